@@ -1,0 +1,1 @@
+"""Facts and formats: the standard library and numpy, nothing else."""

@@ -1,0 +1,150 @@
+"""Every error a user can meet, as data; `g4cli.cli.main` renders them, nobody else.
+
+    G4Error ................................ exit code
+     +- UsageError                           2   the request itself is wrong
+     +- NotFound                             3   nothing of that name
+     |   +- UnknownModel
+     |   +- FileMissing
+     +- DoesNotFit                           4   too large for this machine
+     |   +- NoSpace                              disk
+     |   +- NoMemory                             memory
+     +- BadFile                              5   a file is not what it should be
+     |   +- BadGGUF                              with file, offset and field
+     |   +- BadCheckpoint                        a Hugging Face folder
+     |   +- BadMedia                             an image or a sound
+     |   +- HashMismatch
+     +- NetworkError                         6   the hub cannot be reached or says no
+     +- RuntimeFailed                        7   llama.cpp refused or died
+     |   +- EngineMissing
+     |   +- ContextFull
+     +- DoctorFailed                         8   a check failed (the report is already shown)
+     +- LoopStopped                          9   the loop detector ended an answer
+     +- Interrupted                          130
+
+`reference` is a stable kebab-case name for scripts and searches. `hint` is, wherever possible, a command
+to type.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+
+class G4Error(Exception):
+    """An expected failure: one sentence, and what to do about it."""
+
+    reference: ClassVar[str] = "error"
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(G4Error):
+    reference = "usage"
+    exit_code = 2
+
+
+class NotFound(G4Error):
+    reference = "not-found"
+    exit_code = 3
+
+
+class UnknownModel(NotFound):
+    reference = "unknown-model"
+
+
+class FileMissing(NotFound):
+    reference = "file-missing"
+
+    def __init__(self, path: Path | str, *, hint: str | None = None) -> None:
+        super().__init__(f"no such file or directory: {path}", hint=hint)
+        self.path = Path(path)
+
+
+class DoesNotFit(G4Error):
+    reference = "does-not-fit"
+    exit_code = 4
+
+
+class NoSpace(DoesNotFit):
+    reference = "no-space"
+
+
+class NoMemory(DoesNotFit):
+    reference = "no-memory"
+
+
+class BadFile(G4Error):
+    reference = "bad-file"
+    exit_code = 5
+
+
+class BadGGUF(BadFile):
+    """A GGUF that breaks the format: names the file, the byte offset and the field."""
+
+    reference = "bad-gguf"
+
+    def __init__(
+        self,
+        path: Path | str,
+        what: str,
+        *,
+        offset: int | None = None,
+        field: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        place = "".join((f" at byte {offset}" if offset is not None else "", f" in {field}" if field else ""))
+        super().__init__(f"{path}: {what}{place}", hint=hint or f"g4 doctor {path}")
+        self.path = str(path)
+        self.what = what
+        self.offset = offset
+        self.field = field
+
+
+class BadCheckpoint(BadFile):
+    reference = "bad-checkpoint"
+
+
+class BadMedia(BadFile):
+    reference = "bad-media"
+
+
+class HashMismatch(BadFile):
+    reference = "hash-mismatch"
+
+
+class NetworkError(G4Error):
+    reference = "network"
+    exit_code = 6
+
+
+class RuntimeFailed(G4Error):
+    reference = "runtime-failed"
+    exit_code = 7
+
+
+class EngineMissing(RuntimeFailed):
+    reference = "engine-missing"
+
+
+class ContextFull(RuntimeFailed):
+    reference = "context-full"
+
+
+class DoctorFailed(G4Error):
+    reference = "doctor-failed"
+    exit_code = 8
+
+
+class LoopStopped(G4Error):
+    reference = "loop-stopped"
+    exit_code = 9
+
+
+class Interrupted(G4Error):
+    reference = "interrupted"
+    exit_code = 130

@@ -1,0 +1,308 @@
+"""Read the header of a GGUF: keys and tensor places, every length checked before it is used.
+
+The format: docs/gguf.md and ggml/src/gguf.cpp, ggml-org/llama.cpp@0c1e57098. This reader is stricter than
+both llama.cpp and gguf-py where they accept what no writer produces: see `gguf_cursor.Limits` and
+`_read_tensors`.
+
+    header  = "GGUF" u32:version u64:n_tensors u64:n_kv  kv*  tensor_info*  padding  data
+    kv      = string:key u32:type value
+    array   = u32:item_type u64:count item*
+    tensor  = string:name u32:n_dims u64:ne[n_dims] u32:ggml_type u64:offset (from the start of data)
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from g4cli.core.errors import BadGGUF
+from g4cli.core.files import require_file
+from g4cli.core.ggml import BY_ID, GGMLType
+from g4cli.core.gguf_cursor import DEFAULT_ALIGNMENT, IMPOSTORS, MAGIC, Cursor, Limits
+from g4cli.core.gguf_values import SCALARS, Array, Value, ValueType
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """Where a tensor lies. `shape[0]` is the row length (ggml's ne[0]); `offset` counts from the data."""
+
+    name: str
+    type: GGMLType
+    shape: tuple[int, ...]
+    offset: int
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """A checked header. `data_offset` and the tensors' offsets give absolute places in the file."""
+
+    path: str
+    version: int
+    alignment: int
+    keys: Mapping[str, Value]
+    tensors: Mapping[str, TensorInfo]
+    data_offset: int
+    file_size: int
+    key_offsets: Mapping[str, int] = field(default_factory=dict, repr=False)
+
+    @property
+    def data_end(self) -> int:
+        """Return the first byte after the last tensor, padding not counted."""
+        if not self.tensors:  # a vocabulary file ends with its header, unpadded
+            return min(self.data_offset, self.file_size)
+        return self.data_offset + max(t.offset + t.nbytes for t in self.tensors.values())
+
+    @property
+    def trailing_bytes(self) -> int:
+        """Return bytes after the padded end of the data (0 in a good file; negative: truncated)."""
+        padded = -(-self.data_end // self.alignment) * self.alignment
+        return self.file_size - padded if self.file_size > padded else min(0, self.file_size - self.data_end)
+
+    @property
+    def architecture(self) -> str:
+        """Return general.architecture. Raises BadGGUF if absent or not a string."""
+        return str(self.get("general.architecture", str))
+
+    def get(self, key: str, kind: type[Any], default: Any = None) -> Any:
+        """Return the value of `key` as `kind` (int, float, bool, str or Array).
+
+        Raises BadGGUF if the key is absent and no default is given, or has another type: a getter never
+        invents a zero.
+        """
+        value = self.keys.get(key)
+        if value is None:
+            if default is not None:
+                return default
+            raise BadGGUF(self.path, "the key is missing", field=key)
+        data = value.data
+        if isinstance(data, kind) and not (kind is int and isinstance(data, bool)):
+            return data
+        raise BadGGUF(
+            self.path,
+            f"is {value.type_name}, expected {kind.__name__}",
+            offset=self.key_offsets.get(key),
+            field=key,
+        )
+
+    def file_offset(self, tensor: TensorInfo) -> int:
+        """Return the absolute place of `tensor`'s first byte."""
+        return self.data_offset + tensor.offset
+
+
+def read_header(path: Path | str, *, check_data: bool = True) -> Header:
+    """Return the header of the file at `path`.
+
+    With `check_data=False` the file may end before its tensors do (for diagnosis). Raises FileMissing,
+    UsageError (a directory) or BadGGUF.
+    """
+    path = require_file(Path(path))
+    with path.open("rb") as file:
+        size = path.stat().st_size
+        if size == 0:
+            raise BadGGUF(path, "the file is empty", hint="download it again")
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as buffer:
+            return parse_header(buffer, path=str(path), file_size=size, check_data=check_data)
+
+
+def parse_header(
+    buffer: Any,
+    *,
+    path: str,
+    file_size: int,
+    check_data: bool = True,
+    load: Callable[[int, int], bytes] | None = None,
+) -> Header:
+    """Return the header held by `buffer` (bytes or mmap: the first bytes of a file of `file_size`).
+
+    Raises HeaderIncomplete if the header is longer than `buffer`, BadGGUF for every fault. `load(offset, n)`
+    gives the bytes of lazy arrays; by default the file at `path` is opened again.
+    """
+    cursor = Cursor(buffer, path, file_size)
+    version, n_tensors, n_kv = _read_preamble(cursor)
+    loader = load or _file_loader(path)
+    keys: dict[str, Value] = {}
+    places: dict[str, int] = {}
+    for _ in range(n_kv):
+        start = cursor.pos
+        key = cursor.text(Limits.KEY_BYTES, "a key")
+        if not key:
+            raise cursor.bad("the key is empty", start)
+        if key in keys:
+            raise cursor.bad("the key appears twice", start, key)
+        places[key] = start
+        keys[key] = _read_value(cursor, key, loader)
+    alignment = _alignment(keys, cursor, places)
+    tensors = _read_tensors(cursor, n_tensors, alignment)
+    data_offset = -(-cursor.pos // alignment) * alignment
+    header = Header(
+        path,
+        version,
+        alignment,
+        MappingProxyType(keys),
+        MappingProxyType(tensors),
+        data_offset,
+        file_size,
+        MappingProxyType(places),
+    )
+    if check_data and header.data_end > file_size:
+        missing = header.data_end - file_size
+        last = next(t for t in tensors.values() if data_offset + t.offset + t.nbytes > file_size)
+        raise BadGGUF(
+            path,
+            f"truncated: the last {missing:,} bytes are missing",
+            offset=file_size,
+            field=last.name,
+            hint=f"download it again, or g4 doctor {path}",
+        )
+    return header
+
+
+def _read_preamble(cursor: Cursor) -> tuple[int, int, int]:
+    magic = bytes(cursor.buffer[:4])
+    if magic != MAGIC:
+        for start, what, hint in IMPOSTORS:
+            if magic.startswith(start):
+                raise BadGGUF(cursor.path, f"not a GGUF: this is {what}", offset=0, hint=hint)
+        raise BadGGUF(
+            cursor.path,
+            f"not a GGUF: it starts with {magic!r} where b'GGUF' is due",
+            offset=0,
+            hint="g4 list shows the models that g4 knows",
+        )
+    cursor.pos = 4
+    version = cursor.u32("the version")
+    if version not in Limits.VERSIONS:
+        swapped = int.from_bytes(version.to_bytes(4, "little"), "big")
+        why = "big-endian files are for other machines" if swapped in Limits.VERSIONS else "2 and 3 are known"
+        raise cursor.bad(f"version {version} is not supported ({why})", 4, "version")
+    n_tensors, n_kv = cursor.u64("the tensor count"), cursor.u64("the key count")
+    for count, limit, offset, name in (
+        (n_tensors, Limits.TENSORS, 8, "n_tensors"),
+        (n_kv, Limits.KEYS, 16, "n_kv"),
+    ):
+        if count > limit:
+            raise cursor.bad(f"claims {count:,}, more than {limit:,}", offset, name)
+    return version, n_tensors, n_kv
+
+
+def _value_type(cursor: Cursor, key: str) -> ValueType:
+    number = cursor.u32(f"the type of {key}")
+    try:
+        return ValueType(number)
+    except ValueError:
+        raise cursor.bad(f"unknown value type {number}", cursor.pos - 4, key) from None
+
+
+def _read_value(cursor: Cursor, key: str, load: Callable[[int, int], bytes]) -> Value:
+    kind = _value_type(cursor, key)
+    if kind is ValueType.STRING:
+        return Value(kind, cursor.text(Limits.STRING_BYTES, key))
+    if kind is not ValueType.ARRAY:
+        codec = SCALARS[kind]
+        cursor.need(codec.size, key)
+        (data,) = codec.unpack_from(cursor.buffer, cursor.pos)
+        if kind is ValueType.BOOL and cursor.buffer[cursor.pos] > 1:
+            raise cursor.bad("a bool is neither 0 nor 1", name=key)
+        cursor.pos += codec.size
+        return Value(kind, data)
+    item = _value_type(cursor, key)
+    if item is ValueType.ARRAY:
+        raise cursor.bad("nested arrays are not allowed", cursor.pos - 4, key)
+    at = cursor.pos
+    count = cursor.u64(f"the length of {key}")
+    item_bytes = 8 if item is ValueType.STRING else SCALARS[item].size
+    if count * item_bytes > cursor.file_size - cursor.pos:
+        raise cursor.bad(f"the array claims {count:,} items, more than the file can hold", at, key)
+    start = cursor.pos
+    if item is ValueType.STRING:
+        cursor.skip_strings(count, key)
+    else:
+        cursor.need(count * item_bytes, key)
+        cursor.pos += count * item_bytes
+        if item is ValueType.BOOL and set(cursor.buffer[start : cursor.pos]) - {0, 1}:
+            raise cursor.bad("a bool is neither 0 nor 1", start, key)
+    length = cursor.pos - start
+    return Value(kind, Array(item, count, length, lambda: load(start, length)))
+
+
+def _alignment(keys: Mapping[str, Value], cursor: Cursor, places: Mapping[str, int]) -> int:
+    name = "general.alignment"
+    value = keys.get(name)
+    if value is None:
+        return DEFAULT_ALIGNMENT
+    data, at = value.data, places[name]
+    if value.type is not ValueType.UINT32 or not isinstance(data, int):
+        raise cursor.bad(f"is {value.type_name}, expected uint32", at, name)
+    low, high = Limits.ALIGNMENT
+    if not low <= data <= high or data & (data - 1):
+        raise cursor.bad(f"{data} is not a power of two between {low} and {high}", at, name)
+    return data
+
+
+def _read_tensors(cursor: Cursor, count: int, alignment: int) -> dict[str, TensorInfo]:
+    tensors: dict[str, TensorInfo] = {}
+    expected = 0
+    for _ in range(count):
+        start = cursor.pos
+        name = cursor.text(Limits.NAME_BYTES, "a tensor's name")
+        if not name or name in tensors:
+            raise cursor.bad("the tensor appears twice" if name else "a tensor has no name", start, name)
+        n_dims = cursor.u32(f"the rank of {name}")
+        if not 1 <= n_dims <= Limits.DIMS:
+            raise cursor.bad(f"{n_dims} dimensions, 1 to {Limits.DIMS} are allowed", cursor.pos - 4, name)
+        shape = tuple(cursor.u64(f"the shape of {name}") for _ in range(n_dims))
+        number = cursor.u32(f"the type of {name}")
+        kind = BY_ID.get(number)
+        if kind is None:
+            raise cursor.bad(f"unknown tensor type {number}", cursor.pos - 4, name)
+        elements = 1
+        for extent in shape:
+            elements *= extent
+            if not 0 < extent < Limits.ELEMENTS or elements >= Limits.ELEMENTS:
+                raise cursor.bad(f"impossible shape {list(shape)}", start, name)
+        if shape[0] % kind.block_size:
+            raise cursor.bad(
+                f"a row of {shape[0]} cuts a {kind.name} block of {kind.block_size}", start, name
+            )
+        offset = cursor.u64(f"the offset of {name}")
+        # llama.cpp demands the same: each tensor begins where the one before it ends, padded.
+        if offset != expected:
+            raise cursor.bad(
+                f"the tensor lies at offset {offset:,}, expected {expected:,}", cursor.pos - 8, name
+            )
+        nbytes = kind.tensor_bytes(shape)
+        expected = -(-(offset + nbytes) // alignment) * alignment
+        tensors[name] = TensorInfo(name, kind, shape, offset, nbytes)
+    return tensors
+
+
+def _file_loader(path: str) -> Callable[[int, int], bytes]:
+    def load(offset: int, length: int) -> bytes:
+        with open(path, "rb") as file:
+            file.seek(offset)
+            data = file.read(length)
+        if len(data) != length:
+            raise BadGGUF(path, "the file became shorter while it was read", offset=offset)
+        return data
+
+    return load
+
+
+def iter_tensor(header: Header, tensor: TensorInfo, chunk_bytes: int = 1 << 24) -> Iterator[bytes]:
+    """Yield the bytes of `tensor` in order, in pieces of whole rows of at most about `chunk_bytes`."""
+    row = tensor.type.row_bytes(tensor.shape[0])
+    step = max(1, chunk_bytes // row) * row
+    with open(header.path, "rb") as file:
+        file.seek(header.file_offset(tensor))
+        left = tensor.nbytes
+        while left:
+            data = file.read(min(step, left))
+            if not data:
+                raise BadGGUF(header.path, "truncated", offset=header.file_size, field=tensor.name)
+            left -= len(data)
+            yield data

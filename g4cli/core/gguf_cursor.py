@@ -1,0 +1,116 @@
+"""Walk the bytes of an untrusted GGUF header: limits first, then reads that check every length."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from g4cli.core.errors import BadGGUF
+from g4cli.core.gguf_values import U32, U64
+
+MAGIC: Final = b"GGUF"
+DEFAULT_ALIGNMENT: Final = 32
+
+
+class Limits:
+    """What no honest file exceeds; each is far above any published Gemma 4 file."""
+
+    VERSIONS: Final = (2, 3)
+    KEYS: Final = 100_000
+    TENSORS: Final = 100_000
+    KEY_BYTES: Final = 65_535
+    NAME_BYTES: Final = 63  # GGML_MAX_NAME is 64 with its terminating zero
+    STRING_BYTES: Final = 64 * 1024**2
+    DIMS: Final = 4
+    ALIGNMENT: Final = (8, 65_536)
+    ELEMENTS: Final = 2**63
+
+
+# First bytes of what is often found under a .gguf name.
+IMPOSTORS: Final = (
+    (b"vers", "a Git LFS pointer, not the file itself", "git lfs pull, or download the file again"),
+    (b"<!DO", "an HTML page, not a model", "download it again: the server sent an error page"),
+    (b"<!do", "an HTML page, not a model", "download it again: the server sent an error page"),
+    (b"<htm", "an HTML page, not a model", "download it again: the server sent an error page"),
+    (b'{"er', "a JSON error message, not a model", "download it again: the server sent an error"),
+    (b"PK\x03\x04", "a zip archive", "unpack it first"),
+    (b"tjgg", "the old GGJT format of 2023", "get a GGUF of this model"),
+    (b"fmgg", "the old GGMF format of 2023", "get a GGUF of this model"),
+    (b"lmgg", "the old GGML format of 2023", "get a GGUF of this model"),
+    (b"FUGG", "a GGUF of the other byte order", "get the little-endian file"),
+    (b"\0\0\0\0", "zeros: space was reserved but the data never arrived", "download it again"),
+)
+
+
+class HeaderIncomplete(BadGGUF):
+    """The header goes on behind the bytes at hand; `needed` is the least size that may suffice."""
+
+    reference = "header-incomplete"
+
+    def __init__(self, path: str, needed: int) -> None:
+        super().__init__(path, "the header is cut short", offset=needed)
+        self.needed = needed
+
+
+class Cursor:
+    """A place in the buffer; every read checks its length first."""
+
+    __slots__ = ("buffer", "end", "file_size", "path", "pos")
+
+    def __init__(self, buffer: Any, path: str, file_size: int) -> None:
+        self.buffer, self.path, self.file_size = buffer, path, file_size
+        self.end = len(buffer)
+        self.pos = 0
+
+    def bad(self, what: str, offset: int | None = None, name: str | None = None) -> BadGGUF:
+        return BadGGUF(self.path, what, offset=self.pos if offset is None else offset, field=name)
+
+    def need(self, n: int, what: str) -> None:
+        if self.pos + n > self.end:
+            if self.pos + n > self.file_size:
+                raise self.bad(f"truncated: {what} needs {n:,} bytes, {self.file_size - self.pos:,} are left")
+            raise HeaderIncomplete(self.path, self.pos + n)
+
+    def u32(self, what: str) -> int:
+        self.need(4, what)
+        (value,) = U32.unpack_from(self.buffer, self.pos)
+        self.pos += 4
+        return int(value)
+
+    def u64(self, what: str) -> int:
+        self.need(8, what)
+        (value,) = U64.unpack_from(self.buffer, self.pos)
+        self.pos += 8
+        return int(value)
+
+    def text(self, limit: int, what: str) -> str:
+        start = self.pos
+        length = self.u64(what)
+        if length > limit:
+            raise self.bad(f"{what} claims {length:,} bytes, more than {limit:,}", start)
+        self.need(length, what)
+        raw = self.buffer[self.pos : self.pos + length]
+        try:
+            value = bytes(raw).decode("utf-8")
+        except UnicodeDecodeError as err:
+            raise self.bad(f"{what} is not valid UTF-8", self.pos + err.start) from err
+        self.pos += length
+        return value
+
+    def skip_strings(self, count: int, name: str) -> None:
+        """Step over `count` strings: the hot loop of a Gemma header (777,050 of them)."""
+        position, end, unpack, buffer = self.pos, self.end - 8, U64.unpack_from, self.buffer
+        limit = Limits.STRING_BYTES
+        for _ in range(count):
+            if position > end:
+                break
+            length = unpack(buffer, position)[0]
+            if length > limit:
+                raise self.bad(f"a string claims {length:,} bytes", position, name)
+            position += length + 8
+        else:
+            if position <= self.end:
+                self.pos = position
+                return
+        self.pos = min(position, self.file_size)
+        self.need(max(8, position - self.pos), f"an item of {name}")
+        raise self.bad("truncated inside an array of strings", name=name)

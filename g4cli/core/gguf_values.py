@@ -1,0 +1,171 @@
+"""Values of GGUF keys: their types, their bytes, and arrays that are decoded when asked for."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+U32: Final = struct.Struct("<I")
+U64: Final = struct.Struct("<Q")
+
+
+class ValueType(IntEnum):
+    """Type tags of GGUF values (enum gguf_type in ggml/include/gguf.h, llama.cpp@0c1e57098)."""
+
+    UINT8 = 0
+    INT8 = 1
+    UINT16 = 2
+    INT16 = 3
+    UINT32 = 4
+    INT32 = 5
+    FLOAT32 = 6
+    BOOL = 7
+    STRING = 8
+    ARRAY = 9
+    UINT64 = 10
+    INT64 = 11
+    FLOAT64 = 12
+
+
+SCALARS: Final = {
+    ValueType.UINT8: struct.Struct("<B"),
+    ValueType.INT8: struct.Struct("<b"),
+    ValueType.UINT16: struct.Struct("<H"),
+    ValueType.INT16: struct.Struct("<h"),
+    ValueType.UINT32: U32,
+    ValueType.INT32: struct.Struct("<i"),
+    ValueType.FLOAT32: struct.Struct("<f"),
+    ValueType.BOOL: struct.Struct("<?"),
+    ValueType.UINT64: U64,
+    ValueType.INT64: struct.Struct("<q"),
+    ValueType.FLOAT64: struct.Struct("<d"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Array:
+    """`count` items of one type, kept as bytes until asked for. Two arrays are equal if their bytes are."""
+
+    item_type: ValueType
+    count: int
+    nbytes: int
+    _load: Callable[[], bytes] = field(repr=False, compare=False)
+
+    def raw(self) -> bytes:
+        """Return the items as they lie in the file (strings with their u64 lengths)."""
+        return self._load()
+
+    def numpy(self) -> NDArray[Any]:
+        """Return the items as a one-dimensional numpy array. Raises TypeError for strings."""
+        import numpy as np
+
+        if self.item_type is ValueType.STRING:
+            raise TypeError("strings have no numpy form: use tolist()")
+        code = "?" if self.item_type is ValueType.BOOL else SCALARS[self.item_type].format
+        return np.frombuffer(self.raw(), dtype=np.dtype(code))
+
+    def byte_strings(self) -> Iterator[bytes]:
+        """Yield the strings undecoded. Raises TypeError for numbers."""
+        if self.item_type is not ValueType.STRING:
+            raise TypeError("an array of numbers has no strings")
+        data, position = self.raw(), 0
+        for _ in range(self.count):
+            (length,) = U64.unpack_from(data, position)
+            yield data[position + 8 : position + 8 + length]
+            position += 8 + length
+
+    def tolist(self) -> list[Any]:
+        """Return the items as Python values; bytes that are not UTF-8 become U+FFFD."""
+        if self.item_type is ValueType.STRING:
+            return [item.decode("utf-8", "replace") for item in self.byte_strings()]
+        items: list[Any] = self.numpy().tolist()
+        return items
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Array)
+            and (self.item_type, self.count) == (other.item_type, other.count)
+            and self.raw() == other.raw()
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.item_type, self.count, self.nbytes))
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A typed value: `data` is int, float, bool, str or Array."""
+
+    type: ValueType
+    data: int | float | bool | str | Array
+
+    @property
+    def type_name(self) -> str:
+        """Return the type as text: 'uint32', 'array of string'."""
+        if isinstance(self.data, Array):
+            return f"array of {self.data.item_type.name.lower()}"
+        return self.type.name.lower()
+
+    def encode(self) -> bytes:
+        """Return the value's bytes as a GGUF holds them, type tag not included."""
+        if isinstance(self.data, Array):
+            return U32.pack(self.data.item_type) + U64.pack(self.data.count) + self.data.raw()
+        if isinstance(self.data, str):
+            return encode_string(self.data)
+        return SCALARS[self.type].pack(self.data)
+
+
+def encode_string(text: str | bytes) -> bytes:
+    """Return the u64 length and the bytes of `text` in UTF-8."""
+    data = text.encode("utf-8") if isinstance(text, str) else text
+    return U64.pack(len(data)) + data
+
+
+def u32(value: int) -> Value:
+    """Return a uint32 value."""
+    return Value(ValueType.UINT32, value)
+
+
+def i32(value: int) -> Value:
+    """Return an int32 value."""
+    return Value(ValueType.INT32, value)
+
+
+def f32(value: float) -> Value:
+    """Return a float32 value, rounded as the file will hold it."""
+    (rounded,) = SCALARS[ValueType.FLOAT32].unpack(SCALARS[ValueType.FLOAT32].pack(value))
+    return Value(ValueType.FLOAT32, rounded)
+
+
+def boolean(value: bool) -> Value:
+    """Return a bool value."""
+    return Value(ValueType.BOOL, value)
+
+
+def string(value: str) -> Value:
+    """Return a string value."""
+    return Value(ValueType.STRING, value)
+
+
+def array(item_type: ValueType, items: Iterable[Any] | NDArray[np.generic]) -> Value:
+    """Return an array value; strings may be str or bytes."""
+    if item_type is ValueType.STRING:
+        parts = [encode_string(item) for item in items]
+        data, count = b"".join(parts), len(parts)
+    else:
+        import numpy as np
+
+        code = "?" if item_type is ValueType.BOOL else SCALARS[item_type].format
+        packed = np.asarray(items if hasattr(items, "dtype") else list(items), dtype=np.dtype(code))
+        data, count = packed.tobytes(), int(packed.size)
+    return Value(ValueType.ARRAY, Array(item_type, count, len(data), lambda: data))

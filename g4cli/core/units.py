@@ -1,0 +1,62 @@
+"""Bytes, seconds and counts as text, one convention: binary units, three significant figures."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from g4cli.core.errors import UsageError
+
+KIB: Final = 1024
+MIB: Final = 1024**2
+GIB: Final = 1024**3
+
+_UNITS: Final = (("TiB", 1024**4), ("GiB", GIB), ("MiB", MIB), ("KiB", KIB))
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?b)?\s*", re.IGNORECASE)
+_FACTOR: Final = {"": 1, "k": KIB, "m": MIB, "g": GIB, "t": 1024**4}
+
+
+def size_text(n_bytes: int | float) -> str:
+    """Return `n_bytes` in the largest binary unit that leaves one or more: 2841481184 -> '2.65 GiB'."""
+    for unit, factor in _UNITS:
+        # 1023.995 KiB would print as '1024 KiB': round before choosing the unit.
+        if abs(n_bytes) >= factor * 0.9995:
+            value = n_bytes / factor
+            return (
+                f"{value:.2f} {unit}"
+                if abs(value) < 9.995
+                else (f"{value:.1f} {unit}" if abs(value) < 99.95 else f"{value:.0f} {unit}")
+            )
+    return f"{n_bytes:.0f} B"
+
+
+def rate_text(bytes_per_second: float) -> str:
+    """Return a rate: 12582912 -> '12.0 MiB/s'."""
+    return f"{size_text(bytes_per_second)}/s"
+
+
+def duration_text(seconds: float) -> str:
+    """Return a duration as people say it: 4.21 -> '4.2 s', 75 -> '1 min 15 s'."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def parse_size(text: str) -> int:
+    """Return bytes from '8G', '512MiB' or '1024' (all units binary). Raises UsageError."""
+    match = _SIZE.fullmatch(text)
+    if not match:
+        raise UsageError(f"not a size: {text!r}", hint="write it as 8G, 512M or a number of bytes")
+    return int(float(match[1]) * _FACTOR[match[2].lower()])
+
+
+def parse_count(text: str) -> int:
+    """Return a token count from '4096', '32k' or '256K' (k = 1024). Raises UsageError."""
+    match = re.fullmatch(r"(\d+)\s*([kK]?)", text.strip())
+    if not match:
+        raise UsageError(f"not a number of tokens: {text!r}", hint="write it as 4096 or 32k")
+    return int(match[1]) * (KIB if match[2] else 1)

@@ -1,0 +1,1 @@
+"""The only in-process users of llama.cpp."""

@@ -1,0 +1,1 @@
+"""GGUF to GGUF: types, recipes and the encoders behind them."""
