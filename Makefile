@@ -1,0 +1,65 @@
+# Two commands: `make demo` shows the whole main job, `make test` runs every test. The rest is below.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+# One exact version, named once in pyproject.toml.
+LLAMA  := $(shell sed -n 's/^ *"\(llama-cpp-python==[0-9.]*\)",.*/\1/p' pyproject.toml)
+
+.PHONY: demo test setup check lint smoke tiny oracle bench clean help
+
+help:
+	@sed -n 's/^## //p' Makefile
+
+## make demo    install into .venv, then pull, convert, quantise, fit, chat and diagnose, all offline
+demo: setup
+	@$(BIN)/python tests/demo.py
+
+## make test    install into .venv, then all checks and tests
+test: check
+	$(BIN)/python -m pytest
+
+## make setup   create .venv and install g4 (builds llama.cpp from source: about 4 minutes on 2 cores)
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml g4cli/core/build_flags.py
+	@$(PYTHON) g4cli/core/build_flags.py >/dev/null 2>&1 || $(PYTHON) g4cli/core/build_flags.py >/dev/null
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing g4 into $(VENV); llama.cpp is compiled once, which takes some minutes."
+	CMAKE_ARGS="$$($(PYTHON) g4cli/core/build_flags.py)" $(BIN)/pip install --quiet \
+		--disable-pip-version-check --no-binary llama-cpp-python "$(LLAMA)"
+	@# pip may hand out a wheel that was compiled earlier with other flags: prove it, else compile afresh.
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@$(BIN)/python -m g4cli.runtime.kernels --require || \
+		(echo "The cached llama.cpp build fails here; compiling it afresh." && \
+		CMAKE_ARGS="$$($(PYTHON) g4cli/core/build_flags.py)" $(BIN)/pip install --quiet \
+		--disable-pip-version-check --force-reinstall --no-deps --no-cache-dir \
+		--no-binary llama-cpp-python "$(LLAMA)" && $(BIN)/python -m g4cli.runtime.kernels --require)
+	@touch $@
+
+$(VENV)/.test-tools: $(VENV)/.installed
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@
+
+## make check   lint, types, and the built wheel in an empty environment
+check: lint smoke
+
+lint: $(VENV)/.test-tools
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+smoke: $(VENV)/.test-tools
+	$(BIN)/python tests/smoke.py
+
+# --- what needs torch, transformers or llama.cpp's own sources; none of it is needed to use or test g4 ---
+ORACLE := .venv-oracle
+
+$(ORACLE)/.installed:
+	$(PYTHON) -m venv $(ORACLE)
+	$(ORACLE)/bin/pip install --quiet torch==2.13.0 transformers==5.23.0 safetensors gguf==0.19.0
+	$(ORACLE)/bin/pip download --quiet --no-deps --no-binary :all: -d $(ORACLE)/source "$(LLAMA)"
+	cd $(ORACLE)/source && tar xzf llama_cpp_python-*.tar.gz && rm llama_cpp_python-*.tar.gz
+	@touch $@
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
