@@ -5,14 +5,27 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from g4cli.core.errors import FileMissing, NoSpace, UsageError
 from g4cli.core.units import size_text
+
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_REFUSED: Final = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+)
 
 
 def require_space(folder: Path, n_bytes: int) -> None:
@@ -26,12 +39,32 @@ def require_space(folder: Path, n_bytes: int) -> None:
 
 
 def require_file(path: Path) -> Path:
-    """Return `path` if it is a readable regular file, else raise FileMissing or UsageError."""
-    if path.is_dir():
+    """Return `path` if it is a regular file, else raise FileMissing or UsageError. Opens nothing."""
+    try:
+        mode = os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError) as err:
+        raise FileMissing(path, hint="g4 list") from err
+    except OSError as err:
+        raise _unreadable(err, path) from err
+    if stat.S_ISDIR(mode):
         raise UsageError(f"{path} is a directory; a file is needed", hint=f"ls {path}")
-    if not path.is_file():
-        raise FileMissing(path, hint="g4 list")
+    if not stat.S_ISREG(mode):
+        raise UsageError(f"{path} is a pipe or a device; a regular file is needed", hint="g4 list")
     return path
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Return `path` opened for reading. Raises FileMissing or UsageError (no permission)."""
+    try:
+        return path.open("rb")
+    except FileNotFoundError as err:
+        raise FileMissing(path, hint="g4 list") from err
+    except OSError as err:
+        raise _unreadable(err, path) from err
+
+
+def _unreadable(err: OSError, path: Path) -> UsageError:
+    return UsageError(f"{path} cannot be read: {err.strerror}", hint=f"ls -l {path}")
 
 
 @contextmanager
@@ -39,18 +72,10 @@ def atomic_file(path: Path, *, expected_bytes: int = 0) -> Iterator[BinaryIO]:
     """Yield a binary file that becomes `path` when the block ends without an exception.
 
     On any exception, Ctrl-C included, the temporary file is removed and an old `path` stays as it was.
-    Raises UsageError if `path` is a directory, NoSpace if the disk is, or becomes, full.
+    Raises UsageError if `path` cannot be a regular file of ours, NoSpace if the disk is, or becomes, full;
+    other exceptions of the block pass unchanged.
     """
-    if path.is_dir():
-        raise UsageError(f"{path} is a directory; a file name is needed", hint=f"-o {path / 'model.gguf'}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if expected_bytes:
-            require_space(path.parent, expected_bytes)
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    except OSError as err:
-        raise _translated(err, path) from err
-    temporary = Path(name)
+    temporary, descriptor = _temporary_for(path, expected_bytes)
     try:
         with os.fdopen(descriptor, "w+b") as file:
             yield file
@@ -58,17 +83,52 @@ def atomic_file(path: Path, *, expected_bytes: int = 0) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
+        _sync_folder(path.parent)
     except OSError as err:
-        raise _translated(err, path) from err
+        # The block may also read other files: only a full disk is surely about this one.
+        raise (_translated(err, path) if err.errno in _FULL else err) from err
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
 
 
+def _temporary_for(path: Path, expected_bytes: int) -> tuple[Path, int]:
+    try:
+        with suppress(FileNotFoundError):
+            mode = os.stat(path).st_mode
+            if stat.S_ISDIR(mode):
+                raise UsageError(
+                    f"{path} is a directory; a file name is needed", hint=f"add a name: {path / 'model.gguf'}"
+                )
+            # Renaming over /dev/null would replace it for everyone.
+            if not stat.S_ISREG(mode):
+                raise UsageError(f"{path} is a pipe or a device; a file is needed", hint="name a new file")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if expected_bytes:
+            require_space(path.parent, expected_bytes)
+        # The longest name a folder takes is 255 bytes; ours adds 14.
+        stem = path.name.encode()[:200].decode("utf-8", "ignore")
+        descriptor, name = tempfile.mkstemp(prefix=f".{stem}.", suffix=".part", dir=path.parent)
+    except OSError as err:
+        raise _translated(err, path) from err
+    return Path(name), descriptor
+
+
+def _sync_folder(folder: Path) -> None:
+    # Without it a power cut may undo the rename; not every file system can do it.
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 def _translated(err: OSError, path: Path) -> Exception:
-    if err.errno in (errno.ENOSPC, errno.EDQUOT):
-        return NoSpace(f"{path}: the disk is full; nothing was written", hint="g4 list, then g4 remove MODEL")
-    if err.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+    if err.errno in _FULL:
+        why = "the file system takes no file so large" if err.errno == errno.EFBIG else "the disk is full"
+        return NoSpace(f"{path}: {why}; nothing was written", hint="g4 list, then g4 remove MODEL")
+    if err.errno in _REFUSED:
         return UsageError(
             f"{path} cannot be written: {err.strerror}", hint="choose another place with -o FILE"
         )

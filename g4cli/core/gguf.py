@@ -13,16 +13,18 @@ both llama.cpp and gguf-py where they accept what no writer produces: see `gguf_
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable, Iterator, Mapping
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from g4cli.core.errors import BadGGUF
-from g4cli.core.files import require_file
+from g4cli.core.files import open_file, require_file
 from g4cli.core.ggml import BY_ID, GGMLType
 from g4cli.core.gguf_cursor import DEFAULT_ALIGNMENT, IMPOSTORS, MAGIC, Cursor, Limits
+from g4cli.core.gguf_data import iter_tensor as iter_tensor
 from g4cli.core.gguf_values import SCALARS, Array, Value, ValueType
 
 
@@ -101,8 +103,8 @@ def read_header(path: Path | str, *, check_data: bool = True) -> Header:
     UsageError (a directory) or BadGGUF.
     """
     path = require_file(Path(path))
-    with path.open("rb") as file:
-        size = path.stat().st_size
+    with open_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
         if size == 0:
             raise BadGGUF(path, "the file is empty", hint="download it again")
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as buffer:
@@ -224,8 +226,8 @@ def _read_value(cursor: Cursor, key: str, load: Callable[[int, int], bytes]) -> 
     else:
         cursor.need(count * item_bytes, key)
         cursor.pos += count * item_bytes
-        if item is ValueType.BOOL and set(cursor.buffer[start : cursor.pos]) - {0, 1}:
-            raise cursor.bad("a bool is neither 0 nor 1", start, key)
+        if item is ValueType.BOOL:
+            cursor.check_bools(start, key)
     length = cursor.pos - start
     return Value(kind, Array(item, count, length, lambda: load(start, length)))
 
@@ -291,18 +293,3 @@ def _file_loader(path: str) -> Callable[[int, int], bytes]:
         return data
 
     return load
-
-
-def iter_tensor(header: Header, tensor: TensorInfo, chunk_bytes: int = 1 << 24) -> Iterator[bytes]:
-    """Yield the bytes of `tensor` in order, in pieces of whole rows of at most about `chunk_bytes`."""
-    row = tensor.type.row_bytes(tensor.shape[0])
-    step = max(1, chunk_bytes // row) * row
-    with open(header.path, "rb") as file:
-        file.seek(header.file_offset(tensor))
-        left = tensor.nbytes
-        while left:
-            data = file.read(min(step, left))
-            if not data:
-                raise BadGGUF(header.path, "truncated", offset=header.file_size, field=tensor.name)
-            left -= len(data)
-            yield data

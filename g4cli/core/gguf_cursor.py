@@ -20,6 +20,7 @@ class Limits:
     KEY_BYTES: Final = 65_535
     NAME_BYTES: Final = 63  # GGML_MAX_NAME is 64 with its terminating zero
     STRING_BYTES: Final = 64 * 1024**2
+    HEADER_BYTES: Final = 256 * 1024**2  # Gemma 4's own is 16 MiB; bounds time and memory of everything below
     DIMS: Final = 4
     ALIGNMENT: Final = (8, 65_536)
     ELEMENTS: Final = 2**63
@@ -62,27 +63,34 @@ class Cursor:
         self.pos = 0
 
     def bad(self, what: str, offset: int | None = None, name: str | None = None) -> BadGGUF:
+        """Return the error for a fault at `offset` (default: here) in the field `name`."""
         return BadGGUF(self.path, what, offset=self.pos if offset is None else offset, field=name)
 
     def need(self, n: int, what: str) -> None:
+        """Raise unless `n` more bytes are here: BadGGUF, or HeaderIncomplete if the file has them."""
+        if self.pos + n > Limits.HEADER_BYTES:
+            raise self.bad(f"the header goes on beyond {Limits.HEADER_BYTES:,} bytes", name=what)
         if self.pos + n > self.end:
             if self.pos + n > self.file_size:
                 raise self.bad(f"truncated: {what} needs {n:,} bytes, {self.file_size - self.pos:,} are left")
             raise HeaderIncomplete(self.path, self.pos + n)
 
     def u32(self, what: str) -> int:
+        """Return the next u32."""
         self.need(4, what)
         (value,) = U32.unpack_from(self.buffer, self.pos)
         self.pos += 4
         return int(value)
 
     def u64(self, what: str) -> int:
+        """Return the next u64."""
         self.need(8, what)
         (value,) = U64.unpack_from(self.buffer, self.pos)
         self.pos += 8
         return int(value)
 
     def text(self, limit: int, what: str) -> str:
+        """Return the next string, at most `limit` bytes of valid UTF-8."""
         start = self.pos
         length = self.u64(what)
         if length > limit:
@@ -98,7 +106,8 @@ class Cursor:
 
     def skip_strings(self, count: int, name: str) -> None:
         """Step over `count` strings: the hot loop of a Gemma header (777,050 of them)."""
-        position, end, unpack, buffer = self.pos, self.end - 8, U64.unpack_from, self.buffer
+        position, unpack, buffer = self.pos, U64.unpack_from, self.buffer
+        end = min(self.end, Limits.HEADER_BYTES) - 8
         limit = Limits.STRING_BYTES
         for _ in range(count):
             if position > end:
@@ -108,9 +117,18 @@ class Cursor:
                 raise self.bad(f"a string claims {length:,} bytes", position, name)
             position += length + 8
         else:
-            if position <= self.end:
+            if position <= end + 8:
                 self.pos = position
                 return
+        # The walk left the buffer: before an item's length, or inside an item.
         self.pos = min(position, self.file_size)
         self.need(max(8, position - self.pos), f"an item of {name}")
         raise self.bad("truncated inside an array of strings", name=name)
+
+    def check_bools(self, start: int, name: str) -> None:
+        """Raise BadGGUF unless every byte from `start` to here is 0 or 1."""
+        for at in range(start, self.pos, 1 << 20):
+            piece = bytes(self.buffer[at : min(at + (1 << 20), self.pos)])
+            wrong = piece.translate(None, b"\0\1")
+            if wrong:
+                raise self.bad("a bool is neither 0 nor 1", at + piece.index(wrong[0]), name)

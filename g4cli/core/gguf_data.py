@@ -1,0 +1,30 @@
+"""The data behind a header: one tensor's bytes, in pieces, without mapping the file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from g4cli.core.errors import BadGGUF
+
+if TYPE_CHECKING:
+    from g4cli.core.gguf import Header, TensorInfo
+
+
+def iter_tensor(header: Header, tensor: TensorInfo, chunk_bytes: int = 1 << 24) -> Iterator[bytes]:
+    """Yield the bytes of `tensor` in order, in pieces of whole rows of at most about `chunk_bytes`.
+
+    Raises BadGGUF if the file ends before the tensor does.
+    """
+    row = tensor.type.row_bytes(tensor.shape[0])
+    step = max(1, chunk_bytes // row) * row
+    with open(header.path, "rb") as file:
+        file.seek(header.file_offset(tensor))
+        left = tensor.nbytes
+        while left:
+            data = file.read(min(step, left))
+            # A short read would hand over half a row.
+            if len(data) < min(step, left):
+                raise BadGGUF(header.path, "truncated", offset=file.tell(), field=tensor.name)
+            left -= len(data)
+            yield data

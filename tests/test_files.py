@@ -1,0 +1,204 @@
+"""Files are whole or not there, whatever happens while they are written."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from g4cli.core import files
+from g4cli.core.errors import FileMissing, G4Error, NoSpace, UsageError
+from g4cli.core.files import atomic_file, open_file, require_file, require_space
+
+
+def write(path: Path, data: bytes = b"new", **options: int) -> None:
+    with atomic_file(path, **options) as file:
+        file.write(data)
+
+
+def test_a_new_file_appears_with_usual_permissions(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "er" / "model.gguf"
+    write(target)
+    assert target.read_bytes() == b"new"
+    mask = os.umask(0)
+    os.umask(mask)
+    assert stat.S_IMODE(target.stat().st_mode) == 0o666 & ~mask
+    assert os.listdir(target.parent) == ["model.gguf"]
+
+
+def test_the_name_appears_only_at_the_end(tmp_path: Path) -> None:
+    target = tmp_path / "model.gguf"
+    with atomic_file(target) as file:
+        file.write(b"x" * 100_000)
+        assert not target.exists()
+    assert target.stat().st_size == 100_000
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, ValueError, MemoryError, UsageError("no")])
+@pytest.mark.parametrize("old", [None, b"old"])
+def test_an_interruption_leaves_the_old_file_or_none(
+    tmp_path: Path, error: type[BaseException] | BaseException, old: bytes | None
+) -> None:
+    target = tmp_path / "model.gguf"
+    if old is not None:
+        target.write_bytes(old)
+
+    def interrupted() -> None:
+        with atomic_file(target) as file:
+            file.write(b"half")
+            raise error
+
+    with pytest.raises(error if isinstance(error, type) else type(error)):
+        interrupted()
+    assert os.listdir(tmp_path) == (["model.gguf"] if old else [])
+    assert old is None or target.read_bytes() == old
+
+
+def full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("where", ["fsync", "replace"])
+def test_a_full_disk_at_the_end_is_no_space(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    monkeypatch.setattr(files.os, where, full)
+    with pytest.raises(NoSpace, match="disk is full") as caught:
+        write(tmp_path / "model.gguf")
+    assert caught.value.exit_code == 4
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_write_that_the_system_refuses_is_no_space(tmp_path: Path) -> None:
+    # A real refusal by the kernel, without root: the process may write 64 KiB per file.
+    code = (
+        "import resource, signal, sys\n"
+        "from pathlib import Path\n"
+        "from g4cli.core.files import atomic_file\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))\n"
+        "with atomic_file(Path(sys.argv[1])) as file:\n"
+        "    for _ in range(100): file.write(bytes(4096))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "m.gguf"], capture_output=True, text=True)
+    assert "NoSpace" in done.stderr
+    assert "no file so large" in done.stderr
+    assert os.listdir(tmp_path) == []
+
+
+def test_space_is_checked_before_the_first_byte(tmp_path: Path) -> None:
+    with pytest.raises(NoSpace, match="needed"):
+        write(tmp_path / "model.gguf", expected_bytes=1 << 60)
+    assert os.listdir(tmp_path) == []
+    require_space(tmp_path / "not" / "there" / "yet", 1)
+
+
+@pytest.mark.parametrize("make", ["directory", "fifo", "device", "long name", "file as folder"])
+def test_a_target_that_cannot_be_a_file(tmp_path: Path, make: str) -> None:
+    target = tmp_path / "target"
+    if make == "directory":
+        target.mkdir()
+    elif make == "fifo":
+        os.mkfifo(target)
+    elif make == "device":
+        target.symlink_to("/dev/null")
+    elif make == "long name":
+        target = tmp_path / ("x" * 300)
+    else:
+        target.write_bytes(b"")
+        target = target / "model.gguf"
+    before = sorted(os.listdir(tmp_path))
+    with pytest.raises(UsageError) as caught:
+        write(target)
+    assert caught.value.hint
+    assert sorted(os.listdir(tmp_path)) == before
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS, errno.EPERM])
+def test_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    # Root may write anywhere, so the refusal itself is simulated.
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(files.tempfile, "mkstemp", refuse)
+    with pytest.raises(UsageError, match="cannot be written"):
+        write(tmp_path / "model.gguf")
+
+
+def test_errors_of_other_files_inside_the_block_keep_their_name(tmp_path: Path) -> None:
+    with pytest.raises(PermissionError, match="source"), atomic_file(tmp_path / "model.gguf"):
+        raise PermissionError(errno.EACCES, "denied", "source.gguf")
+
+
+def test_a_long_but_lawful_name_works(tmp_path: Path) -> None:
+    target = tmp_path / ("ü" * 120 + ".gguf")
+    write(target)
+    assert target.exists()
+
+
+def test_an_existing_file_is_replaced_at_once(tmp_path: Path) -> None:
+    target = tmp_path / "model.gguf"
+    target.write_bytes(b"old")
+    with open(target, "rb") as reader:
+        write(target)
+        assert reader.read() == b"old"  # who has it open keeps the old one
+    assert target.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        ("missing", FileMissing, "no such file"),
+        ("directory", UsageError, "is a directory"),
+        ("fifo", UsageError, "pipe or a device"),
+        ("device", UsageError, "pipe or a device"),
+        ("below a file", FileMissing, "no such file"),
+        ("nul", FileMissing, "no such file"),
+        ("long", UsageError, "cannot be read"),
+        ("loop", UsageError, "cannot be read"),
+    ],
+)
+def test_require_file_names_what_is_there_instead(
+    tmp_path: Path, make: str, error: type[G4Error], words: str
+) -> None:
+    path = tmp_path / "x"
+    if make == "directory":
+        path.mkdir()
+    elif make == "fifo":
+        os.mkfifo(path)
+    elif make == "device":
+        path = Path("/dev/zero")
+    elif make == "below a file":
+        path.write_bytes(b"")
+        path = path / "y"
+    elif make == "nul":
+        path = Path("a\0b")
+    elif make == "long":
+        path = tmp_path / ("x" * 300)
+    elif make == "loop":
+        path.symlink_to(path)
+    with pytest.raises(error, match=words) as caught:
+        require_file(path)
+    assert caught.value.hint
+
+
+def test_a_file_without_permission_is_a_usage_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(UsageError, match="cannot be read: Permission denied"):
+        open_file(tmp_path / "x")
+
+
+def test_open_file_reads(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"abc")
+    with open_file(require_file(tmp_path / "x")) as file:
+        assert file.read() == b"abc"
+    with pytest.raises(FileMissing):
+        open_file(tmp_path / "y")
