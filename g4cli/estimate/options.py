@@ -1,0 +1,92 @@
+"""What a run asks of memory: the settings of a llama.cpp context and of the loading of its weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from g4cli.core.errors import UsageError
+from g4cli.core.ggml import F16, GGMLType, ggml_type
+from g4cli.core.shape import Shape
+
+# Source: kv_cache_types in common/arg.cpp, llama.cpp@0c1e57098.
+KV_TYPES: Final = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
+
+CTX_PAD: Final = 256
+"""llama.cpp rounds contexts and sliding caches up to this many cells."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Settings with the defaults of `g4 chat`. Counts are tokens.
+
+    `n_outputs` is llama.cpp's n_outputs_max: the rows of logits that one ubatch may ask for (0: as many as
+    the batch). `n_gpu_layers` counts from the last layer, the output matrix being one more; -1 is all.
+    `n_cpu_moe` keeps the experts of that many first layers in host memory.
+    """
+
+    n_ctx: int
+    n_batch: int = 2048
+    n_ubatch: int = 512
+    n_seq: int = 1
+    n_outputs: int = 1
+    kv_unified: bool = False
+    type_k: GGMLType = F16
+    type_v: GGMLType = F16
+    flash_attn: bool = True
+    swa_full: bool = False
+    mmap: bool = True
+    lazy_ple: bool = False
+    n_gpu_layers: int = 0
+    tensor_split: tuple[float, ...] = ()
+    n_cpu_moe: int = 0
+
+    @property
+    def batch(self) -> int:
+        """Return the batch as llama.cpp corrects it: never longer than the context asked for."""
+        return min(self.n_ctx, self.n_batch)
+
+    @property
+    def ubatch(self) -> int:
+        """Return the physical batch as llama.cpp corrects it."""
+        return min(self.batch, self.n_ubatch or self.n_batch)
+
+    @property
+    def outputs(self) -> int:
+        """Return the rows of logits that the compute buffer is made for."""
+        return min(self.ubatch, self.n_outputs or self.batch)
+
+
+def kv_type(name: str) -> GGMLType:
+    """Return the KV cache type called `name`. Raises UsageError naming those that llama.cpp accepts."""
+    if name.lower() not in KV_TYPES:
+        raise UsageError(f"unknown KV cache type {name!r}", hint=f"one of: {' '.join(KV_TYPES)}")
+    return ggml_type(name)
+
+
+def check(shape: Shape, options: Options) -> None:
+    """Raise UsageError where llama.cpp would refuse the context, or would pretend to have one.
+
+    Source: llama_init_from_model and the constructor of llama_context, src/llama-context.cpp,
+    llama.cpp@0c1e57098.
+    """
+    if options.n_ctx < 1:
+        raise UsageError(f"a context of {options.n_ctx} tokens", hint="--ctx 4096")
+    if options.n_ctx > shape.n_ctx_train:
+        raise UsageError(
+            f"a context of {options.n_ctx:,} tokens; the model was made for {shape.n_ctx_train:,} at most",
+            hint=f"--ctx {shape.n_ctx_train}, or --ctx max for the largest that fits",
+        )
+    if options.n_ubatch < 0 or options.n_batch < 1 or options.n_seq < 1:
+        raise UsageError("batch sizes and sequences count from 1", hint="--ubatch 512")
+    if options.type_v.is_quantized and not options.flash_attn:
+        raise UsageError(
+            f"a {options.type_v.name.lower()} V cache needs flash attention",
+            hint="leave out --no-flash-attn, or take --kv-type f16",
+        )
+    for kind in (options.type_k, options.type_v):
+        widths = {shape.head_dim_of(i) for i in range(shape.n_layer_kv)}
+        if any(width % kind.block_size for width in widths):
+            raise UsageError(
+                f"a head of {min(widths)} does not fill {kind.name}'s blocks", hint="--kv-type f16"
+            )
