@@ -17,6 +17,8 @@ from g4cli.core.paths import debug
 # (name, module, function), in the order of the help page: the order of a first day with g4.
 COMMANDS: Final[tuple[tuple[str, str, str], ...]] = (
     # name, module, function
+    ("fit", "g4cli.cli.fit", "fit"),
+    ("doctor", "g4cli.cli.doctor", "doctor"),
 )
 
 app = typer.Typer(

@@ -8,11 +8,12 @@ from g4cli.core.shape import Shape
 from g4cli.core.units import MIB
 from g4cli.estimate.compute import compute_bytes, output_bytes
 from g4cli.estimate.kv import kv_bytes, kv_cells
-from g4cli.estimate.options import KV_TYPES, Options, check, kv_type
+from g4cli.estimate.options import CTX_PAD, KV_TYPES, Options, check, kv_type
 from g4cli.estimate.result import HOST, Estimate, Group, Term
 from g4cli.estimate.weights import Tensor, weight_terms
 
 __all__ = [
+    "CTX_PAD",
     "HOST",
     "KV_TYPES",
     "Estimate",

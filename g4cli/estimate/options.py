@@ -12,6 +12,9 @@ from g4cli.core.shape import Shape
 # Source: kv_cache_types in common/arg.cpp, llama.cpp@0c1e57098.
 KV_TYPES: Final = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
 
+MAX_SEQ: Final = 256
+"""LLAMA_MAX_SEQ, src/llama-cparams.h."""
+
 CTX_PAD: Final = 256
 """llama.cpp rounds contexts and sliding caches up to this many cells."""
 
@@ -79,6 +82,8 @@ def check(shape: Shape, options: Options) -> None:
         )
     if options.n_ubatch < 0 or options.n_batch < 1 or options.n_seq < 1:
         raise UsageError("batch sizes and sequences count from 1", hint="--ubatch 512")
+    if options.n_seq > MAX_SEQ:
+        raise UsageError(f"{options.n_seq} sequences; {MAX_SEQ} at most", hint="--sequences 1")
     if options.type_v.is_quantized and not options.flash_attn:
         raise UsageError(
             f"a {options.type_v.name.lower()} V cache needs flash attention",

@@ -1,0 +1,69 @@
+"""From what a user types to what the estimator needs: a shape and the tensors with their types."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from g4cli.core.shape import Shape
+    from g4cli.estimate import Tensor
+    from g4cli.fit import Memory
+    from g4cli.host import HostFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A network to estimate. `path` is its file, None where only the registry speaks; `source` says which."""
+
+    name: str
+    shape: Shape
+    tensors: Sequence[Tensor]
+    source: str
+    path: Path | None = None
+
+
+def find_subject(text: str) -> Subject:
+    """Return the network that `text` means: a GGUF on disk or a model's name.
+
+    Raises FileMissing, BadGGUF (also for a file of another architecture), UnknownModel or UsageError.
+    """
+    from g4cli.core.registry import looks_like_name
+
+    if looks_like_name(text) and not Path(text).is_file():
+        return from_registry(text)
+    return from_file(Path(text))
+
+
+def from_file(path: Path) -> Subject:
+    """Return the network in the GGUF at `path`."""
+    from g4cli.core.errors import BadGGUF
+    from g4cli.core.gguf import read_header
+    from g4cli.core.shape import shape_of
+
+    header = read_header(path)
+    shape = shape_of(header)
+    if not header.tensors:
+        raise BadGGUF(path, "a vocabulary without weights: nothing to estimate", hint="g4 fit MODEL")
+    return Subject(path.name, shape, tuple(header.tensors.values()), "the file's header", path)
+
+
+def from_registry(name: str) -> Subject:
+    """Return the network called `name`, its tensors typed as g4 quantize would type them."""
+    from g4cli.core.inventory import text_tensors
+    from g4cli.core.registry import parse_name
+    from quant.recipes import Recipe, choose_types
+
+    ref = parse_name(name)
+    specs = choose_types(text_tensors(ref.model.shape), Recipe(ref.type, carrier="bf16"))
+    return Subject(str(ref), ref.model.shape, specs, "the registry")
+
+
+def memories_of(host: HostFacts) -> tuple[Memory, ...]:
+    """Return the devices of this machine as the planner wants them."""
+    from g4cli.estimate import HOST
+    from g4cli.fit import Memory
+
+    return (Memory(HOST, host.total_bytes, host.available_bytes),)
