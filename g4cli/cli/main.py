@@ -17,6 +17,10 @@ from g4cli.core.paths import debug
 # (name, module, function), in the order of the help page: the order of a first day with g4.
 COMMANDS: Final[tuple[tuple[str, str, str], ...]] = (
     # name, module, function
+    ("pull", "g4cli.cli.pull", "pull"),
+    ("list", "g4cli.cli.list_", "list_"),
+    ("show", "g4cli.cli.show", "show"),
+    ("remove", "g4cli.cli.remove", "remove"),
     ("fit", "g4cli.cli.fit", "fit"),
     ("doctor", "g4cli.cli.doctor", "doctor"),
 )

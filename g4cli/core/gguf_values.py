@@ -6,6 +6,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -84,8 +85,15 @@ class Array:
     def tolist(self) -> list[Any]:
         """Return the items as Python values; bytes that are not UTF-8 become U+FFFD."""
         if self.item_type is ValueType.STRING:
-            return [item.decode("utf-8", "replace") for item in self.byte_strings()]
+            return self.first(self.count)
         items: list[Any] = self.numpy().tolist()
+        return items
+
+    def first(self, n: int) -> list[Any]:
+        """Return at most the first `n` items as Python values."""
+        if self.item_type is ValueType.STRING:
+            return [item.decode("utf-8", "replace") for item in islice(self.byte_strings(), n)]
+        items: list[Any] = self.numpy()[:n].tolist()
         return items
 
     def __len__(self) -> int:

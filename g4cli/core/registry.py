@@ -1,0 +1,344 @@
+"""The models g4 knows by name: shapes, repositories, published files.
+
+Sources: reference tables of November 2026 (config values of google/gemma-4-*; catalogues of the hub). Sizes
+and hashes are what was published then: they are shown before the hub answers and never identify a file,
+because publishers upload again (the listing and the LFS record of the hub decide).
+
+    tiny                          bundled with g4, made on this machine
+    e2b e4b 12b 26b 31b           the instruction-tuned models (-it)
+    e2b-base ... 31b-base         the pre-trained ones, made from Google's checkpoints
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from typing import Final
+
+from g4cli.core.errors import UnknownModel, UsageError
+from g4cli.core.shape import Shape
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A GGUF of one type in a repository of the hub; 0 and "" where the catalogues are silent."""
+
+    type: str
+    repo: str
+    nbytes: int = 0
+    sha256: str = ""
+    revision: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model by name. `published` is in order of preference; the first of a type is taken."""
+
+    name: str
+    title: str
+    checkpoint: str
+    shape: Shape
+    n_params: int
+    default_type: str
+    published: tuple[Published, ...] = ()
+    mmproj: tuple[Published, ...] = ()
+    drafts: tuple[Published, ...] = ()
+
+    @property
+    def is_bundled(self) -> bool:
+        """Return whether the checkpoint lies inside the package."""
+        return not self.checkpoint
+
+    @property
+    def published_types(self) -> tuple[str, ...]:
+        """Return the types that somebody offers as a file, best known first, none twice."""
+        return tuple(dict.fromkeys(p.type for p in self.published))
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """Return every type that can be had: published, then made on this machine."""
+        return tuple(dict.fromkeys((*self.published_types, *MADE_TYPES)))
+
+    def find_published(self, type_name: str) -> Published | None:
+        """Return the preferred published file of `type_name`, or None: then it has to be made."""
+        return next((p for p in self.published if p.type == type_name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRef:
+    """What `e2b:q4_0` stands for. `chosen` tells whether the type was written by the user."""
+
+    model: Model
+    type: str
+    chosen: bool
+
+    def __str__(self) -> str:
+        return f"{self.model.name}:{self.type}"
+
+
+# Types that g4 makes itself, from the bundled or Google's checkpoint or from a BF16 file.
+MADE_TYPES: Final = ("bf16", "f16", "f32", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "q4_0", "sfp8")
+
+
+def _layers(pattern: str, repeat: int) -> tuple[bool, ...]:
+    return tuple(kind == "S" for kind in pattern * repeat)
+
+
+def _by_layer(is_swa: tuple[bool, ...], swa: int, full: int) -> tuple[int, ...]:
+    return tuple(swa if sliding else full for sliding in is_swa)
+
+
+def _small(n_layer: int, n_embd: int, n_kv: int, n_ff: tuple[int, ...], pattern: str, shared: int) -> Shape:
+    return Shape(
+        n_layer=n_layer,
+        n_embd=n_embd,
+        n_vocab=262_144,
+        n_ctx_train=131_072,
+        n_head=(8,) * n_layer,
+        n_head_kv=(n_kv,) * n_layer,
+        n_ff=n_ff,
+        is_swa=_layers(pattern, 7),
+        head_dim=512,
+        head_dim_swa=256,
+        n_swa=512,
+        n_shared_kv=shared,
+        n_embd_per_layer=256,
+    )
+
+
+def _large(n_layer: int, n_embd: int, n_head: int, kv: tuple[int, int], n_ff: int, expert: int = 0) -> Shape:
+    is_swa = _layers("SSSSSF", n_layer // 6)
+    return Shape(
+        n_layer=n_layer,
+        n_embd=n_embd,
+        n_vocab=262_144,
+        n_ctx_train=262_144,
+        n_head=(n_head,) * n_layer,
+        n_head_kv=_by_layer(is_swa, *kv),
+        n_ff=(n_ff,) * n_layer,
+        is_swa=is_swa,
+        head_dim=512,
+        head_dim_swa=256,
+        n_swa=1024,
+        n_expert=128 if expert else 0,
+        n_expert_used=8 if expert else 0,
+        n_ff_expert=expert,
+        k_eq_v=True,
+    )
+
+
+# reference: gemma4.md section 2, from convert_gemma4_weights.py and configuration_gemma4.py of transformers
+_TINY: Final = Shape(
+    n_layer=10,
+    n_embd=256,
+    n_vocab=768,
+    n_ctx_train=2048,
+    n_head=(2,) * 10,
+    n_head_kv=(1,) * 10,
+    n_ff=(64,) * 5 + (128,) * 5,
+    is_swa=_layers("SSSSF", 2),
+    head_dim=128,
+    head_dim_swa=64,
+    n_swa=128,
+    n_shared_kv=5,
+    n_embd_per_layer=128,
+)
+_E2B: Final = _small(35, 1536, 1, (6144,) * 15 + (12_288,) * 20, "SSSSF", 20)
+_E4B: Final = _small(42, 2560, 2, (10_240,) * 42, "SSSSSF", 18)
+_12B: Final = _large(48, 3840, 16, (8, 1), 15_360)
+_26B: Final = _large(30, 2816, 16, (8, 2), 2112, expert=704)
+_31B: Final = _large(60, 5376, 32, (16, 4), 21_504)
+
+_QAT: Final = "Google's quantisation-aware training"
+_P = Published
+
+MODELS: Final = (
+    Model("tiny", "tiny, the network inside g4", "", _TINY, 0, "bf16"),
+    Model(
+        "e2b",
+        "Gemma 4 E2B",
+        "google/gemma-4-E2B-it",
+        _E2B,
+        5_123_178_051,
+        "q4_0",
+        published=(
+            _P("q4_0", "google/gemma-4-E2B-it-qat-q4_0-gguf", 3_349_516_256, "fa401b55", "675cff42", _QAT),
+            _P("q8_0", "ggml-org/gemma-4-E2B-it-GGUF", 4_967_494_592, revision="b4243c15"),
+            _P("bf16", "ggml-org/gemma-4-E2B-it-GGUF"),
+            _P("q4_k_m", "unsloth/gemma-4-E2B-it-GGUF", 3_106_738_272),
+            _P("q5_k_m", "unsloth/gemma-4-E2B-it-GGUF", 3_356_035_200),
+            _P("q6_k", "unsloth/gemma-4-E2B-it-GGUF", 4_501_719_168),
+            _P("q4_0", "ggml-org/gemma-4-E2B-it-GGUF", 2_841_481_184, revision="b4243c15"),
+        ),
+        mmproj=(
+            _P("bf16", "google/gemma-4-E2B-it-qat-q4_0-gguf", 986_833_664),
+            _P("q8_0", "ggml-org/gemma-4-E2B-it-GGUF", 557_368_064),
+        ),
+        drafts=(_P("q8_0", "ggml-org/gemma-4-E2B-it-GGUF"),),
+    ),
+    Model(
+        "e4b",
+        "Gemma 4 E4B",
+        "google/gemma-4-E4B-it",
+        _E4B,
+        7_996_156_490,
+        "q4_0",
+        published=(
+            _P("q4_0", "google/gemma-4-E4B-it-qat-q4_0-gguf", 5_154_941_280, "676c3507", "4b4a2c1d", _QAT),
+            _P("q8_0", "ggml-org/gemma-4-E4B-it-GGUF", 8_031_240_160, revision="b8093469"),
+            _P("bf16", "ggml-org/gemma-4-E4B-it-GGUF"),
+            _P("q4_k_m", "ggml-org/gemma-4-E4B-it-GGUF", 5_335_289_824, revision="b8093469"),
+            _P("q6_k", "unsloth/gemma-4-E4B-it-GGUF", 7_074_927_776),
+            _P("q4_0", "ggml-org/gemma-4-E4B-it-GGUF", 4_590_807_392, revision="b8093469"),
+        ),
+        mmproj=(
+            _P("bf16", "google/gemma-4-E4B-it-qat-q4_0-gguf", 991_552_256),
+            _P("q8_0", "ggml-org/gemma-4-E4B-it-GGUF", 559_874_816),
+        ),
+        drafts=(_P("q8_0", "ggml-org/gemma-4-E4B-it-GGUF"),),
+    ),
+    Model(
+        "12b",
+        "Gemma 4 12B",
+        "google/gemma-4-12B-it",
+        _12B,
+        11_959_730_224,
+        "q4_0",
+        published=(
+            _P("q4_0", "google/gemma-4-12B-it-qat-q4_0-gguf", 6_975_879_296, "93567e57", "29d09777", _QAT),
+            _P("q8_0", "ggml-org/gemma-4-12B-it-GGUF", revision="7e0fbb82"),
+            _P("bf16", "ggml-org/gemma-4-12B-it-GGUF", revision="7e0fbb82"),
+            _P("q4_k_m", "unsloth/gemma-4-12b-it-GGUF", 7_121_861_440),
+            _P("q5_k_m", "unsloth/gemma-4-12b-it-GGUF", 8_413_574_560),
+            _P("q4_0", "ggml-org/gemma-4-12B-it-GGUF", 7_219_673_216, revision="7e0fbb82"),
+        ),
+        mmproj=(
+            _P("bf16", "google/gemma-4-12B-it-qat-q4_0-gguf", 175_115_616),
+            _P("q8_0", "ggml-org/gemma-4-12B-it-GGUF", 158_987_616),
+        ),
+        drafts=(_P("q8_0", "ggml-org/gemma-4-12B-it-GGUF"),),
+    ),
+    Model(
+        "26b",
+        "Gemma 4 26B-A4B",
+        "google/gemma-4-26B-A4B-it",
+        _26B,
+        25_805_936_206,
+        "q4_0",
+        published=(
+            _P(
+                "q4_0",
+                "google/gemma-4-26B-A4B-it-qat-q4_0-gguf",
+                14_439_363_584,
+                "3eca3b8f",
+                "d1c082be",
+                _QAT,
+            ),
+            _P("q8_0", "ggml-org/gemma-4-26B-A4B-it-GGUF", 26_859_858_464, revision="bb4531cd"),
+            _P("bf16", "ggml-org/gemma-4-26B-A4B-it-GGUF", revision="bb4531cd"),
+            _P("q4_k_m", "ggml-org/gemma-4-26B-A4B-it-GGUF", 16_796_015_136, revision="bb4531cd"),
+            _P("q4_0", "ggml-org/gemma-4-26B-A4B-it-GGUF", 14_618_145_824, revision="bb4531cd"),
+        ),
+        mmproj=(
+            _P("bf16", "google/gemma-4-26B-A4B-it-qat-q4_0-gguf", 1_194_828_160),
+            _P("q8_0", "ggml-org/gemma-4-26B-A4B-it-GGUF", 806_408_320),
+        ),
+        drafts=(_P("q8_0", "ggml-org/gemma-4-26B-A4B-it-GGUF"),),
+    ),
+    Model(
+        "31b",
+        "Gemma 4 31B",
+        "google/gemma-4-31B-it",
+        _31B,
+        31_273_088_876,
+        "q4_0",
+        published=(
+            _P("q4_0", "google/gemma-4-31B-it-qat-q4_0-gguf", 17_651_001_568, "179cfb99", "59dde245", _QAT),
+            _P("q8_0", "ggml-org/gemma-4-31B-it-GGUF", 32_635_674_400, revision="4fa4fdf3"),
+            _P("bf16", "ggml-org/gemma-4-31B-it-GGUF", revision="4fa4fdf3"),
+            _P("q4_k_m", "ggml-org/gemma-4-31B-it-GGUF", 18_687_061_792, revision="4fa4fdf3"),
+            _P("q4_0", "ggml-org/gemma-4-31B-it-GGUF", 17_992_313_088, revision="4fa4fdf3"),
+        ),
+        mmproj=(
+            _P("bf16", "google/gemma-4-31B-it-qat-q4_0-gguf"),
+            _P("q8_0", "ggml-org/gemma-4-31B-it-GGUF", 809_541_728),
+        ),
+        drafts=(_P("q8_0", "ggml-org/gemma-4-31B-it-GGUF", 514_687_104),),
+    ),
+)
+
+_BASE: Final = "-base"
+_BY_NAME: Final = {m.name: m for m in MODELS}
+# What people also type: the marketing names, with and without the family.
+_ALIASES: Final = {
+    "26b-a4b": "26b",
+    "gemma4": "e4b",
+    **{f"gemma-4-{name}": name for name in _BY_NAME if name != "tiny"},
+    **{f"gemma4:{name}": name for name in _BY_NAME if name != "tiny"},
+    "gemma-4-26b-a4b": "26b",
+}
+_TYPE: Final = re.compile(r"[a-z][a-z0-9_]{1,15}")
+
+
+def known_names() -> tuple[str, ...]:
+    """Return every name of `find_model`, base variants last."""
+    names = tuple(m.name for m in MODELS)
+    return (*names, *(f"{m.name}{_BASE}" for m in MODELS if not m.is_bundled))
+
+
+def find_model(name: str) -> Model:
+    """Return the model called `name`, in any case. Raises UnknownModel with the nearest names."""
+    wanted = name.strip().lower().removesuffix("-it")
+    wanted = _ALIASES.get(wanted, wanted)
+    if wanted in _BY_NAME:
+        return _BY_NAME[wanted]
+    model = _BY_NAME.get(wanted.removesuffix(_BASE))
+    if model is not None and not model.is_bundled:
+        return _base_of(model)
+    near = get_close_matches(wanted, known_names(), n=3, cutoff=0.5)
+    raise UnknownModel(
+        f"no model is called {name!r}" + (f"; did you mean {' or '.join(near)}?" if near else ""),
+        hint="g4 pull " + (near[0] if near else "tiny") + f"  (known: {' '.join(m.name for m in MODELS)})",
+    )
+
+
+def parse_name(name: str) -> ModelRef:
+    """Return what `e2b`, `e2b:q4_0` or `gemma-4-31B-it:bf16` stands for.
+
+    Raises UnknownModel, or UsageError for a type that cannot be had, with those that can.
+    """
+    alias = _ALIASES.get(name.strip().lower())
+    if alias is not None:
+        return ModelRef(_BY_NAME[alias], _BY_NAME[alias].default_type, False)
+    base, separator, type_name = name.partition(":")
+    model = find_model(base)
+    if not separator:
+        return ModelRef(model, model.default_type, False)
+    wanted = type_name.strip().lower().replace("-", "_")
+    if wanted not in model.types:
+        near = get_close_matches(wanted, model.types, n=1)
+        raise UsageError(
+            f"{model.name} has no type {type_name!r}" + (f"; did you mean {near[0]}?" if near else ""),
+            hint=f"one of: {' '.join(f'{model.name}:{t}' for t in model.types)}",
+        )
+    return ModelRef(model, wanted, True)
+
+
+def looks_like_name(text: str) -> bool:
+    """Return whether `text` can only be a model's name: no separator of a path, no file suffix."""
+    return not any(c in text for c in "/\\") and not text.lower().endswith((".gguf", ".safetensors"))
+
+
+def _base_of(model: Model) -> Model:
+    return replace(
+        model,
+        name=model.name + _BASE,
+        title=model.title + ", pre-trained",
+        checkpoint=model.checkpoint.removesuffix("-it"),
+        default_type="q4_0",
+        published=(),
+        mmproj=(),
+        drafts=(),
+    )

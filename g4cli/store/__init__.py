@@ -1,0 +1,16 @@
+"""What is on disk: one folder per model, one manifest per file, and how a name becomes a path.
+
+    manifest.py   Entry: what a manifest says; written beside its file, rebuilt from it when damaged
+    models.py     list_models, find, resolve, remove
+    adopt.py      a local file becomes a model
+    make.py       a checkpoint or a larger file becomes a model
+    describe.py   a header as the lines of `g4 show`
+
+What other parts call: `resolve(text) -> Path` for every MODEL argument, `find(text) -> Found` where the
+reason of the choice is shown.
+"""
+
+from g4cli.store.manifest import Entry
+from g4cli.store.models import Found, find, list_models, resolve
+
+__all__ = ["Entry", "Found", "find", "list_models", "resolve"]

@@ -1,0 +1,124 @@
+"""Make a file a model: what was made here, and what lies elsewhere on this disk."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Final
+
+from g4cli.core.errors import UsageError
+from g4cli.core.files import atomic_file, open_file
+from g4cli.core.gguf import read_header
+from g4cli.core.progress import Progress, no_progress
+from g4cli.core.registry import known_names
+from g4cli.store.manifest import Entry, Role, now, role_of, type_of, write_manifest
+from g4cli.store.models import entries_of, folder_of
+
+_UNSAFE: Final = re.compile(r"[^a-z0-9._-]+")
+_COPY_BYTES: Final = 1 << 22
+
+
+def place_for(name: str, file_name: str) -> Path:
+    """Return where the store keeps `file_name` of the model `name` (nothing is created).
+
+    Raises UsageError if the name would leave its folder: file names come from servers too.
+    """
+    folder = folder_of(name)
+    plain = Path(file_name.replace("\\", "/")).name
+    if plain in ("", ".", "..") or plain.startswith(".") or "\0" in plain or folder.name in ("", ".", ".."):
+        raise UsageError(f"{file_name!r} is no name for a file of {name!r}", hint="g4 list")
+    return folder / plain
+
+
+def record(
+    path: Path, *, name: str, source: str, sha256: str, type_name: str = "", role: Role | None = None
+) -> Entry:
+    """Write the manifest of a finished file of the store and return its entry.
+
+    The type and role are the header's unless given. Raises BadGGUF if the file is none.
+    """
+    header = read_header(path)
+    return write_manifest(
+        Entry(
+            name=name,
+            type=type_name or type_of(header),
+            path=path,
+            nbytes=header.file_size,
+            sha256=sha256,
+            date=now(),
+            source=source,
+            role=role or role_of(header),
+        )
+    )
+
+
+def name_for(path: Path) -> str:
+    """Return the name that a local folder or file gets: its own, in plain lower case, never a known one."""
+    stem = path.name.removesuffix(".gguf") if path.suffix == ".gguf" else path.resolve().name
+    name = _UNSAFE.sub("-", stem.lower()).strip("-.") or "model"
+    taken = {alias.removesuffix("-it") for alias in known_names()}
+    return f"{name}-local" if name.removeprefix("gemma-4-").removesuffix("-it") in taken else name
+
+
+def check_name(name: str) -> str:
+    """Return `name` if a local model may be called so. Raises UsageError."""
+    if not name or _UNSAFE.search(name) or name.startswith((".", "-")) or name_for(Path(name)) != name:
+        raise UsageError(
+            f"{name!r} is no name for a local model (a-z 0-9 . _ -, and none that g4 knows)",
+            hint=f"--name {name_for(Path(name))}",
+        )
+    return name
+
+
+def adopt(source: Path, *, name: str, progress: Progress = no_progress) -> Entry:
+    """Return the entry of a local GGUF, now also in the store: a hard link, or a copy on another disk.
+
+    The header is checked first, every tensor must lie inside the file. Raises FileMissing, UsageError,
+    BadGGUF or NoSpace; a file that is there already under this name and type is returned as it is.
+    """
+    header = read_header(source)
+    target = place_for(name, source.name)
+    for entry in entries_of(name):
+        if entry.path == target and os.path.samefile(entry.path, source):
+            return entry
+        if entry.path == target:
+            raise UsageError(
+                f"{name} holds another {target.name} already",
+                hint=f"g4 remove {entry.label}, or --name OTHER",
+            )
+    _link_or_copy(source, target, header.file_size, progress)
+    digest = sha256_of(target, progress=progress)
+    return record(target, name=name, source=f"file:{source.resolve()}", sha256=digest)
+
+
+def sha256_of(path: Path, *, progress: Progress = no_progress) -> str:
+    """Return the sha256 of the file in hexadecimal."""
+    digest, done, total = hashlib.sha256(), 0, path.stat().st_size
+    with open_file(path) as file:
+        while piece := file.read(_COPY_BYTES):
+            digest.update(piece)
+            done += len(piece)
+            progress(done, total, f"sha256 of {path.name}")
+    return digest.hexdigest()
+
+
+def _link_or_copy(source: Path, target: Path, n_bytes: int, progress: Progress) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.link(source.resolve(), target)
+        return
+    except OSError as err:
+        if err.errno == errno.EEXIST:
+            raise UsageError(f"{target} exists already", hint="g4 list") from err
+        # Another file system, or one without links: fall through to a copy.
+    with open_file(source) as reader, atomic_file(target, expected_bytes=n_bytes) as writer:
+        done = 0
+        while piece := reader.read(_COPY_BYTES):
+            writer.write(piece)
+            done += len(piece)
+            progress(done, n_bytes, source.name)
+    shutil.copystat(source, target)

@@ -1,0 +1,217 @@
+"""A header as text and as JSON: what `g4 show` prints. Reads the header and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from math import prod
+from typing import Any, Final
+
+from g4cli.core.errors import BadGGUF
+from g4cli.core.ggml import GGMLType
+from g4cli.core.gguf import Header, TensorInfo
+from g4cli.core.gguf_values import Array, Value
+from g4cli.core.shape import Shape, shape_of
+from g4cli.core.units import size_text
+from g4cli.store.manifest import Entry, role_of, type_of
+
+LONG_ARRAY: Final = 64
+_SHOWN_ITEMS: Final = 8
+_SHOWN_TEXT: Final = 120
+
+# Chat templates of google/gemma-4-*, by the first bytes of their sha256 (reference: gemma4.md section 4).
+TEMPLATES: Final = (
+    ("ae53464b", "Google's canonical template of 2026-07-09 (12B, 26B, 31B)"),
+    ("0a2c8073", "Google's canonical template of 2026-07-09 (E2B, E4B)"),
+    ("94899c0f", "Google's template of 2026-04-10 (12B, 26B, 31B); outdated"),
+    ("33204f1a", "Google's template of 2026-04-10 (E2B, E4B); outdated"),
+    ("85a08664", "llama.cpp's copy of 2026-04-10; outdated"),
+    ("2dfbfc7d", "the launch template of 2026-04-02; outdated"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A heading and its lines (label, text)."""
+
+    title: str
+    lines: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TypeShare:
+    """How much of the file one tensor type holds."""
+
+    type: GGMLType
+    n_tensors: int
+    n_params: int
+    nbytes: int
+    share: float
+
+
+def header_json(header: Header, *, full: bool = False) -> dict[str, Any]:
+    """Return the header as JSON values.
+
+    An array of more than 64 items is `{"item_type", "count", "first": [8 items]}` unless `full`.
+    """
+    architecture = header.keys.get("general.architecture")
+    return {
+        "architecture": str(architecture.data) if architecture else "",
+        "type": type_of(header),
+        "path": header.path,
+        "bytes": header.file_size,
+        "version": header.version,
+        "alignment": header.alignment,
+        "keys": {name: _json_value(value, full) for name, value in header.keys.items()},
+        "tensors": [
+            {"name": t.name, "type": t.type.name, "shape": list(t.shape), "bytes": t.nbytes}
+            for t in header.tensors.values()
+        ],
+    }
+
+
+def _json_value(value: Value, full: bool) -> Any:
+    data = value.data
+    if not isinstance(data, Array):
+        return data
+    if full or len(data) <= LONG_ARRAY:
+        return data.tolist()
+    return {"item_type": data.item_type.name.lower(), "count": len(data), "first": data.first(_SHOWN_ITEMS)}
+
+
+def key_text(value: Value) -> str:
+    """Return a value on one line: long texts and arrays shortened, their length named."""
+    data = value.data
+    if isinstance(data, Array):
+        items = ", ".join(map(_word, data.first(_SHOWN_ITEMS)))
+        return f"[{_short(items)}{', ...' * (len(data) > _SHOWN_ITEMS)}] ({len(data):,} items)"
+    text = _word(data)
+    return text if len(text) <= _SHOWN_TEXT else f"{_short(text)} ({len(text):,} characters)"
+
+
+def _word(item: Any) -> str:
+    if isinstance(item, float):
+        return f"{item:.7g}"  # float32 holds no more
+    return str(item).replace("\\", "\\\\").replace("\n", "\\n")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _SHOWN_TEXT else f"{text[:_SHOWN_TEXT]}..."
+
+
+def shares(header: Header) -> tuple[TypeShare, ...]:
+    """Return the tensor types of the file, the largest share first."""
+    held: dict[GGMLType, list[TensorInfo]] = {}
+    for tensor in header.tensors.values():
+        held.setdefault(tensor.type, []).append(tensor)
+    total = sum(t.nbytes for t in header.tensors.values())
+    found = (
+        TypeShare(kind, len(ts), sum(prod(t.shape) for t in ts), n := sum(t.nbytes for t in ts), n / total)
+        for kind, ts in held.items()
+    )
+    return tuple(sorted(found, key=lambda share: -share.nbytes))
+
+
+def summary(header: Header, entry: Entry | None = None) -> tuple[Section, ...]:
+    """Return one screen on the file: what it is, the network, the text side."""
+    sections = [Section("File", tuple(_file_lines(header, entry)))]
+    try:
+        shape: Shape | None = shape_of(header)
+    except BadGGUF:
+        shape = None  # another architecture, an mmproj: the keys still say something
+    if shape:
+        sections.append(Section("Network", tuple(_network_lines(shape))))
+    sections.append(Section("Text", tuple(_text_lines(header))))
+    return tuple(section for section in sections if section.lines)
+
+
+def _file_lines(header: Header, entry: Entry | None) -> Iterator[tuple[str, str]]:
+    if entry:
+        yield "model", f"{entry.label}  (from {entry.source})"
+    yield "path", header.path
+    yield "size", f"{size_text(header.file_size)} ({header.file_size:,} bytes)"
+    name = _plain(header, "general.name")
+    architecture = _plain(header, "general.architecture") or "not named"
+    yield "architecture", f"{architecture}, {name}" if name else architecture
+    n_params = sum(share.n_params for share in shares(header))
+    bits = 8 * sum(share.nbytes for share in shares(header)) / n_params if n_params else 0
+    detail = f", {n_params:,} weights, {bits:.2f} bits each" if n_params else ", no weights"
+    yield "type", f"{type_of(header)}{detail}"
+    yield "format", f"GGUF {header.version}, {len(header.keys)} keys, {len(header.tensors)} tensors"
+    if role_of(header) != "model":
+        yield (
+            "use",
+            {"mmproj": "images and sound, beside a model", "draft": "drafts for a model"}[role_of(header)],
+        )
+    if header.trailing_bytes > 0:
+        yield "note", f"{header.trailing_bytes:,} bytes follow the data (g4 doctor {header.path})"
+
+
+def _network_lines(shape: Shape) -> Iterator[tuple[str, str]]:
+    n_swa = sum(shape.is_swa)
+    yield "context", f"{shape.n_ctx_train:,} tokens"
+    kinds = f"{n_swa} sliding (window {shape.n_swa}), {shape.n_layer - n_swa} global"
+    shared = f"; the last {shape.n_shared_kv} share K and V" if shape.n_shared_kv else ""
+    yield "layers", f"{shape.n_layer}: {kinds}{shared}"
+    per_layer = f", {shape.n_embd_per_layer} per layer" if shape.n_embd_per_layer else ""
+    yield "embedding", f"{shape.n_embd}{per_layer}"
+    heads = f"{_runs(shape.n_head)} heads, {_kinds(shape, shape.n_head_kv)} for K and V"
+    yield "attention", f"{heads}; width {_kinds(shape, _widths(shape))}"
+    yield "feed-forward", _runs(shape.n_ff)
+    if shape.n_expert:
+        yield "experts", f"{shape.n_expert} of {shape.n_ff_expert}, {shape.n_expert_used} used per token"
+
+
+def _text_lines(header: Header) -> Iterator[tuple[str, str]]:
+    tokens = header.keys.get("tokenizer.ggml.tokens")
+    if tokens and isinstance(tokens.data, Array):
+        ids = ", ".join(
+            f"{word} {value.data}"
+            for word in ("bos", "eos", "padding")
+            if (value := header.keys.get(f"tokenizer.ggml.{word}_token_id")) and isinstance(value.data, int)
+        )
+        model = _plain(header, "tokenizer.ggml.model") or "unnamed"
+        yield "vocabulary", f"{len(tokens.data):,} tokens, {model}" + (f" ({ids})" if ids else "")
+    template = _plain(header, "tokenizer.chat_template")
+    if template:
+        yield "template", f"{_template_name(template)}, {len(template):,} characters"
+    for key, label in (("general.license", "licence"), ("g4.format", "contents")):
+        if text := _plain(header, key):
+            yield label, text
+
+
+def _template_name(template: str) -> str:
+    digest = hashlib.sha256(template.encode()).hexdigest()
+    found = next((name for prefix, name in TEMPLATES if digest.startswith(prefix)), None)
+    return found or f"its own (sha256 {digest[:12]})"
+
+
+def _widths(shape: Shape) -> tuple[int, ...]:
+    return tuple(shape.head_dim_of(layer) for layer in range(shape.n_layer))
+
+
+def _kinds(shape: Shape, values: Sequence[int]) -> str:
+    """Return '256 sliding, 512 global', or one number where all layers agree."""
+    found = [
+        f"{_runs([v for v, sliding in zip(values, shape.is_swa, strict=True) if sliding is kind])} {word}"
+        for kind, word in ((True, "sliding"), (False, "global"))
+        if kind in shape.is_swa
+    ]
+    return _runs(values) if len(set(values)) == 1 else ", ".join(found)
+
+
+def _runs(values: Sequence[int]) -> str:
+    """Return '6144 (15 layers), 12288 (20)', or the number alone where all agree."""
+    if len(set(values)) == 1:
+        return str(values[0])
+    runs = [(value, len(list(group))) for value, group in groupby(values)]
+    if len(runs) > 4:
+        return f"{min(values)} to {max(values)}"
+    return ", ".join(f"{value} ({count}{' layers' * (not i)})" for i, (value, count) in enumerate(runs))
+
+
+def _plain(header: Header, key: str) -> str:
+    value = header.keys.get(key)
+    return value.data if value and isinstance(value.data, str) else ""

@@ -1,0 +1,118 @@
+"""Make a model file on this machine: from the bundled checkpoint, a local one, or a larger file.
+
+The one place below the command line where the converter and the quantiser meet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from g4cli.core.errors import UsageError
+from g4cli.core.files import require_file
+from g4cli.core.ggml import ggml_type
+from g4cli.core.paths import tiny_dir
+from g4cli.core.progress import Progress, no_progress
+from g4cli.core.registry import ModelRef
+from g4cli.store.adopt import adopt, check_name, name_for, place_for, record
+from g4cli.store.manifest import Entry, damage_of
+from g4cli.store.models import entries_of
+
+# What the converter writes by itself; everything else goes through a BF16 file and the quantiser.
+PLAIN: Final = ("bf16", "f16", "f32")
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """A model of the store, and whether this call made it."""
+
+    entry: Entry
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A finished file."""
+
+    path: Path
+    type: str
+    nbytes: int
+    sha256: str
+
+
+def pull_bundled(ref: ModelRef, *, progress: Progress = no_progress) -> Pulled:
+    """Return the bundled model in the type of `ref`, made from its checkpoint unless it is there already."""
+    target = place_for(ref.model.name, f"{ref.model.name}-{ref.type.upper()}.gguf")
+    return _pull_checkpoint(tiny_dir(), target, ref.model.name, ref.type, "bundled", progress)
+
+
+def pull_path(path: Path, *, name: str | None = None, progress: Progress = no_progress) -> Pulled:
+    """Return the model made from a local path: a checkpoint folder is converted, a GGUF is linked.
+
+    `name` is the folder's or file's own unless given. Raises FileMissing, UsageError, BadCheckpoint, BadGGUF.
+    """
+    name = check_name(name) if name else name_for(path)
+    if not path.is_dir():
+        known = {entry.path for entry in entries_of(name)}
+        entry = adopt(require_file(path), name=name, progress=progress)
+        return Pulled(entry, entry.path not in known)
+    return pull_folder(path, name=name, progress=progress)
+
+
+def pull_folder(
+    folder: Path, *, name: str, type_name: str = "bf16", progress: Progress = no_progress
+) -> Pulled:
+    """Return the model made from the checkpoint in `folder`, under `name`."""
+    checkpoint_of(folder)
+    target = place_for(name, f"{name}-{type_name.upper()}.gguf")
+    return _pull_checkpoint(folder, target, name, type_name, f"file:{folder.resolve()}", progress)
+
+
+def _pull_checkpoint(
+    folder: Path, target: Path, name: str, type_name: str, source: str, progress: Progress
+) -> Pulled:
+    for entry in entries_of(name):
+        if entry.path == target and damage_of(entry) is None:
+            return Pulled(entry, False)
+    made = from_checkpoint(folder, target, type_name=type_name, progress=progress)
+    entry = record(target, name=name, source=source, sha256=made.sha256, type_name=type_name)
+    return Pulled(entry, True)
+
+
+def from_checkpoint(folder: Path, target: Path, *, type_name: str, progress: Progress = no_progress) -> Made:
+    """Return the GGUF made at `target` from the Hugging Face checkpoint in `folder`.
+
+    Raises BadCheckpoint, UsageError (an unknown type) or NoSpace; nothing half-written is left.
+    """
+    from converters import convert_checkpoint
+
+    if type_name in PLAIN:
+        done = convert_checkpoint(folder, target, plain=ggml_type(type_name), progress=progress)
+        return Made(done.path, type_name, done.nbytes, done.sha256)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".making-", dir=target.parent) as place:
+        plain = Path(place) / target.name
+        convert_checkpoint(folder, plain, plain=ggml_type("bf16"), progress=progress)
+        return from_file(plain, target, type_name=type_name, progress=progress)
+
+
+def from_file(source: Path, target: Path, *, type_name: str, progress: Progress = no_progress) -> Made:
+    """Return the GGUF made at `target` by quantising the file `source`.
+
+    SFP8 is written as BF16 numbers that are all SFP8 values: llama.cpp runs it as it is.
+    """
+    from quant.file import quantize_file
+    from quant.recipes import Recipe
+
+    recipe = Recipe(type_name, carrier="bf16") if type_name == "sfp8" else Recipe(type_name)
+    done = quantize_file(source, target, recipe=recipe, progress=progress)
+    return Made(done.path, type_name, done.nbytes, done.sha256)
+
+
+def checkpoint_of(folder: Path) -> Path:
+    """Return `folder` if it looks like a Hugging Face checkpoint, else raise UsageError."""
+    if not (folder / "config.json").is_file():
+        raise UsageError(f"{folder} holds no config.json: not a Hugging Face checkpoint", hint=f"ls {folder}")
+    return folder

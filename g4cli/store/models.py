@@ -1,0 +1,186 @@
+"""Names to paths: what the store holds, and which file a MODEL argument means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from g4cli.core.errors import BadFile, FileMissing, NotFound, UnknownModel, UsageError
+from g4cli.core.files import require_file
+from g4cli.core.paths import models_dir
+from g4cli.core.registry import MODELS, ModelRef, known_names, looks_like_name, parse_name
+from g4cli.store.manifest import Entry, entry_of, manifest_path
+
+_ORDER = {model.name: index for index, model in enumerate(MODELS)}
+HUB_PREFIX = "hf:"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The file that a MODEL argument means, and why this one; `entry` is None for a plain path."""
+
+    path: Path
+    reason: str
+    entry: Entry | None = None
+
+
+def folder_of(name: str) -> Path:
+    """Return the folder of the model `name`: `hf:owner/repo` lies in `hf--owner--repo`."""
+    return models_dir() / name.replace(HUB_PREFIX, "hf--", 1).replace("/", "--")
+
+
+def name_of(folder: Path) -> str:
+    """Return the model that `folder` holds; undoes `folder_of`."""
+    if folder.name.startswith("hf--"):
+        return HUB_PREFIX + folder.name.removeprefix("hf--").replace("--", "/", 1)
+    return folder.name
+
+
+def list_models() -> tuple[Entry, ...]:
+    """Return every file of the store, in the order of the registry, then by name; bad files are left out."""
+    entries = sorted(_entries(), key=lambda e: (_ORDER.get(e.name, len(_ORDER)), e.name, e.role != "model"))
+    return tuple(entries)
+
+
+def entries_of(name: str) -> tuple[Entry, ...]:
+    """Return the files of one model: models first."""
+    return tuple(e for e in list_models() if e.name == name)
+
+
+def resolve(text: str | Path) -> Path:
+    """Return the file that a MODEL argument means. Raises as `find`."""
+    return find(text).path
+
+
+def find(text: str | Path) -> Found:
+    """Return the file that `text` means: a path, or a name with or without a type.
+
+    A name wins over a file of the same name in this folder (write ./tiny for the file). Raises FileMissing,
+    UsageError (a directory), NotFound (known, but not pulled) or UnknownModel (with the nearest names).
+    """
+    word = str(text)
+    if isinstance(text, Path) or not (word.startswith(HUB_PREFIX) or looks_like_name(word)):
+        return Found(_existing(Path(word).expanduser()), "a path")
+    name, _, type_name = _split(word)
+    here = [e for e in entries_of(name) if e.role == "model"]
+    if here:
+        return _choose(name, type_name, here)
+    try:
+        ref = parse_name(word)
+    except UnknownModel as err:
+        if Path(word).exists():
+            return Found(_existing(Path(word)), "a path")
+        raise _unknown(word, err) from None
+    return _pulled(ref)
+
+
+def select(text: str) -> tuple[Entry, ...]:
+    """Return the entries that `remove` and `verify` act on: `e2b:q4_0` one type, `e2b` all files.
+
+    Raises UsageError for a path, NotFound or UnknownModel.
+    """
+    if not text.startswith(HUB_PREFIX) and not looks_like_name(text):
+        raise UsageError(f"{text} is a path; the store knows models by name", hint="g4 list")
+    name, separator, type_name = _split(text)
+    entries = entries_of(name)
+    if not entries:
+        ref = parse_name(text)
+        entries = entries_of(ref.model.name)
+        name, separator, type_name = ref.model.name, ":" if ref.chosen else "", ref.type
+    if separator:
+        entries = tuple(e for e in entries if e.type == type_name and e.role == "model")
+    if not entries:
+        raise NotFound(f"{text} is not in the store", hint="g4 list")
+    return entries
+
+
+def remove(entry: Entry) -> None:
+    """Delete the file of `entry` and its manifest, and the folder if it is empty then."""
+    for path in (entry.path, manifest_path(entry.path)):
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as err:
+            raise UsageError(f"{path} cannot be removed: {err.strerror}", hint=f"ls -l {path}") from err
+    if not any(entry.path.parent.iterdir()):
+        entry.path.parent.rmdir()
+
+
+def _entries() -> Iterator[Entry]:
+    root = models_dir()
+    if not root.is_dir():
+        return
+    for folder in sorted(p for p in root.iterdir() if p.is_dir()):
+        for path in sorted(folder.glob("*.gguf")):
+            try:
+                yield entry_of(path, name_of(folder))
+            except (BadFile, FileMissing, UsageError):
+                # Not a GGUF at all: `g4 doctor FILE` is for those.
+                continue
+
+
+def _split(word: str) -> tuple[str, str, str]:
+    """Return name, colon and type of `e2b:q4_0` or `hf:owner/repo:q4_0`, in the store's spelling."""
+    prefix = HUB_PREFIX if word.startswith(HUB_PREFIX) else ""
+    name, separator, type_name = word.removeprefix(prefix).partition(":")
+    return prefix + (name if prefix else name.lower()), separator, type_name.lower().replace("-", "_")
+
+
+def _choose(name: str, type_name: str, here: list[Entry]) -> Found:
+    if type_name:
+        for entry in here:
+            if entry.type == type_name:
+                return Found(entry.path, f"{entry.label} as asked", entry)
+        try:
+            ref: ModelRef | None = parse_name(f"{name}:{type_name}")
+        except UnknownModel:
+            ref = None
+        held = " ".join(e.label for e in here)
+        hint = f"g4 pull {ref}" if ref else f"one of: {held}"
+        raise NotFound(f"{name}:{type_name} is not in the store (there is {held})", hint=hint)
+    if len(here) == 1:
+        return Found(here[0].path, f"{here[0].label}: the only one here", here[0])
+    try:
+        default = parse_name(name).type
+    except UnknownModel:
+        default = ""
+    for entry in here:
+        if entry.type == default:
+            return Found(entry.path, f"{entry.label}: the usual type", entry)
+    newest = max(here, key=lambda e: e.date)
+    return Found(newest.path, f"{newest.label}: the newest of {len(here)}", newest)
+
+
+def _pulled(ref: ModelRef) -> Found:
+    here = [e for e in entries_of(ref.model.name) if e.role == "model"]
+    if here:  # asked for by an alias: gemma-4-E2B-it
+        return _choose(ref.model.name, ref.type if ref.chosen else "", here)
+    name = str(ref) if ref.chosen else ref.model.name
+    raise NotFound(f"{name} is not on this disk yet", hint=f"g4 pull {name}")
+
+
+def _existing(path: Path) -> Path:
+    try:
+        return require_file(path)
+    except FileMissing as err:
+        near = _neighbours(path)
+        if near:
+            raise FileMissing(path, hint=f"did you mean {near[0]}?") from None
+        raise err
+
+
+def _neighbours(path: Path) -> list[str]:
+    try:
+        names = [p.name for p in path.parent.iterdir() if p.is_file()]
+    except (OSError, ValueError):
+        return []
+    return [str(path.with_name(n)) for n in get_close_matches(path.name, names, n=1, cutoff=0.7)]
+
+
+def _unknown(word: str, err: UnknownModel) -> UnknownModel:
+    own = sorted({e.name for e in list_models()} - set(known_names()))
+    near = get_close_matches(word.lower(), own, n=1, cutoff=0.5)
+    return (
+        UnknownModel(f"no model is called {word!r}; did you mean {near[0]}?", hint="g4 list") if near else err
+    )
