@@ -1,1 +1,1 @@
-"""Checks that find out why a machine or a GGUF misbehaves, and the verdict they add up to."""
+"""Find out why a GGUF, or this machine, does not work: facts are read once, checks look at facts."""

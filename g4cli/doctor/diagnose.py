@@ -1,0 +1,44 @@
+"""The whole diagnosis of a file: facts, checks, verdict."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from g4cli.doctor import metadata, probes, structure, tensors, weights
+from g4cli.doctor.facts import Depth, FileFacts, gather
+from g4cli.doctor.machine import CHECKS as MACHINE_CHECKS
+from g4cli.doctor.report import Check, Report, run_checks
+from g4cli.doctor.verdict import SUMMARY, decide
+
+# Cheapest first: what an early check finds makes the later ones unnecessary.
+CHECKS: Final[tuple[Check, ...]] = (
+    *structure.CHECKS, *metadata.CHECKS, *tensors.CHECKS, *weights.CHECKS, *probes.CHECKS,
+)  # fmt: skip
+
+
+def diagnose(path: Path, *, depth: Depth = "default", only: tuple[str, ...] = ()) -> Report:
+    """Return the report on the file at `path`. Raises FileMissing, or UsageError for a directory."""
+    return judge(gather(path, depth), only)
+
+
+def known_ids(*, machine: bool = False) -> set[str]:
+    """Return what --only may name: the ids of all checks and their families."""
+    checks = MACHINE_CHECKS if machine else CHECKS
+    return {name for check in checks for name in (check.id, check.family)}
+
+
+def judge(facts: FileFacts, only: tuple[str, ...] = ()) -> Report:
+    """Return the report on facts already gathered."""
+    findings = run_checks(CHECKS, facts, only)
+    verdict, confidence, decisive = decide(findings)
+    return Report(
+        subject=facts.path,
+        verdict=verdict,
+        confidence=confidence,
+        summary=SUMMARY[verdict],
+        evidence=tuple(f.found for f in decisive),
+        fix=decisive[0].fix if decisive else "",
+        findings=findings,
+        is_gguf=structure.is_gguf(facts),
+    )

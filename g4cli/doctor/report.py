@@ -1,0 +1,167 @@
+"""What a diagnosis consists of: findings, and the report that a user or a script gets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeAlias
+
+Status: TypeAlias = Literal["ok", "warn", "fail", "crash", "skipped"]
+Cause: TypeAlias = Literal[
+    "file-damaged", "conversion-defect", "tokenizer", "template", "runtime", "model-behaviour"
+]
+Verdict: TypeAlias = Literal["healthy", "unknown"] | Cause
+Confidence: TypeAlias = Literal["certain", "high", "medium", "low"]
+
+WORST_FIRST: Final[tuple[Status, ...]] = ("fail", "crash", "warn", "skipped", "ok")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The answer of one check.
+
+    `found` says what is there and what was expected, `fix` is a command or an instruction, `cause` is what a
+    failure points to, `detail` lists the single places for the long report.
+    """
+
+    id: str
+    status: Status
+    found: str
+    fix: str = ""
+    cause: Cause | None = None
+    confidence: Confidence = "certain"
+    detail: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the finding as scripts see it."""
+        return {
+            "id": self.id,
+            "status": self.status,
+            "found": self.found,
+            "fix": self.fix,
+            "cause": self.cause,
+            "confidence": self.confidence,
+            "detail": list(self.detail),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a check function returns; `run_checks` adds the id."""
+
+    status: Status
+    found: str
+    fix: str = ""
+    cause: Cause | None = None
+    confidence: Confidence = "certain"
+    detail: tuple[str, ...] = ()
+
+
+def ok(found: str) -> Outcome:
+    """Return a passed check."""
+    return Outcome("ok", found)
+
+
+def skipped(found: str, fix: str = "") -> Outcome:
+    """Return a check that could not be made, and why."""
+    return Outcome("skipped", found, fix)
+
+
+def warn(found: str, fix: str = "", *, detail: tuple[str, ...] = ()) -> Outcome:
+    """Return something odd that explains no failure."""
+    return Outcome("warn", found, fix, detail=detail)
+
+
+def fail(
+    found: str,
+    fix: str,
+    *,
+    cause: Cause,
+    confidence: Confidence = "certain",
+    detail: tuple[str, ...] = (),
+) -> Outcome:
+    """Return a failure with what it points to."""
+    return Outcome("fail", found, fix, cause, confidence, detail)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A diagnosis: the verdict, the evidence that decided it, what to type next, and every finding."""
+
+    subject: str
+    verdict: Verdict
+    confidence: Confidence
+    summary: str
+    evidence: tuple[str, ...]
+    fix: str
+    findings: tuple[Finding, ...]
+    is_gguf: bool = True
+
+    @property
+    def exit_code(self) -> int:
+        """Return 0, 5 for what is no GGUF at all, 8 for a failure."""
+        if not self.is_gguf:
+            return 5
+        return 8 if any(f.status in ("fail", "crash") for f in self.findings) else 0
+
+    @property
+    def worst_first(self) -> tuple[Finding, ...]:
+        """Return the findings, failures first; within a status in the order of the checks."""
+        return tuple(sorted(self.findings, key=lambda f: WORST_FIRST.index(f.status)))
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the report as scripts see it."""
+        return {
+            "subject": self.subject,
+            "verdict": self.verdict,
+            "confidence": self.confidence,
+            "summary": self.summary,
+            "evidence": list(self.evidence),
+            "fix": self.fix,
+            "findings": [f.as_json() for f in self.worst_first],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A small question about facts. `family` groups ids for --only; `run` never prints."""
+
+    id: str
+    run: Callable[[Any], Outcome]
+
+    @property
+    def family(self) -> str:
+        """Return the part of the id before the dot."""
+        return self.id.split(".")[0]
+
+
+def run_checks(checks: tuple[Check, ...], facts: Any, only: tuple[str, ...] = ()) -> tuple[Finding, ...]:
+    """Return one finding per check; a check that throws is a finding 'crash', not the end.
+
+    `only` keeps the checks whose id or family is named.
+    """
+    findings = []
+    for check in checks:
+        if only and check.id not in only and check.family not in only:
+            continue
+        try:
+            outcome = check.run(facts)
+        except Exception as err:
+            outcome = Outcome(
+                "crash",
+                f"the check itself failed: {type(err).__name__}: {err}",
+                "report this as a bug in g4: g4 doctor FILE --report bug.md",
+                confidence="low",
+            )
+        findings.append(
+            Finding(
+                check.id,
+                outcome.status,
+                outcome.found,
+                outcome.fix,
+                outcome.cause,
+                outcome.confidence,
+                outcome.detail,
+            )
+        )
+    return tuple(findings)

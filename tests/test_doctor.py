@@ -1,0 +1,110 @@
+"""The doctor on real files: the bundled model, and copies of it that are broken."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from damage import KINDS
+from tiny_file import build_tiny
+
+from g4cli.cli.main import run
+from g4cli.core.errors import UsageError
+from g4cli.doctor.diagnose import diagnose
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the bundled model as BF16 and its two broken copies of the demo."""
+    folder = tmp_path_factory.mktemp("doctor")
+    data = build_tiny()
+    (folder / "tiny.gguf").write_bytes(data)
+    for kind in ("truncate", "dashes"):
+        (folder / f"{kind}.gguf").write_bytes(KINDS[kind](data))
+    return folder
+
+
+def test_the_bundled_model_is_healthy(folder: Path) -> None:
+    report = diagnose(folder / "tiny.gguf")
+    assert report.verdict == "healthy"
+    assert report.exit_code == 0
+    assert {f.status for f in report.findings} == {"ok"}
+
+
+def test_a_truncated_copy_names_the_missing_bytes(folder: Path) -> None:
+    report = diagnose(folder / "truncate.gguf")
+    missing = (folder / "tiny.gguf").stat().st_size - (folder / "truncate.gguf").stat().st_size
+    assert (report.verdict, report.confidence, report.exit_code) == ("file-damaged", "certain", 8)
+    assert f"{missing:,} bytes" in report.evidence[0]
+    assert str((folder / "truncate.gguf").stat().st_size) in report.fix
+
+
+def test_the_dashes_are_a_conversion_defect_with_three_proofs(folder: Path) -> None:
+    report = diagnose(folder / "dashes.gguf")
+    assert (report.verdict, report.exit_code) == ("conversion-defect", 8)
+    failed = {f.id: f.found for f in report.findings if f.status == "fail"}
+    assert set(failed) == {"tensors.tied", "weights.zero", "probe.loop"}
+    assert "30 of 162 tensors" in failed["weights.zero"]
+    assert "3 of 3 greedy answers are a loop of 2 tokens from token 1 on: '---\\n'" in failed["probe.loop"]
+
+
+def test_quick_reads_the_header_only(folder: Path) -> None:
+    report = diagnose(folder / "dashes.gguf", depth="quick")
+    assert [f.id for f in report.findings if f.status == "fail"] == ["tensors.tied"]
+    assert {f.id.split(".")[0] for f in report.findings if f.status == "skipped"} == {"weights", "probe"}
+
+
+def test_only_runs_what_is_named(folder: Path) -> None:
+    report = diagnose(folder / "tiny.gguf", only=("file.size", "keys"), depth="quick")
+    assert {f.id.split(".")[0] for f in report.findings} == {"file", "keys"}
+    assert [f.id for f in report.findings if f.id.startswith("file")] == ["file.size"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
+        (b"<!DOCTYPE html><html>", "HTML page"),
+        (b'{"error":"Repository not found"}', "JSON error"),
+        (b"PK\x03\x04" + bytes(40), "zip archive"),
+        (b"tjgg" + bytes(40), "GGJT"),
+        (bytes(8192), "zeros"),
+        (b"", "empty"),
+        (b"hello, world", "not a GGUF"),
+    ],
+)
+def test_what_is_no_gguf_is_named_and_leaves_with_5(tmp_path: Path, content: bytes, said: str) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(content)
+    report = diagnose(path)
+    assert (report.verdict, report.exit_code) == ("file-damaged", 5)
+    assert said in report.evidence[0]
+
+
+def test_the_command_prints_json_and_leaves_with_the_code(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["doctor", str(folder / "truncate.gguf"), "--json"]) == 8
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["verdict"] == "file-damaged"
+    assert {"id", "status", "found", "fix"} <= set(answer["findings"][0])
+    assert answer["findings"][0]["id"] == "file.size"
+
+
+def test_the_screen_is_worst_first(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["doctor", str(folder / "dashes.gguf")]) == 8
+    text = capsys.readouterr().out
+    assert text.startswith("CONVERSION DEFECT")
+    assert text.index("FAIL") < text.index("checks passed") < text.index("next: ")
+    assert len(text.splitlines()) < 24
+
+
+def test_an_unknown_check_is_a_usage_error(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["doctor", str(folder / "tiny.gguf"), "--only", "vibes"]) == UsageError.exit_code
+    assert "families: file keys" in capsys.readouterr().err
+
+
+def test_a_directory_and_an_absent_file_are_told_apart(tmp_path: Path) -> None:
+    assert run(["doctor", str(tmp_path)]) == 2
+    assert run(["doctor", str(tmp_path / "absent.gguf")]) == 3

@@ -1,0 +1,81 @@
+"""The machine check on made-up facts, and once on the machine that runs the tests."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from g4cli.doctor.machine import LIBRARIES, MachineFacts, diagnose_machine, judge_machine
+
+GIB = 1024**3
+GOOD = MachineFacts(
+    python="3.12.1",
+    system="Linux x86_64",
+    versions={name: version or "1.0" for name, version in LIBRARIES},
+    engine={"version": "0.3.36", "system_info": "CPU : AVX2 = 1 | AMX = 0 |"},
+    kernels={
+        "products": [{"type": "Q4_0", "layout": "plain", "status": "ok", "detail": ""}],
+        "use_extra_bufts": True,
+        "reason": "all repacked products run on this machine",
+    },
+    engine_error="",
+    memory_total=16 * GIB,
+    memory_free=12 * GIB,
+    folders=(("/home/u/.local/share/g4", ""),),
+    disk_free=100 * GIB,
+    disk_path="/home/u/.local/share/g4",
+    encoding="UTF-8",
+    terminal="xterm, 100 columns",
+)
+
+
+def crash(layout: str) -> dict[str, Any]:
+    product = {"type": "Q4_0", "layout": layout, "status": "crash", "detail": "SIGILL"}
+    return {"products": [product], "use_extra_bufts": False, "reason": "repacked weights are off"}
+
+
+def test_a_good_machine_is_healthy() -> None:
+    report = judge_machine(GOOD)
+    assert (report.verdict, report.exit_code) == ("healthy", 0)
+    engine = next(f for f in report.findings if f.id == "machine.engine")
+    assert engine.found.endswith("AVX2")
+
+
+@pytest.mark.parametrize(
+    ("change", "check", "status"),
+    [
+        ({"versions": GOOD.versions | {"rich": ""}}, "machine.libraries", "fail"),
+        ({"versions": GOOD.versions | {"llama-cpp-python": "0.3.9"}}, "machine.libraries", "warn"),
+        ({"engine": {}, "kernels": {}, "engine_error": "no libgomp"}, "machine.engine", "fail"),
+        ({"kernels": crash("plain")}, "machine.kernels", "fail"),
+        ({"kernels": crash("extra")}, "machine.kernels", "warn"),
+        ({"kernels": {}}, "machine.kernels", "skipped"),
+        ({"memory_free": 2 * GIB}, "machine.memory", "warn"),
+        ({"memory_total": 0}, "machine.memory", "skipped"),
+        ({"disk_free": GIB}, "machine.disk", "warn"),
+        ({"folders": (("/", "Permission denied"),)}, "machine.folders", "fail"),
+        ({"encoding": "ANSI_X3.4-1968"}, "machine.terminal", "warn"),
+    ],
+)
+def test_each_fault_is_one_finding(change: dict[str, Any], check: str, status: str) -> None:
+    report = judge_machine(replace(GOOD, **change))
+    assert {f.id: f.status for f in report.findings}[check] == status
+    assert report.exit_code == (8 if status == "fail" else 0)
+    if status == "fail":
+        assert report.verdict == "runtime"
+        assert report.fix
+
+
+def test_a_check_that_throws_is_a_finding() -> None:
+    report = judge_machine(replace(GOOD, kernels={"products": None}))
+    crashed = [f for f in report.findings if f.status == "crash"]
+    assert [f.id for f in crashed] == ["machine.kernels"]
+    assert (report.verdict, report.exit_code) == ("unknown", 8)
+
+
+def test_this_machine_answers() -> None:
+    findings = {f.id: f.status for f in diagnose_machine().findings}
+    assert findings["machine.engine"] == "ok"
+    assert findings["machine.folders"] == "ok"
