@@ -1,0 +1,43 @@
+"""The `-assistant` drafters: a small text network without keys and values, between two projections.
+
+Sources: conversion/gemma.py (Gemma4AssistantModel), gguf-py/gguf/tensor_mapping.py and
+src/models/gemma4-assistant.cpp, llama.cpp@0c1e57098.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from converters import text
+from converters.config import Config
+from converters.names import Ignore, Row
+from g4cli.core.gguf_values import Value, u32
+
+ROWS: Final = (
+    *text.ROWS,
+    Row(
+        "pre_projection.weight",
+        "nextn.pre_projection.weight",
+        lambda c, _: (c.text.hidden, 2 * (c.backbone or 0)),
+    ),
+    Row(
+        "post_projection.weight",
+        "nextn.post_projection.weight",
+        lambda c, _: (c.backbone or 0, c.text.hidden),
+    ),
+)
+
+IGNORES: Final = (
+    *text.IGNORES,
+    # Centroids of the vocabulary let transformers skip most logits; llama.cpp's graph computes them all, and
+    # its converter leaves them out (filter_tensors, "masked_embedding").
+    Ignore(r"(model\.)?masked_embedding\..*", "an index that llama.cpp does not use"),
+)
+
+
+def extra_keys(config: Config, arch: str) -> dict[str, Value]:
+    """Return the keys that a drafter has beside those of a text network."""
+    return {
+        f"{arch}.embedding_length_out": u32(config.backbone or 0),
+        f"{arch}.nextn_predict_layers": u32(config.text.n_layer),
+    }

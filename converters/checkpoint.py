@@ -1,0 +1,275 @@
+"""A Hugging Face folder of safetensors, checked before it is believed, read through memory maps.
+
+The format (huggingface/safetensors, README "Format"): u64 length of the header, the header in JSON
+`{name: {"dtype", "shape", "data_offsets": [begin, end]}}`, then the data. A sharded checkpoint has an index
+`model.safetensors.index.json` with `weight_map: {name: file}`.
+
+Everything in these files is hostile until checked: lengths before they are used, offsets against shape and
+dtype and against each other, file names against the folder.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final, TypeGuard
+
+import numpy as np
+from numpy.typing import NDArray
+
+from g4cli.core.errors import BadCheckpoint, FileMissing
+
+# Bytes per number; the types of the format that Gemma 4 checkpoints may hold somewhere.
+SIZES: Final[Mapping[str, int]] = MappingProxyType(
+    {
+        "BF16": 2,
+        "F16": 2,
+        "F32": 4,
+        "F64": 8,
+        "I64": 8,
+        "I32": 4,
+        "I16": 2,
+        "I8": 1,
+        "U8": 1,
+        "BOOL": 1,
+        "F8_E4M3": 1,
+        "F8_E5M2": 1,
+    }
+)
+# Those that can be converted. numpy has no bfloat16: its bits travel as uint16 and `floats` widens them.
+FLOATS: Final[Mapping[str, np.dtype[Any]]] = MappingProxyType(
+    {"BF16": np.dtype("<u2"), "F16": np.dtype("<f2"), "F32": np.dtype("<f4")}
+)
+
+HEADER_BYTES: Final = 64 << 20  # a Gemma 4 header takes 0.2 MB; safetensors itself stops at 100 MB
+JSON_BYTES: Final = 256 << 20  # tokenizer.json of Gemma 4 takes 32 MB
+TENSORS: Final = 100_000
+DIMS: Final = 8
+SHARDS: Final = 1_000
+
+INDEX: Final = "model.safetensors.index.json"
+SINGLE: Final = "model.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A tensor of the checkpoint. `shape` is in torch's order: the row length is last."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    file: int
+    offset: int
+    nbytes: int
+
+
+class Checkpoint:
+    """An open folder: `tensors` by name, in the order of the files, and their data as read-only arrays."""
+
+    def __init__(self, folder: Path, tensors: Mapping[str, Source], maps: Sequence[mmap.mmap]) -> None:
+        self.folder = folder
+        self.tensors = MappingProxyType(dict(tensors))
+        self._maps = list(maps)
+
+    @property
+    def nbytes(self) -> int:
+        """Return the bytes of all tensors."""
+        return sum(t.nbytes for t in self.tensors.values())
+
+    def array(self, name: str) -> NDArray[Any]:
+        """Return tensor `name` as it lies on disk, not copied: uint16 (bits of BF16), float16 or float32."""
+        source = self.tensors[name]
+        dtype = FLOATS[source.dtype]
+        flat = np.frombuffer(self._maps[source.file], dtype, prod(source.shape), source.offset)
+        return flat.reshape(source.shape)
+
+
+def floats(raw: NDArray[Any]) -> NDArray[np.float32]:
+    """Return `raw` (uint16 = bits of BF16, float16 or float32) as float32, exactly."""
+    if raw.dtype == np.uint16:
+        return as_float32(np.left_shift(raw, 16, dtype=np.uint32))
+    return np.ascontiguousarray(raw, dtype=np.float32)
+
+
+def as_float32(bits: NDArray[np.uint32]) -> NDArray[np.float32]:
+    """Return `bits` seen as float32."""
+    seen: NDArray[np.float32] = bits.view(np.float32)
+    return seen
+
+
+def open_checkpoint(folder: Path) -> Checkpoint:
+    """Return the checkpoint in `folder`. Raises FileMissing or BadCheckpoint."""
+    if not folder.is_dir():
+        if folder.exists():
+            raise BadCheckpoint(
+                f"{folder} is a file; a folder with config.json is needed", hint="g4 convert DIR"
+            )
+        raise FileMissing(folder, hint="g4 convert DIR, a folder with config.json and model.safetensors")
+    files, wanted = _shards(folder)
+    tensors: dict[str, Source] = {}
+    maps = []
+    for number, file in enumerate(files):
+        buffer = _map(file)
+        maps.append(buffer)
+        for source in _read_header(file, buffer, number):
+            if source.name in tensors:
+                raise BadCheckpoint(f"{file}: the tensor {source.name} is in another shard too")
+            tensors[source.name] = source
+    if wanted is not None and tensors.keys() != wanted.keys():
+        missing, extra = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
+        raise BadCheckpoint(
+            f"{folder / INDEX} and the shards disagree: "
+            + "; ".join(filter(None, (named("missing", missing), named("not in the index", extra)))),
+            hint=DOWNLOAD_AGAIN,
+        )
+    return Checkpoint(folder, tensors, maps)
+
+
+DOWNLOAD_AGAIN: Final = "download the checkpoint again: hf download REPO --local-dir DIR"
+
+
+def named(what: str, names: Sequence[str], limit: int = 12) -> str:
+    """Return 'what: a, b and 3 more', or nothing for no names."""
+    if not names:
+        return ""
+    rest = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return f"{what}: {', '.join(names[:limit])}{rest}"
+
+
+def read_json(path: Path, *, required: bool = True) -> dict[str, Any]:
+    """Return the JSON object in the file at `path` ({} if absent and not required). Raises BadCheckpoint."""
+    try:
+        size = path.stat().st_size
+        if size > JSON_BYTES:
+            raise BadCheckpoint(f"{path}: {size:,} bytes of JSON, more than {JSON_BYTES:,}")
+        data = path.read_bytes()
+    except FileNotFoundError:
+        if not required:
+            return {}
+        raise BadCheckpoint(
+            f"{path.parent} has no {path.name}: not a Hugging Face checkpoint", hint=DOWNLOAD_AGAIN
+        ) from None
+    except OSError as err:
+        raise BadCheckpoint(f"{path} cannot be read: {err.strerror}") from err
+    return _object(data, str(path))
+
+
+def _object(data: bytes, where: str) -> dict[str, Any]:
+    try:
+        value = json.loads(data, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as err:
+        raise BadCheckpoint(f"{where}: not JSON ({err})", hint=DOWNLOAD_AGAIN) from err
+    if not isinstance(value, dict):
+        raise BadCheckpoint(f"{where}: a JSON object is needed")
+    return value
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _shards(folder: Path) -> tuple[list[Path], dict[str, str] | None]:
+    index = folder / INDEX
+    if not index.is_file():
+        single = folder / SINGLE
+        if single.is_file():
+            return [single], None
+        others = sorted(p.name for p in folder.glob("*.safetensors"))
+        raise BadCheckpoint(
+            f"{folder} has neither {SINGLE} nor {INDEX}"
+            + (f" (it has {named('shards', others)})" if others else ""),
+            hint=DOWNLOAD_AGAIN,
+        )
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise BadCheckpoint(f"{index}: no weight_map")
+    if not all(isinstance(file, str) for file in weight_map.values()):
+        raise BadCheckpoint(f"{index}: a file name in weight_map is no text")
+    names = sorted(set(weight_map.values()))
+    if len(names) > SHARDS:
+        raise BadCheckpoint(f"{index}: {len(names):,} shards, more than {SHARDS:,}")
+    outside = [name for name in names if Path(name).name != name or name in ("", ".", "..")]
+    if outside:
+        raise BadCheckpoint(f"{index}: {named('a shard must lie in the folder itself', outside)}")
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise BadCheckpoint(f"{folder}: {named('missing shards', missing)}", hint=DOWNLOAD_AGAIN)
+    return [folder / name for name in names], weight_map
+
+
+def _map(file: Path) -> mmap.mmap:
+    try:
+        with file.open("rb") as handle:
+            size = file.stat().st_size
+            if size < 8:
+                raise BadCheckpoint(f"{file}: {size} bytes, no safetensors file", hint=DOWNLOAD_AGAIN)
+            return mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
+    except OSError as err:
+        raise BadCheckpoint(f"{file} cannot be read: {err.strerror}") from err
+
+
+def _read_header(file: Path, buffer: mmap.mmap, number: int) -> list[Source]:
+    length = int.from_bytes(buffer[:8], "little")
+    if length > len(buffer) - 8:
+        raise BadCheckpoint(
+            f"{file}: the header claims {length:,} bytes, the file has {len(buffer) - 8:,}",
+            hint=DOWNLOAD_AGAIN,
+        )
+    if length > HEADER_BYTES:
+        raise BadCheckpoint(f"{file}: a header of {length:,} bytes, more than {HEADER_BYTES:,}")
+    header = _object(buffer[8 : 8 + length], f"{file}, header")
+    header.pop("__metadata__", None)
+    if len(header) > TENSORS:
+        raise BadCheckpoint(f"{file}: {len(header):,} tensors, more than {TENSORS:,}")
+    data = 8 + length
+    sources = [_source(file, name, entry, number, data) for name, entry in sorted(header.items())]
+    _check_layout(file, sources, data, len(buffer))
+    return sources
+
+
+def _source(file: Path, name: str, entry: Any, number: int, data: int) -> Source:
+    def bad(what: str) -> BadCheckpoint:
+        return BadCheckpoint(f"{file}: tensor {name}: {what}", hint=DOWNLOAD_AGAIN)
+
+    if not isinstance(entry, dict):
+        raise bad("its entry is no object")
+    dtype, shape, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
+    if not isinstance(dtype, str) or dtype not in SIZES:
+        raise bad(f"unknown type {dtype!r}")
+    if not _are_whole(shape) or len(shape) > DIMS:
+        raise bad(f"impossible shape {str(shape)[:80]}")
+    if not _are_whole(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
+        raise bad(f"impossible data_offsets {str(offsets)[:80]}")
+    nbytes = prod(shape) * SIZES[dtype]
+    if nbytes != offsets[1] - offsets[0]:
+        raise bad(f"{dtype} {shape} takes {nbytes:,} bytes, data_offsets give {offsets[1] - offsets[0]:,}")
+    if nbytes == 0:
+        raise bad(f"it is empty ({shape})")
+    return Source(name, dtype, tuple(shape), number, data + offsets[0], nbytes)
+
+
+def _are_whole(value: Any) -> TypeGuard[list[int]]:
+    return isinstance(value, list) and all(
+        isinstance(n, int) and not isinstance(n, bool) and 0 <= n < 1 << 48 for n in value
+    )
+
+
+def _check_layout(file: Path, sources: Sequence[Source], data: int, size: int) -> None:
+    """Raise unless the tensors fill the data without holes or overlaps, as the format demands."""
+    expected = data
+    for source in sorted(sources, key=lambda s: s.offset):
+        if source.offset != expected:
+            what = "overlaps the one before it" if source.offset < expected else "leaves a hole before it"
+            raise BadCheckpoint(f"{file}: tensor {source.name} {what}", hint=DOWNLOAD_AGAIN)
+        expected += source.nbytes
+    if expected > size:
+        raise BadCheckpoint(
+            f"{file}: truncated, {expected - size:,} bytes are missing at its end", hint=DOWNLOAD_AGAIN
+        )
+    if expected < size:
+        raise BadCheckpoint(f"{file}: {size - expected:,} bytes after the last tensor", hint=DOWNLOAD_AGAIN)

@@ -1,0 +1,304 @@
+"""config.json of every Gemma 4 variant as one typed Config; both spellings of the global layers.
+
+Spelling 1 (configs on the hub): `global_head_dim`, `num_global_key_value_heads`.
+Spelling 2 (transformers 5.20 and later): `per_layer_config: {"5": {"head_dim": 512, ...}, ...}`.
+
+Defaults are those of transformers 5.23.0, models/gemma4/configuration_gemma4.py and
+models/gemma4_unified/configuration_gemma4_unified.py: a key left out of config.json has that value.
+Every key must be known (`config_keys.py`): one that is not could change the graph without a word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from converters.config_keys import check_keys
+from g4cli.core.errors import BadCheckpoint
+
+Family = Literal["gemma4", "unified", "assistant"]
+
+# architectures[0] -> family (conversion/gemma.py @ModelBase.register lines, llama.cpp@0c1e57098)
+ARCHITECTURES: Final[Mapping[str, Family]] = {
+    "Gemma4ForConditionalGeneration": "gemma4",
+    "Gemma4ForCausalLM": "gemma4",
+    "Gemma4UnifiedForConditionalGeneration": "unified",
+    "Gemma4AssistantForCausalLM": "assistant",
+    "Gemma4UnifiedAssistantForCausalLM": "assistant",
+}
+
+MAX_LAYERS: Final = 512  # LLAMA_MAX_LAYERS, llama.cpp@0c1e57098, src/llama-hparams.h
+SLIDING: Final = "sliding_attention"
+FULL: Final = "full_attention"
+
+
+@dataclass(frozen=True, slots=True)
+class TextConfig:
+    """The text network. `is_swa[i]`: layer i is sliding. `*_full` are those of the global layers."""
+
+    n_layer: int
+    hidden: int
+    n_ff: int
+    n_head: int
+    n_head_kv: int
+    n_head_kv_full: int | None
+    head_dim: int
+    head_dim_full: int
+    n_ctx: int
+    n_vocab: int
+    is_swa: tuple[bool, ...]
+    sliding_window: int
+    n_shared_kv: int
+    hidden_per_layer: int
+    rms_eps: float
+    softcap: float | None
+    theta_full: float
+    theta_swa: float
+    partial_full: float
+    double_wide: bool
+    k_eq_v: bool
+    moe: bool
+    n_expert: int | None
+    n_expert_used: int | None
+    n_ff_expert: int | None
+    tied: bool
+
+    def head_dim_of(self, layer: int) -> int:
+        """Return the head width of `layer`."""
+        return self.head_dim if self.is_swa[layer] else self.head_dim_full
+
+    def n_head_kv_of(self, layer: int) -> int:
+        """Return the key-value heads of `layer`."""
+        full = self.n_head_kv if self.n_head_kv_full is None else self.n_head_kv_full
+        return self.n_head_kv if self.is_swa[layer] else full
+
+    def n_ff_of(self, layer: int) -> int:
+        """Return the width of the dense feed-forward block: twice in shared-KV layers if double_wide."""
+        return self.n_ff * 2 if self.double_wide and self.is_shared(layer) else self.n_ff
+
+    def is_shared(self, layer: int) -> bool:
+        """Return whether `layer` reads the KV cache of an earlier layer."""
+        return layer >= self.n_layer - self.n_shared_kv
+
+    def k_is_v(self, layer: int) -> bool:
+        """Return whether `layer` has no value projection of its own."""
+        return self.k_eq_v and not self.is_swa[layer]
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A checked config.json. `vision` and `audio` are the raw sub-configs with their defaults filled in."""
+
+    family: Family
+    text: TextConfig
+    vision: Mapping[str, Any] | None
+    audio: Mapping[str, Any] | None
+    backbone: int | None
+    raw: Mapping[str, Any]
+
+
+def read_config(raw: Mapping[str, Any], where: str, ignore: frozenset[str] = frozenset()) -> Config:
+    """Return `raw` (a parsed config.json) typed. Raises BadCheckpoint, listing all faults at once.
+
+    `ignore` names unknown keys that the caller vouches for.
+    """
+    family = _family(raw, where)
+    text = raw.get("text_config", raw if "num_hidden_layers" in raw else None)
+    if not isinstance(text, dict):
+        raise BadCheckpoint(f"{where}: no text_config")
+    faults = check_keys(raw, family, ignore)
+    reader = _Reader(dict(text), faults)
+    config = _text(reader, family)
+    vision, audio = (_part(raw, family, name, faults) for name in ("vision_config", "audio_config"))
+    backbone = None
+    if family == "assistant":
+        top = _Reader(dict(raw), faults)
+        backbone = top.whole(
+            "backbone_hidden_size", 1536 if "Unified" not in str(raw["architectures"]) else 3840
+        )
+    if faults:
+        raise BadCheckpoint(
+            f"{where}: " + "; ".join(faults),
+            hint="--ignore-key NAME, if you know that a key does not change the network"
+            if any("unknown key" in fault for fault in faults)
+            else None,
+        )
+    return Config(family, config, vision, audio, backbone, raw)
+
+
+def _family(raw: Mapping[str, Any], where: str) -> Family:
+    names = raw.get("architectures")
+    name = names[0] if isinstance(names, list) and names else None
+    if not isinstance(name, str) or name not in ARCHITECTURES:
+        raise BadCheckpoint(
+            f"{where}: the architecture is {name!r}; g4 converts {', '.join(ARCHITECTURES)}",
+            hint="g4 is for Gemma 4: use llama.cpp's convert_hf_to_gguf.py for other networks",
+        )
+    quantization = raw.get("quantization_config")
+    if quantization:
+        method = quantization.get("quant_method") if isinstance(quantization, dict) else None
+        raise BadCheckpoint(
+            f"{where}: the checkpoint is quantised already ({method or 'quantization_config is set'})",
+            hint="convert the plain checkpoint, or the one that ends in -qat-q4_0-unquantized",
+        )
+    return ARCHITECTURES[name]
+
+
+class _Reader:
+    """Typed reads from one JSON object; faults are collected, so that all are told at once."""
+
+    def __init__(self, raw: dict[str, Any], faults: list[str]) -> None:
+        self.raw, self.faults = raw, faults
+
+    def whole(self, key: str, default: int, *, low: int = 1, high: int = 1 << 31) -> int:
+        value = self.raw.get(key, default)
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value < high:
+            self.faults.append(f"{key} is {value!r}, a whole number of at least {low} is needed")
+            return max(default, low)
+        return value
+
+    def optional(self, key: str) -> int | None:
+        return None if self.raw.get(key) is None else self.whole(key, 1)
+
+    def number(self, key: str, default: float) -> float:
+        value = self.raw.get(key, default)
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < 1e30:
+            self.faults.append(f"{key} is {value!r}, a number above 0 is needed")
+            return default
+        return float(value)
+
+    def flag(self, key: str, default: bool) -> bool:
+        value = self.raw.get(key, default)
+        if value is None:
+            return default
+        if not isinstance(value, bool):
+            self.faults.append(f"{key} is {value!r}, true or false is needed")
+        return bool(value)
+
+
+def _text(read: _Reader, family: Family) -> TextConfig:
+    unified = family == "unified"
+    n_layer = read.whole("num_hidden_layers", 30, high=MAX_LAYERS + 1)
+    is_swa = _layer_types(read, n_layer)
+    k_eq_v = read.flag("attention_k_eq_v", False)
+    head_dim_full, n_head_kv_full = _global_layers(read, is_swa, k_eq_v)
+    shared_default = n_layer if family == "assistant" else 0
+    # An assistant owns no keys and values: 0 means all layers (configuration_gemma4_assistant.py).
+    n_shared = read.whole("num_kv_shared_layers", 0, low=0, high=n_layer + 1) or shared_default
+    moe = read.flag("enable_moe_block", False)
+    theta_full, theta_swa, partial = _rope(read)
+    for key in ("num_experts", "top_k_experts", "moe_intermediate_size") if moe else ():
+        if read.raw.get(key) is None:
+            read.faults.append(f"enable_moe_block is on, but {key} is not given")
+    per_layer = 0 if unified else 256
+    softcap = read.raw.get("final_logit_softcapping")
+    return TextConfig(
+        n_layer=n_layer,
+        hidden=read.whole("hidden_size", 2304),
+        n_ff=read.whole("intermediate_size", 9216),
+        n_head=read.whole("num_attention_heads", 8),
+        n_head_kv=read.whole("num_key_value_heads", 4),
+        n_head_kv_full=n_head_kv_full,
+        head_dim=read.whole("head_dim", 256),
+        head_dim_full=head_dim_full,
+        n_ctx=read.whole("max_position_embeddings", 262_144 if unified else 131_072),
+        n_vocab=read.whole("vocab_size", 262_144),
+        is_swa=is_swa,
+        sliding_window=read.whole("sliding_window", 1024 if unified else 512),
+        n_shared_kv=n_shared,
+        hidden_per_layer=read.whole("hidden_size_per_layer_input", per_layer, low=0)
+        if read.raw.get("hidden_size_per_layer_input", per_layer) is not None
+        else 0,
+        rms_eps=read.number("rms_norm_eps", 1e-6),
+        softcap=None if not softcap else read.number("final_logit_softcapping", 30.0),
+        theta_full=theta_full,
+        theta_swa=theta_swa,
+        partial_full=partial,
+        double_wide=read.flag("use_double_wide_mlp", False),
+        k_eq_v=k_eq_v,
+        moe=moe,
+        n_expert=read.optional("num_experts"),
+        n_expert_used=read.optional("top_k_experts"),
+        n_ff_expert=read.optional("moe_intermediate_size"),
+        tied=read.flag("tie_word_embeddings", True),
+    )
+
+
+def _layer_types(read: _Reader, n_layer: int) -> tuple[bool, ...]:
+    types = read.raw.get("layer_types")
+    if types is None:  # 5:1 by default
+        types = [FULL if (i + 1) % 6 == 0 else SLIDING for i in range(n_layer)]
+        types[-1] = FULL
+    if not isinstance(types, list) or len(types) != n_layer or not set(types) <= {SLIDING, FULL}:
+        read.faults.append(f"layer_types does not give {SLIDING} or {FULL} for each of {n_layer} layers")
+        return (True,) * n_layer
+    if types[-1] != FULL:
+        read.faults.append(f"the last layer is {types[-1]}; transformers would force it to {FULL}")
+    return tuple(kind == SLIDING for kind in types)
+
+
+def _global_layers(read: _Reader, is_swa: tuple[bool, ...], k_eq_v: bool) -> tuple[int, int | None]:
+    """Return head width and key-value heads of the global layers, from either spelling."""
+    overrides = read.raw.get("per_layer_config")
+    if overrides is None:
+        heads = read.optional("num_global_key_value_heads")
+        # transformers lets attention_k_eq_v gate the heads (configuration_gemma4.py, __post_init__).
+        return read.whole("global_head_dim", 512), heads if k_eq_v else None
+    head_dim, heads = read.whole("head_dim", 256), None
+    expected = {str(i) for i, swa in enumerate(is_swa) if not swa}
+    if not isinstance(overrides, dict) or {str(key) for key in overrides} != expected:
+        read.faults.append("per_layer_config does not name exactly the full_attention layers")
+        return head_dim, None
+    values = list(overrides.values())
+    if any(value != values[0] for value in values) or not isinstance(values[0], dict):
+        read.faults.append("per_layer_config differs between the full_attention layers")
+        return head_dim, None
+    unknown = sorted(set(values[0]) - {"head_dim", "num_key_value_heads"})
+    if unknown:
+        read.faults.append(f"per_layer_config has the unknown keys {', '.join(unknown)}")
+    inner = _Reader(values[0], read.faults)
+    return inner.whole("head_dim", head_dim), inner.optional("num_key_value_heads")
+
+
+def _rope(read: _Reader) -> tuple[float, float, float]:
+    """Return theta of the global layers, theta of the sliding ones, rotated share of the global ones."""
+    rope = read.raw.get("rope_parameters")
+    if rope is None:
+        return 1e6, 1e4, 0.25
+    if not isinstance(rope, dict) or not all(isinstance(rope.get(kind), dict) for kind in (FULL, SLIDING)):
+        read.faults.append(f"rope_parameters needs {FULL} and {SLIDING}")
+        return 1e6, 1e4, 0.25
+    full, sliding = rope[FULL], rope[SLIDING]
+    known = (
+        (FULL, full, "proportional", {"rope_type", "rope_theta", "partial_rotary_factor"}),
+        (SLIDING, sliding, "default", {"rope_type", "rope_theta"}),
+    )
+    for name, part, kind, keys in known:
+        if part.get("rope_type", kind if part is sliding else None) != kind:
+            read.faults.append(f"rope_type of {name} is {part.get('rope_type')!r}; only {kind!r} is known")
+        extra = sorted(set(part) - keys)
+        if extra and not (extra == ["partial_rotary_factor"] and part["partial_rotary_factor"] == 1.0):
+            read.faults.append(f"rope_parameters of {name} has the unknown key {', '.join(extra)}")
+    outer = sorted(set(rope) - {FULL, SLIDING})
+    if outer:
+        read.faults.append(f"rope_parameters has the unknown key {', '.join(outer)}")
+    top, low = _Reader(full, read.faults), _Reader(sliding, read.faults)
+    if "partial_rotary_factor" not in full:
+        read.faults.append(f"rope_parameters of {FULL} has no partial_rotary_factor")
+    partial = top.number("partial_rotary_factor", 0.25)
+    if partial > 1:
+        read.faults.append(f"partial_rotary_factor is {partial}, at most 1 makes sense")
+    return top.number("rope_theta", 1e6), low.number("rope_theta", 1e4), partial
+
+
+def _part(raw: Mapping[str, Any], family: Family, name: str, faults: list[str]) -> Mapping[str, Any] | None:
+    value = raw.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        faults.append(f"{name} is no object")
+        return None
+    from converters.config_keys import PART_DEFAULTS
+
+    return {**PART_DEFAULTS.get((family, name), {}), **value}

@@ -1,0 +1,247 @@
+"""general.*: the name, what the name says, the size label, sampling defaults, the model card.
+
+Source: gguf-py/gguf/metadata.py (Metadata.load, get_model_id_components) and gguf-py/gguf/utility.py
+(size_label), llama.cpp@0c1e57098. Only what is deterministic: the folder, config.json,
+generation_config.json and the front matter of README.md.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any, Final
+
+from converters.checkpoint import read_json
+from converters.model_card import read_card
+from g4cli.core.gguf_values import Value, ValueType, array, f32, i32, string, u32
+from g4cli.core.gguf_write import TensorSpec
+
+# key of generation_config.json (later ones win), GGUF key, whole number?
+SAMPLING: Final = (
+    ("top_k", "top_k", True),
+    ("top_p", "top_p", False),
+    ("min_p", "min_p", False),
+    ("xtc_probability", "xtc_probability", False),
+    ("xtc_threshold", "xtc_threshold", False),
+    ("temperature", "temp", False),
+    ("penalty_last_n", "penalty_last_n", True),
+    ("repetition_penalty", "penalty_repeat", False),
+    ("mirostat", "mirostat", True),
+    ("mirostat_tau", "mirostat_tau", False),
+    ("mirostat_eta", "mirostat_eta", False),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NameParts:
+    """What a model's name says: 'google/gemma-4-E2B-it' -> google, gemma, 4, E2B, it."""
+
+    full: str | None = None
+    organization: str | None = None
+    basename: str | None = None
+    finetune: str | None = None
+    version: str | None = None
+    size_label: str | None = None
+
+
+def general_keys(
+    folder: Path, config: Mapping[str, Any], arch: str, kind: str, specs: Sequence[TensorSpec]
+) -> dict[str, Value]:
+    """Return general.* but for file_type and quantization_version. `kind` is 'model' or 'mmproj'."""
+    total, shared, experts, n_expert = count_parameters(specs)
+    card = read_card(folder / "README.md")
+    keys = {"general.architecture": string(arch), "general.type": string(kind)}
+    keys.update(_sampling(read_json(folder / "generation_config.json", required=False)))
+    parts = []
+    origin = config.get("_name_or_path")
+    if isinstance(origin, str) and origin and origin.count("/") <= 1:
+        parts.append(parse_name(origin, total))
+    parts.append(parse_name(folder.resolve().name, total))
+    own_name = card.text("name")
+    keys["general.name"] = string(own_name or next((title(p.full) for p in parts if p.full), None) or "model")
+
+    def first(name: str) -> str | None:
+        own = card.text(name)
+        return (
+            own if own is not None else next((v for p in parts if (v := getattr(p, name)) is not None), None)
+        )
+
+    size = first("size_label") or (size_label(total, shared, experts, n_expert) if total else None)
+    organization = card.text("organization") or next(
+        (title(p.organization) for p in parts if p.organization is not None), None
+    )
+    values = {
+        "author": card.text("author"),
+        "version": first("version"),
+        "organization": organization,
+        "finetune": first("finetune"),
+        "basename": first("basename"),
+        "description": card.text("description"),
+        "size_label": size,
+        "license": card.text("license"),
+        "license.name": card.text("license_name"),
+        "license.link": card.text("license_link"),
+        "source.url": card.text("source_url"),
+        "source.doi": card.text("source_doi"),
+        "source.uuid": card.text("source_uuid"),
+        "source.repo_url": card.text("source_repo_url"),
+    }
+    keys.update({f"general.{name}": string(value) for name, value in values.items() if value is not None})
+    keys.update(_relatives("base_model", card.base_models, total))
+    keys.update(_relatives("dataset", card.datasets, total))
+    if card.tags is not None:
+        keys["general.tags"] = array(ValueType.STRING, card.tags)
+    if card.languages is not None:
+        keys["general.languages"] = array(ValueType.STRING, card.languages)
+    return keys
+
+
+def _sampling(settings: Mapping[str, Any]) -> dict[str, Value]:
+    keys: dict[str, Value] = {}
+    for source, target, whole in SAMPLING:
+        value = settings.get(source)
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            keys[f"general.sampling.{target}"] = i32(int(value)) if whole else f32(float(value))
+    return keys
+
+
+def _relatives(kind: str, names: Sequence[str] | None, total: int) -> dict[str, Value]:
+    """Return general.base_model.* or general.dataset.*: a repository 'org/name' becomes name and address."""
+    if names is None:
+        return {}
+    keys = {f"general.{kind}.count": u32(len(names))}
+    for number, name in enumerate(names):
+        parts, address = NameParts(), None
+        if name.startswith(("http://", "https://", "ssh://")):
+            address = name
+            match = re.match(r"https?://huggingface.co/([^/]+/[^/]+)$", name)
+            if match:
+                parts = parse_name(match[1], total)
+        else:
+            parts = parse_name(name, total)
+            if parts.organization is not None and parts.full is not None:
+                address = f"https://huggingface.co/{parts.organization}/{parts.full}"
+        entry = {
+            "name": title(parts.full),
+            "version": parts.version,
+            "organization": title(parts.organization),
+            "repo_url": address,
+        }
+        keys.update({f"general.{kind}.{number}.{k}": string(v) for k, v in entry.items() if v is not None})
+    return keys
+
+
+def count_parameters(specs: Sequence[TensorSpec]) -> tuple[int, int, int, int]:
+    """Return all parameters, those outside the experts, those of one expert, and the number of experts."""
+    total = shared = one_expert = expert_sum = n_tensors = 0
+    for spec in specs:
+        size = prod(spec.shape)
+        total += size
+        if "_exps." in spec.name and len(spec.shape) >= 3:
+            one_expert += size // spec.shape[2]
+            expert_sum += spec.shape[2]
+            n_tensors += 1
+        else:
+            shared += size
+    return total, shared, one_expert, expert_sum // n_tensors if n_tensors else 0
+
+
+def size_label(total: int, shared: int, experts: int, n_expert: int) -> str:
+    """Return '4.6B', or '128x2.6B' for a mixture of experts."""
+    return f"{n_expert}x{_rounded(shared + experts)}" if n_expert else _rounded(total)
+
+
+def _rounded(count: int) -> str:
+    value, unit = next(
+        ((count / scale, unit) for scale, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M")) if count > scale),
+        (count / 1e3, "K"),
+    )
+    digits = max(2 - len(str(round(value)).lstrip("0")), 0)
+    return f"{value:.{digits}f}{unit}"
+
+
+def title(name: str | None) -> str | None:
+    """Return 'gemma-4-E2B-it' as 'Gemma 4 E2B It'."""
+    if name is None:
+        return None
+    words = name.strip().replace("-", " ").split()
+    return " ".join(
+        w.title() if w.islower() and not re.match(r"^(v\d+(?:\.\d+)*|\d.*)$", w) else w for w in words
+    )
+
+
+def parse_name(name: str, total: int) -> NameParts:
+    """Return the parts of a repository's or folder's name; `total` tells a size from a context length."""
+    if " " in name:
+        return NameParts(full=name)
+    organization, full = name.split("/", 1) if "/" in name else (None, name)
+    if organization is not None and organization.startswith("."):
+        organization = None
+    parts = [part for part in full.split("-") if part]
+    kinds: list[set[str]] = []
+    for index, part in enumerate(parts):
+        parts[index], kind = _annotate(index, part, total)
+        kinds.append(kind)
+    if any(c.isdecimal() for p, k in zip(parts, kinds, strict=True) if "size_label" in k for c in p):
+        for part, kind in zip(parts, kinds, strict=True):
+            if part.isalpha():
+                kind.discard("size_label")
+    _find_basename(parts, kinds)
+
+    def join(kind: str, without: str = "") -> str | None:
+        found = [p for p, k in zip(parts, kinds, strict=True) if kind in k and without not in k]
+        return "-".join(dict.fromkeys(found) if kind == "size_label" else found) or None
+
+    size, finetune, version = join("size_label"), join("finetune"), join("version", "basename")
+    ambiguous = size is None and finetune is None and version is None
+    return NameParts(full, organization, None if ambiguous else join("basename"), finetune, version, size)
+
+
+def _find_basename(parts: Sequence[str], kinds: Sequence[set[str]]) -> None:
+    at_start = True
+    for part, kind in zip(parts, kinds, strict=True):
+        if at_start and ((not kind and part[0].isalpha()) or "version" in kind):
+            kind.add("basename")
+        else:
+            at_start = False
+            if not kind:
+                kind.add("finetune")
+    for kind in reversed(kinds):
+        if "basename" not in kind or len(kind) == 1:
+            break
+        kind.remove("basename")
+
+
+_VERSION: Final = re.compile(r"(v|iter)?\d+([.]\d+)*", re.IGNORECASE)
+_TYPE: Final = re.compile(r"i?q\d(_\w)*|b?fp?(16|32)", re.IGNORECASE)
+_SIZE: Final = re.compile(
+    r"(([A]|\d+[x])?\d+([._]\d+)?[KMBT][\d]?|small|mini|medium|large|x?xl)", re.IGNORECASE
+)
+
+
+def _annotate(index: int, part: str, total: int) -> tuple[str, set[str]]:
+    """Return `part`, normalised, and what it may be: version, type, size_label or finetune."""
+    if _VERSION.fullmatch(part):
+        return part, {"version"}
+    if _TYPE.fullmatch(part):
+        return part.upper(), {"type"}
+    if index and _SIZE.fullmatch(part):
+        part = part.replace("_", ".")
+        if part[-1].isdecimal():  # 7b1 is 7.1b
+            part = part[:-2] + "." + part[-1] + part[-2]
+        if len(part) > 1 and part[-2].isdecimal() and part[-1] in "kmbt":
+            part = part[:-1] + part[-1].upper()
+        if total:
+            try:
+                claimed = float(part[:-1]) * 1000 ** " KMBT".find(part[-1])
+            except ValueError:
+                return part, {"size_label"}
+            if abs(claimed - total) > 7 * total // 8:  # a context length
+                return part[:-1] + part[-1].lower(), {"finetune"}
+        return part, {"size_label"}
+    if index and re.fullmatch("chat|instruct|vision|lora", part, re.IGNORECASE):
+        return part, {"finetune"}
+    return part, set()

@@ -1,0 +1,135 @@
+"""Which tensor of a checkpoint becomes which tensor of a GGUF: rows of tables, expanded for one config.
+
+A table (text.py, vision.py, audio.py, assistant.py) has one Row per kind of tensor. `expand` makes of it the
+exact names and shapes that this config demands; `claim` holds a checkpoint against them. Every tensor must
+be claimed by exactly one row or by an Ignore with its reason: nothing falls through in silence.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from converters.checkpoint import FLOATS, Source, named
+from converters.config import Config
+from converters.transforms import Value, View, as_is
+from g4cli.core.errors import BadCheckpoint
+
+ShapeOf: TypeAlias = Callable[[Config, int], tuple[int, ...]]
+When: TypeAlias = Callable[[Config, int], bool]
+
+
+def _always(_config: Config, _layer: int) -> bool:
+    return True
+
+
+def never(_config: Config, _layer: int) -> bool:
+    """Return False: for a tensor that no config demands."""
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One kind of tensor. `{}` in both names is the layer; `shape` is in torch's order.
+
+    `when`: this config has it. `needed`: it may not be missing. `f32`: written as F32 always.
+    """
+
+    source: str
+    target: str
+    shape: ShapeOf
+    when: When = _always
+    needed: When = _always
+    view: View = as_is
+    value: Value | None = None
+    f32: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ignore:
+    """Tensors that are left out: a pattern of the whole name, and why."""
+
+    pattern: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A row at one layer: what a checkpoint tensor of that name must be, and what becomes of it."""
+
+    row: Row
+    target: str
+    shape: tuple[int, ...]
+    needed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A checkpoint tensor and the row that takes it."""
+
+    source: Source
+    wanted: Wanted
+
+
+def expand(rows: Sequence[Row], config: Config, n_layer: int) -> dict[str, Wanted]:
+    """Return every tensor that `rows` know for this config, by its normalised checkpoint name."""
+    table: dict[str, Wanted] = {}
+    for row in rows:
+        for layer in range(n_layer) if "{}" in row.source else (0,):
+            if row.when(config, layer):
+                name = row.source.format(layer)
+                if name in table:
+                    raise ValueError(f"two rows claim {name}")
+                target = row.target.format(layer)
+                table[name] = Wanted(row, target, row.shape(config, layer), row.needed(config, layer))
+    return table
+
+
+def claim(
+    tensors: Mapping[str, Source],
+    table: Mapping[str, Wanted],
+    ignores: Sequence[Ignore],
+    normalise: Callable[[str], str],
+    where: str,
+) -> tuple[list[Claim], dict[str, str]]:
+    """Return the claims in the checkpoint's order, and the ignored names with their reasons.
+
+    Raises BadCheckpoint listing all tensors that are unclaimed, missing, doubled or of a wrong shape.
+    """
+    claims: list[Claim] = []
+    ignored: dict[str, str] = {}
+    unclaimed: list[str] = []
+    wrong: list[str] = []
+    seen: dict[str, str] = {}
+    for name, source in tensors.items():
+        key = normalise(name)
+        wanted = table.get(key)
+        reason = next((ig.reason for ig in ignores if re.fullmatch(ig.pattern, name)), None)
+        if reason is not None:
+            ignored[name] = reason
+        elif wanted is None:
+            unclaimed.append(name)
+        elif key in seen:
+            wrong.append(f"{name} and {seen[key]} are the same tensor")
+        else:
+            seen[key] = name
+            if source.shape != wanted.shape:
+                wrong.append(f"{name} is {list(source.shape)}, expected {list(wanted.shape)}")
+            elif source.dtype not in FLOATS:
+                wrong.append(f"{name} has the type {source.dtype}; {', '.join(FLOATS)} can be converted")
+            claims.append(Claim(source, wanted))
+    missing = [name for name, wanted in table.items() if wanted.needed and name not in seen]
+    faults = [
+        text
+        for text in (
+            named("missing tensors", missing),
+            named("tensors that no rule knows", unclaimed),
+            named("wrong tensors", wrong),
+        )
+        if text
+    ]
+    if faults:
+        raise BadCheckpoint(f"{where}: " + "; ".join(faults), hint="g4 convert knows Gemma 4 as published")
+    return claims, ignored

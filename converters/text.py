@@ -1,0 +1,254 @@
+"""The text network: its tensors and its keys.
+
+Sources: conversion/gemma.py (Gemma4Model), conversion/base.py (TextModel), gguf-py/gguf/tensor_mapping.py and
+src/models/gemma4.cpp, llama.cpp@0c1e57098. The order of the keys is that of llama.cpp's converter.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converters.config import Config, TextConfig
+from converters.names import Ignore, Row, When
+from g4cli.core.gguf_values import Value, ValueType, array, f32, u32
+
+__all__ = ["IGNORES", "ROWS", "hparam_keys", "normalise", "rope_freqs"]
+
+
+def _ple(config: Config, _: int) -> bool:
+    return config.text.hidden_per_layer > 0
+
+
+def _moe(config: Config, _: int) -> bool:
+    return config.text.moe
+
+
+def _owns_kv(config: Config, layer: int) -> bool:
+    return not config.text.is_shared(layer)
+
+
+def _owns_v(config: Config, layer: int) -> bool:
+    return not config.text.is_shared(layer) and not config.text.k_is_v(layer)
+
+
+def _has_v(config: Config, layer: int) -> bool:
+    return not config.text.k_is_v(layer)
+
+
+def _untied(config: Config, _: int) -> bool:
+    return not config.text.tied
+
+
+def _hidden(config: Config, _: int) -> tuple[int, ...]:
+    return (config.text.hidden,)
+
+
+def _norm(source: str, target: str, when: When | None = None) -> Row:
+    row = Row(f"layers.{{}}.{source}.weight", f"blk.{{}}.{target}.weight", _hidden)
+    return row if when is None else Row(row.source, row.target, row.shape, when)
+
+
+def _experts(config: TextConfig) -> int:
+    return config.n_expert or 0
+
+
+def _ff_expert(config: TextConfig) -> int:
+    return config.n_ff_expert or 0
+
+
+# In shared-KV layers transformers 5 keeps no keys and values; the published files still have them, unused.
+ROWS: Final = (
+    Row("embed_tokens.weight", "token_embd.weight", lambda c, _: (c.text.n_vocab, c.text.hidden)),
+    Row(
+        "embed_tokens_per_layer.weight",
+        "per_layer_token_embd.weight",
+        lambda c, _: (c.text.n_vocab, c.text.n_layer * c.text.hidden_per_layer),
+        _ple,
+    ),
+    Row(
+        "per_layer_model_projection.weight",
+        "per_layer_model_proj.weight",
+        lambda c, _: (c.text.n_layer * c.text.hidden_per_layer, c.text.hidden),
+        _ple,
+    ),
+    Row(
+        "per_layer_projection_norm.weight",
+        "per_layer_proj_norm.weight",
+        lambda c, _: (c.text.hidden_per_layer,),
+        _ple,
+    ),
+    Row("norm.weight", "output_norm.weight", _hidden),
+    Row("lm_head.weight", "output.weight", lambda c, _: (c.text.n_vocab, c.text.hidden), needed=_untied),
+    _norm("input_layernorm", "attn_norm"),
+    Row(
+        "layers.{}.self_attn.q_proj.weight",
+        "blk.{}.attn_q.weight",
+        lambda c, i: (c.text.n_head * c.text.head_dim_of(i), c.text.hidden),
+    ),
+    Row(
+        "layers.{}.self_attn.k_proj.weight",
+        "blk.{}.attn_k.weight",
+        lambda c, i: (c.text.n_head_kv_of(i) * c.text.head_dim_of(i), c.text.hidden),
+        needed=_owns_kv,
+    ),
+    Row(
+        "layers.{}.self_attn.v_proj.weight",
+        "blk.{}.attn_v.weight",
+        lambda c, i: (c.text.n_head_kv_of(i) * c.text.head_dim_of(i), c.text.hidden),
+        _has_v,
+        needed=_owns_v,
+    ),
+    Row(
+        "layers.{}.self_attn.o_proj.weight",
+        "blk.{}.attn_output.weight",
+        lambda c, i: (c.text.hidden, c.text.n_head * c.text.head_dim_of(i)),
+    ),
+    Row(
+        "layers.{}.self_attn.q_norm.weight",
+        "blk.{}.attn_q_norm.weight",
+        lambda c, i: (c.text.head_dim_of(i),),
+    ),
+    Row(
+        "layers.{}.self_attn.k_norm.weight",
+        "blk.{}.attn_k_norm.weight",
+        lambda c, i: (c.text.head_dim_of(i),),
+        needed=_owns_kv,
+    ),
+    _norm("post_attention_layernorm", "post_attention_norm"),
+    _norm("pre_feedforward_layernorm", "ffn_norm"),
+    _norm("post_feedforward_layernorm", "post_ffw_norm"),
+    Row(
+        "layers.{}.mlp.gate_proj.weight",
+        "blk.{}.ffn_gate.weight",
+        lambda c, i: (c.text.n_ff_of(i), c.text.hidden),
+    ),
+    Row(
+        "layers.{}.mlp.up_proj.weight",
+        "blk.{}.ffn_up.weight",
+        lambda c, i: (c.text.n_ff_of(i), c.text.hidden),
+    ),
+    Row(
+        "layers.{}.mlp.down_proj.weight",
+        "blk.{}.ffn_down.weight",
+        lambda c, i: (c.text.hidden, c.text.n_ff_of(i)),
+    ),
+    Row("layers.{}.layer_scalar", "blk.{}.layer_output_scale.weight", lambda _c, _i: (1,)),
+    # per-layer embeddings
+    Row(
+        "layers.{}.per_layer_input_gate.weight",
+        "blk.{}.inp_gate.weight",
+        lambda c, _: (c.text.hidden_per_layer, c.text.hidden),
+        _ple,
+    ),
+    Row(
+        "layers.{}.per_layer_projection.weight",
+        "blk.{}.proj.weight",
+        lambda c, _: (c.text.hidden, c.text.hidden_per_layer),
+        _ple,
+    ),
+    _norm("post_per_layer_input_norm", "post_norm", _ple),
+    # mixture of experts
+    _norm("pre_feedforward_layernorm_2", "pre_ffw_norm_2", _moe),
+    _norm("post_feedforward_layernorm_1", "post_ffw_norm_1", _moe),
+    _norm("post_feedforward_layernorm_2", "post_ffw_norm_2", _moe),
+    Row(
+        "layers.{}.router.proj.weight",
+        "blk.{}.ffn_gate_inp.weight",
+        lambda c, _: (_experts(c.text), c.text.hidden),
+        _moe,
+        f32=True,
+    ),
+    Row("layers.{}.router.scale", "blk.{}.ffn_gate_inp.scale", _hidden, _moe),
+    Row(
+        "layers.{}.router.per_expert_scale",
+        "blk.{}.ffn_down_exps.scale",
+        lambda c, _: (_experts(c.text),),
+        _moe,
+    ),
+    Row(
+        "layers.{}.experts.gate_up_proj",
+        "blk.{}.ffn_gate_up_exps.weight",
+        lambda c, _: (_experts(c.text), 2 * _ff_expert(c.text), c.text.hidden),
+        _moe,
+    ),
+    Row(
+        "layers.{}.experts.down_proj",
+        "blk.{}.ffn_down_exps.weight",
+        lambda c, _: (_experts(c.text), c.text.hidden, _ff_expert(c.text)),
+        _moe,
+    ),
+)
+
+IGNORES: Final = (
+    Ignore(r"(model\.)?(vision_tower|embed_vision|vision_embedder)\..*", "vision: g4 convert --mmproj"),
+    Ignore(r"(model\.)?(audio_tower|embed_audio)\..*", "audio: g4 convert --mmproj"),
+    Ignore(r".*\.rotary_emb\..*inv_freq", "computed from the config"),
+)
+
+
+def normalise(name: str) -> str:
+    """Return `name` without the prefixes that differ between releases of transformers."""
+    name = name.replace("language_model.", "")
+    return name.removeprefix("model.")
+
+
+def rope_freqs(text: TextConfig) -> NDArray[np.float32]:
+    """Return the factors that divide the rotary frequencies of the global layers: 1, then 1e30 = unrotated.
+
+    Proportional RoPE rotates the first `partial_full` of the frequencies and leaves the others; ggml has no
+    such mode, but a frequency divided by 1e30 does not turn (conversion/gemma.py, generate_extra_tensors).
+    """
+    rotated = int(text.head_dim_full * text.partial_full / 2)
+    factors = np.full(text.head_dim_full // 2, 1e30, dtype=np.float32)
+    factors[:rotated] = 1.0
+    return factors
+
+
+def hparam_keys(config: Config, arch: str, file_type: int) -> dict[str, Value]:
+    """Return the network's keys, `general.file_type` among them, in the order of llama.cpp's converter."""
+    text = config.text
+    int_array = ValueType.INT32
+    n_ff = (
+        array(int_array, [text.n_ff_of(i) for i in range(text.n_layer)])
+        if text.double_wide
+        else u32(text.n_ff)
+    )
+    n_head_kv = (
+        u32(text.n_head_kv)
+        if text.n_head_kv_full is None
+        else array(int_array, [text.n_head_kv_of(i) for i in range(text.n_layer)])
+    )
+    keys = {
+        "block_count": u32(text.n_layer),
+        "context_length": u32(text.n_ctx),
+        "embedding_length": u32(text.hidden),
+        "feed_forward_length": n_ff,
+        "attention.head_count": u32(text.n_head),
+        "attention.head_count_kv": n_head_kv,
+        "rope.freq_base": f32(text.theta_full),
+        "rope.freq_base_swa": f32(text.theta_swa),
+        "attention.layer_norm_rms_epsilon": f32(text.rms_eps),
+        "expert_count": None if text.n_expert is None else u32(text.n_expert),
+        "expert_used_count": None if text.n_expert_used is None else u32(text.n_expert_used),
+        "attention.key_length": u32(text.head_dim_full),
+        "attention.value_length": u32(text.head_dim_full),
+        "general.file_type": u32(file_type),
+        "final_logit_softcapping": None if text.softcap is None else f32(text.softcap),
+        "attention.sliding_window": u32(text.sliding_window),
+        "attention.shared_kv_layers": u32(text.n_shared_kv),
+        "embedding_length_per_layer_input": u32(text.hidden_per_layer),
+        "attention.sliding_window_pattern": array(ValueType.BOOL, text.is_swa),
+        "attention.key_length_swa": u32(text.head_dim),
+        "attention.value_length_swa": u32(text.head_dim),
+        "expert_feed_forward_length": None if text.n_ff_expert is None else u32(text.n_ff_expert),
+        "rope.dimension_count": u32(text.head_dim_full),
+        "rope.dimension_count_swa": u32(text.head_dim),
+    }
+    return {
+        name if name.startswith("general.") else f"{arch}.{name}": value
+        for name, value in keys.items()
+        if value is not None
+    }

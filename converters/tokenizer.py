@@ -1,0 +1,288 @@
+"""tokenizer.json and its companions as GGUF keys.
+
+Sources: gguf-py/gguf/vocab.py (LlamaHfVocab, SpecialVocab) and conversion/gemma.py (Gemma4Model.set_vocab),
+llama.cpp@0c1e57098; which tokens transformers 5.23.0 calls special: tokenization_utils_base.py
+(all_special_tokens) and models/gemma/tokenization_gemma.py.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from converters.checkpoint import DOWNLOAD_AGAIN, JSON_BYTES, read_json
+from g4cli.core.errors import BadCheckpoint
+from g4cli.core.gguf_values import Value, ValueType, array, boolean, string, u32
+
+# Token types (enum llama_token_type, include/llama.h).
+NORMAL, CONTROL, USER_DEFINED, BYTE = 1, 3, 4, 6
+
+# Always rendered, so that a chat parser can see them (conversion/gemma.py, visible_tokens).
+VISIBLE: Final = frozenset(
+    (
+        "<|channel>",
+        "<channel|>",
+        "<|tool_call>",
+        "<tool_call|>",
+        "<|tool_response>",
+        "<tool_response|>",
+        '<|"|>',
+    )
+)
+# Named tokens of a GemmaTokenizer that tokenizer_config.json does not name.
+DEFAULTS: Final = {
+    "bos_token": "<bos>",
+    "eos_token": "<eos>",
+    "unk_token": "<unk>",
+    "pad_token": "<pad>",
+    "mask_token": "<mask>",
+}
+# kind in tokenizer_config.json -> kind in the GGUF key
+SPECIAL_KINDS: Final = {
+    "bos": "bos",
+    "eos": "eos",
+    "unk": "unknown",
+    "sep": "seperator",  # spelt so in the key
+    "pad": "padding",
+    "mask": "mask",
+}
+SCORE: Final = -1000.0  # every token: Gemma 4's merges decide, not scores
+MAX_TEMPLATE: Final = 1 << 20
+
+_BYTE_TOKEN: Final = re.compile("<0x[0-9A-Fa-f]{2}>")
+
+
+@dataclass(frozen=True, slots=True)
+class Tokenizer:
+    """A checked tokenizer. `types` has one of NORMAL, CONTROL, USER_DEFINED and BYTE per token."""
+
+    tokens: tuple[str, ...]
+    types: tuple[int, ...]
+    merges: tuple[str, ...]
+    special_ids: Mapping[str, int]
+    adds: Mapping[str, bool]
+    template: str | None
+    suppress: tuple[int, ...] | None
+
+
+def read_tokenizer(folder: Path, config: Mapping[str, Any], n_vocab: int, *, suppress: bool) -> Tokenizer:
+    """Return the tokenizer of the checkpoint in `folder`.
+
+    `config` is the raw config.json; `suppress`: generation_config.json's suppress_tokens belong to this
+    variant (12B). Raises BadCheckpoint if the tokenizer is of another kind or not of `n_vocab` tokens.
+    """
+    path = folder / "tokenizer.json"
+    data = read_json(path)
+    settings = read_json(folder / "tokenizer_config.json", required=False)
+    model = data.get("model")
+    decoder = data.get("decoder")
+    if (
+        not isinstance(model, dict)
+        or model.get("type") != "BPE"
+        or not model.get("byte_fallback")
+        or not isinstance(decoder, dict)
+        or decoder.get("type") != "Sequence"
+    ):
+        raise BadCheckpoint(f"{path}: not a byte-fallback BPE tokenizer, which Gemma 4 has")
+    added = [item for item in data.get("added_tokens") or [] if isinstance(item, dict)]
+    vocab = model.get("vocab")
+    if not isinstance(vocab, dict):
+        raise BadCheckpoint(f"{path}: no vocabulary")
+    tokens = _tokens(path, vocab, added, n_vocab)
+    specials = _specials(settings)
+    return Tokenizer(
+        tokens=tokens,
+        types=_types(tokens, vocab, specials),
+        merges=_merges(path, model.get("merges")),
+        special_ids=_special_ids(settings, added, config, n_vocab),
+        adds=_adds(data.get("post_processor"), settings),
+        template=_template(folder, settings),
+        suppress=_suppress(folder, n_vocab) if suppress else None,
+    )
+
+
+def tokenizer_keys(tokenizer: Tokenizer) -> dict[str, Value]:
+    """Return the tokenizer's keys in the order of llama.cpp's converter."""
+    keys = {
+        "tokenizer.ggml.model": string("gemma4"),
+        "tokenizer.ggml.tokens": array(ValueType.STRING, tokenizer.tokens),
+        "tokenizer.ggml.scores": array(ValueType.FLOAT32, [SCORE] * len(tokenizer.tokens)),
+        "tokenizer.ggml.token_type": array(ValueType.INT32, tokenizer.types),
+    }
+    if tokenizer.merges:
+        keys["tokenizer.ggml.merges"] = array(ValueType.STRING, tokenizer.merges)
+    for kind, number in tokenizer.special_ids.items():
+        keys[f"tokenizer.ggml.{SPECIAL_KINDS[kind]}_token_id"] = u32(number)
+    for kind, value in tokenizer.adds.items():
+        keys[f"tokenizer.ggml.add_{kind}_token"] = boolean(value)
+    if tokenizer.template is not None:
+        keys["tokenizer.chat_template"] = string(tokenizer.template)
+    keys["tokenizer.ggml.add_space_prefix"] = boolean(False)
+    keys["tokenizer.ggml.add_bos_token"] = boolean(True)
+    return keys
+
+
+def _tokens(
+    path: Path, vocab: Mapping[str, Any], added: list[dict[str, Any]], n_vocab: int
+) -> tuple[str, ...]:
+    """Return the tokens by id, without a gap. Raises BadCheckpoint."""
+    by_id: dict[int, str] = {}
+    pairs = list(vocab.items()) + [(item.get("content"), item.get("id")) for item in added]
+    for text, number in pairs:
+        if not isinstance(text, str) or not isinstance(number, int) or isinstance(number, bool):
+            raise BadCheckpoint(f"{path}: {text!r}: {number!r} is no token")
+        if by_id.setdefault(number, text) != text:
+            raise BadCheckpoint(f"{path}: the id {number} stands for {by_id[number]!r} and for {text!r}")
+    missing = [i for i in range(n_vocab) if i not in by_id]
+    beyond = [i for i in by_id if not 0 <= i < n_vocab]
+    if missing or beyond:
+        what = (
+            f"{len(missing)} ids have no token (first {missing[0]})"
+            if missing
+            else f"the id {max(beyond)} is beyond it"
+        )
+        raise BadCheckpoint(
+            f"{path} has {len(by_id):,} tokens and config.json a vocabulary of {n_vocab:,}: {what}",
+            hint=DOWNLOAD_AGAIN,
+        )
+    return tuple(by_id[i] for i in range(n_vocab))
+
+
+def _content(entry: Any) -> str | None:
+    if isinstance(entry, dict):
+        entry = entry.get("content")
+    return entry if isinstance(entry, str) else None
+
+
+def _specials(settings: Mapping[str, Any]) -> frozenset[str]:
+    """Return the tokens that transformers calls special: all that tokenizer_config.json names."""
+    names = dict(DEFAULTS)
+    for key, entry in settings.items():
+        content = _content(entry)
+        if key.endswith("_token") and content is not None:
+            names[key] = content
+    extra = settings.get("extra_special_tokens") or settings.get("additional_special_tokens") or []
+    values = list(extra.values()) if isinstance(extra, dict) else extra if isinstance(extra, list) else []
+    return frozenset(names.values()) | {text for entry in values if (text := _content(entry)) is not None}
+
+
+def _types(tokens: tuple[str, ...], vocab: Mapping[str, int], specials: frozenset[str]) -> tuple[int, ...]:
+    def kind(text: str) -> int:
+        if text in VISIBLE:
+            return USER_DEFINED
+        if text not in vocab:  # an added token beyond the vocabulary proper
+            return CONTROL if text in specials else USER_DEFINED
+        if len(text) == 6 and _BYTE_TOKEN.fullmatch(text):
+            return BYTE
+        return CONTROL if text in specials else NORMAL
+
+    return tuple(kind(text) for text in tokens)
+
+
+def _merges(path: Path, merges: Any) -> tuple[str, ...]:
+    """Return the merges as 'left right'; a space inside a part becomes U+0120 (vocab.py does the same)."""
+    if not isinstance(merges, list):
+        raise BadCheckpoint(f"{path}: no merges")
+    lines = []
+    for merge in merges:
+        if isinstance(merge, str):
+            lines.append(merge)
+        elif isinstance(merge, list) and len(merge) == 2 and all(isinstance(part, str) for part in merge):
+            lines.append(f"{merge[0].replace(' ', 'Ġ')} {merge[1].replace(' ', 'Ġ')}")
+        else:
+            raise BadCheckpoint(f"{path}: {merge!r} is no merge")
+    return tuple(lines)
+
+
+def _special_ids(
+    settings: Mapping[str, Any], added: list[dict[str, Any]], config: Mapping[str, Any], n_vocab: int
+) -> dict[str, int]:
+    """Return the special ids: those that tokenizer_config.json names, then those of config.json."""
+    ids: dict[str, int] = {}
+    by_text = {item["content"]: item["id"] for item in reversed(added)}
+    for kind in SPECIAL_KINDS:
+        content = _content(settings.get(f"{kind}_token"))
+        if content is not None and content in by_text:
+            ids[kind] = by_text[content]
+    text = config.get("text_config")
+    for kind in SPECIAL_KINDS:
+        key = f"{kind}_token_id"
+        number = config.get(key)
+        if number is None and isinstance(text, dict):
+            number = text.get(key)
+        if isinstance(number, int) and not isinstance(number, bool):
+            if not 0 <= number < n_vocab:
+                raise BadCheckpoint(f"config.json: {key} is {number}, the vocabulary has {n_vocab} tokens")
+            ids.setdefault(kind, number)
+    return ids
+
+
+def _adds(processor: Any, settings: Mapping[str, Any]) -> dict[str, bool]:
+    """Return which special tokens a text gets: as the post-processor does, else as the settings say."""
+    adds: dict[str, bool] = {}
+    bos, eos, sep = (_content(settings.get(f"{kind}_token")) for kind in ("bos", "eos", "sep"))
+    steps = processor.get("processors", [processor]) if isinstance(processor, dict) else []
+    for step in steps if isinstance(steps, list) else []:
+        if not isinstance(step, dict) or step.get("type") != "TemplateProcessing":
+            continue
+        single, pair = (_pieces(step.get(name)) for name in ("single", "pair"))
+        first = single[0] if len(single) > 1 else None
+        last = single[-1] if len(single) > 1 else None
+        if first:
+            adds["bos"] = first == bos
+        if last:
+            adds["eos"] = last == eos
+        inner = pair[1 if first and pair[:1] == [first] else 0 : -1 if last and pair[-1:] == [last] else None]
+        middle = inner[1:-1] if len(inner) > 2 and inner[0] is None and inner[-1] is None else []
+        if middle:  # what stands between two texts: a separator, or nothing that has a key
+            adds["sep"] = bool(middle[0] in (sep, eos) and middle[0] and not last) or (
+                len(middle) == 2 and middle[1] is not None and middle[1] in (sep, eos)
+            )
+    for kind in ("bos", "eos", "sep"):
+        if isinstance(settings.get(f"add_{kind}_token"), bool):
+            adds.setdefault(kind, settings[f"add_{kind}_token"])
+    return adds
+
+
+def _pieces(template: Any) -> list[str | None]:
+    """Return a template's special tokens in order, None for a text."""
+    pieces: list[str | None] = []
+    for part in template if isinstance(template, list) else []:
+        special = part.get("SpecialToken") if isinstance(part, dict) else None
+        name = special.get("id") if isinstance(special, dict) else None
+        pieces.append(name if isinstance(name, str) else None)
+    return pieces
+
+
+def _template(folder: Path, settings: Mapping[str, Any]) -> str | None:
+    """Return the chat template: tokenizer_config.json holds it, else chat_template.jinja, else .json."""
+    template = settings.get("chat_template")
+    if template is None:
+        path = folder / "chat_template.jinja"
+        if path.is_file():
+            if path.stat().st_size > JSON_BYTES:
+                raise BadCheckpoint(f"{path} is too large for a chat template")
+            try:
+                template = path.read_bytes().decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
+            except UnicodeDecodeError as err:
+                raise BadCheckpoint(f"{path}: not UTF-8 ({err.reason})") from err
+        else:
+            template = read_json(folder / "chat_template.json", required=False).get("chat_template")
+    if isinstance(template, list):  # several by name: the default one
+        named = {item.get("name"): item.get("template") for item in template if isinstance(item, dict)}
+        template = named.get("default")
+    if template is not None and (not isinstance(template, str) or len(template) > MAX_TEMPLATE):
+        raise BadCheckpoint(f"{folder}: the chat template is no text of at most {MAX_TEMPLATE:,} characters")
+    return template
+
+
+def _suppress(folder: Path, n_vocab: int) -> tuple[int, ...] | None:
+    ids = read_json(folder / "generation_config.json", required=False).get("suppress_tokens")
+    if ids is None:
+        return None
+    if not isinstance(ids, list) or not all(isinstance(i, int) and 0 <= i < n_vocab for i in ids):
+        raise BadCheckpoint(f"{folder / 'generation_config.json'}: suppress_tokens {ids!r} are no token ids")
+    return tuple(ids)
