@@ -25,7 +25,8 @@ def show(
 ) -> None:
     """Show what a model file says about itself.
 
-    Reads the header alone. In JSON an array of more than 64 items is shortened to {"item_type", "count", "first"} unless --full.
+    Reads the header alone. In JSON an array of more than 64 items is shortened to
+    {"item_type", "count", "first"} unless --full is given.
 
     \b
     Examples:

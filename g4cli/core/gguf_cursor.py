@@ -20,7 +20,7 @@ class Limits:
     KEY_BYTES: Final = 65_535
     NAME_BYTES: Final = 63  # GGML_MAX_NAME is 64 with its terminating zero
     STRING_BYTES: Final = 64 * 1024**2
-    HEADER_BYTES: Final = 256 * 1024**2  # Gemma 4's own is 16 MiB; bounds time and memory of everything below
+    HEADER_BYTES: Final = 128 * 1024**2  # Gemma 4's has 16 MiB; this bounds all time and memory
     DIMS: Final = 4
     ALIGNMENT: Final = (8, 65_536)
     ELEMENTS: Final = 2**63
