@@ -1,0 +1,90 @@
+"""Sizes, times and counts as text, and back."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from g4cli.core.errors import UsageError
+from g4cli.core.units import duration_text, parse_count, parse_size, rate_text, size_text
+
+KIB, MIB, GIB, TIB = (1024**n for n in (1, 2, 3, 4))
+
+
+@pytest.mark.parametrize(
+    ("n", "expected"),
+    [
+        (0, "0 B"),
+        (1, "1 B"),
+        (1023, "1023 B"),
+        (1024, "1.00 KiB"),
+        (10 * KIB, "10.0 KiB"),
+        (100 * KIB, "100 KiB"),
+        (1023.995 * KIB, "1.00 MiB"),
+        (MIB - 1, "1.00 MiB"),
+        (9.994 * MIB, "9.99 MiB"),
+        (9.996 * MIB, "10.0 MiB"),
+        (99.96 * MIB, "100 MiB"),
+        (2_841_481_184, "2.65 GiB"),
+        (GIB, "1.00 GiB"),
+        (3 * TIB, "3.00 TiB"),
+        (-2 * GIB, "-2.00 GiB"),
+    ],
+)
+def test_sizes(n: float, expected: str) -> None:
+    assert size_text(n) == expected
+
+
+@given(st.integers(0, 2**50))
+def test_a_size_is_right_to_half_a_percent(n: int) -> None:
+    number, unit = size_text(n).split()
+    back = float(number) * {"B": 1, "KiB": KIB, "MiB": MIB, "GiB": GIB, "TiB": TIB}[unit]
+    assert abs(back - n) <= n * 0.00501
+    assert len(number.replace(".", "")) <= 4
+
+
+def test_rates() -> None:
+    assert rate_text(12_582_912) == "12.0 MiB/s"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (0.0004, "0 ms"),
+        (0.25, "250 ms"),
+        (4.21, "4.2 s"),
+        (59.94, "59.9 s"),
+        (59.96, "1 min 00 s"),
+        (75, "1 min 15 s"),
+        (3599.6, "1 h 00 min"),
+        (7265, "2 h 01 min"),
+    ],
+)
+def test_durations(seconds: float, expected: str) -> None:
+    assert duration_text(seconds) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "n"),
+    [("8G", 8 * GIB), ("512MiB", 512 * MIB), ("1024", 1024), (" 1.5 gb ", 3 * GIB // 2), ("2kib", 2048)],
+)
+def test_sizes_are_parsed(text: str, n: int) -> None:
+    assert parse_size(text) == n
+
+
+@pytest.mark.parametrize("text", ["", "G", "-1", "1e9", "8 X", "1.2.3", "8GG", "0x10"])
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(UsageError, match="not a size"):
+        parse_size(text)
+
+
+@pytest.mark.parametrize(("text", "n"), [("4096", 4096), ("32k", 32_768), (" 256K ", 262_144), ("0", 0)])
+def test_counts_are_parsed(text: str, n: int) -> None:
+    assert parse_count(text) == n
+
+
+@pytest.mark.parametrize("text", ["", "k", "-5", "1.5k", "4M", "32 kb"])
+def test_what_is_no_count(text: str) -> None:
+    with pytest.raises(UsageError, match="not a number of tokens"):
+        parse_count(text)
