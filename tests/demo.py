@@ -45,7 +45,7 @@ STEPS = (
         "Now two broken files. One was cut short in the download:",
         "{python} {damage} truncate tiny-bf16.gguf cut.gguf",
     ),
-    Step("The doctor says what is missing.", "g4 doctor cut.gguf", 5),
+    Step("The doctor says what is missing.", "g4 doctor cut.gguf", 8),
     Step(
         "The other is a copy that prints `---` for ever, whatever it is asked:",
         "{python} {damage} dashes tiny-bf16.gguf dashes.gguf",
