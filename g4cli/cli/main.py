@@ -21,7 +21,10 @@ COMMANDS: Final[tuple[tuple[str, str, str], ...]] = (
     ("list", "g4cli.cli.list_", "list_"),
     ("show", "g4cli.cli.show", "show"),
     ("remove", "g4cli.cli.remove", "remove"),
+    ("convert", "g4cli.cli.convert", "convert"),
+    ("quantize", "g4cli.cli.quantize", "quantize"),
     ("fit", "g4cli.cli.fit", "fit"),
+    ("chat", "g4cli.cli.chat", "chat"),
     ("doctor", "g4cli.cli.doctor", "doctor"),
 )
 

@@ -1,0 +1,37 @@
+"""What `g4 quantize` shows: the plan before, the result after."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from g4cli.core.units import duration_text, size_text
+
+if TYPE_CHECKING:
+    from g4cli.cli.output import Output
+    from quant.file import Quantized
+    from quant.plan import Planned
+
+
+def draw_plan(out: Output, planned: Planned) -> None:
+    """Draw the table of a dry run."""
+    out.table(
+        ("tensors", "", "from", "to", "before", "after", "why"),
+        [
+            (g.names, g.count, g.source, g.type, size_text(g.before), size_text(g.after), g.reason)
+            for g in planned.groups()
+        ],
+        right=(1, 4, 5),
+    )
+    before, after = size_text(planned.source_bytes), size_text(planned.nbytes)
+    out.line(f"{before} -> {after}, {planned.bits_per_weight:.2f} bits per weight; nothing was written")
+
+
+def draw_result(out: Output, done: Quantized) -> None:
+    """Draw the one line of a finished file, and below it what one should know."""
+    share = done.nbytes / done.source_bytes
+    out.line(
+        f"{done.path}  {done.type}  {size_text(done.nbytes)} ({share:.0%} of the source) "
+        f"in {duration_text(done.seconds)}"
+    )
+    for note in done.notes():
+        out.say(note)

@@ -1,0 +1,289 @@
+"""Turn tensors into bytes of a type, block of rows by block of rows, on all cores, in constant memory."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from g4cli.core.errors import BadFile, EngineMissing
+from g4cli.core.ggml import BF16, F32, GGMLType
+from g4cli.core.gguf_write import TensorSpec
+from quant import blocks, native, sfp8
+from quant.recipes import Recipe, rounds
+
+# Weights per block: about 1 MB as float32, so that a block stays in a core's cache between its steps.
+BLOCK_WEIGHTS: Final = 1 << 18
+
+Imatrix: TypeAlias = Mapping[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Some whole rows of a tensor: the first row's number, and how to read them (in a worker thread).
+
+    `read()` returns shape (rows, n): float32 or float16 values, or uint16 holding bfloat16.
+    """
+
+    start: int
+    read: Callable[[], NDArray[Any]]
+
+
+Rows: TypeAlias = Callable[[], Iterable[Block]]
+"""All blocks of a tensor in order; called twice where the largest weight must be known first."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """What happened to one tensor's weights. `exponent`: of the SFP8 scale, a power of two."""
+
+    zero_blocks: int = 0
+    n_clamped: int = 0
+    n_underflow: int = 0
+    exponent: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """An encoded block and what happened in it."""
+
+    data: NDArray[np.uint8]
+    zero_blocks: int = 0
+    n_clamped: int = 0
+    n_underflow: int = 0
+
+
+Task: TypeAlias = Callable[[], Piece]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A tensor to encode. `copy`: `rows` gives the bytes of the new file themselves."""
+
+    spec: TensorSpec
+    rows: Rows
+    copy: bool = False
+
+
+def rows_of(array: NDArray[Any]) -> Rows:
+    """Return the blocks of an array (rows..., n) of float32, float16 or uint16 (bfloat16), mapped or not."""
+    table = array.reshape(-1, array.shape[-1])
+    step = max(1, BLOCK_WEIGHTS // table.shape[1])
+
+    def blocks_of() -> Iterator[Block]:
+        for start in range(0, table.shape[0], step):
+            yield Block(start, lambda start=start: table[start : start + step])  # type: ignore[misc]
+
+    return blocks_of
+
+
+def cores() -> int:
+    """Return how many threads may run at once."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+@contextmanager
+def encoder(
+    recipe: Recipe, *, threads: int | None = None, imatrix: Imatrix | None = None
+) -> Iterator[Encoder]:
+    """Yield an Encoder with its threads; on leaving, jobs that have not begun are dropped."""
+    pool = ThreadPoolExecutor(threads or cores(), thread_name_prefix="encode")
+    try:
+        yield Encoder(recipe, pool, threads or cores(), imatrix or {})
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+@dataclass(slots=True)
+class Encoder:
+    """Encodes tensors for one recipe; `counts` tells afterwards what happened, by tensor name."""
+
+    recipe: Recipe
+    pool: ThreadPoolExecutor
+    threads: int
+    imatrix: Imatrix
+    counts: dict[str, Counts] = field(default_factory=dict)
+
+    def __call__(self, spec: TensorSpec, rows: Rows) -> Iterator[memoryview]:
+        """Yield the bytes of one tensor in `spec.type`, in order.
+
+        Raises BadFile, naming tensor and position, if a weight is NaN or infinite or overflows the type.
+        """
+        return self.stream([Job(spec, rows)])
+
+    def stream(self, jobs: Iterable[Job]) -> Iterator[memoryview]:
+        """Yield the bytes of all `jobs`, in order; the next tensor begins before the last one ends."""
+        return self._in_order(self._tasks(jobs))
+
+    def _tasks(self, jobs: Iterable[Job]) -> Iterator[tuple[Counts, Task]]:
+        for job in jobs:
+            counts = self.counts.setdefault(job.spec.name, Counts())
+            work = self._work_for(job, counts)
+            for block in job.rows():
+                yield counts, partial(work, job.spec, block)
+
+    def _work_for(self, job: Job, counts: Counts) -> Callable[[TensorSpec, Block], Piece]:
+        if job.copy:
+            return _copied
+        if not rounds(self.recipe, job.spec.name, job.spec.shape):
+            return self._encode
+        if not counts.exponent:
+            counts.exponent = self._exponent(job)
+        return partial(self._encode_sfp8, counts.exponent)
+
+    def _in_order(self, tasks: Iterator[tuple[Counts, Task]]) -> Iterator[memoryview]:
+        """Yield the results of `tasks` in order, with a few more running than there are threads."""
+        running = deque((c, self.pool.submit(task)) for c, task in islice(tasks, 3 * self.threads))
+        while running:
+            counts, future = running.popleft()
+            piece = future.result()
+            running.extend((c, self.pool.submit(task)) for c, task in islice(tasks, 1))
+            counts.zero_blocks += piece.zero_blocks
+            counts.n_clamped += piece.n_clamped
+            counts.n_underflow += piece.n_underflow
+            yield piece.data.reshape(-1).data
+
+    def _exponent(self, job: Job) -> int:
+        largest = max(self.pool.map(partial(_largest, job.spec), job.rows()), default=0.0)
+        return sfp8.scale_exponent(largest, only_down=self.recipe.sfp8_encoder == "gemma.cpp")
+
+    def _encode(self, spec: TensorSpec, block: Block) -> Piece:
+        values = as_float32(block.read())
+        require_finite(values, spec, block.start)
+        encoded = encode_values(spec, values, block.start, self.imatrix.get(spec.name))
+        return Piece(encoded, zero_blocks=zero_blocks(spec.type, encoded))
+
+    def _encode_sfp8(self, exponent: int, spec: TensorSpec, block: Block) -> Piece:
+        raw = block.read()
+        coded = sfp8.encode(
+            raw if raw.dtype == np.uint16 else as_float32(raw),
+            exponent,
+            gemma_cpp=self.recipe.sfp8_encoder == "gemma.cpp",
+        )
+        return Piece(
+            self._carried(spec, block, coded.codes, exponent),
+            n_clamped=coded.n_clamped,
+            n_underflow=coded.n_underflow,
+        )
+
+    def _carried(
+        self, spec: TensorSpec, block: Block, codes: NDArray[np.uint8], exponent: int
+    ) -> NDArray[np.uint8]:
+        if self.recipe.is_archive:
+            return codes
+        words = sfp8.decode_bf16(codes, exponent)
+        if spec.type is BF16:
+            return words.astype("<u2", copy=False).view(np.uint8)
+        return encode_values(spec, blocks.bf16_values(words), block.start, None)
+
+
+def encode_values(
+    spec: TensorSpec, values: NDArray[np.float32], start: int, imatrix: NDArray[np.float32] | None
+) -> NDArray[np.uint8]:
+    """Return the bytes of `values`, rows from `start` on of `spec`, in its type.
+
+    `imatrix` holds a weight per column, for experts one row of columns per expert. Raises BadFile if a scale
+    or value overflows the type, EngineMissing where only ggml's library could encode.
+    """
+    try:
+        native.library()
+    except EngineMissing:
+        if not blocks.can_encode(spec.type) or imatrix is not None:
+            raise
+        return blocks.encode(spec.type, values)
+    if imatrix is None:
+        encoded = native.encode(spec.type, values)
+    else:
+        encoded = _encode_weighted(spec, values, start, imatrix.reshape(-1, spec.shape[0]))
+    if spec.type is not F32 and not native.is_valid(spec.type, encoded):
+        raise BadFile(
+            f"{spec.name}: weights near row {start} overflow {spec.type.name}", hint="take --type bf16"
+        )
+    return encoded
+
+
+def _encode_weighted(
+    spec: TensorSpec, values: NDArray[np.float32], start: int, imatrix: NDArray[np.float32]
+) -> NDArray[np.uint8]:
+    per_expert, parts, row = spec.shape[1], [], 0
+    while row < len(values):
+        expert, inside = divmod(start + row, per_expert)
+        stop = min(len(values), row + per_expert - inside)
+        parts.append(native.encode(spec.type, values[row:stop], imatrix[expert]))
+        row = stop
+    return np.concatenate(parts) if len(parts) > 1 else parts[0]
+
+
+def as_float32(raw: NDArray[Any]) -> NDArray[np.float32]:
+    """Return block data as float32 values, exactly."""
+    if raw.dtype == np.uint16:
+        return blocks.bf16_values(raw)
+    return raw.astype(np.float32, copy=False)
+
+
+def require_finite(values: NDArray[np.float32], spec: TensorSpec, start: int) -> None:
+    """Raise BadFile, naming tensor and position, if a value is NaN or infinite."""
+    with np.errstate(all="ignore"):
+        # One pass at memory speed: NaN and infinities survive a sum.
+        if np.isfinite(np.add.reduce(values, axis=None)):
+            return
+        bad = ~np.isfinite(values)
+    if bad.any():
+        row, column = (int(i) for i in np.unravel_index(int(bad.argmax()), bad.shape))
+        value = "NaN" if np.isnan(values[row, column]) else "infinite"
+        raise BadFile(
+            f"{spec.name} is {value} at row {start + row}, column {column}: the source is damaged",
+            hint="g4 doctor FILE",
+        )
+
+
+# Where a block's scales lie: (first byte, bytes). A block whose scales are all zero decodes to zeros.
+_SCALES: Final[Mapping[str, tuple[tuple[int, int], ...]]] = {
+    "Q4_0": ((0, 2),),
+    "Q4_1": ((0, 4),),
+    "Q5_0": ((0, 2),),
+    "Q5_1": ((0, 4),),
+    "Q8_0": ((0, 2),),
+    "Q2_K": ((80, 4),),
+    "Q3_K": ((108, 2),),
+    "Q4_K": ((0, 4),),
+    "Q5_K": ((0, 4),),
+    "Q6_K": ((208, 2),),
+    "IQ4_NL": ((0, 2),),
+    "IQ4_XS": ((0, 2),),
+}
+
+
+def zero_blocks(kind: GGMLType, encoded: NDArray[np.uint8]) -> int:
+    """Return how many blocks of `encoded` hold nothing but zeros (0 for types that are not in the table)."""
+    places = _SCALES.get(kind.name)
+    if not places:
+        return 0
+    table = encoded.reshape(-1, kind.block_bytes)
+    scales = [table[:, at : at + size].copy().view("<u2") & 0x7FFF for at, size in places]
+    return int(np.count_nonzero(~np.concatenate(scales, axis=1).any(axis=1)))
+
+
+def _largest(spec: TensorSpec, block: Block) -> float:
+    raw = block.read()
+    if raw.dtype == np.uint16:
+        magnitude = int((raw & np.uint16(0x7FFF)).max(initial=0))
+        if magnitude < 0x7F80:
+            return float(blocks.bf16_values(np.array([magnitude], np.uint16))[0])
+    values = as_float32(raw)
+    require_finite(values, spec, block.start)
+    return float(np.abs(values).max(initial=0))
+
+
+def _copied(_spec: TensorSpec, block: Block) -> Piece:
+    return Piece(block.read())

@@ -1,0 +1,153 @@
+"""Quantise a GGUF into a GGUF: header, plan, rows, encoder, writer; the old target stays until the end."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import g4cli
+from g4cli.core.errors import UsageError
+from g4cli.core.gguf_values import Value
+from g4cli.core.gguf_write import create_gguf, prove
+from g4cli.core.progress import Progress, no_progress
+from quant.encode import Counts, Encoder, Imatrix, Job, encoder
+from quant.plan import choose_all
+from quant.provenance import new_keys
+from quant.reader import Reader
+from quant.recipes import TYPES, Choice, Recipe
+from quant.source import Source, open_source
+
+
+@dataclass(frozen=True, slots=True)
+class Quantized:
+    """A finished file. `source_bytes` is the size of what it was made from; `counts` goes by tensor name."""
+
+    path: Path
+    type: str
+    nbytes: int
+    sha256: str
+    seconds: float
+    source_bytes: int
+    choices: tuple[Choice, ...]
+    counts: dict[str, Counts]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the facts that scripts may rely on."""
+        return {
+            "path": str(self.path),
+            "type": self.type,
+            "bytes": self.nbytes,
+            "seconds": round(self.seconds, 3),
+            "sha256": self.sha256,
+            "source_bytes": self.source_bytes,
+            "tensors_by_type": self.tensors_by_type(),
+            "zero_blocks": sum(c.zero_blocks for c in self.counts.values()),
+            "clamped": sum(c.n_clamped for c in self.counts.values()),
+            "underflows": sum(c.n_underflow for c in self.counts.values()),
+        }
+
+    def tensors_by_type(self) -> dict[str, int]:
+        """Return how many tensors have each type in the new file."""
+        names = [choice.type.name for choice in self.choices]
+        return {name: names.count(name) for name in sorted(set(names))}
+
+    def notes(self) -> list[str]:
+        """Return what a user should know beyond the size, one sentence each."""
+        said = []
+        fallen = [c for c in self.choices if c.reason.startswith("fallback")]
+        if fallen:
+            said.append(f"{len(fallen)} tensors took another type: {fallen[0].name}: {fallen[0].reason}")
+        for count, what in (
+            (sum(c.zero_blocks for c in self.counts.values()), "blocks hold nothing but zeros"),
+            (sum(c.n_clamped for c in self.counts.values()), "weights were clamped to SFP8's largest value"),
+            (
+                sum(c.n_underflow for c in self.counts.values()),
+                "weights were too small for SFP8 and became zero",
+            ),
+        ):
+            if count:
+                said.append(f"{count:,} {what}")
+        return said
+
+
+def default_target(source: Path, type_name: str) -> Path:
+    """Return the path beside `source` with the type in its name replaced: m-BF16.gguf -> m-Q4_0.gguf."""
+    stem = re.sub(r"-\d{5}-of-\d{5}$", "", source.name.removesuffix(".gguf"))
+    known = "|".join(sorted((*TYPES, "q3_k", "q4_k", "q5_k"), key=len, reverse=True))
+    found = list(re.finditer(rf"(?<![a-z0-9])({known})(?![a-z0-9])", stem, re.IGNORECASE))
+    if not found:
+        return source.with_name(f"{stem}-{type_name.upper()}.gguf")
+    start, end = found[-1].span()
+    new = type_name.lower() if stem[start:end].islower() else type_name.upper()
+    return source.with_name(f"{stem[:start]}{new}{stem[end:]}.gguf")
+
+
+def check_target(source: Path, target: Path, *, force: bool) -> None:
+    """Raise UsageError if `target` is the source, or exists and `force` is not given."""
+    if target.exists() and source.exists() and target.samefile(source):
+        raise UsageError(f"{target} is the source itself", hint="name another file")
+    if target.is_file() and not force:
+        raise UsageError(f"{target} exists", hint="add --force to replace it, or name another file")
+
+
+def quantize_file(
+    source: Path,
+    target: Path,
+    *,
+    recipe: Recipe,
+    progress: Progress = no_progress,
+    force: bool = False,
+    allow_requantize: bool = False,
+    imatrix: Imatrix | None = None,
+    imatrix_keys: dict[str, Value] | None = None,
+    threads: int | None = None,
+    source_sha256: str | None = None,
+) -> Quantized:
+    """Return the finished file `target`, made from `source` by `recipe`.
+
+    `source_sha256` saves a pass over the source where it is known. Raises UsageError, BadGGUF, BadFile (NaN
+    or infinite weights), NoSpace; on any of them an old target stays as it was.
+    """
+    started = time.perf_counter()
+    opened = open_source(source)
+    check_target(source, target, force=force)
+    choices = choose_all(opened, recipe, allow_requantize=allow_requantize)
+    rounded = tuple(c.name for c in choices if c.rounds)
+    keys = new_keys(
+        opened,
+        recipe,
+        version=g4cli.__version__,
+        source_sha256=source_sha256 or opened.sha256(progress),
+        sfp8_tensors=rounded,
+        imatrix_keys=imatrix_keys,
+    )
+    specs = [c.spec for c in choices]
+    with (
+        create_gguf(target, keys, specs, progress=progress) as writer,
+        encoder(recipe, threads=threads, imatrix=imatrix) as encode,
+    ):
+        for piece in encode.stream(_jobs(opened, choices, encode)):
+            writer.write(piece)
+        written = writer.finish()
+    prove(written, specs)
+    return Quantized(
+        path=target,
+        type=recipe.type,
+        nbytes=written.nbytes,
+        sha256=written.sha256,
+        seconds=time.perf_counter() - started,
+        source_bytes=opened.nbytes,
+        choices=choices,
+        counts=encode.counts,
+    )
+
+
+def _jobs(source: Source, choices: Sequence[Choice], _encode: Encoder) -> Iterator[Job]:
+    reader = Reader(source)
+    for choice in choices:
+        rows = reader.rows(choice.name) if choice.changes else reader.copy_rows(choice.name)
+        yield Job(choice.spec, rows, copy=not choice.changes)

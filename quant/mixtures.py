@@ -1,0 +1,199 @@
+"""Which tensor type a mixture such as Q4_K_M gives to which tensor: llama.cpp's rules as ordered tables.
+
+Source: src/llama-quant.cpp, ggml-org/llama.cpp@0c1e57098: `llama_tensor_get_type_impl`,
+`tensor_allows_quantization`, `tensor_type_fallback`, `llama_ftype_get_default_type`. Only rules that can
+meet a Gemma 4 network and the file types below are here. In every table the first row that fits wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+Category: TypeAlias = Literal[
+    "output", "token_embd", "attn_q", "attn_k", "attn_v", "attn_output", "ffn_up", "ffn_gate", "ffn_down", ""
+]
+
+
+@dataclass(frozen=True, slots=True)
+class FileType:
+    """A type that a whole file can have: `ftype` is general.file_type, `default` the type of most tensors."""
+
+    name: str
+    ftype: int
+    default: str
+    bits: str
+    about: str
+
+
+FILE_TYPES: Final = (
+    # name, general.file_type, default tensor type, bits per weight of the default, what it is for
+    FileType("f32", 0, "F32", "32", "plain 32-bit numbers"),
+    FileType("f16", 1, "F16", "16", "half precision; overflows above 65504"),
+    FileType("bf16", 32, "BF16", "16", "as Gemma is published: the reference"),
+    FileType("sfp8", 32, "SFP8", "8", "Google's switching floating point: one byte per weight, 31 dB"),
+    FileType("q8_0", 7, "Q8_0", "8.5", "practically the original, 45 dB"),
+    FileType("q6_k", 18, "Q6_K", "6.56", "close to the original"),
+    FileType("q5_k_m", 17, "Q5_K", "5.5", "good, with more bits where it matters"),
+    FileType("q5_k_s", 16, "Q5_K", "5.5", "as q5_k_m without the extra bits"),
+    FileType("q5_1", 9, "Q5_1", "6", "older format"),
+    FileType("q5_0", 8, "Q5_0", "5.5", "older format"),
+    FileType("q4_k_m", 15, "Q4_K", "4.5", "a usual choice, more bits where it matters"),
+    FileType("q4_k_s", 14, "Q4_K", "4.5", "as q4_k_m, smaller"),
+    FileType("q4_1", 3, "Q4_1", "5", "older format"),
+    FileType("q4_0", 2, "Q4_0", "4.5", "the format that Gemma 4 was trained for (QAT); fastest on CPUs"),
+    FileType("iq4_nl", 25, "IQ4_NL", "4.5", "non-linear 4 bits"),
+    FileType("iq4_xs", 30, "IQ4_XS", "4.25", "non-linear 4 bits, smaller"),
+    FileType("mxfp4", 38, "MXFP4", "4.25", "experts in MXFP4, the rest in Q8_0"),
+    FileType("q3_k_l", 13, "Q3_K", "3.44", "as q3_k_m, larger"),
+    FileType("q3_k_m", 12, "Q3_K", "3.44", "small, visibly worse"),
+    FileType("q3_k_s", 11, "Q3_K", "3.44", "as q3_k_m, smaller"),
+    FileType("q2_k", 10, "Q2_K", "2.63", "smallest, much worse"),
+)
+
+# Words that people type for the types above, as llama-quantize takes them.
+ALIASES: Final = {"q3_k": "q3_k_m", "q4_k": "q4_k_m", "q5_k": "q5_k_m", "mxfp4_moe": "mxfp4"}
+
+CATEGORIES: Final[tuple[tuple[str, Category], ...]] = (
+    # part of the name, category (tensor_get_category; the first two are whole names, see `category_of`)
+    ("attn_v.weight", "attn_v"),
+    ("attn_k.weight", "attn_k"),
+    ("attn_q.weight", "attn_q"),
+    ("attn_output.weight", "attn_output"),
+    ("ffn_up", "ffn_up"),
+    ("ffn_gate", "ffn_gate"),
+    ("ffn_down", "ffn_down"),
+)
+
+KEPT: Final = (
+    # part of the name, why it is left as it is (tensor_allows_quantization)
+    ("_norm.weight", "a norm"),
+    ("ffn_gate_inp.weight", "the router"),
+    ("altup", "very small"),
+    ("laurel", "very small"),
+    ("per_layer_model_proj", "small and delicate"),
+    (".position_embd", "a position table"),
+    (".patch_embd", "the patch embedding"),
+    (".rel_pos", "a position table"),
+    ("mm.a.code_embd", "the audio codebook"),
+)
+
+FALLBACKS: Final = {
+    # type whose block does not divide the row: type to take instead (then F16)
+    "IQ1_S": "IQ4_NL",
+    "IQ1_M": "IQ4_NL",
+    "IQ2_XXS": "IQ4_NL",
+    "IQ2_XS": "IQ4_NL",
+    "IQ2_S": "IQ4_NL",
+    "IQ3_XXS": "IQ4_NL",
+    "IQ3_S": "IQ4_NL",
+    "IQ4_XS": "IQ4_NL",
+    "Q2_0": "Q4_0",
+    "Q2_K": "Q4_0",
+    "Q3_K": "Q4_0",
+    "TQ1_0": "Q4_0",
+    "TQ2_0": "Q4_0",
+    "Q4_K": "Q5_0",
+    "Q5_K": "Q5_1",
+    "Q6_K": "Q8_0",
+}
+
+# Types that are garbage without an importance matrix (tensor_requires_imatrix).
+NEEDS_IMATRIX: Final = ("IQ3_XXS", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ1_M", "IQ1_S")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a rule may ask about a tensor: its layer, counted as llama.cpp does, and the network around it."""
+
+    i: int
+    n: int
+    n_gqa: int
+    n_expert: int
+    has_imatrix: bool
+    is_expert: bool
+
+
+Condition: TypeAlias = Callable[[Place], bool]
+Rule: TypeAlias = tuple[str, Category, Condition, str, str]
+
+
+def _always(_: Place) -> bool:
+    return True
+
+
+def _more_bits(p: Place) -> bool:
+    return p.i < p.n // 8 or p.i >= 7 * p.n // 8 or (p.i - p.n // 8) % 3 == 2
+
+
+def _first_eighth(p: Place) -> bool:
+    return p.i < p.n // 8
+
+
+def _first_eighth_blind(p: Place) -> bool:
+    return p.i < p.n // 8 and not p.has_imatrix
+
+
+def _first_eighth_imatrix(p: Place) -> bool:
+    return p.i < p.n // 8 and p.has_imatrix
+
+
+def _wide_gqa(p: Place) -> bool:
+    return p.n_gqa >= 4
+
+
+def _8_experts(p: Place) -> bool:
+    return p.n_expert == 8
+
+
+MIXTURES: Final[tuple[Rule, ...]] = (
+    # file type, category, condition, type, the condition in words
+    ("mxfp4", "", lambda p: p.is_expert, "MXFP4", "expert"),
+    ("mxfp4", "", _always, "Q8_0", "not an expert"),
+    ("*", "attn_v", _8_experts, "Q8_0", "8 experts"),
+    ("*", "attn_k", _8_experts, "Q8_0", "8 experts"),
+    ("q2_k", "attn_v", _wide_gqa, "Q4_K", "4 or more queries share a value"),
+    ("q2_k", "attn_v", _always, "Q3_K", "values"),
+    ("q3_k_m", "attn_v", lambda p: p.i < 2, "Q5_K", "first two values"),
+    ("q3_k_m", "attn_v", _always, "Q4_K", "values"),
+    ("q3_k_l", "attn_v", _always, "Q5_K", "values"),
+    ("iq4_nl iq4_xs", "attn_v", _wide_gqa, "Q5_K", "4 or more queries share a value"),
+    ("q4_k_m q5_k_m", "attn_v", _more_bits, "Q6_K", "a layer with more bits"),
+    ("q4_k_s", "attn_v", lambda p: p.i < 4, "Q5_K", "first four values"),
+    ("q2_k", "ffn_down", _always, "Q3_K", "down projection"),
+    ("q3_k_m", "ffn_down", lambda p: p.i < p.n // 16, "Q5_K", "first sixteenth of the layers"),
+    ("q3_k_m", "ffn_down", _always, "Q4_K", "down projection"),
+    ("q3_k_l", "ffn_down", _always, "Q5_K", "down projection"),
+    ("q4_k_m q5_k_m", "ffn_down", _more_bits, "Q6_K", "a layer with more bits"),
+    ("iq4_nl iq4_xs", "ffn_down", _first_eighth_blind, "Q5_K", "first eighth of the layers, no imatrix"),
+    ("q4_k_s", "ffn_down", _first_eighth, "Q5_K", "first eighth of the layers"),
+    ("q4_0", "ffn_down", _first_eighth_imatrix, "Q4_1", "first eighth of the layers, imatrix"),
+    ("q5_0", "ffn_down", _first_eighth_imatrix, "Q5_1", "first eighth of the layers, imatrix"),
+    ("q2_k q3_k_s q3_k_m iq4_nl iq4_xs q4_k_s q4_k_m", "attn_output", _8_experts, "Q5_K", "8 experts"),
+    ("*", "attn_output", _8_experts, "", "8 experts"),
+    ("q2_k", "attn_output", _always, "Q3_K", "attention output"),
+    ("q3_k_m", "attn_output", _always, "Q4_K", "attention output"),
+    ("q3_k_l", "attn_output", _always, "Q5_K", "attention output"),
+)
+
+
+def category_of(name: str) -> Category:
+    """Return the group of tensors that `name` belongs to in the rules."""
+    if name == "output.weight":
+        return "output"
+    if name in ("token_embd.weight", "per_layer_token_embd.weight"):
+        return "token_embd"
+    return next((category for part, category in CATEGORIES if part in name), "")
+
+
+def mixture_type(file_type: str, category: Category, place: Place) -> tuple[str, str] | None:
+    """Return (type name, reason) of the first rule that fits, None where the default type stays."""
+    for file_types, wanted, condition, type_name, reason in MIXTURES:
+        if (
+            (file_types == "*" or file_type in file_types.split())
+            and wanted in ("", category)
+            and condition(place)
+        ):
+            return (type_name, reason) if type_name else None
+    return None

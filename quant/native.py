@@ -1,0 +1,137 @@
+"""ggml's own encoders and decoders, called in libggml-base by ctypes; they release the GIL.
+
+The library is the one that llama-cpp-python installs, found without importing it: loading the whole runtime
+takes 0.2 s and needs every other library to be in order. Signatures: ggml/include/ggml.h and
+ggml/src/ggml-quants.h, ggml-org/llama.cpp@0c1e57098.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from g4cli.core.errors import EngineMissing
+from g4cli.core.ggml import BF16, F16, F32, GGMLType
+
+_NAMES: Final = ("libggml-base.so", "libggml-base.dylib", "ggml-base.dll", "libggml-base.dll")
+_HINT: Final = "g4 doctor"
+
+# Types missing in ggml_quantize_chunk's switch: it would assert, that is, end the process.
+_NOT_ENCODED: Final = ("Q8_1", "Q8_K", "I8", "I16", "I32", "I64", "F64")
+
+
+def library_path() -> Path:
+    """Return the path of libggml-base. Raises EngineMissing if llama-cpp-python or the library is absent."""
+    spec = find_spec("llama_cpp")
+    folders = [Path(p) / "lib" for p in (spec.submodule_search_locations or ())] if spec else []
+    for folder in folders:
+        for name in _NAMES:
+            if (folder / name).is_file():
+                return folder / name
+    raise EngineMissing("ggml's library (libggml-base of llama-cpp-python) is not installed", hint=_HINT)
+
+
+@lru_cache(maxsize=1)
+def library() -> ctypes.CDLL:
+    """Return the loaded library with its signatures set. Raises EngineMissing."""
+    path = library_path()
+    try:
+        lib = ctypes.CDLL(str(path))
+        _declare(lib)
+    except (OSError, AttributeError) as err:
+        raise EngineMissing(f"{path} cannot be used: {err}", hint=_HINT) from err
+    return lib
+
+
+def _declare(lib: ctypes.CDLL) -> None:
+    pointer, i64, size = ctypes.c_void_p, ctypes.c_int64, ctypes.c_size_t
+    lib.ggml_quantize_chunk.argtypes = (ctypes.c_int, pointer, pointer, i64, i64, i64, pointer)
+    lib.ggml_quantize_chunk.restype = size
+    lib.ggml_validate_row_data.argtypes = (ctypes.c_int, pointer, size)
+    lib.ggml_validate_row_data.restype = ctypes.c_bool
+    for name in ("ggml_bf16_to_fp32_row", "ggml_fp16_to_fp32_row"):
+        function = getattr(lib, name)
+        function.argtypes, function.restype = (pointer, pointer, i64), None
+
+
+def can_encode(kind: GGMLType) -> bool:
+    """Return whether ggml has an encoder for `kind`."""
+    return kind.name not in _NOT_ENCODED
+
+
+def encode(
+    kind: GGMLType, values: NDArray[np.float32], imatrix: NDArray[np.float32] | None = None
+) -> NDArray[np.uint8]:
+    """Return the bytes of `values` (rows, n) in `kind`, shape (rows, row bytes).
+
+    `imatrix` holds one weight per column. The result does not depend on how rows are grouped into calls.
+    """
+    rows, n = values.shape
+    source = np.ascontiguousarray(values, dtype=np.float32)
+    target = np.empty((rows, kind.row_bytes(n)), np.uint8)
+    weights = None if imatrix is None else np.ascontiguousarray(imatrix, dtype=np.float32)
+    if weights is not None and weights.shape != (n,):
+        raise ValueError(f"imatrix of shape {weights.shape} for rows of {n}")
+    done = library().ggml_quantize_chunk(
+        kind.id,
+        source.ctypes.data,
+        target.ctypes.data,
+        0,
+        rows,
+        n,
+        None if weights is None else weights.ctypes.data,
+    )
+    if done != target.nbytes:
+        raise RuntimeError(f"ggml wrote {done} bytes of {kind.name}, {target.nbytes} were due")
+    return target
+
+
+def decode(kind: GGMLType, data: Any, shape: tuple[int, int]) -> NDArray[np.float32]:
+    """Return `data` (bytes of whole rows, at least `shape`'s) as float32 of `shape` (rows, n)."""
+    raw = data.reshape(-1).view(np.uint8) if isinstance(data, np.ndarray) else np.frombuffer(data, np.uint8)
+    rows, n = shape
+    need = rows * kind.row_bytes(n)
+    if raw.nbytes < need:
+        raise ValueError(f"{raw.nbytes} bytes for {rows} rows of {n} {kind.name}: {need} are due")
+    if kind is F32:
+        return raw[:need].view("<f4").reshape(shape)
+    values = np.empty(shape, np.float32)
+    _decoder(kind)(raw.ctypes.data, values.ctypes.data, rows * n)
+    return values
+
+
+def can_decode(kind: GGMLType) -> bool:
+    """Return whether ggml has a decoder for `kind`."""
+    return kind in (F32, F16, BF16) or hasattr(library(), _decoder_name(kind))
+
+
+def is_valid(kind: GGMLType, data: NDArray[np.uint8]) -> bool:
+    """Return whether no scale or value in `data` (whole rows of `kind`) is NaN or infinite."""
+    flat = np.ascontiguousarray(data)
+    return bool(library().ggml_validate_row_data(kind.id, flat.ctypes.data, flat.nbytes))
+
+
+def _decoder_name(kind: GGMLType) -> str:
+    name = kind.name.lower()
+    return "dequantize_row_" + (name[:-1] + "K" if name.endswith("_k") else name)
+
+
+@lru_cache(maxsize=64)
+def _decoder(kind: GGMLType) -> Any:
+    lib = library()
+    if kind is F16:
+        return lib.ggml_fp16_to_fp32_row
+    if kind is BF16:
+        return lib.ggml_bf16_to_fp32_row
+    try:
+        function = getattr(lib, _decoder_name(kind))
+    except AttributeError as err:
+        raise ValueError(f"ggml cannot decode {kind.name}") from err
+    function.argtypes, function.restype = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64), None
+    return function

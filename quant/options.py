@@ -1,0 +1,54 @@
+"""What a user types, as a Recipe: names checked, exceptions in the order in which they win."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Literal, cast
+
+from g4cli.core.errors import UsageError
+from g4cli.core.ggml import ggml_type
+from quant.recipes import CARRIERS, ENCODERS, PLE_TABLE, Carrier, Recipe, file_type
+
+
+def parse_override(text: str) -> tuple[str, str]:
+    """Return (pattern, tensor type) from 'ffn_down=q6_k'. Raises UsageError."""
+    pattern, sign, type_name = text.rpartition("=")
+    if not sign or not pattern or not type_name:
+        raise UsageError(f"not PATTERN=TYPE: {text!r}", hint="--tensor-type 'ffn_down=q6_k'")
+    return pattern, ggml_type(type_name).name
+
+
+def recipe_from(
+    type_name: str,
+    *,
+    pure: bool = False,
+    tensor_types: Sequence[str] = (),
+    keep_ple: str | None = None,
+    has_imatrix: bool = False,
+    carrier: str | None = None,
+    sfp8_encoder: str | None = None,
+) -> Recipe:
+    """Return the recipe for the options of `g4 quantize`. Raises UsageError on an unknown name.
+
+    `keep_ple` is the type of the per-layer embedding table; it wins over `tensor_types`.
+    """
+    row = file_type(type_name)
+    for value, known, option in ((carrier, CARRIERS, "--carrier"), (sfp8_encoder, ENCODERS, "--encoder")):
+        if value is None:
+            continue
+        if row.name != "sfp8":
+            raise UsageError(f"{option} goes with --type sfp8 only", hint="--type sfp8")
+        if value not in known:
+            raise UsageError(f"unknown {option[2:]} {value!r}", hint=f"{option} {'|'.join(known)}")
+    overrides = [parse_override(text) for text in tensor_types]
+    if keep_ple:
+        overrides.insert(0, (f"^{re.escape(PLE_TABLE)}$", ggml_type(keep_ple).name))
+    return Recipe(
+        row.name,
+        pure=pure,
+        overrides=tuple(overrides),
+        has_imatrix=has_imatrix,
+        carrier=cast("Carrier", carrier or "archive"),
+        sfp8_encoder=cast("Literal['nearest', 'gemma.cpp']", sfp8_encoder or "nearest"),
+    )

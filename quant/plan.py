@@ -1,0 +1,128 @@
+"""What a recipe would make of a file: types, sizes and reasons, before anything is written. No numpy."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any, Final
+
+from g4cli.core.errors import BadGGUF, UsageError
+from g4cli.core.ggml import F32
+from quant.provenance import is_sfp8
+from quant.recipes import VECTOR_REASON, Choice, Recipe, choose
+from quant.source import Source, open_source
+
+# Types that hold every SFP8 value, so that no loss is added.
+_PLAIN: Final = ("f32", "bf16")
+_LAYER = re.compile(r"^blk\.\d+\.")
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Tensors of the same kind that share one fate. `before` and `after` are bytes of all of them."""
+
+    names: str
+    count: int
+    source: str
+    type: str
+    reason: str
+    before: int
+    after: int
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What would be written. Bytes are those of the weights; the header comes on top."""
+
+    path: Path
+    type: str
+    choices: tuple[Choice, ...]
+    archive: bool
+
+    @property
+    def source_bytes(self) -> int:
+        """Return the bytes of the weights now."""
+        return sum(c.source.tensor_bytes(c.shape) for c in self.choices)
+
+    @property
+    def nbytes(self) -> int:
+        """Return the bytes of the weights afterwards."""
+        scales = sum(F32.block_bytes for c in self.choices if c.rounds) if self.archive else 0
+        return scales + sum(c.spec.nbytes for c in self.choices)
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Return the average afterwards."""
+        return 8 * self.nbytes / sum(prod(c.shape) for c in self.choices)
+
+    def groups(self) -> list[Group]:
+        """Return the tensors in groups, the largest in the new file first."""
+        found: dict[tuple[str, ...], list[Choice]] = {}
+        for choice in self.choices:
+            vector = choice.reason == VECTOR_REASON
+            kind = (
+                "norms and other vectors" if vector else _LAYER.sub("", choice.name).removesuffix(".weight")
+            )
+            type_name = "SFP8" if choice.rounds else choice.type.name
+            found.setdefault((kind, choice.source.name, type_name, choice.reason), []).append(choice)
+        groups = [_group(key, members) for key, members in found.items()]
+        return sorted(groups, key=lambda group: -group.after)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the plan for scripts, tensor by tensor."""
+        return {
+            "path": str(self.path),
+            "type": self.type,
+            "bytes": self.nbytes,
+            "source_bytes": self.source_bytes,
+            "bits_per_weight": round(self.bits_per_weight, 4),
+            "tensors": [
+                {
+                    "name": c.name,
+                    "shape": list(c.shape),
+                    "from": c.source.name,
+                    "to": c.type.name,
+                    "sfp8": c.rounds,
+                    "bytes": c.spec.nbytes,
+                    "reason": c.reason,
+                }
+                for c in self.choices
+            ],
+        }
+
+
+def plan_file(path: Path, recipe: Recipe, *, allow_requantize: bool = False) -> Planned:
+    """Return what `recipe` would make of the GGUF at `path`. Raises as `quantize_file` would."""
+    choices = choose_all(open_source(path), recipe, allow_requantize=allow_requantize)
+    return Planned(path, recipe.type, choices, recipe.is_archive)
+
+
+def choose_all(source: Source, recipe: Recipe, *, allow_requantize: bool = False) -> tuple[Choice, ...]:
+    """Return what becomes of each tensor of `source`.
+
+    Raises UsageError if weights were quantised before and `allow_requantize` is not given, or if a pattern
+    matches nothing.
+    """
+    if not source.tensors:
+        raise BadGGUF(source.path, "holds no tensors: it is a vocabulary, not a model")
+    choices = choose(source.tensors.values(), recipe)
+    if allow_requantize:
+        return choices
+    coarse = next((c for c in choices if c.source.is_quantized and c.changes), None)
+    if coarse or (is_sfp8(source.keys) and recipe.type not in _PLAIN):
+        what = f"{coarse.name} is {coarse.source.name}" if coarse else "its weights are SFP8"
+        raise UsageError(
+            f"{source.path} is quantised already ({what}): a second loss comes on top of the first",
+            hint="start from the BF16 file, or add --allow-requantize",
+        )
+    return choices
+
+
+def _group(key: tuple[str, ...], members: Iterable[Choice]) -> Group:
+    names, source, kind, reason = key
+    chosen = list(members)
+    before = sum(c.source.tensor_bytes(c.shape) for c in chosen)
+    return Group(names, len(chosen), source, kind, reason, before, sum(c.spec.nbytes for c in chosen))

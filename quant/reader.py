@@ -1,0 +1,75 @@
+"""The weights of a source, read block by block from mapped files."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+from math import prod
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from g4cli.core.errors import BadGGUF
+from g4cli.core.ggml import BF16, F16, F32, I8
+from quant import native
+from quant.encode import BLOCK_WEIGHTS, Block, Rows
+from quant.source import Source
+
+_COPY_BYTES: Final = 1 << 22
+
+
+class Reader:
+    """Weights of a source, mapped: pages come and go with the system's cache, nothing is held."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._maps: dict[str, NDArray[np.uint8]] = {}
+
+    def raw(self, name: str) -> NDArray[np.uint8]:
+        """Return the bytes of tensor `name` as they lie in the file."""
+        header, tensor = self._source.owner[name], self._source.tensors[name]
+        if header.path not in self._maps:
+            with open(header.path, "rb") as file:
+                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            self._maps[header.path] = np.frombuffer(mapped, np.uint8)
+        start = header.file_offset(tensor)
+        return self._maps[header.path][start : start + tensor.nbytes]
+
+    def copy_rows(self, name: str) -> Rows:
+        """Return the tensor's bytes in pieces, as they are."""
+        data = self.raw(name)
+
+        def pieces() -> Iterator[Block]:
+            for start in range(0, data.nbytes, _COPY_BYTES):
+                yield Block(start, lambda start=start: data[start : start + _COPY_BYTES])  # type: ignore[misc]
+
+        return pieces
+
+    def rows(self, name: str) -> Rows:
+        """Return the tensor's weights in blocks of whole rows: BF16 as uint16 words, the rest as floats.
+
+        Raises BadGGUF for a type that ggml cannot decode.
+        """
+        tensor, data = self._source.tensors[name], self.raw(name)
+        n, n_rows = tensor.shape[0], prod(tensor.shape[1:])
+        row_bytes = tensor.type.row_bytes(n)
+        step = max(1, BLOCK_WEIGHTS // n)
+        if tensor.type not in (F32, F16, BF16) and (tensor.type is I8 or not native.can_decode(tensor.type)):
+            raise BadGGUF(
+                self._source.owner[name].path, f"{tensor.type.name} weights cannot be read", field=name
+            )
+
+        def read(start: int) -> NDArray[Any]:
+            count = min(step, n_rows - start)
+            piece = data[start * row_bytes : (start + count) * row_bytes]
+            dtype = {F32: "<f4", F16: "<f2", BF16: "<u2"}.get(tensor.type)
+            if dtype is None:
+                return native.decode(tensor.type, piece, (count, n))
+            return piece.view(dtype).reshape(count, n)
+
+        def pieces() -> Iterator[Block]:
+            for start in range(0, n_rows, step):
+                yield Block(start, lambda start=start: read(start))  # type: ignore[misc]
+
+        return pieces

@@ -1,0 +1,285 @@
+"""Which type each tensor of a file gets, from names, shapes and the recipe alone (no file, no numpy).
+
+A recipe is a file type plus the user's exceptions. The rules are llama.cpp's (quant/mixtures.py holds them as
+tables), so a file made here has the same types, in the same order, as one made by llama-quantize.
+Source: src/llama-quant.cpp `llama_tensor_get_type`, ggml-org/llama.cpp@0c1e57098.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import Final, Literal, Protocol, TypeAlias
+
+from g4cli.core.errors import BadFile, UsageError
+from g4cli.core.ggml import BF16, BY_NAME, F16, F32, I8, Q8_0, GGMLType, ggml_type
+from g4cli.core.gguf_write import TensorSpec
+from quant.mixtures import (
+    ALIASES,
+    FALLBACKS,
+    FILE_TYPES,
+    KEPT,
+    NEEDS_IMATRIX,
+    Category,
+    FileType,
+    Place,
+    category_of,
+    mixture_type,
+)
+
+TYPES: Final = tuple(t.name for t in FILE_TYPES)
+Carrier: TypeAlias = Literal["archive", "bf16", "q8_0"]
+CARRIERS: Final = ("archive", "bf16", "q8_0")
+ENCODERS: Final = ("nearest", "gemma.cpp")
+SCALE_SUFFIX: Final = ".sfp8_scale"
+_VECTOR: Final = "a vector"
+VECTOR_REASON: Final = f"kept: {_VECTOR}"
+DEFAULT_REASON: Final = "default"
+PLE_TABLE: Final = "per_layer_token_embd.weight"
+_LAYER = re.compile(r"blk\.(\d+)\.")
+
+
+class Named(Protocol):
+    """What a recipe must know of a tensor; a `type` is used where there is one."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+
+def file_type(name: str) -> FileType:
+    """Return the file type called `name`, in any case. Raises UsageError naming those that exist."""
+    wanted = ALIASES.get(name.lower(), name.lower())
+    for row in FILE_TYPES:
+        if row.name == wanted:
+            return row
+    raise UsageError(f"unknown type {name!r}", hint="--type " + "|".join(TYPES))
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A file type and its exceptions. `overrides` are (regular expression, tensor type); the first wins.
+
+    `carrier` and `sfp8_encoder` matter for the type sfp8 alone. Raises UsageError for unknown types and for
+    patterns that are none.
+    """
+
+    type: str
+    pure: bool = False
+    overrides: tuple[tuple[str, str], ...] = ()
+    has_imatrix: bool = False
+    carrier: Carrier = "archive"
+    sfp8_encoder: Literal["nearest", "gemma.cpp"] = "nearest"
+    row: FileType = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "row", file_type(self.type))
+        object.__setattr__(self, "type", self.row.name)
+        for pattern, type_name in self.overrides:
+            ggml_type(type_name)
+            try:
+                re.compile(pattern)
+            except re.error as err:
+                raise UsageError(
+                    f"not a pattern: {pattern!r} ({err})", hint="--tensor-type 'ffn_down=q6_k'"
+                ) from err
+
+    @property
+    def is_sfp8(self) -> bool:
+        """Return whether weights are rounded to SFP8."""
+        return self.type == "sfp8"
+
+    @property
+    def is_archive(self) -> bool:
+        """Return whether the file holds SFP8 codes themselves, which llama.cpp cannot run."""
+        return self.is_sfp8 and self.carrier == "archive"
+
+    @property
+    def default_type(self) -> GGMLType:
+        """Return the tensor type of most tensors, as it lies in the file."""
+        if self.is_sfp8:
+            return {"archive": I8, "bf16": BF16, "q8_0": Q8_0}[self.carrier]
+        return BY_NAME[self.row.default]
+
+    def text(self) -> str:
+        """Return the recipe as the options that make it: what provenance keys record."""
+        parts = [self.type]
+        if self.is_sfp8:
+            parts += [f"--carrier {self.carrier}"] * (self.carrier != "archive")
+            parts += [f"--encoder {self.sfp8_encoder}"] * (self.sfp8_encoder != "nearest")
+        parts += ["--pure"] * self.pure + ["--imatrix"] * self.has_imatrix
+        return " ".join(parts + [f"--tensor-type {p}={t.lower()}" for p, t in self.overrides])
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What becomes of one tensor, and why. `rounds`: its values are rounded to SFP8 first."""
+
+    name: str
+    shape: tuple[int, ...]
+    source: GGMLType
+    type: GGMLType
+    reason: str
+    rounds: bool = False
+
+    @property
+    def changes(self) -> bool:
+        """Return whether the bytes differ from the source's."""
+        return self.type is not self.source or self.rounds
+
+    @property
+    def spec(self) -> TensorSpec:
+        """Return the tensor as the new file announces it."""
+        return TensorSpec(self.name, self.type, self.shape)
+
+
+def kept_reason(name: str, shape: Sequence[int]) -> str | None:
+    """Return why no recipe touches this tensor, or None where it may be quantised."""
+    if len(shape) < 2 or prod(shape[1:]) == 1:  # ggml_n_dims drops trailing ones
+        return _VECTOR
+    if not name.endswith("weight"):
+        return "not a weight"
+    return next((why for part, why in KEPT if part in name), None)
+
+
+def rounds(recipe: Recipe, name: str, shape: Sequence[int]) -> bool:
+    """Return whether the tensor's values are rounded to SFP8."""
+    if not recipe.is_sfp8 or kept_reason(name, shape):
+        return False
+    return not any(re.search(pattern, name) for pattern, _ in recipe.overrides)
+
+
+def converter_type(name: str, shape: Sequence[int]) -> GGMLType:
+    """Return the type that the converter gives a tensor of a BF16 checkpoint."""
+    norm = len(shape) < 2 or name.endswith("_norm.weight") or "ffn_gate_inp.weight" in name
+    return F32 if norm or not name.endswith(".weight") else BF16
+
+
+def source_type(tensor: Named) -> GGMLType:
+    """Return the tensor's type, or the converter's where the tensor does not say."""
+    found = getattr(tensor, "type", None)
+    return found if isinstance(found, GGMLType) else converter_type(tensor.name, tensor.shape)
+
+
+def choose(tensors: Iterable[Named], recipe: Recipe) -> tuple[Choice, ...]:
+    """Return what becomes of each tensor, in llama.cpp's order: model tensors, then layer by layer by name.
+
+    Raises UsageError for an override that matches nothing, BadFile where a type needs an importance matrix.
+    """
+    ordered = sorted(tensors, key=lambda t: (layer_of(t.name), t.name.encode()))
+    _check_overrides(ordered, recipe)
+    counter = _Counter(ordered, recipe)
+    return tuple(_choose_one(t, recipe, counter) for t in ordered)
+
+
+def choose_types(tensors: Iterable[Named], recipe: Recipe) -> tuple[TensorSpec, ...]:
+    """Return the tensors of the new file, in order, with the scales that an SFP8 archive adds."""
+    specs: list[TensorSpec] = []
+    for choice in choose(tensors, recipe):
+        specs.append(choice.spec)
+        if choice.rounds and recipe.is_archive:
+            specs.append(TensorSpec(choice.name + SCALE_SUFFIX, F32, (1,)))
+    return tuple(specs)
+
+
+def layer_of(name: str) -> int:
+    """Return the layer of a tensor, -1 for those of the whole model."""
+    match = _LAYER.match(name)
+    return int(match[1]) if match else -1
+
+
+class _Counter:
+    """The facts of the network that rules ask for, and llama.cpp's running layer counts."""
+
+    def __init__(self, tensors: Sequence[Named], recipe: Recipe) -> None:
+        shapes = {t.name: t.shape for t in tensors}
+        router = next((t.shape for t in tensors if t.name.endswith("ffn_gate_inp.weight")), (0, 0))
+        query, key = shapes.get("blk.0.attn_q.weight"), shapes.get("blk.0.attn_k.weight")
+        self.n_expert = router[1] if len(router) > 1 else 0
+        # Query and key heads of a layer are equally wide, so rows count heads.
+        self.n_gqa = query[1] // key[1] if query and key else 0
+        self.n_layer = 1 + max((layer_of(t.name) for t in tensors), default=-1)
+        self.n_values = sum(category_of(t.name) == "attn_v" for t in tensors)
+        self.is_tied = "output.weight" not in shapes
+        self.has_imatrix = recipe.has_imatrix
+        self._seen: dict[Category, int] = {}
+
+    def place(self, name: str, category: Category, shape: Sequence[int]) -> Place:
+        """Return the place of the next tensor of `category`."""
+        i = self._seen.get(category, 0)
+        self._seen[category] = i + 1
+        if self.n_expert > 1 and category.startswith("ffn_"):
+            i = layer_of(name)
+        n = self.n_values if category == "attn_v" else self.n_layer
+        is_expert = len(shape) > 2 and shape[2] > 1
+        return Place(i, n, self.n_gqa, self.n_expert, self.has_imatrix, is_expert)
+
+
+def _check_overrides(tensors: Sequence[Named], recipe: Recipe) -> None:
+    for pattern, type_name in recipe.overrides:
+        hits = [t for t in tensors if re.search(pattern, t.name)]
+        if not hits:
+            raise UsageError(
+                f"--tensor-type {pattern}={type_name.lower()}: no tensor has such a name",
+                hint="g4 show FILE lists the names",
+            )
+        if all(kept_reason(t.name, t.shape) for t in hits):
+            why = kept_reason(hits[0].name, hits[0].shape)
+            raise UsageError(f"--tensor-type {pattern}: {hits[0].name} is never quantised ({why})")
+
+
+def _choose_one(tensor: Named, recipe: Recipe, counter: _Counter) -> Choice:
+    name, shape, source = tensor.name, tuple(tensor.shape), source_type(tensor)
+    kept = kept_reason(name, shape)
+    if kept:
+        return Choice(name, shape, source, source, f"kept: {kept}")
+    override = next((t for p, t in recipe.overrides if re.search(p, name)), None)
+    if override:
+        kind, reason = BY_NAME[override.upper()], "as asked for"
+    elif recipe.is_sfp8:
+        return _choose_sfp8(name, shape, source, recipe)
+    elif recipe.pure or not recipe.default_type.is_quantized:
+        kind, reason = recipe.default_type, DEFAULT_REASON
+    else:
+        kind, reason = _from_rules(name, shape, recipe, counter)
+    kind, reason = _fitting(kind, shape[0], reason)
+    if kind.name in NEEDS_IMATRIX and not recipe.has_imatrix and category_of(name) not in _TABLES:
+        raise BadFile(
+            f"{name} as {kind.name} is garbage without an importance matrix",
+            hint="add --imatrix FILE, or take another type",
+        )
+    return Choice(name, shape, source, kind, reason)
+
+
+_TABLES: Final = ("output", "token_embd")
+
+
+def _choose_sfp8(name: str, shape: tuple[int, ...], source: GGMLType, recipe: Recipe) -> Choice:
+    kind, reason = _fitting(recipe.default_type, shape[0], DEFAULT_REASON)
+    return Choice(name, shape, source, kind, reason, rounds=True)
+
+
+def _from_rules(name: str, shape: tuple[int, ...], recipe: Recipe, counter: _Counter) -> tuple[GGMLType, str]:
+    default, category = recipe.default_type, category_of(name)
+    if category == "output" or (category == "token_embd" and counter.is_tied):
+        # Gemma's embeddings are its output matrix too; the per-layer table is of the same category.
+        if recipe.type == "mxfp4" or shape[0] % default.block_size:
+            return Q8_0, "embeddings, tied to the output"
+        return (default if default is Q8_0 else BY_NAME["Q6_K"]), "embeddings, tied to the output"
+    if category == "token_embd" and recipe.type != "mxfp4":
+        return default, DEFAULT_REASON
+    found = mixture_type(recipe.type, category, counter.place(name, category, shape))
+    return (BY_NAME[found[0]], found[1]) if found else (default, DEFAULT_REASON)
+
+
+def _fitting(kind: GGMLType, n: int, reason: str) -> tuple[GGMLType, str]:
+    """Return `kind`, or the type that llama.cpp falls back to where a row of `n` cuts a block."""
+    if n % kind.block_size == 0:
+        return kind, reason
+    other = BY_NAME[FALLBACKS.get(kind.name, kind.name)]
+    if n % other.block_size:
+        other = F16
+    return other, f"fallback: a row of {n} cuts a {kind.name} block of {kind.block_size}"

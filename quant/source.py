@@ -1,0 +1,94 @@
+"""A GGUF to quantise: its header, and its parts if it is split. (quant/reader.py reads the weights.)"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from g4cli.core.errors import BadGGUF, FileMissing
+from g4cli.core.gguf import Header, TensorInfo, read_header
+from g4cli.core.gguf_values import Value
+from g4cli.core.progress import Progress, no_progress
+
+SPLIT_KEYS: Final = ("split.no", "split.count", "split.tensors.count")
+_SPLIT_NAME = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf", re.DOTALL)
+_HASH_BYTES: Final = 1 << 22
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One model in one file or several. `owner[name]` is the part that holds a tensor."""
+
+    path: Path
+    parts: tuple[Header, ...]
+    owner: Mapping[str, Header]
+    tensors: Mapping[str, TensorInfo]
+
+    @property
+    def keys(self) -> Mapping[str, Value]:
+        """Return the keys of the first part, where the model's keys are."""
+        return self.parts[0].keys
+
+    @property
+    def architecture(self) -> str:
+        """Return general.architecture."""
+        return self.parts[0].architecture
+
+    @property
+    def nbytes(self) -> int:
+        """Return the bytes of all parts."""
+        return sum(part.file_size for part in self.parts)
+
+    def sha256(self, progress: Progress = no_progress) -> str:
+        """Return the hash of the file, or for a split model of its parts one after another."""
+        digest, done = hashlib.sha256(), 0
+        for part in self.parts:
+            with open(part.path, "rb") as file:
+                while data := file.read(_HASH_BYTES):
+                    digest.update(data)
+                    done += len(data)
+                    progress(done, self.nbytes, "reading")
+        return digest.hexdigest()
+
+
+def open_source(path: Path) -> Source:
+    """Return the model at `path`, with its other parts beside it. Raises BadGGUF, FileMissing for a part."""
+    first = read_header(path)
+    count = int(first.get("split.count", int, 1))
+    parts = (first,) if count <= 1 else tuple(_parts(path, first, count))
+    owner: dict[str, Header] = {}
+    tensors: dict[str, TensorInfo] = {}
+    for part in parts:
+        for name, tensor in part.tensors.items():
+            if name in owner:
+                raise BadGGUF(part.path, f"{name} is in {owner[name].path} too", field=name)
+            owner[name], tensors[name] = part, tensor
+    announced = int(first.get("split.tensors.count", int, len(tensors)))
+    if count > 1 and announced != len(tensors):
+        raise BadGGUF(path, f"the parts hold {len(tensors)} tensors, {announced} are announced")
+    return Source(path, parts, owner, tensors)
+
+
+def _parts(path: Path, first: Header, count: int) -> Iterator[Header]:
+    if first.get("split.no", int, 0) != 0:
+        raise BadGGUF(path, "this is not the first part of a split model", field="split.no")
+    match = _SPLIT_NAME.fullmatch(path.name)
+    if not match or int(match[3]) != count:
+        raise BadGGUF(
+            path,
+            f"one of {count} parts, but its name does not end with -00001-of-{count:05d}.gguf",
+            field="split.count",
+        )
+    yield first
+    for number in range(2, count + 1):
+        part = path.with_name(f"{match[1]}-{number:05d}-of-{count:05d}.gguf")
+        if not part.is_file():
+            raise FileMissing(part, hint=f"download part {number} of {count} into {path.parent}")
+        header = read_header(part)
+        if header.get("split.no", int, -1) != number - 1:
+            raise BadGGUF(part, f"is not part {number}", field="split.no")
+        yield header
