@@ -1,41 +1,105 @@
-"""Tensors in row blocks: read, checked for NaN and Inf, and written plainly (F32, F16, BF16) by numpy."""
+"""Tensors as rows in blocks, read in worker threads, and the coder that writes F32, F16 and BF16.
+
+A Coder decides types and makes bytes; the converter asks nothing else of it. PlainCoder is the one of this
+package; the one with quant's recipes is put together outside (the converter does not know quant).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any, Final
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import Any, Final, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from converters.checkpoint import floats
-from converters.transforms import Value
-from g4cli.core import ggml
+from converters.transforms import Value as ValueTransform
+from g4cli.core.errors import BadCheckpoint
+from g4cli.core.ggml import BF16, F16, F32, GGMLType
+from g4cli.core.gguf_values import Value
 from g4cli.core.gguf_write import TensorSpec
 
-BLOCK_ELEMENTS: Final = 1 << 21  # 8 MiB as float32: large enough for threads, small beside any machine
+BLOCK_WEIGHTS: Final = 1 << 19  # 1 to 2 MiB: within a core's cache, and few enough calls
+AHEAD: Final = 3  # blocks under way per thread
 
 
-def row_blocks(array: NDArray[Any], row: int, value: Value | None = None) -> Iterator[NDArray[Any]]:
-    """Yield `array` in order as contiguous [n, row] blocks of its own dtype (uint16 = bits of BF16).
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Some whole rows of a tensor: the first row's number, and how to read them (in a worker thread).
 
-    With `value`, blocks are float32 after it. Only the block in hand is in memory; what lies in order in the
-    file is not even copied.
+    `read()` returns shape (rows, row length): float32 or float16 values, or uint16 holding bfloat16.
     """
-    if array.ndim == 1:
-        array = array.reshape(1, -1) if array.size == row else array.reshape(-1, row)
-    per_item = array.size // len(array)
-    step = max(1, BLOCK_ELEMENTS // per_item)
-    for start in range(0, len(array), step):
-        block = np.ascontiguousarray(array[start : start + step])
-        flat = block.reshape(-1)
-        yield (flat if value is None else value(floats(flat))).reshape(-1, row)
+
+    start: int
+    read: Callable[[], NDArray[Any]]
+
+
+Rows: TypeAlias = Callable[[], Iterator[Block]]
+"""All blocks of a tensor in order; may be called more than once."""
+
+
+class Coder(Protocol):
+    """Gives tensors their types and their bytes."""
+
+    def plan(
+        self, keys: Mapping[str, Value], specs: Sequence[TensorSpec]
+    ) -> tuple[Mapping[str, Value], Sequence[TensorSpec]]:
+        """Return the keys and tensors of the file, from those of the plain conversion; order is free."""
+        ...
+
+    def stream(self, tensors: Iterable[tuple[TensorSpec, Rows]]) -> Iterator[memoryview]:
+        """Yield the bytes of all tensors, in order."""
+        ...
+
+
+class Faults:
+    """What is wrong with numbers, by the checkpoint's name of the tensor: collected, told at the end."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, str] = {}
+
+    def checked(self, block: NDArray[Any], origin: str) -> NDArray[Any]:
+        """Return `block`, or zeros in its place if it has NaN or Inf, so that every tensor is looked at."""
+        if is_finite(block):
+            return block
+        self.found.setdefault(origin, origin)
+        return np.zeros_like(block)
+
+
+def row_blocks(
+    array: NDArray[Any], value: ValueTransform | None, faults: Faults, origin: str
+) -> Iterator[Block]:
+    """Yield `array` (a view of any layout, rows along its last axis) in blocks of whole rows.
+
+    With `value`, blocks are float32 after it.
+    """
+    row = array.shape[-1]
+    table = array.reshape(1, -1) if array.ndim == 1 else array
+    per_item = table.size // len(table)
+    step = max(1, BLOCK_WEIGHTS // per_item)
+    for first in range(0, len(table), step):
+        piece = table[first : first + step]
+        yield Block(first * (per_item // row), partial(_read, piece, row, value, faults, origin))
+
+
+def _read(
+    piece: NDArray[Any], row: int, value: ValueTransform | None, faults: Faults, origin: str
+) -> NDArray[Any]:
+    # What lies in order in the file is not copied here: pages are read when they are used.
+    rows = np.ascontiguousarray(piece).reshape(-1, row)
+    return faults.checked(rows if value is None else value(floats(rows)), origin)
 
 
 def is_finite(block: NDArray[Any]) -> bool:
     """Return whether `block` (uint16 = bits of BF16, float16 or float32) has neither NaN nor Inf."""
     if block.dtype == np.uint16:
-        # Without the sign, NaN and Inf are the largest numbers: one pass, no mask of booleans.
+        # Without the sign, NaN and Inf are the largest numbers.
         return bool(np.bitwise_and(block, 0x7FFF).max() < 0x7F80)
     if block.dtype == np.float16:
         return bool(np.bitwise_and(block.view(np.uint16), 0x7FFF).max() < 0x7C00)
@@ -49,17 +113,51 @@ def to_bf16(x: NDArray[np.float32]) -> NDArray[np.uint16]:
     return np.right_shift(bits + (odd + 0x7FFF), 16).astype(np.uint16)
 
 
-def plain_encode(spec: TensorSpec, blocks: Iterable[NDArray[Any]]) -> Iterator[memoryview]:
-    """Yield the bytes of `blocks` as F32, F16 or BF16. Raises ValueError for another type."""
-    for block in blocks:
-        out: NDArray[Any]
-        if spec.type is ggml.BF16:
-            out = block if block.dtype == np.uint16 else to_bf16(floats(block))
-        elif spec.type is ggml.F16:
-            with np.errstate(over="ignore"):  # a value beyond 65504 becomes Inf, and is reported
-                out = block if block.dtype == np.float16 else floats(block).astype(np.float16)
-        elif spec.type is ggml.F32:
-            out = floats(block)
-        else:
-            raise ValueError(f"{spec.type.name} needs the encoder of quant")
-        yield np.ascontiguousarray(out).reshape(-1).view(np.uint8).data
+def plain(kind: GGMLType, block: NDArray[Any]) -> NDArray[Any]:
+    """Return `block` in F32, F16 (float16) or BF16 (uint16); a value beyond the range becomes Inf."""
+    if kind is BF16:
+        return block if block.dtype == np.uint16 else to_bf16(floats(block))
+    if kind is F16:
+        with np.errstate(over="ignore"):
+            return block if block.dtype == np.float16 else floats(block).astype(np.float16)
+    if kind is F32:
+        return floats(block)
+    raise ValueError(f"{kind.name} is no plain type")
+
+
+@dataclass(frozen=True, slots=True)
+class PlainCoder:
+    """Writes every tensor in the type that it has: F32, F16 or BF16."""
+
+    threads: int = 0
+
+    def plan(
+        self, keys: Mapping[str, Value], specs: Sequence[TensorSpec]
+    ) -> tuple[Mapping[str, Value], Sequence[TensorSpec]]:
+        """Return both as they are."""
+        return keys, specs
+
+    def stream(self, tensors: Iterable[tuple[TensorSpec, Rows]]) -> Iterator[memoryview]:
+        """Yield the bytes. Raises BadCheckpoint for a value beyond the range of its type."""
+        n = self.threads or os.cpu_count() or 1
+        pool = ThreadPoolExecutor(n, thread_name_prefix="convert")
+        tasks = ((spec, block) for spec, rows in tensors for block in rows())
+        try:
+            running: deque[Future[memoryview]] = deque()
+            running.extend(pool.submit(_encode, *task) for task in islice(tasks, AHEAD * n))
+            while running:
+                yield running.popleft().result()
+                running.extend(pool.submit(_encode, *task) for task in islice(tasks, 1))
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _encode(spec: TensorSpec, block: Block) -> memoryview:
+    source = block.read()
+    out = plain(spec.type, source)
+    if out is not source and spec.type is not F32 and not is_finite(out):
+        raise BadCheckpoint(
+            f"{spec.name} has values beyond the range of {spec.type.name} near row {block.start}",
+            hint="--type bf16 or --type f32",
+        )
+    return np.ascontiguousarray(out).reshape(-1).view(np.uint8).data

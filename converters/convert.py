@@ -3,36 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, TypeAlias
+from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
-from converters.blocks import is_finite, plain_encode, row_blocks
-from converters.checkpoint import Checkpoint, named, open_checkpoint, read_json
-from converters.config import read_config
+from converters.blocks import Coder, Faults, PlainCoder, Rows, row_blocks
+from converters.checkpoint import DOWNLOAD_AGAIN, Checkpoint, named, open_checkpoint, read_json
+from converters.config import Config, read_config
 from converters.metadata import general_keys
 from converters.names import Claim, claim, expand
 from converters.parts import Part, PartName, choose_part
-from g4cli.core import ggml
 from g4cli.core.errors import BadCheckpoint, UsageError
-from g4cli.core.ggml import BF16, F16, F32, GGMLType
+from g4cli.core.ggml import BF16, F32, GGMLType
 from g4cli.core.gguf_values import Value, u32
-from g4cli.core.gguf_write import GGUFWriter, TensorSpec, create_gguf, prove
+from g4cli.core.gguf_write import TensorSpec, create_gguf, prove
 from g4cli.core.progress import Progress, no_progress
-
-Block: TypeAlias = "NDArray[Any]"
-"""[n, row length]: float32, float16, or uint16 holding the bits of BF16."""
-
-Encode: TypeAlias = Callable[[TensorSpec, Iterable[Block]], Iterable[memoryview]]
-"""The bytes of a tensor, in order, from its row blocks, in order."""
-
-ChooseTypes: TypeAlias = Callable[[Sequence[TensorSpec]], Sequence[TensorSpec]]
-"""The tensors with their final types, from those of the plain conversion; same names, same order."""
 
 # general.file_type of the plain types (enum llama_ftype, include/llama.h, llama.cpp@0c1e57098)
 FILE_TYPES: Final[Mapping[str, int]] = MappingProxyType({"F32": 0, "F16": 1, "BF16": 32})
@@ -54,11 +42,10 @@ class Converted:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """A tensor to write: its plain spec and where its numbers come from."""
+    """A tensor to write: its plain spec and its rows."""
 
     spec: TensorSpec
-    blocks: Callable[[], Iterator[Block]]
-    origin: str
+    rows: Rows
 
 
 def convert_checkpoint(
@@ -67,76 +54,73 @@ def convert_checkpoint(
     *,
     part: PartName = "text",
     plain: GGMLType = BF16,
-    choose_types: ChooseTypes | None = None,
-    encode: Encode | None = None,
-    file_type: int | None = None,
-    extra_keys: Mapping[str, Value] | None = None,
+    coder: Coder | None = None,
     ignore_keys: frozenset[str] = frozenset(),
     progress: Progress = no_progress,
 ) -> Converted:
     """Return the GGUF at `target`, made of the checkpoint in `folder`, written once and read back.
 
-    `plain` (F32, F16 or BF16) is the type of large tensors before `choose_types` has its say. `ignore_keys`
-    are config keys that the caller vouches for. Nothing is left behind on an error. Raises FileMissing,
-    BadCheckpoint (every fault of a kind at once), UsageError or NoSpace.
+    `plain` (F32, F16 or BF16) is the type of matrices before `coder` has its say; without one it is their
+    type in the file. `ignore_keys` are config keys that the caller vouches for. Nothing is left behind on an
+    error. Raises FileMissing, BadCheckpoint (every fault of a kind at once), UsageError or NoSpace.
     """
     started = time.monotonic()
     if plain.name not in FILE_TYPES:
         raise UsageError(f"{plain.name} is no plain type", hint="one of: bf16 f16 f32")
-    folder = Path(folder)
-    checkpoint = open_checkpoint(folder)
+    coder = coder or PlainCoder()
+    folder, faults = Path(folder), Faults()
     where = folder / "config.json"
+    checkpoint = open_checkpoint(folder)
     config = read_config(read_json(where), str(where), ignore_keys)
     chosen = choose_part(part, config, folder)
     table = expand(chosen.rows, config, chosen.n_layer)
     claims, ignored = claim(checkpoint.tensors, table, chosen.ignores, chosen.normalise, str(folder))
-    jobs = _jobs(checkpoint, chosen, claims, plain)
-    specs = [job.spec for job in jobs]
-    final = list(choose_types(specs)) if choose_types else specs
-    if [s.name for s in final] != [s.name for s in specs]:
-        raise ValueError("choose_types must keep the tensors and their order")
-    keys = general_keys(folder, config.raw, chosen.arch, chosen.kind, specs)
-    keys.update(chosen.keys(FILE_TYPES[plain.name] if file_type is None else file_type))
-    keys["general.quantization_version"] = u32(QUANTIZATION_VERSION)
-    keys.update(chosen.more_keys)
-    keys.update(extra_keys or {})
-    with create_gguf(target, keys, final) as writer:
-        _write(writer, jobs, final, encode or plain_encode, progress)
+    jobs = {job.spec.name: job for job in _jobs(checkpoint, chosen, claims, plain, faults)}
+    keys, specs = coder.plan(_keys(folder, config, chosen, plain, jobs), [job.spec for job in jobs.values()])
+    if sorted(spec.name for spec in specs) != sorted(jobs):
+        raise ValueError("a coder must keep all tensors and add none")
+    with create_gguf(target, keys, specs) as writer:
+        for piece in coder.stream((spec, jobs[spec.name].rows) for spec in specs):
+            writer.write(piece)
+            progress(writer.nbytes, writer.total, chosen.kind)
+        if faults.found:
+            bad = named("not finite (NaN or Inf)", list(faults.found))
+            raise BadCheckpoint(f"{folder}: {bad}", hint=DOWNLOAD_AGAIN)
         written = writer.finish()
-    prove(written, final)
+    prove(written, specs)
     return Converted(
         path=target,
         nbytes=written.nbytes,
         sha256=written.sha256,
         seconds=time.monotonic() - started,
-        n_tensors=len(final),
-        types=MappingProxyType(_bytes_by_type(final)),
+        n_tensors=len(specs),
+        types=MappingProxyType(_bytes_by_type(specs)),
         ignored=MappingProxyType(ignored),
     )
 
 
-def _jobs(checkpoint: Checkpoint, part: Part, claims: Sequence[Claim], plain: GGMLType) -> list[_Job]:
-    jobs = [
-        _Job(
-            TensorSpec(name, F32, tuple(reversed(data.shape))),
-            lambda data=data: row_blocks(data, data.shape[-1]),  # type: ignore[misc]
-            "computed",
-        )
-        for name, data in part.generated.items()
-    ]
+def _keys(
+    folder: Path, config: Config, part: Part, plain: GGMLType, jobs: Mapping[str, _Job]
+) -> dict[str, Value]:
+    keys = general_keys(folder, config.raw, part.arch, part.kind, [job.spec for job in jobs.values()])
+    keys.update(part.keys(FILE_TYPES[plain.name]))
+    keys["general.quantization_version"] = u32(QUANTIZATION_VERSION)
+    keys.update(part.more_keys)
+    return keys
+
+
+def _jobs(
+    checkpoint: Checkpoint, part: Part, claims: Sequence[Claim], plain: GGMLType, faults: Faults
+) -> Iterator[_Job]:
+    for name, data in part.generated.items():
+        spec = TensorSpec(name, F32, tuple(reversed(data.shape)))
+        yield _Job(spec, partial(row_blocks, data, None, faults, name))
     for item in claims:
-        jobs.append(_job(checkpoint, item, plain))
-    return jobs
-
-
-def _job(checkpoint: Checkpoint, item: Claim, plain: GGMLType) -> _Job:
-    row, name = item.wanted.row, item.source.name
-    view = row.view(checkpoint.array(name))
-    shape = tuple(int(n) for n in reversed(view.shape))
-    spec = TensorSpec(
-        item.wanted.target, plain_type(item.wanted.target, len(shape), plain, force_f32=row.f32), shape
-    )
-    return _Job(spec, lambda: row_blocks(view, shape[0], row.value), name)
+        row, origin, name = item.wanted.row, item.source.name, item.wanted.target
+        view = row.view(checkpoint.array(origin))
+        shape = tuple(int(n) for n in reversed(view.shape))
+        kind = plain_type(name, len(shape), plain, force_f32=row.f32)
+        yield _Job(TensorSpec(name, kind, shape), partial(row_blocks, view, row.value, faults, origin))
 
 
 def plain_type(name: str, n_dims: int, plain: GGMLType, *, force_f32: bool = False) -> GGMLType:
@@ -146,44 +130,6 @@ def plain_type(name: str, n_dims: int, plain: GGMLType, *, force_f32: bool = Fal
     """
     small = n_dims <= 1 or name.endswith("_norm.weight") or not name.endswith(".weight")
     return F32 if small or force_f32 else plain
-
-
-def _write(
-    writer: GGUFWriter, jobs: Sequence[_Job], final: Sequence[TensorSpec], encode: Encode, progress: Progress
-) -> None:
-    """Write every tensor; raise BadCheckpoint at the end if any number was not finite or left its range."""
-    broken: list[str] = []
-    for job, spec in zip(jobs, final, strict=True):
-        fault = _Fault(job.origin)
-        for piece in encode(spec, fault.watch(job.blocks())):
-            if spec.type in (F16, BF16) and not fault.found and not is_finite(_numbers(piece, spec.type)):
-                fault.found = f"{job.origin} (beyond the range of {spec.type.name})"
-            writer.write(piece)
-            progress(writer.nbytes, writer.total, spec.name)
-        if fault.found:
-            broken.append(fault.found)
-    if broken:
-        raise BadCheckpoint(named("not finite (NaN or Inf)", broken), hint="download the checkpoint again")
-
-
-def _numbers(piece: memoryview, kind: GGMLType) -> Block:
-    return np.frombuffer(piece, np.uint16 if kind is ggml.BF16 else np.float16)
-
-
-class _Fault:
-    """Watches the blocks of one tensor; a bad one becomes zeros, so that every tensor is looked at."""
-
-    def __init__(self, origin: str) -> None:
-        self.origin = origin
-        self.found = ""
-
-    def watch(self, blocks: Iterable[Block]) -> Iterator[Block]:
-        for block in blocks:
-            if is_finite(block):
-                yield block
-            else:
-                self.found = self.origin
-                yield np.zeros_like(block)
 
 
 def _bytes_by_type(specs: Sequence[TensorSpec]) -> dict[str, int]:

@@ -1,0 +1,119 @@
+"""The converter's coder with the recipes and encoders of quant: a checkpoint to any type in one pass.
+
+Below the command line this is where converters and quant meet; neither knows the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from g4cli import __version__
+from g4cli.core.errors import UsageError
+from g4cli.core.ggml import ggml_type
+from g4cli.core.gguf_values import Value
+from g4cli.core.gguf_write import TensorSpec
+from g4cli.core.progress import Progress, no_progress
+
+if TYPE_CHECKING:
+    from converters import Converted
+    from converters.parts import PartName
+    from quant.recipes import Recipe
+
+PLAIN: Final = ("bf16", "f16", "f32")
+
+
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    """What quant's provenance asks of a source: its keys and its path."""
+
+    keys: Mapping[str, Value]
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeCoder:
+    """A converters.blocks.Coder that follows `recipe`; `folder` is named in the file's provenance."""
+
+    recipe: Recipe
+    folder: Path
+    threads: int | None = None
+
+    def plan(
+        self, keys: Mapping[str, Value], specs: Sequence[TensorSpec]
+    ) -> tuple[Mapping[str, Value], Sequence[TensorSpec]]:
+        """Return the keys and tensors as `g4 quantize` would write them, but for the source's hash.
+
+        The checkpoint is read once, while it is converted: its hash is not known when the header is written.
+        """
+        from quant.provenance import new_keys
+        from quant.recipes import choose
+
+        choices = choose(specs, self.recipe)
+        origin: Any = _Origin(keys, self.folder.resolve())
+        new = new_keys(
+            origin,
+            self.recipe,
+            version=__version__,
+            source_sha256="",
+            sfp8_tensors=tuple(c.name for c in choices if c.rounds),
+        )
+        new.pop("g4.source.sha256")
+        return new, [c.spec for c in choices]
+
+    def stream(self, tensors: Iterable[tuple[TensorSpec, Any]]) -> Iterator[memoryview]:
+        """Yield the bytes of all tensors, in order, encoded on all cores."""
+        from quant.encode import Job, Rows, encoder
+
+        with encoder(self.recipe, threads=self.threads) as encode:
+            # The converter's blocks are quant's by shape: a first row and a read().
+            yield from encode.stream(Job(spec, cast(Rows, rows)) for spec, rows in tensors)
+
+
+def convert_to(
+    folder: Path,
+    target: Path | None,
+    *,
+    type_name: str,
+    part: PartName = "text",
+    ignore_keys: frozenset[str] = frozenset(),
+    force: bool = False,
+    threads: int | None = None,
+    progress: Progress = no_progress,
+) -> Converted:
+    """Return the GGUF made from the checkpoint in `folder`, in any type that g4 knows.
+
+    `target` None: the folder's name and the type, in the current directory. SFP8 is written as BF16 numbers
+    that are all SFP8 values. Raises UsageError if `target` exists and `force` is not given, and what
+    converters.convert_checkpoint raises.
+    """
+    from converters import convert_checkpoint
+    from converters.blocks import PlainCoder
+    from quant.recipes import Recipe, file_type
+
+    name = file_type(type_name).name
+    target = target or default_target(folder, name, part)
+    if target.is_file() and not force:
+        raise UsageError(f"{target} exists", hint="add --force to replace it, or -o FILE")
+    if name in PLAIN:
+        plain, coder = ggml_type(name), PlainCoder(threads or 0)
+        return convert_checkpoint(
+            folder, target, part=part, plain=plain, coder=coder, ignore_keys=ignore_keys, progress=progress
+        )
+    recipe = Recipe(name, carrier="bf16") if name == "sfp8" else Recipe(name)
+    return convert_checkpoint(
+        folder,
+        target,
+        part=part,
+        coder=RecipeCoder(recipe, folder, threads),
+        ignore_keys=ignore_keys,
+        progress=progress,
+    )
+
+
+def default_target(folder: Path, type_name: str, part: PartName) -> Path:
+    """Return the file name for a checkpoint's folder: ./gemma-4-E2B-it-Q4_0.gguf, with mmproj- before it."""
+    prefix = "mmproj-" if part == "mmproj" else ""
+    return Path(f"{prefix}{folder.resolve().name or 'model'}-{type_name.upper()}.gguf")
