@@ -155,7 +155,7 @@ _QAT: Final = "Google's quantisation-aware training"
 _P = Published
 
 MODELS: Final = (
-    Model("tiny", "tiny, the network inside g4", "", _TINY, 0, "bf16"),
+    Model("tiny", "tiny, the network inside g4", "", _TINY, 3_897_354, "bf16"),
     Model(
         "e2b",
         "Gemma 4 E2B",

@@ -5,6 +5,8 @@ The one place below the command line where the converter and the quantiser meet.
 
 from __future__ import annotations
 
+import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,6 +24,8 @@ from g4cli.store.models import entries_of
 
 # What the converter writes by itself; everything else goes through a BF16 file and the quantiser.
 PLAIN: Final = ("bf16", "f16", "f32")
+_CHECKPOINT_FILES: Final = (".json", ".jinja", ".safetensors")
+_SAMPLE_BYTES: Final = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,8 @@ class Made:
 def pull_bundled(ref: ModelRef, *, progress: Progress = no_progress) -> Pulled:
     """Return the bundled model in the type of `ref`, made from its checkpoint unless it is there already."""
     target = place_for(ref.model.name, f"{ref.model.name}-{ref.type.upper()}.gguf")
-    return _pull_checkpoint(tiny_dir(), target, ref.model.name, ref.type, "bundled", progress)
+    source = f"bundled@{_stamp(tiny_dir())}"
+    return _pull_checkpoint(tiny_dir(), target, ref.model.name, ref.type, source, progress)
 
 
 def pull_path(path: Path, *, name: str | None = None, progress: Progress = no_progress) -> Pulled:
@@ -67,14 +72,16 @@ def pull_folder(
     """Return the model made from the checkpoint in `folder`, under `name`."""
     checkpoint_of(folder)
     target = place_for(name, f"{name}-{type_name.upper()}.gguf")
-    return _pull_checkpoint(folder, target, name, type_name, f"file:{folder.resolve()}", progress)
+    source = f"file:{folder.resolve()}@{_stamp(folder)}"
+    return _pull_checkpoint(folder, target, name, type_name, source, progress)
 
 
 def _pull_checkpoint(
     folder: Path, target: Path, name: str, type_name: str, source: str, progress: Progress
 ) -> Pulled:
     for entry in entries_of(name):
-        if entry.path == target and damage_of(entry) is None:
+        # Another stamp: the checkpoint has changed since, and so would the file.
+        if entry.path == target and entry.source == source and damage_of(entry) is None:
             return Pulled(entry, False)
     made = from_checkpoint(folder, target, type_name=type_name, progress=progress)
     entry = record(target, name=name, source=source, sha256=made.sha256, type_name=type_name)
@@ -109,6 +116,23 @@ def from_file(source: Path, target: Path, *, type_name: str, progress: Progress 
     recipe = Recipe(type_name, carrier="bf16") if type_name == "sfp8" else Recipe(type_name)
     done = quantize_file(source, target, recipe=recipe, progress=progress)
     return Made(done.path, type_name, done.nbytes, done.sha256)
+
+
+def _stamp(folder: Path) -> str:
+    """Return 12 characters that change when the checkpoint does: of its small files, sizes and headers.
+
+    The hash covers every file's size and first 256 KiB and, for weights, its last 256 KiB: trained weights
+    differ everywhere, so reading all of 60 GB would tell no more.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.iterdir() if p.suffix in _CHECKPOINT_FILES):
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            digest.update(f"{path.name} {size}\n".encode())
+            for start in (0, max(0, size - _SAMPLE_BYTES)):
+                file.seek(start)
+                digest.update(file.read(_SAMPLE_BYTES))
+    return digest.hexdigest()[:12]
 
 
 def checkpoint_of(folder: Path) -> Path:
