@@ -9,6 +9,7 @@ quiet    the bare essentials      nothing             standard error    nothing
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -176,6 +177,17 @@ class Output:
         sys.stdout.write(clean(text))
         sys.stdout.flush()
 
+    def errors_shown(self) -> ErrorsShown:
+        """Return a block that shows an expected failure and goes on: for conversations."""
+        return ErrorsShown(self)
+
+    def murmur(self, text: str) -> None:
+        """Write a piece of a thought to standard error at once (human mode only), dim on a terminal."""
+        if self.is_human:
+            dim = sys.stderr.isatty() and "NO_COLOR" not in os.environ
+            sys.stderr.write(f"\x1b[2m{clean(text)}\x1b[0m" if dim else clean(text))
+            sys.stderr.flush()
+
     def _tell(self, word: str, text: str, style: str) -> None:
         stream: TextIO = sys.stderr
         if stream.isatty():
@@ -184,6 +196,22 @@ class Output:
             self.console(stderr=True).print(Text(f"{word}: ", style=style) + Text(clean(text)))
         else:
             print(f"{word}: {clean(text)}", file=stream)
+
+
+class ErrorsShown:
+    """Shows a G4Error raised inside the block instead of passing it on."""
+
+    def __init__(self, out: Output) -> None:
+        self._out = out
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, err: BaseException | None, _trace: object) -> bool:
+        if isinstance(err, G4Error):
+            self._out.error(err)
+            return True
+        return False
 
 
 def output_for(*, as_json: bool = False, quiet: bool = False) -> Output:

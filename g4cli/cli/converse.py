@@ -1,0 +1,103 @@
+"""A conversation in the terminal: read a line, run it, show the answer, until the user leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from g4cli.cli.chat_commands import COMMANDS, run_command
+from g4cli.cli.input import LineEditor
+from g4cli.cli.oneshot import loop_text, stats_text
+from g4cli.cli.render_chat import MarkdownView
+from g4cli.core.paths import state_dir
+
+if TYPE_CHECKING:
+    from g4cli.chat import Reply
+    from g4cli.cli.output import Output
+    from g4cli.cli.session import Session
+    from g4cli.prompt.messages import Media
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """How a conversation ended: `next_model` is what /model asked for."""
+
+    next_model: str | None = None
+
+
+class Driver:
+    """What the slash commands act on."""
+
+    def __init__(self, out: Output, session: Session) -> None:
+        self.out, self.session = out, session
+        self.prefill = ""
+        self.media: list[Media] = []
+        self.finished = False
+        self.next_model: str | None = None
+        self._last: Reply | None = None
+
+    def take(self, line: str) -> None:
+        """Do what one line asks for: a command, or a question."""
+        if line.startswith("/"):
+            run_command(self, line)
+        elif line:
+            self.ask(line, self.media)
+            self.media.clear()
+
+    def ask(self, text: str, media: Sequence[Media] = ()) -> None:
+        """Ask and show the answer. The conversation keeps both, also when the answer is interrupted."""
+        session = self.session
+        session.conversation.ask(text, media)
+        with ExitStack() as stack:
+            stack.callback(session.conversation.undo)  # a question that cannot be asked is not kept
+            with MarkdownView(self.out, session.settings.thoughts) as view:
+                reply = session.turn(view)
+            stack.pop_all()
+        self._last = reply
+        if reply.finish_reason == "loop" and reply.loop:
+            self.out.warn(loop_text(reply.loop, session.engine.model.path))
+        elif reply.finish_reason == "interrupted":
+            self.out.say("stopped; /retry answers again, /undo takes it back")
+        elif reply.context_full:
+            self.out.warn("the answer was cut: the context is full (/clear, or --ctx with more)")
+        if session.settings.stats:
+            self.show_stats()
+
+    def show_stats(self) -> None:
+        """Show the figures of the last answer."""
+        if self._last is None:
+            self.out.say("no answer yet")
+        else:
+            self.out.say(stats_text(self.session, self._last))
+
+    def show_history(self) -> None:
+        """Show the conversation as it stands, after /load or --resume."""
+        from g4cli.cli.render_chat import draw_turns
+
+        draw_turns(self.out, self.session.conversation.turns)
+
+
+def converse(out: Output, session: Session) -> Left:
+    """Talk until the user leaves; return how."""
+    from g4cli.core.units import size_text
+
+    driver = Driver(out, session)
+    editor = LineEditor(COMMANDS, state_dir() / "history")
+    model = session.engine.model
+    out.say(
+        f"{model.path.name}, {size_text(model.size_bytes)}, context {session.engine.n_ctx:,} tokens; /help"
+    )
+    if session.conversation.turns:
+        driver.show_history()
+    placeholder = "ask something, or /help"
+    while not driver.finished and driver.next_model is None:
+        prefill, driver.prefill = driver.prefill, ""
+        line = editor.ask(default=prefill, placeholder=placeholder)
+        placeholder = ""
+        if line is None:
+            break
+        with out.errors_shown():
+            driver.take(line)
+    return Left(driver.next_model)

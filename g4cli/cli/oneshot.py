@@ -1,0 +1,126 @@
+"""One question, one answer: plain text on standard output, everything else on standard error."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+from g4cli.chat import TurnEvent
+from g4cli.core.units import duration_text
+from g4cli.prompt.reply import AnswerText, CallMade, ThoughtEnded, ThoughtText
+
+if TYPE_CHECKING:
+    from g4cli.chat import FoundLoop, Reply
+    from g4cli.cli.output import Output
+    from g4cli.cli.session import Session
+
+EXIT_LOOP: Final = 9
+EXIT_INTERRUPTED: Final = 130
+_UNIT_CHARS: Final = 60
+
+
+class PlainView:
+    """Streams the answer as it is; thoughts go to standard error."""
+
+    def __init__(self, out: Output, thoughts: str) -> None:
+        self._out = out
+        self._show_thoughts = thoughts == "show" and out.is_human
+        self._ends_line = True
+
+    def show(self, event: TurnEvent) -> None:
+        """Show one event."""
+        if self._out.mode == "json":
+            return
+        if isinstance(event, AnswerText):
+            self._out.stream(event.text)
+            self._ends_line = event.text.endswith("\n")
+        elif isinstance(event, CallMade):
+            self._out.stream(call_json(event) + "\n")
+            self._ends_line = True
+        elif isinstance(event, ThoughtText) and self._show_thoughts:
+            self._out.murmur(event.text)
+        elif isinstance(event, ThoughtEnded) and self._show_thoughts:
+            self._out.murmur("\n")
+
+    def reading(self, done: int, total: int, label: str) -> None:
+        """Say nothing: standard output is the answer's."""
+
+    def end(self) -> None:
+        """Close the answer's last line."""
+        if not self._ends_line and self._out.mode != "json":
+            self._out.stream("\n")
+
+
+def answer_once(out: Output, session: Session, question: str) -> int:
+    """Answer `question` and return the exit code."""
+    session.conversation.ask(question)
+    view = PlainView(out, session.settings.thoughts)
+    reply = session.turn(view)
+    view.end()
+    if out.mode == "json":
+        out.result(reply_data(reply, session.load_s))
+    if reply.loop and reply.finish_reason == "loop":
+        out.warn(loop_text(reply.loop, session.engine.model.path))
+        return EXIT_LOOP
+    if reply.finish_reason == "interrupted":
+        return EXIT_INTERRUPTED
+    if reply.context_full:
+        out.warn(f"the answer was cut: the context of {session.engine.n_ctx:,} tokens is full (--ctx)")
+    if session.settings.stats:
+        out.say(stats_text(session, reply))
+    sys.stdout.flush()
+    return 0
+
+
+def reply_data(reply: Reply, load_s: float) -> dict[str, Any]:
+    """Return the document of `g4 chat --json`."""
+    loop = reply.loop
+    data: dict[str, Any] = {
+        "text": reply.text,
+        "thought": reply.thought,
+        "finish_reason": reply.finish_reason,
+        "usage": {"prompt_tokens": reply.prompt_tokens, "completion_tokens": reply.completion_tokens},
+        "timing": {
+            "load_s": round(load_s, 3),
+            "prompt_tps": round(reply.prompt_tps, 2),
+            "decode_tps": round(reply.decode_tps, 2),
+        },
+        "loop": {"unit": loop.unit, "period": loop.period, "onset": loop.onset, "covered": loop.covered}
+        if loop
+        else None,
+    }
+    if reply.tool_calls:
+        data["tool_calls"] = [{"name": c.name, "arguments": dict(c.arguments)} for c in reply.tool_calls]
+    return data
+
+
+def call_json(event: CallMade) -> str:
+    """Return a tool call as one line of JSON."""
+    import json
+
+    call = {"name": event.call.name, "arguments": dict(event.call.arguments)}
+    return json.dumps({"tool_call": call}, ensure_ascii=False)
+
+
+def loop_text(loop: FoundLoop, path: object) -> str:
+    """Return why an answer was stopped: what repeats, since which token, how often."""
+    unit = loop.unit if len(loop.unit) <= _UNIT_CHARS else loop.unit[:_UNIT_CHARS] + "..."
+    times = loop.covered // loop.period
+    text = f"stopped: {unit!r} repeats since token {loop.onset + 1}, {times} times ({loop.covered} tokens)"
+    # A good model drifts into a loop; a damaged file begins with one.
+    if loop.onset < loop.period + 16:
+        return f"{text}; it began with the answer, so the file may be damaged: g4 doctor {path}"
+    return f"{text}; --no-loop-stop lets it go on"
+
+
+def stats_text(session: Session, reply: Reply) -> str:
+    """Return the figures of a turn as one line."""
+    used = session.engine.n_past
+    parts = [
+        f"load {duration_text(session.load_s)}",
+        f"prompt {reply.evaluated_tokens} tokens at {reply.prompt_tps:.0f}/s"
+        + (f" ({reply.reused_tokens} kept)" if reply.reused_tokens else ""),
+        f"answer {reply.completion_tokens} tokens at {reply.decode_tps:.1f}/s",
+        f"context {used:,} of {session.engine.n_ctx:,}",
+    ]
+    return " · ".join(parts)

@@ -1,0 +1,144 @@
+"""One chat with one loaded model: the conversation, its settings, and a turn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from g4cli.chat import Conversation, Finished, TurnEvent, TurnOptions, fit_prompt, run_turn
+from g4cli.core.errors import UsageError
+from g4cli.core.files import atomic_file, require_file
+from g4cli.core.units import size_text
+from g4cli.prompt import Message, PromptStyle, choose_renderer
+from g4cli.prompt.tools import parse_tools
+from g4cli.runtime.sampler import Sampling, recommended
+from g4cli.runtime.text_decoder import TextDecoder
+
+if TYPE_CHECKING:
+    from g4cli.chat import Reply
+    from g4cli.cli.output import Output
+    from g4cli.cli.talk import Request
+    from g4cli.runtime.engine import LlamaEngine
+
+THOUGHT_TOKENS: Final = {"off": 0, "on": 0, "low": 256, "medium": 1024, "high": 0}
+_TEXT_BYTES: Final = 64 << 20
+
+
+class View(Protocol):
+    """Who shows the events of a turn, and before them how far the prompt is read."""
+
+    def show(self, event: TurnEvent) -> None: ...
+    def reading(self, done: int, total: int, label: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What /think and its like change between turns."""
+
+    think: str
+    thoughts: str
+    stats: bool
+
+
+class Session:
+    """Holds engine, conversation and settings; `turn` runs one exchange."""
+
+    def __init__(
+        self,
+        out: Output,
+        request: Request,
+        engine: LlamaEngine,
+        conversation: Conversation,
+        tools: tuple[Mapping[str, Any], ...],
+        load_s: float,
+    ) -> None:
+        self.out, self.request, self.engine = out, request, engine
+        self.conversation, self.load_s = conversation, load_s
+        self.settings = Settings(request.think, request.thoughts, request.stats)
+        given: Mapping[str, Any] = request.sampling
+        self.sampling: Sampling = replace(recommended(engine.model), **given)
+        self._tools = tools
+        self._render = choose_renderer(engine.model.chat_template)
+        if self._render.notice:
+            out.warn(self._render.notice)
+
+    @property
+    def style(self) -> PromptStyle:
+        """Return what the prompt depends on besides the messages."""
+        return PromptStyle(
+            think=self.settings.think != "off", tools=self._tools, empty_thought=self._render.empty_thought
+        )
+
+    def prompt_tokens(self, messages: Sequence[Message]) -> list[int]:
+        """Return the tokens of the prompt for `messages`."""
+        return self.engine.tokens_of(self._render(messages, self.style))
+
+    def turn(self, view: View) -> Reply:
+        """Answer the last question, showing events as they come, and keep the answer.
+
+        Raises ContextFull, or RuntimeFailed if llama.cpp fails.
+        """
+        fitted = fit_prompt(
+            self.conversation,
+            self.prompt_tokens,
+            n_ctx=self.engine.n_ctx,
+            policy=self.request.on_overflow,
+        )
+        if fitted.dropped_turns:
+            self.out.warn(f"the context is full: the oldest {fitted.dropped_turns} turns were dropped")
+        options = TurnOptions(
+            max_tokens=self.request.max_tokens,
+            stop_on_loop=self.request.stop_on_loop,
+            thought_tokens=THOUGHT_TOKENS[self.settings.think],
+        )
+        close_thought = self.engine.model.tokenize("\n<channel|>", control=True)
+        self.engine.begin(self.sampling)
+        with self.engine.interrupt.listening():
+            for event in run_turn(
+                self.engine,
+                fitted.tokens,
+                options,
+                TextDecoder(),
+                close_thought=close_thought,
+                progress=view.reading,
+            ):
+                view.show(event)
+                if isinstance(event, Finished):
+                    reply = event.reply
+        self.conversation.answer(reply.message())
+        return reply
+
+
+def conversation_of(request: Request) -> Conversation:
+    """Return the conversation to go on with: a saved one, or an empty one with the system text."""
+    if request.conversation is not None:
+        return request.conversation
+    conversation = load_conversation(request.resume) if request.resume else Conversation()
+    if request.system:
+        conversation.system = request.system
+    return conversation
+
+
+def load_conversation(path: Path) -> Conversation:
+    """Return the conversation saved at `path`. Raises FileMissing, UsageError or BadFile."""
+    return Conversation.from_text(_text_of(path))
+
+
+def save_conversation(conversation: Conversation, path: Path) -> None:
+    """Write the conversation to `path`, whole or not at all."""
+    with atomic_file(path) as file:
+        file.write(conversation.to_text().encode())
+
+
+def tools_of(request: Request) -> tuple[Mapping[str, Any], ...]:
+    """Return the tools of --tools. Raises FileMissing or UsageError (no list of tools)."""
+    return parse_tools(_text_of(request.tools)) if request.tools else ()
+
+
+def _text_of(path: Path) -> str:
+    path = require_file(path.expanduser())
+    if path.stat().st_size > _TEXT_BYTES:
+        raise UsageError(f"{path} is too large ({size_text(path.stat().st_size)})")
+    return path.read_text(encoding="utf-8", errors="replace")

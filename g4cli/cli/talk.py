@@ -1,0 +1,182 @@
+"""From the options of `g4 chat` to a running engine, then one answer or a conversation."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from g4cli.chat import Conversation, OverflowPolicy
+    from g4cli.cli.output import Output
+    from g4cli.cli.session import Session
+    from g4cli.core.gguf import Header
+    from g4cli.runtime.context import ContextOptions
+    from g4cli.runtime.model import Model, ModelOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the user asked for on the command line."""
+
+    model: str
+    prompt: str | None
+    system: str
+    think: Literal["off", "on", "low", "medium", "high"]
+    thoughts: Literal["show", "fold", "hide"]
+    tools: Path | None
+    resume: Path | None
+    on_overflow: OverflowPolicy
+    sampling: Mapping[str, float | int]
+    max_tokens: int
+    stop_on_loop: bool
+    ctx: str
+    kv_type: str
+    threads: int
+    gpu_layers: str
+    device: str | None
+    mmap: bool
+    lazy_ple: Literal["auto", "on", "off"]
+    cpu_moe: bool
+    stats: bool
+    conversation: Conversation | None = None
+
+
+def talk(out: Output, request: Request) -> int:
+    """Run `g4 chat` and return its exit code."""
+    question = _question(out, request)
+    while True:
+        with open_session(out, request) as session:
+            if question is not None:
+                from g4cli.cli.oneshot import answer_once
+
+                return answer_once(out, session, question)
+            from g4cli.cli.converse import converse
+
+            left = converse(out, session)
+        if left.next_model is None:
+            return 0
+        request = replace(request, model=left.next_model, conversation=session.conversation)
+
+
+def _question(out: Output, request: Request) -> str | None:
+    """Return the one question, or None for a conversation. Raises UsageError if there is neither."""
+    from g4cli.core.errors import UsageError
+
+    if request.prompt is not None and request.prompt != "-":
+        question = request.prompt
+    elif request.prompt is None and sys.stdin.isatty():
+        if not out.is_human or not sys.stdout.isatty():
+            raise UsageError("a conversation needs a terminal", hint=f'g4 chat {request.model} -p "..."')
+        return None
+    else:
+        question = sys.stdin.read()
+    if not question.strip():
+        raise UsageError("the question is empty", hint=f'g4 chat {request.model} -p "What is GGUF?"')
+    return question
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A model file that will load: `header` is read, and a child process has tried it."""
+
+    path: Path
+    header: Header
+    use_extra_bufts: bool
+
+
+def check_model(out: Output, text: str) -> Checked:
+    """Find the model and make sure that loading it harms nobody. Raises what is wrong with it."""
+    from g4cli.core.gguf import read_header
+    from g4cli.core.shape import shape_of
+    from g4cli.runtime.kernels import probe_kernels
+    from g4cli.runtime.load_check import check_load, is_known
+    from g4cli.store import resolve
+
+    path = resolve(text)
+    header = read_header(path)
+    shape_of(header)  # another architecture is refused here, with a reason
+    kernels = probe_kernels()
+    if not kernels.use_extra_bufts:
+        out.say(kernels.reason)
+    if not is_known(path, use_extra_bufts=kernels.use_extra_bufts):
+        out.say("first use of this file: trying it in a process of its own ...")
+        check_load(path, use_extra_bufts=kernels.use_extra_bufts)
+    return Checked(path, header, kernels.use_extra_bufts)
+
+
+@contextmanager
+def open_session(out: Output, request: Request) -> Iterator[Session]:
+    """Yield a session with the model loaded. Raises what finding, checking and loading it raise."""
+    from g4cli.cli.session import Session, conversation_of, tools_of
+    from g4cli.runtime.engine import open_engine
+
+    conversation, tools = conversation_of(request), tools_of(request)
+    model = check_model(out, request.model)
+    started = time.perf_counter()
+    with (
+        out.progress(f"load {model.path.name}", unit="steps") as progress,
+        open_engine(
+            model.path,
+            model_options=_model_options(request, use_extra_bufts=model.use_extra_bufts),
+            context_options=lambda loaded: _context_options(out, request, model.header, loaded),
+            progress=progress,
+        ) as engine,
+    ):
+        load_s = time.perf_counter() - started
+        yield Session(out, request, engine, conversation, tools, load_s)
+
+
+def _model_options(request: Request, *, use_extra_bufts: bool) -> ModelOptions:
+    from g4cli.core.errors import UsageError
+    from g4cli.runtime.model import ALL_LAYERS, ModelOptions
+
+    if request.gpu_layers != "auto" and not request.gpu_layers.isdigit():
+        raise UsageError(f"not a number of layers: {request.gpu_layers!r}", hint="--gpu-layers auto")
+    return ModelOptions(
+        n_gpu_layers=ALL_LAYERS if request.gpu_layers == "auto" else int(request.gpu_layers),
+        device=request.device,
+        mmap=request.mmap,
+        lazy_ple=request.lazy_ple,
+        cpu_moe=request.cpu_moe,
+        use_extra_bufts=use_extra_bufts,
+    )
+
+
+def _context_options(out: Output, request: Request, header: Header, model: Model) -> ContextOptions:
+    from g4cli.core.units import parse_count
+    from g4cli.runtime.context import ContextOptions
+
+    if request.ctx not in ("", "max"):
+        n_ctx = parse_count(request.ctx)
+        if n_ctx > model.n_ctx_train:
+            out.warn(f"the model was made for {model.n_ctx_train:,} tokens; beyond that it guesses")
+    else:
+        n_ctx = _planned_context(out, request, header)
+    return ContextOptions(n_ctx=n_ctx, kv_type=request.kv_type, n_threads=request.threads)
+
+
+def _planned_context(out: Output, request: Request, header: Header) -> int:
+    """Return the context that the memory of this machine suggests, and say why."""
+    from g4cli.cli.subjects import memories_of
+    from g4cli.core.shape import shape_of
+    from g4cli.estimate import Options
+    from g4cli.estimate import kv_type as find_kv_type
+    from g4cli.fit import largest_context, plan_context
+    from g4cli.host import probe
+
+    shape, tensors, memories = shape_of(header), tuple(header.tensors.values()), memories_of(probe())
+    kind: Any = find_kv_type(request.kv_type)
+    options = Options(shape.n_ctx_train, type_k=kind, type_v=kind)
+    if request.ctx == "max":
+        n_ctx = largest_context(shape, tensors, options, memories) or shape.n_ctx_train
+        out.say(f"context {n_ctx:,}: the largest that fits")
+        return n_ctx
+    plan = plan_context(shape, tensors, options, memories)
+    if plan.n_ctx < shape.n_ctx_train:
+        out.say(plan.reason)
+    return plan.n_ctx

@@ -1,0 +1,128 @@
+"""A streamed answer taken apart: text, thoughts, tool calls. Fed with one token's text at a time.
+
+    <|channel>thought\n ... <channel|> answer <|tool_call>call:NAME{...}<tool_call|>
+
+A control token always arrives as a piece of its own, so that a model (or a quoted user) that spells
+'<|channel>' in ordinary letters changes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final, TypeAlias
+
+from g4cli.prompt.messages import ToolCall
+from g4cli.prompt.tools import parse_call
+
+CHANNEL_OPEN: Final = "<|channel>"
+CHANNEL_CLOSE: Final = "<channel|>"
+_CALL_OPEN: Final = "<|tool_call>"
+_CALL_CLOSE: Final = "<tool_call|>"
+# Token texts that steer the parser, as bytes.
+MARKS: Final = frozenset(t.encode() for t in (CHANNEL_OPEN, CHANNEL_CLOSE, _CALL_OPEN, _CALL_CLOSE))
+# Channel names are short; whatever follows '<|channel>' without a newline is a thought all the same.
+_NAME_LIMIT: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerText:
+    """A piece of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ThoughtText:
+    """A piece of the thinking channel."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ThoughtEnded:
+    """The thinking channel closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallMade:
+    """The model asks for a tool."""
+
+    call: ToolCall
+
+
+ReplyEvent: TypeAlias = AnswerText | ThoughtText | ThoughtEnded | CallMade
+
+
+class _In(Enum):
+    ANSWER = auto()
+    NAME = auto()
+    THOUGHT = auto()
+    CALL = auto()
+
+
+class ReplyParser:
+    """Turns token texts into events. `thinking` tells whether the prompt left a thought open."""
+
+    def __init__(self, *, thinking: bool = False) -> None:
+        self._state = _In.THOUGHT if thinking else _In.ANSWER
+        self._held = ""
+
+    @property
+    def in_thought(self) -> bool:
+        """Return whether the model is thinking."""
+        return self._state in (_In.NAME, _In.THOUGHT)
+
+    def feed(self, piece: str) -> list[ReplyEvent]:
+        """Return the events that the text of one token completes."""
+        if self._state is _In.CALL:
+            return self._in_call(piece)
+        if piece == CHANNEL_OPEN:
+            self._state, self._held = _In.NAME, ""
+            return []
+        if piece == CHANNEL_CLOSE:
+            return self._close_thought()
+        if piece == _CALL_OPEN:
+            events = self._close_thought() if self.in_thought else []
+            self._state, self._held = _In.CALL, ""
+            return events
+        if self._state is _In.NAME:
+            return self._in_name(piece)
+        if not piece:
+            return []
+        return [ThoughtText(piece) if self._state is _In.THOUGHT else AnswerText(piece)]
+
+    def finish(self) -> list[ReplyEvent]:
+        """Return what was held back when the answer ends in the middle of something."""
+        held, self._held = self._held, ""
+        if self._state is _In.CALL and held:
+            return self._call(held)
+        if self._state is _In.NAME and held:
+            return [ThoughtText(held)]
+        return []
+
+    def _in_name(self, piece: str) -> list[ReplyEvent]:
+        self._held += piece
+        name, newline, rest = self._held.partition("\n")
+        if not newline and len(name) <= _NAME_LIMIT:
+            return []
+        self._state, self._held = _In.THOUGHT, ""
+        text = rest if newline and " " not in name else name + newline + rest
+        return [ThoughtText(text)] if text else []
+
+    def _close_thought(self) -> list[ReplyEvent]:
+        was_open, events = self.in_thought, self.finish() if self._held.strip() != "thought" else []
+        self._state, self._held = _In.ANSWER, ""
+        return [*events, ThoughtEnded()] if was_open else events
+
+    def _in_call(self, piece: str) -> list[ReplyEvent]:
+        if piece != _CALL_CLOSE:
+            self._held += piece
+            return []
+        text, self._held, self._state = self._held, "", _In.ANSWER
+        return self._call(text)
+
+    def _call(self, text: str) -> list[ReplyEvent]:
+        parsed = parse_call(text)
+        # What cannot be parsed is shown as it came: nothing vanishes.
+        return [CallMade(ToolCall(*parsed)) if parsed else AnswerText(text)]

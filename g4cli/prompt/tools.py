@@ -1,0 +1,267 @@
+"""Tools in Gemma 4's notation: declarations, calls, responses, and calls parsed back to JSON values.
+
+Source: google-gemma-4-31B-it.jinja (revision of 2026-04-10), ggml-org/llama.cpp@0c1e57098,
+models/templates. `tests/test_prompt.py` compares with that template.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from g4cli.core.errors import UsageError
+
+QUOTE: Final = '<|"|>'
+_SCHEMA_KEYS: Final = frozenset(("description", "type", "properties", "required", "nullable"))
+_DEPTH: Final = 64
+
+
+def quoted(text: object) -> str:
+    """Return `text` between Gemma's quotation marks."""
+    return f"{QUOTE}{text}{QUOTE}"
+
+
+def literal(value: Any, *, quote_keys: bool) -> str:
+    """Return a JSON value in Gemma's notation; the template quotes keys in declarations only."""
+    if isinstance(value, str):
+        return quoted(value)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Mapping):
+        items = (
+            (quoted(key) if quote_keys else key) + ":" + literal(item, quote_keys=quote_keys)
+            for key, item in _sorted(value)
+        )
+        return "{" + ",".join(items) + "}"
+    if isinstance(value, Sequence):
+        return "[" + ",".join(literal(item, quote_keys=quote_keys) for item in value) + "]"
+    return str(value)  # as the template does: None becomes 'None'
+
+
+def call_text(name: str, arguments: Mapping[str, Any]) -> str:
+    """Return a call without its control tokens: 'call:NAME{key:value}'."""
+    return f"call:{name}{_members(arguments)}"
+
+
+def response_text(name: str, content: Any) -> str:
+    """Return a tool's answer without its control tokens."""
+    body = content if isinstance(content, Mapping) else {"value": content}
+    return f"response:{name}{_members(body)}"
+
+
+def declaration(tool: Mapping[str, Any]) -> str:
+    """Return one tool of an OpenAI-style list as Gemma declares it. Raises UsageError if it is none."""
+    function = tool.get("function", tool)
+    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+        raise UsageError(
+            "a tool needs a name", hint='[{"type": "function", "function": {"name": "...", ...}}]'
+        )
+    text = f"declaration:{function['name']}{{description:{quoted(function.get('description', ''))}"
+    parameters = function.get("parameters")
+    if parameters:
+        text += ",parameters:{"
+        if parameters.get("properties"):
+            text += f"properties:{{{_properties(parameters['properties'])}}},"
+        if parameters.get("required"):
+            text += f"required:{_names(parameters['required'])},"
+        if parameters.get("type"):
+            text += f"type:{quoted(str(parameters['type']).upper())}}}"
+    if "response" in function:
+        response = function["response"]
+        text += ",response:{"
+        if response.get("description"):
+            text += f"description:{quoted(response['description'])},"
+        if str(response.get("type", "")).upper() == "OBJECT":
+            text += f"type:{quoted('OBJECT')}}}"
+    return text + "}"
+
+
+def parse_tools(text: str) -> tuple[Mapping[str, Any], ...]:
+    """Return the tools in a JSON document, a list or a single one. Raises UsageError."""
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as err:
+        raise UsageError(f"the tools are no JSON: {err}", hint='[{"type": "function", ...}]') from err
+    tools = data if isinstance(data, list) else [data]
+    for tool in tools:
+        if not isinstance(tool, Mapping):
+            raise UsageError("the tools are no list of objects", hint='[{"type": "function", ...}]')
+        declaration(tool)  # says what is wrong with it
+    return tuple(tools)
+
+
+def _properties(properties: Mapping[str, Any], depth: int = 0) -> str:
+    if depth > _DEPTH:
+        raise UsageError("the tool's parameters are nested too deeply")
+    return ",".join(
+        f"{key}:{{{_property(value, depth)}}}"
+        for key, value in _sorted(properties)
+        if key not in _SCHEMA_KEYS and isinstance(value, Mapping)
+    )
+
+
+def _property(value: Mapping[str, Any], depth: int) -> str:
+    kind = str(value.get("type", "")).upper()
+    fields = []
+    if value.get("description"):
+        fields.append(f"description:{quoted(value['description'])}")
+    if kind == "STRING" and value.get("enum"):
+        fields.append(f"enum:{literal(value['enum'], quote_keys=True)}")
+    if kind == "ARRAY" and isinstance(value.get("items"), Mapping) and value["items"]:
+        fields.append(f"items:{{{_items(value['items'], depth)}}}")
+    if value.get("nullable"):
+        fields.append("nullable:true")
+    if kind == "OBJECT":
+        inner = value.get("properties")
+        fields.append(
+            f"properties:{{{_properties(inner if isinstance(inner, Mapping) else value, depth + 1)}}}"
+        )
+        if value.get("required"):
+            fields.append(f"required:{_names(value['required'])}")
+    fields.append(f"type:{quoted(kind)}")
+    return ",".join(fields)
+
+
+def _items(items: Mapping[str, Any], depth: int) -> str:
+    fields = []
+    for key, value in _sorted(items):
+        if value is None:
+            continue
+        if key == "properties":
+            fields.append(
+                f"properties:{{{_properties(value, depth + 1) if isinstance(value, Mapping) else ''}}}"
+            )
+        elif key == "required":
+            fields.append(f"required:{_names(value)}")
+        elif key == "type":
+            kinds = value.upper() if isinstance(value, str) else [str(kind).upper() for kind in value]
+            fields.append(f"type:{literal(kinds, quote_keys=True)}")
+        else:
+            fields.append(f"{key}:{literal(value, quote_keys=True)}")
+    return ",".join(fields)
+
+
+def _names(names: Sequence[str]) -> str:
+    return "[" + ",".join(quoted(name) for name in names) + "]"
+
+
+def _members(mapping: Mapping[str, Any]) -> str:
+    return (
+        "{" + ",".join(f"{key}:{literal(value, quote_keys=False)}" for key, value in _sorted(mapping)) + "}"
+    )
+
+
+def _sorted(mapping: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    # jinja2's dictsort: by key, letter case ignored.
+    return sorted(mapping.items(), key=lambda item: item[0].lower())
+
+
+_CALL: Final = re.compile(r"\s*call:([^\s{]+)\s*(\{.*\})\s*", re.DOTALL)
+_WORD: Final = re.compile(r"[^,:\[\]{}]+")
+
+
+def parse_call(text: str) -> tuple[str, dict[str, Any]] | None:
+    """Return name and arguments of 'call:NAME{...}', or None if the text is no such call."""
+    match = _CALL.fullmatch(text)
+    if not match:
+        return None
+    reader = _Reader(match[2])
+    try:
+        arguments = reader.value()
+        return (match[1], arguments) if isinstance(arguments, dict) and reader.at_end else None
+    except ValueError:
+        return None
+
+
+class _Reader:
+    """A recursive reader of Gemma's notation, which is JSON with other quotation marks and bare keys."""
+
+    def __init__(self, text: str) -> None:
+        self._text, self._at, self._depth = text, 0, 0
+
+    @property
+    def at_end(self) -> bool:
+        return not self._text[self._at :].strip()
+
+    def value(self) -> Any:
+        self._space()
+        if self._text.startswith(QUOTE, self._at):
+            return self._string()
+        char = self._text[self._at : self._at + 1]
+        if char in ("{", "["):
+            self._depth += 1
+            if self._depth > _DEPTH:
+                raise ValueError("nested too deeply")
+            result = self._object() if char == "{" else self._array()
+            self._depth -= 1
+            return result
+        if char == '"':  # a model may fall back to JSON's own
+            result, length = json.JSONDecoder().raw_decode(self._text[self._at :])
+            self._at += length
+            return result
+        return self._word()
+
+    def _object(self) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        self._at += 1
+        while not self._take("}"):
+            key = self.value() if self._quoted_key() else self._key()
+            if not self._take(":"):
+                raise ValueError("a colon is missing")
+            result[str(key)] = self.value()
+            self._separator("}")
+        return result
+
+    def _array(self) -> list[Any]:
+        result: list[Any] = []
+        self._at += 1
+        while not self._take("]"):
+            result.append(self.value())
+            self._separator("]")
+        return result
+
+    def _separator(self, closing: str) -> None:
+        if not self._take(",") and self._text[self._at : self._at + 1] != closing:
+            raise ValueError("a comma is missing")
+
+    def _quoted_key(self) -> bool:
+        self._space()
+        return self._text.startswith((QUOTE, '"'), self._at)
+
+    def _key(self) -> str:
+        match = _WORD.match(self._text, self._at)
+        if not match:
+            raise ValueError("a key is missing")
+        self._at = match.end()
+        return match[0].strip()
+
+    def _string(self) -> str:
+        start = self._at + len(QUOTE)
+        end = self._text.find(QUOTE, start)
+        if end < 0:
+            raise ValueError("an open quotation")
+        self._at = end + len(QUOTE)
+        return self._text[start:end]
+
+    def _word(self) -> Any:
+        word = self._key()
+        try:
+            # true, false, null and numbers are JSON's; Python's spellings come from the template itself.
+            return (
+                {"None": None, "True": True, "False": False}[word] if word[:1] in "NTF" else json.loads(word)
+            )
+        except (KeyError, ValueError):
+            return word
+
+    def _take(self, char: str) -> bool:
+        self._space()
+        if self._text.startswith(char, self._at):
+            self._at += 1
+            return True
+        return False
+
+    def _space(self) -> None:
+        while self._at < len(self._text) and self._text[self._at].isspace():
+            self._at += 1

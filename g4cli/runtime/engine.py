@@ -1,0 +1,186 @@
+"""A model, its context and a sampler as one thing that chat can drive; see `g4cli.chat.Engine`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from g4cli.chat import Evaluated
+from g4cli.core.errors import ContextFull
+from g4cli.core.progress import Progress, no_progress
+from g4cli.prompt import Part
+from g4cli.runtime.context import Context, ContextOptions
+from g4cli.runtime.interrupt import Interrupt
+from g4cli.runtime.model import Model, ModelOptions
+from g4cli.runtime.sampler import Sampler, Sampling
+
+# Checkpoints of the sliding window kept in memory, newest last: E2B 12 MiB each, 31B up to 1.2 GiB.
+_CHECKPOINT_BYTES: Final = 256 * 1024**2
+
+
+@dataclass(frozen=True, slots=True)
+class _Checkpoint:
+    tokens: tuple[int, ...]
+    state: bytes
+
+
+class LlamaEngine:
+    """llama.cpp behind `g4cli.chat.Engine`: evaluates prompts, reuses what is still in memory, samples."""
+
+    def __init__(self, model: Model, options: ContextOptions, interrupt: Interrupt) -> None:
+        self.model = model
+        self.interrupt = interrupt
+        self.context = Context(model, options, interrupt)
+        self._evaluated: list[int] = []
+        self._checkpoints: list[_Checkpoint] = []
+        self._sampler: Sampler | None = None
+
+    @property
+    def n_ctx(self) -> int:
+        """Return the size of the context in tokens."""
+        return self.context.n_ctx
+
+    @property
+    def n_past(self) -> int:
+        """Return the tokens in memory."""
+        return len(self._evaluated)
+
+    @property
+    def interrupted(self) -> bool:
+        """Return whether the user asked to stop."""
+        return self.interrupt.is_set
+
+    def tokens_of(self, parts: Sequence[Part]) -> list[int]:
+        """Return the tokens of a rendered prompt, exactly one BOS at its start."""
+        tokens: list[int] = []
+        for part in parts:
+            tokens += part.tokens or self.model.tokenize(part.text, control=part.control)
+        bos = self.model.bos
+        if bos >= 0 and tokens[:1] != [bos]:
+            tokens.insert(0, bos)
+        return tokens
+
+    def begin(self, sampling: Sampling) -> None:
+        """Start an answer: a new sampler chain."""
+        if self._sampler:
+            self._sampler.close()
+        self._sampler = Sampler(self.model, sampling)
+
+    def evaluate(self, tokens: Sequence[int], progress: Progress = no_progress) -> Evaluated:
+        """Bring the context to exactly `tokens`, evaluating only what is not in memory already.
+
+        The last token is always evaluated, so that its scores are there. Raises ContextFull.
+        """
+        if len(tokens) >= self.n_ctx:
+            raise ContextFull(
+                f"the prompt has {len(tokens):,} tokens, the context holds {self.n_ctx:,}",
+                hint=f"--ctx {len(tokens) + 1024} or a shorter prompt",
+            )
+        reused = self._rewind(tokens)
+        position = reused
+        while position < len(tokens):
+            piece = tokens[position : position + self.context.n_batch]
+            progress(position - reused, len(tokens) - reused, "prompt")
+            if self.interrupt.is_set or not self.context.decode(piece):
+                # What llama.cpp finished of the piece stays; the rest is as if never asked for.
+                position = max(self.context.pos_max + 1, 0)
+                self._evaluated = list(tokens[:position])
+                return Evaluated(reused=reused, evaluated=max(0, position - reused), complete=False)
+            position += len(piece)
+            self._evaluated = list(tokens[:position])
+        self._checkpoint()
+        return Evaluated(reused=reused, evaluated=len(tokens) - reused, complete=True)
+
+    def sample(self) -> int:
+        """Return the next token."""
+        assert self._sampler is not None, "begin() comes first"
+        return self._sampler.sample(self.context)
+
+    def advance(self, token: int) -> bool:
+        """Evaluate `token`; return False if interrupted. Raises ContextFull."""
+        if not self.context.decode_one(token):
+            return False
+        self._evaluated.append(token)
+        return True
+
+    def piece(self, token: int) -> bytes:
+        """Return the bytes of `token`."""
+        return self.model.piece(token)
+
+    def is_end(self, token: int) -> bool:
+        """Return whether `token` ends the answer."""
+        return self.model.is_end(token)
+
+    def _rewind(self, tokens: Sequence[int]) -> int:
+        """Keep the longest usable common prefix in memory and return its length."""
+        common = 0
+        for have, want in zip(self._evaluated, tokens[:-1], strict=False):
+            if have != want:
+                break
+            common += 1
+        if common < len(self._evaluated) and not self.context.can_branch(common):
+            common = self._restore(tokens)
+        self.context.keep(common)
+        del self._evaluated[common:]
+        return common
+
+    def _restore(self, tokens: Sequence[int]) -> int:
+        """Bring back the newest checkpoint that begins `tokens`; return its length, or 0."""
+        for checkpoint in reversed(self._checkpoints):
+            n = len(checkpoint.tokens)
+            if n >= len(tokens) or tuple(tokens[:n]) != checkpoint.tokens:
+                continue
+            # The full-attention layers still hold these positions: they forget only from the end.
+            if tuple(self._evaluated[:n]) != checkpoint.tokens:
+                continue
+            self.context.keep(n)
+            if self.context.restore_window(checkpoint.state) and self.context.can_branch(n):
+                return n
+        return 0
+
+    def _checkpoint(self) -> None:
+        """Remember the sliding window at the end of a prompt: a retry or an edit branches off there."""
+        if not self.model.n_swa or len(self._evaluated) < self.model.n_swa:
+            return  # the window still holds everything
+        state = self.context.window_state(_CHECKPOINT_BYTES)
+        if state is None:
+            return
+        tokens = tuple(self._evaluated)
+        kept = [c for c in self._checkpoints if tokens[: len(c.tokens)] == c.tokens and c.tokens != tokens]
+        kept.append(_Checkpoint(tokens, state))
+        while sum(len(c.state) for c in kept) > _CHECKPOINT_BYTES:
+            del kept[0]
+        self._checkpoints = kept
+
+    def close(self) -> None:
+        """Free sampler, context and model."""
+        if self._sampler:
+            self._sampler.close()
+        self.context.close()
+        self.model.close()
+
+
+@contextmanager
+def open_engine(
+    path: Path,
+    *,
+    model_options: ModelOptions,
+    context_options: Callable[[Model], ContextOptions],
+    progress: Progress = no_progress,
+) -> Iterator[LlamaEngine]:
+    """Yield an engine for the file at `path`; `context_options` may look at the loaded model."""
+    interrupt = Interrupt()
+    with interrupt.listening():
+        model = Model(path, model_options, progress=progress, stop=lambda: interrupt.is_set)
+    try:
+        engine = LlamaEngine(model, context_options(model), interrupt)
+    except BaseException:
+        model.close()
+        raise
+    try:
+        yield engine
+    finally:
+        engine.close()

@@ -1,0 +1,110 @@
+"""Whether llama.cpp survives loading a file: tried in a child process, remembered by path, size and time.
+
+llama.cpp ends the process (abort, segmentation fault) on some files that are structurally valid. The
+terminal, with the user's conversation, must not end with it.
+
+    python -m g4cli.runtime.load_check FILE      loads, evaluates one token, exits 0; else says why, exit 1
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from g4cli.core.errors import BadFile, G4Error, RuntimeFailed
+from g4cli.core.files import atomic_file
+from g4cli.core.paths import cache_dir
+from g4cli.runtime.kernels import exit_text
+from g4cli.runtime.library import build_info
+
+_TIMEOUT_S: Final = 1800  # a 60 GB file from a slow disk
+_REMEMBERED: Final = 500
+
+
+def is_known(path: Path, *, use_extra_bufts: bool = True) -> bool:
+    """Return whether this very file has loaded before with this library."""
+    return _key(path, use_extra_bufts) in _recall(_store())
+
+
+def check_load(path: Path, *, use_extra_bufts: bool = True) -> None:
+    """Load the file in a child process and remember that it went well.
+
+    Raises RuntimeFailed with llama.cpp's reason if it refuses the file, BadFile if it dies of it.
+    """
+    child = subprocess.run(
+        [sys.executable, "-m", "g4cli.runtime.load_check", str(path), str(int(use_extra_bufts))],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=_TIMEOUT_S,
+        check=False,
+    )
+    if child.returncode == 0:
+        # Oldest first; the list must not grow for ever.
+        kept = [*_recall(_store()), _key(path, use_extra_bufts)][-_REMEMBERED:]
+        with atomic_file(_store()) as file:
+            file.write(json.dumps(kept, indent=1).encode())
+        return
+    said = _last_line(child.stderr)
+    if child.returncode == 1:
+        raise RuntimeFailed(said or f"llama.cpp cannot load {path}", hint=f"g4 doctor {path}")
+    raise BadFile(
+        f"{path}: llama.cpp dies of this file ({exit_text(child.returncode)})"
+        + (f": {said}" if said else ""),
+        hint=f"g4 doctor {path}",
+    )
+
+
+def _store() -> Path:
+    return cache_dir() / "loaded.json"
+
+
+def _key(path: Path, use_extra_bufts: bool) -> str:
+    stat = path.stat()
+    text = (
+        f"{path.resolve()}\n{stat.st_size}\n{stat.st_mtime_ns}\n{use_extra_bufts}\n{build_info().fingerprint}"
+    )
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _recall(store: Path) -> list[str]:
+    try:
+        saved: Any = json.loads(store.read_text())
+        return [str(item) for item in saved]
+    except (OSError, ValueError, TypeError):
+        return []
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    # ggml's own assertion comes before its stack trace.
+    asserted = [line for line in lines if "GGML_ASSERT" in line or "error:" in line.lower()]
+    chosen = (asserted or lines)[-1:] or [""]
+    return chosen[0].removeprefix("error: ")[:400]
+
+
+def main(path: Path, use_extra_bufts: bool) -> int:
+    """Return 0 if the file loads and evaluates one token, else 1 with the reason on standard error."""
+    from g4cli.runtime.context import Context, ContextOptions
+    from g4cli.runtime.interrupt import Interrupt
+    from g4cli.runtime.model import Model, ModelOptions
+
+    try:
+        model = Model(path, ModelOptions(use_extra_bufts=use_extra_bufts))
+        context = Context(model, ContextOptions(n_ctx=512), Interrupt())
+        context.decode_one(max(model.bos, 0))
+        context.close()
+        model.close()
+    except G4Error as err:
+        print(f"error: {err.message}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2:] != ["0"]))
