@@ -67,6 +67,8 @@ def find(text: str | Path) -> Found:
     here = [e for e in entries_of(name) if e.role == "model"]
     if here:
         return _choose(name, type_name, here)
+    if word.startswith(HUB_PREFIX):
+        raise NotFound(f"{word} is not on this disk yet", hint=f"g4 pull {word}")
     try:
         ref = parse_name(word)
     except UnknownModel as err:
@@ -86,6 +88,8 @@ def select(text: str) -> tuple[Entry, ...]:
     name, separator, type_name = _split(text)
     entries = entries_of(name)
     if not entries:
+        if text.startswith(HUB_PREFIX):
+            raise NotFound(f"{text} is not in the store", hint="g4 list")
         ref = parse_name(text)
         entries = entries_of(ref.model.name)
         name, separator, type_name = ref.model.name, ":" if ref.chosen else "", ref.type
@@ -172,10 +176,10 @@ def _existing(path: Path) -> Path:
 
 def _neighbours(path: Path) -> list[str]:
     try:
-        names = [p.name for p in path.parent.iterdir() if p.is_file()]
+        names = {p.stem: p.name for p in path.parent.iterdir() if p.is_file()}
     except (OSError, ValueError):
         return []
-    return [str(path.with_name(n)) for n in get_close_matches(path.name, names, n=1, cutoff=0.7)]
+    return [str(path.with_name(names[n])) for n in get_close_matches(path.stem, names, n=1, cutoff=0.7)]
 
 
 def _unknown(word: str, err: UnknownModel) -> UnknownModel:
