@@ -57,7 +57,7 @@ class Options:
     @property
     def outputs(self) -> int:
         """Return the rows of logits that the compute buffer is made for."""
-        return min(self.ubatch, self.n_outputs or self.batch)
+        return min(self.ubatch, max(self.n_outputs, self.n_seq) if self.n_outputs else self.batch)
 
 
 def kv_type(name: str) -> GGMLType:
