@@ -59,10 +59,11 @@ def _bf16(values: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def _scaled(scale: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return 1 / scale, 0 where the scale is 0."""
+    """Return 1 / scale, 0 where the scale is 0 or so small that its inverse overflows."""
     with np.errstate(divide="ignore", over="ignore"):
-        inverse: NDArray[np.float32] = np.where(scale == 0, np.float32(0), np.float32(1) / scale)
-    return inverse
+        inverse = np.float32(1) / scale
+    finite: NDArray[np.float32] = np.where(np.isfinite(inverse), inverse, np.float32(0))
+    return finite
 
 
 def _q8_0(values: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -77,7 +78,8 @@ def _q8_0(values: NDArray[np.float32]) -> NDArray[np.uint8]:
 def _q4_0(values: NDArray[np.float32]) -> NDArray[np.uint8]:
     blocks = values.reshape(-1, _QK)
     largest = np.abs(blocks).argmax(axis=1)[:, None]  # the first one, as ggml's strict comparison
-    scale = np.take_along_axis(blocks, largest, axis=1) / np.float32(-8)
+    # Adding zero turns -0 into 0: ggml's maximum starts at 0 and zeros do not replace it.
+    scale = (np.take_along_axis(blocks, largest, axis=1) + np.float32(0)) / np.float32(-8)
     # ggml's product and sum may be fused: float64 rounds as a fused operation does.
     exact = blocks.astype(np.float64) * _scaled(scale).astype(np.float64) + 8.5
     codes = np.minimum(np.trunc(exact.astype(np.float32)), 15).astype(np.uint8)

@@ -80,16 +80,15 @@ def encode(values: NDArray[Any], exponent: int = 0, *, gemma_cpp: bool = False, 
     shift = layout.mantissa
     magnitude = bits & layout.word((1 << (8 + shift)) - 1)
     nonzero = int(np.count_nonzero(magnitude)) if count else 0
+    limit = layout.word((127 + exponent << shift) + (7 << (shift - 3)))  # 1.875 * 2^exponent
+    n_clamped = int(np.count_nonzero(magnitude > limit)) if count else 0
+    np.minimum(magnitude, limit, out=magnitude)
     if exponent:
         # Steps of the exponent field; what falls below the normal range is far below code 1 anyway.
-        step = exponent << shift
-        moved = magnitude.view(layout.signed) - layout.signed(step)
+        moved = magnitude.view(layout.signed) - layout.signed(exponent << shift)
         magnitude = np.maximum(moved, 0).view(layout.word)
     if gemma_cpp:
         magnitude &= layout.word(~((1 << (shift - 6)) - 1) & ((1 << (9 + shift)) - 1))
-    limit = layout.word((127 << shift) + (7 << (shift - 3)))
-    n_clamped = int(np.count_nonzero(magnitude > limit)) if count else 0
-    np.minimum(magnitude, limit, out=magnitude)
     small, large = layout.word(shift - 2), layout.word(shift - 3)
     q2 = _rounded(magnitude, small, one, layout)
     np.maximum(q2, layout.word(_SMALL_BASE - 1), out=q2)
