@@ -102,14 +102,18 @@ def as_float32(bits: NDArray[np.uint32]) -> NDArray[np.float32]:
     return seen
 
 
+def require_folder(folder: Path) -> None:
+    """Raise FileMissing or BadCheckpoint unless `folder` is one."""
+    if folder.is_dir():
+        return
+    if folder.exists():
+        raise BadCheckpoint(f"{folder} is a file; a folder with config.json is needed", hint="g4 convert DIR")
+    raise FileMissing(folder, hint="g4 convert DIR, a folder with config.json and model.safetensors")
+
+
 def open_checkpoint(folder: Path) -> Checkpoint:
     """Return the checkpoint in `folder`. Raises FileMissing or BadCheckpoint."""
-    if not folder.is_dir():
-        if folder.exists():
-            raise BadCheckpoint(
-                f"{folder} is a file; a folder with config.json is needed", hint="g4 convert DIR"
-            )
-        raise FileMissing(folder, hint="g4 convert DIR, a folder with config.json and model.safetensors")
+    require_folder(folder)
     files, wanted = _shards(folder)
     tensors: dict[str, Source] = {}
     maps = []

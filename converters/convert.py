@@ -11,7 +11,14 @@ from types import MappingProxyType
 from typing import Final
 
 from converters.blocks import Coder, Faults, PlainCoder, Rows, row_blocks
-from converters.checkpoint import DOWNLOAD_AGAIN, Checkpoint, named, open_checkpoint, read_json
+from converters.checkpoint import (
+    DOWNLOAD_AGAIN,
+    Checkpoint,
+    named,
+    open_checkpoint,
+    read_json,
+    require_folder,
+)
 from converters.config import Config, read_config
 from converters.metadata import general_keys
 from converters.names import Claim, claim, expand
@@ -70,8 +77,9 @@ def convert_checkpoint(
     coder = coder or PlainCoder()
     folder, faults = Path(folder), Faults()
     where = folder / "config.json"
-    checkpoint = open_checkpoint(folder)
+    require_folder(folder)
     config = read_config(read_json(where), str(where), ignore_keys)
+    checkpoint = open_checkpoint(folder)
     chosen = choose_part(part, config, folder)
     table = expand(chosen.rows, config, chosen.n_layer)
     claims, ignored = claim(checkpoint.tensors, table, chosen.ignores, chosen.normalise, str(folder))
