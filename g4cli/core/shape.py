@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from g4cli.core.errors import BadGGUF
 from g4cli.core.gguf import Header
 from g4cli.core.gguf_values import Array
 
 ARCHITECTURES: Final = ("gemma4",)
+_LAYERS: Final = (1, 512)  # LLAMA_MAX_LAYERS
+_POSITIVE: Final = (1, 2**31 - 1)
+_COUNT: Final = (0, 2**31 - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,62 +54,81 @@ class Shape:
 def shape_of(header: Header) -> Shape:
     """Return the shape that `header` declares. Raises BadGGUF on another architecture or a missing key.
 
-    Keys and their defaults: src/models/gemma4.cpp load_arch_hparams, llama.cpp@0c1e57098.
+    Every number is checked against a range, so that no product of them overflows or divides by zero. Keys
+    and their defaults: src/models/gemma4.cpp load_arch_hparams, llama.cpp@0c1e57098.
     """
-    arch = header.architecture
-    if arch not in ARCHITECTURES:
-        raise BadGGUF(
-            header.path,
-            f"architecture {arch!r} is not a Gemma 4 text network",
-            field="general.architecture",
-            hint="known: " + " ".join(ARCHITECTURES),
-        )
-
-    def number(key: str, default: int | None = None) -> int:
-        return int(header.get(f"{arch}.{key}", int, default))
-
-    n_layer = number("block_count")
-    if not 0 < n_layer <= 512:  # LLAMA_MAX_LAYERS
-        raise BadGGUF(header.path, f"{n_layer} layers", field=f"{arch}.block_count")
-
-    def per_layer(key: str) -> tuple[Any, ...]:
-        value = header.get(f"{arch}.{key}", object)
-        if not isinstance(value, Array):
-            return (value,) * n_layer
-        if len(value) < n_layer:
-            raise BadGGUF(header.path, f"{len(value)} items for {n_layer} layers", field=f"{arch}.{key}")
-        return tuple(value.tolist()[:n_layer])
-
-    head_dim = number("attention.key_length")
-    embedding = header.tensors.get("token_embd.weight")
-    tokens = header.keys.get("tokenizer.ggml.tokens")
-    n_vocab = (
-        embedding.shape[1]
-        if embedding
-        else len(tokens.data)
-        if tokens and isinstance(tokens.data, Array)
-        else 0
-    )
+    keys = _Keys(header)
+    n_layer = keys.number("block_count", _LAYERS, what="layers")
+    head_dim = keys.number("attention.key_length")
     return Shape(
         n_layer=n_layer,
-        n_embd=number("embedding_length"),
-        n_vocab=n_vocab,
-        n_ctx_train=number("context_length"),
-        n_head=per_layer("attention.head_count"),
-        n_head_kv=per_layer("attention.head_count_kv"),
-        n_ff=per_layer("feed_forward_length"),
-        is_swa=per_layer("attention.sliding_window_pattern"),
+        n_embd=keys.number("embedding_length"),
+        n_vocab=_vocabulary(header),
+        n_ctx_train=keys.number("context_length"),
+        n_head=keys.per_layer("attention.head_count", n_layer),
+        n_head_kv=keys.per_layer("attention.head_count_kv", n_layer),
+        n_ff=keys.per_layer("feed_forward_length", n_layer),
+        is_swa=tuple(map(bool, keys.per_layer("attention.sliding_window_pattern", n_layer))),
         head_dim=head_dim,
-        head_dim_swa=number("attention.key_length_swa", head_dim),
-        n_swa=number("attention.sliding_window"),
-        n_shared_kv=number("attention.shared_kv_layers", 0),
-        n_embd_per_layer=number("embedding_length_per_layer_input", 0),
-        n_expert=number("expert_count", 0),
-        n_expert_used=number("expert_used_count", 0),
-        n_ff_expert=number("expert_feed_forward_length", 0),
+        head_dim_swa=keys.number("attention.key_length_swa", default=head_dim),
+        n_swa=keys.number("attention.sliding_window"),
+        n_shared_kv=keys.number("attention.shared_kv_layers", (0, n_layer), default=0),
+        n_embd_per_layer=keys.number("embedding_length_per_layer_input", _COUNT, default=0),
+        n_expert=keys.number("expert_count", _COUNT, default=0),
+        n_expert_used=keys.number("expert_used_count", _COUNT, default=0),
+        n_ff_expert=max(keys.per_layer("expert_feed_forward_length", n_layer, default=0)),
         k_eq_v="blk.0.attn_v.weight" in header.tensors
         and any(
             f"blk.{i}.attn_k.weight" in header.tensors and f"blk.{i}.attn_v.weight" not in header.tensors
             for i in range(n_layer)
         ),
     )
+
+
+class _Keys:
+    """The keys of one architecture, checked as they are read."""
+
+    def __init__(self, header: Header) -> None:
+        self._header, self._arch = header, header.architecture
+        if self._arch not in ARCHITECTURES:
+            raise BadGGUF(
+                header.path,
+                f"architecture {self._arch!r} is not a Gemma 4 text network",
+                field="general.architecture",
+                hint="known: " + " ".join(ARCHITECTURES),
+            )
+
+    def number(
+        self, key: str, limits: tuple[int, int] | None = None, *, default: int | None = None, what: str = ""
+    ) -> int:
+        """Return one number within `limits` (default: 1 to 2^31 - 1)."""
+        value = int(self._header.get(f"{self._arch}.{key}", int, default))
+        return self._checked(key, value, limits or _POSITIVE, what)
+
+    def per_layer(self, key: str, n_layer: int, *, default: int | None = None) -> tuple[int, ...]:
+        """Return `n_layer` numbers: an array's first, or one number for all."""
+        value = self._header.get(f"{self._arch}.{key}", object, default)
+        items = value.first(n_layer) if isinstance(value, Array) else [value] * n_layer
+        if not all(isinstance(item, int) for item in items):
+            raise self._bad(key, f"is {self._header.keys[f'{self._arch}.{key}'].type_name}, numbers are due")
+        if len(items) < n_layer:
+            raise self._bad(key, f"{len(items)} items for {n_layer} layers")
+        return tuple(self._checked(key, item, _COUNT) for item in items)
+
+    def _checked(self, key: str, value: int, limits: tuple[int, int], what: str = "") -> int:
+        low, high = limits
+        if not low <= value <= high:
+            raise self._bad(key, f"{value} {what or 'is'} out of range ({low} to {high})")
+        return value
+
+    def _bad(self, key: str, what: str) -> BadGGUF:
+        name = f"{self._arch}.{key}"
+        return BadGGUF(self._header.path, what, offset=self._header.key_offsets.get(name), field=name)
+
+
+def _vocabulary(header: Header) -> int:
+    embedding = header.tensors.get("token_embd.weight")
+    if embedding and len(embedding.shape) > 1:
+        return embedding.shape[1]
+    tokens = header.keys.get("tokenizer.ggml.tokens")
+    return len(tokens.data) if tokens and isinstance(tokens.data, Array) else 0
