@@ -154,10 +154,13 @@ def size_label(total: int, shared: int, experts: int, n_expert: int) -> str:
     return f"{n_expert}x{_rounded(shared + experts)}" if n_expert else _rounded(total)
 
 
+_SCALES: Final = ((1e12, 1e-12, "T"), (1e9, 1e-9, "B"), (1e6, 1e-6, "M"))
+
+
 def _rounded(count: int) -> str:
+    # Multiplied, not divided: the last digit is to be gguf-py's.
     value, unit = next(
-        ((count / scale, unit) for scale, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M")) if count > scale),
-        (count / 1e3, "K"),
+        ((count * scale, unit) for limit, scale, unit in _SCALES if count > limit), (count * 1e-3, "K")
     )
     digits = max(2 - len(str(round(value)).lstrip("0")), 0)
     return f"{value:.{digits}f}{unit}"
