@@ -96,7 +96,7 @@ def check_target(source: Path, target: Path, *, force: bool) -> None:
 
 def quantize_file(
     source: Path,
-    target: Path,
+    target: Path | None,
     *,
     recipe: Recipe,
     progress: Progress = no_progress,
@@ -107,13 +107,14 @@ def quantize_file(
     threads: int | None = None,
     source_sha256: str | None = None,
 ) -> Quantized:
-    """Return the finished file `target`, made from `source` by `recipe`.
+    """Return the finished file `target` (None: beside `source`), made from `source` by `recipe`.
 
     `source_sha256` saves a pass over the source where it is known. Raises UsageError, BadGGUF, BadFile (NaN
     or infinite weights), NoSpace; on any of them an old target stays as it was.
     """
     started = time.perf_counter()
     opened = open_source(source)
+    target = target or default_target(source, recipe.type)
     check_target(source, target, force=force)
     choices = choose_all(opened, recipe, allow_requantize=allow_requantize)
     rounded = tuple(c.name for c in choices if c.rounds)

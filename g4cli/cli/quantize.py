@@ -75,9 +75,8 @@ def quantize(
         planned = plan_file(source, recipe, allow_requantize=allow_requantize)
         out.result(planned.as_json(), lambda: draw_plan(out, planned), brief=str(planned.nbytes))
         return
-    from quant.file import default_target, quantize_file
+    from quant.file import quantize_file
 
-    target = target or default_target(source, recipe.type)
     with out.progress(f"{source.name} to {recipe.type}") as progress:
         done = quantize_file(
             source,
