@@ -37,7 +37,7 @@ STEPS = (
     Step("... and to 4 bits a weight.", "g4 quantize tiny-bf16.gguf tiny-q4_0.gguf --type q4_0"),
     Step("What is in the file?", "g4 show tiny-q4_0.gguf"),
     Step("Does it fit, and what does the memory go to?", "g4 fit tiny-q4_0.gguf --ctx 2048"),
-    Step("The same for the largest Gemma 4, before anything is downloaded.", "g4 fit 12b --ctx 32768"),
+    Step("The same for a large model, before anything is downloaded.", "g4 fit 12b --ctx 32768"),
     Step("Talk to it.", 'g4 chat tiny -p "What is Q4_0?" --temp 0'),
     Step("Pipe into it, read JSON out of it.", 'echo "What is the KV cache?" | g4 chat tiny --json --temp 0'),
     Step("Is the file sound?", "g4 doctor tiny-q4_0.gguf"),
