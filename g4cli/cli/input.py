@@ -17,6 +17,7 @@ from prompt_toolkit.document import Document
 from prompt_toolkit.formatted_text import FormattedText
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.shortcuts import CompleteStyle
 from prompt_toolkit.styles import Style
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ class LineEditor:
             multiline=True,
             prompt_continuation=_continuation,
             style=_STYLE,
+            complete_style=CompleteStyle.READLINE_LIKE,
+            reserve_space_for_menu=0,
             enable_open_in_editor=True,
             tempfile_suffix=".md",
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -118,15 +118,16 @@ def open_session(out: Output, request: Request) -> Iterator[Session]:
     conversation, tools = conversation_of(request), tools_of(request)
     model = check_model(out, request.model)
     started = time.perf_counter()
-    with (
-        out.progress(f"load {model.path.name}", unit="steps") as progress,
-        open_engine(
-            model.path,
-            model_options=_model_options(request, use_extra_bufts=model.use_extra_bufts),
-            context_options=lambda loaded: _context_options(out, request, model.header, loaded),
-            progress=progress,
-        ) as engine,
-    ):
+    with ExitStack() as stack:
+        with out.progress(f"load {model.path.name}", unit="steps") as progress:
+            engine = stack.enter_context(
+                open_engine(
+                    model.path,
+                    model_options=_model_options(request, use_extra_bufts=model.use_extra_bufts),
+                    context_options=lambda loaded: _context_options(out, request, model.header, loaded),
+                    progress=progress,
+                )
+            )
         load_s = time.perf_counter() - started
         yield Session(out, request, engine, conversation, tools, load_s)
 

@@ -1,7 +1,6 @@
 """The chat template inside a file: whether g4's own renderer says the same, and what it renders if not.
 
-Templates come from strangers: they run in jinja2's immutable sandbox, with limits on their length, on what
-they write and on the time they take.
+Templates come from strangers: see `sandbox`.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
-from g4cli.core.errors import BadFile
 from g4cli.prompt.messages import Message, Part, ToolCall
 from g4cli.prompt.render import PromptStyle, render
 
@@ -26,8 +24,6 @@ KNOWN: Final = MappingProxyType(
         "0a2c8073": ("small", "2026-07-09"),
     }
 )
-_TEMPLATE_LIMIT: Final = 1 << 18
-_OUTPUT_LIMIT: Final = 1 << 24
 _EMPTY_THOUGHT: Final = "<|channel>thought\\n<channel|>"
 
 Render = Callable[[Sequence[Message], PromptStyle], list[Part]]
@@ -56,8 +52,10 @@ def choose_renderer(template: str | None, *, bos: str = "<bos>") -> Renderer:
     known = KNOWN.get(hashlib.sha256(template.encode()).hexdigest()[:8])
     if known is not None:
         return Renderer(render, known[0] == "large")
+    from g4cli.prompt.sandbox import compile_template  # jinja2 only where it is needed
+
     empty_thought = _EMPTY_THOUGHT in template
-    compiled = _compiled(template)
+    compiled = compile_template(template)
 
     def by_template(messages: Sequence[Message], style: PromptStyle) -> list[Part]:
         return [Part(_run(compiled, messages, style, bos), control=True)]
@@ -93,51 +91,18 @@ def _agrees(by_template: Render, empty_thought: bool) -> bool:
     return True
 
 
-def _compiled(template: str) -> Any:
-    from jinja2 import TemplateError
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    if len(template) > _TEMPLATE_LIMIT:
-        raise BadFile(f"the chat template has {len(template):,} characters", hint="g4 doctor FILE")
-
-    class Environment(ImmutableSandboxedEnvironment):
-        """No bound on `range` but jinja's own; no file, no attribute that starts with an underscore."""
-
-    environment = Environment(trim_blocks=True, lstrip_blocks=True)
-    environment.globals["raise_exception"] = _raise
-    try:
-        return environment.from_string(template)
-    except (TemplateError, RecursionError) as err:
-        raise BadFile(f"the chat template does not parse: {err}", hint="g4 doctor FILE") from err
-
-
-def _raise(message: object = "") -> None:
-    from jinja2 import TemplateError
-
-    raise TemplateError(str(message))
-
-
 def _run(compiled: Any, messages: Sequence[Message], style: PromptStyle, bos: str) -> str:
-    from jinja2 import TemplateError
+    from g4cli.prompt.sandbox import run_template
 
-    pieces: list[str] = []
-    size = 0
-    try:
-        for piece in compiled.generate(
-            messages=[_as_dict(message) for message in messages],
-            tools=[dict(tool) for tool in style.tools] or None,
-            add_generation_prompt=True,
-            enable_thinking=style.think,
-            bos_token=bos,
-            eos_token="",
-        ):
-            size += len(piece)
-            if size > _OUTPUT_LIMIT:
-                raise BadFile("the chat template writes without end", hint="g4 doctor FILE")
-            pieces.append(piece)
-    except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, RecursionError) as err:
-        raise BadFile(f"the chat template fails: {err}", hint="g4 doctor FILE") from err
-    return "".join(pieces)
+    variables = {
+        "messages": [_as_dict(message) for message in messages],
+        "tools": [dict(tool) for tool in style.tools] or None,
+        "add_generation_prompt": True,
+        "enable_thinking": style.think,
+        "bos_token": bos,
+        "eos_token": "",
+    }
+    return run_template(compiled, variables)
 
 
 def _as_dict(message: Message) -> Mapping[str, Any]:

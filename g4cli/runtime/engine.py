@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from g4cli.runtime.sampler import Sampler, Sampling
 
 # Checkpoints of the sliding window kept in memory, newest last: E2B 12 MiB each, 31B up to 1.2 GiB.
 _CHECKPOINT_BYTES: Final = 256 * 1024**2
+# Between the first two letters of a token that files mark as visible text, not as control.
+_MARK: Final = re.compile(r'(?<=<)(?=(?:\|?(?:channel|tool_call|tool_response)\|?|\|"\|)>)')
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,12 @@ class LlamaEngine:
         """Return the tokens of a rendered prompt, exactly one BOS at its start."""
         tokens: list[int] = []
         for part in parts:
-            tokens += part.tokens or self.model.tokenize(part.text, control=part.control)
+            if part.tokens or part.control:
+                tokens += part.tokens or self.model.tokenize(part.text, control=True)
+                continue
+            # llama.cpp takes "<|channel>" for a token in any text; cut in two it is the letters it is.
+            for piece in _MARK.split(part.text):
+                tokens += self.model.tokenize(piece, control=False)
         bos = self.model.bos
         if bos >= 0 and tokens[:1] != [bos]:
             tokens.insert(0, bos)
