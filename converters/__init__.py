@@ -2,10 +2,11 @@
 
     checkpoint.py  a folder of safetensors, bounded and memory-mapped
     config.py      config.json, both spellings, as one typed Config
+    config_keys.py which keys are read, fixed or free; json_reader.py: typed reads
     names.py       the ordered table: checkpoint name -> GGUF name and transform
     transforms.py  the few changes of layout and value, with their sources
     tokenizer.py   tokenizer.json -> tokens, scores, types, merges, special ids
-    metadata.py    general.*: name, size label, sampling, model card
+    metadata.py    general.*: name, size label, sampling, model_card.py: README.md
     text.py, vision.py, audio.py, assistant.py   keys and expected tensors of each network
     parts.py       the parts a checkpoint can be converted to
     blocks.py      row blocks, and the coder of the plain types

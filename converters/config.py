@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from converters.config_keys import check_keys
+from converters.config_keys import PART_DEFAULTS, check_keys
+from converters.json_reader import Reader
 from g4cli.core.errors import BadCheckpoint
 
 Family = Literal["gemma4", "unified", "assistant"]
@@ -108,21 +109,20 @@ def read_config(raw: Mapping[str, Any], where: str, ignore: frozenset[str] = fro
     if not isinstance(text, dict):
         raise BadCheckpoint(f"{where}: no text_config")
     faults = check_keys(raw, family, ignore)
-    reader = _Reader(dict(text), faults)
+    reader = Reader(dict(text), faults)
     config = _text(reader, family)
     vision, audio = (_part(raw, family, name, faults) for name in ("vision_config", "audio_config"))
     backbone = None
     if family == "assistant":
-        top = _Reader(dict(raw), faults)
+        top = Reader(dict(raw), faults)
         backbone = top.whole(
             "backbone_hidden_size", 1536 if "Unified" not in str(raw["architectures"]) else 3840
         )
     if faults:
+        vouch = any("unknown key" in fault for fault in faults)
         raise BadCheckpoint(
             f"{where}: " + "; ".join(faults),
-            hint="--ignore-key NAME, if you know that a key does not change the network"
-            if any("unknown key" in fault for fault in faults)
-            else None,
+            hint="--ignore-key NAME, if you know that a key does not change the network" if vouch else None,
         )
     return Config(family, config, vision, audio, backbone, raw)
 
@@ -145,39 +145,7 @@ def _family(raw: Mapping[str, Any], where: str) -> Family:
     return ARCHITECTURES[name]
 
 
-class _Reader:
-    """Typed reads from one JSON object; faults are collected, so that all are told at once."""
-
-    def __init__(self, raw: dict[str, Any], faults: list[str]) -> None:
-        self.raw, self.faults = raw, faults
-
-    def whole(self, key: str, default: int, *, low: int = 1, high: int = 1 << 31) -> int:
-        value = self.raw.get(key, default)
-        if not isinstance(value, int) or isinstance(value, bool) or not low <= value < high:
-            self.faults.append(f"{key} is {value!r}, a whole number of at least {low} is needed")
-            return max(default, low)
-        return value
-
-    def optional(self, key: str) -> int | None:
-        return None if self.raw.get(key) is None else self.whole(key, 1)
-
-    def number(self, key: str, default: float) -> float:
-        value = self.raw.get(key, default)
-        if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < 1e30:
-            self.faults.append(f"{key} is {value!r}, a number above 0 is needed")
-            return default
-        return float(value)
-
-    def flag(self, key: str, default: bool) -> bool:
-        value = self.raw.get(key, default)
-        if value is None:
-            return default
-        if not isinstance(value, bool):
-            self.faults.append(f"{key} is {value!r}, true or false is needed")
-        return bool(value)
-
-
-def _text(read: _Reader, family: Family) -> TextConfig:
+def _text(read: Reader, family: Family) -> TextConfig:
     unified = family == "unified"
     n_layer = read.whole("num_hidden_layers", 30, high=MAX_LAYERS + 1)
     is_swa = _layer_types(read, n_layer)
@@ -225,7 +193,7 @@ def _text(read: _Reader, family: Family) -> TextConfig:
     )
 
 
-def _layer_types(read: _Reader, n_layer: int) -> tuple[bool, ...]:
+def _layer_types(read: Reader, n_layer: int) -> tuple[bool, ...]:
     types = read.raw.get("layer_types")
     if types is None:  # 5:1 by default
         types = [FULL if (i + 1) % 6 == 0 else SLIDING for i in range(n_layer)]
@@ -238,7 +206,7 @@ def _layer_types(read: _Reader, n_layer: int) -> tuple[bool, ...]:
     return tuple(kind == SLIDING for kind in types)
 
 
-def _global_layers(read: _Reader, is_swa: tuple[bool, ...], k_eq_v: bool) -> tuple[int, int | None]:
+def _global_layers(read: Reader, is_swa: tuple[bool, ...], k_eq_v: bool) -> tuple[int, int | None]:
     """Return head width and key-value heads of the global layers, from either spelling."""
     overrides = read.raw.get("per_layer_config")
     if overrides is None:
@@ -257,11 +225,11 @@ def _global_layers(read: _Reader, is_swa: tuple[bool, ...], k_eq_v: bool) -> tup
     unknown = sorted(set(values[0]) - {"head_dim", "num_key_value_heads"})
     if unknown:
         read.faults.append(f"per_layer_config has the unknown keys {', '.join(unknown)}")
-    inner = _Reader(values[0], read.faults)
+    inner = Reader(values[0], read.faults)
     return inner.whole("head_dim", head_dim), inner.optional("num_key_value_heads")
 
 
-def _rope(read: _Reader) -> tuple[float, float, float]:
+def _rope(read: Reader) -> tuple[float, float, float]:
     """Return theta of the global layers, theta of the sliding ones, rotated share of the global ones."""
     rope = read.raw.get("rope_parameters")
     if rope is None:
@@ -283,7 +251,7 @@ def _rope(read: _Reader) -> tuple[float, float, float]:
     outer = sorted(set(rope) - {FULL, SLIDING})
     if outer:
         read.faults.append(f"rope_parameters has the unknown key {', '.join(outer)}")
-    top, low = _Reader(full, read.faults), _Reader(sliding, read.faults)
+    top, low = Reader(full, read.faults), Reader(sliding, read.faults)
     if "partial_rotary_factor" not in full:
         read.faults.append(f"rope_parameters of {FULL} has no partial_rotary_factor")
     partial = top.number("partial_rotary_factor", 0.25)
@@ -299,6 +267,4 @@ def _part(raw: Mapping[str, Any], family: Family, name: str, faults: list[str]) 
     if not isinstance(value, dict):
         faults.append(f"{name} is no object")
         return None
-    from converters.config_keys import PART_DEFAULTS
-
     return {**PART_DEFAULTS.get((family, name), {}), **value}

@@ -46,6 +46,17 @@ class Converted:
     types: Mapping[str, int]
     ignored: Mapping[str, str]
 
+    def as_json(self) -> dict[str, object]:
+        """Return what scripts may read, but for the path."""
+        return {
+            "bytes": self.nbytes,
+            "seconds": round(self.seconds, 3),
+            "sha256": self.sha256,
+            "tensors": self.n_tensors,
+            "bytes_by_type": dict(self.types),
+            "ignored": dict(self.ignored),
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class _Job:

@@ -64,17 +64,7 @@ def convert(
             threads=threads,
             progress=progress,
         )
-    data = {
-        "path": str(done.path),
-        "type": type_name.lower(),
-        "part": part,
-        "bytes": done.nbytes,
-        "seconds": round(done.seconds, 3),
-        "sha256": done.sha256,
-        "tensors": done.n_tensors,
-        "bytes_by_type": dict(done.types),
-        "ignored": dict(done.ignored),
-    }
+    data = {"path": str(done.path), "type": type_name.lower(), "part": part, **done.as_json()}
     out.result(data, lambda: _draw(out, done, part), brief=str(done.path))
 
 

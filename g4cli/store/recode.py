@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from g4cli import __version__
+import g4cli
 from g4cli.core.errors import UsageError
 from g4cli.core.ggml import ggml_type
 from g4cli.core.gguf_values import Value
@@ -56,7 +56,7 @@ class RecipeCoder:
         new = new_keys(
             origin,
             self.recipe,
-            version=__version__,
+            version=g4cli.__version__,
             source_sha256="",
             sfp8_tensors=tuple(c.name for c in choices if c.rounds),
         )
