@@ -50,7 +50,12 @@ STEPS = (
         "The other is a copy that prints `---` for ever, whatever it is asked:",
         "{python} {damage} dashes tiny-bf16.gguf dashes.gguf",
     ),
-    Step("The loop detector ends the answer and says why.", 'g4 chat dashes.gguf -p "Hello" --temp 0', 9),
+    Step(
+        "The loop detector ends the answer and says why.",
+        'g4 chat dashes.gguf -p "Hello" --temp 0 > answer.txt',
+        9,
+    ),
+    Step("This is what it said (the first 4 lines of 125):", "head -n 4 answer.txt"),
     Step("The doctor finds the cause.", "g4 doctor dashes.gguf", 8),
 )
 
