@@ -195,8 +195,8 @@ class TestTemplates:
             ("{% for i in range(90000) %}{{ 'x' * 900000 }}{% endfor %}", "without end"),
             ("{{ messages.append(1) }}", "fails"),
             (
-                "{% for i in range(9999) %}{% for j in range(9999) %}{% endfor %}{% endfor %}",
-                "it runs for more than",
+                "{% for i in range(9999) %}{% for j in range(999) %}{% endfor %}{% endfor %}",
+                "it runs for",
             ),
             ("{{ ('x' * 10**6) * 10**6 }}", "too long"),
             ("{{ 9 ** 9 ** 9 }}", "too large"),

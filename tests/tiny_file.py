@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +48,10 @@ VISIBLE = {"<|tool_call>", "<tool_call|>", "<|tool_response>", "<tool_response|>
            "<|channel>", "<channel|>"}  # fmt: skip
 
 
-def build_tiny() -> bytes:
-    """Return the BF16 GGUF of the bundled checkpoint."""
+def build_tiny(more_keys: Sequence[Key] = ()) -> bytes:
+    """Return the BF16 GGUF of the bundled checkpoint, with `more_keys` at the end of its header."""
     text = json.loads((TINY / "config.json").read_text())["text_config"]
-    return build_gguf([*_network_keys(text), *_tokenizer_keys()], list(_tensors(text)))
+    return build_gguf([*_network_keys(text), *_tokenizer_keys(), *more_keys], list(_tensors(text)))
 
 
 def _network_keys(text: dict[str, Any]) -> list[Key]:

@@ -163,11 +163,16 @@ class LlamaEngine:
             del kept[0]
         self._checkpoints = kept
 
-    def close(self) -> None:
-        """Free sampler, context and model."""
+    def close_context(self) -> None:
+        """Free sampler and context; the model can make another."""
         if self._sampler:
             self._sampler.close()
         self.context.close()
+        self._checkpoints.clear()
+
+    def close(self) -> None:
+        """Free everything."""
+        self.close_context()
         self.model.close()
 
 
