@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from g4cli.core.shape import Shape
 from g4cli.core.units import MIB
@@ -10,12 +11,16 @@ from g4cli.estimate.compute import compute_bytes, output_bytes
 from g4cli.estimate.kv import kv_bytes, kv_cells
 from g4cli.estimate.options import CTX_PAD, KV_TYPES, Options, check, kv_type
 from g4cli.estimate.result import HOST, Estimate, Group, Term
-from g4cli.estimate.weights import Tensor, weight_terms
+from g4cli.estimate.weights import Tensor, repacked_types, weight_terms
+
+LIBRARY: Final = "0.3.36"
+"""The llama-cpp-python whose llama.cpp (0c1e57098) these figures were proved against."""
 
 __all__ = [
     "CTX_PAD",
     "HOST",
     "KV_TYPES",
+    "LIBRARY",
     "Estimate",
     "Group",
     "Options",
@@ -26,6 +31,7 @@ __all__ = [
     "kv_bytes",
     "kv_cells",
     "kv_type",
+    "repacked_types",
 ]
 
 

@@ -25,7 +25,8 @@ class Options:
 
     `n_outputs` is llama.cpp's n_outputs_max: the rows of logits that one ubatch may ask for (0: as many as
     the batch). `n_gpu_layers` counts from the last layer, the output matrix being one more; -1 is all.
-    `n_cpu_moe` keeps the experts of that many first layers in host memory.
+    `n_cpu_moe` keeps the experts of that many first layers in host memory. `repack` names the types that the
+    CPU's kernels want in another order, for which llama.cpp makes a copy (see weights.repacked_types).
     """
 
     n_ctx: int
@@ -39,6 +40,7 @@ class Options:
     flash_attn: bool = True
     swa_full: bool = False
     mmap: bool = True
+    repack: frozenset[str] = frozenset()
     lazy_ple: bool = False
     n_gpu_layers: int = 0
     tensor_split: tuple[float, ...] = ()

@@ -6,13 +6,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
-Group = Literal["weights", "kv", "compute", "process", "disk"]
+Group = Literal["weights", "kv", "compute", "process", "cache", "disk"]
 HOST: Final = "host"
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """Bytes of one purpose on one device ("host" or a GPU's name). The group "disk" takes no memory."""
+    """Bytes of one purpose on one device ("host" or a GPU's name).
+
+    The group "cache" is resident but no burden: pages of the file that the kernel drops when memory is short.
+    The group "disk" takes no memory.
+    """
 
     name: str
     device: str
@@ -23,7 +27,7 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """All terms of one run. Sums leave out what stays on the disk."""
+    """All terms of one run. Sums hold what a run needs: neither "cache" nor "disk"."""
 
     terms: tuple[Term, ...]
 
@@ -44,8 +48,13 @@ class Estimate:
 
     @property
     def total_bytes(self) -> int:
-        """Return the bytes in memory on all devices."""
-        return sum(t.nbytes for t in self.terms if t.group != "disk")
+        """Return the bytes that the run needs on all devices."""
+        return self.sum()
+
+    @property
+    def resident_bytes(self) -> int:
+        """Return what the kernel counts for the process at its peak (VmHWM): needed and cached pages."""
+        return self.sum(device=HOST) + self.sum(group="cache", device=HOST)
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -53,10 +62,10 @@ class Estimate:
         return tuple(dict.fromkeys(t.device for t in self.terms))
 
     def sum(self, *, group: Group | None = None, device: str | None = None) -> int:
-        """Return the bytes in memory of a group, a device, or both."""
-        return sum(
-            t.nbytes for t in self.on(device) if (group is None and t.group != "disk") or t.group == group
-        )
+        """Return the bytes of a group (None: of all that a run needs), on a device (None: on all)."""
+        burden = ("weights", "kv", "compute", "process")
+        wanted = (t for t in self.on(device) if t.group == group or (group is None and t.group in burden))
+        return sum(t.nbytes for t in wanted)
 
     def on(self, device: str | None) -> Iterable[Term]:
         """Yield the terms of `device` (None: of all)."""

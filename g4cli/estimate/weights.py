@@ -1,14 +1,31 @@
-"""Which weights lie where."""
+"""Which weights lie where, and which lie there twice."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Iterable, Sequence
+from typing import Final, Protocol
 
 from g4cli.core.ggml import GGMLType
-from g4cli.core.inventory import PER_LAYER_TOKEN_EMBD
+from g4cli.core.inventory import OUTPUT, PER_LAYER_TOKEN_EMBD, TOKEN_EMBD
+from g4cli.estimate.graph import CPU_ALIGNMENT
 from g4cli.estimate.options import Options
 from g4cli.estimate.result import HOST, Term
+
+# ggml_repack_get_optimal_repack_type, ggml/src/ggml-cpu/repack.cpp, llama.cpp@0c1e57098. The features are
+# the kernel's words for what ggml asks of the CPU (avx2; avx512f; dotprod as asimddp; i8mm).
+_REPACKED: Final = (
+    # type, features of which one is enough
+    ("Q4_0", ("avx2", "asimddp", "i8mm", "dotprod")),
+    ("Q4_K", ("avx2", "asimddp", "i8mm", "dotprod")),
+    ("IQ4_NL", ("avx2", "asimddp", "dotprod")),
+    ("MXFP4", ("avx2", "asimddp", "dotprod")),
+    ("Q2_K", ("avx512f",)),
+    ("Q5_K", ("asimddp", "i8mm", "dotprod")),
+    ("Q6_K", ("asimddp", "i8mm", "dotprod")),
+    ("Q8_0", ("asimddp", "i8mm", "dotprod")),
+    ("Q1_0", ("asimddp", "i8mm", "dotprod")),
+)
+_ROWS_TOGETHER: Final = 8
 
 
 class Tensor(Protocol):
@@ -35,11 +52,56 @@ class Tensor(Protocol):
         ...
 
 
+def repacked_types(cpu_features: frozenset[str]) -> frozenset[str]:
+    """Return the types whose matrices a CPU with these features multiplies in another order of bytes."""
+    return frozenset(name for name, features in _REPACKED if cpu_features.intersection(features))
+
+
+def is_repacked(tensor: Tensor, options: Options) -> bool:
+    """Return whether llama.cpp copies this matrix into its CPU_REPACK buffer.
+
+    Only matrices that are multiplied: not those of which rows are picked, not vectors.
+    """
+    return (
+        tensor.type.name in options.repack
+        and len(tensor.shape) > 1
+        and tensor.shape[1] % _ROWS_TOGETHER == 0
+        and tensor.name not in (TOKEN_EMBD, PER_LAYER_TOKEN_EMBD)
+    )
+
+
 def weight_terms(tensors: Sequence[Tensor], options: Options) -> list[Term]:
-    """Return the terms of the weights: the per-layer-embedding table apart, since it may stay on the disk."""
-    table = sum(t.nbytes for t in tensors if t.name == PER_LAYER_TOKEN_EMBD)
-    terms = [Term("weights", HOST, "weights", sum(t.nbytes for t in tensors) - table)]
-    if table:
-        group, note = ("disk", "rows are read when needed") if options.lazy_ple else ("weights", "")
-        terms.append(Term("per-layer embeddings", HOST, group, table, note))  # type: ignore[arg-type]
+    """Return the terms of the weights in host memory.
+
+    With mmap the file's pages are the weights; those of repacked matrices are read once and then only fill
+    the page cache. Without mmap each tensor is padded, and the embeddings are loaded a second time as the
+    output matrix (TENSOR_DUPLICATED in load_arch_tensors, src/models/gemma4.cpp, llama.cpp@0c1e57098).
+    """
+    repacked = [t for t in tensors if is_repacked(t, options)]
+    table = [t for t in tensors if t.name == PER_LAYER_TOKEN_EMBD]
+    embeddings = [t for t in tensors if t.name == TOKEN_EMBD]
+    is_tied = all(t.name != OUTPUT for t in tensors)
+    chosen = {t.name for t in (*repacked, *table)}
+    plain = [t for t in tensors if t.name not in chosen]
+    terms = [Term("weights", HOST, "weights", _total(plain, options))]
+    if repacked:
+        terms.append(Term("weights, repacked", HOST, "weights", _total(repacked, options)))
+    if is_tied and any(t.type.name in options.repack for t in embeddings):
+        terms.append(Term("output matrix, repacked", HOST, "weights", _total(embeddings, options)))
+    elif is_tied and not options.mmap:
+        note = "the embeddings again: no mmap"
+        terms.append(Term("output matrix", HOST, "weights", _total(embeddings, options), note))
+    if table and options.lazy_ple:
+        terms.append(Term("per-layer embeddings", HOST, "disk", _total(table, options), "rows when needed"))
+    elif table:
+        terms.append(Term("per-layer embeddings", HOST, "weights", _total(table, options)))
+    if options.mmap and repacked:
+        note = "pages of what was repacked; the kernel drops them at need"
+        terms.append(Term("page cache", HOST, "cache", _total(repacked, options), note))
     return terms
+
+
+def _total(tensors: Iterable[Tensor], options: Options) -> int:
+    if options.mmap:
+        return sum(t.nbytes for t in tensors)
+    return sum(-(-t.nbytes // CPU_ALIGNMENT) * CPU_ALIGNMENT for t in tensors)
