@@ -41,7 +41,7 @@ def test_children_keep_the_exit_code_of_their_family() -> None:
 
 def test_a_bad_gguf_names_its_place() -> None:
     err = BadGGUF(Path("a.gguf"), "twice", offset=24, field="general.name")
-    assert err.message == "a.gguf: twice at byte 24 in general.name"
+    assert err.message == "a.gguf: twice (byte 24, general.name)"
     assert (err.path, err.what, err.offset, err.field) == ("a.gguf", "twice", 24, "general.name")
     assert err.hint == "g4 doctor a.gguf"
     assert BadGGUF("a", "empty", hint="again").hint == "again"

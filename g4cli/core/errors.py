@@ -97,8 +97,9 @@ class BadGGUF(BadFile):
         field: str | None = None,
         hint: str | None = None,
     ) -> None:
-        place = "".join((f" at byte {offset}" if offset is not None else "", f" in {field}" if field else ""))
-        super().__init__(f"{path}: {what}{place}", hint=hint or f"g4 doctor {path}")
+        places = (f"byte {offset:,}" if offset is not None else "", field or "")
+        place = ", ".join(part for part in places if part)
+        super().__init__(f"{path}: {what}{f' ({place})' if place else ''}", hint=hint or f"g4 doctor {path}")
         self.path = str(path)
         self.what = what
         self.offset = offset
