@@ -1,0 +1,120 @@
+"""The kernel probe: real products on this machine, and children that die."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from g4cli.core.paths import cache_dir
+from g4cli.runtime import kernels
+from g4cli.runtime.kernels import exit_text, probe_kernels
+from g4cli.runtime.products import TYPES
+
+
+def test_every_product_of_this_machine_is_right() -> None:
+    report = probe_kernels()
+    plain = {p.type: p for p in report.products if p.layout == "plain"}
+    assert set(plain) == set(TYPES)
+    # The pinned build must compute everything in plain layout; that is what `make setup` promises.
+    assert {p.status for p in plain.values()} == {"ok"}
+    assert report.broken("plain") == ()
+    assert report.use_extra_bufts == (report.broken("extra") == ())
+    assert report.reason
+
+
+def fake_child(script: Callable[[str, list[str]], tuple[list[dict[str, str]], int]]) -> Any:
+    """Stands for subprocess.run: `script(layout, types)` gives the lines and the exit code."""
+    calls: list[tuple[str, list[str]]] = []
+
+    def run(args: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        layout, types = args[3], args[4:]
+        calls.append((layout, types))
+        lines, code = script(layout, types)
+        return subprocess.CompletedProcess(args, code, "".join(json.dumps(x) + "\n" for x in lines), "")
+
+    run.calls = calls  # type: ignore[attr-defined]
+    return run
+
+
+def dies_at(dead: str, code: int) -> Any:
+    def script(layout: str, types: list[str]) -> tuple[list[dict[str, str]], int]:
+        lines: list[dict[str, str]] = []
+        for name in types:
+            lines.append({"start": name})
+            if layout == "extra" and name == dead:
+                return lines, code
+            lines.append({"status": "ok", "detail": ""})
+        return lines, 0
+
+    return fake_child(script)
+
+
+def test_a_child_that_dies_costs_only_its_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    child = dies_at("Q4_0", -4)
+    monkeypatch.setattr(kernels.subprocess, "run", child)
+    report = probe_kernels()
+    assert not report.use_extra_bufts
+    assert report.reason == "repacked weights are off: the Q4_0 product crashes here (SIGILL)"
+    assert [p.type for p in report.broken("extra")] == ["Q4_0"]
+    assert len(report.products) == 2 * len(TYPES)
+    assert [layout for layout, _ in child.calls] == ["plain", "extra", "extra"]
+    assert "Q4_0" not in child.calls[2][1]
+
+
+def test_wrong_numbers_count_as_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    def script(layout: str, types: list[str]) -> tuple[list[dict[str, str]], int]:
+        bad = {"status": "wrong" if layout == "extra" else "ok", "detail": "relative error 1.4"}
+        return [line for name in types for line in ({"start": name}, bad)], 0
+
+    monkeypatch.setattr(kernels.subprocess, "run", fake_child(script))
+    report = probe_kernels()
+    assert not report.use_extra_bufts
+    assert "computes wrong numbers here (relative error 1.4)" in report.reason
+
+
+def test_a_library_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels.subprocess, "run", fake_child(lambda *_: ([], -11)))
+    report = probe_kernels()
+    assert {p.status for p in report.products} == {"crash"}
+    assert {p.detail for p in report.products} == {"SIGSEGV"}
+
+
+class TestMemory:
+    def test_asked_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        child = dies_at("Q8_0", -11)
+        monkeypatch.setattr(kernels.subprocess, "run", child)
+        first = probe_kernels()
+        n_calls = len(child.calls)
+        assert probe_kernels() == first
+        assert len(child.calls) == n_calls
+        probe_kernels(refresh=True)
+        assert len(child.calls) > n_calls
+
+    def test_another_library_is_another_question(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        child = dies_at("none", 0)
+        monkeypatch.setattr(kernels.subprocess, "run", child)
+        probe_kernels()
+        n_calls = len(child.calls)
+        monkeypatch.setattr(kernels, "_machine_key", lambda: "another")
+        probe_kernels()
+        assert len(child.calls) > n_calls
+
+    @pytest.mark.parametrize("text", ["", "{", "[]", '{"key": 1}', '{"products": [{"type": 1}]}'])
+    def test_a_damaged_memory_is_ignored(self, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+        store = Path(cache_dir() / "kernels.json")
+        store.parent.mkdir(parents=True)
+        store.write_text(text)
+        monkeypatch.setattr(kernels.subprocess, "run", dies_at("none", 0))
+        assert probe_kernels().use_extra_bufts
+
+
+@pytest.mark.parametrize(
+    ("code", "text"), [(-4, "SIGILL"), (-6, "SIGABRT"), (1, "exit code 1"), (-99, "signal 99")]
+)
+def test_exit_text(code: int, text: str) -> None:
+    assert exit_text(code) == text
