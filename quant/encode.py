@@ -19,7 +19,7 @@ from g4cli.core.errors import BadFile, EngineMissing
 from g4cli.core.ggml import BF16, F32, GGMLType
 from g4cli.core.gguf_write import TensorSpec
 from quant import blocks, native, sfp8
-from quant.recipes import Recipe, rounds
+from quant.recipes import SCALE_SUFFIX, Recipe, rounds
 
 # Weights per block: about 1 MB as float32, so that a block stays in a core's cache between its steps.
 BLOCK_WEIGHTS: Final = 1 << 18
@@ -86,6 +86,11 @@ def rows_of(array: NDArray[Any]) -> Rows:
     return blocks_of
 
 
+def one_block() -> Iterable[Block]:
+    """Return the Rows of a tensor that is not read from anywhere: the scale in an SFP8 archive."""
+    return (Block(0, lambda: np.empty((0, 0), np.float32)),)
+
+
 def cores() -> int:
     """Return how many threads may run at once."""
     affinity = getattr(os, "sched_getaffinity", None)
@@ -135,6 +140,9 @@ class Encoder:
     def _work_for(self, job: Job, counts: Counts) -> Callable[[TensorSpec, Block], Piece]:
         if job.copy:
             return _copied
+        if self.recipe.is_archive and job.spec.name.endswith(SCALE_SUFFIX):
+            exponent = self.counts[job.spec.name.removesuffix(SCALE_SUFFIX)].exponent
+            return lambda _spec, _block: Piece(np.array([2.0**exponent], "<f4").view(np.uint8))
         if not rounds(self.recipe, job.spec.name, job.spec.shape):
             return self._encode
         if not counts.exponent:
@@ -158,7 +166,10 @@ class Encoder:
         return sfp8.scale_exponent(largest, only_down=self.recipe.sfp8_encoder == "gemma.cpp")
 
     def _encode(self, spec: TensorSpec, block: Block) -> Piece:
-        values = as_float32(block.read())
+        raw = block.read()
+        if raw.dtype == np.uint16 and spec.type is BF16 and int((raw & 0x7FFF).max(initial=0)) < 0x7F80:
+            return Piece(np.ascontiguousarray(raw, "<u2").view(np.uint8))
+        values = as_float32(raw)
         require_finite(values, spec, block.start)
         encoded = encode_values(spec, values, block.start, self.imatrix.get(spec.name))
         return Piece(encoded, zero_blocks=zero_blocks(spec.type, encoded))

@@ -11,14 +11,14 @@ from typing import Any
 
 import g4cli
 from g4cli.core.errors import UsageError
-from g4cli.core.gguf_values import Value
 from g4cli.core.gguf_write import create_gguf, prove
 from g4cli.core.progress import Progress, no_progress
-from quant.encode import Counts, Encoder, Imatrix, Job, encoder
+from quant.encode import Counts, Job, encoder, one_block
+from quant.imatrix import ImportanceMatrix, check_fits
 from quant.plan import choose_all
 from quant.provenance import new_keys
 from quant.reader import Reader
-from quant.recipes import TYPES, Choice, Recipe
+from quant.recipes import TYPES, Choice, Recipe, scale_spec, with_scales
 from quant.source import Source, open_source
 
 
@@ -102,8 +102,7 @@ def quantize_file(
     progress: Progress = no_progress,
     force: bool = False,
     allow_requantize: bool = False,
-    imatrix: Imatrix | None = None,
-    imatrix_keys: dict[str, Value] | None = None,
+    imatrix: ImportanceMatrix | None = None,
     threads: int | None = None,
     source_sha256: str | None = None,
 ) -> Quantized:
@@ -117,21 +116,21 @@ def quantize_file(
     target = target or default_target(source, recipe.type)
     check_target(source, target, force=force)
     choices = choose_all(opened, recipe, allow_requantize=allow_requantize)
-    rounded = tuple(c.name for c in choices if c.rounds)
+    weights = check_fits(imatrix, opened.tensors.values()) if imatrix else None
     keys = new_keys(
         opened,
         recipe,
         version=g4cli.__version__,
         source_sha256=source_sha256 or opened.sha256(progress),
-        sfp8_tensors=rounded,
-        imatrix_keys=imatrix_keys,
+        sfp8_tensors=tuple(c.name for c in choices if c.rounds),
+        imatrix_keys=imatrix.keys() if imatrix else None,
     )
-    specs = [c.spec for c in choices]
+    specs = with_scales(choices, recipe)
     with (
         create_gguf(target, keys, specs, progress=progress) as writer,
-        encoder(recipe, threads=threads, imatrix=imatrix) as encode,
+        encoder(recipe, threads=threads, imatrix=weights) as encode,
     ):
-        for piece in encode.stream(_jobs(opened, choices, encode)):
+        for piece in encode.stream(_jobs(opened, choices, recipe)):
             writer.write(piece)
         written = writer.finish()
     prove(written, specs)
@@ -147,8 +146,11 @@ def quantize_file(
     )
 
 
-def _jobs(source: Source, choices: Sequence[Choice], _encode: Encoder) -> Iterator[Job]:
+def _jobs(source: Source, choices: Sequence[Choice], recipe: Recipe) -> Iterator[Job]:
     reader = Reader(source)
     for choice in choices:
-        rows = reader.rows(choice.name) if choice.changes else reader.copy_rows(choice.name)
-        yield Job(choice.spec, rows, copy=not choice.changes)
+        as_it_is = not choice.changes and choice.name not in source.coded
+        rows = reader.copy_rows(choice.name) if as_it_is else reader.rows(choice.name)
+        yield Job(choice.spec, rows, copy=as_it_is)
+        if choice.rounds and recipe.is_archive:
+            yield Job(scale_spec(choice.spec), one_block)

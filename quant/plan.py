@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from g4cli.core.errors import BadGGUF, UsageError
 from g4cli.core.ggml import F32
-from quant.provenance import is_sfp8
 from quant.recipes import VECTOR_REASON, Choice, Recipe, choose
+from quant.sfp8_file import is_sfp8
 from quant.source import Source, open_source
 
 # Types that hold every SFP8 value, so that no loss is added.

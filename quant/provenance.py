@@ -10,18 +10,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from g4cli.core.gguf_values import Value, ValueType, array, string, u32
-from quant.recipes import Recipe
+from g4cli.core.gguf_values import Value, string, u32
+from quant.recipes import Recipe, file_type
+from quant.sfp8_file import (
+    ARCHITECTURE_KEY,
+    CONTAINER_KEY,
+    FORMAT_KEY,
+    SUFFIX,
+    TABLE_KEY,
+    VERSION_KEY,
+    is_sfp8,
+    sfp8_keys,
+)
 from quant.source import SPLIT_KEYS, Source
 
 QUANTIZATION_VERSION: Final = 2  # GGML_QNT_VERSION, ggml/include/ggml.h
 OURS: Final = "g4."
 # Keys about the origin of the weights stay true through every further step.
 KEPT: Final = "g4.origin."
-FORMAT_KEY: Final = "g4.format"
-CONTAINER_KEY: Final = "g4.container"
-TENSORS_KEY: Final = "g4.sfp8.tensors"
-SFP8_SPEC: Final = "google/gemma.cpp SfpStream @3ed403e"
+_SFP8: Final = "g4.sfp8."
+# What only an archive says.
+_ARCHIVE_ONLY: Final = (TABLE_KEY, "g4.sfp8.reserved", "g4.sfp8.decode_sha256")
 
 
 def new_keys(
@@ -35,12 +44,14 @@ def new_keys(
 ) -> dict[str, Value]:
     """Return the keys of the new file, in order."""
     keys = {
-        name: value
+        name: _architecture(value, recipe) if name == ARCHITECTURE_KEY else value
         for name, value in source.keys.items()
         if name not in SPLIT_KEYS and (not name.startswith(OURS) or name.startswith(KEPT))
     }
     _put(keys, "general.quantization_version", u32(QUANTIZATION_VERSION))
-    _put(keys, "general.file_type", u32(_file_type(recipe)))
+    keys.pop("general.file_type", None)
+    if not recipe.is_archive:
+        keys["general.file_type"] = u32(_file_type(recipe))
     for name, value in (imatrix_keys or {}).items():
         _put(keys, name, value)
     keys["g4.version"] = string(version)
@@ -48,35 +59,30 @@ def new_keys(
     keys["g4.source.file"] = string(source.path.name)
     keys["g4.source.sha256"] = string(source_sha256)
     if recipe.is_sfp8:
-        keys |= _sfp8_keys(recipe, sfp8_tensors)
+        keys |= sfp8_keys(recipe, sfp8_tensors)
+    elif is_sfp8(source.keys):
+        keys |= _label_kept(source.keys, recipe)
     return keys
 
 
-def is_sfp8(keys: Mapping[str, Value]) -> bool:
-    """Return whether `keys` say that a file holds SFP8 values."""
-    value = keys.get(FORMAT_KEY)
-    return value is not None and value.data == "SFP8"
+def _label_kept(source: Mapping[str, Value], recipe: Recipe) -> dict[str, Value]:
+    """Return the label of SFP8 values that went into another type without or with a further loss."""
+    if recipe.type in ("bf16", "f32"):
+        kept = {n: v for n, v in source.items() if n.startswith(_SFP8) and n not in _ARCHIVE_ONLY}
+        label = {n: source[n] for n in (FORMAT_KEY, VERSION_KEY) if n in source}
+        return {**label, CONTAINER_KEY: string(recipe.type.upper()), **kept}
+    if recipe.type == "q8_0":
+        return {FORMAT_KEY: string("SFP8 rounded, stored as Q8_0"), CONTAINER_KEY: string("Q8_0")}
+    return {}
+
+
+def _architecture(value: Value, recipe: Recipe) -> Value:
+    plain = str(value.data).removesuffix(SUFFIX)
+    return string(plain + SUFFIX if recipe.is_archive else plain)
 
 
 def _file_type(recipe: Recipe) -> int:
-    return 7 if recipe.is_sfp8 and recipe.carrier == "q8_0" else recipe.row.ftype
-
-
-def _sfp8_keys(recipe: Recipe, tensors: tuple[str, ...]) -> dict[str, Value]:
-    exact = recipe.carrier == "bf16"
-    return {
-        FORMAT_KEY: string("SFP8" if exact else "SFP8 rounded, stored as Q8_0"),
-        "g4.format_version": u32(1),
-        CONTAINER_KEY: string(recipe.carrier.upper()),
-        "g4.sfp8.spec": string(SFP8_SPEC),
-        "g4.sfp8.encoder": string("rne" if recipe.sfp8_encoder == "nearest" else "gemma.cpp"),
-        "g4.sfp8.scale_rule": string(
-            "pow2: max/scale in (0.9375, 1.875]"
-            if recipe.sfp8_encoder == "nearest"
-            else "pow2 if max > 1.875, else 1"
-        ),
-        TENSORS_KEY: array(ValueType.STRING, tensors),
-    }
+    return file_type("q8_0").ftype if recipe.is_sfp8 and recipe.carrier == "q8_0" else recipe.row.ftype
 
 
 def _put(keys: dict[str, Value], name: str, value: Value) -> None:

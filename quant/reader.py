@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from g4cli.core.errors import BadGGUF
 from g4cli.core.ggml import BF16, F16, F32, I8
-from quant import native
+from quant import native, sfp8
 from quant.encode import BLOCK_WEIGHTS, Block, Rows
 from quant.source import Source
 
@@ -52,8 +52,9 @@ class Reader:
         Raises BadGGUF for a type that ggml cannot decode.
         """
         tensor, data = self._source.tensors[name], self.raw(name)
+        exponent = self._source.coded.get(name)
         n, n_rows = tensor.shape[0], prod(tensor.shape[1:])
-        row_bytes = tensor.type.row_bytes(n)
+        row_bytes = n if exponent is not None else tensor.type.row_bytes(n)
         step = max(1, BLOCK_WEIGHTS // n)
         if tensor.type not in (F32, F16, BF16) and (tensor.type is I8 or not native.can_decode(tensor.type)):
             raise BadGGUF(
@@ -63,6 +64,8 @@ class Reader:
         def read(start: int) -> NDArray[Any]:
             count = min(step, n_rows - start)
             piece = data[start * row_bytes : (start + count) * row_bytes]
+            if exponent is not None:
+                return sfp8.decode_bf16(piece, exponent).reshape(count, n)
             dtype = {F32: "<f4", F16: "<f2", BF16: "<u2"}.get(tensor.type)
             if dtype is None:
                 return native.decode(tensor.type, piece, (count, n))

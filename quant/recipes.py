@@ -177,12 +177,22 @@ def choose(tensors: Iterable[Named], recipe: Recipe) -> tuple[Choice, ...]:
 
 def choose_types(tensors: Iterable[Named], recipe: Recipe) -> tuple[TensorSpec, ...]:
     """Return the tensors of the new file, in order, with the scales that an SFP8 archive adds."""
+    return with_scales(choose(tensors, recipe), recipe)
+
+
+def with_scales(choices: Iterable[Choice], recipe: Recipe) -> tuple[TensorSpec, ...]:
+    """Return the tensors that `choices` lead to, in an archive each coded one followed by its scale."""
     specs: list[TensorSpec] = []
-    for choice in choose(tensors, recipe):
+    for choice in choices:
         specs.append(choice.spec)
         if choice.rounds and recipe.is_archive:
-            specs.append(TensorSpec(choice.name + SCALE_SUFFIX, F32, (1,)))
+            specs.append(scale_spec(choice.spec))
     return tuple(specs)
+
+
+def scale_spec(spec: TensorSpec) -> TensorSpec:
+    """Return the tensor that holds the SFP8 scale of `spec`."""
+    return TensorSpec(spec.name + SCALE_SUFFIX, F32, (1,))
 
 
 def layer_of(name: str) -> int:

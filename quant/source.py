@@ -13,6 +13,7 @@ from g4cli.core.errors import BadGGUF, FileMissing
 from g4cli.core.gguf import Header, TensorInfo, read_header
 from g4cli.core.gguf_values import Value
 from g4cli.core.progress import Progress, no_progress
+from quant.sfp8_file import coded_tensors, decoded_view, is_archive
 
 SPLIT_KEYS: Final = ("split.no", "split.count", "split.tensors.count")
 _SPLIT_NAME = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf", re.DOTALL)
@@ -21,12 +22,16 @@ _HASH_BYTES: Final = 1 << 22
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One model in one file or several. `owner[name]` is the part that holds a tensor."""
+    """One model in one file or several. `owner[name]` is the part that holds a tensor.
+
+    `coded` holds the scale's exponent of tensors stored as SFP8 codes; `tensors` shows these as BF16.
+    """
 
     path: Path
     parts: tuple[Header, ...]
     owner: Mapping[str, Header]
     tensors: Mapping[str, TensorInfo]
+    coded: Mapping[str, int]
 
     @property
     def keys(self) -> Mapping[str, Value]:
@@ -70,7 +75,13 @@ def open_source(path: Path) -> Source:
     announced = int(first.get("split.tensors.count", int, len(tensors)))
     if count > 1 and announced != len(tensors):
         raise BadGGUF(path, f"the parts hold {len(tensors)} tensors, {announced} are announced")
-    return Source(path, parts, owner, tensors)
+    coded: dict[str, int] = {}
+    if is_archive(first):
+        if count > 1:
+            raise BadGGUF(path, "an SFP8 archive is one file, not several", field="split.count")
+        coded = coded_tensors(first)
+        tensors = decoded_view(first, coded)
+    return Source(path, parts, owner, tensors, coded)
 
 
 def _parts(path: Path, first: Header, count: int) -> Iterator[Header]:

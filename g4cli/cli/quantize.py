@@ -28,12 +28,15 @@ def quantize(
         list[str] | None,
         typer.Option(help="PATTERN=TYPE for tensors whose name the pattern matches; repeatable."),
     ] = None,
+    imatrix: Annotated[
+        Path | None, typer.Option(help="Importance matrix of llama-imatrix, GGUF or .dat.", metavar="FILE")
+    ] = None,
     keep_ple: Annotated[
         str | None, typer.Option(help="The type of the per-layer embedding table.", metavar="TYPE")
     ] = None,
     carrier: Annotated[
         str | None,
-        typer.Option(help="What holds SFP8 values: bf16 (exact) or q8_0 (nearly exact, half the size)."),
+        typer.Option(help="SFP8 in: archive (1 byte per weight), bf16 (exact, runs everywhere), q8_0."),
     ] = None,
     encoder: Annotated[str | None, typer.Option(help="SFP8 rounding: nearest or gemma.cpp.")] = None,
     allow_requantize: Annotated[
@@ -68,7 +71,8 @@ def quantize(
         pure=pure,
         tensor_types=tensor_type or (),
         keep_ple=keep_ple,
-        carrier=carrier or ("bf16" if type_name.lower() == "sfp8" else None),
+        has_imatrix=imatrix is not None,
+        carrier=carrier,
         sfp8_encoder=encoder,
     )
     if dry_run:
@@ -76,7 +80,9 @@ def quantize(
         out.result(planned.as_json(), lambda: draw_plan(out, planned), brief=str(planned.nbytes))
         return
     from quant.file import quantize_file
+    from quant.imatrix import read_imatrix
 
+    importance = read_imatrix(imatrix) if imatrix else None
     with out.progress(f"{source.name} to {recipe.type}") as progress:
         done = quantize_file(
             source,
@@ -85,6 +91,7 @@ def quantize(
             progress=progress,
             force=force,
             allow_requantize=allow_requantize,
+            imatrix=importance,
             threads=threads,
         )
     out.result(done.as_json(), lambda: draw_result(out, done), brief=str(done.path))

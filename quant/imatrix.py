@@ -1,0 +1,170 @@
+"""Importance matrices of llama-imatrix: the GGUF form and the older .dat, as one weight per column.
+
+    .dat   i32 n; per entry: i32 length, name, i32 calls, i32 count, f32 sums[count];
+           then i32 chunks, i32 length, data set
+    GGUF   per tensor NAME.in_sum2 f32 [columns, experts] and NAME.counts f32 [1, experts]; keys imatrix.*
+
+Source: common/imatrix-loader.cpp and tools/quantize/quantize.cpp `load_imatrix`, llama.cpp@0c1e57098.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from g4cli.core.errors import BadFile
+from g4cli.core.files import require_file
+from g4cli.core.ggml import F32
+from g4cli.core.gguf import Header, TensorInfo, iter_tensor, read_header
+from g4cli.core.gguf_cursor import MAGIC
+from g4cli.core.gguf_values import Array, Value, string, u32
+from quant.mixtures import category_of
+
+_I32: Final = struct.Struct("<i")
+_SUMS, _COUNTS = ".in_sum2", ".counts"
+_NAME_BYTES: Final = 1024
+# llama.cpp keeps 127 bytes of a text in a key override.
+_KEY_TEXT: Final = 127
+
+
+@dataclass(frozen=True, slots=True)
+class ImportanceMatrix:
+    """`weights[name]` holds one float32 per column, for experts one run of columns after another."""
+
+    path: Path
+    weights: Mapping[str, NDArray[np.float32]]
+    datasets: tuple[str, ...]
+    n_chunks: int
+
+    def keys(self) -> dict[str, Value]:
+        """Return the keys that llama-quantize records, in its order."""
+        keys = {"quantize.imatrix.file": string(_cut(str(self.path)))}
+        if self.datasets:
+            keys["quantize.imatrix.dataset"] = string(_cut(self.datasets[0]))
+        keys["quantize.imatrix.entries_count"] = u32(len(self.weights))
+        if self.n_chunks > 0:
+            keys["quantize.imatrix.chunks_count"] = u32(self.n_chunks)
+        return keys
+
+
+def read_imatrix(path: Path) -> ImportanceMatrix:
+    """Return the importance matrix at `path`, either form. Raises FileMissing, BadGGUF or BadFile."""
+    with require_file(path).open("rb") as file:
+        is_gguf = file.read(4) == MAGIC
+    matrix = _read_gguf(path) if is_gguf else _read_dat(path)
+    for name, values in matrix.weights.items():
+        if not np.isfinite(values).all():
+            raise BadFile(f"{path}: the entry {name} holds NaN or infinite values", hint="make it again")
+    return matrix
+
+
+def check_fits(matrix: ImportanceMatrix, tensors: Iterable[TensorInfo]) -> dict[str, NDArray[np.float32]]:
+    """Return the weights to use, by tensor. Raises BadFile if the matrix was made from another model.
+
+    As in llama.cpp an entry for an embedding table is left out where its length differs.
+    """
+    shapes = {t.name: t.shape for t in tensors}
+    fitting = {}
+    for name, values in matrix.weights.items():
+        is_table = category_of(name) in ("token_embd", "output")
+        shape = shapes.get(name)
+        n = shape[0] * prod(shape[2:]) if shape else 0
+        if n == len(values):
+            fitting[name] = values
+        elif not is_table:
+            why = f"{len(values)} columns for {n}" if shape else "there is no such tensor"
+            raise BadFile(
+                f"{matrix.path} belongs to another model: {name}: {why}", hint="leave out --imatrix"
+            )
+    if not fitting:
+        raise BadFile(f"{matrix.path} has no entry for this model", hint="leave out --imatrix")
+    return fitting
+
+
+def _read_gguf(path: Path) -> ImportanceMatrix:
+    header = read_header(path)
+    names = [n.removesuffix(_SUMS) for n in header.tensors if n.endswith(_SUMS)]
+    datasets = header.keys.get("imatrix.datasets")
+    if not names or datasets is None or not isinstance(datasets.data, Array):
+        raise BadFile(f"{path} is a GGUF, but not an importance matrix", hint="make one with llama-imatrix")
+    weights = {}
+    for name in names:
+        sums, counts = _floats(header, name + _SUMS), _floats(header, name + _COUNTS)
+        if len(sums) % len(counts):
+            raise BadFile(f"{path}: {name} has {len(sums)} sums for {len(counts)} counts")
+        table, calls = sums.reshape(len(counts), -1), np.rint(counts).astype(np.float32)[:, None]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            # An expert that was never called weighs all columns alike.
+            weights[name] = np.where(calls > 0, table / calls, np.float32(1)).astype(np.float32).reshape(-1)
+    return ImportanceMatrix(
+        path, weights, tuple(datasets.data.tolist()), int(header.get("imatrix.chunk_count", int, 0))
+    )
+
+
+def _floats(header: Header, name: str) -> NDArray[np.float32]:
+    tensor = header.tensors.get(name)
+    if tensor is None or tensor.type is not F32:
+        raise BadFile(f"{header.path}: {name} is missing or not F32", hint="make it again with llama-imatrix")
+    return np.frombuffer(b"".join(iter_tensor(header, tensor)), "<f4")
+
+
+class _Dat:
+    """The bytes of a .dat file; every length is checked before it is used."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._data, self._at = path, path.read_bytes(), 0
+
+    @property
+    def left(self) -> int:
+        """Return how many bytes are still unread."""
+        return len(self._data) - self._at
+
+    def take(self, n: int, what: str) -> bytes:
+        """Return the next `n` bytes."""
+        if n < 0 or n > self.left:
+            raise BadFile(
+                f"{self._path} is no importance matrix: {what} at byte {self._at} claims {n:,} bytes, "
+                f"{self.left:,} are left"
+            )
+        self._at += n
+        return self._data[self._at - n : self._at]
+
+    def number(self, what: str) -> int:
+        """Return the next i32."""
+        return int(_I32.unpack(self.take(_I32.size, what))[0])
+
+    def text(self, what: str) -> str:
+        """Return the next string."""
+        length = self.number(what)
+        if length > _NAME_BYTES:
+            raise BadFile(f"{self._path} is no importance matrix: {what} of {length:,} bytes")
+        return self.take(length, what).decode("utf-8", "replace")
+
+
+def _read_dat(path: Path) -> ImportanceMatrix:
+    data = _Dat(path)
+    n = data.number("the number of entries")
+    if n < 1:
+        raise BadFile(f"{path} is no importance matrix: it claims {n} entries")
+    weights: dict[str, NDArray[np.float32]] = {}
+    for _ in range(n):
+        name = data.text("a name")
+        calls, count = data.number(f"the calls of {name}"), data.number(f"the length of {name}")
+        if count < 1:
+            raise BadFile(f"{path} is no importance matrix: {name!r} has {count} values")
+        sums = np.frombuffer(data.take(4 * count, f"the values of {name}"), "<f4")
+        weights[name] = sums / np.float32(calls) if calls > 0 else sums
+    chunks = data.number("the number of chunks") if data.left else 0
+    datasets = (data.text("the data set"),) if data.left else ()
+    return ImportanceMatrix(path, weights, datasets, chunks)
+
+
+def _cut(text: str) -> str:
+    return text.encode()[:_KEY_TEXT].decode("utf-8", "ignore")

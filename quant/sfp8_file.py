@@ -1,0 +1,155 @@
+"""SFP8 archives: GGUF files of one byte per weight that describe themselves, and their expansion.
+
+general.architecture   "gemma4-sfp8": other programs refuse it by name, none misreads it
+gemma4.*               the network's own keys, unchanged; no general.file_type, since none fits
+g4.sfp8.*              specification, decode table, encoder, scale rule, names of the coded tensors
+tensors                codes as I8 under the original name and shape; NAME.sfp8_scale F32 [1], a power of
+                       two; everything else as it was
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+from math import frexp
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+from g4cli.core.errors import BadGGUF, UsageError
+from g4cli.core.ggml import BF16, F32, I8
+from g4cli.core.gguf import Header, TensorInfo, iter_tensor
+from g4cli.core.gguf_values import SCALARS, Array, Value, ValueType, array, string, u32
+from g4cli.core.progress import Progress, no_progress
+from quant.recipes import SCALE_SUFFIX, Recipe
+
+if TYPE_CHECKING:
+    from quant.file import Quantized
+
+ARCHITECTURE_KEY: Final = "general.architecture"
+SUFFIX: Final = "-sfp8"
+FORMAT_KEY: Final = "g4.format"
+VERSION_KEY: Final = "g4.format_version"
+CONTAINER_KEY: Final = "g4.container"
+TENSORS_KEY: Final = "g4.sfp8.tensors"
+TABLE_KEY: Final = "g4.sfp8.decode_bf16"
+FORMAT: Final = "SFP8"
+SPEC: Final = "google/gemma.cpp SfpStream @3ed403e"
+_MAX_EXPONENT: Final = 60
+
+
+def is_sfp8(keys: Mapping[str, Value]) -> bool:
+    """Return whether `keys` say that a file holds SFP8 values, exactly."""
+    value = keys.get(FORMAT_KEY)
+    return value is not None and value.data == FORMAT
+
+
+def is_archive(header: Header) -> bool:
+    """Return whether the file holds SFP8 codes, which llama.cpp cannot run."""
+    return header.architecture.endswith(SUFFIX)
+
+
+def words() -> list[int]:
+    """Return the bfloat16 word of each code; 0 for the reserved code 0x80."""
+    positive = [0] + [(0x3400 + (c << 5)) if c < 64 else (0x3800 + (c << 4)) for c in range(1, 128)]
+    return positive + [0] + [word | 0x8000 for word in positive[1:]]
+
+
+def sfp8_keys(recipe: Recipe, tensors: tuple[str, ...]) -> dict[str, Value]:
+    """Return the keys that label a file of SFP8 values."""
+    keys = {
+        FORMAT_KEY: string(FORMAT if recipe.carrier != "q8_0" else "SFP8 rounded, stored as Q8_0"),
+        VERSION_KEY: u32(1),
+        CONTAINER_KEY: string("I8" if recipe.is_archive else recipe.carrier.upper()),
+        "g4.sfp8.spec": string(SPEC),
+        "g4.sfp8.encoder": string("rne" if recipe.sfp8_encoder == "nearest" else recipe.sfp8_encoder),
+        "g4.sfp8.scale_rule": string(
+            "pow2, max/scale in (0.9375, 1.875]"
+            if recipe.sfp8_encoder == "nearest"
+            else "max > 1.875 -> pow2, else 1"
+        ),
+        TENSORS_KEY: array(ValueType.STRING, tensors),
+    }
+    if recipe.is_archive:
+        table = array(ValueType.UINT16, words())
+        assert isinstance(table.data, Array)
+        keys["g4.sfp8.reserved"] = u32(0x80)
+        keys[TABLE_KEY] = table
+        keys["g4.sfp8.decode_sha256"] = string(hashlib.sha256(table.data.raw()).hexdigest())
+    return keys
+
+
+def coded_tensors(header: Header) -> dict[str, int]:
+    """Return the scale's exponent of every coded tensor of an archive.
+
+    Raises BadGGUF if the file's table is not SFP8's, or a coded tensor, its type or its scale is not as it
+    should be.
+    """
+    names, table = header.get(TENSORS_KEY, Array), header.get(TABLE_KEY, Array)
+    if table.count != 256 or table.item_type is not ValueType.UINT16 or list(table.tolist()) != words():
+        raise BadGGUF(header.path, "is not the table of SFP8", field=TABLE_KEY)
+    if names.item_type is not ValueType.STRING:
+        raise BadGGUF(header.path, "is not a list of names", field=TENSORS_KEY)
+    coded: dict[str, int] = {}
+    for name in names.tolist():
+        tensor = header.tensors.get(name)
+        if tensor is None or tensor.type is not I8:
+            raise BadGGUF(header.path, "is listed as SFP8 but is not there as I8", field=name)
+        coded[name] = _exponent(header, name + SCALE_SUFFIX)
+    return coded
+
+
+def _exponent(header: Header, name: str) -> int:
+    tensor = header.tensors.get(name)
+    if tensor is None or tensor.type is not F32 or tensor.shape != (1,):
+        raise BadGGUF(header.path, "the scale is missing or not one F32 number", field=name)
+    (scale,) = SCALARS[ValueType.FLOAT32].unpack(b"".join(iter_tensor(header, tensor)))
+    fraction, exponent = frexp(scale)
+    if fraction != 0.5 or abs(exponent - 1) > _MAX_EXPONENT:
+        raise BadGGUF(header.path, f"{scale} is not a power of two that SFP8 can have", field=name)
+    return exponent - 1
+
+
+def decoded_view(header: Header, coded: Mapping[str, int]) -> dict[str, TensorInfo]:
+    """Return the tensors that an archive stands for: coded ones as BF16, without their scales.
+
+    Places and sizes in the file stay those of the codes.
+    """
+    scales = {name + SCALE_SUFFIX for name in coded}
+    return {
+        name: replace(tensor, type=BF16) if name in coded else tensor
+        for name, tensor in header.tensors.items()
+        if name not in scales
+    }
+
+
+def expand(
+    source: Path,
+    target: Path,
+    *,
+    carrier: Literal["bf16", "q8_0"] = "bf16",
+    progress: Progress = no_progress,
+    force: bool = False,
+    threads: int | None = None,
+    source_sha256: str | None = None,
+) -> Quantized:
+    """Return the file `target` that llama.cpp can run, made from the SFP8 archive `source`.
+
+    `bf16` holds exactly the archive's values; `q8_0` rounds once more (45 dB below the values) and takes half
+    the space. Raises UsageError if `source` is no archive.
+    """
+    from quant.file import quantize_file
+    from quant.source import open_source
+
+    if not open_source(source).coded:
+        raise UsageError(f"{source} is not an SFP8 archive", hint=f"g4 show {source}")
+    return quantize_file(
+        source,
+        target,
+        recipe=Recipe(carrier),
+        progress=progress,
+        force=force,
+        allow_requantize=True,
+        threads=threads,
+        source_sha256=source_sha256,
+    )
