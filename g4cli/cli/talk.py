@@ -48,6 +48,9 @@ class Request:
 
 def talk(out: Output, request: Request) -> int:
     """Run `g4 chat` and return its exit code."""
+    from g4cli.store import resolve
+
+    resolve(request.model)  # a wrong name is the first thing to tell, before any question is read
     question = _question(out, request)
     while True:
         with open_session(out, request) as session:
@@ -91,6 +94,7 @@ class Checked:
 
 def check_model(out: Output, text: str) -> Checked:
     """Find the model and make sure that loading it harms nobody. Raises what is wrong with it."""
+    from g4cli.core.errors import BadGGUF
     from g4cli.core.gguf import read_header
     from g4cli.core.shape import shape_of
     from g4cli.runtime.kernels import probe_kernels
@@ -100,6 +104,8 @@ def check_model(out: Output, text: str) -> Checked:
     path = resolve(text)
     header = read_header(path)
     shape_of(header)  # another architecture is refused here, with a reason
+    if not header.tensors:
+        raise BadGGUF(path, "a vocabulary with no weights cannot talk", hint="g4 list")
     kernels = probe_kernels()
     if not kernels.use_extra_bufts:
         out.say(kernels.reason)
