@@ -64,36 +64,46 @@ class Faults:
     def __init__(self) -> None:
         self.found: dict[str, str] = {}
 
-    def checked(self, block: NDArray[Any], origin: str) -> NDArray[Any]:
-        """Return `block`, or zeros in its place if it has NaN or Inf, so that every tensor is looked at."""
-        if is_finite(block):
+    def checked(self, block: NDArray[Any], origin: str, infinite: bool) -> NDArray[Any]:
+        """Return `block`, or zeros in its place if it has NaN or Inf, so that every tensor is looked at.
+
+        `infinite`: Inf is a value like any other.
+        """
+        if is_finite(block) or (infinite and not np.isnan(floats(block)).any()):
             return block
         self.found.setdefault(origin, origin)
         return np.zeros_like(block)
 
 
-def row_blocks(
-    array: NDArray[Any], value: ValueTransform | None, faults: Faults, origin: str
-) -> Iterator[Block]:
-    """Yield `array` (a view of any layout, rows along its last axis) in blocks of whole rows.
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """Where the numbers of a tensor come from: a view of the file, rows of `row` numbers in its order.
 
-    With `value`, blocks are float32 after it.
+    `value` acts on float32 blocks. `origin` is the checkpoint's name for it, `faults` where to report.
     """
-    row = array.shape[-1]
-    table = array.reshape(1, -1) if array.ndim == 1 else array
-    per_item = table.size // len(table)
-    step = max(1, BLOCK_WEIGHTS // per_item)
-    for first in range(0, len(table), step):
-        piece = table[first : first + step]
-        yield Block(first * (per_item // row), partial(_read, piece, row, value, faults, origin))
 
+    view: NDArray[Any]
+    row: int
+    value: ValueTransform | None
+    infinite: bool
+    origin: str
+    faults: Faults
 
-def _read(
-    piece: NDArray[Any], row: int, value: ValueTransform | None, faults: Faults, origin: str
-) -> NDArray[Any]:
-    # What lies in order in the file is not copied here: pages are read when they are used.
-    rows = np.ascontiguousarray(piece).reshape(-1, row)
-    return faults.checked(rows if value is None else value(floats(rows)), origin)
+    def blocks(self) -> Iterator[Block]:
+        """Yield the tensor in blocks of whole rows."""
+        table, row = self.view, self.row
+        per_item = table.size // len(table)
+        if per_item < row:  # rows run over the first axis: one block, which is small
+            table, per_item = table[None], table.size
+        step = max(1, BLOCK_WEIGHTS // per_item)
+        for first in range(0, len(table), step):
+            yield Block(first * (per_item // row), partial(self._read, table[first : first + step]))
+
+    def _read(self, piece: NDArray[Any]) -> NDArray[Any]:
+        # What lies in order in the file is not copied here: pages are read when they are used.
+        rows = np.ascontiguousarray(piece).reshape(-1, self.row)
+        values = rows if self.value is None else self.value(floats(rows))
+        return self.faults.checked(values, self.origin, self.infinite)
 
 
 def is_finite(block: NDArray[Any]) -> bool:

@@ -14,8 +14,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from converters.config_keys import PART_DEFAULTS, check_keys
+from converters.config_keys import check_keys
 from converters.json_reader import Reader
+from converters.media_config import (
+    AudioConfig,
+    EmbedderConfig,
+    VisionConfig,
+    audio_config,
+    embedder_config,
+    vision_config,
+)
 from g4cli.core.errors import BadCheckpoint
 
 Family = Literal["gemma4", "unified", "assistant"]
@@ -89,12 +97,13 @@ class TextConfig:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A checked config.json. `vision` and `audio` are the raw sub-configs with their defaults filled in."""
+    """A checked config.json. `embedder` is what the unified model has in place of `vision` and `audio`."""
 
     family: Family
     text: TextConfig
-    vision: Mapping[str, Any] | None
-    audio: Mapping[str, Any] | None
+    vision: VisionConfig | None
+    audio: AudioConfig | None
+    embedder: EmbedderConfig | None
     backbone: int | None
     raw: Mapping[str, Any]
 
@@ -108,10 +117,16 @@ def read_config(raw: Mapping[str, Any], where: str, ignore: frozenset[str] = fro
     text = raw.get("text_config", raw if "num_hidden_layers" in raw else None)
     if not isinstance(text, dict):
         raise BadCheckpoint(f"{where}: no text_config")
-    faults = check_keys(raw, family, ignore)
+    faults = check_keys(raw, ignore)
     reader = Reader(dict(text), faults)
     config = _text(reader, family)
-    vision, audio = (_part(raw, family, name, faults) for name in ("vision_config", "audio_config"))
+    see, hear = (_part(raw, name, faults) for name in ("vision_config", "audio_config"))
+    unified = family == "unified"
+    embedder = (
+        embedder_config(see, hear, faults) if unified and see is not None and hear is not None else None
+    )
+    vision = vision_config(see, faults) if see is not None and not unified else None
+    audio = audio_config(hear, faults) if hear is not None and not unified else None
     backbone = None
     if family == "assistant":
         top = Reader(dict(raw), faults)
@@ -124,7 +139,7 @@ def read_config(raw: Mapping[str, Any], where: str, ignore: frozenset[str] = fro
             f"{where}: " + "; ".join(faults),
             hint="--ignore-key NAME, if you know that a key does not change the network" if vouch else None,
         )
-    return Config(family, config, vision, audio, backbone, raw)
+    return Config(family, config, vision, audio, embedder, backbone, raw)
 
 
 def _family(raw: Mapping[str, Any], where: str) -> Family:
@@ -260,11 +275,9 @@ def _rope(read: Reader) -> tuple[float, float, float]:
     return top.number("rope_theta", 1e6), low.number("rope_theta", 1e4), partial
 
 
-def _part(raw: Mapping[str, Any], family: Family, name: str, faults: list[str]) -> Mapping[str, Any] | None:
+def _part(raw: Mapping[str, Any], name: str, faults: list[str]) -> Mapping[str, Any] | None:
     value = raw.get(name)
-    if value is None:
-        return None
-    if not isinstance(value, dict):
-        faults.append(f"{name} is no object")
-        return None
-    return {**PART_DEFAULTS.get((family, name), {}), **value}
+    if value is None or isinstance(value, dict):
+        return value
+    faults.append(f"{name} is no object")
+    return None

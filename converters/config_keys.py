@@ -102,39 +102,8 @@ FREE_VISION: Final = frozenset(
 )
 FREE_AUDIO: Final = frozenset(("attention_invalid_logits_value", "gradient_clipping"))
 
-# Defaults of the sub-configs (transformers 5.23.0), for the keys that g4 reads.
-PART_DEFAULTS: Final[Mapping[tuple[str, str], Mapping[str, Any]]] = {
-    ("gemma4", "vision_config"): {
-        "hidden_size": 768,
-        "intermediate_size": 3072,
-        "num_hidden_layers": 16,
-        "num_attention_heads": 12,
-        "head_dim": 64,
-        "patch_size": 16,
-        "position_embedding_size": 10240,
-        "use_clipped_linears": False,
-        "standardize": False,
-    },
-    ("gemma4", "audio_config"): {
-        "hidden_size": 1024,
-        "num_hidden_layers": 12,
-        "num_attention_heads": 8,
-        "subsampling_conv_channels": [128, 32],
-        "conv_kernel_size": 5,
-        "use_clipped_linears": True,
-        "output_proj_dims": 1536,
-    },
-    ("unified", "vision_config"): {
-        "patch_size": 16,
-        "pooling_kernel_size": 3,
-        "mm_embed_dim": 3840,
-        "mm_posemb_size": 1120,
-    },
-    ("unified", "audio_config"): {"audio_embed_dim": 640},
-}
 
-
-def check_keys(raw: Mapping[str, Any], family: str, ignore: frozenset[str]) -> list[str]:
+def check_keys(raw: Mapping[str, Any], ignore: frozenset[str]) -> list[str]:
     """Return one fault for every unknown key that is switched on and every value that has no graph."""
     text = raw.get("text_config")
     parts: list[tuple[str, Any, frozenset[str], Mapping[str, tuple[Any, ...]]]] = [
@@ -145,7 +114,6 @@ def check_keys(raw: Mapping[str, Any], family: str, ignore: frozenset[str]) -> l
     ]
     if not isinstance(text, Mapping):  # Gemma4ForCausalLM: the text keys stand at the top
         parts[0] = ("", raw, READ_TOP | READ_TEXT | FREE, FIXED_TEXT)
-    del family
     faults = []
     for prefix, part, known, fixed in parts:
         if not isinstance(part, Mapping):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from math import prod
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from converters.blocks import Coder, Faults, PlainCoder, Rows, row_blocks
+from converters.blocks import Coder, Faults, PlainCoder, Rows, Tensor
 from converters.checkpoint import (
     DOWNLOAD_AGAIN,
     Checkpoint,
@@ -21,10 +21,10 @@ from converters.checkpoint import (
 )
 from converters.config import Config, read_config
 from converters.metadata import general_keys
-from converters.names import Claim, claim, expand
+from converters.names import Claim, Wanted, claim, expand
 from converters.parts import Part, PartName, choose_part
 from g4cli.core.errors import BadCheckpoint, UsageError
-from g4cli.core.ggml import BF16, F32, GGMLType
+from g4cli.core.ggml import BF16, F16, F32, GGMLType
 from g4cli.core.gguf_values import Value, u32
 from g4cli.core.gguf_write import TensorSpec, create_gguf, prove
 from g4cli.core.progress import Progress, no_progress
@@ -92,7 +92,9 @@ def convert_checkpoint(
     config = read_config(read_json(where), str(where), ignore_keys)
     checkpoint = open_checkpoint(folder)
     chosen = choose_part(part, config, folder)
-    table = expand(chosen.rows, config, chosen.n_layer)
+    table: dict[str, Wanted] = {}
+    for rows, n_layer in chosen.tables:
+        table |= expand(rows, config, n_layer)
     claims, ignored = claim(checkpoint.tensors, table, chosen.ignores, chosen.normalise, str(folder))
     jobs = {job.spec.name: job for job in _jobs(checkpoint, chosen, claims, plain, faults)}
     keys, specs = coder.plan(_keys(folder, config, chosen, plain, jobs), [job.spec for job in jobs.values()])
@@ -133,22 +135,26 @@ def _jobs(
 ) -> Iterator[_Job]:
     for name, data in part.generated.items():
         spec = TensorSpec(name, F32, tuple(reversed(data.shape)))
-        yield _Job(spec, partial(row_blocks, data, None, faults, name))
+        yield _Job(spec, Tensor(data, data.shape[-1], None, False, name, faults).blocks)
     for item in claims:
         row, origin, name = item.wanted.row, item.source.name, item.wanted.target
         view = row.view(checkpoint.array(origin))
-        shape = tuple(int(n) for n in reversed(view.shape))
+        kept = view.ndim - row.merge
+        shape = tuple(reversed((*view.shape[:kept], prod(view.shape[kept:]))))
         kind = plain_type(name, len(shape), plain, force_f32=row.f32)
-        yield _Job(TensorSpec(name, kind, shape), partial(row_blocks, view, row.value, faults, origin))
+        tensor = Tensor(view, shape[0], row.value, row.infinite, origin, faults)
+        yield _Job(TensorSpec(name, kind, shape), tensor.blocks)
 
 
 def plain_type(name: str, n_dims: int, plain: GGMLType, *, force_f32: bool = False) -> GGMLType:
     """Return the type of a tensor in a plain conversion: vectors, norms and scales stay F32.
 
-    conversion/base.py, prepare_tensors, llama.cpp@0c1e57098.
+    conversion/base.py (prepare_tensors, and MmprojModel.tensor_force_quant for the patch embedding, which is
+    never BF16), llama.cpp@0c1e57098.
     """
     small = n_dims <= 1 or name.endswith("_norm.weight") or not name.endswith(".weight")
-    return F32 if small or force_f32 else plain
+    patches = name == "v.patch_embd.weight" and plain is not F16
+    return F32 if small or patches or force_f32 else plain
 
 
 def _bytes_by_type(specs: Sequence[TensorSpec]) -> dict[str, int]:

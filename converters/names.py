@@ -34,7 +34,8 @@ def never(_config: Config, _layer: int) -> bool:
 class Row:
     """One kind of tensor. `{}` in both names is the layer; `shape` is in torch's order.
 
-    `when`: this config has it. `needed`: it may not be missing. `f32`: written as F32 always.
+    `when`: this config has it. `needed`: it may not be missing. `f32`: written as F32 always. `merge`: how
+    many trailing axes of the view become one. `infinite`: Inf is a value like any other (an open bound).
     """
 
     source: str
@@ -45,6 +46,8 @@ class Row:
     view: View = as_is
     value: Value | None = None
     f32: bool = False
+    merge: int = 1
+    infinite: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,10 @@ class Claim:
 
 
 def expand(rows: Sequence[Row], config: Config, n_layer: int) -> dict[str, Wanted]:
-    """Return every tensor that `rows` know for this config, by its normalised checkpoint name."""
+    """Return every tensor that `rows` know for this config, by its normalised checkpoint name.
+
+    `n_layer` is the number of layers of the network that the rows describe.
+    """
     table: dict[str, Wanted] = {}
     for row in rows:
         for layer in range(n_layer) if "{}" in row.source else (0,):

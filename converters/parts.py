@@ -10,12 +10,13 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from converters import assistant, text
+from converters import assistant, audio, text, vision
+from converters.checkpoint import read_json
 from converters.config import Config
 from converters.names import Ignore, Row
 from converters.tokenizer import read_tokenizer, tokenizer_keys
-from g4cli.core.errors import UsageError
-from g4cli.core.gguf_values import Value, ValueType, array
+from g4cli.core.errors import BadCheckpoint, UsageError
+from g4cli.core.gguf_values import Value, ValueType, array, u32
 
 PartName: TypeAlias = Literal["text", "mmproj"]
 
@@ -24,16 +25,15 @@ PartName: TypeAlias = Literal["text", "mmproj"]
 class Part:
     """What one output file is made of.
 
-    `generated` are tensors that no checkpoint holds; `keys(file_type)` are those of the network, `more_keys`
-    those after general.quantization_version.
+    `tables` are rows with the number of layers of their network. `generated` are tensors that no checkpoint
+    holds. `keys(file_type)` are those of the network, `more_keys` those after general.quantization_version.
     """
 
     arch: str
     kind: str
-    rows: Sequence[Row]
+    tables: Sequence[tuple[Sequence[Row], int]]
     ignores: Sequence[Ignore]
     normalise: Callable[[str], str]
-    n_layer: int
     generated: Mapping[str, NDArray[Any]]
     keys: Callable[[int], dict[str, Value]]
     more_keys: Mapping[str, Value]
@@ -41,9 +41,7 @@ class Part:
 
 def choose_part(name: PartName, config: Config, folder: Path) -> Part:
     """Return the part called `name`. Raises UsageError if this checkpoint has none such, BadCheckpoint."""
-    if name == "text":
-        return _text(config, folder)
-    raise UsageError(f"unknown part {name!r}")
+    return _text(config, folder) if name == "text" else _mmproj(config, folder)
 
 
 def _text(config: Config, folder: Path) -> Part:
@@ -63,11 +61,60 @@ def _text(config: Config, folder: Path) -> Part:
     return Part(
         arch=arch,
         kind="model",
-        rows=assistant.ROWS if drafter else text.ROWS,
+        tables=[(assistant.ROWS if drafter else text.ROWS, config.text.n_layer)],
         ignores=assistant.IGNORES if drafter else text.IGNORES,
         normalise=text.normalise,
-        n_layer=config.text.n_layer,
         generated=generated,
         keys=keys,
         more_keys=tokenizer_keys(tokenizer),
     )
+
+
+def _mmproj(config: Config, folder: Path) -> Part:
+    sees = config.vision is not None or config.embedder is not None
+    hears = config.audio is not None or config.embedder is not None
+    if not sees:
+        raise UsageError(
+            f"{folder} has no vision_config: there is no mmproj to make", hint=f"g4 convert {folder}"
+        )
+    mean, std = _pixel_scale(folder)
+
+    def keys(file_type: int) -> dict[str, Value]:
+        return {
+            "general.file_type": u32(file_type),
+            **vision.keys(config, mean, std),
+            **(audio.keys(config) if hears else {}),
+            **vision.closing_keys(config),
+            **(audio.closing_keys(config) if hears else {}),
+        }
+
+    tables: list[tuple[Sequence[Row], int]] = []
+    if config.embedder is not None:
+        tables += [(vision.EMBEDDER_ROWS, 0), (audio.EMBEDDER_ROWS, 0)]
+    if config.vision is not None:
+        tables.append((vision.TOWER_ROWS, config.vision.n_layer))
+    if config.audio is not None:
+        tables.append((audio.CONFORMER_ROWS, config.audio.n_layer))
+    return Part("clip", "mmproj", tables, vision.IGNORES, vision.normalise, {}, keys, {})
+
+
+def _pixel_scale(folder: Path) -> tuple[list[float], list[float]]:
+    """Return mean and deviation per colour: processor_config.json's, else preprocessor_config.json's.
+
+    Where neither file has them: 0 and 1, for Gemma 4 does not normalise its pixels
+    (image_processing_gemma4.py, transformers 5.23.0).
+    """
+    found: dict[str, Any] = {"image_mean": [0.0, 0.0, 0.0], "image_std": [1.0, 1.0, 1.0]}
+    for name in ("preprocessor_config.json", "processor_config.json"):
+        settings = read_json(folder / name, required=False)
+        inner = settings.get("image_processor")
+        for part in (settings, inner if isinstance(inner, dict) else {}):
+            found.update({key: part[key] for key in found if part.get(key) is not None})
+    for key, value in found.items():
+        if (
+            not isinstance(value, list)
+            or len(value) != 3
+            or not all(isinstance(v, (int, float)) for v in value)
+        ):
+            raise BadCheckpoint(f"{folder}: {key} is {value!r}, three numbers are needed")
+    return found["image_mean"], found["image_std"]

@@ -1,0 +1,104 @@
+"""vision_config and audio_config as typed values; defaults as in transformers 5.23.0."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from converters.json_reader import Reader
+
+MAX_LAYERS = 512
+
+
+@dataclass(frozen=True, slots=True)
+class VisionConfig:
+    """The vision tower of E2B, E4B, 26B-A4B and 31B."""
+
+    hidden: int
+    n_ff: int
+    n_layer: int
+    n_head: int
+    head_dim: int
+    patch: int
+    n_positions: int
+    clipped: bool
+    standardize: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AudioConfig:
+    """The conformer of E2B and E4B. The feed-forward width is four times `hidden`."""
+
+    hidden: int
+    n_layer: int
+    n_head: int
+    channels: tuple[int, int]
+    kernel: int
+    n_out: int
+    clipped: bool
+    n_mel: int
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedderConfig:
+    """What the 12B has instead of towers: image patches of `patch` pixels a side, frames of `n_samples`."""
+
+    embed: int
+    n_out: int
+    patch: int
+    patch_key: int
+    n_positions: int
+    n_samples: int
+
+
+def vision_config(raw: Mapping[str, Any], faults: list[str]) -> VisionConfig:
+    """Return the vision tower's config; faults are added to `faults`."""
+    read = Reader(dict(raw), faults)
+    return VisionConfig(
+        hidden=read.whole("hidden_size", 768),
+        n_ff=read.whole("intermediate_size", 3072),
+        n_layer=read.whole("num_hidden_layers", 16, high=MAX_LAYERS + 1),
+        n_head=read.whole("num_attention_heads", 12),
+        head_dim=read.whole("head_dim", 64),
+        patch=read.whole("patch_size", 16, high=1024),
+        n_positions=read.whole("position_embedding_size", 10240),
+        clipped=read.flag("use_clipped_linears", False),
+        standardize=read.flag("standardize", False),
+    )
+
+
+def audio_config(raw: Mapping[str, Any], faults: list[str]) -> AudioConfig:
+    """Return the audio tower's config; faults are added to `faults`."""
+    read = Reader(dict(raw), faults)
+    channels = raw.get("subsampling_conv_channels", [128, 32])
+    if not isinstance(channels, list) or len(channels) != 2 or not all(isinstance(n, int) for n in channels):
+        faults.append(f"subsampling_conv_channels is {channels!r}, two whole numbers are needed")
+        channels = [128, 32]
+    return AudioConfig(
+        hidden=read.whole("hidden_size", 1024),
+        n_layer=read.whole("num_hidden_layers", 12, high=MAX_LAYERS + 1),
+        n_head=read.whole("num_attention_heads", 8),
+        channels=(channels[0], channels[1]),
+        kernel=read.whole("conv_kernel_size", 5),
+        n_out=read.whole("output_proj_dims", 1536),
+        clipped=read.flag("use_clipped_linears", True),
+        n_mel=read.whole("input_feat_size", 128),
+    )
+
+
+def embedder_config(vision: Mapping[str, Any], audio: Mapping[str, Any], faults: list[str]) -> EmbedderConfig:
+    """Return the 12B's embedders; faults are added to `faults`."""
+    see, hear = Reader(dict(vision), faults), Reader(dict(audio), faults)
+    embed, patch = see.whole("mm_embed_dim", 3840), see.whole("patch_size", 16, high=1024)
+    merged = patch * see.whole("pooling_kernel_size", 3, high=64)
+    if see.whole("model_patch_size", merged) != merged:
+        faults.append(f"model_patch_size is not patch_size times pooling_kernel_size ({merged})")
+    return EmbedderConfig(
+        embed=embed,
+        n_out=see.whole("output_proj_dims", 3840),
+        patch=merged,
+        patch_key=patch,
+        n_positions=see.whole("mm_posemb_size", 1120),
+        n_samples=hear.whole("audio_embed_dim", 640),
+    )
