@@ -1,0 +1,148 @@
+"""A conversation in a real pseudo-terminal, as a user has it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from terminal import Terminal
+from tiny_file import build_tiny
+
+PROMPT = ">>>"
+MAIN = "from g4cli.cli.main import main; main()"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("terminal")
+    (folder / "tiny.gguf").write_bytes(build_tiny())
+    return folder
+
+
+@pytest.fixture
+def talk(home: Path) -> Callable[..., Terminal]:
+    """Starts `g4 chat` on the bundled network; greedy, so that answers are known."""
+
+    def start(*args: str) -> Terminal:
+        command = [sys.executable, "-c", MAIN, "chat", str(home / "tiny.gguf"), "--temp", "0", *args]
+        terminal = Terminal(command, {"G4_HOME": str(home), "NO_COLOR": "1", "COLUMNS": "80"})
+        terminal.wait_for("ask something, or /help")
+        return terminal
+
+    return start
+
+
+def test_a_conversation(talk: Callable[..., Terminal], tmp_path: Path) -> None:
+    """Turns, undo, retry, edit, save, load, resume, settings, an error, and leaving."""
+    saved = tmp_path / "chat.json"
+    with talk() as t:
+        t.enter("What is GGUF?")
+        t.wait_for("file format of llama.cpp")
+        t.wait_for(PROMPT, count=2)
+        t.enter("What is Q4_0?")
+        t.wait_for("4.5 bits per weight")
+        t.wait_for(PROMPT, count=3)
+
+        t.enter("/undo")
+        t.wait_for("taken back: What is Q4_0?")
+        t.enter("/retry")
+        t.wait_for("file format of llama.cpp", count=2)
+        t.enter("/stats")
+        t.wait_for("kept)")
+
+        t.enter("/nonsense")
+        t.wait_for("error: no command /nonsense")
+        t.enter("/load /no/such/file")
+        t.wait_for("error: no such file or directory: /no/such/file")
+        t.enter("/system Be short.")
+        t.wait_for("system: Be short.")
+        t.enter("/think on")
+        t.wait_for("thinking on; thoughts: show")
+        t.enter("/think off")
+        t.wait_for("thinking off")
+
+        t.enter(f"/save {saved}")
+        t.wait_for("saved 2 turns")
+        t.enter("/clear")
+        t.wait_for("forgotten")
+        t.enter("/fit")
+        t.wait_for("KV cache  1.75 MiB (2,048 tokens)")
+        t.enter("/quit")
+        assert t.wait_end() == 0
+    data = json.loads(saved.read_text())
+    assert data["system"] == "Be short."
+    assert [m["role"] for m in data["messages"]] == ["user", "assistant"]
+
+    with talk("--resume", str(saved)) as t:
+        t.wait_for(">>> What is GGUF?")
+        t.wait_for("file format of llama.cpp")
+        t.send("\x04")  # Ctrl-D
+        assert t.wait_end() == 0
+
+
+def test_every_line_is_drawn_once(talk: Callable[..., Terminal]) -> None:
+    """Streamed Markdown is redrawn in place: the scroll-back must not hold a line twice."""
+    with talk() as t:
+        t.enter("What is GGUF?")
+        t.wait_for(PROMPT, count=2)
+        assert t.text.count("GGUF is the file format of llama.cpp") == 1
+        # Only changed lines are written again: no full clear of the screen.
+        assert b"\x1b[2J" not in t.raw
+
+
+def test_a_question_of_several_lines(talk: Callable[..., Terminal]) -> None:
+    with talk() as t:
+        t.enter('"""What is')
+        t.wait_for("...")
+        t.enter('GGUF?"""')
+        t.wait_for(PROMPT, count=2)
+        t.send("one\x1b\rtwo")  # Alt-Enter
+        t.wait_for("... two")
+        t.send("\x03")  # Ctrl-C empties the line
+        t.enter("/quit")
+        assert t.wait_end() == 0
+
+
+def test_completion_and_history(talk: Callable[..., Terminal]) -> None:
+    with talk() as t:
+        t.send("/und\t")
+        t.wait_for("/undo")
+        t.enter("")
+        t.wait_for("there is nothing to take back")
+        t.send("\x1b[A")  # the line before
+        t.wait_for("/undo", count=2)
+        t.send("\x03")
+        t.enter("/quit")
+        assert t.wait_end() == 0
+
+
+def test_ctrl_c_stops_the_answer_and_the_second_leaves(talk: Callable[..., Terminal]) -> None:
+    with talk("--no-loop-stop", "--ctx", "100000", "--temp", "3", "--top-k", "0", "--top-p", "1") as t:
+        t.enter("Tell me everything")
+        t.wait_for("...")
+        os.kill(t.pid, signal.SIGINT)
+        # The issue's bar: half a second.
+        assert t.wait_for("stopped; /retry answers again") < 2.0
+        t.wait_for(PROMPT, count=2)
+        t.enter("/save /dev/null/x")
+        t.wait_for("error:")
+        t.send("\x03")
+        assert t.wait_end() == 130
+
+
+def test_control_characters_do_not_reach_the_terminal(talk: Callable[..., Terminal]) -> None:
+    """At temperature 3 the little network emits raw control bytes: they are shown as \\xNN."""
+    with talk(
+        "--temp", "5", "--top-k", "0", "--top-p", "1", "--seed", "3", "-n", "300", "--no-loop-stop"
+    ) as t:
+        t.enter("x")
+        t.wait_for(PROMPT, count=2)
+        assert b"\x07" not in t.raw
+        assert "\\x" in t.text
+        t.enter("/quit")
+        assert t.wait_end() == 0
