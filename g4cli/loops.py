@@ -1,32 +1,61 @@
 """Tell whether a stream of token ids has fallen into a loop; needs no text, no model and no clock.
 
     feed(id) -> None        nothing to report
-    feed(id) -> Loop        stage 'suspect' once, when a cycle covers about a hundred tokens;
+    feed(id) -> Loop        stage 'suspect' once per cycle, when it covers about a hundred tokens;
                             stage 'stop' from then on, when it covers too many to be what anybody asked for
 
+kind          what repeats                                          stops after
+exact         one or two tokens                                     250 tokens
+              a longer cycle, up to 2,048 tokens                    392 tokens and 3 or 4 copies
+              a row of a grid (few different tokens)                512 tokens
+noisy         a cycle with single tokens swapped, dropped, added    360 tokens and 4 or 5 copies
+counter       a cycle in which a number counts                      896 tokens and 20 copies
+few-tokens    at most four tokens in any order                      384 tokens
+
 How an exact cycle is found: a map from every run of four tokens to its last place proposes a period; from
-then on one comparison a token extends the run or ends it. That is O(1) a token, and memory is bounded
-because old places are forgotten.
+then on one comparison a token extends the run or ends it. Where runs of four recur inside the unit, a
+second map of some runs of 24 proposes better. That is O(1) a token, and memory is bounded because old
+places are forgotten. The other kinds are looked for every 32 tokens in a window (`loops_window`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final, Literal
 
+from g4cli.loops_window import WindowLoop, counter, few_tokens, noisy_cycle
+
 MAX_PERIOD: Final = 2048
+# Ids of "0" to "9" in Gemma 4's vocabulary, which has no token of several digits (but Bengali and Hindi).
+GEMMA4_DIGITS: Final[Mapping[int, int]] = MappingProxyType(
+    {
+        token: value
+        for value, token in enumerate(
+            (236771, 236770, 236778, 236800, 236812, 236810, 236825, 236832, 236828, 236819)
+        )
+    }
+)
 
 _GRAM: Final = 4  # tokens that must recur before a period is proposed
+_LONG_GRAM: Final = 24
 _ID_BITS: Final = 20  # Gemma 4 has 2**18 ids
 _GRAM_MASK: Final = (1 << _GRAM * _ID_BITS) - 1
 _KEPT: Final = 8192  # tokens, and places of runs, that are remembered at least
+_STRIDE_MASK: Final = 31  # windows are looked at every 32 tokens
+# By period: the run at which a cycle becomes suspect.
+_FIRST_ALARM: Final = tuple(max(96, (3 if p >= 64 else 4) * p) - p for p in range(MAX_PERIOD + 1))
 
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """A repetition: `covered` tokens from number `onset` on (counted from 0) repeat every `period` tokens."""
+    """A repetition: `covered` tokens from number `onset` on (counted from 0) repeat every `period` tokens.
 
-    kind: Literal["exact"]
+    Of 'few-tokens' `period` is the number of different tokens, of 'counter' each number counts as one.
+    """
+
+    kind: Literal["exact", "noisy", "counter", "few-tokens"]
     period: int
     onset: int
     covered: int
@@ -34,14 +63,25 @@ class Loop:
 
 
 class LoopDetector:
-    """Takes the ids of one answer, one by one. Make a new one for each answer."""
+    """Takes the ids of one answer, one by one. Make a new one for each answer.
 
-    def __init__(self) -> None:
+    `is_text` tells whether a token holds letters or digits: rows without any may go on for longer.
+    `digits` gives the values of the vocabulary's digits, for loops that count.
+    """
+
+    def __init__(
+        self,
+        is_text: Callable[[int], bool] | None = None,
+        digits: Mapping[int, int] = GEMMA4_DIGITS,
+    ) -> None:
+        self._is_text, self._digits = is_text, digits
         self._tokens: list[int] = []
+        self._lags: list[int] = []  # one per token: how far back the run of four that it ends stood before
         self._dropped = 0  # tokens that were forgotten at the front of _tokens
-        self._gram = 0
+        self._gram = _GRAM_MASK  # no token has an id of 20 ones
         self._places: dict[int, int] = {}
         self._older_places: dict[int, int] = {}
+        self._long_places: dict[tuple[int, ...], int] = {}
         self._period = 0
         self._run = 0  # tokens that equal the one a period before them
         self._alarm = 0  # the run at which there is something to say
@@ -59,48 +99,86 @@ class LoopDetector:
             else:
                 self._period = 0
         tokens.append(token_id)
-        here += self._dropped
+        place = here + self._dropped
         self._gram = gram = (self._gram << _ID_BITS | token_id) & _GRAM_MASK
-        if not self._period:
-            place = self._places.get(gram)
-            if place is None:
-                place = self._older_places.get(gram)
-            if place is not None and here - place <= MAX_PERIOD:
-                self._propose(here - place)
-        self._places[gram] = here
-        if len(self._places) >= _KEPT:
-            self._older_places, self._places = self._places, {}
-        if len(tokens) >= 2 * _KEPT:
-            del tokens[:_KEPT]
-            self._dropped += _KEPT
-        if self._period and self._run == self._alarm:
-            return self._report()
+        lag = place - self._places.get(gram, self._older_places.get(gram, -_KEPT))
+        self._places[gram] = place
+        if lag > MAX_PERIOD:
+            self._lags.append(0)
+        else:
+            self._lags.append(lag)
+            if not self._period:
+                self._period, self._run, self._alarm = lag, _GRAM, _FIRST_ALARM[lag]
+            # Which runs of 24 are kept depends on their content, so that every copy of a unit keeps the same.
+            if self._run < _LONG_GRAM and not gram % 61 & 3:
+                self._compare_long(place)
+            if self._run >= self._alarm:
+                return self._report()
+        if not here & _STRIDE_MASK:
+            return self._look_back()
         return None
 
-    def _propose(self, period: int) -> None:
-        self._period, self._run = period, min(_GRAM, len(self._tokens) - period)
-        self._alarm = max(self._run, suspect_cover(period) - period)
+    def _compare_long(self, place: int) -> None:
+        """Propose the distance of the last equal run of 24 unless the present period explains them all."""
+        key = tuple(self._tokens[-_LONG_GRAM:])
+        lag = place - self._long_places.get(key, -_KEPT)
+        self._long_places[key] = place
+        if lag <= MAX_PERIOD and place >= _LONG_GRAM:
+            self._period, self._run, self._alarm = lag, _LONG_GRAM, _FIRST_ALARM[lag]
 
-    def _report(self) -> Loop:
+    def _report(self) -> Loop | None:
         covered = self._run + self._period
+        need = self._stop_cover()
+        if covered >= need:
+            return self._stop("exact", WindowLoop(self._period, covered))
+        self._alarm = need - self._period
         onset = self._dropped + len(self._tokens) - covered
-        stop = stop_cover(self._period)
-        if covered >= stop:
-            self._stopped = Loop("exact", self._period, onset, covered, "stop")
-            return self._stopped
-        self._alarm = stop - self._period
         return Loop("exact", self._period, onset, covered, "suspect")
 
+    def _stop_cover(self) -> int:
+        unit = self._tokens[-self._period :]
+        text = self._is_text
+        layout = text is not None and not any(text(token) for token in set(unit))
+        return stop_cover(self._period, n_kinds=len(set(unit)), layout=layout)
 
-def suspect_cover(period: int) -> int:
-    """Return the tokens that a cycle must cover to be worth a note."""
-    return max(96, (3 if period >= 64 else 4) * period)
+    def _look_back(self) -> Loop | None:
+        self._forget()
+        tokens, lags = self._tokens, self._lags
+        found = few_tokens(tokens)
+        if found:
+            return self._stop("few-tokens", found)
+        # Text that is being written for the first time ends the search here.
+        if lags[-128:].count(0) > 72 or len(tokens) < 256:
+            return None
+        found = noisy_cycle(tokens, lags, self._digits)
+        if found:
+            return self._stop("noisy", found)
+        found = counter(tokens, self._digits) if len(tokens) >= 896 else None
+        return self._stop("counter", found) if found else None
+
+    def _stop(self, kind: Literal["exact", "noisy", "counter", "few-tokens"], found: WindowLoop) -> Loop:
+        onset = self._dropped + len(self._tokens) - found.covered
+        self._stopped = Loop(kind, found.period, onset, found.covered, "stop")
+        return self._stopped
+
+    def _forget(self) -> None:
+        if len(self._places) >= _KEPT:
+            self._older_places, self._places = self._places, {}
+        if len(self._long_places) >= _KEPT:
+            self._long_places = {}
+        if len(self._tokens) >= 2 * _KEPT:
+            del self._tokens[:_KEPT], self._lags[:_KEPT]
+            self._dropped += _KEPT
 
 
-def stop_cover(period: int) -> int:
-    """Return the tokens that a cycle must cover to end the answer.
+def stop_cover(period: int, *, n_kinds: int = 0, layout: bool = False) -> int:
+    """Return the tokens that an exact cycle must cover to end the answer.
 
     Cover, not the number of copies, keeps false alarms away: tables, rules and zero matrices repeat often
-    but end. One or two tokens for ever is what a broken file prints, so these stop first.
+    but end. One or two tokens for ever is what a broken file prints, so these stop first; a long unit of
+    few kinds of tokens is a row of a grid (a zero matrix, a blank table), which people ask for.
     """
-    return max(250 if period <= 2 else 384, (3 if period >= 64 else 4) * period)
+    if period <= 2:
+        return 250
+    is_grid = 12 <= period < 64 and (layout or 0 < n_kinds * 4 <= period)
+    return max(512 if is_grid else 392, (3 if period >= 64 else 4) * period)

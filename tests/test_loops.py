@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from g4cli.loops import MAX_PERIOD, Loop, LoopDetector
+from g4cli.loops import GEMMA4_DIGITS, MAX_PERIOD, Loop, LoopDetector
 
 DASHES = [7243, 107]  # "---", "\n" in Gemma 4's vocabulary
 
@@ -69,3 +69,73 @@ def test_memory_stays_bounded() -> None:
         detector.feed(token)
     assert len(detector._tokens) < 20_000
     assert len(detector._places) + len(detector._older_places) < 20_000
+
+
+def noisy(unit: list[int], copies: int, rate: float, seed: int = 3) -> list[int]:
+    rng = random.Random(seed)
+    return [rng.randrange(300, 30_000) if rng.random() < rate else t for t in unit * copies]
+
+
+@pytest.mark.parametrize("period", [3, 8, 20])
+def test_a_cycle_with_stray_tokens_is_found(period: int) -> None:
+    found = first(prose(100) + noisy(list(range(1000, 1000 + period)), 600 // period, 0.02), "stop")
+    assert found is not None
+    _, loop = found
+    assert (loop.kind, loop.period) == ("noisy", period)
+    assert abs(loop.onset - 100) <= 64
+
+
+DIGIT = {value: token for token, value in GEMMA4_DIGITS.items()}
+
+
+def counted(template: list[int], numbers: Iterable[int]) -> list[int]:
+    """Return copies of `template` with each -1 replaced by the digits of the next number."""
+    out = []
+    for number in numbers:
+        for token in template:
+            out += [DIGIT[int(c)] for c in str(number)] if token == -1 else [token]
+    return out
+
+
+def test_a_counter_that_goes_on_is_found_and_a_short_one_is_not() -> None:
+    template = [4539, 236743, -1, 236787, 7000, 107]
+    found = first(counted(template, range(1, 300)), "stop")
+    assert found is not None
+    assert (found[1].kind, found[1].period) == ("counter", 6)
+    assert first(counted(template, range(1, 100)), "stop") is None
+
+
+def test_numbers_that_do_not_count_are_left_alone() -> None:
+    rng = random.Random(5)
+    rows = counted([4539, 236743, -1, 236787, 7000, 107], (rng.randrange(100, 999) for _ in range(300)))
+    assert first(rows, "stop") is None
+
+
+def test_babble_of_few_tokens_is_found_and_a_grid_is_not() -> None:
+    rng = random.Random(6)
+    found = first((rng.choice([11, 12, 13]) for _ in range(500)), "stop")
+    assert found is not None
+    assert found[1].kind == "few-tokens"
+    zero, space, newline = 236771, 236743, 107
+    matrix = ([zero, space] * 14 + [zero, newline]) * 15
+    assert first(matrix + prose(100), "stop") is None
+
+
+def test_records_of_one_layout_are_left_alone() -> None:
+    rng = random.Random(7)
+    layout = list(range(2000, 2040))
+    records = []
+    for _ in range(60):
+        records += layout[:10] + [rng.randrange(5000, 90_000)] + layout[10:25] + [rng.randrange(5000, 90_000)]
+        records += layout[25:]
+    assert first(records, "stop") is None
+
+
+def test_rows_without_text_may_go_on_for_longer() -> None:
+    row = list(range(20, 36))
+    counts = []
+    for answer in (False, True):
+        detector = LoopDetector(lambda _, answer=answer: answer)
+        fed = enumerate(row * 50, 1)
+        counts.append(next(n for n, t in fed if (loop := detector.feed(t)) and loop.stage == "stop"))
+    assert counts == [512, 392]
