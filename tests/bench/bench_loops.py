@@ -1,0 +1,209 @@
+"""Print how the loop detector does beside published rules: recall, false stops, cost.
+
+    python tests/bench/bench_loops.py [--seed 11] [--sources DIR]
+
+Needs the real vocabulary file in ../shared. Real documents are whatever this machine holds under /usr and in
+Python's folders; --sources adds a folder, such as llama.cpp's sources. A stop before the loop begins counts
+as a miss. Seeds 2 and 3 were used to tune; any other gives other documents.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import zlib
+from collections import Counter, deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from loop_corpus import Document, corpus
+
+from g4cli.loops import LoopDetector
+
+
+class Rule(Protocol):
+    """Says True when the stream must stop."""
+
+    def feed(self, token: int) -> Any: ...
+
+
+class G4:
+    """The product."""
+
+    def __init__(self) -> None:
+        self._detector = LoopDetector()
+
+    def feed(self, token: int) -> bool:
+        loop = self._detector.feed(token)
+        return loop is not None and loop.stage == "stop"
+
+
+class Vllm:
+    """vLLM's RepetitionDetection (PR 35451): `count` copies of a pattern of `low` to `high` tokens."""
+
+    def __init__(self, high: int, low: int, count: int) -> None:
+        self._high, self._low, self._count = high, low, count
+        self._tokens: list[int] = []
+
+    def feed(self, token: int) -> bool:
+        t = self._tokens
+        t.append(token)
+        for p in range(self._low, self._high + 1):
+            need = p * self._count
+            if len(t) < need:
+                return False
+            if t[-p] == t[-2 * p] and all(t[-p:] == t[-(k + 1) * p : -k * p] for k in range(1, self._count)):
+                return True
+        return False
+
+
+class SameToken:
+    """Ollama's rule: more than `limit` equal tokens in a row."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._last, self._run = limit, -1, 0
+
+    def feed(self, token: int) -> bool:
+        self._run = self._run + 1 if token == self._last else 1
+        self._last = token
+        return self._run > self._limit
+
+
+class FourGrams:
+    """hipfire 125: any run of four tokens 8 times among the last 256."""
+
+    def __init__(self) -> None:
+        self._tail: deque[int] = deque(maxlen=4)
+        self._grams: deque[tuple[int, ...]] = deque()
+        self._counts: Counter[tuple[int, ...]] = Counter()
+
+    def feed(self, token: int) -> bool:
+        self._tail.append(token)
+        gram = tuple(self._tail)
+        self._grams.append(gram)
+        self._counts[gram] += 1
+        if len(self._grams) > 256:
+            self._counts[self._grams.popleft()] -= 1
+        return len(gram) == 4 and self._counts[gram] >= 8
+
+
+class Zlib:
+    """Whisper's rule on ids: the last `width` tokens shrink by more than `ratio`."""
+
+    def __init__(self, ratio: float, width: int) -> None:
+        self._ratio, self._width, self._data = ratio, width, bytearray()
+
+    def feed(self, token: int) -> bool:
+        self._data += token.to_bytes(3, "little")
+        n = len(self._data) // 3
+        if n < self._width or n % 16:
+            return False
+        window = bytes(self._data[-3 * self._width :])
+        return len(window) / len(zlib.compress(window)) > self._ratio
+
+
+class Distinct4:
+    """Share of different runs of four in the last `width` tokens below `share`."""
+
+    def __init__(self, share: float, width: int) -> None:
+        self._share, self._width, self._tokens = share, width, list[int]()
+
+    def feed(self, token: int) -> bool:
+        t = self._tokens
+        t.append(token)
+        if len(t) < self._width or len(t) % 16:
+            return False
+        window = t[-self._width :]
+        return (
+            len(set(zip(window, window[1:], window[2:], window[3:], strict=False)))
+            < self._share * self._width
+        )
+
+
+RULES: tuple[tuple[str, Callable[[], Rule]], ...] = (
+    ("g4", G4),
+    ("vLLM 20/1/3", lambda: Vllm(20, 1, 3)),
+    ("vLLM 8/1/4", lambda: Vllm(8, 1, 4)),
+    ("vLLM 128/4/4", lambda: Vllm(128, 4, 4)),
+    ("Ollama > 30", lambda: SameToken(30)),
+    ("hipfire 4-grams", FourGrams),
+    ("zlib > 4, 256", lambda: Zlib(4, 256)),
+    ("distinct-4 < .2, 256", lambda: Distinct4(0.2, 256)),
+)
+
+
+def stop_at(rule: Rule, tokens: list[int]) -> int:
+    """Return the place of the token at which the rule stops, or -1."""
+    for place, token in enumerate(tokens):
+        if rule.feed(token):
+            return place
+    return -1
+
+
+def measure(make: Callable[[], Rule], documents: dict[str, list[Document]]) -> dict[str, Any]:
+    """Return the figures of one rule."""
+    false = {
+        part: [d.kind for d in documents[part] if stop_at(make(), d.tokens) >= 0] for part in ("real", "hard")
+    }
+    found: Counter[str] = Counter()
+    total: Counter[str] = Counter()
+    latest = 0
+    for d in documents["loops"]:
+        kind = "exact" if d.kind.startswith("exact") else d.kind
+        place = stop_at(make(), d.tokens)
+        total[kind] += 1
+        if place >= d.onset:
+            found[kind] += 1
+            latest = max(latest, place - d.onset + 1) if kind == "dashes" else latest
+    sample = documents["real"][::5]
+    best = min(_cost(make, sample) for _ in range(3))
+    exact = ("exact", "dashes")
+    return {
+        "exact": sum(found[k] for k in exact) / sum(total[k] for k in exact),
+        "all": sum(found.values()) / sum(total.values()),
+        "real": len(false["real"]), "hard": len(false["hard"]), "us": best,
+        "dashes": f"{found['dashes']}/{total['dashes']}", "dashes_latest": latest,
+        "by_kind": {k: f"{found[k]}/{total[k]}" for k in total},
+        "false": Counter(false["real"] + false["hard"]),
+    }  # fmt: skip
+
+
+def _cost(make: Callable[[], Rule], documents: list[Document]) -> float:
+    started, n = time.process_time(), 0
+    for d in documents:
+        feed = make().feed
+        for token in d.tokens:
+            feed(token)
+        n += len(d.tokens)
+    return (time.process_time() - started) / n * 1e6
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seed", type=int, default=11)
+    parser.add_argument("--sources", type=Path)
+    parser.add_argument("--only", default="")
+    args = parser.parse_args()
+    documents = corpus(args.seed, args.sources)
+    n = {part: len(ds) for part, ds in documents.items()}
+    tokens = sum(len(d.tokens) for ds in documents.values() for d in ds)
+    print(f"seed {args.seed}: {n['real']} real, {n['hard']} hard, {n['loops']} loops, {tokens:,} tokens\n")
+    print(f"| rule | recall exact | recall all | real /{n['real']} | hard /{n['hard']} | us/token | `---` |")
+    print("|---|--:|--:|--:|--:|--:|--:|")
+    for name, make in RULES:
+        if args.only and args.only not in name:
+            continue
+        m = measure(make, documents)
+        print(f"| {name} | {m['exact']:.3f} | {m['all']:.3f} | {m['real']} | {m['hard']} | {m['us']:.2f} | "
+              f"{m['dashes']} |", flush=True)  # fmt: skip
+        if name == "g4":
+            print(f"<!-- {m['by_kind']} latest dashes {m['dashes_latest']}; false: {dict(m['false'])} -->")
+
+
+if __name__ == "__main__":
+    main()
