@@ -169,7 +169,8 @@ PERIODS = (
 PHRASES = (
     "I am sorry, but I cannot help with that.\n", "the the ", "own ", "The answer is 4. ", "\n\n", " ",
     "```\n", "<unused49>", "1. ", "and so on, ", "Wait, let me think again. ", "- \n", "0", "!", "...",
-    "| | |\n", "</div>\n", "GGGG", "\\n", "\t", "No. No. ", "I think the answer is 5. Actually, let me check. ",
+    "| | |\n", "</div>\n", "GGGG", "\\n", "\t", "No. No. ",
+    "I think the answer is 5. Actually, let me check. ",
 )  # fmt: skip
 COUNTERS = (
     "Step {}: repeat\n", "{}. Go to step {}.\n", "Line {}\n", "Item {}: the same thing again.\n",
