@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -24,6 +24,10 @@ def fit(
     swa_full: Annotated[
         bool, typer.Option("--swa-full", help="Keep the whole context in sliding layers too.")
     ] = False,
+    mmap: Annotated[bool, typer.Option(help="Map the file instead of reading it.")] = True,
+    lazy_ple: Annotated[
+        Literal["auto", "on", "off"], typer.Option(help="Per-layer embeddings stay on disk.")
+    ] = "auto",
     json: JsonOpt = False,
     quiet: QuietOpt = False,
 ) -> None:
@@ -38,23 +42,24 @@ def fit(
       g4 fit model.gguf --ctx 32k --json
     """
     out = output_for(as_json=json, quiet=quiet)
+    from dataclasses import replace
+
     from g4cli.cli.render_fit import fit_data, render_fit
-    from g4cli.cli.subjects import find_subject, memories_of
+    from g4cli.cli.subjects import find_subject, memories_of, run_options
     from g4cli.core.units import parse_count
-    from g4cli.estimate import Options, check
-    from g4cli.estimate import kv_type as find_kv_type
+    from g4cli.estimate import check
     from g4cli.fit import report
     from g4cli.host import probe
 
     subject, host = find_subject(model), probe()
-    memories, kind = memories_of(host), find_kv_type(kv_type)
-    options = Options(
-        parse_count(ctx) if ctx not in ("", "max") else subject.shape.n_ctx_train,
+    memories = memories_of(host)
+    n_ctx = parse_count(ctx) if ctx not in ("", "max") else subject.shape.n_ctx_train
+    options = replace(
+        run_options(host, subject, kv_type=kv_type, mmap=mmap, lazy_ple=lazy_ple),
+        n_ctx=n_ctx,
         n_ubatch=ubatch,
         n_batch=max(2048, ubatch),
         n_seq=sequences,
-        type_k=kind,
-        type_v=kind,
         flash_attn=flash_attn,
         swa_full=swa_full,
     )

@@ -27,6 +27,7 @@ def fit_data(subject: Subject, host: HostFacts, report: Report) -> dict[str, Any
         "total_bytes": found.total_bytes,
         "fits": report.verdict.fits,
         "reason": report.verdict.reason,
+        "resident_bytes": found.resident_bytes,
         "context_reason": report.context_reason,
         "largest_ctx": report.largest_ctx,
         "n_ctx_train": subject.shape.n_ctx_train,
@@ -49,7 +50,12 @@ def render_fit(out: Output, subject: Subject, host: HostFacts, report: Report) -
     kind = options.type_k.name.lower()
     out.line(f"{subject.name}, {report.context_reason}, KV cache {kind} (from {subject.source})")
     rows = [
-        (t.name, t.device, size_text(t.nbytes) if t.group != "disk" else "on disk", t.note)
+        (
+            t.name,
+            t.device,
+            f"({size_text(t.nbytes)})" if t.group in ("disk", "cache") else size_text(t.nbytes),
+            t.note,
+        )
         for t in found.terms
     ]
     rows.append(("total", "", size_text(found.total_bytes), f"{found.total_bytes:,} bytes"))

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from g4cli.core.gguf import Header
     from g4cli.core.shape import Shape
-    from g4cli.estimate import Tensor
+    from g4cli.estimate import Options, Tensor
     from g4cli.fit import Memory
     from g4cli.host import HostFacts
 
@@ -39,11 +40,16 @@ def find_subject(text: str) -> Subject:
 
 def from_file(path: Path) -> Subject:
     """Return the network in the GGUF at `path`."""
-    from g4cli.core.errors import BadGGUF
     from g4cli.core.gguf import read_header
+
+    return subject_of(path, read_header(path))
+
+
+def subject_of(path: Path, header: Header) -> Subject:
+    """Return the network that `header`, the header of `path`, declares. Raises BadGGUF for another one."""
+    from g4cli.core.errors import BadGGUF
     from g4cli.core.shape import shape_of
 
-    header = read_header(path)
     shape = shape_of(header)
     if not header.tensors:
         raise BadGGUF(path, "a vocabulary without weights: nothing to estimate", hint="g4 fit MODEL")
@@ -67,3 +73,35 @@ def memories_of(host: HostFacts) -> tuple[Memory, ...]:
     from g4cli.fit import Memory
 
     return (Memory(HOST, host.total_bytes, host.available_bytes),)
+
+
+def run_options(
+    host: HostFacts,
+    subject: Subject,
+    *,
+    n_ctx: int = 0,
+    kv_type: str = "f16",
+    mmap: bool = True,
+    lazy_ple: str = "auto",
+    use_extra_bufts: bool = True,
+) -> Options:
+    """Return the options of a chat on this machine; `n_ctx` 0 is all that the model was made for.
+
+    `lazy_ple` "auto" keeps a per-layer-embedding table above 4 GiB on the disk, as llama.cpp does
+    (lazy_read::add, src/llama-model-loader.cpp, llama.cpp@0c1e57098). Raises UsageError for a KV type.
+    """
+    from g4cli.core.inventory import PER_LAYER_TOKEN_EMBD
+    from g4cli.core.units import GIB
+    from g4cli.estimate import Options, repacked_types
+    from g4cli.estimate import kv_type as find_kv_type
+
+    kind = find_kv_type(kv_type)
+    table_bytes = sum(t.nbytes for t in subject.tensors if t.name == PER_LAYER_TOKEN_EMBD)
+    return Options(
+        n_ctx or subject.shape.n_ctx_train,
+        type_k=kind,
+        type_v=kind,
+        mmap=mmap,
+        repack=repacked_types(host.cpu_features) if use_extra_bufts else frozenset(),
+        lazy_ple=lazy_ple == "on" or (lazy_ple == "auto" and table_bytes > 4 * GIB),
+    )

@@ -8,13 +8,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from g4cli.chat import Conversation, OverflowPolicy
     from g4cli.cli.output import Output
     from g4cli.cli.session import Session
     from g4cli.core.gguf import Header
+    from g4cli.host import HostFacts
     from g4cli.runtime.context import ContextOptions
     from g4cli.runtime.model import Model, ModelOptions
 
@@ -119,10 +120,12 @@ def check_model(out: Output, text: str) -> Checked:
 def open_session(out: Output, request: Request) -> Iterator[Session]:
     """Yield a session with the model loaded. Raises what finding, checking and loading it raise."""
     from g4cli.cli.session import Session, conversation_of, tools_of
+    from g4cli.host import probe
     from g4cli.runtime.engine import open_engine
 
     conversation, tools = conversation_of(request), tools_of(request)
     model = check_model(out, request.model)
+    host = probe()  # before the weights are loaded: they would count twice
     started = time.perf_counter()
     with ExitStack() as stack:
         with out.progress(f"load {model.path.name}", unit="steps") as progress:
@@ -130,7 +133,7 @@ def open_session(out: Output, request: Request) -> Iterator[Session]:
                 open_engine(
                     model.path,
                     model_options=_model_options(request, use_extra_bufts=model.use_extra_bufts),
-                    context_options=lambda loaded: _context_options(out, request, model.header, loaded),
+                    context_options=lambda loaded: _context_options(out, request, model, host, loaded),
                     progress=progress,
                 )
             )
@@ -154,7 +157,9 @@ def _model_options(request: Request, *, use_extra_bufts: bool) -> ModelOptions:
     )
 
 
-def _context_options(out: Output, request: Request, header: Header, model: Model) -> ContextOptions:
+def _context_options(
+    out: Output, request: Request, checked: Checked, host: HostFacts, model: Model
+) -> ContextOptions:
     from g4cli.core.units import parse_count
     from g4cli.runtime.context import ContextOptions
 
@@ -163,27 +168,31 @@ def _context_options(out: Output, request: Request, header: Header, model: Model
         if n_ctx > model.n_ctx_train:
             out.warn(f"the model was made for {model.n_ctx_train:,} tokens; beyond that it guesses")
     else:
-        n_ctx = _planned_context(out, request, header)
+        n_ctx = _planned_context(out, request, checked, host)
     return ContextOptions(n_ctx=n_ctx, kv_type=request.kv_type, n_threads=request.threads)
 
 
-def _planned_context(out: Output, request: Request, header: Header) -> int:
+def _planned_context(out: Output, request: Request, checked: Checked, host: HostFacts) -> int:
     """Return the context that the memory of this machine suggests, and say why."""
-    from g4cli.cli.subjects import memories_of
-    from g4cli.core.shape import shape_of
-    from g4cli.estimate import Options
-    from g4cli.estimate import kv_type as find_kv_type
-    from g4cli.fit import largest_context, plan_context
-    from g4cli.host import probe
+    from g4cli.cli.subjects import memories_of, run_options, subject_of
+    from g4cli.fit import CONTEXTS, largest_context, plan_context
 
-    shape, tensors, memories = shape_of(header), tuple(header.tensors.values()), memories_of(probe())
-    kind: Any = find_kv_type(request.kv_type)
-    options = Options(shape.n_ctx_train, type_k=kind, type_v=kind)
+    subject, memories = subject_of(checked.path, checked.header), memories_of(host)
+    options = run_options(
+        host,
+        subject,
+        kv_type=request.kv_type,
+        mmap=request.mmap,
+        lazy_ple=request.lazy_ple,
+        use_extra_bufts=checked.use_extra_bufts,
+    )
     if request.ctx == "max":
-        n_ctx = largest_context(shape, tensors, options, memories) or shape.n_ctx_train
-        out.say(f"context {n_ctx:,}: the largest that fits")
-        return n_ctx
-    plan = plan_context(shape, tensors, options, memories)
-    if plan.n_ctx < shape.n_ctx_train:
+        n_ctx = largest_context(subject.shape, subject.tensors, options, memories)
+        out.say(
+            f"context {n_ctx:,}: the largest that fits" if n_ctx else "no context fits: trying the smallest"
+        )
+        return n_ctx or min(CONTEXTS[0], subject.shape.n_ctx_train)
+    plan = plan_context(subject.shape, subject.tensors, options, memories)
+    if plan.n_ctx < subject.shape.n_ctx_train:
         out.say(plan.reason)
     return plan.n_ctx
