@@ -21,8 +21,8 @@ from g4cli.core.gguf_write import TensorSpec
 from quant import blocks, native, sfp8
 from quant.recipes import SCALE_SUFFIX, Recipe, rounds
 
-# Weights per block: about 1 MB as float32, so that a block stays in a core's cache between its steps.
-BLOCK_WEIGHTS: Final = 1 << 18
+# Weights per block: half a megabyte as float32, so that a block stays in its core's cache between steps.
+BLOCK_WEIGHTS: Final = 1 << 17
 
 Imatrix: TypeAlias = Mapping[str, NDArray[np.float32]]
 

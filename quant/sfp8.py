@@ -25,9 +25,11 @@ MAX: Final = 1.875
 RESERVED: Final = 0x80
 ZERO_CODE: Final = 0
 
-# Exponent fields of bfloat16 and float32 start at bit 7 and 23; the format's ones at 2 and 3 mantissa bits.
-_SMALL_BASE: Final = 104 << 2  # 2^-23, the code 0 that is not there
-_LARGE_BASE: Final = (120 << 3) - 64  # 2^-7 is code 64
+# As bfloat16 words without their sign: 2^-7, where three mantissa bits begin, and 1.875.
+_LARGE: Final = 120 << 7
+_LIMIT: Final = (127 << 7) + (7 << 4)
+# Steps of 32 from 0 to 2^-23: the code 0 that is not there.
+_BASE: Final = 104 << 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,19 +39,6 @@ class Coded:
     codes: NDArray[np.uint8]
     n_clamped: int
     n_underflow: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Layout:
-    """Where the fields of a float lie: the unsigned integer type and the number of mantissa bits."""
-
-    word: type[np.unsignedinteger[Any]]
-    signed: type[np.signedinteger[Any]]
-    mantissa: int
-
-
-_BF16: Final = _Layout(np.uint16, np.int16, 7)
-_F32: Final = _Layout(np.uint32, np.int32, 23)
 
 
 def scale_exponent(largest: float, *, only_down: bool = False) -> int:
@@ -66,52 +55,62 @@ def scale_exponent(largest: float, *, only_down: bool = False) -> int:
     return max(-60, min(60, max(0, k) if only_down else k))
 
 
-def encode(values: NDArray[Any], exponent: int = 0, *, gemma_cpp: bool = False, count: bool = True) -> Coded:
+def encode(values: NDArray[Any], exponent: int = 0, *, gemma_cpp: bool = False) -> Coded:
     """Return the codes of `values` / 2^`exponent`: float32, or uint16 holding bfloat16. Same shape, uint8.
 
     `gemma_cpp` rounds as gemma.cpp does: it cuts to 6 mantissa bits first, so values up to 1/64 above a tie
     go down half of the time. Weights beyond 1.875 are clamped. NaN and infinities must be ruled out before.
     """
-    layout = _BF16 if values.dtype == np.uint16 else _F32
-    if layout is _F32:
-        values = np.ascontiguousarray(values, np.float32)
-    bits = values.view(layout.word)
-    one = layout.word(1)
-    shift = layout.mantissa
-    magnitude = bits & layout.word((1 << (8 + shift)) - 1)
-    nonzero = int(np.count_nonzero(magnitude)) if count else 0
-    limit = layout.word((127 + exponent << shift) + (7 << (shift - 3)))  # 1.875 * 2^exponent
-    n_clamped = int(np.count_nonzero(magnitude > limit)) if count else 0
-    np.minimum(magnitude, limit, out=magnitude)
-    if exponent:
+    words = values if values.dtype == np.uint16 else _shortened(values)
+    magnitude = words & np.uint16(0x7FFE if gemma_cpp else 0x7FFF)
+    largest = int(magnitude.max(initial=0))
+    limit = _LIMIT + (exponent << 7)
+    n_clamped = int(np.count_nonzero((words & np.uint16(0x7FFF)) > limit)) if largest >= limit else 0
+    if largest > limit:
+        np.minimum(magnitude, np.uint16(limit), out=magnitude)
+    has_value = magnitude if exponent <= 0 else magnitude.copy()
+    if exponent > 0:
         # Steps of the exponent field; what falls below the normal range is far below code 1 anyway.
-        moved = magnitude.view(layout.signed) - layout.signed(exponent << shift)
-        magnitude = np.maximum(moved, 0).view(layout.word)
-    if gemma_cpp:
-        magnitude &= layout.word(~((1 << (shift - 6)) - 1) & ((1 << (9 + shift)) - 1))
-    small, large = layout.word(shift - 2), layout.word(shift - 3)
-    q2 = _rounded(magnitude, small, one, layout)
-    np.maximum(q2, layout.word(_SMALL_BASE - 1), out=q2)
-    q2 -= layout.word(_SMALL_BASE - 1)  # 0: underflow, 1: the missing 2^-23, 2: code 1
-    q2 -= q2 > one
-    q3 = _rounded(magnitude, large, one, layout)
-    q3 -= layout.word(_LARGE_BASE)
-    codes = np.where(magnitude < layout.word(120 << shift), q2, q3).astype(np.uint8)
-    sign = (bits >> layout.word(shift + 1)).astype(np.uint8) & np.uint8(0x80)
-    sign *= codes != 0
-    codes |= sign
-    n_underflow = nonzero - int(np.count_nonzero(codes)) if count else 0
+        np.maximum(magnitude, np.uint16(exponent << 7), out=magnitude)
+        magnitude -= np.uint16(exponent << 7)
+    codes = _codes(magnitude + np.uint16(-exponent << 7) if exponent < 0 else magnitude)
+    n_zero = codes.size - int(np.count_nonzero(codes))
+    n_underflow = n_zero - (codes.size - int(np.count_nonzero(has_value))) if n_zero else 0
+    codes |= (words >> np.uint16(8)).astype(np.uint8) & np.uint8(0x80)
+    codes *= (codes != RESERVED).view(np.uint8)  # there is no -0
     return Coded(codes, n_clamped, n_underflow)
 
 
-def _rounded(magnitude: NDArray[Any], shift: Any, one: Any, layout: _Layout) -> NDArray[Any]:
-    """Return `magnitude` without its last `shift` bits, rounded half to even."""
-    result: NDArray[Any] = magnitude >> shift
-    result &= one
-    result += magnitude
-    result += layout.word((1 << (int(shift) - 1)) - 1)
-    result >>= shift
-    return result
+def _shortened(values: NDArray[Any]) -> NDArray[np.uint16]:
+    """Return float32 `values` as bfloat16 words whose last bit also says whether something was cut off.
+
+    Rounding looks at most at 5 of the 7 mantissa bits and whether there is a rest: such words suffice.
+    """
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    words: NDArray[np.uint16] = (bits >> np.uint32(16)).astype(np.uint16)
+    words |= (bits & np.uint32(0xFFFF)) != 0
+    return words
+
+
+def _codes(magnitude: NDArray[np.uint16]) -> NDArray[np.uint8]:
+    """Return the codes of bfloat16 words without sign, at most 1.875.
+
+    A step of the code is 32 below 2^-7 and 16 above. Doubling the distance above 2^-7 makes it 32 all along,
+    and keeps what is even even: one rounding, half to even, serves both halves.
+    """
+    steps = np.maximum(magnitude, np.uint16(_LARGE))
+    steps += magnitude
+    steps -= np.uint16(_LARGE)
+    rounded = steps >> np.uint16(5)
+    rounded &= np.uint16(1)
+    rounded += steps
+    rounded += np.uint16(15)
+    rounded >>= np.uint16(5)
+    np.maximum(rounded, np.uint16(_BASE - 1), out=rounded)
+    rounded -= np.uint16(_BASE - 1)  # 0: zero, 1: the missing 2^-23, 2: code 1
+    codes: NDArray[np.uint8] = rounded.astype(np.uint8)
+    codes -= (codes > 1).view(np.uint8)
+    return codes
 
 
 def decode_bf16(codes: NDArray[np.uint8], exponent: int = 0) -> NDArray[np.uint16]:

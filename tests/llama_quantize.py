@@ -32,7 +32,7 @@ def _run(job: dict[str, Any]) -> int:
     from llama_cpp import llama_cpp as lib
 
     params = lib.llama_model_quantize_default_params()
-    params.ftype, params.nthread = FTYPES[job["type"]], 2
+    params.ftype, params.nthread = FTYPES[job["type"]], job.get("threads", 2)
     params.pure = job.get("pure", False)
     params.allow_requantize = job.get("allow_requantize", False)
     keep: list[Any] = []
