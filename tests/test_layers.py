@@ -43,6 +43,7 @@ THIRD_PARTY = {
     "platformdirs": {"g4cli.core"},
     "jinja2": {"g4cli.prompt"},
     "huggingface_hub": {"g4cli.hub"},
+    "httpx2": {"g4cli.hub"},  # huggingface_hub's own HTTP library: its exceptions and certificates
     "llama_cpp": {"g4cli.runtime"},
     "typer": {"g4cli.cli"},
 }

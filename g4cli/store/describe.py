@@ -21,6 +21,12 @@ LONG_ARRAY: Final = 64
 _SHOWN_ITEMS: Final = 8
 _SHOWN_TEXT: Final = 120
 
+_USES: Final = {
+    "mmproj": "images and sound, beside a model",
+    "draft": "drafts for a model",
+    "part": "a later part of a split file",
+}
+
 # Chat templates of google/gemma-4-*, by the first bytes of their sha256 (reference: gemma4.md section 4).
 TEMPLATES: Final = (
     ("ae53464b", "Google's canonical template of 2026-07-09 (12B, 26B, 31B)"),
@@ -141,10 +147,7 @@ def _file_lines(header: Header, entry: Entry | None) -> Iterator[tuple[str, str]
     yield "type", f"{type_of(header)}{detail}"
     yield "format", f"GGUF {header.version}, {len(header.keys)} keys, {len(header.tensors)} tensors"
     if role_of(header) != "model":
-        yield (
-            "use",
-            {"mmproj": "images and sound, beside a model", "draft": "drafts for a model"}[role_of(header)],
-        )
+        yield "use", _USES[role_of(header)]
     if header.trailing_bytes > 0:
         yield "note", f"{header.trailing_bytes:,} bytes follow the data (g4 doctor {header.path})"
 

@@ -1,7 +1,4 @@
-"""Make a model file on this machine: from the bundled checkpoint, a local one, or a larger file.
-
-The one place below the command line where the converter and the quantiser meet.
-"""
+"""Make a model file on this machine: from the bundled checkpoint, a local one, or a larger file."""
 
 from __future__ import annotations
 
@@ -9,12 +6,10 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final
 
 from g4cli.core.errors import UsageError
 from g4cli.core.files import require_file
-from g4cli.core.ggml import ggml_type
 from g4cli.core.paths import tiny_dir
 from g4cli.core.progress import Progress, no_progress
 from g4cli.core.registry import ModelRef
@@ -22,8 +17,6 @@ from g4cli.store.adopt import adopt, check_name, name_for, place_for, record
 from g4cli.store.manifest import Entry, damage_of
 from g4cli.store.models import entries_of
 
-# What the converter writes by itself; everything else goes through a BF16 file and the quantiser.
-PLAIN: Final = ("bf16", "f16", "f32")
 _CHECKPOINT_FILES: Final = (".json", ".jinja", ".safetensors")
 _SAMPLE_BYTES: Final = 256 * 1024
 
@@ -89,20 +82,14 @@ def _pull_checkpoint(
 
 
 def from_checkpoint(folder: Path, target: Path, *, type_name: str, progress: Progress = no_progress) -> Made:
-    """Return the GGUF made at `target` from the Hugging Face checkpoint in `folder`.
+    """Return the GGUF made at `target` from the Hugging Face checkpoint in `folder`, in one pass.
 
     Raises BadCheckpoint, UsageError (an unknown type) or NoSpace; nothing half-written is left.
     """
-    from converters import convert_checkpoint
+    from g4cli.store.recode import convert_to
 
-    if type_name in PLAIN:
-        done = convert_checkpoint(folder, target, plain=ggml_type(type_name), progress=progress)
-        return Made(done.path, type_name, done.nbytes, done.sha256)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".making-", dir=target.parent) as place:
-        plain = Path(place) / target.name
-        convert_checkpoint(folder, plain, plain=ggml_type("bf16"), progress=progress)
-        return from_file(plain, target, type_name=type_name, progress=progress)
+    done = convert_to(folder, target, type_name=type_name, force=True, progress=progress)
+    return Made(done.path, type_name, done.nbytes, done.sha256)
 
 
 def from_file(source: Path, target: Path, *, type_name: str, progress: Progress = no_progress) -> Made:

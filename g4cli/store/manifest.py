@@ -11,16 +11,16 @@ that the file changed.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from g4cli.core.errors import BadFile, G4Error
 from g4cli.core.files import atomic_file
 from g4cli.core.gguf import Header, read_header
 
-Role = Literal["model", "mmproj", "draft"]
+Role = Literal["model", "mmproj", "draft", "part"]
 SUFFIX: Final = ".json"
 FORMAT: Final = 1
 _MAX_BYTES: Final = 64 * 1024  # a manifest is under 1 KiB
@@ -84,7 +84,7 @@ def read_manifest(path: Path, name: str) -> Entry:
         texts = {key: fields[key] for key in ("type", "sha256", "date", "source", "role")}
         if not all(isinstance(value, str) for value in texts.values()) or type(fields["bytes"]) is not int:
             raise ValueError("a field has the wrong kind")
-        if texts["role"] not in ("model", "mmproj", "draft"):
+        if texts["role"] not in get_args(Role):
             raise ValueError(f"unknown role {texts['role']!r}")
         # The folder decides the name: a copied manifest must not rename a model.
         return Entry(name=name, path=path, nbytes=fields["bytes"], **texts)
@@ -124,7 +124,10 @@ def describe_file(path: Path, name: str) -> Entry:
 
 
 def role_of(header: Header) -> Role:
-    """Return what the file is for, by its architecture."""
+    """Return what the file is for: by its architecture, and whether it is a later part of a split file."""
+    part = header.keys.get("split.no")
+    if part and isinstance(part.data, int) and part.data > 0:
+        return "part"
     value = header.keys.get("general.architecture")
     architecture = str(value.data) if value else ""
     if architecture == "clip":
@@ -158,11 +161,6 @@ def damage_of(entry: Entry) -> str | None:
     if size != entry.nbytes:
         return f"{size:,} bytes on disk, {entry.nbytes:,} in its manifest"
     return None
-
-
-def renamed(entry: Entry, name: str) -> Entry:
-    """Return `entry` under another name."""
-    return replace(entry, name=name)
 
 
 def _text(header: Header, key: str) -> str:

@@ -49,6 +49,14 @@ def entries_of(name: str) -> tuple[Entry, ...]:
     return tuple(e for e in list_models() if e.name == name)
 
 
+def entry_at(path: Path, name: str) -> Entry | None:
+    """Return the entry of the file at `path`, None if there is none or it is no GGUF."""
+    try:
+        return entry_of(path, name) if path.is_file() else None
+    except BadFile:
+        return None
+
+
 def resolve(text: str | Path) -> Path:
     """Return the file that a MODEL argument means. Raises as `find`."""
     return find(text).path

@@ -107,6 +107,7 @@ def convert_to(
         folder,
         target,
         part=part,
+        plain=None,
         coder=RecipeCoder(recipe, folder, threads),
         ignore_keys=ignore_keys,
         progress=progress,

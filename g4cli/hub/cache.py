@@ -1,0 +1,65 @@
+"""What the Hugging Face cache holds already. Reads folders only; nothing is written there.
+
+models--OWNER--REPO/refs/main                    the commit
+models--OWNER--REPO/snapshots/COMMIT/FILE        a link to ../../blobs/SHA256
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Final
+
+from g4cli.hub.client import Repository
+from g4cli.hub.listing import RemoteFile
+
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
+_SHA1: Final = re.compile(r"[0-9a-f]{40}")
+_MAX_FILES: Final = 10_000
+
+
+def cached_file(cache: Path, repo: str, file: RemoteFile) -> Path | None:
+    """Return the cached copy of `file`: by its hash, whatever revision brought it; None if there is none."""
+    blob = _folder(cache, repo) / "blobs" / (file.sha256 or file.git_oid)
+    if not (file.sha256 or file.git_oid) or not _plain(blob.name):
+        return None
+    try:
+        return blob if blob.is_file() and blob.stat().st_size == file.nbytes else None
+    except OSError:
+        return None
+
+
+def cached_repository(cache: Path, repo: str, revision: str | None = None) -> Repository | None:
+    """Return what the cache knows of a repository, for use without a network; None if it knows nothing."""
+    folder = _folder(cache, repo)
+    commit = revision or "main"
+    try:
+        ref = folder / "refs" / commit
+        if ".." not in commit and ref.is_file():
+            commit = ref.read_text()[:64].strip()
+        snapshot = folder / "snapshots" / commit
+        if not _plain(commit) or not snapshot.is_dir():
+            return None
+        files = []
+        for path in sorted(snapshot.rglob("*"))[:_MAX_FILES]:
+            if path.is_file():
+                name = path.resolve().name
+                files.append(
+                    RemoteFile(
+                        path.relative_to(snapshot).as_posix(),
+                        path.stat().st_size,
+                        sha256=name if _SHA256.fullmatch(name) else "",
+                        git_oid=name if _SHA1.fullmatch(name) else "",
+                    )
+                )
+    except OSError:
+        return None
+    return Repository(repo, commit, tuple(files)) if files else None
+
+
+def _folder(cache: Path, repo: str) -> Path:
+    return cache / ("models--" + repo.replace("/", "--"))
+
+
+def _plain(name: str) -> bool:
+    return bool(re.fullmatch(r"[0-9A-Za-z._-]+", name)) and name not in (".", "..")

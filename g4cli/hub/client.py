@@ -1,0 +1,201 @@
+"""The hub: who we are, what a repository holds, where a file lies. huggingface_hub does the talking.
+
+Environment, read at each call: HF_ENDPOINT, HF_TOKEN (or the token of `hf auth login`), HF_HUB_OFFLINE,
+HF_HUB_CACHE or HF_HOME, HTTP_PROXY, HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE, REQUESTS_CA_BUNDLE.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from g4cli.core.errors import BadFile, NetworkError, NotFound, UsageError
+from g4cli.hub.listing import RemoteFile, check_paths
+
+_TRUE: Final = ("1", "true", "yes", "on")
+_DEFAULT: Final = "https://huggingface.co"
+_TIMEOUT_S: Final = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class HubOptions:
+    """How to talk to the hub."""
+
+    offline: bool = False
+    endpoint: str = _DEFAULT
+    cache: Path = Path()
+
+    @classmethod
+    def from_environment(cls, *, offline: bool = False) -> HubOptions:
+        """Return what the environment says; `offline` switches the network off in any case."""
+        env = os.environ
+        switched_off = any(
+            env.get(name, "").lower() in _TRUE for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+        )
+        return cls(offline or switched_off, (env.get("HF_ENDPOINT") or _DEFAULT).rstrip("/"), cache_folder())
+
+
+def cache_folder() -> Path:
+    """Return the hub's own cache folder, as huggingface_hub finds it (not created)."""
+    env = os.environ
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        if env.get(name):
+            return Path(os.path.expandvars(env[name])).expanduser()
+    home = env.get("HF_HOME") or str(Path(env.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface")
+    return Path(os.path.expandvars(home)).expanduser() / "hub"
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """A repository at one commit."""
+
+    repo: str
+    commit: str
+    files: tuple[RemoteFile, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where the bytes of a file are now: often a signed address of another host that soon expires."""
+
+    url: str
+    headers: dict[str, str]
+    etag: str
+    nbytes: int
+
+
+class Hub:
+    """A connection to the hub; nothing is sent before the first question."""
+
+    def __init__(self, options: HubOptions | None = None) -> None:
+        self.options = options or HubOptions.from_environment()
+
+    def repository(self, repo: str, revision: str | None = None) -> Repository:
+        """Return the commit that `revision` (default: main) names now, and its files.
+
+        Raises NetworkError, NotFound (no such repository or revision), BadFile (an unsafe path).
+        """
+        self._require_network(repo)
+        with _translated(repo, revision, self.options.endpoint):
+            info = self._api().model_info(repo, revision=revision, timeout=_TIMEOUT_S)
+            commit = str(info.sha or revision or "main")
+            items = list(self._api().list_repo_tree(repo, recursive=True, revision=commit))
+        # Folders have no size.
+        files = tuple(_remote_file(item) for item in items if isinstance(getattr(item, "size", None), int))
+        check_paths(repo, (f.path for f in files))
+        return Repository(repo, commit, files)
+
+    def locate(self, repository: Repository, file: RemoteFile) -> Location:
+        """Return where `file` can be fetched now. Raises as `repository`, BadFile if it has changed."""
+        self._require_network(repository.repo)
+        from huggingface_hub import get_hf_file_metadata, get_token, hf_hub_url
+
+        with _translated(repository.repo, repository.commit, self.options.endpoint):
+            url = hf_hub_url(
+                repository.repo, file.path, revision=repository.commit, endpoint=self.options.endpoint
+            )
+            found = get_hf_file_metadata(
+                url,
+                token=get_token(),
+                timeout=_TIMEOUT_S,
+                library_name="g4",
+                endpoint=self.options.endpoint,
+                retry_on_errors=True,
+            )
+            token = get_token()
+        etag, nbytes = found.etag or "", found.size if found.size is not None else file.nbytes
+        expected = file.sha256 or file.git_oid
+        if (expected and etag and etag != expected) or nbytes != file.nbytes:
+            raise BadFile(
+                f"{repository.repo}/{file.path} changed on the hub: {etag[:12]}, {nbytes:,} bytes where "
+                f"{expected[:12]}, {file.nbytes:,} bytes were listed",
+                hint="run the same command again",
+            )
+        headers = {"User-Agent": "g4"}
+        # A token is for the hub, never for the host behind it.
+        if token and _same_host(found.location, self.options.endpoint):
+            headers["Authorization"] = f"Bearer {token}"
+        return Location(found.location, headers, etag, nbytes)
+
+    def _api(self) -> Any:
+        from huggingface_hub import HfApi
+
+        return HfApi(endpoint=self.options.endpoint, library_name="g4")
+
+    def _require_network(self, repo: str) -> None:
+        if self.options.offline:
+            raise NetworkError(
+                f"{repo}: offline (--offline or HF_HUB_OFFLINE), and not on this disk",
+                hint="go online once, or give a path: g4 pull FILE.gguf",
+            )
+
+
+def _remote_file(item: Any) -> RemoteFile:
+    lfs = getattr(item, "lfs", None)
+    size = int(lfs.size if lfs else item.size)
+    return RemoteFile(str(item.path), size, str(lfs.sha256) if lfs else "", str(item.blob_id or ""))
+
+
+def _same_host(url: str, endpoint: str) -> bool:
+    from urllib.parse import urlsplit
+
+    ours, theirs = urlsplit(endpoint), urlsplit(url)
+    return (ours.scheme, ours.netloc.lower()) == (theirs.scheme, theirs.netloc.lower())
+
+
+@contextmanager
+def _translated(repo: str, revision: str | None, endpoint: str) -> Iterator[None]:
+    """Turn the exceptions of huggingface_hub and of its HTTP library into ours."""
+    import httpx2
+    from huggingface_hub import errors
+
+    try:
+        yield
+    except errors.GatedRepoError as err:
+        raise NetworkError(
+            f"{repo} is gated: its licence must be accepted first",
+            hint=f"accept it at {endpoint}/{repo}, then: hf auth login",
+        ) from err
+    except errors.RepositoryNotFoundError as err:
+        raise NotFound(
+            f"the hub has no repository {repo}, or not for you",
+            hint="check the name; for a private or gated one: hf auth login, or set HF_TOKEN",
+        ) from err
+    except errors.RevisionNotFoundError as err:
+        raise NotFound(f"{repo} has no revision {revision}", hint=f"g4 pull hf:{repo}") from err
+    except errors.EntryNotFoundError as err:
+        raise NotFound(f"{repo}: the file is gone", hint="run the same command again") from err
+    except errors.HFValidationError as err:
+        raise UsageError(f"not a repository: {repo!r}", hint="write it as hf:OWNER/REPO") from err
+    except errors.OfflineModeIsEnabled as err:
+        raise NetworkError(f"{repo}: HF_HUB_OFFLINE is set", hint="unset HF_HUB_OFFLINE") from err
+    except errors.HfHubHTTPError as err:
+        raise _http_error(repo, err.response.status_code if err.response is not None else 0) from err
+    except (httpx2.HTTPError, OSError) as err:
+        raise NetworkError(
+            f"{endpoint} cannot be reached: {_reason(err)}",
+            hint="check the connection, HTTPS_PROXY and HF_ENDPOINT, then run the same command again",
+        ) from err
+    except (httpx2.InvalidURL, ValueError) as err:
+        raise NetworkError(f"{endpoint} gave an answer that makes no sense: {_reason(err)}") from err
+
+
+def _http_error(repo: str, status: int) -> NetworkError:
+    if status in (401, 403):
+        return NetworkError(
+            f"{repo}: the hub says no ({status})", hint="hf auth login, or set HF_TOKEN to a valid token"
+        )
+    if status == 429:
+        return NetworkError(
+            f"{repo}: too many requests (429)", hint="wait some minutes; hf auth login raises the limit"
+        )
+    return NetworkError(f"{repo}: the hub answers {status}", hint="run the same command again later")
+
+
+def _reason(err: BaseException) -> str:
+    text = str(err).strip().splitlines()
+    return text[0] if text else type(err).__name__

@@ -1,0 +1,155 @@
+"""One HTTP GET of a byte range, read straight into a buffer: half the cost of a client library.
+
+Proxies (HTTP_PROXY, HTTPS_PROXY, NO_PROXY) and certificates (SSL_CERT_FILE, REQUESTS_CA_BUNDLE, and the
+system's as huggingface_hub finds them) are honoured; up to five redirects are followed, and a token never
+goes to another host.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import os
+import re
+import socket
+import ssl
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+from urllib.parse import SplitResult, unquote, urljoin, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+STALL_S: Final = 30.0
+_REDIRECTS: Final = 5
+_RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+
+
+class BadAnswer(Exception):
+    """The server answered, but not with the bytes. `retry_after` is in seconds, 0 if it did not say."""
+
+    def __init__(self, status: int, what: str, retry_after: float = 0.0) -> None:
+        super().__init__(f"{status} {what}".strip())
+        self.status, self.retry_after = status, retry_after
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """An answer being read: exactly the bytes of the range asked for."""
+
+    response: http.client.HTTPResponse
+    total: int
+
+    def readinto(self, view: memoryview) -> int:
+        """Return how many bytes were read into `view`; 0 at the end. Raises OSError on a stall or reset."""
+        return self.response.readinto(view)
+
+
+class Connection:
+    """Keeps one connection open between requests to the same host."""
+
+    def __init__(self, *, stall_s: float = STALL_S) -> None:
+        self._stall_s = stall_s
+        self._open: tuple[tuple[str, str], http.client.HTTPConnection] | None = None
+
+    def get_range(self, url: str, headers: Mapping[str, str], start: int, end: int) -> Body:
+        """Return the body of bytes `start` to `end` (exclusive).
+
+        Raises BadAnswer for any status but 206 with the right range, OSError or http.client.HTTPException
+        for a broken connection.
+        """
+        sent = {**headers, "Range": f"bytes={start}-{end - 1}", "Accept-Encoding": "identity"}
+        for _ in range(_REDIRECTS):
+            response = self._request(url, sent)
+            if response.status not in (301, 302, 303, 307, 308):
+                return self._checked(response, start, end)
+            target = urljoin(url, response.headers.get("Location", ""))
+            response.read(65_536)
+            self.close()
+            if urlsplit(target).netloc != urlsplit(url).netloc:
+                sent = {k: v for k, v in sent.items() if k.lower() != "authorization"}
+            url = target
+        raise BadAnswer(310, "too many redirects")
+
+    def close(self) -> None:
+        """Close the connection; the next request opens another."""
+        if self._open:
+            self._open[1].close()
+            self._open = None
+
+    def abort(self) -> None:
+        """Wake a thread that waits for bytes: it sees a broken connection. Callable from any thread."""
+        opened = self._open
+        if opened and opened[1].sock:
+            with suppress(OSError):
+                opened[1].sock.shutdown(socket.SHUT_RDWR)
+
+    def _request(self, url: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise BadAnswer(0, f"not an address: {url[:80]!r}")
+        key = (parts.scheme, parts.netloc)
+        if self._open and self._open[0] != key:
+            self.close()
+        proxy = _proxy_for(parts)
+        if not self._open:
+            self._open = (key, _connect(parts, proxy, self._stall_s))
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        if proxy and parts.scheme == "http":  # a plain proxy wants the whole address
+            path, headers = f"http://{parts.netloc}{path}", {**headers, **_proxy_auth(proxy)}
+        connection = self._open[1]
+        connection.request("GET", path, headers=dict(headers))
+        return connection.getresponse()
+
+    def _checked(self, response: http.client.HTTPResponse, start: int, end: int) -> Body:
+        if response.status == 206:
+            match = _RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
+            if not match or (int(match[1]), int(match[2])) != (start, end - 1):
+                self.close()
+                raise BadAnswer(206, "with another range than asked for")
+            return Body(response, -1 if match[3] == "*" else int(match[3]))
+        wait = response.headers.get("Retry-After", "")
+        self.close()
+        if response.status == 200:
+            raise BadAnswer(200, "the server, or a proxy before it, ignores byte ranges")
+        raise BadAnswer(response.status, response.reason or "", float(wait) if wait.isdigit() else 0.0)
+
+
+def _connect(parts: SplitResult, proxy: SplitResult | None, stall_s: float) -> http.client.HTTPConnection:
+    host, port = parts.hostname or "", parts.port
+    through = (proxy.hostname or "", proxy.port or 8080) if proxy else (host, port)
+    if parts.scheme == "http":
+        return http.client.HTTPConnection(*through, timeout=stall_s)
+    connection = http.client.HTTPSConnection(*through, timeout=stall_s, context=_tls())
+    if proxy:
+        connection.set_tunnel(host, port or 443, headers=_proxy_auth(proxy))
+    return connection
+
+
+def _proxy_for(parts: SplitResult) -> SplitResult | None:
+    proxies = getproxies()
+    address = proxies.get(parts.scheme) or proxies.get("all")
+    if not address or proxy_bypass(parts.netloc):
+        return None
+    return urlsplit(address if "//" in address else f"http://{address}")
+
+
+def _proxy_auth(proxy: SplitResult) -> dict[str, str]:
+    if not proxy.username:
+        return {}
+    login = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
+    return {"Proxy-Authorization": "Basic " + base64.b64encode(login.encode()).decode()}
+
+
+@lru_cache(maxsize=1)
+def _tls() -> ssl.SSLContext:
+    bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
+    if bundle:
+        folder = os.path.isdir(bundle)
+        return ssl.create_default_context(
+            cafile=None if folder else bundle, capath=bundle if folder else None
+        )
+    import httpx2  # what huggingface_hub itself trusts, SSL_CERT_FILE included
+
+    return httpx2.create_ssl_context()

@@ -1,0 +1,144 @@
+"""One file of a repository, at its place and verified: from the hub's cache, or from the hub."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from g4cli.core.errors import Interrupted
+from g4cli.core.files import atomic_file
+from g4cli.core.progress import Progress, no_progress
+from g4cli.core.units import size_text
+from g4cli.hub.cache import cached_file
+from g4cli.hub.client import Hub, Repository
+from g4cli.hub.journal import Goal, Partial
+from g4cli.hub.listing import RemoteFile
+from g4cli.hub.lock import one_process
+from g4cli.hub.transfer import Limits, Transfer
+
+_COPY_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A verified file. `fetched_bytes` came in this call, `resumed_bytes` were here from earlier ones."""
+
+    path: Path
+    nbytes: int
+    sha256: str
+    fetched_bytes: int
+    resumed_bytes: int
+    origin: str  # "hub", "cache" or "here"
+
+
+def fetch_file(
+    hub: Hub,
+    repository: Repository,
+    file: RemoteFile,
+    target: Path,
+    *,
+    restart: bool = False,
+    progress: Progress = no_progress,
+    notice: Callable[[str], None] = lambda _: None,
+    limits: Limits | None = None,
+) -> Fetched:
+    """Return `file` at `target`, its content checked against the hub's record.
+
+    One process fetches, others wait for it. Raises NetworkError, NotFound, BadFile, HashMismatch, NoSpace,
+    UsageError or Interrupted; what has arrived is always kept (`restart` throws it away first).
+    """
+    waiting = f"another g4 is fetching {target.name}; waiting for it"
+    with one_process(target, on_wait=lambda: notice(waiting)):
+        if target.is_file() and target.stat().st_size == file.nbytes and not restart:
+            digest = _sha256(target, progress)
+            if digest == file.sha256 or not file.sha256:
+                return Fetched(target, file.nbytes, digest, 0, 0, "here")
+        cached = cached_file(hub.options.cache, repository.repo, file)
+        if cached and file.sha256 and _sha256(cached, progress) == file.sha256:
+            notice(f"{file.name} is in the Hugging Face cache: used from there")
+            _link_or_copy(cached, target)
+            return Fetched(target, file.nbytes, file.sha256, 0, 0, "cache")
+        return _download(hub, repository, file, target, restart, progress, notice, limits or Limits())
+
+
+def _download(
+    hub: Hub,
+    repository: Repository,
+    file: RemoteFile,
+    target: Path,
+    restart: bool,
+    progress: Progress,
+    notice: Callable[[str], None],
+    limits: Limits,
+) -> Fetched:
+    # The address is asked for before a byte of disk is touched: a refusal leaves nothing.
+    first = hub.locate(repository, file)
+    goal = Goal(file.nbytes, file.sha256, file.git_oid)
+    partial = Partial(target, goal)
+    if restart:
+        partial.forget(0, file.nbytes)
+    resumed = partial.have
+    if resumed:
+        notice(f"{file.name}: going on at {size_text(resumed)} of {size_text(file.nbytes)}")
+    places = iter([first])
+    transfer = Transfer(
+        partial,
+        lambda: next(places, None) or hub.locate(repository, file),
+        label=file.name,
+        progress=progress,
+        limits=limits,
+    )
+    try:
+        transfer.run()
+    except KeyboardInterrupt:
+        have = size_text(partial.have)
+        partial.close()
+        raise Interrupted(
+            f"interrupted; {have} of {size_text(file.nbytes)} are kept",
+            hint="run the same command again to go on",
+        ) from None
+    except BaseException:
+        partial.close()
+        raise
+    partial.finish(target)
+    _drop_older_partials(target)
+    return Fetched(target, file.nbytes, file.sha256, transfer.fetched_bytes, resumed, "hub")
+
+
+def partials_of(target: Path) -> list[Path]:
+    """Return the partials of `target`, of this content and of earlier ones."""
+    return sorted(target.parent.glob(f".{target.name}.*.part"))
+
+
+def _drop_older_partials(target: Path) -> None:
+    # The file is whole now: what is left belongs to contents that the hub has replaced.
+    for part in partials_of(target):
+        with suppress(OSError):
+            part.unlink()
+            part.with_suffix(".journal").unlink(missing_ok=True)
+
+
+def _sha256(path: Path, progress: Progress) -> str:
+    digest, done, total = hashlib.sha256(), 0, path.stat().st_size
+    with path.open("rb") as file:
+        while piece := file.read(_COPY_BYTES):
+            digest.update(piece)
+            done += len(piece)
+            progress(done, total, f"checking {path.name}")
+    return digest.hexdigest()
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(OSError):
+        target.unlink(missing_ok=True)
+        os.link(source.resolve(), target)
+        return
+    size = source.stat().st_size
+    with source.open("rb") as reader, atomic_file(target, expected_bytes=size) as writer:
+        while piece := reader.read(_COPY_BYTES):
+            writer.write(piece)

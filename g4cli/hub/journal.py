@@ -1,0 +1,240 @@
+"""A partial file and its journal: which byte ranges have arrived, across any number of processes.
+
+    .NAME.SHA12.part       the bytes, sparse, at their final places
+    .NAME.SHA12.journal    a line of JSON (what the file must be), then a line per piece: "START END\n"
+
+A piece is noted after its bytes are written, so a killed process never claims what it does not have: the
+kernel keeps written pages. A power cut does not: what stands between "restart" and "sync" lines is on the
+disk itself, and after a restart of the machine only that is believed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Final
+
+from g4cli.core.errors import NoSpace, UsageError
+from g4cli.core.files import require_space
+
+_SYNC_BYTES: Final = 512 * 1024**2
+_FULL_DISK: Final = "the disk is full; what has arrived is kept"
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What the finished file must be. `sha256` or, for files in git itself, `git_oid`."""
+
+    nbytes: int
+    sha256: str
+    git_oid: str = ""
+
+    @property
+    def key(self) -> str:
+        """Return the part of the partial's name that ties it to this content."""
+        return (self.sha256 or self.git_oid or str(self.nbytes))[:12]
+
+
+def merged(spans: Iterable[Span]) -> list[Span]:
+    """Return `spans` sorted, those that touch or overlap joined."""
+    result: list[Span] = []
+    for start, end in sorted(spans):
+        if result and start <= result[-1][1]:
+            result[-1] = (result[-1][0], max(end, result[-1][1]))
+        else:
+            result.append((start, end))
+    return result
+
+
+def gaps(spans: Iterable[Span], nbytes: int, piece: int) -> list[Span]:
+    """Return what is missing up to `nbytes`, in order, cut into pieces of at most `piece` bytes."""
+    missing, at = [], 0
+    for start, end in [*merged(spans), (nbytes, nbytes)]:
+        while at < start:
+            missing.append((at, min(start, at + piece)))
+            at = missing[-1][1]
+        at = max(at, end)
+    return missing
+
+
+class Partial:
+    """The partial of `target`. Thread-safe; used by one process at a time (see lock.py)."""
+
+    def __init__(self, target: Path, goal: Goal) -> None:
+        self.goal = goal
+        self.path = target.with_name(f".{target.name}.{goal.key}.part")
+        self.journal = self.path.with_suffix(".journal")
+        self._lock = Lock()
+        self._spans: list[Span] = []
+        self._synced: list[Span] = []
+        self._since_sync = 0
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._spans, self._synced = self._load()
+            require_space(target.parent, goal.nbytes - self.have)
+            self._data = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+            os.ftruncate(self._data, goal.nbytes)
+            self._log = self._rewrite()
+        except OSError as err:
+            raise UsageError(
+                f"{target.parent} cannot be written: {err.strerror}", hint="set G4_HOME to a folder of yours"
+            ) from err
+
+    @property
+    def have(self) -> int:
+        """Return how many bytes have arrived."""
+        with self._lock:
+            return sum(end - start for start, end in self._spans)
+
+    @property
+    def is_whole(self) -> bool:
+        """Return whether every byte has arrived."""
+        return self.have == self.goal.nbytes
+
+    @property
+    def frontier(self) -> int:
+        """Return up to where everything from the start has arrived."""
+        with self._lock:
+            return self._spans[0][1] if self._spans and self._spans[0][0] == 0 else 0
+
+    def missing(self, piece: int) -> list[Span]:
+        """Return what is still to fetch, in pieces of at most `piece` bytes."""
+        with self._lock:
+            return gaps(self._spans, self.goal.nbytes, piece)
+
+    def write(self, start: int, data: memoryview) -> None:
+        """Put `data` at `start` and note it. Raises NoSpace; what was noted before stays."""
+        try:
+            at = start
+            while at < start + len(data):
+                at += os.pwrite(self._data, data[at - start :], at)
+            with self._lock:
+                self._add(start, start + len(data))
+                os.write(self._log, f"{start} {start + len(data)}\n".encode())
+                self._since_sync += len(data)
+                due = self._since_sync >= _SYNC_BYTES
+                if due:
+                    self._since_sync = 0
+            if due:
+                self.sync()
+        except OSError as err:
+            raise NoSpace(
+                f"{self.path}: {_FULL_DISK} ({err.strerror})", hint="g4 list, then g4 remove MODEL"
+            ) from err
+
+    def read(self, start: int, n: int) -> bytes:
+        """Return bytes that have arrived."""
+        return os.pread(self._data, n, start)
+
+    def sync(self) -> None:
+        """Put all that has arrived on the disk itself, and note that."""
+        with self._lock:
+            arrived = merged(self._spans)
+        os.fsync(self._data)
+        with self._lock:
+            self._synced = arrived
+            # The log may hold newer lines already: repeat what the mark vouches for.
+            os.write(self._log, _sync_lines(arrived).encode())
+
+    def forget(self, start: int, end: int) -> None:
+        """Strike out the bytes from `start` to `end`: they turned out wrong."""
+        with self._lock:
+            kept = [(a, min(b, start)) for a, b in self._spans if a < start]
+            kept += [(max(a, end), b) for a, b in self._spans if b > end]
+            self._spans = self._synced = merged(kept)
+            os.close(self._log)
+            self._log = self._rewrite()
+
+    def finish(self, target: Path) -> None:
+        """Give the file its name. The caller has verified it."""
+        os.fsync(self._data)
+        self.close()
+        os.replace(self.path, target)
+        self.journal.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Close both files; everything stays for the next process."""
+        for descriptor in (self._data, self._log):
+            os.close(descriptor)
+
+    def discard(self) -> None:
+        """Remove the partial and its journal."""
+        self.path.unlink(missing_ok=True)
+        self.journal.unlink(missing_ok=True)
+
+    def _add(self, start: int, end: int) -> None:
+        # Workers append to spans of their own: joining with a neighbour keeps the list short.
+        for index, (a, b) in enumerate(self._spans):
+            if b == start:
+                self._spans[index] = (a, end)
+                if index + 1 < len(self._spans) and self._spans[index + 1][0] <= end:
+                    self._spans[index : index + 2] = [(a, max(end, self._spans[index + 1][1]))]
+                return
+        self._spans = merged([*self._spans, (start, end)])
+
+    def _load(self) -> tuple[list[Span], list[Span]]:
+        if not self.path.is_file() or self.path.stat().st_size != self.goal.nbytes:
+            return [], []
+        try:
+            lines = self.journal.read_bytes().split(b"\n")
+            head = json.loads(lines[0])
+            if (head["bytes"], head["sha256"]) != (self.goal.nbytes, self.goal.sha256):
+                return [], []
+        except (OSError, ValueError, KeyError, TypeError, IndexError):
+            return [], []
+        spans, synced = _believed(lines[1:-1], self.goal.nbytes)
+        return (spans if head.get("boot") == _boot() else synced), synced
+
+    def _rewrite(self) -> int:
+        """Write the journal anew, short, and return it opened for appending."""
+        head = {"bytes": self.goal.nbytes, "sha256": self.goal.sha256, "boot": _boot()}
+        text = json.dumps(head) + "\n" + _sync_lines(self._synced)
+        text += "".join(f"{a} {b}\n" for a, b in self._spans)
+        fresh = self.journal.with_suffix(".journal-new")
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o666)
+        os.write(descriptor, text.encode())
+        os.replace(fresh, self.journal)
+        return descriptor
+
+
+def _sync_lines(spans: list[Span]) -> str:
+    return "restart\n" + "".join(f"{a} {b}\n" for a, b in spans) + "sync\n" if spans else ""
+
+
+def _believed(lines: list[bytes], nbytes: int) -> tuple[list[Span], list[Span]]:
+    """Return the spans that have arrived, and those of them that are on the disk itself.
+
+    "restart" begins a list that "sync" closes: only what stands between the two is on the disk.
+    """
+    spans: list[Span] = []
+    synced: list[Span] = []
+    opened: list[Span] | None = None
+    for line in lines:
+        words = line.split()
+        if words == [b"restart"]:
+            opened = []
+        elif words == [b"sync"] and opened is not None:
+            synced, opened = opened, None
+        elif len(words) == 2 and all(w.isdigit() for w in words):
+            start, end = int(words[0]), int(words[1])
+            if not 0 <= start < end <= nbytes:
+                break
+            spans.append((start, end))
+            if opened is not None:
+                opened.append((start, end))
+        else:
+            break  # nothing behind a damaged line can be trusted
+    return merged(spans), merged(synced)
+
+
+def _boot() -> str:
+    """Return what changes when the machine restarts; "" where it cannot be known."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,167 @@
+"""Which file of a repository is which: type, role and parts from names as publishers write them. No I/O.
+
+gemma-4-E2B_q4_0-it.gguf                      q4_0
+gemma-4-31B-it-BF16-00001-of-00002.gguf       bf16, part 1 of 2
+gemma-4-26B-it-qat-UD-Q4_K_XL.gguf            ud-q4_k_xl
+mmproj-gemma-4-E2B-it-Q8_0.gguf               a projector: never a quantisation of the model
+mtp-gemma-4-31B-it-Q8_0.gguf                  a draft: neither
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from g4cli.core.errors import BadFile, NotFound
+
+Role = Literal["model", "mmproj", "draft"]
+
+# A file is a sidecar if its name, or a folder above it, holds one of these words.
+SIDECARS: Final[tuple[tuple[str, Role | None], ...]] = (
+    ("mmproj", "mmproj"),
+    ("mtp", "draft"),
+    ("assistant", "draft"),
+    ("draft", "draft"),
+    ("imatrix", None),
+    ("ggml-vocab", None),
+)
+_TYPE: Final = re.compile(
+    r"(?:^|[-_.])(?P<ud>ud[-_])?"
+    r"(?P<type>bf16|f16|f32|sfp8|mxfp4(?:_moe)?|nvfp4|t?q\d_(?:k(?:_(?:xs|s|m|l|xl|xxl))?|[01])|iq\d_(?:xxs|xs|s|m|nl))"
+    r"(?=[-_.]|$)",
+    re.IGNORECASE,
+)
+_PART: Final = re.compile(r"-(\d{5})-of-(\d{5})$")
+_UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f\\]|^[/~]|^[A-Za-z]:|(?:^|/)\.\.?(?:/|$)|//")
+# Which type to take when nobody asked for one.
+PREFERENCE: Final = ("q4_0", "q4_k_m", "ud-q4_k_xl", "q5_k_m", "q6_k", "q8_0", "bf16", "f16", "f32")
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A file of a repository at one commit; `sha256` is "" for what git holds itself (small files)."""
+
+    path: str
+    nbytes: int
+    sha256: str = ""
+    git_oid: str = ""
+
+    @property
+    def name(self) -> str:
+        """Return the name without folders."""
+        return self.path.rsplit("/", 1)[-1]
+
+
+def check_paths(repo: str, paths: Iterable[str]) -> None:
+    """Raise BadFile if a path of a listing could leave its folder."""
+    for path in paths:
+        if not path or _UNSAFE.search(path):
+            raise BadFile(
+                f"{repo} lists a file with an unsafe path: {path!r}; nothing was fetched",
+                hint=f"report it to the owners of {repo}",
+            )
+
+
+def type_of_name(path: str) -> str:
+    """Return the type that a file name claims, in lower case, or "" if it names none."""
+    found = list(_TYPE.finditer(_stem(path)))
+    if not found:
+        return ""
+    # The last one: gemma-4-12b-it-qat-q4_0-BF16.gguf would be a BF16 file.
+    last = found[-1]
+    return ("ud-" if last["ud"] else "") + last["type"].lower()
+
+
+def role_of_name(path: str) -> Role | None:
+    """Return what a file is for, by its name; None: nothing that g4 loads."""
+    if not path.lower().endswith(".gguf"):
+        return None
+    words = re.split(r"[-_./]", path.lower())
+    for word, role in SIDECARS:
+        if word in words or ("-" in word and word in path.lower()):
+            return role
+    return "model"
+
+
+def of_role(files: Iterable[RemoteFile], role: Role) -> tuple[RemoteFile, ...]:
+    """Return the GGUFs of one role, in the order of the listing."""
+    return tuple(f for f in files if role_of_name(f.path) == role)
+
+
+def types_of(files: Iterable[RemoteFile]) -> tuple[str, ...]:
+    """Return the types of the model files, none twice."""
+    return tuple(dict.fromkeys(t for f in of_role(files, "model") if (t := type_of_name(f.path))))
+
+
+def pick(repo: str, files: Sequence[RemoteFile], type_name: str) -> tuple[RemoteFile, ...]:
+    """Return the model file of `type_name`: one, or all parts of a split one in order.
+
+    Raises NotFound with the types that exist, BadFile if a part is missing from the listing.
+    """
+    fitting = [f for f in of_role(files, "model") if type_name in (type_of_name(f.path), "")]
+    if not fitting:
+        held = " ".join(types_of(files)) or "none"
+        raise NotFound(f"{repo} has no {type_name} file (its types: {held})", hint=f"hf:{repo}:TYPE")
+    # Shortest path first: a file in the root before one in a folder, a plain name before a decorated one.
+    best = min(fitting, key=lambda f: (f.path.count("/"), len(_stem(f.path)), f.path))
+    return parts_of(repo, files, best)
+
+
+def pick_mmproj(files: Sequence[RemoteFile]) -> RemoteFile | None:
+    """Return the projector to put beside a model: BF16 if there is one, else the most exact, else None."""
+    order = ("bf16", "f16", "", "f32", "q8_0")
+    found = of_role(files, "mmproj")
+
+    def rank(file: RemoteFile) -> tuple[int, int, str]:
+        kind = type_of_name(file.path)
+        return (order.index(kind) if kind in order else len(order), file.path.count("/"), file.path)
+
+    return min(found, key=rank, default=None)
+
+
+def pick_draft(files: Sequence[RemoteFile]) -> RemoteFile | None:
+    """Return the draft to put beside a model: Q8_0 if there is one, else the first, else None."""
+    found = of_role(files, "draft")
+    return min(found, key=lambda f: (type_of_name(f.path) != "q8_0", f.path), default=None)
+
+
+def parts_of(repo: str, files: Sequence[RemoteFile], first: RemoteFile) -> tuple[RemoteFile, ...]:
+    """Return `first` alone, or all parts of the split file that it belongs to, in order."""
+    match = _PART.search(first.path.removesuffix(".gguf"))
+    if not match:
+        return (first,)
+    base, total = first.path[: match.start()], int(match[2])
+    wanted = [f"{base}-{i:05d}-of-{total:05d}.gguf" for i in range(1, total + 1)] if total <= 1000 else []
+    by_path = {f.path: f for f in files}
+    missing = [path for path in wanted if path not in by_path]
+    if missing or not wanted:
+        what = missing[0] if missing else f"{total} parts"
+        raise BadFile(f"{repo}: the split file is incomplete: {what} is missing", hint=f"hf:{repo}/FILE")
+    return tuple(by_path[path] for path in wanted)
+
+
+def checkpoint_files(repo: str, files: Sequence[RemoteFile]) -> tuple[RemoteFile, ...]:
+    """Return the files of a Hugging Face checkpoint that the converter reads, small ones first.
+
+    Raises NotFound if the weights or the configuration are missing.
+    """
+    root = [f for f in files if "/" not in f.path]
+    weights = [f for f in root if f.path.endswith(".safetensors")]
+    texts = [f for f in root if f.path.endswith((".json", ".jinja")) or f.path == "README.md"]
+    if not weights or not any(f.path == "config.json" for f in texts):
+        raise NotFound(f"{repo} holds no checkpoint of safetensors", hint=f"g4 pull hf:{repo}/FILE")
+    return (*sorted(texts, key=lambda f: f.path), *sorted(weights, key=lambda f: f.path))
+
+
+def preferred_type(files: Sequence[RemoteFile]) -> str:
+    """Return the type to take when none was asked for; "" if no name tells one."""
+    held = types_of(files)
+    return next((t for t in PREFERENCE if t in held), held[0] if held else "")
+
+
+def _stem(path: str) -> str:
+    name = path.rsplit("/", 1)[-1]
+    name = name[: -len(".gguf")] if name.lower().endswith(".gguf") else name
+    return _PART.sub("", name)

@@ -1,0 +1,163 @@
+"""What a journal believes after any end: a kill, a torn line, a restart of the machine."""
+
+from __future__ import annotations
+
+import errno
+import os
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from g4cli.core.errors import NoSpace, UsageError
+from g4cli.hub import journal
+from g4cli.hub.journal import Goal, Partial, gaps, merged
+
+GOAL = Goal(1000, "a" * 64)
+spans = st.lists(
+    st.tuples(st.integers(0, 50), st.integers(1, 20)).map(lambda p: (p[0], p[0] + p[1])), max_size=8
+)
+
+
+@given(spans)
+def test_merging_keeps_every_byte_once(items: list[tuple[int, int]]) -> None:
+    covered = {n for a, b in items for n in range(a, b)}
+    result = merged(items)
+    assert {n for a, b in result for n in range(a, b)} == covered
+    assert sum(b - a for a, b in result) == len(covered)
+    assert all(b < c for (_, b), (c, _) in pairwise(result))
+
+
+@given(spans, st.integers(1, 30))
+def test_gaps_are_what_is_not_covered(items: list[tuple[int, int]], piece: int) -> None:
+    missing = gaps(items, 70, piece)
+    covered = {n for a, b in items for n in range(a, b)}
+    assert [n for a, b in missing for n in range(a, b)] == [n for n in range(70) if n not in covered]
+    assert all(0 < b - a <= piece for a, b in missing)
+
+
+def put(partial: Partial, *items: tuple[int, int]) -> None:
+    for start, end in items:
+        partial.write(start, memoryview(bytes([7]) * (end - start)))
+
+
+def test_what_arrived_is_there_in_the_next_process(tmp_path: Path) -> None:
+    first = Partial(tmp_path / "m.gguf", GOAL)
+    assert (first.have, first.frontier, first.missing(400)) == (0, 0, [(0, 400), (400, 800), (800, 1000)])
+    put(first, (0, 100), (500, 600), (100, 150))
+    # no close: as after kill -9
+    second = Partial(tmp_path / "m.gguf", GOAL)
+    assert (second.have, second.frontier, second.is_whole) == (250, 150, False)
+    assert second.missing(1000) == [(150, 500), (600, 1000)]
+    assert second.read(500, 3) == b"\7\7\7"
+    put(second, (150, 500), (600, 1000))
+    assert second.is_whole
+    second.finish(tmp_path / "m.gguf")
+    assert (tmp_path / "m.gguf").read_bytes() == b"\7" * 1000
+    assert os.listdir(tmp_path) == ["m.gguf"]
+
+
+def test_another_content_has_another_partial(tmp_path: Path) -> None:
+    put(Partial(tmp_path / "m.gguf", GOAL), (0, 100))
+    assert Partial(tmp_path / "m.gguf", Goal(1000, "b" * 64)).have == 0
+    assert Partial(tmp_path / "m.gguf", GOAL).have == 100
+
+
+@pytest.mark.parametrize(
+    ("tail", "have"),
+    [
+        (b"", 200),
+        (b"200 30", 200),  # torn: no end of line
+        (b"200 300\n", 300),
+        (b"200 x\n200 300\n", 200),  # nothing behind a damaged line
+        (b"300 200\n", 200),
+        (b"200 2000\n", 200),
+        (b"-5 10\n", 200),
+        (b"\xff\xfe\n", 200),
+        (b"sync\n", 200),
+    ],
+)
+def test_damaged_ends_of_a_journal(tmp_path: Path, tail: bytes, have: int) -> None:
+    partial = Partial(tmp_path / "m.gguf", GOAL)
+    put(partial, (0, 200))
+    with partial.journal.open("ab") as file:
+        file.write(tail)
+    assert Partial(tmp_path / "m.gguf", GOAL).have == have
+
+
+@pytest.mark.parametrize(
+    "head", [b"", b"{}\n0 100\n", b"[]\n", b"\xff\n", b'{"bytes": 999, "sha256": "x"}\n0 100\n']
+)
+def test_a_damaged_head_means_nothing_is_known(tmp_path: Path, head: bytes) -> None:
+    partial = Partial(tmp_path / "m.gguf", GOAL)
+    put(partial, (0, 200))
+    partial.journal.write_bytes(head)
+    assert Partial(tmp_path / "m.gguf", GOAL).have == 0
+
+
+def test_a_partial_of_the_wrong_size_is_not_believed(tmp_path: Path) -> None:
+    partial = Partial(tmp_path / "m.gguf", GOAL)
+    put(partial, (0, 200))
+    os.truncate(partial.path, 500)
+    assert Partial(tmp_path / "m.gguf", GOAL).have == 0
+
+
+def test_after_a_restart_only_what_was_synced_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "_boot", lambda: "monday")
+    partial = Partial(tmp_path / "m.gguf", GOAL)
+    put(partial, (0, 100))
+    partial.sync()
+    put(partial, (100, 300))
+    assert Partial(tmp_path / "m.gguf", GOAL).have == 300  # another process, the same boot
+    monkeypatch.setattr(journal, "_boot", lambda: "tuesday")
+    after = Partial(tmp_path / "m.gguf", GOAL)
+    assert after.have == 100
+    monkeypatch.setattr(journal, "_boot", lambda: "wednesday")
+    assert Partial(tmp_path / "m.gguf", GOAL).have == 100  # still on the disk
+
+
+def test_forgetting_a_part(tmp_path: Path) -> None:
+    partial = Partial(tmp_path / "m.gguf", GOAL)
+    put(partial, (0, 300))
+    partial.forget(100, 200)
+    assert partial.missing(1000) == [(100, 200), (300, 1000)]
+    assert Partial(tmp_path / "m.gguf", GOAL).missing(1000) == [(100, 200), (300, 1000)]
+
+
+def test_a_full_disk_keeps_what_was_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    partial = Partial(tmp_path / "m.gguf", GOAL)
+    put(partial, (0, 100))
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(NoSpace, match="what has arrived is kept"):
+        put(partial, (100, 200))
+    monkeypatch.undo()
+    assert Partial(tmp_path / "m.gguf", GOAL).have == 100
+
+
+def test_space_is_checked_first_and_what_is_here_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(Partial(tmp_path / "m.gguf", GOAL), (0, 600))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 500})())
+    assert Partial(tmp_path / "m.gguf", GOAL).have == 600
+    with pytest.raises(NoSpace, match="needed"):
+        Partial(tmp_path / "other.gguf", GOAL)
+
+
+def test_a_store_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(UsageError, match="cannot be written"):
+        Partial(tmp_path / "file" / "m.gguf", GOAL)
+
+
+def test_many_small_pieces_stay_one_span(tmp_path: Path) -> None:
+    partial = Partial(tmp_path / "m.gguf", GOAL)
+    for at in range(0, 1000, 10):
+        put(partial, (at, at + 10))
+    assert partial._spans == [(0, 1000)]
