@@ -45,6 +45,9 @@ def quantize(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the plan and sizes; write nothing.")
     ] = False,
+    report: Annotated[
+        bool, typer.Option("--report", help="Measure the loss afterwards, tensor by tensor.")
+    ] = False,
     force: ForceOpt = False,
     threads: Annotated[int | None, typer.Option(help="Threads to use; all cores by default.", min=1)] = None,
     json: JsonOpt = False,
@@ -62,7 +65,7 @@ def quantize(
       g4 quantize model-bf16.gguf --type q8_0 --dry-run
     """
     out = output_for(as_json=json, quiet=quiet)
-    from g4cli.cli.render_quantize import draw_plan, draw_result
+    from g4cli.cli.render_quantize import draw_diff, draw_plan, draw_result
     from quant.options import recipe_from
     from quant.plan import plan_file
 
@@ -94,4 +97,13 @@ def quantize(
             imatrix=importance,
             threads=threads,
         )
-    out.result(done.as_json(), lambda: draw_result(out, done), brief=str(done.path))
+    data = done.as_json()
+    if report:
+        from quant.metrics import diff_files
+
+        with out.progress("measuring the loss") as progress:
+            diff = diff_files(source, done.path, progress=progress, threads=threads)
+        data["loss"] = diff.as_json()
+    out.result(data, lambda: draw_result(out, done), brief=str(done.path))
+    if report:
+        draw_diff(out, diff)

@@ -1,0 +1,183 @@
+"""How far weights are from the original: RMSE, signal to noise, largest error, cosine, lost values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from itertools import islice
+from math import inf, log10, prod, sqrt
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from g4cli.core.errors import BadFile
+from g4cli.core.progress import Progress, no_progress
+from quant.encode import Block, as_float32, cores
+from quant.reader import Reader
+from quant.source import open_source
+
+_LAYER: Final = re.compile(r"^blk\.\d+\.")
+
+
+@dataclass(frozen=True, slots=True)
+class Error:
+    """Sums over weights, float64, from which the measures follow; two of them add up.
+
+    `n_lost`: weights that became zero and were not. `n_bad`: not finite on either side (left out of sums).
+    """
+
+    n: int = 0
+    signal: float = 0.0
+    result: float = 0.0
+    noise: float = 0.0
+    product: float = 0.0
+    largest: float = 0.0
+    n_lost: int = 0
+    n_zero: int = 0
+    n_bad: int = 0
+
+    def __add__(self, other: Error) -> Error:
+        sums = {f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)}
+        return Error(**{**sums, "largest": max(self.largest, other.largest)})
+
+    @property
+    def rmse(self) -> float:
+        """Return the root of the mean squared error."""
+        return sqrt(self.noise / self.n) if self.n else 0.0
+
+    @property
+    def snr_db(self) -> float:
+        """Return 10 log10 of signal power over error power; infinite if nothing changed."""
+        if not self.noise:
+            return inf
+        return 10 * log10(self.signal / self.noise) if self.signal else -inf
+
+    @property
+    def cosine(self) -> float:
+        """Return the cosine of the angle between both; 1 for two zero tensors."""
+        size = sqrt(self.signal) * sqrt(self.result)
+        return self.product / size if size else float(self.signal == self.result)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the measures; `snr_db` is null where nothing changed."""
+        return {
+            "weights": self.n,
+            "rmse": self.rmse,
+            "snr_db": None if self.snr_db in (inf, -inf) else round(self.snr_db, 3),
+            "max_error": self.largest,
+            "cosine": self.cosine,
+            "became_zero": self.n_lost,
+            "zeros": self.n_zero,
+            "not_finite": self.n_bad,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class TensorError:
+    """One tensor in both files."""
+
+    name: str
+    before: str
+    after: str
+    error: Error
+
+
+@dataclass(frozen=True, slots=True)
+class Diff:
+    """Two files compared. `only` names tensors that one of them lacks."""
+
+    tensors: tuple[TensorError, ...]
+    only: tuple[str, ...]
+
+    @property
+    def total(self) -> Error:
+        """Return the error over all weights."""
+        return sum((t.error for t in self.tensors), Error())
+
+    def groups(self) -> list[TensorError]:
+        """Return kinds of tensors (all layers together), the worst first; unchanged ones are left out."""
+        found: dict[tuple[str, str, str], Error] = {}
+        for t in self.tensors:
+            key = (_LAYER.sub("", t.name).removesuffix(".weight"), t.before, t.after)
+            found[key] = found.get(key, Error()) + t.error
+        rows = [TensorError(*key, error) for key, error in found.items() if error.noise or error.n_bad]
+        return sorted(rows, key=lambda row: row.error.snr_db)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the measures for scripts, tensor by tensor."""
+        return {
+            "total": self.total.as_json(),
+            "only_in_one": list(self.only),
+            "tensors": [
+                {"name": t.name, "before": t.before, "after": t.after, **t.error.as_json()}
+                for t in self.tensors
+            ],
+        }
+
+
+def error_of(before: NDArray[np.float32], after: NDArray[np.float32]) -> Error:
+    """Return the error of `after` against `before`; same shapes."""
+    a, b = before.reshape(-1).astype(np.float64), after.reshape(-1).astype(np.float64)
+    good = np.isfinite(a) & np.isfinite(b)
+    n_bad = len(a) - int(np.count_nonzero(good))
+    if n_bad:
+        a, b = a[good], b[good]
+    gap = b - a
+    zero = b == 0
+    return Error(
+        n=len(a),
+        signal=float(np.add.reduce(a * a)),
+        result=float(np.add.reduce(b * b)),
+        noise=float(np.add.reduce(gap * gap)),
+        product=float(np.add.reduce(a * b)),
+        largest=float(np.abs(gap).max(initial=0)),
+        n_lost=int(np.count_nonzero(zero & (a != 0))),
+        n_zero=int(np.count_nonzero(zero)),
+        n_bad=n_bad,
+    )
+
+
+def diff_files(
+    before: Path, after: Path, *, progress: Progress = no_progress, threads: int | None = None
+) -> Diff:
+    """Return how far the weights of `after` are from those of `before`, tensor by tensor.
+
+    Any types that ggml decodes, SFP8 archives too; blocks are read and decoded on all cores. Raises BadFile
+    if a tensor has another shape in the other file, BadGGUF, FileMissing.
+    """
+    first, second = open_source(before), open_source(after)
+    shared = [name for name in first.tensors if name in second.tensors]
+    if not shared:
+        raise BadFile(f"{before} and {after} have no tensor in common", hint=f"g4 show {after} --tensors")
+    for name in shared:
+        a, b = first.tensors[name].shape, second.tensors[name].shape
+        if a != b:
+            raise BadFile(f"{name} is {list(a)} in {before} and {list(b)} in {after}: not the same model")
+    readers = Reader(first), Reader(second)
+    total, done, rows = sum(prod(first.tensors[n].shape) for n in shared), 0, []
+    with ThreadPoolExecutor(threads or cores()) as pool:
+        for name in shared:
+            error = sum(_errors(pool, name, readers, threads or cores()), Error())
+            done += error.n + error.n_bad
+            progress(done, total, name)
+            was, became = ("SFP8" if name in s.coded else s.tensors[name].type.name for s in (first, second))
+            rows.append(TensorError(name, was, became, error))
+    only = [*(n for n in first.tensors if n not in second.tensors)]
+    only += [n for n in second.tensors if n not in first.tensors]
+    return Diff(tuple(rows), tuple(only))
+
+
+def _errors(pool: ThreadPoolExecutor, name: str, readers: Sequence[Reader], threads: int) -> Iterator[Error]:
+    """Yield the errors of a tensor's blocks; both files are cut alike, so blocks meet row by row."""
+    pairs = zip(*(reader.rows(name)() for reader in readers), strict=True)
+    while chunk := list(islice(pairs, 4 * threads)):
+        yield from pool.map(_error_of_blocks, chunk)
+
+
+def _error_of_blocks(blocks: Iterable[Block]) -> Error:
+    before, after = (as_float32(block.read()) for block in blocks)
+    return error_of(before, after)
