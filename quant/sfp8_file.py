@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from g4cli.core.errors import BadGGUF, UsageError
 from g4cli.core.ggml import BF16, F32, I8
-from g4cli.core.gguf import Header, TensorInfo, iter_tensor
+from g4cli.core.gguf import Header, TensorInfo, iter_tensor, read_header
 from g4cli.core.gguf_values import SCALARS, Array, Value, ValueType, array, string, u32
 from g4cli.core.progress import Progress, no_progress
 from quant.recipes import SCALE_SUFFIX, Recipe
@@ -121,6 +121,29 @@ def decoded_view(header: Header, coded: Mapping[str, int]) -> dict[str, TensorIn
         for name, tensor in header.tensors.items()
         if name not in scales
     }
+
+
+def runnable(
+    path: Path,
+    cache: Path,
+    *,
+    carrier: Literal["bf16", "q8_0"] = "bf16",
+    progress: Progress = no_progress,
+) -> Path:
+    """Return a file that llama.cpp can run: `path` itself, or an SFP8 archive expanded into `cache`, once.
+
+    The expanded file is found again by the archive's header, which names source and recipe, and by its size.
+    """
+    header = read_header(path)
+    if not is_archive(header):
+        return path
+    with path.open("rb") as file:
+        digest = hashlib.sha256(file.read(header.data_offset))
+    digest.update(str(header.file_size).encode())
+    target = cache / f"{path.stem}-{digest.hexdigest()[:12]}-{carrier}.gguf"
+    if not target.is_file():
+        expand(path, target, carrier=carrier, progress=progress)
+    return target
 
 
 def expand(

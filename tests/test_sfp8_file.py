@@ -18,7 +18,7 @@ from g4cli.core.errors import BadFile, BadGGUF, UsageError
 from g4cli.core.gguf import read_header
 from quant.file import Quantized, quantize_file
 from quant.recipes import Recipe
-from quant.sfp8_file import expand
+from quant.sfp8_file import expand, runnable
 
 CODED = "blk.0.ffn_down.weight"
 
@@ -132,6 +132,22 @@ def test_a_second_archive_from_the_first_has_the_same_codes(files: Path, tmp_pat
 def test_expand_refuses_other_files(files: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not an SFP8 archive"):
         expand(files / "carrier.gguf", tmp_path / "x.gguf")
+
+
+def test_an_archive_is_expanded_once(files: Path, tmp_path: Path) -> None:
+    plain = files / "carrier.gguf"
+    assert runnable(plain, tmp_path) == plain
+    first = runnable(files / "archive.gguf", tmp_path / "cache")
+    stamp = first.stat().st_mtime_ns
+    assert tensors(first) == tensors(plain)
+    assert runnable(files / "archive.gguf", tmp_path / "cache") == first
+    assert first.stat().st_mtime_ns == stamp
+    other = quantize_file(
+        files / "net.gguf", tmp_path / "archive.gguf", recipe=Recipe("sfp8", sfp8_encoder="gemma.cpp")
+    )
+    assert runnable(other.path, tmp_path / "cache") != first
+    small = runnable(files / "archive.gguf", tmp_path / "cache", carrier="q8_0")
+    assert small.stat().st_size < 0.8 * first.stat().st_size
 
 
 LOAD = """
