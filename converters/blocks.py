@@ -102,8 +102,11 @@ class Tensor:
     def _read(self, piece: NDArray[Any]) -> NDArray[Any]:
         # What lies in order in the file is not copied here: pages are read when they are used.
         rows = np.ascontiguousarray(piece).reshape(-1, self.row)
-        values = rows if self.value is None else self.value(floats(rows))
-        return self.faults.checked(values, self.origin, self.infinite)
+        if self.value is not None:
+            changed = self.value(floats(rows))
+            # llama.cpp's converter computes in the source's own type where that is F16.
+            rows = changed.astype(np.float16) if rows.dtype == np.float16 else changed
+        return self.faults.checked(rows, self.origin, self.infinite)
 
 
 def is_finite(block: NDArray[Any]) -> bool:

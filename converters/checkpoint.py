@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from g4cli.core.errors import BadCheckpoint, FileMissing
+from g4cli.core.ggml import BY_NAME, GGMLType
 
 # Bytes per number; the types of the format that Gemma 4 checkpoints may hold somewhere.
 SIZES: Final[Mapping[str, int]] = MappingProxyType(
@@ -80,6 +81,13 @@ class Checkpoint:
     def nbytes(self) -> int:
         """Return the bytes of all tensors."""
         return sum(t.nbytes for t in self.tensors.values())
+
+    def plain_type(self) -> GGMLType:
+        """Return the type of the first matrix: BF16, F16 or F32."""
+        first = next(
+            (t.dtype for t in self.tensors.values() if len(t.shape) > 1 and t.dtype in FLOATS), "BF16"
+        )
+        return BY_NAME[first]
 
     def array(self, name: str) -> NDArray[Any]:
         """Return tensor `name` as it lies on disk, not copied: uint16 (bits of BF16), float16 or float32."""

@@ -161,7 +161,8 @@ def _family(raw: Mapping[str, Any], where: str) -> Family:
 
 
 def _text(read: Reader, family: Family) -> TextConfig:
-    unified = family == "unified"
+    # The 12B and its drafter have their own defaults.
+    unified = family == "unified" or read.raw.get("model_type") == "gemma4_unified_text"
     n_layer = read.whole("num_hidden_layers", 30, high=MAX_LAYERS + 1)
     is_swa = _layer_types(read, n_layer)
     k_eq_v = read.flag("attention_k_eq_v", False)

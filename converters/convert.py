@@ -71,19 +71,20 @@ def convert_checkpoint(
     target: Path,
     *,
     part: PartName = "text",
-    plain: GGMLType = BF16,
+    plain: GGMLType | None = BF16,
     coder: Coder | None = None,
     ignore_keys: frozenset[str] = frozenset(),
     progress: Progress = no_progress,
 ) -> Converted:
     """Return the GGUF at `target`, made of the checkpoint in `folder`, written once and read back.
 
-    `plain` (F32, F16 or BF16) is the type of matrices before `coder` has its say; without one it is their
-    type in the file. `ignore_keys` are config keys that the caller vouches for. Nothing is left behind on an
-    error. Raises FileMissing, BadCheckpoint (every fault of a kind at once), UsageError or NoSpace.
+    `plain` (F32, F16, BF16, or None: as the checkpoint) is the type of matrices before `coder` has its say;
+    without one it is their type in the file. `ignore_keys` are config keys that the caller vouches for.
+    Nothing is left behind on an error. Raises FileMissing, BadCheckpoint (every fault of a kind at once),
+    UsageError or NoSpace.
     """
     started = time.monotonic()
-    if plain.name not in FILE_TYPES:
+    if plain is not None and plain.name not in FILE_TYPES:
         raise UsageError(f"{plain.name} is no plain type", hint="one of: bf16 f16 f32")
     coder = coder or PlainCoder()
     folder, faults = Path(folder), Faults()
@@ -95,6 +96,7 @@ def convert_checkpoint(
     table: dict[str, Wanted] = {}
     for rows, n_layer in chosen.tables:
         table |= expand(rows, config, n_layer)
+    plain = plain or checkpoint.plain_type()
     claims, ignored = claim(checkpoint.tensors, table, chosen.ignores, chosen.normalise, str(folder))
     jobs = {job.spec.name: job for job in _jobs(checkpoint, chosen, claims, plain, faults)}
     keys, specs = coder.plan(_keys(folder, config, chosen, plain, jobs), [job.spec for job in jobs.values()])

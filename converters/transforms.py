@@ -52,8 +52,13 @@ def swap_first_two(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def softplus(x: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return log(1 + e^x) as torch computes it: x itself above 20 (torch.nn.functional.softplus)."""
-    return np.where(x > 20, x, np.log1p(np.exp(np.minimum(x, 20)))).astype(np.float32)
+    """Return log(1 + e^x), rounded once; x itself above 20, as torch.nn.functional.softplus has it.
+
+    torch computes in float32 and is up to one unit in the last place off, by how many numbers its processor
+    takes at a time.
+    """
+    wide = x.astype(np.float64)
+    return np.where(x > 20, wide, np.log1p(np.exp(np.minimum(wide, 20)))).astype(np.float32)
 
 
 IDENTITY: Final = as_is
