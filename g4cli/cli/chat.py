@@ -74,6 +74,10 @@ def chat(
     cpu_moe: Annotated[
         bool, typer.Option("--cpu-moe", help="Experts on the CPU.", rich_help_panel=_ENGINE)
     ] = False,
+    expand: Annotated[
+        Literal["bf16", "q8_0"],
+        typer.Option("--expand", help="Run an SFP8 archive as bf16 (exact).", rich_help_panel=_ENGINE),
+    ] = "bf16",
     stats: Annotated[bool, typer.Option("--stats", help="Show speeds after each answer.")] = False,
     json: JsonOpt = False,
     quiet: QuietOpt = False,
@@ -102,6 +106,7 @@ def chat(
         resume=resume, on_overflow=on_overflow, sampling=sampling,
         max_tokens=max_tokens, stop_on_loop=not no_loop_stop, ctx=ctx, kv_type=kv_type, threads=threads,
         gpu_layers=gpu_layers, device=device, mmap=mmap, lazy_ple=lazy_ple, cpu_moe=cpu_moe, stats=stats,
+        expand=expand,
     )  # fmt: skip
     code = talk(out, request)
     if code:

@@ -44,6 +44,7 @@ class Request:
     lazy_ple: Literal["auto", "on", "off"]
     cpu_moe: bool
     stats: bool
+    expand: Literal["bf16", "q8_0"] = "bf16"
     conversation: Conversation | None = None
 
 
@@ -93,8 +94,11 @@ class Checked:
     use_extra_bufts: bool
 
 
-def check_model(out: Output, text: str) -> Checked:
-    """Find the model and make sure that loading it harms nobody. Raises what is wrong with it."""
+def check_model(out: Output, text: str, *, expand: Literal["bf16", "q8_0"] = "bf16") -> Checked:
+    """Find the model and make sure that loading it harms nobody. Raises what is wrong with it.
+
+    An SFP8 archive is expanded into the cache first; `expand` is the type that holds its values.
+    """
     from g4cli.core.errors import BadGGUF
     from g4cli.core.gguf import read_header
     from g4cli.core.shape import shape_of
@@ -102,7 +106,7 @@ def check_model(out: Output, text: str) -> Checked:
     from g4cli.runtime.load_check import check_load, is_known
     from g4cli.store import resolve
 
-    path = resolve(text)
+    path = _runnable(out, resolve(text), expand)
     header = read_header(path)
     shape_of(header)  # another architecture is refused here, with a reason
     if not header.tensors:
@@ -116,6 +120,14 @@ def check_model(out: Output, text: str) -> Checked:
     return Checked(path, header, kernels.use_extra_bufts)
 
 
+def _runnable(out: Output, path: Path, expand: Literal["bf16", "q8_0"]) -> Path:
+    from g4cli.core.paths import cache_dir
+    from quant.sfp8_file import runnable
+
+    with out.progress(f"expand {path.name} for llama.cpp, once") as progress:
+        return runnable(path, cache_dir() / "expanded", carrier=expand, progress=progress)
+
+
 @contextmanager
 def open_session(out: Output, request: Request) -> Iterator[Session]:
     """Yield a session with the model loaded. Raises what finding, checking and loading it raise."""
@@ -124,7 +136,7 @@ def open_session(out: Output, request: Request) -> Iterator[Session]:
     from g4cli.runtime.engine import open_engine
 
     conversation, tools = conversation_of(request), tools_of(request)
-    model = check_model(out, request.model)
+    model = check_model(out, request.model, expand=request.expand)
     host = probe()  # before the weights are loaded: they would count twice
     started = time.perf_counter()
     with ExitStack() as stack:
