@@ -95,8 +95,12 @@ class Diff:
 
     @property
     def total(self) -> Error:
-        """Return the error over all weights."""
-        return sum((t.error for t in self.tensors), Error())
+        """Return the error over the tensors that changed, or over all if none did.
+
+        Untouched tensors would flatter the sum: rope_freqs alone holds numbers of 1e30.
+        """
+        changed = [t.error for t in self.tensors if t.error.noise or t.before != t.after]
+        return sum(changed or [t.error for t in self.tensors], Error())
 
     def groups(self) -> list[TensorError]:
         """Return kinds of tensors (all layers together), the worst first; unchanged ones are left out."""

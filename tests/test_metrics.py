@@ -56,7 +56,23 @@ def test_measures_equal_whole_tensor_arithmetic(tmp_path: Path, monkeypatch: pyt
         assert row.error.largest == float(np.abs(a - b).max())
         assert row.error.cosine == pytest.approx(float(a @ b / np.sqrt((a @ a) * (b @ b))), rel=1e-12)
         assert row.error.n_lost == int(((b == 0) & (a != 0)).sum())
-    assert diff.total.n == sum(len(v) for v in values[0].values())
+    changed = {t.name for t in diff.tensors if t.after == "Q4_0"}
+    assert {"token_embd.weight"} < {t.name for t in diff.tensors if t.after != t.before}
+    assert diff.total.n == sum(len(v) for k, v in values[0].items() if k in changed | {"token_embd.weight"})
+
+
+def test_huge_untouched_numbers_do_not_flatter_the_total(tmp_path: Path) -> None:
+    """rope_freqs holds 1e30 where a frequency is off."""
+    rng = np.random.default_rng(1)
+    data = bf16(rng.normal(0, 0.02, 64 * 64).astype(np.float32)).tobytes()
+    rope = np.full(16, 1e30, np.float32).tobytes()
+    source = write_gguf(
+        tmp_path / "a.gguf",
+        gemma4_keys(1, 64),
+        [("rope_freqs.weight", F32, (16,), rope), ("blk.0.ffn_up.weight", BF16, (64, 64), data)],
+    )
+    done = quantize_file(source, tmp_path / "b.gguf", recipe=Recipe("q4_0"))
+    assert diff_files(source, done.path).total.snr_db == pytest.approx(21.3, abs=1)
 
 
 def test_same_files_have_no_error(wide: Path) -> None:

@@ -47,7 +47,8 @@ def draw_diff(out: Output, diff: Diff) -> None:
         out.table(columns, rows, right=range(3, 8))
     total = diff.total
     if total.noise:
-        out.line(f"all weights: {total.snr_db:.2f} dB, cosine {total.cosine:.6f}, RMSE {total.rmse:.2e}")
+        figures = f"{total.snr_db:.2f} dB, cosine {total.cosine:.6f}, RMSE {total.rmse:.2e}"
+        out.line(f"all {total.n:,} weights that changed: {figures}")
     else:
         out.line(f"all {total.n:,} weights have the same values")
     if total.n_bad:
