@@ -55,7 +55,7 @@ def test_pull_tiny_then_again(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_pull_a_file_list_it_show_it_remove_it(capsys: pytest.CaptureFixture[str], own: Path) -> None:
     assert ok(capsys, "pull", own)["name"] == "own"
-    (row,) = ok(capsys, "list")
+    (row,) = ok(capsys, "list")["models"]
     assert (row["name"], row["role"], row["damage"]) == ("own", "model", None)
     assert g4(capsys, "list", "-q") == (0, "own:f32\n", "")
     code, out, _ = g4(capsys, "list")
@@ -63,7 +63,7 @@ def test_pull_a_file_list_it_show_it_remove_it(capsys: pytest.CaptureFixture[str
     assert "own:f32" in out
     assert ok(capsys, "show", "own")["path"] == row["path"]
     assert ok(capsys, "remove", "own", "--yes")["bytes"] == row["bytes"]
-    assert ok(capsys, "list") == []
+    assert ok(capsys, "list") == {"models": [], "elsewhere": []}
     code, out, err = g4(capsys, "list")
     assert (code, out, err) == (0, "", "no models yet; start with: g4 pull tiny\n")
     assert own.exists()
@@ -243,7 +243,52 @@ def test_remove_asks_first(capsys: pytest.CaptureFixture[str], own: Path) -> Non
     assert code == 2
     assert "cannot ask" in err
     assert "hint: add --yes" in err
-    assert len(ok(capsys, "list")) == 1
+    assert len(ok(capsys, "list")["models"]) == 1
+
+
+def test_verify_compares_with_what_was_pulled(capsys: pytest.CaptureFixture[str], own: Path) -> None:
+    code, out, err = g4(capsys, "verify")
+    assert (code, out, err) == (0, "", "no models yet; start with: g4 pull tiny\n")
+    path = Path(ok(capsys, "pull", own)["path"])
+    ok(capsys, "pull", "tiny:q4_0")
+    done = ok(capsys, "verify")
+    assert [f["status"] for f in done["files"]] == ["ok", "ok"]
+    assert all(f["sha256"] == f["expected"] for f in done["files"])
+    with path.open("r+b") as file:
+        file.seek(-5, os.SEEK_END)
+        file.write(b"x")
+    code, out, err = g4(capsys, "verify")
+    assert code == 5
+    assert "was recorded" in out
+    assert err == f"to get it again: g4 remove own:f32 --yes && g4 pull {own}\n"
+    assert g4(capsys, "verify", "tiny:q4_0", "-q") == (0, "", "")
+    assert g4(capsys, "verify", "own", "-q") == (5, f"{path}\n", "")
+    os.truncate(path, path.stat().st_size - 1)
+    code, out, _ = g4(capsys, "verify", "own", "--json")
+    assert code == 5
+    assert "in its manifest" in json.loads(out)["files"][0]["detail"]
+    path.with_name(path.name + ".json").unlink()
+    code, out, _ = g4(capsys, "verify", "own", "--json")
+    assert code == 5  # rebuilt from a truncated file: no hash, but the header says what is missing
+    assert "truncated" in json.loads(out)["files"][0]["detail"]
+
+
+def test_a_damaged_tiny_is_made_again(capsys: pytest.CaptureFixture[str]) -> None:
+    path = Path(ok(capsys, "pull", "tiny:q4_0")["path"])
+    good = path.read_bytes()
+    path.write_bytes(good[:-1] + b"\x99")
+    code, _, err = g4(capsys, "verify")
+    assert (code, err) == (5, "to get it again: g4 pull tiny:q4_0 --restart\n")
+    assert ok(capsys, "pull", "tiny:q4_0", "--restart")["new"] is True
+    assert path.read_bytes() == good
+
+
+def test_verify_of_a_file_that_nobody_hashed(capsys: pytest.CaptureFixture[str], own: Path) -> None:
+    path = Path(ok(capsys, "pull", own)["path"])
+    path.with_name(path.name + ".json").unlink()
+    done = ok(capsys, "verify", "own")
+    assert (done["ok"], done["files"][0]["status"]) == (True, "unknown")
+    assert g4(capsys, "verify", "nobody")[0] == 3
 
 
 def test_as_a_real_process(tmp_path: Path) -> None:

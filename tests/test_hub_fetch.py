@@ -16,8 +16,9 @@ import pytest
 from fakes_hub import FakeHub, FakeRepo, Fault, running
 
 from g4cli.core.errors import BadFile, G4Error, HashMismatch, NetworkError, NotFound, UsageError
+from g4cli.core.paths import hub_cache_dir
 from g4cli.hub import Fetched, Hub, RemoteFile, fetch_file
-from g4cli.hub.client import HubOptions, cache_folder
+from g4cli.hub.client import HubOptions
 from g4cli.hub.transfer import Limits
 
 DATA = os.urandom(3_000_000)
@@ -312,7 +313,7 @@ def test_offline_sends_nothing(hub: FakeHub, monkeypatch: pytest.MonkeyPatch, na
 
 
 def test_a_file_in_the_hubs_cache_is_used(hub: FakeHub, tmp_path: Path) -> None:
-    blob = cache_folder() / f"models--{REPO.replace('/', '--')}" / "blobs" / SHA
+    blob = hub_cache_dir() / f"models--{REPO.replace('/', '--')}" / "blobs" / SHA
     blob.parent.mkdir(parents=True)
     blob.write_bytes(DATA)
     done = fetch(tmp_path)
@@ -323,7 +324,7 @@ def test_a_file_in_the_hubs_cache_is_used(hub: FakeHub, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("hub")
 def test_a_damaged_cache_is_not_used(tmp_path: Path) -> None:
-    blob = cache_folder() / f"models--{REPO.replace('/', '--')}" / "blobs" / SHA
+    blob = hub_cache_dir() / f"models--{REPO.replace('/', '--')}" / "blobs" / SHA
     blob.parent.mkdir(parents=True)
     blob.write_bytes(DATA[:-1] + b"x")
     assert fetch(tmp_path).origin == "hub"
@@ -427,11 +428,11 @@ def test_options_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_
         False, "https://huggingface.co", tmp_path / ".cache" / "huggingface" / "hub"
     )
     monkeypatch.setenv("XDG_CACHE_HOME", "/x")
-    assert cache_folder() == Path("/x/huggingface/hub")
+    assert hub_cache_dir() == Path("/x/huggingface/hub")
     monkeypatch.setenv("HF_HOME", "/h")
-    assert cache_folder() == Path("/h/hub")
+    assert hub_cache_dir() == Path("/h/hub")
     monkeypatch.setenv("HF_HUB_CACHE", "/c")
-    assert cache_folder() == Path("/c")
+    assert hub_cache_dir() == Path("/c")
     monkeypatch.setenv("HF_ENDPOINT", "https://mirror.example/")
     assert HubOptions.from_environment(offline=True) == HubOptions(True, "https://mirror.example", Path("/c"))
     assert RemoteFile("a/b.gguf", 1).name == "b.gguf"

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from g4cli.cli.options import JsonOpt, QuietOpt
-from g4cli.cli.output import output_for
+from g4cli.cli.output import Output, output_for
+
+if TYPE_CHECKING:
+    from g4cli.store.manifest import Entry
+    from g4cli.store.others import Foreign
 
 
 def list_(json: JsonOpt = False, quiet: QuietOpt = False) -> None:
-    """Show the models on this disk.
+    """Show the models on this disk, and those of other programs.
+
+    Gemma 4 files of the Hugging Face cache, LM Studio, llama.cpp and Ollama are shown by their path: where g4
+    takes a MODEL it takes that path too.
 
     \b
     Examples:
@@ -16,21 +25,49 @@ def list_(json: JsonOpt = False, quiet: QuietOpt = False) -> None:
       g4 list --json
     """
     out = output_for(as_json=json, quiet=quiet)
-    from g4cli.core.units import size_text
     from g4cli.store.manifest import damage_of
     from g4cli.store.models import list_models
+    from g4cli.store.others import foreign_models
 
     entries = list_models()
+    foreign = () if quiet else foreign_models()
 
     def render() -> None:
         if not entries:
             out.say("no models yet; start with: g4 pull tiny")
-            return
-        rows = [
-            (e.label, e.role, size_text(e.nbytes), e.date[:10], damage_of(e) or e.source) for e in entries
-        ]
-        out.table(["model", "use", "size", "since", "from"], rows, right=[2])
+        else:
+            _render_own(out, entries)
+        if foreign:
+            _render_foreign(out, foreign)
 
-    data = [{**e.as_json(), "damage": damage_of(e)} for e in entries]
+    data = {
+        "models": [{**e.as_json(), "damage": damage_of(e)} for e in entries],
+        "elsewhere": [f.as_json() for f in foreign],
+    }
     names = "\n".join(e.label for e in entries if e.role == "model")
     out.result(data, render, brief=names or None)
+
+
+def _render_own(out: Output, entries: tuple[Entry, ...]) -> None:
+    from g4cli.core.units import size_text
+    from g4cli.store.manifest import damage_of
+
+    rows = [
+        (
+            e.label if e.role == "model" else e.name,
+            e.role,
+            size_text(e.nbytes),
+            e.date[:10],
+            damage_of(e) or e.source,
+        )
+        for e in entries
+    ]
+    out.table(["model", "use", "size", "since", "from"], rows, right=[2])
+
+
+def _render_foreign(out: Output, foreign: tuple[Foreign, ...]) -> None:
+    from g4cli.core.units import size_text
+
+    for row in foreign:
+        out.line(f"{row.program}: {row.name}  {row.type}, {row.role}, {size_text(row.nbytes)}")
+        out.line(f"  {row.note or row.path}")

@@ -58,7 +58,7 @@ class Puller:
             raise UsageError("--name is for local folders and files", hint=f"g4 pull {text}")
         ref = parse_name(text)
         if ref.model.is_bundled:
-            return pull_bundled(ref, progress=self.progress)
+            return pull_bundled(ref, restart=self.wish.restart, progress=self.progress)
         return self._known(ref)
 
     def _known(self, ref: ModelRef) -> Pulled:

@@ -4,7 +4,11 @@ G4_HOME           one folder for everything below (overrides the three XDG place
 XDG_DATA_HOME     models and their manifests          ~/.local/share/g4
 XDG_CACHE_HOME    expanded files, probe results       ~/.cache/g4
 XDG_STATE_HOME    chat history and saved chats        ~/.local/state/g4
-HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE   read by huggingface_hub
+HF_HUB_CACHE, HF_HOME   the Hugging Face cache        ~/.cache/huggingface/hub
+HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE                          read by g4cli.hub and huggingface_hub
+HTTP_PROXY, HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE, REQUESTS_CA_BUNDLE   read by g4cli.hub
+OLLAMA_MODELS     Ollama's models                     ~/.ollama/models
+LLAMA_CACHE       llama.cpp's downloads               ~/.cache/llama.cpp
 G4_DEBUG          1: tracebacks also for expected errors
 NO_COLOR, COLUMNS, TERM                                        read by rich
 """
@@ -12,6 +16,7 @@ NO_COLOR, COLUMNS, TERM                                        read by rich
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -40,9 +45,49 @@ def tiny_dir() -> Path:
     return Path(__file__).resolve().parents[1] / "data" / "tiny"
 
 
+def hub_cache_dir() -> Path:
+    """Return the Hugging Face cache, as huggingface_hub finds it (not created)."""
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        if os.environ.get(name):
+            return _expanded(os.environ[name])
+    home = os.environ.get("HF_HOME")
+    return (_expanded(home) if home else _user_cache() / "huggingface") / "hub"
+
+
+def lm_studio_dirs() -> tuple[Path, ...]:
+    """Return where LM Studio keeps models: its home is named in a file, older versions used the cache."""
+    homes = [Path.home() / ".lmstudio"]
+    with suppress(OSError, UnicodeDecodeError, ValueError):
+        homes.insert(0, Path((Path.home() / ".lmstudio-home-pointer").read_text()[:4096].strip()))
+    homes.append(_user_cache() / "lm-studio")
+    return tuple(dict.fromkeys(home / "models" for home in homes))
+
+
+def ollama_dirs() -> tuple[Path, ...]:
+    """Return where Ollama keeps models: the user's folder, then the Linux service's."""
+    own = os.environ.get("OLLAMA_MODELS")
+    if own:
+        return (_expanded(own),)
+    return (Path.home() / ".ollama" / "models", Path("/usr/share/ollama/.ollama/models"))
+
+
+def llama_cpp_dir() -> Path:
+    """Return where llama.cpp's own downloads lie."""
+    own = os.environ.get("LLAMA_CACHE")
+    return _expanded(own) if own else _user_cache() / "llama.cpp"
+
+
 def debug() -> bool:
     """Return whether G4_DEBUG asks for tracebacks."""
     return os.environ.get("G4_DEBUG", "") not in ("", "0")
+
+
+def _expanded(text: str) -> Path:
+    return Path(os.path.expandvars(text)).expanduser()
+
+
+def _user_cache() -> Path:
+    return _expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
 
 
 def _home(kind: str) -> Path:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from g4cli.core.errors import BadFile, NetworkError, NotFound, UsageError
+from g4cli.core.paths import hub_cache_dir
 from g4cli.hub.listing import RemoteFile, check_paths
 
 _TRUE: Final = ("1", "true", "yes", "on")
@@ -36,17 +37,7 @@ class HubOptions:
         switched_off = any(
             env.get(name, "").lower() in _TRUE for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
         )
-        return cls(offline or switched_off, (env.get("HF_ENDPOINT") or _DEFAULT).rstrip("/"), cache_folder())
-
-
-def cache_folder() -> Path:
-    """Return the hub's own cache folder, as huggingface_hub finds it (not created)."""
-    env = os.environ
-    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
-        if env.get(name):
-            return Path(os.path.expandvars(env[name])).expanduser()
-    home = env.get("HF_HOME") or str(Path(env.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface")
-    return Path(os.path.expandvars(home)).expanduser() / "hub"
+        return cls(offline or switched_off, (env.get("HF_ENDPOINT") or _DEFAULT).rstrip("/"), hub_cache_dir())
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,6 +123,7 @@ class Transfer:
 
     def _try_piece(self, connection: Connection, span: Span, view: memoryview) -> None:
         at, end = span
+        location = None
         try:
             location = self._where()
             body = connection.get_range(location.url, location.headers, at, end)
@@ -145,7 +146,7 @@ class Transfer:
             connection.close()
             with self._lock:
                 self._queue.appendleft((at, end))
-            self._wait_after(err)
+            self._wait_after(err, location)
 
     def _where(self) -> Location:
         with self._lock:
@@ -160,10 +161,12 @@ class Transfer:
         with self._changed:
             self._changed.notify_all()
 
-    def _wait_after(self, err: Exception) -> None:
+    def _wait_after(self, err: Exception, location: Location | None) -> None:
         status = err.status if isinstance(err, BadAnswer) else 0
         with self._lock:
             if status in _EXPIRED:
+                if self._location is not location:
+                    return  # another worker has asked for a new address already
                 self._location = None
             self._failed_in_a_row += 1
             n = self._failed_in_a_row

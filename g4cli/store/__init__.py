@@ -4,6 +4,8 @@
     models.py     list_models, find, resolve, remove
     adopt.py      a local file becomes a model
     make.py       a checkpoint or a larger file becomes a model
+    verify.py     is a file still what its manifest says
+    others.py     what other programs have on this disk
     describe.py   a header as the lines of `g4 show`
 
 What other parts call: `resolve(text) -> Path` for every MODEL argument, `find(text) -> Found` where the
@@ -11,6 +13,6 @@ reason of the choice is shown.
 """
 
 from g4cli.store.manifest import Entry
-from g4cli.store.models import Found, find, list_models, resolve
+from g4cli.store.models import Found, find, list_models, resolve, sidecar
 
-__all__ = ["Entry", "Found", "find", "list_models", "resolve"]
+__all__ = ["Entry", "Found", "find", "list_models", "resolve", "sidecar"]

@@ -39,10 +39,15 @@ class Made:
     sha256: str
 
 
-def pull_bundled(ref: ModelRef, *, progress: Progress = no_progress) -> Pulled:
-    """Return the bundled model in the type of `ref`, made from its checkpoint unless it is there already."""
+def pull_bundled(ref: ModelRef, *, restart: bool = False, progress: Progress = no_progress) -> Pulled:
+    """Return the bundled model in the type of `ref`, made from its checkpoint unless it is there already.
+
+    `restart` makes it again in any case.
+    """
     target = place_for(ref.model.name, f"{ref.model.name}-{ref.type.upper()}.gguf")
     source = f"bundled@{_stamp(tiny_dir())}"
+    if restart:
+        target.unlink(missing_ok=True)
     return _pull_checkpoint(tiny_dir(), target, ref.model.name, ref.type, source, progress)
 
 

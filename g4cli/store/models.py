@@ -11,7 +11,7 @@ from g4cli.core.errors import BadFile, FileMissing, NotFound, UnknownModel, Usag
 from g4cli.core.files import require_file
 from g4cli.core.paths import models_dir
 from g4cli.core.registry import MODELS, ModelRef, known_names, looks_like_name, parse_name
-from g4cli.store.manifest import Entry, entry_of, manifest_path
+from g4cli.store.manifest import Entry, Role, entry_of, manifest_path
 
 _ORDER = {model.name: index for index, model in enumerate(MODELS)}
 HUB_PREFIX = "hf:"
@@ -84,6 +84,12 @@ def find(text: str | Path) -> Found:
             return Found(_existing(Path(word)), "a path")
         raise _unknown(word, err) from None
     return _pulled(ref)
+
+
+def sidecar(path: Path, role: Role) -> Path | None:
+    """Return the projector ("mmproj") or the draft that lies beside a model of the store, or None."""
+    here = (e for e in list_models() if e.path.parent == path.parent and e.role == role)
+    return next((e.path for e in here), None)
 
 
 def select(text: str) -> tuple[Entry, ...]:

@@ -1,0 +1,125 @@
+"""Gemma 4 files that other programs keep on this disk. Folders and headers are read, nothing is changed.
+
+Hugging Face   HUB_CACHE/models--OWNER--REPO/snapshots/COMMIT/FILE.gguf
+LM Studio      HOME/models/PUBLISHER/REPO/FILE.gguf
+llama.cpp      CACHE/FILE.gguf
+Ollama         MODELS/manifests/REGISTRY/NAMESPACE/NAME/TAG -> MODELS/blobs/sha256-HEX
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, Final
+
+from g4cli.core.errors import G4Error
+from g4cli.core.gguf import read_header
+from g4cli.core.paths import hub_cache_dir, llama_cpp_dir, lm_studio_dirs, ollama_dirs
+from g4cli.store.manifest import Role, role_of, type_of
+
+_MAX_FILES: Final = 500  # a disk full of models must not make `g4 list` slow
+_DIGEST: Final = re.compile(r"sha256:([0-9a-f]{64})")
+_LAYERS: Final = tuple(f"application/vnd.ollama.image.{kind}" for kind in ("model", "projector"))
+_ARCHITECTURES: Final = ("gemma4", "gemma4-assistant", "clip")
+# Tensors of the projector inside the model's own file: Ollama's form, which llama.cpp does not load.
+_PROJECTOR: Final = ("v.", "a.", "mm.")
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """A file of another program. `path` serves wherever g4 takes a path, if `usable`."""
+
+    program: str
+    name: str
+    type: str
+    path: Path
+    nbytes: int
+    role: Role
+    usable: bool
+    note: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the row as `g4 list --json` shows it."""
+        return {**{k: v for k, v in asdict(self).items() if k != "nbytes"}, "bytes": self.nbytes}
+
+
+def foreign_models() -> tuple[Foreign, ...]:
+    """Return the Gemma 4 files of other programs; each file once, files of other networks left out."""
+    places = chain(_hub_files(), _lm_studio_files(), _llama_cpp_files(), _ollama_files())
+    rows, seen = [], set()
+    for program, name, path in islice(places, _MAX_FILES):
+        try:
+            # Snapshots of several revisions link to one blob.
+            identity = (path.stat().st_dev, path.stat().st_ino)
+            if identity not in seen and (row := _described(program, name, path)):
+                rows.append(row)
+            seen.add(identity)
+        except (OSError, G4Error):
+            continue  # a partial download, no permission, no GGUF: not ours to judge
+    return tuple(rows)
+
+
+def _described(program: str, name: str, path: Path) -> Foreign | None:
+    header = read_header(path)
+    value = header.keys.get("general.architecture")
+    architecture = str(value.data) if value else ""
+    if architecture not in _ARCHITECTURES:
+        return None
+    if architecture == "clip" and "gemma" not in f"{name} {path}".lower():
+        return None
+    mixed = architecture == "gemma4" and any(t.startswith(_PROJECTOR) for t in header.tensors)
+    note = "holds its projector too: for Ollama only" if mixed else ""
+    return Foreign(program, name, type_of(header), path, header.file_size, role_of(header), not mixed, note)
+
+
+def _hub_files() -> Iterator[tuple[str, str, Path]]:
+    for path in _walk(hub_cache_dir(), "models--*/snapshots/*/**/*.gguf"):
+        repo = path.relative_to(hub_cache_dir()).parts[0].removeprefix("models--").replace("--", "/", 1)
+        yield "Hugging Face", f"{repo}/{path.name}", path
+
+
+def _lm_studio_files() -> Iterator[tuple[str, str, Path]]:
+    for folder in lm_studio_dirs():
+        for path in _walk(folder, "*/*/*.gguf"):
+            yield "LM Studio", path.relative_to(folder).as_posix(), path
+
+
+def _llama_cpp_files() -> Iterator[tuple[str, str, Path]]:
+    for path in _walk(llama_cpp_dir(), "*.gguf"):
+        yield "llama.cpp", path.name, path
+
+
+def _ollama_files() -> Iterator[tuple[str, str, Path]]:
+    for folder in ollama_dirs():
+        for manifest in _walk(folder / "manifests", "*/*/*/*"):
+            registry, namespace, name, tag = manifest.relative_to(folder / "manifests").parts
+            plain = registry == "registry.ollama.ai" and namespace == "library"
+            label = f"{name}:{tag}" if plain else f"{registry}/{namespace}/{name}:{tag}"
+            for digest in _model_layers(manifest):
+                yield "Ollama", label, folder / "blobs" / f"sha256-{digest}"
+
+
+def _model_layers(manifest: Path) -> list[str]:
+    """Return the digests of the model layers of an Ollama manifest; none if it is damaged."""
+    try:
+        layers = json.loads(manifest.read_bytes()[: 1 << 20])["layers"]
+        wanted = [
+            _DIGEST.fullmatch(layer["digest"])
+            for layer in layers
+            if layer.get("mediaType")
+            in ("application/vnd.ollama.image.model", "application/vnd.ollama.image.projector")
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return []
+    return [match[1] for match in wanted if match]
+
+
+def _walk(folder: Path, pattern: str) -> list[Path]:
+    try:
+        return sorted(p for p in islice(folder.glob(pattern), 10 * _MAX_FILES) if p.is_file())
+    except OSError:
+        return []

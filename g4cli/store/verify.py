@@ -1,0 +1,61 @@
+"""Does a file still hold what it held when it was pulled?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from g4cli.core.errors import BadFile, G4Error
+from g4cli.core.gguf import read_header
+from g4cli.core.progress import Progress, no_progress
+from g4cli.store.adopt import sha256_of
+from g4cli.store.manifest import Entry, damage_of
+
+Status = Literal["ok", "wrong", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """One file's result. "unknown": it reads well, but nobody recorded a hash to compare with."""
+
+    entry: Entry
+    status: Status
+    detail: str
+    sha256: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the result as `g4 verify --json` shows it."""
+        return {
+            "name": self.entry.name,
+            "type": self.entry.type,
+            "path": self.entry.path,
+            "status": self.status,
+            "detail": self.detail,
+            "sha256": self.sha256,
+            "expected": self.entry.sha256,
+        }
+
+
+def verify(entry: Entry, *, progress: Progress = no_progress) -> Verified:
+    """Return whether the file of `entry` has the size, a whole header and the sha256 of its manifest."""
+    damage = damage_of(entry)
+    if damage:
+        return Verified(entry, "wrong", damage)
+    try:
+        read_header(entry.path)
+        found = sha256_of(entry.path, progress=progress)
+    except (BadFile, OSError) as err:
+        return Verified(entry, "wrong", err.message if isinstance(err, G4Error) else str(err))
+    if not entry.sha256:
+        return Verified(entry, "unknown", "no hash on record; header and size are right", found)
+    if found != entry.sha256:
+        return Verified(entry, "wrong", f"sha256 {found[:16]} where {entry.sha256[:16]} was recorded", found)
+    return Verified(entry, "ok", f"sha256 {found[:16]}", found)
+
+
+def repair_command(entry: Entry) -> str:
+    """Return the command that brings the file of `entry` back."""
+    if entry.source.startswith("file:"):
+        path = entry.source.removeprefix("file:").rsplit("@", 1)[0]
+        return f"g4 remove {entry.label} --yes && g4 pull {path}"
+    return f"g4 pull {entry.label} --restart"
