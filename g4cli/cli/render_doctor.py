@@ -37,7 +37,7 @@ def render_report(out: Output, report: Report) -> None:
     if shown:
         out.draw(_table(shown))
     elif passed:
-        out.draw(_table(passed))
+        out.draw(_families(passed))
     rest = []
     if shown and passed:
         rest.append(f"{len(passed)} checks passed")
@@ -63,6 +63,22 @@ def _table(findings: list[Finding]) -> Table:
             Text(finding.id, style="bold" if finding.status == "fail" else ""),
             Text(found if len(found) <= _SHORT else found[:_SHORT] + " ..."),
         )
+    return table
+
+
+def _families(findings: list[Finding]) -> Table:
+    """Return one row per family of passed checks: all of them are on one screen."""
+    table = Table(box=box.SIMPLE, show_header=False, pad_edge=False, padding=(0, 1))
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold", ratio=1)
+    families: dict[str, list[str]] = {}
+    for finding in findings:
+        families.setdefault(finding.id.split(".")[0], []).append(clean(finding.found))
+    for name, texts in families.items():
+        shown = texts if len(texts) < 5 or name == "machine" else [*texts[:2], *texts[-2:]]
+        row = "\n".join(texts) if name == "machine" else "; ".join(shown)
+        table.add_row(Text("ok", style="green"), Text(name), Text(row))
     return table
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from g4cli.doctor import metadata, probes, structure, tensors, weights
+from g4cli.doctor import metadata, probes, structure, template, tensors, vocabulary, weights
 from g4cli.doctor.facts import Depth, FileFacts, gather
 from g4cli.doctor.machine import CHECKS as MACHINE_CHECKS
 from g4cli.doctor.report import Check, Report, run_checks
@@ -13,7 +13,8 @@ from g4cli.doctor.verdict import SUMMARY, decide
 
 # Cheapest first: what an early check finds makes the later ones unnecessary.
 CHECKS: Final[tuple[Check, ...]] = (
-    *structure.CHECKS, *metadata.CHECKS, *tensors.CHECKS, *weights.CHECKS, *probes.CHECKS,
+    *structure.CHECKS, *metadata.CHECKS, *tensors.CHECKS, *vocabulary.CHECKS, *template.CHECKS,
+    *weights.CHECKS, *probes.CHECKS,
 )  # fmt: skip
 
 

@@ -2,25 +2,46 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from g4cli.core.errors import BadGGUF
 from g4cli.core.files import require_file
 from g4cli.core.gguf import Header, read_header
 from g4cli.core.shape import Shape, shape_of
-from g4cli.doctor.child import ProbeResult, greedy_probe
-from g4cli.doctor.weights_scan import TensorStats, scan
+from g4cli.core.units import GIB, size_text
+from g4cli.doctor.child import (
+    QUESTIONS,
+    ProbeResult,
+    Tokenized,
+    Variant,
+    greedy_probe,
+    tokenize,
+    try_variants,
+)
+from g4cli.doctor.memory import available_bytes
+from g4cli.doctor.metadata import claimed
+from g4cli.doctor.vocabulary import Vocabulary, read_vocabulary
+from g4cli.doctor.weights_scan import TensorStats, read_vectors, scan
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Depth: TypeAlias = Literal["quick", "default", "deep"]
+
+# Larger files are asked to talk only with --deep: minutes on a CPU.
+_TALKS: Final = 8 * GIB
 
 
 @dataclass(frozen=True, slots=True)
 class FileFacts:
     """One file. What could not be read is None and `fault` or `shape_fault` says why.
 
-    `stats` is empty and `probe` None where they were not asked for (--quick) or cannot be had.
+    What was not asked for (--quick) or cannot be had is empty or None. `expected` are the answers, or words
+    of them, to the prompts of `probe`; `model_name` is the size that the shape comes nearest to.
     """
 
     path: str
@@ -31,8 +52,24 @@ class FileFacts:
     shape: Shape | None = None
     shape_fault: BadGGUF | None = None
     depth: Depth = "default"
+    model_name: str = ""
+    is_chat_model: bool = False
+    vocabulary: Vocabulary | None = None
     stats: tuple[TensorStats, ...] = ()
+    vectors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    tokenized: Tokenized | None = None
     probe: ProbeResult | None = None
+    probe_skipped: str = ""
+    expected: tuple[str, ...] = ()
+    variants: tuple[Variant, ...] = ()
+
+    @property
+    def untrained(self) -> bool:
+        """Return whether the norms are all near 1 on average, as nobody's training leaves them."""
+        means = [
+            float(v.mean()) for n, v in self.vectors.items() if n.endswith("norm.weight") and v.size >= 16
+        ]
+        return bool(means) and all(abs(m - 1) < 0.15 for m in means) and len(set(means)) > 1
 
 
 def gather(path: Path, depth: Depth = "default") -> FileFacts:
@@ -45,15 +82,70 @@ def gather(path: Path, depth: Depth = "default") -> FileFacts:
         header = read_header(path, check_data=False)
     except BadGGUF as fault:
         return FileFacts(str(path), size, head, fault=fault, depth=depth)
+    return with_header(str(path), size, head, header, depth)
+
+
+def with_header(path: str, size: int, head: bytes, header: Header, depth: Depth) -> FileFacts:
+    """Return the facts about a file whose header is known; reads the rest as `depth` asks."""
     shape, shape_fault = None, None
     try:
         shape = shape_of(header)
     except BadGGUF as fault:
         shape_fault = fault
-    stats: tuple[TensorStats, ...] = ()
-    probe = None
-    if depth != "quick":
-        stats = scan(header, full=depth == "deep")
-        if shape is not None and header.tensors and header.data_end <= size:
-            probe = greedy_probe(path)
-    return FileFacts(str(path), size, head, header, None, shape, shape_fault, depth, stats, probe)
+    name = claimed(shape)
+    facts = FileFacts(
+        path, size, head, header, None, shape, shape_fault, depth, name, _is_chat(header, name),
+        read_vocabulary(header),
+    )  # fmt: skip
+    return facts if depth == "quick" else _with_data(facts, Path(path))
+
+
+def _is_chat(header: Header, name: str) -> bool:
+    """Return whether the file is an instruction-tuned model, which cannot do without a template."""
+    words = [str(v.data).lower() for k in ("general.finetune", "general.name", "general.basename")
+             if (v := header.keys.get(k)) is not None]  # fmt: skip
+    return name == "tiny" or any(w == "it" or w.endswith("-it") or "instruct" in w for w in words)
+
+
+def _with_data(facts: FileFacts, path: Path) -> FileFacts:
+    from dataclasses import replace
+
+    header, vocabulary = facts.header, facts.vocabulary
+    assert header is not None
+    whole = header.data_end <= facts.size
+    tokenized = None
+    if vocabulary is not None and vocabulary.n_tokens > 107 and facts.shape is not None and whole:
+        tokenized = tokenize(path, vocabulary.n_tokens)
+    facts = replace(
+        facts,
+        stats=scan(header, full=facts.depth == "deep"),
+        vectors=read_vectors(header),
+        tokenized=tokenized,
+    )
+    if facts.shape is None or not header.tensors or not whole:
+        return facts
+    free = available_bytes()
+    if free and facts.size > 0.9 * free:
+        return replace(
+            facts, probe_skipped=f"{size_text(facts.size)} do not fit into {size_text(free)} of memory"
+        )
+    if facts.size > _TALKS and facts.depth != "deep":
+        return replace(facts, probe_skipped=f"{size_text(facts.size)} take minutes: only with --deep")
+    if facts.stats and all(s.all_zero for s in facts.stats):
+        return replace(facts, probe_skipped="there is no data")
+    return _talk(facts, path)
+
+
+def _talk(facts: FileFacts, path: Path) -> FileFacts:
+    from dataclasses import replace
+
+    from g4cli.doctor.bundled import questions
+    from g4cli.doctor.probes import is_suspicious
+
+    asked = questions(12) if facts.model_name == "tiny" else QUESTIONS
+    prompts = tuple(q for q, _ in asked)
+    probe = greedy_probe(path, prompts)
+    facts = replace(facts, probe=probe, expected=tuple(a for _, a in asked))
+    if probe.runs and (facts.depth == "deep" or is_suspicious(facts)):
+        return replace(facts, variants=try_variants(path, prompts[0], probe.runs[0], has_gpu=False))
+    return facts

@@ -16,6 +16,7 @@ from typing import Any, Final
 from g4cli.core.paths import cache_dir, data_dir, state_dir
 from g4cli.core.units import GIB, size_text
 from g4cli.doctor.child import ask_child
+from g4cli.doctor.memory import total_and_available
 from g4cli.doctor.report import Check, Outcome, Report, fail, ok, run_checks, skipped, warn
 from g4cli.doctor.verdict import SUMMARY, decide
 
@@ -63,7 +64,7 @@ def gather_machine() -> MachineFacts:
         last = answer.stderr.strip().splitlines()
         said = by_event.get("error", {}).get("message") or (last[-1] if last else "")
         error = str(said) or f"the probe ended with code {answer.exit_code}"
-    total, free = _memory()
+    total, free = total_and_available()
     home = data_dir()
     return MachineFacts(
         python=platform.python_version(),
@@ -201,19 +202,6 @@ def _version(name: str) -> str:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return ""
-
-
-def _memory() -> tuple[int, int]:
-    """Return total and available memory; zeros where the system does not say."""
-    info = Path("/proc/meminfo")
-    if info.is_file():
-        fields = {line.split(":")[0]: line.split() for line in info.read_text().splitlines() if ":" in line}
-        return int(fields["MemTotal"][1]) * 1024, int(fields["MemAvailable"][1]) * 1024
-    try:
-        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return 0, 0
-    return total, total
 
 
 def _existing(folder: Path) -> Path:

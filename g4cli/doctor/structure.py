@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from g4cli.core.gguf_cursor import MAGIC
 from g4cli.core.units import size_text
-from g4cli.doctor.facts import FileFacts
 from g4cli.doctor.report import Check, Outcome, fail, ok, skipped, warn
+
+if TYPE_CHECKING:
+    from g4cli.doctor.facts import FileFacts
 
 AGAIN: Final = "download it again: g4 pull MODEL, or the same command that fetched it"
 

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Final
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from g4cli.core.inventory import OUTPUT, text_tensors
 from g4cli.core.shape import Shape
-from g4cli.doctor.facts import FileFacts
-from g4cli.doctor.report import Check, Outcome, fail, ok, skipped
+from g4cli.doctor.report import Check, Outcome, fail, ok, skipped, warn
+
+if TYPE_CHECKING:
+    from g4cli.doctor.facts import FileFacts
 
 RECONVERT: Final = "get another file (g4 pull MODEL) or convert it again (g4 convert DIR)"
+_TOWERS: Final = ("v.", "a.", "mm.")
+_PART: Final = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
+# Types that CUDA 13.2 computed wrongly (llama.cpp #28581, PR #28784).
+_CUDA_13_2: Final = ("IQ1_S", "IQ2_S", "IQ3_S", "IQ3_XXS")
 
 
 def check_tied(facts: FileFacts) -> Outcome:
@@ -34,10 +43,21 @@ def check_inventory(facts: FileFacts) -> Outcome:
         return skipped("no Gemma 4 header")
     if not header.tensors:
         return skipped("a vocabulary file: it has no tensors")
+    if "split.count" in header.keys and int(header.get("split.count", int, 0)) > 1:
+        return skipped("one part of several: the other parts hold the rest")
+    towers = [n for n in header.tensors if n.startswith(_TOWERS)]
+    if towers:
+        return fail(
+            f"{len(towers)} tensors of the vision or audio tower stand beside the text model: a blob of "
+            "Ollama, which llama.cpp does not load",
+            "g4 pull MODEL gets the plain GGUF and its mmproj",
+            cause="conversion-defect",
+            detail=tuple(towers),
+        )
     wanted = {t.name: t.shape for t in text_tensors(shape)}
-    unused = unused_kv(shape)
-    missing = [name for name in wanted if name not in header.tensors and name not in unused]
-    extra = [name for name in header.tensors if name not in wanted and name != OUTPUT]
+    optional = unused_kv(shape) | _replaced(header.tensors.keys())
+    missing = [name for name in wanted if name not in header.tensors and name not in optional]
+    extra = [n for n in header.tensors if n not in wanted and n != OUTPUT and not _SEPARATE.search(n)]
     other = [
         f"{name} is {list(t.shape)}, expected {list(wanted[name])}"
         for name, t in header.tensors.items()
@@ -52,12 +72,62 @@ def check_inventory(facts: FileFacts) -> Outcome:
         parts.append(f"{len(extra)} that do not belong ({_some(extra)})")
     if other:
         parts.append(f"{len(other)} of the wrong shape ({other[0]})")
-    return fail(
-        "tensors: " + ", ".join(parts),
-        RECONVERT,
-        cause="conversion-defect",
-        detail=(*missing, *extra, *other),
-    )
+    return fail("tensors: " + ", ".join(parts), RECONVERT, cause="conversion-defect",
+                detail=(*missing, *extra, *other))  # fmt: skip
+
+
+def check_parts(facts: FileFacts) -> Outcome:
+    """A model in several files needs all of them, side by side."""
+    header = facts.header
+    if header is None or "split.count" not in header.keys:
+        return skipped("a model in one file")
+    count, number = int(header.get("split.count", int, 0)), int(header.get("split.no", int, 0))
+    if count <= 1:
+        return ok("one part of one")
+    path = Path(facts.path)
+    match = _PART.search(path.name)
+    if not match:
+        return fail(
+            f"part {number + 1} of {count}, but its name does not say so: llama.cpp finds no other part",
+            f"mv {path.name} MODEL-{number + 1:05d}-of-{count:05d}.gguf",
+            cause="file-damaged",
+        )
+    stem = path.name[: match.start()]
+    names = [f"{stem}-{i + 1:05d}-of-{count:05d}.gguf" for i in range(count)]
+    missing = [name for name in names if not (path.parent / name).is_file()]
+    if missing:
+        return fail(f"{len(missing)} of {count} parts are missing: {_some(missing)}",
+                    "fetch the missing parts into the same folder", cause="file-damaged",
+                    detail=tuple(missing))  # fmt: skip
+    return ok(f"part {number + 1} of {count}, all parts are there")
+
+
+def check_lore(facts: FileFacts) -> Outcome:
+    """Types that some released engine computed wrongly."""
+    if facts.header is None:
+        return skipped("the header cannot be read")
+    used = {t.type.name for t in facts.header.tensors.values()}
+    risky = sorted(used & set(_CUDA_13_2))
+    if risky:
+        return warn(f"{', '.join(risky)} tensors: engines built with CUDA 13.2 compute them wrongly",
+                    "use a build with CUDA 13.1, 13.3 or later, or another type")  # fmt: skip
+    return ok("no type that a known engine gets wrong")
+
+
+# Separate expert matrices instead of the fused one, fused attention: legitimate other conversions.
+_SEPARATE: Final = re.compile(r"^blk\.\d+\.(ffn_(gate|up)_exps|attn_qkv)\.weight$")
+
+
+def _replaced(names: Iterable[str]) -> frozenset[str]:
+    """Return the wanted tensors that another layout of the same weights replaces."""
+    found: set[str] = set()
+    for name in names:
+        match = _SEPARATE.search(name)
+        if match:
+            block = name.rsplit(".", 2)[0]
+            gone = ("attn_q", "attn_k", "attn_v") if "attn_qkv" in name else ("ffn_gate_up_exps",)
+            found |= {f"{block}.{g}.weight" for g in gone}
+    return frozenset(found)
 
 
 def unused_kv(shape: Shape) -> frozenset[str]:
@@ -73,4 +143,9 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:2]) + (" ..." if len(names) > 2 else "")
 
 
-CHECKS: Final = (Check("tensors.tied", check_tied), Check("tensors.inventory", check_inventory))
+CHECKS: Final = (
+    Check("tensors.tied", check_tied),
+    Check("tensors.inventory", check_inventory),
+    Check("tensors.parts", check_parts),
+    Check("tensors.lore", check_lore),
+)

@@ -1,17 +1,27 @@
-"""Are the numbers numbers? Zero pages, zero tensors, NaN."""
+"""Are the numbers numbers, and could they be weights? Zeros, NaN, wild scales, RoPE table, norms."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
-from g4cli.core.inventory import OUTPUT, PER_LAYER_TOKEN_EMBD, TOKEN_EMBD
-from g4cli.doctor.facts import FileFacts
+import numpy as np
+
+from g4cli.core.inventory import OUTPUT, PER_LAYER_TOKEN_EMBD, ROPE_FREQS, TOKEN_EMBD
 from g4cli.doctor.report import Check, Outcome, fail, ok, skipped
 from g4cli.doctor.structure import AGAIN
 from g4cli.doctor.weights_scan import PAGE, TensorStats
 
+if TYPE_CHECKING:
+    from g4cli.doctor.facts import FileFacts
+
 # Rows of tokens that never occurred in training may be zero in an honest file.
 _TABLES: Final = (TOKEN_EMBD, PER_LAYER_TOKEN_EMBD, OUTPUT)
+RECONVERT: Final = "get another file (g4 pull MODEL) or convert it again (g4 convert DIR)"
+FIX: Final = "g4 doctor FILE --fix OUT"
+# No weight of a published network comes near (norms reach hundreds); a shifted or random scale does.
+_WILD_MATRIX: Final = 1e4
+_WILD_VECTOR: Final = 1e6
+_TURNING: Final = 4  # a quarter of the global heads' pairs turn (partial_rotary_factor 0.25)
 
 
 def check_zero(facts: FileFacts) -> Outcome:
@@ -19,7 +29,16 @@ def check_zero(facts: FileFacts) -> Outcome:
     if not facts.stats:
         return skipped("the data was not read")
     empty = [s.name for s in facts.stats if s.all_zero]
+    if len(empty) == len(facts.stats):
+        return fail(
+            f"all {len(empty)} tensors are zeros: only the header arrived", AGAIN, cause="file-damaged"
+        )
     holes = [s for s in facts.stats if s.zero_pages and not s.all_zero and s.name not in _TABLES]
+    holes += [
+        s
+        for s in facts.stats
+        if s.name in _TABLES[:2] and not s.all_zero and s.zero_pages * PAGE > s.read / 3
+    ]
     if holes:
         return fail(_holes_text(holes, len(empty)), AGAIN, cause="file-damaged", confidence="high",
                     detail=tuple(s.name for s in holes))  # fmt: skip
@@ -46,7 +65,7 @@ def _holes_text(holes: list[TensorStats], n_empty: int) -> str:
 
 
 def check_finite(facts: FileFacts) -> Outcome:
-    """Look for NaN and infinity in plain tensors."""
+    """Look for NaN and infinity, in plain tensors and in the scales of quantised ones."""
     if not facts.stats:
         return skipped("the data was not read")
     bad = [s for s in facts.stats if s.non_finite]
@@ -62,4 +81,69 @@ def check_finite(facts: FileFacts) -> Outcome:
     return ok("all numbers are finite")
 
 
-CHECKS: Final = (Check("weights.zero", check_zero), Check("weights.finite", check_finite))
+def check_scales(facts: FileFacts) -> Outcome:
+    """Look for scales that no encoder writes: negative where that is impossible, or far too large."""
+    if not facts.stats:
+        return skipped("the data was not read")
+    negative = [s for s in facts.stats if s.negative]
+    if negative:
+        first = negative[0]
+        return fail(
+            f"{first.negative:,} of {first.scales:,} scales of {first.name} are negative, which "
+            f"{first.type_name} never has: bytes are shifted or overwritten ({len(negative)} tensors)",
+            AGAIN, cause="file-damaged", detail=tuple(s.name for s in negative),
+        )  # fmt: skip
+    shapes = facts.header.tensors if facts.header is not None else {}
+    wild = [
+        s
+        for s in facts.stats
+        if s.name != ROPE_FREQS
+        and s.largest
+        > (_WILD_VECTOR if s.name in shapes and len(shapes[s.name].shape) == 1 else _WILD_MATRIX)
+        and s.largest > 64 * s.median
+    ]
+    if wild:
+        return fail(
+            f"{wild[0].name} holds weights up to {wild[0].largest:.3g} where {wild[0].median:.2g} is usual "
+            f"({len(wild)} tensors): bytes are shifted or overwritten",
+            AGAIN, cause="file-damaged", confidence="high", detail=tuple(s.name for s in wild),
+        )  # fmt: skip
+    return ok("scales and weights have the size that weights have")
+
+
+def check_rope(facts: FileFacts) -> Outcome:
+    """The global layers turn a quarter of their pairs: 1.0 for those, 1e30 for the rest."""
+    table: Any = facts.vectors.get(ROPE_FREQS)
+    if facts.shape is None or table is None:
+        return skipped("no RoPE table to look at")
+    n, turning = len(table), len(table) // _TURNING
+    wanted = np.array([1.0] * turning + [1e30] * (n - turning), dtype=np.float32)
+    if np.allclose(table, wanted, rtol=1e-3):
+        return ok(f"{turning} pairs turn, {n - turning} do not")
+    kinds = sorted({f"{v:.3g}" for v in table.tolist()})
+    return fail(
+        f"{ROPE_FREQS} must be {turning} x 1.0 and {n - turning} x 1e30, holds {', '.join(kinds[:4])}: long "
+        "texts lose their order; llama.cpp does not notice",
+        FIX, cause="conversion-defect",
+    )  # fmt: skip
+
+
+def check_norms(facts: FileFacts) -> Outcome:
+    """Norm weights that are all 0 or all exactly 1 were lost on the way."""
+    norms = {n: v for n, v in facts.vectors.items() if n.endswith("norm.weight") and v.size > 1}
+    if facts.shape is None or not norms:
+        return skipped("no norms to look at")
+    lost = [n for n, v in norms.items() if bool(np.all(v == 1.0))]
+    if lost and len(lost) * 2 >= len(norms):
+        return fail(f"{len(lost)} of {len(norms)} norms are exactly 1 throughout: their weights were lost",
+                    RECONVERT, cause="conversion-defect", confidence="high", detail=tuple(lost))  # fmt: skip
+    return ok(f"{len(norms)} norms hold weights")
+
+
+CHECKS: Final = (
+    Check("weights.zero", check_zero),
+    Check("weights.finite", check_finite),
+    Check("weights.scales", check_scales),
+    Check("weights.rope", check_rope),
+    Check("weights.norms", check_norms),
+)

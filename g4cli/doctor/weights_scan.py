@@ -1,35 +1,46 @@
-"""Read the data of tensors and count what should not be there: zeros in pages, numbers that are none."""
+"""Read the data of tensors and count what should not be there: zero pages, wild scales, no numbers."""
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from math import ceil
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from g4cli.core.gguf import Header, TensorInfo
+from g4cli.doctor.scales import LAYOUTS, block_scales, plain_values
 
 PAGE: Final = 4096
 SAMPLE_BYTES: Final = 1 << 18  # per place
 SAMPLE_PLACES: Final = 8
+_STEP_BYTES: Final = 1 << 22
 
 
 @dataclass(frozen=True, slots=True)
 class TensorStats:
-    """What was seen in `read` of a tensor's `nbytes` bytes: zero bytes, zero pages, non-finite numbers.
+    """What was seen in `read` of a tensor's `nbytes` bytes.
 
     `zero_pages` counts pages of 4096 bytes, aligned in the file; `first_zero_page` is the first one's place.
+    Of plain tensors `largest` is the largest magnitude, of quantised ones an upper bound of it; `median` is
+    of the magnitudes of numbers or scales in one piece. `negative` counts scales that cannot be negative.
     """
 
     name: str
     type_name: str
     nbytes: int
     read: int
-    zero_bytes: int
-    zero_pages: int
-    first_zero_page: int
-    non_finite: int
+    zero_bytes: int = 0
+    zero_pages: int = 0
+    first_zero_page: int = -1
+    non_finite: int = 0
+    negative: int = 0
+    scales: int = 0
+    largest: float = 0.0
+    median: float = 0.0
 
     @property
     def all_zero(self) -> bool:
@@ -38,72 +49,103 @@ class TensorStats:
 
 
 def scan(header: Header, *, full: bool = False) -> tuple[TensorStats, ...]:
-    """Return the statistics of every tensor that lies in the file; all bytes with `full`, else samples."""
-    found = []
-    with open(header.path, "rb") as file:
-        for tensor in header.tensors.values():
-            start = header.file_offset(tensor)
-            end = min(start + tensor.nbytes, header.file_size)
-            if start >= end:
-                continue
-            total = _Total(tensor)
-            for place, length in _places(start, end, full):
-                file.seek(place)
-                total.add(place, file.read(length))
-            found.append(total.finish())
-    return tuple(found)
+    """Return the statistics of every tensor that lies in the file; all bytes with `full`, else samples.
+
+    Uses all cores and at most some 30 MB a core.
+    """
+    tensors = [t for t in header.tensors.values() if header.file_offset(t) < header.file_size]
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        return tuple(pool.map(lambda t: scan_tensor(header, t, full=full), tensors))
 
 
-def _places(start: int, end: int, full: bool) -> list[tuple[int, int]]:
+def scan_tensor(header: Header, tensor: TensorInfo, *, full: bool) -> TensorStats:
+    """Return the statistics of one tensor."""
+    start = header.file_offset(tensor)
+    end = min(start + tensor.nbytes, header.file_size)
+    total = _Total(tensor, start)
+    with open(header.path, "rb", buffering=0) as file:
+        for place, length in _places(start, end, full, tensor.type.block_bytes):
+            file.seek(place)
+            total.add(place, np.frombuffer(file.read(length), dtype=np.uint8))
+    return total.finish()
+
+
+def _places(start: int, end: int, full: bool, block: int) -> list[tuple[int, int]]:
+    """Return (place, length) of the pieces to read, each of whole blocks."""
     size = end - start
-    if full:
-        step = 1 << 24
+    if full or size <= SAMPLE_BYTES * SAMPLE_PLACES:
+        step = _STEP_BYTES // block * block
         return [(at, min(step, end - at)) for at in range(start, end, step)]
-    if size <= SAMPLE_BYTES * SAMPLE_PLACES:
-        return [(start, size)]
-    # Evenly spread, first and last piece included; places on page boundaries, so that zero pages show.
-    gap = (size - SAMPLE_BYTES) / (SAMPLE_PLACES - 1)
-    return [
-        (start + (int(i * gap) // PAGE * PAGE if 0 < i < SAMPLE_PLACES - 1 else int(i * gap)), SAMPLE_BYTES)
-        for i in range(SAMPLE_PLACES)
-    ]
+    length = SAMPLE_BYTES // block * block
+    gap = (size - length) / (SAMPLE_PLACES - 1)
+    return [(start + int(i * gap) // block * block, length) for i in range(SAMPLE_PLACES)]
 
 
 class _Total:
-    def __init__(self, tensor: TensorInfo) -> None:
-        self.tensor = tensor
-        self.read = self.zero_bytes = self.zero_pages = self.non_finite = 0
+    def __init__(self, tensor: TensorInfo, start: int) -> None:
+        self.tensor, self.start = tensor, start
+        self.read = self.zero_bytes = self.zero_pages = self.non_finite = self.negative = self.scales = 0
         self.first_zero_page = -1
+        self.largest = self.median = 0.0
 
-    def add(self, place: int, data: bytes) -> None:
-        octets = np.frombuffer(data, dtype=np.uint8)
+    def add(self, place: int, octets: NDArray[np.uint8]) -> None:
         self.read += octets.size
+        self._zeros(place, octets)
+        layout = LAYOUTS.get(self.tensor.type.name)
+        if layout is not None:
+            scales = block_scales(octets, self.tensor.type.block_bytes, layout)
+            if not layout.signed:
+                self.negative += int(np.count_nonzero(scales < 0))
+            self.scales += scales.size
+            self._magnitudes(np.abs(scales.ravel()), layout.levels)
+            return
+        values = plain_values(octets, self.tensor.type.name)
+        if values is not None:
+            self._magnitudes(np.abs(values), 1)
+
+    def _magnitudes(self, values: NDArray[np.float32], levels: int) -> None:
+        if not values.size:
+            return
+        top = float(values.max())
+        if not np.isfinite(top):
+            finite = values[np.isfinite(values)]
+            self.non_finite += values.size - finite.size
+            top = float(finite.max()) if finite.size else 0.0
+        self.largest = max(self.largest, top * levels)
+        if not self.median:
+            self.median = float(np.median(values[:65_536])) * levels
+
+    def _zeros(self, place: int, octets: NDArray[np.uint8]) -> None:
         self.zero_bytes += octets.size - int(np.count_nonzero(octets))
         skip = -place % PAGE
         whole = (octets.size - skip) // PAGE
-        if whole > 0:
-            pages = octets[skip : skip + whole * PAGE].reshape(whole, PAGE)
-            empty = np.flatnonzero(~pages.any(axis=1))
-            if empty.size and self.first_zero_page < 0:
-                self.first_zero_page = place + skip + int(empty[0]) * PAGE
-            self.zero_pages += int(empty.size)
-        self.non_finite += _non_finite(self.tensor.type.name, octets)
+        if whole <= 0:
+            return
+        pages = octets[skip : skip + whole * PAGE].reshape(whole, PAGE)
+        # The first bytes rule out nearly every page; only the others are read to the end.
+        doubtful = np.flatnonzero(~pages[:, :64].any(axis=1))
+        empty = [int(i) for i in doubtful if not pages[i].any()]
+        if empty and self.first_zero_page < 0:
+            self.first_zero_page = place + skip + empty[0] * PAGE
+        self.zero_pages += len(empty)
 
     def finish(self) -> TensorStats:
-        tensor = self.tensor
+        t = self.tensor
         return TensorStats(
-            tensor.name, tensor.type.name, tensor.nbytes, self.read, self.zero_bytes, self.zero_pages,
-            self.first_zero_page, self.non_finite,
+            t.name, t.type.name, t.nbytes, self.read, self.zero_bytes, self.zero_pages, self.first_zero_page,
+            self.non_finite, self.negative, self.scales, self.largest, self.median,
         )  # fmt: skip
 
 
-def _non_finite(type_name: str, octets: NDArray[np.uint8]) -> int:
-    """Return how many numbers of a plain tensor are NaN or infinite: all bits of the exponent are set."""
-    if type_name == "F32":
-        words = octets[: octets.size // 4 * 4].view(np.uint32)
-        return int(np.count_nonzero((words & 0x7F800000) == 0x7F800000))
-    if type_name in ("F16", "BF16"):
-        mask = np.uint16(0x7C00 if type_name == "F16" else 0x7F80)
-        halves = octets[: octets.size // 2 * 2].view(np.uint16)
-        return int(np.count_nonzero((halves & mask) == mask))
-    return 0
+def read_vectors(header: Header, limit: int = 1 << 16) -> dict[str, NDArray[np.float32]]:
+    """Return the one-dimensional F32 tensors of at most `limit` numbers: norms, scales, the RoPE table."""
+    found = {}
+    with open(header.path, "rb") as file:
+        for tensor in header.tensors.values():
+            end = header.file_offset(tensor) + tensor.nbytes
+            if tensor.type.name == "F32" and ceil(tensor.nbytes / 4) <= limit and end <= header.file_size:
+                file.seek(header.file_offset(tensor))
+                data = np.frombuffer(file.read(tensor.nbytes), dtype="<f4")
+                if len(tensor.shape) == 1:
+                    found[tensor.name] = data
+    return found

@@ -8,6 +8,7 @@ flushed at once, so that the parent knows how far the child came when it died. T
 
     machine  {}                                    -> {"event": "machine", ...}
     greedy   {path, prompts, n_tokens, options}    -> {"event": "loaded"}, one {"event": "run"} per prompt
+    tokenize {path, texts, round_trips, tokens}    -> {"event": "tokenized", "ids", "round_trips", "ends"}
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def main() -> None:
     """Answer the request on standard input."""
     _harden()
     request = json.loads(sys.stdin.read())
-    tasks = {"machine": _machine, "greedy": _greedy}
+    tasks = {"machine": _machine, "greedy": _greedy, "tokenize": _tokenize}
     try:
         tasks[request["task"]](request)
     except G4Error as err:
@@ -78,13 +79,13 @@ class _Session:
         params = api.llama_model_default_params()
         params.n_gpu_layers = int(options.get("n_gpu_layers", 0))
         params.use_extra_bufts = bool(options.get("use_extra_bufts", False))
-        params.check_tensors = bool(options.get("check_tensors", False))
+        params.vocab_only = bool(options.get("vocab_only", False))
         self.model = api.llama_model_load_from_file(path.encode(), params)
         if not self.model:
             raise failed("llama.cpp does not load the file")
         self.vocab = api.llama_model_get_vocab(self.model)
         self.n_vocab = api.llama_vocab_n_tokens(self.vocab)
-        self.context = self._context(options)
+        self.context = None if params.vocab_only else self._context(options)
 
     def _context(self, options: dict[str, Any]) -> Any:
         api = self.api
@@ -132,6 +133,22 @@ def _greedy(request: dict[str, Any]) -> None:
     for prompt in request["prompts"]:
         session.clear()
         _emit(event="run", prompt=prompt, **_run(session, chat_text(prompt), int(request["n_tokens"])))
+
+
+def _tokenize(request: dict[str, Any]) -> None:
+    session = _Session(request["path"], {"vocab_only": True})
+    back = []
+    for text in request["round_trips"]:
+        back.append(b"".join(session.text(t) for t in session.tokenize(text)).decode("utf-8", "replace"))
+    _emit(
+        event="tokenized",
+        ids=[session.tokenize(text) for text in request["texts"]],
+        round_trips=back,
+        ends=[
+            t < session.n_vocab and bool(session.api.llama_vocab_is_eog(session.vocab, t))
+            for t in request["tokens"]
+        ],
+    )
 
 
 def chat_text(question: str) -> str:
