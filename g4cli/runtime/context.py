@@ -101,6 +101,10 @@ class Context:
             self._c.llama_decode(self.handle, self._c.llama_batch_get_one(self._many, len(tokens)))
         )
 
+    def decode_batch(self, batch: Any) -> bool:
+        """Evaluate a llama_batch, which says itself who gets scores. Return False if interrupted."""
+        return self._done(self._c.llama_decode(self.handle, batch))
+
     def _done(self, result: int) -> bool:
         if result == 0:
             return True

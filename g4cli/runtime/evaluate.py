@@ -1,0 +1,157 @@
+"""Score a model on given answers, alone or against another file of the same network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from g4cli.core.errors import BadFile, Interrupted
+from g4cli.core.progress import Progress, no_progress
+from g4cli.prompt import Message, PromptStyle, choose_renderer
+from g4cli.runtime.context import ContextOptions
+from g4cli.runtime.engine import LlamaEngine, open_engine
+from g4cli.runtime.model import ModelOptions
+from quant.scores import Score, score
+
+# Tokens decoded together: each has a row of scores, 1 MiB with Gemma's vocabulary.
+_BATCH: Final = 64
+_PAD: Final = 256
+_MAX_CTX: Final = 8192
+_END: Final = "<turn|>"
+_THOUGHT: Final = ("<|channel>thought\n", "\n<channel|>")
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """Tokens of a conversation; those from `first` on are the answer, which is scored."""
+
+    tokens: tuple[int, ...]
+    first: int
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """The result. `n_exact`: documents whose every scored token was the model's first choice.
+
+    Greedy decoding would have written exactly these answers.
+    """
+
+    n_documents: int
+    n_exact: int
+    n_cut: int
+    score: Score
+    against: Path | None
+
+
+def evaluate(
+    path: Path,
+    conversations: Sequence[tuple[Message, ...]],
+    *,
+    against: Path | None = None,
+    use_extra_bufts: bool = True,
+    n_threads: int = 0,
+    progress: Progress = no_progress,
+) -> Evaluation:
+    """Return how well the model at `path` predicts the last turn of each conversation.
+
+    With `against` both models are loaded and run side by side on the same tokens. Raises BadFile if their
+    vocabularies differ, and what loading raises. Documents beyond 8192 tokens are cut.
+    """
+    options = ModelOptions(use_extra_bufts=use_extra_bufts)
+    with ExitStack() as stack:
+
+        def start(file: Path, n_ctx: int) -> LlamaEngine:
+            context = ContextOptions(n_ctx, n_threads=n_threads, n_batch=_BATCH, n_outputs=_BATCH)
+            return stack.enter_context(
+                open_engine(file, model_options=options, context_options=lambda _: context)
+            )
+
+        # The first context only tokenises; the real one is as long as the longest document.
+        with open_engine(
+            path, model_options=options, context_options=lambda _: ContextOptions(_PAD)
+        ) as tokenizer:
+            whole = [document_of(tokenizer, c) for c in conversations]
+            vocabulary = _vocabulary(tokenizer)
+        documents = [Document(d.tokens[:_MAX_CTX], d.first) for d in whole if d.first < _MAX_CTX]
+        n_ctx = -(-max(len(d.tokens) for d in documents) // _PAD) * _PAD
+        engines = [start(file, n_ctx) for file in (path, *filter(None, [against]))]
+        for engine in engines[1:]:
+            if _vocabulary(engine) != vocabulary:
+                raise BadFile(f"{against} has another vocabulary than {path}: they cannot be compared")
+        total, n_exact, done = Score(), 0, 0
+        n_tokens = sum(len(d.tokens) for d in documents)
+        for document in documents:
+            found = _score_document(engines, document)
+            total += found
+            n_exact += found.n_best == found.n
+            done += len(document.tokens)
+            progress(done, n_tokens, "evaluate")
+        n_cut = sum(len(d.tokens) > _MAX_CTX for d in whole)
+        return Evaluation(len(documents), n_exact, n_cut, total, against)
+
+
+def document_of(engine: LlamaEngine, conversation: tuple[Message, ...]) -> Document:
+    """Return the tokens of a conversation; the last turn with its end mark is what is scored."""
+    render, answer = choose_renderer(engine.model.chat_template), conversation[-1]
+    style = PromptStyle(think=bool(answer.thought), empty_thought=render.empty_thought)
+    prompt = engine.tokens_of(render(conversation[:-1], style))
+    model = engine.model
+    scored: list[int] = []
+    if answer.thought:
+        opening, closing = (model.tokenize(mark, control=True) for mark in _THOUGHT)
+        scored += opening + model.tokenize(answer.thought, control=False) + closing
+    scored += model.tokenize(answer.content, control=False) + model.tokenize(_END, control=True)
+    return Document(tuple(prompt + scored), len(prompt))
+
+
+def _vocabulary(engine: LlamaEngine) -> tuple[int, int, bytes]:
+    last = engine.model.n_vocab - 1
+    return (
+        engine.model.n_vocab,
+        engine.model.bos,
+        b"".join(map(engine.model.piece, (2, 107, last // 2, last))),
+    )
+
+
+def _score_document(engines: Sequence[LlamaEngine], document: Document) -> Score:
+    total = Score()
+    streams = [_logits(engine, document) for engine in engines]
+    for parts in zip(*streams, strict=True):
+        position, logits = parts[0]
+        targets = np.array(document.tokens[position + 1 : position + 1 + len(logits)], np.int64)
+        base = parts[1][1][: len(targets)] if len(parts) > 1 else None
+        total += score(logits[: len(targets)], targets, base)
+    return total
+
+
+def _logits(engine: LlamaEngine, document: Document) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Yield (position, rows of scores) for the positions that predict the answer; valid until the next."""
+    from g4cli.runtime.library import llama
+
+    c: Any = llama()
+    context, tokens = engine.context, document.tokens[:-1]  # nothing is asked of the last token
+    context.keep(0)
+    batch = c.llama_batch_init(_BATCH, 0, 1)
+    try:
+        for start in range(0, len(tokens), _BATCH):
+            piece = tokens[start : start + _BATCH]
+            batch.n_tokens = len(piece)
+            for i, token in enumerate(piece):
+                batch.token[i], batch.pos[i] = token, start + i
+                batch.n_seq_id[i], batch.seq_id[i][0] = 1, 0
+                batch.logits[i] = start + i >= document.first - 1
+            if not context.decode_batch(batch):
+                raise Interrupted("")
+            first = max(start, document.first - 1)
+            count = start + len(piece) - first
+            if count > 0:
+                pointer = c.llama_get_logits(context.handle)
+                yield first, np.ctypeslib.as_array(pointer, (count, engine.model.n_vocab))
+    finally:
+        c.llama_batch_free(batch)

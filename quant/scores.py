@@ -1,0 +1,113 @@
+"""How well a model predicts given tokens, and how close its predictions are to another model's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from math import exp, sqrt
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Sums over `n` predicted tokens, in nats; two of them add up.
+
+    `nll` is -log p(token); `kl` how far the model's distribution is from the base's, KL(base || model).
+    `n_best`: the token was the model's first choice; `n_same`: both models have the same first choice.
+    """
+
+    n: int = 0
+    nll: float = 0.0
+    nll_squares: float = 0.0
+    n_best: int = 0
+    base_nll: float = 0.0
+    kl: float = 0.0
+    kl_squares: float = 0.0
+    kl_largest: float = 0.0
+    n_same: int = 0
+
+    def __add__(self, other: Score) -> Score:
+        sums = {f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)}
+        return Score(**{**sums, "kl_largest": max(self.kl_largest, other.kl_largest)})
+
+    @property
+    def perplexity(self) -> float:
+        """Return exp of the mean negative log likelihood."""
+        return exp(self.nll / self.n)
+
+    @property
+    def perplexity_error(self) -> float:
+        """Return its standard error, to first order: perplexity times the error of the mean."""
+        return self.perplexity * _error_of_mean(self.nll, self.nll_squares, self.n)
+
+    @property
+    def base_perplexity(self) -> float:
+        """Return the perplexity of the model compared with, on the same tokens."""
+        return exp(self.base_nll / self.n)
+
+    @property
+    def kl_mean(self) -> float:
+        """Return the mean divergence from the base, in nats."""
+        return self.kl / self.n
+
+    @property
+    def kl_error(self) -> float:
+        """Return its standard error."""
+        return _error_of_mean(self.kl, self.kl_squares, self.n)
+
+    @property
+    def same_top1(self) -> float:
+        """Return the share of tokens where both models have the same first choice."""
+        return self.n_same / self.n
+
+    @property
+    def same_top1_error(self) -> float:
+        """Return its standard error, binomial."""
+        return sqrt(self.same_top1 * (1 - self.same_top1) / self.n)
+
+
+def score(
+    logits: NDArray[np.float32], targets: NDArray[np.int64], base: NDArray[np.float32] | None = None
+) -> Score:
+    """Return the score of predictions: `logits` (n, vocabulary) for the tokens `targets` (n,).
+
+    `base` are the other model's logits of the same shape.
+    """
+    rows = np.arange(len(targets))
+    log_p = _log_softmax(logits)
+    nll = -log_p[rows, targets].astype(np.float64)
+    best = log_p.argmax(axis=1)
+    found: dict[str, Any] = {
+        "n": len(targets),
+        "nll": float(nll.sum()),
+        "nll_squares": float((nll * nll).sum()),
+        "n_best": int(np.count_nonzero(best == targets)),
+    }
+    if base is not None:
+        log_q = _log_softmax(base)
+        # Rounding can leave a divergence of minus 1e-9.
+        kl = np.maximum((np.exp(log_q) * (log_q - log_p)).sum(axis=1, dtype=np.float64), 0)
+        found |= {
+            "base_nll": float(-log_q[rows, targets].astype(np.float64).sum()),
+            "kl": float(kl.sum()),
+            "kl_squares": float((kl * kl).sum()),
+            "kl_largest": float(kl.max(initial=0)),
+            "n_same": int(np.count_nonzero(best == log_q.argmax(axis=1))),
+        }
+    return Score(**found)
+
+
+def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    shifted: NDArray[np.float32] = logits - logits.max(axis=1, keepdims=True)
+    total = np.exp(shifted).sum(axis=1, dtype=np.float64, keepdims=True)
+    shifted -= np.log(total).astype(np.float32)
+    return shifted
+
+
+def _error_of_mean(total: float, squares: float, n: int) -> float:
+    if n < 2:
+        return 0.0
+    variance = max(0.0, squares / n - (total / n) ** 2) * n / (n - 1)
+    return sqrt(variance / n)

@@ -1,0 +1,62 @@
+"""Texts to evaluate on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from g4cli.core.errors import BadFile, FileMissing
+from g4cli.runtime.eval_text import REQUEST, read_conversations
+
+
+def test_every_answer_of_a_chat_is_scored_once(tmp_path: Path) -> None:
+    chat = [
+        {"role": "system", "content": "s"},
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "b"},
+        {"role": "user", "content": "c"},
+        {"role": "assistant", "content": "d", "thought": "t"},
+    ]
+    path = tmp_path / "t.jsonl"
+    path.write_text(json.dumps({"id": 1, "messages": chat}) + "\n\n")
+    first, second = read_conversations(path)
+    assert [m.content for m in first] == ["s", "a", "b"]
+    assert [m.content for m in second] == ["s", "a", "b", "c", "d"]
+    assert second[-1].thought == "t"
+
+
+def test_plain_text_becomes_answers_to_one_request(tmp_path: Path) -> None:
+    path = tmp_path / "t.txt"
+    path.write_text("One.\nStill one.\r\n\r\nTwo.\n\n\n" + "x" * 1996 + "\n\nLast.")
+    texts = []
+    for user, answer in read_conversations(path):
+        assert (user.role, user.content, answer.role) == ("user", REQUEST, "assistant")
+        texts.append(answer.content)
+    assert texts == ["One.\nStill one.\n\nTwo.", "x" * 1996, "Last."]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("t.txt", b"", "no text"),
+        ("t.txt", b" \n\n ", "no text"),
+        ("t.txt", b"\xff\xfe", "not UTF-8"),
+        ("t.jsonl", b"{", "line 1: not JSON"),
+        ("t.jsonl", b"[" * 100_000, "line 1: not JSON"),
+        ("t.jsonl", b'{"messages": []}\n[1]', 'line 2: no "messages"'),
+        ("t.jsonl", b'{"messages": [{"role": "robot", "content": "x"}]}', "line 1"),
+        ("t.jsonl", b'{"messages": [{"role": "user", "content": 7}]}', "line 1"),
+        ("t.jsonl", b'{"messages": [{"role": "user", "content": "only a question"}]}', "no text"),
+    ],
+)
+def test_bad_texts(tmp_path: Path, name: str, data: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(BadFile, match=message):
+        read_conversations(tmp_path / name)
+
+
+def test_missing_text(tmp_path: Path) -> None:
+    with pytest.raises(FileMissing):
+        read_conversations(tmp_path / "nowhere.txt")
