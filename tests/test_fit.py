@@ -94,4 +94,4 @@ def test_report_keeps_what_was_asked_for() -> None:
     most = report(shapes.G31B, [], Options(262144), memories, choose="max")
     assert most.options.n_ctx == asked.largest_ctx
     assert most.verdict.fits
-    assert [row[0] for row in most.by_context] == [4096, 8192, 16384, 32768, 65536, 131072, 262144]
+    assert [row.n_ctx for row in most.contexts] == [4096, 8192, 16384, 32768, 65536, 131072, 262144]

@@ -1,23 +1,58 @@
-"""The one screen of `g4 fit`, and the same facts as JSON."""
+"""The one screen of `g4 fit`: a bar per device, its terms, contexts, types; and the same facts as JSON."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
 
 from g4cli.core.units import size_text
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from g4cli.cli.output import Output
     from g4cli.cli.subjects import Subject
-    from g4cli.fit import Report
+    from g4cli.estimate import Term
+    from g4cli.fit import Advice, Memory, Report
     from g4cli.host import HostFacts
 
+BAR: Final = 56
+# group: glyph (tells them apart without colour), style
+_LOOK: Final = MappingProxyType(
+    {
+        "weights": ("█", "blue"),
+        "kv": ("▓", "green"),
+        "compute": ("▒", "yellow"),
+        "process": ("░", "magenta"),
+        "cache": (" ", "dim"),
+        "disk": (" ", "dim"),
+    }
+)
+_FREE: Final = "·"
+_KEPT: Final = "-"
+_OVER: Final = "!"
 
-def fit_data(subject: Subject, host: HostFacts, report: Report) -> dict[str, Any]:
-    """Return the report for scripts; the first nine keys are promised."""
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Everything that is shown."""
+
+    subject: Subject
+    host: HostFacts
+    memories: Sequence[Memory]
+    report: Report
+    advice: Advice | None
+    proof: Mapping[str, Any] | None
+    library: str
+
+
+def fit_data(answer: Answer) -> dict[str, Any]:
+    """Return the answer for scripts; the first nine keys are promised."""
+    report, subject, host = answer.report, answer.subject, answer.host
     found, options = report.estimate, report.options
-    return {
+    data: dict[str, Any] = {
         "model": subject.name,
         "n_ctx": options.n_ctx,
         "kv_type": options.type_k.name.lower(),
@@ -31,41 +66,144 @@ def fit_data(subject: Subject, host: HostFacts, report: Report) -> dict[str, Any
         "context_reason": report.context_reason,
         "largest_ctx": report.largest_ctx,
         "n_ctx_train": subject.shape.n_ctx_train,
+        "placement": report.placement,
+        "chat_option": report.chat_option,
         "source": subject.source,
+        "library": answer.library,
         "terms": [asdict(term) for term in found.terms],
-        "contexts": [
-            {"n_ctx": n_ctx, "total_bytes": total, "fits": fits} for n_ctx, total, fits in report.by_context
-        ],
-        "host": {
-            "total_bytes": host.total_bytes,
-            "available_bytes": host.available_bytes,
-            "limited_by": host.limited_by,
-        },
+        "contexts": [asdict(row) for row in report.contexts],
+        "devices": [{**asdict(m), "margin_bytes": m.margin_bytes} for m in answer.memories],
+        "limited_by": host.limited_by,
+        "gpus_probed": host.gpus is not None,
     }
+    if answer.advice:
+        data |= {
+            "types": [asdict(row) for row in answer.advice.types],
+            "best_type": answer.advice.best,
+            "type_reason": answer.advice.reason,
+        }
+    if answer.proof:
+        data["verify"] = dict(answer.proof)
+    return data
 
 
-def render_fit(out: Output, subject: Subject, host: HostFacts, report: Report) -> None:
-    """Draw the terms, the contexts and the verdict."""
-    options, found = report.options, report.estimate
-    kind = options.type_k.name.lower()
-    out.line(f"{subject.name}, {report.context_reason}, KV cache {kind} (from {subject.source})")
-    rows = [
-        (
-            t.name,
-            t.device,
-            f"({size_text(t.nbytes)})" if t.group in ("disk", "cache") else size_text(t.nbytes),
-            t.note,
-        )
-        for t in found.terms
-    ]
-    rows.append(("total", "", size_text(found.total_bytes), f"{found.total_bytes:,} bytes"))
-    out.table(("term", "device", "memory", ""), rows, right=(2,))
-    cells = [
-        (f"{n_ctx:,}", size_text(total), "fits" if fits else "does not fit")
-        for n_ctx, total, fits in report.by_context
-    ]
-    out.table(("context", "total", "here"), cells, right=(0, 1))
-    limit = "" if host.limited_by == "memory" else f", limited by {host.limited_by}"
-    out.line(f"This machine: {size_text(host.total_bytes)}{limit}, {size_text(host.available_bytes)} free.")
+def render_fit(out: Output, answer: Answer) -> None:
+    """Draw the answer: bars, contexts, types, verdict."""
+    report, subject = answer.report, answer.subject
+    kind = report.options.type_k.name.lower()
+    out.line(f"{subject.name} on this machine, {report.context_reason}; KV cache {kind}", style="bold")
+    for memory in answer.memories:
+        _device(out, memory, report, answer)
+    _contexts(out, answer)
+    if answer.advice:
+        _types(out, answer.advice, report.options.n_ctx)
+    if answer.proof:
+        _proof(out, answer.proof)
+    if any(m.name != "host" for m in answer.memories):
+        out.line(f"Layers: {report.placement}.")
+    elif answer.host.gpus is None:
+        out.line("GPUs were not looked for yet (g4 fit MODEL --gpu probe): host memory only.")
     word = "Fits" if report.verdict.fits else "Does not fit"
     out.line(f"{word}: {report.verdict.reason}.", style="green" if report.verdict.fits else "red")
+
+
+def _device(out: Output, memory: Memory, report: Report, answer: Answer) -> None:
+    from rich.text import Text
+
+    terms = sorted(report.estimate.on(memory.name), key=lambda t: list(_LOOK).index(t.group))
+    limit = answer.host.limited_by
+    limited = f" (limited by {limit})" if memory.name == "host" and limit != "memory" else ""
+    out.line()
+    out.draw(Text(f"{memory.name:5} ") + bar(terms, memory))
+    needed = sum(t.nbytes for t in terms if t.group not in ("cache", "disk"))
+    free, total = size_text(memory.available_bytes), size_text(memory.total_bytes)
+    kept = f"{size_text(memory.margin_bytes)} kept free ({_KEPT})"
+    out.line(f"      {size_text(needed)} of {free} free; {total} in all{limited}, {kept}")
+    for term in terms:
+        glyph, style = _LOOK[term.group]
+        size = size_text(term.nbytes)
+        size = f"({size})" if term.group in ("cache", "disk") else size
+        words = f"{term.name:24}{size:>12}  {term.note}".rstrip()
+        out.draw(Text(f"      {glyph} ", style=style) + Text(words))
+
+
+def bar(terms: Sequence[Term], memory: Memory) -> Text:
+    """Return a line of BAR cells: the terms by their size, what is free, what is kept, what is too much."""
+    from rich.text import Text
+
+    burden = [t for t in terms if t.group not in ("cache", "disk")]
+    needed = sum(t.nbytes for t in burden)
+    whole = max(needed, memory.available_bytes, 1)
+    text, done, drawn = Text(), 0, 0
+    limit = memory.available_bytes * BAR // whole
+    for term in burden:
+        done += term.nbytes
+        glyph, style = _LOOK[term.group]
+        end = round(done / whole * BAR)
+        for cell in range(drawn, end):
+            text.append(_OVER if cell >= limit else glyph, style="red" if cell >= limit else style)
+        drawn = max(drawn, end)
+    kept = min(BAR - drawn, round(memory.margin_bytes / whole * BAR))
+    text.append(_FREE * (BAR - drawn - kept) + _KEPT * kept, style="dim")
+    return text
+
+
+def _contexts(out: Output, answer: Answer) -> None:
+    rows = [
+        (f"{row.n_ctx:,}", size_text(row.total_bytes), "✓ fits" if row.fits else "✗ does not fit")
+        for row in answer.report.contexts
+    ]
+    out.table(("context", "needs", ""), rows, right=(0, 1))
+    largest, whole = answer.report.largest_ctx, answer.subject.shape.n_ctx_train
+    if 0 < largest < whole:
+        out.line(f"Largest context that fits: {largest:,} (the model was made for {whole:,}).")
+
+
+def _types(out: Output, advice: Advice, n_ctx: int) -> None:
+    rows = [
+        (
+            row.type + (" ←" if row.type == advice.best else ""),
+            size_text(row.weights_bytes),
+            size_text(row.total_bytes),
+            f"{row.largest_ctx:,}" if row.largest_ctx else "none",
+            "✓ fits" if row.fits else "✗ does not fit",
+        )
+        for row in advice.types
+    ]
+    out.table(("type", "weights", f"needs at {n_ctx:,}", "largest context", ""), rows, right=(1, 2, 3))
+    out.line(f"Which type: {advice.reason}.")
+
+
+def _proof(out: Output, proof: Mapping[str, Any]) -> None:
+    rows = [
+        (
+            row["term"],
+            f"{row['estimate']:,}",
+            f"{row['llama_cpp']:,}",
+            "equal" if row["estimate"] == row["llama_cpp"] else f"{row['estimate'] - row['llama_cpp']:+,}",
+        )
+        for row in proof["rows"]
+    ]
+    title = f"llama.cpp's own plan (llama-cpp-python {proof['library']}, without mmap), bytes"
+    out.table(("", "g4", "llama.cpp", ""), rows, title=title, right=(1, 2, 3))
+
+
+def render_matrix(out: Output, rows: Sequence[Mapping[str, Any]], memories: Sequence[Memory]) -> None:
+    """Draw models by types: what each needs, and the largest context that fits here."""
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    types = list(dict.fromkeys(row["type"] for row in sorted(rows, key=lambda r: -r["weights_bytes"])))
+    cells = {(row["model"], row["type"]): row for row in rows}
+
+    def cell(model: str, kind: str) -> str:
+        row = cells.get((model, kind))
+        if row is None:
+            return ""
+        if not row["largest_ctx"]:
+            return f"✗ {size_text(row['weights_bytes'])}"
+        largest = row["largest_ctx"]
+        return f"{'✓' if row['fits'] else '~'} {largest // 1024}k" if largest >= 1024 else f"~ {largest}"
+
+    table = [(model, *(cell(model, kind) for kind in types)) for model in models]
+    out.table(("model", *types), table, title="Largest context that fits here, by model and type")
+    free = " and ".join(f"{size_text(m.available_bytes)} free on {m.name}" for m in memories)
+    out.line(f"{free}. ✓ holds the default context, ~ a shorter one, ✗ does not fit (its weights).")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from g4cli.core.gguf import Header
@@ -17,25 +17,36 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A network to estimate. `path` is its file, None where only the registry speaks; `source` says which."""
+    """A network to estimate. `path` is its file, None where only the registry speaks; `source` says which.
+
+    `model` is its name in the registry, None for a plain file.
+    """
 
     name: str
     shape: Shape
     tensors: Sequence[Tensor]
     source: str
     path: Path | None = None
+    model: str | None = None
 
 
 def find_subject(text: str) -> Subject:
-    """Return the network that `text` means: a GGUF on disk or a model's name.
+    """Return the network that `text` means: a GGUF on disk, or a model by name.
 
-    Raises FileMissing, BadGGUF (also for a file of another architecture), UnknownModel or UsageError.
+    A name that was pulled is answered from its file, any other from the registry. Raises FileMissing, BadGGUF
+    (also for a file of another architecture), UnknownModel or UsageError.
     """
     from g4cli.core.registry import looks_like_name
+    from g4cli.store.models import entries_of
 
-    if looks_like_name(text) and not Path(text).is_file():
-        return from_registry(text)
-    return from_file(Path(text))
+    if not looks_like_name(text) or Path(text).is_file():
+        return from_file(Path(text).expanduser())
+    subject = from_registry(text)
+    name, _, type_name = subject.name.partition(":")
+    for entry in entries_of(name):
+        if entry.role == "model" and entry.type == type_name and entry.path.is_file():
+            return replace(from_file(entry.path), name=subject.name, model=name, source="the pulled file")
+    return subject
 
 
 def from_file(path: Path) -> Subject:
@@ -64,15 +75,19 @@ def from_registry(name: str) -> Subject:
 
     ref = parse_name(name)
     specs = choose_types(text_tensors(ref.model.shape), Recipe(ref.type, carrier="bf16"))
-    return Subject(str(ref), ref.model.shape, specs, "the registry")
+    return Subject(str(ref), ref.model.shape, specs, "the registry", model=ref.model.name)
 
 
-def memories_of(host: HostFacts) -> tuple[Memory, ...]:
-    """Return the devices of this machine as the planner wants them."""
+def memories_of(host: HostFacts, *, with_gpus: bool = True) -> tuple[Memory, ...]:
+    """Return the devices of this machine as the planner wants them: the host, then the GPUs last seen."""
     from g4cli.estimate import HOST
     from g4cli.fit import Memory
 
-    return (Memory(HOST, host.total_bytes, host.available_bytes),)
+    gpus = host.gpus.gpus if host.gpus and with_gpus else ()
+    return (
+        Memory(HOST, host.total_bytes, host.available_bytes),
+        *(Memory(g.name, g.total_bytes, g.free_bytes, g.unified) for g in gpus),
+    )
 
 
 def run_options(
@@ -105,3 +120,35 @@ def run_options(
         repack=repacked_types(host.cpu_features) if use_extra_bufts else frozenset(),
         lazy_ple=lazy_ple == "on" or (lazy_ple == "auto" and table_bytes > 4 * GIB),
     )
+
+
+def verified(subject: Subject, options: Options) -> dict[str, Any]:
+    """Return llama.cpp's own figures beside g4's, in bytes: {"library", "equal", "rows": [...]}.
+
+    llama.cpp plans without mmap, so the weights are compared as they would be without it. Raises UsageError
+    where there is no file, RuntimeFailed if llama.cpp refuses it.
+    """
+    from g4cli.core.errors import UsageError
+    from g4cli.estimate import estimate
+    from g4cli.runtime.memory_probe import probe_in_child, run_of
+
+    if subject.path is None:
+        raise UsageError(f"{subject.name}: --verify needs a file", hint=f"g4 pull {subject.name}")
+    answer = probe_in_child(subject.path, [run_of(options)])
+    found = answer["runs"][0]
+    if "error" in found:
+        raise UsageError(f"llama.cpp refuses these settings: {found['error']}", hint="g4 fit --help")
+    buffers = found["buffers"].values()
+    own = estimate(subject.shape, subject.tensors, replace(options, mmap=False, lazy_ple=False))
+    compute = sum(t.nbytes for t in own.terms if t.name == "compute")
+    rows = [
+        {"term": "weights", "estimate": own.weights_bytes, "llama_cpp": sum(b["model"] for b in buffers)},
+        {"term": "KV cache", "estimate": own.kv_bytes, "llama_cpp": sum(b["context"] for b in buffers)},
+        {"term": "compute", "estimate": compute, "llama_cpp": sum(b["compute"] for b in buffers)},
+    ]
+    if not buffers:  # the breakdown is readable on Linux only; the log's KV sizes everywhere
+        rows = [
+            {"term": "KV cache", "estimate": own.kv_bytes, "llama_cpp": sum(c["bytes"] for c in found["kv"])}
+        ]
+    equal = all(row["estimate"] == row["llama_cpp"] for row in rows)
+    return {"library": answer["library"], "equal": equal, "rows": rows}

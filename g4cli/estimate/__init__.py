@@ -7,9 +7,10 @@ from typing import Final
 
 from g4cli.core.shape import Shape
 from g4cli.core.units import MIB
-from g4cli.estimate.compute import compute_bytes, output_bytes, work_bytes
-from g4cli.estimate.kv import kv_bytes, kv_cells
+from g4cli.estimate.compute import GPU_ALIGNMENT, compute_bytes, inputs_bytes, output_bytes, work_bytes
+from g4cli.estimate.kv import kv_bytes, kv_cells, layer_kv_bytes
 from g4cli.estimate.options import CTX_PAD, KV_TYPES, Options, check, kv_type
+from g4cli.estimate.placement import layer_devices
 from g4cli.estimate.result import HOST, Estimate, Group, Term
 from g4cli.estimate.weights import Tensor, repacked_types, weight_terms
 
@@ -43,25 +44,53 @@ _PROCESS_BYTES: Final = 56 * MIB
 _PROCESS_BYTES_PER_TOKEN: Final = 390
 
 
-def estimate(shape: Shape, tensors: Sequence[Tensor], options: Options) -> Estimate:
-    """Return what a run of `g4 chat` with `options` takes. Raises UsageError if llama.cpp would refuse it."""
+def estimate(shape: Shape, tensors: Sequence[Tensor], options: Options, gpus: Sequence[str] = ()) -> Estimate:
+    """Return what a run of `g4 chat` with `options` takes, layers laid out over the host and `gpus`.
+
+    Proved to the byte on the CPU. On GPUs weights and KV follow llama.cpp's rules of placement; compute is
+    the buffer that the whole network would need. Raises UsageError if llama.cpp would refuse the options.
+    """
     check(shape, options)
-    full, sliding = kv_bytes(shape, options)
-    cells = kv_cells(shape, options)
-    rows = "1 row" if options.outputs == 1 else f"{options.outputs} rows"
-    terms = [
-        *weight_terms(tensors, options),
-        Term("KV full", HOST, "kv", full, f"{cells.full} cells"),
-        Term("KV sliding", HOST, "kv", sliding, f"{cells.swa} cells"),
-        Term("compute", HOST, "compute", compute_bytes(shape, options), f"ubatch {options.ubatch}, {rows}"),
-        Term("logits", HOST, "compute", output_bytes(shape, options)),
+    devices = layer_devices(shape.n_layer, options, gpus)
+    used = tuple(dict.fromkeys(d for d in devices if d != HOST))
+    terms = weight_terms(tensors, options, devices)
+    for device in dict.fromkeys((HOST, *devices)):
+        terms += _kv_terms(shape, options, devices, device)
+    terms += _compute_terms(shape, options, used)
+    terms += [
         Term("work", HOST, "process", work_bytes(shape, options), "rows in the kernels' own type"),
         Term("process", HOST, "process", process_bytes(shape), "Python, libraries, vocabulary"),
     ]
+    sliding = kv_bytes(shape, options)[1]
     if sliding and sliding * options.n_checkpoints <= CHECKPOINTS_BYTES:
         note = f"{options.n_checkpoints} of the sliding window; a long chat keeps up to 256 MiB"
         terms.append(Term("checkpoints", HOST, "process", sliding * options.n_checkpoints, note))
     return Estimate(tuple(terms))
+
+
+def _kv_terms(shape: Shape, options: Options, devices: Sequence[str], device: str) -> list[Term]:
+    cells = kv_cells(shape, options)
+    sums = {False: 0, True: 0}
+    for layer in range(shape.n_layer):
+        if devices[layer] == device:
+            sums[shape.is_swa[layer]] += layer_kv_bytes(shape, options, layer)
+    terms = (
+        Term("KV full", device, "kv", sums[False], f"{cells.full} cells"),
+        Term("KV sliding", device, "kv", sums[True], f"{cells.swa} cells"),
+    )
+    return [t for t in terms if t.nbytes]
+
+
+def _compute_terms(shape: Shape, options: Options, gpus: Sequence[str]) -> list[Term]:
+    rows = "1 row" if options.outputs == 1 else f"{options.outputs} rows"
+    note = f"ubatch {options.ubatch}, {rows} of logits"
+    logits = Term("logits", HOST, "compute", output_bytes(shape, options))
+    if not gpus:
+        return [Term("compute", HOST, "compute", compute_bytes(shape, options), note), logits]
+    on_gpu = compute_bytes(shape, options, GPU_ALIGNMENT)
+    host = inputs_bytes(shape, options) if options.n_gpu_layers < 0 else compute_bytes(shape, options)
+    terms = [Term("compute", gpu, "compute", on_gpu, note) for gpu in gpus]
+    return [Term("compute", HOST, "compute", host, "inputs of the GPU's layers"), *terms, logits]
 
 
 def process_bytes(shape: Shape) -> int:

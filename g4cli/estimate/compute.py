@@ -2,18 +2,42 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import lru_cache
+from typing import Final
+
 from g4cli.core.shape import Shape
-from g4cli.estimate.graph import graph_bytes
+from g4cli.estimate.graph import CPU_ALIGNMENT, graph_bytes
 from g4cli.estimate.network import build_network
 from g4cli.estimate.options import Options
 
+GPU_ALIGNMENT: Final = 128
+"""ggml_backend_cuda_buffer_type_get_alignment, ggml/src/ggml-cuda/ggml-cuda.cu."""
 
-def compute_bytes(shape: Shape, options: Options) -> int:
+
+def compute_bytes(shape: Shape, options: Options, alignment: int = CPU_ALIGNMENT) -> int:
     """Return the bytes of the scratch for the largest ubatch, everything on one device.
 
     Source: llama_context::sched_reserve, src/llama-context.cpp, llama.cpp@0c1e57098.
     """
-    return graph_bytes(build_network(shape, options))
+    # What only concerns loading would make equal graphs look different to the cache.
+    same = replace(
+        options, mmap=True, repack=frozenset(), lazy_ple=False, n_gpu_layers=0, tensor_split=(), n_cpu_moe=0,
+        n_checkpoints=1,
+    )  # fmt: skip
+    return _compute_bytes(shape, same, alignment)
+
+
+@lru_cache(maxsize=256)
+def _compute_bytes(shape: Shape, options: Options, alignment: int) -> int:
+    return graph_bytes(build_network(shape, options), alignment)
+
+
+def inputs_bytes(shape: Shape, options: Options) -> int:
+    """Return the bytes that the host prepares for layers on a GPU: inputs, embeddings, per-layer inputs."""
+    graph = build_network(shape, options)
+    inputs = sum(leaf.nbytes for leaf in graph.leaves)
+    return inputs + 4 * options.ubatch * (shape.n_embd + 2 * shape.n_embd_per_layer * shape.n_layer)
 
 
 def work_bytes(shape: Shape, options: Options) -> int:

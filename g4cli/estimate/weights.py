@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Final, Protocol
 
 from g4cli.core.ggml import GGMLType
 from g4cli.core.inventory import OUTPUT, PER_LAYER_TOKEN_EMBD, TOKEN_EMBD
 from g4cli.estimate.graph import CPU_ALIGNMENT
 from g4cli.estimate.options import Options
+from g4cli.estimate.placement import device_of
 from g4cli.estimate.result import HOST, Term
 
 # ggml_repack_get_optimal_repack_type, ggml/src/ggml-cpu/repack.cpp, llama.cpp@0c1e57098. The features are
@@ -70,35 +72,52 @@ def is_repacked(tensor: Tensor, options: Options) -> bool:
     )
 
 
-def weight_terms(tensors: Sequence[Tensor], options: Options) -> list[Term]:
-    """Return the terms of the weights in host memory.
+def weight_terms(tensors: Sequence[Tensor], options: Options, devices: Sequence[str] = (HOST,)) -> list[Term]:
+    """Return the terms of the weights; `devices` are those of the layers and of the output.
 
-    With mmap the file's pages are the weights; those of repacked matrices are read once and then only fill
-    the page cache. Without mmap each tensor is padded, and the embeddings are loaded a second time as the
-    output matrix (TENSOR_DUPLICATED in load_arch_tensors, src/models/gemma4.cpp, llama.cpp@0c1e57098).
+    With mmap the file's pages are the weights of the host; those that were copied, into another order or onto
+    a GPU, are read once and then only fill the page cache. Without mmap each tensor is padded, and the
+    embeddings are loaded a second time as the output matrix (TENSOR_DUPLICATED in load_arch_tensors,
+    src/models/gemma4.cpp, llama.cpp@0c1e57098).
     """
-    repacked = [t for t in tensors if is_repacked(t, options)]
-    table = [t for t in tensors if t.name == PER_LAYER_TOKEN_EMBD]
-    embeddings = [t for t in tensors if t.name == TOKEN_EMBD]
-    is_tied = all(t.name != OUTPUT for t in tensors)
+    gpus = tuple(dict.fromkeys(d for d in devices if d != HOST))
+    if gpus:  # the GPU's pinned host buffer comes before CPU_REPACK in make_cpu_buft_list
+        options = replace(options, repack=frozenset())
+    place = {t.name: device_of(t.name, devices, options) for t in tensors}
+    here = [t for t in tensors if place[t.name] == HOST]
+    repacked = [t for t in here if is_repacked(t, options)]
+    table = [t for t in here if t.name == PER_LAYER_TOKEN_EMBD]
     chosen = {t.name for t in (*repacked, *table)}
-    plain = [t for t in tensors if t.name not in chosen]
-    terms = [Term("weights", HOST, "weights", _total(plain, options))]
+    terms = [Term("weights", HOST, "weights", _total((t for t in here if t.name not in chosen), options))]
     if repacked:
         terms.append(Term("weights, repacked", HOST, "weights", _total(repacked, options)))
-    if is_tied and any(t.type.name in options.repack for t in embeddings):
-        terms.append(Term("output matrix, repacked", HOST, "weights", _total(embeddings, options)))
-    elif is_tied and not options.mmap:
-        note = "the embeddings again: no mmap"
-        terms.append(Term("output matrix", HOST, "weights", _total(embeddings, options), note))
+    terms += _output_terms(tensors, options, devices)
     if table and options.lazy_ple:
         terms.append(Term("per-layer embeddings", HOST, "disk", _total(table, options), "rows when needed"))
     elif table:
         terms.append(Term("per-layer embeddings", HOST, "weights", _total(table, options)))
-    if options.mmap and repacked:
-        note = "pages of what was repacked; the kernel drops them at need"
-        terms.append(Term("page cache", HOST, "cache", _total(repacked, options), note))
+    for gpu in gpus:
+        terms.append(Term("weights", gpu, "weights", sum(t.nbytes for t in tensors if place[t.name] == gpu)))
+    copied = [*repacked, *(t for t in tensors if place[t.name] != HOST)]
+    if options.mmap and copied:
+        note = "pages of what was copied; the kernel drops them at need"
+        terms.append(Term("page cache", HOST, "cache", _total(copied, options), note))
     return terms
+
+
+def _output_terms(tensors: Sequence[Tensor], options: Options, devices: Sequence[str]) -> list[Term]:
+    """Return the copy of the embeddings that serves as the output matrix, where there is one."""
+    embeddings = [t for t in tensors if t.name == TOKEN_EMBD]
+    if not embeddings or any(t.name == OUTPUT for t in tensors):
+        return []
+    nbytes = _total(embeddings, options)
+    if devices[-1] != HOST:
+        return [Term("output matrix", devices[-1], "weights", nbytes, "the embeddings again")]
+    if embeddings[0].type.name in options.repack:
+        return [Term("output matrix, repacked", HOST, "weights", nbytes)]
+    if not options.mmap:
+        return [Term("output matrix", HOST, "weights", nbytes, "the embeddings again: no mmap")]
+    return []
 
 
 def _total(tensors: Iterable[Tensor], options: Options) -> int:

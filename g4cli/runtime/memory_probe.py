@@ -12,16 +12,20 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import re
+import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from g4cli.core.errors import G4Error
+from g4cli.core.errors import G4Error, RuntimeFailed
+from g4cli.estimate import Options
 from g4cli.runtime.devices import ggml_library
-from g4cli.runtime.library import LOG, build_info, failed, llama
+from g4cli.runtime.library import LOG, failed, llama
 
 # The settings of `g4 chat`; types are ggml's numbers.
 RUN_DEFAULTS: Final = MappingProxyType(
@@ -48,6 +52,7 @@ _CACHE: Final = re.compile(r"size = +([0-9.]+) MiB \( *(\d+) cells, +(\d+) layer
 _OUTPUT: Final = re.compile(r"(\S+) +output buffer size = +([0-9.]+) MiB")
 _BREAKDOWN: Final = "_Z26llama_get_memory_breakdownPK13llama_context"
 _MIB: Final = 1024**2
+_TIMEOUT_S: Final = 60
 
 
 class _Node(ctypes.Structure):
@@ -193,12 +198,60 @@ def _caches() -> list[dict[str, int]]:
     ]
 
 
+def run_of(options: Options) -> dict[str, Any]:
+    """Return `options` as this probe reads them."""
+    return {
+        "n_ctx": options.n_ctx,
+        "n_batch": options.n_batch,
+        "n_ubatch": options.n_ubatch,
+        "n_seq": options.n_seq,
+        "n_outputs": options.n_outputs,
+        "kv_unified": options.kv_unified,
+        "type_k": options.type_k.id,
+        "type_v": options.type_v.id,
+        "flash_attn": options.flash_attn,
+        "swa_full": options.swa_full,
+        "repack": bool(options.repack),
+        "n_gpu_layers": options.n_gpu_layers,
+        "n_cpu_moe": options.n_cpu_moe,
+        "tensor_split": options.tensor_split,
+    }
+
+
+def probe_in_child(path: Path, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return {"library", "runs"} of `probe_memory`, asked in a child process.
+
+    Raises RuntimeFailed if llama.cpp refuses the file, dies of it, or takes longer than a minute.
+    """
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "g4cli.runtime.memory_probe", str(path)],
+            input=json.dumps([dict(run) for run in runs]),
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_S,
+            # A loader that aborts would otherwise call a debugger for its backtrace.
+            env={**os.environ, "GGML_NO_BACKTRACE": "1"},
+            check=False,
+        )
+    except subprocess.TimeoutExpired as err:
+        raise RuntimeFailed(f"llama.cpp took too long to plan {path}", hint=f"g4 doctor {path}") from err
+    try:
+        answer: dict[str, Any] = json.loads(done.stdout)
+    except ValueError as err:
+        last = done.stderr.strip().splitlines()[-1:] or [f"code {done.returncode}"]
+        raise RuntimeFailed(f"llama.cpp died of {path}: {last[0]}", hint=f"g4 doctor {path}") from err
+    if "error" in answer:
+        raise RuntimeFailed(str(answer["error"]), hint=f"g4 doctor {path}")
+    return answer
+
+
 def main() -> None:
     """Answer for the file named on the command line and the options on standard input."""
     runs = json.load(sys.stdin)
     try:
         results = probe_memory(Path(sys.argv[1]), runs if isinstance(runs, list) else [runs])
-        print(json.dumps({"library": build_info().version, "runs": results}))
+        print(json.dumps({"library": version("llama-cpp-python"), "runs": results}))
     except G4Error as err:
         print(json.dumps({"error": err.message, "exit_code": err.exit_code}))
 

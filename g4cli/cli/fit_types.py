@@ -1,0 +1,77 @@
+"""The types of a model beside this machine's memory: what `g4 fit` ranks and what its matrix holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from g4cli.cli.subjects import Subject
+    from g4cli.estimate import Options, Tensor
+    from g4cli.fit import Advice, Memory
+    from g4cli.host import HostFacts
+
+
+def variants_of(name: str) -> tuple[tuple[str, Sequence[Tensor]], ...]:
+    """Return every type that the model can be had in, with its tensors (F16 and SFP8 take what BF16 takes)."""
+    from g4cli.core.inventory import text_tensors
+    from g4cli.core.registry import parse_name
+    from quant.recipes import TYPES, Recipe, choose_types
+
+    model = parse_name(name).model
+    tensors = text_tensors(model.shape)
+    kinds = (t for t in model.types if t in TYPES and t not in ("f32", "f16", "sfp8"))
+    return tuple((kind, choose_types(tensors, Recipe(kind))) for kind in kinds)
+
+
+def trained_type(name: str) -> str:
+    """Return the type that Google trained the model `name` for, or an empty string."""
+    from g4cli.core.registry import parse_name
+
+    published = parse_name(name).model.published
+    return next((p.type for p in published if "quantisation-aware" in p.note), "")
+
+
+def advice_for(
+    subject: Subject, options: Options, memories: Sequence[Memory], host: HostFacts, n_ctx: int
+) -> Advice | None:
+    """Return the ranking of the model's types, or None for a file that has no name."""
+    from g4cli.cli.subjects import run_options
+    from g4cli.fit import rank_types
+
+    if subject.model is None:
+        return None
+
+    def options_for(tensors: Sequence[Tensor]) -> Options:
+        # A table that is small in one type stays in memory, large in another on the disk.
+        lazy = options.lazy_ple or run_options(host, replace(subject, tensors=tensors)).lazy_ple
+        return replace(options, lazy_ple=lazy)
+
+    return rank_types(
+        subject.shape,
+        variants_of(subject.model),
+        options_for,
+        memories,
+        n_ctx=n_ctx,
+        trained_for=trained_type(subject.model),
+    )
+
+
+def matrix_rows(host: HostFacts, memories: Sequence[Memory], kv_type: str) -> list[dict[str, Any]]:
+    """Return one row per model and type: what it takes with the default context, and the largest context."""
+    from g4cli.cli.subjects import from_registry, run_options
+    from g4cli.core.registry import MODELS
+    from g4cli.fit import DEFAULT_CTX, rank_types
+
+    rows: list[dict[str, Any]] = []
+    for model in MODELS:
+        subject = from_registry(model.name)
+
+        def options_for(tensors: Any, subject: Subject = subject) -> Any:
+            return run_options(host, replace(subject, tensors=tensors), kv_type=kv_type)
+
+        n_ctx = min(DEFAULT_CTX, model.shape.n_ctx_train)
+        advice = rank_types(model.shape, variants_of(model.name), options_for, memories, n_ctx=n_ctx)
+        rows += [{"model": model.name, "n_ctx": n_ctx, **asdict(row)} for row in advice.types]
+    return rows

@@ -1,0 +1,55 @@
+"""Which device holds which layer, and which tensors follow it.
+
+Source: get_layer_buft_list in llama_model_base::load_tensors, src/llama-model.cpp, and the table of layers
+in src/llama-arch.cpp (llm_tensor_info), llama.cpp@0c1e57098.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Final
+
+from g4cli.core.inventory import OUTPUT, PER_LAYER_TOKEN_EMBD, TOKEN_EMBD
+from g4cli.estimate.options import Options
+from g4cli.estimate.result import HOST
+
+_BLOCK: Final = re.compile(r"blk\.(\d+)\.")
+_EXPERTS: Final = re.compile(r"\.ffn_(up|down|gate|gate_up)_exps\.")
+
+
+def layer_devices(n_layer: int, options: Options, gpus: Sequence[str]) -> tuple[str, ...]:
+    """Return the device of each layer and, last, that of the output matrix.
+
+    The last layers go to the GPUs first, in the order of `gpus`, shared out by `options.tensor_split`
+    (equally if it is empty; llama.cpp itself shares by free memory).
+    """
+    wanted = n_layer + 1 if options.n_gpu_layers < 0 else min(options.n_gpu_layers, n_layer + 1)
+    if not gpus or not wanted:
+        return (HOST,) * (n_layer + 1)
+    first = n_layer + 1 - wanted
+    shares = list(accumulate(options.tensor_split or (1.0,) * len(gpus)))
+    borders = [share / shares[-1] for share in shares]
+    return (HOST,) * first + tuple(
+        gpus[min(bisect_right(borders, i / wanted), len(gpus) - 1)] for i in range(wanted)
+    )
+
+
+def device_of(name: str, devices: Sequence[str], options: Options) -> str:
+    """Return where the tensor `name` lies; `devices` are those of `layer_devices`.
+
+    The embeddings stay on the host whatever is offloaded: only rows of them are picked.
+    """
+    if name in (TOKEN_EMBD, PER_LAYER_TOKEN_EMBD):
+        return HOST
+    if name == OUTPUT or name.startswith("output_norm"):
+        return devices[-1]
+    match = _BLOCK.match(name)
+    if match is None:
+        return devices[0]  # rope_freqs and the projection of per-layer embeddings go with the first layer
+    layer = int(match[1])
+    if layer < options.n_cpu_moe and _EXPERTS.search(name):
+        return HOST
+    return devices[layer] if layer < len(devices) - 1 else HOST
