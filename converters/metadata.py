@@ -59,7 +59,7 @@ def general_keys(
     origin = config.get("_name_or_path")
     if isinstance(origin, str) and origin and origin.count("/") <= 1:
         parts.append(parse_name(origin, total))
-    parts.append(parse_name(folder.resolve().name, total))
+    parts.append(parse_name(model_name(folder), total))
     own_name = card.text("name")
     keys["general.name"] = string(own_name or next((title(p.full) for p in parts if p.full), None) or "model")
 
@@ -97,6 +97,19 @@ def general_keys(
     if card.languages is not None:
         keys["general.languages"] = array(ValueType.STRING, card.languages)
     return keys
+
+
+def model_name(folder: Path) -> str:
+    """Return what to call the model in `folder`: the folder's name, or in a hub's cache the repository's.
+
+    models--OWNER--REPO/snapshots/COMMIT and OWNER--REPO/COMMIT are REPO: a commit tells nobody anything
+    (llama.cpp's converter takes it for the name).
+    """
+    path = folder.resolve()
+    above = path.parent.parent if path.parent.name == "snapshots" else path.parent
+    if re.fullmatch("[0-9a-f]{12,64}", path.name) and "--" in above.name:
+        return above.name.rsplit("--", 1)[1] or path.name
+    return path.name
 
 
 def _sampling(settings: Mapping[str, Any]) -> dict[str, Value]:

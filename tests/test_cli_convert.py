@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from checkpoints import TINY, copy_tiny, edit_json
+from fakes_hub import FakeHub, FakeRepo, running
 from gguf import GGUFReader
 
 from g4cli.cli.main import run
@@ -81,3 +83,28 @@ def test_every_failure_has_its_code_and_leaves_nothing(
 def test_a_folder_as_target_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["convert", str(TINY), "-o", str(tmp_path)]) == 2
     assert "is a directory" in capsys.readouterr().err
+
+
+REPO = "someone/gemma-4-tiny-it"
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    files = {p.name: p.read_bytes() for p in TINY.iterdir() if p.is_file() and p.suffix != ".safetensors"}
+    weights = {"model.safetensors": (TINY / "model.safetensors").read_bytes()}
+    state = FakeHub(repos={REPO: FakeRepo(lfs=weights, plain=files)})
+    with running(state):
+        monkeypatch.setenv("HF_ENDPOINT", state.url)
+        yield state
+
+
+def test_a_repository_is_fetched_and_names_the_file(
+    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["convert", f"hf:{REPO}", "--quiet"]) == 0
+    assert capsys.readouterr().out == "gemma-4-tiny-it-BF16.gguf\n"
+    fields = GGUFReader(tmp_path / "gemma-4-tiny-it-BF16.gguf").fields
+    assert fields["general.name"].contents() == "Gemma 4 Tiny It"
+    assert run(["convert", f"hf:{REPO}:q4_0", "--quiet"]) == 2
+    assert hub.url

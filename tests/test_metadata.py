@@ -10,7 +10,7 @@ from gguf.utility import size_label as peer_size_label
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from converters.metadata import count_parameters, general_keys, parse_name, size_label, title
+from converters.metadata import count_parameters, general_keys, model_name, parse_name, size_label, title
 from converters.model_card import parse_card
 from g4cli.core.ggml import BF16
 from g4cli.core.gguf_values import Array
@@ -145,3 +145,22 @@ def test_a_model_card_gives_its_keys(tmp_path: Path) -> None:
 )
 def test_an_absent_or_odd_card_has_no_entries(text: str) -> None:
     assert parse_card(text).entries == {}
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("gemma-4-E2B-it", "gemma-4-E2B-it"),
+        (
+            "models--google--gemma-4-E2B-it/snapshots/47b6801b24d15ff9bcd8c96dfaea0be9ed3a0301",
+            "gemma-4-E2B-it",
+        ),
+        ("google--gemma-4-E2B-it/47b6801b24d1", "gemma-4-E2B-it"),
+        ("some--folder/my-finetune", "my-finetune"),
+        ("snapshots/47b6801b24d15ff9bcd8c96dfaea0be9ed3a0301", "47b6801b24d15ff9bcd8c96dfaea0be9ed3a0301"),
+    ],
+)
+def test_a_folder_of_a_hub_s_cache_is_called_after_its_repository(
+    path: str, name: str, tmp_path: Path
+) -> None:
+    assert model_name(tmp_path / path) == name

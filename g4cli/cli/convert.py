@@ -11,14 +11,21 @@ from g4cli.cli.options import ForceOpt, JsonOpt, OutOpt, QuietOpt
 from g4cli.cli.output import Output, output_for
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from converters import Converted
     from converters.parts import PartName
+    from g4cli.core.progress import Progress
 
 
 def convert(
-    folder: Annotated[
-        Path,
-        typer.Argument(help="A folder with config.json and safetensors.", metavar="DIR", show_default=False),
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A folder with config.json and safetensors, or hf:OWNER/REPO.",
+            metavar="DIR",
+            show_default=False,
+        ),
     ],
     target: OutOpt = None,
     *,
@@ -48,14 +55,15 @@ def convert(
       g4 convert ./gemma-4-E2B-it --type q4_0
       g4 convert ./gemma-4-E2B-it --mmproj
       g4 convert ./my-finetune -o mine-bf16.gguf
+      g4 convert hf:google/gemma-4-E2B-it-qat-q4_0-unquantized --type q4_0
     """
     out = output_for(as_json=json, quiet=quiet)
     from g4cli.store.recode import convert_to
 
     part: PartName = "mmproj" if mmproj else "text"
-    with out.progress(f"{folder.resolve().name} to {type_name}") as progress:
+    with out.progress(f"convert to {type_name}") as progress:
         done = convert_to(
-            folder,
+            _folder_of(source, progress, out.say),
             target,
             type_name=type_name,
             part=part,
@@ -66,6 +74,17 @@ def convert(
         )
     data = {"path": str(done.path), "type": type_name.lower(), "part": part, **done.as_json()}
     out.result(data, lambda: _draw(out, done, part), brief=str(done.path))
+
+
+def _folder_of(source: str, progress: Progress, say: Callable[[str], None]) -> Path:
+    from g4cli.hub.address import HUB_PREFIX
+
+    if not source.startswith(HUB_PREFIX):
+        return Path(source).expanduser()
+    from g4cli.cli.pulling import Puller, Wish
+    from g4cli.hub import Hub, HubOptions
+
+    return Puller(Wish(), Hub(HubOptions.from_environment()), progress, say).checkpoint(source)
 
 
 def _draw(out: Output, done: Converted, part: str) -> None:

@@ -142,6 +142,16 @@ class Puller:
         origin = f"made from hf:{repo}@{repository.commit}"
         return Pulled(record(target, name=name, source=origin, sha256=made.sha256, type_name=type_name), True)
 
+    def checkpoint(self, address: str) -> Path:
+        """Return a folder with the checkpoint at hf:OWNER/REPO[@REVISION], fetched. Raises as `pull`."""
+        from g4cli.core.errors import UsageError
+        from g4cli.hub.address import parse_address
+
+        repo, path, type_name, revision = parse_address(address)
+        if path or type_name:
+            raise UsageError(f"{address}: a checkpoint is a whole repository", hint=f"g4 convert hf:{repo}")
+        return self._checkpoint(repo, self._repository(repo, revision))
+
     def _checkpoint(self, repo: str, repository: Repository | None = None) -> Path:
         """Return a folder with the checkpoint's files, fetched; it stays until its model is removed."""
         from g4cli.core.paths import cache_dir

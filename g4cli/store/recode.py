@@ -116,5 +116,7 @@ def convert_to(
 
 def default_target(folder: Path, type_name: str, part: PartName) -> Path:
     """Return the file name for a checkpoint's folder: ./gemma-4-E2B-it-Q4_0.gguf, with mmproj- before it."""
+    from converters.metadata import model_name
+
     prefix = "mmproj-" if part == "mmproj" else ""
-    return Path(f"{prefix}{folder.resolve().name or 'model'}-{type_name.upper()}.gguf")
+    return Path(f"{prefix}{model_name(folder) or 'model'}-{type_name.upper()}.gguf")
