@@ -78,6 +78,14 @@ def _think(driver: Driver, rest: str) -> None:
     driver.out.say(f"thinking {session.settings.think}; thoughts: {session.settings.thoughts}")
 
 
+def _image(driver: Driver, rest: str) -> None:
+    driver.add_media("image", rest)
+
+
+def _audio(driver: Driver, rest: str) -> None:
+    driver.add_media("audio", rest)
+
+
 def _save(driver: Driver, rest: str) -> None:
     from g4cli.cli.session import save_conversation
 
@@ -140,6 +148,8 @@ COMMANDS: Final[tuple[Command, ...]] = (
         "think", "[on|off|low|...]", "think first; show, fold or hide it", _think,
         choices=("on", "off", "low", "medium", "high", "show", "fold", "hide"),
     ),
+    Command("image", "FILE", "a picture for the next question", _image, takes_path=True),
+    Command("audio", "FILE", "a sound for the next question", _audio, takes_path=True),
     Command("save", "FILE", "write the conversation as JSON", _save, takes_path=True),
     Command("load", "FILE", "go on with a saved conversation", _load, takes_path=True),
     Command("stats", "[on|off]", "speeds of the last answer, or of each", _stats, choices=("on", "off")),

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
 
 from g4cli.cli.chat_commands import COMMANDS, run_command
 from g4cli.cli.input import LineEditor
 from g4cli.cli.oneshot import loop_text, stats_text
 from g4cli.cli.render_chat import MarkdownView
+from g4cli.core.errors import UsageError
+from g4cli.core.files import require_file
 from g4cli.core.paths import state_dir
+from g4cli.prompt.messages import Media
 
 if TYPE_CHECKING:
     from g4cli.chat import Reply
     from g4cli.cli.output import Output
     from g4cli.cli.session import Session
-    from g4cli.prompt.messages import Media
+
+
+_PATH_CHARS: Final = 4096
+_SUFFIXES: Final[Mapping[str, Literal["image", "audio"]]] = {
+    ".jpg": "image", ".jpeg": "image", ".png": "image", ".bmp": "image", ".gif": "image",
+    ".wav": "audio", ".mp3": "audio", ".flac": "audio",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +50,26 @@ class Driver:
 
     def take(self, line: str) -> None:
         """Do what one line asks for: a command, or a question."""
-        if line.startswith("/"):
+        dropped = dropped_file(line)
+        if dropped is not None:
+            self.add_media(*dropped)
+        elif line.startswith("/"):
             run_command(self, line)
         elif line:
-            self.ask(line, self.media)
-            self.media.clear()
+            media, self.media = self.media, []
+            self.ask(line, media)
+
+    def add_media(self, kind: Literal["image", "audio"], name: str) -> None:
+        """Keep a picture or sound for the next question. Raises what is wrong with the file or the model."""
+        if not name:
+            raise UsageError("which file?", hint=f"/{kind} FILE")
+        medium = Media(kind, Path(unquoted_path(name)).expanduser())
+        require_file(medium.path)
+        self.session.need_media()
+        if self.session.engine.media is not None:
+            n_tokens = len(self.session.engine.media.tokens(medium))
+            self.out.say(f"{medium.path.name}: {n_tokens} tokens; now ask about it")
+        self.media.append(medium)
 
     def ask(self, text: str, media: Sequence[Media] = ()) -> None:
         """Ask and show the answer. The conversation keeps both, also when the answer is interrupted."""
@@ -79,11 +104,27 @@ class Driver:
         draw_turns(self.out, self.session.conversation.turns)
 
 
+def dropped_file(line: str) -> tuple[Literal["image", "audio"], str] | None:
+    """Return kind and path if the line is just the path of a medium: a file dropped on the terminal."""
+    path = Path(unquoted_path(line)).expanduser()
+    kind = _SUFFIXES.get(path.suffix.lower())
+    return (kind, str(path)) if kind and len(line) < _PATH_CHARS and path.is_file() else None
+
+
+def unquoted_path(text: str) -> str:
+    """Return a pasted path without its quotation marks or backslashes before spaces."""
+    text = text.strip()
+    if len(text) >= 2 and text[0] == text[-1] and text[0] in "'\"":
+        return text[1:-1]
+    return text.replace("\\ ", " ")
+
+
 def converse(out: Output, session: Session) -> Left:
     """Talk until the user leaves; return how."""
     from g4cli.core.units import size_text
 
     driver = Driver(out, session)
+    driver.media.extend(session.media_of(session.request))
     editor = LineEditor(COMMANDS, state_dir() / "history")
     model = session.engine.model
     out.say(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from g4cli.chat import TurnEvent
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from g4cli.chat import FoundLoop, Reply
     from g4cli.cli.output import Output
     from g4cli.cli.session import Session
+    from g4cli.prompt.messages import Media
 
 EXIT_LOOP: Final = 9
 EXIT_INTERRUPTED: Final = 130
@@ -51,9 +53,9 @@ class PlainView:
             self._out.stream("\n")
 
 
-def answer_once(out: Output, session: Session, question: str) -> int:
-    """Answer `question` and return the exit code."""
-    session.conversation.ask(question)
+def answer_once(out: Output, session: Session, question: str, media: Sequence[Media]) -> int:
+    """Answer `question` about `media` and return the exit code."""
+    session.conversation.ask(question, media)
     view = PlainView(out, session.settings.thoughts)
     reply = session.turn(view)
     view.end()

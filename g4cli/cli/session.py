@@ -12,6 +12,7 @@ from g4cli.core.errors import UsageError
 from g4cli.core.files import atomic_file, require_file
 from g4cli.core.units import size_text
 from g4cli.prompt import Message, PromptStyle, choose_renderer
+from g4cli.prompt.messages import Media
 from g4cli.prompt.tools import parse_tools
 from g4cli.runtime.sampler import Sampling, recommended
 from g4cli.runtime.text_decoder import TextDecoder
@@ -19,7 +20,7 @@ from g4cli.runtime.text_decoder import TextDecoder
 if TYPE_CHECKING:
     from g4cli.chat import Reply
     from g4cli.cli.output import Output
-    from g4cli.cli.talk import Request
+    from g4cli.cli.talk import Checked, Request
     from g4cli.runtime.engine import LlamaEngine
 
 THOUGHT_TOKENS: Final = {"off": 0, "on": 0, "low": 256, "medium": 1024, "high": 0}
@@ -50,16 +51,18 @@ class Session:
         out: Output,
         request: Request,
         engine: LlamaEngine,
+        checked: Checked,
         conversation: Conversation,
         tools: tuple[Mapping[str, Any], ...],
         load_s: float,
     ) -> None:
-        self.out, self.request, self.engine = out, request, engine
+        self.out, self.request, self.engine, self._checked = out, request, engine, checked
         self.conversation, self.load_s = conversation, load_s
         self.settings = Settings(request.think, request.thoughts, request.stats)
         given: Mapping[str, Any] = request.sampling
         self.sampling: Sampling = replace(recommended(engine.model), **given)
         self._tools = tools
+        self._grammar = grammar_of(out, request)
         self._render = choose_renderer(engine.model.chat_template)
         if self._render.notice:
             out.warn(self._render.notice)
@@ -75,11 +78,53 @@ class Session:
         """Return the tokens of the prompt for `messages`."""
         return self.engine.tokens_of(self._render(messages, self.style))
 
+    def media_of(self, request: Request) -> tuple[Media, ...]:
+        """Return the pictures and sounds of --image and --audio."""
+        return (
+            *(Media("image", path) for path in request.images),
+            *(Media("audio", path) for path in request.sounds),
+        )
+
+    def need_media(self) -> None:
+        """Load the encoder of images and sound, once. Raises UsageError if there is none for this model."""
+        if self.engine.media is not None:
+            return
+        from g4cli.runtime.load_check import check_load, is_known
+        from g4cli.runtime.media import MediaOptions
+        from g4cli.store.models import sidecar
+
+        path, extra = self._checked.path, self._checked.use_extra_bufts
+        mmproj = (
+            self.request.mmproj or sidecar(path, "mmproj") or next(path.parent.glob("mmproj*.gguf"), None)
+        )
+        if mmproj is None:
+            raise UsageError(f"no encoder for images and sound lies beside {path.name}", hint="--mmproj FILE")
+        if not is_known(path, use_extra_bufts=extra, mmproj=require_file(mmproj)):
+            self.out.say("first use of this encoder: trying it in a process of its own ...")
+            check_load(path, use_extra_bufts=extra, mmproj=mmproj)
+        self.engine.attach_media(
+            MediaOptions(mmproj, image_tokens=self.request.image_tokens, n_threads=self.request.threads)
+        )
+
+    def say_parts(self, media: Sequence[Media]) -> None:
+        """Tell that a long sound is heard in pieces. Raises what is wrong with a file."""
+        from g4cli.runtime.media import AUDIO_CHUNK_S
+
+        for medium in media:
+            parts = self.engine.media.parts(medium) if self.engine.media else 1
+            if parts > 1:
+                self.out.say(
+                    f"{medium.path.name} is longer than {AUDIO_CHUNK_S} s: it is heard in {parts} pieces"
+                )
+
     def turn(self, view: View) -> Reply:
         """Answer the last question, showing events as they come, and keep the answer.
 
         Raises ContextFull, or RuntimeFailed if llama.cpp fails.
         """
+        if any(turn.media for turn in self.conversation.turns):
+            self.need_media()
+            self.say_parts(self.conversation.turns[-1].media)
         fitted = fit_prompt(
             self.conversation,
             self.prompt_tokens,
@@ -94,7 +139,7 @@ class Session:
             thought_tokens=THOUGHT_TOKENS[self.settings.think],
         )
         close_thought = self.engine.model.tokenize("\n<channel|>", control=True)
-        self.engine.begin(self.sampling)
+        self.engine.begin(self.sampling, self._grammar)
         with self.engine.interrupt.listening():
             for event in run_turn(
                 self.engine,
@@ -130,6 +175,31 @@ def save_conversation(conversation: Conversation, path: Path) -> None:
     """Write the conversation to `path`, whole or not at all."""
     with atomic_file(path) as file:
         file.write(conversation.to_text().encode())
+
+
+def require_files(request: Request) -> None:
+    """Raise FileMissing or UsageError before a model is loaded for a question that cannot be asked."""
+    for path in (*request.images, *request.sounds, *([request.mmproj] if request.mmproj else [])):
+        require_file(path.expanduser())
+    if request.json_schema and request.grammar:
+        raise UsageError("--json-schema and --grammar exclude each other")
+    if (request.json_schema or request.grammar) and request.think != "off":
+        raise UsageError("a grammar leaves no room for thoughts", hint="--think off")
+
+
+def grammar_of(out: Output, request: Request) -> str | None:
+    """Return the grammar that answers must obey, or None. Raises UsageError."""
+    if request.grammar:
+        return _text_of(request.grammar)
+    if request.json_schema:
+        from g4cli.runtime.grammar import not_enforced, schema_to_grammar
+
+        schema = _text_of(request.json_schema)
+        grammar = schema_to_grammar(schema)
+        if ignored := not_enforced(schema):
+            out.warn(f"answers are not held to {', '.join(ignored)} of the schema")
+        return grammar
+    return None
 
 
 def tools_of(request: Request) -> tuple[Mapping[str, Any], ...]:

@@ -26,10 +26,16 @@ class Request:
 
     model: str
     prompt: str | None
+    images: tuple[Path, ...]
+    sounds: tuple[Path, ...]
+    mmproj: Path | None
+    image_tokens: int | None
     system: str
     think: Literal["off", "on", "low", "medium", "high"]
     thoughts: Literal["show", "fold", "hide"]
     tools: Path | None
+    json_schema: Path | None
+    grammar: Path | None
     resume: Path | None
     on_overflow: OverflowPolicy
     sampling: Mapping[str, float | int]
@@ -59,7 +65,7 @@ def talk(out: Output, request: Request) -> int:
             if question is not None:
                 from g4cli.cli.oneshot import answer_once
 
-                return answer_once(out, session, question)
+                return answer_once(out, session, question, session.media_of(request))
             from g4cli.cli.converse import converse
 
             left = converse(out, session)
@@ -131,11 +137,12 @@ def _runnable(out: Output, path: Path, expand: Literal["bf16", "q8_0"]) -> Path:
 @contextmanager
 def open_session(out: Output, request: Request) -> Iterator[Session]:
     """Yield a session with the model loaded. Raises what finding, checking and loading it raise."""
-    from g4cli.cli.session import Session, conversation_of, tools_of
+    from g4cli.cli.session import Session, conversation_of, require_files, tools_of
     from g4cli.host import probe
     from g4cli.runtime.engine import open_engine
 
     conversation, tools = conversation_of(request), tools_of(request)
+    require_files(request)
     model = check_model(out, request.model, expand=request.expand)
     host = probe()  # before the weights are loaded: they would count twice
     started = time.perf_counter()
@@ -150,7 +157,7 @@ def open_session(out: Output, request: Request) -> Iterator[Session]:
                 )
             )
         load_s = time.perf_counter() - started
-        yield Session(out, request, engine, conversation, tools, load_s)
+        yield Session(out, request, engine, model, conversation, tools, load_s)
 
 
 def _model_options(request: Request, *, use_extra_bufts: bool) -> ModelOptions:

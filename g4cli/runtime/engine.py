@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from g4cli.chat import Evaluated
-from g4cli.core.errors import ContextFull
+from g4cli.core.errors import ContextFull, UsageError
 from g4cli.core.progress import Progress, no_progress
 from g4cli.prompt import Part
 from g4cli.runtime.context import Context, ContextOptions
 from g4cli.runtime.interrupt import Interrupt
 from g4cli.runtime.model import Model, ModelOptions
 from g4cli.runtime.sampler import Sampler, Sampling
+
+if TYPE_CHECKING:
+    from g4cli.runtime.grammar import GrammarSampler
+    from g4cli.runtime.media import MediaEncoder, MediaOptions
 
 # Checkpoints of the sliding window kept in memory, newest last: E2B 12 MiB each, 31B up to 1.2 GiB.
 _CHECKPOINT_BYTES: Final = 256 * 1024**2
@@ -35,11 +39,13 @@ class LlamaEngine:
 
     def __init__(self, model: Model, options: ContextOptions, interrupt: Interrupt) -> None:
         self.model = model
+        self.media: MediaEncoder | None = None
+        self._options = options
         self.interrupt = interrupt
         self.context = Context(model, options, interrupt)
         self._evaluated: list[int] = []
         self._checkpoints: list[_Checkpoint] = []
-        self._sampler: Sampler | None = None
+        self._sampler: Sampler | GrammarSampler | None = None
 
     @property
     def n_ctx(self) -> int:
@@ -56,10 +62,28 @@ class LlamaEngine:
         """Return whether the user asked to stop."""
         return self.interrupt.is_set
 
+    def attach_media(self, options: MediaOptions) -> None:
+        """Load the encoder of images and sound. Raises RuntimeFailed or UsageError.
+
+        Networks that look at an image both ways need a ubatch that holds it whole: then the context is made
+        anew, and the conversation is evaluated again.
+        """
+        from g4cli.runtime.media import MediaEncoder
+
+        self.media = MediaEncoder(self.model, options)
+        if self.media.n_ubatch > self._options.n_ubatch:
+            self._options = replace(self._options, n_ubatch=self.media.n_ubatch)
+            self.close_context()
+            self.context = Context(self.model, self._options, self.interrupt)
+            self._evaluated = []
+
     def tokens_of(self, parts: Sequence[Part]) -> list[int]:
         """Return the tokens of a rendered prompt, exactly one BOS at its start."""
         tokens: list[int] = []
         for part in parts:
+            if part.media is not None:
+                tokens += self._media().tokens(part.media)
+                continue
             if part.tokens or part.control:
                 tokens += part.tokens or self.model.tokenize(part.text, control=True)
                 continue
@@ -71,11 +95,17 @@ class LlamaEngine:
             tokens.insert(0, bos)
         return tokens
 
-    def begin(self, sampling: Sampling) -> None:
-        """Start an answer: a new sampler chain."""
+    def begin(self, sampling: Sampling, grammar: str | None = None) -> None:
+        """Start an answer: a new sampler chain. Raises UsageError if the grammar cannot be parsed."""
         if self._sampler:
             self._sampler.close()
-        self._sampler = Sampler(self.model, sampling)
+            self._sampler = None
+        if grammar is None:
+            self._sampler = Sampler(self.model, sampling)
+            return
+        from g4cli.runtime.grammar import GrammarSampler
+
+        self._sampler = GrammarSampler(self.model, sampling, grammar)
 
     def evaluate(self, tokens: Sequence[int], progress: Progress = no_progress) -> Evaluated:
         """Bring the context to exactly `tokens`, evaluating only what is not in memory already.
@@ -90,14 +120,15 @@ class LlamaEngine:
         reused = self._rewind(tokens)
         position = reused
         while position < len(tokens):
-            piece = tokens[position : position + self.context.n_batch]
             progress(position - reused, len(tokens) - reused, "prompt")
-            if self.interrupt.is_set or not self.context.decode(piece):
+            count = self._next_piece(tokens, position)
+            if self.interrupt.is_set or not self._decode(tokens, position, count):
                 # What llama.cpp finished of the piece stays; the rest is as if never asked for.
-                position = max(self.context.pos_max + 1, 0)
+                position = self._whole_runs(tokens, max(self.context.pos_max + 1, 0))
+                self.context.keep(position)
                 self._evaluated = list(tokens[:position])
                 return Evaluated(reused=reused, evaluated=max(0, position - reused), complete=False)
-            position += len(piece)
+            position += count
             self._evaluated = list(tokens[:position])
         self._checkpoint()
         return Evaluated(reused=reused, evaluated=len(tokens) - reused, complete=True)
@@ -122,6 +153,32 @@ class LlamaEngine:
         """Return whether `token` ends the answer."""
         return self.model.is_end(token)
 
+    def _next_piece(self, tokens: Sequence[int], position: int) -> int:
+        """Return how many tokens to evaluate at once: a medium whole, or text up to the next medium."""
+        if tokens[position] < 0:
+            return self._media().run_at(tokens[position])[0]
+        piece = tokens[position : position + self.context.n_batch]
+        return next((index for index, token in enumerate(piece) if token < 0), len(piece))
+
+    def _decode(self, tokens: Sequence[int], position: int, count: int) -> bool:
+        if tokens[position] < 0:
+            return self._media().decode(self.context, tokens[position], position)
+        return self.context.decode(tokens[position : position + count])
+
+    def _whole_runs(self, tokens: Sequence[int], position: int) -> int:
+        """Return `position`, moved back to the start of the medium that it would cut."""
+        if self.media is None or position >= len(tokens):
+            return position
+        return self.media.start_of(tokens, position)
+
+    def _media(self) -> MediaEncoder:
+        if self.media is None:
+            raise UsageError(
+                f"no encoder for images and sound was found beside {self.model.path.name}",
+                hint="--mmproj FILE, or g4 pull MODEL",
+            )
+        return self.media
+
     def _rewind(self, tokens: Sequence[int]) -> int:
         """Keep the longest usable common prefix in memory and return its length."""
         common = 0
@@ -129,6 +186,7 @@ class LlamaEngine:
             if have != want:
                 break
             common += 1
+        common = self._whole_runs(tokens, common)
         if common < len(self._evaluated) and not self.context.can_branch(common):
             common = self._restore(tokens)
         self.context.keep(common)
@@ -168,11 +226,14 @@ class LlamaEngine:
         if self._sampler:
             self._sampler.close()
         self.context.close()
+        self._sampler = None
         self._checkpoints.clear()
 
     def close(self) -> None:
         """Free everything."""
         self.close_context()
+        if self.media:
+            self.media.close()
         self.model.close()
 
 
@@ -186,14 +247,10 @@ def open_engine(
 ) -> Iterator[LlamaEngine]:
     """Yield an engine for the file at `path`; `context_options` may look at the loaded model."""
     interrupt = Interrupt()
-    with interrupt.listening():
-        model = Model(path, model_options, progress=progress, stop=lambda: interrupt.is_set)
-    try:
+    with ExitStack() as stack:
+        with interrupt.listening():
+            model = Model(path, model_options, progress=progress, stop=lambda: interrupt.is_set)
+        stack.callback(model.close)
         engine = LlamaEngine(model, context_options(model), interrupt)
-    except BaseException:
-        model.close()
-        raise
-    try:
+        stack.callback(engine.close)
         yield engine
-    finally:
-        engine.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import os
 import platform
 import sys
 from collections import deque
@@ -99,6 +100,8 @@ def llama() -> Any:
 
     Raises EngineMissing if llama-cpp-python is absent, or its library cannot be loaded here.
     """
+    # An assertion in ggml would start a debugger on this very process and print its findings.
+    os.environ.setdefault("GGML_NO_BACKTRACE", "1")
     module = _import("llama_cpp")
     _capture_log(module)
     module.llama_backend_init()
@@ -114,6 +117,13 @@ def mtmd() -> Any:
         module.mtmd_log_set(_log_callback(base), None)
         module.mtmd_helper_log_set(_log_callback(base), None)
     return module
+
+
+@cache
+def grammar_module() -> Any:
+    """Return the module that turns JSON schemas into grammars. Raises EngineMissing."""
+    llama()
+    return _import("llama_grammar")
 
 
 @cache

@@ -3,7 +3,9 @@
 llama.cpp ends the process (abort, segmentation fault) on some files that are structurally valid. The
 terminal, with the user's conversation, must not end with it.
 
-    python -m g4cli.runtime.load_check FILE      loads, evaluates one token, exits 0; else says why, exit 1
+    python -m g4cli.runtime.load_check FILE [0|1 [MMPROJ]]
+
+loads, evaluates one token, encodes a grey square, and exits with 0; else says why and exits with 1.
 """
 
 from __future__ import annotations
@@ -25,18 +27,25 @@ _TIMEOUT_S: Final = 1800  # a 60 GB file from a slow disk
 _REMEMBERED: Final = 500
 
 
-def is_known(path: Path, *, use_extra_bufts: bool = True) -> bool:
-    """Return whether this very file has loaded before with this library."""
-    return _key(path, use_extra_bufts) in _recall(_store())
+def is_known(path: Path, *, use_extra_bufts: bool = True, mmproj: Path | None = None) -> bool:
+    """Return whether this very file (with this encoder) has loaded before with this library."""
+    return _key(path, use_extra_bufts, mmproj) in _recall(_store())
 
 
-def check_load(path: Path, *, use_extra_bufts: bool = True) -> None:
-    """Load the file in a child process and remember that it went well.
+def check_load(path: Path, *, use_extra_bufts: bool = True, mmproj: Path | None = None) -> None:
+    """Load the file (and its encoder of images and sound) in a child and remember that it went well.
 
     Raises RuntimeFailed with llama.cpp's reason if it refuses the file, BadFile if it dies of it.
     """
     child = subprocess.run(
-        [sys.executable, "-m", "g4cli.runtime.load_check", str(path), str(int(use_extra_bufts))],
+        [
+            sys.executable,
+            "-m",
+            "g4cli.runtime.load_check",
+            str(path),
+            str(int(use_extra_bufts)),
+            *([str(mmproj)] if mmproj else []),
+        ],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -46,17 +55,17 @@ def check_load(path: Path, *, use_extra_bufts: bool = True) -> None:
     )
     if child.returncode == 0:
         # Oldest first; the list must not grow for ever.
-        kept = [*_recall(_store()), _key(path, use_extra_bufts)][-_REMEMBERED:]
+        kept = [*_recall(_store()), _key(path, use_extra_bufts, mmproj)][-_REMEMBERED:]
         with atomic_file(_store()) as file:
             file.write(json.dumps(kept, indent=1).encode())
         return
-    said = _last_line(child.stderr)
+    said, blamed = _last_line(child.stderr), mmproj or path
     if child.returncode == 1:
-        raise RuntimeFailed(said or f"llama.cpp cannot load {path}", hint=f"g4 doctor {path}")
+        raise RuntimeFailed(said or f"llama.cpp cannot load {blamed}", hint=f"g4 doctor {blamed}")
     raise BadFile(
-        f"{path}: llama.cpp dies of this file ({exit_text(child.returncode)})"
+        f"{blamed}: llama.cpp dies of this file ({exit_text(child.returncode)})"
         + (f": {said}" if said else ""),
-        hint=f"g4 doctor {path}",
+        hint=f"g4 doctor {blamed}",
     )
 
 
@@ -64,12 +73,12 @@ def _store() -> Path:
     return cache_dir() / "loaded.json"
 
 
-def _key(path: Path, use_extra_bufts: bool) -> str:
-    stat = path.stat()
-    text = (
-        f"{path.resolve()}\n{stat.st_size}\n{stat.st_mtime_ns}\n{use_extra_bufts}\n{build_info().fingerprint}"
-    )
-    return hashlib.sha256(text.encode()).hexdigest()
+def _key(path: Path, use_extra_bufts: bool, mmproj: Path | None) -> str:
+    parts = [str(use_extra_bufts), build_info().fingerprint]
+    for file in (path, mmproj) if mmproj else (path,):
+        stat = file.stat()
+        parts += [str(file.resolve()), str(stat.st_size), str(stat.st_mtime_ns)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def _recall(store: Path) -> list[str]:
@@ -88,7 +97,7 @@ def _last_line(text: str) -> str:
     return chosen[0].removeprefix("error: ")[:400]
 
 
-def main(path: Path, use_extra_bufts: bool) -> int:
+def main(path: Path, use_extra_bufts: bool, mmproj: Path | None = None) -> int:
     """Return 0 if the file loads and evaluates one token, else 1 with the reason on standard error."""
     from g4cli.runtime.context import Context, ContextOptions
     from g4cli.runtime.interrupt import Interrupt
@@ -99,6 +108,12 @@ def main(path: Path, use_extra_bufts: bool) -> int:
         context = Context(model, ContextOptions(n_ctx=512), Interrupt())
         context.decode_one(max(model.bos, 0))
         context.close()
+        if mmproj:
+            from g4cli.runtime.media import MediaEncoder, MediaOptions
+
+            encoder = MediaEncoder(model, MediaOptions(mmproj))
+            encoder.rehearse()
+            encoder.close()
         model.close()
     except G4Error as err:
         print(f"error: {err.message}", file=sys.stderr)
@@ -107,4 +122,4 @@ def main(path: Path, use_extra_bufts: bool) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), sys.argv[2:] != ["0"]))
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2:3] != ["0"], Path(sys.argv[3]) if sys.argv[3:] else None))
