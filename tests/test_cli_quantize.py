@@ -103,3 +103,18 @@ def test_dry_run_is_quick_to_start(source: Path) -> None:
         "sys.exit(code or ('numpy' in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_report_and_show_diff_measure_the_same(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = answer(capsys, str(source), "--type", "q8_0", "--report")
+    loss = data["loss"]["total"]
+    assert 40 < loss["snr_db"] < 50
+    assert run(["show", "--diff", str(source), data["path"], "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["total"] == loss
+    assert run(["show", "--diff", str(source), data["path"]]) == 0
+    assert "dB, cosine 0.9999" in capsys.readouterr().out
+    assert run(["show", "--diff", str(source)]) == 2
+    assert run(["show", str(source), data["path"]]) == 2
+    assert "g4 show --diff BEFORE AFTER" in capsys.readouterr().err
+    assert run(["show", "--diff", str(source), str(source)]) == 0
+    assert "have the same values" in capsys.readouterr().out

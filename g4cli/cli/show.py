@@ -16,6 +16,13 @@ if TYPE_CHECKING:
 
 def show(
     model: ModelArg,
+    other: Annotated[
+        str | None, typer.Argument(help="With --diff: the model to compare.", show_default=False)
+    ] = None,
+    *,
+    diff: Annotated[
+        bool, typer.Option("--diff", help="How far OTHER's weights are from MODEL's: reads all of both.")
+    ] = False,
     full: Annotated[
         bool, typer.Option("--full", help="Every key; with --json also every item of long arrays.")
     ] = False,
@@ -33,8 +40,12 @@ def show(
       g4 show tiny
       g4 show model.gguf --tensors
       g4 show e2b --full --json | jq .keys
+      g4 show --diff model-bf16.gguf model-q4_0.gguf
     """
     out = output_for(as_json=json, quiet=quiet)
+    if diff or other:
+        _show_diff(out, model, other if diff else None)
+        return
     from g4cli.core.gguf import read_header
     from g4cli.store.describe import header_json
     from g4cli.store.models import find
@@ -51,6 +62,20 @@ def show(
 
     data = header_json(header, full=full) if out.mode == "json" else {}
     out.result(data, render, brief=header.path)
+
+
+def _show_diff(out: Output, model: str, other: str | None) -> None:
+    from g4cli.cli.render_quantize import draw_diff
+    from g4cli.core.errors import UsageError
+    from g4cli.store.models import find
+    from quant.metrics import diff_files
+
+    if other is None:
+        raise UsageError("comparing takes --diff and two models", hint="g4 show --diff BEFORE AFTER")
+    before, after = find(model).path, find(other).path
+    with out.progress(f"compare {before.name} and {after.name}") as progress:
+        found = diff_files(before, after, progress=progress)
+    out.result(found.as_json(), lambda: draw_diff(out, found), brief=f"{found.total.snr_db:.2f} dB")
 
 
 def _render_summary(out: Output, header: Header, found: Found) -> None:
