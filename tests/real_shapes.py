@@ -44,6 +44,7 @@ CONTROL = {
 FILE_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 7, "q4_k_m": 15, "q5_k_m": 17, "q6_k": 18, "bf16": 32}
 CHUNK_BLOCKS = 1 << 16
 Blocks = NDArray[np.uint8]
+Encoder = Callable[[np.random.Generator, int, float], NDArray[Any]]
 
 
 def real_vocabulary() -> tuple[bytes, int] | None:
@@ -211,6 +212,10 @@ def _q4_0(rng: np.random.Generator, n: int, std: float) -> Blocks:
     return np.hstack([_half(std / 4.6, n), _random_bytes(rng, n, 16)])
 
 
+def _q5_0(rng: np.random.Generator, n: int, std: float) -> Blocks:
+    return np.hstack([_half(std / 9.2, n), _random_bytes(rng, n, 20)])
+
+
 def _q8_0(rng: np.random.Generator, n: int, std: float) -> Blocks:
     return np.hstack([_half(std / 73.9, n), _random_bytes(rng, n, 32)])
 
@@ -221,16 +226,19 @@ def _q6_k(rng: np.random.Generator, n: int, std: float) -> Blocks:
     return np.hstack([_random_bytes(rng, n, 192), scales, _half(std / (16 * 18.5), n)])
 
 
-def _q4_k(rng: np.random.Generator, n: int, std: float) -> Blocks:
-    # d, dmin, 12 bytes of 6-bit scales and minima, 128 bytes of nibbles: weight = d*sc*q - dmin*m.
-    # Six bits each: 16 | 1 << 6 in the first eight bytes makes all eight scales and minima 16.
-    scales = np.tile(np.array([80] * 8 + [0] * 4, dtype=np.uint8), (n, 1))
-    return np.hstack(
-        [_half(std / (16 * 4.6), n), _half(7.5 * std / (16 * 4.6), n), scales, _random_bytes(rng, n, 128)]
-    )
+def _k_quant(n_bytes: int, middle: float, spread: float) -> Encoder:
+    """Return a maker of Q4_K or Q5_K blocks: d, dmin, 12 bytes of scales and minima, then the weights."""
+
+    def make(rng: np.random.Generator, n: int, std: float) -> Blocks:
+        # Six bits each: 16 | 1 << 6 in the first eight bytes makes all eight scales and minima 16.
+        scales = np.tile(np.array([80] * 8 + [0] * 4, dtype=np.uint8), (n, 1))
+        d = std / (16 * spread)
+        return np.hstack([_half(d, n), _half(middle * d, n), scales, _random_bytes(rng, n, n_bytes)])
+
+    return make
 
 
-def _floats(dtype: str) -> Callable[[np.random.Generator, int, float], NDArray[Any]]:
+def _floats(dtype: str) -> Encoder:
     def make(rng: np.random.Generator, n: int, std: float) -> NDArray[Any]:
         values = (rng.standard_normal(n, dtype=np.float32) * std).astype("<f4")
         return _bf16(values) if dtype == "bf16" else values.astype(dtype)
@@ -238,13 +246,15 @@ def _floats(dtype: str) -> Callable[[np.random.Generator, int, float], NDArray[A
     return make
 
 
-ENCODERS: dict[str, Callable[[np.random.Generator, int, float], NDArray[Any]]] = {
+ENCODERS: dict[str, Encoder] = {
     "F32": _floats("<f4"),
     "F16": _floats("<f2"),
     "BF16": _floats("bf16"),
     "Q4_0": _q4_0,
     "Q8_0": _q8_0,
-    "Q4_K": _q4_k,
+    "Q4_K": _k_quant(128, 7.5, 4.6),
+    "Q5_0": _q5_0,
+    "Q5_K": _k_quant(32 + 128, 15.5, 9.2),
     "Q6_K": _q6_k,
 }
 
