@@ -1,0 +1,135 @@
+"""g4's quantiser against llama.cpp's on every type: the matrix of the README.
+
+    python tests/oracle/compare_quant.py [FOLDER]
+
+For each type, mixed, --pure and with an importance matrix: equal types, order, keys and bytes. Files: the
+bundled network, an E-kind network, experts, awkward rows, and a layer of each published network with rows of
+real length, but fewer of them. Prints one line per type; leaves with 1 on any difference.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+TESTS = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(TESTS))
+
+from builders import BF16, F32, gemma4_keys, write_gguf  # noqa: E402
+from llama_quantize import expect  # noqa: E402
+from shapes import PUBLISHED  # noqa: E402
+from test_imatrix import as_gguf, sums_for  # noqa: E402
+from tiny_file import build_tiny  # noqa: E402
+from weights import KINDS, bf16, write_network  # noqa: E402
+
+from g4cli.core.gguf import read_header  # noqa: E402
+from g4cli.core.inventory import text_tensors  # noqa: E402
+from quant.file import quantize_file  # noqa: E402
+from quant.imatrix import read_imatrix  # noqa: E402
+from quant.recipes import TYPES, Recipe  # noqa: E402
+
+VARIANTS = ("mixture", "pure", "imatrix")
+
+
+def real_layer(path: Path, name: str) -> Path:
+    """Write the first layer of a published network at its real width, with random weights."""
+    shape = dataclasses.replace(PUBLISHED[name], n_layer=1, n_vocab=512)
+    rng = np.random.default_rng(2)
+    tensors = []
+    for tensor in text_tensors(shape):
+        # Rows keep their length; heads are cut alike, so that their ratio, which a rule asks for, stays.
+        cut = (lambda n: n // 16) if ".attn_" in tensor.name else (lambda n: min(n, 192))
+        dims = tuple(n if i == 0 else cut(n) if i == 1 else min(n, 16) for i, n in enumerate(tensor.shape))
+        plain = len(dims) < 2 or "ffn_gate_inp" in tensor.name
+        values = rng.standard_normal(int(np.prod(dims)), np.float32) * np.float32(0.02)
+        data = values.tobytes() if plain else bf16(values).tobytes()
+        tensors.append((tensor.name, F32 if plain else BF16, dims, data))
+    replace = {
+        "gemma4.attention.head_count": ("u32", shape.n_head[0]),
+        "gemma4.attention.head_count_kv": ("u32", shape.n_head_kv[0]),
+        "gemma4.embedding_length_per_layer_input": ("u32", shape.n_embd_per_layer),
+        "gemma4.expert_count": ("u32", shape.n_expert),
+        "gemma4.expert_used_count": ("u32", shape.n_expert_used),
+    }
+    keys = gemma4_keys(1, shape.n_embd, 16, replace={k: v for k, v in replace.items() if v[1]})
+    return write_gguf(path, keys, tensors)
+
+
+def sources(folder: Path) -> Iterator[Path]:
+    """Yield the files to quantise."""
+    tiny = folder / "tiny.gguf"
+    tiny.write_bytes(build_tiny())
+    yield tiny
+    for kind, options in KINDS.items():
+        yield write_network(folder / f"{kind}.gguf", **options)
+    for name in PUBLISHED:
+        yield real_layer(folder / f"{name}.gguf", name)
+
+
+def is_equal(ours: Path, theirs: Path) -> bool:
+    """Return whether types, order, keys and bytes are the same, g4's and llama-quantize's own keys apart."""
+    a, b = read_header(ours), read_header(theirs)
+    keys = [(k, v) for k, v in a.keys.items() if not k.startswith(("g4.", "quantize.imatrix."))]
+    same_tensors = [(t.name, t.type, t.shape) for t in a.tensors.values()] == [
+        (t.name, t.type, t.shape) for t in b.tensors.values()
+    ]
+    return (
+        same_tensors
+        and keys == list(b.keys.items())
+        and ours.read_bytes()[a.data_offset :] == theirs.read_bytes()[b.data_offset :]
+    )
+
+
+def compare(folder: Path) -> int:
+    """Print the matrix and return how many cells differ."""
+    names = [t for t in TYPES if t != "sfp8"]
+    wrong = 0
+    verdicts: dict[tuple[str, str], list[str]] = {}
+    for source in sources(folder):
+        matrix_path = folder / "imatrix.gguf"
+        experts = max(
+            (t.shape[2] for t in read_header(source).tensors.values() if len(t.shape) > 2), default=1
+        )
+        matrix_path.write_bytes(as_gguf(sums_for(source), n_expert=experts))
+        matrix = read_imatrix(matrix_path)
+        weights = {n: v.tolist() for n, v in matrix.weights.items()}
+        for name in names:
+            for variant in VARIANTS:
+                theirs, ours = folder / "theirs.gguf", folder / "ours.gguf"
+                job = {"source": str(source), "target": str(theirs), "type": name, "pure": variant == "pure"}
+                if variant == "imatrix":
+                    job["imatrix"] = weights
+                recipe = Recipe(name, pure=variant == "pure", has_imatrix=variant == "imatrix")
+                code = expect([job])[0]
+                used = matrix if variant == "imatrix" else None
+                quantize_file(source, ours, recipe=recipe, imatrix=used, force=True)
+                good = code == 0 and is_equal(ours, theirs)
+                wrong += not good
+                verdicts.setdefault((name, variant), []).append("=" if good else source.stem)
+        source.unlink()
+    print(f"{'type':8} " + " ".join(f"{v:>12}" for v in VARIANTS))
+    for name in names:
+        cells = []
+        for variant in VARIANTS:
+            found = verdicts[name, variant]
+            bad = [v for v in found if v != "="]
+            cells.append(f"{len(found) - len(bad)}/{len(found)}" + (f" ({','.join(bad)})" if bad else ""))
+        print(f"{name:8} " + " ".join(f"{c:>12}" for c in cells))
+    return wrong
+
+
+def main() -> int:
+    """Run in FOLDER or a temporary one."""
+    if len(sys.argv) > 1:
+        return bool(compare(Path(sys.argv[1])))
+    with tempfile.TemporaryDirectory() as folder:
+        return bool(compare(Path(folder)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
