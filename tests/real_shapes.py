@@ -216,6 +216,10 @@ def _q5_0(rng: np.random.Generator, n: int, std: float) -> Blocks:
     return np.hstack([_half(std / 9.2, n), _random_bytes(rng, n, 20)])
 
 
+def _q5_1(rng: np.random.Generator, n: int, std: float) -> Blocks:
+    return np.hstack([_half(std / 9.2, n), _half(-15.5 * std / 9.2, n), _random_bytes(rng, n, 20)])
+
+
 def _q8_0(rng: np.random.Generator, n: int, std: float) -> Blocks:
     return np.hstack([_half(std / 73.9, n), _random_bytes(rng, n, 32)])
 
@@ -254,6 +258,7 @@ ENCODERS: dict[str, Encoder] = {
     "Q8_0": _q8_0,
     "Q4_K": _k_quant(128, 7.5, 4.6),
     "Q5_0": _q5_0,
+    "Q5_1": _q5_1,
     "Q5_K": _k_quant(32 + 128, 15.5, 9.2),
     "Q6_K": _q6_k,
 }
