@@ -28,6 +28,7 @@ COMMANDS: Final[tuple[tuple[str, str, str], ...]] = (
     ("fit", "g4cli.cli.fit", "fit"),
     ("chat", "g4cli.cli.chat", "chat"),
     ("doctor", "g4cli.cli.doctor", "doctor"),
+    ("bench", "g4cli.cli.bench", "bench"),
 )
 
 app = typer.Typer(

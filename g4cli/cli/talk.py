@@ -151,7 +151,14 @@ def open_session(out: Output, request: Request) -> Iterator[Session]:
             engine = stack.enter_context(
                 open_engine(
                     model.path,
-                    model_options=_model_options(request, use_extra_bufts=model.use_extra_bufts),
+                    model_options=model_options(
+                        gpu_layers=request.gpu_layers,
+                        device=request.device,
+                        mmap=request.mmap,
+                        lazy_ple=request.lazy_ple,
+                        cpu_moe=request.cpu_moe,
+                        use_extra_bufts=model.use_extra_bufts,
+                    ),
                     context_options=lambda loaded: _context_options(out, request, model, host, loaded),
                     progress=progress,
                 )
@@ -160,18 +167,27 @@ def open_session(out: Output, request: Request) -> Iterator[Session]:
         yield Session(out, request, engine, model, conversation, tools, load_s)
 
 
-def _model_options(request: Request, *, use_extra_bufts: bool) -> ModelOptions:
+def model_options(
+    *,
+    gpu_layers: str,
+    device: str | None,
+    mmap: bool,
+    lazy_ple: Literal["auto", "on", "off"],
+    cpu_moe: bool,
+    use_extra_bufts: bool,
+) -> ModelOptions:
+    """Return how to load a model. Raises UsageError if `gpu_layers` is neither auto nor a number."""
     from g4cli.core.errors import UsageError
     from g4cli.runtime.model import ALL_LAYERS, ModelOptions
 
-    if request.gpu_layers != "auto" and not request.gpu_layers.isdigit():
-        raise UsageError(f"not a number of layers: {request.gpu_layers!r}", hint="--gpu-layers auto")
+    if gpu_layers != "auto" and not gpu_layers.isdigit():
+        raise UsageError(f"not a number of layers: {gpu_layers!r}", hint="--gpu-layers auto")
     return ModelOptions(
-        n_gpu_layers=ALL_LAYERS if request.gpu_layers == "auto" else int(request.gpu_layers),
-        device=request.device,
-        mmap=request.mmap,
-        lazy_ple=request.lazy_ple,
-        cpu_moe=request.cpu_moe,
+        n_gpu_layers=ALL_LAYERS if gpu_layers == "auto" else int(gpu_layers),
+        device=device,
+        mmap=mmap,
+        lazy_ple=lazy_ple,
+        cpu_moe=cpu_moe,
         use_extra_bufts=use_extra_bufts,
     )
 

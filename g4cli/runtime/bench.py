@@ -1,0 +1,148 @@
+"""Speed in llama-bench's terms: pp512 is a prompt of 512 random tokens, tg128 are 128 tokens one by one.
+
+As tools/llama-bench/llama-bench.cpp test_prompt and test_gen (llama.cpp@0c1e57098): the memory is cleared
+before each repetition, one repetition before them warms up, nothing is sampled.
+"""
+
+from __future__ import annotations
+
+import random
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from g4cli.core.errors import Interrupted
+from g4cli.core.progress import Progress, no_progress
+from g4cli.runtime.context import Context, ContextOptions
+from g4cli.runtime.interrupt import Interrupt
+from g4cli.runtime.library import llama
+from g4cli.runtime.model import Model, ModelOptions
+
+
+@dataclass(frozen=True, slots=True)
+class BenchOptions:
+    """What to run. `n_prompt` or `n_gen` 0 leaves that test out."""
+
+    n_prompt: int = 512
+    n_gen: int = 128
+    repetitions: int = 5
+    n_threads: int = 0
+    kv_type: str = "f16"
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One test: tokens per second of each repetition."""
+
+    name: str
+    n_tokens: int
+    samples: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Return the mean tokens per second."""
+        return statistics.fmean(self.samples)
+
+    @property
+    def stddev(self) -> float:
+        """Return the sample standard deviation, 0 for one repetition."""
+        return statistics.stdev(self.samples) if len(self.samples) > 1 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class BenchReport:
+    """All figures. `peak_bytes` is the most memory that this process ever held resident."""
+
+    description: str
+    size_bytes: int
+    n_params: int
+    n_threads: int
+    load_s: float
+    tests: tuple[Measured, ...]
+    peak_bytes: int
+
+
+def run_bench(
+    path: Path, model_options: ModelOptions, options: BenchOptions, *, progress: Progress = no_progress
+) -> BenchReport:
+    """Load the model, run the tests and return the figures. Raises RuntimeFailed, NoMemory or Interrupted."""
+    interrupt = Interrupt()
+    with interrupt.listening():
+        started = time.perf_counter()
+        model = Model(path, model_options, stop=lambda: interrupt.is_set)
+        n_ctx = max(options.n_prompt, options.n_gen, 1)
+        context = Context(
+            model, ContextOptions(n_ctx, kv_type=options.kv_type, n_threads=options.n_threads), interrupt
+        )
+        load_s = time.perf_counter() - started
+        steps: list[tuple[str, int, Callable[[], bool]]] = []
+        if options.n_prompt:
+            steps.append(
+                (f"pp{options.n_prompt}", options.n_prompt, lambda: _prompt(context, options.n_prompt))
+            )
+        if options.n_gen:
+            steps.append((f"tg{options.n_gen}", options.n_gen, lambda: _generate(context, options.n_gen)))
+        total, done, tests = len(steps) * (options.repetitions + 1), 0, []
+        for name, n_tokens, run in steps:
+            samples = []
+            for repetition in range(options.repetitions + 1):
+                seconds = _timed(context, run)
+                done += 1
+                progress(done, total, name)
+                if repetition:  # the first warms caches and threads up
+                    samples.append(n_tokens / seconds)
+            tests.append(Measured(name, n_tokens, tuple(samples)))
+        report = BenchReport(
+            model.description,
+            model.size_bytes,
+            model.n_params,
+            context.n_threads,
+            load_s,
+            tuple(tests),
+            peak_memory_bytes(),
+        )
+        context.close()
+        model.close()
+    return report
+
+
+def peak_memory_bytes() -> int:
+    """Return the largest resident size of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB
+
+
+def _timed(context: Context, run: Callable[[], bool]) -> float:
+    context.keep(0)
+    started = time.perf_counter()
+    if not run():
+        raise Interrupted("")
+    llama().llama_synchronize(context.handle)
+    return time.perf_counter() - started
+
+
+def _prompt(context: Context, n_tokens: int) -> bool:
+    tokens = _random_tokens(context, n_tokens)
+    return all(
+        context.decode(tokens[start : start + context.n_batch])
+        for start in range(0, n_tokens, context.n_batch)
+    )
+
+
+def _generate(context: Context, n_tokens: int) -> bool:
+    for token in _random_tokens(context, n_tokens):
+        if not context.decode_one(token):
+            return False
+        llama().llama_synchronize(context.handle)
+    return True
+
+
+def _random_tokens(context: Context, count: int) -> list[int]:
+    tokens = [random.randrange(context.model.n_vocab) for _ in range(count)]
+    if context.model.bos >= 0:
+        tokens[0] = context.model.bos
+    return tokens
