@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import g4cli
 from g4cli.core.errors import UsageError
-from g4cli.core.ggml import ggml_type
-from g4cli.core.gguf_values import Value
+from g4cli.core.ggml import BF16, F16, F32, Q8_0, ggml_type
+from g4cli.core.gguf_values import Value, u32
 from g4cli.core.gguf_write import TensorSpec
 from g4cli.core.progress import Progress, no_progress
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from quant.recipes import Recipe
 
 PLAIN: Final = ("bf16", "f16", "f32")
+_Q8_0_FILE: Final = 7  # enum llama_ftype, LLAMA_FTYPE_MOSTLY_Q8_0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,42 @@ class RecipeCoder:
             yield from encode.stream(Job(spec, cast(Rows, rows)) for spec, rows in tensors)
 
 
+@dataclass(frozen=True, slots=True)
+class TowersCoder:
+    """A converters.blocks.Coder for an mmproj file in Q8_0: matrices whose rows fit, F16 where they do not.
+
+    As llama.cpp's converter does with --outtype q8_0 (conversion/base.py, prepare_tensors,
+    llama.cpp@0c1e57098); its quantiser knows no mmproj files.
+    """
+
+    threads: int | None = None
+
+    def plan(
+        self, keys: Mapping[str, Value], specs: Sequence[TensorSpec]
+    ) -> tuple[Mapping[str, Value], Sequence[TensorSpec]]:
+        """Return the keys with the new file type, and the tensors with their new types."""
+        new = []
+        for spec in specs:
+            fits = spec.shape[0] % Q8_0.block_size == 0
+            kind = spec.type if spec.type is F32 else Q8_0 if fits else F16
+            new.append(TensorSpec(spec.name, kind, spec.shape))
+        return {**keys, "general.file_type": u32(_Q8_0_FILE)}, new
+
+    def stream(self, tensors: Iterable[tuple[TensorSpec, Any]]) -> Iterator[memoryview]:
+        """Yield the bytes of all tensors, in order."""
+        from converters.blocks import PlainCoder
+        from quant.encode import Job, Rows, encoder
+        from quant.recipes import Recipe
+
+        plain = PlainCoder(1)
+        with encoder(Recipe("q8_0"), threads=self.threads) as encode:
+            for spec, rows in tensors:
+                if spec.type is Q8_0:
+                    yield from encode.stream([Job(spec, cast(Rows, rows))])
+                else:
+                    yield from plain.stream([(spec, rows)])
+
+
 def convert_to(
     folder: Path,
     target: Path | None,
@@ -102,13 +139,15 @@ def convert_to(
         return convert_checkpoint(
             folder, target, part=part, plain=plain, coder=coder, ignore_keys=ignore_keys, progress=progress
         )
+    if part == "mmproj" and name != "q8_0":
+        raise UsageError(f"an mmproj file cannot be {name}", hint="--type bf16, f16, f32 or q8_0")
     recipe = Recipe(name, carrier="bf16") if name == "sfp8" else Recipe(name)
     return convert_checkpoint(
         folder,
         target,
         part=part,
-        plain=None,
-        coder=RecipeCoder(recipe, folder, threads),
+        plain=BF16 if part == "mmproj" else None,
+        coder=TowersCoder(threads) if part == "mmproj" else RecipeCoder(recipe, folder, threads),
         ignore_keys=ignore_keys,
         progress=progress,
     )

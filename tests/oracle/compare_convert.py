@@ -337,7 +337,7 @@ def compare(name: str, scratch: Path, llama_cpp: Path, python: str) -> tuple[dic
 
     has_media = bool(golden["files"]["config.json"].get("vision_config"))
     for part in ("text", "mmproj") if has_media else ("text",):
-        for kind in ("bf16", "f32", "f16"):
+        for kind in ("bf16", "f32", "f16", *(["q8_0"] if part == "mmproj" else [])):
             a, b = scratch / f"{name}-{part}-{kind}-g4.gguf", scratch / f"{name}-{part}-{kind}-peer.gguf"
             ours(python, folder, a, kind, part)
             peer(llama_cpp, folder, b, kind, part)
@@ -348,16 +348,11 @@ def compare(name: str, scratch: Path, llama_cpp: Path, python: str) -> tuple[dic
             row(f"{part} {kind}", list(differences(a, b)), counts)
     own = {"bfloat16": "bf16", "float16": "f16", "float32": "f32"}[VARIANTS[name].get("dtype", "bfloat16")]
     plain = scratch / f"{name}-text-{own}-peer.gguf"
-    if "assistant" not in name:
-        for kind, ftype in QUANTISED:
-            a, b = scratch / f"{name}-{kind}-g4.gguf", scratch / f"{name}-{kind}-peer.gguf"
-            ours(python, folder, a, kind, "text")
-            quantised(python, plain, b, ftype)
-            row(
-                f"text {kind}",
-                list(differences(a, b, keys=False)),
-                "tensors, against convert + llama-quantize",
-            )
+    for kind, ftype in QUANTISED:
+        a, b = scratch / f"{name}-{kind}-g4.gguf", scratch / f"{name}-{kind}-peer.gguf"
+        ours(python, folder, a, kind, "text")
+        quantised(python, plain, b, ftype)
+        row(f"text {kind}", list(differences(a, b, keys=False)), "tensors, against convert + llama-quantize")
     logits = None
     if "assistant" not in name:
         logits = logits_of(folder, VARIANTS[name]["model"])
