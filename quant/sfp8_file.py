@@ -123,6 +123,23 @@ def decoded_view(header: Header, coded: Mapping[str, int]) -> dict[str, TensorIn
     }
 
 
+def plain_header(header: Header) -> Header:
+    """Return `header` as the archive's BF16 expansion would have it; any other header as it is.
+
+    For estimates: places and sizes in the file are those of the expansion, so nothing may be read by them.
+    """
+    if not is_archive(header):
+        return header
+    tensors, offset = {}, 0
+    for name, tensor in decoded_view(header, coded_tensors(header)).items():
+        nbytes = tensor.type.tensor_bytes(tensor.shape)
+        tensors[name] = replace(tensor, offset=offset, nbytes=nbytes)
+        offset += -(-nbytes // header.alignment) * header.alignment
+    architecture = string(header.architecture.removesuffix(SUFFIX))
+    keys = {**header.keys, ARCHITECTURE_KEY: architecture}
+    return replace(header, keys=keys, tensors=tensors, file_size=header.data_offset + offset)
+
+
 def runnable(
     path: Path,
     cache: Path,

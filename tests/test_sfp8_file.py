@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import struct
 import subprocess
 import sys
@@ -14,11 +15,12 @@ import pytest
 from test_sfp8 import WORDS
 from weights import write_network
 
+from g4cli.cli.main import run
 from g4cli.core.errors import BadFile, BadGGUF, UsageError
 from g4cli.core.gguf import read_header
 from quant.file import Quantized, quantize_file
 from quant.recipes import Recipe
-from quant.sfp8_file import expand, runnable
+from quant.sfp8_file import expand, plain_header, runnable
 
 CODED = "blk.0.ffn_down.weight"
 
@@ -148,6 +150,23 @@ def test_an_archive_is_expanded_once(files: Path, tmp_path: Path) -> None:
     assert runnable(other.path, tmp_path / "cache") != first
     small = runnable(files / "archive.gguf", tmp_path / "cache", carrier="q8_0")
     assert small.stat().st_size < 0.8 * first.stat().st_size
+
+
+def test_an_archive_is_sized_as_its_expansion(files: Path) -> None:
+    header = read_header(files / "archive.gguf")
+    plain, real = plain_header(header), read_header(files / "carrier.gguf")
+    assert plain.architecture == "gemma4"
+    assert [(t.name, t.type, t.shape, t.offset, t.nbytes) for t in plain.tensors.values()] == [
+        (t.name, t.type, t.shape, t.offset, t.nbytes) for t in real.tensors.values()
+    ]
+    assert plain_header(real) is real
+
+
+def test_the_doctor_knows_archives(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(["doctor", str(files / "archive.gguf"), "--json"])
+    found = {f["id"]: f for f in json.loads(capsys.readouterr().out)["findings"]}
+    assert found["keys.architecture"]["status"] == "ok"
+    assert "SFP8 archive" in found["keys.architecture"]["found"]
 
 
 LOAD = """

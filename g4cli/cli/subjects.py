@@ -60,11 +60,14 @@ def subject_of(path: Path, header: Header) -> Subject:
     """Return the network that `header`, the header of `path`, declares. Raises BadGGUF for another one."""
     from g4cli.core.errors import BadGGUF
     from g4cli.core.shape import shape_of
+    from quant.sfp8_file import is_archive, plain_header
 
+    source = "the SFP8 archive, expanded to BF16" if is_archive(header) else "the file's header"
+    header = plain_header(header)
     shape = shape_of(header)
     if not header.tensors:
         raise BadGGUF(path, "a vocabulary without weights: nothing to estimate", hint="g4 fit MODEL")
-    return Subject(path.name, shape, tuple(header.tensors.values()), "the file's header", path)
+    return Subject(path.name, shape, tuple(header.tensors.values()), source, path)
 
 
 def from_registry(name: str) -> Subject:

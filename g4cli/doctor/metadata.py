@@ -45,6 +45,8 @@ def check_architecture(facts: FileFacts) -> Outcome:
         fault = facts.shape_fault
         assert fault is not None
         return fail(f"{fault.what} ({fault.field})", RECONVERT, cause="conversion-defect")
+    if name.endswith("-sfp8") and "g4.sfp8.tensors" in header.keys:
+        return ok(f"{name}: an SFP8 archive, one byte per weight; g4 chat expands it before it runs")
     if any(key.startswith("gemma4.") for key in header.keys) or all(t in header.tensors for t in _OURS):
         return fail(f"the architecture is {name!r}, but keys and tensors are Gemma 4's", RECONVERT,
                     cause="conversion-defect")  # fmt: skip
