@@ -8,10 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import real_shapes
+import shapes
 
 from g4cli.cli.main import run
+from g4cli.core.paths import tiny_dir
 from g4cli.core.units import GIB
-from g4cli.host import HostFacts
+from g4cli.host import Gpu, GpuList, HostFacts
 
 PROMISED = [
     "model",
@@ -24,6 +27,12 @@ PROMISED = [
     "fits",
     "reason",
 ]
+
+
+def machine(monkeypatch: pytest.MonkeyPatch, *, free: int, gpus: GpuList | None = None) -> None:
+    """Make `g4 fit` see a machine of 32 GiB with `free` bytes free."""
+    facts = HostFacts(32 * GIB, free, "memory", 8, 100 * GIB, frozenset({"avx2"}), gpus)
+    monkeypatch.setattr("g4cli.host.probe", lambda: facts)
 
 
 def test_json_holds_the_promised_keys_first(capsys: pytest.CaptureFixture[str]) -> None:
@@ -107,3 +116,98 @@ def test_the_registry_alone_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[]"
+
+
+def test_verify_shows_llama_cpp_s_own_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = real_shapes.build(tmp_path / "tiny.gguf", "tiny", shapes.TINY, "q8_0")
+    assert run(["fit", str(path), "--ctx", "2k", "--kv-type", "q8_0", "--verify", "--json"]) == 0
+    proof = json.loads(capsys.readouterr().out)["verify"]
+    assert proof["equal"] is True
+    assert [row["term"] for row in proof["rows"]] == ["weights", "KV cache", "compute"]
+    assert all(row["llama_cpp"] > 0 for row in proof["rows"])
+    assert run(["fit", str(path), "--verify"]) == 0
+    assert capsys.readouterr().out.count("equal") == 3
+
+
+def test_verify_needs_a_file(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["fit", "31b", "--verify"]) == 2
+    assert "g4 pull 31b" in capsys.readouterr().err
+
+
+def test_types_are_ranked_and_the_trained_one_is_taken(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine(monkeypatch, free=16 * GIB)
+    run(["fit", "12b", "--ctx", "8k", "--json"])
+    data = json.loads(capsys.readouterr().out)
+    sizes = [row["weights_bytes"] for row in data["types"]]
+    assert sizes == sorted(sizes, reverse=True)
+    assert data["best_type"] == "q4_0"  # Google's quantisation-aware training
+    assert "q8_0 is the most precise that fits with 8192 tokens" in data["type_reason"]
+    fits = {row["type"]: row["fits"] for row in data["types"]}
+    assert fits["q8_0"]
+    assert not fits["bf16"]
+
+
+def test_matrix(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    machine(monkeypatch, free=8 * GIB)
+    assert run(["fit", "--matrix", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    cells = {(row["model"], row["type"]): row for row in rows}
+    assert cells["tiny", "bf16"]["largest_ctx"] == 2048
+    assert cells["e2b", "q4_0"]["fits"]
+    assert cells["31b", "q4_0"]["largest_ctx"] == 0
+    assert run(["fit", "--matrix"]) == 0
+    text = capsys.readouterr().out
+    assert "31b" in text
+    assert "8.00 GiB free on host" in text
+
+
+def test_a_gpu_gets_a_bar_and_the_layers_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gpu = Gpu("CUDA0", "a card", 24 * GIB, 23 * GIB)
+    machine(monkeypatch, free=30 * GIB, gpus=GpuList((gpu,), "0.3.36", 5.0))
+    assert run(["fit", "e2b", "--ctx", "8k"]) == 0
+    text = capsys.readouterr().out
+    assert "CUDA0" in text
+    assert "Layers: all 35 layers on CUDA0 (23.0 GiB free)." in text
+    assert run(["fit", "e2b", "--ctx", "8k", "--gpu", "off"]) == 0
+    assert "CUDA0" not in capsys.readouterr().out
+
+
+def test_another_library_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("g4cli.host.engine_version", lambda: "0.4.0")
+    run(["fit", "tiny", "--json"])
+    captured = capsys.readouterr()
+    assert "proved with llama-cpp-python 0.3.36; 0.4.0 is installed" in captured.err
+    assert json.loads(captured.out)["library"] == "0.4.0"
+
+
+def test_without_a_model(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["fit"]) == 2
+    assert "--matrix" in capsys.readouterr().err
+
+
+def test_the_bar_shows_what_is_too_much(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine(monkeypatch, free=8 * GIB)
+    assert run(["fit", "31b", "--ctx", "4k"]) == 4
+    first = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("host"))
+    cells = first.split()[1]
+    assert len(cells) == 56
+    # 18.3 GiB needed, 8 free: a little over half of the bar is too much.
+    assert 0.5 < cells.count("!") / 56 < 0.6
+
+
+def test_a_pulled_model_is_answered_from_its_file(capsys: pytest.CaptureFixture[str]) -> None:
+    if not (tiny_dir() / "model.safetensors").is_file():
+        pytest.skip("oracle")
+    assert run(["pull", "tiny:q8_0", "-q"]) == 0
+    capsys.readouterr()
+    assert run(["fit", "tiny:q8_0", "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert (data["model"], data["source"]) == ("tiny:q8_0", "the pulled file")

@@ -15,14 +15,13 @@ if TYPE_CHECKING:
 
 def variants_of(name: str) -> tuple[tuple[str, Sequence[Tensor]], ...]:
     """Return every type that the model can be had in, with its tensors (F16 and SFP8 take what BF16 takes)."""
-    from g4cli.core.inventory import text_tensors
+    from g4cli.cli.subjects import typed_tensors
     from g4cli.core.registry import parse_name
-    from quant.recipes import TYPES, Recipe, choose_types
+    from quant.recipes import TYPES
 
     model = parse_name(name).model
-    tensors = text_tensors(model.shape)
     kinds = (t for t in model.types if t in TYPES and t not in ("f32", "f16", "sfp8"))
-    return tuple((kind, choose_types(tensors, Recipe(kind))) for kind in kinds)
+    return tuple((kind, typed_tensors(model.name, kind)) for kind in kinds)
 
 
 def trained_type(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,13 +73,22 @@ def subject_of(path: Path, header: Header) -> Subject:
 
 def from_registry(name: str) -> Subject:
     """Return the network called `name`, its tensors typed as g4 quantize would type them."""
+    from g4cli.core.registry import parse_name
+
+    ref = parse_name(name)
+    tensors = typed_tensors(ref.model.name, ref.type)
+    return Subject(str(ref), ref.model.shape, tensors, "the registry", model=ref.model.name)
+
+
+@cache
+def typed_tensors(name: str, type_name: str) -> tuple[Tensor, ...]:
+    """Return the tensors of the model `name` as g4 quantize would make them; SFP8 in its BF16 form."""
     from g4cli.core.inventory import text_tensors
     from g4cli.core.registry import parse_name
     from quant.recipes import Recipe, choose_types
 
-    ref = parse_name(name)
-    specs = choose_types(text_tensors(ref.model.shape), Recipe(ref.type, carrier="bf16"))
-    return Subject(str(ref), ref.model.shape, specs, "the registry", model=ref.model.name)
+    shape = parse_name(name).model.shape
+    return choose_types(text_tensors(shape), Recipe(type_name, carrier="bf16"))
 
 
 def memories_of(host: HostFacts, *, with_gpus: bool = True) -> tuple[Memory, ...]:

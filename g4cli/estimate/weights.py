@@ -83,8 +83,8 @@ def weight_terms(tensors: Sequence[Tensor], options: Options, devices: Sequence[
     gpus = tuple(dict.fromkeys(d for d in devices if d != HOST))
     if gpus:  # the GPU's pinned host buffer comes before CPU_REPACK in make_cpu_buft_list
         options = replace(options, repack=frozenset())
-    place = {t.name: device_of(t.name, devices, options) for t in tensors}
-    here = [t for t in tensors if place[t.name] == HOST]
+    place = {t.name: device_of(t.name, devices, options) for t in tensors} if gpus else {}
+    here = [t for t in tensors if place[t.name] == HOST] if gpus else tensors
     repacked = [t for t in here if is_repacked(t, options)]
     table = [t for t in here if t.name == PER_LAYER_TOKEN_EMBD]
     chosen = {t.name for t in (*repacked, *table)}
@@ -98,7 +98,7 @@ def weight_terms(tensors: Sequence[Tensor], options: Options, devices: Sequence[
         terms.append(Term("per-layer embeddings", HOST, "weights", _total(table, options)))
     for gpu in gpus:
         terms.append(Term("weights", gpu, "weights", sum(t.nbytes for t in tensors if place[t.name] == gpu)))
-    copied = [*repacked, *(t for t in tensors if place[t.name] != HOST)]
+    copied = [*repacked, *(t for t in tensors if gpus and place[t.name] != HOST)]
     if options.mmap and copied:
         note = "pages of what was copied; the kernel drops them at need"
         terms.append(Term("page cache", HOST, "cache", _total(copied, options), note))

@@ -51,7 +51,9 @@ def largest_context(
 
     if fits(shape.n_ctx_train):
         return shape.n_ctx_train
-    low, high = 0, -(-shape.n_ctx_train // CTX_PAD)  # low fits (or is nothing), high does not
+    low, high = 1, -(-shape.n_ctx_train // CTX_PAD)  # low fits, high does not
+    if not fits(min(CTX_PAD, shape.n_ctx_train)):
+        return 0
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle * CTX_PAD) else (low, middle)
