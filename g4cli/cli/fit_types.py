@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def variants_of(name: str) -> tuple[tuple[str, Sequence[Tensor]], ...]:
-    """Return every type that the model can be had in, with its tensors (F16 and SFP8 take what BF16 takes)."""
+    """Return every type that the model can be had in, with its tensors (F16, SFP8: see BF16)."""
     from g4cli.cli.subjects import typed_tensors
     from g4cli.core.registry import parse_name
     from quant.recipes import TYPES
