@@ -15,11 +15,11 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from g4cli.core.errors import BadFile, EngineMissing
-from g4cli.core.ggml import BF16, F32, GGMLType
+from g4cli.core.ggml import BF16
 from g4cli.core.gguf_write import TensorSpec
-from quant import blocks, native, sfp8
+from quant import blocks, sfp8
 from quant.recipes import SCALE_SUFFIX, Recipe, rounds
+from quant.values import as_float32, encode_values, largest_of, require_finite, zero_blocks
 
 # Weights per block: half a megabyte as float32, so that a block stays in its core's cache between steps.
 BLOCK_WEIGHTS: Final = 1 << 17
@@ -162,7 +162,7 @@ class Encoder:
             yield piece.data.reshape(-1).data
 
     def _exponent(self, job: Job) -> int:
-        largest = max(self.pool.map(partial(_largest, job.spec), job.rows()), default=0.0)
+        largest = max(self.pool.map(partial(_survey, job.spec), job.rows()), default=0.0)
         return sfp8.scale_exponent(largest, only_down=self.recipe.sfp8_encoder == "gemma.cpp")
 
     def _encode(self, spec: TensorSpec, block: Block) -> Piece:
@@ -198,102 +198,8 @@ class Encoder:
         return encode_values(spec, blocks.bf16_values(words), block.start, None)
 
 
-def encode_values(
-    spec: TensorSpec, values: NDArray[np.float32], start: int, imatrix: NDArray[np.float32] | None
-) -> NDArray[np.uint8]:
-    """Return the bytes of `values`, rows from `start` on of `spec`, in its type.
-
-    `imatrix` holds a weight per column, for experts one row of columns per expert. Raises BadFile if a scale
-    or value overflows the type, EngineMissing where only ggml's library could encode.
-    """
-    try:
-        native.library()
-    except EngineMissing:
-        if not blocks.can_encode(spec.type) or imatrix is not None:
-            raise
-        return blocks.encode(spec.type, values)
-    if imatrix is None:
-        encoded = native.encode(spec.type, values)
-    else:
-        encoded = _encode_weighted(spec, values, start, imatrix.reshape(-1, spec.shape[0]))
-    if spec.type is not F32 and not native.is_valid(spec.type, encoded):
-        raise BadFile(
-            f"{spec.name}: weights near row {start} overflow {spec.type.name}", hint="take --type bf16"
-        )
-    return encoded
-
-
-def _encode_weighted(
-    spec: TensorSpec, values: NDArray[np.float32], start: int, imatrix: NDArray[np.float32]
-) -> NDArray[np.uint8]:
-    per_expert, parts, row = spec.shape[1], [], 0
-    while row < len(values):
-        expert, inside = divmod(start + row, per_expert)
-        stop = min(len(values), row + per_expert - inside)
-        parts.append(native.encode(spec.type, values[row:stop], imatrix[expert]))
-        row = stop
-    return np.concatenate(parts) if len(parts) > 1 else parts[0]
-
-
-def as_float32(raw: NDArray[Any]) -> NDArray[np.float32]:
-    """Return block data as float32 values, exactly."""
-    if raw.dtype == np.uint16:
-        return blocks.bf16_values(raw)
-    return raw.astype(np.float32, copy=False)
-
-
-def require_finite(values: NDArray[np.float32], spec: TensorSpec, start: int) -> None:
-    """Raise BadFile, naming tensor and position, if a value is NaN or infinite."""
-    with np.errstate(all="ignore"):
-        # One pass at memory speed: NaN and infinities survive a sum.
-        if np.isfinite(np.add.reduce(values, axis=None)):
-            return
-        bad = ~np.isfinite(values)
-    if bad.any():
-        row, column = (int(i) for i in np.unravel_index(int(bad.argmax()), bad.shape))
-        value = "NaN" if np.isnan(values[row, column]) else "infinite"
-        raise BadFile(
-            f"{spec.name} is {value} at row {start + row}, column {column}: the source is damaged",
-            hint="g4 doctor FILE",
-        )
-
-
-# Where a block's scales lie: (first byte, bytes). A block whose scales are all zero decodes to zeros.
-_SCALES: Final[Mapping[str, tuple[tuple[int, int], ...]]] = {
-    "Q4_0": ((0, 2),),
-    "Q4_1": ((0, 4),),
-    "Q5_0": ((0, 2),),
-    "Q5_1": ((0, 4),),
-    "Q8_0": ((0, 2),),
-    "Q2_K": ((80, 4),),
-    "Q3_K": ((108, 2),),
-    "Q4_K": ((0, 4),),
-    "Q5_K": ((0, 4),),
-    "Q6_K": ((208, 2),),
-    "IQ4_NL": ((0, 2),),
-    "IQ4_XS": ((0, 2),),
-}
-
-
-def zero_blocks(kind: GGMLType, encoded: NDArray[np.uint8]) -> int:
-    """Return how many blocks of `encoded` hold nothing but zeros (0 for types that are not in the table)."""
-    places = _SCALES.get(kind.name)
-    if not places:
-        return 0
-    table = encoded.reshape(-1, kind.block_bytes)
-    scales = [table[:, at : at + size].copy().view("<u2") & 0x7FFF for at, size in places]
-    return int(np.count_nonzero(~np.concatenate(scales, axis=1).any(axis=1)))
-
-
-def _largest(spec: TensorSpec, block: Block) -> float:
-    raw = block.read()
-    if raw.dtype == np.uint16:
-        magnitude = int((raw & np.uint16(0x7FFF)).max(initial=0))
-        if magnitude < 0x7F80:
-            return float(blocks.bf16_values(np.array([magnitude], np.uint16))[0])
-    values = as_float32(raw)
-    require_finite(values, spec, block.start)
-    return float(np.abs(values).max(initial=0))
+def _survey(spec: TensorSpec, block: Block) -> float:
+    return largest_of(block.read(), spec, block.start)
 
 
 def _copied(_spec: TensorSpec, block: Block) -> Piece:

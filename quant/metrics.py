@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from g4cli.core.errors import BadFile
 from g4cli.core.progress import Progress, no_progress
-from quant.encode import Block, as_float32, cores
+from quant.encode import Block, cores
 from quant.reader import Reader
 from quant.source import open_source
+from quant.values import as_float32
 
 _LAYER: Final = re.compile(r"^blk\.\d+\.")
 

@@ -103,6 +103,10 @@ FALLBACKS: Final = {
 NEEDS_IMATRIX: Final = ("IQ3_XXS", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ1_M", "IQ1_S")
 
 
+# Types missing in ggml_quantize_chunk's switch: for activations, or plain integers.
+NOT_ENCODED: Final = ("Q8_1", "Q8_K", "I8", "I16", "I32", "I64", "F64")
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """What a rule may ask about a tensor: its layer, counted as llama.cpp does, and the network around it."""

@@ -18,12 +18,10 @@ from numpy.typing import NDArray
 
 from g4cli.core.errors import EngineMissing
 from g4cli.core.ggml import BF16, F16, F32, GGMLType
+from quant.mixtures import NOT_ENCODED
 
 _NAMES: Final = ("libggml-base.so", "libggml-base.dylib", "ggml-base.dll", "libggml-base.dll")
 _HINT: Final = "g4 doctor"
-
-# Types missing in ggml_quantize_chunk's switch: it would assert, that is, end the process.
-_NOT_ENCODED: Final = ("Q8_1", "Q8_K", "I8", "I16", "I32", "I64", "F64")
 
 
 def library_path() -> Path:
@@ -53,6 +51,8 @@ def _declare(lib: ctypes.CDLL) -> None:
     pointer, i64, size = ctypes.c_void_p, ctypes.c_int64, ctypes.c_size_t
     lib.ggml_quantize_chunk.argtypes = (ctypes.c_int, pointer, pointer, i64, i64, i64, pointer)
     lib.ggml_quantize_chunk.restype = size
+    lib.ggml_quantize_requires_imatrix.argtypes = (ctypes.c_int,)
+    lib.ggml_quantize_requires_imatrix.restype = ctypes.c_bool
     lib.ggml_validate_row_data.argtypes = (ctypes.c_int, pointer, size)
     lib.ggml_validate_row_data.restype = ctypes.c_bool
     for name in ("ggml_bf16_to_fp32_row", "ggml_fp16_to_fp32_row"):
@@ -62,7 +62,12 @@ def _declare(lib: ctypes.CDLL) -> None:
 
 def can_encode(kind: GGMLType) -> bool:
     """Return whether ggml has an encoder for `kind`."""
-    return kind.name not in _NOT_ENCODED
+    return kind.name not in NOT_ENCODED
+
+
+def needs_imatrix(kind: GGMLType) -> bool:
+    """Return whether ggml ends the process when `kind` is encoded without an importance matrix."""
+    return bool(library().ggml_quantize_requires_imatrix(kind.id))
 
 
 def encode(

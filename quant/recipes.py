@@ -22,6 +22,7 @@ from quant.mixtures import (
     FILE_TYPES,
     KEPT,
     NEEDS_IMATRIX,
+    NOT_ENCODED,
     Category,
     FileType,
     Place,
@@ -79,7 +80,8 @@ class Recipe:
         object.__setattr__(self, "row", file_type(self.type))
         object.__setattr__(self, "type", self.row.name)
         for pattern, type_name in self.overrides:
-            ggml_type(type_name)
+            if ggml_type(type_name).name in NOT_ENCODED:
+                raise UsageError(f"weights cannot be written as {type_name}", hint="--tensor-type NAME=q8_0")
             try:
                 re.compile(pattern)
             except re.error as err:

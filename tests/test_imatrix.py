@@ -147,6 +147,20 @@ def test_a_matrix_of_another_model_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "o.gguf").exists()
 
 
+def test_a_type_that_needs_weights_which_the_matrix_lacks(tmp_path: Path) -> None:
+    """ggml would end the process."""
+    model = write_network(tmp_path / "net.gguf", n_layer=2)
+    sums = sums_for(model)
+    del sums["token_embd.weight"]
+    (tmp_path / "i.dat").write_bytes(dat(sums))
+    recipe = Recipe("q4_0", has_imatrix=True, overrides=(("^token_embd", "IQ2_XXS"),))
+    with pytest.raises(BadFile, match=r"token_embd\.weight cannot become IQ2_XXS"):
+        quantize_file(model, tmp_path / "o", recipe=recipe, imatrix=read_imatrix(tmp_path / "i.dat"))
+    good = Recipe("q4_0", has_imatrix=True, overrides=((r"ffn_up", "IQ2_XXS"),))
+    done = quantize_file(model, tmp_path / "o", recipe=good, imatrix=read_imatrix(tmp_path / "i.dat"))
+    assert done.tensors_by_type()["IQ2_XXS"] == 2
+
+
 GOOD = {"blk.0.attn_q.weight": np.ones(4, np.float32)}
 
 

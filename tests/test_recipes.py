@@ -136,6 +136,8 @@ def test_an_override_does_not_count_as_a_layer() -> None:
         ("ffn_down", "not PATTERN=TYPE"),
         ("=q8_0", "not PATTERN=TYPE"),
         ("ffn_down=q9", "unknown tensor type"),
+        ("ffn_down=q8_1", "cannot be written as"),
+        ("ffn_down=i8", "cannot be written as"),
     ],
 )
 def test_bad_overrides_are_errors(override: str, message: str) -> None:
