@@ -6,6 +6,7 @@
     names.py       the ordered table: checkpoint name -> GGUF name and transform
     transforms.py  the few changes of layout and value, with their sources
     tokenizer.py   tokenizer.json -> tokens, scores, types, merges, special ids
+    special_tokens.py  which of them have a special part
     metadata.py    general.*: name, size label, sampling, model_card.py: README.md
     text.py, vision.py, audio.py, assistant.py   keys and expected tensors of each network
     parts.py       the parts a checkpoint can be converted to

@@ -108,19 +108,23 @@ class Config:
     raw: Mapping[str, Any]
 
 
-def read_config(raw: Mapping[str, Any], where: str, ignore: frozenset[str] = frozenset()) -> Config:
+def read_config(
+    raw: Mapping[str, Any], where: str, ignore: frozenset[str] = frozenset(), *, media: bool = True
+) -> Config:
     """Return `raw` (a parsed config.json) typed. Raises BadCheckpoint, listing all faults at once.
 
-    `ignore` names unknown keys that the caller vouches for.
+    `ignore` names unknown keys that the caller vouches for. Without `media` the towers' configs are not
+    looked at: what they hold cannot hinder the text network.
     """
     family = _family(raw, where)
     text = raw.get("text_config", raw if "num_hidden_layers" in raw else None)
     if not isinstance(text, dict):
         raise BadCheckpoint(f"{where}: no text_config")
-    faults = check_keys(raw, ignore)
+    faults = check_keys(raw, ignore, media=media)
     reader = Reader(dict(text), faults)
     config = _text(reader, family)
-    see, hear = (_part(raw, name, faults) for name in ("vision_config", "audio_config"))
+    names = ("vision_config", "audio_config")
+    see, hear = (_part(raw, name, faults) if media else None for name in names)
     unified = family == "unified"
     embedder = (
         embedder_config(see, hear, faults) if unified and see is not None and hear is not None else None
@@ -150,7 +154,7 @@ def _family(raw: Mapping[str, Any], where: str) -> Family:
             f"{where}: the architecture is {name!r}; g4 converts {', '.join(ARCHITECTURES)}",
             hint="g4 is for Gemma 4: use llama.cpp's convert_hf_to_gguf.py for other networks",
         )
-    quantization = raw.get("quantization_config")
+    quantization = raw.get("quantization_config") or raw.get("quantization")
     if quantization:
         method = quantization.get("quant_method") if isinstance(quantization, dict) else None
         raise BadCheckpoint(
@@ -230,8 +234,8 @@ def _global_layers(read: Reader, is_swa: tuple[bool, ...], k_eq_v: bool) -> tupl
         # transformers lets attention_k_eq_v gate the heads (configuration_gemma4.py, __post_init__).
         return read.whole("global_head_dim", 512), heads if k_eq_v else None
     head_dim, heads = read.whole("head_dim", 256), None
-    expected = {str(i) for i, swa in enumerate(is_swa) if not swa}
-    if not isinstance(overrides, dict) or {str(key) for key in overrides} != expected:
+    expected = {i for i, swa in enumerate(is_swa) if not swa}
+    if not isinstance(overrides, dict) or {_layer_number(key) for key in overrides} != expected:
         read.faults.append("per_layer_config does not name exactly the full_attention layers")
         return head_dim, None
     values = list(overrides.values())
@@ -243,6 +247,10 @@ def _global_layers(read: Reader, is_swa: tuple[bool, ...], k_eq_v: bool) -> tupl
         read.faults.append(f"per_layer_config has the unknown keys {', '.join(unknown)}")
     inner = Reader(values[0], read.faults)
     return inner.whole("head_dim", head_dim), inner.optional("num_key_value_heads")
+
+
+def _layer_number(key: object) -> int:
+    return int(key) if isinstance(key, str) and key.isdecimal() else -1  # "5" and "05" are both written
 
 
 def _rope(read: Reader) -> tuple[float, float, float]:

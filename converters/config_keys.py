@@ -37,7 +37,7 @@ READ_TOP: Final = _words(
 )
 READ_VISION: Final = _words(
     """
-    hidden_size intermediate_size num_hidden_layers num_attention_heads head_dim patch_size
+    hidden_size intermediate_size num_hidden_layers num_attention_heads head_dim global_head_dim patch_size
     position_embedding_size use_clipped_linears standardize layer_norm_eps
     mm_embed_dim mm_posemb_size model_patch_size pooling_kernel_size output_proj_dims
     """
@@ -97,23 +97,27 @@ FIXED_AUDIO: Final[Mapping[str, tuple[Any, ...]]] = {
     "attention_context_right": (0,),
     "attention_logit_cap": (50.0,),
 }
-FREE_VISION: Final = frozenset(
-    ("num_key_value_heads", "max_position_embeddings", "rope_parameters", "default_output_length")
+FREE_TEXT: Final = _words("sliding_window_pattern")  # layer_types says it, layer by layer
+FREE_VISION: Final = _words(
+    """
+    num_key_value_heads max_position_embeddings rope_parameters default_output_length num_soft_tokens
+    """
 )
 FREE_AUDIO: Final = frozenset(("attention_invalid_logits_value", "gradient_clipping"))
 
 
-def check_keys(raw: Mapping[str, Any], ignore: frozenset[str]) -> list[str]:
+def check_keys(raw: Mapping[str, Any], ignore: frozenset[str], *, media: bool) -> list[str]:
     """Return one fault for every unknown key that is switched on and every value that has no graph."""
     text = raw.get("text_config")
+    see, hear = (raw.get(name) if media else None for name in ("vision_config", "audio_config"))
     parts: list[tuple[str, Any, frozenset[str], Mapping[str, tuple[Any, ...]]]] = [
         ("", raw, READ_TOP | FREE, {}),
-        ("text_config.", text, READ_TEXT | FREE, FIXED_TEXT),
-        ("vision_config.", raw.get("vision_config"), READ_VISION | FREE | FREE_VISION, FIXED_VISION),
-        ("audio_config.", raw.get("audio_config"), READ_AUDIO | FREE | FREE_AUDIO, FIXED_AUDIO),
+        ("text_config.", text, READ_TEXT | FREE | FREE_TEXT, FIXED_TEXT),
+        ("vision_config.", see, READ_VISION | FREE | FREE_VISION, FIXED_VISION),
+        ("audio_config.", hear, READ_AUDIO | FREE | FREE_AUDIO, FIXED_AUDIO),
     ]
     if not isinstance(text, Mapping):  # Gemma4ForCausalLM: the text keys stand at the top
-        parts[0] = ("", raw, READ_TOP | READ_TEXT | FREE, FIXED_TEXT)
+        parts[0] = ("", raw, READ_TOP | READ_TEXT | FREE | FREE_TEXT, FIXED_TEXT)
     faults = []
     for prefix, part, known, fixed in parts:
         if not isinstance(part, Mapping):

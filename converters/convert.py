@@ -90,7 +90,7 @@ def convert_checkpoint(
     folder, faults = Path(folder), Faults()
     where = folder / "config.json"
     require_folder(folder)
-    config = read_config(read_json(where), str(where), ignore_keys)
+    config = read_config(read_json(where), str(where), ignore_keys, media=part == "mmproj")
     checkpoint = open_checkpoint(folder)
     chosen = choose_part(part, config, folder)
     table: dict[str, Wanted] = {}

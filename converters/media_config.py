@@ -55,12 +55,16 @@ class EmbedderConfig:
 def vision_config(raw: Mapping[str, Any], faults: list[str]) -> VisionConfig:
     """Return the vision tower's config; faults are added to `faults`."""
     read = Reader(dict(raw), faults)
+    head_dim = read.whole("head_dim", 64)
+    # Published configs have both; the tower has no global layers.
+    if read.whole("global_head_dim", head_dim) != head_dim:
+        faults.append(f"vision_config: global_head_dim is {raw['global_head_dim']}, head_dim is {head_dim}")
     return VisionConfig(
         hidden=read.whole("hidden_size", 768),
         n_ff=read.whole("intermediate_size", 3072),
         n_layer=read.whole("num_hidden_layers", 16, high=MAX_LAYERS + 1),
         n_head=read.whole("num_attention_heads", 12),
-        head_dim=read.whole("head_dim", 64),
+        head_dim=head_dim,
         patch=read.whole("patch_size", 16, high=1024),
         n_positions=read.whole("position_embedding_size", 10240),
         clipped=read.flag("use_clipped_linears", False),

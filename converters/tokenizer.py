@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from converters.checkpoint import DOWNLOAD_AGAIN, JSON_BYTES, read_json
+from converters.special_tokens import SPECIAL_KINDS, content, special_ids, special_tokens
 from g4cli.core.errors import BadCheckpoint
 from g4cli.core.gguf_values import Value, ValueType, array, boolean, string, u32
 
@@ -32,23 +33,6 @@ VISIBLE: Final = frozenset(
         '<|"|>',
     )
 )
-# Named tokens of a GemmaTokenizer that tokenizer_config.json does not name.
-DEFAULTS: Final = {
-    "bos_token": "<bos>",
-    "eos_token": "<eos>",
-    "unk_token": "<unk>",
-    "pad_token": "<pad>",
-    "mask_token": "<mask>",
-}
-# kind in tokenizer_config.json -> kind in the GGUF key
-SPECIAL_KINDS: Final = {
-    "bos": "bos",
-    "eos": "eos",
-    "unk": "unknown",
-    "sep": "seperator",  # spelt so in the key
-    "pad": "padding",
-    "mask": "mask",
-}
 SCORE: Final = -1000.0  # every token: Gemma 4's merges decide, not scores
 MAX_TEMPLATE: Final = 1 << 20
 
@@ -92,12 +76,12 @@ def read_tokenizer(folder: Path, config: Mapping[str, Any], n_vocab: int, *, sup
     if not isinstance(vocab, dict):
         raise BadCheckpoint(f"{path}: no vocabulary")
     tokens = _tokens(path, vocab, added, n_vocab)
-    specials = _specials(settings)
+    specials = special_tokens(settings, read_json(folder / "special_tokens_map.json", required=False))
     return Tokenizer(
         tokens=tokens,
         types=_types(tokens, vocab, specials),
         merges=_merges(path, model.get("merges")),
-        special_ids=_special_ids(settings, added, config, n_vocab),
+        special_ids=special_ids(settings, added, config, n_vocab),
         adds=_adds(data.get("post_processor"), settings),
         template=_template(folder, settings),
         suppress=_suppress(folder, n_vocab) if suppress else None,
@@ -151,24 +135,6 @@ def _tokens(
     return tuple(by_id[i] for i in range(n_vocab))
 
 
-def _content(entry: Any) -> str | None:
-    if isinstance(entry, dict):
-        entry = entry.get("content")
-    return entry if isinstance(entry, str) else None
-
-
-def _specials(settings: Mapping[str, Any]) -> frozenset[str]:
-    """Return the tokens that transformers calls special: all that tokenizer_config.json names."""
-    names = dict(DEFAULTS)
-    for key, entry in settings.items():
-        content = _content(entry)
-        if key.endswith("_token") and content is not None:
-            names[key] = content
-    extra = settings.get("extra_special_tokens") or settings.get("additional_special_tokens") or []
-    values = list(extra.values()) if isinstance(extra, dict) else extra if isinstance(extra, list) else []
-    return frozenset(names.values()) | {text for entry in values if (text := _content(entry)) is not None}
-
-
 def _types(tokens: tuple[str, ...], vocab: Mapping[str, int], specials: frozenset[str]) -> tuple[int, ...]:
     def kind(text: str) -> int:
         if text in VISIBLE:
@@ -197,33 +163,10 @@ def _merges(path: Path, merges: Any) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _special_ids(
-    settings: Mapping[str, Any], added: list[dict[str, Any]], config: Mapping[str, Any], n_vocab: int
-) -> dict[str, int]:
-    """Return the special ids: those that tokenizer_config.json names, then those of config.json."""
-    ids: dict[str, int] = {}
-    by_text = {item["content"]: item["id"] for item in reversed(added)}
-    for kind in SPECIAL_KINDS:
-        content = _content(settings.get(f"{kind}_token"))
-        if content is not None and content in by_text:
-            ids[kind] = by_text[content]
-    text = config.get("text_config")
-    for kind in SPECIAL_KINDS:
-        key = f"{kind}_token_id"
-        number = config.get(key)
-        if number is None and isinstance(text, dict):
-            number = text.get(key)
-        if isinstance(number, int) and not isinstance(number, bool):
-            if not 0 <= number < n_vocab:
-                raise BadCheckpoint(f"config.json: {key} is {number}, the vocabulary has {n_vocab} tokens")
-            ids.setdefault(kind, number)
-    return ids
-
-
 def _adds(processor: Any, settings: Mapping[str, Any]) -> dict[str, bool]:
     """Return which special tokens a text gets: as the post-processor does, else as the settings say."""
     adds: dict[str, bool] = {}
-    bos, eos, sep = (_content(settings.get(f"{kind}_token")) for kind in ("bos", "eos", "sep"))
+    bos, eos, sep = (content(settings.get(f"{kind}_token")) for kind in ("bos", "eos", "sep"))
     steps = processor.get("processors", [processor]) if isinstance(processor, dict) else []
     for step in steps if isinstance(steps, list) else []:
         if not isinstance(step, dict) or step.get("type") != "TemplateProcessing":

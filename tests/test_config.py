@@ -133,3 +133,84 @@ def test_all_faults_are_told_at_once_and_a_key_can_be_vouched_for() -> None:
     assert caught.value.hint is not None
     assert "--ignore-key" in caught.value.hint
     assert read_config(raw, "config.json", frozenset(("one", "text_config.two"))).text == read().text
+
+
+# google/gemma-4-E2B-it as third parties quote it: the keys that its config.json is known to have.
+PUBLISHED_VISION = {
+    "model_type": "gemma4_vision", "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 16,
+    "num_attention_heads": 12, "num_key_value_heads": 12, "head_dim": 64, "global_head_dim": 64,
+    "patch_size": 16, "pooling_kernel_size": 3, "position_embedding_size": 10240,
+    "default_output_length": 280,
+    "rms_norm_eps": 1e-6, "standardize": False, "use_clipped_linears": True, "hidden_activation":
+    "gelu_pytorch_tanh", "attention_bias": False, "attention_dropout": 0.0, "max_position_embeddings": 131072,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 100.0}, "_name_or_path": "",
+    "architectures": None,
+    "chunk_size_feed_forward": 0, "dtype": "bfloat16", "id2label": {"0": "LABEL_0"}, "return_dict": True,
+}  # fmt: skip
+PUBLISHED_AUDIO = {
+    "model_type": "gemma4_audio", "hidden_size": 1024, "num_hidden_layers": 12, "num_attention_heads": 8,
+    "subsampling_conv_channels": [128, 32], "conv_kernel_size": 5, "attention_chunk_size": 12,
+    "attention_context_left": 13, "attention_context_right": 0, "attention_invalid_logits_value": -1e9,
+    "attention_logit_cap": 50.0, "gradient_clipping": 1e10, "output_proj_dims": 1536, "residual_weight": 0.5,
+    "rms_norm_eps": 1e-6, "use_clipped_linears": True,
+}  # fmt: skip
+PUBLISHED_12B = {
+    "architectures": ["Gemma4UnifiedForConditionalGeneration"],
+    "eoa_token_id": 258883,
+    "text_config": {
+        "model_type": "gemma4_unified_text", "hidden_size": 3840, "intermediate_size": 15360,
+        "num_hidden_layers": 48, "num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 256,
+        "global_head_dim": 512, "num_global_key_value_heads": 1, "sliding_window": 1024,
+        "enable_moe_block": False, "num_experts": None, "hidden_size_per_layer_input": 0,
+        "attention_k_eq_v": True, "num_kv_shared_layers": 0, "final_logit_softcapping": 30.0,
+    },
+    "vision_config": {
+        "model_type": "gemma4_unified_vision", "mm_embed_dim": 3840, "mm_posemb_size": 1120,
+        "model_patch_size": 48, "patch_size": 16, "num_soft_tokens": 280, "pooling_kernel_size": 3,
+        "output_proj_dims": 3840,
+    },
+    "audio_config": {
+        "model_type": "gemma4_unified_audio", "audio_embed_dim": 640, "audio_samples_per_token": 640,
+        "hidden_size": 640, "output_proj_dims": 640,
+    },
+}  # fmt: skip
+
+
+def test_configs_as_published_are_understood() -> None:
+    config = read(
+        vision_config=PUBLISHED_VISION, audio_config=PUBLISHED_AUDIO, vision_soft_tokens_per_image=280
+    )
+    assert config.vision is not None
+    assert config.audio is not None
+    assert (config.vision.n_layer, config.vision.clipped, config.audio.channels) == (16, True, (128, 32))
+    unified = read_config(PUBLISHED_12B, "c")
+    assert unified.embedder is not None
+    assert (unified.embedder.patch, unified.embedder.n_samples) == (48, 640)
+    assert (unified.text.n_head_kv_of(5), unified.text.n_head_kv_of(0)) == (1, 8)
+
+
+def test_a_tower_s_config_cannot_hinder_the_text_network() -> None:
+    raw = {**RAW, "vision_config": {"brand_new": 7, "hidden_activation": "relu"}, "audio_config": 5}
+    assert read_config(raw, "c", media=False).text == read().text
+    with pytest.raises(BadCheckpoint, match=r"vision_config\.brand_new.*audio_config is no object"):
+        read_config(raw, "c")
+
+
+def test_layers_may_be_numbered_with_leading_zeros() -> None:
+    spelled = {"global_head_dim": ..., "num_global_key_value_heads": ...}
+    overrides = {"04": {"head_dim": 128}, "09": {"head_dim": 128}}
+    assert read({**spelled, "per_layer_config": overrides}).text == read().text
+
+
+@pytest.mark.parametrize(
+    ("vision", "match"),
+    [
+        ({"global_head_dim": 128}, "global_head_dim is 128, head_dim is 64"),
+        ({"pooling_kernel_size": 4}, "pooling_kernel_size is 4"),
+        ({"rms_norm_eps": 1e-5}, "rms_norm_eps is 1e-05"),
+        ({"num_hidden_layers": 10**9}, "num_hidden_layers is 1000000000"),
+    ],
+)
+def test_towers_without_a_graph_are_refused(vision: dict[str, Any], match: str) -> None:
+    with pytest.raises(BadCheckpoint, match=match):
+        read(vision_config={**PUBLISHED_VISION, **vision})

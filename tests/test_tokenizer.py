@@ -9,7 +9,15 @@ from typing import Any
 import pytest
 from checkpoints import TINY, copy_tiny, edit_json
 
-from converters.tokenizer import BYTE, CONTROL, NORMAL, USER_DEFINED, read_tokenizer, tokenizer_keys
+from converters.special_tokens import special_tokens
+from converters.tokenizer import (
+    BYTE,
+    CONTROL,
+    NORMAL,
+    USER_DEFINED,
+    read_tokenizer,
+    tokenizer_keys,
+)
 from g4cli.core.errors import BadCheckpoint
 
 RAW: dict[str, Any] = json.loads((TINY / "config.json").read_text())
@@ -43,6 +51,41 @@ def test_special_tokens_by_every_spelling(folder: Path) -> None:
     path.write_text(json.dumps(settings))
     types = read_tokenizer(folder, RAW, 768, suppress=False).types
     assert (types[105], types[106], types[98]) == (CONTROL, CONTROL, NORMAL)
+
+
+STANDARD = {
+    "bos_token": "<bos>",
+    "eos_token": "<eos>",
+    "pad_token": "<pad>",
+    "unk_token": "<unk>",
+    "mask_token": "<mask>",
+}
+FIVE = set(STANDARD.values())
+
+
+# Each row was compared with AutoTokenizer.from_pretrained(...).all_special_tokens of transformers 5.23.0.
+@pytest.mark.parametrize(
+    ("settings", "legacy", "more"),
+    [
+        ({}, {}, set()),
+        ({"x_token": "X", "y_token": {"content": "Y"}}, {}, {"X", "Y"}),
+        ({"model_specific_special_tokens": {"x_token": "X"}}, {}, {"X"}),
+        ({"x_token": "X", "model_specific_special_tokens": {"y_token": "Y"}}, {}, {"X"}),
+        (
+            {"extra_special_tokens": {"y_token": "Y"}, "model_specific_special_tokens": {"z_token": "Z"}},
+            {},
+            {"Y"},
+        ),
+        ({"extra_special_tokens": ["Y"], "model_specific_special_tokens": {"z_token": "Z"}}, {}, {"Y", "Z"}),
+        ({"additional_special_tokens": ["Y"]}, {}, {"Y"}),
+        ({"extra_special_tokens": ["X"], "additional_special_tokens": ["Y"]}, {}, {"X"}),
+        ({}, {"x_token": "X", "extra_special_tokens": ["Y"]}, {"X", "Y"}),
+        ({}, {"x_token": {"content": "X", "lstrip": False}}, {"X"}),
+        ({"added_tokens_decoder": {}}, {"x_token": "X"}, set()),
+    ],
+)
+def test_which_tokens_are_special(settings: dict[str, Any], legacy: dict[str, Any], more: set[str]) -> None:
+    assert special_tokens({**STANDARD, **settings}, legacy) == FIVE | more
 
 
 def test_a_token_beyond_the_vocabulary_proper_is_user_defined(folder: Path) -> None:

@@ -1,0 +1,104 @@
+"""Which tokens have a special part: by the tokenizer's settings, and by config.json.
+
+Sources: tokenization_utils_base.py (all_special_tokens) and models/gemma/tokenization_gemma.py, transformers
+5.23.0; gguf-py/gguf/vocab.py (SpecialVocab), llama.cpp@0c1e57098.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from g4cli.core.errors import BadCheckpoint
+
+# Named tokens of a GemmaTokenizer that tokenizer_config.json does not name.
+DEFAULTS: Final = {
+    "bos_token": "<bos>",
+    "eos_token": "<eos>",
+    "unk_token": "<unk>",
+    "pad_token": "<pad>",
+    "mask_token": "<mask>",
+}
+# kind in tokenizer_config.json -> kind in the GGUF key
+SPECIAL_KINDS: Final = {
+    "bos": "bos",
+    "eos": "eos",
+    "unk": "unknown",
+    "sep": "seperator",  # spelt so in the key
+    "pad": "padding",
+    "mask": "mask",
+}
+
+
+def content(entry: Any) -> str | None:
+    """Return the text of a token, which is written as a text or as an object."""
+    if isinstance(entry, dict):
+        entry = entry.get("content")
+    return entry if isinstance(entry, str) else None
+
+
+def special_tokens(settings: Mapping[str, Any], legacy: Mapping[str, Any]) -> frozenset[str]:
+    """Return the tokens that transformers calls special: those that the tokenizer's settings name.
+
+    `legacy` is special_tokens_map.json, read only where `settings` have no added_tokens_decoder.
+    """
+    texts = dict(DEFAULTS)
+    named = {
+        key: text for key, entry in settings.items() if key.endswith("_token") and (text := content(entry))
+    }
+    texts.update(
+        {key: text for key, text in named.items() if key in DEFAULTS or key in ("sep_token", "cls_token")}
+    )
+    own = {key: text for key, text in named.items() if key not in texts}
+    extra = settings.get("extra_special_tokens") or settings.get("additional_special_tokens")
+    own.update(_named(extra))
+    # Those of the settings' own dictionary count only where nothing else names any.
+    own = own or _named(settings.get("model_specific_special_tokens"))
+    found = {*texts.values(), *own.values(), *_listed(extra)}
+    if "added_tokens_decoder" not in settings:
+        for key, entry in legacy.items():
+            text = content(entry)
+            if key.endswith("_token") and text is not None:
+                found.discard(texts.get(key, ""))
+                found.add(text)
+        found |= {
+            *_listed(legacy.get("extra_special_tokens")),
+            *_named(legacy.get("extra_special_tokens")).values(),
+        }
+    return frozenset(found)
+
+
+def _named(value: Any) -> dict[str, str]:
+    """Return the texts of a dictionary of tokens."""
+    entries = value.items() if isinstance(value, dict) else ()
+    return {key: text for key, entry in entries if (text := content(entry)) is not None}
+
+
+def _listed(value: Any) -> list[str]:
+    """Return the texts of a list of tokens."""
+    return [
+        text for entry in (value if isinstance(value, list) else []) if (text := content(entry)) is not None
+    ]
+
+
+def special_ids(
+    settings: Mapping[str, Any], added: list[dict[str, Any]], config: Mapping[str, Any], n_vocab: int
+) -> dict[str, int]:
+    """Return the special ids: those that tokenizer_config.json names, then those of config.json."""
+    ids: dict[str, int] = {}
+    by_text = {item["content"]: item["id"] for item in reversed(added)}
+    for kind in SPECIAL_KINDS:
+        name = content(settings.get(f"{kind}_token"))
+        if name is not None and name in by_text:
+            ids[kind] = by_text[name]
+    text = config.get("text_config")
+    for kind in SPECIAL_KINDS:
+        key = f"{kind}_token_id"
+        number = config.get(key)
+        if number is None and isinstance(text, dict):
+            number = text.get(key)
+        if isinstance(number, int) and not isinstance(number, bool):
+            if not 0 <= number < n_vocab:
+                raise BadCheckpoint(f"config.json: {key} is {number}, the vocabulary has {n_vocab} tokens")
+            ids.setdefault(kind, number)
+    return ids
