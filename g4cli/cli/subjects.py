@@ -32,14 +32,17 @@ class Subject:
 
 
 def find_subject(text: str) -> Subject:
-    """Return the network that `text` means: a GGUF on disk, or a model by name.
+    """Return the network that `text` means: a GGUF on disk, a model by name, or hf:OWNER/REPO[/FILE][:TYPE].
 
-    A name that was pulled is answered from its file, any other from the registry. Raises FileMissing, BadGGUF
-    (also for a file of another architecture), UnknownModel or UsageError.
+    A name that was pulled is answered from its file, any other from the registry; only hf: asks the network,
+    for the header of the file. Raises FileMissing, BadGGUF (also for a file of another architecture),
+    UnknownModel, NotFound, NetworkError or UsageError.
     """
     from g4cli.core.registry import looks_like_name
     from g4cli.store.models import entries_of
 
+    if text.startswith("hf:"):
+        return from_hub(text)
     if not looks_like_name(text) or Path(text).is_file():
         return from_file(Path(text).expanduser())
     subject = from_registry(text)
@@ -69,6 +72,32 @@ def subject_of(path: Path, header: Header) -> Subject:
     if not header.tensors:
         raise BadGGUF(path, "a vocabulary without weights: nothing to estimate", hint="g4 fit MODEL")
     return Subject(path.name, shape, tuple(header.tensors.values()), source, path)
+
+
+def from_hub(address: str) -> Subject:
+    """Return the network of a file on the hub, from its header alone. Raises what the hub raises."""
+    from g4cli.core.errors import NotFound
+    from g4cli.hub.address import parse_address
+    from g4cli.hub.client import Hub
+    from g4cli.hub.header import remote_header
+    from g4cli.hub.listing import parts_of, pick, preferred_type
+
+    repo, path, type_name, revision = parse_address(address)
+    hub = Hub()
+    repository = hub.repository(repo, revision)
+    files = repository.files
+    if path:
+        named = next((f for f in files if f.path == path), None)
+        if named is None:
+            raise NotFound(f"{repo} has no file {path}", hint=f"g4 fit hf:{repo}")
+        parts = parts_of(repo, files, named)
+    else:
+        parts = pick(repo, files, type_name or preferred_type(files))
+    headers = [remote_header(hub, repository, part) for part in parts]
+    first = subject_of(Path(parts[0].path), headers[0])
+    tensors = tuple(tensor for header in headers for tensor in header.tensors.values())
+    name = f"hf:{repo}/{parts[0].path}"
+    return replace(first, name=name, tensors=tensors, path=None, source="the header on the hub")
 
 
 def from_registry(name: str) -> Subject:
