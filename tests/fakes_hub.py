@@ -274,9 +274,9 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def running(hub: FakeHub) -> Iterator[FakeHub]:
+def running(hub: FakeHub, handler_class: type[Handler] | None = None) -> Iterator[FakeHub]:
     """Serve `hub` until the block ends."""
-    handler = type("BoundHandler", (Handler,), {"hub": hub})
+    handler = type("BoundHandler", (handler_class or Handler,), {"hub": hub})
     with _Server(("127.0.0.1", 0), handler) as server:
         hub.port = server.server_address[1]
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
