@@ -1,0 +1,64 @@
+"""The largest context that `g4 fit` proposes under a memory limit really runs there (Linux, as root).
+
+    python tests/bench/largest.py /tmp/e2b.gguf 4.4
+
+Makes a control group of that many GiB, asks g4 in it for `--ctx max`, and chats in it with that context. No
+swap: a wrong figure ends in the kernel's killer. Prints the context, the peak of the group and the exit code.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+GIB = 1024**3
+G4 = str(Path(sys.executable).with_name("g4"))
+PROMPT = " ".join(f"word{i % 97} and" for i in range(150))
+
+
+def group(limit: int) -> tuple[Path, Path, str]:
+    """Return a new control group's folder, its file of processes, and the name of its peak file."""
+    folder, limit_name, peak = Path("/sys/fs/cgroup/g4-largest"), "memory.max", "memory.peak"
+    if not Path("/sys/fs/cgroup/cgroup.controllers").is_file():
+        folder = Path("/sys/fs/cgroup/memory/g4-largest")
+        limit_name, peak = "memory.limit_in_bytes", "memory.max_usage_in_bytes"
+    folder.mkdir(exist_ok=True)
+    (folder / limit_name).write_text(str(limit))
+    return folder, folder / "cgroup.procs", peak
+
+
+def inside(procs: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    """Run g4 in the group."""
+    return subprocess.run(
+        [G4, *args],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: procs.write_text(str(os.getpid())),
+    )
+
+
+def main() -> int:
+    """Run the proof; return 0 if the chat ended well."""
+    file, limit = sys.argv[1], int(float(sys.argv[2]) * GIB)
+    folder, procs, peak = group(limit)
+    try:
+        plan = json.loads(inside(procs, "fit", file, "--ctx", "max", "--json").stdout)
+        n_ctx, needed = plan["largest_ctx"], plan["total_bytes"] / GIB
+        print(f"limit {limit / GIB:.2f} GiB: {n_ctx:,} tokens need {needed:.2f} GiB; {plan['reason']}")
+        chat = ("chat", file, "--ctx", str(n_ctx), "-n", "3", "--no-loop-stop", "--json", "-p", PROMPT)
+        done = inside(procs, *chat)
+        used = int((folder / peak).read_text()) / GIB
+        print(f"g4 chat --ctx {n_ctx}: exit {done.returncode}; peak {used:.2f} GiB with the page cache")
+        if done.returncode:
+            print(done.stderr[-500:])
+        return done.returncode
+    finally:
+        folder.rmdir()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
