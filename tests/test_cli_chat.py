@@ -139,6 +139,20 @@ class TestLoops:
         assert (code, err) == (0, "")
 
 
+def test_an_sfp8_archive_is_expanded_once(chat: Any, tiny: Path, home: Path) -> None:
+    archive = home / "archive.gguf"
+    assert run(["quantize", str(tiny), str(archive), "--type", "sfp8", "--carrier", "archive"]) == 0
+    code, out, err = chat(archive, "-p", QUESTION, "--temp", 0, "-n", 12)
+    assert code == 0
+    assert "SFP8 archive" in err
+    assert ANSWER.startswith(out.strip())
+    copies = list((home / "cache" / "expanded").glob("*.gguf"))
+    assert len(copies) == 1
+    made = copies[0].stat().st_mtime_ns
+    chat(archive, "-p", QUESTION, "-n", 1)
+    assert copies[0].stat().st_mtime_ns == made
+
+
 class TestErrors:
     @pytest.mark.parametrize(
         ("args", "code", "said"),

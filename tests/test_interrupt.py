@@ -87,3 +87,13 @@ def test_in_another_thread_nothing_is_touched() -> None:
     thread.start()
     thread.join()
     assert outcome == [True]
+
+
+def test_a_press_before_an_inner_block_is_not_forgotten() -> None:
+    interrupt = Interrupt()
+    with interrupt.listening():
+        signal.raise_signal(signal.SIGINT)
+        with interrupt.listening():
+            assert interrupt.is_set
+        assert interrupt.is_set
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

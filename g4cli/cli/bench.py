@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from g4cli.cli import chat_options as o
+import g4cli.cli.chat_options as o
 from g4cli.cli.options import JsonOpt, ModelArg, QuietOpt
 from g4cli.cli.output import Output, output_for
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from g4cli.cli import chat_options as o
+import g4cli.cli.chat_options as o
 from g4cli.cli.options import JsonOpt, ModelArg, QuietOpt
 from g4cli.cli.output import output_for
 
@@ -40,15 +40,16 @@ def chat(
     mmap: o.MmapOpt = True,
     lazy_ple: o.LazyPleOpt = "auto",
     cpu_moe: o.CpuMoeOpt = False,
+    expand: o.ExpandOpt = "bf16",
     stats: o.StatsOpt = False,
     json: JsonOpt = False,
     quiet: QuietOpt = False,
 ) -> None:
     """Talk to a model, or ask it one thing.
 
-    Without -p, and with a terminal, a conversation opens; /help lists its commands. A question may also come
-    through standard input. Sampling is Gemma 4's own (temp 1.0, top-p 0.95, top-k 64), unless the file
-    recommends otherwise; your options win. Ctrl-C stops an answer.
+    Without -p a conversation opens; /help lists its commands. A question may also come through standard
+    input. Sampling is Gemma 4's own (temp 1.0, top-p 0.95, top-k 64) or what the file recommends. Ctrl-C
+    stops an answer.
 
     \b
     Examples:
@@ -58,19 +59,8 @@ def chat(
       g4 chat e2b -p "What is on it?" --image photo.jpg
       g4 chat tiny -p "What is GGUF?" --temp 0 --json
     """
+    options = locals()
     out = output_for(as_json=json, quiet=quiet)
     from g4cli.cli.talk import Request, talk
 
-    given = {"temp": temp, "top_p": top_p, "top_k": top_k, "min_p": min_p, "seed": seed}
-    given["repeat_penalty"] = repeat_penalty
-    request = Request(
-        model=model, prompt=prompt, images=tuple(image or ()), sounds=tuple(audio or ()), mmproj=mmproj,
-        image_tokens=image_tokens, system=system, think=think, thoughts=thoughts, tools=tools,
-        json_schema=json_schema, grammar=grammar, resume=resume, on_overflow=on_overflow,
-        sampling={name: value for name, value in given.items() if value is not None},
-        max_tokens=max_tokens, stop_on_loop=not no_loop_stop, ctx=ctx, kv_type=kv_type, threads=threads,
-        gpu_layers=gpu_layers, device=device, mmap=mmap, lazy_ple=lazy_ple, cpu_moe=cpu_moe, stats=stats,
-    )  # fmt: skip
-    code = talk(out, request)
-    if code:
-        raise typer.Exit(code)
+    raise typer.Exit(talk(out, Request.of(options)))

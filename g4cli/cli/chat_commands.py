@@ -126,7 +126,8 @@ def _model(driver: Driver, rest: str) -> None:
     if rest:
         from g4cli.cli.talk import check_model
 
-        check_model(driver.out, rest)  # if it will not load, this model stays
+        # If it will not load, this model stays.
+        check_model(driver.out, rest, expand=driver.session.request.expand)
         driver.next_model = rest
         return
     driver.out.line(f"{model.path.name}: {model.description}, {size_text(model.size_bytes)}")

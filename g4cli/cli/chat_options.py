@@ -16,6 +16,7 @@ Think: TypeAlias = Literal["off", "on", "low", "medium", "high"]
 Thoughts: TypeAlias = Literal["show", "fold", "hide"]
 Overflow: TypeAlias = Literal["drop", "error"]
 KvType: TypeAlias = Literal["f16", "q8_0", "q4_0"]
+Carrier: TypeAlias = Literal["bf16", "q8_0"]
 LazyPle: TypeAlias = Literal["auto", "on", "off"]
 
 PromptOpt: TypeAlias = Annotated[
@@ -115,5 +116,9 @@ LazyPleOpt: TypeAlias = Annotated[
 ]
 CpuMoeOpt: TypeAlias = Annotated[
     bool, typer.Option("--cpu-moe", help="Keep the experts of the 26B on the CPU.", rich_help_panel=_ENGINE)
+]
+ExpandOpt: TypeAlias = Annotated[
+    Carrier,
+    typer.Option("--expand", help="Run an SFP8 archive as bf16 (exact) or q8_0.", rich_help_panel=_ENGINE),
 ]
 StatsOpt: TypeAlias = Annotated[bool, typer.Option("--stats", help="Show speeds after each answer.")]

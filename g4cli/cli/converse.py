@@ -139,6 +139,7 @@ def converse(out: Output, session: Session) -> Left:
         placeholder = ""
         if line is None:
             break
-        with out.errors_shown():
+        # From here on Ctrl-C stops what runs, not g4: also before the first token is asked for.
+        with out.errors_shown(), session.engine.interrupt.listening():
             driver.take(line)
     return Left(driver.next_model)

@@ -59,8 +59,7 @@ class Session:
         self.out, self.request, self.engine, self._checked = out, request, engine, checked
         self.conversation, self.load_s = conversation, load_s
         self.settings = Settings(request.think, request.thoughts, request.stats)
-        given: Mapping[str, Any] = request.sampling
-        self.sampling: Sampling = replace(recommended(engine.model), **given)
+        self.sampling: Sampling = replace(recommended(engine.model), **request.sampling)
         self._tools = tools
         self._grammar = grammar_of(out, request)
         self._render = choose_renderer(engine.model.chat_template)
@@ -81,8 +80,8 @@ class Session:
     def media_of(self, request: Request) -> tuple[Media, ...]:
         """Return the pictures and sounds of --image and --audio."""
         return (
-            *(Media("image", path) for path in request.images),
-            *(Media("audio", path) for path in request.sounds),
+            *(Media("image", path) for path in request.image or ()),
+            *(Media("audio", path) for path in request.audio or ()),
         )
 
     def need_media(self) -> None:
@@ -135,7 +134,7 @@ class Session:
             self.out.warn(f"the context is full: the oldest {fitted.dropped_turns} turns were dropped")
         options = TurnOptions(
             max_tokens=self.request.max_tokens,
-            stop_on_loop=self.request.stop_on_loop,
+            stop_on_loop=not self.request.no_loop_stop,
             thought_tokens=THOUGHT_TOKENS[self.settings.think],
         )
         close_thought = self.engine.model.tokenize("\n<channel|>", control=True)
@@ -179,7 +178,11 @@ def save_conversation(conversation: Conversation, path: Path) -> None:
 
 def require_files(request: Request) -> None:
     """Raise FileMissing or UsageError before a model is loaded for a question that cannot be asked."""
-    for path in (*request.images, *request.sounds, *([request.mmproj] if request.mmproj else [])):
+    for path in (
+        *(request.image or ()),
+        *(request.audio or ()),
+        *([request.mmproj] if request.mmproj else []),
+    ):
         require_file(path.expanduser())
     if request.json_schema and request.grammar:
         raise UsageError("--json-schema and --grammar exclude each other")

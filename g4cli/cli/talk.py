@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
     from g4cli.chat import Conversation, OverflowPolicy
@@ -19,15 +19,17 @@ if TYPE_CHECKING:
     from g4cli.runtime.context import ContextOptions
     from g4cli.runtime.model import Model, ModelOptions
 
+_SFP8_SUFFIX: Final = "-sfp8"  # quant.sfp8_file.SUFFIX, known here without importing numpy
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What the user asked for on the command line."""
+    """What the user asked for: a field for each option of `g4 chat`, and what /model carries over."""
 
     model: str
     prompt: str | None
-    images: tuple[Path, ...]
-    sounds: tuple[Path, ...]
+    image: Sequence[Path] | None
+    audio: Sequence[Path] | None
     mmproj: Path | None
     image_tokens: int | None
     system: str
@@ -38,9 +40,14 @@ class Request:
     grammar: Path | None
     resume: Path | None
     on_overflow: OverflowPolicy
-    sampling: Mapping[str, float | int]
+    temp: float | None
+    top_p: float | None
+    top_k: int | None
+    min_p: float | None
+    repeat_penalty: float | None
+    seed: int | None
     max_tokens: int
-    stop_on_loop: bool
+    no_loop_stop: bool
     ctx: str
     kv_type: str
     threads: int
@@ -49,9 +56,20 @@ class Request:
     mmap: bool
     lazy_ple: Literal["auto", "on", "off"]
     cpu_moe: bool
+    expand: Literal["bf16", "q8_0"]
     stats: bool
-    expand: Literal["bf16", "q8_0"] = "bf16"
     conversation: Conversation | None = None
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Request:
+        """Return the request that the command's options make: those of the same name."""
+        return cls(**{field.name: options[field.name] for field in fields(cls) if field.name in options})
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """Return the sampling values that the user gave."""
+        names = ("temp", "top_p", "top_k", "min_p", "repeat_penalty", "seed")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 
 def talk(out: Output, request: Request) -> int:
@@ -112,8 +130,11 @@ def check_model(out: Output, text: str, *, expand: Literal["bf16", "q8_0"] = "bf
     from g4cli.runtime.load_check import check_load, is_known
     from g4cli.store import resolve
 
-    path = _runnable(out, resolve(text), expand)
+    path = resolve(text)
     header = read_header(path)
+    if header.architecture.endswith(_SFP8_SUFFIX):
+        path = _expanded(out, path, expand)
+        header = read_header(path)
     shape_of(header)  # another architecture is refused here, with a reason
     if not header.tensors:
         raise BadGGUF(path, "a vocabulary with no weights cannot talk", hint="g4 list")
@@ -126,12 +147,15 @@ def check_model(out: Output, text: str, *, expand: Literal["bf16", "q8_0"] = "bf
     return Checked(path, header, kernels.use_extra_bufts)
 
 
-def _runnable(out: Output, path: Path, expand: Literal["bf16", "q8_0"]) -> Path:
+def _expanded(out: Output, archive: Path, carrier: Literal["bf16", "q8_0"]) -> Path:
+    """Return the file that llama.cpp can run, made from an SFP8 archive the first time."""
     from g4cli.core.paths import cache_dir
     from quant.sfp8_file import runnable
 
-    with out.progress(f"expand {path.name} for llama.cpp, once") as progress:
-        return runnable(path, cache_dir() / "expanded", carrier=expand, progress=progress)
+    folder = cache_dir() / "expanded"
+    out.say(f"{archive.name} is an SFP8 archive; llama.cpp runs its {carrier.upper()} copy in {folder}")
+    with out.progress(f"expand {archive.name} for llama.cpp, once") as progress:
+        return runnable(archive, folder, carrier=carrier, progress=progress)
 
 
 @contextmanager

@@ -25,6 +25,7 @@ class Interrupt:
         self._flag = ctypes.create_string_buffer(2)
         self._strlen = ctypes.CDLL(None).strlen
         self._pressed_before = False
+        self._listening = False
 
     @property
     def data(self) -> int:
@@ -50,10 +51,14 @@ class Interrupt:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Turn SIGINT into `set()` inside the block; a second one raises KeyboardInterrupt."""
-        if threading.current_thread() is not threading.main_thread():
+        """Turn SIGINT into `set()` inside the block; a second one raises KeyboardInterrupt.
+
+        A block inside such a block changes nothing: a press before it must not be forgotten.
+        """
+        if self._listening or threading.current_thread() is not threading.main_thread():
             yield  # signals are the main thread's
             return
+        self._listening = True
         self.clear()
         self._pressed_before = False
         reader, writer = os.pipe()
@@ -65,6 +70,7 @@ class Interrupt:
         try:
             yield
         finally:
+            self._listening = False
             signal.set_wakeup_fd(old_wakeup)
             signal.signal(signal.SIGINT, old_handler)
             os.close(writer)  # ends the thread
