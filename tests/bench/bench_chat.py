@@ -1,0 +1,114 @@
+"""g4's engine beside llama.cpp's own tools, interleaved in one run on one file.
+
+    python tests/bench/bench_chat.py FILE LLAMA_BIN [--rounds 3] [--prompt 512] [--gen 64] [--threads N]
+
+FILE is a model, best of real shape (tests/real_shapes.py e2b q4_0 FILE --weights random); LLAMA_BIN the
+folder of llama-bench and llama-completion, built from the sources of the same llama-cpp-python with the
+same CMAKE_ARGS. Prints one JSON document: medians, ratios, and Python's own share per token.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+TESTS = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(TESTS))
+
+G4 = [sys.executable, "-c", "from g4cli.cli.main import main; main()"]
+
+
+def llama_bench(folder: Path, file: Path, args: argparse.Namespace) -> dict[str, float]:
+    command = [folder / "llama-bench", "-m", file, "-p", args.prompt, "-n", args.gen, "-r", 1, "-o", "json",
+               "-t", args.threads, "-fa", "auto"]  # fmt: skip
+    rows = json.loads(subprocess.run(list(map(str, command)), check=True, capture_output=True).stdout)
+    return {"pp" if row["n_prompt"] else "tg": row["avg_ts"] for row in rows}
+
+
+def g4_bench(file: Path, args: argparse.Namespace) -> dict[str, float]:
+    command = [*G4, "bench", file, "-p", args.prompt, "-n", args.gen, "-r", 1, "-t", args.threads, "--json"]
+    data = json.loads(subprocess.run(list(map(str, command)), check=True, capture_output=True).stdout)
+    return {test["test"][:2]: test["tokens_per_s"] for test in data["tests"]}
+
+
+def g4_chat(file: Path, args: argparse.Namespace) -> dict[str, float]:
+    """A real answer: sampling, text, parser and loop detector included."""
+    command = [*G4, "chat", file, "-p", "Tell me a story.", "-n", args.gen, "-t", args.threads, "--json",
+               "--no-loop-stop", "-c", 1024, "--seed", 1]  # fmt: skip
+    data = json.loads(subprocess.run(list(map(str, command)), check=True, capture_output=True).stdout)
+    return {"tokens": data["usage"]["completion_tokens"], "tg": data["timing"]["decode_tps"]}
+
+
+def first_token(command: Sequence[Any]) -> float:
+    """Seconds from the shell to the end of a one-token answer."""
+    started = time.perf_counter()
+    subprocess.run(list(map(str, command)), check=True, capture_output=True, stdin=subprocess.DEVNULL)
+    return time.perf_counter() - started
+
+
+def python_share(n_tokens: int) -> float:
+    """Milliseconds a token of everything but llama.cpp: parser, decoder, detector, events."""
+    from test_chat import ScriptedEngine
+
+    from g4cli.chat import TurnOptions, run_turn
+    from g4cli.runtime.text_decoder import TextDecoder
+
+    engine = ScriptedEngine(*(f" word{i % 977}" for i in range(n_tokens)), n_ctx=10 * n_tokens)
+    started = time.perf_counter()
+    for _ in run_turn(engine, [1, 2, 3], TurnOptions(), TextDecoder()):
+        pass
+    return 1000 * (time.perf_counter() - started) / n_tokens
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("file", type=Path)
+    parser.add_argument("llama_bin", type=Path)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--prompt", type=int, default=512)
+    parser.add_argument("--gen", type=int, default=64)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    args = parser.parse_args()
+    g4_one = [*G4, "chat", args.file, "-p", "Hi", "-n", 1, "--temp", 0, "-c", 4096, "-t", args.threads]
+    llama_one = [args.llama_bin / "llama-completion", "-m", args.file, "-p", "Hi", "-n", 1, "--temp", 0, "-c",
+                 4096, "-t", args.threads, "-no-cnv", "-st", "--no-warmup"]  # fmt: skip
+    first_token(g4_one)  # kernels probed, the file tried and in the page cache
+    found: dict[str, list[float]] = {}
+    for number in range(args.rounds):
+        # The order alternates, so that a drift of the machine does not favour one side.
+        for side in ("llama", "g4") if number % 2 == 0 else ("g4", "llama"):
+            if side == "llama":
+                speeds = llama_bench(args.llama_bin, args.file, args)
+                found.setdefault("llama first token s", []).append(first_token(llama_one))
+            else:
+                speeds = g4_bench(args.file, args)
+                found.setdefault("g4 first token s", []).append(first_token(g4_one))
+                found.setdefault("g4 chat tg", []).append(g4_chat(args.file, args)["tg"])
+            for test, value in speeds.items():
+                found.setdefault(f"{side} {test}", []).append(value)
+        print(f"round {number + 1}: { ({k: round(v[-1], 3) for k, v in found.items()}) }", file=sys.stderr)
+    medians = {name: statistics.median(values) for name, values in found.items()}
+    ratios = {
+        f"{test} g4/llama": statistics.median(
+            g / c for g, c in zip(found[f"g4 {test}"], found[f"llama {test}"], strict=True)
+        )
+        for test in ("pp", "tg")
+    }
+    extra = statistics.median(
+        g - c for g, c in zip(found["g4 first token s"], found["llama first token s"], strict=True)
+    )
+    share = {f"python ms a token, {n} tokens": python_share(n) for n in (1000, 4000, 16000)}
+    document = {"samples": found, "medians": medians, "ratios": ratios, "first token, g4 - llama, s": extra}
+    print(json.dumps({**document, **share}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
