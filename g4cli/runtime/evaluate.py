@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from g4cli.core.errors import BadFile, Interrupted
 from g4cli.core.progress import Progress, no_progress
-from g4cli.prompt import Message, PromptStyle, choose_renderer
+from g4cli.prompt import Message, PromptStyle, Renderer, choose_renderer
 from g4cli.runtime.context import ContextOptions
 from g4cli.runtime.engine import LlamaEngine, open_engine
 from g4cli.runtime.model import ModelOptions
@@ -76,7 +76,8 @@ def evaluate(
         with open_engine(
             path, model_options=options, context_options=lambda _: ContextOptions(_PAD)
         ) as tokenizer:
-            whole = [document_of(tokenizer, c) for c in conversations]
+            render = choose_renderer(tokenizer.model.chat_template)
+            whole = [document_of(tokenizer, render, c) for c in conversations]
             vocabulary = _vocabulary(tokenizer)
         documents = [Document(d.tokens[:_MAX_CTX], d.first) for d in whole if d.first < _MAX_CTX]
         n_ctx = -(-max(len(d.tokens) for d in documents) // _PAD) * _PAD
@@ -96,9 +97,9 @@ def evaluate(
         return Evaluation(len(documents), n_exact, n_cut, total, against)
 
 
-def document_of(engine: LlamaEngine, conversation: tuple[Message, ...]) -> Document:
+def document_of(engine: LlamaEngine, render: Renderer, conversation: tuple[Message, ...]) -> Document:
     """Return the tokens of a conversation; the last turn with its end mark is what is scored."""
-    render, answer = choose_renderer(engine.model.chat_template), conversation[-1]
+    answer = conversation[-1]
     style = PromptStyle(think=bool(answer.thought), empty_thought=render.empty_thought)
     prompt = engine.tokens_of(render(conversation[:-1], style))
     model = engine.model

@@ -3,14 +3,17 @@
     python tests/bench/bench_quant.py FOLDER [--layers N] [--vocab N] [--types q4_0,...] [--rounds N]
 
 Writes a BF16 file of random weights (9.3 GB at full size) into FOLDER and deletes it at the end. The two
-quantisers alternate, each in a process of its own; the ratio is what counts. Memory is the peak of anonymous
-pages (RssAnon), read 20 times a second. SFP8 speeds are of one thread, in weights per second.
+quantisers alternate, each in a process of its own; the ratios of wall and of processor time are what counts
+(on a busy machine the second is the steadier). g4's time holds three things that llama.cpp leaves out: the
+hash of the source, the hash of the result, and waiting until the result is on the disk. Memory is the peak of
+anonymous pages (RssAnon), read 20 times a second. SFP8 speeds are of one thread.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import resource
 import statistics
 import subprocess
 import sys
@@ -67,9 +70,9 @@ def write_model(path: Path, shape: Shape) -> int:
     return sum(t.n_weights for t in text_tensors(shape))
 
 
-def watched(command: list[str], stdin: str | None = None) -> tuple[float, int]:
-    """Return the seconds and the peak of anonymous memory of a command."""
-    started, peak = time.perf_counter(), 0
+def watched(command: list[str], stdin: str | None = None) -> tuple[float, float, int]:
+    """Return the seconds on the wall and of the processor, and the peak of anonymous memory of a command."""
+    started, peak, before = time.perf_counter(), 0, resource.getrusage(resource.RUSAGE_CHILDREN)
     process = subprocess.Popen(
         command,
         stdin=subprocess.PIPE if stdin else None,
@@ -89,7 +92,9 @@ def watched(command: list[str], stdin: str | None = None) -> tuple[float, int]:
         time.sleep(0.05)
     if process.returncode:
         raise SystemExit(f"{command} left with {process.returncode}")
-    return time.perf_counter() - started, peak
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return time.perf_counter() - started, cpu, peak
 
 
 def compare(source: Path, type_name: str, rounds: int, threads: int) -> None:
@@ -99,25 +104,24 @@ def compare(source: Path, type_name: str, rounds: int, threads: int) -> None:
     g4 += [str(source), str(target), "--type", type_name, "--force", "--quiet", "--threads", str(threads)]
     job = f'[{{"source": "{source}", "target": "{target}", "type": "{type_name}", "threads": {threads}}}]'
     llama = [sys.executable, str(TESTS / "llama_quantize.py")]
-    ours, theirs, peaks = [], [], [0, 0]
+    ours: list[tuple[float, float]] = []
+    theirs: list[tuple[float, float]] = []
+    peaks = [0, 0]
     for _ in range(rounds):
         for index, (times, command, text) in enumerate(((theirs, llama, job), (ours, g4, None))):
             if type_name == "sfp8" and index == 0:
                 continue
-            seconds, peak = watched(command, text)
-            times.append(seconds)
+            seconds, cpu, peak = watched(command, text)
+            times.append((seconds, cpu))
             peaks[index] = max(peaks[index], peak)
             target.unlink()
-    mine = statistics.median(ours)
-    if type_name == "sfp8":
-        print(f"{type_name:7} g4 {mine:6.1f} s {peaks[1] / 2**20:6.0f} MiB", flush=True)
-        return
-    other = statistics.median(theirs)
-    print(
-        f"{type_name:7} llama.cpp {other:6.1f} s {peaks[0] / 2**20:6.0f} MiB   "
-        f"g4 {mine:6.1f} s {peaks[1] / 2**20:6.0f} MiB   ratio {mine / other:.2f}",
-        flush=True,
-    )
+    mine, cpu = (statistics.median(column) for column in zip(*ours, strict=True))
+    line = f"{type_name:7} g4 {mine:6.1f} s wall {cpu:6.1f} s cpu {peaks[1] / 2**20:5.0f} MiB"
+    if theirs:
+        other, other_cpu = (statistics.median(column) for column in zip(*theirs, strict=True))
+        line += f"   llama.cpp {other:6.1f} s wall {other_cpu:6.1f} s cpu {peaks[0] / 2**20:5.0f} MiB"
+        line += f"   ratio {mine / other:.2f} wall {cpu / other_cpu:.2f} cpu"
+    print(line, flush=True)
 
 
 def sfp8_rates() -> None:
