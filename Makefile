@@ -52,15 +52,41 @@ lint: $(VENV)/.test-tools
 smoke: $(VENV)/.test-tools
 	$(BIN)/python tests/smoke.py
 
-# --- what needs torch, transformers or llama.cpp's own sources; none of it is needed to use or test g4 ---
-ORACLE := .venv-oracle
+# --- Oracles: they need torch, transformers and llama.cpp's sources; nothing of it is needed to use or test g4.
+ORACLE  := .venv-oracle
+OPY     := $(ORACLE)/bin/python
+SOURCES  = $(wildcard $(ORACLE)/source/llama_cpp_python-*/vendor/llama.cpp)
 
 $(ORACLE)/.installed:
 	$(PYTHON) -m venv $(ORACLE)
-	$(ORACLE)/bin/pip install --quiet torch==2.13.0 transformers==5.23.0 safetensors gguf==0.19.0
+	$(ORACLE)/bin/pip install --quiet torch==2.13.0 transformers==5.23.0 safetensors pillow gguf==0.19.0
+	mkdir -p $(ORACLE)/source
 	$(ORACLE)/bin/pip download --quiet --no-deps --no-binary :all: -d $(ORACLE)/source "$(LLAMA)"
 	cd $(ORACLE)/source && tar xzf llama_cpp_python-*.tar.gz && rm llama_cpp_python-*.tar.gz
 	@touch $@
+
+## make oracle  compare with llama.cpp's converter and quantiser and with transformers (about 10 minutes)
+oracle: $(VENV)/.test-tools $(ORACLE)/.installed
+	$(OPY) tests/oracle/compare_convert.py $(SOURCES) $(abspath $(BIN))/python
+	$(BIN)/python tests/oracle/compare_quant.py
+	$(BIN)/python tests/oracle/record_memory.py
+	git diff --stat --exit-code -- tests/golden
+
+## make tiny    train the bundled model afresh and record its goldens (15 minutes on 2 free cores)
+tiny: $(VENV)/.test-tools $(ORACLE)/.installed
+	mkdir -p build
+	$(OPY) tests/oracle/train_tiny.py
+	$(OPY) tests/oracle/measure_tiny.py transformers
+	$(OPY) tests/oracle/record_tiny.py
+	$(OPY) tests/oracle/record_convert.py $(SOURCES) --keep build
+	$(BIN)/python tests/oracle/measure_tiny.py llama build/tiny-bf16.gguf
+
+## make bench   the timings that need no peer and little disk; the rest say what they need in their --help
+bench: $(VENV)/.test-tools
+	$(BIN)/python tests/bench/bench_loops.py
+	$(BIN)/python tests/bench/bench_doctor.py
+	$(BIN)/python tests/bench/bench_pull.py speed
+	$(BIN)/python tests/bench/tiny_types.py
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
