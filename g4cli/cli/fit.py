@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -29,6 +30,10 @@ def fit(
     lazy_ple: Annotated[
         Literal["auto", "on", "off"], typer.Option(help="Per-layer embeddings stay on disk.")
     ] = "auto",
+    mmproj: Annotated[
+        Path | None, typer.Option(help="An encoder of images and sounds beside it.", show_default=False)
+    ] = None,
+    image_tokens: Annotated[int, typer.Option(help="The most positions of an image.")] = 1120,
     gpu: Annotated[
         Literal["auto", "off", "probe"], typer.Option(help="auto: the GPUs last seen; probe: look again.")
     ] = "auto",
@@ -54,7 +59,7 @@ def fit(
 
     from g4cli.cli import render_fit as draw
     from g4cli.cli.fit_types import advice_for, matrix_rows
-    from g4cli.cli.subjects import find_subject, memories_of, run_options, verified
+    from g4cli.cli.subjects import find_subject, memories_of, run_options, verified, with_encoder
     from g4cli.core.errors import UsageError
     from g4cli.core.units import parse_count
     from g4cli.estimate import LIBRARY, check
@@ -81,6 +86,8 @@ def fit(
         flash_attn=flash_attn,
         swa_full=swa_full,
     )
+    if mmproj:
+        options = with_encoder(options, subject.shape, mmproj, image_tokens)
     check(subject.shape, options)
     found = report(subject.shape, subject.tensors, options, memories, choose=ctx)
     advice = advice_for(subject, options, memories, host, found.options.n_ctx)

@@ -164,6 +164,19 @@ def run_options(
     )
 
 
+def with_encoder(options: Options, shape: Shape, mmproj: Path, image_tokens: int) -> Options:
+    """Return `options` with an encoder beside the model. Raises BadGGUF if the file is none.
+
+    Networks without per-layer embeddings look at an image both ways: one ubatch must hold it whole.
+    """
+    from g4cli.core.gguf import read_header
+    from g4cli.estimate import media_bytes
+
+    weights, compute = media_bytes(read_header(mmproj), image_tokens)
+    ubatch = options.n_ubatch if shape.n_embd_per_layer else max(options.n_ubatch, image_tokens)
+    return replace(options, n_ubatch=ubatch, mmproj_bytes=weights, mmproj_compute_bytes=compute)
+
+
 def verified(subject: Subject, options: Options) -> dict[str, Any]:
     """Return llama.cpp's own figures beside g4's, in bytes: {"library", "equal", "rows": [...]}.
 

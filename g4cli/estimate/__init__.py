@@ -9,6 +9,7 @@ from g4cli.core.shape import Shape
 from g4cli.core.units import MIB
 from g4cli.estimate.compute import GPU_ALIGNMENT, compute_bytes, inputs_bytes, output_bytes, work_bytes
 from g4cli.estimate.kv import kv_bytes, kv_cells, layer_kv_bytes
+from g4cli.estimate.media import IMAGE_TOKENS, media_bytes
 from g4cli.estimate.options import CTX_PAD, KV_TYPES, Options, check, kv_type
 from g4cli.estimate.placement import layer_devices
 from g4cli.estimate.result import HOST, Estimate, Group, Term
@@ -20,6 +21,7 @@ LIBRARY: Final = "0.3.36"
 __all__ = [
     "CTX_PAD",
     "HOST",
+    "IMAGE_TOKENS",
     "KV_TYPES",
     "LIBRARY",
     "Estimate",
@@ -32,6 +34,7 @@ __all__ = [
     "kv_bytes",
     "kv_cells",
     "kv_type",
+    "media_bytes",
     "repacked_types",
 ]
 
@@ -61,6 +64,11 @@ def estimate(shape: Shape, tensors: Sequence[Tensor], options: Options, gpus: Se
         Term("work", HOST, "process", work_bytes(shape, options), "rows in the kernels' own type"),
         Term("process", HOST, "process", process_bytes(shape), "Python, libraries, vocabulary"),
     ]
+    if options.mmproj_bytes:
+        place = used[0] if used else HOST
+        scratch = options.mmproj_compute_bytes
+        terms.append(Term("mmproj", place, "weights", options.mmproj_bytes, "encoder of images and sounds"))
+        terms.append(Term("mmproj compute", place, "compute", scratch, "about, for the largest image"))
     sliding = kv_bytes(shape, options)[1]
     if sliding and sliding * options.n_checkpoints <= CHECKPOINTS_BYTES:
         note = f"{options.n_checkpoints} of the sliding window; a long chat keeps up to 256 MiB"

@@ -27,6 +27,7 @@ class Options:
     the batch). `n_gpu_layers` counts from the last layer, the output matrix being one more; -1 is all.
     `n_cpu_moe` keeps the experts of that many first layers in host memory. `repack` names the types that the
     CPU's kernels want in another order, for which llama.cpp makes a copy (see weights.repacked_types).
+    `mmproj_bytes` and `mmproj_compute_bytes` are those of an encoder beside the model (media.media_bytes).
     `n_checkpoints` is how many states of the sliding window a chat keeps, to branch off earlier turns.
     """
 
@@ -47,6 +48,8 @@ class Options:
     tensor_split: tuple[float, ...] = ()
     n_cpu_moe: int = 0
     n_checkpoints: int = 1
+    mmproj_bytes: int = 0
+    mmproj_compute_bytes: int = 0
 
     @property
     def batch(self) -> int:
