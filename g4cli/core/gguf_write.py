@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from g4cli.core.errors import BadGGUF
 from g4cli.core.files import atomic_file
@@ -16,6 +17,8 @@ from g4cli.core.gguf import read_header
 from g4cli.core.gguf_cursor import DEFAULT_ALIGNMENT, MAGIC
 from g4cli.core.gguf_values import U32, U64, Value, encode_string
 from g4cli.core.progress import Progress, no_progress
+
+_HASHED_BESIDE: Final = 1 << 18  # bytes; below, handing over to another thread costs more than it saves
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,7 @@ class GGUFWriter:
         self._file, self._path, self._tensors, self._progress = file, path, list(tensors), progress
         self._alignment = _alignment(keys)
         self._hash = hashlib.sha256()
+        self._beside = ThreadPoolExecutor(1, thread_name_prefix="sha256")
         self._index = 0
         self._left = tensors[0].nbytes if tensors else 0
         header = encode_header(keys, tensors)
@@ -99,9 +103,18 @@ class GGUFWriter:
             raise ValueError(f"{self._path}: tensor {self._tensors[self._index].name} is incomplete")
         return Written(self._path, self.nbytes, self._hash.hexdigest())
 
+    def close(self) -> None:
+        """Stop the thread that hashes."""
+        self._beside.shutdown()
+
     def _put(self, data: bytes | memoryview) -> None:
-        self._file.write(data)
-        self._hash.update(data)
+        if len(data) < _HASHED_BESIDE:
+            self._hash.update(data)
+            self._file.write(data)
+        else:  # both let go of the interpreter: the disk does not wait for the hash
+            hashed = self._beside.submit(self._hash.update, data)
+            self._file.write(data)
+            hashed.result()
         self.nbytes += len(data)
 
 
@@ -118,8 +131,11 @@ def create_gguf(
     expected = len(encode_header(keys, tensors)) + sum(_padded(t.nbytes, alignment) for t in tensors)
     with atomic_file(path, expected_bytes=expected) as file:
         writer = GGUFWriter(file, path, keys, tensors, progress)
-        yield writer
-        writer.finish()
+        try:
+            yield writer
+            writer.finish()
+        finally:
+            writer.close()
 
 
 def prove(written: Written, tensors: Sequence[TensorSpec]) -> None:
