@@ -13,10 +13,9 @@ def best_fitting(text: str) -> tuple[str, str]:
 
     Raises UnknownModel, UsageError (a type was given, or the model is bundled), NoMemory if none fits.
     """
-    from g4cli.cli.subjects import from_registry, memories_of
+    from g4cli.cli.subjects import from_registry, memories_of, run_options
     from g4cli.core.errors import NoMemory, UsageError
     from g4cli.core.registry import parse_name
-    from g4cli.estimate import Options
     from g4cli.fit import report
     from g4cli.host import probe
 
@@ -25,12 +24,13 @@ def best_fitting(text: str) -> tuple[str, str]:
         raise UsageError(
             f"{text} names a type already; --fit chooses one", hint=f"g4 pull {ref.model.name} --fit"
         )
-    memories = memories_of(probe())
+    host = probe()
+    memories = memories_of(host)
     types = ref.model.published_types or ref.model.types
     refused = ""
     for type_name in (t for t in ORDER if t in types):
         subject = from_registry(f"{ref.model.name}:{type_name}")
-        options = Options(subject.shape.n_ctx_train)
+        options = run_options(host, subject)
         found = report(subject.shape, subject.tensors, options, memories, choose="")
         if found.verdict.fits:
             reason = f"{type_name}: the best that fits with {found.context_reason}; {found.verdict.reason}"

@@ -233,7 +233,8 @@ def _context_options(
 
 def _planned_context(out: Output, request: Request, checked: Checked, host: HostFacts) -> int:
     """Return the context that the memory of this machine suggests, and say why."""
-    from g4cli.cli.subjects import memories_of, run_options, subject_of
+    from g4cli.cli.subjects import memories_of, run_options, subject_of, with_encoder
+    from g4cli.estimate import IMAGE_TOKENS
     from g4cli.fit import CONTEXTS, largest_context, plan_context
 
     subject, memories = subject_of(checked.path, checked.header), memories_of(host)
@@ -245,6 +246,8 @@ def _planned_context(out: Output, request: Request, checked: Checked, host: Host
         lazy_ple=request.lazy_ple,
         use_extra_bufts=checked.use_extra_bufts,
     )
+    if request.mmproj:
+        options = with_encoder(options, subject.shape, request.mmproj, request.image_tokens or IMAGE_TOKENS)
     if request.ctx == "max":
         n_ctx = largest_context(subject.shape, subject.tensors, options, memories)
         out.say(
