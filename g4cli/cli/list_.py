@@ -58,7 +58,7 @@ def _render_own(out: Output, entries: tuple[Entry, ...]) -> None:
             e.role,
             size_text(e.nbytes),
             e.date[:10],
-            damage_of(e) or e.source,
+            damage_of(e) or e.origin,
         )
         for e in entries
     ]

@@ -149,28 +149,27 @@ class Output:
         return sys.stdin.readline().strip().lower() in ("y", "yes")
 
     @contextmanager
-    def progress(self, label: str, *, unit: Literal["bytes", "steps"] = "bytes") -> Iterator[Progress]:
-        """Yield a `progress(done, total, label)` that draws a bar with rate and time left."""
+    def progress(
+        self, label: str, *, unit: Literal["bytes", "steps", "files"] = "bytes"
+    ) -> Iterator[Progress]:
+        """Yield a `progress(done, total, label)` that draws a bar with rate and time left.
+
+        With "files" every label given to it has a bar of its own.
+        """
         if not self.is_human or not sys.stderr.isatty():
             yield no_progress
             return
-        from rich import progress as bars
+        with _bars(self.console(stderr=True), in_bytes=unit != "steps") as bar:
+            tasks = {} if unit == "files" else {"": bar.add_task(clean(label), total=None)}
 
-        middle = (
-            (bars.DownloadColumn(binary_units=True), bars.TransferSpeedColumn())
-            if unit == "bytes"
-            else (bars.MofNCompleteColumn(),)
-        )
-        with bars.Progress(
-            bars.TextColumn("{task.description}"),
-            bars.BarColumn(),
-            *middle,
-            bars.TimeRemainingColumn(),
-            console=self.console(stderr=True),
-            transient=True,
-        ) as bar:
-            task = bar.add_task(clean(label), total=None)
-            yield lambda done, total, _label: bar.update(task, completed=done, total=total or None)
+            def step(done: int, total: int, part: str) -> None:
+                key = part if unit == "files" else ""
+                if key not in tasks:
+                    # What was there before is no measure of speed: it is where the bar starts.
+                    tasks[key] = bar.add_task(_shortened(clean(part)), total=total or None, completed=done)
+                bar.update(tasks[key], completed=done, total=total or None)
+
+            yield step
 
     def stream(self, text: str) -> None:
         """Write a piece of an answer to standard output at once, as it is but for control characters."""
@@ -219,3 +218,31 @@ def output_for(*, as_json: bool = False, quiet: bool = False) -> Output:
     if as_json and quiet:
         raise UsageError("--json and --quiet exclude each other")
     return Output("json" if as_json else "quiet" if quiet else "human")
+
+
+def _bars(console: Console, *, in_bytes: bool) -> Any:
+    """Return rich's progress display: name, bar, amount, rate, time left."""
+    from rich import progress as bars
+    from rich.text import Text
+
+    from g4cli.core.units import rate_text
+
+    class Rate(bars.ProgressColumn):
+        def render(self, task: bars.Task) -> Text:
+            return Text(rate_text(task.speed) if task.speed else "")
+
+    amount = (bars.DownloadColumn(binary_units=True), Rate()) if in_bytes else (bars.MofNCompleteColumn(),)
+    return bars.Progress(
+        bars.TextColumn("{task.description}", markup=False),
+        bars.BarColumn(bar_width=None),
+        *amount,
+        bars.TimeRemainingColumn(compact=True),
+        console=console,
+        transient=True,
+        expand=True,
+    )
+
+
+def _shortened(name: str, width: int = 30) -> str:
+    """Return `name`, its middle left out if it is long: both ends tell files apart."""
+    return name if len(name) <= width else f"{name[: width // 2 - 1]}…{name[-(width // 2) :]}"

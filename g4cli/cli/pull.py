@@ -70,7 +70,7 @@ def pull(
 
         model, reason = best_fitting(model)
         out.say(reason)
-    with out.progress(f"pull {model}") as progress:
+    with out.progress(f"pull {model}", unit="files") as progress:
         hub = Hub(HubOptions.from_environment(offline=offline))
         pulled = Puller(wish, hub, progress, out.say).pull(model)
     _show(out, pulled, time.monotonic() - started, reason)

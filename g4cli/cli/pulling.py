@@ -53,12 +53,12 @@ class Puller:
         if text.startswith(HUB_PREFIX):
             return self._from_address(*parse_address(text))
         if not looks_like_name(text) or text in (".", ".."):
-            return pull_path(Path(text).expanduser(), name=self.wish.name, progress=self.progress)
+            return pull_path(Path(text).expanduser(), name=self.wish.name, progress=self._named(text))
         if self.wish.name:
             raise UsageError("--name is for local folders and files", hint=f"g4 pull {text}")
         ref = parse_name(text)
         if ref.model.is_bundled:
-            return pull_bundled(ref, restart=self.wish.restart, progress=self.progress)
+            return pull_bundled(ref, restart=self.wish.restart, progress=self._named(str(ref)))
         return self._known(ref)
 
     def _known(self, ref: ModelRef) -> Pulled:
@@ -80,9 +80,7 @@ class Puller:
             return Pulled(here, False)
         if published.note:
             self.notice(f"{ref}: {published.note}, from {published.repo}")
-        pulled = self._fetch_type(repository, ref.model.name, ref.type)
-        self._sidecars(ref.model, repository)
-        return pulled
+        return self._fetch_type(repository, ref.model.name, ref.type, ref.model)
 
     def _made(self, ref: ModelRef) -> Pulled:
         """Return a type that nobody publishes, made from the best source that somebody does."""
@@ -94,13 +92,14 @@ class Puller:
         if model.find_published("bf16"):
             self.notice(f"{ref} is published nowhere: it is made here from {name}:bf16")
             source = self._known(replace(ref, type="bf16")).entry
-            made = from_file(source.path, target, type_name=ref.type, progress=self.progress)
+            made = from_file(source.path, target, type_name=ref.type, progress=self._named(f"make {ref}"))
             origin = f"made from {source.source}"
             self.notice(f"{source.label} stays too; g4 remove {source.label} frees its space")
         else:
             self.notice(f"{ref} is published nowhere: it is made here from {model.checkpoint}")
             folder = self._checkpoint(model.checkpoint)
-            made = from_checkpoint(folder, target, type_name=ref.type, progress=self.progress)
+            making = self._named(f"make {ref}")
+            made = from_checkpoint(folder, target, type_name=ref.type, progress=making)
             origin = f"made from hf:{model.checkpoint}"
         entry = record(made.path, name=name, source=origin, sha256=made.sha256, type_name=ref.type)
         return Pulled(entry, True)
@@ -120,9 +119,7 @@ class Puller:
         if not type_name:
             type_name = preferred_type(repository.files)
             self.notice(f"type {type_name or 'unnamed'}: the first of g4's order that {repo} has")
-        pulled = self._fetch_type(repository, f"hf:{repo}", type_name)
-        self._sidecars(None, repository)
-        return pulled
+        return self._fetch_type(repository, f"hf:{repo}", type_name)
 
     def _from_checkpoint_repository(self, repository: Repository, type_name: str) -> Pulled:
         from g4cli.core.errors import NotFound
@@ -138,7 +135,8 @@ class Puller:
         folder = self._checkpoint(repo, repository)
         name = f"hf:{repo}"
         target = place_for(name, f"{repo.rsplit('/', 1)[-1]}-{type_name.upper()}.gguf")
-        made = from_checkpoint(folder, target, type_name=type_name, progress=self.progress)
+        making = self._named(f"convert to {type_name}")
+        made = from_checkpoint(folder, target, type_name=type_name, progress=making)
         origin = f"made from hf:{repo}@{repository.commit}"
         return Pulled(record(target, name=name, source=origin, sha256=made.sha256, type_name=type_name), True)
 
@@ -173,10 +171,20 @@ class Puller:
         self.notice(f"the checkpoint stays in {folder}")
         return folder
 
-    def _fetch_type(self, repository: Repository, name: str, type_name: str) -> Pulled:
+    def _fetch_type(
+        self, repository: Repository, name: str, type_name: str, model: Model | None = None
+    ) -> Pulled:
+        """Return the model of one type, fetched with what belongs beside it."""
         from g4cli.hub.listing import pick
 
-        return self._fetch(repository, name, pick(repository.repo, repository.files, type_name), type_name)
+        files = pick(repository.repo, repository.files, type_name)
+        beside = self._sidecars(model, repository)
+        for file in (*files, *(file for _, file in beside)):
+            self.progress(0, file.nbytes, file.name)
+        pulled = self._fetch(repository, name, files, type_name)
+        for place, file in beside:
+            self._fetch_one(place, name, file)
+        return pulled
 
     def _fetch(
         self, repository: Repository, name: str, files: tuple[RemoteFile, ...], type_name: str = ""
@@ -220,26 +228,28 @@ class Puller:
         entry = record(target, name=name, source=source, sha256=fetched.sha256, type_name=type_name)
         return entry, fetched
 
-    def _sidecars(self, model: Model | None, repository: Repository) -> None:
-        """Fetch what belongs beside the model: the projector, and the draft where it was asked for."""
+    def _sidecars(self, model: Model | None, repository: Repository) -> list[tuple[Repository, RemoteFile]]:
+        """Return what belongs beside the model: the projector, and the draft where it was asked for."""
         from g4cli.hub.listing import pick_draft, pick_mmproj
         from g4cli.store.models import entries_of
 
         name = model.name if model else f"hf:{repository.repo}"
         roles = {e.role for e in entries_of(name)}
-        wanted = []
-        if self.wish.mmproj and "mmproj" not in roles:
-            wanted.append((pick_mmproj, model.mmproj if model else ()))
-        if self.wish.draft and "draft" not in roles:
-            wanted.append((pick_draft, model.drafts if model else ()))
-        for choose, published in wanted:
+        found = []
+        for wanted, role, choose, rows in (
+            (self.wish.mmproj, "mmproj", pick_mmproj, model.mmproj if model else ()),
+            (self.wish.draft, "draft", pick_draft, model.drafts if model else ()),
+        ):
+            if not wanted or role in roles:
+                continue
             place, file = repository, choose(repository.files)
-            for row in published:
+            for row in rows:
                 if file is None and row.repo != repository.repo:
                     place = self._repository(row.repo)
                     file = choose(place.files)
             if file is not None:
-                self._fetch_one(place, name, file)
+                found.append((place, file))
+        return found
 
     def _repository(self, repo: str, revision: str | None = None) -> Repository:
         """Return the repository as the hub has it now; offline, as the hub's cache knows it."""
@@ -251,6 +261,10 @@ class Puller:
                 self.notice(f"offline: {repo} as the Hugging Face cache knows it")
                 return known
         return self.hub.repository(repo, revision)
+
+    def _named(self, label: str) -> Progress:
+        """Return the bar of one thing that is made: its parts' names are not shown."""
+        return lambda done, total, _: self.progress(done, total, label)
 
     def _here(self, name: str, type_name: str) -> Entry | None:
         from g4cli.store.manifest import damage_of

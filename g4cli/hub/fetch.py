@@ -128,7 +128,7 @@ def _sha256(path: Path, progress: Progress) -> str:
         while piece := file.read(_COPY_BYTES):
             digest.update(piece)
             done += len(piece)
-            progress(done, total, f"checking {path.name}")
+            progress(done, total, f"check {path.name}")
     return digest.hexdigest()
 
 

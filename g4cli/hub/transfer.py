@@ -96,7 +96,7 @@ class Transfer:
             if self._failure is None:
                 while hasher.is_alive():
                     hasher.join(_TICK_S)
-                    self._progress(self._partial.have, self._partial.goal.nbytes, f"{self._label}: checking")
+                    self._progress(self._partial.have, self._partial.goal.nbytes, self._label)
         finally:
             self._stop.set()
             for connection in self._connections:

@@ -11,6 +11,7 @@ that the file changed.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -46,6 +47,12 @@ class Entry:
     def label(self) -> str:
         """Return what the user types for it: `e2b:q4_0`."""
         return f"{self.name}:{self.type}"
+
+    @property
+    def origin(self) -> str:
+        """Return the source as people read it: without hashes, shortened commits."""
+        text = re.sub(r"@([0-9a-f]{7})[0-9a-f]*$", r" @\1", self.source)
+        return re.sub(r"^bundled @.*", "bundled with g4", text).removeprefix("file:")
 
     def as_json(self) -> dict[str, Any]:
         """Return the entry as `g4 list --json` shows it."""
