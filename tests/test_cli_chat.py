@@ -99,8 +99,8 @@ def test_thinking_goes_to_standard_error(chat: Any, tiny: Path) -> None:
 
 def test_stats(chat: Any, tiny: Path) -> None:
     _, _, err = chat(tiny, "-p", QUESTION, "--temp", 0, "--stats", "--ctx", 512)
-    assert "prompt 19 tokens at" in err
-    assert "of 512" in err
+    assert "read 19 of 19 at " in err
+    assert "/512" in err
 
 
 def test_resume(chat: Any, tiny: Path, tmp_path: Path) -> None:

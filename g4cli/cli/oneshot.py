@@ -116,13 +116,15 @@ def loop_text(loop: FoundLoop, path: object) -> str:
 
 
 def stats_text(session: Session, reply: Reply) -> str:
-    """Return the figures of a turn as one line."""
-    used = session.engine.n_past
+    """Return the figures of a turn as one line; `read` counts what was not in memory already."""
     parts = [
         f"load {duration_text(session.load_s)}",
-        f"prompt {reply.evaluated_tokens} tokens at {reply.prompt_tps:.0f}/s"
-        + (f" ({reply.reused_tokens} kept)" if reply.reused_tokens else ""),
-        f"answer {reply.completion_tokens} tokens at {reply.decode_tps:.1f}/s",
-        f"context {used:,} of {session.engine.n_ctx:,}",
+        f"read {reply.evaluated_tokens} of {reply.prompt_tokens} at {_rate(reply.prompt_tps)}",
+        f"wrote {reply.completion_tokens} at {_rate(reply.decode_tps)}",
+        f"context {session.engine.n_past:,}/{session.engine.n_ctx:,}",
     ]
     return " · ".join(parts)
+
+
+def _rate(tokens_per_s: float) -> str:
+    return f"{tokens_per_s:.1f}/s" if tokens_per_s < 100 else f"{tokens_per_s:.0f}/s"

@@ -79,6 +79,7 @@ class MarkdownView:
         self._drawn_at = 0.0
         self._thought_since = 0.0
         self._thought_tokens = 0
+        self._thought_ends_line = False
 
     def __enter__(self) -> MarkdownView:
         self._region.draw([_dim("...")])
@@ -156,6 +157,7 @@ class MarkdownView:
         self._thought_tokens += 1
         if self._thoughts == "show":
             self._out.murmur(text)
+            self._thought_ends_line = text.endswith("\n")
         elif self._thoughts == "fold":
             self._region.draw([_dim(f"thinking ... {self._thought_tokens} tokens")])
 
@@ -165,7 +167,7 @@ class MarkdownView:
         seconds = time.monotonic() - self._thought_since
         self._region.clear()
         if self._thoughts == "show":
-            self._out.murmur("\n\n")
+            self._out.murmur("\n" if self._thought_ends_line else "\n\n")
         elif self._thoughts == "fold":
             self._out.say(f"thought for {duration_text(seconds)} ({self._thought_tokens} tokens)")
         self._thought_tokens = 0
