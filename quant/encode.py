@@ -19,7 +19,7 @@ from g4cli.core.ggml import BF16
 from g4cli.core.gguf_write import TensorSpec
 from quant import blocks, sfp8
 from quant.recipes import SCALE_SUFFIX, Recipe, rounds
-from quant.values import as_float32, encode_values, largest_of, require_finite, zero_blocks
+from quant.values import as_float32, encode_values, finite_float32, largest_of, zero_blocks
 
 # Weights per block: half a megabyte as float32, so that a block stays in its core's cache between steps.
 BLOCK_WEIGHTS: Final = 1 << 17
@@ -169,8 +169,7 @@ class Encoder:
         raw = block.read()
         if raw.dtype == np.uint16 and spec.type is BF16 and int((raw & 0x7FFF).max(initial=0)) < 0x7F80:
             return Piece(np.ascontiguousarray(raw, "<u2").view(np.uint8))
-        values = as_float32(raw)
-        require_finite(values, spec, block.start)
+        values = finite_float32(raw, spec, block.start)
         encoded = encode_values(spec, values, block.start, self.imatrix.get(spec.name))
         return Piece(encoded, zero_blocks=zero_blocks(spec.type, encoded))
 

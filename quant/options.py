@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Literal, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, cast
 
 from g4cli.core.errors import UsageError
 from g4cli.core.ggml import ggml_type
 from quant.recipes import CARRIERS, ENCODERS, PLE_TABLE, Carrier, Recipe, file_type
+
+if TYPE_CHECKING:
+    from quant.imatrix import ImportanceMatrix
 
 
 def parse_override(text: str) -> tuple[str, str]:
@@ -17,6 +21,15 @@ def parse_override(text: str) -> tuple[str, str]:
     if not sign or not pattern or not type_name:
         raise UsageError(f"not PATTERN=TYPE: {text!r}", hint="--tensor-type 'ffn_down=q6_k'")
     return pattern, ggml_type(type_name).name
+
+
+def read_importance(path: Path | None) -> ImportanceMatrix | None:
+    """Return the importance matrix at `path`, None for None. Raises what reading it raises."""
+    if path is None:
+        return None
+    from quant.imatrix import read_imatrix  # numpy only where it is needed
+
+    return read_imatrix(path)
 
 
 def recipe_from(

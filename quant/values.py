@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from g4cli.core.errors import BadFile, EngineMissing
-from g4cli.core.ggml import F32, GGMLType
+from g4cli.core.ggml import BF16, F32, GGMLType
 from g4cli.core.gguf_write import TensorSpec
 from quant import blocks, native
+
+_BF16_INFINITY: Final = 0x7F80
 
 
 def encode_values(
@@ -58,9 +60,20 @@ def _encode_weighted(
 
 def as_float32(raw: NDArray[Any]) -> NDArray[np.float32]:
     """Return block data as float32 values, exactly."""
-    if raw.dtype == np.uint16:
+    if raw.dtype != np.uint16:
+        return raw.astype(np.float32, copy=False)
+    try:
+        return native.decode(BF16, np.ascontiguousarray(raw), (raw.shape[0], raw.shape[1]))
+    except EngineMissing:
         return blocks.bf16_values(raw)
-    return raw.astype(np.float32, copy=False)
+
+
+def finite_float32(raw: NDArray[Any], spec: TensorSpec, start: int) -> NDArray[np.float32]:
+    """Return block data as float32 values. Raises BadFile if one is NaN or infinite."""
+    values = as_float32(raw)
+    if raw.dtype != np.uint16 or int((raw & np.uint16(0x7FFF)).max(initial=0)) >= _BF16_INFINITY:
+        require_finite(values, spec, start)
+    return values
 
 
 def require_finite(values: NDArray[np.float32], spec: TensorSpec, start: int) -> None:
@@ -110,7 +123,7 @@ def largest_of(raw: NDArray[Any], spec: TensorSpec, start: int) -> float:
     """Return the largest magnitude in block data. Raises BadFile if a value is NaN or infinite."""
     if raw.dtype == np.uint16:
         magnitude = int((raw & np.uint16(0x7FFF)).max(initial=0))
-        if magnitude < 0x7F80:
+        if magnitude < _BF16_INFINITY:
             return float(blocks.bf16_values(np.array([magnitude], np.uint16))[0])
     values = as_float32(raw)
     require_finite(values, spec, start)

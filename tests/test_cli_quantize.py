@@ -118,3 +118,22 @@ def test_report_and_show_diff_measure_the_same(source: Path, capsys: pytest.Capt
     assert "g4 show --diff BEFORE AFTER" in capsys.readouterr().err
     assert run(["show", "--diff", str(source), str(source)]) == 0
     assert "have the same values" in capsys.readouterr().out
+
+
+def test_importance_matrix_and_exceptions(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import numpy as np
+    from test_imatrix import dat
+
+    widths = {"attn_q": 64, "ffn_down": 64}
+    sums = {f"blk.0.{name}.weight": np.ones(n, np.float32) for name, n in widths.items()}
+    matrix = source.with_name("i.dat")
+    matrix.write_bytes(dat(sums))
+    args = [str(source), "--type", "q4_0", "--imatrix", str(matrix), "--tensor-type", "attn_v=q8_0"]
+    data = answer(capsys, *args)
+    keys = read_header(Path(data["path"])).keys
+    assert keys["quantize.imatrix.entries_count"].data == 2
+    assert keys["g4.recipe"].data == "q4_0 --imatrix --tensor-type attn_v=q8_0"
+    assert data["tensors_by_type"]["Q8_0"] == 3  # the embedding's fallback and two attn_v
+    matrix.write_bytes(b"nonsense")
+    assert run(["quantize", *args, "--dry-run"]) == 5
+    assert "no importance matrix" in capsys.readouterr().err

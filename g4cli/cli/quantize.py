@@ -66,7 +66,7 @@ def quantize(
     """
     out = output_for(as_json=json, quiet=quiet)
     from g4cli.cli.render_quantize import draw_diff, draw_plan, draw_result
-    from quant.options import recipe_from
+    from quant.options import read_importance, recipe_from
     from quant.plan import plan_file
 
     recipe = recipe_from(
@@ -78,14 +78,13 @@ def quantize(
         carrier=carrier,
         sfp8_encoder=encoder,
     )
+    importance = read_importance(imatrix)
     if dry_run:
         planned = plan_file(source, recipe, allow_requantize=allow_requantize)
         out.result(planned.as_json(), lambda: draw_plan(out, planned), brief=str(planned.nbytes))
         return
     from quant.file import quantize_file
-    from quant.imatrix import read_imatrix
 
-    importance = read_imatrix(imatrix) if imatrix else None
     with out.progress(f"{source.name} to {recipe.type}") as progress:
         done = quantize_file(
             source,
