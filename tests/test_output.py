@@ -1,0 +1,166 @@
+"""The one sink: data on standard output, talk on standard error, four literal outputs side by side."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from typing import Any
+
+import pytest
+
+from g4cli.cli.output import Mode, Output, _shortened, clean, output_for
+from g4cli.core.errors import BadGGUF, UsageError
+
+
+def speak(out: Output) -> None:
+    """Say one thing of every kind."""
+    out.say("talk")
+    out.result({"a": 1}, lambda: out.line("drawn"), brief="short")
+    out.warn("careful")
+    out.error(BadGGUF("x.gguf", "twice", offset=3, field="k"))
+
+
+# mode: standard output, standard error
+OUTPUTS: dict[Mode, tuple[str, str]] = {
+    "human": (
+        "drawn\n",
+        "talk\nwarning: careful\nerror: x.gguf: twice (at byte 3, in k)\nhint: g4 doctor x.gguf\n",
+    ),
+    "quiet": (
+        "short\n",
+        "warning: careful\nerror: x.gguf: twice (at byte 3, in k)\nhint: g4 doctor x.gguf\n",
+    ),
+    "json": (
+        '{\n  "a": 1\n}\n',
+        'warning: careful\n{"error": {"reference": "bad-gguf", "message": "x.gguf: twice (at byte 3, in k)", '
+        '"hint": "g4 doctor x.gguf", "exit_code": 5}}\n',
+    ),
+}
+
+
+@pytest.mark.parametrize("mode", OUTPUTS)
+def test_each_mode_word_by_word(capsys: pytest.CaptureFixture[str], mode: Mode) -> None:
+    speak(Output(mode))
+    message = BadGGUF("x.gguf", "twice", offset=3, field="k").message
+    out, err = OUTPUTS[mode]
+    got = capsys.readouterr()
+    assert got.out == out
+    assert got.err == err.replace("x.gguf: twice (at byte 3, in k)", message)
+
+
+def test_json_keeps_letters_and_turns_paths_into_text(capsys: pytest.CaptureFixture[str]) -> None:
+    from pathlib import Path
+
+    Output("json").result({"path": Path("/ü"), "list": [1]})
+    text = capsys.readouterr().out
+    assert "/ü" in text
+    assert json.loads(text) == {"path": "/ü", "list": [1]}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("plain\ttext\n", "plain\ttext\n"),
+        ("a\x1b[31mb", "a\\x1b[31mb"),
+        ("title\x1b]0;x\x07", "title\\x1b]0;x\\x07"),
+        ("a\rb", "a\\x0db"),
+        ("\x9b31m", "\\x9b31m"),
+        ("abc\u202efed", "abc\\u202efed"),
+        ("Größe <turn|> ▁", "Größe <turn|> ▁"),
+    ],
+)
+def test_control_characters_are_made_visible(text: str, expected: str) -> None:
+    assert clean(text) == expected
+
+
+@pytest.mark.parametrize("how", ["line", "say", "warn", "stream", "table", "brief"])
+def test_no_way_to_the_terminal_lets_them_through(capsys: pytest.CaptureFixture[str], how: str) -> None:
+    out, bad = Output(), "x\x1b[2Jy"
+    {
+        "line": lambda: out.line(bad),
+        "say": lambda: out.say(bad),
+        "warn": lambda: out.warn(bad),
+        "stream": lambda: out.stream(bad),
+        "table": lambda: out.table(["c"], [[bad]]),
+        "brief": lambda: Output("quiet").result({}, brief=bad),
+    }[how]()
+    got = capsys.readouterr()
+    assert "\x1b" not in got.out + got.err
+    assert "x\\x1b[2Jy" in got.out + got.err
+
+
+def test_markup_is_not_read_as_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    out = Output()
+    out.line("[bold]a[/bold]")
+    out.table(["c"], [["[red]b"]])
+    got = capsys.readouterr().out
+    assert "[bold]a[/bold]" in got
+    assert "[red]b" in got
+
+
+def test_a_table_has_its_numbers_to_the_right(capsys: pytest.CaptureFixture[str]) -> None:
+    Output().table(["name", "n"], [["a", 5], ["bb", 500]], right=[1])
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert [line.split() for line in lines if "─" not in line] == [["name", "n"], ["a", "5"], ["bb", "500"]]
+    assert lines[-2].endswith("  5")
+
+
+def test_nobody_there_to_ask() -> None:
+    for out in (Output("json"), Output("quiet"), Output()):
+        with pytest.raises(UsageError, match="cannot ask: Sure") as caught:
+            out.confirm("Sure?")
+        assert caught.value.hint == "add --yes"
+
+
+class Keyboard(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("typed", "answer"), [("y\n", True), ("YES\n", True), ("n\n", False), ("\n", False), ("", False)]
+)
+def test_an_answer(monkeypatch: pytest.MonkeyPatch, typed: str, answer: bool) -> None:
+    monkeypatch.setattr(sys, "stdin", Keyboard(typed))
+    assert Output().confirm("Sure?") is answer
+
+
+def test_both_modes_at_once() -> None:
+    assert (output_for().mode, output_for(as_json=True).mode, output_for(quiet=True).mode) == (
+        "human",
+        "json",
+        "quiet",
+    )
+    with pytest.raises(UsageError, match="exclude each other"):
+        output_for(as_json=True, quiet=True)
+
+
+@pytest.mark.parametrize("mode", ["human", "json", "quiet"])
+def test_no_bars_without_a_terminal(capsys: pytest.CaptureFixture[str], mode: Mode) -> None:
+    with Output(mode).progress("work") as progress:
+        progress(1, 2, "x")
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("unit", ["bytes", "steps", "files"])
+def test_bars_on_a_terminal(monkeypatch: pytest.MonkeyPatch, unit: Any) -> None:
+    screen = Keyboard()
+    monkeypatch.setattr(sys, "stderr", screen)
+    with Output().progress("work", unit=unit) as progress:
+        for part in ("a-file.gguf", "another-file-with-a-very-long-name-Q4_0.gguf"):
+            for done in (0, 5 << 20, 10 << 20):
+                progress(done, 10 << 20, part)
+    text = screen.getvalue()
+    if unit == "files":
+        assert "a-file.gguf" in text
+        assert "another-file-w…-name-Q4_0.gguf" in text
+        assert "work" not in text
+    else:
+        assert "work" in text
+    assert ("10.0 MiB" in text or "10.0/10.0 MiB" in text) is (unit != "steps")
+
+
+def test_long_names_keep_both_ends() -> None:
+    assert _shortened("a" * 30) == "a" * 30
+    assert _shortened("gemma-4-26B-A4B-it-UD-Q4_K_M.gguf") == "gemma-4-26B-A4…-UD-Q4_K_M.gguf"
