@@ -32,7 +32,7 @@ PROMISED = [
 def machine(monkeypatch: pytest.MonkeyPatch, *, free: int, gpus: GpuList | None = None) -> None:
     """Make `g4 fit` see a machine of 32 GiB with `free` bytes free."""
     facts = HostFacts(32 * GIB, free, "memory", 8, 100 * GIB, frozenset({"avx2"}), gpus)
-    monkeypatch.setattr("g4cli.host.probe", lambda: facts)
+    monkeypatch.setattr("g4cli.cli.fitting.probe", lambda: facts)
 
 
 def test_json_holds_the_promised_keys_first(capsys: pytest.CaptureFixture[str]) -> None:
@@ -57,7 +57,7 @@ def test_what_cannot_fit_leaves_with_4_and_still_answers(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small = HostFacts(4 * GIB, 3 * GIB, "memory", 2, GIB, frozenset(), None)
-    monkeypatch.setattr("g4cli.host.probe", lambda: small)
+    monkeypatch.setattr("g4cli.cli.fitting.probe", lambda: small)
     assert run(["fit", "31b", "--ctx", "4k", "--json"]) == 4
     data = json.loads(capsys.readouterr().out)
     assert data["fits"] is False
@@ -179,7 +179,7 @@ def test_a_gpu_gets_a_bar_and_the_layers_a_sentence(
 def test_another_library_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("g4cli.host.engine_version", lambda: "0.4.0")
+    monkeypatch.setattr("g4cli.cli.fitting.engine_version", lambda: "0.4.0")
     run(["fit", "tiny", "--json"])
     captured = capsys.readouterr()
     assert "proved with llama-cpp-python 0.3.36; 0.4.0 is installed" in captured.err

@@ -10,42 +10,51 @@ import typer
 from g4cli.cli.options import JsonOpt, QuietOpt
 from g4cli.cli.output import output_for
 
-EXIT_DOES_NOT_FIT = 4
 ModelOrNone = Annotated[
     str,
-    typer.Argument(help="A model (e2b, 31b:q8_0, tiny) or the path of a GGUF.", metavar="MODEL"),
+    typer.Argument(help="A model (e2b, 31b:q8_0), a GGUF, or hf:OWNER/REPO.", metavar="MODEL"),
 ]
 CtxOpt = Annotated[str, typer.Option("--ctx", "-c", help="Tokens of context: 8192, 32k, or max.")]
+KvOpt = Annotated[str, typer.Option(help="Type of the KV cache: f16, q8_0, q4_0.")]
+UbatchOpt = Annotated[int, typer.Option(help="Tokens that are computed together.")]
+SequencesOpt = Annotated[int, typer.Option(help="Chats at once.")]
+FlashOpt = Annotated[bool, typer.Option(help="Attention without its scores in memory.")]
+SwaOpt = Annotated[bool, typer.Option("--swa-full", help="Full-length sliding layers.")]
+MmapOpt = Annotated[bool, typer.Option(help="Map the file instead of reading it.")]
+LazyOpt = Annotated[Literal["auto", "on", "off"], typer.Option(help="Per-layer embeddings stay on disk.")]
+MmprojOpt = Annotated[
+    Path | None, typer.Option(help="An encoder of images and sounds beside it.", show_default=False)
+]
+ImageOpt = Annotated[int, typer.Option(help="The most positions of an image.")]
+GpuOpt = Annotated[
+    Literal["auto", "off", "probe"], typer.Option(help="auto: the GPUs last seen; probe: look again.")
+]
+VerifyOpt = Annotated[bool, typer.Option("--verify", help="Ask llama.cpp itself, beside it.")]
+MatrixOpt = Annotated[bool, typer.Option("--matrix", help="All models by all types.")]
 
 
 def fit(
     model: ModelOrNone = "",
     ctx: CtxOpt = "",
-    kv_type: Annotated[str, typer.Option(help="Type of the KV cache: f16, q8_0, q4_0.")] = "f16",
-    ubatch: Annotated[int, typer.Option(help="Tokens that are computed together.")] = 512,
-    sequences: Annotated[int, typer.Option(help="Chats at once.")] = 1,
-    flash_attn: Annotated[bool, typer.Option(help="Attention without its scores in memory.")] = True,
-    swa_full: Annotated[bool, typer.Option("--swa-full", help="Full-length sliding layers.")] = False,
-    mmap: Annotated[bool, typer.Option(help="Map the file instead of reading it.")] = True,
-    lazy_ple: Annotated[
-        Literal["auto", "on", "off"], typer.Option(help="Per-layer embeddings stay on disk.")
-    ] = "auto",
-    mmproj: Annotated[
-        Path | None, typer.Option(help="An encoder of images and sounds beside it.", show_default=False)
-    ] = None,
-    image_tokens: Annotated[int, typer.Option(help="The most positions of an image.")] = 1120,
-    gpu: Annotated[
-        Literal["auto", "off", "probe"], typer.Option(help="auto: the GPUs last seen; probe: look again.")
-    ] = "auto",
-    verify: Annotated[bool, typer.Option("--verify", help="Ask llama.cpp itself, beside it.")] = False,
-    matrix: Annotated[bool, typer.Option("--matrix", help="All models by all types.")] = False,
+    kv_type: KvOpt = "f16",
+    ubatch: UbatchOpt = 512,
+    sequences: SequencesOpt = 1,
+    flash_attn: FlashOpt = True,
+    swa_full: SwaOpt = False,
+    mmap: MmapOpt = True,
+    lazy_ple: LazyOpt = "auto",
+    mmproj: MmprojOpt = None,
+    image_tokens: ImageOpt = 1120,
+    gpu: GpuOpt = "auto",
+    verify: VerifyOpt = False,
+    matrix: MatrixOpt = False,
     json: JsonOpt = False,
     quiet: QuietOpt = False,
 ) -> None:
     """Tell whether a model fits this machine, term by term, before anything is downloaded.
 
-    Leaves with 0 if it fits and with 4 if it does not; the answer is printed either way. Nothing is loaded
-    and no network is used.
+    Leaves with 0 if it fits and with 4 if it does not; the answer is printed either way. Nothing is loaded;
+    only hf:OWNER/REPO asks the network, for the header of the file.
 
     \b
     Examples:
@@ -55,50 +64,12 @@ def fit(
       g4 fit --matrix
     """
     out = output_for(as_json=json, quiet=quiet)
-    from dataclasses import replace
+    from g4cli.cli import fitting
 
-    from g4cli.cli import render_fit as draw
-    from g4cli.cli.fit_types import advice_for, matrix_rows
-    from g4cli.cli.subjects import find_subject, memories_of, run_options, verified, with_encoder
-    from g4cli.core.errors import UsageError
-    from g4cli.core.units import parse_count
-    from g4cli.estimate import LIBRARY, check
-    from g4cli.fit import report
-    from g4cli.host import engine_version, probe, refresh_gpus
-
-    if gpu == "probe":
-        refresh_gpus()
-    host = probe()
-    memories = memories_of(host, with_gpus=gpu != "off")
-    if matrix:
-        rows = matrix_rows(host, memories, kv_type)
-        out.result(rows, lambda: draw.render_matrix(out, rows, memories))
-        return
-    if not model:
-        raise UsageError("which model?", hint="g4 fit e2b, or g4 fit --matrix for all of them")
-    subject = find_subject(model)
-    options = replace(
-        run_options(host, subject, kv_type=kv_type, mmap=mmap, lazy_ple=lazy_ple),
-        n_ctx=parse_count(ctx) if ctx not in ("", "max") else subject.shape.n_ctx_train,
-        n_ubatch=ubatch,
-        n_batch=max(2048, ubatch),
-        n_seq=sequences,
-        flash_attn=flash_attn,
-        swa_full=swa_full,
-    )
-    if mmproj:
-        options = with_encoder(options, subject.shape, mmproj, image_tokens)
-    check(subject.shape, options)
-    found = report(subject.shape, subject.tensors, options, memories, choose=ctx)
-    advice = advice_for(subject, options, memories, host, found.options.n_ctx)
-    proof = verified(subject, found.options) if verify else None
-    installed = engine_version()
-    if installed not in (None, LIBRARY):
-        out.warn(f"these figures were proved with llama-cpp-python {LIBRARY}; {installed} is installed")
-    answer = draw.Answer(subject, host, memories, found, advice, proof, installed or "")
-    fits = "fits" if found.verdict.fits else "does not fit"
-    out.result(
-        draw.fit_data(answer), lambda: draw.render_fit(out, answer), brief=f"{fits}: {found.verdict.reason}"
-    )
-    if not found.verdict.fits:
-        raise typer.Exit(EXIT_DOES_NOT_FIT)
+    request = fitting.Request(
+        model, ctx, kv_type, ubatch, sequences, flash_attn, swa_full, mmap, lazy_ple, mmproj, image_tokens,
+        gpu, verify,
+    )  # fmt: skip
+    code = fitting.show_matrix(out, request) if matrix else fitting.show_fit(out, request)
+    if code:
+        raise typer.Exit(code)

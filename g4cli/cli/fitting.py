@@ -1,0 +1,96 @@
+"""From the options of `g4 fit` to its answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from g4cli.cli import render_fit as draw
+from g4cli.cli.fit_types import advice_for, matrix_rows
+from g4cli.cli.subjects import find_subject, memories_of, run_options, verified, with_encoder
+from g4cli.core.errors import UsageError
+from g4cli.core.units import parse_count
+from g4cli.estimate import LIBRARY, check
+from g4cli.fit import report
+from g4cli.host import engine_version, probe, refresh_gpus
+
+if TYPE_CHECKING:
+    from g4cli.cli.output import Output
+    from g4cli.cli.subjects import Subject
+    from g4cli.estimate import Options
+    from g4cli.fit import Memory
+    from g4cli.host import HostFacts
+
+EXIT_DOES_NOT_FIT: Final = 4
+_BATCH: Final = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the user asked for on the command line."""
+
+    model: str
+    ctx: str
+    kv_type: str
+    ubatch: int
+    sequences: int
+    flash_attn: bool
+    swa_full: bool
+    mmap: bool
+    lazy_ple: str
+    mmproj: Path | None
+    image_tokens: int
+    gpu: str
+    verify: bool
+
+
+def show_fit(out: Output, request: Request) -> int:
+    """Show the answer for one model; return the exit code."""
+    if not request.model:
+        raise UsageError("which model?", hint="g4 fit e2b, or g4 fit --matrix for all of them")
+    subject = find_subject(request.model)
+    host, memories = _machine(request)
+    options = _options(request, host, subject)
+    check(subject.shape, options)
+    found = report(subject.shape, subject.tensors, options, memories, choose=request.ctx)
+    advice = advice_for(subject, options, memories, host, found.options.n_ctx)
+    proof = verified(subject, found.options) if request.verify else None
+    installed = engine_version()
+    if installed not in (None, LIBRARY):
+        out.warn(f"these figures were proved with llama-cpp-python {LIBRARY}; {installed} is installed")
+    answer = draw.Answer(subject, host, memories, found, advice, proof, installed or "")
+    brief = f"{'fits' if found.verdict.fits else 'does not fit'}: {found.verdict.reason}"
+    out.result(draw.fit_data(answer), lambda: draw.render_fit(out, answer), brief=brief)
+    return 0 if found.verdict.fits else EXIT_DOES_NOT_FIT
+
+
+def show_matrix(out: Output, request: Request) -> int:
+    """Show every model in every type; return the exit code."""
+    host, memories = _machine(request)
+    rows = matrix_rows(host, memories, request.kv_type)
+    out.result(rows, lambda: draw.render_matrix(out, rows, memories))
+    return 0
+
+
+def _machine(request: Request) -> tuple[HostFacts, tuple[Memory, ...]]:
+    if request.gpu == "probe":
+        refresh_gpus()
+    host = probe()
+    return host, memories_of(host, with_gpus=request.gpu != "off")
+
+
+def _options(request: Request, host: HostFacts, subject: Subject) -> Options:
+    """Return the options to estimate; without a number the context is all that the model was made for."""
+    options = replace(
+        run_options(host, subject, kv_type=request.kv_type, mmap=request.mmap, lazy_ple=request.lazy_ple),
+        n_ctx=parse_count(request.ctx) if request.ctx not in ("", "max") else subject.shape.n_ctx_train,
+        n_ubatch=request.ubatch,
+        n_batch=max(_BATCH, request.ubatch),
+        n_seq=request.sequences,
+        flash_attn=request.flash_attn,
+        swa_full=request.swa_full,
+    )
+    if request.mmproj:
+        options = with_encoder(options, subject.shape, request.mmproj, request.image_tokens)
+    return options
