@@ -205,6 +205,16 @@ def test_a_full_disk_leaves_the_old_file(
     assert [p.read_bytes() for p in tmp_path.iterdir() if p.is_file()] == [b"precious"]
 
 
+def test_an_interrupted_run_leaves_nothing(references: Path, tmp_path: Path) -> None:
+    def stop(_done: int, _total: int, label: str) -> None:
+        if label.startswith("blk.2"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        quantize_file(references / "e.gguf", tmp_path / "o.gguf", recipe=Recipe("q4_0"), progress=stop)
+    assert [p for p in tmp_path.iterdir() if p.is_file()] == []
+
+
 class _Usage:
     total = used = 0
     free = 10

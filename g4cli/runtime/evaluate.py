@@ -21,6 +21,7 @@ from quant.scores import Score, score
 
 # Tokens decoded together: each has a row of scores, 1 MiB with Gemma's vocabulary.
 _BATCH: Final = 64
+_ROWS: Final = 8
 _PAD: Final = 256
 _MAX_CTX: Final = 8192
 _END: Final = "<turn|>"
@@ -80,6 +81,8 @@ def evaluate(
             whole = [document_of(tokenizer, render, c) for c in conversations]
             vocabulary = _vocabulary(tokenizer)
         documents = [Document(d.tokens[:_MAX_CTX], d.first) for d in whole if d.first < _MAX_CTX]
+        if not documents:
+            raise BadFile(f"every question is longer than {_MAX_CTX:,} tokens: nothing is left to score")
         n_ctx = -(-max(len(d.tokens) for d in documents) // _PAD) * _PAD
         engines = [start(file, n_ctx) for file in (path, *filter(None, [against]))]
         for engine in engines[1:]:
@@ -125,9 +128,12 @@ def _score_document(engines: Sequence[LlamaEngine], document: Document) -> Score
     streams = [_logits(engine, document) for engine in engines]
     for parts in zip(*streams, strict=True):
         position, logits = parts[0]
-        targets = np.array(document.tokens[position + 1 : position + 1 + len(logits)], np.int64)
-        base = parts[1][1][: len(targets)] if len(parts) > 1 else None
-        total += score(logits[: len(targets)], targets, base)
+        base = parts[1][1] if len(parts) > 1 else None
+        # A few rows at a time: each takes 1 MiB several times over.
+        for row in range(0, len(logits), _ROWS):
+            stop = min(row + _ROWS, len(logits))
+            targets = np.array(document.tokens[position + 1 + row : position + 1 + stop], np.int64)
+            total += score(logits[row:stop], targets, None if base is None else base[row:stop])
     return total
 
 
