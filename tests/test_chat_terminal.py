@@ -95,6 +95,18 @@ def test_every_line_is_drawn_once(talk: Callable[..., Terminal]) -> None:
         assert b"\x1b[2J" not in t.raw
 
 
+def test_a_full_context_drops_old_turns_and_says_so(talk: Callable[..., Terminal]) -> None:
+    with talk("--ctx", "256") as t:
+        for number in range(1, 6):
+            t.enter("What is GGUF?")
+            t.wait_for(PROMPT, count=number + 1)
+        assert "warning: the context is full: the oldest" in t.text
+        # The mark of waiting leaves no trace.
+        assert "\n...\n" not in t.text
+        t.enter("/quit")
+        assert t.wait_end() == 0
+
+
 def test_a_question_of_several_lines(talk: Callable[..., Terminal]) -> None:
     with talk() as t:
         t.enter('"""What is')

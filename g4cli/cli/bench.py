@@ -35,8 +35,8 @@ def bench(
 ) -> None:
     """Measure prompt and decode speed, load time and peak memory.
 
-    pp512 and tg128 are llama-bench's: random tokens, nothing sampled, mean and standard deviation over the
-    repetitions after one that warms up.
+    pp512 and tg128 are llama-bench's: random tokens, nothing sampled, mean and
+    standard deviation over the repetitions after one that warms up.
 
     \b
     Examples:

@@ -47,9 +47,9 @@ def chat(
 ) -> None:
     """Talk to a model, or ask it one thing.
 
-    Without -p a conversation opens; /help lists its commands. A question may also come through standard
-    input. Sampling is Gemma 4's own (temp 1.0, top-p 0.95, top-k 64) or what the file recommends. Ctrl-C
-    stops an answer.
+    Without -p a conversation opens; /help lists its commands. A question may
+    also come through standard input. Sampling is Gemma 4's own (temp 1.0,
+    top-p 0.95, top-k 64) or what the file recommends. Ctrl-C stops an answer.
 
     \b
     Examples:

@@ -77,14 +77,44 @@ ImageTokensOpt: TypeAlias = Annotated[
         "--image-tokens", help="At most so many for a picture: 70 140 280 560 1120.", rich_help_panel=_MEDIA
     ),
 ]
-TempOpt: TypeAlias = Annotated[float | None, typer.Option("--temp", min=0, rich_help_panel=_SAMPLING)]
-TopPOpt: TypeAlias = Annotated[float | None, typer.Option("--top-p", min=0, max=1, rich_help_panel=_SAMPLING)]
-TopKOpt: TypeAlias = Annotated[int | None, typer.Option("--top-k", min=0, rich_help_panel=_SAMPLING)]
-MinPOpt: TypeAlias = Annotated[float | None, typer.Option("--min-p", min=0, max=1, rich_help_panel=_SAMPLING)]
-PenaltyOpt: TypeAlias = Annotated[
-    float | None, typer.Option("--repeat-penalty", min=0.1, rich_help_panel=_SAMPLING)
+TempOpt: TypeAlias = Annotated[
+    float | None,
+    typer.Option(
+        "--temp", help="0 always takes the likeliest token; Gemma 4: 1.0.", min=0, rich_help_panel=_SAMPLING
+    ),
 ]
-SeedOpt: TypeAlias = Annotated[int | None, typer.Option("--seed", min=0, rich_help_panel=_SAMPLING)]
+TopPOpt: TypeAlias = Annotated[
+    float | None,
+    typer.Option(
+        "--top-p",
+        help="Only the likeliest that make up P; Gemma 4: 0.95.",
+        min=0,
+        max=1,
+        rich_help_panel=_SAMPLING,
+    ),
+]
+TopKOpt: TypeAlias = Annotated[
+    int | None,
+    typer.Option("--top-k", help="Only the K likeliest; Gemma 4: 64.", min=0, rich_help_panel=_SAMPLING),
+]
+MinPOpt: TypeAlias = Annotated[
+    float | None,
+    typer.Option(
+        "--min-p",
+        help="Only those P times as likely as the best; 0: off.",
+        min=0,
+        max=1,
+        rich_help_panel=_SAMPLING,
+    ),
+]
+PenaltyOpt: TypeAlias = Annotated[
+    float | None,
+    typer.Option("--repeat-penalty", help="Above 1: less repetition.", min=0.1, rich_help_panel=_SAMPLING),
+]
+SeedOpt: TypeAlias = Annotated[
+    int | None,
+    typer.Option("--seed", help="The same number, the same answer.", min=0, rich_help_panel=_SAMPLING),
+]
 MaxTokensOpt: TypeAlias = Annotated[
     int, typer.Option("--max-tokens", "-n", min=0, help="0: no limit.", rich_help_panel=_SAMPLING)
 ]

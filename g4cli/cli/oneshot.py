@@ -44,6 +44,9 @@ class PlainView:
         elif isinstance(event, ThoughtEnded) and self._show_thoughts:
             self._out.murmur("\n")
 
+    def waiting(self) -> None:
+        """Say nothing either."""
+
     def reading(self, done: int, total: int, label: str) -> None:
         """Say nothing: standard output is the answer's."""
 

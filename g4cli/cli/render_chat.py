@@ -82,7 +82,6 @@ class MarkdownView:
         self._thought_ends_line = False
 
     def __enter__(self) -> MarkdownView:
-        self._region.draw([_dim("...")])
         return self
 
     def __exit__(
@@ -114,6 +113,10 @@ class MarkdownView:
             return  # the final line tells it, if it comes to that
         elif isinstance(event, PromptRead):
             self._region.draw([_dim("...")])
+
+    def waiting(self) -> None:
+        """Show that the model is at work. After this nobody else writes to the terminal."""
+        self._region.draw([_dim("...")])
 
     def reading(self, done: int, total: int, _label: str) -> None:
         """Show how much of a long prompt is read: fits `Progress`."""

@@ -30,6 +30,7 @@ _TEXT_BYTES: Final = 64 << 20
 class View(Protocol):
     """Who shows the events of a turn, and before them how far the prompt is read."""
 
+    def waiting(self) -> None: ...
     def show(self, event: TurnEvent) -> None: ...
     def reading(self, done: int, total: int, label: str) -> None: ...
 
@@ -139,6 +140,7 @@ class Session:
         )
         close_thought = self.engine.model.tokenize("\n<channel|>", control=True)
         self.engine.begin(self.sampling, self._grammar)
+        view.waiting()
         with self.engine.interrupt.listening():
             for event in run_turn(
                 self.engine,
