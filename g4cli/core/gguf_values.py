@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -166,8 +166,10 @@ def string(value: str) -> Value:
 def array(item_type: ValueType, items: Iterable[Any] | NDArray[np.generic]) -> Value:
     """Return an array value; strings may be str or bytes."""
     if item_type is ValueType.STRING:
-        parts = [encode_string(item) for item in items]
-        data, count = b"".join(parts), len(parts)
+        texts = [item.encode("utf-8") if isinstance(item, str) else item for item in items]
+        # A vocabulary has 800,000 texts and merges: lengths and texts are interleaved in one go.
+        data = b"".join(chain.from_iterable(zip(map(U64.pack, map(len, texts)), texts, strict=True)))
+        count = len(texts)
     else:
         import numpy as np
 
