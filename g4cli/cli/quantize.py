@@ -3,53 +3,61 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
 from g4cli.cli.options import ForceOpt, JsonOpt, QuietOpt
-from g4cli.cli.output import output_for
+from g4cli.cli.output import Output, output_for
+
+if TYPE_CHECKING:
+    from functools import partial
+
+    from quant.file import Quantized
+
+# fmt: off
+_Source: TypeAlias = Annotated[Path, typer.Argument(help="The GGUF to read, best in BF16.", metavar="FILE")]
+_Target: TypeAlias = Annotated[
+    Path | None, typer.Argument(help="The GGUF to write; by default beside FILE.", metavar="[OUT]",
+                                show_default=False)]
+_Type: TypeAlias = Annotated[
+    str, typer.Option("--type", "-t", help="q4_0, sfp8, bf16, q8_0, q6_k, q5_k_m, q4_k_m, ...")]
+_Pure: TypeAlias = Annotated[bool, typer.Option("--pure", help="One type for all, embeddings too.")]
+_TensorType: TypeAlias = Annotated[
+    list[str] | None, typer.Option(help="PATTERN=TYPE for tensors whose name matches; repeatable.")]
+_Imatrix: TypeAlias = Annotated[
+    Path | None, typer.Option(help="Importance matrix of llama-imatrix, GGUF or .dat.", metavar="FILE")]
+_KeepPle: TypeAlias = Annotated[
+    str | None, typer.Option(help="The type of the per-layer embedding table.", metavar="TYPE")]
+_Carrier: TypeAlias = Annotated[
+    str | None, typer.Option(help="SFP8 in: archive (1 byte a weight), bf16 (exact, runs everywhere), q8_0.")]
+_Encoder: TypeAlias = Annotated[str | None, typer.Option(help="SFP8 rounding: nearest or gemma.cpp.")]
+_Requantize: TypeAlias = Annotated[
+    bool, typer.Option("--allow-requantize", help="Quantise weights that were quantised before.")]
+_DryRun: TypeAlias = Annotated[
+    bool, typer.Option("--dry-run", help="Show the plan and sizes; write nothing.")]
+_Report: TypeAlias = Annotated[
+    bool, typer.Option("--report", help="Measure the loss afterwards, tensor by tensor.")]
+_Threads: TypeAlias = Annotated[int | None, typer.Option(help="Threads; all cores by default.", min=1)]
+# fmt: on
 
 
 def quantize(
-    source: Annotated[Path, typer.Argument(help="The GGUF to read, best in BF16.", metavar="FILE")],
-    target: Annotated[
-        Path | None,
-        typer.Argument(
-            help="The GGUF to write; by default beside FILE.", metavar="[OUT]", show_default=False
-        ),
-    ] = None,
+    source: _Source,
+    target: _Target = None,
     *,
-    type_name: Annotated[
-        str, typer.Option("--type", "-t", help="q4_0, sfp8, bf16, q8_0, q6_k, q5_k_m, q4_k_m, ...")
-    ] = "q4_0",
-    pure: Annotated[bool, typer.Option("--pure", help="One type for all, embeddings too.")] = False,
-    tensor_type: Annotated[
-        list[str] | None,
-        typer.Option(help="PATTERN=TYPE for tensors whose name the pattern matches; repeatable."),
-    ] = None,
-    imatrix: Annotated[
-        Path | None, typer.Option(help="Importance matrix of llama-imatrix, GGUF or .dat.", metavar="FILE")
-    ] = None,
-    keep_ple: Annotated[
-        str | None, typer.Option(help="The type of the per-layer embedding table.", metavar="TYPE")
-    ] = None,
-    carrier: Annotated[
-        str | None,
-        typer.Option(help="SFP8 in: archive (1 byte per weight), bf16 (exact, runs everywhere), q8_0."),
-    ] = None,
-    encoder: Annotated[str | None, typer.Option(help="SFP8 rounding: nearest or gemma.cpp.")] = None,
-    allow_requantize: Annotated[
-        bool, typer.Option("--allow-requantize", help="Quantise weights that were quantised before.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the plan and sizes; write nothing.")
-    ] = False,
-    report: Annotated[
-        bool, typer.Option("--report", help="Measure the loss afterwards, tensor by tensor.")
-    ] = False,
+    type_name: _Type = "q4_0",
+    pure: _Pure = False,
+    tensor_type: _TensorType = None,
+    imatrix: _Imatrix = None,
+    keep_ple: _KeepPle = None,
+    carrier: _Carrier = None,
+    encoder: _Encoder = None,
+    allow_requantize: _Requantize = False,
+    dry_run: _DryRun = False,
+    report: _Report = False,
     force: ForceOpt = False,
-    threads: Annotated[int | None, typer.Option(help="Threads to use; all cores by default.", min=1)] = None,
+    threads: _Threads = None,
     json: JsonOpt = False,
     quiet: QuietOpt = False,
 ) -> None:
@@ -65,19 +73,16 @@ def quantize(
       g4 quantize model-bf16.gguf --type q8_0 --dry-run
     """
     out = output_for(as_json=json, quiet=quiet)
-    from g4cli.cli.render_quantize import draw_diff, draw_plan, draw_result
+    from functools import partial
+
+    from g4cli.cli.render_quantize import draw_plan
     from quant.options import read_importance, recipe_from
     from quant.plan import plan_file
 
     recipe = recipe_from(
-        type_name,
-        pure=pure,
-        tensor_types=tensor_type or (),
-        keep_ple=keep_ple,
-        has_imatrix=imatrix is not None,
-        carrier=carrier,
-        sfp8_encoder=encoder,
-    )
+        type_name, pure=pure, tensor_types=tensor_type or (), keep_ple=keep_ple,
+        has_imatrix=imatrix is not None, carrier=carrier, sfp8_encoder=encoder,
+    )  # fmt: skip
     importance = read_importance(imatrix)
     if dry_run:
         planned = plan_file(source, recipe, allow_requantize=allow_requantize)
@@ -85,23 +90,23 @@ def quantize(
         return
     from quant.file import quantize_file
 
-    with out.progress(f"{source.name} to {recipe.type}") as progress:
-        done = quantize_file(
-            source,
-            target,
-            recipe=recipe,
-            progress=progress,
-            force=force,
-            allow_requantize=allow_requantize,
-            imatrix=importance,
-            threads=threads,
-        )
+    job = partial(
+        quantize_file, source, target, recipe=recipe, force=force, allow_requantize=allow_requantize,
+        imatrix=importance, threads=threads,
+    )  # fmt: skip
+    _write(out, source, job, report=report)
+
+
+def _write(out: Output, source: Path, job: partial[Quantized], *, report: bool) -> None:
+    from g4cli.cli.render_quantize import draw_diff, draw_result
+    from quant.metrics import diff_files
+
+    with out.progress(f"quantise {source.name}") as progress:
+        done = job(progress=progress)
     data = done.as_json()
     if report:
-        from quant.metrics import diff_files
-
-        with out.progress("measuring the loss") as progress:
-            diff = diff_files(source, done.path, progress=progress, threads=threads)
+        with out.progress("measure the loss", unit="steps") as progress:
+            diff = diff_files(source, done.path, progress=progress)
         data["loss"] = diff.as_json()
     out.result(data, lambda: draw_result(out, done), brief=str(done.path))
     if report:
