@@ -215,7 +215,7 @@ def refresh_gpus() -> GpuList:
     except (subprocess.SubprocessError, ValueError) as err:
         raise RuntimeFailed(f"llama.cpp could not list its devices: {err}", hint="g4 doctor") from err
     gpus = tuple(
-        Gpu(d["name"], d["description"], d["total_bytes"], d["free_bytes"], unified=_is_unified(d))
+        Gpu(d["name"], d["description"], d["total_bytes"], d["free_bytes"], unified=is_unified(d["kind"]))
         for d in listed
         if d["kind"] in ("gpu", "igpu")
     )
@@ -226,6 +226,6 @@ def refresh_gpus() -> GpuList:
     return GpuList(gpus, library, 0.0)
 
 
-def _is_unified(device: dict[str, Any]) -> bool:
-    # Integrated GPUs and Apple's use the host's memory: what they hold is not free on the host.
-    return device["kind"] == "igpu" or sys.platform == "darwin"
+def is_unified(kind: str) -> bool:
+    """Return whether a device of ggml's `kind` takes its memory from the host: integrated, or Apple's."""
+    return kind == "igpu" or sys.platform == "darwin"

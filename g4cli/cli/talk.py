@@ -15,9 +15,7 @@ if TYPE_CHECKING:
     from g4cli.cli.output import Output
     from g4cli.cli.session import Session
     from g4cli.core.gguf import Header
-    from g4cli.host import HostFacts
-    from g4cli.runtime.context import ContextOptions
-    from g4cli.runtime.model import Model, ModelOptions
+    from g4cli.runtime.model import ModelOptions
 
 _SFP8_SUFFIX: Final = "-sfp8"  # quant.sfp8_file.SUFFIX, known here without importing numpy
 
@@ -161,14 +159,17 @@ def _expanded(out: Output, archive: Path, carrier: Literal["bf16", "q8_0"]) -> P
 @contextmanager
 def open_session(out: Output, request: Request) -> Iterator[Session]:
     """Yield a session with the model loaded. Raises what finding, checking and loading it raise."""
+    from g4cli.cli.planning import plan_chat, with_live_gpus
     from g4cli.cli.session import Session, conversation_of, require_files, tools_of
     from g4cli.host import probe
+    from g4cli.runtime.context import ContextOptions
     from g4cli.runtime.engine import open_engine
 
     conversation, tools = conversation_of(request), tools_of(request)
     require_files(request)
     model = check_model(out, request.model, expand=request.expand)
-    host = probe()  # before the weights are loaded: they would count twice
+    # Before the weights are loaded: they would count twice.
+    plan = plan_chat(out, request, model, with_live_gpus(probe()))
     started = time.perf_counter()
     with ExitStack() as stack:
         with out.progress(f"load {model.path.name}", unit="steps") as progress:
@@ -176,14 +177,16 @@ def open_session(out: Output, request: Request) -> Iterator[Session]:
                 open_engine(
                     model.path,
                     model_options=model_options(
-                        gpu_layers=request.gpu_layers,
+                        gpu_layers=plan.gpu_layers,
                         device=request.device,
                         mmap=request.mmap,
                         lazy_ple=request.lazy_ple,
-                        cpu_moe=request.cpu_moe,
+                        cpu_moe=plan.cpu_moe,
                         use_extra_bufts=model.use_extra_bufts,
                     ),
-                    context_options=lambda loaded: _context_options(out, request, model, host, loaded),
+                    context_options=lambda _: ContextOptions(
+                        n_ctx=plan.n_ctx, kv_type=request.kv_type, n_threads=request.threads
+                    ),
                     progress=progress,
                 )
             )
@@ -214,47 +217,3 @@ def model_options(
         cpu_moe=cpu_moe,
         use_extra_bufts=use_extra_bufts,
     )
-
-
-def _context_options(
-    out: Output, request: Request, checked: Checked, host: HostFacts, model: Model
-) -> ContextOptions:
-    from g4cli.core.units import parse_count
-    from g4cli.runtime.context import ContextOptions
-
-    if request.ctx not in ("", "max"):
-        n_ctx = parse_count(request.ctx)
-        if n_ctx > model.n_ctx_train:
-            out.warn(f"the model was made for {model.n_ctx_train:,} tokens; beyond that it guesses")
-    else:
-        n_ctx = _planned_context(out, request, checked, host)
-    return ContextOptions(n_ctx=n_ctx, kv_type=request.kv_type, n_threads=request.threads)
-
-
-def _planned_context(out: Output, request: Request, checked: Checked, host: HostFacts) -> int:
-    """Return the context that the memory of this machine suggests, and say why."""
-    from g4cli.cli.subjects import memories_of, run_options, subject_of, with_encoder
-    from g4cli.estimate import IMAGE_TOKENS
-    from g4cli.fit import CONTEXTS, largest_context, plan_context
-
-    subject, memories = subject_of(checked.path, checked.header), memories_of(host)
-    options = run_options(
-        host,
-        subject,
-        kv_type=request.kv_type,
-        mmap=request.mmap,
-        lazy_ple=request.lazy_ple,
-        use_extra_bufts=checked.use_extra_bufts,
-    )
-    if request.mmproj:
-        options = with_encoder(options, subject.shape, request.mmproj, request.image_tokens or IMAGE_TOKENS)
-    if request.ctx == "max":
-        n_ctx = largest_context(subject.shape, subject.tensors, options, memories)
-        out.say(
-            f"context {n_ctx:,}: the largest that fits" if n_ctx else "no context fits: trying the smallest"
-        )
-        return n_ctx or min(CONTEXTS[0], subject.shape.n_ctx_train)
-    plan = plan_context(subject.shape, subject.tensors, options, memories)
-    if plan.n_ctx < subject.shape.n_ctx_train:
-        out.say(plan.reason)
-    return plan.n_ctx
