@@ -26,9 +26,10 @@ def eval_(
 ) -> None:
     """Measure a model on given answers: perplexity, and how far it is from another file.
 
-    Text is put into Gemma's chat frame and only the model's turns are scored: on raw text the perplexity of
-    an instruction-tuned Gemma is meaningless. --against adds the mean KL divergence and how often both have
-    the same first choice; both models are in memory then. Errors are one standard error.
+    Text is put into Gemma's chat frame and only the model's turns are scored:
+    on raw text the perplexity of an instruction-tuned Gemma is meaningless.
+    --against adds the mean KL divergence and how often both have the same
+    first choice; both models are in memory then. ± is one standard error.
 
     \b
     Examples:

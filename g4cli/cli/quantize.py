@@ -63,8 +63,9 @@ def quantize(
 ) -> None:
     """Make a smaller GGUF: Q4_0, SFP8, Q8_0 and the rest; weights equal llama.cpp's byte for byte.
 
-    SFP8 is Google's one byte per weight. It is not the better 8 bits: Q8_0 is closer to the original (45 dB
-    against 31 dB) at 8.5 bits. Take SFP8 for the values that gemma.cpp computes with.
+    SFP8 is Google's one byte per weight. It is not the better 8 bits: Q8_0,
+    at 8.5 bits, is closer to the original (45 dB against 31 dB). Take SFP8
+    for the values that gemma.cpp computes with.
 
     \b
     Examples:
