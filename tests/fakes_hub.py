@@ -220,8 +220,8 @@ class Handler(BaseHTTPRequestHandler):
         if match and not (fault and fault.kind == "whole"):
             start, end, status = int(match[1]), min(int(match[2]) + 1, len(data)), 206
             total = len(data) + 7 if fault and fault.kind == "other size" else len(data)
-            shown = start + 1 if fault and fault.kind == "wrong range" else start
-            extra = {**extra, "Content-Range": f"bytes {shown}-{end - 1}/{total}"}
+            start += bool(fault and fault.kind == "wrong range")
+            extra = {**extra, "Content-Range": f"bytes {start}-{end - 1}/{total}"}
             with self.hub.lock:
                 self.hub.ranges.append((start, end))
         length = (end - start) - (fault.after if fault and fault.kind == "short" else 0)

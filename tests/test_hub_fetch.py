@@ -11,13 +11,15 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from builders import BF16, build_gguf, gemma4_keys
 from fakes_hub import FakeHub, FakeRepo, Fault, running
 
 from g4cli.core.errors import BadFile, G4Error, HashMismatch, NetworkError, NotFound, UsageError
 from g4cli.core.paths import hub_cache_dir
-from g4cli.hub import Fetched, Hub, RemoteFile, fetch_file
+from g4cli.hub import Fetched, Hub, RemoteFile, fetch_file, reuse
 from g4cli.hub.client import HubOptions
 from g4cli.hub.transfer import Limits
 
@@ -37,7 +39,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
         yield state
 
 
-def fetch(tmp_path: Path, path: str = "m-Q4_0.gguf", limits: Limits = FAST, **options: bool) -> Fetched:
+def fetch(tmp_path: Path, path: str = "m-Q4_0.gguf", limits: Limits = FAST, **options: Any) -> Fetched:
     client = Hub(HubOptions.from_environment())
     repository = client.repository(REPO)
     file = next(f for f in repository.files if f.path == path)
@@ -418,6 +420,46 @@ def test_an_older_partial_goes_when_the_new_file_is_whole(hub: FakeHub, tmp_path
     hub.repos[REPO].lfs["m-Q4_0.gguf"] = newer = DATA[::-1]
     assert fetch(tmp_path).path.read_bytes() == newer
     assert left(tmp_path) == ["m-Q4_0.gguf"]
+
+
+def gguf_of(template: str, fill: int) -> bytes:
+    keys = gemma4_keys(replace={"tokenizer.chat_template": ("str", template)})
+    tensors = [("token_embd.weight", BF16, (64, 20_000), bytes([fill]) * 2_560_000)]
+    return build_gguf(keys, tensors)
+
+
+def test_an_update_of_the_header_keeps_the_weights(
+    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reuse, "WORTH_BYTES", 1)
+    files = hub.repos[REPO].lfs
+    files["m-Q4_0.gguf"] = gguf_of("old", 1)
+    fetch(tmp_path)
+    hub.sent_bytes = 0
+    files["m-Q4_0.gguf"] = gguf_of("a newer template" * 50, 1)
+    told: list[str] = []
+    done = fetch(tmp_path, notice=told.append)
+    assert done.path.read_bytes() == files["m-Q4_0.gguf"]
+    assert told == ["m-Q4_0.gguf: only its header changed; the weights here are used again"]
+    assert hub.sent_bytes < 1_100_000  # the first MiB, to read the header, and the header itself
+    assert left(tmp_path) == ["m-Q4_0.gguf"]
+
+
+def test_an_update_of_weights_and_header_is_noticed_by_the_hash(
+    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reuse, "WORTH_BYTES", 1)
+    files = hub.repos[REPO].lfs
+    files["m-Q4_0.gguf"] = gguf_of("old", 1)
+    fetch(tmp_path)
+    files["m-Q4_0.gguf"] = gguf_of("new", 2)
+    told: list[str] = []
+    assert fetch(tmp_path, notice=told.append).path.read_bytes() == files["m-Q4_0.gguf"]
+    assert told[-1] == "m-Q4_0.gguf: its weights changed too; they are fetched"
+    files["m-Q4_0.gguf"] = build_gguf(gemma4_keys(), [("other.weight", BF16, (64, 20_000), None)])
+    told.clear()
+    assert fetch(tmp_path, notice=told.append).path.read_bytes() == files["m-Q4_0.gguf"]
+    assert told == []
 
 
 def test_options_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -9,12 +9,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from g4cli.core.errors import Interrupted
+from g4cli.core.errors import HashMismatch, Interrupted
 from g4cli.core.files import atomic_file
 from g4cli.core.progress import Progress, no_progress
 from g4cli.core.units import size_text
+from g4cli.hub import reuse
 from g4cli.hub.cache import cached_file
 from g4cli.hub.client import Hub, Repository
+from g4cli.hub.header import remote_header
 from g4cli.hub.journal import Goal, Partial
 from g4cli.hub.listing import RemoteFile
 from g4cli.hub.lock import one_process
@@ -77,23 +79,39 @@ def _download(
 ) -> Fetched:
     # The address is asked for before a byte of disk is touched: a refusal leaves nothing.
     first = hub.locate(repository, file)
-    goal = Goal(file.nbytes, file.sha256, file.git_oid)
-    partial = Partial(target, goal)
-    if restart:
-        partial.forget(0, file.nbytes)
-    resumed = partial.have
-    if resumed:
-        notice(f"{file.name}: going on at {size_text(resumed)} of {size_text(file.nbytes)}")
-    places = iter([first])
-    transfer = Transfer(
-        partial,
-        lambda: next(places, None) or hub.locate(repository, file),
-        label=file.name,
-        progress=progress,
-        limits=limits,
-    )
+    partial = Partial(target, Goal(file.nbytes, file.sha256, file.git_oid))
     try:
-        transfer.run()
+        if restart:
+            partial.forget(0, file.nbytes)
+        resumed, copied = partial.have, None
+        if resumed:
+            notice(f"{file.name}: going on at {size_text(resumed)} of {size_text(file.nbytes)}")
+        elif target.is_file() and file.nbytes >= reuse.WORTH_BYTES and not restart:
+            header = remote_header(hub, repository, file)
+            copied = reuse.seed(partial, target, header, label=file.name, progress=progress)
+            if copied:
+                notice(f"{file.name}: only its header changed; the weights here are used again")
+        places = iter([first])
+
+        def run() -> int:
+            transfer = Transfer(
+                partial,
+                lambda: next(places, None) or hub.locate(repository, file),
+                label=file.name,
+                progress=progress,
+                limits=limits,
+            )
+            transfer.run()
+            return transfer.fetched_bytes
+
+        try:
+            fetched = run()
+        except HashMismatch:
+            if not copied:
+                raise
+            notice(f"{file.name}: its weights changed too; they are fetched")
+            partial.forget(*copied)
+            fetched = run()
     except KeyboardInterrupt:
         have = size_text(partial.have)
         partial.close()
@@ -106,7 +124,7 @@ def _download(
         raise
     partial.finish(target)
     _drop_older_partials(target)
-    return Fetched(target, file.nbytes, file.sha256, transfer.fetched_bytes, resumed, "hub")
+    return Fetched(target, file.nbytes, file.sha256, fetched, resumed, "hub")
 
 
 def partials_of(target: Path) -> list[Path]:
