@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import mmap
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -52,6 +53,8 @@ JSON_BYTES: Final = 256 << 20  # tokenizer.json of Gemma 4 takes 32 MB
 TENSORS: Final = 100_000
 DIMS: Final = 8
 SHARDS: Final = 1_000
+
+_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 
 INDEX: Final = "model.safetensors.index.json"
 SINGLE: Final = "model.safetensors"
@@ -174,8 +177,10 @@ def read_json(path: Path, *, required: bool = True) -> dict[str, Any]:
 def _object(data: bytes, where: str) -> dict[str, Any]:
     try:
         value = json.loads(data, parse_constant=_refuse_constant)
+        if _SURROGATE.search(data):  # half a surrogate pair is no text: it could be neither written nor shown
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as err:
-        raise BadCheckpoint(f"{where}: not JSON ({err})", hint=DOWNLOAD_AGAIN) from err
+        raise BadCheckpoint(f"{where}: not JSON ({str(err)[:200]})", hint=DOWNLOAD_AGAIN) from err
     if not isinstance(value, dict):
         raise BadCheckpoint(f"{where}: a JSON object is needed")
     return value

@@ -37,6 +37,7 @@ ARCHITECTURES: Final[Mapping[str, Family]] = {
     "Gemma4UnifiedAssistantForCausalLM": "assistant",
 }
 
+MAX_HEAD: Final = 1 << 16
 MAX_LAYERS: Final = 512  # LLAMA_MAX_LAYERS, llama.cpp@0c1e57098, src/llama-hparams.h
 SLIDING: Final = "sliding_attention"
 FULL: Final = "full_attention"
@@ -188,7 +189,7 @@ def _text(read: Reader, family: Family) -> TextConfig:
         n_head=read.whole("num_attention_heads", 8),
         n_head_kv=read.whole("num_key_value_heads", 4),
         n_head_kv_full=n_head_kv_full,
-        head_dim=read.whole("head_dim", 256),
+        head_dim=read.whole("head_dim", 256, high=MAX_HEAD),
         head_dim_full=head_dim_full,
         n_ctx=read.whole("max_position_embeddings", 262_144 if unified else 131_072),
         n_vocab=read.whole("vocab_size", 262_144),
@@ -232,8 +233,8 @@ def _global_layers(read: Reader, is_swa: tuple[bool, ...], k_eq_v: bool) -> tupl
     if overrides is None:
         heads = read.optional("num_global_key_value_heads")
         # transformers lets attention_k_eq_v gate the heads (configuration_gemma4.py, __post_init__).
-        return read.whole("global_head_dim", 512), heads if k_eq_v else None
-    head_dim, heads = read.whole("head_dim", 256), None
+        return read.whole("global_head_dim", 512, high=MAX_HEAD), heads if k_eq_v else None
+    head_dim, heads = read.whole("head_dim", 256, high=MAX_HEAD), None
     expected = {i for i, swa in enumerate(is_swa) if not swa}
     if not isinstance(overrides, dict) or {_layer_number(key) for key in overrides} != expected:
         read.faults.append("per_layer_config does not name exactly the full_attention layers")
@@ -246,7 +247,7 @@ def _global_layers(read: Reader, is_swa: tuple[bool, ...], k_eq_v: bool) -> tupl
     if unknown:
         read.faults.append(f"per_layer_config has the unknown keys {', '.join(unknown)}")
     inner = Reader(values[0], read.faults)
-    return inner.whole("head_dim", head_dim), inner.optional("num_key_value_heads")
+    return inner.whole("head_dim", head_dim, high=MAX_HEAD), inner.optional("num_key_value_heads")
 
 
 def _layer_number(key: object) -> int:

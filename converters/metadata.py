@@ -16,8 +16,11 @@ from typing import Any, Final
 
 from converters.checkpoint import read_json
 from converters.model_card import read_card
+from g4cli.core.errors import BadCheckpoint
 from g4cli.core.gguf_values import Value, ValueType, array, f32, i32, string, u32
 from g4cli.core.gguf_write import TensorSpec
+
+MAX_NAME: Final = 256  # longer ones say nothing, and patterns would take their time over them
 
 # key of generation_config.json (later ones win), GGUF key, whole number?
 SAMPLING: Final = (
@@ -117,6 +120,8 @@ def _sampling(settings: Mapping[str, Any]) -> dict[str, Value]:
     for source, target, whole in SAMPLING:
         value = settings.get(source)
         if isinstance(value, (int, float)) and not isinstance(value, bool):
+            if not abs(value) < 1 << 31:
+                raise BadCheckpoint(f"generation_config.json: {source} is {value!r}")
             keys[f"general.sampling.{target}"] = i32(int(value)) if whole else f32(float(value))
     return keys
 
@@ -191,7 +196,7 @@ def title(name: str | None) -> str | None:
 
 def parse_name(name: str, total: int) -> NameParts:
     """Return the parts of a repository's or folder's name; `total` tells a size from a context length."""
-    if " " in name:
+    if " " in name or len(name) > MAX_NAME:
         return NameParts(full=name)
     organization, full = name.split("/", 1) if "/" in name else (None, name)
     if organization is not None and organization.startswith("."):

@@ -114,7 +114,7 @@ def _pixel_scale(folder: Path) -> tuple[list[float], list[float]]:
         if (
             not isinstance(value, list)
             or len(value) != 3
-            or not all(isinstance(v, (int, float)) for v in value)
+            or not all(isinstance(v, (int, float)) and abs(v) < 1e6 for v in value)
         ):
             raise BadCheckpoint(f"{folder}: {key} is {value!r}, three numbers are needed")
     return found["image_mean"], found["image_std"]

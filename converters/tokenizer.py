@@ -121,12 +121,13 @@ def _tokens(
             raise BadCheckpoint(f"{path}: {text!r}: {number!r} is no token")
         if by_id.setdefault(number, text) != text:
             raise BadCheckpoint(f"{path}: the id {number} stands for {by_id[number]!r} and for {text!r}")
-    missing = [i for i in range(n_vocab) if i not in by_id]
     beyond = [i for i in by_id if not 0 <= i < n_vocab]
-    if missing or beyond:
+    n_missing = n_vocab - (len(by_id) - len(beyond))
+    if n_missing or beyond:
+        first = next((i for i in range(n_vocab) if i not in by_id), 0)
         what = (
-            f"{len(missing)} ids have no token (first {missing[0]})"
-            if missing
+            f"{n_missing:,} ids have no token (first {first})"
+            if n_missing
             else f"the id {max(beyond)} is beyond it"
         )
         raise BadCheckpoint(

@@ -169,3 +169,11 @@ def test_json_that_is_absent_or_broken(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_bytes(b'{"a": 1')
     with pytest.raises(BadCheckpoint, match="not JSON"):
         read_json(tmp_path / "config.json")
+
+
+def test_half_a_surrogate_pair_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_bytes(rb'{"a": "\ud83d\ude00"}')
+    assert read_json(tmp_path / "config.json") == {"a": "\U0001f600"}
+    (tmp_path / "config.json").write_bytes(rb'{"a": "\ud83d"}')
+    with pytest.raises(BadCheckpoint, match="not JSON"):
+        read_json(tmp_path / "config.json")

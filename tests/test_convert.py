@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 from checkpoints import TINY, bf16, copy_tiny, edit_tensors, read_tensors, shard, write_safetensors
 from gguf import GGUFReader
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from llama_logits import logits_of
 
 from converters import convert_checkpoint
 from g4cli.core import ggml
 from g4cli.core.errors import BadCheckpoint, NoSpace, UsageError
+from g4cli.core.gguf import read_header
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -193,3 +196,28 @@ def test_the_folder_names_the_model(tmp_path: Path) -> None:
     done = convert_checkpoint(folder, tmp_path / "out.gguf")
     keys = {item["name"]: item["value"] for item in contents(done.path)["keys"]}
     assert keys["general.name"] == "Gemma 4 E2B It"
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_any_change_of_a_small_file_gives_a_gguf_or_an_error(data: st.DataObject, tmp_path: Path) -> None:
+    """Configs, tokenizers and cards are a stranger's: never a traceback, never a file that does not open."""
+    folder = copy_tiny(tmp_path / "tiny")
+    name = data.draw(
+        st.sampled_from(["config.json", "tokenizer_config.json", "generation_config.json", "README.md"])
+    )
+    content = bytearray((folder / name).read_bytes())
+    at = data.draw(st.integers(0, len(content) - 1))
+    new = data.draw(
+        st.sampled_from([b"", b"9", b"-", b"e99", b'"', b"null", b"[", b"{}", b"\xff", b"\\ud800"])
+    )
+    content[at : at + data.draw(st.integers(0, 3))] = new
+    (folder / name).write_bytes(bytes(content))
+    target = tmp_path / "out.gguf"
+    try:
+        done = convert_checkpoint(folder, target)
+    except (BadCheckpoint, UsageError):
+        assert not target.exists()
+    else:
+        assert read_header(done.path).architecture == "gemma4"
+        target.unlink()

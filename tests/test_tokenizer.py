@@ -176,6 +176,8 @@ def test_a_tokenizer_of_another_kind_is_refused(change: dict[str, Any], match: s
 def test_a_vocabulary_of_another_size_is_refused(folder: Path) -> None:
     with pytest.raises(BadCheckpoint, match=r"768 tokens .* 1,000: 232 ids have no token \(first 768\)"):
         read_tokenizer(folder, RAW, 1000, suppress=False)
+    with pytest.raises(BadCheckpoint, match=r"2,147,483,000: 2,147,482,232 ids"):  # told at once
+        read_tokenizer(folder, RAW, 2_147_483_000, suppress=False)
     with pytest.raises(BadCheckpoint, match=r"768 tokens .* 700: the id 767 is beyond it"):
         read_tokenizer(folder, RAW, 700, suppress=False)
     (folder / "tokenizer.json").unlink()

@@ -192,6 +192,7 @@ def main() -> None:
     options.add_argument("--oracle", help="python with torch and transformers")
     options.add_argument("--vocab", type=Path)
     options.add_argument("--rounds", type=int, default=1)
+    options.add_argument("--only", choices=("q4_0", "bf16"), help="one path alone")
     options.add_argument("--keep", action="store_true", help="keep the checkpoint and the last Q4_0 file")
     arguments = options.parse_args()
     base = arguments.folder / "bench-convert"
@@ -230,13 +231,16 @@ def run_all(base: Path, arguments: argparse.Namespace) -> None:
 
     for _ in range(arguments.rounds):
         target = base / "out.gguf"
-        add("g4 to Q4_0", [*g4, "-o", str(target), "--type", "q4_0"], target)
-        target.unlink()
-        add("g4 to BF16", [*g4, "-o", str(target), "--type", "bf16"], target)
-        target.unlink()
+        for kind in ("q4_0", "bf16"):
+            if arguments.only in (None, kind):
+                add(f"g4 to {kind.upper()}", [*g4, "-o", str(target), "--type", kind], target)
+                target.unlink()
         if arguments.oracle and arguments.llama_cpp:
             script = [arguments.oracle, str(arguments.llama_cpp / "convert_hf_to_gguf.py"), str(checkpoint)]
             add("llama.cpp to BF16", [*script, "--outtype", "bf16", "--outfile", str(target)], target)
+            if arguments.only == "bf16":
+                target.unlink()
+                continue
             small = base / "small.gguf"
             add("llama.cpp BF16 to Q4_0", [sys.executable, "-c", QUANTIZE, str(target), str(small)], small)
             target.unlink()
@@ -247,9 +251,10 @@ def run_all(base: Path, arguments: argparse.Namespace) -> None:
 def summary(rows: dict[str, list[Run]]) -> None:
     """Print the ratios of the best runs."""
     best = {name: min(run.seconds for run in runs) for name, runs in rows.items()}
-    if "llama.cpp to BF16" in best:
+    if {"g4 to Q4_0", "llama.cpp BF16 to Q4_0"} <= best.keys():
         two_steps = best["llama.cpp to BF16"] + best["llama.cpp BF16 to Q4_0"]
         print(f"checkpoint to Q4_0: {best['g4 to Q4_0'] / two_steps:.2f} of the peer's {two_steps:.0f} s")
+    if {"g4 to BF16", "llama.cpp to BF16"} <= best.keys():
         print(f"checkpoint to BF16: {best['g4 to BF16'] / best['llama.cpp to BF16']:.2f} of the peer's")
     worst = max(run.anonymous for name, runs in rows.items() if name.startswith("g4") for run in runs)
     print(f"g4's peak anonymous memory: {worst / 1e9:.2f} GB")
