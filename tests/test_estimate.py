@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 import shapes
 
+from g4cli.core.errors import BadFile, UsageError
 from g4cli.core.ggml import BF16, BY_ID, BY_NAME
 from g4cli.core.gguf_write import TensorSpec
 from g4cli.core.inventory import text_tensors
@@ -140,6 +143,29 @@ def test_sums() -> None:
     assert found.resident_bytes == 654301
     assert found.sum(device="GPU0") == 20
     assert found.devices == (HOST, "GPU0")
+
+
+HUGE = 2**31 - 1
+STRANGE = (
+    {"n_expert": HUGE, "n_expert_used": HUGE, "n_ff_expert": 1},
+    {"n_expert": 4, "n_expert_used": 5, "n_ff_expert": 1},
+    {"n_swa": HUGE},
+    {"n_embd": HUGE, "n_vocab": HUGE, "n_ctx_train": HUGE},
+    {"n_embd_per_layer": HUGE},
+    {"head_dim": 1, "head_dim_swa": HUGE},
+    {"n_shared_kv": 10},
+    {"n_vocab": 0},
+)
+
+
+@pytest.mark.parametrize("changes", STRANGE)
+def test_strange_shapes_give_a_number_or_an_error_at_once(changes: dict[str, int]) -> None:
+    """A header may say anything within a number's range: no hang, no crash, no memory."""
+    shape = replace(shapes.TINY, **changes)
+    for kind in ("F16", "Q8_0"):
+        options = Options(2048, type_k=BY_NAME[kind], type_v=BY_NAME[kind])
+        with suppress(UsageError, BadFile):
+            assert estimate(shape, small_network(), options).total_bytes > 0
 
 
 def test_one_row_of_logits_saves_half_a_gibibyte() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from g4cli.core.errors import UsageError
+from g4cli.core.errors import BadFile, UsageError
 from g4cli.core.ggml import F16, GGMLType, ggml_type
 from g4cli.core.shape import Shape
 
@@ -14,6 +14,9 @@ KV_TYPES: Final = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0",
 
 MAX_SEQ: Final = 256
 """LLAMA_MAX_SEQ, src/llama-cparams.h."""
+
+MAX_EXPERTS: Final = 1024
+"""LLAMA_MAX_EXPERTS, src/llama-hparams.h."""
 
 CTX_PAD: Final = 256
 """llama.cpp rounds contexts and sliding caches up to this many cells."""
@@ -77,9 +80,16 @@ def kv_type(name: str) -> GGMLType:
 def check(shape: Shape, options: Options) -> None:
     """Raise UsageError where llama.cpp would refuse the context, or would pretend to have one.
 
+    Raises BadFile for a shape that it would refuse.
+
     Source: llama_init_from_model and the constructor of llama_context, src/llama-context.cpp,
     llama.cpp@0c1e57098.
     """
+    if shape.n_expert > MAX_EXPERTS or shape.n_expert_used > shape.n_expert:
+        raise BadFile(
+            f"{shape.n_expert_used} of {shape.n_expert} experts: llama.cpp takes {MAX_EXPERTS} at most",
+            hint="g4 doctor FILE",
+        )
     if options.n_ctx < 1:
         raise UsageError(f"a context of {options.n_ctx} tokens", hint="--ctx 4096")
     if options.n_ctx > shape.n_ctx_train:
