@@ -72,7 +72,9 @@ def read_tokenizer(folder: Path, config: Mapping[str, Any], n_vocab: int, *, sup
         or decoder.get("type") != "Sequence"
     ):
         raise BadCheckpoint(f"{path}: not a byte-fallback BPE tokenizer, which Gemma 4 has")
-    added = [item for item in data.get("added_tokens") or [] if isinstance(item, dict)]
+    added = data.get("added_tokens") or []
+    if not isinstance(added, list) or not all(isinstance(item, dict) for item in added):
+        raise BadCheckpoint(f"{path}: added_tokens is no list of tokens")
     vocab = model.get("vocab")
     if not isinstance(vocab, dict):
         raise BadCheckpoint(f"{path}: no vocabulary")
