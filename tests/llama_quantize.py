@@ -22,7 +22,7 @@ FTYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q8_0": 7, "q5_0": 8, "q5_1"
 def expect(jobs: list[dict[str, Any]]) -> list[int]:
     """Return the return codes of `jobs`, run in one child process."""
     done = subprocess.run(
-        [sys.executable, __file__], input=json.dumps(jobs), capture_output=True, text=True, timeout=120
+        [sys.executable, __file__], input=json.dumps(jobs), capture_output=True, text=True, timeout=1200
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return list(json.loads(done.stdout))
@@ -42,8 +42,13 @@ def _run(job: dict[str, Any]) -> int:
         keep.append(overrides)
         params.tt_overrides = overrides
     if job.get("imatrix"):
+        # Weights by tensor, or the path of a JSON file with them.
+        weights = job["imatrix"]
+        if isinstance(weights, str):
+            with open(weights, encoding="utf-8") as file:
+                weights = json.load(file)
         entries = []
-        for name, values in job["imatrix"].items():
+        for name, values in weights.items():
             data = (ctypes.c_float * len(values))(*values)
             keep.append(data)
             entries.append((name.encode(), data, len(values)))

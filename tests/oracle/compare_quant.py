@@ -10,6 +10,7 @@ real length, but fewer of them. Prints one line per type; leaves with 1 on any d
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -88,38 +89,45 @@ def is_equal(ours: Path, theirs: Path) -> bool:
 def compare(folder: Path) -> int:
     """Print the matrix and return how many cells differ."""
     names = [t for t in TYPES if t != "sfp8"]
-    wrong = 0
     verdicts: dict[tuple[str, str], list[str]] = {}
     for source in sources(folder):
-        matrix_path = folder / "imatrix.gguf"
         experts = max(
             (t.shape[2] for t in read_header(source).tensors.values() if len(t.shape) > 2), default=1
         )
-        matrix_path.write_bytes(as_gguf(sums_for(source), n_expert=experts))
-        matrix = read_imatrix(matrix_path)
+        (folder / "imatrix.gguf").write_bytes(as_gguf(sums_for(source), n_expert=experts))
+        matrix = read_imatrix(folder / "imatrix.gguf")
         weights = {n: v.tolist() for n, v in matrix.weights.items()}
-        for name in names:
-            for variant in VARIANTS:
-                theirs, ours = folder / "theirs.gguf", folder / "ours.gguf"
-                job = {"source": str(source), "target": str(theirs), "type": name, "pure": variant == "pure"}
-                if variant == "imatrix":
-                    job["imatrix"] = weights
-                recipe = Recipe(name, pure=variant == "pure", has_imatrix=variant == "imatrix")
-                code = expect([job])[0]
-                used = matrix if variant == "imatrix" else None
-                quantize_file(source, ours, recipe=recipe, imatrix=used, force=True)
-                good = code == 0 and is_equal(ours, theirs)
-                wrong += not good
-                verdicts.setdefault((name, variant), []).append("=" if good else source.stem)
+        (folder / "imatrix.json").write_text(json.dumps(weights))
+        cells = [(name, variant) for name in names for variant in VARIANTS]
+        jobs = [
+            {
+                "source": str(source),
+                "target": str(folder / f"theirs-{name}-{variant}.gguf"),
+                "type": name,
+                "pure": variant == "pure",
+                "imatrix": str(folder / "imatrix.json") if variant == "imatrix" else None,
+            }
+            for name, variant in cells
+        ]
+        for (name, variant), code in zip(cells, expect(jobs), strict=True):
+            theirs, ours = folder / f"theirs-{name}-{variant}.gguf", folder / "ours.gguf"
+            recipe = Recipe(name, pure=variant == "pure", has_imatrix=variant == "imatrix")
+            used = matrix if variant == "imatrix" else None
+            quantize_file(source, ours, recipe=recipe, imatrix=used, force=True)
+            good = code == 0 and is_equal(ours, theirs)
+            verdicts.setdefault((name, variant), []).append("=" if good else source.stem)
+            theirs.unlink()
         source.unlink()
-    print(f"{'type':8} " + " ".join(f"{v:>12}" for v in VARIANTS))
+    print(f"{'type':8} " + " ".join(f"{v:>9}" for v in VARIANTS))
+    wrong = 0
     for name in names:
-        cells = []
+        row = []
         for variant in VARIANTS:
             found = verdicts[name, variant]
             bad = [v for v in found if v != "="]
-            cells.append(f"{len(found) - len(bad)}/{len(found)}" + (f" ({','.join(bad)})" if bad else ""))
-        print(f"{name:8} " + " ".join(f"{c:>12}" for c in cells))
+            wrong += len(bad)
+            row.append(f"{len(found) - len(bad)}/{len(found)}" + (f" ({','.join(bad)})" if bad else ""))
+        print(f"{name:8} " + " ".join(f"{cell:>9}" for cell in row))
     return wrong
 
 
