@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from damage import KINDS
+from damage import DAMAGES, KINDS, Damage
+from fakes_hub import FakeHub, FakeRepo, running
 from tiny_file import build_tiny
 
 from g4cli.cli.main import run
+from g4cli.cli.output import Output
+from g4cli.cli.render_doctor import render_report
 from g4cli.core.errors import UsageError
-from g4cli.doctor.diagnose import diagnose
+from g4cli.doctor.diagnose import diagnose, judge
+from g4cli.doctor.facts import gather
+from g4cli.doctor.report import Report
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +29,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for kind in ("truncate", "dashes"):
         (folder / f"{kind}.gguf").write_bytes(KINDS[kind](data))
     return folder
+
+
+@pytest.fixture(scope="module")
+def dashes(folder: Path) -> Report:
+    """Return the report on the looping copy."""
+    return diagnose(folder / "dashes.gguf")
 
 
 def test_the_bundled_model_is_healthy(folder: Path) -> None:
@@ -42,13 +54,13 @@ def test_a_truncated_copy_names_the_missing_bytes(folder: Path) -> None:
     assert str((folder / "truncate.gguf").stat().st_size) in report.fix
 
 
-def test_the_dashes_are_a_conversion_defect_with_three_proofs(folder: Path) -> None:
-    report = diagnose(folder / "dashes.gguf")
+def test_the_dashes_are_a_conversion_defect_with_four_proofs(dashes: Report) -> None:
+    report = dashes
     assert (report.verdict, report.exit_code) == ("conversion-defect", 8)
     failed = {f.id: f.found for f in report.findings if f.status == "fail"}
     assert set(failed) == {"tensors.tied", "weights.zero", "probe.loop", "probe.answers"}
     assert "30 of 162 tensors" in failed["weights.zero"]
-    assert "12 of 12 greedy answers are a loop of 2 tokens from token 1 on: '---\\n'" in failed["probe.loop"]
+    assert "6 of 6 greedy answers are a loop of 2 tokens from token 1 on: '---\\n'" in failed["probe.loop"]
 
 
 def test_quick_reads_the_header_only(folder: Path) -> None:
@@ -95,8 +107,8 @@ def test_the_command_prints_json_and_leaves_with_the_code(
     assert answer["findings"][0]["id"] == "file.size"
 
 
-def test_the_screen_is_worst_first(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["doctor", str(folder / "dashes.gguf")]) == 8
+def test_the_screen_is_worst_first(dashes: Report, capsys: pytest.CaptureFixture[str]) -> None:
+    render_report(Output(), dashes)
     text = capsys.readouterr().out
     assert text.startswith("CONVERSION DEFECT")
     assert text.index("FAIL") < text.index("checks passed") < text.index("next: ")
@@ -111,3 +123,75 @@ def test_an_unknown_check_is_a_usage_error(folder: Path, capsys: pytest.CaptureF
 def test_a_directory_and_an_absent_file_are_told_apart(tmp_path: Path) -> None:
     assert run(["doctor", str(tmp_path)]) == 2
     assert run(["doctor", str(tmp_path / "absent.gguf")]) == 3
+
+
+@pytest.fixture(scope="module")
+def good() -> bytes:
+    """Return the bundled model as a BF16 GGUF."""
+    return build_tiny()
+
+
+# A few of each family in the default run; tests/bench/bench_doctor.py makes all of them, and lets them talk.
+SLOW = ("q4_0", "q5_k", "q6_k", "shifted", "random", "zero-hole")
+SHOWN_BY_THE_FILE = [d for d in DAMAGES if not d.needs_talk and not d.name.startswith(SLOW)]
+
+
+@pytest.mark.parametrize("damage", SHOWN_BY_THE_FILE, ids=lambda d: d.name)
+def test_each_damage_gets_the_right_verdict(damage: Damage, good: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(damage.make(good))
+    report = judge(gather(path, talk=False))
+    assert report.verdict in damage.verdicts, report.evidence
+    assert report.exit_code in (5, 8)
+    assert report.fix
+    assert not [f for f in report.findings if f.status == "crash"]
+
+
+def test_there_are_many_kinds_of_damage() -> None:
+    assert len({d.name for d in DAMAGES}) == len(DAMAGES) >= 100
+
+
+REPO = "someone/tiny-GGUF"
+
+
+@pytest.fixture
+def hub(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    """Return a hub on the loopback address with the looping copy and a file that is no GGUF."""
+    files = {"dashes.gguf": (folder / "dashes.gguf").read_bytes(), "page.gguf": b"<html>" * 500}
+    state = FakeHub(repos={REPO: FakeRepo(lfs=files)})
+    with running(state):
+        monkeypatch.setenv("HF_ENDPOINT", state.url)
+        yield state
+
+
+def test_a_file_on_the_hub_is_examined_by_its_header(
+    hub: FakeHub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["doctor", f"hf:{REPO}/dashes.gguf", "--quick", "--json"]) == 8
+    report = json.loads(capsys.readouterr().out)
+    assert report["verdict"] == "conversion-defect"
+    assert [f["id"] for f in report["findings"] if f["status"] == "fail"] == ["tensors.tied"]
+    assert sum(end - start for start, end in hub.ranges) <= 1 << 20
+
+
+def test_a_page_on_the_hub_is_no_gguf(hub: FakeHub, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["doctor", f"hf:{REPO}/page.gguf", "--quick"]) == 5
+    assert "HTML page" in capsys.readouterr().out
+
+
+def test_the_hub_needs_quick(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["doctor", f"hf:{REPO}/dashes.gguf"]) == 2
+    assert "--quick" in capsys.readouterr().err
+
+
+def test_fix_writes_a_copy_and_judges_it(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken, mended, report = tmp_path / "b.gguf", tmp_path / "m.gguf", tmp_path / "r.md"
+    broken.write_bytes(KINDS["eos-107"]((folder / "tiny.gguf").read_bytes()))
+    arguments = ["doctor", str(broken), "--quick", "--fix", str(mended), "--report", str(report), "--json"]
+    assert run(arguments) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["verdict"], answer["repair"]["verdict"]) == ("tokenizer", "healthy")
+    assert mended.read_bytes() == (folder / "tiny.gguf").read_bytes()
+    assert report.read_text().startswith("# g4 doctor: tokenizer")

@@ -126,8 +126,8 @@ def test_records_of_one_layout_are_left_alone() -> None:
     layout = list(range(2000, 2040))
     records = []
     for _ in range(60):
-        records += layout[:10] + [rng.randrange(5000, 90_000)] + layout[10:25] + [rng.randrange(5000, 90_000)]
-        records += layout[25:]
+        first_value, second_value = rng.randrange(5000, 90_000), rng.randrange(5000, 90_000)
+        records += [*layout[:10], first_value, *layout[10:25], second_value, *layout[25:]]
     assert first(records, "stop") is None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,10 +11,17 @@ from g4cli.cli.options import JsonOpt, QuietOpt
 from g4cli.cli.output import output_for
 from g4cli.core.errors import UsageError
 
+if TYPE_CHECKING:
+    from g4cli.doctor.facts import Depth
+
 
 def doctor(
     file: Annotated[
-        Path | None, typer.Argument(help="A GGUF to examine; none: this machine.", show_default=False)
+        str | None,
+        typer.Argument(
+            help="A GGUF, a pulled model, or hf:OWNER/REPO/FILE with --quick; none: this machine.",
+            show_default=False,
+        ),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Read only the header.")] = False,
     deep: Annotated[bool, typer.Option("--deep", help="Read every byte and run every probe.")] = False,
@@ -22,36 +29,62 @@ def doctor(
         list[str] | None,
         typer.Option("--only", help="Only this check or family (file, keys, ...); repeatable.", metavar="ID"),
     ] = None,
+    fix: Annotated[
+        Path | None,
+        typer.Option(
+            "--fix", help="Write a copy with everything mended that metadata can mend.", metavar="OUT"
+        ),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option("--report", help="Write a bug report in Markdown, without private paths.", metavar="MD"),
+    ] = None,
     json: JsonOpt = False,
     quiet: QuietOpt = False,
 ) -> None:
     """Find out why a GGUF, or this machine, does not work.
 
     Names the cause, shows the evidence and says what to type. Leaves with 0 if all is well, 8 if something is
-    broken, 5 if the file is no GGUF at all.
+    broken, 5 if the file is no GGUF at all. With --fix the mended copy decides.
 
     \b
     Examples:
-      g4 doctor                    check this machine
-      g4 doctor model.gguf         examine a file and let it talk in a child process
-      g4 doctor model.gguf --quick read only its header
+      g4 doctor                                 check this machine
+      g4 doctor model.gguf                      examine a file and let it talk in a child process
+      g4 doctor hf:ggml-org/gemma-4-E2B-it-GGUF --quick
+      g4 doctor model.gguf --fix mended.gguf    repair what metadata can repair
+      g4 doctor model.gguf --deep --report bug.md
     """
     out = output_for(as_json=json, quiet=quiet)
     if quick and deep:
         raise UsageError("--quick and --deep exclude each other")
-    from g4cli.cli.render_doctor import render_report
-    from g4cli.doctor.diagnose import diagnose, known_ids
-    from g4cli.doctor.machine import diagnose_machine
+    if fix is not None and (file is None or file.startswith("hf:")):
+        raise UsageError("--fix needs a file on this disk", hint="g4 doctor FILE --fix OUT")
+    from g4cli.cli.render_doctor import examine, render_repair, render_report
+    from g4cli.core.files import atomic_file
+    from g4cli.doctor.bug_report import bug_report
+    from g4cli.doctor.repair import repair
 
-    wanted = tuple(only or ())
-    unknown = sorted(set(wanted) - known_ids(machine=file is None))
-    if unknown:
-        known = " ".join(sorted(i for i in known_ids(machine=file is None) if "." not in i))
-        raise UsageError(f"unknown check: {', '.join(unknown)}", hint=f"families: {known}")
-    if file is None:
-        report = diagnose_machine(wanted)
-    else:
-        report = diagnose(file, depth="quick" if quick else "deep" if deep else "default", only=wanted)
-    out.result(report.as_json(), lambda: render_report(out, report), brief=report.verdict)
-    if report.exit_code:
-        raise typer.Exit(report.exit_code)
+    depth: Depth = "quick" if quick else "deep" if deep else "default"
+    found, path = examine(file, depth, tuple(only or ()))
+    data = found.as_json()
+    mended, after = None, None
+    if fix is not None and path is not None and found.header_readable:
+        with out.progress(f"writing {fix.name}") as progress:
+            mended = repair(found, path, fix, progress=progress)
+        after = examine(str(fix), depth, ())[0] if mended.done else None
+        data["repair"] = mended.as_json() | {"verdict": after.verdict if after else None}
+    if report is not None:
+        with atomic_file(report) as target:
+            target.write(bug_report(found).encode())
+        out.say(f"report written to {report}")
+
+    def render() -> None:
+        render_report(out, found)
+        if mended is not None:
+            render_repair(out, mended, after)
+
+    out.result(data, render, brief=found.verdict)
+    code = after.exit_code if after is not None else found.exit_code
+    if code:
+        raise typer.Exit(code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from rich import box
@@ -9,8 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from g4cli.cli.output import Output, clean
+from g4cli.core.errors import UsageError
 
 if TYPE_CHECKING:
+    from g4cli.doctor.facts import Depth
+    from g4cli.doctor.repair import Repair
     from g4cli.doctor.report import Finding, Report
 
 _MARK: Final = {
@@ -21,6 +25,53 @@ _MARK: Final = {
     "ok": ("ok", "green"),
 }
 _SHORT: Final = 420
+
+
+def examine(file: str | None, depth: Depth, only: tuple[str, ...]) -> tuple[Report, Path | None]:
+    """Return the report on what the user named, and its path if it lies on this disk.
+
+    Raises UsageError for an unknown check, and what finding the file raises.
+    """
+    from g4cli.doctor.diagnose import diagnose, judge, known_ids
+    from g4cli.doctor.machine import diagnose_machine
+
+    known = known_ids(machine=file is None)
+    unknown = sorted(set(only) - known)
+    if unknown:
+        families = " ".join(sorted(i for i in known if "." not in i))
+        raise UsageError(f"unknown check: {', '.join(unknown)}", hint=f"families: {families}")
+    if file is None:
+        return diagnose_machine(only), None
+    if file.startswith("hf:"):
+        if depth != "quick":
+            raise UsageError(
+                "a file on the hub is examined by its header alone", hint=f"g4 doctor {file} --quick"
+            )
+        from g4cli.hub.remote_facts import remote_facts
+
+        return judge(remote_facts(file), only), None
+    path = Path(file)
+    if not path.exists():
+        from g4cli.store.models import resolve
+
+        path = resolve(file)
+    return diagnose(path, depth=depth, only=only), path
+
+
+def render_repair(out: Output, repair: Repair, after: Report | None) -> None:
+    """Draw what was mended, and the diagnosis of the copy."""
+    if repair.done:
+        out.line()
+        out.line(f"mended copy: {repair.path}", style="bold green")
+        for text in repair.done:
+            out.line(f"  {text.split(': ', 1)[1]}")
+    else:
+        out.line("nothing was written: no change of metadata mends this file", style="bold")
+    for first, last in repair.ranges[:8]:
+        out.line(f"  fetch again: bytes {first}-{last}  (curl -r {first}-{last} URL)")
+    if after is not None:
+        out.line()
+        render_report(out, after)
 
 
 def render_report(out: Output, report: Report) -> None:

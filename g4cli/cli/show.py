@@ -21,7 +21,7 @@ def show(
     ] = None,
     *,
     diff: Annotated[
-        bool, typer.Option("--diff", help="How far OTHER's weights are from MODEL's: reads all of both.")
+        bool, typer.Option("--diff", help="Keys, tensors and weights in which OTHER differs: reads all.")
     ] = False,
     full: Annotated[
         bool, typer.Option("--full", help="Every key; with --json also every item of long arrays.")
@@ -67,6 +67,8 @@ def show(
 def _show_diff(out: Output, model: str, other: str | None) -> None:
     from g4cli.cli.render_quantize import draw_diff
     from g4cli.core.errors import UsageError
+    from g4cli.core.gguf import read_header
+    from g4cli.core.gguf_diff import diff_headers
     from g4cli.store.models import find
     from quant.metrics import diff_files
 
@@ -75,7 +77,15 @@ def _show_diff(out: Output, model: str, other: str | None) -> None:
     before, after = find(model).path, find(other).path
     with out.progress(f"compare {before.name} and {after.name}") as progress:
         found = diff_files(before, after, progress=progress)
-    out.result(found.as_json(), lambda: draw_diff(out, found), brief=f"{found.total.snr_db:.2f} dB")
+    names = diff_headers(read_header(before), read_header(after))
+
+    def render() -> None:
+        if names:
+            out.table(["differs", "name", before.name, after.name], [d.row for d in names])
+        draw_diff(out, found)
+
+    data = found.as_json() | {"differences": [d.as_json() for d in names]}
+    out.result(data, render, brief=f"{found.total.snr_db:.2f} dB")
 
 
 def _render_summary(out: Output, header: Header, found: Found) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -31,7 +33,9 @@ def known_ids(*, machine: bool = False) -> set[str]:
 
 def judge(facts: FileFacts, only: tuple[str, ...] = ()) -> Report:
     """Return the report on facts already gathered."""
-    findings = run_checks(CHECKS, facts, only)
+    findings = tuple(
+        replace(f, fix=re.sub(r"\bFILE\b", facts.path, f.fix)) for f in run_checks(CHECKS, facts, only)
+    )
     verdict, confidence, decisive = decide(findings)
     return Report(
         subject=facts.path,

@@ -72,8 +72,11 @@ class FileFacts:
         return bool(means) and all(abs(m - 1) < 0.15 for m in means) and len(set(means)) > 1
 
 
-def gather(path: Path, depth: Depth = "default") -> FileFacts:
-    """Return the facts about the file at `path`. Raises FileMissing or UsageError (a directory) only."""
+def gather(path: Path, depth: Depth = "default", *, talk: bool = True) -> FileFacts:
+    """Return the facts about the file at `path`; without `talk` llama.cpp is never asked.
+
+    Raises FileMissing or UsageError (a directory), whatever the file holds.
+    """
     path = require_file(path)
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -82,22 +85,22 @@ def gather(path: Path, depth: Depth = "default") -> FileFacts:
         header = read_header(path, check_data=False)
     except BadGGUF as fault:
         return FileFacts(str(path), size, head, fault=fault, depth=depth)
-    return with_header(str(path), size, head, header, depth)
+    facts = with_header(str(path), size, head, header, depth)
+    return facts if depth == "quick" else _with_data(facts, path, talk)
 
 
 def with_header(path: str, size: int, head: bytes, header: Header, depth: Depth) -> FileFacts:
-    """Return the facts about a file whose header is known; reads the rest as `depth` asks."""
+    """Return the facts that a header alone gives."""
     shape, shape_fault = None, None
     try:
         shape = shape_of(header)
     except BadGGUF as fault:
         shape_fault = fault
     name = claimed(shape)
-    facts = FileFacts(
+    return FileFacts(
         path, size, head, header, None, shape, shape_fault, depth, name, _is_chat(header, name),
         read_vocabulary(header),
     )  # fmt: skip
-    return facts if depth == "quick" else _with_data(facts, Path(path))
 
 
 def _is_chat(header: Header, name: str) -> bool:
@@ -107,14 +110,14 @@ def _is_chat(header: Header, name: str) -> bool:
     return name == "tiny" or any(w == "it" or w.endswith("-it") or "instruct" in w for w in words)
 
 
-def _with_data(facts: FileFacts, path: Path) -> FileFacts:
+def _with_data(facts: FileFacts, path: Path, talk: bool) -> FileFacts:
     from dataclasses import replace
 
     header, vocabulary = facts.header, facts.vocabulary
     assert header is not None
     whole = header.data_end <= facts.size
     tokenized = None
-    if vocabulary is not None and vocabulary.n_tokens > 107 and facts.shape is not None and whole:
+    if talk and vocabulary is not None and vocabulary.n_tokens > 107 and facts.shape is not None and whole:
         tokenized = tokenize(path, vocabulary.n_tokens)
     facts = replace(
         facts,
@@ -122,7 +125,7 @@ def _with_data(facts: FileFacts, path: Path) -> FileFacts:
         vectors=read_vectors(header),
         tokenized=tokenized,
     )
-    if facts.shape is None or not header.tensors or not whole:
+    if not talk or facts.shape is None or not header.tensors or not whole:
         return facts
     free = available_bytes()
     if free and facts.size > 0.9 * free:
@@ -142,7 +145,7 @@ def _talk(facts: FileFacts, path: Path) -> FileFacts:
     from g4cli.doctor.bundled import questions
     from g4cli.doctor.probes import is_suspicious
 
-    asked = questions(12) if facts.model_name == "tiny" else QUESTIONS
+    asked = questions(6) if facts.model_name == "tiny" else QUESTIONS
     prompts = tuple(q for q, _ in asked)
     probe = greedy_probe(path, prompts)
     facts = replace(facts, probe=probe, expected=tuple(a for _, a in asked))

@@ -69,7 +69,7 @@ def gather_machine() -> MachineFacts:
     return MachineFacts(
         python=platform.python_version(),
         system=f"{platform.system()} {platform.machine()}",
-        versions={name: _version(name) for name, _ in LIBRARIES},
+        versions={name: installed_version(name) for name, _ in LIBRARIES},
         engine=by_event.get("library", {}),
         kernels=by_event.get("kernels", {}),
         engine_error=error,
@@ -197,7 +197,8 @@ CHECKS: Final = (
 )
 
 
-def _version(name: str) -> str:
+def installed_version(name: str) -> str:
+    """Return the version of a distribution, or ""."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

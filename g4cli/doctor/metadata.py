@@ -47,11 +47,11 @@ def check_architecture(facts: FileFacts) -> Outcome:
         return fail(f"{fault.what} ({fault.field})", RECONVERT, cause="conversion-defect")
     if name.endswith("-sfp8") and "g4.sfp8.tensors" in header.keys:
         return ok(f"{name}: an SFP8 archive, one byte per weight; g4 chat expands it before it runs")
+    if name in OTHERS:
+        return ok(f"{name}: a companion of a text model")
     if any(key.startswith("gemma4.") for key in header.keys) or all(t in header.tensors for t in _OURS):
         return fail(f"the architecture is {name!r}, but keys and tensors are Gemma 4's", RECONVERT,
                     cause="conversion-defect")  # fmt: skip
-    if name in OTHERS:
-        return ok(f"{name}: a companion of a text model")
     return warn(f"architecture {name!r}: not a Gemma 4; only the format was checked")
 
 

@@ -98,6 +98,11 @@ class Report:
     is_gguf: bool = True
 
     @property
+    def header_readable(self) -> bool:
+        """Return whether the header could be read to its end."""
+        return not any(f.id in ("file.magic", "file.header") and f.status == "fail" for f in self.findings)
+
+    @property
     def exit_code(self) -> int:
         """Return 0, 5 for what is no GGUF at all, 8 for a failure."""
         if not self.is_gguf:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from g4cli.core.gguf_cursor import MAGIC
 from g4cli.core.units import size_text
-from g4cli.doctor.report import Check, Outcome, fail, ok, skipped, warn
+from g4cli.doctor.report import Check, Outcome, fail, ok, skipped
 
 if TYPE_CHECKING:
     from g4cli.doctor.facts import FileFacts
@@ -58,9 +58,12 @@ def check_size(facts: FileFacts) -> Outcome:
             detail=tuple(cut),
         )
     if header.trailing_bytes > 0:
-        return warn(
-            f"{header.trailing_bytes:,} bytes follow the last tensor: glued parts, or an edited header",
-            "compare the size with the hub's; llama.cpp ignores what follows",
+        return fail(
+            f"{header.trailing_bytes:,} bytes follow the last tensor: glued parts, or an edited header; "
+            "llama.cpp ignores them",
+            AGAIN,
+            cause="file-damaged",
+            confidence="medium",
         )
     return ok(f"whole: {facts.size:,} bytes, as the header says")
 

@@ -121,6 +121,12 @@ def check_rope(facts: FileFacts) -> Outcome:
     if np.allclose(table, wanted, rtol=1e-3):
         return ok(f"{turning} pairs turn, {n - turning} do not")
     kinds = sorted({f"{v:.3g}" for v in table.tolist()})
+    if not np.all((table > 1e-6) & (table <= 2e30)):
+        return fail(
+            f"{ROPE_FREQS} holds {', '.join(kinds[:3])}: bytes are shifted or overwritten",
+            AGAIN,
+            cause="file-damaged",
+        )
     return fail(
         f"{ROPE_FREQS} must be {turning} x 1.0 and {n - turning} x 1e30, holds {', '.join(kinds[:4])}: long "
         "texts lose their order; llama.cpp does not notice",

@@ -1,0 +1,32 @@
+"""What `g4 doctor hf:OWNER/REPO/FILE --quick` looks at: a header on the hub, fetched by byte ranges."""
+
+from __future__ import annotations
+
+from g4cli.core.errors import BadGGUF, NotFound
+from g4cli.doctor.facts import FileFacts, with_header
+from g4cli.hub.address import parse_address
+from g4cli.hub.client import Hub
+from g4cli.hub.header import remote_header
+from g4cli.hub.listing import pick, preferred_type
+
+
+def remote_facts(address: str) -> FileFacts:
+    """Return the facts that the header of a file on the hub gives. Raises what the hub raises."""
+    repo, path, type_name, revision = parse_address(address)
+    hub = Hub()
+    repository = hub.repository(repo, revision)
+    files = repository.files
+    if path:
+        file = next((f for f in files if f.path == path), None)
+        if file is None:
+            raise NotFound(f"{repo} has no file {path}", hint=f"g4 fit hf:{repo}")
+    else:
+        file = pick(repo, files, type_name or preferred_type(files))[0]
+    label = f"hf:{repo}/{file.path}"
+    try:
+        header = remote_header(hub, repository, file)
+    except BadGGUF as fault:
+        # The reader names what stands there in its place.
+        head = b"" if fault.what.startswith("not a GGUF") else b"GGUF"
+        return FileFacts(label, file.nbytes, head, fault=fault, depth="quick")
+    return with_header(label, file.nbytes, b"GGUF", header, "quick")
