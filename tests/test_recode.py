@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from gguf.quants import quantize
 from llama_quantize import expect
 
 from converters import convert_checkpoint
-from g4cli.core.errors import UsageError
+from g4cli.core.errors import Interrupted, UsageError
 from g4cli.store.recode import convert_to, default_target
 
 TYPES = ("q4_0", "q8_0", "q4_k_m", "q6_k")
@@ -81,3 +82,19 @@ def test_threads_do_not_change_the_file(folders: dict[str, Path], tmp_path: Path
     one = convert_to(folder, tmp_path / "1.gguf", type_name="q4_0", threads=1)
     many = convert_to(folder, tmp_path / "4.gguf", type_name="q4_0", threads=4)
     assert one.sha256 == many.sha256
+
+
+def test_an_interrupt_says_what_is_kept(folders: dict[str, Path], tmp_path: Path) -> None:
+    def stop(done: int, total: int, _label: str) -> None:
+        if done > total // 2:
+            raise KeyboardInterrupt
+
+    folder, target = folders["my-finetune"], tmp_path / "out" / "x.gguf"
+    with pytest.raises(Interrupted, match="nothing was kept"):
+        convert_to(folder, target, type_name="q4_0", progress=stop)
+    assert list(target.parent.iterdir()) == []
+    before = convert_to(folder, target, type_name="q4_0").sha256
+    with pytest.raises(Interrupted, match="is as it was"):
+        convert_to(folder, target, type_name="bf16", force=True, progress=stop)
+    assert hashlib.sha256(target.read_bytes()).hexdigest() == before
+    assert [p.name for p in target.parent.iterdir()] == ["x.gguf"]

@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import g4cli
-from g4cli.core.errors import UsageError
-from g4cli.core.ggml import BF16, F16, F32, Q8_0, ggml_type
+from g4cli.core.errors import Interrupted, UsageError
+from g4cli.core.ggml import BF16, F16, F32, Q8_0, GGMLType, ggml_type
 from g4cli.core.gguf_values import Value, u32
 from g4cli.core.gguf_write import TensorSpec
 from g4cli.core.progress import Progress, no_progress
 
 if TYPE_CHECKING:
     from converters import Converted
+    from converters.blocks import Coder
     from converters.parts import PartName
     from quant.recipes import Recipe
 
@@ -124,33 +125,38 @@ def convert_to(
 
     `target` None: the folder's name and the type, in the current directory. SFP8 is written as BF16 numbers
     that are all SFP8 values. Raises UsageError if `target` exists and `force` is not given, and what
-    converters.convert_checkpoint raises.
+    converters.convert_checkpoint raises, and Interrupted on Ctrl-C.
     """
     from converters import convert_checkpoint
-    from converters.blocks import PlainCoder
-    from quant.recipes import Recipe, file_type
+    from quant.recipes import file_type
 
     name = file_type(type_name).name
     target = target or default_target(folder, name, part)
     if target.is_file() and not force:
         raise UsageError(f"{target} exists", hint="add --force to replace it, or -o FILE")
-    if name in PLAIN:
-        plain, coder = ggml_type(name), PlainCoder(threads or 0)
+    plain, coder = _coder(name, part, folder, threads)
+    try:
         return convert_checkpoint(
             folder, target, part=part, plain=plain, coder=coder, ignore_keys=ignore_keys, progress=progress
         )
-    if part == "mmproj" and name != "q8_0":
-        raise UsageError(f"an mmproj file cannot be {name}", hint="--type bf16, f16, f32 or q8_0")
+    except KeyboardInterrupt:
+        kept = "the file that was there before is as it was" if target.is_file() else "nothing was kept"
+        raise Interrupted(f"interrupted; {kept}", hint="the same command starts again") from None
+
+
+def _coder(name: str, part: PartName, folder: Path, threads: int | None) -> tuple[GGMLType | None, Coder]:
+    """Return the type of the plain conversion (None: as the checkpoint) and the coder that goes on from it."""
+    from converters.blocks import PlainCoder
+    from quant.recipes import Recipe
+
+    if name in PLAIN:
+        return ggml_type(name), PlainCoder(threads or 0)
+    if part == "mmproj":
+        if name != "q8_0":
+            raise UsageError(f"an mmproj file cannot be {name}", hint="--type bf16, f16, f32 or q8_0")
+        return BF16, TowersCoder(threads)
     recipe = Recipe(name, carrier="bf16") if name == "sfp8" else Recipe(name)
-    return convert_checkpoint(
-        folder,
-        target,
-        part=part,
-        plain=BF16 if part == "mmproj" else None,
-        coder=TowersCoder(threads) if part == "mmproj" else RecipeCoder(recipe, folder, threads),
-        ignore_keys=ignore_keys,
-        progress=progress,
-    )
+    return None, RecipeCoder(recipe, folder, threads)
 
 
 def default_target(folder: Path, type_name: str, part: PartName) -> Path:
