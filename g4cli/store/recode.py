@@ -145,7 +145,7 @@ def convert_to(
 
 
 def _coder(name: str, part: PartName, folder: Path, threads: int | None) -> tuple[GGMLType | None, Coder]:
-    """Return the type of the plain conversion (None: as the checkpoint) and the coder that goes on from it."""
+    """Return the type of the plain conversion (None: as the checkpoint) and the coder that goes on."""
     from converters.blocks import PlainCoder
     from quant.recipes import Recipe
 
