@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from quant.file import Quantized
 
 # fmt: off
-_Source: TypeAlias = Annotated[Path, typer.Argument(help="The GGUF to read, best in BF16.", metavar="FILE")]
+_Source: TypeAlias = Annotated[
+    str, typer.Argument(help="The GGUF to read, or a pulled model; best in BF16.", metavar="FILE")]
 _Target: TypeAlias = Annotated[
-    Path | None, typer.Argument(help="The GGUF to write; by default beside FILE.", metavar="[OUT]",
-                                show_default=False)]
+    Path | None, typer.Argument(help="The GGUF to write; by default beside FILE (of a model: here).",
+                                metavar="[OUT]", show_default=False)]
 _Type: TypeAlias = Annotated[
     str, typer.Option("--type", "-t", help="q4_0, sfp8, bf16, q8_0, q6_k, q5_k_m, q4_k_m, ...")]
 _Pure: TypeAlias = Annotated[bool, typer.Option("--pure", help="One type for all, embeddings too.")]
@@ -71,12 +72,13 @@ def quantize(
     Examples:
       g4 quantize model-bf16.gguf --type q4_0
       g4 quantize model-bf16.gguf small.gguf --type q4_k_m --tensor-type 'ffn_down=q6_k'
-      g4 quantize model-bf16.gguf --type q8_0 --dry-run
+      g4 quantize e2b:bf16 --type q8_0 --dry-run
     """
     out = output_for(as_json=json, quiet=quiet)
     from functools import partial
 
     from g4cli.cli.render_quantize import draw_plan
+    from g4cli.store.models import find
     from quant.options import read_importance, recipe_from
     from quant.plan import plan_file
 
@@ -84,18 +86,20 @@ def quantize(
         type_name, pure=pure, tensor_types=tensor_type or (), keep_ple=keep_ple,
         has_imatrix=imatrix is not None, carrier=carrier, sfp8_encoder=encoder,
     )  # fmt: skip
-    importance = read_importance(imatrix)
+    found, importance = find(source), read_importance(imatrix)
     if dry_run:
-        planned = plan_file(source, recipe, allow_requantize=allow_requantize)
+        planned = plan_file(found.path, recipe, allow_requantize=allow_requantize)
         out.result(planned.as_json(), lambda: draw_plan(out, planned), brief=str(planned.nbytes))
         return
-    from quant.file import quantize_file
+    from quant.file import default_target, quantize_file
 
+    if found.entry and target is None:
+        target = Path(default_target(found.path, recipe.type).name)
     job = partial(
-        quantize_file, source, target, recipe=recipe, force=force, allow_requantize=allow_requantize,
-        imatrix=importance, threads=threads,
+        quantize_file, found.path, target, recipe=recipe, force=force, allow_requantize=allow_requantize,
+        imatrix=importance, threads=threads, source_sha256=found.sha256,
     )  # fmt: skip
-    _write(out, source, job, report=report)
+    _write(out, found.path, job, report=report)
 
 
 def _write(out: Output, source: Path, job: partial[Quantized], *, report: bool) -> None:

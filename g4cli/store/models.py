@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 from g4cli.core.errors import BadFile, FileMissing, NotFound, UnknownModel, UsageError
 from g4cli.core.files import require_file
@@ -24,6 +25,41 @@ class Found:
     path: Path
     reason: str
     entry: Entry | None = None
+
+    @property
+    def sha256(self) -> str | None:
+        """Return the file's hash if its manifest knows it and the file has not changed in size since."""
+        known = self.entry is not None and self.path.stat().st_size == self.entry.nbytes
+        return self.entry.sha256 or None if self.entry is not None and known else None
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A file that has not arrived whole: the same `g4 pull` goes on with it."""
+
+    name: str
+    file: str
+    path: Path
+    have_bytes: int
+    nbytes: int
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the row as `g4 list --json` shows it."""
+        row = asdict(self)
+        return {**{k: v for k, v in row.items() if k != "nbytes"}, "bytes": self.nbytes}
+
+
+def list_unfinished() -> tuple[Unfinished, ...]:
+    """Return what interrupted pulls have left, by the names that g4cli.hub.journal gives: .FILE.KEY.part."""
+    found = []
+    for path in sorted(models_dir().glob("*/.*.part")):
+        file, _, key = path.name.removeprefix(".").removesuffix(".part").rpartition(".")
+        if file and len(key) <= 12 and path.with_suffix(".journal").is_file():
+            status = path.stat()
+            # Sparse: what is allocated has arrived, nearly.
+            have = min(status.st_blocks * 512, status.st_size)
+            found.append(Unfinished(name_of(path.parent), file, path, have, status.st_size))
+    return tuple(found)
 
 
 def folder_of(name: str) -> Path:
@@ -92,6 +128,12 @@ def sidecar(path: Path, role: Role) -> Path | None:
     return next((e.path for e in here), None)
 
 
+def select_unfinished(text: str) -> tuple[Unfinished, ...]:
+    """Return the partial files of the model `text`; none for a name with a type."""
+    name, separator, _ = _split(text)
+    return () if separator else tuple(u for u in list_unfinished() if u.name == name)
+
+
 def select(text: str) -> tuple[Entry, ...]:
     """Return the entries that `remove` and `verify` act on: `e2b:q4_0` one type, `e2b` all files.
 
@@ -114,9 +156,10 @@ def select(text: str) -> tuple[Entry, ...]:
     return entries
 
 
-def remove(entry: Entry) -> None:
-    """Delete the file of `entry` and its manifest, and the folder if it is empty then."""
-    for path in (entry.path, manifest_path(entry.path)):
+def remove(entry: Entry | Unfinished) -> None:
+    """Delete the file of `entry` and what describes it, and the folder if it is empty then."""
+    beside = manifest_path(entry.path) if isinstance(entry, Entry) else entry.path.with_suffix(".journal")
+    for path in (entry.path, beside):
         try:
             path.unlink(missing_ok=True)
         except OSError as err:
