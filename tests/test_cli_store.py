@@ -63,7 +63,7 @@ def test_pull_a_file_list_it_show_it_remove_it(capsys: pytest.CaptureFixture[str
     assert "own:f32" in out
     assert ok(capsys, "show", "own")["path"] == row["path"]
     assert ok(capsys, "remove", "own", "--yes")["bytes"] == row["bytes"]
-    assert ok(capsys, "list") == {"models": [], "elsewhere": []}
+    assert ok(capsys, "list") == {"models": [], "unfinished": [], "elsewhere": []}
     code, out, err = g4(capsys, "list")
     assert (code, out, err) == (0, "", "no models yet; start with: g4 pull tiny\n")
     assert own.exists()

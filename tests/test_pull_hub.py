@@ -344,6 +344,20 @@ def test_a_wrong_hash_says_both_and_what_to_do(capsys: pytest.CaptureFixture[str
     assert any(name.endswith(".part") for name in os.listdir(models_dir() / "e2b"))
 
 
+def test_what_is_unfinished_is_listed_and_can_be_removed(
+    capsys: pytest.CaptureFixture[str], hub: FakeHub
+) -> None:
+    hub.repos[GOOGLE].claimed_sha256["gemma-4-E2B_q4_0-it.gguf"] = "f" * 64
+    refused(capsys, 5, "pull", "e2b")
+    (row,) = ok(capsys, "list")["unfinished"]
+    size = len(hub.repos[GOOGLE].lfs["gemma-4-E2B_q4_0-it.gguf"])
+    assert (row["name"], row["file"], row["bytes"]) == ("e2b", "gemma-4-E2B_q4_0-it.gguf", size)
+    assert "g4 pull e2b goes on with it" in g4(capsys, "list")[2]
+    assert ok(capsys, "remove", "e2b", "--yes")["bytes"] == size
+    assert not (models_dir() / "e2b").exists()
+    assert refused(capsys, 3, "remove", "e2b")
+
+
 @pytest.mark.parametrize("text", ["hf:", "hf:x", "hf:a/../b", "hf:a/b@"])
 def test_addresses_that_are_none(capsys: pytest.CaptureFixture[str], text: str) -> None:
     assert "hf:OWNER/REPO" in refused(capsys, 2, "pull", text)

@@ -9,6 +9,7 @@ from g4cli.cli.output import Output, output_for
 
 if TYPE_CHECKING:
     from g4cli.store.manifest import Entry
+    from g4cli.store.models import Unfinished
     from g4cli.store.others import Foreign
 
 
@@ -26,10 +27,10 @@ def list_(json: JsonOpt = False, quiet: QuietOpt = False) -> None:
     """
     out = output_for(as_json=json, quiet=quiet)
     from g4cli.store.manifest import damage_of
-    from g4cli.store.models import list_models
+    from g4cli.store.models import list_models, list_unfinished
     from g4cli.store.others import foreign_models
 
-    entries = list_models()
+    entries, unfinished = list_models(), list_unfinished()
     foreign = () if quiet else foreign_models()
 
     def render() -> None:
@@ -37,15 +38,24 @@ def list_(json: JsonOpt = False, quiet: QuietOpt = False) -> None:
             out.say("no models yet; start with: g4 pull tiny")
         else:
             _render_own(out, entries)
+        for part in unfinished:
+            out.say(f"unfinished: {part.file}, {_amount(part)}; g4 pull {part.name} goes on with it")
         if foreign:
             _render_foreign(out, foreign)
 
     data = {
         "models": [{**e.as_json(), "damage": damage_of(e)} for e in entries],
+        "unfinished": [u.as_json() for u in unfinished],
         "elsewhere": [f.as_json() for f in foreign],
     }
     names = "\n".join(e.label for e in entries if e.role == "model")
     out.result(data, render, brief=names or None)
+
+
+def _amount(part: Unfinished) -> str:
+    from g4cli.core.units import size_text
+
+    return f"{size_text(part.have_bytes)} of {size_text(part.nbytes)}"
 
 
 def _render_own(out: Output, entries: tuple[Entry, ...]) -> None:

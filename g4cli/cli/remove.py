@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from g4cli.cli.options import JsonOpt, QuietOpt, YesOpt
 from g4cli.cli.output import output_for
+
+if TYPE_CHECKING:
+    from g4cli.store.manifest import Entry
+    from g4cli.store.models import Unfinished
 
 
 def remove(
@@ -32,17 +36,22 @@ def remove(
     """
     out = output_for(as_json=json, quiet=quiet)
     from g4cli.core.units import size_text
-    from g4cli.store.models import remove, select
+    from g4cli.store.models import entries_of, remove, select, select_unfinished
 
-    entries = select(model)
-    total = sum(e.nbytes for e in entries)
+    unfinished = select_unfinished(model)
+    entries = () if unfinished and not entries_of(model) else select(model)
+    total = sum(e.nbytes for e in entries) + sum(u.have_bytes for u in unfinished)
     for entry in entries:
         out.say(f"{entry.label}  {size_text(entry.nbytes)}  {entry.path}")
-    if not yes and not out.confirm(f"Remove {len(entries)} file(s), {size_text(total)}?"):
+    for part in unfinished:
+        out.say(f"{part.name}  {size_text(part.have_bytes)} of an unfinished {part.file}")
+    count = len(entries) + len(unfinished)
+    if not yes and not out.confirm(f"Remove {count} file(s), {size_text(total)}?"):
         out.say("nothing was removed")
         raise typer.Exit(130)
-    for entry in entries:
-        remove(entry)
-    removed = [e.label for e in entries]
-    data = {"removed": [e.as_json() for e in entries], "bytes": total}
-    out.result(data, lambda: out.line(f"removed {', '.join(removed)}: {size_text(total)}"))
+    gone: tuple[Entry | Unfinished, ...] = (*entries, *unfinished)
+    for item in gone:
+        remove(item)
+    names = ", ".join(dict.fromkeys([e.label for e in entries] + [u.file for u in unfinished]))
+    data = {"removed": [item.as_json() for item in gone], "bytes": total}
+    out.result(data, lambda: out.line(f"removed {names}: {size_text(total)}"))

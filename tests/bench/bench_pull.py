@@ -19,6 +19,7 @@ import json
 import os
 import random
 import re
+import resource
 import subprocess
 import sys
 import time
@@ -38,11 +39,11 @@ from pathlib import Path
 from g4cli.hub import Hub, fetch_file
 client = Hub()
 repository = client.repository(sys.argv[1])
-started = time.perf_counter()
+started, cpu = time.perf_counter(), time.process_time()
 done = fetch_file(client, repository, repository.files[0], Path(sys.argv[2]))
 seconds = time.perf_counter() - started
 peak = int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
-print(json.dumps([seconds, peak, done.origin]))
+print(json.dumps([seconds, time.process_time() - cpu, peak, done.origin]))
 """
 
 
@@ -128,6 +129,7 @@ def speed(folder: Path, mib: int, rounds: int) -> None:
         "HF_HOME": str(folder / "hf"),
     }
     rates: dict[str, list[float]] = {"curl": [], "g4": [], "hash": []}
+    work: dict[str, list[float]] = {"curl": [], "g4": []}
     peaks: list[float] = []
     try:
         for _ in range(rounds):
@@ -141,17 +143,23 @@ def speed(folder: Path, mib: int, rounds: int) -> None:
                 "%{time_total}",
                 f"http://localhost:{port}/storage/x",
             ]
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
             seconds = float(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
             rates["curl"].append(mib / seconds)
+            work["curl"].append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
             target.unlink()
             done: Any = subprocess.run(
                 [sys.executable, "-c", CHILD, REPO, target], env=environment, capture_output=True, check=True
             )
-            seconds, peak, origin = json.loads(done.stdout)
+            seconds, cpu, peak, origin = json.loads(done.stdout)
+            work["g4"].append(cpu)
             assert origin == "hub"
             rates["g4"].append(mib / seconds)
             peaks.append(peak)
+            started = time.process_time()
             rates["hash"].append(hash_rate(source) / 2**20)
+            work.setdefault("hash", []).append(time.process_time() - started)
             print("  ".join(f"{name} {values[-1]:7.0f} MiB/s" for name, values in rates.items()), flush=True)
     finally:
         server.kill()
@@ -159,6 +167,7 @@ def speed(folder: Path, mib: int, rounds: int) -> None:
             path.unlink(missing_ok=True)
     ratios = [g / min(c, h) for g, c, h in zip(*(rates[k] for k in ("g4", "curl", "hash")), strict=True)]
     print(f"median: {', '.join(f'{k} {median(v):.0f} MiB/s' for k, v in rates.items())}")
+    print(f"CPU seconds per GiB: {', '.join(f'{k} {median(v) * 1024 / mib:.2f}' for k, v in work.items())}")
     print(f"g4 / min(curl, hash), median of {rounds}: {median(ratios):.2f}; peak memory {max(peaks):.0f} MiB")
 
 
