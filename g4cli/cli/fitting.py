@@ -57,7 +57,7 @@ def show_fit(out: Output, request: Request) -> int:
     advice = advice_for(subject, options, memories, host, found.options.n_ctx)
     proof = verified(subject, found.options) if request.verify else None
     installed = engine_version()
-    if installed not in (None, LIBRARY):
+    if installed and installed.split("+")[0] != LIBRARY:
         out.warn(f"these figures were proved with llama-cpp-python {LIBRARY}; {installed} is installed")
     answer = draw.Answer(subject, host, memories, found, advice, proof, installed or "")
     brief = f"{'fits' if found.verdict.fits else 'does not fit'}: {found.verdict.reason}"
