@@ -9,6 +9,7 @@ import jinja2.sandbox
 import pytest
 
 from g4cli.core.errors import BadFile, UsageError
+from g4cli.core.gguf import read_header
 from g4cli.prompt import Message, PromptStyle, ReplyParser, ToolCall, choose_renderer, render, sandbox
 from g4cli.prompt.messages import Media
 from g4cli.prompt.reply import AnswerText, CallMade, ThoughtEnded, ThoughtText
@@ -182,6 +183,13 @@ class TestTemplates:
         assert "none that g4 knows" in renderer.notice
         assert renderer(CONVERSATIONS["history"], PromptStyle())[0].text == "[user]a[assistant] b [user]c"
 
+    def test_the_launch_template_is_named(self, vocab_file: Path) -> None:
+        template = read_header(vocab_file).get("tokenizer.chat_template", str)
+        renderer = choose_renderer(template)
+        assert "the chat template of 2026-04-02" in renderer.notice
+        text = renderer(CONVERSATIONS["one question"], PromptStyle(think=True))[0].text
+        assert text.startswith("<bos><|turn>system\n<|think|>")
+
     def test_no_template(self) -> None:
         assert "no chat template" in choose_renderer(None).notice
 
@@ -192,7 +200,7 @@ class TestTemplates:
             ("{{ messages.__class__.__mro__ }}", "fails"),
             ("{{ ''.__class__.__base__.__subclasses__() }}", "fails"),
             ("{% for i in range(10**9) %}x{% endfor %}", "fails"),
-            ("{% for i in range(90000) %}{{ 'x' * 900000 }}{% endfor %}", "without end"),
+            ("{% for i in range(90000) %}{{ 'x' * 900000 }}{% endfor %}", "without end|runs for"),
             ("{{ messages.append(1) }}", "fails"),
             (
                 "{% for i in range(9999) %}{% for j in range(999) %}{% endfor %}{% endfor %}",

@@ -24,6 +24,8 @@ KNOWN: Final = MappingProxyType(
         "0a2c8073": ("small", "2026-07-09"),
     }
 )
+# The launch revision: no newline after <|think|>, newlines round images. llama.cpp calls it outdated too.
+EARLY: Final = MappingProxyType({"2dfbfc7d": "2026-04-02"})
 _EMPTY_THOUGHT: Final = "<|channel>thought\\n<channel|>"
 
 Render = Callable[[Sequence[Message], PromptStyle], list[Part]]
@@ -49,7 +51,8 @@ def choose_renderer(template: str | None, *, bos: str = "<bos>") -> Renderer:
     """
     if not template:
         return Renderer(render, False, "the file has no chat template: Gemma 4's own format is used")
-    known = KNOWN.get(hashlib.sha256(template.encode()).hexdigest()[:8])
+    digest = hashlib.sha256(template.encode()).hexdigest()[:8]
+    known = KNOWN.get(digest)
     if known is not None:
         return Renderer(render, known[0] == "large")
     from g4cli.prompt.sandbox import compile_template  # jinja2 only where it is needed
@@ -67,6 +70,12 @@ def choose_renderer(template: str | None, *, bos: str = "<bos>") -> Renderer:
             return (render if plain else by_template)(messages, style)
 
         return Renderer(mixed, empty_thought)
+    if digest in EARLY:
+        return Renderer(
+            by_template,
+            empty_thought,
+            f"the file has the chat template of {EARLY[digest]}: it is used, but later ones mend it",
+        )
     return Renderer(
         by_template,
         empty_thought,

@@ -1,0 +1,19 @@
+"""The KV cache that g4's context takes for the 31B network at 32k: 3,760 MiB, not 29,440.
+
+python tests/real_shapes.py 31b q4_0 /tmp/31b.gguf && python tests/bench/kv_31b.py /tmp/31b.gguf
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from g4cli.runtime.context import Context, ContextOptions
+from g4cli.runtime.interrupt import Interrupt
+from g4cli.runtime.model import Model, ModelOptions
+
+model = Model(Path(sys.argv[1]), ModelOptions(use_extra_bufts=False))
+context = Context(model, ContextOptions(n_ctx=32768), Interrupt())
+print(
+    f"{model.description}: KV {context.kv_bytes / 2**20:.0f} MiB, compute {context.compute_bytes / 2**20:.0f}"
+)
