@@ -25,7 +25,7 @@ from g4cli.core.ggml import BF16, F16, F32, GGMLType
 from g4cli.core.gguf_values import Value
 from g4cli.core.gguf_write import TensorSpec
 
-BLOCK_WEIGHTS: Final = 1 << 19  # 1 to 2 MiB: within a core's cache, and few enough calls
+BLOCK_WEIGHTS: Final = 1 << 19  # 1 to 2 MiB: few enough calls, and small in memory
 AHEAD: Final = 3  # blocks under way per thread
 
 
@@ -46,6 +46,11 @@ Rows: TypeAlias = Callable[[], Iterator[Block]]
 
 class Coder(Protocol):
     """Gives tensors their types and their bytes."""
+
+    @property
+    def block_weights(self) -> int:
+        """Return how many numbers a block should have, whole rows allowing."""
+        ...
 
     def plan(
         self, keys: Mapping[str, Value], specs: Sequence[TensorSpec]
@@ -89,13 +94,15 @@ class Tensor:
     origin: str
     faults: Faults
 
-    def blocks(self) -> Iterator[Block]:
-        """Yield the tensor in blocks of whole rows."""
+    def blocks(self, weights: int = BLOCK_WEIGHTS) -> Iterator[Block]:
+        """Yield the tensor in blocks of whole rows, of about `weights` numbers each."""
         table, row = self.view, self.row
+        if table.flags.c_contiguous:  # experts too: their rows are one long table
+            table = table.reshape(-1, row)
         per_item = table.size // len(table)
         if per_item < row:  # rows run over the first axis: one block, which is small
             table, per_item = table[None], table.size
-        step = max(1, BLOCK_WEIGHTS // per_item)
+        step = max(1, weights // per_item)
         for first in range(0, len(table), step):
             yield Block(first * (per_item // row), partial(self._read, table[first : first + step]))
 
@@ -143,6 +150,7 @@ class PlainCoder:
     """Writes every tensor in the type that it has: F32, F16 or BF16."""
 
     threads: int = 0
+    block_weights: int = BLOCK_WEIGHTS
 
     def plan(
         self, keys: Mapping[str, Value], specs: Sequence[TensorSpec]

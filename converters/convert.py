@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from pathlib import Path
 from types import MappingProxyType
@@ -98,7 +99,9 @@ def convert_checkpoint(
         table |= expand(rows, config, n_layer)
     plain = plain or checkpoint.plain_type()
     claims, ignored = claim(checkpoint.tensors, table, chosen.ignores, chosen.normalise, str(folder))
-    jobs = {job.spec.name: job for job in _jobs(checkpoint, chosen, claims, plain, faults)}
+    jobs = {
+        job.spec.name: job for job in _jobs(checkpoint, chosen, claims, plain, faults, coder.block_weights)
+    }
     keys, specs = coder.plan(_keys(folder, config, chosen, plain, jobs), [job.spec for job in jobs.values()])
     if sorted(spec.name for spec in specs) != sorted(jobs):
         raise ValueError("a coder must keep all tensors and add none")
@@ -133,11 +136,17 @@ def _keys(
 
 
 def _jobs(
-    checkpoint: Checkpoint, part: Part, claims: Sequence[Claim], plain: GGMLType, faults: Faults
+    checkpoint: Checkpoint,
+    part: Part,
+    claims: Sequence[Claim],
+    plain: GGMLType,
+    faults: Faults,
+    block_weights: int,
 ) -> Iterator[_Job]:
     for name, data in part.generated.items():
         spec = TensorSpec(name, F32, tuple(reversed(data.shape)))
-        yield _Job(spec, Tensor(data, data.shape[-1], None, False, name, faults).blocks)
+        tensor = Tensor(data, data.shape[-1], None, False, name, faults)
+        yield _Job(spec, partial(tensor.blocks, block_weights))
     for item in claims:
         row, origin, name = item.wanted.row, item.source.name, item.wanted.target
         view = row.view(checkpoint.array(origin))
@@ -145,7 +154,7 @@ def _jobs(
         shape = tuple(reversed((*view.shape[:kept], prod(view.shape[kept:]))))
         kind = plain_type(name, len(shape), plain, force_f32=row.f32)
         tensor = Tensor(view, shape[0], row.value, row.infinite, origin, faults)
-        yield _Job(TensorSpec(name, kind, shape), tensor.blocks)
+        yield _Job(TensorSpec(name, kind, shape), partial(tensor.blocks, block_weights))
 
 
 def plain_type(name: str, n_dims: int, plain: GGMLType, *, force_f32: bool = False) -> GGMLType:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,15 +15,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from converters import blocks
 from converters.blocks import Faults, PlainCoder, Tensor, is_finite, plain, to_bf16
 from converters.transforms import columns_to_chw, drop_middle, patches_to_chw, softplus, swap_first_two
 from g4cli.core import ggml
 from g4cli.core.gguf_write import TensorSpec
 
 
-def rows_of(view: NDArray[Any], row: int) -> list[NDArray[Any]]:
-    return [block.read() for block in Tensor(view, row, None, False, "x", Faults()).blocks()]
+def rows_of(view: NDArray[Any], row: int, weights: int) -> list[NDArray[Any]]:
+    return [block.read() for block in Tensor(view, row, None, False, "x", Faults()).blocks(weights)]
 
 
 @pytest.mark.parametrize("weights", [1, 7, 24, 100, 10_000])
@@ -31,6 +31,7 @@ def rows_of(view: NDArray[Any], row: int) -> list[NDArray[Any]]:
     [
         ((30, 8), lambda a: a, 1),
         ((240,), lambda a: a, 1),
+        ((3, 10, 8), lambda a: a, 1),
         ((5, 6, 8), swap_first_two, 1),
         ((10, 1, 24), drop_middle, 1),
         ((5, 48), patches_to_chw, 1),
@@ -43,15 +44,13 @@ def test_blocks_are_the_view_in_order(
     view: Callable[[Any], Any],
     merge: int,
     weights: int,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(blocks, "BLOCK_WEIGHTS", weights)
     array = np.arange(int(np.prod(shape)), dtype=np.float32).reshape(shape)
     seen = view(array)
     row = int(np.prod(seen.shape[seen.ndim - merge :]))
-    found = rows_of(seen, row)
+    found = rows_of(seen, row, weights)
     assert np.concatenate(found).reshape(-1).tolist() == np.ascontiguousarray(seen).reshape(-1).tolist()
-    starts = [b.start for b in Tensor(seen, row, None, False, "x", Faults()).blocks()]
+    starts = [b.start for b in Tensor(seen, row, None, False, "x", Faults()).blocks(weights)]
     assert starts == np.cumsum([0] + [len(f) for f in found[:-1]]).tolist()
 
 
@@ -101,12 +100,17 @@ def test_a_type_that_is_not_plain_is_refused() -> None:
         plain(ggml.Q4_0, np.zeros(32, np.float32))
 
 
-def test_many_threads_keep_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocks, "BLOCK_WEIGHTS", 16)
+def test_many_threads_keep_the_order() -> None:
     arrays = [np.arange(i * 1000, i * 1000 + 320, dtype=np.float32).reshape(40, 8) for i in range(5)]
     tensors = [
-        (TensorSpec(f"t{i}", ggml.F32, (8, 40)), Tensor(a, 8, None, False, "x", Faults()).blocks)
+        (TensorSpec(f"t{i}", ggml.F32, (8, 40)), partial(Tensor(a, 8, None, False, "x", Faults()).blocks, 16))
         for i, a in enumerate(arrays)
     ]
     data = b"".join(PlainCoder(threads=4).stream(iter(tensors)))
     assert data == b"".join(a.tobytes() for a in arrays)
+
+
+def test_an_expert_is_read_row_by_row() -> None:
+    experts = np.zeros((4, 100, 64), np.uint16)
+    found = rows_of(experts, 64, 640)
+    assert {len(block) for block in found} == {10}

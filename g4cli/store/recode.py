@@ -43,6 +43,13 @@ class RecipeCoder:
     folder: Path
     threads: int | None = None
 
+    @property
+    def block_weights(self) -> int:
+        """Return the size that quant's encoders are fastest with."""
+        from quant.encode import BLOCK_WEIGHTS
+
+        return BLOCK_WEIGHTS
+
     def plan(
         self, keys: Mapping[str, Value], specs: Sequence[TensorSpec]
     ) -> tuple[Mapping[str, Value], Sequence[TensorSpec]]:
@@ -83,6 +90,13 @@ class TowersCoder:
     """
 
     threads: int | None = None
+
+    @property
+    def block_weights(self) -> int:
+        """Return the size that quant's encoders are fastest with."""
+        from quant.encode import BLOCK_WEIGHTS
+
+        return BLOCK_WEIGHTS
 
     def plan(
         self, keys: Mapping[str, Value], specs: Sequence[TensorSpec]
