@@ -13,6 +13,7 @@ from g4cli.cli.main import run
 from g4cli.cli.subjects import with_encoder
 from g4cli.core.errors import BadGGUF
 from g4cli.core.gguf import read_header
+from g4cli.core.units import MIB
 from g4cli.estimate import Options, media_bytes
 
 
@@ -36,9 +37,31 @@ def test_weights_are_exact_and_the_scratch_follows_the_image(tmp_path: Path) -> 
     header = read_header(encoder(tmp_path / "mmproj.gguf"))
     weights, compute = media_bytes(header, 280)
     assert weights == 768 * 4 * 4 + 768 * 32 * 2
-    # 2,520 patches; gate, up and product of 3,072, three streams of 768, pixels twice; 4 bytes.
-    assert compute == 2520 * (3 * 3072 + 3 * 768 + 2 * 768) * 4
+    # 2,520 patches; gate, up and product of 3,072, three streams of 768, pixels; 4 bytes.
+    assert compute == 2520 * (3 * 3072 + 3 * 768 + 768) * 4
     assert media_bytes(header, 1120)[1] == 4 * compute
+
+
+@pytest.mark.parametrize(
+    ("width", "inner", "layers", "planned_mib"),
+    [(768, 3072, 16, 101.27), (1152, 4304, 27, 150.63)],
+)
+def test_near_what_llama_cpp_plans(
+    width: int, inner: int, layers: int, planned_mib: float, tmp_path: Path
+) -> None:
+    """Logged by mtmd (llama-cpp-python 0.3.36) when it warms up with 768 x 768 pixels, 256 tokens.
+
+    The towers of E2B and 31B, files without weights; flash attention on.
+    """
+    keys: list[Key] = [
+        ("general.architecture", "str", "clip"),
+        ("clip.has_vision_encoder", "bool", True),
+        ("clip.vision.embedding_length", "u32", width),
+        ("clip.vision.feed_forward_length", "u32", inner),
+        ("clip.vision.block_count", "u32", layers),
+    ]
+    header = read_header(write_gguf(tmp_path / "mmproj.gguf", keys))
+    assert 0.999 < media_bytes(header, 256)[1] / MIB / planned_mib < 1.07
 
 
 def test_sound_is_counted_when_it_is_larger(tmp_path: Path) -> None:
