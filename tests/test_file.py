@@ -95,10 +95,10 @@ def test_small_blocks_change_nothing(
 def test_overrides_equal_llama_cpp(references: Path, tmp_path: Path) -> None:
     source, theirs = references / "e.gguf", tmp_path / "theirs.gguf"
     # Q6_K 14, Q5_K 13: ggml's numbers
-    overrides = [("per_layer_token_embd", 14), (r"blk\.[0-4]\.ffn_down", 13)]
+    overrides = [("per_layer_token_embd", 14), (r"blk\.[0-1]\.ffn_down", 13)]
     job = {"source": str(source), "target": str(theirs), "type": "q4_k_m", "overrides": overrides}
     assert expect([job]) == [0]
-    recipe = Recipe("q4_k_m", overrides=(("per_layer_token_embd", "Q6_K"), (r"blk\.[0-4]\.ffn_down", "Q5_K")))
+    recipe = Recipe("q4_k_m", overrides=(("per_layer_token_embd", "Q6_K"), (r"blk\.[0-1]\.ffn_down", "Q5_K")))
     quantize_file(source, tmp_path / "out.gguf", recipe=recipe)
     assert_equal_files(tmp_path / "out.gguf", theirs)
 

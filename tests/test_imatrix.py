@@ -62,7 +62,7 @@ def as_gguf(sums: dict[str, NDArray[np.float32]], n_expert: int = 1, calls: int 
 
 
 def test_both_forms_give_the_same_weights(tmp_path: Path) -> None:
-    model = write_network(tmp_path / "net.gguf", n_layer=2)
+    model = write_network(tmp_path / "net.gguf", n_layer=1)
     sums = sums_for(model)
     (tmp_path / "a.dat").write_bytes(dat(sums))
     (tmp_path / "a.gguf").write_bytes(as_gguf(sums))
@@ -82,7 +82,7 @@ def test_both_forms_give_the_same_weights(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "names"),
     [
-        ({"n_layer": 8}, ["q4_0", "q4_k_m", "iq4_xs"]),
+        ({"n_layer": 8}, ["q4_0", "iq4_xs"]),
         ({"n_layer": 3, "ple": 0, "n_expert": 4}, ["q5_0", "q3_k_m", "q2_k"]),
     ],
     ids=["e", "moe"],
@@ -149,7 +149,7 @@ def test_a_matrix_of_another_model_is_refused(tmp_path: Path) -> None:
 
 def test_a_type_that_needs_weights_which_the_matrix_lacks(tmp_path: Path) -> None:
     """ggml would end the process."""
-    model = write_network(tmp_path / "net.gguf", n_layer=2)
+    model = write_network(tmp_path / "net.gguf", n_layer=1)
     sums = sums_for(model)
     del sums["token_embd.weight"]
     (tmp_path / "i.dat").write_bytes(dat(sums))
@@ -158,7 +158,7 @@ def test_a_type_that_needs_weights_which_the_matrix_lacks(tmp_path: Path) -> Non
         quantize_file(model, tmp_path / "o", recipe=recipe, imatrix=read_imatrix(tmp_path / "i.dat"))
     good = Recipe("q4_0", has_imatrix=True, overrides=((r"ffn_up", "IQ2_XXS"),))
     done = quantize_file(model, tmp_path / "o", recipe=good, imatrix=read_imatrix(tmp_path / "i.dat"))
-    assert done.tensors_by_type()["IQ2_XXS"] == 2
+    assert done.tensors_by_type()["IQ2_XXS"] == 1
 
 
 GOOD = {"blk.0.attn_q.weight": np.ones(4, np.float32)}

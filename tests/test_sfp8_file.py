@@ -124,11 +124,12 @@ def test_expansion_to_q8_0_is_labelled(files: Path, tmp_path: Path) -> None:
     assert tensors(done.path)[CODED] == tensors(direct.path)[CODED]
 
 
-def test_a_second_archive_from_the_first_has_the_same_codes(files: Path, tmp_path: Path) -> None:
+def test_a_second_archive_from_the_first_has_the_same_values(files: Path, tmp_path: Path) -> None:
+    """Codes and scale may move by one binade together: the largest value can have been rounded to 1.875."""
     again = quantize_file(
         files / "archive.gguf", tmp_path / "again.gguf", recipe=Recipe("sfp8"), allow_requantize=True
     )
-    assert tensors(again.path) == tensors(files / "archive.gguf")
+    assert tensors(expand(again.path, tmp_path / "e.gguf").path) == tensors(files / "carrier.gguf")
 
 
 def test_expand_refuses_other_files(files: Path, tmp_path: Path) -> None:

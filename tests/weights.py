@@ -8,7 +8,7 @@ import numpy as np
 from builders import BF16, F32, Tensor, gemma4_keys, write_gguf
 from numpy.typing import NDArray
 
-N_VOCAB = 64
+N_VOCAB = 32
 
 
 def bf16(values: NDArray[np.float32]) -> NDArray[np.uint16]:
@@ -70,7 +70,7 @@ def tensors(rows: list[tuple[str, tuple[int, ...]]], seed: int = 1, sigma: float
 def write_network(
     path: Path,
     *,
-    n_layer: int = 10,
+    n_layer: int = 4,
     n_embd: int = 256,
     n_ff: int = 256,
     ple: int = 64,
@@ -100,6 +100,6 @@ def write_network(
 # E-kind, experts, and rows that cut K-quant blocks (80) and even blocks of 32 (ffn_down: 72).
 KINDS: dict[str, dict[str, int]] = {
     "e": {},
-    "moe": {"ple": 0, "n_expert": 4, "n_layer": 6},
-    "odd": {"n_embd": 160, "n_ff": 72, "ple": 32, "n_layer": 4},
+    "moe": {"ple": 0, "n_expert": 4, "n_layer": 3},
+    "odd": {"n_embd": 160, "n_ff": 72, "ple": 32, "n_layer": 3},
 }
