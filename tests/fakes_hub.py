@@ -10,6 +10,7 @@ The hub is reached as 127.0.0.1, its storage as localhost: another host, which m
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -69,6 +70,8 @@ class FakeHub:
     sent_bytes: int = 0
     requests: list[str] = field(default_factory=list)
     leaked_tokens: int = 0
+    storage_host: str = ""  # by default this server, under another name
+    proxy_logins: set[str] = field(default_factory=set)
     ranges: list[tuple[int, int]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
     due: float = 0.0
@@ -121,6 +124,8 @@ class Handler(BaseHTTPRequestHandler):
         path = unquote(parts.path)
         with self.hub.lock:
             self.hub.requests.append(f"{self.command} {path}")
+            if login := self.headers.get("Proxy-Authorization"):
+                self.hub.proxy_logins.add(base64.b64decode(login.removeprefix("Basic ")).decode())
         if path.startswith("/storage/"):
             return self.storage(path.removeprefix("/storage/"), parse_qs(parts.query))
         fault = self.hub.api_faults.pop(0) if self.hub.api_faults else None
@@ -185,7 +190,8 @@ class Handler(BaseHTTPRequestHandler):
         common = {"X-Repo-Commit": repo.commit}
         if path in repo.lfs:
             sha = repo.sha256(path)
-            where = f"http://localhost:{self.hub.port}/storage/{sha}?sign={self.hub.sign}"
+            host = self.hub.storage_host or f"localhost:{self.hub.port}"
+            where = f"http://{host}/storage/{sha}?sign={self.hub.sign}"
             linked = {
                 "X-Linked-Etag": f'"{sha}"',
                 "X-Linked-Size": str(len(repo.lfs[path])),

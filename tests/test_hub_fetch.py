@@ -16,11 +16,13 @@ from typing import Any
 import pytest
 from builders import BF16, build_gguf, gemma4_keys
 from fakes_hub import FakeHub, FakeRepo, Fault, running
+from huggingface_hub import close_session
 
 from g4cli.core.errors import BadFile, G4Error, HashMismatch, NetworkError, NotFound, UsageError
 from g4cli.core.paths import hub_cache_dir
 from g4cli.hub import Fetched, Hub, RemoteFile, fetch_file, reuse
 from g4cli.hub.client import HubOptions
+from g4cli.hub.connection import certificates
 from g4cli.hub.transfer import Limits
 
 DATA = os.urandom(3_000_000)
@@ -110,6 +112,41 @@ def test_progress_ends_at_the_whole(tmp_path: Path) -> None:
     )
     assert seen[-1][:2] == (len(DATA), len(DATA))
     assert all(done <= total == len(DATA) for done, total, _ in seen)
+
+
+def test_everything_goes_through_a_proxy(
+    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A name that only the proxy knows: the hub on the loopback address plays the proxy too.
+    monkeypatch.setenv("HF_ENDPOINT", "http://hub.example")
+    monkeypatch.setenv("HTTP_PROXY", hub.url.replace("//", "//me:pass%20word@"))
+    hub.storage_host = "storage.example"
+    close_session()  # the library's client remembers the proxies of its first call
+    try:
+        assert fetch(tmp_path).path.read_bytes() == DATA
+        assert hub.proxy_logins == {"me:pass word"}
+        monkeypatch.setenv("NO_PROXY", "hub.example,storage.example")
+        close_session()
+        with pytest.raises(NetworkError, match="cannot be reached"):
+            fetch(tmp_path, "config.json")
+    finally:
+        close_session()
+
+
+def test_named_certificates_that_cannot_be_read(
+    hub: FakeHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert hub
+    bundle = tmp_path / "ca.pem"
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
+    with pytest.raises(UsageError, match="cannot be read") as caught:
+        Hub().repository(REPO)
+    assert caught.value.hint == "unset REQUESTS_CA_BUNDLE"
+    bundle.write_text("no certificate")
+    with pytest.raises(UsageError, match="cannot be read"):
+        certificates()
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path))
+    assert certificates()
 
 
 # --- faults that a retry mends --------------------------------------------------------------------------

@@ -202,6 +202,12 @@ def test_addresses_of_the_hub(capsys: pytest.CaptureFixture[str], hub: FakeHub) 
     named = ok(capsys, "pull", f"hf:{GGML}/gemma-4-E2B-it-bf16.gguf@main")
     assert named["name"] == f"hf:{GGML}"
     assert ok(capsys, "show", f"hf:{GGML}:bf16")["path"] == named["path"]
+    hub.requests.clear()
+    for option in ("--offline", "--no-update"):
+        for text in (f"hf:{GGML}", f"hf:{GGML}:bf16", f"hf:{GGML}/gemma-4-E2B-it-bf16.gguf"):
+            assert ok(capsys, "pull", text, option)["new"] is False
+    assert hub.requests == []
+    assert "offline" in refused(capsys, 6, "pull", f"hf:{GGML}:q6_k", "--offline")
     assert len(ok(capsys, "remove", f"hf:{GGML}", "--yes")["removed"]) == 3
     assert hub.leaked_tokens == 0
 

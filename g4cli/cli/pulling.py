@@ -107,7 +107,11 @@ class Puller:
     def _from_address(self, repo: str, path: str, type_name: str, revision: str | None) -> Pulled:
         from g4cli.core.errors import NotFound
         from g4cli.hub.listing import of_role, parts_of, preferred_type
+        from g4cli.store.make import Pulled
 
+        here = self._here(f"hf:{repo}", type_name, path.rsplit("/", 1)[-1])
+        if here and (self.wish.no_update or self.wish.offline) and not self.wish.restart:
+            return Pulled(here, False)
         repository = self._repository(repo, revision)
         if path:
             found = next((f for f in repository.files if f.path == path), None)
@@ -266,9 +270,12 @@ class Puller:
         """Return the bar of one thing that is made: its parts' names are not shown."""
         return lambda done, total, _: self.progress(done, total, label)
 
-    def _here(self, name: str, type_name: str) -> Entry | None:
+    def _here(self, name: str, type_name: str, file: str = "") -> Entry | None:
         from g4cli.store.manifest import damage_of
         from g4cli.store.models import entries_of
 
-        found = (e for e in entries_of(name) if e.role == "model" and e.type == type_name)
-        return next((e for e in found if damage_of(e) is None), None)
+        for entry in entries_of(name):
+            fits = entry.role == "model" and type_name in ("", entry.type) and file in ("", entry.path.name)
+            if fits and damage_of(entry) is None:
+                return entry
+        return None

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from g4cli.core.errors import BadFile, NetworkError, NotFound, UsageError
 from g4cli.core.paths import hub_cache_dir
+from g4cli.hub.connection import certificates
 from g4cli.hub.listing import RemoteFile, check_paths
 
 _TRUE: Final = ("1", "true", "yes", "on")
@@ -115,6 +116,7 @@ class Hub:
     def _api(self) -> Any:
         from huggingface_hub import HfApi
 
+        _trust_named_certificates()
         return HfApi(endpoint=self.options.endpoint, library_name="g4")
 
     def _require_network(self, repo: str) -> None:
@@ -123,6 +125,16 @@ class Hub:
                 f"{repo}: offline (--offline or HF_HUB_OFFLINE), and not on this disk",
                 hint="go online once, or give a path: g4 pull FILE.gguf",
             )
+
+
+def _trust_named_certificates() -> None:
+    """Make huggingface_hub trust the bundle of REQUESTS_CA_BUNDLE, which its HTTP library does not read."""
+    context = certificates()
+    if context is not None:
+        import httpx2
+        from huggingface_hub import set_client_factory
+
+        set_client_factory(lambda: httpx2.Client(verify=context, follow_redirects=True, timeout=None))
 
 
 def _remote_file(item: Any) -> RemoteFile:

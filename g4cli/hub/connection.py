@@ -21,6 +21,8 @@ from typing import Final
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+from g4cli.core.errors import UsageError
+
 STALL_S: Final = 30.0
 _REDIRECTS: Final = 5
 _RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
@@ -142,14 +144,27 @@ def _proxy_auth(proxy: SplitResult) -> dict[str, str]:
     return {"Proxy-Authorization": "Basic " + base64.b64encode(login.encode()).decode()}
 
 
+def certificates() -> ssl.SSLContext | None:
+    """Return the certificates that REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names, None if neither is set.
+
+    Raises UsageError if they cannot be read.
+    """
+    name = next((n for n in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE") if os.environ.get(n)), None)
+    if name is None:
+        return None
+    bundle = os.environ[name]
+    try:
+        if os.path.isdir(bundle):
+            return ssl.create_default_context(capath=bundle)
+        return ssl.create_default_context(cafile=bundle)
+    except OSError as err:
+        raise UsageError(
+            f"{name}={bundle}: the certificates cannot be read ({err.strerror or err})", hint=f"unset {name}"
+        ) from err
+
+
 @lru_cache(maxsize=1)
 def _tls() -> ssl.SSLContext:
-    bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
-    if bundle:
-        folder = os.path.isdir(bundle)
-        return ssl.create_default_context(
-            cafile=None if folder else bundle, capath=bundle if folder else None
-        )
     import httpx2  # what huggingface_hub itself trusts, SSL_CERT_FILE included
 
-    return httpx2.create_ssl_context()
+    return certificates() or httpx2.create_ssl_context()

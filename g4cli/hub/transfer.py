@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import random
+import ssl
 import threading
 import time
 from collections import deque
@@ -155,9 +156,10 @@ class Transfer:
             return self._location
 
     def _arrived(self, n: int) -> None:
-        self.fetched_bytes += n
-        self._failed_in_a_row = 0
-        self._last_byte = time.monotonic()
+        with self._lock:
+            self.fetched_bytes += n
+            self._failed_in_a_row = 0
+            self._last_byte = time.monotonic()
         with self._changed:
             self._changed.notify_all()
 
@@ -171,6 +173,7 @@ class Transfer:
             self._failed_in_a_row += 1
             n = self._failed_in_a_row
         hopeless = isinstance(err, BadAnswer) and status not in (*_AGAIN, *_EXPIRED)
+        hopeless |= isinstance(err, ssl.SSLCertVerificationError)
         waited = time.monotonic() - self._last_byte
         if hopeless or (n > self._limits.failures and waited > self._limits.patience_s):
             raise self._network_error(err)
