@@ -52,7 +52,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Checked]:
 
 def asked(**changes: Any) -> Any:
     """Return a request with the defaults of `g4 chat`."""
-    given = {"ctx": "", "kv_type": "f16", "mmap": True, "lazy_ple": "auto", "mmproj": None,
+    given = {"model": "it", "ctx": "", "kv_type": "f16", "mmap": True, "lazy_ple": "auto", "mmproj": None,
              "image_tokens": None, "gpu_layers": "auto", "device": None, "cpu_moe": False}  # fmt: skip
     return SimpleNamespace(**{**given, **changes})
 
@@ -89,6 +89,13 @@ def test_experts_stay_behind_first(files: dict[str, Checked]) -> None:
     card = Gpu("CUDA0", "a card", 12 * GIB, 12 * GIB)
     plan = plan_chat(Heard(), asked(ctx="8k"), files["26b"], machine(32 * GIB, card))
     assert (plan.gpu_layers, plan.cpu_moe) == ("auto", True)
+
+
+def test_what_does_not_fit_is_opened_with_a_warning(files: dict[str, Checked]) -> None:
+    out = Heard()
+    assert plan_chat(out, asked(ctx="256k"), files["26b"], machine(8 * GIB)).n_ctx == 262_144
+    assert out.said[0].startswith("this may not fit: ")
+    assert out.said[0].endswith("(g4 fit it)")
 
 
 def test_the_largest_context(files: dict[str, Checked]) -> None:

@@ -30,6 +30,7 @@ def plan_chat(out: Output, request: Request, checked: Checked, host: HostFacts) 
     """
     from g4cli.cli.subjects import memories_of, run_options, subject_of, with_encoder
     from g4cli.estimate import IMAGE_TOKENS
+    from g4cli.fit import attempt
 
     subject, memories = subject_of(checked.path, checked.header), memories_of(host)
     options = run_options(
@@ -43,10 +44,15 @@ def plan_chat(out: Output, request: Request, checked: Checked, host: HostFacts) 
     if request.mmproj:
         options = with_encoder(options, subject.shape, request.mmproj, request.image_tokens or IMAGE_TOKENS)
     n_ctx = _context(out, request, subject, options, memories)
+    # Beyond the model's own context nothing is estimated: the largest estimate has to do.
+    options = replace(options, n_ctx=min(n_ctx, subject.shape.n_ctx_train))
+    found = attempt(subject.shape, subject.tensors, options, memories).verdict
+    if not found.fits:
+        out.warn(f"this may not fit: {found.reason} (g4 fit {request.model})")
     is_free = request.gpu_layers == "auto" and request.device is None and not request.cpu_moe
     if not is_free or len(memories) == 1:
         return ChatPlan(n_ctx, request.gpu_layers, request.cpu_moe)
-    return _layout(out, subject, replace(options, n_ctx=n_ctx), memories)
+    return _layout(out, subject, options, memories, n_ctx)
 
 
 def _context(
@@ -71,18 +77,16 @@ def _context(
     return plan.n_ctx
 
 
-def _layout(out: Output, subject: Subject, options: Options, memories: tuple[Memory, ...]) -> ChatPlan:
+def _layout(
+    out: Output, subject: Subject, options: Options, memories: tuple[Memory, ...], n_ctx: int
+) -> ChatPlan:
     """Return the layout that fits the GPUs: everything, experts left behind, or as many layers as fit."""
     from g4cli.fit import place
 
-    # Beyond the model's own context nothing is estimated: the largest estimate has to do.
-    n_ctx = min(options.n_ctx, subject.shape.n_ctx_train)
-    laid = place(subject.shape, subject.tensors, replace(options, n_ctx=n_ctx), memories)
+    laid = place(subject.shape, subject.tensors, options, memories)
     n_gpu_layers = laid.options.n_gpu_layers
     out.say(laid.reason)
-    return ChatPlan(
-        options.n_ctx, "auto" if n_gpu_layers < 0 else str(n_gpu_layers), laid.options.n_cpu_moe > 0
-    )
+    return ChatPlan(n_ctx, "auto" if n_gpu_layers < 0 else str(n_gpu_layers), laid.options.n_cpu_moe > 0)
 
 
 def with_live_gpus(host: HostFacts) -> HostFacts:
