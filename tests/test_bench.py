@@ -67,6 +67,14 @@ def test_human_and_quiet(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().out.startswith("tg4 ")
 
 
+def test_without_warming_up_every_run_counts(tiny: Path) -> None:
+    steps: list[int] = []
+    options = BenchOptions(n_prompt=0, n_gen=2, repetitions=2, warmup=False)
+    report = run_bench(tiny, ModelOptions(), options, progress=lambda done, *_: steps.append(done))
+    assert len(report.tests[0].samples) == 2
+    assert steps == [1, 2]
+
+
 def test_nothing_to_measure(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["bench", str(tiny), "-p", "0", "-n", "0"]) == 2
     assert "nothing to measure" in capsys.readouterr().err

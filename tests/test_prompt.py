@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -130,15 +131,20 @@ def as_dicts(messages: list[Message]) -> list[dict[str, Any]]:
     return found
 
 
+@cache
+def published(shared_data: Path) -> jinja2.Template:
+    template = (shared_data / "gemma4-vocab/google-gemma-4-31B-it.jinja").read_text()
+    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(template)
+
+
 @pytest.mark.parametrize("think", [False, True])
 @pytest.mark.parametrize("with_tools", [False, True])
 @pytest.mark.parametrize("name", CONVERSATIONS)
 def test_renders_as_the_published_template_of_the_large_models(
     shared_data: Path, name: str, think: bool, with_tools: bool
 ) -> None:
-    template = (shared_data / "gemma4-vocab/google-gemma-4-31B-it.jinja").read_text()
-    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-    expected = environment.from_string(template).render(
+    expected = published(shared_data).render(
         messages=as_dicts(CONVERSATIONS[name]),
         tools=[WEATHER] if with_tools else None,
         add_generation_prompt=True,

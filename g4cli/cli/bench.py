@@ -23,6 +23,7 @@ def bench(
     ] = 512,
     n_gen: Annotated[int, typer.Option("--n-gen", "-n", min=0, help="Tokens of the decode test.")] = 128,
     repetitions: Annotated[int, typer.Option("--repetitions", "-r", min=1, max=1000)] = 5,
+    no_warmup: Annotated[bool, typer.Option("--no-warmup", help="Measure the first run too.")] = False,
     threads: o.ThreadsOpt = 0,
     kv_type: o.KvTypeOpt = "f16",
     gpu_layers: o.GpuLayersOpt = "auto",
@@ -60,7 +61,7 @@ def bench(
         report = run_bench(
             checked.path,
             options,
-            BenchOptions(n_prompt, n_gen, repetitions, n_threads=threads, kv_type=kv_type),
+            BenchOptions(n_prompt, n_gen, repetitions, threads, kv_type, warmup=not no_warmup),
             progress=progress,
         )
     out.result(

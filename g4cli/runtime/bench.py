@@ -32,6 +32,7 @@ class BenchOptions:
     repetitions: int = 5
     n_threads: int = 0
     kv_type: str = "f16"
+    warmup: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +87,15 @@ def run_bench(
             )
         if options.n_gen:
             steps.append((f"tg{options.n_gen}", options.n_gen, lambda: _generate(context, options.n_gen)))
-        total, done, tests = len(steps) * (options.repetitions + 1), 0, []
+        runs = options.repetitions + options.warmup
+        total, done, tests = len(steps) * runs, 0, []
         for name, n_tokens, run in steps:
             samples = []
-            for repetition in range(options.repetitions + 1):
+            for repetition in range(runs):
                 seconds = _timed(context, run)
                 done += 1
                 progress(done, total, name)
-                if repetition:  # the first warms caches and threads up
+                if repetition or not options.warmup:  # the first warms caches and threads up
                     samples.append(n_tokens / seconds)
             tests.append(Measured(name, n_tokens, tuple(samples)))
         report = BenchReport(
