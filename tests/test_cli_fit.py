@@ -50,7 +50,16 @@ def test_json_holds_the_promised_keys_first(capsys: pytest.CaptureFixture[str]) 
 def test_the_human_screen(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["fit", "e2b", "--ctx", "4k"]) in (0, 4)
     text = capsys.readouterr().out
-    for word in ("e2b:q4_0", "context 4096: as asked for", "KV sliding", "12.0 MiB", "131,072", "free"):
+    for word in (
+        "fetches it from google/",
+        "3.12 GiB",
+        "e2b:q4_0",
+        "context 4096: as asked for",
+        "KV sliding",
+        "12.0 MiB",
+        "131,072",
+        "free",
+    ):
         assert word in text
 
 

@@ -69,6 +69,7 @@ def fit_data(answer: Answer) -> dict[str, Any]:
         "placement": report.placement,
         "chat_option": report.chat_option,
         "source": subject.source,
+        "published": subject.published,
         "library": answer.library,
         "terms": [asdict(term) for term in found.terms],
         "contexts": [asdict(row) for row in report.contexts],
@@ -92,6 +93,8 @@ def render_fit(out: Output, answer: Answer) -> None:
     report, subject = answer.report, answer.subject
     kind = report.options.type_k.name.lower()
     out.line(f"{subject.name} on this machine, {report.context_reason}; KV cache {kind}", style="bold")
+    if subject.published:
+        out.line(f"g4 pull {subject.name} fetches it from {subject.published}", style="dim")
     for memory in answer.memories:
         _device(out, memory, report, answer)
     _contexts(out, answer)

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 class Subject:
     """A network to estimate. `path` is its file, None where only the registry speaks; `source` says which.
 
-    `model` is its name in the registry, None for a plain file.
+    `model` is its name in the registry, None for a plain file; `published` says which file `g4 pull` would
+    fetch, "" if none is known.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Subject:
     source: str
     path: Path | None = None
     model: str | None = None
+    published: str = ""
 
 
 def find_subject(text: str) -> Subject:
@@ -103,10 +105,17 @@ def from_hub(address: str) -> Subject:
 def from_registry(name: str) -> Subject:
     """Return the network called `name`, its tensors typed as g4 quantize would type them."""
     from g4cli.core.registry import parse_name
+    from g4cli.core.units import size_text
 
     ref = parse_name(name)
     tensors = typed_tensors(ref.model.name, ref.type)
-    return Subject(str(ref), ref.model.shape, tensors, "the registry", model=ref.model.name)
+    file = ref.model.find_published(ref.type)
+    published = (
+        f"{file.repo}, {size_text(file.nbytes)}" if file and file.nbytes else file.repo if file else ""
+    )
+    return Subject(
+        str(ref), ref.model.shape, tensors, "the registry", model=ref.model.name, published=published
+    )
 
 
 @cache
