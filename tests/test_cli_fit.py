@@ -160,6 +160,16 @@ def test_types_are_ranked_and_the_trained_one_is_taken(
     assert not fits["bf16"]
 
 
+@pytest.mark.parametrize(("name", "nbytes"), [("e2b:q6_k", 4_501_719_168), ("12b:q4_k_m", 7_121_861_440)])
+def test_the_weights_are_those_of_the_published_file(
+    name: str, nbytes: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Publishers mix types: unsloth's Q6_K of E2B is 670 MB larger than llama-quantize's."""
+    run(["fit", name, "--json"])
+    data = json.loads(capsys.readouterr().out)
+    assert abs(data["weights_bytes"] - (nbytes - 15_825_000)) < 20_000
+
+
 def test_matrix(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     machine(monkeypatch, free=8 * GIB)
     assert run(["fit", "--matrix", "--json"]) == 0

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+
+from g4cli.core.ggml import F32, GGMLType
 
 if TYPE_CHECKING:
     from g4cli.core.gguf import Header
@@ -14,6 +16,21 @@ if TYPE_CHECKING:
     from g4cli.estimate import Options, Tensor
     from g4cli.fit import Memory
     from g4cli.host import HostFacts
+
+
+# Header of a published Gemma 4 file: vocabulary and template. Measured: file sizes less the sums of tensors.
+HEADER_BYTES: Final = 15_825_000
+HEADER_SLACK: Final = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class OwnMix:
+    """The bytes by which a published file differs from g4's own recipe; negative if it is smaller."""
+
+    nbytes: int
+    name: str = "published mix of types"
+    type: GGMLType = F32
+    shape: tuple[int, ...] = (1,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,13 +137,22 @@ def from_registry(name: str) -> Subject:
 
 @cache
 def typed_tensors(name: str, type_name: str) -> tuple[Tensor, ...]:
-    """Return the tensors of the model `name` as g4 quantize would make them; SFP8 in its BF16 form."""
+    """Return the tensors of the model `name` as g4 quantize would make them; SFP8 in its BF16 form.
+
+    Publishers mix types in their own ways: where the size of their file is known and differs, the difference
+    is one more item, so that the sum is the file's.
+    """
     from g4cli.core.inventory import text_tensors
     from g4cli.core.registry import parse_name
     from quant.recipes import Recipe, choose_types
 
-    shape = parse_name(name).model.shape
-    return choose_types(text_tensors(shape), Recipe(type_name, carrier="bf16"))
+    model = parse_name(name).model
+    tensors: tuple[Tensor, ...] = choose_types(text_tensors(model.shape), Recipe(type_name, carrier="bf16"))
+    file = model.find_published(type_name)
+    if file is None or not file.nbytes:
+        return tensors
+    difference = file.nbytes - HEADER_BYTES - sum(t.nbytes for t in tensors)
+    return (*tensors, OwnMix(difference)) if abs(difference) > HEADER_SLACK else tensors
 
 
 def memories_of(host: HostFacts, *, with_gpus: bool = True) -> tuple[Memory, ...]:
