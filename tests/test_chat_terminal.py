@@ -85,6 +85,20 @@ def test_a_conversation(talk: Callable[..., Terminal], tmp_path: Path) -> None:
         assert t.wait_end() == 0
 
 
+def test_the_last_chat_is_kept_however_it_ends(talk: Callable[..., Terminal], home: Path) -> None:
+    with talk() as t:
+        t.enter("What is GGUF?")
+        t.wait_for(PROMPT, count=2)
+        t.send("\x03")
+        assert t.wait_end() == 130
+    kept = home / "state" / "last-chat.json"
+    assert kept.stat().st_mode & 0o077 == 0, "private"
+    with talk("--resume", "last") as t:
+        t.wait_for(">>> What is GGUF?")
+        t.enter("/quit")
+        assert t.wait_end() == 0
+
+
 def test_every_line_is_drawn_once(talk: Callable[..., Terminal]) -> None:
     """Streamed Markdown is redrawn in place: the scroll-back must not hold a line twice."""
     with talk() as t:

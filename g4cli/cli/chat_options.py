@@ -41,7 +41,8 @@ ToolsOpt: TypeAlias = Annotated[
     ),
 ]
 ResumeOpt: TypeAlias = Annotated[
-    Path | None, typer.Option("--resume", help="Go on with a saved chat.", rich_help_panel=_PROMPT)
+    Path | None,
+    typer.Option("--resume", help="Go on with a saved chat, or with the last.", rich_help_panel=_PROMPT),
 ]
 OverflowOpt: TypeAlias = Annotated[
     Overflow,

@@ -12,13 +12,14 @@ from g4cli.cli.chat_commands import COMMANDS, run_command
 from g4cli.cli.input import LineEditor
 from g4cli.cli.oneshot import loop_text, stats_text
 from g4cli.cli.render_chat import MarkdownView
-from g4cli.core.errors import UsageError
+from g4cli.cli.session import last_chat, save_conversation
+from g4cli.core.errors import G4Error, UsageError
 from g4cli.core.files import require_file
 from g4cli.core.paths import state_dir
 from g4cli.prompt.messages import Media
 
 if TYPE_CHECKING:
-    from g4cli.chat import Reply
+    from g4cli.chat import Conversation, Reply
     from g4cli.cli.output import Output
     from g4cli.cli.session import Session
 
@@ -35,6 +36,20 @@ class Left:
     """How a conversation ended: `next_model` is what /model asked for."""
 
     next_model: str | None = None
+
+
+class _TakenBack:
+    """Takes the last question back if it cannot be asked; one that Ctrl-C ended is kept."""
+
+    def __init__(self, conversation: Conversation) -> None:
+        self._conversation = conversation
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, err: BaseException | None, _trace: object) -> None:
+        if isinstance(err, G4Error):
+            self._conversation.undo()
 
 
 class Driver:
@@ -75,11 +90,8 @@ class Driver:
         """Ask and show the answer. The conversation keeps both, also when the answer is interrupted."""
         session = self.session
         session.conversation.ask(text, media)
-        with ExitStack() as stack:
-            stack.callback(session.conversation.undo)  # a question that cannot be asked is not kept
-            with MarkdownView(self.out, session.settings.thoughts) as view:
-                reply = session.turn(view)
-            stack.pop_all()
+        with _TakenBack(session.conversation), MarkdownView(self.out, session.settings.thoughts) as view:
+            reply = session.turn(view)
         self._last = reply
         if reply.finish_reason == "loop" and reply.loop:
             self.out.warn(loop_text(reply.loop, session.engine.model.path))
@@ -120,10 +132,23 @@ def unquoted_path(text: str) -> str:
 
 
 def converse(out: Output, session: Session) -> Left:
-    """Talk until the user leaves; return how."""
+    """Talk until the user leaves; return how. The conversation is kept for `--resume last`."""
+    driver = Driver(out, session)
+    with ExitStack() as stack:
+        stack.callback(_keep, session)
+        _loop(out, session, driver)
+    return Left(driver.next_model)
+
+
+def _keep(session: Session) -> None:
+    """Write the conversation where `--resume last` finds it, also when Ctrl-C ended it."""
+    if session.conversation.turns:
+        save_conversation(session.conversation, last_chat())
+
+
+def _loop(out: Output, session: Session, driver: Driver) -> None:
     from g4cli.core.units import size_text
 
-    driver = Driver(out, session)
     driver.media.extend(session.media_of(session.request))
     editor = LineEditor(COMMANDS, state_dir() / "history")
     model = session.engine.model
@@ -142,4 +167,3 @@ def converse(out: Output, session: Session) -> Left:
         # From here on Ctrl-C stops what runs, not g4: also before the first token is asked for.
         with out.errors_shown(), session.engine.interrupt.listening():
             driver.take(line)
-    return Left(driver.next_model)

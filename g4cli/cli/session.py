@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from g4cli.chat import Conversation, Finished, TurnEvent, TurnOptions, fit_prompt, run_turn
 from g4cli.core.errors import UsageError
 from g4cli.core.files import atomic_file, require_file
+from g4cli.core.paths import state_dir
 from g4cli.core.units import size_text
 from g4cli.prompt import Message, PromptStyle, choose_renderer
 from g4cli.prompt.messages import Media
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from g4cli.runtime.engine import LlamaEngine
 
 THOUGHT_TOKENS: Final = {"off": 0, "on": 0, "low": 256, "medium": 1024, "high": 0}
+LAST: Final = "last"
 _TEXT_BYTES: Final = 64 << 20
 
 
@@ -168,14 +170,23 @@ def conversation_of(request: Request) -> Conversation:
 
 
 def load_conversation(path: Path) -> Conversation:
-    """Return the conversation saved at `path`. Raises FileMissing, UsageError or BadFile."""
-    return Conversation.from_text(_text_of(path))
+    """Return the conversation saved at `path`; 'last' is the one that ended last.
+
+    Raises FileMissing, UsageError or BadFile.
+    """
+    return Conversation.from_text(_text_of(last_chat() if str(path) == LAST else path))
+
+
+def last_chat() -> Path:
+    """Return where a conversation is kept when it ends, however it ends."""
+    return state_dir() / "last-chat.json"
 
 
 def save_conversation(conversation: Conversation, path: Path) -> None:
     """Write the conversation to `path`, whole or not at all."""
     with atomic_file(path) as file:
         file.write(conversation.to_text().encode())
+    path.chmod(0o600)  # what people say to a model is nobody else's business
 
 
 def require_files(request: Request) -> None:
