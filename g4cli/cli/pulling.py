@@ -9,8 +9,9 @@ hf:REPO[/FILE][:TYPE][@REV]
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -117,7 +118,8 @@ class Puller:
             found = next((f for f in repository.files if f.path == path), None)
             if found is None:
                 raise NotFound(f"{repo} has no file {path}", hint=f"https://huggingface.co/{repo}/tree/main")
-            return self._fetch(repository, f"hf:{repo}", parts_of(repo, repository.files, found))
+            parts = parts_of(repo, repository.files, found)
+            return self._fetch(f"hf:{repo}", [(repository, part, "") for part in parts])
         if not of_role(repository.files, "model"):
             return self._from_checkpoint_repository(repository, type_name or "bf16")
         if not type_name:
@@ -185,22 +187,37 @@ class Puller:
         beside = self._sidecars(model, repository)
         for file in (*files, *(file for _, file in beside)):
             self.progress(0, file.nbytes, file.name)
-        pulled = self._fetch(repository, name, files, type_name)
-        for place, file in beside:
-            self._fetch_one(place, name, file)
-        return pulled
+        wanted = [(repository, file, type_name) for file in files]
+        return self._fetch(name, [*wanted, *((place, file, "") for place, file in beside)])
 
-    def _fetch(
-        self, repository: Repository, name: str, files: tuple[RemoteFile, ...], type_name: str = ""
-    ) -> Pulled:
-        """Return the model in `files` (one, or the parts of a split one), fetched and recorded."""
+    def _fetch(self, name: str, wanted: Sequence[tuple[Repository, RemoteFile, str]]) -> Pulled:
+        """Return the model in the first of `wanted`, all fetched at once and recorded."""
+        from g4cli.hub.together import run_together
         from g4cli.store.make import Pulled
 
-        done = [self._fetch_one(repository, name, file, type_name) for file in files]
-        return Pulled(done[0][0], any(fetched.origin != "here" for _, fetched in done))
+        self._require_space(name, [file for _, file, _ in wanted])
+        jobs = [partial(self._fetch_one, place, name, file, kind) for place, file, kind in wanted]
+        done = run_together(jobs)
+        models = [fetched for (_, _, kind), (_, fetched) in zip(wanted, done, strict=True) if kind]
+        return Pulled(done[0][0], any(fetched.origin != "here" for fetched in models or [done[0][1]]))
+
+    def _require_space(self, name: str, files: Sequence[RemoteFile]) -> None:
+        """Raise NoSpace unless all of `files` that are not here yet fit on the disk together."""
+        from g4cli.core.files import require_space
+        from g4cli.store.adopt import place_for
+        from g4cli.store.models import select_unfinished
+
+        here = sum(u.have_bytes for u in select_unfinished(name))
+        absent = sum(f.nbytes for f in files if not place_for(name, f.name).is_file())
+        require_space(place_for(name, files[0].name).parent, absent - here)
 
     def _fetch_one(
-        self, repository: Repository, name: str, file: RemoteFile, type_name: str = ""
+        self,
+        repository: Repository,
+        name: str,
+        file: RemoteFile,
+        type_name: str,
+        cancelled: Callable[[], bool],
     ) -> tuple[Entry, Fetched]:
         from g4cli.hub import fetch_file
         from g4cli.store.adopt import place_for, record
@@ -227,6 +244,7 @@ class Puller:
             restart=self.wish.restart,
             progress=self.progress,
             notice=self.notice,
+            cancelled=cancelled,
         )
         source = f"hf:{repository.repo}/{file.path}@{repository.commit}"
         entry = record(target, name=name, source=source, sha256=fetched.sha256, type_name=type_name)

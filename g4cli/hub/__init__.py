@@ -9,6 +9,7 @@
     lock.py        one process per file
     cache.py       what the hub's own cache holds already
     reuse.py       an update whose weights are here already
+    together.py    several files at once
     fetch.py       a file from the cache or from the hub, verified, at its place
 
 The partial of a file lies beside its target, with a journal of the byte ranges that have arrived. A killed

@@ -47,14 +47,16 @@ def fetch_file(
     progress: Progress = no_progress,
     notice: Callable[[str], None] = lambda _: None,
     limits: Limits | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
 ) -> Fetched:
     """Return `file` at `target`, its content checked against the hub's record.
 
     One process fetches, others wait for it. Raises NetworkError, NotFound, BadFile, HashMismatch, NoSpace,
-    UsageError or Interrupted; what has arrived is always kept (`restart` throws it away first).
+    UsageError or Interrupted (Ctrl-C, or `cancelled` became true); what has arrived is always kept (`restart`
+    throws it away first).
     """
     waiting = f"another g4 is fetching {target.name}; waiting for it"
-    with one_process(target, on_wait=lambda: notice(waiting)):
+    with one_process(target, on_wait=lambda: notice(waiting), cancelled=cancelled):
         if target.is_file() and target.stat().st_size == file.nbytes and not restart:
             digest = _sha256(target, progress)
             if digest == file.sha256 or not file.sha256:
@@ -64,7 +66,9 @@ def fetch_file(
             notice(f"{file.name} is in the Hugging Face cache: used from there")
             _link_or_copy(cached, target)
             return Fetched(target, file.nbytes, file.sha256, 0, 0, "cache")
-        return _download(hub, repository, file, target, restart, progress, notice, limits or Limits())
+        return _download(
+            hub, repository, file, target, restart, progress, notice, limits or Limits(), cancelled
+        )
 
 
 def _download(
@@ -76,6 +80,7 @@ def _download(
     progress: Progress,
     notice: Callable[[str], None],
     limits: Limits,
+    cancelled: Callable[[], bool],
 ) -> Fetched:
     # The address is asked for before a byte of disk is touched: a refusal leaves nothing.
     first = hub.locate(repository, file)
@@ -100,6 +105,7 @@ def _download(
                 label=file.name,
                 progress=progress,
                 limits=limits,
+                cancelled=cancelled,
             )
             transfer.run()
             return transfer.fetched_bytes

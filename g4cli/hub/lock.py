@@ -11,19 +11,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from g4cli.core.errors import UsageError
+from g4cli.core.errors import Interrupted, UsageError
 from g4cli.core.paths import cache_dir
 
 _POLL_S: Final = 0.2
 
 
 @contextmanager
-def one_process(target: Path, *, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
+def one_process(
+    target: Path,
+    *,
+    on_wait: Callable[[], None] = lambda: None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Iterator[None]:
     """Hold the lock of `target`, waiting for its holder; `on_wait` is called once if there is one.
 
     The lock file lies in the cache folder, named by a hash of the path, and is never removed (removing it
     would let a third process lock a file that a second one still holds). Raises UsageError if the cache
-    folder cannot be written.
+    folder cannot be written, Interrupted if `cancelled` becomes true while waiting.
     """
     name = hashlib.sha256(os.fsencode(target.resolve())).hexdigest()[:32]
     place = cache_dir() / "locks" / f"{name}.lock"
@@ -35,13 +40,13 @@ def one_process(target: Path, *, on_wait: Callable[[], None] = lambda: None) -> 
             f"{place} cannot be written: {err.strerror}", hint="set G4_HOME to a folder of yours"
         ) from err
     try:
-        _acquire(descriptor, on_wait)
+        _acquire(descriptor, on_wait, cancelled)
         yield
     finally:
         os.close(descriptor)
 
 
-def _acquire(descriptor: int, on_wait: Callable[[], None]) -> None:
+def _acquire(descriptor: int, on_wait: Callable[[], None], cancelled: Callable[[], bool]) -> None:
     import fcntl
 
     told = False
@@ -55,4 +60,6 @@ def _acquire(descriptor: int, on_wait: Callable[[], None]) -> None:
         if not told:
             on_wait()
             told = True
+        if cancelled():
+            raise Interrupted("interrupted while waiting for another g4")
         time.sleep(_POLL_S)

@@ -59,8 +59,10 @@ class Transfer:
         label: str,
         progress: Progress,
         limits: Limits,
+        cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
         self._partial, self._locate, self._limits = partial, locate, limits
+        self._cancelled = cancelled
         self._label, self._progress = label, progress
         self._queue: deque[Span] = deque(partial.missing(limits.piece_bytes))
         self._lock = threading.Lock()
@@ -78,6 +80,8 @@ class Transfer:
     def run(self) -> None:
         """Fetch everything and check it. Raises NetworkError, BadFile, NoSpace, HashMismatch.
 
+        Raises KeyboardInterrupt when `cancelled` becomes true: the Ctrl-C of the thread that waits for this.
+
         Whatever happens, Ctrl-C included, what has arrived stays in the partial.
         """
         hasher = _Hasher(self._partial, self._changed, self._stop)
@@ -91,6 +95,8 @@ class Transfer:
                 thread.start()
             while any(thread.is_alive() for thread in workers) and not self._failure:
                 time.sleep(_TICK_S)
+                if self._cancelled():
+                    raise KeyboardInterrupt
                 self._progress(self._partial.have, self._partial.goal.nbytes, self._label)
             for thread in workers:
                 thread.join()
@@ -107,6 +113,7 @@ class Transfer:
         if self._failure is not None:
             raise self._failure
         hasher.check(self._label)
+        self._progress(self._partial.have, self._partial.goal.nbytes, self._label)
 
     def _work(self, connection: Connection) -> None:
         view = memoryview(bytearray(_READ_BYTES))

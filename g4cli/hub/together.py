@@ -1,0 +1,49 @@
+"""Several files at once: each in a thread of its own, one Ctrl-C for all."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeAlias
+
+Cancelled: TypeAlias = Callable[[], bool]
+Job: TypeAlias = Callable[[Cancelled], Any]
+_TICK_S: Final = 0.1
+
+
+def run_together(jobs: Sequence[Job]) -> list[Any]:
+    """Return the results of `jobs`, in order. Each is called with a function that says whether to give up.
+
+    A failure does not stop the others (what they fetch is wanted in any case); the first one is raised when
+    all have ended. Ctrl-C makes them give up, and what the first job raises then is raised.
+    """
+    results: list[Any] = [None] * len(jobs)
+    errors: list[BaseException | None] = [None] * len(jobs)
+    stop = threading.Event()
+
+    def work(index: int) -> None:
+        try:
+            results[index] = jobs[index](stop.is_set)
+        except BaseException as err:  # raised again in the main thread
+            errors[index] = err
+
+    threads = [threading.Thread(target=work, args=[i], daemon=True) for i in range(len(jobs))]
+    for thread in threads:
+        thread.start()
+    try:
+        _join(threads)
+    except KeyboardInterrupt:
+        stop.set()
+        _join(threads)
+        raise next((e for e in errors if e is not None), KeyboardInterrupt()) from None
+    for err in errors:
+        if err is not None:
+            raise err
+    return results
+
+
+def _join(threads: Sequence[threading.Thread]) -> None:
+    # With a timeout, so that Ctrl-C is seen at once.
+    for thread in threads:
+        while thread.is_alive():
+            thread.join(_TICK_S)

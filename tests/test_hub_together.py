@@ -1,0 +1,57 @@
+"""Several jobs at once: their results in order, their first failure, one Ctrl-C for all."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from g4cli.core.errors import Interrupted
+from g4cli.hub.together import Cancelled, Job, run_together
+
+
+def test_results_come_in_order_and_jobs_overlap() -> None:
+    meeting = threading.Barrier(3, timeout=5)
+
+    def job(n: int) -> Job:
+        def run(_: Cancelled) -> int:
+            meeting.wait()  # only if all three run at once
+            return n
+
+        return run
+
+    assert run_together([job(n) for n in range(3)]) == [0, 1, 2]
+    assert run_together([]) == []
+
+
+def test_a_failure_lets_the_others_end() -> None:
+    ended: list[str] = []
+
+    def bad(_: Cancelled) -> None:
+        raise ValueError("first")
+
+    def good(cancelled: Cancelled) -> None:
+        time.sleep(0.05)
+        assert not cancelled()
+        ended.append("good")
+
+    with pytest.raises(ValueError, match="first"):
+        run_together([good, bad])
+    assert ended == ["good"]
+
+
+def test_ctrl_c_ends_them_all() -> None:
+    def job(cancelled: Cancelled) -> None:
+        while not cancelled():
+            time.sleep(0.01)
+        raise Interrupted("kept")
+
+    timer = threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGINT])
+    timer.start()
+    with pytest.raises(Interrupted, match="kept"):
+        run_together([job, job])
+    with pytest.raises(KeyboardInterrupt):
+        run_together([lambda _: os.kill(os.getpid(), signal.SIGINT) or time.sleep(0.3)])
