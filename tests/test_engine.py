@@ -17,7 +17,7 @@ from g4cli.chat import Finished, Reply, TurnOptions, run_turn
 from g4cli.core.errors import ContextFull, RuntimeFailed, UsageError
 from g4cli.prompt import Message, PromptStyle, render
 from g4cli.prompt.messages import Part
-from g4cli.runtime.context import Context, ContextOptions, physical_cores
+from g4cli.runtime.context import Context, ContextOptions, cpu_quota, physical_cores
 from g4cli.runtime.engine import LlamaEngine, open_engine
 from g4cli.runtime.interrupt import Interrupt
 from g4cli.runtime.model import Model, ModelOptions
@@ -314,3 +314,24 @@ def test_suppressed_tokens_are_never_chosen(tmp_path: Path) -> None:
     sampler.close()
     context.close()
     loaded.close()
+
+
+@pytest.mark.parametrize(
+    ("files", "cpus"),
+    [
+        ({"cpu.max": "200000 100000"}, 2),
+        ({"cpu.max": "50000 100000"}, 1),
+        ({"cpu.max": "max 100000"}, 1 << 16),
+        ({"cpu/cpu.cfs_quota_us": "400000", "cpu/cpu.cfs_period_us": "100000"}, 4),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 1 << 16),
+        ({"cpu.max": "nonsense"}, 1 << 16),
+        ({}, 1 << 16),
+    ],
+)
+def test_a_containers_share_of_the_cpu_limits_the_threads(
+    tmp_path: Path, files: dict[str, str], cpus: int
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert cpu_quota(tmp_path) == cpus

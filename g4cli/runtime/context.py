@@ -22,6 +22,7 @@ from g4cli.runtime.model import Model
 KV_TYPES: Final = MappingProxyType({"f16": 1, "q8_0": 8, "q4_0": 2})  # ggml_type ids
 N_BATCH: Final = 2048
 N_UBATCH: Final = 512
+_NO_QUOTA: Final = 1 << 16
 _ONE_THREAD_BYTES: Final = 64 * MIB
 _FLASH_ATTENTION_AUTO: Final = -1
 _SWA_ONLY: Final = 1  # LLAMA_STATE_SEQ_FLAGS_SWA_ONLY
@@ -211,4 +212,22 @@ def physical_cores() -> int:
             cores.add(siblings.read_text().strip())
         except OSError:
             cores.add(str(cpu))
-    return max(1, len(cores))
+    return max(1, min(len(cores), cpu_quota(Path("/sys/fs/cgroup"))))
+
+
+def cpu_quota(cgroup: Path) -> int:
+    """Return how many CPUs' time a container may use (cgroup v2 or v1), or a large number without a limit.
+
+    Threads beyond it are stopped in the middle of a matrix, and the others wait for them.
+    """
+    try:
+        quota, period = (cgroup / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        try:
+            quota = (cgroup / "cpu/cpu.cfs_quota_us").read_text().strip()
+            period = (cgroup / "cpu/cpu.cfs_period_us").read_text().strip()
+        except OSError:
+            return _NO_QUOTA
+    if not quota.isdigit() or not period.isdigit() or int(period) == 0:  # "max", or -1
+        return _NO_QUOTA
+    return max(1, round(int(quota) / int(period)))
