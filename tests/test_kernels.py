@@ -84,6 +84,20 @@ def test_a_library_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {p.detail for p in report.products} == {"SIGSEGV"}
 
 
+def test_a_product_without_end_counts_as_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = dies_at("none", 0)
+
+    def run(args: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        if args[3] == "extra" and "F32" in args:
+            started = json.dumps({"start": "F32"}) + "\n"
+            raise subprocess.TimeoutExpired(args, 60, output=started.encode())
+        return usual(args, **options)
+
+    monkeypatch.setattr(kernels.subprocess, "run", run)
+    report = probe_kernels()
+    assert [(p.type, p.detail) for p in report.broken("extra")] == [("F32", "no end in 60 s")]
+
+
 class TestMemory:
     def test_asked_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         child = dies_at("Q8_0", -11)

@@ -12,7 +12,7 @@ import pytest
 from builders import F16
 from tiny_file import build_tiny, tiny_parts
 
-from g4cli.core.errors import BadFile, RuntimeFailed
+from g4cli.core.errors import BadFile, NoMemory, RuntimeFailed
 from g4cli.runtime import load_check
 from g4cli.runtime.load_check import check_load, is_known
 
@@ -67,6 +67,23 @@ def test_what_the_child_says_is_passed_on(tiny: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(load_check.subprocess, "run", dies)
     with pytest.raises(BadFile, match=r"\(SIGABRT\): ggml.c:12: GGML_ASSERT\(a == b\) failed"):
+        check_load(tiny)
+
+
+def test_a_load_that_the_system_kills_is_no_bad_file(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        load_check.subprocess, "run", lambda args, **_: subprocess.CompletedProcess(args, -9, "", "")
+    )
+    with pytest.raises(NoMemory, match="not enough memory"):
+        check_load(tiny)
+
+
+def test_a_load_without_end(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hangs(args: list[str], timeout: float, **_: Any) -> None:
+        raise subprocess.TimeoutExpired(args, timeout)
+
+    monkeypatch.setattr(load_check.subprocess, "run", hangs)
+    with pytest.raises(RuntimeFailed, match="did not finish"):
         check_load(tiny)
 
 

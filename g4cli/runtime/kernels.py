@@ -90,16 +90,9 @@ def _try_all(layout: Layout) -> list[Product]:
     """Run children until every type has an outcome; the type at which a child dies gets 'crash'."""
     left, products = list(TYPES), list[Product]()
     while left:
-        child = subprocess.run(
-            [sys.executable, "-m", "g4cli.runtime.products", layout, *left],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT_S,
-            check=False,
-        )
+        printed, ended = _child(layout, left)
         started: str | None = None
-        for line in child.stdout.splitlines():
+        for line in printed.splitlines():
             step = json.loads(line)
             if "start" in step:
                 started = step["start"]
@@ -111,9 +104,26 @@ def _try_all(layout: Layout) -> list[Product]:
             # The child ended before the first product: the library itself does not start.
             started = left[0]
         if started is not None:
-            products.append(Product(started, layout, "crash", exit_text(child.returncode)))
+            products.append(Product(started, layout, "crash", ended))
             left.remove(started)
     return products
+
+
+def _child(layout: Layout, types: Sequence[str]) -> tuple[str, str]:
+    """Return what a child that tries `types` printed, and how it ended."""
+    try:
+        child = subprocess.run(
+            [sys.executable, "-m", "g4cli.runtime.products", layout, *types],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as err:
+        printed = err.stdout or b""
+        return printed.decode() if isinstance(printed, bytes) else printed, f"no end in {_TIMEOUT_S} s"
+    return child.stdout, exit_text(child.returncode)
 
 
 def exit_text(code: int) -> str:

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Final
 
-from g4cli.core.errors import BadFile, G4Error, RuntimeFailed
+from g4cli.core.errors import BadFile, G4Error, NoMemory, RuntimeFailed
 from g4cli.core.files import atomic_file
 from g4cli.core.paths import cache_dir
 from g4cli.runtime.kernels import exit_text
@@ -35,24 +36,24 @@ def is_known(path: Path, *, use_extra_bufts: bool = True, mmproj: Path | None = 
 def check_load(path: Path, *, use_extra_bufts: bool = True, mmproj: Path | None = None) -> None:
     """Load the file (and its encoder of images and sound) in a child and remember that it went well.
 
-    Raises RuntimeFailed with llama.cpp's reason if it refuses the file, BadFile if it dies of it.
+    Raises RuntimeFailed with llama.cpp's reason if it refuses the file, BadFile if it dies of it, NoMemory if
+    the system kills it.
     """
-    child = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "g4cli.runtime.load_check",
-            str(path),
-            str(int(use_extra_bufts)),
-            *([str(mmproj)] if mmproj else []),
-        ],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        timeout=_TIMEOUT_S,
-        check=False,
-    )
+    command = [sys.executable, "-m", "g4cli.runtime.load_check", str(path), str(int(use_extra_bufts))]
+    try:
+        child = subprocess.run(
+            [*command, *([str(mmproj)] if mmproj else [])],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as err:
+        raise RuntimeFailed(
+            f"llama.cpp did not finish loading {path} in {_TIMEOUT_S} s", hint=f"g4 doctor {path}"
+        ) from err
     if child.returncode == 0:
         # Oldest first; the list must not grow for ever.
         kept = [*_recall(_store()), _key(path, use_extra_bufts, mmproj)][-_REMEMBERED:]
@@ -62,6 +63,10 @@ def check_load(path: Path, *, use_extra_bufts: bool = True, mmproj: Path | None 
     said, blamed = _last_line(child.stderr), mmproj or path
     if child.returncode == 1:
         raise RuntimeFailed(said or f"llama.cpp cannot load {blamed}", hint=f"g4 doctor {blamed}")
+    if child.returncode == -signal.SIGKILL:  # nobody but the kernel's memory killer sends it
+        raise NoMemory(
+            f"the system ended the load of {path}: not enough memory", hint=f"g4 fit {path} shows what fits"
+        )
     raise BadFile(
         f"{blamed}: llama.cpp dies of this file ({exit_text(child.returncode)})"
         + (f": {said}" if said else ""),
