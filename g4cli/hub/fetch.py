@@ -15,9 +15,9 @@ from g4cli.core.progress import Progress, no_progress
 from g4cli.core.units import size_text
 from g4cli.hub import reuse
 from g4cli.hub.cache import cached_file
-from g4cli.hub.client import Hub, Repository
+from g4cli.hub.client import Hub, Location, Repository
 from g4cli.hub.header import remote_header
-from g4cli.hub.journal import Goal, Partial
+from g4cli.hub.journal import Goal, Partial, Span
 from g4cli.hub.listing import RemoteFile
 from g4cli.hub.lock import one_process
 from g4cli.hub.transfer import Limits, Transfer
@@ -66,58 +66,45 @@ def fetch_file(
             notice(f"{file.name} is in the Hugging Face cache: used from there")
             _link_or_copy(cached, target)
             return Fetched(target, file.nbytes, file.sha256, 0, 0, "cache")
-        return _download(
+        request = _Request(
             hub, repository, file, target, restart, progress, notice, limits or Limits(), cancelled
         )
+        return _download(request)
 
 
-def _download(
-    hub: Hub,
-    repository: Repository,
-    file: RemoteFile,
-    target: Path,
-    restart: bool,
-    progress: Progress,
-    notice: Callable[[str], None],
-    limits: Limits,
-    cancelled: Callable[[], bool],
-) -> Fetched:
+@dataclass(frozen=True, slots=True)
+class _Request:
+    hub: Hub
+    repository: Repository
+    file: RemoteFile
+    target: Path
+    restart: bool
+    progress: Progress
+    notice: Callable[[str], None]
+    limits: Limits
+    cancelled: Callable[[], bool]
+
+
+def _download(request: _Request) -> Fetched:
+    file = request.file
     # The address is asked for before a byte of disk is touched: a refusal leaves nothing.
-    first = hub.locate(repository, file)
-    partial = Partial(target, Goal(file.nbytes, file.sha256, file.git_oid))
+    first = request.hub.locate(request.repository, file)
+    partial = Partial(request.target, Goal(file.nbytes, file.sha256, file.git_oid))
     try:
-        if restart:
+        if request.restart:
             partial.forget(0, file.nbytes)
-        resumed, copied = partial.have, None
+        resumed = partial.have
         if resumed:
-            notice(f"{file.name}: going on at {size_text(resumed)} of {size_text(file.nbytes)}")
-        elif target.is_file() and file.nbytes >= reuse.WORTH_BYTES and not restart:
-            header = remote_header(hub, repository, file)
-            copied = reuse.seed(partial, target, header, label=file.name, progress=progress)
-            if copied:
-                notice(f"{file.name}: only its header changed; the weights here are used again")
-        places = iter([first])
-
-        def run() -> int:
-            transfer = Transfer(
-                partial,
-                lambda: next(places, None) or hub.locate(repository, file),
-                label=file.name,
-                progress=progress,
-                limits=limits,
-                cancelled=cancelled,
-            )
-            transfer.run()
-            return transfer.fetched_bytes
-
+            request.notice(f"{file.name}: going on at {size_text(resumed)} of {size_text(file.nbytes)}")
+        copied = None if resumed else _seeded(request, partial)
         try:
-            fetched = run()
+            fetched = _transfer(request, partial, first)
         except HashMismatch:
             if not copied:
                 raise
-            notice(f"{file.name}: its weights changed too; they are fetched")
+            request.notice(f"{file.name}: its weights changed too; they are fetched")
             partial.forget(*copied)
-            fetched = run()
+            fetched = _transfer(request, partial, None)
     except KeyboardInterrupt:
         have = size_text(partial.have)
         partial.close()
@@ -128,9 +115,36 @@ def _download(
     except BaseException:
         partial.close()
         raise
-    partial.finish(target)
-    _drop_older_partials(target)
-    return Fetched(target, file.nbytes, file.sha256, fetched, resumed, "hub")
+    partial.finish(request.target)
+    _drop_older_partials(request.target)
+    return Fetched(request.target, file.nbytes, file.sha256, fetched, resumed, "hub")
+
+
+def _seeded(request: _Request, partial: Partial) -> Span | None:
+    """Take the weights of an older file at the same place, if its header says that they are the same."""
+    file, old = request.file, request.target
+    if request.restart or file.nbytes < reuse.WORTH_BYTES or not old.is_file():
+        return None
+    header = remote_header(request.hub, request.repository, file)
+    copied = reuse.seed(partial, old, header, label=file.name, progress=request.progress)
+    if copied:
+        request.notice(f"{file.name}: only its header changed; the weights here are used again")
+    return copied
+
+
+def _transfer(request: _Request, partial: Partial, first: Location | None) -> int:
+    """Fetch what is missing, starting at the address `first`; return the bytes fetched."""
+    places = iter([first] if first else [])
+    transfer = Transfer(
+        partial,
+        lambda: next(places, None) or request.hub.locate(request.repository, request.file),
+        label=request.file.name,
+        progress=request.progress,
+        limits=request.limits,
+        cancelled=request.cancelled,
+    )
+    transfer.run()
+    return transfer.fetched_bytes
 
 
 def partials_of(target: Path) -> list[Path]:
