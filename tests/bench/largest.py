@@ -1,6 +1,6 @@
 """The largest context that `g4 fit` proposes under a memory limit really runs there (Linux, as root).
 
-    python tests/bench/largest.py /tmp/e2b.gguf 4.4
+    python tests/bench/largest.py /tmp/e2b.gguf 4.4 [WORDS of the prompt]
 
 Makes a control group of that many GiB, asks g4 in it for `--ctx max`, and chats in it with that context. No
 swap: a wrong figure ends in the kernel's killer. Prints the context, the peak of the group and the exit code.
@@ -16,7 +16,7 @@ from pathlib import Path
 
 GIB = 1024**3
 G4 = str(Path(sys.executable).with_name("g4"))
-PROMPT = " ".join(f"word{i % 97} and" for i in range(150))
+WORDS = 150  # more than one ubatch
 
 
 def group(limit: int) -> tuple[Path, Path, str]:
@@ -28,6 +28,13 @@ def group(limit: int) -> tuple[Path, Path, str]:
     folder.mkdir(exist_ok=True)
     (folder / limit_name).write_text(str(limit))
     return folder, folder / "cgroup.procs", peak
+
+
+def forget(file: str) -> None:
+    """Drop the file's pages: those that another group has read would not count in ours."""
+    descriptor = os.open(file, os.O_RDONLY)
+    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    os.close(descriptor)
 
 
 def inside(procs: Path, *args: str) -> subprocess.CompletedProcess[str]:
@@ -44,12 +51,15 @@ def inside(procs: Path, *args: str) -> subprocess.CompletedProcess[str]:
 def main() -> int:
     """Run the proof; return 0 if the chat ended well."""
     file, limit = sys.argv[1], int(float(sys.argv[2]) * GIB)
+    words = int(sys.argv[3]) if len(sys.argv) > 3 else WORDS
+    prompt = " ".join(f"word{i % 97} and" for i in range(words))
+    forget(file)
     folder, procs, peak = group(limit)
     try:
         plan = json.loads(inside(procs, "fit", file, "--ctx", "max", "--json").stdout)
         n_ctx, needed = plan["largest_ctx"], plan["total_bytes"] / GIB
         print(f"limit {limit / GIB:.2f} GiB: {n_ctx:,} tokens need {needed:.2f} GiB; {plan['reason']}")
-        chat = ("chat", file, "--ctx", str(n_ctx), "-n", "3", "--no-loop-stop", "--json", "-p", PROMPT)
+        chat = ("chat", file, "--ctx", str(n_ctx), "-n", "3", "--no-loop-stop", "--json", "-p", prompt)
         done = inside(procs, *chat)
         used = int((folder / peak).read_text()) / GIB
         print(f"g4 chat --ctx {n_ctx}: exit {done.returncode}; peak {used:.2f} GiB with the page cache")
