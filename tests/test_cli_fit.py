@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import real_shapes
@@ -195,6 +196,29 @@ def test_a_gpu_gets_a_bar_and_the_layers_a_sentence(
     assert "Layers: all 35 layers on CUDA0 (23.0 GiB free)." in text
     assert run(["fit", "e2b", "--ctx", "8k", "--gpu", "off"]) == 0
     assert "CUDA0" not in capsys.readouterr().out
+
+
+def gpu_weights(data: dict[str, Any]) -> int:
+    terms = [t for t in data["terms"] if t["device"] == "CUDA0" and t["group"] == "weights"]
+    return sum(t["nbytes"] for t in terms)
+
+
+def test_a_layout_that_was_asked_for_is_kept(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gpu = Gpu("CUDA0", "a card", 24 * GIB, 23 * GIB)
+    machine(monkeypatch, free=30 * GIB, gpus=GpuList((gpu,), "0.3.36", 5.0))
+    assert run(["fit", "26b", "--ctx", "8k", "--gpu-layers", "10", "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["placement"] == "10 layers on the GPU: as asked for"
+    assert 4 * GIB < gpu_weights(data) < 6 * GIB  # 9 of 30 layers and the output matrix
+    assert run(["fit", "26b", "--ctx", "8k", "--cpu-moe", "30", "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    experts_left = sum(
+        t["nbytes"] for t in data["terms"] if t["device"] == "CUDA0" and t["group"] == "weights"
+    )
+    assert experts_left < 3 * GIB
+    assert run(["fit", "26b", "--gpu-layers", "some"]) == 2
 
 
 def test_another_library_is_named(

@@ -29,6 +29,8 @@ ImageOpt = Annotated[int, typer.Option(help="The most positions of an image.")]
 GpuOpt = Annotated[
     Literal["auto", "off", "probe"], typer.Option(help="auto: the GPUs last seen; probe: look again.")
 ]
+LayersOpt = Annotated[str, typer.Option(help="auto: as many as fit; or a number of the last layers.")]
+MoeOpt = Annotated[int, typer.Option(help="Experts of that many first layers stay on the CPU.")]
 VerifyOpt = Annotated[bool, typer.Option("--verify", help="Ask llama.cpp itself, beside it.")]
 MatrixOpt = Annotated[bool, typer.Option("--matrix", help="All models by all types.")]
 
@@ -46,6 +48,8 @@ def fit(
     mmproj: MmprojOpt = None,
     image_tokens: ImageOpt = 1120,
     gpu: GpuOpt = "auto",
+    gpu_layers: LayersOpt = "auto",
+    cpu_moe: MoeOpt = 0,
     verify: VerifyOpt = False,
     matrix: MatrixOpt = False,
     json: JsonOpt = False,
@@ -68,7 +72,7 @@ def fit(
 
     request = fitting.Request(
         model, ctx, kv_type, ubatch, sequences, flash_attn, swa_full, mmap, lazy_ple, mmproj, image_tokens,
-        gpu, verify,
+        gpu, gpu_layers, cpu_moe, verify,
     )  # fmt: skip
     code = fitting.show_matrix(out, request) if matrix else fitting.show_fit(out, request)
     if code:

@@ -42,6 +42,8 @@ class Request:
     mmproj: Path | None
     image_tokens: int
     gpu: str
+    gpu_layers: str
+    cpu_moe: int
     verify: bool
 
 
@@ -91,6 +93,11 @@ def _options(request: Request, host: HostFacts, subject: Subject) -> Options:
         flash_attn=request.flash_attn,
         swa_full=request.swa_full,
     )
+    if request.gpu_layers != "auto" or request.cpu_moe:
+        if request.gpu_layers != "auto" and not request.gpu_layers.isdigit():
+            raise UsageError(f"not a number of layers: {request.gpu_layers!r}", hint="--gpu-layers auto")
+        n_gpu_layers = -1 if request.gpu_layers == "auto" else int(request.gpu_layers)
+        options = replace(options, n_gpu_layers=n_gpu_layers, n_cpu_moe=request.cpu_moe, fixed_layout=True)
     if request.mmproj:
         options = with_encoder(options, subject.shape, request.mmproj, request.image_tokens)
     return options

@@ -23,7 +23,7 @@ def compute_bytes(shape: Shape, options: Options, alignment: int = CPU_ALIGNMENT
     # What only concerns loading would make equal graphs look different to the cache.
     same = replace(
         options, mmap=True, repack=frozenset(), lazy_ple=False, n_gpu_layers=0, tensor_split=(), n_cpu_moe=0,
-        n_checkpoints=1, mmproj_bytes=0, mmproj_compute_bytes=0,
+        fixed_layout=False, n_checkpoints=1, mmproj_bytes=0, mmproj_compute_bytes=0,
     )  # fmt: skip
     return _compute_bytes(shape, same, alignment)
 

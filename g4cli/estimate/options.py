@@ -28,7 +28,8 @@ class Options:
 
     `n_outputs` is llama.cpp's n_outputs_max: the rows of logits that one ubatch may ask for (0: as many as
     the batch). `n_gpu_layers` counts from the last layer, the output matrix being one more; -1 is all.
-    `n_cpu_moe` keeps the experts of that many first layers in host memory. `repack` names the types that the
+    `n_cpu_moe` keeps the experts of that many first layers in host memory; with `fixed_layout` the planner
+    leaves these as they are. `repack` names the types that the
     CPU's kernels want in another order, for which llama.cpp makes a copy (see weights.repacked_types).
     `mmproj_bytes` and `mmproj_compute_bytes` are those of an encoder beside the model (media.media_bytes).
     `n_checkpoints` is how many states of the sliding window a chat keeps, to branch off earlier turns.
@@ -50,6 +51,7 @@ class Options:
     n_gpu_layers: int = 0
     tensor_split: tuple[float, ...] = ()
     n_cpu_moe: int = 0
+    fixed_layout: bool = False
     n_checkpoints: int = 1
     mmproj_bytes: int = 0
     mmproj_compute_bytes: int = 0

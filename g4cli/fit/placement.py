@@ -31,7 +31,11 @@ def place(shape: Shape, tensors: Sequence[Tensor], options: Options, memories: S
     usable = [float(m.usable_bytes) for m in gpus]
     if not any(usable):
         return Placement(options, "the GPU has no free memory: everything in host memory")
-    options = replace(options, tensor_split=tuple(usable))
+    options = replace(options, tensor_split=options.tensor_split or tuple(usable))
+    if options.fixed_layout:
+        layers = "all" if options.n_gpu_layers < 0 else str(options.n_gpu_layers)
+        moe = f", experts of {options.n_cpu_moe} layers in host memory" if options.n_cpu_moe else ""
+        return Placement(options, f"{layers} layers on the GPU{moe}: as asked for")
     names = tuple(m.name for m in gpus)
 
     def fits(trial: Options) -> bool:
