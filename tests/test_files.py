@@ -130,6 +130,30 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Mon
         write(tmp_path / "model.gguf")
 
 
+KILLED = """
+import os, sys
+from pathlib import Path
+from g4cli.core.files import atomic_file
+with atomic_file(Path(sys.argv[1])) as file:
+    file.write(b"half")
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_the_next_writer_removes_what_a_killed_one_left(tmp_path: Path) -> None:
+    target = tmp_path / "model[1].gguf"
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", KILLED, target], check=False)
+        assert len(os.listdir(tmp_path)) == 1  # the second one removed the first one's
+    other = tmp_path / ".other.gguf.abcdefgh.tmp"
+    other.write_bytes(b"")
+    with atomic_file(target):
+        assert len(os.listdir(tmp_path)) == 2
+        write(target)  # a second writer at the same time: the first one's file is in use
+        assert len(os.listdir(tmp_path)) == 3
+    assert sorted(os.listdir(tmp_path)) == [other.name, target.name]
+
+
 def test_errors_of_other_files_inside_the_block_keep_their_name(tmp_path: Path) -> None:
     with pytest.raises(PermissionError, match="source"), atomic_file(tmp_path / "model.gguf"):
         raise PermissionError(errno.EACCES, "denied", "source.gguf")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import shutil
 import stat
@@ -15,6 +16,7 @@ from typing import BinaryIO, Final
 from g4cli.core.errors import FileMissing, NoSpace, UsageError
 from g4cli.core.units import size_text
 
+_SUFFIX: Final = ".tmp"
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _REFUSED: Final = (
     errno.EACCES,
@@ -71,7 +73,8 @@ def _unreadable(err: OSError, path: Path) -> UsageError:
 def atomic_file(path: Path, *, expected_bytes: int = 0) -> Iterator[BinaryIO]:
     """Yield a binary file that becomes `path` when the block ends without an exception.
 
-    On any exception, Ctrl-C included, the temporary file is removed and an old `path` stays as it was.
+    On any exception, Ctrl-C included, the temporary file is removed and an old `path` stays as it was; after
+    a kill -9 the next writer of the same `path` removes it.
     Raises UsageError if `path` cannot be a regular file of ours, NoSpace if the disk is, or becomes, full;
     other exceptions of the block pass unchanged.
     """
@@ -108,10 +111,35 @@ def _temporary_for(path: Path, expected_bytes: int) -> tuple[Path, int]:
             require_space(path.parent, expected_bytes)
         # The longest name a folder takes is 255 bytes; ours adds 14.
         stem = path.name.encode()[:200].decode("utf-8", "ignore")
-        descriptor, name = tempfile.mkstemp(prefix=f".{stem}.", suffix=".part", dir=path.parent)
+        _sweep(path.parent, stem)
+        descriptor, name = tempfile.mkstemp(prefix=f".{stem}.", suffix=_SUFFIX, dir=path.parent)
+        _locked(descriptor)
     except OSError as err:
         raise _translated(err, path) from err
     return Path(name), descriptor
+
+
+def _sweep(folder: Path, stem: str) -> None:
+    """Remove temporary files of the same target whose writers were killed: nobody holds their lock."""
+    for stale in folder.glob(f".{glob.escape(stem)}.*{_SUFFIX}"):
+        with suppress(OSError):
+            descriptor = os.open(stale, os.O_RDWR)
+            try:
+                if _locked(descriptor):
+                    stale.unlink()
+            finally:
+                os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool:
+    """Return whether the lock of an open file could be taken; the kernel frees it with its process."""
+    try:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (ImportError, OSError):
+        return False
+    return True
 
 
 def _sync_folder(folder: Path) -> None:

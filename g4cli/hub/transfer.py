@@ -245,5 +245,5 @@ class _Hasher(threading.Thread):
         if self._expected and found != self._expected:
             raise HashMismatch(
                 f"{label}: sha256 is {found}, the hub recorded {self._expected}; the partial file is kept",
-                hint="g4 pull --restart fetches it from the start; if it happens again, try another network",
+                hint="the same command with --restart; if that fails too, try another network",
             )
