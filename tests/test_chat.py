@@ -64,6 +64,10 @@ class ScriptedEngine:
     def is_end(self, token: int) -> bool:
         return token == END
 
+    @property
+    def digits(self) -> dict[int, int]:
+        return {}
+
 
 class LoopingEngine(ScriptedEngine):
     """Says 'a', 'b', then 'x y ' for ever."""
@@ -138,6 +142,25 @@ class TestTurn:
         assert (reply.loop.period, reply.loop.onset) == (2, 2)
         assert sorted(reply.loop.unit.split()) == ["x", "y"]
         assert any(isinstance(event, LoopSuspected) for event in events)
+
+    def test_a_counting_loop_is_found_by_the_vocabularys_own_digits(self) -> None:
+        class Counting(ScriptedEngine):
+            """'item 000\n', 'item 001\n', ...: the tokens 10 to 19 are digits, 20 is the word, 21 the end."""
+
+            @property
+            def digits(self) -> dict[int, int]:
+                return {10 + value: value for value in range(10)}
+
+            def sample(self) -> int:
+                number, place = divmod(self.given, 5)
+                self.given += 1
+                return (20, *(10 + int(c) for c in f"{number:03d}"), 21)[place]
+
+        pieces = [*"0123456789", "item ", "\n"]
+        reply = reply_of(Counting(*pieces, n_ctx=9999), TurnOptions(max_tokens=4000))
+        assert reply.finish_reason == "loop"
+        assert reply.loop is not None
+        assert reply.loop.kind == "counter"
 
     def test_a_loop_may_go_on(self) -> None:
         options = TurnOptions(max_tokens=2000, stop_on_loop=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import pytest
 from damage import dashes
 from tiny_file import build_tiny
 
+from g4cli.chat import FoundLoop
 from g4cli.cli.main import run
+from g4cli.cli.oneshot import loop_text
 
 QUESTION = "What is Q4_0?"
 ANSWER = next(
@@ -209,3 +212,23 @@ def test_tool_calls_are_json(chat: Any, tiny: Path, tmp_path: Path) -> None:
     assert code == 0
     # Declared tools are part of the prompt.
     assert json.loads(out)["usage"]["prompt_tokens"] > 30
+
+
+@pytest.mark.parametrize(
+    ("loop", "said"),
+    [
+        (FoundLoop("ab ", 2, 99, 300), "stopped: 'ab ' repeats since token 100, 150 times (300 tokens)"),
+        (
+            FoundLoop("x" * 99, 90, 500, 400, "noisy"),
+            "x...' repeats with small changes since token 501, 4 times",
+        ),
+        (FoundLoop("a 1", 10, 500, 900, "counter"), "repeats while a number counts since token 501"),
+        (FoundLoop("ab", 2, 500, 384, "few-tokens"), "the same 2 tokens in turn since token 501, 384 in all"),
+    ],
+)
+def test_why_an_answer_was_stopped(loop: FoundLoop, said: str) -> None:
+    text = loop_text(loop, "model.gguf")
+    assert said in text
+    assert text.endswith("--no-loop-stop lets it go on")
+    early = loop_text(replace(loop, onset=0), "model.gguf")
+    assert early.endswith("g4 doctor model.gguf")

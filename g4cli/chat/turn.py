@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol, TypeAlias
 
@@ -46,6 +46,8 @@ class Engine(Protocol):
     def advance(self, token: int) -> bool: ...
     def piece(self, token: int) -> bytes: ...
     def is_end(self, token: int) -> bool: ...
+    @property
+    def digits(self) -> Mapping[int, int]: ...
 
 
 class Decoder(Protocol):
@@ -66,12 +68,16 @@ class TurnOptions:
 
 @dataclass(frozen=True, slots=True)
 class FoundLoop:
-    """A repetition: `unit` is the repeated text; counts in tokens, `onset` from the answer's first token."""
+    """A repetition: `unit` is the repeated text; counts in tokens, `onset` from the answer's first token.
+
+    `kind` is the detector's: exact, noisy (with changes), counter (with a number that counts), few-tokens.
+    """
 
     unit: str
     period: int
     onset: int
     covered: int
+    kind: str = "exact"
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +216,7 @@ def run_turn(
 def _answer(
     engine: Engine, options: TurnOptions, decoder: Decoder, answer: _Answer, close_thought: list[int]
 ) -> Iterator[TurnEvent]:
-    parser, detector = ReplyParser(), LoopDetector()
+    parser, detector = ReplyParser(), LoopDetector(_has_text(engine), engine.digits)
     forced: list[int] = []
     while True:
         if engine.interrupted:
@@ -235,6 +241,7 @@ def _answer(
                 found.period,
                 found.onset,
                 found.covered,
+                found.kind,
             )
             if found.stage == "stop" and options.stop_on_loop:
                 answer.finish, answer.loop = "loop", loop
@@ -257,6 +264,18 @@ def _answer(
     rest = parser.feed(decoder.flush()) + parser.finish()
     answer.take(rest)
     yield from rest
+
+
+def _has_text(engine: Engine) -> Callable[[int], bool]:
+    """Return whether a token holds a letter or a digit: rows of lines and dots may repeat for longer."""
+    known: dict[int, bool] = {}
+
+    def has_text(token: int) -> bool:
+        if token not in known:
+            known[token] = any(c.isalnum() for c in engine.piece(token).decode("utf-8", "ignore"))
+        return known[token]
+
+    return has_text
 
 
 def _unit(engine: Engine, tokens: Sequence[int]) -> str:

@@ -109,9 +109,16 @@ def call_json(event: CallMade) -> str:
 
 def loop_text(loop: FoundLoop, path: object) -> str:
     """Return why an answer was stopped: what repeats, since which token, how often."""
-    unit = loop.unit if len(loop.unit) <= _UNIT_CHARS else loop.unit[:_UNIT_CHARS] + "..."
-    times = loop.covered // loop.period
-    text = f"stopped: {unit!r} repeats since token {loop.onset + 1}, {times} times ({loop.covered} tokens)"
+    unit = repr(loop.unit if len(loop.unit) <= _UNIT_CHARS else loop.unit[:_UNIT_CHARS] + "...")
+    since = f"since token {loop.onset + 1}"
+    if loop.kind == "few-tokens":
+        text = (
+            f"stopped: the same {loop.period} tokens in turn {since}, {loop.covered} in all, such as {unit}"
+        )
+    else:
+        how = {"noisy": "repeats with small changes", "counter": "repeats while a number counts"}
+        times = f"{loop.covered // max(1, loop.period)} times ({loop.covered} tokens)"
+        text = f"stopped: {unit} {how.get(loop.kind, 'repeats')} {since}, {times}"
     # A good model drifts into a loop; a damaged file begins with one.
     if loop.onset < loop.period + 16:
         return f"{text}; it began with the answer, so the file may be damaged: g4 doctor {path}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,6 +41,8 @@ class LlamaEngine:
         self.model = model
         self.media: MediaEncoder | None = None
         self._options = options
+        found = ((value, model.tokenize(str(value), control=False)) for value in range(10))
+        self._digits = {tokens[0]: value for value, tokens in found if len(tokens) == 1}
         self.interrupt = interrupt
         self.context = Context(model, options, interrupt)
         self._evaluated: list[int] = []
@@ -152,6 +154,11 @@ class LlamaEngine:
     def is_end(self, token: int) -> bool:
         """Return whether `token` ends the answer."""
         return self.model.is_end(token)
+
+    @property
+    def digits(self) -> Mapping[int, int]:
+        """Return the values of the vocabulary's digits, by token."""
+        return self._digits
 
     def _next_piece(self, tokens: Sequence[int], position: int) -> int:
         """Return how many tokens to evaluate at once: a medium whole, or text up to the next medium."""
