@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("llama_bin", type=Path)
     parser.add_argument("--gen", type=int, nargs=2, default=(8, 40))
     parser.add_argument("--prompt", type=int, nargs=2, default=(64, 320))
+    parser.add_argument("--only", choices=("tg", "pp"), help="one of the two tests")
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
 
@@ -49,18 +50,23 @@ def main() -> None:
             spent.append(cpu_seconds(command))
         return (spent[1] - spent[0]) / (lengths[1] - lengths[0])
 
-    per_token("g4", "tg", args.gen)  # kernels probed, the file tried
+    tests = [t for t in (("tg", args.gen), ("pp", args.prompt)) if args.only in (None, t[0])]
+    per_token("g4", *tests[0])  # kernels probed, the file tried
     found: dict[str, list[float]] = {}
     for number in range(args.rounds):
         for side in ("llama", "g4") if number % 2 == 0 else ("g4", "llama"):
-            for kind, lengths in (("tg", args.gen), ("pp", args.prompt)):
+            for kind, lengths in tests:
                 found.setdefault(f"{side} {kind}", []).append(per_token(side, kind, lengths))
-        print({name: f"{values[-1] * 1000:.3f} ms" for name, values in found.items()}, file=sys.stderr)
+        print(
+            {name: f"{values[-1] * 1000:.3f} ms" for name, values in found.items()},
+            file=sys.stderr,
+            flush=True,
+        )
     ratios = {
         kind: statistics.median(
             c / g for c, g in zip(found[f"llama {kind}"], found[f"g4 {kind}"], strict=True)
         )
-        for kind in ("tg", "pp")
+        for kind, _ in tests
     }
     print(json.dumps({"cpu_s_per_token": found, "speed g4/llama": ratios}, indent=1))
 
