@@ -31,6 +31,7 @@ from g4cli.hub.journal import Partial, Span
 _READ_BYTES: Final = 128 * 1024
 _HASH_BYTES: Final = 1 << 20
 _TICK_S: Final = 0.05
+_LOOK_S: Final = 0.01
 _AGAIN: Final = (0, 206, 408, 409, 421, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524)
 _EXPIRED: Final = (400, 401, 403, 404, 410)  # a signed address that has run out, or a cached redirect
 
@@ -66,7 +67,6 @@ class Transfer:
         self._label, self._progress = label, progress
         self._queue: deque[Span] = deque(partial.missing(limits.piece_bytes))
         self._lock = threading.Lock()
-        self._changed = threading.Condition()
         self._stop = threading.Event()
         self._failure: BaseException | None = None
         self._failed_in_a_row = 0
@@ -84,7 +84,7 @@ class Transfer:
 
         Whatever happens, Ctrl-C included, what has arrived stays in the partial.
         """
-        hasher = _Hasher(self._partial, self._changed, self._stop)
+        hasher = _Hasher(self._partial, self._stop)
         workers = [
             threading.Thread(target=self._work, args=[connection], name="fetch", daemon=True)
             for connection in self._connections
@@ -167,8 +167,6 @@ class Transfer:
             self.fetched_bytes += n
             self._failed_in_a_row = 0
             self._last_byte = time.monotonic()
-        with self._changed:
-            self._changed.notify_all()
 
     def _wait_after(self, err: Exception, location: Location | None) -> None:
         status = err.status if isinstance(err, BadAnswer) else 0
@@ -209,9 +207,9 @@ class Transfer:
 class _Hasher(threading.Thread):
     """Follows the frontier of a partial; what arrived in earlier runs is read again from the disk."""
 
-    def __init__(self, partial: Partial, changed: threading.Condition, stop: threading.Event) -> None:
+    def __init__(self, partial: Partial, stop: threading.Event) -> None:
         super().__init__(name="sha256", daemon=True)
-        self._partial, self._changed, self._stop_asked = partial, changed, stop
+        self._partial, self._stop_asked = partial, stop
         goal = partial.goal
         self._expected = goal.sha256 or goal.git_oid
         self._digest = hashlib.sha256() if goal.sha256 or not goal.git_oid else hashlib.sha1()
@@ -224,10 +222,9 @@ class _Hasher(threading.Thread):
         try:
             while at < self._partial.goal.nbytes and not self._stop_asked.is_set():
                 frontier = self._partial.frontier
-                # Small steps would wake this thread for every read of every worker.
+                # Looking now and then costs less than being woken by every read of every worker.
                 if frontier - at < _HASH_BYTES and frontier < self._partial.goal.nbytes:
-                    with self._changed:
-                        self._changed.wait(_TICK_S)
+                    self._stop_asked.wait(_LOOK_S)
                     continue
                 data = self._partial.read(at, min(_HASH_BYTES, frontier - at))
                 if not data:
