@@ -174,7 +174,8 @@ def test_a_file_on_the_hub_is_examined_by_its_header(
     assert sum(end - start for start, end in hub.ranges) <= 1 << 20
 
 
-def test_a_page_on_the_hub_is_no_gguf(hub: FakeHub, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures("hub")
+def test_a_page_on_the_hub_is_no_gguf(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["doctor", f"hf:{REPO}/page.gguf", "--quick"]) == 5
     assert "HTML page" in capsys.readouterr().out
 

@@ -34,7 +34,13 @@ def bug_report(report: Report) -> str:
             *rows,
             *(["", "Places:", *detail] if detail else []),
             "",
-            f"g4 {installed_version('g4cli')}, Python {platform.python_version()}, {platform.system()} {platform.machine()}",
+            ", ".join(
+                (
+                    f"g4 {installed_version('g4cli')}",
+                    f"Python {platform.python_version()}",
+                    platform.platform(),
+                )
+            ),
             libraries,
             "",
         ]

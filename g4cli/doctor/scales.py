@@ -8,7 +8,7 @@ that divides by the largest magnitude writes a scale >= 0; one that keeps the si
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,12 +55,29 @@ def block_scales(octets: NDArray[np.uint8], block_bytes: int, layout: Layout) ->
     return np.stack(found)
 
 
-def plain_values(octets: NDArray[np.uint8], type_name: str) -> NDArray[np.float32] | None:
-    """Return the numbers of a plain tensor, or None for other types."""
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """A type of plain numbers: its word, the mask of the magnitude, and the least word that is no number.
+
+    Without the sign, IEEE numbers order as their words do: the largest word is the largest magnitude.
+    """
+
+    word: str
+    magnitude: int
+    no_number: int
+
+
+PLAIN: Final = {
+    "F32": Plain("<u4", 0x7FFF_FFFF, 0x7F80_0000),
+    "F16": Plain("<u2", 0x7FFF, 0x7C00),
+    "BF16": Plain("<u2", 0x7FFF, 0x7F80),
+}
+
+
+def as_floats(words: NDArray[Any], type_name: str) -> NDArray[np.float32]:
+    """Return words of a plain type as float32."""
     if type_name == "F32":
-        return octets[: octets.size // 4 * 4].view("<f4")
+        return words.astype("<u4").view("<f4")
     if type_name == "F16":
-        return octets[: octets.size // 2 * 2].view("<f2").astype(np.float32)
-    if type_name == "BF16":
-        return (octets[: octets.size // 2 * 2].view("<u2").astype(np.uint32) << 16).view(np.float32)
-    return None
+        return words.astype("<u2").view("<f2").astype(np.float32)
+    return (words.astype(np.uint32) << 16).view(np.float32)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
 
 from g4cli.core.gguf_values import Array
 from g4cli.core.inventory import TOKEN_EMBD
@@ -72,7 +73,8 @@ def read_vocabulary(header: Header) -> Vocabulary | None:
     if types is not None and types.item_type.name in ("INT32", "UINT32"):
         values = types.numpy()
         numbers = tuple(int(v) for v in values[:320])
-        histogram = tuple(sorted((int(k), n) for k, n in Counter(values.tolist()).items()))
+        kinds, counts = np.unique(values, return_counts=True)
+        histogram = tuple((int(k), int(n)) for k, n in zip(kinds, counts, strict=True))
     count = {n: len(a) if (a := items(n)) is not None else -1 for n in ("scores", "merges")}
     return Vocabulary(
         model=_text(header, "model"),

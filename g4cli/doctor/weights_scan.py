@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from g4cli.core.gguf import Header, TensorInfo
-from g4cli.doctor.scales import LAYOUTS, block_scales, plain_values
+from g4cli.doctor.scales import LAYOUTS, PLAIN, as_floats, block_scales
 
 PAGE: Final = 4096
 SAMPLE_BYTES: Final = 1 << 18  # per place
@@ -99,9 +99,23 @@ class _Total:
             self.scales += scales.size
             self._magnitudes(np.abs(scales.ravel()), layout.levels)
             return
-        values = plain_values(octets, self.tensor.type.name)
-        if values is not None:
-            self._magnitudes(np.abs(values), 1)
+        if self.tensor.type.name in PLAIN:
+            self._plain(octets)
+
+    def _plain(self, octets: NDArray[np.uint8]) -> None:
+        name, plain = self.tensor.type.name, PLAIN[self.tensor.type.name]
+        size = np.dtype(plain.word).itemsize
+        words = octets[: octets.size // size * size].view(plain.word) & plain.magnitude
+        if not words.size:
+            return
+        top = words.max()
+        if top >= plain.no_number:
+            finite = words[words < plain.no_number]
+            self.non_finite += words.size - finite.size
+            top = finite.max() if finite.size else words.dtype.type(0)
+        self.largest = max(self.largest, float(as_floats(np.array([top]), name)[0]))
+        if not self.median:
+            self.median = float(np.median(as_floats(words[:65_536], name)))
 
     def _magnitudes(self, values: NDArray[np.float32], levels: int) -> None:
         if not values.size:
@@ -124,10 +138,10 @@ class _Total:
         pages = octets[skip : skip + whole * PAGE].reshape(whole, PAGE)
         # The first bytes rule out nearly every page; only the others are read to the end.
         doubtful = np.flatnonzero(~pages[:, :64].any(axis=1))
-        empty = [int(i) for i in doubtful if not pages[i].any()]
-        if empty and self.first_zero_page < 0:
-            self.first_zero_page = place + skip + empty[0] * PAGE
-        self.zero_pages += len(empty)
+        empty = doubtful[~pages[doubtful].any(axis=1)] if doubtful.size else doubtful
+        if empty.size and self.first_zero_page < 0:
+            self.first_zero_page = place + skip + int(empty[0]) * PAGE
+        self.zero_pages += int(empty.size)
 
     def finish(self) -> TensorStats:
         t = self.tensor
