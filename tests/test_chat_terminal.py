@@ -10,10 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from media_files import picture, png, write
 from terminal import Terminal
 from tiny_file import build_tiny
 
+from g4cli.cli.converse import dropped_file
+
 PROMPT = ">>>"
+MMPROJ = Path(__file__).parent / "golden/tiny_mmproj.gguf"
 MAIN = "from g4cli.cli.main import main; main()"
 
 
@@ -132,6 +136,40 @@ def test_a_question_of_several_lines(talk: Callable[..., Terminal]) -> None:
         t.send("\x03")  # Ctrl-C empties the line
         t.enter("/quit")
         assert t.wait_end() == 0
+
+
+def test_pictures(talk: Callable[..., Terminal], tmp_path: Path) -> None:
+    """By command, by a path dropped on the prompt, and a file that is none."""
+    image = write(tmp_path / "my picture.png", png(picture(480, 336)))
+    with talk("--mmproj", str(MMPROJ), "--image-tokens", "70", "-n", "4") as t:
+        t.enter(f"/image {image}")
+        t.wait_for("tokens; now ask about it")
+        t.enter("What is it?")
+        t.wait_for(PROMPT, count=3)
+        t.enter(str(image).replace(" ", "\\ "))
+        t.wait_for("tokens; now ask about it", count=2)
+        t.enter("/audio /etc/hostname")
+        t.wait_for("hint: audio formats: wav, mp3, flac")
+        t.enter("/quit")
+        assert t.wait_end() == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [
+        ("{}", "image"),
+        ("'{}'", "image"),
+        (" {} ", "image"),
+        ("what is {}", None),
+        ("/no/such.png", None),
+        ("hi", None),
+    ],
+)
+def test_dropped_files(tmp_path: Path, line: str, kind: str | None) -> None:
+    path = write(tmp_path / "a b.png", b"x")
+    found = dropped_file(line.format(path))
+    assert (found and found[0]) == kind
+    assert found is None or found[1] == str(path)
 
 
 def test_completion_and_history(talk: Callable[..., Terminal]) -> None:
