@@ -79,7 +79,29 @@ class ModelRef:
 
 
 # Types that g4 makes itself, from the bundled or Google's checkpoint or from a BF16 file.
-MADE_TYPES: Final = ("bf16", "f16", "f32", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "q4_0", "sfp8")
+MADE_TYPES: Final = (
+    "bf16",
+    "f16",
+    "f32",
+    "sfp8",
+    "q8_0",
+    "q6_k",
+    "q5_k_m",
+    "q5_k_s",
+    "q5_1",
+    "q5_0",
+    "q4_k_m",
+    "q4_k_s",
+    "q4_1",
+    "q4_0",
+    "iq4_nl",
+    "iq4_xs",
+    "mxfp4",
+    "q3_k_l",
+    "q3_k_m",
+    "q3_k_s",
+    "q2_k",
+)
 
 
 def _layers(pattern: str, repeat: int) -> tuple[bool, ...]:
