@@ -39,12 +39,12 @@ VARIANTS = ("mixture", "pure", "imatrix")
 
 def real_layer(path: Path, name: str) -> Path:
     """Write the first layer of a published network at its real width, with random weights."""
-    shape = dataclasses.replace(PUBLISHED[name], n_layer=1, n_vocab=512)
+    shape = dataclasses.replace(PUBLISHED[name], n_layer=1, n_vocab=64)
     rng = np.random.default_rng(2)
     tensors = []
     for tensor in text_tensors(shape):
         # Rows keep their length; heads are cut alike, so that their ratio, which a rule asks for, stays.
-        cut = (lambda n: n // 16) if ".attn_" in tensor.name else (lambda n: min(n, 192))
+        cut = (lambda n: n // 32) if ".attn_" in tensor.name else (lambda n: min(n, 64))
         dims = tuple(n if i == 0 else cut(n) if i == 1 else min(n, 16) for i, n in enumerate(tensor.shape))
         plain = len(dims) < 2 or "ffn_gate_inp" in tensor.name
         values = rng.standard_normal(int(np.prod(dims)), np.float32) * np.float32(0.02)
