@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from builders import F32, build_gguf
 from damage import DAMAGES, KINDS, Damage
 from fakes_hub import FakeHub, FakeRepo, running
 from tiny_file import build_tiny
@@ -43,7 +46,14 @@ def test_the_bundled_model_is_healthy(folder: Path) -> None:
     assert report.exit_code == 0
     assert {f.status for f in report.findings} == {"ok", "skipped"}
     skipped = {f.id for f in report.findings if f.status == "skipped"}
-    assert skipped == {"tensors.parts", "tokenizer.suppressed", "probe.variants"}
+    assert skipped == {
+        "file.hash",
+        "mmproj.projector",
+        "mmproj.pair",
+        "tensors.parts",
+        "tokenizer.suppressed",
+        "probe.variants",
+    }
 
 
 def test_a_truncated_copy_names_the_missing_bytes(folder: Path) -> None:
@@ -196,3 +206,50 @@ def test_fix_writes_a_copy_and_judges_it(
     assert (answer["verdict"], answer["repair"]["verdict"]) == ("tokenizer", "healthy")
     assert mended.read_bytes() == (folder / "tiny.gguf").read_bytes()
     assert report.read_text().startswith("# g4 doctor: tokenizer")
+
+
+@pytest.mark.parametrize("record", ["sidecar", "cache"])
+def test_a_flipped_bit_shows_in_the_hash_on_record(record: str, folder: Path, tmp_path: Path) -> None:
+    data = (folder / "tiny.gguf").read_bytes()
+    sha = hashlib.sha256(data).hexdigest()
+    path = tmp_path / "model.gguf"
+    if record == "cache":
+        (tmp_path / "blobs").mkdir()
+        path.symlink_to(tmp_path / "blobs" / sha)
+    else:
+        (tmp_path / "model.gguf.sha256").write_text(f"{sha}  model.gguf\n")
+    path.write_bytes(data)
+    assert {f.id: f.status for f in judge(gather(path, talk=False)).findings}["file.hash"] == "ok"
+    path.write_bytes(data[:-40_000] + bytes([data[-40_000] ^ 1]) + data[-39_999:])
+    report = judge(gather(path, talk=False))
+    assert [f.id for f in report.findings if f.status == "fail"] == ["file.hash"]
+    assert report.verdict == "file-damaged"
+
+
+def tower(width: int, kind: str = "gemma4v") -> bytes:
+    """Return a small mmproj file of a projection width."""
+    weights = np.linspace(-1, 1, 32 * width, dtype="<f4").tobytes()
+    keys = [
+        ("general.architecture", "str", "clip"),
+        ("clip.has_vision_encoder", "bool", True),
+        ("clip.vision.projector_type", "str", kind),
+        ("clip.vision.projection_dim", "u32", width),
+    ]
+    return build_gguf(keys, [("mm.input_projection.weight", F32, [32, width], weights)])
+
+
+@pytest.mark.parametrize(
+    ("width", "kind", "verdict"),
+    [
+        (256, "gemma4v", "healthy"),
+        (128, "gemma4v", "conversion-defect"),
+        (256, "pixtral", "conversion-defect"),
+    ],
+)
+def test_an_mmproj_is_compared_with_the_model_beside_it(
+    width: int, kind: str, verdict: str, folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "model.gguf").write_bytes((folder / "tiny.gguf").read_bytes())
+    path = tmp_path / "mmproj.gguf"
+    path.write_bytes(tower(width, kind))
+    assert judge(gather(path)).verdict == verdict

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from g4cli.doctor import metadata, probes, structure, template, tensors, vocabulary, weights
+from g4cli.doctor import hashes, metadata, mmproj, probes, structure, template, tensors, vocabulary, weights
 from g4cli.doctor.facts import Depth, FileFacts, gather
 from g4cli.doctor.machine import CHECKS as MACHINE_CHECKS
 from g4cli.doctor.report import Check, Report, run_checks
@@ -15,8 +15,8 @@ from g4cli.doctor.verdict import SUMMARY, decide
 
 # Cheapest first: what an early check finds makes the later ones unnecessary.
 CHECKS: Final[tuple[Check, ...]] = (
-    *structure.CHECKS, *metadata.CHECKS, *tensors.CHECKS, *vocabulary.CHECKS, *template.CHECKS,
-    *weights.CHECKS, *probes.CHECKS,
+    *structure.CHECKS, *hashes.CHECKS, *metadata.CHECKS, *mmproj.CHECKS, *tensors.CHECKS, *vocabulary.CHECKS,
+    *template.CHECKS, *weights.CHECKS, *probes.CHECKS,
 )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from g4cli.doctor.child import (
     tokenize,
     try_variants,
 )
+from g4cli.doctor.hashes import Hashes, read_hashes
 from g4cli.doctor.memory import available_bytes
 from g4cli.doctor.metadata import claimed
 from g4cli.doctor.vocabulary import Vocabulary, read_vocabulary
@@ -62,6 +63,7 @@ class FileFacts:
     probe_skipped: str = ""
     expected: tuple[str, ...] = ()
     variants: tuple[Variant, ...] = ()
+    hashes: Hashes | None = None
 
     @property
     def untrained(self) -> bool:
@@ -123,6 +125,7 @@ def _with_data(facts: FileFacts, path: Path, talk: bool) -> FileFacts:
         facts,
         stats=scan(header, full=facts.depth == "deep"),
         vectors=read_vectors(header),
+        hashes=read_hashes(path, deep=facts.depth == "deep"),
         tokenized=tokenized,
     )
     if not talk or facts.shape is None or not header.tensors or not whole:
