@@ -28,7 +28,7 @@ class Terminal:
         self.exit_code: int | None = None
         self.pid, self._fd = pty.fork()
         if self.pid == 0:
-            os.execvpe(args[0], list(args), {**os.environ, **env, "TERM": "xterm-256color"})
+            os.execvpe(args[0], list(args), {**os.environ, "TERM": "xterm-256color", **env})
         ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
     def __enter__(self) -> Terminal:

@@ -32,10 +32,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def talk(home: Path) -> Callable[..., Terminal]:
     """Starts `g4 chat` on the bundled network; greedy, so that answers are known."""
 
-    def start(*args: str) -> Terminal:
+    def start(*args: str, term: str = "xterm-256color") -> Terminal:
         command = [sys.executable, "-c", MAIN, "chat", str(home / "tiny.gguf"), "--temp", "0", *args]
-        terminal = Terminal(command, {"G4_HOME": str(home), "NO_COLOR": "1", "COLUMNS": "80"})
-        terminal.wait_for("ask something, or /help")
+        terminal = Terminal(command, {"G4_HOME": str(home), "NO_COLOR": "1", "COLUMNS": "80", "TERM": term})
+        terminal.wait_for("ask something, or /help" if term != "dumb" else ">>>")
         return terminal
 
     return start
@@ -111,6 +111,15 @@ def test_every_line_is_drawn_once(talk: Callable[..., Terminal]) -> None:
         assert t.text.count("GGUF is the file format of llama.cpp") == 1
         # Only changed lines are written again: no full clear of the screen.
         assert b"\x1b[2J" not in t.raw
+
+
+def test_a_terminal_that_cannot_move_its_cursor(talk: Callable[..., Terminal]) -> None:
+    with talk(term="dumb") as t:
+        t.enter("What is GGUF?")
+        t.wait_for("all the tensors of a model.")
+        assert b"\x1b[?2026h" not in t.raw
+        t.enter("/quit")
+        assert t.wait_end() == 0
 
 
 def test_a_full_context_drops_old_turns_and_says_so(talk: Callable[..., Terminal]) -> None:

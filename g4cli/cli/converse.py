@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from g4cli.cli.chat_commands import COMMANDS, run_command
 from g4cli.cli.input import LineEditor
 from g4cli.cli.oneshot import loop_text, stats_text
-from g4cli.cli.render_chat import MarkdownView
+from g4cli.cli.render_chat import view_for
 from g4cli.cli.session import last_chat, save_conversation
 from g4cli.core.errors import G4Error, UsageError
 from g4cli.core.files import require_file
@@ -90,7 +90,7 @@ class Driver:
         """Ask and show the answer. The conversation keeps both, also when the answer is interrupted."""
         session = self.session
         session.conversation.ask(text, media)
-        with _TakenBack(session.conversation), MarkdownView(self.out, session.settings.thoughts) as view:
+        with _TakenBack(session.conversation), view_for(self.out, session.settings.thoughts) as view:
             reply = session.turn(view)
         self._last = reply
         if reply.finish_reason == "loop" and reply.loop:

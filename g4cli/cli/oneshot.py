@@ -44,6 +44,12 @@ class PlainView:
         elif isinstance(event, ThoughtEnded) and self._show_thoughts:
             self._out.murmur("\n")
 
+    def __enter__(self) -> PlainView:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.end()
+
     def waiting(self) -> None:
         """Say nothing either."""
 
@@ -59,9 +65,8 @@ class PlainView:
 def answer_once(out: Output, session: Session, question: str, media: Sequence[Media]) -> int:
     """Answer `question` about `media` and return the exit code."""
     session.conversation.ask(question, media)
-    view = PlainView(out, session.settings.thoughts)
-    reply = session.turn(view)
-    view.end()
+    with PlainView(out, session.settings.thoughts) as view:
+        reply = session.turn(view)
     if out.mode == "json":
         out.result(reply_data(reply, session.load_s))
     if reply.loop and reply.finish_reason == "loop":

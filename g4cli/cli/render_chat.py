@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
 from g4cli.chat import LoopSuspected, PromptRead, TurnEvent
-from g4cli.cli.oneshot import call_json
+from g4cli.cli.oneshot import PlainView, call_json
 from g4cli.cli.output import clean
 from g4cli.core.units import duration_text
 from g4cli.prompt.reply import AnswerText, CallMade, ThoughtEnded, ThoughtText
@@ -174,6 +174,11 @@ class MarkdownView:
         elif self._thoughts == "fold":
             self._out.say(f"thought for {duration_text(seconds)} ({self._thought_tokens} tokens)")
         self._thought_tokens = 0
+
+
+def view_for(out: Output, thoughts: str) -> MarkdownView | PlainView:
+    """Return the view that this terminal can show: one that cannot move its cursor gets plain text."""
+    return PlainView(out, thoughts) if out.console().is_dumb_terminal else MarkdownView(out, thoughts)
 
 
 def split_blocks(text: str) -> tuple[list[str], str]:
