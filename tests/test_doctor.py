@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from builders import F32, build_gguf
-from damage import DAMAGES, KINDS, Damage
+from damage import DAMAGES, GGUF, KINDS, Damage
 from fakes_hub import FakeHub, FakeRepo, running
 from tiny_file import build_tiny
 
@@ -253,3 +253,14 @@ def test_an_mmproj_is_compared_with_the_model_beside_it(
     path = tmp_path / "mmproj.gguf"
     path.write_bytes(tower(width, kind))
     assert judge(gather(path)).verdict == verdict
+
+
+def test_a_placeholder_without_weights_is_not_called_broken(good: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    header = good[: good.index(next(iter(GGUF(good).tensors.values()))[2])]
+    with path.open("wb") as file:
+        file.write(header)
+        file.truncate(len(good))
+    report = judge(gather(path, talk=False))
+    assert (report.verdict, report.exit_code) == ("unknown", 0)
+    assert "no weights yet" in report.evidence[0]

@@ -101,6 +101,7 @@ class ProbeResult:
     exit_code: int = 0
     timed_out: bool = False
     error: str = ""
+    has_gpu: bool = False
 
     @property
     def died(self) -> str:
@@ -154,7 +155,8 @@ def greedy_probe(
     request = {"task": "greedy", "path": str(path.absolute()), "prompts": list(prompts), "n_tokens": n_tokens}
     answer = ask_child({**request, "options": dict(options or {})}, timeout_s)
     runs = tuple(_run(line) for line in answer.lines if line.get("event") == "run")
-    return ProbeResult(runs, answer.exit_code, answer.timed_out, _error(answer))
+    has_gpu = any(line.get("gpu") for line in answer.lines if line.get("event") == "loaded")
+    return ProbeResult(runs, answer.exit_code, answer.timed_out, _error(answer), has_gpu)
 
 
 def try_variants(path: Path, prompt: str, base: GreedyRun, *, has_gpu: bool) -> tuple[Variant, ...]:

@@ -64,6 +64,7 @@ class FileFacts:
     expected: tuple[str, ...] = ()
     variants: tuple[Variant, ...] = ()
     hashes: Hashes | None = None
+    is_sparse: bool = False
 
     @property
     def untrained(self) -> bool:
@@ -125,6 +126,7 @@ def _with_data(facts: FileFacts, path: Path, talk: bool) -> FileFacts:
         facts,
         stats=scan(header, full=facts.depth == "deep"),
         vectors=read_vectors(header),
+        is_sparse=getattr(path.stat(), "st_blocks", facts.size) * 512 < facts.size / 4,
         hashes=read_hashes(path, deep=facts.depth == "deep"),
         tokenized=tokenized,
     )
@@ -153,5 +155,5 @@ def _talk(facts: FileFacts, path: Path) -> FileFacts:
     probe = greedy_probe(path, prompts)
     facts = replace(facts, probe=probe, expected=tuple(a for _, a in asked))
     if probe.runs and (facts.depth == "deep" or is_suspicious(facts)):
-        return replace(facts, variants=try_variants(path, prompts[0], probe.runs[0], has_gpu=False))
+        return replace(facts, variants=try_variants(path, prompts[0], probe.runs[0], has_gpu=probe.has_gpu))
     return facts

@@ -28,6 +28,9 @@ SUMMARY: Final[dict[Verdict, str]] = {
 def decide(findings: Sequence[Finding]) -> tuple[Verdict, Confidence, tuple[Finding, ...]]:
     """Return the verdict, how sure it is, and the findings that decided it (failures, best first)."""
     failures = [f for f in findings if f.status == "fail"]
+    doubts = [f for f in findings if f.status == "warn" and f.cause]
+    if not failures and doubts:
+        return "unknown", "medium", tuple(doubts)
     if not failures:
         return (
             ("unknown", "low", ()) if any(f.status == "crash" for f in findings) else ("healthy", "high", ())

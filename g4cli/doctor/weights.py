@@ -29,6 +29,10 @@ def check_zero(facts: FileFacts) -> Outcome:
     if not facts.stats:
         return skipped("the data was not read")
     empty = [s.name for s in facts.stats if s.all_zero]
+    if len(empty) == len(facts.stats) and facts.is_sparse:
+        # What a placeholder of the right shape and a download that never began have in common.
+        found = f"all {len(empty)} tensors are zeros that take no disk: there are no weights yet"
+        return Outcome("warn", found, AGAIN, "file-damaged")
     if len(empty) == len(facts.stats):
         return fail(
             f"all {len(empty)} tensors are zeros: only the header arrived", AGAIN, cause="file-damaged"
@@ -114,7 +118,7 @@ def check_scales(facts: FileFacts) -> Outcome:
 def check_rope(facts: FileFacts) -> Outcome:
     """The global layers turn a quarter of their pairs: 1.0 for those, 1e30 for the rest."""
     table: Any = facts.vectors.get(ROPE_FREQS)
-    if facts.shape is None or table is None:
+    if facts.shape is None or table is None or not table.any():
         return skipped("no RoPE table to look at")
     n, turning = len(table), len(table) // _TURNING
     wanted = np.array([1.0] * turning + [1e30] * (n - turning), dtype=np.float32)

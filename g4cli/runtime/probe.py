@@ -129,7 +129,7 @@ class _Session:
 
 def _greedy(request: dict[str, Any]) -> None:
     session = _Session(request["path"], request.get("options") or {})
-    _emit(event="loaded", n_vocab=session.n_vocab)
+    _emit(event="loaded", n_vocab=session.n_vocab, gpu=bool(session.api.llama_supports_gpu_offload()))
     for prompt in request["prompts"]:
         session.clear()
         _emit(event="run", prompt=prompt, **_run(session, chat_text(prompt), int(request["n_tokens"])))
