@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import struct
 import subprocess
@@ -150,8 +151,11 @@ class Run:
     resident: int
 
 
-def measure(command: list[str]) -> Run:
-    """Run `command` to its end; return its time and its peaks of memory."""
+def measure(command: list[str], target: Path) -> Run:
+    """Run `command` until `target` is on the disk; return its time and its peaks of memory.
+
+    g4 waits for the disk by itself; llama.cpp's tools leave gigabytes to be written after they have ended.
+    """
     started = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     peaks = {"RssAnon": 0, "VmHWM": 0}
@@ -174,6 +178,8 @@ def measure(command: list[str]) -> Run:
     thread.join()
     if process.returncode:
         raise SystemExit(f"{command}: {err.decode()[-2000:]}")
+    with target.open("rb+") as file:
+        os.fsync(file.fileno())
     return Run(time.monotonic() - started, peaks["RssAnon"], peaks["VmHWM"])
 
 
@@ -223,7 +229,7 @@ def run_all(base: Path, arguments: argparse.Namespace) -> None:
     rows: dict[str, list[Run]] = {}
 
     def add(name: str, command: list[str], target: Path) -> None:
-        run = measure(command)
+        run = measure(command, target)
         rows.setdefault(name, []).append(run)
         size = target.stat().st_size
         print(f"{name:28} {run.seconds:7.1f} s  anonymous {run.anonymous / 1e9:6.2f} GB  resident "
