@@ -34,9 +34,8 @@ def main() -> int:
             evidence = report.evidence[0][:90] if report.evidence else ""
             mark = "ok  " if hit else "MISS"
             print(f"{mark} {damage.name:22} {report.verdict:18} {evidence}", flush=True)
-    print(
-        f"{right} of {len(kinds)} verdicts right ({right / len(kinds):.1%}) in {time.monotonic() - started:.0f} s"
-    )
+    took = time.monotonic() - started
+    print(f"{right} of {len(kinds)} verdicts right ({right / len(kinds):.1%}) in {took:.0f} s")
     return 0 if right >= 0.95 * len(kinds) else 1
 
 
