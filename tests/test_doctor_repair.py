@@ -87,7 +87,6 @@ def test_a_bug_report_holds_no_private_path(good: bytes, tmp_path: Path) -> None
     assert "tokenizer.ids" in text
     assert "broken.gguf" in text
     assert str(tmp_path) not in text
-    assert str(Path.home()) not in text.replace("/root", str(Path.home())) or Path.home() == Path("/root")
 
 
 def test_private_words_are_taken_out(monkeypatch: pytest.MonkeyPatch) -> None:
