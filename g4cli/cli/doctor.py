@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
@@ -15,30 +15,36 @@ if TYPE_CHECKING:
     from g4cli.doctor.facts import Depth
 
 
+FileArg: TypeAlias = Annotated[
+    str | None,
+    typer.Argument(
+        help="A GGUF, a pulled model, or hf:OWNER/REPO/FILE with --quick; none: this machine.",
+        show_default=False,
+    ),
+]
+QuickOpt: TypeAlias = Annotated[bool, typer.Option("--quick", help="Read only the header.")]
+DeepOpt: TypeAlias = Annotated[bool, typer.Option("--deep", help="Read every byte and run every probe.")]
+OnlyOpt: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--only", help="Only this check or family (file, keys, ...); repeatable.", metavar="ID"),
+]
+FixOpt: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--fix", help="Write a copy with everything mended that metadata can mend.", metavar="OUT"),
+]
+ReportOpt: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--report", help="Write a bug report in Markdown, without private paths.", metavar="MD"),
+]
+
+
 def doctor(
-    file: Annotated[
-        str | None,
-        typer.Argument(
-            help="A GGUF, a pulled model, or hf:OWNER/REPO/FILE with --quick; none: this machine.",
-            show_default=False,
-        ),
-    ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Read only the header.")] = False,
-    deep: Annotated[bool, typer.Option("--deep", help="Read every byte and run every probe.")] = False,
-    only: Annotated[
-        list[str] | None,
-        typer.Option("--only", help="Only this check or family (file, keys, ...); repeatable.", metavar="ID"),
-    ] = None,
-    fix: Annotated[
-        Path | None,
-        typer.Option(
-            "--fix", help="Write a copy with everything mended that metadata can mend.", metavar="OUT"
-        ),
-    ] = None,
-    report: Annotated[
-        Path | None,
-        typer.Option("--report", help="Write a bug report in Markdown, without private paths.", metavar="MD"),
-    ] = None,
+    file: FileArg = None,
+    quick: QuickOpt = False,
+    deep: DeepOpt = False,
+    only: OnlyOpt = None,
+    fix: FixOpt = None,
+    report: ReportOpt = None,
     json: JsonOpt = False,
     quiet: QuietOpt = False,
 ) -> None:
