@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from g4cli.cli.subjects import Subject
@@ -13,15 +13,18 @@ if TYPE_CHECKING:
     from g4cli.host import HostFacts
 
 
+# One type per step of size: what people choose between. The others lie between two of these, and each
+# more would cost every `g4 fit` ten milliseconds.
+RANKED: Final = ("bf16", "q8_0", "q6_k", "q4_k_m", "q4_0", "q3_k_m")
+
+
 def variants_of(name: str) -> tuple[tuple[str, Sequence[Tensor]], ...]:
-    """Return every type that the model can be had in, with its tensors (F16, SFP8: see BF16)."""
+    """Return the types of RANKED that the model can be had in, with its tensors."""
     from g4cli.cli.subjects import typed_tensors
     from g4cli.core.registry import parse_name
-    from quant.recipes import TYPES
 
     model = parse_name(name).model
-    kinds = (t for t in model.types if t in TYPES and t not in ("f32", "f16", "sfp8"))
-    return tuple((kind, typed_tensors(model.name, kind)) for kind in kinds)
+    return tuple((kind, typed_tensors(model.name, kind)) for kind in RANKED if kind in model.types)
 
 
 def trained_type(name: str) -> str:
