@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 # One exact version, named once in pyproject.toml.
 LLAMA  := $(shell sed -n 's/^ *"\(llama-cpp-python==[0-9.]*\)",.*/\1/p' pyproject.toml)
 
-.PHONY: demo test setup check lint smoke tiny oracle bench clean help
+.PHONY: demo test setup check lint smoke tiny oracle bench picture clean help
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -85,8 +85,13 @@ tiny: $(VENV)/.test-tools $(ORACLE)/.installed
 bench: $(VENV)/.test-tools
 	$(BIN)/python tests/bench/bench_loops.py
 	$(BIN)/python tests/bench/bench_doctor.py
+	$(BIN)/python tests/bench/bench_scan.py
 	$(BIN)/python tests/bench/bench_pull.py speed
 	$(BIN)/python tests/bench/tiny_types.py
+
+## make picture draw the README's picture from a real terminal
+picture: $(VENV)/.test-tools
+	$(BIN)/python tests/picture.py tests/golden/terminal.svg
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
