@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,9 @@ import pytest
 
 TESTS = Path(__file__).parent
 sys.path.insert(0, str(TESTS))  # `import builders`, from sub-folders too
+
+# A shell starts its background jobs with SIGINT ignored, and children inherit that; tests press Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A skip is expected only with one of these reasons; any other fails the run.
 EXPECTED_SKIPS = ("shared data absent", "oracle")
