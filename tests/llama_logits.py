@@ -20,6 +20,9 @@ def _silent(_level: int, _text: bytes, _data: ctypes.c_void_p) -> None:
 
 def logits_of(path: Path, prompts: Sequence[Sequence[int]]) -> Iterator[NDArray[np.float32]]:
     """Yield an array (positions, vocabulary) for each prompt."""
+    # The log sink is one for the process: g4's own, if it runs here too, gets it back.
+    sink, data = lib.llama_log_callback(), ctypes.c_void_p()
+    lib.llama_log_get(ctypes.byref(sink), ctypes.byref(data))
     lib.llama_log_set(_silent, ctypes.c_void_p(0))
     lib.llama_backend_init()
     settings = lib.llama_model_default_params()
@@ -32,6 +35,7 @@ def logits_of(path: Path, prompts: Sequence[Sequence[int]]) -> Iterator[NDArray[
             yield _run(model, list(ids), n_vocab)
     finally:
         lib.llama_model_free(model)
+        lib.llama_log_set(sink, data)
 
 
 def _run(model: object, ids: list[int], n_vocab: int) -> NDArray[np.float32]:
