@@ -202,6 +202,7 @@ def main() -> None:
     options.add_argument("--keep", action="store_true", help="keep the checkpoint and the last Q4_0 file")
     arguments = options.parse_args()
     base = arguments.folder / "bench-convert"
+    arguments.folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(arguments.folder).free
     if free < NEEDED:
         raise SystemExit(f"{arguments.folder}: {NEEDED / 1e9:.0f} GB needed, {free / 1e9:.1f} GB free")
