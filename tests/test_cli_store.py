@@ -7,28 +7,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from builders import BF16, build_gguf, gemma4_keys, write_gguf
+from command import g4, ok
 
-from g4cli.cli.main import run
 from g4cli.core.paths import models_dir
-
-
-def g4(capsys: pytest.CaptureFixture[str], *args: str | Path) -> tuple[int, str, str]:
-    """Run g4 in this process; return its exit code, standard output and standard error."""
-    capsys.readouterr()
-    code = run([str(a) for a in args])
-    out, err = capsys.readouterr()
-    return code, out, err
-
-
-def ok(capsys: pytest.CaptureFixture[str], *args: str | Path) -> Any:
-    """Run g4 with --json; return the document."""
-    code, out, err = g4(capsys, *args, "--json")
-    assert (code, err) == (0, "")
-    return json.loads(out)
 
 
 @pytest.fixture

@@ -7,13 +7,12 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from builders import BF16, F32, Q4_0, Q8_0, build_gguf, gemma4_keys
+from command import g4, ok
 from fakes_hub import FakeHub, FakeRepo, running
 
-from g4cli.cli.main import run
 from g4cli.core.gguf import read_header
 from g4cli.core.paths import hub_cache_dir, models_dir, tiny_dir
 from g4cli.store import list_models, resolve, sidecar
@@ -58,19 +57,6 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
     with running(state):
         monkeypatch.setenv("HF_ENDPOINT", state.url)
         yield state
-
-
-def g4(capsys: pytest.CaptureFixture[str], *args: str | Path) -> tuple[int, str, str]:
-    capsys.readouterr()
-    code = run([str(a) for a in args])
-    out, err = capsys.readouterr()
-    return code, out, err
-
-
-def ok(capsys: pytest.CaptureFixture[str], *args: str | Path) -> Any:
-    code, out, err = g4(capsys, *args, "--json")
-    assert (code, err) == (0, "")
-    return json.loads(out)
 
 
 def refused(capsys: pytest.CaptureFixture[str], code: int, *args: str) -> str:
