@@ -15,6 +15,7 @@ from tiny_file import build_tiny
 from g4cli.chat import FoundLoop
 from g4cli.cli.main import run
 from g4cli.cli.oneshot import loop_text
+from g4cli.core.paths import models_dir
 
 QUESTION = "What is Q4_0?"
 ANSWER = next(
@@ -64,6 +65,28 @@ def test_the_second_time_nothing_but_the_answer(chat: Any, tiny: Path) -> None:
 @pytest.mark.parametrize("args", [[], ["-p", "-"]])
 def test_a_question_from_standard_input(chat: Any, tiny: Path, args: list[str]) -> None:
     assert chat(tiny, "--temp", 0, *args, stdin=QUESTION + "\n")[:2] == (0, ANSWER + "\n")
+
+
+class TestWithoutAModel:
+    def test_an_empty_store_says_what_to_type(self, chat: Any) -> None:
+        code, out, err = chat("-p", QUESTION)
+        assert (code, out) == (3, "")
+        assert err == "error: no model is on this disk yet\nhint: g4 pull tiny, or g4 pull e2b\n"
+
+    def test_the_one_pulled_last_answers(self, chat: Any, tiny: Path) -> None:
+        dates = {"older": "2026-11-20T10:00:00Z", "newer": "2026-11-21T10:00:00Z"}
+        for name, date in dates.items():
+            folder = models_dir() / name
+            folder.mkdir(parents=True)
+            path = folder / f"{name}.gguf"
+            path.write_bytes(tiny.read_bytes() if name == "newer" else b"GGUF cannot be talked to")
+            manifest = {"format": 1, "name": name, "type": "bf16", "bytes": len(path.read_bytes())}
+            path.with_name(path.name + ".json").write_text(
+                json.dumps(manifest | {"sha256": "", "date": date, "source": "found", "role": "model"})
+            )
+        code, out, err = chat("-p", QUESTION, "--temp", 0)
+        assert (code, out) == (0, ANSWER + "\n")
+        assert err.startswith("newer:bf16: pulled last, of 2 here\n")
 
 
 def test_json(chat: Any, tiny: Path) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import typer
 
 import g4cli.cli.chat_options as o
-from g4cli.cli.options import JsonOpt, ModelArg, QuietOpt
+from g4cli.cli.options import JsonOpt, QuietOpt
 from g4cli.cli.output import output_for
 
 
 def chat(
-    model: ModelArg,
+    model: o.ModelArg = "",
     prompt: o.PromptOpt = None,
     image: o.ImageOpt = None,
     audio: o.AudioOpt = None,
@@ -47,12 +47,14 @@ def chat(
 ) -> None:
     """Talk to a model, or ask it one thing.
 
-    Without -p a conversation opens; /help lists its commands. A question may
-    also come through standard input. Sampling is Gemma 4's own (temp 1.0,
-    top-p 0.95, top-k 64) or what the file recommends. Ctrl-C stops an answer.
+    Without MODEL it is the one that was pulled last; without -p a conversation
+    opens; /help lists its commands. A question may also come through standard
+    input. Sampling is Gemma 4's own (temp 1.0, top-p 0.95, top-k 64) or what
+    the file recommends. Ctrl-C stops an answer.
 
     \b
     Examples:
+      g4 chat
       g4 chat tiny
       g4 chat tiny -p "What is Q4_0?"
       g4 chat e2b --think on < question.txt

@@ -72,8 +72,12 @@ class Request:
 
 def talk(out: Output, request: Request) -> int:
     """Run `g4 chat` and return its exit code."""
-    from g4cli.store import resolve
+    from g4cli.store import newest, resolve
 
+    if not request.model:
+        found = newest()
+        out.say(found.reason)
+        request = replace(request, model=str(found.path))
     resolve(request.model)  # a wrong name is the first thing to tell, before any question is read
     question = _question(out, request)
     while True:

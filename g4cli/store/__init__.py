@@ -1,7 +1,7 @@
 """What is on disk: one folder per model, one manifest per file, and how a name becomes a path.
 
     manifest.py   Entry: what a manifest says; written beside its file, rebuilt from it when damaged
-    models.py     list_models, find, resolve, remove
+    models.py     list_models, find, newest, resolve, remove
     adopt.py      a local file becomes a model
     make.py       a checkpoint or a larger file becomes a model
     verify.py     is a file still what its manifest says
@@ -13,6 +13,6 @@ reason of the choice is shown.
 """
 
 from g4cli.store.manifest import Entry
-from g4cli.store.models import Found, find, list_models, resolve, sidecar
+from g4cli.store.models import Found, find, list_models, newest, resolve, sidecar
 
-__all__ = ["Entry", "Found", "find", "list_models", "resolve", "sidecar"]
+__all__ = ["Entry", "Found", "find", "list_models", "newest", "resolve", "sidecar"]

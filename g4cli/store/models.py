@@ -122,6 +122,15 @@ def find(text: str | Path) -> Found:
     return _pulled(ref)
 
 
+def newest() -> Found:
+    """Return the model pulled last, for a command without MODEL. Raises NotFound if there is none."""
+    here = [e for e in list_models() if e.role == "model"]
+    if not here:
+        raise NotFound("no model is on this disk yet", hint="g4 pull tiny, or g4 pull e2b")
+    entry = max(here, key=lambda e: e.date)
+    return Found(entry.path, f"{entry.label}: pulled last, of {len(here)} here", entry)
+
+
 def sidecar(path: Path, role: Role) -> Path | None:
     """Return the projector ("mmproj") or the draft that lies beside a model of the store, or None."""
     here = (e for e in list_models() if e.path.parent == path.parent and e.role == role)
