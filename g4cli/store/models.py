@@ -128,7 +128,8 @@ def newest() -> Found:
     if not here:
         raise NotFound("no model is on this disk yet", hint="g4 pull tiny, or g4 pull e2b")
     entry = max(here, key=lambda e: e.date)
-    return Found(entry.path, f"{entry.label}: pulled last, of {len(here)} here", entry)
+    reason = "the only one here" if len(here) == 1 else f"pulled last, of {len(here)} here"
+    return Found(entry.path, f"{entry.label}: {reason}", entry)
 
 
 def sidecar(path: Path, role: Role) -> Path | None:
