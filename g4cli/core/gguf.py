@@ -118,13 +118,15 @@ def parse_header(
     file_size: int,
     check_data: bool = True,
     load: Callable[[int, int], bytes] | None = None,
+    cursor: Cursor | None = None,
 ) -> Header:
     """Return the header held by `buffer` (bytes or mmap: the first bytes of a file of `file_size`).
 
     Raises HeaderIncomplete if the header is longer than `buffer`, BadGGUF for every fault. `load(offset, n)`
-    gives the bytes of lazy arrays; by default the file at `path` is opened again.
+    gives the bytes of lazy arrays; by default the file at `path` is opened again. A `cursor` of the caller's
+    may read what is not all at hand (gguf_pieces.py).
     """
-    cursor = Cursor(buffer, path, file_size)
+    cursor = cursor or Cursor(buffer, path, file_size)
     version, n_tensors, n_kv = _read_preamble(cursor)
     loader = load or _file_loader(path)
     keys: dict[str, Value] = {}
@@ -223,11 +225,12 @@ def _read_value(cursor: Cursor, key: str, load: Callable[[int, int], bytes]) -> 
     start = cursor.pos
     if item is ValueType.STRING:
         cursor.skip_strings(count, key)
+    elif item is ValueType.BOOL:
+        cursor.need(count, key)
+        cursor.pos += count
+        cursor.check_bools(start, key)
     else:
-        cursor.need(count * item_bytes, key)
-        cursor.pos += count * item_bytes
-        if item is ValueType.BOOL:
-            cursor.check_bools(start, key)
+        cursor.skip_numbers(count * item_bytes, key)
     length = cursor.pos - start
     return Value(kind, Array(item, count, length, lambda: load(start, length)))
 

@@ -43,13 +43,13 @@ IMPOSTORS: Final = (
 
 
 class HeaderIncomplete(BadGGUF):
-    """The header goes on behind the bytes at hand; `needed` is the least size that may suffice."""
+    """The header goes on behind the bytes at hand: what begins `at` needs all up to `needed`, or more."""
 
     reference = "header-incomplete"
 
-    def __init__(self, path: str, needed: int) -> None:
+    def __init__(self, path: str, needed: int, at: int = 0) -> None:
         super().__init__(path, "the header is cut short", offset=needed)
-        self.needed = needed
+        self.needed, self.at = needed, at
 
 
 class Cursor:
@@ -68,12 +68,21 @@ class Cursor:
 
     def need(self, n: int, what: str) -> None:
         """Raise unless `n` more bytes are here: BadGGUF, or HeaderIncomplete if the file has them."""
+        self.allow(n, what)
+        if self.pos + n > self.end:
+            raise HeaderIncomplete(self.path, self.pos + n, self.pos)
+
+    def allow(self, n: int, what: str) -> None:
+        """Raise BadGGUF if a header of this file cannot go on for `n` more bytes."""
         if self.pos + n > Limits.HEADER_BYTES:
             raise self.bad(f"the header goes on beyond {Limits.HEADER_BYTES:,} bytes", name=what)
-        if self.pos + n > self.end:
-            if self.pos + n > self.file_size:
-                raise self.bad(f"truncated: {what} needs {n:,} bytes, {self.file_size - self.pos:,} are left")
-            raise HeaderIncomplete(self.path, self.pos + n)
+        if self.pos + n > self.file_size:
+            raise self.bad(f"truncated: {what} needs {n:,} bytes, {self.file_size - self.pos:,} are left")
+
+    def skip_numbers(self, n: int, name: str) -> None:
+        """Step over `n` bytes of numbers."""
+        self.need(n, name)
+        self.pos += n
 
     def u32(self, what: str) -> int:
         """Return the next u32."""

@@ -24,7 +24,7 @@ def remote_facts(address: str) -> FileFacts:
         file = pick(repo, files, type_name or preferred_type(files))[0]
     label = f"hf:{repo}/{file.path}"
     try:
-        header = remote_header(hub, repository, file)
+        header = remote_header(hub, repository, file, whole=True)  # the vocabulary is judged too
     except BadGGUF as fault:
         # The reader names what stands there in its place.
         head = b"" if fault.what.startswith("not a GGUF") else b"GGUF"
