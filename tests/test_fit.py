@@ -9,7 +9,7 @@ import shapes
 from g4cli.core.ggml import F16, GGMLType
 from g4cli.core.units import GIB, MIB
 from g4cli.estimate import HOST, Estimate, Options, Term, estimate
-from g4cli.fit import DEFAULT_CTX, Memory, largest_context, plan_context, report, verdict
+from g4cli.fit import Memory, largest_context, plan_context, report, verdict
 
 
 @dataclass(frozen=True)
@@ -74,12 +74,11 @@ def test_the_whole_context_or_none() -> None:
 
 def test_the_planned_context_says_why() -> None:
     plenty = plan_context(shapes.E2B, [], Options(1), [Memory(HOST, 64 * GIB, 64 * GIB)])
-    assert plenty.n_ctx == DEFAULT_CTX
-    assert plenty.reason == "context 32768: the default; the model's whole 131072 fits too"
+    assert (plenty.n_ctx, plenty.reason) == (131072, "context 131072: all that the model was made for")
     tiny = plan_context(shapes.TINY, [], Options(1), [Memory(HOST, 64 * GIB, 64 * GIB)])
     assert (tiny.n_ctx, tiny.reason) == (2048, "context 2048: all that the model was made for")
     tight = plan_context(shapes.G31B, [], Options(1), [Memory(HOST, 64 * GIB, 4 * GIB)])
-    assert 0 < tight.n_ctx < DEFAULT_CTX
+    assert 0 < tight.n_ctx < shapes.G31B.n_ctx_train
     assert tight.reason == f"context {tight.n_ctx}: the largest that leaves 1.00 GiB free"
     nothing = plan_context(shapes.G31B, [], Options(1), [Memory(HOST, 64 * GIB, MIB)])
     assert nothing.n_ctx == 4096

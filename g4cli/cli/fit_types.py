@@ -61,10 +61,10 @@ def advice_for(
 
 
 def matrix_rows(host: HostFacts, memories: Sequence[Memory], kv_type: str) -> list[dict[str, Any]]:
-    """Return one row per model and type: what it takes with the default context, and the largest context."""
+    """Return one row per model and type: what it takes with COMMON_CTX tokens, and the largest context."""
     from g4cli.cli.subjects import from_registry, run_options
     from g4cli.core.registry import MODELS
-    from g4cli.fit import DEFAULT_CTX, rank_types
+    from g4cli.fit import COMMON_CTX, rank_types
 
     rows: list[dict[str, Any]] = []
     for model in MODELS:
@@ -73,7 +73,7 @@ def matrix_rows(host: HostFacts, memories: Sequence[Memory], kv_type: str) -> li
         def options_for(tensors: Any, subject: Subject = subject) -> Any:
             return run_options(host, replace(subject, tensors=tensors), kv_type=kv_type)
 
-        n_ctx = min(DEFAULT_CTX, model.shape.n_ctx_train)
+        n_ctx = min(COMMON_CTX, model.shape.n_ctx_train)
         advice = rank_types(model.shape, variants_of(model.name), options_for, memories, n_ctx=n_ctx)
         rows += [{"model": model.name, "n_ctx": n_ctx, **asdict(row)} for row in advice.types]
     return rows

@@ -12,7 +12,7 @@ from g4cli.cli.subjects import find_subject, memories_of, run_options, verified,
 from g4cli.core.errors import UsageError
 from g4cli.core.units import parse_count
 from g4cli.estimate import LIBRARY, check
-from g4cli.fit import report
+from g4cli.fit import COMMON_CTX, report
 from g4cli.host import engine_version, probe, refresh_gpus
 
 if TYPE_CHECKING:
@@ -56,7 +56,8 @@ def show_fit(out: Output, request: Request) -> int:
     options = _options(request, host, subject)
     check(subject.shape, options)
     found = report(subject.shape, subject.tensors, options, memories, choose=request.ctx)
-    advice = advice_for(subject, options, memories, host, found.options.n_ctx)
+    common = found.options.n_ctx if request.ctx else min(found.options.n_ctx, COMMON_CTX)
+    advice = advice_for(subject, options, memories, host, common)
     proof = verified(subject, found.options) if request.verify else None
     installed = engine_version()
     if installed and installed.split("+")[0] != LIBRARY:

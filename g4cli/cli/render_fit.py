@@ -79,6 +79,7 @@ def fit_data(answer: Answer) -> dict[str, Any]:
     }
     if answer.advice:
         data |= {
+            "types_n_ctx": answer.advice.n_ctx,
             "types": [asdict(row) for row in answer.advice.types],
             "best_type": answer.advice.best,
             "type_reason": answer.advice.reason,
@@ -99,7 +100,7 @@ def render_fit(out: Output, answer: Answer) -> None:
         _device(out, memory, report, answer)
     _contexts(out, answer)
     if answer.advice:
-        _types(out, answer.advice, report.options.n_ctx)
+        _types(out, answer.advice)
     if answer.proof:
         _proof(out, answer.proof)
     if any(m.name != "host" for m in answer.memories):
@@ -162,7 +163,7 @@ def _contexts(out: Output, answer: Answer) -> None:
         out.line(f"Largest context that fits: {largest:,} (the model was made for {whole:,}).")
 
 
-def _types(out: Output, advice: Advice, n_ctx: int) -> None:
+def _types(out: Output, advice: Advice) -> None:
     rows = [
         (
             row.type + (" ←" if row.type == advice.best else ""),
@@ -173,7 +174,7 @@ def _types(out: Output, advice: Advice, n_ctx: int) -> None:
         )
         for row in advice.types
     ]
-    out.table(("type", "weights", f"needs at {n_ctx:,}", "largest context", ""), rows, right=(1, 2, 3))
+    out.table(("type", "weights", f"needs at {advice.n_ctx:,}", "largest context", ""), rows, right=(1, 2, 3))
     out.line(f"Which type: {advice.reason}.")
 
 
@@ -209,4 +210,4 @@ def render_matrix(out: Output, rows: Sequence[Mapping[str, Any]], memories: Sequ
     table = [(model, *(cell(model, kind) for kind in types)) for model in models]
     out.table(("model", *types), table, title="Largest context that fits here, by model and type")
     free = " and ".join(f"{size_text(m.available_bytes)} free on {m.name}" for m in memories)
-    out.line(f"{free}. ✓ holds the default context, ~ a shorter one, ✗ does not fit (its weights).")
+    out.line(f"{free}. ✓ holds 32,768 tokens, ~ a shorter one, ✗ does not fit (its weights).")

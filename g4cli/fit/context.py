@@ -12,8 +12,8 @@ from g4cli.estimate import CTX_PAD, HOST, Estimate, Options, Tensor, estimate
 from g4cli.fit.memory import Memory, Verdict, verdict
 from g4cli.fit.placement import place
 
-DEFAULT_CTX: Final = 32768
-"""The context of a chat that asks for none, where it fits."""
+COMMON_CTX: Final = 32768
+"""The context with which types and models are compared when none is asked for."""
 
 CONTEXTS: Final = (4096, 8192, 16384, 32768, 65536, 131072, 262144)
 """Contexts shown beside each other."""
@@ -71,16 +71,19 @@ class ContextPlan:
 def plan_context(
     shape: Shape, tensors: Sequence[Tensor], options: Options, memories: Sequence[Memory]
 ) -> ContextPlan:
-    """Return the context that `g4 chat` opens when none is asked for.
+    """Return the context that `g4 chat` opens when none is asked for: the model's own, or what fits of it.
 
-    The most that fits up to DEFAULT_CTX; a longer one costs memory and, on a CPU, time that few chats need.
-    If nothing fits, the smallest sensible one, and the reason says so: the caller decides.
+    On GPUs it is as long as the layers stay where COMMON_CTX tokens leave them: a long context that nobody
+    asked for must not push layers into host memory, where they are slow. If nothing fits, the smallest sensible one, and the reason says so: the caller decides.
     """
     most = largest_context(shape, tensors, options, memories)
+    if most > COMMON_CTX and any(m.name != HOST for m in memories):
+        laid = attempt(shape, tensors, replace(options, n_ctx=COMMON_CTX), memories).options
+        there = largest_context(shape, tensors, replace(laid, fixed_layout=True), memories)
+        if there < most:
+            reason = f"context {there}: the largest without moving more to host memory; {most} with it"
+            return ContextPlan(there, reason)
     margin = size_text(min((m.margin_bytes for m in memories), default=0))
-    if most > DEFAULT_CTX:
-        more = f"up to {most} fits" if most < shape.n_ctx_train else f"the model's whole {most} fits too"
-        return ContextPlan(DEFAULT_CTX, f"context {DEFAULT_CTX}: the default; {more}")
     if most == shape.n_ctx_train:
         return ContextPlan(most, f"context {most}: all that the model was made for")
     if most:

@@ -36,7 +36,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class TypeRow:
-    """One type of a model; `total_bytes` are those at the context of the report."""
+    """One type of a model; `total_bytes` are those at the context of the ranking."""
 
     type: str
     weights_bytes: int
@@ -47,8 +47,9 @@ class TypeRow:
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """Which type to take, why, and what comes next; `types` are ranked, the most precise first."""
+    """Which type to take with `n_ctx` tokens, why, and what comes next; `types`: the most precise first."""
 
+    n_ctx: int
     types: tuple[TypeRow, ...]
     best: str
     reason: str
@@ -118,7 +119,7 @@ def rank_types(
             )
         )
     rows.sort(key=lambda row: -row.weights_bytes)
-    return Advice(tuple(rows), *_choice([r for r in rows if r.fits], n_ctx, trained_for))
+    return Advice(n_ctx, tuple(rows), *_choice([r for r in rows if r.fits], n_ctx, trained_for))
 
 
 def _choice(fitting: Sequence[TypeRow], n_ctx: int, trained_for: str) -> tuple[str, str]:
