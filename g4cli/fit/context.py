@@ -74,7 +74,8 @@ def plan_context(
     """Return the context that `g4 chat` opens when none is asked for: the model's own, or what fits of it.
 
     On GPUs it is as long as the layers stay where COMMON_CTX tokens leave them: a long context that nobody
-    asked for must not push layers into host memory, where they are slow. If nothing fits, the smallest sensible one, and the reason says so: the caller decides.
+    asked for must not push layers into host memory, where they are slow. If nothing fits, the smallest
+    sensible one, and the reason says so: the caller decides.
     """
     most = largest_context(shape, tensors, options, memories)
     if most > COMMON_CTX and any(m.name != HOST for m in memories):
