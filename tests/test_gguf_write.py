@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 
 import gguf
@@ -131,6 +133,56 @@ def test_progress_counts_to_the_whole_file(tmp_path: Path) -> None:
         nbytes = writer.finish().nbytes
     assert [name for *_, name in seen] == ["a", "b"]
     assert seen[-1][:2] == (nbytes, nbytes)
+
+
+def test_progress_is_told_within_a_large_tensor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("g4cli.core.gguf_write._TOLD_EACH", 100)
+    seen: list[int] = []
+    with create_gguf(
+        tmp_path / "x.gguf", {}, SPECS[:1], progress=lambda done, *_: seen.append(done)
+    ) as writer:
+        for byte in DATA[0]:
+            writer.write(bytes([byte]))
+        nbytes = writer.finish().nbytes
+    assert seen[-1] == nbytes
+    assert len(seen) >= 3
+    assert all(b - a <= 100 + 31 for a, b in pairwise(seen))  # the last step pads
+
+
+def test_keys_may_change_where_nothing_is_hashed(tmp_path: Path) -> None:
+    path, late = tmp_path / "x.gguf", {**KEYS, "n": u32(8)}
+    with create_gguf(path, KEYS, SPECS, hashed=False) as writer:
+        for data in DATA:
+            writer.write(data)
+        with pytest.raises(ValueError, match="cannot be changed"):
+            writer.change_keys({**KEYS, "words": string(100 * "x")})
+        writer.change_keys(late)
+        written = writer.finish()
+    assert written.sha256 == ""
+    rows = [("n", "u32", 8) if row[0] == "n" else row for row in SAME_KEYS]
+    assert path.read_bytes() == build_gguf(rows, [("a", Q8_0, (64, 3), DATA[0]), ("b", F32, (5,), DATA[1])])
+    with create_gguf(path, KEYS, SPECS) as writer:
+        for data in DATA:
+            writer.write(data)
+        with pytest.raises(ValueError, match="cannot be changed"):
+            writer.change_keys(late)
+
+
+@pytest.mark.parametrize("when", [1, 2])
+def test_a_failed_early_flush_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: int) -> None:
+    """The system tells a failed write once, to the first who flushes: the last flush would succeed."""
+    monkeypatch.setattr("g4cli.core.gguf_write._FLUSHED_EACH", 1)
+    calls = []
+
+    def fails(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) == when:
+            raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr("g4cli.core.gguf_write.os.fsync", fails)
+    with pytest.raises(NoSpace):
+        write(tmp_path / "x.gguf", [bytes([b]) for b in DATA[0]] + [DATA[1]])
+    assert os.listdir(tmp_path) == []
 
 
 def test_prove_notices_a_change(tmp_path: Path) -> None:

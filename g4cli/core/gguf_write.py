@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from g4cli.core.gguf_values import U32, U64, Value, encode_string
 from g4cli.core.progress import Progress, no_progress
 
 _HASHED_BESIDE: Final = 1 << 18  # bytes; below, handing over to another thread costs more than it saves
+_TOLD_EACH: Final = 1 << 23  # bytes; between these the end of a tensor is told
+_FLUSHED_EACH: Final = 1 << 28  # bytes; what is on the disk early need not be waited for in the end
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,7 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A finished file: its place, size and hash (computed while writing)."""
+    """A finished file: its place, size and hash (computed while writing; "" where nobody wanted it)."""
 
     path: Path
     nbytes: int
@@ -70,14 +73,18 @@ class GGUFWriter:
         keys: Mapping[str, Value],
         tensors: Sequence[TensorSpec],
         progress: Progress,
+        hashed: bool,
     ) -> None:
         self._file, self._path, self._tensors, self._progress = file, path, list(tensors), progress
         self._alignment = _alignment(keys)
-        self._hash = hashlib.sha256()
-        self._beside = ThreadPoolExecutor(1, thread_name_prefix="sha256")
+        self._hash = hashlib.sha256() if hashed else None
+        self._beside = ThreadPoolExecutor(2, thread_name_prefix="hash or flush")
+        self._flushing: Future[None] | None = None
+        self._flushed = self._told = 0
         self._index = 0
         self._left = tensors[0].nbytes if tensors else 0
         header = encode_header(keys, tensors)
+        self._header_bytes = len(header)
         self.nbytes = 0
         self.total = len(header) + sum(_padded(t.nbytes, self._alignment) for t in tensors)
         self._put(header)
@@ -89,48 +96,80 @@ class GGUFWriter:
             raise ValueError(f"{self._path}: more bytes than tensor {self._index} was announced with")
         self._put(view)
         self._left -= len(view)
+        name = self._tensors[self._index].name
         if not self._left:
-            name = self._tensors[self._index].name
             self._put(bytes(-self.nbytes % self._alignment))
             self._index += 1
             if self._index < len(self._tensors):
                 self._left = self._tensors[self._index].nbytes
-            self._progress(self.nbytes, self.total, name)
+        elif self.nbytes - self._told < _TOLD_EACH:
+            return
+        self._told = self.nbytes
+        self._progress(self.nbytes, self.total, name)
+
+    def change_keys(self, keys: Mapping[str, Value]) -> None:
+        """Write the header again, for values that are known only now; its size must stay.
+
+        Raises ValueError if it does not, or if the file is hashed while it is written: its header came first.
+        """
+        header = encode_header(keys, self._tensors)
+        if self._hash is not None or len(header) != self._header_bytes:
+            raise ValueError(f"{self._path}: the header cannot be changed any more")
+        self._file.seek(0)
+        self._file.write(header)
+        self._file.seek(self.nbytes)
 
     def finish(self) -> Written:
         """Return what was written. Raises ValueError if a tensor is missing or short."""
         if self._index != len(self._tensors):
             raise ValueError(f"{self._path}: tensor {self._tensors[self._index].name} is incomplete")
-        return Written(self._path, self.nbytes, self._hash.hexdigest())
+        if self._flushing is not None:
+            self._flushing.result()
+        return Written(self._path, self.nbytes, self._hash.hexdigest() if self._hash else "")
 
     def close(self) -> None:
-        """Stop the thread that hashes."""
+        """Stop the threads."""
         self._beside.shutdown()
 
     def _put(self, data: bytes | memoryview) -> None:
-        if len(data) < _HASHED_BESIDE:
+        self._write(data)
+        self.nbytes += len(data)
+        if self.nbytes - self._flushed >= _FLUSHED_EACH and (self._flushing is None or self._flushing.done()):
+            if self._flushing is not None:
+                self._flushing.result()  # a failure is told once, and only here
+            self._flushed = self.nbytes
+            self._flushing = self._beside.submit(os.fsync, self._file.fileno())
+
+    def _write(self, data: bytes | memoryview) -> None:
+        if self._hash is None:
+            self._file.write(data)
+        elif len(data) < _HASHED_BESIDE:
             self._hash.update(data)
             self._file.write(data)
         else:  # both let go of the interpreter: the disk does not wait for the hash
             hashed = self._beside.submit(self._hash.update, data)
             self._file.write(data)
             hashed.result()
-        self.nbytes += len(data)
 
 
 @contextmanager
 def create_gguf(
-    path: Path, keys: Mapping[str, Value], tensors: Sequence[TensorSpec], *, progress: Progress = no_progress
+    path: Path,
+    keys: Mapping[str, Value],
+    tensors: Sequence[TensorSpec],
+    *,
+    progress: Progress = no_progress,
+    hashed: bool = True,
 ) -> Iterator[GGUFWriter]:
     """Yield a writer for a new file at `path` that gets its name only when the block ends well.
 
     Space is checked before the first byte. On any exception nothing is left behind. The caller ends with
-    `written = writer.finish()`.
+    `written = writer.finish()`; without `hashed` it has no hash, and its keys may change until then.
     """
     alignment = _alignment(keys)
     expected = len(encode_header(keys, tensors)) + sum(_padded(t.nbytes, alignment) for t in tensors)
     with atomic_file(path, expected_bytes=expected) as file:
-        writer = GGUFWriter(file, path, keys, tensors, progress)
+        writer = GGUFWriter(file, path, keys, tensors, progress, hashed)
         try:
             yield writer
             writer.finish()
