@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import g4cli
 from g4cli.core.errors import UsageError
-from g4cli.core.gguf_write import create_gguf, prove
+from g4cli.core.gguf_values import Value, string
+from g4cli.core.gguf_write import TensorSpec, Written, create_gguf, prove
 from g4cli.core.progress import Progress, no_progress
 from quant.encode import Counts, Job, encoder, one_block
+from quant.file_hash import hash_of
 from quant.imatrix import ImportanceMatrix, check_fits
 from quant.plan import choose_all
-from quant.provenance import new_keys
+from quant.provenance import SOURCE_SHA256, new_keys
 from quant.reader import Reader
 from quant.recipes import TYPES, Choice, Recipe, scale_spec, with_scales
 from quant.source import Source, open_source
 
+_UNKNOWN: Final = "0" * 64
+
 
 @dataclass(frozen=True, slots=True)
 class Quantized:
-    """A finished file. `source_bytes` is the size of what it was made from; `counts` goes by tensor name."""
+    """A finished file. `source_bytes` is the size of what it was made from; `counts` goes by tensor name.
+
+    `sha256` is "" where nobody wanted it.
+    """
 
     path: Path
     type: str
@@ -105,11 +112,13 @@ def quantize_file(
     imatrix: ImportanceMatrix | None = None,
     threads: int | None = None,
     source_sha256: str | None = None,
+    hashed: bool = True,
 ) -> Quantized:
     """Return the finished file `target` (None: beside `source`), made from `source` by `recipe`.
 
-    `source_sha256` saves a pass over the source where it is known. Raises UsageError, BadGGUF, BadFile (NaN
-    or infinite weights), NoSpace; on any of them an old target stays as it was.
+    `source_sha256` saves a pass over the source where it is known; else its hash is computed while it is
+    encoded, and enters the header at the end. `hashed`: the result's hash is wanted too. Raises UsageError,
+    BadGGUF, BadFile (NaN or infinite weights), NoSpace; on any of them an old target stays as it was.
     """
     started = time.perf_counter()
     opened = open_source(source)
@@ -121,29 +130,54 @@ def quantize_file(
         opened,
         recipe,
         version=g4cli.__version__,
-        source_sha256=source_sha256 or opened.sha256(progress),
+        source_sha256=source_sha256 or _UNKNOWN,
         sfp8_tensors=tuple(c.name for c in choices if c.rounds),
         imatrix_keys=imatrix.keys() if imatrix else None,
     )
-    specs = with_scales(choices, recipe)
-    with (
-        create_gguf(target, keys, specs, progress=progress) as writer,
-        encoder(recipe, threads=threads, imatrix=weights) as encode,
-    ):
-        for piece in encode.stream(_jobs(opened, choices, recipe)):
-            writer.write(piece)
-        written = writer.finish()
+    with encoder(recipe, threads=threads, imatrix=weights) as encode:
+        pieces = encode.stream(_jobs(opened, choices, recipe))
+        specs = with_scales(choices, recipe)
+        unhashed = () if source_sha256 else opened.paths
+        written = _write(target, keys, specs, pieces, progress, unhashed=unhashed, hashed=hashed)
     prove(written, specs)
     return Quantized(
         path=target,
         type=recipe.type,
         nbytes=written.nbytes,
-        sha256=written.sha256,
+        sha256=written.sha256 or (_sha256(target) if hashed else ""),
         seconds=time.perf_counter() - started,
         source_bytes=opened.nbytes,
         choices=choices,
         counts=encode.counts,
     )
+
+
+def _write(
+    target: Path,
+    keys: Mapping[str, Value],
+    specs: Sequence[TensorSpec],
+    pieces: Iterable[memoryview],
+    progress: Progress,
+    *,
+    unhashed: Sequence[Path],
+    hashed: bool,
+) -> Written:
+    """Return the finished file. The hash of the files `unhashed`, computed meanwhile, enters its header."""
+    with (
+        create_gguf(target, keys, specs, progress=progress, hashed=hashed and not unhashed) as writer,
+        hash_of(unhashed) as hashing,
+    ):
+        for piece in pieces:
+            writer.write(piece)
+            hashing.reach(writer.nbytes / writer.total)
+        if unhashed:
+            writer.change_keys({**keys, SOURCE_SHA256: string(hashing.result())})
+        return writer.finish()
+
+
+def _sha256(path: Path) -> str:
+    with hash_of((path,)) as hashing:
+        return hashing.result()
 
 
 def _jobs(source: Source, choices: Sequence[Choice], recipe: Recipe) -> Iterator[Job]:

@@ -28,6 +28,7 @@ QUANTIZATION_VERSION: Final = 2  # GGML_QNT_VERSION, ggml/include/ggml.h
 OURS: Final = "g4."
 # Keys about the origin of the weights stay true through every further step.
 KEPT: Final = "g4.origin."
+SOURCE_SHA256: Final = "g4.source.sha256"
 _SFP8: Final = "g4.sfp8."
 # What only an archive says.
 _ARCHIVE_ONLY: Final = (TABLE_KEY, "g4.sfp8.reserved", "g4.sfp8.decode_sha256")
@@ -57,7 +58,7 @@ def new_keys(
     keys["g4.version"] = string(version)
     keys["g4.recipe"] = string(recipe.text())
     keys["g4.source.file"] = string(source.path.name)
-    keys["g4.source.sha256"] = string(source_sha256)
+    keys[SOURCE_SHA256] = string(source_sha256)
     if recipe.is_sfp8:
         keys |= sfp8_keys(recipe, sfp8_tensors)
     elif is_sfp8(source.keys):

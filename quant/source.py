@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,12 +11,10 @@ from typing import Final
 from g4cli.core.errors import BadGGUF, FileMissing
 from g4cli.core.gguf import Header, TensorInfo, read_header
 from g4cli.core.gguf_values import Value
-from g4cli.core.progress import Progress, no_progress
 from quant.sfp8_file import coded_tensors, decoded_view, is_archive
 
 SPLIT_KEYS: Final = ("split.no", "split.count", "split.tensors.count")
 _SPLIT_NAME = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf", re.DOTALL)
-_HASH_BYTES: Final = 1 << 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +45,10 @@ class Source:
         """Return the bytes of all parts."""
         return sum(part.file_size for part in self.parts)
 
-    def sha256(self, progress: Progress = no_progress) -> str:
-        """Return the hash of the file, or for a split model of its parts one after another."""
-        digest, done = hashlib.sha256(), 0
-        for part in self.parts:
-            with open(part.path, "rb") as file:
-                while data := file.read(_HASH_BYTES):
-                    digest.update(data)
-                    done += len(data)
-                    progress(done, self.nbytes, "reading")
-        return digest.hexdigest()
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Return the files of all parts, in order."""
+        return tuple(Path(part.path) for part in self.parts)
 
 
 def open_source(path: Path) -> Source:

@@ -97,7 +97,7 @@ def quantize(
         target = Path(default_target(found.path, recipe.type).name)
     job = partial(
         quantize_file, found.path, target, recipe=recipe, force=force, allow_requantize=allow_requantize,
-        imatrix=importance, threads=threads, source_sha256=found.sha256,
+        imatrix=importance, threads=threads, source_sha256=found.sha256, hashed=json,
     )  # fmt: skip
     _write(out, found.path, job, report=report)
 

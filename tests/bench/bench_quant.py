@@ -4,15 +4,16 @@
 
 Writes a BF16 file of random weights (9.3 GB at full size) into FOLDER and deletes it at the end. The two
 quantisers alternate, each in a process of its own; the ratios of wall and of processor time are what counts
-(on a busy machine the second is the steadier). g4's time holds three things that llama.cpp leaves out: the
-hash of the source, the hash of the result, and waiting until the result is on the disk. Memory is the peak of
-anonymous pages (RssAnon), read 20 times a second. SFP8 speeds are of one thread.
+(on a busy machine the second is the steadier). g4's time holds two things that llama.cpp leaves out: the hash
+of the source, and waiting until the result is on the disk; the second ratio waits for llama.cpp's too. Memory
+is the peak of anonymous pages (RssAnon), read 20 times a second. SFP8 speeds are of one thread.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import resource
 import statistics
 import subprocess
@@ -104,23 +105,27 @@ def compare(source: Path, type_name: str, rounds: int, threads: int) -> None:
     g4 += [str(source), str(target), "--type", type_name, "--force", "--quiet", "--threads", str(threads)]
     job = f'[{{"source": "{source}", "target": "{target}", "type": "{type_name}", "threads": {threads}}}]'
     llama = [sys.executable, str(TESTS / "llama_quantize.py")]
-    ours: list[tuple[float, float]] = []
-    theirs: list[tuple[float, float]] = []
+    ours: list[tuple[float, ...]] = []
+    theirs: list[tuple[float, ...]] = []
     peaks = [0, 0]
     for _ in range(rounds):
         for index, (times, command, text) in enumerate(((theirs, llama, job), (ours, g4, None))):
             if type_name == "sfp8" and index == 0:
                 continue
             seconds, cpu, peak = watched(command, text)
-            times.append((seconds, cpu))
+            started = time.perf_counter()
+            with target.open("rb+") as file:
+                os.fsync(file.fileno())
+            times.append((seconds, cpu, seconds + time.perf_counter() - started))
             peaks[index] = max(peaks[index], peak)
             target.unlink()
-    mine, cpu = (statistics.median(column) for column in zip(*ours, strict=True))
+    mine, cpu, _ = (statistics.median(column) for column in zip(*ours, strict=True))
     line = f"{type_name:7} g4 {mine:6.1f} s wall {cpu:6.1f} s cpu {peaks[1] / 2**20:5.0f} MiB"
     if theirs:
-        other, other_cpu = (statistics.median(column) for column in zip(*theirs, strict=True))
-        line += f"   llama.cpp {other:6.1f} s wall {other_cpu:6.1f} s cpu {peaks[0] / 2**20:5.0f} MiB"
-        line += f"   ratio {mine / other:.2f} wall {cpu / other_cpu:.2f} cpu"
+        other, other_cpu, synced = (statistics.median(column) for column in zip(*theirs, strict=True))
+        line += f"   llama.cpp {other:6.1f} s wall {synced:6.1f} s on disk {other_cpu:6.1f} s cpu"
+        line += f" {peaks[0] / 2**20:5.0f} MiB   ratio {mine / other:.2f} wall {mine / synced:.2f} on disk"
+        line += f" {cpu / other_cpu:.2f} cpu"
     print(line, flush=True)
 
 

@@ -1,0 +1,84 @@
+"""The hash beside another reader: right, in order, never far ahead, stopped when nobody wants it."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from quant import file_hash
+from quant.file_hash import hash_of
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> list[Path]:
+    found = []
+    for number in (1, 2):
+        path = tmp_path / f"{number}.bin"
+        path.write_bytes(bytes([number]) * 5000)
+        found.append(path)
+    return found
+
+
+def test_parts_are_hashed_one_after_another(parts: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_hash, "_PIECE_BYTES", 999)
+    with hash_of(parts) as hashing:
+        assert hashing.result() == hashlib.sha256(b"\1" * 5000 + b"\2" * 5000).hexdigest()
+    with hash_of(()) as hashing:
+        assert hashing.result() == hashlib.sha256().hexdigest()
+
+
+def test_it_waits_for_the_other_reader(parts: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_hash, "_PIECE_BYTES", 100)
+    monkeypatch.setattr(file_hash, "_LEAD_BYTES", 1000)
+    seen: list[int] = []
+    sha256 = hashlib.sha256
+
+    class Counted:
+        """sha256 that also notes how many bytes it has taken."""
+
+        def __init__(self) -> None:
+            self.n, self.whole = 0, sha256()
+
+        def update(self, data: bytes) -> None:
+            self.whole.update(data)
+            self.n += len(data)
+            seen.append(self.n)
+
+        def hexdigest(self) -> str:
+            return self.whole.hexdigest()
+
+    monkeypatch.setattr(file_hash.hashlib, "sha256", Counted)
+
+    def settled() -> int:
+        deadline, last = time.monotonic() + 5, -1
+        while time.monotonic() < deadline and (not seen or seen[-1] != last):
+            last = seen[-1] if seen else -1
+            time.sleep(0.02)
+        return seen[-1]
+
+    with hash_of(parts) as hashing:
+        assert settled() == 1000
+        hashing.reach(0.5)
+        assert settled() == 6000
+        hashing.result()
+    assert seen[-1] == 10000
+
+
+def test_leaving_early_stops_the_thread(parts: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_hash, "_PIECE_BYTES", 1)
+    monkeypatch.setattr(file_hash, "_LEAD_BYTES", 1)
+    with pytest.raises(KeyboardInterrupt), hash_of(parts):
+        raise KeyboardInterrupt
+    assert not [t for t in threading.enumerate() if t.name.startswith("file-hash")]
+
+
+def test_a_file_that_cannot_be_read_is_told(parts: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_hash, "_LEAD_BYTES", 1)
+    with hash_of(parts) as hashing:
+        parts[1].unlink()
+        with pytest.raises(FileNotFoundError):
+            hashing.result()
