@@ -19,7 +19,14 @@ from g4cli.core.ggml import BF16
 from g4cli.core.gguf_write import TensorSpec
 from quant import blocks, sfp8
 from quant.recipes import SCALE_SUFFIX, Recipe, rounds
-from quant.values import as_float32, encode_values, finite_float32, largest_of, zero_blocks
+from quant.values import (
+    as_float32,
+    encode_values,
+    finite_float32,
+    largest_of,
+    require_finite_bytes,
+    zero_blocks,
+)
 
 # Weights per block: half a megabyte as float32, so that a block stays in its core's cache between steps.
 BLOCK_WEIGHTS: Final = 1 << 17
@@ -67,7 +74,7 @@ Task: TypeAlias = Callable[[], Piece]
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A tensor to encode. `copy`: `rows` gives the bytes of the new file themselves."""
+    """A tensor to encode. `copy`: `rows` gives the bytes of the new file; a Block's start is one of bytes."""
 
     spec: TensorSpec
     rows: Rows
@@ -201,5 +208,7 @@ def _survey(spec: TensorSpec, block: Block) -> float:
     return largest_of(block.read(), spec, block.start)
 
 
-def _copied(_spec: TensorSpec, block: Block) -> Piece:
-    return Piece(block.read())
+def _copied(spec: TensorSpec, block: Block) -> Piece:
+    data = block.read()
+    require_finite_bytes(data, spec, block.start)
+    return Piece(data)

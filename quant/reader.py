@@ -16,7 +16,7 @@ from quant import native, sfp8
 from quant.encode import BLOCK_WEIGHTS, Block, Rows
 from quant.source import Source
 
-_COPY_BYTES: Final = 1 << 22
+_COPY_BYTES: Final = 1 << 20
 
 
 class Reader:
@@ -37,12 +37,14 @@ class Reader:
         return self._maps[header.path][start : start + tensor.nbytes]
 
     def copy_rows(self, name: str) -> Rows:
-        """Return the tensor's bytes in pieces, as they are."""
+        """Return the tensor's bytes as they are, in pieces of whole blocks."""
         data = self.raw(name)
+        step = max(1, _COPY_BYTES // self._source.tensors[name].type.block_bytes)
+        step *= self._source.tensors[name].type.block_bytes
 
         def pieces() -> Iterator[Block]:
-            for start in range(0, data.nbytes, _COPY_BYTES):
-                yield Block(start, lambda start=start: data[start : start + _COPY_BYTES])  # type: ignore[misc]
+            for start in range(0, data.nbytes, step):
+                yield Block(start, lambda start=start: data[start : start + step])  # type: ignore[misc]
 
         return pieces
 

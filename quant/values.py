@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 import numpy as np
@@ -13,7 +14,14 @@ from g4cli.core.ggml import BF16, F32, GGMLType
 from g4cli.core.gguf_write import TensorSpec
 from quant import blocks, native
 
+_DIAGNOSE: Final = "g4 doctor FILE"
 _BF16_INFINITY: Final = 0x7F80
+# Plain types: how a word is read, and its bits from which on a number without sign is infinite or NaN.
+_PLAIN: Final[Mapping[str, tuple[str, int]]] = {
+    "F32": ("<u4", 0x7F800000),
+    "F16": ("<u2", 0x7C00),
+    "BF16": ("<u2", _BF16_INFINITY),
+}
 
 
 def encode_values(
@@ -86,10 +94,36 @@ def require_finite(values: NDArray[np.float32], spec: TensorSpec, start: int) ->
     if bad.any():
         row, column = (int(i) for i in np.unravel_index(int(bad.argmax()), bad.shape))
         value = "NaN" if np.isnan(values[row, column]) else "infinite"
-        raise BadFile(
-            f"{spec.name} is {value} at row {start + row}, column {column}: the source is damaged",
-            hint="g4 doctor FILE",
-        )
+        raise _not_finite(spec, value, start + row, column)
+
+
+def require_finite_bytes(data: NDArray[np.uint8], spec: TensorSpec, start: int) -> None:
+    """Raise BadFile if `data`, bytes of `spec` from byte `start` on, hold a NaN or infinite value or scale.
+
+    `data` are whole blocks. Integers pass, and without ggml's library every type that is not plain.
+    """
+    if spec.type.name in _PLAIN:
+        dtype, infinity = _PLAIN[spec.type.name]
+        words = data.view(dtype)
+        magnitude = words & words.dtype.type(np.iinfo(words.dtype).max >> 1)
+        if int(magnitude.max(initial=0)) >= infinity:
+            index = int(np.argmax(magnitude >= infinity))
+            value = "NaN" if int(magnitude[index]) > infinity else "infinite"
+            raise _not_finite(spec, value, *divmod(start // words.itemsize + index, spec.shape[0]))
+        return
+    with suppress(EngineMissing):
+        if not native.is_valid(spec.type, data):
+            row = start // spec.type.row_bytes(spec.shape[0])
+            raise BadFile(
+                f"{spec.name}: a scale is NaN or infinite near row {row}: the source is damaged",
+                hint=_DIAGNOSE,
+            )
+
+
+def _not_finite(spec: TensorSpec, value: str, row: int, column: int) -> BadFile:
+    return BadFile(
+        f"{spec.name} is {value} at row {row}, column {column}: the source is damaged", hint=_DIAGNOSE
+    )
 
 
 # Where a block's scales lie: (first byte, bytes). A block whose scales are all zero decodes to zeros.

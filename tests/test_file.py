@@ -152,6 +152,42 @@ def test_bad_weights_are_named_with_their_place(tmp_path: Path, value: float, wo
     assert sorted(p.name for p in tmp_path.iterdir() if p.is_file()) == ["in.gguf"]
 
 
+def test_weights_that_are_only_copied_are_checked_too(tmp_path: Path) -> None:
+    norm, words = np.ones(64, "<f4"), bf16(np.ones(64 * 4, np.float32))
+    norm[5], words[2 * 64 + 9] = np.nan, 0xFF80
+    plain = ("blk.0.ffn_up.weight", BF16, (64, 4), bf16(np.ones(256, np.float32)).tobytes())
+    half = np.ones(64, "<f2")
+    half[63] = np.inf
+    block = np.array([np.inf], "<f2").tobytes() + bytes(32)
+    for type_name, tensors_, words_ in (
+        ("q4_0", [("blk.0.attn_norm.weight", F32, (64,), norm.tobytes()), plain], "NaN at row 0, column 5"),
+        ("bf16", [("blk.0.ffn_up.weight", BF16, (64, 4), words.tobytes())], "infinite at row 2, column 9"),
+        ("q8_0", [("blk.0.x.weight", 1, (64,), half.tobytes()), plain], "infinite at row 0, column 63"),
+        (
+            "q8_0",
+            [("blk.0.ffn_up.weight", 8, (32, 2), bytes(34) + block)],
+            "scale is NaN or infinite",
+        ),
+    ):
+        source = write_gguf(tmp_path / "in.gguf", gemma4_keys(1, 64), tensors_)  # type: ignore[arg-type]
+        with pytest.raises(BadFile, match=words_):
+            quantize_file(source, tmp_path / "out.gguf", recipe=Recipe(type_name))
+    assert sorted(p.name for p in tmp_path.iterdir() if p.is_file()) == ["in.gguf"]
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_hashes_of_source_and_result(references: Path, tmp_path: Path, known: bool) -> None:
+    source = references / "e.gguf"
+    theirs = hashlib.sha256(source.read_bytes()).hexdigest()
+    options = {"recipe": Recipe("q8_0"), "source_sha256": theirs if known else None}
+    done = quantize_file(source, tmp_path / "a.gguf", **options)  # type: ignore[arg-type]
+    assert done.sha256 == hashlib.sha256(done.path.read_bytes()).hexdigest()
+    assert read_header(done.path).keys["g4.source.sha256"].data == theirs
+    again = quantize_file(source, tmp_path / "b.gguf", hashed=False, **options)  # type: ignore[arg-type]
+    assert again.sha256 == ""
+    assert again.path.read_bytes() == done.path.read_bytes()
+
+
 def test_overflow_of_half_precision_is_an_error(tmp_path: Path) -> None:
     data = bf16(np.full(64 * 64, 1e5, np.float32)).tobytes()
     source = write_gguf(
