@@ -18,7 +18,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice, product
 from pathlib import Path
 from typing import Any
@@ -28,9 +28,10 @@ import numpy as np
 import shapes
 from numpy.typing import NDArray
 
+from g4cli.core.draft import DraftShape, draft_tensors
 from g4cli.core.gguf import read_header
 from g4cli.core.gguf_write import TensorSpec
-from g4cli.core.inventory import text_tensors
+from g4cli.core.inventory import TensorDims, text_tensors
 from g4cli.core.shape import Shape
 from quant.recipes import Recipe, choose_types
 
@@ -136,6 +137,42 @@ def network_keys(name: str, shape: Shape, type_name: str) -> list[builders.Key]:
     return keys
 
 
+def draft_keys(target: Shape, shape: DraftShape, type_name: str) -> list[builders.Key]:
+    """Return the keys of a drafter, as llama.cpp's converter writes them."""
+    kv = {target.is_swa[i]: target.n_head_kv[i] for i in range(target.n_layer)}
+    plain: list[tuple[str, str, Any]] = [
+        ("block_count", "u32", shape.n_layer),
+        ("context_length", "u32", target.n_ctx_train),
+        ("embedding_length", "u32", shape.n_embd),
+        ("feed_forward_length", "u32", shape.n_ff[0]),
+        ("attention.head_count", "u32", shape.n_head[0]),
+        ("attention.head_count_kv", "[i32]", [kv[swa] for swa in shape.is_swa]),
+        ("rope.freq_base", "f32", 1e6),
+        ("rope.freq_base_swa", "f32", 1e4),
+        ("attention.layer_norm_rms_epsilon", "f32", 1e-6),
+        ("attention.key_length", "u32", shape.head_dim),
+        ("attention.value_length", "u32", shape.head_dim),
+        ("attention.key_length_swa", "u32", shape.head_dim_swa),
+        ("attention.value_length_swa", "u32", shape.head_dim_swa),
+        ("rope.dimension_count", "u32", shape.head_dim),
+        ("rope.dimension_count_swa", "u32", shape.head_dim_swa),
+        ("attention.sliding_window", "u32", target.n_swa),
+        ("attention.sliding_window_pattern", "[bool]", list(shape.is_swa)),
+        ("attention.shared_kv_layers", "u32", shape.n_layer),
+        ("embedding_length_per_layer_input", "u32", 0),
+        ("final_logit_softcapping", "f32", 30.0),
+        ("embedding_length_out", "u32", shape.n_embd_out),
+        ("nextn_predict_layers", "u32", shape.n_layer),
+    ]
+    return [
+        ("general.architecture", "str", "gemma4-assistant"),
+        ("general.type", "str", "model"),
+        *((f"gemma4-assistant.{name}", kind, value) for name, kind, value in plain),
+        ("general.file_type", "u32", FILE_TYPES[type_name]),
+        ("general.quantization_version", "u32", 2),
+    ]
+
+
 def _per_layer(name: str, values: tuple[int, ...]) -> builders.Key:
     same = len(set(values)) == 1
     return (name, "u32", values[0]) if same else (name, "[i32]", list(values))
@@ -156,8 +193,38 @@ def build(
         vocabulary = real_vocabulary() if shape.n_vocab == 262_144 else None
         vocabulary = vocabulary or synthetic_vocabulary(shape.n_vocab)
     keys = network_keys(name, shape, type_name)
+    return write(path, keys, vocabulary, text_tensors(shape), type_name, weights=weights, seed=seed)
+
+
+def build_draft(
+    path: Path,
+    target: Shape,
+    shape: DraftShape,
+    type_name: str,
+    *,
+    weights: str = "sparse",
+    vocabulary: tuple[bytes, int] | None = None,
+    seed: int = 1,
+) -> Path:
+    """Write the drafter `shape` of the network `target`, return its path."""
+    vocabulary = vocabulary or synthetic_vocabulary(shape.n_vocab)
+    keys = draft_keys(target, shape, type_name)
+    return write(path, keys, vocabulary, draft_tensors(shape), type_name, weights=weights, seed=seed)
+
+
+def write(
+    path: Path,
+    keys: list[builders.Key],
+    vocabulary: tuple[bytes, int],
+    tensors: Sequence[TensorDims],
+    type_name: str,
+    *,
+    weights: str,
+    seed: int,
+) -> Path:
+    """Write a file of these keys and tensors, return its path."""
     n_kv = len(keys) + vocabulary[1]
-    specs = choose_types(text_tensors(shape), Recipe(type_name))
+    specs = choose_types(tensors, Recipe(type_name))
     infos, offset = [], 0
     for spec in specs:
         infos.append(builders.tensor_info(spec.name, spec.type.id, spec.shape, offset))

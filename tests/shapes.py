@@ -6,6 +6,7 @@ so that a slip in g4cli.core.registry cannot hide in the tests that use it.
 
 from __future__ import annotations
 
+from g4cli.core.draft import DraftShape
 from g4cli.core.shape import Shape
 
 
@@ -42,3 +43,22 @@ TINY = _shape((4, 1), 10, kv=(1, 1), n_embd=256, n_ff=64, double_ff=True, n_head
 
 PUBLISHED = {"e2b": E2B, "e4b": E4B, "12b": G12B, "26b": A4B, "31b": G31B}
 ALL = {**PUBLISHED, "tiny": TINY}
+
+
+def _draft(n_embd: int, n_embd_out: int, n_head: int, n_ff: int, **rest: int) -> DraftShape:
+    return DraftShape(
+        n_layer=4, n_embd=n_embd, n_embd_out=n_embd_out, n_vocab=rest.get("n_vocab", 262144),
+        n_head=(n_head,) * 4, n_ff=(n_ff,) * 4, is_swa=(True, True, True, False),
+        head_dim=rest.get("head_dim", 512), head_dim_swa=rest.get("head_dim_swa", 256),
+    )  # fmt: skip
+
+
+# The drafters (-assistant): widths and heads from the reference tables; sizes of published files agree.
+DRAFTS = {
+    "e2b": _draft(256, 1536, 4, 2048),
+    "e4b": _draft(256, 2560, 4, 2048),
+    "12b": _draft(1024, 3840, 16, 8192),
+    "26b": _draft(1024, 2816, 16, 8192),
+    "31b": _draft(1024, 5376, 32, 8192),
+    "tiny": _draft(64, 256, 2, 128, n_vocab=768, head_dim=128, head_dim_swa=64),
+}

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Final
 
+from g4cli.core.draft import DraftShape
 from g4cli.core.errors import UnknownModel, UsageError
 from g4cli.core.shape import Shape
 
@@ -45,6 +46,7 @@ class Model:
     published: tuple[Published, ...] = ()
     mmproj: tuple[Published, ...] = ()
     drafts: tuple[Published, ...] = ()
+    draft_shape: DraftShape | None = None
 
     @property
     def is_bundled(self) -> bool:
@@ -151,6 +153,20 @@ def _large(n_layer: int, n_embd: int, n_head: int, kv: tuple[int, int], n_ff: in
     )
 
 
+def _drafter(n_embd: int, n_embd_out: int, n_head: int, n_ff: int) -> DraftShape:
+    return DraftShape(
+        n_layer=4,
+        n_embd=n_embd,
+        n_embd_out=n_embd_out,
+        n_vocab=262_144,
+        n_head=(n_head,) * 4,
+        n_ff=(n_ff,) * 4,
+        is_swa=_layers("SSSF", 1),
+        head_dim=512,
+        head_dim_swa=256,
+    )
+
+
 # reference: gemma4.md section 2, from convert_gemma4_weights.py and configuration_gemma4.py of transformers
 _TINY: Final = Shape(
     n_layer=10,
@@ -199,6 +215,7 @@ MODELS: Final = (
             _P("q8_0", "ggml-org/gemma-4-E2B-it-GGUF", 557_368_064),
         ),
         drafts=(_P("q8_0", "ggml-org/gemma-4-E2B-it-GGUF"),),
+        draft_shape=_drafter(256, 1536, 4, 2048),
     ),
     Model(
         "e4b",
@@ -220,6 +237,7 @@ MODELS: Final = (
             _P("q8_0", "ggml-org/gemma-4-E4B-it-GGUF", 559_874_816),
         ),
         drafts=(_P("q8_0", "ggml-org/gemma-4-E4B-it-GGUF"),),
+        draft_shape=_drafter(256, 2560, 4, 2048),
     ),
     Model(
         "12b",
@@ -241,6 +259,7 @@ MODELS: Final = (
             _P("q8_0", "ggml-org/gemma-4-12B-it-GGUF", 158_987_616),
         ),
         drafts=(_P("q8_0", "ggml-org/gemma-4-12B-it-GGUF"),),
+        draft_shape=_drafter(1024, 3840, 16, 8192),
     ),
     Model(
         "26b",
@@ -268,6 +287,7 @@ MODELS: Final = (
             _P("q8_0", "ggml-org/gemma-4-26B-A4B-it-GGUF", 806_408_320),
         ),
         drafts=(_P("q8_0", "ggml-org/gemma-4-26B-A4B-it-GGUF"),),
+        draft_shape=_drafter(1024, 2816, 16, 8192),
     ),
     Model(
         "31b",
@@ -288,6 +308,7 @@ MODELS: Final = (
             _P("q8_0", "ggml-org/gemma-4-31B-it-GGUF", 809_541_728),
         ),
         drafts=(_P("q8_0", "ggml-org/gemma-4-31B-it-GGUF", 514_687_104),),
+        draft_shape=_drafter(1024, 5376, 32, 8192),
     ),
 )
 
@@ -363,4 +384,5 @@ def _base_of(model: Model) -> Model:
         published=(),
         mmproj=(),
         drafts=(),
+        draft_shape=None,
     )

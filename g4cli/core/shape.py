@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,7 +13,8 @@ from g4cli.core.gguf_values import Array
 ARCHITECTURES: Final = ("gemma4",)
 _LAYERS: Final = (1, 512)  # LLAMA_MAX_LAYERS
 _POSITIVE: Final = (1, 2**31 - 1)
-_COUNT: Final = (0, 2**31 - 1)
+COUNT: Final = (0, 2**31 - 1)
+"""Limits of a number that may be zero."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ def shape_of(header: Header) -> Shape:
     Every number is checked against a range, so that no product of them overflows or divides by zero. Keys
     and their defaults: src/models/gemma4.cpp load_arch_hparams, llama.cpp@0c1e57098.
     """
-    keys = _Keys(header)
+    keys = Keys(header, ARCHITECTURES, "a Gemma 4 text network")
     n_layer = keys.number("block_count", _LAYERS, what="layers")
     head_dim = keys.number("attention.key_length")
     return Shape(
@@ -73,9 +75,9 @@ def shape_of(header: Header) -> Shape:
         head_dim_swa=keys.number("attention.key_length_swa", default=head_dim),
         n_swa=keys.number("attention.sliding_window"),
         n_shared_kv=keys.number("attention.shared_kv_layers", (0, n_layer), default=0),
-        n_embd_per_layer=keys.number("embedding_length_per_layer_input", _COUNT, default=0),
-        n_expert=keys.number("expert_count", _COUNT, default=0),
-        n_expert_used=keys.number("expert_used_count", _COUNT, default=0),
+        n_embd_per_layer=keys.number("embedding_length_per_layer_input", COUNT, default=0),
+        n_expert=keys.number("expert_count", COUNT, default=0),
+        n_expert_used=keys.number("expert_used_count", COUNT, default=0),
         n_ff_expert=max(keys.per_layer("expert_feed_forward_length", n_layer, default=0)),
         k_eq_v="blk.0.attn_v.weight" in header.tensors
         and any(
@@ -85,17 +87,17 @@ def shape_of(header: Header) -> Shape:
     )
 
 
-class _Keys:
-    """The keys of one architecture, checked as they are read."""
+class Keys:
+    """The keys of one architecture, checked as they are read. `what` says what a file of `known` ones is."""
 
-    def __init__(self, header: Header) -> None:
+    def __init__(self, header: Header, known: Sequence[str], what: str) -> None:
         self._header, self._arch = header, header.architecture
-        if self._arch not in ARCHITECTURES:
+        if self._arch not in known:
             raise BadGGUF(
                 header.path,
-                f"architecture {self._arch!r} is not a Gemma 4 text network",
+                f"architecture {self._arch!r} is not {what}",
                 field="general.architecture",
-                hint="known: " + " ".join(ARCHITECTURES),
+                hint="known: " + " ".join(known),
             )
 
     def number(
@@ -113,7 +115,7 @@ class _Keys:
             raise self._bad(key, f"is {self._header.keys[f'{self._arch}.{key}'].type_name}, numbers are due")
         if len(items) < n_layer:
             raise self._bad(key, f"{len(items)} items for {n_layer} layers")
-        return tuple(self._checked(key, item, _COUNT) for item in items)
+        return tuple(self._checked(key, item, COUNT) for item in items)
 
     def _checked(self, key: str, value: int, limits: tuple[int, int], what: str = "") -> int:
         low, high = limits

@@ -8,9 +8,10 @@ from typing import Final
 from g4cli.core.shape import Shape
 from g4cli.core.units import MIB
 from g4cli.estimate.compute import GPU_ALIGNMENT, compute_bytes, inputs_bytes, output_bytes, work_bytes
+from g4cli.estimate.draft import draft_terms
 from g4cli.estimate.kv import kv_bytes, kv_cells, layer_kv_bytes
 from g4cli.estimate.media import IMAGE_TOKENS, media_bytes
-from g4cli.estimate.options import CTX_PAD, KV_TYPES, Options, check, kv_type
+from g4cli.estimate.options import CTX_PAD, KV_TYPES, Draft, Options, check, kv_type
 from g4cli.estimate.placement import layer_devices
 from g4cli.estimate.result import HOST, Estimate, Group, Term
 from g4cli.estimate.weights import Tensor, repacked_types, weight_terms
@@ -24,6 +25,7 @@ __all__ = [
     "IMAGE_TOKENS",
     "KV_TYPES",
     "LIBRARY",
+    "Draft",
     "Estimate",
     "Group",
     "Options",
@@ -69,6 +71,7 @@ def estimate(shape: Shape, tensors: Sequence[Tensor], options: Options, gpus: Se
         scratch = options.mmproj_compute_bytes
         terms.append(Term("mmproj", place, "weights", options.mmproj_bytes, "encoder of images and sounds"))
         terms.append(Term("mmproj compute", place, "compute", scratch, "about, for the largest image"))
+    terms += draft_terms(shape, options, used)
     sliding = kv_bytes(shape, options)[1]
     if sliding and sliding * options.n_checkpoints <= CHECKPOINTS_BYTES:
         note = f"{options.n_checkpoints} of the sliding window; a long chat keeps up to 256 MiB"

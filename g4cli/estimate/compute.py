@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import lru_cache
 from typing import Final
 
@@ -20,12 +19,7 @@ def compute_bytes(shape: Shape, options: Options, alignment: int = CPU_ALIGNMENT
 
     Source: llama_context::sched_reserve, src/llama-context.cpp, llama.cpp@0c1e57098.
     """
-    # What only concerns loading would make equal graphs look different to the cache.
-    same = replace(
-        options, mmap=True, repack=frozenset(), lazy_ple=False, n_gpu_layers=0, tensor_split=(), n_cpu_moe=0,
-        fixed_layout=False, n_checkpoints=1, mmproj_bytes=0, mmproj_compute_bytes=0,
-    )  # fmt: skip
-    return _compute_bytes(shape, same, alignment)
+    return _compute_bytes(shape, options.bare(), alignment)
 
 
 @lru_cache(maxsize=256)
@@ -52,6 +46,8 @@ def work_bytes(shape: Shape, options: Options) -> int:
 def output_bytes(shape: Shape, options: Options) -> int:
     """Return the bytes of the buffer that a context hands its logits out of: one row per sequence.
 
-    Source: llama_context::output_reserve, src/llama-context.cpp, llama.cpp@0c1e57098.
+    Guessing ahead wants a row for every guess and one more; a drafting network also the hidden states of the
+    whole batch. Source: llama_context::output_reserve, src/llama-context.cpp, llama.cpp@0c1e57098.
     """
-    return 4 * shape.n_vocab * options.n_seq
+    states = shape.n_embd * options.batch if options.draft else 0
+    return 4 * (shape.n_vocab * max(options.n_seq, options.n_guesses + 1) + states)

@@ -32,10 +32,12 @@ class _Cache:
 
 def build_network(shape: Shape, options: Options) -> Graph:
     """Return the graph of the largest ubatch, with as many rows of logits as the options allow."""
-    return _Builder(shape, options).build()
+    return Builder(shape, options).build()
 
 
-class _Builder:
+class Builder:
+    """Builds the graph of one network; the parts of a layer serve its drafter too (draft.py)."""
+
     def __init__(self, shape: Shape, options: Options) -> None:
         self.shape, self.options, self.graph = shape, options, Graph()
         cells = kv_cells(shape, options)
@@ -55,12 +57,12 @@ class _Builder:
         g.expand(g.input(*width))  # where images enter; reserved in every graph
         stream = g.like("scale", embedded)
         self.positions = g.input(n_tokens)
-        self.full, self.sliding = self._cache(self.cells.full, False), self._cache(self.cells.swa, True)
+        self.add_caches()
         out_ids = g.input(self.options.outputs)
         per_layer = self._per_layer_inputs(stream) if shape.n_embd_per_layer else None
         for layer in range(shape.n_layer):
             stream = self._layer(layer, stream, per_layer)
-        normed = self._norm(stream)
+        normed = self.norm(stream)
         normed.is_output = True  # read by drafting contexts
         rows = g.op("get_rows", (shape.n_embd, out_ids.ne[0]), normed, out_ids)
         rows.is_output = True
@@ -70,6 +72,10 @@ class _Builder:
         logits.is_output = True
         g.expand(logits)
         return g
+
+    def add_caches(self) -> None:
+        """Add the inputs of the attention of both kinds of layers."""
+        self.full, self.sliding = self._cache(self.cells.full, False), self._cache(self.cells.swa, True)
 
     def _cache(self, n_cells: int, is_swa: bool) -> _Cache:
         g, options = self.graph, self.options
@@ -99,24 +105,24 @@ class _Builder:
         chosen = g.like("scale", g.view(selected, n, n_layer, n_tokens))
         g.expand(chosen)
         projected = g.like("scale", g.op("mul_mat", (n * n_layer, n_tokens), stream))
-        projected = self._norm(g.view(projected, n, n_layer, n_tokens))
+        projected = self.norm(g.view(projected, n, n_layer, n_tokens))
         both = g.like("scale", g.like("add", projected, chosen))
         return g.op("cont", (n, n_tokens, n_layer), g.view(both, n, n_tokens, n_layer))
 
-    def _norm(self, x: Node) -> Node:
+    def norm(self, x: Node) -> Node:
         return self.graph.like("mul", self.graph.like("rms_norm", x))
 
     def _layer(self, layer: int, stream: Node, per_layer: Node | None) -> Node:
         g, shape = self.graph, self.shape
-        attended = self._norm(self._attention(layer, self._norm(stream), (shape.n_embd, self.n_tokens)))
+        attended = self.norm(self._attention(layer, self.norm(stream), (shape.n_embd, self.n_tokens)))
         attended = g.like("add", attended, stream)
         if shape.n_expert:
-            dense = self._norm(self._feed_forward(layer, self._norm(attended)))
-            experts = self._norm(self._experts(self._norm(attended), attended))
+            dense = self.norm(self.feed_forward(layer, self.norm(attended)))
+            experts = self.norm(self._experts(self.norm(attended), attended))
             out = g.like("add", dense, experts)
         else:
-            out = self._feed_forward(layer, self._norm(attended))
-        out = g.like("add", self._norm(out), attended)
+            out = self.feed_forward(layer, self.norm(attended))
+        out = g.like("add", self.norm(out), attended)
         if per_layer:
             out = self._per_layer(out, per_layer)
         return g.like("mul", out)  # layer_output_scale
@@ -126,7 +132,7 @@ class _Builder:
         dim, n_head, n_kv = shape.head_dim_of(layer), shape.n_head[layer], shape.n_head_kv[layer]
         cache = self.sliding if shape.is_swa[layer] else self.full
         q = g.view(g.op("mul_mat", (dim * n_head, n_tokens), x), dim, n_head, n_tokens)
-        q = g.like("rope", self._norm(q), self.positions)
+        q = g.like("rope", self.norm(q), self.positions)
         k = v = None
         if layer < shape.n_layer_kv:
             k_made = g.op("mul_mat", (dim * n_kv, n_tokens), x)
@@ -134,23 +140,23 @@ class _Builder:
             v_made = k_made if shared else g.op("mul_mat", (dim * n_kv, n_tokens), x)
             k = g.view(k_made, dim, n_kv, n_tokens)
             v = g.view(v_made, dim, n_kv, n_tokens)
-            k = self._norm(k)
+            k = self.norm(k)
             v = g.like("rms_norm", v)
             k = g.like("rope", k, self.positions)
         if cache.k_rot:
-            q = self._rotated(q, cache.k_rot)
-            k = self._rotated(k, cache.k_rot) if k else None
+            q = self.rotated(q, cache.k_rot)
+            k = self.rotated(k, cache.k_rot) if k else None
         if cache.v_rot and v:
-            v = self._rotated(v, cache.v_rot)
+            v = self.rotated(v, cache.v_rot)
         for node in (q, k, v):
             if node:
                 g.expand(node)
         if k and v:
             g.expand(g.store(g.view(k, dim * n_kv, n_tokens), cache.k_ids))
             g.expand(g.store(self._stored_v(v, dim * n_kv), cache.v_ids))
-        out = self._mixed(q, cache, dim, n_head)
+        out = self.mixed(q, cache, dim, n_head)
         if cache.v_rot:
-            out = self._rotated(out, cache.v_rot)
+            out = self.rotated(out, cache.v_rot)
         return g.op("mul_mat", width, out)
 
     def _stored_v(self, v: Node, n: int) -> Node:
@@ -162,7 +168,7 @@ class _Builder:
             flat = g.op("pad", (self.widest_v, n_tokens), flat)
         return g.view(flat, 1, flat.ne[0] * n_tokens)
 
-    def _mixed(self, q: Node, cache: _Cache, dim: int, n_head: int) -> Node:
+    def mixed(self, q: Node, cache: _Cache, dim: int, n_head: int) -> Node:
         g, n_stream = self.graph, self.n_stream
         per_stream = self.n_tokens // n_stream
         q = g.view(g.view(q, dim, n_head, per_stream, n_stream), dim, per_stream, n_head, n_stream)
@@ -178,7 +184,7 @@ class _Builder:
         g.expand(out)
         return out
 
-    def _rotated(self, x: Node, rotation: Node) -> Node:
+    def rotated(self, x: Node, rotation: Node) -> Node:
         g, n = self.graph, rotation.ne[0]
         total = 1
         for extent in x.ne:
@@ -186,7 +192,7 @@ class _Builder:
         flat = g.view(x, n, total // n)
         return g.view(g.op("mul_mat", flat.ne, rotation, flat), *x.ne)
 
-    def _feed_forward(self, layer: int, x: Node) -> Node:
+    def feed_forward(self, layer: int, x: Node) -> Node:
         g, n_ff = self.graph, (self.shape.n_ff[layer], self.n_tokens)
         up, gate = g.op("mul_mat", n_ff, x), g.op("mul_mat", n_ff, x)
         return g.op("mul_mat", (self.shape.n_embd, self.n_tokens), g.op("glu", n_ff, gate, up))
@@ -224,7 +230,7 @@ class _Builder:
         g, n = self.graph, (self.shape.n_embd_per_layer, self.n_tokens)
         gated = g.like("unary", g.op("mul_mat", n, x))
         gated = g.like("mul", gated, g.view(per_layer, *n))
-        out = self._norm(g.op("mul_mat", (self.shape.n_embd, self.n_tokens), gated))
+        out = self.norm(g.op("mul_mat", (self.shape.n_embd, self.n_tokens), gated))
         return g.like("add", x, out)
 
 

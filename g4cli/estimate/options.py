@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
 
 from g4cli.core.errors import BadFile, UsageError
 from g4cli.core.ggml import F16, GGMLType, ggml_type
 from g4cli.core.shape import Shape
+
+if TYPE_CHECKING:
+    from g4cli.core.draft import DraftShape
+    from g4cli.estimate.weights import Tensor
 
 # Source: kv_cache_types in common/arg.cpp, llama.cpp@0c1e57098.
 KV_TYPES: Final = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
@@ -23,6 +27,19 @@ CTX_PAD: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
+class Draft:
+    """A drafting network beside the model; the defaults are those of `g4 chat --draft`.
+
+    `n_ubatch` is the physical batch of the drafter's own context, `n_outputs` its rows of logits.
+    """
+
+    shape: DraftShape
+    tensors: tuple[Tensor, ...] = ()
+    n_ubatch: int = 1
+    n_outputs: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Options:
     """Settings with the defaults of `g4 chat`. Counts are tokens.
 
@@ -32,6 +49,8 @@ class Options:
     leaves these as they are. `repack` names the types that the
     CPU's kernels want in another order, for which llama.cpp makes a copy (see weights.repacked_types).
     `mmproj_bytes` and `mmproj_compute_bytes` are those of an encoder beside the model (media.media_bytes).
+    `n_guesses` tokens are guessed ahead of the model (0: none), which then hands out as many rows of logits
+    more; `draft` is the network that guesses, None where the text itself is looked up.
     `n_checkpoints` is how many states of the sliding window a chat keeps, to branch off earlier turns.
     """
 
@@ -55,6 +74,8 @@ class Options:
     n_checkpoints: int = 1
     mmproj_bytes: int = 0
     mmproj_compute_bytes: int = 0
+    n_guesses: int = 0
+    draft: Draft | None = None
 
     @property
     def batch(self) -> int:
@@ -69,7 +90,17 @@ class Options:
     @property
     def outputs(self) -> int:
         """Return the rows of logits that the compute buffer is made for."""
-        return min(self.ubatch, max(self.n_outputs, self.n_seq) if self.n_outputs else self.batch)
+        guessed = self.n_guesses + 1
+        rows = max(self.n_outputs, self.n_seq, guessed) if self.n_outputs else self.batch
+        return min(self.ubatch, rows)
+
+    def bare(self) -> Options:
+        """Return these options without what only concerns loading, so that equal graphs are equal."""
+        return replace(
+            self, n_outputs=self.outputs, mmap=True, repack=frozenset(), lazy_ple=False, n_gpu_layers=0,
+            tensor_split=(), n_cpu_moe=0, fixed_layout=False, n_checkpoints=1, mmproj_bytes=0,
+            mmproj_compute_bytes=0, n_guesses=0, draft=None,
+        )  # fmt: skip
 
 
 def kv_type(name: str) -> GGMLType:

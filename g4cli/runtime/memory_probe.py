@@ -5,7 +5,8 @@
 `model_params.no_alloc` makes llama.cpp plan every buffer and allocate none (common/fit.cpp does the same,
 llama.cpp@0c1e57098). Files without weights (sparse) will do. Run as a child process: the loader aborts on
 some bad files. Standard input holds one object of options or a list of them (see RUN_DEFAULTS); the model is
-loaded again only when an option of loading changes.
+loaded again only when an option of loading changes. With "draft" (a path) the drafter beside it is planned
+too, in a context that shares the first one's cache.
 """
 
 from __future__ import annotations
@@ -40,18 +41,23 @@ RUN_DEFAULTS: Final = MappingProxyType(
         "type_v": 1,
         "flash_attn": True,
         "swa_full": False,
+        "n_batch_draft": 1,
+        "n_ubatch_draft": 1,
+        "n_outputs_draft": 1,
         # of loading
+        "draft": "",
         "repack": True,
         "n_gpu_layers": 0,
         "n_cpu_moe": 0,
         "tensor_split": (),
     }
 )
-_LOADING: Final = ("repack", "n_gpu_layers", "n_cpu_moe", "tensor_split")
+_LOADING: Final = ("draft", "repack", "n_gpu_layers", "n_cpu_moe", "tensor_split")
 _CACHE: Final = re.compile(r"size = +([0-9.]+) MiB \( *(\d+) cells, +(\d+) layers")
 _OUTPUT: Final = re.compile(r"(\S+) +output buffer size = +([0-9.]+) MiB")
 _BREAKDOWN: Final = "_Z26llama_get_memory_breakdownPK13llama_context"
 _MIB: Final = 1024**2
+_MTP: Final = 1  # LLAMA_CONTEXT_TYPE_MTP
 _TIMEOUT_S: Final = 60
 
 
@@ -92,35 +98,54 @@ def probe_memory(path: Path, runs: list[Mapping[str, Any]]) -> list[dict[str, An
     """Return what llama.cpp plans for each of `runs`, in order.
 
     {"buffers": {buffer type: {"model", "context", "compute"}}, bytes; "kv": [{"bytes", "cells", "layers"}],
-    full attention first, as the log rounds them to 0.01 MiB; "output": {buffer: bytes}}, or {"error": text}
-    where llama.cpp refuses the context. Raises RuntimeFailed if it cannot load the file.
+    full attention first, as the log rounds them to 0.01 MiB; "output": {buffer: bytes}; "draft": the same of
+    the drafter}, or {"error": text} where llama.cpp refuses the context. Raises RuntimeFailed if it cannot
+    load the file.
     """
     c = llama()
     results: list[dict[str, Any]] = []
-    model, loaded = None, None
+    models: list[Any] = []
+    loaded: dict[str, Any] | None = None
     for given in runs:
         run = {**RUN_DEFAULTS, **given}
         wanted = {name: run[name] for name in _LOADING}
         if wanted != loaded:
-            if model:
-                c.llama_model_free(model)
-            LOG.clear()
-            params, keep = _model_params(c, run)
-            model = c.llama_model_load_from_file(str(path).encode(), params)
-            del keep
-            if not model:
-                raise failed(f"llama.cpp cannot load {path}", hint=f"g4 doctor {path}")
+            while models:
+                c.llama_model_free(models.pop())
+            models = [_load(c, file, run) for file in (path, run["draft"]) if str(file)]
             loaded = wanted
-        LOG.clear()
-        context = c.llama_init_from_model(model, _context_params(c, run))
-        if not context:
-            results.append({"error": LOG.complaint() or "refused"})
-            continue
-        results.append({"buffers": _breakdown(c, context), "kv": _caches(), "output": _outputs()})
-        c.llama_free(context)
-    if model:
-        c.llama_model_free(model)
+        results.append(_plan(c, models, run))
+    while models:
+        c.llama_model_free(models.pop())
     return results
+
+
+def _load(c: Any, path: Path | str, run: Mapping[str, Any]) -> Any:
+    LOG.clear()
+    params, keep = _model_params(c, run)
+    model = c.llama_model_load_from_file(str(path).encode(), params)
+    del keep
+    if not model:
+        raise failed(f"llama.cpp cannot load {path}", hint=f"g4 doctor {path}")
+    return model
+
+
+def _plan(c: Any, models: Sequence[Any], run: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the plan of a context of the first model and, beside it, of one of the drafter."""
+    contexts: list[Any] = []
+    found: dict[str, Any] = {}
+    for model in models:
+        LOG.clear()
+        context = c.llama_init_from_model(model, _context_params(c, run, contexts))
+        if not context:
+            found = {"error": LOG.complaint() or "refused"}
+            break
+        contexts.append(context)
+        plan = {"buffers": _breakdown(c, context), "kv": _caches(), "output": _outputs()}
+        found = {**found, "draft": plan} if found else plan
+    while contexts:
+        c.llama_free(contexts.pop())
+    return found
 
 
 def _model_params(c: Any, run: Mapping[str, Any]) -> tuple[Any, list[Any]]:
@@ -142,12 +167,16 @@ def _model_params(c: Any, run: Mapping[str, Any]) -> tuple[Any, list[Any]]:
     return params, keep
 
 
-def _context_params(c: Any, run: Mapping[str, Any]) -> Any:
-    params = c.llama_context_default_params()
-    params.n_ctx, params.n_batch, params.n_ubatch = run["n_ctx"], run["n_batch"], run["n_ubatch"]
+def _context_params(c: Any, run: Mapping[str, Any], others: Sequence[Any]) -> Any:
+    params, of = c.llama_context_default_params(), ""
+    if others:  # the drafter's: it reads the hidden states and the cache of the first
+        params.ctx_other, of = others[0], "_draft"
+        params.ctx_type = _MTP
+    params.n_ctx, params.n_batch, params.n_ubatch = run["n_ctx"], run["n_batch" + of], run["n_ubatch" + of]
     params.n_seq_max = run["n_seq"]
     # llama.cpp asserts one row for each sequence; 0 means as many as the batch.
-    params.n_outputs_max = max(run["n_outputs"], run["n_seq"]) if run["n_outputs"] else 0
+    n_outputs = run["n_outputs" + of]
+    params.n_outputs_max = max(n_outputs, run["n_seq"]) if n_outputs else 0
     params.kv_unified, params.swa_full = run["kv_unified"], run["swa_full"]
     params.type_k, params.type_v = run["type_k"], run["type_v"]
     params.flash_attn_type = 1 if run["flash_attn"] else 0

@@ -1,6 +1,7 @@
 """Record what llama.cpp itself plans for the published shapes: the golden of g4's memory estimates.
 
     python tests/oracle/record_memory.py [MODEL ...]        writes tests/golden/memory_MODEL.json
+    python tests/oracle/record_memory.py drafts             writes tests/golden/memory_drafts.json
 
 Each file has the real shape and vocabulary size and no weights (tests/real_shapes.py), so llama.cpp's loader
 checks names and shapes and its planner gives the figures (model_params.no_alloc). Takes about a minute; needs
@@ -96,18 +97,63 @@ def record(model: str, folder: Path) -> dict[str, Any]:
         weights[type_name] = [{k: b["model"] for k, b in r["buffers"].items()} for r in results]
     return {
         "library": answer["library"],
-        "cpu_features": sorted(probe().cpu_features & {"avx2", "avx512f", "asimddp", "i8mm"}),
+        **features(),
         "columns": ["options", "kv_bytes", "compute_bytes", "output_bytes", "[cells, layers]"],
         "rows": rows,
         "weights": weights,
     }
 
 
+def draft_grid(n_ctx_train: int) -> list[dict[str, Any]]:
+    """Return the options of every cell of a drafter: contexts, cache types, its own batches."""
+    cells: list[dict[str, Any]] = []
+    contexts = (1024, 2048) if n_ctx_train < MODEST else (4096, 32768, n_ctx_train)
+    for n_ctx, kind, ubatch, flash in product(contexts, KV_TYPES.values(), (1, 8, 512), (True, False)):
+        for n_outputs in sorted({1, min(ubatch, 5), ubatch}):
+            if flash or kind == 1:
+                cells.append({"n_ctx": n_ctx, "type_k": kind, "type_v": kind, "flash_attn": flash,
+                              "n_batch_draft": ubatch, "n_ubatch_draft": ubatch,
+                              "n_outputs_draft": n_outputs})  # fmt: skip
+    more: dict[str, Any] = {"n_ctx": contexts[0], "n_batch_draft": 8, "n_ubatch_draft": 8}
+    return [*cells, {**more, "swa_full": True}, {**more, "n_ubatch": 256}, {**more, "n_ubatch": 2048}]
+
+
+def record_drafts(folder: Path) -> dict[str, Any]:
+    """Return the golden of the drafters, each beside its model."""
+    rows, weights, library = [], {}, ""
+    for model, shape in shapes.DRAFTS.items():
+        target = shapes.ALL[model]
+        vocabulary = real_shapes.synthetic_vocabulary(target.n_vocab)
+        beside = real_shapes.build(folder / "a.gguf", model, target, "q4_0", vocabulary=vocabulary)
+        sizes = {}
+        for type_name in FILE_TYPES:
+            draft = real_shapes.build_draft(
+                folder / "b.gguf", target, shape, type_name, vocabulary=vocabulary
+            )
+            run = {"n_ctx": 256, "draft": str(draft)}
+            results = ask(beside, [run, {**run, "repack": False}])["runs"]
+            sizes[type_name] = [{k: b["model"] for k, b in r["draft"]["buffers"].items()} for r in results]
+        weights[model] = sizes
+        runs = draft_grid(target.n_ctx_train)
+        answer = ask(beside, [{**run, "draft": str(draft)} for run in runs])
+        library = answer["library"]
+        for run, result in zip(runs, answer["runs"], strict=True):
+            cpu = result["draft"]["buffers"]["CPU"]
+            rows.append([run, cpu["context"], cpu["compute"], model])
+    columns = ["options", "kv_bytes", "compute_bytes", "model"]
+    return {"library": library, **features(), "columns": columns, "rows": rows, "weights": weights}
+
+
+def features() -> dict[str, Any]:
+    """Return what of this CPU decides which weights are repacked."""
+    return {"cpu_features": sorted(probe().cpu_features & {"avx2", "avx512f", "asimddp", "i8mm"})}
+
+
 def main() -> None:
-    """Record the models named on the command line, or all."""
+    """Record the models named on the command line, or all and their drafters."""
     with tempfile.TemporaryDirectory() as folder:
-        for model in sys.argv[1:] or shapes.ALL:
-            golden = record(model, Path(folder))
+        for model in sys.argv[1:] or [*shapes.ALL, "drafts"]:
+            golden = record_drafts(Path(folder)) if model == "drafts" else record(model, Path(folder))
             text = json.dumps(golden, separators=(",", ":")).replace('],[{"', '],\n[{"')
             (GOLDEN / f"memory_{model}.json").write_text(text + "\n")
             print(f"{model}: {len(golden['rows'])} cells, llama-cpp-python {golden['library']}")

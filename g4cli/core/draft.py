@@ -1,0 +1,88 @@
+"""A drafter (`gemma4-assistant`): the small network that proposes tokens for a Gemma 4 model to confirm.
+
+Four layers between two projections, without keys and values: it reads the last hidden state and the KV cache
+of its target. Sources: src/models/gemma4-assistant.cpp and conversion/gemma.py (Gemma4AssistantModel),
+llama.cpp@0c1e57098. The inventory is pinned to the sizes of published files by tests/test_draft.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from g4cli.core.errors import BadGGUF
+from g4cli.core.gguf import Header
+from g4cli.core.inventory import ROPE_FREQS, TOKEN_EMBD, TensorDims
+from g4cli.core.shape import COUNT, Keys
+
+ARCHITECTURE: Final = "gemma4-assistant"
+
+
+@dataclass(frozen=True, slots=True)
+class DraftShape:
+    """One drafter. Per-layer tuples have `n_layer` items; `n_embd_out` is the width of its target."""
+
+    n_layer: int
+    n_embd: int
+    n_embd_out: int
+    n_vocab: int
+    n_head: tuple[int, ...]
+    n_ff: tuple[int, ...]
+    is_swa: tuple[bool, ...]
+    head_dim: int
+    head_dim_swa: int
+
+    def head_dim_of(self, layer: int) -> int:
+        """Return the head width of `layer`."""
+        return self.head_dim_swa if self.is_swa[layer] else self.head_dim
+
+
+def draft_shape_of(header: Header) -> DraftShape:
+    """Return the shape that the header of a drafter declares. Raises BadGGUF for any other file."""
+    keys = Keys(header, (ARCHITECTURE,), "a drafter of Gemma 4")
+    n_layer = keys.number("block_count")
+    embedding = header.tensors.get(TOKEN_EMBD)
+    if embedding is None or len(embedding.shape) != 2:
+        raise BadGGUF(header.path, "the drafter has no embeddings", field=TOKEN_EMBD)
+    head_dim = keys.number("attention.key_length")
+    return DraftShape(
+        n_layer=n_layer,
+        n_embd=keys.number("embedding_length"),
+        n_embd_out=keys.number("embedding_length_out"),
+        n_vocab=embedding.shape[1],
+        n_head=keys.per_layer("attention.head_count", n_layer),
+        n_ff=keys.per_layer("feed_forward_length", n_layer),
+        is_swa=tuple(map(bool, keys.per_layer("attention.sliding_window_pattern", n_layer))),
+        head_dim=head_dim,
+        head_dim_swa=keys.number("attention.key_length_swa", COUNT, default=head_dim),
+    )
+
+
+def draft_tensors(shape: DraftShape) -> tuple[TensorDims, ...]:
+    """Return every tensor of a drafter's GGUF that llama.cpp reads."""
+    width, out = (shape.n_embd,), shape.n_embd_out
+    found = [
+        (ROPE_FREQS, (shape.head_dim // 2,)),
+        (TOKEN_EMBD, (shape.n_embd, shape.n_vocab)),
+        ("nextn.pre_projection.weight", (2 * out, shape.n_embd)),
+        ("nextn.post_projection.weight", (shape.n_embd, out)),
+        ("output_norm.weight", width),
+    ]
+    for layer in range(shape.n_layer):
+        head, rows = shape.head_dim_of(layer), shape.n_head[layer] * shape.head_dim_of(layer)
+        n_ff = shape.n_ff[layer]
+        rows_of: tuple[tuple[str, tuple[int, ...]], ...] = (
+            ("attn_norm", width),
+            ("layer_output_scale", (1,)),
+            ("ffn_down", (n_ff, shape.n_embd)),
+            ("ffn_gate", (shape.n_embd, n_ff)),
+            ("ffn_up", (shape.n_embd, n_ff)),
+            ("post_attention_norm", width),
+            ("post_ffw_norm", width),
+            ("ffn_norm", width),
+            ("attn_output", (rows, shape.n_embd)),
+            ("attn_q_norm", (head,)),
+            ("attn_q", (shape.n_embd, rows)),
+        )
+        found += [(f"blk.{layer}.{name}.weight", dims) for name, dims in rows_of]
+    return tuple(TensorDims(name, dims) for name, dims in found)

@@ -1,0 +1,115 @@
+"""What a drafter beside the model adds: its weights, its scratch, its logits.
+
+It has no cache of its own: it reads the target's (ctx_other). Source: src/models/gemma4-assistant.cpp (graph)
+and output_reserve in src/llama-context.cpp, llama.cpp@0c1e57098. Proved by tests/golden/draft_*.json.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+
+from g4cli.core.draft import DraftShape
+from g4cli.core.shape import Shape
+from g4cli.estimate.graph import CPU_ALIGNMENT, Graph, Node, graph_bytes
+from g4cli.estimate.network import Builder
+from g4cli.estimate.options import Draft, Options
+from g4cli.estimate.result import HOST, Term
+from g4cli.estimate.weights import weight_terms
+
+
+def draft_terms(shape: Shape, options: Options, gpus: Sequence[str]) -> list[Term]:
+    """Return the terms of `options.draft` beside the network `shape`; on the first GPU, if there is one."""
+    draft = options.draft
+    if draft is None:
+        return []
+    place = gpus[0] if gpus else HOST
+    devices = (place,) * (draft.shape.n_layer + 1)
+    found = weight_terms(draft.tensors, replace(options, lazy_ple=False, n_cpu_moe=0), devices)
+    # Its loader asks for the embeddings first: on the host the output matrix is that same tensor.
+    found = [t for t in found if (t.name, t.device) != ("output matrix", HOST)]
+    terms = []
+    for device in dict.fromkeys(t.device for t in found):
+        for group, name in (("weights", "drafter"), ("cache", "drafter's page cache")):
+            nbytes = sum(t.nbytes for t in found if t.device == device and t.group == group)
+            if nbytes:
+                note = "proposes tokens; its KV cache is the model's" if group == "weights" else ""
+                terms.append(Term(name, device, group, nbytes, note))  # type: ignore[arg-type]
+    compute = draft_compute_bytes(draft, shape, options) + draft_output_bytes(draft)
+    terms.append(Term("drafter's compute", place, "compute", compute, f"ubatch {draft.n_ubatch}, logits"))
+    return terms
+
+
+def draft_compute_bytes(draft: Draft, shape: Shape, options: Options, alignment: int = CPU_ALIGNMENT) -> int:
+    """Return the bytes of the drafter's scratch, everything on one device; `shape` is its target's."""
+    n_tokens = min(draft.n_ubatch, options.n_ctx)
+    return _compute_bytes(draft.shape, n_tokens, draft.n_outputs, shape, options.bare(), alignment)
+
+
+def draft_output_bytes(draft: Draft) -> int:
+    """Return the bytes of the buffer that its logits and the next hidden states are handed out of."""
+    return 4 * (draft.shape.n_vocab + draft.shape.n_embd_out) * draft.n_outputs
+
+
+@lru_cache(maxsize=64)
+def _compute_bytes(
+    drafter: DraftShape, n_tokens: int, n_outputs: int, shape: Shape, options: Options, alignment: int
+) -> int:
+    return graph_bytes(_DraftBuilder(drafter, n_tokens, n_outputs, shape, options).build(), alignment)
+
+
+class _DraftBuilder(Builder):
+    """The graph of one ubatch of a drafter, in the order of llama.cpp's own calls."""
+
+    def __init__(
+        self, drafter: DraftShape, n_tokens: int, n_outputs: int, shape: Shape, options: Options
+    ) -> None:
+        super().__init__(shape, options)
+        self.drafter, self.n_outputs = drafter, min(n_outputs, n_tokens)
+        self.n_tokens = -(-n_tokens // options.n_seq) * options.n_seq
+
+    def build(self) -> Graph:
+        """Return the graph."""
+        g, drafter = self.graph, self.drafter
+        wide, width = (drafter.n_embd_out, self.n_tokens), (drafter.n_embd, self.n_tokens)
+        embedded = g.like("scale", g.op("get_rows", wide, g.input(self.n_tokens)))
+        both = g.op("concat", (2 * wide[0], self.n_tokens), embedded, g.input(*wide))
+        stream = g.op("mul_mat", width, both)
+        self.add_caches()
+        self.positions = g.input(self.n_tokens)
+        out_ids = g.input(self.n_outputs)
+        for layer in range(drafter.n_layer):
+            attended = self._attended(layer, self.norm(stream))
+            if layer == drafter.n_layer - 1:
+                self.n_tokens = self.n_outputs
+                rows = (drafter.n_embd, self.n_outputs)
+                attended = g.op("get_rows", rows, attended, out_ids)
+                stream = g.op("get_rows", rows, stream, out_ids)
+            attended = g.like("add", self.norm(attended), stream)
+            x = self.norm(attended)
+            n_ff = (drafter.n_ff[layer], self.n_tokens)
+            up, gate = g.op("mul_mat", n_ff, x), g.op("mul_mat", n_ff, x)
+            out = g.op("mul_mat", (drafter.n_embd, self.n_tokens), g.op("glu", n_ff, gate, up))
+            stream = g.like("mul", g.like("add", self.norm(out), attended))
+        last = self.norm(stream)
+        logits = g.op("mul_mat", (drafter.n_vocab, self.n_outputs), last)
+        hidden = g.op("mul_mat", (drafter.n_embd_out, self.n_outputs), last)
+        logits.is_output = hidden.is_output = True
+        g.expand(logits)
+        g.expand(hidden)
+        return g
+
+    def _attended(self, layer: int, x: Node) -> Node:
+        g, drafter = self.graph, self.drafter
+        dim, n_head = drafter.head_dim_of(layer), drafter.n_head[layer]
+        cache = self.sliding if drafter.is_swa[layer] else self.full
+        q = g.view(g.op("mul_mat", (dim * n_head, self.n_tokens), x), dim, n_head, self.n_tokens)
+        q = g.like("rope", self.norm(q), self.positions)
+        if cache.k_rot:
+            q = self.rotated(q, cache.k_rot)
+        g.expand(q)
+        out = self.mixed(q, cache, dim, n_head)
+        if cache.v_rot:
+            out = self.rotated(out, cache.v_rot)
+        return g.op("mul_mat", (drafter.n_embd, self.n_tokens), out)
