@@ -4,6 +4,9 @@
     address.py     hf:OWNER/REPO[/FILE][:TYPE][@REVISION]
     listing.py     which file of a repository is which type (no I/O)
     connection.py  one HTTP GET of a byte range: proxies, certificates, redirects
+    body.py        the bytes of its answer
+    blocks.py      reused buffers, and the thread that writes them
+    hashing.py     the thread that hashes them
     journal.py     the partial file and what of it is on disk already
     transfer.py    many ranges at once, retried, resumed, hashed
     lock.py        one process per file

@@ -1,4 +1,4 @@
-"""One HTTP GET of a byte range, read straight into a buffer: half the cost of a client library.
+"""One HTTP GET of a byte range; body.py reads the answer.
 
 Proxies (HTTP_PROXY, HTTPS_PROXY, NO_PROXY) and certificates (SSL_CERT_FILE, REQUESTS_CA_BUNDLE, and the
 system's as huggingface_hub finds them) are honoured; up to five redirects are followed, and a token never
@@ -15,13 +15,13 @@ import socket
 import ssl
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from g4cli.core.errors import UsageError
+from g4cli.hub.body import Body
 
 STALL_S: Final = 30.0
 _REDIRECTS: Final = 5
@@ -36,24 +36,14 @@ class BadAnswer(Exception):
         self.status, self.retry_after = status, retry_after
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
-    """An answer being read: exactly the bytes of the range asked for."""
-
-    response: http.client.HTTPResponse
-    total: int
-
-    def readinto(self, view: memoryview) -> int:
-        """Return how many bytes were read into `view`; 0 at the end. Raises OSError on a stall or reset."""
-        return self.response.readinto(view)
-
-
 class Connection:
     """Keeps one connection open between requests to the same host."""
 
     def __init__(self, *, stall_s: float = STALL_S) -> None:
         self._stall_s = stall_s
         self._open: tuple[tuple[str, str], http.client.HTTPConnection] | None = None
+        self._sock: socket.socket | None = None
+        self._body: Body | None = None
 
     def get_range(self, url: str, headers: Mapping[str, str], start: int, end: int) -> Body:
         """Return the body of bytes `start` to `end` (exclusive).
@@ -62,8 +52,11 @@ class Connection:
         for a broken connection.
         """
         sent = {**headers, "Range": f"bytes={start}-{end - 1}", "Accept-Encoding": "identity"}
+        if self._body is not None and not self._body.end():
+            self.close()
+        self._body = None
         for _ in range(_REDIRECTS):
-            response = self._request(url, sent)
+            response = self._answer(url, sent)
             if response.status not in (301, 302, 303, 307, 308):
                 return self._checked(response, start, end)
             target = urljoin(url, response.headers.get("Location", ""))
@@ -78,14 +71,25 @@ class Connection:
         """Close the connection; the next request opens another."""
         if self._open:
             self._open[1].close()
-            self._open = None
+        self._open = self._sock = self._body = None
 
     def abort(self) -> None:
         """Wake a thread that waits for bytes: it sees a broken connection. Callable from any thread."""
-        opened = self._open
-        if opened and opened[1].sock:
+        sock = self._sock
+        if sock:
             with suppress(OSError):
-                opened[1].sock.shutdown(socket.SHUT_RDWR)
+                sock.shutdown(socket.SHUT_RDWR)
+
+    def _answer(self, url: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
+        """Return the head of the answer. A kept connection that the server has closed is opened again."""
+        was_open = self._open is not None
+        try:
+            return self._request(url, headers)
+        except ConnectionError:
+            if not was_open:
+                raise
+            self.close()
+            return self._request(url, headers)
 
     def _request(self, url: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
         parts = urlsplit(url)
@@ -102,6 +106,7 @@ class Connection:
             path, headers = f"http://{parts.netloc}{path}", {**headers, **_proxy_auth(proxy)}
         connection = self._open[1]
         connection.request("GET", path, headers=dict(headers))
+        self._sock = connection.sock  # http.client forgets it if the server wants to close
         return connection.getresponse()
 
     def _checked(self, response: http.client.HTTPResponse, start: int, end: int) -> Body:
@@ -110,7 +115,13 @@ class Connection:
             if not match or (int(match[1]), int(match[2])) != (start, end - 1):
                 self.close()
                 raise BadAnswer(206, "with another range than asked for")
-            return Body(response, -1 if match[3] == "*" else int(match[3]))
+            if response.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
+                self.close()
+                raise BadAnswer(206, "compressed, although plain bytes were asked for")
+            assert self._sock is not None
+            total = -1 if match[3] == "*" else int(match[3])
+            self._body = Body(response, self._sock, end - start, total, self._stall_s)
+            return self._body
         wait = response.headers.get("Retry-After", "")
         self.close()
         if response.status == 200:

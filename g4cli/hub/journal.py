@@ -6,13 +6,18 @@
 A piece is noted after its bytes are written, so a killed process never claims what it does not have: the
 kernel keeps written pages. A power cut does not: what stands between "restart" and "sync" lines is on the
 disk itself, and after a restart of the machine only that is believed.
+
+A fast transfer writes past the page cache (O_DIRECT): finding, filling and flushing fresh pages costs more
+than the network and the hash together, and the file must be on the disk before it gets its name anyway.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -22,6 +27,7 @@ from g4cli.core.errors import NoSpace, UsageError
 from g4cli.core.files import require_space
 
 _SYNC_BYTES: Final = 512 * 1024**2
+_DIRECT_BYTES: Final = 4096  # what O_DIRECT wants places, sizes and buffers to be a multiple of
 _FULL_DISK: Final = "the disk is full; what has arrived is kept"
 Span = tuple[int, int]
 
@@ -73,6 +79,7 @@ class Partial:
         self._spans: list[Span] = []
         self._synced: list[Span] = []
         self._since_sync = 0
+        self._direct = -1  # the same file opened with O_DIRECT
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             self._spans, self._synced = self._load()
@@ -109,37 +116,58 @@ class Partial:
 
     def write(self, start: int, data: memoryview) -> None:
         """Put `data` at `start` and note it. Raises NoSpace; what was noted before stays."""
-        try:
-            at = start
-            while at < start + len(data):
-                at += os.pwrite(self._data, data[at - start :], at)
-            with self._lock:
-                self._add(start, start + len(data))
-                os.write(self._log, f"{start} {start + len(data)}\n".encode())
-                self._since_sync += len(data)
-                due = self._since_sync >= _SYNC_BYTES
-                if due:
-                    self._since_sync = 0
-            if due:
-                self.sync()
-        except OSError as err:
-            raise NoSpace(
-                f"{self.path}: {_FULL_DISK} ({err.strerror})", hint="g4 list, then g4 remove MODEL"
-            ) from err
+        self.put(start, data)
+        if self.note(start, start + len(data)):
+            self.sync()
 
-    def read(self, start: int, n: int) -> bytes:
-        """Return bytes that have arrived."""
-        return os.pread(self._data, n, start)
+    def put(self, start: int, data: memoryview) -> None:
+        """Put `data` at `start`, noting nothing yet. Raises NoSpace."""
+        try:
+            at, end = start, start + len(data)
+            while at < end:
+                rest = data[at - start :]
+                at += self._put_direct(at, rest) or os.pwrite(self._data, rest, at)
+        except OSError as err:
+            raise self._no_space(err) from err
+
+    def note(self, start: int, end: int) -> bool:
+        """Note that the bytes from `start` to `end` are in the file; return whether a `sync` is due."""
+        with self._lock:
+            self._add(start, end)
+            try:
+                os.write(self._log, f"{start} {end}\n".encode())
+            except OSError as err:
+                raise self._no_space(err) from err
+            self._since_sync += end - start
+            due = self._since_sync >= _SYNC_BYTES
+            if due:
+                self._since_sync = 0
+            return due
+
+    def prefer_direct(self) -> None:
+        """From now on write past the page cache, where the system and the file system can do that."""
+        if self._direct < 0 and hasattr(os, "O_DIRECT"):
+            with suppress(OSError):
+                self._direct = os.open(self.path, os.O_WRONLY | os.O_DIRECT)
+                # Reading ahead would fetch into the cache what is still to be written beside it.
+                os.posix_fadvise(self._data, 0, 0, os.POSIX_FADV_RANDOM)
+
+    def readinto(self, view: memoryview, start: int) -> int:
+        """Read bytes that have arrived into `view`; return how many."""
+        return os.preadv(self._data, [view], start)
 
     def sync(self) -> None:
-        """Put all that has arrived on the disk itself, and note that."""
+        """Put all that has arrived on the disk itself, and note that. Raises NoSpace."""
         with self._lock:
             arrived = merged(self._spans)
-        os.fsync(self._data)
-        with self._lock:
-            self._synced = arrived
-            # The log may hold newer lines already: repeat what the mark vouches for.
-            os.write(self._log, _sync_lines(arrived).encode())
+        try:
+            os.fsync(self._data)
+            with self._lock:
+                self._synced = arrived
+                # The log may hold newer lines already: repeat what the mark vouches for.
+                os.write(self._log, _sync_lines(arrived).encode())
+        except OSError as err:
+            raise self._no_space(err) from err
 
     def forget(self, start: int, end: int) -> None:
         """Strike out the bytes from `start` to `end`: they turned out wrong."""
@@ -159,13 +187,31 @@ class Partial:
 
     def close(self) -> None:
         """Close both files; everything stays for the next process."""
-        for descriptor in (self._data, self._log):
-            os.close(descriptor)
+        for descriptor in (self._data, self._log, self._direct):
+            if descriptor >= 0:
+                os.close(descriptor)
 
     def discard(self) -> None:
         """Remove the partial and its journal."""
         self.path.unlink(missing_ok=True)
         self.journal.unlink(missing_ok=True)
+
+    def _put_direct(self, at: int, data: memoryview) -> int:
+        """Return how many bytes went past the page cache: 0 if they must go through it."""
+        if self._direct < 0 or at % _DIRECT_BYTES or len(data) % _DIRECT_BYTES:
+            return 0
+        try:
+            return os.pwrite(self._direct, data, at)
+        except OSError as err:
+            if err.errno != errno.EINVAL:
+                raise
+            os.close(self._direct)  # this file system cannot, or wants larger multiples
+            self._direct = -1
+            return 0
+
+    def _no_space(self, err: OSError) -> NoSpace:
+        hint = "g4 list, then g4 remove MODEL"
+        return NoSpace(f"{self.path}: {_FULL_DISK} ({err.strerror})", hint=hint)
 
     def _add(self, start: int, end: int) -> None:
         # Workers append to spans of their own: joining with a neighbour keeps the list short.

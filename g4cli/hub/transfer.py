@@ -1,6 +1,10 @@
-"""Fetch what is missing of a partial over several connections, and hash it as it grows.
+"""Fetch what is missing of a partial, over as many connections as it takes, and hash it as it grows.
 
-    queue of pieces (in order) -> N threads: GET range -> Partial.write -> frontier -> hash thread
+    gaps (in order) -> workers: GET range -> block -> writer thread -> partial, journal -> hash thread
+
+A transfer begins with one connection. While it gets less than 256 MiB/s another one is opened every quarter
+of a second, up to `Limits.connections`: far servers need several. Above that this machine is what limits it:
+one connection in order keeps the hash beside it, in larger pieces and past the page cache.
 
 Pieces are taken in order, so the hash, which must run from the start, is never far behind. A worker that
 fails waits (0.5 s, doubled up to 30 s, or what the server asks for) and puts the rest of its piece back.
@@ -10,7 +14,6 @@ everything stays.
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import random
 import ssl
@@ -21,27 +24,35 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from g4cli.core.errors import BadFile, G4Error, HashMismatch, NetworkError
+from g4cli.core.errors import BadFile, G4Error, NetworkError
 from g4cli.core.progress import Progress
 from g4cli.core.units import size_text
+from g4cli.hub.blocks import BLOCK_BYTES, Pool, Writer
+from g4cli.hub.body import Body
 from g4cli.hub.client import Location
 from g4cli.hub.connection import STALL_S, BadAnswer, Connection
+from g4cli.hub.hashing import Hasher
 from g4cli.hub.journal import Partial, Span
 
-_READ_BYTES: Final = 128 * 1024
-_HASH_BYTES: Final = 1 << 20
 _TICK_S: Final = 0.05
-_LOOK_S: Final = 0.01
+_GROW_S: Final = 0.25
+_FAST: Final = 256 * 1024**2  # bytes per second
+_SHOWN_BYTES: Final = 256 * 1024**2  # more than this left to hash is worth a bar of its own
 _AGAIN: Final = (0, 206, 408, 409, 421, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524)
 _EXPIRED: Final = (400, 401, 403, 404, 410)  # a signed address that has run out, or a cached redirect
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How hard to try. `connections` at once; a worker loses at most 128 KiB to a kill."""
+    """How hard to try. `connections` at most; a fast transfer asks for `fast_piece_bytes` at a time.
+
+    Each worker holds two blocks that are not noted yet at most: of 512 KiB, or of 128 KiB if it is slow or
+    not alone. With 4 connections that is the 1 MiB that a kill -9 may cost.
+    """
 
     connections: int = 4
     piece_bytes: int = 32 * 1024**2
+    fast_piece_bytes: int = 128 * 1024**2
     failures: int = 8
     patience_s: float = 120.0
     first_wait_s: float = 0.5
@@ -65,16 +76,19 @@ class Transfer:
         self._partial, self._locate, self._limits = partial, locate, limits
         self._cancelled = cancelled
         self._label, self._progress = label, progress
-        self._queue: deque[Span] = deque(partial.missing(limits.piece_bytes))
+        self._queue: deque[Span] = deque(partial.missing(partial.goal.nbytes))
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._failure: BaseException | None = None
         self._failed_in_a_row = 0
         self._last_byte = time.monotonic()
         self._location: Location | None = None
-        self._connections = [
-            Connection(stall_s=limits.stall_s) for _ in range(min(limits.connections, len(self._queue)))
-        ]
+        self._connections: list[Connection] = []
+        self._workers: list[threading.Thread] = []
+        self._pool = Pool()
+        self._hasher = Hasher(partial, self._stop, self._pool.give)
+        self._writer = Writer(partial, self._hasher, self._pool, self._fail)
+        self._is_fast = False
         self.fetched_bytes = 0
 
     def run(self) -> None:
@@ -84,52 +98,97 @@ class Transfer:
 
         Whatever happens, Ctrl-C included, what has arrived stays in the partial.
         """
-        hasher = _Hasher(self._partial, self._stop)
-        workers = [
-            threading.Thread(target=self._work, args=[connection], name="fetch", daemon=True)
-            for connection in self._connections
-        ]
-        threads = [*workers, hasher]
         try:
-            for thread in threads:
-                thread.start()
-            while any(thread.is_alive() for thread in workers) and not self._failure:
-                time.sleep(_TICK_S)
-                if self._cancelled():
-                    raise KeyboardInterrupt
-                self._progress(self._partial.have, self._partial.goal.nbytes, self._label)
-            for thread in workers:
-                thread.join()
+            self._writer.start()
+            self._hasher.start()
+            self._watch_workers()
+            self._writer.finish()
             if self._failure is None:
-                while hasher.is_alive():
-                    hasher.join(_TICK_S)
-                    self._progress(self._partial.have, self._partial.goal.nbytes, self._label)
+                self._watch_hasher()
         finally:
             self._stop.set()
             for connection in self._connections:
                 connection.abort()
-            for thread in threads:
-                thread.join()
+            for worker in self._workers:
+                worker.join()
+            self._writer.finish()
+            self._hasher.join()
         if self._failure is not None:
             raise self._failure
-        hasher.check(self._label)
+        self._hasher.check(self._label)
         self._progress(self._partial.have, self._partial.goal.nbytes, self._label)
 
+    def _watch_workers(self) -> None:
+        """Show how far they are, and open connections while that may help, until all have ended."""
+        ticked = grown = time.monotonic()
+        at_tick = at_grown = 0
+        while not self._failure:
+            running = [worker for worker in self._workers if worker.is_alive()]
+            if not self._workers and self._queue:
+                self._add_worker()
+                continue
+            if not running:
+                return
+            running[0].join(_TICK_S)
+            now, got = time.monotonic(), self.fetched_bytes
+            if got - at_tick >= _FAST * max(now - ticked, _TICK_S) and not self._is_fast:
+                self._is_fast = True
+                self._partial.prefer_direct()
+            if now - grown >= _GROW_S:
+                # Once fast, a dip is more likely this machine's than the network's.
+                enough = (_FAST / 4 if self._is_fast else _FAST) * (now - grown)
+                if got - at_grown < enough and len(running) < self._limits.connections:
+                    self._add_worker()
+                grown, at_grown = now, got
+            ticked, at_tick = now, got
+            self._show(self._partial.have)
+
+    def _add_worker(self) -> None:
+        if self._queue:
+            connection = Connection(stall_s=self._limits.stall_s)
+            worker = threading.Thread(target=self._work, args=[connection], name="fetch", daemon=True)
+            self._connections.append(connection)
+            self._workers.append(worker)
+            worker.start()
+
+    def _watch_hasher(self) -> None:
+        label, total = self._label, self._partial.goal.nbytes
+        is_shown = total - self._hasher.hashed_bytes > _SHOWN_BYTES
+        while self._hasher.is_alive():
+            self._hasher.join(_TICK_S)
+            if is_shown:
+                self._show(self._hasher.hashed_bytes, f"check {label}")
+            else:
+                self._show(self._partial.have)
+
+    def _show(self, done: int, label: str = "") -> None:
+        if self._cancelled():
+            raise KeyboardInterrupt
+        self._progress(done, self._partial.goal.nbytes, label or self._label)
+
     def _work(self, connection: Connection) -> None:
-        view = memoryview(bytearray(_READ_BYTES))
+        written = threading.Lock()  # held while a block of this worker waits to be written
         try:
-            while not self._stop.is_set():
-                with self._lock:
-                    if not self._queue:
-                        return
-                    span = self._queue.popleft()
-                self._try_piece(connection, span, view)
+            while not self._stop.is_set() and (span := self._take()):
+                self._try_piece(connection, span, written)
         except BaseException as err:  # handed to the main thread, which raises it
             self._fail(err)
         finally:
             connection.close()
 
-    def _try_piece(self, connection: Connection, span: Span, view: memoryview) -> None:
+    def _take(self) -> Span | None:
+        """Return the next piece to fetch, cut from the first gap; None if there is none."""
+        with self._lock:
+            if not self._queue:
+                return None
+            start, end = self._queue.popleft()
+            limits = self._limits
+            cut = min(end, start + (limits.fast_piece_bytes if self._is_fast else limits.piece_bytes))
+            if cut < end:
+                self._queue.appendleft((cut, end))
+            return start, cut
+
+    def _try_piece(self, connection: Connection, span: Span, written: threading.Lock) -> None:
         at, end = span
         location = None
         try:
@@ -142,19 +201,33 @@ class Transfer:
                     hint="run the same command again",
                 )
             while at < end and not self._stop.is_set():
-                n = body.readinto(view[: min(len(view), end - at)])
-                if n == 0:
-                    raise http.client.IncompleteRead(b"", end - at)
-                self._partial.write(at, view[:n])
+                n = self._next_block(body, at, end, written)
                 at += n
                 self._arrived(n)
-            if at < end:
-                connection.close()
         except (OSError, http.client.HTTPException, BadAnswer) as err:
             connection.close()
             with self._lock:
                 self._queue.appendleft((at, end))
             self._wait_after(err, location)
+
+    def _next_block(self, body: Body, at: int, end: int, written: threading.Lock) -> int:
+        """Read one block and queue it for place `at`; return its bytes. 0: the transfer is to stop."""
+        block = self._pool.take(self._stop)
+        if block is None:
+            return 0
+        # Blocks end at multiples of their size: aligned for O_DIRECT.
+        size = BLOCK_BYTES if self._is_fast and len(self._workers) == 1 else BLOCK_BYTES // 4
+        try:
+            n = body.readinto(block[: min(size - at % size, end - at)])
+        except BaseException:
+            self._pool.give(block)
+            raise
+        if n == 0:
+            self._pool.give(block)
+            raise http.client.IncompleteRead(b"", end - at)
+        written.acquire()
+        self._writer.put(at, block, n, written)
+        return n
 
     def _where(self) -> Location:
         with self._lock:
@@ -202,45 +275,3 @@ class Transfer:
             if self._failure is None or (isinstance(err, G4Error) and not isinstance(self._failure, G4Error)):
                 self._failure = err
         self._stop.set()
-
-
-class _Hasher(threading.Thread):
-    """Follows the frontier of a partial; what arrived in earlier runs is read again from the disk."""
-
-    def __init__(self, partial: Partial, stop: threading.Event) -> None:
-        super().__init__(name="sha256", daemon=True)
-        self._partial, self._stop_asked = partial, stop
-        goal = partial.goal
-        self._expected = goal.sha256 or goal.git_oid
-        self._digest = hashlib.sha256() if goal.sha256 or not goal.git_oid else hashlib.sha1()
-        if not goal.sha256 and goal.git_oid:  # git hashes a small header with the content
-            self._digest.update(f"blob {goal.nbytes}\0".encode())
-        self._error: OSError | None = None
-
-    def run(self) -> None:
-        at = 0
-        try:
-            while at < self._partial.goal.nbytes and not self._stop_asked.is_set():
-                frontier = self._partial.frontier
-                # Looking now and then costs less than being woken by every read of every worker.
-                if frontier - at < _HASH_BYTES and frontier < self._partial.goal.nbytes:
-                    self._stop_asked.wait(_LOOK_S)
-                    continue
-                data = self._partial.read(at, min(_HASH_BYTES, frontier - at))
-                if not data:
-                    raise OSError("the partial file became shorter")
-                self._digest.update(data)
-                at += len(data)
-        except OSError as err:
-            self._error = err
-
-    def check(self, label: str) -> None:
-        """Raise HashMismatch unless the whole file has the hash that the hub recorded."""
-        if self._error is not None:
-            raise BadFile(f"{label}: {self._error}", hint="run the same command again") from self._error
-        found = self._digest.hexdigest()
-        if self._expected and found != self._expected:
-            raise HashMismatch(
-                f"{label}: sha256 is {found}, the hub recorded {self._expected}; the partial file is kept",
-                hint="the same command with --restart; if that fails too, try another network",
-            )

@@ -1,0 +1,108 @@
+"""Reused buffers on their way from the network to the disk and to the hash.
+
+    Pool.take -> a worker fills it -> Writer: partial, journal -> Hasher, if it is its turn -> Pool.give
+
+Each stage is a thread of its own, so that a fast network, the disk and one core that hashes work at the same
+time. A block that is next for the hash goes there from memory; any other is read back from the file later.
+"""
+
+from __future__ import annotations
+
+import mmap
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from g4cli.core.errors import G4Error
+from g4cli.hub.hashing import Hasher
+from g4cli.hub.journal import Partial
+
+BLOCK_BYTES: Final = 512 * 1024
+_BLOCKS: Final = 12
+_LOOK_S: Final = 0.1
+
+
+class Pool:
+    """A fixed number of blocks, each aligned to a page as O_DIRECT wants it."""
+
+    def __init__(self) -> None:
+        self._free: queue.SimpleQueue[memoryview] = queue.SimpleQueue()
+        for _ in range(_BLOCKS):
+            self._free.put(memoryview(mmap.mmap(-1, BLOCK_BYTES)))
+
+    def take(self, stop: threading.Event) -> memoryview | None:
+        """Return a free block, waiting for one; None once `stop` is set."""
+        while not stop.is_set():
+            try:
+                return self._free.get(timeout=_LOOK_S)
+            except queue.Empty:
+                continue
+        return None
+
+    def give(self, block: memoryview) -> None:
+        """Take `block` back."""
+        self._free.put(block)
+
+
+@dataclass(frozen=True, slots=True)
+class _Filled:
+    at: int
+    block: memoryview
+    nbytes: int
+    written: threading.Lock
+
+
+class Writer(threading.Thread):
+    """Puts filled blocks into the partial, in the order in which they come, and flushes it now and then."""
+
+    def __init__(
+        self, partial: Partial, hasher: Hasher, pool: Pool, fail: Callable[[BaseException], None]
+    ) -> None:
+        super().__init__(name="write", daemon=True)
+        self._partial, self._hasher, self._pool, self._fail = partial, hasher, pool, fail
+        self._queue: queue.SimpleQueue[_Filled | None] = queue.SimpleQueue()
+        self._failed = False
+        self._flush: threading.Thread | None = None
+
+    def put(self, at: int, block: memoryview, nbytes: int, written: threading.Lock) -> None:
+        """Queue the first `nbytes` of `block` for place `at`; `written` is released when they are noted."""
+        self._queue.put(_Filled(at, block, nbytes, written))
+
+    def finish(self) -> None:
+        """Write what is queued, then end. Callable more than once."""
+        self._queue.put(None)
+        self.join()
+
+    def run(self) -> None:
+        while (filled := self._queue.get()) is not None:
+            hashed = False
+            try:
+                if not self._failed:
+                    hashed = self._write(filled)
+            except BaseException as err:  # handed to the main thread, which raises it
+                self._failed = True
+                self._fail(err)
+            if not hashed:
+                self._pool.give(filled.block)
+            filled.written.release()
+        if self._flush:
+            self._flush.join()
+
+    def _write(self, filled: _Filled) -> bool:
+        """Return whether the hasher has the block now."""
+        at, end = filled.at, filled.at + filled.nbytes
+        self._partial.put(at, filled.block[: filled.nbytes])
+        hashed = self._hasher.take(at, filled.block, filled.nbytes)
+        if self._partial.note(at, end) and not (self._flush and self._flush.is_alive()):
+            # Beside the transfer: a disk may take seconds for it.
+            self._flush = threading.Thread(target=self._sync, name="flush", daemon=True)
+            self._flush.start()
+        return hashed
+
+    def _sync(self) -> None:
+        try:
+            self._partial.sync()
+        except G4Error as err:
+            self._fail(err)

@@ -1,0 +1,93 @@
+"""The bytes of one answer, read into large buffers with few calls.
+
+A plain connection is read past http.client: one recv with MSG_WAITALL fills a whole buffer in the kernel, and
+SO_RCVTIMEO ends it early on a slow line, so that what came is noted soon. TLS hands out records of 16 KiB;
+they are gathered up to the same time. A chunked answer is left to http.client.
+"""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import ssl
+import struct
+import time
+from collections.abc import Callable
+from typing import Final
+
+_GATHER_S: Final = 0.25
+"""What has come after this time is handed on, full buffer or not."""
+_TIMEVAL: Final = struct.pack("ll", int(_GATHER_S), int(_GATHER_S % 1 * 1e6))
+
+
+class Body:
+    """An answer being read: at most the bytes of the range asked for. `total` is the file's size, or -1."""
+
+    def __init__(
+        self, response: http.client.HTTPResponse, sock: socket.socket, nbytes: int, total: int, stall_s: float
+    ) -> None:
+        self._response, self._sock, self._stall_s = response, sock, stall_s
+        self._left = nbytes if response.length is None else min(nbytes, response.length)
+        self._is_exact = response.length == nbytes and not response.chunked
+        self.total = total
+        self._read: Callable[[memoryview], int] = response.readinto
+        self._early = 0
+        if response.chunked:
+            return
+        # The buffer that the header was read from may hold the first bytes of the body.
+        self._early = len(response.fp.peek()) if self._left else 0
+        if isinstance(sock, ssl.SSLSocket):
+            sock.settimeout(_GATHER_S)
+            self._read = self._read_records
+        else:
+            sock.settimeout(None)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIMEVAL)
+            self._read = self._read_plain
+
+    def readinto(self, view: memoryview) -> int:
+        """Return how many bytes were read into `view`, 0 at the end. Raises OSError on a stall or a reset."""
+        view = view[: min(len(view), self._left)]
+        if not view:
+            return 0
+        if self._early:
+            n = self._response.fp.readinto1(view[: self._early])
+            self._early -= n
+        else:
+            n = self._read(view)
+        self._left -= n
+        return n
+
+    def end(self) -> bool:
+        """Return whether the connection can carry another request: nothing of this answer is left in it."""
+        if self._left or not self._is_exact:
+            return False
+        self._response.close()
+        self._sock.settimeout(self._stall_s)
+        return True
+
+    def _read_plain(self, view: memoryview) -> int:
+        since = time.monotonic()
+        while True:
+            try:
+                return self._sock.recv_into(view, 0, socket.MSG_WAITALL)
+            except BlockingIOError:
+                self._require_life(since)
+
+    def _read_records(self, view: memoryview) -> int:
+        filled, since = 0, time.monotonic()
+        while filled < len(view):
+            try:
+                n = self._sock.recv_into(view[filled:])
+            except TimeoutError:
+                if filled:
+                    break
+                self._require_life(since)
+                continue
+            filled += n
+            if not n or time.monotonic() - since > _GATHER_S:
+                break
+        return filled
+
+    def _require_life(self, since: float) -> None:
+        if time.monotonic() - since >= self._stall_s:
+            raise TimeoutError("no byte for too long")

@@ -1,0 +1,95 @@
+"""The hash of a partial file while it grows: in a thread of its own, one core's rate at most."""
+
+from __future__ import annotations
+
+import hashlib
+import queue
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from g4cli.core.errors import BadFile, HashMismatch
+from g4cli.hub.journal import Partial
+
+_READ_BYTES: Final = 1 << 20
+_LOOK_S: Final = 0.01
+
+
+class Hasher(threading.Thread):
+    """Follows the frontier of a partial.
+
+    Blocks that come in order are hashed from memory; what arrived out of order, or in earlier runs, is read
+    again from the file.
+    """
+
+    def __init__(self, partial: Partial, stop: threading.Event, give: Callable[[memoryview], None]) -> None:
+        super().__init__(name="sha256", daemon=True)
+        self._partial, self._stop_asked, self._give = partial, stop, give
+        goal = partial.goal
+        self._expected = goal.sha256 or goal.git_oid
+        self._digest = hashlib.sha256() if goal.sha256 or not goal.git_oid else hashlib.sha1()
+        if not goal.sha256 and goal.git_oid:  # git hashes a small header with the content
+            self._digest.update(f"blob {goal.nbytes}\0".encode())
+        self._lock = threading.Lock()
+        self._queue: queue.SimpleQueue[tuple[memoryview, int]] = queue.SimpleQueue()
+        self._promised = 0  # up to here somebody has the bytes: the queue, or this thread
+        self._error: OSError | None = None
+        self.hashed_bytes = 0
+
+    def take(self, at: int, block: memoryview, nbytes: int) -> bool:
+        """Return whether the block is the next one; then it is hashed and given back when that is done."""
+        with self._lock:
+            if at != self._promised:
+                return False
+            self._promised += nbytes
+            self._queue.put((block, nbytes))
+            return True
+
+    def run(self) -> None:
+        view = memoryview(bytearray(_READ_BYTES))
+        wait = 0.0
+        try:
+            while self.hashed_bytes < self._partial.goal.nbytes and not self._stop_asked.is_set():
+                try:
+                    block, nbytes = self._queue.get(timeout=wait)
+                except queue.Empty:
+                    # Looking now and then costs less than being woken by every block of every worker.
+                    wait = 0.0 if self._catch_up(view) else _LOOK_S
+                    continue
+                self._digest.update(block[:nbytes])
+                self._give(block)
+                self.hashed_bytes += nbytes
+                wait = _LOOK_S
+        except OSError as err:
+            self._error = err
+
+    def _catch_up(self, view: memoryview) -> bool:
+        """Return whether there was something to read back from the file, and hash it."""
+        total = self._partial.goal.nbytes
+        with self._lock:
+            at, frontier = self._promised, self._partial.frontier
+            n = min(len(view), frontier - at)
+            # Less than a whole read may be a block that comes from memory in a moment.
+            if n <= 0 or (n < len(view) and frontier < total) or not self._queue.empty():
+                return False
+            self._promised += n
+        end = at + n
+        while at < end:
+            got = self._partial.readinto(view[: end - at], at)
+            if not got:
+                raise OSError("the partial file became shorter")
+            self._digest.update(view[:got])
+            at += got
+        self.hashed_bytes = end
+        return True
+
+    def check(self, label: str) -> None:
+        """Raise HashMismatch unless the whole file has the hash that the hub recorded."""
+        if self._error is not None:
+            raise BadFile(f"{label}: {self._error}", hint="run the same command again") from self._error
+        found = self._digest.hexdigest()
+        if self._expected and found != self._expected:
+            raise HashMismatch(
+                f"{label}: sha256 is {found}, the hub recorded {self._expected}; the partial file is kept",
+                hint="the same command with --restart; if that fails too, try another network",
+            )
