@@ -70,6 +70,7 @@ oracle: $(VENV)/.test-tools $(ORACLE)/.installed
 	$(OPY) tests/oracle/compare_convert.py $(SOURCES) $(abspath $(BIN))/python
 	$(BIN)/python tests/oracle/compare_quant.py
 	$(BIN)/python tests/oracle/record_memory.py
+	$(BIN)/python tests/oracle/record_encoders.py
 	git diff --stat --exit-code -- tests/golden
 
 ## make tiny    train the bundled model afresh and record its goldens (15 minutes on 2 free cores)

@@ -207,9 +207,9 @@ def with_encoder(options: Options, shape: Shape, mmproj: Path, image_tokens: int
     from g4cli.core.gguf import read_header
     from g4cli.estimate import media_bytes
 
-    weights, compute = media_bytes(read_header(mmproj), image_tokens)
+    media = media_bytes(read_header(mmproj), image_tokens)
     ubatch = options.n_ubatch if shape.n_embd_per_layer else max(options.n_ubatch, image_tokens)
-    return replace(options, n_ubatch=ubatch, mmproj_bytes=weights, mmproj_compute_bytes=compute)
+    return replace(options, n_ubatch=ubatch, media=media)
 
 
 def verified(subject: Subject, options: Options) -> dict[str, Any]:

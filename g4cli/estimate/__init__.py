@@ -10,7 +10,7 @@ from g4cli.core.units import MIB
 from g4cli.estimate.compute import GPU_ALIGNMENT, compute_bytes, inputs_bytes, output_bytes, work_bytes
 from g4cli.estimate.draft import draft_terms
 from g4cli.estimate.kv import kv_bytes, kv_cells, layer_kv_bytes
-from g4cli.estimate.media import IMAGE_TOKENS, media_bytes
+from g4cli.estimate.media import IMAGE_TOKENS, Media, media_bytes
 from g4cli.estimate.options import CTX_PAD, KV_TYPES, Draft, Options, check, kv_type
 from g4cli.estimate.placement import layer_devices
 from g4cli.estimate.result import HOST, Estimate, Group, Term
@@ -28,6 +28,7 @@ __all__ = [
     "Draft",
     "Estimate",
     "Group",
+    "Media",
     "Options",
     "Tensor",
     "Term",
@@ -66,11 +67,7 @@ def estimate(shape: Shape, tensors: Sequence[Tensor], options: Options, gpus: Se
         Term("work", HOST, "process", work_bytes(shape, options), "rows in the kernels' own type"),
         Term("process", HOST, "process", process_bytes(shape), "Python, libraries, vocabulary"),
     ]
-    if options.mmproj_bytes:
-        place = used[0] if used else HOST
-        scratch = options.mmproj_compute_bytes
-        terms.append(Term("mmproj", place, "weights", options.mmproj_bytes, "encoder of images and sounds"))
-        terms.append(Term("mmproj compute", place, "compute", scratch, "about, for the largest image"))
+    terms += _media_terms(options, used[0] if used else HOST)
     terms += draft_terms(shape, options, used)
     sliding = kv_bytes(shape, options)[1]
     if sliding and sliding * options.n_checkpoints <= CHECKPOINTS_BYTES:
@@ -102,6 +99,19 @@ def _compute_terms(shape: Shape, options: Options, gpus: Sequence[str]) -> list[
     host = inputs_bytes(shape, options) if options.n_gpu_layers < 0 else compute_bytes(shape, options)
     terms = [Term("compute", gpu, "compute", on_gpu, note) for gpu in gpus]
     return [Term("compute", HOST, "compute", host, "inputs of the GPU's layers"), *terms, logits]
+
+
+def _media_terms(options: Options, place: str) -> list[Term]:
+    """Return the terms of the encoder of images and sounds, all on `place`."""
+    media = options.media
+    if media is None:
+        return []
+    terms = [Term("mmproj", place, "weights", media.weights, "encoder of images and sounds")]
+    if media.image:
+        terms.append(Term("image compute", place, "compute", media.image, "from the first image on"))
+    if media.sound:
+        terms.append(Term("sound compute", place, "compute", media.sound, "from the first sound on"))
+    return terms
 
 
 def process_bytes(shape: Shape) -> int:

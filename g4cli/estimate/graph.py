@@ -16,7 +16,9 @@ CPU_ALIGNMENT: Final = 32
 """TENSOR_ALIGNMENT, ggml/src/ggml-impl.h."""
 
 # ggml_op_can_inplace, ggml/src/ggml-alloc.c; of its operations, those that Gemma 4 uses
-IN_PLACE: Final = frozenset({"scale", "add", "mul", "div", "unary", "rope", "rms_norm", "clamp", "soft_max"})
+IN_PLACE: Final = frozenset(
+    {"scale", "add", "sub", "mul", "div", "unary", "rope", "rms_norm", "clamp", "soft_max"}
+)
 _ENDLESS: Final = 1 << 62
 
 

@@ -1,33 +1,47 @@
-"""What an encoder of images and sounds (an mmproj file) adds. Weights are exact, the scratch is approximate.
+"""What an encoder of images and sounds (an mmproj file) adds: its weights, and its scratch to the byte.
 
-Sources: tools/mtmd/models/gemma4v.cpp, gemma4a.cpp and clip_graph::build_vit, llama.cpp@0c1e57098: the widest
-moment of the vision tower is its feed-forward layer (gate, up, their product) beside the residual streams
-and the pixels. llama.cpp plans 101.27 MiB for E2B's tower at 2304 patches and 150.63 for 31B's; this gives
-108.0 and 150.6.
+Proved by tests/golden/memory_encoders.json: what mtmd itself plans for all five models at four image sizes.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from g4cli.core.errors import BadGGUF
 from g4cli.core.gguf import Header
+from g4cli.estimate.encoders import Tower, audio_graph, vision_graph
+from g4cli.estimate.graph import CPU_ALIGNMENT, graph_bytes
 
 ARCHITECTURE: Final = "clip"
 IMAGE_TOKENS: Final = 1120
 """The most that an image takes by itself (image_max_tokens of llama.cpp for Gemma 4)."""
 
-_PATCHES_PER_TOKEN: Final = 9
-_PATCH_VALUES: Final = 3 * 16 * 16
-_UNIFIED_PATCH_VALUES: Final = 3 * 48 * 48
-# Two convolutions over 3000 frames of 128 mel bins, 128 and 32 channels, each halving both sides.
-_AUDIO_BYTES: Final = 4 * 2 * 128 * 1500 * 64
+# 30 s of sound: mtmd cuts longer ones for the conformer (mtmd-audio.cpp, llama.cpp@0c1e57098), not for 12B.
+_MEL_FRAMES: Final = 3000
+_RAW_FRAMES: Final = 750
+_RAW_SAMPLES: Final = 640  # 40 ms at 16 kHz
+_LAYERS: Final = 512
+_KNOWN: Final = ("gemma4v", "gemma4uv", "gemma4a", "gemma4ua")
 
 
-def media_bytes(header: Header, image_tokens: int = IMAGE_TOKENS) -> tuple[int, int]:
-    """Return the bytes of an encoder's weights and of its scratch for one image of `image_tokens`.
+@dataclass(frozen=True, slots=True)
+class Media:
+    """Bytes of an encoder's weights, and of its scratch for one image and for 30 s of sound (0: it has none).
 
-    Raises BadGGUF if the file is no encoder.
+    Both stay allocated after their first use.
+    """
+
+    weights: int
+    image: int
+    sound: int
+
+
+def media_bytes(header: Header, image_tokens: int = IMAGE_TOKENS) -> Media:
+    """Return what the encoder takes, its scratch for images of `image_tokens`.
+
+    Raises BadGGUF if the file is no encoder of Gemma 4.
     """
     if header.architecture != ARCHITECTURE:
         raise BadGGUF(
@@ -37,15 +51,54 @@ def media_bytes(header: Header, image_tokens: int = IMAGE_TOKENS) -> tuple[int, 
             hint="give the file that is called mmproj",
         )
     weights = sum(t.nbytes for t in header.tensors.values())
-    vision = audio = 0
+    image = sound = 0
     if header.get("clip.has_vision_encoder", bool, False):
-        width = int(header.get("clip.vision.embedding_length", int))
-        if int(header.get("clip.vision.block_count", int, 0)):
-            inner = int(header.get("clip.vision.feed_forward_length", int))
-            positions = image_tokens * _PATCHES_PER_TOKEN
-            vision = 4 * positions * (3 * inner + 3 * width + _PATCH_VALUES)
-        else:
-            vision = 4 * image_tokens * (2 * _UNIFIED_PATCH_VALUES + 3 * width)
+        tower = _tower(header, "vision", "mm.input_projection.weight")
+        places = image_tokens * (tower.merge**2 if tower.n_layer else 1)
+        image = _image_bytes(tower, places)
     if header.get("clip.has_audio_encoder", bool, False):
-        audio = _AUDIO_BYTES
-    return weights, max(vision, audio)
+        tower = _tower(header, "audio", "mm.a.input_projection.weight")
+        sound = _sound_bytes(tower, _MEL_FRAMES if tower.n_layer else _RAW_FRAMES)
+    return Media(weights, image, sound)
+
+
+@lru_cache(maxsize=16)
+def _image_bytes(tower: Tower, places: int) -> int:
+    return graph_bytes(vision_graph(tower, places), CPU_ALIGNMENT)
+
+
+@lru_cache(maxsize=16)
+def _sound_bytes(tower: Tower, n_frames: int) -> int:
+    return graph_bytes(audio_graph(tower, n_frames), CPU_ALIGNMENT)
+
+
+def _tower(header: Header, sense: str, projection: str) -> Tower:
+    """Return the tower that `header` declares for "vision" or "audio"."""
+
+    def number(key: str, default: int | None = None, least: int = 0, most: int = 1 << 20) -> int:
+        value = int(header.get(f"clip.{sense}.{key}", int, default))
+        if not least <= value <= most:
+            raise BadGGUF(header.path, f"{value} is out of range", field=f"clip.{sense}.{key}")
+        return value
+
+    kind = header.get("clip.projector_type", str, "") or header.get(f"clip.{sense}.projector_type", str, "")
+    if kind not in _KNOWN:
+        raise BadGGUF(header.path, f"projector {kind!r} is not Gemma 4's", hint="known: " + " ".join(_KNOWN))
+    out = header.tensors.get(projection)
+    if out is None or len(out.shape) < 2:
+        raise BadGGUF(header.path, "the projection into the network is missing", field=projection)
+    n_layer = number("block_count", 0, most=_LAYERS)
+    first = header.tensors.get("v.patch_embd.weight" if sense == "vision" else "a.conv1d.0.weight")
+    return Tower(
+        n_layer=n_layer,
+        width=number("embedding_length", least=1),
+        inner=number("feed_forward_length", 0),
+        n_head=number("attention.head_count", 0, least=1 if n_layer else 0),
+        n_out=out.shape[1],
+        patch=number("patch_size", 16, least=1),
+        merge=number("projector.scale_factor", 3, least=1),
+        is_wide=first is not None and first.type.name == "BF16",
+        standardize="v.std_bias" in header.tensors,
+        n_mel=number("num_mel_bins", 128, least=1) if n_layer else _RAW_SAMPLES,
+        n_encoded=out.shape[0],
+    )

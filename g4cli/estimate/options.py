@@ -11,6 +11,7 @@ from g4cli.core.shape import Shape
 
 if TYPE_CHECKING:
     from g4cli.core.draft import DraftShape
+    from g4cli.estimate.media import Media
     from g4cli.estimate.weights import Tensor
 
 # Source: kv_cache_types in common/arg.cpp, llama.cpp@0c1e57098.
@@ -48,7 +49,7 @@ class Options:
     `n_cpu_moe` keeps the experts of that many first layers in host memory; with `fixed_layout` the planner
     leaves these as they are. `repack` names the types that the
     CPU's kernels want in another order, for which llama.cpp makes a copy (see weights.repacked_types).
-    `mmproj_bytes` and `mmproj_compute_bytes` are those of an encoder beside the model (media.media_bytes).
+    `media` is what an encoder of images and sounds beside the model takes (media.media_bytes).
     `n_guesses` tokens are guessed ahead of the model (0: none), which then hands out as many rows of logits
     more; `draft` is the network that guesses, None where the text itself is looked up.
     `n_checkpoints` is how many states of the sliding window a chat keeps, to branch off earlier turns.
@@ -72,8 +73,7 @@ class Options:
     n_cpu_moe: int = 0
     fixed_layout: bool = False
     n_checkpoints: int = 1
-    mmproj_bytes: int = 0
-    mmproj_compute_bytes: int = 0
+    media: Media | None = None
     n_guesses: int = 0
     draft: Draft | None = None
 
@@ -98,8 +98,8 @@ class Options:
         """Return these options without what only concerns loading, so that equal graphs are equal."""
         return replace(
             self, n_outputs=self.outputs, mmap=True, repack=frozenset(), lazy_ple=False, n_gpu_layers=0,
-            tensor_split=(), n_cpu_moe=0, fixed_layout=False, n_checkpoints=1, mmproj_bytes=0,
-            mmproj_compute_bytes=0, n_guesses=0, draft=None,
+            tensor_split=(), n_cpu_moe=0, fixed_layout=False, n_checkpoints=1, media=None, n_guesses=0,
+            draft=None,
         )  # fmt: skip
 
 

@@ -3,7 +3,8 @@
     python tests/bench/largest.py /tmp/e2b.gguf 4.4 [WORDS of the prompt]
 
 Makes a control group of that many GiB, asks g4 in it for `--ctx max`, and chats in it with that context. No
-swap: a wrong figure ends in the kernel's killer. Prints the context, the peak of the group and the exit code.
+swap: a wrong figure ends in the kernel's killer. Prints the context, the peak of the group and the exit code,
+and asks whether a tenth more would fit: it must not.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 GIB = 1024**3
 G4 = str(Path(sys.executable).with_name("g4"))
 WORDS = 150  # more than one ubatch
+EXIT_DOES_NOT_FIT = 4
 
 
 def group(limit: int) -> tuple[Path, Path, str]:
@@ -59,13 +61,15 @@ def main() -> int:
         plan = json.loads(inside(procs, "fit", file, "--ctx", "max", "--json").stdout)
         n_ctx, needed = plan["largest_ctx"], plan["total_bytes"] / GIB
         print(f"limit {limit / GIB:.2f} GiB: {n_ctx:,} tokens need {needed:.2f} GiB; {plan['reason']}")
+        more = inside(procs, "fit", file, "--ctx", str(n_ctx * 11 // 10), "--json")
+        print(f"a tenth more: exit {more.returncode}; {json.loads(more.stdout)['reason']}")
         chat = ("chat", file, "--ctx", str(n_ctx), "-n", "3", "--no-loop-stop", "--json", "-p", prompt)
         done = inside(procs, *chat)
         used = int((folder / peak).read_text()) / GIB
         print(f"g4 chat --ctx {n_ctx}: exit {done.returncode}; peak {used:.2f} GiB with the page cache")
         if done.returncode:
             print(done.stderr[-500:])
-        return done.returncode
+        return done.returncode or int(more.returncode != EXIT_DOES_NOT_FIT)
     finally:
         folder.rmdir()
 
