@@ -16,6 +16,7 @@ from typing import Final, Literal, Protocol, TypeAlias
 from g4cli.core.errors import BadFile, UsageError
 from g4cli.core.ggml import BF16, BY_NAME, F16, F32, I8, Q8_0, GGMLType, ggml_type
 from g4cli.core.gguf_write import TensorSpec
+from g4cli.core.sfp8 import SCALE_SUFFIX as SCALE_SUFFIX
 from quant.mixtures import (
     ALIASES,
     FALLBACKS,
@@ -34,7 +35,6 @@ TYPES: Final = tuple(t.name for t in FILE_TYPES)
 Carrier: TypeAlias = Literal["archive", "bf16", "q8_0"]
 CARRIERS: Final = ("archive", "bf16", "q8_0")
 ENCODERS: Final = ("nearest", "gemma.cpp")
-SCALE_SUFFIX: Final = ".sfp8_scale"
 _VECTOR: Final = "a vector"
 VECTOR_REASON: Final = f"kept: {_VECTOR}"
 DEFAULT_REASON: Final = "default"

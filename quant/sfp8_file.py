@@ -21,19 +21,18 @@ from g4cli.core.ggml import BF16, F32, I8
 from g4cli.core.gguf import Header, TensorInfo, iter_tensor, read_header
 from g4cli.core.gguf_values import SCALARS, Array, Value, ValueType, array, string, u32
 from g4cli.core.progress import Progress, no_progress
-from quant.recipes import SCALE_SUFFIX, Recipe
+from g4cli.core.sfp8 import CONTAINER_KEY as CONTAINER_KEY
+from g4cli.core.sfp8 import ENCODER_KEY, FORMAT, RESERVED, SCALE_SUFFIX, TENSORS_KEY, decode_words
+from g4cli.core.sfp8 import FORMAT_KEY as FORMAT_KEY
+from g4cli.core.sfp8 import SUFFIX as SUFFIX
+from g4cli.core.sfp8 import TABLE_KEY as TABLE_KEY
+from quant.recipes import Recipe
 
 if TYPE_CHECKING:
     from quant.file import Quantized
 
 ARCHITECTURE_KEY: Final = "general.architecture"
-SUFFIX: Final = "-sfp8"
-FORMAT_KEY: Final = "g4.format"
 VERSION_KEY: Final = "g4.format_version"
-CONTAINER_KEY: Final = "g4.container"
-TENSORS_KEY: Final = "g4.sfp8.tensors"
-TABLE_KEY: Final = "g4.sfp8.decode_bf16"
-FORMAT: Final = "SFP8"
 SPEC: Final = "google/gemma.cpp SfpStream @3ed403e"
 _MAX_EXPONENT: Final = 60
 
@@ -49,12 +48,6 @@ def is_archive(header: Header) -> bool:
     return header.architecture.endswith(SUFFIX)
 
 
-def words() -> list[int]:
-    """Return the bfloat16 word of each code; 0 for the reserved code 0x80."""
-    positive = [0] + [(0x3400 + (c << 5)) if c < 64 else (0x3800 + (c << 4)) for c in range(1, 128)]
-    return positive + [0] + [word | 0x8000 for word in positive[1:]]
-
-
 def sfp8_keys(recipe: Recipe, tensors: tuple[str, ...]) -> dict[str, Value]:
     """Return the keys that label a file of SFP8 values."""
     keys = {
@@ -62,7 +55,7 @@ def sfp8_keys(recipe: Recipe, tensors: tuple[str, ...]) -> dict[str, Value]:
         VERSION_KEY: u32(1),
         CONTAINER_KEY: string("I8" if recipe.is_archive else recipe.carrier.upper()),
         "g4.sfp8.spec": string(SPEC),
-        "g4.sfp8.encoder": string("rne" if recipe.sfp8_encoder == "nearest" else recipe.sfp8_encoder),
+        ENCODER_KEY: string("rne" if recipe.sfp8_encoder == "nearest" else recipe.sfp8_encoder),
         "g4.sfp8.scale_rule": string(
             "pow2, max/scale in (0.9375, 1.875]"
             if recipe.sfp8_encoder == "nearest"
@@ -71,9 +64,9 @@ def sfp8_keys(recipe: Recipe, tensors: tuple[str, ...]) -> dict[str, Value]:
         TENSORS_KEY: array(ValueType.STRING, tensors),
     }
     if recipe.is_archive:
-        table = array(ValueType.UINT16, words())
+        table = array(ValueType.UINT16, decode_words())
         assert isinstance(table.data, Array)
-        keys["g4.sfp8.reserved"] = u32(0x80)
+        keys["g4.sfp8.reserved"] = u32(RESERVED)
         keys[TABLE_KEY] = table
         keys["g4.sfp8.decode_sha256"] = string(hashlib.sha256(table.data.raw()).hexdigest())
     return keys
@@ -86,7 +79,7 @@ def coded_tensors(header: Header) -> dict[str, int]:
     should be.
     """
     names, table = header.get(TENSORS_KEY, Array), header.get(TABLE_KEY, Array)
-    if table.count != 256 or table.item_type is not ValueType.UINT16 or list(table.tolist()) != words():
+    if table.item_type is not ValueType.UINT16 or list(table.tolist()) != decode_words():
         raise BadGGUF(header.path, "is not the table of SFP8", field=TABLE_KEY)
     if names.item_type is not ValueType.STRING:
         raise BadGGUF(header.path, "is not a list of names", field=TENSORS_KEY)

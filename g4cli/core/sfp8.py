@@ -1,0 +1,42 @@
+"""The keys that label SFP8 values in a GGUF, and the table of the format: shared by maker and checker.
+
+g4.format      "SFP8": every coded tensor holds exactly SFP8 values
+g4.container   I8 (an archive of codes), BF16 or F32 (the values themselves, which llama.cpp runs)
+g4.sfp8.*      specification, encoder, scale rule, names of the coded tensors; in archives the table
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from g4cli.core.gguf_values import Array, Value, ValueType
+
+SUFFIX: Final = "-sfp8"
+SCALE_SUFFIX: Final = ".sfp8_scale"
+FORMAT_KEY: Final = "g4.format"
+CONTAINER_KEY: Final = "g4.container"
+TENSORS_KEY: Final = "g4.sfp8.tensors"
+TABLE_KEY: Final = "g4.sfp8.decode_bf16"
+ENCODER_KEY: Final = "g4.sfp8.encoder"
+FORMAT: Final = "SFP8"
+RESERVED: Final = 0x80
+
+
+def decode_words() -> list[int]:
+    """Return the bfloat16 word of each code; 0 for the reserved code 0x80.
+
+    Source: compression/types.h `SfpStream`, google/gemma.cpp@3ed403e.
+    """
+    positive = [0] + [(0x3400 + (c << 5)) if c < 64 else (0x3800 + (c << 4)) for c in range(1, 128)]
+    return positive + [0] + [word | 0x8000 for word in positive[1:]]
+
+
+def labelled(keys: Mapping[str, Value]) -> tuple[str, frozenset[str]]:
+    """Return the container that `keys` name for exact SFP8 values, and the coded tensors; '' without."""
+    kind, names = keys.get(FORMAT_KEY), keys.get(TENSORS_KEY)
+    if kind is None or kind.data != FORMAT or names is None or not isinstance(names.data, Array):
+        return "", frozenset()
+    container = keys.get(CONTAINER_KEY)
+    items = names.data.tolist() if names.data.item_type is ValueType.STRING else []
+    return str(container.data) if container is not None else "", frozenset(str(name) for name in items)
