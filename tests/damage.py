@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 
 SCALAR_BYTES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 BLOCKS = {
-    0: (1, 4), 1: (1, 2), 2: (32, 18), 8: (32, 34), 12: (256, 144), 13: (256, 176), 14: (256, 210), 30: (1, 2)
+    0: (1, 4), 1: (1, 2), 2: (32, 18), 8: (32, 34), 12: (256, 144), 13: (256, 176), 14: (256, 210),
+    24: (1, 1), 30: (1, 2),
 }  # fmt: skip
-F32, BF16 = 0, 30
+F32, I8, BF16 = 0, 24, 30
 
 
 class GGUF:
@@ -158,6 +159,7 @@ class Damage(NamedTuple):
 
 
 FILE, CONVERSION, TOKENIZER, TEMPLATE = "file-damaged", "conversion-defect", "tokenizer", "template"
+RUNTIME = "runtime"
 _KEY_TYPES = {"u32": (4, "<I"), "i32": (5, "<i"), "f32": (6, "<f"), "bool": (7, "<?")}
 
 
@@ -405,6 +407,109 @@ def key_bytes(name: str, raw: bytes) -> Callable[[bytes], bytes]:
     return make
 
 
+def rows_changed(tensor: str, change: Callable[[NDArray[np.float32]], None]) -> Callable[[bytes], bytes]:
+    """Return a damage that changes rows of one plain BF16 matrix in place."""
+
+    def make(data: bytes) -> bytes:
+        file = GGUF(data)
+        kind, ne, _ = file.tensors[tensor]
+        values = file.floats(tensor).astype("<f4")
+        change(values)
+        file.tensors[tensor] = (kind, ne, (values.view("<u4") >> 16).astype("<u2").tobytes())
+        return file.encode()
+
+    return make
+
+
+def _turns_lost(values: NDArray[np.float32]) -> None:
+    """Give the marks of a turn the meaning of two ordinary words."""
+    values[[105, 106]] = values[[300, 301]]
+
+
+def _rows_twice(values: NDArray[np.float32]) -> None:
+    values[400:432] = values[200:232]
+
+
+def _one_row(values: NDArray[np.float32]) -> None:
+    values[::2] = values[300]
+
+
+def tensor_twice(source: str, target: str) -> Callable[[bytes], bytes]:
+    """Return a damage that puts a tensor's data under a second name, over what was there."""
+
+    def make(data: bytes) -> bytes:
+        file = GGUF(data)
+        file.tensors[target] = file.tensors[source]
+        return file.encode()
+
+    return make
+
+
+def keys_too_large(data: bytes) -> bytes:
+    """Return a network whose K vectors are too large for a KV cache of half precision: NaN everywhere.
+
+    Its Q vectors are as much smaller, so the network is the same one: exact arithmetic gives its answers.
+    """
+    larger = changed("attn_k_norm.weight", lambda v: v * 1e5)(data)
+    return changed("attn_q_norm.weight", lambda v: v / 1e5)(larger)
+
+
+def sfp8(container: str, then: Callable[[GGUF], None]) -> Callable[[bytes], bytes]:
+    """Return the file as an SFP8 archive (I8) or carrier (BF16) with one coded tensor, then damaged."""
+
+    def make(data: bytes) -> bytes:
+        file = GGUF(data)
+        name = "blk.0.ffn_up.weight"
+        _, ne, _ = file.tensors[name]
+        codes = np.random.default_rng(9).integers(1, 128, int(np.prod(ne)), dtype=np.uint8)
+        codes[::2] |= 0x80
+        codes[0] = 127  # the largest: the scale is 1
+        table = sfp8_table()
+        raw = codes.tobytes() if container == "I8" else table[codes].astype("<u2").tobytes()
+        file.tensors[name] = (I8 if container == "I8" else BF16, ne, raw)
+        if container == "I8":
+            file.tensors[name + ".sfp8_scale"] = (F32, [1], struct.pack("<f", 1))
+            file.keys["general.architecture"] = value("str", "gemma4-sfp8")
+            file.keys["g4.sfp8.decode_bf16"] = struct.pack("<IIQ", 9, 2, 256) + table.tobytes()
+        file.keys["g4.format"] = value("str", "SFP8")
+        file.keys["g4.container"] = value("str", container)
+        file.keys["g4.sfp8.encoder"] = value("str", "rne")
+        file.keys["g4.sfp8.tensors"] = strings([name])
+        then(file)
+        return file.encode()
+
+    return make
+
+
+def sfp8_table() -> NDArray[np.uint16]:
+    """Return the bfloat16 words of the 256 codes, from the format's own formulas (google/gemma.cpp)."""
+    codes = np.arange(128)
+    large = (1 + (codes & 7) / 8) * 2.0 ** (((codes >> 3) & 7) - 7)
+    small = (1 + (codes & 3) / 4) * 2.0 ** (((codes >> 2) & 15) - 23)
+    values = np.where(codes >= 64, large, np.where(codes > 0, small, 0)).astype("<f4")
+    words = (values.view("<u4") >> 16).astype("<u2")
+    return np.concatenate([words, words[:1], words[1:] | np.uint16(0x8000)]).astype("<u2")
+
+
+def number_set(tensor: str, at: int, raw: bytes) -> Callable[[GGUF], None]:
+    """Return a change of the bytes of one number of a tensor."""
+
+    def make(file: GGUF) -> None:
+        kind, ne, data = file.tensors[tensor]
+        file.tensors[tensor] = (kind, ne, data[:at] + raw + data[at + len(raw) :])
+
+    return make
+
+
+def key_set(name: str, raw: bytes) -> Callable[[GGUF], None]:
+    """Return a change of a key."""
+
+    def make(file: GGUF) -> None:
+        file.keys[name] = raw
+
+    return make
+
+
 def key_twice(data: bytes) -> bytes:
     """Return the file with its first key twice."""
     file = GGUF(data)
@@ -556,6 +661,40 @@ DAMAGES = (
     ),
     Damage("shifted-1", shifted(1), (FILE,)),
     Damage("shifted-32", shifted(32), (FILE, CONVERSION), True),
+    Damage("rows-twice", rows_changed("token_embd.weight", _rows_twice), (FILE,)),
+    Damage("rows-alike", rows_changed("token_embd.weight", _one_row), (CONVERSION,)),
+    Damage("ffn-twice", tensor_twice("blk.0.ffn_down.weight", "blk.1.ffn_down.weight"), (CONVERSION,)),
+    Damage("q-twice", tensor_twice("blk.2.attn_q.weight", "blk.3.attn_q.weight"), (CONVERSION,)),
+    Damage("turns-lost", rows_changed("token_embd.weight", _turns_lost), (CONVERSION,), True),
+    Damage("keys-too-large", keys_too_large, (RUNTIME,), True),
+    # labelled SFP8
+    Damage(
+        "sfp8-fine-number",
+        sfp8("BF16", number_set("blk.0.ffn_up.weight", 400, b"\x01\x3c")),
+        (CONVERSION,),
+    ),
+    Damage(
+        "sfp8-small-number", sfp8("BF16", number_set("blk.0.ffn_up.weight", 400, b"\x10\x38")), (CONVERSION,)
+    ),
+    Damage(
+        "sfp8-tiny-number", sfp8("BF16", number_set("blk.0.ffn_up.weight", 400, b"\x00\x33")), (CONVERSION,)
+    ),
+    Damage("sfp8-reserved", sfp8("I8", number_set("blk.0.ffn_up.weight", 400, b"\x80")), (CONVERSION,)),
+    Damage(
+        "sfp8-table",
+        sfp8("I8", key_set("g4.sfp8.decode_bf16", struct.pack("<IIQ", 9, 2, 256) + bytes(512))),
+        (CONVERSION,),
+    ),
+    Damage(
+        "sfp8-name",
+        sfp8("BF16", key_set("g4.sfp8.tensors", strings(["blk.77.ffn_up.weight"]))),
+        (CONVERSION,),
+    ),
+    Damage(
+        "sfp8-label",
+        sfp8("BF16", key_set("g4.sfp8.tensors", strings(["blk.1.ffn_up.weight"]))),
+        (CONVERSION,),
+    ),
     # blocks: bit rot in each type
     *(
         Damage(f"{name}-{what}", quantized(kind, make), (FILE,))

@@ -52,7 +52,9 @@ def test_the_bundled_model_is_healthy(folder: Path) -> None:
         "mmproj.pair",
         "tensors.parts",
         "tokenizer.suppressed",
+        "weights.sfp8",
         "probe.variants",
+        "probe.frames",
     }
 
 
@@ -64,11 +66,11 @@ def test_a_truncated_copy_names_the_missing_bytes(folder: Path) -> None:
     assert str((folder / "truncate.gguf").stat().st_size) in report.fix
 
 
-def test_the_dashes_are_a_conversion_defect_with_four_proofs(dashes: Report) -> None:
+def test_the_dashes_are_a_conversion_defect_with_five_proofs(dashes: Report) -> None:
     report = dashes
     assert (report.verdict, report.exit_code) == ("conversion-defect", 8)
     failed = {f.id: f.found for f in report.findings if f.status == "fail"}
-    assert set(failed) == {"tensors.tied", "weights.zero", "probe.loop", "probe.answers"}
+    assert set(failed) == {"tensors.tied", "weights.zero", "weights.copies", "probe.loop", "probe.answers"}
     assert "30 of 162 tensors" in failed["weights.zero"]
     assert "6 of 6 greedy answers are a loop of 2 tokens from token 1 on: '---\\n'" in failed["probe.loop"]
 

@@ -1,65 +1,44 @@
 """Run the probes in a child process: what a file does to llama.cpp cannot hurt g4.
 
 The child is `python -m g4cli.runtime.probe`; it reads one JSON request from standard input and answers with
-JSON lines on standard output, flushed one by one, so that a crash keeps what was seen before it.
+JSON lines on standard output, flushed one by one, so that a crash keeps what was seen before it. It has a
+limit of time and one of memory.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
-# Questions whose answers any Gemma 4 knows, in chat form, and a word of the right answer.
-QUESTIONS: Final = (
-    ("What is the capital of France?", "paris"),
-    ("What is 2 + 2?", "4"),
-    ("Repeat this word: zebra", "zebra"),
-)
+from g4cli.core.units import GIB, size_text
+from g4cli.doctor.watch import DATA_SLACK, communicate
+
 N_TOKENS: Final = 32
+# Room for a question and its answer; the KV cache of the 31B network is then 440 MiB.
+N_CTX: Final = 512
 TIMEOUT_S: Final = 300.0
-# Ways to run the same network: where one of them answers otherwise, the engine is at fault, not the file.
-VARIANTS: Final = (
-    # name, options of the child
-    ("flash attention off", {"flash_attn": 0}),
-    ("batches of 32", {"n_ubatch": 32}),
-    ("repacked weights", {"use_extra_bufts": True}),
-    ("GPU", {"n_gpu_layers": 999}),
-)
-# Texts for the real vocabulary of 262,144 tokens and their ids: reference of the tokenizer's traps.
-GOLDEN: Final = (
-    ("---\n", (7243, 107)),
-    ("a\n\nb", (236746, 108, 236763)),
-    ("Hello\n\n\nworld", (9259, 109, 12392)),
-    ("<|turn>user\nHi<turn|>\n<|turn>model\n", (105, 2364, 107, 10979, 106, 107, 105, 4368, 107)),
-    (" discards", (2243, 2206)),
-)
-# Texts for any vocabulary of Gemma 4's make: the control tokens keep their ids, ...
-CONTROL_TEXTS: Final = (
-    ("<|turn>", (105,)),
-    ("<turn|>", (106,)),
-    ("<bos>", (2,)),
-)
-# ... and what goes in comes out.
-ROUND_TRIPS: Final = (
-    "Hello, world!",
-    "a  b\n\nc",
-    "x = [1, 2];\n\ty += 0.5",
-    "naïve café ☕",
-    "</s> is text",
-)
-# token, ends an answer
-ENDS: Final = ((106, True), (1, True), (107, False))
+# More for large files: one token reads the whole file, at 2 GB/s where the disk or one core is slow.
+_S_PER_GIB: Final = 30.0
+# What a child may have besides the file itself, which is mapped: the largest published network (31B) plans
+# 440 MiB of KV cache (880 as F32) and 180 MiB of compute, and 300 MiB go to Python and the vocabulary.
+MEMORY_BYTES: Final = 2 * GIB
+# What llama.cpp says when the kernel refuses it memory.
+_REFUSED: Final = re.compile(r"bad_alloc|failed to allocate|unable to allocate|Cannot allocate memory", re.I)
 
 
 @dataclass(frozen=True, slots=True)
 class GreedyRun:
-    """The greedy continuation of one prompt, token by token, and the figures of its logits."""
+    """The greedy continuation of one prompt, token by token, and the figures of its logits.
+
+    `entropy` is that of the distribution over the next token, in bits, one figure per step.
+    """
 
     prompt: str
     tokens: tuple[int, ...]
@@ -70,47 +49,44 @@ class GreedyRun:
     non_finite: int
     saturated: float
     ended: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Tokenized:
-    """What llama.cpp makes of known texts: (text, ids, expected), (text, text), (token, ends, expected)."""
-
-    encoded: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...] = ()
-    round_trips: tuple[tuple[str, str], ...] = ()
-    ends: tuple[tuple[int, bool, bool], ...] = ()
-    died: str = ""
-    error: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """The first answer with other options of the engine, and how many of its tokens are the same."""
-
-    name: str
-    same: int
-    of: int
-    failed: str = ""
+    entropy: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """What the child said. `exit_code` is negative for a signal; `error` is llama.cpp's own complaint."""
+    """What the child said. `exit_code` is negative for a signal; `error` is llama.cpp's own complaint.
+
+    `over_limit` says that the child was ended because it wanted more memory than `limit_bytes`.
+    """
 
     runs: tuple[GreedyRun, ...] = ()
     exit_code: int = 0
     timed_out: bool = False
     error: str = ""
-    has_gpu: bool = False
+    gpus: tuple[str, ...] = ()
+    n_vocab: int = 0
+    over_limit: bool = False
+    limit_bytes: int = 0
+    peak_bytes: int = 0
 
     @property
     def died(self) -> str:
-        """Return how the child ended if not well: 'SIGSEGV', 'no answer in 300 s', else ''."""
+        """Return how the child ended if not well: 'SIGSEGV', 'no answer in time', else ''."""
+        if self.over_limit:
+            return f"it wanted more than {size_text(self.limit_bytes)} of memory"
         if self.timed_out:
             return "no answer in time"
-        if self.exit_code < 0:
-            return signal.Signals(-self.exit_code).name
+        return exit_name(self.exit_code)
+
+
+def exit_name(code: int) -> str:
+    """Return the name of the signal that ended a process, '' for a normal end."""
+    if code >= 0:
         return ""
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,92 +97,73 @@ class ChildAnswer:
     exit_code: int
     timed_out: bool
     stderr: str
+    over_limit: bool = False
+    peak_bytes: int = 0
+
+    def event(self, name: str) -> dict[str, Any] | None:
+        """Return the first line of that event."""
+        return next((line for line in self.lines if line.get("event") == name), None)
+
+    @property
+    def error(self) -> str:
+        """Return the child's complaint if it failed, else ''."""
+        if not self.exit_code:
+            return ""
+        errors = [str(line["message"]) for line in self.lines if line.get("event") == "error"]
+        stderr = self.stderr.strip().splitlines()
+        return errors[-1] if errors else stderr[-1] if stderr else ""
 
 
-def ask_child(request: dict[str, Any], timeout_s: float = TIMEOUT_S) -> ChildAnswer:
+def ask_child(
+    request: dict[str, Any], timeout_s: float = TIMEOUT_S, *, limit_bytes: int = MEMORY_BYTES
+) -> ChildAnswer:
     """Return the answer of a probe child to `request`. Never raises for what the child does."""
     command = [sys.executable, "-m", "g4cli.runtime.probe"]
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         encoding="utf-8", errors="replace",
     )  # fmt: skip
-    timed_out = False
-    try:
-        out, err = process.communicate(json.dumps(request), timeout=timeout_s)
-    except subprocess.TimeoutExpired:
-        timed_out = True
-        process.kill()
-        out, err = process.communicate()
-    except BaseException:
-        process.kill()
-        raise
-    return ChildAnswer(tuple(_json_lines(out)), process.returncode, timed_out, err[-4000:])
+    text = json.dumps({**request, "data_limit": limit_bytes + DATA_SLACK})
+    seen = communicate(process, text, timeout_s=timeout_s, limit_bytes=limit_bytes)
+    answer = ChildAnswer(
+        tuple(_json_lines(seen.stdout)), process.returncode, seen.timed_out, seen.stderr[-4000:],
+        seen.over_limit, seen.peak_bytes,
+    )  # fmt: skip
+    if not seen.over_limit and _REFUSED.search(answer.error):
+        # The kernel was faster than the eye of the parent: one allocation beyond all limits.
+        return ChildAnswer(answer.lines, answer.exit_code, False, answer.stderr, True, seen.peak_bytes)
+    return answer
 
 
 def greedy_probe(
     path: Path,
-    prompts: tuple[str, ...],
+    prompts: Sequence[tuple[str, str]],
     *,
     n_tokens: int = N_TOKENS,
     options: Mapping[str, Any] | None = None,
-    timeout_s: float = TIMEOUT_S,
+    limit_bytes: int = MEMORY_BYTES,
 ) -> ProbeResult:
-    """Return greedy tokens for each prompt from a child process; `options` as the probe takes them."""
-    request = {"task": "greedy", "path": str(path.absolute()), "prompts": list(prompts), "n_tokens": n_tokens}
-    answer = ask_child({**request, "options": dict(options or {})}, timeout_s)
-    runs = tuple(_run(line) for line in answer.lines if line.get("event") == "run")
-    has_gpu = any(line.get("gpu") for line in answer.lines if line.get("event") == "loaded")
-    return ProbeResult(runs, answer.exit_code, answer.timed_out, _error(answer), has_gpu)
+    """Return greedy tokens for each prompt (its name, its whole text) from a child process.
 
-
-def try_variants(path: Path, prompt: str, base: GreedyRun, *, has_gpu: bool) -> tuple[Variant, ...]:
-    """Return the first 16 tokens of one answer under each of VARIANTS, compared with `base`."""
-    found = []
-    for name, options in VARIANTS:
-        if name == "GPU" and not has_gpu:
-            continue
-        result = greedy_probe(path, (prompt,), n_tokens=16, options=options)
-        if not result.runs:
-            found.append(Variant(name, 0, 16, result.died or result.error or "no answer"))
-            continue
-        mine, theirs = base.tokens[:16], result.runs[0].tokens[:16]
-        same = next((i for i, (a, b) in enumerate(zip(mine, theirs, strict=False)) if a != b), len(mine))
-        found.append(Variant(name, same, len(mine)))
-    return tuple(found)
-
-
-def tokenize(path: Path, n_tokens: int, timeout_s: float = 60.0) -> Tokenized:
-    """Return what llama.cpp makes of known texts with the file's tokenizer, loaded without its weights."""
-    known = [*CONTROL_TEXTS, *(GOLDEN if n_tokens == 262_144 else ())]
-    ends = [*ENDS, *(((212, False), (50, True)) if n_tokens == 262_144 else ())]
-    answer = ask_child(
-        {"task": "tokenize", "path": str(path.absolute()), "texts": [text for text, _ in known],
-         "round_trips": list(ROUND_TRIPS), "tokens": [token for token, _ in ends]},
-        timeout_s,
+    `options` as the probe takes them.
+    """
+    request = {"task": "greedy", "path": str(path.absolute()), "prompts": [text for _, text in prompts],
+               "n_tokens": n_tokens, "options": {"n_ctx": N_CTX, **dict(options or {})}}  # fmt: skip
+    seconds = TIMEOUT_S + path.stat().st_size / GIB * _S_PER_GIB
+    answer = ask_child(request, seconds, limit_bytes=limit_bytes)
+    lines = [line for line in answer.lines if line.get("event") == "run"]
+    runs = tuple(_run(line, name) for line, (name, _) in zip(lines, prompts, strict=False))
+    loaded = answer.event("loaded") or {}
+    return ProbeResult(
+        runs, answer.exit_code, answer.timed_out, answer.error, tuple(loaded.get("gpus", ())),
+        int(loaded.get("n_vocab", 0)), answer.over_limit, limit_bytes, answer.peak_bytes,
     )  # fmt: skip
-    said = next((line for line in answer.lines if line.get("event") == "tokenized"), None)
-    if said is None:
-        died = ProbeResult((), answer.exit_code, answer.timed_out).died
-        return Tokenized(died=died, error=_error(answer) or "no answer")
-    return Tokenized(
-        tuple((text, tuple(ids), want) for (text, want), ids in zip(known, said["ids"], strict=True)),
-        tuple(zip(ROUND_TRIPS, said["round_trips"], strict=True)),
-        tuple((token, got, want) for (token, want), got in zip(ends, said["ends"], strict=True)),
-    )
 
 
-def _run(line: dict[str, Any]) -> GreedyRun:
+def _run(line: dict[str, Any], name: str) -> GreedyRun:
     known = {f.name for f in fields(GreedyRun)}
     values: Any = {n: tuple(v) if isinstance(v, list) else v for n, v in line.items() if n in known}
-    return GreedyRun(**values)
-
-
-def _error(answer: ChildAnswer) -> str:
-    if not answer.exit_code:
-        return ""
-    errors = [str(line["message"]) for line in answer.lines if line.get("event") == "error"]
-    stderr = answer.stderr.strip().splitlines()
-    return errors[-1] if errors else stderr[-1] if stderr else ""
+    return GreedyRun(**{**values, "prompt": name})
 
 
 def _json_lines(text: str) -> list[dict[str, Any]]:

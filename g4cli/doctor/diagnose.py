@@ -7,7 +7,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from g4cli.doctor import hashes, metadata, mmproj, probes, structure, template, tensors, vocabulary, weights
+from g4cli.doctor import (
+    carrier,
+    copies,
+    hashes,
+    lore,
+    metadata,
+    mmproj,
+    probes,
+    structure,
+    template,
+    tensors,
+    variants,
+    vocabulary,
+    weights,
+)
 from g4cli.doctor.facts import Depth, FileFacts, gather
 from g4cli.doctor.machine import CHECKS as MACHINE_CHECKS
 from g4cli.doctor.report import Check, Report, run_checks
@@ -15,14 +29,15 @@ from g4cli.doctor.verdict import SUMMARY, decide
 
 # Cheapest first: what an early check finds makes the later ones unnecessary.
 CHECKS: Final[tuple[Check, ...]] = (
-    *structure.CHECKS, *hashes.CHECKS, *metadata.CHECKS, *mmproj.CHECKS, *tensors.CHECKS, *vocabulary.CHECKS,
-    *template.CHECKS, *weights.CHECKS, *probes.CHECKS,
+    *structure.CHECKS, *hashes.CHECKS, *metadata.CHECKS, *mmproj.CHECKS, *tensors.CHECKS, *lore.CHECKS,
+    *vocabulary.CHECKS, *template.CHECKS, *weights.CHECKS, *copies.CHECKS, *carrier.CHECKS,
+    *probes.CHECKS, *variants.CHECKS,
 )  # fmt: skip
 
 
 def diagnose(path: Path, *, depth: Depth = "default", only: tuple[str, ...] = ()) -> Report:
     """Return the report on the file at `path`. Raises FileMissing, or UsageError for a directory."""
-    return judge(gather(path, depth), only)
+    return judge(gather(path, depth, only=only), only)
 
 
 def known_ids(*, machine: bool = False) -> set[str]:

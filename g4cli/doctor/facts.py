@@ -3,33 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from g4cli.core.errors import BadGGUF
 from g4cli.core.files import require_file
 from g4cli.core.gguf import Header, read_header
 from g4cli.core.shape import Shape, shape_of
 from g4cli.core.units import GIB, size_text
-from g4cli.doctor.child import (
-    QUESTIONS,
-    ProbeResult,
-    Tokenized,
-    Variant,
-    greedy_probe,
-    tokenize,
-    try_variants,
-)
+from g4cli.doctor.child import ProbeResult, ask_child, greedy_probe
+from g4cli.doctor.copies import equal_tensors
 from g4cli.doctor.hashes import Hashes, read_hashes
+from g4cli.doctor.lore import RISKY
 from g4cli.doctor.memory import available_bytes
 from g4cli.doctor.metadata import claimed
+from g4cli.doctor.tokenizing import Tokenized, tokenize
 from g4cli.doctor.vocabulary import Vocabulary, read_vocabulary
 from g4cli.doctor.weights_scan import TensorStats, read_vectors, scan
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from g4cli.doctor.variants import FrameRun, Variant
 
 Depth: TypeAlias = Literal["quick", "default", "deep"]
 
@@ -41,8 +38,9 @@ _TALKS: Final = 8 * GIB
 class FileFacts:
     """One file. What could not be read is None and `fault` or `shape_fault` says why.
 
-    What was not asked for (--quick) or cannot be had is empty or None. `expected` are the answers, or words
-    of them, to the prompts of `probe`; `model_name` is the size that the shape comes nearest to.
+    What was not asked for (--quick, --only) or cannot be had is empty or None. `expected` are the answers, or
+    words of them, to the prompts of `probe`; `model_name` is the size that the shape comes nearest to;
+    `backends` is what the engine says about itself.
     """
 
     path: str
@@ -63,8 +61,11 @@ class FileFacts:
     probe_skipped: str = ""
     expected: tuple[str, ...] = ()
     variants: tuple[Variant, ...] = ()
+    frames: tuple[FrameRun, ...] = ()
     hashes: Hashes | None = None
     is_sparse: bool = False
+    backends: Mapping[str, Any] = field(default_factory=dict)
+    copies: tuple[tuple[str, str], ...] = ()
 
     @property
     def untrained(self) -> bool:
@@ -75,10 +76,13 @@ class FileFacts:
         return bool(means) and all(abs(m - 1) < 0.15 for m in means) and len(set(means)) > 1
 
 
-def gather(path: Path, depth: Depth = "default", *, talk: bool = True) -> FileFacts:
-    """Return the facts about the file at `path`; without `talk` llama.cpp is never asked.
+def gather(
+    path: Path, depth: Depth = "default", *, talk: bool = True, only: tuple[str, ...] = ()
+) -> FileFacts:
+    """Return the facts about the file at `path` that the checks in `only` need (none named: all).
 
-    Raises FileMissing or UsageError (a directory), whatever the file holds.
+    Without `talk` llama.cpp is never asked. Raises FileMissing or UsageError (a directory), whatever the file
+    holds.
     """
     path = require_file(path)
     size = path.stat().st_size
@@ -89,7 +93,7 @@ def gather(path: Path, depth: Depth = "default", *, talk: bool = True) -> FileFa
     except BadGGUF as fault:
         return FileFacts(str(path), size, head, fault=fault, depth=depth)
     facts = with_header(str(path), size, head, header, depth)
-    return facts if depth == "quick" else _with_data(facts, path, talk)
+    return facts if depth == "quick" else _with_data(facts, path, talk, only)
 
 
 def with_header(path: str, size: int, head: bytes, header: Header, depth: Depth) -> FileFacts:
@@ -113,25 +117,36 @@ def _is_chat(header: Header, name: str) -> bool:
     return name == "tiny" or any(w == "it" or w.endswith("-it") or "instruct" in w for w in words)
 
 
-def _with_data(facts: FileFacts, path: Path, talk: bool) -> FileFacts:
-    from dataclasses import replace
+def _named(only: tuple[str, ...], *ids: str) -> bool:
+    """Return whether one of the checks (or families) in `ids` is to run."""
+    return not only or any(o == i or o.split(".")[0] == i for o in only for i in ids)
 
-    header, vocabulary = facts.header, facts.vocabulary
+
+def _with_data(facts: FileFacts, path: Path, talk: bool, only: tuple[str, ...]) -> FileFacts:
+    header = facts.header
     assert header is not None
-    whole = header.data_end <= facts.size
-    tokenized = None
-    if talk and vocabulary is not None and vocabulary.n_tokens > 107 and facts.shape is not None and whole:
-        tokenized = tokenize(path, vocabulary.n_tokens)
+    deep, whole = facts.depth == "deep", header.data_end <= facts.size
+    stats = scan(header, full=deep) if _named(only, "weights") else ()
     facts = replace(
         facts,
-        stats=scan(header, full=facts.depth == "deep"),
+        stats=stats,
+        copies=equal_tensors(header, stats),
         vectors=read_vectors(header),
         is_sparse=getattr(path.stat(), "st_blocks", facts.size) * 512 < facts.size / 4,
-        hashes=read_hashes(path, deep=facts.depth == "deep"),
-        tokenized=tokenized,
+        hashes=read_hashes(path, deep=deep) if _named(only, "file", "file.hash") else None,
     )
-    if not talk or facts.shape is None or not header.tensors or not whole:
+    if not talk or facts.shape is None:
         return facts
+    vocabulary = facts.vocabulary
+    if vocabulary is not None and vocabulary.n_tokens > 107 and whole and _named(only, "tokenizer"):
+        facts = replace(facts, tokenized=tokenize(path, vocabulary.n_tokens))
+    if _named(only, "tensors", "tensors.lore") and any(t.type.name in RISKY for t in header.tensors.values()):
+        facts = replace(facts, backends=ask_child({"task": "backends"}).event("backends") or {})
+    return _talk(facts, path) if header.tensors and whole and _named(only, "probe") else facts
+
+
+def _talk(facts: FileFacts, path: Path) -> FileFacts:
+    """Return `facts` with the answers of a child, or with the reason why there are none."""
     free = available_bytes()
     if free and facts.size > 0.9 * free:
         return replace(
@@ -141,19 +156,31 @@ def _with_data(facts: FileFacts, path: Path, talk: bool) -> FileFacts:
         return replace(facts, probe_skipped=f"{size_text(facts.size)} take minutes: only with --deep")
     if facts.stats and all(s.all_zero for s in facts.stats):
         return replace(facts, probe_skipped="there is no data")
-    return _talk(facts, path)
-
-
-def _talk(facts: FileFacts, path: Path) -> FileFacts:
-    from dataclasses import replace
-
-    from g4cli.doctor.bundled import questions
+    from g4cli.doctor.frames import FILE, PLAIN, chat_questions, plain_beginnings, template_questions
     from g4cli.doctor.probes import is_suspicious
+    from g4cli.doctor.template import template_of
+    from g4cli.doctor.variants import WAYS, try_frames, try_ways
 
-    asked = questions(6) if facts.model_name == "tiny" else QUESTIONS
-    prompts = tuple(q for q, _ in asked)
-    probe = greedy_probe(path, prompts)
-    facts = replace(facts, probe=probe, expected=tuple(a for _, a in asked))
-    if probe.runs and (facts.depth == "deep" or is_suspicious(facts)):
-        return replace(facts, variants=try_variants(path, prompts[0], probe.runs[0], has_gpu=probe.has_gpu))
-    return facts
+    name, template = facts.model_name, template_of(facts)
+    # A base model has never seen a turn.
+    is_chat = facts.is_chat_model or "<|turn>" in (template or "")
+    asked = chat_questions(name) if is_chat else plain_beginnings(name)
+    probe = greedy_probe(path, [(a.name, a.text) for a in asked])
+    facts = replace(facts, probe=probe, expected=tuple(a.want for a in asked))
+    if not probe.runs:
+        return facts
+    if facts.depth != "deep" and not is_suspicious(facts):
+        # A GPU is what g4 chat would use: the CPU's good answer says nothing about it.
+        gpu_only = [way for way in WAYS if way.needs_gpu] if probe.gpus else []
+        return replace(facts, variants=try_ways(path, asked, probe, gpu_only))
+    frames = []
+    if is_chat:
+        framed = template_questions(name, template) if template else ()
+        if template and [a.text for a in framed] != [a.text for a in asked]:
+            frames.append((FILE, framed))
+        frames.append((PLAIN, plain_beginnings(name)))
+    return replace(
+        facts,
+        variants=try_ways(path, asked, probe, free_bytes=free),
+        frames=try_frames(path, frames),
+    )

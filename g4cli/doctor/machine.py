@@ -9,13 +9,15 @@ import platform
 import shutil
 import sys
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from g4cli.core.paths import cache_dir, data_dir, state_dir
 from g4cli.core.units import GIB, size_text
 from g4cli.doctor.child import ask_child
+from g4cli.doctor.lore import BAD_CUDA, RISKY, cuda_of
 from g4cli.doctor.memory import total_and_available
 from g4cli.doctor.report import Check, Outcome, Report, fail, ok, run_checks, skipped, warn
 from g4cli.doctor.verdict import SUMMARY, decide
@@ -53,6 +55,7 @@ class MachineFacts:
     disk_path: str
     encoding: str
     terminal: str
+    backends: Mapping[str, Any] = field(default_factory=dict)
 
 
 def gather_machine() -> MachineFacts:
@@ -80,6 +83,7 @@ def gather_machine() -> MachineFacts:
         disk_path=str(home),
         encoding=locale.getpreferredencoding(False),
         terminal=_terminal(),
+        backends=by_event.get("backends", {}),
     )
 
 
@@ -153,6 +157,30 @@ def check_kernels(facts: MachineFacts) -> Outcome:
     return ok(f"{tried} matrix products run and agree with numpy")
 
 
+def check_gpu(facts: MachineFacts) -> Outcome:
+    """Name the GPUs that the engine can use, and a CUDA release that computes some types wrongly."""
+    found = facts.backends
+    if not found:
+        return skipped("the engine did not answer")
+    names = [d["description"] for d in found["devices"] if d["kind"] in ("gpu", "igpu")]
+    cuda, others = cuda_of(found), [b for b in found["backends"] if b != "CPU"]
+    versions = found.get("cuda", {})
+    text = ", ".join(
+        [f"{' and '.join(others) or 'CPU only'}: {', '.join(names) or 'no GPU'}"]
+        + ([f"CUDA {cuda or 'of an unknown release'}"] if cuda is not None else [])
+        + [f"{what} {versions[key]}" for key, what in _DRIVER if versions.get(key)]
+    )
+    if cuda == BAD_CUDA:
+        return warn(f"{text}: its compiler computes {', '.join(sorted(RISKY))} tensors wrongly",
+                    "use a build with CUDA 13.1, 13.3 or later, or files of other types")  # fmt: skip
+    if others and not names:
+        return warn(f"{text}: the engine was built for a GPU and finds none", "check the GPU's driver")
+    return ok(text)
+
+
+_DRIVER: Final = (("driver", "driver for CUDA"), ("driver_release", "release"))
+
+
 def check_memory(facts: MachineFacts) -> Outcome:
     """Compare free memory with what the smallest real model needs."""
     if not facts.memory_total:
@@ -190,6 +218,7 @@ CHECKS: Final = (
     Check("machine.libraries", check_libraries),
     Check("machine.engine", check_engine),
     Check("machine.kernels", check_kernels),
+    Check("machine.gpu", check_gpu),
     Check("machine.memory", check_memory),
     Check("machine.disk", check_disk),
     Check("machine.folders", check_folders),

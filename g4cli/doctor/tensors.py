@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from g4cli.core.inventory import OUTPUT, text_tensors
 from g4cli.core.shape import Shape
-from g4cli.doctor.report import Check, Outcome, fail, ok, skipped, warn
+from g4cli.doctor.report import Check, Outcome, fail, ok, skipped
 
 if TYPE_CHECKING:
     from g4cli.doctor.facts import FileFacts
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 RECONVERT: Final = "get another file (g4 pull MODEL) or convert it again (g4 convert DIR)"
 _TOWERS: Final = ("v.", "a.", "mm.")
 _PART: Final = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
-# Types that CUDA 13.2 computed wrongly (llama.cpp #28581, PR #28784).
-_CUDA_13_2: Final = ("IQ1_S", "IQ2_S", "IQ3_S", "IQ3_XXS")
 
 
 def check_tied(facts: FileFacts) -> Outcome:
@@ -102,18 +100,6 @@ def check_parts(facts: FileFacts) -> Outcome:
     return ok(f"part {number + 1} of {count}, all parts are there")
 
 
-def check_lore(facts: FileFacts) -> Outcome:
-    """Types that some released engine computed wrongly."""
-    if facts.header is None:
-        return skipped("the header cannot be read")
-    used = {t.type.name for t in facts.header.tensors.values()}
-    risky = sorted(used & set(_CUDA_13_2))
-    if risky:
-        return warn(f"{', '.join(risky)} tensors: engines built with CUDA 13.2 compute them wrongly",
-                    "use a build with CUDA 13.1, 13.3 or later, or another type")  # fmt: skip
-    return ok("no type that a known engine gets wrong")
-
-
 # Separate expert matrices instead of the fused one, fused attention: legitimate other conversions.
 _SEPARATE: Final = re.compile(r"^blk\.\d+\.(ffn_(gate|up)_exps|attn_qkv)\.weight$")
 
@@ -147,5 +133,4 @@ CHECKS: Final = (
     Check("tensors.tied", check_tied),
     Check("tensors.inventory", check_inventory),
     Check("tensors.parts", check_parts),
-    Check("tensors.lore", check_lore),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import ceil
 from typing import Final
 
@@ -12,6 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from g4cli.core.gguf import Header, TensorInfo
+from g4cli.core.sfp8 import ENCODER_KEY, labelled
+from g4cli.doctor.carrier import Carried
+from g4cli.doctor.copies import RowCopies, Rows
 from g4cli.doctor.scales import LAYOUTS, PLAIN, as_floats, block_scales
 
 PAGE: Final = 4096
@@ -26,7 +29,8 @@ class TensorStats:
 
     `zero_pages` counts pages of 4096 bytes, aligned in the file; `first_zero_page` is the first one's place.
     Of plain tensors `largest` is the largest magnitude, of quantised ones an upper bound of it; `median` is
-    of the magnitudes of numbers or scales in one piece. `negative` counts scales that cannot be negative.
+    of the magnitudes of numbers or scales in one piece. `negative` counts scales that cannot be negative,
+    `foreign` numbers that a label calls SFP8's and that are not. Equal tensors have equal fingerprints.
     """
 
     name: str
@@ -41,6 +45,9 @@ class TensorStats:
     scales: int = 0
     largest: float = 0.0
     median: float = 0.0
+    foreign: int = 0
+    fingerprint: str = ""
+    copies: RowCopies = field(default_factory=RowCopies)
 
     @property
     def all_zero(self) -> bool:
@@ -62,16 +69,31 @@ def scan_tensor(header: Header, tensor: TensorInfo, *, full: bool) -> TensorStat
     """Return the statistics of one tensor."""
     start = header.file_offset(tensor)
     end = min(start + tensor.nbytes, header.file_size)
-    total = _Total(tensor, start)
+    total = _Total(tensor, start, _carried(header, tensor))
     with open(header.path, "rb", buffering=0) as file:
-        for place, length in _places(start, end, full, tensor.type.block_bytes):
+        for place, length in _places(start, end, full, _unit(tensor)):
             file.seek(place)
             total.add(place, np.frombuffer(file.read(length), dtype=np.uint8))
     return total.finish()
 
 
+def _carried(header: Header, tensor: TensorInfo) -> Carried | None:
+    """Return what watches a tensor that the file's label calls SFP8, else None."""
+    container, names = labelled(header.keys)
+    if tensor.name not in names or tensor.type.name != container:
+        return None
+    encoder = header.keys.get(ENCODER_KEY)
+    return Carried(container, only_down=encoder is not None and encoder.data != "rne")
+
+
+def _unit(tensor: TensorInfo) -> int:
+    """Return the bytes of a row, or of a block where rows are longer than a sample."""
+    row = tensor.type.row_bytes(tensor.shape[0])
+    return row if row <= SAMPLE_BYTES else tensor.type.block_bytes
+
+
 def _places(start: int, end: int, full: bool, block: int) -> list[tuple[int, int]]:
-    """Return (place, length) of the pieces to read, each of whole blocks."""
+    """Return (place, length) of the pieces to read, each of whole blocks (or rows)."""
     size = end - start
     if full or size <= SAMPLE_BYTES * SAMPLE_PLACES:
         step = _STEP_BYTES // block * block
@@ -82,8 +104,9 @@ def _places(start: int, end: int, full: bool, block: int) -> list[tuple[int, int
 
 
 class _Total:
-    def __init__(self, tensor: TensorInfo, start: int) -> None:
+    def __init__(self, tensor: TensorInfo, start: int, carried: Carried | None) -> None:
         self.tensor, self.start = tensor, start
+        self.carried, self.rows = carried, Rows(tensor, start)
         self.read = self.zero_bytes = self.zero_pages = self.non_finite = self.negative = self.scales = 0
         self.first_zero_page = -1
         self.largest = self.median = 0.0
@@ -91,6 +114,9 @@ class _Total:
     def add(self, place: int, octets: NDArray[np.uint8]) -> None:
         self.read += octets.size
         self._zeros(place, octets)
+        self.rows.add(place, octets)
+        if self.carried is not None:
+            self.carried.add(octets)
         layout = LAYOUTS.get(self.tensor.type.name)
         if layout is not None:
             scales = block_scales(octets, self.tensor.type.block_bytes, layout)
@@ -148,6 +174,8 @@ class _Total:
         return TensorStats(
             t.name, t.type.name, t.nbytes, self.read, self.zero_bytes, self.zero_pages, self.first_zero_page,
             self.non_finite, self.negative, self.scales, self.largest, self.median,
+            self.carried.finish() if self.carried is not None else 0, self.rows.fingerprint,
+            self.rows.finish(),
         )  # fmt: skip
 
 

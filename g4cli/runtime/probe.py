@@ -1,14 +1,18 @@
 """The child process of `g4 doctor`: lets llama.cpp loose on an untrusted file and reports in JSON lines.
 
-    echo '{"task": "greedy", "path": "x.gguf", "prompts": ["Hi"], "n_tokens": 32}' |
+    echo '{"task": "greedy", "path": "x.gguf", "prompts": ["<bos>Hi"], "n_tokens": 32}' |
         python -m g4cli.runtime.probe
 
 The request is one JSON object on standard input. Every line of the answer is an object with "event"; it is
 flushed at once, so that the parent knows how far the child came when it died. Tasks:
 
-    machine  {}                                    -> {"event": "machine", ...}
+    machine  {}                                    -> {"event": "library"}, {"backends"}, {"kernels"}
+    backends {}                                    -> {"event": "backends", ...}: which engines are loaded
     greedy   {path, prompts, n_tokens, options}    -> {"event": "loaded"}, one {"event": "run"} per prompt
     tokenize {path, texts, round_trips, tokens}    -> {"event": "tokenized", "ids", "round_trips", "ends"}
+
+Prompts are whole: with <bos>, turns and all. "data_limit" (bytes) makes the kernel refuse this process more
+memory than that, where it can (Linux); pages of the file, which is mapped, do not count.
 """
 
 from __future__ import annotations
@@ -22,10 +26,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from g4cli.core.errors import G4Error, RuntimeFailed
+from g4cli.runtime.backends import backend_facts
+from g4cli.runtime.devices import devices
 from g4cli.runtime.kernels import probe_kernels
 from g4cli.runtime.library import build_info, failed, llama
 
 N_CTX: Final = 1024
+N_BATCH: Final = 512
 # A logit at 0.995 of the softcap of 30 and above is pinned there: tanh(3) * 30 = 29.85.
 SATURATED: Final = 29.85
 GGML_TYPES: Final = {"f32": 0, "f16": 1, "q8_0": 8, "q4_0": 2}
@@ -33,9 +40,9 @@ GGML_TYPES: Final = {"f32": 0, "f16": 1, "q8_0": 8, "q4_0": 2}
 
 def main() -> None:
     """Answer the request on standard input."""
-    _harden()
     request = json.loads(sys.stdin.read())
-    tasks = {"machine": _machine, "greedy": _greedy, "tokenize": _tokenize}
+    _harden(int(request.get("data_limit", 0)))
+    tasks = {"machine": _machine, "backends": _backends, "greedy": _greedy, "tokenize": _tokenize}
     try:
         tasks[request["task"]](request)
     except G4Error as err:
@@ -43,13 +50,24 @@ def main() -> None:
         sys.exit(err.exit_code)
 
 
-def _harden() -> None:
-    """Leave no core file behind: a 20 GB model may be mapped."""
+def _harden(data_limit: int) -> None:
+    """Leave no core file behind (a 20 GB model may be mapped), and take no more than `data_limit` bytes.
+
+    RLIMIT_DATA counts private writable memory (brk and mmap, Linux 4.7 and later), so a mapped model is free;
+    RLIMIT_AS would count it. macOS accepts the limit and does not enforce it: there the parent alone watches.
+    """
     try:
         import resource
     except ImportError:  # Windows
         return
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # The drivers of GPUs reserve address space by the terabyte.
+    if data_limit and sys.platform == "linux" and not _gpus():
+        resource.setrlimit(resource.RLIMIT_DATA, (data_limit, data_limit))
+
+
+def _gpus() -> list[str]:
+    return [device.name for device in devices() if device.kind in ("gpu", "igpu")]
 
 
 def _emit(**fields: Any) -> None:
@@ -59,6 +77,7 @@ def _emit(**fields: Any) -> None:
 def _machine(_request: dict[str, Any]) -> None:
     info = build_info()
     _emit(event="library", version=info.version, system_info=info.system_info, library=str(info.library))
+    _backends({})
     report = probe_kernels()
     _emit(
         event="kernels",
@@ -69,6 +88,10 @@ def _machine(_request: dict[str, Any]) -> None:
         use_extra_bufts=report.use_extra_bufts,
         reason=report.reason,
     )
+
+
+def _backends(_request: dict[str, Any]) -> None:
+    _emit(event="backends", **backend_facts())
 
 
 class _Session:
@@ -90,8 +113,11 @@ class _Session:
     def _context(self, options: dict[str, Any]) -> Any:
         api = self.api
         params = api.llama_context_default_params()
-        params.n_ctx = N_CTX
-        params.n_batch = params.n_ubatch = int(options.get("n_ubatch", 512))
+        params.n_ctx = int(options.get("n_ctx", N_CTX))
+        params.n_batch = N_BATCH
+        params.n_ubatch = int(options.get("n_ubatch", N_BATCH))
+        # One row of scores; by default llama.cpp keeps room for a whole batch: 512 MiB.
+        params.n_outputs_max = params.n_outputs_max_per_seq = 1
         params.swa_full = False
         params.flash_attn_type = int(options.get("flash_attn", 1))
         kv = GGML_TYPES[str(options.get("kv_type", "f16"))]
@@ -129,10 +155,10 @@ class _Session:
 
 def _greedy(request: dict[str, Any]) -> None:
     session = _Session(request["path"], request.get("options") or {})
-    _emit(event="loaded", n_vocab=session.n_vocab, gpu=bool(session.api.llama_supports_gpu_offload()))
+    _emit(event="loaded", n_vocab=session.n_vocab, gpus=_gpus())
     for prompt in request["prompts"]:
         session.clear()
-        _emit(event="run", prompt=prompt, **_run(session, chat_text(prompt), int(request["n_tokens"])))
+        _emit(event="run", prompt=prompt, **_run(session, prompt, int(request["n_tokens"])))
 
 
 def _tokenize(request: dict[str, Any]) -> None:
@@ -151,14 +177,10 @@ def _tokenize(request: dict[str, Any]) -> None:
     )
 
 
-def chat_text(question: str) -> str:
-    """Return a single user turn as Gemma 4 reads it, thinking off (E2B form: no empty thought)."""
-    return f"<bos><|turn>user\n{question}<turn|>\n<|turn>model\n"
-
-
 def _run(session: _Session, text: str, n_tokens: int) -> dict[str, Any]:
     tokens: list[int] = []
     certainty: list[float] = []
+    entropy: list[float] = []
     lowest, highest, non_finite, saturated = float("inf"), float("-inf"), 0, 0.0
     feed, ended = session.tokenize(text), False
     for _ in range(n_tokens):
@@ -171,7 +193,9 @@ def _run(session: _Session, text: str, n_tokens: int) -> dict[str, Any]:
         saturated = max(saturated, float(np.mean(np.abs(finite) >= SATURATED)))
         best = int(np.nanargmax(logits))
         weights = np.exp(finite - finite.max(), dtype=np.float64)
-        certainty.append(round(float(1 / weights.sum()), 5))
+        weights /= weights.sum()
+        certainty.append(round(float(weights.max()), 5))
+        entropy.append(round(float(-(weights * np.log2(np.maximum(weights, 1e-300))).sum()), 4))
         if session.api.llama_vocab_is_eog(session.vocab, best):
             ended = True
             break
@@ -182,6 +206,7 @@ def _run(session: _Session, text: str, n_tokens: int) -> dict[str, Any]:
         "tokens": tokens,
         "text": answer,
         "top_probability": certainty,
+        "entropy": entropy,
         "lowest": lowest if lowest != float("inf") else 0.0,
         "highest": highest if highest != float("-inf") else 0.0,
         "non_finite": non_finite,

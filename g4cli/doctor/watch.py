@@ -1,0 +1,100 @@
+"""How much memory a child process has for itself, and the end of a child that wants too much.
+
+RLIMIT_AS is no limit for a program that maps a 20 GB file: it counts the map. What counts here is memory
+that the process cannot give back to the file: RssAnon and VmSwap of /proc/PID/status on Linux (plus, in the
+child, RLIMIT_DATA a little higher: the kernel's own limit, which no allocation outruns), the physical
+footprint of proc_pid_rusage on macOS. Elsewhere only the time limit holds.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from g4cli.core.units import GIB
+
+POLL_S: Final = 0.05
+# Room between the limit that the parent watches and the kernel's.
+DATA_SLACK: Final = GIB
+# struct rusage_info_v0 of <sys/resource.h>, macOS: 16 bytes of uuid, then words of 8 bytes; ri_phys_footprint
+# is the eighth. RUSAGE_INFO_V0 is 0.
+_FOOTPRINT_AT: Final = 16 + 7 * 8
+_RUSAGE_BYTES: Final = 96
+
+Probe = Callable[[int], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What a child said and how it ended. `peak_bytes`: the most memory seen, 0 where nothing can be seen."""
+
+    stdout: str
+    stderr: str
+    timed_out: bool
+    over_limit: bool
+    peak_bytes: int
+
+
+def private_bytes(pid: int) -> int:
+    """Return the memory that process `pid` has for itself, file pages not counted; 0 if unknown."""
+    if sys.platform == "darwin":
+        return _footprint(pid)
+    return status_bytes(Path(f"/proc/{pid}/status"))
+
+
+def status_bytes(status: Path) -> int:
+    """Return RssAnon + VmSwap of a /proc/PID/status, or 0 without one."""
+    try:
+        lines = status.read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(("RssAnon:", "VmSwap:")))
+
+
+def _footprint(pid: int) -> int:
+    try:
+        library = ctypes.CDLL("/usr/lib/libproc.dylib")
+        buffer = ctypes.create_string_buffer(_RUSAGE_BYTES)
+        if library.proc_pid_rusage(ctypes.c_int(pid), ctypes.c_int(0), buffer) != 0:
+            return 0
+    except (OSError, AttributeError):
+        return 0
+    return int.from_bytes(buffer.raw[_FOOTPRINT_AT : _FOOTPRINT_AT + 8], "little")
+
+
+def communicate(
+    process: subprocess.Popen[str],
+    text: str,
+    *,
+    timeout_s: float,
+    limit_bytes: int,
+    used: Probe = private_bytes,
+) -> Watched:
+    """Return what `process` answers to `text`; it is killed after `timeout_s` or above `limit_bytes`.
+
+    The process is gone when this returns or raises.
+    """
+    end = time.monotonic() + timeout_s
+    peak, sent, timed_out, over = 0, False, False, False
+    try:
+        while True:
+            try:
+                out, err = process.communicate(None if sent else text, timeout=POLL_S)
+                return Watched(out, err, timed_out, over, peak)
+            except subprocess.TimeoutExpired:
+                sent = True
+            peak = max(peak, used(process.pid))
+            over = over or peak > limit_bytes
+            timed_out = timed_out or (not over and time.monotonic() > end)
+            if over or timed_out:
+                process.kill()
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
