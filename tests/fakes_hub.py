@@ -15,6 +15,7 @@ import hashlib
 import json
 import re
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -71,6 +72,7 @@ class FakeHub:
     requests: list[str] = field(default_factory=list)
     leaked_tokens: int = 0
     storage_host: str = ""  # by default this server, under another name
+    tls: ssl.SSLContext | None = None
     proxy_logins: set[str] = field(default_factory=set)
     ranges: list[tuple[int, int]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -79,7 +81,12 @@ class FakeHub:
     @property
     def url(self) -> str:
         """Return the endpoint."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self.scheme}://127.0.0.1:{self.port}"
+
+    @property
+    def scheme(self) -> str:
+        """Return http or https."""
+        return "https" if self.tls else "http"
 
     def blob(self, sha: str) -> bytes | None:
         """Return the content stored under a hash that some record claims."""
@@ -191,7 +198,7 @@ class Handler(BaseHTTPRequestHandler):
         if path in repo.lfs:
             sha = repo.sha256(path)
             host = self.hub.storage_host or f"localhost:{self.hub.port}"
-            where = f"http://{host}/storage/{sha}?sign={self.hub.sign}"
+            where = f"{self.hub.scheme}://{host}/storage/{sha}?sign={self.hub.sign}"
             linked = {
                 "X-Linked-Etag": f'"{sha}"',
                 "X-Linked-Size": str(len(repo.lfs[path])),
@@ -285,6 +292,11 @@ def running(hub: FakeHub, handler_class: type[Handler] | None = None) -> Iterato
     handler = type("BoundHandler", (handler_class or Handler,), {"hub": hub})
     with _Server(("127.0.0.1", 0), handler) as server:
         hub.port = server.server_address[1]
+        if hub.tls:
+            # The handshake belongs to the connection's own thread.
+            server.socket = hub.tls.wrap_socket(
+                server.socket, server_side=True, do_handshake_on_connect=False
+            )
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         thread.start()
         yield hub

@@ -17,7 +17,14 @@ from typing import Final
 
 _GATHER_S: Final = 0.25
 """What has come after this time is handed on, full buffer or not."""
-_TIMEVAL: Final = struct.pack("ll", int(_GATHER_S), int(_GATHER_S % 1 * 1e6))
+
+
+def timeval(seconds: float) -> bytes:
+    """Return `seconds` as the C structure that SO_RCVTIMEO takes."""
+    return struct.pack("ll", int(seconds), int(seconds % 1 * 1e6))
+
+
+_TIMEVAL: Final = timeval(_GATHER_S)
 
 
 class Body:
@@ -28,7 +35,7 @@ class Body:
     ) -> None:
         self._response, self._sock, self._stall_s = response, sock, stall_s
         self._left = nbytes if response.length is None else min(nbytes, response.length)
-        self._is_exact = response.length == nbytes and not response.chunked
+        self._is_kept = response.length == nbytes and not response.chunked and not response.will_close
         self.total = total
         self._read: Callable[[memoryview], int] = response.readinto
         self._early = 0
@@ -59,11 +66,15 @@ class Body:
 
     def end(self) -> bool:
         """Return whether the connection can carry another request: nothing of this answer is left in it."""
-        if self._left or not self._is_exact:
+        if self._left or not self._is_kept:
             return False
         self._response.close()
         self._sock.settimeout(self._stall_s)
         return True
+
+    def close(self) -> None:
+        """Let go of the connection: http.client leaves one that the server closes to its answer."""
+        self._response.close()
 
     def _read_plain(self, view: memoryview) -> int:
         since = time.monotonic()

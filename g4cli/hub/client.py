@@ -1,21 +1,23 @@
 """The hub: who we are, what a repository holds, where a file lies. huggingface_hub does the talking.
 
 Environment, read at each call: HF_ENDPOINT, HF_TOKEN (or the token of `hf auth login`), HF_HUB_OFFLINE,
-HF_HUB_CACHE or HF_HOME, HTTP_PROXY, HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE, REQUESTS_CA_BUNDLE.
+HF_HUB_CACHE or HF_HOME, HTTP_PROXY, HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE, REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE.
 """
 
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
 from g4cli.core.errors import BadFile, NetworkError, NotFound, UsageError
 from g4cli.core.paths import hub_cache_dir
-from g4cli.hub.connection import certificates
+from g4cli.hub.connection import certificates, untrusted
 from g4cli.hub.listing import RemoteFile, check_paths
 
 _TRUE: Final = ("1", "true", "yes", "on")
@@ -128,13 +130,19 @@ class Hub:
 
 
 def _trust_named_certificates() -> None:
-    """Make huggingface_hub trust the bundle of REQUESTS_CA_BUNDLE, which its HTTP library does not read."""
+    """Make huggingface_hub trust what the environment names; its HTTP library reads SSL_CERT_FILE alone."""
     context = certificates()
     if context is not None:
-        import httpx2
-        from huggingface_hub import set_client_factory
+        _use(context)
 
-        set_client_factory(lambda: httpx2.Client(verify=context, follow_redirects=True, timeout=None))
+
+@lru_cache(maxsize=1)
+def _use(context: ssl.SSLContext) -> None:
+    # Once for each context: a new client means new connections.
+    import httpx2
+    from huggingface_hub import set_client_factory
+
+    set_client_factory(lambda: httpx2.Client(verify=context, follow_redirects=True, timeout=None))
 
 
 def _remote_file(item: Any) -> RemoteFile:
@@ -179,12 +187,21 @@ def _translated(repo: str, revision: str | None, endpoint: str) -> Iterator[None
     except errors.HfHubHTTPError as err:
         raise _http_error(repo, err.response.status_code if err.response is not None else 0) from err
     except (httpx2.HTTPError, OSError) as err:
+        if refused := _certificate_error(err):
+            raise untrusted(endpoint, refused) from err
         raise NetworkError(
             f"{endpoint} cannot be reached: {_reason(err)}",
             hint="check the connection, HTTPS_PROXY and HF_ENDPOINT, then run the same command again",
         ) from err
     except (httpx2.InvalidURL, ValueError) as err:
         raise NetworkError(f"{endpoint} gave an answer that makes no sense: {_reason(err)}") from err
+
+
+def _certificate_error(err: BaseException | None) -> ssl.SSLCertVerificationError | None:
+    """Return the refused certificate behind `err`, if that is the cause: libraries wrap it."""
+    while err is not None and not isinstance(err, ssl.SSLCertVerificationError):
+        err = err.__cause__ or err.__context__
+    return err
 
 
 def _http_error(repo: str, status: int) -> NetworkError:

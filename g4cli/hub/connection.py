@@ -1,7 +1,7 @@
 """One HTTP GET of a byte range; body.py reads the answer.
 
-Proxies (HTTP_PROXY, HTTPS_PROXY, NO_PROXY) and certificates (SSL_CERT_FILE, REQUESTS_CA_BUNDLE, and the
-system's as huggingface_hub finds them) are honoured; up to five redirects are followed, and a token never
+Proxies (HTTP_PROXY, HTTPS_PROXY, NO_PROXY) and certificates (SSL_CERT_FILE, REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE,
+or else those that huggingface_hub finds) are honoured; up to five redirects are followed, and a token never
 goes to another host.
 """
 
@@ -20,10 +20,11 @@ from typing import Final
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from g4cli.core.errors import UsageError
+from g4cli.core.errors import NetworkError, UsageError
 from g4cli.hub.body import Body
 
 STALL_S: Final = 30.0
+_BUNDLES: Final = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _REDIRECTS: Final = 5
 _RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
@@ -58,9 +59,14 @@ class Connection:
         for _ in range(_REDIRECTS):
             response = self._answer(url, sent)
             if response.status not in (301, 302, 303, 307, 308):
-                return self._checked(response, start, end)
+                try:
+                    return self._checked(response, start, end)
+                except BaseException:
+                    response.close()
+                    self.close()
+                    raise
             target = urljoin(url, response.headers.get("Location", ""))
-            response.read(65_536)
+            response.close()
             self.close()
             if urlsplit(target).netloc != urlsplit(url).netloc:
                 sent = {k: v for k, v in sent.items() if k.lower() != "authorization"}
@@ -69,6 +75,8 @@ class Connection:
 
     def close(self) -> None:
         """Close the connection; the next request opens another."""
+        if self._body:
+            self._body.close()
         if self._open:
             self._open[1].close()
         self._open = self._sock = self._body = None
@@ -113,17 +121,14 @@ class Connection:
         if response.status == 206:
             match = _RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
             if not match or (int(match[1]), int(match[2])) != (start, end - 1):
-                self.close()
                 raise BadAnswer(206, "with another range than asked for")
             if response.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
-                self.close()
                 raise BadAnswer(206, "compressed, although plain bytes were asked for")
             assert self._sock is not None
             total = -1 if match[3] == "*" else int(match[3])
             self._body = Body(response, self._sock, end - start, total, self._stall_s)
             return self._body
         wait = response.headers.get("Retry-After", "")
-        self.close()
         if response.status == 200:
             raise BadAnswer(200, "the server, or a proxy before it, ignores byte ranges")
         raise BadAnswer(response.status, response.reason or "", float(wait) if wait.isdigit() else 0.0)
@@ -156,26 +161,44 @@ def _proxy_auth(proxy: SplitResult) -> dict[str, str]:
 
 
 def certificates() -> ssl.SSLContext | None:
-    """Return the certificates that REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names, None if neither is set.
+    """Return what SSL_CERT_FILE, REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE name, all together.
 
-    Raises UsageError if they cannot be read.
+    None if none of them is set. Raises UsageError if one cannot be read.
     """
-    name = next((n for n in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE") if os.environ.get(n)), None)
-    if name is None:
-        return None
-    bundle = os.environ[name]
-    try:
-        if os.path.isdir(bundle):
-            return ssl.create_default_context(capath=bundle)
-        return ssl.create_default_context(cafile=bundle)
-    except OSError as err:
-        raise UsageError(
-            f"{name}={bundle}: the certificates cannot be read ({err.strerror or err})", hint=f"unset {name}"
-        ) from err
+    return _trusting(tuple((name, os.environ[name]) for name in _BUNDLES if os.environ.get(name)))
 
 
 @lru_cache(maxsize=1)
-def _tls() -> ssl.SSLContext:
-    import httpx2  # what huggingface_hub itself trusts, SSL_CERT_FILE included
+def _trusting(bundles: tuple[tuple[str, str], ...]) -> ssl.SSLContext | None:
+    if not bundles:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    for name, bundle in bundles:
+        try:
+            is_folder = os.path.isdir(bundle)
+            context.load_verify_locations(*(None, bundle) if is_folder else (bundle, None))
+        except OSError as err:
+            raise UsageError(
+                f"{name}={bundle}: the certificates cannot be read ({err.strerror or err})",
+                hint=f"unset {name}",
+            ) from err
+    return context
 
-    return certificates() or httpx2.create_ssl_context()
+
+def untrusted(host: str, err: ssl.SSLCertVerificationError) -> NetworkError:
+    """Return the error that says whose certificate is not trusted, and what to do."""
+    return NetworkError(
+        f"{host}: its certificate is not trusted: {err.verify_message}",
+        hint="set SSL_CERT_FILE to the certificates of your network, then run the same command again",
+    )
+
+
+def _tls() -> ssl.SSLContext:
+    return certificates() or _usual()
+
+
+@lru_cache(maxsize=1)
+def _usual() -> ssl.SSLContext:
+    import httpx2  # what huggingface_hub itself trusts
+
+    return httpx2.create_ssl_context()

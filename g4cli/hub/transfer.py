@@ -23,6 +23,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import urlsplit
 
 from g4cli.core.errors import BadFile, G4Error, NetworkError
 from g4cli.core.progress import Progress
@@ -30,7 +31,7 @@ from g4cli.core.units import size_text
 from g4cli.hub.blocks import BLOCK_BYTES, Pool, Writer
 from g4cli.hub.body import Body
 from g4cli.hub.client import Location
-from g4cli.hub.connection import STALL_S, BadAnswer, Connection
+from g4cli.hub.connection import STALL_S, BadAnswer, Connection, untrusted
 from g4cli.hub.hashing import Hasher
 from g4cli.hub.journal import Partial, Span
 
@@ -251,8 +252,9 @@ class Transfer:
             self._failed_in_a_row += 1
             n = self._failed_in_a_row
         hopeless = isinstance(err, BadAnswer) and status not in (*_AGAIN, *_EXPIRED)
-        hopeless |= isinstance(err, ssl.SSLCertVerificationError)
         waited = time.monotonic() - self._last_byte
+        if isinstance(err, ssl.SSLCertVerificationError) and location:
+            raise untrusted(urlsplit(location.url).netloc, err) from err
         if hopeless or (n > self._limits.failures and waited > self._limits.patience_s):
             raise self._network_error(err)
         wait = min(self._limits.first_wait_s * 2 ** (n - 1), self._limits.longest_wait_s)
