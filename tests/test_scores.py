@@ -34,6 +34,19 @@ def test_measures_equal_plain_arithmetic() -> None:
     assert 0 < found.same_top1_error < 0.1
 
 
+@pytest.mark.parametrize("distance", [1e-3, 1e-2, 0.3])
+def test_small_differences_of_a_large_vocabulary_are_not_lost(distance: float) -> None:
+    rng = np.random.default_rng(8)
+    base = rng.normal(0, 3, (4, 262_144)).astype(np.float32)
+    base[:, 5] += 15  # one likely token, as models have
+    logits = (base + rng.normal(0, distance, base.shape)).astype(np.float32)
+    p, q = softmax(logits), softmax(base)
+    kl = (q * np.log(q / p)).sum(axis=1)
+    found = score(logits, np.array([5, 6, 7, 8]), base)
+    assert found.kl_mean == pytest.approx(kl.mean(), rel=1e-5, abs=1e-8)
+    assert found.perplexity == pytest.approx(np.exp(-np.log(p[range(4), [5, 6, 7, 8]]).mean()), rel=1e-8)
+
+
 def test_parts_add_up_to_the_whole() -> None:
     rng = np.random.default_rng(4)
     logits, base = rng.normal(0, 3, (2, 30, 90)).astype(np.float32)
