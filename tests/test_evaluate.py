@@ -80,8 +80,18 @@ def test_equals_one_plain_decode(tiny: Path) -> None:
 def test_a_long_answer_is_scored_piece_by_piece(tiny: Path) -> None:
     """More tokens than one batch: every token once."""
     text = " ".join(["GGUF is a file format."] * 40)
-    found = evaluate(tiny, [(Message("user", "x"), Message("assistant", text))], use_extra_bufts=False)
+    seen: list[tuple[int, int]] = []
+    found = evaluate(
+        tiny,
+        [(Message("user", "x"), Message("assistant", text))],
+        against=tiny,
+        use_extra_bufts=False,
+        progress=lambda done, total, _: seen.append((done, total)),
+    )
     assert found.score.n > 200
+    # Told after every batch of either model, up to the end.
+    assert len(seen) >= 2 * found.score.n // 64
+    assert seen[-1][0] == seen[-1][1]
 
 
 def test_against_itself_and_against_four_bits(tiny: Path, tmp_path: Path) -> None:

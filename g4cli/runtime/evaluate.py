@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from g4cli.core.errors import BadFile, Interrupted
 from g4cli.core.progress import Progress, no_progress
 from g4cli.prompt import Message, PromptStyle, Renderer, choose_renderer
-from g4cli.runtime.context import ContextOptions
+from g4cli.runtime.context import Context, ContextOptions
 from g4cli.runtime.engine import LlamaEngine, open_engine
 from g4cli.runtime.model import ModelOptions
 from quant.scores import Score, score
@@ -67,37 +67,56 @@ def evaluate(
     options = ModelOptions(use_extra_bufts=use_extra_bufts)
     with ExitStack() as stack:
 
-        def start(file: Path, n_ctx: int) -> LlamaEngine:
-            context = ContextOptions(n_ctx, n_threads=n_threads, n_batch=_BATCH, n_outputs=_BATCH)
+        def opened(file: Path, n_ctx: int) -> LlamaEngine:
+            context = _context_options(n_ctx, n_threads)
             return stack.enter_context(
                 open_engine(file, model_options=options, context_options=lambda _: context)
             )
 
-        # The first context only tokenises; the real one is as long as the longest document.
-        with open_engine(
-            path, model_options=options, context_options=lambda _: ContextOptions(_PAD)
-        ) as tokenizer:
-            render = choose_renderer(tokenizer.model.chat_template)
-            whole = [document_of(tokenizer, render, c) for c in conversations]
-            vocabulary = _vocabulary(tokenizer)
+        engines = [opened(path, _PAD)]
+        whole = _documents(engines[0], conversations)
         documents = [Document(d.tokens[:_MAX_CTX], d.first) for d in whole if d.first < _MAX_CTX]
         if not documents:
             raise BadFile(f"every question is longer than {_MAX_CTX:,} tokens: nothing is left to score")
+        # The first context could only tokenise: now it is known how long the longest document is.
         n_ctx = -(-max(len(d.tokens) for d in documents) // _PAD) * _PAD
-        engines = [start(file, n_ctx) for file in (path, *filter(None, [against]))]
-        for engine in engines[1:]:
-            if _vocabulary(engine) != vocabulary:
+        engines[0].close_context()
+        engines[0].context = Context(
+            engines[0].model, _context_options(n_ctx, n_threads), engines[0].interrupt
+        )
+        if against:
+            engines.append(opened(against, n_ctx))
+            if _vocabulary(engines[0]) != _vocabulary(engines[1]):
                 raise BadFile(f"{against} has another vocabulary than {path}: they cannot be compared")
-        total, n_exact, done = Score(), 0, 0
-        n_tokens = sum(len(d.tokens) for d in documents)
-        for document in documents:
-            found = _score_document(engines, document)
-            total += found
-            n_exact += found.n_best == found.n
-            done += len(document.tokens)
-            progress(done, n_tokens, "evaluate")
-        n_cut = sum(len(d.tokens) > _MAX_CTX for d in whole)
-        return Evaluation(len(documents), n_exact, n_cut, total, against)
+        steps = _Steps(progress, len(engines) * sum(len(d.tokens) - 1 for d in documents))
+        scores = [_score_document(engines, document, steps) for document in documents]
+    return Evaluation(
+        n_documents=len(documents),
+        n_exact=sum(found.n_best == found.n for found in scores),
+        n_cut=sum(len(d.tokens) > _MAX_CTX for d in whole),
+        score=sum(scores, Score()),
+        against=against,
+    )
+
+
+class _Steps:
+    """Counts decoded tokens, of all models together, and tells them."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self._progress, self._total, self._done = progress, total, 0
+
+    def add(self, n_tokens: int) -> None:
+        self._done += n_tokens
+        self._progress(self._done, self._total, "evaluate")
+
+
+def _context_options(n_ctx: int, n_threads: int) -> ContextOptions:
+    return ContextOptions(n_ctx, n_threads=n_threads, n_batch=_BATCH, n_outputs=_BATCH)
+
+
+def _documents(engine: LlamaEngine, conversations: Sequence[tuple[Message, ...]]) -> list[Document]:
+    render = choose_renderer(engine.model.chat_template)
+    return [document_of(engine, render, conversation) for conversation in conversations]
 
 
 def document_of(engine: LlamaEngine, render: Renderer, conversation: tuple[Message, ...]) -> Document:
@@ -123,9 +142,9 @@ def _vocabulary(engine: LlamaEngine) -> tuple[int, int, bytes]:
     )
 
 
-def _score_document(engines: Sequence[LlamaEngine], document: Document) -> Score:
+def _score_document(engines: Sequence[LlamaEngine], document: Document, steps: _Steps) -> Score:
     total = Score()
-    streams = [_logits(engine, document) for engine in engines]
+    streams = [_logits(engine, document, steps) for engine in engines]
     for parts in zip(*streams, strict=True):
         position, logits = parts[0]
         base = parts[1][1] if len(parts) > 1 else None
@@ -137,7 +156,9 @@ def _score_document(engines: Sequence[LlamaEngine], document: Document) -> Score
     return total
 
 
-def _logits(engine: LlamaEngine, document: Document) -> Iterator[tuple[int, NDArray[np.float32]]]:
+def _logits(
+    engine: LlamaEngine, document: Document, steps: _Steps
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """Yield (position, rows of scores) for the positions that predict the answer; valid until the next."""
     from g4cli.runtime.library import llama
 
@@ -155,6 +176,7 @@ def _logits(engine: LlamaEngine, document: Document) -> Iterator[tuple[int, NDAr
                 batch.logits[i] = start + i >= document.first - 1
             if not context.decode_batch(batch):
                 raise Interrupted("")
+            steps.add(len(piece))
             first = max(start, document.first - 1)
             count = start + len(piece) - first
             if count > 0:
