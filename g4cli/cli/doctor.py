@@ -72,13 +72,13 @@ def doctor(
     from g4cli.doctor.repair import repair
 
     depth: Depth = "quick" if quick else "deep" if deep else "default"
-    found, path = examine(file, depth, tuple(only or ()))
+    found, path = examine(out, file, depth, tuple(only or ()))
     data = found.as_json()
     mended, after = None, None
     if fix is not None and path is not None and found.header_readable:
         with out.progress(f"writing {fix.name}") as progress:
             mended = repair(found, path, fix, progress=progress)
-        after = examine(str(fix), depth, ())[0] if mended.done else None
+        after = examine(out, str(fix), depth, ())[0] if mended.done else None
         data["repair"] = mended.as_json() | {"verdict": after.verdict if after else None}
     if report is not None:
         with atomic_file(report) as target:

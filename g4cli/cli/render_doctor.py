@@ -27,7 +27,7 @@ _MARK: Final = {
 _SHORT: Final = 420
 
 
-def examine(file: str | None, depth: Depth, only: tuple[str, ...]) -> tuple[Report, Path | None]:
+def examine(out: Output, file: str | None, depth: Depth, only: tuple[str, ...]) -> tuple[Report, Path | None]:
     """Return the report on what the user named, and its path if it lies on this disk.
 
     Raises UsageError for an unknown check, and what finding the file raises.
@@ -55,7 +55,8 @@ def examine(file: str | None, depth: Depth, only: tuple[str, ...]) -> tuple[Repo
         from g4cli.store.models import resolve
 
         path = resolve(file)
-    return diagnose(path, depth=depth, only=only), path
+    with out.progress(f"examine {path.name}", unit="steps") as progress:
+        return diagnose(path, depth=depth, only=only, progress=progress), path
 
 
 def render_repair(out: Output, repair: Repair, after: Report | None) -> None:

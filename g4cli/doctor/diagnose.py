@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from g4cli.core.progress import Progress, no_progress
 from g4cli.doctor import (
     carrier,
     copies,
@@ -35,9 +36,15 @@ CHECKS: Final[tuple[Check, ...]] = (
 )  # fmt: skip
 
 
-def diagnose(path: Path, *, depth: Depth = "default", only: tuple[str, ...] = ()) -> Report:
+def diagnose(
+    path: Path,
+    *,
+    depth: Depth = "default",
+    only: tuple[str, ...] = (),
+    progress: Progress = no_progress,
+) -> Report:
     """Return the report on the file at `path`. Raises FileMissing, or UsageError for a directory."""
-    return judge(gather(path, depth, only=only), only)
+    return judge(gather(path, depth, only=only, progress=progress), only)
 
 
 def known_ids(*, machine: bool = False) -> set[str]:

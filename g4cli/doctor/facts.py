@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from g4cli.core.errors import BadGGUF
 from g4cli.core.files import require_file
 from g4cli.core.gguf import Header, read_header
+from g4cli.core.progress import Progress, no_progress
 from g4cli.core.shape import Shape, shape_of
-from g4cli.core.units import GIB, size_text
-from g4cli.doctor.child import ProbeResult, ask_child, greedy_probe
+from g4cli.doctor.child import ProbeResult, ask_child
 from g4cli.doctor.copies import equal_tensors
 from g4cli.doctor.hashes import Hashes, read_hashes
 from g4cli.doctor.lore import RISKY
-from g4cli.doctor.memory import available_bytes
 from g4cli.doctor.metadata import claimed
 from g4cli.doctor.tokenizing import Tokenized, tokenize
 from g4cli.doctor.vocabulary import Vocabulary, read_vocabulary
@@ -29,9 +28,6 @@ if TYPE_CHECKING:
     from g4cli.doctor.variants import FrameRun, Variant
 
 Depth: TypeAlias = Literal["quick", "default", "deep"]
-
-# Larger files are asked to talk only with --deep: minutes on a CPU.
-_TALKS: Final = 8 * GIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +73,17 @@ class FileFacts:
 
 
 def gather(
-    path: Path, depth: Depth = "default", *, talk: bool = True, only: tuple[str, ...] = ()
+    path: Path,
+    depth: Depth = "default",
+    *,
+    talk: bool = True,
+    only: tuple[str, ...] = (),
+    progress: Progress = no_progress,
 ) -> FileFacts:
     """Return the facts about the file at `path` that the checks in `only` need (none named: all).
 
-    Without `talk` llama.cpp is never asked. Raises FileMissing or UsageError (a directory), whatever the file
-    holds.
+    Without `talk` llama.cpp is never asked. `progress` counts tensors, then ways to run the file. Raises
+    FileMissing or UsageError (a directory), whatever the file holds.
     """
     path = require_file(path)
     size = path.stat().st_size
@@ -93,7 +94,7 @@ def gather(
     except BadGGUF as fault:
         return FileFacts(str(path), size, head, fault=fault, depth=depth)
     facts = with_header(str(path), size, head, header, depth)
-    return facts if depth == "quick" else _with_data(facts, path, talk, only)
+    return facts if depth == "quick" else _with_data(facts, path, talk, only, progress)
 
 
 def with_header(path: str, size: int, head: bytes, header: Header, depth: Depth) -> FileFacts:
@@ -122,11 +123,13 @@ def _named(only: tuple[str, ...], *ids: str) -> bool:
     return not only or any(o == i or o.split(".")[0] == i for o in only for i in ids)
 
 
-def _with_data(facts: FileFacts, path: Path, talk: bool, only: tuple[str, ...]) -> FileFacts:
+def _with_data(
+    facts: FileFacts, path: Path, talk: bool, only: tuple[str, ...], progress: Progress
+) -> FileFacts:
     header = facts.header
     assert header is not None
     deep, whole = facts.depth == "deep", header.data_end <= facts.size
-    stats = scan(header, full=deep) if _named(only, "weights") else ()
+    stats = scan(header, full=deep, progress=progress) if _named(only, "weights") else ()
     facts = replace(
         facts,
         stats=stats,
@@ -142,45 +145,8 @@ def _with_data(facts: FileFacts, path: Path, talk: bool, only: tuple[str, ...]) 
         facts = replace(facts, tokenized=tokenize(path, vocabulary.n_tokens))
     if _named(only, "tensors", "tensors.lore") and any(t.type.name in RISKY for t in header.tensors.values()):
         facts = replace(facts, backends=ask_child({"task": "backends"}).event("backends") or {})
-    return _talk(facts, path) if header.tensors and whole and _named(only, "probe") else facts
-
-
-def _talk(facts: FileFacts, path: Path) -> FileFacts:
-    """Return `facts` with the answers of a child, or with the reason why there are none."""
-    free = available_bytes()
-    if free and facts.size > 0.9 * free:
-        return replace(
-            facts, probe_skipped=f"{size_text(facts.size)} do not fit into {size_text(free)} of memory"
-        )
-    if facts.size > _TALKS and facts.depth != "deep":
-        return replace(facts, probe_skipped=f"{size_text(facts.size)} take minutes: only with --deep")
-    if facts.stats and all(s.all_zero for s in facts.stats):
-        return replace(facts, probe_skipped="there is no data")
-    from g4cli.doctor.frames import FILE, PLAIN, chat_questions, plain_beginnings, template_questions
-    from g4cli.doctor.probes import is_suspicious
-    from g4cli.doctor.template import template_of
-    from g4cli.doctor.variants import WAYS, try_frames, try_ways
-
-    name, template = facts.model_name, template_of(facts)
-    # A base model has never seen a turn.
-    is_chat = facts.is_chat_model or "<|turn>" in (template or "")
-    asked = chat_questions(name) if is_chat else plain_beginnings(name)
-    probe = greedy_probe(path, [(a.name, a.text) for a in asked])
-    facts = replace(facts, probe=probe, expected=tuple(a.want for a in asked))
-    if not probe.runs:
+    if not (header.tensors and whole and _named(only, "probe")):
         return facts
-    if facts.depth != "deep" and not is_suspicious(facts):
-        # A GPU is what g4 chat would use: the CPU's good answer says nothing about it.
-        gpu_only = [way for way in WAYS if way.needs_gpu] if probe.gpus else []
-        return replace(facts, variants=try_ways(path, asked, probe, gpu_only))
-    frames = []
-    if is_chat:
-        framed = template_questions(name, template) if template else ()
-        if template and [a.text for a in framed] != [a.text for a in asked]:
-            frames.append((FILE, framed))
-        frames.append((PLAIN, plain_beginnings(name)))
-    return replace(
-        facts,
-        variants=try_ways(path, asked, probe, free_bytes=free),
-        frames=try_frames(path, frames),
-    )
+    from g4cli.doctor.talk import talked
+
+    return talked(facts, path, progress)

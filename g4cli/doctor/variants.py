@@ -10,16 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from g4cli.core.progress import Progress, no_progress
 from g4cli.core.units import size_text
 from g4cli.doctor.answers import RIGHT, is_broken, share_right, shown
-from g4cli.doctor.child import MEMORY_BYTES, GreedyRun, ProbeResult, greedy_probe
+from g4cli.doctor.child import MEMORY_BYTES, N_TOKENS, GreedyRun, ProbeResult, greedy_probe
 from g4cli.doctor.frames import FILE, PLAIN, Asked
 from g4cli.doctor.report import Check, Outcome, fail, ok, skipped
 
 if TYPE_CHECKING:
     from g4cli.doctor.facts import FileFacts
 
-_N_TOKENS: Final = 16
+# Enough to see a loop of two tokens, and half of what a small file is asked for.
+N_SHORT: Final = 16
 # Runs of one network may differ in the last bits, and so where two tokens are equally likely. They part for
 # a reason if they do so early although both are this sure of their token.
 _EARLY: Final = 8
@@ -103,6 +105,7 @@ def try_ways(
     *,
     free_bytes: int = 0,
     probe: Prober = greedy_probe,
+    progress: Progress = no_progress,
 ) -> tuple[Variant, ...]:
     """Return one answer under each of `ways`, compared with the first run's; a broken one if there is any.
 
@@ -112,14 +115,15 @@ def try_ways(
     base, question = first.runs[index], asked[index]
     size = path.stat().st_size
     found = []
-    for way in ways:
+    for number, way in enumerate(ways):
+        progress(number, len(ways), way.name)
         if way.needs_gpu and not first.gpus:
             continue
         if way.copies and not way.needs_gpu and free_bytes and size > 0.6 * free_bytes:
             found.append(Variant(way.name, untried=f"a second copy of {size_text(size)} does not fit"))
             continue
         result = probe(
-            path, [(question.name, question.text)], n_tokens=_N_TOKENS, options=dict(way.options),
+            path, [(question.name, question.text)], n_tokens=N_SHORT, options=dict(way.options),
             limit_bytes=MEMORY_BYTES + (size + size // 8 if way.copies else 0),
         )  # fmt: skip
         found.append(compared(way.name, base, result))
@@ -133,7 +137,7 @@ def compared(name: str, base: GreedyRun, result: ProbeResult) -> Variant:
             return Variant(name, failed=f"llama.cpp died ({result.died})")
         return Variant(name, untried=result.died or result.error or "no answer")
     run = result.runs[0]
-    mine, theirs = base.tokens[:_N_TOKENS], run.tokens[:_N_TOKENS]
+    mine, theirs = base.tokens[:N_SHORT], run.tokens[:N_SHORT]
     length = min(len(mine), len(theirs))
     same = next((i for i in range(length) if mine[i] != theirs[i]), length)
     of = max(len(mine), len(theirs))
@@ -145,15 +149,21 @@ def compared(name: str, base: GreedyRun, result: ProbeResult) -> Variant:
 
 
 def try_frames(
-    path: Path, frames: Sequence[tuple[str, Sequence[Asked]]], *, probe: Prober = greedy_probe
+    path: Path,
+    frames: Sequence[tuple[str, Sequence[Asked]]],
+    *,
+    n_tokens: int = N_TOKENS,
+    probe: Prober = greedy_probe,
+    progress: Progress = no_progress,
 ) -> tuple[FrameRun, ...]:
     """Return the answers in other frames; `frames`: name and prompts, none where a frame cannot be made."""
     found = []
-    for name, asked in frames:
+    for number, (name, asked) in enumerate(frames):
+        progress(number, len(frames), name)
         if not asked:
             found.append(FrameRun(name, untried="it cannot be rendered"))
             continue
-        result = probe(path, [(a.name, a.text) for a in asked])
+        result = probe(path, [(a.name, a.text) for a in asked], n_tokens=n_tokens)
         if not result.runs:
             found.append(FrameRun(name, untried=result.died or result.error or "no answer"))
             continue

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from g4cli.core.gguf import Header, TensorInfo
+from g4cli.core.progress import Progress, no_progress
 from g4cli.core.sfp8 import ENCODER_KEY, labelled
 from g4cli.doctor.carrier import Carried
 from g4cli.doctor.copies import RowCopies, Rows
@@ -55,14 +56,18 @@ class TensorStats:
         return self.read > 0 and self.zero_bytes == self.read
 
 
-def scan(header: Header, *, full: bool = False) -> tuple[TensorStats, ...]:
+def scan(header: Header, *, full: bool = False, progress: Progress = no_progress) -> tuple[TensorStats, ...]:
     """Return the statistics of every tensor that lies in the file; all bytes with `full`, else samples.
 
-    Uses all cores and at most some 30 MB a core.
+    Uses all cores and at most some 30 MB a core. `progress` counts tensors.
     """
     tensors = [t for t in header.tensors.values() if header.file_offset(t) < header.file_size]
+    found = []
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        return tuple(pool.map(lambda t: scan_tensor(header, t, full=full), tensors))
+        for stats in pool.map(lambda t: scan_tensor(header, t, full=full), tensors):
+            found.append(stats)
+            progress(len(found), len(tensors), "tensors")
+    return tuple(found)
 
 
 def scan_tensor(header: Header, tensor: TensorInfo, *, full: bool) -> TensorStats:
