@@ -1,4 +1,5 @@
-"""Break a file in every way of tests/damage.py and print which verdicts are right.
+"""Break a file in every way of tests/damage.py, an engine in every way of tests/engine_faults.py, and print
+which verdicts are right.
 
 python tests/bench/bench_doctor.py [--no-talk]
 """
@@ -9,34 +10,49 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from damage import DAMAGES
+from engine_faults import FAULTS, Engine
 from tiny_file import build_tiny
 
 from g4cli.doctor.diagnose import judge
 from g4cli.doctor.facts import gather
+from g4cli.doctor.report import Report
 
 
 def main() -> int:
-    """Print one row per kind of damage and the share of right verdicts."""
+    """Print one row per kind of damage and per fault of an engine, and the shares of right verdicts."""
     talk = "--no-talk" not in sys.argv[1:]
-    good, right, started = build_tiny(), 0, time.monotonic()
+    good, started = build_tiny(), time.monotonic()
     kinds = [d for d in DAMAGES if talk or not d.needs_talk]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.gguf"
+        right = 0
         for damage in kinds:
             path.write_bytes(damage.make(good))
             report = judge(gather(path, talk=talk))
-            hit = report.verdict in damage.verdicts
-            right += hit
-            evidence = report.evidence[0][:90] if report.evidence else ""
-            mark = "ok  " if hit else "MISS"
-            print(f"{mark} {damage.name:22} {report.verdict:18} {evidence}", flush=True)
-    took = time.monotonic() - started
-    print(f"{right} of {len(kinds)} verdicts right ({right / len(kinds):.1%}) in {took:.0f} s")
-    return 0 if right >= 0.95 * len(kinds) else 1
+            right += shown(damage.name, report, damage.verdicts)
+        took = time.monotonic() - started
+        print(f"{right} of {len(kinds)} verdicts on files right ({right / len(kinds):.1%}) in {took:.0f} s")
+        path.write_bytes(good)
+        engines = 0
+        for fault in FAULTS:
+            with patch("g4cli.doctor.child.ask_child", Engine(fault)):
+                report = judge(gather(path, fault.depth, only=("probe",)), ("probe",))  # type: ignore[arg-type]
+            engines += shown(fault.name, report, fault.verdicts)
+        print(f"{engines} of {len(FAULTS)} verdicts on engines right")
+    return 0 if right >= 0.95 * len(kinds) and engines >= 0.95 * len(FAULTS) else 1
+
+
+def shown(name: str, report: Report, verdicts: tuple[str, ...]) -> bool:
+    """Print a row and return whether the verdict is right."""
+    hit = report.verdict in verdicts
+    evidence = report.evidence[0][:90] if report.evidence else ""
+    print(f"{'ok  ' if hit else 'MISS'} {name:22} {report.verdict:18} {evidence}", flush=True)
+    return hit
 
 
 if __name__ == "__main__":
