@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from builders import BF16, F32, Key, Tensor, build_gguf
+from builders import BF16, F32, Q8_0, Key, Tensor, build_gguf
 
 TINY = Path(__file__).resolve().parents[1] / "g4cli/data/tiny"
 
@@ -52,6 +52,23 @@ def build_tiny(more_keys: Sequence[Key] = ()) -> bytes:
     """Return the BF16 GGUF of the bundled checkpoint, with `more_keys` at the end of its header."""
     keys, tensors = tiny_parts()
     return build_gguf([*keys, *more_keys], tensors)
+
+
+def build_tiny_q8() -> bytes:
+    """Return it with every matrix as Q8_0, also those that quantisers leave alone.
+
+    llama.cpp's CPU kernels give such a network the same scores for one token and for four, bit for bit.
+    """
+    keys, tensors = tiny_parts()
+    return build_gguf(keys, [_q8_0(tensor) if tensor[1] == BF16 else tensor for tensor in tensors])
+
+
+def _q8_0(tensor: Tensor) -> Tensor:
+    name, _, ne, data = tensor
+    values = (np.frombuffer(data or b"", "<u2").astype("<u4") << 16).view("<f4").reshape(-1, 32)
+    scale = (np.abs(values).max(axis=1, keepdims=True) / 127).astype("<f2")
+    whole = np.round(values / np.maximum(scale.astype("<f4"), 1e-30)).clip(-127, 127).astype("<i1")
+    return name, Q8_0, ne, np.hstack([scale.view("<i1"), whole]).tobytes()
 
 
 def tiny_parts() -> tuple[list[Key], list[Tensor]]:

@@ -41,6 +41,7 @@ def chat(
     lazy_ple: o.LazyPleOpt = "auto",
     cpu_moe: o.CpuMoeOpt = False,
     expand: o.ExpandOpt = "bf16",
+    draft: o.DraftOpt = "auto",
     stats: o.StatsOpt = False,
     json: JsonOpt = False,
     quiet: QuietOpt = False,

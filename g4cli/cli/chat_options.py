@@ -158,4 +158,13 @@ ExpandOpt: TypeAlias = Annotated[
     Carrier,
     typer.Option("--expand", help="Run an SFP8 archive as bf16 (exact) or q8_0.", rich_help_panel=_ENGINE),
 ]
+DraftOpt: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--draft",
+        metavar="auto|off|lookup|FILE",
+        help="Guess tokens ahead: from the text, or by a drafting network (auto: the one beside the model).",
+        rich_help_panel=_ENGINE,
+    ),
+]
 StatsOpt: TypeAlias = Annotated[bool, typer.Option("--stats", help="Show speeds after each answer.")]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from g4cli.cli.output import Output
     from g4cli.cli.session import Session
     from g4cli.prompt.messages import Media
+    from g4cli.runtime.speculation import Drafted
 
 EXIT_LOOP: Final = 9
 EXIT_INTERRUPTED: Final = 130
@@ -68,7 +69,7 @@ def answer_once(out: Output, session: Session, question: str, media: Sequence[Me
     with PlainView(out, session.settings.thoughts) as view:
         reply = session.turn(view)
     if out.mode == "json":
-        out.result(reply_data(reply, session.load_s))
+        out.result(reply_data(reply, session.load_s, session.engine.drafted))
     if reply.loop and reply.finish_reason == "loop":
         out.warn(loop_text(reply.loop, session.engine.model.path))
         return EXIT_LOOP
@@ -82,7 +83,7 @@ def answer_once(out: Output, session: Session, question: str, media: Sequence[Me
     return 0
 
 
-def reply_data(reply: Reply, load_s: float) -> dict[str, Any]:
+def reply_data(reply: Reply, load_s: float, drafted: Drafted | None = None) -> dict[str, Any]:
     """Return the document of `g4 chat --json`."""
     loop = reply.loop
     data: dict[str, Any] = {
@@ -99,6 +100,8 @@ def reply_data(reply: Reply, load_s: float) -> dict[str, Any]:
         if loop
         else None,
     }
+    if drafted is not None:
+        data["usage"] |= {"draft_tokens": drafted.guessed, "accepted_draft_tokens": drafted.kept}
     if reply.tool_calls:
         data["tool_calls"] = [{"name": c.name, "arguments": dict(c.arguments)} for c in reply.tool_calls]
     return data
@@ -137,8 +140,19 @@ def stats_text(session: Session, reply: Reply) -> str:
         f"read {reply.evaluated_tokens} of {reply.prompt_tokens} at {_rate(reply.prompt_tps)}",
         f"wrote {reply.completion_tokens} at {_rate(reply.decode_tps)}",
         f"context {session.engine.n_past:,}/{session.engine.n_ctx:,}",
+        *_drafts(session.engine.drafted),
     ]
     return " · ".join(parts)
+
+
+def _drafts(drafted: Drafted | None) -> list[str]:
+    if drafted is None or not (drafted.guessed or drafted.stopped_at):
+        return []
+    share = f" ({100 * drafted.kept // drafted.guessed} %)" if drafted.guessed else ""
+    text = f"drafted {drafted.guessed}, accepted {drafted.kept}{share}"
+    if drafted.stopped_at is not None:
+        text += f", none after token {drafted.stopped_at:,}: at temp 0 they would change scores"
+    return [text]
 
 
 def _rate(tokens_per_s: float) -> str:

@@ -55,6 +55,7 @@ class Request:
     lazy_ple: Literal["auto", "on", "off"]
     cpu_moe: bool
     expand: Literal["bf16", "q8_0"]
+    draft: str
     stats: bool
     conversation: Conversation | None = None
 
@@ -163,6 +164,7 @@ def _expanded(out: Output, archive: Path, carrier: Literal["bf16", "q8_0"]) -> P
 @contextmanager
 def open_session(out: Output, request: Request) -> Iterator[Session]:
     """Yield a session with the model loaded. Raises what finding, checking and loading it raise."""
+    from g4cli.cli.drafting import attach, choose_draft
     from g4cli.cli.planning import plan_chat, with_live_gpus
     from g4cli.cli.session import Session, conversation_of, require_files, tools_of
     from g4cli.host import probe
@@ -172,28 +174,32 @@ def open_session(out: Output, request: Request) -> Iterator[Session]:
     conversation, tools = conversation_of(request), tools_of(request)
     require_files(request)
     model = check_model(out, request.model, expand=request.expand)
+    draft = choose_draft(out, request.draft, model)
     # Before the weights are loaded: they would count twice.
     plan = plan_chat(out, request, model, with_live_gpus(probe()))
     started = time.perf_counter()
+    options = model_options(
+        gpu_layers=plan.gpu_layers,
+        device=request.device,
+        mmap=request.mmap,
+        lazy_ple=request.lazy_ple,
+        cpu_moe=plan.cpu_moe,
+        use_extra_bufts=model.use_extra_bufts,
+    )
+    context = ContextOptions(
+        n_ctx=plan.n_ctx, kv_type=request.kv_type, n_threads=request.threads, n_outputs=draft.n_outputs
+    )
     with ExitStack() as stack:
         with out.progress(f"load {model.path.name}", unit="steps") as progress:
             engine = stack.enter_context(
                 open_engine(
                     model.path,
-                    model_options=model_options(
-                        gpu_layers=plan.gpu_layers,
-                        device=request.device,
-                        mmap=request.mmap,
-                        lazy_ple=request.lazy_ple,
-                        cpu_moe=plan.cpu_moe,
-                        use_extra_bufts=model.use_extra_bufts,
-                    ),
-                    context_options=lambda _: ContextOptions(
-                        n_ctx=plan.n_ctx, kv_type=request.kv_type, n_threads=request.threads
-                    ),
+                    model_options=options,
+                    context_options=lambda _: context,
                     progress=progress,
                 )
             )
+            attach(engine, draft, options)
         load_s = time.perf_counter() - started
         yield Session(out, request, engine, model, conversation, tools, load_s)
 

@@ -28,6 +28,7 @@ _FLASH_ATTENTION_AUTO: Final = -1
 _SWA_ONLY: Final = 1  # LLAMA_STATE_SEQ_FLAGS_SWA_ONLY
 # llama_decode's results, include/llama.h.
 _NO_SLOT, _ABORTED = 1, 2
+_INT8_P = ctypes.POINTER(ctypes.c_int8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +79,15 @@ class Context:
         self._memory = self._c.llama_get_memory(self._handle)
         self.n_ctx: int = self._c.llama_n_ctx(self._handle)
         self.n_batch: int = params.n_batch
+        self.kv_type = options.kv_type
         self.n_threads: int = params.n_threads
         self._token = (self._c.llama_token * 1)()  # the batch only points at it
         self._one = self._c.llama_batch_get_one(self._token, 1)
         self._many = (self._c.llama_token * self.n_batch)()
+        self._row = -1
+        self.n_outputs = min(options.n_outputs, self.n_batch)
+        self._scored = (ctypes.c_int8 * self.n_outputs)(*[1] * self.n_outputs)
+        self._run = (self._c.llama_token * self.n_outputs)()
 
     @property
     def handle(self) -> Any:
@@ -93,17 +99,32 @@ class Context:
     def decode_one(self, token: int) -> bool:
         """Evaluate one token; return False if it was interrupted. Raises ContextFull or RuntimeFailed."""
         self._token[0] = token
+        self._row = 0
         return self._done(self._c.llama_decode(self._handle, self._one))
 
     def decode(self, tokens: Sequence[int]) -> bool:
         """Evaluate up to `n_batch` tokens; only the last gets scores. Return False if interrupted."""
         self._many[: len(tokens)] = tokens
+        self._row = len(tokens) - 1
         return self._done(
             self._c.llama_decode(self.handle, self._c.llama_batch_get_one(self._many, len(tokens)))
         )
 
+    def decode_run(self, tokens: Sequence[int]) -> bool:
+        """Evaluate up to `n_outputs` tokens, each with its scores; `row` is the first's.
+
+        Return False if interrupted: then none of them is in memory.
+        """
+        self._run[: len(tokens)] = tokens
+        self._row = 0
+        batch = self._c.llama_batch(
+            n_tokens=len(tokens), token=self._run, logits=ctypes.cast(self._scored, _INT8_P)
+        )
+        return self._done(self._c.llama_decode(self.handle, batch))
+
     def decode_batch(self, batch: Any) -> bool:
         """Evaluate a llama_batch, which says itself who gets scores. Return False if interrupted."""
+        self._row = -1
         return self._done(self._c.llama_decode(self.handle, batch))
 
     def _done(self, result: int) -> bool:
@@ -161,9 +182,22 @@ class Context:
         source = ctypes.cast(ctypes.c_char_p(state), ctypes.POINTER(ctypes.c_uint8))
         return bool(self._c.llama_state_seq_set_data_ext(self.handle, source, len(state), 0, _SWA_ONLY))
 
+    @property
+    def row(self) -> int:
+        """Return whose scores are looked at: the token's place in what was evaluated last."""
+        return self._row
+
+    def next_row(self) -> None:
+        """Look at the scores of the next token of a run."""
+        self._row += 1
+
     def logits(self) -> Any:
-        """Return a pointer to the last token's `n_vocab` scores (float32), valid until the next decode."""
-        return self._c.llama_get_logits_ith(self.handle, -1)
+        """Return a pointer to `n_vocab` scores (float32) after token `row`, valid until the next decode."""
+        return self._c.llama_get_logits_ith(self.handle, self._row)
+
+    def score_bytes(self) -> bytes:
+        """Return a copy of those scores, for comparing bit by bit."""
+        return ctypes.string_at(self.logits(), 4 * self.model.n_vocab)
 
     @property
     def kv_bytes(self) -> int:

@@ -17,10 +17,12 @@ from g4cli.runtime.context import Context, ContextOptions
 from g4cli.runtime.interrupt import Interrupt
 from g4cli.runtime.model import Model, ModelOptions
 from g4cli.runtime.sampler import Sampler, Sampling
+from g4cli.runtime.speculation import Drafted, Speculation
 
 if TYPE_CHECKING:
     from g4cli.runtime.grammar import GrammarSampler
     from g4cli.runtime.media import MediaEncoder, MediaOptions
+    from g4cli.runtime.speculation import Guesser
 
 # Checkpoints of the sliding window kept in memory, newest last: E2B 12 MiB each, 31B up to 1.2 GiB.
 _CHECKPOINT_BYTES: Final = 256 * 1024**2
@@ -48,6 +50,8 @@ class LlamaEngine:
         self._evaluated: list[int] = []
         self._checkpoints: list[_Checkpoint] = []
         self._sampler: Sampler | GrammarSampler | None = None
+        self._make_guesser: Callable[[Context], Guesser] | None = None
+        self._speculation: Speculation | None = None
 
     @property
     def n_ctx(self) -> int:
@@ -78,6 +82,20 @@ class LlamaEngine:
             self.close_context()
             self.context = Context(self.model, self._options, self.interrupt)
             self._evaluated = []
+            if self._make_guesser:
+                self.attach_guesser(self._make_guesser)
+
+    def attach_guesser(self, make: Callable[[Context], Guesser]) -> None:
+        """Guess tokens ahead from now on. The context must have room for `speculation.N_OUTPUTS` rows."""
+        self.context.keep(0)
+        self._evaluated = []
+        self._make_guesser = make
+        self._speculation = Speculation(self.context, make(self.context))
+
+    @property
+    def drafted(self) -> Drafted | None:
+        """Return what became of the guesses of this answer, or None where nothing guesses."""
+        return self._speculation.drafted if self._speculation else None
 
     def tokens_of(self, parts: Sequence[Part]) -> list[int]:
         """Return the tokens of a rendered prompt, exactly one BOS at its start."""
@@ -99,6 +117,8 @@ class LlamaEngine:
 
     def begin(self, sampling: Sampling, grammar: str | None = None) -> None:
         """Start an answer: a new sampler chain. Raises UsageError if the grammar cannot be parsed."""
+        if self._speculation:
+            self._speculation.begin(len(self._evaluated), greedy=sampling.temp <= 0)
         if self._sampler:
             self._sampler.close()
             self._sampler = None
@@ -119,7 +139,9 @@ class LlamaEngine:
                 f"the prompt has {len(tokens):,} tokens, the context holds {self.n_ctx:,}",
                 hint=f"--ctx {len(tokens) + 1024} or a shorter prompt",
             )
-        reused = self._rewind(tokens)
+        if self._speculation:
+            self._speculation.settle(len(self._evaluated))
+        reused, restored = self._rewind(tokens)
         position = reused
         while position < len(tokens):
             progress(position - reused, len(tokens) - reused, "prompt")
@@ -133,6 +155,8 @@ class LlamaEngine:
             position += count
             self._evaluated = list(tokens[:position])
         self._checkpoint()
+        if self._speculation:
+            self._speculation.follow(self._evaluated, restored=restored)
         return Evaluated(reused=reused, evaluated=len(tokens) - reused, complete=True)
 
     def sample(self) -> int:
@@ -142,10 +166,13 @@ class LlamaEngine:
 
     def advance(self, token: int) -> bool:
         """Evaluate `token`; return False if interrupted. Raises ContextFull."""
-        if not self.context.decode_one(token):
-            return False
-        self._evaluated.append(token)
-        return True
+        if self._speculation:
+            done = self._speculation.advance(token, len(self._evaluated))
+        else:
+            done = self.context.decode_one(token)
+        if done:
+            self._evaluated.append(token)
+        return done
 
     def piece(self, token: int) -> bytes:
         """Return the bytes of `token`."""
@@ -186,19 +213,20 @@ class LlamaEngine:
             )
         return self.media
 
-    def _rewind(self, tokens: Sequence[int]) -> int:
-        """Keep the longest usable common prefix in memory and return its length."""
+    def _rewind(self, tokens: Sequence[int]) -> tuple[int, bool]:
+        """Keep the longest usable common prefix in memory; return its length, and whether it was restored."""
         common = 0
         for have, want in zip(self._evaluated, tokens[:-1], strict=False):
             if have != want:
                 break
             common += 1
         common = self._whole_runs(tokens, common)
-        if common < len(self._evaluated) and not self.context.can_branch(common):
+        restored = common < len(self._evaluated) and not self.context.can_branch(common)
+        if restored:
             common = self._restore(tokens)
         self.context.keep(common)
         del self._evaluated[common:]
-        return common
+        return common, restored
 
     def _restore(self, tokens: Sequence[int]) -> int:
         """Bring back the newest checkpoint that begins `tokens`; return its length, or 0."""
@@ -232,6 +260,9 @@ class LlamaEngine:
         """Free sampler and context; the model can make another."""
         if self._sampler:
             self._sampler.close()
+        if self._speculation:
+            self._speculation.close()
+            self._speculation = None
         self.context.close()
         self._sampler = None
         self._checkpoints.clear()

@@ -3,9 +3,10 @@
 llama.cpp ends the process (abort, segmentation fault) on some files that are structurally valid. The
 terminal, with the user's conversation, must not end with it.
 
-    python -m g4cli.runtime.load_check FILE [0|1 [MMPROJ]]
+    python -m g4cli.runtime.load_check FILE [0|1 [MMPROJ|- [DRAFT]]]
 
-loads, evaluates one token, encodes a grey square, and exits with 0; else says why and exits with 1.
+loads, evaluates one token, encodes a grey square, drafts a token, and exits with 0; else says why and exits
+with 1.
 """
 
 from __future__ import annotations
@@ -22,19 +23,23 @@ from g4cli.core.errors import BadFile, G4Error, NoMemory, RuntimeFailed
 from g4cli.core.files import atomic_file
 from g4cli.core.paths import cache_dir
 from g4cli.runtime.kernels import exit_text
-from g4cli.runtime.library import build_info
+from g4cli.runtime.library import build_info, failed
 
 _TIMEOUT_S: Final = 1800  # a 60 GB file from a slow disk
 _REMEMBERED: Final = 500
 
 
-def is_known(path: Path, *, use_extra_bufts: bool = True, mmproj: Path | None = None) -> bool:
-    """Return whether this very file (with this encoder) has loaded before with this library."""
-    return _key(path, use_extra_bufts, mmproj) in _recall(_store())
+def is_known(
+    path: Path, *, use_extra_bufts: bool = True, mmproj: Path | None = None, draft: Path | None = None
+) -> bool:
+    """Return whether this very file (with this encoder or drafter) has loaded before with this library."""
+    return _key(path, use_extra_bufts, mmproj, draft) in _recall(_store())
 
 
-def check_load(path: Path, *, use_extra_bufts: bool = True, mmproj: Path | None = None) -> None:
-    """Load the file (and its encoder of images and sound) in a child and remember that it went well.
+def check_load(
+    path: Path, *, use_extra_bufts: bool = True, mmproj: Path | None = None, draft: Path | None = None
+) -> None:
+    """Load the file (and its encoder of images and sound, or its drafter) in a child; remember success.
 
     Raises RuntimeFailed with llama.cpp's reason if it refuses the file, BadFile if it dies of it, NoMemory if
     the system kills it.
@@ -42,7 +47,7 @@ def check_load(path: Path, *, use_extra_bufts: bool = True, mmproj: Path | None 
     command = [sys.executable, "-m", "g4cli.runtime.load_check", str(path), str(int(use_extra_bufts))]
     try:
         child = subprocess.run(
-            [*command, *([str(mmproj)] if mmproj else [])],
+            [*command, str(mmproj or "-"), *([str(draft)] if draft else [])],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -56,11 +61,11 @@ def check_load(path: Path, *, use_extra_bufts: bool = True, mmproj: Path | None 
         ) from err
     if child.returncode == 0:
         # Oldest first; the list must not grow for ever.
-        kept = [*_recall(_store()), _key(path, use_extra_bufts, mmproj)][-_REMEMBERED:]
+        kept = [*_recall(_store()), _key(path, use_extra_bufts, mmproj, draft)][-_REMEMBERED:]
         with atomic_file(_store()) as file:
             file.write(json.dumps(kept, indent=1).encode())
         return
-    said, blamed = _last_line(child.stderr), mmproj or path
+    said, blamed = _last_line(child.stderr), draft or mmproj or path
     if child.returncode == 1:
         raise RuntimeFailed(said or f"llama.cpp cannot load {blamed}", hint=f"g4 doctor {blamed}")
     if child.returncode == -signal.SIGKILL:  # nobody but the kernel's memory killer sends it
@@ -78,9 +83,9 @@ def _store() -> Path:
     return cache_dir() / "loaded.json"
 
 
-def _key(path: Path, use_extra_bufts: bool, mmproj: Path | None) -> str:
+def _key(path: Path, use_extra_bufts: bool, mmproj: Path | None, draft: Path | None) -> str:
     parts = [str(use_extra_bufts), build_info().fingerprint]
-    for file in (path, mmproj) if mmproj else (path,):
+    for file in filter(None, (path, mmproj, draft)):
         stat = file.stat()
         parts += [str(file.resolve()), str(stat.st_size), str(stat.st_mtime_ns)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
@@ -102,7 +107,7 @@ def _last_line(text: str) -> str:
     return chosen[0].removeprefix("error: ")[:400]
 
 
-def main(path: Path, use_extra_bufts: bool, mmproj: Path | None = None) -> int:
+def main(path: Path, use_extra_bufts: bool, mmproj: Path | None = None, draft: Path | None = None) -> int:
     """Return 0 if the file loads and evaluates one token, else 1 with the reason on standard error."""
     from g4cli.runtime.context import Context, ContextOptions
     from g4cli.runtime.interrupt import Interrupt
@@ -111,7 +116,16 @@ def main(path: Path, use_extra_bufts: bool, mmproj: Path | None = None) -> int:
     try:
         model = Model(path, ModelOptions(use_extra_bufts=use_extra_bufts))
         context = Context(model, ContextOptions(n_ctx=512), Interrupt())
-        context.decode_one(max(model.bos, 0))
+        token = max(model.bos, 0)
+        context.decode_one(token)
+        if draft:
+            from g4cli.runtime.drafter import Drafter
+
+            drafter = Drafter(draft, context, ModelOptions(use_extra_bufts=use_extra_bufts))
+            context.decode_one(token)
+            if not drafter.guess(token, 1, 1):
+                raise failed(f"{draft} drafts nothing")
+            drafter.close()
         context.close()
         if mmproj:
             from g4cli.runtime.media import MediaEncoder, MediaOptions
@@ -127,4 +141,5 @@ def main(path: Path, use_extra_bufts: bool, mmproj: Path | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), sys.argv[2:3] != ["0"], Path(sys.argv[3]) if sys.argv[3:] else None))
+    _files = [None if name == "-" else Path(name) for name in sys.argv[3:]]
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2:3] != ["0"], *_files))

@@ -90,8 +90,8 @@ class Sampler:
         return self._chain
 
     def sample(self, context: Context) -> int:
-        """Return the next token after the last evaluated one, and remember it for the penalties."""
-        return int(self._c.llama_sampler_sample(self._chain, context.handle, -1))
+        """Return the next token after the context's `row`, and remember it for the penalties."""
+        return int(self._c.llama_sampler_sample(self._chain, context.handle, context.row))
 
     def close(self) -> None:
         """Free the chain and its samplers."""

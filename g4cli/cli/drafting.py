@@ -1,0 +1,78 @@
+"""What guesses tokens ahead in a chat: nothing, the text itself, or a drafting network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from g4cli.cli.output import Output
+    from g4cli.cli.talk import Checked
+    from g4cli.runtime.engine import LlamaEngine
+    from g4cli.runtime.model import ModelOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """Where guesses come from; `path` is the network's file."""
+
+    kind: Literal["off", "lookup", "network"]
+    path: Path | None = None
+
+    @property
+    def n_outputs(self) -> int:
+        """Return how many tokens of a batch need scores."""
+        from g4cli.runtime.speculation import N_OUTPUTS
+
+        return 1 if self.kind == "off" else N_OUTPUTS
+
+
+def choose_draft(out: Output, wish: str, model: Checked) -> Draft:
+    """Return what `--draft` asks for. A network's file is tried in a child process the first time.
+
+    Raises FileMissing, UsageError (not for this model, or not with this build), or what trying it raises.
+    """
+    from g4cli.core.errors import UsageError
+    from g4cli.core.files import require_file
+    from g4cli.store.models import sidecar
+
+    if wish == "off":
+        return Draft("off")
+    if wish == "lookup":
+        return Draft("lookup")
+    path = sidecar(model.path, "draft") if wish == "auto" else require_file(Path(wish).expanduser())
+    if path is None:
+        from g4cli.runtime.speculation import SMALLEST_BYTES
+
+        nbytes = sum(tensor.nbytes for tensor in model.header.tensors.values())
+        return Draft("lookup" if nbytes >= SMALLEST_BYTES else "off")
+    from g4cli.core.gguf import read_header
+    from g4cli.runtime.drafter import mismatch, refusal
+    from g4cli.runtime.load_check import check_load, is_known
+
+    why = refusal() or mismatch(read_header(path), model.header)
+    if why and wish == "auto":
+        out.warn(f"{why}: it is left out")
+        return Draft("lookup")
+    if why:
+        raise UsageError(why, hint="--draft lookup")
+    if not is_known(model.path, use_extra_bufts=model.use_extra_bufts, draft=path):
+        out.say("first use of this drafting network: trying it in a process of its own ...")
+        check_load(model.path, use_extra_bufts=model.use_extra_bufts, draft=path)
+    out.say(f"{path.name} drafts for {model.path.name}")
+    return Draft("network", path)
+
+
+def attach(engine: LlamaEngine, draft: Draft, options: ModelOptions) -> None:
+    """Let `engine` guess ahead; `options` are those the model was loaded with."""
+    from dataclasses import replace
+
+    from g4cli.runtime.speculation import DraftGuesser, LookupGuesser
+
+    path = draft.path
+    if draft.kind == "lookup":
+        engine.attach_guesser(lambda _: LookupGuesser())
+    elif path is not None:
+        alone = replace(options, lazy_ple="off", cpu_moe=False)
+        engine.attach_guesser(lambda context: DraftGuesser(path, context, alone))
