@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 from itertools import pairwise
 from pathlib import Path
@@ -140,6 +141,62 @@ def test_a_full_disk_keeps_what_was_noted(tmp_path: Path, monkeypatch: pytest.Mo
         put(partial, (100, 200))
     monkeypatch.undo()
     assert Partial(tmp_path / "m.gguf", GOAL).have == 100
+
+
+def test_writes_past_the_page_cache_mix_with_others(tmp_path: Path) -> None:
+    data = os.urandom(100_000)
+    partial = Partial(tmp_path / "m.gguf", Goal(len(data), "a" * 64))
+    block = memoryview(mmap.mmap(-1, 16_384))  # aligned, as the blocks of a transfer are
+    at = 0
+    partial.prefer_direct()
+    # Aligned and not, in place and in size: what O_DIRECT refuses goes the usual way.
+    for n in (4096, 100, 3996, 8192, 5000, 3192, 16_384, 16_384, 16_384, 16_384, 9888):
+        block[:n] = data[at : at + n]
+        partial.write(at, block[:n])
+        at += n
+    view = memoryview(bytearray(len(data)))
+    assert partial.readinto(view, 0) == at == len(data)
+    assert view == data
+    partial.finish(tmp_path / "m.gguf")
+    assert (tmp_path / "m.gguf").read_bytes() == data
+
+
+def test_a_file_system_without_direct_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    partial = Partial(tmp_path / "m.gguf", Goal(8192, "a" * 64))
+    partial.prefer_direct()
+    refused, real = [], os.pwrite
+
+    def pwrite(descriptor: int, data: memoryview, at: int) -> int:
+        if descriptor == partial._direct:
+            refused.append(at)
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return real(descriptor, data, at)
+
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    put(partial, (0, 4096), (4096, 8192))
+    assert refused == [0]  # asked once
+    partial.finish(tmp_path / "m.gguf")
+    assert (tmp_path / "m.gguf").read_bytes() == b"\7" * 8192
+
+
+@pytest.mark.parametrize("name", ["pwrite", "write", "fsync"])
+def test_a_disk_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    partial = Partial(tmp_path / "m.gguf", GOAL)
+    put(partial, (0, 100))
+
+    def broken(*_: object) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, name, broken)
+
+    def act() -> None:
+        put(partial, (100, 200))
+        partial.sync()
+
+    with pytest.raises(UsageError, match="cannot be written: Input/output error; what has arrived is kept"):
+        act()
+    monkeypatch.undo()
+    assert Partial(tmp_path / "m.gguf", GOAL).have >= 100
 
 
 def test_space_is_checked_first_and_what_is_here_is_counted(

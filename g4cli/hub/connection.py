@@ -1,8 +1,8 @@
 """One HTTP GET of a byte range; body.py reads the answer.
 
-Proxies (HTTP_PROXY, HTTPS_PROXY, NO_PROXY) and certificates (SSL_CERT_FILE, REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE,
-or else those that huggingface_hub finds) are honoured; up to five redirects are followed, and a token never
-goes to another host.
+Proxies (HTTP_PROXY, HTTPS_PROXY, NO_PROXY) and certificates (SSL_CERT_FILE, REQUESTS_CA_BUNDLE,
+CURL_CA_BUNDLE, or else those that huggingface_hub finds) are honoured; up to five redirects are followed, and
+a token never goes to another host.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Final
 
-from g4cli.core.errors import NoSpace, UsageError
+from g4cli.core.errors import G4Error, NoSpace, UsageError
 from g4cli.core.files import require_space
 
 _SYNC_BYTES: Final = 512 * 1024**2
@@ -128,7 +128,7 @@ class Partial:
                 rest = data[at - start :]
                 at += self._put_direct(at, rest) or os.pwrite(self._data, rest, at)
         except OSError as err:
-            raise self._no_space(err) from err
+            raise self._write_error(err) from err
 
     def note(self, start: int, end: int) -> bool:
         """Note that the bytes from `start` to `end` are in the file; return whether a `sync` is due."""
@@ -137,7 +137,7 @@ class Partial:
             try:
                 os.write(self._log, f"{start} {end}\n".encode())
             except OSError as err:
-                raise self._no_space(err) from err
+                raise self._write_error(err) from err
             self._since_sync += end - start
             due = self._since_sync >= _SYNC_BYTES
             if due:
@@ -167,7 +167,7 @@ class Partial:
                 # The log may hold newer lines already: repeat what the mark vouches for.
                 os.write(self._log, _sync_lines(arrived).encode())
         except OSError as err:
-            raise self._no_space(err) from err
+            raise self._write_error(err) from err
 
     def forget(self, start: int, end: int) -> None:
         """Strike out the bytes from `start` to `end`: they turned out wrong."""
@@ -209,9 +209,14 @@ class Partial:
             self._direct = -1
             return 0
 
-    def _no_space(self, err: OSError) -> NoSpace:
-        hint = "g4 list, then g4 remove MODEL"
-        return NoSpace(f"{self.path}: {_FULL_DISK} ({err.strerror})", hint=hint)
+    def _write_error(self, err: OSError) -> G4Error:
+        if err.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            hint = "g4 list, then g4 remove MODEL"
+            return NoSpace(f"{self.path}: {_FULL_DISK} ({err.strerror})", hint=hint)
+        return UsageError(
+            f"{self.path} cannot be written: {err.strerror}; what has arrived is kept",
+            hint="check the disk, or set G4_HOME to a folder on another one",
+        )
 
     def _add(self, start: int, end: int) -> None:
         # Workers append to spans of their own: joining with a neighbour keeps the list short.

@@ -1,0 +1,101 @@
+"""The hash of a growing file is the file's, however its blocks arrive."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import threading
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from g4cli.core.errors import BadFile, HashMismatch
+from g4cli.hub.hashing import Hasher
+from g4cli.hub.journal import Goal, Partial
+
+DATA = os.urandom(3_000_000)
+SHA = hashlib.sha256(DATA).hexdigest()
+
+
+def partial_of(tmp_path: Path, sha: str = SHA, git_oid: str = "") -> Partial:
+    return Partial(tmp_path / "m.gguf", Goal(len(DATA), sha, git_oid))
+
+
+def block(at: int, end: int) -> memoryview:
+    return memoryview(bytearray(DATA[at:end]))
+
+
+def finished(hasher: Hasher) -> Hasher:
+    hasher.join(10)
+    assert not hasher.is_alive()
+    return hasher
+
+
+def test_blocks_in_order_never_touch_the_file(tmp_path: Path) -> None:
+    given: list[memoryview] = []
+    hasher = Hasher(partial_of(tmp_path), threading.Event(), given.append)
+    hasher.start()
+    blocks = [block(at, at + 500_000) for at in range(0, len(DATA), 500_000)]
+    for n, one in enumerate(blocks):
+        assert hasher.take(n * 500_000, one, len(one))
+    finished(hasher).check("m")  # nothing was ever written to the partial
+    assert given == blocks
+    assert hasher.hashed_bytes == len(DATA)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_blocks_in_any_order(tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    partial = partial_of(tmp_path)
+    hasher = Hasher(partial, threading.Event(), lambda _: None)
+    edges = sorted({0, len(DATA), *(chance.randrange(len(DATA)) for _ in range(40))})
+    spans = list(pairwise(edges))
+    # A few out of place, as from several connections; one part was here before.
+    for at, end in spans[10:14]:
+        partial.write(at, block(at, end))
+    spans[10:14] = []
+    for _ in range(12):
+        i = chance.randrange(len(spans) - 1)
+        spans[i], spans[i + 1] = spans[i + 1], spans[i]
+    hasher.start()
+    for at, end in spans:
+        one = block(at, end)
+        partial.put(at, one)
+        hasher.take(at, one, end - at)
+        partial.note(at, end)
+        time.sleep(chance.choice([0, 0, 0.002]))
+    finished(hasher).check("m")
+
+
+def test_the_hash_of_git(tmp_path: Path) -> None:
+    oid = hashlib.sha1(f"blob {len(DATA)}\0".encode() + DATA).hexdigest()
+    partial = partial_of(tmp_path, "", oid)
+    partial.write(0, block(0, len(DATA)))
+    hasher = Hasher(partial, threading.Event(), lambda _: None)
+    hasher.start()
+    finished(hasher).check("m")
+
+
+def test_a_wrong_content_and_a_file_that_shrinks(tmp_path: Path) -> None:
+    partial = partial_of(tmp_path, "0" * 64)
+    partial.write(0, block(0, len(DATA)))
+    hasher = Hasher(partial, threading.Event(), lambda _: None)
+    hasher.start()
+    with pytest.raises(HashMismatch, match=SHA):
+        finished(hasher).check("m")
+    os.truncate(partial.path, 2_500_000)
+    hasher = Hasher(partial, threading.Event(), lambda _: None)
+    hasher.start()
+    with pytest.raises(BadFile, match="became shorter"):
+        finished(hasher).check("m")
+
+
+def test_it_ends_when_it_is_told_to(tmp_path: Path) -> None:
+    stop = threading.Event()
+    hasher = Hasher(partial_of(tmp_path), stop, lambda _: None)
+    hasher.start()
+    stop.set()
+    finished(hasher)
