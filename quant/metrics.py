@@ -166,9 +166,11 @@ def diff_files(
     total, done, rows = sum(prod(first.tensors[n].shape) for n in shared), 0, []
     with ThreadPoolExecutor(threads or cores()) as pool:
         for name in shared:
-            error = sum(_errors(pool, name, readers, threads or cores()), Error())
-            done += error.n + error.n_bad
-            progress(done, total, name)
+            error = Error()
+            for part in _errors(pool, name, readers, threads or cores()):
+                error += part
+                done += part.n + part.n_bad
+                progress(done, total, name)
             was, became = ("SFP8" if name in s.coded else s.tensors[name].type.name for s in (first, second))
             rows.append(TensorError(name, was, became, error))
     only = [*(n for n in first.tensors if n not in second.tensors)]
@@ -179,8 +181,8 @@ def diff_files(
 def _errors(pool: ThreadPoolExecutor, name: str, readers: Sequence[Reader], threads: int) -> Iterator[Error]:
     """Yield the errors of a tensor's blocks; both files are cut alike, so blocks meet row by row."""
     pairs = zip(*(reader.rows(name)() for reader in readers), strict=True)
-    while chunk := list(islice(pairs, 4 * threads)):
-        yield from pool.map(_error_of_blocks, chunk)
+    while chunk := list(islice(pairs, 16 * threads)):
+        yield sum(pool.map(_error_of_blocks, chunk), Error())
 
 
 def _error_of_blocks(blocks: Iterable[Block]) -> Error:

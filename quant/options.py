@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 from g4cli.core.errors import UsageError
-from g4cli.core.ggml import ggml_type
-from quant.recipes import CARRIERS, ENCODERS, PLE_TABLE, Carrier, Recipe, file_type
+from quant.recipes import CARRIERS, ENCODERS, PLE_TABLE, Carrier, Recipe, file_type, tensor_type
 
 if TYPE_CHECKING:
     from quant.imatrix import ImportanceMatrix
@@ -20,7 +19,7 @@ def parse_override(text: str) -> tuple[str, str]:
     pattern, sign, type_name = text.rpartition("=")
     if not sign or not pattern or not type_name:
         raise UsageError(f"not PATTERN=TYPE: {text!r}", hint="--tensor-type 'ffn_down=q6_k'")
-    return pattern, ggml_type(type_name).name
+    return pattern, tensor_type(type_name).name
 
 
 def read_importance(path: Path | None) -> ImportanceMatrix | None:
@@ -56,7 +55,7 @@ def recipe_from(
             raise UsageError(f"unknown {option[2:]} {value!r}", hint=f"{option} {'|'.join(known)}")
     overrides = [parse_override(text) for text in tensor_types]
     if keep_ple:
-        overrides.insert(0, (f"^{re.escape(PLE_TABLE)}$", ggml_type(keep_ple).name))
+        overrides.insert(0, (f"^{re.escape(PLE_TABLE)}$", tensor_type(keep_ple).name))
     return Recipe(
         row.name,
         pure=pure,

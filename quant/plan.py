@@ -63,9 +63,7 @@ class Planned:
         found: dict[tuple[str, ...], list[Choice]] = {}
         for choice in self.choices:
             vector = choice.reason == VECTOR_REASON
-            kind = (
-                "norms and other vectors" if vector else _LAYER.sub("", choice.name).removesuffix(".weight")
-            )
+            kind = "norms, other vectors" if vector else _LAYER.sub("", choice.name).removesuffix(".weight")
             type_name = "SFP8" if choice.rounds else choice.type.name
             found.setdefault((kind, choice.source.name, type_name, choice.reason), []).append(choice)
         groups = [_group(key, members) for key, members in found.items()]

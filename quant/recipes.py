@@ -14,7 +14,7 @@ from math import prod
 from typing import Final, Literal, Protocol, TypeAlias
 
 from g4cli.core.errors import BadFile, UsageError
-from g4cli.core.ggml import BF16, BY_NAME, F16, F32, I8, Q8_0, GGMLType, ggml_type
+from g4cli.core.ggml import BF16, BY_NAME, F16, F32, I8, Q8_0, GGMLType
 from g4cli.core.gguf_write import TensorSpec
 from g4cli.core.sfp8 import SCALE_SUFFIX as SCALE_SUFFIX
 from quant.mixtures import (
@@ -51,13 +51,23 @@ class Named(Protocol):
     def shape(self) -> tuple[int, ...]: ...
 
 
+def tensor_type(name: str) -> GGMLType:
+    """Return the type called `name` that weights can be written in. Raises UsageError naming those."""
+    kind = BY_NAME.get(name.upper())
+    if kind is None or kind.name in NOT_ENCODED:
+        known = " ".join(n.lower() for n in BY_NAME if n not in NOT_ENCODED)
+        what = "unknown tensor type" if kind is None else "weights cannot be written as"
+        raise UsageError(f"{what} {name!r}", hint=f"one of: {known}")
+    return kind
+
+
 def file_type(name: str) -> FileType:
     """Return the file type called `name`, in any case. Raises UsageError naming those that exist."""
     wanted = ALIASES.get(name.lower(), name.lower())
     for row in FILE_TYPES:
         if row.name == wanted:
             return row
-    raise UsageError(f"unknown type {name!r}", hint="--type " + "|".join(TYPES))
+    raise UsageError(f"unknown type {name!r}", hint="one of: " + " ".join(TYPES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +90,7 @@ class Recipe:
         object.__setattr__(self, "row", file_type(self.type))
         object.__setattr__(self, "type", self.row.name)
         for pattern, type_name in self.overrides:
-            if ggml_type(type_name).name in NOT_ENCODED:
-                raise UsageError(f"weights cannot be written as {type_name}", hint="--tensor-type NAME=q8_0")
+            tensor_type(type_name)
             try:
                 re.compile(pattern)
             except re.error as err:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from builders import BF16, gemma4_keys, write_gguf
-from weights import write_network
+from weights import KINDS, write_network
 
 from g4cli.cli.main import run
 from g4cli.core.gguf import read_header
@@ -119,6 +119,25 @@ def test_report_and_show_diff_measure_the_same(source: Path, capsys: pytest.Capt
     assert "g4 show --diff BEFORE AFTER" in capsys.readouterr().err
     assert run(["show", "--diff", str(source), str(source)]) == 0
     assert "have the same values" in capsys.readouterr().out
+
+
+def test_tables_fit_80_columns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Names stay whole: only the reasons may be folded."""
+    monkeypatch.setenv("COLUMNS", "80")
+    network = write_network(tmp_path / "e-bf16.gguf", **KINDS["e"])
+    target = str(tmp_path / "out.gguf")
+    for args in (
+        [str(network), "--type", "q4_k_m", "--dry-run"],
+        [str(network), target, "-t", "q4_0", "--report"],
+    ):
+        assert run(["quantize", *args]) == 0
+        shown = capsys.readouterr().out
+        lines = [line for line in shown.splitlines() if target not in line]
+        assert max(map(len, lines)) <= 80, shown
+        for name in ("per_layer_token_embd", "attn_output", "ffn_down"):
+            assert name in shown, shown
 
 
 def test_importance_matrix_and_exceptions(source: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -45,7 +45,7 @@ def test_reasons(source: Path) -> None:
 def test_groups_put_layers_together_and_the_largest_first(source: Path) -> None:
     groups = plan_file(source, Recipe("q8_0")).groups()
     assert [g.after for g in groups] == sorted((g.after for g in groups), reverse=True)
-    vectors = next(g for g in groups if g.names == "norms and other vectors")
+    vectors = next(g for g in groups if g.names == "norms, other vectors")
     assert (vectors.source, vectors.type) == ("F32", "F32")
     assert {g.names: g.count for g in groups}["attn_q"] == 3
 

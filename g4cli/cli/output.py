@@ -96,15 +96,21 @@ class Output:
         *,
         title: str | None = None,
         right: Sequence[int] = (),
+        whole: Sequence[int] = (),
     ) -> None:
-        """Draw a table on standard output; `right` names the columns of numbers."""
+        """Draw a table on standard output; `right` names columns of numbers, `whole` those never folded."""
         from rich import box
         from rich.table import Table
         from rich.text import Text
 
         table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
         for index, column in enumerate(columns):
-            table.add_column(column, justify="right" if index in right else "left", overflow="fold")
+            table.add_column(
+                column,
+                justify="right" if index in right else "left",
+                overflow="fold",
+                no_wrap=index in whole,
+            )
         for row in rows:
             table.add_row(*(cell if isinstance(cell, Text) else Text(clean(str(cell))) for cell in row))
         self.draw(table)

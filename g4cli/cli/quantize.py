@@ -20,7 +20,7 @@ _Source: TypeAlias = Annotated[
     str, typer.Argument(help="The GGUF to read, or a pulled model; best in BF16.", metavar="FILE")]
 _Target: TypeAlias = Annotated[
     Path | None, typer.Argument(help="The GGUF to write; by default beside FILE (of a model: here).",
-                                metavar="[OUT]", show_default=False)]
+                                metavar="OUT", show_default=False)]
 _Type: TypeAlias = Annotated[
     str, typer.Option("--type", "-t", help="q4_0, sfp8, bf16, q8_0, q6_k, q5_k_m, q4_k_m, ...")]
 _Pure: TypeAlias = Annotated[bool, typer.Option("--pure", help="One type for all, embeddings too.")]
@@ -71,7 +71,7 @@ def quantize(
     \b
     Examples:
       g4 quantize model-bf16.gguf --type q4_0
-      g4 quantize model-bf16.gguf small.gguf --type q4_k_m --tensor-type 'ffn_down=q6_k'
+      g4 quantize m-bf16.gguf out.gguf -t q4_k_m --tensor-type 'ffn_down=q6_k'
       g4 quantize e2b:bf16 --type q8_0 --dry-run
     """
     out = output_for(as_json=json, quiet=quiet)
