@@ -14,6 +14,7 @@ import shapes
 
 from g4cli.cli.main import run
 from g4cli.core.paths import tiny_dir
+from g4cli.core.registry import MADE_TYPES, MODELS
 from g4cli.core.units import GIB
 from g4cli.host import Gpu, GpuList, HostFacts
 from g4cli.runtime.devices import has_gpu
@@ -34,7 +35,7 @@ PROMISED = [
 def machine(monkeypatch: pytest.MonkeyPatch, *, free: int, gpus: GpuList | None = None) -> None:
     """Make `g4 fit` see a machine of 32 GiB with `free` bytes free."""
     facts = HostFacts(32 * GIB, free, "memory", 8, 100 * GIB, frozenset({"avx2"}), gpus)
-    monkeypatch.setattr("g4cli.cli.fitting.probe", lambda: facts)
+    monkeypatch.setattr("g4cli.cli.fit_machine.probe", lambda: facts)
 
 
 def test_json_holds_the_promised_keys_first(capsys: pytest.CaptureFixture[str]) -> None:
@@ -55,7 +56,7 @@ def test_the_human_screen(capsys: pytest.CaptureFixture[str]) -> None:
         "fetches it from google/",
         "3.12 GiB",
         "e2b:q4_0",
-        "context 4096: as asked for",
+        "context 4,096: as asked for",
         "KV sliding",
         "12.0 MiB",
         "131,072",
@@ -68,7 +69,7 @@ def test_what_cannot_fit_leaves_with_4_and_still_answers(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small = HostFacts(4 * GIB, 3 * GIB, "memory", 2, GIB, frozenset(), None)
-    monkeypatch.setattr("g4cli.cli.fitting.probe", lambda: small)
+    monkeypatch.setattr("g4cli.cli.fit_machine.probe", lambda: small)
     assert run(["fit", "31b", "--ctx", "4k", "--json"]) == 4
     data = json.loads(capsys.readouterr().out)
     assert data["fits"] is False
@@ -155,7 +156,7 @@ def test_types_are_ranked_and_the_trained_one_is_taken(
     sizes = [row["weights_bytes"] for row in data["types"]]
     assert sizes == sorted(sizes, reverse=True)
     assert data["best_type"] == "q4_0"  # Google's quantisation-aware training
-    assert "q8_0 is the most precise that fits with 8192 tokens" in data["type_reason"]
+    assert "q8_0 is the most precise that fits with 8,192 tokens" in data["type_reason"]
     fits = {row["type"]: row["fits"] for row in data["types"]}
     assert fits["q8_0"]
     assert not fits["bf16"]
@@ -171,7 +172,9 @@ def test_the_weights_are_those_of_the_published_file(
     assert abs(data["weights_bytes"] - (nbytes - 15_825_000)) < 20_000
 
 
-def test_matrix(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_matrix_lists_every_type_of_every_model(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     machine(monkeypatch, free=8 * GIB)
     assert run(["fit", "--matrix", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
@@ -179,10 +182,102 @@ def test_matrix(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[s
     assert cells["tiny", "bf16"]["largest_ctx"] == 2048
     assert cells["e2b", "q4_0"]["fits"]
     assert cells["31b", "q4_0"]["largest_ctx"] == 0
+    assert {(row["model"], row["type"]) for row in rows} == {(m.name, t) for m in MODELS for t in MADE_TYPES}
+    monkeypatch.setenv("COLUMNS", "80")
     assert run(["fit", "--matrix"]) == 0
     text = capsys.readouterr().out
-    assert "31b" in text
+    assert max(map(len, text.splitlines())) <= 80
     assert "8.00 GiB free on host" in text
+    for kind in MADE_TYPES:
+        assert f" {kind} " in text
+
+
+def test_another_machine_is_described_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["fit", "12b", "--memory", "8GB", "--json"]) == 4
+    data = json.loads(capsys.readouterr().out)
+    host = data["devices"][0]
+    assert (host["total_bytes"], host["available_bytes"]) == (8 * GIB, 7 * GIB)
+    assert (data["machine"], data["limited_by"]) == ("a machine with 8.00 GiB", "memory")
+    assert data["instead"] == "e4b:q4_0 fits with 32,768 tokens: g4 fit e4b"
+    assert run(["fit", "e4b", "--memory", "8GB", "-q"]) == 0
+    assert run(["fit", "12b", "--memory", "16GB", "--gpu-memory", "12GB,8GB", "--json"]) == 0
+    data = json.loads(capsys.readouterr().out.partition("\n")[2])
+    assert [d["name"] for d in data["devices"]] == ["host", "GPU0", "GPU1"]
+    assert data["placement"].startswith("all 48 layers on GPU0 (12.0 GiB free) and GPU1")
+    assert run(["fit", "12b", "--memory", "16GB"]) == 0
+    text = capsys.readouterr().out
+    assert "12b:q4_0 on a machine with 16.0 GiB" in text
+    assert "14.0 GiB taken to be free" in text
+
+
+def test_a_gpu_is_added_to_this_machine(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine(monkeypatch, free=30 * GIB)
+    assert run(["fit", "31b", "--gpu-memory", "24GB", "--ctx", "8k", "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["machine"] == "this machine with a GPU of 24.0 GiB"
+    assert data["devices"][0]["available_bytes"] == 30 * GIB
+    assert data["reason"].count("needed") == 2
+    assert "needed in host memory" in data["reason"]
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--memory", "much"], "not a size"),
+        (["--memory", "8"], "no machine's memory"),
+        (["--gpu-memory", "24GB,"], "not a size"),
+        (["--gpu-memory", ",".join(["8GB"] * 17)], "16 at most"),
+        (["--draft", "none.gguf"], "no such file"),
+    ],
+)
+def test_machines_and_drafters_that_make_no_sense(
+    args: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["fit", "e2b", *args]) in (2, 3)
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["31b", "--memory", "24GB", "--ctx", "max", "--kv-type", "f16"], ""),
+        (["31b", "--memory", "24GB", "--ctx", "256k"], "tokens of context fit: --ctx "),
+        (["31b", "--memory", "22GB", "--ctx", "4k"], "with the KV cache in 8 bits: --kv-type q8_0 --ctx max"),
+        (["12b:bf16", "--memory", "16GB", "--ctx", "8k"], "12b:q4_0 fits with 8,192 tokens: g4 fit 12b:q4_0"),
+        (["31b", "--memory", "2GB"], ""),
+    ],
+)
+def test_what_fits_instead_is_a_command(
+    args: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(["fit", *args, "--json"])
+    found = json.loads(capsys.readouterr().out)["instead"]
+    assert words in found
+    assert bool(words) == bool(found)
+
+
+def test_a_drafting_network_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def terms(*args: str) -> dict[str, int]:
+        assert run(["fit", *args, "--memory", "32GB", "--ctx", "4k", "--json"]) == 0
+        data = json.loads(capsys.readouterr().out)
+        return {t["name"]: t["nbytes"] for t in data["terms"]}
+
+    off, lookup = terms("e2b", "--draft", "off"), terms("e2b")
+    row = 4 * 262_144
+    assert (off["logits"], lookup["logits"]) == (row, 4 * row)
+    assert "drafter" not in lookup
+    network = terms("e2b", "--draft", "network")
+    assert abs(network["drafter"] - 82_050_176) < 1000  # llama.cpp's own figure, without mmap
+    assert network["logits"] == 4 * row + 4 * 1536 * 2048
+    path = real_shapes.build_draft(tmp_path / "d.gguf", shapes.E2B, shapes.DRAFTS["e2b"], "bf16")
+    assert terms("e2b", "--draft", str(path))["drafter"] > 154_000_000
+    assert run(["fit", "e4b", "--draft", str(path)]) == 2
+    assert "drafts for a network 1536 wide" in capsys.readouterr().err
+    assert run(["fit", "tiny", "--draft", "network"]) == 2
+    assert run(["fit", "e2b", "--draft", str(tmp_path / "d.gguf"), "--memory", "32GB"]) == 0
+    assert "guessed ahead by a drafting network" in capsys.readouterr().out
 
 
 def test_a_gpu_gets_a_bar_and_the_layers_a_sentence(

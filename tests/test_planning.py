@@ -63,7 +63,7 @@ def test_on_a_cpu_only_the_context_is_planned(files: dict[str, Checked]) -> None
     assert out.said == []
     plan = plan_chat(out, asked(), files["26b"], machine(16 * GIB))
     assert 4096 < plan.n_ctx < 262144
-    assert out.said == [f"context {plan.n_ctx}: the largest that leaves 1.00 GiB free"]
+    assert out.said == [f"context {plan.n_ctx:,}: the largest that leaves 1.00 GiB free"]
 
 
 def test_what_was_asked_for_is_left_alone(files: dict[str, Checked]) -> None:
@@ -92,7 +92,7 @@ def test_a_long_context_pushes_no_layer_off_the_card(files: dict[str, Checked]) 
     out, card = Heard(), Gpu("CUDA0", "a card", 2 * GIB, 2 * GIB)
     plan = plan_chat(out, asked(), files["e2b"], machine(64 * GIB, card))
     assert (32768 < plan.n_ctx < 131072, plan.gpu_layers) == (True, "auto")
-    assert out.said[0].endswith("the largest without moving more to host memory; 131072 with it")
+    assert out.said[0].endswith("the largest without moving more to host memory; 131,072 with it")
     assert out.said[1].startswith("all 35 layers on CUDA0")
 
 

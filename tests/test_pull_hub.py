@@ -255,12 +255,14 @@ def test_fit_chooses_a_type_with_its_reason(
     hub.repos["unsloth/gemma-4-E2B-it-GGUF"] = FakeRepo(lfs={name: model(F32, 0) for name in names})
     machine(64)
     done = ok(capsys, "pull", "e2b", "--fit", "--no-mmproj")
-    assert done["type"] == "bf16"
-    assert "the best that fits" in done["reason"]
+    # What `g4 fit e2b` points at: Google's quantisation-aware training makes Q4_0 the one to take.
+    assert done["type"] == "q4_0"
+    assert "trained for it" in done["reason"]
+    assert "bf16 is the most precise that fits with 32,768 tokens" in done["reason"]
     machine(4)
     done = ok(capsys, "pull", "e2b", "--fit", "--no-mmproj")
-    assert done["type"] != "bf16"
-    assert " does not: " in done["reason"]
+    assert done["type"] == "q4_k_m"
+    assert done["reason"].startswith("q4_k_m: the most precise that fits with 32,768 tokens")
     machine(1)
     assert "no type of e2b fits" in refused(capsys, 4, "pull", "e2b", "--fit")
     assert "names a type already" in refused(capsys, 2, "pull", "e2b:q4_0", "--fit")

@@ -31,6 +31,17 @@ GpuOpt = Annotated[
 ]
 LayersOpt = Annotated[str, typer.Option(help="auto: as many as fit; or a number of the last layers.")]
 MoeOpt = Annotated[int, typer.Option(help="Experts of that many first layers stay on the CPU.")]
+DraftOpt = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|off|lookup|network|FILE",
+        help="What guesses tokens ahead, as in chat; network: the published one.",
+    ),
+]
+MemoryOpt = Annotated[
+    str, typer.Option(help="Answer for another machine: its memory in all, 8GB.", show_default=False)
+]
+GpuMemoryOpt = Annotated[str, typer.Option(help="Its GPUs' memory: 24GB, or 24GB,24GB.", show_default=False)]
 VerifyOpt = Annotated[bool, typer.Option("--verify", help="Ask llama.cpp itself, beside it.")]
 MatrixOpt = Annotated[bool, typer.Option("--matrix", help="All models by all types.")]
 
@@ -50,6 +61,9 @@ def fit(
     gpu: GpuOpt = "auto",
     gpu_layers: LayersOpt = "auto",
     cpu_moe: MoeOpt = 0,
+    draft: DraftOpt = "auto",
+    memory: MemoryOpt = "",
+    gpu_memory: GpuMemoryOpt = "",
     verify: VerifyOpt = False,
     matrix: MatrixOpt = False,
     json: JsonOpt = False,
@@ -65,6 +79,8 @@ def fit(
       g4 fit e2b
       g4 fit 31b:q4_0 --ctx max --kv-type q8_0
       g4 fit model.gguf --ctx 32k --verify
+      g4 fit 12b --memory 16GB --gpu-memory 8GB
+      g4 fit 31b --draft network
       g4 fit --matrix
     """
     out = output_for(as_json=json, quiet=quiet)
@@ -72,7 +88,7 @@ def fit(
 
     request = fitting.Request(
         model, ctx, kv_type, ubatch, sequences, flash_attn, swa_full, mmap, lazy_ple, mmproj, image_tokens,
-        gpu, gpu_layers, cpu_moe, verify,
+        gpu, gpu_layers, cpu_moe, draft, memory, gpu_memory, verify,
     )  # fmt: skip
     code = fitting.show_matrix(out, request) if matrix else fitting.show_fit(out, request)
     if code:

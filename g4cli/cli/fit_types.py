@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 RANKED: Final = ("bf16", "q8_0", "q6_k", "q4_k_m", "q4_0", "q3_k_m")
 
 
-def variants_of(name: str) -> tuple[tuple[str, Sequence[Tensor]], ...]:
-    """Return the types of RANKED that the model can be had in, with its tensors."""
+def variants_of(name: str, kinds: Sequence[str] = RANKED) -> tuple[tuple[str, Sequence[Tensor]], ...]:
+    """Return those of `kinds` that the model can be had in, with its tensors."""
     from g4cli.cli.subjects import typed_tensors
     from g4cli.core.registry import parse_name
 
     model = parse_name(name).model
-    return tuple((kind, typed_tensors(model.name, kind)) for kind in RANKED if kind in model.types)
+    return tuple((kind, typed_tensors(model.name, kind)) for kind in kinds if kind in model.types)
 
 
 def trained_type(name: str) -> str:
@@ -36,9 +36,14 @@ def trained_type(name: str) -> str:
 
 
 def advice_for(
-    subject: Subject, options: Options, memories: Sequence[Memory], host: HostFacts, n_ctx: int
+    subject: Subject,
+    options: Options,
+    memories: Sequence[Memory],
+    host: HostFacts,
+    n_ctx: int,
+    kinds: Sequence[str] = RANKED,
 ) -> Advice | None:
-    """Return the ranking of the model's types, or None for a file that has no name."""
+    """Return the ranking of those `kinds` that the model has, or None for a file that has no name."""
     from g4cli.cli.subjects import run_options
     from g4cli.fit import rank_types
 
@@ -52,7 +57,7 @@ def advice_for(
 
     return rank_types(
         subject.shape,
-        variants_of(subject.model),
+        variants_of(subject.model, kinds),
         options_for,
         memories,
         n_ctx=n_ctx,
@@ -63,7 +68,7 @@ def advice_for(
 def matrix_rows(host: HostFacts, memories: Sequence[Memory], kv_type: str) -> list[dict[str, Any]]:
     """Return one row per model and type: what it takes with COMMON_CTX tokens, and the largest context."""
     from g4cli.cli.subjects import from_registry, run_options
-    from g4cli.core.registry import MODELS
+    from g4cli.core.registry import MADE_TYPES, MODELS
     from g4cli.fit import COMMON_CTX, rank_types
 
     rows: list[dict[str, Any]] = []
@@ -74,6 +79,8 @@ def matrix_rows(host: HostFacts, memories: Sequence[Memory], kv_type: str) -> li
             return run_options(host, replace(subject, tensors=tensors), kv_type=kv_type)
 
         n_ctx = min(COMMON_CTX, model.shape.n_ctx_train)
-        advice = rank_types(model.shape, variants_of(model.name), options_for, memories, n_ctx=n_ctx)
+        advice = rank_types(
+            model.shape, variants_of(model.name, MADE_TYPES), options_for, memories, n_ctx=n_ctx
+        )
         rows += [{"model": model.name, "n_ctx": n_ctx, **asdict(row)} for row in advice.types]
     return rows

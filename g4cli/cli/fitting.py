@@ -7,19 +7,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from g4cli.cli import render_fit as draw
+from g4cli.cli.fit_guesses import with_guesses
+from g4cli.cli.fit_instead import instead
+from g4cli.cli.fit_machine import find_machine
 from g4cli.cli.fit_types import advice_for, matrix_rows
-from g4cli.cli.subjects import find_subject, memories_of, run_options, verified, with_encoder
+from g4cli.cli.subjects import find_subject, run_options, verified, with_encoder
 from g4cli.core.errors import UsageError
 from g4cli.core.units import parse_count
 from g4cli.estimate import LIBRARY, check
 from g4cli.fit import COMMON_CTX, report
-from g4cli.host import engine_version, probe, refresh_gpus
+from g4cli.host import engine_version
 
 if TYPE_CHECKING:
     from g4cli.cli.output import Output
     from g4cli.cli.subjects import Subject
     from g4cli.estimate import Options
-    from g4cli.fit import Memory
     from g4cli.host import HostFacts
 
 EXIT_DOES_NOT_FIT: Final = 4
@@ -44,6 +46,9 @@ class Request:
     gpu: str
     gpu_layers: str
     cpu_moe: int
+    draft: str
+    memory: str
+    gpu_memory: str
     verify: bool
 
 
@@ -52,7 +57,8 @@ def show_fit(out: Output, request: Request) -> int:
     if not request.model:
         raise UsageError("which model?", hint="g4 fit e2b, or g4 fit --matrix for all of them")
     subject = find_subject(request.model)
-    host, memories = _machine(request)
+    machine = find_machine(request.gpu, request.memory, request.gpu_memory)
+    host, memories = machine.host, machine.memories
     options = _options(request, host, subject)
     check(subject.shape, options)
     found = report(subject.shape, subject.tensors, options, memories, choose=request.ctx)
@@ -62,7 +68,8 @@ def show_fit(out: Output, request: Request) -> int:
     installed = engine_version()
     if installed and installed.split("+")[0] != LIBRARY:
         out.warn(f"these figures were proved with llama-cpp-python {LIBRARY}; {installed} is installed")
-    answer = draw.Answer(subject, host, memories, found, advice, proof, installed or "")
+    other = "" if found.verdict.fits else instead(subject, machine, options, found, advice)
+    answer = draw.Answer(subject, machine, found, advice, proof, installed or "", other)
     brief = f"{'fits' if found.verdict.fits else 'does not fit'}: {found.verdict.reason}"
     out.result(draw.fit_data(answer), lambda: draw.render_fit(out, answer), brief=brief)
     return 0 if found.verdict.fits else EXIT_DOES_NOT_FIT
@@ -70,17 +77,10 @@ def show_fit(out: Output, request: Request) -> int:
 
 def show_matrix(out: Output, request: Request) -> int:
     """Show every model in every type; return the exit code."""
-    host, memories = _machine(request)
-    rows = matrix_rows(host, memories, request.kv_type)
-    out.result(rows, lambda: draw.render_matrix(out, rows, memories))
+    machine = find_machine(request.gpu, request.memory, request.gpu_memory)
+    rows = matrix_rows(machine.host, machine.memories, request.kv_type)
+    out.result(rows, lambda: draw.render_matrix(out, rows, machine))
     return 0
-
-
-def _machine(request: Request) -> tuple[HostFacts, tuple[Memory, ...]]:
-    if request.gpu == "probe":
-        refresh_gpus()
-    host = probe()
-    return host, memories_of(host, with_gpus=request.gpu != "off")
 
 
 def _options(request: Request, host: HostFacts, subject: Subject) -> Options:
@@ -101,4 +101,4 @@ def _options(request: Request, host: HostFacts, subject: Subject) -> Options:
         options = replace(options, n_gpu_layers=n_gpu_layers, n_cpu_moe=request.cpu_moe, fixed_layout=True)
     if request.mmproj:
         options = with_encoder(options, subject.shape, request.mmproj, request.image_tokens)
-    return options
+    return with_guesses(options, subject, request.draft)

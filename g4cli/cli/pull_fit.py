@@ -1,41 +1,47 @@
-"""The best type of a model for this machine: `g4 pull MODEL --fit`."""
+"""The best type of a model for this machine: `g4 pull MODEL --fit`. It is the one that `g4 fit` points at."""
 
 from __future__ import annotations
 
-from typing import Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
 
-# Best first. Q4_0 stands before Q4_K_M because Google's is trained for it (QAT).
-ORDER: Final = ("bf16", "q8_0", "q6_k", "q5_k_m", "q4_0", "q4_k_m")
+if TYPE_CHECKING:
+    from g4cli.fit import Advice
+
+# A type that holds the first is taken before one that holds only the next.
+_CONTEXTS: Final = (32768, 8192, 4096)
 
 
 def best_fitting(text: str) -> tuple[str, str]:
-    """Return `MODEL:TYPE` for the best published type that fits now, and the reason.
+    """Return `MODEL:TYPE` for the type to take here, of those that are published, and the reason.
 
     Raises UnknownModel, UsageError (a type was given, or the model is bundled), NoMemory if none fits.
     """
-    from g4cli.cli.subjects import from_registry, memories_of, run_options
     from g4cli.core.errors import NoMemory, UsageError
     from g4cli.core.registry import parse_name
-    from g4cli.fit import report
-    from g4cli.host import probe
 
     ref = parse_name(text)
+    name = ref.model.name
     if ref.chosen:
-        raise UsageError(
-            f"{text} names a type already; --fit chooses one", hint=f"g4 pull {ref.model.name} --fit"
-        )
-    host = probe()
-    memories = memories_of(host)
-    types = ref.model.published_types or ref.model.types
-    refused = ""
-    for type_name in (t for t in ORDER if t in types):
-        subject = from_registry(f"{ref.model.name}:{type_name}")
-        options = run_options(host, subject)
-        found = report(subject.shape, subject.tensors, options, memories, choose="")
-        if found.verdict.fits:
-            reason = f"{type_name}: the best that fits with {found.context_reason}; {found.verdict.reason}"
-            return f"{ref.model.name}:{type_name}", reason + (f" ({refused})" if refused else "")
-        refused = f"{type_name} does not: {found.verdict.reason}"
-    raise NoMemory(
-        f"no type of {ref.model.name} fits this machine; {refused}", hint=f"g4 fit {ref.model.name}"
-    )
+        raise UsageError(f"{text} names a type already; --fit chooses one", hint=f"g4 pull {name} --fit")
+    for n_ctx in sorted({min(n, ref.model.shape.n_ctx_train) for n in _CONTEXTS}, reverse=True):
+        advice = _advice(name, n_ctx)
+        if advice.best:
+            return f"{name}:{advice.best}", advice.reason
+    raise NoMemory(f"no type of {name} fits this machine; {advice.reason}", hint=f"g4 fit {name}")
+
+
+def _advice(name: str, n_ctx: int) -> Advice:
+    """Return the published types of the model `name`, ranked for this machine."""
+    from g4cli.cli.fit_types import RANKED, advice_for
+    from g4cli.cli.subjects import from_registry, memories_of, run_options
+    from g4cli.core.registry import find_model
+    from g4cli.estimate import N_GUESSES
+    from g4cli.host import probe
+
+    host, subject = probe(), from_registry(name)
+    options = replace(run_options(host, subject), n_guesses=N_GUESSES)
+    kinds = find_model(name).published_types or RANKED
+    advice = advice_for(subject, options, memories_of(host), host, n_ctx, kinds)
+    assert advice is not None  # a model by name has types
+    return advice

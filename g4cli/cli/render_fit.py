@@ -7,16 +7,16 @@ from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from g4cli.core.units import size_text
+from g4cli.core.units import GIB, size_text
 
 if TYPE_CHECKING:
     from rich.text import Text
 
+    from g4cli.cli.fit_machine import Machine
     from g4cli.cli.output import Output
     from g4cli.cli.subjects import Subject
     from g4cli.estimate import Term
     from g4cli.fit import Advice, Memory, Report
-    from g4cli.host import HostFacts
 
 BAR: Final = 56
 # group: glyph (tells them apart without colour), style
@@ -40,17 +40,17 @@ class Answer:
     """Everything that is shown."""
 
     subject: Subject
-    host: HostFacts
-    memories: Sequence[Memory]
+    machine: Machine
     report: Report
     advice: Advice | None
     proof: Mapping[str, Any] | None
     library: str
+    instead: str = ""
 
 
 def fit_data(answer: Answer) -> dict[str, Any]:
     """Return the answer for scripts; the first nine keys are promised."""
-    report, subject, host = answer.report, answer.subject, answer.host
+    report, subject, host = answer.report, answer.subject, answer.machine.host
     found, options = report.estimate, report.options
     data: dict[str, Any] = {
         "model": subject.name,
@@ -63,6 +63,7 @@ def fit_data(answer: Answer) -> dict[str, Any]:
         "fits": report.verdict.fits,
         "reason": report.verdict.reason,
         "resident_bytes": found.resident_bytes,
+        "instead": answer.instead,
         "context_reason": report.context_reason,
         "largest_ctx": report.largest_ctx,
         "n_ctx_train": subject.shape.n_ctx_train,
@@ -73,7 +74,8 @@ def fit_data(answer: Answer) -> dict[str, Any]:
         "library": answer.library,
         "terms": [asdict(term) for term in found.terms],
         "contexts": [asdict(row) for row in report.contexts],
-        "devices": [{**asdict(m), "margin_bytes": m.margin_bytes} for m in answer.memories],
+        "devices": [{**asdict(m), "margin_bytes": m.margin_bytes} for m in answer.machine.memories],
+        "machine": answer.machine.words,
         "limited_by": host.limited_by,
         "gpus_probed": host.gpus is not None,
     }
@@ -91,43 +93,55 @@ def fit_data(answer: Answer) -> dict[str, Any]:
 
 def render_fit(out: Output, answer: Answer) -> None:
     """Draw the answer: bars, contexts, types, verdict."""
-    report, subject = answer.report, answer.subject
+    report, subject, machine = answer.report, answer.subject, answer.machine
     kind = report.options.type_k.name.lower()
-    out.line(f"{subject.name} on this machine, {report.context_reason}; KV cache {kind}", style="bold")
+    out.line(f"{subject.name} on {machine.words}, {report.context_reason}", style="bold")
+    out.line(f"KV cache {kind}; {_guesses(report)}", style="dim")
     if subject.published:
         out.line(f"g4 pull {subject.name} fetches it from {subject.published}", style="dim")
-    for memory in answer.memories:
-        _device(out, memory, report, answer)
+    for memory in machine.memories:
+        _device(out, memory, answer)
     _contexts(out, answer)
     if answer.advice:
         _types(out, answer.advice)
     if answer.proof:
         _proof(out, answer.proof)
-    if any(m.name != "host" for m in answer.memories):
+    if any(m.name != "host" for m in machine.memories):
         out.line(f"Layers: {report.placement}.")
-    elif answer.host.gpus is None:
+    elif machine.host.gpus is None:
         out.line("GPUs were not looked for yet (g4 fit MODEL --gpu probe): host memory only.")
     word = "Fits" if report.verdict.fits else "Does not fit"
     out.line(f"{word}: {report.verdict.reason}.", style="green" if report.verdict.fits else "red")
+    if answer.instead:
+        out.line(f"Instead: {answer.instead}")
 
 
-def _device(out: Output, memory: Memory, report: Report, answer: Answer) -> None:
+def _guesses(report: Report) -> str:
+    """Return what guesses tokens ahead, in words."""
+    if not report.options.n_guesses:
+        return "no tokens guessed ahead"
+    source = "a drafting network" if report.options.draft else "lookup in the text"
+    return f"tokens guessed ahead by {source}"
+
+
+def _device(out: Output, memory: Memory, answer: Answer) -> None:
     from rich.text import Text
 
-    terms = sorted(report.estimate.on(memory.name), key=lambda t: list(_LOOK).index(t.group))
-    limit = answer.host.limited_by
+    terms = sorted(answer.report.estimate.on(memory.name), key=lambda t: list(_LOOK).index(t.group))
+    limit = answer.machine.host.limited_by
     limited = f" (limited by {limit})" if memory.name == "host" and limit != "memory" else ""
     out.line()
     out.draw(Text(f"{memory.name:5} ") + bar(terms, memory))
     needed = sum(t.nbytes for t in terms if t.group not in ("cache", "disk"))
     free, total = size_text(memory.available_bytes), size_text(memory.total_bytes)
-    kept = f"{size_text(memory.margin_bytes)} kept free ({_KEPT})"
-    out.line(f"      {size_text(needed)} of {free} free; {total} in all{limited}, {kept}")
+    free = free if answer.machine.is_this else f"{free} taken to be"
+    kept = f"{size_text(memory.margin_bytes)} of it kept free ({_KEPT})"
+    out.line(f"      {size_text(needed)} of {free} free, {kept}; {total} in all{limited}")
     for term in terms:
         glyph, style = _LOOK[term.group]
         size = size_text(term.nbytes)
-        size = f"({size})" if term.group in ("cache", "disk") else size
-        words = f"{term.name:24}{size:>12}  {term.note}".rstrip()
+        size = f"({size})" if term.group in ("cache", "disk") else f"{size} "
+        words = f"{term.name:21}{size:>12} {term.note}".rstrip()
         out.draw(Text(f"      {glyph} ", style=style) + Text(words))
 
 
@@ -170,11 +184,15 @@ def _types(out: Output, advice: Advice) -> None:
             size_text(row.weights_bytes),
             size_text(row.total_bytes),
             f"{row.largest_ctx:,}" if row.largest_ctx else "none",
-            "✓ fits" if row.fits else "✗ does not fit",
+            ("✓ fits" if row.fits else "✗ does not fit") + (" *" if row.disk_bytes else ""),
         )
         for row in advice.types
     ]
     out.table(("type", "weights", f"needs at {advice.n_ctx:,}", "largest context", ""), rows, right=(1, 2, 3))
+    lazy = [row.disk_bytes for row in advice.types if row.disk_bytes]
+    if lazy:
+        most = f"{' to '.join(dict.fromkeys(size_text(n) for n in (min(lazy), max(lazy))))}"
+        out.line(f"* per-layer embeddings ({most}) stay on the disk until they are looked at")
     out.line(f"Which type: {advice.reason}.")
 
 
@@ -192,22 +210,21 @@ def _proof(out: Output, proof: Mapping[str, Any]) -> None:
     out.table(("", "g4", "llama.cpp", ""), rows, title=title, right=(1, 2, 3))
 
 
-def render_matrix(out: Output, rows: Sequence[Mapping[str, Any]], memories: Sequence[Memory]) -> None:
-    """Draw models by types: what each needs, and the largest context that fits here."""
+def render_matrix(out: Output, rows: Sequence[Mapping[str, Any]], machine: Machine) -> None:
+    """Draw types by models: the largest context that fits, or how large the weights are that do not."""
     models = list(dict.fromkeys(row["model"] for row in rows))
-    types = list(dict.fromkeys(row["type"] for row in sorted(rows, key=lambda r: -r["weights_bytes"])))
-    cells = {(row["model"], row["type"]): row for row in rows}
+    largest = sorted(rows, key=lambda r: (r["model"] != models[-1], -r["weights_bytes"]))
+    types = list(dict.fromkeys(row["type"] for row in largest))
+    cells = {(row["model"], row["type"]): _cell(row) for row in rows}
+    table = [(kind, *(cells.get((model, kind), "") for model in models)) for kind in types]
+    out.table(("type", *models), table, title=f"Largest context that fits {machine.words}")
+    free = " and ".join(f"{size_text(m.available_bytes)} free on {m.name}" for m in machine.memories)
+    out.line(f"{free}. ✓ holds 32,768 tokens (tiny: its 2,048), ~ fewer,")
+    out.line("✗ does not fit: its weights alone, in GiB. More of one: g4 fit MODEL:TYPE")
 
-    def cell(model: str, kind: str) -> str:
-        row = cells.get((model, kind))
-        if row is None:
-            return ""
-        if not row["largest_ctx"]:
-            return f"✗ {size_text(row['weights_bytes'])}"
-        largest = row["largest_ctx"]
-        return f"{'✓' if row['fits'] else '~'} {largest // 1024}k" if largest >= 1024 else f"~ {largest}"
 
-    table = [(model, *(cell(model, kind) for kind in types)) for model in models]
-    out.table(("model", *types), table, title="Largest context that fits here, by model and type")
-    free = " and ".join(f"{size_text(m.available_bytes)} free on {m.name}" for m in memories)
-    out.line(f"{free}. ✓ holds 32,768 tokens, ~ a shorter one, ✗ does not fit (its weights).")
+def _cell(row: Mapping[str, Any]) -> str:
+    largest = row["largest_ctx"]
+    if not largest:
+        return f"✗ {row['weights_bytes'] / GIB:.1f}"
+    return f"{'✓' if row['fits'] else '~'} {largest // 1024}k" if largest >= 1024 else f"~ {largest}"

@@ -11,7 +11,7 @@ from g4cli.estimate.compute import GPU_ALIGNMENT, compute_bytes, inputs_bytes, o
 from g4cli.estimate.draft import draft_terms
 from g4cli.estimate.kv import kv_bytes, kv_cells, layer_kv_bytes
 from g4cli.estimate.media import IMAGE_TOKENS, Media, media_bytes
-from g4cli.estimate.options import CTX_PAD, KV_TYPES, Draft, Options, check, kv_type
+from g4cli.estimate.options import CTX_PAD, KV_TYPES, N_GUESSES, Draft, Options, check, kv_type
 from g4cli.estimate.placement import layer_devices
 from g4cli.estimate.result import HOST, Estimate, Group, Term
 from g4cli.estimate.weights import Tensor, repacked_types, weight_terms
@@ -25,6 +25,7 @@ __all__ = [
     "IMAGE_TOKENS",
     "KV_TYPES",
     "LIBRARY",
+    "N_GUESSES",
     "Draft",
     "Estimate",
     "Group",
@@ -71,7 +72,7 @@ def estimate(shape: Shape, tensors: Sequence[Tensor], options: Options, gpus: Se
     terms += draft_terms(shape, options, used)
     sliding = kv_bytes(shape, options)[1]
     if sliding and sliding * options.n_checkpoints <= CHECKPOINTS_BYTES:
-        note = f"{options.n_checkpoints} of the sliding window; a long chat keeps up to 256 MiB"
+        note = f"{options.n_checkpoints} kept; up to 256 MiB in a long chat"
         terms.append(Term("checkpoints", HOST, "process", sliding * options.n_checkpoints, note))
     return Estimate(tuple(terms))
 

@@ -34,7 +34,7 @@ def draft_terms(shape: Shape, options: Options, gpus: Sequence[str]) -> list[Ter
         for group, name in (("weights", "drafter"), ("cache", "drafter's page cache")):
             nbytes = sum(t.nbytes for t in found if t.device == device and t.group == group)
             if nbytes:
-                note = "proposes tokens; its KV cache is the model's" if group == "weights" else ""
+                note = "its KV cache is the model's" if group == "weights" else ""
                 terms.append(Term(name, device, group, nbytes, note))  # type: ignore[arg-type]
     compute = draft_compute_bytes(draft, shape, options) + draft_output_bytes(draft)
     terms.append(Term("drafter's compute", place, "compute", compute, f"ubatch {draft.n_ubatch}, logits"))

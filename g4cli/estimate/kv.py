@@ -44,10 +44,10 @@ def layer_kv_bytes(shape: Shape, options: Options, layer: int) -> int:
         return 0
     cells = kv_cells(shape, options)
     n_cells = (cells.swa if shape.is_swa[layer] else cells.full) * cells.n_stream
-    # Without flash attention V lies transposed, and every layer's is as wide as the widest one's.
-    widest = max(shape.kv_width(i) for i in range(shape.n_layer))
-    v_width = shape.kv_width(layer) if options.flash_attn else widest
-    row = options.type_k.row_bytes(shape.kv_width(layer)) + options.type_v.row_bytes(v_width)
+    k_width = v_width = shape.kv_width(layer)
+    if not options.flash_attn:  # V lies transposed then, and every layer's is as wide as the widest one's
+        v_width = max(shape.kv_width(i) for i in range(shape.n_layer))
+    row = options.type_k.row_bytes(k_width) + options.type_v.row_bytes(v_width)
     return n_cells * row
 
 

@@ -27,6 +27,10 @@ CTX_PAD: Final = 256
 """llama.cpp rounds contexts and sliding caches up to this many cells."""
 
 
+N_GUESSES: Final = 3
+"""Tokens that `g4 chat` guesses ahead in a round."""
+
+
 @dataclass(frozen=True, slots=True)
 class Draft:
     """A drafting network beside the model; the defaults are those of `g4 chat --draft`.

@@ -100,7 +100,7 @@ def weight_terms(tensors: Sequence[Tensor], options: Options, devices: Sequence[
         terms.append(Term("weights", gpu, "weights", sum(t.nbytes for t in tensors if place[t.name] == gpu)))
     copied = [*repacked, *(t for t in tensors if gpus and place[t.name] != HOST)]
     if options.mmap and copied:
-        note = "pages of what was copied; the kernel drops them at need"
+        note = "of what was copied; dropped at need"
         terms.append(Term("page cache", HOST, "cache", _total(copied, options), note))
     return terms
 

@@ -82,12 +82,12 @@ def plan_context(
         laid = attempt(shape, tensors, replace(options, n_ctx=COMMON_CTX), memories).options
         there = largest_context(shape, tensors, replace(laid, fixed_layout=True), memories)
         if there < most:
-            reason = f"context {there}: the largest without moving more to host memory; {most} with it"
+            reason = f"context {there:,}: the largest without moving more to host memory; {most:,} with it"
             return ContextPlan(there, reason)
     margin = size_text(min((m.margin_bytes for m in memories), default=0))
     if most == shape.n_ctx_train:
-        return ContextPlan(most, f"context {most}: all that the model was made for")
+        return ContextPlan(most, f"context {most:,}: all that the model was made for")
     if most:
-        return ContextPlan(most, f"context {most}: the largest that leaves {margin} free")
+        return ContextPlan(most, f"context {most:,}: the largest that leaves {margin} free")
     smallest = min(CONTEXTS[0], shape.n_ctx_train)
-    return ContextPlan(smallest, f"context {smallest}: no context fits; this is the smallest sensible one")
+    return ContextPlan(smallest, f"context {smallest:,}: no context fits; this is the smallest sensible one")

@@ -51,10 +51,13 @@ def verdict(found: Estimate, memories: Sequence[Memory]) -> Verdict:
         needed = needed_bytes(found, memory, memories)
         if not needed:
             continue
-        refusal = _refusal(needed, memory)
+        place = _place(memory, memories)
+        refusal = _refusal(needed, memory, place)
         if refusal:
             return Verdict(False, refusal)
-        reasons.append(f"{_facts(needed, memory)}; {size_text(memory.available_bytes - needed)} stays free")
+        reasons.append(
+            f"{_facts(needed, memory, place)}; {size_text(memory.available_bytes - needed)} stays free"
+        )
     return Verdict(True, "; ".join(reasons))
 
 
@@ -66,13 +69,18 @@ def needed_bytes(found: Estimate, memory: Memory, memories: Sequence[Memory]) ->
     return needed
 
 
-def _facts(needed: int, memory: Memory) -> str:
-    place = "" if memory.name == HOST else f" on {memory.name}"
+def _place(memory: Memory, memories: Sequence[Memory]) -> str:
+    if memory.name == HOST:
+        return " in host memory" if len(memories) > 1 else ""
+    return f" on {memory.name}"
+
+
+def _facts(needed: int, memory: Memory, place: str) -> str:
     return f"{size_text(needed)} needed{place}, {size_text(memory.available_bytes)} free"
 
 
-def _refusal(needed: int, memory: Memory) -> str:
-    facts, margin, total = _facts(needed, memory), memory.margin_bytes, memory.total_bytes
+def _refusal(needed: int, memory: Memory, place: str) -> str:
+    facts, margin, total = _facts(needed, memory, place), memory.margin_bytes, memory.total_bytes
     if needed <= memory.usable_bytes:
         return ""
     if needed + margin <= total:

@@ -36,13 +36,17 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class TypeRow:
-    """One type of a model; `total_bytes` are those at the context of the ranking."""
+    """One type of a model; `total_bytes` are those at the context of the ranking.
+
+    `disk_bytes` of the weights stay on the disk until they are looked at.
+    """
 
     type: str
     weights_bytes: int
     total_bytes: int
     fits: bool
     largest_ctx: int
+    disk_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +69,13 @@ def report(
 ) -> Report:
     """Return the report for `options`; `choose` "" plans the context, "max" takes the largest that fits."""
     largest = largest_context(shape, tensors, options, memories)
-    reason = f"context {options.n_ctx}: as asked for"
+    reason = f"context {options.n_ctx:,}: as asked for"
     if choose == "":
         plan = plan_context(shape, tensors, options, memories)
         options, reason = replace(options, n_ctx=plan.n_ctx), plan.reason
     elif choose == "max":
         n_ctx = largest or min(CONTEXTS[0], shape.n_ctx_train)
-        reason = f"context {n_ctx}: " + ("the largest that fits" if largest else "none fits, this is small")
+        reason = f"context {n_ctx:,}: " + ("the largest that fits" if largest else "none fits, this is small")
         options = replace(options, n_ctx=n_ctx)
     found = attempt(shape, tensors, options, memories)
     rows = []
@@ -116,6 +120,7 @@ def rank_types(
                 found.estimate.total_bytes,
                 found.verdict.fits,
                 most,
+                found.estimate.sum(group="disk"),
             )
         )
     rows.sort(key=lambda row: -row.weights_bytes)
@@ -124,14 +129,14 @@ def rank_types(
 
 def _choice(fitting: Sequence[TypeRow], n_ctx: int, trained_for: str) -> tuple[str, str]:
     if not fitting:
-        return "", f"no type fits with {n_ctx} tokens: take a smaller model"
+        return "", f"no type fits with {n_ctx:,} tokens: take a smaller model"
     best, others = fitting[0], [row.type for row in fitting[1:]]
     following = f"; next: {others[0]}" if others else ""
-    reason = f"{best.type}: the most precise that fits with {n_ctx} tokens{following}"
+    reason = f"{best.type}: the most precise that fits with {n_ctx:,} tokens{following}"
     if trained_for and trained_for in others:
         reason = (
             f"{trained_for}: the model was trained for it, and the smaller the faster; "
-            f"{best.type} is the most precise that fits with {n_ctx} tokens"
+            f"{best.type} is the most precise that fits with {n_ctx:,} tokens"
         )
         return trained_for, reason
     return best.type, reason

@@ -1,0 +1,62 @@
+"""What fits instead, when a model does not: the next best, as a sentence with the command to type."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from g4cli.cli.fit_machine import Machine
+    from g4cli.cli.subjects import Subject
+    from g4cli.estimate import Options
+    from g4cli.fit import Advice, Report
+
+_SHORTEST: Final = 4096  # a shorter context is no use in a chat
+
+
+def instead(
+    subject: Subject, machine: Machine, options: Options, report: Report, advice: Advice | None
+) -> str:
+    """Return what fits `machine` instead of what `report` refuses, "" if nothing does.
+
+    In this order: a shorter context, the cache in 8 bits, another type, a smaller model.
+    """
+    largest = report.largest_ctx
+    if largest >= min(_SHORTEST, subject.shape.n_ctx_train):
+        return f"{largest:,} tokens of context fit: --ctx {largest}"
+    smaller_cache = _with_small_cache(subject, machine, options)
+    if smaller_cache:
+        return f"{smaller_cache:,} tokens fit with the KV cache in 8 bits: --kv-type q8_0 --ctx max"
+    if advice and advice.best:
+        name = f"{subject.model}:{advice.best}"
+        return f"{name} fits with {advice.n_ctx:,} tokens: g4 fit {name}"
+    return _smaller_model(subject, machine, options)
+
+
+def _with_small_cache(subject: Subject, machine: Machine, options: Options) -> int:
+    from g4cli.estimate import kv_type
+    from g4cli.fit import largest_context
+
+    if options.type_k.is_quantized or not options.flash_attn:
+        return 0
+    kind = kv_type("q8_0")
+    smaller = replace(options, type_k=kind, type_v=kind)
+    found = largest_context(subject.shape, subject.tensors, smaller, machine.memories)
+    return found if found >= _SHORTEST else 0
+
+
+def _smaller_model(subject: Subject, machine: Machine, options: Options) -> str:
+    from g4cli.cli.subjects import from_registry, run_options
+    from g4cli.core.registry import MODELS
+    from g4cli.fit import COMMON_CTX, attempt
+
+    own = sum(t.nbytes for t in subject.tensors)
+    for model in sorted(MODELS, key=lambda m: -m.n_params):
+        other = from_registry(model.name)
+        if model.is_bundled or sum(t.nbytes for t in other.tensors) >= own:
+            continue
+        n_ctx = min(COMMON_CTX, model.shape.n_ctx_train)
+        trial = replace(run_options(machine.host, other), n_ctx=n_ctx, n_guesses=options.n_guesses)
+        if attempt(other.shape, other.tensors, trial, machine.memories).verdict.fits:
+            return f"{other.name} fits with {n_ctx:,} tokens: g4 fit {model.name}"
+    return ""
