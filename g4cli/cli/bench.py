@@ -22,6 +22,9 @@ def bench(
         int, typer.Option("--n-prompt", "-p", min=0, help="Tokens of the prompt test.")
     ] = 512,
     n_gen: Annotated[int, typer.Option("--n-gen", "-n", min=0, help="Tokens of the decode test.")] = 128,
+    depth: Annotated[
+        str, typer.Option("--n-depth", "--depth", "-d", help="Tokens in memory before each test: 0,4096.")
+    ] = "0",
     repetitions: Annotated[int, typer.Option("--repetitions", "-r", min=1, max=1000)] = 5,
     no_warmup: Annotated[bool, typer.Option("--no-warmup", help="Measure the first run too.")] = False,
     threads: o.ThreadsOpt = 0,
@@ -43,12 +46,13 @@ def bench(
     Examples:
       g4 bench tiny
       g4 bench e2b -r 3 --threads 4
+      g4 bench e2b -p 0 -d 0,4096
       g4 bench e2b:q8_0 -p 2048 -n 256 --json
     """
     out = output_for(as_json=json, quiet=quiet)
     from g4cli.cli.talk import check_model, model_options
     from g4cli.core.errors import UsageError
-    from g4cli.runtime.bench import BenchOptions, run_bench
+    from g4cli.runtime.bench import BenchOptions, parse_depths, run_bench
 
     if not n_prompt and not n_gen:
         raise UsageError("nothing to measure", hint="-p 512 or -n 128")
@@ -61,7 +65,9 @@ def bench(
         report = run_bench(
             checked.path,
             options,
-            BenchOptions(n_prompt, n_gen, repetitions, threads, kv_type, warmup=not no_warmup),
+            BenchOptions(
+                n_prompt, n_gen, parse_depths(depth), repetitions, threads, kv_type, warmup=not no_warmup
+            ),
             progress=progress,
         )
     out.result(
@@ -85,6 +91,7 @@ def _data(path: Path, report: BenchReport, kv_type: str) -> dict[str, Any]:
             {
                 "test": test.name,
                 "n_tokens": test.n_tokens,
+                "n_depth": test.n_depth,
                 "tokens_per_s": round(test.mean, 3),
                 "stddev": round(test.stddev, 3),
                 "samples": [round(sample, 3) for sample in test.samples],

@@ -1,7 +1,8 @@
 """Speed in llama-bench's terms: pp512 is a prompt of 512 random tokens, tg128 are 128 tokens one by one.
 
 As tools/llama-bench/llama-bench.cpp test_prompt and test_gen (llama.cpp@0c1e57098): the memory is cleared
-before each repetition, one repetition before them warms up, nothing is sampled.
+before each repetition, one repetition before them warms up, nothing is sampled. "tg128 @ d4096" runs behind
+4,096 tokens, which are evaluated once, untimed, and put back before each repetition.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from g4cli.core.errors import Interrupted
 from g4cli.core.progress import Progress, no_progress
+from g4cli.core.units import parse_count
 from g4cli.runtime.context import Context, ContextOptions
 from g4cli.runtime.interrupt import Interrupt
 from g4cli.runtime.library import llama
@@ -25,10 +28,11 @@ from g4cli.runtime.model import Model, ModelOptions
 
 @dataclass(frozen=True, slots=True)
 class BenchOptions:
-    """What to run. `n_prompt` or `n_gen` 0 leaves that test out."""
+    """What to run. `n_prompt` or `n_gen` 0 leaves that test out; each runs once behind each of `n_depths`."""
 
     n_prompt: int = 512
     n_gen: int = 128
+    n_depths: tuple[int, ...] = (0,)
     repetitions: int = 5
     n_threads: int = 0
     kv_type: str = "f16"
@@ -37,11 +41,12 @@ class BenchOptions:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One test: tokens per second of each repetition."""
+    """One test: tokens per second of each repetition, behind `n_depth` tokens."""
 
     name: str
     n_tokens: int
     samples: tuple[float, ...]
+    n_depth: int = 0
 
     @property
     def mean(self) -> float:
@@ -67,6 +72,11 @@ class BenchReport:
     peak_bytes: int
 
 
+def parse_depths(text: str) -> tuple[int, ...]:
+    """Return the numbers of a list such as '0,4k'. Raises UsageError."""
+    return tuple(parse_count(item) for item in text.split(","))
+
+
 def run_bench(
     path: Path, model_options: ModelOptions, options: BenchOptions, *, progress: Progress = no_progress
 ) -> BenchReport:
@@ -75,41 +85,52 @@ def run_bench(
     with interrupt.listening():
         started = time.perf_counter()
         model = Model(path, model_options, stop=lambda: interrupt.is_set)
-        n_ctx = max(options.n_prompt, options.n_gen, 1)
+        n_ctx = max(options.n_prompt, options.n_gen, 1) + max(options.n_depths)
         context = Context(
             model, ContextOptions(n_ctx, kv_type=options.kv_type, n_threads=options.n_threads), interrupt
         )
         load_s = time.perf_counter() - started
-        steps: list[tuple[str, int, Callable[[], bool]]] = []
-        if options.n_prompt:
-            steps.append(
-                (f"pp{options.n_prompt}", options.n_prompt, lambda: _prompt(context, options.n_prompt))
-            )
-        if options.n_gen:
-            steps.append((f"tg{options.n_gen}", options.n_gen, lambda: _generate(context, options.n_gen)))
-        runs = options.repetitions + options.warmup
-        total, done, tests = len(steps) * runs, 0, []
-        for name, n_tokens, run in steps:
-            samples = []
-            for repetition in range(runs):
-                seconds = _timed(context, run)
-                done += 1
-                progress(done, total, name)
-                if repetition or not options.warmup:  # the first warms caches and threads up
-                    samples.append(n_tokens / seconds)
-            tests.append(Measured(name, n_tokens, tuple(samples)))
+        tests = _measure(context, options, progress)
         report = BenchReport(
             model.description,
             model.size_bytes,
             model.n_params,
             context.n_threads,
             load_s,
-            tuple(tests),
+            tests,
             peak_memory_bytes(),
         )
         context.close()
         model.close()
     return report
+
+
+def _measure(context: Context, options: BenchOptions, progress: Progress) -> tuple[Measured, ...]:
+    """Return every test behind every depth."""
+    kinds: list[tuple[str, int, Callable[[Context, int], bool]]] = [
+        ("pp", options.n_prompt, _prompt),
+        ("tg", options.n_gen, _generate),
+    ]
+    runs = options.repetitions + options.warmup
+    total = sum(n > 0 for _, n, _ in kinds) * len(options.n_depths) * runs
+    done, tests = 0, []
+    for n_depth in options.n_depths:
+        if n_depth:
+            progress(done, total, f"fill {n_depth:,} tokens")
+        state = _filled(context, n_depth)
+        for kind, n_tokens, run in kinds:
+            if not n_tokens:
+                continue
+            name = f"{kind}{n_tokens}" + (f" @ d{n_depth}" if n_depth else "")
+            samples = []
+            for repetition in range(runs):
+                seconds = _timed(context, state, partial(run, context, n_tokens))
+                done += 1
+                progress(done, total, name)
+                if repetition or not options.warmup:  # the first warms caches and threads up
+                    samples.append(n_tokens / seconds)
+            tests.append(Measured(name, n_tokens, tuple(samples), n_depth))
+    return tuple(tests)
 
 
 def peak_memory_bytes() -> int:
@@ -118,8 +139,21 @@ def peak_memory_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB
 
 
-def _timed(context: Context, run: Callable[[], bool]) -> float:
+def _filled(context: Context, n_tokens: int) -> bytes | None:
+    """Evaluate `n_tokens` random tokens and return the memory's state behind them, or None for none."""
+    if not n_tokens:
+        return None
     context.keep(0)
+    if not _prompt(context, n_tokens):
+        raise Interrupted("")
+    return context.state()
+
+
+def _timed(context: Context, state: bytes | None, run: Callable[[], bool]) -> float:
+    """Return the seconds that `run` takes behind `state`."""
+    context.keep(0)
+    if state is not None:
+        context.restore(state)
     started = time.perf_counter()
     if not run():
         raise Interrupted("")

@@ -167,6 +167,18 @@ class Context:
         elif not self._c.llama_memory_seq_rm(self._memory, 0, n_past, -1):
             raise RuntimeFailed(f"llama.cpp cannot forget the tokens after {n_past}")
 
+    def state(self) -> bytes:
+        """Return everything in memory, for `restore`."""
+        size = self._c.llama_state_seq_get_size(self.handle, 0)
+        buffer = (ctypes.c_uint8 * size)()
+        return bytes(buffer[: self._c.llama_state_seq_get_data(self.handle, buffer, size, 0)])
+
+    def restore(self, state: bytes) -> None:
+        """Put back what `state` returned. Raises RuntimeFailed if llama.cpp does not take it."""
+        source = ctypes.cast(ctypes.c_char_p(state), ctypes.POINTER(ctypes.c_uint8))
+        if not self._c.llama_state_seq_set_data(self.handle, source, len(state), 0):
+            raise failed("llama.cpp does not take its own state back")
+
     def window_state(self, limit_bytes: int) -> bytes | None:
         """Return the sliding layers' cells as a checkpoint, or None if larger than `limit_bytes`."""
         size = self._c.llama_state_seq_get_size_ext(self.handle, 0, _SWA_ONLY)

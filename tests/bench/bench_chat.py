@@ -1,10 +1,12 @@
 """g4's engine beside llama.cpp's own tools, interleaved in one run on one file.
 
     python tests/bench/bench_chat.py FILE LLAMA_BIN [--rounds 3] [--prompt 512] [--gen 64] [--threads N]
+                                                    [--depths 100,4000 [--only-depths]]
 
 FILE is a model, best of real shape (tests/real_shapes.py e2b q4_0 FILE --weights random); LLAMA_BIN the
 folder of llama-bench and llama-completion, built from the sources of the same llama-cpp-python with the
-same CMAKE_ARGS. Prints one JSON document: medians, ratios, and Python's own share per token.
+same CMAKE_ARGS. Prints one JSON document: medians, ratios, Python's own share per token, and with --depths
+what of its decode speed each side keeps behind so many tokens (the last against the first).
 """
 
 from __future__ import annotations
@@ -37,6 +39,36 @@ def g4_bench(file: Path, args: argparse.Namespace) -> dict[str, float]:
     command = [*G4, "bench", file, "-p", args.prompt, "-n", args.gen, "-r", 1, "-t", args.threads, "--json"]
     data = json.loads(subprocess.run(list(map(str, command)), check=True, capture_output=True).stdout)
     return {test["test"][:2]: test["tokens_per_s"] for test in data["tests"]}
+
+
+def at_depth(command: Sequence[Any], key: str) -> dict[int, float]:
+    """Decode speed by depth, of llama-bench's JSON or of g4 bench's."""
+    data = json.loads(subprocess.run(list(map(str, command)), check=True, capture_output=True).stdout)
+    rows = data if isinstance(data, list) else data["tests"]
+    return {row["n_depth"]: row[key] for row in rows}
+
+
+def depths(file: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """What each side loses from the first depth to the last, in turn, round by round."""
+    same = ["-p", 0, "-n", args.gen, "-r", 3, "-d", args.depths, "-t", args.threads]
+    commands = {
+        "llama": [args.llama_bin / "llama-bench", "-m", file, *same, "-fa", "auto", "-o", "json"],
+        "g4": [*G4, "bench", file, *same, "--json"],
+    }
+    speeds: dict[str, list[dict[int, float]]] = {"llama": [], "g4": []}
+    for number in range(args.rounds):
+        for side in ("llama", "g4") if number % 2 == 0 else ("g4", "llama"):
+            key = "avg_ts" if side == "llama" else "tokens_per_s"
+            speeds[side].append(at_depth(commands[side], key))
+            print(f"round {number + 1}, {side}: {speeds[side][-1]}", file=sys.stderr)
+    first, *_, last = (int(depth) for depth in args.depths.split(","))
+    kept = {side: [found[last] / found[first] for found in rounds] for side, rounds in speeds.items()}
+    beyond = statistics.median(g / c for g, c in zip(kept["g4"], kept["llama"], strict=True))
+    return {
+        "decode by depth": speeds,
+        "kept": {side: statistics.median(values) for side, values in kept.items()},
+        "kept, g4/llama": beyond,
+    }
 
 
 def g4_chat(file: Path, args: argparse.Namespace) -> dict[str, float]:
@@ -76,7 +108,12 @@ def main() -> None:
     parser.add_argument("--prompt", type=int, default=512)
     parser.add_argument("--gen", type=int, default=64)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--depths", default="")
+    parser.add_argument("--only-depths", action="store_true")
     args = parser.parse_args()
+    if args.only_depths:
+        print(json.dumps(depths(args.file, args), indent=1))
+        return
     g4_one = [*G4, "chat", args.file, "-p", "Hi", "-n", 1, "--temp", 0, "-c", 4096, "-t", args.threads]
     llama_one = [args.llama_bin / "llama-completion", "-m", args.file, "-p", "Hi", "-n", 1, "--temp", 0, "-c",
                  4096, "-t", args.threads, "-no-cnv", "-st", "--no-warmup"]  # fmt: skip
@@ -105,7 +142,9 @@ def main() -> None:
     extra = statistics.median(
         g - c for g, c in zip(found["g4 first token s"], found["llama first token s"], strict=True)
     )
-    share = {f"python ms a token, {n} tokens": python_share(n) for n in (1000, 4000, 16000)}
+    share: dict[str, Any] = {f"python ms a token, {n} tokens": python_share(n) for n in (1000, 4000, 16000)}
+    if args.depths:
+        share |= depths(args.file, args)
     document = {"samples": found, "medians": medians, "ratios": ratios, "first token, g4 - llama, s": extra}
     print(json.dumps({**document, **share}, indent=1))
 
