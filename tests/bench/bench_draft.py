@@ -1,0 +1,162 @@
+"""What guessing ahead costs and gains: batches, the text itself, a drafting network by its acceptance.
+
+    python tests/bench/bench_draft.py FILE [--draft DRAFT] [--rounds 3] [--gen 96] [--threads N]
+
+FILE is best of real shape (tests/real_shapes.py e2b q4_0 FILE --weights random), DRAFT its drafting network
+(tests/real_shapes.py --draft, the same way). The answers are given: real English, because a network of random
+weights says nothing that could be guessed. What a trained network would accept cannot be measured without
+one, so its guesses are replaced: each is right with probability p, at the price of the real ones.
+Prints one JSON document; plain decoding and guessing take turns, figures are medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+TESTS = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(TESTS))
+
+from g4cli.runtime.context import Context, ContextOptions  # noqa: E402
+from g4cli.runtime.engine import LlamaEngine, open_engine  # noqa: E402
+from g4cli.runtime.library import llama  # noqa: E402
+from g4cli.runtime.model import ModelOptions  # noqa: E402
+from g4cli.runtime.sampler import Sampling  # noqa: E402
+from g4cli.runtime.speculation import N_GUESSES, DraftGuesser, LookupGuesser  # noqa: E402
+
+TEXT = TESTS.parent / "README.md"
+RATES = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+N_PROMPT = 300
+
+
+class PaidOracle:
+    """Pays for the network's guesses and answers with true tokens, each with probability `p`."""
+
+    price = DraftGuesser.price
+
+    def __init__(self, network: DraftGuesser, truth: Sequence[int], p: float) -> None:
+        self._network, self._truth, self._p = network, truth, p
+        self._rng = random.Random(1)
+
+    def follow(self, tokens: Sequence[int]) -> None: ...
+    def push(self, token: int) -> None: ...
+    def close(self) -> None: ...
+
+    def guess(self, token: int, position: int) -> list[int]:
+        self._network.guess(token, position)
+        true = self._truth[position + 1 : position + 1 + N_GUESSES]
+        return [t if self._rng.random() < self._p else 9 for t in true]
+
+
+def batch_costs(engine: LlamaEngine, depth: int, rounds: int) -> dict[str, float]:
+    """The time of a batch of 1 to 8 tokens behind `depth` tokens, in single ones."""
+    context = engine.context
+    tokens = [2, *(random.Random(0).randrange(300, engine.model.n_vocab) for _ in range(depth + 8))]
+    context.keep(0)
+    for start in range(0, depth, context.n_batch):
+        context.decode(tokens[start : min(depth, start + context.n_batch)])
+    times: dict[int, list[float]] = {n: [] for n in range(1, 9)}
+    for _ in range(rounds + 1):
+        for n, found in times.items():
+            context.keep(depth)
+            started = time.perf_counter()
+            context.decode_run(tokens[depth : depth + n])
+            llama().llama_synchronize(context.handle)
+            found.append(time.perf_counter() - started)
+    context.keep(0)
+    single = statistics.median(times[1][1:])
+    ratios = {str(n): round(statistics.median(found[1:]) / single, 2) for n, found in times.items()}
+    return {"single_ms": round(1000 * single, 1), **ratios}
+
+
+def speed(engine: LlamaEngine, prompt: Sequence[int], answer: Sequence[int]) -> tuple[float, float]:
+    """Tokens per second of a given answer, sampling included, and the share of guesses that were right."""
+    engine.begin(Sampling(seed=1))
+    engine.evaluate(prompt)
+    started = time.perf_counter()
+    for token in answer:
+        engine.sample()
+        engine.advance(token)
+    llama().llama_synchronize(engine.context.handle)
+    seconds = time.perf_counter() - started
+    drafted = engine.drafted
+    share = drafted.kept / drafted.guessed if drafted and drafted.guessed else 0.0
+    return len(answer) / seconds, share
+
+
+def compare(
+    engine: LlamaEngine, guessers: dict[str, Callable[[Context], Any]], prompt: Sequence[int],
+    answer: Sequence[int], rounds: int,
+) -> dict[str, Any]:  # fmt: skip
+    """Median tokens per second of each way to guess, beside plain decoding, in turn."""
+    found: dict[str, list[tuple[float, float]]] = {"plain": [], **{name: [] for name in guessers}}
+    for _ in range(rounds):
+        for name, samples in found.items():
+            engine._speculation = None
+            if name in guessers:
+                engine.attach_guesser(guessers[name])
+            samples.append(speed(engine, prompt, answer))
+    plain = statistics.median(tps for tps, _ in found["plain"])
+    return {
+        name: {
+            "tokens_per_s": round(statistics.median(tps for tps, _ in samples), 2),
+            # Each round has its own plain run beside it: the machine's speed changes from minute to minute.
+            "ratio": round(
+                statistics.median(a[0] / b[0] for a, b in zip(samples, found["plain"], strict=True)), 3
+            ),
+            "accepted": round(statistics.median(share for _, share in samples), 2),
+        }
+        for name, samples in found.items()
+    } | {"plain": round(plain, 2)}
+
+
+def texts(engine: LlamaEngine, count: int) -> dict[str, tuple[list[int], list[int]]]:
+    """Prompts with given answers: prose that goes on, and the prompt's text with a word changed now."""
+    words = TEXT.read_text(encoding="utf-8")
+    prose = engine.model.tokenize(words[words.index("## Is it broken") :], control=False)
+    prompt = [max(engine.model.bos, 0), *prose[:N_PROMPT]]
+    edited = [9 if i % 25 == 24 else token for i, token in enumerate(prose[50 : 50 + count])]
+    return {"new text": (prompt, prose[N_PROMPT : N_PROMPT + count]), "edited text": (prompt, edited)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--draft", type=Path)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--gen", type=int, default=96)
+    parser.add_argument("--threads", type=int, default=0)
+    args = parser.parse_args()
+    options = ContextOptions(2048, n_threads=args.threads, n_outputs=8)
+    with open_engine(args.file, model_options=ModelOptions(), context_options=lambda _: options) as engine:
+        data: dict[str, Any] = {
+            "batch": {f"behind {d} tokens": batch_costs(engine, d, args.rounds) for d in (100, 1500)}
+        }
+        cases = texts(engine, args.gen)
+        for name, (prompt, answer) in cases.items():
+            data[name] = compare(engine, {"lookup": lambda _: LookupGuesser()}, prompt, answer, args.rounds)
+        if args.draft:
+            prompt, answer = cases["new text"]
+            truth = [*prompt, *answer]
+            network = DraftGuesser(args.draft, engine.context, ModelOptions())
+            data["network by acceptance"] = compare(
+                engine,
+                {str(p): lambda _, p=p: PaidOracle(network, truth, p) for p in RATES},  # type: ignore[misc]
+                prompt,
+                answer,
+                args.rounds,
+            )
+            network.close()
+            engine._speculation = None
+    print(json.dumps(data, indent=1))
+
+
+if __name__ == "__main__":
+    main()
