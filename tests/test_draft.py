@@ -19,10 +19,11 @@ from g4cli.core.ggml import BY_ID
 from g4cli.core.gguf import parse_header, read_header
 from g4cli.core.inventory import text_tensors
 from g4cli.core.registry import MODELS
-from g4cli.estimate import HOST, LIBRARY, Draft, Options, estimate
+from g4cli.estimate import GUESSING_BYTES, HOST, LIBRARY, N_GUESSES, Draft, Options, estimate
 from g4cli.estimate.compute import compute_bytes, output_bytes
 from g4cli.estimate.draft import draft_compute_bytes, draft_output_bytes
 from g4cli.estimate.weights import repacked_types
+from g4cli.runtime import drafter, speculation
 from quant.recipes import Recipe, choose_types
 
 GOLDEN = Path(__file__).parent / "golden" / "memory_drafts.json"
@@ -100,6 +101,12 @@ def test_guessing_costs_the_model_rows_of_logits() -> None:
     # The hidden state of every token of the batch, 2,048 of 1,536 numbers.
     assert output_bytes(shapes.E2B, network) - output_bytes(shapes.E2B, guessing) == 4 * 1536 * 2048
     assert draft_output_bytes(Draft(shapes.DRAFTS["e2b"])) == row + 4 * 1536
+
+
+def test_the_plan_guesses_as_the_chat_does() -> None:
+    assert (N_GUESSES, GUESSING_BYTES) == (speculation.N_GUESSES, speculation.SMALLEST_BYTES)
+    assert N_GUESSES + 1 == speculation.N_OUTPUTS
+    assert Draft(shapes.DRAFTS["e2b"]).n_ubatch == drafter._N_BATCH
 
 
 def test_on_a_gpu_the_drafter_goes_with_the_layers() -> None:

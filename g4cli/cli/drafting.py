@@ -27,6 +27,11 @@ class Draft:
 
         return 1 if self.kind == "off" else N_OUTPUTS
 
+    @property
+    def wish(self) -> str:
+        """Return the value of `--draft` that names it: what the plan of memory is asked with."""
+        return str(self.path) if self.path else self.kind
+
 
 def choose_draft(out: Output, wish: str, model: Checked) -> Draft:
     """Return what `--draft` asks for. A network's file is tried in a child process the first time.

@@ -14,27 +14,26 @@ if TYPE_CHECKING:
 def with_guesses(options: Options, subject: Subject, wish: str) -> Options:
     """Return `options` with what guesses tokens ahead, as `g4 chat --draft` takes it.
 
-    "auto" is the drafting network beside a pulled model, else the text itself ("lookup"); "network" is the
-    published one of a model by name. Raises FileMissing, BadGGUF or UsageError.
+    "auto" is the drafting network beside a pulled model, else the text itself ("lookup") unless the model is
+    so small that guessing does not pay; "network" is the published one of a model by name. Raises
+    FileMissing, BadGGUF or UsageError.
     """
     from g4cli.core.draft import draft_shape_of
     from g4cli.core.errors import UsageError
     from g4cli.core.files import require_file
     from g4cli.core.gguf import read_header
-    from g4cli.estimate import N_GUESSES, Draft
+    from g4cli.estimate import GUESSING_BYTES, N_GUESSES, Draft
     from g4cli.store.models import sidecar
 
-    if wish == "off":
-        return options
-    options = replace(options, n_guesses=N_GUESSES)
-    if wish == "lookup":
-        return options
+    guessing = replace(options, n_guesses=N_GUESSES)
+    if wish in ("off", "lookup"):
+        return guessing if wish == "lookup" else options
     beside = sidecar(subject.path, "draft") if wish in ("auto", "network") and subject.path else None
     if wish == "network" and beside is None:
-        return replace(options, draft=_published_draft(subject))
+        return replace(guessing, draft=_published_draft(subject))
     path = beside if wish in ("auto", "network") else require_file(Path(wish).expanduser())
     if path is None:
-        return options
+        return guessing if sum(t.nbytes for t in subject.tensors) >= GUESSING_BYTES else options
     header = read_header(path)
     shape = draft_shape_of(header)
     if shape.n_embd_out != subject.shape.n_embd:
@@ -43,7 +42,7 @@ def with_guesses(options: Options, subject: Subject, wish: str) -> Options:
             f"{subject.shape.n_embd} wide",
             hint="--draft lookup",
         )
-    return replace(options, draft=Draft(shape, tuple(header.tensors.values())))
+    return replace(guessing, draft=Draft(shape, tuple(header.tensors.values())))
 
 
 def _published_draft(subject: Subject) -> Draft:

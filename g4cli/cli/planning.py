@@ -23,11 +23,15 @@ class ChatPlan:
     cpu_moe: bool
 
 
-def plan_chat(out: Output, request: Request, checked: Checked, host: HostFacts) -> ChatPlan:
+def plan_chat(
+    out: Output, request: Request, checked: Checked, host: HostFacts, draft: str = "off"
+) -> ChatPlan:
     """Return the plan for this machine as it is before the weights are loaded, and say what was chosen.
 
+    `draft` is what guesses tokens ahead: "off", "lookup" or a drafting network's file.
     What the user wrote is taken as it is; a context beyond the model's is warned of. Raises UsageError.
     """
+    from g4cli.cli.fit_guesses import with_guesses
     from g4cli.cli.subjects import memories_of, run_options, subject_of, with_encoder
     from g4cli.estimate import IMAGE_TOKENS
     from g4cli.fit import attempt
@@ -43,6 +47,7 @@ def plan_chat(out: Output, request: Request, checked: Checked, host: HostFacts) 
     )
     if request.mmproj:
         options = with_encoder(options, subject.shape, request.mmproj, request.image_tokens or IMAGE_TOKENS)
+    options = with_guesses(options, subject, draft)
     n_ctx = _context(out, request, subject, options, memories)
     # Beyond the model's own context nothing is estimated: the largest estimate has to do.
     options = replace(options, n_ctx=min(n_ctx, subject.shape.n_ctx_train))

@@ -176,7 +176,7 @@ def open_session(out: Output, request: Request) -> Iterator[Session]:
     model = check_model(out, request.model, expand=request.expand)
     draft = choose_draft(out, request.draft, model)
     # Before the weights are loaded: they would count twice.
-    plan = plan_chat(out, request, model, with_live_gpus(probe()))
+    plan = plan_chat(out, request, model, with_live_gpus(probe()), draft.wish)
     started = time.perf_counter()
     options = model_options(
         gpu_layers=plan.gpu_layers,

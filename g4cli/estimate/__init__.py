@@ -11,7 +11,16 @@ from g4cli.estimate.compute import GPU_ALIGNMENT, compute_bytes, inputs_bytes, o
 from g4cli.estimate.draft import draft_terms
 from g4cli.estimate.kv import kv_bytes, kv_cells, layer_kv_bytes
 from g4cli.estimate.media import IMAGE_TOKENS, Media, media_bytes
-from g4cli.estimate.options import CTX_PAD, KV_TYPES, N_GUESSES, Draft, Options, check, kv_type
+from g4cli.estimate.options import (
+    CTX_PAD,
+    GUESSING_BYTES,
+    KV_TYPES,
+    N_GUESSES,
+    Draft,
+    Options,
+    check,
+    kv_type,
+)
 from g4cli.estimate.placement import layer_devices
 from g4cli.estimate.result import HOST, Estimate, Group, Term
 from g4cli.estimate.weights import Tensor, repacked_types, weight_terms
@@ -21,6 +30,7 @@ LIBRARY: Final = "0.3.36"
 
 __all__ = [
     "CTX_PAD",
+    "GUESSING_BYTES",
     "HOST",
     "IMAGE_TOKENS",
     "KV_TYPES",

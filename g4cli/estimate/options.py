@@ -29,6 +29,8 @@ CTX_PAD: Final = 256
 
 N_GUESSES: Final = 3
 """Tokens that `g4 chat` guesses ahead in a round."""
+GUESSING_BYTES: Final = 64 << 20
+"""Weights from which on it guesses from the text unasked."""
 
 
 @dataclass(frozen=True, slots=True)

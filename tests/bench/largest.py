@@ -61,6 +61,9 @@ def main() -> int:
         plan = json.loads(inside(procs, "fit", file, "--ctx", "max", "--json").stdout)
         n_ctx, needed = plan["largest_ctx"], plan["total_bytes"] / GIB
         print(f"limit {limit / GIB:.2f} GiB: {n_ctx:,} tokens need {needed:.2f} GiB; {plan['reason']}")
+        if n_ctx == plan["n_ctx_train"]:
+            print("that is all that the model was made for: take a smaller limit")
+            return 1
         more = inside(procs, "fit", file, "--ctx", str(n_ctx * 11 // 10), "--json")
         print(f"a tenth more: exit {more.returncode}; {json.loads(more.stdout)['reason']}")
         chat = ("chat", file, "--ctx", str(n_ctx), "-n", "3", "--no-loop-stop", "--json", "-p", prompt)

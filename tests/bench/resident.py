@@ -29,17 +29,17 @@ G4 = str(Path(sys.executable).with_name("g4"))
 LOW, HIGH = 0.97, 1.10
 
 
-def estimated(path: Path, case: str) -> int:
+def estimated(path: Path, case: str, draft: str) -> int:
     """Return the resident bytes that `g4 fit` expects."""
-    command = [G4, "fit", str(path), *case.split(), "--json"]
+    command = [G4, "fit", str(path), *case.split(), "--draft", draft, "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return int(json.loads(done.stdout)["resident_bytes"])
 
 
-def measured(path: Path, case: str, words: int) -> int:
+def measured(path: Path, case: str, words: int, draft: str) -> int:
     """Return the peak of the resident bytes of one run of `g4 chat`, children not counted."""
     prompt = " ".join(f"word{i % 97} and" for i in range(words))
-    command = [G4, "chat", str(path), *case.split()]
+    command = [G4, "chat", str(path), *case.split(), "--draft", draft]
     command += ["-n", "3", "--no-loop-stop", "--seed", "1", "--json", "-p", prompt]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as child:
         assert child.stdout
@@ -56,10 +56,14 @@ def main() -> int:
     parser.add_argument("file", type=Path)
     parser.add_argument("case", nargs="*", type=int, help=f"0 to {len(CASES) - 1}; none: all")
     parser.add_argument("--words", type=int, default=150, help="of the prompt; 150 fill a ubatch")
+    parser.add_argument("--draft", default="auto", help="as g4 chat takes it: off, lookup, a file")
     args = parser.parse_args()
     bad = 0
     for case in [CASES[i] for i in args.case] or CASES:
-        expected, found = estimated(args.file, case), measured(args.file, case, args.words)
+        expected, found = (
+            estimated(args.file, case, args.draft),
+            measured(args.file, case, args.words, args.draft),
+        )
         ratio = expected / found
         bad += not LOW <= ratio <= HIGH
         mib = 1024**2
