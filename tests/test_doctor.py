@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import shapes
 from builders import F32, build_gguf
 from damage import DAMAGES, GGUF, KINDS, Damage
 from fakes_hub import FakeHub, FakeRepo, running
+from real_shapes import build, synthetic_vocabulary
 from tiny_file import build_tiny
 
 from g4cli.cli.main import run
@@ -72,7 +74,7 @@ def test_the_dashes_are_a_conversion_defect_with_five_proofs(dashes: Report) -> 
     failed = {f.id: f.found for f in report.findings if f.status == "fail"}
     assert set(failed) == {"tensors.tied", "weights.zero", "weights.copies", "probe.loop", "probe.answers"}
     assert "30 of 162 tensors" in failed["weights.zero"]
-    assert "6 of 6 greedy answers are a loop of 2 tokens from token 1 on: '---\\n'" in failed["probe.loop"]
+    assert "6 of 6 answers repeat '---\\n' from token 1 on, and nothing else" in failed["probe.loop"]
 
 
 def test_quick_reads_the_header_only(folder: Path) -> None:
@@ -255,6 +257,32 @@ def test_an_mmproj_is_compared_with_the_model_beside_it(
     path = tmp_path / "mmproj.gguf"
     path.write_bytes(tower(width, kind))
     assert judge(gather(path)).verdict == verdict
+
+
+def test_a_random_network_is_no_damage_and_no_model_either(tmp_path: Path) -> None:
+    vocabulary = synthetic_vocabulary(768)
+    path = build(tmp_path / "m.gguf", "tiny", shapes.TINY, "q4_0", weights="random", vocabulary=vocabulary)
+    report = judge(gather(path, talk=False), ("weights", "probe"))
+    assert (report.verdict, report.exit_code) == ("healthy", 0)
+    assert report.summary == "the file is sound, but its weights are random: nobody has trained this network"
+
+
+def test_what_to_type_has_the_names_of_file_copy_and_model(folder: Path, good: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "my model.gguf"
+    path.write_bytes(KINDS["eos-107"](good))
+    assert judge(gather(path, "quick")).fix == f"g4 doctor '{path}' --fix 'my model-mended.gguf'"
+    assert "g4 pull tiny" in judge(gather(folder / "dashes.gguf", "quick")).fix
+
+
+def test_a_single_check_costs_what_it_needs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The weights are read and llama.cpp is asked only for the checks that look at them."""
+    monkeypatch.setattr("g4cli.doctor.child.ask_child", None)
+    monkeypatch.setattr("g4cli.doctor.tokenizing.ask_child", None)
+    facts = gather(folder / "tiny.gguf", "deep", only=("weights",))
+    assert (len(facts.stats), facts.probe, facts.tokenized) == (161, None, None)
+    monkeypatch.setattr("g4cli.doctor.facts.scan", None)
+    facts = gather(folder / "tiny.gguf", "deep", only=("template", "tensors.tied", "file.size"))
+    assert (facts.stats, facts.probe, facts.tokenized) == ((), None, None)
 
 
 def test_a_placeholder_without_weights_is_not_called_broken(good: bytes, tmp_path: Path) -> None:

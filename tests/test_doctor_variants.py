@@ -81,7 +81,10 @@ def test_an_answer_in_the_files_own_frame(
     theirs = {a.text: a.want for a in framed}
     fails = EngineFault("file's frame", lambda _o, p: p in theirs, "loop", ())
     report = examined(path, Engine(fails, theirs), monkeypatch, "deep")
-    assert (report.verdict, report.fix.split(" (")[0]) == ("template", f"g4 doctor {path} --fix OUT")
+    assert (report.verdict, report.fix.split(" (")[0]) == (
+        "template",
+        f"g4 doctor {path} --fix odd-mended.gguf",
+    )
     fails = EngineFault("g4's frame", lambda _o, p: p in own, "loop", ())
     report = examined(path, Engine(fails, theirs), monkeypatch)
     assert report.verdict == "template"

@@ -18,12 +18,12 @@ from g4cli.doctor.facts import gather
 from g4cli.doctor.watch import communicate, private_bytes, status_bytes
 
 MIB = 1024**2
-ONE_WIDE_HEAD = 1 << 15
+ONE_WIDE_HEAD = 1 << 16
 
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a sound file whose keys ask for 128 MiB of KV cache: two layers with one head of 32,768."""
+    """Return a sound file whose keys ask for 128 MiB of KV cache: two layers with one head of 65,536."""
     shape = replace(
         shapes.TINY, n_layer=2, is_swa=(True, False), n_ff=(64, 64), n_head=(1, 1), n_head_kv=(1, 1),
         n_shared_kv=0, head_dim=ONE_WIDE_HEAD, head_dim_swa=ONE_WIDE_HEAD,

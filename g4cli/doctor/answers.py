@@ -64,5 +64,8 @@ def share_right(runs: Sequence[GreedyRun], wanted: Sequence[str]) -> float:
 
 
 def shown(run: GreedyRun) -> str:
-    """Return the answer, shortened."""
+    """Return the answer, shortened; a loop once."""
+    loop = early_loop(run)
+    if loop is not None:
+        return f"{loop.text} ..."
     return run.text if len(run.text) <= 60 else run.text[:57] + "..."

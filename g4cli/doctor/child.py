@@ -21,14 +21,19 @@ from g4cli.core.units import GIB, size_text
 from g4cli.doctor.watch import DATA_SLACK, communicate
 
 N_TOKENS: Final = 32
-# Room for a question and its answer; the KV cache of the 31B network is then 440 MiB.
-N_CTX: Final = 512
+# Room for a question and its answer; the KV cache of the 31B network is then 220 MiB.
+N_CTX: Final = 256
 TIMEOUT_S: Final = 300.0
 # More for large files: one token reads the whole file, at 2 GB/s where the disk or one core is slow.
 _S_PER_GIB: Final = 30.0
-# What a child may have besides the file itself, which is mapped: the largest published network (31B) plans
-# 440 MiB of KV cache (880 as F32) and 180 MiB of compute, and 300 MiB go to Python and the vocabulary.
+# What a child may have besides the file itself, which is mapped. The largest published network (31B) plans
+# 440 MiB of KV cache as F32 and 180 MiB of compute; Python and the vocabulary take 300.
 MEMORY_BYTES: Final = 2 * GIB
+# How llama.cpp wraps its reason: the functions it comes from, and what the last one makes of it.
+_WRAPPING: Final = re.compile(
+    r"llama\.cpp does not load the file: |error loading model: |llama_\w+: |"
+    r"; llama_model_load_from_file_impl: failed to load model$"
+)
 # What llama.cpp says when the kernel refuses it memory.
 _REFUSED: Final = re.compile(r"bad_alloc|failed to allocate|unable to allocate|Cannot allocate memory", re.I)
 
@@ -112,6 +117,11 @@ class ChildAnswer:
         errors = [str(line["message"]) for line in self.lines if line.get("event") == "error"]
         stderr = self.stderr.strip().splitlines()
         return errors[-1] if errors else stderr[-1] if stderr else ""
+
+
+def reason(error: str) -> str:
+    """Return llama.cpp's complaint without the names of its functions."""
+    return _WRAPPING.sub("", error)
 
 
 def ask_child(

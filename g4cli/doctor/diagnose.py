@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -26,7 +27,7 @@ from g4cli.doctor import (
 from g4cli.doctor.facts import Depth, FileFacts, gather
 from g4cli.doctor.machine import CHECKS as MACHINE_CHECKS
 from g4cli.doctor.report import Check, Report, run_checks
-from g4cli.doctor.verdict import SUMMARY, decide
+from g4cli.doctor.verdict import SUMMARY, UNTRAINED, decide
 
 # Cheapest first: what an early check finds makes the later ones unnecessary.
 CHECKS: Final[tuple[Check, ...]] = (
@@ -53,17 +54,23 @@ def known_ids(*, machine: bool = False) -> set[str]:
     return {name for check in checks for name in (check.id, check.family)}
 
 
+def to_type(fix: str, facts: FileFacts) -> str:
+    """Return a fix as it can be typed: with the file's name, the model's, and one for the mended copy."""
+    names = {"FILE": shlex.quote(facts.path), "OUT": shlex.quote(f"{Path(facts.path).stem}-mended.gguf")}
+    if facts.model_name:
+        names["g4 pull MODEL"] = f"g4 pull {facts.model_name}"
+    return re.sub(r"\b(?:FILE|OUT|g4 pull MODEL)\b", lambda m: names.get(m[0], m[0]), fix)
+
+
 def judge(facts: FileFacts, only: tuple[str, ...] = ()) -> Report:
     """Return the report on facts already gathered."""
-    findings = tuple(
-        replace(f, fix=re.sub(r"\bFILE\b", facts.path, f.fix)) for f in run_checks(CHECKS, facts, only)
-    )
+    findings = tuple(replace(f, fix=to_type(f.fix, facts)) for f in run_checks(CHECKS, facts, only))
     verdict, confidence, decisive = decide(findings)
     return Report(
         subject=facts.path,
         verdict=verdict,
         confidence=confidence,
-        summary=SUMMARY[verdict],
+        summary=UNTRAINED if verdict == "healthy" and facts.untrained else SUMMARY[verdict],
         evidence=tuple(f.found for f in decisive),
         fix=decisive[0].fix if decisive else "",
         findings=findings,

@@ -30,7 +30,7 @@ _TINY_QUESTIONS: Final = 6
 # Sizes that expect an empty thought before the answer when thinking is off.
 _EMPTY_THOUGHT: Final = ("12b", "26b", "31b")
 # Longer ones do not fit into the probe's context; a template that makes so much of a question is no frame.
-_LONGEST: Final = 1200
+_LONGEST: Final = 600
 
 OWN, FILE, PLAIN = "g4's chat frame", "the file's template", "plain text"
 

@@ -50,7 +50,8 @@ def check_architecture(facts: FileFacts) -> Outcome:
     if name in OTHERS:
         return ok(f"{name}: a companion of a text model")
     if any(key.startswith("gemma4.") for key in header.keys) or all(t in header.tensors for t in _OURS):
-        return fail(f"the architecture is {name!r}, but keys and tensors are Gemma 4's", RECONVERT,
+        return fail(f"the architecture is {name!r}, but keys and tensors are Gemma 4's: engines take it for "
+                    "another network, or refuse it", RECONVERT,
                     cause="conversion-defect")  # fmt: skip
     return warn(f"architecture {name!r}: not a Gemma 4; only the format was checked")
 

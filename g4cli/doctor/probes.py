@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from g4cli.core.units import size_text
 from g4cli.doctor.answers import PINNED, RIGHT, early_loop, share_right, shown
+from g4cli.doctor.child import reason
 from g4cli.doctor.report import Check, Outcome, fail, ok, skipped, warn
 
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ def check_loads(facts: FileFacts) -> Outcome:
             confidence="medium",
         )
     if probe.exit_code:
-        return fail(f"llama.cpp refuses the file: {probe.error}", _ELSEWHERE, cause="conversion-defect",
-                    confidence="high")  # fmt: skip
+        return fail(f"llama.cpp refuses the file: {reason(probe.error)}", _ELSEWHERE,
+                    cause="conversion-defect", confidence="high")  # fmt: skip
     return ok(f"llama.cpp loads it and answers {len(probe.runs)} prompts")
 
 
@@ -68,12 +69,11 @@ def check_loop(facts: FileFacts) -> Outcome:
         return skipped("no answers to look at")
     loops = [loop for run in probe.runs if (loop := early_loop(run))]
     if not loops:
-        return ok(f"{len(probe.runs)} greedy answers, none of them a loop")
+        return ok(f"{len(probe.runs)} answers, none of them a loop")
     first = loops[0]
     text = (
-        f"{len(loops)} of {len(probe.runs)} greedy answers are a loop of {first.period} token"
-        f"{'s' if first.period > 1 else ''} from token "
-        f"{first.start + 1} on: {first.text!r}"
+        f"{len(loops)} of {len(probe.runs)} answers repeat {first.text!r} from token {first.start + 1} on, "
+        "and nothing else"
     )
     if facts.untrained:
         return warn(f"{text}; the weights are random, so this means nothing")
@@ -81,7 +81,7 @@ def check_loop(facts: FileFacts) -> Outcome:
         return warn(text)
     figures = [h for run in probe.runs for h in run.entropy]
     if figures and sum(figures) / len(figures) < _NO_DOUBT:
-        text += ", without a doubt about any token"
+        text += ", without a doubt about it"
     return fail(text + "; a sound Gemma 4 never does this", _ELSEWHERE, cause="conversion-defect",
                 confidence="medium")  # fmt: skip
 

@@ -16,6 +16,11 @@ Confidence: TypeAlias = Literal["certain", "high", "medium", "low"]
 WORST_FIRST: Final[tuple[Status, ...]] = ("fail", "crash", "warn", "skipped", "ok")
 
 
+def counted(count: int, thing: str) -> str:
+    """Return a number with its thing: '1 tensor', '1,200 tensors'."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """The answer of one check.

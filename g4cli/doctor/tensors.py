@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from g4cli.core.inventory import OUTPUT, text_tensors
 from g4cli.core.shape import Shape
-from g4cli.doctor.report import Check, Outcome, fail, ok, skipped
+from g4cli.doctor.report import Check, Outcome, counted, fail, ok, skipped
 
 if TYPE_CHECKING:
     from g4cli.doctor.facts import FileFacts
@@ -46,7 +46,7 @@ def check_inventory(facts: FileFacts) -> Outcome:
     towers = [n for n in header.tensors if n.startswith(_TOWERS)]
     if towers:
         return fail(
-            f"{len(towers)} tensors of the vision or audio tower stand beside the text model: a blob of "
+            f"{counted(len(towers), 'tensor')} of the vision or audio tower beside the text model: a blob of "
             "Ollama, which llama.cpp does not load",
             "g4 pull MODEL gets the plain GGUF and its mmproj",
             cause="conversion-defect",
@@ -70,8 +70,8 @@ def check_inventory(facts: FileFacts) -> Outcome:
         parts.append(f"{len(extra)} that do not belong ({_some(extra)})")
     if other:
         parts.append(f"{len(other)} of the wrong shape ({other[0]})")
-    return fail("tensors: " + ", ".join(parts), RECONVERT, cause="conversion-defect",
-                detail=(*missing, *extra, *other))  # fmt: skip
+    return fail("tensors: " + ", ".join(parts) + ": not the network that was trained", RECONVERT,
+                cause="conversion-defect", detail=(*missing, *extra, *other))  # fmt: skip
 
 
 def check_parts(facts: FileFacts) -> Outcome:

@@ -17,12 +17,14 @@ SUMMARY: Final[dict[Verdict, str]] = {
     "healthy": "nothing wrong was found",
     "file-damaged": "the bytes are not those that were published",
     "conversion-defect": "the file is whole, but what was written into it is wrong",
-    "tokenizer": "text is cut into the wrong tokens",
-    "template": "the chat template does not fit the model",
+    "tokenizer": "the model gets other words than you type, or does not see where to end",
+    "template": "questions reach the model in a format that it does not know",
     "runtime": "the engine or this machine fails, not the file",
     "model-behaviour": "the file and the engine are sound: the model does this by itself",
     "unknown": "something is wrong, and the evidence does not say what",
 }
+
+UNTRAINED: Final = "the file is sound, but its weights are random: nobody has trained this network"
 
 
 def decide(findings: Sequence[Finding]) -> tuple[Verdict, Confidence, tuple[Finding, ...]]:

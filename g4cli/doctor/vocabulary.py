@@ -11,6 +11,7 @@ import numpy as np
 
 from g4cli.core.gguf_values import Array
 from g4cli.core.inventory import TOKEN_EMBD
+from g4cli.doctor.child import reason
 from g4cli.doctor.report import Check, Outcome, fail, ok, skipped, warn
 
 if TYPE_CHECKING:
@@ -37,6 +38,10 @@ IDS: Final = (
     ("bos_token_id", 2), ("eos_token_id", 1), ("unknown_token_id", 3), ("padding_token_id", 0),
     ("mask_token_id", 4),
 )  # fmt: skip
+_MEANS: Final = {
+    "bos_token_id": " (prompts begin wrongly)",
+    "eos_token_id": " (answers end too early, or never)",
+}
 SUPPRESSED: Final = (258_883, 258_882)
 
 
@@ -105,7 +110,7 @@ def check_model(facts: FileFacts) -> Outcome:
         return fail("tokenizer 'llama' with pre-tokenizer 'gemma4': a blob of Ollama, not a plain GGUF",
                     "g4 pull MODEL gets the plain GGUF", cause="tokenizer")  # fmt: skip
     return fail(f"the tokenizer is {vocabulary.model!r}, expected 'gemma4': text is cut into other tokens",
-                f"{FIX} (if the merges are in the file), or another file", cause="tokenizer")  # fmt: skip
+                f"{FIX} (if its merges are there), or another file", cause="tokenizer")  # fmt: skip
 
 
 def check_counts(facts: FileFacts) -> Outcome:
@@ -174,10 +179,10 @@ def check_ids(facts: FileFacts) -> Outcome:
             and value.data != expected
             and not (name == "eos_token_id" and value.data == 106)
         ):
-            bad.append(f"{name} is {value.data}, expected {expected}")
+            bad.append(f"{name} is {value.data}, expected {expected}{_MEANS.get(name, '')}")
     for name, expected in (("bos_token_id", 2), ("eos_token_id", 1)):
         if _T + name not in header.keys:
-            bad.append(f"{name} is missing, expected {expected}")
+            bad.append(f"{name} is missing, expected {expected}{_MEANS.get(name, '')}")
     prefix = header.keys.get(_T + "add_space_prefix")
     if prefix is not None and prefix.data is not False:
         bad.append("add_space_prefix is on: every text begins with a space")
@@ -217,7 +222,8 @@ def check_known(facts: FileFacts) -> Outcome:
         return warn("some tokens have other texts than in Gemma 4's vocabulary (a fine-tune may do that)")
     if wrong:
         return fail(
-            f"the {' and '.join(wrong)} differ from Gemma 4's vocabulary",
+            f"the {' and '.join(wrong)} differ from Gemma 4's vocabulary: words fall into other pieces than "
+            "the model has learned",
             RECONVERT,
             cause="tokenizer",
             confidence="high",
@@ -248,7 +254,7 @@ def check_encoding(facts: FileFacts) -> Outcome:
     if seen is None:
         return skipped("not tried")
     if seen.died or seen.error:
-        return fail(f"llama.cpp cannot use the tokenizer: {seen.died or seen.error}", RECONVERT,
+        return fail(f"llama.cpp cannot use the tokenizer: {seen.died or reason(seen.error)}", RECONVERT,
                     cause="tokenizer", confidence="high")  # fmt: skip
     bad = [f"{text!r} gives {got}, expected {want}" for text, got, want in seen.encoded if got != want]
     bad += [f"{text!r} comes back as {back!r}" for text, back in seen.round_trips if text != back]
@@ -256,7 +262,7 @@ def check_encoding(facts: FileFacts) -> Outcome:
         return fail(f"{len(bad)} of {len(seen.encoded) + len(seen.round_trips)} known texts are cut wrongly: "
                     f"{bad[0]}", RECONVERT, cause="tokenizer", detail=tuple(bad))  # fmt: skip
     ends = [
-        f"{token} {'ends' if got else 'does not end'} an answer"
+        f"token {token} {'ends an answer and must not' if got else 'must end an answer and does not'}"
         for token, got, want in seen.ends
         if got != want
     ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from g4cli.core.inventory import OUTPUT, PER_LAYER_TOKEN_EMBD, ROPE_FREQS, TOKEN_EMBD
-from g4cli.doctor.report import Check, Outcome, fail, ok, skipped
+from g4cli.doctor.report import Check, Outcome, counted, fail, ok, skipped
 from g4cli.doctor.structure import AGAIN
 from g4cli.doctor.weights_scan import PAGE, TensorStats
 
@@ -61,10 +61,10 @@ def check_zero(facts: FileFacts) -> Outcome:
 
 def _holes_text(holes: list[TensorStats], n_empty: int) -> str:
     pages = sum(s.zero_pages for s in holes)
-    more = f", and {n_empty} tensors are all zero" if n_empty else ""
+    more = f", and {counted(n_empty, 'more tensor')} all zero" if n_empty else ""
     return (
-        f"{pages:,} pages of {PAGE} zero bytes inside {len(holes)} tensors, first in {holes[0].name} at byte "
-        f"{holes[0].first_zero_page:,}{more}: parts of the file never arrived"
+        f"{pages:,} pages of {PAGE} zero bytes inside {counted(len(holes), 'tensor')}, first in "
+        f"{holes[0].name} at byte {holes[0].first_zero_page:,}{more}: parts of the file never arrived"
     )
 
 
@@ -76,7 +76,7 @@ def check_finite(facts: FileFacts) -> Outcome:
     if bad:
         count = sum(s.non_finite for s in bad)
         return fail(
-            f"{count:,} numbers in {len(bad)} tensors are NaN or infinite, first in {bad[0].name}",
+            f"{count:,} numbers in {counted(len(bad), 'tensor')} are NaN or infinite, first in {bad[0].name}",
             AGAIN,
             cause="file-damaged",
             confidence="high",
@@ -94,7 +94,8 @@ def check_scales(facts: FileFacts) -> Outcome:
         first = negative[0]
         return fail(
             f"{first.negative:,} of {first.scales:,} scales of {first.name} are negative, which "
-            f"{first.type_name} never has: bytes are shifted or overwritten ({len(negative)} tensors)",
+            f"{first.type_name} never has: bytes are shifted or overwritten "
+            f"({counted(len(negative), 'tensor')})",
             AGAIN, cause="file-damaged", detail=tuple(s.name for s in negative),
         )  # fmt: skip
     shapes = facts.header.tensors if facts.header is not None else {}
@@ -109,7 +110,7 @@ def check_scales(facts: FileFacts) -> Outcome:
     if wild:
         return fail(
             f"{wild[0].name} holds weights up to {wild[0].largest:.3g} where {wild[0].median:.2g} is usual "
-            f"({len(wild)} tensors): bytes are shifted or overwritten",
+            f"({counted(len(wild), 'tensor')}): bytes are shifted or overwritten",
             AGAIN, cause="file-damaged", confidence="high", detail=tuple(s.name for s in wild),
         )  # fmt: skip
     return ok("scales and weights have the size that weights have")
