@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -236,6 +237,15 @@ class TestCommand:
         # 70 for the picture, 25 for a second of sound, the rest text.
         assert json.loads(out)["usage"]["prompt_tokens"] > 70 + 25
 
+    def test_interrupted_while_it_is_encoded(
+        self, chat: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(MediaEncoder, "encode", lambda _self, _media: False)
+        code, out, err = chat("-p", "What?", "--image", folder / "p.png", "--mmproj", MMPROJ, "-q")
+        assert (code, out, err) == (130, "", "")
+        code, out, _ = chat("-p", "What?", "--image", folder / "p.png", "--mmproj", MMPROJ, "--json")
+        assert (code, json.loads(out)["finish_reason"]) == (130, "interrupted")
+
     def test_sound_alone(self, chat: Any, folder: Path) -> None:
         code, out, _ = chat("-p", "What?", "--audio", folder / "s.wav", "--mmproj", MMPROJ, "--json")
         assert (code, json.loads(out)["finish_reason"]) == (0, "length")
@@ -258,3 +268,59 @@ class TestCommand:
         assert (code, "no such file" in err) == (3, True)
         code, _, err = chat("-p", "x", "--audio", folder / "p.png", "--mmproj", MMPROJ)
         assert (code, "is an image, not a sound" in err) == (5, True)
+
+
+class TestCtrlC:
+    """While an encoder computes: the user gets the prompt back at once, whatever the encoder is busy with."""
+
+    @pytest.fixture
+    def engine(self, folder: Path) -> Iterator[LlamaEngine]:
+        with open_engine(
+            folder / "tiny.gguf",
+            model_options=ModelOptions(),
+            context_options=lambda _: ContextOptions(n_ctx=1024),
+        ) as made:
+            yield made
+
+    def test_the_user_does_not_wait_for_the_encoder(
+        self, engine: LlamaEngine, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        inside, go_on, answers = threading.Event(), threading.Event(), list[bool]()
+        real = MediaEncoder._goes_on
+
+        def busy(self: MediaEncoder, tensor: int, asks: bool, data: int) -> bool:
+            """An operation that takes until the test says so: the first press of Ctrl-C falls into it."""
+            if not asks and not inside.is_set():
+                engine.interrupt.set()
+                inside.set()
+                assert go_on.wait(30)
+            answers.append(real(self, tensor, asks, data))
+            return answers[-1]
+
+        monkeypatch.setattr(MediaEncoder, "_goes_on", busy)
+        engine.attach_media(MediaOptions(MMPROJ, image_tokens=70))
+        assert engine.media is not None
+        photo = Media("image", folder / "p.png")
+        assert not engine.media.encode(photo)
+        assert inside.is_set()
+        assert engine.media._background.is_left, "the encoder is still in its operation"
+        assert engine.evaluate([2, 300, 301]).complete is False
+        engine.interrupt.clear()
+        assert engine.evaluate([2, 300, 301]).complete, "text goes on beside it"
+        n_answers = len(answers)
+        go_on.set()
+        # What was stopped left nothing behind, and the encoder works as before.
+        assert engine.media.encode(Media("image", folder / "other.png"))
+        assert answers[n_answers] is False, "it stopped after its operation"
+        assert engine.media.encode(photo)
+        found = soft_tokens(engine, engine.media.tokens(photo))
+        expected = np.load(GOLDEN / "tiny_media.npz")["image"]
+        assert np.linalg.norm(found - expected) < 0.02 * np.linalg.norm(expected)
+
+    def test_what_goes_wrong_in_the_thread_is_raised(self, engine: LlamaEngine, tmp_path: Path) -> None:
+        engine.attach_media(MediaOptions(MMPROJ, image_tokens=70))
+        assert engine.media is not None
+        bad = write(tmp_path / "bad.png", png(picture(48, 48))[:60])
+        for _ in range(2):
+            with pytest.raises(BadMedia, match="damaged"):
+                engine.media.encode(Media("image", bad))

@@ -114,6 +114,11 @@ class Reply:
     loop: FoundLoop | None
     tokens: tuple[int, ...]
 
+    @classmethod
+    def interrupted(cls) -> Reply:
+        """Return the answer to a question that was stopped before the model saw it."""
+        return cls("", "", (), "interrupted", False, 0, 0, 0, 0, 0.0, 0.0, None, ())
+
     @property
     def prompt_tps(self) -> float:
         """Return prompt tokens evaluated per second."""

@@ -81,6 +81,11 @@ class Driver:
         medium = Media(kind, Path(unquoted_path(name)).expanduser())
         require_file(medium.path)
         self.session.need_media()
+        with view_for(self.out, self.session.settings.thoughts) as view:
+            done = self.session.encode([medium], view)
+        if not done:
+            self.out.say(f"stopped; {medium.path.name} is left out")
+            return
         if self.session.engine.media is not None:
             n_tokens = len(self.session.engine.media.tokens(medium))
             self.out.say(f"{medium.path.name}: {n_tokens} tokens; now ask about it")

@@ -54,6 +54,9 @@ class PlainView:
     def waiting(self) -> None:
         """Say nothing either."""
 
+    def encoding(self, name: str) -> None:
+        """Say nothing here too."""
+
     def reading(self, done: int, total: int, label: str) -> None:
         """Say nothing: standard output is the answer's."""
 

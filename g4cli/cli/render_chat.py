@@ -118,6 +118,10 @@ class MarkdownView:
         """Show that the model is at work. After this nobody else writes to the terminal."""
         self._region.draw([_dim("...")])
 
+    def encoding(self, name: str) -> None:
+        """Show that a picture or sound is encoded."""
+        self._region.draw([_dim(f"encoding {clean(name)} ...")])
+
     def reading(self, done: int, total: int, _label: str) -> None:
         """Show how much of a long prompt is read: fits `Progress`."""
         if total:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from g4cli.chat import Conversation, Finished, TurnEvent, TurnOptions, fit_prompt, run_turn
+from g4cli.chat import Conversation, Finished, Reply, TurnEvent, TurnOptions, fit_prompt, run_turn
 from g4cli.core.errors import UsageError
 from g4cli.core.files import atomic_file, require_file
 from g4cli.core.paths import state_dir
@@ -19,7 +19,6 @@ from g4cli.runtime.sampler import Sampling, recommended
 from g4cli.runtime.text_decoder import TextDecoder
 
 if TYPE_CHECKING:
-    from g4cli.chat import Reply
     from g4cli.cli.output import Output
     from g4cli.cli.talk import Checked, Request
     from g4cli.runtime.engine import LlamaEngine
@@ -33,6 +32,7 @@ class View(Protocol):
     """Who shows the events of a turn, and before them how far the prompt is read."""
 
     def waiting(self) -> None: ...
+    def encoding(self, name: str) -> None: ...
     def show(self, event: TurnEvent) -> None: ...
     def reading(self, done: int, total: int, label: str) -> None: ...
 
@@ -108,6 +108,15 @@ class Session:
             MediaOptions(mmproj, image_tokens=self.request.image_tokens, n_threads=self.request.threads)
         )
 
+    def encode(self, media: Sequence[Media], view: View) -> bool:
+        """Encode pictures and sounds that are new; return False if Ctrl-C stopped it."""
+        with self.engine.interrupt.listening():
+            for medium in media:
+                view.encoding(medium.path.name)
+                if self.engine.media and not self.engine.media.encode(medium):
+                    return False
+        return True
+
     def say_parts(self, media: Sequence[Media]) -> None:
         """Tell that a long sound is heard in pieces. Raises what is wrong with a file."""
         from g4cli.runtime.media import AUDIO_CHUNK_S
@@ -124,8 +133,12 @@ class Session:
 
         Raises ContextFull, or RuntimeFailed if llama.cpp fails.
         """
-        if any(turn.media for turn in self.conversation.turns):
+        media = [medium for turn in self.conversation.turns for medium in turn.media]
+        if media:
             self.need_media()
+            if not self.encode(media, view):
+                self.conversation.answer(Reply.interrupted().message())
+                return Reply.interrupted()
             self.say_parts(self.conversation.turns[-1].media)
         fitted = fit_prompt(
             self.conversation,

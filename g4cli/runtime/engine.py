@@ -76,7 +76,7 @@ class LlamaEngine:
         """
         from g4cli.runtime.media import MediaEncoder
 
-        self.media = MediaEncoder(self.model, options)
+        self.media = MediaEncoder(self.model, options, self.interrupt)
         if self.media.n_ubatch > self._options.n_ubatch:
             self._options = replace(self._options, n_ubatch=self.media.n_ubatch)
             self.close_context()

@@ -14,11 +14,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from g4cli.core.errors import BadMedia, RuntimeFailed, UsageError
+from g4cli.core.errors import BadMedia, Interrupted, RuntimeFailed, UsageError
 from g4cli.core.files import require_file
 from g4cli.core.units import size_text
 from g4cli.prompt.messages import Media
+from g4cli.runtime.background import Background
 from g4cli.runtime.context import Context
+from g4cli.runtime.interrupt import Interrupt
 from g4cli.runtime.library import LOG, failed, llama, mtmd
 from g4cli.runtime.model import Model
 
@@ -30,6 +32,8 @@ AUDIO_CHUNK_S: Final = 30
 _TEXT_CHUNK: Final = 0  # MTMD_INPUT_CHUNK_TYPE_TEXT, tools/mtmd/mtmd.h
 _FILE_BYTES: Final = 256 << 20
 _SIDE_LIMIT: Final = 16384
+# Operations of an encoder between two questions whether to go on: each costs a step out of its threads.
+_OPERATIONS: Final = 8
 
 # First bytes -> kind. What stb_image and miniaudio read (tools/mtmd/mtmd-helper.cpp), no more.
 _MAGIC: Final = (
@@ -70,7 +74,7 @@ class _Run:
 class MediaEncoder:
     """Encodes each file once and keeps the result as long as the chat lasts."""
 
-    def __init__(self, model: Model, options: MediaOptions) -> None:
+    def __init__(self, model: Model, options: MediaOptions, interrupt: Interrupt | None = None) -> None:
         """Load the encoder. Raises RuntimeFailed (not this model's, damaged) or UsageError."""
         if options.image_tokens is not None and options.image_tokens not in IMAGE_TOKENS:
             raise UsageError(
@@ -83,6 +87,10 @@ class MediaEncoder:
         if options.image_tokens is not None:
             params.image_max_tokens = options.image_tokens
             params.image_min_tokens = min(options.image_tokens, IMAGE_TOKENS[0])
+        self._background = Background(interrupt or Interrupt())
+        self._n_operations = 0
+        self._on_operation = llama().ggml_backend_sched_eval_callback(self._goes_on)
+        params.cb_eval = self._on_operation
         LOG.clear()
         self._handle = self._c.mtmd_init_from_file(str(options.mmproj).encode(), model.handle, params)
         if not self._handle:
@@ -101,18 +109,31 @@ class MediaEncoder:
         """Return the batch that must hold an image whole, or 0: networks that look at it both ways."""
         return self._max_image if self._c.mtmd_decode_use_non_causal(self._handle, None) else 0
 
-    def tokens(self, media: Media) -> tuple[int, ...]:
-        """Return the prompt's tokens for a file: its marks around positions. Encodes it the first time.
+    def encode(self, media: Media) -> bool:
+        """Encode a file if that was not done before; return False if interrupted, at once.
 
-        Raises FileMissing, UsageError, BadMedia (not a picture or sound that can be read) or RuntimeFailed.
+        The encoder then stops after the operations that it is in, while the user goes on. Raises FileMissing,
+        UsageError, BadMedia (not a picture or sound that can be read) or RuntimeFailed.
         """
         path = require_file(media.path.expanduser())
         self._require(media.kind, path)
-        stat = path.stat()
-        key = (str(path.resolve()), stat.st_size, stat.st_mtime_ns)
-        if key not in self._known:
+        key = _key(path)
+        if key in self._known:
+            return True
+
+        def encode() -> None:
             self._known[key] = tuple(self._encode(media.kind, path))
-        return self._known[key]
+
+        return self._background.run(encode)
+
+    def tokens(self, media: Media) -> tuple[int, ...]:
+        """Return the prompt's tokens for a file: its marks around positions. Encodes it the first time.
+
+        Raises what `encode` raises, and Interrupted.
+        """
+        if not self.encode(media):
+            raise Interrupted("")
+        return self._known[_key(media.path.expanduser())]
 
     def parts(self, media: Media) -> int:
         """Return into how many pieces the library cut a file: sound over 30 s is heard in several."""
@@ -131,6 +152,7 @@ class MediaEncoder:
 
     def decode(self, context: Context, token: int, position: int) -> bool:
         """Evaluate the run that begins with `token`; return False if interrupted. Raises RuntimeFailed."""
+        self._background.wait()
         run = self._runs[token]
         after = llama().llama_pos()
         result = self._c.mtmd_helper_decode_image_chunk(
@@ -161,6 +183,7 @@ class MediaEncoder:
 
     def close(self) -> None:
         """Free the encoder and what it encoded."""
+        self._background.wait()
         for run in self._runs.values():
             self._c.mtmd_input_chunk_free(run.chunk)
         self._runs.clear()
@@ -168,6 +191,13 @@ class MediaEncoder:
         if self._handle:
             self._c.mtmd_free(self._handle)
             self._handle = None
+
+    def _goes_on(self, _tensor: int, asks: bool, _data: int) -> bool:
+        """Answer the encoder (ggml_backend_sched_eval_callback): may it stop here; shall it go on?"""
+        if asks:
+            self._n_operations += 1
+            return self._n_operations % _OPERATIONS == 0
+        return not self._background.is_left
 
     def _require(self, kind: str, path: Path) -> None:
         if kind == "image" and not self.has_vision:
@@ -220,6 +250,8 @@ class MediaEncoder:
         n_tokens = self._c.mtmd_input_chunk_get_n_tokens(chunk)
         if self._c.mtmd_encode_chunk(self._handle, chunk):
             raise failed(f"{path} cannot be encoded")
+        if self._background.is_left:
+            raise Interrupted("")  # an encoder that was stopped reports success
         n_values = n_tokens * llama().llama_model_n_embd_inp(self._model.handle)
         embeddings = (ctypes.c_float * n_values)()
         # The library's own buffer is overwritten by the next medium.
@@ -231,6 +263,11 @@ class MediaEncoder:
             raise RuntimeFailed(f"{path}: no memory for its description")
         self._runs[first] = _Run(first, n_tokens, copy, embeddings)
         return [first - i for i in range(n_tokens)]
+
+
+def _key(path: Path) -> tuple[str, int, int]:
+    stat = path.stat()
+    return str(path.resolve()), stat.st_size, stat.st_mtime_ns
 
 
 _A: Final = MappingProxyType({"image": "an image", "audio": "a sound"})

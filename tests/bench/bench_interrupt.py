@@ -1,6 +1,9 @@
-"""How long Ctrl-C takes on a large model, while it reads a prompt and while it answers.
+"""How long Ctrl-C takes on a large model: reading a prompt, answering, encoding a picture.
 
-python tests/bench/bench_interrupt.py FILE
+python tests/bench/bench_interrupt.py FILE [MMPROJ]
+
+MMPROJ may be of real shape without weights (tests/real_mmproj.py e2b FILE): zeros take as long. The picture
+takes 1,120 tokens, the most there is.
 """
 
 from __future__ import annotations
@@ -10,32 +13,58 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from media_files import picture, png, write
 from terminal import Terminal
 
 MAIN = "from g4cli.cli.main import main; main()"
 
 
-def main(file: str) -> None:
+@contextmanager
+def chat(*args: str) -> Iterator[Terminal]:
+    """A chat in a terminal of its own, ready for a question."""
     with tempfile.TemporaryDirectory() as home:
-        question = "word " * 1500
-        command = [sys.executable, "-c", MAIN, "chat", file, "-c", "4096", "--no-loop-stop"]
+        command = [sys.executable, "-c", MAIN, "chat", *args, "-c", "4096", "--no-loop-stop"]
         with Terminal(command, {"G4_HOME": home, "NO_COLOR": "1"}) as terminal:
             terminal.wait_for("ask something, or /help", seconds=300)
-            for name, text, pause in (("reading", question, 2), ("answering", "Hi", 8)):
-                terminal.enter(text)
-                if name == "reading":
-                    terminal.wait_for("reading 1,5", seconds=60)
-                time.sleep(pause)
-                started = time.perf_counter()
-                os.kill(terminal.pid, signal.SIGINT)
-                terminal.wait_for("stopped; /retry", count=1 if name == "reading" else 2, seconds=60)
-                print(f"{name}: {time.perf_counter() - started:.3f} s")
+            yield terminal
             terminal.enter("/quit")
             terminal.wait_end()
 
 
+def press(terminal: Terminal, name: str, pause: float, wanted: str, count: int = 1) -> None:
+    """Press Ctrl-C after `pause` seconds and print how long the answer takes."""
+    time.sleep(pause)
+    started = time.perf_counter()
+    os.kill(terminal.pid, signal.SIGINT)
+    terminal.wait_for(wanted, count=count, seconds=60)
+    print(f"{name}: {time.perf_counter() - started:.3f} s", flush=True)
+
+
+def main(file: str, mmproj: str = "") -> None:
+    with chat(file) as terminal:
+        terminal.enter("word " * 1500)
+        terminal.wait_for("reading 1,5", seconds=60)
+        press(terminal, "reading", 2, "stopped; /retry")
+        terminal.enter("Hi")
+        press(terminal, "answering", 8, "stopped; /retry", 2)
+    if not mmproj:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        image = write(Path(folder) / "p.png", png(picture(2400, 1800)))
+        with chat(file, "--mmproj", mmproj, "--image-tokens", "1120") as terminal:
+            terminal.enter(f"/image {image}")
+            terminal.wait_for("encoding p.png", seconds=300)
+            press(terminal, "encoding a picture", 4, "is left out")
+            started = time.perf_counter()
+            terminal.enter(f"/image {image}")
+            terminal.wait_for("now ask about it", seconds=600)
+            print(f"(the same picture, not interrupted: {time.perf_counter() - started:.0f} s)", flush=True)
+
+
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])
