@@ -53,7 +53,7 @@ def test_the_human_screen(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["fit", "e2b", "--ctx", "4k"]) in (0, 4)
     text = capsys.readouterr().out
     for word in (
-        "fetches it from google/",
+        "get it: g4 pull e2b:q4_0 (google/",
         "3.12 GiB",
         "e2b:q4_0",
         "context 4,096: as asked for",
@@ -142,6 +142,18 @@ def test_verify_shows_llama_cpp_s_own_figures(tmp_path: Path, capsys: pytest.Cap
     assert "llama.cpp's own plan" in capsys.readouterr().out
 
 
+def test_verify_shows_the_drafter_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = real_shapes.build(tmp_path / "tiny.gguf", "tiny", shapes.TINY, "q4_0")
+    draft = real_shapes.build_draft(tmp_path / "d.gguf", shapes.TINY, shapes.DRAFTS["tiny"], "q4_0")
+    assert run(["fit", str(path), "--draft", str(draft), "--verify", "--json"]) == 0
+    proof = json.loads(capsys.readouterr().out)["verify"]
+    if sys.platform == "linux" and not has_gpu():
+        assert [row["term"] for row in proof["rows"]][3:] == ["drafter", "drafter's compute"]
+        assert proof["equal"] is True
+    assert run(["fit", str(path), "--draft", "lookup", "--verify", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["verify"]["equal"] is True
+
+
 def test_verify_needs_a_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["fit", "31b", "--verify"]) == 2
     assert "g4 pull 31b" in capsys.readouterr().err
@@ -207,7 +219,7 @@ def test_another_machine_is_described_in_words(capsys: pytest.CaptureFixture[str
     assert run(["fit", "12b", "--memory", "16GB"]) == 0
     text = capsys.readouterr().out
     assert "12b:q4_0 on a machine with 16.0 GiB" in text
-    assert "14.0 GiB taken to be free" in text
+    assert "14.0 GiB taken as free" in text
 
 
 def test_a_gpu_is_added_to_this_machine(
@@ -246,6 +258,7 @@ def test_machines_and_drafters_that_make_no_sense(
         (["31b", "--memory", "24GB", "--ctx", "256k"], "tokens of context fit: --ctx "),
         (["31b", "--memory", "22GB", "--ctx", "4k"], "with the KV cache in 8 bits: --kv-type q8_0 --ctx max"),
         (["12b:bf16", "--memory", "16GB", "--ctx", "8k"], "12b:q4_0 fits with 8,192 tokens: g4 fit 12b:q4_0"),
+        (["e2b", "--memory", "4GB"], "on the disk (about a tenth slower): --lazy-ple on --ctx max"),
         (["31b", "--memory", "2GB"], ""),
     ],
 )

@@ -11,6 +11,18 @@ if TYPE_CHECKING:
     from g4cli.estimate import Draft, Options
 
 
+def drafter_file(subject: Subject, wish: str) -> Path | None:
+    """Return the file of the drafting network that `wish` means, or None. Raises FileMissing."""
+    from g4cli.core.files import require_file
+    from g4cli.store.models import sidecar
+
+    if wish in ("off", "lookup"):
+        return None
+    if wish in ("auto", "network"):
+        return sidecar(subject.path, "draft") if subject.path else None
+    return require_file(Path(wish).expanduser())
+
+
 def with_guesses(options: Options, subject: Subject, wish: str) -> Options:
     """Return `options` with what guesses tokens ahead, as `g4 chat --draft` takes it.
 
@@ -20,18 +32,15 @@ def with_guesses(options: Options, subject: Subject, wish: str) -> Options:
     """
     from g4cli.core.draft import draft_shape_of
     from g4cli.core.errors import UsageError
-    from g4cli.core.files import require_file
     from g4cli.core.gguf import read_header
     from g4cli.estimate import GUESSING_BYTES, N_GUESSES, Draft
-    from g4cli.store.models import sidecar
 
     guessing = replace(options, n_guesses=N_GUESSES)
     if wish in ("off", "lookup"):
         return guessing if wish == "lookup" else options
-    beside = sidecar(subject.path, "draft") if wish in ("auto", "network") and subject.path else None
-    if wish == "network" and beside is None:
+    path = drafter_file(subject, wish)
+    if path is None and wish == "network":
         return replace(guessing, draft=_published_draft(subject))
-    path = beside if wish in ("auto", "network") else require_file(Path(wish).expanduser())
     if path is None:
         return guessing if sum(t.nbytes for t in subject.tensors) >= GUESSING_BYTES else options
     header = read_header(path)

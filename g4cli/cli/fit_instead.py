@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -19,30 +20,34 @@ def instead(
 ) -> str:
     """Return what fits `machine` instead of what `report` refuses, "" if nothing does.
 
-    In this order: a shorter context, the cache in 8 bits, another type, a smaller model.
+    In this order: a shorter context, the table of per-layer embeddings on the disk, the cache in 8 bits,
+    another type, a smaller model.
     """
+    from g4cli.fit import largest_context
+
     largest = report.largest_ctx
     if largest >= min(_SHORTEST, subject.shape.n_ctx_train):
         return f"{largest:,} tokens of context fit: --ctx {largest}"
-    smaller_cache = _with_small_cache(subject, machine, options)
-    if smaller_cache:
-        return f"{smaller_cache:,} tokens fit with the KV cache in 8 bits: --kv-type q8_0 --ctx max"
+    for words, option, changed in _savings(subject, options):
+        found = largest_context(subject.shape, subject.tensors, changed, machine.memories)
+        if found >= _SHORTEST:
+            return f"{found:,} tokens fit with {words}: {option} --ctx max"
     if advice and advice.best:
         name = f"{subject.model}:{advice.best}"
         return f"{name} fits with {advice.n_ctx:,} tokens: g4 fit {name}"
     return _smaller_model(subject, machine, options)
 
 
-def _with_small_cache(subject: Subject, machine: Machine, options: Options) -> int:
+def _savings(subject: Subject, options: Options) -> Iterator[tuple[str, str, Options]]:
+    """Yield what can be saved, the option for it, and the options with it."""
     from g4cli.estimate import kv_type
-    from g4cli.fit import largest_context
 
-    if options.type_k.is_quantized or not options.flash_attn:
-        return 0
-    kind = kv_type("q8_0")
-    smaller = replace(options, type_k=kind, type_v=kind)
-    found = largest_context(subject.shape, subject.tensors, smaller, machine.memories)
-    return found if found >= _SHORTEST else 0
+    if subject.shape.n_embd_per_layer and not options.lazy_ple:
+        words = "the per-layer embeddings on the disk (about a tenth slower)"
+        yield words, "--lazy-ple on", replace(options, lazy_ple=True)
+    if not options.type_k.is_quantized and options.flash_attn:
+        kind = kv_type("q8_0")
+        yield "the KV cache in 8 bits", "--kv-type q8_0", replace(options, type_k=kind, type_v=kind)
 
 
 def _smaller_model(subject: Subject, machine: Machine, options: Options) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from g4cli.cli.subjects import memories_of
 from g4cli.core.errors import UsageError
 from g4cli.core.units import GIB, parse_size, size_text
+from g4cli.estimate import HOST
 from g4cli.host import Gpu, GpuList, probe, refresh_gpus
 
 if TYPE_CHECKING:
@@ -27,11 +28,6 @@ class Machine:
     host: HostFacts
     memories: tuple[Memory, ...]
     words: str
-
-    @property
-    def is_this(self) -> bool:
-        """Return whether it is the one that g4 runs on."""
-        return self.words == "this machine"
 
 
 def find_machine(gpu: str, memory: str, gpu_memory: str) -> Machine:
@@ -57,7 +53,9 @@ def find_machine(gpu: str, memory: str, gpu_memory: str) -> Machine:
     host = replace(host, gpus=GpuList(gpus, "", 0.0))
     words += [f"a GPU of {size_text(g.total_bytes)}" for g in gpus]
     name = "a machine with " if memory else "this machine with "
-    return Machine(host, memories_of(host, with_gpus=gpu != "off"), name + " and ".join(words))
+    memories = memories_of(host, with_gpus=gpu != "off")
+    told = tuple(replace(m, is_told=bool(memory) or m.name != HOST) for m in memories)
+    return Machine(host, told, name + " and ".join(words))
 
 
 def _size(text: str, example: str) -> int:

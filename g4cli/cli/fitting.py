@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from g4cli.cli import render_fit as draw
-from g4cli.cli.fit_guesses import with_guesses
+from g4cli.cli.fit_guesses import drafter_file, with_guesses
 from g4cli.cli.fit_instead import instead
 from g4cli.cli.fit_machine import find_machine
 from g4cli.cli.fit_types import advice_for, matrix_rows
@@ -64,7 +64,8 @@ def show_fit(out: Output, request: Request) -> int:
     found = report(subject.shape, subject.tensors, options, memories, choose=request.ctx)
     common = found.options.n_ctx if request.ctx else min(found.options.n_ctx, COMMON_CTX)
     advice = advice_for(subject, options, memories, host, common)
-    proof = verified(subject, found.options) if request.verify else None
+    drafter = drafter_file(subject, request.draft)
+    proof = verified(subject, found.options, drafter) if request.verify else None
     installed = engine_version()
     if installed and installed.split("+")[0] != LIBRARY:
         out.warn(f"these figures were proved with llama-cpp-python {LIBRARY}; {installed} is installed")

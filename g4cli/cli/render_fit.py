@@ -95,10 +95,11 @@ def render_fit(out: Output, answer: Answer) -> None:
     """Draw the answer: bars, contexts, types, verdict."""
     report, subject, machine = answer.report, answer.subject, answer.machine
     kind = report.options.type_k.name.lower()
-    out.line(f"{subject.name} on {machine.words}, {report.context_reason}", style="bold")
+    out.line(f"{subject.name} on {machine.words}", style="bold")
+    out.line(report.context_reason)
     out.line(f"KV cache {kind}; {_guesses(report)}", style="dim")
     if subject.published:
-        out.line(f"g4 pull {subject.name} fetches it from {subject.published}", style="dim")
+        out.line(f"get it: g4 pull {subject.name} ({subject.published})", style="dim")
     for memory in machine.memories:
         _device(out, memory, answer)
     _contexts(out, answer)
@@ -134,9 +135,9 @@ def _device(out: Output, memory: Memory, answer: Answer) -> None:
     out.draw(Text(f"{memory.name:5} ") + bar(terms, memory))
     needed = sum(t.nbytes for t in terms if t.group not in ("cache", "disk"))
     free, total = size_text(memory.available_bytes), size_text(memory.total_bytes)
-    free = free if answer.machine.is_this else f"{free} taken to be"
-    kept = f"{size_text(memory.margin_bytes)} of it kept free ({_KEPT})"
-    out.line(f"      {size_text(needed)} of {free} free, {kept}; {total} in all{limited}")
+    free = f"{free} taken as free" if memory.is_told else f"{free} free"
+    kept = f"{size_text(memory.margin_bytes)} kept free ({_KEPT})"
+    out.line(f"      {size_text(needed)} of {free}; {kept}; {total} in all{limited}")
     for term in terms:
         glyph, style = _LOOK[term.group]
         size = size_text(term.nbytes)

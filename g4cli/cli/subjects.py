@@ -212,30 +212,40 @@ def with_encoder(options: Options, shape: Shape, mmproj: Path, image_tokens: int
     return replace(options, n_ubatch=ubatch, media=media)
 
 
-def verified(subject: Subject, options: Options) -> dict[str, Any]:
+def verified(subject: Subject, options: Options, drafter: Path | None = None) -> dict[str, Any]:
     """Return llama.cpp's own figures beside g4's, in bytes: {"library", "equal", "rows": [...]}.
 
-    llama.cpp plans without mmap, so the weights are compared as they would be without it. Raises UsageError
-    where there is no file, RuntimeFailed if llama.cpp refuses it.
+    llama.cpp plans without mmap, so the weights are compared as they would be without it. `drafter` is the
+    file of the drafting network. Raises UsageError where there is no file, RuntimeFailed if llama.cpp refuses
+    it.
     """
     from g4cli.core.errors import UsageError
     from g4cli.estimate import estimate
+    from g4cli.estimate.draft import draft_compute_bytes
     from g4cli.runtime.memory_probe import probe_in_child, run_of
 
     if subject.path is None:
         raise UsageError(f"{subject.name}: --verify needs a file", hint=f"g4 pull {subject.name}")
-    answer = probe_in_child(subject.path, [run_of(options)])
+    answer = probe_in_child(subject.path, [{**run_of(options), "draft": str(drafter or "")}])
     found = answer["runs"][0]
     if "error" in found:
         raise UsageError(f"llama.cpp refuses these settings: {found['error']}", hint="g4 fit --help")
     buffers = found["buffers"].values()
-    own = estimate(subject.shape, subject.tensors, replace(options, mmap=False, lazy_ple=False))
+    plain = replace(options, mmap=False, lazy_ple=False)
+    own = estimate(subject.shape, subject.tensors, replace(plain, draft=None))
     compute = sum(t.nbytes for t in own.terms if t.name == "compute")
     rows = [
         {"term": "weights", "estimate": own.weights_bytes, "llama_cpp": sum(b["model"] for b in buffers)},
         {"term": "KV cache", "estimate": own.kv_bytes, "llama_cpp": sum(b["context"] for b in buffers)},
         {"term": "compute", "estimate": compute, "llama_cpp": sum(b["compute"] for b in buffers)},
     ]
+    if "draft" in found and options.draft:
+        beside = found["draft"]["buffers"].values()
+        terms = estimate(subject.shape, (), plain).terms
+        weights = sum(t.nbytes for t in terms if t.name == "drafter")
+        scratch = draft_compute_bytes(options.draft, subject.shape, options)
+        for term, number, key in (("drafter", weights, "model"), ("drafter's compute", scratch, "compute")):
+            rows.append({"term": term, "estimate": number, "llama_cpp": sum(b[key] for b in beside)})
     if not buffers:  # the breakdown is readable on Linux only; the log's KV sizes everywhere
         rows = [
             {"term": "KV cache", "estimate": own.kv_bytes, "llama_cpp": sum(c["bytes"] for c in found["kv"])}

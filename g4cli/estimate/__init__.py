@@ -94,8 +94,8 @@ def _kv_terms(shape: Shape, options: Options, devices: Sequence[str], device: st
         if devices[layer] == device:
             sums[shape.is_swa[layer]] += layer_kv_bytes(shape, options, layer)
     terms = (
-        Term("KV full", device, "kv", sums[False], f"{cells.full} cells"),
-        Term("KV sliding", device, "kv", sums[True], f"{cells.swa} cells"),
+        Term("KV full", device, "kv", sums[False], f"{cells.full:,} cells"),
+        Term("KV sliding", device, "kv", sums[True], f"{cells.swa:,} cells"),
     )
     return [t for t in terms if t.nbytes]
 

@@ -90,4 +90,4 @@ def plan_context(
     if most:
         return ContextPlan(most, f"context {most:,}: the largest that leaves {margin} free")
     smallest = min(CONTEXTS[0], shape.n_ctx_train)
-    return ContextPlan(smallest, f"context {smallest:,}: no context fits; this is the smallest sensible one")
+    return ContextPlan(smallest, f"context {smallest:,}: no context fits; the smallest sensible one")

@@ -17,13 +17,14 @@ MARGIN_BYTES: Final = GIB
 class Memory:
     """A device that may hold terms: "host" or a GPU's name, and its bytes in all and free now.
 
-    A `unified` GPU takes its memory from the host's.
+    A `unified` GPU takes its memory from the host's. `is_told` where the user described it.
     """
 
     name: str
     total_bytes: int
     available_bytes: int
     unified: bool = False
+    is_told: bool = False
 
     @property
     def margin_bytes(self) -> int:
@@ -83,7 +84,7 @@ def _refusal(needed: int, memory: Memory, place: str) -> str:
     facts, margin, total = _facts(needed, memory, place), memory.margin_bytes, memory.total_bytes
     if needed <= memory.usable_bytes:
         return ""
-    if needed + margin <= total:
+    if needed + margin <= total and not memory.is_told:
         return f"{facts} now; {size_text(total)} in all would do: close other programs"
     if needed <= total:
         return f"{facts}, {size_text(total)} in all: under {size_text(margin)} would be left"

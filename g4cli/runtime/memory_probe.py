@@ -234,7 +234,7 @@ def run_of(options: Options) -> dict[str, Any]:
         "n_batch": options.n_batch,
         "n_ubatch": options.n_ubatch,
         "n_seq": options.n_seq,
-        "n_outputs": options.n_outputs,
+        "n_outputs": options.outputs if options.n_outputs else 0,
         "kv_unified": options.kv_unified,
         "type_k": options.type_k.id,
         "type_v": options.type_v.id,
