@@ -92,6 +92,7 @@ FAULTS = (
     EngineFault("every-way-no-idea", always, "no idea", CONVERSION),
     EngineFault("turns-alone-loop", in_turns, "loop", CONVERSION),
     EngineFault("dies-at-once", always, "dies", RUNTIME),
+    EngineFault("dies-with-flash", with_flash, "dies", RUNTIME),
 )
 
 

@@ -65,6 +65,19 @@ def test_the_gpu_that_fails_is_named_with_the_way_round_it(
     assert "--gpu-layers 0" in report.fix
 
 
+def test_a_crash_in_one_way_alone_is_named(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fault = next(f for f in FAULTS if f.name == "dies-with-flash")
+    report = examined(tiny, Engine(fault), monkeypatch)
+    assert "with flash attention off the answer is sound, in the usual way it is not" in report.evidence[0]
+    fault = next(f for f in FAULTS if f.name == "dies-at-once")
+    report = examined(tiny, Engine(fault), monkeypatch)
+    assert (report.verdict, report.confidence) == ("runtime", "medium")
+    assert (
+        "it dies as well with flash attention off"
+        in {f.id: f.found for f in report.findings}["probe.variants"]
+    )
+
+
 def test_an_answer_in_the_files_own_frame(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

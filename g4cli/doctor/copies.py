@@ -30,7 +30,9 @@ _STEP: Final = 4096
 _BLOCK: Final = 8
 # Rows that equal another one, as a share of all, above which a table is broken: 2.4 % of the published
 # vocabulary are tokens that no text ever used.
-_MOST_ALIKE: Final = 0.25
+_MOST_ALIKE: Final = 1 / 3
+# Rows to remember, 16 bytes each; no published matrix has as many (experts counted one by one).
+_MOST_ROWS: Final = 1 << 20
 # Smaller tensors may agree by right: scalars, norms that were never trained.
 _SMALLEST: Final = 1 << 14
 RECONVERT: Final = "get another file (g4 pull MODEL) or convert it again (g4 convert DIR)"
@@ -57,6 +59,7 @@ class Rows:
         self._start = start
         self.row_bytes = tensor.type.row_bytes(tensor.shape[0])
         self._is_matrix = len(tensor.shape) > 1 and self.row_bytes >= _SAMPLE
+        self._rows = 0
         self._hashes: list[NDArray[np.uint64]] = []
         self._numbers: list[NDArray[np.int64]] = []
         self._digest = hashlib.blake2b(digest_size=16)
@@ -64,7 +67,7 @@ class Rows:
     def add(self, place: int, octets: NDArray[np.uint8]) -> None:
         """Take the bytes at `place` of the file."""
         self._digest.update(_sampled(octets))
-        if not self._is_matrix or (place - self._start) % self.row_bytes:
+        if not self._is_matrix or (place - self._start) % self.row_bytes or self._rows >= _MOST_ROWS:
             return
         count = octets.size // self.row_bytes
         middle = (self.row_bytes - _SAMPLE) // 2
@@ -72,6 +75,7 @@ class Rows:
         words = np.ascontiguousarray(rows[:, middle : middle + _SAMPLE]).view("<u8")
         self._hashes.append((words * _FACTORS).sum(axis=1, dtype=np.uint64))
         first = (place - self._start) // self.row_bytes
+        self._rows += count
         self._numbers.append(np.arange(first, first + count, dtype=np.int64))
 
     @property

@@ -38,7 +38,10 @@ def talked(facts: FileFacts, path: Path, progress: Progress = no_progress) -> Fi
     probe = greedy_probe(path, [(a.name, a.text) for a in asked], n_tokens=n_tokens)
     facts = replace(facts, probe=probe, expected=tuple(a.want for a in asked))
     if not probe.runs:
-        return facts
+        # A crash may belong to one way of running the file: with another it may talk.
+        crashed = probe.exit_code < 0 and not (probe.timed_out or probe.over_limit)
+        ways = [way for way in WAYS if not way.needs_gpu] if crashed else []
+        return replace(facts, variants=try_ways(path, asked, probe, ways, free_bytes=free, progress=progress))
     if facts.untrained or (facts.depth != "deep" and not is_suspicious(facts)):
         # A GPU is what g4 chat would use: the CPU's good answer says nothing about it.
         ways = [way for way in WAYS if way.needs_gpu] if probe.gpus and not facts.untrained else []

@@ -79,6 +79,10 @@ class Variant:
         return bool(self.failed) or (self.base_broken != self.broken) or (parted and self.sure)
 
 
+# Stands for the answer of a child that died before it gave one: broken, and of no token.
+_DEAD: Final = GreedyRun("", (), "", (), 0.0, 0.0, 1, 0.0, False)
+
+
 @dataclass(frozen=True, slots=True)
 class FrameRun:
     """The answers in another frame, and the share of them that is right."""
@@ -109,10 +113,12 @@ def try_ways(
 ) -> tuple[Variant, ...]:
     """Return one answer under each of `ways`, compared with the first run's; a broken one if there is any.
 
+    If the first child died without an answer, a way that gives a sound one differs.
+
     `free_bytes`: memory for a second copy of the weights, 0 if unknown.
     """
     index = next((i for i, run in enumerate(first.runs) if is_broken(run)), 0)
-    base, question = first.runs[index], asked[index]
+    base, question = first.runs[index] if first.runs else _DEAD, asked[index]
     size = path.stat().st_size
     found = []
     for number, way in enumerate(ways):
@@ -134,6 +140,8 @@ def compared(name: str, base: GreedyRun, result: ProbeResult) -> Variant:
     """Return how the run in `result` differs from `base`."""
     if not result.runs:
         if result.died and not (result.timed_out or result.over_limit):
+            if base is _DEAD:
+                return Variant(name, base_broken=True, broken=True)
             return Variant(name, failed=f"llama.cpp died ({result.died})")
         return Variant(name, untried=result.died or result.error or "no answer")
     run = result.runs[0]
@@ -190,6 +198,8 @@ def check_ways(facts: FileFacts) -> Outcome:
             detail=tuple(v.name for v in bad),
         )
     ways = ", ".join(v.name for v in tried)
+    if facts.probe is not None and not facts.probe.runs:
+        return ok(f"it dies as well with {ways}{untried}")
     return ok(f"the same answer with {ways}: not the engine's fault{untried}")
 
 

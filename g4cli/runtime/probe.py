@@ -119,6 +119,8 @@ class _Session:
         # One row of scores; by default llama.cpp keeps room for a whole batch: 512 MiB.
         params.n_outputs_max = params.n_outputs_max_per_seq = 1
         params.swa_full = False
+        # A build for GPUs would otherwise lend its GPU to what is meant to run on the CPU.
+        params.offload_kqv = params.op_offload = int(options.get("n_gpu_layers", 0)) > 0
         params.flash_attn_type = int(options.get("flash_attn", 1))
         kv = GGML_TYPES[str(options.get("kv_type", "f16"))]
         params.type_k = params.type_v = kv
