@@ -130,7 +130,7 @@ def _families(findings: list[Finding]) -> Table:
     for finding in findings:
         families.setdefault(finding.id.split(".")[0], []).append(clean(finding.found))
     for name, texts in families.items():
-        shown = texts if len(texts) < 5 or name == "machine" else [*texts[:2], *texts[-2:]]
+        shown = texts if len(texts) < 5 or name in ("machine", "probe") else [*texts[:2], *texts[-2:]]
         row = "\n".join(texts) if name == "machine" else "; ".join(shown)
         table.add_row(Text("ok", style="green"), Text(name), Text(row))
     return table
