@@ -1,0 +1,189 @@
+"""The drafting network: which files are refused and why, what it guesses, and `g4 chat --draft`."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from draft_file import build_tiny_draft
+from tiny_file import build_tiny, build_tiny_q8
+
+from g4cli.cli.main import run
+from g4cli.core.errors import UsageError
+from g4cli.core.paths import models_dir
+from g4cli.runtime import drafter as drafter_module
+from g4cli.runtime.context import Context, ContextOptions
+from g4cli.runtime.drafter import Drafter
+from g4cli.runtime.interrupt import Interrupt
+from g4cli.runtime.model import Model, ModelOptions
+
+PROMPT = [2, *range(300, 350)]
+QUESTION = "What is Q4_0?"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("drafter")
+    (folder / "tiny.gguf").write_bytes(build_tiny())
+    (folder / "q8.gguf").write_bytes(build_tiny_q8())
+    (folder / "draft.gguf").write_bytes(build_tiny_draft())
+    (folder / "wide.gguf").write_bytes(build_tiny_draft(embedding_length_out=512))
+    (folder / "heads.gguf").write_bytes(build_tiny_draft(**{"attention.key_length_swa": 32}))
+    return folder
+
+
+@pytest.fixture
+def target(folder: Path) -> Iterator[Context]:
+    model = Model(folder / "q8.gguf")
+    context = Context(model, ContextOptions(n_ctx=512, n_outputs=4), Interrupt())
+    yield context
+    context.close()
+    model.close()
+
+
+@pytest.fixture
+def drafter(folder: Path, target: Context) -> Iterator[Drafter]:
+    made = Drafter(folder / "draft.gguf", target, ModelOptions())
+    yield made
+    made.close()
+
+
+def test_a_guess_follows_from_the_row_that_is_looked_at(drafter: Drafter, target: Context) -> None:
+    target.decode(PROMPT)
+    guessed = drafter.guess(400, 3, len(PROMPT))
+    assert len(guessed) == 3
+    assert drafter.guess(400, 3, len(PROMPT)) == guessed
+    assert drafter.guess(401, 3, len(PROMPT)) != guessed, "the token matters"
+    # The same place once more, now as the second row of a run with a wrong guess behind it.
+    target.keep(len(PROMPT) - 2)
+    target.decode_run([*PROMPT[-2:], 9, 9])
+    target.next_row()
+    target.keep(len(PROMPT))
+    assert drafter.guess(400, 3, len(PROMPT)) == guessed
+    # Another past, another guess: it reads the memory of the model.
+    target.keep(0)
+    target.decode([2, *range(500, 549), PROMPT[-1]])
+    assert drafter.guess(400, 3, len(PROMPT)) != guessed
+
+
+def test_the_model_says_the_same_with_a_drafter_beside_it(folder: Path, target: Context) -> None:
+    target.decode(PROMPT)
+    alone = target.score_bytes()
+    made = Drafter(folder / "draft.gguf", target, ModelOptions())
+    target.keep(0)
+    target.decode(PROMPT)
+    assert target.score_bytes() == alone
+    made.guess(400, 3, len(PROMPT))
+    target.decode_one(7)
+    target.keep(len(PROMPT) - 1)
+    target.decode_one(PROMPT[-1])
+    again = target.score_bytes()
+    made.close()
+    target.keep(len(PROMPT) - 1)
+    target.decode_one(PROMPT[-1])
+    assert target.score_bytes() == again
+
+
+def test_interrupted(drafter: Drafter, target: Context) -> None:
+    target.decode(PROMPT)
+    target.interrupt.set()
+    assert drafter.guess(400, 3, len(PROMPT)) == []
+    target.interrupt.clear()
+    assert len(drafter.guess(400, 3, len(PROMPT))) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("wide.gguf", "wide.gguf drafts for another model: its embedding_length_out is 512, the model's"),
+        ("heads.gguf", "its attention.key_length_swa is 32, the model's attention.key_length_swa 64"),
+        ("tiny.gguf", "tiny.gguf is a gemma4 file, not a drafting network"),
+    ],
+)
+def test_files_that_are_refused(folder: Path, target: Context, name: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        Drafter(folder / name, target, ModelOptions())
+
+
+def test_a_build_without_the_functions_says_so(
+    folder: Path, target: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drafter_module, "_function", lambda _name: None)
+    with pytest.raises(UsageError, match="does not export _Z26llama_set_embeddings_nextn"):
+        Drafter(folder / "draft.gguf", target, ModelOptions())
+
+
+class TestCommand:
+    @pytest.fixture
+    def chat(self, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+        monkeypatch.setenv("G4_HOME", str(folder / "home"))
+        monkeypatch.setattr("sys.stdin", io.StringIO())
+
+        def call(name: str | Path, *args: object) -> tuple[int, str, str]:
+            capsys.readouterr()
+            code = run(["chat", str(folder / name), "-p", QUESTION, *map(str, args)])
+            return code, *capsys.readouterr()
+
+        return call
+
+    @pytest.mark.parametrize("how", ["off", "lookup", "draft.gguf"])
+    def test_the_answer_is_the_same(self, chat: Any, folder: Path, how: str) -> None:
+        code, out, _ = chat("q8.gguf", "--temp", 0, "--json", "--draft", "off")
+        plain = json.loads(out)
+        code, out, _ = chat("q8.gguf", "--temp", 0, "--json", "--draft", folder / how if "." in how else how)
+        data = json.loads(out)
+        assert (code, data["text"]) == (0, plain["text"])
+        usage = data["usage"]
+        assert usage["completion_tokens"] == plain["usage"]["completion_tokens"]
+        assert ("draft_tokens" in usage) == (how != "off")
+        if how == "draft.gguf":
+            assert usage["draft_tokens"] > 0
+            assert usage["draft_tokens"] % 3 == 0
+            assert usage["accepted_draft_tokens"] <= usage["draft_tokens"]
+
+    def test_stats(self, chat: Any, folder: Path) -> None:
+        _, _, err = chat("q8.gguf", "--temp", 0, "--stats", "--draft", folder / "draft.gguf")
+        assert " · drafted " in err
+        assert ", accepted " in err
+        _, _, err = chat("tiny.gguf", "--temp", 0, "--stats", "--draft", folder / "draft.gguf")
+        assert "none after token 19: at temp 0 they would change scores" in err
+        _, _, err = chat("tiny.gguf", "--temp", 0, "--stats", "--draft", "off")
+        assert "drafted" not in err
+
+    @pytest.mark.parametrize(
+        ("name", "code", "said"),
+        [
+            ("wide.gguf", 2, "drafts for another model"),
+            ("none.gguf", 3, "no such file"),
+            ("q8.gguf", 2, "not a drafting network"),
+        ],
+    )
+    def test_errors(self, chat: Any, folder: Path, name: str, code: int, said: str) -> None:
+        found, out, err = chat("q8.gguf", "--draft", folder / name)
+        assert (found, out) == (code, "")
+        assert said in err
+
+    def test_auto_takes_the_network_beside_the_model(self, chat: Any, folder: Path) -> None:
+        beside = models_dir() / "mine"
+        beside.mkdir(parents=True)
+        for name, role in (("q8.gguf", "model"), ("draft.gguf", "draft")):
+            data = (folder / name).read_bytes()
+            (beside / name).write_bytes(data)
+            manifest = {"format": 1, "name": "mine", "type": "q8_0", "bytes": len(data), "sha256": ""}
+            (beside / f"{name}.json").write_text(
+                json.dumps(manifest | {"date": "2026-11-20T10:00:00Z", "source": "found", "role": role})
+            )
+        code, _, err = chat(beside / "q8.gguf", "--temp", 0)
+        assert code == 0
+        assert "draft.gguf drafts for q8.gguf" in err
+        _, _, err = chat(beside / "q8.gguf", "--temp", 0, "--draft", "off")
+        assert "drafts" not in err
+        (beside / "draft.gguf").write_bytes((folder / "wide.gguf").read_bytes())
+        code, _, err = chat(beside / "q8.gguf", "--temp", 0)
+        assert code == 0
+        assert "drafts for another model" in err
+        assert "it is left out" in err
