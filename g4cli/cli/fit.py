@@ -2,70 +2,33 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Literal
-
 import typer
 
+import g4cli.cli.fit_options as o
 from g4cli.cli.options import JsonOpt, QuietOpt
 from g4cli.cli.output import output_for
 
-ModelOrNone = Annotated[
-    str,
-    typer.Argument(help="A model (e2b, 31b:q8_0), a GGUF, or hf:OWNER/REPO.", metavar="MODEL"),
-]
-CtxOpt = Annotated[str, typer.Option("--ctx", "-c", help="Tokens of context: 8192, 32k, or max.")]
-KvOpt = Annotated[str, typer.Option(help="Type of the KV cache: f16, q8_0, q4_0.")]
-UbatchOpt = Annotated[int, typer.Option(help="Tokens that are computed together.")]
-SequencesOpt = Annotated[int, typer.Option(help="Chats at once.")]
-FlashOpt = Annotated[bool, typer.Option(help="Attention without its scores in memory.")]
-SwaOpt = Annotated[bool, typer.Option("--swa-full", help="Full-length sliding layers.")]
-MmapOpt = Annotated[bool, typer.Option(help="Map the file instead of reading it.")]
-LazyOpt = Annotated[Literal["auto", "on", "off"], typer.Option(help="Per-layer embeddings stay on disk.")]
-MmprojOpt = Annotated[
-    Path | None, typer.Option(help="An encoder of images and sounds beside it.", show_default=False)
-]
-ImageOpt = Annotated[int, typer.Option(help="The most positions of an image.")]
-GpuOpt = Annotated[
-    Literal["auto", "off", "probe"], typer.Option(help="auto: the GPUs last seen; probe: look again.")
-]
-LayersOpt = Annotated[str, typer.Option(help="auto: as many as fit; or a number of the last layers.")]
-MoeOpt = Annotated[int, typer.Option(help="Experts of that many first layers stay on the CPU.")]
-DraftOpt = Annotated[
-    str,
-    typer.Option(
-        metavar="auto|off|lookup|network|FILE",
-        help="What guesses tokens ahead, as in chat; network: the published one.",
-    ),
-]
-MemoryOpt = Annotated[
-    str, typer.Option(help="Answer for another machine: its memory in all, 8GB.", show_default=False)
-]
-GpuMemoryOpt = Annotated[str, typer.Option(help="Its GPUs' memory: 24GB, or 24GB,24GB.", show_default=False)]
-VerifyOpt = Annotated[bool, typer.Option("--verify", help="Ask llama.cpp itself, beside it.")]
-MatrixOpt = Annotated[bool, typer.Option("--matrix", help="All models by all types.")]
-
 
 def fit(
-    model: ModelOrNone = "",
-    ctx: CtxOpt = "",
-    kv_type: KvOpt = "f16",
-    ubatch: UbatchOpt = 512,
-    sequences: SequencesOpt = 1,
-    flash_attn: FlashOpt = True,
-    swa_full: SwaOpt = False,
-    mmap: MmapOpt = True,
-    lazy_ple: LazyOpt = "auto",
-    mmproj: MmprojOpt = None,
-    image_tokens: ImageOpt = 1120,
-    gpu: GpuOpt = "auto",
-    gpu_layers: LayersOpt = "auto",
-    cpu_moe: MoeOpt = 0,
-    draft: DraftOpt = "auto",
-    memory: MemoryOpt = "",
-    gpu_memory: GpuMemoryOpt = "",
-    verify: VerifyOpt = False,
-    matrix: MatrixOpt = False,
+    model: o.ModelOrNone = "",
+    ctx: o.CtxOpt = "",
+    kv_type: o.KvOpt = "f16",
+    ubatch: o.UbatchOpt = 512,
+    sequences: o.SequencesOpt = 1,
+    flash_attn: o.FlashOpt = True,
+    swa_full: o.SwaOpt = False,
+    mmap: o.MmapOpt = True,
+    lazy_ple: o.LazyOpt = "auto",
+    mmproj: o.MmprojOpt = None,
+    image_tokens: o.ImageOpt = 1120,
+    gpu: o.GpuOpt = "auto",
+    gpu_layers: o.LayersOpt = "auto",
+    cpu_moe: o.MoeOpt = 0,
+    draft: o.DraftOpt = "auto",
+    memory: o.MemoryOpt = "",
+    gpu_memory: o.GpuMemoryOpt = "",
+    verify: o.VerifyOpt = False,
+    matrix: o.MatrixOpt = False,
     json: JsonOpt = False,
     quiet: QuietOpt = False,
 ) -> None:
