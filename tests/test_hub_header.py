@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import random
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import real_shapes
@@ -19,8 +23,10 @@ from g4cli.core import gguf_pieces
 from g4cli.core.errors import BadGGUF, NetworkError
 from g4cli.core.gguf import Header, read_header
 from g4cli.core.shape import shape_of
+from g4cli.hub import header
 from g4cli.hub.client import Hub
 from g4cli.hub.header import remote_header
+from g4cli.hub.listing import RemoteFile
 
 REPO = "someone/gemma-4-tiny-GGUF"
 
@@ -199,6 +205,41 @@ def test_a_hostile_landing_is_refused(landing: bytes, hub: FakeHub, tmp_path: Pa
     assert remote.tensors == local.tensors
     assert fetched < 2 * local.data_offset + (4 << 20)
     assert ranges <= 32
+
+
+def test_a_jump_never_finds_other_tensors_than_the_walk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """200 mutated files: what both ways read is equal, and what neither does is BadGGUF."""
+    n, n_bytes, m, m_bytes = 3000, 60_000, 2000, 50_000
+    known = {("tokenizer.ggml.tokens", n): n_bytes, ("tokenizer.ggml.merges", m): m_bytes}
+    monkeypatch.setattr(gguf_pieces, "KNOWN_STRINGS", known)
+    monkeypatch.setattr(gguf_pieces, "_WORTH_BYTES", 1024)
+    monkeypatch.setattr(header, "_FIRST_BYTES", 8192)
+    monkeypatch.setattr(header, "_LANDING_BYTES", 2048)
+    monkeypatch.setattr(header._Source, "_read", lambda _self, data, at, end, out: out.extend(data[at:end]))
+    good = file_of(strings("tokenizer.ggml.tokens", n, n_bytes), *after_tokens(n, m, m_bytes))
+    behind = len(good) - 256 * 768 * 4
+    rng, outcomes = random.Random(4), []
+    for _ in range(200):
+        data = bytearray(good)
+        at = rng.choice([rng.randrange(3000), rng.randrange(behind), rng.randrange(behind - 20_000, behind)])
+        length = rng.choice([0, 1, 255, 1 << 31, 1 << 62, (1 << 64) - 1]).to_bytes(8, "little")
+        data[at : at + rng.choice([0, 1, 8])] = rng.choice([length, length[:1], bytes([rng.randrange(256)])])
+        outcomes.append(both_ways(bytes(data)))
+    assert {"equal", "neither"} <= set(outcomes)
+    assert "other" not in outcomes
+
+
+def both_ways(data: bytes) -> str:
+    """Return what comes of reading `data` with jumps and without: equal, other, neither, or one."""
+    file = RemoteFile("x.gguf", len(data), "", "")
+    hub: Any = SimpleNamespace(locate=lambda _repository, _file: data)
+    found: list[Header] = []
+    for whole in (False, True):
+        with suppress(BadGGUF):
+            found.append(remote_header(hub, SimpleNamespace(repo="a/b"), file, whole=whole))  # type: ignore[arg-type]
+    if len(found) < 2:
+        return "one" if found else "neither"
+    return "equal" if found[0].tensors == found[1].tensors else "other"
 
 
 def test_broken_connections_are_tried_again(hub: FakeHub, model: Path) -> None:

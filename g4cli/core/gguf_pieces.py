@@ -4,7 +4,8 @@ Arrays of numbers tell their own length. Arrays of strings do not: each string m
 next. But Gemma 4's vocabulary is known, so its arrays may be stepped over by their known length. Whether that
 was right shows where the step lands: there the next key must stand, every check of the reader must pass to
 the last tensor, and the last tensor must end where the file does. `PieceCursor.jumped` tells the caller that
-this has to be asked (`lands_well`), and that a fault may be the jump's and not the file's.
+this has to be asked (`lands_well`), and that a fault may be the jump's and not the file's. What was stepped
+over has not been checked: enough to know a network's shape, not to trust its vocabulary.
 """
 
 from __future__ import annotations
