@@ -128,6 +128,8 @@ def network_keys(name: str, shape: Shape, type_name: str) -> list[builders.Key]:
         ("general.file_type", "u32", FILE_TYPES[type_name]),
         ("general.quantization_version", "u32", 2),
     ]
+    if name == "12b":
+        keys.append(("tokenizer.ggml.suppress_tokens", "[i32]", [258_883, 258_882]))
     if shape.n_expert:
         keys += [
             ("gemma4.expert_count", "u32", shape.n_expert),

@@ -13,6 +13,7 @@ import shapes
 from builders import F32, build_gguf
 from damage import DAMAGES, GGUF, KINDS, Damage
 from fakes_hub import FakeHub, FakeRepo, running
+from healthy import fixture_files
 from real_shapes import build, synthetic_vocabulary
 from tiny_file import build_tiny
 
@@ -265,6 +266,14 @@ def test_a_random_network_is_no_damage_and_no_model_either(tmp_path: Path) -> No
     report = judge(gather(path, talk=False), ("weights", "probe"))
     assert (report.verdict, report.exit_code) == ("healthy", 0)
     assert report.summary == "the file is sound, but its weights are random: nobody has trained this network"
+
+
+def test_converted_towers_and_fixtures_are_not_called_broken(tmp_path: Path) -> None:
+    """Limits of clipped layers are infinite in some. With their answers: tests/bench/bench_doctor.py."""
+    judged = {path.stem: judge(gather(path, talk=False)) for path in fixture_files(tmp_path)}
+    assert len(judged) == 13
+    assert {name: report.evidence for name, report in judged.items() if report.exit_code} == {}
+    assert {report.verdict for report in judged.values()} == {"healthy"}
 
 
 def test_what_to_type_has_the_names_of_file_copy_and_model(folder: Path, good: bytes, tmp_path: Path) -> None:

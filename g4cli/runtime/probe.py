@@ -131,7 +131,7 @@ class _Session:
 
     def tokenize(self, text: str) -> list[int]:
         data = text.encode()
-        room = len(data) + 8
+        room = 4 * len(data) + 8  # a vocabulary without bytes spells them out
         tokens = (self.api.llama_token * room)()
         count = self.api.llama_tokenize(self.vocab, data, len(data), tokens, room, False, True)
         if count < 0:
