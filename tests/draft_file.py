@@ -11,9 +11,8 @@ IS_SWA = (True, True, True, False)
 HEAD = {True: 64, False: 128}  # the bundled model's own
 
 
-def build_tiny_draft(seed: int = 1, **changed: int) -> bytes:
+def build_tiny_draft(**changed: int) -> bytes:
     """Return the file; `changed` puts other numbers into keys of the network ("embedding_length_out")."""
-    rng = np.random.default_rng(seed)
     a = "gemma4-assistant."
     numbers = {
         "block_count": 4,
@@ -44,12 +43,17 @@ def build_tiny_draft(seed: int = 1, **changed: int) -> bytes:
         (a + "attention.sliding_window_pattern", "[bool]", list(IS_SWA)),
         *(key for key in tiny_parts()[0] if key[0].startswith("tokenizer.")),
     ]
-    return build_gguf(keys, _tensors(rng))
+    return build_gguf(keys, draft_tensors())
 
 
-def _tensors(rng: np.random.Generator) -> list[Tensor]:
+def draft_tensors() -> list[Tensor]:
+    """Return its tensors: the same random weights each time."""
+    raw = np.random.PCG64(1)
+
     def matrix(name: str, n_in: int, n_out: int) -> Tensor:
-        values = (rng.standard_normal(n_in * n_out) / np.sqrt(n_in)).astype("<f4")
+        # Raw bits, which numpy never changes: uniform numbers of standard deviation 1/sqrt(row).
+        unit = np.asarray(raw.random_raw(n_in * n_out) >> np.uint64(40), "<f8") / (1 << 23) - 1
+        values = (unit * np.sqrt(3 / n_in)).astype("<f4")
         return (f"{name}.weight", BF16, [n_in, n_out], (values.view("<u4") >> 16).astype("<u2").tobytes())
 
     def vector(name: str, n: int) -> Tensor:

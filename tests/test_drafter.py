@@ -23,6 +23,7 @@ from g4cli.runtime.model import Model, ModelOptions
 
 PROMPT = [2, *range(300, 350)]
 QUESTION = "What is Q4_0?"
+GOLDEN = json.loads((Path(__file__).parent / "golden/tiny_draft.json").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +51,26 @@ def drafter(folder: Path, target: Context) -> Iterator[Drafter]:
     made = Drafter(folder / "draft.gguf", target, ModelOptions())
     yield made
     made.close()
+
+
+def test_guesses_are_those_of_transformers(folder: Path) -> None:
+    """The same weights in Gemma4AssistantForCausalLM (tests/oracle/record_draft.py); one case is long."""
+    model = Model(folder / "tiny.gguf")
+    context = Context(model, ContextOptions(n_ctx=512, n_outputs=4), Interrupt())
+    made = Drafter(folder / "draft.gguf", context, ModelOptions())
+    compared = 0
+    for case in GOLDEN:
+        *past, last = case["tokens"]
+        context.keep(0)
+        context.decode(past)
+        # BF16 rounds where transformers' F32 does not: a guess as close as that may fall the other way.
+        clear = next((i for i, margin in enumerate(case["margins"]) if margin < 0.02), 3)
+        assert made.guess(last, 3, len(past))[:clear] == case["guesses"][:clear]
+        compared += clear
+    assert (len(GOLDEN), compared) == (11, 31)
+    made.close()
+    context.close()
+    model.close()
 
 
 def test_a_guess_follows_from_the_row_that_is_looked_at(drafter: Drafter, target: Context) -> None:
