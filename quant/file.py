@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import g4cli
-from g4cli.core.errors import UsageError
+from g4cli.core.errors import BadFile, BadGGUF, Interrupted, UsageError
 from g4cli.core.gguf_values import Value, string
 from g4cli.core.gguf_write import TensorSpec, Written, create_gguf, prove
 from g4cli.core.progress import Progress, no_progress
@@ -20,8 +21,9 @@ from quant.imatrix import ImportanceMatrix, check_fits
 from quant.plan import choose_all
 from quant.provenance import SOURCE_SHA256, new_keys
 from quant.reader import Reader
-from quant.recipes import TYPES, Choice, Recipe, scale_spec, with_scales
+from quant.recipes import FALLBACK, TYPES, Choice, Recipe, scale_spec, with_scales
 from quant.source import Source, open_source
+from quant.values import DIAGNOSE
 
 _UNKNOWN: Final = "0" * 64
 
@@ -65,9 +67,11 @@ class Quantized:
     def notes(self) -> list[str]:
         """Return what a user should know beyond the size, one sentence each."""
         said = []
-        fallen = [c for c in self.choices if c.reason.startswith("fallback")]
+        fallen = [c for c in self.choices if c.reason.startswith(FALLBACK)]
         if fallen:
-            said.append(f"{len(fallen)} tensors took another type: {fallen[0].name}: {fallen[0].reason}")
+            types = " or ".join(sorted({c.type.name for c in fallen}))
+            why = fallen[0].reason.removeprefix(FALLBACK)
+            said.append(f"{len(fallen)} tensors became {types}, {fallen[0].name} for one: {why}")
         for count, what in (
             (sum(c.zero_blocks for c in self.counts.values()), "blocks hold nothing but zeros"),
             (sum(c.n_clamped for c in self.counts.values()), "weights were clamped to SFP8's largest value"),
@@ -118,7 +122,7 @@ def quantize_file(
 
     `source_sha256` saves a pass over the source where it is known; else its hash is computed while it is
     encoded, and enters the header at the end. `hashed`: the result's hash is wanted too. Raises UsageError,
-    BadGGUF, BadFile (NaN or infinite weights), NoSpace; on any of them an old target stays as it was.
+    BadGGUF, BadFile (NaN or infinite weights), NoSpace, Interrupted (Ctrl-C); an old target then stays.
     """
     started = time.perf_counter()
     opened = open_source(source)
@@ -134,7 +138,7 @@ def quantize_file(
         sfp8_tensors=tuple(c.name for c in choices if c.rounds),
         imatrix_keys=imatrix.keys() if imatrix else None,
     )
-    with encoder(recipe, threads=threads, imatrix=weights) as encode:
+    with _explained(source, target), encoder(recipe, threads=threads, imatrix=weights) as encode:
         pieces = encode.stream(_jobs(opened, choices, recipe))
         specs = with_scales(choices, recipe)
         unhashed = () if source_sha256 else opened.paths
@@ -150,6 +154,21 @@ def quantize_file(
         choices=choices,
         counts=encode.counts,
     )
+
+
+@contextmanager
+def _explained(source: Path, target: Path) -> Iterator[None]:
+    """Name the source in errors about its weights; tell what an interruption leaves."""
+    try:
+        yield
+    except BadGGUF:
+        raise  # it names its file itself
+    except BadFile as err:
+        hint = f"g4 doctor {source}" if err.hint == DIAGNOSE else err.hint
+        raise BadFile(f"{source}: {err}", hint=hint) from err
+    except KeyboardInterrupt:
+        kept = f"{target} is as it was" if target.is_file() else "nothing was kept"
+        raise Interrupted(f"interrupted; {kept}", hint="the same command starts again") from None
 
 
 def _write(

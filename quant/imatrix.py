@@ -29,6 +29,7 @@ from quant.mixtures import category_of
 
 _I32: Final = struct.Struct("<i")
 _SUMS, _COUNTS = ".in_sum2", ".counts"
+_HOW_TO_MAKE: Final = "make one with llama-imatrix"
 _NAME_BYTES: Final = 1024
 # llama.cpp keeps 127 bytes of a text in a key override.
 _KEY_TEXT: Final = 127
@@ -93,7 +94,7 @@ def _read_gguf(path: Path) -> ImportanceMatrix:
     names = [n.removesuffix(_SUMS) for n in header.tensors if n.endswith(_SUMS)]
     datasets = header.keys.get("imatrix.datasets")
     if not names or datasets is None or not isinstance(datasets.data, Array):
-        raise BadFile(f"{path} is a GGUF, but not an importance matrix", hint="make one with llama-imatrix")
+        raise BadFile(f"{path} is a GGUF, but not an importance matrix", hint=_HOW_TO_MAKE)
     weights = {}
     for name in names:
         sums, counts = _floats(header, name + _SUMS), _floats(header, name + _COUNTS)
@@ -144,7 +145,9 @@ class _Dat:
         """Return the next string."""
         length = self.number(what)
         if length > _NAME_BYTES:
-            raise BadFile(f"{self._path} is no importance matrix: {what} of {length:,} bytes")
+            raise BadFile(
+                f"{self._path} is no importance matrix: {what} of {length:,} bytes", hint=_HOW_TO_MAKE
+            )
         return self.take(length, what).decode("utf-8", "replace")
 
 

@@ -38,6 +38,7 @@ ENCODERS: Final = ("nearest", "gemma.cpp")
 _VECTOR: Final = "a vector"
 VECTOR_REASON: Final = f"kept: {_VECTOR}"
 DEFAULT_REASON: Final = "default"
+FALLBACK: Final = "fallback: "
 PLE_TABLE: Final = "per_layer_token_embd.weight"
 _LAYER = re.compile(r"blk\.(\d+)\.")
 
@@ -303,4 +304,4 @@ def _fitting(kind: GGMLType, n: int, reason: str) -> tuple[GGMLType, str]:
     other = BY_NAME[FALLBACKS.get(kind.name, kind.name)]
     if n % other.block_size:
         other = F16
-    return other, f"fallback: a row of {n} cuts a {kind.name} block of {kind.block_size}"
+    return other, f"{FALLBACK}a row of {n} cuts a {kind.name} block of {kind.block_size}"

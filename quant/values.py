@@ -14,7 +14,7 @@ from g4cli.core.ggml import BF16, F32, GGMLType
 from g4cli.core.gguf_write import TensorSpec
 from quant import blocks, native
 
-_DIAGNOSE: Final = "g4 doctor FILE"
+DIAGNOSE: Final = "g4 doctor FILE"
 _BF16_INFINITY: Final = 0x7F80
 # Plain types: how a word is read, and its bits from which on a number without sign is infinite or NaN.
 _PLAIN: Final[Mapping[str, tuple[str, int]]] = {
@@ -116,13 +116,13 @@ def require_finite_bytes(data: NDArray[np.uint8], spec: TensorSpec, start: int) 
             row = start // spec.type.row_bytes(spec.shape[0])
             raise BadFile(
                 f"{spec.name}: a scale is NaN or infinite near row {row}: the source is damaged",
-                hint=_DIAGNOSE,
+                hint=DIAGNOSE,
             )
 
 
 def _not_finite(spec: TensorSpec, value: str, row: int, column: int) -> BadFile:
     return BadFile(
-        f"{spec.name} is {value} at row {row}, column {column}: the source is damaged", hint=_DIAGNOSE
+        f"{spec.name} is {value} at row {row}, column {column}: the source is damaged", hint=DIAGNOSE
     )
 
 

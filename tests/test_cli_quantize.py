@@ -92,6 +92,7 @@ def test_errors(
     assert run(["quantize", *args]) == code
     told = capsys.readouterr()
     assert message in told.err.replace("\n", " ")
+    assert "nan.gguf" not in args or "hint: g4 doctor nan.gguf" in told.err
     assert told.out == ""
     assert {p.name: p.read_bytes() for p in source.parent.iterdir() if p.is_file()} == before
 

@@ -12,7 +12,7 @@ from builders import BF16, F32, build_gguf, gemma4_keys, write_gguf
 from llama_quantize import FTYPES, expect
 from weights import KINDS, bf16, names_and_shapes, tensors, write_network
 
-from g4cli.core.errors import BadFile, BadGGUF, FileMissing, NoSpace, UsageError
+from g4cli.core.errors import BadFile, BadGGUF, FileMissing, Interrupted, NoSpace, UsageError
 from g4cli.core.gguf import Header, read_header
 from quant import encode
 from quant.file import default_target, quantize_file
@@ -246,9 +246,14 @@ def test_an_interrupted_run_leaves_nothing(references: Path, tmp_path: Path) -> 
         if label.startswith("blk.2"):
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        quantize_file(references / "e.gguf", tmp_path / "o.gguf", recipe=Recipe("q4_0"), progress=stop)
+    target = tmp_path / "o.gguf"
+    with pytest.raises(Interrupted, match="nothing was kept"):
+        quantize_file(references / "e.gguf", target, recipe=Recipe("q4_0"), progress=stop)
     assert [p for p in tmp_path.iterdir() if p.is_file()] == []
+    target.write_bytes(b"precious")
+    with pytest.raises(Interrupted, match=r"o\.gguf is as it was"):
+        quantize_file(references / "e.gguf", target, recipe=Recipe("q4_0"), progress=stop, force=True)
+    assert [p.read_bytes() for p in tmp_path.iterdir() if p.is_file()] == [b"precious"]
 
 
 class _Usage:

@@ -36,7 +36,7 @@ def require_space(folder: Path, n_bytes: int) -> None:
     if free < n_bytes:
         raise NoSpace(
             f"{folder}: {size_text(n_bytes)} needed, {size_text(free)} free",
-            hint="free some space (g4 list, g4 remove MODEL) or write elsewhere with -o FILE",
+            hint="free some space (g4 list, g4 remove MODEL) or name a file on another disk",
         )
 
 
@@ -158,7 +158,7 @@ def _translated(err: OSError, path: Path) -> Exception:
         return NoSpace(f"{path}: {why}; nothing was written", hint="g4 list, then g4 remove MODEL")
     if err.errno in _REFUSED:
         return UsageError(
-            f"{path} cannot be written: {err.strerror}", hint="choose another place with -o FILE"
+            f"{path} cannot be written: {err.strerror}", hint="name a file in another place"
         )
     return err
 
