@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import struct
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import real_shapes
@@ -120,3 +122,21 @@ def test_a_refusal_of_the_kernel_is_the_limit_too(monkeypatch: pytest.MonkeyPatc
     )
     assert answer.over_limit
     assert ProbeResult(over_limit=True, limit_bytes=1 << 30).died == "it wanted more than 1.00 GiB of memory"
+
+
+@pytest.mark.parametrize(("status", "bytes_seen"), [(0, 123_456_789), (-1, 0)])
+def test_macos_is_asked_for_the_footprint(
+    status: int, bytes_seen: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """<sys/resource.h> of macOS: uuid[16], then user, system, two wakeups, pageins, wired, resident, footprint."""
+
+    class LibProc:
+        def proc_pid_rusage(self, pid: Any, flavour: Any, buffer: Any) -> int:
+            assert (pid.value, flavour.value) == (42, 0)
+            words = [1, 2, 3, 4, 5, 6, 999_000_000, 123_456_789, 9, 10]
+            buffer.raw = b"u" * 16 + struct.pack("<10Q", *words)
+            return status
+
+    monkeypatch.setattr("g4cli.doctor.watch.sys.platform", "darwin")
+    monkeypatch.setattr("g4cli.doctor.watch.ctypes.CDLL", lambda _name: LibProc())
+    assert private_bytes(42) == bytes_seen

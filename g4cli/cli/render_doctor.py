@@ -25,6 +25,8 @@ _MARK: Final = {
     "ok": ("ok", "green"),
 }
 _SHORT: Final = 420
+# Passed checks that a healthy file's screen has no room for; --json and --report hold them.
+_MINOR: Final = ("probe.loop", "probe.logits", "probe.tokens", "probe.frames", "file.magic")
 
 
 def examine(out: Output, file: str | None, depth: Depth, only: tuple[str, ...]) -> tuple[Report, Path | None]:
@@ -122,15 +124,16 @@ def _table(findings: list[Finding]) -> Table:
 
 def _families(findings: list[Finding]) -> Table:
     """Return one row per family of passed checks: all of them are on one screen."""
-    table = Table(box=box.SIMPLE, show_header=False, pad_edge=False, padding=(0, 1))
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1))
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold", ratio=1)
     families: dict[str, list[str]] = {}
     for finding in findings:
-        families.setdefault(finding.id.split(".")[0], []).append(clean(finding.found))
+        if finding.id not in _MINOR:
+            families.setdefault(finding.id.split(".")[0], []).append(clean(finding.found))
     for name, texts in families.items():
-        shown = texts if len(texts) < 5 or name in ("machine", "probe") else [*texts[:2], *texts[-2:]]
+        shown = texts if len(texts) < 4 or name in ("machine", "probe") else [texts[0], *texts[-2:]]
         row = "\n".join(texts) if name == "machine" else "; ".join(shown)
         table.add_row(Text("ok", style="green"), Text(name), Text(row))
     return table

@@ -46,8 +46,8 @@ WAYS: Final = (
     Way("the GPU", (("n_gpu_layers", 999),), copies=True, needs_gpu=True),
     Way("flash attention off", (("flash_attn", 0),)),
     Way("batches of 8", (("n_ubatch", 8),)),
-    Way("the KV cache as F32", (("kv_type", "f32"),)),
-    Way("the KV cache as Q8_0", (("kv_type", "q8_0"),)),
+    Way("an F32 KV cache", (("kv_type", "f32"),)),
+    Way("a Q8_0 KV cache", (("kv_type", "q8_0"),)),
     Way("repacked weights", (("use_extra_bufts", True),), copies=True),
 )
 
