@@ -7,7 +7,14 @@ from typing import Final
 
 from g4cli.core.shape import Shape
 from g4cli.core.units import MIB
-from g4cli.estimate.compute import GPU_ALIGNMENT, compute_bytes, inputs_bytes, output_bytes, work_bytes
+from g4cli.estimate.compute import (
+    GPU_ALIGNMENT,
+    compute_bytes,
+    inputs_bytes,
+    output_bytes,
+    vocabulary_bytes,
+    work_bytes,
+)
 from g4cli.estimate.draft import draft_terms
 from g4cli.estimate.kv import kv_bytes, kv_cells, layer_kv_bytes
 from g4cli.estimate.media import IMAGE_TOKENS, Media, media_bytes
@@ -56,9 +63,8 @@ __all__ = [
 CHECKPOINTS_BYTES: Final = 256 * MIB
 """What `g4 chat` spends on checkpoints at most; a larger window is not kept."""
 
-# Measured by tests/bench/resident.py: g4 chat with the network of `tiny`, and a vocabulary alone.
+# Measured by tests/bench/resident.py: g4 chat with the network of `tiny`.
 _PROCESS_BYTES: Final = 56 * MIB
-_PROCESS_BYTES_PER_TOKEN: Final = 390
 
 
 def estimate(shape: Shape, tensors: Sequence[Tensor], options: Options, gpus: Sequence[str] = ()) -> Estimate:
@@ -127,4 +133,4 @@ def _media_terms(options: Options, place: str) -> list[Term]:
 
 def process_bytes(shape: Shape) -> int:
     """Return the bytes of Python, llama.cpp's code and the vocabulary in memory."""
-    return _PROCESS_BYTES + _PROCESS_BYTES_PER_TOKEN * shape.n_vocab
+    return _PROCESS_BYTES + vocabulary_bytes(shape.n_vocab)

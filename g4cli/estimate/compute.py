@@ -51,3 +51,11 @@ def output_bytes(shape: Shape, options: Options) -> int:
     """
     states = shape.n_embd * options.batch if options.draft else 0
     return 4 * (shape.n_vocab * max(options.n_seq, options.n_guesses + 1) + states)
+
+
+def vocabulary_bytes(n_vocab: int) -> int:
+    """Return the bytes of a loaded vocabulary: each model has its own, a drafter too.
+
+    Measured by tests/bench/resident.py: a vocabulary alone.
+    """
+    return 390 * n_vocab

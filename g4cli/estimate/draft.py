@@ -12,6 +12,7 @@ from functools import lru_cache
 
 from g4cli.core.draft import DraftShape
 from g4cli.core.shape import Shape
+from g4cli.estimate.compute import vocabulary_bytes
 from g4cli.estimate.graph import CPU_ALIGNMENT, Graph, Node, graph_bytes
 from g4cli.estimate.network import Builder
 from g4cli.estimate.options import Draft, Options
@@ -38,6 +39,7 @@ def draft_terms(shape: Shape, options: Options, gpus: Sequence[str]) -> list[Ter
                 terms.append(Term(name, device, group, nbytes, note))  # type: ignore[arg-type]
     compute = draft_compute_bytes(draft, shape, options) + draft_output_bytes(draft)
     terms.append(Term("drafter's compute", place, "compute", compute, f"ubatch {draft.n_ubatch}, logits"))
+    terms.append(Term("drafter's vocabulary", HOST, "process", vocabulary_bytes(draft.shape.n_vocab)))
     return terms
 
 
