@@ -200,6 +200,24 @@ def test_api_calls_are_tried_again_too(hub: FakeHub, tmp_path: Path) -> None:
     assert fetch_file(client, repository, repository.files[0], tmp_path / "m", limits=FAST).origin == "hub"
 
 
+def test_passing_faults_of_the_hub_itself_are_waited_for(
+    hub: FakeHub, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    hub.api_faults = [
+        Fault("status", 503),
+        Fault("close"),
+        Fault("status", 429, retry_after=9),
+        Fault("status", 502, retry_after=7200),
+    ]
+    assert Hub().repository(REPO).commit == "c" * 40
+    assert waits == [0.5, 1.0, 9.0, 30.0]
+    hub.api_faults = [Fault("status", 503)] * 3
+    assert Hub().repository(REPO).commit == "c" * 40
+    assert capfd.readouterr().err == ""  # the library's own reports would fall between the bars
+
+
 # --- faults that stay -----------------------------------------------------------------------------------
 
 

@@ -86,6 +86,9 @@ def test_pull_by_name_brings_the_model_and_its_projector(
     manifest = json.loads(Path(done["path"] + ".json").read_text())
     assert manifest["sha256"] == done["sha256"]
     assert ok(capsys, "show", "e2b")["architecture"] == "gemma4"
+    # What lies beside a model is not called by a type, as if it were one.
+    assert "e2b mmproj" in g4(capsys, "verify")[1]
+    assert "removed e2b:q4_0, e2b mmproj: " in g4(capsys, "remove", "e2b", "--yes")[1]
 
 
 def test_pull_again_asks_whether_there_is_a_newer_one(
@@ -354,7 +357,9 @@ def test_what_is_unfinished_is_listed_and_can_be_removed(
     (row,) = ok(capsys, "list")["unfinished"]
     size = len(hub.repos[GOOGLE].lfs["gemma-4-E2B_q4_0-it.gguf"])
     assert (row["name"], row["file"], row["bytes"]) == ("e2b", "gemma-4-E2B_q4_0-it.gguf", size)
-    assert "g4 pull e2b goes on with it" in g4(capsys, "list")[2]
+    told = g4(capsys, "list")[2]
+    assert "g4 pull e2b goes on with it" in told
+    assert "no models yet" not in told
     assert ok(capsys, "remove", "e2b", "--yes")["bytes"] == size
     assert not (models_dir() / "e2b").exists()
     assert refused(capsys, 3, "remove", "e2b")

@@ -34,10 +34,10 @@ def list_(json: JsonOpt = False, quiet: QuietOpt = False) -> None:
     foreign = () if quiet else foreign_models()
 
     def render() -> None:
-        if not entries:
-            out.say("no models yet; start with: g4 pull tiny")
-        else:
+        if entries:
             _render_own(out, entries)
+        elif not unfinished:
+            out.say("no models yet; start with: g4 pull tiny")
         for part in unfinished:
             out.say(f"unfinished: {part.file}, {_amount(part)}; g4 pull {part.name} goes on with it")
         if foreign:

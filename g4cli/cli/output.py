@@ -12,7 +12,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
 
@@ -20,7 +20,7 @@ from g4cli.core.errors import G4Error, UsageError
 from g4cli.core.progress import Progress, no_progress
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
 Mode = Literal["human", "json", "quiet"]
 
@@ -166,11 +166,14 @@ class Output:
             yield no_progress
             return
         with _bars(self.console(stderr=True), in_bytes=unit != "steps") as bar:
-            tasks = {} if unit == "files" else {"": bar.add_task(clean(label), total=None)}
+            # Until the first file is known, a bar for the whole shows that something happens.
+            tasks = {"": bar.add_task(clean(label), total=None)}
 
             def step(done: int, total: int, part: str) -> None:
                 key = part if unit == "files" else ""
                 if key not in tasks:
+                    if "" in tasks:
+                        bar.remove_task(tasks.pop(""))
                     # What was there before is no measure of speed: it is where the bar starts.
                     tasks[key] = bar.add_task(_shortened(clean(part)), total=total or None, completed=done)
                 bar.update(tasks[key], completed=done, total=total or None)
@@ -229,6 +232,7 @@ def output_for(*, as_json: bool = False, quiet: bool = False) -> Output:
 def _bars(console: Console, *, in_bytes: bool) -> Any:
     """Return rich's progress display: name, bar, amount, rate, time left."""
     from rich import progress as bars
+    from rich.constrain import Constrain
     from rich.text import Text
 
     from g4cli.core.units import rate_text
@@ -237,8 +241,18 @@ def _bars(console: Console, *, in_bytes: bool) -> Any:
         def render(self, task: bars.Task) -> Text:
             return Text(rate_text(task.speed) if task.speed else "")
 
-    amount = (bars.DownloadColumn(binary_units=True), Rate()) if in_bytes else (bars.MofNCompleteColumn(),)
-    return bars.Progress(
+    class Amount(bars.DownloadColumn):
+        def render(self, task: bars.Task) -> Text:
+            return super().render(task) if task.total or task.completed else Text("")
+
+    class Bars(bars.Progress):
+        def get_renderables(self) -> Iterable[RenderableType]:
+            # Room for the ^C that a terminal echoes: on a full line it would begin another one, which
+            # nobody erases.
+            yield Constrain(self.make_tasks_table(self.tasks), max(20, console.width - 3))
+
+    amount = (Amount(binary_units=True), Rate()) if in_bytes else (bars.MofNCompleteColumn(),)
+    return Bars(
         bars.TextColumn("{task.description}", markup=False),
         bars.BarColumn(bar_width=None),
         *amount,

@@ -182,13 +182,14 @@ class Puller:
     ) -> Pulled:
         """Return the model of one type, fetched with what belongs beside it."""
         from g4cli.hub.listing import pick
+        from g4cli.store.models import select_unfinished
 
-        files = pick(repository.repo, repository.files, type_name)
-        beside = self._sidecars(model, repository)
-        for file in (*files, *(file for _, file in beside)):
-            self.progress(0, file.nbytes, file.name)
-        wanted = [(repository, file, type_name) for file in files]
-        return self._fetch(name, [*wanted, *((place, file, "") for place, file in beside)])
+        wanted = [(repository, f, type_name) for f in pick(repository.repo, repository.files, type_name)]
+        wanted += [(place, file, "") for place, file in self._sidecars(model, repository)]
+        have = {part.file: part.have_bytes for part in select_unfinished(name)}
+        for _, file, _ in wanted:  # the bars in this order, the model first
+            self.progress(have.get(file.name, 0), file.nbytes, file.name)
+        return self._fetch(name, wanted)
 
     def _fetch(self, name: str, wanted: Sequence[tuple[Repository, RemoteFile, str]]) -> Pulled:
         """Return the model in the first of `wanted`, all fetched at once and recorded."""

@@ -42,7 +42,7 @@ def remove(
     entries = () if unfinished and not entries_of(model) else select(model)
     total = sum(e.nbytes for e in entries) + sum(u.have_bytes for u in unfinished)
     for entry in entries:
-        out.say(f"{entry.label}  {size_text(entry.nbytes)}  {entry.path}")
+        out.say(f"{entry.title}  {size_text(entry.nbytes)}  {entry.path}")
     for part in unfinished:
         out.say(f"{part.name}  {size_text(part.have_bytes)} of an unfinished {part.file}")
     count = len(entries) + len(unfinished)
@@ -52,6 +52,6 @@ def remove(
     gone: tuple[Entry | Unfinished, ...] = (*entries, *unfinished)
     for item in gone:
         remove(item)
-    names = ", ".join(dict.fromkeys([e.label for e in entries] + [u.file for u in unfinished]))
+    names = ", ".join(dict.fromkeys([e.title for e in entries] + [u.file for u in unfinished]))
     data = {"removed": [item.as_json() for item in gone], "bytes": total}
     out.result(data, lambda: out.line(f"removed {names}: {size_text(total)}"))

@@ -36,7 +36,7 @@ def verify(
     entries = select(model) if model else list_models()
     done = []
     for entry in entries:
-        with out.progress(f"verify {entry.label}") as progress:
+        with out.progress(f"verify {entry.title}") as progress:
             done.append(verify_entry(entry, progress=progress))
     wrong = [v for v in done if v.status == "wrong"]
 
@@ -46,7 +46,7 @@ def verify(
             return
         out.table(
             ["model", "file", "result", ""],
-            [(v.entry.label, v.entry.path.name, v.status, v.detail) for v in done],
+            [(v.entry.title, v.entry.path.name, v.status, v.detail) for v in done],
         )
         for verified in wrong:
             out.say(f"to get it again: {repair_command(verified.entry)}")

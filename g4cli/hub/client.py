@@ -6,9 +6,11 @@ HF_HUB_CACHE or HF_HOME, HTTP_PROXY, HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE, REQUE
 
 from __future__ import annotations
 
+import logging
 import os
 import ssl
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,6 +25,8 @@ from g4cli.hub.listing import RemoteFile, check_paths
 _TRUE: Final = ("1", "true", "yes", "on")
 _DEFAULT: Final = "https://huggingface.co"
 _TIMEOUT_S: Final = 15.0
+_WAITS_S: Final = (0.5, 1.0, 2.0, 4.0)
+_PASSING: Final = (408, 429, 500, 502, 503, 504)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,7 @@ class Hub:
         """
         self._require_network(repo)
         with _translated(repo, revision, self.options.endpoint):
-            info = self._api().model_info(repo, revision=revision, timeout=_TIMEOUT_S)
+            info = _patiently(lambda: self._api().model_info(repo, revision=revision, timeout=_TIMEOUT_S))
             commit = str(info.sha or revision or "main")
             items = list(self._api().list_repo_tree(repo, recursive=True, revision=commit))
         # Folders have no size.
@@ -119,6 +123,8 @@ class Hub:
         from huggingface_hub import HfApi
 
         _trust_named_certificates()
+        # Its reports of what it tries again would fall between the bars.
+        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
         return HfApi(endpoint=self.options.endpoint, library_name="g4")
 
     def _require_network(self, repo: str) -> None:
@@ -156,6 +162,25 @@ def _same_host(url: str, endpoint: str) -> bool:
 
     ours, theirs = urlsplit(endpoint), urlsplit(url)
     return (ours.scheme, ours.netloc.lower()) == (theirs.scheme, theirs.netloc.lower())
+
+
+def _patiently(ask: Callable[[], Any]) -> Any:
+    """Return what `ask` returns; the library tries some of its questions again, but not this one."""
+    import httpx2
+    from huggingface_hub import errors
+
+    for wait in _WAITS_S:
+        try:
+            return ask()
+        except errors.HfHubHTTPError as err:
+            if err.response is None or err.response.status_code not in _PASSING:
+                raise
+            asked = err.response.headers.get("Retry-After", "")
+            wait = max(wait, min(float(asked), 30.0)) if asked.isdigit() else wait
+        except (httpx2.ReadError, httpx2.RemoteProtocolError, httpx2.TimeoutException):
+            pass
+        time.sleep(wait)
+    return ask()
 
 
 @contextmanager

@@ -49,6 +49,13 @@ class Entry:
         return f"{self.name}:{self.type}"
 
     @property
+    def title(self) -> str:
+        """Return how lists call it: `e2b:q4_0`, or `e2b mmproj` for what lies beside a model."""
+        if self.role in ("model", "part"):
+            return self.label if self.role == "model" else f"{self.label} part"
+        return f"{self.name} {self.role}"
+
+    @property
     def origin(self) -> str:
         """Return the source as people read it: without hashes, shortened commits."""
         text = re.sub(r"@([0-9a-f]{7})[0-9a-f]*$", r" @\1", self.source)
