@@ -128,7 +128,7 @@ def test_a_refusal_of_the_kernel_is_the_limit_too(monkeypatch: pytest.MonkeyPatc
 def test_macos_is_asked_for_the_footprint(
     status: int, bytes_seen: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """<sys/resource.h> of macOS: uuid[16], then user, system, two wakeups, pageins, wired, resident, footprint."""
+    """Its struct is uuid[16], user, system, two wakeups, pageins, wired, resident, footprint, ..."""
 
     class LibProc:
         def proc_pid_rusage(self, pid: Any, flavour: Any, buffer: Any) -> int:

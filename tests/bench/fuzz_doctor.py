@@ -20,7 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
-from builders import BF16, F32, Q8_0, build_gguf, gemma4_keys
+from builders import BF16, F32, I8, Q8_0, Key, build_gguf, gemma4_keys
 
 from g4cli.cli.output import Output
 from g4cli.cli.render_doctor import render_report
@@ -47,12 +47,20 @@ def base(r: random.Random) -> bytes:
     template = "".join(r.choice(PIECES) for _ in range(r.randint(0, 12)))
     name = r.choice(["small", "\x1b]0;owned\x07", "a" * 300, "\u202etxt.exe"])
     keys = gemma4_keys(replace={"general.name": ("str", name), "tokenizer.chat_template": ("str", template)})
+    label: list[Key] = [
+        ("g4.format", "str", "SFP8"),
+        ("g4.container", "str", r.choice(["I8", "BF16", "F32", "Q9"])),
+        ("g4.sfp8.tensors", "[str]", ["blk.0.attn_q.weight", "blk.0.ffn_gate.weight"]),
+        ("g4.sfp8.decode_bf16", "[u16]", list(range(256))),
+    ]
+    keys = [*keys, *(label if r.random() < 0.3 else [])]
     values = np.random.default_rng(r.randrange(2**32)).standard_normal(64 * 16).astype("<f4").tobytes()
     tensors = [
         ("token_embd.weight", F32, [64, 16], values),
         ("rope_freqs.weight", F32, [16], values[:64]),
         ("blk.0.attn_q.weight", BF16, [64, 64], None),
         ("blk.0.ffn_up.weight", Q8_0, [64, 128], None),
+        ("blk.0.ffn_gate.weight", I8, [64, 128], r.randbytes(64 * 128)),
     ]
     return build_gguf(keys, tensors)
 
