@@ -93,6 +93,32 @@ def test_a_wrong_content_and_a_file_that_shrinks(tmp_path: Path) -> None:
         finished(hasher).check("m")
 
 
+def test_blocks_come_back_when_the_file_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    partial = partial_of(tmp_path)
+    partial.write(0, block(0, 2_000_000))
+    reading, go_on = threading.Event(), threading.Event()
+
+    def broken(*_: object) -> int:
+        reading.set()
+        assert go_on.wait(5)
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(partial, "readinto", broken)
+    given: list[memoryview] = []
+    hasher = Hasher(partial, threading.Event(), given.append)
+    hasher.start()
+    assert reading.wait(5)
+    one = block(1_048_576, 1_500_000)
+    assert hasher.take(1_048_576, one, len(one))
+    go_on.set()
+    with pytest.raises(BadFile, match="Input/output error"):
+        finished(hasher).check("m")
+    assert given == [one]
+    assert not hasher.take(1_500_000, one, len(one))  # nobody would give it back
+
+
 def test_it_ends_when_it_is_told_to(tmp_path: Path) -> None:
     stop = threading.Event()
     hasher = Hasher(partial_of(tmp_path), stop, lambda _: None)

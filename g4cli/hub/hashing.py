@@ -39,7 +39,7 @@ class Hasher(threading.Thread):
     def take(self, at: int, block: memoryview, nbytes: int) -> bool:
         """Return whether the block is the next one; then it is hashed and given back when that is done."""
         with self._lock:
-            if at != self._promised:
+            if at != self._promised or self._error is not None:
                 return False
             self._promised += nbytes
             self._queue.put((block, nbytes))
@@ -61,7 +61,10 @@ class Hasher(threading.Thread):
                 self.hashed_bytes += nbytes
                 wait = _LOOK_S
         except OSError as err:
-            self._error = err
+            with self._lock:
+                self._error = err
+                while not self._queue.empty():  # the transfer goes on, and needs its blocks
+                    self._give(self._queue.get()[0])
 
     def _catch_up(self, view: memoryview) -> bool:
         """Return whether there was something to read back from the file, and hash it."""

@@ -99,9 +99,9 @@ class Transfer:
 
         Whatever happens, Ctrl-C included, what has arrived stays in the partial.
         """
+        self._writer.start()
+        self._hasher.start()
         try:
-            self._writer.start()
-            self._hasher.start()
             self._watch_workers()
             self._writer.finish()
             if self._failure is None:
