@@ -16,6 +16,9 @@ from quant import blocks, native
 
 DIAGNOSE: Final = "g4 doctor FILE"
 _BF16_INFINITY: Final = 0x7F80
+# A clipped layer of a vision or sound tower has these; they are infinite where training set none
+# (Gemma4ClippableLinear, transformers 5.23.0).
+_LIMITS: Final = ("input_min", "input_max", "output_min", "output_max")
 # Plain types: how a word is read, and its bits from which on a number without sign is infinite or NaN.
 _PLAIN: Final[Mapping[str, tuple[str, int]]] = {
     "F32": ("<u4", 0x7F800000),
@@ -100,8 +103,11 @@ def require_finite(values: NDArray[np.float32], spec: TensorSpec, start: int) ->
 def require_finite_bytes(data: NDArray[np.uint8], spec: TensorSpec, start: int) -> None:
     """Raise BadFile if `data`, bytes of `spec` from byte `start` on, hold a NaN or infinite value or scale.
 
-    `data` are whole blocks. Integers pass, and without ggml's library every type that is not plain.
+    `data` are whole blocks. Integers pass, and without ggml's library every type that is not plain; so do the
+    limits of clipped layers.
     """
+    if spec.name.endswith(_LIMITS):
+        return
     if spec.type.name in _PLAIN:
         dtype, infinity = _PLAIN[spec.type.name]
         words = data.view(dtype)

@@ -175,6 +175,14 @@ def test_weights_that_are_only_copied_are_checked_too(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir() if p.is_file()) == ["in.gguf"]
 
 
+def test_infinite_limits_of_clipped_layers_are_no_damage(tmp_path: Path) -> None:
+    limit = ("a.blk.0.ffn_up.input_max", F32, (1,), np.array([np.inf], "<f4").tobytes())
+    keys = [("general.architecture", "str", "clip"), ("general.type", "str", "mmproj")]
+    source = write_gguf(tmp_path / "mmproj.gguf", keys, [limit])
+    done = quantize_file(source, tmp_path / "out.gguf", recipe=Recipe("q8_0"))
+    assert done.path.read_bytes().endswith(limit[3] + bytes(28))
+
+
 @pytest.mark.parametrize("known", [False, True])
 def test_hashes_of_source_and_result(references: Path, tmp_path: Path, known: bool) -> None:
     source = references / "e.gguf"
