@@ -87,8 +87,27 @@ def test_pull_by_name_brings_the_model_and_its_projector(
     assert manifest["sha256"] == done["sha256"]
     assert ok(capsys, "show", "e2b")["architecture"] == "gemma4"
     # What lies beside a model is not called by a type, as if it were one.
-    assert "e2b mmproj" in g4(capsys, "verify")[1]
-    assert "removed e2b:q4_0, e2b mmproj: " in g4(capsys, "remove", "e2b", "--yes")[1]
+    assert "e2b:mmproj" in g4(capsys, "verify")[1]
+    assert "removed e2b:q4_0, e2b:mmproj: " in g4(capsys, "remove", "e2b", "--yes")[1]
+
+
+def test_a_damaged_projector_is_mended_by_the_command_that_verify_names(
+    capsys: pytest.CaptureFixture[str], hub: FakeHub
+) -> None:
+    ok(capsys, "pull", "e2b", "--draft")
+    (projector,) = (e.path for e in list_models() if e.role == "mmproj")
+    good = projector.read_bytes()
+    projector.write_bytes(good[:-1] + b"x")
+    code, out, err = g4(capsys, "verify", "e2b:mmproj")
+    assert code == 5
+    assert "e2b:q4_0" not in out  # only what was asked for
+    assert "g4 remove e2b:mmproj --yes && g4 pull e2b:q4_0" in err
+    assert ok(capsys, "remove", "e2b:mmproj", "--yes")["removed"][0]["role"] == "mmproj"
+    sent = hub.sent_bytes
+    ok(capsys, "pull", "e2b:q4_0")
+    assert projector.read_bytes() == good
+    assert hub.sent_bytes == sent + len(good)
+    assert ok(capsys, "verify")["ok"] is True
 
 
 def test_pull_again_asks_whether_there_is_a_newer_one(
@@ -219,6 +238,8 @@ def test_a_split_file(capsys: pytest.CaptureFixture[str], hub: FakeHub) -> None:
     assert done["path"].endswith("00001-of-00002.gguf")
     assert [role for _, role in held()] == ["model", "part"]
     assert ok(capsys, "show", "hf:a/split-GGUF")["path"] == done["path"]
+    assert len(ok(capsys, "remove", "hf:a/split-GGUF:bf16", "--yes")["removed"]) == 2
+    assert held() == []
 
 
 def test_offline_finds_what_the_hubs_cache_has(capsys: pytest.CaptureFixture[str], hub: FakeHub) -> None:

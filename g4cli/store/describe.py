@@ -135,7 +135,8 @@ def summary(header: Header, entry: Entry | None = None) -> tuple[Section, ...]:
 
 def _file_lines(header: Header, entry: Entry | None) -> Iterator[tuple[str, str]]:
     if entry:
-        yield "model", f"{entry.label}, {entry.origin}"
+        yield "model", entry.title
+        yield "from", entry.origin
     yield "path", header.path
     yield "size", f"{size_text(header.file_size)} ({header.file_size:,} bytes)"
     name = _plain(header, "general.name")

@@ -50,10 +50,10 @@ class Entry:
 
     @property
     def title(self) -> str:
-        """Return how lists call it: `e2b:q4_0`, or `e2b mmproj` for what lies beside a model."""
-        if self.role in ("model", "part"):
-            return self.label if self.role == "model" else f"{self.label} part"
-        return f"{self.name} {self.role}"
+        """Return how it is called among others: `e2b:q4_0`, `e2b:mmproj` for what lies beside a model."""
+        if self.role == "part":
+            return f"{self.label} part"
+        return self.label if self.role == "model" else f"{self.name}:{self.role}"
 
     @property
     def origin(self) -> str:

@@ -145,7 +145,7 @@ def select_unfinished(text: str) -> tuple[Unfinished, ...]:
 
 
 def select(text: str) -> tuple[Entry, ...]:
-    """Return the entries that `remove` and `verify` act on: `e2b:q4_0` one type, `e2b` all files.
+    """Return the entries that `remove` and `verify` act on: `e2b:q4_0`, `e2b:mmproj`, or all files of `e2b`.
 
     Raises UsageError for a path, NotFound or UnknownModel.
     """
@@ -160,7 +160,10 @@ def select(text: str) -> tuple[Entry, ...]:
         entries = entries_of(ref.model.name)
         name, separator, type_name = ref.model.name, ":" if ref.chosen else "", ref.type
     if separator:
-        entries = tuple(e for e in entries if e.type == type_name and e.role == "model")
+        # A model and its parts go by their type, what lies beside them by its use.
+        entries = tuple(
+            e for e in entries if type_name == (e.type if e.role in ("model", "part") else e.role)
+        )
     if not entries:
         raise NotFound(f"{text} is not in the store", hint="g4 list")
     return entries
