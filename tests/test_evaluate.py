@@ -122,5 +122,7 @@ def test_command(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert data["perplexity"] > 1
     assert data["against"]["same_top1"] == 1
     assert run(["eval", str(tiny), "--text", str(text), "--limit", "1"]) == 0
-    assert "perplexity" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "perplexity" in shown
+    assert "in 1 answer\n" in shown
     assert run(["eval", str(tiny), "--text", str(tmp_path / "none")]) == 3

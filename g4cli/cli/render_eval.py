@@ -39,13 +39,18 @@ def evaluation_data(model: str, against: str | None, found: Evaluation) -> dict[
 def draw_evaluation(out: Output, model: str, against: str | None, found: Evaluation) -> None:
     """Draw the few lines of a result."""
     score = found.score
-    out.line(f"{model}: {score.n:,} tokens in {found.n_documents:,} answers")
+    out.line(f"{model}: {score.n:,} tokens in {_answers(found.n_documents)}")
     out.line(f"  perplexity         {score.perplexity:.4f} ± {score.perplexity_error:.4f}")
     out.line(f"  answers as given   {found.n_exact:,} of {found.n_documents:,} (greedy, word for word)")
     if found.n_cut:
-        out.line(f"  {found.n_cut:,} answers were too long and were cut")
+        out.line(f"  {_answers(found.n_cut)} too long, of which the beginning was scored")
     if against:
         out.line(f"against {against} (perplexity {score.base_perplexity:.4f}):")
-        mean = f"{score.kl_mean:.5f} ± {score.kl_error:.5f}"
-        out.line(f"  KL divergence      {mean} nats, at most {score.kl_largest:.3f}")
+        # Eight bits differ by a millionth, two by a tenth: digits that count, not places.
+        mean = f"{score.kl_mean:.3g} ± {score.kl_error:.2g}"
+        out.line(f"  KL divergence      {mean} nats, at most {score.kl_largest:.3g}")
         out.line(f"  same first choice  {score.same_top1:.2%} ± {score.same_top1_error:.2%}")
+
+
+def _answers(n: int) -> str:
+    return "1 answer" if n == 1 else f"{n:,} answers"
