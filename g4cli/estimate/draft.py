@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
+from typing import Final
 
 from g4cli.core.draft import DraftShape
 from g4cli.core.shape import Shape
@@ -16,8 +17,11 @@ from g4cli.estimate.compute import vocabulary_bytes
 from g4cli.estimate.graph import CPU_ALIGNMENT, Graph, Node, graph_bytes
 from g4cli.estimate.network import Builder
 from g4cli.estimate.options import Draft, Options
-from g4cli.estimate.result import HOST, Term
+from g4cli.estimate.result import HOST, Group, Term
 from g4cli.estimate.weights import weight_terms
+
+
+_NAMES: Final[tuple[tuple[Group, str], ...]] = (("weights", "drafter"), ("cache", "drafter's page cache"))
 
 
 def draft_terms(shape: Shape, options: Options, gpus: Sequence[str]) -> list[Term]:
@@ -32,11 +36,11 @@ def draft_terms(shape: Shape, options: Options, gpus: Sequence[str]) -> list[Ter
     found = [t for t in found if (t.name, t.device) != ("output matrix", HOST)]
     terms = []
     for device in dict.fromkeys(t.device for t in found):
-        for group, name in (("weights", "drafter"), ("cache", "drafter's page cache")):
+        for group, name in _NAMES:
             nbytes = sum(t.nbytes for t in found if t.device == device and t.group == group)
             if nbytes:
                 note = "its KV cache is the model's" if group == "weights" else ""
-                terms.append(Term(name, device, group, nbytes, note))  # type: ignore[arg-type]
+                terms.append(Term(name, device, group, nbytes, note))
     compute = draft_compute_bytes(draft, shape, options) + draft_output_bytes(draft)
     terms.append(Term("drafter's compute", place, "compute", compute, f"ubatch {draft.n_ubatch}, logits"))
     terms.append(Term("drafter's vocabulary", HOST, "process", vocabulary_bytes(draft.shape.n_vocab)))
