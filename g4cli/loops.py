@@ -7,25 +7,33 @@
 kind          what repeats                                          stops after
 exact         one or two tokens                                     250 tokens
               a longer cycle, up to 2,048 tokens                    392 tokens and 3 or 4 copies
-              a row of a grid (few different tokens)                512 tokens
+              a row of a grid (few different tokens)                640 tokens
 noisy         a cycle with single tokens swapped, dropped, added    360 tokens and 4 or 5 copies
-counter       a cycle in which a number counts                      896 tokens and 20 copies
-few-tokens    at most four tokens in any order                      384 tokens
+              a long one with more of it, or with figures           twice that, or 1,024
+counter       a cycle in which numbers count by steady steps        896 tokens and 20 copies
+few-tokens    at most four tokens in any order                      352 tokens (768 if nearly all are digits)
+              at most five with a separator; at most 16             640; 768
+few-phrases   the same few turns of phrase in any order             768 or 1,024 tokens
 
 How an exact cycle is found: a map from every run of four tokens to its last place proposes a period; from
 then on one comparison a token extends the run or ends it. Where runs of four recur inside the unit, a
 second map of some runs of 24 proposes better. That is O(1) a token, and memory is bounded because old
-places are forgotten. The other kinds are looked for every 32 tokens in a window (`loops_window`).
+places are forgotten. The other kinds are looked for every 32 tokens or more in windows of at most 1,408
+(`loops_window`, `loops_babble`).
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
-from g4cli.loops_window import WindowLoop, counter, few_tokens, noisy_cycle
+from g4cli.loops_babble import counter, few_phrases, few_tokens, long_lags
+from g4cli.loops_window import WindowLoop, noisy_cycle, noisy_stretch
+
+LoopKind: TypeAlias = Literal["exact", "noisy", "counter", "few-tokens", "few-phrases"]
 
 MAX_PERIOD: Final = 2048
 # Ids of "0" to "9" in Gemma 4's vocabulary, which has no token of several digits (but Bengali and Hindi).
@@ -44,6 +52,12 @@ _ID_BITS: Final = 20  # Gemma 4 has 2**18 ids
 _GRAM_MASK: Final = (1 << _GRAM * _ID_BITS) - 1
 _KEPT: Final = 8192  # tokens, and places of runs, that are remembered at least
 _STRIDE_MASK: Final = 31  # windows are looked at every 32 tokens
+_COUNTER_STRIDE: Final = 64
+_STRETCH_STRIDE: Final = 256
+# A row of a grid: so long, and four kinds of tokens, on average four times each, make up most of it.
+_GRID_PERIODS: Final = (12, 128)
+_GRID_KINDS: Final = 4
+_GRID_SHARE: Final = 0.9
 # By period: the run at which a cycle becomes suspect.
 _FIRST_ALARM: Final = tuple(max(96, (3 if p >= 64 else 4) * p) - p for p in range(MAX_PERIOD + 1))
 
@@ -52,10 +66,11 @@ _FIRST_ALARM: Final = tuple(max(96, (3 if p >= 64 else 4) * p) - p for p in rang
 class Loop:
     """A repetition: `covered` tokens from number `onset` on (counted from 0) repeat every `period` tokens.
 
-    Of 'few-tokens' `period` is the number of different tokens, of 'counter' each number counts as one.
+    Of 'few-tokens' `period` is the number of different tokens, of 'few-phrases' the commonest distance at
+    which something comes back; of 'counter' each number counts as one token.
     """
 
-    kind: Literal["exact", "noisy", "counter", "few-tokens"]
+    kind: LoopKind
     period: int
     onset: int
     covered: int
@@ -91,6 +106,8 @@ class LoopDetector:
         """Return a Loop when `token_id` completes one, else None. After a 'stop' it is returned for ever."""
         if self._stopped is not None:
             return self._stopped
+        if token_id.__class__ is not int:
+            token_id = int(token_id)  # numpy's integers would overflow below
         tokens = self._tokens
         here = len(tokens)
         if self._period:
@@ -101,8 +118,9 @@ class LoopDetector:
         tokens.append(token_id)
         place = here + self._dropped
         self._gram = gram = (self._gram << _ID_BITS | token_id) & _GRAM_MASK
-        lag = place - self._places.get(gram, self._older_places.get(gram, -_KEPT))
-        self._places[gram] = place
+        places = self._places
+        lag = place - (places[gram] if gram in places else self._older_places.get(gram, -_KEPT))
+        places[gram] = place
         if lag > MAX_PERIOD:
             self._lags.append(0)
         else:
@@ -127,6 +145,14 @@ class LoopDetector:
             self._period, self._run, self._alarm = lag, _LONG_GRAM, _FIRST_ALARM[lag]
 
     def _report(self) -> Loop | None:
+        tokens, start = self._tokens, len(self._tokens) - self._run
+        back = start - self._period
+        # Ids below 0 or of more than 20 bits may share a key.
+        if back < 0 or tokens[start : start + _GRAM] != tokens[back : back + _GRAM]:
+            self._run -= _GRAM
+        self._run += self._missed()
+        if self._run < self._alarm:
+            return None
         covered = self._run + self._period
         need = self._stop_cover()
         if covered >= need:
@@ -135,28 +161,54 @@ class LoopDetector:
         onset = self._dropped + len(self._tokens) - covered
         return Loop("exact", self._period, onset, covered, "suspect")
 
+    def _missed(self) -> int:
+        """Return how many tokens before the run repeat too: where a unit repeats itself it is seen late."""
+        tokens, period = self._tokens, self._period
+        end = len(tokens) - self._run - 1
+        n, most = 0, min(4 * self._run, end - period + 1)
+        while n < most and tokens[end - n] == tokens[end - n - period]:
+            n += 1
+        return n
+
     def _stop_cover(self) -> int:
-        unit = self._tokens[-self._period :]
-        text = self._is_text
-        layout = text is not None and not any(text(token) for token in set(unit))
-        return stop_cover(self._period, n_kinds=len(set(unit)), layout=layout)
+        period, kinds = self._period, Counter(self._tokens[-self._period :])
+        commonest = sum(count for _, count in kinds.most_common(_GRID_KINDS))
+        is_grid = _GRID_KINDS * len(kinds) <= period and commonest >= _GRID_SHARE * period
+        if self._is_text is not None and not any(map(self._is_text, kinds)):
+            is_grid = True
+        return stop_cover(period, is_grid=is_grid)
 
     def _look_back(self) -> Loop | None:
         self._forget()
-        tokens, lags = self._tokens, self._lags
-        found = few_tokens(tokens)
+        tokens, lags, digits = self._tokens, self._lags, self._digits
+        fed = self._dropped + len(tokens)
+        found = few_tokens(tokens, lags, digits)
         if found:
             return self._stop("few-tokens", found)
+        if fed % _COUNTER_STRIDE == 1:
+            found = counter(tokens, digits)
+            if found:
+                return self._stop("counter", found)
         # Text that is being written for the first time ends the search here.
         if lags[-128:].count(0) > 72 or len(tokens) < 256:
             return None
-        found = noisy_cycle(tokens, lags, self._digits)
+        found = noisy_cycle(tokens, lags, digits)
         if found:
             return self._stop("noisy", found)
-        found = counter(tokens, self._digits) if len(tokens) >= 896 else None
-        return self._stop("counter", found) if found else None
+        return self._look_far_back() if fed % _STRETCH_STRIDE == 1 else None
 
-    def _stop(self, kind: Literal["exact", "noisy", "counter", "few-tokens"], found: WindowLoop) -> Loop:
+    def _look_far_back(self) -> Loop | None:
+        tokens, lags = self._tokens, self._lags
+        far = long_lags(tokens, lags) if len(tokens) >= 768 else []
+        if not far:
+            return None
+        found = few_phrases(tokens, far, self._digits)
+        if found:
+            return self._stop("few-phrases", found)
+        found = noisy_stretch(tokens, far, self._digits) or noisy_stretch(tokens, lags, self._digits)
+        return self._stop("noisy", found) if found else None
+
+    def _stop(self, kind: LoopKind, found: WindowLoop) -> Loop:
         onset = self._dropped + len(self._tokens) - found.covered
         self._stopped = Loop(kind, found.period, onset, found.covered, "stop")
         return self._stopped
@@ -171,7 +223,7 @@ class LoopDetector:
             self._dropped += _KEPT
 
 
-def stop_cover(period: int, *, n_kinds: int = 0, layout: bool = False) -> int:
+def stop_cover(period: int, *, is_grid: bool = False) -> int:
     """Return the tokens that an exact cycle must cover to end the answer.
 
     Cover, not the number of copies, keeps false alarms away: tables, rules and zero matrices repeat often
@@ -180,5 +232,5 @@ def stop_cover(period: int, *, n_kinds: int = 0, layout: bool = False) -> int:
     """
     if period <= 2:
         return 250
-    is_grid = 12 <= period < 64 and (layout or 0 < n_kinds * 4 <= period)
-    return max(512 if is_grid else 392, (3 if period >= 64 else 4) * period)
+    is_row = is_grid and _GRID_PERIODS[0] <= period <= _GRID_PERIODS[1]
+    return max(640 if is_row else 392, (3 if period >= 64 else 4) * period)

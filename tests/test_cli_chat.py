@@ -247,6 +247,7 @@ def test_tool_calls_are_json(chat: Any, tiny: Path, tmp_path: Path) -> None:
         ),
         (FoundLoop("a 1", 10, 500, 900, "counter"), "repeats while a number counts since token 501"),
         (FoundLoop("ab", 2, 500, 384, "few-tokens"), "the same 2 tokens in turn since token 501, 384 in all"),
+        (FoundLoop("ab", 9, 500, 768, "few-phrases"), "the same few phrases in turn since token 501, 768 "),
     ],
 )
 def test_why_an_answer_was_stopped(loop: FoundLoop, said: str) -> None:

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
+from itertools import chain, cycle, islice
+from types import FrameType
+from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from g4cli.loops import GEMMA4_DIGITS, MAX_PERIOD, Loop, LoopDetector
 
@@ -90,11 +97,17 @@ DIGIT = {value: token for token, value in GEMMA4_DIGITS.items()}
 
 def counted(template: list[int], numbers: Iterable[int]) -> list[int]:
     """Return copies of `template` with each -1 replaced by the digits of the next number."""
-    out = []
-    for number in numbers:
+    out: list[int] = []
+    left = iter(numbers)
+    while True:
         for token in template:
-            out += [DIGIT[int(c)] for c in str(number)] if token == -1 else [token]
-    return out
+            if token == -1:
+                number = next(left, None)
+                if number is None:
+                    return out
+                out += [DIGIT[int(c)] for c in str(number)]
+            else:
+                out.append(token)
 
 
 def test_a_counter_that_goes_on_is_found_and_a_short_one_is_not() -> None:
@@ -135,7 +148,152 @@ def test_rows_without_text_may_go_on_for_longer() -> None:
     row = list(range(20, 36))
     counts = []
     for answer in (False, True):
-        detector = LoopDetector(lambda _, answer=answer: answer)
+        detector = LoopDetector({True: bool, False: lambda _: False}[answer])
         fed = enumerate(row * 50, 1)
         counts.append(next(n for n, t in fed if (loop := detector.feed(t)) and loop.stage == "stop"))
-    assert counts == [512, 392]
+    assert counts == [640, 392]
+
+
+def test_the_onset_is_found_where_the_unit_repeats_itself() -> None:
+    unit = [50, 51] * 12 + [52, 53, 54, 55, 56, 57, 58]
+    found = first(prose(300) + unit * 40, "stop")
+    assert found is not None
+    _, loop = found
+    assert (loop.kind, loop.period, loop.onset) == ("exact", len(unit), 300)
+
+
+@pytest.mark.parametrize("words", [2, 3, 8, 12])
+def test_babble_of_words_with_separators_is_found(words: int) -> None:
+    rng = random.Random(words)
+    stream = chain.from_iterable((rng.randrange(500, 500 + words), 236764) for _ in range(700))
+    found = first(prose(100) + list(stream), "stop")
+    assert found is not None
+    assert found[1].kind == "few-tokens"
+    assert words + 1 <= found[1].period <= 16  # a few of the text before may count
+
+
+def test_digits_in_any_order_are_data() -> None:
+    rng = random.Random(8)
+    bits = [DIGIT[rng.randrange(2)] for _ in range(700)]
+    assert first(bits + prose(100), "stop") is None
+    decimals = [DIGIT[rng.randrange(10)] for _ in range(5000)]
+    assert first(decimals, "stop") is None
+
+
+def test_the_same_phrases_in_any_order_are_found() -> None:
+    rng = random.Random(9)
+    phrases = [prose(n, seed=n) for n in (9, 12, 15)]
+    stream = list(chain.from_iterable(rng.choice(phrases) for _ in range(200)))
+    found = first(prose(200) + stream, "stop")
+    assert found is not None
+    assert found[1].kind == "few-phrases"
+    assert found[0] < 200 + 1600
+
+
+def test_a_cycle_with_much_noise_is_found_in_the_longer_look() -> None:
+    unit = list(range(1000, 1030))
+    found = first(prose(100) + noisy(unit, 80, 0.07), "stop")
+    assert found is not None
+    assert found[1].kind == "noisy"
+
+
+def test_rows_that_end_differently_are_a_grid() -> None:
+    rng = random.Random(10)
+    row = [40, 41, 42] * 12
+    rows = [t for _ in range(16) for t in (*row, rng.randrange(5000, 9000), 107)]
+    assert first(rows, "stop") is None
+
+
+def times(n: int) -> list[int]:
+    """Return `n` lines like "12:07:41: again"."""
+    out = []
+    for i in range(43_000, 43_000 + n):
+        for number, after in ((i // 3600, 236787), (i // 60 % 60, 236787), (i % 60, 236787)):
+            out += [DIGIT[int(c)] for c in f"{number:02d}"] + [after]
+        out += [3000, 3001, 107]
+    return out
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        times(200),
+        [t for i in range(300) for t in counted([4539, -1, 7000 + i % 3, 107], [i])],  # three lines in turn
+        counted([4539, -1, 900, -1, 107], (n for i in range(300) for n in (i, i + 1))),
+        counted([-1, 107], range(100, 900)),
+    ],
+    ids=["times", "three lines", "two numbers", "bare"],
+)
+def test_every_sort_of_counter_is_found(stream: list[int]) -> None:
+    found = first(prose(100) + stream, "stop")
+    assert found is not None
+    assert found[1].kind == "counter"
+
+
+def test_a_table_of_squares_and_a_short_count_are_left_alone() -> None:
+    squares = counted([-1, 900, -1, 107], (n for i in range(10, 160) for n in (i, i * i)))
+    assert first(squares, "stop") is None
+    assert first(counted([-1, 107], range(1, 270)) + prose(50), "stop") is None
+
+
+def test_integers_of_numpy_are_tokens_too() -> None:
+    assert first(np.array(DASHES * 200, dtype=np.int32), "stop") == first(DASHES * 200, "stop")
+
+
+ids = st.one_of(
+    st.integers(), st.integers(-3, 3), st.sampled_from([*GEMMA4_DIGITS, 107]), st.integers(0, 2**70)
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(ids, max_size=40), st.lists(ids, min_size=1, max_size=60), st.integers(1, 1500))
+def test_any_ids_are_taken_and_a_cycle_of_any_is_found(before: list[int], unit: list[int], n: int) -> None:
+    detector = LoopDetector()
+    stream = list(islice(chain(before, cycle(unit)), len(before) + n))
+    loops = [detector.feed(token) for token in stream]
+    for count, loop in enumerate(loops, 1):
+        if loop is not None and (loop is not loops[count - 2] or count == 1):
+            assert loop.onset >= 0
+            assert loop.onset + loop.covered == count
+            assert loop.stage in ("suspect", "stop")
+    assert n < 700 or (loops[-1] is not None and loops[-1].stage == "stop")
+
+
+def work(stream: Iterable[int]) -> list[int]:
+    """Return the lines of the detector that ran for each 2,048 tokens."""
+    lines, totals = 0, list[int]()
+
+    def trace(frame: FrameType, event: str, _: Any) -> Callable[..., Any] | None:
+        nonlocal lines
+        if "loops" not in frame.f_code.co_filename:
+            return None
+        lines += event == "line"
+        return trace
+
+    detector = LoopDetector()
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        for count, token in enumerate(stream, 1):
+            detector.feed(token)
+            if count % 2048 == 0:
+                totals.append(lines)
+                lines = 0
+    finally:
+        sys.settrace(before)
+    return totals
+
+
+def records() -> list[int]:
+    """Return what keeps every search busy and is no loop: rows of a layout with new values."""
+    rng = random.Random(11)
+    layout = list(range(2000, 2030))
+    return [t for _ in range(700) for t in (*layout[:9], rng.randrange(9**5), *layout[9:])][: 2048 * 9]
+
+
+@pytest.mark.parametrize("stream", [prose(2048 * 9), records()], ids=["prose", "records"])
+def test_the_work_for_a_token_does_not_grow(stream: list[int]) -> None:
+    totals = work(stream)
+    assert len(totals) == 9
+    assert max(totals) <= 2048 * 120
+    assert max(totals[5:]) <= 1.1 * max(totals[1:5])

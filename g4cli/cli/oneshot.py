@@ -126,6 +126,8 @@ def loop_text(loop: FoundLoop, path: object) -> str:
         text = (
             f"stopped: the same {loop.period} tokens in turn {since}, {loop.covered} in all, such as {unit}"
         )
+    elif loop.kind == "few-phrases":
+        text = f"stopped: the same few phrases in turn {since}, {loop.covered} tokens in all, such as {unit}"
     else:
         how = {"noisy": "repeats with small changes", "counter": "repeats while a number counts"}
         times = f"{loop.covered // max(1, loop.period)} times ({loop.covered} tokens)"
