@@ -70,7 +70,8 @@ class TurnOptions:
 class FoundLoop:
     """A repetition: `unit` is the repeated text; counts in tokens, `onset` from the answer's first token.
 
-    `kind` is the detector's: exact, noisy (with changes), counter (with a number that counts), few-tokens.
+    `kind` is the detector's: exact, noisy (with changes), counter (with a number that counts), few-tokens and
+    few-phrases (in any order).
     """
 
     unit: str
@@ -240,7 +241,7 @@ def _answer(
         answer.take(events)
         yield from events
         found = detector.feed(token)
-        if found is not None:
+        if found is not None and (options.stop_on_loop or found.stage == "suspect"):
             loop = FoundLoop(
                 _unit(engine, answer.tokens[found.onset : found.onset + found.period]),
                 found.period,
@@ -248,11 +249,10 @@ def _answer(
                 found.covered,
                 found.kind,
             )
-            if found.stage == "stop" and options.stop_on_loop:
+            if found.stage == "stop":
                 answer.finish, answer.loop = "loop", loop
                 break
-            if found.stage == "suspect":
-                yield LoopSuspected(loop)
+            yield LoopSuspected(loop)
         if parser.in_thought:
             answer.thought_tokens += 1
             if options.thought_tokens and answer.thought_tokens == options.thought_tokens:
