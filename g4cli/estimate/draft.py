@@ -20,7 +20,6 @@ from g4cli.estimate.options import Draft, Options
 from g4cli.estimate.result import HOST, Group, Term
 from g4cli.estimate.weights import weight_terms
 
-
 _NAMES: Final[tuple[tuple[Group, str], ...]] = (("weights", "drafter"), ("cache", "drafter's page cache"))
 
 
