@@ -379,7 +379,7 @@ def test_what_is_unfinished_is_listed_and_can_be_removed(
     size = len(hub.repos[GOOGLE].lfs["gemma-4-E2B_q4_0-it.gguf"])
     assert (row["name"], row["file"], row["bytes"]) == ("e2b", "gemma-4-E2B_q4_0-it.gguf", size)
     told = g4(capsys, "list")[2]
-    assert "g4 pull e2b goes on with it" in told
+    assert "; g4 pull e2b:q4_0 goes on with it" in told
     assert "no models yet" not in told
     assert ok(capsys, "remove", "e2b", "--yes")["bytes"] == size
     assert not (models_dir() / "e2b").exists()

@@ -39,7 +39,7 @@ def list_(json: JsonOpt = False, quiet: QuietOpt = False) -> None:
         elif not unfinished:
             out.say("no models yet; start with: g4 pull tiny")
         for part in unfinished:
-            out.say(f"unfinished: {part.file}, {_amount(part)}; g4 pull {part.name} goes on with it")
+            out.say(f"unfinished: {part.file}, {_amount(part)}; {_command(part)} goes on with it")
         if foreign:
             _render_foreign(out, foreign)
 
@@ -50,6 +50,13 @@ def list_(json: JsonOpt = False, quiet: QuietOpt = False) -> None:
     }
     names = "\n".join(e.label for e in entries if e.role == "model")
     out.result(data, render, brief=names or None)
+
+
+def _command(part: Unfinished) -> str:
+    from g4cli.hub.listing import role_of_name, type_of_name
+
+    type_name = type_of_name(part.file) if role_of_name(part.file) == "model" else ""
+    return f"g4 pull {part.name}:{type_name}".removesuffix(":")
 
 
 def _amount(part: Unfinished) -> str:

@@ -109,7 +109,7 @@ def _download(request: _Request) -> Fetched:
         have = size_text(partial.have)
         partial.close()
         raise Interrupted(
-            f"interrupted; {have} of {size_text(file.nbytes)} are kept",
+            f"interrupted; {have} of {file.name} ({size_text(file.nbytes)}) are kept",
             hint="run the same command again to go on",
         ) from None
     except BaseException:
