@@ -4,7 +4,7 @@
 
 For each type, mixed, --pure and with an importance matrix: equal types, order, keys and bytes. Files: the
 bundled network, an E-kind network, experts, awkward rows, and a layer of each published network with rows of
-real length, but fewer of them. Prints one line per type; leaves with 1 on any difference.
+real length, but fewer of them. Prints one line for all types that do alike; leaves with 1 on any difference.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def compare(folder: Path) -> int:
         matrix = read_imatrix(folder / "imatrix.gguf")
         weights = {n: v.tolist() for n, v in matrix.weights.items()}
         (folder / "imatrix.json").write_text(json.dumps(weights))
-        cells = [(name, variant) for name in names for variant in VARIANTS]
+        pairs = [(name, variant) for name in names for variant in VARIANTS]
         jobs = [
             {
                 "source": str(source),
@@ -107,9 +107,9 @@ def compare(folder: Path) -> int:
                 "pure": variant == "pure",
                 "imatrix": str(folder / "imatrix.json") if variant == "imatrix" else None,
             }
-            for name, variant in cells
+            for name, variant in pairs
         ]
-        for (name, variant), code in zip(cells, expect(jobs), strict=True):
+        for (name, variant), code in zip(pairs, expect(jobs), strict=True):
             theirs, ours = folder / f"theirs-{name}-{variant}.gguf", folder / "ours.gguf"
             recipe = Recipe(name, pure=variant == "pure", has_imatrix=variant == "imatrix")
             used = matrix if variant == "imatrix" else None
@@ -118,17 +118,19 @@ def compare(folder: Path) -> int:
             verdicts.setdefault((name, variant), []).append("=" if good else source.stem)
             theirs.unlink()
         source.unlink()
-    print(f"{'type':8} " + " ".join(f"{v:>9}" for v in VARIANTS))
-    wrong = 0
+    rows: dict[tuple[str, ...], list[str]] = {}
     for name in names:
-        row = []
-        for variant in VARIANTS:
-            found = verdicts[name, variant]
-            bad = [v for v in found if v != "="]
-            wrong += len(bad)
-            row.append(f"{len(found) - len(bad)}/{len(found)}" + (f" ({','.join(bad)})" if bad else ""))
-        print(f"{name:8} " + " ".join(f"{cell:>9}" for cell in row))
-    return wrong
+        rows.setdefault(tuple(_cell(verdicts[name, variant]) for variant in VARIANTS), []).append(name)
+    print(f"| types | {' | '.join(VARIANTS)} |\n|---{len(VARIANTS) * '|---'}|")
+    for cells, alike in rows.items():
+        print(f"| {' '.join(alike)} | {' | '.join(cells)} |")
+    return sum(verdict != "=" for found in verdicts.values() for verdict in found)
+
+
+def _cell(found: list[str]) -> str:
+    """Return how many files of a type are equal, and the names of the others."""
+    bad = [source for source in found if source != "="]
+    return f"{len(found) - len(bad)} of {len(found)}" + (f" ({', '.join(bad)})" if bad else "")
 
 
 def main() -> int:
