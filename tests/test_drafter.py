@@ -170,10 +170,20 @@ class TestCommand:
         _, _, err = chat("q8.gguf", "--temp", 0, "--stats", "--draft", folder / "draft.gguf")
         assert " · drafted " in err
         assert ", accepted " in err
-        _, _, err = chat("tiny.gguf", "--temp", 0, "--stats", "--draft", folder / "draft.gguf")
-        assert "none after token 19: at temp 0 they would change scores" in err
         _, _, err = chat("tiny.gguf", "--temp", 0, "--stats", "--draft", "off")
         assert "drafted" not in err
+
+    def test_auto_changes_no_greedy_answer(self, chat: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        _, out, _ = chat("tiny.gguf", "--temp", 0, "--json")
+        assert "draft_tokens" not in json.loads(out)["usage"], "so small a network is not guessed for"
+        monkeypatch.setattr("g4cli.runtime.speculation.SMALLEST_BYTES", 0)
+        # BF16 matrices are multiplied otherwise for one token than for four.
+        _, _, err = chat("tiny.gguf", "--temp", 0, "--stats")
+        assert "no drafts at temp 0: a near tie could fall otherwise" in err
+        _, _, err = chat("tiny.gguf", "--temp", 3, "-n", 40, "--seed", 1, "--stats", "--top-k", 2)
+        assert "no drafts" not in err
+        _, out, _ = chat("q8.gguf", "--temp", 0, "--json")
+        assert "draft_tokens" in json.loads(out)["usage"]
 
     @pytest.mark.parametrize(
         ("name", "code", "said"),

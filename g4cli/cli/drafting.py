@@ -11,13 +11,15 @@ if TYPE_CHECKING:
     from g4cli.cli.talk import Checked
     from g4cli.runtime.engine import LlamaEngine
     from g4cli.runtime.model import ModelOptions
+    from g4cli.runtime.speculation import Exactness
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """Where guesses come from; `path` is the network's file."""
+    """Where guesses come from; `path` is the network's file, `exactness` what temperature 0 asks of them."""
 
     kind: Literal["off", "lookup", "network"]
+    exactness: Exactness
     path: Path | None = None
 
     @property
@@ -36,37 +38,40 @@ class Draft:
 def choose_draft(out: Output, wish: str, model: Checked) -> Draft:
     """Return what `--draft` asks for. A network's file is tried in a child process the first time.
 
-    Raises FileMissing, UsageError (not for this model, or not with this build), or what trying it raises.
+    Who names the source himself wants guesses also where a near tie may fall otherwise at temperature 0;
+    "auto" changes nothing there. Raises FileMissing, UsageError (not for this model, or not with this build),
+    or what trying it raises.
     """
     from g4cli.core.errors import UsageError
     from g4cli.core.files import require_file
+    from g4cli.core.gguf import read_header
+    from g4cli.runtime.speculation import SMALLEST_BYTES, float_matrices
     from g4cli.store.models import sidecar
 
-    if wish == "off":
-        return Draft("off")
-    if wish == "lookup":
-        return Draft("lookup")
-    path = sidecar(model.path, "draft") if wish == "auto" else require_file(Path(wish).expanduser())
+    if wish in ("off", "lookup"):
+        return Draft("lookup" if wish == "lookup" else "off", "not asked for")
+    is_auto = wish == "auto"
+    exactness: Exactness = "not asked for"
+    if is_auto:
+        exactness = "impossible" if float_matrices(model.header) else "by comparison"
+    path = sidecar(model.path, "draft") if is_auto else require_file(Path(wish).expanduser())
     if path is None:
-        from g4cli.runtime.speculation import SMALLEST_BYTES
-
         nbytes = sum(tensor.nbytes for tensor in model.header.tensors.values())
-        return Draft("lookup" if nbytes >= SMALLEST_BYTES else "off")
-    from g4cli.core.gguf import read_header
+        return Draft("lookup" if nbytes >= SMALLEST_BYTES else "off", exactness)
     from g4cli.runtime.drafter import mismatch, refusal
     from g4cli.runtime.load_check import check_load, is_known
 
     why = refusal() or mismatch(read_header(path), model.header)
-    if why and wish == "auto":
+    if why and is_auto:
         out.warn(f"{why}: it is left out")
-        return Draft("lookup")
+        return Draft("lookup", exactness)
     if why:
         raise UsageError(why, hint="--draft lookup")
     if not is_known(model.path, use_extra_bufts=model.use_extra_bufts, draft=path):
         out.say("first use of this drafting network: trying it in a process of its own ...")
         check_load(model.path, use_extra_bufts=model.use_extra_bufts, draft=path)
     out.say(f"{path.name} drafts for {model.path.name}")
-    return Draft("network", path)
+    return Draft("network", exactness, path)
 
 
 def attach(engine: LlamaEngine, draft: Draft, options: ModelOptions) -> None:
@@ -77,7 +82,7 @@ def attach(engine: LlamaEngine, draft: Draft, options: ModelOptions) -> None:
 
     path = draft.path
     if draft.kind == "lookup":
-        engine.attach_guesser(lambda _: LookupGuesser())
+        engine.attach_guesser(lambda _: LookupGuesser(), draft.exactness)
     elif path is not None:
         alone = replace(options, lazy_ple="off", cpu_moe=False)
-        engine.attach_guesser(lambda context: DraftGuesser(path, context, alone))
+        engine.attach_guesser(lambda context: DraftGuesser(path, context, alone), draft.exactness)

@@ -151,12 +151,14 @@ def stats_text(session: Session, reply: Reply) -> str:
 
 
 def _drafts(drafted: Drafted | None) -> list[str]:
-    if drafted is None or not (drafted.guessed or drafted.stopped_at):
+    if drafted is None or (not drafted.guessed and drafted.stopped_at is None):
         return []
+    if drafted.stopped_at == 0:
+        return ["no drafts at temp 0: a near tie could fall otherwise (--draft lookup drafts all the same)"]
     share = f" ({100 * drafted.kept // drafted.guessed} %)" if drafted.guessed else ""
     text = f"drafted {drafted.guessed}, accepted {drafted.kept}{share}"
     if drafted.stopped_at is not None:
-        text += f", none after token {drafted.stopped_at:,}: at temp 0 they would change scores"
+        text += f", none after token {drafted.stopped_at:,}: at temp 0 a near tie could fall otherwise"
     return [text]
 
 

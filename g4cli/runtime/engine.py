@@ -17,7 +17,7 @@ from g4cli.runtime.context import Context, ContextOptions
 from g4cli.runtime.interrupt import Interrupt
 from g4cli.runtime.model import Model, ModelOptions
 from g4cli.runtime.sampler import Sampler, Sampling
-from g4cli.runtime.speculation import Drafted, Speculation
+from g4cli.runtime.speculation import Drafted, Exactness, Speculation
 
 if TYPE_CHECKING:
     from g4cli.runtime.grammar import GrammarSampler
@@ -50,7 +50,7 @@ class LlamaEngine:
         self._evaluated: list[int] = []
         self._checkpoints: list[_Checkpoint] = []
         self._sampler: Sampler | GrammarSampler | None = None
-        self._make_guesser: Callable[[Context], Guesser] | None = None
+        self._guessing: tuple[Callable[[Context], Guesser], Exactness] | None = None
         self._speculation: Speculation | None = None
 
     @property
@@ -82,15 +82,17 @@ class LlamaEngine:
             self.close_context()
             self.context = Context(self.model, self._options, self.interrupt)
             self._evaluated = []
-            if self._make_guesser:
-                self.attach_guesser(self._make_guesser)
+            if self._guessing:
+                self.attach_guesser(*self._guessing)
 
-    def attach_guesser(self, make: Callable[[Context], Guesser]) -> None:
+    def attach_guesser(
+        self, make: Callable[[Context], Guesser], exactness: Exactness = "by comparison"
+    ) -> None:
         """Guess tokens ahead from now on. The context must have room for `speculation.N_OUTPUTS` rows."""
         self.context.keep(0)
         self._evaluated = []
-        self._make_guesser = make
-        self._speculation = Speculation(self.context, make(self.context))
+        self._guessing = (make, exactness)
+        self._speculation = Speculation(self.context, make(self.context), exactness)
 
     @property
     def drafted(self) -> Drafted | None:

@@ -1,14 +1,17 @@
 """Speculative decoding: guess some tokens, let the model look at all at once, keep what it agrees with.
 
 A batch of four tokens costs the model little more than one, because each weight is read once. Every token is
-sampled from the model's own scores after the tokens before it, in order and by the same sampler, so guesses
-change the speed of an answer and not the answer.
+sampled from the model's own scores after the tokens before it, in order and by the same sampler: guesses
+change the speed of an answer, not its distribution.
 
-Not its letters either: at temperature 0 g4 guesses only where the scores of a batch are those of single
-tokens bit for bit. Which kernels llama.cpp computes with depends on the shapes of a batch and on nothing
-else, so one comparison holds for all batches of the same shapes, that is until the caches grow by their next
-256 cells. (llama.cpp's CPU attention splits an F16 cache of 512 cells or more among the threads for a single
-token and not for several: ops.cpp ggml_compute_forward_flash_attn_ext_f16, llama.cpp@0c1e57098.)
+Its letters they could change: a batch is computed by other kernels than a single token, the last bits of
+scores differ, and a near tie falls the other way. Two such differences are known on CPUs: matrices of floats
+(tinyBLAS from two tokens on: `float_matrices`), and F16 caches of 512 cells or more, whose attention is split
+among threads for a single token only (ops.cpp ggml_compute_forward_flash_attn_ext_f16); quantised
+matrices give equal bits for up to 7 tokens (llama.cpp@0c1e57098). So an exact speculation guesses at
+temperature 0 only in networks without such matrices, and only where a single token and a batch were compared
+and found equal to the bit: kernels depend on shapes alone, so one comparison holds until the caches grow by
+their next 256 cells.
 """
 
 from __future__ import annotations
@@ -16,12 +19,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 
 from g4cli.chat.lookup import Lookup, Pace
+from g4cli.core.inventory import PER_LAYER_TOKEN_EMBD as _TABLE  # only looked up, never multiplied
 from g4cli.runtime.context import Context
 
 if TYPE_CHECKING:
+    from g4cli.core.gguf import Header
     from g4cli.runtime.model import ModelOptions
 
 N_GUESSES: Final = 3
@@ -98,6 +103,19 @@ class DraftGuesser:
         self._drafter.close()
 
 
+Exactness: TypeAlias = Literal["by comparison", "impossible", "not asked for"]
+"""How greedy answers stay what they are without guesses: "impossible" in networks with float matrices."""
+
+
+def float_matrices(header: Header) -> list[str]:
+    """Return the names of matrices that llama.cpp multiplies otherwise for one token than for several."""
+    return [
+        tensor.name
+        for tensor in header.tensors.values()
+        if len(tensor.shape) > 1 and tensor.type.name in ("F32", "F16", "BF16") and tensor.name != _TABLE
+    ]
+
+
 @dataclass(slots=True)
 class Drafted:
     """What became of the guesses of an answer: how many there were, how many the model agreed with.
@@ -113,22 +131,23 @@ class Drafted:
 class Speculation:
     """Evaluates tokens for the engine, several at once where guesses allow it."""
 
-    def __init__(self, context: Context, guesser: Guesser) -> None:
+    def __init__(self, context: Context, guesser: Guesser, exactness: Exactness) -> None:
         self.drafted = Drafted()
-        self._stopped_at: int | None = None
+        self._exactness = exactness
+        self._stopped_at = 0 if exactness == "impossible" else None
         self._context, self._guesser = context, guesser
         self._pace = Pace(0)
         self._pending: list[int] = []  # guesses in memory that the model has not agreed with yet
         self._kept = 0
-        self._greedy = False
+        self._compares = False
         self._equal_at: set[int] = set()
         self.begin(0, greedy=False)
 
     def begin(self, n_past: int, *, greedy: bool) -> None:
         """Start an answer after the `n_past` tokens of the last one."""
         self.settle(n_past)
-        self.drafted = Drafted(stopped_at=self._stopped_at if greedy else None)
-        self._greedy = greedy
+        self._compares = greedy and self._exactness != "not asked for"
+        self.drafted = Drafted(stopped_at=self._stopped_at if self._compares else None)
         self._pace = Pace(_PRICE + self._guesser.price)
 
     def follow(self, tokens: Sequence[int], *, restored: bool) -> None:
@@ -180,7 +199,7 @@ class Speculation:
         return guesses if len(guesses) == N_GUESSES else []
 
     def _may_be_equal(self, n_past: int) -> bool:
-        if not self._greedy:
+        if not self._compares:
             return True
         if self._stopped_at is not None and n_past >= self._stopped_at:
             return False
@@ -189,7 +208,7 @@ class Speculation:
     def _evaluate(self, token: int, guesses: list[int], n_past: int) -> bool:
         """Evaluate `token` with `guesses` behind it, or alone if scores would differ; False: interrupted."""
         block = n_past // _CELLS
-        if self._greedy and block not in self._equal_at:
+        if self._compares and block not in self._equal_at:
             equal = self._compare(token, guesses, n_past)
             if equal is None:
                 return False

@@ -6,7 +6,7 @@ FILE is best of real shape (tests/real_shapes.py e2b q4_0 FILE --weights random)
 (tests/real_shapes.py --draft, the same way). The answers are given: real English, because a network of random
 weights says nothing that could be guessed. What a trained network would accept cannot be measured without
 one, so its guesses are replaced: each is right with probability p, at the price of the real ones.
-Prints one JSON document; plain decoding and guessing take turns, figures are medians.
+Prints one JSON document; plain decoding and guessing take turns, each kind of step counts with its median.
 """
 
 from __future__ import annotations
@@ -76,45 +76,63 @@ def batch_costs(engine: LlamaEngine, depth: int, rounds: int) -> dict[str, float
     return {"single_ms": round(1000 * single, 1), **ratios}
 
 
-def speed(engine: LlamaEngine, prompt: Sequence[int], answer: Sequence[int]) -> tuple[float, float]:
-    """Tokens per second of a given answer, sampling included, and the share of guesses that were right."""
+Steps = dict[str, list[float]]
+
+
+def spoken(engine: LlamaEngine, prompt: Sequence[int], answer: Sequence[int]) -> tuple[Steps, float]:
+    """The seconds of each step of a given answer, sampling included, by kind; and the share of right guesses.
+
+    A token is evaluated alone ("single"), begins a round ("round", with its guesses), or was guessed
+    ("guessed", already evaluated).
+    """
     engine.begin(Sampling(seed=1))
     engine.evaluate(prompt)
-    started = time.perf_counter()
+    steps: Steps = {"single": [], "round": [], "guessed": []}
+    guessed = kept = 0
     for token in answer:
+        started = time.perf_counter()
         engine.sample()
         engine.advance(token)
-    llama().llama_synchronize(engine.context.handle)
-    seconds = time.perf_counter() - started
-    drafted = engine.drafted
-    share = drafted.kept / drafted.guessed if drafted and drafted.guessed else 0.0
-    return len(answer) / seconds, share
+        llama().llama_synchronize(engine.context.handle)
+        seconds = time.perf_counter() - started
+        drafted = engine.drafted
+        now = (drafted.guessed, drafted.kept) if drafted else (0, 0)
+        kind = "guessed" if now[1] > kept else "round" if now[0] > guessed else "single"
+        guessed, kept = now
+        steps[kind].append(seconds)
+    return steps, kept / guessed if guessed else 0.0
 
 
 def compare(
     engine: LlamaEngine, guessers: dict[str, Callable[[Context], Any]], prompt: Sequence[int],
     answer: Sequence[int], rounds: int,
 ) -> dict[str, Any]:  # fmt: skip
-    """Median tokens per second of each way to guess, beside plain decoding, in turn."""
-    found: dict[str, list[tuple[float, float]]] = {"plain": [], **{name: [] for name in guessers}}
+    """Tokens per second of each way to guess, beside plain decoding, in turn.
+
+    Each kind of step counts with its median: on a busy machine sums measure the neighbours.
+    """
+    found: dict[str, list[tuple[Steps, float]]] = {"plain": [], **{name: [] for name in guessers}}
     for _ in range(rounds):
         for name, samples in found.items():
             engine._speculation = None
             if name in guessers:
-                engine.attach_guesser(guessers[name])
-            samples.append(speed(engine, prompt, answer))
-    plain = statistics.median(tps for tps, _ in found["plain"])
-    return {
-        name: {
-            "tokens_per_s": round(statistics.median(tps for tps, _ in samples), 2),
-            # Each round has its own plain run beside it: the machine's speed changes from minute to minute.
-            "ratio": round(
-                statistics.median(a[0] / b[0] for a, b in zip(samples, found["plain"], strict=True)), 3
-            ),
-            "accepted": round(statistics.median(share for _, share in samples), 2),
+                engine.attach_guesser(guessers[name], "not asked for")
+            samples.append(spoken(engine, prompt, answer))
+    single = statistics.median(t for s in found.values() for steps, _ in s for t in steps["single"])
+    result: dict[str, Any] = {"plain tokens_per_s": round(1 / single, 2)}
+    for name in guessers:
+        seconds = 0.0
+        for kind in ("round", "guessed"):
+            times = [t for steps, _ in found[name] for t in steps[kind]]
+            seconds += len(times) * statistics.median(times) if times else 0.0
+        seconds += single * sum(len(steps["single"]) for steps, _ in found[name])
+        result[name] = {
+            "tokens_per_s": round(rounds * len(answer) / seconds, 2),
+            "ratio": round(rounds * len(answer) * single / seconds, 3),
+            "accepted": round(statistics.median(share for _, share in found[name]), 2),
+            "rounds": sum(len(steps["round"]) for steps, _ in found[name]) // rounds,
         }
-        for name, samples in found.items()
-    } | {"plain": round(plain, 2)}
+    return result
 
 
 def texts(engine: LlamaEngine, count: int) -> dict[str, tuple[list[int], list[int]]]:
