@@ -151,6 +151,8 @@ class Partial:
                 self._direct = os.open(self.path, os.O_WRONLY | os.O_DIRECT)
                 # Reading ahead would fetch into the cache what is still to be written beside it.
                 os.posix_fadvise(self._data, 0, 0, os.POSIX_FADV_RANDOM)
+                # What went through the cache before is flushed beside the rest, not at the end.
+                self._since_sync = _SYNC_BYTES
 
     def readinto(self, view: memoryview, start: int) -> int:
         """Read bytes that have arrived into `view`; return how many."""

@@ -1,6 +1,6 @@
 """g4's transfer beside curl's, and 50 kills -9: from a hub on the loopback address.
 
-    python tests/bench/bench_pull.py speed [--mib 2048] [--rounds 5] [--folder DIR]
+    python tests/bench/bench_pull.py speed [--mib 2048] [--rounds 5] [--settle 4] [--folder DIR]
     python tests/bench/bench_pull.py kills [--mib 64] [--kills 50] [--rate 32] [--folder DIR]
 
 speed: the same file, in turn, from a server in a process of its own that sends with sendfile:
@@ -11,9 +11,9 @@ speed: the same file, in turn, from a server in a process of its own that sends 
     hash     the rate at which one core hashes the file from memory
 
 The bar is 0.9 of the smaller of curl and hash. The three begin every round in another order, each with its
-file removed and the freed memory settled, so that none finds memory that another has just warmed: a page of a
-virtual machine that the host has taken back costs several times as much to fill. Peak memory is the child's
-own (VmHWM).
+file removed and (--settle) some seconds after the last: a page of a virtual machine that the host has taken
+back costs several times as much to fill as one that another download has just warmed. --settle 0 is the warm
+case. Peak memory is the child's own (VmHWM).
 
 kills: a server of 32 MiB/s, or of --rate; g4 is killed at 50 random moments of its transfer. The file must
 arrive whole, and the server must not have sent more than 1.05 of its size and 1 MiB for each kill.
@@ -164,7 +164,7 @@ def cpu_seconds(who: int) -> float:
     return used.ru_utime + used.ru_stime
 
 
-def speed(folder: Path, mib: int, rounds: int) -> None:
+def speed(folder: Path, mib: int, rounds: int, settle: float) -> None:
     source, target = folder / "source.bin", folder / "target.bin"
     queue: Queue[int] = Queue()
     server = Process(target=serve, args=(source, write_source(source, mib), queue), daemon=True)
@@ -183,7 +183,7 @@ def speed(folder: Path, mib: int, rounds: int) -> None:
         for _ in range(rounds):
             for name in order:
                 target.unlink(missing_ok=True)
-                time.sleep(4)  # what was freed goes back to the host, for all alike
+                time.sleep(settle)  # what was freed goes back to the host, for all alike
                 before = cpu_seconds(resource.RUSAGE_CHILDREN)
                 rates[name].append(mib / WAYS[name](port, target, environment))
                 work[name].append(cpu_seconds(resource.RUSAGE_CHILDREN) - before)
@@ -248,12 +248,13 @@ def main() -> None:
     parser.add_argument("--mib", type=int)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--settle", type=float, default=4, help="seconds between two downloads of speed")
     parser.add_argument("--rate", type=int, default=32, help="of the server that kills meets, in MiB/s")
     parser.add_argument("--folder", type=Path, default=Path("bench-pull"))
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     if args.what == "speed":
-        speed(args.folder, args.mib or 2048, args.rounds)
+        speed(args.folder, args.mib or 2048, args.rounds, args.settle)
     else:
         kills(args.folder, args.mib or 64, args.kills, args.rate)
 
