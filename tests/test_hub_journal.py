@@ -44,7 +44,12 @@ def put(partial: Partial, *items: tuple[int, int]) -> None:
         partial.write(start, memoryview(bytes([7]) * (end - start)))
 
 
-def test_what_arrived_is_there_in_the_next_process(tmp_path: Path) -> None:
+@pytest.mark.parametrize("has_preadv", [True, False])
+def test_what_arrived_is_there_in_the_next_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_preadv: bool
+) -> None:
+    if not has_preadv:
+        monkeypatch.delattr(os, "preadv")
     first = Partial(tmp_path / "m.gguf", GOAL)
     assert (first.have, first.frontier, first.missing(400)) == (0, 0, [(0, 400), (400, 800), (800, 1000)])
     put(first, (0, 100), (500, 600), (100, 150))

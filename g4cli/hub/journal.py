@@ -156,7 +156,11 @@ class Partial:
 
     def readinto(self, view: memoryview, start: int) -> int:
         """Read bytes that have arrived into `view`; return how many."""
-        return os.preadv(self._data, [view], start)
+        if hasattr(os, "preadv"):
+            return os.preadv(self._data, [view], start)
+        data = os.pread(self._data, len(view), start)  # older macOS
+        view[: len(data)] = data
+        return len(data)
 
     def sync(self) -> None:
         """Put all that has arrived on the disk itself, and note that. Raises NoSpace."""
