@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from typing import Annotated, Final
 
@@ -11,6 +10,7 @@ import typer
 
 from g4cli import __version__
 from g4cli.cli.output import Output
+from g4cli.cli.streams import fault_of, let_go, take_streams
 from g4cli.core.errors import G4Error, UsageError
 from g4cli.core.paths import debug
 
@@ -66,6 +66,7 @@ def register_commands() -> None:
 
 def main() -> None:
     """Run g4 and leave with its exit code."""
+    take_streams()
     sys.exit(run(sys.argv[1:]))
 
 
@@ -93,9 +94,18 @@ def run(args: list[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return 130
     except BrokenPipeError:
-        # `g4 list | head` closed the pipe: nobody is left to tell. Python would complain at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        let_go()  # `g4 list | head` closed the pipe: nobody is left to tell
         return 0
+    except SystemExit as left:
+        # So rich leaves when the pipe is closed; completion leaves with a code of its own.
+        return left.code if isinstance(left.code, int) and left.code != 1 else 0
+    except OSError as err:
+        fault = fault_of(err)
+        if fault is None:
+            raise
+        out.error(fault)
+        let_go()
+        return fault.exit_code
 
 
 def _help_for(args: list[str]) -> str:

@@ -34,6 +34,10 @@ def clean(text: str) -> str:
     return _CONTROL.sub(lambda m: f"\\x{ord(m[0]):02x}" if ord(m[0]) < 256 else f"\\u{ord(m[0]):04x}", text)
 
 
+def _is_narrow(stream: TextIO) -> bool:
+    return (stream.encoding or "utf-8").lower().replace("-", "") != "utf8"
+
+
 class Output:
     """Where a command's words go. One is made per command, from its --json and --quiet."""
 
@@ -70,7 +74,7 @@ class Output:
     ) -> None:
         """Show a command's result: JSON, or `render()`, or in quiet mode the line `brief`."""
         if self.mode == "json":
-            print(json.dumps(data, ensure_ascii=False, indent=2, default=str))
+            print(json.dumps(data, ensure_ascii=_is_narrow(sys.stdout), indent=2, default=str))
         elif self.mode == "quiet":
             if brief is not None:
                 print(clean(brief))

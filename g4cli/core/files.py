@@ -20,6 +20,7 @@ _SUFFIX: Final = ".tmp"
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _REFUSED: Final = (
     errno.EACCES,
+    errno.ENOENT,  # a folder that cannot be made, as in /proc
     errno.EPERM,
     errno.EROFS,
     errno.ENOTDIR,
@@ -157,9 +158,7 @@ def _translated(err: OSError, path: Path) -> Exception:
         why = "the file system takes no file so large" if err.errno == errno.EFBIG else "the disk is full"
         return NoSpace(f"{path}: {why}; nothing was written", hint="g4 list, then g4 remove MODEL")
     if err.errno in _REFUSED:
-        return UsageError(
-            f"{path} cannot be written: {err.strerror}", hint="name a file in another place"
-        )
+        return UsageError(f"{path} cannot be written: {err.strerror}", hint="name a file in another place")
     return err
 
 

@@ -1,0 +1,38 @@
+"""Standard input, output and error as a shell may hand them over: closed, narrow, full or gone."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import sys
+from typing import Final
+
+from g4cli.core.errors import G4Error, NoSpace
+
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def take_streams() -> None:
+    """Make the streams fit to use: a closed one (`g4 list >&-`) is empty, a narrow one shows ? for a bar.
+
+    Also keeps the file descriptors 0 to 2 from being given to a file, where llama.cpp's messages would land.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def fault_of(err: OSError) -> G4Error | None:
+    """Return what to tell of a failure to write the output, or None if `err` is about something else."""
+    if err.filename is None and err.errno in _FULL:
+        return NoSpace(f"the output cannot be written: {os.strerror(err.errno)}", hint="df -h")
+    return None
+
+
+def let_go() -> None:
+    """Write nothing more to standard output: Python would complain of what is left when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
