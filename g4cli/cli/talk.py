@@ -92,7 +92,9 @@ def talk(out: Output, request: Request) -> int:
             left = converse(out, session)
         if left.next_model is None:
             return 0
-        request = replace(request, model=left.next_model, conversation=session.conversation)
+        # A drafting network's file belongs to the model that it was named for.
+        draft = request.draft if request.draft in ("off", "lookup") else "auto"
+        request = replace(request, model=left.next_model, draft=draft, conversation=session.conversation)
 
 
 def _question(out: Output, request: Request) -> str | None:
