@@ -29,7 +29,7 @@ from g4cli.runtime.engine import LlamaEngine, open_engine  # noqa: E402
 from g4cli.runtime.library import llama  # noqa: E402
 from g4cli.runtime.model import ModelOptions  # noqa: E402
 from g4cli.runtime.sampler import Sampling  # noqa: E402
-from g4cli.runtime.speculation import N_GUESSES, DraftGuesser, LookupGuesser  # noqa: E402
+from g4cli.runtime.speculation import N_GUESSES, DraftGuesser, LookupGuesser, Speculation  # noqa: E402
 
 TEXT = TESTS.parent / "README.md"
 RATES = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -114,9 +114,9 @@ def compare(
     found: dict[str, list[tuple[Steps, float]]] = {"plain": [], **{name: [] for name in guessers}}
     for _ in range(rounds):
         for name, samples in found.items():
-            engine._speculation = None
-            if name in guessers:
-                engine.attach_guesser(guessers[name], "not asked for")
+            # Not attach_guesser: it would empty the memory, and the prompt be read anew each time.
+            guesser = guessers[name](engine.context) if name in guessers else None
+            engine._speculation = Speculation(engine.context, guesser, "not asked for") if guesser else None
             samples.append(spoken(engine, prompt, answer))
     single = statistics.median(t for s in found.values() for steps, _ in s for t in steps["single"])
     result: dict[str, Any] = {"plain tokens_per_s": round(1 / single, 2)}
@@ -151,6 +151,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--gen", type=int, default=96)
     parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--rates", type=float, nargs="*", default=RATES)
     args = parser.parse_args()
     options = ContextOptions(2048, n_threads=args.threads, n_outputs=8)
     with open_engine(args.file, model_options=ModelOptions(), context_options=lambda _: options) as engine:
@@ -164,9 +165,11 @@ def main() -> None:
             prompt, answer = cases["new text"]
             truth = [*prompt, *answer]
             network = DraftGuesser(args.draft, engine.context, ModelOptions())
+            engine.context.keep(0)  # the network shares the cells, and has emptied them
+            engine._evaluated = []
             data["network by acceptance"] = compare(
                 engine,
-                {str(p): lambda _, p=p: PaidOracle(network, truth, p) for p in RATES},  # type: ignore[misc]
+                {str(p): lambda _, p=p: PaidOracle(network, truth, p) for p in args.rates},  # type: ignore[misc]
                 prompt,
                 answer,
                 args.rounds,
