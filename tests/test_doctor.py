@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import shapes
 from builders import F32, build_gguf
-from damage import DAMAGES, GGUF, KINDS, Damage
+from damage import DAMAGES, GGUF, KINDS, Damage, changed
 from fakes_hub import FakeHub, FakeRepo, running
 from healthy import fixture_files
 from real_shapes import build, synthetic_vocabulary
@@ -266,6 +266,13 @@ def test_a_random_network_is_no_damage_and_no_model_either(tmp_path: Path) -> No
     report = judge(gather(path, talk=False), ("weights", "probe"))
     assert (report.verdict, report.exit_code) == ("healthy", 0)
     assert report.summary == "the file is sound, but its weights are random: nobody has trained this network"
+
+
+def test_numbers_at_the_end_of_their_range_make_no_noise(good: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    path.write_bytes(changed("output_norm.weight", lambda v: v * 0 + np.float32(3e38))(good))
+    assert not gather(path, talk=False).untrained  # a RuntimeWarning would fail the test
+    assert judge(gather(path, talk=False)).verdict == "file-damaged"
 
 
 def test_converted_towers_and_fixtures_are_not_called_broken(tmp_path: Path) -> None:

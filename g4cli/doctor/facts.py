@@ -67,7 +67,10 @@ class FileFacts:
     def untrained(self) -> bool:
         """Return whether the norms are all near 1 on average, as nobody's training leaves them."""
         means = [
-            float(v.mean()) for n, v in self.vectors.items() if n.endswith("norm.weight") and v.size >= 16
+            # Numbers at the end of float32, as in damaged files, must not overflow their sum.
+            float(v.mean(dtype="f8"))
+            for n, v in self.vectors.items()
+            if n.endswith("norm.weight") and v.size >= 16
         ]
         return bool(means) and all(abs(m - 1) < 0.15 for m in means) and len(set(means)) > 1
 

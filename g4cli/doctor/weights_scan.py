@@ -146,7 +146,7 @@ class _Total:
             top = finite.max() if finite.size else words.dtype.type(0)
         self.largest = max(self.largest, float(as_floats(np.array([top]), name)[0]))
         if not self.median:
-            self.median = float(np.median(as_floats(words[:65_536], name)))
+            self.median = float(np.median(as_floats(words[:65_536], name).astype("f8")))
 
     def _magnitudes(self, values: NDArray[np.float32], levels: int) -> None:
         if not values.size:
