@@ -38,6 +38,7 @@ _STRETCH_STARTS: Final = 6
 _STRETCH_SAME_PLACE: Final = 0.10  # more than by chance
 _STRETCH_DISTINCT: Final = 0.80
 _STRETCH_FIGURES: Final = 0.40
+_SURE_PERIOD, _SURE_NEAR, _SURE_DISTINCT = 12, 0.50, 0.90
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +96,18 @@ def noisy_stretch(tokens: Sequence[int], lags: Sequence[int], digits: Mapping[in
     if look is None or look.near < _STRETCH_NEAR * look.width or look.far > _FAR * look.width:
         return None
     n = len(look.starts)
-    if n < _STRETCH_STARTS or share(digits, tokens[-width:]) > _STRETCH_FIGURES:
+    if n < _STRETCH_STARTS:
         return None
+    least = _STRETCH_DISTINCT
+    if share(digits, tokens[-width:]) > _STRETCH_FIGURES:  # may be a table: be sure
+        if period < _SURE_PERIOD or look.near < _SURE_NEAR * look.width:
+            return None
+        least = _SURE_DISTINCT
     slack = min(2, period // 4)
     by_chance = 1 - (1 - n / look.width) ** (2 * slack + 1)
     if (
         _same_place(look) > by_chance + _STRETCH_SAME_PLACE
-        or _distinct(tokens, look) < _STRETCH_DISTINCT
+        or _distinct(tokens, look) < least
         or _is_even(look)
     ):
         return None
