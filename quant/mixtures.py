@@ -11,6 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
+from g4cli.core.errors import UsageError
+from g4cli.core.ggml import BY_NAME, GGMLType
+
 Category: TypeAlias = Literal[
     "output", "token_embd", "attn_q", "attn_k", "attn_v", "attn_output", "ffn_up", "ffn_gate", "ffn_down", ""
 ]
@@ -105,6 +108,16 @@ NEEDS_IMATRIX: Final = ("IQ3_XXS", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ1_M", "IQ1_S
 
 # Types missing in ggml_quantize_chunk's switch: for activations, or plain integers.
 NOT_ENCODED: Final = ("Q8_1", "Q8_K", "I8", "I16", "I32", "I64", "F64")
+
+
+def tensor_type(name: str) -> GGMLType:
+    """Return the type called `name` that weights can be written in. Raises UsageError naming those."""
+    kind = BY_NAME.get(name.upper())
+    if kind is None or kind.name in NOT_ENCODED:
+        known = " ".join(n.lower() for n in BY_NAME if n not in NOT_ENCODED)
+        what = "unknown tensor type" if kind is None else "weights cannot be written as"
+        raise UsageError(f"{what} {name!r}", hint=f"one of: {known}")
+    return kind
 
 
 @dataclass(frozen=True, slots=True)

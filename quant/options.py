@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 from g4cli.core.errors import UsageError
-from quant.recipes import CARRIERS, ENCODERS, PLE_TABLE, Carrier, Recipe, file_type, tensor_type
+from quant.mixtures import tensor_type
+from quant.recipes import CARRIERS, ENCODERS, PLE_TABLE, Carrier, Recipe, file_type
 
 if TYPE_CHECKING:
     from quant.imatrix import ImportanceMatrix

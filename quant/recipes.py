@@ -23,12 +23,12 @@ from quant.mixtures import (
     FILE_TYPES,
     KEPT,
     NEEDS_IMATRIX,
-    NOT_ENCODED,
     Category,
     FileType,
     Place,
     category_of,
     mixture_type,
+    tensor_type,
 )
 
 TYPES: Final = tuple(t.name for t in FILE_TYPES)
@@ -50,16 +50,6 @@ class Named(Protocol):
     def name(self) -> str: ...
     @property
     def shape(self) -> tuple[int, ...]: ...
-
-
-def tensor_type(name: str) -> GGMLType:
-    """Return the type called `name` that weights can be written in. Raises UsageError naming those."""
-    kind = BY_NAME.get(name.upper())
-    if kind is None or kind.name in NOT_ENCODED:
-        known = " ".join(n.lower() for n in BY_NAME if n not in NOT_ENCODED)
-        what = "unknown tensor type" if kind is None else "weights cannot be written as"
-        raise UsageError(f"{what} {name!r}", hint=f"one of: {known}")
-    return kind
 
 
 def file_type(name: str) -> FileType:
