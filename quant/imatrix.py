@@ -170,4 +170,4 @@ def _read_dat(path: Path) -> ImportanceMatrix:
 
 
 def _cut(text: str) -> str:
-    return text.encode()[:_KEY_TEXT].decode("utf-8", "ignore")
+    return text.encode("utf-8", "replace")[:_KEY_TEXT].decode("utf-8", "ignore")

@@ -67,6 +67,8 @@ def test_json_keeps_letters_and_turns_paths_into_text(capsys: pytest.CaptureFixt
         ("a\rb", "a\\x0db"),
         ("\x9b31m", "\\x9b31m"),
         ("abc\u202efed", "abc\\u202efed"),
+        ("caf\udce9", "caf\\xe9"),
+        ("\ud83d", "\\ud83d"),
         ("Größe <turn|> ▁", "Größe <turn|> ▁"),
     ],
 )

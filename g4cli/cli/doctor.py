@@ -82,7 +82,7 @@ def doctor(
         data["repair"] = mended.as_json() | {"verdict": after.verdict if after else None}
     if report is not None:
         with atomic_file(report) as target:
-            target.write(bug_report(found).encode())
+            target.write(bug_report(found).encode("utf-8", "replace"))
         out.say(f"report written to {report}")
 
     def render() -> None:

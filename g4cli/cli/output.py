@@ -25,13 +25,21 @@ if TYPE_CHECKING:
 Mode = Literal["human", "json", "quiet"]
 
 # C0 and C1 controls except tab and newline, and the bidirectional overrides: text from files and models
-# must not move the cursor, set the title or reorder what the user reads.
-_CONTROL: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+# must not move the cursor, set the title or reorder what the user reads. Surrogates stand for the bytes of a
+# file name that is no UTF-8 (PEP 383).
+_CONTROL: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_BYTES: Final = range(0xDC80, 0xDD00)
 
 
 def clean(text: str) -> str:
-    """Return `text` with control characters made visible as \\xNN."""
-    return _CONTROL.sub(lambda m: f"\\x{ord(m[0]):02x}" if ord(m[0]) < 256 else f"\\u{ord(m[0]):04x}", text)
+    """Return `text` with control characters made visible as \\xNN, and bytes that are no text as well."""
+    return _CONTROL.sub(_visible, text)
+
+
+def _visible(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    byte = code - 0xDC00 if code in _BYTES else code
+    return f"\\x{byte:02x}" if byte < 256 else f"\\u{code:04x}"
 
 
 def _is_narrow(stream: TextIO) -> bool:

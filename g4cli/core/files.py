@@ -111,7 +111,7 @@ def _temporary_for(path: Path, expected_bytes: int) -> tuple[Path, int]:
         if expected_bytes:
             require_space(path.parent, expected_bytes)
         # The longest name a folder takes is 255 bytes; ours adds 14.
-        stem = path.name.encode()[:200].decode("utf-8", "ignore")
+        stem = os.fsencode(path.name)[:200].decode("utf-8", "ignore")
         _sweep(path.parent, stem)
         descriptor, name = tempfile.mkstemp(prefix=f".{stem}.", suffix=_SUFFIX, dir=path.parent)
         _locked(descriptor)

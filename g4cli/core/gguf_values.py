@@ -133,7 +133,8 @@ class Value:
 
 def encode_string(text: str | bytes) -> bytes:
     """Return the u64 length and the bytes of `text` in UTF-8."""
-    data = text.encode("utf-8") if isinstance(text, str) else text
+    # A file name may hold bytes that are no UTF-8; bytes read from a file come as bytes.
+    data = text.encode("utf-8", "replace") if isinstance(text, str) else text
     return U64.pack(len(data)) + data
 
 

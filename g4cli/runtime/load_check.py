@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -88,7 +89,7 @@ def _key(path: Path, use_extra_bufts: bool, mmproj: Path | None, draft: Path | N
     for file in filter(None, (path, mmproj, draft)):
         stat = file.stat()
         parts += [str(file.resolve()), str(stat.st_size), str(stat.st_mtime_ns)]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    return hashlib.sha256(os.fsencode("\n".join(parts))).hexdigest()
 
 
 def _recall(store: Path) -> list[str]:

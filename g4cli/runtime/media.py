@@ -8,6 +8,7 @@ one: a run is evaluated as a whole.
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +93,7 @@ class MediaEncoder:
         self._on_operation = llama().ggml_backend_sched_eval_callback(self._goes_on)
         params.cb_eval = self._on_operation
         LOG.clear()
-        self._handle = self._c.mtmd_init_from_file(str(options.mmproj).encode(), model.handle, params)
+        self._handle = self._c.mtmd_init_from_file(os.fsencode(options.mmproj), model.handle, params)
         if not self._handle:
             raise failed(
                 f"{options.mmproj} is no encoder for {model.path.name}", hint="g4 pull MODEL fetches its own"
@@ -214,7 +215,7 @@ class MediaEncoder:
 
     def _encode(self, kind: str, path: Path) -> list[int]:
         LOG.clear()
-        bitmap = self._c.mtmd_helper_bitmap_init_from_file(self._handle, str(path).encode(), False)
+        bitmap = self._c.mtmd_helper_bitmap_init_from_file(self._handle, os.fsencode(path), False)
         if not bitmap:
             raise BadMedia(f"{path} cannot be read: it is damaged", hint=f"{kind} formats: {FORMATS[kind]}")
         return self._take(bitmap, kind, path)

@@ -123,7 +123,7 @@ def probe_memory(path: Path, runs: list[Mapping[str, Any]]) -> list[dict[str, An
 def _load(c: Any, path: Path | str, run: Mapping[str, Any]) -> Any:
     LOG.clear()
     params, keep = _model_params(c, run)
-    model = c.llama_model_load_from_file(str(path).encode(), params)
+    model = c.llama_model_load_from_file(os.fsencode(path), params)
     del keep
     if not model:
         raise failed(f"llama.cpp cannot load {path}", hint=f"g4 doctor {path}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +63,7 @@ class Model:
             return not stop()
 
         params.progress_callback = on_progress
-        self._handle = self._c.llama_model_load_from_file(str(path).encode(), params)
+        self._handle = self._c.llama_model_load_from_file(os.fsencode(path), params)
         del keep
         if not self._handle:
             if stop():

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import sys
 from typing import Any, Final
 
@@ -103,7 +104,7 @@ class _Session:
         params.n_gpu_layers = int(options.get("n_gpu_layers", 0))
         params.use_extra_bufts = bool(options.get("use_extra_bufts", False))
         params.vocab_only = bool(options.get("vocab_only", False))
-        self.model = api.llama_model_load_from_file(path.encode(), params)
+        self.model = api.llama_model_load_from_file(os.fsencode(path), params)
         if not self.model:
             raise failed("llama.cpp does not load the file")
         self.vocab = api.llama_model_get_vocab(self.model)

@@ -120,7 +120,7 @@ def _stamp(folder: Path) -> str:
     for path in sorted(p for p in folder.iterdir() if p.suffix in _CHECKPOINT_FILES):
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
-            digest.update(f"{path.name} {size}\n".encode())
+            digest.update(os.fsencode(f"{path.name} {size}\n"))
             for start in (0, max(0, size - _SAMPLE_BYTES)):
                 file.seek(start)
                 digest.update(file.read(_SAMPLE_BYTES))
