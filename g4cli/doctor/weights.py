@@ -21,6 +21,7 @@ FIX: Final = "g4 doctor FILE --fix OUT"
 # No weight of a published network comes near (norms reach hundreds); a shifted or random scale does.
 _WILD_MATRIX: Final = 1e4
 _WILD_VECTOR: Final = 1e6
+_ABSURD: Final = 1e12
 # Limits of the clipped layers of vision and audio towers (Gemma4ClippableLinear, transformers 5.23.0).
 _BOUNDS: Final = ("input_min", "input_max", "output_min", "output_max")
 _SCALAR_BYTES: Final = 4
@@ -113,11 +114,11 @@ def check_scales(facts: FileFacts) -> Outcome:
         if s.name != ROPE_FREQS
         and s.largest
         > (_WILD_VECTOR if s.name in shapes and len(shapes[s.name].shape) == 1 else _WILD_MATRIX)
-        and s.largest > 64 * s.median
+        and (s.largest > 64 * s.median or s.largest > _ABSURD)
     ]
     if wild:
         return fail(
-            f"{wild[0].name} holds weights up to {wild[0].largest:.3g} where {wild[0].median:.2g} is usual "
+            f"{wild[0].name} holds weights up to {wild[0].largest:.3g}, half of them above {wild[0].median:.2g} "
             f"({counted(len(wild), 'tensor')}): bytes are shifted or overwritten",
             AGAIN, cause="file-damaged", confidence="high", detail=tuple(s.name for s in wild),
         )  # fmt: skip
