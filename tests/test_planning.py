@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import real_mmproj
 import real_shapes
 import shapes
 
@@ -53,7 +55,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Checked]:
 def asked(**changes: Any) -> Any:
     """Return a request with the defaults of `g4 chat`."""
     given = {"model": "it", "ctx": "", "kv_type": "f16", "mmap": True, "lazy_ple": "auto", "mmproj": None,
-             "image_tokens": None, "gpu_layers": "auto", "device": None, "cpu_moe": False}  # fmt: skip
+             "image_tokens": None, "image": None, "audio": None, "gpu_layers": "auto", "device": None,
+             "cpu_moe": False}  # fmt: skip
     return SimpleNamespace(**{**given, **changes})
 
 
@@ -94,6 +97,31 @@ def test_a_long_context_pushes_no_layer_off_the_card(files: dict[str, Checked]) 
     assert (32768 < plan.n_ctx < 131072, plan.gpu_layers) == (True, "auto")
     assert out.said[0].endswith("the largest without moving more to host memory; 131,072 with it")
     assert out.said[1].startswith("all 35 layers on CUDA0")
+
+
+def test_the_encoder_beside_the_model_counts_with_the_first_picture(files: dict[str, Checked]) -> None:
+    checked = files["e2b"]
+    mmproj = real_mmproj.build(checked.path.parent / "mmproj-e2b.gguf", "e2b")
+    plan = plan_chat(Heard(), asked(), checked, machine(5 * GIB))
+    with_picture = plan_chat(Heard(), asked(image=[Path("p.png")]), checked, machine(5 * GIB))
+    named = plan_chat(Heard(), asked(mmproj=mmproj), checked, machine(5 * GIB))
+    mmproj.unlink()
+    assert with_picture.n_ctx == named.n_ctx < plan.n_ctx
+    assert plan_chat(Heard(), asked(image=[Path("p.png")]), checked, machine(5 * GIB)).n_ctx == plan.n_ctx
+
+
+def test_what_guesses_ahead_counts(files: dict[str, Checked], tmp_path: Path) -> None:
+    checked, host = files["e2b"], machine(5 * GIB)
+    vocabulary = real_shapes.synthetic_vocabulary(300)
+    path = real_shapes.build_draft(
+        tmp_path / "d.gguf", shapes.E2B, shapes.DRAFTS["e2b"], "q8_0", vocabulary=vocabulary
+    )
+    lengths = [
+        plan_chat(Heard(), asked(ctx="max"), checked, host, wish).n_ctx
+        for wish in ("off", "lookup", str(path))
+    ]
+    assert lengths == sorted(lengths, reverse=True)
+    assert lengths[0] >= lengths[1] > lengths[2] > 0
 
 
 def test_experts_stay_behind_first(files: dict[str, Checked]) -> None:

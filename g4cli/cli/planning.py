@@ -32,7 +32,7 @@ def plan_chat(
     What the user wrote is taken as it is; a context beyond the model's is warned of. Raises UsageError.
     """
     from g4cli.cli.fit_guesses import with_guesses
-    from g4cli.cli.subjects import memories_of, run_options, subject_of, with_encoder
+    from g4cli.cli.subjects import encoder_beside, memories_of, run_options, subject_of, with_encoder
     from g4cli.estimate import IMAGE_TOKENS
     from g4cli.fit import attempt
 
@@ -45,8 +45,10 @@ def plan_chat(
         lazy_ple=request.lazy_ple,
         use_extra_bufts=checked.use_extra_bufts,
     )
-    if request.mmproj:
-        options = with_encoder(options, subject.shape, request.mmproj, request.image_tokens or IMAGE_TOKENS)
+    # An encoder is loaded with the first picture or sound: it counts where one is there already.
+    mmproj = request.mmproj or (encoder_beside(checked.path) if request.image or request.audio else None)
+    if mmproj:
+        options = with_encoder(options, subject.shape, mmproj, request.image_tokens or IMAGE_TOKENS)
     options = with_guesses(options, subject, draft)
     n_ctx = _context(out, request, subject, options, memories)
     # Beyond the model's own context nothing is estimated: the largest estimate has to do.

@@ -91,14 +91,12 @@ class Session:
         """Load the encoder of images and sound, once. Raises UsageError if there is none for this model."""
         if self.engine.media is not None:
             return
+        from g4cli.cli.subjects import encoder_beside
         from g4cli.runtime.load_check import check_load, is_known
         from g4cli.runtime.media import MediaOptions
-        from g4cli.store.models import sidecar
 
         path, extra = self._checked.path, self._checked.use_extra_bufts
-        mmproj = (
-            self.request.mmproj or sidecar(path, "mmproj") or next(path.parent.glob("mmproj*.gguf"), None)
-        )
+        mmproj = self.request.mmproj or encoder_beside(path)
         if mmproj is None:
             raise UsageError(f"no encoder for images and sound lies beside {path.name}", hint="--mmproj FILE")
         if not is_known(path, use_extra_bufts=extra, mmproj=require_file(mmproj)):

@@ -199,6 +199,13 @@ def run_options(
     )
 
 
+def encoder_beside(path: Path) -> Path | None:
+    """Return the encoder of images and sounds that lies beside the model at `path`, or None."""
+    from g4cli.store.models import sidecar
+
+    return sidecar(path, "mmproj") or next(path.parent.glob("mmproj*.gguf"), None)
+
+
 def with_encoder(options: Options, shape: Shape, mmproj: Path, image_tokens: int) -> Options:
     """Return `options` with an encoder beside the model. Raises BadGGUF if the file is none.
 
