@@ -118,8 +118,8 @@ def check_scales(facts: FileFacts) -> Outcome:
     ]
     if wild:
         return fail(
-            f"{wild[0].name} holds weights up to {wild[0].largest:.3g}, half of them above {wild[0].median:.2g} "
-            f"({counted(len(wild), 'tensor')}): bytes are shifted or overwritten",
+            f"{wild[0].name} holds weights up to {wild[0].largest:.3g}, half of them above "
+            f"{wild[0].median:.2g} ({counted(len(wild), 'tensor')}): bytes are shifted or overwritten",
             AGAIN, cause="file-damaged", confidence="high", detail=tuple(s.name for s in wild),
         )  # fmt: skip
     return ok("scales and weights have the size that weights have")

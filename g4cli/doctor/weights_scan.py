@@ -145,8 +145,11 @@ class _Total:
             self.non_finite += words.size - finite.size
             top = finite.max() if finite.size else words.dtype.type(0)
         self.largest = max(self.largest, float(as_floats(np.array([top]), name)[0]))
-        if not self.median:
-            self.median = float(np.median(as_floats(words[:65_536], name).astype("f8")))
+        held = words[:65_536]
+        held = held[held < plain.no_number] if not self.median else held[:0]
+        if held.size:
+            # In double precision: the mean of the two in the middle may leave the range of float32.
+            self.median = float(np.median(as_floats(held, name).astype("f8")))
 
     def _magnitudes(self, values: NDArray[np.float32], levels: int) -> None:
         if not values.size:
