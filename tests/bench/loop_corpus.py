@@ -6,7 +6,10 @@ Token ids are those of Gemma 4's own vocabulary. Everything is drawn with a seed
 
 from __future__ import annotations
 
+import base64
 import ctypes
+import gzip
+import os
 import random
 import sys
 from collections.abc import Iterator
@@ -14,6 +17,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from loop_hard import hard_documents
+from loop_hard_more import more_hard_documents
+from loop_long import long_loops
 
 from g4cli.runtime.library import llama
 
@@ -38,6 +43,12 @@ PLACES = (
     ("shell", Path("/usr"), "*.sh"),
     ("xml", Path("/usr"), "*.xml"),
 )
+# Ends of names, of documents of the second set; "1.gz" are pages of the manual, as they are written.
+MORE = (
+    "py", "pyi", "c", "h", "cpp", "cu", "cuh", "js", "ts", "json", "xml", "md", "txt", "html", "css", "sh",
+    "pl", "pm", "rst", "yaml", "jinja", "csv", "patch", "diff", "pem", "svg", "conf", "cmake", "m4", "tcl",
+    "vim", "toml", "go", "po", "el", "tex", "java", "copyright", "1.gz", "3.gz", "7.gz",
+)  # fmt: skip
 
 
 class Document(NamedTuple):
@@ -93,6 +104,43 @@ def real_documents(
             start = r.randrange(max(1, len(text) - 6000)) if r.random() < 0.5 else 0
             taken += 1
             yield Document(kind, tokenizer.encode(text[start : start + 12000])[:TOKENS])
+
+
+def more_documents(
+    tokenizer: Tokenizer, seed: int, per_kind: int, sources: Path | None
+) -> Iterator[Document]:
+    """Yield documents of 500 to 4,000 tokens of many more kinds, and dumps of programs."""
+    found: dict[str, list[Path]] = {end: [] for end in MORE}
+    for root in filter(None, ("/usr", sys.base_prefix, sys.prefix, sources)):
+        for folder, _, names in os.walk(root):
+            for name in names:
+                end = next((e for e in (name, name.rpartition(".")[2], name[-4:]) if e in found), None)
+                path = Path(folder, name)
+                if end and hash_of(path) % 2 == seed % 2 and not path.is_symlink():
+                    found[end].append(path)
+    for end, paths in found.items():
+        r, taken = random.Random(f"{seed}/more/{end}"), 0
+        for path in r.sample(sorted(paths), min(len(paths), 4 * per_kind)):
+            text = _text(path) if taken < per_kind and 1000 < path.stat().st_size < 2_000_000 else ""
+            n, start = r.randint(500, 4000), r.choice([0, r.randrange(max(1, len(text) - 6000))])
+            if len(text) > 1500:
+                taken += 1
+                yield Document(end, tokenizer.encode(text[start : start + 6 * n])[:n])
+    programs = sorted(p for p in Path("/usr/bin").iterdir() if p.is_file() and p.stat().st_size > 30_000)
+    r = random.Random(f"{seed}/programs")
+    for path in r.sample(programs, min(len(programs), per_kind)):
+        start, data = r.randrange(20_000), path.read_bytes()
+        rows = [f"{i:08x}: {data[i : i + 16].hex(' ', 2)}" for i in range(start, start + 1600, 16)]
+        yield Document("hexdump", tokenizer.encode("\n".join(rows)))
+        yield Document("base64", tokenizer.encode(base64.encodebytes(data[start : start + 2000]).decode()))
+
+
+def _text(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+        return (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
+    except (OSError, EOFError, UnicodeDecodeError):
+        return ""
 
 
 def hash_of(path: Path) -> int:
@@ -183,8 +231,21 @@ COUNTERS = tuple(c.replace("{}. Go to step {}.", "{0}. Go to step {0}.") for c i
 
 def corpus(seed: int, sources: Path | None = None, *, real_per_kind: int = 36, per_kind: int = 10,
            loops_per_kind: int = 30) -> dict[str, list[Document]]:  # fmt: skip
-    """Return the documents of one half: real, hard, loops."""
+    """Return the first set's documents of one half: real, hard, loops."""
     tokenizer = Tokenizer()
     real = list(real_documents(tokenizer, seed, real_per_kind, sources))
     hard = [Document(kind, tokenizer.encode(text)) for kind, text in hard_documents(seed, per_kind)]
     return {"real": real, "hard": hard, "loops": list(loops(tokenizer, real, seed, loops_per_kind))}
+
+
+def more_corpus(seed: int, sources: Path | None = None, *, real_per_kind: int = 30, per_kind: int = 8,
+                loops_per_kind: int = 8) -> dict[str, list[Document]]:  # fmt: skip
+    """Return the second set's: longer documents, other hard kinds, longer loops and harder ones."""
+    tokenizer = Tokenizer()
+    real = list(more_documents(tokenizer, seed, real_per_kind, sources))
+    hard = [Document(kind, tokenizer.encode(text)) for kind, text in more_hard_documents(seed, per_kind)]
+    found: dict[str, list[Document]] = {"real": real, "hard": hard, "loops": [], "harder": []}
+    tokens = [d.tokens for d in real]
+    for part, kind, stream, onset in long_loops(tokenizer.encode, tokens, seed, loops_per_kind):
+        found["loops" if part == "asked" else "harder"].append(Document(kind, stream, onset))
+    return found

@@ -27,9 +27,10 @@ COPIES: tuple[tuple[str, Callable[[bytes], bytes]], ...] = (
     ("attention zeroed", changed("attn_output.weight", np.zeros_like)),
     ("all keys alike", changed("attn_q_norm.weight", np.zeros_like)),
     ("layer scales x 1.5", changed("layer_output_scale.weight", lambda v: v * 1.5)),
+    ("feed-forward zeroed", changed("ffn_down.weight", np.zeros_like)),
     ("dashes", dashes),
 )
-PROMPTS = ("Hello", "Write a poem about the sea", "1 2 3 4 5 6 7 8")
+PROMPTS = ("Hello", "Write a poem about the sea", "1 2 3 4 5 6 7 8", "ab ab ab ab ab", "Füße, naïve, 日本")
 
 
 def answer(
@@ -38,7 +39,8 @@ def answer(
     """Return how many tokens came, the loop that ended them (None: the limit did), and their end."""
     session.clear()
     feed = session.tokenize(f"<bos><|turn>user\n{prompt}<turn|>\n<|turn>model\n")
-    detector, tokens = LoopDetector(), list[int]()
+    digits = {ids[0]: v for v in range(10) if len(ids := session.tokenize(str(v))) == 1}
+    detector, tokens = LoopDetector(digits=digits), list[int]()
     for _ in range(900):
         logits = session.logits_after(feed)
         logits[[1, 50, 106]] = -1e9
