@@ -153,9 +153,18 @@ def test_answers_are_those_of_plain_decoding(
     assert n_kept > 0 or name == "network"
 
 
-@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(
-    "sampling", [GREEDY, Sampling(temp=0.8, seed=5), Sampling(temp=0, repeat_penalty=1.2)], ids=str
+    ("name", "sampling"),
+    [
+        ("lookup", GREEDY),
+        ("network", GREEDY),
+        ("oracle 0.6", GREEDY),
+        ("lookup", Sampling(temp=0.8, seed=5)),
+        ("network", Sampling(temp=0.8, seed=5)),
+        ("oracle 0.6", Sampling(temp=0.8, seed=5)),
+        ("oracle 1.0", Sampling(temp=0, repeat_penalty=1.2)),
+    ],
+    ids=str,
 )
 def test_long_answers_round_the_sliding_window(
     engine_of: Callable[..., LlamaEngine], folder: Path, name: str, sampling: Sampling
