@@ -15,17 +15,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from draft_file import build_tiny_draft
 from media_files import bmp, picture, png, sound, wav, write
 from tiny_file import build_tiny
 
 from g4cli.cli.main import run
 from g4cli.core.errors import BadFile, BadMedia, FileMissing, RuntimeFailed, UsageError
 from g4cli.prompt.messages import Media, Part
-from g4cli.runtime.context import ContextOptions
+from g4cli.runtime.context import Context, ContextOptions
 from g4cli.runtime.engine import LlamaEngine, open_engine
 from g4cli.runtime.load_check import check_load
 from g4cli.runtime.media import MediaEncoder, MediaOptions, kind_of
 from g4cli.runtime.model import ModelOptions
+from g4cli.runtime.sampler import Sampling
+from g4cli.runtime.speculation import N_OUTPUTS, DraftGuesser, Guesser, LookupGuesser
 
 GOLDEN = Path(__file__).parent / "golden"
 MMPROJ = GOLDEN / "tiny_mmproj.gguf"
@@ -99,6 +102,38 @@ def test_attaching_makes_the_context_anew(folder: Path) -> None:
         assert made.n_past == 0
         prompt = made.tokens_of([Part("", media=Media("image", folder / "p.png")), Part("What is it?")])
         assert made.evaluate(prompt).complete
+
+
+@pytest.mark.parametrize("network", [False, True])
+def test_guessing_ahead_behind_an_image(folder: Path, network: bool) -> None:
+    """Attaching an encoder makes the context anew, and with it what guesses."""
+    write(folder / "draft.gguf", build_tiny_draft())
+
+    def guesser(context: Context) -> Guesser:
+        return DraftGuesser(folder / "draft.gguf", context, ModelOptions()) if network else LookupGuesser()
+
+    answers = []
+    for guesses in (False, True):
+        with open_engine(
+            folder / "tiny.gguf",
+            model_options=ModelOptions(),
+            context_options=lambda _: ContextOptions(n_ctx=2048, n_outputs=N_OUTPUTS),
+        ) as made:
+            if guesses:
+                made.attach_guesser(guesser, "not asked for")
+            made.attach_media(MediaOptions(MMPROJ))
+            image = Part("", media=Media("image", folder / "p.png"))
+            prompt = made.tokens_of([Part("Look: "), image, Part("la la la la la la la la")])
+            made.begin(Sampling(temp=0))
+            assert made.evaluate(prompt).complete
+            tokens = []
+            for _ in range(30):
+                tokens.append(made.sample())
+                assert made.advance(tokens[-1])
+            answers.append(tokens)
+            assert (made.drafted is not None) is guesses
+            assert made.drafted is None or not network or made.drafted.guessed > 0
+    assert answers[0] == answers[1]
 
 
 class TestReuse:
