@@ -9,8 +9,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
-from media_files import picture, png, write
+from media_files import picture, png, sound, wav, write
 from terminal import Terminal
 from tiny_file import build_tiny
 
@@ -159,6 +160,20 @@ def test_pictures(talk: Callable[..., Terminal], tmp_path: Path) -> None:
         t.wait_for("tokens; now ask about it", count=2)
         t.enter("/audio /etc/hostname")
         t.wait_for("hint: audio formats: wav, mp3, flac")
+        t.enter("/quit")
+        assert t.wait_end() == 0
+
+
+def test_ctrl_c_while_a_sound_is_encoded(talk: Callable[..., Terminal], tmp_path: Path) -> None:
+    long = write(tmp_path / "long.wav", wav(np.tile(sound(160_000), 60)))  # 10 minutes: seconds of work
+    with talk("--mmproj", str(MMPROJ), "-n", "4") as t:
+        t.enter(f"/audio {long}")
+        t.wait_for("encoding long.wav")
+        t.send("\x03")
+        t.wait_for("stopped; long.wav is left out")
+        t.enter("What is GGUF?")
+        t.wait_for(PROMPT, count=3)
+        assert "GGUF is" in t.text
         t.enter("/quit")
         assert t.wait_end() == 0
 
