@@ -15,6 +15,7 @@ from tiny_file import build_tiny
 
 from g4cli.chat import Finished, Reply, TurnOptions, run_turn
 from g4cli.core.errors import ContextFull, RuntimeFailed, UsageError
+from g4cli.loops import GEMMA4_DIGITS
 from g4cli.prompt import Message, PromptStyle, render
 from g4cli.prompt.messages import Part
 from g4cli.runtime.context import Context, ContextOptions, cpu_quota, physical_cores
@@ -103,6 +104,14 @@ def test_marks_that_a_user_types_stay_letters(engine: LlamaEngine) -> None:
 def test_what_ends_an_answer(model: Model, token: int) -> None:
     assert model.is_end(token)
     assert not model.is_end(107)
+
+
+def test_digits_are_the_vocabularys_own(engine: LlamaEngine) -> None:
+    """The loop detector counts with them; no token of this vocabulary holds two."""
+    assert {value: engine.piece(token).decode() for token, value in engine.digits.items()} == {
+        value: str(value) for value in range(10)
+    }
+    assert list(engine.digits) != list(GEMMA4_DIGITS), "not those of the real vocabulary"
 
 
 def test_answers_its_corpus(engine: LlamaEngine) -> None:
