@@ -6,14 +6,19 @@ import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from draft_file import build_tiny_draft
 from tiny_file import build_tiny, build_tiny_q8
 
+from g4cli.cli.drafting import choose_draft
 from g4cli.cli.main import run
+from g4cli.cli.output import Output
+from g4cli.cli.talk import Checked
 from g4cli.core.errors import UsageError
+from g4cli.core.gguf import read_header
 from g4cli.core.paths import models_dir
 from g4cli.runtime import drafter as drafter_module
 from g4cli.runtime.context import Context, ContextOptions
@@ -184,6 +189,17 @@ class TestCommand:
         assert "no drafts" not in err
         _, out, _ = chat("q8.gguf", "--temp", 0, "--json")
         assert "draft_tokens" in json.loads(out)["usage"]
+
+    @pytest.mark.parametrize(("n_expert", "kind"), [(0, "lookup"), (128, "off")])
+    def test_auto_with_experts(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, n_expert: int, kind: str
+    ) -> None:
+        monkeypatch.setenv("G4_HOME", str(folder / "home"))
+        monkeypatch.setattr("g4cli.runtime.speculation.SMALLEST_BYTES", 0)
+        monkeypatch.setattr("g4cli.core.shape.shape_of", lambda _header: SimpleNamespace(n_expert=n_expert))
+        model = Checked(folder / "q8.gguf", read_header(folder / "q8.gguf"), True)
+        assert choose_draft(Output("human"), "auto", model).kind == kind
+        assert choose_draft(Output("human"), "lookup", model).kind == "lookup"
 
     @pytest.mark.parametrize(
         ("name", "code", "said"),

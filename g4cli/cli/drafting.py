@@ -45,6 +45,7 @@ def choose_draft(out: Output, wish: str, model: Checked) -> Draft:
     from g4cli.core.errors import UsageError
     from g4cli.core.files import require_file
     from g4cli.core.gguf import read_header
+    from g4cli.core.shape import shape_of
     from g4cli.runtime.speculation import SMALLEST_BYTES, float_matrices
     from g4cli.store.models import sidecar
 
@@ -57,7 +58,9 @@ def choose_draft(out: Output, wish: str, model: Checked) -> Draft:
     path = sidecar(model.path, "draft") if is_auto else require_file(Path(wish).expanduser())
     if path is None:
         nbytes = sum(tensor.nbytes for tensor in model.header.tensors.values())
-        return Draft("lookup" if nbytes >= SMALLEST_BYTES else "off", exactness)
+        # With experts each token reads other weights: what guessing gains there was never measured.
+        pays = nbytes >= SMALLEST_BYTES and not shape_of(model.header).n_expert
+        return Draft("lookup" if pays else "off", exactness)
     from g4cli.runtime.drafter import mismatch, refusal
     from g4cli.runtime.load_check import check_load, is_known
 

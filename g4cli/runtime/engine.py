@@ -92,7 +92,8 @@ class LlamaEngine:
         self.context.keep(0)
         self._evaluated = []
         self._guessing = (make, exactness)
-        self._speculation = Speculation(self.context, make(self.context), exactness)
+        experts = self.model.meta("gemma4.expert_count") not in (None, "0")
+        self._speculation = Speculation(self.context, make(self.context), exactness, has_experts=experts)
 
     @property
     def drafted(self) -> Drafted | None:

@@ -36,6 +36,8 @@ N_OUTPUTS: Final = N_GUESSES + 1
 # What a round costs beyond a single token, in single tokens, and its guesses by a network
 # (tests/bench/bench_draft.py).
 _PRICE: Final = 0.7
+# Four tokens read 29 experts of 128 where one reads 8: twice the weights in all (26B; computed only).
+_EXPERTS_PRICE: Final = 1.5
 _DRAFT_PRICE: Final = 0.25
 SMALLEST_BYTES: Final = 64 << 20
 """Weights below which four tokens cost four times one: they lie in the CPU's caches anyway."""
@@ -131,9 +133,12 @@ class Drafted:
 class Speculation:
     """Evaluates tokens for the engine, several at once where guesses allow it."""
 
-    def __init__(self, context: Context, guesser: Guesser, exactness: Exactness) -> None:
+    def __init__(
+        self, context: Context, guesser: Guesser, exactness: Exactness, *, has_experts: bool = False
+    ) -> None:
         self.drafted = Drafted()
         self._exactness = exactness
+        self._price = guesser.price + (_EXPERTS_PRICE if has_experts else _PRICE)
         self._stopped_at = 0 if exactness == "impossible" else None
         self._context, self._guesser = context, guesser
         self._pace = Pace(0)
@@ -148,7 +153,7 @@ class Speculation:
         self.settle(n_past)
         self._compares = greedy and self._exactness != "not asked for"
         self.drafted = Drafted(stopped_at=self._stopped_at if self._compares else None)
-        self._pace = Pace(_PRICE + self._guesser.price)
+        self._pace = Pace(self._price)
 
     def follow(self, tokens: Sequence[int], *, restored: bool) -> None:
         """Take note of an evaluated prompt; `restored`: the cells of sliding layers lie elsewhere now."""
