@@ -9,6 +9,7 @@ from damage import GGUF, value
 from engine_faults import FAULTS, N_VOCAB, Engine, EngineFault, always, in_turns
 from tiny_file import build_tiny
 
+from g4cli.doctor.answers import early_loop
 from g4cli.doctor.child import GreedyRun, ProbeResult
 from g4cli.doctor.diagnose import judge
 from g4cli.doctor.facts import gather
@@ -156,6 +157,14 @@ def test_where_answers_part(tokens: tuple[int, ...], sureness: float, same: int,
         run = GreedyRun("Hi", (), "", (), -9.0, 9.0, 0, 0.0, False)
     found = compared("x", BASE, ProbeResult((run,)))
     assert (found.same, found.differs) == (same, differs)
+
+
+def test_a_loop_that_the_shorter_answer_cannot_show_is_no_difference() -> None:
+    long = GreedyRun("Hi", (5, 6, 7) * 10, "abc" * 10, (0.9,) * 30, -9.0, 9.0, 0, 0.0, False)
+    short = GreedyRun("Hi", (5, 6, 7) * 5 + (5,), "abc" * 5 + "a", (0.9,) * 16, -9.0, 9.0, 0, 0.0, False)
+    assert early_loop(long)
+    assert not early_loop(short)
+    assert not compared("x", long, ProbeResult((short,))).differs
 
 
 def test_plain_beginnings_are_the_answers_of_the_bundled_model() -> None:

@@ -6,7 +6,7 @@ And ask the same questions in other frames: where plain text goes well and turns
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -153,7 +153,9 @@ def compared(name: str, base: GreedyRun, result: ProbeResult) -> Variant:
         run_.top_probability[same] >= _SURE if same < len(run_.top_probability) else False
         for run_ in (base, run)
     )
-    return Variant(name, same, of, sure=sure, base_broken=is_broken(base), broken=is_broken(run))
+    # Judged by equally many tokens: a loop of three shows in 18 of them and not in 16.
+    base_broken, broken = is_broken(replace(base, tokens=mine)), is_broken(replace(run, tokens=theirs))
+    return Variant(name, same, of, sure=sure, base_broken=base_broken, broken=broken)
 
 
 def try_frames(
