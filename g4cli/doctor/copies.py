@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from g4cli.core.inventory import OUTPUT
 from g4cli.doctor.report import Check, Outcome, fail, ok, skipped, warn
 from g4cli.doctor.structure import AGAIN
 
@@ -138,6 +139,8 @@ def equal_tensors(header: Header, stats: Iterable[TensorStats]) -> tuple[tuple[s
     for s in stats:
         tensor = header.tensors[s.name]
         if len(tensor.shape) < 2 or s.nbytes < _SMALLEST or s.all_zero or not s.fingerprint:
+            continue
+        if s.name == OUTPUT:  # a copy of the embeddings is what the network means; tensors.tied tells of it
             continue
         key = (s.fingerprint, s.type_name, s.nbytes)
         other = seen.setdefault(key, s.name)
