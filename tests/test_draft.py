@@ -13,6 +13,8 @@ import pytest
 import real_shapes
 import shapes
 
+from g4cli.cli.fit_guesses import with_guesses
+from g4cli.cli.subjects import from_registry
 from g4cli.core.draft import draft_shape_of, draft_tensors
 from g4cli.core.errors import BadGGUF
 from g4cli.core.ggml import BY_ID
@@ -107,6 +109,10 @@ def test_the_plan_guesses_as_the_chat_does() -> None:
     assert (N_GUESSES, GUESSING_BYTES) == (speculation.N_GUESSES, speculation.SMALLEST_BYTES)
     assert N_GUESSES + 1 == speculation.N_OUTPUTS
     assert Draft(shapes.DRAFTS["e2b"]).n_ubatch == drafter._N_BATCH
+    subjects = [from_registry(name) for name in ("tiny", "e2b", "26b")]
+    kinds = {s.model: with_guesses(Options(2048), s, "auto").n_guesses for s in subjects}
+    # Small networks and mixtures of experts gain nothing: cli.drafting.choose_draft leaves them alone.
+    assert kinds == {"tiny": 0, "e2b": N_GUESSES, "26b": 0}
 
 
 def test_on_a_gpu_the_drafter_goes_with_the_layers() -> None:

@@ -27,8 +27,8 @@ def with_guesses(options: Options, subject: Subject, wish: str) -> Options:
     """Return `options` with what guesses tokens ahead, as `g4 chat --draft` takes it.
 
     "auto" is the drafting network beside a pulled model, else the text itself ("lookup") unless the model is
-    so small that guessing does not pay; "network" is the published one of a model by name. Raises
-    FileMissing, BadGGUF or UsageError.
+    small or a mixture of experts, where guessing does not pay; "network" is the published one of a model by
+    name. Raises FileMissing, BadGGUF or UsageError.
     """
     from g4cli.core.draft import draft_shape_of
     from g4cli.core.errors import UsageError
@@ -42,7 +42,8 @@ def with_guesses(options: Options, subject: Subject, wish: str) -> Options:
     if path is None and wish == "network":
         return replace(guessing, draft=_published_draft(subject))
     if path is None:
-        return guessing if sum(t.nbytes for t in subject.tensors) >= GUESSING_BYTES else options
+        pays = sum(t.nbytes for t in subject.tensors) >= GUESSING_BYTES and not subject.shape.n_expert
+        return guessing if pays else options
     header = read_header(path)
     shape = draft_shape_of(header)
     if shape.n_embd_out != subject.shape.n_embd:

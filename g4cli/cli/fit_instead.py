@@ -35,7 +35,7 @@ def instead(
     if advice and advice.best:
         name = f"{subject.model}:{advice.best}"
         return f"{name} fits with {advice.n_ctx:,} tokens: g4 fit {name}"
-    return _smaller_model(subject, machine, options)
+    return _smaller_model(subject, machine)
 
 
 def _savings(subject: Subject, options: Options) -> Iterator[tuple[str, str, Options]]:
@@ -50,7 +50,8 @@ def _savings(subject: Subject, options: Options) -> Iterator[tuple[str, str, Opt
         yield "the KV cache in 8 bits", "--kv-type q8_0", replace(options, type_k=kind, type_v=kind)
 
 
-def _smaller_model(subject: Subject, machine: Machine, options: Options) -> str:
+def _smaller_model(subject: Subject, machine: Machine) -> str:
+    from g4cli.cli.fit_guesses import with_guesses
     from g4cli.cli.subjects import from_registry, run_options
     from g4cli.core.registry import MODELS
     from g4cli.fit import COMMON_CTX, attempt
@@ -61,7 +62,7 @@ def _smaller_model(subject: Subject, machine: Machine, options: Options) -> str:
         if model.is_bundled or sum(t.nbytes for t in other.tensors) >= own:
             continue
         n_ctx = min(COMMON_CTX, model.shape.n_ctx_train)
-        trial = replace(run_options(machine.host, other), n_ctx=n_ctx, n_guesses=options.n_guesses)
+        trial = replace(with_guesses(run_options(machine.host, other), other, "auto"), n_ctx=n_ctx)
         if attempt(other.shape, other.tensors, trial, machine.memories).verdict.fits:
             return f"{other.name} fits with {n_ctx:,} tokens: g4 fit {model.name}"
     return ""

@@ -67,18 +67,18 @@ def advice_for(
 
 def matrix_rows(host: HostFacts, memories: Sequence[Memory], kv_type: str) -> list[dict[str, Any]]:
     """Return one row per model and type: what it takes with COMMON_CTX tokens, and the largest context."""
+    from g4cli.cli.fit_guesses import with_guesses
     from g4cli.cli.subjects import from_registry, run_options
     from g4cli.core.registry import MADE_TYPES, MODELS
-    from g4cli.estimate import N_GUESSES
     from g4cli.fit import COMMON_CTX, rank_types
 
     rows: list[dict[str, Any]] = []
     for model in MODELS:
         subject = from_registry(model.name)
 
-        def options_for(tensors: Any, subject: Subject = subject, small: bool = model.is_bundled) -> Any:
-            options = run_options(host, replace(subject, tensors=tensors), kv_type=kv_type)
-            return options if small else replace(options, n_guesses=N_GUESSES)
+        def options_for(tensors: Any, subject: Subject = subject) -> Any:
+            typed = replace(subject, tensors=tensors)
+            return with_guesses(run_options(host, typed, kv_type=kv_type), typed, "auto")
 
         n_ctx = min(COMMON_CTX, model.shape.n_ctx_train)
         advice = rank_types(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -33,14 +32,14 @@ def best_fitting(text: str) -> tuple[str, str]:
 
 def _advice(name: str, n_ctx: int) -> Advice:
     """Return the published types of the model `name`, ranked for this machine."""
+    from g4cli.cli.fit_guesses import with_guesses
     from g4cli.cli.fit_types import RANKED, advice_for
     from g4cli.cli.subjects import from_registry, memories_of, run_options
     from g4cli.core.registry import find_model
-    from g4cli.estimate import N_GUESSES
     from g4cli.host import probe
 
     host, subject = probe(), from_registry(name)
-    options = replace(run_options(host, subject), n_guesses=N_GUESSES)
+    options = with_guesses(run_options(host, subject), subject, "auto")
     kinds = find_model(name).published_types or RANKED
     advice = advice_for(subject, options, memories_of(host), host, n_ctx, kinds)
     assert advice is not None  # a model by name has types
