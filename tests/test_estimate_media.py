@@ -70,7 +70,7 @@ def test_both_senses_are_terms_of_the_estimate(tmp_path: Path) -> None:
     terms = {t.name: t for t in estimate(shapes.G31B, [], Options(4096, media=eyes)).terms}
     assert "sound compute" not in terms
     on_gpu = estimate(shapes.G31B, [], Options(4096, media=eyes, n_gpu_layers=-1), ("CUDA0",))
-    assert {t.device for t in on_gpu.terms if "image" in t.name} == {"CUDA0"} != {HOST}
+    assert {t.device for t in on_gpu.terms if t.name == "image compute"} == {"CUDA0"} != {HOST}
 
 
 def test_a_model_is_no_encoder(tmp_path: Path) -> None:
@@ -113,4 +113,8 @@ def test_fit_with_an_encoder(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     run(["fit", "e2b", "--ctx", "4k", "--mmproj", str(path), "--image-tokens", "280", "--json"])
     beside = json.loads(capsys.readouterr().out)
     found = media_bytes(read_header(path), 280)
-    assert beside["total_bytes"] - alone["total_bytes"] == found.weights + found.image + found.sound
+    assert beside["total_bytes"] - alone["total_bytes"] == (
+        found.weights + found.image + found.sound + found.work
+    )
+    # 2,520 patches: 16 x 16 pixels of three F32 each, and 3,072 numbers of BF16.
+    assert found.work == 2520 * (4 * 768 + 2 * 3072)

@@ -126,6 +126,7 @@ def _media_terms(options: Options, place: str) -> list[Term]:
     terms = [Term("mmproj", place, "weights", media.weights, "encoder of images and sounds")]
     if media.image:
         terms.append(Term("image compute", place, "compute", media.image, "from the first image on"))
+        terms.append(Term("image work", HOST, "process", media.work, "pixels, and rows in the kernels' type"))
     if media.sound:
         terms.append(Term("sound compute", place, "compute", media.sound, "from the first sound on"))
     return terms

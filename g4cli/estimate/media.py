@@ -30,12 +30,14 @@ _KNOWN: Final = ("gemma4v", "gemma4uv", "gemma4a", "gemma4ua")
 class Media:
     """Bytes of an encoder's weights, and of its scratch for one image and for 30 s of sound (0: it has none).
 
-    Both stay allocated after their first use.
+    Both stay allocated after their first use. `work` is what an image takes on the host beside them: its
+    pixels as numbers, and rows in the kernels' own type.
     """
 
     weights: int
     image: int
     sound: int
+    work: int = 0
 
 
 def media_bytes(header: Header, image_tokens: int = IMAGE_TOKENS) -> Media:
@@ -51,15 +53,22 @@ def media_bytes(header: Header, image_tokens: int = IMAGE_TOKENS) -> Media:
             hint="give the file that is called mmproj",
         )
     weights = sum(t.nbytes for t in header.tensors.values())
-    image = sound = 0
+    image = sound = work = 0
     if header.get("clip.has_vision_encoder", bool, False):
         tower = _tower(header, "vision", "mm.input_projection.weight")
         places = image_tokens * (tower.merge**2 if tower.n_layer else 1)
         image = _image_bytes(tower, places)
+        work = _work_bytes(tower, places)
     if header.get("clip.has_audio_encoder", bool, False):
         tower = _tower(header, "audio", "mm.a.input_projection.weight")
         sound = _sound_bytes(tower, _MEL_FRAMES if tower.n_layer else _RAW_FRAMES)
-    return Media(weights, image, sound)
+    return Media(weights, image, sound, work)
+
+
+def _work_bytes(tower: Tower, places: int) -> int:
+    """Return the bytes of an image's pixels (F32), and of the widest product's rows in BF16."""
+    side = tower.patch if tower.n_layer else tower.patch * tower.merge
+    return places * (4 * 3 * side**2 + 2 * max(tower.inner, tower.width))
 
 
 @lru_cache(maxsize=16)
