@@ -18,7 +18,7 @@ few-phrases   the same few turns of phrase in any order             768 or 1,024
 How an exact cycle is found: a map from every run of four tokens to its last place proposes a period; from
 then on one comparison a token extends the run or ends it. Where runs of four recur inside the unit, a
 second map of some runs of 24 proposes better. That is O(1) a token, and memory is bounded because old
-places are forgotten. The other kinds are looked for every 32 tokens or more in windows of at most 1,408
+places are forgotten. The other kinds are looked for every 32 tokens or more in windows of at most 2,048
 (`loops_window`, `loops_babble`).
 """
 

@@ -25,7 +25,7 @@ _STALE_LAG: Final = 384  # a run counts as new if it has not stood within so man
 STRETCH_NEW: Final = 300  # of 768 runs of four may be new where a longer look is worth while
 
 COUNTER_COVER: Final = 896
-BARE_COVER: Final = 1280  # of numbers with nothing between them but a separator
+BARE_COVER: Final = 2048  # of numbers with nothing between them but a separator
 COUNTER_COPIES: Final = 20
 _COUNTER_NUMBERS: Final = 3  # that may go by steps of their own in a copy
 _STEADY: Final = 0.94  # of the steps that must be equal: seconds begin again after 59

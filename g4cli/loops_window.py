@@ -20,8 +20,8 @@ NOISY_STRETCH: Final = 1024  # tokens of the second, longer look; 768 will do wh
 # Shares of the window, and counts; tuned on one half of the benchmark, checked on the other.
 _RECENT: Final = 128  # lags that are looked at first
 _RECENT_NEW: Final = 40  # of them may be 0
-_COMMONEST: Final = 50  # of them must be equal, one up or down
-_NEAR: Final = 0.40  # lags that are a multiple of the period
+_COMMONEST: Final = 40  # of them must be equal, one up or down
+_NEAR: Final = 0.33  # lags that are a multiple of the period
 _FAR: Final = 0.11  # lags beyond the period that are no multiple
 _STRAY: Final = 0.20  # lags that are far or 0
 _LONG_PERIOD: Final = 32
@@ -34,9 +34,9 @@ _EVEN: Final = 0.60  # gaps between strays that are equal in a grid
 # Of the longer look.
 _STRETCH_COMMONEST: Final = 0.18
 _STRETCH_NEAR: Final = 0.37
-_STRETCH_STARTS: Final = 6
-_STRETCH_SAME_PLACE: Final = 0.10  # more than by chance
-_STRETCH_DISTINCT: Final = 0.80
+_STRETCH_STARTS: Final = 8
+_STRETCH_SAME_PLACE: Final = 0.05  # more than by chance
+_STRETCH_DISTINCT: Final = 0.85
 _STRETCH_FIGURES: Final = 0.40
 _SURE_PERIOD, _SURE_NEAR, _SURE_DISTINCT = 12, 0.50, 0.90
 

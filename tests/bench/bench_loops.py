@@ -1,12 +1,12 @@
 """Print how the loop detector does beside published rules: recall, false stops, cost.
 
-    python tests/bench/bench_loops.py [--seed 31] [--sources DIR] [--only RULE]
+    python tests/bench/bench_loops.py [--seed 37] [--sources DIR] [--only RULE]
 
 Needs the real vocabulary file in ../shared. Real documents are whatever this machine holds under /usr and in
 Python's folders; --sources adds a folder, such as llama.cpp's sources. A stop before the loop begins counts
 as a miss. Two sets: loops of 400 tokens and more with documents of up to 2,000, and another, written without
 knowledge of the first, of loops of 1,000 to 3,000 tokens with documents of up to 4,000 of many more kinds;
-its 'harder' loops are more than the detector promises. Even seeds, and 3, 7, 11, 13 and 21, were used to tune
+its 'harder' loops are more than the detector promises. Even seeds, and odd ones up to 35, were used to tune
 or to look.
 """
 
@@ -192,7 +192,7 @@ def _cost(make: Callable[[], Rule], documents: list[Document]) -> float:
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--seed", type=int, default=31)
+    parser.add_argument("--seed", type=int, default=37)
     parser.add_argument("--sources", type=Path)
     parser.add_argument("--only", default="")
     args = parser.parse_args()
