@@ -16,7 +16,7 @@ demo: setup
 
 ## make test    install into .venv, then all checks and tests
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 ## make setup   create .venv and install g4 (builds llama.cpp from source: about 4 minutes on 2 cores)
 setup: $(VENV)/.installed
