@@ -30,6 +30,7 @@ import re
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from multiprocessing import Process, Queue
 from pathlib import Path
@@ -250,13 +251,14 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--settle", type=float, default=4, help="seconds between two downloads of speed")
     parser.add_argument("--rate", type=int, default=32, help="of the server that kills meets, in MiB/s")
-    parser.add_argument("--folder", type=Path, default=Path("bench-pull"))
+    parser.add_argument("--folder", type=Path, default=Path(), help="the files lie in a folder made in here")
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
-    if args.what == "speed":
-        speed(args.folder, args.mib or 2048, args.rounds, args.settle)
-    else:
-        kills(args.folder, args.mib or 64, args.kills, args.rate)
+    with tempfile.TemporaryDirectory(prefix="bench-pull-", dir=args.folder) as folder:
+        if args.what == "speed":
+            speed(Path(folder), args.mib or 2048, args.rounds, args.settle)
+        else:
+            kills(Path(folder), args.mib or 64, args.kills, args.rate)
 
 
 if __name__ == "__main__":
