@@ -28,6 +28,10 @@ _SCALAR_BYTES: Final = 4
 _TURNING: Final = 4  # a quarter of the global heads' pairs turn (partial_rotary_factor 0.25)
 
 
+# Damaged files hold any bits: numpy would warn of signalling NaNs on the screen.
+_ANY_BITS: Final = np.errstate(invalid="ignore")
+
+
 def check_zero(facts: FileFacts) -> Outcome:
     """Whole tensors of zeros come from a conversion, zero pages inside a tensor from a download."""
     if not facts.stats:
@@ -125,6 +129,7 @@ def check_scales(facts: FileFacts) -> Outcome:
     return ok("scales and weights have the size that weights have")
 
 
+@_ANY_BITS
 def check_rope(facts: FileFacts) -> Outcome:
     """The global layers turn a quarter of their pairs: 1.0 for those, 1e30 for the rest."""
     table: Any = facts.vectors.get(ROPE_FREQS)
@@ -148,6 +153,7 @@ def check_rope(facts: FileFacts) -> Outcome:
     )  # fmt: skip
 
 
+@_ANY_BITS
 def check_norms(facts: FileFacts) -> Outcome:
     """Norm weights that are all 0 or all exactly 1 were lost on the way."""
     norms = {n: v for n, v in facts.vectors.items() if n.endswith("norm.weight") and v.size > 1}
