@@ -5,12 +5,12 @@ from __future__ import annotations
 import typer
 
 import g4cli.cli.chat_options as o
-from g4cli.cli.options import JsonOpt, QuietOpt
+from g4cli.cli.options import JsonOpt, ModelArg, QuietOpt
 from g4cli.cli.output import output_for
 
 
 def chat(
-    model: o.ModelArg = "",
+    model: ModelArg = "",
     prompt: o.PromptOpt = None,
     image: o.ImageOpt = None,
     audio: o.AudioOpt = None,

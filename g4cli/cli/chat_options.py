@@ -19,12 +19,6 @@ KvType: TypeAlias = Literal["f16", "q8_0", "q4_0"]
 Carrier: TypeAlias = Literal["bf16", "q8_0"]
 LazyPle: TypeAlias = Literal["auto", "on", "off"]
 
-ModelArg: TypeAlias = Annotated[
-    str,
-    typer.Argument(
-        help="A model (e2b, 31b:q4_0, tiny) or the path of a GGUF.", metavar="[MODEL]", show_default=False
-    ),
-]
 PromptOpt: TypeAlias = Annotated[
     str | None, typer.Option("--prompt", "-p", help="Answer this and leave; - reads standard input.")
 ]
