@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import sys
-from typing import Final
 
 from g4cli.core.errors import G4Error, NoSpace
-
-_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+from g4cli.core.files import FULL_DISK
 
 
 def take_streams() -> None:
@@ -28,7 +25,7 @@ def take_streams() -> None:
 
 def fault_of(err: OSError) -> G4Error | None:
     """Return what to tell of a failure to write the output, or None if `err` is about something else."""
-    if err.filename is None and err.errno in _FULL:
+    if err.filename is None and err.errno in FULL_DISK:
         return NoSpace(f"the output cannot be written: {os.strerror(err.errno)}", hint="df -h")
     return None
 

@@ -17,7 +17,7 @@ from g4cli.core.errors import FileMissing, NoSpace, UsageError
 from g4cli.core.units import size_text
 
 _SUFFIX: Final = ".tmp"
-_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL_DISK: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _REFUSED: Final = (
     errno.EACCES,
     errno.ENOENT,  # a folder that cannot be made, as in /proc
@@ -90,7 +90,7 @@ def atomic_file(path: Path, *, expected_bytes: int = 0) -> Iterator[BinaryIO]:
         _sync_folder(path.parent)
     except OSError as err:
         # The block may also read other files: only a full disk is surely about this one.
-        raise (_translated(err, path) if err.errno in _FULL else err) from err
+        raise (_translated(err, path) if err.errno in FULL_DISK else err) from err
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
@@ -154,7 +154,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _translated(err: OSError, path: Path) -> Exception:
-    if err.errno in _FULL:
+    if err.errno in FULL_DISK:
         why = "the file system takes no file so large" if err.errno == errno.EFBIG else "the disk is full"
         return NoSpace(f"{path}: {why}; nothing was written", hint="g4 list, then g4 remove MODEL")
     if err.errno in _REFUSED:

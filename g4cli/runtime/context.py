@@ -24,7 +24,8 @@ N_BATCH: Final = 2048
 N_UBATCH: Final = 512
 _NO_QUOTA: Final = 1 << 16
 _ONE_THREAD_BYTES: Final = 64 * MIB
-_FLASH_ATTENTION_AUTO: Final = -1
+FLASH_ATTENTION_AUTO: Final = -1
+MTP: Final = 1  # LLAMA_CONTEXT_TYPE_MTP: of a drafting network
 _SWA_ONLY: Final = 1  # LLAMA_STATE_SEQ_FLAGS_SWA_ONLY
 # llama_decode's results, include/llama.h.
 _NO_SLOT, _ABORTED = 1, 2
@@ -61,7 +62,7 @@ class Context:
         params.n_outputs_max = params.n_outputs_max_per_seq = options.n_outputs
         params.n_threads = params.n_threads_batch = options.n_threads or default_threads(model)
         params.type_k = params.type_v = KV_TYPES[options.kv_type]
-        params.flash_attn_type = _FLASH_ATTENTION_AUTO
+        params.flash_attn_type = FLASH_ATTENTION_AUTO
         # The default keeps sliding-window layers at full length: 3 to 18 times Gemma 4's KV cache.
         params.swa_full = False
         params.no_perf = True

@@ -19,7 +19,7 @@ import numpy as np
 
 from g4cli.core.errors import NoMemory, UsageError
 from g4cli.core.gguf import Header, read_header
-from g4cli.runtime.context import KV_TYPES, Context
+from g4cli.runtime.context import FLASH_ATTENTION_AUTO, KV_TYPES, MTP, Context
 from g4cli.runtime.library import LOG, failed, llama
 from g4cli.runtime.model import Model, ModelOptions
 
@@ -27,8 +27,6 @@ ARCHITECTURE: Final = "gemma4-assistant"
 # As compilers for Linux and macOS spell them; src/llama-ext.h declares them.
 _SET_STATES: Final = "_Z26llama_set_embeddings_nextnP13llama_contextbb"
 _STATE: Final = "_Z30llama_get_embeddings_nextn_ithP13llama_contexti"
-_MTP: Final = 1  # LLAMA_CONTEXT_TYPE_MTP
-_FLASH_ATTENTION_AUTO: Final = -1
 _N_BATCH: Final = 1  # one token at a time: each guess depends on the one before
 # The drafter attends to the model's cells with heads of the model's width.
 _SAME: Final = ("attention.key_length", "attention.key_length_swa", "attention.sliding_window")
@@ -89,12 +87,12 @@ class Drafter:
     def _open(self) -> None:
         c, target = self._c, self._target
         params = c.llama_context_default_params()
-        params.ctx_type, params.ctx_other = _MTP, target.handle
+        params.ctx_type, params.ctx_other = MTP, target.handle
         params.n_ctx, params.n_seq_max = target.n_ctx, 1
         params.n_batch = params.n_ubatch = _N_BATCH
         params.n_outputs_max = params.n_outputs_max_per_seq = 1
         params.n_threads = params.n_threads_batch = target.n_threads
-        params.flash_attn_type = _FLASH_ATTENTION_AUTO
+        params.flash_attn_type = FLASH_ATTENTION_AUTO
         params.type_k = params.type_v = KV_TYPES[target.kv_type]
         params.swa_full, params.no_perf = False, True
         params.abort_callback = target.interrupt.callback(c.ggml_abort_callback)

@@ -25,6 +25,7 @@ from typing import Any, Final
 
 from g4cli.core.errors import G4Error, RuntimeFailed
 from g4cli.estimate import Options
+from g4cli.runtime.context import MTP
 from g4cli.runtime.devices import ggml_library
 from g4cli.runtime.library import LOG, failed, llama
 
@@ -57,7 +58,6 @@ _CACHE: Final = re.compile(r"size = +([0-9.]+) MiB \( *(\d+) cells, +(\d+) layer
 _OUTPUT: Final = re.compile(r"(\S+) +output buffer size = +([0-9.]+) MiB")
 _BREAKDOWN: Final = "_Z26llama_get_memory_breakdownPK13llama_context"
 _MIB: Final = 1024**2
-_MTP: Final = 1  # LLAMA_CONTEXT_TYPE_MTP
 _TIMEOUT_S: Final = 60
 
 
@@ -171,7 +171,7 @@ def _context_params(c: Any, run: Mapping[str, Any], others: Sequence[Any]) -> An
     params, of = c.llama_context_default_params(), ""
     if others:  # the drafter's: it reads the hidden states and the cache of the first
         params.ctx_other, of = others[0], "_draft"
-        params.ctx_type = _MTP
+        params.ctx_type = MTP
     params.n_ctx, params.n_batch, params.n_ubatch = run["n_ctx"], run["n_batch" + of], run["n_ubatch" + of]
     params.n_seq_max = run["n_seq"]
     # llama.cpp asserts one row for each sequence; 0 means as many as the batch.
