@@ -98,6 +98,21 @@ def synthetic_vocabulary(n_vocab: int = 262_144) -> tuple[bytes, int]:
     return b"".join(builders.key(*k) for k in keys), len(keys)
 
 
+def _heads(shape: Shape | DraftShape) -> list[builders.Key]:
+    """Return the keys of norms, RoPE and head widths, without the architecture before their names."""
+    return [
+        ("rope.freq_base", "f32", 1e6),
+        ("rope.freq_base_swa", "f32", 1e4),
+        ("attention.layer_norm_rms_epsilon", "f32", 1e-6),
+        ("attention.key_length", "u32", shape.head_dim),
+        ("attention.value_length", "u32", shape.head_dim),
+        ("attention.key_length_swa", "u32", shape.head_dim_swa),
+        ("attention.value_length_swa", "u32", shape.head_dim_swa),
+        ("rope.dimension_count", "u32", shape.head_dim),
+        ("rope.dimension_count_swa", "u32", shape.head_dim_swa),
+    ]
+
+
 def network_keys(name: str, shape: Shape, type_name: str) -> list[builders.Key]:
     """Return the keys that describe the network, as llama.cpp's converter writes them."""
     kv = shape.n_head_kv
@@ -111,15 +126,7 @@ def network_keys(name: str, shape: Shape, type_name: str) -> list[builders.Key]:
         _per_layer("gemma4.feed_forward_length", shape.n_ff),
         ("gemma4.attention.head_count", "u32", shape.n_head[0]),
         _per_layer("gemma4.attention.head_count_kv", kv),
-        ("gemma4.rope.freq_base", "f32", 1e6),
-        ("gemma4.rope.freq_base_swa", "f32", 1e4),
-        ("gemma4.attention.layer_norm_rms_epsilon", "f32", 1e-6),
-        ("gemma4.attention.key_length", "u32", shape.head_dim),
-        ("gemma4.attention.value_length", "u32", shape.head_dim),
-        ("gemma4.attention.key_length_swa", "u32", shape.head_dim_swa),
-        ("gemma4.attention.value_length_swa", "u32", shape.head_dim_swa),
-        ("gemma4.rope.dimension_count", "u32", shape.head_dim),
-        ("gemma4.rope.dimension_count_swa", "u32", shape.head_dim_swa),
+        *((f"gemma4.{name}", kind, value) for name, kind, value in _heads(shape)),
         ("gemma4.attention.sliding_window", "u32", shape.n_swa),
         ("gemma4.attention.sliding_window_pattern", "[bool]", list(shape.is_swa)),
         ("gemma4.attention.shared_kv_layers", "u32", shape.n_shared_kv),
@@ -149,15 +156,7 @@ def draft_keys(target: Shape, shape: DraftShape, type_name: str) -> list[builder
         ("feed_forward_length", "u32", shape.n_ff[0]),
         ("attention.head_count", "u32", shape.n_head[0]),
         ("attention.head_count_kv", "[i32]", [kv[swa] for swa in shape.is_swa]),
-        ("rope.freq_base", "f32", 1e6),
-        ("rope.freq_base_swa", "f32", 1e4),
-        ("attention.layer_norm_rms_epsilon", "f32", 1e-6),
-        ("attention.key_length", "u32", shape.head_dim),
-        ("attention.value_length", "u32", shape.head_dim),
-        ("attention.key_length_swa", "u32", shape.head_dim_swa),
-        ("attention.value_length_swa", "u32", shape.head_dim_swa),
-        ("rope.dimension_count", "u32", shape.head_dim),
-        ("rope.dimension_count_swa", "u32", shape.head_dim_swa),
+        *_heads(shape),
         ("attention.sliding_window", "u32", target.n_swa),
         ("attention.sliding_window_pattern", "[bool]", list(shape.is_swa)),
         ("attention.shared_kv_layers", "u32", shape.n_layer),

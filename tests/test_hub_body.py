@@ -39,6 +39,15 @@ def fetched(client: Connection, where: str, start: int, end: int) -> bytes:
     return read(client.get_range(where, {}, start, end))
 
 
+def fetched_all(script: Script, tls: bool, *ranges: tuple[int, int]) -> list[bytes]:
+    """What one client gets for `ranges`, one after the other."""
+    with scripted(script, tls=tls):
+        client = Connection()
+        found = [fetched(client, url(script, tls), start, end) for start, end in ranges]
+        client.close()
+    return found
+
+
 def whole(start: int, end: int) -> bytes:
     return answer(DATA[start:end], f"{start}-{end - 1}/{len(DATA)}")
 
@@ -63,11 +72,8 @@ def test_ranges_come_over_one_connection(tls: bool) -> None:
 @both
 def test_a_kept_connection_that_was_closed_is_opened_again(tls: bool) -> None:
     script = Script([[whole(0, 100)], [whole(100, 200)]])
-    with scripted(script, tls=tls):
-        client = Connection()
-        assert fetched(client, url(script, tls), 0, 100) == DATA[:100]
-        assert fetched(client, url(script, tls), 100, 200) == DATA[100:200]
-        client.close()
+    ranges = (0, 100), (100, 200)
+    assert fetched_all(script, tls, *ranges) == [DATA[:100], DATA[100:200]]
     assert len(script.requests) == 2
 
 
@@ -86,11 +92,8 @@ def test_an_end_in_the_middle_is_an_end(tls: bool) -> None:
 def test_a_shorter_answer_than_its_range(tls: bool) -> None:
     short = answer(DATA[:600], f"0-999/{len(DATA)}")
     script = Script([[short, 0], [whole(600, 1000)]])
-    with scripted(script, tls=tls):
-        client = Connection()
-        assert fetched(client, url(script, tls), 0, 1000) == DATA[:600]
-        assert fetched(client, url(script, tls), 600, 1000) == DATA[600:1000]
-        client.close()
+    ranges = (0, 1000), (600, 1000)
+    assert fetched_all(script, tls, *ranges) == [DATA[:600], DATA[600:1000]]
 
 
 @both
@@ -98,11 +101,8 @@ def test_of_a_longer_answer_only_the_range_is_taken(tls: bool) -> None:
     # What is left in the connection must not be taken for the next answer.
     long = answer(DATA[:5000], f"0-999/{len(DATA)}")
     script = Script([[long, 0], [whole(1000, 2000)]])
-    with scripted(script, tls=tls):
-        client = Connection()
-        assert fetched(client, url(script, tls), 0, 1000) == DATA[:1000]
-        assert fetched(client, url(script, tls), 1000, 2000) == DATA[1000:2000]
-        client.close()
+    ranges = (0, 1000), (1000, 2000)
+    assert fetched_all(script, tls, *ranges) == [DATA[:1000], DATA[1000:2000]]
 
 
 @both
@@ -110,11 +110,8 @@ def test_of_a_longer_answer_only_the_range_is_taken(tls: bool) -> None:
 def test_an_answer_that_ends_with_its_connection(tls: bool, head: str) -> None:
     last = [answer(DATA[a:b], f"{a}-{b - 1}/{len(DATA)}", head=head) for a, b in ((0, 1000), (1000, 2000))]
     script = Script([[last[0]], [last[1]]])
-    with scripted(script, tls=tls):
-        client = Connection()
-        assert fetched(client, url(script, tls), 0, 1000) == DATA[:1000]
-        assert fetched(client, url(script, tls), 1000, 2000) == DATA[1000:2000]
-        client.close()
+    ranges = (0, 1000), (1000, 2000)
+    assert fetched_all(script, tls, *ranges) == [DATA[:1000], DATA[1000:2000]]
 
 
 @both
@@ -122,11 +119,8 @@ def test_a_chunked_answer(tls: bool) -> None:
     chunks = b"".join(b"%x\r\n%b\r\n" % (len(c), c) for c in (DATA[:7], DATA[7:600], DATA[600:1000]))
     chunked = answer(chunks + b"0\r\n\r\n", f"0-999/{len(DATA)}", head="Transfer-Encoding: chunked\r\n")
     script = Script([[chunked, 0], [whole(1000, 2000)]])
-    with scripted(script, tls=tls):
-        client = Connection()
-        assert fetched(client, url(script, tls), 0, 1000) == DATA[:1000]
-        assert fetched(client, url(script, tls), 1000, 2000) == DATA[1000:2000]
-        client.close()
+    ranges = (0, 1000), (1000, 2000)
+    assert fetched_all(script, tls, *ranges) == [DATA[:1000], DATA[1000:2000]]
 
 
 @both
