@@ -23,6 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from g4cli.core.child import run_child
 from g4cli.core.errors import RuntimeFailed
 from g4cli.core.paths import cache_dir, data_dir
 
@@ -208,12 +209,12 @@ def refresh_gpus() -> GpuList:
 
     Raises RuntimeFailed if the child died: a driver that crashes must not take g4 with it.
     """
-    command = [sys.executable, "-m", "g4cli.runtime.devices"]
+    done, status = run_child("g4cli.runtime.devices", timeout_s=PROBE_TIMEOUT_S)
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_TIMEOUT_S, check=True)
         listed: list[dict[str, Any]] = json.loads(done.stdout)
-    except (subprocess.SubprocessError, ValueError) as err:
-        raise RuntimeFailed(f"llama.cpp could not list its devices: {err}", hint="g4 doctor") from err
+    except ValueError as err:
+        why = "no answer in time" if done.timed_out else f"exit status {status}"
+        raise RuntimeFailed(f"llama.cpp could not list its devices: {why}", hint="g4 doctor") from err
     gpus = tuple(
         Gpu(d["name"], d["description"], d["total_bytes"], d["free_bytes"], unified=is_unified(d["kind"]))
         for d in listed

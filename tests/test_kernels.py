@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from g4cli.core.child_memory import Watched
 from g4cli.core.paths import cache_dir
 from g4cli.runtime import kernels
 from g4cli.runtime.kernels import exit_text, probe_kernels
@@ -28,14 +28,15 @@ def test_every_product_of_this_machine_is_right() -> None:
 
 
 def fake_child(script: Callable[[str, list[str]], tuple[list[dict[str, str]], int]]) -> Any:
-    """Stands for subprocess.run: `script(layout, types)` gives the lines and the exit code."""
+    """Stands for run_child: `script(layout, types)` gives the lines and the exit code."""
     calls: list[tuple[str, list[str]]] = []
 
-    def run(args: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
-        layout, types = args[3], args[4:]
+    def run(_module: str, args: list[str], **_: Any) -> tuple[Watched, int]:
+        layout, types = args[0], args[1:]
         calls.append((layout, types))
         lines, code = script(layout, types)
-        return subprocess.CompletedProcess(args, code, "".join(json.dumps(x) + "\n" for x in lines), "")
+        text = "".join(json.dumps(x) + "\n" for x in lines)
+        return Watched(text, "", timed_out=False, over_limit=False, peak_bytes=0), code
 
     run.calls = calls  # type: ignore[attr-defined]
     return run
@@ -56,7 +57,7 @@ def dies_at(dead: str, code: int) -> Any:
 
 def test_a_child_that_dies_costs_only_its_product(monkeypatch: pytest.MonkeyPatch) -> None:
     child = dies_at("Q4_0", -4)
-    monkeypatch.setattr(kernels.subprocess, "run", child)
+    monkeypatch.setattr(kernels, "run_child", child)
     report = probe_kernels()
     assert not report.use_extra_bufts
     assert report.reason == "repacked weights are off: the Q4_0 product crashes here (SIGILL)"
@@ -71,14 +72,14 @@ def test_wrong_numbers_count_as_broken(monkeypatch: pytest.MonkeyPatch) -> None:
         bad = {"status": "wrong" if layout == "extra" else "ok", "detail": "relative error 1.4"}
         return [line for name in types for line in ({"start": name}, bad)], 0
 
-    monkeypatch.setattr(kernels.subprocess, "run", fake_child(script))
+    monkeypatch.setattr(kernels, "run_child", fake_child(script))
     report = probe_kernels()
     assert not report.use_extra_bufts
     assert "computes wrong numbers here (relative error 1.4)" in report.reason
 
 
 def test_a_library_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels.subprocess, "run", fake_child(lambda *_: ([], -11)))
+    monkeypatch.setattr(kernels, "run_child", fake_child(lambda *_: ([], -11)))
     report = probe_kernels()
     assert {p.status for p in report.products} == {"crash"}
     assert {p.detail for p in report.products} == {"SIGSEGV"}
@@ -87,13 +88,13 @@ def test_a_library_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_product_without_end_counts_as_broken(monkeypatch: pytest.MonkeyPatch) -> None:
     usual = dies_at("none", 0)
 
-    def run(args: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
-        if args[3] == "extra" and "F32" in args:
+    def run(module: str, args: list[str], **options: Any) -> tuple[Watched, int]:
+        if args[0] == "extra" and "F32" in args:
             started = json.dumps({"start": "F32"}) + "\n"
-            raise subprocess.TimeoutExpired(args, 60, output=started.encode())
-        return usual(args, **options)
+            return Watched(started, "", timed_out=True, over_limit=False, peak_bytes=0), -9
+        return usual(module, args, **options)
 
-    monkeypatch.setattr(kernels.subprocess, "run", run)
+    monkeypatch.setattr(kernels, "run_child", run)
     report = probe_kernels()
     assert [(p.type, p.detail) for p in report.broken("extra")] == [("F32", "no end in 60 s")]
 
@@ -101,7 +102,7 @@ def test_a_product_without_end_counts_as_broken(monkeypatch: pytest.MonkeyPatch)
 class TestMemory:
     def test_asked_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         child = dies_at("Q8_0", -11)
-        monkeypatch.setattr(kernels.subprocess, "run", child)
+        monkeypatch.setattr(kernels, "run_child", child)
         first = probe_kernels()
         n_calls = len(child.calls)
         assert probe_kernels() == first
@@ -111,7 +112,7 @@ class TestMemory:
 
     def test_another_library_is_another_question(self, monkeypatch: pytest.MonkeyPatch) -> None:
         child = dies_at("none", 0)
-        monkeypatch.setattr(kernels.subprocess, "run", child)
+        monkeypatch.setattr(kernels, "run_child", child)
         probe_kernels()
         n_calls = len(child.calls)
         monkeypatch.setattr(kernels, "_machine_key", lambda: "another")
@@ -123,7 +124,7 @@ class TestMemory:
         store = Path(cache_dir() / "kernels.json")
         store.parent.mkdir(parents=True)
         store.write_text(text)
-        monkeypatch.setattr(kernels.subprocess, "run", dies_at("none", 0))
+        monkeypatch.setattr(kernels, "run_child", dies_at("none", 0))
         assert probe_kernels().use_extra_bufts
 
 

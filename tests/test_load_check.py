@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 from builders import F16
 from tiny_file import build_tiny, tiny_parts
 
+from g4cli.core.child_memory import Watched
 from g4cli.core.errors import BadFile, NoMemory, RuntimeFailed
 from g4cli.runtime import load_check
 from g4cli.runtime.load_check import check_load, is_known
@@ -60,38 +60,34 @@ def build_with_rope_freqs(keys: Any, tensors: Any) -> bytes:
     return build_gguf(keys, [*others, ("rope_freqs.weight", F16, [64], np.ones(64, np.float16).tobytes())])
 
 
-def test_what_the_child_says_is_passed_on(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def dies(args: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
-        said = "llama: hello\nggml.c:12: GGML_ASSERT(a == b) failed\n#1 trace\n"
-        return subprocess.CompletedProcess(args, -6, "", said)
+def ended(status: int, stderr: str = "", *, timed_out: bool = False) -> Any:
+    """Stand for run_child: a child that ended with `status`."""
+    seen = Watched("", stderr, timed_out=timed_out, over_limit=False, peak_bytes=0)
+    return lambda *_args, **_options: (seen, status)
 
-    monkeypatch.setattr(load_check.subprocess, "run", dies)
+
+def test_what_the_child_says_is_passed_on(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "llama: hello\nggml.c:12: GGML_ASSERT(a == b) failed\n#1 trace\n"
+    monkeypatch.setattr(load_check, "run_child", ended(-6, said))
     with pytest.raises(BadFile, match=r"\(SIGABRT\): ggml.c:12: GGML_ASSERT\(a == b\) failed"):
         check_load(tiny)
 
 
 def test_a_load_that_the_system_kills_is_no_bad_file(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        load_check.subprocess, "run", lambda args, **_: subprocess.CompletedProcess(args, -9, "", "")
-    )
+    monkeypatch.setattr(load_check, "run_child", ended(-9))
     with pytest.raises(NoMemory, match="not enough memory"):
         check_load(tiny)
 
 
 def test_a_load_without_end(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def hangs(args: list[str], timeout: float, **_: Any) -> None:
-        raise subprocess.TimeoutExpired(args, timeout)
-
-    monkeypatch.setattr(load_check.subprocess, "run", hangs)
+    monkeypatch.setattr(load_check, "run_child", ended(-9, timed_out=True))
     with pytest.raises(RuntimeFailed, match="did not finish"):
         check_load(tiny)
 
 
 def test_the_memory_does_not_grow_for_ever(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load_check, "_REMEMBERED", 3)
-    monkeypatch.setattr(
-        load_check.subprocess, "run", lambda args, **_: subprocess.CompletedProcess(args, 0, "", "")
-    )
+    monkeypatch.setattr(load_check, "run_child", ended(0))
     for number in range(5):
         os.utime(tiny, ns=(0, number))
         check_load(tiny)

@@ -10,15 +10,14 @@ from __future__ import annotations
 import json
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
+from g4cli.core.child import run_child
+from g4cli.core.child_memory import DATA_SLACK
 from g4cli.core.units import GIB, size_text
-from g4cli.doctor.watch import DATA_SLACK, communicate
 
 N_TOKENS: Final = 32
 # Room for a question and its answer; the KV cache of the 31B network is then 220 MiB.
@@ -128,15 +127,10 @@ def ask_child(
     request: dict[str, Any], timeout_s: float = TIMEOUT_S, *, limit_bytes: int = MEMORY_BYTES
 ) -> ChildAnswer:
     """Return the answer of a probe child to `request`. Never raises for what the child does."""
-    command = [sys.executable, "-m", "g4cli.runtime.probe"]
-    process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        encoding="utf-8", errors="replace",
-    )  # fmt: skip
     text = json.dumps({**request, "data_limit": limit_bytes + DATA_SLACK})
-    seen = communicate(process, text, timeout_s=timeout_s, limit_bytes=limit_bytes)
+    seen, status = run_child("g4cli.runtime.probe", text=text, timeout_s=timeout_s, memory_bytes=limit_bytes)
     answer = ChildAnswer(
-        tuple(_json_lines(seen.stdout)), process.returncode, seen.timed_out, seen.stderr[-4000:],
+        tuple(_json_lines(seen.stdout)), status, seen.timed_out, seen.stderr[-4000:],
         seen.over_limit, seen.peak_bytes,
     )  # fmt: skip
     if not seen.over_limit and _REFUSED.search(answer.error):

@@ -15,7 +15,6 @@ import hashlib
 import json
 import platform
 import signal
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -23,6 +22,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Literal
 
+from g4cli.core.child import run_child
 from g4cli.core.files import atomic_file
 from g4cli.core.paths import cache_dir
 from g4cli.runtime.library import build_info
@@ -111,19 +111,8 @@ def _try_all(layout: Layout) -> list[Product]:
 
 def _child(layout: Layout, types: Sequence[str]) -> tuple[str, str]:
     """Return what a child that tries `types` printed, and how it ended."""
-    try:
-        child = subprocess.run(
-            [sys.executable, "-m", "g4cli.runtime.products", layout, *types],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as err:
-        printed = err.stdout or b""
-        return printed.decode() if isinstance(printed, bytes) else printed, f"no end in {_TIMEOUT_S} s"
-    return child.stdout, exit_text(child.returncode)
+    seen, status = run_child("g4cli.runtime.products", [layout, *types], timeout_s=_TIMEOUT_S)
+    return seen.stdout, f"no end in {_TIMEOUT_S} s" if seen.timed_out else exit_text(status)
 
 
 def exit_text(code: int) -> str:

@@ -15,11 +15,11 @@ import hashlib
 import json
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Final
 
+from g4cli.core.child import run_child
 from g4cli.core.errors import BadFile, G4Error, NoMemory, RuntimeFailed
 from g4cli.core.files import atomic_file
 from g4cli.core.paths import cache_dir
@@ -45,37 +45,29 @@ def check_load(
     Raises RuntimeFailed with llama.cpp's reason if it refuses the file, BadFile if it dies of it, NoMemory if
     the system kills it.
     """
-    command = [sys.executable, "-m", "g4cli.runtime.load_check", str(path), str(int(use_extra_bufts))]
-    try:
-        child = subprocess.run(
-            [*command, str(mmproj or "-"), *([str(draft)] if draft else [])],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_TIMEOUT_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as err:
+    files = [str(mmproj or "-"), *([str(draft)] if draft else [])]
+    seen, status = run_child(
+        "g4cli.runtime.load_check", [str(path), str(int(use_extra_bufts)), *files], timeout_s=_TIMEOUT_S
+    )
+    if seen.timed_out:
         raise RuntimeFailed(
             f"llama.cpp did not finish loading {path} in {_TIMEOUT_S} s", hint=f"g4 doctor {path}"
-        ) from err
-    if child.returncode == 0:
+        )
+    if status == 0:
         # Oldest first; the list must not grow for ever.
         kept = [*_recall(_store()), _key(path, use_extra_bufts, mmproj, draft)][-_REMEMBERED:]
         with atomic_file(_store()) as file:
             file.write(json.dumps(kept, indent=1).encode())
         return
-    said, blamed = _last_line(child.stderr), draft or mmproj or path
-    if child.returncode == 1:
+    said, blamed = _last_line(seen.stderr), draft or mmproj or path
+    if status == 1:
         raise RuntimeFailed(said or f"llama.cpp cannot load {blamed}", hint=f"g4 doctor {blamed}")
-    if child.returncode == -signal.SIGKILL:  # nobody but the kernel's memory killer sends it
+    if status == -signal.SIGKILL:  # nobody but the kernel's memory killer sends it
         raise NoMemory(
             f"the system ended the load of {path}: not enough memory", hint=f"g4 fit {path} shows what fits"
         )
     raise BadFile(
-        f"{blamed}: llama.cpp dies of this file ({exit_text(child.returncode)})"
-        + (f": {said}" if said else ""),
+        f"{blamed}: llama.cpp dies of this file ({exit_text(status)})" + (f": {said}" if said else ""),
         hint=f"g4 doctor {blamed}",
     )
 

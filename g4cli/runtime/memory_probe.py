@@ -15,7 +15,6 @@ import ctypes
 import json
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
@@ -23,6 +22,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
+from g4cli.core.child import run_child
 from g4cli.core.errors import G4Error, RuntimeFailed
 from g4cli.estimate import Options
 from g4cli.runtime.context import MTP
@@ -252,23 +252,14 @@ def probe_in_child(path: Path, runs: Sequence[Mapping[str, Any]]) -> dict[str, A
 
     Raises RuntimeFailed if llama.cpp refuses the file, dies of it, or takes longer than a minute.
     """
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "g4cli.runtime.memory_probe", str(path)],
-            input=json.dumps([dict(run) for run in runs]),
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT_S,
-            # A loader that aborts would otherwise call a debugger for its backtrace.
-            env={**os.environ, "GGML_NO_BACKTRACE": "1"},
-            check=False,
-        )
-    except subprocess.TimeoutExpired as err:
-        raise RuntimeFailed(f"llama.cpp took too long to plan {path}", hint=f"g4 doctor {path}") from err
+    text = json.dumps([dict(run) for run in runs])
+    done, status = run_child("g4cli.runtime.memory_probe", [str(path)], text=text, timeout_s=_TIMEOUT_S)
+    if done.timed_out:
+        raise RuntimeFailed(f"llama.cpp took too long to plan {path}", hint=f"g4 doctor {path}")
     try:
         answer: dict[str, Any] = json.loads(done.stdout)
     except ValueError as err:
-        last = done.stderr.strip().splitlines()[-1:] or [f"code {done.returncode}"]
+        last = done.stderr.strip().splitlines()[-1:] or [f"code {status}"]
         raise RuntimeFailed(f"llama.cpp died of {path}: {last[0]}", hint=f"g4 doctor {path}") from err
     if "error" in answer:
         raise RuntimeFailed(str(answer["error"]), hint=f"g4 doctor {path}")

@@ -14,10 +14,10 @@ import pytest
 import real_shapes
 import shapes
 
+from g4cli.core.child_memory import communicate, private_bytes, status_bytes
 from g4cli.doctor.child import ProbeResult, ask_child, greedy_probe
 from g4cli.doctor.diagnose import judge
 from g4cli.doctor.facts import gather
-from g4cli.doctor.watch import communicate, private_bytes, status_bytes
 
 MIB = 1024**2
 ONE_WIDE_HEAD = 1 << 16
@@ -34,11 +34,10 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return real_shapes.build(path, "wide", shape, "q4_0", vocabulary=real_shapes.synthetic_vocabulary(768))
 
 
-def python(code: str) -> subprocess.Popen[str]:
+def python(code: str) -> subprocess.Popen[bytes]:
     """Return a Python child with pipes."""
     return subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True,
     )  # fmt: skip
 
 
@@ -137,6 +136,6 @@ def test_macos_is_asked_for_the_footprint(
             buffer.raw = b"u" * 16 + struct.pack("<10Q", *words)
             return status
 
-    monkeypatch.setattr("g4cli.doctor.watch.sys.platform", "darwin")
-    monkeypatch.setattr("g4cli.doctor.watch.ctypes.CDLL", lambda _name: LibProc())
+    monkeypatch.setattr("g4cli.core.child_memory.sys.platform", "darwin")
+    monkeypatch.setattr("g4cli.core.child_memory.ctypes.CDLL", lambda _name: LibProc())
     assert private_bytes(42) == bytes_seen

@@ -69,28 +69,28 @@ def _footprint(pid: int) -> int:
 
 
 def communicate(
-    process: subprocess.Popen[str],
+    process: subprocess.Popen[bytes],
     text: str,
     *,
     timeout_s: float,
-    limit_bytes: int,
+    limit_bytes: int = 0,
     used: Probe = private_bytes,
 ) -> Watched:
     """Return what `process` answers to `text`; it is killed after `timeout_s` or above `limit_bytes`.
 
-    The process is gone when this returns or raises.
+    0 bytes mean no limit. The process is gone when this returns or raises.
     """
     end = time.monotonic() + timeout_s
     peak, sent, timed_out, over = 0, False, False, False
     try:
         while True:
             try:
-                out, err = process.communicate(None if sent else text, timeout=POLL_S)
-                return Watched(out, err, timed_out, over, peak)
+                out, err = process.communicate(None if sent else text.encode(), timeout=POLL_S)
+                return Watched(_decode(out), _decode(err), timed_out, over, peak)
             except subprocess.TimeoutExpired:
                 sent = True
             peak = max(peak, used(process.pid))
-            over = over or peak > limit_bytes
+            over = over or 0 < limit_bytes < peak
             timed_out = timed_out or (not over and time.monotonic() > end)
             if over or timed_out:
                 process.kill()
@@ -98,3 +98,7 @@ def communicate(
         process.kill()
         process.wait()
         raise
+
+
+def _decode(data: bytes | None) -> str:
+    return (data or b"").decode("utf-8", "replace").replace("\r\n", "\n")

@@ -1,0 +1,243 @@
+"""Start parts of g4 in a process of their own: the one way in which g4 runs itself again.
+
+What a hostile file does to llama.cpp or to a template must not reach the process that holds the user's
+conversation, so such work is done by a child. A child must not be easier to attack than its parent, hence:
+
+* **Code**: `python -m` puts the current folder first on the import path, so that a `json.py` beside a
+  downloaded model would run as the user. A child is started in Python's isolated mode (`-I`) with the import
+  path of its parent, minus the current folder.
+* **Environment**: only the variables that Python, llama.cpp and the GPU drivers read are passed on. Tokens
+  and passwords are not.
+* **Lifetime**: a child ends with its parent, however the parent ends. It watches a pipe of which the parent
+  holds the other end (the kernel closes it), and on Linux it also asks for SIGKILL at its parent's death,
+  which works while C code holds Python's lock. A limit of processor seconds is the last resort.
+* **Memory**: limits that the kernel enforces (`ChildLimits`), set before any file is opened.
+
+These measures contain crashes, hangs and greed. They do not contain an exploit: a child has the rights of
+its user.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from g4cli.core.child_memory import Watched, communicate
+
+# The folder that holds the package g4cli: a checkout or site-packages.
+_PACKAGE_ROOT: Final = str(Path(__file__).resolve().parents[2])
+# What the child's interpreter runs first: the import path of its parent, then the module.
+_BOOT: Final = (
+    "import json,sys;_start=json.loads(sys.argv[1]);sys.path[:]=_start['path'];"
+    "from g4cli.core.child import enter;enter(_start)"
+)
+_KEPT_NAMES: Final = frozenset(
+    ("PATH", "HOME", "USERPROFILE", "SYSTEMROOT", "TMPDIR", "TEMP", "TMP", "LANG", "LANGUAGE", "TZ")
+)
+_KEPT_PREFIXES: Final = (
+    "LC_", "LD_", "DYLD_", "G4_", "XDG_", "GGML_", "LLAMA_", "OMP_", "OPENBLAS_", "MKL_",
+    "CUDA_", "NVIDIA_", "HIP_", "ROCR_", "HSA_", "VK_", "MTL_", "METAL_",
+)  # fmt: skip
+_SECRET_WORDS: Final = ("TOKEN", "SECRET", "PASSWORD", "API_KEY")
+_PR_SET_PDEATHSIG: Final = 1  # <linux/prctl.h>
+_PR_SET_NO_NEW_PRIVS: Final = 38
+_ORPHANED: Final = 120  # the exit status of a child whose parent has gone
+
+
+@dataclass(frozen=True, slots=True)
+class ChildLimits:
+    """What the kernel refuses a child; 0 means no limit. Ignored on systems without setrlimit.
+
+    `data_bytes`: heap and private writable memory (RLIMIT_DATA; a mapped model file does not count).
+    `address_bytes`: the whole address space (RLIMIT_AS), for children that map no model.
+    `cpu_seconds`: processor time over all threads (RLIMIT_CPU).
+    """
+
+    data_bytes: int = 0
+    address_bytes: int = 0
+    cpu_seconds: int = 0
+
+
+class Child(subprocess.Popen[bytes]):
+    """A running part of g4. Use it as a context manager, or call `close`."""
+
+    _lifeline: int | None = None
+
+    def close(self) -> None:
+        """End the child if it still runs, wait for it and close all pipes."""
+        if self.poll() is None:
+            self.kill()
+        with contextlib.suppress(OSError):
+            self.wait()
+        for stream in (self.stdin, self.stdout, self.stderr):
+            if stream:
+                with contextlib.suppress(OSError):  # what was still buffered has nobody to read it
+                    stream.close()
+        self._cut_lifeline()
+
+    def _cut_lifeline(self) -> None:
+        if self._lifeline is not None:
+            os.close(self._lifeline)
+            self._lifeline = None
+
+    def __exit__(self, *exc: Any) -> None:
+        self.close()
+
+    def __del__(self, *args: Any, **kwargs: Any) -> None:
+        with contextlib.suppress(OSError):
+            self._cut_lifeline()
+        super().__del__(*args, **kwargs)
+
+
+def start_child(
+    module: str,
+    args: Sequence[str] = (),
+    *,
+    limits: ChildLimits = ChildLimits(),
+    ignore_interrupt: bool = False,
+    stderr: int = subprocess.PIPE,
+) -> Child:
+    """Start `module` of g4 with `args` as its `sys.argv[1:]`; its three streams are pipes of bytes.
+
+    `ignore_interrupt` keeps Ctrl-C, which a terminal sends to all processes of a command, from ending the
+    child: its parent then decides. Raises OSError if the system cannot start a process.
+    """
+    reading, writing = os.pipe() if os.name == "posix" else (None, None)
+    start = {
+        "path": _import_path(),
+        "module": module,
+        "limits": asdict(limits),
+        "ignore_interrupt": ignore_interrupt,
+        "lifeline": reading,
+        "parent": os.getpid(),
+        # PR_SET_PDEATHSIG follows the thread that started the child, not its process.
+        "from_main_thread": threading.current_thread() is threading.main_thread(),
+    }
+    try:
+        child = Child(
+            [sys.executable, "-I", "-c", _BOOT, json.dumps(start), *args],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            env=child_environment(os.environ),
+            pass_fds=() if reading is None else (reading,),
+        )
+    except BaseException:
+        if writing is not None:
+            os.close(writing)
+        raise
+    finally:
+        if reading is not None:
+            os.close(reading)
+    child._lifeline = writing
+    return child
+
+
+def run_child(
+    module: str,
+    args: Sequence[str] = (),
+    *,
+    text: str = "",
+    timeout_s: float,
+    memory_bytes: int = 0,
+    limits: ChildLimits = ChildLimits(),
+) -> tuple[Watched, int]:
+    """Return what a child said to `text` on its standard input, and its exit status (negative: a signal).
+
+    The child is killed after `timeout_s` seconds, or when it holds more than `memory_bytes` for itself (0: no
+    limit). Raises OSError if the system cannot start a process.
+    """
+    with start_child(module, args, limits=limits) as child:
+        watched = communicate(child, text, timeout_s=timeout_s, limit_bytes=memory_bytes)
+        return watched, child.returncode
+
+
+def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of `environment` that a child needs; nothing that looks like a secret."""
+    kept = {
+        name: value
+        for name, value in environment.items()
+        if (name in _KEPT_NAMES or name.startswith(_KEPT_PREFIXES))
+        and not any(word in name.upper() for word in _SECRET_WORDS)
+    }
+    # When ggml aborts it would otherwise start a debugger to print its stack.
+    return {**kept, "GGML_NO_BACKTRACE": "1"}
+
+
+def _import_path() -> list[str]:
+    """Return where this process finds modules, without the folder that it happens to stand in."""
+    try:
+        here = os.path.realpath(os.getcwd())
+    except OSError:  # the folder was removed
+        here = ""
+    # Paths relative to the current folder are as good as that folder itself.
+    paths = [
+        path
+        for path in sys.path
+        if os.path.isabs(path) and (path == _PACKAGE_ROOT or os.path.realpath(path) != here)
+    ]
+    return paths if _PACKAGE_ROOT in paths else [*paths, _PACKAGE_ROOT]
+
+
+# --- In the child ---
+
+
+def enter(start: Mapping[str, Any]) -> None:
+    """Take on the limits in `start`, then run its module as the main program. Called in the child alone."""
+    import runpy
+    import signal
+
+    if start["ignore_interrupt"]:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _end_with_parent(start)
+    _set_limits(ChildLimits(**start["limits"]))
+    del sys.argv[1]
+    sys.argv[0] = start["module"]
+    runpy.run_module(start["module"], run_name="__main__", alter_sys=True)
+
+
+def _end_with_parent(start: Mapping[str, Any]) -> None:
+    if sys.platform == "linux":
+        import ctypes
+
+        prctl = ctypes.CDLL(None).prctl
+        prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        if start["from_main_thread"]:
+            import signal
+
+            prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+            if os.getppid() != start["parent"]:  # it died before the request
+                os._exit(_ORPHANED)
+    if start["lifeline"] is not None:
+        threading.Thread(target=_watch_lifeline, args=(start["lifeline"],), daemon=True).start()
+
+
+def _watch_lifeline(lifeline: int) -> None:
+    """End this process when its parent has gone: nothing is ever written to the pipe, only closed."""
+    with contextlib.suppress(OSError):
+        os.read(lifeline, 1)
+    os._exit(_ORPHANED)
+
+
+def _set_limits(limits: ChildLimits) -> None:
+    try:
+        import resource
+    except ImportError:  # Windows: only the limit of time holds
+        return
+    wanted = [(resource.RLIMIT_CORE, 1)]  # memory images would hold what the user said
+    wanted += [(resource.RLIMIT_DATA, limits.data_bytes)] * bool(limits.data_bytes)
+    wanted += [(resource.RLIMIT_AS, limits.address_bytes)] * bool(limits.address_bytes)
+    wanted += [(resource.RLIMIT_CPU, limits.cpu_seconds)] * bool(limits.cpu_seconds)
+    for kind, most in wanted:
+        hard = resource.getrlimit(kind)[1]
+        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        with contextlib.suppress(OSError, ValueError):  # macOS accepts no RLIMIT_DATA below its use
+            resource.setrlimit(kind, (most, hard))
