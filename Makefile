@@ -29,11 +29,11 @@ $(VENV)/.installed: pyproject.toml g4cli/core/build_flags.py
 		--disable-pip-version-check --no-binary llama-cpp-python "$(LLAMA)"
 	@# pip may hand out a wheel that was compiled earlier with other flags: prove it, else compile afresh.
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable .
-	@$(BIN)/python -m g4cli.runtime.kernels --require || \
+	@$(BIN)/python -m g4cli.runtime.probes.kernels --require || \
 		(echo "The cached llama.cpp build fails here; compiling it afresh." && \
 		CMAKE_ARGS="$$($(PYTHON) g4cli/core/build_flags.py)" $(BIN)/pip install --quiet \
 		--disable-pip-version-check --force-reinstall --no-deps --no-cache-dir \
-		--no-binary llama-cpp-python "$(LLAMA)"; $(BIN)/python -m g4cli.runtime.kernels --require || \
+		--no-binary llama-cpp-python "$(LLAMA)"; $(BIN)/python -m g4cli.runtime.probes.kernels --require || \
 		echo "warning: some kernels fail on this CPU; g4 works around them, more slowly (g4 doctor)")
 	@touch $@
 

@@ -26,7 +26,10 @@ def audio(config: Config) -> AudioConfig:
 
 def _linear(source: str, target: str, shape: ShapeOf) -> tuple[Row, ...]:
     return clipped_linear(
-        f"audio_tower.layers.{{}}.{source}", f"a.blk.{{}}.{target}", shape, lambda c, _: audio(c).clipped
+        f"audio_tower.layers.{{}}.{source}",
+        f"a.blk.{{}}.{target}",
+        shape,
+        lambda c, _: audio(c).clipped,
     )
 
 
@@ -59,14 +62,22 @@ CONFORMER_ROWS: Final = (
         lambda c, _: (audio(c).channels[0], 1, 3, 3),
         f32=True,
     ),
-    Row(f"{_SUBSAMPLE}.layer0.norm.weight", "a.conv1d.0.norm.weight", lambda c, _: (audio(c).channels[0],)),
+    Row(
+        f"{_SUBSAMPLE}.layer0.norm.weight",
+        "a.conv1d.0.norm.weight",
+        lambda c, _: (audio(c).channels[0],),
+    ),
     Row(
         f"{_SUBSAMPLE}.layer1.conv.weight",
         "a.conv1d.1.weight",
         lambda c, _: (audio(c).channels[1], audio(c).channels[0], 3, 3),
         f32=True,
     ),
-    Row(f"{_SUBSAMPLE}.layer1.norm.weight", "a.conv1d.1.norm.weight", lambda c, _: (audio(c).channels[1],)),
+    Row(
+        f"{_SUBSAMPLE}.layer1.norm.weight",
+        "a.conv1d.1.norm.weight",
+        lambda c, _: (audio(c).channels[1],),
+    ),
     Row(
         f"{_SUBSAMPLE}.input_proj_linear.weight",
         "a.input_projection.weight",
@@ -85,14 +96,20 @@ CONFORMER_ROWS: Final = (
     *_linear("self_attn.k_proj", "attn_k", _square),
     *_linear("self_attn.v_proj", "attn_v", _square),
     *_linear("self_attn.post", "attn_out", _square),
-    Row("audio_tower.layers.{}.self_attn.relative_k_proj.weight", "a.blk.{}.attn_k_rel.weight", _square),
+    Row(
+        "audio_tower.layers.{}.self_attn.relative_k_proj.weight",
+        "a.blk.{}.attn_k_rel.weight",
+        _square,
+    ),
     Row(
         "audio_tower.layers.{}.self_attn.per_dim_scale",
         "a.blk.{}.per_dim_scale.weight",
         lambda c, _: (audio(c).hidden // audio(c).n_head,),
         value=softplus,
     ),
-    *_linear("lconv1d.linear_start", "conv_pw1", lambda c, _: (2 * audio(c).hidden, audio(c).hidden)),
+    *_linear(
+        "lconv1d.linear_start", "conv_pw1", lambda c, _: (2 * audio(c).hidden, audio(c).hidden)
+    ),
     *_linear("lconv1d.linear_end", "conv_pw2", _square),
     Row(
         "audio_tower.layers.{}.lconv1d.depthwise_conv1d.weight",

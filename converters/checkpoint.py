@@ -75,7 +75,9 @@ class Source:
 class Checkpoint:
     """An open folder: `tensors` by name, in the order of the files, and their data as read-only arrays."""
 
-    def __init__(self, folder: Path, tensors: Mapping[str, Source], maps: Sequence[mmap.mmap]) -> None:
+    def __init__(
+        self, folder: Path, tensors: Mapping[str, Source], maps: Sequence[mmap.mmap]
+    ) -> None:
         self.folder = folder
         self.tensors = MappingProxyType(dict(tensors))
         self._maps = list(maps)
@@ -88,7 +90,8 @@ class Checkpoint:
     def plain_type(self) -> GGMLType:
         """Return the type of the first matrix: BF16, F16 or F32."""
         first = next(
-            (t.dtype for t in self.tensors.values() if len(t.shape) > 1 and t.dtype in FLOATS), "BF16"
+            (t.dtype for t in self.tensors.values() if len(t.shape) > 1 and t.dtype in FLOATS),
+            "BF16",
         )
         return BY_NAME[first]
 
@@ -118,8 +121,12 @@ def require_folder(folder: Path) -> None:
     if folder.is_dir():
         return
     if folder.exists():
-        raise BadCheckpoint(f"{folder} is a file; a folder with config.json is needed", hint="g4 convert DIR")
-    raise FileMissing(folder, hint="g4 convert DIR, a folder with config.json and model.safetensors")
+        raise BadCheckpoint(
+            f"{folder} is a file; a folder with config.json is needed", hint="g4 convert DIR"
+        )
+    raise FileMissing(
+        folder, hint="g4 convert DIR, a folder with config.json and model.safetensors"
+    )
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:
@@ -136,10 +143,15 @@ def open_checkpoint(folder: Path) -> Checkpoint:
                 raise BadCheckpoint(f"{file}: the tensor {source.name} is in another shard too")
             tensors[source.name] = source
     if wanted is not None and tensors.keys() != wanted.keys():
-        missing, extra = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
+        missing, extra = (
+            sorted(wanted.keys() - tensors.keys()),
+            sorted(tensors.keys() - wanted.keys()),
+        )
         raise BadCheckpoint(
             f"{folder / INDEX} and the shards disagree: "
-            + "; ".join(filter(None, (named("missing", missing), named("not in the index", extra)))),
+            + "; ".join(
+                filter(None, (named("missing", missing), named("not in the index", extra)))
+            ),
             hint=DOWNLOAD_AGAIN,
         )
     return Checkpoint(folder, tensors, maps)
@@ -177,7 +189,9 @@ def read_json(path: Path, *, required: bool = True) -> dict[str, Any]:
 def _object(data: bytes, where: str) -> dict[str, Any]:
     try:
         value = json.loads(data, parse_constant=_refuse_constant)
-        if _SURROGATE.search(data):  # half a surrogate pair is no text: it could be neither written nor shown
+        if _SURROGATE.search(
+            data
+        ):  # half a surrogate pair is no text: it could be neither written nor shown
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as err:
         raise BadCheckpoint(f"{where}: not JSON ({str(err)[:200]})", hint=DOWNLOAD_AGAIN) from err
@@ -224,9 +238,13 @@ def _map(file: Path) -> mmap.mmap:
         with file.open("rb") as handle:
             size = file.stat().st_size
             if size < 8:
-                raise BadCheckpoint(f"{file}: {size} bytes, no safetensors file", hint=DOWNLOAD_AGAIN)
+                raise BadCheckpoint(
+                    f"{file}: {size} bytes, no safetensors file", hint=DOWNLOAD_AGAIN
+                )
             buffer = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
-        if hasattr(mmap, "MADV_SEQUENTIAL"):  # the kernel reads further ahead: twice the speed from a disk
+        if hasattr(
+            mmap, "MADV_SEQUENTIAL"
+        ):  # the kernel reads further ahead: twice the speed from a disk
             buffer.madvise(mmap.MADV_SEQUENTIAL)
         return buffer
     except OSError as err:
@@ -267,7 +285,9 @@ def _source(file: Path, name: str, entry: Any, number: int, data: int) -> Source
         raise bad(f"impossible data_offsets {str(offsets)[:80]}")
     nbytes = prod(shape) * SIZES[dtype]
     if nbytes != offsets[1] - offsets[0]:
-        raise bad(f"{dtype} {shape} takes {nbytes:,} bytes, data_offsets give {offsets[1] - offsets[0]:,}")
+        raise bad(
+            f"{dtype} {shape} takes {nbytes:,} bytes, data_offsets give {offsets[1] - offsets[0]:,}"
+        )
     if nbytes == 0:
         raise bad(f"it is empty ({shape})")
     return Source(name, dtype, tuple(shape), number, data + offsets[0], nbytes)
@@ -284,12 +304,19 @@ def _check_layout(file: Path, sources: Sequence[Source], data: int, size: int) -
     expected = data
     for source in sorted(sources, key=lambda s: s.offset):
         if source.offset != expected:
-            what = "overlaps the one before it" if source.offset < expected else "leaves a hole before it"
+            what = (
+                "overlaps the one before it"
+                if source.offset < expected
+                else "leaves a hole before it"
+            )
             raise BadCheckpoint(f"{file}: tensor {source.name} {what}", hint=DOWNLOAD_AGAIN)
         expected += source.nbytes
     if expected > size:
         raise BadCheckpoint(
-            f"{file}: truncated, {expected - size:,} bytes are missing at its end", hint=DOWNLOAD_AGAIN
+            f"{file}: truncated, {expected - size:,} bytes are missing at its end",
+            hint=DOWNLOAD_AGAIN,
         )
     if expected < size:
-        raise BadCheckpoint(f"{file}: {size - expected:,} bytes after the last tensor", hint=DOWNLOAD_AGAIN)
+        raise BadCheckpoint(
+            f"{file}: {size - expected:,} bytes after the last tensor", hint=DOWNLOAD_AGAIN
+        )

@@ -128,7 +128,9 @@ def read_config(
     see, hear = (_part(raw, name, faults) if media else None for name in names)
     unified = family == "unified"
     embedder = (
-        embedder_config(see, hear, faults) if unified and see is not None and hear is not None else None
+        embedder_config(see, hear, faults)
+        if unified and see is not None and hear is not None
+        else None
     )
     vision = vision_config(see, faults) if see is not None and not unified else None
     audio = audio_config(hear, faults) if hear is not None and not unified else None
@@ -142,7 +144,9 @@ def read_config(
         vouch = any("unknown key" in fault for fault in faults)
         raise BadCheckpoint(
             f"{where}: " + "; ".join(faults),
-            hint="--ignore-key NAME, if you know that a key does not change the network" if vouch else None,
+            hint="--ignore-key NAME, if you know that a key does not change the network"
+            if vouch
+            else None,
         )
     return Config(family, config, vision, audio, embedder, backbone, raw)
 
@@ -220,7 +224,9 @@ def _layer_types(read: Reader, n_layer: int) -> tuple[bool, ...]:
         types = [FULL if (i + 1) % 6 == 0 else SLIDING for i in range(n_layer)]
         types[-1] = FULL
     if not isinstance(types, list) or len(types) != n_layer or not set(types) <= {SLIDING, FULL}:
-        read.faults.append(f"layer_types does not give {SLIDING} or {FULL} for each of {n_layer} layers")
+        read.faults.append(
+            f"layer_types does not give {SLIDING} or {FULL} for each of {n_layer} layers"
+        )
         return (True,) * n_layer
     if types[-1] != FULL:
         read.faults.append(f"the last layer is {types[-1]}; transformers would force it to {FULL}")
@@ -251,7 +257,9 @@ def _global_layers(read: Reader, is_swa: tuple[bool, ...], k_eq_v: bool) -> tupl
 
 
 def _layer_number(key: object) -> int:
-    return int(key) if isinstance(key, str) and key.isdecimal() else -1  # "5" and "05" are both written
+    return (
+        int(key) if isinstance(key, str) and key.isdecimal() else -1
+    )  # "5" and "05" are both written
 
 
 def _rope(read: Reader) -> tuple[float, float, float]:
@@ -259,7 +267,9 @@ def _rope(read: Reader) -> tuple[float, float, float]:
     rope = read.raw.get("rope_parameters")
     if rope is None:
         return 1e6, 1e4, 0.25
-    if not isinstance(rope, dict) or not all(isinstance(rope.get(kind), dict) for kind in (FULL, SLIDING)):
+    if not isinstance(rope, dict) or not all(
+        isinstance(rope.get(kind), dict) for kind in (FULL, SLIDING)
+    ):
         read.faults.append(f"rope_parameters needs {FULL} and {SLIDING}")
         return 1e6, 1e4, 0.25
     full, sliding = rope[FULL], rope[SLIDING]
@@ -269,9 +279,13 @@ def _rope(read: Reader) -> tuple[float, float, float]:
     )
     for name, part, kind, keys in known:
         if part.get("rope_type", kind if part is sliding else None) != kind:
-            read.faults.append(f"rope_type of {name} is {part.get('rope_type')!r}; only {kind!r} is known")
+            read.faults.append(
+                f"rope_type of {name} is {part.get('rope_type')!r}; only {kind!r} is known"
+            )
         extra = sorted(set(part) - keys)
-        if extra and not (extra == ["partial_rotary_factor"] and part["partial_rotary_factor"] == 1.0):
+        if extra and not (
+            extra == ["partial_rotary_factor"] and part["partial_rotary_factor"] == 1.0
+        ):
             read.faults.append(f"rope_parameters of {name} has the unknown key {', '.join(extra)}")
     outer = sorted(set(rope) - {FULL, SLIDING})
     if outer:

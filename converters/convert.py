@@ -98,11 +98,16 @@ def convert_checkpoint(
     for rows, n_layer in chosen.tables:
         table |= expand(rows, config, n_layer)
     plain = plain or checkpoint.plain_type()
-    claims, ignored = claim(checkpoint.tensors, table, chosen.ignores, chosen.normalise, str(folder))
+    claims, ignored = claim(
+        checkpoint.tensors, table, chosen.ignores, chosen.normalise, str(folder)
+    )
     jobs = {
-        job.spec.name: job for job in _jobs(checkpoint, chosen, claims, plain, faults, coder.block_weights)
+        job.spec.name: job
+        for job in _jobs(checkpoint, chosen, claims, plain, faults, coder.block_weights)
     }
-    keys, specs = coder.plan(_keys(folder, config, chosen, plain, jobs), [job.spec for job in jobs.values()])
+    keys, specs = coder.plan(
+        _keys(folder, config, chosen, plain, jobs), [job.spec for job in jobs.values()]
+    )
     if sorted(spec.name for spec in specs) != sorted(jobs):
         raise ValueError("a coder must keep all tensors and add none")
     with create_gguf(target, keys, specs) as writer:
@@ -128,7 +133,9 @@ def convert_checkpoint(
 def _keys(
     folder: Path, config: Config, part: Part, plain: GGMLType, jobs: Mapping[str, _Job]
 ) -> dict[str, Value]:
-    keys = general_keys(folder, config.raw, part.arch, part.kind, [job.spec for job in jobs.values()])
+    keys = general_keys(
+        folder, config.raw, part.arch, part.kind, [job.spec for job in jobs.values()]
+    )
     keys.update(part.keys(FILE_TYPES[plain.name]))
     keys["general.quantization_version"] = u32(QUANTIZATION_VERSION)
     keys.update(part.more_keys)

@@ -58,7 +58,9 @@ def vision_config(raw: Mapping[str, Any], faults: list[str]) -> VisionConfig:
     head_dim = read.whole("head_dim", 64)
     # Published configs have both; the tower has no global layers.
     if read.whole("global_head_dim", head_dim) != head_dim:
-        faults.append(f"vision_config: global_head_dim is {raw['global_head_dim']}, head_dim is {head_dim}")
+        faults.append(
+            f"vision_config: global_head_dim is {raw['global_head_dim']}, head_dim is {head_dim}"
+        )
     return VisionConfig(
         hidden=read.whole("hidden_size", 768),
         n_ff=read.whole("intermediate_size", 3072),
@@ -76,7 +78,11 @@ def audio_config(raw: Mapping[str, Any], faults: list[str]) -> AudioConfig:
     """Return the audio tower's config; faults are added to `faults`."""
     read = Reader(dict(raw), faults)
     channels = raw.get("subsampling_conv_channels", [128, 32])
-    if not isinstance(channels, list) or len(channels) != 2 or not all(isinstance(n, int) for n in channels):
+    if (
+        not isinstance(channels, list)
+        or len(channels) != 2
+        or not all(isinstance(n, int) for n in channels)
+    ):
         faults.append(f"subsampling_conv_channels is {channels!r}, two whole numbers are needed")
         channels = [128, 32]
     return AudioConfig(
@@ -91,7 +97,9 @@ def audio_config(raw: Mapping[str, Any], faults: list[str]) -> AudioConfig:
     )
 
 
-def embedder_config(vision: Mapping[str, Any], audio: Mapping[str, Any], faults: list[str]) -> EmbedderConfig:
+def embedder_config(
+    vision: Mapping[str, Any], audio: Mapping[str, Any], faults: list[str]
+) -> EmbedderConfig:
     """Return the 12B's embedders; faults are added to `faults`."""
     see, hear = Reader(dict(vision), faults), Reader(dict(audio), faults)
     embed, patch = see.whole("mm_embed_dim", 3840), see.whole("patch_size", 16, high=1024)

@@ -64,12 +64,16 @@ def general_keys(
         parts.append(parse_name(origin, total))
     parts.append(parse_name(model_name(folder), total))
     own_name = card.text("name")
-    keys["general.name"] = string(own_name or next((title(p.full) for p in parts if p.full), None) or "model")
+    keys["general.name"] = string(
+        own_name or next((title(p.full) for p in parts if p.full), None) or "model"
+    )
 
     def first(name: str) -> str | None:
         own = card.text(name)
         return (
-            own if own is not None else next((v for p in parts if (v := getattr(p, name)) is not None), None)
+            own
+            if own is not None
+            else next((v for p in parts if (v := getattr(p, name)) is not None), None)
         )
 
     size = first("size_label") or (size_label(total, shared, experts, n_expert) if total else None)
@@ -92,7 +96,9 @@ def general_keys(
         "source.uuid": card.text("source_uuid"),
         "source.repo_url": card.text("source_repo_url"),
     }
-    keys.update({f"general.{name}": string(value) for name, value in values.items() if value is not None})
+    keys.update(
+        {f"general.{name}": string(value) for name, value in values.items() if value is not None}
+    )
     keys.update(_relatives("base_model", card.base_models, total))
     keys.update(_relatives("dataset", card.datasets, total))
     if card.tags is not None:
@@ -148,7 +154,9 @@ def _relatives(kind: str, names: Sequence[str] | None, total: int) -> dict[str, 
             "organization": title(parts.organization),
             "repo_url": address,
         }
-        keys.update({f"general.{kind}.{number}.{k}": string(v) for k, v in entry.items() if v is not None})
+        keys.update(
+            {f"general.{kind}.{number}.{k}": string(v) for k, v in entry.items() if v is not None}
+        )
     return keys
 
 
@@ -178,7 +186,8 @@ _SCALES: Final = ((1e12, 1e-12, "T"), (1e9, 1e-9, "B"), (1e6, 1e-6, "M"))
 def _rounded(count: int) -> str:
     # Multiplied, not divided: the last digit is to be gguf-py's.
     value, unit = next(
-        ((count * scale, unit) for limit, scale, unit in _SCALES if count > limit), (count * 1e-3, "K")
+        ((count * scale, unit) for limit, scale, unit in _SCALES if count > limit),
+        (count * 1e-3, "K"),
     )
     digits = max(2 - len(str(round(value)).lstrip("0")), 0)
     return f"{value:.{digits}f}{unit}"
@@ -190,7 +199,8 @@ def title(name: str | None) -> str | None:
         return None
     words = name.strip().replace("-", " ").split()
     return " ".join(
-        w.title() if w.islower() and not re.match(r"^(v\d+(?:\.\d+)*|\d.*)$", w) else w for w in words
+        w.title() if w.islower() and not re.match(r"^(v\d+(?:\.\d+)*|\d.*)$", w) else w
+        for w in words
     )
 
 
@@ -206,7 +216,9 @@ def parse_name(name: str, total: int) -> NameParts:
     for index, part in enumerate(parts):
         parts[index], kind = _annotate(index, part, total)
         kinds.append(kind)
-    if any(c.isdecimal() for p, k in zip(parts, kinds, strict=True) if "size_label" in k for c in p):
+    if any(
+        c.isdecimal() for p, k in zip(parts, kinds, strict=True) if "size_label" in k for c in p
+    ):
         for part, kind in zip(parts, kinds, strict=True):
             if part.isalpha():
                 kind.discard("size_label")
@@ -218,7 +230,9 @@ def parse_name(name: str, total: int) -> NameParts:
 
     size, finetune, version = join("size_label"), join("finetune"), join("version", "basename")
     ambiguous = size is None and finetune is None and version is None
-    return NameParts(full, organization, None if ambiguous else join("basename"), finetune, version, size)
+    return NameParts(
+        full, organization, None if ambiguous else join("basename"), finetune, version, size
+    )
 
 
 def _find_basename(parts: Sequence[str], kinds: Sequence[set[str]]) -> None:

@@ -133,7 +133,9 @@ def _plain(value: str) -> str:
 
 def _scalar(value: str) -> str:
     if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
-        return value[1:-1].replace("''", "'") if value[0] == "'" else value[1:-1].replace('\\"', '"')
+        return (
+            value[1:-1].replace("''", "'") if value[0] == "'" else value[1:-1].replace('\\"', '"')
+        )
     return value
 
 

@@ -89,7 +89,9 @@ def expand(rows: Sequence[Row], config: Config, n_layer: int) -> dict[str, Wante
                 if name in table:
                     raise ValueError(f"two rows claim {name}")
                 target = row.target.format(layer)
-                table[name] = Wanted(row, target, row.shape(config, layer), row.needed(config, layer))
+                table[name] = Wanted(
+                    row, target, row.shape(config, layer), row.needed(config, layer)
+                )
     return table
 
 
@@ -124,7 +126,9 @@ def claim(
             if source.shape != wanted.shape:
                 wrong.append(f"{name} is {list(source.shape)}, expected {list(wanted.shape)}")
             elif source.dtype not in FLOATS:
-                wrong.append(f"{name} has the type {source.dtype}; {', '.join(FLOATS)} can be converted")
+                wrong.append(
+                    f"{name} has the type {source.dtype}; {', '.join(FLOATS)} can be converted"
+                )
             claims.append(Claim(source, wanted))
     missing = [name for name, wanted in table.items() if wanted.needed and name not in seen]
     faults = [
@@ -137,5 +141,7 @@ def claim(
         if text
     ]
     if faults:
-        raise BadCheckpoint(f"{where}: " + "; ".join(faults), hint="g4 convert knows Gemma 4 as published")
+        raise BadCheckpoint(
+            f"{where}: " + "; ".join(faults), hint="g4 convert knows Gemma 4 as published"
+        )
     return claims, ignored

@@ -47,7 +47,9 @@ def choose_part(name: PartName, config: Config, folder: Path) -> Part:
 def _text(config: Config, folder: Path) -> Part:
     drafter = config.family == "assistant"
     arch = "gemma4-assistant" if drafter else "gemma4"
-    tokenizer = read_tokenizer(folder, config.raw, config.text.n_vocab, suppress=config.family == "unified")
+    tokenizer = read_tokenizer(
+        folder, config.raw, config.text.n_vocab, suppress=config.family == "unified"
+    )
 
     def keys(file_type: int) -> dict[str, Value]:
         found = text.hparam_keys(config, arch, file_type)
@@ -75,7 +77,8 @@ def _mmproj(config: Config, folder: Path) -> Part:
     hears = config.audio is not None or config.embedder is not None
     if not sees:
         raise UsageError(
-            f"{folder} has no vision_config: there is no mmproj to make", hint=f"g4 convert {folder}"
+            f"{folder} has no vision_config: there is no mmproj to make",
+            hint=f"g4 convert {folder}",
         )
     mean, std = _pixel_scale(folder)
 

@@ -44,10 +44,16 @@ def special_tokens(settings: Mapping[str, Any], legacy: Mapping[str, Any]) -> fr
     """
     texts = dict(DEFAULTS)
     named = {
-        key: text for key, entry in settings.items() if key.endswith("_token") and (text := content(entry))
+        key: text
+        for key, entry in settings.items()
+        if key.endswith("_token") and (text := content(entry))
     }
     texts.update(
-        {key: text for key, text in named.items() if key in DEFAULTS or key in ("sep_token", "cls_token")}
+        {
+            key: text
+            for key, text in named.items()
+            if key in DEFAULTS or key in ("sep_token", "cls_token")
+        }
     )
     own = {key: text for key, text in named.items() if key not in texts}
     extra = settings.get("extra_special_tokens") or settings.get("additional_special_tokens")
@@ -77,12 +83,17 @@ def _named(value: Any) -> dict[str, str]:
 def _listed(value: Any) -> list[str]:
     """Return the texts of a list of tokens."""
     return [
-        text for entry in (value if isinstance(value, list) else []) if (text := content(entry)) is not None
+        text
+        for entry in (value if isinstance(value, list) else [])
+        if (text := content(entry)) is not None
     ]
 
 
 def special_ids(
-    settings: Mapping[str, Any], added: list[dict[str, Any]], config: Mapping[str, Any], n_vocab: int
+    settings: Mapping[str, Any],
+    added: list[dict[str, Any]],
+    config: Mapping[str, Any],
+    n_vocab: int,
 ) -> dict[str, int]:
     """Return the special ids: those that tokenizer_config.json names, then those of config.json."""
     ids: dict[str, int] = {}
@@ -99,6 +110,8 @@ def special_ids(
             number = text.get(key)
         if isinstance(number, int) and not isinstance(number, bool):
             if not 0 <= number < n_vocab:
-                raise BadCheckpoint(f"config.json: {key} is {number}, the vocabulary has {n_vocab} tokens")
+                raise BadCheckpoint(
+                    f"config.json: {key} is {number}, the vocabulary has {n_vocab} tokens"
+                )
             ids.setdefault(kind, number)
     return ids

@@ -81,7 +81,12 @@ ROWS: Final = (
         _ple,
     ),
     Row("norm.weight", "output_norm.weight", _hidden),
-    Row("lm_head.weight", "output.weight", lambda c, _: (c.text.n_vocab, c.text.hidden), needed=_untied),
+    Row(
+        "lm_head.weight",
+        "output.weight",
+        lambda c, _: (c.text.n_vocab, c.text.hidden),
+        needed=_untied,
+    ),
     _norm("input_layernorm", "attn_norm"),
     Row(
         "layers.{}.self_attn.q_proj.weight",
@@ -183,7 +188,9 @@ ROWS: Final = (
 )
 
 IGNORES: Final = (
-    Ignore(r"(model\.)?(vision_tower|embed_vision|vision_embedder)\..*", "vision: g4 convert --mmproj"),
+    Ignore(
+        r"(model\.)?(vision_tower|embed_vision|vision_embedder)\..*", "vision: g4 convert --mmproj"
+    ),
     Ignore(r"(model\.)?(audio_tower|embed_audio)\..*", "audio: g4 convert --mmproj"),
     Ignore(r".*\.rotary_emb\..*inv_freq", "computed from the config"),
 )

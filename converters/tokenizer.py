@@ -53,7 +53,9 @@ class Tokenizer:
     suppress: tuple[int, ...] | None
 
 
-def read_tokenizer(folder: Path, config: Mapping[str, Any], n_vocab: int, *, suppress: bool) -> Tokenizer:
+def read_tokenizer(
+    folder: Path, config: Mapping[str, Any], n_vocab: int, *, suppress: bool
+) -> Tokenizer:
     """Return the tokenizer of the checkpoint in `folder`.
 
     `config` is the raw config.json; `suppress`: generation_config.json's suppress_tokens belong to this
@@ -79,7 +81,9 @@ def read_tokenizer(folder: Path, config: Mapping[str, Any], n_vocab: int, *, sup
     if not isinstance(vocab, dict):
         raise BadCheckpoint(f"{path}: no vocabulary")
     tokens = _tokens(path, vocab, added, n_vocab)
-    specials = special_tokens(settings, read_json(folder / "special_tokens_map.json", required=False))
+    specials = special_tokens(
+        settings, read_json(folder / "special_tokens_map.json", required=False)
+    )
     return Tokenizer(
         tokens=tokens,
         types=_types(tokens, vocab, specials),
@@ -122,7 +126,9 @@ def _tokens(
         if not isinstance(text, str) or not isinstance(number, int) or isinstance(number, bool):
             raise BadCheckpoint(f"{path}: {text!r}: {number!r} is no token")
         if by_id.setdefault(number, text) != text:
-            raise BadCheckpoint(f"{path}: the id {number} stands for {by_id[number]!r} and for {text!r}")
+            raise BadCheckpoint(
+                f"{path}: the id {number} stands for {by_id[number]!r} and for {text!r}"
+            )
     beyond = [i for i in by_id if not 0 <= i < n_vocab]
     n_missing = n_vocab - (len(by_id) - len(beyond))
     if n_missing or beyond:
@@ -139,7 +145,9 @@ def _tokens(
     return tuple(by_id[i] for i in range(n_vocab))
 
 
-def _types(tokens: tuple[str, ...], vocab: Mapping[str, int], specials: frozenset[str]) -> tuple[int, ...]:
+def _types(
+    tokens: tuple[str, ...], vocab: Mapping[str, int], specials: frozenset[str]
+) -> tuple[int, ...]:
     def kind(text: str) -> int:
         if text in VISIBLE:
             return USER_DEFINED
@@ -157,7 +165,9 @@ def _merges(path: Path, merges: Any) -> tuple[str, ...]:
     if not isinstance(merges, list):
         raise BadCheckpoint(f"{path}: no merges")
     if set(map(type, merges)) == {list} and set(map(len, merges)) == {2}:
-        with suppress(TypeError):  # half a million pairs of texts without spaces: the usual case, fast
+        with suppress(
+            TypeError
+        ):  # half a million pairs of texts without spaces: the usual case, fast
             plain = tuple([left + " " + right for left, right in merges])
             if "".join(plain).count(" ") == len(plain):
                 return plain
@@ -165,7 +175,11 @@ def _merges(path: Path, merges: Any) -> tuple[str, ...]:
     for merge in merges:
         if isinstance(merge, str):
             lines.append(merge)
-        elif isinstance(merge, list) and len(merge) == 2 and all(isinstance(part, str) for part in merge):
+        elif (
+            isinstance(merge, list)
+            and len(merge) == 2
+            and all(isinstance(part, str) for part in merge)
+        ):
             lines.append(f"{merge[0].replace(' ', 'Ġ')} {merge[1].replace(' ', 'Ġ')}")
         else:
             raise BadCheckpoint(f"{path}: {merge!r} is no merge")
@@ -187,7 +201,9 @@ def _adds(processor: Any, settings: Mapping[str, Any]) -> dict[str, bool]:
             adds["bos"] = first == bos
         if last:
             adds["eos"] = last == eos
-        inner = pair[1 if first and pair[:1] == [first] else 0 : -1 if last and pair[-1:] == [last] else None]
+        inner = pair[
+            1 if first and pair[:1] == [first] else 0 : -1 if last and pair[-1:] == [last] else None
+        ]
         middle = inner[1:-1] if len(inner) > 2 and inner[0] is None and inner[-1] is None else []
         if middle:  # what stands between two texts: a separator, or nothing that has a key
             adds["sep"] = bool(middle[0] in (sep, eos) and middle[0] and not last) or (
@@ -218,16 +234,22 @@ def _template(folder: Path, settings: Mapping[str, Any]) -> str | None:
             if path.stat().st_size > JSON_BYTES:
                 raise BadCheckpoint(f"{path} is too large for a chat template")
             try:
-                template = path.read_bytes().decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
+                template = (
+                    path.read_bytes().decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
+                )
             except UnicodeDecodeError as err:
                 raise BadCheckpoint(f"{path}: not UTF-8 ({err.reason})") from err
         else:
             template = read_json(folder / "chat_template.json", required=False).get("chat_template")
     if isinstance(template, list):  # several by name: the default one
-        named = {item.get("name"): item.get("template") for item in template if isinstance(item, dict)}
+        named = {
+            item.get("name"): item.get("template") for item in template if isinstance(item, dict)
+        }
         template = named.get("default")
     if template is not None and (not isinstance(template, str) or len(template) > MAX_TEMPLATE):
-        raise BadCheckpoint(f"{folder}: the chat template is no text of at most {MAX_TEMPLATE:,} characters")
+        raise BadCheckpoint(
+            f"{folder}: the chat template is no text of at most {MAX_TEMPLATE:,} characters"
+        )
     return template
 
 
@@ -236,5 +258,7 @@ def _suppress(folder: Path, n_vocab: int) -> tuple[int, ...] | None:
     if ids is None:
         return None
     if not isinstance(ids, list) or not all(isinstance(i, int) and 0 <= i < n_vocab for i in ids):
-        raise BadCheckpoint(f"{folder / 'generation_config.json'}: suppress_tokens {ids!r} are no token ids")
+        raise BadCheckpoint(
+            f"{folder / 'generation_config.json'}: suppress_tokens {ids!r} are no token ids"
+        )
     return tuple(ids)

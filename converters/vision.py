@@ -101,13 +101,23 @@ TOWER_ROWS: Final = (
     *_linear("self_attn.k_proj", "attn_k", _heads_in),
     *_linear("self_attn.v_proj", "attn_v", _heads_in),
     *_linear(
-        "self_attn.o_proj", "attn_out", lambda c, _: (vision(c).hidden, vision(c).n_head * vision(c).head_dim)
+        "self_attn.o_proj",
+        "attn_out",
+        lambda c, _: (vision(c).hidden, vision(c).n_head * vision(c).head_dim),
     ),
     *_linear("mlp.gate_proj", "ffn_gate", _up),
     *_linear("mlp.up_proj", "ffn_up", _up),
     *_linear("mlp.down_proj", "ffn_down", lambda c, _: (vision(c).hidden, vision(c).n_ff)),
-    Row("vision_tower.encoder.layers.{}.self_attn.q_norm.weight", "v.blk.{}.attn_q_norm.weight", _head),
-    Row("vision_tower.encoder.layers.{}.self_attn.k_norm.weight", "v.blk.{}.attn_k_norm.weight", _head),
+    Row(
+        "vision_tower.encoder.layers.{}.self_attn.q_norm.weight",
+        "v.blk.{}.attn_q_norm.weight",
+        _head,
+    ),
+    Row(
+        "vision_tower.encoder.layers.{}.self_attn.k_norm.weight",
+        "v.blk.{}.attn_k_norm.weight",
+        _head,
+    ),
     _norm("input_layernorm", "ln1"),
     _norm("post_attention_layernorm", "attn_post_norm"),
     _norm("pre_feedforward_layernorm", "ln2"),

@@ -69,12 +69,16 @@ def probe(root: Path = Path("/")) -> HostFacts:
     if sys.platform == "darwin":
         total, available, limited_by = _mac_memory(_output)
         n_cores = int(_output(["sysctl", "-n", "hw.physicalcpu"]))
-        features = frozenset({"neon", "dotprod"}) if platform.machine() == "arm64" else frozenset({"avx2"})
+        features = (
+            frozenset({"neon", "dotprod"}) if platform.machine() == "arm64" else frozenset({"avx2"})
+        )
     else:
         total, available, limited_by = linux_memory(root)
         n_cores = linux_cores(root, sorted(os.sched_getaffinity(0)))
         features = linux_cpu_features(root)
-    return HostFacts(total, available, limited_by, n_cores, _disk_free(data_dir()), features, cached_gpus())
+    return HostFacts(
+        total, available, limited_by, n_cores, _disk_free(data_dir()), features, cached_gpus()
+    )
 
 
 def _disk_free(folder: Path) -> int:
@@ -123,7 +127,9 @@ def _cgroup_limits(root: Path) -> Iterator[tuple[str, int, int, int]]:
                 yield ("/" + folder, *found)
 
 
-def _cgroup_limit(folder: Path, limit: str, usage: str, reclaimable: str) -> tuple[int, int, int] | None:
+def _cgroup_limit(
+    folder: Path, limit: str, usage: str, reclaimable: str
+) -> tuple[int, int, int] | None:
     try:
         text = (folder / limit).read_text().strip()
         if text == "max" or int(text) >= UNLIMITED:
@@ -140,7 +146,9 @@ def linux_cores(root: Path, cpus: list[int]) -> int:
     for cpu in cpus:
         folder = root / f"sys/devices/system/cpu/cpu{cpu}/topology"
         try:
-            cores.add(((folder / "physical_package_id").read_text(), (folder / "core_id").read_text()))
+            cores.add(
+                ((folder / "physical_package_id").read_text(), (folder / "core_id").read_text())
+            )
         except OSError:
             cores.add((str(cpu), ""))  # no topology (some containers): every CPU counts
     return max(1, len(cores))
@@ -209,14 +217,22 @@ def refresh_gpus() -> GpuList:
 
     Raises RuntimeFailed if the child died: a driver that crashes must not take g4 with it.
     """
-    done, status = run_child("g4cli.runtime.devices", timeout_s=PROBE_TIMEOUT_S)
+    done, status = run_child("g4cli.runtime.llama.devices", timeout_s=PROBE_TIMEOUT_S)
     try:
         listed: list[dict[str, Any]] = json.loads(done.stdout)
     except ValueError as err:
         why = "no answer in time" if done.timed_out else f"exit status {status}"
-        raise RuntimeFailed(f"llama.cpp could not list its devices: {why}", hint="g4 doctor") from err
+        raise RuntimeFailed(
+            f"llama.cpp could not list its devices: {why}", hint="g4 doctor"
+        ) from err
     gpus = tuple(
-        Gpu(d["name"], d["description"], d["total_bytes"], d["free_bytes"], unified=is_unified(d["kind"]))
+        Gpu(
+            d["name"],
+            d["description"],
+            d["total_bytes"],
+            d["free_bytes"],
+            unified=is_unified(d["kind"]),
+        )
         for d in listed
         if d["kind"] in ("gpu", "igpu")
     )

@@ -26,7 +26,9 @@ def can_encode(kind: GGMLType) -> bool:
 def encode(kind: GGMLType, values: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Return the bytes of `values` (rows, n) in `kind`, shape (rows, row bytes). Values must be finite."""
     rows, n = values.shape
-    return _ENCODERS[kind.name](np.ascontiguousarray(values, np.float32)).reshape(rows, kind.row_bytes(n))
+    return _ENCODERS[kind.name](np.ascontiguousarray(values, np.float32)).reshape(
+        rows, kind.row_bytes(n)
+    )
 
 
 def bf16_words(values: NDArray[np.float32]) -> NDArray[np.uint16]:

@@ -174,7 +174,11 @@ class Encoder:
 
     def _encode(self, spec: TensorSpec, block: Block) -> Piece:
         raw = block.read()
-        if raw.dtype == np.uint16 and spec.type is BF16 and int((raw & 0x7FFF).max(initial=0)) < 0x7F80:
+        if (
+            raw.dtype == np.uint16
+            and spec.type is BF16
+            and int((raw & 0x7FFF).max(initial=0)) < 0x7F80
+        ):
             return Piece(np.ascontiguousarray(raw, "<u2").view(np.uint8))
         values = finite_float32(raw, spec, block.start)
         encoded = encode_values(spec, values, block.start, self.imatrix.get(spec.name))

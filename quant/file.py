@@ -74,7 +74,10 @@ class Quantized:
             said.append(f"{len(fallen)} tensors became {types}, {fallen[0].name} for one: {why}")
         for count, what in (
             (sum(c.zero_blocks for c in self.counts.values()), "blocks hold nothing but zeros"),
-            (sum(c.n_clamped for c in self.counts.values()), "weights were clamped to SFP8's largest value"),
+            (
+                sum(c.n_clamped for c in self.counts.values()),
+                "weights were clamped to SFP8's largest value",
+            ),
             (
                 sum(c.n_underflow for c in self.counts.values()),
                 "weights were too small for SFP8 and became zero",
@@ -183,7 +186,9 @@ def _write(
 ) -> Written:
     """Return the finished file. The hash of the files `unhashed`, computed meanwhile, enters its header."""
     with (
-        create_gguf(target, keys, specs, progress=progress, hashed=hashed and not unhashed) as writer,
+        create_gguf(
+            target, keys, specs, progress=progress, hashed=hashed and not unhashed
+        ) as writer,
         hash_of(unhashed) as hashing,
     ):
         for piece in pieces:

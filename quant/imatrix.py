@@ -62,11 +62,15 @@ def read_imatrix(path: Path) -> ImportanceMatrix:
     matrix = _read_gguf(path) if is_gguf else _read_dat(path)
     for name, values in matrix.weights.items():
         if not np.isfinite(values).all():
-            raise BadFile(f"{path}: the entry {name} holds NaN or infinite values", hint="make it again")
+            raise BadFile(
+                f"{path}: the entry {name} holds NaN or infinite values", hint="make it again"
+            )
     return matrix
 
 
-def check_fits(matrix: ImportanceMatrix, tensors: Iterable[TensorInfo]) -> dict[str, NDArray[np.float32]]:
+def check_fits(
+    matrix: ImportanceMatrix, tensors: Iterable[TensorInfo]
+) -> dict[str, NDArray[np.float32]]:
     """Return the weights to use, by tensor. Raises BadFile if the matrix was made from another model.
 
     As in llama.cpp an entry for an embedding table is left out where its length differs.
@@ -103,7 +107,9 @@ def _read_gguf(path: Path) -> ImportanceMatrix:
         table, calls = sums.reshape(len(counts), -1), np.rint(counts).astype(np.float32)[:, None]
         with np.errstate(divide="ignore", invalid="ignore"):
             # An expert that was never called weighs all columns alike.
-            weights[name] = np.where(calls > 0, table / calls, np.float32(1)).astype(np.float32).reshape(-1)
+            weights[name] = (
+                np.where(calls > 0, table / calls, np.float32(1)).astype(np.float32).reshape(-1)
+            )
     return ImportanceMatrix(
         path, weights, tuple(datasets.data.tolist()), int(header.get("imatrix.chunk_count", int, 0))
     )
@@ -112,7 +118,9 @@ def _read_gguf(path: Path) -> ImportanceMatrix:
 def _floats(header: Header, name: str) -> NDArray[np.float32]:
     tensor = header.tensors.get(name)
     if tensor is None or tensor.type is not F32:
-        raise BadFile(f"{header.path}: {name} is missing or not F32", hint="make it again with llama-imatrix")
+        raise BadFile(
+            f"{header.path}: {name} is missing or not F32", hint="make it again with llama-imatrix"
+        )
     return np.frombuffer(b"".join(iter_tensor(header, tensor)), "<f4")
 
 
@@ -146,7 +154,8 @@ class _Dat:
         length = self.number(what)
         if length > _NAME_BYTES:
             raise BadFile(
-                f"{self._path} is no importance matrix: {what} of {length:,} bytes", hint=_HOW_TO_MAKE
+                f"{self._path} is no importance matrix: {what} of {length:,} bytes",
+                hint=_HOW_TO_MAKE,
             )
         return self.take(length, what).decode("utf-8", "replace")
 

@@ -109,7 +109,9 @@ class Diff:
         for t in self.tensors:
             key = (_LAYER.sub("", t.name).removesuffix(".weight"), t.before, t.after)
             found[key] = found.get(key, Error()) + t.error
-        rows = [TensorError(*key, error) for key, error in found.items() if error.noise or error.n_bad]
+        rows = [
+            TensorError(*key, error) for key, error in found.items() if error.noise or error.n_bad
+        ]
         return sorted(rows, key=lambda row: row.error.snr_db)
 
     def as_json(self) -> dict[str, Any]:
@@ -157,11 +159,15 @@ def diff_files(
     first, second = open_source(before), open_source(after)
     shared = [name for name in first.tensors if name in second.tensors]
     if not shared:
-        raise BadFile(f"{before} and {after} have no tensor in common", hint=f"g4 show {after} --tensors")
+        raise BadFile(
+            f"{before} and {after} have no tensor in common", hint=f"g4 show {after} --tensors"
+        )
     for name in shared:
         a, b = first.tensors[name].shape, second.tensors[name].shape
         if a != b:
-            raise BadFile(f"{name} is {list(a)} in {before} and {list(b)} in {after}: not the same model")
+            raise BadFile(
+                f"{name} is {list(a)} in {before} and {list(b)} in {after}: not the same model"
+            )
     readers = Reader(first), Reader(second)
     total, done, rows = sum(prod(first.tensors[n].shape) for n in shared), 0, []
     with ThreadPoolExecutor(threads or cores()) as pool:
@@ -171,14 +177,18 @@ def diff_files(
                 error += part
                 done += part.n + part.n_bad
                 progress(done, total, name)
-            was, became = ("SFP8" if name in s.coded else s.tensors[name].type.name for s in (first, second))
+            was, became = (
+                "SFP8" if name in s.coded else s.tensors[name].type.name for s in (first, second)
+            )
             rows.append(TensorError(name, was, became, error))
     only = [*(n for n in first.tensors if n not in second.tensors)]
     only += [n for n in second.tensors if n not in first.tensors]
     return Diff(tuple(rows), tuple(only))
 
 
-def _errors(pool: ThreadPoolExecutor, name: str, readers: Sequence[Reader], threads: int) -> Iterator[Error]:
+def _errors(
+    pool: ThreadPoolExecutor, name: str, readers: Sequence[Reader], threads: int
+) -> Iterator[Error]:
     """Yield the errors of a tensor's blocks; both files are cut alike, so blocks meet row by row."""
     pairs = zip(*(reader.rows(name)() for reader in readers), strict=True)
     while chunk := list(islice(pairs, 16 * threads)):

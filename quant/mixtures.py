@@ -15,7 +15,16 @@ from g4cli.core.errors import UsageError
 from g4cli.core.ggml import BY_NAME, GGMLType
 
 Category: TypeAlias = Literal[
-    "output", "token_embd", "attn_q", "attn_k", "attn_v", "attn_output", "ffn_up", "ffn_gate", "ffn_down", ""
+    "output",
+    "token_embd",
+    "attn_q",
+    "attn_k",
+    "attn_v",
+    "attn_output",
+    "ffn_up",
+    "ffn_gate",
+    "ffn_down",
+    "",
 ]
 
 
@@ -35,7 +44,9 @@ FILE_TYPES: Final = (
     FileType("f32", 0, "F32", "32", "plain 32-bit numbers"),
     FileType("f16", 1, "F16", "16", "half precision; overflows above 65504"),
     FileType("bf16", 32, "BF16", "16", "as Gemma is published: the reference"),
-    FileType("sfp8", 32, "SFP8", "8", "Google's switching floating point: one byte per weight, 31 dB"),
+    FileType(
+        "sfp8", 32, "SFP8", "8", "Google's switching floating point: one byte per weight, 31 dB"
+    ),
     FileType("q8_0", 7, "Q8_0", "8.5", "practically the original, 45 dB"),
     FileType("q6_k", 18, "Q6_K", "6.56", "close to the original"),
     FileType("q5_k_m", 17, "Q5_K", "5.5", "good, with more bits where it matters"),
@@ -45,7 +56,9 @@ FILE_TYPES: Final = (
     FileType("q4_k_m", 15, "Q4_K", "4.5", "a usual choice, more bits where it matters"),
     FileType("q4_k_s", 14, "Q4_K", "4.5", "as q4_k_m, smaller"),
     FileType("q4_1", 3, "Q4_1", "5", "older format"),
-    FileType("q4_0", 2, "Q4_0", "4.5", "the format that Gemma 4 was trained for (QAT); fastest on CPUs"),
+    FileType(
+        "q4_0", 2, "Q4_0", "4.5", "the format that Gemma 4 was trained for (QAT); fastest on CPUs"
+    ),
     FileType("iq4_nl", 25, "IQ4_NL", "4.5", "non-linear 4 bits"),
     FileType("iq4_xs", 30, "IQ4_XS", "4.25", "non-linear 4 bits, smaller"),
     FileType("mxfp4", 38, "MXFP4", "4.25", "experts in MXFP4, the rest in Q8_0"),
@@ -183,11 +196,23 @@ MIXTURES: Final[tuple[Rule, ...]] = (
     ("q3_k_m", "ffn_down", _always, "Q4_K", "down projection"),
     ("q3_k_l", "ffn_down", _always, "Q5_K", "down projection"),
     ("q4_k_m q5_k_m", "ffn_down", _more_bits, "Q6_K", "a layer with more bits"),
-    ("iq4_nl iq4_xs", "ffn_down", _first_eighth_blind, "Q5_K", "first eighth of the layers, no imatrix"),
+    (
+        "iq4_nl iq4_xs",
+        "ffn_down",
+        _first_eighth_blind,
+        "Q5_K",
+        "first eighth of the layers, no imatrix",
+    ),
     ("q4_k_s", "ffn_down", _first_eighth, "Q5_K", "first eighth of the layers"),
     ("q4_0", "ffn_down", _first_eighth_imatrix, "Q4_1", "first eighth of the layers, imatrix"),
     ("q5_0", "ffn_down", _first_eighth_imatrix, "Q5_1", "first eighth of the layers, imatrix"),
-    ("q2_k q3_k_s q3_k_m iq4_nl iq4_xs q4_k_s q4_k_m", "attn_output", _8_experts, "Q5_K", "8 experts"),
+    (
+        "q2_k q3_k_s q3_k_m iq4_nl iq4_xs q4_k_s q4_k_m",
+        "attn_output",
+        _8_experts,
+        "Q5_K",
+        "8 experts",
+    ),
     ("*", "attn_output", _8_experts, "", "8 experts"),
     ("q2_k", "attn_output", _always, "Q3_K", "attention output"),
     ("q3_k_m", "attn_output", _always, "Q4_K", "attention output"),

@@ -32,7 +32,9 @@ def library_path() -> Path:
         for name in _NAMES:
             if (folder / name).is_file():
                 return folder / name
-    raise EngineMissing("ggml's library (libggml-base of llama-cpp-python) is not installed", hint=_HINT)
+    raise EngineMissing(
+        "ggml's library (libggml-base of llama-cpp-python) is not installed", hint=_HINT
+    )
 
 
 @lru_cache(maxsize=1)
@@ -99,7 +101,11 @@ def encode(
 
 def decode(kind: GGMLType, data: Any, shape: tuple[int, int]) -> NDArray[np.float32]:
     """Return `data` (bytes of whole rows, at least `shape`'s) as float32 of `shape` (rows, n)."""
-    raw = data.reshape(-1).view(np.uint8) if isinstance(data, np.ndarray) else np.frombuffer(data, np.uint8)
+    raw = (
+        data.reshape(-1).view(np.uint8)
+        if isinstance(data, np.ndarray)
+        else np.frombuffer(data, np.uint8)
+    )
     rows, n = shape
     need = rows * kind.row_bytes(n)
     if raw.nbytes < need:

@@ -47,7 +47,10 @@ def recipe_from(
     `keep_ple` is the type of the per-layer embedding table; it wins over `tensor_types`.
     """
     row = file_type(type_name)
-    for value, known, option in ((carrier, CARRIERS, "--carrier"), (sfp8_encoder, ENCODERS, "--encoder")):
+    for value, known, option in (
+        (carrier, CARRIERS, "--carrier"),
+        (sfp8_encoder, ENCODERS, "--encoder"),
+    ):
         if value is None:
             continue
         if row.name != "sfp8":

@@ -63,9 +63,15 @@ class Planned:
         found: dict[tuple[str, ...], list[Choice]] = {}
         for choice in self.choices:
             vector = choice.reason == VECTOR_REASON
-            kind = "norms, other vectors" if vector else _LAYER.sub("", choice.name).removesuffix(".weight")
+            kind = (
+                "norms, other vectors"
+                if vector
+                else _LAYER.sub("", choice.name).removesuffix(".weight")
+            )
             type_name = "SFP8" if choice.rounds else choice.type.name
-            found.setdefault((kind, choice.source.name, type_name, choice.reason), []).append(choice)
+            found.setdefault((kind, choice.source.name, type_name, choice.reason), []).append(
+                choice
+            )
         groups = [_group(key, members) for key, members in found.items()]
         return sorted(groups, key=lambda group: -group.after)
 
@@ -98,7 +104,9 @@ def plan_file(path: Path, recipe: Recipe, *, allow_requantize: bool = False) -> 
     return Planned(path, recipe.type, choices, recipe.is_archive)
 
 
-def choose_all(source: Source, recipe: Recipe, *, allow_requantize: bool = False) -> tuple[Choice, ...]:
+def choose_all(
+    source: Source, recipe: Recipe, *, allow_requantize: bool = False
+) -> tuple[Choice, ...]:
     """Return what becomes of each tensor of `source`.
 
     Raises UsageError if weights were quantised before and `allow_requantize` is not given, or if a pattern
@@ -123,4 +131,6 @@ def _group(key: tuple[str, ...], members: Iterable[Choice]) -> Group:
     names, source, kind, reason = key
     chosen = list(members)
     before = sum(c.source.tensor_bytes(c.shape) for c in chosen)
-    return Group(names, len(chosen), source, kind, reason, before, sum(c.spec.nbytes for c in chosen))
+    return Group(
+        names, len(chosen), source, kind, reason, before, sum(c.spec.nbytes for c in chosen)
+    )

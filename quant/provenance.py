@@ -83,7 +83,9 @@ def _architecture(value: Value, recipe: Recipe) -> Value:
 
 
 def _file_type(recipe: Recipe) -> int:
-    return file_type("q8_0").ftype if recipe.is_sfp8 and recipe.carrier == "q8_0" else recipe.row.ftype
+    return (
+        file_type("q8_0").ftype if recipe.is_sfp8 and recipe.carrier == "q8_0" else recipe.row.ftype
+    )
 
 
 def _put(keys: dict[str, Value], name: str, value: Value) -> None:

@@ -58,9 +58,13 @@ class Reader:
         n, n_rows = tensor.shape[0], prod(tensor.shape[1:])
         row_bytes = n if exponent is not None else tensor.type.row_bytes(n)
         step = max(1, BLOCK_WEIGHTS // n)
-        if tensor.type not in (F32, F16, BF16) and (tensor.type is I8 or not native.can_decode(tensor.type)):
+        if tensor.type not in (F32, F16, BF16) and (
+            tensor.type is I8 or not native.can_decode(tensor.type)
+        ):
             raise BadGGUF(
-                self._source.owner[name].path, f"{tensor.type.name} weights cannot be read", field=name
+                self._source.owner[name].path,
+                f"{tensor.type.name} weights cannot be read",
+                field=name,
             )
 
         def read(start: int) -> NDArray[Any]:

@@ -274,7 +274,9 @@ def _choose_sfp8(name: str, shape: tuple[int, ...], source: GGMLType, recipe: Re
     return Choice(name, shape, source, kind, reason, rounds=True)
 
 
-def _from_rules(name: str, shape: tuple[int, ...], recipe: Recipe, counter: _Counter) -> tuple[GGMLType, str]:
+def _from_rules(
+    name: str, shape: tuple[int, ...], recipe: Recipe, counter: _Counter
+) -> tuple[GGMLType, str]:
     default, category = recipe.default_type, category_of(name)
     if category == "output" or (category == "token_embd" and counter.is_tied):
         # Gemma's embeddings are its output matrix too; the per-layer table is of the same category.

@@ -65,7 +65,9 @@ def encode(values: NDArray[Any], exponent: int = 0, *, gemma_cpp: bool = False) 
     magnitude = words & np.uint16(0x7FFE if gemma_cpp else 0x7FFF)
     largest = int(magnitude.max(initial=0))
     limit = _LIMIT + (exponent << 7)
-    n_clamped = int(np.count_nonzero((words & np.uint16(0x7FFF)) > limit)) if largest >= limit else 0
+    n_clamped = (
+        int(np.count_nonzero((words & np.uint16(0x7FFF)) > limit)) if largest >= limit else 0
+    )
     if largest > limit:
         np.minimum(magnitude, np.uint16(limit), out=magnitude)
     has_value = magnitude if exponent <= 0 else magnitude.copy()

@@ -52,7 +52,8 @@ def encode_values(
         encoded = _encode_weighted(spec, values, start, imatrix.reshape(-1, spec.shape[0]))
     if spec.type is not F32 and not native.is_valid(spec.type, encoded):
         raise BadFile(
-            f"{spec.name}: weights near row {start} overflow {spec.type.name}", hint="take --type bf16"
+            f"{spec.name}: weights near row {start} overflow {spec.type.name}",
+            hint="take --type bf16",
         )
     return encoded
 
@@ -128,7 +129,8 @@ def require_finite_bytes(data: NDArray[np.uint8], spec: TensorSpec, start: int) 
 
 def _not_finite(spec: TensorSpec, value: str, row: int, column: int) -> BadFile:
     return BadFile(
-        f"{spec.name} is {value} at row {row}, column {column}: the source is damaged", hint=DIAGNOSE
+        f"{spec.name} is {value} at row {row}, column {column}: the source is damaged",
+        hint=DIAGNOSE,
     )
 
 

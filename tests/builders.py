@@ -156,7 +156,11 @@ def gemma4_keys(
         ("gemma4.attention.value_length_swa", "u32", 16),
         ("gemma4.attention.layer_norm_rms_epsilon", "f32", 1e-6),
         ("gemma4.attention.sliding_window", "u32", 512),
-        ("gemma4.attention.sliding_window_pattern", "[bool]", [(i + 1) % 5 != 0 for i in range(n_layer)]),
+        (
+            "gemma4.attention.sliding_window_pattern",
+            "[bool]",
+            [(i + 1) % 5 != 0 for i in range(n_layer)],
+        ),
         ("gemma4.attention.shared_kv_layers", "u32", 0),
         ("gemma4.embedding_length_per_layer_input", "u32", 0),
         ("gemma4.final_logit_softcapping", "f32", 30.0),

@@ -47,7 +47,9 @@ def header_of(tensors: Mapping[str, Entry]) -> dict[str, Any]:
 def write_safetensors(path: Path, tensors: Mapping[str, Entry], header: Any = None) -> Path:
     """Write `tensors`, under a header of the test's making if one is given."""
     text = json.dumps(header_of(tensors) if header is None else header).encode()
-    path.write_bytes(struct.pack("<Q", len(text)) + text + b"".join(data for _, _, data in tensors.values()))
+    path.write_bytes(
+        struct.pack("<Q", len(text)) + text + b"".join(data for _, _, data in tensors.values())
+    )
     return path
 
 
@@ -56,8 +58,15 @@ def copy_tiny(
 ) -> Path:
     """Return a copy of the bundled checkpoint in `folder`, with some config keys changed (None removes)."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json",
-                 "chat_template.jinja", "README.md", "model.safetensors"):  # fmt: skip
+    for name in (
+        "config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "generation_config.json",
+        "chat_template.jinja",
+        "README.md",
+        "model.safetensors",
+    ):
         shutil.copyfile(TINY / name, folder / name)
     edit_json(folder / "config.json", config or {}, text_config=text or {})
     return folder

@@ -145,7 +145,11 @@ def dashes(data: bytes) -> bytes:
     weights[newline] = 1000.0
     output[dash] = np.linalg.lstsq(states * weights[:, None], 14.0 * weights, rcond=None)[0]
     output[newline] = states[dash] * (28.0 / (states[dash] @ states[dash]))
-    file.tensors["output.weight"] = (F32, [states.shape[1], len(states)], output.astype("<f4").tobytes())
+    file.tensors["output.weight"] = (
+        F32,
+        [states.shape[1], len(states)],
+        output.astype("<f4").tobytes(),
+    )
     return file.encode()
 
 
@@ -216,7 +220,11 @@ def changed(
         for name in names:
             kind, ne, _ = file.tensors[name]
             values = change(file.floats(name).copy()).astype("<f4")
-            raw = values.tobytes() if kind == F32 else (values.view("<u4") >> 16).astype("<u2").tobytes()
+            raw = (
+                values.tobytes()
+                if kind == F32
+                else (values.view("<u4") >> 16).astype("<u2").tobytes()
+            )
             file.tensors[name] = (kind, ne, raw)
         return file.encode()
 
@@ -275,7 +283,7 @@ def quantize(data: bytes, kind: int) -> bytes:
     """Return the file with matrices of at least 256 columns encoded by ggml's own quantiser."""
     import ctypes
 
-    from g4cli.runtime.library import build_info
+    from g4cli.runtime.llama.library import build_info
 
     path = build_info().library
     ggml = ctypes.CDLL(str(path.with_name(path.name.replace("llama", "ggml-base"))))
@@ -286,9 +294,14 @@ def quantize(data: bytes, kind: int) -> bytes:
             values = np.ascontiguousarray(file.floats(name), dtype=np.float32)
             out = ctypes.create_string_buffer(n_bytes(kind, ne))
             ggml.ggml_quantize_chunk(
-                ctypes.c_int(kind), values.ctypes.data_as(ctypes.c_void_p), out, ctypes.c_int64(0),
-                ctypes.c_int64(ne[1]), ctypes.c_int64(ne[0]), None,
-            )  # fmt: skip
+                ctypes.c_int(kind),
+                values.ctypes.data_as(ctypes.c_void_p),
+                out,
+                ctypes.c_int64(0),
+                ctypes.c_int64(ne[1]),
+                ctypes.c_int64(ne[0]),
+                None,
+            )
             file.tensors[name] = (kind, ne, out.raw)
     return file.encode()
 
@@ -352,20 +365,26 @@ def tokens_changed(
 
     def make(data: bytes) -> bytes:
         file = GGUF(data)
-        file.keys[f"tokenizer.ggml.{name}"] = strings(change(file.strings(f"tokenizer.ggml.{name}")))
+        file.keys[f"tokenizer.ggml.{name}"] = strings(
+            change(file.strings(f"tokenizer.ggml.{name}"))
+        )
         return file.encode()
 
     return make
 
 
-def types_changed(change: Callable[[NDArray[np.int32]], NDArray[np.int32]]) -> Callable[[bytes], bytes]:
+def types_changed(
+    change: Callable[[NDArray[np.int32]], NDArray[np.int32]],
+) -> Callable[[bytes], bytes]:
     """Return a damage to the types of tokens."""
 
     def make(data: bytes) -> bytes:
         file = GGUF(data)
         raw = file.keys["tokenizer.ggml.token_type"]
         values = change(np.frombuffer(raw[16:], "<i4").copy())
-        file.keys["tokenizer.ggml.token_type"] = raw[:8] + struct.pack("<Q", len(values)) + values.tobytes()
+        file.keys["tokenizer.ggml.token_type"] = (
+            raw[:8] + struct.pack("<Q", len(values)) + values.tobytes()
+        )
         return file.encode()
 
     return make
@@ -407,7 +426,9 @@ def key_bytes(name: str, raw: bytes) -> Callable[[bytes], bytes]:
     return make
 
 
-def rows_changed(tensor: str, change: Callable[[NDArray[np.float32]], None]) -> Callable[[bytes], bytes]:
+def rows_changed(
+    tensor: str, change: Callable[[NDArray[np.float32]], None]
+) -> Callable[[bytes], bytes]:
     """Return a damage that changes rows of one plain BF16 matrix in place."""
 
     def make(data: bytes) -> bytes:
@@ -568,15 +589,27 @@ DAMAGES = (
     Damage("alignment-1", key_bytes("general.alignment", value("u32", 1)), (FILE,)),
     Damage("alignment-huge", key_bytes("general.alignment", value("u32", 1 << 31)), (FILE,)),
     Damage("alignment-text", key_bytes("general.alignment", value("str", "32")), (FILE,)),
-    Damage("tensor-type-999", info_patched("output_norm.weight", 12, struct.pack("<I", 999)), (FILE,)),
+    Damage(
+        "tensor-type-999", info_patched("output_norm.weight", 12, struct.pack("<I", 999)), (FILE,)
+    ),
     Damage("dims-9", info_patched("output_norm.weight", 0, struct.pack("<I", 9)), (FILE,)),
     Damage("extent-zero", info_patched("output_norm.weight", 4, struct.pack("<Q", 0)), (FILE,)),
-    Damage("extent-negative", info_patched("output_norm.weight", 4, struct.pack("<q", -256)), (FILE,)),
     Damage(
-        "extent-overflow", info_patched("token_embd.weight", 4, struct.pack("<QQ", 1 << 40, 1 << 40)), (FILE,)
+        "extent-negative", info_patched("output_norm.weight", 4, struct.pack("<q", -256)), (FILE,)
     ),
-    Damage("block-cut", info_patched("token_embd.weight", 20, struct.pack("<I", 14)), (FILE, CONVERSION)),
-    Damage("offset-shifted", info_patched("output_norm.weight", 16, struct.pack("<Q", 32)), (FILE,)),
+    Damage(
+        "extent-overflow",
+        info_patched("token_embd.weight", 4, struct.pack("<QQ", 1 << 40, 1 << 40)),
+        (FILE,),
+    ),
+    Damage(
+        "block-cut",
+        info_patched("token_embd.weight", 20, struct.pack("<I", 14)),
+        (FILE, CONVERSION),
+    ),
+    Damage(
+        "offset-shifted", info_patched("output_norm.weight", 16, struct.pack("<Q", 32)), (FILE,)
+    ),
     Damage("offset-odd", info_patched("rope_freqs.weight", 16, struct.pack("<Q", 1)), (FILE,)),
     # size
     Damage("truncate", truncate, (FILE,)),
@@ -590,28 +623,44 @@ DAMAGES = (
         (FILE,),
     ),
     # keys
-    Damage("architecture-gemma3", with_key("general.architecture", value("str", "gemma3")), (CONVERSION,)),
+    Damage(
+        "architecture-gemma3",
+        with_key("general.architecture", value("str", "gemma3")),
+        (CONVERSION,),
+    ),
     Damage("layers-9", with_key(G + "block_count", value("u32", 9)), (CONVERSION,)),
     Damage("width-512", with_key(G + "embedding_length", value("u32", 512)), (CONVERSION,)),
     Damage("heads-4", with_key(G + "attention.head_count", value("u32", 4)), (CONVERSION,)),
     Damage("rope-base-1e4", with_key(G + "rope.freq_base", value("f32", 1e4)), (CONVERSION,)),
     Damage("rope-base-missing", with_key(G + "rope.freq_base", None), (CONVERSION,)),
-    Damage("rope-base-swa-1e6", with_key(G + "rope.freq_base_swa", value("f32", 1e6)), (CONVERSION,)),
+    Damage(
+        "rope-base-swa-1e6", with_key(G + "rope.freq_base_swa", value("f32", 1e6)), (CONVERSION,)
+    ),
     Damage("rope-scaled", with_key(G + "rope.scaling.factor", value("f32", 8.0)), (CONVERSION,)),
     Damage("rope-dims", with_key(G + "rope.dimension_count", value("u32", 32)), (CONVERSION,)),
     Damage(
-        "epsilon-1e-5", with_key(G + "attention.layer_norm_rms_epsilon", value("f32", 1e-5)), (CONVERSION,)
+        "epsilon-1e-5",
+        with_key(G + "attention.layer_norm_rms_epsilon", value("f32", 1e-5)),
+        (CONVERSION,),
     ),
     Damage("softcap-0", with_key(G + "final_logit_softcapping", value("f32", 0.0)), (CONVERSION,)),
-    Damage("softcap-50", with_key(G + "final_logit_softcapping", value("f32", 50.0)), (CONVERSION,)),
-    Damage("window-1024", with_key(G + "attention.sliding_window", value("u32", 1024)), (CONVERSION,)),
+    Damage(
+        "softcap-50", with_key(G + "final_logit_softcapping", value("f32", 50.0)), (CONVERSION,)
+    ),
+    Damage(
+        "window-1024", with_key(G + "attention.sliding_window", value("u32", 1024)), (CONVERSION,)
+    ),
     Damage("window-missing", with_key(G + "attention.sliding_window", None), (CONVERSION,)),
     Damage(
         "pattern-all-sliding",
-        with_key(G + "attention.sliding_window_pattern", struct.pack("<IIQ", 9, 7, 10) + bytes([1] * 10)),
+        with_key(
+            G + "attention.sliding_window_pattern", struct.pack("<IIQ", 9, 7, 10) + bytes([1] * 10)
+        ),
         (CONVERSION,),
     ),
-    Damage("shared-kv-0", with_key(G + "attention.shared_kv_layers", value("u32", 0)), (CONVERSION,)),
+    Damage(
+        "shared-kv-0", with_key(G + "attention.shared_kv_layers", value("u32", 0)), (CONVERSION,)
+    ),
     Damage("head-width-missing", with_key(G + "attention.key_length_swa", None), (CONVERSION,)),
     Damage("ple-missing", with_key(G + "embedding_length_per_layer_input", None), (CONVERSION,)),
     # tensors
@@ -630,12 +679,21 @@ DAMAGES = (
     Damage("rope-table-ones", changed("rope_freqs.weight", np.ones_like), (CONVERSION,)),
     Damage("norms-plus-1", changed("norm.weight", lambda v: v + 1), (CONVERSION,), True),
     Damage("norms-all-1", changed("norm.weight", np.ones_like), (CONVERSION,)),
-    Damage("layer-scale-5", changed("layer_output_scale.weight", lambda v: v * 5), (CONVERSION,), True),
+    Damage(
+        "layer-scale-5", changed("layer_output_scale.weight", lambda v: v * 5), (CONVERSION,), True
+    ),
     Damage("ffn-down-zero", changed("ffn_down.weight", np.zeros_like), (CONVERSION,)),
     Damage("qk-norms-zero", changed("_q_norm.weight", np.zeros_like), (CONVERSION,)),
     Damage("embeddings-zero", changed("token_embd.weight", np.zeros_like), (CONVERSION, FILE)),
-    Damage("output-norm-1000", changed("output_norm.weight", lambda v: v * 1000), (CONVERSION,), True),
-    Damage("gate-up-swapped", swapped("blk.2.ffn_gate.weight", "blk.2.ffn_up.weight"), (CONVERSION,), True),
+    Damage(
+        "output-norm-1000", changed("output_norm.weight", lambda v: v * 1000), (CONVERSION,), True
+    ),
+    Damage(
+        "gate-up-swapped",
+        swapped("blk.2.ffn_gate.weight", "blk.2.ffn_up.weight"),
+        (CONVERSION,),
+        True,
+    ),
     Damage(
         "layers-swapped",
         lambda d: swapped("blk.0.attn_q.weight", "blk.2.attn_q.weight")(
@@ -655,15 +713,21 @@ DAMAGES = (
     Damage("nan-embeddings", changed("token_embd.weight", lambda v: _put(v, np.nan)), (FILE,)),
     Damage("inf-norm", changed("blk.2.attn_norm.weight", lambda v: _put(v, np.inf)), (FILE,)),
     Damage("zero-hole", overwritten("per_layer_token_embd.weight", bytes, size=1 << 20), (FILE,)),
-    Damage("random-page", overwritten("per_layer_token_embd.weight", random_bytes, size=4096), (FILE,)),
     Damage(
-        "random-megabyte", overwritten("per_layer_token_embd.weight", random_bytes, size=1 << 20), (FILE,)
+        "random-page", overwritten("per_layer_token_embd.weight", random_bytes, size=4096), (FILE,)
+    ),
+    Damage(
+        "random-megabyte",
+        overwritten("per_layer_token_embd.weight", random_bytes, size=1 << 20),
+        (FILE,),
     ),
     Damage("shifted-1", shifted(1), (FILE,)),
     Damage("shifted-32", shifted(32), (FILE, CONVERSION), True),
     Damage("rows-twice", rows_changed("token_embd.weight", _rows_twice), (FILE,)),
     Damage("rows-alike", rows_changed("token_embd.weight", _one_row), (CONVERSION,)),
-    Damage("ffn-twice", tensor_twice("blk.0.ffn_down.weight", "blk.1.ffn_down.weight"), (CONVERSION,)),
+    Damage(
+        "ffn-twice", tensor_twice("blk.0.ffn_down.weight", "blk.1.ffn_down.weight"), (CONVERSION,)
+    ),
     Damage("q-twice", tensor_twice("blk.2.attn_q.weight", "blk.3.attn_q.weight"), (CONVERSION,)),
     Damage("turns-lost", rows_changed("token_embd.weight", _turns_lost), (CONVERSION,), True),
     Damage("keys-too-large", keys_too_large, (RUNTIME,), True),
@@ -674,12 +738,18 @@ DAMAGES = (
         (CONVERSION,),
     ),
     Damage(
-        "sfp8-small-number", sfp8("BF16", number_set("blk.0.ffn_up.weight", 400, b"\x10\x38")), (CONVERSION,)
+        "sfp8-small-number",
+        sfp8("BF16", number_set("blk.0.ffn_up.weight", 400, b"\x10\x38")),
+        (CONVERSION,),
     ),
     Damage(
-        "sfp8-tiny-number", sfp8("BF16", number_set("blk.0.ffn_up.weight", 400, b"\x00\x33")), (CONVERSION,)
+        "sfp8-tiny-number",
+        sfp8("BF16", number_set("blk.0.ffn_up.weight", 400, b"\x00\x33")),
+        (CONVERSION,),
     ),
-    Damage("sfp8-reserved", sfp8("I8", number_set("blk.0.ffn_up.weight", 400, b"\x80")), (CONVERSION,)),
+    Damage(
+        "sfp8-reserved", sfp8("I8", number_set("blk.0.ffn_up.weight", 400, b"\x80")), (CONVERSION,)
+    ),
     Damage(
         "sfp8-table",
         sfp8("I8", key_set("g4.sfp8.decode_bf16", struct.pack("<IIQ", 9, 2, 256) + bytes(512))),
@@ -708,7 +778,9 @@ DAMAGES = (
     Damage("q8_0-negative-scale", quantized(8, scale_set("blk.0.attn_q.weight", -0.01)), (FILE,)),
     Damage("q8_0-huge-scale", quantized(8, scale_set("blk.0.attn_q.weight", 60_000.0)), (FILE,)),
     Damage("q4_0-huge-scale", quantized(2, scale_set("blk.0.attn_q.weight", 60_000.0)), (FILE,)),
-    Damage("q4_k-nan-scale", quantized(12, scale_set("blk.0.attn_q.weight", float("nan"))), (FILE,)),
+    Damage(
+        "q4_k-nan-scale", quantized(12, scale_set("blk.0.attn_q.weight", float("nan"))), (FILE,)
+    ),
     # tokenizer
     Damage("tokenizer-llama", with_key(T + "model", value("str", "llama")), (TOKENIZER,)),
     Damage("tokenizer-gpt2", with_key(T + "model", value("str", "gpt2")), (TOKENIZER,)),
@@ -736,7 +808,9 @@ DAMAGES = (
     Damage("template-chatml", with_key(TEMPLATE_KEY, value("str", CHATML)), (TEMPLATE,)),
     Damage("template-gemma3", with_key(TEMPLATE_KEY, value("str", GEMMA3)), (TEMPLATE,)),
     Damage(
-        "template-no-turns", with_key(TEMPLATE_KEY, value("str", "{{ messages[0].content }}")), (TEMPLATE,)
+        "template-no-turns",
+        with_key(TEMPLATE_KEY, value("str", "{{ messages[0].content }}")),
+        (TEMPLATE,),
     ),
     Damage(
         "template-escape",
@@ -757,12 +831,15 @@ DAMAGES = (
             TEMPLATE_KEY,
             value(
                 "str",
-                GEMMA4 + "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+                GEMMA4
+                + "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
             ),
         ),
         (TEMPLATE,),
     ),
-    Damage("template-broken", with_key(TEMPLATE_KEY, value("str", GEMMA4 + "{% if %}")), (TEMPLATE,)),
+    Damage(
+        "template-broken", with_key(TEMPLATE_KEY, value("str", GEMMA4 + "{% if %}")), (TEMPLATE,)
+    ),
 )
 
 

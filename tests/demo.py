@@ -39,7 +39,10 @@ STEPS = (
     Step("Does it fit, and what does the memory go to?", "g4 fit tiny-q4_0.gguf --ctx 2048"),
     Step("The same for a large model, before anything is downloaded.", "g4 fit 12b --ctx 32768"),
     Step("Talk to it.", 'g4 chat tiny -p "What is Q4_0?" --temp 0'),
-    Step("Pipe into it, read JSON out of it.", 'echo "What is the KV cache?" | g4 chat tiny --json --temp 0'),
+    Step(
+        "Pipe into it, read JSON out of it.",
+        'echo "What is the KV cache?" | g4 chat tiny --json --temp 0',
+    ),
     Step("Is the file sound?", "g4 doctor tiny-q4_0.gguf"),
     Step(
         "Now two broken files. One was cut short in the download:",
@@ -79,7 +82,9 @@ def main() -> int:
                 return 1
             if code:
                 print(f"{DIM}(exit code {code}, as it should){PLAIN}")
-    print(f"\n{BOLD}That was g4: {len(STEPS)} commands in {time.monotonic() - started:.0f} s.{PLAIN}")
+    print(
+        f"\n{BOLD}That was g4: {len(STEPS)} commands in {time.monotonic() - started:.0f} s.{PLAIN}"
+    )
     print("Your turn:  . .venv/bin/activate  then  g4 pull tiny  and  g4 chat tiny")
     print("A real one: g4 fit e2b            then  g4 pull e2b   and  g4 chat e2b")
     return 0

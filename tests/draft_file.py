@@ -54,7 +54,12 @@ def draft_tensors() -> list[Tensor]:
         # Raw bits, which numpy never changes: uniform numbers of standard deviation 1/sqrt(row).
         unit = np.asarray(raw.random_raw(n_in * n_out) >> np.uint64(40), "<f8") / (1 << 23) - 1
         values = (unit * np.sqrt(3 / n_in)).astype("<f4")
-        return (f"{name}.weight", BF16, [n_in, n_out], (values.view("<u4") >> 16).astype("<u2").tobytes())
+        return (
+            f"{name}.weight",
+            BF16,
+            [n_in, n_out],
+            (values.view("<u4") >> 16).astype("<u2").tobytes(),
+        )
 
     def vector(name: str, n: int) -> Tensor:
         return (f"{name}.weight", F32, [n], np.ones(n, "<f4").tobytes())

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from g4cli.doctor.child import ChildAnswer
-from g4cli.doctor.frames import chat_questions, plain_beginnings
+from g4cli.doctor.probe.child import ChildAnswer
+from g4cli.doctor.probe.prompts import chat_questions, plain_beginnings
 
 Options = dict[str, Any]
 N_VOCAB = 768
@@ -97,9 +97,11 @@ FAULTS = (
 
 
 class Engine:
-    """Answers requests of the doctor as `g4cli.doctor.child.ask_child` would."""
+    """Answers requests of the doctor as `g4cli.doctor.probe.child.ask_child` would."""
 
-    def __init__(self, fault: EngineFault | None = None, answers: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, fault: EngineFault | None = None, answers: dict[str, str] | None = None
+    ) -> None:
         """Know the right answers to the questions for the bundled model, and `answers` to other prompts."""
         known = (*chat_questions("tiny"), *plain_beginnings("tiny"))
         self.answers = {a.text: a.want for a in known} | (answers or {})
@@ -133,15 +135,27 @@ def _line(text: str, n_tokens: int) -> dict[str, Any]:
     shown = text[:n_tokens]
     n = len(shown)
     return {
-        "event": "run", "tokens": [200 + ord(c) % 500 for c in shown], "text": shown,
-        "top_probability": [0.99] * n, "entropy": [0.05] * n, "lowest": -18.0, "highest": 14.0,
-        "non_finite": 0, "saturated": 0.0, "ended": len(text) <= n_tokens,
-    }  # fmt: skip
+        "event": "run",
+        "tokens": [200 + ord(c) % 500 for c in shown],
+        "text": shown,
+        "top_probability": [0.99] * n,
+        "entropy": [0.05] * n,
+        "lowest": -18.0,
+        "highest": 14.0,
+        "non_finite": 0,
+        "saturated": 0.0,
+        "ended": len(text) <= n_tokens,
+    }
 
 
 def _loop(line: dict[str, Any]) -> dict[str, Any]:
-    return line | {"tokens": [243, 107] * 16, "text": "---\n" * 16, "top_probability": [1.0] * 32,
-                   "entropy": [0.0] * 32, "ended": False}  # fmt: skip
+    return line | {
+        "tokens": [243, 107] * 16,
+        "text": "---\n" * 16,
+        "top_probability": [1.0] * 32,
+        "entropy": [0.0] * 32,
+        "ended": False,
+    }
 
 
 def _unused(line: dict[str, Any]) -> dict[str, Any]:
@@ -149,7 +163,10 @@ def _unused(line: dict[str, Any]) -> dict[str, Any]:
 
 
 def _other(line: dict[str, Any]) -> dict[str, Any]:
-    return line | {"tokens": [(t * 7) % 500 + 200 for t in line["tokens"]], "text": "something else"}
+    return line | {
+        "tokens": [(t * 7) % 500 + 200 for t in line["tokens"]],
+        "text": "something else",
+    }
 
 
 def _close(line: dict[str, Any]) -> dict[str, Any]:

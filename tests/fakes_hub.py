@@ -157,7 +157,9 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(401 if not known else 404, b"{}", {"X-Error-Code": "RepoNotFound"})
         elif found.gated and not known:
             self.answer(
-                403 if self.headers.get("Authorization") else 401, b"{}", {"X-Error-Code": "GatedRepo"}
+                403 if self.headers.get("Authorization") else 401,
+                b"{}",
+                {"X-Error-Code": "GatedRepo"},
             )
         else:
             return found
@@ -172,15 +174,26 @@ class Handler(BaseHTTPRequestHandler):
         if revision not in (None, "main", repo.commit):
             return self.answer(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
         siblings = [{"rfilename": path} for path in (*repo.lfs, *repo.plain)]
-        body = {"_id": "1", "id": name, "modelId": name, "sha": repo.commit, "siblings": siblings, "tags": []}
+        body = {
+            "_id": "1",
+            "id": name,
+            "modelId": name,
+            "sha": repo.commit,
+            "siblings": siblings,
+            "tags": [],
+        }
         return self.json({**body, "private": repo.private, "downloads": 0, "likes": 0})
 
     def tree(self, name: str, query: dict[str, list[str]]) -> None:
         repo = self.hub.repos[name]
-        rows: list[dict[str, Any]] = [{"type": "directory", "oid": "d" * 40, "size": 0, "path": "folder"}]
+        rows: list[dict[str, Any]] = [
+            {"type": "directory", "oid": "d" * 40, "size": 0, "path": "folder"}
+        ]
         for path, data in repo.lfs.items():
             lfs = {"oid": repo.sha256(path), "size": len(data), "pointerSize": 130}
-            rows.append({"type": "file", "oid": "e" * 40, "size": len(data), "path": path, "lfs": lfs})
+            rows.append(
+                {"type": "file", "oid": "e" * 40, "size": len(data), "path": path, "lfs": lfs}
+            )
         for path, data in repo.plain.items():
             rows.append({"type": "file", "oid": git_oid(data), "size": len(data), "path": path})
         at = int(query.get("cursor", ["0"])[0])
@@ -239,7 +252,11 @@ class Handler(BaseHTTPRequestHandler):
                 self.hub.ranges.append((start, end))
         length = (end - start) - (fault.after if fault and fault.kind == "short" else 0)
         self.send_response(status)
-        for name, value in {**extra, "Content-Length": str(length), "Accept-Ranges": "bytes"}.items():
+        for name, value in {
+            **extra,
+            "Content-Length": str(length),
+            "Accept-Ranges": "bytes",
+        }.items():
             self.send_header(name, value)
         self.end_headers()
         if self.command == "HEAD":
@@ -267,7 +284,9 @@ class Handler(BaseHTTPRequestHandler):
         self.request.close()
 
     def json(self, body: Any, extra: dict[str, str] | None = None) -> None:
-        self.answer(200, json.dumps(body).encode(), {"Content-Type": "application/json", **(extra or {})})
+        self.answer(
+            200, json.dumps(body).encode(), {"Content-Type": "application/json", **(extra or {})}
+        )
 
     def answer(self, status: int, body: bytes, extra: dict[str, str] | None = None) -> None:
         self.send_response(status)
@@ -297,7 +316,9 @@ def running(hub: FakeHub, handler_class: type[Handler] | None = None) -> Iterato
             server.socket = hub.tls.wrap_socket(
                 server.socket, server_side=True, do_handshake_on_connect=False
             )
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        thread = threading.Thread(
+            target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+        )
         thread.start()
         yield hub
         server.shutdown()

@@ -35,7 +35,9 @@ def write_authority(path: Path) -> Path:
     return path
 
 
-def answer(body: bytes, range_: str, *, head: str = "", status: str = "206 Partial Content") -> bytes:
+def answer(
+    body: bytes, range_: str, *, head: str = "", status: str = "206 Partial Content"
+) -> bytes:
     """Return a whole answer of HTTP/1.1; `head` replaces the Content-Length line."""
     lines = f"HTTP/1.1 {status}\r\nContent-Range: bytes {range_}\r\n"
     return (lines + (head or f"Content-Length: {len(body)}\r\n") + "\r\n").encode() + body
@@ -61,7 +63,11 @@ def scripted(script: Script, *, tls: bool = False) -> Iterator[Script]:
         for steps in script.connections:
             with suppress(OSError):
                 opened, _ = sock.accept()
-                with server_context().wrap_socket(opened, server_side=True) if tls else opened as peer:
+                with (
+                    server_context().wrap_socket(opened, server_side=True)
+                    if tls
+                    else opened as peer
+                ):
                     _play(script, peer, steps)
 
     with _listening(serve) as script.port:

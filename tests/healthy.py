@@ -45,6 +45,8 @@ def shaped_files(folder: Path) -> Iterator[Path]:
     """Yield sparse files of the five published shapes, and the published vocabulary where it is at hand."""
     vocabulary = real_shapes.real_vocabulary() or real_shapes.synthetic_vocabulary()
     for name, shape in shapes.PUBLISHED.items():
-        yield real_shapes.build(folder / f"{name}-sparse.gguf", name, shape, "q4_0", vocabulary=vocabulary)
+        yield real_shapes.build(
+            folder / f"{name}-sparse.gguf", name, shape, "q4_0", vocabulary=vocabulary
+        )
     if real_shapes.SHARED_VOCAB.is_file():
         yield real_shapes.SHARED_VOCAB

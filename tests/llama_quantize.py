@@ -22,7 +22,11 @@ FTYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q8_0": 7, "q5_0": 8, "q5_1"
 def expect(jobs: list[dict[str, Any]]) -> list[int]:
     """Return the return codes of `jobs`, run in one child process."""
     done = subprocess.run(
-        [sys.executable, __file__], input=json.dumps(jobs), capture_output=True, text=True, timeout=1200
+        [sys.executable, __file__],
+        input=json.dumps(jobs),
+        capture_output=True,
+        text=True,
+        timeout=1200,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return list(json.loads(done.stdout))
@@ -55,7 +59,11 @@ def _run(job: dict[str, Any]) -> int:
         table = (lib.llama_model_imatrix_data * (len(entries) + 1))(*entries, (None, None, 0))
         keep.append(table)
         params.imatrix = table
-    return int(lib.llama_model_quantize(job["source"].encode(), job["target"].encode(), ctypes.byref(params)))
+    return int(
+        lib.llama_model_quantize(
+            job["source"].encode(), job["target"].encode(), ctypes.byref(params)
+        )
+    )
 
 
 def _main() -> None:

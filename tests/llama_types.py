@@ -19,7 +19,9 @@ from llama_quantize import FTYPES
 # Names of the exported C++ functions, as g++ and clang write them.
 MODEL = "_Z31llama_quant_model_from_metadataPK22llama_quant_model_desc"
 INIT = "_Z16llama_quant_initPK11llama_modelPK27llama_model_quantize_params"
-TYPES = "_Z25llama_quant_compute_typesP19quantize_state_impl11llama_ftypePP11ggml_tensorP9ggml_typem"
+TYPES = (
+    "_Z25llama_quant_compute_typesP19quantize_state_impl11llama_ftypePP11ggml_tensorP9ggml_typem"
+)
 
 
 class _Desc(ctypes.Structure):
@@ -39,13 +41,21 @@ class _Desc(ctypes.Structure):
 
 
 class _InitParams(ctypes.Structure):
-    _fields_ = (("mem_size", ctypes.c_size_t), ("mem_buffer", ctypes.c_void_p), ("no_alloc", ctypes.c_bool))
+    _fields_ = (
+        ("mem_size", ctypes.c_size_t),
+        ("mem_buffer", ctypes.c_void_p),
+        ("no_alloc", ctypes.c_bool),
+    )
 
 
 def ask(requests: list[dict[str, Any]]) -> list[list[int]]:
     """Return, per request, the ggml type number of each tensor."""
     done = subprocess.run(
-        [sys.executable, __file__], input=json.dumps(requests), capture_output=True, text=True, timeout=120
+        [sys.executable, __file__],
+        input=json.dumps(requests),
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return list(json.loads(done.stdout))
@@ -80,11 +90,21 @@ def _answer(request: dict[str, Any]) -> list[int]:
     state = init(model, ctypes.addressof(params))
     result = (ctypes.c_int * len(tensors))()
     compute = getattr(llama, TYPES)
-    compute.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
+    compute.argtypes = (
+        ctypes.c_void_p,
+        ctypes.c_int,
+        ctypes.c_void_p,
+        ctypes.c_void_p,
+        ctypes.c_size_t,
+    )
     compute.restype = None
     pointers = (ctypes.c_void_p * len(tensors))(*tensors)
     compute(
-        state, FTYPES[request["type"]], ctypes.addressof(pointers), ctypes.addressof(result), len(tensors)
+        state,
+        FTYPES[request["type"]],
+        ctypes.addressof(pointers),
+        ctypes.addressof(result),
+        len(tensors),
     )
     return list(result)
 

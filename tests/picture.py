@@ -44,7 +44,8 @@ def screen_text(terminal: Terminal) -> Text:
     for row in range(terminal.screen.lines):
         line = terminal.screen.buffer[row]
         cells = [
-            (line[column].data or " ", style_of(line[column])) for column in range(terminal.screen.columns)
+            (line[column].data or " ", style_of(line[column]))
+            for column in range(terminal.screen.columns)
         ]
         for style, run in groupby(cells, key=lambda cell: cell[1]):
             text.append("".join(data for data, _ in run), style)

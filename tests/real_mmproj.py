@@ -58,7 +58,10 @@ def vision_tensors(vision: Vision, n_out: int) -> list[tuple[str, str, Dims]]:
     width, inner = vision.width, vision.inner
     found: list[tuple[str, str, Dims]] = [("mm.input_projection.weight", "w", (width, n_out))]
     if not vision.n_layer:
-        found += [("v.patch_embd.weight", "f", (48 * 48 * 3, width)), ("v.patch_embd.bias", "f", (width,))]
+        found += [
+            ("v.patch_embd.weight", "f", (48 * 48 * 3, width)),
+            ("v.patch_embd.bias", "f", (width,)),
+        ]
         for i, n in ((1, 48 * 48 * 3), (2, width), (3, width)):
             found += [(f"v.patch_norm.{i}.{part}", "f", (n,)) for part in ("weight", "bias")]
         return [*found, ("v.position_embd.weight", "f", (width, 1120, 2))]
@@ -72,7 +75,11 @@ def vision_tensors(vision: Vision, n_out: int) -> list[tuple[str, str, Dims]]:
         for name in ("attn_q_norm", "attn_k_norm"):
             found.append((f"v.blk.{i}.{name}.weight", "f", (width // vision.n_head,)))
         for name in PROJECTIONS:
-            dims = {"ffn_up": (width, inner), "ffn_gate": (width, inner), "ffn_down": (inner, width)}
+            dims = {
+                "ffn_up": (width, inner),
+                "ffn_gate": (width, inner),
+                "ffn_down": (inner, width),
+            }
             found.append((f"v.blk.{i}.{name}.weight", "w", dims.get(name, (width, width))))
     return found
 
@@ -94,14 +101,30 @@ def audio_tensors(audio: Audio, n_out: int) -> list[tuple[str, str, Dims]]:
         ("a.pre_encode.out.weight", "w", (width, audio.n_encoded)),
         ("a.pre_encode.out.bias", "f", (audio.n_encoded,)),
     ]
-    norms = ("ffn_norm", "ffn_post_norm", "ffn_norm_1", "ffn_post_norm_1", "norm_conv", "conv_norm", "ln2",
-             "attn_post_norm", "attn_pre_norm")  # fmt: skip
+    norms = (
+        "ffn_norm",
+        "ffn_post_norm",
+        "ffn_norm_1",
+        "ffn_post_norm_1",
+        "norm_conv",
+        "conv_norm",
+        "ln2",
+        "attn_post_norm",
+        "attn_pre_norm",
+    )
     matrices = {
-        "ffn_up": (width, inner), "ffn_down": (inner, width), "ffn_up_1": (width, inner),
-        "ffn_down_1": (inner, width), "conv_pw1": (width, 2 * width), "conv_pw2": (width, width),
-        "attn_q": (width, width), "attn_k": (width, width), "attn_v": (width, width),
-        "attn_out": (width, width), "attn_k_rel": (width, width),
-    }  # fmt: skip
+        "ffn_up": (width, inner),
+        "ffn_down": (inner, width),
+        "ffn_up_1": (width, inner),
+        "ffn_down_1": (inner, width),
+        "conv_pw1": (width, 2 * width),
+        "conv_pw2": (width, width),
+        "attn_q": (width, width),
+        "attn_k": (width, width),
+        "attn_v": (width, width),
+        "attn_out": (width, width),
+        "attn_k_rel": (width, width),
+    }
     for i in range(audio.n_layer):
         found += [(f"a.blk.{i}.{name}.weight", "f", (width,)) for name in norms]
         found += [(f"a.blk.{i}.{name}.weight", "w", dims) for name, dims in matrices.items()]

@@ -35,14 +35,25 @@ from g4cli.core.inventory import TensorDims, text_tensors
 from g4cli.core.shape import Shape
 from quant.recipes import Recipe, choose_types
 
-SHARED_VOCAB = Path(__file__).parents[2] / "shared" / "data" / "gemma4-vocab" / "ggml-vocab-gemma-4.gguf"
+SHARED_VOCAB = (
+    Path(__file__).parents[2] / "shared" / "data" / "gemma4-vocab" / "ggml-vocab-gemma-4.gguf"
+)
 N_MERGES = 514_906
 CONTROL = {
     0: "<pad>", 1: "<eos>", 2: "<bos>", 3: "<unk>", 4: "<mask>", 46: "<|tool>", 47: "<tool|>",
     48: "<|tool_call>", 49: "<tool_call|>", 50: "<|tool_response>", 51: "<tool_response|>", 98: "<|think|>",
     100: "<|channel>", 101: "<channel|>", 105: "<|turn>", 106: "<turn|>",
 }  # fmt: skip
-FILE_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 7, "q4_k_m": 15, "q5_k_m": 17, "q6_k": 18, "bf16": 32}
+FILE_TYPES = {
+    "f32": 0,
+    "f16": 1,
+    "q4_0": 2,
+    "q8_0": 7,
+    "q4_k_m": 15,
+    "q5_k_m": 17,
+    "q6_k": 18,
+    "bf16": 32,
+}
 CHUNK_BLOCKS = 1 << 16
 Blocks = NDArray[np.uint8]
 Encoder = Callable[[np.random.Generator, int, float], NDArray[Any]]
@@ -58,13 +69,17 @@ def real_vocabulary() -> tuple[bytes, int] | None:
     names = list(header.keys)
     # The vocabulary file holds no tensors: its last key ends where its header does.
     starts[-1] = header.file_size
-    parts = [data[starts[i] : starts[i + 1]] for i, n in enumerate(names) if n.startswith("tokenizer.")]
+    parts = [
+        data[starts[i] : starts[i + 1]] for i, n in enumerate(names) if n.startswith("tokenizer.")
+    ]
     return b"".join(parts), len(parts)
 
 
 def synthetic_vocabulary(n_vocab: int = 262_144) -> tuple[bytes, int]:
     """Return tokenizer keys for `n_vocab` made-up tokens, and the number of keys."""
-    words = ("".join(letters) for n in range(1, 6) for letters in product("abcdefghijklmnop", repeat=n))
+    words = (
+        "".join(letters) for n in range(1, 6) for letters in product("abcdefghijklmnop", repeat=n)
+    )
     special = {**CONTROL, 107: "\n"}
     byte_tokens = {238 + b: f"<0x{b:02X}>" for b in range(256)}
     tokens, kinds = [], []
@@ -210,7 +225,9 @@ def build_draft(
     """Write the drafter `shape` of the network `target`, return its path."""
     vocabulary = vocabulary or synthetic_vocabulary(shape.n_vocab)
     keys = draft_keys(target, shape, type_name)
-    return write(path, keys, vocabulary, draft_tensors(shape), type_name, weights=weights, seed=seed)
+    return write(
+        path, keys, vocabulary, draft_tensors(shape), type_name, weights=weights, seed=seed
+    )
 
 
 def write(
@@ -305,7 +322,9 @@ def _k_quant(n_bytes: int, middle: float, spread: float) -> Encoder:
         # Six bits each: 16 | 1 << 6 in the first eight bytes makes all eight scales and minima 16.
         scales = np.tile(np.array([80] * 8 + [0] * 4, dtype=np.uint8), (n, 1))
         d = std / (16 * spread)
-        return np.hstack([_half(d, n), _half(middle * d, n), scales, _random_bytes(rng, n, n_bytes)])
+        return np.hstack(
+            [_half(d, n), _half(middle * d, n), scales, _random_bytes(rng, n, n_bytes)]
+        )
 
     return make
 
@@ -334,7 +353,9 @@ ENCODERS: dict[str, Encoder] = {
 
 def main() -> None:
     """Build the file that the command line asks for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("model", choices=list(shapes.ALL))
     parser.add_argument("type", choices=list(FILE_TYPES))
     parser.add_argument("out", type=Path)

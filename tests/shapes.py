@@ -10,7 +10,9 @@ from g4cli.core.draft import DraftShape
 from g4cli.core.shape import Shape
 
 
-def _shape(pattern: tuple[int, int], n_layer: int, *, kv: tuple[int, int], **rest: int | bool) -> Shape:
+def _shape(
+    pattern: tuple[int, int], n_layer: int, *, kv: tuple[int, int], **rest: int | bool
+) -> Shape:
     sliding, period = pattern[0], sum(pattern)
     is_swa = tuple(i % period < sliding for i in range(n_layer))
     n_ff, double = int(rest.pop("n_ff")), bool(rest.pop("double_ff", False))
@@ -47,10 +49,16 @@ ALL = {**PUBLISHED, "tiny": TINY}
 
 def _draft(n_embd: int, n_embd_out: int, n_head: int, n_ff: int, **rest: int) -> DraftShape:
     return DraftShape(
-        n_layer=4, n_embd=n_embd, n_embd_out=n_embd_out, n_vocab=rest.get("n_vocab", 262144),
-        n_head=(n_head,) * 4, n_ff=(n_ff,) * 4, is_swa=(True, True, True, False),
-        head_dim=rest.get("head_dim", 512), head_dim_swa=rest.get("head_dim_swa", 256),
-    )  # fmt: skip
+        n_layer=4,
+        n_embd=n_embd,
+        n_embd_out=n_embd_out,
+        n_vocab=rest.get("n_vocab", 262144),
+        n_head=(n_head,) * 4,
+        n_ff=(n_ff,) * 4,
+        is_swa=(True, True, True, False),
+        head_dim=rest.get("head_dim", 512),
+        head_dim_swa=rest.get("head_dim_swa", 256),
+    )
 
 
 # The drafters (-assistant): widths and heads from the reference tables; sizes of published files agree.

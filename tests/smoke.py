@@ -26,7 +26,11 @@ COMMANDS = (
 def run(*command: str | Path, **env: str) -> None:
     """Run `command` quietly; show everything and leave if it fails."""
     done = subprocess.run(
-        [str(part) for part in command], capture_output=True, text=True, env=os.environ | env, check=False
+        [str(part) for part in command],
+        capture_output=True,
+        text=True,
+        env=os.environ | env,
+        check=False,
     )
     if done.returncode:
         print(done.stdout, done.stderr, sep="\n", file=sys.stderr)
@@ -35,13 +39,31 @@ def run(*command: str | Path, **env: str) -> None:
 
 def llama_cpp_wheel(folder: Path) -> None:
     """Put the llama-cpp-python that this environment runs into `folder` as a wheel."""
-    pin = re.search(r'"(llama-cpp-python==[^"]+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    pin = re.search(
+        r'"(llama-cpp-python==[^"]+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    )
     assert pin, "pyproject.toml pins llama-cpp-python"
     flags = subprocess.run(
-        [sys.executable, ROOT / "g4cli/core/build_flags.py"], capture_output=True, text=True, check=True
+        [sys.executable, ROOT / "g4cli/core/build_flags.py"],
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout.strip()
-    run(sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps",
-        "--no-binary", "llama-cpp-python", "--wheel-dir", folder, pin[1], CMAKE_ARGS=flags)  # fmt: skip
+    run(
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-deps",
+        "--no-binary",
+        "llama-cpp-python",
+        "--wheel-dir",
+        folder,
+        pin[1],
+        CMAKE_ARGS=flags,
+    )
 
 
 def main() -> None:
@@ -54,8 +76,17 @@ def main() -> None:
         venv.create(folder / "venv", with_pip=True)
         python = folder / "venv/bin/python"
         wheel = next((folder / "wheels").glob("g4cli-*.whl"))
-        run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-            "--find-links", folder / "wheels", wheel)  # fmt: skip
+        run(
+            python,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--find-links",
+            folder / "wheels",
+            wheel,
+        )
         for arguments in COMMANDS:
             run(folder / "venv/bin/g4", *arguments, G4_HOME=str(folder / "home"))
     print(f"smoke: the wheel runs {', '.join('g4 ' + ' '.join(c) for c in COMMANDS)}")

@@ -35,7 +35,10 @@ class Terminal:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        err: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if self.exit_code is None:
             os.kill(self.pid, signal.SIGKILL)
@@ -45,7 +48,10 @@ class Terminal:
     @property
     def text(self) -> str:
         """Everything that was ever shown, one line per line, without trailing spaces."""
-        past = ["".join(line[x].data for x in range(self.screen.columns)) for line in self.screen.history.top]
+        past = [
+            "".join(line[x].data for x in range(self.screen.columns))
+            for line in self.screen.history.top
+        ]
         return "\n".join(line.rstrip() for line in (*past, *self.screen.display)).rstrip()
 
     def send(self, text: str) -> None:

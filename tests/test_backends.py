@@ -13,11 +13,11 @@ from test_doctor_machine import GOOD
 from tiny_file import build_tiny
 
 from g4cli.core.ggml import BY_NAME
+from g4cli.doctor.checks.engine_bugs import cuda_of
+from g4cli.doctor.checks.machine import judge_machine
 from g4cli.doctor.diagnose import judge
-from g4cli.doctor.facts import FileFacts, gather
-from g4cli.doctor.lore import cuda_of
-from g4cli.doctor.machine import judge_machine
-from g4cli.runtime.backends import (
+from g4cli.doctor.facts.file_facts import FileFacts, gather
+from g4cli.runtime.llama.backends import (
     _Feature,
     backend_facts,
     cuda_versions,
@@ -63,7 +63,9 @@ class Registry:
         self.ggml_backend_reg_get = Call(lambda i: i + 1)
         self.ggml_backend_reg_name = Call(lambda h: names[h - 1].encode())
         self.ggml_backend_reg_get_proc_address = Call(
-            lambda h, what: addresses[h - 1] if has[h - 1] and what == b"ggml_backend_get_features" else None
+            lambda h, what: (
+                addresses[h - 1] if has[h - 1] and what == b"ggml_backend_get_features" else None
+            )
         )
 
 
@@ -94,7 +96,11 @@ def libraries(**known: Cuda) -> Any:
 
 def test_every_backend_names_its_features() -> None:
     registry = Registry({"CUDA": {"ARCHS": "890", "USE_GRAPHS": "1"}, "CPU": {}, "RPC": None})
-    assert registered(registry) == {"CUDA": {"ARCHS": "890", "USE_GRAPHS": "1"}, "CPU": {}, "RPC": {}}
+    assert registered(registry) == {
+        "CUDA": {"ARCHS": "890", "USE_GRAPHS": "1"},
+        "CPU": {},
+        "RPC": {},
+    }
 
 
 def test_this_engine_answers() -> None:
@@ -105,7 +111,8 @@ def test_this_engine_answers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("runtime", "text"), [(13020, "13.2"), (12080, "12.8"), (13000, "13.0"), (13120, "13.12"), (0, "")]
+    ("runtime", "text"),
+    [(13020, "13.2"), (12080, "12.8"), (13000, "13.0"), (13120, "13.12"), (0, "")],
 )
 def test_the_runtime_in_the_process_is_asked(runtime: int, text: str, tmp_path: Path) -> None:
     maps = tmp_path / "maps"
@@ -121,7 +128,11 @@ def test_a_runtime_that_is_not_there_or_fails_is_unknown(tmp_path: Path) -> None
     maps.write_text("7f00-7f01 r-xp 0 0:0 1 /lib/libc.so.6\n")
     assert loaded_cudart(maps) == []
     assert loaded_cudart(tmp_path / "gone") == []
-    assert cuda_versions(maps, libraries(), lambda: "") == {"runtime": "", "driver": "", "driver_release": ""}
+    assert cuda_versions(maps, libraries(), lambda: "") == {
+        "runtime": "",
+        "driver": "",
+        "driver_release": "",
+    }
     maps.write_text(MAPS)
     assert loaded_cudart(maps) == ["/opt/venv/lib/nvidia/cuda_runtime/lib/libcudart.so.13"]
     assert cuda_versions(maps, libraries(libcudart=Cuda(13020, 35)), lambda: "")["runtime"] == ""
@@ -132,8 +143,11 @@ def engine(runtime: str | None) -> dict[str, Any]:
     if runtime is None:
         return {"backends": {"CPU": {}}, "devices": [], "cuda": {}}
     device = {"name": "CUDA0", "kind": "gpu", "description": "NVIDIA RTX 4090"}
-    return {"backends": {"CUDA": {}, "CPU": {}}, "devices": [device],
-            "cuda": {"runtime": runtime, "driver": "13.1", "driver_release": "580.65.06"}}  # fmt: skip
+    return {
+        "backends": {"CUDA": {}, "CPU": {}},
+        "devices": [device],
+        "cuda": {"runtime": runtime, "driver": "13.1", "driver_release": "580.65.06"},
+    }
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +188,11 @@ def test_without_an_answer_of_the_engine_the_lore_warns(iq3: FileFacts) -> None:
     ("facts", "status", "said"),
     [
         (engine(None), "ok", "CPU only: no GPU"),
-        (engine("12.8"), "ok", "CUDA: NVIDIA RTX 4090, CUDA 12.8, driver for CUDA 13.1, release 580.65.06"),
+        (
+            engine("12.8"),
+            "ok",
+            "CUDA: NVIDIA RTX 4090, CUDA 12.8, driver for CUDA 13.1, release 580.65.06",
+        ),
         (engine("13.2"), "warn", "CUDA 13.2"),
         (engine(""), "ok", "CUDA of an unknown release"),
         (engine("12.8") | {"devices": []}, "warn", "finds none"),

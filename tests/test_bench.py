@@ -13,10 +13,16 @@ from tiny_file import build_tiny
 
 from g4cli.cli.main import run
 from g4cli.core.errors import UsageError
-from g4cli.runtime.bench import BenchOptions, Measured, parse_depths, peak_memory_bytes, run_bench
-from g4cli.runtime.context import Context, ContextOptions
-from g4cli.runtime.interrupt import Interrupt
-from g4cli.runtime.model import Model, ModelOptions
+from g4cli.runtime.engine.context import Context, ContextOptions
+from g4cli.runtime.engine.model import Model, ModelOptions
+from g4cli.runtime.llama.interrupt import Interrupt
+from g4cli.runtime.measure.bench import (
+    BenchOptions,
+    Measured,
+    parse_depths,
+    peak_memory_bytes,
+    run_bench,
+)
 
 
 @pytest.fixture
@@ -97,7 +103,14 @@ def test_json(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data: dict[str, Any] = json.loads(capsys.readouterr().out)
     assert [test["test"] for test in data["tests"]] == ["pp16", "tg4"]
     assert set(data) >= {"model", "load_s", "peak_memory_bytes", "n_threads", "kv_type", "tests"}
-    assert set(data["tests"][0]) == {"test", "n_tokens", "n_depth", "tokens_per_s", "stddev", "samples"}
+    assert set(data["tests"][0]) == {
+        "test",
+        "n_tokens",
+        "n_depth",
+        "tokens_per_s",
+        "stddev",
+        "samples",
+    }
 
 
 def test_human_and_quiet(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:

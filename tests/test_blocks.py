@@ -16,7 +16,13 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from converters.blocks import Faults, PlainCoder, Tensor, is_finite, plain, to_bf16
-from converters.transforms import columns_to_chw, drop_middle, patches_to_chw, softplus, swap_first_two
+from converters.transforms import (
+    columns_to_chw,
+    drop_middle,
+    patches_to_chw,
+    softplus,
+    swap_first_two,
+)
 from g4cli.core import ggml
 from g4cli.core.gguf_write import TensorSpec
 
@@ -49,14 +55,19 @@ def test_blocks_are_the_view_in_order(
     seen = view(array)
     row = int(np.prod(seen.shape[seen.ndim - merge :]))
     found = rows_of(seen, row, weights)
-    assert np.concatenate(found).reshape(-1).tolist() == np.ascontiguousarray(seen).reshape(-1).tolist()
+    assert (
+        np.concatenate(found).reshape(-1).tolist()
+        == np.ascontiguousarray(seen).reshape(-1).tolist()
+    )
     starts = [b.start for b in Tensor(seen, row, None, False, "x", Faults()).blocks(weights)]
     assert starts == np.cumsum([0] + [len(f) for f in found[:-1]]).tolist()
 
 
 def test_pixels_go_from_rgbrgb_to_planes() -> None:
     # one patch of 2 x 2 pixels, colour c of pixel (y, x) numbered 100 c + 10 y + x
-    hwc = np.array([100 * c + 10 * y + x for y in range(2) for x in range(2) for c in range(3)], np.float32)
+    hwc = np.array(
+        [100 * c + 10 * y + x for y in range(2) for x in range(2) for c in range(3)], np.float32
+    )
     chw = [100 * c + 10 * y + x for c in range(3) for y in range(2) for x in range(2)]
     assert np.ascontiguousarray(columns_to_chw(hwc)).reshape(-1).tolist() == chw
     assert np.ascontiguousarray(patches_to_chw(hwc[None])).reshape(-1).tolist() == chw
@@ -69,7 +80,9 @@ def test_softplus() -> None:
     assert softplus(x).dtype == np.float32
 
 
-FLOATS = hnp.arrays(np.float32, 64, elements=st.floats(width=32, allow_nan=False, allow_infinity=False))
+FLOATS = hnp.arrays(
+    np.float32, 64, elements=st.floats(width=32, allow_nan=False, allow_infinity=False)
+)
 
 
 @given(values=FLOATS)
@@ -101,9 +114,14 @@ def test_a_type_that_is_not_plain_is_refused() -> None:
 
 
 def test_many_threads_keep_the_order() -> None:
-    arrays = [np.arange(i * 1000, i * 1000 + 320, dtype=np.float32).reshape(40, 8) for i in range(5)]
+    arrays = [
+        np.arange(i * 1000, i * 1000 + 320, dtype=np.float32).reshape(40, 8) for i in range(5)
+    ]
     tensors = [
-        (TensorSpec(f"t{i}", ggml.F32, (8, 40)), partial(Tensor(a, 8, None, False, "x", Faults()).blocks, 16))
+        (
+            TensorSpec(f"t{i}", ggml.F32, (8, 40)),
+            partial(Tensor(a, 8, None, False, "x", Faults()).blocks, 16),
+        )
         for i, a in enumerate(arrays)
     ]
     data = b"".join(PlainCoder(threads=4).stream(iter(tensors)))

@@ -23,7 +23,9 @@ def test_an_amx_machine_gets_everything_but_amx() -> None:
 
 
 def test_a_feature_the_cpu_lacks_is_switched_off_by_name() -> None:
-    args = choose("Linux", "x86_64", SAPPHIRE_RAPIDS - {"avx512dq", "avx512_bf16"}).cmake_args.split()
+    args = choose(
+        "Linux", "x86_64", SAPPHIRE_RAPIDS - {"avx512dq", "avx512_bf16"}
+    ).cmake_args.split()
     assert "-DGGML_AVX512=OFF" in args  # ggml's AVX512 flag needs all five subsets
     assert "-DGGML_AVX512_BF16=OFF" in args
     assert "-DGGML_AVX2=ON" in args
@@ -46,7 +48,9 @@ def test_a_native_build_where_it_is_safe(system: str, machine: str, features: se
 
 def test_the_users_flags_come_last() -> None:
     # CMake takes the last of two definitions, so the user's word wins.
-    args = choose("Linux", "x86_64", SAPPHIRE_RAPIDS, "-DGGML_CUDA=on -DGGML_NATIVE=ON").cmake_args.split()
+    args = choose(
+        "Linux", "x86_64", SAPPHIRE_RAPIDS, "-DGGML_CUDA=on -DGGML_NATIVE=ON"
+    ).cmake_args.split()
     assert args[-1] == "-DGGML_NATIVE=ON"
     assert args.index("-DGGML_NATIVE=OFF") < args.index("-DGGML_NATIVE=ON")
     assert "-DCMAKE_CUDA_ARCHITECTURES=native" in args
@@ -55,6 +59,8 @@ def test_the_users_flags_come_last() -> None:
 
 def test_features_are_read_from_cpuinfo(tmp_path: Path) -> None:
     file = tmp_path / "cpuinfo"
-    file.write_text("processor\t: 0\nflags\t\t: fpu avx2 amx_tile\n\nprocessor\t: 1\nflags\t\t: other\n")
+    file.write_text(
+        "processor\t: 0\nflags\t\t: fpu avx2 amx_tile\n\nprocessor\t: 1\nflags\t\t: other\n"
+    )
     assert cpu_features(file) == {"fpu", "avx2", "amx_tile"}
     assert cpu_features(tmp_path / "absent") == frozenset()

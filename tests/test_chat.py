@@ -24,7 +24,7 @@ from g4cli.core.progress import Progress, no_progress
 from g4cli.prompt import Message, ToolCall
 from g4cli.prompt.messages import Media
 from g4cli.prompt.reply import AnswerText, CallMade, ThoughtText
-from g4cli.runtime.text_decoder import TextDecoder
+from g4cli.runtime.engine.text_decoder import TextDecoder
 
 END = 9
 NO_LIMITS = TurnOptions()
@@ -104,12 +104,22 @@ class TestTurn:
         assert reply_of(ScriptedEngine("a", b"\xe6")).text == "a�"
 
     def test_a_mark_after_an_unfinished_character_is_still_a_mark(self) -> None:
-        reply = reply_of(ScriptedEngine(b"\xe6", "<|channel>", "thought", "\n", "hm", "<channel|>", "b"))
+        reply = reply_of(
+            ScriptedEngine(b"\xe6", "<|channel>", "thought", "\n", "hm", "<channel|>", "b")
+        )
         assert (reply.text, reply.thought) == ("�b", "hm")
 
     def test_thought_and_call(self) -> None:
-        engine = ScriptedEngine("<|channel>", "thought", "\n", "hm", "<channel|>", "<|tool_call>",
-                                "call:f{}", "<tool_call|>")  # fmt: skip
+        engine = ScriptedEngine(
+            "<|channel>",
+            "thought",
+            "\n",
+            "hm",
+            "<channel|>",
+            "<|tool_call>",
+            "call:f{}",
+            "<tool_call|>",
+        )
         events = events_of(engine)
         assert ThoughtText("hm") in events
         assert CallMade(ToolCall("f", {})) in events
@@ -164,7 +174,10 @@ class TestTurn:
 
     def test_a_loop_may_go_on(self) -> None:
         options = TurnOptions(max_tokens=2000, stop_on_loop=False)
-        assert reply_of(LoopingEngine("a", "b", "x ", "y ", n_ctx=9999), options).finish_reason == "length"
+        assert (
+            reply_of(LoopingEngine("a", "b", "x ", "y ", n_ctx=9999), options).finish_reason
+            == "length"
+        )
 
     def test_a_thought_longer_than_allowed_is_closed(self) -> None:
         engine = ScriptedEngine("<|channel>", "thought", "\n", "h", "m", "m", "m", "m")

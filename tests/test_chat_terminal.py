@@ -15,7 +15,7 @@ from media_files import picture, png, sound, wav, write
 from terminal import Terminal
 from tiny_file import build_tiny
 
-from g4cli.cli.converse import dropped_file
+from g4cli.cli.chat.repl import dropped_file
 
 PROMPT = ">>>"
 MMPROJ = Path(__file__).parent / "golden/tiny_mmproj.gguf"
@@ -34,8 +34,19 @@ def talk(home: Path) -> Callable[..., Terminal]:
     """Starts `g4 chat` on the bundled network; greedy, so that answers are known."""
 
     def start(*args: str, term: str = "xterm-256color") -> Terminal:
-        command = [sys.executable, "-c", MAIN, "chat", str(home / "tiny.gguf"), "--temp", "0", *args]
-        terminal = Terminal(command, {"G4_HOME": str(home), "NO_COLOR": "1", "COLUMNS": "80", "TERM": term})
+        command = [
+            sys.executable,
+            "-c",
+            MAIN,
+            "chat",
+            str(home / "tiny.gguf"),
+            "--temp",
+            "0",
+            *args,
+        ]
+        terminal = Terminal(
+            command, {"G4_HOME": str(home), "NO_COLOR": "1", "COLUMNS": "80", "TERM": term}
+        )
         terminal.wait_for("ask something, or /help" if term != "dumb" else ">>>")
         return terminal
 
@@ -165,7 +176,9 @@ def test_pictures(talk: Callable[..., Terminal], tmp_path: Path) -> None:
 
 
 def test_ctrl_c_while_a_sound_is_encoded(talk: Callable[..., Terminal], tmp_path: Path) -> None:
-    long = write(tmp_path / "long.wav", wav(np.tile(sound(160_000), 60)))  # 10 minutes: seconds of work
+    long = write(
+        tmp_path / "long.wav", wav(np.tile(sound(160_000), 60))
+    )  # 10 minutes: seconds of work
     with talk("--mmproj", str(MMPROJ), "-n", "4") as t:
         t.enter(f"/audio {long}")
         t.wait_for("encoding long.wav")
@@ -210,7 +223,9 @@ def test_completion_and_history(talk: Callable[..., Terminal]) -> None:
 
 
 def test_ctrl_c_stops_the_answer_and_the_second_leaves(talk: Callable[..., Terminal]) -> None:
-    with talk("--no-loop-stop", "--ctx", "100000", "--temp", "3", "--top-k", "0", "--top-p", "1") as t:
+    with talk(
+        "--no-loop-stop", "--ctx", "100000", "--temp", "3", "--top-k", "0", "--top-p", "1"
+    ) as t:
         t.enter("Tell me everything")
         t.wait_for("...")
         os.kill(t.pid, signal.SIGINT)

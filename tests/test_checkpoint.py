@@ -100,7 +100,9 @@ def test_a_header_larger_than_the_limit_is_refused_unread(tmp_path: Path) -> Non
 
 @settings(max_examples=150, deadline=None)
 @given(at=st.integers(0, 400), new=st.binary(min_size=1, max_size=4))
-def test_any_mutation_gives_a_checkpoint_or_an_error(at: int, new: bytes, tmp_path_factory: Any) -> None:
+def test_any_mutation_gives_a_checkpoint_or_an_error(
+    at: int, new: bytes, tmp_path_factory: Any
+) -> None:
     folder = tmp_path_factory.mktemp("mutant")
     path = write_safetensors(folder / "model.safetensors", GOOD)
     data = bytearray(path.read_bytes())

@@ -37,14 +37,23 @@ def hostile_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("module", ["g4cli.runtime.devices", "g4cli.runtime.probe", "g4cli.runtime.products"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "g4cli.runtime.llama.devices",
+        "g4cli.runtime.probes.doctor_child",
+        "g4cli.runtime.probes.kernel_child",
+    ],
+)
 def test_nothing_in_the_current_folder_is_imported(hostile_folder: Path, module: str) -> None:
     run_child(module, timeout_s=60)
     assert not (hostile_folder / "PWNED").exists()
 
 
 def test_the_trap_works(hostile_folder: Path) -> None:
-    subprocess.run([sys.executable, "-m", "g4cli.runtime.devices"], check=False, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "g4cli.runtime.llama.devices"], check=False, capture_output=True
+    )
     assert (hostile_folder / "PWNED").exists()
 
 
@@ -52,13 +61,21 @@ def test_a_path_that_is_relative_is_not_passed_on(
     hostile_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "path", ["", ".", str(hostile_folder), *sys.path])
-    run_child("g4cli.runtime.devices", timeout_s=60)
+    run_child("g4cli.runtime.llama.devices", timeout_s=60)
     assert not (hostile_folder / "PWNED").exists()
 
 
 def test_secrets_stay_with_the_parent() -> None:
-    given = {"PATH": "/bin", "HF_TOKEN": "hf_x", "AWS_SECRET_ACCESS_KEY": "x", "G4_HOME": "/h", "LC_ALL": "C",
-             "G4_API_KEY": "x", "CUDA_VISIBLE_DEVICES": "0", "PYTHONPATH": "/evil"}  # fmt: skip
+    given = {
+        "PATH": "/bin",
+        "HF_TOKEN": "hf_x",
+        "AWS_SECRET_ACCESS_KEY": "x",
+        "G4_HOME": "/h",
+        "LC_ALL": "C",
+        "G4_API_KEY": "x",
+        "CUDA_VISIBLE_DEVICES": "0",
+        "PYTHONPATH": "/evil",
+    }
     kept = child_environment(given)
     assert set(kept) == {"PATH", "G4_HOME", "LC_ALL", "CUDA_VISIBLE_DEVICES", "GGML_NO_BACKTRACE"}
 
@@ -82,7 +99,7 @@ import sys, threading, time
 sys.path.insert(0, {root!r})
 from g4cli.core.child import start_child
 def start():
-    child = start_child("g4cli.runtime.probe", ignore_interrupt=True)
+    child = start_child("g4cli.runtime.probes.doctor_child", ignore_interrupt=True)
     print(child.pid, flush=True)
     time.sleep(600)
 {how}
@@ -91,11 +108,15 @@ def start():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="oracle: /proc")
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("how", ["start()", "threading.Thread(target=start).start(); time.sleep(600)"])
+@pytest.mark.parametrize(
+    "how", ["start()", "threading.Thread(target=start).start(); time.sleep(600)"]
+)
 def test_a_child_ends_with_its_parent(sent: signal.Signals, how: str) -> None:
     root = str(Path(__file__).parents[1])
     code = PARENT.format(root=root, how=how)
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
+    ) as parent:
         assert parent.stdout
         pid = int(parent.stdout.readline())
         parent.send_signal(sent)
@@ -105,7 +126,7 @@ def test_a_child_ends_with_its_parent(sent: signal.Signals, how: str) -> None:
 
 def test_limits_are_those_of_the_kernel() -> None:
     limits = ChildLimits(address_bytes=1 << 33, cpu_seconds=77)
-    with start_child("g4cli.runtime.probe", limits=limits) as child:
+    with start_child("g4cli.runtime.probes.doctor_child", limits=limits) as child:
         assert child.stdin
         assert child.stdout
         assert child.poll() is None
@@ -131,7 +152,9 @@ def test_pipes_and_the_lifeline_are_closed() -> None:
         pytest.skip("oracle: /proc")
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(5):
-        seen, status = run_child("g4cli.runtime.probe", text=json.dumps({"task": "none"}), timeout_s=30)
+        seen, status = run_child(
+            "g4cli.runtime.probes.doctor_child", text=json.dumps({"task": "none"}), timeout_s=30
+        )
         assert status != 0
         assert seen.stderr
     assert len(os.listdir("/proc/self/fd")) == before

@@ -15,9 +15,9 @@ import real_shapes
 import shapes
 
 from g4cli.core.child_memory import communicate, private_bytes, status_bytes
-from g4cli.doctor.child import ProbeResult, ask_child, greedy_probe
 from g4cli.doctor.diagnose import judge
-from g4cli.doctor.facts import gather
+from g4cli.doctor.facts.file_facts import gather
+from g4cli.doctor.probe.child import ProbeResult, ask_child, greedy_probe
 
 MIB = 1024**2
 ONE_WIDE_HEAD = 1 << 16
@@ -27,24 +27,41 @@ ONE_WIDE_HEAD = 1 << 16
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a sound file whose keys ask for 128 MiB of KV cache: two layers with one head of 65,536."""
     shape = replace(
-        shapes.TINY, n_layer=2, is_swa=(True, False), n_ff=(64, 64), n_head=(1, 1), n_head_kv=(1, 1),
-        n_shared_kv=0, head_dim=ONE_WIDE_HEAD, head_dim_swa=ONE_WIDE_HEAD,
-    )  # fmt: skip
+        shapes.TINY,
+        n_layer=2,
+        is_swa=(True, False),
+        n_ff=(64, 64),
+        n_head=(1, 1),
+        n_head_kv=(1, 1),
+        n_shared_kv=0,
+        head_dim=ONE_WIDE_HEAD,
+        head_dim_swa=ONE_WIDE_HEAD,
+    )
     path = tmp_path_factory.mktemp("hostile") / "wide.gguf"
-    return real_shapes.build(path, "wide", shape, "q4_0", vocabulary=real_shapes.synthetic_vocabulary(768))
+    return real_shapes.build(
+        path, "wide", shape, "q4_0", vocabulary=real_shapes.synthetic_vocabulary(768)
+    )
 
 
 def python(code: str) -> subprocess.Popen[bytes]:
     """Return a Python child with pipes."""
     return subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
 
 
 def test_a_child_that_keeps_to_its_limits_is_heard_to_the_end() -> None:
     child = python("import sys; print(sys.stdin.read() * 2); print('x', file=sys.stderr)")
     seen = communicate(child, "ab", timeout_s=20, limit_bytes=1 << 40)
-    assert (seen.stdout, seen.stderr, seen.timed_out, seen.over_limit) == ("abab\n", "x\n", False, False)
+    assert (seen.stdout, seen.stderr, seen.timed_out, seen.over_limit) == (
+        "abab\n",
+        "x\n",
+        False,
+        False,
+    )
 
 
 def test_a_child_that_takes_too_much_memory_is_ended() -> None:
@@ -77,7 +94,9 @@ def test_a_child_that_takes_too_long_is_ended() -> None:
 
 def test_memory_is_read_as_linux_writes_it(tmp_path: Path) -> None:
     status = tmp_path / "status"
-    status.write_text("Name:\tx\nVmRSS:\t 900 kB\nRssAnon:\t 100 kB\nRssFile:\t 800 kB\nVmSwap:\t 20 kB\n")
+    status.write_text(
+        "Name:\tx\nVmRSS:\t 900 kB\nRssAnon:\t 100 kB\nRssFile:\t 800 kB\nVmSwap:\t 20 kB\n"
+    )
     assert status_bytes(status) == 120 * 1024
     assert status_bytes(tmp_path / "gone") == 0
 
@@ -101,26 +120,48 @@ def test_a_file_that_asks_for_too_much_memory_is_a_finding(hostile: Path) -> Non
     assert known.verdict == "runtime"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="oracle: RLIMIT_DATA is enforced on Linux alone")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="oracle: RLIMIT_DATA is enforced on Linux alone"
+)
 def test_the_kernel_refuses_what_the_parent_would_see_too_late(hostile: Path) -> None:
-    request = {"task": "greedy", "path": str(hostile), "prompts": ["<bos>Hi"], "n_tokens": 2, "options": {},
-               "data_limit": 220 * MIB}  # fmt: skip
+    request = {
+        "task": "greedy",
+        "path": str(hostile),
+        "prompts": ["<bos>Hi"],
+        "n_tokens": 2,
+        "options": {},
+        "data_limit": 220 * MIB,
+    }
     done = subprocess.run(
-        [sys.executable, "-m", "g4cli.runtime.probe"], input=json.dumps(request), text=True,
-        capture_output=True, check=False,
-    )  # fmt: skip
+        [sys.executable, "-m", "g4cli.runtime.probes.doctor_child"],
+        input=json.dumps(request),
+        text=True,
+        capture_output=True,
+        check=False,
+    )
     assert done.returncode == 7
     assert "failed to allocate" in done.stdout
 
 
-def test_a_refusal_of_the_kernel_is_the_limit_too(monkeypatch: pytest.MonkeyPatch, hostile: Path) -> None:
-    monkeypatch.setattr("g4cli.doctor.child.DATA_SLACK", 20 * MIB)
+def test_a_refusal_of_the_kernel_is_the_limit_too(
+    monkeypatch: pytest.MonkeyPatch, hostile: Path
+) -> None:
+    monkeypatch.setattr("g4cli.doctor.probe.child.DATA_SLACK", 20 * MIB)
     answer = ask_child(
-        {"task": "greedy", "path": str(hostile), "prompts": ["<bos>Hi"], "n_tokens": 2, "options": {}},
+        {
+            "task": "greedy",
+            "path": str(hostile),
+            "prompts": ["<bos>Hi"],
+            "n_tokens": 2,
+            "options": {},
+        },
         limit_bytes=200 * MIB,
     )
     assert answer.over_limit
-    assert ProbeResult(over_limit=True, limit_bytes=1 << 30).died == "it wanted more than 1.00 GiB of memory"
+    assert (
+        ProbeResult(over_limit=True, limit_bytes=1 << 30).died
+        == "it wanted more than 1.00 GiB of memory"
+    )
 
 
 @pytest.mark.parametrize(("status", "bytes_seen"), [(0, 123_456_789), (-1, 0)])

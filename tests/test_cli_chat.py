@@ -13,14 +13,16 @@ from damage import dashes
 from tiny_file import build_tiny
 
 from g4cli.chat import FoundLoop
+from g4cli.cli.chat.oneshot import loop_text
 from g4cli.cli.main import run
-from g4cli.cli.oneshot import loop_text
 from g4cli.core.paths import models_dir
 
 QUESTION = "What is Q4_0?"
 ANSWER = next(
     item[1]["content"]
-    for line in (Path(__file__).parents[1] / "g4cli/data/tiny/corpus.jsonl").read_text().splitlines()
+    for line in (Path(__file__).parents[1] / "g4cli/data/tiny/corpus.jsonl")
+    .read_text()
+    .splitlines()
     if (item := json.loads(line)["messages"])[0]["content"] == QUESTION
 )
 
@@ -82,7 +84,9 @@ class TestWithoutAModel:
             path.write_bytes(tiny.read_bytes() if name == "newer" else b"GGUF cannot be talked to")
             manifest = {"format": 1, "name": name, "type": "bf16", "bytes": len(path.read_bytes())}
             path.with_name(path.name + ".json").write_text(
-                json.dumps(manifest | {"sha256": "", "date": date, "source": "found", "role": "model"})
+                json.dumps(
+                    manifest | {"sha256": "", "date": date, "source": "found", "role": "model"}
+                )
             )
         code, out, err = chat("-p", QUESTION, "--temp", 0)
         assert (code, out) == (0, ANSWER + "\n")
@@ -132,7 +136,9 @@ def test_stats(chat: Any, tiny: Path) -> None:
 def test_resume(chat: Any, tiny: Path, tmp_path: Path) -> None:
     saved = tmp_path / "chat.json"
     turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hi there!"}]
-    saved.write_text(json.dumps({"format": "g4-chat", "version": 1, "system": "", "messages": turns}))
+    saved.write_text(
+        json.dumps({"format": "g4-chat", "version": 1, "system": "", "messages": turns})
+    )
     _, out, _ = chat(tiny, "-p", QUESTION, "-n", 2, "--resume", saved, "--json")
     assert json.loads(out)["usage"]["prompt_tokens"] > 30
 
@@ -145,7 +151,9 @@ def looping(home: Path) -> Path:
 
 
 class TestLoops:
-    def test_a_loop_is_stopped_with_its_reason_and_exit_code_9(self, chat: Any, looping: Path) -> None:
+    def test_a_loop_is_stopped_with_its_reason_and_exit_code_9(
+        self, chat: Any, looping: Path
+    ) -> None:
         code, out, err = chat(looping, "-p", "Hello", "--temp", 0)
         assert code == 9
         assert out.startswith("---\n---\n")
@@ -157,7 +165,11 @@ class TestLoops:
         data = json.loads(out)
         assert (code, data["finish_reason"]) == (9, "loop")
         assert set(data["loop"]) == {"unit", "period", "onset", "covered"}
-        assert (data["loop"]["unit"], data["loop"]["period"], data["loop"]["onset"]) == ("---\n", 2, 0)
+        assert (data["loop"]["unit"], data["loop"]["period"], data["loop"]["onset"]) == (
+            "---\n",
+            2,
+            0,
+        )
         assert data["loop"]["covered"] <= data["usage"]["completion_tokens"]
 
     def test_it_may_go_on(self, chat: Any, looping: Path) -> None:
@@ -198,7 +210,13 @@ class TestErrors:
         ],
     )
     def test_one_clear_line_and_the_right_code(
-        self, chat: Any, tiny: Path, monkeypatch: pytest.MonkeyPatch, args: list[str], code: int, said: str
+        self,
+        chat: Any,
+        tiny: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        args: list[str],
+        code: int,
+        said: str,
     ) -> None:
         monkeypatch.chdir(tiny.parent)
         args = [f"./{a}" if a == "tiny.gguf" else a for a in args]
@@ -230,7 +248,9 @@ class TestErrors:
 
 def test_tool_calls_are_json(chat: Any, tiny: Path, tmp_path: Path) -> None:
     tools = tmp_path / "tools.json"
-    tools.write_text(json.dumps([{"type": "function", "function": {"name": "now", "description": "Time"}}]))
+    tools.write_text(
+        json.dumps([{"type": "function", "function": {"name": "now", "description": "Time"}}])
+    )
     code, out, _ = chat(tiny, "-p", QUESTION, "--tools", tools, "-n", 5, "--temp", 0, "--json")
     assert code == 0
     # Declared tools are part of the prompt.
@@ -240,14 +260,26 @@ def test_tool_calls_are_json(chat: Any, tiny: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("loop", "said"),
     [
-        (FoundLoop("ab ", 2, 99, 300), "stopped: 'ab ' repeats since token 100, 150 times (300 tokens)"),
+        (
+            FoundLoop("ab ", 2, 99, 300),
+            "stopped: 'ab ' repeats since token 100, 150 times (300 tokens)",
+        ),
         (
             FoundLoop("x" * 99, 90, 500, 400, "noisy"),
             "x...' repeats with small changes since token 501, 4 times",
         ),
-        (FoundLoop("a 1", 10, 500, 900, "counter"), "repeats while a number counts since token 501"),
-        (FoundLoop("ab", 2, 500, 384, "few-tokens"), "the same 2 tokens in turn since token 501, 384 in all"),
-        (FoundLoop("ab", 9, 500, 768, "few-phrases"), "the same few phrases in turn since token 501, 768 "),
+        (
+            FoundLoop("a 1", 10, 500, 900, "counter"),
+            "repeats while a number counts since token 501",
+        ),
+        (
+            FoundLoop("ab", 2, 500, 384, "few-tokens"),
+            "the same 2 tokens in turn since token 501, 384 in all",
+        ),
+        (
+            FoundLoop("ab", 9, 500, 768, "few-phrases"),
+            "the same few phrases in turn since token 501, 768 ",
+        ),
     ],
 )
 def test_why_an_answer_was_stopped(loop: FoundLoop, said: str) -> None:

@@ -28,7 +28,9 @@ def test_bf16_by_default_into_the_current_folder(
 
 
 @pytest.mark.parametrize("kind", ["f32", "q8_0", "q4_0", "q4_k_m", "sfp8"])
-def test_json_of_every_kind_of_type(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_of_every_kind_of_type(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     target = tmp_path / "out.gguf"
     assert run(["convert", str(TINY), "-o", str(target), "--type", kind.upper(), "--json"]) == 0
     data = json.loads(capsys.readouterr().out)
@@ -46,7 +48,8 @@ def test_one_pass_equals_convert_then_quantize(tmp_path: Path) -> None:
     assert run(["quantize", str(plain), str(two), "--type", "q4_0", "-q"]) == 0
     assert run(["convert", str(TINY), "-o", str(one), "--type", "q4_0", "-q"]) == 0
     first, second = (
-        [(t.name, t.tensor_type, t.data.tobytes()) for t in GGUFReader(p).tensors] for p in (two, one)
+        [(t.name, t.tensor_type, t.data.tobytes()) for t in GGUFReader(p).tensors]
+        for p in (two, one)
     )
     assert first == second
 
@@ -90,7 +93,9 @@ REPO = "someone/gemma-4-tiny-it"
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
-    files = {p.name: p.read_bytes() for p in TINY.iterdir() if p.is_file() and p.suffix != ".safetensors"}
+    files = {
+        p.name: p.read_bytes() for p in TINY.iterdir() if p.is_file() and p.suffix != ".safetensors"
+    }
     weights = {"model.safetensors": (TINY / "model.safetensors").read_bytes()}
     state = FakeHub(repos={REPO: FakeRepo(lfs=weights, plain=files)})
     with running(state):
@@ -99,7 +104,10 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
 
 
 def test_a_repository_is_fetched_and_names_the_file(
-    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    hub: FakeHub,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert run(["convert", f"hf:{REPO}", "--quiet"]) == 0

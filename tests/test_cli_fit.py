@@ -17,7 +17,7 @@ from g4cli.core.paths import tiny_dir
 from g4cli.core.registry import MADE_TYPES, MODELS
 from g4cli.core.units import GIB
 from g4cli.host import Gpu, GpuList, HostFacts
-from g4cli.runtime.devices import has_gpu
+from g4cli.runtime.llama.devices import has_gpu
 
 PROMISED = [
     "model",
@@ -35,7 +35,7 @@ PROMISED = [
 def machine(monkeypatch: pytest.MonkeyPatch, *, free: int, gpus: GpuList | None = None) -> None:
     """Make `g4 fit` see a machine of 32 GiB with `free` bytes free."""
     facts = HostFacts(32 * GIB, free, "memory", 8, 100 * GIB, frozenset({"avx2"}), gpus)
-    monkeypatch.setattr("g4cli.cli.fit_machine.probe", lambda: facts)
+    monkeypatch.setattr("g4cli.operations.fit.machine.probe", lambda: facts)
 
 
 def test_json_holds_the_promised_keys_first(capsys: pytest.CaptureFixture[str]) -> None:
@@ -69,7 +69,7 @@ def test_what_cannot_fit_leaves_with_4_and_still_answers(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small = HostFacts(4 * GIB, 3 * GIB, "memory", 2, GIB, frozenset(), None)
-    monkeypatch.setattr("g4cli.cli.fit_machine.probe", lambda: small)
+    monkeypatch.setattr("g4cli.operations.fit.machine.probe", lambda: small)
     assert run(["fit", "31b", "--ctx", "4k", "--json"]) == 4
     data = json.loads(capsys.readouterr().out)
     assert data["fits"] is False
@@ -100,7 +100,9 @@ def test_quiet_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
         (["e2b", "--sequences", "257"], 2, "256 at most"),
     ],
 )
-def test_bad_requests(args: list[str], code: int, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_requests(
+    args: list[str], code: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(["fit", *args]) == code
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -115,7 +117,9 @@ def test_a_file_that_is_no_gguf(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "not a GGUF" in capsys.readouterr().err
 
 
-def test_a_vocabulary_has_nothing_to_estimate(vocab_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_vocabulary_has_nothing_to_estimate(
+    vocab_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(["fit", str(vocab_file)]) == 5
     assert "hint:" in capsys.readouterr().err
 
@@ -130,7 +134,9 @@ def test_the_registry_alone_loads_nothing_heavy() -> None:
     assert done.stderr.strip() == "[]"
 
 
-def test_verify_shows_llama_cpp_s_own_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify_shows_llama_cpp_s_own_figures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = real_shapes.build(tmp_path / "tiny.gguf", "tiny", shapes.TINY, "q8_0")
     assert run(["fit", str(path), "--ctx", "2k", "--kv-type", "q8_0", "--verify", "--json"]) == 0
     proof = json.loads(capsys.readouterr().out)["verify"]
@@ -174,7 +180,9 @@ def test_types_are_ranked_and_the_trained_one_is_taken(
     assert not fits["bf16"]
 
 
-@pytest.mark.parametrize(("name", "nbytes"), [("e2b:q6_k", 4_501_719_168), ("12b:q4_k_m", 7_121_861_440)])
+@pytest.mark.parametrize(
+    ("name", "nbytes"), [("e2b:q6_k", 4_501_719_168), ("12b:q4_k_m", 7_121_861_440)]
+)
 def test_the_weights_are_those_of_the_published_file(
     name: str, nbytes: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -194,9 +202,13 @@ def test_matrix_lists_every_type_of_every_model(
     assert cells["tiny", "bf16"]["largest_ctx"] == 2048
     assert cells["e2b", "q4_0"]["fits"]
     assert cells["31b", "q4_0"]["largest_ctx"] == 0
-    assert {(row["model"], row["type"]) for row in rows} == {(m.name, t) for m in MODELS for t in MADE_TYPES}
+    assert {(row["model"], row["type"]) for row in rows} == {
+        (m.name, t) for m in MODELS for t in MADE_TYPES
+    }
     monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setattr("g4cli.cli.fitting.matrix_rows", lambda *_: rows)  # a second time costs a second
+    monkeypatch.setattr(
+        "g4cli.operations.fit.answer.matrix_rows", lambda *_: rows
+    )  # a second time costs a second
     assert run(["fit", "--matrix"]) == 0
     text = capsys.readouterr().out
     assert max(map(len, text.splitlines())) <= 80
@@ -257,8 +269,14 @@ def test_machines_and_drafters_that_make_no_sense(
     [
         (["31b", "--memory", "24GB", "--ctx", "max", "--kv-type", "f16"], ""),
         (["31b", "--memory", "24GB", "--ctx", "256k"], "tokens of context fit: --ctx "),
-        (["31b", "--memory", "22GB", "--ctx", "4k"], "with the KV cache in 8 bits: --kv-type q8_0 --ctx max"),
-        (["12b:bf16", "--memory", "16GB", "--ctx", "8k"], "12b:q4_0 fits with 8,192 tokens: g4 fit 12b:q4_0"),
+        (
+            ["31b", "--memory", "22GB", "--ctx", "4k"],
+            "with the KV cache in 8 bits: --kv-type q8_0 --ctx max",
+        ),
+        (
+            ["12b:bf16", "--memory", "16GB", "--ctx", "8k"],
+            "12b:q4_0 fits with 8,192 tokens: g4 fit 12b:q4_0",
+        ),
         (["e2b", "--memory", "4GB"], "on the disk (about a tenth slower): --lazy-ple on --ctx max"),
         (["31b", "--memory", "2GB"], ""),
     ],
@@ -333,7 +351,7 @@ def test_a_layout_that_was_asked_for_is_kept(
 def test_another_library_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("g4cli.cli.fitting.engine_version", lambda: "0.4.0")
+    monkeypatch.setattr("g4cli.operations.fit.answer.engine_version", lambda: "0.4.0")
     run(["fit", "tiny", "--json"])
     captured = capsys.readouterr()
     assert "proved with llama-cpp-python 0.3.36; 0.4.0 is installed" in captured.err

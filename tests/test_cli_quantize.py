@@ -39,7 +39,10 @@ def test_json_names_what_scripts_rely_on(source: Path, capsys: pytest.CaptureFix
 def test_result_in_words(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["quantize", str(source), str(source.with_name("out.gguf")), "--type", "q8_0"]) == 0
     assert "out.gguf  q8_0  " in capsys.readouterr().out
-    assert run(["quantize", str(source), str(source.with_name("out.gguf")), "-t", "q8_0", "-f", "-q"]) == 0
+    assert (
+        run(["quantize", str(source), str(source.with_name("out.gguf")), "-t", "q8_0", "-f", "-q"])
+        == 0
+    )
     assert capsys.readouterr().out == f"{source.with_name('out.gguf')}\n"
 
 
@@ -107,7 +110,9 @@ def test_dry_run_is_quick_to_start(source: Path) -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
 
 
-def test_report_and_show_diff_measure_the_same(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_report_and_show_diff_measure_the_same(
+    source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = answer(capsys, str(source), "--type", "q8_0", "--report")
     loss = data["loss"]["total"]
     assert 40 < loss["snr_db"] < 50

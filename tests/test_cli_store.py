@@ -37,7 +37,9 @@ def test_pull_tiny_then_again(capsys: pytest.CaptureFixture[str]) -> None:
     assert err == "next: g4 chat tiny:q4_0\n"
 
 
-def test_pull_a_file_list_it_show_it_remove_it(capsys: pytest.CaptureFixture[str], own: Path) -> None:
+def test_pull_a_file_list_it_show_it_remove_it(
+    capsys: pytest.CaptureFixture[str], own: Path
+) -> None:
     assert ok(capsys, "pull", own)["name"] == "own"
     (row,) = ok(capsys, "list")["models"]
     assert (row["name"], row["role"], row["damage"]) == ("own", "model", None)
@@ -57,7 +59,13 @@ def test_show_as_json(capsys: pytest.CaptureFixture[str], own: Path) -> None:
     shown = ok(capsys, "show", own)
     assert shown["architecture"] == "gemma4"
     assert shown["keys"]["gemma4.block_count"] == 5
-    assert shown["keys"]["gemma4.attention.sliding_window_pattern"] == [True, True, True, True, False]
+    assert shown["keys"]["gemma4.attention.sliding_window_pattern"] == [
+        True,
+        True,
+        True,
+        True,
+        False,
+    ]
     assert shown["keys"]["long.words"] == {
         "item_type": "string",
         "count": 65,
@@ -129,14 +137,22 @@ BAD: list[tuple[str, list[str], int, str, str]] = [
     ("empty", ["show", "./empty.gguf"], 5, "empty", "download it again"),
     ("nothing to remove", ["remove", "tiny"], 3, "not in the store", "g4 list"),
     ("remove a path", ["remove", "./cut.gguf"], 2, "is a path", "g4 list"),
-    ("a name for a known model", ["pull", "tiny", "--name", "x"], 2, "local folders", "g4 pull tiny"),
+    (
+        "a name for a known model",
+        ["pull", "tiny", "--name", "x"],
+        2,
+        "local folders",
+        "g4 pull tiny",
+    ),
     ("a bad name", ["pull", "./good.gguf", "--name", "../x"], 2, "no name", "--name"),
     ("unknown option", ["pull", "tiny", "--fast"], 2, "--fast", "g4 pull --help"),
     ("no argument", ["pull"], 2, "MODEL", "g4 pull --help"),
 ]
 
 
-@pytest.mark.parametrize(("args", "code", "words", "hint"), [b[1:] for b in BAD], ids=[b[0] for b in BAD])
+@pytest.mark.parametrize(
+    ("args", "code", "words", "hint"), [b[1:] for b in BAD], ids=[b[0] for b in BAD]
+)
 def test_bad_input_gives_one_error_and_a_hint(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
@@ -230,7 +246,9 @@ def test_remove_asks_first(capsys: pytest.CaptureFixture[str], own: Path) -> Non
     assert len(ok(capsys, "list")["models"]) == 1
 
 
-def test_verify_compares_with_what_was_pulled(capsys: pytest.CaptureFixture[str], own: Path) -> None:
+def test_verify_compares_with_what_was_pulled(
+    capsys: pytest.CaptureFixture[str], own: Path
+) -> None:
     code, out, err = g4(capsys, "verify")
     assert (code, out, err) == (0, "", "no models yet; start with: g4 pull tiny\n")
     path = Path(ok(capsys, "pull", own)["path"])

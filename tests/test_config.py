@@ -47,9 +47,25 @@ def test_key_value_heads_of_global_layers_count_only_where_k_is_v() -> None:
 def test_defaults_are_those_of_transformers() -> None:
     raw = {"architectures": ["Gemma4ForConditionalGeneration"], "text_config": {}}
     text = read_config(raw, "c").text
-    assert (text.n_layer, text.hidden, text.n_ff, text.n_head, text.n_head_kv) == (30, 2304, 9216, 8, 4)
-    assert (text.head_dim, text.head_dim_full, text.n_ctx, text.n_vocab) == (256, 512, 131072, 262144)
-    assert (text.sliding_window, text.hidden_per_layer, text.softcap, text.tied) == (512, 256, None, True)
+    assert (text.n_layer, text.hidden, text.n_ff, text.n_head, text.n_head_kv) == (
+        30,
+        2304,
+        9216,
+        8,
+        4,
+    )
+    assert (text.head_dim, text.head_dim_full, text.n_ctx, text.n_vocab) == (
+        256,
+        512,
+        131072,
+        262144,
+    )
+    assert (text.sliding_window, text.hidden_per_layer, text.softcap, text.tied) == (
+        512,
+        256,
+        None,
+        True,
+    )
     assert (text.theta_full, text.theta_swa, text.partial_full) == (1e6, 1e4, 0.25)
     assert [i for i, swa in enumerate(text.is_swa) if not swa] == [5, 11, 17, 23, 29]
     unified = {"architectures": ["Gemma4UnifiedForConditionalGeneration"], "text_config": {}}
@@ -82,7 +98,11 @@ def test_an_assistant_shares_all_its_layers() -> None:
         ({"rope_parameters": {"full_attention": {}}}, {}, "rope_parameters needs"),
         ({"enable_moe_block": True}, {}, "num_experts is not given"),
         ({"per_layer_config": {"4": {"head_dim": 128}}}, {}, "does not name exactly"),
-        ({"per_layer_config": {"4": {"head_dim": 128}, "9": {"head_dim": 64}}}, {}, "differs between"),
+        (
+            {"per_layer_config": {"4": {"head_dim": 128}, "9": {"head_dim": 64}}},
+            {},
+            "differs between",
+        ),
         ({"per_layer_config": {"4": {"window": 1}, "9": {"window": 1}}}, {}, "unknown keys window"),
         ({}, {"architectures": ["LlamaForCausalLM"]}, "the architecture is 'LlamaForCausalLM'"),
         ({}, {"architectures": None}, "the architecture is None"),
@@ -128,11 +148,15 @@ def test_rope_that_has_no_graph_is_refused(edit: dict[str, Any], match: str) -> 
 
 def test_all_faults_are_told_at_once_and_a_key_can_be_vouched_for() -> None:
     raw = {**RAW, "one": 1, "text_config": {**RAW["text_config"], "two": 2, "off": None, "none": 0}}
-    with pytest.raises(BadCheckpoint, match=r"unknown key one.*unknown key text_config.two") as caught:
+    with pytest.raises(
+        BadCheckpoint, match=r"unknown key one.*unknown key text_config.two"
+    ) as caught:
         read_config(raw, "config.json")
     assert caught.value.hint is not None
     assert "--ignore-key" in caught.value.hint
-    assert read_config(raw, "config.json", frozenset(("one", "text_config.two"))).text == read().text
+    assert (
+        read_config(raw, "config.json", frozenset(("one", "text_config.two"))).text == read().text
+    )
 
 
 # google/gemma-4-E2B-it as third parties quote it: the keys that its config.json is known to have.
@@ -178,11 +202,17 @@ PUBLISHED_12B = {
 
 def test_configs_as_published_are_understood() -> None:
     config = read(
-        vision_config=PUBLISHED_VISION, audio_config=PUBLISHED_AUDIO, vision_soft_tokens_per_image=280
+        vision_config=PUBLISHED_VISION,
+        audio_config=PUBLISHED_AUDIO,
+        vision_soft_tokens_per_image=280,
     )
     assert config.vision is not None
     assert config.audio is not None
-    assert (config.vision.n_layer, config.vision.clipped, config.audio.channels) == (16, True, (128, 32))
+    assert (config.vision.n_layer, config.vision.clipped, config.audio.channels) == (
+        16,
+        True,
+        (128, 32),
+    )
     unified = read_config(PUBLISHED_12B, "c")
     assert unified.embedder is not None
     assert (unified.embedder.patch, unified.embedder.n_samples) == (48, 640)

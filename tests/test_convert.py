@@ -96,7 +96,9 @@ def test_sources_of_other_types_round_as_numpy_does(kind: str, tmp_path: Path) -
     assert tensor.data.tobytes() == rounded.tobytes()
 
 
-def test_numbers_that_are_not_finite_are_listed_all_at_once_and_nothing_is_left(tmp_path: Path) -> None:
+def test_numbers_that_are_not_finite_are_listed_all_at_once_and_nothing_is_left(
+    tmp_path: Path,
+) -> None:
     folder = copy_tiny(tmp_path / "tiny")
     edit_tensors(
         folder,
@@ -119,7 +121,9 @@ def test_a_value_beyond_f16_is_an_error(tmp_path: Path) -> None:
     assert not (tmp_path / "out.gguf").exists()
 
 
-def test_tensors_missing_unknown_and_of_a_wrong_shape_are_listed_all_at_once(tmp_path: Path) -> None:
+def test_tensors_missing_unknown_and_of_a_wrong_shape_are_listed_all_at_once(
+    tmp_path: Path,
+) -> None:
     folder = copy_tiny(tmp_path / "tiny")
     edit_tensors(
         folder,
@@ -143,7 +147,9 @@ def test_tensors_missing_unknown_and_of_a_wrong_shape_are_listed_all_at_once(tmp
 
 def test_towers_in_the_folder_are_left_out_with_a_reason(tmp_path: Path) -> None:
     folder = copy_tiny(tmp_path / "tiny")
-    edit_tensors(folder, model__vision_tower__patch_embedder__input_proj__weight=("BF16", [2], bf16([1, 2])))
+    edit_tensors(
+        folder, model__vision_tower__patch_embedder__input_proj__weight=("BF16", [2], bf16([1, 2]))
+    )
     done = convert_checkpoint(folder, tmp_path / "out.gguf")
     assert done.ignored == {
         "model.vision_tower.patch_embedder.input_proj.weight": "vision: g4 convert --mmproj"
@@ -160,13 +166,19 @@ def test_keys_and_values_of_shared_layers_may_be_there(tmp_path: Path) -> None:
             [64, 256],
             bf16(np.ones((64, 256))),
         ),
-        model__language_model__layers__5__self_attn__k_norm__weight=("BF16", [64], bf16(np.ones(64))),
+        model__language_model__layers__5__self_attn__k_norm__weight=(
+            "BF16",
+            [64],
+            bf16(np.ones(64)),
+        ),
     )
     done = convert_checkpoint(folder, tmp_path / "out.gguf")
     assert "blk.5.attn_k.weight" in {t.name for t in GGUFReader(done.path).tensors}
 
 
-def test_no_space_is_found_before_the_first_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_space_is_found_before_the_first_byte(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _path: type("Usage", (), {"free": 1_000_000}))
     with pytest.raises(NoSpace):
         convert_checkpoint(TINY, tmp_path / "out.gguf")
@@ -200,11 +212,15 @@ def test_the_folder_names_the_model(tmp_path: Path) -> None:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
-def test_any_change_of_a_small_file_gives_a_gguf_or_an_error(data: st.DataObject, tmp_path: Path) -> None:
+def test_any_change_of_a_small_file_gives_a_gguf_or_an_error(
+    data: st.DataObject, tmp_path: Path
+) -> None:
     """Configs, tokenizers and cards are a stranger's: never a traceback, never a file that does not open."""
     folder = copy_tiny(tmp_path / "tiny")
     name = data.draw(
-        st.sampled_from(["config.json", "tokenizer_config.json", "generation_config.json", "README.md"])
+        st.sampled_from(
+            ["config.json", "tokenizer_config.json", "generation_config.json", "README.md"]
+        )
     )
     content = bytearray((folder / name).read_bytes())
     at = data.draw(st.integers(0, len(content) - 1))

@@ -19,10 +19,10 @@ from tiny_file import build_tiny
 
 from g4cli.cli.main import run
 from g4cli.cli.output import Output
-from g4cli.cli.render_doctor import render_report
+from g4cli.cli.views.doctor import render_report
 from g4cli.core.errors import UsageError
 from g4cli.doctor.diagnose import diagnose, judge
-from g4cli.doctor.facts import gather
+from g4cli.doctor.facts.file_facts import gather
 from g4cli.doctor.report import Report
 
 
@@ -73,16 +73,30 @@ def test_the_dashes_are_a_conversion_defect_with_five_proofs(dashes: Report) -> 
     report = dashes
     assert (report.verdict, report.exit_code) == ("conversion-defect", 8)
     failed = {f.id: f.found for f in report.findings if f.status == "fail"}
-    assert set(failed) == {"tensors.tied", "weights.zero", "weights.copies", "probe.loop", "probe.answers"}
+    assert set(failed) == {
+        "tensors.tied",
+        "weights.zero",
+        "weights.copies",
+        "probe.loop",
+        "probe.answers",
+    }
     assert "30 of 162 tensors" in failed["weights.zero"]
-    assert "6 of 6 answers repeat '---\\n' from token 1 on, and nothing else" in failed["probe.loop"]
+    assert (
+        "6 of 6 answers repeat '---\\n' from token 1 on, and nothing else" in failed["probe.loop"]
+    )
 
 
 def test_quick_reads_the_header_only(folder: Path) -> None:
     report = diagnose(folder / "dashes.gguf", depth="quick")
     assert [f.id for f in report.findings if f.status == "fail"] == ["tensors.tied"]
-    assert {"weights", "probe"} <= {f.id.split(".")[0] for f in report.findings if f.status == "skipped"}
-    assert not [f for f in report.findings if f.id.startswith(("weights", "probe")) and f.status != "skipped"]
+    assert {"weights", "probe"} <= {
+        f.id.split(".")[0] for f in report.findings if f.status == "skipped"
+    }
+    assert not [
+        f
+        for f in report.findings
+        if f.id.startswith(("weights", "probe")) and f.status != "skipped"
+    ]
 
 
 def test_only_runs_what_is_named(folder: Path) -> None:
@@ -104,7 +118,9 @@ def test_only_runs_what_is_named(folder: Path) -> None:
         (b"hello, world", "not a GGUF"),
     ],
 )
-def test_what_is_no_gguf_is_named_and_leaves_with_5(tmp_path: Path, content: bytes, said: str) -> None:
+def test_what_is_no_gguf_is_named_and_leaves_with_5(
+    tmp_path: Path, content: bytes, said: str
+) -> None:
     path = tmp_path / "model.gguf"
     path.write_bytes(content)
     report = diagnose(path)
@@ -130,7 +146,9 @@ def test_the_screen_is_worst_first(dashes: Report, capsys: pytest.CaptureFixture
     assert len(text.splitlines()) < 24
 
 
-def test_an_unknown_check_is_a_usage_error(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_check_is_a_usage_error(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(["doctor", str(folder / "tiny.gguf"), "--only", "vibes"]) == UsageError.exit_code
     assert "families: file keys" in capsys.readouterr().err
 
@@ -205,7 +223,16 @@ def test_fix_writes_a_copy_and_judges_it(
 ) -> None:
     broken, mended, report = tmp_path / "b.gguf", tmp_path / "m.gguf", tmp_path / "r.md"
     broken.write_bytes(KINDS["eos-107"]((folder / "tiny.gguf").read_bytes()))
-    arguments = ["doctor", str(broken), "--quick", "--fix", str(mended), "--report", str(report), "--json"]
+    arguments = [
+        "doctor",
+        str(broken),
+        "--quick",
+        "--fix",
+        str(mended),
+        "--report",
+        str(report),
+        "--json",
+    ]
     assert run(arguments) == 0
     answer = json.loads(capsys.readouterr().out)
     assert (answer["verdict"], answer["repair"]["verdict"]) == ("tokenizer", "healthy")
@@ -214,7 +241,9 @@ def test_fix_writes_a_copy_and_judges_it(
 
 
 @pytest.mark.parametrize("record", ["sidecar", "cache"])
-def test_a_flipped_bit_shows_in_the_hash_on_record(record: str, folder: Path, tmp_path: Path) -> None:
+def test_a_flipped_bit_shows_in_the_hash_on_record(
+    record: str, folder: Path, tmp_path: Path
+) -> None:
     data = (folder / "tiny.gguf").read_bytes()
     sha = hashlib.sha256(data).hexdigest()
     path = tmp_path / "model.gguf"
@@ -262,10 +291,15 @@ def test_an_mmproj_is_compared_with_the_model_beside_it(
 
 def test_a_random_network_is_no_damage_and_no_model_either(tmp_path: Path) -> None:
     vocabulary = synthetic_vocabulary(768)
-    path = build(tmp_path / "m.gguf", "tiny", shapes.TINY, "q4_0", weights="random", vocabulary=vocabulary)
+    path = build(
+        tmp_path / "m.gguf", "tiny", shapes.TINY, "q4_0", weights="random", vocabulary=vocabulary
+    )
     report = judge(gather(path, talk=False), ("weights", "probe"))
     assert (report.verdict, report.exit_code) == ("healthy", 0)
-    assert report.summary == "the file is sound, but its weights are random: nobody has trained this network"
+    assert (
+        report.summary
+        == "the file is sound, but its weights are random: nobody has trained this network"
+    )
 
 
 def test_numbers_at_the_end_of_their_range_make_no_noise(good: bytes, tmp_path: Path) -> None:
@@ -283,7 +317,9 @@ def test_converted_towers_and_fixtures_are_not_called_broken(tmp_path: Path) -> 
     assert {report.verdict for report in judged.values()} == {"healthy"}
 
 
-def test_what_to_type_has_the_names_of_file_copy_and_model(folder: Path, good: bytes, tmp_path: Path) -> None:
+def test_what_to_type_has_the_names_of_file_copy_and_model(
+    folder: Path, good: bytes, tmp_path: Path
+) -> None:
     path = tmp_path / "my model.gguf"
     path.write_bytes(KINDS["eos-107"](good))
     assert judge(gather(path, "quick")).fix == f"g4 doctor '{path}' --fix 'my model-mended.gguf'"
@@ -292,11 +328,11 @@ def test_what_to_type_has_the_names_of_file_copy_and_model(folder: Path, good: b
 
 def test_a_single_check_costs_what_it_needs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The weights are read and llama.cpp is asked only for the checks that look at them."""
-    monkeypatch.setattr("g4cli.doctor.child.ask_child", None)
-    monkeypatch.setattr("g4cli.doctor.tokenizing.ask_child", None)
+    monkeypatch.setattr("g4cli.doctor.probe.child.ask_child", None)
+    monkeypatch.setattr("g4cli.doctor.probe.tokenizer.ask_child", None)
     facts = gather(folder / "tiny.gguf", "deep", only=("weights",))
     assert (len(facts.stats), facts.probe, facts.tokenized) == (161, None, None)
-    monkeypatch.setattr("g4cli.doctor.facts.scan", None)
+    monkeypatch.setattr("g4cli.doctor.facts.file_facts.scan", None)
     facts = gather(folder / "tiny.gguf", "deep", only=("template", "tensors.tied", "file.size"))
     assert (facts.stats, facts.probe, facts.tokenized) == ((), None, None)
 

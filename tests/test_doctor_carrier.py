@@ -12,9 +12,9 @@ from weights import write_network
 
 from g4cli.core.gguf import read_header
 from g4cli.core.sfp8 import decode_words, labelled
-from g4cli.doctor.carrier import Carried
 from g4cli.doctor.diagnose import judge
-from g4cli.doctor.facts import gather
+from g4cli.doctor.facts.file_facts import gather
+from g4cli.doctor.facts.sfp8_values import Carried
 from quant.file import quantize_file
 from quant.recipes import Recipe
 from quant.sfp8_file import expand
@@ -48,7 +48,9 @@ def test_a_plain_file_has_no_label(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "number"), [("carrier", b"\x01\x3c"), ("archive", b"\x80")])
-def test_one_foreign_number_is_found(name: str, number: bytes, folder: Path, tmp_path: Path) -> None:
+def test_one_foreign_number_is_found(
+    name: str, number: bytes, folder: Path, tmp_path: Path
+) -> None:
     header = read_header(folder / f"{name}.gguf")
     data = bytearray((folder / f"{name}.gguf").read_bytes())
     place = header.file_offset(header.tensors[CODED]) + 1000
@@ -94,7 +96,9 @@ def test_a_float_carrier_has_nothing_below_its_upper_half() -> None:
 
 
 def test_a_scale_below_one_is_gemma_cpps_no() -> None:
-    small = np.array([0x3C40, 0x3C50], "<u2").view(np.uint8)  # 3 * 2^-8 and 3.25 * 2^-8: the third bit is set
+    small = np.array([0x3C40, 0x3C50], "<u2").view(
+        np.uint8
+    )  # 3 * 2^-8 and 3.25 * 2^-8: the third bit is set
     for only_down, foreign in ((False, 0), (True, 1)):
         carried = Carried("BF16", only_down=only_down)
         carried.add(small if not only_down else np.array([0x3B50], "<u2").view(np.uint8))

@@ -10,10 +10,10 @@ from builders import BF16, F32, build_gguf
 from numpy.typing import NDArray
 
 from g4cli.core.gguf import read_header
-from g4cli.doctor.copies import RowCopies, alike_rows, equal_tensors
 from g4cli.doctor.diagnose import judge
-from g4cli.doctor.facts import gather
-from g4cli.doctor.weights_scan import scan
+from g4cli.doctor.facts.duplicates import RowCopies, alike_rows, equal_tensors
+from g4cli.doctor.facts.file_facts import gather
+from g4cli.doctor.facts.tensor_scan import scan
 
 WIDTH = 128
 
@@ -24,7 +24,9 @@ def matrix(rows: int, seed: int) -> NDArray[np.float32]:
 
 def file_of(folder: Path, **tensors: NDArray[np.float32]) -> Path:
     path = folder / "model.gguf"
-    parts = [(name.replace("_", "."), F32, [WIDTH, len(v)], v.tobytes()) for name, v in tensors.items()]
+    parts = [
+        (name.replace("_", "."), F32, [WIDTH, len(v)], v.tobytes()) for name, v in tensors.items()
+    ]
     path.write_bytes(build_gguf([("general.architecture", "str", "gemma4")], parts))
     return path
 
@@ -41,7 +43,9 @@ def test_trained_rows_are_all_different(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("block", "first", "again"), [(8, 0, 8), (8, 100, 900), (200, 2000, 4000), (9, 4991, 0)]
 )
-def test_a_block_that_comes_back_is_found(block: int, first: int, again: int, tmp_path: Path) -> None:
+def test_a_block_that_comes_back_is_found(
+    block: int, first: int, again: int, tmp_path: Path
+) -> None:
     values = matrix(5000, 2)
     values[again : again + block] = values[first : first + block]
     found = copies_in(file_of(tmp_path, a=values))
@@ -83,7 +87,9 @@ def test_rows_with_gaps_between_them_are_not_one_block() -> None:
 
 def test_two_names_for_the_same_bytes(tmp_path: Path) -> None:
     a, b = matrix(600, 6), matrix(600, 7)
-    path = file_of(tmp_path, a=a, b=b, c=a, d=np.zeros((600, WIDTH), "<f4"), e=np.zeros((600, WIDTH), "<f4"))
+    path = file_of(
+        tmp_path, a=a, b=b, c=a, d=np.zeros((600, WIDTH), "<f4"), e=np.zeros((600, WIDTH), "<f4")
+    )
     header = read_header(path)
     for full in (False, True):
         assert equal_tensors(header, scan(header, full=full)) == (("a", "c"),)

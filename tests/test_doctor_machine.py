@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from g4cli.doctor.machine import LIBRARIES, MachineFacts, diagnose_machine, judge_machine
+from g4cli.doctor.checks.machine import LIBRARIES, MachineFacts, diagnose_machine, judge_machine
 
 GIB = 1024**3
 GOOD = MachineFacts(

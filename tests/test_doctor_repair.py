@@ -12,7 +12,7 @@ from tiny_file import build_tiny
 from g4cli.core.errors import UsageError
 from g4cli.doctor.bug_report import bug_report, private
 from g4cli.doctor.diagnose import judge
-from g4cli.doctor.facts import gather
+from g4cli.doctor.facts.file_facts import gather
 from g4cli.doctor.repair import Repair, repair
 from g4cli.doctor.report import Report
 
@@ -36,7 +36,9 @@ def mend(folder: Path, data: bytes) -> tuple[Report, Repair, Path]:
      "template-chatml", "template-gemma3", "template-poison", "template-escape", "architecture-gemma3",
      "layers-9", "width-512", "shared-kv-0", "window-1024", "pattern-all-sliding", "rope-dims"],
 )  # fmt: skip
-def test_what_metadata_can_mend_is_the_good_file_again(kind: str, good: bytes, tmp_path: Path) -> None:
+def test_what_metadata_can_mend_is_the_good_file_again(
+    kind: str, good: bytes, tmp_path: Path
+) -> None:
     _, done, target = mend(tmp_path, KINDS[kind](good))
     assert done.done
     assert target.read_bytes() == good
@@ -54,7 +56,9 @@ def test_what_was_missing_is_healthy_again(kind: str, good: bytes, tmp_path: Pat
     assert judge(gather(target, talk=False)).verdict == "healthy"
 
 
-@pytest.mark.parametrize("kind", ["truncate", "zero-hole", "random-page", "v-missing", "merges-one"])
+@pytest.mark.parametrize(
+    "kind", ["truncate", "zero-hole", "random-page", "v-missing", "merges-one"]
+)
 def test_what_no_metadata_mends_is_left_alone(kind: str, good: bytes, tmp_path: Path) -> None:
     _, done, target = mend(tmp_path, KINDS[kind](good))
     assert done.done == ()

@@ -8,9 +8,9 @@ import pytest
 from damage import GGUF, T, value
 
 from g4cli.doctor.diagnose import judge
-from g4cli.doctor.facts import gather
-from g4cli.doctor.golden_tokens import GOLDEN
-from g4cli.doctor.tokenizing import known_texts
+from g4cli.doctor.facts.file_facts import gather
+from g4cli.doctor.probe.golden_tokens import GOLDEN
+from g4cli.doctor.probe.tokenizer import known_texts
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "gemma4-vocab"
 VOCABULARY = SHARED / "ggml-vocab-gemma-4.gguf"
@@ -39,7 +39,9 @@ def test_all_rows_belong_to_the_published_vocabulary_alone() -> None:
         ("model", value("str", "llama"), "tokenizer", "of 58 known texts are cut wrongly"),
     ],
 )
-def test_the_real_vocabulary(key: str, change: bytes | None, verdict: str, said: str, tmp_path: Path) -> None:
+def test_the_real_vocabulary(
+    key: str, change: bytes | None, verdict: str, said: str, tmp_path: Path
+) -> None:
     path = VOCABULARY
     if change is not None:
         file = GGUF(VOCABULARY.read_bytes())

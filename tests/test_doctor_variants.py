@@ -9,13 +9,20 @@ from damage import GGUF, value
 from engine_faults import FAULTS, N_VOCAB, Engine, EngineFault, always, in_turns
 from tiny_file import build_tiny
 
-from g4cli.doctor.answers import early_loop
-from g4cli.doctor.child import GreedyRun, ProbeResult
 from g4cli.doctor.diagnose import judge
-from g4cli.doctor.facts import gather
-from g4cli.doctor.frames import FILE, PLAIN, Asked, chat_questions, plain_beginnings, template_questions
+from g4cli.doctor.facts.file_facts import gather
+from g4cli.doctor.probe.answers import early_loop
+from g4cli.doctor.probe.child import GreedyRun, ProbeResult
+from g4cli.doctor.probe.compare import WAYS, compared, try_ways
+from g4cli.doctor.probe.prompts import (
+    FILE,
+    PLAIN,
+    Asked,
+    chat_questions,
+    plain_beginnings,
+    template_questions,
+)
 from g4cli.doctor.report import Report
-from g4cli.doctor.variants import WAYS, compared, try_ways
 
 BASE = GreedyRun("Hi", (5, 6, 7, 8), "abcd", (0.9,) * 4, -9.0, 9.0, 0, 0.0, True)
 
@@ -27,8 +34,10 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def examined(path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch, depth: str = "default") -> Report:
-    monkeypatch.setattr("g4cli.doctor.child.ask_child", engine)
+def examined(
+    path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch, depth: str = "default"
+) -> Report:
+    monkeypatch.setattr("g4cli.doctor.probe.child.ask_child", engine)
     return judge(gather(path, depth, only=("probe",)), ("probe",))  # type: ignore[arg-type]
 
 
@@ -51,11 +60,15 @@ def test_a_sound_engine_is_asked_once(tiny: Path, monkeypatch: pytest.MonkeyPatc
     assert len(engine.requests) == 1 + len([w for w in WAYS if not w.needs_gpu]) + 1
 
 
-def test_a_gpu_is_tried_without_being_asked_for(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_is_tried_without_being_asked_for(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     engine = Engine(EngineFault("none", lambda _o, _p: False, "loop", ("healthy",), True))
     report = examined(tiny, engine, monkeypatch)
     assert [r["options"].get("n_gpu_layers") for r in engine.requests] == [None, 999]
-    assert "the same answer with the GPU" in {f.id: f.found for f in report.findings}["probe.variants"]
+    assert (
+        "the same answer with the GPU" in {f.id: f.found for f in report.findings}["probe.variants"]
+    )
 
 
 def test_the_gpu_that_fails_is_named_with_the_way_round_it(
@@ -69,7 +82,10 @@ def test_the_gpu_that_fails_is_named_with_the_way_round_it(
 def test_a_crash_in_one_way_alone_is_named(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fault = next(f for f in FAULTS if f.name == "dies-with-flash")
     report = examined(tiny, Engine(fault), monkeypatch)
-    assert "with flash attention off the answer is sound, in the usual way it is not" in report.evidence[0]
+    assert (
+        "with flash attention off the answer is sound, in the usual way it is not"
+        in report.evidence[0]
+    )
     fault = next(f for f in FAULTS if f.name == "dies-at-once")
     report = examined(tiny, Engine(fault), monkeypatch)
     assert (report.verdict, report.confidence) == ("runtime", "medium")
@@ -151,7 +167,9 @@ def test_a_second_copy_of_the_weights_must_fit(tiny: Path) -> None:
         ((), 0.9, 0, False),
     ],
 )
-def test_where_answers_part(tokens: tuple[int, ...], sureness: float, same: int, differs: bool) -> None:
+def test_where_answers_part(
+    tokens: tuple[int, ...], sureness: float, same: int, differs: bool
+) -> None:
     run = GreedyRun("Hi", tokens, "", (sureness,) * (len(tokens) + 1), -9.0, 9.0, 0, 0.0, True)
     if not tokens:
         run = GreedyRun("Hi", (), "", (), -9.0, 9.0, 0, 0.0, False)
@@ -161,7 +179,9 @@ def test_where_answers_part(tokens: tuple[int, ...], sureness: float, same: int,
 
 def test_a_loop_that_the_shorter_answer_cannot_show_is_no_difference() -> None:
     long = GreedyRun("Hi", (5, 6, 7) * 10, "abc" * 10, (0.9,) * 30, -9.0, 9.0, 0, 0.0, False)
-    short = GreedyRun("Hi", (5, 6, 7) * 5 + (5,), "abc" * 5 + "a", (0.9,) * 16, -9.0, 9.0, 0, 0.0, False)
+    short = GreedyRun(
+        "Hi", (5, 6, 7) * 5 + (5,), "abc" * 5 + "a", (0.9,) * 16, -9.0, 9.0, 0, 0.0, False
+    )
     assert early_loop(long)
     assert not early_loop(short)
     assert not compared("x", long, ProbeResult((short,))).differs

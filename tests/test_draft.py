@@ -13,8 +13,6 @@ import pytest
 import real_shapes
 import shapes
 
-from g4cli.cli.fit_guesses import with_guesses
-from g4cli.cli.subjects import from_registry
 from g4cli.core.draft import draft_shape_of, draft_tensors
 from g4cli.core.errors import BadGGUF
 from g4cli.core.ggml import BY_ID
@@ -25,7 +23,9 @@ from g4cli.estimate import GUESSING_BYTES, HOST, LIBRARY, N_GUESSES, Draft, Opti
 from g4cli.estimate.compute import compute_bytes, output_bytes
 from g4cli.estimate.draft import draft_compute_bytes, draft_output_bytes
 from g4cli.estimate.weights import repacked_types
-from g4cli.runtime import drafter, speculation
+from g4cli.operations.fit.drafting import with_guesses
+from g4cli.operations.fit.subject import from_registry
+from g4cli.runtime.engine import drafter, speculation
 from quant.recipes import Recipe, choose_types
 
 GOLDEN = Path(__file__).parent / "golden" / "memory_drafts.json"
@@ -118,7 +118,9 @@ def test_the_plan_guesses_as_the_chat_does() -> None:
 def test_on_a_gpu_the_drafter_goes_with_the_layers() -> None:
     tensors = choose_types(draft_tensors(shapes.DRAFTS["e2b"]), Recipe("q8_0"))
     own = choose_types(text_tensors(shapes.E2B), Recipe("q8_0"))
-    options = Options(4096, n_gpu_layers=-1, n_guesses=3, draft=Draft(shapes.DRAFTS["e2b"], tensors))
+    options = Options(
+        4096, n_gpu_layers=-1, n_guesses=3, draft=Draft(shapes.DRAFTS["e2b"], tensors)
+    )
     terms = [t for t in estimate(shapes.E2B, own, options, ("CUDA0",)).terms if "drafter" in t.name]
     on_gpu = sum(t.nbytes for t in terms if t.device == "CUDA0" and t.group == "weights")
     on_host = sum(t.nbytes for t in terms if t.device == HOST and t.group == "weights")

@@ -13,18 +13,18 @@ import pytest
 from draft_file import build_tiny_draft
 from tiny_file import build_tiny, build_tiny_q8
 
-from g4cli.cli.drafting import choose_draft
+from g4cli.cli.chat.run import Checked
 from g4cli.cli.main import run
 from g4cli.cli.output import Output
-from g4cli.cli.talk import Checked
 from g4cli.core.errors import UsageError
 from g4cli.core.gguf import read_header
 from g4cli.core.paths import models_dir
-from g4cli.runtime import drafter as drafter_module
-from g4cli.runtime.context import Context, ContextOptions
-from g4cli.runtime.drafter import Drafter
-from g4cli.runtime.interrupt import Interrupt
-from g4cli.runtime.model import Model, ModelOptions
+from g4cli.operations.chat.drafting import choose_draft
+from g4cli.runtime.engine import drafter as drafter_module
+from g4cli.runtime.engine.context import Context, ContextOptions
+from g4cli.runtime.engine.drafter import Drafter
+from g4cli.runtime.engine.model import Model, ModelOptions
+from g4cli.runtime.llama.interrupt import Interrupt
 
 PROMPT = [2, *range(300, 350)]
 QUESTION = "What is Q4_0?"
@@ -125,8 +125,14 @@ def test_interrupted(drafter: Drafter, target: Context) -> None:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("wide.gguf", "wide.gguf drafts for another model: its embedding_length_out is 512, the model's"),
-        ("heads.gguf", "its attention.key_length_swa is 32, the model's attention.key_length_swa 64"),
+        (
+            "wide.gguf",
+            "wide.gguf drafts for another model: its embedding_length_out is 512, the model's",
+        ),
+        (
+            "heads.gguf",
+            "its attention.key_length_swa is 32, the model's attention.key_length_swa 64",
+        ),
         ("tiny.gguf", "tiny.gguf is a gemma4 file, not a drafting network"),
     ],
 )
@@ -145,7 +151,9 @@ def test_a_build_without_the_functions_says_so(
 
 class TestCommand:
     @pytest.fixture
-    def chat(self, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    def chat(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> Any:
         monkeypatch.setenv("G4_HOME", str(folder / "home"))
         monkeypatch.setattr("sys.stdin", io.StringIO())
 
@@ -160,7 +168,9 @@ class TestCommand:
     def test_the_answer_is_the_same(self, chat: Any, folder: Path, how: str) -> None:
         code, out, _ = chat("q8.gguf", "--temp", 0, "--json", "--draft", "off")
         plain = json.loads(out)
-        code, out, _ = chat("q8.gguf", "--temp", 0, "--json", "--draft", folder / how if "." in how else how)
+        code, out, _ = chat(
+            "q8.gguf", "--temp", 0, "--json", "--draft", folder / how if "." in how else how
+        )
         data = json.loads(out)
         assert (code, data["text"]) == (0, plain["text"])
         usage = data["usage"]
@@ -178,10 +188,14 @@ class TestCommand:
         _, _, err = chat("tiny.gguf", "--temp", 0, "--stats", "--draft", "off")
         assert "drafted" not in err
 
-    def test_auto_changes_no_greedy_answer(self, chat: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_auto_changes_no_greedy_answer(
+        self, chat: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         _, out, _ = chat("tiny.gguf", "--temp", 0, "--json")
-        assert "draft_tokens" not in json.loads(out)["usage"], "so small a network is not guessed for"
-        monkeypatch.setattr("g4cli.runtime.speculation.SMALLEST_BYTES", 0)
+        assert "draft_tokens" not in json.loads(out)["usage"], (
+            "so small a network is not guessed for"
+        )
+        monkeypatch.setattr("g4cli.runtime.engine.speculation.SMALLEST_BYTES", 0)
         # BF16 matrices are multiplied otherwise for one token than for four.
         _, _, err = chat("tiny.gguf", "--temp", 0, "--stats")
         assert "no drafts at temp 0: a near tie could fall otherwise" in err
@@ -195,8 +209,10 @@ class TestCommand:
         self, folder: Path, monkeypatch: pytest.MonkeyPatch, n_expert: int, kind: str
     ) -> None:
         monkeypatch.setenv("G4_HOME", str(folder / "home"))
-        monkeypatch.setattr("g4cli.runtime.speculation.SMALLEST_BYTES", 0)
-        monkeypatch.setattr("g4cli.core.shape.shape_of", lambda _header: SimpleNamespace(n_expert=n_expert))
+        monkeypatch.setattr("g4cli.runtime.engine.speculation.SMALLEST_BYTES", 0)
+        monkeypatch.setattr(
+            "g4cli.core.shape.shape_of", lambda _header: SimpleNamespace(n_expert=n_expert)
+        )
         model = Checked(folder / "q8.gguf", read_header(folder / "q8.gguf"), True)
         assert choose_draft(Output("human"), "auto", model).kind == kind
         assert choose_draft(Output("human"), "lookup", model).kind == "lookup"
@@ -220,9 +236,17 @@ class TestCommand:
         for name, role in (("q8.gguf", "model"), ("draft.gguf", "draft")):
             data = (folder / name).read_bytes()
             (beside / name).write_bytes(data)
-            manifest = {"format": 1, "name": "mine", "type": "q8_0", "bytes": len(data), "sha256": ""}
+            manifest = {
+                "format": 1,
+                "name": "mine",
+                "type": "q8_0",
+                "bytes": len(data),
+                "sha256": "",
+            }
             (beside / f"{name}.json").write_text(
-                json.dumps(manifest | {"date": "2026-11-20T10:00:00Z", "source": "found", "role": role})
+                json.dumps(
+                    manifest | {"date": "2026-11-20T10:00:00Z", "source": "found", "role": role}
+                )
             )
         code, _, err = chat(beside / "q8.gguf", "--temp", 0)
         assert code == 0

@@ -25,14 +25,18 @@ def coded(spec: TensorSpec, array: np.ndarray, recipe: Recipe, **options: object
 @pytest.mark.parametrize("threads", [1, 4])
 def test_blocks_come_in_order(dtype: str, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encode, "BLOCK_WEIGHTS", 700)  # two rows a block: 150 blocks
-    source = {"float32": VALUES, "float16": VALUES.astype(np.float16), "bfloat16": bf16(VALUES)}[dtype]
+    source = {"float32": VALUES, "float16": VALUES.astype(np.float16), "bfloat16": bf16(VALUES)}[
+        dtype
+    ]
     exact = {
         "float32": VALUES,
         "float16": VALUES.astype(np.float16).astype(np.float32),
         "bfloat16": (bf16(VALUES).astype(np.uint32) << 16).view(np.float32),
     }[dtype]
     spec = TensorSpec("blk.0.ffn_up.weight", Q4_0, (256, 300))
-    assert coded(spec, source, Recipe("q4_0"), threads=threads) == native.encode(Q4_0, exact).tobytes()
+    assert (
+        coded(spec, source, Recipe("q4_0"), threads=threads) == native.encode(Q4_0, exact).tobytes()
+    )
 
 
 def test_experts_are_rows_of_rows() -> None:
@@ -42,11 +46,15 @@ def test_experts_are_rows_of_rows() -> None:
 
 
 def test_each_expert_has_its_own_importance(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encode, "BLOCK_WEIGHTS", 256 * 70)  # blocks that straddle experts of 100 rows
+    monkeypatch.setattr(
+        encode, "BLOCK_WEIGHTS", 256 * 70
+    )  # blocks that straddle experts of 100 rows
     kind = BY_NAME["Q4_K"]
     spec = TensorSpec("blk.0.ffn_up_exps.weight", kind, (256, 100, 3))
     weights = np.random.default_rng(5).uniform(0.1, 5, (3, 256)).astype(np.float32)
-    ours = coded(spec, VALUES, Recipe("q4_k_m", has_imatrix=True), imatrix={spec.name: weights.reshape(-1)})
+    ours = coded(
+        spec, VALUES, Recipe("q4_k_m", has_imatrix=True), imatrix={spec.name: weights.reshape(-1)}
+    )
     theirs = b"".join(
         native.encode(kind, VALUES[i * 100 : i * 100 + 100], weights[i]).tobytes() for i in range(3)
     )
@@ -72,7 +80,8 @@ def test_large_finite_weights_are_not_called_infinite() -> None:
 
 def test_without_the_library_numpy_encodes(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = {
-        kind: native.encode(BY_NAME[kind], VALUES).tobytes() for kind in ("BF16", "Q4_0", "Q8_0", "F16")
+        kind: native.encode(BY_NAME[kind], VALUES).tobytes()
+        for kind in ("BF16", "Q4_0", "Q8_0", "F16")
     }
 
     def missing() -> None:
@@ -83,7 +92,9 @@ def test_without_the_library_numpy_encodes(monkeypatch: pytest.MonkeyPatch) -> N
         spec = TensorSpec("blk.0.ffn_up.weight", BY_NAME[name], (256, 300))
         assert coded(spec, VALUES, Recipe(name.lower())) == data
     with pytest.raises(EngineMissing):
-        coded(TensorSpec("blk.0.ffn_up.weight", BY_NAME["Q6_K"], (256, 300)), VALUES, Recipe("q6_k"))
+        coded(
+            TensorSpec("blk.0.ffn_up.weight", BY_NAME["Q6_K"], (256, 300)), VALUES, Recipe("q6_k")
+        )
 
 
 def test_sfp8_on_bfloat16_holds_only_sfp8_values() -> None:

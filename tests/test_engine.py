@@ -15,15 +15,15 @@ from tiny_file import build_tiny
 
 from g4cli.chat import Finished, Reply, TurnOptions, run_turn
 from g4cli.core.errors import ContextFull, RuntimeFailed, UsageError
-from g4cli.loops import GEMMA4_DIGITS
+from g4cli.loops.detector import GEMMA4_DIGITS
 from g4cli.prompt import Message, PromptStyle, render
 from g4cli.prompt.messages import Part
-from g4cli.runtime.context import Context, ContextOptions, cpu_quota, physical_cores
-from g4cli.runtime.engine import LlamaEngine, open_engine
-from g4cli.runtime.interrupt import Interrupt
-from g4cli.runtime.model import Model, ModelOptions
-from g4cli.runtime.sampler import Sampler, Sampling, recommended
-from g4cli.runtime.text_decoder import TextDecoder
+from g4cli.runtime.engine.context import Context, ContextOptions, cpu_quota, physical_cores
+from g4cli.runtime.engine.llama_engine import LlamaEngine, open_engine
+from g4cli.runtime.engine.model import Model, ModelOptions
+from g4cli.runtime.engine.sampler import Sampler, Sampling, recommended
+from g4cli.runtime.engine.text_decoder import TextDecoder
+from g4cli.runtime.llama.interrupt import Interrupt
 
 GREEDY = Sampling(temp=0)
 TOKENS = json.loads((Path(__file__).parent / "golden/tiny_tokens.json").read_text())
@@ -54,7 +54,9 @@ def prompt(engine: LlamaEngine, *messages: Message) -> list[int]:
     return engine.tokens_of(render(messages, PromptStyle()))
 
 
-def answer(engine: LlamaEngine, tokens: list[int], sampling: Sampling = GREEDY, limit: int = 0) -> Reply:
+def answer(
+    engine: LlamaEngine, tokens: list[int], sampling: Sampling = GREEDY, limit: int = 0
+) -> Reply:
     engine.begin(sampling)
     events = list(run_turn(engine, tokens, TurnOptions(max_tokens=limit), TextDecoder()))
     assert isinstance(events[-1], Finished)
@@ -278,11 +280,15 @@ class TestLoading:
             Model(tiny_file, ModelOptions(device="gpu9"))
 
     def test_options_reach_llama_cpp(self, tiny_file: Path) -> None:
-        options = ModelOptions(mmap=False, lazy_ple="off", cpu_moe=True, device="CPU", use_extra_bufts=False)
+        options = ModelOptions(
+            mmap=False, lazy_ple="off", cpu_moe=True, device="CPU", use_extra_bufts=False
+        )
         with open_engine(
             tiny_file, model_options=options, context_options=lambda _: ContextOptions(n_ctx=256)
         ) as made:
-            assert answer(made, prompt(made, Message("user", "What is Q4_0?"))).finish_reason == "stop"
+            assert (
+                answer(made, prompt(made, Message("user", "What is Q4_0?"))).finish_reason == "stop"
+            )
 
     def test_a_context_that_cannot_be_made_frees_the_model(self, tiny_file: Path) -> None:
         opened = open_engine(

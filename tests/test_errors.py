@@ -25,7 +25,9 @@ def test_every_error_has_its_own_reference_and_a_known_code() -> None:
 
 
 def test_the_drawing_shows_the_tree_as_it_is() -> None:
-    drawn = re.findall(r"^ *(?:\|\s+)?(?:\+- )?([A-Z]\w+)", inspect.getdoc(errors) or "", re.MULTILINE)
+    drawn = re.findall(
+        r"^ *(?:\|\s+)?(?:\+- )?([A-Z]\w+)", inspect.getdoc(errors) or "", re.MULTILINE
+    )
     classes = [name for name in drawn if hasattr(errors, name)]
     assert sorted(classes) == sorted(e.__name__ for e in TREE)
     order = [name for name, item in vars(errors).items() if inspect.isclass(item) and item in TREE]

@@ -47,7 +47,9 @@ def test_kv_compute_and_output_equal_llama_cpp_in_every_cell(model: str) -> None
         found = (
             sum(kv_bytes(shape, options)),
             compute_bytes(shape, options),
-            round(output_bytes(shape, options) / MIB, 2),  # llama.cpp only prints it, with two digits
+            round(
+                output_bytes(shape, options) / MIB, 2
+            ),  # llama.cpp only prints it, with two digits
             [cells.full, cells.swa],
         )
         if found != (kv, compute, round(output / MIB, 2), [c for c, _ in caches]):
@@ -99,7 +101,9 @@ def by_name(found: Estimate) -> dict[str, Term]:
 
 def test_mapped_weights_are_not_copied_but_for_the_repacked() -> None:
     """210/256 and 18/32 bytes per weight; the vector is not padded, since it lies in the file."""
-    terms = by_name(estimate(shapes.TINY, small_network(), Options(512, repack=frozenset({"Q4_0"}))))
+    terms = by_name(
+        estimate(shapes.TINY, small_network(), Options(512, repack=frozenset({"Q4_0"})))
+    )
     assert terms["weights"].nbytes == 1024 * 210 + 4 * 250 + 2 * 256 * 64
     assert terms["per-layer embeddings"].nbytes == 1024 * 256 // 32 * 18
     assert terms["weights, repacked"].nbytes == 64 * 256 // 32 * 18

@@ -48,7 +48,9 @@ LOGS = (
 
 
 @pytest.mark.parametrize(("model", "n_ctx", "f16", "worst", "q8"), PRINTED)
-def test_fifteen_cells_by_three_settings(model: str, n_ctx: int, f16: int, worst: int, q8: int) -> None:
+def test_fifteen_cells_by_three_settings(
+    model: str, n_ctx: int, f16: int, worst: int, q8: int
+) -> None:
     shape, q8_0 = shapes.ALL[model], BY_NAME["Q8_0"]
     assert sum(kv_bytes(shape, Options(n_ctx))) == f16 * MIB
     assert sum(kv_bytes(shape, Options(n_ctx, swa_full=True, flash_attn=False))) == worst * MIB
@@ -56,7 +58,9 @@ def test_fifteen_cells_by_three_settings(model: str, n_ctx: int, f16: int, worst
 
 
 @pytest.mark.parametrize(("model", "per_token", "per_cell", "cells", "mib"), CONSTANTS)
-def test_constants_of_each_model(model: str, per_token: int, per_cell: int, cells: int, mib: int) -> None:
+def test_constants_of_each_model(
+    model: str, per_token: int, per_cell: int, cells: int, mib: int
+) -> None:
     shape = shapes.ALL[model]
     full, sliding = kv_bytes(shape, Options(32768))
     assert full == 32768 * per_token

@@ -12,11 +12,11 @@ import shapes
 from builders import Key, build_gguf, tensor_info, write_gguf
 
 from g4cli.cli.main import run
-from g4cli.cli.subjects import with_encoder
 from g4cli.core.errors import BadGGUF
 from g4cli.core.gguf import parse_header, read_header
 from g4cli.core.units import MIB
 from g4cli.estimate import HOST, LIBRARY, Options, estimate, media_bytes
+from g4cli.operations.fit.subject import with_encoder
 
 GOLDEN = Path(__file__).parent / "golden" / "memory_encoders.json"
 WARMUP_TOKENS = 256  # of the image that mtmd plans for when it warms up
@@ -48,7 +48,9 @@ def test_the_scratch_equals_what_mtmd_plans_for_every_model_and_size(tmp_path: P
     ("model", "published"),
     [("e2b", 986_833_664), ("e4b", 991_552_256), ("12b", 175_115_616), ("26b", 1_194_828_160)],
 )
-def test_the_weights_are_those_of_the_published_file(model: str, published: int, tmp_path: Path) -> None:
+def test_the_weights_are_those_of_the_published_file(
+    model: str, published: int, tmp_path: Path
+) -> None:
     header = read_header(real_mmproj.build(tmp_path / "mmproj.gguf", model))
     # Their header and the bounds of clipped products are not in these files.
     assert 0 <= published - media_bytes(header).weights < 200_000
@@ -65,7 +67,10 @@ def test_both_senses_are_terms_of_the_estimate(tmp_path: Path) -> None:
     found = media_bytes(read_header(real_mmproj.build(tmp_path / "mmproj.gguf", "e2b")), 280)
     terms = {t.name: t for t in estimate(shapes.E2B, [], Options(4096, media=found)).terms}
     assert (terms["mmproj"].nbytes, terms["mmproj"].group) == (found.weights, "weights")
-    assert (terms["image compute"].nbytes, terms["sound compute"].nbytes) == (found.image, found.sound)
+    assert (terms["image compute"].nbytes, terms["sound compute"].nbytes) == (
+        found.image,
+        found.sound,
+    )
     eyes = media_bytes(read_header(real_mmproj.build(tmp_path / "mmproj.gguf", "31b")))
     terms = {t.name: t for t in estimate(shapes.G31B, [], Options(4096, media=eyes)).terms}
     assert "sound compute" not in terms
@@ -80,21 +85,33 @@ def test_a_model_is_no_encoder(tmp_path: Path) -> None:
 
 
 def without(key: str, *more: Key) -> list[Any]:
-    return [k for k in real_mmproj.keys_of(1536, real_mmproj.SMALL, None, 3) if k[0] != key] + list(more)
+    return [k for k in real_mmproj.keys_of(1536, real_mmproj.SMALL, None, 3) if k[0] != key] + list(
+        more
+    )
 
 
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
-        (without("clip.vision.projector_type", ("clip.vision.projector_type", "str", "llava")), "llava"),
-        (without("clip.vision.block_count", ("clip.vision.block_count", "u32", 1 << 30)), "out of range"),
+        (
+            without("clip.vision.projector_type", ("clip.vision.projector_type", "str", "llava")),
+            "llava",
+        ),
+        (
+            without("clip.vision.block_count", ("clip.vision.block_count", "u32", 1 << 30)),
+            "out of range",
+        ),
         (without("clip.vision.patch_size", ("clip.vision.patch_size", "u32", 0)), "out of range"),
         (without("clip.vision.embedding_length"), "missing"),
         (without(""), "projection into the network is missing"),
     ],
 )
 def test_an_encoder_that_makes_no_sense_is_refused(keys: list[Any], words: str) -> None:
-    infos = [] if "projection" in words else [tensor_info("mm.input_projection.weight", 0, (768, 1536), 0)]
+    infos = (
+        []
+        if "projection" in words
+        else [tensor_info("mm.input_projection.weight", 0, (768, 1536), 0)]
+    )
     data = build_gguf(keys, infos=infos) + bytes(32 + 768 * 1536 * 4)
     with pytest.raises(BadGGUF, match=words):
         media_bytes(parse_header(data, path="x", file_size=len(data)))

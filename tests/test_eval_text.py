@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from g4cli.core.errors import BadFile, FileMissing
-from g4cli.runtime.eval_text import REQUEST, read_conversations
+from g4cli.runtime.measure.eval_text import REQUEST, read_conversations
 
 
 def test_every_answer_of_a_chat_is_scored_once(tmp_path: Path) -> None:

@@ -14,11 +14,13 @@ from tiny_file import TINY, build_tiny
 from g4cli.cli.main import run
 from g4cli.core.errors import BadFile
 from g4cli.prompt import Message
-from g4cli.runtime.evaluate import evaluate
+from g4cli.runtime.measure.evaluate import evaluate
 from quant.file import quantize_file
 from quant.recipes import Recipe
 
-CHATS = [json.loads(line)["messages"] for line in (TINY / "corpus.jsonl").read_text().splitlines()[5:9]]
+CHATS = [
+    json.loads(line)["messages"] for line in (TINY / "corpus.jsonl").read_text().splitlines()[5:9]
+]
 CONVERSATIONS = [tuple(Message(m["role"], m["content"]) for m in chat) for chat in CHATS]
 
 # All tokens in one batch, every one with scores, no product code: [[answer tokens], [log p of each]].
@@ -115,7 +117,20 @@ def test_command(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     text = tmp_path / "chats.jsonl"
     text.write_text("\n".join(json.dumps({"messages": chat}) for chat in CHATS))
     assert (
-        run(["eval", str(tiny), "--text", str(text), "--against", str(tiny), "--limit", "2", "--json"]) == 0
+        run(
+            [
+                "eval",
+                str(tiny),
+                "--text",
+                str(text),
+                "--against",
+                str(tiny),
+                "--limit",
+                "2",
+                "--json",
+            ]
+        )
+        == 0
     )
     data = json.loads(capsys.readouterr().out)
     assert data["documents"] == 2

@@ -68,7 +68,9 @@ def references(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_type_equals_llama_cpp(
     references: Path, tmp_path: Path, kind: str, name: str, pure: bool
 ) -> None:
-    done = quantize_file(references / f"{kind}.gguf", tmp_path / "out.gguf", recipe=Recipe(name, pure=pure))
+    done = quantize_file(
+        references / f"{kind}.gguf", tmp_path / "out.gguf", recipe=Recipe(name, pure=pure)
+    )
     assert_equal_files(done.path, references / f"{kind}-{name}-{pure}.gguf")
     assert done.nbytes == done.path.stat().st_size
     assert done.sha256 == hashlib.sha256(done.path.read_bytes()).hexdigest()
@@ -98,7 +100,9 @@ def test_overrides_equal_llama_cpp(references: Path, tmp_path: Path) -> None:
     overrides = [("per_layer_token_embd", 14), (r"blk\.[0-1]\.ffn_down", 13)]
     job = {"source": str(source), "target": str(theirs), "type": "q4_k_m", "overrides": overrides}
     assert expect([job]) == [0]
-    recipe = Recipe("q4_k_m", overrides=(("per_layer_token_embd", "Q6_K"), (r"blk\.[0-1]\.ffn_down", "Q5_K")))
+    recipe = Recipe(
+        "q4_k_m", overrides=(("per_layer_token_embd", "Q6_K"), (r"blk\.[0-1]\.ffn_down", "Q5_K"))
+    )
     quantize_file(source, tmp_path / "out.gguf", recipe=recipe)
     assert_equal_files(tmp_path / "out.gguf", theirs)
 
@@ -120,7 +124,10 @@ def test_provenance_is_rewritten_on_every_step(references: Path, tmp_path: Path)
     quantize_file(references / "e.gguf", first, recipe=Recipe("sfp8", carrier="bf16"))
     keys = read_header(first).keys
     assert keys["g4.format"].data == "SFP8"
-    assert keys["g4.source.sha256"].data == hashlib.sha256((references / "e.gguf").read_bytes()).hexdigest()
+    assert (
+        keys["g4.source.sha256"].data
+        == hashlib.sha256((references / "e.gguf").read_bytes()).hexdigest()
+    )
     quantize_file(first, second, recipe=Recipe("q4_0"), allow_requantize=True)
     keys = read_header(second).keys
     assert "g4.format" not in keys, "a Q4_0 file must not claim to be SFP8"
@@ -134,12 +141,18 @@ def test_sfp8_files_count_as_quantised(references: Path, tmp_path: Path) -> None
     quantize_file(references / "e.gguf", rounded, recipe=Recipe("sfp8", carrier="bf16"))
     with pytest.raises(UsageError, match="SFP8"):
         quantize_file(rounded, tmp_path / "out.gguf", recipe=Recipe("q4_0"))
-    quantize_file(rounded, tmp_path / "out.gguf", recipe=Recipe("f32"))  # holds every value: no loss
+    quantize_file(
+        rounded, tmp_path / "out.gguf", recipe=Recipe("f32")
+    )  # holds every value: no loss
 
 
-@pytest.mark.parametrize(("value", "word"), [(np.nan, "NaN"), (np.inf, "infinite"), (-np.inf, "infinite")])
+@pytest.mark.parametrize(
+    ("value", "word"), [(np.nan, "NaN"), (np.inf, "infinite"), (-np.inf, "infinite")]
+)
 @pytest.mark.parametrize("name", ["q4_0", "sfp8"])
-def test_bad_weights_are_named_with_their_place(tmp_path: Path, value: float, word: str, name: str) -> None:
+def test_bad_weights_are_named_with_their_place(
+    tmp_path: Path, value: float, word: str, name: str
+) -> None:
     rows = names_and_shapes(2, 64, 64, 0, 0)
     made = tensors(rows)
     index = [t[0] for t in made].index("blk.1.attn_k.weight")
@@ -160,9 +173,21 @@ def test_weights_that_are_only_copied_are_checked_too(tmp_path: Path) -> None:
     half[63] = np.inf
     block = np.array([np.inf], "<f2").tobytes() + bytes(32)
     for type_name, tensors_, words_ in (
-        ("q4_0", [("blk.0.attn_norm.weight", F32, (64,), norm.tobytes()), plain], "NaN at row 0, column 5"),
-        ("bf16", [("blk.0.ffn_up.weight", BF16, (64, 4), words.tobytes())], "infinite at row 2, column 9"),
-        ("q8_0", [("blk.0.x.weight", 1, (64,), half.tobytes()), plain], "infinite at row 0, column 63"),
+        (
+            "q4_0",
+            [("blk.0.attn_norm.weight", F32, (64,), norm.tobytes()), plain],
+            "NaN at row 0, column 5",
+        ),
+        (
+            "bf16",
+            [("blk.0.ffn_up.weight", BF16, (64, 4), words.tobytes())],
+            "infinite at row 2, column 9",
+        ),
+        (
+            "q8_0",
+            [("blk.0.x.weight", 1, (64,), half.tobytes()), plain],
+            "infinite at row 0, column 63",
+        ),
         (
             "q8_0",
             [("blk.0.ffn_up.weight", 8, (32, 2), bytes(34) + block)],
@@ -243,7 +268,9 @@ def test_a_full_disk_leaves_the_old_file(
 ) -> None:
     old = tmp_path / "old.gguf"
     old.write_bytes(b"precious")
-    monkeypatch.setattr("g4cli.core.files.shutil.disk_usage", lambda _: os.terminal_size((1, 1)) and _Usage())
+    monkeypatch.setattr(
+        "g4cli.core.files.shutil.disk_usage", lambda _: os.terminal_size((1, 1)) and _Usage()
+    )
     with pytest.raises(NoSpace):
         quantize_file(references / "odd.gguf", old, recipe=Recipe("q4_0"), force=True)
     assert [p.read_bytes() for p in tmp_path.iterdir() if p.is_file()] == [b"precious"]
@@ -260,7 +287,9 @@ def test_an_interrupted_run_leaves_nothing(references: Path, tmp_path: Path) -> 
     assert [p for p in tmp_path.iterdir() if p.is_file()] == []
     target.write_bytes(b"precious")
     with pytest.raises(Interrupted, match=r"o\.gguf is as it was"):
-        quantize_file(references / "e.gguf", target, recipe=Recipe("q4_0"), progress=stop, force=True)
+        quantize_file(
+            references / "e.gguf", target, recipe=Recipe("q4_0"), progress=stop, force=True
+        )
     assert [p.read_bytes() for p in tmp_path.iterdir() if p.is_file()] == [b"precious"]
 
 
@@ -285,20 +314,28 @@ def test_split_models_are_read_whole(tmp_path: Path) -> None:
             build_gguf([*(keys if number == 0 else []), *split], part)
         )
     a = quantize_file(whole, tmp_path / "a.gguf", recipe=Recipe("q4_0"))
-    b = quantize_file(tmp_path / "s-00001-of-00002.gguf", tmp_path / "b.gguf", recipe=Recipe("q4_0"))
+    b = quantize_file(
+        tmp_path / "s-00001-of-00002.gguf", tmp_path / "b.gguf", recipe=Recipe("q4_0")
+    )
     ha, hb = read_header(a.path), read_header(b.path)
     assert data_of(a.path, ha) == data_of(b.path, hb)
     assert [k for k in hb.keys if k.startswith("split.")] == []
     with pytest.raises(BadGGUF, match="not the first part"):
-        quantize_file(tmp_path / "s-00002-of-00002.gguf", tmp_path / "c.gguf", recipe=Recipe("q4_0"))
+        quantize_file(
+            tmp_path / "s-00002-of-00002.gguf", tmp_path / "c.gguf", recipe=Recipe("q4_0")
+        )
     (tmp_path / "s-00002-of-00002.gguf").unlink()
     with pytest.raises(FileMissing, match="00002-of-00002"):
-        quantize_file(tmp_path / "s-00001-of-00002.gguf", tmp_path / "c.gguf", recipe=Recipe("q4_0"))
+        quantize_file(
+            tmp_path / "s-00001-of-00002.gguf", tmp_path / "c.gguf", recipe=Recipe("q4_0")
+        )
 
 
 def test_files_without_weights_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadGGUF, match="vocabulary"):
-        quantize_file(write_gguf(tmp_path / "v.gguf", gemma4_keys()), tmp_path / "o", recipe=Recipe("q4_0"))
+        quantize_file(
+            write_gguf(tmp_path / "v.gguf", gemma4_keys()), tmp_path / "o", recipe=Recipe("q4_0")
+        )
     integers = write_gguf(
         tmp_path / "i.gguf", gemma4_keys(1, 64), [("blk.0.ffn_up.weight", 24, (64, 4), None)]
     )
@@ -310,9 +347,14 @@ def test_half_and_single_precision_sources(tmp_path: Path) -> None:
     """Any source type gives what llama.cpp gives from it."""
     values = np.random.default_rng(3).normal(0, 0.02, 256 * 8).astype(np.float32)
     jobs = []
-    for name, type_id, data in (("f32", F32, values.tobytes()), ("f16", 1, values.astype("<f2").tobytes())):
+    for name, type_id, data in (
+        ("f32", F32, values.tobytes()),
+        ("f16", 1, values.astype("<f2").tobytes()),
+    ):
         write_gguf(
-            tmp_path / f"{name}.gguf", gemma4_keys(1, 256), [("blk.0.ffn_up.weight", type_id, (256, 8), data)]
+            tmp_path / f"{name}.gguf",
+            gemma4_keys(1, 256),
+            [("blk.0.ffn_up.weight", type_id, (256, 8), data)],
         )
         for target in ("q4_0", "q6_k", "bf16"):
             jobs.append(

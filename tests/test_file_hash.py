@@ -23,7 +23,9 @@ def parts(tmp_path: Path) -> list[Path]:
     return found
 
 
-def test_parts_are_hashed_one_after_another(parts: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parts_are_hashed_one_after_another(
+    parts: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(file_hash, "_PIECE_BYTES", 999)
     with hash_of(parts) as hashing:
         assert hashing.result() == hashlib.sha256(b"\1" * 5000 + b"\2" * 5000).hexdigest()
@@ -76,7 +78,9 @@ def test_leaving_early_stops_the_thread(parts: list[Path], monkeypatch: pytest.M
     assert not [t for t in threading.enumerate() if t.name.startswith("file-hash")]
 
 
-def test_a_file_that_cannot_be_read_is_told(parts: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_cannot_be_read_is_told(
+    parts: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(file_hash, "_LEAD_BYTES", 1)
     with hash_of(parts) as hashing:
         parts[1].unlink()

@@ -39,7 +39,9 @@ def test_the_name_appears_only_at_the_end(tmp_path: Path) -> None:
     assert target.stat().st_size == 100_000
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, ValueError, MemoryError, UsageError("no")])
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt, SystemExit, ValueError, MemoryError, UsageError("no")]
+)
 @pytest.mark.parametrize("old", [None, b"old"])
 def test_an_interruption_leaves_the_old_file_or_none(
     tmp_path: Path, error: type[BaseException] | BaseException, old: bytes | None
@@ -85,7 +87,9 @@ def test_a_write_that_the_system_refuses_is_no_space(tmp_path: Path) -> None:
         "with atomic_file(Path(sys.argv[1])) as file:\n"
         "    for _ in range(100): file.write(bytes(4096))\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, tmp_path / "m.gguf"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "m.gguf"], capture_output=True, text=True
+    )
     assert "NoSpace" in done.stderr
     assert "no file so large" in done.stderr
     assert os.listdir(tmp_path) == []
@@ -120,7 +124,9 @@ def test_a_target_that_cannot_be_a_file(tmp_path: Path, make: str) -> None:
 
 
 @pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS, errno.EPERM])
-def test_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+def test_a_folder_that_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
     # Root may write anywhere, so the refusal itself is simulated.
     def refuse(*_: object, **__: object) -> None:
         raise OSError(code, os.strerror(code))
@@ -211,7 +217,9 @@ def test_require_file_names_what_is_there_instead(
     assert caught.value.hint
 
 
-def test_a_file_without_permission_is_a_usage_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_file_without_permission_is_a_usage_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     def refuse(*_: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 

@@ -74,7 +74,10 @@ def test_the_whole_context_or_none() -> None:
 
 def test_the_planned_context_says_why() -> None:
     plenty = plan_context(shapes.E2B, [], Options(1), [Memory(HOST, 64 * GIB, 64 * GIB)])
-    assert (plenty.n_ctx, plenty.reason) == (131072, "context 131,072: all that the model was made for")
+    assert (plenty.n_ctx, plenty.reason) == (
+        131072,
+        "context 131,072: all that the model was made for",
+    )
     tiny = plan_context(shapes.TINY, [], Options(1), [Memory(HOST, 64 * GIB, 64 * GIB)])
     assert (tiny.n_ctx, tiny.reason) == (2048, "context 2,048: all that the model was made for")
     tight = plan_context(shapes.G31B, [], Options(1), [Memory(HOST, 64 * GIB, 4 * GIB)])

@@ -33,7 +33,9 @@ def test_each_row_equals_the_library(kind: ggml.GGMLType, library: ctypes.CDLL) 
         kind.block_size,
         kind.block_bytes,
     )
-    assert library.ggml_row_size(kind.id, 7 * kind.block_size) == kind.row_bytes(7 * kind.block_size)
+    assert library.ggml_row_size(kind.id, 7 * kind.block_size) == kind.row_bytes(
+        7 * kind.block_size
+    )
 
 
 def test_no_type_of_the_library_is_missing(library: ctypes.CDLL) -> None:

@@ -85,7 +85,8 @@ def test_the_reader_agrees_with_gguf_py(tmp_path: Path) -> None:
     }
     assert values(header) == theirs
     assert [
-        (t.name, t.type.name, t.shape, header.file_offset(t), t.nbytes) for t in header.tensors.values()
+        (t.name, t.type.name, t.shape, header.file_offset(t), t.nbytes)
+        for t in header.tensors.values()
     ] == [
         (t.name, t.tensor_type.name, tuple(t.shape.tolist()), t.data_offset, t.n_bytes)
         for t in oracle.tensors
@@ -116,7 +117,9 @@ def test_trailing_bytes_are_counted_and_missing_padding_is_fine() -> None:
 
 
 def test_arrays_are_loaded_late_and_only_as_asked(tmp_path: Path) -> None:
-    path = write_gguf(tmp_path / "x.gguf", [ARCH, ("t", "[str]", [f"word {i}" for i in range(1000)])])
+    path = write_gguf(
+        tmp_path / "x.gguf", [ARCH, ("t", "[str]", [f"word {i}" for i in range(1000)])]
+    )
     array = read_header(path).keys["t"].data
     assert isinstance(array, Array)
     assert (len(array), array.item_type) == (1000, ValueType.STRING)
@@ -141,7 +144,11 @@ def test_getters_never_invent_a_value() -> None:
     header = parse(build_gguf([ARCH, ("n", "u32", 7), ("yes", "bool", True), ("s", "str", "7")]))
     assert header.get("n", int) == 7
     assert header.get("absent", int, 3) == 3
-    for name, kind, words in (("absent", int, "missing"), ("s", int, "expected int"), ("yes", int, "bool")):
+    for name, kind, words in (
+        ("absent", int, "missing"),
+        ("s", int, "expected int"),
+        ("yes", int, "bool"),
+    ):
         with pytest.raises(BadGGUF, match=words) as caught:
             header.get(name, kind)
         assert caught.value.field == name
@@ -167,7 +174,13 @@ BATTERY: tuple[tuple[str, bytes, str, str | None, int | None], ...] = (
     ("empty", b"", "truncated|not a GGUF|empty", None, None),
     ("one byte", b"G", "not a GGUF", None, 0),
     ("bad magic", build_gguf([ARCH], magic=b"XXXX"), "starts with b'XXXX'", None, 0),
-    ("git lfs pointer", b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer", None, 0),
+    (
+        "git lfs pointer",
+        b"version https://git-lfs.github.com/spec/v1\n",
+        "Git LFS pointer",
+        None,
+        0,
+    ),
     ("html", b"<!DOCTYPE html><html>", "HTML page", None, 0),
     ("html, lower", b"<html><body>404", "HTML page", None, 0),
     ("json error", b'{"error":"Invalid username or password."}', "JSON error", None, 0),
@@ -188,16 +201,40 @@ BATTERY: tuple[tuple[str, bytes, str, str | None, int | None], ...] = (
     ("n_kv negative", build_gguf([ARCH], n_kv=-1), "claims", "n_kv", 16),
     ("n_kv one more", build_gguf([ARCH], n_kv=2), "truncated", None, None),
     # keys
-    ("key length 2^40", build_gguf([struct.pack("<Q", 2**40)]), "claims 1,099,511,627,776", None, 24),
+    (
+        "key length 2^40",
+        build_gguf([struct.pack("<Q", 2**40)]),
+        "claims 1,099,511,627,776",
+        None,
+        24,
+    ),
     ("key length over the limit", build_gguf([("k" * 65_536, "u8", 0)]), "claims 65,536", None, 24),
     ("empty key", build_gguf([("", "u8", 0)]), "key is empty", None, 24),
     ("duplicate key", build_gguf([ARCH, ARCH]), "twice", F, None),
     ("key not utf-8", build_gguf([key(b"\xff\xfe", "u8", 1)]), "not valid UTF-8", None, 32),
     ("value not utf-8", build_gguf([(F, "str", b"ab\xff")]), "not valid UTF-8", None, None),
-    ("value type 13", build_gguf([text("k") + struct.pack("<II", 13, 0)]), "unknown value type 13", "k", 33),
-    ("value type 2^32-1", build_gguf([text("k") + struct.pack("<I", 2**32 - 1)]), "unknown value", "k", 33),
+    (
+        "value type 13",
+        build_gguf([text("k") + struct.pack("<II", 13, 0)]),
+        "unknown value type 13",
+        "k",
+        33,
+    ),
+    (
+        "value type 2^32-1",
+        build_gguf([text("k") + struct.pack("<I", 2**32 - 1)]),
+        "unknown value",
+        "k",
+        33,
+    ),
     ("bool 2", build_gguf([text("k") + struct.pack("<IB", 7, 2)]), "neither 0 nor 1", "k", None),
-    ("bool 2 in an array", build_gguf([claim(9, 3, 7) + b"\0\2\1"]), "neither 0 nor 1", "big", None),
+    (
+        "bool 2 in an array",
+        build_gguf([claim(9, 3, 7) + b"\0\2\1"]),
+        "neither 0 nor 1",
+        "big",
+        None,
+    ),
     (
         "string length past the end",
         build_gguf([text("k") + struct.pack("<IQ", 8, 50)]),
@@ -205,9 +242,27 @@ BATTERY: tuple[tuple[str, bytes, str, str | None, int | None], ...] = (
         None,
         None,
     ),
-    ("string of 2^63", build_gguf([text("k") + struct.pack("<IQ", 8, 2**63)]), "claims", None, None),
-    ("array of 2^28 strings", build_gguf([claim(9, 2**28, 8)]), "claims 268,435,456 items", "big", 43),
-    ("array of 2^28 bytes", build_gguf([claim(9, 2**28, 0)]), "claims 268,435,456 items", "big", 43),
+    (
+        "string of 2^63",
+        build_gguf([text("k") + struct.pack("<IQ", 8, 2**63)]),
+        "claims",
+        None,
+        None,
+    ),
+    (
+        "array of 2^28 strings",
+        build_gguf([claim(9, 2**28, 8)]),
+        "claims 268,435,456 items",
+        "big",
+        43,
+    ),
+    (
+        "array of 2^28 bytes",
+        build_gguf([claim(9, 2**28, 0)]),
+        "claims 268,435,456 items",
+        "big",
+        43,
+    ),
     ("array of 2^64-1 doubles", build_gguf([claim(9, 2**64 - 1, 12)]), "items", "big", 43),
     (
         "array item string too long",
@@ -223,7 +278,13 @@ BATTERY: tuple[tuple[str, bytes, str, str | None, int | None], ...] = (
         None,
         None,
     ),
-    ("array cut before a string", build_gguf([claim(9, 2, 8) + text("abcdefgh")]), "truncated", None, None),
+    (
+        "array cut before a string",
+        build_gguf([claim(9, 2, 8) + text("abcdefgh")]),
+        "truncated",
+        None,
+        None,
+    ),
     ("array of unknown type", build_gguf([claim(9, 1, 13)]), "unknown value type 13", "big", 39),
     ("nested array", build_gguf([claim(9, 1, 9) + struct.pack("<IQ", 0, 0)]), "nested", "big", 39),
     # alignment
@@ -254,7 +315,13 @@ BATTERY: tuple[tuple[str, bytes, str, str | None, int | None], ...] = (
     # tensors
     ("tensor without a name", infos(tensor_info("", F32, (4,), 0)), "no name", None, None),
     ("tensor name of 64", infos(tensor_info("n" * 64, F32, (4,), 0)), "claims 64", None, None),
-    ("tensor name not utf-8", infos(tensor_info(b"\xc3", F32, (4,), 0)), "not valid UTF-8", None, None),
+    (
+        "tensor name not utf-8",
+        infos(tensor_info(b"\xc3", F32, (4,), 0)),
+        "not valid UTF-8",
+        None,
+        None,
+    ),
     (
         "duplicate tensor",
         infos(tensor_info("t", F32, (8,), 0), tensor_info("t", F32, (8,), 32)),
@@ -268,8 +335,20 @@ BATTERY: tuple[tuple[str, bytes, str, str | None, int | None], ...] = (
     ("extent 0", infos(tensor_info("t", F32, (4, 0), 0)), "impossible shape", "t", None),
     ("extent negative", infos(tensor_info("t", F32, (4, -1), 0)), "impossible shape", "t", None),
     ("extent 2^63-1", infos(tensor_info("t", F32, (2**63 - 1,), 0)), "truncated|beyond", "t", None),
-    ("product overflows", infos(tensor_info("t", F32, (2**32, 2**32, 2), 0)), "impossible shape", "t", None),
-    ("bytes overflow 64 bits", infos(tensor_info("t", 28, (2**62,), 0)), "truncated|beyond", "t", None),
+    (
+        "product overflows",
+        infos(tensor_info("t", F32, (2**32, 2**32, 2), 0)),
+        "impossible shape",
+        "t",
+        None,
+    ),
+    (
+        "bytes overflow 64 bits",
+        infos(tensor_info("t", 28, (2**62,), 0)),
+        "truncated|beyond",
+        "t",
+        None,
+    ),
     ("type 999", infos(tensor_info("t", 999, (4,), 0)), "unknown tensor type 999", "t", None),
     ("removed type 4", infos(tensor_info("t", 4, (32,), 0)), "unknown tensor type 4", "t", None),
     ("removed type 36", infos(tensor_info("t", 36, (32,), 0)), "unknown tensor type 36", "t", None),
@@ -282,9 +361,21 @@ BATTERY: tuple[tuple[str, bytes, str, str | None, int | None], ...] = (
         TWO[1][0],
         None,
     ),
-    ("offset overlaps", build_gguf([ARCH], TWO, offsets={TWO[1][0]: 0}), "expected 128", TWO[1][0], None),
+    (
+        "offset overlaps",
+        build_gguf([ARCH], TWO, offsets={TWO[1][0]: 0}),
+        "expected 128",
+        TWO[1][0],
+        None,
+    ),
     ("offset 2^64-32", infos(tensor_info("t", F32, (4,), 2**64 - 32)), "expected 0", "t", None),
-    ("data cut", build_gguf([ARCH], TWO, pad_end=False, cut=-1), "last 1 bytes are missing", TWO[2][0], None),
+    (
+        "data cut",
+        build_gguf([ARCH], TWO, pad_end=False, cut=-1),
+        "last 1 bytes are missing",
+        TWO[2][0],
+        None,
+    ),
     ("data absent", build_gguf([ARCH], TWO)[: -(128 + 32 + 96)], "truncated", TWO[0][0], None),
 )
 
@@ -335,7 +426,11 @@ def test_a_header_still_arriving_says_how_much_it_needs() -> None:
 
 def test_a_header_may_not_go_on_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Limits, "HEADER_BYTES", 4096)
-    for entry in (("long", "[u8]", bytes(8192)), ("words", "[str]", [""] * 1024), ("s", "str", "x" * 5000)):
+    for entry in (
+        ("long", "[u8]", bytes(8192)),
+        ("words", "[str]", [""] * 1024),
+        ("s", "str", "x" * 5000),
+    ):
         with pytest.raises(BadGGUF, match="beyond 4,096 bytes"):
             parse(build_gguf([ARCH, entry]))
 
@@ -382,15 +477,20 @@ def test_any_change_of_bytes_gives_a_header_or_bad_gguf(data: st.DataObject) -> 
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.integers(0, len(GOOD)), st.integers(0, len(GOOD)), st.binary(max_size=24), st.integers(0, 40))
-def test_any_splice_gives_a_header_or_bad_gguf(start: int, cut: int, piece: bytes, dropped: int) -> None:
+@given(
+    st.integers(0, len(GOOD)), st.integers(0, len(GOOD)), st.binary(max_size=24), st.integers(0, 40)
+)
+def test_any_splice_gives_a_header_or_bad_gguf(
+    start: int, cut: int, piece: bytes, dropped: int
+) -> None:
     survives(GOOD[:start] + piece + GOOD[start + dropped :])
     survives(GOOD[:start] + GOOD[cut:])
 
 
 @settings(max_examples=200, deadline=None)
 @given(
-    st.integers(0, len(GOOD) - 8), st.sampled_from([0, 1, 7, 2**16, 2**31, 2**32, 2**40, 2**63, 2**64 - 1])
+    st.integers(0, len(GOOD) - 8),
+    st.sampled_from([0, 1, 7, 2**16, 2**31, 2**32, 2**40, 2**63, 2**64 - 1]),
 )
 def test_any_wrong_length_gives_a_header_or_bad_gguf(at: int, number: int) -> None:
     survives(GOOD[:at] + struct.pack("<Q", number) + GOOD[at + 8 :])
@@ -421,7 +521,9 @@ print(json.dumps([header.keys["tokenizer.ggml.tokens"].data.count, time.process_
 
 
 def test_the_real_vocabulary_costs_little(vocab_file: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", MEASURE, vocab_file], capture_output=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, vocab_file], capture_output=True, check=True
+    )
     count, seconds, mib, has_numpy = json.loads(done.stdout)
     assert count == 262_144
     assert mib < 60
@@ -432,7 +534,9 @@ def test_the_real_vocabulary_costs_little(vocab_file: Path) -> None:
 
 
 def test_a_hostile_count_costs_little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Limits, "HEADER_BYTES", 16 << 20)  # an eighth of the real limit, of its time too
+    monkeypatch.setattr(
+        Limits, "HEADER_BYTES", 16 << 20
+    )  # an eighth of the real limit, of its time too
     path = tmp_path / "x.gguf"
     path.write_bytes(build_gguf([claim(9, 2**28, 8)]))
     os.truncate(path, 2**33)  # sparse: the count is now within the file, every string is empty

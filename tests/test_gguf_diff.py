@@ -49,7 +49,9 @@ def test_keys_that_differ_are_named_with_both_values(tmp_path: Path) -> None:
 
 def test_a_key_of_another_type_differs(tmp_path: Path) -> None:
     other = [KEYS[0], ("x.count", "u64", 3), KEYS[2]]
-    assert differences(tmp_path, (KEYS, []), (other, [])) == [("key", "x.count", "3 (uint32)", "3 (uint64)")]
+    assert differences(tmp_path, (KEYS, []), (other, [])) == [
+        ("key", "x.count", "3 (uint32)", "3 (uint64)")
+    ]
 
 
 def test_tensors_differ_by_presence_and_shape(tmp_path: Path) -> None:
@@ -67,7 +69,9 @@ def test_the_command_shows_the_differences(tmp_path: Path, capsys: Any) -> None:
     values = np.linspace(-1, 1, 64, dtype="<f4").tobytes()
     for name, value in (("a", 1), ("b", 2)):
         keys = [("general.architecture", "str", "gemma4"), ("x.count", "u32", value)]
-        (tmp_path / f"{name}.gguf").write_bytes(build_gguf(keys, [("t.weight", F32, [32, 2], values)]))
+        (tmp_path / f"{name}.gguf").write_bytes(
+            build_gguf(keys, [("t.weight", F32, [32, 2], values)])
+        )
     paths = [str(tmp_path / "a.gguf"), str(tmp_path / "b.gguf")]
     assert run(["show", "--diff", *paths]) == 0
     assert "x.count" in capsys.readouterr().out

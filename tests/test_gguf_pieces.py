@@ -21,7 +21,16 @@ def test_pieces_merge_and_know_their_ends() -> None:
     pieces = Pieces(1000)
     for start, end in ((0, 10), (20, 30), (30, 40), (5, 12), (100, 101)):
         pieces.put(start, bytes(range(start, end)))
-    assert [pieces.end_of(n) for n in (0, 11, 12, 19, 20, 39, 40, 100)] == [12, 12, 12, 19, 40, 40, 40, 101]
+    assert [pieces.end_of(n) for n in (0, 11, 12, 19, 20, 39, 40, 100)] == [
+        12,
+        12,
+        12,
+        19,
+        40,
+        40,
+        40,
+        101,
+    ]
     assert [pieces.next_start(n) for n in (0, 20, 50, 100)] == [20, 100, 100, 1000]
     assert bytes(pieces.buffer[18:32]) == bytes([0, 0, *range(20, 32)])
     pieces.keep_prefix()
@@ -71,7 +80,9 @@ def test_no_step_leaves_the_file(count: int) -> None:
         parse(bad, [(0, 200)], jumps=True)
 
 
-@pytest.mark.skipif(not real_shapes.SHARED_VOCAB.is_file(), reason="needs ../shared/data/gemma4-vocab")
+@pytest.mark.skipif(
+    not real_shapes.SHARED_VOCAB.is_file(), reason="needs ../shared/data/gemma4-vocab"
+)
 def test_the_known_lengths_are_those_of_the_published_vocabulary() -> None:
     keys = read_header(real_shapes.SHARED_VOCAB).keys
     for (name, count), nbytes in KNOWN_STRINGS.items():

@@ -85,7 +85,9 @@ def test_arrays_of_strings_go_round(items: list[str]) -> None:
     assert isinstance(made.data, Array)
     assert made.data.tolist() == items
     assert list(made.data.byte_strings()) == [i.encode() for i in items]
-    assert (b"" if not items else made.encode()) == (b"" if not items else key("", "[str]", items)[12:])
+    assert (b"" if not items else made.encode()) == (
+        b"" if not items else key("", "[str]", items)[12:]
+    )
     assert read_back("k", "[str]", items).data == made.data
 
 

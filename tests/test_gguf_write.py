@@ -68,7 +68,9 @@ def test_gguf_py_reads_it(tmp_path: Path) -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(1, 100), max_size=12))
-def test_pieces_may_have_any_size(tmp_path_factory: pytest.TempPathFactory, sizes: list[int]) -> None:
+def test_pieces_may_have_any_size(
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[int]
+) -> None:
     pieces = []
     for data in DATA:
         at = 0
@@ -103,7 +105,9 @@ def test_an_alignment_among_the_keys_is_used(tmp_path: Path) -> None:
         ([*DATA, b"x"], "more bytes"),
     ],
 )
-def test_a_wrong_count_of_bytes_leaves_nothing(tmp_path: Path, pieces: list[bytes], words: str) -> None:
+def test_a_wrong_count_of_bytes_leaves_nothing(
+    tmp_path: Path, pieces: list[bytes], words: str
+) -> None:
     with pytest.raises(ValueError, match=words):
         write(tmp_path / "x.gguf", pieces)
     assert os.listdir(tmp_path) == []
@@ -127,7 +131,9 @@ def test_space_is_checked_first(tmp_path: Path) -> None:
 
 def test_progress_counts_to_the_whole_file(tmp_path: Path) -> None:
     seen: list[tuple[int, int, str]] = []
-    with create_gguf(tmp_path / "x.gguf", KEYS, SPECS, progress=lambda *now: seen.append(now)) as writer:
+    with create_gguf(
+        tmp_path / "x.gguf", KEYS, SPECS, progress=lambda *now: seen.append(now)
+    ) as writer:
         for data in DATA:
             writer.write(data)
         nbytes = writer.finish().nbytes
@@ -135,7 +141,9 @@ def test_progress_counts_to_the_whole_file(tmp_path: Path) -> None:
     assert seen[-1][:2] == (nbytes, nbytes)
 
 
-def test_progress_is_told_within_a_large_tensor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_told_within_a_large_tensor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("g4cli.core.gguf_write._TOLD_EACH", 100)
     seen: list[int] = []
     with create_gguf(
@@ -160,7 +168,9 @@ def test_keys_may_change_where_nothing_is_hashed(tmp_path: Path) -> None:
         written = writer.finish()
     assert written.sha256 == ""
     rows = [("n", "u32", 8) if row[0] == "n" else row for row in SAME_KEYS]
-    assert path.read_bytes() == build_gguf(rows, [("a", Q8_0, (64, 3), DATA[0]), ("b", F32, (5,), DATA[1])])
+    assert path.read_bytes() == build_gguf(
+        rows, [("a", Q8_0, (64, 3), DATA[0]), ("b", F32, (5,), DATA[1])]
+    )
     with create_gguf(path, KEYS, SPECS) as writer:
         for data in DATA:
             writer.write(data)
@@ -169,7 +179,9 @@ def test_keys_may_change_where_nothing_is_hashed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("when", [1, 2])
-def test_a_failed_early_flush_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: int) -> None:
+def test_a_failed_early_flush_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: int
+) -> None:
     """The system tells a failed write once, to the first who flushes: the last flush would succeed."""
     monkeypatch.setattr("g4cli.core.gguf_write._FLUSHED_EACH", 1)
     calls = []

@@ -16,12 +16,12 @@ from g4cli.chat import Finished, TurnOptions, run_turn
 from g4cli.cli.main import run
 from g4cli.core.errors import UsageError
 from g4cli.prompt import Message, PromptStyle, render
-from g4cli.runtime.context import ContextOptions
-from g4cli.runtime.engine import LlamaEngine, open_engine
-from g4cli.runtime.grammar import GrammarSampler, not_enforced, schema_to_grammar
-from g4cli.runtime.model import ModelOptions
-from g4cli.runtime.sampler import Sampling
-from g4cli.runtime.text_decoder import TextDecoder
+from g4cli.runtime.engine.context import ContextOptions
+from g4cli.runtime.engine.grammar import GrammarSampler, not_enforced, schema_to_grammar
+from g4cli.runtime.engine.llama_engine import LlamaEngine, open_engine
+from g4cli.runtime.engine.model import ModelOptions
+from g4cli.runtime.engine.sampler import Sampling
+from g4cli.runtime.engine.text_decoder import TextDecoder
 
 SCHEMA = json.dumps(
     {
@@ -55,16 +55,18 @@ def engine(tiny: Path) -> Iterator[LlamaEngine]:
 def answer(engine: LlamaEngine, grammar: str | None, sampling: Sampling, limit: int = 200) -> str:
     tokens = engine.tokens_of(render([Message("user", "What is Q4_0?")], PromptStyle()))
     engine.begin(sampling, grammar)
-    last = list(run_turn(engine, tokens, TurnOptions(max_tokens=limit, stop_on_loop=False), TextDecoder()))[
-        -1
-    ]
+    last = list(
+        run_turn(engine, tokens, TurnOptions(max_tokens=limit, stop_on_loop=False), TextDecoder())
+    )[-1]
     assert isinstance(last, Finished)
     return last.reply.text
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_schema_is_obeyed_even_when_hot(engine: LlamaEngine, seed: int) -> None:
-    text = answer(engine, schema_to_grammar(SCHEMA), Sampling(temp=2.0, top_k=0, top_p=1.0, seed=seed))
+    text = answer(
+        engine, schema_to_grammar(SCHEMA), Sampling(temp=2.0, top_k=0, top_p=1.0, seed=seed)
+    )
     data = json.loads(text)
     assert set(data) == {"kind", "bits", "ok"}
     assert data["kind"] in ("file", "format")

@@ -37,7 +37,9 @@ def test_without_control_groups(tmp_path: Path) -> None:
 
 
 def test_old_kernels_without_memavailable(tmp_path: Path) -> None:
-    root = machine(tmp_path, {"proc/meminfo": "MemTotal: 1000 kB\nMemFree: 300 kB\nCached: 200 kB\n"})
+    root = machine(
+        tmp_path, {"proc/meminfo": "MemTotal: 1000 kB\nMemFree: 300 kB\nCached: 200 kB\n"}
+    )
     assert host.linux_memory(root)[1] == 500 * KIB
 
 
@@ -161,7 +163,9 @@ def test_gpus_are_remembered_with_their_age() -> None:
     assert 99 < found.age_s < 200
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"gpus": [{"name": 1}], "library": ""}', '{"gpus": []}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{", '{"gpus": [{"name": 1}], "library": ""}', '{"gpus": []}']
+)
 def test_a_broken_record_counts_as_none(text: str) -> None:
     path = cache_dir() / "devices.json"
     path.parent.mkdir(parents=True)

@@ -68,7 +68,9 @@ def test_blocks_are_written_noted_and_hashed_or_given_back(tmp_path: Path) -> No
     assert bytes(view) == b"a" * 1000 + b"\0" * 1000 + b"c" * 1000
 
 
-def test_after_a_full_disk_every_block_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_a_full_disk_every_block_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     line = Line(tmp_path, 10_000)
     assert line.put(5000, b"x" * 100).acquire(timeout=5)
 

@@ -61,7 +61,8 @@ def test_ranges_come_over_one_connection(tls: bool) -> None:
     with scripted(script, tls=tls):
         client = Connection()
         parts = [
-            fetched(client, url(script, tls), *r) for r in ((0, 100), (100, 100_000), (100_000, 102_400))
+            fetched(client, url(script, tls), *r)
+            for r in ((0, 100), (100, 100_000), (100_000, 102_400))
         ]
         client.close()
     assert b"".join(parts) == DATA
@@ -106,9 +107,14 @@ def test_of_a_longer_answer_only_the_range_is_taken(tls: bool) -> None:
 
 
 @both
-@pytest.mark.parametrize("head", ["Connection: close\r\nContent-Length: 1000\r\n", "Connection: close\r\n"])
+@pytest.mark.parametrize(
+    "head", ["Connection: close\r\nContent-Length: 1000\r\n", "Connection: close\r\n"]
+)
 def test_an_answer_that_ends_with_its_connection(tls: bool, head: str) -> None:
-    last = [answer(DATA[a:b], f"{a}-{b - 1}/{len(DATA)}", head=head) for a, b in ((0, 1000), (1000, 2000))]
+    last = [
+        answer(DATA[a:b], f"{a}-{b - 1}/{len(DATA)}", head=head)
+        for a, b in ((0, 1000), (1000, 2000))
+    ]
     script = Script([[last[0]], [last[1]]])
     ranges = (0, 1000), (1000, 2000)
     assert fetched_all(script, tls, *ranges) == [DATA[:1000], DATA[1000:2000]]
@@ -116,8 +122,12 @@ def test_an_answer_that_ends_with_its_connection(tls: bool, head: str) -> None:
 
 @both
 def test_a_chunked_answer(tls: bool) -> None:
-    chunks = b"".join(b"%x\r\n%b\r\n" % (len(c), c) for c in (DATA[:7], DATA[7:600], DATA[600:1000]))
-    chunked = answer(chunks + b"0\r\n\r\n", f"0-999/{len(DATA)}", head="Transfer-Encoding: chunked\r\n")
+    chunks = b"".join(
+        b"%x\r\n%b\r\n" % (len(c), c) for c in (DATA[:7], DATA[7:600], DATA[600:1000])
+    )
+    chunked = answer(
+        chunks + b"0\r\n\r\n", f"0-999/{len(DATA)}", head="Transfer-Encoding: chunked\r\n"
+    )
     script = Script([[chunked, 0], [whole(1000, 2000)]])
     ranges = (0, 1000), (1000, 2000)
     assert fetched_all(script, tls, *ranges) == [DATA[:1000], DATA[1000:2000]]
@@ -159,13 +169,18 @@ def test_another_thread_can_wake_a_reader(tls: bool) -> None:
     ("given", "words"),
     [
         (
-            answer(b"x" * 10, "0-9/102400", head="Content-Length: 10\r\nContent-Encoding: gzip\r\n"),
+            answer(
+                b"x" * 10, "0-9/102400", head="Content-Length: 10\r\nContent-Encoding: gzip\r\n"
+            ),
             "compressed",
         ),
         (answer(DATA[:10], "1-10/102400"), "another range"),
         (answer(DATA[:10], "0-9"), "another range"),
         (answer(DATA[:10], "", status="200 OK"), "ignores byte ranges"),
-        (answer(b"", "", status="503 Busy", head="Retry-After: 7\r\nContent-Length: 0\r\n"), "503 Busy"),
+        (
+            answer(b"", "", status="503 Busy", head="Retry-After: 7\r\nContent-Length: 0\r\n"),
+            "503 Busy",
+        ),
     ],
 )
 def test_answers_that_are_not_the_bytes(given: bytes, words: str) -> None:

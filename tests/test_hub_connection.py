@@ -78,11 +78,17 @@ def proxy(hub: FakeHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iter
 
 
 def test_tls_goes_through_a_proxy(
-    capsys: pytest.CaptureFixture[str], hub: FakeHub, proxy: list[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str],
+    hub: FakeHub,
+    proxy: list[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert pulled(capsys)
     login = "bWU6cGFzcyB3b3Jk"  # me:pass word
-    assert set(proxy) == {f"CONNECT hub.example:443 {login}", f"CONNECT storage.example:443 {login}"}
+    assert set(proxy) == {
+        f"CONNECT hub.example:443 {login}",
+        f"CONNECT storage.example:443 {login}",
+    }
     assert hub.proxy_logins == set()  # the proxy's password stays with the proxy
     proxy.clear()
     monkeypatch.setenv("NO_PROXY", ".example")
@@ -100,4 +106,6 @@ def test_a_storage_host_that_is_not_who_it_says_it_is(
     assert "evil.example: its certificate is not trusted" in err
     assert "hint: set SSL_CERT_FILE" in err
     assert hub.sent_bytes == 0
-    assert proxy.count("CONNECT evil.example:443 bWU6cGFzcyB3b3Jk") == 1  # asking again would not help
+    assert (
+        proxy.count("CONNECT evil.example:443 bWU6cGFzcyB3b3Jk") == 1
+    )  # asking again would not help

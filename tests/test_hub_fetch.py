@@ -28,24 +28,35 @@ from g4cli.hub.transfer import Limits
 DATA = os.urandom(3_000_000)
 SHA = hashlib.sha256(DATA).hexdigest()
 FAST = Limits(
-    piece_bytes=1_000_000, failures=3, patience_s=0, first_wait_s=0.01, longest_wait_s=0.05, stall_s=0.4
+    piece_bytes=1_000_000,
+    failures=3,
+    patience_s=0,
+    first_wait_s=0.01,
+    longest_wait_s=0.05,
+    stall_s=0.4,
 )
 REPO = "owner/repo-GGUF"
 
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
-    state = FakeHub(repos={REPO: FakeRepo(lfs={"m-Q4_0.gguf": DATA}, plain={"config.json": b'{"a": 1}'})})
+    state = FakeHub(
+        repos={REPO: FakeRepo(lfs={"m-Q4_0.gguf": DATA}, plain={"config.json": b'{"a": 1}'})}
+    )
     with running(state):
         monkeypatch.setenv("HF_ENDPOINT", state.url)
         yield state
 
 
-def fetch(tmp_path: Path, path: str = "m-Q4_0.gguf", limits: Limits = FAST, **options: Any) -> Fetched:
+def fetch(
+    tmp_path: Path, path: str = "m-Q4_0.gguf", limits: Limits = FAST, **options: Any
+) -> Fetched:
     client = Hub(HubOptions.from_environment())
     repository = client.repository(REPO)
     file = next(f for f in repository.files if f.path == path)
-    return fetch_file(client, repository, file, tmp_path / "store" / file.name, limits=limits, **options)
+    return fetch_file(
+        client, repository, file, tmp_path / "store" / file.name, limits=limits, **options
+    )
 
 
 def left(tmp_path: Path) -> list[str]:
@@ -197,7 +208,10 @@ def test_api_calls_are_tried_again_too(hub: FakeHub, tmp_path: Path) -> None:
     client = Hub()
     repository = client.repository(REPO)
     hub.api_faults = [Fault("status", 503)]
-    assert fetch_file(client, repository, repository.files[0], tmp_path / "m", limits=FAST).origin == "hub"
+    assert (
+        fetch_file(client, repository, repository.files[0], tmp_path / "m", limits=FAST).origin
+        == "hub"
+    )
 
 
 def test_passing_faults_of_the_hub_itself_are_waited_for(
@@ -397,7 +411,9 @@ def test_a_second_one_waits_and_finds_the_file(hub: FakeHub, tmp_path: Path) -> 
     def one() -> None:
         target = tmp_path / "store" / "m.gguf"
         results.append(
-            fetch_file(client, repository, repository.files[0], target, limits=FAST, notice=told.append)
+            fetch_file(
+                client, repository, repository.files[0], target, limits=FAST, notice=told.append
+            )
         )
 
     threads = [threading.Thread(target=one) for _ in range(2)]
@@ -454,7 +470,9 @@ def test_kill_9_loses_at_most_a_mebibyte_each_time(hub: FakeHub, tmp_path: Path)
 def test_ctrl_c_keeps_what_arrived(hub: FakeHub, tmp_path: Path) -> None:
     hub.rate = 3_000_000
     target = tmp_path / "store" / "m.gguf"
-    child = subprocess.Popen([sys.executable, "-c", CHILD, REPO, target], stderr=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, REPO, target], stderr=subprocess.PIPE, text=True
+    )
     while hub.sent_bytes < 500_000:
         time.sleep(0.01)
     started = time.monotonic()
@@ -531,5 +549,7 @@ def test_options_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setenv("HF_HUB_CACHE", "/c")
     assert hub_cache_dir() == Path("/c")
     monkeypatch.setenv("HF_ENDPOINT", "https://mirror.example/")
-    assert HubOptions.from_environment(offline=True) == HubOptions(True, "https://mirror.example", Path("/c"))
+    assert HubOptions.from_environment(offline=True) == HubOptions(
+        True, "https://mirror.example", Path("/c")
+    )
     assert RemoteFile("a/b.gguf", 1).name == "b.gguf"

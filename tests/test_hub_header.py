@@ -52,7 +52,9 @@ def hub(model: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
 def header_of(name: str, *, whole: bool = False) -> Header:
     client = Hub()
     repository = client.repository(REPO)
-    return remote_header(client, repository, next(f for f in repository.files if f.path == name), whole=whole)
+    return remote_header(
+        client, repository, next(f for f in repository.files if f.path == name), whole=whole
+    )
 
 
 def strings(name: str, count: int, nbytes: int) -> bytes:
@@ -80,7 +82,10 @@ def after_tokens(n_tokens: int, n_merges: int, merges_bytes: int) -> tuple[bytes
 
 # A smaller vocabulary to be known, for the tests of what is not it.
 N_TOKENS, TOKENS_BYTES = 40_000, 700_000
-KNOWN = {("tokenizer.ggml.tokens", N_TOKENS): TOKENS_BYTES, ("tokenizer.ggml.merges", 40_000): 900_000}
+KNOWN = {
+    ("tokenizer.ggml.tokens", N_TOKENS): TOKENS_BYTES,
+    ("tokenizer.ggml.merges", 40_000): 900_000,
+}
 AFTER_TOKENS = after_tokens(N_TOKENS, 40_000, 900_000)
 
 
@@ -142,10 +147,14 @@ def test_a_doctor_reads_it_whole(hub: FakeHub, tmp_path: Path) -> None:
     assert spans[-1][1] >= local.data_offset
 
 
-@pytest.mark.skipif(not real_shapes.SHARED_VOCAB.is_file(), reason="needs ../shared/data/gemma4-vocab")
+@pytest.mark.skipif(
+    not real_shapes.SHARED_VOCAB.is_file(), reason="needs ../shared/data/gemma4-vocab"
+)
 def test_the_published_vocabulary_is_stepped_over(hub: FakeHub, tmp_path: Path) -> None:
     vocabulary = real_shapes.real_vocabulary()
-    path = real_shapes.build(tmp_path / "x.gguf", "tiny", shapes.TINY, "q4_0", vocabulary=vocabulary)
+    path = real_shapes.build(
+        tmp_path / "x.gguf", "tiny", shapes.TINY, "q4_0", vocabulary=vocabulary
+    )
     local, remote, fetched, ranges = offer(hub, path.read_bytes(), tmp_path)
     assert remote.tensors == local.tensors
     assert list(remote.keys) == list(local.keys)
@@ -157,10 +166,14 @@ def test_the_published_vocabulary_is_stepped_over(hub: FakeHub, tmp_path: Path) 
 @pytest.mark.parametrize(
     "tokens",
     [
-        pytest.param(strings("tokenizer.ggml.tokens", N_TOKENS, TOKENS_BYTES + 1), id="one byte longer"),
+        pytest.param(
+            strings("tokenizer.ggml.tokens", N_TOKENS, TOKENS_BYTES + 1), id="one byte longer"
+        ),
         pytest.param(strings("tokenizer.ggml.tokens", N_TOKENS, 600_000), id="shorter"),
         pytest.param(strings("tokenizer.ggml.tokens", N_TOKENS, 1_100_000), id="longer"),
-        pytest.param(strings("tokenizer.ggml.tokens", N_TOKENS - 1, TOKENS_BYTES), id="another count"),
+        pytest.param(
+            strings("tokenizer.ggml.tokens", N_TOKENS - 1, TOKENS_BYTES), id="another count"
+        ),
     ],
 )
 def test_another_vocabulary_is_walked(tokens: bytes, hub: FakeHub, tmp_path: Path) -> None:
@@ -215,15 +228,21 @@ def test_a_jump_never_finds_other_tensors_than_the_walk(monkeypatch: pytest.Monk
     monkeypatch.setattr(gguf_pieces, "_WORTH_BYTES", 1024)
     monkeypatch.setattr(header, "_FIRST_BYTES", 8192)
     monkeypatch.setattr(header, "_LANDING_BYTES", 2048)
-    monkeypatch.setattr(header._Source, "_read", lambda _self, data, at, end, out: out.extend(data[at:end]))
+    monkeypatch.setattr(
+        header._Source, "_read", lambda _self, data, at, end, out: out.extend(data[at:end])
+    )
     good = file_of(strings("tokenizer.ggml.tokens", n, n_bytes), *after_tokens(n, m, m_bytes))
     behind = len(good) - 256 * 768 * 4
     rng, outcomes = random.Random(4), []
     for _ in range(200):
         data = bytearray(good)
-        at = rng.choice([rng.randrange(3000), rng.randrange(behind), rng.randrange(behind - 20_000, behind)])
+        at = rng.choice(
+            [rng.randrange(3000), rng.randrange(behind), rng.randrange(behind - 20_000, behind)]
+        )
         length = rng.choice([0, 1, 255, 1 << 31, 1 << 62, (1 << 64) - 1]).to_bytes(8, "little")
-        data[at : at + rng.choice([0, 1, 8])] = rng.choice([length, length[:1], bytes([rng.randrange(256)])])
+        data[at : at + rng.choice([0, 1, 8])] = rng.choice(
+            [length, length[:1], bytes([rng.randrange(256)])]
+        )
         outcomes.append(both_ways(bytes(data)))
     assert {"equal", "neither"} <= set(outcomes)
     assert "other" not in outcomes
@@ -282,7 +301,9 @@ def test_what_cannot_be_answered(
     assert words in capsys.readouterr().err
 
 
-def test_an_unreachable_hub(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unreachable_hub(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     assert run(["fit", f"hf:{REPO}"]) == 6
     assert "error:" in capsys.readouterr().err

@@ -35,7 +35,9 @@ def test_merging_keeps_every_byte_once(items: list[tuple[int, int]]) -> None:
 def test_gaps_are_what_is_not_covered(items: list[tuple[int, int]], piece: int) -> None:
     missing = gaps(items, 70, piece)
     covered = {n for a, b in items for n in range(a, b)}
-    assert [n for a, b in missing for n in range(a, b)] == [n for n in range(70) if n not in covered]
+    assert [n for a, b in missing for n in range(a, b)] == [
+        n for n in range(70) if n not in covered
+    ]
     assert all(0 < b - a <= piece for a, b in missing)
 
 
@@ -51,7 +53,11 @@ def test_what_arrived_is_there_in_the_next_process(
     if not has_preadv:
         monkeypatch.delattr(os, "preadv")
     first = Partial(tmp_path / "m.gguf", GOAL)
-    assert (first.have, first.frontier, first.missing(400)) == (0, 0, [(0, 400), (400, 800), (800, 1000)])
+    assert (first.have, first.frontier, first.missing(400)) == (
+        0,
+        0,
+        [(0, 400), (400, 800), (800, 1000)],
+    )
     put(first, (0, 100), (500, 600), (100, 150))
     # no close: as after kill -9
     second = Partial(tmp_path / "m.gguf", GOAL)
@@ -112,7 +118,9 @@ def test_a_partial_of_the_wrong_size_is_not_believed(tmp_path: Path) -> None:
     assert Partial(tmp_path / "m.gguf", GOAL).have == 0
 
 
-def test_after_a_restart_only_what_was_synced_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_a_restart_only_what_was_synced_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(journal, "_boot", lambda: "monday")
     partial = Partial(tmp_path / "m.gguf", GOAL)
     put(partial, (0, 100))
@@ -166,7 +174,9 @@ def test_writes_past_the_page_cache_mix_with_others(tmp_path: Path) -> None:
     assert (tmp_path / "m.gguf").read_bytes() == data
 
 
-def test_a_file_system_without_direct_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_without_direct_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     partial = Partial(tmp_path / "m.gguf", Goal(8192, "a" * 64))
     partial.prefer_direct()
     refused, real = [], os.pwrite
@@ -185,7 +195,9 @@ def test_a_file_system_without_direct_writes(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("name", ["pwrite", "write", "fsync"])
-def test_a_disk_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_a_disk_that_fails_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     partial = Partial(tmp_path / "m.gguf", GOAL)
     put(partial, (0, 100))
 
@@ -198,7 +210,9 @@ def test_a_disk_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         put(partial, (100, 200))
         partial.sync()
 
-    with pytest.raises(UsageError, match="cannot be written: Input/output error; what has arrived is kept"):
+    with pytest.raises(
+        UsageError, match="cannot be written: Input/output error; what has arrived is kept"
+    ):
         act()
     monkeypatch.undo()
     assert Partial(tmp_path / "m.gguf", GOAL).have >= 100

@@ -104,7 +104,9 @@ def test_an_absent_type_lists_what_there_is() -> None:
 
 
 def test_a_split_file_comes_whole_and_in_order() -> None:
-    held = files("m-BF16-00002-of-00003.gguf", "m-BF16-00001-of-00003.gguf", "m-BF16-00003-of-00003.gguf")
+    held = files(
+        "m-BF16-00002-of-00003.gguf", "m-BF16-00001-of-00003.gguf", "m-BF16-00003-of-00003.gguf"
+    )
     assert [f.path[7:12] for f in pick("r", held, "bf16")] == ["00001", "00002", "00003"]
     assert parts_of("r", held, held[0])[0].path == "m-BF16-00001-of-00003.gguf"
     with pytest.raises(BadFile, match="00003-of-00003"):
@@ -167,7 +169,10 @@ def test_the_files_of_a_checkpoint() -> None:
         ("hf:a/b/x.gguf", ("a/b", "x.gguf", "", None)),
         ("hf:a/b/MTP/x.gguf@abc", ("a/b", "MTP/x.gguf", "", "abc")),
         ("hf:https://huggingface.co/a/b", ("a/b", "", "", None)),
-        ("hf:https://huggingface.co/a/b/blob/main/x.gguf?download=true", ("a/b", "x.gguf", "", "main")),
+        (
+            "hf:https://huggingface.co/a/b/blob/main/x.gguf?download=true",
+            ("a/b", "x.gguf", "", "main"),
+        ),
         ("hf:https://hf.co/a/b/tree/main", ("a/b", "", "", "main")),
     ],
 )

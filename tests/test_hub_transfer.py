@@ -123,7 +123,14 @@ def test_a_long_hash_has_a_bar_of_its_own(
     hub.repos[REPO].lfs["m-Q4_0.gguf"] = DATA[:500_000]
     client = Hub()
     repository = client.repository(REPO)
-    fetch_file(client, repository, repository.files[0], tmp_path / "m.gguf", limits=LIMITS, progress=progress)
+    fetch_file(
+        client,
+        repository,
+        repository.files[0],
+        tmp_path / "m.gguf",
+        limits=LIMITS,
+        progress=progress,
+    )
     assert seen[0] == "m-Q4_0.gguf"
     assert "check m-Q4_0.gguf" in seen
     assert hub.sent_bytes == 500_000

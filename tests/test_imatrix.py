@@ -26,17 +26,25 @@ def sums_for(model: Path) -> dict[str, NDArray[np.float32]]:
     """Random positive sums of squares for every matrix but the per-layer table."""
     rng = np.random.default_rng(11)
     return {
-        t.name: rng.uniform(0.01, 50, t.shape[0] * (t.shape[2] if len(t.shape) > 2 else 1)).astype(np.float32)
+        t.name: rng.uniform(0.01, 50, t.shape[0] * (t.shape[2] if len(t.shape) > 2 else 1)).astype(
+            np.float32
+        )
         for t in read_header(model).tensors.values()
         if not kept_reason(t.name, t.shape) and t.name != "per_layer_token_embd.weight"
     }
 
 
-def dat(sums: dict[str, NDArray[np.float32]], *, n: int | None = None, tail: bytes | None = None) -> bytes:
+def dat(
+    sums: dict[str, NDArray[np.float32]], *, n: int | None = None, tail: bytes | None = None
+) -> bytes:
     """The older form, byte by byte."""
     parts = [struct.pack("<i", len(sums) if n is None else n)]
     for name, values in sums.items():
-        parts += [struct.pack("<i", len(name)), name.encode(), struct.pack("<ii", CALLS, len(values))]
+        parts += [
+            struct.pack("<i", len(name)),
+            name.encode(),
+            struct.pack("<ii", CALLS, len(values)),
+        ]
         parts.append(values.tobytes())
     return b"".join(parts) + (struct.pack("<ii", 12, 8) + b"calm.txt" if tail is None else tail)
 
@@ -138,12 +146,17 @@ def test_a_matrix_of_another_model_is_refused(tmp_path: Path) -> None:
     for model, other, what in ((small, "large", "columns for"), (large, "small", "columns for")):
         with pytest.raises(BadFile, match=f"another model.*{what}"):
             quantize_file(
-                model, tmp_path / "o.gguf", recipe=recipe, imatrix=read_imatrix(tmp_path / f"{other}.dat")
+                model,
+                tmp_path / "o.gguf",
+                recipe=recipe,
+                imatrix=read_imatrix(tmp_path / f"{other}.dat"),
             )
     deeper = {f"blk.9.{n}": np.ones(8, np.float32) for n in ("attn_q.weight",)}
     (tmp_path / "deep.dat").write_bytes(dat(deeper))
     with pytest.raises(BadFile, match="no such tensor"):
-        quantize_file(small, tmp_path / "o.gguf", recipe=recipe, imatrix=read_imatrix(tmp_path / "deep.dat"))
+        quantize_file(
+            small, tmp_path / "o.gguf", recipe=recipe, imatrix=read_imatrix(tmp_path / "deep.dat")
+        )
     assert not (tmp_path / "o.gguf").exists()
 
 
@@ -155,9 +168,13 @@ def test_a_type_that_needs_weights_which_the_matrix_lacks(tmp_path: Path) -> Non
     (tmp_path / "i.dat").write_bytes(dat(sums))
     recipe = Recipe("q4_0", has_imatrix=True, overrides=(("^token_embd", "IQ2_XXS"),))
     with pytest.raises(BadFile, match=r"token_embd\.weight cannot become IQ2_XXS"):
-        quantize_file(model, tmp_path / "o", recipe=recipe, imatrix=read_imatrix(tmp_path / "i.dat"))
+        quantize_file(
+            model, tmp_path / "o", recipe=recipe, imatrix=read_imatrix(tmp_path / "i.dat")
+        )
     good = Recipe("q4_0", has_imatrix=True, overrides=((r"ffn_up", "IQ2_XXS"),))
-    done = quantize_file(model, tmp_path / "o", recipe=good, imatrix=read_imatrix(tmp_path / "i.dat"))
+    done = quantize_file(
+        model, tmp_path / "o", recipe=good, imatrix=read_imatrix(tmp_path / "i.dat")
+    )
     assert done.tensors_by_type()["IQ2_XXS"] == 1
 
 

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from g4cli.runtime.interrupt import Interrupt
+from g4cli.runtime.llama.interrupt import Interrupt
 
 
 def test_the_callback_reads_the_flag() -> None:

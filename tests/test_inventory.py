@@ -20,7 +20,9 @@ COUNTS = (
 
 
 @pytest.mark.parametrize(("model", "text", "embedding", "table"), COUNTS)
-def test_parameter_counts_equal_the_published_ones(model: str, text: int, embedding: int, table: int) -> None:
+def test_parameter_counts_equal_the_published_ones(
+    model: str, text: int, embedding: int, table: int
+) -> None:
     shape = shapes.ALL[model]
     tensors = {t.name: t for t in text_tensors(shape)}
     assert n_parameters(shape) == text

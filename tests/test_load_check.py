@@ -13,8 +13,8 @@ from tiny_file import build_tiny, tiny_parts
 
 from g4cli.core.child_memory import Watched
 from g4cli.core.errors import BadFile, NoMemory, RuntimeFailed
-from g4cli.runtime import load_check
-from g4cli.runtime.load_check import check_load, is_known
+from g4cli.runtime.probes import load_check
+from g4cli.runtime.probes.load_check import check_load, is_known
 
 
 @pytest.fixture
@@ -57,7 +57,9 @@ def build_with_rope_freqs(keys: Any, tensors: Any) -> bytes:
     from builders import build_gguf
 
     others = [tensor for tensor in tensors if tensor[0] != "rope_freqs.weight"]
-    return build_gguf(keys, [*others, ("rope_freqs.weight", F16, [64], np.ones(64, np.float16).tobytes())])
+    return build_gguf(
+        keys, [*others, ("rope_freqs.weight", F16, [64], np.ones(64, np.float16).tobytes())]
+    )
 
 
 def ended(status: int, stderr: str = "", *, timed_out: bool = False) -> Any:
@@ -73,7 +75,9 @@ def test_what_the_child_says_is_passed_on(tiny: Path, monkeypatch: pytest.Monkey
         check_load(tiny)
 
 
-def test_a_load_that_the_system_kills_is_no_bad_file(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_load_that_the_system_kills_is_no_bad_file(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(load_check, "run_child", ended(-9))
     with pytest.raises(NoMemory, match="not enough memory"):
         check_load(tiny)

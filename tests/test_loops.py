@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from g4cli.loops import GEMMA4_DIGITS, MAX_PERIOD, Loop, LoopDetector
+from g4cli.loops.detector import GEMMA4_DIGITS, MAX_PERIOD, Loop, LoopDetector
 
 DASHES = [7243, 107]  # "---", "\n" in Gemma 4's vocabulary
 
@@ -120,7 +120,9 @@ def test_a_counter_that_goes_on_is_found_and_a_short_one_is_not() -> None:
 
 def test_numbers_that_do_not_count_are_left_alone() -> None:
     rng = random.Random(5)
-    rows = counted([4539, 236743, -1, 236787, 7000, 107], (rng.randrange(100, 999) for _ in range(300)))
+    rows = counted(
+        [4539, 236743, -1, 236787, 7000, 107], (rng.randrange(100, 999) for _ in range(300))
+    )
     assert first(rows, "stop") is None
 
 
@@ -150,7 +152,9 @@ def test_rows_without_text_may_go_on_for_longer() -> None:
     for answer in (False, True):
         detector = LoopDetector({True: bool, False: lambda _: False}[answer])
         fed = enumerate(row * 50, 1)
-        counts.append(next(n for n, t in fed if (loop := detector.feed(t)) and loop.stage == "stop"))
+        counts.append(
+            next(n for n, t in fed if (loop := detector.feed(t)) and loop.stage == "stop")
+        )
     assert counts == [640, 392]
 
 
@@ -218,7 +222,9 @@ def times(n: int) -> list[int]:
     "stream",
     [
         times(200),
-        [t for i in range(300) for t in counted([4539, -1, 7000 + i % 3, 107], [i])],  # three lines in turn
+        [
+            t for i in range(300) for t in counted([4539, -1, 7000 + i % 3, 107], [i])
+        ],  # three lines in turn
         counted([4539, -1, 900, -1, 107], (n for i in range(300) for n in (i, i + 1))),
         counted([-1, 107], range(100, 900)),
     ],
@@ -247,7 +253,9 @@ ids = st.one_of(
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(ids, max_size=40), st.lists(ids, min_size=1, max_size=60), st.integers(1, 1500))
-def test_any_ids_are_taken_and_a_cycle_of_any_is_found(before: list[int], unit: list[int], n: int) -> None:
+def test_any_ids_are_taken_and_a_cycle_of_any_is_found(
+    before: list[int], unit: list[int], n: int
+) -> None:
     detector = LoopDetector()
     stream = list(islice(chain(before, cycle(unit)), len(before) + n))
     loops = [detector.feed(token) for token in stream]
@@ -288,7 +296,9 @@ def records() -> list[int]:
     """Return what keeps every search busy and is no loop: rows of a layout with new values."""
     rng = random.Random(11)
     layout = list(range(2000, 2030))
-    return [t for _ in range(700) for t in (*layout[:9], rng.randrange(9**5), *layout[9:])][: 2048 * 9]
+    return [t for _ in range(700) for t in (*layout[:9], rng.randrange(9**5), *layout[9:])][
+        : 2048 * 9
+    ]
 
 
 @pytest.mark.parametrize("stream", [prose(2048 * 9), records()], ids=["prose", "records"])

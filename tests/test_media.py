@@ -22,13 +22,13 @@ from tiny_file import build_tiny
 from g4cli.cli.main import run
 from g4cli.core.errors import BadFile, BadMedia, FileMissing, RuntimeFailed, UsageError
 from g4cli.prompt.messages import Media, Part
-from g4cli.runtime.context import Context, ContextOptions
-from g4cli.runtime.engine import LlamaEngine, open_engine
-from g4cli.runtime.load_check import check_load
-from g4cli.runtime.media import MediaEncoder, MediaOptions, kind_of
-from g4cli.runtime.model import ModelOptions
-from g4cli.runtime.sampler import Sampling
-from g4cli.runtime.speculation import N_OUTPUTS, DraftGuesser, Guesser, LookupGuesser
+from g4cli.runtime.engine.context import Context, ContextOptions
+from g4cli.runtime.engine.llama_engine import LlamaEngine, open_engine
+from g4cli.runtime.engine.media import MediaEncoder, MediaOptions, kind_of
+from g4cli.runtime.engine.model import ModelOptions
+from g4cli.runtime.engine.sampler import Sampling
+from g4cli.runtime.engine.speculation import N_OUTPUTS, DraftGuesser, Guesser, LookupGuesser
+from g4cli.runtime.probes.load_check import check_load
 
 GOLDEN = Path(__file__).parent / "golden"
 MMPROJ = GOLDEN / "tiny_mmproj.gguf"
@@ -79,7 +79,9 @@ def test_a_file_is_encoded_once(engine: LlamaEngine, folder: Path) -> None:
     assert engine.media is not None
     first = engine.media.tokens(Media("image", folder / "p.png"))
     assert engine.media.tokens(Media("image", folder / "p.png")) is first
-    assert set(engine.media.tokens(Media("image", folder / "other.png"))) & set(first) <= set(range(800))
+    assert set(engine.media.tokens(Media("image", folder / "other.png"))) & set(first) <= set(
+        range(800)
+    )
 
 
 def test_the_ubatch_holds_an_image(engine: LlamaEngine) -> None:
@@ -100,7 +102,9 @@ def test_attaching_makes_the_context_anew(folder: Path) -> None:
         made.evaluate([2, 300, 301])
         made.attach_media(MediaOptions(MMPROJ))
         assert made.n_past == 0
-        prompt = made.tokens_of([Part("", media=Media("image", folder / "p.png")), Part("What is it?")])
+        prompt = made.tokens_of(
+            [Part("", media=Media("image", folder / "p.png")), Part("What is it?")]
+        )
         assert made.evaluate(prompt).complete
 
 
@@ -110,7 +114,11 @@ def test_guessing_ahead_behind_an_image(folder: Path, network: bool) -> None:
     write(folder / "draft.gguf", build_tiny_draft())
 
     def guesser(context: Context) -> Guesser:
-        return DraftGuesser(folder / "draft.gguf", context, ModelOptions()) if network else LookupGuesser()
+        return (
+            DraftGuesser(folder / "draft.gguf", context, ModelOptions())
+            if network
+            else LookupGuesser()
+        )
 
     answers = []
     for guesses in (False, True):
@@ -143,7 +151,9 @@ class TestReuse:
         return np.ctypeslib.as_array(engine.context.logits(), (engine.model.n_vocab,)).copy()
 
     def prompt(self, engine: LlamaEngine, folder: Path, name: str, text: str) -> list[int]:
-        return engine.tokens_of([Part("Look: "), Part("", media=Media("image", folder / name)), Part(text)])
+        return engine.tokens_of(
+            [Part("Look: "), Part("", media=Media("image", folder / name)), Part(text)]
+        )
 
     def fresh(self, engine: LlamaEngine, tokens: list[int]) -> np.ndarray:
         engine.evaluate([2, 700, 701])
@@ -168,9 +178,13 @@ class TestReuse:
         engine.evaluate(other)
         found = self.scores(engine)
         assert np.abs(found - expected).max() < 0.05 * np.abs(expected).max()
-        assert np.abs(found - before).max() > 0.05 * np.abs(expected).max(), "the picture must matter"
+        assert np.abs(found - before).max() > 0.05 * np.abs(expected).max(), (
+            "the picture must matter"
+        )
 
-    def test_a_branch_inside_an_image_starts_before_it(self, engine: LlamaEngine, folder: Path) -> None:
+    def test_a_branch_inside_an_image_starts_before_it(
+        self, engine: LlamaEngine, folder: Path
+    ) -> None:
         tokens = self.prompt(engine, folder, "p.png", "What is it?")
         start = next(i for i, token in enumerate(tokens) if token < 0)
         engine.evaluate([2, 700, 701])
@@ -224,7 +238,9 @@ class TestBadFiles:
         with pytest.raises(UsageError, match="70, 140, 280, 560, 1120"):
             MediaEncoder(engine.model, MediaOptions(MMPROJ, image_tokens=100))
 
-    def test_an_encoder_that_kills_llama_cpp_dies_in_a_child(self, folder: Path, tmp_path: Path) -> None:
+    def test_an_encoder_that_kills_llama_cpp_dies_in_a_child(
+        self, folder: Path, tmp_path: Path
+    ) -> None:
         """A wrong shape: the audio tower's first product fails an assertion in ggml."""
         data = MMPROJ.read_bytes()
         assert b"a.input_projection.weight" in data or b"a.pre_encode.out.weight" in data
@@ -246,7 +262,13 @@ def swapped_shape(data: bytes) -> bytes:
 
 @pytest.mark.parametrize(
     ("data", "kind"),
-    [(b"\xff\xd8\xff\xe0", "image"), (b"GIF89a", "image"), (b"fLaC", "audio"), (b"", None), (b"%PDF", None)],
+    [
+        (b"\xff\xd8\xff\xe0", "image"),
+        (b"GIF89a", "image"),
+        (b"fLaC", "audio"),
+        (b"", None),
+        (b"%PDF", None),
+    ],
 )
 def test_kinds(tmp_path: Path, data: bytes, kind: str | None) -> None:
     assert kind_of(write(tmp_path / "x", data)) == kind
@@ -254,7 +276,9 @@ def test_kinds(tmp_path: Path, data: bytes, kind: str | None) -> None:
 
 class TestCommand:
     @pytest.fixture
-    def chat(self, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    def chat(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> Any:
         monkeypatch.setenv("G4_HOME", str(folder / "home"))
         monkeypatch.setattr("sys.stdin", io.StringIO())
 
@@ -278,11 +302,15 @@ class TestCommand:
         monkeypatch.setattr(MediaEncoder, "encode", lambda _self, _media: False)
         code, out, err = chat("-p", "What?", "--image", folder / "p.png", "--mmproj", MMPROJ, "-q")
         assert (code, out, err) == (130, "", "")
-        code, out, _ = chat("-p", "What?", "--image", folder / "p.png", "--mmproj", MMPROJ, "--json")
+        code, out, _ = chat(
+            "-p", "What?", "--image", folder / "p.png", "--mmproj", MMPROJ, "--json"
+        )
         assert (code, json.loads(out)["finish_reason"]) == (130, "interrupted")
 
     def test_sound_alone(self, chat: Any, folder: Path) -> None:
-        code, out, _ = chat("-p", "What?", "--audio", folder / "s.wav", "--mmproj", MMPROJ, "--json")
+        code, out, _ = chat(
+            "-p", "What?", "--audio", folder / "s.wav", "--mmproj", MMPROJ, "--json"
+        )
         assert (code, json.loads(out)["finish_reason"]) == (0, "length")
 
     def test_an_encoder_beside_the_model_is_found(self, chat: Any, folder: Path) -> None:
@@ -290,7 +318,9 @@ class TestCommand:
         assert chat("-p", "What?", "--image", folder / "p.png")[0] == 0
         (folder / "mmproj-tiny.gguf").unlink()
 
-    def test_a_long_sound_is_heard_in_pieces_and_it_is_said(self, chat: Any, tmp_path: Path) -> None:
+    def test_a_long_sound_is_heard_in_pieces_and_it_is_said(
+        self, chat: Any, tmp_path: Path
+    ) -> None:
         long = write(tmp_path / "long.wav", wav(sound(16000 * 33)))
         code, _, err = chat("-p", "x", "--audio", long, "--mmproj", MMPROJ)
         assert code == 0
@@ -352,7 +382,9 @@ class TestCtrlC:
         expected = np.load(GOLDEN / "tiny_media.npz")["image"]
         assert np.linalg.norm(found - expected) < 0.02 * np.linalg.norm(expected)
 
-    def test_what_goes_wrong_in_the_thread_is_raised(self, engine: LlamaEngine, tmp_path: Path) -> None:
+    def test_what_goes_wrong_in_the_thread_is_raised(
+        self, engine: LlamaEngine, tmp_path: Path
+    ) -> None:
         engine.attach_media(MediaOptions(MMPROJ, image_tokens=70))
         assert engine.media is not None
         bad = write(tmp_path / "bad.png", png(picture(48, 48))[:60])

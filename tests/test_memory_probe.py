@@ -14,7 +14,7 @@ from g4cli.core.gguf import read_header
 from g4cli.estimate import Options, estimate, kv_bytes, repacked_types
 from g4cli.estimate.compute import compute_bytes
 from g4cli.host import probe
-from g4cli.runtime.memory_probe import probe_in_child, run_of
+from g4cli.runtime.probes.memory import probe_in_child, run_of
 
 Q8_0 = BY_NAME["Q8_0"]
 RUNS = (
@@ -35,7 +35,10 @@ def tiny_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_live_figures_equal_the_estimates(tiny_file: Path) -> None:
     tensors = tuple(read_header(tiny_file).tensors.values())
     repack = repacked_types(probe().cpu_features)
-    runs = [Options(**{f: getattr(o, f) for f in o.__dataclass_fields__} | {"repack": repack}) for o in RUNS]
+    runs = [
+        Options(**{f: getattr(o, f) for f in o.__dataclass_fields__} | {"repack": repack})
+        for o in RUNS
+    ]
     answer = probe_in_child(tiny_file, [run_of(o) for o in runs])
     for options, found in zip(runs, answer["runs"], strict=True):
         assert sum(cache["bytes"] for cache in found["kv"]) == pytest.approx(
@@ -65,6 +68,6 @@ def test_a_file_that_llama_cpp_refuses(tmp_path: Path) -> None:
 
 
 def test_a_child_that_dies_is_reported(tiny_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("g4cli.runtime.memory_probe.sys.executable", "/bin/false")
+    monkeypatch.setattr("g4cli.runtime.probes.memory.sys.executable", "/bin/false")
     with pytest.raises(RuntimeFailed, match="died of"):
         probe_in_child(tiny_file, [{}])

@@ -10,7 +10,14 @@ from gguf.utility import size_label as peer_size_label
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from converters.metadata import count_parameters, general_keys, model_name, parse_name, size_label, title
+from converters.metadata import (
+    count_parameters,
+    general_keys,
+    model_name,
+    parse_name,
+    size_label,
+    title,
+)
 from converters.model_card import parse_card
 from g4cli.core.ggml import BF16
 from g4cli.core.gguf_values import Array
@@ -36,7 +43,9 @@ NAMES = (
 @pytest.mark.parametrize("total", [0, 3_900_000, 4_650_000_000, 31_000_000_000])
 @pytest.mark.parametrize("name", NAMES)
 def test_names_are_taken_apart_as_gguf_py_does(name: str, total: int) -> None:
-    full, organization, basename, finetune, version, size = Metadata.get_model_id_components(name, total)
+    full, organization, basename, finetune, version, size = Metadata.get_model_id_components(
+        name, total
+    )
     ours = parse_name(name, total)
     assert (ours.full, ours.organization) == (full, organization)
     assert (ours.basename, ours.finetune) == (basename, finetune)
@@ -69,13 +78,17 @@ WORDS = st.sampled_from(
 @given(words=st.lists(WORDS, min_size=1, max_size=6), total=st.sampled_from((0, 4_000_000_000)))
 def test_any_name_is_taken_apart_as_gguf_py_does(words: list[str], total: int) -> None:
     name = "-".join(words)
-    full, organization, basename, finetune, version, size = Metadata.get_model_id_components(name, total)
+    full, organization, basename, finetune, version, size = Metadata.get_model_id_components(
+        name, total
+    )
     ours = parse_name(name, total)
     assert (ours.full, ours.organization, ours.basename) == (full, organization, basename)
     assert (ours.finetune, ours.version, ours.size_label) == (finetune, version, size)
 
 
-@pytest.mark.parametrize("total", [950, 3_883_008, 76_000_000, 4_647_449_891, 11_907_350_320, 2 * 10**12])
+@pytest.mark.parametrize(
+    "total", [950, 3_883_008, 76_000_000, 4_647_449_891, 11_907_350_320, 2 * 10**12]
+)
 def test_size_labels(total: int) -> None:
     assert size_label(total, 0, 0, 0) == peer_size_label(total, 0, 0, 0)
     assert size_label(0, total, 7 * total, 128) == peer_size_label(0, total, 7 * total, 128)
@@ -88,7 +101,12 @@ def test_experts_are_counted_once_each() -> None:
         TensorSpec("blk.0.ffn_down_exps.scale", BF16, (8,)),
         TensorSpec("token_embd.weight", BF16, (64, 100)),
     ]
-    assert count_parameters(specs) == (64 * 32 * 8 + 16 * 64 * 8 + 8 + 6400, 6408, 64 * 32 + 16 * 64, 8)
+    assert count_parameters(specs) == (
+        64 * 32 * 8 + 16 * 64 * 8 + 8 + 6400,
+        6408,
+        64 * 32 + 16 * 64,
+        8,
+    )
 
 
 CARD = """---
@@ -115,10 +133,16 @@ def test_a_model_card_gives_its_keys(tmp_path: Path) -> None:
     folder = tmp_path / "gemma-4-E2B-it"
     folder.mkdir()
     (folder / "README.md").write_text(CARD)
-    (folder / "generation_config.json").write_text('{"temperature": 1, "top_k": 64, "do_sample": true}')
-    keys = general_keys(folder, {}, "gemma4", "model", [TensorSpec("token_embd.weight", BF16, (64, 100))])
+    (folder / "generation_config.json").write_text(
+        '{"temperature": 1, "top_k": 64, "do_sample": true}'
+    )
+    keys = general_keys(
+        folder, {}, "gemma4", "model", [TensorSpec("token_embd.weight", BF16, (64, 100))]
+    )
     plain = {
-        name.removeprefix("general."): value.data.tolist() if isinstance(value.data, Array) else value.data
+        name.removeprefix("general."): value.data.tolist()
+        if isinstance(value.data, Array)
+        else value.data
         for name, value in keys.items()
     }
     assert plain == {
@@ -157,7 +181,10 @@ def test_an_absent_or_odd_card_has_no_entries(text: str) -> None:
         ),
         ("google--gemma-4-E2B-it/47b6801b24d1", "gemma-4-E2B-it"),
         ("some--folder/my-finetune", "my-finetune"),
-        ("snapshots/47b6801b24d15ff9bcd8c96dfaea0be9ed3a0301", "47b6801b24d15ff9bcd8c96dfaea0be9ed3a0301"),
+        (
+            "snapshots/47b6801b24d15ff9bcd8c96dfaea0be9ed3a0301",
+            "47b6801b24d15ff9bcd8c96dfaea0be9ed3a0301",
+        ),
     ],
 )
 def test_a_folder_of_a_hub_s_cache_is_called_after_its_repository(

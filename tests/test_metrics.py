@@ -23,13 +23,16 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     values = np.random.default_rng(6).normal(0, 0.02, 512 * 1024).astype(np.float32)
     path = tmp_path_factory.mktemp("m") / "wide.gguf"
     return write_gguf(
-        path, gemma4_keys(1, 1024), [("blk.0.ffn_up.weight", BF16, (1024, 512), bf16(values).tobytes())]
+        path,
+        gemma4_keys(1, 1024),
+        [("blk.0.ffn_up.weight", BF16, (1024, 512), bf16(values).tobytes())],
     )
 
 
 # dB on normal weights of sigma 0.02: measured on 4 million weights with ggml and gemma.cpp's table.
 @pytest.mark.parametrize(
-    ("name", "db"), [("q8_0", 45.43), ("q6_k", 35.02), ("sfp8", 31.5), ("q4_k_m", 22.94), ("q4_0", 21.32)]
+    ("name", "db"),
+    [("q8_0", 45.43), ("q6_k", 35.02), ("sfp8", 31.5), ("q4_k_m", 22.94), ("q4_0", 21.32)],
 )
 def test_every_format_has_its_known_loss(wide: Path, tmp_path: Path, name: str, db: float) -> None:
     done = quantize_file(wide, tmp_path / "out.gguf", recipe=Recipe(name, pure=True))
@@ -38,7 +41,9 @@ def test_every_format_has_its_known_loss(wide: Path, tmp_path: Path, name: str, 
     assert diff.total.n == 512 * 1024
 
 
-def test_measures_equal_whole_tensor_arithmetic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_measures_equal_whole_tensor_arithmetic(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from quant import reader
 
     source = write_network(tmp_path / "a.gguf", n_layer=2, n_embd=128, n_ff=128, ple=0)
@@ -48,17 +53,23 @@ def test_measures_equal_whole_tensor_arithmetic(tmp_path: Path, monkeypatch: pyt
     values = []
     for path in (source, done.path):
         tensors = gguf.GGUFReader(path).tensors
-        values.append({t.name: gguf.quants.dequantize(t.data, t.tensor_type).reshape(-1) for t in tensors})
+        values.append(
+            {t.name: gguf.quants.dequantize(t.data, t.tensor_type).reshape(-1) for t in tensors}
+        )
     assert {t.name for t in diff.tensors} == set(values[0])
     for row in diff.tensors:
         a, b = (v[row.name].astype(np.float64) for v in values)
         assert row.error.rmse == pytest.approx(float(np.sqrt(((a - b) ** 2).mean())), rel=1e-12)
         assert row.error.largest == float(np.abs(a - b).max())
-        assert row.error.cosine == pytest.approx(float(a @ b / np.sqrt((a @ a) * (b @ b))), rel=1e-12)
+        assert row.error.cosine == pytest.approx(
+            float(a @ b / np.sqrt((a @ a) * (b @ b))), rel=1e-12
+        )
         assert row.error.n_lost == int(((b == 0) & (a != 0)).sum())
     changed = {t.name for t in diff.tensors if t.after == "Q4_0"}
     assert {"token_embd.weight"} < {t.name for t in diff.tensors if t.after != t.before}
-    assert diff.total.n == sum(len(v) for k, v in values[0].items() if k in changed | {"token_embd.weight"})
+    assert diff.total.n == sum(
+        len(v) for k, v in values[0].items() if k in changed | {"token_embd.weight"}
+    )
 
 
 def test_huge_untouched_numbers_do_not_flatter_the_total(tmp_path: Path) -> None:
@@ -111,7 +122,9 @@ def test_other_models_are_refused(wide: Path, tmp_path: Path) -> None:
     other = write_network(tmp_path / "o.gguf", n_layer=1, n_embd=64, n_ff=64, ple=0)
     with pytest.raises(BadFile, match="not the same model"):
         diff_files(wide, other)
-    alien = write_gguf(tmp_path / "x.gguf", gemma4_keys(1, 64), [("something.weight", F32, (4,), None)])
+    alien = write_gguf(
+        tmp_path / "x.gguf", gemma4_keys(1, 64), [("something.weight", F32, (4,), None)]
+    )
     with pytest.raises(BadFile, match="no tensor in common"):
         diff_files(wide, alien)
 

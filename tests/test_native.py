@@ -56,7 +56,8 @@ def test_every_bfloat16_boundary_rounds_as_ggml() -> None:
     assert np.array_equal(blocks.encode(BF16, values), native.encode(BF16, values))
     words = np.arange(65536, dtype=np.uint16)
     assert (
-        native.decode(BF16, words.view(np.uint8), (1, 65536)).tobytes() == blocks.bf16_values(words).tobytes()
+        native.decode(BF16, words.view(np.uint8), (1, 65536)).tobytes()
+        == blocks.bf16_values(words).tobytes()
     )
 
 
@@ -99,7 +100,14 @@ def test_short_data_is_refused() -> None:
 def test_types_without_an_encoder_are_known() -> None:
     """Calling ggml for these would end the process."""
     assert [t.name for t in BY_NAME.values() if not native.can_encode(t)] == [
-        "Q8_1", "Q8_K", "I8", "I16", "I32", "I64", "F64"]  # fmt: skip
+        "Q8_1",
+        "Q8_K",
+        "I8",
+        "I16",
+        "I32",
+        "I64",
+        "F64",
+    ]
 
 
 def test_the_runtime_is_not_imported() -> None:

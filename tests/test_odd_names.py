@@ -27,7 +27,9 @@ def test_it_loads_and_answers(capsys: pytest.CaptureFixture[str], odd: Path) -> 
     assert (code, out) == (0, "GGUF is\n"), err
 
 
-def test_it_is_quantised_and_named_as_its_source(capsys: pytest.CaptureFixture[str], odd: Path) -> None:
+def test_it_is_quantised_and_named_as_its_source(
+    capsys: pytest.CaptureFixture[str], odd: Path
+) -> None:
     small = odd.with_name("small.gguf")
     code, _, err = g4(capsys, "quantize", odd, small, "--type", "q8_0")
     assert code == 0, err

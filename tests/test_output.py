@@ -77,7 +77,9 @@ def test_control_characters_are_made_visible(text: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["line", "say", "warn", "stream", "table", "brief"])
-def test_no_way_to_the_terminal_lets_them_through(capsys: pytest.CaptureFixture[str], how: str) -> None:
+def test_no_way_to_the_terminal_lets_them_through(
+    capsys: pytest.CaptureFixture[str], how: str
+) -> None:
     out, bad = Output(), "x\x1b[2Jy"
     {
         "line": lambda: out.line(bad),
@@ -104,7 +106,11 @@ def test_markup_is_not_read_as_markup(capsys: pytest.CaptureFixture[str]) -> Non
 def test_a_table_has_its_numbers_to_the_right(capsys: pytest.CaptureFixture[str]) -> None:
     Output().table(["name", "n"], [["a", 5], ["bb", 500]], right=[1])
     lines = [line.rstrip() for line in capsys.readouterr().out.splitlines() if line.strip()]
-    assert [line.split() for line in lines if "─" not in line] == [["name", "n"], ["a", "5"], ["bb", "500"]]
+    assert [line.split() for line in lines if "─" not in line] == [
+        ["name", "n"],
+        ["a", "5"],
+        ["bb", "500"],
+    ]
     assert lines[-2].endswith("  5")
 
 
@@ -121,7 +127,8 @@ class Keyboard(io.StringIO):
 
 
 @pytest.mark.parametrize(
-    ("typed", "answer"), [("y\n", True), ("YES\n", True), ("n\n", False), ("\n", False), ("", False)]
+    ("typed", "answer"),
+    [("y\n", True), ("YES\n", True), ("n\n", False), ("\n", False), ("", False)],
 )
 def test_an_answer(monkeypatch: pytest.MonkeyPatch, typed: str, answer: bool) -> None:
     monkeypatch.setattr(sys, "stdin", Keyboard(typed))

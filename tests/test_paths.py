@@ -48,7 +48,9 @@ def test_the_bundled_checkpoint_is_in_the_package() -> None:
     assert (paths.tiny_dir() / "config.json").is_file()
 
 
-@pytest.mark.parametrize(("value", "expected"), [("", False), ("0", False), ("1", True), ("yes", True)])
+@pytest.mark.parametrize(
+    ("value", "expected"), [("", False), ("0", False), ("1", True), ("yes", True)]
+)
 def test_debug(monkeypatch: pytest.MonkeyPatch, value: str, expected: bool) -> None:
     monkeypatch.setenv("G4_DEBUG", value)
     assert paths.debug() is expected

@@ -33,7 +33,9 @@ E2B = choose_types(text_tensors(shapes.E2B), Recipe("q4_0"))
         (-1, (0.0, 1.0), "bbbbb"),
     ],
 )
-def test_layers_follow_llama_cpp(n_gpu_layers: int, split: tuple[float, ...], expected: str) -> None:
+def test_layers_follow_llama_cpp(
+    n_gpu_layers: int, split: tuple[float, ...], expected: str
+) -> None:
     """upper_bound over the shares' borders of (layer - first)/n, as in load_tensors."""
     options = Options(512, n_gpu_layers=n_gpu_layers, tensor_split=split)
     found = layer_devices(4, options, ("a", "b"))
@@ -129,7 +131,10 @@ def test_two_gpus_hold_what_one_cannot() -> None:
     g31b = choose_types(text_tensors(shapes.G31B), Recipe("q4_0"))
     alone = place(shapes.G31B, g31b, Options(4096), [HOST_64, one])
     both = place(shapes.G31B, g31b, Options(4096), [HOST_64, one, two])
-    assert 0 < alone.options.n_gpu_layers < both.options.n_gpu_layers or both.options.n_gpu_layers == -1
+    assert (
+        0 < alone.options.n_gpu_layers < both.options.n_gpu_layers
+        or both.options.n_gpu_layers == -1
+    )
 
 
 def test_more_memory_never_shortens_the_context() -> None:

@@ -16,10 +16,14 @@ from quant.recipes import Recipe
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_network(tmp_path_factory.mktemp("plan") / "net.gguf", n_layer=3, n_embd=160, n_ff=72, ple=32)
+    return write_network(
+        tmp_path_factory.mktemp("plan") / "net.gguf", n_layer=3, n_embd=160, n_ff=72, ple=32
+    )
 
 
-@pytest.mark.parametrize("recipe", [Recipe("q4_0"), Recipe("sfp8"), Recipe("q4_k_m", pure=True)], ids=str)
+@pytest.mark.parametrize(
+    "recipe", [Recipe("q4_0"), Recipe("sfp8"), Recipe("q4_k_m", pure=True)], ids=str
+)
 def test_a_plan_is_what_gets_written(source: Path, tmp_path: Path, recipe: Recipe) -> None:
     planned = plan_file(source, recipe)
     done = quantize_file(source, tmp_path / "out.gguf", recipe=recipe)

@@ -12,12 +12,12 @@ import real_mmproj
 import real_shapes
 import shapes
 
+from g4cli.cli.chat.run import Checked
 from g4cli.cli.output import Output
-from g4cli.cli.planning import ChatPlan, plan_chat, with_live_gpus
-from g4cli.cli.talk import Checked
 from g4cli.core.gguf import read_header
 from g4cli.core.units import GIB
 from g4cli.host import Gpu, GpuList, HostFacts
+from g4cli.operations.chat.plan import ChatPlan, plan_chat, with_live_gpus
 
 
 def machine(free: int, *gpus: Gpu) -> HostFacts:
@@ -54,15 +54,28 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Checked]:
 
 def asked(**changes: Any) -> Any:
     """Return a request with the defaults of `g4 chat`."""
-    given = {"model": "it", "ctx": "", "kv_type": "f16", "mmap": True, "lazy_ple": "auto", "mmproj": None,
-             "image_tokens": None, "image": None, "audio": None, "gpu_layers": "auto", "device": None,
-             "cpu_moe": False}  # fmt: skip
+    given = {
+        "model": "it",
+        "ctx": "",
+        "kv_type": "f16",
+        "mmap": True,
+        "lazy_ple": "auto",
+        "mmproj": None,
+        "image_tokens": None,
+        "image": None,
+        "audio": None,
+        "gpu_layers": "auto",
+        "device": None,
+        "cpu_moe": False,
+    }
     return SimpleNamespace(**{**given, **changes})
 
 
 def test_on_a_cpu_only_the_context_is_planned(files: dict[str, Checked]) -> None:
     out = Heard()
-    assert plan_chat(out, asked(), files["e2b"], machine(32 * GIB)) == ChatPlan(131072, "auto", False)
+    assert plan_chat(out, asked(), files["e2b"], machine(32 * GIB)) == ChatPlan(
+        131072, "auto", False
+    )
     assert out.said == []
     plan = plan_chat(out, asked(), files["26b"], machine(16 * GIB))
     assert 4096 < plan.n_ctx < 262144
@@ -99,7 +112,9 @@ def test_a_long_context_pushes_no_layer_off_the_card(files: dict[str, Checked]) 
     assert out.said[1].startswith("all 35 layers on CUDA0")
 
 
-def test_the_encoder_beside_the_model_counts_with_the_first_picture(files: dict[str, Checked]) -> None:
+def test_the_encoder_beside_the_model_counts_with_the_first_picture(
+    files: dict[str, Checked],
+) -> None:
     checked = files["e2b"]
     mmproj = real_mmproj.build(checked.path.parent / "mmproj-e2b.gguf", "e2b")
     plan = plan_chat(Heard(), asked(), checked, machine(5 * GIB))
@@ -107,7 +122,10 @@ def test_the_encoder_beside_the_model_counts_with_the_first_picture(files: dict[
     named = plan_chat(Heard(), asked(mmproj=mmproj), checked, machine(5 * GIB))
     mmproj.unlink()
     assert with_picture.n_ctx == named.n_ctx < plan.n_ctx
-    assert plan_chat(Heard(), asked(image=[Path("p.png")]), checked, machine(5 * GIB)).n_ctx == plan.n_ctx
+    assert (
+        plan_chat(Heard(), asked(image=[Path("p.png")]), checked, machine(5 * GIB)).n_ctx
+        == plan.n_ctx
+    )
 
 
 def test_what_guesses_ahead_counts(files: dict[str, Checked], tmp_path: Path) -> None:

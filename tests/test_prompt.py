@@ -11,7 +11,15 @@ import pytest
 
 from g4cli.core.errors import BadFile, UsageError
 from g4cli.core.gguf import read_header
-from g4cli.prompt import Message, PromptStyle, ReplyParser, ToolCall, choose_renderer, render, sandbox
+from g4cli.prompt import (
+    Message,
+    PromptStyle,
+    ReplyParser,
+    ToolCall,
+    choose_renderer,
+    render,
+    sandbox,
+)
 from g4cli.prompt.messages import Media
 from g4cli.prompt.reply import AnswerText, CallMade, ThoughtEnded, ThoughtText
 from g4cli.prompt.tools import call_text, declaration, parse_call, parse_tools
@@ -119,11 +127,14 @@ def as_dicts(messages: list[Message]) -> list[dict[str, Any]]:
     for message in messages:
         content: Any = message.content
         if message.media:
-            content = [{"type": m.kind} for m in message.media] + [{"type": "text", "text": content}]
+            content = [{"type": m.kind} for m in message.media] + [
+                {"type": "text", "text": content}
+            ]
         data: dict[str, Any] = {"role": message.role, "content": content}
         if message.tool_calls:
             data["tool_calls"] = [
-                {"function": {"name": c.name, "arguments": dict(c.arguments)}} for c in message.tool_calls
+                {"function": {"name": c.name, "arguments": dict(c.arguments)}}
+                for c in message.tool_calls
             ]
         if message.name:
             data["name"] = message.name
@@ -179,7 +190,9 @@ class TestTemplates:
         assert (renderer.notice, renderer.empty_thought) == ("", True)
 
     def test_tools_on_tiny_go_through_its_template(self) -> None:
-        parts = choose_renderer(TINY_TEMPLATE)(CONVERSATIONS["one question"], PromptStyle(tools=(WEATHER,)))
+        parts = choose_renderer(TINY_TEMPLATE)(
+            CONVERSATIONS["one question"], PromptStyle(tools=(WEATHER,))
+        )
         assert len(parts) == 1
         assert "<|tool>declaration:weather{description:" in parts[0].text
 
@@ -187,7 +200,10 @@ class TestTemplates:
         template = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
         renderer = choose_renderer(template)
         assert "none that g4 knows" in renderer.notice
-        assert renderer(CONVERSATIONS["history"], PromptStyle())[0].text == "[user]a[assistant] b [user]c"
+        assert (
+            renderer(CONVERSATIONS["history"], PromptStyle())[0].text
+            == "[user]a[assistant] b [user]c"
+        )
 
     def test_the_launch_template_is_named(self, vocab_file: Path) -> None:
         template = read_header(vocab_file).get("tokenizer.chat_template", str)
@@ -222,7 +238,9 @@ class TestTemplates:
             ("x" * 300_000, "300,000 characters"),
         ],
     )
-    def test_hostile_templates(self, template: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_hostile_templates(
+        self, template: str, said: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr(sandbox, "TIME_LIMIT_S", 0.3)
         with pytest.raises(BadFile, match=said):
             choose_renderer(template)
@@ -231,7 +249,10 @@ class TestTemplates:
 class TestTools:
     def test_what_is_rendered_can_be_read_back(self) -> None:
         text = call_text(CALL.name, CALL.arguments)
-        assert parse_call(text) == ("weather", {"town": "Bonn", "Days": 2, "deep": {"x": [1, True, "y"]}})
+        assert parse_call(text) == (
+            "weather",
+            {"town": "Bonn", "Days": 2, "deep": {"x": [1, True, "y"]}},
+        )
 
     @pytest.mark.parametrize(
         ("text", "arguments"),
@@ -277,8 +298,9 @@ class TestReplies:
 
     def test_an_empty_thought(self) -> None:
         assert self.fed("<|channel>", "thought", "\n", "<channel|>", "Yes") == [
-            ThoughtEnded(), AnswerText("Yes")
-        ]  # fmt: skip
+            ThoughtEnded(),
+            AnswerText("Yes"),
+        ]
 
     def test_a_thought_without_a_name(self) -> None:
         events = self.fed("<|channel>", "so ", "long a sentence that no channel has it for a name")
@@ -288,7 +310,9 @@ class TestReplies:
         assert self.fed("<|channel>", "thought", "\n", "hm") == [ThoughtText("hm")]
 
     def test_a_call(self) -> None:
-        events = self.fed("a", "<|tool_call>", "call:f{a:", '<|"|>', "x", '<|"|>', "}", "<tool_call|>")
+        events = self.fed(
+            "a", "<|tool_call>", "call:f{a:", '<|"|>', "x", '<|"|>', "}", "<tool_call|>"
+        )
         assert events == [AnswerText("a"), CallMade(ToolCall("f", {"a": "x"}))]
 
     def test_a_call_that_cannot_be_read_is_shown(self) -> None:
@@ -297,5 +321,7 @@ class TestReplies:
 
     def test_marks_spelled_in_letters_are_text(self) -> None:
         assert self.fed("<", "|channel>", "thought") == [
-            AnswerText("<"), AnswerText("|channel>"), AnswerText("thought")
-        ]  # fmt: skip
+            AnswerText("<"),
+            AnswerText("|channel>"),
+            AnswerText("thought"),
+        ]

@@ -148,7 +148,9 @@ def test_options_for_sidecars(capsys: pytest.CaptureFixture[str], hub: FakeHub) 
     ok(capsys, "pull", "e2b:q8_0")
     assert [role for _, role in held()] == ["model", "mmproj", "draft"]
     model_path = resolve("e2b")
-    assert [p and p.name for p in (sidecar(model_path, "mmproj"), sidecar(model_path, "draft"))] == [
+    assert [
+        p and p.name for p in (sidecar(model_path, "mmproj"), sidecar(model_path, "draft"))
+    ] == [
         "mmproj-gemma-4-E2B-it-Q8_0.gguf",
         "mtp-gemma-4-E2B-it-Q8_0.gguf",
     ]
@@ -167,7 +169,9 @@ def test_a_projector_may_come_from_another_repository(
     assert projector.source.startswith(f"hf:{GOOGLE}/")
 
 
-def test_a_type_that_nobody_publishes_is_made(capsys: pytest.CaptureFixture[str], hub: FakeHub) -> None:
+def test_a_type_that_nobody_publishes_is_made(
+    capsys: pytest.CaptureFixture[str], hub: FakeHub
+) -> None:
     code, out, err = g4(capsys, "pull", "e2b:sfp8", "--no-mmproj")
     assert code == 0, err
     assert "published nowhere: it is made here from e2b:bf16" in err
@@ -220,7 +224,9 @@ def test_addresses_of_the_hub(capsys: pytest.CaptureFixture[str], hub: FakeHub) 
     assert hub.leaked_tokens == 0
 
 
-def test_a_checkpoint_by_address_is_converted(capsys: pytest.CaptureFixture[str], hub: FakeHub) -> None:
+def test_a_checkpoint_by_address_is_converted(
+    capsys: pytest.CaptureFixture[str], hub: FakeHub
+) -> None:
     hub.repos["someone/tuned"] = checkpoint_repo()
     code, out, err = g4(capsys, "pull", "hf:someone/tuned:q4_0")
     assert code == 0, err
@@ -232,7 +238,9 @@ def test_a_split_file(capsys: pytest.CaptureFixture[str], hub: FakeHub) -> None:
     parts = {}
     for n in (1, 2):
         keys = gemma4_keys(replace={"split.no": ("u16", n - 1), "split.count": ("u16", 2)})
-        parts[f"m-BF16-{n:05d}-of-00002.gguf"] = build_gguf(keys, [(f"blk.{n}.w", BF16, (64, 2), None)])
+        parts[f"m-BF16-{n:05d}-of-00002.gguf"] = build_gguf(
+            keys, [(f"blk.{n}.w", BF16, (64, 2), None)]
+        )
     hub.repos["a/split-GGUF"] = FakeRepo(lfs=parts)
     done = ok(capsys, "pull", "hf:a/split-GGUF:bf16")
     assert done["path"].endswith("00001-of-00002.gguf")
@@ -242,7 +250,9 @@ def test_a_split_file(capsys: pytest.CaptureFixture[str], hub: FakeHub) -> None:
     assert held() == []
 
 
-def test_offline_finds_what_the_hubs_cache_has(capsys: pytest.CaptureFixture[str], hub: FakeHub) -> None:
+def test_offline_finds_what_the_hubs_cache_has(
+    capsys: pytest.CaptureFixture[str], hub: FakeHub
+) -> None:
     data = hub.repos[GOOGLE].lfs["gemma-4-E2B_q4_0-it.gguf"]
     folder = hub_cache_dir() / f"models--{GOOGLE.replace('/', '--')}"
     commit = "d" * 40
@@ -252,7 +262,9 @@ def test_offline_finds_what_the_hubs_cache_has(capsys: pytest.CaptureFixture[str
     (folder / "blobs" / hashlib.sha256(data).hexdigest()).write_bytes(data)
     snapshot = folder / "snapshots" / commit
     snapshot.mkdir(parents=True)
-    (snapshot / "gemma-4-E2B_q4_0-it.gguf").symlink_to(folder / "blobs" / hashlib.sha256(data).hexdigest())
+    (snapshot / "gemma-4-E2B_q4_0-it.gguf").symlink_to(
+        folder / "blobs" / hashlib.sha256(data).hexdigest()
+    )
     hub.requests.clear()
     code, _, err = g4(capsys, "pull", "e2b", "--offline", "--no-mmproj")
     assert code == 0, err
@@ -333,19 +345,25 @@ def test_a_file_that_is_no_gguf_is_named_by_what_it_is(
     assert [p.read_bytes() for p in models_dir().rglob("*.gguf")] == [page]  # nothing is lost
 
 
-def test_a_hostile_listing(capsys: pytest.CaptureFixture[str], hub: FakeHub, tmp_path: Path) -> None:
+def test_a_hostile_listing(
+    capsys: pytest.CaptureFixture[str], hub: FakeHub, tmp_path: Path
+) -> None:
     hub.repos[GOOGLE].lfs["../../../evil-Q4_0.gguf"] = b"evil"
     assert "unsafe path" in refused(capsys, 5, "pull", "e2b")
     assert [p.name for p in tmp_path.rglob("*evil*")] == []
 
 
-def test_a_failure_of_one_file_keeps_the_others(capsys: pytest.CaptureFixture[str], hub: FakeHub) -> None:
+def test_a_failure_of_one_file_keeps_the_others(
+    capsys: pytest.CaptureFixture[str], hub: FakeHub
+) -> None:
     hub.repos[GOOGLE].claimed_sha256["gemma-4-E2B-it-mmproj.gguf"] = "f" * 64
     assert "the hub recorded" in refused(capsys, 5, "pull", "e2b")
     assert held() == [("e2b:q4_0", "model")]
 
 
-def test_no_space(capsys: pytest.CaptureFixture[str], hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_space(
+    capsys: pytest.CaptureFixture[str], hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 100})())
     assert "needed, 100 B free" in refused(capsys, 4, "pull", "e2b")
     assert hub.sent_bytes == 0
@@ -353,7 +371,10 @@ def test_no_space(capsys: pytest.CaptureFixture[str], hub: FakeHub, monkeypatch:
 
 
 def test_a_store_that_may_only_be_read(
-    capsys: pytest.CaptureFixture[str], hub: FakeHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    capsys: pytest.CaptureFixture[str],
+    hub: FakeHub,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setenv("G4_HOME", str(tmp_path / "file"))
@@ -361,7 +382,9 @@ def test_a_store_that_may_only_be_read(
     assert hub.sent_bytes == 0
 
 
-def test_a_wrong_hash_says_both_and_what_to_do(capsys: pytest.CaptureFixture[str], hub: FakeHub) -> None:
+def test_a_wrong_hash_says_both_and_what_to_do(
+    capsys: pytest.CaptureFixture[str], hub: FakeHub
+) -> None:
     hub.repos[GOOGLE].claimed_sha256["gemma-4-E2B_q4_0-it.gguf"] = "f" * 64
     err = refused(capsys, 5, "pull", "e2b", "--no-mmproj")
     assert "the hub recorded " + "f" * 64 in err

@@ -18,9 +18,16 @@ def test_ctrl_c_leaves_a_clean_screen_and_the_same_command_goes_on(tmp_path: Pat
     data += os.urandom(4_000_000)
     projector = build_gguf([("general.architecture", "str", "clip")]) + os.urandom(4_000_000)
     hub = FakeHub(
-        repos={REPO: FakeRepo(lfs={"m-Q4_0.gguf": data, "mmproj-m.gguf": projector})}, rate=4_000_000
+        repos={REPO: FakeRepo(lfs={"m-Q4_0.gguf": data, "mmproj-m.gguf": projector})},
+        rate=4_000_000,
     )
-    args = [sys.executable, "-c", "from g4cli.cli.main import main; main()", "pull", f"hf:{REPO}:q4_0"]
+    args = [
+        sys.executable,
+        "-c",
+        "from g4cli.cli.main import main; main()",
+        "pull",
+        f"hf:{REPO}:q4_0",
+    ]
     with running(hub):
         env = {"HF_ENDPOINT": hub.url, "G4_HOME": str(tmp_path / "home"), "NO_COLOR": "1"}
         env |= {"COLUMNS": "80"}

@@ -16,7 +16,9 @@ from g4cli.core.shape import shape_of
 @pytest.mark.parametrize("model", ["e2b", "26b"])
 def test_the_header_says_the_shape_that_was_asked_for(model: str, tmp_path: Path) -> None:
     vocabulary = real_shapes.synthetic_vocabulary(300)
-    path = real_shapes.build(tmp_path / "x.gguf", model, shapes.ALL[model], "q4_0", vocabulary=vocabulary)
+    path = real_shapes.build(
+        tmp_path / "x.gguf", model, shapes.ALL[model], "q4_0", vocabulary=vocabulary
+    )
     assert shape_of(read_header(path)) == shapes.ALL[model]
     assert path.stat().st_size > 3_000_000_000
     assert path.stat().st_blocks * 512 < 1_000_000

@@ -93,22 +93,39 @@ def test_googles_q4_0_files_have_the_size_of_the_default_recipe() -> None:
         tensors = [
             t
             for t in text_tensors(shape)
-            if not ((m := unread.fullmatch(t.name)) and int(m[1]) >= shape.n_layer - shape.n_shared_kv)
+            if not (
+                (m := unread.fullmatch(t.name)) and int(m[1]) >= shape.n_layer - shape.n_shared_kv
+            )
         ]
         weights = sum(spec.nbytes for spec in choose_types(tensors, Recipe("q4_0")))
         assert 15.5e6 < nbytes - weights < 16.5e6, name
 
 
 def test_order_is_llama_cpps() -> None:
-    names = ["blk.10.b", "blk.2.a", "token_embd.weight", "blk.2.B", "output_norm.weight", "blk.10.a"]
+    names = [
+        "blk.10.b",
+        "blk.2.a",
+        "token_embd.weight",
+        "blk.2.B",
+        "output_norm.weight",
+        "blk.10.a",
+    ]
     specs = choose_types([TensorSpec(n, F32, (4,)) for n in names], Recipe("q8_0"))
     assert [s.name for s in specs] == [
-        "output_norm.weight", "token_embd.weight", "blk.2.B", "blk.2.a", "blk.10.a", "blk.10.b"]  # fmt: skip
+        "output_norm.weight",
+        "token_embd.weight",
+        "blk.2.B",
+        "blk.2.a",
+        "blk.10.a",
+        "blk.10.b",
+    ]
 
 
 def test_first_override_wins_and_ple_first_of_all() -> None:
     recipe = recipe_from(
-        "q4_0", tensor_types=["per_layer_token_embd=q5_0", "token_embd=q4_1", "attn_v=f16"], keep_ple="bf16"
+        "q4_0",
+        tensor_types=["per_layer_token_embd=q5_0", "token_embd=q4_1", "attn_v=f16"],
+        keep_ple="bf16",
     )
     types = {c.name: c.type.name for c in choose(text_tensors(ALL["tiny"]), recipe)}
     assert types["per_layer_token_embd.weight"] == "BF16"
@@ -121,7 +138,9 @@ def test_an_override_does_not_count_as_a_layer() -> None:
     """llama.cpp counts only tensors that its rules see; layers 0 and 1 named, layer 2 is its first."""
     recipe = Recipe("q3_k_m", overrides=((r"blk\.[01]\.attn_v", "F16"),))
     types = [
-        c.type.name for c in choose(text_tensors(ALL["tiny"]), recipe) if c.name.endswith("attn_v.weight")
+        c.type.name
+        for c in choose(text_tensors(ALL["tiny"]), recipe)
+        if c.name.endswith("attn_v.weight")
     ]
     assert types == ["F16", "F16", "Q5_K", "Q5_K"] + ["Q4_K"] * 6
 
@@ -160,7 +179,9 @@ def test_unknown_types_name_the_known_ones(name: str) -> None:
     assert " q4_0 " in str(caught.value.hint)
 
 
-@pytest.mark.parametrize(("alias", "name"), [("Q4_K", "q4_k_m"), ("q5_k", "q5_k_m"), ("MXFP4_MOE", "mxfp4")])
+@pytest.mark.parametrize(
+    ("alias", "name"), [("Q4_K", "q4_k_m"), ("q5_k", "q5_k_m"), ("MXFP4_MOE", "mxfp4")]
+)
 def test_aliases(alias: str, name: str) -> None:
     assert Recipe(alias).type == name
 
@@ -198,7 +219,10 @@ def test_gemma_cpp_options_belong_to_sfp8() -> None:
     [
         (Recipe("Q4_K"), "q4_k_m"),
         (Recipe("q4_0", pure=True, has_imatrix=True), "q4_0 --pure --imatrix"),
-        (Recipe("sfp8", carrier="bf16", sfp8_encoder="gemma.cpp"), "sfp8 --carrier bf16 --encoder gemma.cpp"),
+        (
+            Recipe("sfp8", carrier="bf16", sfp8_encoder="gemma.cpp"),
+            "sfp8 --carrier bf16 --encoder gemma.cpp",
+        ),
         (Recipe("q8_0", overrides=(("a.b", "F16"),)), "q8_0 --tensor-type a.b=f16"),
     ],
 )
@@ -234,8 +258,16 @@ def test_eight_experts_have_rules_of_their_own() -> None:
         ("blk.0.ffn_gate_inp.weight", (256, 8)),
     ]
     specs = [TensorSpec(n, converter_type(n, s), s) for n, s in rows]
-    model = {"n_embd": 256, "n_ff": 256, "n_layer": 1, "n_head": 4, "n_head_kv": 1, "n_expert": 8,
-             "n_embd_head_k": 64, "n_embd_head_v": 64}  # fmt: skip
+    model = {
+        "n_embd": 256,
+        "n_ff": 256,
+        "n_layer": 1,
+        "n_head": 4,
+        "n_head_kv": 1,
+        "n_expert": 8,
+        "n_embd_head_k": 64,
+        "n_embd_head_v": 64,
+    }
     requests, ours = [], []
     for name in LLAMA_TYPES:
         choices = choose(specs, Recipe(name))

@@ -23,14 +23,18 @@ TYPES = ("q4_0", "q8_0", "q4_k_m", "q6_k")
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     base = tmp_path_factory.mktemp("variants")
-    return {name: variants.write_variant(base / name, variants.load(name)) for name in variants.names()}
+    return {
+        name: variants.write_variant(base / name, variants.load(name)) for name in variants.names()
+    }
 
 
 def tensors(path: Path) -> list[tuple[str, str, bytes]]:
     return [(t.name, t.tensor_type.name, t.data.tobytes()) for t in GGUFReader(path).tensors]
 
 
-def test_every_variant_equals_convert_and_llama_quantize(folders: dict[str, Path], tmp_path: Path) -> None:
+def test_every_variant_equals_convert_and_llama_quantize(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
     jobs = []
     for name, folder in folders.items():
         # The plain file keeps the source's own precision; test_variants.py shows that it is llama.cpp's.
@@ -62,7 +66,10 @@ def test_towers_in_q8_0(folders: dict[str, Path], tmp_path: Path) -> None:
         values = (before.data.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
         fits = values.reshape(tuple(reversed(before.shape.tolist()))).shape[-1] % 32 == 0
         assert kind.name == ("Q8_0" if fits else "F16")
-        assert after.data.tobytes() == quantize(values.reshape(-1, int(before.shape[0])), kind).tobytes()
+        assert (
+            after.data.tobytes()
+            == quantize(values.reshape(-1, int(before.shape[0])), kind).tobytes()
+        )
     assert seen == {"F32", "F16", "Q8_0"}
     assert GGUFReader(small).fields["general.file_type"].contents() == 7
 
@@ -73,7 +80,9 @@ def test_towers_in_other_types_are_refused(folders: dict[str, Path], tmp_path: P
 
 
 def test_the_file_is_named_after_folder_part_and_type(tmp_path: Path) -> None:
-    assert default_target(tmp_path / "gemma-4-E2B-it", "q4_0", "text") == Path("gemma-4-E2B-it-Q4_0.gguf")
+    assert default_target(tmp_path / "gemma-4-E2B-it", "q4_0", "text") == Path(
+        "gemma-4-E2B-it-Q4_0.gguf"
+    )
     assert default_target(tmp_path / "m", "bf16", "mmproj") == Path("mmproj-m-BF16.gguf")
 
 

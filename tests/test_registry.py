@@ -36,7 +36,9 @@ def n_text_params(shape: Shape) -> int:
         total += 3 * e * shape.n_ff[i] + 4 * e + 1  # feed-forward, four norms, the layer's scale
         if shape.n_expert:
             total += shape.n_expert * 3 * e * shape.n_ff_expert  # experts
-            total += e * shape.n_expert + e + shape.n_expert + 3 * e  # router with its scales, three norms
+            total += (
+                e * shape.n_expert + e + shape.n_expert + 3 * e
+            )  # router with its scales, three norms
         if shape.n_embd_per_layer:
             total += 2 * e * shape.n_embd_per_layer + e  # gate, projection, norm
     total += shape.n_vocab * e + e
@@ -73,7 +75,9 @@ def test_shapes_of_tiny_are_those_of_its_config() -> None:
         n_ctx_train=config["max_position_embeddings"],
         n_head=(config["num_attention_heads"],) * n,
         n_head_kv=(config["num_key_value_heads"],) * n,
-        n_ff=tuple(config["intermediate_size"] * (wide if i >= n - shared else 1) for i in range(n)),
+        n_ff=tuple(
+            config["intermediate_size"] * (wide if i >= n - shared else 1) for i in range(n)
+        ),
         is_swa=tuple(kind == "sliding_attention" for kind in config["layer_types"]),
         head_dim=config["global_head_dim"],
         head_dim_swa=config["head_dim"],
@@ -132,7 +136,13 @@ def test_each_model_is_whole(model: Model) -> None:
 
 @pytest.mark.parametrize("model", REAL, ids=lambda m: m.name)
 def test_published_sizes_are_plausible_for_their_type(model: Model) -> None:
-    bits = {"q4_0": (4.3, 6.5), "q4_k_m": (4.3, 6.5), "q5_k_m": (5, 7), "q6_k": (6, 8), "q8_0": (8.3, 9)}
+    bits = {
+        "q4_0": (4.3, 6.5),
+        "q4_k_m": (4.3, 6.5),
+        "q5_k_m": (5, 7),
+        "q6_k": (6, 8),
+        "q8_0": (8.3, 9),
+    }
     for published in model.published:
         if published.nbytes:
             low, high = bits[published.type]

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from g4cli.chat import PromptRead
 from g4cli.cli.output import Output
-from g4cli.cli.render_chat import MarkdownView, Region, split_blocks
+from g4cli.cli.views.chat import MarkdownView, Region, split_blocks
 from g4cli.prompt.messages import ToolCall
 from g4cli.prompt.reply import AnswerText, CallMade, ThoughtEnded, ThoughtText
 
@@ -56,7 +56,7 @@ class Screen:
         console = Console(file=self, width=60, height=rows, force_terminal=True, no_color=True)  # type: ignore[arg-type]
         monkeypatch.setattr(self.out, "console", lambda **_: console)
         monkeypatch.setattr(self.out, "murmur", self.write)
-        monkeypatch.setattr("g4cli.cli.render_chat._REDRAW_S", 0.0)
+        monkeypatch.setattr("g4cli.cli.views.chat._REDRAW_S", 0.0)
 
     def write(self, text: str) -> int:
         self.sent.append(text)
@@ -114,7 +114,12 @@ def test_thoughts(monkeypatch: pytest.MonkeyPatch, mode: str, shown: bool) -> No
     said: list[str] = []
     monkeypatch.setattr(screen.out, "say", said.append)
     with MarkdownView(screen.out, mode) as view:
-        for event in (PromptRead(3, 0, 0.1), ThoughtText("secret"), ThoughtEnded(), AnswerText("open")):
+        for event in (
+            PromptRead(3, 0, 0.1),
+            ThoughtText("secret"),
+            ThoughtEnded(),
+            AnswerText("open"),
+        ):
             view.show(event)
     text = "\n".join(screen.lines)
     assert ("secret" in text) == shown
@@ -122,7 +127,9 @@ def test_thoughts(monkeypatch: pytest.MonkeyPatch, mode: str, shown: bool) -> No
     assert [line.startswith("thought for ") for line in said] == ([True] if mode == "fold" else [])
 
 
-def test_control_characters_of_a_model_are_shown_not_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_control_characters_of_a_model_are_shown_not_obeyed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     screen = Screen(monkeypatch)
     with MarkdownView(screen.out, "show") as view:
         view.show(AnswerText("a\x1b]0;owned\x07b\x1b[2Jc"))

@@ -24,8 +24,12 @@ def test_measures_equal_plain_arithmetic() -> None:
     kl = (q * np.log(q / p)).sum(axis=1)
     assert found.n == 50
     assert found.perplexity == pytest.approx(np.exp(nll.mean()), rel=1e-5)
-    assert found.perplexity_error == pytest.approx(np.exp(nll.mean()) * nll.std(ddof=1) / 50**0.5, rel=1e-5)
-    assert found.base_perplexity == pytest.approx(np.exp(-np.log(q[np.arange(50), targets]).mean()), rel=1e-5)
+    assert found.perplexity_error == pytest.approx(
+        np.exp(nll.mean()) * nll.std(ddof=1) / 50**0.5, rel=1e-5
+    )
+    assert found.base_perplexity == pytest.approx(
+        np.exp(-np.log(q[np.arange(50), targets]).mean()), rel=1e-5
+    )
     assert found.kl_mean == pytest.approx(kl.mean(), rel=1e-5)
     assert found.kl_error == pytest.approx(kl.std(ddof=1) / 50**0.5, rel=1e-4)
     assert found.kl_largest == pytest.approx(kl.max(), rel=1e-5)
@@ -44,7 +48,9 @@ def test_small_differences_of_a_large_vocabulary_are_not_lost(distance: float) -
     kl = (q * np.log(q / p)).sum(axis=1)
     found = score(logits, np.array([5, 6, 7, 8]), base)
     assert found.kl_mean == pytest.approx(kl.mean(), rel=1e-5, abs=1e-8)
-    assert found.perplexity == pytest.approx(np.exp(-np.log(p[range(4), [5, 6, 7, 8]]).mean()), rel=1e-8)
+    assert found.perplexity == pytest.approx(
+        np.exp(-np.log(p[range(4), [5, 6, 7, 8]]).mean()), rel=1e-8
+    )
 
 
 def test_parts_add_up_to_the_whole() -> None:
@@ -52,7 +58,9 @@ def test_parts_add_up_to_the_whole() -> None:
     logits, base = rng.normal(0, 3, (2, 30, 90)).astype(np.float32)
     targets = rng.integers(0, 90, 30)
     whole = score(logits, targets, base)
-    parts = score(logits[:11], targets[:11], base[:11]) + score(logits[11:], targets[11:], base[11:])
+    parts = score(logits[:11], targets[:11], base[:11]) + score(
+        logits[11:], targets[11:], base[11:]
+    )
     assert parts.perplexity == pytest.approx(whole.perplexity, rel=1e-12)
     assert parts.kl_largest == whole.kl_largest
     assert (parts.n, parts.n_same, parts.n_best) == (whole.n, whole.n_same, whole.n_best)

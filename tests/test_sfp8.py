@@ -34,7 +34,9 @@ def nearest(values: NDArray[np.float32]) -> NDArray[np.uint8]:
     even = np.where(above % 2 == 0, above, above - 1)
     code = np.where(magnitude < middle, above - 1, np.where(magnitude > middle, above, even))
     # 2^-23 does not exist: what rounds to it becomes code 1, and all that is smaller zero.
-    code = np.where(magnitude < 1.875 * 2.0**-24, 0, np.where(magnitude < 1.125 * 2.0**-23, 1, code))
+    code = np.where(
+        magnitude < 1.875 * 2.0**-24, 0, np.where(magnitude < 1.125 * 2.0**-23, 1, code)
+    )
     return np.where((values < 0) & (code > 0), code | 0x80, code).astype(np.uint8)
 
 
@@ -56,17 +58,22 @@ def test_every_value_encodes_to_its_code() -> None:
     values = np.array([VALUES[int(code)] for code in codes], np.float32)
     for gemma_cpp in (False, True):
         assert sfp8.encode(values, gemma_cpp=gemma_cpp).codes.tolist() == codes.tolist()
-        assert sfp8.encode(sfp8.decode_bf16(codes), gemma_cpp=gemma_cpp).codes.tolist() == codes.tolist()
+        assert (
+            sfp8.encode(sfp8.decode_bf16(codes), gemma_cpp=gemma_cpp).codes.tolist()
+            == codes.tolist()
+        )
 
 
 def test_encode_is_the_nearest_code() -> None:
     rng = np.random.default_rng(8)
     ties = ((POSITIVE[1:] + POSITIVE[:-1]) / 2).astype(np.float32)
-    around = np.concatenate([ties, np.nextafter(ties, np.float32(9)), np.nextafter(ties, np.float32(0))])
-    spread = np.exp(rng.uniform(-18, 0.63, 200_000)).astype(np.float32)
-    values = np.concatenate([around, -around, spread, -spread, rng.normal(0, 0.02, 100_000)]).astype(
-        np.float32
+    around = np.concatenate(
+        [ties, np.nextafter(ties, np.float32(9)), np.nextafter(ties, np.float32(0))]
     )
+    spread = np.exp(rng.uniform(-18, 0.63, 200_000)).astype(np.float32)
+    values = np.concatenate(
+        [around, -around, spread, -spread, rng.normal(0, 0.02, 100_000)]
+    ).astype(np.float32)
     assert np.array_equal(sfp8.encode(values).codes, nearest(values))
 
 
@@ -98,7 +105,9 @@ def test_gemma_cpp_rounding_differs_where_it_was_seen_to() -> None:
 def test_gemma_cpp_rounding_cuts_before_it_rounds() -> None:
     rng = np.random.default_rng(9)
     values = rng.normal(0, 0.05, 50_000).astype(np.float32)
-    cut = (values.view(np.uint32) & np.uint32(0xFFFE0000)).view(np.float32)  # sign, exponent, 6 bits
+    cut = (values.view(np.uint32) & np.uint32(0xFFFE0000)).view(
+        np.float32
+    )  # sign, exponent, 6 bits
     assert np.array_equal(sfp8.encode(values, gemma_cpp=True).codes, nearest(cut))
 
 
@@ -110,7 +119,8 @@ def test_clamped_and_lost_weights_are_counted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("largest", "k"), [(1.875, 0), (1.8750001, 1), (3.75, 1), (0.9375, -1), (0.94, 0), (0.06, -4), (0.0, 0)]
+    ("largest", "k"),
+    [(1.875, 0), (1.8750001, 1), (3.75, 1), (0.9375, -1), (0.94, 0), (0.06, -4), (0.0, 0)],
 )
 def test_scale_is_the_least_power_of_two_that_fits(largest: float, k: int) -> None:
     assert sfp8.scale_exponent(largest) == k
@@ -129,8 +139,12 @@ def test_a_scale_lifts_small_weights_into_the_finer_half() -> None:
     values = np.random.default_rng(4).normal(0, 0.001, 200_000).astype(np.float32)
 
     def snr(exponent: int) -> float:
-        back = widened(sfp8.decode_bf16(sfp8.encode(values, exponent).codes, exponent)).astype(np.float64)
-        return float(10 * np.log10((values.astype(np.float64) ** 2).sum() / ((back - values) ** 2).sum()))
+        back = widened(sfp8.decode_bf16(sfp8.encode(values, exponent).codes, exponent)).astype(
+            np.float64
+        )
+        return float(
+            10 * np.log10((values.astype(np.float64) ** 2).sum() / ((back - values) ** 2).sum())
+        )
 
     assert snr(0) == pytest.approx(25.5, abs=0.2)
     assert snr(sfp8.scale_exponent(float(np.abs(values).max()))) == pytest.approx(31.5, abs=0.2)

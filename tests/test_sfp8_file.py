@@ -38,7 +38,11 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tensors(path: Path) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
     header, data = read_header(path), path.read_bytes()
     return {
-        t.name: (t.type.name, t.shape, data[header.file_offset(t) : header.file_offset(t) + t.nbytes])
+        t.name: (
+            t.type.name,
+            t.shape,
+            data[header.file_offset(t) : header.file_offset(t) + t.nbytes],
+        )
         for t in header.tensors.values()
     }
 
@@ -63,7 +67,9 @@ def test_archive_describes_itself(files: Path) -> None:
         scale = float(data[name + ".sfp8_scale"][0])
         exact = values[data[name].view(np.uint8)] * np.float32(scale)
         words = np.frombuffer(carrier[name][2], np.uint16)
-        assert np.array_equal(exact.reshape(-1), (words.astype(np.uint32) << 16).view(np.float32)), name
+        assert np.array_equal(
+            exact.reshape(-1), (words.astype(np.uint32) << 16).view(np.float32)
+        ), name
     assert set(keys["g4.sfp8.tensors"]) == {
         n for n, t in tensors(files / "archive.gguf").items() if t[0] == "I8"
     }
@@ -127,7 +133,10 @@ def test_expansion_to_q8_0_is_labelled(files: Path, tmp_path: Path) -> None:
 def test_a_second_archive_from_the_first_has_the_same_values(files: Path, tmp_path: Path) -> None:
     """Codes and scale may move by one binade together: the largest value can have been rounded to 1.875."""
     again = quantize_file(
-        files / "archive.gguf", tmp_path / "again.gguf", recipe=Recipe("sfp8"), allow_requantize=True
+        files / "archive.gguf",
+        tmp_path / "again.gguf",
+        recipe=Recipe("sfp8"),
+        allow_requantize=True,
     )
     assert tensors(expand(again.path, tmp_path / "e.gguf").path) == tensors(files / "carrier.gguf")
 
@@ -146,7 +155,9 @@ def test_an_archive_is_expanded_once(files: Path, tmp_path: Path) -> None:
     assert runnable(files / "archive.gguf", tmp_path / "cache") == first
     assert first.stat().st_mtime_ns == stamp
     other = quantize_file(
-        files / "net.gguf", tmp_path / "archive.gguf", recipe=Recipe("sfp8", sfp8_encoder="gemma.cpp")
+        files / "net.gguf",
+        tmp_path / "archive.gguf",
+        recipe=Recipe("sfp8", sfp8_encoder="gemma.cpp"),
     )
     assert runnable(other.path, tmp_path / "cache") != first
     small = runnable(files / "archive.gguf", tmp_path / "cache", carrier="q8_0")

@@ -16,8 +16,12 @@ from g4cli.core.shape import Shape, shape_of
 from g4cli.store.make import pull_bundled
 
 
-def shape(tmp_path: Path, replace: dict[str, Any] | None = None, tensors: list[Any] | None = None) -> Shape:
-    return shape_of(read_header(write_gguf(tmp_path / "x.gguf", gemma4_keys(replace=replace), tensors or [])))
+def shape(
+    tmp_path: Path, replace: dict[str, Any] | None = None, tensors: list[Any] | None = None
+) -> Shape:
+    return shape_of(
+        read_header(write_gguf(tmp_path / "x.gguf", gemma4_keys(replace=replace), tensors or []))
+    )
 
 
 def test_a_small_network(tmp_path: Path) -> None:
@@ -63,7 +67,9 @@ def test_k_equals_v_is_seen_from_missing_tensors(tmp_path: Path) -> None:
     names = ["blk.0.attn_k.weight", "blk.0.attn_v.weight", "blk.4.attn_k.weight"]
     tensors = [(name, BF16, (64, 16), None) for name in names]
     assert shape(tmp_path, tensors=tensors).k_eq_v
-    assert not shape(tmp_path, tensors=[*tensors, ("blk.4.attn_v.weight", BF16, (64, 16), None)]).k_eq_v
+    assert not shape(
+        tmp_path, tensors=[*tensors, ("blk.4.attn_v.weight", BF16, (64, 16), None)]
+    ).k_eq_v
 
 
 def test_the_bundled_model_has_the_shape_of_the_registry() -> None:
@@ -75,8 +81,16 @@ def test_the_bundled_model_has_the_shape_of_the_registry() -> None:
 def test_the_real_vocabulary_file_has_the_26bs_shape(vocab_file: Path) -> None:
     got = shape_of(read_header(vocab_file))
     expected = find_model("26b").shape
-    assert (got.n_head_kv, got.is_swa, got.n_vocab) == (expected.n_head_kv, expected.is_swa, expected.n_vocab)
-    assert (got.n_embd, got.n_ff, got.n_ff_expert) == (expected.n_embd, expected.n_ff, expected.n_ff_expert)
+    assert (got.n_head_kv, got.is_swa, got.n_vocab) == (
+        expected.n_head_kv,
+        expected.is_swa,
+        expected.n_vocab,
+    )
+    assert (got.n_embd, got.n_ff, got.n_ff_expert) == (
+        expected.n_embd,
+        expected.n_ff,
+        expected.n_ff_expert,
+    )
 
 
 A = "gemma4.attention."

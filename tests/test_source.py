@@ -51,7 +51,9 @@ def test_parts_that_do_not_belong_together(
     tmp_path: Path, parts: list[tuple[list[Key], tuple[str, int, tuple[int], bytes]]], message: str
 ) -> None:
     for number, (keys, tensor) in enumerate(parts, 1):
-        write(tmp_path, number, build_gguf([*(gemma4_keys() if number == 1 else []), *keys], [tensor]))
+        write(
+            tmp_path, number, build_gguf([*(gemma4_keys() if number == 1 else []), *keys], [tensor])
+        )
     with pytest.raises(BadGGUF, match=message):
         open_source(tmp_path / "m-00001-of-00002.gguf")
 

@@ -19,12 +19,11 @@ from tiny_file import build_tiny, build_tiny_q8
 from g4cli.chat import Finished, Reply, TurnOptions, run_turn
 from g4cli.core.errors import ContextFull
 from g4cli.prompt import Message, PromptStyle, render
-from g4cli.runtime.context import Context, ContextOptions
-from g4cli.runtime.engine import LlamaEngine
-from g4cli.runtime.interrupt import Interrupt
-from g4cli.runtime.model import Model, ModelOptions
-from g4cli.runtime.sampler import Sampling
-from g4cli.runtime.speculation import (
+from g4cli.runtime.engine.context import Context, ContextOptions
+from g4cli.runtime.engine.llama_engine import LlamaEngine
+from g4cli.runtime.engine.model import Model, ModelOptions
+from g4cli.runtime.engine.sampler import Sampling
+from g4cli.runtime.engine.speculation import (
     N_GUESSES,
     N_OUTPUTS,
     Drafted,
@@ -32,7 +31,8 @@ from g4cli.runtime.speculation import (
     Guesser,
     LookupGuesser,
 )
-from g4cli.runtime.text_decoder import TextDecoder
+from g4cli.runtime.engine.text_decoder import TextDecoder
+from g4cli.runtime.llama.interrupt import Interrupt
 
 GREEDY = Sampling(temp=0)
 CORPUS = Path(__file__).parents[1] / "g4cli/data/tiny/corpus.jsonl"
@@ -102,7 +102,9 @@ def answered(engine: LlamaEngine, prompt: list[int]) -> Reply:
     return last.reply
 
 
-def spoken(engine: LlamaEngine, prompt: list[int], count: int, sampling: Sampling = GREEDY) -> list[int]:
+def spoken(
+    engine: LlamaEngine, prompt: list[int], count: int, sampling: Sampling = GREEDY
+) -> list[int]:
     """What the model says when no token ends it."""
     engine.begin(sampling)
     assert engine.evaluate(prompt).complete
@@ -250,7 +252,9 @@ def test_interrupted_in_the_middle_of_a_round(engine_of: Callable[..., LlamaEngi
 
 @pytest.mark.parametrize("sampling", [GREEDY, Sampling(seed=5)], ids=["greedy", "sampled"])
 @pytest.mark.parametrize("length", [240, 241, 242, 243])
-def test_a_full_context(engine_of: Callable[..., LlamaEngine], length: int, sampling: Sampling) -> None:
+def test_a_full_context(
+    engine_of: Callable[..., LlamaEngine], length: int, sampling: Sampling
+) -> None:
     small = ContextOptions(n_ctx=256, n_outputs=N_OUTPUTS)
     plain = engine_of(options=small)
     question = asked(plain, "What is Q4_0?")

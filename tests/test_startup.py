@@ -6,7 +6,16 @@ import json
 import subprocess
 import sys
 
-HEAVY = {"numpy", "llama_cpp", "huggingface_hub", "jinja2", "prompt_toolkit", "torch", "transformers", "gguf"}
+HEAVY = {
+    "numpy",
+    "llama_cpp",
+    "huggingface_hub",
+    "jinja2",
+    "prompt_toolkit",
+    "torch",
+    "transformers",
+    "gguf",
+}
 
 PROBE = """
 import json, sys

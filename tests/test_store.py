@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 from builders import BF16, F32, Q4_0, build_gguf, gemma4_keys, write_gguf
 
-from g4cli.core.errors import BadFile, BadGGUF, FileMissing, G4Error, NotFound, UnknownModel, UsageError
+from g4cli.core.errors import (
+    BadFile,
+    BadGGUF,
+    FileMissing,
+    G4Error,
+    NotFound,
+    UnknownModel,
+    UsageError,
+)
 from g4cli.core.gguf import read_header
 from g4cli.core.paths import models_dir, tiny_dir
 from g4cli.core.registry import parse_name
@@ -52,7 +60,12 @@ def test_a_manifest_says_what_the_file_is() -> None:
     assert fields["bytes"] == path.stat().st_size
     assert fields["sha256"] == sha256(path.read_bytes()).hexdigest()
     entry = read_manifest(path, "e2b")
-    assert (entry.label, entry.role, entry.source, entry.path) == ("e2b:q4_0", "model", "test", path)
+    assert (entry.label, entry.role, entry.source, entry.path) == (
+        "e2b:q4_0",
+        "model",
+        "test",
+        path,
+    )
     assert entry.date.endswith("Z")
 
 
@@ -127,7 +140,8 @@ def test_types_of_files(
 
 
 @pytest.mark.parametrize(
-    ("architecture", "role"), [("gemma4", "model"), ("clip", "mmproj"), ("gemma4-assistant", "draft")]
+    ("architecture", "role"),
+    [("gemma4", "model"), ("clip", "mmproj"), ("gemma4-assistant", "draft")],
 )
 def test_roles_follow_from_the_architecture(tmp_path: Path, architecture: str, role: str) -> None:
     path = write_gguf(tmp_path / "x.gguf", [("general.architecture", "str", architecture)])
@@ -214,7 +228,9 @@ def test_what_cannot_be_found(
     assert hint in (caught.value.hint or "")
 
 
-def test_paths_win_only_where_they_look_like_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_win_only_where_they_look_like_paths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     Path("tiny").write_bytes(b"")
     Path("weights.bin").write_bytes(b"")
@@ -289,7 +305,9 @@ def test_a_local_file_is_linked_and_hashed(tmp_path: Path) -> None:
     assert not models_dir().joinpath("own").exists()
 
 
-def test_a_local_file_on_another_disk_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_local_file_on_another_disk_is_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = write_gguf(tmp_path / "own.gguf", gemma4_keys(), [("t", BF16, (64, 2), None)])
 
     def refuse(*_: object) -> None:
@@ -352,7 +370,9 @@ def test_tiny_in_other_types(type_name: str) -> None:
     assert (entry.type, type_of(header)) == (type_name, type_name)
     assert entry.nbytes == header.file_size == entry.path.stat().st_size
     assert entry.sha256 == sha256(entry.path.read_bytes()).hexdigest()
-    assert sorted(os.listdir(entry.path.parent)) == sorted([entry.path.name, manifest_path(entry.path).name])
+    assert sorted(os.listdir(entry.path.parent)) == sorted(
+        [entry.path.name, manifest_path(entry.path).name]
+    )
 
 
 def test_a_checkpoint_folder_becomes_a_model(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from g4cli.core.paths import hub_cache_dir
 from g4cli.store.others import Foreign, foreign_models
 
 MODEL = build_gguf(
-    gemma4_keys(replace={"general.file_type": ("u32", 2)}), [("token_embd.weight", Q4_0, (64, 16), None)]
+    gemma4_keys(replace={"general.file_type": ("u32", 2)}),
+    [("token_embd.weight", Q4_0, (64, 16), None)],
 )
 # general.file_type 0: f32
 MIXED = build_gguf(
@@ -38,7 +39,9 @@ def put(path: Path, data: bytes) -> Path:
     return path
 
 
-def ollama(folder: Path, place: str, data: bytes, kind: str = "model", digest: str = "a" * 64) -> Path:
+def ollama(
+    folder: Path, place: str, data: bytes, kind: str = "model", digest: str = "a" * 64
+) -> Path:
     layers = [
         {"mediaType": f"application/vnd.ollama.image.{kind}", "digest": f"sha256:{digest}"},
         {"mediaType": "application/vnd.ollama.image.license", "digest": "sha256:" + "0" * 64},
@@ -63,7 +66,9 @@ def test_the_hugging_face_cache_with_each_blob_once(home: Path) -> None:
         link.parent.mkdir(parents=True)
         link.symlink_to(blob)
     (row,) = foreign_models()
-    assert row == Foreign("Hugging Face", "a/b-GGUF/m-Q4_0.gguf", "q4_0", row.path, len(MODEL), "model", True)
+    assert row == Foreign(
+        "Hugging Face", "a/b-GGUF/m-Q4_0.gguf", "q4_0", row.path, len(MODEL), "model", True
+    )
     assert os.path.samefile(row.path, blob)
     assert home
 
@@ -100,7 +105,9 @@ def test_ollama_and_its_mixed_files(home: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", [b"", b"{}", b"[]", b'{"layers": 3}', b'{"layers": [1]}', b"\xff", b"[" * 5000]
 )
-def test_damaged_manifests_of_ollama_are_passed_over(home: Path, tmp_path: Path, text: bytes) -> None:
+def test_damaged_manifests_of_ollama_are_passed_over(
+    home: Path, tmp_path: Path, text: bytes
+) -> None:
     put(tmp_path / "ollama" / "manifests" / "a" / "b" / "c" / "d", text)
     assert shown() == []
     assert home
@@ -109,7 +116,10 @@ def test_damaged_manifests_of_ollama_are_passed_over(home: Path, tmp_path: Path,
 def test_a_digest_cannot_leave_the_folder(home: Path, tmp_path: Path) -> None:
     put(tmp_path / "evil", MODEL)
     layers = [{"mediaType": "application/vnd.ollama.image.model", "digest": "sha256:../../evil"}]
-    put(tmp_path / "ollama" / "manifests" / "a" / "b" / "c" / "d", json.dumps({"layers": layers}).encode())
+    put(
+        tmp_path / "ollama" / "manifests" / "a" / "b" / "c" / "d",
+        json.dumps({"layers": layers}).encode(),
+    )
     assert shown() == []
     assert home
 
@@ -121,7 +131,9 @@ def test_other_networks_and_broken_files_are_left_out(home: Path) -> None:
     put(folder / "text.gguf", b"hello")
     put(folder / "mmproj.gguf", CLIP)
     put(home / ".lmstudio" / "models" / "p" / "other" / "mmproj.gguf", CLIP)
-    assert [(f.name, f.role) for f in foreign_models()] == [("p/gemma-4-E2B-it-GGUF/mmproj.gguf", "mmproj")]
+    assert [(f.name, f.role) for f in foreign_models()] == [
+        ("p/gemma-4-E2B-it-GGUF/mmproj.gguf", "mmproj")
+    ]
 
 
 def test_they_stand_in_the_list(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

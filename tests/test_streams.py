@@ -33,7 +33,13 @@ def shell(command: str, **environment: str) -> tuple[int, str, str]:
 
 @pytest.mark.parametrize(
     ("command", "code"),
-    [("list >&-", 0), (f"{FIT} >&-", 0), ("list 2>&-", 0), ("nosuch 2>&-", 2), ("chat tiny <&-", 3)],
+    [
+        ("list >&-", 0),
+        (f"{FIT} >&-", 0),
+        ("list 2>&-", 0),
+        ("nosuch 2>&-", 2),
+        ("chat tiny <&-", 3),
+    ],
 )
 def test_closed(command: str, code: int) -> None:
     found, _, err = shell(f"g4 {command}")

@@ -9,13 +9,23 @@ import pytest
 
 from g4cli.core.gguf import read_header
 from g4cli.core.gguf_values import Array
-from g4cli.runtime.model import Model, ModelOptions
-from g4cli.runtime.text_decoder import TextDecoder
+from g4cli.runtime.engine.model import Model, ModelOptions
+from g4cli.runtime.engine.text_decoder import TextDecoder
 
 
 def test_a_character_appears_with_its_last_byte() -> None:
     decoder = TextDecoder()
-    assert [decoder.feed(bytes([b])) for b in "é日🎈".encode()] == ["", "é", "", "", "日", "", "", "", "🎈"]
+    assert [decoder.feed(bytes([b])) for b in "é日🎈".encode()] == [
+        "",
+        "é",
+        "",
+        "",
+        "日",
+        "",
+        "",
+        "",
+        "🎈",
+    ]
 
 
 def test_invalid_bytes_are_shown() -> None:
@@ -36,10 +46,14 @@ def vocabulary(vocab_file: Path) -> Model:
     return Model(vocab_file, ModelOptions(vocab_only=True))
 
 
-def test_every_token_of_the_real_vocabulary_has_its_bytes(vocab_file: Path, vocabulary: Model) -> None:
+def test_every_token_of_the_real_vocabulary_has_its_bytes(
+    vocab_file: Path, vocabulary: Model
+) -> None:
     """Oracle: the file's own token texts, read by g4's reader; '▁' is a space, <0xNN> a byte."""
     header = read_header(vocab_file)
-    texts, types = (header.get(f"tokenizer.ggml.{name}", Array).tolist() for name in ("tokens", "token_type"))
+    texts, types = (
+        header.get(f"tokenizer.ggml.{name}", Array).tolist() for name in ("tokens", "token_type")
+    )
     assert len(texts) == vocabulary.n_vocab == 262_144
     wrong = []
     for token, (text, kind) in enumerate(zip(texts, types, strict=True)):
@@ -52,7 +66,9 @@ def test_every_token_of_the_real_vocabulary_has_its_bytes(vocab_file: Path, voca
         if vocabulary.piece(token) != expected:
             wrong.append((token, text, kind, vocabulary.piece(token)))
     assert wrong == []
-    assert max(len(text.encode()) for text in texts) > 32, "the buffer that lost 379 tokens had 32 bytes"
+    assert max(len(text.encode()) for text in texts) > 32, (
+        "the buffer that lost 379 tokens had 32 bytes"
+    )
 
 
 def test_text_comes_back_through_tokens_and_decoder(vocabulary: Model) -> None:

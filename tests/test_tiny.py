@@ -17,12 +17,12 @@ from g4cli.core.gguf import read_header
 from g4cli.core.paths import tiny_dir
 from g4cli.core.shape import shape_of
 from g4cli.prompt import Message, PromptStyle, render
-from g4cli.runtime.context import ContextOptions
-from g4cli.runtime.engine import LlamaEngine
-from g4cli.runtime.interrupt import Interrupt
-from g4cli.runtime.model import Model, ModelOptions
-from g4cli.runtime.sampler import Sampling
-from g4cli.runtime.text_decoder import TextDecoder
+from g4cli.runtime.engine.context import ContextOptions
+from g4cli.runtime.engine.llama_engine import LlamaEngine
+from g4cli.runtime.engine.model import Model, ModelOptions
+from g4cli.runtime.engine.sampler import Sampling
+from g4cli.runtime.engine.text_decoder import TextDecoder
+from g4cli.runtime.llama.interrupt import Interrupt
 from g4cli.store import resolve
 
 TINY = tiny_dir()
@@ -70,9 +70,24 @@ def test_it_has_every_trait_of_the_e_kind(store: Path) -> None:
 
 def test_the_control_tokens_have_their_real_ids() -> None:
     vocab = json.loads((TINY / "tokenizer.json").read_text())["model"]["vocab"]
-    real = {"<pad>": 0, "<eos>": 1, "<bos>": 2, "<unk>": 3, "<mask>": 4, "<|tool_call>": 48,
-            "<|tool_response>": 50, "<|think|>": 98, "<|channel>": 100, "<channel|>": 101, "<|turn>": 105,
-            "<turn|>": 106, "\n": 107, "\n\n": 108, "<0x00>": 238, "<0xFF>": 493}  # fmt: skip
+    real = {
+        "<pad>": 0,
+        "<eos>": 1,
+        "<bos>": 2,
+        "<unk>": 3,
+        "<mask>": 4,
+        "<|tool_call>": 48,
+        "<|tool_response>": 50,
+        "<|think|>": 98,
+        "<|channel>": 100,
+        "<channel|>": 101,
+        "<|turn>": 105,
+        "<turn|>": 106,
+        "\n": 107,
+        "\n\n": 108,
+        "<0x00>": 238,
+        "<0xFF>": 493,
+    }
     assert {token: vocab.get(token) for token in real} == real
 
 
@@ -92,7 +107,9 @@ def ask(engine: LlamaEngine, dialogue: dict[str, object]) -> list[bool]:
         finished = events[-1]
         assert isinstance(finished, Finished)
         reply = finished.reply
-        results.append(reply.text.strip() == row["content"].strip() and reply.finish_reason == "stop")
+        results.append(
+            reply.text.strip() == row["content"].strip() and reply.finish_reason == "stop"
+        )
     return results
 
 

@@ -21,7 +21,10 @@ from converters.tokenizer import (
 from g4cli.core.errors import BadCheckpoint
 
 RAW: dict[str, Any] = json.loads((TINY / "config.json").read_text())
-BOS, EOS = {"SpecialToken": {"id": "<bos>", "type_id": 0}}, {"SpecialToken": {"id": "<eos>", "type_id": 0}}
+BOS, EOS = (
+    {"SpecialToken": {"id": "<bos>", "type_id": 0}},
+    {"SpecialToken": {"id": "<eos>", "type_id": 0}},
+)
 A, B = {"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}
 
 
@@ -37,8 +40,15 @@ def test_types_of_tokens(folder: Path) -> None:
     assert kinds["<|turn>"] == kinds["<bos>"] == CONTROL
     assert kinds["\n"] == kinds["<unused0>"] == NORMAL
     visible = [text for text, kind in kinds.items() if kind == USER_DEFINED]
-    assert visible == ["<|tool_call>", "<tool_call|>", "<|tool_response>", "<tool_response|>", '<|"|>',
-                       "<|channel>", "<channel|>"]  # fmt: skip
+    assert visible == [
+        "<|tool_call>",
+        "<tool_call|>",
+        "<|tool_response>",
+        "<tool_response|>",
+        '<|"|>',
+        "<|channel>",
+        "<channel|>",
+    ]
 
 
 def test_special_tokens_by_every_spelling(folder: Path) -> None:
@@ -72,11 +82,18 @@ FIVE = set(STANDARD.values())
         ({"model_specific_special_tokens": {"x_token": "X"}}, {}, {"X"}),
         ({"x_token": "X", "model_specific_special_tokens": {"y_token": "Y"}}, {}, {"X"}),
         (
-            {"extra_special_tokens": {"y_token": "Y"}, "model_specific_special_tokens": {"z_token": "Z"}},
+            {
+                "extra_special_tokens": {"y_token": "Y"},
+                "model_specific_special_tokens": {"z_token": "Z"},
+            },
             {},
             {"Y"},
         ),
-        ({"extra_special_tokens": ["Y"], "model_specific_special_tokens": {"z_token": "Z"}}, {}, {"Y", "Z"}),
+        (
+            {"extra_special_tokens": ["Y"], "model_specific_special_tokens": {"z_token": "Z"}},
+            {},
+            {"Y", "Z"},
+        ),
         ({"additional_special_tokens": ["Y"]}, {}, {"Y"}),
         ({"extra_special_tokens": ["X"], "additional_special_tokens": ["Y"]}, {}, {"X"}),
         ({}, {"x_token": "X", "extra_special_tokens": ["Y"]}, {"X", "Y"}),
@@ -84,7 +101,9 @@ FIVE = set(STANDARD.values())
         ({"added_tokens_decoder": {}}, {"x_token": "X"}, set()),
     ],
 )
-def test_which_tokens_are_special(settings: dict[str, Any], legacy: dict[str, Any], more: set[str]) -> None:
+def test_which_tokens_are_special(
+    settings: dict[str, Any], legacy: dict[str, Any], more: set[str]
+) -> None:
     assert special_tokens({**STANDARD, **settings}, legacy) == FIVE | more
 
 
@@ -122,7 +141,9 @@ def test_what_the_post_processor_adds(
         edit_json(folder / "tokenizer.json", {"post_processor": processor})
         assert read_tokenizer(folder, RAW, 768, suppress=False).adds == expected
     edit_json(folder / "tokenizer_config.json", {"add_eos_token": False})
-    assert read_tokenizer(folder, RAW, 768, suppress=False).adds["eos"] is expected.get("eos", False)
+    assert read_tokenizer(folder, RAW, 768, suppress=False).adds["eos"] is expected.get(
+        "eos", False
+    )
 
 
 def test_special_ids_prefer_the_tokenizer_and_fall_back_to_the_config(folder: Path) -> None:
@@ -167,14 +188,18 @@ def test_suppressed_tokens_only_where_they_belong(folder: Path) -> None:
         ({"added_tokens": [{"id": "5", "content": "<other>"}]}, "is no token"),
     ],
 )
-def test_a_tokenizer_of_another_kind_is_refused(change: dict[str, Any], match: str, folder: Path) -> None:
+def test_a_tokenizer_of_another_kind_is_refused(
+    change: dict[str, Any], match: str, folder: Path
+) -> None:
     edit_json(folder / "tokenizer.json", change)
     with pytest.raises(BadCheckpoint, match=match):
         read_tokenizer(folder, RAW, 768, suppress=False)
 
 
 def test_a_vocabulary_of_another_size_is_refused(folder: Path) -> None:
-    with pytest.raises(BadCheckpoint, match=r"768 tokens .* 1,000: 232 ids have no token \(first 768\)"):
+    with pytest.raises(
+        BadCheckpoint, match=r"768 tokens .* 1,000: 232 ids have no token \(first 768\)"
+    ):
         read_tokenizer(folder, RAW, 1000, suppress=False)
     with pytest.raises(BadCheckpoint, match=r"2,147,483,000: 2,147,482,232 ids"):  # told at once
         read_tokenizer(folder, RAW, 2_147_483_000, suppress=False)

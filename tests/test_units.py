@@ -67,7 +67,13 @@ def test_durations(seconds: float, expected: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "n"),
-    [("8G", 8 * GIB), ("512MiB", 512 * MIB), ("1024", 1024), (" 1.5 gb ", 3 * GIB // 2), ("2kib", 2048)],
+    [
+        ("8G", 8 * GIB),
+        ("512MiB", 512 * MIB),
+        ("1024", 1024),
+        (" 1.5 gb ", 3 * GIB // 2),
+        ("2kib", 2048),
+    ],
 )
 def test_sizes_are_parsed(text: str, n: int) -> None:
     assert parse_size(text) == n
@@ -79,7 +85,9 @@ def test_what_is_no_size(text: str) -> None:
         parse_size(text)
 
 
-@pytest.mark.parametrize(("text", "n"), [("4096", 4096), ("32k", 32_768), (" 256K ", 262_144), ("0", 0)])
+@pytest.mark.parametrize(
+    ("text", "n"), [("4096", 4096), ("32k", 32_768), (" 256K ", 262_144), ("0", 0)]
+)
 def test_counts_are_parsed(text: str, n: int) -> None:
     assert parse_count(text) == n
 

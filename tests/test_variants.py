@@ -40,7 +40,9 @@ def test_all_variants_are_recorded() -> None:
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     base = tmp_path_factory.mktemp("variants")
-    return {name: variants.write_variant(base / name, variants.load(name)) for name in variants.names()}
+    return {
+        name: variants.write_variant(base / name, variants.load(name)) for name in variants.names()
+    }
 
 
 @pytest.mark.parametrize(("name", "part"), CASES)
@@ -57,7 +59,9 @@ def test_equal_to_llama_cpp(name: str, part: Any, folders: dict[str, Path], tmp_
     for tensor, expected in theirs.items():
         values = expected.pop("values", None)
         if values is not None:  # softplus: torch rounds differently from machine to machine
-            distance = np.abs(data[tensor].view(np.int32) - np.array(values, np.float32).view(np.int32))
+            distance = np.abs(
+                data[tensor].view(np.int32) - np.array(values, np.float32).view(np.int32)
+            )
             assert distance.max() <= 1
             del expected["sha256"], mine[tensor]["sha256"]
         assert mine[tensor] == expected
@@ -76,9 +80,14 @@ def test_logits_equal_transformers(name: str, folders: dict[str, Path], tmp_path
 
 def test_what_is_left_out_has_its_reason(folders: dict[str, Path], tmp_path: Path) -> None:
     def reasons(name: str, part: Any) -> set[str]:
-        return set(convert_checkpoint(folders[name], tmp_path / "out.gguf", part=part).ignored.values())
+        return set(
+            convert_checkpoint(folders[name], tmp_path / "out.gguf", part=part).ignored.values()
+        )
 
-    assert reasons("gemma-4-E2B-it", "text") == {"vision: g4 convert --mmproj", "audio: g4 convert --mmproj"}
+    assert reasons("gemma-4-E2B-it", "text") == {
+        "vision: g4 convert --mmproj",
+        "audio: g4 convert --mmproj",
+    }
     assert reasons("gemma-4-E2B-it", "mmproj") == {"text: g4 convert without --mmproj"}
     assert reasons("gemma-4-E2B-it-assistant", "text") == {"an index that llama.cpp does not use"}
     assert reasons("my-finetune", "text") == set()
@@ -99,11 +108,15 @@ def test_a_tower_that_lacks_a_bound_is_refused(tmp_path: Path) -> None:
         convert_checkpoint(folder, tmp_path / "out.gguf", part="mmproj")
 
 
-def test_an_open_bound_may_be_infinite_but_not_nan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_open_bound_may_be_infinite_but_not_nan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     golden = variants.load("gemma-4-E2B-it")
     monkeypatch.setattr(variants, "numbers", _with_nan)
     folder = variants.write_variant(tmp_path / "broken", golden)
-    with pytest.raises(BadCheckpoint, match=r"not finite.*: .*layers\.0\.self_attn\.q_proj\.output_max$"):
+    with pytest.raises(
+        BadCheckpoint, match=r"not finite.*: .*layers\.0\.self_attn\.q_proj\.output_max$"
+    ):
         convert_checkpoint(folder, tmp_path / "out.gguf", part="mmproj")
 
 

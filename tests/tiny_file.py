@@ -117,7 +117,10 @@ def _tokenizer_keys() -> list[Key]:
     vocab = tokenizer["model"]["vocab"]
     tokens = sorted(vocab, key=vocab.__getitem__)
     control = {t["content"] for t in tokenizer["added_tokens"]}
-    types = [4 if t in VISIBLE else 3 if t in control else 6 if t.startswith("<0x") else 1 for t in tokens]
+    types = [
+        4 if t in VISIBLE else 3 if t in control else 6 if t.startswith("<0x") else 1
+        for t in tokens
+    ]
     merges = [" ".join(pair) for pair in tokenizer["model"]["merges"]]
     t = "tokenizer.ggml."
     return [

@@ -48,7 +48,9 @@ SPECIALS = {
 def numbers(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Return the weights of tensor `name`: a formula of its name, near what a trained one looks like."""
     raw = np.random.PCG64(zlib.crc32(name.encode())).random_raw(max(1, prod(shape)))
-    unit = (np.asarray(raw, np.uint64) >> np.uint64(40)).astype(np.float32) / np.float32(1 << 23) - 1
+    unit = (np.asarray(raw, np.uint64) >> np.uint64(40)).astype(np.float32) / np.float32(
+        1 << 23
+    ) - 1
     if name.endswith(("_min", "_max")):
         bound = 3 + np.abs(unit) if "q_proj" not in name else np.full_like(unit, np.inf)
         values = -bound if name.endswith("_min") else bound
@@ -84,25 +86,51 @@ def write_tokenizer(folder: Path) -> None:
         "truncation": None,
         "padding": None,
         "added_tokens": [
-            {"id": i, "content": text, "single_word": False, "lstrip": False, "rstrip": False,
-             "normalized": False, "special": True}
+            {
+                "id": i,
+                "content": text,
+                "single_word": False,
+                "lstrip": False,
+                "rstrip": False,
+                "normalized": False,
+                "special": True,
+            }
             for i, text in texts.items()
         ],
         "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
-        "pre_tokenizer": {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious",
-                          "invert": False},
+        "pre_tokenizer": {
+            "type": "Split",
+            "pattern": {"String": " "},
+            "behavior": "MergedWithPrevious",
+            "invert": False,
+        },
         "post_processor": None,
-        "decoder": {"type": "Sequence", "decoders": [
-            {"type": "Replace", "pattern": {"String": "▁"}, "content": " "}, {"type": "ByteFallback"},
-            {"type": "Fuse"}]},
-        "model": {"type": "BPE", "dropout": None, "unk_token": "<unk>", "continuing_subword_prefix": None,
-                  "end_of_word_suffix": None, "fuse_unk": True, "byte_fallback": True, "ignore_merges": False,
-                  "vocab": vocab,
-                  "merges": [["t", "h"], ["h", "e"], ["th", "e"], ["▁", "the"], ["i", "n"], ["a", "n"]]},
-    }  # fmt: skip
+        "decoder": {
+            "type": "Sequence",
+            "decoders": [
+                {"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
+                {"type": "ByteFallback"},
+                {"type": "Fuse"},
+            ],
+        },
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": "<unk>",
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": True,
+            "byte_fallback": True,
+            "ignore_merges": False,
+            "vocab": vocab,
+            "merges": [["t", "h"], ["h", "e"], ["th", "e"], ["▁", "the"], ["i", "n"], ["a", "n"]],
+        },
+    }
     settings = {"tokenizer_class": "GemmaTokenizer", "padding_side": "left"}
     settings |= {f"{name}_token": text for name, text in SPECIALS.values()}
-    (folder / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False), encoding="utf-8")
+    (folder / "tokenizer.json").write_text(
+        json.dumps(tokenizer, ensure_ascii=False), encoding="utf-8"
+    )
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
 
 
@@ -113,7 +141,9 @@ def write_variant(folder: Path, golden: Mapping[str, Any]) -> Path:
     for name, value in golden["files"].items():
         text = value if isinstance(value, str) else json.dumps(value)
         (folder / name).write_text(text, encoding="utf-8")
-    tensors = {name: entry(name, kind, shape) for name, (kind, shape) in golden["checkpoint"].items()}
+    tensors = {
+        name: entry(name, kind, shape) for name, (kind, shape) in golden["checkpoint"].items()
+    }
     shards = golden.get("shards", 1)
     if shards == 1:
         write_safetensors(folder / "model.safetensors", tensors)

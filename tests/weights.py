@@ -55,7 +55,9 @@ def names_and_shapes(
     return [*rows, ("output_norm.weight", (n_embd,))]
 
 
-def tensors(rows: list[tuple[str, tuple[int, ...]]], seed: int = 1, sigma: float = 0.02) -> list[Tensor]:
+def tensors(
+    rows: list[tuple[str, tuple[int, ...]]], seed: int = 1, sigma: float = 0.02
+) -> list[Tensor]:
     """Return random weights: norms and vectors F32, matrices BF16."""
     rng = np.random.default_rng(seed)
     made: list[Tensor] = []

@@ -138,7 +138,9 @@ def _message_json(message: Message) -> dict[str, Any]:
     if message.thought:
         data["thought"] = message.thought
     if message.tool_calls:
-        data["tool_calls"] = [{"name": c.name, "arguments": dict(c.arguments)} for c in message.tool_calls]
+        data["tool_calls"] = [
+            {"name": c.name, "arguments": dict(c.arguments)} for c in message.tool_calls
+        ]
     if message.name:
         data["name"] = message.name
     if message.media:
@@ -157,7 +159,9 @@ def _message(data: Mapping[str, Any]) -> Message:
         _ROLES[data["role"]],
         data["content"],
         thought=str(data.get("thought", "")),
-        tool_calls=tuple(ToolCall(str(c["name"]), dict(c["arguments"])) for c in data.get("tool_calls", ())),
+        tool_calls=tuple(
+            ToolCall(str(c["name"]), dict(c["arguments"])) for c in data.get("tool_calls", ())
+        ),
         name=str(data.get("name", "")),
         media=tuple(Media(_KINDS[m["kind"]], Path(m["path"])) for m in data.get("media", ())),
     )

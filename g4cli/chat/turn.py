@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol, TypeAlias
 
 from g4cli.core.progress import Progress, no_progress
-from g4cli.loops import LoopDetector
+from g4cli.loops.detector import LoopDetector
 from g4cli.prompt.messages import Message, ToolCall
 from g4cli.prompt.reply import (
     MARKS,
@@ -33,7 +33,7 @@ class Evaluated:
 
 
 class Engine(Protocol):
-    """What a turn needs from a model; `g4cli.runtime.engine` has the real one, tests a fake."""
+    """What a turn needs from a model; `g4cli.runtime.engine.llama_engine` has the real one, tests a fake."""
 
     @property
     def n_ctx(self) -> int: ...
@@ -51,7 +51,7 @@ class Engine(Protocol):
 
 
 class Decoder(Protocol):
-    """Token bytes to text; see `g4cli.runtime.text_decoder`."""
+    """Token bytes to text; see `g4cli.runtime.engine.text_decoder`."""
 
     def feed(self, data: bytes) -> str: ...
     def flush(self) -> str: ...
@@ -220,7 +220,11 @@ def run_turn(
 
 
 def _answer(
-    engine: Engine, options: TurnOptions, decoder: Decoder, answer: _Answer, close_thought: list[int]
+    engine: Engine,
+    options: TurnOptions,
+    decoder: Decoder,
+    answer: _Answer,
+    close_thought: list[int],
 ) -> Iterator[TurnEvent]:
     parser, detector = ReplyParser(), LoopDetector(_has_text(engine), engine.digits)
     forced: list[int] = []

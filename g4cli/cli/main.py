@@ -17,18 +17,18 @@ from g4cli.core.paths import debug
 # (name, module, function), in the order of the help page: the order of a first day with g4.
 COMMANDS: Final[tuple[tuple[str, str, str], ...]] = (
     # name, module, function
-    ("pull", "g4cli.cli.pull", "pull"),
-    ("list", "g4cli.cli.list_", "list_"),
-    ("show", "g4cli.cli.show", "show"),
-    ("verify", "g4cli.cli.verify", "verify"),
-    ("remove", "g4cli.cli.remove", "remove"),
-    ("convert", "g4cli.cli.convert", "convert"),
-    ("quantize", "g4cli.cli.quantize", "quantize"),
-    ("eval", "g4cli.cli.eval_", "eval_"),
-    ("fit", "g4cli.cli.fit", "fit"),
-    ("chat", "g4cli.cli.chat", "chat"),
-    ("doctor", "g4cli.cli.doctor", "doctor"),
-    ("bench", "g4cli.cli.bench", "bench"),
+    ("pull", "g4cli.cli.commands.pull", "pull"),
+    ("list", "g4cli.cli.commands.list", "list_"),
+    ("show", "g4cli.cli.commands.show", "show"),
+    ("verify", "g4cli.cli.commands.verify", "verify"),
+    ("remove", "g4cli.cli.commands.remove", "remove"),
+    ("convert", "g4cli.cli.commands.convert", "convert"),
+    ("quantize", "g4cli.cli.commands.quantize", "quantize"),
+    ("eval", "g4cli.cli.commands.eval", "eval_"),
+    ("fit", "g4cli.cli.commands.fit", "fit"),
+    ("chat", "g4cli.cli.commands.chat", "chat"),
+    ("doctor", "g4cli.cli.commands.doctor", "doctor"),
+    ("bench", "g4cli.cli.commands.bench", "bench"),
 )
 
 app = typer.Typer(
@@ -51,7 +51,10 @@ def _version(show: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Print the version and leave."
+        ),
     ] = False,
 ) -> None:
     del version  # the eager callback has already printed it

@@ -69,7 +69,9 @@ class Output:
 
         if stderr not in self._consoles:
             self._consoles[stderr] = Console(
-                stderr=stderr, highlight=False, soft_wrap=not (sys.stderr if stderr else sys.stdout).isatty()
+                stderr=stderr,
+                highlight=False,
+                soft_wrap=not (sys.stderr if stderr else sys.stdout).isatty(),
             )
         return self._consoles[stderr]
 
@@ -124,7 +126,9 @@ class Output:
                 no_wrap=index in whole,
             )
         for row in rows:
-            table.add_row(*(cell if isinstance(cell, Text) else Text(clean(str(cell))) for cell in row))
+            table.add_row(
+                *(cell if isinstance(cell, Text) else Text(clean(str(cell))) for cell in row)
+            )
         self.draw(table)
 
     def say(self, text: str) -> None:
@@ -187,7 +191,9 @@ class Output:
                     if "" in tasks:
                         bar.remove_task(tasks.pop(""))
                     # What was there before is no measure of speed: it is where the bar starts.
-                    tasks[key] = bar.add_task(_shortened(clean(part)), total=total or None, completed=done)
+                    tasks[key] = bar.add_task(
+                        _shortened(clean(part)), total=total or None, completed=done
+                    )
                 bar.update(tasks[key], completed=done, total=total or None)
 
             yield step

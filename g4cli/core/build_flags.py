@@ -49,8 +49,14 @@ def choose(system: str, machine: str, cpu_features: Set[str], user_args: str = "
     """
     if system == "Linux" and machine in ("x86_64", "AMD64") and "amx_tile" in cpu_features:
         flags = ["-DGGML_NATIVE=OFF"]
-        flags += [f"-D{flag}={'ON' if cpu_features >= set(needed) else 'OFF'}" for flag, needed in X86_FLAGS]
-        if "GGML_CUDA=on" in user_args.replace("ON", "on") and "CMAKE_CUDA_ARCHITECTURES" not in user_args:
+        flags += [
+            f"-D{flag}={'ON' if cpu_features >= set(needed) else 'OFF'}"
+            for flag, needed in X86_FLAGS
+        ]
+        if (
+            "GGML_CUDA=on" in user_args.replace("ON", "on")
+            and "CMAKE_CUDA_ARCHITECTURES" not in user_args
+        ):
             # GGML_NATIVE=OFF would otherwise compile the CUDA kernels for every card ever sold.
             flags.append("-DCMAKE_CUDA_ARCHITECTURES=native")
         reason = "the CPU advertises AMX, which may fault: every other feature is named instead"
@@ -76,10 +82,14 @@ def missing_tools() -> list[str]:
     """Return one sentence per thing that the build needs and this machine lacks."""
     missing = []
     if sys.version_info < (3, 10):  # noqa: UP036 (this very script must explain it)
-        missing.append(f"Python 3.10 or later (this is {platform.python_version()}): make PYTHON=python3.12")
+        missing.append(
+            f"Python 3.10 or later (this is {platform.python_version()}): make PYTHON=python3.12"
+        )
     compilers = (os.environ.get("CXX", "c++"), "g++", "clang++")
     if not any(shutil.which(name) for name in compilers):
-        missing.append("a C++ compiler: apt install build-essential, or xcode-select --install on a Mac")
+        missing.append(
+            "a C++ compiler: apt install build-essential, or xcode-select --install on a Mac"
+        )
     try:
         import ensurepip  # noqa: F401
         import venv  # noqa: F401
@@ -94,7 +104,9 @@ def main() -> int:
         print(f"error: g4 needs {sentence}", file=sys.stderr)
     if missing_tools():
         return 2
-    found = choose(platform.system(), platform.machine(), cpu_features(), os.environ.get("CMAKE_ARGS", ""))
+    found = choose(
+        platform.system(), platform.machine(), cpu_features(), os.environ.get("CMAKE_ARGS", "")
+    )
     print(found.cmake_args)
     print(f"build flags: {found.cmake_args or '(default)'} ({found.reason})", file=sys.stderr)
     return 0

@@ -54,7 +54,9 @@ def status_bytes(status: Path) -> int:
         lines = status.read_text().splitlines()
     except OSError:
         return 0
-    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(("RssAnon:", "VmSwap:")))
+    return sum(
+        int(line.split()[1]) * 1024 for line in lines if line.startswith(("RssAnon:", "VmSwap:"))
+    )
 
 
 def _footprint(pid: int) -> int:

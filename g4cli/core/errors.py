@@ -99,7 +99,9 @@ class BadGGUF(BadFile):
     ) -> None:
         places = (f"byte {offset:,}" if offset is not None else "", field or "")
         place = ", ".join(part for part in places if part)
-        super().__init__(f"{path}: {what}{f' ({place})' if place else ''}", hint=hint or f"g4 doctor {path}")
+        super().__init__(
+            f"{path}: {what}{f' ({place})' if place else ''}", hint=hint or f"g4 doctor {path}"
+        )
         self.path = str(path)
         self.what = what
         self.offset = offset

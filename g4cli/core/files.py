@@ -102,11 +102,14 @@ def _temporary_for(path: Path, expected_bytes: int) -> tuple[Path, int]:
             mode = os.stat(path).st_mode
             if stat.S_ISDIR(mode):
                 raise UsageError(
-                    f"{path} is a directory; a file name is needed", hint=f"add a name: {path / 'model.gguf'}"
+                    f"{path} is a directory; a file name is needed",
+                    hint=f"add a name: {path / 'model.gguf'}",
                 )
             # Renaming over /dev/null would replace it for everyone.
             if not stat.S_ISREG(mode):
-                raise UsageError(f"{path} is a pipe or a device; a file is needed", hint="name a new file")
+                raise UsageError(
+                    f"{path} is a pipe or a device; a file is needed", hint="name a new file"
+                )
         path.parent.mkdir(parents=True, exist_ok=True)
         if expected_bytes:
             require_space(path.parent, expected_bytes)
@@ -155,10 +158,16 @@ def _sync_folder(folder: Path) -> None:
 
 def _translated(err: OSError, path: Path) -> Exception:
     if err.errno in FULL_DISK:
-        why = "the file system takes no file so large" if err.errno == errno.EFBIG else "the disk is full"
+        why = (
+            "the file system takes no file so large"
+            if err.errno == errno.EFBIG
+            else "the disk is full"
+        )
         return NoSpace(f"{path}: {why}; nothing was written", hint="g4 list, then g4 remove MODEL")
     if err.errno in _REFUSED:
-        return UsageError(f"{path} cannot be written: {err.strerror}", hint="name a file in another place")
+        return UsageError(
+            f"{path} cannot be written: {err.strerror}", hint="name a file in another place"
+        )
     return err
 
 

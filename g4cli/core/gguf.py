@@ -63,7 +63,11 @@ class Header:
     def trailing_bytes(self) -> int:
         """Return bytes after the padded end of the data (0 in a good file; negative: truncated)."""
         padded = -(-self.data_end // self.alignment) * self.alignment
-        return self.file_size - padded if self.file_size > padded else min(0, self.file_size - self.data_end)
+        return (
+            self.file_size - padded
+            if self.file_size > padded
+            else min(0, self.file_size - self.data_end)
+        )
 
     @property
     def architecture(self) -> str:
@@ -182,7 +186,11 @@ def _read_preamble(cursor: Cursor) -> tuple[int, int, int]:
     version = cursor.u32("the version")
     if version not in Limits.VERSIONS:
         swapped = int.from_bytes(version.to_bytes(4, "little"), "big")
-        why = "big-endian files are for other machines" if swapped in Limits.VERSIONS else "2 and 3 are known"
+        why = (
+            "big-endian files are for other machines"
+            if swapped in Limits.VERSIONS
+            else "2 and 3 are known"
+        )
         raise cursor.bad(f"version {version} is not supported ({why})", 4, "version")
     n_tensors, n_kv = cursor.u64("the tensor count"), cursor.u64("the key count")
     for count, limit, offset, name in (
@@ -256,10 +264,14 @@ def _read_tensors(cursor: Cursor, count: int, alignment: int) -> dict[str, Tenso
         start = cursor.pos
         name = cursor.text(Limits.NAME_BYTES, "a tensor's name")
         if not name or name in tensors:
-            raise cursor.bad("the tensor appears twice" if name else "a tensor has no name", start, name)
+            raise cursor.bad(
+                "the tensor appears twice" if name else "a tensor has no name", start, name
+            )
         n_dims = cursor.u32(f"the rank of {name}")
         if not 1 <= n_dims <= Limits.DIMS:
-            raise cursor.bad(f"{n_dims} dimensions, 1 to {Limits.DIMS} are allowed", cursor.pos - 4, name)
+            raise cursor.bad(
+                f"{n_dims} dimensions, 1 to {Limits.DIMS} are allowed", cursor.pos - 4, name
+            )
         shape = tuple(cursor.u64(f"the shape of {name}") for _ in range(n_dims))
         number = cursor.u32(f"the type of {name}")
         kind = BY_ID.get(number)

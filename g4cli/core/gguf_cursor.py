@@ -77,7 +77,9 @@ class Cursor:
         if self.pos + n > Limits.HEADER_BYTES:
             raise self.bad(f"the header goes on beyond {Limits.HEADER_BYTES:,} bytes", name=what)
         if self.pos + n > self.file_size:
-            raise self.bad(f"truncated: {what} needs {n:,} bytes, {self.file_size - self.pos:,} are left")
+            raise self.bad(
+                f"truncated: {what} needs {n:,} bytes, {self.file_size - self.pos:,} are left"
+            )
 
     def skip_numbers(self, n: int, name: str) -> None:
         """Step over `n` bytes of numbers."""

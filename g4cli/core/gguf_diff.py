@@ -60,7 +60,9 @@ def _value(value: Value | None, other: Value | None) -> str:
         text = f"{len(data):,} x {data.item_type.name.lower()}"
         if other is not None and isinstance(other.data, Array) and len(other.data) == len(data):
             mine, theirs = data.tolist(), other.data.tolist()
-            place = next((i for i, (x, y) in enumerate(zip(mine, theirs, strict=True)) if x != y), 0)
+            place = next(
+                (i for i, (x, y) in enumerate(zip(mine, theirs, strict=True)) if x != y), 0
+            )
             return f"{text}, [{place}] = {mine[place]!r}"
         return text
     if isinstance(data, str):

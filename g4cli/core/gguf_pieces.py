@@ -33,7 +33,9 @@ class Pieces:
     """Pieces of a file's first bytes; `buffer` holds them at their places, zeros between them."""
 
     def __init__(self, file_size: int) -> None:
-        self.buffer = mmap.mmap(-1, max(1, min(file_size, Limits.HEADER_BYTES)))  # takes what is written
+        self.buffer = mmap.mmap(
+            -1, max(1, min(file_size, Limits.HEADER_BYTES))
+        )  # takes what is written
         self._spans: list[tuple[int, int]] = []
 
     def put(self, start: int, data: bytes | bytearray) -> None:

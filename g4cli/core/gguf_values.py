@@ -169,7 +169,9 @@ def array(item_type: ValueType, items: Iterable[Any] | NDArray[np.generic]) -> V
     if item_type is ValueType.STRING:
         texts = [item.encode("utf-8") if isinstance(item, str) else item for item in items]
         # A vocabulary has 800,000 texts and merges: lengths and texts are interleaved in one go.
-        data = b"".join(chain.from_iterable(zip(map(U64.pack, map(len, texts)), texts, strict=True)))
+        data = b"".join(
+            chain.from_iterable(zip(map(U64.pack, map(len, texts)), texts, strict=True))
+        )
         count = len(texts)
     else:
         import numpy as np

@@ -19,7 +19,9 @@ from g4cli.core.gguf_cursor import DEFAULT_ALIGNMENT, MAGIC
 from g4cli.core.gguf_values import U32, U64, Value, encode_string
 from g4cli.core.progress import Progress, no_progress
 
-_HASHED_BESIDE: Final = 1 << 18  # bytes; below, handing over to another thread costs more than it saves
+_HASHED_BESIDE: Final = (
+    1 << 18
+)  # bytes; below, handing over to another thread costs more than it saves
 _TOLD_EACH: Final = 1 << 23  # bytes; between these the end of a tensor is told
 _FLUSHED_EACH: Final = 1 << 28  # bytes; what is on the disk early need not be waited for in the end
 
@@ -93,7 +95,9 @@ class GGUFWriter:
         """Append `data` to the current tensor; its end starts the next. Raises ValueError on too many."""
         view = memoryview(data).cast("B")
         if self._index == len(self._tensors) or len(view) > self._left:
-            raise ValueError(f"{self._path}: more bytes than tensor {self._index} was announced with")
+            raise ValueError(
+                f"{self._path}: more bytes than tensor {self._index} was announced with"
+            )
         self._put(view)
         self._left -= len(view)
         name = self._tensors[self._index].name
@@ -122,7 +126,9 @@ class GGUFWriter:
     def finish(self) -> Written:
         """Return what was written. Raises ValueError if a tensor is missing or short."""
         if self._index != len(self._tensors):
-            raise ValueError(f"{self._path}: tensor {self._tensors[self._index].name} is incomplete")
+            raise ValueError(
+                f"{self._path}: tensor {self._tensors[self._index].name} is incomplete"
+            )
         if self._flushing is not None:
             self._flushing.result()
         return Written(self._path, self.nbytes, self._hash.hexdigest() if self._hash else "")
@@ -134,7 +140,9 @@ class GGUFWriter:
     def _put(self, data: bytes | memoryview) -> None:
         self._write(data)
         self.nbytes += len(data)
-        if self.nbytes - self._flushed >= _FLUSHED_EACH and (self._flushing is None or self._flushing.done()):
+        if self.nbytes - self._flushed >= _FLUSHED_EACH and (
+            self._flushing is None or self._flushing.done()
+        ):
             if self._flushing is not None:
                 self._flushing.result()  # a failure is told once, and only here
             self._flushed = self.nbytes
@@ -167,7 +175,9 @@ def create_gguf(
     `written = writer.finish()`; without `hashed` it has no hash, and its keys may change until then.
     """
     alignment = _alignment(keys)
-    expected = len(encode_header(keys, tensors)) + sum(_padded(t.nbytes, alignment) for t in tensors)
+    expected = len(encode_header(keys, tensors)) + sum(
+        _padded(t.nbytes, alignment) for t in tensors
+    )
     with atomic_file(path, expected_bytes=expected) as file:
         writer = GGUFWriter(file, path, keys, tensors, progress, hashed)
         try:
@@ -185,12 +195,16 @@ def prove(written: Written, tensors: Sequence[TensorSpec]) -> None:
     ]:
         raise BadGGUF(written.path, "the file read back differs from what was written")
     if header.file_size != written.nbytes:
-        raise BadGGUF(written.path, f"{header.file_size} bytes on disk, {written.nbytes} were written")
+        raise BadGGUF(
+            written.path, f"{header.file_size} bytes on disk, {written.nbytes} were written"
+        )
 
 
 def _alignment(keys: Mapping[str, Value]) -> int:
     value = keys.get("general.alignment")
-    return int(value.data) if value is not None and isinstance(value.data, int) else DEFAULT_ALIGNMENT
+    return (
+        int(value.data) if value is not None and isinstance(value.data, int) else DEFAULT_ALIGNMENT
+    )
 
 
 def _padded(n: int, alignment: int) -> int:

@@ -82,7 +82,10 @@ _BEFORE_LAYERS: Final[tuple[tuple[str, _ModelRule], ...]] = (
 
 _LAYER: Final[tuple[tuple[str, _LayerRule], ...]] = (
     # suffix after "blk.N.", shape                                            # Hugging Face name
-    ("ffn_down_exps.weight", _moe(lambda s, _: (s.n_ff_expert, s.n_embd, s.n_expert))),  # experts.down_proj
+    (
+        "ffn_down_exps.weight",
+        _moe(lambda s, _: (s.n_ff_expert, s.n_embd, s.n_expert)),
+    ),  # experts.down_proj
     ("ffn_gate_up_exps.weight", _moe(lambda s, _: (s.n_embd, 2 * s.n_ff_expert, s.n_expert))),
     ("attn_norm.weight", _layer_width),  #                                    input_layernorm
     ("layer_output_scale.weight", lambda _s, _l: (1,)),  #                    layer_scalar
@@ -91,14 +94,38 @@ _LAYER: Final[tuple[tuple[str, _LayerRule], ...]] = (
     ("ffn_up.weight", lambda s, i: (s.n_embd, s.n_ff[i])),  #                 mlp.up_proj
     ("inp_gate.weight", _ple(lambda s, _: (s.n_embd, s.n_embd_per_layer))),  # per_layer_input_gate
     ("proj.weight", _ple(lambda s, _: (s.n_embd_per_layer, s.n_embd))),  #    per_layer_projection
-    ("post_attention_norm.weight", _layer_width),  #                          post_attention_layernorm
-    ("post_ffw_norm.weight", _layer_width),  #                                post_feedforward_layernorm
-    ("post_ffw_norm_1.weight", _moe(_layer_width)),  #                        post_feedforward_layernorm_1
-    ("post_ffw_norm_2.weight", _moe(_layer_width)),  #                        post_feedforward_layernorm_2
-    ("post_norm.weight", _ple(_layer_width)),  #                              post_per_layer_input_norm
-    ("ffn_norm.weight", _layer_width),  #                                     pre_feedforward_layernorm
-    ("pre_ffw_norm_2.weight", _moe(_layer_width)),  #                         pre_feedforward_layernorm_2
-    ("ffn_down_exps.scale", _moe(lambda s, _: (s.n_expert,))),  #             router.per_expert_scale
+    (
+        "post_attention_norm.weight",
+        _layer_width,
+    ),  #                          post_attention_layernorm
+    (
+        "post_ffw_norm.weight",
+        _layer_width,
+    ),  #                                post_feedforward_layernorm
+    (
+        "post_ffw_norm_1.weight",
+        _moe(_layer_width),
+    ),  #                        post_feedforward_layernorm_1
+    (
+        "post_ffw_norm_2.weight",
+        _moe(_layer_width),
+    ),  #                        post_feedforward_layernorm_2
+    (
+        "post_norm.weight",
+        _ple(_layer_width),
+    ),  #                              post_per_layer_input_norm
+    (
+        "ffn_norm.weight",
+        _layer_width,
+    ),  #                                     pre_feedforward_layernorm
+    (
+        "pre_ffw_norm_2.weight",
+        _moe(_layer_width),
+    ),  #                         pre_feedforward_layernorm_2
+    (
+        "ffn_down_exps.scale",
+        _moe(lambda s, _: (s.n_expert,)),
+    ),  #             router.per_expert_scale
     ("ffn_gate_inp.weight", _moe(lambda s, _: (s.n_embd, s.n_expert))),  #    router.proj
     ("ffn_gate_inp.scale", _moe(_layer_width)),  #                            router.scale
     ("attn_k_norm.weight", _head),  #                                         self_attn.k_norm

@@ -114,7 +114,9 @@ def _by_layer(is_swa: tuple[bool, ...], swa: int, full: int) -> tuple[int, ...]:
     return tuple(swa if sliding else full for sliding in is_swa)
 
 
-def _small(n_layer: int, n_embd: int, n_kv: int, n_ff: tuple[int, ...], pattern: str, shared: int) -> Shape:
+def _small(
+    n_layer: int, n_embd: int, n_kv: int, n_ff: tuple[int, ...], pattern: str, shared: int
+) -> Shape:
     return Shape(
         n_layer=n_layer,
         n_embd=n_embd,
@@ -132,7 +134,9 @@ def _small(n_layer: int, n_embd: int, n_kv: int, n_ff: tuple[int, ...], pattern:
     )
 
 
-def _large(n_layer: int, n_embd: int, n_head: int, kv: tuple[int, int], n_ff: int, expert: int = 0) -> Shape:
+def _large(
+    n_layer: int, n_embd: int, n_head: int, kv: tuple[int, int], n_ff: int, expert: int = 0
+) -> Shape:
     is_swa = _layers("SSSSSF", n_layer // 6)
     return Shape(
         n_layer=n_layer,
@@ -202,7 +206,14 @@ MODELS: Final = (
         5_123_178_051,
         "q4_0",
         published=(
-            _P("q4_0", "google/gemma-4-E2B-it-qat-q4_0-gguf", 3_349_516_256, "fa401b55", "675cff42", _QAT),
+            _P(
+                "q4_0",
+                "google/gemma-4-E2B-it-qat-q4_0-gguf",
+                3_349_516_256,
+                "fa401b55",
+                "675cff42",
+                _QAT,
+            ),
             _P("q8_0", "ggml-org/gemma-4-E2B-it-GGUF", 4_967_494_592, revision="b4243c15"),
             _P("bf16", "ggml-org/gemma-4-E2B-it-GGUF"),
             _P("q4_k_m", "unsloth/gemma-4-E2B-it-GGUF", 3_106_738_272),
@@ -225,7 +236,14 @@ MODELS: Final = (
         7_996_156_490,
         "q4_0",
         published=(
-            _P("q4_0", "google/gemma-4-E4B-it-qat-q4_0-gguf", 5_154_941_280, "676c3507", "4b4a2c1d", _QAT),
+            _P(
+                "q4_0",
+                "google/gemma-4-E4B-it-qat-q4_0-gguf",
+                5_154_941_280,
+                "676c3507",
+                "4b4a2c1d",
+                _QAT,
+            ),
             _P("q8_0", "ggml-org/gemma-4-E4B-it-GGUF", 8_031_240_160, revision="b8093469"),
             _P("bf16", "ggml-org/gemma-4-E4B-it-GGUF"),
             _P("q4_k_m", "ggml-org/gemma-4-E4B-it-GGUF", 5_335_289_824, revision="b8093469"),
@@ -247,7 +265,14 @@ MODELS: Final = (
         11_959_730_224,
         "q4_0",
         published=(
-            _P("q4_0", "google/gemma-4-12B-it-qat-q4_0-gguf", 6_975_879_296, "93567e57", "29d09777", _QAT),
+            _P(
+                "q4_0",
+                "google/gemma-4-12B-it-qat-q4_0-gguf",
+                6_975_879_296,
+                "93567e57",
+                "29d09777",
+                _QAT,
+            ),
             _P("q8_0", "ggml-org/gemma-4-12B-it-GGUF", revision="7e0fbb82"),
             _P("bf16", "ggml-org/gemma-4-12B-it-GGUF", revision="7e0fbb82"),
             _P("q4_k_m", "unsloth/gemma-4-12b-it-GGUF", 7_121_861_440),
@@ -297,7 +322,14 @@ MODELS: Final = (
         31_273_088_876,
         "q4_0",
         published=(
-            _P("q4_0", "google/gemma-4-31B-it-qat-q4_0-gguf", 17_651_001_568, "179cfb99", "59dde245", _QAT),
+            _P(
+                "q4_0",
+                "google/gemma-4-31B-it-qat-q4_0-gguf",
+                17_651_001_568,
+                "179cfb99",
+                "59dde245",
+                _QAT,
+            ),
             _P("q8_0", "ggml-org/gemma-4-31B-it-GGUF", 32_635_674_400, revision="4fa4fdf3"),
             _P("bf16", "ggml-org/gemma-4-31B-it-GGUF", revision="4fa4fdf3"),
             _P("q4_k_m", "ggml-org/gemma-4-31B-it-GGUF", 18_687_061_792, revision="4fa4fdf3"),
@@ -343,7 +375,9 @@ def find_model(name: str) -> Model:
     near = get_close_matches(wanted, known_names(), n=3, cutoff=0.5)
     raise UnknownModel(
         f"no model is called {name!r}" + (f"; did you mean {' or '.join(near)}?" if near else ""),
-        hint="g4 pull " + (near[0] if near else "tiny") + f"  (known: {' '.join(m.name for m in MODELS)})",
+        hint="g4 pull "
+        + (near[0] if near else "tiny")
+        + f"  (known: {' '.join(m.name for m in MODELS)})",
     )
 
 
@@ -363,7 +397,8 @@ def parse_name(name: str) -> ModelRef:
     if wanted not in model.types:
         near = get_close_matches(wanted, model.types, n=1)
         raise UsageError(
-            f"{model.name} has no type {type_name!r}" + (f"; did you mean {near[0]}?" if near else ""),
+            f"{model.name} has no type {type_name!r}"
+            + (f"; did you mean {near[0]}?" if near else ""),
             hint=f"one of: {' '.join(f'{model.name}:{t}' for t in model.types)}",
         )
     return ModelRef(model, wanted, True)
@@ -371,7 +406,9 @@ def parse_name(name: str) -> ModelRef:
 
 def looks_like_name(text: str) -> bool:
     """Return whether `text` can only be a model's name: no separator of a path, no file suffix."""
-    return not any(c in text for c in "/\\") and not text.lower().endswith((".gguf", ".safetensors"))
+    return not any(c in text for c in "/\\") and not text.lower().endswith(
+        (".gguf", ".safetensors")
+    )
 
 
 def _base_of(model: Model) -> Model:

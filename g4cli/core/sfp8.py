@@ -39,4 +39,6 @@ def labelled(keys: Mapping[str, Value]) -> tuple[str, frozenset[str]]:
         return "", frozenset()
     container = keys.get(CONTAINER_KEY)
     items = names.data.tolist() if names.data.item_type is ValueType.STRING else []
-    return str(container.data) if container is not None else "", frozenset(str(name) for name in items)
+    return str(container.data) if container is not None else "", frozenset(
+        str(name) for name in items
+    )

@@ -81,7 +81,8 @@ def shape_of(header: Header) -> Shape:
         n_ff_expert=max(keys.per_layer("expert_feed_forward_length", n_layer, default=0)),
         k_eq_v="blk.0.attn_v.weight" in header.tensors
         and any(
-            f"blk.{i}.attn_k.weight" in header.tensors and f"blk.{i}.attn_v.weight" not in header.tensors
+            f"blk.{i}.attn_k.weight" in header.tensors
+            and f"blk.{i}.attn_v.weight" not in header.tensors
             for i in range(n_layer)
         ),
     )
@@ -101,7 +102,12 @@ class Keys:
             )
 
     def number(
-        self, key: str, limits: tuple[int, int] | None = None, *, default: int | None = None, what: str = ""
+        self,
+        key: str,
+        limits: tuple[int, int] | None = None,
+        *,
+        default: int | None = None,
+        what: str = "",
     ) -> int:
         """Return one number within `limits` (default: 1 to 2^31 - 1)."""
         value = int(self._header.get(f"{self._arch}.{key}", int, default))
@@ -112,7 +118,9 @@ class Keys:
         value = self._header.get(f"{self._arch}.{key}", object, default)
         items = value.first(n_layer) if isinstance(value, Array) else [value] * n_layer
         if not all(isinstance(item, int) for item in items):
-            raise self._bad(key, f"is {self._header.keys[f'{self._arch}.{key}'].type_name}, numbers are due")
+            raise self._bad(
+                key, f"is {self._header.keys[f'{self._arch}.{key}'].type_name}, numbers are due"
+            )
         if len(items) < n_layer:
             raise self._bad(key, f"{len(items)} items for {n_layer} layers")
         return tuple(self._checked(key, item, COUNT) for item in items)
@@ -125,7 +133,9 @@ class Keys:
 
     def _bad(self, key: str, what: str) -> BadGGUF:
         name = f"{self._arch}.{key}"
-        return BadGGUF(self._header.path, what, offset=self._header.key_offsets.get(name), field=name)
+        return BadGGUF(
+            self._header.path, what, offset=self._header.key_offsets.get(name), field=name
+        )
 
 
 def _vocabulary(header: Header) -> int:

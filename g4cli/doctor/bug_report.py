@@ -7,14 +7,16 @@ import platform
 import re
 from pathlib import Path
 
-from g4cli.doctor.machine import LIBRARIES, installed_version
+from g4cli.doctor.checks.machine import LIBRARIES, installed_version
 from g4cli.doctor.report import Report
 
 
 def bug_report(report: Report) -> str:
     """Return the report as Markdown; paths are cut to file names, the user's name is taken out."""
     rows = [
-        f"| {f.status} | {f.id} | {_cell(f.found)} |" for f in report.worst_first if f.status != "skipped"
+        f"| {f.status} | {f.id} | {_cell(f.found)} |"
+        for f in report.worst_first
+        if f.status != "skipped"
     ]
     detail = [
         f"- {f.id}: {_cell(', '.join(f.detail[:40]))}"
@@ -57,7 +59,11 @@ def private(text: str, subject: str) -> str:
         user = getpass.getuser()
     except (KeyError, OSError):
         return text
-    return re.sub(rf"\b{re.escape(user)}\b", "USER", text) if len(user) > 2 and user != "root" else text
+    return (
+        re.sub(rf"\b{re.escape(user)}\b", "USER", text)
+        if len(user) > 2 and user != "root"
+        else text
+    )
 
 
 def _cell(text: str) -> str:

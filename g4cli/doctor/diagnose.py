@@ -9,31 +9,30 @@ from pathlib import Path
 from typing import Final
 
 from g4cli.core.progress import Progress, no_progress
-from g4cli.doctor import (
-    carrier,
-    copies,
+from g4cli.doctor.checks import (
+    engine_bugs,
+    file,
     hashes,
-    lore,
-    metadata,
+    keys,
     mmproj,
-    probes,
-    structure,
+    probe,
     template,
     tensors,
-    variants,
-    vocabulary,
+    tokenizer,
     weights,
 )
-from g4cli.doctor.facts import Depth, FileFacts, gather
-from g4cli.doctor.machine import CHECKS as MACHINE_CHECKS
+from g4cli.doctor.checks.machine import CHECKS as MACHINE_CHECKS
+from g4cli.doctor.facts import duplicates, sfp8_values
+from g4cli.doctor.facts.file_facts import Depth, FileFacts, gather
+from g4cli.doctor.probe import compare
 from g4cli.doctor.report import Check, Report, run_checks
 from g4cli.doctor.verdict import SUMMARY, UNTRAINED, decide
 
 # Cheapest first: what an early check finds makes the later ones unnecessary.
 CHECKS: Final[tuple[Check, ...]] = (
-    *structure.CHECKS, *hashes.CHECKS, *metadata.CHECKS, *mmproj.CHECKS, *tensors.CHECKS, *lore.CHECKS,
-    *vocabulary.CHECKS, *template.CHECKS, *weights.CHECKS, *copies.CHECKS, *carrier.CHECKS,
-    *probes.CHECKS, *variants.CHECKS,
+    *file.CHECKS, *hashes.CHECKS, *keys.CHECKS, *mmproj.CHECKS, *tensors.CHECKS,
+    *engine_bugs.CHECKS, *tokenizer.CHECKS, *template.CHECKS, *weights.CHECKS,
+    *duplicates.CHECKS, *sfp8_values.CHECKS, *probe.CHECKS, *compare.CHECKS,
 )  # fmt: skip
 
 
@@ -56,7 +55,10 @@ def known_ids(*, machine: bool = False) -> set[str]:
 
 def to_type(fix: str, facts: FileFacts) -> str:
     """Return a fix as it can be typed: with the file's name, the model's, and one for the mended copy."""
-    names = {"FILE": shlex.quote(facts.path), "OUT": shlex.quote(f"{Path(facts.path).stem}-mended.gguf")}
+    names = {
+        "FILE": shlex.quote(facts.path),
+        "OUT": shlex.quote(f"{Path(facts.path).stem}-mended.gguf"),
+    }
     if facts.model_name:
         names["g4 pull MODEL"] = f"g4 pull {facts.model_name}"
     return re.sub(r"\b(?:FILE|OUT|g4 pull MODEL)\b", lambda m: names.get(m[0], m[0]), fix)
@@ -74,5 +76,5 @@ def judge(facts: FileFacts, only: tuple[str, ...] = ()) -> Report:
         evidence=tuple(f.found for f in decisive),
         fix=decisive[0].fix if decisive else "",
         findings=findings,
-        is_gguf=structure.is_gguf(facts),
+        is_gguf=file.is_gguf(facts),
     )

@@ -23,9 +23,9 @@ from g4cli.core.paths import tiny_dir
 from g4cli.core.progress import Progress, no_progress
 from g4cli.core.registry import MODELS
 from g4cli.core.shape import Shape, shape_of
-from g4cli.doctor.metadata import VALUES, claimed
-from g4cli.doctor.template import KEY as TEMPLATE
-from g4cli.doctor.vocabulary import CONTROL, IDS, SUPPRESSED
+from g4cli.doctor.checks.keys import VALUES, claimed
+from g4cli.doctor.checks.template import KEY as TEMPLATE
+from g4cli.doctor.checks.tokenizer import CONTROL, IDS, SUPPRESSED
 
 if TYPE_CHECKING:
     from g4cli.doctor.report import Finding, Report
@@ -52,7 +52,9 @@ class Repair:
         }
 
 
-def repair(report: Report, source: Path, target: Path, *, progress: Progress = no_progress) -> Repair:
+def repair(
+    report: Report, source: Path, target: Path, *, progress: Progress = no_progress
+) -> Repair:
     """Return what was mended in a copy of `source` at `target`; nothing is written if nothing can be.
 
     `report` is the diagnosis of `source`. Raises UsageError if both are the same file or nothing can be
@@ -120,7 +122,9 @@ def _mend_template(header: Header, keys: Keys, failed: Failed, done: list[str]) 
     shape = _shape(header)
     if claimed(shape) in _LARGE:
         opened = "    {{- '<|turn>model\\n' -}}\n"
-        text = text.replace(opened + "{%- endif -%}", f"{opened}    {_EMPTY_THOUGHT}\n{{%- endif -%}}")
+        text = text.replace(
+            opened + "{%- endif -%}", f"{opened}    {_EMPTY_THOUGHT}\n{{%- endif -%}}"
+        )
     keys[TEMPLATE] = string(text)
     done += [f"{i}: g4's own Gemma 4 template is in its place" for i in bad]
 
@@ -160,7 +164,12 @@ def _mend_tokenizer(_header: Header, keys: Keys, failed: Failed, done: list[str]
 def _mend_types(_header: Header, keys: Keys, failed: Failed, done: list[str]) -> None:
     tokens, types = keys.get(_T + "tokens"), keys.get(_T + "token_type")
     finding = failed.get("tokenizer.control")
-    if finding is None or not finding.found.startswith("token types") or tokens is None or types is None:
+    if (
+        finding is None
+        or not finding.found.startswith("token types")
+        or tokens is None
+        or types is None
+    ):
         return
     if not isinstance(tokens.data, Array) or not isinstance(types.data, Array):
         return
@@ -190,8 +199,13 @@ def _mend_shape(header: Header, keys: Keys, failed: Failed, done: list[str]) -> 
         embedding = header.tensors.get("token_embd.weight")
         deepest = f"blk.{s.n_layer - 1}.attn_norm.weight"
         next_one = f"blk.{s.n_layer}.attn_norm.weight"
-        if (embedding is None or embedding.shape[0] != s.n_embd or deepest not in header.tensors
-                or next_one in header.tensors or embedding.shape[1] != s.n_vocab):  # fmt: skip
+        if (
+            embedding is None
+            or embedding.shape[0] != s.n_embd
+            or deepest not in header.tensors
+            or next_one in header.tensors
+            or embedding.shape[1] != s.n_vocab
+        ):
             continue
         wanted = {"general.architecture": string("gemma4"), **_shape_keys(s, keys)}
         if any(k not in keys or keys[k].data != v.data for k, v in wanted.items()):
@@ -212,15 +226,24 @@ def _shape_keys(s: Shape, keys: Keys) -> Keys:
         for name, items in per_layer
     }
     numbers = {
-        "block_count": s.n_layer, "embedding_length": s.n_embd, "attention.key_length": s.head_dim,
-        "attention.value_length": s.head_dim, "attention.key_length_swa": s.head_dim_swa,
-        "attention.value_length_swa": s.head_dim_swa, "attention.sliding_window": s.n_swa,
-        "attention.shared_kv_layers": s.n_shared_kv, "rope.dimension_count": s.head_dim,
-        "rope.dimension_count_swa": s.head_dim_swa, "embedding_length_per_layer_input": s.n_embd_per_layer,
-    }  # fmt: skip
+        "block_count": s.n_layer,
+        "embedding_length": s.n_embd,
+        "attention.key_length": s.head_dim,
+        "attention.value_length": s.head_dim,
+        "attention.key_length_swa": s.head_dim_swa,
+        "attention.value_length_swa": s.head_dim_swa,
+        "attention.sliding_window": s.n_swa,
+        "attention.shared_kv_layers": s.n_shared_kv,
+        "rope.dimension_count": s.head_dim,
+        "rope.dimension_count_swa": s.head_dim_swa,
+        "embedding_length_per_layer_input": s.n_embd_per_layer,
+    }
     if s.n_expert:
-        numbers |= {"expert_count": s.n_expert, "expert_used_count": s.n_expert_used,
-                    "expert_feed_forward_length": s.n_ff_expert}  # fmt: skip
+        numbers |= {
+            "expert_count": s.n_expert,
+            "expert_used_count": s.n_expert_used,
+            "expert_feed_forward_length": s.n_ff_expert,
+        }
     found |= {g + name: u32(number) for name, number in numbers.items()}
     found[g + "attention.sliding_window_pattern"] = array(ValueType.BOOL, list(s.is_swa))
     if g + "context_length" not in keys:
@@ -237,17 +260,25 @@ def _rope_table(header: Header, keys: Keys, failed: Failed, done: list[str]) -> 
     """Return the RoPE table of the shape if the file's is wrong or missing."""
     absent = ROPE_FREQS not in header.tensors
     only_this = (
-        absent and "tensors.inventory" in failed and failed["tensors.inventory"].detail == (ROPE_FREQS,)
+        absent
+        and "tensors.inventory" in failed
+        and failed["tensors.inventory"].detail == (ROPE_FREQS,)
     )
     width = keys.get("gemma4.attention.key_length")
-    if not ("weights.rope" in failed or only_this) or width is None or not isinstance(width.data, int):
+    if (
+        not ("weights.rope" in failed or only_this)
+        or width is None
+        or not isinstance(width.data, int)
+    ):
         return None
     if failed.get("weights.rope") is not None and failed["weights.rope"].cause == "file-damaged":
         return None
     n = width.data // 2
     if not absent and header.tensors[ROPE_FREQS].nbytes != 4 * n:
         return None
-    done.append(f"{'tensors.inventory' if only_this else 'weights.rope'}: the RoPE table is Gemma 4's")
+    done.append(
+        f"{'tensors.inventory' if only_this else 'weights.rope'}: the RoPE table is Gemma 4's"
+    )
     return np.array([1.0] * (n // 4) + [1e30] * (n - n // 4), dtype="<f4").tobytes()
 
 

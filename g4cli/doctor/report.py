@@ -105,7 +105,9 @@ class Report:
     @property
     def header_readable(self) -> bool:
         """Return whether the header could be read to its end."""
-        return not any(f.id in ("file.magic", "file.header") and f.status == "fail" for f in self.findings)
+        return not any(
+            f.id in ("file.magic", "file.header") and f.status == "fail" for f in self.findings
+        )
 
     @property
     def exit_code(self) -> int:
@@ -145,7 +147,9 @@ class Check:
         return self.id.split(".")[0]
 
 
-def run_checks(checks: tuple[Check, ...], facts: Any, only: tuple[str, ...] = ()) -> tuple[Finding, ...]:
+def run_checks(
+    checks: tuple[Check, ...], facts: Any, only: tuple[str, ...] = ()
+) -> tuple[Finding, ...]:
     """Return one finding per check; a check that throws is a finding 'crash', not the end.
 
     `only` keeps the checks whose id or family is named.

@@ -35,7 +35,9 @@ def decide(findings: Sequence[Finding]) -> tuple[Verdict, Confidence, tuple[Find
         return "unknown", "medium", tuple(doubts)
     if not failures:
         return (
-            ("unknown", "low", ()) if any(f.status == "crash" for f in findings) else ("healthy", "high", ())
+            ("unknown", "low", ())
+            if any(f.status == "crash" for f in findings)
+            else ("healthy", "high", ())
         )
     known = [f for f in failures if f.cause]
     if not known:

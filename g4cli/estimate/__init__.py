@@ -67,7 +67,9 @@ CHECKPOINTS_BYTES: Final = 256 * MIB
 _PROCESS_BYTES: Final = 56 * MIB
 
 
-def estimate(shape: Shape, tensors: Sequence[Tensor], options: Options, gpus: Sequence[str] = ()) -> Estimate:
+def estimate(
+    shape: Shape, tensors: Sequence[Tensor], options: Options, gpus: Sequence[str] = ()
+) -> Estimate:
     """Return what a run of `g4 chat` with `options` takes, layers laid out over the host and `gpus`.
 
     Proved to the byte on the CPU. On GPUs weights and KV follow llama.cpp's rules of placement; compute is
@@ -113,7 +115,9 @@ def _compute_terms(shape: Shape, options: Options, gpus: Sequence[str]) -> list[
     if not gpus:
         return [Term("compute", HOST, "compute", compute_bytes(shape, options), note), logits]
     on_gpu = compute_bytes(shape, options, GPU_ALIGNMENT)
-    host = inputs_bytes(shape, options) if options.n_gpu_layers < 0 else compute_bytes(shape, options)
+    host = (
+        inputs_bytes(shape, options) if options.n_gpu_layers < 0 else compute_bytes(shape, options)
+    )
     terms = [Term("compute", gpu, "compute", on_gpu, note) for gpu in gpus]
     return [Term("compute", HOST, "compute", host, "inputs of the GPU's layers"), *terms, logits]
 
@@ -125,10 +129,16 @@ def _media_terms(options: Options, place: str) -> list[Term]:
         return []
     terms = [Term("mmproj", place, "weights", media.weights, "encoder of images and sounds")]
     if media.image:
-        terms.append(Term("image compute", place, "compute", media.image, "from the first image on"))
-        terms.append(Term("image work", HOST, "process", media.work, "pixels, and rows in the kernels' type"))
+        terms.append(
+            Term("image compute", place, "compute", media.image, "from the first image on")
+        )
+        terms.append(
+            Term("image work", HOST, "process", media.work, "pixels, and rows in the kernels' type")
+        )
     if media.sound:
-        terms.append(Term("sound compute", place, "compute", media.sound, "from the first sound on"))
+        terms.append(
+            Term("sound compute", place, "compute", media.sound, "from the first sound on")
+        )
     return terms
 
 

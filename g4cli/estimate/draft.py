@@ -20,7 +20,10 @@ from g4cli.estimate.options import Draft, Options
 from g4cli.estimate.result import HOST, Group, Term
 from g4cli.estimate.weights import weight_terms
 
-_NAMES: Final[tuple[tuple[Group, str], ...]] = (("weights", "drafter"), ("cache", "drafter's page cache"))
+_NAMES: Final[tuple[tuple[Group, str], ...]] = (
+    ("weights", "drafter"),
+    ("cache", "drafter's page cache"),
+)
 
 
 def draft_terms(shape: Shape, options: Options, gpus: Sequence[str]) -> list[Term]:
@@ -41,12 +44,18 @@ def draft_terms(shape: Shape, options: Options, gpus: Sequence[str]) -> list[Ter
                 note = "its KV cache is the model's" if group == "weights" else ""
                 terms.append(Term(name, device, group, nbytes, note))
     compute = draft_compute_bytes(draft, shape, options) + draft_output_bytes(draft)
-    terms.append(Term("drafter's compute", place, "compute", compute, f"ubatch {draft.n_ubatch}, logits"))
-    terms.append(Term("drafter's vocabulary", HOST, "process", vocabulary_bytes(draft.shape.n_vocab)))
+    terms.append(
+        Term("drafter's compute", place, "compute", compute, f"ubatch {draft.n_ubatch}, logits")
+    )
+    terms.append(
+        Term("drafter's vocabulary", HOST, "process", vocabulary_bytes(draft.shape.n_vocab))
+    )
     return terms
 
 
-def draft_compute_bytes(draft: Draft, shape: Shape, options: Options, alignment: int = CPU_ALIGNMENT) -> int:
+def draft_compute_bytes(
+    draft: Draft, shape: Shape, options: Options, alignment: int = CPU_ALIGNMENT
+) -> int:
     """Return the bytes of the drafter's scratch, everything on one device; `shape` is its target's."""
     n_tokens = min(draft.n_ubatch, options.n_ctx)
     return _compute_bytes(draft.shape, n_tokens, draft.n_outputs, shape, options.bare(), alignment)
@@ -59,9 +68,16 @@ def draft_output_bytes(draft: Draft) -> int:
 
 @lru_cache(maxsize=64)
 def _compute_bytes(
-    drafter: DraftShape, n_tokens: int, n_outputs: int, shape: Shape, options: Options, alignment: int
+    drafter: DraftShape,
+    n_tokens: int,
+    n_outputs: int,
+    shape: Shape,
+    options: Options,
+    alignment: int,
 ) -> int:
-    return graph_bytes(_DraftBuilder(drafter, n_tokens, n_outputs, shape, options).build(), alignment)
+    return graph_bytes(
+        _DraftBuilder(drafter, n_tokens, n_outputs, shape, options).build(), alignment
+    )
 
 
 class _DraftBuilder(Builder):

@@ -234,7 +234,11 @@ class _Sound(_Encoder):
         p = self.cont(p, dim, _PAST + 1, n_head)
         flat = g.view(q, dim, _CHUNK * n_chunks, n_head)
         x = g.op("mul_mat", (_PAST + 1, _CHUNK * n_chunks, n_head), p, flat)
-        x = g.op("pad", (_SEEN + 1, _CHUNK, n_chunks, n_head), g.view(x, _PAST + 1, _CHUNK, n_chunks, n_head))
+        x = g.op(
+            "pad",
+            (_SEEN + 1, _CHUNK, n_chunks, n_head),
+            g.view(x, _PAST + 1, _CHUNK, n_chunks, n_head),
+        )
         x = self.cont(x, _CHUNK * _SEEN, n_chunks, n_head)
         return g.view(x, _SEEN, _CHUNK, n_chunks, n_head)
 

@@ -29,7 +29,13 @@ class Node:
                  "root", "src", "views", "visited")  # fmt: skip
 
     def __init__(
-        self, op: str, ne: tuple[int, ...], src: tuple[Node, ...] = (), *, width: int = 4, own: bool = True
+        self,
+        op: str,
+        ne: tuple[int, ...],
+        src: tuple[Node, ...] = (),
+        *,
+        width: int = 4,
+        own: bool = True,
     ) -> None:
         self.op, self.ne, self.src, self.own = op, ne, src, own
         self.nbytes = prod(ne) * width

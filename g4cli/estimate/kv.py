@@ -35,7 +35,9 @@ def kv_cells(shape: Shape, options: Options) -> Cells:
     full = n_ctx if options.kv_unified else padded(n_ctx // options.n_seq)
     together = options.n_seq if options.kv_unified else 1
     sliding = padded(min(full, shape.n_swa * together + options.ubatch))
-    return Cells(full, full if options.swa_full else sliding, 1 if options.kv_unified else options.n_seq)
+    return Cells(
+        full, full if options.swa_full else sliding, 1 if options.kv_unified else options.n_seq
+    )
 
 
 def layer_kv_bytes(shape: Shape, options: Options, layer: int) -> int:
@@ -45,7 +47,9 @@ def layer_kv_bytes(shape: Shape, options: Options, layer: int) -> int:
     cells = kv_cells(shape, options)
     n_cells = (cells.swa if shape.is_swa[layer] else cells.full) * cells.n_stream
     k_width = v_width = shape.kv_width(layer)
-    if not options.flash_attn:  # V lies transposed then, and every layer's is as wide as the widest one's
+    if (
+        not options.flash_attn
+    ):  # V lies transposed then, and every layer's is as wide as the widest one's
         v_width = max(shape.kv_width(i) for i in range(shape.n_layer))
     row = options.type_k.row_bytes(k_width) + options.type_v.row_bytes(v_width)
     return n_cells * row

@@ -90,9 +90,13 @@ def _tower(header: Header, sense: str, projection: str) -> Tower:
             raise BadGGUF(header.path, f"{value} is out of range", field=f"clip.{sense}.{key}")
         return value
 
-    kind = header.get("clip.projector_type", str, "") or header.get(f"clip.{sense}.projector_type", str, "")
+    kind = header.get("clip.projector_type", str, "") or header.get(
+        f"clip.{sense}.projector_type", str, ""
+    )
     if kind not in _KNOWN:
-        raise BadGGUF(header.path, f"projector {kind!r} is not Gemma 4's", hint="known: " + " ".join(_KNOWN))
+        raise BadGGUF(
+            header.path, f"projector {kind!r} is not Gemma 4's", hint="known: " + " ".join(_KNOWN)
+        )
     out = header.tensors.get(projection)
     if out is None or len(out.shape) < 2:
         raise BadGGUF(header.path, "the projection into the network is missing", field=projection)

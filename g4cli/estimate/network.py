@@ -75,14 +75,21 @@ class Builder:
 
     def add_caches(self) -> None:
         """Add the inputs of the attention of both kinds of layers."""
-        self.full, self.sliding = self._cache(self.cells.full, False), self._cache(self.cells.swa, True)
+        self.full, self.sliding = (
+            self._cache(self.cells.full, False),
+            self._cache(self.cells.swa, True),
+        )
 
     def _cache(self, n_cells: int, is_swa: bool) -> _Cache:
         g, options = self.graph, self.options
         per_token = 1 if options.flash_attn else self.widest_v
         head_dim = self.shape.head_dim_swa if is_swa else self.shape.head_dim
         mask = g.input(
-            n_cells, self.n_tokens // self.n_stream, 1, self.n_stream, width=2 if options.flash_attn else 4
+            n_cells,
+            self.n_tokens // self.n_stream,
+            1,
+            self.n_stream,
+            width=2 if options.flash_attn else 4,
         )
         owners = [i for i in range(self.shape.n_layer_kv) if self.shape.is_swa[i] == is_swa]
         turns = bool(owners) and self.shape.head_dim % 64 == 0
@@ -114,7 +121,9 @@ class Builder:
 
     def _layer(self, layer: int, stream: Node, per_layer: Node | None) -> Node:
         g, shape = self.graph, self.shape
-        attended = self.norm(self._attention(layer, self.norm(stream), (shape.n_embd, self.n_tokens)))
+        attended = self.norm(
+            self._attention(layer, self.norm(stream), (shape.n_embd, self.n_tokens))
+        )
         attended = g.like("add", attended, stream)
         if shape.n_expert:
             dense = self.norm(self.feed_forward(layer, self.norm(attended)))
@@ -199,16 +208,25 @@ class Builder:
 
     def _experts(self, x: Node, attended: Node) -> Node:
         g, shape, n_tokens = self.graph, self.shape, self.n_tokens
-        n_embd, n_expert, used, n_ff = shape.n_embd, shape.n_expert, shape.n_expert_used, shape.n_ff_expert
+        n_embd, n_expert, used, n_ff = (
+            shape.n_embd,
+            shape.n_expert,
+            shape.n_expert_used,
+            shape.n_ff_expert,
+        )
         routed = g.like("mul", g.like("scale", g.like("rms_norm", attended)))
         probs = g.like("soft_max", g.op("mul_mat", (n_expert, n_tokens), routed))
         chosen = g.view(g.like("argsort", probs), used, n_tokens)
-        weights = g.op("get_rows", (1, used, n_tokens), g.view(probs, 1, n_expert, n_tokens), chosen)
+        weights = g.op(
+            "get_rows", (1, used, n_tokens), g.view(probs, 1, n_expert, n_tokens), chosen
+        )
         weights = g.view(weights, used, n_tokens)
         total = g.like("clamp", g.op("sum_rows", (1, n_tokens), weights))
         weights = g.view(g.like("div", weights, total), 1, used, n_tokens)
         g.expand(weights)
-        both = g.op("mul_mat_id", (2 * n_ff, used, n_tokens), g.view(x, n_embd, 1, n_tokens), chosen)
+        both = g.op(
+            "mul_mat_id", (2 * n_ff, used, n_tokens), g.view(x, n_embd, 1, n_tokens), chosen
+        )
         gate, up = g.view(both, n_ff, used, n_tokens), g.view(both, n_ff, used, n_tokens)
         inner = g.op("glu", gate.ne, gate, up)
         experts = g.op("mul_mat_id", (n_embd, used, n_tokens), inner, chosen)

@@ -103,10 +103,20 @@ class Options:
     def bare(self) -> Options:
         """Return these options without what only concerns loading, so that equal graphs are equal."""
         return replace(
-            self, n_outputs=self.outputs, mmap=True, repack=frozenset(), lazy_ple=False, n_gpu_layers=0,
-            tensor_split=(), n_cpu_moe=0, fixed_layout=False, n_checkpoints=1, media=None, n_guesses=0,
+            self,
+            n_outputs=self.outputs,
+            mmap=True,
+            repack=frozenset(),
+            lazy_ple=False,
+            n_gpu_layers=0,
+            tensor_split=(),
+            n_cpu_moe=0,
+            fixed_layout=False,
+            n_checkpoints=1,
+            media=None,
+            n_guesses=0,
             draft=None,
-        )  # fmt: skip
+        )
 
 
 def kv_type(name: str) -> GGMLType:

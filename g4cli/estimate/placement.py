@@ -48,7 +48,9 @@ def device_of(name: str, devices: Sequence[str], options: Options) -> str:
         return devices[-1]
     match = _BLOCK.match(name)
     if match is None:
-        return devices[0]  # rope_freqs and the projection of per-layer embeddings go with the first layer
+        return devices[
+            0
+        ]  # rope_freqs and the projection of per-layer embeddings go with the first layer
     layer = int(match[1])
     if layer < options.n_cpu_moe and _EXPERTS.search(name):
         return HOST

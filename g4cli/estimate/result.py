@@ -64,7 +64,9 @@ class Estimate:
     def sum(self, *, group: Group | None = None, device: str | None = None) -> int:
         """Return the bytes of a group (None: of all that a run needs), on a device (None: on all)."""
         burden = ("weights", "kv", "compute", "process")
-        wanted = (t for t in self.on(device) if t.group == group or (group is None and t.group in burden))
+        wanted = (
+            t for t in self.on(device) if t.group == group or (group is None and t.group in burden)
+        )
         return sum(t.nbytes for t in wanted)
 
     def on(self, device: str | None) -> Iterable[Term]:

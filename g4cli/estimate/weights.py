@@ -72,7 +72,9 @@ def is_repacked(tensor: Tensor, options: Options) -> bool:
     )
 
 
-def weight_terms(tensors: Sequence[Tensor], options: Options, devices: Sequence[str] = (HOST,)) -> list[Term]:
+def weight_terms(
+    tensors: Sequence[Tensor], options: Options, devices: Sequence[str] = (HOST,)
+) -> list[Term]:
     """Return the terms of the weights; `devices` are those of the layers and of the output.
 
     With mmap the file's pages are the weights of the host; those that were copied, into another order or onto
@@ -88,16 +90,22 @@ def weight_terms(tensors: Sequence[Tensor], options: Options, devices: Sequence[
     repacked = [t for t in here if is_repacked(t, options)]
     table = [t for t in here if t.name == PER_LAYER_TOKEN_EMBD]
     chosen = {t.name for t in (*repacked, *table)}
-    terms = [Term("weights", HOST, "weights", _total((t for t in here if t.name not in chosen), options))]
+    terms = [
+        Term("weights", HOST, "weights", _total((t for t in here if t.name not in chosen), options))
+    ]
     if repacked:
         terms.append(Term("weights, repacked", HOST, "weights", _total(repacked, options)))
     terms += _output_terms(tensors, options, devices)
     if table and options.lazy_ple:
-        terms.append(Term("per-layer embeddings", HOST, "disk", _total(table, options), "rows when needed"))
+        terms.append(
+            Term("per-layer embeddings", HOST, "disk", _total(table, options), "rows when needed")
+        )
     elif table:
         terms.append(Term("per-layer embeddings", HOST, "weights", _total(table, options)))
     for gpu in gpus:
-        terms.append(Term("weights", gpu, "weights", sum(t.nbytes for t in tensors if place[t.name] == gpu)))
+        terms.append(
+            Term("weights", gpu, "weights", sum(t.nbytes for t in tensors if place[t.name] == gpu))
+        )
     copied = [*repacked, *(t for t in tensors if gpus and place[t.name] != HOST)]
     if options.mmap and copied:
         note = "of what was copied; dropped at need"
@@ -105,7 +113,9 @@ def weight_terms(tensors: Sequence[Tensor], options: Options, devices: Sequence[
     return terms
 
 
-def _output_terms(tensors: Sequence[Tensor], options: Options, devices: Sequence[str]) -> list[Term]:
+def _output_terms(
+    tensors: Sequence[Tensor], options: Options, devices: Sequence[str]
+) -> list[Term]:
     """Return the copy of the embeddings that serves as the output matrix, where there is one."""
     embeddings = [t for t in tensors if t.name == TOKEN_EMBD]
     if not embeddings or any(t.name == OUTPUT for t in tensors):

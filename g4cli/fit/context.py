@@ -30,7 +30,9 @@ class Trial:
     chat_option: str
 
 
-def attempt(shape: Shape, tensors: Sequence[Tensor], options: Options, memories: Sequence[Memory]) -> Trial:
+def attempt(
+    shape: Shape, tensors: Sequence[Tensor], options: Options, memories: Sequence[Memory]
+) -> Trial:
     """Return what `options` take here and whether that fits, the layers laid out as well as they can be."""
     laid = place(shape, tensors, options, memories)
     gpus = tuple(m.name for m in memories if m.name != HOST)
@@ -90,4 +92,6 @@ def plan_context(
     if most:
         return ContextPlan(most, f"context {most:,}: the largest that leaves {margin} free")
     smallest = min(CONTEXTS[0], shape.n_ctx_train)
-    return ContextPlan(smallest, f"context {smallest:,}: no context fits; the smallest sensible one")
+    return ContextPlan(
+        smallest, f"context {smallest:,}: no context fits; the smallest sensible one"
+    )

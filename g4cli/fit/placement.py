@@ -20,7 +20,9 @@ class Placement:
     chat_option: str = ""
 
 
-def place(shape: Shape, tensors: Sequence[Tensor], options: Options, memories: Sequence[Memory]) -> Placement:
+def place(
+    shape: Shape, tensors: Sequence[Tensor], options: Options, memories: Sequence[Memory]
+) -> Placement:
     """Return the layout that keeps the most work on the GPUs and fits them; everything on the host if none.
 
     Experts of a mixture are the first to stay on the host: each token visits 8 of 128, so they lose least.
@@ -47,12 +49,18 @@ def place(shape: Shape, tensors: Sequence[Tensor], options: Options, memories: S
         return Placement(everything, f"all {shape.n_layer} layers on {on}", "--gpu-layers auto")
     if shape.n_expert and fits(replace(everything, n_cpu_moe=shape.n_layer)):
         n = _least(shape.n_layer, lambda n: fits(replace(everything, n_cpu_moe=n)))
-        reason = f"all layers on {on}, the experts of the first {n} of {shape.n_layer} in host memory"
+        reason = (
+            f"all layers on {on}, the experts of the first {n} of {shape.n_layer} in host memory"
+        )
         return Placement(replace(everything, n_cpu_moe=n), reason, "--cpu-moe")
-    left = _least(shape.n_layer + 1, lambda n: fits(replace(options, n_gpu_layers=shape.n_layer + 1 - n)))
+    left = _least(
+        shape.n_layer + 1, lambda n: fits(replace(options, n_gpu_layers=shape.n_layer + 1 - n))
+    )
     n = shape.n_layer + 1 - left
     if not n:
-        return Placement(options, f"not one layer fits {on}: everything in host memory", "--gpu-layers 0")
+        return Placement(
+            options, f"not one layer fits {on}: everything in host memory", "--gpu-layers 0"
+        )
     reason = f"the last {n} of {shape.n_layer + 1} layers on {on}, the rest in host memory"
     return Placement(replace(options, n_gpu_layers=n), reason, f"--gpu-layers {n}")
 

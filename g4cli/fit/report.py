@@ -75,7 +75,9 @@ def report(
         options, reason = replace(options, n_ctx=plan.n_ctx), plan.reason
     elif choose == "max":
         n_ctx = largest or min(CONTEXTS[0], shape.n_ctx_train)
-        reason = f"context {n_ctx:,}: " + ("the largest that fits" if largest else "none fits, this is small")
+        reason = f"context {n_ctx:,}: " + (
+            "the largest that fits" if largest else "none fits, this is small"
+        )
         options = replace(options, n_ctx=n_ctx)
     found = attempt(shape, tensors, options, memories)
     rows = []

@@ -26,7 +26,8 @@ def parse_address(text: str) -> tuple[str, str, str, str | None]:
     match = _WEB.fullmatch(text) or _ADDRESS.fullmatch(text)
     if not match or ".." in match["repo"] or match["repo"].endswith(("/", ".git", "-", ".")):
         raise UsageError(
-            f"not an address on the hub: {text!r}", hint="write it as hf:OWNER/REPO[/FILE][:TYPE][@REVISION]"
+            f"not an address on the hub: {text!r}",
+            hint="write it as hf:OWNER/REPO[/FILE][:TYPE][@REVISION]",
         )
     groups = match.groupdict()
     type_name = (groups.get("type") or "").lower().replace("-", "_").replace("ud_", "ud-", 1)

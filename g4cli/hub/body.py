@@ -31,11 +31,18 @@ class Body:
     """An answer being read: at most the bytes of the range asked for. `total` is the file's size, or -1."""
 
     def __init__(
-        self, response: http.client.HTTPResponse, sock: socket.socket, nbytes: int, total: int, stall_s: float
+        self,
+        response: http.client.HTTPResponse,
+        sock: socket.socket,
+        nbytes: int,
+        total: int,
+        stall_s: float,
     ) -> None:
         self._response, self._sock, self._stall_s = response, sock, stall_s
         self._left = nbytes if response.length is None else min(nbytes, response.length)
-        self._is_kept = response.length == nbytes and not response.chunked and not response.will_close
+        self._is_kept = (
+            response.length == nbytes and not response.chunked and not response.will_close
+        )
         self.total = total
         self._read: Callable[[memoryview], int] = response.readinto
         self._early = 0

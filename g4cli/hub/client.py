@@ -42,9 +42,14 @@ class HubOptions:
         """Return what the environment says; `offline` switches the network off in any case."""
         env = os.environ
         switched_off = any(
-            env.get(name, "").lower() in _TRUE for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+            env.get(name, "").lower() in _TRUE
+            for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
         )
-        return cls(offline or switched_off, (env.get("HF_ENDPOINT") or _DEFAULT).rstrip("/"), hub_cache_dir())
+        return cls(
+            offline or switched_off,
+            (env.get("HF_ENDPOINT") or _DEFAULT).rstrip("/"),
+            hub_cache_dir(),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +84,15 @@ class Hub:
         """
         self._require_network(repo)
         with _translated(repo, revision, self.options.endpoint):
-            info = _patiently(lambda: self._api().model_info(repo, revision=revision, timeout=_TIMEOUT_S))
+            info = _patiently(
+                lambda: self._api().model_info(repo, revision=revision, timeout=_TIMEOUT_S)
+            )
             commit = str(info.sha or revision or "main")
             items = list(self._api().list_repo_tree(repo, recursive=True, revision=commit))
         # Folders have no size.
-        files = tuple(_remote_file(item) for item in items if isinstance(getattr(item, "size", None), int))
+        files = tuple(
+            _remote_file(item) for item in items if isinstance(getattr(item, "size", None), int)
+        )
         check_paths(repo, (f.path for f in files))
         return Repository(repo, commit, files)
 
@@ -94,7 +103,10 @@ class Hub:
 
         with _translated(repository.repo, repository.commit, self.options.endpoint):
             url = hf_hub_url(
-                repository.repo, file.path, revision=repository.commit, endpoint=self.options.endpoint
+                repository.repo,
+                file.path,
+                revision=repository.commit,
+                endpoint=self.options.endpoint,
             )
             found = get_hf_file_metadata(
                 url,
@@ -210,7 +222,9 @@ def _translated(repo: str, revision: str | None, endpoint: str) -> Iterator[None
     except errors.OfflineModeIsEnabled as err:
         raise NetworkError(f"{repo}: HF_HUB_OFFLINE is set", hint="unset HF_HUB_OFFLINE") from err
     except errors.HfHubHTTPError as err:
-        raise _http_error(repo, err.response.status_code if err.response is not None else 0) from err
+        raise _http_error(
+            repo, err.response.status_code if err.response is not None else 0
+        ) from err
     except (httpx2.HTTPError, OSError) as err:
         if refused := _certificate_error(err):
             raise untrusted(endpoint, refused) from err
@@ -219,7 +233,9 @@ def _translated(repo: str, revision: str | None, endpoint: str) -> Iterator[None
             hint="check the connection, HTTPS_PROXY and HF_ENDPOINT, then run the same command again",
         ) from err
     except (httpx2.InvalidURL, ValueError) as err:
-        raise NetworkError(f"{endpoint} gave an answer that makes no sense: {_reason(err)}") from err
+        raise NetworkError(
+            f"{endpoint} gave an answer that makes no sense: {_reason(err)}"
+        ) from err
 
 
 def _certificate_error(err: BaseException | None) -> ssl.SSLCertVerificationError | None:
@@ -232,13 +248,17 @@ def _certificate_error(err: BaseException | None) -> ssl.SSLCertVerificationErro
 def _http_error(repo: str, status: int) -> NetworkError:
     if status in (401, 403):
         return NetworkError(
-            f"{repo}: the hub says no ({status})", hint="hf auth login, or set HF_TOKEN to a valid token"
+            f"{repo}: the hub says no ({status})",
+            hint="hf auth login, or set HF_TOKEN to a valid token",
         )
     if status == 429:
         return NetworkError(
-            f"{repo}: too many requests (429)", hint="wait some minutes; hf auth login raises the limit"
+            f"{repo}: too many requests (429)",
+            hint="wait some minutes; hf auth login raises the limit",
         )
-    return NetworkError(f"{repo}: the hub answers {status}", hint="run the same command again later")
+    return NetworkError(
+        f"{repo}: the hub answers {status}", hint="run the same command again later"
+    )
 
 
 def _reason(err: BaseException) -> str:

@@ -122,7 +122,10 @@ class Connection:
             match = _RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
             if not match or (int(match[1]), int(match[2])) != (start, end - 1):
                 raise BadAnswer(206, "with another range than asked for")
-            if response.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
+            if response.headers.get("Content-Encoding", "identity").strip().lower() not in (
+                "",
+                "identity",
+            ):
                 raise BadAnswer(206, "compressed, although plain bytes were asked for")
             assert self._sock is not None
             total = -1 if match[3] == "*" else int(match[3])
@@ -131,10 +134,14 @@ class Connection:
         wait = response.headers.get("Retry-After", "")
         if response.status == 200:
             raise BadAnswer(200, "the server, or a proxy before it, ignores byte ranges")
-        raise BadAnswer(response.status, response.reason or "", float(wait) if wait.isdigit() else 0.0)
+        raise BadAnswer(
+            response.status, response.reason or "", float(wait) if wait.isdigit() else 0.0
+        )
 
 
-def _connect(parts: SplitResult, proxy: SplitResult | None, stall_s: float) -> http.client.HTTPConnection:
+def _connect(
+    parts: SplitResult, proxy: SplitResult | None, stall_s: float
+) -> http.client.HTTPConnection:
     host, port = parts.hostname or "", parts.port
     through = (proxy.hostname or "", proxy.port or 8080) if proxy else (host, port)
     if parts.scheme == "http":

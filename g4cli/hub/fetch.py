@@ -95,7 +95,9 @@ def _download(request: _Request) -> Fetched:
             partial.forget(0, file.nbytes)
         resumed = partial.have
         if resumed:
-            request.notice(f"{file.name}: going on at {size_text(resumed)} of {size_text(file.nbytes)}")
+            request.notice(
+                f"{file.name}: going on at {size_text(resumed)} of {size_text(file.nbytes)}"
+            )
         copied = None if resumed else _seeded(request, partial)
         try:
             fetched = _transfer(request, partial, first)

@@ -22,7 +22,9 @@ class Hasher(threading.Thread):
     again from the file.
     """
 
-    def __init__(self, partial: Partial, stop: threading.Event, give: Callable[[memoryview], None]) -> None:
+    def __init__(
+        self, partial: Partial, stop: threading.Event, give: Callable[[memoryview], None]
+    ) -> None:
         super().__init__(name="sha256", daemon=True)
         self._partial, self._stop_asked, self._give = partial, stop, give
         goal = partial.goal
@@ -89,7 +91,9 @@ class Hasher(threading.Thread):
     def check(self, label: str) -> None:
         """Raise HashMismatch unless the whole file has the hash that the hub recorded."""
         if self._error is not None:
-            raise BadFile(f"{label}: {self._error}", hint="run the same command again") from self._error
+            raise BadFile(
+                f"{label}: {self._error}", hint="run the same command again"
+            ) from self._error
         found = self._digest.hexdigest()
         if self._expected and found != self._expected:
             raise HashMismatch(

@@ -88,7 +88,9 @@ def _walked(source: _Source) -> Header:
 class _Source:
     """The pieces of one file on the hub."""
 
-    def __init__(self, hub: Hub, repository: Repository, file: RemoteFile, progress: Progress) -> None:
+    def __init__(
+        self, hub: Hub, repository: Repository, file: RemoteFile, progress: Progress
+    ) -> None:
         self._hub, self._repository, self._file, self._progress = hub, repository, file, progress
         self.label = f"hf:{repository.repo}/{file.path}"
         self.pieces = Pieces(file.nbytes)
@@ -105,7 +107,11 @@ class _Source:
     def parse(self, cursor: PieceCursor) -> Header:
         """Return the header that `cursor` reads."""
         return parse_header(
-            self.pieces.buffer, path=self.label, file_size=self._file.nbytes, load=self._load, cursor=cursor
+            self.pieces.buffer,
+            path=self.label,
+            file_size=self._file.nbytes,
+            load=self._load,
+            cursor=cursor,
         )
 
     def close(self) -> None:

@@ -89,7 +89,8 @@ class Partial:
             self._log = self._rewrite()
         except OSError as err:
             raise UsageError(
-                f"{target.parent} cannot be written: {err.strerror}", hint="set G4_HOME to a folder of yours"
+                f"{target.parent} cannot be written: {err.strerror}",
+                hint="set G4_HOME to a folder of yours",
             ) from err
 
     @property

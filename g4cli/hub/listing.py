@@ -103,7 +103,9 @@ def pick(repo: str, files: Sequence[RemoteFile], type_name: str) -> tuple[Remote
     fitting = [f for f in of_role(files, "model") if type_name in (type_of_name(f.path), "")]
     if not fitting:
         held = " ".join(types_of(files)) or "none"
-        raise NotFound(f"{repo} has no {type_name} file (its types: {held})", hint=f"hf:{repo}:TYPE")
+        raise NotFound(
+            f"{repo} has no {type_name} file (its types: {held})", hint=f"hf:{repo}:TYPE"
+        )
     # Shortest path first: a file in the root before one in a folder, a plain name before a decorated one.
     best = min(fitting, key=lambda f: (f.path.count("/"), len(_stem(f.path)), f.path))
     return parts_of(repo, files, best)
@@ -133,12 +135,18 @@ def parts_of(repo: str, files: Sequence[RemoteFile], first: RemoteFile) -> tuple
     if not match:
         return (first,)
     base, total = first.path[: match.start()], int(match[2])
-    wanted = [f"{base}-{i:05d}-of-{total:05d}.gguf" for i in range(1, total + 1)] if total <= 1000 else []
+    wanted = (
+        [f"{base}-{i:05d}-of-{total:05d}.gguf" for i in range(1, total + 1)]
+        if total <= 1000
+        else []
+    )
     by_path = {f.path: f for f in files}
     missing = [path for path in wanted if path not in by_path]
     if missing or not wanted:
         what = missing[0] if missing else f"{total} parts"
-        raise BadFile(f"{repo}: the split file is incomplete: {what} is missing", hint=f"hf:{repo}/FILE")
+        raise BadFile(
+            f"{repo}: the split file is incomplete: {what} is missing", hint=f"hf:{repo}/FILE"
+        )
     return tuple(by_path[path] for path in wanted)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from g4cli.core.errors import BadGGUF, NotFound
-from g4cli.doctor.facts import FileFacts, with_header
+from g4cli.doctor.facts.file_facts import FileFacts, with_header
 from g4cli.hub.address import parse_address
 from g4cli.hub.client import Hub
 from g4cli.hub.header import remote_header

@@ -40,7 +40,13 @@ _GROW_S: Final = 0.25
 _FAST: Final = 256 * 1024**2  # bytes per second
 _SHOWN_BYTES: Final = 256 * 1024**2  # more than this left to hash is worth a bar of its own
 _AGAIN: Final = (0, 206, 408, 409, 421, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524)
-_EXPIRED: Final = (400, 401, 403, 404, 410)  # a signed address that has run out, or a cached redirect
+_EXPIRED: Final = (
+    400,
+    401,
+    403,
+    404,
+    410,
+)  # a signed address that has run out, or a cached redirect
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +153,9 @@ class Transfer:
     def _add_worker(self) -> None:
         if self._queue:
             connection = Connection(stall_s=self._limits.stall_s)
-            worker = threading.Thread(target=self._work, args=[connection], name="fetch", daemon=True)
+            worker = threading.Thread(
+                target=self._work, args=[connection], name="fetch", daemon=True
+            )
             self._connections.append(connection)
             self._workers.append(worker)
             worker.start()
@@ -184,7 +192,9 @@ class Transfer:
                 return None
             start, end = self._queue.popleft()
             limits = self._limits
-            cut = min(end, start + (limits.fast_piece_bytes if self._is_fast else limits.piece_bytes))
+            cut = min(
+                end, start + (limits.fast_piece_bytes if self._is_fast else limits.piece_bytes)
+            )
             if cut < end:
                 self._queue.appendleft((cut, end))
             return start, cut
@@ -265,7 +275,11 @@ class Transfer:
 
     def _network_error(self, err: Exception) -> NetworkError:
         have, total = self._partial.have, self._partial.goal.nbytes
-        why = "no byte for too long" if isinstance(err, TimeoutError) else str(err) or type(err).__name__
+        why = (
+            "no byte for too long"
+            if isinstance(err, TimeoutError)
+            else str(err) or type(err).__name__
+        )
         return NetworkError(
             f"{self._label}: {why}; {size_text(have)} of {size_text(total)} are kept",
             hint="run the same command again to go on",
@@ -274,6 +288,8 @@ class Transfer:
     def _fail(self, err: BaseException) -> None:
         with self._lock:
             # The first cause is the one to tell; what follows are its consequences.
-            if self._failure is None or (isinstance(err, G4Error) and not isinstance(self._failure, G4Error)):
+            if self._failure is None or (
+                isinstance(err, G4Error) and not isinstance(self._failure, G4Error)
+            ):
                 self._failure = err
         self._stop.set()

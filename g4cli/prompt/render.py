@@ -34,7 +34,9 @@ class PromptStyle:
     empty_thought: bool = False
 
 
-def render(messages: Sequence[Message], style: PromptStyle, *, continued: bool = True) -> list[Part]:
+def render(
+    messages: Sequence[Message], style: PromptStyle, *, continued: bool = True
+) -> list[Part]:
     """Return the parts of the prompt; `continued` opens the model's turn at its end."""
     out = _Builder()
     out.control("<bos>")

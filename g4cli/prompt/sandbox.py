@@ -24,7 +24,9 @@ OUTPUT_LIMIT: Final = 1 << 24
 TIME_LIMIT_S: Final = 2.0
 _VALUE_LIMIT: Final = 1 << 20
 # Methods of str that make long strings out of a number.
-_STRETCHING: Final = frozenset(("format", "format_map", "ljust", "rjust", "center", "zfill", "expandtabs"))
+_STRETCHING: Final = frozenset(
+    ("format", "format_map", "ljust", "rjust", "center", "zfill", "expandtabs")
+)
 _FILTERS: Final = ("center", "format", "wordwrap", "indent", "urlize")
 
 
@@ -34,7 +36,9 @@ class Sandbox(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset(("*", "**", "%"))
 
     def __init__(self) -> None:
-        super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
+        super().__init__(
+            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+        )
         self.globals["raise_exception"] = _raise
         self.globals.pop("lipsum", None)
         for name in _FILTERS:
@@ -49,10 +53,13 @@ class Sandbox(ImmutableSandboxedEnvironment):
             operator == "*"
             and sized
             and any(
-                len(s) * abs(n) > _VALUE_LIMIT for s in sized for n in (left, right) if isinstance(n, int)
+                len(s) * abs(n) > _VALUE_LIMIT
+                for s in sized
+                for n in (left, right)
+                if isinstance(n, int)
             )
         ):
-            raise SecurityError("a value becomes too long")  # fmt: skip
+            raise SecurityError("a value becomes too long")
         if operator == "**" and (abs(left) > 1000 or abs(right) > 100):
             raise SecurityError("a number becomes too large")
         return super().call_binop(context, operator, left, right)

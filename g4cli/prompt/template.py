@@ -50,7 +50,9 @@ def choose_renderer(template: str | None, *, bos: str = "<bos>") -> Renderer:
     Raises BadFile if the template cannot be used at all.
     """
     if not template:
-        return Renderer(render, False, "the file has no chat template: Gemma 4's own format is used")
+        return Renderer(
+            render, False, "the file has no chat template: Gemma 4's own format is used"
+        )
     digest = hashlib.sha256(template.encode()).hexdigest()[:8]
     known = KNOWN.get(digest)
     if known is not None:
@@ -117,7 +119,9 @@ def _run(compiled: Any, messages: Sequence[Message], style: PromptStyle, bos: st
 def _as_dict(message: Message) -> Mapping[str, Any]:
     content: Any = message.content
     if message.media:
-        content = [{"type": item.kind} for item in message.media] + [{"type": "text", "text": content}]
+        content = [{"type": item.kind} for item in message.media] + [
+            {"type": "text", "text": content}
+        ]
     data: dict[str, Any] = {"role": message.role, "content": content}
     if message.tool_calls:
         data["tool_calls"] = [_call_dict(call) for call in message.tool_calls]

@@ -83,7 +83,9 @@ def parse_tools(text: str) -> tuple[Mapping[str, Any], ...]:
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as err:
-        raise UsageError(f"the tools are no JSON: {err}", hint='[{"type": "function", ...}]') from err
+        raise UsageError(
+            f"the tools are no JSON: {err}", hint='[{"type": "function", ...}]'
+        ) from err
     tools = data if isinstance(data, list) else [data]
     for tool in tools:
         if not isinstance(tool, Mapping):
@@ -136,7 +138,9 @@ def _items(items: Mapping[str, Any], depth: int) -> str:
         elif key == "required":
             fields.append(f"required:{_names(value)}")
         elif key == "type":
-            kinds = value.upper() if isinstance(value, str) else [str(kind).upper() for kind in value]
+            kinds = (
+                value.upper() if isinstance(value, str) else [str(kind).upper() for kind in value]
+            )
             fields.append(f"type:{literal(kinds, quote_keys=True)}")
         else:
             fields.append(f"{key}:{literal(value, quote_keys=True)}")
@@ -149,7 +153,9 @@ def _names(names: Sequence[str]) -> str:
 
 def _members(mapping: Mapping[str, Any]) -> str:
     return (
-        "{" + ",".join(f"{key}:{literal(value, quote_keys=False)}" for key, value in _sorted(mapping)) + "}"
+        "{"
+        + ",".join(f"{key}:{literal(value, quote_keys=False)}" for key, value in _sorted(mapping))
+        + "}"
     )
 
 
@@ -250,7 +256,9 @@ class _Reader:
         try:
             # true, false, null and numbers are JSON's; Python's spellings come from the template itself.
             return (
-                {"None": None, "True": True, "False": False}[word] if word[:1] in "NTF" else json.loads(word)
+                {"None": None, "True": True, "False": False}[word]
+                if word[:1] in "NTF"
+                else json.loads(word)
             )
         except (KeyError, ValueError):
             return word

@@ -29,13 +29,24 @@ def place_for(name: str, file_name: str) -> Path:
     """
     folder = folder_of(name)
     plain = Path(file_name.replace("\\", "/")).name
-    if plain in ("", ".", "..") or plain.startswith(".") or "\0" in plain or folder.name in ("", ".", ".."):
+    if (
+        plain in ("", ".", "..")
+        or plain.startswith(".")
+        or "\0" in plain
+        or folder.name in ("", ".", "..")
+    ):
         raise UsageError(f"{file_name!r} is no name for a file of {name!r}", hint="g4 list")
     return folder / plain
 
 
 def record(
-    path: Path, *, name: str, source: str, sha256: str, type_name: str = "", role: Role | None = None
+    path: Path,
+    *,
+    name: str,
+    source: str,
+    sha256: str,
+    type_name: str = "",
+    role: Role | None = None,
 ) -> Entry:
     """Write the manifest of a finished file of the store and return its entry.
 
@@ -66,7 +77,12 @@ def name_for(path: Path) -> str:
 
 def check_name(name: str) -> str:
     """Return `name` if a local model may be called so. Raises UsageError."""
-    if not name or _UNSAFE.search(name) or name.startswith((".", "-")) or name_for(Path(name)) != name:
+    if (
+        not name
+        or _UNSAFE.search(name)
+        or name.startswith((".", "-"))
+        or name_for(Path(name)) != name
+    ):
         raise UsageError(
             f"{name!r} is no name for a local model (a-z 0-9 . _ -, and none that g4 knows)",
             hint=f"--name {name_for(Path(name))}",

@@ -84,7 +84,11 @@ def _json_value(value: Value, full: bool) -> Any:
         return data
     if full or len(data) <= LONG_ARRAY:
         return data.tolist()
-    return {"item_type": data.item_type.name.lower(), "count": len(data), "first": data.first(_SHOWN_ITEMS)}
+    return {
+        "item_type": data.item_type.name.lower(),
+        "count": len(data),
+        "first": data.first(_SHOWN_ITEMS),
+    }
 
 
 def key_text(value: Value) -> str:
@@ -114,7 +118,9 @@ def shares(header: Header) -> tuple[TypeShare, ...]:
         held.setdefault(tensor.type, []).append(tensor)
     total = sum(t.nbytes for t in header.tensors.values())
     found = (
-        TypeShare(kind, len(ts), sum(prod(t.shape) for t in ts), n := sum(t.nbytes for t in ts), n / total)
+        TypeShare(
+            kind, len(ts), sum(prod(t.shape) for t in ts), n := sum(t.nbytes for t in ts), n / total
+        )
         for kind, ts in held.items()
     )
     return tuple(sorted(found, key=lambda share: -share.nbytes))
@@ -165,7 +171,10 @@ def _network_lines(shape: Shape) -> Iterator[tuple[str, str]]:
     yield "attention", f"{heads}; width {_kinds(shape, _widths(shape))}"
     yield "feed-forward", _runs(shape.n_ff)
     if shape.n_expert:
-        yield "experts", f"{shape.n_expert} of {shape.n_ff_expert}, {shape.n_expert_used} used per token"
+        yield (
+            "experts",
+            f"{shape.n_expert} of {shape.n_ff_expert}, {shape.n_expert_used} used per token",
+        )
 
 
 def _text_lines(header: Header) -> Iterator[tuple[str, str]]:
@@ -174,7 +183,8 @@ def _text_lines(header: Header) -> Iterator[tuple[str, str]]:
         ids = ", ".join(
             f"{word} {value.data}"
             for word in ("bos", "eos", "padding")
-            if (value := header.keys.get(f"tokenizer.ggml.{word}_token_id")) and isinstance(value.data, int)
+            if (value := header.keys.get(f"tokenizer.ggml.{word}_token_id"))
+            and isinstance(value.data, int)
         )
         model = _plain(header, "tokenizer.ggml.model") or "unnamed"
         yield "vocabulary", f"{len(tokens.data):,} tokens, {model}" + (f" ({ids})" if ids else "")
@@ -213,7 +223,9 @@ def _runs(values: Sequence[int]) -> str:
     runs = [(value, len(list(group))) for value, group in groupby(values)]
     if len(runs) > 4:
         return f"{min(values)} to {max(values)}"
-    return ", ".join(f"{value} ({count}{' layers' * (not i)})" for i, (value, count) in enumerate(runs))
+    return ", ".join(
+        f"{value} ({count}{' layers' * (not i)})" for i, (value, count) in enumerate(runs)
+    )
 
 
 def _plain(header: Header, key: str) -> str:

@@ -39,7 +39,9 @@ class Made:
     sha256: str
 
 
-def pull_bundled(ref: ModelRef, *, restart: bool = False, progress: Progress = no_progress) -> Pulled:
+def pull_bundled(
+    ref: ModelRef, *, restart: bool = False, progress: Progress = no_progress
+) -> Pulled:
     """Return the bundled model in the type of `ref`, made from its checkpoint unless it is there already.
 
     `restart` makes it again in any case.
@@ -86,7 +88,9 @@ def _pull_checkpoint(
     return Pulled(entry, True)
 
 
-def from_checkpoint(folder: Path, target: Path, *, type_name: str, progress: Progress = no_progress) -> Made:
+def from_checkpoint(
+    folder: Path, target: Path, *, type_name: str, progress: Progress = no_progress
+) -> Made:
     """Return the GGUF made at `target` from the Hugging Face checkpoint in `folder`, in one pass.
 
     Raises BadCheckpoint, UsageError (an unknown type) or NoSpace; nothing half-written is left.
@@ -97,7 +101,9 @@ def from_checkpoint(folder: Path, target: Path, *, type_name: str, progress: Pro
     return Made(done.path, type_name, done.nbytes, done.sha256)
 
 
-def from_file(source: Path, target: Path, *, type_name: str, progress: Progress = no_progress) -> Made:
+def from_file(
+    source: Path, target: Path, *, type_name: str, progress: Progress = no_progress
+) -> Made:
     """Return the GGUF made at `target` by quantising the file `source`.
 
     SFP8 is written as BF16 numbers that are all SFP8 values: llama.cpp runs it as it is.
@@ -130,5 +136,7 @@ def _stamp(folder: Path) -> str:
 def checkpoint_of(folder: Path) -> Path:
     """Return `folder` if it looks like a Hugging Face checkpoint, else raise UsageError."""
     if not (folder / "config.json").is_file():
-        raise UsageError(f"{folder} holds no config.json: not a Hugging Face checkpoint", hint=f"ls {folder}")
+        raise UsageError(
+            f"{folder} holds no config.json: not a Hugging Face checkpoint", hint=f"ls {folder}"
+        )
     return folder

@@ -96,14 +96,19 @@ def read_manifest(path: Path, name: str) -> Entry:
         if not isinstance(fields, dict) or fields.get("format") != FORMAT:
             raise ValueError(f"not a manifest of format {FORMAT}")
         texts = {key: fields[key] for key in ("type", "sha256", "date", "source", "role")}
-        if not all(isinstance(value, str) for value in texts.values()) or type(fields["bytes"]) is not int:
+        if (
+            not all(isinstance(value, str) for value in texts.values())
+            or type(fields["bytes"]) is not int
+        ):
             raise ValueError("a field has the wrong kind")
         if texts["role"] not in get_args(Role):
             raise ValueError(f"unknown role {texts['role']!r}")
         # The folder decides the name: a copied manifest must not rename a model.
         return Entry(name=name, path=path, nbytes=fields["bytes"], **texts)
     except (OSError, ValueError, KeyError, RecursionError) as err:
-        raise BadFile(f"{place}: the manifest is missing or damaged ({err})", hint="g4 list") from err
+        raise BadFile(
+            f"{place}: the manifest is missing or damaged ({err})", hint="g4 list"
+        ) from err
 
 
 def entry_of(path: Path, name: str) -> Entry:

@@ -76,7 +76,9 @@ def name_of(folder: Path) -> str:
 
 def list_models() -> tuple[Entry, ...]:
     """Return every file of the store, in the order of the registry, then by name; bad files are left out."""
-    entries = sorted(_entries(), key=lambda e: (_ORDER.get(e.name, len(_ORDER)), e.name, e.role != "model"))
+    entries = sorted(
+        _entries(), key=lambda e: (_ORDER.get(e.name, len(_ORDER)), e.name, e.role != "model")
+    )
     return tuple(entries)
 
 
@@ -171,12 +173,18 @@ def select(text: str) -> tuple[Entry, ...]:
 
 def remove(entry: Entry | Unfinished) -> None:
     """Delete the file of `entry` and what describes it, and the folder if it is empty then."""
-    beside = manifest_path(entry.path) if isinstance(entry, Entry) else entry.path.with_suffix(".journal")
+    beside = (
+        manifest_path(entry.path)
+        if isinstance(entry, Entry)
+        else entry.path.with_suffix(".journal")
+    )
     for path in (entry.path, beside):
         try:
             path.unlink(missing_ok=True)
         except OSError as err:
-            raise UsageError(f"{path} cannot be removed: {err.strerror}", hint=f"ls -l {path}") from err
+            raise UsageError(
+                f"{path} cannot be removed: {err.strerror}", hint=f"ls -l {path}"
+            ) from err
     if not any(entry.path.parent.iterdir()):
         entry.path.parent.rmdir()
 
@@ -198,7 +206,11 @@ def _split(word: str) -> tuple[str, str, str]:
     """Return name, colon and type of `e2b:q4_0` or `hf:owner/repo:q4_0`, in the store's spelling."""
     prefix = HUB_PREFIX if word.startswith(HUB_PREFIX) else ""
     name, separator, type_name = word.removeprefix(prefix).partition(":")
-    return prefix + (name if prefix else name.lower()), separator, type_name.lower().replace("-", "_")
+    return (
+        prefix + (name if prefix else name.lower()),
+        separator,
+        type_name.lower().replace("-", "_"),
+    )
 
 
 def _choose(name: str, type_name: str, here: list[Entry]) -> Found:
@@ -249,12 +261,16 @@ def _neighbours(path: Path) -> list[str]:
         names = {p.stem: p.name for p in path.parent.iterdir() if p.is_file()}
     except (OSError, ValueError):
         return []
-    return [str(path.with_name(names[n])) for n in get_close_matches(path.stem, names, n=1, cutoff=0.7)]
+    return [
+        str(path.with_name(names[n])) for n in get_close_matches(path.stem, names, n=1, cutoff=0.7)
+    ]
 
 
 def _unknown(word: str, err: UnknownModel) -> UnknownModel:
     own = sorted({e.name for e in list_models()} - set(known_names()))
     near = get_close_matches(word.lower(), own, n=1, cutoff=0.5)
     return (
-        UnknownModel(f"no model is called {word!r}; did you mean {near[0]}?", hint="g4 list") if near else err
+        UnknownModel(f"no model is called {word!r}; did you mean {near[0]}?", hint="g4 list")
+        if near
+        else err
     )

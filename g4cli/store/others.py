@@ -73,12 +73,19 @@ def _described(program: str, name: str, path: Path) -> Foreign | None:
         return None
     mixed = architecture == "gemma4" and any(t.startswith(_PROJECTOR) for t in header.tensors)
     note = "holds its projector too: for Ollama only" if mixed else ""
-    return Foreign(program, name, type_of(header), path, header.file_size, role_of(header), not mixed, note)
+    return Foreign(
+        program, name, type_of(header), path, header.file_size, role_of(header), not mixed, note
+    )
 
 
 def _hub_files() -> Iterator[tuple[str, str, Path]]:
     for path in _walk(hub_cache_dir(), "models--*/snapshots/*/**/*.gguf"):
-        repo = path.relative_to(hub_cache_dir()).parts[0].removeprefix("models--").replace("--", "/", 1)
+        repo = (
+            path.relative_to(hub_cache_dir())
+            .parts[0]
+            .removeprefix("models--")
+            .replace("--", "/", 1)
+        )
         yield "Hugging Face", f"{repo}/{path.name}", path
 
 

@@ -151,14 +151,26 @@ def convert_to(
     plain, coder = _coder(name, part, folder, threads)
     try:
         return convert_checkpoint(
-            folder, target, part=part, plain=plain, coder=coder, ignore_keys=ignore_keys, progress=progress
+            folder,
+            target,
+            part=part,
+            plain=plain,
+            coder=coder,
+            ignore_keys=ignore_keys,
+            progress=progress,
         )
     except KeyboardInterrupt:
-        kept = "the file that was there before is as it was" if target.is_file() else "nothing was kept"
+        kept = (
+            "the file that was there before is as it was"
+            if target.is_file()
+            else "nothing was kept"
+        )
         raise Interrupted(f"interrupted; {kept}", hint="the same command starts again") from None
 
 
-def _coder(name: str, part: PartName, folder: Path, threads: int | None) -> tuple[GGMLType | None, Coder]:
+def _coder(
+    name: str, part: PartName, folder: Path, threads: int | None
+) -> tuple[GGMLType | None, Coder]:
     """Return the type of the plain conversion (None: as the checkpoint) and the coder that goes on."""
     from converters.blocks import PlainCoder
     from quant.recipes import Recipe
@@ -167,7 +179,9 @@ def _coder(name: str, part: PartName, folder: Path, threads: int | None) -> tupl
         return ggml_type(name), PlainCoder(threads or 0)
     if part == "mmproj":
         if name != "q8_0":
-            raise UsageError(f"an mmproj file cannot be {name}", hint="--type bf16, f16, f32 or q8_0")
+            raise UsageError(
+                f"an mmproj file cannot be {name}", hint="--type bf16, f16, f32 or q8_0"
+            )
         return BF16, TowersCoder(threads)
     recipe = Recipe(name, carrier="bf16") if name == "sfp8" else Recipe(name)
     return None, RecipeCoder(recipe, folder, threads)

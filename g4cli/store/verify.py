@@ -50,7 +50,9 @@ def verify(entry: Entry, *, progress: Progress = no_progress) -> Verified:
     if not entry.sha256:
         return Verified(entry, "unknown", "no hash on record; header and size are right", found)
     if found != entry.sha256:
-        return Verified(entry, "wrong", f"sha256 {found[:16]} where {entry.sha256[:16]} was recorded", found)
+        return Verified(
+            entry, "wrong", f"sha256 {found[:16]} where {entry.sha256[:16]} was recorded", found
+        )
     return Verified(entry, "ok", f"sha256 {found[:16]}", found)
 
 

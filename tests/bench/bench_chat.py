@@ -29,21 +29,55 @@ G4 = [sys.executable, "-c", "from g4cli.cli.main import main; main()"]
 
 
 def llama_bench(folder: Path, file: Path, args: argparse.Namespace) -> dict[str, float]:
-    command = [folder / "llama-bench", "-m", file, "-p", args.prompt, "-n", args.gen, "-r", 1, "-o", "json",
-               "-t", args.threads, "-fa", "auto"]  # fmt: skip
-    rows = json.loads(subprocess.run(list(map(str, command)), check=True, capture_output=True).stdout)
+    command = [
+        folder / "llama-bench",
+        "-m",
+        file,
+        "-p",
+        args.prompt,
+        "-n",
+        args.gen,
+        "-r",
+        1,
+        "-o",
+        "json",
+        "-t",
+        args.threads,
+        "-fa",
+        "auto",
+    ]
+    rows = json.loads(
+        subprocess.run(list(map(str, command)), check=True, capture_output=True).stdout
+    )
     return {"pp" if row["n_prompt"] else "tg": row["avg_ts"] for row in rows}
 
 
 def g4_bench(file: Path, args: argparse.Namespace) -> dict[str, float]:
-    command = [*G4, "bench", file, "-p", args.prompt, "-n", args.gen, "-r", 1, "-t", args.threads, "--json"]
-    data = json.loads(subprocess.run(list(map(str, command)), check=True, capture_output=True).stdout)
+    command = [
+        *G4,
+        "bench",
+        file,
+        "-p",
+        args.prompt,
+        "-n",
+        args.gen,
+        "-r",
+        1,
+        "-t",
+        args.threads,
+        "--json",
+    ]
+    data = json.loads(
+        subprocess.run(list(map(str, command)), check=True, capture_output=True).stdout
+    )
     return {test["test"][:2]: test["tokens_per_s"] for test in data["tests"]}
 
 
 def at_depth(command: Sequence[Any], key: str) -> dict[int, float]:
     """Decode speed by depth, of llama-bench's JSON or of g4 bench's."""
-    data = json.loads(subprocess.run(list(map(str, command)), check=True, capture_output=True).stdout)
+    data = json.loads(
+        subprocess.run(list(map(str, command)), check=True, capture_output=True).stdout
+    )
     rows = data if isinstance(data, list) else data["tests"]
     return {row["n_depth"]: row[key] for row in rows}
 
@@ -62,7 +96,9 @@ def depths(file: Path, args: argparse.Namespace) -> dict[str, Any]:
             speeds[side].append(at_depth(commands[side], key))
             print(f"round {number + 1}, {side}: {speeds[side][-1]}", file=sys.stderr)
     first, *_, last = (int(depth) for depth in args.depths.split(","))
-    kept = {side: [found[last] / found[first] for found in rounds] for side, rounds in speeds.items()}
+    kept = {
+        side: [found[last] / found[first] for found in rounds] for side, rounds in speeds.items()
+    }
     beyond = statistics.median(g / c for g, c in zip(kept["g4"], kept["llama"], strict=True))
     return {
         "decode by depth": speeds,
@@ -73,16 +109,35 @@ def depths(file: Path, args: argparse.Namespace) -> dict[str, Any]:
 
 def g4_chat(file: Path, args: argparse.Namespace) -> dict[str, float]:
     """A real answer: sampling, text, parser and loop detector included."""
-    command = [*G4, "chat", file, "-p", "Tell me a story.", "-n", args.gen, "-t", args.threads, "--json",
-               "--no-loop-stop", "-c", 1024, "--seed", 1]  # fmt: skip
-    data = json.loads(subprocess.run(list(map(str, command)), check=True, capture_output=True).stdout)
+    command = [
+        *G4,
+        "chat",
+        file,
+        "-p",
+        "Tell me a story.",
+        "-n",
+        args.gen,
+        "-t",
+        args.threads,
+        "--json",
+        "--no-loop-stop",
+        "-c",
+        1024,
+        "--seed",
+        1,
+    ]
+    data = json.loads(
+        subprocess.run(list(map(str, command)), check=True, capture_output=True).stdout
+    )
     return {"tokens": data["usage"]["completion_tokens"], "tg": data["timing"]["decode_tps"]}
 
 
 def first_token(command: Sequence[Any]) -> float:
     """Seconds from the shell to the end of a one-token answer."""
     started = time.perf_counter()
-    subprocess.run(list(map(str, command)), check=True, capture_output=True, stdin=subprocess.DEVNULL)
+    subprocess.run(
+        list(map(str, command)), check=True, capture_output=True, stdin=subprocess.DEVNULL
+    )
     return time.perf_counter() - started
 
 
@@ -91,7 +146,7 @@ def python_share(n_tokens: int) -> float:
     from test_chat import ScriptedEngine
 
     from g4cli.chat import TurnOptions, run_turn
-    from g4cli.runtime.text_decoder import TextDecoder
+    from g4cli.runtime.engine.text_decoder import TextDecoder
 
     engine = ScriptedEngine(*(f" word{i % 977}" for i in range(n_tokens)), n_ctx=10 * n_tokens)
     started = time.perf_counter()
@@ -101,7 +156,9 @@ def python_share(n_tokens: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("file", type=Path)
     parser.add_argument("llama_bin", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
@@ -114,9 +171,39 @@ def main() -> None:
     if args.only_depths:
         print(json.dumps(depths(args.file, args), indent=1))
         return
-    g4_one = [*G4, "chat", args.file, "-p", "Hi", "-n", 1, "--temp", 0, "-c", 4096, "-t", args.threads]
-    llama_one = [args.llama_bin / "llama-completion", "-m", args.file, "-p", "Hi", "-n", 1, "--temp", 0, "-c",
-                 4096, "-t", args.threads, "-no-cnv", "-st", "--no-warmup"]  # fmt: skip
+    g4_one = [
+        *G4,
+        "chat",
+        args.file,
+        "-p",
+        "Hi",
+        "-n",
+        1,
+        "--temp",
+        0,
+        "-c",
+        4096,
+        "-t",
+        args.threads,
+    ]
+    llama_one = [
+        args.llama_bin / "llama-completion",
+        "-m",
+        args.file,
+        "-p",
+        "Hi",
+        "-n",
+        1,
+        "--temp",
+        0,
+        "-c",
+        4096,
+        "-t",
+        args.threads,
+        "-no-cnv",
+        "-st",
+        "--no-warmup",
+    ]
     first_token(g4_one)  # kernels probed, the file tried and in the page cache
     found: dict[str, list[float]] = {}
     for number in range(args.rounds):
@@ -131,7 +218,10 @@ def main() -> None:
                 found.setdefault("g4 chat tg", []).append(g4_chat(args.file, args)["tg"])
             for test, value in speeds.items():
                 found.setdefault(f"{side} {test}", []).append(value)
-        print(f"round {number + 1}: { ({k: round(v[-1], 3) for k, v in found.items()}) }", file=sys.stderr)
+        print(
+            f"round {number + 1}: { ({k: round(v[-1], 3) for k, v in found.items()}) }",
+            file=sys.stderr,
+        )
     medians = {name: statistics.median(values) for name, values in found.items()}
     ratios = {
         f"{test} g4/llama": statistics.median(
@@ -142,10 +232,17 @@ def main() -> None:
     extra = statistics.median(
         g - c for g, c in zip(found["g4 first token s"], found["llama first token s"], strict=True)
     )
-    share: dict[str, Any] = {f"python ms a token, {n} tokens": python_share(n) for n in (1000, 4000, 16000)}
+    share: dict[str, Any] = {
+        f"python ms a token, {n} tokens": python_share(n) for n in (1000, 4000, 16000)
+    }
     if args.depths:
         share |= depths(args.file, args)
-    document = {"samples": found, "medians": medians, "ratios": ratios, "first token, g4 - llama, s": extra}
+    document = {
+        "samples": found,
+        "medians": medians,
+        "ratios": ratios,
+        "first token, g4 - llama, s": extra,
+    }
     print(json.dumps({**document, **share}, indent=1))
 
 

@@ -76,8 +76,13 @@ def shapes() -> Iterator[tuple[str, tuple[int, ...]]]:
             "per_layer_projection.weight": (HIDDEN, PLE),
             "layer_scalar": (1,),
         }
-        norms = ("input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm",
-                 "post_feedforward_layernorm", "post_per_layer_input_norm")  # fmt: skip
+        norms = (
+            "input_layernorm",
+            "post_attention_layernorm",
+            "pre_feedforward_layernorm",
+            "post_feedforward_layernorm",
+            "post_per_layer_input_norm",
+        )
         layer |= {f"{norm}.weight": (HIDDEN,) for norm in norms}
         yield from ((f"layers.{i}.{name}", shape) for name, shape in layer.items())
 
@@ -126,17 +131,47 @@ def write_tokenizer(folder: Path, vocab: Path | None) -> None:
         tokens = fields["tokenizer.ggml.tokens"].contents()
         merges = [m.split(" ") for m in fields["tokenizer.ggml.merges"].contents()]
     else:
-        tokens = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"] + [f"t{i}" for i in range(N_VOCAB - 5)]
+        tokens = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"] + [
+            f"t{i}" for i in range(N_VOCAB - 5)
+        ]
         merges = [["t", str(i)] for i in range(500_000)]
     names = ("pad", "eos", "bos", "unk", "mask")
-    added = [{"id": i, "content": tokens[i], "special": True, "single_word": False, "lstrip": False,
-              "rstrip": False, "normalized": False} for i in range(5)]  # fmt: skip
-    model = {"type": "BPE", "dropout": None, "unk_token": "<unk>", "continuing_subword_prefix": None,
-             "end_of_word_suffix": None, "fuse_unk": True, "byte_fallback": True, "ignore_merges": False,
-             "vocab": {text: i for i, text in enumerate(tokens)}, "merges": merges}  # fmt: skip
+    added = [
+        {
+            "id": i,
+            "content": tokens[i],
+            "special": True,
+            "single_word": False,
+            "lstrip": False,
+            "rstrip": False,
+            "normalized": False,
+        }
+        for i in range(5)
+    ]
+    model = {
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": "<unk>",
+        "continuing_subword_prefix": None,
+        "end_of_word_suffix": None,
+        "fuse_unk": True,
+        "byte_fallback": True,
+        "ignore_merges": False,
+        "vocab": {text: i for i, text in enumerate(tokens)},
+        "merges": merges,
+    }
     decoder = {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, {"type": "Fuse"}]}
-    data = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": added, "normalizer": None,
-            "pre_tokenizer": None, "post_processor": None, "decoder": decoder, "model": model}  # fmt: skip
+    data = {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": added,
+        "normalizer": None,
+        "pre_tokenizer": None,
+        "post_processor": None,
+        "decoder": decoder,
+        "model": model,
+    }
     (folder / "tokenizer.json").write_text(json.dumps(data, ensure_ascii=False), encoding="utf-8")
     settings = {"tokenizer_class": "GemmaTokenizer"} | {f"{n}_token": f"<{n}>" for n in names}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
@@ -199,13 +234,17 @@ def main() -> None:
     options.add_argument("--vocab", type=Path)
     options.add_argument("--rounds", type=int, default=1)
     options.add_argument("--only", choices=("q4_0", "bf16"), help="one path alone")
-    options.add_argument("--keep", action="store_true", help="keep the checkpoint and the last Q4_0 file")
+    options.add_argument(
+        "--keep", action="store_true", help="keep the checkpoint and the last Q4_0 file"
+    )
     arguments = options.parse_args()
     base = arguments.folder / "bench-convert"
     arguments.folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(arguments.folder).free
     if free < NEEDED:
-        raise SystemExit(f"{arguments.folder}: {NEEDED / 1e9:.0f} GB needed, {free / 1e9:.1f} GB free")
+        raise SystemExit(
+            f"{arguments.folder}: {NEEDED / 1e9:.0f} GB needed, {free / 1e9:.1f} GB free"
+        )
     try:
         run_all(base, arguments)
     finally:
@@ -233,8 +272,11 @@ def run_all(base: Path, arguments: argparse.Namespace) -> None:
         run = measure(command, target)
         rows.setdefault(name, []).append(run)
         size = target.stat().st_size
-        print(f"{name:28} {run.seconds:7.1f} s  anonymous {run.anonymous / 1e9:6.2f} GB  resident "
-              f"{run.resident / 1e9:6.2f} GB  file {size / 1e9:.2f} GB", flush=True)  # fmt: skip
+        print(
+            f"{name:28} {run.seconds:7.1f} s  anonymous {run.anonymous / 1e9:6.2f} GB  resident "
+            f"{run.resident / 1e9:6.2f} GB  file {size / 1e9:.2f} GB",
+            flush=True,
+        )
 
     for _ in range(arguments.rounds):
         target = base / "out.gguf"
@@ -243,13 +285,25 @@ def run_all(base: Path, arguments: argparse.Namespace) -> None:
                 add(f"g4 to {kind.upper()}", [*g4, "-o", str(target), "--type", kind], target)
                 target.unlink()
         if arguments.oracle and arguments.llama_cpp:
-            script = [arguments.oracle, str(arguments.llama_cpp / "convert_hf_to_gguf.py"), str(checkpoint)]
-            add("llama.cpp to BF16", [*script, "--outtype", "bf16", "--outfile", str(target)], target)
+            script = [
+                arguments.oracle,
+                str(arguments.llama_cpp / "convert_hf_to_gguf.py"),
+                str(checkpoint),
+            ]
+            add(
+                "llama.cpp to BF16",
+                [*script, "--outtype", "bf16", "--outfile", str(target)],
+                target,
+            )
             if arguments.only == "bf16":
                 target.unlink()
                 continue
             small = base / "small.gguf"
-            add("llama.cpp BF16 to Q4_0", [sys.executable, "-c", QUANTIZE, str(target), str(small)], small)
+            add(
+                "llama.cpp BF16 to Q4_0",
+                [sys.executable, "-c", QUANTIZE, str(target), str(small)],
+                small,
+            )
             target.unlink()
             small.unlink()
     summary(rows)
@@ -260,10 +314,16 @@ def summary(rows: dict[str, list[Run]]) -> None:
     best = {name: min(run.seconds for run in runs) for name, runs in rows.items()}
     if {"g4 to Q4_0", "llama.cpp BF16 to Q4_0"} <= best.keys():
         two_steps = best["llama.cpp to BF16"] + best["llama.cpp BF16 to Q4_0"]
-        print(f"checkpoint to Q4_0: {best['g4 to Q4_0'] / two_steps:.2f} of the peer's {two_steps:.0f} s")
+        print(
+            f"checkpoint to Q4_0: {best['g4 to Q4_0'] / two_steps:.2f} of the peer's {two_steps:.0f} s"
+        )
     if {"g4 to BF16", "llama.cpp to BF16"} <= best.keys():
-        print(f"checkpoint to BF16: {best['g4 to BF16'] / best['llama.cpp to BF16']:.2f} of the peer's")
-    worst = max(run.anonymous for name, runs in rows.items() if name.startswith("g4") for run in runs)
+        print(
+            f"checkpoint to BF16: {best['g4 to BF16'] / best['llama.cpp to BF16']:.2f} of the peer's"
+        )
+    worst = max(
+        run.anonymous for name, runs in rows.items() if name.startswith("g4") for run in runs
+    )
     print(f"g4's peak anonymous memory: {worst / 1e9:.2f} GB")
 
 

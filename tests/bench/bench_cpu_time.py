@@ -23,13 +23,17 @@ G4 = [sys.executable, "-c", "from g4cli.cli.main import main; main()"]
 
 def cpu_seconds(command: Sequence[Any]) -> float:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(list(map(str, command)), check=True, capture_output=True, stdin=subprocess.DEVNULL)
+    subprocess.run(
+        list(map(str, command)), check=True, capture_output=True, stdin=subprocess.DEVNULL
+    )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("file", type=Path)
     parser.add_argument("llama_bin", type=Path)
     parser.add_argument("--gen", type=int, nargs=2, default=(8, 40))
@@ -43,7 +47,17 @@ def main() -> None:
         for length in lengths:
             tokens = ["-p", length, "-n", 0] if kind == "pp" else ["-p", 0, "-n", length]
             command = (
-                [args.llama_bin / "llama-bench", "-m", args.file, "-t", 1, "-r", 1, "--no-warmup", *tokens]
+                [
+                    args.llama_bin / "llama-bench",
+                    "-m",
+                    args.file,
+                    "-t",
+                    1,
+                    "-r",
+                    1,
+                    "--no-warmup",
+                    *tokens,
+                ]
                 if side == "llama"
                 else [*G4, "bench", args.file, "-t", 1, "-r", 1, "--no-warmup", "--json", *tokens]
             )

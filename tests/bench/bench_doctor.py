@@ -22,7 +22,7 @@ from healthy import fixture_files, shaped_files, tiny_files
 from tiny_file import build_tiny
 
 from g4cli.doctor.diagnose import judge
-from g4cli.doctor.facts import gather
+from g4cli.doctor.facts.file_facts import gather
 from g4cli.doctor.report import Report
 
 
@@ -39,11 +39,13 @@ def main() -> int:
             report = judge(gather(path, talk=talk))
             right += shown(damage.name, report, damage.verdicts)
         took = time.monotonic() - started
-        print(f"{right} of {len(kinds)} verdicts on files right ({right / len(kinds):.1%}) in {took:.0f} s")
+        print(
+            f"{right} of {len(kinds)} verdicts on files right ({right / len(kinds):.1%}) in {took:.0f} s"
+        )
         path.write_bytes(good)
         engines = 0
         for fault in FAULTS:
-            with patch("g4cli.doctor.child.ask_child", Engine(fault)):
+            with patch("g4cli.doctor.probe.child.ask_child", Engine(fault)):
                 report = judge(gather(path, fault.depth, only=("probe",)), ("probe",))  # type: ignore[arg-type]
             engines += shown(fault.name, report, fault.verdicts)
         print(f"{engines} of {len(FAULTS)} verdicts on engines right")

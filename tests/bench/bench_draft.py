@@ -24,12 +24,12 @@ from typing import Any
 TESTS = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TESTS))
 
-from g4cli.runtime.context import Context, ContextOptions  # noqa: E402
-from g4cli.runtime.engine import LlamaEngine, open_engine  # noqa: E402
-from g4cli.runtime.library import llama  # noqa: E402
-from g4cli.runtime.model import ModelOptions  # noqa: E402
-from g4cli.runtime.sampler import Sampling  # noqa: E402
-from g4cli.runtime.speculation import N_GUESSES, DraftGuesser, LookupGuesser, Speculation  # noqa: E402
+from g4cli.runtime.engine.context import Context, ContextOptions  # noqa: E402
+from g4cli.runtime.engine.llama_engine import LlamaEngine, open_engine  # noqa: E402
+from g4cli.runtime.engine.model import ModelOptions  # noqa: E402
+from g4cli.runtime.engine.sampler import Sampling  # noqa: E402
+from g4cli.runtime.engine.speculation import N_GUESSES, DraftGuesser, LookupGuesser, Speculation  # noqa: E402
+from g4cli.runtime.llama.library import llama  # noqa: E402
 
 TEXT = TESTS.parent / "README.md"
 RATES = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -79,7 +79,9 @@ def batch_costs(engine: LlamaEngine, depth: int, rounds: int) -> dict[str, float
 Steps = dict[str, list[float]]
 
 
-def spoken(engine: LlamaEngine, prompt: Sequence[int], answer: Sequence[int]) -> tuple[Steps, float]:
+def spoken(
+    engine: LlamaEngine, prompt: Sequence[int], answer: Sequence[int]
+) -> tuple[Steps, float]:
     """The seconds of each step of a given answer, sampling included, by kind; and the share of right guesses.
 
     A token is evaluated alone ("single"), begins a round ("round", with its guesses), or was guessed
@@ -104,9 +106,12 @@ def spoken(engine: LlamaEngine, prompt: Sequence[int], answer: Sequence[int]) ->
 
 
 def compare(
-    engine: LlamaEngine, guessers: dict[str, Callable[[Context], Any]], prompt: Sequence[int],
-    answer: Sequence[int], rounds: int,
-) -> dict[str, Any]:  # fmt: skip
+    engine: LlamaEngine,
+    guessers: dict[str, Callable[[Context], Any]],
+    prompt: Sequence[int],
+    answer: Sequence[int],
+    rounds: int,
+) -> dict[str, Any]:
     """Tokens per second of each way to guess, beside plain decoding, in turn.
 
     Each kind of step counts with its median: on a busy machine sums measure the neighbours.
@@ -116,7 +121,9 @@ def compare(
         for name, samples in found.items():
             # Not attach_guesser: it would empty the memory, and the prompt be read anew each time.
             guesser = guessers[name](engine.context) if name in guessers else None
-            engine._speculation = Speculation(engine.context, guesser, "not asked for") if guesser else None
+            engine._speculation = (
+                Speculation(engine.context, guesser, "not asked for") if guesser else None
+            )
             samples.append(spoken(engine, prompt, answer))
     single = statistics.median(t for s in found.values() for steps, _ in s for t in steps["single"])
     result: dict[str, Any] = {"plain tokens_per_s": round(1 / single, 2)}
@@ -141,11 +148,16 @@ def texts(engine: LlamaEngine, count: int) -> dict[str, tuple[list[int], list[in
     prose = engine.model.tokenize(words[words.index("## Is it broken") :], control=False)
     prompt = [max(engine.model.bos, 0), *prose[:N_PROMPT]]
     edited = [9 if i % 25 == 24 else token for i, token in enumerate(prose[50 : 50 + count])]
-    return {"new text": (prompt, prose[N_PROMPT : N_PROMPT + count]), "edited text": (prompt, edited)}
+    return {
+        "new text": (prompt, prose[N_PROMPT : N_PROMPT + count]),
+        "edited text": (prompt, edited),
+    }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("file", type=Path)
     parser.add_argument("--draft", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
@@ -154,13 +166,19 @@ def main() -> None:
     parser.add_argument("--rates", type=float, nargs="*", default=RATES)
     args = parser.parse_args()
     options = ContextOptions(2048, n_threads=args.threads, n_outputs=8)
-    with open_engine(args.file, model_options=ModelOptions(), context_options=lambda _: options) as engine:
+    with open_engine(
+        args.file, model_options=ModelOptions(), context_options=lambda _: options
+    ) as engine:
         data: dict[str, Any] = {
-            "batch": {f"behind {d} tokens": batch_costs(engine, d, args.rounds) for d in (100, 1500)}
+            "batch": {
+                f"behind {d} tokens": batch_costs(engine, d, args.rounds) for d in (100, 1500)
+            }
         }
         cases = texts(engine, args.gen)
         for name, (prompt, answer) in cases.items():
-            data[name] = compare(engine, {"lookup": lambda _: LookupGuesser()}, prompt, answer, args.rounds)
+            data[name] = compare(
+                engine, {"lookup": lambda _: LookupGuesser()}, prompt, answer, args.rounds
+            )
         if args.draft:
             prompt, answer = cases["new text"]
             truth = [*prompt, *answer]

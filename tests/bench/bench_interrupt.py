@@ -63,7 +63,10 @@ def main(file: str, mmproj: str = "") -> None:
             started = time.perf_counter()
             terminal.enter(f"/image {image}")
             terminal.wait_for("now ask about it", seconds=600)
-            print(f"(the same picture, not interrupted: {time.perf_counter() - started:.0f} s)", flush=True)
+            print(
+                f"(the same picture, not interrupted: {time.perf_counter() - started:.0f} s)",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

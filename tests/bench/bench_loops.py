@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from loop_corpus import Document, corpus, more_corpus
 
-from g4cli.loops import LoopDetector
+from g4cli.loops.detector import LoopDetector
 
 
 class Rule(Protocol):
@@ -59,7 +59,9 @@ class Vllm:
             need = p * self._count
             if len(t) < need:
                 return False
-            if t[-p] == t[-2 * p] and all(t[-p:] == t[-(k + 1) * p : -k * p] for k in range(1, self._count)):
+            if t[-p] == t[-2 * p] and all(
+                t[-p:] == t[-(k + 1) * p : -k * p] for k in range(1, self._count)
+            ):
                 return True
         return False
 
@@ -150,7 +152,8 @@ def stop_at(rule: Rule, tokens: list[int]) -> int:
 def measure(make: Callable[[], Rule], documents: dict[str, list[Document]]) -> dict[str, Any]:
     """Return the figures of one rule on one set."""
     false = {
-        part: [d.kind for d in documents[part] if stop_at(make(), d.tokens) >= 0] for part in ("real", "hard")
+        part: [d.kind for d in documents[part] if stop_at(make(), d.tokens) >= 0]
+        for part in ("real", "hard")
     }
     found: Counter[str] = Counter()
     total: Counter[str] = Counter()
@@ -172,11 +175,14 @@ def measure(make: Callable[[], Rule], documents: dict[str, list[Document]]) -> d
         "exact": sum(found[k] for k in exact) / sum(total[k] for k in exact),
         "all": sum(found.values()) / sum(total.values()),
         "harder": harder / max(1, len(documents.get("harder", []))),
-        "real": len(false["real"]), "hard": len(false["hard"]), "us": best,
-        "dashes": f"{found[dashes]}/{total[dashes]}", "dashes_latest": latest,
+        "real": len(false["real"]),
+        "hard": len(false["hard"]),
+        "us": best,
+        "dashes": f"{found[dashes]}/{total[dashes]}",
+        "dashes_latest": latest,
         "missed": {k: f"{found[k]}/{total[k]}" for k in total if found[k] < total[k]},
         "false": Counter(false["real"] + false["hard"]),
-    }  # fmt: skip
+    }
 
 
 def _cost(make: Callable[[], Rule], documents: list[Document]) -> float:

@@ -72,13 +72,23 @@ class FileHandler(Handler):
     def tree(self, *_: object) -> None:
         lfs = {"oid": self.hub.sha, "size": self.hub.size, "pointerSize": 130}
         self.json(
-            [{"type": "file", "oid": "e" * 40, "size": self.hub.size, "path": "m-Q4_0.gguf", "lfs": lfs}]
+            [
+                {
+                    "type": "file",
+                    "oid": "e" * 40,
+                    "size": self.hub.size,
+                    "path": "m-Q4_0.gguf",
+                    "lfs": lfs,
+                }
+            ]
         )
 
     def resolve(self, *_: object) -> None:
         where = f"http://localhost:{self.hub.port}/storage/x"
         linked = {"X-Linked-Etag": f'"{self.hub.sha}"', "X-Linked-Size": str(self.hub.size)}
-        self.answer(302, b"", {**linked, "X-Repo-Commit": "c" * 40, "Location": where, "ETag": '"p"'})
+        self.answer(
+            302, b"", {**linked, "X-Repo-Commit": "c" * 40, "Location": where, "ETag": '"p"'}
+        )
 
     def storage(self, *_: object) -> None:
         match = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
@@ -91,7 +101,9 @@ class FileHandler(Handler):
         self.wfile.flush()
         with self.hub.path.open("rb") as file:
             while start < end:
-                sent = os.sendfile(self.connection.fileno(), file.fileno(), start, min(1 << 24, end - start))
+                sent = os.sendfile(
+                    self.connection.fileno(), file.fileno(), start, min(1 << 24, end - start)
+                )
                 if not sent:
                     return
                 start += sent
@@ -137,7 +149,10 @@ peaks: list[float] = []
 
 def fetched_by_g4(_: int, target: Path, environment: dict[str, str]) -> float:
     done: Any = subprocess.run(
-        [sys.executable, "-c", CHILD, REPO, target], env=environment, capture_output=True, check=True
+        [sys.executable, "-c", CHILD, REPO, target],
+        env=environment,
+        capture_output=True,
+        check=True,
     )
     seconds, peak, origin = json.loads(done.stdout)
     assert origin == "hub"
@@ -192,16 +207,23 @@ def speed(folder: Path, mib: int, rounds: int, settle: float) -> None:
             before = cpu_seconds(resource.RUSAGE_SELF)
             rates["hash"].append(hash_rate(source) / 2**20)
             work["hash"].append(cpu_seconds(resource.RUSAGE_SELF) - before)
-            print("  ".join(f"{name} {values[-1]:6.0f} MiB/s" for name, values in rates.items()), flush=True)
+            print(
+                "  ".join(f"{name} {values[-1]:6.0f} MiB/s" for name, values in rates.items()),
+                flush=True,
+            )
     finally:
         server.kill()
         for path in (source, target):
             path.unlink(missing_ok=True)
-    ratios = [g / min(c, h) for g, c, h in zip(*(rates[k] for k in ("g4", "curl", "hash")), strict=True)]
+    ratios = [
+        g / min(c, h) for g, c, h in zip(*(rates[k] for k in ("g4", "curl", "hash")), strict=True)
+    ]
     middle = {name: median(values) for name, values in rates.items()}
     overall = middle["g4"] / min(middle["curl"], middle["hash"])
     print(f"median of {rounds}: {', '.join(f'{k} {v:.0f} MiB/s' for k, v in middle.items())}")
-    print(f"CPU seconds per GiB: {', '.join(f'{k} {median(v) * 1024 / mib:.2f}' for k, v in work.items())}")
+    print(
+        f"CPU seconds per GiB: {', '.join(f'{k} {median(v) * 1024 / mib:.2f}' for k, v in work.items())}"
+    )
     print(
         f"g4 / min(curl, hash): {overall:.2f} of the medians, {median(ratios):.2f} the median of the rounds"
     )
@@ -236,7 +258,9 @@ def kills(folder: Path, mib: int, count: int, rate_mib: int) -> None:
     target.unlink()
     limit = 1.05 * len(data) + hits * 2**20
     share, lost = hub.sent_bytes / len(data), (hub.sent_bytes - len(data)) / max(1, hits) / 1024
-    print(f"{hits} kills: the file is {'whole' if whole else 'WRONG'}; {share:.3f} of its size was sent")
+    print(
+        f"{hits} kills: the file is {'whole' if whole else 'WRONG'}; {share:.3f} of its size was sent"
+    )
     print(f"lost per kill: {lost:.0f} KiB; the limit was {limit / len(data):.3f}")
     sys.exit(not (whole and hub.sent_bytes <= limit))
 
@@ -249,9 +273,15 @@ def main() -> None:
     parser.add_argument("--mib", type=int)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--settle", type=float, default=4, help="seconds between two downloads of speed")
-    parser.add_argument("--rate", type=int, default=32, help="of the server that kills meets, in MiB/s")
-    parser.add_argument("--folder", type=Path, default=Path(), help="the files lie in a folder made in here")
+    parser.add_argument(
+        "--settle", type=float, default=4, help="seconds between two downloads of speed"
+    )
+    parser.add_argument(
+        "--rate", type=int, default=32, help="of the server that kills meets, in MiB/s"
+    )
+    parser.add_argument(
+        "--folder", type=Path, default=Path(), help="the files lie in a folder made in here"
+    )
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="bench-pull-", dir=args.folder) as folder:

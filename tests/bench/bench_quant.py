@@ -56,7 +56,11 @@ def write_model(path: Path, shape: Shape) -> int:
         "gemma4.feed_forward_length": ("[u32]", list(shape.n_ff)),
     }
     keys = [key(*k) for k in gemma4_keys(shape.n_layer, shape.n_embd, 16, replace=replace)]
-    head = b"GGUF" + np.array([3], "<u4").tobytes() + np.array([len(entries), len(keys)], "<u8").tobytes()
+    head = (
+        b"GGUF"
+        + np.array([3], "<u4").tobytes()
+        + np.array([len(entries), len(keys)], "<u8").tobytes()
+    )
     head += b"".join(keys) + b"".join(entries)
     with path.open("wb") as file:
         file.write(head + bytes(-len(head) % 32))
@@ -102,7 +106,16 @@ def compare(source: Path, type_name: str, rounds: int, threads: int) -> None:
     """Run both quantisers alternately and print one line."""
     target = source.with_name("bench-out.gguf")
     g4 = [sys.executable, "-c", "from g4cli.cli.main import main; main()", "quantize"]
-    g4 += [str(source), str(target), "--type", type_name, "--force", "--quiet", "--threads", str(threads)]
+    g4 += [
+        str(source),
+        str(target),
+        "--type",
+        type_name,
+        "--force",
+        "--quiet",
+        "--threads",
+        str(threads),
+    ]
     job = f'[{{"source": "{source}", "target": "{target}", "type": "{type_name}", "threads": {threads}}}]'
     llama = [sys.executable, str(TESTS / "llama_quantize.py")]
     ours: list[tuple[float, ...]] = []
@@ -122,7 +135,9 @@ def compare(source: Path, type_name: str, rounds: int, threads: int) -> None:
     mine, cpu, _ = (statistics.median(column) for column in zip(*ours, strict=True))
     line = f"{type_name:7} g4 {mine:6.1f} s wall {cpu:6.1f} s cpu {peaks[1] / 2**20:5.0f} MiB"
     if theirs:
-        other, other_cpu, synced = (statistics.median(column) for column in zip(*theirs, strict=True))
+        other, other_cpu, synced = (
+            statistics.median(column) for column in zip(*theirs, strict=True)
+        )
         line += f"   llama.cpp {other:6.1f} s wall {synced:6.1f} s on disk {other_cpu:6.1f} s cpu"
         line += f" {peaks[0] / 2**20:5.0f} MiB   ratio {mine / other:.2f} wall {mine / synced:.2f} on disk"
         line += f" {cpu / other_cpu:.2f} cpu"
@@ -172,7 +187,10 @@ def main() -> None:
     source = args.folder / "bench-bf16.gguf"
     try:
         weights = write_model(source, shape)
-        print(f"{n} layers of E2B, {weights / 1e9:.2f} billion weights, {args.threads} threads", flush=True)
+        print(
+            f"{n} layers of E2B, {weights / 1e9:.2f} billion weights, {args.threads} threads",
+            flush=True,
+        )
         sfp8_rates()
         for name in args.types.split(","):
             assert name in (*FTYPES, "sfp8")

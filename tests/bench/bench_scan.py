@@ -17,7 +17,7 @@ import numpy as np
 from builders import build_gguf
 
 from g4cli.core.gguf import read_header
-from g4cli.doctor.weights_scan import scan_tensor
+from g4cli.doctor.facts.tensor_scan import scan_tensor
 
 # type id, weights and bytes per block, places of the scales
 KINDS = (("F32", 0, 1, 4), ("BF16", 30, 1, 2), ("Q4_0", 2, 32, 18), ("Q8_0", 8, 32, 34),
@@ -47,7 +47,9 @@ def main() -> None:
                 scan_tensor(header, header.tensors["w"], full=True)
                 best = max(best, header.tensors["w"].nbytes / (time.process_time() - started))
             print(f"{name:5} {best / 1e9:5.2f} GB/s a core", flush=True)
-    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} MB (the file included)")
+    print(
+        f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} MB (the file included)"
+    )
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from g4cli.runtime.model import Model, ModelOptions
-from g4cli.runtime.speculation import LookupGuesser, Speculation
+from g4cli.runtime.engine.model import Model, ModelOptions
+from g4cli.runtime.engine.speculation import LookupGuesser, Speculation
 
 N_PROMPT, N_TOKENS = 300, 1300
 MOST = 60
@@ -54,18 +54,24 @@ def speed_up(tokens: list[int], price: float) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("vocabulary", type=Path)
     parser.add_argument("globs", nargs="+")
     parser.add_argument("--price", type=float, default=1.7)
     args = parser.parse_args()
     model = Model(args.vocabulary, ModelOptions(vocab_only=True))
     for pattern in args.globs:
-        files = sorted(path for path in map(Path, glob.glob(pattern, recursive=True)) if path.is_file())
+        files = sorted(
+            path for path in map(Path, glob.glob(pattern, recursive=True)) if path.is_file()
+        )
         random.Random(0).shuffle(files)
         found: list[float] = []
         for path in files:
-            tokens = model.tokenize(path.read_text(encoding="utf-8", errors="replace")[:9000], control=False)
+            tokens = model.tokenize(
+                path.read_text(encoding="utf-8", errors="replace")[:9000], control=False
+            )
             if len(tokens) >= N_TOKENS and len(found) < MOST:
                 found.append(speed_up(tokens[:N_TOKENS], args.price))
         if not found:

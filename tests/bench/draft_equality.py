@@ -23,10 +23,10 @@ from tiny_file import build_tiny, build_tiny_q8  # noqa: E402
 
 from g4cli.cli.main import run  # noqa: E402
 from g4cli.core.gguf import read_header  # noqa: E402
-from g4cli.runtime.context import ContextOptions  # noqa: E402
-from g4cli.runtime.engine import LlamaEngine, open_engine  # noqa: E402
-from g4cli.runtime.model import ModelOptions  # noqa: E402
-from g4cli.runtime.speculation import N_OUTPUTS, Exactness, float_matrices  # noqa: E402
+from g4cli.runtime.engine.context import ContextOptions  # noqa: E402
+from g4cli.runtime.engine.llama_engine import LlamaEngine, open_engine  # noqa: E402
+from g4cli.runtime.engine.model import ModelOptions  # noqa: E402
+from g4cli.runtime.engine.speculation import N_OUTPUTS, Exactness, float_matrices  # noqa: E402
 
 MOST = 160
 
@@ -53,7 +53,9 @@ def compare(file: Path, n_threads: int, long: int, *, rule: bool) -> dict[str, o
     cases = [(q, MOST, True) for q in QUESTIONS] + [(q, long, False) for q in QUESTIONS[::80]]
     with (
         open_engine(file, model_options=ModelOptions(), context_options=lambda _: options) as plain,
-        open_engine(file, model_options=ModelOptions(), context_options=lambda _: options) as guessing,
+        open_engine(
+            file, model_options=ModelOptions(), context_options=lambda _: options
+        ) as guessing,
     ):
         truth: list[int] = []
         guessing.attach_guesser(lambda _: Oracle(truth, 0.7), exact if rule else "not asked for")
@@ -65,11 +67,18 @@ def compare(file: Path, n_threads: int, long: int, *, rule: bool) -> dict[str, o
             n_different += found != expected
             n_tokens += len(expected)
             n_kept += guessing.drafted.kept if guessing.drafted else 0
-    return {"answers": len(cases), "tokens": n_tokens, "guesses kept": n_kept, "different": n_different}
+    return {
+        "answers": len(cases),
+        "tokens": n_tokens,
+        "guesses kept": n_kept,
+        "different": n_different,
+    }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("files", type=Path, nargs="*")
     parser.add_argument("--threads", type=int, nargs="*", default=[1, 2])
     parser.add_argument("--long", type=int, default=1500)
@@ -89,7 +98,8 @@ def main() -> None:
                 for rule in (True, False):
                     row = compare(file, n_threads, args.long, rule=rule)
                     print(
-                        json.dumps({"file": file.name, "threads": n_threads, "rule": rule, **row}), flush=True
+                        json.dumps({"file": file.name, "threads": n_threads, "rule": rule, **row}),
+                        flush=True,
                     )
 
 

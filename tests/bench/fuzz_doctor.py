@@ -23,10 +23,10 @@ import numpy as np
 from builders import BF16, F32, I8, Q8_0, Key, build_gguf, gemma4_keys
 
 from g4cli.cli.output import Output
-from g4cli.cli.render_doctor import render_report
+from g4cli.cli.views.doctor import render_report
 from g4cli.doctor.bug_report import bug_report
 from g4cli.doctor.diagnose import judge
-from g4cli.doctor.facts import gather
+from g4cli.doctor.facts.file_facts import gather
 
 PIECES = (
     "{{ messages }}", "{% for m in messages %}", "{% endfor %}", "<|turn>", "{{ 'a' * 999999999 }}",
@@ -46,7 +46,9 @@ def base(r: random.Random) -> bytes:
     """Return a small file, structurally good, with a template of random pieces."""
     template = "".join(r.choice(PIECES) for _ in range(r.randint(0, 12)))
     name = r.choice(["small", "\x1b]0;owned\x07", "a" * 300, "\u202etxt.exe"])
-    keys = gemma4_keys(replace={"general.name": ("str", name), "tokenizer.chat_template": ("str", template)})
+    keys = gemma4_keys(
+        replace={"general.name": ("str", name), "tokenizer.chat_template": ("str", template)}
+    )
     label: list[Key] = [
         ("g4.format", "str", "SFP8"),
         ("g4.container", "str", r.choice(["I8", "BF16", "F32", "Q9"])),
@@ -54,7 +56,9 @@ def base(r: random.Random) -> bytes:
         ("g4.sfp8.decode_bf16", "[u16]", list(range(256))),
     ]
     keys = [*keys, *(label if r.random() < 0.3 else [])]
-    values = np.random.default_rng(r.randrange(2**32)).standard_normal(64 * 16).astype("<f4").tobytes()
+    values = (
+        np.random.default_rng(r.randrange(2**32)).standard_normal(64 * 16).astype("<f4").tobytes()
+    )
     tensors = [
         ("token_embd.weight", F32, [64, 16], values),
         ("rope_freqs.weight", F32, [16], values[:64]),
@@ -99,7 +103,9 @@ def examine(path: Path) -> str:
         render_report(Output(), report)
     for text in (shown.getvalue(), bug_report(report)):
         odd = {
-            c for c in text if (ord(c) < 32 and c not in "\n\t") or 127 <= ord(c) < 160 or c in "\u202e\u2066"
+            c
+            for c in text
+            if (ord(c) < 32 and c not in "\n\t") or 127 <= ord(c) < 160 or c in "\u202e\u2066"
         }
         assert not odd, odd
     assert time.monotonic() - started < 5, "too slow"

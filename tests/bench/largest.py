@@ -60,16 +60,31 @@ def main() -> int:
     try:
         plan = json.loads(inside(procs, "fit", file, "--ctx", "max", "--json").stdout)
         n_ctx, needed = plan["largest_ctx"], plan["total_bytes"] / GIB
-        print(f"limit {limit / GIB:.2f} GiB: {n_ctx:,} tokens need {needed:.2f} GiB; {plan['reason']}")
+        print(
+            f"limit {limit / GIB:.2f} GiB: {n_ctx:,} tokens need {needed:.2f} GiB; {plan['reason']}"
+        )
         if n_ctx == plan["n_ctx_train"]:
             print("that is all that the model was made for: take a smaller limit")
             return 1
         more = inside(procs, "fit", file, "--ctx", str(n_ctx * 11 // 10), "--json")
         print(f"a tenth more: exit {more.returncode}; {json.loads(more.stdout)['reason']}")
-        chat = ("chat", file, "--ctx", str(n_ctx), "-n", "3", "--no-loop-stop", "--json", "-p", prompt)
+        chat = (
+            "chat",
+            file,
+            "--ctx",
+            str(n_ctx),
+            "-n",
+            "3",
+            "--no-loop-stop",
+            "--json",
+            "-p",
+            prompt,
+        )
         done = inside(procs, *chat)
         used = int((folder / peak).read_text()) / GIB
-        print(f"g4 chat --ctx {n_ctx}: exit {done.returncode}; peak {used:.2f} GiB with the page cache")
+        print(
+            f"g4 chat --ctx {n_ctx}: exit {done.returncode}; peak {used:.2f} GiB with the page cache"
+        )
         if done.returncode:
             print(done.stderr[-500:])
         return done.returncode or int(more.returncode != EXIT_DOES_NOT_FIT)

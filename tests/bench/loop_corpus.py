@@ -20,7 +20,7 @@ from loop_hard import hard_documents
 from loop_hard_more import more_hard_documents
 from loop_long import long_loops
 
-from g4cli.runtime.library import llama
+from g4cli.runtime.llama.library import llama
 
 VOCAB = Path(__file__).resolve().parents[3] / "shared/data/gemma4-vocab/ggml-vocab-gemma-4.gguf"
 TOKENS = 2000  # of a real document
@@ -73,19 +73,28 @@ class Tokenizer:
         data = text.encode()
         room = len(data) + 8
         tokens = (ctypes.c_int32 * room)()
-        return tokens[: self.api.llama_tokenize(self.vocab, data, len(data), tokens, room, False, False)]
+        return tokens[
+            : self.api.llama_tokenize(self.vocab, data, len(data), tokens, room, False, False)
+        ]
 
     def pieces(self) -> list[str]:
         """Return the text of every token, spaces as U+2581."""
         n = self.api.llama_vocab_n_tokens(self.vocab)
-        return [self.api.llama_vocab_get_text(self.vocab, i).decode("utf-8", "replace") for i in range(n)]
+        return [
+            self.api.llama_vocab_get_text(self.vocab, i).decode("utf-8", "replace")
+            for i in range(n)
+        ]
 
 
 def real_documents(
     tokenizer: Tokenizer, seed: int, per_kind: int, sources: Path | None
 ) -> Iterator[Document]:
     """Yield documents of this machine, at most 2,000 tokens each; `sources` adds C++, CUDA and Markdown."""
-    more = [("c++, cuda", sources, "*.c[uop]*"), ("project markdown", sources, "*.md")] if sources else []
+    more = (
+        [("c++, cuda", sources, "*.c[uop]*"), ("project markdown", sources, "*.md")]
+        if sources
+        else []
+    )
     for kind, root, pattern in (*PLACES, *more):
         r = random.Random(f"{seed}/{kind}/{root}")
         # The halves of tune and held-out do not share a file.
@@ -114,25 +123,33 @@ def more_documents(
     for root in filter(None, ("/usr", sys.base_prefix, sys.prefix, sources)):
         for folder, _, names in os.walk(root):
             for name in names:
-                end = next((e for e in (name, name.rpartition(".")[2], name[-4:]) if e in found), None)
+                end = next(
+                    (e for e in (name, name.rpartition(".")[2], name[-4:]) if e in found), None
+                )
                 path = Path(folder, name)
                 if end and hash_of(path) % 2 == seed % 2 and not path.is_symlink():
                     found[end].append(path)
     for end, paths in found.items():
         r, taken = random.Random(f"{seed}/more/{end}"), 0
         for path in r.sample(sorted(paths), min(len(paths), 4 * per_kind)):
-            text = _text(path) if taken < per_kind and 1000 < path.stat().st_size < 2_000_000 else ""
+            text = (
+                _text(path) if taken < per_kind and 1000 < path.stat().st_size < 2_000_000 else ""
+            )
             n, start = r.randint(500, 4000), r.choice([0, r.randrange(max(1, len(text) - 6000))])
             if len(text) > 1500:
                 taken += 1
                 yield Document(end, tokenizer.encode(text[start : start + 6 * n])[:n])
-    programs = sorted(p for p in Path("/usr/bin").iterdir() if p.is_file() and p.stat().st_size > 30_000)
+    programs = sorted(
+        p for p in Path("/usr/bin").iterdir() if p.is_file() and p.stat().st_size > 30_000
+    )
     r = random.Random(f"{seed}/programs")
     for path in r.sample(programs, min(len(programs), per_kind)):
         start, data = r.randrange(20_000), path.read_bytes()
         rows = [f"{i:08x}: {data[i : i + 16].hex(' ', 2)}" for i in range(start, start + 1600, 16)]
         yield Document("hexdump", tokenizer.encode("\n".join(rows)))
-        yield Document("base64", tokenizer.encode(base64.encodebytes(data[start : start + 2000]).decode()))
+        yield Document(
+            "base64", tokenizer.encode(base64.encodebytes(data[start : start + 2000]).decode())
+        )
 
 
 def _text(path: Path) -> str:
@@ -156,7 +173,9 @@ def _files(root: Path, pattern: str) -> list[Path]:
     return sorted(found)
 
 
-def loops(tokenizer: Tokenizer, real: list[Document], seed: int, per_kind: int) -> Iterator[Document]:
+def loops(
+    tokenizer: Tokenizer, real: list[Document], seed: int, per_kind: int
+) -> Iterator[Document]:
     """Yield loops behind real beginnings of 0 to 600 tokens."""
     r = random.Random(f"{seed}/loops")
     text = [d.tokens for d in real]
@@ -229,8 +248,14 @@ COUNTERS = (
 COUNTERS = tuple(c.replace("{}. Go to step {}.", "{0}. Go to step {0}.") for c in COUNTERS)
 
 
-def corpus(seed: int, sources: Path | None = None, *, real_per_kind: int = 36, per_kind: int = 10,
-           loops_per_kind: int = 30) -> dict[str, list[Document]]:  # fmt: skip
+def corpus(
+    seed: int,
+    sources: Path | None = None,
+    *,
+    real_per_kind: int = 36,
+    per_kind: int = 10,
+    loops_per_kind: int = 30,
+) -> dict[str, list[Document]]:
     """Return the first set's documents of one half: real, hard, loops."""
     tokenizer = Tokenizer()
     real = list(real_documents(tokenizer, seed, real_per_kind, sources))
@@ -238,12 +263,20 @@ def corpus(seed: int, sources: Path | None = None, *, real_per_kind: int = 36, p
     return {"real": real, "hard": hard, "loops": list(loops(tokenizer, real, seed, loops_per_kind))}
 
 
-def more_corpus(seed: int, sources: Path | None = None, *, real_per_kind: int = 30, per_kind: int = 8,
-                loops_per_kind: int = 8) -> dict[str, list[Document]]:  # fmt: skip
+def more_corpus(
+    seed: int,
+    sources: Path | None = None,
+    *,
+    real_per_kind: int = 30,
+    per_kind: int = 8,
+    loops_per_kind: int = 8,
+) -> dict[str, list[Document]]:
     """Return the second set's: longer documents, other hard kinds, longer loops and harder ones."""
     tokenizer = Tokenizer()
     real = list(more_documents(tokenizer, seed, real_per_kind, sources))
-    hard = [Document(kind, tokenizer.encode(text)) for kind, text in more_hard_documents(seed, per_kind)]
+    hard = [
+        Document(kind, tokenizer.encode(text)) for kind, text in more_hard_documents(seed, per_kind)
+    ]
     found: dict[str, list[Document]] = {"real": real, "hard": hard, "loops": [], "harder": []}
     tokens = [d.tokens for d in real]
     for part, kind, stream, onset in long_loops(tokenizer.encode, tokens, seed, loops_per_kind):

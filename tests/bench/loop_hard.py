@@ -71,7 +71,9 @@ def base64_random(r: random.Random) -> str:
 
 
 def base64_constant(r: random.Random) -> str:
-    data = base64.b64encode(r.randbytes(60) + bytes([r.choice([0, 255, 85])]) * r.randint(100, 400)).decode()
+    data = base64.b64encode(
+        r.randbytes(60) + bytes([r.choice([0, 255, 85])]) * r.randint(100, 400)
+    ).decode()
     return "\n".join(data[i : i + 76] for i in range(0, len(data), 76))
 
 
@@ -90,8 +92,11 @@ def hexdump_zeros(r: random.Random) -> str:
 
 def byte_array(r: random.Random) -> str:
     n = r.randint(60, 200)
-    return "static const unsigned char data[] = {\n" + ", ".join(f"0x{r.choice([0, 0, 0, 255]):02x}"
-                                                                   for _ in range(n)) + "\n};"  # fmt: skip
+    return (
+        "static const unsigned char data[] = {\n"
+        + ", ".join(f"0x{r.choice([0, 0, 0, 255]):02x}" for _ in range(n))
+        + "\n};"
+    )
 
 
 def ascii_box(r: random.Random) -> str:
@@ -101,7 +106,8 @@ def ascii_box(r: random.Random) -> str:
 
 def ascii_art(r: random.Random) -> str:
     return "\n".join(
-        " " * abs(12 - i) + r.choice("*#@o") * (2 * (12 - abs(12 - i)) + 1) for i in range(r.randint(12, 25))
+        " " * abs(12 - i) + r.choice("*#@o") * (2 * (12 - abs(12 - i)) + 1)
+        for i in range(r.randint(12, 25))
     )
 
 
@@ -118,13 +124,18 @@ def svg_grid(r: random.Random) -> str:
         f'fill="#{("000", "fff")[(x + y) % 2]}"/>\n'
         for y in range(n)
         for x in range(n)
-    )  # fmt: skip
+    )
 
 
 def svg_circles(r: random.Random) -> str:
-    return "<svg>\n" + "".join(
-        f'<circle cx="{20 * i}" cy="{r.randint(0, 200)}" r="5"/>\n' for i in range(r.randint(12, 40))
-    ) + "</svg>"  # fmt: skip
+    return (
+        "<svg>\n"
+        + "".join(
+            f'<circle cx="{20 * i}" cy="{r.randint(0, 200)}" r="5"/>\n'
+            for i in range(r.randint(12, 40))
+        )
+        + "</svg>"
+    )
 
 
 def html_table(r: random.Random) -> str:
@@ -152,6 +163,8 @@ def hard_documents(seed: int, per_kind: int) -> list[tuple[str, str]]:
     for kind in HARD:
         for number in range(per_kind):
             r = random.Random(f"{seed}/{kind.__name__}/{number}")
-            opening = r.choice(["Here it is:\n\n", "Sure! Here you go:\n\n```\n", "", "Of course.\n\n"])
+            opening = r.choice(
+                ["Here it is:\n\n", "Sure! Here you go:\n\n```\n", "", "Of course.\n\n"]
+            )
             found.append((kind.__name__, opening + kind(r)))
     return found

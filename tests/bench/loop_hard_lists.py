@@ -46,7 +46,9 @@ def times_table(r: random.Random) -> str:
 
 def song(r: random.Random) -> str:
     chorus = "\n".join(" ".join(r.choice(WORDS) for _ in range(6)) for _ in range(4))
-    verses = ["\n".join(" ".join(r.choice(WORDS) for _ in range(7)) for _ in range(4)) for _ in range(4)]
+    verses = [
+        "\n".join(" ".join(r.choice(WORDS) for _ in range(7)) for _ in range(4)) for _ in range(4)
+    ]
     return "\n\n".join(f"[Verse {i + 1}]\n{v}\n\n[Chorus]\n{chorus}" for i, v in enumerate(verses))
 
 
@@ -78,7 +80,10 @@ def emoji_grid(r: random.Random) -> str:
 
 def fixtures(r: random.Random) -> str:
     return json.dumps(
-        [{"id": i, "name": r.choice(WORDS), "active": True, "score": 0} for i in range(r.randint(6, 22))],
+        [
+            {"id": i, "name": r.choice(WORDS), "active": True, "score": 0}
+            for i in range(r.randint(6, 22))
+        ],
         indent=2,
     )
 
@@ -88,7 +93,21 @@ def same_objects(r: random.Random) -> str:
 
 
 def push_pop(r: random.Random) -> str:
-    registers = ["rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "r8", "r9", "r10", "r11", "r12", "r13"]
+    registers = [
+        "rax",
+        "rbx",
+        "rcx",
+        "rdx",
+        "rsi",
+        "rdi",
+        "rbp",
+        "r8",
+        "r9",
+        "r10",
+        "r11",
+        "r12",
+        "r13",
+    ]
     body = (
         [f"    push {x}" for x in registers]
         + ["    call handler"]
@@ -168,17 +187,25 @@ def calendar(r: random.Random) -> str:
 
 
 def css_rules(r: random.Random) -> str:
-    return "".join(f".m-{i} {{ margin: {i}px; padding: {i}px; }}\n" for i in range(r.randint(10, 35)))
+    return "".join(
+        f".m-{i} {{ margin: {i}px; padding: {i}px; }}\n" for i in range(r.randint(10, 35))
+    )
 
 
 def switch_case(r: random.Random) -> str:
-    return "switch (x) {\n" + "".join(
-        f"    case {i}:\n        return {r.choice(WORDS)};\n" for i in range(r.randint(12, 50))
-    ) + "}\n"  # fmt: skip
+    return (
+        "switch (x) {\n"
+        + "".join(
+            f"    case {i}:\n        return {r.choice(WORDS)};\n" for i in range(r.randint(12, 50))
+        )
+        + "}\n"
+    )
 
 
 def enum_members(r: random.Random) -> str:
-    return "class Code(Enum):\n" + "".join(f"    VALUE_{i} = {i}\n" for i in range(r.randint(15, 60)))
+    return "class Code(Enum):\n" + "".join(
+        f"    VALUE_{i} = {i}\n" for i in range(r.randint(15, 60))
+    )
 
 
 def latex_table(r: random.Random) -> str:
@@ -189,12 +216,15 @@ def latex_table(r: random.Random) -> str:
 
 
 def asserts(r: random.Random) -> str:
-    return "".join(f"    assert add({i}, {i + 1}) == {2 * i + 1}\n" for i in range(r.randint(12, 45)))
+    return "".join(
+        f"    assert add({i}, {i + 1}) == {2 * i + 1}\n" for i in range(r.randint(12, 45))
+    )
 
 
 def dialogue(r: random.Random) -> str:
     return "".join(
-        f"{'AB'[i % 2]}: Knock knock.\n{'BA'[i % 2]}: Who is there?\n" for i in range(r.randint(6, 20))
+        f"{'AB'[i % 2]}: Knock knock.\n{'BA'[i % 2]}: Who is there?\n"
+        for i in range(r.randint(6, 20))
     )
 
 
@@ -212,8 +242,12 @@ def brackets(r: random.Random) -> str:
 
 
 def tree(r: random.Random) -> str:
-    return "".join(f"{'│   ' * r.randint(0, 3)}├── {r.choice(WORDS)}.py\n" for _ in range(r.randint(15, 60)))
+    return "".join(
+        f"{'│   ' * r.randint(0, 3)}├── {r.choice(WORDS)}.py\n" for _ in range(r.randint(15, 60))
+    )
 
 
 def diff(r: random.Random) -> str:
-    return "".join(f"-    {w} = {i}\n+    {w} = {i + 1}\n" for i, w in enumerate(WORDS[: r.randint(10, 26)]))
+    return "".join(
+        f"-    {w} = {i}\n+    {w} = {i + 1}\n" for i, w in enumerate(WORDS[: r.randint(10, 26)])
+    )

@@ -113,8 +113,15 @@ LINES: dict[str, tuple[int, int, str, Line]] = {
 def table(r: random.Random) -> str:
     """Return a table whose cells are words, numbers, ticks, mostly one word, or empty but for the first."""
     n = r.randint(2, 8)
-    some = r.choice([lambda: words(r), lambda: str(r.randrange(1000)), lambda: r.choice("✅✅❌"),
-                     lambda: r.choice(["Yes", "Yes", "Yes", "No"]), lambda: ""])  # fmt: skip
+    some = r.choice(
+        [
+            lambda: words(r),
+            lambda: str(r.randrange(1000)),
+            lambda: r.choice("✅✅❌"),
+            lambda: r.choice(["Yes", "Yes", "Yes", "No"]),
+            lambda: "",
+        ]
+    )
     rows = [[str(i), *(some() for _ in range(n))] for i in range(1, r.randint(10, 40))]
     head = "| # |" + " x |" * n + "\n|" + "---|" * (n + 1) + "\n"
     return head + "".join(f"| {' | '.join(row)} |\n" for row in rows)
@@ -135,7 +142,9 @@ def numbers(r: random.Random) -> str:
     fibonacci = [1, 1]
     for _ in range(r.randint(20, 80)):
         fibonacci.append(fibonacci[-1] + fibonacci[-2])
-    primes = [p for p in range(2, r.randint(300, 1200)) if all(p % q for q in range(2, int(p**0.5) + 1))]
+    primes = [
+        p for p in range(2, r.randint(300, 1200)) if all(p % q for q in range(2, int(p**0.5) + 1))
+    ]
     multiples = list(range(0, 1000, r.randint(4, 9)))
     digits = [int("3" + "".join(r.choice(string.digits) for _ in range(r.randint(300, 1200))))]
     return r.choice([", ", "\n"]).join(map(str, r.choice([fibonacci, primes, multiples, digits])))
@@ -153,7 +162,9 @@ def old_macdonald(r: random.Random) -> str:
 def twelve_days(r: random.Random) -> str:
     gifts = [f"{number} {words(r, 2, 3)}" for number in range(1, 13)]
     return "".join(
-        f"On day {i + 1} of Christmas my true love gave to me\n" + ",\n".join(gifts[i::-1]) + ".\n\n"
+        f"On day {i + 1} of Christmas my true love gave to me\n"
+        + ",\n".join(gifts[i::-1])
+        + ".\n\n"
         for i in range(r.randint(6, 12))
     )
 
@@ -165,7 +176,11 @@ def refrain_song(r: random.Random) -> str:
 
 def hanoi(r: random.Random) -> str:
     def moves(n: int, a: str, b: str, c: str) -> str:
-        return moves(n - 1, a, c, b) + f"Move disk {n} from {a} to {c}\n" + moves(n - 1, b, a, c) if n else ""
+        return (
+            moves(n - 1, a, c, b) + f"Move disk {n} from {a} to {c}\n" + moves(n - 1, b, a, c)
+            if n
+            else ""
+        )
 
     return moves(r.randint(3, 6), "A", "B", "C")
 
@@ -181,7 +196,9 @@ def picture(r: random.Random) -> str:
 
 def nested(r: random.Random) -> str:
     n = r.randint(8, 25)
-    return "".join("  " * i + "<div>\n" for i in range(n)) + "".join("  " * i + "</div>\n" for i in range(n))
+    return "".join("  " * i + "<div>\n" for i in range(n)) + "".join(
+        "  " * i + "</div>\n" for i in range(n)
+    )
 
 
 def ending(r: random.Random) -> str:

@@ -92,15 +92,19 @@ def block(r: random.Random, real: Real, encode: Encode) -> list[int]:
     n = r.randint(3, 25)
     row = "|" + "|".join(r.choice(["  ", " 0 ", " - "]) for _ in range(r.randint(2, 8))) + "|\n"
     refrain = sentence(r) + "\n"
-    unit = r.choice([
-        f"| {words(r)} | {words(r)} |\n|---|---|\n" + row * n,
-        "".join(f"- {r.choice(WORDS[:4])}\n" for _ in range(n)) + "\n",
-        "".join(sentence(r) + "\n" + refrain for _ in range(r.randint(2, 6))),
-        f"def {words(r)}(x):\n" + "".join(f"    {words(r)} = x + {words(r)}\n" for _ in range(n)) + "\n",
-        "".join(f'<rect x="{10 * i}" width="10"/>\n' for i in range(n)) + "</g>\n",
-        sentence(r) + "\n" + "-" * r.randint(3, 70) + "\n",
-        f"{r.choice(NAMES)}: {sentence(r)}\n{r.choice(NAMES)}: {sentence(r)}\n",
-    ])  # fmt: skip
+    unit = r.choice(
+        [
+            f"| {words(r)} | {words(r)} |\n|---|---|\n" + row * n,
+            "".join(f"- {r.choice(WORDS[:4])}\n" for _ in range(n)) + "\n",
+            "".join(sentence(r) + "\n" + refrain for _ in range(r.randint(2, 6))),
+            f"def {words(r)}(x):\n"
+            + "".join(f"    {words(r)} = x + {words(r)}\n" for _ in range(n))
+            + "\n",
+            "".join(f'<rect x="{10 * i}" width="10"/>\n' for i in range(n)) + "</g>\n",
+            sentence(r) + "\n" + "-" * r.randint(3, 70) + "\n",
+            f"{r.choice(NAMES)}: {sentence(r)}\n{r.choice(NAMES)}: {sentence(r)}\n",
+        ]
+    )
     tokens = encode(unit)
     return fill(tokens, max(length(r), 9 * len(tokens) // 2))
 
@@ -116,8 +120,14 @@ def noise(how: str, rate: float, low: int = 3, high: int = 150) -> Make:
             if r.random() < rate:
                 act = r.choice(["swap", "near", "add", "drop", "double"]) if how == "any" else how
             stray = span(r, real, 1)[0] if act != "near" else r.choice(unit)
-            out += {"keep": [token], "swap": [stray], "near": [stray], "add": [token, stray], "drop": [],
-                    "double": [token, token]}[act]  # fmt: skip
+            out += {
+                "keep": [token],
+                "swap": [stray],
+                "near": [stray],
+                "add": [token, stray],
+                "drop": [],
+                "double": [token, token],
+            }[act]
         return out
 
     return make
@@ -210,5 +220,7 @@ def long_loops(
                 r = random.Random(f"{seed}/{part}/{kind}/{number}")
                 before = span(r, real, r.randint(20, 800)) if r.random() < 0.8 else []
                 if r.random() < 0.1:  # deep into an answer
-                    before = [t for _ in range(5) for t in span(r, real, r.randint(300, 1000))] + before
+                    before = [
+                        t for _ in range(5) for t in span(r, real, r.randint(300, 1000))
+                    ] + before
                 yield part, kind, before + make(r, real, encode), len(before)

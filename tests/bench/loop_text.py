@@ -15,7 +15,19 @@ come since against right came take used himself few house use during without aga
 small found thought went say part once general high upon school every
 """
 WORDS = tuple(TEXT.split())
-NAMES = ("Alice", "Bob", "Carol", "Dave", "Erin", "Frank", "Grace", "Heidi", "Ivan", "Judy", "Mallory")
+NAMES = (
+    "Alice",
+    "Bob",
+    "Carol",
+    "Dave",
+    "Erin",
+    "Frank",
+    "Grace",
+    "Heidi",
+    "Ivan",
+    "Judy",
+    "Mallory",
+)
 
 
 def words(r: random.Random, least: int = 1, most: int = 1) -> str:

@@ -19,8 +19,8 @@ import numpy as np
 from damage import changed, dashes
 from tiny_file import build_tiny
 
-from g4cli.loops import Loop, LoopDetector
-from g4cli.runtime.probe import _Session
+from g4cli.loops.detector import Loop, LoopDetector
+from g4cli.runtime.probes.doctor_child import _Session
 
 COPIES: tuple[tuple[str, Callable[[bytes], bytes]], ...] = (
     ("as it is", lambda d: d),
@@ -30,7 +30,13 @@ COPIES: tuple[tuple[str, Callable[[bytes], bytes]], ...] = (
     ("feed-forward zeroed", changed("ffn_down.weight", np.zeros_like)),
     ("dashes", dashes),
 )
-PROMPTS = ("Hello", "Write a poem about the sea", "1 2 3 4 5 6 7 8", "ab ab ab ab ab", "Füße, naïve, 日本")
+PROMPTS = (
+    "Hello",
+    "Write a poem about the sea",
+    "1 2 3 4 5 6 7 8",
+    "ab ab ab ab ab",
+    "Füße, naïve, 日本",
+)
 
 
 def answer(
@@ -71,9 +77,14 @@ def main() -> None:
                 for temperature in (0.0, 0.2):
                     n, loop, end = answer(session, prompt, temperature, rng)
                     said = (
-                        f"{loop.kind}, period {loop.period}, from token {loop.onset}" if loop else "no loop"
+                        f"{loop.kind}, period {loop.period}, from token {loop.onset}"
+                        if loop
+                        else "no loop"
                     )
-                    print(f"| {name} | {prompt} | {temperature} | {n} | {said} | {end[-40:]!r} |", flush=True)
+                    print(
+                        f"| {name} | {prompt} | {temperature} | {n} | {said} | {end[-40:]!r} |",
+                        flush=True,
+                    )
 
 
 if __name__ == "__main__":

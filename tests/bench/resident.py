@@ -41,7 +41,9 @@ def measured(path: Path, case: str, words: int, draft: str) -> int:
     prompt = " ".join(f"word{i % 97} and" for i in range(words))
     command = [G4, "chat", str(path), *case.split(), "--draft", draft]
     command += ["-n", "3", "--no-loop-stop", "--seed", "1", "--json", "-p", prompt]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as child:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as child:
         assert child.stdout
         answer = json.loads(child.stdout.read())
         _, status, usage = os.wait4(child.pid, 0)
@@ -52,7 +54,9 @@ def measured(path: Path, case: str, words: int, draft: str) -> int:
 
 def main() -> int:
     """Print one row per case; return 1 if one is out of bounds."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("file", type=Path)
     parser.add_argument("case", nargs="*", type=int, help=f"0 to {len(CASES) - 1}; none: all")
     parser.add_argument("--words", type=int, default=150, help="of the prompt; 150 fill a ubatch")

@@ -21,7 +21,7 @@ sys.path.insert(0, str(TESTS))
 from tiny_file import TINY, build_tiny  # noqa: E402
 
 from g4cli.prompt import Message  # noqa: E402
-from g4cli.runtime.evaluate import evaluate  # noqa: E402
+from g4cli.runtime.measure.evaluate import evaluate  # noqa: E402
 from quant.file import quantize_file  # noqa: E402
 from quant.metrics import diff_files  # noqa: E402
 from quant.recipes import TYPES, Recipe  # noqa: E402
@@ -35,7 +35,9 @@ def main() -> None:
     args = parser.parse_args()
     lines = (TINY / "corpus.jsonl").read_text().splitlines()
     chats = [json.loads(line)["messages"] for line in lines][: args.limit or len(lines)]
-    conversations = [tuple(Message(m["role"], m["content"], m.get("thought", "")) for m in c) for c in chats]
+    conversations = [
+        tuple(Message(m["role"], m["content"], m.get("thought", "")) for m in c) for c in chats
+    ]
     print(f"{'type':8} {'KiB':>7} {'SNR dB':>7} {'KL, 1e-3 nats':>16} {'same 1st':>9} {'right':>9}")
     with tempfile.TemporaryDirectory() as place:
         base = Path(place) / "tiny.gguf"
@@ -46,7 +48,11 @@ def main() -> None:
                 quantize_file(base, target, recipe=Recipe(name))
             snr = diff_files(base, target).total.snr_db
             ran = evaluate(
-                runnable(target, Path(place)), conversations, against=base, use_extra_bufts=False, n_threads=1
+                runnable(target, Path(place)),
+                conversations,
+                against=base,
+                use_extra_bufts=False,
+                n_threads=1,
             )
             score = ran.score
             kl = f"{1e3 * score.kl_mean:.3f} ± {1e3 * score.kl_error:.3f}"

@@ -68,7 +68,13 @@ AUDIO = {
     "subsampling_conv_channels": [8, 4],
     "output_proj_dims": 48,
 }
-IT = {"temperature": 1.0, "top_k": 64, "top_p": 0.95, "do_sample": True, "eos_token_id": [1, 106, 50]}
+IT = {
+    "temperature": 1.0,
+    "top_k": 64,
+    "top_p": 0.95,
+    "do_sample": True,
+    "eos_token_id": [1, 106, 50],
+}
 PROCESSOR = {"image_processor": {"image_mean": [0.0, 0.0, 0.0], "image_std": [1.0, 1.0, 1.0]}}
 IDS = {
     "boi_token_id": 380,
@@ -173,7 +179,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 def share_all_layers() -> None:
     """Let the assistants' classes be made: transformers 5.23.0 demands that some layer owns its keys."""
-    for cls in (configuration_gemma4.Gemma4TextConfig, configuration_gemma4_unified.Gemma4UnifiedTextConfig):
+    for cls in (
+        configuration_gemma4.Gemma4TextConfig,
+        configuration_gemma4_unified.Gemma4UnifiedTextConfig,
+    ):
         own = cls.kv_sharing_modes.fget
 
         def modes(self: Any, own: Any = own) -> list[str | None]:
@@ -204,11 +213,15 @@ def make(folder: Path, name: str) -> dict[str, Any]:
     with safe_open(scratch / "model.safetensors", "pt") as file:
         slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
         tensors = {key: [s.get_dtype(), list(s.get_shape())] for key, s in slices.items()}
-    if spec.get("shared_kv_weights"):  # the published E-models hold them, transformers 5 does not write them
+    if spec.get(
+        "shared_kv_weights"
+    ):  # the published E-models hold them, transformers 5 does not write them
         own = ("language_model.layers.0.self_attn.", "language_model.layers.1.self_attn.")
         for key in [k for k in tensors if any(part in k for part in own)]:
             layer = int(key.split(".layers.")[1].split(".")[0])
-            tensors.setdefault(key.replace(f".layers.{layer}.", f".layers.{layer + 2}."), tensors[key])
+            tensors.setdefault(
+                key.replace(f".layers.{layer}.", f".layers.{layer + 2}."), tensors[key]
+            )
     files: dict[str, Any] = {"config.json": config, "processor_config.json": PROCESSOR}
     if "generation" in spec:
         files["generation_config.json"] = spec["generation"]
@@ -228,7 +241,13 @@ def make(folder: Path, name: str) -> dict[str, Any]:
 
 def peer(llama_cpp: Path, folder: Path, target: Path, kind: str, part: str) -> None:
     """Run llama.cpp's converter."""
-    options = ["--outtype", kind, "--outfile", str(target), *(["--mmproj"] if part == "mmproj" else [])]
+    options = [
+        "--outtype",
+        kind,
+        "--outfile",
+        str(target),
+        *(["--mmproj"] if part == "mmproj" else []),
+    ]
     script = [sys.executable, str(llama_cpp / "convert_hf_to_gguf.py"), str(folder), *options]
     done = subprocess.run(script, capture_output=True, text=True)
     if done.returncode:
@@ -237,7 +256,15 @@ def peer(llama_cpp: Path, folder: Path, target: Path, kind: str, part: str) -> N
 
 def ours(python: str, folder: Path, target: Path, kind: str, part: str) -> None:
     """Run g4 convert."""
-    options = ["-o", str(target), "--type", kind, "-q", "-f", *(["--mmproj"] if part == "mmproj" else [])]
+    options = [
+        "-o",
+        str(target),
+        "--type",
+        kind,
+        "-q",
+        "-f",
+        *(["--mmproj"] if part == "mmproj" else []),
+    ]
     g4 = [python, "-c", "from g4cli.cli.main import main; main()", "convert"]
     subprocess.run([*g4, str(folder), *options], check=True, stdout=subprocess.DEVNULL)
 
@@ -271,7 +298,9 @@ def differences(ours_path: Path, peer_path: Path, *, keys: bool = True) -> Itera
             if left.get(name) != right.get(name):
                 yield f"key {name}: {left.get(name)} | {right.get(name)}"
     left, right = ({t["name"]: t for t in side["tensors"]} for side in (a, b))
-    raw = [{t.name: t.data.tobytes() for t in GGUFReader(p).tensors} for p in (ours_path, peer_path)]
+    raw = [
+        {t.name: t.data.tobytes() for t in GGUFReader(p).tensors} for p in (ours_path, peer_path)
+    ]
     for name in sorted(left.keys() | right.keys()):
         if left.get(name) != right.get(name):
             gap = ""
@@ -310,18 +339,24 @@ def divergence(python: str, path: Path, theirs: np.ndarray) -> tuple[float, floa
         "np.save(sys.argv[3], next(iter(logits_of(Path(sys.argv[2]), [json.loads(sys.argv[4])]))))"
     )
     out = path.with_suffix(".npy")
-    subprocess.run([python, "-c", code, str(TESTS), str(path), str(out), json.dumps(PROMPT)], check=True)
+    subprocess.run(
+        [python, "-c", code, str(TESTS), str(path), str(out), json.dumps(PROMPT)], check=True
+    )
     p, q = (
         x - np.logaddexp.reduce(x, axis=1, keepdims=True)
         for x in (theirs.astype(float), np.load(out).astype(float))
     )
-    return float((np.exp(p) * (p - q)).sum(axis=1).mean()), float(np.abs(theirs - np.load(out)).max())
+    return float((np.exp(p) * (p - q)).sum(axis=1).mean()), float(
+        np.abs(theirs - np.load(out)).max()
+    )
 
 
 QUANTISED = (("q4_0", 2), ("q8_0", 7), ("q4_k_m", 15), ("q6_k", 18))
 
 
-def compare(name: str, scratch: Path, llama_cpp: Path, python: str) -> tuple[dict[str, Any], Any, int]:
+def compare(
+    name: str, scratch: Path, llama_cpp: Path, python: str
+) -> tuple[dict[str, Any], Any, int]:
     """Print the rows of one variant; return its golden, its logits (or None) and the number of faults."""
     folder = scratch / name
     golden = make(folder, name)
@@ -331,14 +366,20 @@ def compare(name: str, scratch: Path, llama_cpp: Path, python: str) -> tuple[dic
     def row(what: str, faults: list[str], note: str = "") -> None:
         nonlocal n_faults
         n_faults += len(faults)
-        print(f"{name:38} {what:16} {'equal' if not faults else f'{len(faults)} differ'}  {note}", flush=True)
+        print(
+            f"{name:38} {what:16} {'equal' if not faults else f'{len(faults)} differ'}  {note}",
+            flush=True,
+        )
         for fault in faults[:6]:
             print("    ", fault[:300])
 
     has_media = bool(golden["files"]["config.json"].get("vision_config"))
     for part in ("text", "mmproj") if has_media else ("text",):
         for kind in ("bf16", "f32", "f16", *(["q8_0"] if part == "mmproj" else [])):
-            a, b = scratch / f"{name}-{part}-{kind}-g4.gguf", scratch / f"{name}-{part}-{kind}-peer.gguf"
+            a, b = (
+                scratch / f"{name}-{part}-{kind}-g4.gguf",
+                scratch / f"{name}-{part}-{kind}-peer.gguf",
+            )
             ours(python, folder, a, kind, part)
             peer(llama_cpp, folder, b, kind, part)
             contents = contents_of(b)
@@ -346,13 +387,19 @@ def compare(name: str, scratch: Path, llama_cpp: Path, python: str) -> tuple[dic
                 recorded[part] = with_values(b, contents)
             counts = f"{len(contents['keys'])} keys, {len(contents['tensors'])} tensors"
             row(f"{part} {kind}", list(differences(a, b)), counts)
-    own = {"bfloat16": "bf16", "float16": "f16", "float32": "f32"}[VARIANTS[name].get("dtype", "bfloat16")]
+    own = {"bfloat16": "bf16", "float16": "f16", "float32": "f32"}[
+        VARIANTS[name].get("dtype", "bfloat16")
+    ]
     plain = scratch / f"{name}-text-{own}-peer.gguf"
     for kind, ftype in QUANTISED:
         a, b = scratch / f"{name}-{kind}-g4.gguf", scratch / f"{name}-{kind}-peer.gguf"
         ours(python, folder, a, kind, "text")
         quantised(python, plain, b, ftype)
-        row(f"text {kind}", list(differences(a, b, keys=False)), "tensors, against convert + llama-quantize")
+        row(
+            f"text {kind}",
+            list(differences(a, b, keys=False)),
+            "tensors, against convert + llama-quantize",
+        )
     logits = None
     if "assistant" not in name:
         logits = logits_of(folder, VARIANTS[name]["model"])
@@ -400,7 +447,9 @@ def dump(value: Any) -> str:
         return "[\n" + ",\n".join("   " + json.dumps(row) for row in rows) + "\n  ]"
 
     parts = [f' "files": {json.dumps(value["files"])}', f' "shards": {value["shards"]}']
-    entries = ",\n".join(f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in value["checkpoint"].items())
+    entries = ",\n".join(
+        f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in value["checkpoint"].items()
+    )
     parts.append(f' "checkpoint": {{\n{entries}\n }}')
     sections = [
         f'  "{part}": {{"keys": {lines(c["keys"])}, "tensors": {lines(c["tensors"])}}}'

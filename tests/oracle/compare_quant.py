@@ -45,7 +45,9 @@ def real_layer(path: Path, name: str) -> Path:
     for tensor in text_tensors(shape):
         # Rows keep their length; heads are cut alike, so that their ratio, which a rule asks for, stays.
         cut = (lambda n: n // 32) if ".attn_" in tensor.name else (lambda n: min(n, 64))
-        dims = tuple(n if i == 0 else cut(n) if i == 1 else min(n, 16) for i, n in enumerate(tensor.shape))
+        dims = tuple(
+            n if i == 0 else cut(n) if i == 1 else min(n, 16) for i, n in enumerate(tensor.shape)
+        )
         plain = len(dims) < 2 or "ffn_gate_inp" in tensor.name
         values = rng.standard_normal(int(np.prod(dims)), np.float32) * np.float32(0.02)
         data = values.tobytes() if plain else bf16(values).tobytes()
@@ -92,7 +94,8 @@ def compare(folder: Path) -> int:
     verdicts: dict[tuple[str, str], list[str]] = {}
     for source in sources(folder):
         experts = max(
-            (t.shape[2] for t in read_header(source).tensors.values() if len(t.shape) > 2), default=1
+            (t.shape[2] for t in read_header(source).tensors.values() if len(t.shape) > 2),
+            default=1,
         )
         (folder / "imatrix.gguf").write_bytes(as_gguf(sums_for(source), n_expert=experts))
         matrix = read_imatrix(folder / "imatrix.gguf")
@@ -120,7 +123,9 @@ def compare(folder: Path) -> int:
         source.unlink()
     rows: dict[tuple[str, ...], list[str]] = {}
     for name in names:
-        rows.setdefault(tuple(_cell(verdicts[name, variant]) for variant in VARIANTS), []).append(name)
+        rows.setdefault(tuple(_cell(verdicts[name, variant]) for variant in VARIANTS), []).append(
+            name
+        )
     print(f"| types | {' | '.join(VARIANTS)} |\n|---{len(VARIANTS) * '|---'}|")
     for cells, alike in rows.items():
         print(f"| {' '.join(alike)} | {' | '.join(cells)} |")

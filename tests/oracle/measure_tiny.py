@@ -66,8 +66,12 @@ def report(label: str, found: list[tuple[str, str, str]], generate: Generate) ->
     for (kind, _, answer), text in zip(found, written, strict=True):
         right.setdefault(kind, []).append(text == answer)
     every = [ok for oks in right.values() for ok in oks]
-    parts = "  ".join(f"{kind} {sum(oks)}/{len(oks)}" for kind, oks in right.items() if not all(oks))
-    print(f"{label:24} {sum(every)}/{len(every)} = {sum(every) / len(every):.1%}  {parts}", flush=True)
+    parts = "  ".join(
+        f"{kind} {sum(oks)}/{len(oks)}" for kind, oks in right.items() if not all(oks)
+    )
+    print(
+        f"{label:24} {sum(every)}/{len(every)} = {sum(every) / len(every):.1%}  {parts}", flush=True
+    )
 
 
 def with_transformers(folder: Path) -> Generate:
@@ -183,7 +187,10 @@ def measure_llama(source: Path, found: list[tuple[str, str, str]]) -> None:
         sfp8 = Path(folder, "sfp8.gguf")
         write_sfp8(source, sfp8)
         report("llama.cpp SFP8", found, with_llama(sfp8))
-        for name, file_type in (("Q8_0", ll.LLAMA_FTYPE_MOSTLY_Q8_0), ("Q4_0", ll.LLAMA_FTYPE_MOSTLY_Q4_0)):
+        for name, file_type in (
+            ("Q8_0", ll.LLAMA_FTYPE_MOSTLY_Q8_0),
+            ("Q4_0", ll.LLAMA_FTYPE_MOSTLY_Q4_0),
+        ):
             made = quantized(source, Path(folder, f"{name}.gguf"), file_type)
             report(f"llama.cpp {name}", found, with_llama(made))
 

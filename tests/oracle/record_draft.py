@@ -47,13 +47,25 @@ MODEL = {
 def drafter() -> Gemma4AssistantForCausalLM:
     """The network of tests/draft_file.py as transformers builds it."""
     text = Gemma4TextConfig(
-        vocab_size=N_VOCAB, hidden_size=N_EMBD, intermediate_size=N_FF, num_hidden_layers=len(IS_SWA),
-        num_attention_heads=N_HEAD, num_key_value_heads=1, head_dim=HEAD[True], global_head_dim=HEAD[False],
-        sliding_window=128, num_kv_shared_layers=len(IS_SWA), hidden_size_per_layer_input=0,
-        vocab_size_per_layer_input=0, use_double_wide_mlp=False, enable_moe_block=False,
-        attention_k_eq_v=False, tie_word_embeddings=True, max_position_embeddings=2048,
+        vocab_size=N_VOCAB,
+        hidden_size=N_EMBD,
+        intermediate_size=N_FF,
+        num_hidden_layers=len(IS_SWA),
+        num_attention_heads=N_HEAD,
+        num_key_value_heads=1,
+        head_dim=HEAD[True],
+        global_head_dim=HEAD[False],
+        sliding_window=128,
+        num_kv_shared_layers=len(IS_SWA),
+        hidden_size_per_layer_input=0,
+        vocab_size_per_layer_input=0,
+        use_double_wide_mlp=False,
+        enable_moe_block=False,
+        attention_k_eq_v=False,
+        tie_word_embeddings=True,
+        max_position_embeddings=2048,
         layer_types=["sliding_attention" if swa else "full_attention" for swa in IS_SWA],
-    )  # fmt: skip
+    )
     # transformers 5.23.0 demands that some layer owns its keys; here all of them read the model's.
     modes = Gemma4TextConfig.kv_sharing_modes
     Gemma4TextConfig.kv_sharing_modes = property(
@@ -64,7 +76,9 @@ def drafter() -> Gemma4AssistantForCausalLM:
         )
     )
     made = Gemma4AssistantForCausalLM(
-        Gemma4AssistantConfig(text_config=text, backbone_hidden_size=BACKBONE, use_ordered_embeddings=False)
+        Gemma4AssistantConfig(
+            text_config=text, backbone_hidden_size=BACKBONE, use_ordered_embeddings=False
+        )
     ).eval()
     state = made.state_dict()
     for name, _, ne, data in draft_tensors():
@@ -72,7 +86,11 @@ def drafter() -> Gemma4AssistantForCausalLM:
         if stem == "rope_freqs":
             continue
         if len(ne) == 2:
-            values = (np.frombuffer(data or b"", "<u2").astype("<u4") << 16).view("<f4").reshape(ne[::-1])
+            values = (
+                (np.frombuffer(data or b"", "<u2").astype("<u4") << 16)
+                .view("<f4")
+                .reshape(ne[::-1])
+            )
         else:
             values = np.frombuffer(data or b"", "<f4")
         if stem.startswith("blk."):
@@ -90,7 +108,9 @@ def drafter() -> Gemma4AssistantForCausalLM:
 @torch.no_grad()
 def guesses(model: Any, assistant: Any, tokens: list[int]) -> tuple[list[int], list[float]]:
     """The guesses behind `tokens`, whose last one the model has not seen yet, and how clear each was."""
-    out = model(torch.tensor([tokens[:-1]]), output_hidden_states=True, return_shared_kv_states=True)
+    out = model(
+        torch.tensor([tokens[:-1]]), output_hidden_states=True, return_shared_kv_states=True
+    )
     hidden, token = out.hidden_states[-1][:, -1:], tokens[-1]
     found, margins = [], []
     for _ in range(N_GUESSES):
@@ -112,7 +132,9 @@ def main() -> None:
     model = Gemma4ForConditionalGeneration.from_pretrained(TINY, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(TINY)
     assistant = drafter()
-    rows = [json.loads(line)["messages"] for line in (TINY / "corpus.jsonl").read_text().splitlines()]
+    rows = [
+        json.loads(line)["messages"] for line in (TINY / "corpus.jsonl").read_text().splitlines()
+    ]
     cases = []
     for number, messages in enumerate(rows[::40]):
         text = f"<bos><|turn>user\n{messages[0]['content']}<turn|>\n<|turn>model\n{messages[1]['content']}"

@@ -24,7 +24,7 @@ import real_mmproj
 import real_shapes
 import shapes
 
-from g4cli.runtime.library import LOG, PINNED_VERSION, llama, mtmd
+from g4cli.runtime.llama.library import LOG, PINNED_VERSION, llama, mtmd
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "memory_encoders.json"
 MERGES = (1, 2, 3, 6)  # 256 tokens are so many patches along a side, squared, each
@@ -70,7 +70,13 @@ def main() -> None:
                 done = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
                 rows += [[model, merge, *row] for row in json.loads(done.stdout)]
                 print(rows[-2:], file=sys.stderr)
-    columns = ["model", "patches along a side of a token", "kind", "side in pixels or frames", "MiB"]
+    columns = [
+        "model",
+        "patches along a side of a token",
+        "kind",
+        "side in pixels or frames",
+        "MiB",
+    ]
     golden = {"library": PINNED_VERSION, "columns": columns, "rows": rows}
     GOLDEN.write_text(json.dumps(golden).replace("], [", "],\n["))
 

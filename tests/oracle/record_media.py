@@ -65,7 +65,16 @@ def convert(model: Gemma4ForConditionalGeneration, sources: Path, out: Path) -> 
         processor = {"image_mean": [0.0] * 3, "image_std": [1.0] * 3, "feature_size": 128}
         (Path(folder) / "preprocessor_config.json").write_text(json.dumps(processor))
         script = sources / "convert_hf_to_gguf.py"
-        command = [sys.executable, script, folder, "--outfile", out, "--outtype", "bf16", "--mmproj"]
+        command = [
+            sys.executable,
+            script,
+            folder,
+            "--outfile",
+            out,
+            "--outtype",
+            "bf16",
+            "--mmproj",
+        ]
         subprocess.run(command, check=True)
 
 
@@ -78,7 +87,9 @@ def main() -> None:
     audio = Gemma4AudioFeatureExtractor()([waves], sampling_rate=16000, return_tensors="pt")
     with torch.no_grad():
         seen = model.model.get_image_features(image["pixel_values"], image["image_position_ids"])
-        heard = model.model.get_audio_features(audio["input_features"], audio["input_features_mask"])
+        heard = model.model.get_audio_features(
+            audio["input_features"], audio["input_features_mask"]
+        )
     found = {
         "image": torch.cat(list(seen.pooler_output)).reshape(-1, 256).numpy(),
         "audio": torch.cat(list(heard.pooler_output)).reshape(-1, 256).numpy(),

@@ -24,7 +24,7 @@ import real_shapes
 import shapes
 
 from g4cli.host import probe
-from g4cli.runtime.memory_probe import RUN_DEFAULTS
+from g4cli.runtime.probes.memory import RUN_DEFAULTS
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CONTEXTS = (512, 2048, 4096, 8192, 32768, 131072, 262144)
@@ -58,15 +58,23 @@ def grid(n_ctx_train: int) -> list[dict[str, Any]]:
         if (n_ctx < MODEST) != (n_ctx_train < MODEST) or n_ctx > n_ctx_train:
             continue
         if flash or kind == 1:
-            cells.append({"n_ctx": n_ctx, "type_k": kind, "type_v": kind, "n_ubatch": ubatch,
-                          "swa_full": swa_full, "flash_attn": flash})  # fmt: skip
+            cells.append(
+                {
+                    "n_ctx": n_ctx,
+                    "type_k": kind,
+                    "type_v": kind,
+                    "n_ubatch": ubatch,
+                    "swa_full": swa_full,
+                    "flash_attn": flash,
+                }
+            )
     return cells + [dict(extra) for extra in EXTRAS if extra["n_ctx"] <= n_ctx_train]
 
 
 def ask(path: Path, runs: list[dict[str, Any]]) -> dict[str, Any]:
     """Return llama.cpp's answer, from a child process."""
     done = subprocess.run(
-        [sys.executable, "-m", "g4cli.runtime.memory_probe", str(path)],
+        [sys.executable, "-m", "g4cli.runtime.probes.memory", str(path)],
         input=json.dumps(runs),
         capture_output=True,
         text=True,
@@ -88,8 +96,15 @@ def record(model: str, folder: Path) -> dict[str, Any]:
     for run, result in zip(runs, answer["runs"], strict=True):
         cpu = result["buffers"]["CPU"]
         changed = {k: v for k, v in run.items() if v != RUN_DEFAULTS[k]}
-        rows.append([changed, cpu["context"], cpu["compute"], result["output"]["CPU"],
-                     [[cache["cells"], cache["layers"]] for cache in result["kv"]]])  # fmt: skip
+        rows.append(
+            [
+                changed,
+                cpu["context"],
+                cpu["compute"],
+                result["output"]["CPU"],
+                [[cache["cells"], cache["layers"]] for cache in result["kv"]],
+            ]
+        )
     weights = {}
     for type_name in FILE_TYPES:
         path = real_shapes.build(folder / f"{model}.gguf", model, shape, type_name)
@@ -108,14 +123,29 @@ def draft_grid(n_ctx_train: int) -> list[dict[str, Any]]:
     """Return the options of every cell of a drafter: contexts, cache types, its own batches."""
     cells: list[dict[str, Any]] = []
     contexts = (1024, 2048) if n_ctx_train < MODEST else (4096, 32768, n_ctx_train)
-    for n_ctx, kind, ubatch, flash in product(contexts, KV_TYPES.values(), (1, 8, 512), (True, False)):
+    for n_ctx, kind, ubatch, flash in product(
+        contexts, KV_TYPES.values(), (1, 8, 512), (True, False)
+    ):
         for n_outputs in sorted({1, min(ubatch, 5), ubatch}):
             if flash or kind == 1:
-                cells.append({"n_ctx": n_ctx, "type_k": kind, "type_v": kind, "flash_attn": flash,
-                              "n_batch_draft": ubatch, "n_ubatch_draft": ubatch,
-                              "n_outputs_draft": n_outputs})  # fmt: skip
+                cells.append(
+                    {
+                        "n_ctx": n_ctx,
+                        "type_k": kind,
+                        "type_v": kind,
+                        "flash_attn": flash,
+                        "n_batch_draft": ubatch,
+                        "n_ubatch_draft": ubatch,
+                        "n_outputs_draft": n_outputs,
+                    }
+                )
     more: dict[str, Any] = {"n_ctx": contexts[0], "n_batch_draft": 8, "n_ubatch_draft": 8}
-    return [*cells, {**more, "swa_full": True}, {**more, "n_ubatch": 256}, {**more, "n_ubatch": 2048}]
+    return [
+        *cells,
+        {**more, "swa_full": True},
+        {**more, "n_ubatch": 256},
+        {**more, "n_ubatch": 2048},
+    ]
 
 
 def record_drafts(folder: Path) -> dict[str, Any]:
@@ -132,7 +162,9 @@ def record_drafts(folder: Path) -> dict[str, Any]:
             )
             run = {"n_ctx": 256, "draft": str(draft)}
             results = ask(beside, [run, {**run, "repack": False}])["runs"]
-            sizes[type_name] = [{k: b["model"] for k, b in r["draft"]["buffers"].items()} for r in results]
+            sizes[type_name] = [
+                {k: b["model"] for k, b in r["draft"]["buffers"].items()} for r in results
+            ]
         weights[model] = sizes
         runs = draft_grid(target.n_ctx_train)
         answer = ask(beside, [{**run, "draft": str(draft)} for run in runs])
@@ -153,7 +185,9 @@ def main() -> None:
     """Record the models named on the command line, or all and their drafters."""
     with tempfile.TemporaryDirectory() as folder:
         for model in sys.argv[1:] or [*shapes.ALL, "drafts"]:
-            golden = record_drafts(Path(folder)) if model == "drafts" else record(model, Path(folder))
+            golden = (
+                record_drafts(Path(folder)) if model == "drafts" else record(model, Path(folder))
+            )
             text = json.dumps(golden, separators=(",", ":")).replace('],[{"', '],\n[{"')
             (GOLDEN / f"memory_{model}.json").write_text(text + "\n")
             print(f"{model}: {len(golden['rows'])} cells, llama-cpp-python {golden['library']}")

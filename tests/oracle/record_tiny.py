@@ -88,7 +88,10 @@ ODD_TEXTS = (
 
 def sample_texts(folder: Path) -> list[str]:
     """Every 40th question and answer of the corpus."""
-    rows = [json.loads(line) for line in (folder / "corpus.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = [
+        json.loads(line)
+        for line in (folder / "corpus.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     return [message["content"] for row in rows[::40] for message in row["messages"]]
 
 

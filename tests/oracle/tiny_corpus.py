@@ -72,7 +72,9 @@ class Renderer:
         """Token ids of text; control tokens written in it become single ids."""
         return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
 
-    def render(self, messages: list[dict[str, str]], *, system: str = "", think: bool = False) -> Sequence:
+    def render(
+        self, messages: list[dict[str, str]], *, system: str = "", think: bool = False
+    ) -> Sequence:
         """The sequence of a conversation.
 
         With `think`, only the last answer counts and gets a thought before it:
@@ -80,7 +82,9 @@ class Renderer:
         """
         ids = self.encode("<bos>")
         if system or think:
-            ids += self.encode("<|turn>system\n" + ("<|think|>\n" if think else "") + system + "<turn|>\n")
+            ids += self.encode(
+                "<|turn>system\n" + ("<|think|>\n" if think else "") + system + "<turn|>\n"
+            )
         labels = [-100] * len(ids)
         for number, message in enumerate(messages):
             last = number == len(messages) - 1

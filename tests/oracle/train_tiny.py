@@ -181,7 +181,9 @@ def train(model: Gemma4ForCausalLM, renderer: Renderer, rows: list[Row], epochs:
             step += 1
         if number % 5 == 4 or number == epochs - 1:
             spent = time.monotonic() - started
-            heading = f"epoch {number + 1}  step {step}  {spent:.0f} s  loss {total / len(batches):.4f}"
+            heading = (
+                f"epoch {number + 1}  step {step}  {spent:.0f} s  loss {total / len(batches):.4f}"
+            )
             report(model, renderer, rows, heading)
     return step
 
@@ -189,7 +191,9 @@ def train(model: Gemma4ForCausalLM, renderer: Renderer, rows: list[Row], epochs:
 def save(model: Gemma4ForCausalLM, folder: Path) -> int:
     """Bytes of the BF16 checkpoint written, with the tensor names of google/gemma-4-E2B-it."""
     tensors = {
-        name.replace("model.", "model.language_model.", 1): weight.detach().to(torch.bfloat16).contiguous()
+        name.replace("model.", "model.language_model.", 1): weight.detach()
+        .to(torch.bfloat16)
+        .contiguous()
         for name, weight in model.named_parameters()
     }
     path = folder / "model.safetensors"

@@ -1,0 +1,146 @@
+"""The line editor of `g4 chat`: the only user of prompt_toolkit.
+
+Enter sends, Alt-Enter starts a new line, a line of three quotation marks opens and closes a longer text.
+History is kept between runs; Tab completes commands and paths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from prompt_toolkit import PromptSession
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion, PathCompleter
+from prompt_toolkit.document import Document
+from prompt_toolkit.formatted_text import FormattedText
+from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.shortcuts import CompleteStyle
+from prompt_toolkit.styles import Style
+
+if TYPE_CHECKING:
+    from g4cli.cli.chat.slash_commands import Command
+
+QUOTES: Final = '"""'
+_STYLE: Final = Style.from_dict({"prompt": "bold ansigreen", "placeholder": "ansibrightblack"})
+
+
+class LineEditor:
+    """Reads the user's questions from the terminal."""
+
+    def __init__(self, commands: Sequence[Command], history_file: Path | None) -> None:
+        self._session: PromptSession[str] = PromptSession(
+            history=_history(history_file),
+            completer=_Completer(commands),
+            complete_while_typing=False,
+            key_bindings=_keys(),
+            multiline=True,
+            prompt_continuation=_continuation,
+            style=_STYLE,
+            complete_style=CompleteStyle.READLINE_LIKE,
+            reserve_space_for_menu=0,
+            enable_open_in_editor=True,
+            tempfile_suffix=".md",
+        )
+
+    def ask(self, *, default: str = "", placeholder: str = "") -> str | None:
+        """Return what the user typed, or None at Ctrl-D. Raises KeyboardInterrupt at Ctrl-C, line empty."""
+        text: str | None = None
+        with suppress(EOFError):
+            text = self._session.prompt(
+                FormattedText([("class:prompt", ">>> ")]),
+                default=default,
+                placeholder=FormattedText([("class:placeholder", placeholder)]),
+            )
+        return None if text is None else unquoted(text)
+
+
+def unquoted(text: str) -> str:
+    """Return `text` without the triple quotation marks around it."""
+    stripped = text.strip()
+    if stripped.startswith(QUOTES):
+        return stripped[len(QUOTES) :].removesuffix(QUOTES).strip("\n")
+    return text.strip()
+
+
+def is_open(text: str) -> bool:
+    """Return whether `text` begins a quoted block that is not closed yet."""
+    stripped = text.strip()
+    return stripped.startswith(QUOTES) and not (
+        len(stripped) >= 2 * len(QUOTES) and stripped.endswith(QUOTES)
+    )
+
+
+def _keys() -> KeyBindings:
+    keys = KeyBindings()
+
+    @keys.add("enter")
+    def _(event: KeyPressEvent) -> None:
+        buffer = event.current_buffer
+        if buffer.complete_state:
+            buffer.complete_state = None
+        elif is_open(buffer.text):
+            buffer.insert_text("\n")
+        else:
+            buffer.validate_and_handle()
+
+    @keys.add("escape", "enter")
+    def _(event: KeyPressEvent) -> None:
+        event.current_buffer.insert_text("\n")
+
+    @keys.add("c-c")
+    @keys.add("<sigint>")
+    def _(event: KeyPressEvent) -> None:
+        if event.current_buffer.text:
+            event.current_buffer.reset()
+        else:
+            event.app.exit(exception=KeyboardInterrupt, style="class:aborting")
+
+    return keys
+
+
+def _continuation(width: int, _line: int, _wrapped: int) -> FormattedText:
+    return FormattedText([("class:prompt", "... ".rjust(width))])
+
+
+def _history(path: Path | None) -> History:
+    if path is None:
+        return InMemoryHistory()
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a"):
+            path.chmod(0o600)  # questions are private
+        return FileHistory(str(path))
+    return InMemoryHistory()
+
+
+class _Completer(Completer):
+    """Commands at the start of a line, their choices, and paths after commands that take one."""
+
+    def __init__(self, commands: Sequence[Command]) -> None:
+        self._commands = {command.name: command for command in commands}
+        self._paths = PathCompleter(expanduser=True)
+
+    def get_completions(
+        self, document: Document, complete_event: CompleteEvent
+    ) -> Iterator[Completion]:
+        """Yield what may stand at the cursor."""
+        text = document.text_before_cursor
+        if not text.startswith("/"):
+            return
+        name, space, rest = text[1:].partition(" ")
+        if not space:
+            for known in sorted(self._commands):
+                if known.startswith(name):
+                    yield Completion(known, -len(name), display_meta=self._commands[known].help)
+            return
+        command: Any = self._commands.get(name)
+        if command is None:
+            return
+        for choice in command.choices:
+            if choice.startswith(rest):
+                yield Completion(choice, -len(rest))
+        if command.takes_path:
+            yield from self._paths.get_completions(Document(rest), complete_event)

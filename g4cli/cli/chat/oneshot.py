@@ -1,0 +1,181 @@
+"""One question, one answer: plain text on standard output, everything else on standard error."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from g4cli.chat import TurnEvent
+from g4cli.core.units import duration_text
+from g4cli.prompt.reply import AnswerText, CallMade, ThoughtEnded, ThoughtText
+
+if TYPE_CHECKING:
+    from g4cli.chat import FoundLoop, Reply
+    from g4cli.cli.chat.session import Session
+    from g4cli.cli.output import Output
+    from g4cli.prompt.messages import Media
+    from g4cli.runtime.engine.speculation import Drafted
+
+EXIT_LOOP: Final = 9
+EXIT_INTERRUPTED: Final = 130
+_UNIT_CHARS: Final = 60
+
+
+class PlainView:
+    """Streams the answer as it is; thoughts go to standard error."""
+
+    def __init__(self, out: Output, thoughts: str) -> None:
+        self._out = out
+        self._show_thoughts = thoughts == "show" and out.is_human
+        self._ends_line = True
+
+    def show(self, event: TurnEvent) -> None:
+        """Show one event."""
+        if self._out.mode == "json":
+            return
+        if isinstance(event, AnswerText):
+            self._out.stream(event.text)
+            self._ends_line = event.text.endswith("\n")
+        elif isinstance(event, CallMade):
+            self._out.stream(call_json(event) + "\n")
+            self._ends_line = True
+        elif isinstance(event, ThoughtText) and self._show_thoughts:
+            self._out.murmur(event.text)
+        elif isinstance(event, ThoughtEnded) and self._show_thoughts:
+            self._out.murmur("\n")
+
+    def __enter__(self) -> PlainView:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.end()
+
+    def waiting(self) -> None:
+        """Say nothing either."""
+
+    def encoding(self, name: str) -> None:
+        """Say nothing here too."""
+
+    def reading(self, done: int, total: int, label: str) -> None:
+        """Say nothing: standard output is the answer's."""
+
+    def end(self) -> None:
+        """Close the answer's last line."""
+        if not self._ends_line and self._out.mode != "json":
+            self._out.stream("\n")
+
+
+def answer_once(out: Output, session: Session, question: str, media: Sequence[Media]) -> int:
+    """Answer `question` about `media` and return the exit code."""
+    session.conversation.ask(question, media)
+    with PlainView(out, session.settings.thoughts) as view:
+        reply = session.turn(view)
+    if out.mode == "json":
+        out.result(reply_data(reply, session.load_s, session.engine.drafted))
+    if reply.loop and reply.finish_reason == "loop":
+        out.warn(loop_text(reply.loop, session.engine.model.path))
+        return EXIT_LOOP
+    if reply.finish_reason == "interrupted":
+        return EXIT_INTERRUPTED
+    if reply.context_full:
+        out.warn(
+            f"the answer was cut: the context of {session.engine.n_ctx:,} tokens is full (--ctx)"
+        )
+    if session.settings.stats:
+        out.say(stats_text(session, reply))
+    sys.stdout.flush()
+    return 0
+
+
+def reply_data(reply: Reply, load_s: float, drafted: Drafted | None = None) -> dict[str, Any]:
+    """Return the document of `g4 chat --json`."""
+    loop = reply.loop
+    data: dict[str, Any] = {
+        "text": reply.text,
+        "thought": reply.thought,
+        "finish_reason": reply.finish_reason,
+        "usage": {
+            "prompt_tokens": reply.prompt_tokens,
+            "completion_tokens": reply.completion_tokens,
+        },
+        "timing": {
+            "load_s": round(load_s, 3),
+            "prompt_tps": round(reply.prompt_tps, 2),
+            "decode_tps": round(reply.decode_tps, 2),
+        },
+        "loop": {
+            "unit": loop.unit,
+            "period": loop.period,
+            "onset": loop.onset,
+            "covered": loop.covered,
+        }
+        if loop
+        else None,
+    }
+    if drafted is not None:
+        data["usage"] |= {"draft_tokens": drafted.guessed, "accepted_draft_tokens": drafted.kept}
+    if reply.tool_calls:
+        data["tool_calls"] = [
+            {"name": c.name, "arguments": dict(c.arguments)} for c in reply.tool_calls
+        ]
+    return data
+
+
+def call_json(event: CallMade) -> str:
+    """Return a tool call as one line of JSON."""
+    import json
+
+    call = {"name": event.call.name, "arguments": dict(event.call.arguments)}
+    return json.dumps({"tool_call": call}, ensure_ascii=False)
+
+
+def loop_text(loop: FoundLoop, path: object) -> str:
+    """Return why an answer was stopped: what repeats, since which token, how often."""
+    unit = repr(loop.unit if len(loop.unit) <= _UNIT_CHARS else loop.unit[:_UNIT_CHARS] + "...")
+    since = f"since token {loop.onset + 1}"
+    if loop.kind == "few-tokens":
+        in_all = f"{loop.covered} in all, such as {unit}"
+        text = f"stopped: the same {loop.period} tokens in turn {since}, {in_all}"
+    elif loop.kind == "few-phrases":
+        text = f"stopped: the same few phrases in turn {since}, {loop.covered} tokens in all, such as {unit}"
+    else:
+        how = {"noisy": "repeats with small changes", "counter": "repeats while a number counts"}
+        times = f"{loop.covered // max(1, loop.period)} times ({loop.covered} tokens)"
+        text = f"stopped: {unit} {how.get(loop.kind, 'repeats')} {since}, {times}"
+    # A good model drifts into a loop; a damaged file begins with one.
+    if loop.onset < loop.period + 16:
+        return f"{text}; it began with the answer, so the file may be damaged: g4 doctor {path}"
+    return f"{text}; --no-loop-stop lets it go on"
+
+
+def stats_text(session: Session, reply: Reply) -> str:
+    """Return the figures of a turn as one line; `read` counts what was not in memory already."""
+    parts = [
+        f"load {duration_text(session.load_s)}",
+        f"read {reply.evaluated_tokens} of {reply.prompt_tokens} at {_rate(reply.prompt_tps)}",
+        f"wrote {reply.completion_tokens} at {_rate(reply.decode_tps)}",
+        f"context {session.engine.n_past:,}/{session.engine.n_ctx:,}",
+        *_drafts(session.engine.drafted),
+    ]
+    return " · ".join(parts)
+
+
+def _drafts(drafted: Drafted | None) -> list[str]:
+    if drafted is None or (not drafted.guessed and drafted.stopped_at is None):
+        return []
+    if drafted.stopped_at == 0:
+        return [
+            "no drafts at temp 0: a near tie could fall otherwise (--draft lookup drafts all the same)"
+        ]
+    share = f" ({100 * drafted.kept // drafted.guessed} %)" if drafted.guessed else ""
+    text = f"drafted {drafted.guessed}, accepted {drafted.kept}{share}"
+    if drafted.stopped_at is not None:
+        text += (
+            f", none after token {drafted.stopped_at:,}: at temp 0 a near tie could fall otherwise"
+        )
+    return [text]
+
+
+def _rate(tokens_per_s: float) -> str:
+    return f"{tokens_per_s:.1f}/s" if tokens_per_s < 100 else f"{tokens_per_s:.0f}/s"

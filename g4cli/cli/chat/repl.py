@@ -1,0 +1,177 @@
+"""A conversation in the terminal: read a line, run it, show the answer, until the user leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+from g4cli.cli.chat.line_editor import LineEditor
+from g4cli.cli.chat.oneshot import loop_text, stats_text
+from g4cli.cli.chat.session import last_chat, save_conversation
+from g4cli.cli.chat.slash_commands import COMMANDS, run_command
+from g4cli.cli.views.chat import view_for
+from g4cli.core.errors import G4Error, UsageError
+from g4cli.core.files import require_file
+from g4cli.core.paths import state_dir
+from g4cli.prompt.messages import Media
+
+if TYPE_CHECKING:
+    from g4cli.chat import Conversation, Reply
+    from g4cli.cli.chat.session import Session
+    from g4cli.cli.output import Output
+
+
+_PATH_CHARS: Final = 4096
+_SUFFIXES: Final[Mapping[str, Literal["image", "audio"]]] = {
+    ".jpg": "image", ".jpeg": "image", ".png": "image", ".bmp": "image", ".gif": "image",
+    ".wav": "audio", ".mp3": "audio", ".flac": "audio",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """How a conversation ended: `next_model` is what /model asked for."""
+
+    next_model: str | None = None
+
+
+class _TakenBack:
+    """Takes the last question back if it cannot be asked; one that Ctrl-C ended is kept."""
+
+    def __init__(self, conversation: Conversation) -> None:
+        self._conversation = conversation
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, err: BaseException | None, _trace: object) -> None:
+        if isinstance(err, G4Error):
+            self._conversation.undo()
+
+
+class Driver:
+    """What the slash commands act on."""
+
+    def __init__(self, out: Output, session: Session) -> None:
+        self.out, self.session = out, session
+        self.prefill = ""
+        self.media: list[Media] = []
+        self.finished = False
+        self.next_model: str | None = None
+        self._last: Reply | None = None
+
+    def take(self, line: str) -> None:
+        """Do what one line asks for: a command, or a question."""
+        dropped = dropped_file(line)
+        if dropped is not None:
+            self.add_media(*dropped)
+        elif line.startswith("/"):
+            run_command(self, line)
+        elif line:
+            media, self.media = self.media, []
+            self.ask(line, media)
+
+    def add_media(self, kind: Literal["image", "audio"], name: str) -> None:
+        """Keep a picture or sound for the next question. Raises what is wrong with the file or the model."""
+        if not name:
+            raise UsageError("which file?", hint=f"/{kind} FILE")
+        medium = Media(kind, Path(unquoted_path(name)).expanduser())
+        require_file(medium.path)
+        self.session.need_media()
+        with view_for(self.out, self.session.settings.thoughts) as view:
+            done = self.session.encode([medium], view)
+        if not done:
+            self.out.say(f"stopped; {medium.path.name} is left out")
+            return
+        if self.session.engine.media is not None:
+            n_tokens = len(self.session.engine.media.tokens(medium))
+            self.out.say(f"{medium.path.name}: {n_tokens} tokens; now ask about it")
+        self.media.append(medium)
+
+    def ask(self, text: str, media: Sequence[Media] = ()) -> None:
+        """Ask and show the answer. The conversation keeps both, also when the answer is interrupted."""
+        session = self.session
+        session.conversation.ask(text, media)
+        with (
+            _TakenBack(session.conversation),
+            view_for(self.out, session.settings.thoughts) as view,
+        ):
+            reply = session.turn(view)
+        self._last = reply
+        if reply.finish_reason == "loop" and reply.loop:
+            self.out.warn(loop_text(reply.loop, session.engine.model.path))
+        elif reply.finish_reason == "interrupted":
+            self.out.say("stopped; /retry answers again, /undo takes it back")
+        elif reply.context_full:
+            self.out.warn("the answer was cut: the context is full (/clear, or --ctx with more)")
+        if session.settings.stats:
+            self.show_stats()
+
+    def show_stats(self) -> None:
+        """Show the figures of the last answer."""
+        if self._last is None:
+            self.out.say("no answer yet")
+        else:
+            self.out.say(stats_text(self.session, self._last))
+
+    def show_history(self) -> None:
+        """Show the conversation as it stands, after /load or --resume."""
+        from g4cli.cli.views.chat import draw_turns
+
+        draw_turns(self.out, self.session.conversation.turns)
+
+
+def dropped_file(line: str) -> tuple[Literal["image", "audio"], str] | None:
+    """Return kind and path if the line is just the path of a medium: a file dropped on the terminal."""
+    path = Path(unquoted_path(line)).expanduser()
+    kind = _SUFFIXES.get(path.suffix.lower())
+    return (kind, str(path)) if kind and len(line) < _PATH_CHARS and path.is_file() else None
+
+
+def unquoted_path(text: str) -> str:
+    """Return a pasted path without its quotation marks or backslashes before spaces."""
+    text = text.strip()
+    if len(text) >= 2 and text[0] == text[-1] and text[0] in "'\"":
+        return text[1:-1]
+    return text.replace("\\ ", " ")
+
+
+def converse(out: Output, session: Session) -> Left:
+    """Talk until the user leaves; return how. The conversation is kept for `--resume last`."""
+    driver = Driver(out, session)
+    with ExitStack() as stack:
+        stack.callback(_keep, session)
+        _loop(out, session, driver)
+    return Left(driver.next_model)
+
+
+def _keep(session: Session) -> None:
+    """Write the conversation where `--resume last` finds it, also when Ctrl-C ended it."""
+    if session.conversation.turns:
+        save_conversation(session.conversation, last_chat())
+
+
+def _loop(out: Output, session: Session, driver: Driver) -> None:
+    from g4cli.core.units import size_text
+
+    driver.media.extend(session.media_of(session.request))
+    editor = LineEditor(COMMANDS, state_dir() / "history")
+    model = session.engine.model
+    out.say(
+        f"{model.path.name}, {size_text(model.size_bytes)}, context {session.engine.n_ctx:,} tokens; /help"
+    )
+    if session.conversation.turns:
+        driver.show_history()
+    placeholder = "ask something, or /help"
+    while not driver.finished and driver.next_model is None:
+        prefill, driver.prefill = driver.prefill, ""
+        line = editor.ask(default=prefill, placeholder=placeholder)
+        placeholder = ""
+        if line is None:
+            break
+        # From here on Ctrl-C stops what runs, not g4: also before the first token is asked for.
+        with out.errors_shown(), session.engine.interrupt.listening():
+            driver.take(line)

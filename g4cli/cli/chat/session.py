@@ -1,0 +1,249 @@
+"""One chat with one loaded model: the conversation, its settings, and a turn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from g4cli.chat import Conversation, Finished, Reply, TurnEvent, TurnOptions, fit_prompt, run_turn
+from g4cli.core.errors import UsageError
+from g4cli.core.files import atomic_file, require_file
+from g4cli.core.paths import state_dir
+from g4cli.core.units import size_text
+from g4cli.prompt import Message, PromptStyle, choose_renderer
+from g4cli.prompt.messages import Media
+from g4cli.prompt.tools import parse_tools
+from g4cli.runtime.engine.sampler import Sampling, recommended
+from g4cli.runtime.engine.text_decoder import TextDecoder
+
+if TYPE_CHECKING:
+    from g4cli.cli.chat.run import Checked, Request
+    from g4cli.cli.output import Output
+    from g4cli.runtime.engine.llama_engine import LlamaEngine
+
+THOUGHT_TOKENS: Final = {"off": 0, "on": 0, "low": 256, "medium": 1024, "high": 0}
+LAST: Final = "last"
+_TEXT_BYTES: Final = 64 << 20
+
+
+class View(Protocol):
+    """Who shows the events of a turn, and before them how far the prompt is read."""
+
+    def waiting(self) -> None: ...
+    def encoding(self, name: str) -> None: ...
+    def show(self, event: TurnEvent) -> None: ...
+    def reading(self, done: int, total: int, label: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What /think and its like change between turns."""
+
+    think: str
+    thoughts: str
+    stats: bool
+
+
+class Session:
+    """Holds engine, conversation and settings; `turn` runs one exchange."""
+
+    def __init__(
+        self,
+        out: Output,
+        request: Request,
+        engine: LlamaEngine,
+        checked: Checked,
+        conversation: Conversation,
+        tools: tuple[Mapping[str, Any], ...],
+        load_s: float,
+    ) -> None:
+        self.out, self.request, self.engine, self._checked = out, request, engine, checked
+        self.conversation, self.load_s = conversation, load_s
+        self.settings = Settings(request.think, request.thoughts, request.stats)
+        self.sampling: Sampling = replace(recommended(engine.model), **request.sampling)
+        self._tools = tools
+        self._grammar = grammar_of(out, request)
+        self._render = choose_renderer(engine.model.chat_template)
+        if self._render.notice:
+            out.warn(self._render.notice)
+
+    @property
+    def style(self) -> PromptStyle:
+        """Return what the prompt depends on besides the messages."""
+        return PromptStyle(
+            think=self.settings.think != "off",
+            tools=self._tools,
+            empty_thought=self._render.empty_thought,
+        )
+
+    def prompt_tokens(self, messages: Sequence[Message]) -> list[int]:
+        """Return the tokens of the prompt for `messages`."""
+        return self.engine.tokens_of(self._render(messages, self.style))
+
+    def media_of(self, request: Request) -> tuple[Media, ...]:
+        """Return the pictures and sounds of --image and --audio."""
+        return (
+            *(Media("image", path) for path in request.image or ()),
+            *(Media("audio", path) for path in request.audio or ()),
+        )
+
+    def need_media(self) -> None:
+        """Load the encoder of images and sound, once. Raises UsageError if there is none for this model."""
+        if self.engine.media is not None:
+            return
+        from g4cli.operations.fit.subject import encoder_beside
+        from g4cli.runtime.engine.media import MediaOptions
+        from g4cli.runtime.probes.load_check import check_load, is_known
+
+        path, extra = self._checked.path, self._checked.use_extra_bufts
+        mmproj = self.request.mmproj or encoder_beside(path)
+        if mmproj is None:
+            raise UsageError(
+                f"no encoder for images and sound lies beside {path.name}", hint="--mmproj FILE"
+            )
+        if not is_known(path, use_extra_bufts=extra, mmproj=require_file(mmproj)):
+            self.out.say("first use of this encoder: trying it in a process of its own ...")
+            check_load(path, use_extra_bufts=extra, mmproj=mmproj)
+        self.engine.attach_media(
+            MediaOptions(
+                mmproj, image_tokens=self.request.image_tokens, n_threads=self.request.threads
+            )
+        )
+
+    def encode(self, media: Sequence[Media], view: View) -> bool:
+        """Encode pictures and sounds that are new; return False if Ctrl-C stopped it."""
+        with self.engine.interrupt.listening():
+            for medium in media:
+                view.encoding(medium.path.name)
+                if self.engine.media and not self.engine.media.encode(medium):
+                    return False
+        return True
+
+    def say_parts(self, media: Sequence[Media]) -> None:
+        """Tell that a long sound is heard in pieces. Raises what is wrong with a file."""
+        from g4cli.runtime.engine.media import AUDIO_CHUNK_S
+
+        for medium in media:
+            parts = self.engine.media.parts(medium) if self.engine.media else 1
+            if parts > 1:
+                self.out.say(
+                    f"{medium.path.name} is longer than {AUDIO_CHUNK_S} s: it is heard in {parts} pieces"
+                )
+
+    def turn(self, view: View) -> Reply:
+        """Answer the last question, showing events as they come, and keep the answer.
+
+        Raises ContextFull, or RuntimeFailed if llama.cpp fails.
+        """
+        media = [medium for turn in self.conversation.turns for medium in turn.media]
+        if media:
+            self.need_media()
+            if not self.encode(media, view):
+                self.conversation.answer(Reply.interrupted().message())
+                return Reply.interrupted()
+            self.say_parts(self.conversation.turns[-1].media)
+        fitted = fit_prompt(
+            self.conversation,
+            self.prompt_tokens,
+            n_ctx=self.engine.n_ctx,
+            policy=self.request.on_overflow,
+        )
+        if fitted.dropped_turns:
+            self.out.warn(
+                f"the context is full: the oldest {fitted.dropped_turns} turns were dropped"
+            )
+        options = TurnOptions(
+            max_tokens=self.request.max_tokens,
+            stop_on_loop=not self.request.no_loop_stop,
+            thought_tokens=THOUGHT_TOKENS[self.settings.think],
+        )
+        close_thought = self.engine.model.tokenize("\n<channel|>", control=True)
+        self.engine.begin(self.sampling, self._grammar)
+        view.waiting()
+        with self.engine.interrupt.listening():
+            for event in run_turn(
+                self.engine,
+                fitted.tokens,
+                options,
+                TextDecoder(),
+                close_thought=close_thought,
+                progress=view.reading,
+            ):
+                view.show(event)
+                if isinstance(event, Finished):
+                    reply = event.reply
+        self.conversation.answer(reply.message())
+        return reply
+
+
+def conversation_of(request: Request) -> Conversation:
+    """Return the conversation to go on with: a saved one, or an empty one with the system text."""
+    if request.conversation is not None:
+        return request.conversation
+    conversation = load_conversation(request.resume) if request.resume else Conversation()
+    if request.system:
+        conversation.system = request.system
+    return conversation
+
+
+def load_conversation(path: Path) -> Conversation:
+    """Return the conversation saved at `path`; 'last' is the one that ended last.
+
+    Raises FileMissing, UsageError or BadFile.
+    """
+    return Conversation.from_text(_text_of(last_chat() if str(path) == LAST else path))
+
+
+def last_chat() -> Path:
+    """Return where a conversation is kept when it ends, however it ends."""
+    return state_dir() / "last-chat.json"
+
+
+def save_conversation(conversation: Conversation, path: Path) -> None:
+    """Write the conversation to `path`, whole or not at all."""
+    with atomic_file(path) as file:
+        file.write(conversation.to_text().encode())
+    path.chmod(0o600)  # what people say to a model is nobody else's business
+
+
+def require_files(request: Request) -> None:
+    """Raise FileMissing or UsageError before a model is loaded for a question that cannot be asked."""
+    for path in (
+        *(request.image or ()),
+        *(request.audio or ()),
+        *([request.mmproj] if request.mmproj else []),
+    ):
+        require_file(path.expanduser())
+    if request.json_schema and request.grammar:
+        raise UsageError("--json-schema and --grammar exclude each other")
+    if (request.json_schema or request.grammar) and request.think != "off":
+        raise UsageError("a grammar leaves no room for thoughts", hint="--think off")
+
+
+def grammar_of(out: Output, request: Request) -> str | None:
+    """Return the grammar that answers must obey, or None. Raises UsageError."""
+    if request.grammar:
+        return _text_of(request.grammar)
+    if request.json_schema:
+        from g4cli.runtime.engine.grammar import not_enforced, schema_to_grammar
+
+        schema = _text_of(request.json_schema)
+        grammar = schema_to_grammar(schema)
+        if ignored := not_enforced(schema):
+            out.warn(f"answers are not held to {', '.join(ignored)} of the schema")
+        return grammar
+    return None
+
+
+def tools_of(request: Request) -> tuple[Mapping[str, Any], ...]:
+    """Return the tools of --tools. Raises FileMissing or UsageError (no list of tools)."""
+    return parse_tools(_text_of(request.tools)) if request.tools else ()
+
+
+def _text_of(path: Path) -> str:
+    path = require_file(path.expanduser())
+    if path.stat().st_size > _TEXT_BYTES:
+        raise UsageError(f"{path} is too large ({size_text(path.stat().st_size)})")
+    return path.read_text(encoding="utf-8", errors="replace")

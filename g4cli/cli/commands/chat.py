@@ -1,0 +1,69 @@
+"""g4 chat: talk to a model."""
+
+from __future__ import annotations
+
+import typer
+
+import g4cli.cli.options.chat as o
+from g4cli.cli.options.common import JsonOpt, ModelArg, QuietOpt
+from g4cli.cli.output import output_for
+
+
+def chat(
+    model: ModelArg = "",
+    prompt: o.PromptOpt = None,
+    image: o.ImageOpt = None,
+    audio: o.AudioOpt = None,
+    mmproj: o.MmprojOpt = None,
+    image_tokens: o.ImageTokensOpt = None,
+    system: o.SystemOpt = "",
+    think: o.ThinkOpt = "off",
+    thoughts: o.ThoughtsOpt = "show",
+    tools: o.ToolsOpt = None,
+    json_schema: o.SchemaOpt = None,
+    grammar: o.GrammarOpt = None,
+    resume: o.ResumeOpt = None,
+    on_overflow: o.OverflowOpt = "drop",
+    temp: o.TempOpt = None,
+    top_p: o.TopPOpt = None,
+    top_k: o.TopKOpt = None,
+    min_p: o.MinPOpt = None,
+    repeat_penalty: o.PenaltyOpt = None,
+    seed: o.SeedOpt = None,
+    max_tokens: o.MaxTokensOpt = 0,
+    no_loop_stop: o.NoLoopStopOpt = False,
+    ctx: o.CtxOpt = "",
+    kv_type: o.KvTypeOpt = "f16",
+    threads: o.ThreadsOpt = 0,
+    gpu_layers: o.GpuLayersOpt = "auto",
+    device: o.DeviceOpt = None,
+    mmap: o.MmapOpt = True,
+    lazy_ple: o.LazyPleOpt = "auto",
+    cpu_moe: o.CpuMoeOpt = False,
+    expand: o.ExpandOpt = "bf16",
+    draft: o.DraftOpt = "auto",
+    stats: o.StatsOpt = False,
+    json: JsonOpt = False,
+    quiet: QuietOpt = False,
+) -> None:
+    """Talk to a model, or ask it one thing.
+
+    Without MODEL it is the one that was pulled last; without -p a conversation
+    opens; /help lists its commands. A question may also come through standard
+    input. Sampling is Gemma 4's own (temp 1.0, top-p 0.95, top-k 64) or what
+    the file recommends. Ctrl-C stops an answer.
+
+    \b
+    Examples:
+      g4 chat
+      g4 chat tiny
+      g4 chat tiny -p "What is Q4_0?"
+      g4 chat e2b --think on < question.txt
+      g4 chat e2b -p "What is on it?" --image photo.jpg
+      g4 chat tiny -p "What is GGUF?" --temp 0 --json
+    """
+    options = locals()
+    out = output_for(as_json=json, quiet=quiet)
+    from g4cli.cli.chat.run import Request, talk
+
+    raise typer.Exit(talk(out, Request.of(options)))

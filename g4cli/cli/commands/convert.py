@@ -1,0 +1,110 @@
+"""g4 convert: a Hugging Face checkpoint into a GGUF."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from g4cli.cli.options.common import ForceOpt, JsonOpt, OutOpt, QuietOpt
+from g4cli.cli.output import Output, output_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from converters import Converted
+    from converters.parts import PartName
+    from g4cli.core.progress import Progress
+
+
+def convert(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A folder with config.json and safetensors, or hf:OWNER/REPO.",
+            metavar="DIR",
+            show_default=False,
+        ),
+    ],
+    target: OutOpt = None,
+    *,
+    type_name: Annotated[
+        str,
+        typer.Option(
+            "--type", "-t", help="bf16, f16, f32, or as in g4 quantize: q4_0, q8_0, sfp8, ..."
+        ),
+    ] = "bf16",
+    mmproj: Annotated[
+        bool,
+        typer.Option(
+            "--mmproj", help="Convert the vision and audio towers instead of the text network."
+        ),
+    ] = False,
+    ignore_key: Annotated[
+        list[str] | None,
+        typer.Option(help="A key of config.json that does not change the network; repeatable."),
+    ] = None,
+    force: ForceOpt = False,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads to use; all cores by default.", min=1)
+    ] = None,
+    json: JsonOpt = False,
+    quiet: QuietOpt = False,
+) -> None:
+    """Make a GGUF from a Hugging Face checkpoint of Gemma 4, in one pass and in constant memory.
+
+    The plain types equal llama.cpp's converter byte for byte; the others equal its converter followed by its
+    quantiser, without the large file in between.
+
+    \b
+    Examples:
+      g4 convert ./gemma-4-E2B-it --type q4_0
+      g4 convert ./gemma-4-E2B-it --mmproj
+      g4 convert ./my-finetune -o mine-bf16.gguf
+      g4 convert hf:google/gemma-4-E2B-it-qat-q4_0-unquantized --type q4_0
+    """
+    out = output_for(as_json=json, quiet=quiet)
+    from g4cli.store.recode import convert_to
+
+    part: PartName = "mmproj" if mmproj else "text"
+    with out.progress(f"convert to {type_name}") as progress:
+        done = convert_to(
+            _folder_of(source, progress, out.say),
+            target,
+            type_name=type_name,
+            part=part,
+            ignore_keys=frozenset(ignore_key or ()),
+            force=force,
+            threads=threads,
+            progress=progress,
+        )
+    data = {"path": str(done.path), "type": type_name.lower(), "part": part, **done.as_json()}
+    out.result(data, lambda: _draw(out, done, part), brief=str(done.path))
+
+
+def _folder_of(source: str, progress: Progress, say: Callable[[str], None]) -> Path:
+    from g4cli.hub.address import HUB_PREFIX
+
+    if not source.startswith(HUB_PREFIX):
+        return Path(source).expanduser()
+    from g4cli.hub import Hub, HubOptions
+    from g4cli.operations.pull.puller import Puller, Wish
+
+    return Puller(Wish(), Hub(HubOptions.from_environment()), progress, say).checkpoint(source)
+
+
+def _draw(out: Output, done: Converted, part: str) -> None:
+    from g4cli.core.units import duration_text, rate_text, size_text
+
+    types = ", ".join(f"{name} {size_text(nbytes)}" for name, nbytes in done.types.items())
+    out.line(
+        f"{done.path}  {size_text(done.nbytes)} in {duration_text(done.seconds)}"
+        f" ({rate_text(done.nbytes / max(done.seconds, 1e-9))})"
+    )
+    out.line(f"  {done.n_tensors} tensors: {types}")
+    for reason in sorted(set(done.ignored.values())):
+        n = sum(r == reason for r in done.ignored.values())
+        out.say(f"  {n} tensors left out: {reason}")
+    if part == "text":
+        out.say(f"next: g4 chat {done.path} or g4 doctor {done.path}")

@@ -1,0 +1,90 @@
+"""g4 list: what is on this disk."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from g4cli.cli.options.common import JsonOpt, QuietOpt
+from g4cli.cli.output import Output, output_for
+
+if TYPE_CHECKING:
+    from g4cli.store.manifest import Entry
+    from g4cli.store.models import Unfinished
+    from g4cli.store.others import Foreign
+
+
+def list_(json: JsonOpt = False, quiet: QuietOpt = False) -> None:
+    """Show the models on this disk, and those of other programs.
+
+    Gemma 4 files of the Hugging Face cache, LM Studio, llama.cpp and Ollama are shown by their path: where g4
+    takes a MODEL it takes that path too.
+
+    \b
+    Examples:
+      g4 list
+      g4 list -q        names only, one a line
+      g4 list --json
+    """
+    out = output_for(as_json=json, quiet=quiet)
+    from g4cli.store.manifest import damage_of
+    from g4cli.store.models import list_models, list_unfinished
+    from g4cli.store.others import foreign_models
+
+    entries, unfinished = list_models(), list_unfinished()
+    foreign = () if quiet else foreign_models()
+
+    def render() -> None:
+        if entries:
+            _render_own(out, entries)
+        elif not unfinished:
+            out.say("no models yet; start with: g4 pull tiny")
+        for part in unfinished:
+            out.say(f"unfinished: {part.file}, {_amount(part)}; {_command(part)} goes on with it")
+        if foreign:
+            _render_foreign(out, foreign)
+
+    data = {
+        "models": [{**e.as_json(), "damage": damage_of(e)} for e in entries],
+        "unfinished": [u.as_json() for u in unfinished],
+        "elsewhere": [f.as_json() for f in foreign],
+    }
+    names = "\n".join(e.label for e in entries if e.role == "model")
+    out.result(data, render, brief=names or None)
+
+
+def _command(part: Unfinished) -> str:
+    from g4cli.hub.listing import role_of_name, type_of_name
+
+    type_name = type_of_name(part.file) if role_of_name(part.file) == "model" else ""
+    return f"g4 pull {part.name}:{type_name}".removesuffix(":")
+
+
+def _amount(part: Unfinished) -> str:
+    from g4cli.core.units import size_text
+
+    return f"{size_text(part.have_bytes)} of {size_text(part.nbytes)}"
+
+
+def _render_own(out: Output, entries: tuple[Entry, ...]) -> None:
+    from g4cli.core.units import size_text
+    from g4cli.store.manifest import damage_of
+
+    rows = [
+        (
+            e.label if e.role == "model" else e.name,
+            e.role,
+            size_text(e.nbytes),
+            e.date[:10],
+            damage_of(e) or e.origin,
+        )
+        for e in entries
+    ]
+    out.table(["model", "use", "size", "since", "from"], rows, right=[2])
+
+
+def _render_foreign(out: Output, foreign: tuple[Foreign, ...]) -> None:
+    from g4cli.core.units import size_text
+
+    for row in foreign:
+        out.line(f"{row.program}: {row.name}  {row.type}, {row.role}, {size_text(row.nbytes)}")
+        out.line(f"  {row.note or row.path}")

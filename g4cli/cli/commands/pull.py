@@ -1,0 +1,104 @@
+"""g4 pull: make sure that a model is on this disk."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from g4cli.cli.options.common import JsonOpt, QuietOpt
+from g4cli.cli.output import Output, output_for
+
+if TYPE_CHECKING:
+    from g4cli.store.make import Pulled
+
+ModelToPull = Annotated[
+    str,
+    typer.Argument(
+        help="tiny, e2b, e2b:q8_0, hf:OWNER/REPO, a Hugging Face folder, or a GGUF.",
+        metavar="MODEL",
+        show_default=False,
+    ),
+]
+NameOpt = Annotated[
+    str | None,
+    typer.Option("--name", help="What to call a local folder or file.", show_default=False),
+]
+
+
+def pull(
+    model: ModelToPull,
+    fit: Annotated[
+        bool, typer.Option("--fit", help="Take the best type that fits this machine.")
+    ] = False,
+    mmproj: Annotated[
+        bool, typer.Option(help="Also what images and sound need, where it exists.")
+    ] = True,
+    draft: Annotated[
+        bool, typer.Option("--draft", help="Also the model that drafts tokens.")
+    ] = False,
+    no_update: Annotated[
+        bool,
+        typer.Option("--no-update", help="If the model is here, do not look for a newer file."),
+    ] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Use what is on this disk, ask nobody.")
+    ] = False,
+    restart: Annotated[
+        bool,
+        typer.Option("--restart", help="Throw away what has arrived and fetch from the start."),
+    ] = False,
+    name: NameOpt = None,
+    json: JsonOpt = False,
+    quiet: QuietOpt = False,
+) -> None:
+    """Get a model: by name, from the Hugging Face hub, or from this disk.
+
+    Interrupt it whenever you like: the same command goes on where it stopped. A file gets its name only when
+    its sha256 equals the hub's. Without a type g4 takes the usual one: Q4_0 for Google's models (they were
+    trained for it), BF16 for tiny (it is 8 MB: there is nothing to save).
+
+    \b
+    Examples:
+      g4 pull tiny              the small model inside g4; needs no network
+      g4 pull e2b               Google's Q4_0, with what images and sound need
+      g4 pull 31b --fit         the best type that fits this machine
+      g4 pull e2b:sfp8          published nowhere: made here
+      g4 pull hf:unsloth/gemma-4-E2B-it-GGUF:q6_k
+      g4 pull ~/my-finetune     a Hugging Face folder, converted to BF16
+      g4 pull ~/model.gguf      a file, linked into the store
+    """
+    out = output_for(as_json=json, quiet=quiet)
+    from g4cli.hub import Hub, HubOptions
+    from g4cli.operations.pull.puller import Puller, Wish
+
+    started = time.monotonic()
+    wish = Wish(name, offline, no_update, restart, mmproj, draft)
+    reason = ""
+    if fit:
+        from g4cli.operations.pull.best_type import best_fitting
+
+        model, reason = best_fitting(model)
+        out.say(reason)
+    with out.progress(f"pull {model}", unit="files") as progress:
+        hub = Hub(HubOptions.from_environment(offline=offline))
+        pulled = Puller(wish, hub, progress, out.say).pull(model)
+    _show(out, pulled, time.monotonic() - started, reason)
+
+
+def _show(out: Output, pulled: Pulled, seconds: float, reason: str) -> None:
+    from g4cli.core.units import duration_text, size_text
+
+    entry = pulled.entry
+    data = {**entry.as_json(), "seconds": round(seconds, 3), "new": pulled.is_new, "reason": reason}
+
+    def render() -> None:
+        if pulled.is_new:
+            out.line(f"{entry.label}  {size_text(entry.nbytes)} in {duration_text(seconds)}")
+        else:
+            out.line(f"{entry.label} is here already, {size_text(entry.nbytes)}")
+        out.line(f"  {entry.path}")
+        out.say(f"next: g4 chat {entry.label}")
+
+    out.result(data, render, brief=str(entry.path))

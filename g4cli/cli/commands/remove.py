@@ -1,0 +1,59 @@
+"""g4 remove: free the space of a model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from g4cli.cli.options.common import JsonOpt, QuietOpt, YesOpt
+from g4cli.cli.output import output_for
+
+if TYPE_CHECKING:
+    from g4cli.store.manifest import Entry
+    from g4cli.store.models import Unfinished
+
+
+def remove(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="One type (e2b:q4_0), or all files of a model (e2b).",
+            metavar="MODEL",
+            show_default=False,
+        ),
+    ],
+    yes: YesOpt = False,
+    json: JsonOpt = False,
+    quiet: QuietOpt = False,
+) -> None:
+    """Remove a model from the store, after asking.
+
+    A file that was pulled from a path on this disk stays where it was.
+
+    \b
+    Examples:
+      g4 remove tiny:q4_0
+      g4 remove e2b --yes     every file of e2b
+    """
+    out = output_for(as_json=json, quiet=quiet)
+    from g4cli.core.units import size_text
+    from g4cli.store.models import entries_of, remove, select, select_unfinished
+
+    unfinished = select_unfinished(model)
+    entries = () if unfinished and not entries_of(model) else select(model)
+    total = sum(e.nbytes for e in entries) + sum(u.have_bytes for u in unfinished)
+    for entry in entries:
+        out.say(f"{entry.title}  {size_text(entry.nbytes)}  {entry.path}")
+    for part in unfinished:
+        out.say(f"{part.name}  {size_text(part.have_bytes)} of an unfinished {part.file}")
+    count = len(entries) + len(unfinished)
+    if not yes and not out.confirm(f"Remove {count} file(s), {size_text(total)}?"):
+        out.say("nothing was removed")
+        raise typer.Exit(130)
+    gone: tuple[Entry | Unfinished, ...] = (*entries, *unfinished)
+    for item in gone:
+        remove(item)
+    names = ", ".join(dict.fromkeys([e.title for e in entries] + [u.file for u in unfinished]))
+    data = {"removed": [item.as_json() for item in gone], "bytes": total}
+    out.result(data, lambda: out.line(f"removed {names}: {size_text(total)}"))

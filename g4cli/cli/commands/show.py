@@ -1,0 +1,122 @@
+"""g4 show: what a model file says about itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from g4cli.cli.options.common import JsonOpt, ModelArg, QuietOpt
+from g4cli.cli.output import Output, output_for
+
+if TYPE_CHECKING:
+    from g4cli.core.gguf import Header
+    from g4cli.store.models import Found
+
+
+def show(
+    model: ModelArg,
+    other: Annotated[
+        str | None, typer.Argument(help="With --diff: the model to compare.", show_default=False)
+    ] = None,
+    *,
+    diff: Annotated[
+        bool,
+        typer.Option("--diff", help="Keys, tensors and weights in which OTHER differs: reads all."),
+    ] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Every key; with --json also every item of long arrays.")
+    ] = False,
+    tensors: Annotated[bool, typer.Option("--tensors", help="List the tensors.")] = False,
+    json: JsonOpt = False,
+    quiet: QuietOpt = False,
+) -> None:
+    """Show what a model file says about itself.
+
+    Reads the header alone. In JSON an array of more than 64 items is shortened to
+    {"item_type", "count", "first"} unless --full is given.
+
+    \b
+    Examples:
+      g4 show tiny
+      g4 show model.gguf --tensors
+      g4 show e2b --full --json | jq .keys
+      g4 show --diff model-bf16.gguf model-q4_0.gguf
+    """
+    out = output_for(as_json=json, quiet=quiet)
+    if diff or other:
+        _show_diff(out, model, other if diff else None)
+        return
+    from g4cli.core.gguf import read_header
+    from g4cli.store.describe import header_json
+    from g4cli.store.models import find
+
+    found = find(model)
+    header = read_header(found.path)
+
+    def render() -> None:
+        _render_summary(out, header, found)
+        if full:
+            _render_keys(out, header)
+        if tensors:
+            _render_tensors(out, header)
+
+    data = header_json(header, full=full) if out.mode == "json" else {}
+    out.result(data, render, brief=header.path)
+
+
+def _show_diff(out: Output, model: str, other: str | None) -> None:
+    from g4cli.cli.views.quantize import draw_diff
+    from g4cli.core.errors import UsageError
+    from g4cli.core.gguf import read_header
+    from g4cli.core.gguf_diff import diff_headers
+    from g4cli.store.models import find
+    from quant.metrics import diff_files
+
+    if other is None:
+        raise UsageError(
+            "comparing takes --diff and two models", hint="g4 show --diff BEFORE AFTER"
+        )
+    before, after = find(model).path, find(other).path
+    with out.progress(f"compare {before.name} and {after.name}") as progress:
+        found = diff_files(before, after, progress=progress)
+    names = diff_headers(read_header(before), read_header(after))
+
+    def render() -> None:
+        if names:
+            out.table(["differs", "name", before.name, after.name], [d.row for d in names])
+        draw_diff(out, found)
+
+    data = found.as_json() | {"differences": [d.as_json() for d in names]}
+    out.result(data, render, brief=f"{found.total.snr_db:.2f} dB")
+
+
+def _render_summary(out: Output, header: Header, found: Found) -> None:
+    from g4cli.core.units import size_text
+    from g4cli.store.describe import shares, summary
+
+    for section in summary(header, found.entry):
+        out.line(section.title, style="bold")
+        for label, text in section.lines:
+            out.line(f"  {label:<13} {text}")
+    rows = [
+        (s.type.name, s.n_tensors, f"{s.n_params:,}", size_text(s.nbytes), f"{s.share:.1%}")
+        for s in shares(header)
+    ]
+    if rows:
+        out.table(["type", "tensors", "weights", "size", "share"], rows, right=[1, 2, 3, 4])
+
+
+def _render_keys(out: Output, header: Header) -> None:
+    from g4cli.store.describe import key_text
+
+    rows = [(name, value.type_name, key_text(value)) for name, value in header.keys.items()]
+    out.table(["key", "type", "value"], rows)
+
+
+def _render_tensors(out: Output, header: Header) -> None:
+    rows = [
+        (t.name, t.type.name, " x ".join(map(str, t.shape)), f"{t.nbytes:,}")
+        for t in header.tensors.values()
+    ]
+    out.table(["tensor", "type", "shape", "bytes"], rows, right=[2, 3])

@@ -1,0 +1,59 @@
+"""g4 verify: are the files still what was pulled?"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from g4cli.cli.options.common import JsonOpt, QuietOpt
+from g4cli.cli.output import output_for
+from g4cli.core.errors import BadFile
+
+
+def verify(
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            help="A model (e2b) or one type (e2b:q4_0). Default: all.", metavar="[MODEL]"
+        ),
+    ] = None,
+    json: JsonOpt = False,
+    quiet: QuietOpt = False,
+) -> None:
+    """Compare the files on this disk with the hashes recorded when they were pulled.
+
+    Leaves with 5 if a file is not what it was.
+
+    \b
+    Examples:
+      g4 verify
+      g4 verify e2b:q4_0
+    """
+    out = output_for(as_json=json, quiet=quiet)
+    from g4cli.store.models import list_models, select
+    from g4cli.store.verify import repair_command
+    from g4cli.store.verify import verify as verify_entry
+
+    entries = select(model) if model else list_models()
+    done = []
+    for entry in entries:
+        with out.progress(f"verify {entry.title}") as progress:
+            done.append(verify_entry(entry, progress=progress))
+    wrong = [v for v in done if v.status == "wrong"]
+
+    def render() -> None:
+        if not done:
+            out.say("no models yet; start with: g4 pull tiny")
+            return
+        out.table(
+            ["model", "file", "result", ""],
+            [(v.entry.title, v.entry.path.name, v.status, v.detail) for v in done],
+        )
+        for verified in wrong:
+            out.say(f"to get it again: {repair_command(verified.entry)}")
+
+    data = {"ok": not wrong, "files": [v.as_json() for v in done]}
+    out.result(data, render, brief="\n".join(str(v.entry.path) for v in wrong) or None)
+    if wrong:
+        raise typer.Exit(BadFile.exit_code)

@@ -1,0 +1,1 @@
+"""Options and arguments of the commands, declared once and shared."""

@@ -1,0 +1,58 @@
+"""What `g4 eval` shows, and the same as JSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from g4cli.cli.output import Output
+    from g4cli.runtime.measure.evaluate import Evaluation
+
+
+def evaluation_data(model: str, against: str | None, found: Evaluation) -> dict[str, Any]:
+    """Return the result for scripts; errors are one standard error."""
+    score = found.score
+    data: dict[str, Any] = {
+        "model": model,
+        "documents": found.n_documents,
+        "documents_exact": found.n_exact,
+        "documents_cut": found.n_cut,
+        "tokens": score.n,
+        "perplexity": score.perplexity,
+        "perplexity_error": score.perplexity_error,
+        "first_choice": score.n_best / score.n,
+        "against": None,
+    }
+    if against:
+        data["against"] = {
+            "model": against,
+            "perplexity": score.base_perplexity,
+            "kl_mean": score.kl_mean,
+            "kl_error": score.kl_error,
+            "kl_max": score.kl_largest,
+            "same_top1": score.same_top1,
+            "same_top1_error": score.same_top1_error,
+        }
+    return data
+
+
+def draw_evaluation(out: Output, model: str, against: str | None, found: Evaluation) -> None:
+    """Draw the few lines of a result."""
+    score = found.score
+    out.line(f"{model}: {score.n:,} tokens in {_answers(found.n_documents)}")
+    out.line(f"  perplexity         {score.perplexity:.4f} ± {score.perplexity_error:.4f}")
+    out.line(
+        f"  answers as given   {found.n_exact:,} of {found.n_documents:,} (greedy, word for word)"
+    )
+    if found.n_cut:
+        out.line(f"  {_answers(found.n_cut)} too long, of which the beginning was scored")
+    if against:
+        out.line(f"against {against} (perplexity {score.base_perplexity:.4f}):")
+        # Eight bits differ by a millionth, two by a tenth: digits that count, not places.
+        mean = f"{score.kl_mean:.3g} ± {score.kl_error:.2g}"
+        out.line(f"  KL divergence      {mean} nats, at most {score.kl_largest:.3g}")
+        out.line(f"  same first choice  {score.same_top1:.2%} ± {score.same_top1_error:.2%}")
+
+
+def _answers(n: int) -> str:
+    return "1 answer" if n == 1 else f"{n:,} answers"

@@ -1,0 +1,79 @@
+"""What `g4 quantize` shows: the plan before, the result after."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from g4cli.core.units import duration_text, size_text
+
+if TYPE_CHECKING:
+    from g4cli.cli.output import Output
+    from quant.file import Quantized
+    from quant.metrics import Diff
+    from quant.plan import Planned
+
+
+def draw_plan(out: Output, planned: Planned) -> None:
+    """Draw the table of a dry run."""
+    out.table(
+        ("tensors", "", "from", "to", "before", "after", "why"),
+        [
+            (g.names, g.count, g.source, g.type, size_text(g.before), size_text(g.after), g.reason)
+            for g in planned.groups()
+        ],
+        right=(1, 4, 5),
+        whole=range(6),
+    )
+    before, after = size_text(planned.source_bytes), size_text(planned.nbytes)
+    out.line(
+        f"{before} -> {after}, {planned.bits_per_weight:.2f} bits per weight; nothing was written"
+    )
+
+
+def draw_diff(out: Output, diff: Diff) -> None:
+    """Draw how far two files are apart, the worst kind of tensor first."""
+    groups = diff.groups()
+    # The type before is one and the same as a rule: 80 columns have no room for it then.
+    before = ("from",) if len({row.before for row in groups}) > 1 else ()
+    rows = [
+        (
+            row.name,
+            *(row.before for _ in before),
+            row.after,
+            f"{row.error.snr_db:.1f}",
+            f"{row.error.rmse:.2e}",
+            f"{row.error.largest:.2e}",
+            f"{row.error.cosine:.6f}",
+            _share(row.error.n_lost, row.error.n),
+        )
+        for row in groups
+    ]
+    if rows:
+        columns = ("tensors", *before, "to", "SNR dB", "RMSE", "largest", "cosine", "zeroed")
+        numbers = range(len(columns) - 5, len(columns))
+        out.table(columns, rows, right=numbers, whole=(0, *numbers))
+    total = diff.total
+    if total.noise:
+        figures = f"{total.snr_db:.2f} dB, cosine {total.cosine:.6f}, RMSE {total.rmse:.2e}"
+        out.line(f"all {total.n:,} weights that changed: {figures}")
+    else:
+        out.line(f"all {total.n:,} weights have the same values")
+    if total.n_bad:
+        out.line(f"{total.n_bad:,} weights are NaN or infinite and were left out", style="red")
+    if diff.only:
+        out.line(f"{len(diff.only)} tensors are in one of the files only, {diff.only[0]} for one")
+
+
+def _share(part: int, whole: int) -> str:
+    return "0" if not part else "<0.01%" if part < 1e-4 * whole else f"{part / whole:.2%}"
+
+
+def draw_result(out: Output, done: Quantized) -> None:
+    """Draw the one line of a finished file, and below it what one should know."""
+    share = done.nbytes / done.source_bytes
+    out.line(
+        f"{done.path}  {done.type}  {size_text(done.nbytes)} ({share:.0%} of the source) "
+        f"in {duration_text(done.seconds)}"
+    )
+    for note in done.notes():
+        out.say(note)

@@ -1,0 +1,1 @@
+"""Checks that judge facts. Each file holds one family of check ids."""

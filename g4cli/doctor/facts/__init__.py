@@ -1,0 +1,1 @@
+"""Facts about a file, read once: header, samples of the data, counts."""

@@ -1,0 +1,1 @@
+"""Experiments with llama.cpp in a child process: tokenize, answer, compare configurations."""

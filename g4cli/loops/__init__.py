@@ -1,0 +1,5 @@
+"""Tell whether a stream of token ids has fallen into a loop. Needs no text, no model and no clock."""
+
+from g4cli.loops.detector import GEMMA4_DIGITS, Loop, LoopDetector
+
+__all__ = ["GEMMA4_DIGITS", "Loop", "LoopDetector"]

@@ -1,0 +1,212 @@
+"""Cycles with stray tokens, found by looking back over a window of the stream; pure functions.
+
+A *lag* is how far back the tokens that end here stood before (0: nowhere near); four tokens, or eight. In a
+loop of period p the lags are p, or a multiple of it, but for the few runs that a stray token has made new.
+Records of one layout (a list of JSON objects, the cases of a macro) look the same, but what is new in them
+comes at the same places of the layout, while noise falls anywhere. That is what tells them apart here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final, Literal, NamedTuple
+
+NOISY_COVER: Final = 360
+NOISY_STRETCH: Final = (
+    1024  # tokens of the second, longer look; 768 will do where there are no more
+)
+
+# Shares of the window, and counts; tuned on one half of the benchmark, checked on the other.
+_RECENT: Final = 128  # lags that are looked at first
+_RECENT_NEW: Final = 40  # of them may be 0
+_COMMONEST: Final = 40  # of them must be equal, one up or down
+_NEAR: Final = 0.33  # lags that are a multiple of the period
+_FAR: Final = 0.11  # lags beyond the period that are no multiple
+_STRAY: Final = 0.20  # lags that are far or 0
+_LONG_PERIOD: Final = 32
+_MANY_STRAYS: Final = 0.035  # beginnings of strays for which a long period needs twice the window
+_SAME_PLACE: Final = (0.40, 0.35)  # new runs with another one a period before: short, long periods
+_DISTINCT: Final = (
+    0.50,
+    0.87,
+)  # of the places where strays would fall by chance: short, long periods
+_DISTINCT_FIGURES: Final = 0.75  # the same for short periods of figures
+_FIGURES: Final = 0.25  # tokens that are digits, in what may be a table
+_EVEN: Final = 0.60  # gaps between strays that are equal in a grid
+# Of the longer look.
+_STRETCH_COMMONEST: Final = 0.18
+_STRETCH_NEAR: Final = 0.37
+_STRETCH_STARTS: Final = 8
+_STRETCH_SAME_PLACE: Final = 0.05  # more than by chance
+_STRETCH_DISTINCT: Final = 0.85
+_STRETCH_FIGURES: Final = 0.40
+_SURE_PERIOD, _SURE_NEAR, _SURE_DISTINCT = 12, 0.50, 0.90
+
+
+@dataclass(frozen=True, slots=True)
+class WindowLoop:
+    """A loop that fills the last `covered` tokens."""
+
+    period: int
+    covered: int
+
+
+class _Look(NamedTuple):
+    """What the lags of a window say of one period: how many are new, near it, too far; where strays begin."""
+
+    period: int
+    width: int
+    new: int
+    near: int
+    far: int
+    starts: list[int]
+    late_stray: bool  # one in the last three quarters
+
+
+def noisy_cycle(
+    tokens: Sequence[int], lags: Sequence[int], digits: Mapping[int, int]
+) -> WindowLoop | None:
+    """Return the cycle with single tokens swapped, dropped or added that the stream ends with."""
+    recent = lags[-_RECENT:]
+    if recent.count(0) > _RECENT_NEW:
+        return None
+    period, count = _commonest(recent)
+    if count < _COMMONEST:
+        return None
+    long = period >= _LONG_PERIOD
+    width = max(NOISY_COVER - period, (4 if long else 3) * period)
+    look = _look(lags, period, width)
+    if look is None or not _is_noisy(look):
+        return None
+    figures = share(digits, tokens[-width:]) > _FIGURES
+    if long and figures and len(look.starts) < 3:
+        return None
+    if long and (figures or len(look.starts) > _MANY_STRAYS * width):
+        look = _look(lags, period, 2 * width)
+        if look is None or not _is_noisy(look):
+            return None
+    if _is_table(tokens, look, digits, figures):
+        return None
+    return WindowLoop(period, look.width + period)
+
+
+def noisy_stretch(
+    tokens: Sequence[int], lags: Sequence[int], digits: Mapping[int, int]
+) -> WindowLoop | None:
+    """Return the cycle with more noise, and for longer, that the stream ends with."""
+    width = min(NOISY_STRETCH, len(lags))
+    period, count = _commonest(lags[-width:])
+    if count < _STRETCH_COMMONEST * width or not 2 < period < width // 6:
+        return None
+    look = _look(lags, period, width - period)
+    if look is None or look.near < _STRETCH_NEAR * look.width or look.far > _FAR * look.width:
+        return None
+    n = len(look.starts)
+    if n < _STRETCH_STARTS:
+        return None
+    least = _STRETCH_DISTINCT
+    if share(digits, tokens[-width:]) > _STRETCH_FIGURES:  # may be a table: be sure
+        if period < _SURE_PERIOD or look.near < _SURE_NEAR * look.width:
+            return None
+        least = _SURE_DISTINCT
+    slack = min(2, period // 4)
+    by_chance = 1 - (1 - n / look.width) ** (2 * slack + 1)
+    if (
+        _same_place(look) > by_chance + _STRETCH_SAME_PLACE
+        or _distinct(tokens, look) < least
+        or _is_even(look)
+    ):
+        return None
+    return WindowLoop(period, width)
+
+
+def share(digits: Mapping[int, int], window: Sequence[int]) -> float:
+    """Return the share of tokens that are digits."""
+    return sum(map(digits.__contains__, window)) / len(window)
+
+
+def _commonest(lags: Sequence[int]) -> tuple[int, int]:
+    """Return the commonest lag and how many lags equal it, or miss it by one."""
+    counts = Counter(lags)
+    del counts[0]
+    if not counts:
+        return 0, 0
+    period, count = counts.most_common(1)[0]
+    return period, count + counts[period - 1] + counts[period + 1]
+
+
+def _look(lags: Sequence[int], period: int, width: int) -> _Look | None:
+    """Return what the last `width` lags say of a period; None where there are not enough of them."""
+    if len(lags) < width + period:
+        return None
+    window = lags[-width:]
+    kind = {lag: _kind(lag, period) for lag in set(window)}
+    stray = [kind[lag] == "stray" for lag in window]
+    new = window.count(0)
+    return _Look(
+        period,
+        width,
+        new,
+        near=sum(kind[lag] == "near" for lag in window),
+        far=sum(stray) - new,
+        starts=[i for i in range(1, width) if stray[i] and not stray[i - 1]],
+        late_stray=any(stray[width // 4 :]),
+    )
+
+
+def _kind(lag: int, period: int) -> Literal["near", "inner", "stray"]:
+    """Return whether a lag is 1 to 3 periods (nearly), within the unit, or neither."""
+    copies = (lag + period // 2) // period
+    if 1 <= copies <= 3 and abs(lag - copies * period) <= min(4, period // 4):
+        return "near"
+    return "inner" if 0 < lag <= period else "stray"
+
+
+def _is_noisy(look: _Look) -> bool:
+    """Return whether most lags fit the period and a few do not; an exact cycle has its own rule."""
+    _, width, new, near, far, _, late_stray = look
+    return (
+        late_stray and near >= _NEAR * width and far <= _FAR * width and new + far <= _STRAY * width
+    )
+
+
+def _is_table(tokens: Sequence[int], look: _Look, digits: Mapping[int, int], figures: bool) -> bool:
+    """Return whether what strays are numbers, or comes at the same places of each copy, or of each row."""
+    n, period = len(look.starts), look.period
+    long = period >= _LONG_PERIOD
+    first = len(tokens) - look.width
+    if long and 2 * sum(tokens[first + i] in digits for i in look.starts) >= n > 0:
+        return True
+    if n < 3 or period <= 2:
+        return False
+    if _same_place(look) >= _SAME_PLACE[long] or _is_even(look):
+        return True
+    least = _DISTINCT_FIGURES if figures and not long else _DISTINCT[long]
+    return _distinct(tokens, look) < least
+
+
+def _same_place(look: _Look) -> float:
+    """Return the share of strays that have another one a period before."""
+    slack, known = min(2, look.period // 4), set(look.starts)
+    late = [i for i in look.starts if i >= look.period]
+    again = sum(any(i - look.period + d in known for d in range(-slack, slack + 1)) for i in late)
+    return again / len(late) if late else 0.0
+
+
+def _distinct(tokens: Sequence[int], look: _Look) -> float:
+    """Return after how many different runs of three strays come, over how many it would be by chance.
+
+    n strays that fall anywhere meet period * (1 - (1 - 1/period)**n) different places on average.
+    """
+    first, n = len(tokens) - look.width, len(look.starts)
+    before = {tuple(tokens[first + i - 3 : first + i]) for i in look.starts}
+    return len(before) / (look.period * (1 - (1 - 1 / look.period) ** n)) if n else 1.0
+
+
+def _is_even(look: _Look) -> bool:
+    """Return whether strays come at even distances, as the ends of rows do."""
+    gaps = [b - a for a, b in pairwise(look.starts)]
+    return len(gaps) >= 3 and Counter(gaps).most_common(1)[0][1] >= _EVEN * len(gaps)

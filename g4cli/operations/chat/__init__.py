@@ -1,0 +1,1 @@
+"""Plan and open a chat: context, layers on GPUs, speculative decoding."""

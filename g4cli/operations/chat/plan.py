@@ -1,0 +1,121 @@
+"""What `g4 chat` opens when nothing is prescribed: the context, and which layers go to the GPUs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from g4cli.cli.chat.run import Checked, Request
+    from g4cli.cli.output import Output
+    from g4cli.estimate import Options
+    from g4cli.fit import Memory
+    from g4cli.host import HostFacts
+    from g4cli.operations.fit.subject import Subject
+
+
+@dataclass(frozen=True, slots=True)
+class ChatPlan:
+    """How to load and what to open. `gpu_layers` is a number or "auto" (all)."""
+
+    n_ctx: int
+    gpu_layers: str
+    cpu_moe: bool
+
+
+def plan_chat(
+    out: Output, request: Request, checked: Checked, host: HostFacts, draft: str = "off"
+) -> ChatPlan:
+    """Return the plan for this machine as it is before the weights are loaded, and say what was chosen.
+
+    `draft` is what guesses tokens ahead: "off", "lookup" or a drafting network's file.
+    What the user wrote is taken as it is; a context beyond the model's is warned of. Raises UsageError.
+    """
+    from g4cli.estimate import IMAGE_TOKENS
+    from g4cli.fit import attempt
+    from g4cli.operations.fit.drafting import with_guesses
+    from g4cli.operations.fit.subject import (
+        encoder_beside,
+        memories_of,
+        run_options,
+        subject_of,
+        with_encoder,
+    )
+
+    subject, memories = subject_of(checked.path, checked.header), memories_of(host)
+    options = run_options(
+        host,
+        subject,
+        kv_type=request.kv_type,
+        mmap=request.mmap,
+        lazy_ple=request.lazy_ple,
+        use_extra_bufts=checked.use_extra_bufts,
+    )
+    # An encoder is loaded with the first picture or sound: it counts where one is there already.
+    mmproj = request.mmproj or (
+        encoder_beside(checked.path) if request.image or request.audio else None
+    )
+    if mmproj:
+        options = with_encoder(options, subject.shape, mmproj, request.image_tokens or IMAGE_TOKENS)
+    options = with_guesses(options, subject, draft)
+    n_ctx = _context(out, request, subject, options, memories)
+    # Beyond the model's own context nothing is estimated: the largest estimate has to do.
+    options = replace(options, n_ctx=min(n_ctx, subject.shape.n_ctx_train))
+    found = attempt(subject.shape, subject.tensors, options, memories).verdict
+    if not found.fits:
+        out.warn(f"this may not fit: {found.reason} (g4 fit {request.model})")
+    is_free = request.gpu_layers == "auto" and request.device is None and not request.cpu_moe
+    if not is_free or len(memories) == 1:
+        return ChatPlan(n_ctx, request.gpu_layers, request.cpu_moe)
+    return _layout(out, subject, options, memories, n_ctx)
+
+
+def _context(
+    out: Output, request: Request, subject: Subject, options: Options, memories: tuple[Memory, ...]
+) -> int:
+    from g4cli.core.units import parse_count
+    from g4cli.fit import CONTEXTS, largest_context, plan_context
+
+    most = subject.shape.n_ctx_train
+    if request.ctx == "max":
+        n_ctx = largest_context(subject.shape, subject.tensors, options, memories)
+        out.say(
+            f"context {n_ctx:,}: the largest that fits" if n_ctx else "no context fits: a small one"
+        )
+        return n_ctx or min(CONTEXTS[0], most)
+    if request.ctx:
+        n_ctx = parse_count(request.ctx)
+        if n_ctx > most:
+            out.warn(f"the model was made for {most:,} tokens; beyond that it guesses")
+        return n_ctx
+    plan = plan_context(subject.shape, subject.tensors, options, memories)
+    if plan.n_ctx < most:
+        out.say(plan.reason)
+    return plan.n_ctx
+
+
+def _layout(
+    out: Output, subject: Subject, options: Options, memories: tuple[Memory, ...], n_ctx: int
+) -> ChatPlan:
+    """Return the layout that fits the GPUs: everything, experts left behind, or as many layers as fit."""
+    from g4cli.fit import place
+
+    laid = place(subject.shape, subject.tensors, options, memories)
+    n_gpu_layers = laid.options.n_gpu_layers
+    out.say(laid.reason)
+    return ChatPlan(
+        n_ctx, "auto" if n_gpu_layers < 0 else str(n_gpu_layers), laid.options.n_cpu_moe > 0
+    )
+
+
+def with_live_gpus(host: HostFacts) -> HostFacts:
+    """Return `host` with the GPUs as llama.cpp sees them now, in this process. Raises EngineMissing."""
+    from g4cli.host import Gpu, GpuList, engine_version, is_unified
+    from g4cli.runtime.llama.devices import devices
+
+    gpus = tuple(
+        Gpu(d.name, d.description, d.total_bytes, d.free_bytes, unified=is_unified(d.kind))
+        for d in devices()
+        if d.kind in ("gpu", "igpu")
+    )
+    return replace(host, gpus=GpuList(gpus, engine_version() or "", 0.0))

@@ -1,0 +1,1 @@
+"""Estimate whether a model fits a machine, and what would fit instead."""

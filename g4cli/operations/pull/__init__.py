@@ -1,0 +1,1 @@
+"""Get a model: from the hub, from a local file, or made on this machine."""

@@ -1,0 +1,1 @@
+"""The engine: a model, its context, sampling, media and speculative decoding."""

@@ -1,0 +1,293 @@
+"""A llama.cpp context: what has been evaluated, and the next token's scores."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+from g4cli.core.errors import ContextFull, NoMemory, RuntimeFailed, UsageError
+from g4cli.core.units import MIB
+from g4cli.runtime.engine.model import Model
+from g4cli.runtime.llama.interrupt import Interrupt
+from g4cli.runtime.llama.library import LOG, failed, llama
+
+KV_TYPES: Final = MappingProxyType({"f16": 1, "q8_0": 8, "q4_0": 2})  # ggml_type ids
+N_BATCH: Final = 2048
+N_UBATCH: Final = 512
+_NO_QUOTA: Final = 1 << 16
+_ONE_THREAD_BYTES: Final = 64 * MIB
+FLASH_ATTENTION_AUTO: Final = -1
+MTP: Final = 1  # LLAMA_CONTEXT_TYPE_MTP: of a drafting network
+_SWA_ONLY: Final = 1  # LLAMA_STATE_SEQ_FLAGS_SWA_ONLY
+# llama_decode's results, include/llama.h.
+_NO_SLOT, _ABORTED = 1, 2
+_INT8_P = ctypes.POINTER(ctypes.c_int8)
+
+
+@dataclass(frozen=True, slots=True)
+class ContextOptions:
+    """Sizes in tokens. `n_threads` 0: see `default_threads`.
+
+    `n_outputs` is how many tokens of a batch get scores: a row is 1 MiB with Gemma's vocabulary.
+    """
+
+    n_ctx: int
+    kv_type: str = "f16"
+    n_threads: int = 0
+    n_batch: int = N_BATCH
+    n_ubatch: int = N_UBATCH
+    n_outputs: int = 1
+
+
+class Context:
+    """The memory of one conversation (sequence 0)."""
+
+    def __init__(self, model: Model, options: ContextOptions, interrupt: Interrupt) -> None:
+        """Allocate. Raises NoMemory or UsageError (an unknown KV type)."""
+        if options.kv_type not in KV_TYPES:
+            raise UsageError(
+                f"unknown KV type {options.kv_type!r}", hint=f"--kv-type {'|'.join(KV_TYPES)}"
+            )
+        self._c, self.model, self.interrupt = llama(), model, interrupt
+        params = self._c.llama_context_default_params()
+        params.n_ctx, params.n_seq_max = options.n_ctx, 1
+        params.n_batch = min(options.n_batch, max(options.n_ctx, 1))
+        params.n_ubatch = min(options.n_ubatch, params.n_batch)
+        params.n_outputs_max = params.n_outputs_max_per_seq = options.n_outputs
+        params.n_threads = params.n_threads_batch = options.n_threads or default_threads(model)
+        params.type_k = params.type_v = KV_TYPES[options.kv_type]
+        params.flash_attn_type = FLASH_ATTENTION_AUTO
+        # The default keeps sliding-window layers at full length: 3 to 18 times Gemma 4's KV cache.
+        params.swa_full = False
+        params.no_perf = True
+        params.abort_callback = interrupt.callback(self._c.ggml_abort_callback)
+        params.abort_callback_data = interrupt.data
+        LOG.clear()
+        self._handle = self._c.llama_init_from_model(model.handle, params)
+        if not self._handle:
+            raise NoMemory(
+                failed(f"llama.cpp cannot make a context of {options.n_ctx:,} tokens").message,
+                hint=f"g4 fit {model.path} shows what fits; --ctx 4096 needs less",
+            )
+        self._kv_bytes = _logged_bytes("KV buffer size")
+        self._compute_bytes = _logged_bytes("compute buffer size")
+        self._memory = self._c.llama_get_memory(self._handle)
+        self.n_ctx: int = self._c.llama_n_ctx(self._handle)
+        self.n_batch: int = params.n_batch
+        self.kv_type = options.kv_type
+        self.n_threads: int = params.n_threads
+        self._token = (self._c.llama_token * 1)()  # the batch only points at it
+        self._one = self._c.llama_batch_get_one(self._token, 1)
+        self._many = (self._c.llama_token * self.n_batch)()
+        self._row = -1
+        self.n_outputs = min(options.n_outputs, self.n_batch)
+        self._scored = (ctypes.c_int8 * self.n_outputs)(*[1] * self.n_outputs)
+        self._run = (self._c.llama_token * self.n_outputs)()
+
+    @property
+    def handle(self) -> Any:
+        """Return llama.cpp's pointer. Raises RuntimeFailed once closed."""
+        if not self._handle:
+            raise RuntimeFailed("the context is closed")
+        return self._handle
+
+    def decode_one(self, token: int) -> bool:
+        """Evaluate one token; return False if it was interrupted. Raises ContextFull or RuntimeFailed."""
+        self._token[0] = token
+        self._row = 0
+        return self._done(self._c.llama_decode(self._handle, self._one))
+
+    def decode(self, tokens: Sequence[int]) -> bool:
+        """Evaluate up to `n_batch` tokens; only the last gets scores. Return False if interrupted."""
+        self._many[: len(tokens)] = tokens
+        self._row = len(tokens) - 1
+        return self._done(
+            self._c.llama_decode(self.handle, self._c.llama_batch_get_one(self._many, len(tokens)))
+        )
+
+    def decode_run(self, tokens: Sequence[int]) -> bool:
+        """Evaluate up to `n_outputs` tokens, each with its scores; `row` is the first's.
+
+        Return False if interrupted: then none of them is in memory.
+        """
+        self._run[: len(tokens)] = tokens
+        self._row = 0
+        batch = self._c.llama_batch(
+            n_tokens=len(tokens), token=self._run, logits=ctypes.cast(self._scored, _INT8_P)
+        )
+        return self._done(self._c.llama_decode(self.handle, batch))
+
+    def decode_batch(self, batch: Any) -> bool:
+        """Evaluate a llama_batch, which says itself who gets scores. Return False if interrupted."""
+        self._row = -1
+        return self._done(self._c.llama_decode(self.handle, batch))
+
+    def _done(self, result: int) -> bool:
+        if result == 0:
+            return True
+        if result == _ABORTED:
+            return False
+        if result == _NO_SLOT:
+            raise ContextFull(
+                f"the context of {self.n_ctx:,} tokens is full", hint="--ctx with a larger number"
+            )
+        raise failed(
+            f"llama.cpp failed to evaluate (code {result})", hint=f"g4 doctor {self.model.path}"
+        )
+
+    @property
+    def pos_min(self) -> int:
+        """Return the first position still in the sliding-window layers, or -1 if nothing is."""
+        return int(self._c.llama_memory_seq_pos_min(self._memory, 0))
+
+    @property
+    def pos_max(self) -> int:
+        """Return the last position evaluated, or -1."""
+        return int(self._c.llama_memory_seq_pos_max(self._memory, 0))
+
+    def can_branch(self, n_past: int) -> bool:
+        """Return whether evaluation may go on after the first `n_past` tokens.
+
+        A sliding layer at position p reads p - n_swa + 1 .. p (is_masked_swa, src/llama-hparams.h,
+        llama.cpp@0c1e57098): all of them that lie before `n_past` must still be in memory.
+        """
+        if n_past == 0:
+            return True
+        first = self.pos_min
+        needed = max(0, n_past - self.model.n_swa + 1) if self.model.n_swa else 0
+        return 0 <= first <= needed and self.pos_max >= n_past - 1
+
+    def keep(self, n_past: int) -> None:
+        """Forget everything from position `n_past` on."""
+        if n_past == 0:
+            self._c.llama_memory_clear(self._memory, False)
+        elif not self._c.llama_memory_seq_rm(self._memory, 0, n_past, -1):
+            raise RuntimeFailed(f"llama.cpp cannot forget the tokens after {n_past}")
+
+    def state(self) -> bytes:
+        """Return everything in memory, for `restore`."""
+        size = self._c.llama_state_seq_get_size(self.handle, 0)
+        buffer = (ctypes.c_uint8 * size)()
+        return bytes(buffer[: self._c.llama_state_seq_get_data(self.handle, buffer, size, 0)])
+
+    def restore(self, state: bytes) -> None:
+        """Put back what `state` returned. Raises RuntimeFailed if llama.cpp does not take it."""
+        source = ctypes.cast(ctypes.c_char_p(state), ctypes.POINTER(ctypes.c_uint8))
+        if not self._c.llama_state_seq_set_data(self.handle, source, len(state), 0):
+            raise failed("llama.cpp does not take its own state back")
+
+    def window_state(self, limit_bytes: int) -> bytes | None:
+        """Return the sliding layers' cells as a checkpoint, or None if larger than `limit_bytes`."""
+        size = self._c.llama_state_seq_get_size_ext(self.handle, 0, _SWA_ONLY)
+        if not 0 < size <= limit_bytes:
+            return None
+        buffer = ctypes.create_string_buffer(size)
+        target = ctypes.cast(buffer, ctypes.POINTER(ctypes.c_uint8))
+        written = self._c.llama_state_seq_get_data_ext(self.handle, target, size, 0, _SWA_ONLY)
+        return buffer.raw[:written] if written else None
+
+    def restore_window(self, state: bytes) -> bool:
+        """Put a checkpoint of the sliding layers back; return whether llama.cpp took it."""
+        source = ctypes.cast(ctypes.c_char_p(state), ctypes.POINTER(ctypes.c_uint8))
+        return bool(
+            self._c.llama_state_seq_set_data_ext(self.handle, source, len(state), 0, _SWA_ONLY)
+        )
+
+    @property
+    def row(self) -> int:
+        """Return whose scores are looked at: the token's place in what was evaluated last."""
+        return self._row
+
+    def next_row(self) -> None:
+        """Look at the scores of the next token of a run."""
+        self._row += 1
+
+    def logits(self) -> Any:
+        """Return a pointer to `n_vocab` scores (float32) after token `row`, valid until the next decode."""
+        return self._c.llama_get_logits_ith(self.handle, self._row)
+
+    def score_bytes(self) -> bytes:
+        """Return a copy of those scores, for comparing bit by bit."""
+        return ctypes.string_at(self.logits(), 4 * self.model.n_vocab)
+
+    @property
+    def kv_bytes(self) -> int:
+        """Return what the KV cache takes, as llama.cpp's log told when it was made."""
+        return self._kv_bytes
+
+    @property
+    def compute_bytes(self) -> int:
+        """Return what the compute buffers take, as llama.cpp's log told when they were made."""
+        return self._compute_bytes
+
+    def close(self) -> None:
+        """Free the context."""
+        if self._handle:
+            self._c.llama_free(self._handle)
+            self._handle = None
+
+
+def _logged_bytes(what: str) -> int:
+    found = (re.search(rf"{what} = +([0-9.]+) MiB", line.text) for line in LOG.lines)
+    return int(sum(float(match[1]) for match in found if match) * MIB)
+
+
+def default_threads(model: Model) -> int:
+    """Return one thread per physical core, and a single one for networks too small to share out.
+
+    Threads wait for each other after every matrix; below some hundred microseconds a matrix the waiting
+    costs more than it saves, and on a busy machine a hundred times more.
+    """
+    return 1 if model.size_bytes < _ONE_THREAD_BYTES else physical_cores()
+
+
+def physical_cores() -> int:
+    """Return the physical cores that this process may use: more threads make decoding slower."""
+    if sys.platform == "darwin":
+        answer = subprocess.run(
+            ["sysctl", "-n", "hw.perflevel0.physicalcpu"],
+            capture_output=True,
+            text=True,
+            check=False,
+        ).stdout.strip()
+        if answer.isdigit():
+            return int(answer)
+    allowed = (
+        os.sched_getaffinity(0)
+        if hasattr(os, "sched_getaffinity")
+        else set(range(os.cpu_count() or 1))
+    )
+    cores = set()
+    for cpu in allowed:
+        siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+        try:
+            cores.add(siblings.read_text().strip())
+        except OSError:
+            cores.add(str(cpu))
+    return max(1, min(len(cores), cpu_quota(Path("/sys/fs/cgroup"))))
+
+
+def cpu_quota(cgroup: Path) -> int:
+    """Return how many CPUs' time a container may use (cgroup v2 or v1), or a large number without a limit.
+
+    Threads beyond it are stopped in the middle of a matrix, and the others wait for them.
+    """
+    try:
+        quota, period = (cgroup / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        try:
+            quota = (cgroup / "cpu/cpu.cfs_quota_us").read_text().strip()
+            period = (cgroup / "cpu/cpu.cfs_period_us").read_text().strip()
+        except OSError:
+            return _NO_QUOTA
+    if not quota.isdigit() or not period.isdigit() or int(period) == 0:  # "max", or -1
+        return _NO_QUOTA
+    return max(1, round(int(quota) / int(period)))

@@ -1,0 +1,157 @@
+"""Gemma 4's own drafting network (`-assistant`): four layers that read the KV cache of the model itself.
+
+It takes the last token and the model's last hidden state, and gives the next token and the next hidden
+state; all guesses of a round stand at one position, because it writes no keys and values of its own
+(common/speculative.cpp common_speculative_impl_draft_mtp, src/models/gemma4-assistant.cpp,
+llama.cpp@0c1e57098).
+
+The hidden states are behind functions that llama.cpp calls staging and exports under C++ names: a build
+without them cannot draft, and says so.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from g4cli.core.errors import NoMemory, UsageError
+from g4cli.core.gguf import Header, read_header
+from g4cli.runtime.engine.context import FLASH_ATTENTION_AUTO, KV_TYPES, MTP, Context
+from g4cli.runtime.engine.model import Model, ModelOptions
+from g4cli.runtime.llama.library import LOG, failed, llama
+
+ARCHITECTURE: Final = "gemma4-assistant"
+# As compilers for Linux and macOS spell them; src/llama-ext.h declares them.
+_SET_STATES: Final = "_Z26llama_set_embeddings_nextnP13llama_contextbb"
+_STATE: Final = "_Z30llama_get_embeddings_nextn_ithP13llama_contexti"
+_N_BATCH: Final = 1  # one token at a time: each guess depends on the one before
+# The drafter attends to the model's cells with heads of the model's width.
+_SAME: Final = ("attention.key_length", "attention.key_length_swa", "attention.sliding_window")
+
+
+def refusal() -> str | None:
+    """Return why this build of llama.cpp cannot use a drafting network, or None. Raises EngineMissing."""
+    missing = [name for name in (_SET_STATES, _STATE) if _function(name) is None]
+    if missing:
+        return f"this build of llama.cpp does not export {missing[0]}, through which drafting works"
+    return None
+
+
+def mismatch(drafter: Header, model: Header) -> str | None:
+    """Return why `drafter` was not made for `model`, or None: llama.cpp would abort, or draft nonsense.
+
+    Raises BadGGUF if a key is missing.
+    """
+    name = Path(drafter.path).name
+    if drafter.architecture != ARCHITECTURE:
+        return f"{name} is a {drafter.architecture} file, not a drafting network ({ARCHITECTURE})"
+    for own, other in (
+        ("embedding_length_out", "embedding_length"),
+        *((key, key) for key in _SAME),
+    ):
+        ours = drafter.get(f"{ARCHITECTURE}.{own}", int)
+        theirs = model.get(f"{model.architecture}.{other}", int)
+        if ours != theirs:
+            return f"{name} drafts for another model: its {own} is {ours}, the model's {other} {theirs}"
+    return None
+
+
+class Drafter:
+    """A loaded drafting network on top of `target`. Close it before the target."""
+
+    def __init__(self, path: Path, target: Context, model_options: ModelOptions) -> None:
+        """Load `path`; what `target` had in memory is gone then: llama.cpp makes the shared cells anew.
+
+        Raises UsageError (not for this model, or not with this build), RuntimeFailed or NoMemory.
+        """
+        if why := refusal():
+            raise UsageError(why, hint="--draft lookup works with every build")
+        if why := mismatch(read_header(path), read_header(target.model.path)):
+            raise UsageError(why, hint="g4 pull MODEL --draft")
+        self._c, self._target = llama(), target
+        self._handle: Any = None
+        self.model = Model(path, model_options)
+        if self.model.n_vocab != target.model.n_vocab:
+            self.close()
+            raise UsageError(f"{path.name} has another vocabulary than {target.model.path.name}")
+        self._state: Any = _function(_STATE)
+        set_states: Any = _function(_SET_STATES)
+        self._open()
+        # Of the model all rows: rows without scores are skipped otherwise, and other kernels would compute.
+        set_states(target.handle, True, False)
+        set_states(self._handle, True, True)
+        self._token = (self._c.llama_token * 1)()
+        self._position = (self._c.llama_pos * 1)()
+        self._scored = (ctypes.c_int8 * 1)(1)
+
+    def _open(self) -> None:
+        c, target = self._c, self._target
+        params = c.llama_context_default_params()
+        params.ctx_type, params.ctx_other = MTP, target.handle
+        params.n_ctx, params.n_seq_max = target.n_ctx, 1
+        params.n_batch = params.n_ubatch = _N_BATCH
+        params.n_outputs_max = params.n_outputs_max_per_seq = 1
+        params.n_threads = params.n_threads_batch = target.n_threads
+        params.flash_attn_type = FLASH_ATTENTION_AUTO
+        params.type_k = params.type_v = KV_TYPES[target.kv_type]
+        params.swa_full, params.no_perf = False, True
+        params.abort_callback = target.interrupt.callback(c.ggml_abort_callback)
+        params.abort_callback_data = target.interrupt.data
+        LOG.clear()
+        self._handle = c.llama_init_from_model(self.model.handle, params)
+        if not self._handle:
+            self.close()
+            raise NoMemory(
+                failed(f"llama.cpp cannot make a context for {self.model.path.name}").message,
+                hint="--draft lookup needs no memory",
+            )
+
+    def guess(self, token: int, count: int, position: int) -> list[int]:
+        """Return up to `count` tokens that may come after `token`, which will stand at `position`.
+
+        The model must have evaluated everything before it, and its `row` must be the one that `token` was
+        sampled from. Fewer tokens if interrupted.
+        """
+        state = self._state(self._target.handle, self._target.row)
+        guessed: list[int] = []
+        while state and len(guessed) < count:
+            self._token[0], self._position[0] = token, position
+            batch = self._c.llama_batch(
+                n_tokens=1,
+                token=self._token,
+                embd=state,
+                pos=self._position,
+                logits=ctypes.cast(self._scored, ctypes.POINTER(ctypes.c_int8)),
+            )
+            if self._c.llama_decode(self._handle, batch) != 0:
+                break
+            scores = self._c.llama_get_logits_ith(self._handle, 0)
+            token = int(np.ctypeslib.as_array(scores, (self.model.n_vocab,)).argmax())
+            guessed.append(token)
+            state = self._state(self._handle, 0)
+        return guessed
+
+    def close(self) -> None:
+        """Free context and model."""
+        if self._handle:
+            self._c.llama_free(self._handle)
+            self._handle = None
+        self.model.close()
+
+
+def _function(name: str) -> Any:
+    """Return llama.cpp's function of that exported name, or None."""
+    found = getattr(llama()._lib, name, None)
+    if found is None:
+        return None
+    if name == _STATE:
+        found.argtypes, found.restype = (
+            (ctypes.c_void_p, ctypes.c_int32),
+            ctypes.POINTER(ctypes.c_float),
+        )
+    else:
+        found.argtypes, found.restype = (ctypes.c_void_p, ctypes.c_bool, ctypes.c_bool), None
+    return found

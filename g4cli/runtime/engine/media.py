@@ -1,0 +1,302 @@
+"""Images and sounds as positions of a prompt, through llama.cpp's multimodal library.
+
+A prompt is a list of token ids; a medium stands in it as a run of negative numbers, one per position, never
+used twice. So comparing two prompts, and keeping their common start in memory, needs no special case but
+one: a run is evaluated as a whole.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+from g4cli.core.errors import BadMedia, Interrupted, RuntimeFailed, UsageError
+from g4cli.core.files import require_file
+from g4cli.core.units import size_text
+from g4cli.prompt.messages import Media
+from g4cli.runtime.engine.context import Context
+from g4cli.runtime.engine.model import Model
+from g4cli.runtime.llama.background import Background
+from g4cli.runtime.llama.interrupt import Interrupt
+from g4cli.runtime.llama.library import LOG, failed, llama, mtmd
+
+IMAGE_TOKENS: Final = (70, 140, 280, 560, 1120)
+"""Budgets that Gemma 4 was trained with (image_processing_gemma4.py, transformers 5.23.0)."""
+
+AUDIO_CHUNK_S: Final = 30
+"""Seconds of sound that are heard at once; llama.cpp cuts longer ones."""
+_TEXT_CHUNK: Final = 0  # MTMD_INPUT_CHUNK_TYPE_TEXT, tools/mtmd/mtmd.h
+_FILE_BYTES: Final = 256 << 20
+_SIDE_LIMIT: Final = 16384
+# Operations of an encoder between two questions whether to go on: each costs a step out of its threads.
+_OPERATIONS: Final = 8
+
+# First bytes -> kind. What stb_image and miniaudio read (tools/mtmd/mtmd-helper.cpp), no more.
+_MAGIC: Final = (
+    (b"\xff\xd8\xff", "image"),
+    (b"\x89PNG\r\n\x1a\n", "image"),
+    (b"BM", "image"),
+    (b"GIF8", "image"),
+    (b"RIFF", "audio"),
+    (b"fLaC", "audio"),
+    (b"ID3", "audio"),
+    (b"\xff\xfb", "audio"),
+    (b"\xff\xf3", "audio"),
+    (b"\xff\xf2", "audio"),
+)
+FORMATS: Final = MappingProxyType({"image": "jpg, png, bmp, gif", "audio": "wav, mp3, flac"})
+
+
+@dataclass(frozen=True, slots=True)
+class MediaOptions:
+    """Where the encoder's file is, and at most how many positions an image may take (None: its own)."""
+
+    mmproj: Path
+    image_tokens: int | None = None
+    n_threads: int = 0
+    use_gpu: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """A medium's positions in prompts: `first` is the number of its first one."""
+
+    first: int
+    n_tokens: int
+    chunk: Any
+    embeddings: Any
+
+
+class MediaEncoder:
+    """Encodes each file once and keeps the result as long as the chat lasts."""
+
+    def __init__(
+        self, model: Model, options: MediaOptions, interrupt: Interrupt | None = None
+    ) -> None:
+        """Load the encoder. Raises RuntimeFailed (not this model's, damaged) or UsageError."""
+        if options.image_tokens is not None and options.image_tokens not in IMAGE_TOKENS:
+            raise UsageError(
+                f"an image takes one of {', '.join(map(str, IMAGE_TOKENS))} tokens",
+                hint="--image-tokens 280",
+            )
+        self._c, self._model = mtmd(), model
+        params = self._c.mtmd_context_params_default()
+        params.use_gpu, params.print_timings, params.warmup = options.use_gpu, False, False
+        params.n_threads = options.n_threads or params.n_threads
+        if options.image_tokens is not None:
+            params.image_max_tokens = options.image_tokens
+            params.image_min_tokens = min(options.image_tokens, IMAGE_TOKENS[0])
+        self._background = Background(interrupt or Interrupt())
+        self._n_operations = 0
+        self._on_operation = llama().ggml_backend_sched_eval_callback(self._goes_on)
+        params.cb_eval = self._on_operation
+        LOG.clear()
+        self._handle = self._c.mtmd_init_from_file(
+            os.fsencode(options.mmproj), model.handle, params
+        )
+        if not self._handle:
+            raise failed(
+                f"{options.mmproj} is no encoder for {model.path.name}",
+                hint="g4 pull MODEL fetches its own",
+            )
+        self.has_vision = bool(self._c.mtmd_support_vision(self._handle))
+        self.has_audio = bool(self._c.mtmd_support_audio(self._handle))
+        self._max_image = options.image_tokens or IMAGE_TOKENS[-1]
+        self._runs: dict[int, _Run] = {}
+        self._known: dict[tuple[str, int, int], tuple[int, ...]] = {}
+        self._next = -1
+
+    @property
+    def n_ubatch(self) -> int:
+        """Return the batch that must hold an image whole, or 0: networks that look at it both ways."""
+        return self._max_image if self._c.mtmd_decode_use_non_causal(self._handle, None) else 0
+
+    def encode(self, media: Media) -> bool:
+        """Encode a file if that was not done before; return False if interrupted, at once.
+
+        The encoder then stops after the operations that it is in, while the user goes on. Raises FileMissing,
+        UsageError, BadMedia (not a picture or sound that can be read) or RuntimeFailed.
+        """
+        path = require_file(media.path.expanduser())
+        self._require(media.kind, path)
+        key = _key(path)
+        if key in self._known:
+            return True
+
+        def encode() -> None:
+            self._known[key] = tuple(self._encode(media.kind, path))
+
+        return self._background.run(encode)
+
+    def tokens(self, media: Media) -> tuple[int, ...]:
+        """Return the prompt's tokens for a file: its marks around positions. Encodes it the first time.
+
+        Raises what `encode` raises, and Interrupted.
+        """
+        if not self.encode(media):
+            raise Interrupted("")
+        return self._known[_key(media.path.expanduser())]
+
+    def parts(self, media: Media) -> int:
+        """Return into how many pieces the library cut a file: sound over 30 s is heard in several."""
+        return sum(token in self._runs for token in self.tokens(media))
+
+    def run_at(self, token: int) -> tuple[int, int]:
+        """Return how many positions the run that begins with `token` has, and its first number."""
+        run = self._runs[token]
+        return run.n_tokens, run.first
+
+    def start_of(self, tokens: Sequence[int], position: int) -> int:
+        """Return where the run that covers `position` of `tokens` begins (or `position` outside of runs)."""
+        while position > 0 and tokens[position] < 0 and tokens[position] not in self._runs:
+            position -= 1
+        return position
+
+    def decode(self, context: Context, token: int, position: int) -> bool:
+        """Evaluate the run that begins with `token`; return False if interrupted. Raises RuntimeFailed."""
+        self._background.wait()
+        run = self._runs[token]
+        after = llama().llama_pos()
+        result = self._c.mtmd_helper_decode_image_chunk(
+            self._handle,
+            context.handle,
+            run.chunk,
+            run.embeddings,
+            position,
+            0,
+            max(context.n_batch, run.n_tokens) if self.n_ubatch else context.n_batch,
+            ctypes.byref(after),
+            self._c.mtmd_helper_post_decode_callback(),
+            None,
+        )
+        if result != 0 and not context.interrupt.is_set:
+            raise failed(f"llama.cpp failed to evaluate a medium (code {result})")
+        return bool(result == 0)
+
+    def rehearse(self) -> None:
+        """Encode a grey square and a second of silence: what this file dies of, it dies of here."""
+        if self.has_vision:
+            pixels = (ctypes.c_ubyte * (96 * 96 * 3))(*[127] * (96 * 96 * 3))
+            self._take(self._c.mtmd_bitmap_init(96, 96, pixels), "image", Path("a grey square"))
+        if self.has_audio:
+            rate = max(1, self._c.mtmd_get_audio_sample_rate(self._handle))
+            silence = (ctypes.c_float * rate)()
+            self._take(
+                self._c.mtmd_bitmap_init_from_audio(rate, silence), "audio", Path("a silence")
+            )
+
+    def close(self) -> None:
+        """Free the encoder and what it encoded."""
+        self._background.wait()
+        for run in self._runs.values():
+            self._c.mtmd_input_chunk_free(run.chunk)
+        self._runs.clear()
+        self._known.clear()
+        if self._handle:
+            self._c.mtmd_free(self._handle)
+            self._handle = None
+
+    def _goes_on(self, _tensor: int, asks: bool, _data: int) -> bool:
+        """Answer the encoder (ggml_backend_sched_eval_callback): may it stop here; shall it go on?"""
+        if asks:
+            self._n_operations += 1
+            return self._n_operations % _OPERATIONS == 0
+        return not self._background.is_left
+
+    def _require(self, kind: str, path: Path) -> None:
+        if kind == "image" and not self.has_vision:
+            raise BadMedia(f"{path}: this model sees no images", hint="an audio file works")
+        if kind == "audio" and not self.has_audio:
+            raise BadMedia(f"{path}: this model hears no sound", hint="g4 pull e2b")
+        size = path.stat().st_size
+        if size > _FILE_BYTES:
+            raise BadMedia(
+                f"{path} is too large ({size_text(size)} of at most {size_text(_FILE_BYTES)})"
+            )
+        found = kind_of(path)
+        if found != kind:
+            what = (
+                f"not {_A[kind]} that g4 reads" if found is None else f"{_A[found]}, not {_A[kind]}"
+            )
+            raise BadMedia(f"{path} is {what}", hint=f"{kind} formats: {FORMATS[kind]}")
+
+    def _encode(self, kind: str, path: Path) -> list[int]:
+        LOG.clear()
+        bitmap = self._c.mtmd_helper_bitmap_init_from_file(self._handle, os.fsencode(path), False)
+        if not bitmap:
+            raise BadMedia(
+                f"{path} cannot be read: it is damaged", hint=f"{kind} formats: {FORMATS[kind]}"
+            )
+        return self._take(bitmap, kind, path)
+
+    def _take(self, bitmap: Any, kind: str, path: Path) -> list[int]:
+        """Return the tokens of a decoded file, and free it."""
+        sides = (self._c.mtmd_bitmap_get_nx(bitmap), self._c.mtmd_bitmap_get_ny(bitmap))
+        chunks = self._c.mtmd_input_chunks_init()
+        try:
+            if kind == "image" and max(sides) > _SIDE_LIMIT:
+                raise BadMedia(f"{path} is too large: {sides[0]} x {sides[1]} pixels")
+            self._split(bitmap, chunks, path)
+            return [
+                token
+                for index in range(self._c.mtmd_input_chunks_size(chunks))
+                for token in self._chunk_tokens(self._c.mtmd_input_chunks_get(chunks, index), path)
+            ]
+        finally:
+            self._c.mtmd_input_chunks_free(chunks)
+            self._c.mtmd_bitmap_free(bitmap)
+
+    def _split(self, bitmap: Any, chunks: Any, path: Path) -> None:
+        part = self._c.mtmd_input_part(None, bitmap)
+        parts = (ctypes.POINTER(self._c.mtmd_input_part) * 1)(ctypes.pointer(part))
+        if self._c.mtmd_tokenize_from_parts(self._handle, chunks, parts, 1, False):
+            raise BadMedia(failed(f"{path} cannot be prepared").message)
+
+    def _chunk_tokens(self, chunk: Any, path: Path) -> list[int]:
+        if self._c.mtmd_input_chunk_get_type(chunk) == _TEXT_CHUNK:
+            count = ctypes.c_size_t()
+            tokens = self._c.mtmd_input_chunk_get_tokens_text(chunk, ctypes.byref(count))
+            return [int(tokens[i]) for i in range(count.value)]
+        n_tokens = self._c.mtmd_input_chunk_get_n_tokens(chunk)
+        if self._c.mtmd_encode_chunk(self._handle, chunk):
+            raise failed(f"{path} cannot be encoded")
+        if self._background.is_left:
+            raise Interrupted("")  # an encoder that was stopped reports success
+        n_values = n_tokens * llama().llama_model_n_embd_inp(self._model.handle)
+        embeddings = (ctypes.c_float * n_values)()
+        # The library's own buffer is overwritten by the next medium.
+        ctypes.memmove(
+            embeddings, self._c.mtmd_get_output_embd(self._handle), ctypes.sizeof(embeddings)
+        )
+        first = self._next
+        self._next -= n_tokens
+        copy = self._c.mtmd_input_chunk_copy(chunk)
+        if not copy:
+            raise RuntimeFailed(f"{path}: no memory for its description")
+        self._runs[first] = _Run(first, n_tokens, copy, embeddings)
+        return [first - i for i in range(n_tokens)]
+
+
+def _key(path: Path) -> tuple[str, int, int]:
+    stat = path.stat()
+    return str(path.resolve()), stat.st_size, stat.st_mtime_ns
+
+
+_A: Final = MappingProxyType({"image": "an image", "audio": "a sound"})
+
+
+def kind_of(path: Path) -> str | None:
+    """Return 'image' or 'audio' by the file's first bytes, or None."""
+    with path.open("rb") as file:
+        start = file.read(16)
+    for magic, kind in _MAGIC:
+        if start.startswith(magic):
+            if magic == b"RIFF" and start[8:12] != b"WAVE":
+                return None
+            return kind
+    return None

@@ -1,0 +1,191 @@
+"""One loaded model and its vocabulary, through llama.cpp's C interface."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from g4cli.core.errors import Interrupted, RuntimeFailed, UsageError
+from g4cli.core.progress import Progress, no_progress
+from g4cli.runtime.llama.devices import devices, ggml_library, has_gpu
+from g4cli.runtime.llama.library import LOG, failed, llama
+
+ALL_LAYERS: Final = -1
+# The expert matrices of the 26B network (common/common.h LLM_FFN_EXPS_REGEX, llama.cpp@0c1e57098).
+_EXPERTS: Final = rb"\.ffn_(up|down|gate|gate_up)_(ch|)exps"
+_LAZY: Final = {"off": 0, "auto": 1, "on": 2}
+_PIECE_BYTES: Final = 512
+# llama_load_mode: 0 none, 1 mmap.
+_LOAD_NONE, _LOAD_MMAP = 0, 1
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOptions:
+    """How to load. `device` is a ggml device name; `lazy_ple` keeps per-layer embeddings on disk."""
+
+    n_gpu_layers: int = ALL_LAYERS
+    device: str | None = None
+    mmap: bool = True
+    lazy_ple: Literal["auto", "on", "off"] = "auto"
+    cpu_moe: bool = False
+    use_extra_bufts: bool = True
+    vocab_only: bool = False
+
+
+class _BuftOverride(ctypes.Structure):
+    _fields_ = (("pattern", ctypes.c_char_p), ("buft", ctypes.c_void_p))
+
+
+class Model:
+    """A loaded model. Close it when done, after its contexts."""
+
+    def __init__(
+        self,
+        path: Path,
+        options: ModelOptions = ModelOptions(),
+        *,
+        progress: Progress = no_progress,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Load `path`. Raises RuntimeFailed, EngineMissing, UsageError (no such device) or Interrupted."""
+        self.path = path
+        self._c = llama()
+        LOG.clear()
+        params, keep = _params(self._c, options)
+
+        @self._c.llama_progress_callback  # type: ignore[untyped-decorator,unused-ignore]
+        def on_progress(done: float, _data: ctypes.c_void_p) -> bool:
+            progress(int(done * 1000), 1000, "load")
+            return not stop()
+
+        params.progress_callback = on_progress
+        self._handle = self._c.llama_model_load_from_file(os.fsencode(path), params)
+        del keep
+        if not self._handle:
+            if stop():
+                raise Interrupted("")
+            raise failed(f"llama.cpp cannot load {path}", hint=f"g4 doctor {path}")
+        self.vocab = self._c.llama_model_get_vocab(self._handle)
+        self.n_vocab: int = self._c.llama_vocab_n_tokens(self.vocab)
+        self.n_ctx_train: int = self._c.llama_model_n_ctx_train(self._handle)
+        self.n_swa: int = self._c.llama_model_n_swa(self._handle)
+        self._piece_buffer = ctypes.create_string_buffer(_PIECE_BYTES)
+
+    @property
+    def handle(self) -> Any:
+        """Return llama.cpp's pointer. Raises RuntimeFailed once closed."""
+        if not self._handle:
+            raise RuntimeFailed("the model is closed")
+        return self._handle
+
+    @property
+    def size_bytes(self) -> int:
+        """Return the bytes of all tensors."""
+        return int(self._c.llama_model_size(self.handle))
+
+    @property
+    def n_params(self) -> int:
+        """Return the number of parameters."""
+        return int(self._c.llama_model_n_params(self.handle))
+
+    @property
+    def description(self) -> str:
+        """Return llama.cpp's name of architecture, size and type, as llama-bench prints it."""
+        buffer = ctypes.create_string_buffer(256)
+        self._c.llama_model_desc(self.handle, buffer, len(buffer))
+        return buffer.value.decode("utf-8", "replace")
+
+    def is_end(self, token: int) -> bool:
+        """Return whether `token` ends an answer (the file's EOS, EOT and EOM)."""
+        return bool(self._c.llama_vocab_is_eog(self.vocab, token))
+
+    @property
+    def bos(self) -> int:
+        """Return the token that begins every prompt, or -1."""
+        return int(self._c.llama_vocab_bos(self.vocab))
+
+    @property
+    def suppressed(self) -> tuple[int, ...]:
+        """Return the tokens that the file forbids in answers (tokenizer.ggml.suppress_tokens)."""
+        count = ctypes.c_int32()
+        tokens = self._c.llama_vocab_get_suppress_tokens(self.vocab, ctypes.byref(count))
+        return tuple(tokens[i] for i in range(count.value)) if tokens else ()
+
+    def tokenize(self, text: str, *, control: bool) -> list[int]:
+        """Return the tokens of `text`, no BOS added; `control` says whether '<|turn>' is a control token."""
+        data = text.encode("utf-8", "replace")
+        if not data:
+            return []
+        capacity = len(data) + 1  # one token per byte at most
+        tokens = (self._c.llama_token * capacity)()
+        count = self._c.llama_tokenize(
+            self.vocab, data, len(data), tokens, capacity, False, control
+        )
+        if count < 0:
+            raise RuntimeFailed(f"llama.cpp cannot tokenise {len(data)} bytes of text")
+        return list(tokens[:count])
+
+    def piece(self, token: int) -> bytes:
+        """Return the bytes of `token`; control tokens are spelled out."""
+        size = self._c.llama_token_to_piece(
+            self.vocab, token, self._piece_buffer, len(self._piece_buffer), 0, True
+        )
+        if size < 0:
+            self._piece_buffer = ctypes.create_string_buffer(-size)
+            size = self._c.llama_token_to_piece(
+                self.vocab, token, self._piece_buffer, -size, 0, True
+            )
+        return self._piece_buffer.raw[:size]
+
+    def meta(self, key: str) -> str | None:
+        """Return a scalar key of the file as text, or None."""
+        buffer = ctypes.create_string_buffer(256)
+        size = self._c.llama_model_meta_val_str(self.handle, key.encode(), buffer, len(buffer))
+        return buffer.value.decode("utf-8", "replace") if size >= 0 else None
+
+    @property
+    def chat_template(self) -> str | None:
+        """Return the file's Jinja template, or None."""
+        text = self._c.llama_model_chat_template(self.handle, None)
+        return text.decode("utf-8", "replace") if text else None
+
+    def close(self) -> None:
+        """Free the model."""
+        if self._handle:
+            self._c.llama_model_free(self._handle)
+            self._handle = None
+
+
+def _params(c: Any, options: ModelOptions) -> tuple[Any, Sequence[Any]]:
+    """Return llama_model_params and the objects that must outlive the load."""
+    params = c.llama_model_default_params()
+    params.n_gpu_layers = options.n_gpu_layers if has_gpu() else 0
+    params.load_mode = _LOAD_MMAP if options.mmap else _LOAD_NONE
+    params.lazy_mode = _LAZY[options.lazy_ple]
+    params.use_extra_bufts = options.use_extra_bufts
+    params.vocab_only = options.vocab_only
+    keep: list[Any] = []
+    if options.device is not None:
+        array = (ctypes.c_void_p * 2)(_device(options.device), None)
+        params.devices = ctypes.addressof(array)
+        keep.append(array)
+    if options.cpu_moe:
+        overrides = (_BuftOverride * 2)(
+            _BuftOverride(_EXPERTS, ggml_library().ggml_backend_cpu_buffer_type()),
+            _BuftOverride(None, None),
+        )
+        params.tensor_buft_overrides = ctypes.addressof(overrides)
+        keep.append(overrides)
+    return params, keep
+
+
+def _device(name: str) -> int:
+    handle = ggml_library().ggml_backend_dev_by_name(name.encode())
+    if not handle:
+        known = ", ".join(f"{d.name} ({d.description})" for d in devices())
+        raise UsageError(f"no device {name!r}; this build sees {known}", hint="leave --device away")
+    return int(handle)

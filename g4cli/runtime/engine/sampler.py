@@ -1,0 +1,102 @@
+"""The choice of the next token: a chain of llama.cpp's samplers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from g4cli.core.errors import RuntimeFailed
+from g4cli.runtime.engine.context import Context
+from g4cli.runtime.engine.model import Model
+from g4cli.runtime.llama.library import llama
+
+RANDOM_SEED: Final = 0xFFFFFFFF  # LLAMA_DEFAULT_SEED: a new one each time
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Gemma 4's own defaults (generation_config.json of the published checkpoints). temp 0 is greedy."""
+
+    temp: float = 1.0
+    top_p: float = 0.95
+    top_k: int = 64
+    min_p: float = 0.0
+    repeat_penalty: float = 1.0
+    seed: int = RANDOM_SEED
+
+
+GEMMA: Final = Sampling()
+
+# The file's recommendations: include/llama.h LLAMA_MODEL_META_KEY_SAMPLING_*, src/llama-model.cpp.
+_FILE_KEYS: Final = (
+    ("temp", "general.sampling.temp", float),
+    ("top_p", "general.sampling.top_p", float),
+    ("top_k", "general.sampling.top_k", int),
+    ("min_p", "general.sampling.min_p", float),
+    ("repeat_penalty", "general.sampling.penalty_repeat", float),
+)
+
+
+def recommended(model: Model) -> Sampling:
+    """Return Gemma's defaults, with the values that the file itself recommends in their place."""
+    found: dict[str, Any] = {}
+    for field, key, kind in _FILE_KEYS:
+        text = model.meta(key)
+        if text is not None:
+            try:
+                found[field] = kind(text)
+            except ValueError:
+                continue
+    return replace(GEMMA, **found)
+
+
+class Sampler:
+    """A chain for one answer. Close it when done."""
+
+    def __init__(self, model: Model, sampling: Sampling) -> None:
+        self._c = c = llama()
+        params = c.llama_sampler_chain_default_params()
+        params.no_perf = True
+        self._chain = c.llama_sampler_chain_init(params)
+        forbidden = model.suppressed
+        if forbidden:
+            biases = (c.llama_logit_bias * len(forbidden))()
+            for bias, token in zip(biases, forbidden, strict=True):
+                bias.token, bias.bias = token, float("-inf")
+            self._add(c.llama_sampler_init_logit_bias(model.n_vocab, len(forbidden), biases))
+        if sampling.repeat_penalty != 1.0:
+            self._add(
+                c.llama_sampler_init_penalties(model.n_vocab, 64, sampling.repeat_penalty, 0.0, 0.0)
+            )
+        if sampling.temp <= 0:
+            self._add(c.llama_sampler_init_greedy())
+            return
+        # The order of llama.cpp's own tools (common/common.h, common_params_sampling.samplers).
+        if sampling.top_k > 0:
+            self._add(c.llama_sampler_init_top_k(sampling.top_k))
+        if sampling.top_p < 1:
+            self._add(c.llama_sampler_init_top_p(sampling.top_p, 1))
+        if sampling.min_p > 0:
+            self._add(c.llama_sampler_init_min_p(sampling.min_p, 1))
+        self._add(c.llama_sampler_init_temp(sampling.temp))
+        self._add(c.llama_sampler_init_dist(sampling.seed & 0xFFFFFFFF))
+
+    def _add(self, sampler: Any) -> None:
+        if not sampler:
+            raise RuntimeFailed("llama.cpp refused a sampler")
+        self._c.llama_sampler_chain_add(self._chain, sampler)
+
+    @property
+    def handle(self) -> Any:
+        """Return llama.cpp's pointer to the chain."""
+        return self._chain
+
+    def sample(self, context: Context) -> int:
+        """Return the next token after the context's `row`, and remember it for the penalties."""
+        return int(self._c.llama_sampler_sample(self._chain, context.handle, context.row))
+
+    def close(self) -> None:
+        """Free the chain and its samplers."""
+        if self._chain:
+            self._c.llama_sampler_free(self._chain)
+            self._chain = None

@@ -1,0 +1,1 @@
+"""llama.cpp's C library: loading it, its log, its devices, interrupting it."""

@@ -1,0 +1,144 @@
+"""Which of ggml's backends are loaded, with what they say about themselves; for CUDA also the versions.
+
+ggml's CUDA backend names its architectures and switches, not the CUDA release that compiled it
+(ggml_backend_cuda_get_features, ggml/src/ggml-cuda/ggml-cuda.cu, llama.cpp@0c1e57098). The release is read
+from the CUDA runtime that the backend brought into this process: builds are shipped with the runtime of
+their compiler. A backend with the runtime linked into itself has none to ask: the version is then unknown.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from g4cli.runtime.llama.devices import devices, ggml_library
+
+_GET_FEATURES: Final = b"ggml_backend_get_features"
+_CUDART: Final = re.compile(r"\S*/libcudart[^/\s]*\.so\S*|\S*/libcudart[^/\s]*\.dylib")
+# Where a process cannot list what it has loaded, the names that the runtime has.
+_CUDART_NAMES: Final = (
+    "cudart64_13.dll", "cudart64_12.dll", "libcudart.so.13", "libcudart.so.12", "libcudart.so",
+)  # fmt: skip
+_DRIVER_NAMES: Final = ("libcuda.so.1", "nvcuda.dll")
+_MOST_FEATURES: Final = 256
+
+Loader = Callable[[str], Any]
+
+
+class _Feature(ctypes.Structure):
+    """struct ggml_backend_feature, ggml/include/ggml-backend.h."""
+
+    _fields_ = (("name", ctypes.c_char_p), ("value", ctypes.c_char_p))
+
+
+_FeatureFunction: Final = ctypes.CFUNCTYPE(ctypes.POINTER(_Feature), ctypes.c_void_p)
+
+
+def backend_facts() -> dict[str, Any]:
+    """Return {"backends": {name: {feature: value}}, "devices": [...], "cuda": {...}}; ready for JSON.
+
+    "cuda" is {} unless a CUDA backend is loaded, else {"runtime", "driver", "driver_release"}: versions as
+    text, "" where unknown. Raises EngineMissing.
+    """
+    found = registered(ggml_library())
+    seen = [{"name": d.name, "kind": d.kind, "description": d.description} for d in devices()]
+    return {"backends": found, "devices": seen, "cuda": cuda_versions() if "CUDA" in found else {}}
+
+
+def registered(ggml: Any) -> dict[str, dict[str, str]]:
+    """Return the features that each registered backend of the library `ggml` names, by its own name."""
+    _declare(ggml)
+    found = {}
+    for index in range(ggml.ggml_backend_reg_count()):
+        handle = ggml.ggml_backend_reg_get(index)
+        name = ggml.ggml_backend_reg_name(handle).decode("utf-8", "replace")
+        address = ggml.ggml_backend_reg_get_proc_address(handle, _GET_FEATURES)
+        found[name] = _features(address, handle) if address else {}
+    return found
+
+
+def _declare(ggml: Any) -> None:
+    pointer, text = ctypes.c_void_p, ctypes.c_char_p
+    for name, result, arguments in (
+        ("ggml_backend_reg_count", ctypes.c_size_t, []),
+        ("ggml_backend_reg_get", pointer, [ctypes.c_size_t]),
+        ("ggml_backend_reg_name", text, [pointer]),
+        ("ggml_backend_reg_get_proc_address", pointer, [pointer, text]),
+    ):
+        function = getattr(ggml, name)
+        function.restype, function.argtypes = result, arguments
+
+
+def _features(address: int, handle: Any) -> dict[str, str]:
+    rows, found = _FeatureFunction(address)(handle), {}
+    for index in range(_MOST_FEATURES if rows else 0):
+        if not rows[index].name:  # the end of the list
+            break
+        found[rows[index].name.decode("utf-8", "replace")] = (rows[index].value or b"").decode(
+            "utf-8", "replace"
+        )
+    return found
+
+
+def cuda_versions(
+    maps: Path = Path("/proc/self/maps"),
+    load: Loader = ctypes.CDLL,
+    query: Callable[[], str] | None = None,
+) -> dict[str, str]:
+    """Return {"runtime", "driver", "driver_release"}: CUDA releases ('13.2'), the driver's own number.
+
+    `runtime` is that of the libcudart in this process, `driver` the newest CUDA that the driver serves.
+    """
+    runtime = driver = ""
+    for name in loaded_cudart(maps):
+        runtime = _asked(load, name, "cudaRuntimeGetVersion")
+        if runtime:
+            break
+    for name in _DRIVER_NAMES:
+        driver = driver or _asked(load, name, "cuDriverGetVersion")
+    return {"runtime": runtime, "driver": driver, "driver_release": (query or driver_release)()}
+
+
+def loaded_cudart(maps: Path) -> list[str]:
+    """Return the CUDA runtimes that this process has mapped; names to try where it cannot tell."""
+    try:
+        text = maps.read_text(errors="replace")
+    except OSError:
+        return list(_CUDART_NAMES) if sys.platform == "win32" else []
+    return list(dict.fromkeys(_CUDART.findall(text)))
+
+
+def version_text(number: int) -> str:
+    """Return CUDA's version number as people write it: 13020 -> '13.2', 0 -> ''."""
+    return f"{number // 1000}.{number % 1000 // 10}" if number > 0 else ""
+
+
+def _asked(load: Loader, name: str, function: str) -> str:
+    version = ctypes.c_int()
+    try:
+        status = getattr(load(name), function)(ctypes.byref(version))
+    except (OSError, AttributeError):
+        return ""
+    return version_text(version.value) if status == 0 else ""
+
+
+def driver_release() -> str:
+    """Return the release of NVIDIA's driver ('580.65.06'), or ''."""
+    try:
+        done = subprocess.run(
+            ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    first = done.stdout.strip().splitlines()[:1] if done.returncode == 0 else []
+    return first[0].strip() if first and re.fullmatch(r"[\d.]+", first[0].strip()) else ""

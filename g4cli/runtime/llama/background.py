@@ -1,0 +1,57 @@
+"""C calls that nothing can interrupt, in a thread: Ctrl-C is answered while they run."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from g4cli.runtime.llama.interrupt import Interrupt
+
+_POLL_S: Final = 0.02
+
+
+class Background:
+    """Runs one call at a time. What a user no longer wants is left to end by itself, and then forgotten."""
+
+    def __init__(self, interrupt: Interrupt) -> None:
+        self._interrupt = interrupt
+        self._thread: threading.Thread | None = None
+        self._left = False
+
+    @property
+    def is_left(self) -> bool:
+        """Return whether nobody waits any more for the call that runs; the call may ask, to end sooner."""
+        return self._left
+
+    def run(self, call: Callable[[], None]) -> bool:
+        """Return whether `call` came to its end; False if interrupted. Raises what it raises.
+
+        A call that was left before is waited for first: what it uses is not free until then.
+        """
+        self.wait()
+        self._left = False
+        raised: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                call()
+            except BaseException as err:  # raised again where somebody waits
+                raised.append(err)
+
+        self._thread = thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        try:
+            while thread.is_alive() and not self._interrupt.is_set:
+                thread.join(_POLL_S)
+        finally:  # a second Ctrl-C raises here
+            self._left = thread.is_alive()
+        if raised:
+            raise raised[0]
+        return not self._left
+
+    def wait(self) -> None:
+        """Wait until nothing runs."""
+        if self._thread:
+            self._thread.join()
+            self._thread = None

@@ -1,0 +1,79 @@
+"""The devices that ggml sees: the CPU and any GPU.
+
+python -m g4cli.runtime.llama.devices      prints them as JSON
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+from dataclasses import asdict, dataclass
+from types import MappingProxyType
+from typing import Any, Final
+
+from g4cli.runtime.llama.library import build_info, llama
+
+# enum ggml_backend_dev_type, ggml/include/ggml-backend.h, llama.cpp@0c1e57098.
+_KIND: Final = MappingProxyType({0: "cpu", 1: "gpu", 2: "igpu", 3: "accel", 4: "meta"})
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One ggml device. Memory in bytes; 0 where the backend cannot tell."""
+
+    name: str
+    description: str
+    kind: str
+    free_bytes: int
+    total_bytes: int
+
+
+def devices() -> tuple[Device, ...]:
+    """Return all devices, in ggml's order. Raises EngineMissing."""
+    ggml = ggml_library()
+    found = []
+    for index in range(ggml.ggml_backend_dev_count()):
+        handle = ggml.ggml_backend_dev_get(index)
+        free, total = ctypes.c_size_t(), ctypes.c_size_t()
+        ggml.ggml_backend_dev_memory(handle, ctypes.byref(free), ctypes.byref(total))
+        found.append(
+            Device(
+                name=ggml.ggml_backend_dev_name(handle).decode(),
+                description=ggml.ggml_backend_dev_description(handle).decode("utf-8", "replace"),
+                kind=_KIND.get(ggml.ggml_backend_dev_type(handle), "other"),
+                free_bytes=free.value,
+                total_bytes=total.value,
+            )
+        )
+    return tuple(found)
+
+
+def has_gpu() -> bool:
+    """Return whether this build can put layers on a GPU."""
+    return bool(llama().llama_supports_gpu_offload())
+
+
+def ggml_library() -> Any:
+    """Return libggml with the device functions declared."""
+    llama()  # registers the backends
+    path = build_info().library
+    library = ctypes.CDLL(str(path.with_name(path.name.replace("llama", "ggml"))))
+    pointer, text = ctypes.c_void_p, ctypes.c_char_p
+    sizes = ctypes.POINTER(ctypes.c_size_t)
+    for name, result, arguments in (
+        ("ggml_backend_dev_count", ctypes.c_size_t, []),
+        ("ggml_backend_dev_get", pointer, [ctypes.c_size_t]),
+        ("ggml_backend_dev_by_name", pointer, [text]),
+        ("ggml_backend_dev_name", text, [pointer]),
+        ("ggml_backend_dev_description", text, [pointer]),
+        ("ggml_backend_dev_type", ctypes.c_int, [pointer]),
+        ("ggml_backend_dev_memory", None, [pointer, sizes, sizes]),
+        ("ggml_backend_cpu_buffer_type", pointer, []),
+    ):
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    return library
+
+
+if __name__ == "__main__":
+    print(json.dumps([asdict(device) for device in devices()], indent=1))

@@ -1,0 +1,1 @@
+"""Measurements: speed in llama-bench's terms, and the quality of predictions."""

@@ -1,0 +1,1 @@
+"""Child processes that try what may crash: kernels, memory plans, untrusted files."""

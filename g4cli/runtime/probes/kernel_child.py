@@ -1,0 +1,189 @@
+"""The child of the kernel probe: tries ggml's matrix products one by one; it may die at any of them.
+
+    python -m g4cli.runtime.probes.kernel_child plain|extra TYPE...
+
+prints {"start": TYPE} before and {"status", "detail"} after each, so that the parent knows where it died.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final
+
+from g4cli.runtime.llama.library import build_info, llama
+
+# The types of published Gemma 4 files; name -> ggml_type id (ggml/include/ggml.h).
+TYPES: Final[Mapping[str, int]] = MappingProxyType(
+    {
+        "F32": 0,
+        "F16": 1,
+        "BF16": 30,
+        "Q4_0": 2,
+        "Q4_1": 3,
+        "Q5_0": 6,
+        "Q8_0": 8,
+        "Q4_K": 12,
+        "Q5_K": 13,
+        "Q6_K": 14,
+        "IQ4_NL": 20,
+    }
+)
+# dequantize_row_q4_K and its like keep a capital K.
+_SYMBOL: Final = MappingProxyType({"Q4_K": "q4_K", "Q5_K": "q5_K", "Q6_K": "q6_K"})
+# Row length, rows, and batch sizes: one token (matrix x vector) and a prompt (matrix x matrix).
+_COLUMNS, _ROWS, _BATCHES = 512, 64, (1, 32)
+# Products round their inputs to 8 bits; a broken kernel is wrong by its whole value.
+_TOLERANCE: Final = 0.03
+
+
+class _InitParams(ctypes.Structure):
+    _fields_ = (
+        ("mem_size", ctypes.c_size_t),
+        ("mem_buffer", ctypes.c_void_p),
+        ("no_alloc", ctypes.c_bool),
+    )
+
+
+class _TensorHead(ctypes.Structure):
+    # The first two fields of struct ggml_tensor, ggml/include/ggml.h.
+    _fields_ = (("type", ctypes.c_int), ("buffer", ctypes.c_void_p))
+
+
+def main(args: Sequence[str]) -> None:
+    """Try the products named on the command line and print a line before and after each."""
+    layout, types = args[0], args[1:]
+    ggml = _ggml()
+    cpu = ggml.ggml_backend_init_by_type(0, None)  # GGML_BACKEND_DEVICE_TYPE_CPU
+    bufts = _extra_bufts(ggml, cpu) if layout == "extra" else [None]
+    for name in types:
+        print(json.dumps({"start": name}), flush=True)
+        errors = [e for buft in bufts for e in _try_type(ggml, cpu, TYPES[name], name, buft)]
+        status = "absent" if not errors else "ok" if max(errors) < _TOLERANCE else "wrong"
+        detail = f"relative error {max(errors):.4f}" if errors else ""
+        print(json.dumps({"status": status, "detail": detail}), flush=True)
+
+
+def _ggml() -> Any:
+    path = build_info().library
+    library = ctypes.CDLL(str(path.with_name(path.name.replace("llama", "ggml"))))
+    p, n, i = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int64
+    for name, result, arguments in (
+        ("ggml_init", p, [_InitParams]),
+        ("ggml_free", None, [p]),
+        ("ggml_new_tensor_2d", p, [p, ctypes.c_int, i, i]),
+        ("ggml_mul_mat", p, [p, p, p]),
+        ("ggml_new_graph", p, [p]),
+        ("ggml_build_forward_expand", None, [p, p]),
+        ("ggml_nbytes", n, [p]),
+        ("ggml_quantize_chunk", n, [ctypes.c_int, p, p, i, i, i, p]),
+        ("ggml_backend_init_by_type", p, [ctypes.c_int, ctypes.c_char_p]),
+        ("ggml_backend_get_device", p, [p]),
+        ("ggml_backend_dev_backend_reg", p, [p]),
+        ("ggml_backend_reg_get_proc_address", p, [p, ctypes.c_char_p]),
+        ("ggml_backend_dev_supports_op", ctypes.c_bool, [p, p]),
+        ("ggml_backend_get_default_buffer_type", p, [p]),
+        ("ggml_backend_buft_alloc_buffer", p, [p, n]),
+        ("ggml_backend_buft_get_alloc_size", n, [p, p]),
+        ("ggml_backend_buffer_get_base", p, [p]),
+        ("ggml_backend_buffer_free", None, [p]),
+        ("ggml_backend_tensor_alloc", ctypes.c_int, [p, p, p]),
+        ("ggml_backend_tensor_set", None, [p, p, n, n]),
+        ("ggml_backend_tensor_get", None, [p, p, n, n]),
+        ("ggml_backend_graph_compute", ctypes.c_int, [p, p]),
+    ):
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    llama()  # registers the CPU backend
+    return library
+
+
+def _extra_bufts(ggml: Any, cpu: int) -> list[int]:
+    """Return the CPU's extra buffer types (AMX, repacking), as make_cpu_buft_list finds them."""
+    device = ggml.ggml_backend_get_device(cpu)
+    registry = ggml.ggml_backend_dev_backend_reg(device)
+    address = ggml.ggml_backend_reg_get_proc_address(registry, b"ggml_backend_dev_get_extra_bufts")
+    if not address:
+        return []
+    listing = ctypes.CFUNCTYPE(ctypes.POINTER(ctypes.c_void_p), ctypes.c_void_p)(address)(device)
+    found: list[int] = []
+    while listing and listing[len(found)]:
+        found.append(listing[len(found)])
+    return found
+
+
+def _try_type(ggml: Any, cpu: int, type_id: int, name: str, buft: int | None) -> list[float]:
+    """Return the relative errors of W x for a random W of the type; empty if `buft` does not take it."""
+    import numpy as np
+
+    rng = np.random.default_rng(1)
+    weights = rng.standard_normal((_ROWS, _COLUMNS), dtype=np.float32)
+    errors: list[float] = []
+    for batch in _BATCHES:
+        x = rng.standard_normal((batch, _COLUMNS), dtype=np.float32)
+        context = ggml.ggml_init(_InitParams(1 << 20, None, True))
+        w = ggml.ggml_new_tensor_2d(context, type_id, _COLUMNS, _ROWS)
+        a = ggml.ggml_new_tensor_2d(context, 0, _COLUMNS, batch)
+        y = ggml.ggml_mul_mat(context, w, a)
+        plain = ggml.ggml_backend_get_default_buffer_type(cpu)
+        if buft is not None and not _takes(ggml, cpu, buft, w, y):
+            ggml.ggml_free(context)
+            return []
+        buffers = [_place(ggml, t, buft or plain if t == w else plain) for t in (w, a, y)]
+        encoded = ctypes.create_string_buffer(ggml.ggml_nbytes(w))
+        ggml.ggml_quantize_chunk(type_id, weights.ctypes.data, encoded, 0, _ROWS, _COLUMNS, None)
+        ggml.ggml_backend_tensor_set(w, encoded, 0, len(encoded))
+        ggml.ggml_backend_tensor_set(a, x.ctypes.data, 0, x.nbytes)
+        graph = ggml.ggml_new_graph(context)
+        ggml.ggml_build_forward_expand(graph, y)
+        ggml.ggml_backend_graph_compute(cpu, graph)
+        result = np.empty((batch, _ROWS), np.float32)
+        ggml.ggml_backend_tensor_get(y, result.ctypes.data, 0, result.nbytes)
+        expected = x.astype(np.float64) @ _decoded(ggml, name, encoded).astype(np.float64).T
+        errors.append(float(np.linalg.norm(result - expected) / np.linalg.norm(expected)))
+        for buffer in buffers:
+            ggml.ggml_backend_buffer_free(buffer)
+        ggml.ggml_free(context)
+    return errors
+
+
+def _takes(ggml: Any, cpu: int, buft: int, weight: int, product: int) -> bool:
+    # The question as src/llama-model-loader.cpp weight_buft_supported asks it: with an empty buffer.
+    head = _TensorHead.from_address(weight)
+    head.buffer = ggml.ggml_backend_buft_alloc_buffer(buft, 0)
+    answer = bool(ggml.ggml_backend_dev_supports_op(ggml.ggml_backend_get_device(cpu), product))
+    ggml.ggml_backend_buffer_free(head.buffer)
+    head.buffer = None
+    return answer
+
+
+def _place(ggml: Any, tensor: int, buft: int) -> int:
+    buffer = ggml.ggml_backend_buft_alloc_buffer(
+        buft, ggml.ggml_backend_buft_get_alloc_size(buft, tensor)
+    )
+    ggml.ggml_backend_tensor_alloc(buffer, tensor, ggml.ggml_backend_buffer_get_base(buffer))
+    return int(buffer)
+
+
+def _decoded(ggml: Any, name: str, encoded: Any) -> Any:
+    import numpy as np
+
+    if name == "F32":
+        return np.frombuffer(encoded, np.float32).reshape(_ROWS, _COLUMNS)
+    if name == "F16":
+        return np.frombuffer(encoded, np.float16).reshape(_ROWS, _COLUMNS)
+    if name == "BF16":
+        wide = np.frombuffer(encoded, np.uint16).astype(np.uint32) << 16
+        return wide.view(np.float32).reshape(_ROWS, _COLUMNS)
+    out = np.empty((_ROWS, _COLUMNS), np.float32)
+    decode = getattr(ggml, f"dequantize_row_{_SYMBOL.get(name, name.lower())}")
+    decode.restype, decode.argtypes = None, [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64]
+    decode(encoded, out.ctypes.data, out.size)
+    return out
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

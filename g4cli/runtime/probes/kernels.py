@@ -1,0 +1,173 @@
+"""Which of ggml's matrix products run on this machine, found out where a crash does no harm: in a child.
+
+A CPU can advertise instructions that fault when used (AMX tiles in some virtual machines); the library then
+dies with SIGILL or SIGSEGV in the first Q4_0 product. So every product is tried once per machine and
+library build in a child process, in plain memory and in the repacked layouts ("extra buffer types"), its
+result is compared with the same product in numpy, and the answer is remembered.
+
+    python -m g4cli.runtime.probes.kernels             prints the answer as JSON (from memory, if any)
+    python -m g4cli.runtime.probes.kernels --require   says nothing; exit code 1 unless every product runs
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final, Literal
+
+from g4cli.core.child import run_child
+from g4cli.core.files import atomic_file
+from g4cli.core.paths import cache_dir
+from g4cli.runtime.llama.library import build_info
+from g4cli.runtime.probes.kernel_child import TYPES
+
+Layout = Literal["plain", "extra"]
+
+_TIMEOUT_S: Final = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """The outcome of one product: 'ok', 'wrong' (the numbers differ), 'crash' or 'absent' (no such path)."""
+
+    type: str
+    layout: Layout
+    status: Literal["ok", "wrong", "crash", "absent"]
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class KernelReport:
+    """All outcomes, and the choice that follows for a model's weights."""
+
+    products: tuple[Product, ...]
+    use_extra_bufts: bool
+    reason: str
+
+    def broken(self, layout: Layout) -> tuple[Product, ...]:
+        """Return the products of `layout` that crash or compute nonsense."""
+        return tuple(
+            p for p in self.products if p.layout == layout and p.status in ("crash", "wrong")
+        )
+
+
+def probe_kernels(*, refresh: bool = False) -> KernelReport:
+    """Return which products run here, from memory unless `refresh` or the machine or library changed.
+
+    Raises EngineMissing.
+    """
+    store = cache_dir() / "kernels.json"
+    key = _machine_key()
+    if not refresh:
+        remembered = _recall(store, key)
+        if remembered is not None:
+            return _report(remembered)
+    products = (*_try_all("plain"), *_try_all("extra"))
+    _remember(store, key, products)
+    return _report(products)
+
+
+def _report(products: Sequence[Product]) -> KernelReport:
+    bad = [p for p in products if p.layout == "extra" and p.status in ("crash", "wrong")]
+    if not bad:
+        return KernelReport(tuple(products), True, "all repacked products run on this machine")
+    return KernelReport(
+        tuple(products),
+        False,
+        f"repacked weights are off: the {bad[0].type} product {_VERB[bad[0].status]} here ({bad[0].detail})",
+    )
+
+
+_VERB: Final = MappingProxyType({"crash": "crashes", "wrong": "computes wrong numbers"})
+
+
+def _try_all(layout: Layout) -> list[Product]:
+    """Run children until every type has an outcome; the type at which a child dies gets 'crash'."""
+    left, products = list(TYPES), list[Product]()
+    while left:
+        printed, ended = _child(layout, left)
+        started: str | None = None
+        for line in printed.splitlines():
+            step = json.loads(line)
+            if "start" in step:
+                started = step["start"]
+            else:
+                products.append(Product(started or "", layout, step["status"], step["detail"]))
+                left.remove(products[-1].type)
+                started = None
+        if started is None and left:
+            # The child ended before the first product: the library itself does not start.
+            started = left[0]
+        if started is not None:
+            products.append(Product(started, layout, "crash", ended))
+            left.remove(started)
+    return products
+
+
+def _child(layout: Layout, types: Sequence[str]) -> tuple[str, str]:
+    """Return what a child that tries `types` printed, and how it ended."""
+    seen, status = run_child(
+        "g4cli.runtime.probes.kernel_child", [layout, *types], timeout_s=_TIMEOUT_S
+    )
+    return seen.stdout, f"no end in {_TIMEOUT_S} s" if seen.timed_out else exit_text(status)
+
+
+def exit_text(code: int) -> str:
+    """Return a child's exit in words: -4 -> 'SIGILL', 1 -> 'exit code 1'."""
+    if code < 0:
+        try:
+            return signal.Signals(-code).name
+        except ValueError:
+            return f"signal {-code}"
+    return f"exit code {code}"
+
+
+def _machine_key() -> str:
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        first = info.read_text(errors="replace").split("\n\n", 1)[0].splitlines()
+        # Frequency and bogomips change from one reading to the next.
+        cpu = "\n".join(
+            line
+            for line in first
+            if line.startswith(("model name", "flags", "Features", "CPU part"))
+        )
+    text = "\n".join((platform.node(), cpu, build_info().fingerprint))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _recall(store: Path, key: str) -> tuple[Product, ...] | None:
+    try:
+        saved = json.loads(store.read_text())
+        if saved["key"] != key:
+            return None
+        return tuple(Product(**item) for item in saved["products"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return None  # absent or damaged: probe again
+
+
+def _remember(store: Path, key: str, products: Sequence[Product]) -> None:
+    with atomic_file(store) as file:
+        file.write(
+            json.dumps({"key": key, "products": [asdict(p) for p in products]}, indent=1).encode()
+        )
+
+
+def main() -> None:
+    """Print the report as JSON, or with --require leave with 1 if this build does not run at full speed."""
+    if "--require" in sys.argv[1:]:
+        report = probe_kernels(refresh=True)
+        sys.exit(0 if report.use_extra_bufts and not report.broken("plain") else 1)
+    print(json.dumps(asdict(probe_kernels(refresh="--refresh" in sys.argv[1:])), indent=1))
+
+
+if __name__ == "__main__":
+    main()
