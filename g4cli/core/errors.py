@@ -30,6 +30,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
+from g4cli.core.quoting import shell_command
+
 
 class G4Error(Exception):
     """An expected failure: one sentence, and what to do about it."""
@@ -100,7 +102,8 @@ class BadGGUF(BadFile):
         places = (f"byte {offset:,}" if offset is not None else "", field or "")
         place = ", ".join(part for part in places if part)
         super().__init__(
-            f"{path}: {what}{f' ({place})' if place else ''}", hint=hint or f"g4 doctor {path}"
+            f"{path}: {what}{f' ({place})' if place else ''}",
+            hint=hint or shell_command("g4", "doctor", path),
         )
         self.path = str(path)
         self.what = what

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from g4cli.core.errors import FileMissing, NoSpace, UsageError
+from g4cli.core.quoting import shell_command, shell_word
 from g4cli.core.units import size_text
 
 _SUFFIX: Final = ".tmp"
@@ -50,7 +51,7 @@ def require_file(path: Path) -> Path:
     except OSError as err:
         raise _unreadable(err, path) from err
     if stat.S_ISDIR(mode):
-        raise UsageError(f"{path} is a directory; a file is needed", hint=f"ls {path}")
+        raise UsageError(f"{path} is a directory; a file is needed", hint=shell_command("ls", path))
     if not stat.S_ISREG(mode):
         raise UsageError(f"{path} is a pipe or a device; a regular file is needed", hint="g4 list")
     return path
@@ -67,7 +68,9 @@ def open_file(path: Path) -> BinaryIO:
 
 
 def _unreadable(err: OSError, path: Path) -> UsageError:
-    return UsageError(f"{path} cannot be read: {err.strerror}", hint=f"ls -l {path}")
+    return UsageError(
+        f"{path} cannot be read: {err.strerror}", hint=shell_command("ls", "-l", path)
+    )
 
 
 @contextmanager
@@ -103,7 +106,7 @@ def _temporary_for(path: Path, expected_bytes: int) -> tuple[Path, int]:
             if stat.S_ISDIR(mode):
                 raise UsageError(
                     f"{path} is a directory; a file name is needed",
-                    hint=f"add a name: {path / 'model.gguf'}",
+                    hint=f"add a name: {shell_word(path / 'model.gguf')}",
                 )
             # Renaming over /dev/null would replace it for everyone.
             if not stat.S_ISREG(mode):

@@ -26,6 +26,7 @@ from g4cli.core.ggml import BY_ID, GGMLType
 from g4cli.core.gguf_cursor import DEFAULT_ALIGNMENT, IMPOSTORS, MAGIC, Cursor, Limits
 from g4cli.core.gguf_data import iter_tensor as iter_tensor
 from g4cli.core.gguf_values import SCALARS, Array, Value, ValueType
+from g4cli.core.quoting import shell_command
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +166,7 @@ def parse_header(
             f"truncated: the last {missing:,} bytes are missing",
             offset=file_size,
             field=last.name,
-            hint=f"download it again, or g4 doctor {path}",
+            hint=f"download it again, or {shell_command('g4', 'doctor', path)}",
         )
     return header
 

@@ -13,6 +13,7 @@ from g4cli.core.errors import BadGGUF
 from g4cli.core.ggml import GGMLType
 from g4cli.core.gguf import Header, TensorInfo
 from g4cli.core.gguf_values import Array, Value
+from g4cli.core.quoting import shell_command
 from g4cli.core.shape import Shape, shape_of
 from g4cli.core.units import size_text
 from g4cli.store.manifest import Entry, role_of, type_of
@@ -156,7 +157,10 @@ def _file_lines(header: Header, entry: Entry | None) -> Iterator[tuple[str, str]
     if role_of(header) != "model":
         yield "use", _USES[role_of(header)]
     if header.trailing_bytes > 0:
-        yield "note", f"{header.trailing_bytes:,} bytes follow the data (g4 doctor {header.path})"
+        yield (
+            "note",
+            f"{header.trailing_bytes:,} bytes follow the data ({shell_command('g4', 'doctor', header.path)})",
+        )
 
 
 def _network_lines(shape: Shape) -> Iterator[tuple[str, str]]:

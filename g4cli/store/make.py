@@ -12,6 +12,7 @@ from g4cli.core.errors import UsageError
 from g4cli.core.files import require_file
 from g4cli.core.paths import tiny_dir
 from g4cli.core.progress import Progress, no_progress
+from g4cli.core.quoting import shell_command
 from g4cli.core.registry import ModelRef
 from g4cli.store.adopt import adopt, check_name, name_for, place_for, record
 from g4cli.store.manifest import Entry, damage_of
@@ -137,6 +138,7 @@ def checkpoint_of(folder: Path) -> Path:
     """Return `folder` if it looks like a Hugging Face checkpoint, else raise UsageError."""
     if not (folder / "config.json").is_file():
         raise UsageError(
-            f"{folder} holds no config.json: not a Hugging Face checkpoint", hint=f"ls {folder}"
+            f"{folder} holds no config.json: not a Hugging Face checkpoint",
+            hint=shell_command("ls", folder),
         )
     return folder

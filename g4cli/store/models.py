@@ -11,6 +11,7 @@ from typing import Any
 from g4cli.core.errors import BadFile, FileMissing, NotFound, UnknownModel, UsageError
 from g4cli.core.files import require_file
 from g4cli.core.paths import models_dir
+from g4cli.core.quoting import shell_command, shell_word
 from g4cli.core.registry import MODELS, ModelRef, known_names, looks_like_name, parse_name
 from g4cli.store.manifest import Entry, Role, entry_of, manifest_path
 
@@ -114,7 +115,7 @@ def find(text: str | Path) -> Found:
     if here:
         return _choose(name, type_name, here)
     if word.startswith(HUB_PREFIX):
-        raise NotFound(f"{word} is not on this disk yet", hint=f"g4 pull {word}")
+        raise NotFound(f"{word} is not on this disk yet", hint=shell_command("g4", "pull", word))
     try:
         ref = parse_name(word)
     except UnknownModel as err:
@@ -183,7 +184,7 @@ def remove(entry: Entry | Unfinished) -> None:
             path.unlink(missing_ok=True)
         except OSError as err:
             raise UsageError(
-                f"{path} cannot be removed: {err.strerror}", hint=f"ls -l {path}"
+                f"{path} cannot be removed: {err.strerror}", hint=shell_command("ls", "-l", path)
             ) from err
     if not any(entry.path.parent.iterdir()):
         entry.path.parent.rmdir()
@@ -223,7 +224,7 @@ def _choose(name: str, type_name: str, here: list[Entry]) -> Found:
         except UnknownModel:
             ref = None
         held = " ".join(e.label for e in here)
-        hint = f"g4 pull {ref}" if ref else f"one of: {held}"
+        hint = shell_command("g4", "pull", str(ref)) if ref else f"one of: {held}"
         raise NotFound(f"{name}:{type_name} is not in the store (there is {held})", hint=hint)
     if len(here) == 1:
         return Found(here[0].path, f"{here[0].label}: the only one here", here[0])
@@ -252,7 +253,7 @@ def _existing(path: Path) -> Path:
     except FileMissing as err:
         near = _neighbours(path)
         if near:
-            raise FileMissing(path, hint=f"did you mean {near[0]}?") from None
+            raise FileMissing(path, hint=f"did you mean {shell_word(near[0])}?") from None
         raise err
 
 

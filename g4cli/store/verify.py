@@ -8,6 +8,7 @@ from typing import Any, Literal
 from g4cli.core.errors import BadFile, G4Error
 from g4cli.core.gguf import read_header
 from g4cli.core.progress import Progress, no_progress
+from g4cli.core.quoting import shell_command
 from g4cli.store.adopt import sha256_of
 from g4cli.store.manifest import Entry, damage_of
 from g4cli.store.models import entries_of
@@ -60,9 +61,10 @@ def repair_command(entry: Entry) -> str:
     """Return the command that brings the file of `entry` back."""
     if entry.source.startswith("file:"):
         path = entry.source.removeprefix("file:").rsplit("@", 1)[0]
-        return f"g4 remove {entry.label} --yes && g4 pull {path}"
+        return f"{shell_command('g4', 'remove', entry.label, '--yes')} && {shell_command('g4', 'pull', path)}"
     if entry.role in ("mmproj", "draft"):  # fetched with its model, if it is not here
         labels = [e.label for e in entries_of(entry.name) if e.role == "model"]
-        again = f"g4 pull {(labels or [entry.name])[0]}{' --draft' * (entry.role == 'draft')}"
-        return f"g4 remove {entry.title} --yes && {again}"
-    return f"g4 pull {entry.label} --restart"
+        draft = ["--draft"] if entry.role == "draft" else []
+        again = shell_command("g4", "pull", (labels or [entry.name])[0], *draft)
+        return f"{shell_command('g4', 'remove', entry.title, '--yes')} && {again}"
+    return shell_command("g4", "pull", entry.label, "--restart")

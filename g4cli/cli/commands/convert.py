@@ -95,6 +95,7 @@ def _folder_of(source: str, progress: Progress, say: Callable[[str], None]) -> P
 
 
 def _draw(out: Output, done: Converted, part: str) -> None:
+    from g4cli.core.quoting import shell_word
     from g4cli.core.units import duration_text, rate_text, size_text
 
     types = ", ".join(f"{name} {size_text(nbytes)}" for name, nbytes in done.types.items())
@@ -107,4 +108,5 @@ def _draw(out: Output, done: Converted, part: str) -> None:
         n = sum(r == reason for r in done.ignored.values())
         out.say(f"  {n} tensors left out: {reason}")
     if part == "text":
-        out.say(f"next: g4 chat {done.path} or g4 doctor {done.path}")
+        path = shell_word(done.path)
+        out.say(f"next: g4 chat {path} or g4 doctor {path}")

@@ -53,10 +53,11 @@ def list_(json: JsonOpt = False, quiet: QuietOpt = False) -> None:
 
 
 def _command(part: Unfinished) -> str:
+    from g4cli.core.quoting import shell_command
     from g4cli.hub.listing import role_of_name, type_of_name
 
     type_name = type_of_name(part.file) if role_of_name(part.file) == "model" else ""
-    return f"g4 pull {part.name}:{type_name}".removesuffix(":")
+    return shell_command("g4", "pull", f"{part.name}:{type_name}".removesuffix(":"))
 
 
 def _amount(part: Unfinished) -> str:

@@ -47,6 +47,7 @@ class Puller:
     def pull(self, text: str) -> Pulled:
         """Return the model that `text` means, on this disk. Raises every error of the tree but runtime's."""
         from g4cli.core.errors import UsageError
+        from g4cli.core.quoting import shell_command
         from g4cli.core.registry import looks_like_name, parse_name
         from g4cli.hub.address import HUB_PREFIX, parse_address
         from g4cli.store.make import pull_bundled, pull_path
@@ -58,7 +59,9 @@ class Puller:
                 Path(text).expanduser(), name=self.wish.name, progress=self._named(text)
             )
         if self.wish.name:
-            raise UsageError("--name is for local folders and files", hint=f"g4 pull {text}")
+            raise UsageError(
+                "--name is for local folders and files", hint=shell_command("g4", "pull", text)
+            )
         ref = parse_name(text)
         if ref.model.is_bundled:
             return pull_bundled(ref, restart=self.wish.restart, progress=self._named(str(ref)))
