@@ -12,7 +12,7 @@ from g4cli.core import errors
 from g4cli.core.errors import BadGGUF, FileMissing, G4Error
 
 TREE = [e for _, e in inspect.getmembers(errors, inspect.isclass) if issubclass(e, G4Error)]
-# design: the codes that scripts rely on
+# The codes that scripts rely on.
 CODES = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 130}
 
 
@@ -21,7 +21,7 @@ def test_every_error_has_its_own_reference_and_a_known_code() -> None:
     assert len(set(references)) == len(references)
     assert all(re.fullmatch(r"[a-z]+(-[a-z]+)*", r) for r in references)
     assert {e.exit_code for e in TREE} <= CODES
-    assert {e.exit_code for e in TREE} | {0} == CODES
+    assert {e.exit_code for e in TREE} | {0} == CODES == {code for code, _ in errors.EXIT_CODES}
 
 
 def test_the_drawing_shows_the_tree_as_it_is() -> None:

@@ -28,7 +28,22 @@ to type.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Final
+
+# docs/reference/exit-codes.md and the man page are made from this table; a test compares it with the tree.
+EXIT_CODES: Final[tuple[tuple[int, str], ...]] = (
+    (0, "Success."),
+    (1, "A bug in g4: please report the traceback."),
+    (2, "The request is wrong: options, arguments, or files that do not belong together."),
+    (3, "No such model or file."),
+    (4, "Not enough memory or disk space."),
+    (5, "A file is damaged or not what it should be."),
+    (6, "The network or the hub failed."),
+    (7, "llama.cpp refused the request or crashed."),
+    (8, "The doctor found a failure."),
+    (9, "The loop detector stopped the answer."),
+    (130, "Interrupted by Ctrl-C."),
+)
 
 from g4cli.core.quoting import shell_command
 

@@ -1,23 +1,29 @@
-"""Every directory and environment variable that g4 reads, in one table.
-
-G4_HOME           one folder for everything below (overrides the three XDG places)
-XDG_DATA_HOME     models and their manifests          ~/.local/share/g4
-XDG_CACHE_HOME    expanded files, probe results       ~/.cache/g4
-XDG_STATE_HOME    chat history and saved chats        ~/.local/state/g4
-HF_HUB_CACHE, HF_HOME   the Hugging Face cache        ~/.cache/huggingface/hub
-HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE                          read by g4cli.hub and huggingface_hub
-HTTP_PROXY, HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE, REQUESTS_CA_BUNDLE   read by g4cli.hub
-OLLAMA_MODELS     Ollama's models                     ~/.ollama/models
-LLAMA_CACHE       llama.cpp's downloads               ~/.cache/llama.cpp
-G4_DEBUG          1: tracebacks also for expected errors
-NO_COLOR, COLUMNS, TERM                                        read by rich
-"""
+"""Every directory and environment variable that g4 reads, in one table."""
 
 from __future__ import annotations
 
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
+
+# Name, what it decides, what holds without it. docs/reference/environment.md is made from this table.
+ENVIRONMENT: Final[tuple[tuple[str, str, str], ...]] = (
+    ("G4_HOME", "One folder for models, cache and state; overrides the three XDG folders.", ""),
+    ("XDG_DATA_HOME", "Models and their manifests.", "~/.local/share/g4"),
+    ("XDG_CACHE_HOME", "Probe results and expanded SFP8 files.", "~/.cache/g4"),
+    ("XDG_STATE_HOME", "Line history and saved conversations.", "~/.local/state/g4"),
+    ("HF_HOME, HF_HUB_CACHE", "The Hugging Face cache.", "~/.cache/huggingface/hub"),
+    ("HF_ENDPOINT", "The hub, or a mirror of it.", "https://huggingface.co"),
+    ("HF_TOKEN", "The token for gated repositories.", "that of `hf auth login`"),
+    ("HF_HUB_OFFLINE", "1: do not use the network.", ""),
+    ("HTTP_PROXY, HTTPS_PROXY, NO_PROXY", "The proxy for downloads.", ""),
+    ("SSL_CERT_FILE, REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE", "Certificates to trust.", "the system's"),
+    ("OLLAMA_MODELS", "Ollama's models.", "~/.ollama/models"),
+    ("LLAMA_CACHE", "llama.cpp's downloads.", "~/.cache/llama.cpp"),
+    ("G4_DEBUG", "1: show tracebacks for expected errors too.", ""),
+    ("NO_COLOR, COLUMNS, TERM", "Colors and width of the terminal.", ""),
+)
 
 
 def data_dir() -> Path:
