@@ -158,7 +158,8 @@ def exit_code_page() -> str:
     lines += [f"| {code} | {meaning} |" for code, meaning in errors.EXIT_CODES]
     lines += [
         "", "An error is one line on standard error, `error: ...`, with `hint: ...` below it where a",
-        "command can help. With `--json` it is a JSON object with `error`, `reference`, `hint` and `exit_code`.",
+        "command can help. With `--json` it is a JSON object: `error`, `reference`, `hint`,",
+        "`exit_code`.",
         "`reference` is a stable name for scripts:", "", "| reference | code |", "|---|---:|",
     ]  # fmt: skip
     tree = [

@@ -30,6 +30,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar, Final
 
+from g4cli.core.quoting import shell_command
+
 # docs/reference/exit-codes.md and the man page are made from this table; a test compares it with the tree.
 EXIT_CODES: Final[tuple[tuple[int, str], ...]] = (
     (0, "Success."),
@@ -44,8 +46,6 @@ EXIT_CODES: Final[tuple[tuple[int, str], ...]] = (
     (9, "The loop detector stopped the answer."),
     (130, "Interrupted by Ctrl-C."),
 )
-
-from g4cli.core.quoting import shell_command
 
 
 class G4Error(Exception):
