@@ -214,7 +214,7 @@ def test_matrix_lists_every_type_of_every_model(
     assert max(map(len, text.splitlines())) <= 80
     assert "8.00 GiB free on host" in text
     for kind in MADE_TYPES:
-        assert f" {kind} " in text
+        assert f"\n{kind} " in text
 
 
 def test_another_machine_is_described_in_words(capsys: pytest.CaptureFixture[str]) -> None:

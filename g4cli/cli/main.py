@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import sys
+import traceback
+from types import TracebackType
 from typing import Annotated, Final
 
 import typer
@@ -13,6 +15,7 @@ from g4cli.cli.output import Output
 from g4cli.cli.streams import fault_of, let_go, take_streams
 from g4cli.core.errors import G4Error, UsageError
 from g4cli.core.paths import debug
+from g4cli.core.visible import clean
 
 # (name, module, function), in the order of the help page: the order of a first day with g4.
 COMMANDS: Final[tuple[tuple[str, str, str], ...]] = (
@@ -70,6 +73,7 @@ def register_commands() -> None:
 def main() -> None:
     """Run g4 and leave with its exit code."""
     take_streams()
+    sys.excepthook = _show_traceback
     sys.exit(run(sys.argv[1:]))
 
 
@@ -92,7 +96,8 @@ def run(args: list[str]) -> int:
         if message.lstrip().startswith("Usage:"):  # `g4` alone: the help page
             print(message)
             return UsageError.exit_code
-        out.error(UsageError(message.rstrip("."), hint=_help_for(args)))
+        # It lists the choices of an argument one a line.
+        out.error(UsageError(" ".join(message.split()).rstrip("."), hint=_help_for(args)))
         return UsageError.exit_code
     except (KeyboardInterrupt, typer.Abort):
         return 130
@@ -109,6 +114,13 @@ def run(args: list[str]) -> int:
         out.error(fault)
         let_go()
         return fault.exit_code
+
+
+def _show_traceback(
+    kind: type[BaseException], err: BaseException, trace: TracebackType | None
+) -> None:
+    """Print the traceback of a bug in g4; the message may hold names from a file."""
+    sys.stderr.write(clean("".join(traceback.format_exception(kind, err, trace))))
 
 
 def _help_for(args: list[str]) -> str:

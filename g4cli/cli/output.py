@@ -1,5 +1,9 @@
 """The only module that prints. Data goes to standard output, talk to standard error.
 
+Nothing passes it raw: a line, a cell, a title, a label, a message or a hint is one line without control or
+invisible characters (core.visible.one_line), an answer keeps its line breaks, JSON escapes what it must. rich
+reads neither markup nor emoji codes nor links, and a hook on its consoles cleans whatever else is drawn.
+
 mode     result()                 say()/table title   warn(), error()   progress
 human    what `render` draws      standard error      standard error    a bar, on a terminal only
 json     one JSON document        nothing             standard error    nothing
@@ -8,38 +12,24 @@ quiet    the bare essentials      nothing             standard error    nothing
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeAlias
 
 from g4cli.core.errors import G4Error, UsageError
 from g4cli.core.progress import Progress, no_progress
+from g4cli.core.visible import AnswerCleaner, json_text, one_line
+from g4cli.core.visible import clean as clean
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+    from rich.text import Text
 
 Mode = Literal["human", "json", "quiet"]
-
-# C0 and C1 controls except tab and newline, and the bidirectional overrides: text from files and models
-# must not move the cursor, set the title or reorder what the user reads. Surrogates stand for the bytes of a
-# file name that is no UTF-8 (PEP 383).
-_CONTROL: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-_BYTES: Final = range(0xDC80, 0xDD00)
-
-
-def clean(text: str) -> str:
-    """Return `text` with control characters made visible as \\xNN, and bytes that are no text as well."""
-    return _CONTROL.sub(_visible, text)
-
-
-def _visible(match: re.Match[str]) -> str:
-    code = ord(match[0])
-    byte = code - 0xDC00 if code in _BYTES else code
-    return f"\\x{byte:02x}" if byte < 256 else f"\\u{code:04x}"
+# What a line consists of: words, or words and their style.
+Part: TypeAlias = "str | tuple[str, str]"
 
 
 def _is_narrow(stream: TextIO) -> bool:
@@ -52,6 +42,7 @@ class Output:
     def __init__(self, mode: Mode = "human") -> None:
         self.mode: Mode = mode
         self._consoles: dict[bool, Console] = {}
+        self._answer, self._thought = AnswerCleaner(), AnswerCleaner()
 
     @property
     def is_human(self) -> bool:
@@ -64,15 +55,9 @@ class Output:
         return self.is_human and sys.stdout.isatty()
 
     def console(self, *, stderr: bool = False) -> Console:
-        """Return rich's console for standard output or standard error."""
-        from rich.console import Console
-
+        """Return rich's console for standard output or standard error; what it draws is cleaned."""
         if stderr not in self._consoles:
-            self._consoles[stderr] = Console(
-                stderr=stderr,
-                highlight=False,
-                soft_wrap=not (sys.stderr if stderr else sys.stdout).isatty(),
-            )
+            self._consoles[stderr] = _console(stderr=stderr)
         return self._consoles[stderr]
 
     def result(
@@ -80,23 +65,21 @@ class Output:
         data: Mapping[str, Any] | Sequence[Any],
         render: Callable[[], None] | None = None,
         *,
-        brief: str | None = None,
+        brief: str | Sequence[str] | None = None,
     ) -> None:
-        """Show a command's result: JSON, or `render()`, or in quiet mode the line `brief`."""
+        """Show a command's result: JSON, or `render()`, or in quiet mode the line or lines of `brief`."""
         if self.mode == "json":
-            print(json.dumps(data, ensure_ascii=_is_narrow(sys.stdout), indent=2, default=str))
-        elif self.mode == "quiet":
-            if brief is not None:
-                print(clean(brief))
-        elif render is not None:
+            print(json_text(data, indent=2, ascii_only=_is_narrow(sys.stdout)))
+        elif self.mode == "human" and render is not None:
             render()
         elif brief is not None:
-            print(clean(brief))
+            for text in [brief] if isinstance(brief, str) else brief:
+                print(one_line(text))
 
-    def line(self, text: str = "", *, style: str | None = None) -> None:
-        """Write one line of data to standard output (human mode)."""
+    def line(self, *parts: Part, style: str | None = None) -> None:
+        """Write one line of data to standard output (human mode), of words that may have styles."""
         if self.is_human:
-            self.console().print(clean(text), style=style, markup=False)
+            self.console().print(_text(parts), style=style)
 
     def draw(self, renderable: Any) -> None:
         """Draw a rich object on standard output (human mode)."""
@@ -111,30 +94,49 @@ class Output:
         title: str | None = None,
         right: Sequence[int] = (),
         whole: Sequence[int] = (),
+        styles: Sequence[str] = (),
     ) -> None:
-        """Draw a table on standard output; `right` names columns of numbers, `whole` those never folded."""
-        from rich import box
-        from rich.table import Table
+        """Draw a table on standard output (human mode).
+
+        `right` names columns of numbers, `whole` those never folded, beside the first. `styles` are those of
+        the rows' first cells. Without `columns` there is no header. Off a terminal a row is one line.
+        """
+        if not self.is_human:
+            return
         from rich.text import Text
 
-        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-        for index, column in enumerate(columns):
-            table.add_column(
-                column,
-                justify="right" if index in right else "left",
-                overflow="fold",
-                no_wrap=index in whole,
-            )
-        for row in rows:
-            table.add_row(
-                *(cell if isinstance(cell, Text) else Text(clean(str(cell))) for cell in row)
-            )
-        self.draw(table)
+        from g4cli.cli.views.table import lay_out
+
+        console = self.console()
+        width = console.width if console.is_terminal else None
+        header, laid_rows = lay_out(
+            [one_line(column) for column in columns],
+            [[one_line(str(cell)) for cell in row] for row in rows],
+            width=width,
+            right=right,
+            whole=whole,
+        )
+        if width is not None:
+            console.print()
+        if title is not None:
+            console.print(_text([title]), style="italic")
+        for text in header:
+            console.print(Text(text), style="bold", soft_wrap=True)
+        for at, lines in enumerate(laid_rows):
+            if at < len(styles) and styles[at] and width is not None:
+                first = Text(lines[0])
+                first.stylize(styles[at], 0, len(one_line(str(rows[at][0]))))
+                console.print(first, soft_wrap=True)
+                lines = lines[1:]
+            # Straight to the stream: rich needs a minute for 100,000 rows.
+            console.file.writelines(f"{text}\n" for text in lines)
+        if width is not None:
+            console.print()
 
     def say(self, text: str) -> None:
         """Tell the user something on standard error (human mode only)."""
         if self.is_human:
-            self.console(stderr=True).print(clean(text), markup=False, style="dim")
+            self.console(stderr=True).print(_text([text]), style="dim")
 
     def warn(self, text: str) -> None:
         """Warn on standard error, in every mode."""
@@ -143,20 +145,13 @@ class Output:
     def error(self, err: G4Error) -> None:
         """Render an expected failure: `error:` and, below it, `hint:`."""
         if self.mode == "json":
-            print(
-                json.dumps(
-                    {
-                        "error": {
-                            "reference": err.reference,
-                            "message": err.message,
-                            "hint": err.hint,
-                            "exit_code": err.exit_code,
-                        }
-                    },
-                    ensure_ascii=False,
-                ),
-                file=sys.stderr,
-            )
+            fields = {
+                "reference": err.reference,
+                "message": err.message,
+                "hint": err.hint,
+                "exit_code": err.exit_code,
+            }
+            print(json_text({"error": fields}, ascii_only=_is_narrow(sys.stderr)), file=sys.stderr)
             return
         if err.message:
             self._tell("error", err.message, "bold red")
@@ -167,7 +162,7 @@ class Output:
         """Ask on the terminal. Raises UsageError when nobody is there to answer."""
         if not self.is_human or not sys.stdin.isatty():
             raise UsageError(f"cannot ask: {question}", hint="add --yes")
-        self.console(stderr=True).print(f"{clean(question)} [y/N] ", end="", markup=False)
+        self.console(stderr=True).print(_text([f"{question} [y/N] "]), end="")
         return sys.stdin.readline().strip().lower() in ("y", "yes")
 
     @contextmanager
@@ -183,7 +178,7 @@ class Output:
             return
         with _bars(self.console(stderr=True), in_bytes=unit != "steps") as bar:
             # Until the first file is known, a bar for the whole shows that something happens.
-            tasks = {"": bar.add_task(clean(label), total=None)}
+            tasks = {"": bar.add_task(one_line(label), total=None)}
 
             def step(done: int, total: int, part: str) -> None:
                 key = part if unit == "files" else ""
@@ -200,7 +195,7 @@ class Output:
 
     def stream(self, text: str) -> None:
         """Write a piece of an answer to standard output at once, as it is but for control characters."""
-        sys.stdout.write(clean(text))
+        sys.stdout.write(self._answer(text))
         sys.stdout.flush()
 
     def errors_shown(self) -> ErrorsShown:
@@ -211,17 +206,27 @@ class Output:
         """Write a piece of a thought to standard error at once (human mode only), dim on a terminal."""
         if self.is_human:
             dim = sys.stderr.isatty() and "NO_COLOR" not in os.environ
-            sys.stderr.write(f"\x1b[2m{clean(text)}\x1b[0m" if dim else clean(text))
+            shown = self._thought(text)
+            sys.stderr.write(f"\x1b[2m{shown}\x1b[0m" if dim else shown)
             sys.stderr.flush()
 
     def _tell(self, word: str, text: str, style: str) -> None:
-        stream: TextIO = sys.stderr
-        if stream.isatty():
-            from rich.text import Text
-
-            self.console(stderr=True).print(Text(f"{word}: ", style=style) + Text(clean(text)))
+        console = self.console(stderr=True)
+        if not sys.stderr.isatty():
+            print(f"{word}: {one_line(text)}", file=sys.stderr)
+        elif word == "hint":
+            console.print(_text([("hint: ", style), text]), soft_wrap=True)  # copied in one piece
         else:
-            print(f"{word}: {clean(text)}", file=stream)
+            from rich.padding import Padding
+
+            from g4cli.cli.views.table import fold
+
+            # A long name must not begin a line that reads like another message: the rest is indented.
+            indent = len(word) + 2
+            first, *rest = fold(one_line(text), max(20, console.width - indent - 1))
+            console.print(_text([(f"{word}: ", style), first]), soft_wrap=True)
+            for more in rest:
+                console.print(Padding(_text([more]), (0, 0, 0, indent)), soft_wrap=True)
 
 
 class ErrorsShown:
@@ -245,6 +250,46 @@ def output_for(*, as_json: bool = False, quiet: bool = False) -> Output:
     if as_json and quiet:
         raise UsageError("--json and --quiet exclude each other")
     return Output("json" if as_json else "quiet" if quiet else "human")
+
+
+def _text(parts: Iterable[Part]) -> Text:
+    """Return rich's text of one line: its words as they are, but for what one_line() escapes."""
+    from rich.text import Text
+
+    styled = [(part, "") if isinstance(part, str) else part for part in parts]
+    return Text.assemble(*((one_line(text), style) for text, style in styled))
+
+
+def _console(*, stderr: bool) -> Console:
+    """Return a console that takes no text for markup or emoji codes and lets no control through."""
+    from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook, RenderResult
+    from rich.control import Control
+    from rich.segment import Segment
+
+    class Cleaned:
+        def __init__(self, drawn: ConsoleRenderable) -> None:
+            self._drawn = drawn
+
+        def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+            cleaner = AnswerCleaner()
+            for text, style, control in console.render(self._drawn, options):
+                style = style.update_link(None) if style and style.link else style
+                yield Segment(text, style, control) if control else Segment(cleaner(text), style)
+
+    class CleanHook(RenderHook):
+        def process_renderables(
+            self, renderables: list[ConsoleRenderable]
+        ) -> list[ConsoleRenderable]:
+            return [
+                drawn if isinstance(drawn, Control) else Cleaned(drawn) for drawn in renderables
+            ]
+
+    stream = sys.stderr if stderr else sys.stdout
+    console = Console(
+        stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=not stream.isatty()
+    )
+    console.push_render_hook(CleanHook())
+    return console
 
 
 def _bars(console: Console, *, in_bytes: bool) -> Any:

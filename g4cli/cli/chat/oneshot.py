@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from g4cli.chat import TurnEvent
 from g4cli.core.units import duration_text
+from g4cli.core.visible import json_text
 from g4cli.prompt.reply import AnswerText, CallMade, ThoughtEnded, ThoughtText
 
 if TYPE_CHECKING:
@@ -124,10 +125,8 @@ def reply_data(reply: Reply, load_s: float, drafted: Drafted | None = None) -> d
 
 def call_json(event: CallMade) -> str:
     """Return a tool call as one line of JSON."""
-    import json
-
     call = {"name": event.call.name, "arguments": dict(event.call.arguments)}
-    return json.dumps({"tool_call": call}, ensure_ascii=False)
+    return json_text({"tool_call": call})
 
 
 def loop_text(loop: FoundLoop, path: object) -> str:

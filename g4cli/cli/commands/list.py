@@ -48,8 +48,7 @@ def list_(json: JsonOpt = False, quiet: QuietOpt = False) -> None:
         "unfinished": [u.as_json() for u in unfinished],
         "elsewhere": [f.as_json() for f in foreign],
     }
-    names = "\n".join(e.label for e in entries if e.role == "model")
-    out.result(data, render, brief=names or None)
+    out.result(data, render, brief=[e.label for e in entries if e.role == "model"])
 
 
 def _command(part: Unfinished) -> str:

@@ -84,7 +84,8 @@ def _show_diff(out: Output, model: str, other: str | None) -> None:
 
     def render() -> None:
         if names:
-            out.table(["differs", "name", before.name, after.name], [d.row for d in names])
+            columns = ["differs", "name", before.name, after.name]
+            out.table(columns, [d.row for d in names], whole=(0, 1))
         draw_diff(out, found)
 
     data = found.as_json() | {"differences": [d.as_json() for d in names]}

@@ -54,6 +54,6 @@ def verify(
             out.say(f"to get it again: {repair_command(verified.entry)}")
 
     data = {"ok": not wrong, "files": [v.as_json() for v in done]}
-    out.result(data, render, brief="\n".join(str(v.entry.path) for v in wrong) or None)
+    out.result(data, render, brief=[str(v.entry.path) for v in wrong])
     if wrong:
         raise typer.Exit(BadFile.exit_code)

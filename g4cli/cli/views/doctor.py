@@ -5,11 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from rich import box
-from rich.table import Table
-from rich.text import Text
-
-from g4cli.cli.output import Output, clean
+from g4cli.cli.output import Output
 from g4cli.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -83,22 +79,20 @@ def render_repair(out: Output, repair: Repair, after: Report | None) -> None:
 def render_report(out: Output, report: Report) -> None:
     """Draw the report on standard output."""
     good = report.exit_code == 0
-    head = Text()
-    head.append(
-        report.verdict.upper().replace("-", " "), style="bold green" if good else "bold red"
+    verdict = report.verdict.upper().replace("-", " ")
+    out.line(
+        (verdict, "bold green" if good else "bold red"),
+        f"  {report.subject}: {report.summary}",
+        ("" if good else f"  (confidence: {report.confidence})", "dim"),
     )
-    head.append(f"  {clean(report.subject)}: {report.summary}")
-    if not good:
-        head.append(f"  (confidence: {report.confidence})", style="dim")
-    out.draw(head)
     shown = [f for f in report.worst_first if f.status not in ("ok", "skipped")]
     # That other ways to run the file gave the same answer is what clears the engine.
     shown += [f for f in report.findings if shown and f.id == "probe.variants" and f.status == "ok"]
     passed = [f for f in report.worst_first if f.status == "ok" and f not in shown]
     if shown:
-        out.draw(_table(shown))
+        _draw_findings(out, shown)
     elif passed:
-        out.draw(_families(passed))
+        _draw_families(out, passed)
     rest = []
     if shown and passed:
         rest.append(f"{len(passed)} checks passed")
@@ -106,42 +100,35 @@ def render_report(out: Output, report: Report) -> None:
     if skipped:
         rest.append(f"{len(skipped)} skipped ({_ids(skipped)})")
     if rest:
-        out.draw(Text("; ".join(rest), style="dim"))
+        out.line("; ".join(rest), style="dim")
     if report.fix:
-        out.draw(Text("next: ", style="bold cyan") + Text(clean(report.fix)))
+        out.line(("next: ", "bold cyan"), report.fix)
 
 
-def _table(findings: list[Finding]) -> Table:
-    table = Table(box=box.SIMPLE, show_header=False, pad_edge=False, padding=(0, 1))
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold", ratio=1)
-    for finding in findings:
-        word, style = _MARK[finding.status]
-        found = clean(finding.found)
-        table.add_row(
-            Text(word, style=style),
-            Text(finding.id, style="bold" if finding.status == "fail" else ""),
-            Text(found if len(found) <= _SHORT else found[:_SHORT] + " ..."),
-        )
-    return table
+def _draw_findings(out: Output, findings: list[Finding]) -> None:
+    rows = [
+        (_MARK[f.status][0], f.id, f.found if len(f.found) <= _SHORT else f.found[:_SHORT] + " ...")
+        for f in findings
+    ]
+    out.table((), rows, whole=(0, 1), styles=[_MARK[f.status][1] for f in findings])
 
 
-def _families(findings: list[Finding]) -> Table:
-    """Return one row per family of passed checks: all of them are on one screen."""
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1))
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold", ratio=1)
+def _draw_families(out: Output, findings: list[Finding]) -> None:
+    """Draw a row per family of passed checks: all of them are on one screen."""
     families: dict[str, list[str]] = {}
     for finding in findings:
         if finding.id not in _MINOR:
-            families.setdefault(finding.id.split(".")[0], []).append(clean(finding.found))
+            families.setdefault(finding.id.split(".")[0], []).append(finding.found)
+    rows = []
     for name, texts in families.items():
-        shown = texts if len(texts) < 4 or name in ("machine", "probe") else [texts[0], *texts[-2:]]
-        row = "\n".join(texts) if name == "machine" else "; ".join(shown)
-        table.add_row(Text("ok", style="green"), Text(name), Text(row))
-    return table
+        if name == "machine":
+            rows += [
+                ("ok" if not i else "", name if not i else "", text) for i, text in enumerate(texts)
+            ]
+        else:
+            shown = texts if len(texts) < 4 or name == "probe" else [texts[0], *texts[-2:]]
+            rows.append(("ok", name, "; ".join(shown)))
+    out.table((), rows, whole=(0, 1), styles=["green" if row[0] else "" for row in rows])
 
 
 def _ids(findings: list[Finding]) -> str:

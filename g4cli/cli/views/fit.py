@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 from g4cli.core.units import GIB, size_text
 
 if TYPE_CHECKING:
-    from rich.text import Text
-
     from g4cli.cli.output import Output
     from g4cli.estimate import Term
     from g4cli.fit import Advice, Memory, Report
@@ -126,13 +124,11 @@ def _guesses(report: Report) -> str:
 
 
 def _device(out: Output, memory: Memory, answer: Answer) -> None:
-    from rich.text import Text
-
     terms = sorted(answer.report.estimate.on(memory.name), key=lambda t: list(_LOOK).index(t.group))
     limit = answer.machine.host.limited_by
     limited = f" (limited by {limit})" if memory.name == "host" and limit != "memory" else ""
     out.line()
-    out.draw(Text(f"{memory.name:5} ") + bar(terms, memory))
+    out.line(f"{memory.name:5} ", *bar(terms, memory, min(BAR, max(16, out.console().width - 7))))
     needed = sum(t.nbytes for t in terms if t.group not in ("cache", "disk"))
     free, total = size_text(memory.available_bytes), size_text(memory.total_bytes)
     free = f"{free} taken as free" if memory.is_told else f"{free} free"
@@ -143,28 +139,25 @@ def _device(out: Output, memory: Memory, answer: Answer) -> None:
         size = size_text(term.nbytes)
         size = f"({size})" if term.group in ("cache", "disk") else f"{size} "
         words = f"{term.name:21}{size:>12} {term.note}".rstrip()
-        out.draw(Text(f"      {glyph} ", style=style) + Text(words))
+        out.line((f"      {glyph} ", style), words)
 
 
-def bar(terms: Sequence[Term], memory: Memory) -> Text:
-    """Return a line of BAR cells: the terms by their size, what is free, what is kept, what is too much."""
-    from rich.text import Text
-
+def bar(terms: Sequence[Term], memory: Memory, n_cells: int = BAR) -> list[tuple[str, str]]:
+    """Return a bar as (text, style): the terms by size, what is free, what is kept, what is too much."""
     burden = [t for t in terms if t.group not in ("cache", "disk")]
     needed = sum(t.nbytes for t in burden)
     whole = max(needed, memory.available_bytes, 1)
-    text, done, drawn = Text(), 0, 0
-    limit = memory.available_bytes * BAR // whole
+    parts: list[tuple[str, str]] = []
+    done, drawn = 0, 0
+    limit = memory.available_bytes * n_cells // whole
     for term in burden:
         done += term.nbytes
         glyph, style = _LOOK[term.group]
-        end = round(done / whole * BAR)
-        for cell in range(drawn, end):
-            text.append(_OVER if cell >= limit else glyph, style="red" if cell >= limit else style)
+        end = round(done / whole * n_cells)
+        parts += [(_OVER, "red") if cell >= limit else (glyph, style) for cell in range(drawn, end)]
         drawn = max(drawn, end)
-    kept = min(BAR - drawn, round(memory.margin_bytes / whole * BAR))
-    text.append(_FREE * (BAR - drawn - kept) + _KEPT * kept, style="dim")
-    return text
+    kept = min(n_cells - drawn, round(memory.margin_bytes / whole * n_cells))
+    return [*parts, (_FREE * (n_cells - drawn - kept) + _KEPT * kept, "dim")]
 
 
 def _contexts(out: Output, answer: Answer) -> None:
