@@ -47,12 +47,14 @@ def test_closed(command: str, code: int) -> None:
     assert "Traceback" not in err
 
 
-def test_a_narrow_encoding_shows_question_marks() -> None:
+def test_a_narrow_encoding_shows_a_bar_of_ascii() -> None:
     code, out, err = shell(f"g4 {FIT}", **NARROW)
     assert code in (0, 4)
     assert "Traceback" not in err
     assert "ubatch 512" in out
-    assert "?" in out
+    assert "?" not in out
+    bar = next(line for line in out.splitlines() if line.startswith("host "))
+    assert {"#", "=", "."} <= set(bar) <= set("host #=%:.-!")
 
 
 def test_json_in_a_narrow_encoding_is_whole() -> None:

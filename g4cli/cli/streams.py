@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import os
 import sys
+from types import MappingProxyType
+from typing import Final
 
 from g4cli.core.errors import G4Error, NoSpace
 from g4cli.core.files import FULL_DISK
 
+# What g4 draws with, for an encoding that lacks it (LANG=C, a printer, an old console). The terms of a memory
+# bar stay apart.
+ASCII: Final = MappingProxyType(
+    {
+        "█": "#", "▓": "=", "▒": "%", "░": ":", "·": ".", "─": "-", "…": "...", "✓": "+", "✗": "x",
+        "←": "<-", "→": "->", "±": "+-", "≥": ">=", "≤": "<=", "×": "x", "•": "*",
+    }
+)  # fmt: skip
+
 
 def take_streams() -> None:
-    """Make the streams fit to use: a closed one (`g4 list >&-`) is empty, a narrow one shows ? for a bar.
+    """Make the streams fit to use: a closed one (`g4 list >&-`) is empty, a narrow one shows ASCII.
 
     Also keeps the file descriptors 0 to 2 from being given to a file, where llama.cpp's messages would land.
     """
@@ -20,7 +32,20 @@ def take_streams() -> None:
         if stream is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
         elif isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+            stream.reconfigure(errors="replace" if name == "stdin" else _NARROW)
+
+
+_NARROW: Final = "g4-narrow"
+
+
+def _in_ascii(err: UnicodeError) -> tuple[str, int]:
+    """Return what stands for characters that a stream cannot encode, and where to go on."""
+    if not isinstance(err, UnicodeEncodeError):
+        raise err
+    return "".join(ASCII.get(char, "?") for char in err.object[err.start : err.end]), err.end
+
+
+codecs.register_error(_NARROW, _in_ascii)
 
 
 def fault_of(err: OSError) -> G4Error | None:
