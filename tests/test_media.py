@@ -24,7 +24,7 @@ from g4cli.core.errors import BadFile, BadMedia, FileMissing, RuntimeFailed, Usa
 from g4cli.prompt.messages import Media, Part
 from g4cli.runtime.engine.context import Context, ContextOptions
 from g4cli.runtime.engine.llama_engine import LlamaEngine, open_engine
-from g4cli.runtime.engine.media import MediaEncoder, MediaOptions, kind_of
+from g4cli.runtime.engine.media import MediaEncoder, MediaOptions
 from g4cli.runtime.engine.model import ModelOptions
 from g4cli.runtime.engine.sampler import Sampling
 from g4cli.runtime.engine.speculation import N_OUTPUTS, DraftGuesser, Guesser, LookupGuesser
@@ -258,20 +258,6 @@ def swapped_shape(data: bytes) -> bytes:
     columns, rows = data[at + 4 : at + 12], data[at + 12 : at + 20]
     assert columns != rows
     return data[: at + 4] + rows + columns + data[at + 20 :]
-
-
-@pytest.mark.parametrize(
-    ("data", "kind"),
-    [
-        (b"\xff\xd8\xff\xe0", "image"),
-        (b"GIF89a", "image"),
-        (b"fLaC", "audio"),
-        (b"", None),
-        (b"%PDF", None),
-    ],
-)
-def test_kinds(tmp_path: Path, data: bytes, kind: str | None) -> None:
-    assert kind_of(write(tmp_path / "x", data)) == kind
 
 
 class TestCommand:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from g4cli.chat import Conversation, Finished, Reply, TurnEvent, TurnOptions, fit_prompt, run_turn
 from g4cli.core.errors import UsageError
 from g4cli.core.files import atomic_file, require_file
+from g4cli.core.media_file import read_media
 from g4cli.core.paths import state_dir
 from g4cli.core.units import size_text
 from g4cli.prompt import Message, PromptStyle, choose_renderer
@@ -209,13 +210,13 @@ def save_conversation(conversation: Conversation, path: Path) -> None:
 
 
 def require_files(request: Request) -> None:
-    """Raise FileMissing or UsageError before a model is loaded for a question that cannot be asked."""
-    for path in (
-        *(request.image or ()),
-        *(request.audio or ()),
-        *([request.mmproj] if request.mmproj else []),
-    ):
-        require_file(path.expanduser())
+    """Raise FileMissing, UsageError or BadMedia before a model is loaded for nothing."""
+    if request.mmproj:
+        require_file(request.mmproj.expanduser())
+    for path in request.image or ():
+        read_media(path, "image")
+    for path in request.audio or ():
+        read_media(path, "audio")
     if request.json_schema and request.grammar:
         raise UsageError("--json-schema and --grammar exclude each other")
     if (request.json_schema or request.grammar) and request.think != "off":

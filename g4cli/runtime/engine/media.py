@@ -12,12 +12,11 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Final
 
 from g4cli.core.errors import BadMedia, Interrupted, RuntimeFailed, UsageError
 from g4cli.core.files import require_file
-from g4cli.core.units import size_text
+from g4cli.core.media_file import FORMATS, read_media
 from g4cli.prompt.messages import Media
 from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.model import Model
@@ -31,25 +30,8 @@ IMAGE_TOKENS: Final = (70, 140, 280, 560, 1120)
 AUDIO_CHUNK_S: Final = 30
 """Seconds of sound that are heard at once; llama.cpp cuts longer ones."""
 _TEXT_CHUNK: Final = 0  # MTMD_INPUT_CHUNK_TYPE_TEXT, tools/mtmd/mtmd.h
-_FILE_BYTES: Final = 256 << 20
-_SIDE_LIMIT: Final = 16384
 # Operations of an encoder between two questions whether to go on: each costs a step out of its threads.
 _OPERATIONS: Final = 8
-
-# First bytes -> kind. What stb_image and miniaudio read (tools/mtmd/mtmd-helper.cpp), no more.
-_MAGIC: Final = (
-    (b"\xff\xd8\xff", "image"),
-    (b"\x89PNG\r\n\x1a\n", "image"),
-    (b"BM", "image"),
-    (b"GIF8", "image"),
-    (b"RIFF", "audio"),
-    (b"fLaC", "audio"),
-    (b"ID3", "audio"),
-    (b"\xff\xfb", "audio"),
-    (b"\xff\xf3", "audio"),
-    (b"\xff\xf2", "audio"),
-)
-FORMATS: Final = MappingProxyType({"image": "jpg, png, bmp, gif", "audio": "wav, mp3, flac"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +111,8 @@ class MediaEncoder:
             return True
 
         def encode() -> None:
-            self._known[key] = tuple(self._encode(media.kind, path))
+            data, _header = read_media(path, media.kind)
+            self._known[key] = tuple(self._encode(media.kind, path, data))
 
         return self._background.run(encode)
 
@@ -182,13 +165,11 @@ class MediaEncoder:
         """Encode a grey square and a second of silence: what this file dies of, it dies of here."""
         if self.has_vision:
             pixels = (ctypes.c_ubyte * (96 * 96 * 3))(*[127] * (96 * 96 * 3))
-            self._take(self._c.mtmd_bitmap_init(96, 96, pixels), "image", Path("a grey square"))
+            self._take(self._c.mtmd_bitmap_init(96, 96, pixels), Path("a grey square"))
         if self.has_audio:
             rate = max(1, self._c.mtmd_get_audio_sample_rate(self._handle))
             silence = (ctypes.c_float * rate)()
-            self._take(
-                self._c.mtmd_bitmap_init_from_audio(rate, silence), "audio", Path("a silence")
-            )
+            self._take(self._c.mtmd_bitmap_init_from_audio(rate, silence), Path("a silence"))
 
     def close(self) -> None:
         """Free the encoder and what it encoded."""
@@ -213,34 +194,21 @@ class MediaEncoder:
             raise BadMedia(f"{path}: this model sees no images", hint="an audio file works")
         if kind == "audio" and not self.has_audio:
             raise BadMedia(f"{path}: this model hears no sound", hint="g4 pull e2b")
-        size = path.stat().st_size
-        if size > _FILE_BYTES:
-            raise BadMedia(
-                f"{path} is too large ({size_text(size)} of at most {size_text(_FILE_BYTES)})"
-            )
-        found = kind_of(path)
-        if found != kind:
-            what = (
-                f"not {_A[kind]} that g4 reads" if found is None else f"{_A[found]}, not {_A[kind]}"
-            )
-            raise BadMedia(f"{path} is {what}", hint=f"{kind} formats: {FORMATS[kind]}")
 
-    def _encode(self, kind: str, path: Path) -> list[int]:
+    def _encode(self, kind: str, path: Path, data: bytes) -> list[int]:
         LOG.clear()
-        bitmap = self._c.mtmd_helper_bitmap_init_from_file(self._handle, os.fsencode(path), False)
+        start = ctypes.cast(ctypes.c_char_p(data), ctypes.POINTER(ctypes.c_uint8))
+        bitmap = self._c.mtmd_helper_bitmap_init_from_buf(self._handle, start, len(data), False)
         if not bitmap:
             raise BadMedia(
                 f"{path} cannot be read: it is damaged", hint=f"{kind} formats: {FORMATS[kind]}"
             )
-        return self._take(bitmap, kind, path)
+        return self._take(bitmap, path)
 
-    def _take(self, bitmap: Any, kind: str, path: Path) -> list[int]:
+    def _take(self, bitmap: Any, path: Path) -> list[int]:
         """Return the tokens of a decoded file, and free it."""
-        sides = (self._c.mtmd_bitmap_get_nx(bitmap), self._c.mtmd_bitmap_get_ny(bitmap))
         chunks = self._c.mtmd_input_chunks_init()
         try:
-            if kind == "image" and max(sides) > _SIDE_LIMIT:
-                raise BadMedia(f"{path} is too large: {sides[0]} x {sides[1]} pixels")
             self._split(bitmap, chunks, path)
             return [
                 token
@@ -285,18 +253,3 @@ class MediaEncoder:
 def _key(path: Path) -> tuple[str, int, int]:
     stat = path.stat()
     return str(path.resolve()), stat.st_size, stat.st_mtime_ns
-
-
-_A: Final = MappingProxyType({"image": "an image", "audio": "a sound"})
-
-
-def kind_of(path: Path) -> str | None:
-    """Return 'image' or 'audio' by the file's first bytes, or None."""
-    with path.open("rb") as file:
-        start = file.read(16)
-    for magic, kind in _MAGIC:
-        if start.startswith(magic):
-            if magic == b"RIFF" and start[8:12] != b"WAVE":
-                return None
-            return kind
-    return None

@@ -1,0 +1,255 @@
+"""The size of a picture, from its header alone: PNG, JPEG, BMP and GIF.
+
+llama.cpp decodes pictures with stb_image, which allocates what a header claims before it looks at the rest.
+Here the header is read first, by the same rules as stb_image's (vendor/stb/stb_image.h, version 2.30, in
+llama.cpp@0c1e57098), so that both see the same size, and nothing is allocated.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import Any, Final
+
+from g4cli.core.errors import BadMedia
+from g4cli.core.units import size_text
+
+MAX_SIDE: Final = 16384
+MAX_DECODE_BYTES: Final = 768 << 20
+"""What decoding one picture may take: a progressive JPEG of 64 million pixels, a PNG of 100 million."""
+
+# The most pixels that a byte of a compressed file can stand for: a claim of more is false.
+_DEFLATE_RATIO: Final = 1032  # zlib's FAQ, "maximum compression factor": bytes, not pixels
+_GIF_RATIO: Final = 2731  # a code of 12 bits for 4096 pixels
+_JPEG_RATIO: Final = 1024  # a bit for a block of 8 x 8 in the first scan, and as much as reserve
+# Progressive files may hold any number of scans, each of which costs the time of a whole picture.
+_JPEG_SCANS: Final = 200
+_PNG_CHANNELS: Final = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_PNG_DEPTHS: Final = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
+_ADAM7: Final = (
+    (0, 0, 8, 8),
+    (4, 0, 8, 8),
+    (0, 4, 4, 8),
+    (2, 0, 4, 4),
+    (0, 2, 2, 4),
+    (1, 0, 2, 2),
+    (0, 1, 1, 2),
+)
+_INFLATE_PIECE: Final = 1 << 18
+_MAX_PARTS: Final = 50_000  # chunks, segments or blocks: 8 KiB each fill the largest file
+_TOO_MANY: Final = f"is damaged: it has more than {_MAX_PARTS:,} parts"
+# Start of frame: baseline, extended, progressive. stb_image knows no others.
+_JPEG_FRAMES: Final = (0xC0, 0xC1, 0xC2)
+_JPEG_OTHER_FRAMES: Final = (0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageHeader:
+    """A picture's format and its size in pixels; `decode_bytes` is about what stb_image takes for it."""
+
+    format: str
+    width: int
+    height: int
+    decode_bytes: int
+
+
+def read_image_header(data: bytes) -> ImageHeader:
+    """Return the header of a picture that is safe to decode.
+
+    Raises BadMedia if the file is none of the four formats, is damaged, claims what it cannot hold, or is
+    too large to decode; the message continues a sentence that begins with the file's name.
+    """
+    for magic, read in (
+        (b"\x89PNG\r\n\x1a\n", _read_png),
+        (b"\xff\xd8\xff", _read_jpeg),
+        (b"BM", _read_bmp),
+        (b"GIF87a", _read_gif),
+        (b"GIF89a", _read_gif),
+    ):
+        if data.startswith(magic):
+            return read(data)
+    raise BadMedia("is not an image that g4 reads")
+
+
+def _header(format_: str, width: int, height: int, bytes_per_pixel: float) -> ImageHeader:
+    """Return the header, if its picture can be decoded here. Raises BadMedia."""
+    if width < 1 or height < 1:
+        raise BadMedia(f"is damaged: a picture of {width} x {height} pixels")
+    if max(width, height) > MAX_SIDE:
+        raise BadMedia(f"is too large: {width} x {height} pixels, at most {MAX_SIDE} on a side")
+    needed = int(width * height * bytes_per_pixel)
+    if needed > MAX_DECODE_BYTES:
+        raise BadMedia(
+            f"is too large: decoding {width} x {height} pixels takes {size_text(needed)}, "
+            f"at most {size_text(MAX_DECODE_BYTES)}"
+        )
+    return ImageHeader(format_, width, height, needed)
+
+
+def _take(data: bytes, layout: str, at: int) -> tuple[Any, ...]:
+    """Return the numbers of `layout` at byte `at`. Raises BadMedia where the file ends before them."""
+    try:
+        return struct.unpack_from(layout, data, at)
+    except struct.error:
+        raise BadMedia("is damaged: it ends inside its header") from None
+
+
+def _read_png(data: bytes) -> ImageHeader:
+    # https://www.w3.org/TR/png-3/, 5.3 chunk layout, 11.2.1 IHDR
+    length, kind, width, height, depth, color, compression, filter_, interlace = _take(
+        data, ">I4sIIBBBBB", 8
+    )
+    if length != 13 or kind != b"IHDR":
+        raise BadMedia("is damaged: a PNG without its header")
+    if depth not in _PNG_DEPTHS.get(color, ()) or compression or filter_ or interlace > 1:
+        raise BadMedia("is damaged: its PNG header is not valid")
+    # stb_image inflates all rows, copies them (once more if interlaced), then keeps RGB.
+    sample = 2 if depth == 16 else 1
+    channels = 4 if color == 3 else _PNG_CHANNELS[color]
+    found = _header("png", width, height, (2 + interlace) * channels * sample + 3)
+    pieces: list[tuple[int, int]] = []
+    at = 8
+    for _ in range(_MAX_PARTS):
+        length, kind = _take(data, ">I4s", at)
+        if at + 12 + length > len(data):
+            raise BadMedia("is damaged: it ends too early")
+        if kind == b"IDAT":
+            pieces.append((at + 8, at + 8 + length))
+        if kind == b"IEND":
+            break
+        at += 12 + length
+    else:
+        raise BadMedia(_TOO_MANY)
+    rows = _png_rows(found, _PNG_CHANNELS[color] * depth, interlaced=bool(interlace))
+    _check_inflated(data, pieces, rows)
+    return found
+
+
+def _png_rows(header: ImageHeader, bits: int, *, interlaced: bool) -> int:
+    """Return the bytes of all rows before compression, one filter byte before each."""
+    passes = _ADAM7 if interlaced else ((0, 0, 1, 1),)
+    total = 0
+    for x, y, step_x, step_y in passes:
+        width = (header.width - x + step_x - 1) // step_x
+        height = (header.height - y + step_y - 1) // step_y
+        if width > 0 and height > 0:
+            total += height * (1 + (width * bits + 7) // 8)
+    return total
+
+
+def _check_inflated(data: bytes, pieces: list[tuple[int, int]], rows: int) -> None:
+    """Raise BadMedia if the rows are fewer than claimed, or more: stb_image inflates what there is."""
+    packed = sum(end - start for start, end in pieces)
+    if packed * _DEFLATE_RATIO < rows:
+        raise BadMedia("is damaged: it cannot hold as many pixels as it claims")
+    if packed * _DEFLATE_RATIO <= MAX_DECODE_BYTES // 2:
+        return
+    inflate = zlib.decompressobj()
+    total = 0
+    try:
+        for start, end in pieces:
+            for at in range(start, end, _INFLATE_PIECE):
+                rest: bytes = data[at : min(at + _INFLATE_PIECE, end)]
+                while rest and not inflate.eof:
+                    total += len(inflate.decompress(rest, _INFLATE_PIECE))
+                    rest = inflate.unconsumed_tail
+                    if total > rows + _INFLATE_PIECE:
+                        raise BadMedia("is damaged: it holds more pixels than it claims")
+    except zlib.error:
+        raise BadMedia("is damaged: its compressed data are not valid") from None
+
+
+def _read_jpeg(data: bytes) -> ImageHeader:
+    # ITU-T T.81, B.2.2 frame header. Like stb_image, fill bytes and rubbish between segments are skipped.
+    at = 2
+    for _ in range(_MAX_PARTS):
+        at = data.find(b"\xff", at)
+        if at < 0 or at + 4 > len(data):
+            raise BadMedia("is damaged: it ends before its size")
+        marker = data[at + 1]
+        if marker == 0xFF:
+            at += 1
+        elif marker in _JPEG_FRAMES:
+            return _jpeg_frame(data, at + 2, progressive=marker == 0xC2)
+        elif marker in _JPEG_OTHER_FRAMES:
+            raise BadMedia("is a kind of JPEG that g4 does not read (lossless or arithmetic)")
+        elif marker in (0xDA, 0xD9):
+            raise BadMedia("is damaged: its pixels come before its size")
+        elif marker in (0, 1) or 0xD0 <= marker <= 0xD8:
+            at += 2
+        else:
+            (length,) = _take(data, ">H", at + 2)
+            if length < 2:
+                raise BadMedia("is damaged: a segment without a length")
+            at += 2 + length
+    raise BadMedia(_TOO_MANY)
+
+
+def _jpeg_frame(data: bytes, at: int, *, progressive: bool) -> ImageHeader:
+    length, depth, height, width, n_components = _take(data, ">HBHHB", at)
+    if depth != 8 or n_components not in (1, 3, 4) or length != 8 + 3 * n_components:
+        raise BadMedia("is a kind of JPEG that g4 does not read")
+    # Planes, coefficients of 16 bits if progressive, the result and mtmd's copy of it.
+    per_pixel = n_components * (3 if progressive else 1) + 6
+    found = _header("jpg", width, height, per_pixel)
+    if width * height > _JPEG_RATIO * len(data):
+        raise BadMedia("is damaged: it cannot hold as many pixels as it claims")
+    if progressive and data.count(b"\xff\xda") > _JPEG_SCANS:
+        raise BadMedia(f"is a JPEG of more than {_JPEG_SCANS} scans")
+    return found
+
+
+def _read_bmp(data: bytes) -> ImageHeader:
+    # BITMAPFILEHEADER and BITMAPCOREHEADER / BITMAPINFOHEADER / V4 / V5 of the Windows API
+    offset, size = _take(data, "<II", 10)
+    compression = 0
+    if size == 12:
+        width, height, planes, bits = _take(data, "<HHHH", 18)
+    elif size in (40, 56, 108, 124):
+        width, height, planes, bits, compression = _take(data, "<iiHHI", 18)
+        height = abs(height)
+    else:
+        raise BadMedia("is damaged: its BMP header is not valid")
+    if compression not in (0, 3):
+        raise BadMedia("is a compressed BMP, which g4 does not read")
+    if planes != 1 or bits not in (1, 4, 8, 16, 24, 32):
+        raise BadMedia("is damaged: its BMP header is not valid")
+    found = _header("bmp", width, height, 4 + 3 + 3)
+    row = (width * bits + 31) // 32 * 4
+    if offset + row * (height - 1) + (width * bits + 7) // 8 > len(data):
+        raise BadMedia("is damaged: it ends before its last row")
+    return found
+
+
+def _read_gif(data: bytes) -> ImageHeader:
+    # https://www.w3.org/Graphics/GIF/spec-gif89a.txt, 18 to 20 and 23
+    width, height, flags = _take(data, "<HHB", 6)
+    # Four bytes a pixel for the canvas and for its background, one for the history, then RGB twice.
+    found = _header("gif", width, height, 4 + 4 + 1 + 6)
+    at = 13 + (3 << ((flags & 7) + 1) if flags & 0x80 else 0)
+    (kind,) = _take(data, "B", at)
+    for _ in range(_MAX_PARTS):
+        if kind == 0x2C:
+            x, y, frame_width, frame_height = _take(data, "<HHHH", at + 1)
+            if x + frame_width > width or y + frame_height > height:
+                raise BadMedia("is damaged: its first picture is larger than the whole")
+            if frame_width * frame_height > _GIF_RATIO * len(data):
+                raise BadMedia("is damaged: it cannot hold as many pixels as it claims")
+            return found
+        if kind != 0x21:
+            raise BadMedia("is damaged: a GIF without a picture")
+        at = _after_gif_extension(data, at)
+        (kind,) = _take(data, "B", at)
+    raise BadMedia(_TOO_MANY)
+
+
+def _after_gif_extension(data: bytes, at: int) -> int:
+    """Return where the extension at `at` ends, behind its sub-blocks and the empty one."""
+    at += 2
+    for _ in range(_MAX_PARTS):
+        (length,) = _take(data, "B", at)
+        at += 1 + length
+        if not length:
+            return at
+    raise BadMedia(_TOO_MANY)

@@ -1,0 +1,66 @@
+"""Images and sounds as files: what kind one is, and whether it is safe to decode."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from g4cli.core.errors import BadMedia
+from g4cli.core.files import open_file, require_file
+from g4cli.core.image_header import ImageHeader, read_image_header
+from g4cli.core.sound_header import SoundHeader, read_sound_header
+from g4cli.core.units import size_text
+
+MAX_FILE_BYTES: Final = 256 << 20
+FORMATS: Final = MappingProxyType({"image": "jpg, png, bmp, gif", "audio": "wav, mp3, flac"})
+_A: Final = MappingProxyType({"image": "an image", "audio": "a sound"})
+
+# First bytes -> kind.
+_MAGIC: Final = (
+    (b"\xff\xd8\xff", "image"),
+    (b"\x89PNG\r\n\x1a\n", "image"),
+    (b"BM", "image"),
+    (b"GIF8", "image"),
+    (b"fLaC", "audio"),
+    (b"ID3", "audio"),
+    (b"\xff\xfb", "audio"),
+    (b"\xff\xfa", "audio"),
+    (b"\xff\xf3", "audio"),
+    (b"\xff\xf2", "audio"),
+    (b"\xff\xe3", "audio"),
+    (b"\xff\xe2", "audio"),
+)
+
+
+def kind_of(data: bytes) -> str | None:
+    """Return 'image' or 'audio' by a file's first bytes, or None."""
+    for magic, kind in _MAGIC:
+        if data.startswith(magic):
+            return kind
+    return "audio" if data[:4] == b"RIFF" and data[8:12] == b"WAVE" else None
+
+
+def read_media(path: Path, kind: str) -> tuple[bytes, ImageHeader | SoundHeader]:
+    """Return the bytes of a file that is safe to decode as `kind` ('image' or 'audio'), and its header.
+
+    What is decoded must be these bytes, not the file, which may have changed. Raises FileMissing, or
+    BadMedia: another kind, a format that g4 does not read, damaged, too large or too long.
+    """
+    path = require_file(path.expanduser())
+    hint = f"{kind} formats: {FORMATS[kind]}"
+    with open_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > MAX_FILE_BYTES:
+            most = size_text(MAX_FILE_BYTES)
+            raise BadMedia(f"{path} is too large ({size_text(size)} of at most {most})", hint=hint)
+        data = file.read(size)
+    found = kind_of(data)
+    if found != kind:
+        what = f"not {_A[kind]} that g4 reads" if found is None else f"{_A[found]}, not {_A[kind]}"
+        raise BadMedia(f"{path} is {what}", hint=hint)
+    try:
+        return data, (read_image_header if kind == "image" else read_sound_header)(data)
+    except BadMedia as err:
+        raise BadMedia(f"{path} {err.message}", hint=hint) from None

@@ -1,0 +1,276 @@
+"""The length of a sound, from its headers alone: WAV, FLAC and MP3.
+
+llama.cpp decodes sounds with miniaudio, and allocates as many samples as a header claims. Here the headers
+are read first, by the same rules as miniaudio's (vendor/miniaudio/miniaudio.h, version 0.11.25, in
+llama.cpp@0c1e57098), so that both see the same length, and nothing is allocated.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from dataclasses import dataclass
+from typing import Any, Final
+
+from g4cli.core.errors import BadMedia
+
+MAX_SECONDS: Final = 3600
+"""An hour: 90,000 positions of a prompt, and 220 MiB of samples at the encoder's 16 kHz."""
+MIN_RATE: Final = 4000
+MAX_RATE: Final = 384000
+MAX_CHANNELS: Final = 8
+
+# Format tags of a WAV file (mmreg.h) -> bits of a sample.
+_WAV_BITS: Final = {1: (8, 16, 24, 32), 3: (32, 64), 6: (8,), 7: (8,)}
+_WAV_EXTENSIBLE: Final = 0xFFFE
+_MAX_PARTS: Final = 10_000  # chunks, metadata blocks or tags
+_TOO_MANY: Final = f"is damaged: it has more than {_MAX_PARTS:,} parts"
+_STREAMED: Final = 0x7FFFFF00  # writers to a pipe put a length in this range: it is not known
+_FLAC_LEAST_FRAME: Final = 10  # bytes: header 6, subframe 2, CRC 2
+# A header of an MPEG audio frame (ma_dr_mp3_hdr_valid): sync word, layer, neither bit rate 15 nor rate 3.
+_MP3_SYNC: Final = re.compile(
+    rb"\xff[\xe2\xe3\xf2-\xf7\xfa-\xff][%s]"
+    % b"".join(rb"\x%x0-\x%xb" % (high, high) for high in range(15))
+)
+_MP3_RATES: Final = (44100, 48000, 32000)
+# Samples of a frame by the second byte of its header.
+_MP3_SAMPLES: Final = tuple(
+    384 if second >> 1 & 3 == 3 else 576 if second & 0x0E == 2 else 1152 for second in range(256)
+)
+# ISO/IEC 11172-3, 2.4.2.3, and 13818-3 for the lower rates: kbit/s by (lower rates, layer).
+_MP3_KBITS: Final = {
+    (False, 1): (0, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
+    (False, 2): (0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
+    (False, 3): (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    (True, 1): (0, 32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
+    (True, 2): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+    (True, 3): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
+_MP3_MATCHES: Final = (
+    10  # frames in a row before the decoder believes the first (MA_DR_MP3_MAX_FRAME_SYNC_MATCHES)
+)
+_MP3_CANDIDATES: Final = 4096
+# Where a Xing or Info tag can stand in its frame: header 4, CRC 0 or 2, side information 9, 17 or 32.
+_MP3_TAG_OFFSETS: Final = (13, 15, 21, 23, 36, 38)
+# The tag with its flag that the number of frames follows.
+_MP3_TAG: Final = re.compile(rb"(?:Xing|Info)[\x00-\xff]{3}[%s]([\x00-\xff]{4})"
+                             % b"".join(rb"\x%02x" % n for n in range(1, 256, 2)))  # fmt: skip
+# Some bytes of a frame's data look like headers: one in 6,650, while a frame has 100 to 1,000 bytes.
+_MP3_RESERVE: Final = 1.25
+
+
+@dataclass(frozen=True, slots=True)
+class SoundHeader:
+    """A sound's format, its samples a second, its channels, and at most how many seconds it has."""
+
+    format: str
+    rate: int
+    channels: int
+    seconds: float
+
+
+def read_sound_header(data: bytes) -> SoundHeader:
+    """Return the header of a sound that is safe to decode.
+
+    Raises BadMedia if the file is none of the three formats, is damaged, claims what it cannot hold, or is
+    too long; the message continues a sentence that begins with the file's name.
+    """
+    if data.startswith(b"RIFF") and data[8:12] == b"WAVE":
+        return _read_wav(data)
+    at = _after_id3(data)
+    if data[at : at + 4] == b"fLaC":
+        return _read_flac(data, at)
+    if at or _MP3_SYNC.match(data):
+        return _read_mp3(data, at)
+    raise BadMedia("is not a sound that g4 reads")
+
+
+def _header(
+    format_: str, rate: int, channels: int, n_samples: int, reserve: float = 1.0
+) -> SoundHeader:
+    if not MIN_RATE <= rate <= MAX_RATE:
+        raise BadMedia(
+            f"has {rate:,} samples a second, which g4 does not read ({MIN_RATE:,} to {MAX_RATE:,})"
+        )
+    if not 1 <= channels <= MAX_CHANNELS:
+        raise BadMedia(f"has {channels} channels, which g4 does not read (1 to {MAX_CHANNELS})")
+    if n_samples < 1:
+        raise BadMedia("is damaged: it holds no sound")
+    if n_samples > rate * MAX_SECONDS * reserve:
+        raise BadMedia(f"is too long: more than {MAX_SECONDS:,} s of sound")
+    return SoundHeader(format_, rate, channels, n_samples / rate)
+
+
+def _take(data: bytes, layout: str, at: int) -> tuple[Any, ...]:
+    """Return the numbers of `layout` at byte `at`. Raises BadMedia where the file ends before them."""
+    try:
+        return struct.unpack_from(layout, data, at)
+    except struct.error:
+        raise BadMedia("is damaged: it ends inside its header") from None
+
+
+def _after_id3(data: bytes) -> int:
+    """Return where ID3v2 tags end (https://id3.org/id3v2.4.0-structure, 3.1): 0 if there is none."""
+    at = 0
+    for _ in range(_MAX_PARTS):
+        if data[at : at + 3] != b"ID3":
+            return at
+        flags, *size = _take(data, "5B", at + 5)
+        at += 10 + sum(
+            (part & 0x7F) << shift for part, shift in zip(size, (21, 14, 7, 0), strict=True)
+        )
+        at += 10 if flags & 0x10 else 0
+    raise BadMedia(_TOO_MANY)
+
+
+def _read_wav(data: bytes) -> SoundHeader:
+    # Multimedia Programming Interface and Data Specifications 1.0, IBM and Microsoft, 1991, "WAVE"
+    (riff_size,) = _take(data, "<I", 4)
+    if riff_size < 36:
+        raise BadMedia("is damaged: its RIFF header is not valid")
+    at, form = 12, None
+    for _ in range(_MAX_PARTS):
+        size = _take(data, "<4sI", at)[1]
+        kind, at = data[at : at + 4], at + 8
+        if kind == b"data":
+            break
+        if at + size > len(data) or (kind == b"fact" and size < 4):
+            raise BadMedia("is damaged: it ends too early")
+        if kind == b"fmt ":
+            if form is not None:
+                raise BadMedia("is damaged: it describes its samples twice")
+            form = _wav_format(data, at, size)
+        at += size + size % 2
+    else:
+        raise BadMedia(_TOO_MANY)
+    if form is None:
+        raise BadMedia("is damaged: it does not describe its samples")
+    rate, channels, frame_bytes = form
+    left = len(data) - at
+    if left < size < _STREAMED:
+        raise BadMedia("is damaged: it ends before its last sample")
+    return _header("wav", rate, channels, min(size, left) // frame_bytes)
+
+
+def _wav_format(data: bytes, at: int, size: int) -> tuple[int, int, int]:
+    """Return samples a second, channels, and bytes of a sample over all channels."""
+    tag, channels, rate, _, frame_bytes, bits = _take(data, "<HHIIHH", at)
+    if size < 16 or (size > 16 and _take(data, "<H", at + 16)[0] > size - 18):
+        raise BadMedia("is damaged: its WAV header is not valid")
+    if tag == _WAV_EXTENSIBLE:
+        if size < 40:
+            raise BadMedia("is damaged: its WAV header is not valid")
+        (tag,) = _take(data, "<H", at + 24)
+    if tag not in _WAV_BITS:
+        raise BadMedia("is a WAV whose samples are compressed in a way that g4 does not read")
+    if bits not in _WAV_BITS[tag] or frame_bytes != channels * bits // 8 or not frame_bytes:
+        raise BadMedia("is damaged: its WAV header is not valid")
+    return rate, channels, frame_bytes
+
+
+def _read_flac(data: bytes, at: int) -> SoundHeader:
+    # RFC 9639, 8.1 metadata block header, 8.2 streaminfo
+    at += 4
+    (head,) = _take(data, ">I", at)
+    if head & 0x7FFFFFFF != 34:
+        raise BadMedia("is damaged: a FLAC without its header")
+    _, most, _, _, packed = _take(data, ">HH3s3sQ", at + 4)
+    rate, channels = packed >> 44, (packed >> 41 & 7) + 1
+    n_samples = packed & (1 << 36) - 1
+    if n_samples == 0:
+        raise BadMedia("does not say how long it is")
+    found = _header("flac", rate, channels, n_samples)
+    for _ in range(_MAX_PARTS):
+        (head,) = _take(data, ">I", at)
+        at += 4 + (head & 0xFFFFFF)
+        if at > len(data):
+            raise BadMedia("is damaged: it ends too early")
+        if head >> 31:  # the last one
+            break
+    else:
+        raise BadMedia(_TOO_MANY)
+    if n_samples > ((len(data) - at) // _FLAC_LEAST_FRAME) * most:
+        raise BadMedia("is damaged: it cannot hold as many samples as it claims")
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """What the four bytes before an MPEG audio frame say; `n_bytes` is 0 where they do not (free format)."""
+
+    rate: int
+    channels: int
+    n_samples: int
+    n_bytes: int
+
+
+def _mp3_frame(data: bytes, at: int) -> _Frame:
+    second, third, fourth = data[at + 1], data[at + 2], data[at + 3]
+    low = not second & 8  # MPEG-2 and 2.5 have half and a quarter of the rates
+    layer = 4 - (second >> 1 & 3)
+    rate = _MP3_RATES[third >> 2 & 3] >> (low + (not second & 0x10))
+    n_samples = _MP3_SAMPLES[second]
+    kbits = _MP3_KBITS[low, layer][third >> 4]
+    n_bytes = n_samples * kbits * 125 // rate
+    if layer == 1:
+        n_bytes &= ~3
+    padding = (third >> 1 & 1) * (4 if layer == 1 else 1)
+    return _Frame(rate, 1 if fourth >> 6 == 3 else 2, n_samples, n_bytes + padding if kbits else 0)
+
+
+def _mp3_run(data: bytes, at: int) -> int:
+    """Return how many frames of one kind follow the one at `at`, one right after the other, up to 10.
+
+    A run that the end of the file ends counts as 10, as it does for the decoder.
+    """
+    second, third = data[at + 1] & 0xFE, data[at + 2] & 0x0C
+    for found in range(_MP3_MATCHES):
+        n_bytes = _mp3_frame(data, at).n_bytes
+        if not n_bytes:
+            return found
+        at += n_bytes
+        if at + 4 > len(data):
+            return _MP3_MATCHES if found or at == len(data) else 0
+        if (
+            not _MP3_SYNC.match(data, at)
+            or data[at + 1] & 0xFE != second
+            or data[at + 2] & 0x0C != third
+        ):
+            return found
+    return _MP3_MATCHES
+
+
+def _read_mp3(data: bytes, at: int) -> SoundHeader:
+    # A frame can begin wherever a header stands, so that the headers, real and seeming, bound the samples.
+    rate, channels = 0, 0
+    for tried, match in enumerate(_MP3_SYNC.finditer(data, at, len(data) - 1)):
+        run = _mp3_run(data, match.start())
+        if run:
+            frame = _mp3_frame(data, match.start())
+            rate, channels = min(rate, frame.rate) or frame.rate, frame.channels
+        if run == _MP3_MATCHES:
+            break
+        if tried == _MP3_CANDIDATES:
+            raise BadMedia("is damaged: no MP3 frame was found")
+    else:
+        raise BadMedia("is damaged: no MP3 frame was found")
+    _check_mp3_tags(data, at, rate)
+    n_samples, most = 0, rate * MAX_SECONDS * _MP3_RESERVE
+    for match in _MP3_SYNC.finditer(data, at, len(data) - 1):
+        n_samples += _MP3_SAMPLES[data[match.start() + 1]]
+        if n_samples > most:
+            break
+    return _header("mp3", rate, channels, n_samples, _MP3_RESERVE)
+
+
+def _check_mp3_tags(data: bytes, at: int, rate: int) -> None:
+    """Raise BadMedia if a Xing or Info tag claims too many frames: the decoder allocates what it says."""
+    for number, tag in enumerate(_MP3_TAG.finditer(data, at)):
+        if number == _MAX_PARTS:
+            raise BadMedia(_TOO_MANY)
+        n_frames = int.from_bytes(tag[1], "big")
+        for start in (tag.start() - offset for offset in _MP3_TAG_OFFSETS):
+            if start >= at and _MP3_SYNC.match(data, start) and n_frames != 0xFFFFFFFF:
+                n_samples = n_frames * _MP3_SAMPLES[data[start + 1]]
+                if n_samples > rate * MAX_SECONDS * _MP3_RESERVE:
+                    raise BadMedia(f"is too long: it claims more than {MAX_SECONDS:,} s of sound")
