@@ -33,7 +33,7 @@ def test_ctrl_c_during_the_imports(tmp_path: Path, module: str, text: str) -> No
         f"sys.path.insert(0, {str(tmp_path)!r}); from g4cli.cli.start import main; main()"
     )
     done = subprocess.run(
-        [sys.executable, "-c", start, "show", tmp_path / f"{module}.py"],
+        [sys.executable, "-c", start, "quantize", tmp_path / f"{module}.py", "x.gguf"],
         capture_output=True,
         text=True,
         check=False,
