@@ -17,6 +17,7 @@ from converters.names import Ignore, Row
 from converters.tokenizer import read_tokenizer, tokenizer_keys
 from g4cli.core.errors import BadCheckpoint, UsageError
 from g4cli.core.gguf_values import Value, ValueType, array, u32
+from g4cli.core.quoting import shell_word
 
 PartName: TypeAlias = Literal["text", "mmproj"]
 
@@ -78,7 +79,7 @@ def _mmproj(config: Config, folder: Path) -> Part:
     if not sees:
         raise UsageError(
             f"{folder} has no vision_config: there is no mmproj to make",
-            hint=f"g4 convert {folder}",
+            hint=f"g4 convert {shell_word(folder)}",
         )
     mean, std = _pixel_scale(folder)
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from g4cli.core.errors import BadFile
 from g4cli.core.progress import Progress, no_progress
+from g4cli.core.quoting import shell_word
 from quant.encode import Block, cores
 from quant.reader import Reader
 from quant.source import open_source
@@ -160,7 +161,8 @@ def diff_files(
     shared = [name for name in first.tensors if name in second.tensors]
     if not shared:
         raise BadFile(
-            f"{before} and {after} have no tensor in common", hint=f"g4 show {after} --tensors"
+            f"{before} and {after} have no tensor in common",
+            hint=f"g4 show {shell_word(after)} --tensors",
         )
     for name in shared:
         a, b = first.tensors[name].shape, second.tensors[name].shape

@@ -21,6 +21,7 @@ from g4cli.core.ggml import BF16, F32, I8
 from g4cli.core.gguf import Header, TensorInfo, iter_tensor, read_header
 from g4cli.core.gguf_values import SCALARS, Array, Value, ValueType, array, string, u32
 from g4cli.core.progress import Progress, no_progress
+from g4cli.core.quoting import shell_word
 from g4cli.core.sfp8 import CONTAINER_KEY as CONTAINER_KEY
 from g4cli.core.sfp8 import ENCODER_KEY, FORMAT, RESERVED, SCALE_SUFFIX, TENSORS_KEY, decode_words
 from g4cli.core.sfp8 import FORMAT_KEY as FORMAT_KEY
@@ -175,7 +176,7 @@ def expand(
     from quant.source import open_source
 
     if not open_source(source).coded:
-        raise UsageError(f"{source} is not an SFP8 archive", hint=f"g4 show {source}")
+        raise UsageError(f"{source} is not an SFP8 archive", hint=f"g4 show {shell_word(source)}")
     return quantize_file(
         source,
         target,

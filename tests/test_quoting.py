@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import shutil
@@ -9,6 +10,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from command import g4
+from tiny_file import build_tiny
 
 from g4cli.core.errors import BadGGUF
 from g4cli.core.gguf import read_header
@@ -58,3 +61,14 @@ def test_hints_about_a_file_can_be_typed(tmp_path: Path) -> None:
     with pytest.raises(BadGGUF) as caught:
         read_header(bad)
     assert shlex.split(str(caught.value.hint).split(", or ")[-1]) == ["g4", "doctor", str(bad)]
+
+
+def test_what_the_doctor_advises_for_an_odd_name_can_be_typed(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    bad = tmp_path / "m$(touch PWNED) q4_0.gguf"
+    bad.write_bytes(build_tiny()[:-100])
+    code, out, _ = g4(capsys, "doctor", bad, "--quick", "--json")
+    assert code == 8
+    (size,) = [f for f in json.loads(out)["findings"] if f["id"] == "file.size"]
+    assert shlex.split(size["fix"])[-3:] == ["-o", str(bad), "URL"]

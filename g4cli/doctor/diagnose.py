@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from g4cli.core.progress import Progress, no_progress
+from g4cli.core.quoting import shell_word
 from g4cli.doctor.checks import (
     engine_bugs,
     file,
@@ -56,11 +56,11 @@ def known_ids(*, machine: bool = False) -> set[str]:
 def to_type(fix: str, facts: FileFacts) -> str:
     """Return a fix as it can be typed: with the file's name, the model's, and one for the mended copy."""
     names = {
-        "FILE": shlex.quote(facts.path),
-        "OUT": shlex.quote(f"{Path(facts.path).stem}-mended.gguf"),
+        "FILE": shell_word(Path(facts.path) if not facts.path.startswith("hf:") else facts.path),
+        "OUT": shell_word(Path(f"{Path(facts.path).stem}-mended.gguf")),
     }
     if facts.model_name:
-        names["g4 pull MODEL"] = f"g4 pull {facts.model_name}"
+        names["g4 pull MODEL"] = f"g4 pull {shell_word(facts.model_name)}"
     return re.sub(r"\b(?:FILE|OUT|g4 pull MODEL)\b", lambda m: names.get(m[0], m[0]), fix)
 
 

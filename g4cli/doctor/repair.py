@@ -21,6 +21,7 @@ from g4cli.core.gguf_write import TensorSpec, create_gguf, prove
 from g4cli.core.inventory import ROPE_FREQS
 from g4cli.core.paths import tiny_dir
 from g4cli.core.progress import Progress, no_progress
+from g4cli.core.quoting import shell_word
 from g4cli.core.registry import MODELS
 from g4cli.core.shape import Shape, shape_of
 from g4cli.doctor.checks.keys import VALUES, claimed
@@ -62,7 +63,8 @@ def repair(
     """
     if target.exists() and target.samefile(source):
         raise UsageError(
-            "the repaired copy needs a name of its own", hint=f"g4 doctor {source} --fix FIXED.gguf"
+            "the repaired copy needs a name of its own",
+            hint=f"g4 doctor {shell_word(source)} --fix FIXED.gguf",
         )
     failed = {f.id: f for f in report.findings if f.status in ("fail", "warn")}
     header = read_header(source, check_data=False)

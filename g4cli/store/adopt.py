@@ -14,6 +14,7 @@ from g4cli.core.errors import UsageError
 from g4cli.core.files import atomic_file, open_file
 from g4cli.core.gguf import read_header
 from g4cli.core.progress import Progress, no_progress
+from g4cli.core.quoting import shell_word
 from g4cli.core.registry import known_names
 from g4cli.store.manifest import Entry, Role, now, role_of, type_of, write_manifest
 from g4cli.store.models import entries_of, folder_of
@@ -85,7 +86,7 @@ def check_name(name: str) -> str:
     ):
         raise UsageError(
             f"{name!r} is no name for a local model (a-z 0-9 . _ -, and none that g4 knows)",
-            hint=f"--name {name_for(Path(name))}",
+            hint=f"--name {shell_word(name_for(Path(name)))}",
         )
     return name
 
@@ -104,7 +105,7 @@ def adopt(source: Path, *, name: str, progress: Progress = no_progress) -> Entry
         if entry.path == target:
             raise UsageError(
                 f"{name} holds another {target.name} already",
-                hint=f"g4 remove {entry.label}, or --name OTHER",
+                hint=f"g4 remove {shell_word(entry.label)}, or --name OTHER",
             )
     _link_or_copy(source, target, header.file_size, progress)
     digest = sha256_of(target, progress=progress)

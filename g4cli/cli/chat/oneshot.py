@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from g4cli.chat import TurnEvent
+from g4cli.core.quoting import shell_command
 from g4cli.core.units import duration_text
 from g4cli.core.visible import json_text
 from g4cli.prompt.reply import AnswerText, CallMade, ThoughtEnded, ThoughtText
@@ -144,7 +145,8 @@ def loop_text(loop: FoundLoop, path: object) -> str:
         text = f"stopped: {unit} {how.get(loop.kind, 'repeats')} {since}, {times}"
     # A good model drifts into a loop; a damaged file begins with one.
     if loop.onset < loop.period + 16:
-        return f"{text}; it began with the answer, so the file may be damaged: g4 doctor {path}"
+        examine = shell_command("g4", "doctor", str(path))
+        return f"{text}; it began with the answer, so the file may be damaged: {examine}"
     return f"{text}; --no-loop-stop lets it go on"
 
 

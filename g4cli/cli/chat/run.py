@@ -104,20 +104,22 @@ def talk(out: Output, request: Request) -> int:
 def _question(out: Output, request: Request) -> str | None:
     """Return the one question, or None for a conversation. Raises UsageError if there is neither."""
     from g4cli.core.errors import UsageError
+    from g4cli.core.quoting import shell_word
 
     if request.prompt is not None and request.prompt != "-":
         question = request.prompt
     elif request.prompt is None and sys.stdin.isatty():
         if not out.is_human or not sys.stdout.isatty():
             raise UsageError(
-                "a conversation needs a terminal", hint=f'g4 chat {request.model} -p "..."'
+                "a conversation needs a terminal",
+                hint=f'g4 chat {shell_word(request.model)} -p "..."',
             )
         return None
     else:
         question = sys.stdin.read()
     if not question.strip():
         raise UsageError(
-            "the question is empty", hint=f'g4 chat {request.model} -p "What is GGUF?"'
+            "the question is empty", hint=f'g4 chat {shell_word(request.model)} -p "What is GGUF?"'
         )
     return question
 

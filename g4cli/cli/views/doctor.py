@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from g4cli.cli.output import Output
 from g4cli.core.errors import UsageError
+from g4cli.core.quoting import shell_word
 
 if TYPE_CHECKING:
     from g4cli.doctor.facts.file_facts import Depth
@@ -46,7 +47,7 @@ def examine(
         if depth != "quick":
             raise UsageError(
                 "a file on the hub is examined by its header alone",
-                hint=f"g4 doctor {file} --quick",
+                hint=f"g4 doctor {shell_word(file)} --quick",
             )
         from g4cli.hub.remote_facts import remote_facts
 

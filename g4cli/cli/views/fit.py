@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
+from g4cli.core.quoting import shell_word
 from g4cli.core.units import GIB, size_text
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def render_fit(out: Output, answer: Answer) -> None:
     out.line(report.context_reason)
     out.line(f"KV cache {kind}; {_guesses(report)}", style="dim")
     if subject.published:
-        out.line(f"get it: g4 pull {subject.name} ({subject.published})", style="dim")
+        out.line(f"get it: g4 pull {shell_word(subject.name)} ({subject.published})", style="dim")
     for memory in machine.memories:
         _device(out, memory, answer)
     _contexts(out, answer)

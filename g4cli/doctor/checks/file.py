@@ -55,7 +55,7 @@ def check_size(facts: FileFacts) -> Outcome:
             f"cut short: the last {missing:,} bytes ({size_text(missing)} of {size_text(header.data_end)}) "
             f"are missing; {len(cut)} of {len(header.tensors)} tensors are not whole, from {cut[0]} on",
             f"resume the download, or fetch bytes {facts.size}-{header.data_end - 1}: "
-            f"curl -L -C - -o {facts.path} URL",
+            "curl -L -C - -o FILE URL",
             cause="file-damaged",
             detail=tuple(cut),
         )

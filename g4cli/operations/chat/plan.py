@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from g4cli.core.quoting import shell_word
+
 if TYPE_CHECKING:
     from g4cli.cli.chat.run import Checked, Request
     from g4cli.cli.output import Output
@@ -63,7 +65,7 @@ def plan_chat(
     options = replace(options, n_ctx=min(n_ctx, subject.shape.n_ctx_train))
     found = attempt(subject.shape, subject.tensors, options, memories).verdict
     if not found.fits:
-        out.warn(f"this may not fit: {found.reason} (g4 fit {request.model})")
+        out.warn(f"this may not fit: {found.reason} (g4 fit {shell_word(request.model)})")
     is_free = request.gpu_layers == "auto" and request.device is None and not request.cpu_moe
     if not is_free or len(memories) == 1:
         return ChatPlan(n_ctx, request.gpu_layers, request.cpu_moe)

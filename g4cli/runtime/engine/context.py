@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from g4cli.core.errors import ContextFull, NoMemory, RuntimeFailed, UsageError
+from g4cli.core.quoting import shell_word
 from g4cli.core.units import MIB
 from g4cli.runtime.engine.model import Model
 from g4cli.runtime.llama.interrupt import Interrupt
@@ -75,7 +76,7 @@ class Context:
         if not self._handle:
             raise NoMemory(
                 failed(f"llama.cpp cannot make a context of {options.n_ctx:,} tokens").message,
-                hint=f"g4 fit {model.path} shows what fits; --ctx 4096 needs less",
+                hint=f"g4 fit {shell_word(model.path)} shows what fits; --ctx 4096 needs less",
             )
         self._kv_bytes = _logged_bytes("KV buffer size")
         self._compute_bytes = _logged_bytes("compute buffer size")
@@ -140,7 +141,8 @@ class Context:
                 f"the context of {self.n_ctx:,} tokens is full", hint="--ctx with a larger number"
             )
         raise failed(
-            f"llama.cpp failed to evaluate (code {result})", hint=f"g4 doctor {self.model.path}"
+            f"llama.cpp failed to evaluate (code {result})",
+            hint=f"g4 doctor {shell_word(self.model.path)}",
         )
 
     @property

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 
 from g4cli.core.errors import Interrupted, RuntimeFailed, UsageError
 from g4cli.core.progress import Progress, no_progress
+from g4cli.core.quoting import shell_word
 from g4cli.runtime.llama.devices import devices, ggml_library, has_gpu
 from g4cli.runtime.llama.library import LOG, failed, llama
 
@@ -68,7 +69,7 @@ class Model:
         if not self._handle:
             if stop():
                 raise Interrupted("")
-            raise failed(f"llama.cpp cannot load {path}", hint=f"g4 doctor {path}")
+            raise failed(f"llama.cpp cannot load {path}", hint=f"g4 doctor {shell_word(path)}")
         self.vocab = self._c.llama_model_get_vocab(self._handle)
         self.n_vocab: int = self._c.llama_vocab_n_tokens(self.vocab)
         self.n_ctx_train: int = self._c.llama_model_n_ctx_train(self._handle)

@@ -23,6 +23,7 @@ from g4cli.core.child import run_child
 from g4cli.core.errors import BadFile, G4Error, NoMemory, RuntimeFailed
 from g4cli.core.files import atomic_file
 from g4cli.core.paths import cache_dir
+from g4cli.core.quoting import shell_word
 from g4cli.runtime.llama.library import build_info, failed
 from g4cli.runtime.probes.kernels import exit_text
 
@@ -61,7 +62,8 @@ def check_load(
     )
     if seen.timed_out:
         raise RuntimeFailed(
-            f"llama.cpp did not finish loading {path} in {_TIMEOUT_S} s", hint=f"g4 doctor {path}"
+            f"llama.cpp did not finish loading {path} in {_TIMEOUT_S} s",
+            hint=f"g4 doctor {shell_word(path)}",
         )
     if status == 0:
         # Oldest first; the list must not grow for ever.
@@ -71,16 +73,18 @@ def check_load(
         return
     said, blamed = _last_line(seen.stderr), draft or mmproj or path
     if status == 1:
-        raise RuntimeFailed(said or f"llama.cpp cannot load {blamed}", hint=f"g4 doctor {blamed}")
+        raise RuntimeFailed(
+            said or f"llama.cpp cannot load {blamed}", hint=f"g4 doctor {shell_word(blamed)}"
+        )
     if status == -signal.SIGKILL:  # nobody but the kernel's memory killer sends it
         raise NoMemory(
             f"the system ended the load of {path}: not enough memory",
-            hint=f"g4 fit {path} shows what fits",
+            hint=f"g4 fit {shell_word(path)} shows what fits",
         )
     raise BadFile(
         f"{blamed}: llama.cpp dies of this file ({exit_text(status)})"
         + (f": {said}" if said else ""),
-        hint=f"g4 doctor {blamed}",
+        hint=f"g4 doctor {shell_word(blamed)}",
     )
 
 

@@ -24,6 +24,7 @@ from typing import Any, Final
 
 from g4cli.core.child import run_child
 from g4cli.core.errors import G4Error, RuntimeFailed
+from g4cli.core.quoting import shell_word
 from g4cli.estimate import Options
 from g4cli.runtime.engine.context import MTP
 from g4cli.runtime.llama.devices import ggml_library
@@ -126,7 +127,7 @@ def _load(c: Any, path: Path | str, run: Mapping[str, Any]) -> Any:
     model = c.llama_model_load_from_file(os.fsencode(path), params)
     del keep
     if not model:
-        raise failed(f"llama.cpp cannot load {path}", hint=f"g4 doctor {path}")
+        raise failed(f"llama.cpp cannot load {path}", hint=f"g4 doctor {shell_word(path)}")
     return model
 
 
@@ -267,16 +268,18 @@ def probe_in_child(path: Path, runs: Sequence[Mapping[str, Any]]) -> dict[str, A
         "g4cli.runtime.probes.memory", [str(path)], text=text, timeout_s=_TIMEOUT_S
     )
     if done.timed_out:
-        raise RuntimeFailed(f"llama.cpp took too long to plan {path}", hint=f"g4 doctor {path}")
+        raise RuntimeFailed(
+            f"llama.cpp took too long to plan {path}", hint=f"g4 doctor {shell_word(path)}"
+        )
     try:
         answer: dict[str, Any] = json.loads(done.stdout)
     except ValueError as err:
         last = done.stderr.strip().splitlines()[-1:] or [f"code {status}"]
         raise RuntimeFailed(
-            f"llama.cpp died of {path}: {last[0]}", hint=f"g4 doctor {path}"
+            f"llama.cpp died of {path}: {last[0]}", hint=f"g4 doctor {shell_word(path)}"
         ) from err
     if "error" in answer:
-        raise RuntimeFailed(str(answer["error"]), hint=f"g4 doctor {path}")
+        raise RuntimeFailed(str(answer["error"]), hint=f"g4 doctor {shell_word(path)}")
     return answer
 
 
