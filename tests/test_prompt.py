@@ -9,8 +9,9 @@ from typing import Any
 import jinja2.sandbox
 import pytest
 
-from g4cli.core.errors import BadFile, UsageError
+from g4cli.core.errors import UsageError
 from g4cli.core.gguf import read_header
+from g4cli.core.template_child import render_template
 from g4cli.prompt import (
     Message,
     PromptStyle,
@@ -18,7 +19,6 @@ from g4cli.prompt import (
     ToolCall,
     choose_renderer,
     render,
-    sandbox,
 )
 from g4cli.prompt.messages import Media
 from g4cli.prompt.reply import AnswerText, CallMade, ThoughtEnded, ThoughtText
@@ -178,7 +178,7 @@ def test_known_tokens_of_an_answer_are_kept() -> None:
 
 class TestTemplates:
     def test_tinys_template_agrees_with_the_renderer(self) -> None:
-        renderer = choose_renderer(TINY_TEMPLATE)
+        renderer = choose_renderer(TINY_TEMPLATE, render_template)
         assert renderer.notice == ""
         assert not renderer.empty_thought
         parts = renderer(CONVERSATIONS["history"], PromptStyle())
@@ -186,64 +186,32 @@ class TestTemplates:
 
     def test_the_large_template_is_known_by_its_hash(self, shared_data: Path) -> None:
         template = (shared_data / "gemma4-vocab/google-gemma-4-31B-it.jinja").read_text()
-        renderer = choose_renderer(template)
+        renderer = choose_renderer(template, render_template)
         assert (renderer.notice, renderer.empty_thought) == ("", True)
 
     def test_tools_on_tiny_go_through_its_template(self) -> None:
-        parts = choose_renderer(TINY_TEMPLATE)(
+        parts = choose_renderer(TINY_TEMPLATE, render_template)(
             CONVERSATIONS["one question"], PromptStyle(tools=(WEATHER,))
         )
-        assert len(parts) == 1
         assert "<|tool>declaration:weather{description:" in parts[0].text
+        assert [part.text for part in parts if not part.control] == ["What is GGUF?"]
 
     def test_a_strange_template_is_used_as_it_is_with_a_notice(self) -> None:
         template = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
-        renderer = choose_renderer(template)
+        renderer = choose_renderer(template, render_template)
         assert "none that g4 knows" in renderer.notice
-        assert (
-            renderer(CONVERSATIONS["history"], PromptStyle())[0].text
-            == "[user]a[assistant] b [user]c"
-        )
+        parts = renderer(CONVERSATIONS["history"], PromptStyle())
+        assert "".join(part.text for part in parts) == "[user]a[assistant] b [user]c"
 
     def test_the_launch_template_is_named(self, vocab_file: Path) -> None:
         template = read_header(vocab_file).get("tokenizer.chat_template", str)
-        renderer = choose_renderer(template)
+        renderer = choose_renderer(template, render_template)
         assert "the chat template of 2026-04-02" in renderer.notice
         text = renderer(CONVERSATIONS["one question"], PromptStyle(think=True))[0].text
         assert text.startswith("<bos><|turn>system\n<|think|>")
 
     def test_no_template(self) -> None:
-        assert "no chat template" in choose_renderer(None).notice
-
-    @pytest.mark.parametrize(
-        ("template", "said"),
-        [
-            ("{% for", "does not parse"),
-            ("{{ messages.__class__.__mro__ }}", "fails"),
-            ("{{ ''.__class__.__base__.__subclasses__() }}", "fails"),
-            ("{% for i in range(10**9) %}x{% endfor %}", "fails"),
-            ("{% for i in range(90000) %}{{ 'x' * 900000 }}{% endfor %}", "without end|runs for"),
-            ("{{ messages.append(1) }}", "fails"),
-            (
-                "{% for i in range(9999) %}{% for j in range(999) %}{% endfor %}{% endfor %}",
-                "it runs for",
-            ),
-            ("{{ ('x' * 10**6) * 10**6 }}", "too long"),
-            ("{{ 9 ** 9 ** 9 }}", "too large"),
-            ("{{ '%999999999d' % 1 }}", "formatting"),
-            ("{{ '{:999999999}'.format(1) }}", "fails"),
-            ("{{ ''.ljust(999999999) }}", "fails"),
-            ("{{ 1 | center(999999999) }}", "does not parse"),
-            ("{{ raise_exception('no') }}", "no"),
-            ("x" * 300_000, "300,000 characters"),
-        ],
-    )
-    def test_hostile_templates(
-        self, template: str, said: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(sandbox, "TIME_LIMIT_S", 0.3)
-        with pytest.raises(BadFile, match=said):
-            choose_renderer(template)
+        assert "no chat template" in choose_renderer(None, render_template).notice
 
 
 class TestTools:

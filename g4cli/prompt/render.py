@@ -22,7 +22,7 @@ from g4cli.prompt import tools as notation
 from g4cli.prompt.messages import Message, Part
 
 _EMPTY_THOUGHT: Final = "<|channel>thought\n<channel|>"
-_MARK: Final = {"image": "<|image|>", "audio": "<|audio|>"}
+MEDIA_MARK: Final = {"image": "<|image|>", "audio": "<|audio|>"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def _turn(out: _Builder, turns: Sequence[Message], index: int) -> bool:
         out.control("<tool_call|>")
     answered = _responses(out, turns, index) if message.tool_calls else False
     for item in message.media:
-        out.parts.append(Part(_MARK[item.kind], control=True, media=item))
+        out.parts.append(Part(MEDIA_MARK[item.kind], control=True, media=item))
     if message.role == "assistant":
         out.text(strip_thoughts(message.content), message.tokens)
     else:

@@ -1,18 +1,32 @@
 """The chat template inside a file: whether g4's own renderer says the same, and what it renders if not.
 
-Templates come from strangers: see `sandbox`.
+Templates come from strangers: the caller passes in how to run one (`g4cli.core.template_child` does it in a
+child process with limits).
+
+User text and control tokens. A template mixes what it writes itself with what the user wrote into one
+text. Tokenized as a whole, a pasted document with "<turn|>" in it would end the user's turn. So every string
+that comes from outside (messages, tool calls and answers, tool declarations) is put between two marks,
+random characters for private use, and the template is run twice: with and without marks. If both texts are
+the same apart from the marks, and the marks come in pairs, then what is between the marks is tokenized as
+plain text and the rest with control tokens. A template that cuts up its input (`content[:100]`) or decides
+by its first letters breaks that; then the text without marks is used, rendered from strings in which every
+"<" is another character, so that no cutting and joining can make a control token.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
+import re
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
-from g4cli.prompt.messages import Message, Part, ToolCall
-from g4cli.prompt.render import PromptStyle, render
+from g4cli.core.errors import BadFile, ContextFull
+from g4cli.prompt.messages import Media, Message, Part, ToolCall
+from g4cli.prompt.render import MEDIA_MARK, PromptStyle, render
 
 # First 8 digits of sha256 -> (size, date): reference of the published files.
 KNOWN: Final = MappingProxyType(
@@ -26,9 +40,18 @@ KNOWN: Final = MappingProxyType(
 )
 # The launch revision: no newline after <|think|>, newlines round images. llama.cpp calls it outdated too.
 EARLY: Final = MappingProxyType({"2dfbfc7d": "2026-04-02"})
+# 32 characters for each token of the longest context, 262,144: text has 4.
+TEXT_LIMIT: Final = 1 << 23
+# What every control token of Gemma 4 holds.
+_SPELLING: Final = re.compile(r"[<>|\[\]]")
+_MEDIA_MARKS: Final = re.compile(r"(<\|image\|>|<\|audio\|>)")
+# Supplementary Private Use Area-B of Unicode.
+_MARK_RANGE: Final = (0x100000, 0x10FFFD)
 _EMPTY_THOUGHT: Final = "<|channel>thought\\n<channel|>"
 
-Render = Callable[[Sequence[Message], PromptStyle], list[Part]]
+Render: TypeAlias = Callable[[Sequence[Message], PromptStyle], list[Part]]
+RunTemplate: TypeAlias = Callable[[str, Sequence[Mapping[str, Any]]], list[str]]
+"""Template and cases (variables by name) -> what it writes for each. Raises BadFile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +63,11 @@ class Renderer:
     notice: str = ""
 
     def __call__(self, messages: Sequence[Message], style: PromptStyle) -> list[Part]:
-        """Return the prompt's parts."""
+        """Return the prompt's parts. Raises BadFile if the file's template fails."""
         return self.render(messages, style)
 
 
-def choose_renderer(template: str | None, *, bos: str = "<bos>") -> Renderer:
+def choose_renderer(template: str | None, run: RunTemplate) -> Renderer:
     """Return g4's own renderer if the file's template agrees with it, else the template itself.
 
     Raises BadFile if the template cannot be used at all.
@@ -53,19 +76,16 @@ def choose_renderer(template: str | None, *, bos: str = "<bos>") -> Renderer:
         return Renderer(
             render, False, "the file has no chat template: Gemma 4's own format is used"
         )
-    digest = hashlib.sha256(template.encode()).hexdigest()[:8]
+    digest = hashlib.sha256(template.encode("utf-8", "replace")).hexdigest()[:8]
     known = KNOWN.get(digest)
     if known is not None:
         return Renderer(render, known[0] == "large")
-    from g4cli.prompt.sandbox import compile_template  # jinja2 only where it is needed
-
     empty_thought = _EMPTY_THOUGHT in template
-    compiled = compile_template(template)
 
     def by_template(messages: Sequence[Message], style: PromptStyle) -> list[Part]:
-        return [Part(_run(compiled, messages, style, bos), control=True)]
+        return render_by_template(template, run, messages, style)
 
-    if _agrees(by_template, empty_thought):
+    if _agrees(template, run, empty_thought):
         # Only plain conversations were compared; tools are left to the template.
         def mixed(messages: Sequence[Message], style: PromptStyle) -> list[Part]:
             plain = not style.tools and all(m.role != "tool" and not m.tool_calls for m in messages)
@@ -85,6 +105,30 @@ def choose_renderer(template: str | None, *, bos: str = "<bos>") -> Renderer:
     )
 
 
+def variables_of(
+    messages: Sequence[Message],
+    style: PromptStyle,
+    change: Callable[[str], str] = lambda text: text,
+) -> dict[str, Any]:
+    """Return what a template is given, as transformers and llama.cpp name it. JSON values only.
+
+    `change` is applied to every text that comes from outside. Of tool declarations those alone that could be
+    part of a control token: templates compare the others ("string", "object").
+    """
+
+    def declared(text: str) -> str:
+        return change(text) if _SPELLING.search(text) else text
+
+    return {
+        "messages": [_as_dict(message, change) for message in messages],
+        "tools": [_mapped(tool, declared) for tool in style.tools] or None,
+        "add_generation_prompt": True,
+        "enable_thinking": style.think,
+        "bos_token": "<bos>",
+        "eos_token": "<eos>",
+    }
+
+
 _SAMPLES: Final = (
     (Message("user", "one"),),
     (Message("system", "rules"), Message("user", " one ")),
@@ -92,43 +136,121 @@ _SAMPLES: Final = (
 )
 
 
-def _agrees(by_template: Render, empty_thought: bool) -> bool:
-    for messages in _SAMPLES:
-        for think in (False, True):
-            style = PromptStyle(think=think, empty_thought=empty_thought)
-            ours = "".join(part.text for part in render(messages, style))
-            if "".join(part.text for part in by_template(messages, style)) != ours:
-                return False
-    return True
+def _agrees(template: str, run: RunTemplate, empty_thought: bool) -> bool:
+    asked = [
+        (messages, PromptStyle(think=think, empty_thought=empty_thought))
+        for messages in _SAMPLES
+        for think in (False, True)
+    ]
+    theirs = run(template, [variables_of(*case) for case in asked])
+    ours = ["".join(part.text for part in render(*case)) for case in asked]
+    return theirs == ours
 
 
-def _run(compiled: Any, messages: Sequence[Message], style: PromptStyle, bos: str) -> str:
-    from g4cli.prompt.sandbox import run_template
+def render_by_template(
+    template: str, run: RunTemplate, messages: Sequence[Message], style: PromptStyle
+) -> list[Part]:
+    """Return what `template` makes of a conversation; no text from outside is in a control part.
 
-    variables = {
-        "messages": [_as_dict(message) for message in messages],
-        "tools": [dict(tool) for tool in style.tools] or None,
-        "add_generation_prompt": True,
-        "enable_thinking": style.think,
-        "bos_token": bos,
-        "eos_token": "",
-    }
-    return run_template(compiled, variables)
+    Raises BadFile if the template fails, or leaves out an image or a sound of the conversation.
+    """
+    size = sum(len(message.content) for message in messages)
+    if size > TEXT_LIMIT:
+        raise ContextFull(f"the conversation has {size:,} characters: no context holds them")
+    opening, closing = _marks(template, messages, style)
+
+    def marked(text: str) -> str:
+        core = text.strip()  # templates trim: blanks stay outside
+        start = len(text) - len(text.lstrip())
+        return text[:start] + opening + core + closing + text[start + len(core) :] if core else text
+
+    cases = [variables_of(messages, style, change) for change in (str, marked, _disarmed)]
+    plain, with_marks, disarmed = run(template, cases)
+    parts = _split(with_marks, opening, closing)
+    if parts is None or "".join(part.text for part in parts) != plain:
+        parts = [Part(disarmed, control=True)]
+    return _with_media(parts, [item for message in messages for item in message.media])
 
 
-def _as_dict(message: Message) -> Mapping[str, Any]:
-    content: Any = message.content
+def _split(text: str, opening: str, closing: str) -> list[Part] | None:
+    """Return `text` cut at its marks, or None where they do not come in pairs."""
+    parts: list[Part] = []
+    for index, piece in enumerate(re.split(f"({opening}|{closing})", text)):
+        # Pieces alternate: the template's, a mark, outside text, a mark, the template's ...
+        if index % 2:
+            if piece != (closing if index % 4 == 3 else opening):
+                return None
+        elif piece:
+            parts.append(Part(piece, control=index % 4 == 0))
+    return None if text.count(opening) != text.count(closing) else parts
+
+
+def _marks(template: str, messages: Sequence[Message], style: PromptStyle) -> tuple[str, str]:
+    """Return two characters that neither the template nor anything that it is given holds."""
+    taken = set(template).union(json.dumps(variables_of(messages, style), ensure_ascii=False))
+    low, high = _MARK_RANGE
+    found: list[str] = []
+    while len(found) < 2:
+        mark = chr(low + secrets.randbelow(high - low + 1))
+        if mark not in taken and mark not in found:
+            found.append(mark)
+    return found[0], found[1]
+
+
+def _disarmed(text: str) -> str:
+    """Return `text` in which nothing begins a control token: '<turn|>' becomes '\u2039turn|>'."""
+    return text.replace("<", "\u2039").replace("[multimodal", "(multimodal")
+
+
+def _with_media(parts: Sequence[Part], media: Sequence[Media]) -> list[Part]:
+    """Return `parts` with the places that the template made for images and sounds filled, in order."""
+    left, found = list(media), list[Part]()
+    for part in parts:
+        if not part.control:
+            found.append(part)
+            continue
+        for piece in _MEDIA_MARKS.split(part.text):
+            item = left.pop(0) if left and piece == MEDIA_MARK[left[0].kind] else None
+            if piece:
+                found.append(Part(piece, control=True, media=item))
+    if left:
+        raise BadFile(f"the file's chat template has no place for {left[0].path.name}")
+    return found
+
+
+def _mapped(value: Any, change: Callable[[str], str]) -> Any:
+    if isinstance(value, str):
+        return change(_whole_characters(value))
+    if isinstance(value, Mapping):
+        # Templates look keys up: they cannot be marked.
+        return {
+            _disarmed(_whole_characters(str(key))): _mapped(item, change)
+            for key, item in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return [_mapped(item, change) for item in value]
+    return value
+
+
+def _whole_characters(text: str) -> str:
+    """Return `text` without half characters (lone surrogates), which no tokenizer takes."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _as_dict(message: Message, change: Callable[[str], str]) -> dict[str, Any]:
+    content: Any = _mapped(message.content, change)
     if message.media:
         content = [{"type": item.kind} for item in message.media] + [
             {"type": "text", "text": content}
         ]
     data: dict[str, Any] = {"role": message.role, "content": content}
     if message.tool_calls:
-        data["tool_calls"] = [_call_dict(call) for call in message.tool_calls]
+        data["tool_calls"] = [_call_dict(call, change) for call in message.tool_calls]
     if message.name:
-        data["name"] = message.name
+        data["name"] = _mapped(message.name, change)
     return data
 
 
-def _call_dict(call: ToolCall) -> dict[str, Any]:
-    return {"type": "function", "function": {"name": call.name, "arguments": dict(call.arguments)}}
+def _call_dict(call: ToolCall, change: Callable[[str], str]) -> dict[str, Any]:
+    function = {"name": call.name, "arguments": call.arguments}
+    return {"type": "function", "function": _mapped(function, change)}

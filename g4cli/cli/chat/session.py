@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -12,6 +13,7 @@ from g4cli.core.errors import UsageError
 from g4cli.core.files import atomic_file, require_file
 from g4cli.core.media_file import read_media
 from g4cli.core.paths import state_dir
+from g4cli.core.template_child import render_template
 from g4cli.core.units import size_text
 from g4cli.prompt import Message, PromptStyle, choose_renderer
 from g4cli.prompt.messages import Media
@@ -66,7 +68,9 @@ class Session:
         self.sampling: Sampling = replace(recommended(engine.model), **request.sampling)
         self._tools = tools
         self._grammar = grammar_of(out, request)
-        self._render = choose_renderer(engine.model.chat_template)
+        self._render = choose_renderer(
+            engine.model.chat_template, partial(render_template, path=checked.path)
+        )
         if self._render.notice:
             out.warn(self._render.notice)
 

@@ -108,25 +108,16 @@ def check_rendering(facts: FileFacts) -> Outcome:
     if facts.depth == "quick":
         return skipped("not rendered with --quick")
     from g4cli.core.errors import BadFile
+    from g4cli.core.template_child import render_template
     from g4cli.prompt.messages import Message
     from g4cli.prompt.render import PromptStyle, render
-    from g4cli.prompt.sandbox import compile_template, run_template
+    from g4cli.prompt.template import variables_of
 
     message = "What is the capital of France?"
     try:
-        given = run_template(
-            compile_template(text),
-            {
-                "messages": [{"role": "user", "content": message}],
-                "add_generation_prompt": True,
-                "tools": None,
-                "enable_thinking": False,
-                "bos_token": "<bos>",
-                "eos_token": "<eos>",
-            },
-        )
+        [given] = render_template(text, [variables_of([Message("user", message)], PromptStyle())])
     except BadFile as err:
-        return fail(f"the template cannot be rendered: {err.message}", FIX, cause="template")
+        return fail(err.message, FIX, cause="template")
     wanted = {
         "".join(
             p.text for p in render([Message("user", message)], PromptStyle(empty_thought=empty))

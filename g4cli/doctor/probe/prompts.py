@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from g4cli.core.errors import BadFile
+from g4cli.core.template_child import render_template
 from g4cli.doctor.probe.tiny_answers import questions
 from g4cli.prompt.messages import Message
 from g4cli.prompt.render import PromptStyle, render
-from g4cli.prompt.sandbox import compile_template, run_template
+from g4cli.prompt.template import variables_of
 
 # Questions whose answers any Gemma 4 knows, in chat form, and a word of the right answer ...
 _CHAT: Final = (
@@ -55,22 +56,12 @@ def chat_questions(model_name: str) -> tuple[Asked, ...]:
 
 def template_questions(model_name: str, template: str) -> tuple[Asked, ...]:
     """Return the questions as the file's own template frames them; () where it cannot be rendered."""
+    asked = [
+        variables_of([Message("user", question)], PromptStyle())
+        for question, _ in _asked(model_name)
+    ]
     try:
-        compiled = compile_template(template)
-        texts = [
-            run_template(
-                compiled,
-                {
-                    "messages": [{"role": "user", "content": question}],
-                    "add_generation_prompt": True,
-                    "tools": None,
-                    "enable_thinking": False,
-                    "bos_token": "<bos>",
-                    "eos_token": "<eos>",
-                },
-            )
-            for question, _ in _asked(model_name)
-        ]
+        texts = render_template(template, asked)
     except BadFile:
         return ()
     if any(not text.strip() or len(text) > _LONGEST for text in texts):

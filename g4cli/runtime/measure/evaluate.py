@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from g4cli.core.errors import BadFile, Interrupted
 from g4cli.core.progress import Progress, no_progress
+from g4cli.core.template_child import render_template
 from g4cli.prompt import Message, PromptStyle, Renderer, choose_renderer
 from g4cli.runtime.engine.context import Context, ContextOptions
 from g4cli.runtime.engine.llama_engine import LlamaEngine, open_engine
@@ -119,7 +121,9 @@ def _context_options(n_ctx: int, n_threads: int) -> ContextOptions:
 
 
 def _documents(engine: LlamaEngine, conversations: Sequence[tuple[Message, ...]]) -> list[Document]:
-    render = choose_renderer(engine.model.chat_template)
+    render = choose_renderer(
+        engine.model.chat_template, partial(render_template, path=engine.model.path)
+    )
     return [document_of(engine, render, conversation) for conversation in conversations]
 
 
