@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from g4cli.core.progress import Progress, no_progress
 from g4cli.core.units import size_text
@@ -31,10 +31,15 @@ _SURE: Final = 0.6
 _PLAIN_RIGHT: Final = {False: 0.3, True: 0.6}
 
 
+WayKind: TypeAlias = Literal["gpu", "attention", "batch", "kv", "repack"]
+"""Which part of the engine a way changes: the advice depends on it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Way:
     """A way to run a network: options of the probe; `copies`: it holds the weights once more in memory."""
 
+    kind: WayKind
     name: str
     options: tuple[tuple[str, Any], ...]
     copies: bool = False
@@ -43,12 +48,12 @@ class Way:
 
 WAYS: Final = (
     # The first run: CPU, flash attention, batches of 512, KV cache F16, weights as they lie in the file.
-    Way("the GPU", (("n_gpu_layers", 999),), copies=True, needs_gpu=True),
-    Way("flash attention off", (("flash_attn", 0),)),
-    Way("batches of 8", (("n_ubatch", 8),)),
-    Way("an F32 KV cache", (("kv_type", "f32"),)),
-    Way("a Q8_0 KV cache", (("kv_type", "q8_0"),)),
-    Way("repacked weights", (("use_extra_bufts", True),), copies=True),
+    Way("gpu", "the GPU", (("n_gpu_layers", 999),), copies=True, needs_gpu=True),
+    Way("attention", "flash attention off", (("flash_attn", 0),)),
+    Way("batch", "batches of 8", (("n_ubatch", 8),)),
+    Way("kv", "an F32 KV cache", (("kv_type", "f32"),)),
+    Way("kv", "a Q8_0 KV cache", (("kv_type", "q8_0"),)),
+    Way("repack", "repacked weights", (("use_extra_bufts", True),), copies=True),
 )
 
 
@@ -62,6 +67,7 @@ class Variant:
     """
 
     name: str
+    kind: WayKind | None = None
     same: int = 0
     of: int = 0
     failed: str = ""
@@ -127,7 +133,9 @@ def try_ways(
             continue
         if way.copies and not way.needs_gpu and free_bytes and size > 0.6 * free_bytes:
             found.append(
-                Variant(way.name, untried=f"a second copy of {size_text(size)} does not fit")
+                Variant(
+                    way.name, way.kind, untried=f"a second copy of {size_text(size)} does not fit"
+                )
             )
             continue
         result = probe(
@@ -137,18 +145,20 @@ def try_ways(
             options=dict(way.options),
             limit_bytes=MEMORY_BYTES + (size + size // 8 if way.copies else 0),
         )
-        found.append(compared(way.name, base, result))
+        found.append(compared(way.name, base, result, kind=way.kind))
     return tuple(found)
 
 
-def compared(name: str, base: GreedyRun, result: ProbeResult) -> Variant:
+def compared(
+    name: str, base: GreedyRun, result: ProbeResult, *, kind: WayKind | None = None
+) -> Variant:
     """Return how the run in `result` differs from `base`."""
     if not result.runs:
         if result.died and not (result.timed_out or result.over_limit):
             if base is _DEAD:
-                return Variant(name, base_broken=True, broken=True)
-            return Variant(name, failed=f"llama.cpp died ({result.died})")
-        return Variant(name, untried=result.died or result.error or "no answer")
+                return Variant(name, kind, base_broken=True, broken=True)
+            return Variant(name, kind, failed=f"llama.cpp died ({result.died})")
+        return Variant(name, kind, untried=result.died or result.error or "no answer")
     run = result.runs[0]
     mine, theirs = base.tokens[:N_SHORT], run.tokens[:N_SHORT]
     length = min(len(mine), len(theirs))
@@ -163,7 +173,7 @@ def compared(name: str, base: GreedyRun, result: ProbeResult) -> Variant:
         is_broken(replace(base, tokens=mine)),
         is_broken(replace(run, tokens=theirs)),
     )
-    return Variant(name, same, of, sure=sure, base_broken=base_broken, broken=broken)
+    return Variant(name, kind, same, of, sure=sure, base_broken=base_broken, broken=broken)
 
 
 def try_frames(
@@ -194,7 +204,9 @@ def check_ways(facts: FileFacts) -> Outcome:
     tried = [v for v in facts.variants if not v.untried]
     untried = "".join(f"; {v.name} not tried: {v.untried}" for v in facts.variants if v.untried)
     if not tried:
-        return skipped("only with --deep, or when an answer is wrong" + untried)
+        return skipped(
+            "only with --deep, or when an answer is wrong" + untried, "g4 doctor FILE --deep"
+        )
     if facts.untrained:
         return skipped("the weights are random: every token is a close call" + untried)
     bad = [v for v in tried if v.differs]
@@ -224,9 +236,9 @@ def _how(variant: Variant) -> str:
 
 
 def _engine_fix(variant: Variant) -> str:
-    if variant.name == WAYS[0].name:
+    if variant.kind == "gpu":
         return "g4 chat FILE --gpu-layers 0, then update llama.cpp and the GPU's driver"
-    if "KV cache" in variant.name and variant.base_broken:
+    if variant.kind == "kv" and variant.base_broken:
         return "g4 chat FILE --kv-type q8_0, and report it: g4 doctor FILE --report bug.md"
     return "update llama.cpp (g4 doctor shows the version), or report it: g4 doctor FILE --report bug.md"
 
@@ -235,7 +247,7 @@ def check_frames(facts: FileFacts) -> Outcome:
     """What fails in one frame and not in another is the frame's fault."""
     tried = {f.name: f for f in facts.frames if f.runs}
     if facts.probe is None or not facts.probe.runs or not tried:
-        return skipped("only with --deep, or when an answer is wrong")
+        return skipped("only with --deep, or when an answer is wrong", "g4 doctor FILE --deep")
     if facts.untrained:
         return skipped("the weights are random: no frame makes them talk")
     if any(v.differs for v in facts.variants):
