@@ -163,6 +163,7 @@ class Damage(NamedTuple):
 
 
 FILE, CONVERSION, TOKENIZER, TEMPLATE = "file-damaged", "conversion-defect", "tokenizer", "template"
+NO_GGUF = "not-a-gguf"
 RUNTIME = "runtime"
 _KEY_TYPES = {"u32": (4, "<I"), "i32": (5, "<i"), "f32": (6, "<f"), "bool": (7, "<?")}
 
@@ -559,15 +560,15 @@ DAMAGES = (
     Damage(
         "lfs-pointer",
         lambda _: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
-        (FILE,),
+        (NO_GGUF,),
     ),
-    Damage("html-page", lambda _: b"<!DOCTYPE html><html><body>403</body></html>", (FILE,)),
-    Damage("json-error", lambda _: b'{"error":"Repository not found"}', (FILE,)),
+    Damage("html-page", lambda _: b"<!DOCTYPE html><html><body>403</body></html>", (NO_GGUF,)),
+    Damage("json-error", lambda _: b'{"error":"Repository not found"}', (NO_GGUF,)),
     Damage("zip", lambda d: b"PK\x03\x04" + d[4:9000], (FILE,)),
-    Damage("zeros", lambda _: bytes(20_000), (FILE,)),
+    Damage("zeros", lambda _: bytes(20_000), (NO_GGUF,)),
     Damage("old-ggjt", lambda d: b"tjgg" + d[4:9000], (FILE,)),
-    Damage("empty", lambda _: b"", (FILE,)),
-    Damage("text", lambda _: b"This is not the model you are looking for.", (FILE,)),
+    Damage("empty", lambda _: b"", (NO_GGUF,)),
+    Damage("text", lambda _: b"This is not the model you are looking for.", (NO_GGUF,)),
     # structure
     Damage("version-1", patched(4, struct.pack("<I", 1)), (FILE,)),
     Damage("version-9", patched(4, struct.pack("<I", 9)), (FILE,)),

@@ -64,7 +64,7 @@ def always(_options: Options, _prompt: str) -> bool:
     return True
 
 
-RUNTIME, CONVERSION, HEALTHY = ("runtime",), ("conversion-defect",), ("healthy",)
+RUNTIME, CONVERSION, SOUND = ("runtime",), ("conversion-defect",), ("not-checked",)
 
 FAULTS = (
     # name, where, effect, verdicts, is there a GPU, depth
@@ -73,9 +73,9 @@ FAULTS = (
     EngineFault("gpu-nan", on_gpu, "nan", RUNTIME, True),
     EngineFault("gpu-other-answer", on_gpu, "other", RUNTIME, True),
     EngineFault("gpu-dies", on_gpu, "dies", RUNTIME, True),
-    EngineFault("gpu-too-small", on_gpu, "no memory", HEALTHY, True),
-    EngineFault("gpu-too-slow", on_gpu, "slow", HEALTHY, True),
-    EngineFault("gpu-close-call", on_gpu, "close", HEALTHY, True),
+    EngineFault("gpu-too-small", on_gpu, "no memory", SOUND, True),
+    EngineFault("gpu-too-slow", on_gpu, "slow", SOUND, True),
+    EngineFault("gpu-close-call", on_gpu, "close", SOUND, True),
     EngineFault("flash-attention-loops", with_flash, "loop", RUNTIME),
     EngineFault("flash-attention-nan", with_flash, "nan", RUNTIME),
     EngineFault("plain-attention-loops", without_flash, "loop", RUNTIME, depth="deep"),
@@ -84,10 +84,10 @@ FAULTS = (
     EngineFault("kv-f16-loops", kv("f16"), "loop", RUNTIME),
     EngineFault("kv-f16-pinned", kv("f16"), "pinned", RUNTIME),
     EngineFault("kv-q8-loops", kv("q8_0"), "loop", RUNTIME, depth="deep"),
-    EngineFault("kv-q8-close-call", kv("q8_0"), "close", HEALTHY, depth="deep"),
+    EngineFault("kv-q8-close-call", kv("q8_0"), "close", SOUND, depth="deep"),
     EngineFault("repacked-dies", repacked, "dies", RUNTIME, depth="deep"),
     EngineFault("repacked-differs", repacked, "other", RUNTIME, depth="deep"),
-    EngineFault("repacked-no-memory", repacked, "no memory", HEALTHY, depth="deep"),
+    EngineFault("repacked-no-memory", repacked, "no memory", SOUND, depth="deep"),
     EngineFault("every-way-loops", always, "loop", CONVERSION),
     EngineFault("every-way-no-idea", always, "no idea", CONVERSION),
     EngineFault("turns-alone-loop", in_turns, "loop", CONVERSION),

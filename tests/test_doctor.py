@@ -124,8 +124,9 @@ def test_what_is_no_gguf_is_named_and_leaves_with_5(
     path = tmp_path / "model.gguf"
     path.write_bytes(content)
     report = diagnose(path)
-    assert (report.verdict, report.exit_code) == ("file-damaged", 5)
+    assert (report.verdict, report.exit_code) == ("not-a-gguf", 5)
     assert said in report.evidence[0]
+    assert report.fix
 
 
 def test_the_command_prints_json_and_leaves_with_the_code(
@@ -235,7 +236,7 @@ def test_fix_writes_a_copy_and_judges_it(
     ]
     assert run(arguments) == 0
     answer = json.loads(capsys.readouterr().out)
-    assert (answer["verdict"], answer["repair"]["verdict"]) == ("tokenizer", "healthy")
+    assert (answer["verdict"], answer["repair"]["verdict"]) == ("tokenizer", "not-checked")
     assert mended.read_bytes() == (folder / "tiny.gguf").read_bytes()
     assert report.read_text().startswith("# g4 doctor: tokenizer")
 
@@ -275,9 +276,10 @@ def tower(width: int, kind: str = "gemma4v") -> bytes:
 @pytest.mark.parametrize(
     ("width", "kind", "verdict"),
     [
-        (256, "gemma4v", "healthy"),
+        (256, "gemma4v", "not-checked"),
         (128, "gemma4v", "conversion-defect"),
-        (256, "pixtral", "conversion-defect"),
+        (256, "pixtral", "not-checked"),
+        (256, "", "conversion-defect"),
     ],
 )
 def test_an_mmproj_is_compared_with_the_model_beside_it(
@@ -295,10 +297,10 @@ def test_a_random_network_is_no_damage_and_no_model_either(tmp_path: Path) -> No
         tmp_path / "m.gguf", "tiny", shapes.TINY, "q4_0", weights="random", vocabulary=vocabulary
     )
     report = judge(gather(path, talk=False), ("weights", "probe"))
-    assert (report.verdict, report.exit_code) == ("healthy", 0)
+    assert (report.verdict, report.exit_code) == ("not-checked", 0)
     assert (
         report.summary
-        == "the file is sound, but its weights are random: nobody has trained this network"
+        == "its weights are random: nobody has trained this network; not checked: tokenizer, answers"
     )
 
 
@@ -314,7 +316,7 @@ def test_converted_towers_and_fixtures_are_not_called_broken(tmp_path: Path) -> 
     judged = {path.stem: judge(gather(path, talk=False)) for path in fixture_files(tmp_path)}
     assert len(judged) == 13
     assert {name: report.evidence for name, report in judged.items() if report.exit_code} == {}
-    assert {report.verdict for report in judged.values()} == {"healthy"}
+    assert {report.verdict for report in judged.values()} == {"not-checked"}
 
 
 def test_what_to_type_has_the_names_of_file_copy_and_model(

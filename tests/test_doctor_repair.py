@@ -53,7 +53,7 @@ def test_what_was_missing_is_healthy_again(kind: str, good: bytes, tmp_path: Pat
     report, done, target = mend(tmp_path, KINDS[kind](good))
     assert report.verdict != "healthy"
     assert done.done
-    assert judge(gather(target, talk=False)).verdict == "healthy"
+    assert judge(gather(target, talk=False)).exit_code == 0
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def test_all_rows_belong_to_the_published_vocabulary_alone() -> None:
 @pytest.mark.parametrize(
     ("key", "change", "verdict", "said"),
     [
-        ("", None, "healthy", "53 known texts cut rightly"),
+        ("", None, "not-checked", "53 known texts cut rightly"),
         ("model", value("str", "llama"), "tokenizer", "of 58 known texts are cut wrongly"),
     ],
 )

@@ -173,7 +173,7 @@ BATTERY: tuple[tuple[str, bytes, str, str | None, int | None], ...] = (
     # the file is something else
     ("empty", b"", "truncated|not a GGUF|empty", None, None),
     ("one byte", b"G", "not a GGUF", None, 0),
-    ("bad magic", build_gguf([ARCH], magic=b"XXXX"), "starts with b'XXXX'", None, 0),
+    ("bad magic", build_gguf([ARCH], magic=b"XXXX"), "first 4 bytes are 58 58 58 58", None, 0),
     (
         "git lfs pointer",
         b"version https://git-lfs.github.com/spec/v1\n",

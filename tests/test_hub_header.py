@@ -290,7 +290,7 @@ def test_fit_before_pull(capsys: pytest.CaptureFixture[str]) -> None:
     [
         ("hf:someone/missing", 3, "missing"),
         (f"hf:{REPO}/none.gguf", 3, "no file none.gguf"),
-        (f"hf:{REPO}:f16", 5, "architecture 'llama'"),
+        (f"hf:{REPO}:f16", 5, "this is the vocabulary of Llama (llama), not of Gemma 4"),
         ("hf:no", 2, "not an address"),
     ],
 )

@@ -10,6 +10,7 @@
      |   +- NoMemory                             memory
      +- BadFile                              5   a file is not what it should be
      |   +- BadGGUF                              with file, offset and field
+     |   +- NotGGUF                              a BadGGUF: another kind of file
      |   +- BadCheckpoint                        a Hugging Face folder
      |   +- BadMedia                             an image or a sound
      |   +- HashMismatch
@@ -124,6 +125,16 @@ class BadGGUF(BadFile):
         self.what = what
         self.offset = offset
         self.field = field
+
+
+class NotGGUF(BadGGUF):
+    """Another kind of file (text, a checkpoint, a web page), not a damaged GGUF: `identity` says which."""
+
+    reference = "not-gguf"
+
+    def __init__(self, path: Path | str, identity: str, *, hint: str | None = None) -> None:
+        super().__init__(path, f"not a GGUF: this is {identity}", offset=0, hint=hint)
+        self.identity = identity
 
 
 class BadCheckpoint(BadFile):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from g4cli.core.errors import FileMissing, NoSpace, UsageError
+from g4cli.core.other_files import checkpoint_folder_hint
 from g4cli.core.quoting import shell_command, shell_word
 from g4cli.core.units import size_text
 
@@ -51,7 +52,10 @@ def require_file(path: Path) -> Path:
     except OSError as err:
         raise _unreadable(err, path) from err
     if stat.S_ISDIR(mode):
-        raise UsageError(f"{path} is a directory; a file is needed", hint=shell_command("ls", path))
+        raise UsageError(
+            f"{path} is a directory; a file is needed",
+            hint=checkpoint_folder_hint(path) or shell_command("ls", path),
+        )
     if not stat.S_ISREG(mode):
         raise UsageError(f"{path} is a pipe or a device; a regular file is needed", hint="g4 list")
     return path

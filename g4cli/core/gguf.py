@@ -23,9 +23,10 @@ from typing import Any
 from g4cli.core.errors import BadGGUF
 from g4cli.core.files import open_file, require_file
 from g4cli.core.ggml import BY_ID, GGMLType
-from g4cli.core.gguf_cursor import DEFAULT_ALIGNMENT, IMPOSTORS, MAGIC, Cursor, Limits
+from g4cli.core.gguf_cursor import DEFAULT_ALIGNMENT, MAGIC, Cursor, Limits
 from g4cli.core.gguf_data import iter_tensor as iter_tensor
 from g4cli.core.gguf_values import SCALARS, Array, Value, ValueType
+from g4cli.core.other_files import HEAD_BYTES, not_a_gguf
 from g4cli.core.quoting import shell_command
 
 
@@ -111,7 +112,7 @@ def read_header(path: Path | str, *, check_data: bool = True) -> Header:
     with open_file(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size == 0:
-            raise BadGGUF(path, "the file is empty", hint="download it again")
+            raise not_a_gguf(b"", path)
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as buffer:
             return parse_header(buffer, path=str(path), file_size=size, check_data=check_data)
 
@@ -174,15 +175,7 @@ def parse_header(
 def _read_preamble(cursor: Cursor) -> tuple[int, int, int]:
     magic = bytes(cursor.buffer[:4])
     if magic != MAGIC:
-        for start, what, hint in IMPOSTORS:
-            if magic.startswith(start):
-                raise BadGGUF(cursor.path, f"not a GGUF: this is {what}", offset=0, hint=hint)
-        raise BadGGUF(
-            cursor.path,
-            f"not a GGUF: it starts with {magic!r} where b'GGUF' is due",
-            offset=0,
-            hint="g4 list shows the models that g4 knows",
-        )
+        raise not_a_gguf(bytes(cursor.buffer[:HEAD_BYTES]), cursor.path)
     cursor.pos = 4
     version = cursor.u32("the version")
     if version not in Limits.VERSIONS:

@@ -26,22 +26,6 @@ class Limits:
     ELEMENTS: Final = 2**63
 
 
-# First bytes of what is often found under a .gguf name.
-IMPOSTORS: Final = (
-    (b"vers", "a Git LFS pointer, not the file itself", "git lfs pull, or download the file again"),
-    (b"<!DO", "an HTML page, not a model", "download it again: the server sent an error page"),
-    (b"<!do", "an HTML page, not a model", "download it again: the server sent an error page"),
-    (b"<htm", "an HTML page, not a model", "download it again: the server sent an error page"),
-    (b'{"er', "a JSON error message, not a model", "download it again: the server sent an error"),
-    (b"PK\x03\x04", "a zip archive", "unpack it first"),
-    (b"tjgg", "the old GGJT format of 2023", "get a GGUF of this model"),
-    (b"fmgg", "the old GGMF format of 2023", "get a GGUF of this model"),
-    (b"lmgg", "the old GGML format of 2023", "get a GGUF of this model"),
-    (b"FUGG", "a GGUF of the other byte order", "get the little-endian file"),
-    (b"\0\0\0\0", "zeros: space was reserved but the data never arrived", "download it again"),
-)
-
-
 class HeaderIncomplete(BadGGUF):
     """The header goes on behind the bytes at hand: what begins `at` needs all up to `needed`, or more."""
 

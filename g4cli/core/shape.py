@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from g4cli.core.errors import BadGGUF
+from g4cli.core.file_kind import kind_of, not_a_text_model
 from g4cli.core.gguf import Header
 from g4cli.core.gguf_values import Array
 
@@ -59,6 +60,8 @@ def shape_of(header: Header) -> Shape:
     Every number is checked against a range, so that no product of them overflows or divides by zero. Keys
     and their defaults: src/models/gemma4.cpp load_arch_hparams, llama.cpp@0c1e57098.
     """
+    if kind_of(header) not in ("text-model", "vocabulary"):
+        raise not_a_text_model(header)
     keys = Keys(header, ARCHITECTURES, "a Gemma 4 text network")
     n_layer = keys.number("block_count", _LAYERS, what="layers")
     head_dim = keys.number("attention.key_length")

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from g4cli.core.errors import NotGGUF
 from g4cli.core.progress import Progress, no_progress
 from g4cli.core.quoting import shell_word
 from g4cli.doctor.checks import (
@@ -23,10 +24,10 @@ from g4cli.doctor.checks import (
 )
 from g4cli.doctor.checks.machine import CHECKS as MACHINE_CHECKS
 from g4cli.doctor.facts import duplicates, sfp8_values
-from g4cli.doctor.facts.file_facts import Depth, FileFacts, gather
+from g4cli.doctor.facts.file_facts import JUDGED, Depth, FileFacts, gather
 from g4cli.doctor.probe import compare
-from g4cli.doctor.report import Check, Report, run_checks
-from g4cli.doctor.verdict import SUMMARY, UNTRAINED, decide
+from g4cli.doctor.report import Check, Report, run_checks, skipped
+from g4cli.doctor.verdict import SUMMARY, decide, judge_sound
 
 # Cheapest first: what an early check finds makes the later ones unnecessary.
 CHECKS: Final[tuple[Check, ...]] = (
@@ -64,17 +65,40 @@ def to_type(fix: str, facts: FileFacts) -> str:
     return re.sub(r"\b(?:FILE|OUT|g4 pull MODEL)\b", lambda m: names.get(m[0], m[0]), fix)
 
 
+# Families and checks that hold for a GGUF of any kind; the others judge what g4 knows of Gemma 4.
+_ANY_KIND: Final = ("file", "keys.architecture", "tensors.parts")
+
+
+def _checks_for(facts: FileFacts) -> tuple[Check, ...]:
+    """Return all checks; those that do not hold for this kind of file say so instead of judging it."""
+    if facts.header is None or facts.kind in JUDGED:
+        return CHECKS
+    return tuple(
+        check
+        if check.id in _ANY_KIND or check.family in _ANY_KIND
+        else replace(check, run=lambda _: skipped("holds for Gemma 4 only"))
+        for check in CHECKS
+    )
+
+
 def judge(facts: FileFacts, only: tuple[str, ...] = ()) -> Report:
     """Return the report on facts already gathered."""
-    findings = tuple(replace(f, fix=to_type(f.fix, facts)) for f in run_checks(CHECKS, facts, only))
+    checked = run_checks(_checks_for(facts), facts, only)
+    findings = tuple(replace(f, fix=to_type(f.fix, facts)) for f in checked)
     verdict, confidence, decisive = decide(findings)
+    summary, fix = SUMMARY[verdict], decisive[0].fix if decisive else ""
+    if isinstance(facts.fault, NotGGUF):
+        verdict, confidence, summary = "not-a-gguf", "certain", f"this is {facts.fault.identity}"
+        fix = fix or facts.fault.hint or ""
+    elif verdict == "healthy" and facts.header is not None:
+        verdict, summary, fix = judge_sound(facts, facts.header, findings)
     return Report(
         subject=facts.path,
         verdict=verdict,
         confidence=confidence,
-        summary=UNTRAINED if verdict == "healthy" and facts.untrained else SUMMARY[verdict],
+        summary=summary,
         evidence=tuple(f.found for f in decisive),
-        fix=decisive[0].fix if decisive else "",
+        fix=fix,
         findings=findings,
-        is_gguf=file.is_gguf(facts),
+        kind=facts.kind,
     )

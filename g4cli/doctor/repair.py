@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from g4cli.core.errors import BadGGUF, UsageError
+from g4cli.core.file_kind import kind_of, kind_text
 from g4cli.core.ggml import BY_NAME
 from g4cli.core.gguf import Header, read_header
 from g4cli.core.gguf_data import iter_tensor
@@ -21,12 +22,13 @@ from g4cli.core.gguf_write import TensorSpec, create_gguf, prove
 from g4cli.core.inventory import ROPE_FREQS
 from g4cli.core.paths import tiny_dir
 from g4cli.core.progress import Progress, no_progress
-from g4cli.core.quoting import shell_word
+from g4cli.core.quoting import shell_command
 from g4cli.core.registry import MODELS
 from g4cli.core.shape import Shape, shape_of
 from g4cli.doctor.checks.keys import VALUES, claimed
 from g4cli.doctor.checks.template import KEY as TEMPLATE
-from g4cli.doctor.checks.tokenizer import CONTROL, IDS, SUPPRESSED
+from g4cli.doctor.checks.tokenizer import CONTROL, IDS, SUPPRESSED, TOKEN_TYPES
+from g4cli.doctor.verdict import PRECEDENCE
 
 if TYPE_CHECKING:
     from g4cli.doctor.report import Finding, Report
@@ -36,19 +38,31 @@ _EMPTY_THOUGHT: Final = "{{- '' if thinking else '<|channel>thought\\n<channel|>
 _LARGE: Final = ("12b", "26b", "31b")
 
 
+# The kinds of files whose metadata g4 can mend.
+MENDABLE: Final = ("text-model", "vocabulary", "sfp8-archive")
+
+
+@dataclass(frozen=True, slots=True)
+class Mended:
+    """One change of a copy: the check that failed, and what was changed."""
+
+    check: str
+    text: str
+
+
 @dataclass(frozen=True, slots=True)
 class Repair:
     """What was mended, and what no change of metadata mends: byte ranges (first, last) to fetch again."""
 
     path: Path
-    done: tuple[str, ...]
+    done: tuple[Mended, ...]
     ranges: tuple[tuple[int, int], ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Return the repair as scripts see it."""
         return {
             "path": str(self.path) if self.done else None,
-            "done": list(self.done),
+            "done": [f"{mended.check}: {mended.text}" for mended in self.done],
             "ranges": [list(r) for r in self.ranges],
         }
 
@@ -58,18 +72,19 @@ def repair(
 ) -> Repair:
     """Return what was mended in a copy of `source` at `target`; nothing is written if nothing can be.
 
-    `report` is the diagnosis of `source`. Raises UsageError if both are the same file or nothing can be
-    mended, BadGGUF if the header cannot be read, NoSpace.
+    `report` is the diagnosis of `source`. Raises UsageError if `target` exists or the file is no Gemma 4
+    text model, BadGGUF if the header cannot be read, NoSpace.
     """
-    if target.exists() and target.samefile(source):
-        raise UsageError(
-            "the repaired copy needs a name of its own",
-            hint=f"g4 doctor {shell_word(source)} --fix FIXED.gguf",
-        )
+    require_new(target)
     failed = {f.id: f for f in report.findings if f.status in ("fail", "warn")}
     header = read_header(source, check_data=False)
+    if kind_of(header) not in MENDABLE:
+        raise UsageError(
+            f"{source}: this is {kind_text(header)}; --fix repairs the metadata of Gemma 4 text models",
+            hint=shell_command("g4", "doctor", source),
+        )
     ranges = missing_ranges(header, failed)
-    keys, done = dict(header.keys), list[str]()
+    keys, done = dict(header.keys), list[Mended]()
     for mend in _MENDERS:
         mend(header, keys, failed, done)
     table = _rope_table(header, keys, failed, done)
@@ -85,6 +100,29 @@ def repair(
         written = writer.finish()
     prove(written, specs)
     return Repair(target, tuple(done), ranges)
+
+
+def require_new(target: Path) -> None:
+    """Raise UsageError if there is a file at `target`: a repaired copy replaces none."""
+    if target.exists():
+        raise UsageError(
+            f"{target} exists: the repaired copy needs a name of its own",
+            hint="g4 doctor FILE --fix FIXED.gguf",
+        )
+
+
+def is_better(after: Report, before: Report) -> bool:
+    """Return whether a mended copy is worth keeping: its verdict is better, or it has fewer warnings."""
+    return _badness(after) < _badness(before)
+
+
+def _badness(report: Report) -> tuple[int, int]:
+    """Return the rank of the verdict (0 without a fault; an earlier cause is worse), then the warnings."""
+    if not report.exit_code:
+        doubtful = report.verdict == "unknown"
+        return int(doubtful), sum(f.status == "warn" for f in report.findings)
+    causes = PRECEDENCE[::-1]
+    return 2 + (causes.index(report.verdict) if report.verdict in causes else 0), 0
 
 
 def missing_ranges(header: Header, failed: dict[str, Finding]) -> tuple[tuple[int, int], ...]:
@@ -112,7 +150,7 @@ Failed = dict[str, Any]
 Keys = dict[str, Value]
 
 
-def _mend_template(header: Header, keys: Keys, failed: Failed, done: list[str]) -> None:
+def _mend_template(header: Header, keys: Keys, failed: Failed, done: list[Mended]) -> None:
     bad = [
         i
         for i in ("template.present", "template.safe", "template.rendering", "template.known")
@@ -128,20 +166,20 @@ def _mend_template(header: Header, keys: Keys, failed: Failed, done: list[str]) 
             opened + "{%- endif -%}", f"{opened}    {_EMPTY_THOUGHT}\n{{%- endif -%}}"
         )
     keys[TEMPLATE] = string(text)
-    done += [f"{i}: g4's own Gemma 4 template is in its place" for i in bad]
+    done += [Mended(i, "g4's own Gemma 4 template is in its place") for i in bad]
 
 
-def _mend_values(_header: Header, keys: Keys, failed: Failed, done: list[str]) -> None:
+def _mend_values(_header: Header, keys: Keys, failed: Failed, done: list[Mended]) -> None:
     if "keys.values" not in failed:
         return
     for key, number, _ in VALUES:
         keys[key] = f32(number)
     for name in ("type", "factor", "original_context_length", "finetuned"):
         keys.pop(f"gemma4.rope.scaling.{name}", None)
-    done.append("keys.values: norm epsilon, RoPE bases and softcap are Gemma 4's again")
+    done.append(Mended("keys.values", "norm epsilon, RoPE bases and softcap are Gemma 4's again"))
 
 
-def _mend_tokenizer(_header: Header, keys: Keys, failed: Failed, done: list[str]) -> None:
+def _mend_tokenizer(_header: Header, keys: Keys, failed: Failed, done: list[Mended]) -> None:
     merges = keys.get(_T + "merges")
     if (
         "tokenizer.model" in failed
@@ -151,27 +189,22 @@ def _mend_tokenizer(_header: Header, keys: Keys, failed: Failed, done: list[str]
     ):
         keys[_T + "model"] = string("gemma4")
         keys.pop(_T + "pre", None)
-        done.append("tokenizer.model: the tokenizer is gemma4")
+        done.append(Mended("tokenizer.model", "the tokenizer is gemma4"))
     if "tokenizer.ids" in failed:
         for name, number in IDS:
             keys[_T + name] = u32(number)
         keys[_T + "add_bos_token"] = boolean(True)
         keys[_T + "add_space_prefix"] = boolean(False)
-        done.append("tokenizer.ids: special ids and switches are Gemma 4's")
+        done.append(Mended("tokenizer.ids", "special ids and switches are Gemma 4's"))
     if "tokenizer.suppressed" in failed:
         keys[_T + "suppress_tokens"] = array(ValueType.INT32, list(SUPPRESSED))
-        done.append("tokenizer.suppressed: the list is back")
+        done.append(Mended("tokenizer.suppressed", "the list is back"))
 
 
-def _mend_types(_header: Header, keys: Keys, failed: Failed, done: list[str]) -> None:
+def _mend_types(_header: Header, keys: Keys, failed: Failed, done: list[Mended]) -> None:
     tokens, types = keys.get(_T + "tokens"), keys.get(_T + "token_type")
     finding = failed.get("tokenizer.control")
-    if (
-        finding is None
-        or not finding.found.startswith("token types")
-        or tokens is None
-        or types is None
-    ):
+    if finding is None or finding.code != TOKEN_TYPES or tokens is None or types is None:
         return
     if not isinstance(tokens.data, Array) or not isinstance(types.data, Array):
         return
@@ -188,10 +221,10 @@ def _mend_types(_header: Header, keys: Keys, failed: Failed, done: list[str]) ->
         ):
             numbers[i] = 6
     keys[_T + "token_type"] = array(ValueType.INT32, numbers)
-    done.append("tokenizer.control: control and byte tokens have their types again")
+    done.append(Mended("tokenizer.control", "control and byte tokens have their types again"))
 
 
-def _mend_shape(header: Header, keys: Keys, failed: Failed, done: list[str]) -> None:
+def _mend_shape(header: Header, keys: Keys, failed: Failed, done: list[Mended]) -> None:
     """Fill keys that are missing or wrong from the table, if the tensors are those of that size."""
     bad = [i for i in ("keys.architecture", "keys.shape", "tensors.inventory") if i in failed]
     if not bad:
@@ -212,7 +245,7 @@ def _mend_shape(header: Header, keys: Keys, failed: Failed, done: list[str]) -> 
         wanted = {"general.architecture": string("gemma4"), **_shape_keys(s, keys)}
         if any(k not in keys or keys[k].data != v.data for k, v in wanted.items()):
             keys.update(wanted)
-            done.append(f"{bad[0]}: keys are those of {model.name}")
+            done.append(Mended(bad[0], f"keys are those of {model.name}"))
         return
 
 
@@ -253,12 +286,12 @@ def _shape_keys(s: Shape, keys: Keys) -> Keys:
     return found
 
 
-_MENDERS: Final[tuple[Callable[[Header, Keys, Failed, list[str]], None], ...]] = (
+_MENDERS: Final[tuple[Callable[[Header, Keys, Failed, list[Mended]], None], ...]] = (
     _mend_shape, _mend_values, _mend_tokenizer, _mend_types, _mend_template,
 )  # fmt: skip
 
 
-def _rope_table(header: Header, keys: Keys, failed: Failed, done: list[str]) -> bytes | None:
+def _rope_table(header: Header, keys: Keys, failed: Failed, done: list[Mended]) -> bytes | None:
     """Return the RoPE table of the shape if the file's is wrong or missing."""
     absent = ROPE_FREQS not in header.tensors
     only_this = (
@@ -278,9 +311,8 @@ def _rope_table(header: Header, keys: Keys, failed: Failed, done: list[str]) -> 
     n = width.data // 2
     if not absent and header.tensors[ROPE_FREQS].nbytes != 4 * n:
         return None
-    done.append(
-        f"{'tensors.inventory' if only_this else 'weights.rope'}: the RoPE table is Gemma 4's"
-    )
+    check = "tensors.inventory" if only_this else "weights.rope"
+    done.append(Mended(check, "the RoPE table is Gemma 4's"))
     return np.array([1.0] * (n // 4) + [1e30] * (n - n // 4), dtype="<f4").tobytes()
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
+
+from g4cli.core.errors import DoctorFailed, NotGGUF
+from g4cli.core.file_kind import FileKind
 
 Status: TypeAlias = Literal["ok", "warn", "fail", "crash", "skipped"]
 Cause: TypeAlias = Literal[
     "file-damaged", "conversion-defect", "tokenizer", "template", "runtime", "model-behaviour"
 ]
-Verdict: TypeAlias = Literal["healthy", "unknown"] | Cause
+Verdict: TypeAlias = Literal["healthy", "unknown", "not-checked", "not-a-gguf"] | Cause
 Confidence: TypeAlias = Literal["certain", "high", "medium", "low"]
 
 WORST_FIRST: Final[tuple[Status, ...]] = ("fail", "crash", "warn", "skipped", "ok")
@@ -26,7 +29,8 @@ class Finding:
     """The answer of one check.
 
     `found` says what is there and what was expected, `fix` is a command or an instruction, `cause` is what a
-    failure points to, `detail` lists the single places for the long report.
+    failure points to, `detail` lists the single places for the long report. `code` tells the failures of one
+    check apart, for what depends on them; '' where a check has one.
     """
 
     id: str
@@ -36,6 +40,7 @@ class Finding:
     cause: Cause | None = None
     confidence: Confidence = "certain"
     detail: tuple[str, ...] = ()
+    code: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """Return the finding as scripts see it."""
@@ -47,6 +52,7 @@ class Finding:
             "cause": self.cause,
             "confidence": self.confidence,
             "detail": list(self.detail),
+            "code": self.code,
         }
 
 
@@ -60,6 +66,7 @@ class Outcome:
     cause: Cause | None = None
     confidence: Confidence = "certain"
     detail: tuple[str, ...] = ()
+    code: str = ""
 
 
 def ok(found: str) -> Outcome:
@@ -68,7 +75,7 @@ def ok(found: str) -> Outcome:
 
 
 def skipped(found: str, fix: str = "") -> Outcome:
-    """Return a check that could not be made, and why."""
+    """Return a check that was not made, and why; `fix` is the command that makes it, if it applies."""
     return Outcome("skipped", found, fix)
 
 
@@ -84,14 +91,18 @@ def fail(
     cause: Cause,
     confidence: Confidence = "certain",
     detail: tuple[str, ...] = (),
+    code: str = "",
 ) -> Outcome:
     """Return a failure with what it points to."""
-    return Outcome("fail", found, fix, cause, confidence, detail)
+    return Outcome("fail", found, fix, cause, confidence, detail, code)
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A diagnosis: the verdict, the evidence that decided it, what to type next, and every finding."""
+    """A diagnosis: the verdict, the evidence that decided it, what to type next, and every finding.
+
+    `kind` is what the file holds (`core.file_kind`), '' for a machine or an unreadable header.
+    """
 
     subject: str
     verdict: Verdict
@@ -100,7 +111,7 @@ class Report:
     evidence: tuple[str, ...]
     fix: str
     findings: tuple[Finding, ...]
-    is_gguf: bool = True
+    kind: FileKind | Literal[""] = ""
 
     @property
     def header_readable(self) -> bool:
@@ -111,10 +122,11 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """Return 0, 5 for what is no GGUF at all, 8 for a failure."""
-        if not self.is_gguf:
-            return 5
-        return 8 if any(f.status in ("fail", "crash") for f in self.findings) else 0
+        """Return 0, the code of NotGGUF for another kind of file, or DoctorFailed's for a failure."""
+        if self.verdict == "not-a-gguf":
+            return NotGGUF.exit_code
+        failed = any(f.status in ("fail", "crash") for f in self.findings)
+        return DoctorFailed.exit_code if failed else 0
 
     @property
     def worst_first(self) -> tuple[Finding, ...]:
@@ -125,6 +137,7 @@ class Report:
         """Return the report as scripts see it."""
         return {
             "subject": self.subject,
+            "kind": self.kind,
             "verdict": self.verdict,
             "confidence": self.confidence,
             "summary": self.summary,
@@ -148,7 +161,7 @@ class Check:
 
 
 def run_checks(
-    checks: tuple[Check, ...], facts: Any, only: tuple[str, ...] = ()
+    checks: Sequence[Check], facts: Any, only: tuple[str, ...] = ()
 ) -> tuple[Finding, ...]:
     """Return one finding per check; a check that throws is a finding 'crash', not the end.
 
@@ -176,6 +189,7 @@ def run_checks(
                 outcome.cause,
                 outcome.confidence,
                 outcome.detail,
+                outcome.code,
             )
         )
     return tuple(findings)

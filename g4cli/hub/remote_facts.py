@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from g4cli.core.errors import BadGGUF, NotFound
+from g4cli.core.errors import BadGGUF, NotFound, NotGGUF
+from g4cli.core.gguf_cursor import MAGIC
 from g4cli.doctor.facts.file_facts import FileFacts, with_header
 from g4cli.hub.address import parse_address
 from g4cli.hub.client import Hub
@@ -26,7 +27,6 @@ def remote_facts(address: str) -> FileFacts:
     try:
         header = remote_header(hub, repository, file, whole=True)  # the vocabulary is judged too
     except BadGGUF as fault:
-        # The reader names what stands there in its place.
-        head = b"" if fault.what.startswith("not a GGUF") else b"GGUF"
+        head = b"" if isinstance(fault, NotGGUF) else MAGIC
         return FileFacts(label, file.nbytes, head, fault=fault, depth="quick")
-    return with_header(label, file.nbytes, b"GGUF", header, "quick")
+    return with_header(label, file.nbytes, MAGIC, header, "quick")

@@ -58,8 +58,9 @@ def called(folder: Path, talk: bool) -> Iterator[bool]:
     """Yield for each sound file whether it is not called broken."""
     for path in chain(tiny_files(folder), fixture_files(folder), shaped_files(folder)):
         report = judge(gather(path, talk=talk))
-        # A file without weights is no model yet: 'unknown' says so, and leaves with 0.
-        yield shown(path.stem, report, ("healthy", "unknown")) and report.exit_code == 0
+        # A file without weights is no model yet: 'unknown' says so. Towers and vocabularies are not run.
+        sound = ("healthy", "not-checked", "unknown")
+        yield shown(path.stem, report, sound) and report.exit_code == 0
 
 
 def shown(name: str, report: Report, verdicts: tuple[str, ...]) -> bool:

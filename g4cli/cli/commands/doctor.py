@@ -77,17 +77,26 @@ def doctor(
     from g4cli.cli.views.doctor import examine, render_repair, render_report
     from g4cli.core.files import atomic_file
     from g4cli.doctor.bug_report import bug_report
-    from g4cli.doctor.repair import repair
+    from g4cli.doctor.repair import is_better, repair, require_new
 
     depth: Depth = "quick" if quick else "deep" if deep else "default"
+    if fix is not None:
+        require_new(fix)  # before minutes of checks
     found, path = examine(out, file, depth, tuple(only or ()))
     data = found.as_json()
-    mended, after = None, None
+    mended, after, kept = None, None, False
     if fix is not None and path is not None and found.header_readable:
         with out.progress(f"writing {fix.name}") as progress:
             mended = repair(found, path, fix, progress=progress)
         after = examine(out, str(fix), depth, ())[0] if mended.done else None
-        data["repair"] = mended.as_json() | {"verdict": after.verdict if after else None}
+        kept = after is not None and is_better(after, found)
+        if mended.done and not kept:
+            fix.unlink()
+        data["repair"] = mended.as_json() | {
+            "verdict": after.verdict if after else None,
+            "kept": kept,
+            "path": str(fix) if kept else None,
+        }
     if report is not None:
         with atomic_file(report) as target:
             target.write(bug_report(found).encode("utf-8", "replace"))
@@ -96,9 +105,9 @@ def doctor(
     def render() -> None:
         render_report(out, found)
         if mended is not None:
-            render_repair(out, mended, after)
+            render_repair(out, mended, after, kept=kept)
 
     out.result(data, render, brief=found.verdict)
-    code = after.exit_code if after is not None else found.exit_code
+    code = after.exit_code if after is not None and kept else found.exit_code
     if code:
         raise typer.Exit(code)

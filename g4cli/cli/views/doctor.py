@@ -61,13 +61,18 @@ def examine(
         return diagnose(path, depth=depth, only=only, progress=progress), path
 
 
-def render_repair(out: Output, repair: Repair, after: Report | None) -> None:
-    """Draw what was mended, and the diagnosis of the copy."""
-    if repair.done:
+def render_repair(out: Output, repair: Repair, after: Report | None, *, kept: bool) -> None:
+    """Draw what was mended, and the diagnosis of the copy if it was kept."""
+    if repair.done and not kept:
+        verdict = verdict_text(after) if after is not None else ""
+        out.line()
+        out.line(f"no copy was kept: after the repair it would still be {verdict}", style="bold")
+        after = None
+    elif repair.done:
         out.line()
         out.line(f"mended copy: {repair.path}", style="bold green")
-        for text in repair.done:
-            out.line(f"  {text.split(': ', 1)[1]}")
+        for mended in repair.done:
+            out.line(f"  {mended.text}")
     else:
         out.line("nothing was written: no change of metadata mends this file", style="bold")
     for first, last in repair.ranges[:8]:
@@ -77,12 +82,19 @@ def render_repair(out: Output, repair: Repair, after: Report | None) -> None:
         render_report(out, after)
 
 
+def verdict_text(report: Report) -> str:
+    """Return the verdict as the screen shows it: 'FILE DAMAGED'."""
+    return report.verdict.upper().replace("-", " ")
+
+
 def render_report(out: Output, report: Report) -> None:
     """Draw the report on standard output."""
     good = report.exit_code == 0
-    verdict = report.verdict.upper().replace("-", " ")
+    style = (
+        "bold red" if not good else "bold green" if report.verdict == "healthy" else "bold yellow"
+    )
     out.line(
-        (verdict, "bold green" if good else "bold red"),
+        (verdict_text(report), style),
         f"  {report.subject}: {report.summary}",
         ("" if good else f"  (confidence: {report.confidence})", "dim"),
     )
@@ -98,8 +110,10 @@ def render_report(out: Output, report: Report) -> None:
     if shown and passed:
         rest.append(f"{len(passed)} checks passed")
     skipped = [f for f in report.findings if f.status == "skipped"]
-    if skipped:
-        rest.append(f"{len(skipped)} skipped ({_ids(skipped)})")
+    for fix in dict.fromkeys(f.fix for f in skipped):
+        alike = [f for f in skipped if f.fix == fix]
+        why = f"not run: {fix}" if fix else "do not apply"
+        rest.append(f"{len(alike)} {why} ({_ids(alike)})")
     if rest:
         out.line("; ".join(rest), style="dim")
     if report.fix:

@@ -15,7 +15,7 @@ AGAIN: Final = "download it again: g4 pull MODEL, or the same command that fetch
 
 
 def is_gguf(facts: FileFacts) -> bool:
-    """Return whether the file starts as a GGUF does."""
+    """Return whether the file begins with the magic of a GGUF."""
     return facts.head.startswith(MAGIC)
 
 

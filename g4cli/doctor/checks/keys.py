@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final
 
+from g4cli.core.file_kind import TEXT, kind_text, text_key
 from g4cli.core.registry import MODELS
 from g4cli.core.shape import Shape
 from g4cli.doctor.report import Check, Outcome, fail, ok, skipped, warn
@@ -15,13 +16,6 @@ if TYPE_CHECKING:
 
 RECONVERT: Final = "convert it again with g4 convert, or get another file: g4 pull MODEL"
 FIX: Final = "g4 doctor FILE --fix OUT"
-# Tensors that only Gemma 4 has: they tell the family where the name of the architecture lies.
-_OURS: Final = (
-    "blk.0.layer_output_scale.weight",
-    "rope_freqs.weight",
-    "blk.0.post_ffw_norm.weight",
-)
-OTHERS: Final = ("gemma4-assistant", "clip")
 
 
 def claimed(shape: Shape | None) -> str:
@@ -48,28 +42,23 @@ def check_architecture(facts: FileFacts) -> Outcome:
             f"{name}gemma4, {shape.n_layer} layers ({sliding} sliding, {shape.n_layer - sliding} "
             f"global), width {shape.n_embd}"
         )
-    value = header.keys.get("general.architecture")
-    name = str(value.data) if value is not None else ""
-    if name == "gemma4":
-        fault = facts.shape_fault
-        assert fault is not None
-        return fail(f"{fault.what} ({fault.field})", RECONVERT, cause="conversion-defect")
-    if name.endswith("-sfp8") and "g4.sfp8.tensors" in header.keys:
+    name = text_key(header, "general.architecture")
+    if facts.kind == "sfp8-archive":
         return ok(
             f"{name}: an SFP8 archive, one byte per weight; g4 chat expands it before it runs"
         )
-    if name in OTHERS:
-        return ok(f"{name}: a companion of a text model")
-    if any(key.startswith("gemma4.") for key in header.keys) or all(
-        t in header.tensors for t in _OURS
-    ):
-        return fail(
-            f"the architecture is {name!r}, but keys and tensors are Gemma 4's: engines take it for "
-            "another network, or refuse it",
-            RECONVERT,
-            cause="conversion-defect",
-        )
-    return warn(f"architecture {name!r}: not a Gemma 4; only the format was checked")
+    if facts.kind not in ("text-model", "vocabulary"):
+        return ok(kind_text(header))
+    if name == TEXT:
+        fault = facts.shape_fault
+        assert fault is not None
+        return fail(f"{fault.what} ({fault.field})", RECONVERT, cause="conversion-defect")
+    return fail(
+        f"the architecture is {name!r}, but keys and tensors are Gemma 4's: engines take it for "
+        "another network, or refuse it",
+        RECONVERT,
+        cause="conversion-defect",
+    )
 
 
 # key, the value of every published file, what happens otherwise. llama.cpp takes other values in silence.

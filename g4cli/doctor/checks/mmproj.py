@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from g4cli.core.errors import G4Error
+from g4cli.core.file_kind import PROJECTORS
 from g4cli.core.gguf import Header, read_header
 from g4cli.core.registry import MODELS
 from g4cli.doctor.report import Check, Outcome, fail, ok, skipped
@@ -14,12 +15,11 @@ if TYPE_CHECKING:
     from g4cli.doctor.facts.file_facts import FileFacts
 
 RECONVERT: Final = "get the mmproj of the same model: g4 pull MODEL"
-_PROJECTORS: Final = {"vision": ("gemma4v", "gemma4uv"), "audio": ("gemma4a", "gemma4ua")}
 _OUTPUT: Final = {"vision": "mm.input_projection.weight", "audio": "mm.a.input_projection.weight"}
 
 
 def _towers(header: Header) -> list[str]:
-    return [t for t in _PROJECTORS if header.get(f"clip.has_{t}_encoder", bool, default=False)]
+    return [t for t in PROJECTORS if header.get(f"clip.has_{t}_encoder", bool, default=False)]
 
 
 def check_projector(facts: FileFacts) -> Outcome:
@@ -44,9 +44,9 @@ def check_projector(facts: FileFacts) -> Outcome:
             "clip.projector_type"
         )
         kind = str(key.data) if key is not None else "missing"
-        if kind not in _PROJECTORS[tower]:
+        if kind not in PROJECTORS[tower]:
             bad.append(
-                f"the {tower} projector is {kind!r}, expected {' or '.join(_PROJECTORS[tower])}"
+                f"the {tower} projector is {kind!r}, expected {' or '.join(PROJECTORS[tower])}"
             )
         width = header.keys.get(f"clip.{tower}.projection_dim")
         if width is not None:

@@ -160,7 +160,7 @@ def check_entropy(facts: FileFacts) -> Outcome:
     if probe is None or not figures or probe.n_vocab < 2:
         return skipped("no answers to look at")
     mean, most = sum(figures) / len(figures), log2(probe.n_vocab)
-    text = f"entropy {mean:.2f} bits a token, {max(figures):.1f} at most ({most:.1f} = no idea)"
+    text = f"entropy {mean:.2f} bits a token, {max(figures):.2f} at most ({most:.1f} = random)"
     if facts.untrained:
         return warn(f"{text}; the weights are random, so this means nothing")
     if mean > _KNOWS_NOTHING * most:

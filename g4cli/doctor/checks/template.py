@@ -106,7 +106,7 @@ def check_rendering(facts: FileFacts) -> Outcome:
     if not text or "<|turn>" not in text:
         return skipped("no Gemma 4 template")
     if facts.depth == "quick":
-        return skipped("not rendered with --quick")
+        return skipped("not rendered with --quick", "g4 doctor FILE")
     from g4cli.core.errors import BadFile
     from g4cli.core.template_child import render_template
     from g4cli.prompt.messages import Message

@@ -42,6 +42,8 @@ _MEANS: Final = {
     "bos_token_id": " (prompts begin wrongly)",
     "eos_token_id": " (answers end too early, or never)",
 }
+TOKEN_TYPES: Final = "token-types"
+"""The code of the finding that tokens are right and their types wrong: --fix can mend that."""
 SUPPRESSED: Final = (258_883, 258_882)
 
 
@@ -181,6 +183,7 @@ def check_control(facts: FileFacts) -> Outcome:
             cause="tokenizer",
             confidence="high",
             detail=tuple(odd),
+            code=TOKEN_TYPES,
         )
     return ok("control tokens and their types are Gemma 4's")
 
@@ -236,7 +239,7 @@ def check_known(facts: FileFacts) -> Outcome:
     if v is None or header is None or v.model != "gemma4":
         return skipped("no Gemma 4 tokenizer")
     if facts.depth == "quick":
-        return skipped("not read with --quick")
+        return skipped("not read with --quick", "g4 doctor FILE")
     expected = _expected(facts)
     if expected is None:
         return skipped("a vocabulary that g4 has no copy of")
@@ -277,7 +280,7 @@ def check_encoding(facts: FileFacts) -> Outcome:
     """Let llama.cpp cut known texts, and ask it where an answer ends."""
     seen = facts.tokenized
     if seen is None:
-        return skipped("not tried")
+        return skipped("not tried", "g4 doctor FILE")
     if seen.died or seen.error:
         return fail(
             f"llama.cpp cannot use the tokenizer: {seen.died or reason(seen.error)}",

@@ -35,8 +35,10 @@ _ANY_BITS: Final = np.errstate(invalid="ignore")
 def check_zero(facts: FileFacts) -> Outcome:
     """Whole tensors of zeros come from a conversion, zero pages inside a tensor from a download."""
     if not facts.stats:
-        return skipped("the data was not read")
+        return skipped("the data was not read", "g4 doctor FILE")
     empty = [s.name for s in facts.stats if s.all_zero]
+    # A bias of zeros is what training began with: it takes nothing away.
+    lost = [name for name in empty if not name.endswith(".bias")]
     if len(empty) == len(facts.stats) and facts.is_sparse:
         # What a placeholder of the right shape and a download that never began have in common.
         found = f"all {len(empty)} tensors are zeros that take no disk: there are no weights yet"
@@ -55,23 +57,23 @@ def check_zero(facts: FileFacts) -> Outcome:
     ]
     if holes:
         return fail(
-            _holes_text(holes, len(empty)),
+            _holes_text(holes, len(lost)),
             AGAIN,
             cause="file-damaged",
             confidence="high",
             detail=tuple(s.name for s in holes),
         )
-    if empty:
+    if lost:
         kinds = sorted(
-            {name.split(".", 2)[2] if name.startswith("blk.") else name for name in empty}
+            {name.split(".", 2)[2] if name.startswith("blk.") else name for name in lost}
         )
         return fail(
-            f"{len(empty)} of {len(facts.stats)} tensors hold nothing but zeros: {', '.join(kinds[:4])}; "
+            f"{len(lost)} of {len(facts.stats)} tensors hold nothing but zeros: {', '.join(kinds[:4])}; "
             "those layers contribute nothing",
             "get another file (g4 pull MODEL): the weights are not in this one",
             cause="conversion-defect",
             confidence="high",
-            detail=tuple(empty),
+            detail=tuple(lost),
         )
     return ok(f"no zero tensors, no zero pages in {len(facts.stats)} tensors")
 
@@ -88,7 +90,7 @@ def _holes_text(holes: list[TensorStats], n_empty: int) -> str:
 def check_finite(facts: FileFacts) -> Outcome:
     """Look for NaN and infinity, in plain tensors and in the scales of quantised ones."""
     if not facts.stats:
-        return skipped("the data was not read")
+        return skipped("the data was not read", "g4 doctor FILE")
     bad = [s for s in facts.stats if s.non_finite and not _is_bound(s)]
     if bad:
         count = sum(s.non_finite for s in bad)
@@ -110,7 +112,7 @@ def _is_bound(stats: TensorStats) -> bool:
 def check_scales(facts: FileFacts) -> Outcome:
     """Look for scales that no encoder writes: negative where that is impossible, or far too large."""
     if not facts.stats:
-        return skipped("the data was not read")
+        return skipped("the data was not read", "g4 doctor FILE")
     negative = [s for s in facts.stats if s.negative]
     if negative:
         first = negative[0]

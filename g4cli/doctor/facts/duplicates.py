@@ -172,7 +172,7 @@ def _same_bytes(header: Header, one: TensorInfo, two: TensorInfo, step: int = 1 
 def check_copies(facts: FileFacts) -> Outcome:
     """Look for rows and tensors that stand in the file twice."""
     if not facts.stats:
-        return skipped("the data was not read")
+        return skipped("the data was not read", "g4 doctor FILE")
     blocks = [(s, s.copies) for s in facts.stats if s.copies.block]
     if facts.copies:
         one, two = facts.copies[0]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from g4cli.core.errors import BadGGUF
-from g4cli.core.files import require_file
+from g4cli.core.errors import BadGGUF, NotGGUF
+from g4cli.core.file_kind import FileKind, kind_of
+from g4cli.core.files import open_file, require_file
 from g4cli.core.gguf import Header, read_header
+from g4cli.core.other_files import checkpoint_folder_hint
 from g4cli.core.progress import Progress, no_progress
 from g4cli.core.shape import Shape, shape_of
 from g4cli.doctor.checks.engine_bugs import RISKY
@@ -29,6 +32,11 @@ if TYPE_CHECKING:
 
 Depth: TypeAlias = Literal["quick", "default", "deep"]
 
+JUDGED: Final[frozenset[str]] = frozenset(
+    ("text-model", "vocabulary", "sfp8-archive", "draft-model", "mmproj")
+)
+"""The kinds whose keys, tokenizer and weights g4 can judge; of the others it judges the format."""
+
 
 @dataclass(frozen=True, slots=True)
 class FileFacts:
@@ -36,12 +44,13 @@ class FileFacts:
 
     What was not asked for (--quick, --only) or cannot be had is empty or None. `expected` are the answers, or
     words of them, to the prompts of `probe`; `model_name` is the size that the shape comes nearest to;
-    `backends` is what the engine says about itself.
+    `backends` is what the engine says about itself. `kind` is '' where the header cannot be read.
     """
 
     path: str
     size: int
     head: bytes
+    kind: FileKind | Literal[""] = ""
     header: Header | None = None
     fault: BadGGUF | None = None
     shape: Shape | None = None
@@ -86,12 +95,16 @@ def gather(
     """Return the facts about the file at `path` that the checks in `only` need (none named: all).
 
     Without `talk` llama.cpp is never asked. `progress` counts tensors, then ways to run the file. Raises
-    FileMissing or UsageError (a directory), whatever the file holds.
+    FileMissing or UsageError (a directory, no permission), whatever the file holds. A folder with a Hugging
+    Face checkpoint is a file of another kind.
     """
+    if hint := checkpoint_folder_hint(path):
+        folder = NotGGUF(path, "a folder with a Hugging Face checkpoint", hint=hint)
+        return FileFacts(str(path), 0, b"", fault=folder, depth=depth)
     path = require_file(path)
-    size = path.stat().st_size
-    with path.open("rb") as file:
+    with open_file(path) as file:
         head = file.read(4096)
+        size = os.fstat(file.fileno()).st_size
     try:
         header = read_header(path, check_data=False)
     except BadGGUF as fault:
@@ -112,6 +125,7 @@ def with_header(path: str, size: int, head: bytes, header: Header, depth: Depth)
         path,
         size,
         head,
+        kind_of(header),
         header,
         None,
         shape,
@@ -144,6 +158,9 @@ def _with_data(
     header = facts.header
     assert header is not None
     deep, whole = facts.depth == "deep", header.data_end <= facts.size
+    if facts.kind not in JUDGED:
+        wanted = _named(only, "file", "file.hash")
+        return replace(facts, hashes=read_hashes(path, deep=deep)) if wanted else facts
     stats = scan(header, full=deep, progress=progress) if _named(only, "weights") else ()
     facts = replace(
         facts,

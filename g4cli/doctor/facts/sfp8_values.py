@@ -103,7 +103,7 @@ def check_carrier(facts: FileFacts) -> Outcome:
             cause="conversion-defect",
         )
     if not facts.stats:
-        return skipped("the data was not read")
+        return skipped("the data was not read", "g4 doctor FILE")
     bad = [s for s in facts.stats if s.foreign]
     if bad:
         return fail(
