@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
 from g4cli.core.errors import BadFile, NetworkError, NotFound, UsageError
 from g4cli.core.paths import hub_cache_dir
-from g4cli.hub.connection import certificates, untrusted
+from g4cli.hub.bounds import new_client, one_question, origin, without_login
+from g4cli.hub.connection import certificates, retry_seconds, untrusted
 from g4cli.hub.listing import RemoteFile, check_paths
 
 _TRUE: Final = ("1", "true", "yes", "on")
@@ -27,6 +30,11 @@ _DEFAULT: Final = "https://huggingface.co"
 _TIMEOUT_S: Final = 15.0
 _WAITS_S: Final = (0.5, 1.0, 2.0, 4.0)
 _PASSING: Final = (408, 429, 500, 502, 503, 504)
+_MAX_ROWS: Final = 100_000
+_MAX_BYTES: Final = 1 << 50
+_COMMIT: Final = re.compile(r"[0-9a-f]{40}")
+_SHA256: Final = re.compile(r"(?:[0-9a-f]{64})?")
+_OID: Final = re.compile(r"(?:[0-9a-f]{40})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +68,14 @@ class Repository:
     commit: str
     files: tuple[RemoteFile, ...]
 
+    def __post_init__(self) -> None:
+        # It becomes part of paths and addresses, and comes from a server.
+        if not _COMMIT.fullmatch(self.commit):
+            raise BadFile(
+                f"{self.repo}: the hub names no commit but {self.commit[:80]!r}; nothing was fetched",
+                hint="check HF_ENDPOINT",
+            )
+
 
 @dataclass(frozen=True, slots=True)
 class Location:
@@ -80,21 +96,23 @@ class Hub:
     def repository(self, repo: str, revision: str | None = None) -> Repository:
         """Return the commit that `revision` (default: main) names now, and its files.
 
-        Raises NetworkError, NotFound (no such repository or revision), BadFile (an unsafe path).
+        Raises NetworkError, NotFound (no such repository or revision), BadFile (an unsafe path, a commit
+        or a hash that is none).
         """
         self._require_network(repo)
         with _translated(repo, revision, self.options.endpoint):
             info = _patiently(
                 lambda: self._api().model_info(repo, revision=revision, timeout=_TIMEOUT_S)
             )
-            commit = str(info.sha or revision or "main")
-            items = list(self._api().list_repo_tree(repo, recursive=True, revision=commit))
-        # Folders have no size.
-        files = tuple(
-            _remote_file(item) for item in items if isinstance(getattr(item, "size", None), int)
-        )
+            empty = Repository(repo, str(info.sha), ())
+            rows = self._api().list_repo_tree(repo, recursive=True, revision=empty.commit)
+            items = list(islice(rows, _MAX_ROWS + 1))
+        if len(items) > _MAX_ROWS:
+            raise BadFile(f"{repo} lists more than {_MAX_ROWS:,} files", hint="check HF_ENDPOINT")
+        # Folders have no blob.
+        files = tuple(_remote_file(repo, item) for item in items if hasattr(item, "blob_id"))
         check_paths(repo, (f.path for f in files))
-        return Repository(repo, commit, files)
+        return replace(empty, files=files)
 
     def locate(self, repository: Repository, file: RemoteFile) -> Location:
         """Return where `file` can be fetched now. Raises as `repository`, BadFile if it has changed."""
@@ -125,16 +143,23 @@ class Hub:
                 f"{expected[:12]}, {file.nbytes:,} bytes were listed",
                 hint="run the same command again",
             )
+        with _translated(repository.repo, repository.commit, self.options.endpoint):
+            place, home = origin(found.location), origin(self.options.endpoint)
+        if home[0] == "https" != place[0]:
+            raise NetworkError(
+                f"{repository.repo}/{file.path}: the hub sends from https to {place[0]}; refused",
+                hint="check HF_ENDPOINT",
+            )
         headers = {"User-Agent": "g4"}
         # A token is for the hub, never for the host behind it.
-        if token and _same_host(found.location, self.options.endpoint):
+        if token and place == home:
             headers["Authorization"] = f"Bearer {token}"
         return Location(found.location, headers, etag, nbytes)
 
     def _api(self) -> Any:
         from huggingface_hub import HfApi
 
-        _trust_named_certificates()
+        _use_own_client()
         # Its reports of what it tries again would fall between the bars.
         logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
         return HfApi(endpoint=self.options.endpoint, library_name="g4")
@@ -147,33 +172,39 @@ class Hub:
             )
 
 
-def _trust_named_certificates() -> None:
-    """Make huggingface_hub trust what the environment names; its HTTP library reads SSL_CERT_FILE alone."""
-    context = certificates()
-    if context is not None:
-        _use(context)
+def _use_own_client() -> None:
+    """Make huggingface_hub keep to our bounds, and trust all certificates that the environment names."""
+    _use(certificates())
 
 
 @lru_cache(maxsize=1)
-def _use(context: ssl.SSLContext) -> None:
+def _use(context: ssl.SSLContext | None) -> None:
     # Once for each context: a new client means new connections.
-    import httpx2
     from huggingface_hub import set_client_factory
 
-    set_client_factory(lambda: httpx2.Client(verify=context, follow_redirects=True, timeout=None))
+    set_client_factory(lambda: new_client(context))
 
 
-def _remote_file(item: Any) -> RemoteFile:
-    lfs = getattr(item, "lfs", None)
-    size = int(lfs.size if lfs else item.size)
-    return RemoteFile(str(item.path), size, str(lfs.sha256) if lfs else "", str(item.blob_id or ""))
-
-
-def _same_host(url: str, endpoint: str) -> bool:
-    from urllib.parse import urlsplit
-
-    ours, theirs = urlsplit(endpoint), urlsplit(url)
-    return (ours.scheme, ours.netloc.lower()) == (theirs.scheme, theirs.netloc.lower())
+def _remote_file(repo: str, item: Any) -> RemoteFile:
+    """Return a row of a listing, every field of it checked: all of them come from a server."""
+    lfs = item.lfs
+    size, sha256, oid = (
+        lfs.size if lfs else item.size,
+        lfs.sha256 if lfs else "",
+        item.blob_id,
+    )
+    if (
+        not isinstance(item.path, str)
+        or type(size) is not int
+        or not 0 <= size <= _MAX_BYTES
+        or not (isinstance(sha256, str) and _SHA256.fullmatch(sha256))
+        or not (isinstance(oid, str) and _OID.fullmatch(oid))
+    ):
+        raise BadFile(
+            f"{repo} lists a file whose record makes no sense: {str(item.path)[:80]!r}; nothing was fetched",
+            hint=f"report it to the owners of {repo}",
+        )
+    return RemoteFile(item.path, size, sha256, oid)
 
 
 def _patiently(ask: Callable[[], Any]) -> Any:
@@ -187,12 +218,22 @@ def _patiently(ask: Callable[[], Any]) -> Any:
         except errors.HfHubHTTPError as err:
             if err.response is None or err.response.status_code not in _PASSING:
                 raise
-            asked = err.response.headers.get("Retry-After", "")
-            wait = max(wait, min(float(asked), 30.0)) if asked.isdigit() else wait
+            wait = max(wait, min(retry_seconds(err.response.headers), 30.0))
         except (httpx2.ReadError, httpx2.RemoteProtocolError, httpx2.TimeoutException):
             pass
         time.sleep(wait)
     return ask()
+
+
+# What huggingface_hub raises for an answer of another shape than it expects: it checks none.
+_SENSELESS: Final = (
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    AssertionError,
+)
 
 
 @contextmanager
@@ -201,12 +242,14 @@ def _translated(repo: str, revision: str | None, endpoint: str) -> Iterator[None
     import httpx2
     from huggingface_hub import errors
 
+    shown = without_login(endpoint)
     try:
-        yield
+        with one_question(endpoint):
+            yield
     except errors.GatedRepoError as err:
         raise NetworkError(
             f"{repo} is gated: its licence must be accepted first",
-            hint=f"accept it at {endpoint}/{repo}, then: hf auth login",
+            hint=f"accept it at {shown}/{repo}, then: hf auth login",
         ) from err
     except errors.RepositoryNotFoundError as err:
         raise NotFound(
@@ -227,14 +270,15 @@ def _translated(repo: str, revision: str | None, endpoint: str) -> Iterator[None
         ) from err
     except (httpx2.HTTPError, OSError) as err:
         if refused := _certificate_error(err):
-            raise untrusted(endpoint, refused) from err
+            raise untrusted(shown, refused) from err
         raise NetworkError(
-            f"{endpoint} cannot be reached: {_reason(err)}",
+            f"{shown} cannot be reached: {_reason(err, endpoint)}",
             hint="check the connection, HTTPS_PROXY and HF_ENDPOINT, then run the same command again",
         ) from err
-    except (httpx2.InvalidURL, ValueError) as err:
+    except (httpx2.InvalidURL, *_SENSELESS) as err:
         raise NetworkError(
-            f"{endpoint} gave an answer that makes no sense: {_reason(err)}"
+            f"{shown} gave an answer that makes no sense: {_reason(err, endpoint)}",
+            hint="check HF_ENDPOINT, then run the same command again",
         ) from err
 
 
@@ -261,6 +305,7 @@ def _http_error(repo: str, status: int) -> NetworkError:
     )
 
 
-def _reason(err: BaseException) -> str:
-    text = str(err).strip().splitlines()
-    return text[0] if text else type(err).__name__
+def _reason(err: BaseException, endpoint: str) -> str:
+    """Return the first line of what `err` says, without a password that `endpoint` holds."""
+    text = str(err).replace(endpoint, without_login(endpoint)).strip().splitlines()
+    return text[0][:200] if text else type(err).__name__

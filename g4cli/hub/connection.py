@@ -16,17 +16,21 @@ import ssl
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
-from typing import Final
-from urllib.parse import SplitResult, unquote, urljoin, urlsplit
+from typing import TYPE_CHECKING, Final
+from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from g4cli.core.errors import NetworkError, UsageError
 from g4cli.hub.body import Body
+from g4cli.hub.bounds import origin, without_login
+
+if TYPE_CHECKING:
+    import httpx2
 
 STALL_S: Final = 30.0
 _BUNDLES: Final = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _REDIRECTS: Final = 5
-_RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+_RANGE: Final = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
 
 
 class BadAnswer(Exception):
@@ -65,10 +69,11 @@ class Connection:
                     response.close()
                     self.close()
                     raise
-            target = urljoin(url, response.headers.get("Location", ""))
+            place = response.headers.get("Location", "")
             response.close()
             self.close()
-            if urlsplit(target).netloc != urlsplit(url).netloc:
+            target = _redirected(url, place)
+            if origin(target) != origin(url):
                 sent = {k: v for k, v in sent.items() if k.lower() != "authorization"}
             url = target
         raise BadAnswer(310, "too many redirects")
@@ -100,9 +105,7 @@ class Connection:
             return self._request(url, headers)
 
     def _request(self, url: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise BadAnswer(0, f"not an address: {url[:80]!r}")
+        parts = _address(url)
         key = (parts.scheme, parts.netloc)
         if self._open and self._open[0] != key:
             self.close()
@@ -131,19 +134,51 @@ class Connection:
             total = -1 if match[3] == "*" else int(match[3])
             self._body = Body(response, self._sock, end - start, total, self._stall_s)
             return self._body
-        wait = response.headers.get("Retry-After", "")
         if response.status == 200:
             raise BadAnswer(200, "the server, or a proxy before it, ignores byte ranges")
-        raise BadAnswer(
-            response.status, response.reason or "", float(wait) if wait.isdigit() else 0.0
-        )
+        raise BadAnswer(response.status, response.reason or "", retry_seconds(response.headers))
+
+
+def retry_seconds(headers: http.client.HTTPMessage | httpx2.Headers) -> float:
+    """Return how long a server asks to wait; 0 if it does not say, or says a date."""
+    asked = headers.get("Retry-After", "").strip()
+    return float(asked) if re.fullmatch(r"[0-9]{1,9}", asked) else 0.0
+
+
+def _address(url: str) -> SplitResult:
+    """Return the parts of an address that can be connected to, else raise BadAnswer."""
+    with suppress(ValueError):  # a port or an IPv6 address that is none
+        parts = urlsplit(url)
+        labels = (parts.hostname or "").split(".")
+        if (
+            parts.scheme in ("http", "https")
+            and labels != [""]
+            and all(len(label) < 64 for label in labels)
+            and parts.port != 0
+            and url.isascii()
+            and url.isprintable()
+        ):
+            return parts
+    raise BadAnswer(310, "leads to an address that is none")
+
+
+def _redirected(url: str, place: str) -> str:
+    """Return where the answer of `url` leads. Raises BadAnswer for no address, and for one without TLS."""
+    try:
+        # http.client reads headers as Latin-1: these are the bytes that the server sent.
+        target = urljoin(url, quote(place.encode("latin-1"), safe="%/:=&?~#+!$,;'@()*[]"))
+    except ValueError as err:
+        raise BadAnswer(310, "leads to an address that is none") from err
+    if _address(target).scheme == "http" and urlsplit(url).scheme == "https":
+        raise BadAnswer(310, "leads from https to http: refused")
+    return target
 
 
 def _connect(
     parts: SplitResult, proxy: SplitResult | None, stall_s: float
 ) -> http.client.HTTPConnection:
     host, port = parts.hostname or "", parts.port
-    through = (proxy.hostname or "", proxy.port or 8080) if proxy else (host, port)
+    through = (proxy.hostname or "", proxy.port or 80) if proxy else (host, port)
     if parts.scheme == "http":
         return http.client.HTTPConnection(*through, timeout=stall_s)
     connection = http.client.HTTPSConnection(*through, timeout=stall_s, context=_tls())
@@ -157,7 +192,18 @@ def _proxy_for(parts: SplitResult) -> SplitResult | None:
     address = proxies.get(parts.scheme) or proxies.get("all")
     if not address or proxy_bypass(parts.netloc):
         return None
-    return urlsplit(address if "//" in address else f"http://{address}")
+    try:
+        proxy = urlsplit(address if "//" in address else f"http://{address}")
+        if proxy.scheme == "http" and proxy.hostname and proxy.port != 0:
+            return proxy
+        what = f"by {proxy.scheme}"
+    except ValueError:
+        what = "at such an address"
+    # Asking it without TLS would send its password in clear text.
+    raise UsageError(
+        f"{parts.scheme.upper()}_PROXY={without_login(address)}: no proxy is reached {what}; by http only",
+        hint=f"export {parts.scheme.upper()}_PROXY=http://HOST:PORT",
+    )
 
 
 def _proxy_auth(proxy: SplitResult) -> dict[str, str]:

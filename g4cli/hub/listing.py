@@ -34,7 +34,7 @@ _TYPE: Final = re.compile(
     re.IGNORECASE,
 )
 _PART: Final = re.compile(r"-(\d{5})-of-(\d{5})$")
-_UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f\\]|^[/~]|^[A-Za-z]:|(?:^|/)\.\.?(?:/|$)|//")
+_UNSAFE: Final = re.compile(r"\\|^[/~]|^[A-Za-z]:|(?:^|/)\.\.?(?:/|$)|//")
 # Which type to take when nobody asked for one.
 PREFERENCE: Final = ("q4_0", "q4_k_m", "ud-q4_k_xl", "q5_k_m", "q6_k", "q8_0", "bf16", "f16", "f32")
 
@@ -55,9 +55,9 @@ class RemoteFile:
 
 
 def check_paths(repo: str, paths: Iterable[str]) -> None:
-    """Raise BadFile if a path of a listing could leave its folder."""
+    """Raise BadFile if a path of a listing could leave its folder, or misleads whoever reads it."""
     for path in paths:
-        if not path or _UNSAFE.search(path):
+        if not path or not path.isprintable() or _UNSAFE.search(path):
             raise BadFile(
                 f"{repo} lists a file with an unsafe path: {path!r}; nothing was fetched",
                 hint=f"report it to the owners of {repo}",

@@ -264,7 +264,7 @@ class Transfer:
         hopeless = isinstance(err, BadAnswer) and status not in (*_AGAIN, *_EXPIRED)
         waited = time.monotonic() - self._last_byte
         if isinstance(err, ssl.SSLCertVerificationError) and location:
-            raise untrusted(urlsplit(location.url).netloc, err) from err
+            raise untrusted(urlsplit(location.url).hostname or "", err) from err
         if hopeless or (n > self._limits.failures and waited > self._limits.patience_s):
             raise self._network_error(err)
         wait = min(self._limits.first_wait_s * 2 ** (n - 1), self._limits.longest_wait_s)

@@ -1,0 +1,132 @@
+"""Bounds on what the hub may answer through huggingface_hub: requests, bytes and time of one question.
+
+The library follows every `rel="next"`, decompresses whatever comes and keeps it all: 0.5 MB of gzip become
+1 GB. Here each of its HTTP clients asks for plain bytes, and counts them as they come.
+
+A token is sent to the hub's own origin and to no other: not to where a listing says that its next page lies,
+nor to the same host without TLS.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from g4cli.core.errors import NetworkError
+from g4cli.core.units import duration_text, size_text
+
+if TYPE_CHECKING:
+    import httpx2
+
+MAX_REQUESTS: Final = 1_000
+MAX_BYTES: Final = 64 * 1024**2
+MAX_SECONDS: Final = 600.0
+
+
+@dataclass(slots=True)
+class _Question:
+    """What has been spent on the question that this thread asks."""
+
+    endpoint: str
+    since: float
+    requests: int = 0
+    nbytes: int = 0
+
+    def require(self) -> None:
+        """Raise NetworkError if the answer has become too long."""
+        spent = time.monotonic() - self.since
+        for is_over, much in (
+            (self.requests > MAX_REQUESTS, f"more than {MAX_REQUESTS:,} answers"),
+            (self.nbytes > MAX_BYTES, f"more than {size_text(MAX_BYTES)}"),
+            (spent > MAX_SECONDS, f"more than {duration_text(MAX_SECONDS)}"),
+        ):
+            if is_over:
+                raise NetworkError(
+                    f"{without_login(self.endpoint)} answers without end: {much} for one question",
+                    hint="check HF_ENDPOINT",
+                )
+
+
+_asked: ContextVar[_Question | None] = ContextVar("asked", default=None)
+
+
+@contextmanager
+def one_question(endpoint: str) -> Iterator[None]:
+    """Bound all that huggingface_hub receives inside the block, and send a token to `endpoint` alone."""
+    token = _asked.set(_Question(endpoint, time.monotonic()))
+    try:
+        yield
+    finally:
+        _asked.reset(token)
+
+
+def origin(url: str) -> tuple[str, str, int]:
+    """Return scheme, host and port of `url`. Raises ValueError for a port that is none."""
+    parts = urlsplit(url)
+    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
+    return parts.scheme, (parts.hostname or "").lower(), port
+
+
+def without_login(url: str) -> str:
+    """Return `url` without a user's name and password."""
+    scheme, mark, rest = url.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{path}"
+
+
+def new_client(context: ssl.SSLContext | None) -> httpx2.Client:
+    """Return an HTTP client for huggingface_hub that keeps to the bounds; `context`: whom it trusts."""
+    import httpx2
+
+    return httpx2.Client(
+        verify=context if context is not None else True,
+        follow_redirects=True,
+        timeout=None,
+        event_hooks={"request": [_before], "response": [_after]},
+    )
+
+
+def _before(request: httpx2.Request) -> None:
+    request.headers["Accept-Encoding"] = "identity"
+    asked = _asked.get()
+    if asked is None:
+        return
+    asked.requests += 1
+    asked.require()
+    if origin(str(request.url)) != origin(asked.endpoint):
+        request.headers.pop("Authorization", None)
+
+
+def _after(response: httpx2.Response) -> None:
+    import httpx2
+
+    asked = _asked.get()
+    if response.headers.get("Content-Encoding", "").strip().lower() not in ("", "identity"):
+        host = without_login(str(response.request.url.copy_with(query=None)))
+        raise NetworkError(f"{host} answers compressed, although plain bytes were asked for")
+    if asked is None or not isinstance(response.stream, httpx2.SyncByteStream):
+        return
+    response.stream = _counted(response.stream, asked)
+
+
+def _counted(stream: Any, asked: _Question) -> httpx2.SyncByteStream:
+    """Return `stream`, its bytes counted for `asked`."""
+    import httpx2
+
+    class Counted(httpx2.SyncByteStream):
+        def __iter__(self) -> Iterator[bytes]:
+            for piece in stream:
+                asked.nbytes += len(piece)
+                asked.require()
+                yield piece
+
+        def close(self) -> None:
+            stream.close()
+
+    return Counted()
