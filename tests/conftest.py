@@ -1,4 +1,8 @@
-"""What holds for every test: a home of its own, no network, a fixed terminal, and counted skips."""
+"""What holds for every test: a home of its own, no network, a fixed terminal, and counted skips.
+
+A test that cannot run everywhere carries a marker of REQUIREMENTS. It is skipped where the requirement is not
+met. Any other skip fails the run, so that no test disappears unnoticed.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,9 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -18,8 +22,32 @@ sys.path.insert(0, str(TESTS))  # `import builders`, from sub-folders too
 # A shell starts its background jobs with SIGINT ignored, and children inherit that; tests press Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# A skip is expected only with one of these reasons; any other fails the run.
-EXPECTED_SKIPS = ("shared data absent", "oracle")
+SHARED_DATA = TESTS.parents[1] / "shared" / "data"
+PUBLISHED_VOCAB = SHARED_DATA / "gemma4-vocab" / "ggml-vocab-gemma-4.gguf"
+PUBLISHED_TEMPLATE = SHARED_DATA / "gemma4-vocab" / "google-gemma-4-31B-it.jinja"
+
+
+class Requirement(NamedTuple):
+    """What a marker asks of the machine."""
+
+    description: str
+    is_met: Callable[[], bool]
+
+
+# The one place that decides which skips are expected.
+REQUIREMENTS = {
+    "requires_linux": Requirement("/proc, /dev/full, rlimits", lambda: sys.platform == "linux"),
+    "requires_byte_names": Requirement(
+        "a file system whose names are bytes: macOS takes UTF-8 names only",
+        lambda: sys.platform == "linux",
+    ),
+    "requires_vocab": Requirement(
+        "the published Gemma 4 vocabulary in ../shared/data", PUBLISHED_VOCAB.is_file
+    ),
+    "requires_template": Requirement(
+        "the published 31B chat template in ../shared/data", PUBLISHED_TEMPLATE.is_file
+    ),
+}
 # Folders that run only when they are named on the command line.
 BY_NAME = ("oracle", "bench")
 LOOPBACK = ("127.0.0.1", "::1", "localhost", "")
@@ -81,21 +109,28 @@ def no_network() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """Return the folder of shared data beside the repository, or skip."""
-    folder = TESTS.parents[1] / "shared" / "data"
-    if not folder.is_dir():
-        pytest.skip("shared data absent")
-    return folder
+def vocab_file() -> Path:
+    """Return the published Gemma 4 vocabulary (262,144 tokens, no weights). Needs `requires_vocab`."""
+    return PUBLISHED_VOCAB
 
 
 @pytest.fixture(scope="session")
-def vocab_file(shared_data: Path) -> Path:
-    """Return the real Gemma 4 vocabulary (262,144 tokens, no weights), or skip."""
-    path = shared_data / "gemma4-vocab" / "ggml-vocab-gemma-4.gguf"
-    if not path.is_file():
-        pytest.skip("shared data absent: ggml-vocab-gemma-4.gguf")
-    return path
+def published_template() -> str:
+    """Return the chat template of the published 31B model. Needs `requires_template`."""
+    return PUBLISHED_TEMPLATE.read_text(encoding="utf-8")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the markers of REQUIREMENTS."""
+    for name, requirement in REQUIREMENTS.items():
+        config.addinivalue_line("markers", f"{name}: {requirement.description}")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test whose requirement is not met."""
+    for name, requirement in REQUIREMENTS.items():
+        if item.get_closest_marker(name) and not requirement.is_met():
+            pytest.skip(f"needs {requirement.description}")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -111,8 +146,9 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def _note_skip(report: Any) -> None:
     if not report.skipped or hasattr(report, "wasxfail"):
         return
-    reason = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
-    if not reason.removeprefix("Skipped: ").startswith(EXPECTED_SKIPS):
+    markers = getattr(report, "keywords", {})  # a whole file has none: its skip is never expected
+    if not any(name in markers and not r.is_met() for name, r in REQUIREMENTS.items()):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
         _unexpected.append(f"{report.nodeid}: {reason}")
 
 

@@ -106,7 +106,7 @@ def start():
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="oracle: /proc")
+@pytest.mark.requires_linux
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize(
     "how", ["start()", "threading.Thread(target=start).start(); time.sleep(600)"]
@@ -147,9 +147,8 @@ def wait_for_limit(pid: int, name: str, value: str) -> str:
     raise AssertionError(f"{name} was never {value}")
 
 
+@pytest.mark.requires_linux
 def test_pipes_and_the_lifeline_are_closed() -> None:
-    if sys.platform != "linux":
-        pytest.skip("oracle: /proc")
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(5):
         seen, status = run_child(

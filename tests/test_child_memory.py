@@ -101,7 +101,7 @@ def test_memory_is_read_as_linux_writes_it(tmp_path: Path) -> None:
     assert status_bytes(tmp_path / "gone") == 0
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="oracle: /proc")
+@pytest.mark.requires_linux
 def test_this_process_has_memory_of_its_own() -> None:
     import os
 
@@ -120,9 +120,7 @@ def test_a_file_that_asks_for_too_much_memory_is_a_finding(hostile: Path) -> Non
     assert known.verdict == "runtime"
 
 
-@pytest.mark.skipif(
-    sys.platform != "linux", reason="oracle: RLIMIT_DATA is enforced on Linux alone"
-)
+@pytest.mark.requires_linux
 def test_the_kernel_refuses_what_the_parent_would_see_too_late(hostile: Path) -> None:
     request = {
         "task": "greedy",

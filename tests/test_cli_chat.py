@@ -240,6 +240,7 @@ class TestErrors:
         assert "truncated" in err
         assert f"g4 doctor {cut}" in err
 
+    @pytest.mark.requires_vocab
     def test_a_vocabulary_is_no_model(self, chat: Any, vocab_file: Path) -> None:
         code, _, err = chat(vocab_file, "-p", "x")
         assert code == 5

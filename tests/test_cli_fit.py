@@ -13,7 +13,6 @@ import real_shapes
 import shapes
 
 from g4cli.cli.main import run
-from g4cli.core.paths import tiny_dir
 from g4cli.core.registry import MADE_TYPES, MODELS
 from g4cli.core.units import GIB
 from g4cli.host import Gpu, GpuList, HostFacts
@@ -117,6 +116,7 @@ def test_a_file_that_is_no_gguf(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "not a GGUF" in capsys.readouterr().err
 
 
+@pytest.mark.requires_vocab
 def test_a_vocabulary_has_nothing_to_estimate(
     vocab_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -376,8 +376,6 @@ def test_the_bar_shows_what_is_too_much(
 
 
 def test_a_pulled_model_is_answered_from_its_file(capsys: pytest.CaptureFixture[str]) -> None:
-    if not (tiny_dir() / "model.safetensors").is_file():
-        pytest.skip("oracle")
     assert run(["pull", "tiny:q8_0", "-q"]) == 0
     capsys.readouterr()
     assert run(["fit", "tiny:q8_0", "--json"]) == 0

@@ -14,10 +14,9 @@ from g4cli.doctor.probe.tokenizer import known_texts
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "gemma4-vocab"
 VOCABULARY = SHARED / "ggml-vocab-gemma-4.gguf"
-shared = pytest.mark.skipif(not VOCABULARY.is_file(), reason="shared data absent")
 
 
-@shared
+@pytest.mark.requires_vocab
 def test_the_table_is_llama_cpps_own() -> None:
     texts = (SHARED / f"{VOCABULARY.name}.inp").read_text().split("\n__ggml_vocab_test__\n")
     ids = (SHARED / f"{VOCABULARY.name}.out").read_text().splitlines()
@@ -31,7 +30,7 @@ def test_all_rows_belong_to_the_published_vocabulary_alone() -> None:
     assert ("Hello world", (9259, 1902)) in known_texts(262_144)
 
 
-@shared
+@pytest.mark.requires_vocab
 @pytest.mark.parametrize(
     ("key", "change", "verdict", "said"),
     [

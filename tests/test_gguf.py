@@ -520,6 +520,7 @@ print(json.dumps([header.keys["tokenizer.ggml.tokens"].data.count, time.process_
 """
 
 
+@pytest.mark.requires_vocab
 def test_the_real_vocabulary_costs_little(vocab_file: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", MEASURE, vocab_file], capture_output=True, check=True
@@ -546,6 +547,7 @@ def test_a_hostile_count_costs_little(tmp_path: Path, monkeypatch: pytest.Monkey
     assert time.process_time() - started < 5
 
 
+@pytest.mark.requires_vocab
 def test_the_real_vocabulary_agrees_with_itself_by_another_reader(vocab_file: Path) -> None:
     """The token list against a walk of the raw bytes, written here."""
     data = vocab_file.read_bytes()

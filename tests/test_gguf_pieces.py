@@ -80,9 +80,7 @@ def test_no_step_leaves_the_file(count: int) -> None:
         parse(bad, [(0, 200)], jumps=True)
 
 
-@pytest.mark.skipif(
-    not real_shapes.SHARED_VOCAB.is_file(), reason="needs ../shared/data/gemma4-vocab"
-)
+@pytest.mark.requires_vocab
 def test_the_known_lengths_are_those_of_the_published_vocabulary() -> None:
     keys = read_header(real_shapes.SHARED_VOCAB).keys
     for (name, count), nbytes in KNOWN_STRINGS.items():

@@ -147,9 +147,7 @@ def test_a_doctor_reads_it_whole(hub: FakeHub, tmp_path: Path) -> None:
     assert spans[-1][1] >= local.data_offset
 
 
-@pytest.mark.skipif(
-    not real_shapes.SHARED_VOCAB.is_file(), reason="needs ../shared/data/gemma4-vocab"
-)
+@pytest.mark.requires_vocab
 def test_the_published_vocabulary_is_stepped_over(hub: FakeHub, tmp_path: Path) -> None:
     vocabulary = real_shapes.real_vocabulary()
     path = real_shapes.build(

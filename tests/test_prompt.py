@@ -143,8 +143,7 @@ def as_dicts(messages: list[Message]) -> list[dict[str, Any]]:
 
 
 @cache
-def published(shared_data: Path) -> jinja2.Template:
-    template = (shared_data / "gemma4-vocab/google-gemma-4-31B-it.jinja").read_text()
+def published(template: str) -> jinja2.Template:
     environment = jinja2.sandbox.ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(template)
 
@@ -152,10 +151,11 @@ def published(shared_data: Path) -> jinja2.Template:
 @pytest.mark.parametrize("think", [False, True])
 @pytest.mark.parametrize("with_tools", [False, True])
 @pytest.mark.parametrize("name", CONVERSATIONS)
+@pytest.mark.requires_template
 def test_renders_as_the_published_template_of_the_large_models(
-    shared_data: Path, name: str, think: bool, with_tools: bool
+    published_template: str, name: str, think: bool, with_tools: bool
 ) -> None:
-    expected = published(shared_data).render(
+    expected = published(published_template).render(
         messages=as_dicts(CONVERSATIONS[name]),
         tools=[WEATHER] if with_tools else None,
         add_generation_prompt=True,
@@ -184,9 +184,9 @@ class TestTemplates:
         parts = renderer(CONVERSATIONS["history"], PromptStyle())
         assert [part.control for part in parts] == [True, False] * 3 + [True]
 
-    def test_the_large_template_is_known_by_its_hash(self, shared_data: Path) -> None:
-        template = (shared_data / "gemma4-vocab/google-gemma-4-31B-it.jinja").read_text()
-        renderer = choose_renderer(template, render_template)
+    @pytest.mark.requires_template
+    def test_the_large_template_is_known_by_its_hash(self, published_template: str) -> None:
+        renderer = choose_renderer(published_template, render_template)
         assert (renderer.notice, renderer.empty_thought) == ("", True)
 
     def test_tools_on_tiny_go_through_its_template(self) -> None:
@@ -203,6 +203,7 @@ class TestTemplates:
         parts = renderer(CONVERSATIONS["history"], PromptStyle())
         assert "".join(part.text for part in parts) == "[user]a[assistant] b [user]c"
 
+    @pytest.mark.requires_vocab
     def test_the_launch_template_is_named(self, vocab_file: Path) -> None:
         template = read_header(vocab_file).get("tokenizer.chat_template", str)
         renderer = choose_renderer(template, render_template)

@@ -78,6 +78,7 @@ def test_the_bundled_model_has_the_shape_of_the_registry() -> None:
     assert shape_of(header) == find_model("tiny").shape
 
 
+@pytest.mark.requires_vocab
 def test_the_real_vocabulary_file_has_the_26bs_shape(vocab_file: Path) -> None:
     got = shape_of(read_header(vocab_file))
     expected = find_model("26b").shape

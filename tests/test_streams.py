@@ -68,7 +68,7 @@ def test_a_reader_that_leaves_is_no_failure(command: str) -> None:
     assert shell(f"g4 {command} | true; exit ${{PIPESTATUS[0]}}")[0] in (0, 4)
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.requires_linux
 @pytest.mark.parametrize("command", [FIT, f"{FIT} --json"])
 def test_a_full_disk_behind_the_output(command: str) -> None:
     code, _, err = shell(f"g4 {command} > /dev/full")
@@ -82,7 +82,7 @@ def test_other_failures_keep_their_traceback() -> None:
     assert fault_of(OSError(errno.ENOSPC, "full", "model.gguf")) is None
 
 
-@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no /proc here")
+@pytest.mark.requires_linux
 def test_a_home_that_cannot_be_made() -> None:
     code, _, err = shell("g4 pull tiny", G4_HOME="/proc/nowhere")
     assert code == 2

@@ -46,6 +46,7 @@ def vocabulary(vocab_file: Path) -> Model:
     return Model(vocab_file, ModelOptions(vocab_only=True))
 
 
+@pytest.mark.requires_vocab
 def test_every_token_of_the_real_vocabulary_has_its_bytes(
     vocab_file: Path, vocabulary: Model
 ) -> None:
@@ -71,6 +72,7 @@ def test_every_token_of_the_real_vocabulary_has_its_bytes(
     )
 
 
+@pytest.mark.requires_vocab
 def test_text_comes_back_through_tokens_and_decoder(vocabulary: Model) -> None:
     rng = np.random.default_rng(5)
     tokens = [int(t) for t in rng.integers(300, 255_000, 3000)]
@@ -82,6 +84,7 @@ def test_text_comes_back_through_tokens_and_decoder(vocabulary: Model) -> None:
 @pytest.mark.parametrize(
     "text", ["Hello, world", "  two spaces", "line\n\n\nbreaks\t", "நன்றி ไทย 日本 🎈", "x" * 3000]
 )
+@pytest.mark.requires_vocab
 def test_round_trip(vocabulary: Model, text: str) -> None:
     tokens = vocabulary.tokenize(text, control=False)
     assert b"".join(vocabulary.piece(token) for token in tokens).decode() == text
