@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 from builders import BF16, F32, Key, Tensor, build_gguf
-from tiny_file import tiny_parts
+from tiny_file import as_f32, tiny_parts
 
 N_EMBD, N_FF, N_HEAD, BACKBONE, N_VOCAB = 64, 128, 2, 256, 768
 IS_SWA = (True, True, True, False)
 HEAD = {True: 64, False: 128}  # the bundled model's own
 
 
-def build_tiny_draft(**changed: int) -> bytes:
-    """Return the file; `changed` puts other numbers into keys of the network ("embedding_length_out")."""
+def build_tiny_draft(*, f32: bool = False, **changed: int) -> bytes:
+    """Return the file, its matrices as BF16 or F32.
+
+    `changed` puts other numbers into keys of the network ("embedding_length_out").
+    """
     a = "gemma4-assistant."
     numbers = {
         "block_count": 4,
@@ -43,7 +46,8 @@ def build_tiny_draft(**changed: int) -> bytes:
         (a + "attention.sliding_window_pattern", "[bool]", list(IS_SWA)),
         *(key for key in tiny_parts()[0] if key[0].startswith("tokenizer.")),
     ]
-    return build_gguf(keys, draft_tensors())
+    tensors = draft_tensors()
+    return build_gguf(keys, [as_f32(tensor) for tensor in tensors] if f32 else tensors)
 
 
 def draft_tensors() -> list[Tensor]:

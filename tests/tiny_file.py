@@ -54,6 +54,21 @@ def build_tiny(more_keys: Sequence[Key] = ()) -> bytes:
     return build_gguf([*keys, *more_keys], tensors)
 
 
+def build_tiny_f32() -> bytes:
+    """Return it with every matrix as F32: the same numbers, and the products round least."""
+    keys, tensors = tiny_parts()
+    return build_gguf(keys, [as_f32(tensor) for tensor in tensors])
+
+
+def as_f32(tensor: Tensor) -> Tensor:
+    """Return a BF16 tensor as F32, which holds the same numbers; any other tensor as it is."""
+    name, kind, ne, data = tensor
+    if kind != BF16:
+        return tensor
+    values = np.frombuffer(data or b"", "<u2").astype("<u4") << 16
+    return name, F32, ne, values.tobytes()
+
+
 def build_tiny_q8() -> bytes:
     """Return it with every matrix as Q8_0, also those that quantisers leave alone.
 
