@@ -26,6 +26,7 @@ from typing import Any, Final
 from g4cli.core.child import run_child
 from g4cli.core.errors import RuntimeFailed
 from g4cli.core.paths import cache_dir, data_dir
+from g4cli.core.records import read_record, write_record
 
 PROBE_TIMEOUT_S: Final = 60
 UNLIMITED: Final = 1 << 60  # control groups of version 1 write "no limit" as a huge number
@@ -204,11 +205,11 @@ def _gpu_file() -> Path:
 def cached_gpus() -> GpuList | None:
     """Return the GPUs of the last probe, or None if there was none (or its record cannot be read)."""
     path = _gpu_file()
+    record = read_record(path)
     try:
-        record = json.loads(path.read_text())
         gpus = tuple(Gpu(**item) for item in record["gpus"])
         return GpuList(gpus, str(record["library"]), max(0.0, time.time() - path.stat().st_mtime))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError):
         return None
 
 
@@ -238,8 +239,7 @@ def refresh_gpus() -> GpuList:
     )
     library = engine_version() or ""
     path = _gpu_file()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"library": library, "gpus": [asdict(g) for g in gpus]}))
+    write_record(path, {"library": library, "gpus": [asdict(g) for g in gpus]})
     return GpuList(gpus, library, 0.0)
 
 

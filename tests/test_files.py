@@ -234,3 +234,31 @@ def test_open_file_reads(tmp_path: Path) -> None:
         assert file.read() == b"abc"
     with pytest.raises(FileMissing):
         open_file(tmp_path / "y")
+
+
+def test_a_users_own_hidden_file_is_never_swept(tmp_path: Path) -> None:
+    names = (".model.gguf.backup.tmp", ".model.gguf.abcdefgh.tmp", ".model.gguf.g4-notes.g4-tmp")
+    for name in names:
+        (tmp_path / name).write_bytes(b"mine")
+    with atomic_file(tmp_path / "model.gguf") as file:
+        file.write(b"x")
+    assert {p.name for p in tmp_path.iterdir()} == {"model.gguf", *names}
+
+
+def test_a_private_file_is_private_at_every_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    replace = os.replace
+
+    def watched(source: Path, target: Path) -> None:
+        seen.append(os.stat(source).st_mode & 0o777)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", watched)
+    target = tmp_path / "state" / "chats" / "last.json"
+    with atomic_file(target, mode=0o600) as file:
+        seen.append(os.fstat(file.fileno()).st_mode & 0o777)
+    assert seen == [0o600, 0o600]
+    assert target.stat().st_mode & 0o777 == 0o600
+    assert [p.stat().st_mode & 0o777 for p in target.parents[:2]] == [0o700, 0o700]

@@ -18,7 +18,9 @@ from g4cli.core.other_files import checkpoint_folder_hint
 from g4cli.core.quoting import shell_command, shell_word
 from g4cli.core.units import size_text
 
-_SUFFIX: Final = ".tmp"
+# No other program names files so: what is left of a killed writer is removed.
+_MARK: Final = "g4-"
+_SUFFIX: Final = ".g4-tmp"
 FULL_DISK: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _REFUSED: Final = (
     errno.EACCES,
@@ -78,21 +80,25 @@ def _unreadable(err: OSError, path: Path) -> UsageError:
 
 
 @contextmanager
-def atomic_file(path: Path, *, expected_bytes: int = 0) -> Iterator[BinaryIO]:
+def atomic_file(
+    path: Path, *, expected_bytes: int = 0, mode: int | None = None
+) -> Iterator[BinaryIO]:
     """Yield a binary file that becomes `path` when the block ends without an exception.
 
     On any exception, Ctrl-C included, the temporary file is removed and an old `path` stays as it was; after
-    a kill -9 the next writer of the same `path` removes it.
+    a kill -9 the next writer of the same `path` removes it. `mode`: the permissions of the file, by default
+    those that the umask leaves; 0o600 at no moment shows it to others, and folders made for it are 0o700.
     Raises UsageError if `path` cannot be a regular file of ours, NoSpace if the disk is, or becomes, full;
     other exceptions of the block pass unchanged.
     """
-    temporary, descriptor = _temporary_for(path, expected_bytes)
+    temporary, descriptor = _temporary_for(path, expected_bytes, mode)
     try:
         with os.fdopen(descriptor, "w+b") as file:
             yield file
             file.flush()
+            # mkstemp made it readable by its owner alone, and so it stays until it is whole.
+            os.fchmod(file.fileno(), 0o666 & ~_umask() if mode is None else mode)
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
         _sync_folder(path.parent)
     except OSError as err:
@@ -103,40 +109,55 @@ def atomic_file(path: Path, *, expected_bytes: int = 0) -> Iterator[BinaryIO]:
             temporary.unlink()
 
 
-def _temporary_for(path: Path, expected_bytes: int) -> tuple[Path, int]:
+def _temporary_for(path: Path, expected_bytes: int, mode: int | None) -> tuple[Path, int]:
     try:
         with suppress(FileNotFoundError):
-            mode = os.stat(path).st_mode
-            if stat.S_ISDIR(mode):
+            kind = os.stat(path).st_mode
+            if stat.S_ISDIR(kind):
                 raise UsageError(
                     f"{path} is a directory; a file name is needed",
                     hint=f"add a name: {shell_word(path / 'model.gguf')}",
                 )
             # Renaming over /dev/null would replace it for everyone.
-            if not stat.S_ISREG(mode):
+            if not stat.S_ISREG(kind):
                 raise UsageError(
                     f"{path} is a pipe or a device; a file is needed", hint="name a new file"
                 )
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent, private=mode is not None and not mode & 0o077)
         if expected_bytes:
             require_space(path.parent, expected_bytes)
-        # The longest name a folder takes is 255 bytes; ours adds 14.
+        # The longest name a folder takes is 255 bytes; ours adds 20.
         stem = os.fsencode(path.name)[:200].decode("utf-8", "ignore")
         _sweep(path.parent, stem)
-        descriptor, name = tempfile.mkstemp(prefix=f".{stem}.", suffix=_SUFFIX, dir=path.parent)
+        descriptor, name = tempfile.mkstemp(
+            prefix=f".{stem}.{_MARK}", suffix=_SUFFIX, dir=path.parent
+        )
         _locked(descriptor)
     except OSError as err:
         raise _translated(err, path) from err
     return Path(name), descriptor
 
 
+def make_folder(folder: Path, *, private: bool = False) -> None:
+    """Make `folder` and those above it; `private`: what is made may be entered by this user alone.
+
+    Raises OSError.
+    """
+    if private and not folder.is_dir():
+        if folder.parent != folder:
+            make_folder(folder.parent, private=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+
+
 def _sweep(folder: Path, stem: str) -> None:
     """Remove temporary files of the same target whose writers were killed: nobody holds their lock."""
-    for stale in folder.glob(f".{glob.escape(stem)}.*{_SUFFIX}"):
+    for stale in folder.glob(f".{glob.escape(stem)}.{_MARK}????????{_SUFFIX}"):
         with suppress(OSError):
-            descriptor = os.open(stale, os.O_RDWR)
+            descriptor = os.open(stale, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
             try:
-                if _locked(descriptor):
+                if stat.S_ISREG(os.fstat(descriptor).st_mode) and _locked(descriptor):
                     stale.unlink()
             finally:
                 os.close(descriptor)

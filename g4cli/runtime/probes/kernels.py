@@ -23,8 +23,8 @@ from types import MappingProxyType
 from typing import Final, Literal
 
 from g4cli.core.child import run_child
-from g4cli.core.files import atomic_file
 from g4cli.core.paths import cache_dir
+from g4cli.core.records import read_record, write_record
 from g4cli.runtime.llama.library import build_info
 from g4cli.runtime.probes.kernel_child import TYPES
 
@@ -145,20 +145,17 @@ def _machine_key() -> str:
 
 
 def _recall(store: Path, key: str) -> tuple[Product, ...] | None:
+    saved = read_record(store)
     try:
-        saved = json.loads(store.read_text())
         if saved["key"] != key:
             return None
         return tuple(Product(**item) for item in saved["products"])
-    except (OSError, ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, LookupError):
         return None  # absent or damaged: probe again
 
 
 def _remember(store: Path, key: str, products: Sequence[Product]) -> None:
-    with atomic_file(store) as file:
-        file.write(
-            json.dumps({"key": key, "products": [asdict(p) for p in products]}, indent=1).encode()
-        )
+    write_record(store, {"key": key, "products": [asdict(p) for p in products]})
 
 
 def main() -> None:

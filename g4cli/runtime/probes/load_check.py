@@ -12,18 +12,17 @@ with 1.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from g4cli.core.child import run_child
 from g4cli.core.errors import BadFile, G4Error, NoMemory, RuntimeFailed
-from g4cli.core.files import atomic_file
 from g4cli.core.paths import cache_dir
 from g4cli.core.quoting import shell_word
+from g4cli.core.records import read_record, write_record
 from g4cli.runtime.llama.library import build_info, failed
 from g4cli.runtime.probes.kernels import exit_text
 
@@ -68,8 +67,7 @@ def check_load(
     if status == 0:
         # Oldest first; the list must not grow for ever.
         kept = [*_recall(_store()), _key(path, use_extra_bufts, mmproj, draft)][-_REMEMBERED:]
-        with atomic_file(_store()) as file:
-            file.write(json.dumps(kept, indent=1).encode())
+        write_record(_store(), kept)
         return
     said, blamed = _last_line(seen.stderr), draft or mmproj or path
     if status == 1:
@@ -101,11 +99,8 @@ def _key(path: Path, use_extra_bufts: bool, mmproj: Path | None, draft: Path | N
 
 
 def _recall(store: Path) -> list[str]:
-    try:
-        saved: Any = json.loads(store.read_text())
-        return [str(item) for item in saved]
-    except (OSError, ValueError, TypeError):
-        return []
+    saved = read_record(store)
+    return [str(item) for item in saved] if isinstance(saved, list) else []
 
 
 def _last_line(text: str) -> str:

@@ -1,0 +1,46 @@
+"""Small JSON records that g4 keeps for itself: what was probed on this machine. None of them is needed.
+
+A folder that cannot be written costs a probe each time and stops nothing. A record is believed only if it is
+a regular file of this user (or of root) that nobody else may write: in a G4_HOME that several people share,
+another one must not say what runs here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any, Final
+
+from g4cli.core.errors import G4Error
+from g4cli.core.files import atomic_file
+
+_MAX_BYTES: Final = 1 << 20
+
+
+def read_record(path: Path) -> Any:
+    """Return the JSON value kept at `path`; None if there is none that can be read and believed."""
+    try:
+        # Without O_NONBLOCK a pipe in its place would hang.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode) or status.st_uid not in (0, os.geteuid()):
+                return None
+            if status.st_mode & 0o022:
+                return None
+            text = file.read(_MAX_BYTES + 1)
+        return json.loads(text) if len(text) <= _MAX_BYTES else None
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def write_record(path: Path, value: Any) -> bool:
+    """Keep the JSON `value` at `path`, readable by this user alone; return whether that was possible."""
+    try:
+        with atomic_file(path, mode=0o600) as file:
+            file.write(json.dumps(value, indent=1).encode())
+    except (G4Error, OSError):
+        return False
+    return True
