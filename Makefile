@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 # One exact version, named once in pyproject.toml.
 LLAMA  := $(shell sed -n 's/^ *"\(llama-cpp-python==[0-9.]*\)",.*/\1/p' pyproject.toml)
 
-.PHONY: demo test setup check lint smoke tiny oracle bench picture clean help
+.PHONY: demo test setup check lint smoke tiny oracle bench picture clean help docs reference coverage build lock
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -38,7 +38,7 @@ $(VENV)/.installed: pyproject.toml g4cli/core/build_flags.py
 	@touch $@
 
 $(VENV)/.test-tools: $(VENV)/.installed
-	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements-dev.txt --editable '.[test]'
 	@touch $@
 
 ## make check   lint, types, and the built wheel in an empty environment
@@ -93,6 +93,33 @@ bench: $(VENV)/.test-tools
 ## make picture draw the README's picture from a real terminal
 picture: $(VENV)/.test-tools
 	$(BIN)/python tests/picture.py tests/golden/terminal.svg
+
+$(VENV)/.docs-tools: $(VENV)/.installed
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements-dev.txt --editable '.[docs]'
+	@touch $@
+
+## make docs    build the documentation into build/docs; fails if a link is broken or a made page is out of date
+docs: $(VENV)/.docs-tools
+	$(BIN)/python tools/make_reference.py --check
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+## make reference  write the pages that are made from the program: commands, exit codes, environment, file map, man page
+reference: $(VENV)/.installed
+	$(BIN)/python tools/make_reference.py
+
+## make coverage  the tests with branch coverage, gaps listed
+coverage: $(VENV)/.test-tools
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report term-missing:skip-covered
+
+## make build   the source distribution and the wheel, in dist/
+build: $(VENV)/.test-tools
+	$(BIN)/python -m build
+
+## make lock    choose the versions of requirements-dev.txt afresh within the ranges of pyproject.toml (needs uv)
+lock:
+	uv pip compile --universal --python-version 3.10 --extra test --extra docs pyproject.toml \
+		--output-file requirements-dev.txt --no-annotate --quiet \
+		--custom-compile-command "make lock"
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -13,13 +13,14 @@ import pytest
 import real_shapes
 import shapes
 
+from g4cli import LLAMA_CPP_PYTHON
 from g4cli.core.draft import draft_shape_of, draft_tensors
 from g4cli.core.errors import BadGGUF
 from g4cli.core.ggml import BY_ID
 from g4cli.core.gguf import parse_header, read_header
 from g4cli.core.inventory import text_tensors
 from g4cli.core.registry import MODELS
-from g4cli.estimate import GUESSING_BYTES, HOST, LIBRARY, N_GUESSES, Draft, Options, estimate
+from g4cli.estimate import GUESSING_BYTES, HOST, N_GUESSES, Draft, Options, estimate
 from g4cli.estimate.compute import compute_bytes, output_bytes
 from g4cli.estimate.draft import draft_compute_bytes, draft_output_bytes
 from g4cli.estimate.weights import repacked_types
@@ -90,7 +91,7 @@ def test_its_weights_equal_llama_cpp_for_every_type(model: str, repack: bool) ->
 
 
 def test_the_golden_was_recorded_with_the_pinned_library() -> None:
-    assert golden()["library"] == LIBRARY
+    assert golden()["library"] == LLAMA_CPP_PYTHON
 
 
 def test_guessing_costs_the_model_rows_of_logits() -> None:

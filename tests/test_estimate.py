@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 import shapes
 
+from g4cli import LLAMA_CPP_PYTHON
 from g4cli.core.errors import BadFile, UsageError
 from g4cli.core.ggml import BF16, BY_ID, BY_NAME
 from g4cli.core.gguf_write import TensorSpec
 from g4cli.core.inventory import text_tensors
 from g4cli.core.units import MIB
-from g4cli.estimate import HOST, LIBRARY, Estimate, Options, Term, estimate, kv_bytes, kv_cells
+from g4cli.estimate import HOST, Estimate, Options, Term, estimate, kv_bytes, kv_cells
 from g4cli.estimate.compute import compute_bytes, output_bytes
 from g4cli.estimate.weights import repacked_types
 from quant.recipes import Recipe, choose_types
@@ -82,7 +83,7 @@ def test_the_grid_is_the_one_that_was_promised() -> None:
 
 @pytest.mark.parametrize("model", shapes.ALL)
 def test_goldens_were_recorded_with_the_pinned_library(model: str) -> None:
-    assert golden(model)["library"] == LIBRARY
+    assert golden(model)["library"] == LLAMA_CPP_PYTHON
 
 
 def small_network() -> list[TensorSpec]:

@@ -11,11 +11,12 @@ import real_mmproj
 import shapes
 from builders import Key, build_gguf, tensor_info, write_gguf
 
+from g4cli import LLAMA_CPP_PYTHON
 from g4cli.cli.main import run
 from g4cli.core.errors import BadGGUF
 from g4cli.core.gguf import parse_header, read_header
 from g4cli.core.units import MIB
-from g4cli.estimate import HOST, LIBRARY, Options, estimate, media_bytes
+from g4cli.estimate import HOST, Options, estimate, media_bytes
 from g4cli.operations.fit.subject import with_encoder
 
 GOLDEN = Path(__file__).parent / "golden" / "memory_encoders.json"
@@ -41,7 +42,7 @@ def test_the_scratch_equals_what_mtmd_plans_for_every_model_and_size(tmp_path: P
             wrong.append((model, merge, kind, nbytes / MIB, mib))
     assert not wrong
     assert {row[0] for row in cells} == set(shapes.PUBLISHED)
-    assert golden()["library"] == LIBRARY
+    assert golden()["library"] == LLAMA_CPP_PYTHON
 
 
 @pytest.mark.parametrize(

@@ -32,16 +32,12 @@ from g4cli.estimate.placement import layer_devices
 from g4cli.estimate.result import HOST, Estimate, Group, Term
 from g4cli.estimate.weights import Tensor, repacked_types, weight_terms
 
-LIBRARY: Final = "0.3.36"
-"""The llama-cpp-python whose llama.cpp (0c1e57098) these figures were proved against."""
-
 __all__ = [
     "CTX_PAD",
     "GUESSING_BYTES",
     "HOST",
     "IMAGE_TOKENS",
     "KV_TYPES",
-    "LIBRARY",
     "N_GUESSES",
     "Draft",
     "Estimate",

@@ -24,7 +24,8 @@ import real_mmproj
 import real_shapes
 import shapes
 
-from g4cli.runtime.llama.library import LOG, PINNED_VERSION, llama, mtmd
+from g4cli import LLAMA_CPP_PYTHON
+from g4cli.runtime.llama.library import LOG, llama, mtmd
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "memory_encoders.json"
 MERGES = (1, 2, 3, 6)  # 256 tokens are so many patches along a side, squared, each
@@ -77,7 +78,7 @@ def main() -> None:
         "side in pixels or frames",
         "MiB",
     ]
-    golden = {"library": PINNED_VERSION, "columns": columns, "rows": rows}
+    golden = {"library": LLAMA_CPP_PYTHON, "columns": columns, "rows": rows}
     GOLDEN.write_text(json.dumps(golden).replace("], [", "],\n["))
 
 

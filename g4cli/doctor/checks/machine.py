@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from g4cli import LLAMA_CPP_PYTHON
 from g4cli.core.paths import cache_dir, data_dir, state_dir
 from g4cli.core.units import GIB, size_text
 from g4cli.doctor.checks.engine_bugs import BAD_CUDA, RISKY, cuda_of
@@ -24,7 +25,7 @@ from g4cli.doctor.verdict import SUMMARY, decide
 
 LIBRARIES: Final = (
     # distribution, the version that g4 was tested with ("" = any)
-    ("llama-cpp-python", "0.3.36"),
+    ("llama-cpp-python", LLAMA_CPP_PYTHON),
     ("numpy", ""),
     ("typer", ""),
     ("rich", ""),
@@ -135,7 +136,7 @@ def check_engine(facts: MachineFacts) -> Outcome:
     if not facts.engine:
         return fail(
             f"llama.cpp does not start: {facts.engine_error}",
-            f"{sys.executable} -m pip install --force-reinstall llama-cpp-python==0.3.36",
+            f"{sys.executable} -m pip install --force-reinstall llama-cpp-python=={LLAMA_CPP_PYTHON}",
             cause="runtime",
         )
     features = [

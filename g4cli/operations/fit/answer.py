@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from g4cli import LLAMA_CPP_PYTHON
 from g4cli.cli.views import fit as draw
 from g4cli.core.errors import UsageError
 from g4cli.core.units import parse_count
-from g4cli.estimate import LIBRARY, check
+from g4cli.estimate import check
 from g4cli.fit import COMMON_CTX, report
 from g4cli.host import engine_version
 from g4cli.operations.fit.alternatives import instead
@@ -67,9 +68,9 @@ def show_fit(out: Output, request: Request) -> int:
     drafter = drafter_file(subject, request.draft)
     proof = verified(subject, found.options, drafter) if request.verify else None
     installed = engine_version()
-    if installed and installed.split("+")[0] != LIBRARY:
+    if installed and installed.split("+")[0] != LLAMA_CPP_PYTHON:
         out.warn(
-            f"these figures were proved with llama-cpp-python {LIBRARY}; {installed} is installed"
+            f"these figures were proved with llama-cpp-python {LLAMA_CPP_PYTHON}; {installed} is installed"
         )
     other = "" if found.verdict.fits else instead(subject, machine, options, found, advice)
     answer = draw.Answer(subject, machine, found, advice, proof, installed or "", other)

@@ -17,9 +17,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+from g4cli import LLAMA_CPP_PYTHON
 from g4cli.core.errors import EngineMissing, RuntimeFailed
 
-PINNED_VERSION: Final = "0.3.36"
 WHEELS: Final = "https://abetlen.github.io/llama-cpp-python/whl/"
 _LOG_LINES: Final = 4000
 # enum ggml_log_level, ggml/include/ggml.h
@@ -89,7 +89,7 @@ class BuildInfo:
 def install_command() -> str:
     """Return the command that installs the engine from ready-made wheels for this machine."""
     kind = "metal" if sys.platform == "darwin" and platform.machine() == "arm64" else "cpu"
-    package = f"llama-cpp-python=={PINNED_VERSION}"
+    package = f"llama-cpp-python=={LLAMA_CPP_PYTHON}"
     return f"{sys.executable} -m pip install {package} --extra-index-url {WHEELS}{kind}"
 
 
@@ -135,7 +135,7 @@ def build_info() -> BuildInfo:
         f"{p.name}:{p.stat().st_size}:{p.stat().st_mtime_ns}" for p in folder if p.is_file()
     )
     return BuildInfo(
-        version=PINNED_VERSION,
+        version=LLAMA_CPP_PYTHON,
         system_info=module.llama_print_system_info().decode("utf-8", "replace").strip(),
         library=library,
         fingerprint=stamp,
