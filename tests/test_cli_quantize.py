@@ -132,6 +132,8 @@ def test_tables_fit_80_columns(
 ) -> None:
     """Names stay whole: only the reasons may be folded."""
     monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     network = write_network(tmp_path / "e-bf16.gguf", **KINDS["e"])
     target = str(tmp_path / "out.gguf")
     for args in (

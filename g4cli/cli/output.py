@@ -108,7 +108,7 @@ class Output:
         from g4cli.cli.views.table import lay_out
 
         console = self.console()
-        width = console.width if console.is_terminal else None
+        width = console.width if sys.stdout.isatty() else None
         header, laid_rows = lay_out(
             [one_line(column) for column in columns],
             [[one_line(str(cell)) for cell in row] for row in rows],
