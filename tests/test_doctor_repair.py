@@ -6,15 +6,17 @@ import getpass
 from pathlib import Path
 
 import pytest
+from command import g4
 from damage import KINDS
 from tiny_file import build_tiny
 
 from g4cli.core.errors import UsageError
+from g4cli.core.visible import one_line
 from g4cli.doctor.bug_report import bug_report, private
 from g4cli.doctor.diagnose import judge
 from g4cli.doctor.facts.file_facts import gather
 from g4cli.doctor.repair import Repair, repair
-from g4cli.doctor.report import Report
+from g4cli.doctor.report import Finding, Report
 
 
 @pytest.fixture(scope="module")
@@ -101,3 +103,68 @@ def test_private_words_are_taken_out(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "ada" not in text
     assert "x.gguf" in text
     assert "y.bin" in text
+
+
+@pytest.mark.parametrize("how", ["relative", "absolute", "link", "home"])
+def test_the_folders_of_the_file_are_taken_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, how: str
+) -> None:
+    folder = tmp_path / "home of alice smith" / "ACME (secret) merger"
+    folder.mkdir(parents=True)
+    (folder / "m n.gguf").touch()
+    (tmp_path / "link").symlink_to(folder)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("HOME", str(tmp_path / "home of alice smith"))
+    subject = {
+        "relative": "m n.gguf",
+        "absolute": str(folder / "m n.gguf"),
+        "link": str(tmp_path / "link" / "m n.gguf"),
+        "home": str(Path("~/ACME (secret) merger/m n.gguf").expanduser()),
+    }[how]
+    elsewhere = tmp_path / "home of alice smith" / "x.bin"
+    said = f"cannot open '{folder / 'm n.gguf'}' (in {folder}) beside {elsewhere}, {tmp_path}/link/m n.gguf"
+    text = private(said, subject)
+    assert text.startswith("cannot open 'm n.gguf' (in FOLDER) beside x.bin, ")
+    for word in ("alice", "smith", "ACME", "secret", "merger", str(tmp_path)):
+        assert word not in text
+    assert private("n/a, 3/4 of 1,000", subject) == "n/a, 3/4 of 1,000"
+
+
+NASTY = (
+    "![x](http://evil/i.png) <img src=x> @torvalds #1 | \\| `` ` [a](b)\n# heading\n- item\u202e\x1b[2J",
+    "`",
+    "``` ~~~",
+    "  ",
+    "\\",
+)
+
+
+@pytest.mark.parametrize("text", NASTY)
+def test_text_of_a_file_is_no_markdown_in_a_report(text: str) -> None:
+    from markdown_it import MarkdownIt
+
+    finding = Finding("keys.x", "fail", text, cause="conversion-defect", detail=(text, text))
+    report = Report("m.gguf", "conversion-defect", "high", "it is odd", (), "", (finding,))
+    tokens = MarkdownIt("commonmark").enable("table").parse(bug_report(report))
+    kinds = {t.type for t in tokens} | {c.type for t in tokens for c in t.children or ()}
+    assert not kinds & {"image", "link_open", "html_inline", "html_block", "fence", "table_open"}
+    assert [t.type for t in tokens].count("heading_open") == 1
+    words = " ".join(c.content for t in tokens for c in t.children or () if c.type == "text")
+    assert not set(words) & set("@<[!|`")
+    codes = [c.content for t in tokens for c in t.children or () if c.type == "code_inline"]
+    assert codes[1].strip() == one_line(text).strip()
+
+
+def test_a_report_replaces_a_report_and_nothing_else(
+    capsys: pytest.CaptureFixture[str], good: bytes, tmp_path: Path
+) -> None:
+    model, notes, report = (tmp_path / name for name in ("m.gguf", "notes.md", "report.md"))
+    model.write_bytes(good)
+    notes.write_text("my precious notes\n")
+    code, _, err = g4(capsys, "doctor", model, "--quick", "--report", notes)
+    assert (code, notes.read_text()) == (2, "my precious notes\n")
+    assert "is not a report of g4" in err
+    for _ in range(2):
+        code, _, err = g4(capsys, "doctor", model, "--quick", "--report", report)
+        assert code in (0, 8), err
+    assert report.read_text().startswith("# g4 doctor: ")

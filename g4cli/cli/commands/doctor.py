@@ -79,6 +79,8 @@ def doctor(
     from g4cli.doctor.bug_report import bug_report
     from g4cli.doctor.repair import is_better, repair, require_new
 
+    if report is not None:
+        _require_report(report)
     depth: Depth = "quick" if quick else "deep" if deep else "default"
     if fix is not None:
         require_new(fix)  # before minutes of checks
@@ -111,3 +113,17 @@ def doctor(
     code = after.exit_code if after is not None and kept else found.exit_code
     if code:
         raise typer.Exit(code)
+
+
+def _require_report(path: Path) -> None:
+    """Raise UsageError if `path` is a file that g4 did not write as a report: it would be lost."""
+    from g4cli.core.files import open_file
+    from g4cli.doctor.bug_report import HEADING
+
+    if path.is_file() and path.stat().st_size:
+        with open_file(path) as file:
+            if file.read(len(HEADING)) != HEADING.encode():
+                raise UsageError(
+                    f"{path} exists and is not a report of g4",
+                    hint="--report with the name of a new file",
+                )
