@@ -21,6 +21,7 @@ ENVIRONMENT: Final[tuple[tuple[str, str, str], ...]] = (
     ("SSL_CERT_FILE, REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE", "Certificates to trust.", "the system's"),
     ("OLLAMA_MODELS", "Ollama's models.", "~/.ollama/models"),
     ("LLAMA_CACHE", "llama.cpp's downloads.", "~/.cache/llama.cpp"),
+    ("G4_FORCE_THREADS", "1: allow more --threads than logical cores.", ""),
     ("G4_DEBUG", "1: show tracebacks for expected errors too.", ""),
     ("NO_COLOR, COLUMNS, TERM", "Colors and width of the terminal.", ""),
 )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from g4cli.cli.options.common import ForceOpt, JsonOpt, OutOpt, QuietOpt
+from g4cli.cli.options.common import ForceOpt, JsonOpt, OutOpt, QuietOpt, check_threads
 from g4cli.cli.output import Output, output_for
 
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ def convert(
     ] = None,
     force: ForceOpt = False,
     threads: Annotated[
-        int | None, typer.Option(help="Threads to use; all cores by default.", min=1)
+        int | None,
+        typer.Option(help="Threads to use; all cores by default.", min=1, callback=check_threads),
     ] = None,
     json: JsonOpt = False,
     quiet: QuietOpt = False,

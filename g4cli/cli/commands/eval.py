@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from g4cli.cli.options.common import JsonOpt, ModelArg, QuietOpt
+from g4cli.cli.options.common import JsonOpt, ModelArg, QuietOpt, check_threads
 from g4cli.cli.output import output_for
 
 
@@ -23,7 +23,9 @@ def eval_(
     limit: Annotated[
         int, typer.Option("--limit", help="Take only the first documents; 0: all.", min=0)
     ] = 0,
-    threads: Annotated[int, typer.Option("--threads", help="0: the cores.", min=0)] = 0,
+    threads: Annotated[
+        int, typer.Option("--threads", help="0: the cores.", min=0, callback=check_threads)
+    ] = 0,
     json: JsonOpt = False,
     quiet: QuietOpt = False,
 ) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from g4cli.cli.options.common import ForceOpt, JsonOpt, QuietOpt
+from g4cli.cli.options.common import ForceOpt, JsonOpt, QuietOpt, check_threads
 from g4cli.cli.output import Output, output_for
 
 if TYPE_CHECKING:
@@ -39,7 +39,9 @@ _DryRun: TypeAlias = Annotated[
     bool, typer.Option("--dry-run", help="Show the plan and sizes; write nothing.")]
 _Report: TypeAlias = Annotated[
     bool, typer.Option("--report", help="Measure the loss afterwards, tensor by tensor.")]
-_Threads: TypeAlias = Annotated[int | None, typer.Option(help="Threads; all cores by default.", min=1)]
+_Threads: TypeAlias = Annotated[
+    int | None,
+    typer.Option(help="Threads; all cores by default.", min=1, callback=check_threads)]
 # fmt: on
 
 

@@ -7,6 +7,8 @@ from typing import Annotated, Literal, TypeAlias
 
 import typer
 
+from g4cli.cli.options.common import check_threads
+
 _PROMPT = "Prompt"
 _MEDIA = "Images and sound"
 _SAMPLING = "Sampling"
@@ -160,7 +162,14 @@ KvTypeOpt: TypeAlias = Annotated[
 ]
 ThreadsOpt: TypeAlias = Annotated[
     int,
-    typer.Option("--threads", "-t", min=0, help="0: as many as cores.", rich_help_panel=_ENGINE),
+    typer.Option(
+        "--threads",
+        "-t",
+        min=0,
+        help="0: as many as cores.",
+        callback=check_threads,
+        rich_help_panel=_ENGINE,
+    ),
 ]
 GpuLayersOpt: TypeAlias = Annotated[
     str, typer.Option("--gpu-layers", help="auto, or a number.", rich_help_panel=_ENGINE)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
+
+from g4cli.core.errors import UsageError
 
 JsonOpt: TypeAlias = Annotated[
     bool,
@@ -31,3 +34,18 @@ ModelArg: TypeAlias = Annotated[
         show_default=False,
     ),
 ]
+
+
+def check_threads(n_threads: int | None) -> int | None:
+    """Return `n_threads` unless this machine has fewer logical cores. Raises UsageError.
+
+    With many times more threads than cores each product of llama.cpp waits for threads that do not run, and
+    an answer takes minutes for a token. G4_FORCE_THREADS=1 allows it.
+    """
+    n_cores = os.cpu_count() or 1
+    if n_threads and n_threads > n_cores and os.environ.get("G4_FORCE_THREADS", "") in ("", "0"):
+        raise UsageError(
+            f"{n_threads:,} threads on a machine with {n_cores} logical cores would stall each other",
+            hint=f"--threads {n_cores}, or G4_FORCE_THREADS=1 to run it anyway",
+        )
+    return n_threads
