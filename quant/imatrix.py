@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from g4cli.core.errors import BadFile
-from g4cli.core.files import require_file
+from g4cli.core.files import open_file, require_file
 from g4cli.core.ggml import F32
 from g4cli.core.gguf import Header, TensorInfo, iter_tensor, read_header
 from g4cli.core.gguf_cursor import MAGIC
@@ -57,7 +57,7 @@ class ImportanceMatrix:
 
 def read_imatrix(path: Path) -> ImportanceMatrix:
     """Return the importance matrix at `path`, either form. Raises FileMissing, BadGGUF or BadFile."""
-    with require_file(path).open("rb") as file:
+    with open_file(require_file(path)) as file:
         is_gguf = file.read(4) == MAGIC
     matrix = _read_gguf(path) if is_gguf else _read_dat(path)
     for name, values in matrix.weights.items():

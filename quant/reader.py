@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from g4cli.core.errors import BadGGUF
+from g4cli.core.files import open_file
 from g4cli.core.ggml import BF16, F16, F32, I8
 from quant import native, sfp8
 from quant.encode import BLOCK_WEIGHTS, Block, Rows
@@ -30,7 +31,7 @@ class Reader:
         """Return the bytes of tensor `name` as they lie in the file."""
         header, tensor = self._source.owner[name], self._source.tensors[name]
         if header.path not in self._maps:
-            with open(header.path, "rb") as file:
+            with open_file(header.path) as file:
                 mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             self._maps[header.path] = np.frombuffer(mapped, np.uint8)
         start = header.file_offset(tensor)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from g4cli.core.errors import BadGGUF, UsageError
+from g4cli.core.files import open_file
 from g4cli.core.ggml import BF16, F32, I8
 from g4cli.core.gguf import Header, TensorInfo, iter_tensor, read_header
 from g4cli.core.gguf_values import SCALARS, Array, Value, ValueType, array, string, u32
@@ -148,7 +149,7 @@ def runnable(
     header = read_header(path)
     if not is_archive(header):
         return path
-    with path.open("rb") as file:
+    with open_file(path) as file:
         digest = hashlib.sha256(file.read(header.data_offset))
     digest.update(str(header.file_size).encode())
     target = cache / f"{path.stem}-{digest.hexdigest()[:12]}-{carrier}.gguf"

@@ -63,10 +63,25 @@ def require_file(path: Path) -> Path:
     return path
 
 
-def open_file(path: Path) -> BinaryIO:
-    """Return `path` opened for reading. Raises FileMissing or UsageError (no permission)."""
+def is_there(path: Path) -> bool:
+    """Return whether there is something at `path`, also where only opening it could tell what.
+
+    `Path.exists` raises PermissionError in a folder that may not be searched.
+    """
     try:
-        return path.open("rb")
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def open_file(path: Path | str, *, buffering: int = -1) -> BinaryIO:
+    """Return `path` opened for reading. Raises FileMissing or UsageError (no permission)."""
+    path = Path(path)
+    try:
+        return path.open("rb", buffering=buffering)
     except FileNotFoundError as err:
         raise FileMissing(path, hint="g4 list") from err
     except OSError as err:

@@ -294,7 +294,7 @@ def _read_tensors(cursor: Cursor, count: int, alignment: int) -> dict[str, Tenso
 
 def _file_loader(path: str) -> Callable[[int, int], bytes]:
     def load(offset: int, length: int) -> bytes:
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             file.seek(offset)
             data = file.read(length)
         if len(data) != length:

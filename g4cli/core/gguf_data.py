@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from g4cli.core.errors import BadGGUF
+from g4cli.core.files import open_file
 
 if TYPE_CHECKING:
     from g4cli.core.gguf import Header, TensorInfo
@@ -18,7 +19,7 @@ def iter_tensor(header: Header, tensor: TensorInfo, chunk_bytes: int = 1 << 24) 
     """
     row = tensor.type.row_bytes(tensor.shape[0])
     step = max(1, chunk_bytes // row) * row
-    with open(header.path, "rb") as file:
+    with open_file(header.path) as file:
         file.seek(header.file_offset(tensor))
         left = tensor.nbytes
         while left:

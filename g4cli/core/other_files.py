@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Final
 
@@ -101,6 +102,7 @@ def _hex(head: bytes) -> str:
 
 def checkpoint_folder_hint(path: Path) -> str | None:
     """Return the command that converts the folder `path`, or None if it holds no Hugging Face checkpoint."""
-    if not (path / "config.json").is_file():
+    # os.path.isfile, unlike Path.is_file, is False for what may not be looked at.
+    if not os.path.isfile(path / "config.json"):
         return None
     return shell_command("g4", "convert", path)

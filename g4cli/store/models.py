@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from g4cli.core.errors import BadFile, FileMissing, NotFound, UnknownModel, UsageError
-from g4cli.core.files import require_file
+from g4cli.core.files import is_there, require_file
 from g4cli.core.paths import models_dir
 from g4cli.core.quoting import shell_command, shell_word
 from g4cli.core.registry import MODELS, ModelRef, known_names, looks_like_name, parse_name
@@ -119,7 +119,7 @@ def find(text: str | Path) -> Found:
     try:
         ref = parse_name(word)
     except UnknownModel as err:
-        if Path(word).exists():
+        if is_there(Path(word)):
             return Found(_existing(Path(word)), "a path")
         raise _unknown(word, err) from None
     return _pulled(ref)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from g4cli.cli.output import Output
 from g4cli.core.errors import UsageError
+from g4cli.core.files import is_there
 from g4cli.core.quoting import shell_word
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def examine(
 
         return judge(remote_facts(file), only), None
     path = Path(file)
-    if not path.exists():
+    if not is_there(path):
         from g4cli.store.models import resolve
 
         path = resolve(file)

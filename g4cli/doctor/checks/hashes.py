@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from g4cli.core.files import open_file
 from g4cli.core.units import GIB
 from g4cli.doctor.report import Check, Outcome, fail, ok, skipped
 
@@ -37,7 +38,7 @@ def read_hashes(path: Path, *, deep: bool) -> Hashes | None:
     recorded, source = found
     if not deep and path.stat().st_size > _SMALL:
         return Hashes(recorded, source)
-    with path.open("rb") as file:
+    with open_file(path) as file:
         digest = hashlib.sha256()
         while data := file.read(1 << 22):
             digest.update(data)
@@ -53,7 +54,7 @@ def _recorded(path: Path) -> tuple[str, str] | None:
     if manifest.is_file():
         try:
             value = json.loads(_head(manifest)).get("sha256")
-        except (ValueError, AttributeError):
+        except (ValueError, AttributeError, RecursionError):
             value = None
         if isinstance(value, str) and _SHA.fullmatch(value):
             return value, "g4's record of the download"
@@ -65,7 +66,7 @@ def _recorded(path: Path) -> tuple[str, str] | None:
 
 
 def _head(path: Path) -> str:
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return file.read(65_536).decode("utf-8", "replace")
 
 

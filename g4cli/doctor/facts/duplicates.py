@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from g4cli.core.files import open_file
 from g4cli.core.inventory import OUTPUT
 from g4cli.doctor.checks.file import AGAIN
 from g4cli.doctor.report import Check, Outcome, fail, ok, skipped, warn
@@ -158,7 +159,7 @@ def equal_tensors(header: Header, stats: Iterable[TensorStats]) -> tuple[tuple[s
 
 
 def _same_bytes(header: Header, one: TensorInfo, two: TensorInfo, step: int = 1 << 22) -> bool:
-    with open(header.path, "rb", buffering=0) as file:
+    with open_file(header.path, buffering=0) as file:
         for at in range(0, one.nbytes, step):
             pieces = []
             for tensor in (one, two):

@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from g4cli.core.files import open_file
 from g4cli.core.gguf import Header, TensorInfo
 from g4cli.core.progress import Progress, no_progress
 from g4cli.core.sfp8 import ENCODER_KEY, labelled
@@ -77,7 +78,7 @@ def scan_tensor(header: Header, tensor: TensorInfo, *, full: bool) -> TensorStat
     start = header.file_offset(tensor)
     end = min(start + tensor.nbytes, header.file_size)
     total = _Total(tensor, start, _carried(header, tensor))
-    with open(header.path, "rb", buffering=0) as file:
+    with open_file(header.path, buffering=0) as file:
         for place, length in _places(start, end, full, _unit(tensor)):
             file.seek(place)
             total.add(place, np.frombuffer(file.read(length), dtype=np.uint8))
@@ -205,7 +206,7 @@ class _Total:
 def read_vectors(header: Header, limit: int = 1 << 16) -> dict[str, NDArray[np.float32]]:
     """Return the one-dimensional F32 tensors of at most `limit` numbers: norms, scales, the RoPE table."""
     found = {}
-    with open(header.path, "rb") as file:
+    with open_file(header.path) as file:
         for tensor in header.tensors.values():
             end = header.file_offset(tensor) + tensor.nbytes
             if (
