@@ -23,7 +23,10 @@ from g4cli.core.shape import Shape
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A GGUF of one type in a repository of the hub; 0 and "" where the catalogues are silent."""
+    """A GGUF of one type in a repository of the hub; 0 and "" where the catalogues are silent.
+
+    `is_qat`: the weights were trained for this type (quantization-aware training).
+    """
 
     type: str
     repo: str
@@ -31,6 +34,7 @@ class Published:
     sha256: str = ""
     revision: str = ""
     note: str = ""
+    is_qat: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +217,7 @@ MODELS: Final = (
                 "fa401b55",
                 "675cff42",
                 _QAT,
+                is_qat=True,
             ),
             _P("q8_0", "ggml-org/gemma-4-E2B-it-GGUF", 4_967_494_592, revision="b4243c15"),
             _P("bf16", "ggml-org/gemma-4-E2B-it-GGUF"),
@@ -243,6 +248,7 @@ MODELS: Final = (
                 "676c3507",
                 "4b4a2c1d",
                 _QAT,
+                is_qat=True,
             ),
             _P("q8_0", "ggml-org/gemma-4-E4B-it-GGUF", 8_031_240_160, revision="b8093469"),
             _P("bf16", "ggml-org/gemma-4-E4B-it-GGUF"),
@@ -272,6 +278,7 @@ MODELS: Final = (
                 "93567e57",
                 "29d09777",
                 _QAT,
+                is_qat=True,
             ),
             _P("q8_0", "ggml-org/gemma-4-12B-it-GGUF", revision="7e0fbb82"),
             _P("bf16", "ggml-org/gemma-4-12B-it-GGUF", revision="7e0fbb82"),
@@ -301,6 +308,7 @@ MODELS: Final = (
                 "3eca3b8f",
                 "d1c082be",
                 _QAT,
+                is_qat=True,
             ),
             _P("q8_0", "ggml-org/gemma-4-26B-A4B-it-GGUF", 26_859_858_464, revision="bb4531cd"),
             _P("bf16", "ggml-org/gemma-4-26B-A4B-it-GGUF", revision="bb4531cd"),
@@ -329,6 +337,7 @@ MODELS: Final = (
                 "179cfb99",
                 "59dde245",
                 _QAT,
+                is_qat=True,
             ),
             _P("q8_0", "ggml-org/gemma-4-31B-it-GGUF", 32_635_674_400, revision="4fa4fdf3"),
             _P("bf16", "ggml-org/gemma-4-31B-it-GGUF", revision="4fa4fdf3"),

@@ -34,7 +34,7 @@ def trained_type(name: str) -> str:
     from g4cli.core.registry import parse_name
 
     published = parse_name(name).model.published
-    return next((p.type for p in published if "quantisation-aware" in p.note), "")
+    return next((p.type for p in published if p.is_qat), "")
 
 
 def advice_for(
