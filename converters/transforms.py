@@ -7,7 +7,7 @@ transforms then act on float32 blocks. Views keep the memory constant: only row 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +59,3 @@ def softplus(x: NDArray[np.float32]) -> NDArray[np.float32]:
     """
     wide = x.astype(np.float64)
     return np.where(x > 20, wide, np.log1p(np.exp(np.minimum(wide, 20)))).astype(np.float32)
-
-
-IDENTITY: Final = as_is

@@ -23,7 +23,6 @@ from g4cli.core.errors import BadFile
 
 MAX: Final = 1.875
 RESERVED: Final = 0x80
-ZERO_CODE: Final = 0
 
 # As bfloat16 words without their sign: 2^-7, where three mantissa bits begin, and 1.875.
 _LARGE: Final = 120 << 7

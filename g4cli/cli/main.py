@@ -13,7 +13,7 @@ import typer
 from g4cli import __version__
 from g4cli.cli.output import Output
 from g4cli.cli.streams import fault_of, let_go, take_streams
-from g4cli.core.errors import G4Error, UsageError
+from g4cli.core.errors import G4Error, Interrupted, UsageError
 from g4cli.core.paths import debug
 from g4cli.core.visible import clean
 
@@ -100,7 +100,7 @@ def run(args: list[str]) -> int:
         out.error(UsageError(" ".join(message.split()).rstrip("."), hint=_help_for(args)))
         return UsageError.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        return 130
+        return Interrupted.exit_code
     except BrokenPipeError:
         let_go()  # `g4 list | head` closed the pipe: nobody is left to tell
         return 0

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from g4cli.chat import TurnEvent
+from g4cli.core.errors import Interrupted, LoopStopped
 from g4cli.core.quoting import shell_command
 from g4cli.core.units import duration_text
 from g4cli.core.visible import json_text
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from g4cli.prompt.messages import Media
     from g4cli.runtime.engine.speculation import Drafted
 
-EXIT_LOOP: Final = 9
-EXIT_INTERRUPTED: Final = 130
 _UNIT_CHARS: Final = 60
 
 
@@ -77,9 +76,9 @@ def answer_once(out: Output, session: Session, question: str, media: Sequence[Me
         out.result(reply_data(reply, session.load_s, session.engine.drafted))
     if reply.loop and reply.finish_reason == "loop":
         out.warn(loop_text(reply.loop, session.engine.model.path))
-        return EXIT_LOOP
+        return LoopStopped.exit_code
     if reply.finish_reason == "interrupted":
-        return EXIT_INTERRUPTED
+        return Interrupted.exit_code
     if reply.context_full:
         out.warn(
             f"the answer was cut: the context of {session.engine.n_ctx:,} tokens is full (--ctx)"

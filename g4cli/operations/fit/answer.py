@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from g4cli import LLAMA_CPP_PYTHON
 from g4cli.cli.views import fit as draw
-from g4cli.core.errors import UsageError
+from g4cli.core.errors import DoesNotFit, UsageError
 from g4cli.core.units import parse_count
 from g4cli.estimate import check
 from g4cli.fit import COMMON_CTX, report
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from g4cli.host import HostFacts
     from g4cli.operations.fit.subject import Subject
 
-EXIT_DOES_NOT_FIT: Final = 4
 _BATCH: Final = 2048
 
 
@@ -76,7 +75,7 @@ def show_fit(out: Output, request: Request) -> int:
     answer = draw.Answer(subject, machine, found, advice, proof, installed or "", other)
     brief = f"{'fits' if found.verdict.fits else 'does not fit'}: {found.verdict.reason}"
     out.result(draw.fit_data(answer), lambda: draw.render_fit(out, answer), brief=brief)
-    return 0 if found.verdict.fits else EXIT_DOES_NOT_FIT
+    return 0 if found.verdict.fits else DoesNotFit.exit_code
 
 
 def show_matrix(out: Output, request: Request) -> int:
