@@ -73,18 +73,21 @@ def write(path: Path, data: bytes) -> Path:
     return path
 
 
-def png_lie(width: int, height: int, depth: int = 8, color: int = 2, rows: bytes = b"\0") -> bytes:
-    """Return a PNG that claims any size, whatever `rows` hold."""
+def png_lie(
+    width: int, height: int, *, color: int = 2, rows: bytes = b"\0", times: int = 1
+) -> bytes:
+    """Return a PNG that claims any size, and holds `rows` so many times."""
+    pack = zlib.compressobj(9)
+    head = pack.compress(b"\0") + pack.flush(zlib.Z_FULL_FLUSH)
+    packed = head + (pack.compress(rows) + pack.flush(zlib.Z_FULL_FLUSH)) * times + pack.flush()
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return (
             struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
         )
 
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0))
-    return (
-        b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(rows, 9)) + chunk(b"IEND", b"")
-    )
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, color, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
 
 
 def gif(width: int, height: int) -> bytes:

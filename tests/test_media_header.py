@@ -30,7 +30,12 @@ from media_files import (
 from tiny_file import build_tiny
 
 from g4cli.core.errors import BadMedia, FileMissing
-from g4cli.core.image_header import MAX_DECODE_BYTES, ImageHeader, read_image_header
+from g4cli.core.image_header import (
+    MAX_DECODE_BYTES,
+    ImageHeader,
+    check_png_rows,
+    read_image_header,
+)
 from g4cli.core.media_file import kind_of, read_media
 from g4cli.core.sound_header import SoundHeader, read_sound_header
 from g4cli.runtime.engine.context import ContextOptions
@@ -46,6 +51,7 @@ def read_header(data: bytes) -> ImageHeader | SoundHeader:
     return read_image_header(data) if kind_of(data) == "image" else read_sound_header(data)
 
 
+ID3 = b"ID3\4\0\0\0\0\0\0"  # a tag without content
 IMAGES = {
     "png": png(picture(50, 34)),
     "bmp": bmp(picture(50, 34)),
@@ -59,7 +65,7 @@ SOUNDS = {
     "flac behind a tag": b"ID3\4\0\0\0\0\0\x05.....ID3\4\0\0\0\0\0\1." + flac(3),
     "mp3": mp3(40),
     "mp3 with a tag": mp3(40, xing=40),
-    "mp3 behind rubbish": b"ID3\4\0\0\0\0\0\0" + bytes(500) + mp3(40),
+    "mp3 behind rubbish": ID3 + bytes(500) + mp3(40),
 }
 
 
@@ -115,7 +121,7 @@ LIES = {
     "a PNG of 18000 x 18000": (png_lie(18000, 18000), "too large"),
     "a PNG of 2^31 - 1": (png_lie(2**31 - 1, 1), "too large"),
     "a PNG with few rows": (png_lie(4000, 4000), "cannot hold"),
-    "a PNG with too many rows": (png_lie(8, 8, rows=bytes(400 << 20)), "more pixels than it claims"),
+    "a PNG with too many rows": (png_lie(8, 8, rows=bytes(1 << 20), times=900), "more pixels than it claims"),
     "a PNG without an end": (png(picture(48, 48))[:-12], "ends"),
     "a PNG with nothing in it": (png_lie(0, 5), "damaged"),
     "a JPEG of 65535 x 65535": (jpeg(8, 8).replace(struct.pack(">HH", 8, 8), b"\xff" * 4), "too large"),
@@ -127,7 +133,7 @@ LIES = {
     "a FLAC of 172 bytes": (flac(1, claims=2**36 - 1).ljust(172, b"\0"), "too long"),
     "a FLAC that claims an hour": (flac(1, claims=16000 * 3600), "cannot hold"),
     "a FLAC of unknown length": (flac(3, claims=0), "does not say how long"),
-    "a FLAC behind a tag": (b"ID3\4\0\0\0\0\0\0" + flac(1, claims=2**36 - 1), "too long"),
+    "a FLAC behind a tag": (ID3 + flac(1, claims=2**36 - 1), "too long"),
     "a FLAC of 0 Hz": (flac(1, rate=0), "0 samples a second"),
     "a WAV of 1 Hz": (RATE_1_HZ, "has 1 samples a second"),
     "a WAV of 2^32 - 1 Hz": (RATE_1_HZ[:24] + b"\xff" * 4 + RATE_1_HZ[28:], "samples a second"),
@@ -138,8 +144,11 @@ LIES = {
     "a WAV with two formats": (wav(sound(16))[:36] * 2, "damaged"),
     "an ADPCM WAV": (RATE_1_HZ[:20] + b"\2" + RATE_1_HZ[21:], "compressed"),
     "an MP3 of 2^31 frames": (mp3(40, xing=2**31), "claims more than"),
-    "an MP3 of headers": (mp3(20) + b"\xff\xfb\x90" * 200_000, "too long"),
-    "an MP3 without frames": (b"ID3\4\0\0\0\0\0\0" + bytes(5000), "no MP3 frame"),
+    "an MP3 of headers": (
+        ID3 + (b"\xff\xf5\x88\xc0" + bytes(572)) * 12 + b"\xff\xf5\x88" * 70_000,
+        "too long",
+    ),
+    "an MP3 without frames": (ID3 + bytes(5000), "no MP3 frame"),
     "an MP3 in pieces": (b"\xff\xfb\x90\xc0" * 20_000, "no MP3 frame"),
 }  # fmt: skip
 
@@ -151,7 +160,7 @@ def test_false_headers_are_refused_before_anything_is_decoded(name: str, tmp_pat
     tracemalloc.start()
     try:
         with pytest.raises(BadMedia, match=said) as caught:
-            read_media(path, kind_of(data) or "none")
+            read_media(path, kind_of(data) or "none", inflate=True)
         assert tracemalloc.get_traced_memory()[1] < 3 * len(data) + (2 << 20)
     finally:
         tracemalloc.stop()
@@ -213,10 +222,9 @@ def test_large_pictures_of_cameras_are_allowed() -> None:
     """64 million pixels as a progressive JPEG, 50 million as a PNG with transparency: from telephones."""
     found = read_image_header(jpeg(9248, 6936, frame=0xC2))
     assert (found.width, found.height) == (9248, 6936)
-    rows = (b"\0" + bytes(8160 * 4)) * 6120
-    assert (
-        read_image_header(png_lie(8160, 6120, color=6, rows=rows)).decode_bytes < MAX_DECODE_BYTES
-    )
+    rows = bytes((1 + 8160 * 4) * 60)
+    image = png_lie(8160, 6120, color=6, rows=rows, times=102)
+    assert read_image_header(image).decode_bytes < MAX_DECODE_BYTES
 
 
 VALID = [*IMAGES.values(), *SOUNDS.values()]
@@ -247,6 +255,16 @@ def test_any_bytes_give_a_bounded_header_or_bad_media(data: bytes) -> None:
             assert 0 < found.seconds <= 3600 * 1.25
 
 
+def test_a_picture_that_could_hold_gigabytes_is_inflated() -> None:
+    image = png_lie(1000, 700, rows=os.urandom(700 * 3001 - 1))
+    check_png_rows(image)
+    with pytest.raises(BadMedia, match="more pixels"):
+        check_png_rows(image.replace(struct.pack(">II", 1000, 700), struct.pack(">II", 10, 700)))
+    at = image.index(b"IDAT") + 1000
+    with pytest.raises(BadMedia, match="not valid"):
+        check_png_rows(image[:at] + bytes(1000) + image[at + 1000 :])
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -256,7 +274,7 @@ def test_any_bytes_give_a_bounded_header_or_bad_media(data: bytes) -> None:
         gif_lie(8, 8, 8, 8)[:19] + b"\x21\xfe\0" * 1_000_000,
         RATE_1_HZ[:12] + b"junk\0\0\0\0" * 200_000,
         flac(0, claims=1)[:4] + b"\0\0\0\x22" + flac(0, claims=1)[8:42] + bytes(2_000_000),
-        b"ID3\4\0\0\0\0\0\0" * 200_000,
+        ID3 * 200_000,
         mp3(12) + (b"\xff\xfb\x90" + bytes(10) + b"Xing\0\0\0\1\0\0\0\1") * 50_000,
     ],
     ids=["png", "jpeg", "gif", "gif extensions", "wav", "flac", "tags", "mp3 tags"],

@@ -108,8 +108,15 @@ def _read_png(data: bytes) -> ImageHeader:
     sample = 2 if depth == 16 else 1
     channels = 4 if color == 3 else _PNG_CHANNELS[color]
     found = _header("png", width, height, (2 + interlace) * channels * sample + 3)
-    pieces: list[tuple[int, int]] = []
-    at = 8
+    packed = sum(end - start for start, end in _png_pieces(data))
+    if packed * _DEFLATE_RATIO < _png_rows(data):
+        raise BadMedia("is damaged: it cannot hold as many pixels as it claims")
+    return found
+
+
+def _png_pieces(data: bytes) -> list[tuple[int, int]]:
+    """Return where the compressed rows begin and end. Raises BadMedia if a chunk is cut off."""
+    pieces, at = [], 8
     for _ in range(_MAX_PARTS):
         length, kind = _take(data, ">I4s", at)
         if at + 12 + length > len(data):
@@ -117,36 +124,33 @@ def _read_png(data: bytes) -> ImageHeader:
         if kind == b"IDAT":
             pieces.append((at + 8, at + 8 + length))
         if kind == b"IEND":
-            break
+            return pieces
         at += 12 + length
-    else:
-        raise BadMedia(_TOO_MANY)
-    rows = _png_rows(found, _PNG_CHANNELS[color] * depth, interlaced=bool(interlace))
-    _check_inflated(data, pieces, rows)
-    return found
+    raise BadMedia(_TOO_MANY)
 
 
-def _png_rows(header: ImageHeader, bits: int, *, interlaced: bool) -> int:
+def _png_rows(data: bytes) -> int:
     """Return the bytes of all rows before compression, one filter byte before each."""
-    passes = _ADAM7 if interlaced else ((0, 0, 1, 1),)
-    total = 0
-    for x, y, step_x, step_y in passes:
-        width = (header.width - x + step_x - 1) // step_x
-        height = (header.height - y + step_y - 1) // step_y
+    full_width, full_height, depth, color, _, _, interlace = _take(data, ">IIBBBBB", 16)
+    bits, total = _PNG_CHANNELS[color] * depth, 0
+    for x, y, step_x, step_y in _ADAM7 if interlace else ((0, 0, 1, 1),):
+        width = (full_width - x + step_x - 1) // step_x
+        height = (full_height - y + step_y - 1) // step_y
         if width > 0 and height > 0:
             total += height * (1 + (width * bits + 7) // 8)
     return total
 
 
-def _check_inflated(data: bytes, pieces: list[tuple[int, int]], rows: int) -> None:
-    """Raise BadMedia if the rows are fewer than claimed, or more: stb_image inflates what there is."""
-    packed = sum(end - start for start, end in pieces)
-    if packed * _DEFLATE_RATIO < rows:
-        raise BadMedia("is damaged: it cannot hold as many pixels as it claims")
-    if packed * _DEFLATE_RATIO <= MAX_DECODE_BYTES // 2:
+def check_png_rows(data: bytes) -> None:
+    """Inflate a PNG whose header was read, and keep nothing: stb_image has no limit of its own.
+
+    Takes as long as decoding the picture. Raises BadMedia if it holds more than its header claims, or is
+    damaged.
+    """
+    pieces, rows = _png_pieces(data), _png_rows(data)
+    if sum(end - start for start, end in pieces) * _DEFLATE_RATIO <= MAX_DECODE_BYTES:
         return
-    inflate = zlib.decompressobj()
-    total = 0
+    inflate, total = zlib.decompressobj(), 0
     try:
         for start, end in pieces:
             for at in range(start, end, _INFLATE_PIECE):

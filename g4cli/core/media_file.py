@@ -9,7 +9,7 @@ from typing import Final
 
 from g4cli.core.errors import BadMedia
 from g4cli.core.files import open_file, require_file
-from g4cli.core.image_header import ImageHeader, read_image_header
+from g4cli.core.image_header import ImageHeader, check_png_rows, read_image_header
 from g4cli.core.sound_header import SoundHeader, read_sound_header
 from g4cli.core.units import size_text
 
@@ -42,11 +42,15 @@ def kind_of(data: bytes) -> str | None:
     return "audio" if data[:4] == b"RIFF" and data[8:12] == b"WAVE" else None
 
 
-def read_media(path: Path, kind: str) -> tuple[bytes, ImageHeader | SoundHeader]:
+def read_media(
+    path: Path, kind: str, *, inflate: bool = False
+) -> tuple[bytes, ImageHeader | SoundHeader]:
     """Return the bytes of a file that is safe to decode as `kind` ('image' or 'audio'), and its header.
 
-    What is decoded must be these bytes, not the file, which may have changed. Raises FileMissing, or
-    BadMedia: another kind, a format that g4 does not read, damaged, too large or too long.
+    What is decoded must be these bytes, not the file, which may have changed. `inflate` also looks at
+    compressed rows, whose size no header tells: needed before they are decoded, too slow for a first look.
+    Raises FileMissing, or BadMedia: another kind, a format that g4 does not read, damaged, too large or too
+    long.
     """
     path = require_file(path.expanduser())
     hint = f"{kind} formats: {FORMATS[kind]}"
@@ -61,6 +65,9 @@ def read_media(path: Path, kind: str) -> tuple[bytes, ImageHeader | SoundHeader]
         what = f"not {_A[kind]} that g4 reads" if found is None else f"{_A[found]}, not {_A[kind]}"
         raise BadMedia(f"{path} is {what}", hint=hint)
     try:
-        return data, (read_image_header if kind == "image" else read_sound_header)(data)
+        header = (read_image_header if kind == "image" else read_sound_header)(data)
+        if inflate and header.format == "png":
+            check_png_rows(data)
+        return data, header
     except BadMedia as err:
         raise BadMedia(f"{path} {err.message}", hint=hint) from None

@@ -111,7 +111,7 @@ class MediaEncoder:
             return True
 
         def encode() -> None:
-            data, _header = read_media(path, media.kind)
+            data, _header = read_media(path, media.kind, inflate=True)
             self._known[key] = tuple(self._encode(media.kind, path, data))
 
         return self._background.run(encode)
