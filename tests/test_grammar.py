@@ -109,6 +109,51 @@ def test_bad_schemas(schema: str) -> None:
         schema_to_grammar(schema)
 
 
+@pytest.mark.parametrize(
+    ("schema", "said"),
+    [
+        ('{"type": "string", "maxLength": 20000}', "maxLength 20,000 at # is too large"),
+        ('{"type": "array", "items": {}, "maxItems": 100000}', "maxItems 100,000"),
+        ('{"properties": {"a": {"items": {}, "minItems": 1000000000}}}', "at #/properties/a is"),
+        ('{"minItems": 1e9}', "not a number of times"),
+        ('{"minLength": 5, "maxLength": 2}', "minLength is larger than maxLength"),
+        ('{"type": "string", "pattern": "^a{1000000000}$"}', "pattern repeats"),
+        ('{"type": "string", "pattern": "^(ab{400}){400}(c{400})$"}', "pattern repeats 1,200 times"),
+        ("[" * 5000, "nested too deeply|not JSON"),
+        ('{"items":' * 200 + "{}" + "}" * 200, "nested more than 100 deep"),
+        (json.dumps({"properties": {f"p{i}": {} for i in range(400)}}), "400 properties at #"),
+        (json.dumps({"anyOf": [{"$ref": "#/$defs/d_0"}], "$defs": {
+            **{f"d_{i}": {"anyOf": [{"$ref": f"#/$defs/d_{i + 1}"}] * 2} for i in range(40)},
+            "d_40": {"type": "null"}}}), "stands for more than 5,000 schemas"),
+    ],
+)  # fmt: skip
+def test_schemas_too_large_for_a_grammar(schema: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said) as caught:
+        schema_to_grammar(schema)
+    assert len(caught.value.message) < 500
+
+
+def test_words_of_schemas_as_names_and_data() -> None:
+    schema = {
+        "properties": {
+            "maxLength": {"const": {"maxLength": 10**9}},
+            "minItems": {"type": "integer"},
+        },
+        "required": ["maxLength"],
+    }
+    assert "maxLength" in schema_to_grammar(json.dumps(schema))
+
+
+def test_llama_cpp_prints_no_grammar(
+    engine: LlamaEngine, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The text of a token is the one thing that needs the model's vocabulary."""
+    for grammar in ("root ::= \x1b]52;c;YQ==\x07", 'root ::= <no such token> "\x1b]52;c;YQ==\x07"'):
+        with pytest.raises(UsageError, match="cannot be parsed"):
+            engine.begin(Sampling(), grammar)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_what_a_schema_asks_in_vain() -> None:
     nested = {
         "properties": {"a": {"minimum": 1}, "maximum": {"type": "string"}},
@@ -131,3 +176,19 @@ def test_on_the_command_line(
     assert "no room for thoughts" in capsys.readouterr().err
     assert run([*args, "--grammar", str(schema)]) == 2
     assert "exclude each other" in capsys.readouterr().err
+    grammar = tmp_path / "bad.gbnf"
+    grammar.write_text("root ::= foo")
+    assert run(["chat", str(tiny), "-p", "x", "--grammar", str(grammar)]) == 2
+    assert "has no rule 'foo' (line 1, column 10)" in capsys.readouterr().err
+
+
+def test_a_loop_that_the_grammar_forces_is_not_the_files_fault(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    grammar = tmp_path / "forced.gbnf"
+    grammar.write_text('root ::= "ab " root')
+    assert run(["chat", str(tiny), "-p", "x", "--grammar", str(grammar), "-n", "800"]) == 9
+    said = capsys.readouterr().err
+    assert "the grammar may leave no other way" in said
+    assert "damaged" not in said

@@ -75,7 +75,7 @@ def answer_once(out: Output, session: Session, question: str, media: Sequence[Me
     if out.mode == "json":
         out.result(reply_data(reply, session.load_s, session.engine.drafted))
     if reply.loop and reply.finish_reason == "loop":
-        out.warn(loop_text(reply.loop, session.engine.model.path))
+        out.warn(loop_text(reply.loop, session.engine.model.path, forced=session.has_grammar))
         return LoopStopped.exit_code
     if reply.finish_reason == "interrupted":
         return Interrupted.exit_code
@@ -129,7 +129,7 @@ def call_json(event: CallMade) -> str:
     return json_text({"tool_call": call})
 
 
-def loop_text(loop: FoundLoop, path: object) -> str:
+def loop_text(loop: FoundLoop, path: object, *, forced: bool = False) -> str:
     """Return why an answer was stopped: what repeats, since which token, how often."""
     unit = repr(loop.unit if len(loop.unit) <= _UNIT_CHARS else loop.unit[:_UNIT_CHARS] + "...")
     since = f"since token {loop.onset + 1}"
@@ -142,6 +142,8 @@ def loop_text(loop: FoundLoop, path: object) -> str:
         how = {"noisy": "repeats with small changes", "counter": "repeats while a number counts"}
         times = f"{loop.covered // max(1, loop.period)} times ({loop.covered} tokens)"
         text = f"stopped: {unit} {how.get(loop.kind, 'repeats')} {since}, {times}"
+    if forced:
+        return f"{text}; the grammar may leave no other way; --no-loop-stop lets it go on"
     # A good model drifts into a loop; a damaged file begins with one.
     if loop.onset < loop.period + 16:
         examine = shell_command("g4", "doctor", str(path))

@@ -102,7 +102,9 @@ class Driver:
             reply = session.turn(view)
         self._last = reply
         if reply.finish_reason == "loop" and reply.loop:
-            self.out.warn(loop_text(reply.loop, session.engine.model.path))
+            self.out.warn(
+                loop_text(reply.loop, session.engine.model.path, forced=session.has_grammar)
+            )
         elif reply.finish_reason == "interrupted":
             self.out.say("stopped; /retry answers again, /undo takes it back")
         elif reply.context_full:

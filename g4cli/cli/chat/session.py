@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from g4cli.chat import Conversation, Finished, Reply, TurnEvent, TurnOptions, fit_prompt, run_turn
 from g4cli.core.errors import UsageError
 from g4cli.core.files import atomic_file, require_file
+from g4cli.core.gbnf import check_grammar
+from g4cli.core.json_schema import parse_schema
 from g4cli.core.media_file import read_media
 from g4cli.core.paths import state_dir
 from g4cli.core.template_child import render_template
@@ -73,6 +75,11 @@ class Session:
         )
         if self._render.notice:
             out.warn(self._render.notice)
+
+    @property
+    def has_grammar(self) -> bool:
+        """Return whether answers must obey a grammar or a JSON schema."""
+        return self._grammar is not None
 
     @property
     def style(self) -> PromptStyle:
@@ -225,6 +232,10 @@ def require_files(request: Request) -> None:
         raise UsageError("--json-schema and --grammar exclude each other")
     if (request.json_schema or request.grammar) and request.think != "off":
         raise UsageError("a grammar leaves no room for thoughts", hint="--think off")
+    if request.grammar:
+        check_grammar(_text_of(request.grammar))
+    if request.json_schema:
+        parse_schema(_text_of(request.json_schema))
 
 
 def grammar_of(out: Output, request: Request) -> str | None:

@@ -8,23 +8,60 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from g4cli.core.errors import RuntimeFailed, UsageError
+from g4cli.core.gbnf import check_grammar
+from g4cli.core.json_schema import parse_schema
 from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.sampler import Sampler, Sampling
-from g4cli.runtime.llama.library import failed, grammar_module, llama
+from g4cli.runtime.llama.library import grammar_module, llama
+
+# Schemas that the converter visits: it follows each reference anew, so that a few lines could ask for 2^40.
+_VISITS: Final = 5000
 
 
 def schema_to_grammar(schema: str) -> str:
-    """Return the GBNF of a JSON schema. Raises UsageError if it is none, or has a part that is not known."""
+    """Return the GBNF of a JSON schema.
+
+    Raises UsageError if it is none, is too large for a grammar, or has a part that is not known.
+    """
+    parsed, module = parse_schema(schema), grammar_module()
+
+    class Converter(module.SchemaConverter):  # type: ignore[misc,name-defined,unused-ignore]
+        n_visits = 0
+
+        def visit(self, schema: Any, name: str) -> Any:
+            self.n_visits += 1
+            if self.n_visits > _VISITS:
+                raise ValueError(
+                    f"it stands for more than {_VISITS:,} schemas, one inside the other"
+                )
+            return super().visit(schema, name)
+
+    converter = Converter(prop_order={}, allow_fetch=False, dotall=False, raw_pattern=False)
     try:
-        return str(grammar_module().json_schema_to_gbnf(schema))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, AssertionError) as err:
+        converter.visit(converter.resolve_refs(parsed, "stdin"), "")
+        grammar = str(converter.format_grammar())
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        AssertionError,
+        LookupError,
+        RecursionError,
+    ) as err:
+        said = "it is nested too deeply" if isinstance(err, RecursionError) else str(err)
         raise UsageError(
-            f"the JSON schema cannot be used: {err}", hint='{"type": "object", ...}'
+            f"the JSON schema cannot be used: {said[:300]}", hint='{"type": "object", ...}'
         ) from err
+    check_grammar(grammar)
+    return grammar
 
 
 # What the converter reads past (llama_cpp/llama_grammar.py SchemaConverter, 0.3.36).
@@ -58,22 +95,34 @@ def not_enforced(schema: str) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
+@contextmanager
+def _without_stderr() -> Iterator[None]:
+    """Let C code write nothing to standard error: llama.cpp would print the grammar as it is."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
 class GrammarSampler:
     """A sampler chain whose tokens always continue a sentence of the grammar."""
 
     def __init__(self, model: Model, sampling: Sampling, grammar: str) -> None:
-        """Raises UsageError if llama.cpp cannot parse the grammar."""
+        """Raises UsageError if the grammar cannot be parsed, or is too large for llama.cpp."""
         import numpy as np
 
-        if not grammar.strip():
-            raise UsageError(
-                "the grammar cannot be parsed: it is empty", hint='root ::= "yes" | "no"'
-            )
+        check_grammar(grammar)
         self._c = c = llama()
-        self._grammar = c.llama_sampler_init_grammar(model.vocab, grammar.encode(), b"root")
+        with _without_stderr():
+            self._grammar = c.llama_sampler_init_grammar(model.vocab, grammar.encode(), b"root")
         if not self._grammar:
             raise UsageError(
-                failed("the grammar cannot be parsed").message, hint="a rule `root` is needed"
+                "the grammar cannot be parsed: llama.cpp refuses it",
+                hint="each <...> in it must be one token of this model",
             )
         self._sampler = Sampler(model, sampling)
         self._n_vocab = model.n_vocab
