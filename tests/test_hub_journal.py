@@ -239,3 +239,47 @@ def test_many_small_pieces_stay_one_span(tmp_path: Path) -> None:
     for at in range(0, 1000, 10):
         put(partial, (at, at + 10))
     assert partial._spans == [(0, 1000)]
+
+
+HOSTILE = {
+    "a number of 5,000 digits": b"0 " + b"9" * 5000 + b"\n",
+    "a head of 5,000 digits": b'{"bytes": ' + b"9" * 5000 + b"}\n",
+    "a deep head": b"[" * 100_000 + b"\n",
+    "a head that is a list": b"[1]\n",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_journals_mean_nothing_is_known(tmp_path: Path, name: str) -> None:
+    first = Partial(tmp_path / "m.gguf", GOAL)
+    first.close()
+    head = first.journal.read_bytes() if name.startswith("a number") else b""
+    first.journal.write_bytes(head + HOSTILE[name])
+    again = Partial(tmp_path / "m.gguf", GOAL)
+    assert again.have == 0
+    again.close()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link", "hard link"])
+def test_what_others_put_in_place_of_our_files_is_not_written_through(
+    tmp_path: Path, kind: str
+) -> None:
+    first = Partial(tmp_path / "m.gguf", GOAL)
+    first.close()
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    for path in (first.path, first.journal, first.journal.with_suffix(".journal-new")):
+        path.unlink(missing_ok=True)
+        if kind == "pipe":
+            os.mkfifo(path)
+        elif kind == "link":
+            path.symlink_to(victim)
+        else:
+            os.link(victim, path)
+    again = Partial(tmp_path / "m.gguf", GOAL)
+    put(again, (0, 5))
+    again.close()
+    assert victim.read_bytes() == b"precious"
+    third = Partial(tmp_path / "m.gguf", GOAL)
+    assert third.have == 5
+    third.close()

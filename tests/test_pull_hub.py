@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from builders import BF16, F32, Q4_0, Q8_0, build_gguf, gemma4_keys
@@ -14,7 +15,8 @@ from command import g4, ok
 from fakes_hub import FakeHub, FakeRepo, running
 
 from g4cli.core.gguf import read_header
-from g4cli.core.paths import hub_cache_dir, models_dir, tiny_dir
+from g4cli.core.paths import cache_dir, hub_cache_dir, models_dir, tiny_dir
+from g4cli.hub import RemoteFile
 from g4cli.store import list_models, resolve, sidecar
 
 
@@ -412,3 +414,74 @@ def test_what_is_unfinished_is_listed_and_can_be_removed(
 @pytest.mark.parametrize("text", ["hf:", "hf:x", "hf:a/../b", "hf:a/b@"])
 def test_addresses_that_are_none(capsys: pytest.CaptureFixture[str], text: str) -> None:
     assert "hf:OWNER/REPO" in refused(capsys, 2, "pull", text)
+
+
+# --- what counts as here --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("damage", ["cut", "zeros", "a changed byte"])
+def test_a_damaged_file_is_not_here(
+    capsys: pytest.CaptureFixture[str], hub: FakeHub, damage: str
+) -> None:
+    path = Path(ok(capsys, "pull", "e2b", "--no-mmproj")["path"])
+    good = path.read_bytes()
+    path.write_bytes(
+        {"cut": good[:100], "zeros": bytes(len(good)), "a changed byte": good[:-1] + b"x"}[damage]
+    )
+    assert "offline" in refused(capsys, 6, "pull", "e2b", "--offline", "--no-mmproj")
+    assert ok(capsys, "pull", "e2b", "--no-mmproj")["new"] is True
+    assert path.read_bytes() == good
+    assert hub.requests
+
+
+def test_a_file_that_was_only_touched_is_hashed_once(
+    capsys: pytest.CaptureFixture[str], hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from g4cli.store import verify
+
+    path = Path(ok(capsys, "pull", "e2b", "--no-mmproj")["path"])
+    hashed = []
+    real = verify.sha256_of
+    monkeypatch.setattr(verify, "sha256_of", lambda p, **kw: hashed.append(p) or real(p, **kw))
+    os.utime(path, (1, 1))
+    sent = hub.sent_bytes
+    for _ in range(2):
+        assert ok(capsys, "pull", "e2b", "--no-mmproj")["new"] is False
+    assert (hashed, hub.sent_bytes) == ([path], sent)
+
+
+def test_a_tampered_text_of_a_checkpoint_is_fetched_again(
+    capsys: pytest.CaptureFixture[str], hub: FakeHub
+) -> None:
+    hub.repos["someone/tuned"] = checkpoint_repo()
+    ok(capsys, "pull", "hf:someone/tuned:bf16")
+    (config,) = cache_dir().glob("checkpoints/*/*/config.json")
+    good = config.read_bytes()
+    config.write_bytes(good.replace(b"1", b"2"))
+    ok(capsys, "pull", "hf:someone/tuned:q8_0")
+    assert config.read_bytes() == good
+
+
+def test_without_a_hash_in_the_listing_that_of_the_etag_counts(
+    capsys: pytest.CaptureFixture[str], hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("g4cli.hub.client._remote_file", without_hash)
+    done = ok(capsys, "pull", "e2b", "--no-mmproj")
+    name = "gemma-4-E2B_q4_0-it.gguf"
+    assert done["sha256"] == hub.repos[GOOGLE].sha256(name)
+    hub.repos[GOOGLE].claimed_sha256[name] = "f" * 64
+    assert "the hub recorded" in refused(capsys, 5, "pull", "e2b", "--no-mmproj", "--restart")
+
+
+def test_a_file_without_any_hash_is_refused(
+    capsys: pytest.CaptureFixture[str], hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("g4cli.hub.client._remote_file", without_hash)
+    hub.repos[GOOGLE].claimed_sha256["gemma-4-E2B_q4_0-it.gguf"] = "not a hash"
+    assert "cannot be verified" in refused(capsys, 5, "pull", "e2b", "--no-mmproj")
+    assert held() == []
+
+
+def without_hash(_repo: str, item: Any) -> RemoteFile:
+    """Return a row of a mirror's listing that knows no hashes."""
+    return RemoteFile(item.path, item.size)

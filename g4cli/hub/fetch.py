@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from g4cli.core.errors import HashMismatch, Interrupted
+from g4cli.core.errors import BadFile, HashMismatch, Interrupted
 from g4cli.core.files import atomic_file
 from g4cli.core.progress import Progress, no_progress
 from g4cli.core.units import size_text
@@ -57,15 +58,14 @@ def fetch_file(
     """
     waiting = f"another g4 is fetching {target.name}; waiting for it"
     with one_process(target, on_wait=lambda: notice(waiting), cancelled=cancelled):
-        if target.is_file() and target.stat().st_size == file.nbytes and not restart:
-            digest = _sha256(target, progress)
-            if digest == file.sha256 or not file.sha256:
-                return Fetched(target, file.nbytes, digest, 0, 0, "here")
+        file = _with_hash(hub, repository, file)
+        if target.is_file() and not restart and (digest := _verified(target, file, progress)):
+            return Fetched(target, file.nbytes, digest, 0, 0, "here")
         cached = cached_file(hub.options.cache, repository.repo, file)
-        if cached and file.sha256 and _sha256(cached, progress) == file.sha256:
+        if cached and (digest := _verified(cached, file, progress)):
             notice(f"{file.name} is in the Hugging Face cache: used from there")
             _link_or_copy(cached, target)
-            return Fetched(target, file.nbytes, file.sha256, 0, 0, "cache")
+            return Fetched(target, file.nbytes, digest, 0, 0, "cache")
         request = _Request(
             hub, repository, file, target, restart, progress, notice, limits or Limits(), cancelled
         )
@@ -119,7 +119,9 @@ def _download(request: _Request) -> Fetched:
         raise
     partial.finish(request.target)
     _drop_older_partials(request.target)
-    return Fetched(request.target, file.nbytes, file.sha256, fetched, resumed, "hub")
+    # What git holds itself is small: its sha256 costs nothing, and is what manifests record.
+    digest = file.sha256 or _sha256(request.target, request.progress)
+    return Fetched(request.target, file.nbytes, digest, fetched, resumed, "hub")
 
 
 def _seeded(request: _Request, partial: Partial) -> Span | None:
@@ -160,6 +162,40 @@ def _drop_older_partials(target: Path) -> None:
         with suppress(OSError):
             part.unlink()
             part.with_suffix(".journal").unlink(missing_ok=True)
+
+
+def _with_hash(hub: Hub, repository: Repository, file: RemoteFile) -> RemoteFile:
+    """Return `file` with the hash of its listing, or else that of its ETag. Raises BadFile without one."""
+    if file.sha256 or file.git_oid:
+        return file
+    etag = hub.locate(repository, file).etag
+    if re.fullmatch(r"[0-9a-f]{64}", etag):
+        return replace(file, sha256=etag)
+    if re.fullmatch(r"[0-9a-f]{40}", etag):
+        return replace(file, git_oid=etag)
+    raise BadFile(
+        f"{repository.repo}/{file.path}: the hub records no hash of it, so that it cannot be verified",
+        hint="fetch it in another way, then: g4 pull FILE.gguf",
+    )
+
+
+def _verified(path: Path, file: RemoteFile, progress: Progress) -> str:
+    """Return the sha256 of the file at `path` if it is what the hub recorded as `file`, else ""."""
+    if path.stat().st_size != file.nbytes:
+        return ""
+    if not file.sha256 and _git_oid(path) != file.git_oid:
+        return ""
+    digest = _sha256(path, progress)
+    return digest if file.sha256 in ("", digest) else ""
+
+
+def _git_oid(path: Path) -> str:
+    """Return the hash that git gives the file."""
+    digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
+    with path.open("rb") as file:
+        while piece := file.read(_COPY_BYTES):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def _sha256(path: Path, progress: Progress) -> str:

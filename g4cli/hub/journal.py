@@ -16,6 +16,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from g4cli.core.files import require_space
 _SYNC_BYTES: Final = 512 * 1024**2
 _DIRECT_BYTES: Final = 4096  # what O_DIRECT wants places, sizes and buffers to be a multiple of
 _FULL_DISK: Final = "the disk is full; what has arrived is kept"
+_MAX_JOURNAL: Final = 64 * 1024**2  # 20 GB in pieces of 128 KiB are noted in 4 MB
 Span = tuple[int, int]
 
 
@@ -84,7 +86,7 @@ class Partial:
             target.parent.mkdir(parents=True, exist_ok=True)
             self._spans, self._synced = self._load()
             require_space(target.parent, goal.nbytes - self.have)
-            self._data = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+            self._data = _opened_own(self.path)
             os.ftruncate(self._data, goal.nbytes)
             self._log = self._rewrite()
         except OSError as err:
@@ -149,7 +151,7 @@ class Partial:
         """From now on write past the page cache, where the system and the file system can do that."""
         if self._direct < 0 and hasattr(os, "O_DIRECT"):
             with suppress(OSError):
-                self._direct = os.open(self.path, os.O_WRONLY | os.O_DIRECT)
+                self._direct = os.open(self.path, os.O_WRONLY | os.O_DIRECT | os.O_NOFOLLOW)
                 # Reading ahead would fetch into the cache what is still to be written beside it.
                 os.posix_fadvise(self._data, 0, 0, os.POSIX_FADV_RANDOM)
                 # What went through the cache before is flushed beside the rest, not at the end.
@@ -236,14 +238,15 @@ class Partial:
         self._spans = merged([*self._spans, (start, end)])
 
     def _load(self) -> tuple[list[Span], list[Span]]:
-        if not self.path.is_file() or self.path.stat().st_size != self.goal.nbytes:
-            return [], []
         try:
-            lines = self.journal.read_bytes().split(b"\n")
+            status = os.lstat(self.path)
+            if not stat.S_ISREG(status.st_mode) or status.st_size != self.goal.nbytes:
+                return [], []
+            lines = _text_of(self.journal).split(b"\n")
             head = json.loads(lines[0])
             if (head["bytes"], head["sha256"]) != (self.goal.nbytes, self.goal.sha256):
                 return [], []
-        except (OSError, ValueError, KeyError, TypeError, IndexError):
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
             return [], []
         spans, synced = _believed(lines[1:-1], self.goal.nbytes)
         return (spans if head.get("boot") == _boot() else synced), synced
@@ -254,10 +257,31 @@ class Partial:
         text = json.dumps(head) + "\n" + _sync_lines(self._synced)
         text += "".join(f"{a} {b}\n" for a, b in self._spans)
         fresh = self.journal.with_suffix(".journal-new")
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o666)
+        # A new file in any case: a link that somebody put there is removed, never written through.
+        fresh.unlink(missing_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW
+        descriptor = os.open(fresh, flags, 0o666)
         os.write(descriptor, text.encode())
         os.replace(fresh, self.journal)
         return descriptor
+
+
+def _opened_own(path: Path) -> int:
+    """Return `path` opened, or made, as a file that has no other name: links are removed, not followed."""
+    with suppress(FileNotFoundError):
+        status = os.lstat(path)
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+            path.unlink()
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+
+
+def _text_of(path: Path) -> bytes:
+    """Return the journal's bytes. Raises OSError, ValueError for what cannot be one."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError("not a regular file")
+        return file.read(_MAX_JOURNAL)
 
 
 def _sync_lines(spans: list[Span]) -> str:
@@ -278,7 +302,7 @@ def _believed(lines: list[bytes], nbytes: int) -> tuple[list[Span], list[Span]]:
             opened = []
         elif words == [b"sync"] and opened is not None:
             synced, opened = opened, None
-        elif len(words) == 2 and all(w.isdigit() for w in words):
+        elif len(words) == 2 and all(w.isdigit() and len(w) < 19 for w in words):
             start, end = int(words[0]), int(words[1])
             if not 0 <= start < end <= nbytes:
                 break

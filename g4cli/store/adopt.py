@@ -16,7 +16,7 @@ from g4cli.core.gguf import read_header
 from g4cli.core.progress import Progress, no_progress
 from g4cli.core.quoting import shell_word
 from g4cli.core.registry import known_names
-from g4cli.store.manifest import Entry, Role, now, role_of, type_of, write_manifest
+from g4cli.store.manifest import Entry, Role, now, role_of, stamp_of, type_of, write_manifest
 from g4cli.store.models import entries_of, folder_of
 
 _UNSAFE: Final = re.compile(r"[^a-z0-9._-]+")
@@ -64,6 +64,7 @@ def record(
             date=now(),
             source=source,
             role=role or role_of(header),
+            stamp=stamp_of(path),
         )
     )
 

@@ -15,8 +15,9 @@ from g4cli.core.progress import Progress, no_progress
 from g4cli.core.quoting import shell_command
 from g4cli.core.registry import ModelRef
 from g4cli.store.adopt import adopt, check_name, name_for, place_for, record
-from g4cli.store.manifest import Entry, damage_of
+from g4cli.store.manifest import Entry
 from g4cli.store.models import entries_of
+from g4cli.store.verify import is_intact
 
 _CHECKPOINT_FILES: Final = (".json", ".jinja", ".safetensors")
 _SAMPLE_BYTES: Final = 256 * 1024
@@ -82,7 +83,7 @@ def _pull_checkpoint(
 ) -> Pulled:
     for entry in entries_of(name):
         # Another stamp: the checkpoint has changed since, and so would the file.
-        if entry.path == target and entry.source == source and damage_of(entry) is None:
+        if entry.path == target and entry.source == source and is_intact(entry):
             return Pulled(entry, False)
     made = from_checkpoint(folder, target, type_name=type_name, progress=progress)
     entry = record(target, name=name, source=source, sha256=made.sha256, type_name=type_name)

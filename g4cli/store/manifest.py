@@ -31,6 +31,7 @@ _MAX_BYTES: Final = 64 * 1024  # a manifest is under 1 KiB
 class Entry:
     """A file of the store. `sha256` is "" when nobody has computed it; `source` says where it came from.
 
+    `stamp` is the file's `stamp_of` when its hash was computed, "" if it was not.
     `source`: "bundled", "hf:OWNER/REPO/FILE@REVISION", "file:PATH", "made from SOURCE", or "found".
     """
 
@@ -42,6 +43,7 @@ class Entry:
     date: str
     source: str
     role: Role = "model"
+    stamp: str = ""
 
     @property
     def label(self) -> str:
@@ -63,7 +65,8 @@ class Entry:
 
     def as_json(self) -> dict[str, Any]:
         """Return the entry as `g4 list --json` shows it."""
-        return {**{k: v for k, v in asdict(self).items() if k != "nbytes"}, "bytes": self.nbytes}
+        kept = {k: v for k, v in asdict(self).items() if k not in ("nbytes", "stamp")}
+        return {**kept, "bytes": self.nbytes}
 
 
 def manifest_path(path: Path) -> Path:
@@ -76,9 +79,16 @@ def now() -> str:
     return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def stamp_of(path: Path) -> str:
+    """Return a text that changes whenever the file may have: of its times and its inode. Raises OSError."""
+    status = path.stat()
+    return f"{status.st_mtime_ns}.{status.st_ctime_ns}.{status.st_ino}"
+
+
 def write_manifest(entry: Entry) -> Entry:
     """Write the manifest of `entry` and return the entry. Raises NoSpace, UsageError."""
-    fields = {k: v for k, v in entry.as_json().items() if k != "path"} | {"format": FORMAT}
+    fields = {k: v for k, v in entry.as_json().items() if k != "path"}
+    fields |= {"format": FORMAT, "stamp": entry.stamp}
     with atomic_file(manifest_path(entry.path)) as file:
         file.write(json.dumps(fields, indent=2, sort_keys=True).encode() + b"\n")
     return entry
@@ -103,8 +113,11 @@ def read_manifest(path: Path, name: str) -> Entry:
             raise ValueError("a field has the wrong kind")
         if texts["role"] not in get_args(Role):
             raise ValueError(f"unknown role {texts['role']!r}")
+        stamp = fields.get("stamp", "")
+        if not isinstance(stamp, str):
+            raise ValueError("a field has the wrong kind")
         # The folder decides the name: a copied manifest must not rename a model.
-        return Entry(name=name, path=path, nbytes=fields["bytes"], **texts)
+        return Entry(name=name, path=path, nbytes=fields["bytes"], stamp=stamp, **texts)
     except (OSError, ValueError, KeyError, RecursionError) as err:
         raise BadFile(
             f"{place}: the manifest is missing or damaged ({err})", hint="g4 list"

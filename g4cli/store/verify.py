@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from g4cli.core.errors import BadFile, G4Error
@@ -10,7 +10,7 @@ from g4cli.core.gguf import read_header
 from g4cli.core.progress import Progress, no_progress
 from g4cli.core.quoting import shell_command
 from g4cli.store.adopt import sha256_of
-from g4cli.store.manifest import Entry, damage_of
+from g4cli.store.manifest import Entry, damage_of, stamp_of, write_manifest
 from g4cli.store.models import entries_of
 
 Status = Literal["ok", "wrong", "unknown"]
@@ -55,6 +55,30 @@ def verify(entry: Entry, *, progress: Progress = no_progress) -> Verified:
             entry, "wrong", f"sha256 {found[:16]} where {entry.sha256[:16]} was recorded", found
         )
     return Verified(entry, "ok", f"sha256 {found[:16]}", found)
+
+
+def is_intact(entry: Entry, *, progress: Progress = no_progress) -> bool:
+    """Return whether the file of `entry` still is what its manifest says.
+
+    It is hashed again only if it was touched since its hash was recorded; without a hash its header is read.
+    """
+    if damage_of(entry):
+        return False
+    try:
+        stamp = stamp_of(entry.path)
+        if not entry.sha256:
+            read_header(entry.path)
+            return True
+        if entry.stamp == stamp:
+            return True
+        if sha256_of(entry.path, progress=progress) != entry.sha256:
+            return False
+        write_manifest(replace(entry, stamp=stamp))
+    except (BadFile, OSError):
+        return False
+    except G4Error:
+        return True  # a store that may only be read
+    return True
 
 
 def repair_command(entry: Entry) -> str:

@@ -241,19 +241,22 @@ class Puller:
         from g4cli.hub import fetch_file
         from g4cli.store.adopt import place_for, record
         from g4cli.store.models import entry_at
+        from g4cli.store.verify import is_intact
 
         target = place_for(name, file.name)
         known = entry_at(target, name)
-        if (
-            known
-            and file.sha256
+        is_same = (
+            known is not None
+            and file.sha256 != ""
             and (known.sha256, known.nbytes) == (file.sha256, file.nbytes)
-            and not self.wish.restart
-        ):
-            from g4cli.hub import Fetched
+        )
+        if known and is_same and not self.wish.restart:
+            if is_intact(known, progress=self.progress):
+                from g4cli.hub import Fetched
 
-            return known, Fetched(target, file.nbytes, file.sha256, 0, 0, "here")
-        if known:
+                return known, Fetched(target, file.nbytes, file.sha256, 0, 0, "here")
+            self.notice(f"{known.label} has changed on this disk: fetched again")
+        elif known and not is_same:
             self.notice(f"{known.label} is newer on the hub: fetched again")
         fetched = fetch_file(
             self.hub,
@@ -310,8 +313,8 @@ class Puller:
         return lambda done, total, _: self.progress(done, total, label)
 
     def _here(self, name: str, type_name: str, file: str = "") -> Entry | None:
-        from g4cli.store.manifest import damage_of
         from g4cli.store.models import entries_of
+        from g4cli.store.verify import is_intact
 
         for entry in entries_of(name):
             fits = (
@@ -319,6 +322,6 @@ class Puller:
                 and type_name in ("", entry.type)
                 and file in ("", entry.path.name)
             )
-            if fits and damage_of(entry) is None:
+            if fits and is_intact(entry, progress=self.progress):
                 return entry
         return None
