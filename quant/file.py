@@ -21,7 +21,7 @@ from quant.imatrix import ImportanceMatrix, check_fits
 from quant.plan import choose_all
 from quant.provenance import SOURCE_SHA256, new_keys
 from quant.reader import Reader
-from quant.recipes import FALLBACK, TYPES, Choice, Recipe, scale_spec, with_scales
+from quant.recipes import TYPES, Choice, Recipe, scale_spec, with_scales
 from quant.source import Source, open_source
 from quant.values import DIAGNOSE
 
@@ -67,10 +67,10 @@ class Quantized:
     def notes(self) -> list[str]:
         """Return what a user should know beyond the size, one sentence each."""
         said = []
-        fallen = [c for c in self.choices if c.reason.startswith(FALLBACK)]
+        fallen = [c for c in self.choices if c.wanted is not None]
         if fallen:
             types = " or ".join(sorted({c.type.name for c in fallen}))
-            why = fallen[0].reason.removeprefix(FALLBACK)
+            why = fallen[0].obstacle
             said.append(f"{len(fallen)} tensors became {types}, {fallen[0].name} for one: {why}")
         for count, what in (
             (sum(c.zero_blocks for c in self.counts.values()), "blocks hold nothing but zeros"),

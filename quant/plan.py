@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from g4cli.core.errors import BadGGUF, UsageError
 from g4cli.core.ggml import F32
-from quant.recipes import VECTOR_REASON, Choice, Recipe, choose
+from quant.recipes import Choice, Recipe, choose
 from quant.sfp8_file import is_sfp8
 from quant.source import Source, open_source
 
@@ -62,7 +62,7 @@ class Planned:
         """Return the tensors in groups, the largest in the new file first."""
         found: dict[tuple[str, ...], list[Choice]] = {}
         for choice in self.choices:
-            vector = choice.reason == VECTOR_REASON
+            vector = choice.is_vector
             kind = (
                 "norms, other vectors"
                 if vector

@@ -35,10 +35,7 @@ TYPES: Final = tuple(t.name for t in FILE_TYPES)
 Carrier: TypeAlias = Literal["archive", "bf16", "q8_0"]
 CARRIERS: Final = ("archive", "bf16", "q8_0")
 ENCODERS: Final = ("nearest", "gemma.cpp")
-_VECTOR: Final = "a vector"
-VECTOR_REASON: Final = f"kept: {_VECTOR}"
 DEFAULT_REASON: Final = "default"
-FALLBACK: Final = "fallback: "
 PLE_TABLE: Final = "per_layer_token_embd.weight"
 _LAYER = re.compile(r"blk\.(\d+)\.")
 
@@ -118,7 +115,11 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What becomes of one tensor, and why. `rounds`: its values are rounded to SFP8 first."""
+    """What becomes of one tensor, and why. `rounds`: its values are rounded to SFP8 first.
+
+    `wanted` is the type of the recipe where the tensor's rows do not divide into its blocks and `type` is
+    what llama.cpp falls back to, else None.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -126,6 +127,17 @@ class Choice:
     type: GGMLType
     reason: str
     rounds: bool = False
+    wanted: GGMLType | None = None
+
+    @property
+    def is_vector(self) -> bool:
+        """Return whether the tensor is no matrix, so that every recipe keeps it."""
+        return is_vector(self.shape)
+
+    @property
+    def obstacle(self) -> str:
+        """Return why the recipe's type is not taken: 'a row of 72 cuts a Q4_K block of 256', or ''."""
+        return _cut_text(self.wanted, self.shape[0]) if self.wanted is not None else ""
 
     @property
     def changes(self) -> bool:
@@ -138,10 +150,15 @@ class Choice:
         return TensorSpec(self.name, self.type, self.shape)
 
 
+def is_vector(shape: Sequence[int]) -> bool:
+    """Return whether a tensor of this shape is no matrix (ggml_n_dims drops trailing ones)."""
+    return len(shape) < 2 or prod(shape[1:]) == 1
+
+
 def kept_reason(name: str, shape: Sequence[int]) -> str | None:
     """Return why no recipe touches this tensor, or None where it may be quantised."""
-    if len(shape) < 2 or prod(shape[1:]) == 1:  # ggml_n_dims drops trailing ones
-        return _VECTOR
+    if is_vector(shape):
+        return "a vector"
     if not name.endswith("weight"):
         return "not a weight"
     return next((why for part, why in KEPT if part in name), None)
@@ -257,21 +274,41 @@ def _choose_one(tensor: Named, recipe: Recipe, counter: _Counter) -> Choice:
         kind, reason = recipe.default_type, DEFAULT_REASON
     else:
         kind, reason = _from_rules(name, shape, recipe, counter)
-    kind, reason = _fitting(kind, shape[0], reason)
-    if kind.name in NEEDS_IMATRIX and not recipe.has_imatrix and category_of(name) not in _TABLES:
+    fitting = _fitting(kind, shape[0])
+    if (
+        fitting.name in NEEDS_IMATRIX
+        and not recipe.has_imatrix
+        and category_of(name) not in _TABLES
+    ):
         raise BadFile(
-            f"{name} as {kind.name} is garbage without an importance matrix",
+            f"{name} as {fitting.name} is garbage without an importance matrix",
             hint="add --imatrix FILE, or take another type",
         )
-    return Choice(name, shape, source, kind, reason)
+    return _chosen(name, shape, source, kind, reason)
+
+
+def _chosen(
+    name: str,
+    shape: tuple[int, ...],
+    source: GGMLType,
+    wanted: GGMLType,
+    reason: str,
+    *,
+    rounds: bool = False,
+) -> Choice:
+    """Return the choice of `wanted`, or of what llama.cpp falls back to."""
+    fitting = _fitting(wanted, shape[0])
+    if fitting is wanted:
+        return Choice(name, shape, source, wanted, reason, rounds)
+    reason = f"fallback: {_cut_text(wanted, shape[0])}"
+    return Choice(name, shape, source, fitting, reason, rounds, wanted)
 
 
 _TABLES: Final = ("output", "token_embd")
 
 
 def _choose_sfp8(name: str, shape: tuple[int, ...], source: GGMLType, recipe: Recipe) -> Choice:
-    kind, reason = _fitting(recipe.default_type, shape[0], DEFAULT_REASON)
-    return Choice(name, shape, source, kind, reason, rounds=True)
+    return _chosen(name, shape, source, recipe.default_type, DEFAULT_REASON, rounds=True)
 
 
 def _from_rules(
@@ -289,11 +326,15 @@ def _from_rules(
     return (BY_NAME[found[0]], found[1]) if found else (default, DEFAULT_REASON)
 
 
-def _fitting(kind: GGMLType, n: int, reason: str) -> tuple[GGMLType, str]:
+def _fitting(kind: GGMLType, n: int) -> GGMLType:
     """Return `kind`, or the type that llama.cpp falls back to where a row of `n` cuts a block."""
     if n % kind.block_size == 0:
-        return kind, reason
+        return kind
     other = BY_NAME[FALLBACKS.get(kind.name, kind.name)]
     if n % other.block_size:
         other = F16
-    return other, f"{FALLBACK}a row of {n} cuts a {kind.name} block of {kind.block_size}"
+    return other
+
+
+def _cut_text(kind: GGMLType, n: int) -> str:
+    return f"a row of {n} cuts a {kind.name} block of {kind.block_size}"
