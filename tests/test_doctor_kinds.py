@@ -124,6 +124,14 @@ def test_commands_say_what_was_given_instead_of_a_model(
     assert f"g4 chat MODEL --mmproj {mmproj}" in _error(capsys)
 
 
+def test_show_says_why_there_is_no_network_to_describe(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_gguf(tmp_path / "gemma3.gguf", foreign("gemma3"), [MATRIX])
+    assert run(["show", str(path)]) == 0
+    assert "this is Gemma 3 (gemma3, Q4_K_M), not Gemma 4" in capsys.readouterr().out
+
+
 def _error(capsys: pytest.CaptureFixture[str]) -> str:
     """Return what was said on stderr, unfolded."""
     return " ".join(capsys.readouterr().err.split())

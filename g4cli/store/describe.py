@@ -10,6 +10,7 @@ from math import prod
 from typing import Any, Final
 
 from g4cli.core.errors import BadGGUF
+from g4cli.core.file_kind import kind_of, kind_text
 from g4cli.core.ggml import GGMLType
 from g4cli.core.gguf import Header, TensorInfo
 from g4cli.core.gguf_values import Array, Value
@@ -22,6 +23,8 @@ LONG_ARRAY: Final = 64
 _SHOWN_ITEMS: Final = 8
 _SHOWN_TEXT: Final = 120
 
+# Kinds that the other lines make plain.
+_SAID_ELSEWHERE: Final = ("text-model", "sfp8-archive", "mmproj", "draft-model")
 _USES: Final = {
     "mmproj": "images and sound, beside a model",
     "draft": "drafts for a model",
@@ -156,6 +159,8 @@ def _file_lines(header: Header, entry: Entry | None) -> Iterator[tuple[str, str]
     yield "format", f"GGUF {header.version}, {len(header.keys)} keys, {len(header.tensors)} tensors"
     if role_of(header) != "model":
         yield "use", _USES[role_of(header)]
+    if kind_of(header) not in _SAID_ELSEWHERE:
+        yield "note", f"this is {kind_text(header)}"
     if header.trailing_bytes > 0:
         yield (
             "note",
