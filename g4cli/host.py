@@ -25,6 +25,7 @@ from typing import Any, Final
 
 from g4cli.core.child import run_child
 from g4cli.core.errors import RuntimeFailed
+from g4cli.core.files import existing_folder
 from g4cli.core.paths import cache_dir, data_dir
 from g4cli.core.records import read_record, write_record
 
@@ -78,14 +79,14 @@ def probe(root: Path = Path("/")) -> HostFacts:
         n_cores = linux_cores(root, sorted(os.sched_getaffinity(0)))
         features = linux_cpu_features(root)
     return HostFacts(
-        total, available, limited_by, n_cores, _disk_free(data_dir()), features, cached_gpus()
+        total,
+        available,
+        limited_by,
+        n_cores,
+        shutil.disk_usage(existing_folder(data_dir())).free,
+        features,
+        cached_gpus(),
     )
-
-
-def _disk_free(folder: Path) -> int:
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
 
 
 def linux_memory(root: Path) -> tuple[int, int, str]:

@@ -37,7 +37,7 @@ _REFUSED: Final = (
 
 def require_space(folder: Path, n_bytes: int) -> None:
     """Raise NoSpace unless the file system of `folder` has `n_bytes` free."""
-    free = shutil.disk_usage(_existing(folder)).free
+    free = shutil.disk_usage(existing_folder(folder)).free
     if free < n_bytes:
         raise NoSpace(
             f"{folder}: {size_text(n_bytes)} needed, {size_text(free)} free",
@@ -214,7 +214,8 @@ def _translated(err: OSError, path: Path) -> Exception:
     return err
 
 
-def _existing(folder: Path) -> Path:
+def existing_folder(folder: Path) -> Path:
+    """Return `folder`, or the nearest folder above it that exists."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return folder

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from g4cli import LLAMA_CPP_PYTHON
+from g4cli.core.files import existing_folder
 from g4cli.core.paths import cache_dir, data_dir, state_dir
 from g4cli.core.units import GIB, size_text
 from g4cli.doctor.checks.engine_bugs import BAD_CUDA, RISKY, cuda_of
@@ -80,7 +81,7 @@ def gather_machine() -> MachineFacts:
         memory_total=total,
         memory_free=free,
         folders=tuple((str(d), _write_error(d)) for d in (home, cache_dir(), state_dir())),
-        disk_free=shutil.disk_usage(_existing(home)).free,
+        disk_free=shutil.disk_usage(existing_folder(home)).free,
         disk_path=str(home),
         encoding=locale.getpreferredencoding(False),
         terminal=_terminal(),
@@ -255,16 +256,10 @@ def installed_version(name: str) -> str:
         return ""
 
 
-def _existing(folder: Path) -> Path:
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    return folder
-
-
 def _write_error(folder: Path) -> str:
     """Return why nothing can be written to `folder` (or where it will be made), or ''."""
     try:
-        with tempfile.TemporaryFile(dir=_existing(folder)):
+        with tempfile.TemporaryFile(dir=existing_folder(folder)):
             return ""
     except OSError as err:
         return err.strerror or str(err)
