@@ -13,7 +13,7 @@ from typing import Any
 
 import gguf
 import pytest
-from builders import BF16, F32, Q4_0, build_gguf, key, tensor_info, text, write_gguf
+from builders import BF16, F32, Q4_0, build_gguf, gemma4_keys, key, tensor_info, text, write_gguf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -560,3 +560,11 @@ def test_the_real_vocabulary_agrees_with_itself_by_another_reader(vocab_file: Pa
     array = read_header(vocab_file).keys["tokenizer.ggml.tokens"].data
     assert isinstance(array, Array)
     assert array.tolist() == expected
+
+
+@pytest.mark.parametrize("part", ["key", "tensor"])
+def test_names_with_nul_are_refused(tmp_path: Path, part: str) -> None:
+    keys = gemma4_keys() + ([("a\0b", "u32", 1)] if part == "key" else [])
+    tensors = [("t\0u", 0, (32,), None)] if part == "tensor" else []
+    with pytest.raises(BadGGUF, match="holds a NUL byte"):
+        read_header(write_gguf(tmp_path / "x.gguf", keys, tensors))

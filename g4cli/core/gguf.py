@@ -139,7 +139,7 @@ def parse_header(
     places: dict[str, int] = {}
     for _ in range(n_kv):
         start = cursor.pos
-        key = cursor.text(Limits.KEY_BYTES, "a key")
+        key = cursor.name(Limits.KEY_BYTES, "a key")
         if not key:
             raise cursor.bad("the key is empty", start)
         if key in keys:
@@ -256,7 +256,7 @@ def _read_tensors(cursor: Cursor, count: int, alignment: int) -> dict[str, Tenso
     expected = 0
     for _ in range(count):
         start = cursor.pos
-        name = cursor.text(Limits.NAME_BYTES, "a tensor's name")
+        name = cursor.name(Limits.NAME_BYTES, "a tensor's name")
         if not name or name in tensors:
             raise cursor.bad(
                 "the tensor appears twice" if name else "a tensor has no name", start, name

@@ -99,6 +99,14 @@ class Cursor:
         self.pos += length
         return value
 
+    def name(self, limit: int, what: str) -> str:
+        """Return the next string; a name with a NUL byte would be a shorter one to programs in C."""
+        start = self.pos
+        value = self.text(limit, what)
+        if "\0" in value:
+            raise self.bad(f"{what} holds a NUL byte", start)
+        return value
+
     def skip_strings(self, count: int, name: str) -> None:
         """Step over `count` strings: the hot loop of a Gemma header (777,050 of them)."""
         position, unpack, buffer = self.pos, U64.unpack_from, self.buffer
