@@ -136,3 +136,22 @@ def test_fit_with_an_encoder(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     )
     # 2,520 patches: 16 x 16 pixels of three F32 each, and 3,072 numbers of BF16.
     assert found.work == 2520 * (4 * 768 + 2 * 3072)
+
+
+@pytest.mark.parametrize("model", ["12b", "e2b"])
+def test_impossible_sizes_are_huge_not_a_crash(
+    tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = real_mmproj.keys_of
+    odd = {"patch_size", "scale_factor", "embedding_length", "feed_forward_length", "num_mel_bins"}
+
+    def keys_of(*args: Any) -> list[Key]:
+        keys = [*honest(*args), ("clip.vision.projector.scale_factor", "u32", 3)]
+        return [
+            (name, kind, 1 << 20 if name.split(".")[-1] in odd else data)
+            for name, kind, data in keys
+        ]
+
+    monkeypatch.setattr(real_mmproj, "keys_of", keys_of)
+    path = real_mmproj.build(tmp_path / "odd.gguf", model)
+    assert media_bytes(read_header(path)).image > 1 << 50

@@ -19,7 +19,8 @@ CPU_ALIGNMENT: Final = 32
 IN_PLACE: Final = frozenset(
     {"scale", "add", "sub", "mul", "div", "unary", "rope", "rms_norm", "clamp", "soft_max"}
 )
-_ENDLESS: Final = 1 << 62
+# Beyond every product of the numbers that a file may name (each below 2^21).
+_ENDLESS: Final = 1 << 400
 
 
 class Node:
