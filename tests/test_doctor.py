@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import shapes
 from builders import F32, build_gguf
-from damage import DAMAGES, GGUF, KINDS, Damage, changed
+from damage import DAMAGES, GGUF, KINDS, Damage, changed, value
 from fakes_hub import FakeHub, FakeRepo, running
 from healthy import fixture_files
 from real_shapes import build, synthetic_vocabulary
@@ -348,3 +348,15 @@ def test_a_placeholder_without_weights_is_not_called_broken(good: bytes, tmp_pat
     report = judge(gather(path, talk=False))
     assert (report.verdict, report.exit_code) == ("unknown", 0)
     assert "no weights yet" in report.evidence[0]
+
+
+def test_a_template_of_megabytes_is_named_and_not_looked_at(folder: Path) -> None:
+    """Its searches took 34 seconds for 48 MB."""
+    file = GGUF((folder / "tiny.gguf").read_bytes())
+    file.keys["tokenizer.chat_template"] = value("str", "<|turn>" + "x" * (1 << 18))
+    path = folder / "long.gguf"
+    path.write_bytes(file.encode())
+    found = {f.id: f for f in diagnose(path, depth="quick").findings}
+    assert "262,151 characters" in found["template.present"].found
+    assert found["template.present"].status == "fail"
+    assert found["template.safe"].status == found["template.known"].status == "skipped"

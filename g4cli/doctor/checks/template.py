@@ -6,6 +6,7 @@ import hashlib
 import re
 from typing import TYPE_CHECKING, Final
 
+from g4cli.core.template_child import TEMPLATE_LIMIT
 from g4cli.doctor.report import Check, Outcome, fail, ok, skipped, warn
 
 if TYPE_CHECKING:
@@ -39,7 +40,12 @@ ATTACKS: Final = re.compile(
 
 
 def template_of(facts: FileFacts) -> str | None:
-    """Return the template in the file."""
+    """Return the template in the file; None too for one that is too long to be looked at."""
+    text = _whole_template(facts)
+    return text if text is not None and len(text) <= TEMPLATE_LIMIT else None
+
+
+def _whole_template(facts: FileFacts) -> str | None:
     value = facts.header.keys.get(KEY) if facts.header is not None else None
     return str(value.data) if value is not None and isinstance(value.data, str) else None
 
@@ -48,7 +54,13 @@ def check_present(facts: FileFacts) -> Outcome:
     """Say whether there is a template, and of which family."""
     if facts.header is None or facts.vocabulary is None:
         return skipped("no tokenizer in the file")
-    text = template_of(facts)
+    text = _whole_template(facts)
+    if text and len(text) > TEMPLATE_LIMIT:
+        return fail(
+            f"the template has {len(text):,} characters, those of Gemma 4 have under 20,000",
+            FIX,
+            cause="template",
+        )
     if not text:
         # llama.cpp falls back to ChatML, which Gemma 4 has never seen.
         found = "there is no chat template: engines fall back to another model's format"

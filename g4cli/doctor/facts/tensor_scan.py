@@ -203,19 +203,28 @@ class _Total:
         )
 
 
+# Together: the 31B network's take 8 MB.
+_VECTOR_BYTES: Final = 64 << 20
+
+
 def read_vectors(header: Header, limit: int = 1 << 16) -> dict[str, NDArray[np.float32]]:
-    """Return the one-dimensional F32 tensors of at most `limit` numbers: norms, scales, the RoPE table."""
-    found = {}
+    """Return the one-dimensional F32 tensors of at most `limit` numbers: norms, scales, the RoPE table.
+
+    Those beyond 64 MiB in total are left out: a small file may claim thousands, full of holes.
+    """
+    found: dict[str, NDArray[np.float32]] = {}
+    room = _VECTOR_BYTES
     with open_file(header.path) as file:
         for tensor in header.tensors.values():
             end = header.file_offset(tensor) + tensor.nbytes
             if (
                 tensor.type.name == "F32"
+                and len(tensor.shape) == 1
+                and tensor.nbytes <= room
                 and ceil(tensor.nbytes / 4) <= limit
                 and end <= header.file_size
             ):
                 file.seek(header.file_offset(tensor))
-                data = np.frombuffer(file.read(tensor.nbytes), dtype="<f4")
-                if len(tensor.shape) == 1:
-                    found[tensor.name] = data
+                found[tensor.name] = np.frombuffer(file.read(tensor.nbytes), dtype="<f4")
+                room -= tensor.nbytes
     return found
