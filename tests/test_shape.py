@@ -12,7 +12,7 @@ from g4cli.core.errors import BadGGUF
 from g4cli.core.gguf import read_header
 from g4cli.core.paths import tiny_dir
 from g4cli.core.registry import find_model, parse_name
-from g4cli.core.shape import Shape, shape_of
+from g4cli.core.shape import MAX_CONTEXT, Shape, capped_context, require_tokenizer, shape_of
 from g4cli.store.make import pull_bundled
 
 
@@ -122,6 +122,11 @@ A = "gemma4.attention."
         (A + "sliding_window_pattern", None, "missing"),
         (A + "shared_kv_layers", ("u32", 6), "6 is out of range"),
         (A + "shared_kv_layers", ("i32", -1), "-1 is out of range"),
+        ("gemma4.rope.dimension_count", ("u32", 0), "0 is out of range"),
+        ("gemma4.rope.dimension_count", ("u32", 33), "33 is out of range"),
+        ("gemma4.rope.dimension_count_swa", ("u32", 0), "0 is out of range"),
+        ("gemma4.rope.dimension_count_swa", ("u32", 17), "17 is out of range"),
+        ("gemma4.expert_used_count", ("u32", 1), "1 is out of range"),
     ],
 )
 def test_bad_keys_are_named(tmp_path: Path, key: str, value: Any, words: str) -> None:
@@ -133,3 +138,30 @@ def test_bad_keys_are_named(tmp_path: Path, key: str, value: Any, words: str) ->
 def test_a_pattern_may_be_numbers(tmp_path: Path) -> None:
     got = shape(tmp_path, {A + "sliding_window_pattern": ("[u32]", [1, 1, 0, 1, 0])})
     assert got.is_swa == (True, True, False, True, False)
+
+
+def test_a_context_beyond_gemmas_is_capped(tmp_path: Path) -> None:
+    keys = gemma4_keys(replace={"gemma4.context_length": ("u32", 2**31 - 1)})
+    header = read_header(write_gguf(tmp_path / "x.gguf", keys, []))
+    assert shape_of(header).n_ctx_train == MAX_CONTEXT
+    assert capped_context(header) == 2**31 - 1
+    assert not capped_context(read_header(write_gguf(tmp_path / "x.gguf", gemma4_keys(), [])))
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (("str", "llama"), "the tokenizer is 'llama'"),
+        (("str", "rwkv"), "'rwkv', a Gemma 4 model has 'gemma4'"),
+        (None, "no tokenizer in the file"),
+        (("u32", 4), "expected str"),
+    ],
+)
+def test_a_foreign_tokenizer_is_refused_by_the_header(
+    tmp_path: Path, value: Any, words: str
+) -> None:
+    """llama.cpp dies of the first word with 'llama' and hangs at the first accent with 'rwkv'."""
+    keys = [key for key in gemma4_keys() if key[0] != "tokenizer.ggml.model"]
+    keys += [("tokenizer.ggml.model", *value)] if value else []
+    with pytest.raises(BadGGUF, match=words):
+        require_tokenizer(read_header(write_gguf(tmp_path / "x.gguf", keys, [])))

@@ -14,6 +14,9 @@ from g4cli.core.gguf_values import Array
 ARCHITECTURES: Final = ("gemma4",)
 _LAYERS: Final = (1, 512)  # LLAMA_MAX_LAYERS
 _POSITIVE: Final = (1, 2**31 - 1)
+MAX_CONTEXT: Final = 262_144
+"""The longest context of a published Gemma 4 (12B, 26B, 31B): none was trained for more."""
+TOKENIZER: Final = "gemma4"
 COUNT: Final = (0, 2**31 - 1)
 """Limits of a number that may be zero."""
 
@@ -65,22 +68,27 @@ def shape_of(header: Header) -> Shape:
     keys = Keys(header, ARCHITECTURES, "a Gemma 4 text network")
     n_layer = keys.number("block_count", _LAYERS, what="layers")
     head_dim = keys.number("attention.key_length")
+    head_dim_swa = keys.number("attention.key_length_swa", default=head_dim)
+    # llama.cpp loops without end over 0 rotated dimensions, and cannot rotate more than a head has.
+    keys.number("rope.dimension_count", (1, head_dim), default=head_dim)
+    keys.number("rope.dimension_count_swa", (1, head_dim_swa), default=head_dim_swa)
+    n_expert = keys.number("expert_count", COUNT, default=0)
     return Shape(
         n_layer=n_layer,
         n_embd=keys.number("embedding_length"),
         n_vocab=_vocabulary(header),
-        n_ctx_train=keys.number("context_length"),
+        n_ctx_train=min(keys.number("context_length"), MAX_CONTEXT),
         n_head=keys.per_layer("attention.head_count", n_layer),
         n_head_kv=keys.per_layer("attention.head_count_kv", n_layer),
         n_ff=keys.per_layer("feed_forward_length", n_layer),
         is_swa=tuple(map(bool, keys.per_layer("attention.sliding_window_pattern", n_layer))),
         head_dim=head_dim,
-        head_dim_swa=keys.number("attention.key_length_swa", default=head_dim),
+        head_dim_swa=head_dim_swa,
         n_swa=keys.number("attention.sliding_window"),
         n_shared_kv=keys.number("attention.shared_kv_layers", (0, n_layer), default=0),
         n_embd_per_layer=keys.number("embedding_length_per_layer_input", COUNT, default=0),
-        n_expert=keys.number("expert_count", COUNT, default=0),
-        n_expert_used=keys.number("expert_used_count", COUNT, default=0),
+        n_expert=n_expert,
+        n_expert_used=keys.number("expert_used_count", (0, n_expert), default=0),
         n_ff_expert=max(keys.per_layer("expert_feed_forward_length", n_layer, default=0)),
         k_eq_v="blk.0.attn_v.weight" in header.tensors
         and any(
@@ -89,6 +97,26 @@ def shape_of(header: Header) -> Shape:
             for i in range(n_layer)
         ),
     )
+
+
+def require_tokenizer(header: Header) -> None:
+    """Raise BadGGUF unless the file's tokenizer is Gemma 4's: llama.cpp hangs or dies in some others."""
+    name = header.get("tokenizer.ggml.model", str, "")
+    if name != TOKENIZER:
+        raise BadGGUF(
+            header.path,
+            f"the tokenizer is {name[:40]!r}, a Gemma 4 model has {TOKENIZER!r}"
+            if name
+            else "there is no tokenizer in the file",
+            offset=header.key_offsets.get("tokenizer.ggml.model"),
+            field="tokenizer.ggml.model",
+        )
+
+
+def capped_context(header: Header) -> int:
+    """Return the context that the file claims if it is longer than Gemma 4 has, else 0."""
+    claimed = header.get(f"{header.architecture}.context_length", int, 0)
+    return claimed if claimed > MAX_CONTEXT else 0
 
 
 class Keys:

@@ -140,7 +140,7 @@ def check_model(out: Output, text: str, *, expand: Literal["bf16", "q8_0"] = "bf
     """
     from g4cli.core.errors import BadGGUF
     from g4cli.core.gguf import read_header
-    from g4cli.core.shape import shape_of
+    from g4cli.core.shape import require_tokenizer, shape_of
     from g4cli.runtime.probes.kernels import probe_kernels
     from g4cli.runtime.probes.load_check import check_load, is_known
     from g4cli.store import resolve
@@ -153,6 +153,7 @@ def check_model(out: Output, text: str, *, expand: Literal["bf16", "q8_0"] = "bf
     shape_of(header)  # another architecture is refused here, with a reason
     if not header.tensors:
         raise BadGGUF(path, "a vocabulary with no weights cannot talk", hint="g4 list")
+    require_tokenizer(header)
     kernels = probe_kernels()
     if not kernels.use_extra_bufts:
         out.say(kernels.reason)

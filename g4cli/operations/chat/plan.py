@@ -33,6 +33,7 @@ def plan_chat(
     `draft` is what guesses tokens ahead: "off", "lookup" or a drafting network's file.
     What the user wrote is taken as it is; a context beyond the model's is warned of. Raises UsageError.
     """
+    from g4cli.core.shape import MAX_CONTEXT, capped_context
     from g4cli.estimate import IMAGE_TOKENS
     from g4cli.fit import attempt
     from g4cli.operations.fit.drafting import with_guesses
@@ -60,6 +61,8 @@ def plan_chat(
     if mmproj:
         options = with_encoder(options, subject.shape, mmproj, request.image_tokens or IMAGE_TOKENS)
     options = with_guesses(options, subject, draft)
+    if claimed := capped_context(checked.header):
+        out.warn(f"the file claims a context of {claimed:,} tokens; Gemma 4 has {MAX_CONTEXT:,}")
     n_ctx = _context(out, request, subject, options, memories)
     # Beyond the model's own context nothing is estimated: the largest estimate has to do.
     options = replace(options, n_ctx=min(n_ctx, subject.shape.n_ctx_train))
