@@ -49,6 +49,7 @@ THIRD_PARTY = {
 }
 ONE_FILE = {
     "rich": ("g4cli.cli.output", "g4cli.cli.views."),
+    "markdown_it": ("g4cli.cli.views.",),
     "prompt_toolkit": ("g4cli.cli.chat.line_editor",),
 }
 # Rows 3 and 4: they may import everything of ours.

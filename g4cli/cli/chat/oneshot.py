@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from g4cli.prompt.messages import Media
     from g4cli.runtime.engine.speculation import Drafted
 
+# Colors alone do not tell a thought from an answer: NO_COLOR, TERM=dumb, a copy of the screen.
+THOUGHT_BEGINS: Final = "thinking:\n"
+THOUGHT_ENDS: Final = "... done thinking.\n\n"
 _UNIT_CHARS: Final = 60
 
 
@@ -30,6 +33,9 @@ class PlainView:
         self._out = out
         self._show_thoughts = thoughts == "show" and out.is_human
         self._ends_line = True
+        self._thought = ""
+        # Where thoughts go to a file they stand alone, and need no mark.
+        self._mark_thoughts = sys.stderr.isatty()
 
     def show(self, event: TurnEvent) -> None:
         """Show one event."""
@@ -42,9 +48,14 @@ class PlainView:
             self._out.stream(call_json(event) + "\n")
             self._ends_line = True
         elif isinstance(event, ThoughtText) and self._show_thoughts:
+            if not self._thought and self._mark_thoughts:
+                self._out.murmur(THOUGHT_BEGINS)
+            self._thought += event.text
             self._out.murmur(event.text)
         elif isinstance(event, ThoughtEnded) and self._show_thoughts:
-            self._out.murmur("\n")
+            newline = "" if self._thought.endswith("\n") and self._mark_thoughts else "\n"
+            self._out.murmur(newline + (THOUGHT_ENDS if self._mark_thoughts else ""))
+            self._thought = ""
 
     def __enter__(self) -> PlainView:
         return self

@@ -1,23 +1,29 @@
 """Answers in the terminal: Markdown that is drawn while it streams, each line at most once.
 
-Finished blocks (paragraphs, lists, code) are printed for good. Only the block still being written lies in a
-region at the bottom that is redrawn, and of it only the lines that changed: nothing flickers, and the
-scroll-back holds every line once.
+Finished pieces (paragraphs, items of a list, lines of code) are printed for good. Only the piece still being
+written lies in a region at the bottom that is redrawn, and of it only the lines that changed: nothing
+flickers, and the scroll-back holds every line once. Drawing takes at most a small share of the time, however
+long a piece grows: the more a redraw has cost, the later the next one comes.
 """
 
 from __future__ import annotations
 
-import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
+from rich.cells import cell_len
+from rich.text import Text
+
 from g4cli.chat import LoopSuspected, PromptRead, TurnEvent
-from g4cli.cli.chat.oneshot import PlainView, call_json
-from g4cli.cli.output import clean
+from g4cli.cli.chat.oneshot import THOUGHT_BEGINS, THOUGHT_ENDS, PlainView, call_json
+from g4cli.cli.views.blocks import BlockReader, CodeBegin, CodeLine, Piece
+from g4cli.cli.views.code import Highlighter
+from g4cli.cli.views.markdown import ansi, ansi_lines, chopped, plain
 from g4cli.core.units import duration_text
+from g4cli.core.visible import AnswerCleaner, clean, one_line
 from g4cli.prompt.reply import AnswerText, CallMade, ThoughtEnded, ThoughtText
 
 if TYPE_CHECKING:
@@ -28,39 +34,79 @@ if TYPE_CHECKING:
 
 # A terminal keeps up with more, an eye does not; the last state is always drawn.
 _REDRAW_S: Final = 0.04
-_FENCE: Final = re.compile(r" {0,3}(```+|~~~+)")
+# The next redraw comes no earlier than this many times what the last one took: 3 % of the time at most.
+_PAUSE: Final = 30
 # Terminals that know it show a frame only when it is whole; the others ignore it.
 _FRAME_BEGIN, _FRAME_END = "\x1b[?2026h", "\x1b[?2026l"
 
 
 class Region:
-    """The last lines of the terminal, redrawn from the first line that changed."""
+    """The last lines of the terminal, redrawn from the first line that changed.
+
+    Lines above the window cannot be changed any more. Those that a long piece pushes out stay in the
+    scroll-back as they are; if the piece has changed there when it is drawn again, it begins anew below.
+    """
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._lines: list[str] = []
+        self._lines: list[str] = []  # what can be redrawn
+        self._gone: list[str] = []  # what was pushed out of the window, of the same piece
+        self._drawn_width = 0
 
-    def draw(self, lines: Sequence[str]) -> None:
-        """Show `lines`, at most as many as the terminal has."""
-        shown = list(lines[-max(1, self._console.size.height - 2) :])
-        same = 0
-        for old, new in zip(self._lines, shown, strict=False):
-            if old != new:
-                break
-            same += 1
-        if same == len(self._lines) == len(shown):
+    @property
+    def width(self) -> int:
+        """Return the columns to draw in: a piece that was pushed out in part keeps its width."""
+        return self._drawn_width if self._gone else self._console.width
+
+    def draw(self, lines: Sequence[str], *, only_last: bool = False) -> None:
+        """Show `lines`. What does not fit the window scrolls out above, or is left out with `only_last`."""
+        rows = max(1, self._console.height - 2)
+        if only_last:
+            self._replace(lines[-rows:])
             return
-        up = len(self._lines) - same
-        text = "".join(f"{line}\x1b[K\n" for line in shown[same:])
-        move = f"\x1b[{up}A\r" if up else ""
-        self._write(f"{_FRAME_BEGIN}{move}{text}\x1b[J{_FRAME_END}")
-        self._lines = shown
+        lines = self._without_gone(lines)
+        self._replace(lines)
+        self._gone += lines[:-rows]
+        self._lines = list(lines[-rows:])
+
+    def finish(self, lines: Sequence[str]) -> None:
+        """Show `lines` for good; they may be wider than the terminal, which wraps them."""
+        self._replace(self._without_gone(lines))
+        self._lines, self._gone = [], []
 
     def clear(self) -> None:
         """Take the region away; the cursor stands where it began."""
-        if self._lines:
-            self._write(f"{_FRAME_BEGIN}\x1b[{len(self._lines)}A\r\x1b[J{_FRAME_END}")
-            self._lines = []
+        self._replace([])
+
+    def _without_gone(self, lines: Sequence[str]) -> Sequence[str]:
+        n_gone = len(self._gone)
+        if [plain(line) for line in lines[:n_gone]] == [plain(line) for line in self._gone]:
+            return lines[n_gone:]
+        self._gone = []
+        return lines
+
+    def _replace(self, lines: Sequence[str]) -> None:
+        width = self._console.width
+        same = 0
+        # Another width has moved what was drawn: all of it is drawn again.
+        if width == self._drawn_width:
+            for old, new in zip(self._lines, lines, strict=False):
+                if old != new:
+                    break
+                same += 1
+        if same == len(self._lines) == len(lines):
+            return
+        up = sum(self._rows(line, width) for line in self._lines[same:])
+        text = "".join(f"\r\x1b[K{line}\n" for line in lines[same:])
+        move = f"\x1b[{min(up, self._console.height - 1)}A\r\x1b[J" if up else ""
+        self._write(f"{_FRAME_BEGIN}{move}{text}{_FRAME_END}")
+        self._lines, self._drawn_width = list(lines), width
+
+    def _rows(self, line: str, width: int) -> int:
+        """Return the rows that a drawn line takes: a terminal that became narrower has wrapped it again."""
+        if width >= self._drawn_width:
+            return 1
+        return max(1, -(-cell_len(plain(line)) // width))
 
     def _write(self, text: str) -> None:
         self._console.file.write(text)
@@ -68,15 +114,18 @@ class Region:
 
 
 class MarkdownView:
-    """Shows the events of one turn; use it as a context manager."""
+    """Shows the events of one turn; use it as a context manager. `clock` counts seconds."""
 
-    def __init__(self, out: Output, thoughts: str) -> None:
-        self._out, self._thoughts = out, thoughts
+    def __init__(
+        self, out: Output, thoughts: str, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self._out, self._thoughts, self._clock = out, thoughts, clock
         self._console = out.console()
         self._region = Region(self._console)
-        self._pending = ""
-        self._blocks = 0
-        self._drawn_at = 0.0
+        self._reader, self._cleaned = BlockReader(), AnswerCleaner()
+        self._highlighter = Highlighter("")
+        self._has_printed = False
+        self._draw_at = 0.0
         self._thought_since = 0.0
         self._thought_tokens = 0
         self._thought_ends_line = False
@@ -91,19 +140,15 @@ class MarkdownView:
         trace: TracebackType | None,
     ) -> None:
         self._end_thought()
-        self._region.clear()
-        if self._pending.strip():
-            self._print(self._pending)
-        self._pending = ""
-        if self._blocks:
+        self._flush()
+        if self._has_printed:
             self._console.print()
 
     def show(self, event: TurnEvent) -> None:
         """Show one event."""
         if isinstance(event, AnswerText):
             self._end_thought()
-            self._pending += clean(event.text)
-            self._advance()
+            self._read(self._cleaned(event.text))
         elif isinstance(event, ThoughtText):
             self._think(event.text)
         elif isinstance(event, ThoughtEnded):
@@ -111,7 +156,9 @@ class MarkdownView:
         elif isinstance(event, CallMade):
             self._end_thought()
             self._flush()
-            self._print(f"```json\n{clean(call_json(event))}\n```")
+            self._print(CodeBegin("json", gap=True))
+            self._print(CodeLine(clean(call_json(event))))
+            self._reader.feed("\n")  # what follows stands apart
         elif isinstance(event, LoopSuspected):
             return  # the final line tells it, if it comes to that
         elif isinstance(event, PromptRead):
@@ -123,47 +170,63 @@ class MarkdownView:
 
     def encoding(self, name: str) -> None:
         """Show that a picture or sound is encoded."""
-        self._region.draw([_dim(f"encoding {clean(name)} ...")])
+        self._region.draw([_dim(f"encoding {one_line(name)} ...")])
 
     def reading(self, done: int, total: int, _label: str) -> None:
         """Show how much of a long prompt is read: fits `Progress`."""
         if total:
             self._region.draw([_dim(f"reading {total:,} tokens: {100 * done // total} %")])
 
-    def _advance(self) -> None:
-        done, self._pending = split_blocks(self._pending)
-        if done:
-            self._region.clear()
-            for block in done:
-                self._print(block)
-        now = time.monotonic()
-        if now - self._drawn_at >= _REDRAW_S:
-            self._drawn_at = now
-            lines = self._rendered(self._pending) if self._pending.strip() else []
-            self._region.draw(["", *lines] if self._blocks and lines else lines)
+    def _read(self, text: str) -> None:
+        for piece in self._reader.feed(text):
+            self._print(piece)
+        now = self._clock()
+        if now >= self._draw_at:
+            self._preview()
+            done = self._clock()
+            self._draw_at = max(now + _REDRAW_S, done + _PAUSE * (done - now))
 
     def _flush(self) -> None:
+        for piece in self._reader.finish():
+            self._print(piece)
         self._region.clear()
-        if self._pending.strip():
-            self._print(self._pending)
-        self._pending = ""
 
-    def _print(self, block: str) -> None:
-        self._region.clear()
-        if self._blocks:
-            self._console.print()
-        self._console.print(markdown(block))
-        self._blocks += 1
+    def _print(self, piece: Piece) -> None:
+        gap = [""] if self._has_printed and not isinstance(piece, CodeLine) and piece.gap else []
+        if isinstance(piece, CodeLine):
+            self._region.finish(ansi(self._console, [self._highlighter.line(piece.text)]))
+        elif isinstance(piece, CodeBegin):
+            self._highlighter = Highlighter(piece.language)
+            self._region.finish(gap)
+        else:
+            width = self._region.width
+            lines = ansi_lines(self._console, piece.source, width=width, indent=piece.indent)
+            self._region.finish([*gap, *lines])
+        self._has_printed = True
 
-    def _rendered(self, block: str) -> list[str]:
-        with self._console.capture() as capture:
-            self._console.print(markdown(block))
-        return capture.get().rstrip("\n").split("\n")
+    def _preview(self) -> None:
+        """Draw the piece that is not finished."""
+        block, width = self._reader.pending, self._region.width
+        if not block.source.strip():
+            if not self._reader.in_code:
+                return  # the dots of waiting stay until there is something to see
+            lines: list[str] = []
+        elif self._reader.in_code:
+            rows = chopped(Text(block.source.expandtabs(8)), width)
+            lines = ansi(self._console, rows)
+        else:
+            lines = ansi_lines(self._console, block.source, width=width, indent=block.indent)
+        if block.gap and self._has_printed and lines:
+            lines.insert(0, "")
+        # The columns of a table may change with each row, a line of code is wrapped by the terminal.
+        self._region.draw(lines, only_last=self._reader.in_code or "|" in block.source)
 
     def _think(self, text: str) -> None:
         if not self._thought_tokens:
             self._thought_since = time.monotonic()
             self._region.clear()
+            if self._thoughts == "show":
+                self._out.murmur(THOUGHT_BEGINS)
         self._thought_tokens += 1
         if self._thoughts == "show":
             self._out.murmur(text)
@@ -177,7 +240,7 @@ class MarkdownView:
         seconds = time.monotonic() - self._thought_since
         self._region.clear()
         if self._thoughts == "show":
-            self._out.murmur("\n" if self._thought_ends_line else "\n\n")
+            self._out.murmur(("" if self._thought_ends_line else "\n") + THOUGHT_ENDS)
         elif self._thoughts == "fold":
             self._out.say(f"thought for {duration_text(seconds)} ({self._thought_tokens} tokens)")
         self._thought_tokens = 0
@@ -190,57 +253,16 @@ def view_for(out: Output, thoughts: str) -> MarkdownView | PlainView:
     )
 
 
-def split_blocks(text: str) -> tuple[list[str], str]:
-    """Return the blocks of `text` that nothing to come can change, and the rest.
-
-    A block ends at a blank line outside a code fence, once the next line has begun at the margin: an
-    indented one would still belong to a list item.
-    """
-    done: list[str] = []
-    start, at, fence = 0, 0, ""
-    blank_since: int | None = None
-    while True:
-        end = text.find("\n", at)
-        line = text[at:] if end < 0 else text[at:end]
-        if blank_since is not None and line and not fence:
-            if not line[0].isspace():
-                block = text[start:blank_since]
-                if block.strip():
-                    done.append(block.strip("\n"))
-                start = at
-            blank_since = None if line.strip() else blank_since
-        if end < 0:
-            return done, text[start:]
-        mark = _FENCE.match(line)
-        if mark and not fence:
-            fence = mark[1]
-        elif mark and line.strip().startswith(fence) and not line.strip().strip(fence[0]):
-            fence = ""
-        elif not line.strip() and not fence and blank_since is None:
-            blank_since = at
-        at = end + 1
-
-
-def markdown(text: str) -> object:
-    """Return `text` as rich draws it; single line breaks stay line breaks, as in every chat."""
-    from rich.markdown import Markdown
-
-    lines, fence = [], False
-    for line in text.split("\n"):
-        if _FENCE.match(line):
-            fence = not fence
-        lines.append(line if fence or not line.strip() else line + "  ")
-    return Markdown("\n".join(lines), code_theme="ansi_dark", hyperlinks=False)
-
-
 def draw_turns(out: Output, turns: Sequence[Message]) -> None:
     """Draw a conversation that was loaded."""
     for turn in turns:
         if turn.role == "user":
             out.line(f">>> {turn.content}", style="bold")
+            for medium in turn.media:
+                out.line(f"    [{medium.kind}: {medium.path}]")
         elif turn.content:
-            out.draw(markdown(clean(turn.content)))
-            out.line()
+            with view_for(out, "hide") as view:
+                view.show(AnswerText(turn.content))
 
 
 def _dim(text: str) -> str:

@@ -1,0 +1,180 @@
+"""Markdown that streams, cut into pieces that nothing to come can change. Knows no terminal.
+
+A piece of text is a paragraph, a heading, a table, a quote or one item of a list with all that is nested in
+it. Code in a fence comes line by line, so that a long block costs no more than a short one, and without the
+indentation that a list gives it: what is copied from the screen runs.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+_FENCE: Final = re.compile(r"( *)(`{3,}|~{3,})(.*)$")
+_ITEM: Final = re.compile(r" {0,3}(?:[-*+]|\d{1,9}[.)])(?:\s|$)")
+# What may follow a paragraph without a blank line: an ordered list only if it begins with 1 (CommonMark 5.2).
+_INTERRUPTS: Final = re.compile(r" {0,3}(?:[-*+]|1[.)])\s+\S")
+_ITEM_OF_CODE: Final = re.compile(r"\s*(?:(?:[-*+]|\d{1,9}[.)])\s+)+(`{3,}|~{3,})")
+_HEADING: Final = re.compile(r" {0,3}#{1,6}(?:\s|$)")
+
+
+@dataclass(frozen=True, slots=True)
+class TextBlock:
+    """Markdown source to be drawn `indent` columns from the margin; `gap`: a blank line came before it."""
+
+    source: str
+    indent: int = 0
+    gap: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CodeBegin:
+    """A fence opened; `language` is the first word behind it."""
+
+    language: str
+    gap: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CodeLine:
+    """A finished line inside a fence, as written."""
+
+    text: str
+
+
+Piece: TypeAlias = TextBlock | CodeBegin | CodeLine
+
+
+class BlockReader:
+    """Takes text as it arrives, gives finished pieces; `pending` is what is still being written."""
+
+    def __init__(self) -> None:
+        self._partial = ""  # the last line, no newline yet
+        self._lines: list[str] = []  # of the unfinished text block
+        self._gap = False  # a blank line came before that block
+        self._blank = False  # a blank line came last
+        self._base = 0  # indentation of the list whose code was shown last
+        self._fence = ""  # the fence that is open, "" in text
+        self._fence_indent = 0
+        self._inner_fence = (
+            ""  # one that opened on the line of a list marker, a part of its text block
+        )
+
+    @property
+    def in_code(self) -> bool:
+        """Return whether a fence is open."""
+        return bool(self._fence)
+
+    @property
+    def pending(self) -> TextBlock:
+        """Return the unfinished block, or the unfinished line of code."""
+        if self._fence:
+            return TextBlock(self._without_indent(self._partial, self._fence_indent))
+        if not self._lines:
+            base = self._base if _indent(self._partial) >= self._base else 0
+            return TextBlock(self._partial[base:], base, self._gap or self._blank)
+        last = self._without_indent(self._partial, self._base)
+        return TextBlock("\n".join([*self._lines, last]), self._base, self._gap)
+
+    def feed(self, text: str) -> list[Piece]:
+        """Return the pieces that `text` finishes."""
+        *whole, rest = text.split("\n")
+        done: list[Piece] = []
+        for part in whole:
+            line, self._partial = self._partial + part, ""
+            self._take(line, done)
+        self._partial += rest
+        return done
+
+    def finish(self) -> list[Piece]:
+        """Return what is left when nothing more comes."""
+        done: list[Piece] = []
+        if self._partial:
+            line, self._partial = self._partial, ""
+            self._take(line, done)
+        self._flush(done)
+        self._fence = ""
+        return done
+
+    def _take(self, line: str, done: list[Piece]) -> None:
+        if self._fence:
+            self._take_code(line, done)
+        elif self._inner_fence:
+            self._lines.append(self._without_indent(line, self._base))
+            if _closes(line, self._inner_fence):
+                self._inner_fence = ""
+        elif not line.strip():
+            self._lines += [""] if self._lines else []
+            self._blank = True
+        else:
+            self._take_text(line, done)
+
+    def _take_text(self, line: str, done: list[Piece]) -> None:
+        fence = _FENCE.match(line)
+        if fence and self._opens(fence):
+            self._flush(done)
+            self._fence, self._fence_indent = fence[2], len(fence[1])
+            self._base = len(fence[1])
+            done.append(CodeBegin(fence[3].strip().split(" ")[0], self._gap or self._blank))
+            self._gap = self._blank = False
+            return
+        if self._lines and self._ends_before(line):
+            self._flush(done)
+        if not self._lines:
+            self._gap, self._blank = self._gap or self._blank, False
+            if _indent(line) < self._base:
+                self._base = 0
+        self._blank = False
+        self._lines.append(self._without_indent(line, self._base))
+        if inner := _ITEM_OF_CODE.match(line):
+            self._inner_fence = inner[1]
+        if len(self._lines) == 1 and _HEADING.match(self._lines[0]):
+            self._flush(done)
+
+    def _take_code(self, line: str, done: list[Piece]) -> None:
+        if _closes(line, self._fence):
+            self._fence = ""
+        else:
+            done.append(CodeLine(self._without_indent(line, self._fence_indent)))
+
+    def _opens(self, fence: re.Match[str]) -> bool:
+        if "`" in fence[2] and "`" in fence[3]:
+            return False  # a code span
+        return len(fence[1]) < 4 + self._base or self._in_list
+
+    @property
+    def _in_list(self) -> bool:
+        return bool(self._lines) and _ITEM.match(self._lines[0]) is not None
+
+    def _ends_before(self, line: str) -> bool:
+        """Return whether the unfinished block is complete now that `line` follows it."""
+        inner = line[self._base :] if 0 < self._base <= _indent(line) else line
+        if self._blank:
+            return not (self._in_list and inner[0].isspace())
+        if _HEADING.match(inner) or (inner is line and self._base and _ITEM.match(line)):
+            return True  # also the next item of a list whose code was shown
+        marker = _ITEM if self._in_list else _INTERRUPTS
+        return marker.match(inner) is not None and (not self._in_list or not inner[0].isspace())
+
+    def _flush(self, done: list[Piece]) -> None:
+        while self._lines and not self._lines[-1]:
+            self._lines.pop()
+        if self._lines:
+            done.append(TextBlock("\n".join(self._lines), self._base, self._gap))
+            self._gap = False
+        self._lines = []
+        self._inner_fence = ""
+
+    @staticmethod
+    def _without_indent(line: str, indent: int) -> str:
+        return line[min(indent, _indent(line)) :]
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip(" "))
+
+
+def _closes(line: str, fence: str) -> bool:
+    mark = line.strip()
+    return mark.startswith(fence) and not mark.strip(fence[0])

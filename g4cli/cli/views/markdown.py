@@ -1,0 +1,296 @@
+"""Markdown as lines of a terminal. Every character that is not markup is on them.
+
+CommonMark with tables and strikethrough, less what would swallow text that models mean literally:
+- HTML, entities and <addresses> are text; a terminal is no browser
+- reference definitions are text ('[^1]: a footnote'), images are links behind their '!'
+- '_' marks nothing (__init__), nor does '*' between two letters or digits (2*3*4, x**2)
+- a backslash hides only before a character that would be markup: \\( and \\\\ of formulas stay
+- a line of '=' or '-' makes no heading of the line before
+Single line breaks stay line breaks, as in every chat.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Final
+
+from markdown_it import MarkdownIt
+from markdown_it.rules_inline import StateInline
+from markdown_it.rules_inline.state_inline import Delimiter
+from markdown_it.tree import SyntaxTreeNode
+from rich import box
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.table import Table
+from rich.text import Text
+
+from g4cli.cli.views.code import Highlighter
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
+
+_ESCAPED: Final = "*_`#~<>|"
+_STYLES: Final = {"strong": "bold", "em": "italic", "s": "strike", "link": "underline"}
+_HEADINGS: Final = {"h1": "bold underline", "h2": "bold", "h3": "bold"}
+_BULLET: Final = "• "
+_QUOTE: Final = "▌ "
+_NARROWEST: Final = 8  # columns that nesting leaves at least
+_CELL: Final = 4  # columns that a table's column needs at least
+_SGR: Final = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def ansi_lines(console: Console, source: str, *, width: int, indent: int = 0) -> list[str]:
+    """Return `source` drawn in `width` columns, the first `indent` of them empty.
+
+    Each line has its escape sequences and no newline, and is no wider than `width`. If any letter, digit or
+    non-ASCII character of `source` were missing, the source itself is returned, wrapped.
+    """
+    width, indent = (width - indent, indent) if width - indent >= _NARROWEST else (width, 0)
+    source = source.expandtabs(4)
+    try:
+        tree = SyntaxTreeNode(_parser().parse(source))
+        lines: list[Text] | None = list(_blocks(tree, _Page(console, source, width)))
+    except RecursionError:  # nested a thousand times: nobody's Markdown
+        lines = None
+    if lines is None or _content(source) - _content("".join(line.plain for line in lines)):
+        lines = list(_wrapped(console, Text(source), width))
+    rows = (row for line in lines for row in chopped(line, width))
+    return ansi(console, (Text(" " * indent) + row if indent else row for row in rows))
+
+
+def ansi(console: Console, lines: Iterable[Text]) -> list[str]:
+    """Return each line with its styles as escape sequences, as this console can show them."""
+    with console.capture() as capture:
+        console.print(_Raw(console, lines), soft_wrap=True)
+    return capture.get().split("\n")[:-1]
+
+
+def plain(line: str) -> str:
+    """Return a drawn line without its styles."""
+    return _SGR.sub("", line)
+
+
+def _content(text: str) -> Counter[str]:
+    return Counter(c for c in text if c.isalnum() or (c > "\x7f" and not c.isspace()))
+
+
+class _Raw:
+    """Prints lines as they are: rich would expand tabs and cut or wrap what is too long."""
+
+    def __init__(self, console: Console, lines: Iterable[Text]) -> None:
+        self._console, self._lines = console, lines
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        del options
+        for line in self._lines:
+            line.end = ""
+            yield from line.render(console)
+            yield Segment("\n")
+
+
+class _Page:
+    """Where lines are drawn: the console, the width that is left, and the source that positions refer to."""
+
+    def __init__(self, console: Console, source: str, width: int) -> None:
+        self.console, self.width = console, max(_NARROWEST, width)
+        self.source = source
+        self.lines = source.split("\n")
+
+    def narrower(self, columns: int) -> _Page:
+        """Return the page with `columns` less."""
+        return _Page(self.console, self.source, self.width - columns)
+
+    def gap_before(self, node: SyntaxTreeNode) -> bool:
+        """Return whether a blank line stands before a block."""
+        at = node.map[0] if node.map else 0
+        return 0 < at <= len(self.lines) and not self.lines[at - 1].strip("> \t")
+
+
+def _blocks(parent: SyntaxTreeNode, page: _Page) -> Iterator[Text]:
+    for index, node in enumerate(parent.children):
+        if index and page.gap_before(node):
+            yield Text()
+        yield from _block(node, page)
+
+
+def _block(node: SyntaxTreeNode, page: _Page) -> Iterator[Text]:
+    kind = node.type
+    if kind in ("paragraph", "heading"):
+        text = _inline(node)
+        if kind == "heading":
+            text.stylize(_HEADINGS.get(node.tag, "bold"))
+        yield from _wrapped(page.console, text, page.width)
+    elif kind in ("bullet_list", "ordered_list"):
+        for index, item in enumerate(node.children):
+            if index and page.gap_before(item):
+                yield Text()
+            mark = f"{item.info}{item.markup} " if kind == "ordered_list" else _BULLET
+            yield from _behind(mark, " " * len(mark), item, page)
+    elif kind == "blockquote":
+        yield from _behind(_QUOTE, _QUOTE, node, page)
+    elif kind in ("fence", "code_block"):
+        yield from _code(node, page)
+    elif kind == "hr":
+        yield Text("─" * page.width, style="dim")
+    elif kind == "table":
+        yield from _table(node, page)
+    elif node.children:
+        yield from _blocks(node, page)
+    else:
+        yield from _wrapped(page.console, Text(node.content), page.width)
+
+
+def _behind(first: str, rest: str, node: SyntaxTreeNode, page: _Page) -> Iterator[Text]:
+    """Draw the blocks of `node` behind a mark on the first line and another on those below."""
+    prefix = Text(first, style="cyan" if first != _QUOTE else "dim")
+    empty = True
+    for line in _blocks(node, page.narrower(cell_len(first))):
+        empty = False
+        yield prefix + line
+        prefix = Text(rest, style="dim")
+    if empty:
+        yield prefix
+
+
+def _code(node: SyntaxTreeNode, page: _Page) -> Iterator[Text]:
+    """Draw code that is nested in a list or a quote; that of the outermost level never comes here."""
+    info = node.info.strip() if node.type == "fence" else ""
+    if info:
+        yield from _wrapped(page.console, Text(info, style="dim"), page.width)
+    highlighter = Highlighter(info.split(" ")[0])
+    for line in node.content.removesuffix("\n").split("\n"):
+        yield from chopped(highlighter.line(line), page.width)
+
+
+def chopped(text: Text, width: int) -> list[Text]:
+    """Return `text` in rows of at most `width` columns, cut where the terminal would cut it."""
+    if cell_len(text.plain) <= width:
+        return [text]
+    cuts, used = [], 0
+    for index, char in enumerate(text.plain):
+        cells = cell_len(char)
+        if used + cells > width:
+            cuts.append(index)
+            used = 0
+        used += cells
+    return list(text.divide(cuts))
+
+
+def _table(node: SyntaxTreeNode, page: _Page) -> Iterator[Text]:
+    rows = [row for part in node.children for row in part.children]
+    n_columns = len(rows[0].children)
+    if n_columns * _CELL > page.width:
+        begin, end = node.map or (0, 0)
+        source = "\n".join(page.lines[begin:end])
+        yield from _wrapped(page.console, Text(source), page.width)
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for cell in rows[0].children:
+        right = "right" in str(cell.attrs.get("style", ""))
+        center = "center" in str(cell.attrs.get("style", ""))
+        table.add_column(
+            _inline(cell),
+            justify="right" if right else "center" if center else "left",
+            overflow="fold",
+        )
+    for row in rows[1:]:
+        table.add_row(*(_inline(cell) for cell in row.children))
+    options = page.console.options.update(width=page.width)
+    for segments in page.console.render_lines(table, options, pad=False):
+        line = Text()
+        for segment in segments:
+            line.append(segment.text, segment.style)
+        line.rstrip()
+        yield line
+
+
+def _inline(block: SyntaxTreeNode) -> Text:
+    text = Text()
+    for node in block.children:
+        _append(text, node.children if node.type == "inline" else [node], "")
+    return text
+
+
+def _append(text: Text, nodes: Sequence[SyntaxTreeNode], style: str) -> None:
+    for node in nodes:
+        if node.type in ("softbreak", "hardbreak"):
+            text.append("\n")
+        elif node.type == "code_inline":
+            text.append(node.content, f"{style} cyan".strip())
+        elif node.type in _STYLES:
+            _append(text, node.children, f"{style} {_STYLES[node.type]}".strip())
+            if node.type == "link":
+                text.append(_address(node))
+        elif node.children:
+            _append(text, node.children, style)
+        else:
+            text.append(node.content, style)
+
+
+def _address(link: SyntaxTreeNode) -> str:
+    """Return where a link leads, in parentheses behind its text."""
+    address, title = str(link.attrs.get("href", "")), str(link.attrs.get("title", ""))
+    return f' ({address} "{title}")' if title else f" ({address})"
+
+
+def _wrapped(console: Console, text: Text, width: int) -> Iterator[Text]:
+    yield from text.wrap(console, width, overflow="fold")
+
+
+@cache
+def _parser() -> MarkdownIt:
+    # Nesting is bounded by the RecursionError above: the parser's own bound leaves text out.
+    parser = MarkdownIt("commonmark", {"html": False, "maxNesting": 10_000})
+    parser.enable(["table", "strikethrough"])
+    parser.disable(["html_block", "html_inline", "autolink", "entity", "image"])
+    parser.disable(["reference", "lheading"])
+    parser.inline.ruler.at("emphasis", _emphasis)
+    parser.inline.ruler.at("escape", _escape)
+    parser.normalizeLink = lambda url: url  # type: ignore[method-assign]
+    parser.normalizeLinkText = lambda link: link  # type: ignore[method-assign]
+    return parser
+
+
+def _emphasis(state: StateInline, silent: bool) -> bool:
+    """Take a run of '*'. markdown_it.rules_inline.emphasis, but no emphasis opens inside a word."""
+    if silent or state.src[state.pos] != "*":
+        return False
+    run = state.scanDelims(state.pos, True)
+    before = state.src[state.pos - 1 : state.pos] if state.pos else ""
+    after = state.src[state.pos + run.length : state.pos + run.length + 1]
+    in_word = _is_word(before) and _is_word(after)
+    for _ in range(run.length):
+        token = state.push("text", "", 0)
+        token.content = "*"
+        state.delimiters.append(
+            Delimiter(
+                marker=ord("*"),
+                length=run.length,
+                token=len(state.tokens) - 1,
+                end=-1,
+                open=run.can_open and not in_word,
+                close=run.can_close,
+            )
+        )
+    state.pos += run.length
+    return True
+
+
+def _is_word(char: str) -> bool:
+    return char.isascii() and char.isalnum()
+
+
+def _escape(state: StateInline, silent: bool) -> bool:
+    """Take a backslash with the character that it protects; others keep their backslash."""
+    if state.src[state.pos] != "\\" or state.pos + 1 >= state.posMax:
+        return False
+    char = state.src[state.pos + 1]
+    if char == "\n":
+        return False
+    if not silent:
+        state.push("text", "", 0).content = char if char in _ESCAPED else f"\\{char}"
+    state.pos += 2
+    return True
