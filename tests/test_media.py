@@ -214,6 +214,30 @@ class TestBadFiles:
         with pytest.raises(BadMedia, match=said):
             engine.media.tokens(Media(kind, write(tmp_path / name, data)))
 
+    @pytest.mark.parametrize("sides", [(4000, 40), (40, 4000), (16384, 1), (1, 16384), (2000, 30)])
+    def test_narrow_pictures_have_more_positions_than_the_encoder(
+        self, engine: LlamaEngine, tmp_path: Path, sides: tuple[int, int]
+    ) -> None:
+        """The encoder's table has 64 places: the next patch would end the process."""
+        assert engine.media is not None
+        path = write(tmp_path / "narrow.png", png(picture(*sides)))
+        with pytest.raises(BadMedia, match="too narrow for this encoder"):
+            engine.media.tokens(Media("image", path))
+
+    @pytest.mark.parametrize(
+        "sides", [(100, 100), (96, 130), (1000, 120), (60, 700), (7, 3), (1, 1)]
+    )
+    def test_small_and_narrow_pictures_fit_the_batch(
+        self, engine: LlamaEngine, tmp_path: Path, sides: tuple[int, int]
+    ) -> None:
+        path = write(tmp_path / "small.png", png(picture(*sides)))
+        prompt = engine.tokens_of([Part("", media=Media("image", path)), Part("What?")])
+        assert engine.evaluate(prompt).complete
+        assert engine.media is not None
+        assert engine.media._grid is not None
+        columns, rows = engine.media._grid.positions(*sides, 35, 70)
+        assert sum(token < 0 for token in prompt) == columns * rows <= 70
+
     def test_no_file(self, engine: LlamaEngine, tmp_path: Path) -> None:
         assert engine.media is not None
         with pytest.raises(FileMissing):

@@ -5,6 +5,7 @@ Proved by tests/golden/memory_encoders.json: what mtmd itself plans for all five
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -63,6 +64,47 @@ def media_bytes(header: Header, image_tokens: int = IMAGE_TOKENS) -> Media:
         tower = _tower(header, "audio", "mm.a.input_projection.weight")
         sound = _sound_bytes(tower, _MEL_FRAMES if tower.n_layer else _RAW_FRAMES)
     return Media(weights, image, sound, work)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageGrid:
+    """How an encoder lays an image out: the sides of one position in pixels, and the most on a side."""
+
+    position_pixels: int
+    most_positions: int
+
+    def positions(self, width: int, height: int, least: int, most: int) -> tuple[int, int]:
+        """Return the positions along width and height of a picture, to which `least` and `most` apply.
+
+        Source: calc_size_preserved_ratio, tools/mtmd/mtmd-image.cpp, llama.cpp@0c1e57098.
+        """
+        across, down = width / self.position_pixels, height / self.position_pixels
+        columns, rows = max(1, math.floor(across + 0.5)), max(1, math.floor(down + 0.5))
+        if columns * rows > most:
+            scale = math.sqrt(most / (across * down))
+            return max(1, math.floor(across * scale)), max(1, math.floor(down * scale))
+        if columns * rows < least:
+            scale = math.sqrt(least / (across * down))
+            return math.ceil(across * scale), math.ceil(down * scale)
+        return columns, rows
+
+
+def image_grid(header: Header) -> ImageGrid | None:
+    """Return the grid of an encoder's images, or None if it sees none. Raises BadGGUF.
+
+    A patch further to the right or below than the table of positions goes ends the process in ggml.
+    """
+    if not header.get("clip.has_vision_encoder", bool, False):
+        return None
+    tower = _tower(header, "vision", "mm.input_projection.weight")
+    table = header.tensors.get("v.position_embd.weight")
+    if table is None or len(table.shape) < 2:
+        raise BadGGUF(
+            header.path, "the table of positions is missing", field="v.position_embd.weight"
+        )
+    # Without layers a patch is a position; else so many patches on each side are pooled to one.
+    merge = tower.merge if tower.n_layer else 1
+    return ImageGrid(tower.patch * tower.merge, table.shape[1] // merge)
 
 
 def _work_bytes(tower: Tower, places: int) -> int:

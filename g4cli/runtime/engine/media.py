@@ -16,7 +16,9 @@ from typing import Any, Final
 
 from g4cli.core.errors import BadMedia, Interrupted, RuntimeFailed, UsageError
 from g4cli.core.files import require_file
+from g4cli.core.gguf import read_header
 from g4cli.core.media_file import FORMATS, read_media
+from g4cli.estimate.media import image_grid
 from g4cli.prompt.messages import Media
 from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.model import Model
@@ -29,7 +31,9 @@ IMAGE_TOKENS: Final = (70, 140, 280, 560, 1120)
 
 AUDIO_CHUNK_S: Final = 30
 """Seconds of sound that are heard at once; llama.cpp cuts longer ones."""
-_TEXT_CHUNK: Final = 0  # MTMD_INPUT_CHUNK_TYPE_TEXT, tools/mtmd/mtmd.h
+# MTMD_INPUT_CHUNK_TYPE_TEXT and _IMAGE, tools/mtmd/mtmd.h
+_TEXT_CHUNK: Final = 0
+_IMAGE_CHUNK: Final = 1
 # Operations of an encoder between two questions whether to go on: each costs a step out of its threads.
 _OPERATIONS: Final = 8
 
@@ -72,7 +76,7 @@ class MediaEncoder:
         params.n_threads = options.n_threads or params.n_threads
         if options.image_tokens is not None:
             params.image_max_tokens = options.image_tokens
-            params.image_min_tokens = min(options.image_tokens, IMAGE_TOKENS[0])
+            params.image_min_tokens = _least_tokens(options.image_tokens)
         self._background = Background(interrupt or Interrupt())
         self._n_operations = 0
         self._on_operation = llama().ggml_backend_sched_eval_callback(self._goes_on)
@@ -89,6 +93,7 @@ class MediaEncoder:
         self.has_vision = bool(self._c.mtmd_support_vision(self._handle))
         self.has_audio = bool(self._c.mtmd_support_audio(self._handle))
         self._max_image = options.image_tokens or IMAGE_TOKENS[-1]
+        self._grid = image_grid(read_header(options.mmproj)) if self.has_vision else None
         self._runs: dict[int, _Run] = {}
         self._known: dict[tuple[str, int, int], tuple[int, ...]] = {}
         self._next = -1
@@ -210,6 +215,7 @@ class MediaEncoder:
         chunks = self._c.mtmd_input_chunks_init()
         try:
             self._split(bitmap, chunks, path)
+            self._check_positions(bitmap, chunks, path)
             return [
                 token
                 for index in range(self._c.mtmd_input_chunks_size(chunks))
@@ -224,6 +230,33 @@ class MediaEncoder:
         parts = (ctypes.POINTER(self._c.mtmd_input_part) * 1)(ctypes.pointer(part))
         if self._c.mtmd_tokenize_from_parts(self._handle, chunks, parts, 1, False):
             raise BadMedia(failed(f"{path} cannot be prepared").message)
+
+    def _check_positions(self, bitmap: Any, chunks: Any, path: Path) -> None:
+        """Raise BadMedia for an image that takes more positions than the batch or the encoder has.
+
+        A picture that is far longer than wide is scaled to a single row, of any length.
+        """
+        images = [
+            self._c.mtmd_input_chunk_get_n_tokens(chunk)
+            for index in range(self._c.mtmd_input_chunks_size(chunks))
+            for chunk in [self._c.mtmd_input_chunks_get(chunks, index)]
+            if self._c.mtmd_input_chunk_get_type(chunk) == _IMAGE_CHUNK
+        ]
+        for n_tokens in images:
+            width, height = self._c.mtmd_bitmap_get_nx(bitmap), self._c.mtmd_bitmap_get_ny(bitmap)
+            side, most = n_tokens, n_tokens
+            if self._grid is not None:
+                most = self._grid.most_positions
+                least = _least_tokens(self._max_image)
+                columns, rows = self._grid.positions(width, height, least, self._max_image)
+                # Where llama.cpp counts otherwise, as if they stood in one row.
+                side = max(columns, rows) if columns * rows == n_tokens else n_tokens
+            if n_tokens > self._max_image or side > most:
+                raise BadMedia(
+                    f"{path} is too narrow for this encoder: {width} x {height} pixels take {n_tokens:,} "
+                    f"positions, {side:,} on a side (at most {self._max_image:,}, and {most:,} on a side)",
+                    hint="cut it into pieces that are less narrow",
+                )
 
     def _chunk_tokens(self, chunk: Any, path: Path) -> list[int]:
         if self._c.mtmd_input_chunk_get_type(chunk) == _TEXT_CHUNK:
@@ -248,6 +281,11 @@ class MediaEncoder:
             raise RuntimeFailed(f"{path}: no memory for its description")
         self._runs[first] = _Run(first, n_tokens, copy, embeddings)
         return [first - i for i in range(n_tokens)]
+
+
+def _least_tokens(most: int) -> int:
+    """Return to how many positions small images are enlarged: rounding up can double them."""
+    return min(most // 2, IMAGE_TOKENS[0])
 
 
 def _key(path: Path) -> tuple[str, int, int]:
