@@ -22,6 +22,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -241,3 +242,13 @@ def _set_limits(limits: ChildLimits) -> None:
         most = most if hard == resource.RLIM_INFINITY else min(most, hard)
         with contextlib.suppress(OSError, ValueError):  # macOS accepts no RLIMIT_DATA below its use
             resource.setrlimit(kind, (most, hard))
+
+
+def signal_name(code: int) -> str:
+    """Return the name of the signal that ended a process, '' for a normal end."""
+    if code >= 0:
+        return ""
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import json
 import re
-import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
-from g4cli.core.child import run_child
+from g4cli.core.child import run_child, signal_name
 from g4cli.core.child_memory import DATA_SLACK
 from g4cli.core.units import GIB, size_text
 
@@ -82,17 +81,7 @@ class ProbeResult:
             return f"it wanted more than {size_text(self.limit_bytes)} of memory"
         if self.timed_out:
             return "no answer in time"
-        return exit_name(self.exit_code)
-
-
-def exit_name(code: int) -> str:
-    """Return the name of the signal that ended a process, '' for a normal end."""
-    if code >= 0:
-        return ""
-    try:
-        return signal.Signals(-code).name
-    except ValueError:
-        return f"signal {-code}"
+        return signal_name(self.exit_code)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -22,7 +21,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Literal
 
-from g4cli.core.child import run_child
+from g4cli.core.child import run_child, signal_name
 from g4cli.core.paths import cache_dir
 from g4cli.core.records import read_record, write_record
 from g4cli.runtime.llama.library import build_info
@@ -121,12 +120,7 @@ def _child(layout: Layout, types: Sequence[str]) -> tuple[str, str]:
 
 def exit_text(code: int) -> str:
     """Return a child's exit in words: -4 -> 'SIGILL', 1 -> 'exit code 1'."""
-    if code < 0:
-        try:
-            return signal.Signals(-code).name
-        except ValueError:
-            return f"signal {-code}"
-    return f"exit code {code}"
+    return signal_name(code) or f"exit code {code}"
 
 
 def _machine_key() -> str:
