@@ -71,12 +71,13 @@ _ANY_KIND: Final = ("file", "keys.architecture", "tensors.parts")
 
 def _checks_for(facts: FileFacts) -> tuple[Check, ...]:
     """Return all checks; those that do not hold for this kind of file say so instead of judging it."""
-    if facts.header is None or facts.kind in JUDGED:
+    if facts.kind in JUDGED:
         return CHECKS
+    why = "the header cannot be read" if facts.header is None else "holds for Gemma 4 only"
     return tuple(
         check
         if check.id in _ANY_KIND or check.family in _ANY_KIND
-        else replace(check, run=lambda _: skipped("holds for Gemma 4 only"))
+        else replace(check, run=lambda _: skipped(why))
         for check in CHECKS
     )
 
