@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import mmap
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from typing import Any, Final, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
+from converters.folder_file import open_inside, read_inside
 from g4cli.core.errors import BadCheckpoint, FileMissing
 from g4cli.core.ggml import BY_NAME, GGMLType
 
@@ -48,11 +50,21 @@ FLOATS: Final[Mapping[str, np.dtype[Any]]] = MappingProxyType(
     {"BF16": np.dtype("<u2"), "F16": np.dtype("<f2"), "F32": np.dtype("<f4")}
 )
 
-HEADER_BYTES: Final = 64 << 20  # a Gemma 4 header takes 0.2 MB; safetensors itself stops at 100 MB
-JSON_BYTES: Final = 256 << 20  # tokenizer.json of Gemma 4 takes 32 MB
+HEADER_BYTES: Final = 16 << 20  # a Gemma 4 header takes 0.2 MB; safetensors itself stops at 100 MB
+# Python takes up to 25 times the size of a JSON file. The others of Gemma 4 have under 10 kB.
+JSON_BYTES: Final = 1 << 20
+JSON_BYTES_OF: Final[Mapping[str, int]] = MappingProxyType(
+    {
+        "tokenizer.json": 64 << 20,  # 32 MB in Gemma 4
+        "tokenizer_config.json": 8 << 20,  # 1.2 MB in Gemma 3, with every added token
+        "model.safetensors.index.json": 16 << 20,
+        "chat_template.json": 4 << 20,
+    }
+)
 TENSORS: Final = 100_000
 DIMS: Final = 8
 SHARDS: Final = 1_000
+_NAME_BYTES: Final = 255  # NAME_MAX of every common file system
 
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 
@@ -171,18 +183,13 @@ def named(what: str, names: Sequence[str], limit: int = 12) -> str:
 def read_json(path: Path, *, required: bool = True) -> dict[str, Any]:
     """Return the JSON object in the file at `path` ({} if absent and not required). Raises BadCheckpoint."""
     try:
-        size = path.stat().st_size
-        if size > JSON_BYTES:
-            raise BadCheckpoint(f"{path}: {size:,} bytes of JSON, more than {JSON_BYTES:,}")
-        data = path.read_bytes()
+        data = read_inside(path, JSON_BYTES_OF.get(path.name, JSON_BYTES))
     except FileNotFoundError:
         if not required:
             return {}
         raise BadCheckpoint(
             f"{path.parent} has no {path.name}: not a Hugging Face checkpoint", hint=DOWNLOAD_AGAIN
         ) from None
-    except OSError as err:
-        raise BadCheckpoint(f"{path} cannot be read: {err.strerror}") from err
     return _object(data, str(path))
 
 
@@ -227,6 +234,9 @@ def _shards(folder: Path) -> tuple[list[Path], dict[str, str] | None]:
     outside = [name for name in names if Path(name).name != name or name in ("", ".", "..")]
     if outside:
         raise BadCheckpoint(f"{index}: {named('a shard must lie in the folder itself', outside)}")
+    long = [name[:40] + " ..." for name in names if len(os.fsencode(name)) > _NAME_BYTES]
+    if long:
+        raise BadCheckpoint(f"{index}: {named('names of shards that no disk takes', long)}")
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise BadCheckpoint(f"{folder}: {named('missing shards', missing)}", hint=DOWNLOAD_AGAIN)
@@ -235,8 +245,8 @@ def _shards(folder: Path) -> tuple[list[Path], dict[str, str] | None]:
 
 def _map(file: Path) -> mmap.mmap:
     try:
-        with file.open("rb") as handle:
-            size = file.stat().st_size
+        with open_inside(file) as handle:
+            size = os.fstat(handle.fileno()).st_size
             if size < 8:
                 raise BadCheckpoint(
                     f"{file}: {size} bytes, no safetensors file", hint=DOWNLOAD_AGAIN

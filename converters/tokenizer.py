@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from converters.checkpoint import DOWNLOAD_AGAIN, JSON_BYTES, read_json
+from converters.checkpoint import DOWNLOAD_AGAIN, read_json
+from converters.folder_file import read_inside
 from converters.special_tokens import SPECIAL_KINDS, content, special_ids, special_tokens
 from g4cli.core.errors import BadCheckpoint
 from g4cli.core.gguf_values import Value, ValueType, array, boolean, string, u32
@@ -230,17 +231,13 @@ def _template(folder: Path, settings: Mapping[str, Any]) -> str | None:
     template = settings.get("chat_template")
     if template is None:
         path = folder / "chat_template.jinja"
-        if path.is_file():
-            if path.stat().st_size > JSON_BYTES:
-                raise BadCheckpoint(f"{path} is too large for a chat template")
-            try:
-                template = (
-                    path.read_bytes().decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
-                )
-            except UnicodeDecodeError as err:
-                raise BadCheckpoint(f"{path}: not UTF-8 ({err.reason})") from err
-        else:
+        try:
+            data = read_inside(path, 4 * MAX_TEMPLATE)
+            template = data.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
+        except FileNotFoundError:
             template = read_json(folder / "chat_template.json", required=False).get("chat_template")
+        except UnicodeDecodeError as err:
+            raise BadCheckpoint(f"{path}: not UTF-8 ({err.reason})") from err
     if isinstance(template, list):  # several by name: the default one
         named = {
             item.get("name"): item.get("template") for item in template if isinstance(item, dict)

@@ -95,7 +95,7 @@ def test_a_header_larger_than_the_limit_is_refused_unread(tmp_path: Path) -> Non
     with (tmp_path / "model.safetensors").open("wb") as file:
         file.write(struct.pack("<Q", HEADER_BYTES + 1))
         file.truncate(HEADER_BYTES + 100)  # sparse: costs no disk
-    refused(tmp_path, "a header of 67,108,865 bytes")
+    refused(tmp_path, "a header of 16,777,217 bytes")
 
 
 @settings(max_examples=150, deadline=None)

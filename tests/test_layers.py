@@ -42,6 +42,7 @@ THIRD_PARTY = {
     "numpy": {"g4cli.core", "converters", "quant"} | ROW_1 | ROW_2,
     "platformdirs": {"g4cli.core"},
     "jinja2": {"g4cli.prompt"},
+    "yaml": {"converters"},
     "huggingface_hub": {"g4cli.hub"},
     "httpx2": {"g4cli.hub"},  # huggingface_hub's own HTTP library: its exceptions and certificates
     "llama_cpp": {"g4cli.runtime"},

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from converters.folder_file import open_inside
 from g4cli.core.errors import UsageError
 from g4cli.core.files import require_file
 from g4cli.core.paths import tiny_dir
@@ -126,7 +127,9 @@ def _stamp(folder: Path) -> str:
     """
     digest = hashlib.sha256()
     for path in sorted(p for p in folder.iterdir() if p.suffix in _CHECKPOINT_FILES):
-        with path.open("rb") as file:
+        if not path.is_file():  # a folder, a pipe, a link to nowhere: nothing is read of it
+            continue
+        with open_inside(path) as file:
             size = file.seek(0, os.SEEK_END)
             digest.update(os.fsencode(f"{path.name} {size}\n"))
             for start in (0, max(0, size - _SAMPLE_BYTES)):

@@ -1,0 +1,60 @@
+"""Open the files of a checkpoint folder: regular files that lie in it, read up to a limit.
+
+A folder from a stranger (git clone and tar carry links) may hold a link to /dev/zero, a FIFO that nobody
+writes to, or a link to a private key, which would end up in the GGUF.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from g4cli.core.errors import BadCheckpoint
+
+_NONBLOCK: Final = getattr(os, "O_NONBLOCK", 0)  # a FIFO must not hold the program up
+
+
+def open_inside(path: Path) -> BinaryIO:
+    """Return the regular file at `path` opened for reading.
+
+    Links are followed inside the folder of `path`; in the Hugging Face cache
+    (models--OWNER--REPO/snapshots/COMMIT) also into the blobs of the same repository. Raises
+    FileNotFoundError, or BadCheckpoint for anything else than such a file.
+    """
+    try:
+        target = path.resolve(strict=True)
+        if not any(target.is_relative_to(root) for root in _roots(path.parent)):
+            raise BadCheckpoint(f"{path} is a link that leaves its folder: it is not followed")
+        descriptor = os.open(target, os.O_RDONLY | _NONBLOCK | getattr(os, "O_BINARY", 0))
+    except FileNotFoundError:
+        raise
+    except (OSError, RuntimeError, ValueError) as err:  # a loop of links, a name that is too long
+        said = getattr(err, "strerror", None) or str(err)
+        raise BadCheckpoint(f"{_short(path)} cannot be read: {said[:200]}") from err
+    file = os.fdopen(descriptor, "rb")
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        file.close()
+        raise BadCheckpoint(f"{path} is no regular file")
+    return file
+
+
+def read_inside(path: Path, limit: int) -> bytes:
+    """Return the bytes of the file at `path`, see `open_inside`. Raises BadCheckpoint above `limit` bytes."""
+    with open_inside(path) as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise BadCheckpoint(f"{path} has more than {limit:,} bytes")
+    return data
+
+
+def _roots(folder: Path) -> list[Path]:
+    folder = folder.resolve()
+    in_cache = folder.parent.name == "snapshots" and "--" in folder.parent.parent.name
+    return [folder, folder.parent.parent / "blobs"] if in_cache else [folder]
+
+
+def _short(path: Path) -> str:
+    text = str(path)
+    return text if len(text) <= 300 else f"{text[:200]} ..."
