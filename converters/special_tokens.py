@@ -11,7 +11,9 @@ from typing import Any, Final
 
 from g4cli.core.errors import BadCheckpoint
 
-# Named tokens of a GemmaTokenizer that tokenizer_config.json does not name.
+# The tokenizers with tokens that tokenizer_config.json need not name; the default of the class is also what a
+# file without a class gets. Another class (TokenizersBackend) has only what is named.
+CLASSES: Final = (None, "GemmaTokenizer", "GemmaTokenizerFast")
 DEFAULTS: Final = {
     "bos_token": "<bos>",
     "eos_token": "<eos>",
@@ -42,7 +44,7 @@ def special_tokens(settings: Mapping[str, Any], legacy: Mapping[str, Any]) -> fr
 
     `legacy` is special_tokens_map.json, read only where `settings` have no added_tokens_decoder.
     """
-    texts = dict(DEFAULTS)
+    texts = dict(DEFAULTS) if settings.get("tokenizer_class") in CLASSES else {}
     named = {
         key: text
         for key, entry in settings.items()

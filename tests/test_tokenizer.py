@@ -216,3 +216,16 @@ def test_keys_end_as_gemma_needs_them(folder: Path) -> None:
     assert keys["tokenizer.ggml.model"].data == "gemma4"
     assert keys["tokenizer.ggml.add_bos_token"].data is True  # whatever the settings say
     assert keys["tokenizer.ggml.add_space_prefix"].data is False
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("GemmaTokenizer", CONTROL), (None, CONTROL), ("TokenizersBackend", NORMAL)]
+)
+def test_the_defaults_of_a_class_hold_for_that_class_alone(
+    folder: Path, name: str | None, kind: int
+) -> None:
+    """As llama.cpp's converter: <mask> is a control token only if somebody says so."""
+    edit_json(folder / "tokenizer_config.json", {"mask_token": ..., "tokenizer_class": name or ...})
+    tokenizer = read_tokenizer(folder, RAW, 768, suppress=False)
+    assert tokenizer.types[tokenizer.tokens.index("<mask>")] == kind
+    assert tokenizer.types[tokenizer.tokens.index("<bos>")] == CONTROL
