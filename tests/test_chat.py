@@ -232,9 +232,14 @@ class TestConversation:
 
     def test_dropping_the_oldest_keeps_the_last_question(self) -> None:
         conversation = self.full()
-        assert conversation.drop_oldest() == 4
-        assert conversation.turns[0].content == "c"
-        assert conversation.drop_oldest() == 0
+        conversation.drop_until(lambda _: False)
+        assert [m.content for m in conversation.messages()] == ["rules", "c", "d"]
+        assert len(conversation.turns) == 6, "nothing is forgotten"
+        conversation.drop_until(lambda _: False)
+        assert conversation.n_dropped == 4
+        conversation.undo()
+        conversation.undo()
+        assert conversation.n_dropped == 0
 
 
 class TestOverflow:
@@ -259,7 +264,51 @@ class TestOverflow:
         assert len(fitted.tokens) == 50
         assert fitted.dropped_turns == 10
         assert conversation.system == "sssss"
-        assert conversation.turns[0].role == "user"
+        assert conversation.messages()[1].role == "user"
+        assert len(conversation.turns) == 19
+        again = fit_prompt(conversation, self.tokens, n_ctx=100, policy="drop")
+        assert (again.dropped_turns, again.tokens) == (0, fitted.tokens)
+
+    @pytest.mark.parametrize("n_ctx", [30, 44, 60, 100, 130])
+    def test_as_few_turns_are_dropped_as_can_be(self, n_ctx: int) -> None:
+        conversation = self.long()
+        fitted = fit_prompt(conversation, self.tokens, n_ctx=n_ctx, policy="drop")
+        if fitted.dropped_turns:
+            assert len(fitted.tokens) <= n_ctx // 2 < len(fitted.tokens) + 10
+
+    def test_a_long_conversation_is_not_rendered_again_for_each_turn(self) -> None:
+        conversation = Conversation()
+        for _ in range(2000):
+            conversation.ask("q" * 5)
+            conversation.answer(Message("assistant", "a" * 5))
+        conversation.ask("q" * 5)
+        rendered = 0
+
+        def tokens_of(messages: Sequence[Message]) -> list[int]:
+            nonlocal rendered
+            rendered += len(messages)
+            return self.tokens(messages)
+
+        fit_prompt(conversation, tokens_of, n_ctx=1000, policy="drop")
+        assert rendered < 4001 + 2000  # all of it once, then a few times what fits
+        fit_prompt(conversation, tokens_of, n_ctx=1000, policy="drop")
+        assert rendered < 4001 + 2200
+
+    @pytest.mark.parametrize(
+        ("n_ctx_most", "hint"),
+        [
+            (0, "--ctx 1524"),
+            (4096, "--ctx 1524"),
+            (512, "--ctx max, or a shorter prompt: this model takes 512 tokens at most"),
+            (100, "a shorter prompt: this model takes 100 tokens at most"),
+        ],
+    )
+    def test_the_hint_knows_the_models_maximum(self, n_ctx_most: int, hint: str) -> None:
+        conversation = Conversation()
+        conversation.ask("q" * 500)
+        with pytest.raises(ContextFull) as caught:
+            fit_prompt(conversation, self.tokens, n_ctx=100, policy="drop", n_ctx_most=n_ctx_most)
+        assert (caught.value.exit_code, caught.value.hint) == (4, hint)
 
     def test_error_names_the_sizes(self) -> None:
         with pytest.raises(ContextFull, match=r"100 tokens; of a context of 100 it may take 75"):

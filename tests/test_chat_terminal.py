@@ -101,16 +101,77 @@ def test_a_conversation(talk: Callable[..., Terminal], tmp_path: Path) -> None:
         assert t.wait_end() == 0
 
 
-def test_the_last_chat_is_kept_however_it_ends(talk: Callable[..., Terminal], home: Path) -> None:
+@pytest.mark.parametrize(
+    ("end", "code"), [(signal.SIGINT, 130), (signal.SIGHUP, 129), (signal.SIGTERM, 143)]
+)
+def test_the_last_chat_is_kept_however_it_ends(
+    talk: Callable[..., Terminal], home: Path, end: signal.Signals, code: int
+) -> None:
     with talk() as t:
         t.enter("What is GGUF?")
         t.wait_for(PROMPT, count=2)
-        t.send("\x03")
-        assert t.wait_end() == 130
-    kept = home / "state" / "last-chat.json"
-    assert kept.stat().st_mode & 0o077 == 0, "private"
+        kept = home / "state" / "chats" / f"{chat_names_in(home)[-1]}.json"
+        assert json.loads(kept.read_text())["messages"][1]["content"], "kept after the turn"
+        assert kept.stat().st_mode & 0o077 == 0, "private"
+        assert kept.parent.stat().st_mode & 0o077 == 0, "private"
+        if end == signal.SIGINT:
+            t.send("\x03")
+        else:
+            os.kill(t.pid, end)
+        assert t.wait_end() == code
+        assert "Traceback" not in t.text
     with talk("--resume", "last") as t:
         t.wait_for(">>> What is GGUF?")
+        t.enter("/quit")
+        assert t.wait_end() == 0
+
+
+def chat_names_in(home: Path) -> list[str]:
+    """The kept chats in the order of their names, which begin with their time."""
+    return sorted(path.stem for path in (home / "state" / "chats").glob("*.json"))
+
+
+def test_no_conversation_is_lost_to_another(talk: Callable[..., Terminal], home: Path) -> None:
+    """/clear and /load begin another file; /edit takes nothing back until it is sent."""
+    before = set(chat_names_in(home))
+    with talk("-q") as t:
+        assert "context 2,048" not in t.text, "no banner"
+        t.enter("What is GGUF?")
+        t.wait_for(PROMPT, count=2)
+        t.enter("/edit")
+        t.wait_for("What is GGUF?", count=2)
+        t.send("\x03")  # empties the line
+        t.enter("/clear")
+        t.wait_for("forgotten")
+        t.enter("What is Q4_0?")
+        t.wait_for("4.5 bits per weight")
+        t.wait_for(PROMPT, count=4)
+        t.enter("/quit")
+        assert t.wait_end() == 0
+    new = sorted(set(chat_names_in(home)) - before)
+    asked = [
+        json.loads((home / "state/chats" / f"{name}.json").read_text())["messages"][0]["content"]
+        for name in new
+    ]
+    assert asked == ["What is GGUF?", "What is Q4_0?"]
+
+
+def test_save_replaces_nothing_but_chats(talk: Callable[..., Terminal], tmp_path: Path) -> None:
+    notes = tmp_path / "notes.md"
+    notes.write_text("precious")
+    with talk() as t:
+        t.enter(f"/save {tmp_path}/no/chat.json")
+        t.wait_for("no such folder")
+        assert not (tmp_path / "no").exists()
+        t.enter(f"/save {notes}")
+        t.wait_for("Replace it? [y/N]")
+        t.send("n\n")
+        t.wait_for("not saved")
+        assert notes.read_text() == "precious"
+        t.enter(f"/save {tmp_path}/chat.json")
+        t.wait_for("saved 0 turns")
+        t.enter(f"/save {tmp_path}/chat.json")
+        t.wait_for("saved 0 turns", count=2)
         t.enter("/quit")
         assert t.wait_end() == 0
 

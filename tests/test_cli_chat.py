@@ -69,6 +69,36 @@ def test_a_question_from_standard_input(chat: Any, tiny: Path, args: list[str]) 
     assert chat(tiny, "--temp", 0, *args, stdin=QUESTION + "\n")[:2] == (0, ANSWER + "\n")
 
 
+@pytest.mark.parametrize(
+    ("piped", "asked"),
+    [
+        ("one\ntwo\n", "one\ntwo\n\nSummarize:"),
+        ("", "Summarize:"),
+        (" \n", "Summarize:"),
+    ],
+)
+def test_standard_input_goes_before_the_prompt(
+    chat: Any, tiny: Path, monkeypatch: pytest.MonkeyPatch, piped: str, asked: str
+) -> None:
+    questions = []
+
+    def answer(_out: object, _session: object, question: str, _media: object) -> int:
+        questions.append(question)
+        return 0
+
+    monkeypatch.setattr("g4cli.cli.chat.oneshot.answer_once", answer)
+    assert chat(tiny, "-p", "Summarize:", stdin=piped)[0] == 0
+    assert questions == [asked]
+
+
+def test_endless_standard_input_is_refused(
+    chat: Any, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("g4cli.cli.chat.run._MOST_PIPED", 10)
+    code, _, err = chat(tiny, "-p", "Hi", stdin="x" * 11)
+    assert (code, "more than 10 characters" in err) == (2, True)
+
+
 class TestWithoutAModel:
     def test_an_empty_store_says_what_to_type(self, chat: Any) -> None:
         code, out, err = chat("-p", QUESTION)
@@ -205,7 +235,7 @@ class TestErrors:
             (["tiny.gguf", "-p", "x", "--device", "cuda7"], 2, "no device 'cuda7'"),
             (["tiny.gguf", "-p", "x", "--tools", "nowhere.json"], 3, "no such file"),
             (["tiny.gguf", "-p", "x", "--resume", "tiny.gguf"], 5, "no chat that g4 saved"),
-            (["tiny.gguf", "-p", "word " * 600, "--ctx", "512"], 7, "the question alone has"),
+            (["tiny.gguf", "-p", "word " * 600, "--ctx", "512"], 4, "the question alone has"),
             (["tiny.gguf", "-p", "x", "--kv-type", "q3"], 2, "kv-type"),
         ],
     )

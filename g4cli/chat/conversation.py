@@ -17,18 +17,28 @@ VERSION: Final = 1
 # Room for the answer that a prompt must leave, as a share of the context, and at most so many tokens.
 _ANSWER_SHARE: Final = 4
 _ANSWER_TOKENS: Final = 1024
+_SHORTER: Final = "a shorter prompt"
 
 
 @dataclass(slots=True)
 class Conversation:
-    """Turns in order; the system text apart, because it can change at any time."""
+    """Turns in order; the system text apart, because it can change at any time.
+
+    `n_dropped`: how many of the oldest turns the model does not see any more. `name`: what the conversation
+    is kept under, empty until it is kept.
+    """
 
     system: str = ""
     turns: list[Message] = field(default_factory=list)
+    n_dropped: int = field(default=0, compare=False)
+    name: str = field(default="", compare=False)
 
     def messages(self) -> list[Message]:
         """Return what the prompt is rendered from."""
-        return ([Message("system", self.system)] if self.system else []) + self.turns
+        return self._messages_from(self.n_dropped)
+
+    def _messages_from(self, first: int) -> list[Message]:
+        return ([Message("system", self.system)] if self.system else []) + self.turns[first:]
 
     def ask(self, text: str, media: Sequence[Media] = ()) -> None:
         """Append the user's turn."""
@@ -42,24 +52,31 @@ class Conversation:
         """Take the last question and its answer back; return the question, or None if there is none."""
         while self.turns:
             message = self.turns.pop()
+            self.n_dropped = min(self.n_dropped, len(self.turns))
             if message.role == "user":
                 return message
         return None
 
-    def clear(self) -> None:
-        """Forget all turns; the system text stays."""
-        self.turns.clear()
+    def drop_until(self, fits: Callable[[Sequence[Message]], bool]) -> None:
+        """Hide as few of the oldest questions, with all that answers them, as let `fits` be true of the rest.
 
-    def drop_oldest(self) -> int:
-        """Forget the oldest question with all that answers it; return how many turns that were.
-
-        The last question stays: 0 means that nothing is left to forget.
+        The last question stays, whether it fits or not. What `fits` is asked about is in all a few times what
+        fits, however long the conversation: from the newest question backwards in steps that double, then
+        between the last two of them.
         """
-        later = [i for i, turn in enumerate(self.turns) if turn.role == "user" and i > 0]
-        if not later:
-            return 0
-        del self.turns[: later[0]]
-        return later[0]
+        starts = [i for i, turn in enumerate(self.turns) if turn.role == "user"]
+        starts = [i for i in starts if i > self.n_dropped] or starts[-1:]
+        if not starts:
+            return
+        kept, step = 1, 1  # questions kept
+        while kept + step <= len(starts) and fits(self._messages_from(starts[-kept - step])):
+            kept += step
+            step *= 2
+        while step > 1:
+            step //= 2
+            if kept + step <= len(starts) and fits(self._messages_from(starts[-kept - step])):
+                kept += step
+        self.n_dropped = max(self.n_dropped, starts[-kept])
 
     def to_text(self) -> str:
         """Return the conversation as JSON; `from_text` reads it."""
@@ -102,12 +119,14 @@ def fit_prompt(
     *,
     n_ctx: int,
     policy: OverflowPolicy,
+    n_ctx_most: int = 0,
 ) -> Fitted:
     """Return the prompt's tokens with room left for an answer.
 
-    With 'drop' the oldest turns leave `conversation` until a prompt that was too long fills at most half of
-    the context: dropping one turn at each question would evaluate everything again each time. Raises
-    ContextFull with 'error', or if the last question alone is too long.
+    With 'drop' the oldest turns are hidden from the model until a prompt that was too long fills at most half
+    of the context: dropping one turn at each question would evaluate everything again each time.
+    `n_ctx_most` is the context that the model was made for, for the hint. Raises ContextFull with 'error', or
+    if the last question alone is too long.
     """
     tokens = tokens_of(conversation.messages())
     room = n_ctx - min(_ANSWER_TOKENS, n_ctx // _ANSWER_SHARE)
@@ -116,21 +135,26 @@ def fit_prompt(
     if policy == "error":
         raise ContextFull(
             f"the conversation has {len(tokens):,} tokens; of a context of {n_ctx:,} it may take {room:,}",
-            hint=f"--ctx {n_ctx * 2}, or /clear, or --on-overflow drop",
+            hint=_more_context(len(tokens), n_ctx, n_ctx_most) + ", or --on-overflow drop",
         )
-    dropped = 0
-    while len(tokens) > n_ctx // 2:
-        step = conversation.drop_oldest()
-        if not step:
-            break
-        dropped += step
-        tokens = tokens_of(conversation.messages())
+    before = conversation.n_dropped
+    conversation.drop_until(lambda messages: len(tokens_of(messages)) <= n_ctx // 2)
+    tokens = tokens_of(conversation.messages())
     if len(tokens) >= n_ctx:
         raise ContextFull(
             f"the question alone has {len(tokens):,} tokens, the context holds {n_ctx:,}",
-            hint=f"--ctx {len(tokens) + _ANSWER_TOKENS}",
+            hint=_more_context(len(tokens), n_ctx, n_ctx_most),
         )
-    return Fitted(tuple(tokens), dropped)
+    return Fitted(tuple(tokens), conversation.n_dropped - before)
+
+
+def _more_context(n_tokens: int, n_ctx: int, n_ctx_most: int) -> str:
+    """Return how to get room for `n_tokens`, or that no context of this model has it."""
+    wanted = n_tokens + _ANSWER_TOKENS
+    if n_ctx_most and wanted > n_ctx_most:
+        larger = f"--ctx max, or {_SHORTER}" if n_ctx < n_ctx_most else _SHORTER
+        return f"{larger}: this model takes {n_ctx_most:,} tokens at most"
+    return f"--ctx {wanted}"
 
 
 def _message_json(message: Message) -> dict[str, Any]:

@@ -163,7 +163,7 @@ class EngineMissing(RuntimeFailed):
     reference = "engine-missing"
 
 
-class ContextFull(RuntimeFailed):
+class ContextFull(DoesNotFit):
     reference = "context-full"
 
 

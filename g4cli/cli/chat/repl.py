@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from g4cli.cli.chat.line_editor import LineEditor
 from g4cli.cli.chat.oneshot import loop_text, stats_text
-from g4cli.cli.chat.session import last_chat, save_conversation
 from g4cli.cli.chat.slash_commands import COMMANDS, run_command
 from g4cli.cli.views.chat import view_for
 from g4cli.core.errors import G4Error, UsageError
 from g4cli.core.files import require_file
 from g4cli.core.paths import state_dir
-from g4cli.prompt.messages import Media
+from g4cli.operations.chat.saved import keep_chat
+from g4cli.prompt.messages import Media, Message
 
 if TYPE_CHECKING:
     from g4cli.chat import Conversation, Reply
@@ -39,7 +40,7 @@ class Left:
 
 
 class _TakenBack:
-    """Takes the last question back if it cannot be asked; one that Ctrl-C ended is kept."""
+    """Takes the last question back if it cannot be asked; one that something else ended is kept."""
 
     def __init__(self, conversation: Conversation) -> None:
         self._conversation = conversation
@@ -50,6 +51,8 @@ class _TakenBack:
     def __exit__(self, _kind: object, err: BaseException | None, _trace: object) -> None:
         if isinstance(err, G4Error):
             self._conversation.undo()
+        elif err is not None:  # the window was closed: nothing may follow a question but an answer
+            self._conversation.answer(Message("assistant", ""))
 
 
 class Driver:
@@ -58,13 +61,16 @@ class Driver:
     def __init__(self, out: Output, session: Session) -> None:
         self.out, self.session = out, session
         self.prefill = ""
+        self.edited: Message | None = None  # the question that /edit shows again
         self.media: list[Media] = []
         self.finished = False
         self.next_model: str | None = None
         self._last: Reply | None = None
+        self._can_keep = True
 
     def take(self, line: str) -> None:
         """Do what one line asks for: a command, or a question."""
+        edited, self.edited = self.edited, None
         dropped = dropped_file(line)
         if dropped is not None:
             self.add_media(*dropped)
@@ -72,13 +78,17 @@ class Driver:
             run_command(self, line)
         elif line:
             media, self.media = self.media, []
+            if edited is not None:
+                self.session.conversation.undo()
+                media = [*edited.media, *media]
             self.ask(line, media)
 
     def add_media(self, kind: Literal["image", "audio"], name: str) -> None:
         """Keep a picture or sound for the next question. Raises what is wrong with the file or the model."""
         if not name:
             raise UsageError("which file?", hint=f"/{kind} FILE")
-        medium = Media(kind, Path(unquoted_path(name)).expanduser())
+        # Absolute: the conversation may go on in another folder.
+        medium = Media(kind, Path(unquoted_path(name)).expanduser().absolute())
         require_file(medium.path)
         self.session.need_media()
         with view_for(self.out, self.session.settings.thoughts) as view:
@@ -101,6 +111,7 @@ class Driver:
         ):
             reply = session.turn(view)
         self._last = reply
+        self.keep()
         if reply.finish_reason == "loop" and reply.loop:
             self.out.warn(
                 loop_text(reply.loop, session.engine.model.path, forced=session.has_grammar)
@@ -111,6 +122,20 @@ class Driver:
             self.out.warn("the answer was cut: the context is full (/clear, or --ctx with more)")
         if session.settings.stats:
             self.show_stats()
+
+    def begin(self, conversation: Conversation) -> None:
+        """Go on with another conversation; the one before is kept."""
+        self.keep()
+        self.session.conversation = conversation
+
+    def keep(self) -> None:
+        """Write the conversation where --resume finds it. Warns once if that cannot be: the chat goes on."""
+        try:
+            if self._can_keep:
+                keep_chat(self.session.conversation)
+        except G4Error as err:
+            self._can_keep = False
+            self.out.warn(f"this conversation is not kept: {err.message}")
 
     def show_stats(self) -> None:
         """Show the figures of the last answer."""
@@ -142,18 +167,32 @@ def unquoted_path(text: str) -> str:
 
 
 def converse(out: Output, session: Session) -> Left:
-    """Talk until the user leaves; return how. The conversation is kept for `--resume last`."""
+    """Talk until the user leaves; return how. The conversation is kept for `--resume last`.
+
+    Raises SystemExit when the window is closed or the process is asked to end.
+    """
     driver = Driver(out, session)
-    with ExitStack() as stack:
-        stack.callback(_keep, session)
-        _loop(out, session, driver)
+    with _ended_by(signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])):
+        try:
+            _loop(out, session, driver)
+        finally:
+            driver.keep()
     return Left(driver.next_model)
 
 
-def _keep(session: Session) -> None:
-    """Write the conversation where `--resume last` finds it, also when Ctrl-C ended it."""
-    if session.conversation.turns:
-        save_conversation(session.conversation, last_chat())
+@contextmanager
+def _ended_by(*signals: signal.Signals) -> Iterator[None]:
+    """Let each of `signals` raise SystemExit inside the block, with the shell's exit code for it."""
+
+    def end(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in signals}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _loop(out: Output, session: Session, driver: Driver) -> None:
@@ -162,9 +201,11 @@ def _loop(out: Output, session: Session, driver: Driver) -> None:
     driver.media.extend(session.media_of(session.request))
     editor = LineEditor(COMMANDS, state_dir() / "history")
     model = session.engine.model
-    out.say(
-        f"{model.path.name}, {size_text(model.size_bytes)}, context {session.engine.n_ctx:,} tokens; /help"
-    )
+    if not session.request.quiet:
+        out.say(
+            f"{model.path.name}, {size_text(model.size_bytes)}, "
+            f"context {session.engine.n_ctx:,} tokens; /help"
+        )
     if session.conversation.turns:
         driver.show_history()
     placeholder = "ask something, or /help"

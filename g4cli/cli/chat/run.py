@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from g4cli.core.gguf import Header
     from g4cli.runtime.engine.model import ModelOptions
 
+_MOST_PIPED: Final = 16 << 20  # characters; a context of 262,144 tokens holds about a megabyte
 _SFP8_SUFFIX: Final = "-sfp8"  # quant.sfp8_file.SUFFIX, known here without importing numpy
 
 
@@ -57,6 +58,7 @@ class Request:
     expand: Literal["bf16", "q8_0"]
     draft: str
     stats: bool
+    quiet: bool = False
     conversation: Conversation | None = None
 
     @classmethod
@@ -75,8 +77,13 @@ class Request:
 
 def talk(out: Output, request: Request) -> int:
     """Run `g4 chat` and return its exit code."""
+    from g4cli.cli.chat.slash_commands import list_chats
+    from g4cli.operations.chat.saved import LIST
     from g4cli.store import newest, resolve
 
+    if str(request.resume) == LIST:
+        list_chats(out)
+        return 0
     if not request.model:
         found = newest()
         out.say(found.reason)
@@ -90,8 +97,10 @@ def talk(out: Output, request: Request) -> int:
 
                 return answer_once(out, session, question, session.media_of(request))
             from g4cli.cli.chat.repl import converse
+            from g4cli.cli.output import Output
 
-            left = converse(out, session)
+            # With --quiet a conversation has no banner; its answers and messages are what it is for.
+            left = converse(out if out.is_human else Output("human"), session)
         if left.next_model is None:
             return 0
         # A drafting network's file belongs to the model that it was named for.
@@ -102,26 +111,43 @@ def talk(out: Output, request: Request) -> int:
 
 
 def _question(out: Output, request: Request) -> str | None:
-    """Return the one question, or None for a conversation. Raises UsageError if there is neither."""
+    """Return the one question, or None for a conversation. Raises UsageError if there is neither.
+
+    What comes through standard input goes before --prompt, as in llm.
+    """
     from g4cli.core.errors import UsageError
     from g4cli.core.quoting import shell_word
 
-    if request.prompt is not None and request.prompt != "-":
-        question = request.prompt
-    elif request.prompt is None and sys.stdin.isatty():
-        if not out.is_human or not sys.stdout.isatty():
+    prompt = request.prompt
+    if prompt is None and sys.stdin.isatty():
+        if out.mode == "json" or not sys.stdout.isatty():
             raise UsageError(
                 "a conversation needs a terminal",
                 hint=f'g4 chat {shell_word(request.model)} -p "..."',
             )
         return None
+    piped = _piped() if prompt == "-" or not sys.stdin.isatty() else ""
+    if prompt is None or prompt == "-":
+        question = piped
     else:
-        question = sys.stdin.read()
+        question = f"{piped.rstrip()}\n\n{prompt}" if piped.strip() else prompt
     if not question.strip():
         raise UsageError(
             "the question is empty", hint=f'g4 chat {shell_word(request.model)} -p "What is GGUF?"'
         )
     return question
+
+
+def _piped() -> str:
+    """Return standard input, read to its end. Raises UsageError if it is larger than any prompt."""
+    from g4cli.core.errors import UsageError
+
+    text = sys.stdin.read(_MOST_PIPED + 1)
+    if len(text) > _MOST_PIPED:
+        raise UsageError(
+            f"standard input has more than {_MOST_PIPED:,} characters", hint="head -c 1000000 FILE"
+        )
+    return text
 
 
 @dataclass(frozen=True, slots=True)

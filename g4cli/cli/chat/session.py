@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from g4cli.chat import Conversation, Finished, Reply, TurnEvent, TurnOptions, fit_prompt, run_turn
 from g4cli.core.errors import UsageError
-from g4cli.core.files import atomic_file, require_file
+from g4cli.core.files import require_file
 from g4cli.core.gbnf import check_grammar
 from g4cli.core.json_schema import parse_schema
 from g4cli.core.media_file import read_media
-from g4cli.core.paths import state_dir
 from g4cli.core.template_child import render_template
 from g4cli.core.units import size_text
+from g4cli.operations.chat.saved import load_chat
 from g4cli.prompt import Message, PromptStyle, choose_renderer
 from g4cli.prompt.messages import Media
 from g4cli.prompt.tools import parse_tools
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from g4cli.runtime.engine.llama_engine import LlamaEngine
 
 THOUGHT_TOKENS: Final = {"off": 0, "on": 0, "low": 256, "medium": 1024, "high": 0}
-LAST: Final = "last"
 _TEXT_BYTES: Final = 64 << 20
 
 
@@ -97,8 +96,8 @@ class Session:
     def media_of(self, request: Request) -> tuple[Media, ...]:
         """Return the pictures and sounds of --image and --audio."""
         return (
-            *(Media("image", path) for path in request.image or ()),
-            *(Media("audio", path) for path in request.audio or ()),
+            *(Media("image", path.expanduser().absolute()) for path in request.image or ()),
+            *(Media("audio", path.expanduser().absolute()) for path in request.audio or ()),
         )
 
     def need_media(self) -> None:
@@ -149,7 +148,7 @@ class Session:
 
         Raises ContextFull, or RuntimeFailed if llama.cpp fails.
         """
-        media = [medium for turn in self.conversation.turns for medium in turn.media]
+        media = [medium for turn in self.conversation.messages() for medium in turn.media]
         if media:
             self.need_media()
             if not self.encode(media, view):
@@ -161,6 +160,7 @@ class Session:
             self.prompt_tokens,
             n_ctx=self.engine.n_ctx,
             policy=self.request.on_overflow,
+            n_ctx_most=self.engine.model.n_ctx_train,
         )
         if fitted.dropped_turns:
             self.out.warn(
@@ -194,30 +194,10 @@ def conversation_of(request: Request) -> Conversation:
     """Return the conversation to go on with: a saved one, or an empty one with the system text."""
     if request.conversation is not None:
         return request.conversation
-    conversation = load_conversation(request.resume) if request.resume else Conversation()
+    conversation = load_chat(request.resume) if request.resume else Conversation()
     if request.system:
         conversation.system = request.system
     return conversation
-
-
-def load_conversation(path: Path) -> Conversation:
-    """Return the conversation saved at `path`; 'last' is the one that ended last.
-
-    Raises FileMissing, UsageError or BadFile.
-    """
-    return Conversation.from_text(_text_of(last_chat() if str(path) == LAST else path))
-
-
-def last_chat() -> Path:
-    """Return where a conversation is kept when it ends, however it ends."""
-    return state_dir() / "last-chat.json"
-
-
-def save_conversation(conversation: Conversation, path: Path) -> None:
-    """Write the conversation to `path`, whole or not at all."""
-    with atomic_file(path) as file:
-        file.write(conversation.to_text().encode())
-    path.chmod(0o600)  # what people say to a model is nobody else's business
 
 
 def require_files(request: Request) -> None:

@@ -7,11 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from g4cli.chat import Conversation
 from g4cli.core.errors import UsageError
 from g4cli.core.units import size_text
 
 if TYPE_CHECKING:
     from g4cli.cli.chat.repl import Driver
+    from g4cli.cli.output import Output
+
+_MOST_LISTED: Final = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +38,7 @@ def _help(driver: Driver, _rest: str) -> None:
 
 
 def _clear(driver: Driver, _rest: str) -> None:
-    driver.session.conversation.clear()
+    driver.begin(Conversation(driver.session.conversation.system))
     driver.out.say("forgotten; the system text stays")
 
 
@@ -53,11 +57,12 @@ def _retry(driver: Driver, _rest: str) -> None:
 
 
 def _edit(driver: Driver, _rest: str) -> None:
-    question = driver.session.conversation.undo()
+    turns = driver.session.conversation.turns
+    question = next((turn for turn in reversed(turns) if turn.role == "user"), None)
     if question is None:
         raise UsageError("there is no question to edit")
     driver.prefill = question.content
-    driver.media.extend(question.media)
+    driver.edited = question
 
 
 def _system(driver: Driver, rest: str) -> None:
@@ -89,22 +94,46 @@ def _audio(driver: Driver, rest: str) -> None:
 
 
 def _save(driver: Driver, rest: str) -> None:
-    from g4cli.cli.chat.session import save_conversation
+    from g4cli.operations.chat.saved import may_replace, save_chat
 
     if not rest:
         raise UsageError("where to?", hint="/save chat.json")
     path = Path(rest).expanduser()
-    save_conversation(driver.session.conversation, path)
+    if not may_replace(path) and not driver.out.confirm(f"{path} is no chat of g4. Replace it?"):
+        driver.out.say("not saved")
+        return
+    save_chat(driver.session.conversation, path)
     driver.out.say(f"saved {len(driver.session.conversation.turns)} turns: {path}")
 
 
 def _load(driver: Driver, rest: str) -> None:
-    from g4cli.cli.chat.session import load_conversation
+    from g4cli.operations.chat.saved import LIST, load_chat
 
-    if not rest:
-        raise UsageError("which file?", hint="/load chat.json")
-    driver.session.conversation = load_conversation(Path(rest))
+    if not rest or rest == LIST:
+        list_chats(driver.out)
+        return
+    driver.begin(load_chat(Path(rest)))
     driver.show_history()
+
+
+def list_chats(out: Output) -> None:
+    """Show the kept conversations, the newest first: name, turns, first question."""
+    from g4cli.operations.chat.saved import chat_names, load_chat
+
+    rows = []
+    for name in chat_names()[:_MOST_LISTED]:
+        with out.errors_shown():
+            turns = load_chat(Path(name)).turns
+            first = next((turn.content for turn in turns if turn.role == "user"), "")
+            rows.append({"name": name, "turns": len(turns), "question": _short(first, 40)})
+
+    def render() -> None:
+        for row in rows:
+            out.line(f"{row['name']:<20}  {row['turns']:>3} turns  {row['question']}")
+        if not rows:
+            out.say("no chat is kept yet")
+
+    out.result(rows, render, brief="\n".join(str(row["name"]) for row in rows))
 
 
 def _stats(driver: Driver, rest: str) -> None:
@@ -154,7 +183,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     Command("image", "FILE", "a picture for the next question", _image, takes_path=True),
     Command("audio", "FILE", "a sound for the next question", _audio, takes_path=True),
     Command("save", "FILE", "write the conversation as JSON", _save, takes_path=True),
-    Command("load", "FILE", "go on with a saved conversation", _load, takes_path=True),
+    Command("load", "[NAME|FILE]", "go on with a kept chat or a file, or list", _load, takes_path=True),
     Command("stats", "[on|off]", "speeds of the last answer, or of each", _stats, choices=("on", "off")),
     Command("fit", "", "the memory that this chat takes", _fit),
     Command("model", "[MODEL]", "show the model, or change it", _model),

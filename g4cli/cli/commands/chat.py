@@ -49,8 +49,9 @@ def chat(
     """Talk to a model, or ask it one thing.
 
     Without MODEL it is the one that was pulled last; without -p a conversation
-    opens; /help lists its commands. A question may also come through standard
-    input. Sampling is Gemma 4's own (temp 1.0, top-p 0.95, top-k 64) or what
+    opens; /help lists its commands. What comes through standard input, read to
+    its end, is the question, or goes before that of -p (< /dev/null: nothing).
+    Conversations are kept: --resume last. Sampling is Gemma 4's own (temp 1.0, top-p 0.95, top-k 64) or what
     the file recommends. Ctrl-C stops an answer.
 
     \b
@@ -59,6 +60,7 @@ def chat(
       g4 chat tiny
       g4 chat tiny -p "What is Q4_0?"
       g4 chat e2b --think on < question.txt
+      cat file.txt | g4 chat e2b -p "Summarize this."
       g4 chat e2b -p "What is on it?" --image photo.jpg
       g4 chat tiny -p "What is GGUF?" --temp 0 --json
     """

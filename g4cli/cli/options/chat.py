@@ -23,7 +23,11 @@ LazyPle: TypeAlias = Literal["auto", "on", "off"]
 
 PromptOpt: TypeAlias = Annotated[
     str | None,
-    typer.Option("--prompt", "-p", help="Answer this and leave; - reads standard input."),
+    typer.Option(
+        "--prompt",
+        "-p",
+        help="Answer this and exit; standard input, read to its end, goes before it.",
+    ),
 ]
 SystemOpt: TypeAlias = Annotated[
     str, typer.Option("--system", help="The system text.", rich_help_panel=_PROMPT)
@@ -50,7 +54,10 @@ ToolsOpt: TypeAlias = Annotated[
 ResumeOpt: TypeAlias = Annotated[
     Path | None,
     typer.Option(
-        "--resume", help="Go on with a saved chat, or with the last.", rich_help_panel=_PROMPT
+        "--resume",
+        metavar="last|list|NAME|FILE",
+        help="Go on with a chat: the last, a kept one, or a file of /save.",
+        rich_help_panel=_PROMPT,
     ),
 ]
 OverflowOpt: TypeAlias = Annotated[
