@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -246,6 +247,35 @@ class TestTools:
     def test_a_tool_without_a_name(self) -> None:
         with pytest.raises(UsageError):
             declaration({"function": {"description": "x"}})
+
+    @pytest.mark.parametrize(
+        ("function", "said"),
+        [
+            ({"parameters": "x"}, "parameters is 'x', an object is needed"),
+            ({"response": "x"}, "response is 'x'"),
+            ({"parameters": {"properties": [1]}}, "properties is"),
+            ({"parameters": {"required": 3}}, "required is '3'"),
+            ({"parameters": {"properties": {"a": {"type": 3}}}}, "type is '3'"),
+            ({"parameters": {"properties": {"a": {"type": "object", "required": 3}}}}, "required"),
+            (
+                {"parameters": {"properties": {"a": {"type": "array", "items": {"type": 3}}}}},
+                "type is '3'",
+            ),
+            ({"parameters": {"properties": {"a": {"enum": json.loads("[" * 300 + "]" * 300)}}}},
+             "nested too deeply"),
+        ],
+    )  # fmt: skip
+    def test_a_schema_of_another_shape_is_named(self, function: Any, said: str) -> None:
+        with pytest.raises(UsageError, match=said):
+            parse_tools(json.dumps({"function": {"name": "f", **function}}))
+
+    def test_parameters_may_have_the_names_of_keys(self) -> None:
+        inner = {
+            "type": {"type": "string"},
+            "required": {"type": "boolean", "default": {"type": 3}},
+        }
+        tool = {"name": "f", "parameters": {"type": "object", "properties": inner}}
+        assert parse_tools(json.dumps(tool)) == (tool,)
 
     @pytest.mark.parametrize("text", ["{", "3", "[1]", "[" * 100_000])
     def test_no_tools(self, text: str) -> None:

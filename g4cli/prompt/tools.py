@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from types import MappingProxyType, NoneType
+from typing import Any, Final, Literal
 
 from g4cli.core.errors import UsageError
 
@@ -58,6 +59,7 @@ def declaration(tool: Mapping[str, Any]) -> str:
         raise UsageError(
             "a tool needs a name", hint='[{"type": "function", "function": {"name": "...", ...}}]'
         )
+    _check_schema(function["name"], function)
     text = f"declaration:{function['name']}{{description:{quoted(function.get('description', ''))}"
     parameters = function.get("parameters")
     if parameters:
@@ -92,6 +94,53 @@ def parse_tools(text: str) -> tuple[Mapping[str, Any], ...]:
             raise UsageError("the tools are no list of objects", hint='[{"type": "function", ...}]')
         declaration(tool)  # says what is wrong with it
     return tuple(tools)
+
+
+# What a JSON schema may hold under some keys; other types would end in an exception somewhere below.
+_KINDS: Final[Mapping[str, tuple[type, ...]]] = MappingProxyType(
+    {
+        "parameters": (Mapping, NoneType),
+        "response": (Mapping,),
+        "properties": (Mapping, NoneType),
+        "required": (list, tuple, NoneType),
+        "type": (str, list, tuple, NoneType),
+    }
+)
+
+
+def _check_schema(tool: str, function: Mapping[str, Any]) -> None:
+    """Raise UsageError unless the parameters and the response of a tool have the shape of a JSON schema."""
+
+    def check(value: Any, depth: int, kind: Literal["schema", "names", "data"]) -> None:
+        if depth > _DEPTH:
+            raise UsageError(f"the tool {tool}: it is nested too deeply")
+        if isinstance(value, (list, tuple)):
+            for item in value:
+                check(item, depth + 1, "data")
+        for key, item in value.items() if isinstance(value, Mapping) else ():
+            if kind == "schema" and not isinstance(item, _KINDS.get(key, (object,))):
+                raise UsageError(
+                    f"the tool {tool}: {key} is {str(item)[:40]!r}, {_WANTED[key]} is needed"
+                )
+            if kind == "data" or key in _VALUES:
+                check(item, depth + 1, "data")
+            else:  # the keys of "properties" are names: one of them may be called "type"
+                is_names = kind == "schema" and key == "properties"
+                check(item, depth + 1, "names" if is_names else "schema")
+
+    check(function, 0, "schema")
+
+
+_VALUES: Final = ("default", "enum", "const", "examples")
+_WANTED: Final = MappingProxyType(
+    {
+        "parameters": "an object",
+        "response": "an object",
+        "properties": "an object",
+        "required": "a list of names",
+        "type": "the name of a type",
+    }
+)
 
 
 def _properties(properties: Mapping[str, Any], depth: int = 0) -> str:
