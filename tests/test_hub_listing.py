@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from g4cli.core.errors import BadFile, NotFound, UsageError
-from g4cli.hub.address import parse_address
+from g4cli.hub.address import as_address, parse_address
 from g4cli.hub.listing import (
     RemoteFile,
     check_paths,
@@ -186,3 +188,38 @@ def test_addresses(text: str, expected: tuple[str, str, str, str | None]) -> Non
 def test_what_is_no_address(text: str) -> None:
     with pytest.raises(UsageError, match="not an address"):
         parse_address(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("google/gemma-4-E2B-it", "hf:google/gemma-4-E2B-it"),
+        ("a/b:q4_0", "hf:a/b:q4_0"),
+        ("a/b@v1", "hf:a/b@v1"),
+        ("https://huggingface.co/a/b", "hf:a/b"),
+        ("http://HF.co/a/b", "hf:a/b"),
+        ("huggingface.co/a/b", "hf:a/b"),
+        ("hf.co/a/b", "hf:a/b"),
+        ("https://huggingface.co/a/b/blob/main/x.gguf", "hf:a/b/x.gguf"),
+        ("https://huggingface.co/a/b/resolve/v2/d/x.gguf?download=true", "hf:a/b/d/x.gguf@v2"),
+        ("hf:https://huggingface.co/a/b/tree/main", "hf:a/b"),
+        ("hf:a/b/x.gguf:q4_0", "hf:a/b/x.gguf:q4_0"),
+        ("e2b:q4_0", "e2b:q4_0"),
+        ("./a/b", "./a/b"),
+        ("a/b.gguf", "a/b.gguf"),
+        ("a/b/c", "a/b/c"),
+        ("/a/b", "/a/b"),
+        ("here/model", "here/model"),
+    ],
+)
+def test_what_means_the_hub(
+    text: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here" / "model").mkdir(parents=True)
+    assert as_address(text) == expected
+
+
+def test_other_places_of_the_web_are_refused() -> None:
+    with pytest.raises(UsageError, match="not an address on the hub"):
+        as_address("https://example.com/m.gguf")

@@ -485,3 +485,29 @@ def test_a_file_without_any_hash_is_refused(
 def without_hash(_repo: str, item: Any) -> RemoteFile:
     """Return a row of a mirror's listing that knows no hashes."""
     return RemoteFile(item.path, item.size)
+
+
+def test_addresses_as_everybody_types_them(
+    capsys: pytest.CaptureFixture[str],
+    hub: FakeHub,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = ok(capsys, "pull", f"{GGML}:bf16", "--no-mmproj")
+    assert done["name"] == f"hf:{GGML}"
+    page = f"https://huggingface.co/{GGML}/blob/main/gemma-4-E2B-it-bf16.gguf"
+    assert ok(capsys, "pull", page)["path"] == done["path"]
+    assert ok(capsys, "show", GGML)["path"] == done["path"]
+    assert "offline" in refused(capsys, 6, "pull", "no/body", "--offline")
+    hub.repos["someone/tuned"] = checkpoint_repo()
+    assert ok(capsys, "convert", "someone/tuned", "-o", "out.gguf")["path"] == "out.gguf"
+    assert hub.leaked_tokens == 0
+
+
+def test_a_folder_needs_no_dot_before_it(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad").mkdir()
+    assert "holds no config.json" in refused(capsys, 2, "pull", "bad")

@@ -190,6 +190,11 @@ def use_of(header: Header) -> str:
     return commands.get(kind_of(header), f"g4 chat {path}")
 
 
+def is_runnable(header: Header) -> bool:
+    """Return whether g4 can talk to what the file holds: a text model of Gemma 4, also as SFP8 archive."""
+    return kind_of(header) in ("text-model", "sfp8-archive")
+
+
 def not_a_text_model(header: Header) -> BadGGUF:
     """Return the error for a file that was given where a Gemma 4 text model is needed."""
     kind = kind_of(header)

@@ -1,11 +1,13 @@
-"""Addresses of repositories as people type them: hf:OWNER/REPO[/FILE][:TYPE][@REVISION]. No I/O."""
+"""Addresses of repositories as people type them: hf:OWNER/REPO[/FILE][:TYPE][@REVISION]."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Final
 
 from g4cli.core.errors import UsageError
+from g4cli.core.files import is_there
 
 HUB_PREFIX: Final = "hf:"
 _NAME: Final = r"[0-9A-Za-z][0-9A-Za-z._-]{0,95}"
@@ -16,6 +18,48 @@ _WEB: Final = re.compile(
     rf"hf:(?://)?https?://[^/]+/(?P<repo>{_NAME}/{_NAME})(?:/(?:blob|resolve|tree)/(?P<revision>[^/]+)(?:/(?P<path>[^?#]+))?)?"
     r"(?:[?#].*)?"
 )
+
+
+_PLAIN: Final = re.compile(rf"{_NAME}/{_NAME}(?::[^/:@]+)?(?:@[^@:]+)?")
+_SITES: Final = ("huggingface.co/", "www.huggingface.co/", "hf.co/")
+
+
+def as_address(text: str) -> str:
+    """Return `text` as hf:OWNER/REPO[/FILE][:TYPE][@REVISION] if it means the hub, else as it is.
+
+    OWNER/REPO and addresses of huggingface.co and hf.co mean the hub unless they are a path on this disk.
+    Raises UsageError for any other address of the web.
+    """
+    if text.startswith(HUB_PREFIX):
+        return _spelled(text) if _WEB.fullmatch(text) else text
+    scheme, mark, rest = text.partition("://")
+    if mark and scheme.lower() in ("http", "https"):
+        if not rest.lower().startswith(_SITES):
+            raise UsageError(
+                f"not an address on the hub: {text!r}",
+                hint="download it, then name the file; or write hf:OWNER/REPO[/FILE][:TYPE]",
+            )
+        return _spelled(f"{HUB_PREFIX}https://{rest}")
+    if _exists(text):
+        return text
+    if text.lower().startswith(_SITES):
+        return _spelled(f"{HUB_PREFIX}https://{text}")
+    is_file = text.lower().endswith((".gguf", ".safetensors", ".json"))
+    return HUB_PREFIX + text if _PLAIN.fullmatch(text) and not is_file else text
+
+
+def _spelled(web: str) -> str:
+    """Return an address that was copied from a browser in the usual spelling."""
+    repo, path, _, revision = parse_address(web)
+    at = f"@{revision}" if revision not in (None, "main") else ""
+    return f"{HUB_PREFIX}{repo}{'/' * bool(path)}{path}{at}"
+
+
+def _exists(text: str) -> bool:
+    try:
+        return is_there(Path(text).expanduser())
+    except RuntimeError:  # the home of a user whom nobody knows
+        return False
 
 
 def parse_address(text: str) -> tuple[str, str, str, str | None]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from g4cli.core.errors import UsageError
+from g4cli.core.file_kind import is_runnable, not_a_text_model
 from g4cli.core.files import atomic_file, open_file
 from g4cli.core.gguf import read_header
 from g4cli.core.progress import Progress, no_progress
@@ -96,9 +97,12 @@ def adopt(source: Path, *, name: str, progress: Progress = no_progress) -> Entry
     """Return the entry of a local GGUF, now also in the store: a hard link, or a copy on another disk.
 
     The header is checked first, every tensor must lie inside the file. Raises FileMissing, UsageError,
-    BadGGUF or NoSpace; a file that is there already under this name and type is returned as it is.
+    BadGGUF (also for what is no Gemma 4 text model) or NoSpace; a file that is there already
+    under this name and type is returned as it is.
     """
     header = read_header(source)
+    if not is_runnable(header):
+        raise not_a_text_model(header)
     target = place_for(name, source.name)
     for entry in entries_of(name):
         if entry.path == target and os.path.samefile(entry.path, source):

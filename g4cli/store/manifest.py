@@ -17,7 +17,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
-from g4cli.core.errors import BadFile, G4Error
+from g4cli.core.errors import BadFile
 from g4cli.core.files import atomic_file
 from g4cli.core.gguf import Header, read_header
 
@@ -125,18 +125,14 @@ def read_manifest(path: Path, name: str) -> Entry:
 
 
 def entry_of(path: Path, name: str) -> Entry:
-    """Return the manifest of `path`, rebuilt (and written, where that is possible) if it is damaged.
+    """Return the manifest of `path`, or what the file's header says if it is damaged. Writes nothing.
 
     Raises BadGGUF if the file itself is no GGUF.
     """
     try:
         return read_manifest(path, name)
     except BadFile:
-        entry = describe_file(path, name)
-    try:
-        return write_manifest(entry)
-    except G4Error:
-        return entry  # a store that may only be read is still a store
+        return describe_file(path, name)
 
 
 def describe_file(path: Path, name: str) -> Entry:

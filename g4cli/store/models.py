@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from g4cli.core.errors import BadFile, FileMissing, NotFound, UnknownModel, UsageError
+from g4cli.core.file_kind import is_runnable
 from g4cli.core.files import is_there, require_file
+from g4cli.core.gguf import read_header
 from g4cli.core.paths import models_dir
 from g4cli.core.quoting import shell_command, shell_word
 from g4cli.core.registry import MODELS, ModelRef, known_names, looks_like_name, parse_name
@@ -77,15 +79,19 @@ def name_of(folder: Path) -> str:
 
 def list_models() -> tuple[Entry, ...]:
     """Return every file of the store, in the order of the registry, then by name; bad files are left out."""
-    entries = sorted(
-        _entries(), key=lambda e: (_ORDER.get(e.name, len(_ORDER)), e.name, e.role != "model")
-    )
+    root = models_dir()
+    folders = sorted(p for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
+    entries = [entry for folder in folders for entry in _entries_in(folder)]
+    entries.sort(key=lambda e: (_ORDER.get(e.name, len(_ORDER)), e.name, e.role != "model"))
     return tuple(entries)
 
 
 def entries_of(name: str) -> tuple[Entry, ...]:
     """Return the files of one model: models first."""
-    return tuple(e for e in list_models() if e.name == name)
+    folder = folder_of(name)
+    if name == ".." or folder.parent != models_dir() or name_of(folder) != name:
+        return ()
+    return tuple(sorted(_entries_in(folder), key=lambda e: e.role != "model"))
 
 
 def entry_at(path: Path, name: str) -> Entry | None:
@@ -130,14 +136,26 @@ def newest() -> Found:
     here = [e for e in list_models() if e.role == "model"]
     if not here:
         raise NotFound("no model is on this disk yet", hint="g4 pull tiny, or g4 pull e2b")
-    entry = max(here, key=lambda e: e.date)
+    by_date = sorted(here, key=lambda e: e.date, reverse=True)
+    entry = next((e for e in by_date if _is_runnable(e.path)), None)
+    if entry is None:
+        raise NotFound("no Gemma 4 model is on this disk yet", hint="g4 pull tiny, or g4 pull e2b")
     reason = "the only one here" if len(here) == 1 else f"pulled last, of {len(here)} here"
     return Found(entry.path, f"{entry.label}: {reason}", entry)
 
 
+def _is_runnable(path: Path) -> bool:
+    try:
+        return is_runnable(read_header(path))
+    except (BadFile, FileMissing, UsageError):
+        return False
+
+
 def sidecar(path: Path, role: Role) -> Path | None:
     """Return the projector ("mmproj") or the draft that lies beside a model of the store, or None."""
-    here = (e for e in list_models() if e.path.parent == path.parent and e.role == role)
+    if path.parent.parent != models_dir():
+        return None
+    here = (e for e in entries_of(name_of(path.parent)) if e.role == role)
     return next((e.path for e in here), None)
 
 
@@ -190,17 +208,13 @@ def remove(entry: Entry | Unfinished) -> None:
         entry.path.parent.rmdir()
 
 
-def _entries() -> Iterator[Entry]:
-    root = models_dir()
-    if not root.is_dir():
-        return
-    for folder in sorted(p for p in root.iterdir() if p.is_dir()):
-        for path in sorted(folder.glob("*.gguf")):
-            try:
-                yield entry_of(path, name_of(folder))
-            except (BadFile, FileMissing, UsageError):
-                # Not a GGUF at all: `g4 doctor FILE` is for those.
-                continue
+def _entries_in(folder: Path) -> Iterator[Entry]:
+    for path in sorted(folder.glob("*.gguf")):
+        try:
+            yield entry_of(path, name_of(folder))
+        except (BadFile, FileMissing, UsageError):
+            # Not a GGUF at all: `g4 doctor FILE` is for those.
+            continue
 
 
 def _split(word: str) -> tuple[str, str, str]:

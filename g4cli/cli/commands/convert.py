@@ -85,8 +85,9 @@ def convert(
 
 
 def _folder_of(source: str, progress: Progress, say: Callable[[str], None]) -> Path:
-    from g4cli.hub.address import HUB_PREFIX
+    from g4cli.hub.address import HUB_PREFIX, as_address
 
+    source = as_address(source)
     if not source.startswith(HUB_PREFIX):
         return Path(source).expanduser()
     from g4cli.hub import Hub, HubOptions

@@ -48,10 +48,11 @@ def show(
         _show_diff(out, model, other if diff else None)
         return
     from g4cli.core.gguf import read_header
+    from g4cli.hub.address import as_address
     from g4cli.store.describe import header_json
     from g4cli.store.models import find
 
-    found = find(model)
+    found = find(as_address(model))
     header = read_header(found.path)
 
     def render() -> None:

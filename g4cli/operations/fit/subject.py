@@ -58,8 +58,10 @@ def find_subject(text: str) -> Subject:
     UnknownModel, NotFound, NetworkError or UsageError.
     """
     from g4cli.core.registry import looks_like_name
+    from g4cli.hub.address import as_address
     from g4cli.store.models import entries_of
 
+    text = as_address(text)
     if text.startswith("hf:"):
         return from_hub(text)
     if not looks_like_name(text) or Path(text).is_file():

@@ -49,12 +49,13 @@ class Puller:
         from g4cli.core.errors import UsageError
         from g4cli.core.quoting import shell_command
         from g4cli.core.registry import looks_like_name, parse_name
-        from g4cli.hub.address import HUB_PREFIX, parse_address
+        from g4cli.hub.address import HUB_PREFIX, as_address, parse_address
         from g4cli.store.make import pull_bundled, pull_path
 
+        text = as_address(text)
         if text.startswith(HUB_PREFIX):
             return self._from_address(*parse_address(text))
-        if not looks_like_name(text) or text in (".", ".."):
+        if not looks_like_name(text) or text in (".", "..") or self._is_folder(text):
             return pull_path(
                 Path(text).expanduser(), name=self.wish.name, progress=self._named(text)
             )
@@ -66,6 +67,18 @@ class Puller:
         if ref.model.is_bundled:
             return pull_bundled(ref, restart=self.wish.restart, progress=self._named(str(ref)))
         return self._known(ref)
+
+    @staticmethod
+    def _is_folder(text: str) -> bool:
+        """Return whether `text` is a folder here and no model's name: ./ before it may be left away."""
+        from g4cli.core.errors import UnknownModel
+        from g4cli.core.registry import parse_name
+
+        try:
+            parse_name(text)
+        except UnknownModel:
+            return Path(text).is_dir()
+        return False
 
     def _known(self, ref: ModelRef) -> Pulled:
         from g4cli.core.errors import NetworkError
