@@ -76,7 +76,9 @@ def main() -> int:
                 checkpoint="g4cli/data/tiny", python="python", damage="tests/damage.py"
             )
             print(f"\n{DIM}# {step.why}{PLAIN}\n{BOLD}$ {shown}{PLAIN}", flush=True)
-            code = subprocess.run(typed, shell=True, cwd=folder, env=env, check=False).returncode
+            code = subprocess.run(
+                typed, shell=True, cwd=folder, env=env, stdin=subprocess.DEVNULL, check=False
+            ).returncode
             if code != step.exit_code:
                 print(f"\ndemo: exit code {code}, expected {step.exit_code}", file=sys.stderr)
                 return 1

@@ -27,6 +27,7 @@ def run(*command: str | Path, **env: str) -> None:
     """Run `command` quietly; show everything and leave if it fails."""
     done = subprocess.run(
         [str(part) for part in command],
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         env=os.environ | env,

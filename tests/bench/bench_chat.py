@@ -127,7 +127,9 @@ def g4_chat(file: Path, args: argparse.Namespace) -> dict[str, float]:
         1,
     ]
     data = json.loads(
-        subprocess.run(list(map(str, command)), check=True, capture_output=True).stdout
+        subprocess.run(
+            list(map(str, command)), check=True, capture_output=True, stdin=subprocess.DEVNULL
+        ).stdout
     )
     return {"tokens": data["usage"]["completion_tokens"], "tg": data["timing"]["decode_tps"]}
 

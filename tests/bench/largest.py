@@ -43,6 +43,7 @@ def inside(procs: Path, *args: str) -> subprocess.CompletedProcess[str]:
     """Run g4 in the group."""
     return subprocess.run(
         [G4, *args],
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         check=False,

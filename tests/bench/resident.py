@@ -42,7 +42,11 @@ def measured(path: Path, case: str, words: int, draft: str) -> int:
     command = [G4, "chat", str(path), *case.split(), "--draft", draft]
     command += ["-n", "3", "--no-loop-stop", "--seed", "1", "--json", "-p", prompt]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
     ) as child:
         assert child.stdout
         answer = json.loads(child.stdout.read())
