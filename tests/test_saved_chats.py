@@ -79,3 +79,11 @@ def test_what_may_be_replaced(tmp_path: Path) -> None:
     assert not may_replace(tmp_path)
     with pytest.raises(UsageError, match="no such folder"):
         may_replace(tmp_path / "no" / "chat.json")
+
+
+def test_the_history_of_questions_is_private(tmp_path: Path) -> None:
+    from g4cli.cli.chat.line_editor import _history
+
+    _history(tmp_path / "state" / "history").append_string("secret")
+    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "state" / "history").stat().st_mode & 0o777 == 0o600

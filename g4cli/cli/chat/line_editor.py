@@ -6,6 +6,7 @@ History is kept between runs; Tab completes commands and paths.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +20,8 @@ from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.shortcuts import CompleteStyle
 from prompt_toolkit.styles import Style
+
+from g4cli.core.files import make_folder
 
 if TYPE_CHECKING:
     from g4cli.cli.chat.slash_commands import Command
@@ -109,9 +112,10 @@ def _history(path: Path | None) -> History:
     if path is None:
         return InMemoryHistory()
     with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a"):
-            path.chmod(0o600)  # questions are private
+        # Questions are private.
+        make_folder(path.parent, private=True)
+        os.close(os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600))
+        path.chmod(0o600)
         return FileHistory(str(path))
     return InMemoryHistory()
 
