@@ -18,22 +18,20 @@ demo: setup
 test: check
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-## make setup   create .venv and install g4 (builds llama.cpp from source: about 4 minutes on 2 cores)
+## make setup   create .venv and install g4 (compiles llama.cpp once: 4 to 8 minutes on 2 cores)
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml g4cli/core/build_flags.py
 	@$(PYTHON) g4cli/core/build_flags.py >/dev/null 2>&1 || $(PYTHON) g4cli/core/build_flags.py >/dev/null
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "Installing g4 into $(VENV); llama.cpp is compiled once, which takes some minutes."
-	CMAKE_ARGS="$$($(PYTHON) g4cli/core/build_flags.py)" $(BIN)/pip install --quiet \
-		--disable-pip-version-check --no-binary llama-cpp-python "$(LLAMA)"
-	@# pip may hand out a wheel that was compiled earlier with other flags: prove it, else compile afresh.
+	@CMAKE_ARGS="$$($(PYTHON) g4cli/core/build_flags.py)" $(BIN)/python tools/build_llama.py "$(LLAMA)"
+	@echo "Installing g4 into $(VENV)"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@# pip may hand out a wheel that was compiled earlier with other flags: prove it, else compile afresh.
 	@$(BIN)/python -m g4cli.runtime.probes.kernels --require || \
 		(echo "The cached llama.cpp build fails here; compiling it afresh." && \
-		CMAKE_ARGS="$$($(PYTHON) g4cli/core/build_flags.py)" $(BIN)/pip install --quiet \
-		--disable-pip-version-check --force-reinstall --no-deps --no-cache-dir \
-		--no-binary llama-cpp-python "$(LLAMA)"; $(BIN)/python -m g4cli.runtime.probes.kernels --require || \
+		CMAKE_ARGS="$$($(PYTHON) g4cli/core/build_flags.py)" $(BIN)/python tools/build_llama.py "$(LLAMA)" \
+		--force-reinstall --no-deps --no-cache-dir; $(BIN)/python -m g4cli.runtime.probes.kernels --require || \
 		echo "warning: some kernels fail on this CPU; g4 works around them, more slowly (g4 doctor)")
 	@touch $@
 

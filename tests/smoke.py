@@ -1,6 +1,6 @@
 """The built wheel, alone in an empty environment, does its first job: a forgotten dependency shows here.
 
-Run by `make check`. llama.cpp is not compiled again: the wheel that pip keeps from `make setup` is used.
+Run by `make check`. llama.cpp is not compiled again: the installed one is packed into a wheel.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import subprocess
 import sys
 import tempfile
 import venv
+import zipfile
+from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,33 +40,27 @@ def run(*command: str | Path, **env: str) -> None:
         sys.exit(f"smoke: {' '.join(map(str, command))} left with {done.returncode}")
 
 
-def llama_cpp_wheel(folder: Path) -> None:
-    """Put the llama-cpp-python that this environment runs into `folder` as a wheel."""
-    pin = re.search(
-        r'"(llama-cpp-python==[^"]+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    )
-    assert pin, "pyproject.toml pins llama-cpp-python"
-    flags = subprocess.run(
-        [sys.executable, ROOT / "g4cli/core/build_flags.py"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.strip()
-    run(
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--no-deps",
-        "--no-binary",
-        "llama-cpp-python",
-        "--wheel-dir",
-        folder,
-        pin[1],
-        CMAKE_ARGS=flags,
-    )
+def pack_llama_cpp(folder: Path) -> None:
+    """Put the llama-cpp-python that this environment runs into `folder` as a wheel: nothing is compiled.
+
+    Format: https://packaging.python.org/en/latest/specifications/binary-distribution-format/
+    """
+    installed = metadata.distribution("llama-cpp-python")
+    tag = re.search(r"^Tag: (\S+)$", installed.read_text("WHEEL") or "", re.MULTILINE)
+    assert tag, "an installed wheel names its tag"
+    made_by_pip = {"RECORD", "INSTALLER", "REQUESTED", "direct_url.json"}
+    files = [
+        file
+        for file in installed.files or []
+        if ".." not in file.parts and file.suffix != ".pyc" and file.name not in made_by_pip
+    ]
+    stem = f"llama_cpp_python-{installed.version}"
+    with zipfile.ZipFile(folder / f"{stem}-{tag[1]}.whl", "w") as wheel:
+        for file in files:
+            wheel.write(str(file.locate()), file.as_posix())
+        rows = [f"{f.as_posix()},{f.hash.mode}={f.hash.value},{f.size}" for f in files if f.hash]
+        record = f"{stem}.dist-info/RECORD"
+        wheel.writestr(record, "\n".join([*rows, f"{record},,", ""]))
 
 
 def main() -> None:
@@ -73,7 +69,7 @@ def main() -> None:
         folder = Path(name)
         pip = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
         run(*pip, "wheel", "--no-deps", "--wheel-dir", folder / "wheels", ROOT)
-        llama_cpp_wheel(folder / "wheels")
+        pack_llama_cpp(folder / "wheels")
         venv.create(folder / "venv", with_pip=True)
         python = folder / "venv/bin/python"
         wheel = next((folder / "wheels").glob("g4cli-*.whl"))
