@@ -21,6 +21,8 @@ sys.path.insert(0, str(TESTS))  # `import builders`, from sub-folders too
 
 # A shell starts its background jobs with SIGINT ignored, and children inherit that; tests press Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# nohup starts its command with SIGHUP ignored; tests send it.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 SHARED_DATA = TESTS.parents[1] / "shared" / "data"
 PUBLISHED_VOCAB = SHARED_DATA / "gemma4-vocab" / "ggml-vocab-gemma-4.gguf"

@@ -24,13 +24,14 @@ from typing import TextIO
 # "[12/345] Building CXX object ..." of Ninja, "[  3%] Building CXX object ..." of make.
 NINJA = re.compile(r"^\s*\[(\d+)/(\d+)\] ")
 MAKE = re.compile(r"^\s*\[ *(\d+)%\] ")
+# Starts of lines. What the build itself needs is collected and installed too, in lines that are indented.
 PHASES = (
-    ("Collecting ", "looking for the sources"),
-    ("Downloading ", "downloading"),
-    ("Using cached ", "using what pip has kept"),
-    ("Installing build dependencies", "installing CMake's Python front end"),
-    ("Preparing metadata", "unpacking the sources"),
-    ("Building wheel", "configuring"),
+    ("Collecting llama", "looking for the sources"),
+    ("  Downloading llama", "downloading"),
+    ("  Using cached llama", "using what pip has kept"),
+    ("  Installing build dependencies", "installing what the build needs"),
+    ("  Preparing metadata", "unpacking the sources"),
+    ("  Building wheel", "configuring"),
     ("Installing collected packages", "installing"),
 )
 ERROR = re.compile(r"\berror\b|\bfatal\b|FAILED:|undefined reference|Killed", re.IGNORECASE)
@@ -75,7 +76,7 @@ class Progress:
         elif found := MAKE.match(line):
             self._show(f"compiling: {found[1]} %")
         else:
-            phase = next((text for start, text in PHASES if line.strip().startswith(start)), "")
+            phase = next((text for start, text in PHASES if line.startswith(start)), "")
             if phase:
                 self._show(phase, is_new=True)
 
