@@ -91,6 +91,21 @@ def engine_of(model: Model) -> Iterator[Callable[..., LlamaEngine]]:
         engine.close_context()
 
 
+@pytest.fixture(scope="module")
+def runs_are_exact(model: Model) -> bool:
+    """Whether this CPU gives one token the same scores alone and in a run: x86-64 does for Q8_0."""
+    context = Context(model, OPTIONS, Interrupt())
+    tokens = [2, *range(300, 340)]
+    found = []
+    for run in ([350], [350, 351, 352, 353]):
+        context.keep(0)
+        context.decode(tokens)
+        assert context.decode_one(350) if len(run) == 1 else context.decode_run(run)
+        found.append(context.score_bytes())
+    context.close()
+    return found[0] == found[1]
+
+
 def asked(engine: LlamaEngine, question: str) -> list[int]:
     return engine.tokens_of(render([Message("user", question)], PromptStyle()))
 
@@ -133,7 +148,7 @@ NAMES = ("lookup", "network", "oracle 0.6", "oracle 1.0")
 
 @pytest.mark.parametrize("name", NAMES)
 def test_answers_are_those_of_plain_decoding(
-    engine_of: Callable[..., LlamaEngine], folder: Path, name: str
+    engine_of: Callable[..., LlamaEngine], folder: Path, name: str, runs_are_exact: bool
 ) -> None:
     plain = engine_of()
     truth: list[int] = []
@@ -152,7 +167,7 @@ def test_answers_are_those_of_plain_decoding(
         assert guessing.context.score_bytes() == plain.context.score_bytes()
         assert guessing.n_past == plain.n_past
         n_kept += guessing.drafted.kept if guessing.drafted else 0
-    assert n_kept > 0 or name == "network"
+    assert n_kept > 0 or name == "network" or not runs_are_exact
 
 
 @pytest.mark.parametrize(
@@ -184,7 +199,9 @@ def test_long_answers_round_the_sliding_window(
     assert said(guessing, 40) == said(plain, 40)
 
 
-def test_what_is_guessed_is_counted(engine_of: Callable[..., LlamaEngine]) -> None:
+def test_what_is_guessed_is_counted(
+    engine_of: Callable[..., LlamaEngine], runs_are_exact: bool
+) -> None:
     plain = engine_of()
     prompt = asked(plain, "What is Q4_0?")
     expected = spoken(plain, prompt, 41)
@@ -192,7 +209,9 @@ def test_what_is_guessed_is_counted(engine_of: Callable[..., LlamaEngine]) -> No
     spoken(guessing, prompt, 41)
     # Ten rounds of one token and three right guesses; the first compares and costs nothing else.
     assert guessing.drafted is not None
-    assert (guessing.drafted.guessed, guessing.drafted.kept) == (33, 30)
+    assert (guessing.drafted.guessed, guessing.drafted.kept) == (
+        (33, 30) if runs_are_exact else (0, 0)
+    )
     assert guessing.n_past == len(prompt) + 41
 
 
@@ -204,8 +223,31 @@ def bf16(folder: Path) -> Iterator[Model]:
 
 
 class TestWhereScoresWouldDiffer:
-    """BF16 matrices are multiplied by another kernel from two tokens on."""
+    """BF16 matrices are multiplied by another kernel from two tokens on, on most CPUs."""
 
+    @pytest.fixture
+    def other_kernels_for_runs(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Scores of a run differ in a bit from those of one token, whatever this CPU's kernels give."""
+        real_run, real_scores = Context.decode_run, Context.score_bytes
+        runs: dict[Context, bool] = {}
+
+        def decode_run(self: Context, tokens: Sequence[int]) -> bool:
+            done = real_run(self, tokens)
+            runs[self] = True
+            return done
+
+        def decode_one(self: Context, token: int) -> bool:
+            runs[self] = False
+            return real_one(self, token)
+
+        real_one = Context.decode_one
+        monkeypatch.setattr(Context, "decode_run", decode_run)
+        monkeypatch.setattr(Context, "decode_one", decode_one)
+        monkeypatch.setattr(
+            Context, "score_bytes", lambda self: real_scores(self) + bytes(runs.get(self, False))
+        )
+
+    @pytest.mark.usefixtures("other_kernels_for_runs")
     def test_nothing_is_guessed_at_temperature_0(self, bf16: Model) -> None:
         plain, guessing = (LlamaEngine(bf16, OPTIONS, Interrupt()) for _ in range(2))
         prompt = asked(plain, "What is Q4_0?")
@@ -253,7 +295,7 @@ def test_interrupted_in_the_middle_of_a_round(engine_of: Callable[..., LlamaEngi
 @pytest.mark.parametrize("sampling", [GREEDY, Sampling(seed=5)], ids=["greedy", "sampled"])
 @pytest.mark.parametrize("length", [240, 241, 242, 243])
 def test_a_full_context(
-    engine_of: Callable[..., LlamaEngine], length: int, sampling: Sampling
+    engine_of: Callable[..., LlamaEngine], length: int, sampling: Sampling, runs_are_exact: bool
 ) -> None:
     small = ContextOptions(n_ctx=256, n_outputs=N_OUTPUTS)
     plain = engine_of(options=small)
@@ -271,12 +313,12 @@ def test_a_full_context(
     assert guessing.n_past == guessing.n_ctx == 256
     assert guessing.context.score_bytes() == plain.context.score_bytes()
     assert guessing.drafted is not None
-    assert guessing.drafted.kept > 6
+    assert guessing.drafted.kept > 6 or not runs_are_exact
     with pytest.raises(ContextFull):
         guessing.evaluate([*prompt, *[9] * guessing.n_ctx])
 
 
-def test_a_grammar(engine_of: Callable[..., LlamaEngine]) -> None:
+def test_a_grammar(engine_of: Callable[..., LlamaEngine], runs_are_exact: bool) -> None:
     grammar = 'root ::= ("Q4_0 " | "yes " | "no ")+'
     plain = engine_of()
     prompt = asked(plain, "What is Q4_0?")
@@ -292,7 +334,7 @@ def test_a_grammar(engine_of: Callable[..., LlamaEngine]) -> None:
     guessing = engine_of(lambda _: LookupGuesser())
     assert under_grammar(guessing).tokens == expected.tokens
     assert guessing.drafted is not None
-    assert guessing.drafted.kept > 0
+    assert guessing.drafted.kept > 0 or not runs_are_exact
 
 
 def test_undo_edit_and_retry(engine_of: Callable[..., LlamaEngine], folder: Path) -> None:
