@@ -80,9 +80,9 @@ def fresh_scores(model: Model, tokens: list[int]) -> np.ndarray:
 def assert_same_as_fresh(engine: LlamaEngine, tokens: list[int]) -> None:
     expected = fresh_scores(engine.model, tokens)
     found = scores(engine.context, engine.model.n_vocab)
-    # The batches differ, so sums are rounded differently; a wrong window is off by whole units.
+    # The batches differ, so sums are rounded differently; a wrong window is off by whole units. Which token
+    # is best is not compared: this is no text that the network knows, and near ties fall either way.
     assert np.abs(found - expected).max() < 0.05 * np.abs(expected).max()
-    assert found.argmax() == expected.argmax()
 
 
 @pytest.mark.parametrize("case", TOKENS, ids=lambda case: repr(case["text"])[:30])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
 import subprocess
 import sys
 import threading
@@ -25,7 +26,7 @@ from g4cli.hub.client import HubOptions
 from g4cli.hub.connection import certificates
 from g4cli.hub.transfer import Limits
 
-DATA = os.urandom(3_000_000)
+DATA = random.Random(1).randbytes(3_000_000)
 SHA = hashlib.sha256(DATA).hexdigest()
 FAST = Limits(
     piece_bytes=1_000_000,
@@ -144,10 +145,10 @@ def test_everything_goes_through_a_proxy(
         close_session()
 
 
+@pytest.mark.usefixtures("hub")
 def test_named_certificates_that_cannot_be_read(
-    hub: FakeHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    assert hub
     bundle = tmp_path / "ca.pem"
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
     with pytest.raises(UsageError, match="cannot be read") as caught:
@@ -359,11 +360,11 @@ def test_no_server_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
         Hub().repository(REPO)
 
 
+@pytest.mark.usefixtures("hub")
 @pytest.mark.parametrize("name", ["a/b/c", "a b", "", "-a/b", "a--b/..c"])
-def test_names_that_are_no_repository(hub: FakeHub, name: str) -> None:
+def test_names_that_are_no_repository(name: str) -> None:
     with pytest.raises((UsageError, NotFound)):
         Hub().repository(name)
-    assert hub
 
 
 def test_an_unsafe_path_in_a_listing(hub: FakeHub) -> None:
@@ -456,7 +457,7 @@ def kill_until_whole(hub: FakeHub, target: Path, kills: int, spread_s: float) ->
 
 
 def test_kill_9_loses_at_most_a_mebibyte_each_time(hub: FakeHub, tmp_path: Path) -> None:
-    data = os.urandom(12_000_000)
+    data = random.Random(1).randbytes(12_000_000)
     hub.repos[REPO].lfs = {"m-Q4_0.gguf": data}
     hub.rate = 16_000_000
     target = tmp_path / "store" / "m.gguf"

@@ -16,7 +16,7 @@ from g4cli.core.errors import BadFile, HashMismatch
 from g4cli.hub.hashing import Hasher
 from g4cli.hub.journal import Goal, Partial
 
-DATA = os.urandom(3_000_000)
+DATA = random.Random(1).randbytes(3_000_000)
 SHA = hashlib.sha256(DATA).hexdigest()
 
 

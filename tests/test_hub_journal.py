@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import random
 from itertools import pairwise
 from pathlib import Path
 
@@ -157,7 +158,7 @@ def test_a_full_disk_keeps_what_was_noted(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_writes_past_the_page_cache_mix_with_others(tmp_path: Path) -> None:
-    data = os.urandom(100_000)
+    data = random.Random(1).randbytes(100_000)
     partial = Partial(tmp_path / "m.gguf", Goal(len(data), "a" * 64))
     block = memoryview(mmap.mmap(-1, 16_384))  # aligned, as the blocks of a transfer are
     at = 0

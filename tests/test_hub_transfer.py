@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import threading
 import time
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from g4cli.hub.hashing import Hasher
 from g4cli.hub.journal import Partial
 from g4cli.hub.transfer import Limits
 
-DATA = os.urandom(6_000_000)
+DATA = random.Random(1).randbytes(6_000_000)
 REPO = "owner/repo-GGUF"
 LIMITS = Limits(piece_bytes=300_000, fast_piece_bytes=2_000_000, first_wait_s=0.01, stall_s=0.4)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import random
 import sys
 from pathlib import Path
 
@@ -14,9 +14,10 @@ REPO = "owner/repo-GGUF"
 
 
 def test_ctrl_c_leaves_a_clean_screen_and_the_same_command_goes_on(tmp_path: Path) -> None:
-    data = build_gguf(gemma4_keys(), [("token_embd.weight", BF16, (64, 16), os.urandom(2048))])
-    data += os.urandom(4_000_000)
-    projector = build_gguf([("general.architecture", "str", "clip")]) + os.urandom(4_000_000)
+    noise = random.Random(1).randbytes
+    data = build_gguf(gemma4_keys(), [("token_embd.weight", BF16, (64, 16), noise(2048))])
+    data += noise(4_000_000)
+    projector = build_gguf([("general.architecture", "str", "clip")]) + noise(4_000_000)
     hub = FakeHub(
         repos={REPO: FakeRepo(lfs={"m-Q4_0.gguf": data, "mmproj-m.gguf": projector})},
         rate=4_000_000,
