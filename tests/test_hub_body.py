@@ -197,3 +197,15 @@ def test_a_certificate_that_nobody_vouches_for(monkeypatch: pytest.MonkeyPatch) 
     client = Connection()
     with scripted(script, tls=True), pytest.raises(ssl.SSLCertVerificationError), closing(client):
         client.get_range(url(script, True), {}, 0, 10)
+
+
+@both
+def test_a_byte_now_and_then_is_too_slow(tls: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body, "_SLOW_S", 0.3)
+    script = Script([[answer(b"x" * 10, "0-999/1000", head="Content-Length: 1000\r\n"), 1]])
+    with scripted(script, tls=tls), closing(Connection(stall_s=30)) as client:
+        reader = client.get_range(url(script, tls), {}, 0, 1000)
+        # Instead of a server that sends a byte every 29 seconds.
+        monkeypatch.setattr(reader, "_read", lambda _: time.sleep(0.05) or 1)
+        with pytest.raises(TimeoutError, match="less than 1 KiB/s"):
+            read(reader, block=1)

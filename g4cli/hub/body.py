@@ -16,6 +16,8 @@ from collections.abc import Callable
 from typing import Final
 
 _GATHER_S: Final = 0.25
+_SLOW_S: Final = 60.0
+_SLOW_BYTES: Final = 60 * 1024
 """What has come after this time is handed on, full buffer or not."""
 
 
@@ -46,6 +48,7 @@ class Body:
         self.total = total
         self._read: Callable[[memoryview], int] = response.readinto
         self._early = 0
+        self._waited_s, self._got = 0.0, 0
         if response.chunked:
             return
         # The buffer that the header was read from may hold the first bytes of the body.
@@ -63,13 +66,27 @@ class Body:
         view = view[: min(len(view), self._left)]
         if not view:
             return 0
+        since = time.monotonic()
         if self._early:
             n = self._response.fp.readinto1(view[: self._early])
             self._early -= n
         else:
             n = self._read(view)
         self._left -= n
+        self._require_rate(time.monotonic() - since, n)
         return n
+
+    def _require_rate(self, waited_s: float, nbytes: int) -> None:
+        """Raise TimeoutError for less than 1 KiB/s: a byte now and then is no stall, but never ends either.
+
+        Only the time spent in reads counts: a slow disk is not the server's fault.
+        """
+        self._waited_s += waited_s
+        self._got += nbytes
+        if self._waited_s >= _SLOW_S:
+            if self._got < _SLOW_BYTES:
+                raise TimeoutError("less than 1 KiB/s")
+            self._waited_s, self._got = 0.0, 0
 
     def end(self) -> bool:
         """Return whether the connection can carry another request: nothing of this answer is left in it."""

@@ -35,6 +35,7 @@ from g4cli.hub.connection import STALL_S, BadAnswer, Connection, untrusted
 from g4cli.hub.hashing import Hasher
 from g4cli.hub.journal import Partial, Span
 
+_PROGRESS_BYTES: Final = 8192
 _TICK_S: Final = 0.05
 _GROW_S: Final = 0.25
 _FAST: Final = 256 * 1024**2  # bytes per second
@@ -88,6 +89,7 @@ class Transfer:
         self._stop = threading.Event()
         self._failure: BaseException | None = None
         self._failed_in_a_row = 0
+        self._since_failure = 0
         self._last_byte = time.monotonic()
         self._location: Location | None = None
         self._connections: list[Connection] = []
@@ -249,8 +251,11 @@ class Transfer:
     def _arrived(self, n: int) -> None:
         with self._lock:
             self.fetched_bytes += n
-            self._failed_in_a_row = 0
-            self._last_byte = time.monotonic()
+            self._since_failure += n
+            # A few bytes between two failures are no progress: a server could go on so for ever.
+            if self._since_failure >= _PROGRESS_BYTES:
+                self._failed_in_a_row = 0
+                self._last_byte = time.monotonic()
 
     def _wait_after(self, err: Exception, location: Location | None) -> None:
         status = err.status if isinstance(err, BadAnswer) else 0
@@ -260,6 +265,7 @@ class Transfer:
                     return  # another worker has asked for a new address already
                 self._location = None
             self._failed_in_a_row += 1
+            self._since_failure = 0
             n = self._failed_in_a_row
         hopeless = isinstance(err, BadAnswer) and status not in (*_AGAIN, *_EXPIRED)
         waited = time.monotonic() - self._last_byte
