@@ -186,6 +186,24 @@ def test_every_line_is_drawn_once(talk: Callable[..., Terminal]) -> None:
         assert b"\x1b[2J" not in t.raw
 
 
+def test_an_answer_of_html_and_code_is_on_the_screen(
+    talk: Callable[..., Terminal], tmp_path: Path
+) -> None:
+    """A grammar that allows one text makes the model say it."""
+    grammar = tmp_path / "html.gbnf"
+    code = "".join(f"x{number} = {number}\\n" for number in range(40))
+    answer = f"<note>\\n<to>Tove</to>\\n</note>\\n\\n__init__ of Vec<T>:\\n```python\\n{code}```\\n"
+    grammar.write_text(f'root ::= "{answer}"\n')
+    with talk("--grammar", str(grammar), "--no-loop-stop") as t:
+        t.enter("x")
+        t.wait_for(PROMPT, count=2)
+        shown = t.text.split()
+        for word in ("<note>", "<to>Tove</to>", "</note>", "__init__", "Vec<T>:", "x0", "x39"):
+            assert shown.count(word) == 1, word
+        t.enter("/quit")
+        assert t.wait_end() == 0
+
+
 def test_a_terminal_that_cannot_move_its_cursor(talk: Callable[..., Terminal]) -> None:
     with talk(term="dumb") as t:
         t.enter("What is GGUF?")
