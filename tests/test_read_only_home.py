@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,10 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "model.gguf"
 
 
-def test_a_chat_on_a_file(capsys: pytest.CaptureFixture[str], model: Path) -> None:
+def test_a_chat_on_a_file(
+    capsys: pytest.CaptureFixture[str], model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
     code, out, err = g4(capsys, "chat", model, "-p", "hi", "-n", "3", "--temp", "0")
     assert (code, "cannot be written" in err) == (0, False), err
     assert out
