@@ -173,6 +173,7 @@ def test_commands_import_the_rest_of_g4_inside_their_function() -> None:
         "g4cli.core.errors",
         "g4cli.core.progress",
         "g4cli.core.paths",
+        "g4cli.core.reporter",
         "g4cli.core.units",
         "g4cli.core.visible",
         "g4cli.core",

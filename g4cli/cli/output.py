@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeAlias
 
 from g4cli.core.errors import G4Error, UsageError
 from g4cli.core.progress import Progress, no_progress
+from g4cli.core.reporter import ProgressUnit
 from g4cli.core.visible import AnswerCleaner, json_text, one_line
 from g4cli.core.visible import clean as clean
 
@@ -166,9 +167,7 @@ class Output:
         return sys.stdin.readline().strip().lower() in ("y", "yes")
 
     @contextmanager
-    def progress(
-        self, label: str, *, unit: Literal["bytes", "steps", "files"] = "bytes"
-    ) -> Iterator[Progress]:
+    def progress(self, label: str, *, unit: ProgressUnit = "bytes") -> Iterator[Progress]:
         """Yield a `progress(done, total, label)` that draws a bar with rate and time left.
 
         With "files" every label given to it has a bar of its own.
