@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from tools.build_llama import describe_duration, run
+from tools.build_llama import Progress, describe_duration, run
 
 BUILD = [
     "Collecting llama-cpp-python==1.2.3",
@@ -68,6 +70,40 @@ def test_a_failure_shows_its_errors_and_the_last_lines(tmp_path: Path) -> None:
     assert "line 60\nline 61\n" in text
     assert "line 99\n" in text
     assert str(tmp_path / "log") in text
+
+
+def test_what_is_interrupted_ends_with_all_that_it_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The build is pip, CMake, Ninja and compilers: none may go on behind the user's back."""
+
+    def interrupt(_progress: Progress, line: str) -> None:
+        raise KeyboardInterrupt(line)
+
+    monkeypatch.setattr(Progress, "read", interrupt)
+    grandchild = "import subprocess; p = subprocess.Popen(['sleep', '600'])"
+    program = f"{grandchild}; print(p.pid, flush=True); p.wait()"
+    with pytest.raises(KeyboardInterrupt) as caught:
+        run(
+            [sys.executable, "-c", program],
+            tmp_path / "log",
+            io.StringIO(),
+            is_terminal=False,
+            columns=80,
+        )
+    pid = int(str(caught.value))
+    for _ in range(1000):
+        if not is_running(pid):
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"{pid} still runs")
+
+
+def is_running(pid: int) -> bool:
+    done = subprocess.run(
+        ["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False
+    )
+    return bool(done.stdout.strip()) and not done.stdout.startswith("Z")
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,10 @@ Runs before anything is installed, so it needs the standard library alone.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -122,6 +124,7 @@ def run(command: Sequence[str], log: Path, out: TextIO, *, is_terminal: bool, co
         log.open("w", encoding="utf-8") as file,
         subprocess.Popen(
             command,
+            start_new_session=True,  # so that its compilers can be ended with it
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env=environment,
@@ -130,11 +133,16 @@ def run(command: Sequence[str], log: Path, out: TextIO, *, is_terminal: bool, co
         ) as process,
     ):
         assert process.stdout
-        for line in process.stdout:
-            file.write(line)
-            lines.append(line.rstrip())
-            progress.read(line)
-        code = process.wait()
+        try:
+            for line in process.stdout:
+                file.write(line)
+                lines.append(line.rstrip())
+                progress.read(line)
+            code = process.wait()
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            raise
     progress.close("done" if code == 0 else f"failed with exit code {code}")
     if code:
         out.write("\n".join([*errors_of(lines), f"The whole output is in {log}", ""]))
@@ -155,6 +163,7 @@ def main(args: Sequence[str]) -> int:
         columns = os.get_terminal_size(out.fileno()).columns
     except (OSError, ValueError):
         columns = 80
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return run(command, log, out, is_terminal=out.isatty(), columns=columns)
     except KeyboardInterrupt:
