@@ -13,16 +13,12 @@ from tiny_file import build_tiny
 
 from g4cli.cli.main import run
 from g4cli.core.errors import UsageError
-from g4cli.runtime.engine.context import Context, ContextOptions
-from g4cli.runtime.engine.model import Model, ModelOptions
+from g4cli.runtime.engine.context import Context
+from g4cli.runtime.engine.model import Model
+from g4cli.runtime.engine.options import ContextOptions, ModelOptions
 from g4cli.runtime.llama.interrupt import Interrupt
-from g4cli.runtime.measure.bench import (
-    BenchOptions,
-    Measured,
-    parse_depths,
-    peak_memory_bytes,
-    run_bench,
-)
+from g4cli.runtime.measure.bench import peak_memory_bytes, run_bench
+from g4cli.runtime.measure.reports import BenchOptions, Measured, parse_depths
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from g4cli.estimate.draft import draft_compute_bytes, draft_output_bytes
 from g4cli.estimate.weights import repacked_types
 from g4cli.operations.fit.drafting import with_guesses
 from g4cli.operations.fit.subject import from_registry
-from g4cli.runtime.engine import drafter, speculation
+from g4cli.runtime.engine import drafter, drafting
 from quant.recipes import Recipe, choose_types
 
 GOLDEN = Path(__file__).parent / "golden" / "memory_drafts.json"
@@ -107,8 +107,8 @@ def test_guessing_costs_the_model_rows_of_logits() -> None:
 
 
 def test_the_plan_guesses_as_the_chat_does() -> None:
-    assert (N_GUESSES, GUESSING_BYTES) == (speculation.N_GUESSES, speculation.SMALLEST_BYTES)
-    assert N_GUESSES + 1 == speculation.N_OUTPUTS
+    assert (N_GUESSES, GUESSING_BYTES) == (drafting.N_GUESSES, drafting.SMALLEST_BYTES)
+    assert N_GUESSES + 1 == drafting.N_OUTPUTS
     assert Draft(shapes.DRAFTS["e2b"]).n_ubatch == drafter._N_BATCH
     subjects = [from_registry(name) for name in ("tiny", "e2b", "26b")]
     kinds = {s.model: with_guesses(Options(2048), s, "auto").n_guesses for s in subjects}

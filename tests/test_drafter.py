@@ -22,9 +22,10 @@ from g4cli.core.gguf import read_header
 from g4cli.core.paths import models_dir
 from g4cli.operations.chat.drafting import choose_draft
 from g4cli.runtime.engine import drafter as drafter_module
-from g4cli.runtime.engine.context import Context, ContextOptions
+from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.drafter import Drafter
-from g4cli.runtime.engine.model import Model, ModelOptions
+from g4cli.runtime.engine.model import Model
+from g4cli.runtime.engine.options import ContextOptions, ModelOptions
 from g4cli.runtime.llama.interrupt import Interrupt
 from g4cli.runtime.llama.library import llama
 
@@ -224,7 +225,7 @@ class TestCommand:
         assert "draft_tokens" not in json.loads(out)["usage"], (
             "so small a network is not guessed for"
         )
-        monkeypatch.setattr("g4cli.runtime.engine.speculation.SMALLEST_BYTES", 0)
+        monkeypatch.setattr("g4cli.runtime.engine.drafting.SMALLEST_BYTES", 0)
         # BF16 matrices are multiplied otherwise for one token than for four.
         _, _, err = chat("tiny.gguf", "--temp", 0, "--stats")
         assert "no drafts at temp 0: a near tie could fall otherwise" in err
@@ -238,13 +239,13 @@ class TestCommand:
         self, folder: Path, monkeypatch: pytest.MonkeyPatch, n_expert: int, kind: str
     ) -> None:
         monkeypatch.setenv("G4_HOME", str(folder / "home"))
-        monkeypatch.setattr("g4cli.runtime.engine.speculation.SMALLEST_BYTES", 0)
+        monkeypatch.setattr("g4cli.runtime.engine.drafting.SMALLEST_BYTES", 0)
         monkeypatch.setattr(
             "g4cli.core.shape.shape_of", lambda _header: SimpleNamespace(n_expert=n_expert)
         )
         model = Checked(folder / "q8.gguf", read_header(folder / "q8.gguf"), True)
-        assert choose_draft(Output("human"), "auto", model).kind == kind
-        assert choose_draft(Output("human"), "lookup", model).kind == "lookup"
+        assert choose_draft(Output("human"), "auto", model, str).kind == kind
+        assert choose_draft(Output("human"), "lookup", model, str).kind == "lookup"
 
     @pytest.mark.parametrize(
         ("name", "code", "said"),

@@ -13,7 +13,8 @@ from tiny_file import build_tiny
 from g4cli.core.errors import UsageError
 from g4cli.core.gbnf import MAX_TEXT, check_grammar
 from g4cli.runtime.engine.grammar import _without_stderr, schema_to_grammar
-from g4cli.runtime.engine.model import Model, ModelOptions
+from g4cli.runtime.engine.model import Model
+from g4cli.runtime.engine.options import ModelOptions
 from g4cli.runtime.llama.library import grammar_module, llama
 
 

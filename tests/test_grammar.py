@@ -16,11 +16,9 @@ from g4cli.chat import Finished, TurnOptions, run_turn
 from g4cli.cli.main import run
 from g4cli.core.errors import UsageError
 from g4cli.prompt import Message, PromptStyle, render
-from g4cli.runtime.engine.context import ContextOptions
 from g4cli.runtime.engine.grammar import GrammarSampler, not_enforced, schema_to_grammar
 from g4cli.runtime.engine.llama_engine import LlamaEngine, open_engine
-from g4cli.runtime.engine.model import ModelOptions
-from g4cli.runtime.engine.sampler import Sampling
+from g4cli.runtime.engine.options import ContextOptions, ModelOptions, Sampling
 from g4cli.runtime.engine.text_decoder import TextDecoder
 
 SCHEMA = json.dumps(

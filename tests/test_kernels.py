@@ -11,9 +11,9 @@ import pytest
 
 from g4cli.core.child_memory import Watched
 from g4cli.core.paths import cache_dir
+from g4cli.runtime.engine.ending import exit_text
 from g4cli.runtime.probes import kernels
-from g4cli.runtime.probes.kernel_child import TYPES
-from g4cli.runtime.probes.kernels import exit_text, probe_kernels
+from g4cli.runtime.probes.kernels import TYPES, probe_kernels
 
 
 def test_every_product_of_this_machine_is_right() -> None:

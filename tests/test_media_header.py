@@ -39,10 +39,8 @@ from g4cli.core.image_header import (
 )
 from g4cli.core.media_file import kind_of, read_media
 from g4cli.core.sound_header import SoundHeader, read_sound_header
-from g4cli.runtime.engine.context import ContextOptions
 from g4cli.runtime.engine.llama_engine import open_engine
-from g4cli.runtime.engine.media import MediaOptions
-from g4cli.runtime.engine.model import ModelOptions
+from g4cli.runtime.engine.options import ContextOptions, MediaOptions, ModelOptions
 from g4cli.runtime.llama.library import mtmd
 
 MMPROJ = Path(__file__).parent / "golden" / "tiny_mmproj.gguf"

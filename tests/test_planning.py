@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +19,7 @@ from g4cli.core.gguf import read_header
 from g4cli.core.units import GIB
 from g4cli.host import Gpu, GpuList, HostFacts
 from g4cli.operations.chat.plan import ChatPlan, plan_chat, with_live_gpus
+from g4cli.runtime.engine.messages import DeviceFacts
 
 
 def machine(free: int, *gpus: Gpu) -> HostFacts:
@@ -73,9 +75,10 @@ def asked(**changes: Any) -> Any:
 
 def test_on_a_cpu_only_the_context_is_planned(files: dict[str, Checked]) -> None:
     out = Heard()
-    assert plan_chat(out, asked(), files["e2b"], machine(32 * GIB)) == ChatPlan(
-        131072, "auto", False
-    )
+    plan = plan_chat(out, asked(), files["e2b"], machine(32 * GIB))
+    assert replace(plan, data_bytes=0) == ChatPlan(131072, "auto", False)
+    # Private memory: the file's pages do not count, the KV cache and repacked weights do.
+    assert 3 * GIB < plan.data_bytes < 12 * GIB
     assert out.said == []
     plan = plan_chat(out, asked(), files["26b"], machine(16 * GIB))
     assert 4096 < plan.n_ctx < 262144
@@ -163,6 +166,8 @@ def test_the_largest_context(files: dict[str, Checked]) -> None:
 
 
 def test_gpus_are_seen_live() -> None:
-    found = with_live_gpus(machine(GIB))
+    devices = [DeviceFacts("CPU", "a CPU", "cpu", 2, 3), DeviceFacts("CUDA0", "a GPU", "gpu", 4, 5)]
+    found = with_live_gpus(machine(GIB), devices)
     assert found.gpus is not None
     assert found.gpus.age_s == 0.0
+    assert found.gpus.gpus == (Gpu("CUDA0", "a GPU", 5, 4, unified=sys.platform == "darwin"),)

@@ -19,18 +19,12 @@ from tiny_file import build_tiny, build_tiny_q8
 from g4cli.chat import Finished, Reply, TurnOptions, run_turn
 from g4cli.core.errors import ContextFull
 from g4cli.prompt import Message, PromptStyle, render
-from g4cli.runtime.engine.context import Context, ContextOptions
+from g4cli.runtime.engine.context import Context
+from g4cli.runtime.engine.drafting import N_GUESSES, N_OUTPUTS, Drafted
 from g4cli.runtime.engine.llama_engine import LlamaEngine
-from g4cli.runtime.engine.model import Model, ModelOptions
-from g4cli.runtime.engine.sampler import Sampling
-from g4cli.runtime.engine.speculation import (
-    N_GUESSES,
-    N_OUTPUTS,
-    Drafted,
-    DraftGuesser,
-    Guesser,
-    LookupGuesser,
-)
+from g4cli.runtime.engine.model import Model
+from g4cli.runtime.engine.options import ContextOptions, ModelOptions, Sampling
+from g4cli.runtime.engine.speculation import DraftGuesser, Guesser, LookupGuesser
 from g4cli.runtime.engine.text_decoder import TextDecoder
 from g4cli.runtime.llama.interrupt import Interrupt
 

@@ -9,7 +9,8 @@ import pytest
 
 from g4cli.core.gguf import read_header
 from g4cli.core.gguf_values import Array
-from g4cli.runtime.engine.model import Model, ModelOptions
+from g4cli.runtime.engine.model import Model
+from g4cli.runtime.engine.options import ModelOptions
 from g4cli.runtime.engine.text_decoder import TextDecoder
 
 

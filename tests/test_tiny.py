@@ -17,10 +17,9 @@ from g4cli.core.gguf import read_header
 from g4cli.core.paths import tiny_dir
 from g4cli.core.shape import shape_of
 from g4cli.prompt import Message, PromptStyle, render
-from g4cli.runtime.engine.context import ContextOptions
 from g4cli.runtime.engine.llama_engine import LlamaEngine
-from g4cli.runtime.engine.model import Model, ModelOptions
-from g4cli.runtime.engine.sampler import Sampling
+from g4cli.runtime.engine.model import Model
+from g4cli.runtime.engine.options import ContextOptions, ModelOptions, Sampling
 from g4cli.runtime.engine.text_decoder import TextDecoder
 from g4cli.runtime.llama.interrupt import Interrupt
 from g4cli.store import resolve

@@ -199,7 +199,7 @@ def enter(start: Mapping[str, Any]) -> None:
     if start["ignore_interrupt"]:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     _end_with_parent(start)
-    _set_limits(ChildLimits(**start["limits"]))
+    set_limits(ChildLimits(**start["limits"]))
     del sys.argv[1]
     sys.argv[0] = start["module"]
     runpy.run_module(start["module"], run_name="__main__", alter_sys=True)
@@ -228,7 +228,8 @@ def _watch_lifeline(lifeline: int) -> None:
     os._exit(_ORPHANED)
 
 
-def _set_limits(limits: ChildLimits) -> None:
+def set_limits(limits: ChildLimits) -> None:
+    """Let the kernel refuse this process more than `limits` from now on; 0 leaves a limit as it is."""
     try:
         import resource
     except ImportError:  # Windows: only the limit of time holds

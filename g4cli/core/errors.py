@@ -180,3 +180,17 @@ class LoopStopped(G4Error):
 class Interrupted(G4Error):
     reference = "interrupted"
     exit_code = 130
+
+
+def error_of(reference: str, message: str, hint: str | None = None) -> G4Error:
+    """Return the error that another process of g4 met, from what it told of it.
+
+    Its class is the one of that `reference`, or the nearest one above it that is made from a message alone.
+    """
+    classes: list[type[G4Error]] = [G4Error]
+    for cls in classes:  # grows while it is walked
+        classes += cls.__subclasses__()
+    found = next((cls for cls in classes if cls.reference == reference), G4Error)
+    while found.__init__ is not G4Error.__init__:
+        found = found.__bases__[0]
+    return found(message, hint=hint)

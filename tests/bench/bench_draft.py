@@ -24,11 +24,11 @@ from typing import Any
 TESTS = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TESTS))
 
-from g4cli.runtime.engine.context import Context, ContextOptions  # noqa: E402
+from g4cli.runtime.engine.context import Context  # noqa: E402
+from g4cli.runtime.engine.drafting import N_GUESSES  # noqa: E402
 from g4cli.runtime.engine.llama_engine import LlamaEngine, open_engine  # noqa: E402
-from g4cli.runtime.engine.model import ModelOptions  # noqa: E402
-from g4cli.runtime.engine.sampler import Sampling  # noqa: E402
-from g4cli.runtime.engine.speculation import N_GUESSES, DraftGuesser, LookupGuesser, Speculation  # noqa: E402
+from g4cli.runtime.engine.options import ContextOptions, ModelOptions, Sampling  # noqa: E402
+from g4cli.runtime.engine.speculation import DraftGuesser, LookupGuesser, Speculation  # noqa: E402
 from g4cli.runtime.llama.library import llama  # noqa: E402
 
 TEXT = TESTS.parent / "README.md"

@@ -16,7 +16,8 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from g4cli.runtime.engine.model import Model, ModelOptions
+from g4cli.runtime.engine.model import Model
+from g4cli.runtime.engine.options import ModelOptions
 from g4cli.runtime.engine.speculation import LookupGuesser, Speculation
 
 N_PROMPT, N_TOKENS = 300, 1300

@@ -23,10 +23,9 @@ from tiny_file import build_tiny, build_tiny_q8  # noqa: E402
 
 from g4cli.cli.main import run  # noqa: E402
 from g4cli.core.gguf import read_header  # noqa: E402
-from g4cli.runtime.engine.context import ContextOptions  # noqa: E402
+from g4cli.runtime.engine.drafting import N_OUTPUTS, Exactness, float_matrices  # noqa: E402
 from g4cli.runtime.engine.llama_engine import LlamaEngine, open_engine  # noqa: E402
-from g4cli.runtime.engine.model import ModelOptions  # noqa: E402
-from g4cli.runtime.engine.speculation import N_OUTPUTS, Exactness, float_matrices  # noqa: E402
+from g4cli.runtime.engine.options import ContextOptions, ModelOptions  # noqa: E402
 
 MOST = 160
 

@@ -25,11 +25,9 @@ from tiny_file import build_tiny
 from g4cli.core.errors import G4Error
 from g4cli.core.gbnf import check_grammar
 from g4cli.core.media_file import kind_of, read_media
-from g4cli.runtime.engine.context import ContextOptions
 from g4cli.runtime.engine.llama_engine import LlamaEngine, open_engine
-from g4cli.runtime.engine.media import MediaOptions
 from g4cli.runtime.engine.model import ModelOptions
-from g4cli.runtime.engine.sampler import Sampling
+from g4cli.runtime.engine.options import ContextOptions, MediaOptions, Sampling
 from g4cli.runtime.llama.library import mtmd
 
 CASE = Path(tempfile.gettempdir()) / "fuzz_media_case"

@@ -8,8 +8,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from g4cli.runtime.engine.context import Context, ContextOptions
-from g4cli.runtime.engine.model import Model, ModelOptions
+from g4cli.runtime.engine.context import Context
+from g4cli.runtime.engine.model import Model
+from g4cli.runtime.engine.options import ContextOptions, ModelOptions
 from g4cli.runtime.llama.interrupt import Interrupt
 
 model = Model(Path(sys.argv[1]), ModelOptions(use_extra_bufts=False))

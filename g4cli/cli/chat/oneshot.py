@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from g4cli.cli.chat.session import Session
     from g4cli.cli.output import Output
     from g4cli.prompt.messages import Media
-    from g4cli.runtime.engine.speculation import Drafted
+    from g4cli.runtime.engine.drafting import Drafted
 
 # Colors alone do not tell a thought from an answer: NO_COLOR, TERM=dumb, a copy of the screen.
 THOUGHT_BEGINS: Final = "thinking:\n"
@@ -86,7 +86,7 @@ def answer_once(out: Output, session: Session, question: str, media: Sequence[Me
     if out.mode == "json":
         out.result(reply_data(reply, session.load_s, session.engine.drafted))
     if reply.loop and reply.finish_reason == "loop":
-        out.warn(loop_text(reply.loop, session.engine.model.path, forced=session.has_grammar))
+        out.warn(loop_text(reply.loop, session.engine.path, forced=session.has_grammar))
         return LoopStopped.exit_code
     if reply.finish_reason == "interrupted":
         return Interrupted.exit_code

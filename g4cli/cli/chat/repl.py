@@ -42,17 +42,18 @@ class Left:
 class _TakenBack:
     """Takes the last question back if it cannot be asked; one that something else ended is kept."""
 
-    def __init__(self, conversation: Conversation) -> None:
-        self._conversation = conversation
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, _kind: object, err: BaseException | None, _trace: object) -> None:
         if isinstance(err, G4Error):
-            self._conversation.undo()
+            if not self._session.engine.has_ended:
+                self._session.conversation.undo()
         elif err is not None:  # the window was closed: nothing may follow a question but an answer
-            self._conversation.answer(Message("assistant", ""))
+            self._session.conversation.answer(Message("assistant", ""))
 
 
 class Driver:
@@ -92,13 +93,11 @@ class Driver:
         require_file(medium.path)
         self.session.need_media()
         with view_for(self.out, self.session.settings.thoughts) as view:
-            done = self.session.encode([medium], view)
-        if not done:
+            encoded = self.session.encode([medium], view)
+        if encoded is None:
             self.out.say(f"stopped; {medium.path.name} is left out")
             return
-        if self.session.engine.media is not None:
-            n_tokens = len(self.session.engine.media.tokens(medium))
-            self.out.say(f"{medium.path.name}: {n_tokens} tokens; now ask about it")
+        self.out.say(f"{medium.path.name}: {encoded[0].n_tokens} tokens; now ask about it")
         self.media.append(medium)
 
     def ask(self, text: str, media: Sequence[Media] = ()) -> None:
@@ -106,16 +105,14 @@ class Driver:
         session = self.session
         session.conversation.ask(text, media)
         with (
-            _TakenBack(session.conversation),
+            _TakenBack(session),
             view_for(self.out, session.settings.thoughts) as view,
         ):
             reply = session.turn(view)
         self._last = reply
         self.keep()
         if reply.finish_reason == "loop" and reply.loop:
-            self.out.warn(
-                loop_text(reply.loop, session.engine.model.path, forced=session.has_grammar)
-            )
+            self.out.warn(loop_text(reply.loop, session.engine.path, forced=session.has_grammar))
         elif reply.finish_reason == "interrupted":
             self.out.say("stopped; /retry answers again, /undo takes it back")
         elif reply.context_full:
@@ -200,11 +197,11 @@ def _loop(out: Output, session: Session, driver: Driver) -> None:
 
     driver.media.extend(session.media_of(session.request))
     editor = LineEditor(COMMANDS, state_dir() / "history")
-    model = session.engine.model
+    engine = session.engine
     if not session.request.quiet:
         out.say(
-            f"{model.path.name}, {size_text(model.size_bytes)}, "
-            f"context {session.engine.n_ctx:,} tokens; /help"
+            f"{engine.path.name}, {size_text(engine.loaded.size_bytes)}, "
+            f"context {engine.n_ctx:,} tokens; /help"
         )
     if session.conversation.turns:
         driver.show_history()
@@ -216,5 +213,7 @@ def _loop(out: Output, session: Session, driver: Driver) -> None:
         if line is None:
             break
         # From here on Ctrl-C stops what runs, not g4: also before the first token is asked for.
-        with out.errors_shown(), session.engine.interrupt.listening():
+        with out.errors_shown(), engine.ctrl_c.listening():
             driver.take(line)
+        if engine.has_ended and not driver.finished:
+            out.say("the conversation is kept; the next question or /retry starts the model again")

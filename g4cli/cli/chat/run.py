@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from g4cli.cli.chat.session import Session
     from g4cli.cli.output import Output
     from g4cli.core.gguf import Header
-    from g4cli.runtime.engine.model import ModelOptions
+    from g4cli.runtime.engine.options import ModelOptions
 
 _MOST_PIPED: Final = 16 << 20  # characters; a context of 262,144 tokens holds about a megabyte
 _SFP8_SUFFIX: Final = "-sfp8"  # quant.sfp8_file.SUFFIX, known here without importing numpy
@@ -78,6 +78,7 @@ class Request:
 def talk(out: Output, request: Request) -> int:
     """Run `g4 chat` and return its exit code."""
     from g4cli.cli.chat.slash_commands import list_chats
+    from g4cli.core.errors import G4Error
     from g4cli.operations.chat.saved import LIST
     from g4cli.store import newest, resolve
 
@@ -90,8 +91,18 @@ def talk(out: Output, request: Request) -> int:
         request = replace(request, model=str(found.path))
     resolve(request.model)  # a wrong name is the first thing to tell, before any question is read
     question = _question(out, request)
+    before: Request | None = None  # what /model left
     while True:
-        with open_session(out, request) as session:
+        with ExitStack() as stack:
+            try:
+                session = stack.enter_context(open_session(out, request))
+            except G4Error as err:
+                if before is None:
+                    raise
+                out.error(err)
+                out.say(f"going back to {before.model}")
+                request, before = before, None
+                continue
             if question is not None:
                 from g4cli.cli.chat.oneshot import answer_once
 
@@ -105,9 +116,8 @@ def talk(out: Output, request: Request) -> int:
             return 0
         # A drafting network's file belongs to the model that it was named for.
         draft = request.draft if request.draft in ("off", "lookup") else "auto"
-        request = replace(
-            request, model=left.next_model, draft=draft, conversation=session.conversation
-        )
+        before = replace(request, conversation=session.conversation)
+        request = replace(before, model=left.next_model, draft=draft)
 
 
 def _question(out: Output, request: Request) -> str | None:
@@ -152,7 +162,7 @@ def _piped() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A model file that will load: `header` is read, and a child process has tried it."""
+    """A model file that g4 understands: its `header` is read, and the kernels that it needs are known."""
 
     path: Path
     header: Header
@@ -160,7 +170,7 @@ class Checked:
 
 
 def check_model(out: Output, text: str, *, expand: Literal["bf16", "q8_0"] = "bf16") -> Checked:
-    """Find the model and make sure that loading it harms nobody. Raises what is wrong with it.
+    """Find the model and look at all that can be known without loading it. Raises what is wrong with it.
 
     An SFP8 archive is expanded into the cache first; `expand` is the type that holds its values.
     """
@@ -168,7 +178,6 @@ def check_model(out: Output, text: str, *, expand: Literal["bf16", "q8_0"] = "bf
     from g4cli.core.gguf import read_header
     from g4cli.core.shape import require_tokenizer, shape_of
     from g4cli.runtime.probes.kernels import probe_kernels
-    from g4cli.runtime.probes.load_check import check_load, is_known
     from g4cli.store import resolve
 
     path = resolve(text)
@@ -183,9 +192,6 @@ def check_model(out: Output, text: str, *, expand: Literal["bf16", "q8_0"] = "bf
     kernels = probe_kernels()
     if not kernels.use_extra_bufts:
         out.say(kernels.reason)
-    if not is_known(path, use_extra_bufts=kernels.use_extra_bufts):
-        out.say("first use of this file: trying it in a process of its own ...")
-        check_load(path, use_extra_bufts=kernels.use_extra_bufts)
     return Checked(path, header, kernels.use_extra_bufts)
 
 
@@ -207,43 +213,37 @@ def open_session(out: Output, request: Request) -> Iterator[Session]:
     """Yield a session with the model loaded. Raises what finding, checking and loading it raise."""
     from g4cli.cli.chat.session import Session, conversation_of, require_files, tools_of
     from g4cli.host import probe
-    from g4cli.operations.chat.drafting import attach, choose_draft
+    from g4cli.operations.chat.drafting import choose_draft
     from g4cli.operations.chat.plan import plan_chat, with_live_gpus
-    from g4cli.runtime.engine.context import ContextOptions
-    from g4cli.runtime.engine.llama_engine import open_engine
+    from g4cli.runtime.engine.client import EngineClient
+    from g4cli.runtime.engine.messages import Open
+    from g4cli.runtime.engine.options import ContextOptions
 
     conversation, tools = conversation_of(request), tools_of(request)
     require_files(request)
-    model = check_model(out, request.model, expand=request.expand)
-    draft = choose_draft(out, request.draft, model)
-    # Before the weights are loaded: they would count twice.
-    plan = plan_chat(out, request, model, with_live_gpus(probe()), draft.wish)
-    started = time.perf_counter()
-    options = model_options(
-        gpu_layers=plan.gpu_layers,
-        device=request.device,
-        mmap=request.mmap,
-        lazy_ple=request.lazy_ple,
-        cpu_moe=plan.cpu_moe,
-        use_extra_bufts=model.use_extra_bufts,
-    )
-    context = ContextOptions(
-        n_ctx=plan.n_ctx,
-        kv_type=request.kv_type,
-        n_threads=request.threads,
-        n_outputs=draft.n_outputs,
-    )
-    with ExitStack() as stack:
+    with EngineClient() as engine:  # it loads llama.cpp while the file is looked at here
+        model = check_model(out, request.model, expand=request.expand)
+        draft = choose_draft(out, request.draft, model, lambda: engine.hello().draft_refusal)
+        # Before the weights are loaded: they would count twice.
+        host = with_live_gpus(probe(), engine.hello().devices)
+        plan = plan_chat(out, request, model, host, draft.wish)
+        started = time.perf_counter()
+        options = model_options(
+            gpu_layers=plan.gpu_layers,
+            device=request.device,
+            mmap=request.mmap,
+            lazy_ple=request.lazy_ple,
+            cpu_moe=plan.cpu_moe,
+            use_extra_bufts=model.use_extra_bufts,
+        )
+        context = ContextOptions(
+            n_ctx=plan.n_ctx,
+            kv_type=request.kv_type,
+            n_threads=request.threads,
+            n_outputs=draft.n_outputs,
+        )
         with out.progress(f"load {model.path.name}", unit="steps") as progress:
-            engine = stack.enter_context(
-                open_engine(
-                    model.path,
-                    model_options=options,
-                    context_options=lambda _: context,
-                    progress=progress,
-                )
-            )
-            attach(engine, draft, options)
+            engine.open(Open(model.path, options, context, draft, plan.data_bytes), progress)
         load_s = time.perf_counter() - started
         yield Session(out, request, engine, model, conversation, tools, load_s)
 
@@ -259,7 +259,7 @@ def model_options(
 ) -> ModelOptions:
     """Return how to load a model. Raises UsageError if `gpu_layers` is neither auto nor a number."""
     from g4cli.core.errors import UsageError
-    from g4cli.runtime.engine.model import ALL_LAYERS, ModelOptions
+    from g4cli.runtime.engine.options import ALL_LAYERS, ModelOptions
 
     if gpu_layers != "auto" and not gpu_layers.isdigit():
         raise UsageError(f"not a number of layers: {gpu_layers!r}", hint="--gpu-layers auto")

@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from g4cli.chat import Conversation, Finished, Reply, TurnEvent, TurnOptions, fit_prompt, run_turn
-from g4cli.core.errors import UsageError
+from g4cli.chat import Conversation, Finished, Reply, TurnEvent, TurnOptions, fit_prompt
+from g4cli.core.errors import G4Error, Interrupted, UsageError
 from g4cli.core.files import require_file
 from g4cli.core.gbnf import check_grammar
 from g4cli.core.json_schema import parse_schema
@@ -20,15 +20,18 @@ from g4cli.operations.chat.saved import load_chat
 from g4cli.prompt import Message, PromptStyle, choose_renderer
 from g4cli.prompt.messages import Media
 from g4cli.prompt.tools import parse_tools
-from g4cli.runtime.engine.sampler import Sampling, recommended
-from g4cli.runtime.engine.text_decoder import TextDecoder
+from g4cli.runtime.engine.messages import RunTurn
+from g4cli.runtime.engine.options import Sampling, recommended
 
 if TYPE_CHECKING:
     from g4cli.cli.chat.run import Checked, Request
     from g4cli.cli.output import Output
-    from g4cli.runtime.engine.llama_engine import LlamaEngine
+    from g4cli.core.gguf import Header
+    from g4cli.runtime.engine.client import EngineClient
+    from g4cli.runtime.engine.messages import Encoded
 
 THOUGHT_TOKENS: Final = {"off": 0, "on": 0, "low": 256, "medium": 1024, "high": 0}
+_CLOSE_THOUGHT: Final = "\n<channel|>"
 _TEXT_BYTES: Final = 64 << 20
 
 
@@ -57,7 +60,7 @@ class Session:
         self,
         out: Output,
         request: Request,
-        engine: LlamaEngine,
+        engine: EngineClient,
         checked: Checked,
         conversation: Conversation,
         tools: tuple[Mapping[str, Any], ...],
@@ -66,11 +69,11 @@ class Session:
         self.out, self.request, self.engine, self._checked = out, request, engine, checked
         self.conversation, self.load_s = conversation, load_s
         self.settings = Settings(request.think, request.thoughts, request.stats)
-        self.sampling: Sampling = replace(recommended(engine.model), **request.sampling)
+        self.sampling: Sampling = replace(recommended(checked.header), **request.sampling)
         self._tools = tools
-        self._grammar = grammar_of(out, request)
+        self._grammar = grammar_of(out, request, engine)
         self._render = choose_renderer(
-            engine.model.chat_template, partial(render_template, path=checked.path)
+            template_of(checked.header), partial(render_template, path=checked.path)
         )
         if self._render.notice:
             out.warn(self._render.notice)
@@ -89,7 +92,7 @@ class Session:
             empty_thought=self._render.empty_thought,
         )
 
-    def prompt_tokens(self, messages: Sequence[Message]) -> list[int]:
+    def prompt_tokens(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Return the tokens of the prompt for `messages`."""
         return self.engine.tokens_of(self._render(messages, self.style))
 
@@ -100,67 +103,85 @@ class Session:
             *(Media("audio", path.expanduser().absolute()) for path in request.audio or ()),
         )
 
+    def ensure_engine(self) -> None:
+        """Start the model again if its process has ended. Raises what loading it raises."""
+        if not self.engine.has_ended:
+            return
+        self.out.say("starting the model again ...")
+        with self.out.progress(f"load {self._checked.path.name}", unit="steps") as progress:
+            self.engine.reopen(progress)
+
     def need_media(self) -> None:
         """Load the encoder of images and sound, once. Raises UsageError if there is none for this model."""
-        if self.engine.media is not None:
+        self.ensure_engine()
+        if self.engine.has_media:
             return
         from g4cli.operations.fit.subject import encoder_beside
-        from g4cli.runtime.engine.media import MediaOptions
-        from g4cli.runtime.probes.load_check import check_load, is_known
+        from g4cli.runtime.engine.options import MediaOptions
 
-        path, extra = self._checked.path, self._checked.use_extra_bufts
+        path = self._checked.path
         mmproj = self.request.mmproj or encoder_beside(path)
         if mmproj is None:
             raise UsageError(
                 f"no encoder for images and sound lies beside {path.name}", hint="--mmproj FILE"
             )
-        if not is_known(path, use_extra_bufts=extra, mmproj=require_file(mmproj)):
-            self.out.say("first use of this encoder: trying it in a process of its own ...")
-            check_load(path, use_extra_bufts=extra, mmproj=mmproj)
         self.engine.attach_media(
             MediaOptions(
-                mmproj, image_tokens=self.request.image_tokens, n_threads=self.request.threads
+                require_file(mmproj),
+                image_tokens=self.request.image_tokens,
+                n_threads=self.request.threads,
             )
         )
 
-    def encode(self, media: Sequence[Media], view: View) -> bool:
-        """Encode pictures and sounds that are new; return False if Ctrl-C stopped it."""
-        with self.engine.interrupt.listening():
+    def encode(self, media: Sequence[Media], view: View) -> list[Encoded] | None:
+        """Encode pictures and sounds that are new; return what became of all, or None if Ctrl-C stopped it.
+
+        Raises what is wrong with a file.
+        """
+        found = []
+        with self.engine.ctrl_c.listening():
             for medium in media:
+                require_file(medium.path.expanduser())
                 view.encoding(medium.path.name)
-                if self.engine.media and not self.engine.media.encode(medium):
-                    return False
-        return True
-
-    def say_parts(self, media: Sequence[Media]) -> None:
-        """Tell that a long sound is heard in pieces. Raises what is wrong with a file."""
-        from g4cli.runtime.engine.media import AUDIO_CHUNK_S
-
-        for medium in media:
-            parts = self.engine.media.parts(medium) if self.engine.media else 1
-            if parts > 1:
-                self.out.say(
-                    f"{medium.path.name} is longer than {AUDIO_CHUNK_S} s: it is heard in {parts} pieces"
-                )
+                try:
+                    found.append(self.engine.encode(medium))
+                except Interrupted:
+                    return None
+        return found
 
     def turn(self, view: View) -> Reply:
         """Answer the last question, showing events as they come, and keep the answer.
 
-        Raises ContextFull, or RuntimeFailed if llama.cpp fails.
+        Raises ContextFull, BadMedia, or RuntimeFailed if llama.cpp fails. If its process has ended, then the
+        question is kept with an empty answer, and can be asked again.
         """
+        try:
+            with self.engine.ctrl_c.listening():
+                reply = self._answer(view)
+        except Interrupted:
+            reply = Reply.interrupted()
+        except G4Error:
+            if self.engine.has_ended:
+                self.conversation.answer(Reply.interrupted().message())
+            raise
+        self.conversation.answer(reply.message())
+        return reply
+
+    def _answer(self, view: View) -> Reply:
+        self.ensure_engine()
         media = [medium for turn in self.conversation.messages() for medium in turn.media]
         if media:
             self.need_media()
-            if not self.encode(media, view):
-                self.conversation.answer(Reply.interrupted().message())
+            encoded = self.encode(media, view)
+            if encoded is None:
                 return Reply.interrupted()
-            self.say_parts(self.conversation.turns[-1].media)
+            self._say_pieces(media, encoded)
         fitted = fit_prompt(
             self.conversation,
             self.prompt_tokens,
             n_ctx=self.engine.n_ctx,
             policy=self.request.on_overflow,
-            n_ctx_most=self.engine.model.n_ctx_train,
+            n_ctx_most=self.engine.loaded.n_ctx_train,
         )
         if fitted.dropped_turns:
             self.out.warn(
@@ -171,23 +192,26 @@ class Session:
             stop_on_loop=not self.request.no_loop_stop,
             thought_tokens=THOUGHT_TOKENS[self.settings.think],
         )
-        close_thought = self.engine.model.tokenize("\n<channel|>", control=True)
-        self.engine.begin(self.sampling, self._grammar)
         view.waiting()
-        with self.engine.interrupt.listening():
-            for event in run_turn(
-                self.engine,
-                fitted.tokens,
-                options,
-                TextDecoder(),
-                close_thought=close_thought,
-                progress=view.reading,
-            ):
-                view.show(event)
-                if isinstance(event, Finished):
-                    reply = event.reply
-        self.conversation.answer(reply.message())
+        request = RunTurn(fitted.tokens, self.sampling, options, self._grammar, _CLOSE_THOUGHT)
+        reply = Reply.interrupted()
+        for event in self.engine.run_turn(request, view.reading):
+            view.show(event)
+            if isinstance(event, Finished):
+                reply = event.reply
         return reply
+
+    def _say_pieces(self, media: Sequence[Media], encoded: Sequence[Encoded]) -> None:
+        """Tell that a long sound of the last question is heard in pieces."""
+        from g4cli.runtime.engine.options import AUDIO_CHUNK_S
+
+        first = len(media) - len(self.conversation.turns[-1].media)
+        for medium, found in zip(media[first:], encoded[first:], strict=True):
+            if found.n_pieces > 1:
+                self.out.say(
+                    f"{medium.path.name} is longer than {AUDIO_CHUNK_S} s: "
+                    f"it is heard in {found.n_pieces} pieces"
+                )
 
 
 def conversation_of(request: Request) -> Conversation:
@@ -218,18 +242,21 @@ def require_files(request: Request) -> None:
         parse_schema(_text_of(request.json_schema))
 
 
-def grammar_of(out: Output, request: Request) -> str | None:
+def template_of(header: Header) -> str | None:
+    """Return the chat template in a file's header, or None if it has none."""
+    text: str = header.get("tokenizer.chat_template", str, "")
+    return text or None
+
+
+def grammar_of(out: Output, request: Request, engine: EngineClient) -> str | None:
     """Return the grammar that answers must obey, or None. Raises UsageError."""
     if request.grammar:
         return _text_of(request.grammar)
     if request.json_schema:
-        from g4cli.runtime.engine.grammar import not_enforced, schema_to_grammar
-
-        schema = _text_of(request.json_schema)
-        grammar = schema_to_grammar(schema)
-        if ignored := not_enforced(schema):
+        grammar = engine.compile_schema(_text_of(request.json_schema))
+        if ignored := grammar.not_enforced:
             out.warn(f"answers are not held to {', '.join(ignored)} of the schema")
-        return grammar
+        return grammar.text
     return None
 
 

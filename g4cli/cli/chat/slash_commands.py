@@ -146,23 +146,24 @@ def _stats(driver: Driver, rest: str) -> None:
 
 
 def _fit(driver: Driver, _rest: str) -> None:
-    model, engine = driver.session.engine.model, driver.session.engine
-    driver.out.line(f"weights   {size_text(model.size_bytes)}")
-    driver.out.line(f"KV cache  {size_text(engine.context.kv_bytes)} ({engine.n_ctx:,} tokens)")
-    driver.out.line(f"compute   {size_text(engine.context.compute_bytes)}")
+    engine = driver.session.engine
+    loaded = engine.loaded
+    driver.out.line(f"weights   {size_text(loaded.size_bytes)}")
+    driver.out.line(f"KV cache  {size_text(loaded.kv_bytes)} ({engine.n_ctx:,} tokens)")
+    driver.out.line(f"compute   {size_text(loaded.compute_bytes)}")
 
 
 def _model(driver: Driver, rest: str) -> None:
-    model = driver.session.engine.model
     if rest:
         from g4cli.cli.chat.run import check_model
 
-        # If it will not load, this model stays.
+        # What can be seen from outside must be right before this model is given up.
         check_model(driver.out, rest, expand=driver.session.request.expand)
         driver.next_model = rest
         return
-    driver.out.line(f"{model.path.name}: {model.description}, {size_text(model.size_bytes)}")
-    driver.out.line(f"{model.path}")
+    path, loaded = driver.session.engine.path, driver.session.engine.loaded
+    driver.out.line(f"{path.name}: {loaded.description}, {size_text(loaded.size_bytes)}")
+    driver.out.line(f"{path}")
 
 
 def _quit(driver: Driver, _rest: str) -> None:

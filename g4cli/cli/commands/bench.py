@@ -13,7 +13,7 @@ from g4cli.cli.output import Output, output_for
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from g4cli.runtime.measure.bench import BenchReport
+    from g4cli.runtime.measure.reports import BenchReport
 
 
 def bench(
@@ -59,7 +59,9 @@ def bench(
     out = output_for(as_json=json, quiet=quiet)
     from g4cli.cli.chat.run import check_model, model_options
     from g4cli.core.errors import UsageError
-    from g4cli.runtime.measure.bench import BenchOptions, parse_depths, run_bench
+    from g4cli.runtime.measure.client import measure_speed
+    from g4cli.runtime.measure.messages import RunBench
+    from g4cli.runtime.measure.reports import BenchOptions, parse_depths
 
     if not n_prompt and not n_gen:
         raise UsageError("nothing to measure", hint="-p 512 or -n 128")
@@ -73,20 +75,16 @@ def bench(
         use_extra_bufts=checked.use_extra_bufts,
     )
     with out.progress(f"bench {checked.path.name}", unit="steps") as progress:
-        report = run_bench(
-            checked.path,
-            options,
-            BenchOptions(
-                n_prompt,
-                n_gen,
-                parse_depths(depth),
-                repetitions,
-                threads,
-                kv_type,
-                warmup=not no_warmup,
-            ),
-            progress=progress,
+        settings = BenchOptions(
+            n_prompt,
+            n_gen,
+            parse_depths(depth),
+            repetitions,
+            threads,
+            kv_type,
+            warmup=not no_warmup,
         )
+        report = measure_speed(RunBench(checked.path, options, settings), progress)
     out.result(
         _data(checked.path, report, kv_type),
         lambda: _render(out, report),

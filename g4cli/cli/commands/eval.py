@@ -44,22 +44,23 @@ def eval_(
     out = output_for(as_json=json, quiet=quiet)
     from g4cli.cli.chat.run import check_model
     from g4cli.cli.views.eval import draw_evaluation, evaluation_data
+    from g4cli.runtime.measure.client import measure_quality
     from g4cli.runtime.measure.eval_text import read_conversations
-    from g4cli.runtime.measure.evaluate import evaluate
+    from g4cli.runtime.measure.messages import RunEvaluation
 
     conversations = read_conversations(text)
     conversations = conversations[: limit or len(conversations)]
     checked = check_model(out, model)
     base = check_model(out, against) if against else None
     with out.progress(f"evaluate {checked.path.name}", unit="steps") as progress:
-        found = evaluate(
+        request = RunEvaluation(
             checked.path,
-            conversations,
-            against=base.path if base else None,
-            use_extra_bufts=checked.use_extra_bufts,
-            n_threads=threads,
-            progress=progress,
+            tuple(conversations),
+            base.path if base else None,
+            checked.use_extra_bufts,
+            threads,
         )
+        found = measure_quality(request, progress)
     out.result(
         evaluation_data(model, against, found),
         lambda: draw_evaluation(out, model, against, found),

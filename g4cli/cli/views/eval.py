@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from g4cli.cli.output import Output
-    from g4cli.runtime.measure.evaluate import Evaluation
+    from g4cli.runtime.measure.reports import Evaluation
 
 
 def evaluation_data(model: str, against: str | None, found: Evaluation) -> dict[str, Any]:

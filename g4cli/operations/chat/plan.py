@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from g4cli.core.quoting import shell_word
+from g4cli.core.units import GIB
 
 if TYPE_CHECKING:
     from g4cli.cli.chat.run import Checked, Request
@@ -14,15 +17,24 @@ if TYPE_CHECKING:
     from g4cli.fit import Memory
     from g4cli.host import HostFacts
     from g4cli.operations.fit.subject import Subject
+    from g4cli.runtime.engine.messages import DeviceFacts
+
+# What the worker may take beyond the estimate, half as much again, before the kernel refuses it: Python, the
+# stacks of threads, decoded images, and what the estimate does not know.
+_DATA_SLACK: Final = 2 * GIB
 
 
 @dataclass(frozen=True, slots=True)
 class ChatPlan:
-    """How to load and what to open. `gpu_layers` is a number or "auto" (all)."""
+    """How to load and what to open. `gpu_layers` is a number or "auto" (all).
+
+    `data_bytes`: the private memory that the model's process may have at most; 0: no limit is known.
+    """
 
     n_ctx: int
     gpu_layers: str
     cpu_moe: bool
+    data_bytes: int = 0
 
 
 def plan_chat(
@@ -71,7 +83,10 @@ def plan_chat(
         out.warn(f"this may not fit: {found.reason} (g4 fit {shell_word(request.model)})")
     is_free = request.gpu_layers == "auto" and request.device is None and not request.cpu_moe
     if not is_free or len(memories) == 1:
-        return ChatPlan(n_ctx, request.gpu_layers, request.cpu_moe)
+        data_bytes = 0
+        if len(memories) == 1 and n_ctx <= subject.shape.n_ctx_train:
+            data_bytes = _data_bytes(subject, options, request, checked)
+        return ChatPlan(n_ctx, request.gpu_layers, request.cpu_moe, data_bytes)
     return _layout(out, subject, options, memories, n_ctx)
 
 
@@ -113,14 +128,28 @@ def _layout(
     )
 
 
-def with_live_gpus(host: HostFacts) -> HostFacts:
-    """Return `host` with the GPUs as llama.cpp sees them now, in this process. Raises EngineMissing."""
+def _data_bytes(subject: Subject, options: Options, request: Request, checked: Checked) -> int:
+    """Return the most private memory that this run can need by far: a hostile file is stopped there."""
+    from g4cli.core.errors import G4Error
+    from g4cli.estimate import HOST, IMAGE_TOKENS, estimate
+    from g4cli.operations.fit.subject import encoder_beside, with_encoder
+
+    # The encoder may be asked for later, by /image; a file that is none is reported then.
+    if options.media is None and (mmproj := request.mmproj or encoder_beside(checked.path)):
+        with suppress(G4Error):
+            image_tokens = request.image_tokens or IMAGE_TOKENS
+            options = with_encoder(options, subject.shape, mmproj, image_tokens)
+    needed = estimate(subject.shape, subject.tensors, options).sum(device=HOST)
+    return needed + needed // 2 + _DATA_SLACK
+
+
+def with_live_gpus(host: HostFacts, devices: Sequence[DeviceFacts]) -> HostFacts:
+    """Return `host` with the GPUs among the devices that llama.cpp sees now."""
     from g4cli.host import Gpu, GpuList, engine_version, is_unified
-    from g4cli.runtime.llama.devices import devices
 
     gpus = tuple(
         Gpu(d.name, d.description, d.total_bytes, d.free_bytes, unified=is_unified(d.kind))
-        for d in devices()
+        for d in devices
         if d.kind in ("gpu", "igpu")
     )
     return replace(host, gpus=GpuList(gpus, engine_version() or "", 0.0))

@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -17,12 +16,11 @@ from g4cli.core.errors import ContextFull, NoMemory, RuntimeFailed, UsageError
 from g4cli.core.quoting import shell_word
 from g4cli.core.units import MIB
 from g4cli.runtime.engine.model import Model
+from g4cli.runtime.engine.options import ContextOptions
 from g4cli.runtime.llama.interrupt import Interrupt
 from g4cli.runtime.llama.library import LOG, failed, llama
 
 KV_TYPES: Final = MappingProxyType({"f16": 1, "q8_0": 8, "q4_0": 2})  # ggml_type ids
-N_BATCH: Final = 2048
-N_UBATCH: Final = 512
 _NO_QUOTA: Final = 1 << 16
 _ONE_THREAD_BYTES: Final = 64 * MIB
 FLASH_ATTENTION_AUTO: Final = -1
@@ -31,21 +29,6 @@ _SWA_ONLY: Final = 1  # LLAMA_STATE_SEQ_FLAGS_SWA_ONLY
 # llama_decode's results, include/llama.h.
 _NO_SLOT, _ABORTED = 1, 2
 _INT8_P = ctypes.POINTER(ctypes.c_int8)
-
-
-@dataclass(frozen=True, slots=True)
-class ContextOptions:
-    """Sizes in tokens. `n_threads` 0: see `default_threads`.
-
-    `n_outputs` is how many tokens of a batch get scores: a row is 1 MiB with Gemma's vocabulary.
-    """
-
-    n_ctx: int
-    kv_type: str = "f16"
-    n_threads: int = 0
-    n_batch: int = N_BATCH
-    n_ubatch: int = N_UBATCH
-    n_outputs: int = 1
 
 
 class Context:

@@ -18,18 +18,17 @@ from typing import Any, Final
 import numpy as np
 
 from g4cli.core.errors import NoMemory, UsageError
-from g4cli.core.gguf import Header, read_header
+from g4cli.core.gguf import read_header
 from g4cli.runtime.engine.context import FLASH_ATTENTION_AUTO, KV_TYPES, MTP, Context
-from g4cli.runtime.engine.model import Model, ModelOptions
+from g4cli.runtime.engine.drafting import mismatch
+from g4cli.runtime.engine.model import Model
+from g4cli.runtime.engine.options import ModelOptions
 from g4cli.runtime.llama.library import LOG, failed, llama
 
-ARCHITECTURE: Final = "gemma4-assistant"
 # As compilers for Linux and macOS spell them; src/llama-ext.h declares them.
 _SET_STATES: Final = "_Z26llama_set_embeddings_nextnP13llama_contextbb"
 _STATE: Final = "_Z30llama_get_embeddings_nextn_ithP13llama_contexti"
 _N_BATCH: Final = 1  # one token at a time: each guess depends on the one before
-# The drafter attends to the model's cells with heads of the model's width.
-_SAME: Final = ("attention.key_length", "attention.key_length_swa", "attention.sliding_window")
 
 
 def refusal() -> str | None:
@@ -37,25 +36,6 @@ def refusal() -> str | None:
     missing = [name for name in (_SET_STATES, _STATE) if _function(name) is None]
     if missing:
         return f"this build of llama.cpp does not export {missing[0]}, through which drafting works"
-    return None
-
-
-def mismatch(drafter: Header, model: Header) -> str | None:
-    """Return why `drafter` was not made for `model`, or None: llama.cpp would abort, or draft nonsense.
-
-    Raises BadGGUF if a key is missing.
-    """
-    name = Path(drafter.path).name
-    if drafter.architecture != ARCHITECTURE:
-        return f"{name} is a {drafter.architecture} file, not a drafting network ({ARCHITECTURE})"
-    for own, other in (
-        ("embedding_length_out", "embedding_length"),
-        *((key, key) for key in _SAME),
-    ):
-        ours = drafter.get(f"{ARCHITECTURE}.{own}", int)
-        theirs = model.get(f"{model.architecture}.{other}", int)
-        if ours != theirs:
-            return f"{name} drafts for another model: its {own} is {ours}, the model's {other} {theirs}"
     return None
 
 

@@ -18,7 +18,8 @@ from g4cli.core.gbnf import check_grammar
 from g4cli.core.json_schema import parse_schema
 from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.model import Model
-from g4cli.runtime.engine.sampler import Sampler, Sampling
+from g4cli.runtime.engine.options import Sampling
+from g4cli.runtime.engine.sampler import Sampler
 from g4cli.runtime.llama.library import grammar_module, llama
 
 # Schemas that the converter visits: it follows each reference anew, so that a few lines could ask for 2^40.

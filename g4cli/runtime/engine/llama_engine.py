@@ -13,15 +13,18 @@ from g4cli.chat import Evaluated
 from g4cli.core.errors import ContextFull, UsageError
 from g4cli.core.progress import Progress, no_progress
 from g4cli.prompt import Part
-from g4cli.runtime.engine.context import Context, ContextOptions
-from g4cli.runtime.engine.model import Model, ModelOptions
-from g4cli.runtime.engine.sampler import Sampler, Sampling
-from g4cli.runtime.engine.speculation import Drafted, Exactness, Speculation
+from g4cli.runtime.engine.context import Context
+from g4cli.runtime.engine.drafting import Drafted, Exactness
+from g4cli.runtime.engine.model import Model
+from g4cli.runtime.engine.options import ContextOptions, ModelOptions, Sampling
+from g4cli.runtime.engine.sampler import Sampler
+from g4cli.runtime.engine.speculation import Speculation
 from g4cli.runtime.llama.interrupt import Interrupt
 
 if TYPE_CHECKING:
     from g4cli.runtime.engine.grammar import GrammarSampler
-    from g4cli.runtime.engine.media import MediaEncoder, MediaOptions
+    from g4cli.runtime.engine.media import MediaEncoder
+    from g4cli.runtime.engine.options import MediaOptions
     from g4cli.runtime.engine.speculation import Guesser
 
 # Checkpoints of the sliding window kept in memory, newest last: E2B 12 MiB each, 31B up to 1.2 GiB.
@@ -107,7 +110,7 @@ class LlamaEngine:
         tokens: list[int] = []
         for part in parts:
             if part.media is not None:
-                tokens += self._media().tokens(part.media)
+                tokens += self.require_media().tokens(part.media)
                 continue
             if part.tokens or part.control:
                 tokens += part.tokens or self.model.tokenize(part.text, control=True)
@@ -195,13 +198,13 @@ class LlamaEngine:
     def _next_piece(self, tokens: Sequence[int], position: int) -> int:
         """Return how many tokens to evaluate at once: a medium whole, or text up to the next medium."""
         if tokens[position] < 0:
-            return self._media().run_at(tokens[position])[0]
+            return self.require_media().run_at(tokens[position])[0]
         piece = tokens[position : position + self.context.n_batch]
         return next((index for index, token in enumerate(piece) if token < 0), len(piece))
 
     def _decode(self, tokens: Sequence[int], position: int, count: int) -> bool:
         if tokens[position] < 0:
-            return self._media().decode(self.context, tokens[position], position)
+            return self.require_media().decode(self.context, tokens[position], position)
         return self.context.decode(tokens[position : position + count])
 
     def _whole_runs(self, tokens: Sequence[int], position: int) -> int:
@@ -210,7 +213,8 @@ class LlamaEngine:
             return position
         return self.media.start_of(tokens, position)
 
-    def _media(self) -> MediaEncoder:
+    def require_media(self) -> MediaEncoder:
+        """Return the encoder of images and sound. Raises UsageError if none is attached."""
         if self.media is None:
             raise UsageError(
                 f"no encoder for images and sound was found beside {self.model.path.name}",
@@ -295,8 +299,7 @@ def open_engine(
     """Yield an engine for the file at `path`; `context_options` may look at the loaded model."""
     interrupt = Interrupt()
     with ExitStack() as stack:
-        with interrupt.listening():
-            model = Model(path, model_options, progress=progress, stop=lambda: interrupt.is_set)
+        model = Model(path, model_options, progress=progress, stop=lambda: interrupt.is_set)
         stack.callback(model.close)
         engine = LlamaEngine(model, context_options(model), interrupt)
         stack.callback(engine.close)

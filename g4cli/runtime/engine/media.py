@@ -22,30 +22,16 @@ from g4cli.estimate.media import image_grid
 from g4cli.prompt.messages import Media
 from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.model import Model
+from g4cli.runtime.engine.options import IMAGE_TOKENS, MediaOptions
 from g4cli.runtime.llama.background import Background
 from g4cli.runtime.llama.interrupt import Interrupt
 from g4cli.runtime.llama.library import LOG, failed, llama, mtmd
 
-IMAGE_TOKENS: Final = (70, 140, 280, 560, 1120)
-"""Budgets that Gemma 4 was trained with (image_processing_gemma4.py, transformers 5.23.0)."""
-
-AUDIO_CHUNK_S: Final = 30
-"""Seconds of sound that are heard at once; llama.cpp cuts longer ones."""
 # MTMD_INPUT_CHUNK_TYPE_TEXT and _IMAGE, tools/mtmd/mtmd.h
 _TEXT_CHUNK: Final = 0
 _IMAGE_CHUNK: Final = 1
 # Operations of an encoder between two questions whether to go on: each costs a step out of its threads.
 _OPERATIONS: Final = 8
-
-
-@dataclass(frozen=True, slots=True)
-class MediaOptions:
-    """Where the encoder's file is, and at most how many positions an image may take (None: its own)."""
-
-    mmproj: Path
-    image_tokens: int | None = None
-    n_threads: int = 0
-    use_gpu: bool = True
 
 
 @dataclass(frozen=True, slots=True)

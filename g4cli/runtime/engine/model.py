@@ -5,36 +5,22 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from g4cli.core.errors import Interrupted, RuntimeFailed, UsageError
 from g4cli.core.progress import Progress, no_progress
 from g4cli.core.quoting import shell_word
+from g4cli.runtime.engine.options import MODEL_DEFAULTS, ModelOptions
 from g4cli.runtime.llama.devices import devices, ggml_library, has_gpu
 from g4cli.runtime.llama.library import LOG, failed, llama
 
-ALL_LAYERS: Final = -1
 # The expert matrices of the 26B network (common/common.h LLM_FFN_EXPS_REGEX, llama.cpp@0c1e57098).
 _EXPERTS: Final = rb"\.ffn_(up|down|gate|gate_up)_(ch|)exps"
 _LAZY: Final = {"off": 0, "auto": 1, "on": 2}
 _PIECE_BYTES: Final = 512
 # llama_load_mode: 0 none, 1 mmap.
 _LOAD_NONE, _LOAD_MMAP = 0, 1
-
-
-@dataclass(frozen=True, slots=True)
-class ModelOptions:
-    """How to load. `device` is a ggml device name; `lazy_ple` keeps per-layer embeddings on disk."""
-
-    n_gpu_layers: int = ALL_LAYERS
-    device: str | None = None
-    mmap: bool = True
-    lazy_ple: Literal["auto", "on", "off"] = "auto"
-    cpu_moe: bool = False
-    use_extra_bufts: bool = True
-    vocab_only: bool = False
 
 
 class _BuftOverride(ctypes.Structure):
@@ -47,7 +33,7 @@ class Model:
     def __init__(
         self,
         path: Path,
-        options: ModelOptions = ModelOptions(),
+        options: ModelOptions = MODEL_DEFAULTS,
         *,
         progress: Progress = no_progress,
         stop: Callable[[], bool] = lambda: False,

@@ -2,52 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any
 
 from g4cli.core.errors import RuntimeFailed
 from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.model import Model
+from g4cli.runtime.engine.options import Sampling
 from g4cli.runtime.llama.library import llama
-
-RANDOM_SEED: Final = 0xFFFFFFFF  # LLAMA_DEFAULT_SEED: a new one each time
-
-
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """Gemma 4's own defaults (generation_config.json of the published checkpoints). temp 0 is greedy."""
-
-    temp: float = 1.0
-    top_p: float = 0.95
-    top_k: int = 64
-    min_p: float = 0.0
-    repeat_penalty: float = 1.0
-    seed: int = RANDOM_SEED
-
-
-GEMMA: Final = Sampling()
-
-# The file's recommendations: include/llama.h LLAMA_MODEL_META_KEY_SAMPLING_*, src/llama-model.cpp.
-_FILE_KEYS: Final = (
-    ("temp", "general.sampling.temp", float),
-    ("top_p", "general.sampling.top_p", float),
-    ("top_k", "general.sampling.top_k", int),
-    ("min_p", "general.sampling.min_p", float),
-    ("repeat_penalty", "general.sampling.penalty_repeat", float),
-)
-
-
-def recommended(model: Model) -> Sampling:
-    """Return Gemma's defaults, with the values that the file itself recommends in their place."""
-    found: dict[str, Any] = {}
-    for field, key, kind in _FILE_KEYS:
-        text = model.meta(key)
-        if text is not None:
-            try:
-                found[field] = kind(text)
-            except ValueError:
-                continue
-    return replace(GEMMA, **found)
 
 
 class Sampler:

@@ -17,30 +17,22 @@ their next 256 cells.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol
 
 from g4cli.chat.lookup import Lookup, Pace
-from g4cli.core.inventory import PER_LAYER_TOKEN_EMBD as _TABLE  # only looked up, never multiplied
 from g4cli.runtime.engine.context import Context
+from g4cli.runtime.engine.drafting import N_GUESSES, N_OUTPUTS, Drafted, Exactness
 
 if TYPE_CHECKING:
-    from g4cli.core.gguf import Header
-    from g4cli.runtime.engine.model import ModelOptions
+    from g4cli.runtime.engine.options import ModelOptions
 
-N_GUESSES: Final = 3
-"""Guesses a round. With the token before them they make a batch of 4: the CPU's matrix kernels take rows by
-four, so that 2 or 3 cost as much, and 8 differ from single tokens in their last bits."""
-N_OUTPUTS: Final = N_GUESSES + 1
 # What a round costs beyond a single token, in single tokens, and its guesses by a network
 # (tests/bench/bench_draft.py).
 _PRICE: Final = 0.7
 # Four tokens read 29 experts of 128 where one reads 8: twice the weights in all (26B; computed only).
 _EXPERTS_PRICE: Final = 1.5
 _DRAFT_PRICE: Final = 0.25
-SMALLEST_BYTES: Final = 64 << 20
-"""Weights below which four tokens cost four times one: they lie in the CPU's caches anyway."""
 _CELLS: Final = 256  # caches are looked at in steps of so many cells (llama_kv_cache::get_n_kv)
 
 
@@ -103,33 +95,6 @@ class DraftGuesser:
     def close(self) -> None:
         """Free the network."""
         self._drafter.close()
-
-
-Exactness: TypeAlias = Literal["by comparison", "impossible", "not asked for"]
-"""How greedy answers stay what they are without guesses: "impossible" in networks with float matrices."""
-
-
-def float_matrices(header: Header) -> list[str]:
-    """Return the names of matrices that llama.cpp multiplies otherwise for one token than for several."""
-    return [
-        tensor.name
-        for tensor in header.tensors.values()
-        if len(tensor.shape) > 1
-        and tensor.type.name in ("F32", "F16", "BF16")
-        and tensor.name != _TABLE
-    ]
-
-
-@dataclass(slots=True)
-class Drafted:
-    """What became of the guesses of an answer: how many there were, how many the model agreed with.
-
-    `stopped_at`: from so many tokens on nothing is guessed at temperature 0, because the scores would differ.
-    """
-
-    guessed: int = 0
-    kept: int = 0
-    stopped_at: int | None = None
 
 
 class Speculation:

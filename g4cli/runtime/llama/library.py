@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import os
-import platform
 import sys
 from collections import deque
 from dataclasses import dataclass
@@ -19,8 +18,8 @@ from typing import Any, Final
 
 from g4cli import LLAMA_CPP_PYTHON
 from g4cli.core.errors import EngineMissing, RuntimeFailed
+from g4cli.runtime.llama.installation import fingerprint_of, install_command
 
-WHEELS: Final = "https://abetlen.github.io/llama-cpp-python/whl/"
 _LOG_LINES: Final = 4000
 # enum ggml_log_level, ggml/include/ggml.h
 _WARN: Final = 3
@@ -86,13 +85,6 @@ class BuildInfo:
     fingerprint: str
 
 
-def install_command() -> str:
-    """Return the command that installs the engine from ready-made wheels for this machine."""
-    kind = "metal" if sys.platform == "darwin" and platform.machine() == "arm64" else "cpu"
-    package = f"llama-cpp-python=={LLAMA_CPP_PYTHON}"
-    return f"{sys.executable} -m pip install {package} --extra-index-url {WHEELS}{kind}"
-
-
 @cache
 def llama() -> Any:
     """Return the module of C declarations, with the backend started and the log captured.
@@ -130,15 +122,11 @@ def build_info() -> BuildInfo:
     """Return which library is loaded and with which CPU features it was built. Raises EngineMissing."""
     module = llama()
     library = Path(module._lib._name)
-    folder = sorted(library.parent.glob("*"))
-    stamp = ",".join(
-        f"{p.name}:{p.stat().st_size}:{p.stat().st_mtime_ns}" for p in folder if p.is_file()
-    )
     return BuildInfo(
         version=LLAMA_CPP_PYTHON,
         system_info=module.llama_print_system_info().decode("utf-8", "replace").strip(),
         library=library,
-        fingerprint=stamp,
+        fingerprint=fingerprint_of(library.parent),
     )
 
 

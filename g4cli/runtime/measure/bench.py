@@ -9,72 +9,26 @@ from __future__ import annotations
 
 import random
 import resource
-import statistics
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from g4cli.core.errors import Interrupted
 from g4cli.core.progress import Progress, no_progress
-from g4cli.core.units import parse_count
-from g4cli.runtime.engine.context import Context, ContextOptions
-from g4cli.runtime.engine.model import Model, ModelOptions
+from g4cli.runtime.engine.context import Context
+from g4cli.runtime.engine.model import Model
+from g4cli.runtime.engine.options import ContextOptions, ModelOptions
 from g4cli.runtime.llama.interrupt import Interrupt
 from g4cli.runtime.llama.library import llama
-
-
-@dataclass(frozen=True, slots=True)
-class BenchOptions:
-    """What to run. `n_prompt` or `n_gen` 0 leaves that test out; each runs once behind each of `n_depths`."""
-
-    n_prompt: int = 512
-    n_gen: int = 128
-    n_depths: tuple[int, ...] = (0,)
-    repetitions: int = 5
-    n_threads: int = 0
-    kv_type: str = "f16"
-    warmup: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """One test: tokens per second of each repetition, behind `n_depth` tokens."""
-
-    name: str
-    n_tokens: int
-    samples: tuple[float, ...]
-    n_depth: int = 0
-
-    @property
-    def mean(self) -> float:
-        """Return the mean tokens per second."""
-        return statistics.fmean(self.samples)
-
-    @property
-    def stddev(self) -> float:
-        """Return the sample standard deviation, 0 for one repetition."""
-        return statistics.stdev(self.samples) if len(self.samples) > 1 else 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class BenchReport:
-    """All figures. `peak_bytes` is the most memory that this process ever held resident."""
-
-    description: str
-    size_bytes: int
-    n_params: int
-    n_threads: int
-    load_s: float
-    tests: tuple[Measured, ...]
-    peak_bytes: int
-
-
-def parse_depths(text: str) -> tuple[int, ...]:
-    """Return the numbers of a list such as '0,4k'. Raises UsageError."""
-    return tuple(parse_count(item) for item in text.split(","))
+from g4cli.runtime.measure.reports import (
+    BenchOptions,
+    BenchReport,
+    Measured,
+    TellOpening,
+    tell_nobody,
+)
 
 
 def run_bench(
@@ -83,31 +37,32 @@ def run_bench(
     options: BenchOptions,
     *,
     progress: Progress = no_progress,
+    opening: TellOpening = tell_nobody,
 ) -> BenchReport:
-    """Load the model, run the tests and return the figures. Raises RuntimeFailed, NoMemory or Interrupted."""
-    interrupt = Interrupt()
-    with interrupt.listening():
-        started = time.perf_counter()
-        model = Model(path, model_options, stop=lambda: interrupt.is_set)
-        n_ctx = max(options.n_prompt, options.n_gen, 1) + max(options.n_depths)
-        context = Context(
-            model,
-            ContextOptions(n_ctx, kv_type=options.kv_type, n_threads=options.n_threads),
-            interrupt,
-        )
-        load_s = time.perf_counter() - started
-        tests = _measure(context, options, progress)
-        report = BenchReport(
-            model.description,
-            model.size_bytes,
-            model.n_params,
-            context.n_threads,
-            load_s,
-            tests,
-            peak_memory_bytes(),
-        )
-        context.close()
-        model.close()
+    """Load the model, run the tests and return the figures. Raises RuntimeFailed or NoMemory."""
+    opening(path)
+    started = time.perf_counter()
+    model = Model(path, model_options)
+    n_ctx = max(options.n_prompt, options.n_gen, 1) + max(options.n_depths)
+    context = Context(
+        model,
+        ContextOptions(n_ctx, kv_type=options.kv_type, n_threads=options.n_threads),
+        Interrupt(),
+    )
+    load_s = time.perf_counter() - started
+    opening(None)
+    tests = _measure(context, options, progress)
+    report = BenchReport(
+        model.description,
+        model.size_bytes,
+        model.n_params,
+        context.n_threads,
+        load_s,
+        tests,
+        peak_memory_bytes(),
+    )
+    context.close()
+    model.close()
     return report
 
 

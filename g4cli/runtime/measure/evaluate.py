@@ -16,9 +16,10 @@ from g4cli.core.errors import BadFile, Interrupted
 from g4cli.core.progress import Progress, no_progress
 from g4cli.core.template_child import render_template
 from g4cli.prompt import Message, PromptStyle, Renderer, choose_renderer
-from g4cli.runtime.engine.context import Context, ContextOptions
+from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.llama_engine import LlamaEngine, open_engine
-from g4cli.runtime.engine.model import ModelOptions
+from g4cli.runtime.engine.options import ContextOptions, ModelOptions
+from g4cli.runtime.measure.reports import Evaluation, TellOpening, tell_nobody
 from quant.scores import Score, score
 
 # Tokens decoded together: each has a row of scores, 1 MiB with Gemma's vocabulary.
@@ -38,20 +39,6 @@ class Document:
     first: int
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """The result. `n_exact`: documents whose every scored token was the model's first choice.
-
-    Greedy decoding would have written exactly these answers.
-    """
-
-    n_documents: int
-    n_exact: int
-    n_cut: int
-    score: Score
-    against: Path | None
-
-
 def evaluate(
     path: Path,
     conversations: Sequence[tuple[Message, ...]],
@@ -60,6 +47,7 @@ def evaluate(
     use_extra_bufts: bool = True,
     n_threads: int = 0,
     progress: Progress = no_progress,
+    opening: TellOpening = tell_nobody,
 ) -> Evaluation:
     """Return how well the model at `path` predicts the last turn of each conversation.
 
@@ -70,6 +58,7 @@ def evaluate(
     with ExitStack() as stack:
 
         def opened(file: Path, n_ctx: int) -> LlamaEngine:
+            opening(file)
             context = _context_options(n_ctx, n_threads)
             return stack.enter_context(
                 open_engine(file, model_options=options, context_options=lambda _: context)
@@ -94,6 +83,7 @@ def evaluate(
                 raise BadFile(
                     f"{against} has another vocabulary than {path}: they cannot be compared"
                 )
+        opening(None)
         steps = _Steps(progress, len(engines) * sum(len(d.tokens) - 1 for d in documents))
         scores = [_score_document(engines, document, steps) for document in documents]
     return Evaluation(

@@ -10,28 +10,13 @@ from __future__ import annotations
 import ctypes
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
 from g4cli.runtime.llama.library import build_info, llama
+from g4cli.runtime.probes.kernels import TYPES
 
-# The types of published Gemma 4 files; name -> ggml_type id (ggml/include/ggml.h).
-TYPES: Final[Mapping[str, int]] = MappingProxyType(
-    {
-        "F32": 0,
-        "F16": 1,
-        "BF16": 30,
-        "Q4_0": 2,
-        "Q4_1": 3,
-        "Q5_0": 6,
-        "Q8_0": 8,
-        "Q4_K": 12,
-        "Q5_K": 13,
-        "Q6_K": 14,
-        "IQ4_NL": 20,
-    }
-)
 # dequantize_row_q4_K and its like keep a capital K.
 _SYMBOL: Final = MappingProxyType({"Q4_K": "q4_K", "Q5_K": "q5_K", "Q6_K": "q6_K"})
 # Row length, rows, and batch sizes: one token (matrix x vector) and a prompt (matrix x matrix).

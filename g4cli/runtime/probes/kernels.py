@@ -15,21 +15,37 @@ import hashlib
 import json
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Literal
 
-from g4cli.core.child import run_child, signal_name
+from g4cli.core.child import run_child
 from g4cli.core.paths import cache_dir
 from g4cli.core.records import read_record, write_record
-from g4cli.runtime.llama.library import build_info
-from g4cli.runtime.probes.kernel_child import TYPES
+from g4cli.runtime.engine.ending import exit_text
+from g4cli.runtime.llama.installation import library_fingerprint
 
 Layout = Literal["plain", "extra"]
 
 _TIMEOUT_S: Final = 60
+# The types of published Gemma 4 files; name -> ggml_type id (ggml/include/ggml.h).
+TYPES: Final[Mapping[str, int]] = MappingProxyType(
+    {
+        "F32": 0,
+        "F16": 1,
+        "BF16": 30,
+        "Q4_0": 2,
+        "Q4_1": 3,
+        "Q5_0": 6,
+        "Q8_0": 8,
+        "Q4_K": 12,
+        "Q5_K": 13,
+        "Q6_K": 14,
+        "IQ4_NL": 20,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +134,6 @@ def _child(layout: Layout, types: Sequence[str]) -> tuple[str, str]:
     return seen.stdout, f"no end in {_TIMEOUT_S} s" if seen.timed_out else exit_text(status)
 
 
-def exit_text(code: int) -> str:
-    """Return a child's exit in words: -4 -> 'SIGILL', 1 -> 'exit code 1'."""
-    return signal_name(code) or f"exit code {code}"
-
-
 def _machine_key() -> str:
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
@@ -134,7 +145,7 @@ def _machine_key() -> str:
             for line in first
             if line.startswith(("model name", "flags", "Features", "CPU part"))
         )
-    text = "\n".join((platform.node(), cpu, build_info().fingerprint))
+    text = "\n".join((platform.node(), cpu, library_fingerprint()))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 

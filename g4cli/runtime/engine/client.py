@@ -1,0 +1,167 @@
+"""The model as the process with the conversation sees it: a worker process behind a few calls.
+
+Nothing here imports llama.cpp. When the worker ends, by a crash or by a kill, the call that runs raises how
+it ended (see `ending`); `reopen` starts another worker with the same model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from g4cli.chat import Finished, TurnEvent
+from g4cli.core.errors import RuntimeFailed
+from g4cli.core.progress import Progress, no_progress
+from g4cli.prompt.messages import Media, Part
+from g4cli.runtime.engine.ctrl_c import CtrlC
+from g4cli.runtime.engine.drafting import Drafted
+from g4cli.runtime.engine.messages import (
+    CODEC,
+    AttachMedia,
+    CompileSchema,
+    Encode,
+    Encoded,
+    Grammar,
+    Hello,
+    Loaded,
+    Open,
+    RunTurn,
+    Tokenize,
+    Tokens,
+    TurnDone,
+)
+from g4cli.runtime.engine.options import MediaOptions
+from g4cli.runtime.engine.process import Worker
+
+MODULE = "g4cli.runtime.engine.worker"
+
+
+class EngineClient:
+    """One model in a worker process. Close it when done; use it as a context manager."""
+
+    def __init__(self) -> None:
+        """Start the worker: it loads llama.cpp while the caller goes on. Raises RuntimeFailed."""
+        self.ctrl_c = CtrlC(self._pressed)
+        self._worker = Worker(MODULE, CODEC, self.ctrl_c)
+        self._hello: Hello | None = None
+        self._opened: Open | None = None
+        self._media: AttachMedia | None = None
+        self._loaded: Loaded | None = None
+        self.n_past = 0
+        self.drafted: Drafted | None = None
+
+    def _pressed(self) -> None:
+        self._worker.pressed()
+
+    def hello(self) -> Hello:
+        """Return what llama.cpp sees here, once it is loaded. Raises EngineMissing or RuntimeFailed."""
+        if self._hello is None:
+            self._hello = self._worker.first()
+        return self._hello
+
+    def open(self, request: Open, progress: Progress = no_progress) -> None:
+        """Load the model of `request`.
+
+        Raises BadFile (llama.cpp crashed of the file), RuntimeFailed, NoMemory, UsageError (no such device,
+        KV type or drafter) or Interrupted.
+        """
+        self.hello()
+        self._worker.subject = request.path
+        self._opened, self._loaded = request, self._worker.ask(request, progress)
+
+    def reopen(self, progress: Progress = no_progress) -> None:
+        """Start another worker in the place of one that has ended, and load the same model there."""
+        if self._opened is None:
+            raise RuntimeFailed("no model was loaded")
+        self._worker.close()
+        self._worker, self._hello = Worker(MODULE, CODEC, self.ctrl_c), None
+        self.n_past, self.drafted = 0, None
+        try:
+            self.open(self._opened, progress)
+            if self._media is not None:
+                self.attach_media(self._media.options)
+        except BaseException:
+            self._worker.close()  # a worker without its model is of no use
+            raise
+
+    @property
+    def has_ended(self) -> bool:
+        """Return whether the worker is gone: then `reopen` is needed."""
+        return self._worker.has_ended
+
+    @property
+    def pid(self) -> int:
+        """Return the number of the worker process."""
+        return self._worker.pid
+
+    @property
+    def loaded(self) -> Loaded:
+        """Return the facts of the loaded model. Raises RuntimeFailed if none was loaded."""
+        if self._loaded is None:
+            raise RuntimeFailed("no model is loaded")
+        return self._loaded
+
+    @property
+    def n_ctx(self) -> int:
+        """Return the size of the context in tokens."""
+        return self.loaded.n_ctx
+
+    @property
+    def path(self) -> Path:
+        """Return the model's file."""
+        if self._opened is None:
+            raise RuntimeFailed("no model is loaded")
+        return self._opened.path
+
+    @property
+    def has_media(self) -> bool:
+        """Return whether an encoder of images and sound is attached."""
+        return self._media is not None
+
+    def attach_media(self, options: MediaOptions) -> None:
+        """Load the encoder of images and sound. Raises what `open` raises."""
+        request = AttachMedia(options)
+        self._loaded = self._worker.ask(request)
+        self._media = request
+
+    def encode(self, media: Media) -> Encoded:
+        """Encode an image or sound, if that was not done before.
+
+        Raises BadMedia, NotFound or UsageError (what is wrong with the file), Interrupted or RuntimeFailed.
+        """
+        if self._media is not None:
+            self._worker.subject = self._media.options.mmproj
+        try:
+            encoded: Encoded = self._worker.ask(Encode(media))
+        finally:
+            self._worker.subject = self.path
+        return encoded
+
+    def tokens_of(self, parts: Sequence[Part]) -> tuple[int, ...]:
+        """Return the tokens of a rendered prompt. Raises what `encode` raises for new media in it."""
+        tokens: Tokens = self._worker.ask(Tokenize(tuple(parts)))
+        return tokens.ids
+
+    def compile_schema(self, schema: str) -> Grammar:
+        """Return the grammar of a JSON schema. Raises UsageError if it is none."""
+        grammar: Grammar = self._worker.ask(CompileSchema(schema))
+        return grammar
+
+    def run_turn(self, request: RunTurn, progress: Progress = no_progress) -> Iterator[TurnEvent]:
+        """Yield the events of a turn, Finished last. Raises ContextFull, UsageError or RuntimeFailed."""
+        for event in self._worker.answers(self._worker.request(request), progress):
+            if isinstance(event, TurnDone):
+                self.n_past, self.drafted = event.n_past, event.drafted
+                yield Finished(event.reply)
+            else:
+                yield event
+
+    def close(self) -> None:
+        """End the worker: its memory is free at once."""
+        self._worker.close()
+
+    def __enter__(self) -> EngineClient:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()

@@ -1,0 +1,167 @@
+"""Messages between two processes of g4: frozen dataclasses as length-prefixed JSON.
+
+    frame    4 bytes, little-endian: the length of what follows; then JSON in ASCII
+    JSON     [request, name, fields]: which request it belongs to, the dataclass, its fields by name
+
+Nothing is unpickled. What arrives is checked against the annotations of the dataclass, so that a process
+that went wrong gives a ProtocolError and not a strange value. Token ids (`tuple[int, ...]`) travel as base64
+of 32-bit integers: 262,144 of them in 5 ms instead of 60.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import struct
+import types
+from array import array
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
+
+_LENGTH: Final = struct.Struct("<I")
+_MOST_BYTES: Final = 512 << 20
+_READ_BYTES: Final = 1 << 16
+
+
+class ProtocolError(Exception):
+    """The other process sent something that is no message."""
+
+
+class Codec:
+    """Turns messages of the given dataclasses into frames and back."""
+
+    def __init__(self, classes: Sequence[type[Any]]) -> None:
+        self._classes: dict[str, Any] = {cls.__name__: cls for cls in classes}
+
+    def encode(self, request: int, message: Any) -> bytes:
+        """Return the frame of `message`, which belongs to the request of that number."""
+        cls = type(message)
+        data = json.dumps([request, cls.__name__, _to_data(message)], separators=(",", ":"))
+        return _LENGTH.pack(len(data)) + data.encode("ascii")
+
+    def decode(self, data: bytes) -> tuple[int, Any]:
+        """Return the request's number and the message in the JSON of a frame. Raises ProtocolError."""
+        try:
+            request, name, values = json.loads(data)
+            return int(request), _reader(self._classes[name])(values)
+        except (ValueError, KeyError, TypeError, RecursionError) as err:
+            raise ProtocolError(f"not a message: {err!r}") from err
+
+
+class FrameReader:
+    """Cuts what comes out of a pipe into frames."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd, self._buffer = fd, bytearray()
+
+    def take(self) -> bytes | None:
+        """Return the next frame that is here whole, or None. Raises ProtocolError if it is too long."""
+        if len(self._buffer) < _LENGTH.size:
+            return None
+        (length,) = _LENGTH.unpack_from(self._buffer)
+        if length > _MOST_BYTES:
+            raise ProtocolError(f"a message of {length} bytes")
+        end = _LENGTH.size + length
+        if len(self._buffer) < end:
+            return None
+        frame = bytes(self._buffer[_LENGTH.size : end])
+        del self._buffer[:end]
+        return frame
+
+    def fill(self) -> bool:
+        """Wait for bytes and take them in; return False at the end of the pipe."""
+        data = os.read(self._fd, _READ_BYTES)
+        self._buffer += data
+        return bool(data)
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write all of `data`. Raises OSError (BrokenPipeError: the other process has gone)."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def _to_data(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return {name: convert(getattr(value, name)) for name, convert in _writers(type(value))}
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, tuple):
+        return [_to_data(item) for item in value]
+    return value
+
+
+@cache
+def _writers(cls: type[Any]) -> tuple[tuple[str, Callable[[Any], Any]], ...]:
+    """Return the fields of a dataclass, each with what turns its value into JSON."""
+    hints = get_type_hints(cls)
+    return tuple(
+        (f.name, _pack if hints[f.name] == tuple[int, ...] else _to_data) for f in fields(cls)
+    )
+
+
+def _pack(tokens: tuple[int, ...]) -> str:
+    return base64.b64encode(array("i", tokens).tobytes()).decode("ascii")
+
+
+def _unpack(text: Any) -> tuple[int, ...]:
+    return tuple(array("i", base64.b64decode(_checked(text, str), validate=True)))
+
+
+def _checked(value: Any, kind: Any) -> Any:
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise TypeError(f"{value!r:.40} is not {kind}")
+    return value
+
+
+@cache
+def _reader(hint: Any) -> Callable[[Any], Any]:
+    """Return what turns JSON into a value of the annotated type `hint`, or raises TypeError."""
+    origin, args = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return lambda value: value
+    if hint == tuple[int, ...]:
+        return _unpack
+    if is_dataclass(hint):
+        return _dataclass_reader(hint)
+    if hint is Path:
+        return lambda value: Path(_checked(value, str))
+    if hint is float:
+        return lambda value: float(_checked(value, int | float))
+    if origin is Literal:
+        return lambda value: _one_of(value, args)
+    if origin in (Union, types.UnionType):
+        options = [_reader(arg) for arg in args if arg is not types.NoneType]
+        return lambda value: None if value is None else options[0](value)
+    if origin is tuple and args[1:] == (...,):
+        item = _reader(args[0])
+        return lambda value: tuple(item(part) for part in _checked(value, list))
+    if origin is not None and issubclass(origin, Mapping):
+        return lambda value: _checked(value, dict)
+    if isinstance(hint, type):
+        return lambda value: _checked(value, hint)
+    raise TypeError(f"messages cannot hold {hint}")
+
+
+def _dataclass_reader(cls: Any) -> Callable[[Any], Any]:
+    hints = get_type_hints(cls)
+    readers = {f.name: _reader(hints[f.name]) for f in fields(cls)}
+    names = readers.keys()
+
+    def read(values: Any) -> Any:
+        if _checked(values, dict).keys() != names:
+            raise TypeError(f"{cls.__name__} has other fields")
+        return cls(**{name: readers[name](value) for name, value in values.items()})
+
+    return read
+
+
+def _one_of(value: Any, choices: tuple[Any, ...]) -> Any:
+    if value not in choices:
+        raise TypeError(f"{value!r:.40} is none of {choices}")
+    return value

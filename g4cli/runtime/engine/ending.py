@@ -1,0 +1,75 @@
+"""How a worker process ended, as an error that says what to do."""
+
+from __future__ import annotations
+
+import re
+import signal
+from pathlib import Path
+from typing import Final
+
+from g4cli.core.child import signal_name
+from g4cli.core.errors import BadFile, G4Error, NoMemory, RuntimeFailed
+from g4cli.core.quoting import shell_command
+
+_MOST_CHARACTERS: Final = 400
+_VMSTAT: Final = Path("/proc/vmstat")
+# What an abort of ggml or of the C++ runtime writes, in the order of what tells more.
+_REASONS: Final = (
+    re.compile(r"^.*GGML_(?:ASSERT|ABORT).*$", re.MULTILINE),
+    re.compile(r"^ *what\(\): *(.+)$", re.MULTILINE),
+    re.compile(r"^.*error:.*$", re.MULTILINE | re.IGNORECASE),
+    re.compile(r"^.*terminate called.*$", re.MULTILINE),
+)
+
+
+def error_of_end(
+    status: int,
+    said: str,
+    *,
+    subject: Path | None,
+    opening: Path | None = None,
+    out_of_memory: bool | None = None,
+) -> G4Error:
+    """Return the error for a worker that ended with `status` (negative: a signal).
+
+    `said`: the end of its standard error. `subject`: the file that it worked with. `opening`: the file that
+    it was loading, if any. `out_of_memory`: whether the kernel killed processes for lack of memory meanwhile;
+    None where nobody can know.
+    """
+    file = opening or subject
+    if status == -signal.SIGKILL and out_of_memory is not False:
+        return NoMemory(
+            f"the system ended the process of {file or 'the model'}: not enough memory",
+            hint=shell_command("g4", "fit", file) if file else None,
+        )
+    reason = last_words(said)
+    how = exit_text(status) + (f": {reason}" if reason else "")
+    doctor = shell_command("g4", "doctor", *([file] if file else []))
+    if opening and status != -signal.SIGKILL:
+        return BadFile(f"{opening}: llama.cpp crashed while loading this file ({how})", hint=doctor)
+    return RuntimeFailed(f"the process that runs the model ended ({how})", hint=doctor)
+
+
+def last_words(said: str) -> str:
+    """Return the line of a dead process's standard error that says why, safe to print, or ""."""
+    for pattern in _REASONS:
+        found = list(pattern.finditer(said))
+        if found:
+            text = found[-1][pattern.groups].strip()
+            return "".join(c if c.isprintable() else "?" for c in text)[:_MOST_CHARACTERS]
+    return ""
+
+
+def exit_text(status: int) -> str:
+    """Return the end of a child process in words: -4 -> 'SIGILL', 1 -> 'exit code 1'."""
+    return signal_name(status) or f"exit code {status}"
+
+
+def oom_kills(vmstat: Path = _VMSTAT) -> int | None:
+    """Return how many processes the kernel has killed for lack of memory since it started, if it tells."""
+    try:
+        lines = vmstat.read_text().splitlines()
+    except OSError:
+        return None
+    counts = (line.split()[1] for line in lines if line.startswith("oom_kill "))
+    return next((int(count) for count in counts), None)

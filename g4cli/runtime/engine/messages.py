@@ -1,0 +1,198 @@
+"""What the process with the conversation and the worker with the model say to each other.
+
+Every request has a number, and every answer carries the number of its request. A request ends with `Done`,
+or with `Failed`. Any number of other answers come before that.
+
+    front -> worker   Open, AttachMedia, Tokenize, Encode, CompileSchema, RunTurn; Cancel (of a request)
+    worker -> front   Hello (once, number 0), Opening, Progress, Loaded, Tokens, Encoded, Grammar,
+                      the events of a turn as `g4cli.chat` has them, TurnDone
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from g4cli.chat import LoopSuspected, PromptRead, Reply, TurnOptions
+from g4cli.core.errors import G4Error
+from g4cli.prompt.messages import Media, Part
+from g4cli.prompt.reply import AnswerText, CallMade, ThoughtEnded, ThoughtText
+from g4cli.runtime.engine.codec import Codec
+from g4cli.runtime.engine.drafting import Draft, Drafted
+from g4cli.runtime.engine.options import ContextOptions, MediaOptions, ModelOptions, Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceFacts:
+    """One device of ggml's list. Memory in bytes; `kind` as in `runtime.llama.devices`."""
+
+    name: str
+    description: str
+    kind: str
+    free_bytes: int
+    total_bytes: int
+
+
+# --- Requests ---
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Load the model and make its context.
+
+    `data_bytes`: the most private memory that the kernel may give the worker from now on; 0: no limit.
+    """
+
+    path: Path
+    model: ModelOptions
+    context: ContextOptions
+    draft: Draft
+    data_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AttachMedia:
+    """Load the encoder of images and sound."""
+
+    options: MediaOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Tokenize:
+    """Answer with the Tokens of a rendered prompt. Media in it are encoded if they are new."""
+
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Encode:
+    """Encode an image or a sound and keep the result; answer with Encoded."""
+
+    media: Media
+
+
+@dataclass(frozen=True, slots=True)
+class CompileSchema:
+    """Answer with the Grammar of a JSON schema."""
+
+    schema: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunTurn:
+    """Evaluate the prompt and answer it. `close_thought` is the text of the tokens that end a thought."""
+
+    prompt: tuple[int, ...]
+    sampling: Sampling
+    options: TurnOptions
+    grammar: str | None = None
+    close_thought: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Stop the request that carries the same number, and all before it."""
+
+
+# --- Answers ---
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """llama.cpp is loaded. `draft_refusal`: why this build cannot use drafting networks, "" if it can."""
+
+    devices: tuple[DeviceFacts, ...] = ()
+    draft_refusal: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """This file is being loaded: if the process ends now, it ended because of it. None: all are loaded."""
+
+    path: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a long step has come, as `g4cli.core.progress` has it."""
+
+    done: int
+    total: int
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The model and its context as they are. Bytes of buffers are llama.cpp's own figures."""
+
+    n_ctx: int
+    n_ctx_train: int
+    n_vocab: int
+    n_params: int
+    size_bytes: int
+    description: str
+    kv_bytes: int
+    compute_bytes: int
+    n_threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Token ids; negative numbers stand for positions of an image or sound."""
+
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """An encoded image or sound: its positions in a prompt, and the pieces it was cut into."""
+
+    n_tokens: int
+    n_pieces: int
+
+
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    """The GBNF of a JSON schema, and the keywords of the schema that it does not enforce."""
+
+    text: str
+    not_enforced: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TurnDone:
+    """The answer with its figures; `n_past` tokens are in the context now."""
+
+    reply: Reply
+    n_past: int
+    drafted: Drafted | None
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The request has been carried out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The request failed with an error of `g4cli.core.errors`, by its `reference`."""
+
+    reference: str
+    message: str
+    hint: str | None = None
+
+
+COMMON: Final = (Cancel, Progress, Done, Failed)
+CODEC: Final = Codec(
+    (
+        *COMMON, Open, AttachMedia, Tokenize, Encode, CompileSchema, RunTurn,
+        Hello, Opening, Loaded, Tokens, Encoded, Grammar, TurnDone,
+        PromptRead, AnswerText, ThoughtText, ThoughtEnded, CallMade, LoopSuspected,
+    )
+)  # fmt: skip
+
+
+def failed_of(err: G4Error) -> Failed:
+    """Return the message that carries `err`."""
+    return Failed(err.reference, err.message, err.hint)

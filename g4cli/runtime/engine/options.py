@@ -1,0 +1,104 @@
+"""What a caller may choose: how to load a model, the context, sampling, and the encoder of images and sound.
+
+Plain values without llama.cpp: they are made in the process that holds the conversation and obeyed in the
+worker process that holds the model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+if TYPE_CHECKING:
+    from g4cli.core.gguf import Header
+
+ALL_LAYERS: Final = -1
+N_BATCH: Final = 2048
+N_UBATCH: Final = 512
+RANDOM_SEED: Final = 0xFFFFFFFF  # LLAMA_DEFAULT_SEED: a new one each time
+
+IMAGE_TOKENS: Final = (70, 140, 280, 560, 1120)
+"""Budgets that Gemma 4 was trained with (image_processing_gemma4.py, transformers 5.23.0)."""
+
+AUDIO_CHUNK_S: Final = 30
+"""Seconds of sound that are heard at once; llama.cpp cuts longer ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOptions:
+    """How to load. `device` is a ggml device name; `lazy_ple` keeps per-layer embeddings on disk."""
+
+    n_gpu_layers: int = ALL_LAYERS
+    device: str | None = None
+    mmap: bool = True
+    lazy_ple: Literal["auto", "on", "off"] = "auto"
+    cpu_moe: bool = False
+    use_extra_bufts: bool = True
+    vocab_only: bool = False
+
+
+MODEL_DEFAULTS: Final = ModelOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class ContextOptions:
+    """Sizes in tokens. `n_threads` 0: see `context.default_threads`.
+
+    `n_outputs` is how many tokens of a batch get scores: a row is 1 MiB with Gemma's vocabulary.
+    """
+
+    n_ctx: int
+    kv_type: str = "f16"
+    n_threads: int = 0
+    n_batch: int = N_BATCH
+    n_ubatch: int = N_UBATCH
+    n_outputs: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class MediaOptions:
+    """Where the encoder's file is, and at most how many positions an image may take (None: its own)."""
+
+    mmproj: Path
+    image_tokens: int | None = None
+    n_threads: int = 0
+    use_gpu: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Gemma 4's own defaults (generation_config.json of the published checkpoints). temp 0 is greedy."""
+
+    temp: float = 1.0
+    top_p: float = 0.95
+    top_k: int = 64
+    min_p: float = 0.0
+    repeat_penalty: float = 1.0
+    seed: int = RANDOM_SEED
+
+
+GEMMA: Final = Sampling()
+
+# The file's recommendations: include/llama.h LLAMA_MODEL_META_KEY_SAMPLING_*, src/llama-model.cpp.
+_FILE_KEYS: Final = (
+    ("temp", "general.sampling.temp", float),
+    ("top_p", "general.sampling.top_p", float),
+    ("top_k", "general.sampling.top_k", int),
+    ("min_p", "general.sampling.min_p", float),
+    ("repeat_penalty", "general.sampling.penalty_repeat", float),
+)
+
+
+def recommended(header: Header) -> Sampling:
+    """Return Gemma's defaults, with the values that the file itself recommends in their place."""
+    found: dict[str, Any] = {}
+    for field, key, kind in _FILE_KEYS:
+        value = header.keys.get(key)
+        data: Any = value.data if value else None
+        if data is not None and not isinstance(data, bool):
+            try:
+                found[field] = kind(data)
+            except (ValueError, OverflowError, TypeError):
+                continue
+    return replace(GEMMA, **found)

@@ -1,0 +1,212 @@
+"""A worker process of g4, seen from the process that uses it: requests go in, answers come out.
+
+The worker runs llama.cpp on files that nobody has checked, so it may end at any moment, by any signal. Its
+end is an error like any other: `Worker.answers` raises what `ending.error_of_end` makes of it, and whoever
+wants to go on starts another one.
+
+Ctrl-C reaches this process alone (the worker ignores it). While a request runs, the first press asks the
+worker to cancel it. A worker that does not obey within `PATIENCE_S` is stuck in C: then the next press kills
+it. A file that is still being loaded is not waited for: the first press kills.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from g4cli.core.child import start_child
+from g4cli.core.errors import G4Error, Interrupted, RuntimeFailed, error_of
+from g4cli.core.progress import Progress as ProgressCallback
+from g4cli.core.progress import no_progress
+from g4cli.runtime.engine.codec import Codec, FrameReader, ProtocolError, write_all
+from g4cli.runtime.engine.ctrl_c import CtrlC
+from g4cli.runtime.engine.ending import error_of_end, oom_kills
+from g4cli.runtime.engine.messages import Cancel, Done, Failed, Opening, Progress
+
+PATIENCE_S: Final = 2.0
+# How often a waiting process looks whether Ctrl-C was pressed in the moment before it began to wait.
+_POLL_S: Final = 0.05
+_END_S: Final = 5.0
+_KEPT_BYTES: Final = 1 << 16
+
+
+class Worker:
+    """One worker process. Close it when done; use it from one thread."""
+
+    def __init__(self, module: str, codec: Codec, ctrl_c: CtrlC | None = None) -> None:
+        """Start `module`, which serves messages of `codec`. Raises RuntimeFailed if that is impossible.
+
+        `ctrl_c`: where presses are counted; it has to call `pressed`.
+        """
+        self._codec, self._ctrl_c = codec, ctrl_c
+        self._oom_kills = oom_kills()
+        try:
+            self._child = start_child(module, ignore_interrupt=True)
+        except OSError as err:
+            raise RuntimeFailed(f"the system starts no process for the model: {err}") from err
+        assert self._child.stdin is not None
+        assert self._child.stdout is not None
+        assert self._child.stderr is not None
+        self._into = self._child.stdin.fileno()
+        self._out = self._child.stdout.fileno()
+        self._frames = FrameReader(self._out)
+        self._said = bytearray()
+        self._listener = threading.Thread(
+            target=self._listen, args=(self._child.stderr.fileno(),), daemon=True
+        )
+        self._listener.start()
+        self.subject: Path | None = None  # the file that a crash is blamed on
+        self._number = 0
+        self._running = False
+        self._opening: Path | None = None
+        self._writing = self._cancel_due = False
+        self._cancelled_at = 0.0
+        self._killed = False
+
+    @property
+    def has_ended(self) -> bool:
+        """Return whether the process is gone."""
+        return self._child.poll() is not None
+
+    @property
+    def pid(self) -> int:
+        """Return the number of the process."""
+        return self._child.pid
+
+    def request(self, message: Any) -> int:
+        """Send a request and return its number. Raises what the end of the worker raises, or Interrupted."""
+        if self._ctrl_c and self._ctrl_c.is_set:
+            raise Interrupted("")
+        self._number += 1
+        self._cancelled_at, self._running = 0.0, True
+        self._send(self._number, message)
+        return self._number
+
+    def answers(self, number: int, progress: ProgressCallback = no_progress) -> Iterator[Any]:
+        """Yield the answers to a request until it is done.
+
+        Raises the error with which the request failed, or one that says how the worker ended. A caller that
+        stops before the last answer cancels the request.
+        """
+        done = False
+        try:
+            while True:
+                answer = self._next(number)
+                if isinstance(answer, Progress):
+                    progress(answer.done, answer.total, answer.label)
+                elif isinstance(answer, Opening):
+                    self._opening = answer.path
+                elif isinstance(answer, Done):
+                    done = True
+                    return
+                elif isinstance(answer, Failed):
+                    done = True
+                    raise error_of(answer.reference, answer.message, answer.hint)
+                else:
+                    yield answer
+        finally:
+            self._running, self._opening = False, None
+            if not done and not self.has_ended:
+                self._send(number, Cancel())
+
+    def ask(self, message: Any, progress: ProgressCallback = no_progress) -> Any:
+        """Send a request and return its last answer, None if it has none. Raises what `answers` raises."""
+        last = None
+        for answer in self.answers(self.request(message), progress):
+            last = answer
+        return last
+
+    def first(self) -> Any:
+        """Return what the worker says when it is ready. Raises what keeps it from being ready."""
+        answer = self._next(0)
+        if isinstance(answer, Failed):
+            raise error_of(answer.reference, answer.message, answer.hint)
+        return answer
+
+    def close(self) -> None:
+        """End the process, at once."""
+        self._child.kill()
+        self._child.wait()
+        self._listener.join(_END_S)
+        self._child.close()
+
+    def _next(self, number: int) -> Any:
+        """Return the next answer to request `number`; what is left of earlier ones is dropped."""
+        try:
+            while True:
+                while (frame := self._frames.take()) is not None:
+                    request, answer = self._codec.decode(frame)
+                    if request == number:
+                        return answer
+                if select.select([self._out], [], [], _POLL_S)[0] and not self._frames.fill():
+                    raise self._end()
+        except ProtocolError as err:
+            self._child.kill()
+            self._child.wait()
+            raise RuntimeFailed(f"the model's process sent nonsense: {err}") from err
+
+    def _end(self) -> G4Error:
+        """Return the error that says how the worker ended."""
+        try:
+            status = self._child.wait(_END_S)
+        except subprocess.TimeoutExpired:  # it closed its pipe and goes on: it serves nobody
+            self._child.kill()
+            status = self._child.wait()
+        if self._killed and self._opening:
+            return Interrupted("")
+        if self._killed:
+            return RuntimeFailed("the model did not stop at Ctrl-C: its process was ended")
+        self._listener.join(_END_S)
+        return error_of_end(
+            status,
+            bytes(self._said).decode("utf-8", "replace"),
+            subject=self.subject,
+            opening=self._opening,
+            out_of_memory=None if self._oom_kills is None else oom_kills() != self._oom_kills,
+        )
+
+    def _send(self, number: int, message: Any) -> None:
+        frame = self._codec.encode(number, message)
+        self._writing = True
+        try:
+            write_all(self._into, frame)
+        except OSError:
+            pass  # it has gone: reading its answers tells how
+        finally:
+            self._writing = False
+        if self._cancel_due:
+            self._cancel_due = False
+            self._send(self._number, Cancel())
+
+    def pressed(self) -> None:
+        """Act on Ctrl-C. Runs as a signal handler of the main thread, between any two of its steps."""
+        if not self._running:
+            return
+        now = time.monotonic()
+        if self._opening or (self._cancelled_at and now - self._cancelled_at > PATIENCE_S):
+            self._killed = True
+            self._child.kill()
+        elif not self._cancelled_at:
+            self._cancelled_at = now
+            if self._writing:  # in the middle of a frame: behind it
+                self._cancel_due = True
+            else:
+                self._send(self._number, Cancel())
+
+    def _listen(self, fd: int) -> None:
+        """Keep the end of what the worker writes to its standard error; nothing of it is shown as it is."""
+        while True:
+            try:
+                data = os.read(fd, 1 << 12)
+            except OSError:
+                return
+            if not data:
+                return
+            self._said += data
+            del self._said[:-_KEPT_BYTES]

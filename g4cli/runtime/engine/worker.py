@@ -1,0 +1,159 @@
+"""The process that holds the model: `python -m g4cli.runtime.engine.worker`, started by `engine.client`.
+
+Loads the file, holds context, drafter and media encoder, and runs turns token by token; see `messages` for
+what it is asked and answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+from g4cli.chat import Finished, TurnEvent, run_turn
+from g4cli.core.child import ChildLimits, set_limits
+from g4cli.core.errors import G4Error, Interrupted, RuntimeFailed
+from g4cli.runtime.engine.context import Context
+from g4cli.runtime.engine.drafter import refusal
+from g4cli.runtime.engine.grammar import not_enforced, schema_to_grammar
+from g4cli.runtime.engine.llama_engine import LlamaEngine
+from g4cli.runtime.engine.messages import (
+    CODEC,
+    AttachMedia,
+    CompileSchema,
+    DeviceFacts,
+    Encode,
+    Encoded,
+    Grammar,
+    Hello,
+    Loaded,
+    Open,
+    Opening,
+    RunTurn,
+    Tokenize,
+    Tokens,
+    TurnDone,
+)
+from g4cli.runtime.engine.model import Model
+from g4cli.runtime.engine.serve import Handler, Service
+from g4cli.runtime.engine.speculation import DraftGuesser, Guesser, LookupGuesser
+from g4cli.runtime.engine.text_decoder import TextDecoder
+from g4cli.runtime.llama.devices import devices
+
+
+class EngineWorker:
+    """Carries out the requests of one front process on one model."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._opened: LlamaEngine | None = None
+
+    @property
+    def handlers(self) -> Mapping[type[Any], Handler]:
+        """Return what carries out each kind of request."""
+        return {
+            Open: self._open,
+            AttachMedia: self._attach_media,
+            Tokenize: self._tokenize,
+            Encode: self._encode,
+            CompileSchema: self._compile_schema,
+            RunTurn: self._run_turn,
+        }
+
+    @property
+    def _engine(self) -> LlamaEngine:
+        if self._opened is None:
+            raise RuntimeFailed("no model is loaded")
+        return self._opened
+
+    def _open(self, request: Open) -> Iterator[Any]:
+        interrupt = self._service.interrupt
+        if request.data_bytes:
+            set_limits(ChildLimits(data_bytes=request.data_bytes))
+        yield Opening(request.path)
+        model = Model(
+            request.path,
+            request.model,
+            progress=self._service.progress,
+            stop=lambda: interrupt.is_set,
+        )
+        engine = self._opened = LlamaEngine(model, request.context, interrupt)
+        draft = request.draft
+        if draft.kind == "lookup":
+            engine.attach_guesser(lambda _: LookupGuesser(), draft.exactness)
+        elif (path := draft.path) is not None:
+            yield Opening(path)
+            alone = replace(request.model, lazy_ple="off", cpu_moe=False)
+
+            def network(context: Context) -> Guesser:
+                return DraftGuesser(path, context, alone)
+
+            engine.attach_guesser(network, draft.exactness)
+        yield self._loaded()
+
+    def _loaded(self) -> Loaded:
+        model, context = self._engine.model, self._engine.context
+        return Loaded(
+            n_ctx=context.n_ctx,
+            n_ctx_train=model.n_ctx_train,
+            n_vocab=model.n_vocab,
+            n_params=model.n_params,
+            size_bytes=model.size_bytes,
+            description=model.description,
+            kv_bytes=context.kv_bytes,
+            compute_bytes=context.compute_bytes,
+            n_threads=context.n_threads,
+        )
+
+    def _attach_media(self, request: AttachMedia) -> Iterator[Any]:
+        yield Opening(request.options.mmproj)
+        self._engine.attach_media(request.options)
+        yield self._loaded()
+
+    def _tokenize(self, request: Tokenize) -> Iterator[Any]:
+        yield Tokens(tuple(self._engine.tokens_of(request.parts)))
+
+    def _encode(self, request: Encode) -> Iterator[Any]:
+        encoder = self._engine.require_media()
+        if not encoder.encode(request.media):
+            raise Interrupted("")
+        yield Encoded(len(encoder.tokens(request.media)), encoder.parts(request.media))
+
+    def _compile_schema(self, request: CompileSchema) -> Iterator[Any]:
+        yield Grammar(schema_to_grammar(request.schema), not_enforced(request.schema))
+
+    def _run_turn(self, request: RunTurn) -> Iterator[TurnEvent | TurnDone]:
+        engine = self._engine
+        engine.begin(request.sampling, request.grammar)
+        for event in run_turn(
+            engine,
+            request.prompt,
+            request.options,
+            TextDecoder(),
+            close_thought=engine.model.tokenize(request.close_thought, control=True),
+            progress=self._service.progress,
+        ):
+            if isinstance(event, Finished):
+                yield TurnDone(event.reply, engine.n_past, engine.drafted)
+            else:
+                yield event
+
+
+def hello() -> Hello:
+    """Return what this build of llama.cpp sees. Raises EngineMissing."""
+    return Hello(tuple(DeviceFacts(**asdict(d)) for d in devices()), refusal() or "")
+
+
+def main() -> None:
+    """Serve the process that started this one."""
+    service = Service(CODEC)
+    try:
+        service.send(hello())
+    except G4Error as err:
+        service.fail(err)
+        return
+    service.run(EngineWorker(service).handlers)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""Where llama-cpp-python is installed and which build it is. Loads nothing of it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Final
+
+from g4cli import LLAMA_CPP_PYTHON
+from g4cli.core.errors import EngineMissing
+
+WHEELS: Final = "https://abetlen.github.io/llama-cpp-python/whl/"
+
+
+def install_command() -> str:
+    """Return the command that installs the engine from ready-made wheels for this machine."""
+    kind = "metal" if sys.platform == "darwin" and platform.machine() == "arm64" else "cpu"
+    package = f"llama-cpp-python=={LLAMA_CPP_PYTHON}"
+    return f"{sys.executable} -m pip install {package} --extra-index-url {WHEELS}{kind}"
+
+
+def library_folder() -> Path:
+    """Return the folder of the shared libraries that llama_cpp loads. Raises EngineMissing."""
+    if override := os.environ.get("LLAMA_CPP_LIB_PATH"):  # as llama_cpp/llama_cpp.py reads it
+        return Path(override)
+    spec = importlib.util.find_spec("llama_cpp")
+    if spec is None or spec.origin is None:
+        raise EngineMissing("llama-cpp-python is not installed", hint=install_command())
+    return Path(spec.origin).parent / "lib"
+
+
+def library_fingerprint() -> str:
+    """Return a text that changes whenever the compiled library does. Raises EngineMissing."""
+    return fingerprint_of(library_folder())
+
+
+def fingerprint_of(folder: Path) -> str:
+    """Return names, sizes and times of the files in `folder`."""
+    stamps = ((p.name, p.stat()) for p in sorted(folder.glob("*")) if p.is_file())
+    return ",".join(f"{name}:{s.st_size}:{s.st_mtime_ns}" for name, s in stamps)

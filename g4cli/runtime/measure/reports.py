@@ -1,0 +1,84 @@
+"""What `g4 bench` and `g4 eval` ask for and report. Plain values without llama.cpp."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from g4cli.core.units import parse_count
+from quant.scores import Score
+
+TellOpening: TypeAlias = Callable[[Path | None], None]
+"""Called with a file that is being loaded, and with None when all are."""
+
+
+def tell_nobody(path: Path | None) -> None:
+    """Ignore the signal."""
+
+
+@dataclass(frozen=True, slots=True)
+class BenchOptions:
+    """What to run. `n_prompt` or `n_gen` 0 leaves that test out; each runs once behind each of `n_depths`."""
+
+    n_prompt: int = 512
+    n_gen: int = 128
+    n_depths: tuple[int, ...] = (0,)
+    repetitions: int = 5
+    n_threads: int = 0
+    kv_type: str = "f16"
+    warmup: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One test: tokens per second of each repetition, behind `n_depth` tokens."""
+
+    name: str
+    n_tokens: int
+    samples: tuple[float, ...]
+    n_depth: int = 0
+
+    @property
+    def mean(self) -> float:
+        """Return the mean tokens per second."""
+        return statistics.fmean(self.samples)
+
+    @property
+    def stddev(self) -> float:
+        """Return the sample standard deviation, 0 for one repetition."""
+        return statistics.stdev(self.samples) if len(self.samples) > 1 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class BenchReport:
+    """All figures. `peak_bytes` is the most memory that this process ever held resident."""
+
+    description: str
+    size_bytes: int
+    n_params: int
+    n_threads: int
+    load_s: float
+    tests: tuple[Measured, ...]
+    peak_bytes: int
+
+
+def parse_depths(text: str) -> tuple[int, ...]:
+    """Return the numbers of a list such as '0,4k'. Raises UsageError."""
+    return tuple(parse_count(item) for item in text.split(","))
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """The result. `n_exact`: documents whose every scored token was the model's first choice.
+
+    Greedy decoding would have written exactly these answers.
+    """
+
+    n_documents: int
+    n_exact: int
+    n_cut: int
+    score: Score
+    against: Path | None

@@ -1,0 +1,55 @@
+"""The process that measures: `python -m g4cli.runtime.measure.worker`, started by `measure.client`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from g4cli.core.errors import G4Error
+from g4cli.runtime.engine.messages import Hello, Opening
+from g4cli.runtime.engine.serve import Service
+from g4cli.runtime.llama.library import llama
+from g4cli.runtime.measure.bench import run_bench
+from g4cli.runtime.measure.evaluate import evaluate
+from g4cli.runtime.measure.messages import CODEC, RunBench, RunEvaluation
+
+
+def main() -> None:
+    """Serve the process that started this one."""
+    service = Service(CODEC)
+
+    def opening(path: Path | None) -> None:
+        service.send(Opening(path))
+
+    def bench(request: RunBench) -> Iterator[Any]:
+        yield run_bench(
+            request.path,
+            request.model,
+            request.options,
+            progress=service.progress,
+            opening=opening,
+        )
+
+    def evaluation(request: RunEvaluation) -> Iterator[Any]:
+        yield evaluate(
+            request.path,
+            request.conversations,
+            against=request.against,
+            use_extra_bufts=request.use_extra_bufts,
+            n_threads=request.n_threads,
+            progress=service.progress,
+            opening=opening,
+        )
+
+    try:
+        llama()
+    except G4Error as err:
+        service.fail(err)
+        return
+    service.send(Hello())
+    service.run({RunBench: bench, RunEvaluation: evaluation})
+
+
+if __name__ == "__main__":
+    main()

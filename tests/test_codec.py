@@ -1,0 +1,147 @@
+"""Messages between processes: what is written is what is read, and nonsense is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from g4cli.chat import FoundLoop, LoopSuspected, Reply, TurnOptions
+from g4cli.prompt.messages import Media, Part, ToolCall
+from g4cli.prompt.reply import AnswerText, CallMade, ThoughtEnded
+from g4cli.runtime.engine.codec import FrameReader, ProtocolError
+from g4cli.runtime.engine.drafting import Draft, Drafted
+from g4cli.runtime.engine.ending import error_of_end, last_words, oom_kills
+from g4cli.runtime.engine.messages import CODEC, Hello, Open, RunTurn, Tokenize, TurnDone
+from g4cli.runtime.engine.options import ContextOptions, ModelOptions, Sampling
+
+LOOP = FoundLoop("ab", 2, 3, 4, "noisy")
+MESSAGES = (
+    AnswerText('control \x1b, \ud800 and "quoted" é'),
+    ThoughtEnded(),
+    CallMade(ToolCall("f", {"a": [1, None, {"b": 2.5}]})),
+    LoopSuspected(LOOP),
+    Hello(),
+    Open(
+        Path("/a b/\udcff.gguf"),
+        ModelOptions(device="CUDA0"),
+        ContextOptions(4096),
+        Draft("network", "by comparison", Path("d")),
+        3,
+    ),
+    Tokenize((Part("x"), Part("", True, (1, 2)), Part("", media=Media("image", Path("p"))))),
+    RunTurn((1, -2, 2**31 - 1, -(2**31)), Sampling(temp=0), TurnOptions(), "root ::= [a]"),
+    TurnDone(
+        Reply("t", "", (), "loop", False, 1, 2, 3, 4, 0.5, 1, LOOP, (5, 6)), 9, Drafted(1, 2, None)
+    ),
+    TurnDone(Reply.interrupted(), 0, None),
+)
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda m: type(m).__name__)
+def test_what_is_written_is_read(message: Any) -> None:
+    frame = CODEC.encode(7, message)
+    assert len(frame) == 4 + struct.unpack("<I", frame[:4])[0]
+    assert CODEC.decode(frame[4:]) == (7, message)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{}",
+        b"[1]",
+        b"[" * 100_000,
+        b"\xff\xfe",
+        b'[1,"Unheard",{}]',
+        b'[1,"AnswerText",{}]',
+        b'[1,"AnswerText",{"text":3}]',
+        b'[1,"AnswerText",{"text":"a","more":1}]',
+        b'["x","AnswerText",{"text":"a"}]',
+        b'[1,"Tokens",{"ids":"!"}]',
+        b'[1,"Tokens",{"ids":"AAA="}]',
+        b'[1,"Tokens",{"ids":[1]}]',
+        b'[1,"Progress",{"done":true,"total":0,"label":""}]',
+    ],
+)
+def test_nonsense_is_refused(data: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        CODEC.decode(data)
+
+
+def test_a_choice_is_checked() -> None:
+    data = json.loads(CODEC.encode(1, MESSAGES[-1])[4:])
+    data[2]["reply"]["finish_reason"] = "whatever"
+    with pytest.raises(ProtocolError, match="whatever"):
+        CODEC.decode(json.dumps(data).encode())
+
+
+def test_frames_are_cut_out_of_any_pieces() -> None:
+    reading, writing = os.pipe()
+    frames = FrameReader(reading)
+    stream = b"".join(CODEC.encode(n, message) for n, message in enumerate(MESSAGES))
+    found = []
+    for at in range(0, len(stream), 7):
+        os.write(writing, stream[at : at + 7])
+        assert frames.fill()
+        while (frame := frames.take()) is not None:
+            found.append(CODEC.decode(frame))
+    assert found == list(enumerate(MESSAGES))
+    os.close(writing)
+    assert not frames.fill()
+    os.close(reading)
+
+
+def test_a_frame_without_end_is_refused() -> None:
+    reading, writing = os.pipe()
+    os.write(writing, b"\xff\xff\xff\xff")
+    frames = FrameReader(reading)
+    frames.fill()
+    with pytest.raises(ProtocolError):
+        frames.take()
+    os.close(writing)
+    os.close(reading)
+
+
+def test_last_words() -> None:
+    said = "llama: hello\nggml.c:12: GGML_ASSERT(a == b) failed\n#1 trace\n"
+    assert last_words(said) == "ggml.c:12: GGML_ASSERT(a == b) failed"
+    said = "terminate called after throwing an instance of 'std::bad_alloc'\n  what():  std::bad_alloc\n"
+    assert last_words(said) == "std::bad_alloc"
+    assert last_words("x\nGGML_ASSERT(\x1b]52;evil)\n") == "GGML_ASSERT(?]52;evil)"
+    assert last_words("") == ""
+
+
+@pytest.mark.parametrize(
+    ("status", "opening", "out_of_memory", "kind", "said"),
+    [
+        (-6, "m.gguf", False, "bad-file", "m.gguf: llama.cpp crashed while loading this file"),
+        (-6, None, False, "runtime-failed", "ended (SIGABRT: a GGML_ASSERT(x))"),
+        (-9, "m.gguf", True, "no-memory", "not enough memory"),
+        (-9, None, None, "no-memory", "not enough memory"),
+        (-9, None, False, "runtime-failed", "ended (SIGKILL"),
+        (1, None, False, "runtime-failed", "ended (exit code 1"),
+    ],
+)
+def test_how_a_worker_ended(
+    status: int, opening: str | None, out_of_memory: bool | None, kind: str, said: str
+) -> None:
+    found = error_of_end(
+        status,
+        "a GGML_ASSERT(x)\n",
+        subject=Path("model.gguf"),
+        opening=Path(opening) if opening else None,
+        out_of_memory=out_of_memory,
+    )
+    assert found.reference == kind
+    assert said in found.message
+
+
+def test_the_kernel_counts_its_kills(tmp_path: Path) -> None:
+    (tmp_path / "vmstat").write_text("pgfault 9\noom_kill 3\noom_killer 7\n")
+    assert oom_kills(tmp_path / "vmstat") == 3
+    assert oom_kills(tmp_path / "none") is None
