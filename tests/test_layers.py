@@ -188,3 +188,42 @@ def test_commands_import_the_rest_of_g4_inside_their_function() -> None:
                 if name not in light and not name.startswith("g4cli.cli.") and name != "g4cli":
                     heavy.append(f"{path.name}:{node.lineno}: {name}")
     assert not heavy, "\n".join(heavy)
+
+
+# Whoever imports this module can run llama.cpp; the modules that are the main program of a child process.
+LLAMA = "g4cli.runtime.llama.library"
+
+
+def imported_by(roots: list[str]) -> dict[str, str]:
+    """Every module of ours that the import of `roots` may load in the end, with who imports it."""
+    paths = dict(modules())
+    found = dict.fromkeys(roots, "")
+    queue = list(roots)
+    for module in queue:
+        tree = ast.parse(paths[module].read_text(encoding="utf-8"))
+        typing_only = {
+            child
+            for node in ast.walk(tree)
+            if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+            for child in ast.walk(node)
+        }
+        for node in ast.walk(tree):
+            if node in typing_only or not isinstance(node, ast.ImportFrom):
+                continue
+            names = [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
+            for name in names:
+                if name in paths and name not in found:
+                    found[name] = module
+                    queue.append(name)
+    return found
+
+
+def test_the_process_that_holds_the_conversation_cannot_reach_llama_cpp() -> None:
+    """No command imports it, not even inside a function: only child processes do."""
+    found = imported_by([module for _, module, _ in COMMANDS])
+    assert LLAMA not in found, f"{found[LLAMA]} imports it"
+    assert "g4cli.runtime.engine.client" in found
+
+
+def test_the_test_sees_a_way_to_llama_cpp() -> None:
+    assert imported_by(["g4cli.runtime.engine.worker"])[LLAMA]

@@ -68,6 +68,6 @@ def test_a_file_that_llama_cpp_refuses(tmp_path: Path) -> None:
 
 
 def test_a_child_that_dies_is_reported(tiny_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("g4cli.runtime.probes.memory.sys.executable", "/bin/false")
+    monkeypatch.setattr("sys.executable", "/bin/false")
     with pytest.raises(RuntimeFailed, match="died of"):
         probe_in_child(tiny_file, [{}])

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
+
+from tiny_file import build_tiny
 
 HEAVY = {
     "numpy",
@@ -51,3 +54,12 @@ def test_version_loads_nothing_heavy() -> None:
 
 def test_the_probe_sees_a_heavy_module() -> None:
     assert "numpy" in loaded_by("--version", before="import numpy") & HEAVY
+
+
+def test_a_chat_loads_no_llama_cpp(tmp_path: Path) -> None:
+    """An answer comes from the model's own process: this one has none of the library's modules."""
+    path = tmp_path / "tiny.gguf"
+    path.write_bytes(build_tiny())
+    for command in ("chat", "bench"):
+        args = ["-p", "Hi", "-n", "2"] if command == "chat" else ["-p", "4", "-n", "2", "-r", "1"]
+        assert not loaded_by(command, str(path), *args) & {"llama_cpp", "llguidance"}

@@ -24,7 +24,7 @@ import real_shapes
 import shapes
 
 from g4cli.host import probe
-from g4cli.runtime.probes.memory import RUN_DEFAULTS
+from g4cli.runtime.probes.memory_child import RUN_DEFAULTS
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CONTEXTS = (512, 2048, 4096, 8192, 32768, 131072, 262144)
@@ -74,7 +74,7 @@ def grid(n_ctx_train: int) -> list[dict[str, Any]]:
 def ask(path: Path, runs: list[dict[str, Any]]) -> dict[str, Any]:
     """Return llama.cpp's answer, from a child process."""
     done = subprocess.run(
-        [sys.executable, "-m", "g4cli.runtime.probes.memory", str(path)],
+        [sys.executable, "-m", "g4cli.runtime.probes.memory_child", str(path)],
         input=json.dumps(runs),
         capture_output=True,
         text=True,
