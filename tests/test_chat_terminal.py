@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from builders import F16, build_gguf
 from media_files import picture, png, sound, wav, write
 from terminal import Terminal
-from tiny_file import build_tiny
+from tiny_file import build_tiny, tiny_parts
 
 from g4cli.cli.chat.repl import dropped_file
 
@@ -326,5 +327,68 @@ def test_control_characters_do_not_reach_the_terminal(talk: Callable[..., Termin
         t.wait_for(PROMPT, count=2)
         assert b"\x07" not in t.raw
         assert "\\x" in t.text
+        t.enter("/quit")
+        assert t.wait_end() == 0
+
+
+def model_process(front: int) -> int:
+    """Return the number of the process that runs the model for the process `front`."""
+    for folder in Path("/proc").iterdir():
+        try:
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == front and b"engine.worker" in (folder / "cmdline").read_bytes():
+                return int(folder.name)
+        except (OSError, ValueError):
+            continue
+    raise AssertionError("no process runs the model")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="oracle: /proc")
+def test_a_crash_costs_one_answer(talk: Callable[..., Terminal]) -> None:
+    """The model's process is killed in the middle of an answer, and between two questions."""
+    with talk("--no-loop-stop", "--ctx", "100000") as t:
+        t.enter("What is GGUF?")
+        t.wait_for("file format of llama.cpp")
+        t.wait_for(PROMPT, count=2)
+        os.kill(model_process(t.pid), signal.SIGSEGV)
+        t.enter("What is Q4_0?")
+        t.wait_for("starting the model again")
+        t.wait_for("4.5 bits per weight")
+        t.wait_for(PROMPT, count=3)
+        t.enter("/quit")
+        assert t.wait_end() == 0
+    with talk("--no-loop-stop", "--temp", "3", "--top-k", "0", "--top-p", "1") as t:
+        t.enter("What is GGUF?")
+        t.wait_for("...")
+        os.kill(model_process(t.pid), signal.SIGSEGV)
+        t.wait_for("error: the process that runs the model ended (SIGSEGV")
+        t.wait_for("the conversation is kept")
+        t.wait_for(PROMPT, count=2)
+        t.enter("/retry")
+        t.wait_for("starting the model again")
+        t.wait_for("...", count=2)
+        t.send("\x03")
+        t.wait_for("stopped; /retry answers again")
+        t.enter("/quit")
+        assert t.wait_end() == 0
+
+
+def test_a_model_that_will_not_load_leaves_the_one_before(
+    talk: Callable[..., Terminal], tmp_path: Path
+) -> None:
+    """llama.cpp dies of this file; nothing of it can be seen in the header."""
+    keys, tensors = tiny_parts()
+    others = [tensor for tensor in tensors if tensor[0] != "rope_freqs.weight"]
+    freqs = ("rope_freqs.weight", F16, [64], np.ones(64, np.float16).tobytes())
+    fatal = write(tmp_path / "fatal.gguf", build_gguf(keys, [*others, freqs]))
+    with talk() as t:
+        t.enter("What is GGUF?")
+        t.wait_for(PROMPT, count=2)
+        t.enter(f"/model {fatal}")
+        t.wait_for("going back to")
+        t.wait_for("llama.cpp crashed while loading")
+        t.wait_for(">>> What is GGUF?", count=2)
+        t.enter("What is Q4_0?")
+        t.wait_for("4.5 bits per weight")
         t.enter("/quit")
         assert t.wait_end() == 0
