@@ -12,7 +12,7 @@ help:
 
 ## make demo    install into .venv, then pull, convert, quantise, fit, chat and diagnose, all offline
 demo: setup
-	@$(BIN)/python tests/demo.py
+	@$(BIN)/python tools/demo.py
 
 ## make test    install into .venv, then all checks and tests
 test: check
@@ -48,7 +48,7 @@ lint: $(VENV)/.test-tools
 	$(BIN)/mypy
 
 smoke: $(VENV)/.test-tools
-	$(BIN)/python tests/smoke.py
+	$(BIN)/python tools/smoke.py
 
 # --- Oracles: they need torch, transformers and llama.cpp's sources; nothing of it is needed to use or test g4.
 ORACLE  := .venv-oracle
@@ -90,7 +90,7 @@ bench: $(VENV)/.test-tools
 
 ## make picture draw the README's picture from a real terminal
 picture: $(VENV)/.test-tools
-	$(BIN)/python tests/picture.py tests/golden/terminal.svg
+	$(BIN)/python tools/picture.py tests/golden/terminal.svg
 
 $(VENV)/.docs-tools: $(VENV)/.installed
 	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements-dev.txt --editable '.[docs]'

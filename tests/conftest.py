@@ -1,11 +1,12 @@
 """What holds for every test: a home of its own, no network, a fixed terminal, and counted skips.
 
-A test that cannot run everywhere carries a marker of REQUIREMENTS. It is skipped where the requirement is not
-met. Any other skip fails the run, so that no test disappears unnoticed.
+A test that cannot run everywhere carries a marker of REQUIREMENTS. It is skipped where the
+requirement is not met. Any other skip fails the run, so that no test disappears unnoticed.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import socket
@@ -17,9 +18,9 @@ from typing import Any, NamedTuple
 import pytest
 
 TESTS = Path(__file__).parent
-sys.path.insert(0, str(TESTS))  # `import builders`, from sub-folders too
 
-# A shell starts its background jobs with SIGINT ignored, and children inherit that; tests press Ctrl-C.
+# A shell starts its background jobs with SIGINT ignored, and children inherit that; tests press
+# Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # nohup starts its command with SIGHUP ignored; tests send it.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -93,6 +94,12 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
+
+
+@pytest.fixture(autouse=True)
+def empty_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give commands that run in this process an empty standard input: many read it to its end."""
+    monkeypatch.setattr("sys.stdin", io.StringIO())
 
 
 @pytest.fixture(autouse=True, scope="session")

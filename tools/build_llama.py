@@ -2,10 +2,11 @@
 
     python tools/build_llama.py "llama-cpp-python==X.Y.Z" [pip's options]
 
-pip says nothing for the minutes in which it compiles llama.cpp. Here it runs with verbose output, of which
-one line of progress is shown: on a terminal it is rewritten, elsewhere a line appears now and then. The whole
-output is kept in a file; if pip fails, its errors and last lines are printed and its exit code is returned.
-A wheel that pip keeps from an earlier compilation is used again, unless an option forbids it.
+pip says nothing for the minutes in which it compiles llama.cpp. Here it runs with verbose output,
+of which one line of progress is shown: on a terminal it is rewritten, elsewhere a line appears now
+and then. The whole output is kept in a file; if pip fails, its errors and last lines are printed
+and its exit code is returned. A wheel that pip keeps from an earlier compilation is used again,
+unless an option forbids it.
 
 Runs before anything is installed, so it needs the standard library alone.
 """
@@ -26,7 +27,8 @@ from typing import TextIO
 # "[12/345] Building CXX object ..." of Ninja, "[  3%] Building CXX object ..." of make.
 NINJA = re.compile(r"^\s*\[(\d+)/(\d+)\] ")
 MAKE = re.compile(r"^\s*\[ *(\d+)%\] ")
-# Starts of lines. What the build itself needs is collected and installed too, in lines that are indented.
+# Starts of lines. What the build itself needs is collected and installed too, in lines that are
+# indented.
 PHASES = (
     ("Collecting llama", "looking for the sources"),
     ("  Downloading llama", "downloading"),
@@ -115,7 +117,9 @@ def errors_of(lines: Sequence[str]) -> Iterable[str]:
 
 
 def run(command: Sequence[str], log: Path, out: TextIO, *, is_terminal: bool, columns: int) -> int:
-    """Return the exit code of `command`, having shown its progress on `out` and kept its output in `log`."""
+    """Return the exit code of `command`, having shown its progress on `out` and kept its output in
+    `log`.
+    """
     n_cores = count_cores()
     environment = {"CMAKE_BUILD_PARALLEL_LEVEL": str(n_cores), **os.environ}
     progress = Progress(out, is_terminal=is_terminal, columns=columns)

@@ -3,8 +3,9 @@
     python tools/make_reference.py           write them
     python tools/make_reference.py --check   exit with 1 and name the pages that are out of date
 
-Made are docs/reference/{cli,exit-codes,environment}.md, docs/explanation/file-map.md and docs/man/g4.1, from
-Typer's declarations, the error tree, the table of paths and the first line of every module.
+Made are docs/reference/{cli,exit-codes,environment}.md, docs/explanation/file-map.md and
+docs/man/g4.1, from Typer's declarations, the error tree, the table of paths and the first line of
+every module.
 """
 
 from __future__ import annotations
@@ -90,7 +91,9 @@ def _parameters(command: Any) -> Iterator[tuple[str, str, str]]:
 
 
 def _metavar(parameter: Any) -> str:
-    """Return what stands for an option's value: its own metavar, its choices, or a word for its type."""
+    """Return what stands for an option's value: its own metavar, its choices, or a word for its
+    type.
+    """
     if parameter.metavar:
         return str(parameter.metavar)
     kind = parameter.type_descriptor.annotation

@@ -1,8 +1,10 @@
-"""A drafter (`gemma4-assistant`): the small network that proposes tokens for a Gemma 4 model to confirm.
+"""A drafter (`gemma4-assistant`): the small network that proposes tokens for a Gemma 4 model to
+confirm.
 
-Four layers between two projections, without keys and values: it reads the last hidden state and the KV cache
-of its target. Sources: src/models/gemma4-assistant.cpp and conversion/gemma.py (Gemma4AssistantModel),
-llama.cpp@0c1e57098. The inventory is pinned to the sizes of published files by tests/test_draft.py.
+Four layers between two projections, without keys and values: it reads the last hidden state and the
+KV cache of its target. Sources: src/models/gemma4-assistant.cpp and conversion/gemma.py
+(Gemma4AssistantModel), llama.cpp@0c1e57098. The inventory is pinned to the sizes of published files
+by tests/unit/core/test_drafter_shape.py.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ in the alphabetical order of their numbers (0, 1, 10, 11, 2): that is the order 
 the order in which llama.cpp's converter writes them, after the one tensor that it makes itself.
 
 Sources: src/models/gemma4.cpp load_arch_tensors and conversion/gemma.py Gemma4Model, llama.cpp@0c1e57098.
-The totals are pinned to the published parameter counts by tests/test_inventory.py.
+The totals are pinned to the published parameter counts by tests/unit/core/test_inventory.py.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Tools in Gemma 4's notation: declarations, calls, responses, and calls parsed back to JSON values.
 
 Source: google-gemma-4-31B-it.jinja (revision of 2026-04-10), ggml-org/llama.cpp@0c1e57098,
-models/templates. `tests/test_prompt.py` compares with that template.
+models/templates. `tests/unit/prompt/test_prompt.py` compares with that template.
 """
 
 from __future__ import annotations

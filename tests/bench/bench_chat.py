@@ -3,10 +3,11 @@
     python tests/bench/bench_chat.py FILE LLAMA_BIN [--rounds 3] [--prompt 512] [--gen 64] [--threads N]
                                                     [--depths 100,4000 [--only-depths]]
 
-FILE is a model, best of real shape (tests/real_shapes.py e2b q4_0 FILE --weights random); LLAMA_BIN the
-folder of llama-bench and llama-completion, built from the sources of the same llama-cpp-python with the
-same CMAKE_ARGS. Prints one JSON document: medians, ratios, Python's own share per token, and with --depths
-what of its decode speed each side keeps behind so many tokens (the last against the first).
+FILE is a model, best of real shape (-m tests.support.builders.real_shapes e2b q4_0 FILE --weights
+random); LLAMA_BIN the folder of llama-bench and llama-completion, built from the sources of the
+same llama-cpp-python with the same CMAKE_ARGS. Prints one JSON document: medians, ratios, Python's
+own share per token, and with --depths what of its decode speed each side keeps behind so many
+tokens (the last against the first).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 TESTS = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(TESTS))
+sys.path.insert(0, str(TESTS.parent))
 
 G4 = [sys.executable, "-c", "from g4cli.cli.main import main; main()"]
 
@@ -145,10 +146,9 @@ def first_token(command: Sequence[Any]) -> float:
 
 def python_share(n_tokens: int) -> float:
     """Milliseconds a token of everything but llama.cpp: parser, decoder, detector, events."""
-    from test_chat import ScriptedEngine
-
     from g4cli.chat import TurnOptions, run_turn
     from g4cli.runtime.engine.text_decoder import TextDecoder
+    from tests.unit.chat.test_turn import ScriptedEngine
 
     engine = ScriptedEngine(*(f" word{i % 977}" for i in range(n_tokens)), n_ctx=10 * n_tokens)
     started = time.perf_counter()

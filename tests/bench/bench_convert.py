@@ -1,14 +1,16 @@
-"""Time and memory of g4 convert beside llama.cpp's converter and quantiser, on a checkpoint of E2B's shape.
+"""Time and memory of g4 convert beside llama.cpp's converter and quantiser, on a checkpoint of
+E2B's shape.
 
     python tests/bench/bench_convert.py --folder DIR [--llama-cpp SRC --oracle PYTHON] [--vocab GGUF]
 
-writes a checkpoint of E2B's real shape with random weights (4.65 billion parameters, 9.3 GB) under DIR,
-converts it, prints a table and deletes it. Needs 25 GB of disk. SRC is a checkout of llama.cpp and PYTHON an
-interpreter with torch, transformers and gguf, for the peer; without them g4 is measured alone. GGUF is a
-file with Gemma 4's real vocabulary; without one a vocabulary of the same size is made up.
+writes a checkpoint of E2B's real shape with random weights (4.65 billion parameters, 9.3 GB) under
+DIR, converts it, prints a table and deletes it. Needs 25 GB of disk. SRC is a checkout of llama.cpp
+and PYTHON an interpreter with torch, transformers and gguf, for the peer; without them g4 is
+measured alone. GGUF is a file with Gemma 4's real vocabulary; without one a vocabulary of the same
+size is made up.
 
-Peak anonymous memory is RssAnon of /proc, sampled: what the process holds itself. The pages of mapped files
-count in "resident" only; the kernel takes them back when it needs them.
+Peak anonymous memory is RssAnon of /proc, sampled: what the process holds itself. The pages of
+mapped files count in "resident" only; the kernel takes them back when it needs them.
 """
 
 from __future__ import annotations
@@ -189,7 +191,8 @@ class Run:
 def measure(command: list[str], target: Path) -> Run:
     """Run `command` until `target` is on the disk; return its time and its peaks of memory.
 
-    g4 waits for the disk by itself; llama.cpp's tools leave gigabytes to be written after they have ended.
+    g4 waits for the disk by itself; llama.cpp's tools leave gigabytes to be written after they have
+    ended.
     """
     started = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)

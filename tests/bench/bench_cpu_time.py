@@ -1,9 +1,10 @@
-"""CPU seconds a token, g4 against llama-bench, one thread each: a measure that a busy machine hardly moves.
+"""CPU seconds a token, g4 against llama-bench, one thread each: a measure that a busy machine
+hardly moves.
 
     python tests/bench/bench_cpu_time.py FILE LLAMA_BIN [--gen 8 40] [--prompt 64 320] [--rounds 3]
 
-Each side runs a short and a long test; the difference of their CPU times (user and system), divided by the
-difference of their tokens, is free of loading and warming up. Rounds are interleaved.
+Each side runs a short and a long test; the difference of their CPU times (user and system), divided
+by the difference of their tokens, is free of loading and warming up. Rounds are interleaved.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""Break a file in every way of tests/damage.py and print which verdicts are right; then an engine in every
-way of tests/engine_faults.py; then examine the sound files of tests/healthy.py.
+"""Break a file in every way of tests/support/builders/damage.py and print which verdicts are right;
+then an engine in every way of tests/support/fakes/engine_faults.py; then examine the sound files of
+tests/support/builders/healthy.py.
 
 python tests/bench/bench_doctor.py [--no-talk]
 """
@@ -14,20 +15,21 @@ from itertools import chain
 from pathlib import Path
 from unittest.mock import patch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from damage import DAMAGES
-from engine_faults import FAULTS, Engine
-from healthy import fixture_files, shaped_files, tiny_files
-from tiny_file import build_tiny
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from g4cli.doctor.diagnose import judge
 from g4cli.doctor.facts.file_facts import gather
 from g4cli.doctor.report import Report
+from tests.support.builders.damage import DAMAGES
+from tests.support.builders.healthy import fixture_files, shaped_files, tiny_files
+from tests.support.builders.tiny_file import build_tiny
+from tests.support.fakes.engine_faults import FAULTS, Engine
 
 
 def main() -> int:
-    """Print one row per kind of damage and per fault of an engine, and the shares of right verdicts."""
+    """Print one row per kind of damage and per fault of an engine, and the shares of right
+    verdicts.
+    """
     talk = "--no-talk" not in sys.argv[1:]
     good, started = build_tiny(), time.monotonic()
     kinds = [d for d in DAMAGES if talk or not d.needs_talk]
@@ -58,7 +60,8 @@ def called(folder: Path, talk: bool) -> Iterator[bool]:
     """Yield for each sound file whether it is not called broken."""
     for path in chain(tiny_files(folder), fixture_files(folder), shaped_files(folder)):
         report = judge(gather(path, talk=talk))
-        # A file without weights is no model yet: 'unknown' says so. Towers and vocabularies are not run.
+        # A file without weights is no model yet: 'unknown' says so. Towers and vocabularies are not
+        # run.
         sound = ("healthy", "not-checked", "unknown")
         yield shown(path.stem, report, sound) and report.exit_code == 0
 

@@ -1,12 +1,14 @@
-"""What guessing ahead costs and gains: batches, the text itself, a drafting network by its acceptance.
+"""What guessing ahead costs and gains: batches, the text itself, a drafting network by its
+acceptance.
 
     python tests/bench/bench_draft.py FILE [--draft DRAFT] [--rounds 3] [--gen 96] [--threads N]
 
-FILE is best of real shape (tests/real_shapes.py e2b q4_0 FILE --weights random), DRAFT its drafting network
-(tests/real_shapes.py --draft, the same way). The answers are given: real English, because a network of random
-weights says nothing that could be guessed. What a trained network would accept cannot be measured without
-one, so its guesses are replaced: each is right with probability p, at the price of the real ones.
-Prints one JSON document; plain decoding and guessing take turns, each kind of step counts with its median.
+FILE is best of real shape (-m tests.support.builders.real_shapes e2b q4_0 FILE --weights random),
+DRAFT its drafting network (-m tests.support.builders.real_shapes --draft, the same way). The
+answers are given: real English, because a network of random weights says nothing that could be
+guessed. What a trained network would accept cannot be measured without one, so its guesses are
+replaced: each is right with probability p, at the price of the real ones. Prints one JSON document;
+plain decoding and guessing take turns, each kind of step counts with its median.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 TESTS = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(TESTS))
+sys.path.insert(0, str(TESTS.parent))
 
 from g4cli.runtime.engine.context import Context  # noqa: E402
 from g4cli.runtime.engine.drafting import N_GUESSES  # noqa: E402
@@ -82,10 +84,11 @@ Steps = dict[str, list[float]]
 def spoken(
     engine: LlamaEngine, prompt: Sequence[int], answer: Sequence[int]
 ) -> tuple[Steps, float]:
-    """The seconds of each step of a given answer, sampling included, by kind; and the share of right guesses.
+    """The seconds of each step of a given answer, sampling included, by kind; and the share of
+    right guesses.
 
-    A token is evaluated alone ("single"), begins a round ("round", with its guesses), or was guessed
-    ("guessed", already evaluated).
+    A token is evaluated alone ("single"), begins a round ("round", with its guesses), or was
+    guessed ("guessed", already evaluated).
     """
     engine.begin(Sampling(seed=1))
     engine.evaluate(prompt)
@@ -143,7 +146,9 @@ def compare(
 
 
 def texts(engine: LlamaEngine, count: int) -> dict[str, tuple[list[int], list[int]]]:
-    """Prompts with given answers: prose that goes on, and the prompt's text with a word changed now."""
+    """Prompts with given answers: prose that goes on, and the prompt's text with a word changed
+    now.
+    """
     words = TEXT.read_text(encoding="utf-8")
     prose = engine.model.tokenize(words[words.index("## Is it broken") :], control=False)
     prompt = [max(engine.model.bos, 0), *prose[:N_PROMPT]]

@@ -2,8 +2,8 @@
 
 python tests/bench/bench_interrupt.py FILE [MMPROJ]
 
-MMPROJ may be of real shape without weights (tests/real_mmproj.py e2b FILE): zeros take as long. The picture
-takes 1,120 tokens, the most there is.
+MMPROJ may be of real shape without weights (-m tests.support.builders.real_mmproj e2b FILE): zeros
+take as long. The picture takes 1,120 tokens, the most there is.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from media_files import picture, png, write
-from terminal import Terminal
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from tests.support.builders.media_files import picture, png, write
+from tests.support.run.terminal import Terminal
 
 MAIN = "from g4cli.cli.main import main; main()"
 

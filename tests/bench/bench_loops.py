@@ -2,12 +2,12 @@
 
     python tests/bench/bench_loops.py [--seed 37] [--sources DIR] [--only RULE]
 
-Needs the real vocabulary file in ../shared. Real documents are whatever this machine holds under /usr and in
-Python's folders; --sources adds a folder, such as llama.cpp's sources. A stop before the loop begins counts
-as a miss. Two sets: loops of 400 tokens and more with documents of up to 2,000, and another, drafted before
-the first was read, of loops of 1,000 to 3,000 tokens with documents of up to 4,000 of many more kinds;
-its 'harder' loops are more than the detector promises. Even seeds, and odd ones up to 35, were used to tune
-or to look.
+Needs the real vocabulary file in ../shared. Real documents are whatever this machine holds under
+/usr and in Python's folders; --sources adds a folder, such as llama.cpp's sources. A stop before
+the loop begins counts as a miss. Two sets: loops of 400 tokens and more with documents of up to
+2,000, and another, drafted before the first was read, of loops of 1,000 to 3,000 tokens with
+documents of up to 4,000 of many more kinds; its 'harder' loops are more than the detector promises.
+Even seeds, and odd ones up to 35, were used to tune or to look.
 """
 
 from __future__ import annotations

@@ -10,13 +10,14 @@ speed: the same file, in turn, from a server in a process of its own that sends 
     g4       sha256 included, the file flushed to the disk and renamed
     hash     the rate at which one core hashes the file from memory
 
-The bar is 0.9 of the smaller of curl and hash. The three begin every round in another order, each with its
-file removed and (--settle) some seconds after the last: a page of a virtual machine that the host has taken
-back costs several times as much to fill as one that another download has just warmed. --settle 0 is the warm
-case. Peak memory is the child's own (VmHWM).
+The bar is 0.9 of the smaller of curl and hash. The three begin every round in another order, each
+with its file removed and (--settle) some seconds after the last: a page of a virtual machine that
+the host has taken back costs several times as much to fill as one that another download has just
+warmed. --settle 0 is the warm case. Peak memory is the child's own (VmHWM).
 
-kills: a server of 32 MiB/s, or of --rate; g4 is killed at 50 random moments of its transfer. The file must
-arrive whole, and the server must not have sent more than 1.05 of its size and 1 MiB for each kill.
+kills: a server of 32 MiB/s, or of --rate; g4 is killed at 50 random moments of its transfer. The
+file must arrive whole, and the server must not have sent more than 1.05 of its size and 1 MiB for
+each kill.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from fakes_hub import FakeHub, FakeRepo, Handler, running
+from tests.support.fakes.hub import FakeHub, FakeRepo, Handler, running
 
 REPO = "bench/file-GGUF"
 CHILD = """

@@ -2,11 +2,12 @@
 
     python tests/bench/bench_quant.py FOLDER [--layers N] [--vocab N] [--types q4_0,...] [--rounds N]
 
-Writes a BF16 file of random weights (9.3 GB at full size) into FOLDER and deletes it at the end. The two
-quantisers alternate, each in a process of its own; the ratios of wall and of processor time are what counts
-(on a busy machine the second is the steadier). g4's time holds two things that llama.cpp leaves out: the hash
-of the source, and waiting until the result is on the disk; the second ratio waits for llama.cpp's too. Memory
-is the peak of anonymous pages (RssAnon), read 20 times a second. SFP8 speeds are of one thread.
+Writes a BF16 file of random weights (9.3 GB at full size) into FOLDER and deletes it at the end.
+The two quantisers alternate, each in a process of its own; the ratios of wall and of processor time
+are what counts (on a busy machine the second is the steadier). g4's time holds two things that
+llama.cpp leaves out: the hash of the source, and waiting until the result is on the disk; the
+second ratio waits for llama.cpp's too. Memory is the peak of anonymous pages (RssAnon), read 20
+times a second. SFP8 speeds are of one thread.
 """
 
 from __future__ import annotations
@@ -24,14 +25,13 @@ from pathlib import Path
 import numpy as np
 
 TESTS = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(TESTS))
-
-from builders import BF16, F32, gemma4_keys, key, n_bytes, tensor_info  # noqa: E402
-from llama_quantize import FTYPES  # noqa: E402
-from shapes import E2B  # noqa: E402
+sys.path.insert(0, str(TESTS.parent))
 
 from g4cli.core.inventory import text_tensors  # noqa: E402
 from g4cli.core.shape import Shape  # noqa: E402
+from tests.support.builders.gguf import BF16, F32, gemma4_keys, key, n_bytes, tensor_info  # noqa: E402
+from tests.support.builders.shapes import E2B  # noqa: E402
+from tests.support.run.llama_quantize import FTYPES  # noqa: E402
 
 POOL = 1 << 26
 
@@ -76,7 +76,9 @@ def write_model(path: Path, shape: Shape) -> int:
 
 
 def watched(command: list[str], stdin: str | None = None) -> tuple[float, float, int]:
-    """Return the seconds on the wall and of the processor, and the peak of anonymous memory of a command."""
+    """Return the seconds on the wall and of the processor, and the peak of anonymous memory of a
+    command.
+    """
     started, peak, before = time.perf_counter(), 0, resource.getrusage(resource.RUSAGE_CHILDREN)
     process = subprocess.Popen(
         command,

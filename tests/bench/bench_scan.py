@@ -1,4 +1,5 @@
-"""How fast `g4 doctor --deep` reads weights: bytes per second of one core, by type, with a warm cache.
+"""How fast `g4 doctor --deep` reads weights: bytes per second of one core, by type, with a warm
+cache.
 
 python tests/bench/bench_scan.py [MEGABYTES]
 """
@@ -11,13 +12,13 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
-from builders import build_gguf
 
 from g4cli.core.gguf import read_header
 from g4cli.doctor.facts.tensor_scan import scan_tensor
+from tests.support.builders.gguf import build_gguf
 
 # type id, weights and bytes per block, places of the scales
 KINDS = (("F32", 0, 1, 4), ("BF16", 30, 1, 2), ("Q4_0", 2, 32, 18), ("Q8_0", 8, 32, 34),

@@ -2,9 +2,9 @@
 
     python tests/bench/bench_view.py [--tokens 2000] [--rate 100]
 
-Tokens of four characters arrive at --rate a second by a simulated clock that also counts the processor time
-drawing takes, so that redraws are as frequent as in a real chat. Prints one JSON document: the share of a
-core that drawing takes, and how many times the plain view's time that is.
+Tokens of four characters arrive at --rate a second by a simulated clock that also counts the
+processor time drawing takes, so that redraws are as frequent as in a real chat. Prints one JSON
+document: the share of a core that drawing takes, and how many times the plain view's time that is.
 """
 
 from __future__ import annotations

@@ -1,10 +1,12 @@
-"""What guessing from the text gains or loses on real documents: rounds are counted, their price is given.
+"""What guessing from the text gains or loses on real documents: rounds are counted, their price is
+given.
 
     python tests/bench/draft_documents.py VOCABULARY.gguf [--price 1.7] GLOB ...
 
-The first 300 tokens of each document of 1,300 tokens are the prompt, the rest is the answer. No network runs:
-which tokens are guessed depends on tokens alone. A round costs `--price` single tokens (bench_draft.py
-measures it). Prints the speed-up of the worst document, of the tenth, the median and the best.
+The first 300 tokens of each document of 1,300 tokens are the prompt, the rest is the answer. No
+network runs: which tokens are guessed depends on tokens alone. A round costs `--price` single
+tokens (bench_draft.py measures it). Prints the speed-up of the worst document, of the tenth, the
+median and the best.
 """
 
 from __future__ import annotations

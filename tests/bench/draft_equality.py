@@ -2,9 +2,10 @@
 
     python tests/bench/draft_equality.py [FILE ...] [--threads 1 2] [--long 1500]
 
-Without FILE: the bundled network as BF16, Q8_0, Q4_0, and with every matrix as Q8_0. Each answer is decoded
-one by one and with guesses, of which 7 of 10 are right. Prints how many answers differ, with the rule of
-`--draft auto` (scores must be equal to the bit) and without it (`--draft lookup` or FILE).
+Without FILE: the bundled network as BF16, Q8_0, Q4_0, and with every matrix as Q8_0. Each answer is
+decoded one by one and with guesses, of which 7 of 10 are right. Prints how many answers differ,
+with the rule of `--draft auto` (scores must be equal to the bit) and without it (`--draft lookup`
+or FILE).
 """
 
 from __future__ import annotations
@@ -16,16 +17,15 @@ import tempfile
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(TESTS))
-
-from test_speculation import GREEDY, QUESTIONS, Oracle, asked  # noqa: E402
-from tiny_file import build_tiny, build_tiny_q8  # noqa: E402
+sys.path.insert(0, str(TESTS.parent))
 
 from g4cli.cli.main import run  # noqa: E402
 from g4cli.core.gguf import read_header  # noqa: E402
 from g4cli.runtime.engine.drafting import N_OUTPUTS, Exactness, float_matrices  # noqa: E402
 from g4cli.runtime.engine.llama_engine import LlamaEngine, open_engine  # noqa: E402
 from g4cli.runtime.engine.options import ContextOptions, ModelOptions  # noqa: E402
+from tests.support.builders.tiny_file import build_tiny, build_tiny_q8  # noqa: E402
+from tests.unit.runtime.test_speculation import GREEDY, QUESTIONS, Oracle, asked  # noqa: E402
 
 MOST = 160
 

@@ -1,9 +1,10 @@
-"""Throw mutated files at the doctor: it must answer each in bounded time, without a crash, and cleanly.
+"""Throw mutated files at the doctor: it must answer each in bounded time, without a crash, and
+cleanly.
 
     python tests/bench/fuzz_doctor.py [SECONDS] [SEED]
 
-Mutates the bytes of a small GGUF (header, sizes, strings, data) and its chat template; every report must be
-made, hold no crashed check, print no control character, and take less than 5 seconds.
+Mutates the bytes of a small GGUF (header, sizes, strings, data) and its chat template; every report
+must be made, hold no crashed check, print no control character, and take less than 5 seconds.
 """
 
 from __future__ import annotations
@@ -17,16 +18,16 @@ from collections import Counter
 from contextlib import redirect_stdout
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
-from builders import BF16, F32, I8, Q8_0, Key, build_gguf, gemma4_keys
 
 from g4cli.cli.output import Output
 from g4cli.cli.views.doctor import render_report
 from g4cli.doctor.bug_report import bug_report
 from g4cli.doctor.diagnose import judge
 from g4cli.doctor.facts.file_facts import gather
+from tests.support.builders.gguf import BF16, F32, I8, Q8_0, Key, build_gguf, gemma4_keys
 
 PIECES = (
     "{{ messages }}", "{% for m in messages %}", "{% endfor %}", "<|turn>", "{{ 'a' * 999999999 }}",
@@ -93,7 +94,9 @@ def mutated(data: bytes, r: random.Random) -> bytes:
 
 
 def examine(path: Path) -> str:
-    """Return the verdict on a file after every way to show it. Raises AssertionError for a fault of g4."""
+    """Return the verdict on a file after every way to show it. Raises AssertionError for a fault of
+    g4.
+    """
     started = time.monotonic()
     report = judge(gather(path, talk=False))
     crashed = [f for f in report.findings if f.status == "crash"]

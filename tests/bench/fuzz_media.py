@@ -2,8 +2,9 @@
 
     python tests/bench/fuzz_media.py [SECONDS] [SEED]
 
-Each file must be read or refused (BadMedia, UsageError) in less than a second, and what passes must not end
-this process, whose memory is limited to 4 GiB. The case in hand is kept in CASE, for after a crash.
+Each file must be read or refused (BadMedia, UsageError) in less than a second, and what passes must
+not end this process, whose memory is limited to 4 GiB. The case in hand is kept in CASE, for after
+a crash.
 """
 
 from __future__ import annotations
@@ -17,10 +18,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from media_files import bmp, flac, gif, jpeg, mp3, picture, png, sound, wav
-from tiny_file import build_tiny
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from g4cli.core.errors import G4Error
 from g4cli.core.gbnf import check_grammar
@@ -29,6 +27,8 @@ from g4cli.runtime.engine.llama_engine import LlamaEngine, open_engine
 from g4cli.runtime.engine.model import ModelOptions
 from g4cli.runtime.engine.options import ContextOptions, MediaOptions, Sampling
 from g4cli.runtime.llama.library import mtmd
+from tests.support.builders.media_files import bmp, flac, gif, jpeg, mp3, picture, png, sound, wav
+from tests.support.builders.tiny_file import build_tiny
 
 CASE = Path(tempfile.gettempdir()) / "fuzz_media_case"
 FILES = (

@@ -1,6 +1,7 @@
 """The KV cache that g4's context takes for the 31B network at 32k: 3,760 MiB, not 29,440.
 
-python tests/real_shapes.py 31b q4_0 /tmp/31b.gguf && python tests/bench/kv_31b.py /tmp/31b.gguf
+python -m tests.support.builders.real_shapes 31b q4_0 /tmp/31b.gguf && python tests/bench/kv_31b.py
+/tmp/31b.gguf
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""The largest context that `g4 fit` proposes under a memory limit really runs there (Linux, as root).
+"""The largest context that `g4 fit` proposes under a memory limit really runs there (Linux, as
+root).
 
     python tests/bench/largest.py /tmp/e2b.gguf 4.4 [WORDS of the prompt]
 
-Makes a control group of that many GiB, asks g4 in it for `--ctx max`, and chats in it with that context. No
-swap: a wrong figure ends in the kernel's killer. Prints the context, the peak of the group and the exit code,
-and asks whether a tenth more would fit: it must not.
+Makes a control group of that many GiB, asks g4 in it for `--ctx max`, and chats in it with that
+context. No swap: a wrong figure ends in the kernel's killer. Prints the context, the peak of the
+group and the exit code, and asks whether a tenth more would fit: it must not.
 """
 
 from __future__ import annotations

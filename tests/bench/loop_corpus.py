@@ -1,7 +1,7 @@
 """The benchmark of the loop detector: real documents of this machine, hard texts, and loops.
 
-Token ids are those of Gemma 4's own vocabulary. Everything is drawn with a seed; the seeds of `tune` and
-`held-out` differ, so do the real documents.
+Token ids are those of Gemma 4's own vocabulary. Everything is drawn with a seed; the seeds of
+`tune` and `held-out` differ, so do the real documents.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ PLACES = (
     ("shell", Path("/usr"), "*.sh"),
     ("xml", Path("/usr"), "*.xml"),
 )
-# Ends of names, of documents of the second set; "1.gz" are pages of the manual, as they are written.
+# Ends of names, of documents of the second set; "1.gz" are pages of the manual, as they are
+# written.
 MORE = (
     "py", "pyi", "c", "h", "cpp", "cu", "cuh", "js", "ts", "json", "xml", "md", "txt", "html", "css", "sh",
     "pl", "pm", "rst", "yaml", "jinja", "csv", "patch", "diff", "pem", "svg", "conf", "cmake", "m4", "tcl",
@@ -89,7 +90,9 @@ class Tokenizer:
 def real_documents(
     tokenizer: Tokenizer, seed: int, per_kind: int, sources: Path | None
 ) -> Iterator[Document]:
-    """Yield documents of this machine, at most 2,000 tokens each; `sources` adds C++, CUDA and Markdown."""
+    """Yield documents of this machine, at most 2,000 tokens each; `sources` adds C++, CUDA and
+    Markdown.
+    """
     more = (
         [("c++, cuda", sources, "*.c[uop]*"), ("project markdown", sources, "*.md")]
         if sources

@@ -1,4 +1,5 @@
-"""More texts that repeat because somebody asked for them, of other kinds and sizes than `loop_hard`.
+"""More texts that repeat because somebody asked for them, of other kinds and sizes than
+`loop_hard`.
 
 Most are lines of one template; the others are functions of a random generator.
 """
@@ -111,7 +112,9 @@ LINES: dict[str, tuple[int, int, str, Line]] = {
 
 
 def table(r: random.Random) -> str:
-    """Return a table whose cells are words, numbers, ticks, mostly one word, or empty but for the first."""
+    """Return a table whose cells are words, numbers, ticks, mostly one word, or empty but for the
+    first.
+    """
     n = r.randint(2, 8)
     some = r.choice(
         [

@@ -1,4 +1,5 @@
-"""Long loops of many kinds behind 0 to 800 tokens of real text: what the issue asks for, and harder ones.
+"""Long loops of many kinds behind 0 to 800 tokens of real text: what the issue asks for, and harder
+ones.
 
 A kind is a function of a random generator and the real documents that returns token ids.
 """
@@ -110,7 +111,9 @@ def block(r: random.Random, real: Real, encode: Encode) -> list[int]:
 
 
 def noise(how: str, rate: float, low: int = 3, high: int = 150) -> Make:
-    """Return a cycle in which tokens are swapped (for any, for one of the unit), added, dropped, doubled."""
+    """Return a cycle in which tokens are swapped (for any, for one of the unit), added, dropped,
+    doubled.
+    """
 
     def make(r: random.Random, real: Real, encode: Encode) -> list[int]:
         period = round(low * (high / low) ** r.random())

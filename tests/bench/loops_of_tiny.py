@@ -1,9 +1,10 @@
-"""Let damaged copies of `tiny` talk until they loop by themselves, and show what the loop detector says.
+"""Let damaged copies of `tiny` talk until they loop by themselves, and show what the loop detector
+says.
 
     python tests/bench/loops_of_tiny.py
 
-The end-of-turn tokens are forbidden, so that only the network decides. Greedy, then at a low temperature,
-which turns exact loops into noisy ones.
+The end-of-turn tokens are forbidden, so that only the network decides. Greedy, then at a low
+temperature, which turns exact loops into noisy ones.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
-from damage import changed, dashes
-from tiny_file import build_tiny
 
 from g4cli.loops.detector import Loop, LoopDetector
 from g4cli.runtime.probes.doctor_child import _Session
+from tests.support.builders.damage import changed, dashes
+from tests.support.builders.tiny_file import build_tiny
 
 COPIES: tuple[tuple[str, Callable[[bytes], bytes]], ...] = (
     ("as it is", lambda d: d),

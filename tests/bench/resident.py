@@ -1,12 +1,12 @@
 """Peak resident memory of real runs of `g4 chat` beside the estimate of `g4 fit`.
 
-    python tests/real_shapes.py e2b q4_0 /tmp/e2b.gguf --weights random
+    python -m tests.support.builders.real_shapes e2b q4_0 /tmp/e2b.gguf --weights random
     python tests/bench/resident.py /tmp/e2b.gguf [CASE ...]
 
-Each case is one process that reads a prompt of more than one ubatch (so that every buffer is touched) and
-answers a few tokens; the figure is the kernel's own (ru_maxrss of wait4). Bar: estimate / measured between
-0.97 and 1.10. With 2 cores a case takes about a minute; --words 10 takes 10 s and leaves most of the compute
-buffer untouched (2 to 4 % of the whole).
+Each case is one process that reads a prompt of more than one ubatch (so that every buffer is
+touched) and answers a few tokens; the figure is the kernel's own (ru_maxrss of wait4). Bar:
+estimate / measured between 0.97 and 1.10. With 2 cores a case takes about a minute; --words 10
+takes 10 s and leaves most of the compute buffer untouched (2 to 4 % of the whole).
 """
 
 from __future__ import annotations

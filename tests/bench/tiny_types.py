@@ -1,10 +1,11 @@
-"""The bundled network in every type: size, loss of the weights, loss of the predictions, answers still right.
+"""The bundled network in every type: size, loss of the weights, loss of the predictions, answers
+still right.
 
     python tests/bench/tiny_types.py [--limit N] [--types q4_0,...]
 
-Predictions are scored on the network's own corpus, beside BF16. An answer is right if greedy decoding would
-write it word for word. The network is small and half of it is embeddings: the order of the types carries
-over to large networks, the distances do not.
+Predictions are scored on the network's own corpus, beside BF16. An answer is right if greedy
+decoding would write it word for word. The network is small and half of it is embeddings: the order
+of the types carries over to large networks, the distances do not.
 """
 
 from __future__ import annotations
@@ -16,9 +17,7 @@ import tempfile
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(TESTS))
-
-from tiny_file import TINY, build_tiny  # noqa: E402
+sys.path.insert(0, str(TESTS.parent))
 
 from g4cli.prompt import Message  # noqa: E402
 from g4cli.runtime.measure.evaluate import evaluate  # noqa: E402
@@ -26,6 +25,7 @@ from quant.file import quantize_file  # noqa: E402
 from quant.metrics import diff_files  # noqa: E402
 from quant.recipes import TYPES, Recipe  # noqa: E402
 from quant.sfp8_file import runnable  # noqa: E402
+from tests.support.builders.tiny_file import TINY, build_tiny  # noqa: E402
 
 
 def main() -> None:

@@ -1,11 +1,13 @@
-"""Compare g4's converter with llama.cpp's, and the GGUF's logits with transformers, for every variant.
+"""Compare g4's converter with llama.cpp's, and the GGUF's logits with transformers, for every
+variant.
 
     python tests/oracle/compare_convert.py LLAMA_CPP PROJECT_PYTHON [--only NAME] [--record]
 
-runs in an environment with torch, transformers and gguf. LLAMA_CPP is a checkout of llama.cpp, such as
-vendor/llama.cpp in the source package of llama-cpp-python; PROJECT_PYTHON is the interpreter of g4's own
-environment, which runs g4, llama.cpp's quantiser and llama.cpp itself. Prints a table; the exit code is 1 if
-anything differs. With --record it also writes tests/golden/variants/NAME.json and variants_logits.npz.
+runs in an environment with torch, transformers and gguf. LLAMA_CPP is a checkout of llama.cpp, such
+as vendor/llama.cpp in the source package of llama-cpp-python; PROJECT_PYTHON is the interpreter of
+g4's own environment, which runs g4, llama.cpp's quantiser and llama.cpp itself. Prints a table; the
+exit code is 1 if anything differs. With --record it also writes tests/golden/variants/NAME.json and
+variants_logits.npz.
 """
 
 from __future__ import annotations
@@ -27,10 +29,11 @@ from transformers.models.gemma4 import configuration_gemma4
 from transformers.models.gemma4_unified import configuration_gemma4_unified
 
 TESTS = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(TESTS), str(TESTS / "oracle")]
+sys.path[:0] = [str(TESTS.parent), str(TESTS / "oracle")]
 
 from record_convert import contents_of  # noqa: E402
-from variants import GOLDEN, N_VOCAB, write_variant  # noqa: E402
+
+from tests.support.builders.variants import GOLDEN, N_VOCAB, write_variant  # noqa: E402
 
 S, F = "sliding_attention", "full_attention"
 PROMPT = [2, 105, 250, 261, 107, 300, 42, 99, 222, 17, 106, 310]
@@ -178,7 +181,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 def share_all_layers() -> None:
-    """Let the assistants' classes be made: transformers 5.23.0 demands that some layer owns its keys."""
+    """Let the assistants' classes be made: transformers 5.23.0 demands that some layer owns its
+    keys.
+    """
     for cls in (
         configuration_gemma4.Gemma4TextConfig,
         configuration_gemma4_unified.Gemma4UnifiedTextConfig,
@@ -357,7 +362,9 @@ QUANTISED = (("q4_0", 2), ("q8_0", 7), ("q4_k_m", 15), ("q6_k", 18))
 def compare(
     name: str, scratch: Path, llama_cpp: Path, python: str
 ) -> tuple[dict[str, Any], Any, int]:
-    """Print the rows of one variant; return its golden, its logits (or None) and the number of faults."""
+    """Print the rows of one variant; return its golden, its logits (or None) and the number of
+    faults.
+    """
     folder = scratch / name
     golden = make(folder, name)
     recorded: dict[str, Any] = {}

@@ -2,9 +2,10 @@
 
     python tests/oracle/compare_quant.py [FOLDER]
 
-For each type, mixed, --pure and with an importance matrix: equal types, order, keys and bytes. Files: the
-bundled network, an E-kind network, experts, awkward rows, and a layer of each published network with rows of
-real length, but fewer of them. Prints one line for all types that do alike; leaves with 1 on any difference.
+For each type, mixed, --pure and with an importance matrix: equal types, order, keys and bytes.
+Files: the bundled network, an E-kind network, experts, awkward rows, and a layer of each published
+network with rows of real length, but fewer of them. Prints one line for all types that do alike;
+leaves with 1 on any difference.
 """
 
 from __future__ import annotations
@@ -19,20 +20,19 @@ from pathlib import Path
 import numpy as np
 
 TESTS = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(TESTS))
-
-from builders import BF16, F32, gemma4_keys, write_gguf  # noqa: E402
-from llama_quantize import expect  # noqa: E402
-from shapes import PUBLISHED  # noqa: E402
-from test_imatrix import as_gguf, sums_for  # noqa: E402
-from tiny_file import build_tiny  # noqa: E402
-from weights import KINDS, bf16, write_network  # noqa: E402
+sys.path.insert(0, str(TESTS.parent))
 
 from g4cli.core.gguf import read_header  # noqa: E402
 from g4cli.core.inventory import text_tensors  # noqa: E402
 from quant.file import quantize_file  # noqa: E402
 from quant.imatrix import read_imatrix  # noqa: E402
 from quant.recipes import TYPES, Recipe  # noqa: E402
+from tests.support.builders.gguf import BF16, F32, gemma4_keys, write_gguf  # noqa: E402
+from tests.support.builders.shapes import PUBLISHED  # noqa: E402
+from tests.support.builders.tiny_file import build_tiny  # noqa: E402
+from tests.support.builders.weights import KINDS, bf16, write_network  # noqa: E402
+from tests.support.run.llama_quantize import expect  # noqa: E402
+from tests.unit.quant.test_imatrix import as_gguf, sums_for  # noqa: E402
 
 VARIANTS = ("mixture", "pure", "imatrix")
 
@@ -43,7 +43,8 @@ def real_layer(path: Path, name: str) -> Path:
     rng = np.random.default_rng(2)
     tensors = []
     for tensor in text_tensors(shape):
-        # Rows keep their length; heads are cut alike, so that their ratio, which a rule asks for, stays.
+        # Rows keep their length; heads are cut alike, so that their ratio, which a rule asks for,
+        # stays.
         cut = (lambda n: n // 32) if ".attn_" in tensor.name else (lambda n: min(n, 64))
         dims = tuple(
             n if i == 0 else cut(n) if i == 1 else min(n, 16) for i, n in enumerate(tensor.shape)
@@ -75,7 +76,9 @@ def sources(folder: Path) -> Iterator[Path]:
 
 
 def is_equal(ours: Path, theirs: Path) -> bool:
-    """Return whether types, order, keys and bytes are the same, g4's and llama-quantize's own keys apart."""
+    """Return whether types, order, keys and bytes are the same, g4's and llama-quantize's own keys
+    apart.
+    """
     a, b = read_header(ours), read_header(theirs)
     keys = [(k, v) for k, v in a.keys.items() if not k.startswith(("g4.", "quantize.imatrix."))]
     same_tensors = [(t.name, t.type, t.shape) for t in a.tensors.values()] == [

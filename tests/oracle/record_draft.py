@@ -1,10 +1,12 @@
-"""Record what transformers' own drafting network guesses for the bundled model: tests/golden/tiny_draft.json.
+"""Record what transformers' own drafting network guesses for the bundled model:
+tests/golden/tiny_draft.json.
 
     python tests/oracle/record_draft.py
 
-Needs torch and transformers. The weights are those of tests/draft_file.py (random), put into
-Gemma4AssistantForCausalLM; the guesses those of SinglePositionMultiTokenCandidateGenerator, transformers'
-way to draft with it, for questions and the first tokens of their answers.
+Needs torch and transformers. The weights are those of tests/support/builders/draft_file.py
+(random), put into Gemma4AssistantForCausalLM; the guesses those of
+SinglePositionMultiTokenCandidateGenerator, transformers' way to draft with it, for questions and
+the first tokens of their answers.
 """
 
 from __future__ import annotations
@@ -25,9 +27,18 @@ from transformers import (
 )
 
 TESTS = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(TESTS))
+sys.path.insert(0, str(TESTS.parent))
 
-from draft_file import BACKBONE, HEAD, IS_SWA, N_EMBD, N_FF, N_HEAD, N_VOCAB, draft_tensors  # noqa: E402
+from tests.support.builders.draft_file import (  # noqa: E402
+    BACKBONE,
+    HEAD,
+    IS_SWA,
+    N_EMBD,
+    N_FF,
+    N_HEAD,
+    N_VOCAB,
+    draft_tensors,
+)
 
 TINY = TESTS.parent / "g4cli/data/tiny"
 N_GUESSES = 3
@@ -45,7 +56,7 @@ MODEL = {
 
 
 def drafter() -> Gemma4AssistantForCausalLM:
-    """The network of tests/draft_file.py as transformers builds it."""
+    """The network of tests/support/builders/draft_file.py as transformers builds it."""
     text = Gemma4TextConfig(
         vocab_size=N_VOCAB,
         hidden_size=N_EMBD,
@@ -107,7 +118,9 @@ def drafter() -> Gemma4AssistantForCausalLM:
 
 @torch.no_grad()
 def guesses(model: Any, assistant: Any, tokens: list[int]) -> tuple[list[int], list[float]]:
-    """The guesses behind `tokens`, whose last one the model has not seen yet, and how clear each was."""
+    """The guesses behind `tokens`, whose last one the model has not seen yet, and how clear each
+    was.
+    """
     out = model(
         torch.tensor([tokens[:-1]]), output_hidden_states=True, return_shared_kv_states=True
     )
@@ -141,7 +154,8 @@ def main() -> None:
         tokens = tokenizer(text, add_special_tokens=False)["input_ids"][: 24 + 3 * number]
         found, margins = guesses(model, assistant, tokens)
         cases.append({"tokens": tokens, "guesses": found, "margins": margins})
-    # Beyond the sliding window: the network reads the last 128 positions in three of its four layers.
+    # Beyond the sliding window: the network reads the last 128 positions in three of its four
+    # layers.
     long = [2, *(300 + i * 37 % 400 for i in range(400))]
     found, margins = guesses(model, assistant, long)
     cases.append({"tokens": long, "guesses": found, "margins": margins})

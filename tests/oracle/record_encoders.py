@@ -2,9 +2,10 @@
 
     python tests/oracle/record_encoders.py        writes tests/golden/memory_encoders.json
 
-Files of the real shapes without weights (tests/real_mmproj.py) beside text networks without weights. mtmd
-logs its compute buffer when it warms up: with an image of 256 tokens and 3,000 frames of sound. The tokens
-are fixed, their patches are not: other values of projector.scale_factor give other images. Takes a minute.
+Files of the real shapes without weights (tests/support/builders/real_mmproj.py) beside text
+networks without weights. mtmd logs its compute buffer when it warms up: with an image of 256 tokens
+and 3,000 frames of sound. The tokens are fixed, their patches are not: other values of
+projector.scale_factor give other images. Takes a minute.
 """
 
 from __future__ import annotations
@@ -18,14 +19,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-import real_mmproj
-import real_shapes
-import shapes
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from g4cli import LLAMA_CPP_PYTHON
 from g4cli.runtime.llama.library import LOG, llama, mtmd
+from tests.support.builders import real_mmproj, real_shapes, shapes
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "memory_encoders.json"
 MERGES = (1, 2, 3, 6)  # 256 tokens are so many patches along a side, squared, each

@@ -1,10 +1,11 @@
-"""Make a small multimodal encoder from random weights and record what transformers' towers give for it.
+"""Make a small multimodal encoder from random weights and record what transformers' towers give for
+it.
 
     python tests/oracle/record_media.py LLAMA_CPP_SOURCES
 
-writes tests/golden/tiny_mmproj.gguf (by llama.cpp's own converter) and tests/golden/tiny_media.npz: the soft
-tokens of one picture and one sound. The picture has 480 x 336 pixels, exactly 70 soft tokens, so that
-neither side resizes it.
+writes tests/golden/tiny_mmproj.gguf (by llama.cpp's own converter) and tests/golden/tiny_media.npz:
+the soft tokens of one picture and one sound. The picture has 480 x 336 pixels, exactly 70 soft
+tokens, so that neither side resizes it.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from transformers.models.gemma4.feature_extraction_gemma4 import Gemma4AudioFeat
 from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImageProcessorPil
 
 TESTS = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(TESTS))
-from media_files import picture, sound  # noqa: E402
+sys.path.insert(0, str(TESTS.parent))
+from tests.support.builders.media_files import picture, sound  # noqa: E402
 
 TINY = TESTS.parent / "g4cli/data/tiny"
 SEED = 1

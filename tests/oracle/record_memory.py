@@ -3,9 +3,10 @@
     python tests/oracle/record_memory.py [MODEL ...]        writes tests/golden/memory_MODEL.json
     python tests/oracle/record_memory.py drafts             writes tests/golden/memory_drafts.json
 
-Each file has the real shape and vocabulary size and no weights (tests/real_shapes.py), so llama.cpp's loader
-checks names and shapes and its planner gives the figures (model_params.no_alloc). Takes about a minute; needs
-the pinned llama-cpp-python on Linux, nothing else.
+Each file has the real shape and vocabulary size and no weights
+(tests/support/builders/real_shapes.py), so llama.cpp's loader checks names and shapes and its
+planner gives the figures (model_params.no_alloc). Takes about a minute; needs the pinned
+llama-cpp-python on Linux, nothing else.
 """
 
 from __future__ import annotations
@@ -18,13 +19,11 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-import real_shapes
-import shapes
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from g4cli.host import probe
 from g4cli.runtime.probes.memory_child import RUN_DEFAULTS
+from tests.support.builders import real_shapes, shapes
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CONTEXTS = (512, 2048, 4096, 8192, 32768, 131072, 262144)

@@ -107,7 +107,9 @@ class Renderer:
         return Sequence(ids, labels)
 
     def random_sequence(self, row: Row, rows: list[Row], rng: random.Random) -> Sequence:
-        """One training view of a row: varied, after other dialogues, with a system prompt or a thought."""
+        """One training view of a row: varied, after other dialogues, with a system prompt or a
+        thought.
+        """
         history: list[dict[str, str]] = []
         if rng.random() < 0.35:
             for other in rng.sample(rows, rng.randint(1, 4)):

@@ -1,0 +1,1 @@
+"""The tests of g4; tests/support holds what they share."""

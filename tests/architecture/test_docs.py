@@ -1,0 +1,78 @@
+"""The README cannot drift from the program, and the program's size has a budget."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from g4cli.cli.main import COMMANDS, app, register_commands
+from tests.support.paths import ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SOURCES = sorted(
+    p for package in ("g4cli", "converters", "quant") for p in (ROOT / package).rglob("*.py")
+)
+FILE_LINES, FUNCTION_LINES, COMMAND_LINES = 400, 60, 140
+# Data, not logic: one row per line.
+TABLES = {"core/registry.py", "core/inventory.py"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _registered() -> None:
+    register_commands()
+
+
+@pytest.mark.parametrize("name", [name for name, _, _ in COMMANDS])
+def test_every_command_has_help_examples_and_json(name: str) -> None:
+    info = next(c for c in app.registered_commands if c.name == name)
+    assert info.callback is not None
+    doc = info.callback.__doc__ or ""
+    assert doc.strip().partition("\n")[0].endswith("."), "the first line is a sentence"
+    assert "Examples:" in doc
+    assert f"g4 {name}" in doc
+    annotations = str(info.callback.__annotations__)
+    assert "json" in info.callback.__annotations__, annotations
+
+
+@pytest.mark.parametrize("name", [name for name, _, _ in COMMANDS])
+def test_every_command_stands_in_the_readme(name: str) -> None:
+    assert f"g4 {name}" in README
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_files_and_functions_stay_readable(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    name = str(path.relative_to(ROOT))
+    lines = text.count("\n")
+    if not any(name.endswith(table) for table in TABLES):
+        assert lines <= FILE_LINES, f"{name}: {lines} lines"
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            # The signature and the docstring are not what makes a function hard to follow.
+            first = node.body[1:] if ast.get_docstring(node) else node.body
+            size = (node.end_lineno or 0) - first[0].lineno + 1 if first else 0
+            assert size <= FUNCTION_LINES, f"{name}: {node.name} has {size} lines"
+
+
+def test_commands_only_parse_call_and_show() -> None:
+    for _, module, _ in COMMANDS:
+        path = ROOT / (module.replace(".", "/") + ".py")
+        text = path.read_text(encoding="utf-8")
+        assert text.count("\n") <= COMMAND_LINES, path
+        tries = [n.lineno for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Try)]
+        assert not tries, f"{path}: errors are rendered in main.py, not at lines {tries}"
+
+
+def test_public_functions_say_what_they_return() -> None:
+    silent = [
+        f"{path.relative_to(ROOT)}:{node.lineno}: {node.name}"
+        for path in SOURCES
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef))
+        and not node.name.startswith("_")
+        and not ast.get_docstring(node)
+        and "errors.py" not in path.name  # the tree is drawn at the top of that file
+    ]
+    assert not silent, "\n".join(silent)

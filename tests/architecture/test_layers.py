@@ -1,0 +1,230 @@
+"""Who may import whom: the table of the architecture, proved by walking every import.
+
+row 0   g4cli.core                                       numpy, platformdirs
+row 1   g4cli.{estimate,fit,loops,prompt,chat,doctor}    core; numpy; jinja2 in prompt
+        converters, quant                                core and themselves; numpy
+row 2   g4cli.{host,hub,store,runtime}                   rows 0 and 1; huggingface_hub in hub,
+                                                         llama_cpp in runtime
+row 3   g4cli.cli                                        everything; typer; rich in output and
+                                                         render_*, prompt_toolkit in input
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from g4cli.cli.main import COMMANDS
+from tests.support.paths import ROOT
+
+PACKAGES = ("g4cli", "converters", "quant")
+
+# Part of the program -> the parts of ours that it may import, besides itself and g4cli.core.
+OURS = {
+    "g4cli.core": set(),
+    "g4cli.estimate": set(),
+    "g4cli.fit": {"g4cli.estimate"},
+    "g4cli.loops": set(),
+    "g4cli.prompt": set(),
+    "g4cli.chat": {"g4cli.loops", "g4cli.prompt"},
+    "g4cli.doctor": {"g4cli.loops", "g4cli.estimate", "g4cli.prompt"},
+    "converters": set(),
+    "quant": set(),
+}
+ROW_1 = {"g4cli.estimate", "g4cli.fit", "g4cli.loops", "g4cli.prompt", "g4cli.chat", "g4cli.doctor",
+         "converters", "quant"}  # fmt: skip
+ROW_2 = {"g4cli.host", "g4cli.hub", "g4cli.store", "g4cli.runtime"}
+THIRD_PARTY = {
+    "numpy": {"g4cli.core", "converters", "quant"} | ROW_1 | ROW_2,
+    "platformdirs": {"g4cli.core"},
+    "jinja2": {"g4cli.prompt"},
+    "yaml": {"converters"},
+    "huggingface_hub": {"g4cli.hub"},
+    "httpx2": {"g4cli.hub"},  # huggingface_hub's own HTTP library: its exceptions and certificates
+    "llama_cpp": {"g4cli.runtime"},
+    "typer": {"g4cli.cli"},
+}
+ONE_FILE = {
+    "rich": ("g4cli.cli.output", "g4cli.cli.views."),
+    "markdown_it": ("g4cli.cli.views.",),
+    "prompt_toolkit": ("g4cli.cli.chat.line_editor",),
+}
+# Rows 3 and 4: they may import everything of ours.
+TOP = ("g4cli.cli", "g4cli.operations")
+NEVER = {"torch", "transformers", "click", "gguf"}
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
+
+
+def part(module: str) -> str:
+    """The row entry that `module` belongs to; estimate_kv.py belongs to estimate."""
+    names = module.split(".")
+    if names[0] != "g4cli" or len(names) == 1:
+        return names[0]
+    stem = names[1].split("_")[0]
+    known = {p.split(".")[1] for p in (*OURS, *ROW_2, *TOP) if p.startswith("g4cli.")}
+    return f"g4cli.{names[1] if names[1] in known else stem}"
+
+
+def imports(path: Path) -> Iterator[tuple[str, int]]:
+    """Every imported module with its line; `from g4cli import host` counts as g4cli.host."""
+    typing_only: set[ast.AST] = set()
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            typing_only.update(ast.walk(node))
+    for node in ast.walk(tree):
+        if (
+            node in typing_only
+            and isinstance(node, ast.ImportFrom)
+            and not (node.module or "").startswith(PACKAGES)
+        ):
+            continue  # a name for the type checker alone costs nothing at run time
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, node.lineno
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: imports here are absolute"
+            if node.module == "g4cli":
+                for alias in node.names:
+                    # A capital or an underscore: a value of the package, not one of its modules.
+                    is_module = alias.name[0].islower()
+                    yield f"g4cli.{alias.name}" if is_module else "g4cli", node.lineno
+            else:
+                yield node.module or "", node.lineno
+
+
+def fault(module: str, imported: str) -> str | None:
+    """Why `module` may not import `imported`, or None."""
+    top = imported.split(".")[0]
+    own = part(module)
+    if top in NEVER:
+        return f"{top} is never imported in the program"
+    if top in PACKAGES:
+        target = part(imported)
+        if target in ("g4cli.core", own, "g4cli") or own in TOP:
+            return None
+        if target == "g4cli.cli":
+            return "nobody imports g4cli.cli"
+        if own in OURS and target not in OURS[own]:
+            return f"{own} may not import {target}"
+        if own in ROW_2 and target not in ROW_1 | ROW_2:
+            return f"{own} may not import {target}"
+        return None
+    if top in sys.stdlib_module_names or top == "__future__":
+        return None
+    if top in ONE_FILE:
+        ok = module.startswith(ONE_FILE[top])
+        return None if ok else f"{top} belongs in {' or '.join(ONE_FILE[top])}"
+    if own in THIRD_PARTY.get(top, set()):
+        return None
+    return f"{own} may not import {top}"
+
+
+@pytest.mark.parametrize(
+    ("module", "path"), list(modules()), ids=lambda v: v if isinstance(v, str) else ""
+)
+def test_imports_follow_the_table(module: str, path: Path) -> None:
+    faults = [
+        f"{path.name}:{line}: {why}" for name, line in imports(path) if (why := fault(module, name))
+    ]
+    assert not faults, "\n".join(faults)
+
+
+@pytest.mark.parametrize(
+    ("module", "imported"),
+    [
+        ("g4cli.core.gguf", "g4cli.store"),
+        ("g4cli.core.gguf", "huggingface_hub"),
+        ("g4cli.estimate", "g4cli.host"),
+        ("g4cli.chat", "g4cli.runtime.engine.llama_engine"),
+        ("g4cli.doctor.verdict", "g4cli.runtime"),
+        ("converters.text", "quant"),
+        ("quant.native", "llama_cpp"),
+        ("g4cli.store", "huggingface_hub"),
+        ("g4cli.store", "g4cli.cli.output"),
+        ("g4cli.runtime.engine.model", "rich.text"),
+        ("g4cli.cli.commands.pull", "rich.progress"),
+        ("g4cli.cli.commands.pull", "click"),
+        ("g4cli.cli.commands.chat", "torch"),
+    ],
+)
+def test_the_test_sees_a_forbidden_import(module: str, imported: str) -> None:
+    assert fault(module, imported)
+
+
+def test_commands_import_the_rest_of_g4_inside_their_function() -> None:
+    """What a command needs is loaded when it runs: the other commands and --help do not pay for it.
+
+    Their companions (views, session ...) are themselves loaded inside a command, so they are free.
+    """
+    loaded_at_start = {module for _, module, _ in COMMANDS}
+    loaded_at_start |= {f"g4cli.cli.{name}" for name in ("main", "output", "options")}
+    light = {
+        "g4cli.core.errors",
+        "g4cli.core.progress",
+        "g4cli.core.paths",
+        "g4cli.core.reporter",
+        "g4cli.core.units",
+        "g4cli.core.visible",
+        "g4cli.core",
+    }
+    heavy = []
+    for module, path in modules():
+        if module not in loaded_at_start:
+            continue
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in PACKAGES:
+                name = node.module or ""
+                if name not in light and not name.startswith("g4cli.cli.") and name != "g4cli":
+                    heavy.append(f"{path.name}:{node.lineno}: {name}")
+    assert not heavy, "\n".join(heavy)
+
+
+# Whoever imports this module can run llama.cpp; the modules that are the main program of a child
+# process.
+LLAMA = "g4cli.runtime.llama.library"
+
+
+def imported_by(roots: list[str]) -> dict[str, str]:
+    """Every module of ours that the import of `roots` may load in the end, with who imports it."""
+    paths = dict(modules())
+    found = dict.fromkeys(roots, "")
+    queue = list(roots)
+    for module in queue:
+        tree = ast.parse(paths[module].read_text(encoding="utf-8"))
+        typing_only = {
+            child
+            for node in ast.walk(tree)
+            if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+            for child in ast.walk(node)
+        }
+        for node in ast.walk(tree):
+            if node in typing_only or not isinstance(node, ast.ImportFrom):
+                continue
+            names = [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
+            for name in names:
+                if name in paths and name not in found:
+                    found[name] = module
+                    queue.append(name)
+    return found
+
+
+def test_the_process_that_holds_the_conversation_cannot_reach_llama_cpp() -> None:
+    """No command imports it, not even inside a function: only child processes do."""
+    found = imported_by([module for _, module, _ in COMMANDS])
+    assert LLAMA not in found, f"{found[LLAMA]} imports it"
+    assert "g4cli.runtime.engine.client" in found
+
+
+def test_the_test_sees_a_way_to_llama_cpp() -> None:
+    assert imported_by(["g4cli.runtime.engine.worker"])[LLAMA]

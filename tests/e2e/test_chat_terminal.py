@@ -1,0 +1,395 @@
+"""A conversation in a real pseudo-terminal, as a user has it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from g4cli.cli.chat.repl import dropped_file
+from tests.support.builders.gguf import F16, build_gguf
+from tests.support.builders.media_files import picture, png, sound, wav, write
+from tests.support.builders.tiny_file import build_tiny, tiny_parts
+from tests.support.paths import TESTS
+from tests.support.run.terminal import Terminal
+
+PROMPT = ">>>"
+MMPROJ = TESTS / "golden/tiny_mmproj.gguf"
+MAIN = "from g4cli.cli.main import main; main()"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("terminal")
+    (folder / "tiny.gguf").write_bytes(build_tiny())
+    return folder
+
+
+@pytest.fixture
+def talk(home: Path) -> Callable[..., Terminal]:
+    """Starts `g4 chat` on the bundled network; greedy, so that answers are known."""
+
+    def start(*args: str, term: str = "xterm-256color") -> Terminal:
+        command = [
+            sys.executable,
+            "-c",
+            MAIN,
+            "chat",
+            str(home / "tiny.gguf"),
+            "--temp",
+            "0",
+            *args,
+        ]
+        terminal = Terminal(
+            command, {"G4_HOME": str(home), "NO_COLOR": "1", "COLUMNS": "80", "TERM": term}
+        )
+        terminal.wait_for("ask something, or /help" if term != "dumb" else ">>>")
+        return terminal
+
+    return start
+
+
+def test_a_conversation(talk: Callable[..., Terminal], tmp_path: Path) -> None:
+    """Turns, undo, retry, edit, save, load, resume, settings, an error, and leaving."""
+    saved = tmp_path / "chat.json"
+    with talk() as t:
+        t.enter("What is GGUF?")
+        t.wait_for("file format of llama.cpp")
+        t.wait_for(PROMPT, count=2)
+        t.enter("What is Q4_0?")
+        t.wait_for("4.5 bits per weight")
+        t.wait_for(PROMPT, count=3)
+
+        t.enter("/undo")
+        t.wait_for("taken back: What is Q4_0?")
+        t.enter("/retry")
+        t.wait_for("file format of llama.cpp", count=2)
+        t.enter("/stats")
+        t.wait_for("read 1 of 16 at")
+
+        t.enter("/nonsense")
+        t.wait_for("error: no command /nonsense")
+        t.enter("/load /no/such/file")
+        t.wait_for("error: no such file or directory: /no/such/file")
+        t.enter("/system Be short.")
+        t.wait_for("system: Be short.")
+        t.enter("/think on")
+        t.wait_for("thinking on; thoughts: show")
+        t.enter("/think off")
+        t.wait_for("thinking off")
+
+        t.enter(f"/save {saved}")
+        t.wait_for("saved 2 turns")
+        t.enter("/clear")
+        t.wait_for("forgotten")
+        t.enter("/fit")
+        t.wait_for("KV cache  1.75 MiB (2,048 tokens)")
+        t.enter("/quit")
+        assert t.wait_end() == 0
+    data = json.loads(saved.read_text())
+    assert data["system"] == "Be short."
+    assert [m["role"] for m in data["messages"]] == ["user", "assistant"]
+
+    with talk("--resume", str(saved)) as t:
+        t.wait_for(">>> What is GGUF?")
+        t.wait_for("file format of llama.cpp")
+        t.send("\x04")  # Ctrl-D
+        assert t.wait_end() == 0
+
+
+@pytest.mark.parametrize(
+    ("end", "code"), [(signal.SIGINT, 130), (signal.SIGHUP, 129), (signal.SIGTERM, 143)]
+)
+def test_the_last_chat_is_kept_however_it_ends(
+    talk: Callable[..., Terminal], home: Path, end: signal.Signals, code: int
+) -> None:
+    with talk() as t:
+        t.enter("What is GGUF?")
+        t.wait_for(PROMPT, count=2)
+        kept = home / "state" / "chats" / f"{chat_names_in(home)[-1]}.json"
+        assert json.loads(kept.read_text())["messages"][1]["content"], "kept after the turn"
+        assert kept.stat().st_mode & 0o077 == 0, "private"
+        assert kept.parent.stat().st_mode & 0o077 == 0, "private"
+        if end == signal.SIGINT:
+            t.send("\x03")
+        else:
+            os.kill(t.pid, end)
+        assert t.wait_end() == code
+        assert "Traceback" not in t.text
+    with talk("--resume", "last") as t:
+        t.wait_for(">>> What is GGUF?")
+        t.enter("/quit")
+        assert t.wait_end() == 0
+
+
+def chat_names_in(home: Path) -> list[str]:
+    """The kept chats in the order of their names, which begin with their time."""
+    return sorted(path.stem for path in (home / "state" / "chats").glob("*.json"))
+
+
+def test_no_conversation_is_lost_to_another(talk: Callable[..., Terminal], home: Path) -> None:
+    """/clear and /load begin another file; /edit takes nothing back until it is sent."""
+    before = set(chat_names_in(home))
+    with talk("-q") as t:
+        assert "context 2,048" not in t.text, "no banner"
+        t.enter("What is GGUF?")
+        t.wait_for(PROMPT, count=2)
+        t.enter("/edit")
+        t.wait_for("What is GGUF?", count=2)
+        t.send("\x03")  # empties the line
+        t.enter("/clear")
+        t.wait_for("forgotten")
+        t.enter("What is Q4_0?")
+        t.wait_for("4.5 bits per weight")
+        t.wait_for(PROMPT, count=4)
+        t.enter("/quit")
+        assert t.wait_end() == 0
+    new = sorted(set(chat_names_in(home)) - before)
+    asked = [
+        json.loads((home / "state/chats" / f"{name}.json").read_text())["messages"][0]["content"]
+        for name in new
+    ]
+    assert asked == ["What is GGUF?", "What is Q4_0?"]
+
+
+def test_save_replaces_nothing_but_chats(talk: Callable[..., Terminal], tmp_path: Path) -> None:
+    notes = tmp_path / "notes.md"
+    notes.write_text("precious")
+    with talk() as t:
+        t.enter(f"/save {tmp_path}/no/chat.json")
+        t.wait_for("no such folder")
+        assert not (tmp_path / "no").exists()
+        t.enter(f"/save {notes}")
+        t.wait_for("Replace it? [y/N]")
+        t.send("n\n")
+        t.wait_for("not saved")
+        assert notes.read_text() == "precious"
+        t.enter(f"/save {tmp_path}/chat.json")
+        t.wait_for("saved 0 turns")
+        t.enter(f"/save {tmp_path}/chat.json")
+        t.wait_for("saved 0 turns", count=2)
+        t.enter("/quit")
+        assert t.wait_end() == 0
+
+
+def test_every_line_is_drawn_once(talk: Callable[..., Terminal]) -> None:
+    """Streamed Markdown is redrawn in place: the scroll-back must not hold a line twice."""
+    with talk() as t:
+        t.enter("What is GGUF?")
+        t.wait_for(PROMPT, count=2)
+        assert t.text.count("GGUF is the file format of llama.cpp") == 1
+        # Only changed lines are written again: no full clear of the screen.
+        assert b"\x1b[2J" not in t.raw
+
+
+def test_an_answer_of_html_and_code_is_on_the_screen(
+    talk: Callable[..., Terminal], tmp_path: Path
+) -> None:
+    """A grammar that allows one text makes the model say it."""
+    grammar = tmp_path / "html.gbnf"
+    code = "".join(f"x{number} = {number}\\n" for number in range(40))
+    answer = f"<note>\\n<to>Tove</to>\\n</note>\\n\\n__init__ of Vec<T>:\\n```python\\n{code}```\\n"
+    grammar.write_text(f'root ::= "{answer}"\n')
+    with talk("--grammar", str(grammar), "--no-loop-stop") as t:
+        t.enter("x")
+        t.wait_for(PROMPT, count=2)
+        shown = t.text.split()
+        for word in ("<note>", "<to>Tove</to>", "</note>", "__init__", "Vec<T>:", "x0", "x39"):
+            assert shown.count(word) == 1, word
+        t.enter("/quit")
+        assert t.wait_end() == 0
+
+
+def test_a_terminal_that_cannot_move_its_cursor(talk: Callable[..., Terminal]) -> None:
+    with talk(term="dumb") as t:
+        t.enter("What is GGUF?")
+        t.wait_for("all the tensors of a model.")
+        assert b"\x1b[?2026h" not in t.raw
+        t.enter("/quit")
+        assert t.wait_end() == 0
+
+
+def test_a_full_context_drops_old_turns_and_says_so(talk: Callable[..., Terminal]) -> None:
+    with talk("--ctx", "256") as t:
+        for number in range(1, 6):
+            t.enter("What is GGUF?")
+            t.wait_for(PROMPT, count=number + 1)
+        assert "warning: the context is full: the oldest" in t.text
+        # The mark of waiting leaves no trace.
+        assert "\n...\n" not in t.text
+        t.enter("/quit")
+        assert t.wait_end() == 0
+
+
+def test_a_question_of_several_lines(talk: Callable[..., Terminal]) -> None:
+    with talk() as t:
+        t.enter('"""What is')
+        t.wait_for("...")
+        t.enter('GGUF?"""')
+        t.wait_for(PROMPT, count=2)
+        t.send("one\x1b\rtwo")  # Alt-Enter
+        t.wait_for("... two")
+        t.send("\x03")  # Ctrl-C empties the line
+        t.enter("/quit")
+        assert t.wait_end() == 0
+
+
+def test_pictures(talk: Callable[..., Terminal], tmp_path: Path) -> None:
+    """By command, by a path dropped on the prompt, and a file that is none."""
+    image = write(tmp_path / "my picture.png", png(picture(480, 336)))
+    with talk("--mmproj", str(MMPROJ), "--image-tokens", "70", "-n", "4") as t:
+        t.enter(f"/image {image}")
+        t.wait_for("tokens; now ask about it")
+        t.enter("What is it?")
+        t.wait_for(PROMPT, count=3)
+        t.enter(str(image).replace(" ", "\\ "))
+        t.wait_for("tokens; now ask about it", count=2)
+        t.enter("/audio /etc/hostname")
+        t.wait_for("hint: audio formats: wav, mp3, flac")
+        t.enter("/quit")
+        assert t.wait_end() == 0
+
+
+def test_ctrl_c_while_a_sound_is_encoded(talk: Callable[..., Terminal], tmp_path: Path) -> None:
+    long = write(
+        tmp_path / "long.wav", wav(np.tile(sound(160_000), 60))
+    )  # 10 minutes: seconds of work
+    with talk("--mmproj", str(MMPROJ), "-n", "4") as t:
+        t.enter(f"/audio {long}")
+        t.wait_for("encoding long.wav")
+        t.send("\x03")
+        t.wait_for("stopped; long.wav is left out")
+        t.enter("What is GGUF?")
+        t.wait_for(PROMPT, count=3)
+        assert "GGUF is" in t.text
+        t.enter("/quit")
+        assert t.wait_end() == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [
+        ("{}", "image"),
+        ("'{}'", "image"),
+        (" {} ", "image"),
+        ("what is {}", None),
+        ("/no/such.png", None),
+        ("hi", None),
+    ],
+)
+def test_dropped_files(tmp_path: Path, line: str, kind: str | None) -> None:
+    path = write(tmp_path / "a b.png", b"x")
+    found = dropped_file(line.format(path))
+    assert (found and found[0]) == kind
+    assert found is None or found[1] == str(path)
+
+
+def test_completion_and_history(talk: Callable[..., Terminal]) -> None:
+    with talk() as t:
+        t.send("/und\t")
+        t.wait_for("/undo")
+        t.enter("")
+        t.wait_for("there is nothing to take back")
+        t.send("\x1b[A")  # the line before
+        t.wait_for("/undo", count=2)
+        t.send("\x03")
+        t.enter("/quit")
+        assert t.wait_end() == 0
+
+
+def test_ctrl_c_stops_the_answer_and_the_second_leaves(talk: Callable[..., Terminal]) -> None:
+    with talk(
+        "--no-loop-stop", "--ctx", "100000", "--temp", "3", "--top-k", "0", "--top-p", "1"
+    ) as t:
+        t.enter("Tell me everything")
+        t.wait_for("...")
+        os.kill(t.pid, signal.SIGINT)
+        # The issue's bar: half a second.
+        assert t.wait_for("stopped; /retry answers again") < 2.0
+        t.wait_for(PROMPT, count=2)
+        t.enter("/save /dev/null/x")
+        t.wait_for("error:")
+        t.send("\x03")
+        assert t.wait_end() == 130
+
+
+def test_control_characters_do_not_reach_the_terminal(talk: Callable[..., Terminal]) -> None:
+    """At temperature 3 the little network emits raw control bytes: they are shown as \\xNN."""
+    with talk(
+        "--temp", "5", "--top-k", "0", "--top-p", "1", "--seed", "3", "-n", "300", "--no-loop-stop"
+    ) as t:
+        t.enter("x")
+        t.wait_for(PROMPT, count=2)
+        assert b"\x07" not in t.raw
+        assert "\\x" in t.text
+        t.enter("/quit")
+        assert t.wait_end() == 0
+
+
+def model_process(front: int) -> int:
+    """Return the number of the process that runs the model for the process `front`."""
+    for folder in Path("/proc").iterdir():
+        try:
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == front and b"engine.worker" in (folder / "cmdline").read_bytes():
+                return int(folder.name)
+        except (OSError, ValueError):
+            continue
+    raise AssertionError("no process runs the model")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="oracle: /proc")
+def test_a_crash_costs_one_answer(talk: Callable[..., Terminal]) -> None:
+    """The model's process is killed in the middle of an answer, and between two questions."""
+    with talk("--no-loop-stop", "--ctx", "100000") as t:
+        t.enter("What is GGUF?")
+        t.wait_for("file format of llama.cpp")
+        t.wait_for(PROMPT, count=2)
+        os.kill(model_process(t.pid), signal.SIGSEGV)
+        t.enter("What is Q4_0?")
+        t.wait_for("starting the model again")
+        t.wait_for("4.5 bits per weight")
+        t.wait_for(PROMPT, count=3)
+        t.enter("/quit")
+        assert t.wait_end() == 0
+    with talk("--no-loop-stop", "--temp", "3", "--top-k", "0", "--top-p", "1") as t:
+        t.enter("What is GGUF?")
+        t.wait_for("...")
+        os.kill(model_process(t.pid), signal.SIGSEGV)
+        t.wait_for("error: the process that runs the model ended (SIGSEGV")
+        t.wait_for("the conversation is kept")
+        t.wait_for(PROMPT, count=2)
+        t.enter("/retry")
+        t.wait_for("starting the model again")
+        t.wait_for("...", count=2)
+        t.send("\x03")
+        t.wait_for("stopped; /retry answers again")
+        t.enter("/quit")
+        assert t.wait_end() == 0
+
+
+def test_a_model_that_will_not_load_leaves_the_one_before(
+    talk: Callable[..., Terminal], tmp_path: Path
+) -> None:
+    """llama.cpp dies of this file; nothing of it can be seen in the header."""
+    keys, tensors = tiny_parts()
+    others = [tensor for tensor in tensors if tensor[0] != "rope_freqs.weight"]
+    freqs = ("rope_freqs.weight", F16, [64], np.ones(64, np.float16).tobytes())
+    fatal = write(tmp_path / "fatal.gguf", build_gguf(keys, [*others, freqs]))
+    with talk() as t:
+        t.enter("What is GGUF?")
+        t.wait_for(PROMPT, count=2)
+        t.enter(f"/model {fatal}")
+        t.wait_for("going back to")
+        t.wait_for("llama.cpp crashed while loading")
+        t.wait_for(">>> What is GGUF?", count=2)
+        t.enter("What is Q4_0?")
+        t.wait_for("4.5 bits per weight")
+        t.enter("/quit")
+        assert t.wait_end() == 0

@@ -1,0 +1,120 @@
+"""g4 convert at the command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from gguf import GGUFReader
+
+from g4cli.cli.main import run
+from tests.support.builders.checkpoints import TINY, copy_tiny, edit_json
+from tests.support.fakes.hub import FakeHub, FakeRepo, running
+
+
+def test_bf16_by_default_into_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["convert", str(TINY)]) == 0
+    assert (tmp_path / "tiny-BF16.gguf").is_file()
+    assert "161 tensors" in capsys.readouterr().out
+    assert run(["convert", str(TINY)]) == 2
+    assert "add --force" in capsys.readouterr().err
+    assert run(["convert", str(TINY), "--force", "--quiet"]) == 0
+    assert capsys.readouterr().out == "tiny-BF16.gguf\n"
+
+
+@pytest.mark.parametrize("kind", ["f32", "q8_0", "q4_0", "q4_k_m", "sfp8"])
+def test_json_of_every_kind_of_type(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "out.gguf"
+    assert run(["convert", str(TINY), "-o", str(target), "--type", kind.upper(), "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert (data["path"], data["type"], data["bytes"]) == (str(target), kind, target.stat().st_size)
+    assert data["seconds"] >= 0
+    assert sum(data["bytes_by_type"].values()) < data["bytes"]
+    types = {t.tensor_type.name for t in GGUFReader(target).tensors}
+    assert types == set(data["bytes_by_type"])
+
+
+def test_one_pass_equals_convert_then_quantize(tmp_path: Path) -> None:
+    """The one pass shares the encoder with g4 quantize; that one is held against llama-quantize
+    elsewhere.
+    """
+    plain, two, one = tmp_path / "plain.gguf", tmp_path / "two.gguf", tmp_path / "one.gguf"
+    assert run(["convert", str(TINY), "-o", str(plain), "-q"]) == 0
+    assert run(["quantize", str(plain), str(two), "--type", "q4_0", "-q"]) == 0
+    assert run(["convert", str(TINY), "-o", str(one), "--type", "q4_0", "-q"]) == 0
+    first, second = (
+        [(t.name, t.tensor_type, t.data.tobytes()) for t in GGUFReader(p).tensors]
+        for p in (two, one)
+    )
+    assert first == second
+
+
+def test_every_failure_has_its_code_and_leaves_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = copy_tiny(tmp_path / "tiny")
+    target = tmp_path / "out" / "out.gguf"
+
+    def fails(code: int, reference: str, *args: str) -> str:
+        assert run(["convert", *args, "-o", str(target), "--json"]) == code
+        error = json.loads(capsys.readouterr().err)["error"]
+        assert error["reference"] == reference
+        assert not target.exists()
+        assert not target.parent.exists() or not list(target.parent.iterdir())
+        return str(error["message"])
+
+    fails(3, "file-missing", str(tmp_path / "nowhere"))
+    fails(5, "bad-checkpoint", str(TINY / "config.json"))
+    fails(2, "usage", str(folder), "--type", "q9")
+    assert "no config.json" in fails(5, "bad-checkpoint", str(tmp_path))
+    edit_json(folder / "config.json", {"new_thing": 1})
+    assert "unknown key new_thing" in fails(5, "bad-checkpoint", str(folder))
+    assert run(["convert", str(folder), "-o", str(target), "--ignore-key", "new_thing", "-q"]) == 0
+    target.unlink()
+    data = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(data[:-1000])
+    assert "truncated" in fails(5, "bad-checkpoint", str(folder), "--ignore-key", "new_thing")
+    (folder / "config.json").write_text('{"architectures": ["MistralForCausalLM"]}')
+    assert "MistralForCausalLM" in fails(5, "bad-checkpoint", str(folder))
+
+
+def test_a_folder_as_target_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["convert", str(TINY), "-o", str(tmp_path)]) == 2
+    assert "is a directory" in capsys.readouterr().err
+
+
+REPO = "someone/gemma-4-tiny-it"
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    files = {
+        p.name: p.read_bytes() for p in TINY.iterdir() if p.is_file() and p.suffix != ".safetensors"
+    }
+    weights = {"model.safetensors": (TINY / "model.safetensors").read_bytes()}
+    state = FakeHub(repos={REPO: FakeRepo(lfs=weights, plain=files)})
+    with running(state):
+        monkeypatch.setenv("HF_ENDPOINT", state.url)
+        yield state
+
+
+def test_a_repository_is_fetched_and_names_the_file(
+    hub: FakeHub,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["convert", f"hf:{REPO}", "--quiet"]) == 0
+    assert capsys.readouterr().out == "gemma-4-tiny-it-BF16.gguf\n"
+    fields = GGUFReader(tmp_path / "gemma-4-tiny-it-BF16.gguf").fields
+    assert fields["general.name"].contents() == "Gemma 4 Tiny It"
+    assert run(["convert", f"hf:{REPO}:q4_0", "--quiet"]) == 2
+    assert hub.url

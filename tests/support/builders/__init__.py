@@ -1,0 +1,1 @@
+"""Builders of test files. They share no code with the code under test."""

@@ -1,0 +1,96 @@
+"""A drafting network (`gemma4-assistant`) for the bundled model: random weights, no code of
+`converters`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tests.support.builders.gguf import BF16, F32, Key, Tensor, build_gguf
+from tests.support.builders.tiny_file import as_f32, tiny_parts
+
+N_EMBD, N_FF, N_HEAD, BACKBONE, N_VOCAB = 64, 128, 2, 256, 768
+IS_SWA = (True, True, True, False)
+HEAD = {True: 64, False: 128}  # the bundled model's own
+
+
+def build_tiny_draft(*, f32: bool = False, **changed: int) -> bytes:
+    """Return the file, its matrices as BF16 or F32.
+
+    `changed` puts other numbers into keys of the network ("embedding_length_out").
+    """
+    a = "gemma4-assistant."
+    numbers = {
+        "block_count": 4,
+        "context_length": 2048,
+        "embedding_length": N_EMBD,
+        "feed_forward_length": N_FF,
+        "attention.head_count": N_HEAD,
+        "attention.head_count_kv": 1,
+        "attention.key_length": HEAD[False],
+        "attention.value_length": HEAD[False],
+        "attention.key_length_swa": HEAD[True],
+        "attention.value_length_swa": HEAD[True],
+        "attention.sliding_window": 128,
+        "attention.shared_kv_layers": 4,
+        "rope.dimension_count": HEAD[False],
+        "rope.dimension_count_swa": HEAD[True],
+        "embedding_length_per_layer_input": 0,
+        "embedding_length_out": BACKBONE,
+        "nextn_predict_layers": 4,
+    } | changed
+    keys: list[Key] = [
+        ("general.architecture", "str", "gemma4-assistant"),
+        *((a + name, "u32", value) for name, value in numbers.items()),
+        (a + "rope.freq_base", "f32", 1e6),
+        (a + "rope.freq_base_swa", "f32", 1e4),
+        (a + "attention.layer_norm_rms_epsilon", "f32", 1e-6),
+        (a + "final_logit_softcapping", "f32", 30.0),
+        (a + "attention.sliding_window_pattern", "[bool]", list(IS_SWA)),
+        *(key for key in tiny_parts()[0] if key[0].startswith("tokenizer.")),
+    ]
+    tensors = draft_tensors()
+    return build_gguf(keys, [as_f32(tensor) for tensor in tensors] if f32 else tensors)
+
+
+def draft_tensors() -> list[Tensor]:
+    """Return its tensors: the same random weights each time."""
+    raw = np.random.PCG64(1)
+
+    def matrix(name: str, n_in: int, n_out: int) -> Tensor:
+        # Raw bits, which numpy never changes: uniform numbers of standard deviation 1/sqrt(row).
+        unit = np.asarray(raw.random_raw(n_in * n_out) >> np.uint64(40), "<f8") / (1 << 23) - 1
+        values = (unit * np.sqrt(3 / n_in)).astype("<f4")
+        return (
+            f"{name}.weight",
+            BF16,
+            [n_in, n_out],
+            (values.view("<u4") >> 16).astype("<u2").tobytes(),
+        )
+
+    def vector(name: str, n: int) -> Tensor:
+        return (f"{name}.weight", F32, [n], np.ones(n, "<f4").tobytes())
+
+    half = HEAD[False] // 2
+    turning = np.array([1.0] * (half // 4) + [1e30] * (half - half // 4), "<f4")
+    tensors: list[Tensor] = [
+        ("rope_freqs.weight", F32, [half], turning.tobytes()),
+        matrix("token_embd", N_EMBD, N_VOCAB),
+        matrix("nextn.pre_projection", 2 * BACKBONE, N_EMBD),
+        matrix("nextn.post_projection", N_EMBD, BACKBONE),
+        vector("output_norm", N_EMBD),
+    ]
+    for layer, is_swa in enumerate(IS_SWA):
+        blk, rows = f"blk.{layer}.", N_HEAD * HEAD[is_swa]
+        tensors += [
+            matrix(blk + "attn_q", N_EMBD, rows),
+            matrix(blk + "attn_output", rows, N_EMBD),
+            vector(blk + "attn_q_norm", HEAD[is_swa]),
+            matrix(blk + "ffn_gate", N_EMBD, N_FF),
+            matrix(blk + "ffn_up", N_EMBD, N_FF),
+            matrix(blk + "ffn_down", N_FF, N_EMBD),
+            *(vector(blk + name, N_EMBD) for name in ("attn_norm", "ffn_norm")),
+            *(vector(blk + name, N_EMBD) for name in ("post_attention_norm", "post_ffw_norm")),
+            vector(blk + "layer_output_scale", 1),
+        ]
+    return tensors

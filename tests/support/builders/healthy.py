@@ -1,0 +1,51 @@
+"""Sound files that no doctor may call broken: tiny in many types, converted fixtures, real shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from converters import convert_checkpoint
+from quant.file import quantize_file
+from quant.recipes import Recipe
+from tests.support.builders import real_shapes, shapes, variants
+from tests.support.builders.tiny_file import build_tiny
+
+# type, what becomes of SFP8
+TYPES = (
+    ("f32", "archive"), ("f16", "archive"), ("q8_0", "archive"), ("q6_k", "archive"), ("q5_k_m", "archive"),
+    ("q4_k_m", "archive"), ("q4_0", "archive"), ("sfp8", "archive"), ("sfp8", "bf16"), ("sfp8", "q8_0"),
+)  # fmt: skip
+
+
+def tiny_files(folder: Path) -> Iterator[Path]:
+    """Yield the bundled model as BF16 and in every type of TYPES."""
+    base = folder / "tiny-bf16.gguf"
+    base.write_bytes(build_tiny())
+    yield base
+    for name, carrier in TYPES:
+        recipe = Recipe(name, carrier=carrier)  # type: ignore[arg-type]
+        path = folder / f"tiny-{name}-{carrier}.gguf"
+        quantize_file(base, path, recipe=recipe)
+        yield path
+
+
+def fixture_files(folder: Path) -> Iterator[Path]:
+    """Yield the converted checkpoints of every variant: text models, towers and drafters."""
+    for name in variants.names():
+        source = variants.write_variant(folder / name, variants.load(name))
+        for part in variants.load(name)["gguf"]:
+            yield convert_checkpoint(source, folder / f"{name}-{part}.gguf", part=part).path
+
+
+def shaped_files(folder: Path) -> Iterator[Path]:
+    """Yield sparse files of the five published shapes, and the published vocabulary where it is at
+    hand.
+    """
+    vocabulary = real_shapes.real_vocabulary() or real_shapes.synthetic_vocabulary()
+    for name, shape in shapes.PUBLISHED.items():
+        yield real_shapes.build(
+            folder / f"{name}-sparse.gguf", name, shape, "q4_0", vocabulary=vocabulary
+        )
+    if real_shapes.SHARED_VOCAB.is_file():
+        yield real_shapes.SHARED_VOCAB

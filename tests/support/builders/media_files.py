@@ -1,0 +1,185 @@
+"""Pictures and sounds for tests, written with the standard library alone."""
+
+from __future__ import annotations
+
+import io
+import struct
+import wave
+import zlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def picture(width: int, height: int) -> NDArray[np.uint8]:
+    """Return height x width x 3 bytes of smooth colour."""
+    y, x = np.mgrid[0:height, 0:width]
+    red = 127 + 120 * np.sin(x / 23) * np.cos(y / 31)
+    green = 255 * x / width
+    blue = 127 + 120 * np.cos((x + y) / 17)
+    return np.stack([red, green, blue], axis=-1).astype(np.uint8)
+
+
+def png(pixels: NDArray[np.uint8]) -> bytes:
+    """Return the picture as a PNG file."""
+    height, width, _ = pixels.shape
+    rows = b"".join(b"\0" + row.tobytes() for row in pixels)
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
+
+
+def bmp(pixels: NDArray[np.uint8]) -> bytes:
+    """Return the picture as a 24-bit BMP file."""
+    height, width, _ = pixels.shape
+    pad = bytes(-width * 3 % 4)
+    rows = b"".join(row[:, ::-1].tobytes() + pad for row in pixels[::-1])
+    info = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, 0, len(rows), 2835, 2835, 0, 0)
+    return b"BM" + struct.pack("<IHHI", 54 + len(rows), 0, 0, 54) + info + rows
+
+
+def sound(n_samples: int) -> NDArray[np.float32]:
+    """Return a sweep at 16 kHz, in [-1, 1], on the grid of 16-bit samples."""
+    t = np.arange(n_samples) / 16000
+    sweep = 0.4 * np.sin(2 * np.pi * (200 + 900 * t) * t) + 0.1 * np.sin(2 * np.pi * 3000 * t)
+    return (np.round(sweep * 32767) / 32768).astype(np.float32)
+
+
+def wav(samples: NDArray[np.float32], rate: int = 16000) -> bytes:
+    """Return the sound as a 16-bit mono WAV file."""
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes((samples * 32768).astype("<i2").tobytes())
+    return buffer.getvalue()
+
+
+def write(path: Path, data: bytes) -> Path:
+    """Write `data` and return the path."""
+    path.write_bytes(data)
+    return path
+
+
+def png_lie(
+    width: int, height: int, *, color: int = 2, rows: bytes = b"\0", times: int = 1
+) -> bytes:
+    """Return a PNG that claims any size, and holds `rows` so many times."""
+    pack = zlib.compressobj(9)
+    head = pack.compress(b"\0") + pack.flush(zlib.Z_FULL_FLUSH)
+    packed = head + (pack.compress(rows) + pack.flush(zlib.Z_FULL_FLUSH)) * times + pack.flush()
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, color, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
+
+
+def gif(width: int, height: int) -> bytes:
+    """Return a black GIF of that size: every pixel a code of its own, with the table cleared in
+    time.
+    """
+    bits = ""
+    for pixel in range(width * height):
+        if pixel % 100 == 0:
+            bits = f"{0x80:08b}" + bits  # clear
+        bits = f"{0:08b}" + bits
+    bits = f"{0x81:08b}" + bits  # end
+    codes = int(bits, 2).to_bytes(len(bits) // 8, "little")
+    blocks = b"".join(
+        bytes([len(codes[i : i + 255])]) + codes[i : i + 255] for i in range(0, len(codes), 255)
+    )
+    return gif_lie(width, height, width, height)[:-3] + b"\x07" + blocks + b"\0;"
+
+
+def gif_lie(width: int, height: int, frame_width: int, frame_height: int) -> bytes:
+    """Return the shortest GIF: a screen, a table of two colours, an extension and one empty
+    picture.
+    """
+    return (
+        b"GIF89a"
+        + struct.pack("<HHBBB", width, height, 0x80, 0, 0)
+        + bytes(6)
+        + b"\x21\xf9\x04\0\0\0\0\0"
+        + b"\x2c"
+        + struct.pack("<HHHHB", 0, 0, frame_width, frame_height, 0)
+        + b"\x02\0;"
+    )
+
+
+def jpeg(width: int, height: int, *, frame: int = 0xC0, scans: int = 1) -> bytes:
+    """Return a grey JPEG: of each block only its first code, difference 0, and the end of the
+    block.
+    """
+
+    def segment(marker: int, data: bytes) -> bytes:
+        return b"\xff" + bytes([marker]) + struct.pack(">H", len(data) + 2) + data
+
+    blocks = ((width + 7) // 8) * ((height + 7) // 8)
+    # Codes of one bit: 0 is "difference 0", and 0 is "end of block".
+    tables = b"".join(
+        segment(0xC4, bytes([kind]) + bytes([1]) + bytes(15) + b"\0") for kind in (0, 0x10)
+    )
+    scan = segment(0xDA, b"\x01\x01\0\0\x3f\0") + bytes((2 * blocks + 7) // 8)
+    return (
+        b"\xff\xd8"
+        + segment(0xFE, b"\xff\xc0 in a comment")
+        + segment(0xDB, b"\0" + bytes([16] * 64))
+        + segment(frame, struct.pack(">BHHB", 8, height, width, 1) + b"\x01\x11\0")
+        + tables
+        + scan * scans
+        + b"\xff\xd9"
+    )
+
+
+def flac(n_frames: int, *, rate: int = 16000, claims: int | None = None) -> bytes:
+    """Return a silent FLAC of `n_frames` frames of 4096 samples, which claims `claims` samples."""
+
+    def crc(data: bytes, width: int, polynomial: int) -> int:
+        value = 0
+        for byte in data:
+            value ^= byte << (width - 8)
+            for _ in range(8):
+                value = (value << 1) ^ (polynomial if value >> (width - 1) else 0)
+                value &= (1 << width) - 1
+        return value
+
+    frames = b""
+    for number in range(n_frames):
+        coded = bytes([number] if number < 128 else [0xC0 | number >> 6, 0x80 | number & 63])
+        head = b"\xff\xf8\xc5\x08" + coded
+        body = head + bytes([crc(head, 8, 0x07)]) + b"\0\0\0"  # one constant subframe of value 0
+        frames += body + struct.pack(">H", crc(body, 16, 0x8005))
+    samples = n_frames * 4096 if claims is None else claims
+    packed = rate << 44 | 0 << 41 | 15 << 36 | samples
+    info = struct.pack(">HH3s3sQ16s", 4096, 4096, bytes(3), bytes(3), packed, bytes(16))
+    return b"fLaC" + struct.pack(">I", 0x80 << 24 | 34) + info + frames
+
+
+def mp3(n_frames: int, *, xing: int | None = None) -> bytes:
+    """Return silence as an MP3 of 44.1 kHz and 128 kbit/s, with a Xing tag that claims `xing`
+    frames.
+    """
+    frame = b"\xff\xfb\x90\xc0" + bytes(
+        413
+    )  # 17 bytes of side information follow: nothing is there
+    first = b""
+    if xing is not None:
+        first = b"\xff\xfb\x90\xc0" + bytes(17) + b"Xing" + struct.pack(">II", 1, xing)
+        first += bytes(417 - len(first))
+    return first + frame * n_frames

@@ -1,0 +1,1 @@
+"""Run g4, a terminal, or llama.cpp itself."""

@@ -1,0 +1,323 @@
+"""One turn and the conversation round it, on an engine that needs no model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from g4cli.chat import (
+    Conversation,
+    Evaluated,
+    Finished,
+    LoopSuspected,
+    PromptRead,
+    Reply,
+    TurnEvent,
+    TurnOptions,
+    fit_prompt,
+    run_turn,
+)
+from g4cli.core.errors import BadFile, ContextFull
+from g4cli.core.progress import Progress, no_progress
+from g4cli.prompt import Message, ToolCall
+from g4cli.prompt.messages import Media
+from g4cli.prompt.reply import AnswerText, CallMade, ThoughtText
+from g4cli.runtime.engine.text_decoder import TextDecoder
+
+END = 9
+NO_LIMITS = TurnOptions()
+
+
+class ScriptedEngine:
+    """Answers with given pieces; token n is pieces[n - 10]. Evaluates for free."""
+
+    def __init__(self, *pieces: str | bytes, n_ctx: int = 1000, interrupt_after: int = -1) -> None:
+        self.pieces = [p if isinstance(p, bytes) else p.encode() for p in pieces]
+        self.n_ctx, self.n_past = n_ctx, 0
+        self.given = 0
+        self.advanced: list[int] = []
+        self.interrupt_after = interrupt_after
+
+    @property
+    def interrupted(self) -> bool:
+        return self.interrupt_after >= 0 and self.given >= self.interrupt_after
+
+    def evaluate(self, tokens: Sequence[int], progress: Progress = no_progress) -> Evaluated:
+        progress(0, len(tokens), "prompt")
+        self.n_past = len(tokens)
+        return Evaluated(0, len(tokens), complete=self.interrupt_after != 0)
+
+    def sample(self) -> int:
+        self.given += 1
+        return 10 + self.given - 1 if self.given <= len(self.pieces) else END
+
+    def advance(self, token: int) -> bool:
+        self.advanced.append(token)
+        self.n_past += 1
+        return True
+
+    def piece(self, token: int) -> bytes:
+        return self.pieces[token - 10] if token >= 10 else b"<channel|>"
+
+    def is_end(self, token: int) -> bool:
+        return token == END
+
+    @property
+    def digits(self) -> dict[int, int]:
+        return {}
+
+
+class LoopingEngine(ScriptedEngine):
+    """Says 'a', 'b', then 'x y ' for ever."""
+
+    def sample(self) -> int:
+        self.given += 1
+        return 10 + self.given - 1 if self.given <= 2 else 12 + self.given % 2
+
+
+def events_of(engine: ScriptedEngine, options: TurnOptions = NO_LIMITS) -> list[TurnEvent]:
+    return list(run_turn(engine, [1, 2, 3], options, TextDecoder(), close_thought=[5]))
+
+
+def reply_of(engine: ScriptedEngine, options: TurnOptions = NO_LIMITS) -> Reply:
+    last = events_of(engine, options)[-1]
+    assert isinstance(last, Finished)
+    return last.reply
+
+
+class TestTurn:
+    def test_a_plain_answer(self) -> None:
+        events = events_of(ScriptedEngine("Hel", "lo"))
+        assert isinstance(events[0], PromptRead)
+        assert events[1:3] == [AnswerText("Hel"), AnswerText("lo")]
+        reply = reply_of(ScriptedEngine("Hel", "lo"))
+        assert (reply.text, reply.finish_reason, reply.completion_tokens) == ("Hello", "stop", 2)
+        assert (reply.prompt_tokens, reply.tokens, reply.loop) == (3, (10, 11), None)
+
+    def test_characters_split_over_tokens(self) -> None:
+        data = "日".encode()
+        assert reply_of(ScriptedEngine(data[:1], data[1:2], data[2:], "!")).text == "日!"
+
+    def test_an_unfinished_character_does_not_vanish(self) -> None:
+        assert reply_of(ScriptedEngine("a", b"\xe6")).text == "a�"
+
+    def test_a_mark_after_an_unfinished_character_is_still_a_mark(self) -> None:
+        reply = reply_of(
+            ScriptedEngine(b"\xe6", "<|channel>", "thought", "\n", "hm", "<channel|>", "b")
+        )
+        assert (reply.text, reply.thought) == ("�b", "hm")
+
+    def test_thought_and_call(self) -> None:
+        engine = ScriptedEngine(
+            "<|channel>",
+            "thought",
+            "\n",
+            "hm",
+            "<channel|>",
+            "<|tool_call>",
+            "call:f{}",
+            "<tool_call|>",
+        )
+        events = events_of(engine)
+        assert ThoughtText("hm") in events
+        assert CallMade(ToolCall("f", {})) in events
+
+    def test_max_tokens(self) -> None:
+        reply = reply_of(ScriptedEngine("a", "b", "c"), TurnOptions(max_tokens=2))
+        assert (reply.text, reply.finish_reason, reply.context_full) == ("ab", "length", False)
+
+    def test_a_full_context_ends_the_answer_and_says_so(self) -> None:
+        reply = reply_of(ScriptedEngine(*"abcdef", n_ctx=5))
+        assert (reply.text, reply.finish_reason, reply.context_full) == ("abc", "length", True)
+
+    def test_interrupted_while_answering_keeps_the_text(self) -> None:
+        reply = reply_of(ScriptedEngine(*"abcdef", interrupt_after=2))
+        assert (reply.text, reply.finish_reason) == ("ab", "interrupted")
+
+    def test_interrupted_while_reading(self) -> None:
+        events = events_of(ScriptedEngine("a", interrupt_after=0))
+        assert len(events) == 1
+        assert isinstance(events[0], Finished)
+        assert events[0].reply.finish_reason == "interrupted"
+
+    def test_a_loop_ends_the_answer(self) -> None:
+        engine = LoopingEngine("a", "b", "x ", "y ")
+        events = events_of(engine)
+        reply = events[-1].reply if isinstance(events[-1], Finished) else None
+        assert reply is not None
+        assert reply.finish_reason == "loop"
+        assert reply.loop is not None
+        assert (reply.loop.period, reply.loop.onset) == (2, 2)
+        assert sorted(reply.loop.unit.split()) == ["x", "y"]
+        assert any(isinstance(event, LoopSuspected) for event in events)
+
+    def test_a_counting_loop_is_found_by_the_vocabularys_own_digits(self) -> None:
+        class Counting(ScriptedEngine):
+            """'item 000\n', 'item 001\n', ...: the tokens 10 to 19 are digits, 20 is the word, 21
+            the end.
+            """
+
+            @property
+            def digits(self) -> dict[int, int]:
+                return {10 + value: value for value in range(10)}
+
+            def sample(self) -> int:
+                number, place = divmod(self.given, 5)
+                self.given += 1
+                return (20, *(10 + int(c) for c in f"{number:03d}"), 21)[place]
+
+        pieces = [*"0123456789", "item ", "\n"]
+        reply = reply_of(Counting(*pieces, n_ctx=9999), TurnOptions(max_tokens=4000))
+        assert reply.finish_reason == "loop"
+        assert reply.loop is not None
+        assert reply.loop.kind == "counter"
+
+    def test_a_loop_may_go_on(self) -> None:
+        options = TurnOptions(max_tokens=2000, stop_on_loop=False)
+        assert (
+            reply_of(LoopingEngine("a", "b", "x ", "y ", n_ctx=9999), options).finish_reason
+            == "length"
+        )
+
+    def test_a_thought_longer_than_allowed_is_closed(self) -> None:
+        engine = ScriptedEngine("<|channel>", "thought", "\n", "h", "m", "m", "m", "m")
+        reply = reply_of(engine, TurnOptions(thought_tokens=5))
+        assert 5 in engine.advanced
+        assert (reply.thought, reply.text) == ("hm", "mmm")
+
+    def test_only_a_plain_answer_keeps_its_tokens(self) -> None:
+        assert reply_of(ScriptedEngine("a")).message().tokens == (10,)
+        assert reply_of(ScriptedEngine("a", " ")).message().tokens == ()
+        thinking = ScriptedEngine("<|channel>", "thought", "\n", "h", "<channel|>", "a")
+        assert reply_of(thinking).message().tokens == ()
+
+
+class TestConversation:
+    def full(self) -> Conversation:
+        call = ToolCall("f", {"x": [1, None]})
+        return Conversation(
+            "rules",
+            [
+                Message("user", "a", media=(Media("image", Path("a.png")),)),
+                Message("assistant", "", thought="hm", tool_calls=(call,)),
+                Message("tool", "42", name="f"),
+                Message("assistant", "b"),
+                Message("user", "c"),
+                Message("assistant", "d"),
+            ],
+        )
+
+    def test_save_and_load(self) -> None:
+        assert Conversation.from_text(self.full().to_text()) == self.full()
+
+    @pytest.mark.parametrize(
+        "text",
+        ["", "[]", "{}", "[" * 100_000, '{"format": "g4-chat", "version": 9}',
+         '{"format": "g4-chat", "version": 1, "messages": [{"role": "king", "content": ""}]}',
+         '{"format": "g4-chat", "version": 1, "messages": [{"role": "user", "content": 3}]}',
+         '{"format": "g4-chat", "version": 1, "messages": 3}'],
+    )  # fmt: skip
+    def test_no_saved_chat(self, text: str) -> None:
+        with pytest.raises(BadFile):
+            Conversation.from_text(text)
+
+    def test_undo_takes_question_and_answers(self) -> None:
+        conversation = self.full()
+        question = conversation.undo()
+        assert question is not None
+        assert question.content == "c"
+        assert conversation.undo() is not None
+        assert conversation.turns == []
+        assert conversation.undo() is None
+
+    def test_dropping_the_oldest_keeps_the_last_question(self) -> None:
+        conversation = self.full()
+        conversation.drop_until(lambda _: False)
+        assert [m.content for m in conversation.messages()] == ["rules", "c", "d"]
+        assert len(conversation.turns) == 6, "nothing is forgotten"
+        conversation.drop_until(lambda _: False)
+        assert conversation.n_dropped == 4
+        conversation.undo()
+        conversation.undo()
+        assert conversation.n_dropped == 0
+
+
+class TestOverflow:
+    def tokens(self, messages: Sequence[Message]) -> list[int]:
+        return [0] * sum(len(message.content) for message in messages)
+
+    def long(self) -> Conversation:
+        conversation = Conversation("s" * 5)
+        for _ in range(9):
+            conversation.ask("q" * 5)
+            conversation.answer(Message("assistant", "a" * 5))
+        conversation.ask("q" * 5)
+        return conversation
+
+    def test_what_fits_is_left_alone(self) -> None:
+        conversation = self.long()
+        assert fit_prompt(conversation, self.tokens, n_ctx=200, policy="drop").dropped_turns == 0
+
+    def test_dropping_leaves_half_the_context_and_the_system_text(self) -> None:
+        conversation = self.long()
+        fitted = fit_prompt(conversation, self.tokens, n_ctx=100, policy="drop")
+        assert len(fitted.tokens) == 50
+        assert fitted.dropped_turns == 10
+        assert conversation.system == "sssss"
+        assert conversation.messages()[1].role == "user"
+        assert len(conversation.turns) == 19
+        again = fit_prompt(conversation, self.tokens, n_ctx=100, policy="drop")
+        assert (again.dropped_turns, again.tokens) == (0, fitted.tokens)
+
+    @pytest.mark.parametrize("n_ctx", [30, 44, 60, 100, 130])
+    def test_as_few_turns_are_dropped_as_can_be(self, n_ctx: int) -> None:
+        conversation = self.long()
+        fitted = fit_prompt(conversation, self.tokens, n_ctx=n_ctx, policy="drop")
+        if fitted.dropped_turns:
+            assert len(fitted.tokens) <= n_ctx // 2 < len(fitted.tokens) + 10
+
+    def test_a_long_conversation_is_not_rendered_again_for_each_turn(self) -> None:
+        conversation = Conversation()
+        for _ in range(2000):
+            conversation.ask("q" * 5)
+            conversation.answer(Message("assistant", "a" * 5))
+        conversation.ask("q" * 5)
+        rendered = 0
+
+        def tokens_of(messages: Sequence[Message]) -> list[int]:
+            nonlocal rendered
+            rendered += len(messages)
+            return self.tokens(messages)
+
+        fit_prompt(conversation, tokens_of, n_ctx=1000, policy="drop")
+        assert rendered < 4001 + 2000  # all of it once, then a few times what fits
+        fit_prompt(conversation, tokens_of, n_ctx=1000, policy="drop")
+        assert rendered < 4001 + 2200
+
+    @pytest.mark.parametrize(
+        ("n_ctx_most", "hint"),
+        [
+            (0, "--ctx 1524"),
+            (4096, "--ctx 1524"),
+            (512, "--ctx max, or a shorter prompt: this model takes 512 tokens at most"),
+            (100, "a shorter prompt: this model takes 100 tokens at most"),
+        ],
+    )
+    def test_the_hint_knows_the_models_maximum(self, n_ctx_most: int, hint: str) -> None:
+        conversation = Conversation()
+        conversation.ask("q" * 500)
+        with pytest.raises(ContextFull) as caught:
+            fit_prompt(conversation, self.tokens, n_ctx=100, policy="drop", n_ctx_most=n_ctx_most)
+        assert (caught.value.exit_code, caught.value.hint) == (4, hint)
+
+    def test_error_names_the_sizes(self) -> None:
+        with pytest.raises(ContextFull, match=r"100 tokens; of a context of 100 it may take 75"):
+            fit_prompt(self.long(), self.tokens, n_ctx=100, policy="error")
+
+    def test_a_question_longer_than_the_context(self) -> None:
+        conversation = Conversation()
+        conversation.ask("q" * 500)
+        with pytest.raises(ContextFull, match="the question alone has 500 tokens"):
+            fit_prompt(conversation, self.tokens, n_ctx=100, policy="drop")

@@ -1,0 +1,286 @@
+"""What the doctor says of sound files that are no Gemma 4 text model: it names them and judges no
+more.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from g4cli.cli.main import run
+from g4cli.core.errors import BadGGUF
+from g4cli.core.file_kind import FileKind, kind_of
+from g4cli.core.gguf import read_header
+from g4cli.core.shape import shape_of
+from g4cli.doctor.diagnose import judge
+from g4cli.doctor.facts.file_facts import gather
+from g4cli.doctor.report import Report
+from tests.support.builders.damage import GGUF, KINDS
+from tests.support.builders.gguf import F32, Key, Tensor, build_gguf, write_gguf
+from tests.support.builders.tiny_file import build_tiny
+
+VALUES = np.linspace(-1, 1, 32 * 32, dtype="<f4").tobytes()
+MATRIX: Tensor = ("token_embd.weight", F32, [32, 32], VALUES)
+BIAS: Tensor = ("a.pre_encode.out.bias", F32, [32], bytes(128))
+
+
+def foreign(architecture: str, *more: Key, file_type: int = 15) -> list[Key]:
+    """Return the keys of a model of another architecture, with a tokenizer and a template of its
+    own.
+    """
+    return [
+        ("general.architecture", "str", architecture),
+        ("general.file_type", "u32", file_type),
+        (f"{architecture}.block_count", "u32", 26),
+        ("tokenizer.ggml.model", "str", "llama"),
+        ("tokenizer.ggml.tokens", "[str]", [f"<unused{i}>" for i in range(120)]),
+        ("tokenizer.chat_template", "str", "<start_of_turn>user\n{{ messages[0].content }}"),
+        *more,
+    ]
+
+
+def tower(projector: str) -> list[Key]:
+    return [
+        ("general.architecture", "str", "clip"),
+        ("clip.has_vision_encoder", "bool", True),
+        ("clip.projector_type", "str", projector),
+        ("clip.vision.projection_dim", "u32", 32),
+    ]
+
+
+DRAFT: list[Key] = [("general.architecture", "str", "gemma4-assistant")]
+ADAPTER: list[Key] = [
+    ("general.type", "str", "adapter"),
+    ("general.architecture", "str", "gemma4"),
+    ("adapter.type", "str", "lora"),
+]
+IMATRIX: list[Key] = [
+    ("general.type", "str", "imatrix"),
+    ("imatrix.datasets", "[str]", ["wiki"]),
+]
+PROJECTION: Tensor = ("mm.input_projection.weight", F32, [32, 32], VALUES)
+ZEROS: Tensor = ("blk.0.attn_q.weight.lora_b", F32, [32, 32], None)
+
+# keys, tensors, kind, words of the summary, words of what to do next
+FILES: tuple[tuple[list[Key], list[Tensor], FileKind, str, str], ...] = (
+    (foreign("gemma3"), [MATRIX], "other-model",
+     "this is Gemma 3 (gemma3, Q4_K_M), not Gemma 4. Its format is sound; tokenizer, template and weights "
+     "were not judged", "llama-cli -m "),
+    (foreign("zzzzz", file_type=0), [MATRIX], "other-model",
+     "a model of the architecture zzzzz, F32, not Gemma 4", "llama-cli -m "),
+    (foreign("llama"), [], "other-model", "the vocabulary of Llama (llama, Q4_K_M)", "llama-cli"),
+    ([("general.name", "str", "x")], [MATRIX], "other-model", "does not name its architecture", "llama"),
+    (tower("gemma4v"), [PROJECTION, BIAS], "mmproj",
+     "this is the image encoder (mmproj) of a Gemma 4 model", "g4 chat MODEL --mmproj "),
+    (tower("pixtral"), [PROJECTION], "other-mmproj", "of another model (pixtral)", "llama-mtmd-cli"),
+    (DRAFT, [MATRIX], "draft-model", "a draft model of Gemma 4", "g4 chat MODEL --draft "),
+    (ADAPTER, [ZEROS], "adapter", "a LoRA adapter", "--lora "),
+    (IMATRIX, [ZEROS], "imatrix", "an importance matrix", "g4 quantize MODEL OUT --imatrix "),
+)  # fmt: skip
+IDS = [f"{row[2]}-{i}" for i, row in enumerate(FILES)]
+
+
+@pytest.mark.parametrize(("keys", "tensors", "kind", "said", "todo"), FILES, ids=IDS)
+def test_a_sound_file_of_another_kind_is_named_and_not_judged(
+    keys: list[Key], tensors: list[Tensor], kind: str, said: str, todo: str, tmp_path: Path
+) -> None:
+    path = write_gguf(tmp_path / "model.gguf", keys, tensors)
+    for depth in ("quick", "default"):
+        report = judge(gather(path, depth))  # type: ignore[arg-type]
+        assert (report.verdict, report.exit_code, report.kind) == ("not-checked", 0, kind)
+        assert said in report.summary
+        assert todo in report.fix
+        assert {f.status for f in report.findings} <= {"ok", "warn", "skipped"}
+        if kind.startswith("other") or kind in ("adapter", "imatrix"):
+            judged = {f.id for f in report.findings if f.status != "skipped"}
+            assert judged <= {"file.magic", "file.header", "file.size", "keys.architecture"}
+
+
+@pytest.mark.parametrize(("keys", "tensors", "kind", "said", "todo"), FILES, ids=IDS)
+def test_it_is_refused_where_a_text_model_is_needed(
+    keys: list[Key], tensors: list[Tensor], kind: str, said: str, todo: str, tmp_path: Path
+) -> None:
+    header = read_header(write_gguf(tmp_path / "model.gguf", keys, tensors))
+    with pytest.raises(BadGGUF) as caught:
+        shape_of(header)
+    assert said.split(". ")[0] in caught.value.message
+    assert todo in (caught.value.hint or "")
+    assert kind_of(header) == kind
+
+
+@pytest.mark.parametrize("command", ["chat", "fit", "bench", "eval"])
+def test_commands_say_what_was_given_instead_of_a_model(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gemma3 = write_gguf(tmp_path / "gemma3.gguf", foreign("gemma3"), [MATRIX])
+    mmproj = write_gguf(tmp_path / "mmproj.gguf", tower("gemma4v"), [PROJECTION])
+    text = tmp_path / "text.txt"
+    text.write_text("some words to score")
+    more = {"chat": ["-p", "hi"], "eval": ["--text", str(text)]}.get(command, [])
+    assert run([command, str(gemma3), *more]) == 5
+    assert "this is Gemma 3 (gemma3, Q4_K_M), not Gemma 4; g4 runs Gemma 4 only" in _error(capsys)
+    assert run([command, str(mmproj), *more]) == 5
+    assert f"g4 chat MODEL --mmproj {mmproj}" in _error(capsys)
+
+
+def test_show_says_why_there_is_no_network_to_describe(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_gguf(tmp_path / "gemma3.gguf", foreign("gemma3"), [MATRIX])
+    assert run(["show", str(path)]) == 0
+    assert "this is Gemma 3 (gemma3, Q4_K_M), not Gemma 4" in capsys.readouterr().out
+
+
+def _error(capsys: pytest.CaptureFixture[str]) -> str:
+    """Return what was said on stderr, unfolded."""
+    return " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("row", [FILES[0], FILES[4], FILES[7]], ids=lambda r: r[2])
+def test_fix_refuses_another_kind_of_file(
+    row: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = write_gguf(tmp_path / "m.gguf", row[0], row[1]), tmp_path / "fixed.gguf"
+    assert run(["doctor", str(path), "--fix", str(out)]) == 2
+    assert row[3].split(". ")[0] in _error(capsys)
+    assert not out.exists()
+
+
+def test_a_damaged_file_of_another_model_is_damaged(tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "m.gguf", foreign("gemma3"), [MATRIX], cut=-2000)
+    report = judge(gather(path))
+    assert (report.verdict, report.exit_code) == ("file-damaged", 8)
+
+
+def test_a_gemma_4_under_another_name_is_a_defect_and_no_other_model(tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    path.write_bytes(KINDS["architecture-gemma3"](build_tiny()))
+    report = judge(gather(path, talk=False))
+    assert (report.verdict, report.kind) == ("conversion-defect", "text-model")
+
+
+def test_a_vocabulary_is_called_one(tmp_path: Path) -> None:
+    file = GGUF(build_tiny())
+    file.tensors = {}
+    path = tmp_path / "v.gguf"
+    path.write_bytes(file.encode())
+    report = judge(gather(path, "quick"))
+    assert (report.verdict, report.kind) == ("not-checked", "vocabulary")
+    assert "the vocabulary of a Gemma 4 model without its weights" in report.summary
+
+
+def tiny_report(tmp_path: Path, *, depth: Any = "default", only: tuple[str, ...] = ()) -> Report:
+    path = tmp_path / "tiny.gguf"
+    path.write_bytes(build_tiny())
+    return judge(gather(path, depth, talk=False, only=only), only)
+
+
+def test_healthy_is_said_only_of_what_was_looked_at(tmp_path: Path) -> None:
+    quick = tiny_report(tmp_path, depth="quick")
+    assert (quick.verdict, quick.exit_code) == ("not-checked", 0)
+    assert quick.summary == "nothing wrong was found; not checked: tokenizer, weights, answers"
+    assert quick.fix == f"g4 doctor {tmp_path / 'tiny.gguf'}"
+    silent = tiny_report(tmp_path)
+    assert silent.summary == "nothing wrong was found; not checked: tokenizer, answers"
+    part = tiny_report(tmp_path, only=("file",))
+    assert part.verdict == "not-checked"
+    assert part.as_json()["kind"] == "text-model"
+
+
+def test_what_keeps_a_model_from_answering_is_part_of_the_verdict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("g4cli.doctor.probe.run._LARGE", 1000)
+    path = tmp_path / "tiny.gguf"
+    path.write_bytes(build_tiny())
+    report = judge(gather(path))
+    assert report.verdict == "not-checked"
+    assert "not checked: answers (" in report.summary
+    assert "only with --deep" in report.summary
+    assert report.fix == f"g4 doctor {path} --deep"
+
+
+def test_a_copy_whose_verdict_is_no_better_is_not_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The ids can be mended, the vocabulary that names other control tokens cannot."""
+    broken, out = tmp_path / "b.gguf", tmp_path / "m.gguf"
+    broken.write_bytes(KINDS["eos-107"](KINDS["turns-swapped"](build_tiny())))
+    assert run(["doctor", str(broken), "--quick", "--fix", str(out), "--json"]) == 8
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["repair"]["kept"] is False
+    assert answer["repair"]["path"] is None
+    assert not out.exists()
+    assert run(["doctor", str(broken), "--quick", "--fix", str(out)]) == 8
+    assert (
+        "no copy was kept: after the repair it would still be TOKENIZER" in capsys.readouterr().out
+    )
+
+
+def test_fix_replaces_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    broken, out = tmp_path / "b.gguf", tmp_path / "m.gguf"
+    broken.write_bytes(KINDS["eos-107"](build_tiny()))
+    out.write_text("my notes")
+    assert run(["doctor", str(broken), "--quick", "--fix", str(out)]) == 2
+    assert out.read_text() == "my notes"
+    assert "exists" in _error(capsys)
+
+
+def test_a_bias_of_zeros_is_no_defect_and_a_matrix_of_zeros_is(tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "m.gguf", tower("gemma4v"), [PROJECTION, BIAS])
+    assert judge(gather(path)).exit_code == 0
+    zeros: Tensor = ("v.blk.0.attn_q.weight", F32, [32, 32], None)
+    path = write_gguf(tmp_path / "m.gguf", tower("gemma4v"), [PROJECTION, BIAS, zeros])
+    report = judge(gather(path))
+    assert [f.id for f in report.findings if f.status == "fail"] == ["weights.zero"]
+    assert "1 of 3 tensors" in report.evidence[0]
+
+
+def safetensors() -> bytes:
+    header = b'{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+    return struct.pack("<Q", len(header)) + header + bytes(4)
+
+
+def test_a_checkpoint_is_no_gguf_and_the_way_to_convert_it_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "my model"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(safetensors())
+    for name in (folder, folder / "model.safetensors"):
+        assert run(["doctor", str(name), "--json"]) == 5
+        answer = json.loads(capsys.readouterr().out)
+        assert answer["verdict"] == "not-a-gguf"
+        assert "checkpoint" in answer["summary"]
+        assert answer["fix"] == f"g4 convert '{folder}'"
+    assert run(["chat", str(folder), "-p", "hi"]) == 2
+    assert f"g4 convert '{folder}'" in _error(capsys)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"\xe0L\x00\x00rest", b"hello", b"", safetensors(), b"\x80\x02}q\x00", b"\x1f\x8b\x08\x00"],
+)
+def test_no_message_shows_bytes_as_python_writes_them(data: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    path.write_bytes(data)
+    report = judge(gather(path))
+    assert (report.verdict, report.exit_code) == ("not-a-gguf", 5)
+    assert not [f for f in report.findings if f.status == "skipped" and f.fix]
+    assert not [
+        t for t in (report.summary, *(f.found for f in report.findings)) if "b'" in t or "\\x" in t
+    ]
+
+
+def test_a_gguf_with_a_damaged_magic_is_a_damaged_gguf(tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    path.write_bytes(b"XXXX" + build_gguf(foreign("gemma3"), [MATRIX])[4:])
+    report = judge(gather(path))
+    assert (report.verdict, report.exit_code) == ("file-damaged", 8)
+    assert "58 58 58 58" in report.evidence[0]

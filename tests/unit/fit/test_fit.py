@@ -1,0 +1,98 @@
+"""The planner, on estimates small enough to check by hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from g4cli.core.ggml import F16, GGMLType
+from g4cli.core.units import GIB, MIB
+from g4cli.estimate import HOST, Estimate, Options, Term, estimate
+from g4cli.fit import Memory, largest_context, plan_context, report, verdict
+from tests.support.builders import shapes
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A tensor of a given size."""
+
+    nbytes: int
+    name: str = "blk.0.ffn_up.weight"
+    type: GGMLType = F16
+    shape: tuple[int, ...] = (1,)
+
+
+def needs(n: int) -> Estimate:
+    return Estimate((Term("weights", HOST, "weights", n), Term("table", HOST, "disk", 10**15)))
+
+
+def test_fits_and_says_what_stays_free() -> None:
+    found = verdict(needs(4 * GIB), [Memory(HOST, 16 * GIB, 8 * GIB)])
+    assert found.fits
+    assert found.reason == "4.00 GiB needed, 8.00 GiB free; 4.00 GiB stays free"
+
+
+def test_the_margin_is_kept() -> None:
+    memory = Memory(HOST, 16 * GIB, 5 * GIB)
+    assert memory.margin_bytes == GIB
+    assert verdict(needs(4 * GIB), [memory]).fits
+    assert not verdict(needs(4 * GIB + 1), [memory]).fits
+
+
+def test_the_margin_of_a_small_machine_is_an_eighth() -> None:
+    assert Memory(HOST, 4 * GIB, 4 * GIB).margin_bytes == 512 * MIB
+
+
+def test_reasons_of_a_refusal() -> None:
+    busy = verdict(needs(4 * GIB), [Memory(HOST, 16 * GIB, 2 * GIB)])
+    assert not busy.fits
+    assert busy.reason.endswith("close other programs")
+    tight = verdict(needs(15 * GIB + 1), [Memory(HOST, 16 * GIB, 16 * GIB)])
+    assert tight.reason.endswith("under 1.00 GiB would be left")
+    never = verdict(needs(17 * GIB), [Memory(HOST, 16 * GIB, 16 * GIB)])
+    assert never.reason == "17.0 GiB needed, 16.0 GiB free, 16.0 GiB in all"
+
+
+def test_the_largest_context_is_the_last_that_fits() -> None:
+    weights = [Weights(3 * GIB)]
+    options = Options(4096)
+    memory = Memory(HOST, 64 * GIB, 5 * GIB)
+    best = largest_context(shapes.G31B, weights, options, [memory])
+    assert best % 256 == 0
+    assert 0 < best < shapes.G31B.n_ctx_train
+
+    def needed(n_ctx: int) -> int:
+        return estimate(shapes.G31B, weights, replace(options, n_ctx=n_ctx)).total_bytes
+
+    assert needed(best) <= memory.usable_bytes < needed(best + 256)
+
+
+def test_the_whole_context_or_none() -> None:
+    assert largest_context(shapes.E2B, [], Options(1), [Memory(HOST, 64 * GIB, 64 * GIB)]) == 131072
+    assert largest_context(shapes.E2B, [], Options(1), [Memory(HOST, 64 * GIB, 1)]) == 0
+
+
+def test_the_planned_context_says_why() -> None:
+    plenty = plan_context(shapes.E2B, [], Options(1), [Memory(HOST, 64 * GIB, 64 * GIB)])
+    assert (plenty.n_ctx, plenty.reason) == (
+        131072,
+        "context 131,072: all that the model was made for",
+    )
+    tiny = plan_context(shapes.TINY, [], Options(1), [Memory(HOST, 64 * GIB, 64 * GIB)])
+    assert (tiny.n_ctx, tiny.reason) == (2048, "context 2,048: all that the model was made for")
+    tight = plan_context(shapes.G31B, [], Options(1), [Memory(HOST, 64 * GIB, 4 * GIB)])
+    assert 0 < tight.n_ctx < shapes.G31B.n_ctx_train
+    assert tight.reason == f"context {tight.n_ctx:,}: the largest that leaves 1.00 GiB free"
+    nothing = plan_context(shapes.G31B, [], Options(1), [Memory(HOST, 64 * GIB, MIB)])
+    assert nothing.n_ctx == 4096
+    assert "no context fits" in nothing.reason
+
+
+def test_report_keeps_what_was_asked_for() -> None:
+    memories = [Memory(HOST, 64 * GIB, 3 * GIB)]
+    asked = report(shapes.G31B, [], Options(65536), memories)
+    assert asked.options.n_ctx == 65536  # never lowered
+    assert not asked.verdict.fits
+    most = report(shapes.G31B, [], Options(262144), memories, choose="max")
+    assert most.options.n_ctx == asked.largest_ctx
+    assert most.verdict.fits
+    assert [row.n_ctx for row in most.contexts] == [4096, 8192, 16384, 32768, 65536, 131072, 262144]

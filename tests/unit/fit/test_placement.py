@@ -1,0 +1,154 @@
+"""Layers over GPUs and host: llama.cpp's rules on small examples, then the planner's choices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import pytest
+
+from g4cli.core.ggml import F16, GGMLType
+from g4cli.core.inventory import text_tensors
+from g4cli.core.units import GIB, MIB
+from g4cli.estimate import HOST, Options, estimate
+from g4cli.estimate.placement import device_of, layer_devices
+from g4cli.fit import Memory, attempt, largest_context, place, verdict
+from quant.recipes import Recipe, choose_types
+from tests.support.builders import shapes
+
+BIG = Memory("CUDA0", 80 * GIB, 78 * GIB)
+HOST_64 = Memory(HOST, 64 * GIB, 60 * GIB)
+A4B = choose_types(text_tensors(shapes.A4B), Recipe("q4_0"))
+E2B = choose_types(text_tensors(shapes.E2B), Recipe("q4_0"))
+
+
+@pytest.mark.parametrize(
+    ("n_gpu_layers", "split", "expected"),
+    [
+        (0, (), "hhhhh"),
+        (-1, (), "aaabb"),  # 5 layers with the output, halves: 0/5 1/5 2/5 | 3/5 4/5
+        (99, (), "aaabb"),
+        (1, (), "hhhha"),  # the output matrix goes first
+        (3, (), "hhaab"),  # 0/3 and 1/3 lie below one half
+        (-1, (3.0, 1.0), "aaaab"),
+        (-1, (0.0, 1.0), "bbbbb"),
+    ],
+)
+def test_layers_follow_llama_cpp(
+    n_gpu_layers: int, split: tuple[float, ...], expected: str
+) -> None:
+    """upper_bound over the shares' borders of (layer - first)/n, as in load_tensors."""
+    options = Options(512, n_gpu_layers=n_gpu_layers, tensor_split=split)
+    found = layer_devices(4, options, ("a", "b"))
+    assert "".join("h" if d == HOST else d for d in found) == expected
+
+
+def test_tensors_follow_their_layer() -> None:
+    devices = (HOST, "a", "b")
+    options = Options(512)
+    assert device_of("token_embd.weight", ("a", "a", "a"), options) == HOST
+    assert device_of("per_layer_token_embd.weight", ("a", "a", "a"), options) == HOST
+    assert device_of("output_norm.weight", devices, options) == "b"
+    assert device_of("output.weight", devices, options) == "b"
+    assert device_of("blk.1.attn_q.weight", devices, options) == "a"
+    assert device_of("per_layer_model_proj.weight", ("a", HOST, HOST), options) == "a"
+    experts = "blk.1.ffn_gate_up_exps.weight"
+    assert device_of(experts, devices, options) == "a"
+    assert device_of(experts, devices, replace(options, n_cpu_moe=2)) == HOST
+    assert device_of("blk.1.ffn_up.weight", devices, replace(options, n_cpu_moe=2)) == "a"
+
+
+def test_every_weight_and_cell_lies_somewhere_once() -> None:
+    here = estimate(shapes.E2B, E2B, Options(8192, mmap=False))
+    for n in (0, 1, 20, 36):
+        there = estimate(shapes.E2B, E2B, Options(8192, n_gpu_layers=n, mmap=False), ("CUDA0",))
+        assert there.kv_bytes == here.kv_bytes
+        # Alignment apart: only the host's tensors are padded to 32 bytes.
+        assert there.weights_bytes == pytest.approx(here.weights_bytes, abs=35 * 32)
+
+
+def test_the_embeddings_stay_on_the_host_and_are_copied_as_the_output() -> None:
+    found = estimate(shapes.E2B, E2B, Options(8192, n_gpu_layers=-1), ("CUDA0",))
+    table = next(t for t in found.terms if t.name == "per-layer embeddings")
+    assert table.device == HOST
+    copy = next(t for t in found.terms if t.name == "output matrix")
+    assert (copy.device, copy.nbytes) == ("CUDA0", 262144 * 1536 * 210 // 256)
+    assert found.sum(group="kv", device=HOST) == 0
+
+
+def test_without_gpus_nothing_moves() -> None:
+    laid = place(shapes.E2B, E2B, Options(4096), [HOST_64])
+    assert laid.options == Options(4096)
+    assert laid.reason == "no GPU: everything in host memory"
+
+
+def test_all_layers_when_they_fit() -> None:
+    laid = place(shapes.E2B, E2B, Options(4096), [HOST_64, BIG])
+    assert laid.options.n_gpu_layers == -1
+    assert laid.reason == "all 35 layers on CUDA0 (78.0 GiB free)"
+
+
+def test_experts_are_the_first_to_stay_behind() -> None:
+    small = Memory("CUDA0", 12 * GIB, 12 * GIB)
+    found = attempt(shapes.A4B, A4B, Options(8192), [HOST_64, small])
+    assert found.verdict.fits
+    assert found.options.n_gpu_layers == -1
+    n = found.options.n_cpu_moe
+    assert 0 < n < 30
+    assert f"the experts of the first {n} of 30 in host memory" in found.placement
+    fewer = replace(found.options, n_cpu_moe=n - 1)
+    assert not verdict(estimate(shapes.A4B, A4B, fewer, ("CUDA0",)), [small]).fits
+
+
+def test_as_many_layers_as_fit() -> None:
+    small = Memory("CUDA0", GIB, GIB)
+    found = attempt(shapes.E2B, E2B, Options(8192), [HOST_64, small])
+    n = found.options.n_gpu_layers
+    assert 0 < n < 36
+    assert found.verdict.fits
+    assert found.chat_option == f"--gpu-layers {n}"
+    more = replace(found.options, n_gpu_layers=n + 1)
+    assert not verdict(estimate(shapes.E2B, E2B, more, ("CUDA0",)), [small]).fits
+
+
+def test_a_gpu_too_small_for_anything() -> None:
+    none = Memory("CUDA0", 256 * MIB, 100 * MIB)
+    laid = place(shapes.E2B, E2B, Options(8192), [HOST_64, none])
+    assert laid.options.n_gpu_layers == 0
+    assert laid.reason.startswith("not one layer fits CUDA0")
+
+
+def test_unified_memory_is_counted_once_and_against_the_host() -> None:
+    host = Memory(HOST, 16 * GIB, 6 * GIB)
+    metal = Memory("Metal", 12 * GIB, 12 * GIB, unified=True)
+    weights = [_Weights(10 * GIB)]
+    found = attempt(shapes.TINY, weights, Options(512), [host, metal])
+    assert not found.verdict.fits  # 10 GiB fit the GPU's limit, but only 6 are free on the machine
+
+
+def test_two_gpus_hold_what_one_cannot() -> None:
+    one = Memory("CUDA0", 12 * GIB, 12 * GIB)
+    two = Memory("CUDA1", 12 * GIB, 12 * GIB)
+    g31b = choose_types(text_tensors(shapes.G31B), Recipe("q4_0"))
+    alone = place(shapes.G31B, g31b, Options(4096), [HOST_64, one])
+    both = place(shapes.G31B, g31b, Options(4096), [HOST_64, one, two])
+    assert (
+        0 < alone.options.n_gpu_layers < both.options.n_gpu_layers
+        or both.options.n_gpu_layers == -1
+    )
+
+
+def test_more_memory_never_shortens_the_context() -> None:
+    contexts = [
+        largest_context(shapes.A4B, A4B, Options(1), [Memory(HOST, 64 * GIB, n * GIB)])
+        for n in (14, 15, 16, 17, 18)
+    ]
+    assert contexts == sorted(contexts)
+    assert contexts[0] < contexts[-1]
+
+
+@dataclass(frozen=True)
+class _Weights:
+    nbytes: int
+    name: str = "blk.0.ffn_up.weight"
+    type: GGMLType = F16
+    shape: tuple[int, ...] = (1,)

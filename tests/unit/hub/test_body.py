@@ -1,0 +1,213 @@
+"""The bytes of an answer, past http.client: plain, over TLS, and every way in which a server can be
+odd.
+"""
+
+from __future__ import annotations
+
+import ssl
+import threading
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from g4cli.hub import body
+from g4cli.hub.connection import BadAnswer, Connection
+from tests.support.fakes.net import Script, answer, scripted, write_authority
+
+DATA = bytes(range(256)) * 400
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(body, "_GATHER_S", 0.03)
+    monkeypatch.setattr(body, "_TIMEVAL", body.timeval(0.03))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(write_authority(tmp_path / "ca.pem")))
+
+
+def url(script: Script, tls: bool) -> str:
+    return f"http{'s' * tls}://localhost:{script.port}/x"
+
+
+def read(reader: body.Body, *, block: int = 70_000) -> bytes:
+    view, found = memoryview(bytearray(block)), b""
+    while n := reader.readinto(view):
+        found += view[:n]
+    return found
+
+
+def fetched(client: Connection, where: str, start: int, end: int) -> bytes:
+    return read(client.get_range(where, {}, start, end))
+
+
+def fetched_all(script: Script, tls: bool, *ranges: tuple[int, int]) -> list[bytes]:
+    """What one client gets for `ranges`, one after the other."""
+    with scripted(script, tls=tls):
+        client = Connection()
+        found = [fetched(client, url(script, tls), start, end) for start, end in ranges]
+        client.close()
+    return found
+
+
+def whole(start: int, end: int) -> bytes:
+    return answer(DATA[start:end], f"{start}-{end - 1}/{len(DATA)}")
+
+
+both = pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+
+
+@both
+def test_ranges_come_over_one_connection(tls: bool) -> None:
+    script = Script([[whole(0, 100), whole(100, 100_000), whole(100_000, 102_400)]])
+    with scripted(script, tls=tls):
+        client = Connection()
+        parts = [
+            fetched(client, url(script, tls), *r)
+            for r in ((0, 100), (100, 100_000), (100_000, 102_400))
+        ]
+        client.close()
+    assert b"".join(parts) == DATA
+    assert [len(part) for part in parts] == [100, 99_900, 2400]
+    assert b"Range: bytes=100-99999\r\n" in script.requests[1]
+
+
+@both
+def test_a_kept_connection_that_was_closed_is_opened_again(tls: bool) -> None:
+    script = Script([[whole(0, 100)], [whole(100, 200)]])
+    ranges = (0, 100), (100, 200)
+    assert fetched_all(script, tls, *ranges) == [DATA[:100], DATA[100:200]]
+    assert len(script.requests) == 2
+
+
+@both
+def test_an_end_in_the_middle_is_an_end(tls: bool) -> None:
+    script = Script([[whole(0, 1000)[:-300]]])
+    with scripted(script, tls=tls):
+        client = Connection()
+        reader = client.get_range(url(script, tls), {}, 0, 1000)
+        assert read(reader) == DATA[:700]
+        assert not reader.end()
+        client.close()
+
+
+@both
+def test_a_shorter_answer_than_its_range(tls: bool) -> None:
+    short = answer(DATA[:600], f"0-999/{len(DATA)}")
+    script = Script([[short, 0], [whole(600, 1000)]])
+    ranges = (0, 1000), (600, 1000)
+    assert fetched_all(script, tls, *ranges) == [DATA[:600], DATA[600:1000]]
+
+
+@both
+def test_of_a_longer_answer_only_the_range_is_taken(tls: bool) -> None:
+    # What is left in the connection must not be taken for the next answer.
+    long = answer(DATA[:5000], f"0-999/{len(DATA)}")
+    script = Script([[long, 0], [whole(1000, 2000)]])
+    ranges = (0, 1000), (1000, 2000)
+    assert fetched_all(script, tls, *ranges) == [DATA[:1000], DATA[1000:2000]]
+
+
+@both
+@pytest.mark.parametrize(
+    "head", ["Connection: close\r\nContent-Length: 1000\r\n", "Connection: close\r\n"]
+)
+def test_an_answer_that_ends_with_its_connection(tls: bool, head: str) -> None:
+    last = [
+        answer(DATA[a:b], f"{a}-{b - 1}/{len(DATA)}", head=head)
+        for a, b in ((0, 1000), (1000, 2000))
+    ]
+    script = Script([[last[0]], [last[1]]])
+    ranges = (0, 1000), (1000, 2000)
+    assert fetched_all(script, tls, *ranges) == [DATA[:1000], DATA[1000:2000]]
+
+
+@both
+def test_a_chunked_answer(tls: bool) -> None:
+    chunks = b"".join(
+        b"%x\r\n%b\r\n" % (len(c), c) for c in (DATA[:7], DATA[7:600], DATA[600:1000])
+    )
+    chunked = answer(
+        chunks + b"0\r\n\r\n", f"0-999/{len(DATA)}", head="Transfer-Encoding: chunked\r\n"
+    )
+    script = Script([[chunked, 0], [whole(1000, 2000)]])
+    ranges = (0, 1000), (1000, 2000)
+    assert fetched_all(script, tls, *ranges) == [DATA[:1000], DATA[1000:2000]]
+
+
+@both
+def test_a_slow_line_hands_on_what_has_come(tls: bool) -> None:
+    script = Script([[whole(0, 1000)[:-300], 0]])
+    with scripted(script, tls=tls):
+        client = Connection(stall_s=0.1)
+        reader = client.get_range(url(script, tls), {}, 0, 1000)
+        view, got = memoryview(bytearray(1000)), 0
+        while got < 700:
+            got += reader.readinto(view[got:])
+        assert view[:700] == DATA[:700]
+        started = time.monotonic()
+        with pytest.raises(TimeoutError):
+            reader.readinto(view)
+        assert 0.1 <= time.monotonic() - started < 5
+        client.close()
+
+
+@both
+def test_another_thread_can_wake_a_reader(tls: bool) -> None:
+    script = Script([[whole(0, 1000)[:-300], 0]])
+    with scripted(script, tls=tls):
+        client = Connection(stall_s=60)
+        reader = client.get_range(url(script, tls), {}, 0, 1000)
+        timer = threading.Timer(0.05, client.abort)
+        timer.start()
+        started = time.monotonic()
+        assert read(reader) == DATA[:700]
+        assert time.monotonic() - started < 5
+        timer.join()
+        client.close()
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (
+            answer(
+                b"x" * 10, "0-9/102400", head="Content-Length: 10\r\nContent-Encoding: gzip\r\n"
+            ),
+            "compressed",
+        ),
+        (answer(DATA[:10], "1-10/102400"), "another range"),
+        (answer(DATA[:10], "0-9"), "another range"),
+        (answer(DATA[:10], "", status="200 OK"), "ignores byte ranges"),
+        (
+            answer(b"", "", status="503 Busy", head="Retry-After: 7\r\nContent-Length: 0\r\n"),
+            "503 Busy",
+        ),
+    ],
+)
+def test_answers_that_are_not_the_bytes(given: bytes, words: str) -> None:
+    script = Script([[given]])
+    client = Connection()
+    with scripted(script), pytest.raises(BadAnswer, match=words) as caught, closing(client):
+        client.get_range(url(script, False), {}, 0, 10)
+    assert caught.value.retry_after == (7 if "503" in words else 0)
+
+
+def test_a_certificate_that_nobody_vouches_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE")
+    script = Script([[whole(0, 10)]])
+    client = Connection()
+    with scripted(script, tls=True), pytest.raises(ssl.SSLCertVerificationError), closing(client):
+        client.get_range(url(script, True), {}, 0, 10)
+
+
+@both
+def test_a_byte_now_and_then_is_too_slow(tls: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body, "_SLOW_S", 0.3)
+    script = Script([[answer(b"x" * 10, "0-999/1000", head="Content-Length: 1000\r\n"), 1]])
+    with scripted(script, tls=tls), closing(Connection(stall_s=30)) as client:
+        reader = client.get_range(url(script, tls), {}, 0, 1000)
+        # Instead of a server that sends a byte every 29 seconds.
+        monkeypatch.setattr(reader, "_read", lambda _: time.sleep(0.05) or 1)
+        with pytest.raises(TimeoutError, match="less than 1 KiB/s"):
+            read(reader, block=1)

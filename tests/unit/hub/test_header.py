@@ -1,0 +1,310 @@
+"""The header of a file on a (loopback) hub: read by ranges, no byte of the weights, faults
+survived.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import struct
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from g4cli.cli.main import run
+from g4cli.core import gguf_pieces
+from g4cli.core.errors import BadGGUF, NetworkError
+from g4cli.core.gguf import Header, read_header
+from g4cli.core.shape import shape_of
+from g4cli.hub import header
+from g4cli.hub.client import Hub
+from g4cli.hub.header import remote_header
+from g4cli.hub.listing import RemoteFile
+from tests.support.builders import real_shapes, shapes
+from tests.support.builders.gguf import build_gguf, key, tensor_info
+from tests.support.fakes.hub import FakeHub, FakeRepo, Fault, running
+
+REPO = "someone/gemma-4-tiny-GGUF"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return tiny's shape behind a header of more than one piece."""
+    path = tmp_path_factory.mktemp("hub") / "tiny-Q8_0.gguf"
+    vocabulary = real_shapes.synthetic_vocabulary(30_000)
+    return real_shapes.build(path, "tiny", shapes.TINY, "q8_0", vocabulary=vocabulary)
+
+
+@pytest.fixture
+def hub(model: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    files = {model.name: model.read_bytes(), "bad-BF16.gguf": b"not a model" * 100}
+    files["other-F16.gguf"] = build_gguf([("general.architecture", "str", "llama")])
+    state = FakeHub(repos={REPO: FakeRepo(lfs=files)})
+    with running(state):
+        monkeypatch.setenv("HF_ENDPOINT", state.url)
+        yield state
+
+
+def header_of(name: str, *, whole: bool = False) -> Header:
+    client = Hub()
+    repository = client.repository(REPO)
+    return remote_header(
+        client, repository, next(f for f in repository.files if f.path == name), whole=whole
+    )
+
+
+def strings(name: str, count: int, nbytes: int) -> bytes:
+    """Return a key with `count` strings that take `nbytes` with their lengths."""
+    short, more = divmod(nbytes - 8 * count, count)
+    long_item = struct.pack("<Q", short + 1) + b"y" * (short + 1)
+    short_item = struct.pack("<Q", short) + b"x" * short
+    head = key(name, "[str]", [])[:-8] + struct.pack("<Q", count)
+    return head + long_item * more + short_item * (count - more)
+
+
+def numbers(name: str, kind: str, count: int) -> bytes:
+    return key(name, kind, [])[:-8] + struct.pack("<Q", count) + bytes(4 * count)
+
+
+def after_tokens(n_tokens: int, n_merges: int, merges_bytes: int) -> tuple[bytes, ...]:
+    """Return the keys that follow the tokens."""
+    return (
+        numbers("tokenizer.ggml.scores", "[f32]", n_tokens),
+        numbers("tokenizer.ggml.token_type", "[i32]", n_tokens),
+        strings("tokenizer.ggml.merges", n_merges, merges_bytes),
+        key("tokenizer.chat_template", "str", "{{ 'x' }}" * 2000),
+    )
+
+
+# A smaller vocabulary to be known, for the tests of what is not it.
+N_TOKENS, TOKENS_BYTES = 40_000, 700_000
+KNOWN = {
+    ("tokenizer.ggml.tokens", N_TOKENS): TOKENS_BYTES,
+    ("tokenizer.ggml.merges", 40_000): 900_000,
+}
+AFTER_TOKENS = after_tokens(N_TOKENS, 40_000, 900_000)
+
+
+@pytest.fixture
+def known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gguf_pieces, "KNOWN_STRINGS", KNOWN)
+
+
+def file_of(*tokenizer: bytes) -> bytes:
+    """Return a file of tiny's shape with these tokenizer keys."""
+    keys = real_shapes.network_keys("tiny", shapes.TINY, "f32")
+    tensors = [("token_embd.weight", 0, (256, 768), None)]
+    return build_gguf([*keys, *tokenizer], tensors)  # type: ignore[arg-type]
+
+
+def test_the_header_equals_the_local_one_and_weights_stay_there(hub: FakeHub, model: Path) -> None:
+    local, remote = read_header(model), header_of(model.name)
+    assert remote.keys == local.keys
+    assert remote.tensors == local.tensors
+    assert shape_of(remote) == shapes.TINY
+    assert len(hub.ranges) > 1
+    assert local.data_offset <= max(end for _, end in hub.ranges) + 1
+    assert sum(end - start for start, end in hub.ranges) <= local.data_offset + (1 << 20)
+
+
+def offer(hub: FakeHub, data: bytes, folder: Path) -> tuple[Header, Header, int, int]:
+    """Return the header of `data` read on disk and over the network, the bytes fetched and the
+    ranges.
+    """
+    path = folder / "made-F32.gguf"
+    path.write_bytes(data)
+    hub.repos[REPO].lfs[path.name] = data
+    hub.ranges.clear()
+    remote = header_of(path.name)
+    ranges = list(hub.ranges)
+    return read_header(path), remote, sum(end - start for start, end in ranges), len(ranges)
+
+
+def test_the_known_vocabulary_is_stepped_over(hub: FakeHub, tmp_path: Path) -> None:
+    tokens = strings("tokenizer.ggml.tokens", 262_144, 4_413_447)
+    data = file_of(tokens, *after_tokens(262_144, 514_906, 9_251_719))
+    local, remote, fetched, ranges = offer(hub, data, tmp_path)
+    assert (remote.tensors, remote.data_offset) == (local.tensors, local.data_offset)
+    assert shape_of(remote) == shape_of(local)
+    assert local.data_offset > 15 << 20
+    assert fetched < 1 << 19
+    assert ranges <= 6
+    assert remote.keys == local.keys  # what was stepped over is fetched when it is looked at
+    assert sum(end - start for start, end in hub.ranges) > local.data_offset
+
+
+@pytest.mark.usefixtures("known")
+def test_a_doctor_reads_it_whole(hub: FakeHub, tmp_path: Path) -> None:
+    tokens = strings("tokenizer.ggml.tokens", N_TOKENS, TOKENS_BYTES)
+    local, _, fetched, _ = offer(hub, file_of(tokens, *AFTER_TOKENS), tmp_path)
+    assert fetched < 1 << 19 < local.data_offset
+    hub.ranges.clear()
+    assert header_of("made-F32.gguf", whole=True).keys == local.keys
+    spans = sorted(hub.ranges)
+    assert all(a[1] == b[0] for a, b in pairwise(spans))
+    assert spans[-1][1] >= local.data_offset
+
+
+@pytest.mark.requires_vocab
+def test_the_published_vocabulary_is_stepped_over(hub: FakeHub, tmp_path: Path) -> None:
+    vocabulary = real_shapes.real_vocabulary()
+    path = real_shapes.build(
+        tmp_path / "x.gguf", "tiny", shapes.TINY, "q4_0", vocabulary=vocabulary
+    )
+    local, remote, fetched, ranges = offer(hub, path.read_bytes(), tmp_path)
+    assert remote.tensors == local.tensors
+    assert list(remote.keys) == list(local.keys)
+    assert fetched < 1 << 19
+    assert ranges <= 6
+
+
+@pytest.mark.usefixtures("known")
+@pytest.mark.parametrize(
+    "tokens",
+    [
+        pytest.param(
+            strings("tokenizer.ggml.tokens", N_TOKENS, TOKENS_BYTES + 1), id="one byte longer"
+        ),
+        pytest.param(strings("tokenizer.ggml.tokens", N_TOKENS, 600_000), id="shorter"),
+        pytest.param(strings("tokenizer.ggml.tokens", N_TOKENS, 1_100_000), id="longer"),
+        pytest.param(
+            strings("tokenizer.ggml.tokens", N_TOKENS - 1, TOKENS_BYTES), id="another count"
+        ),
+    ],
+)
+def test_another_vocabulary_is_walked(tokens: bytes, hub: FakeHub, tmp_path: Path) -> None:
+    local, remote, fetched, _ = offer(hub, file_of(tokens, *AFTER_TOKENS), tmp_path)
+    assert remote.keys == local.keys
+    assert remote.tensors == local.tensors
+    assert fetched > TOKENS_BYTES  # the merges may be known when the tokens are not
+
+
+def hostile(landing: bytes) -> bytes:
+    """Return tokens in one of which `landing` stands where the jump arrives."""
+    plain = struct.pack("<Q", 8) + b"x" * 8
+    n = 30_000
+    filler = TOKENS_BYTES - 16 * n - 8
+    long_item = b"z" * filler + landing
+    items = plain * n + struct.pack("<Q", len(long_item)) + long_item + plain * (N_TOKENS - n - 1)
+    return key("tokenizer.ggml.tokens", "[str]", [])[:-8] + struct.pack("<Q", N_TOKENS) + items
+
+
+FAKE_KEYS = b"".join(key(f"forged.{i}", "u32", i) for i in range(4))
+FAKE_TENSOR = tensor_info("token_embd.weight", 0, (256, 768), 0)
+LADDER = b"".join(
+    key(f"l.{i}", "[i32]", [])[:-8] + struct.pack("<Q", 20_000) + bytes(80_000) for i in range(60)
+)
+
+
+@pytest.mark.usefixtures("known")
+@pytest.mark.parametrize(
+    "landing",
+    [
+        pytest.param(FAKE_KEYS + FAKE_TENSOR, id="a whole header, whose tensor ends elsewhere"),
+        pytest.param(FAKE_KEYS + tensor_info("t", 0, (1 << 40,), 0), id="a tensor beyond the file"),
+        pytest.param(FAKE_KEYS + b"\xff" * 64, id="keys, then garbage"),
+        pytest.param(struct.pack("<Q", 1 << 62), id="a giant key"),
+        pytest.param(LADDER, id="jumps without end"),
+        pytest.param(b"", id="nothing"),
+    ],
+)
+def test_a_hostile_landing_is_refused(landing: bytes, hub: FakeHub, tmp_path: Path) -> None:
+    local, remote, fetched, ranges = offer(hub, file_of(hostile(landing), *AFTER_TOKENS), tmp_path)
+    assert list(remote.keys) == list(local.keys)
+    assert remote.tensors == local.tensors
+    assert fetched < 2 * local.data_offset + (4 << 20)
+    assert ranges <= 32
+
+
+def test_a_jump_never_finds_other_tensors_than_the_walk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """200 mutated files: what both ways read is equal, and what neither does is BadGGUF."""
+    n, n_bytes, m, m_bytes = 3000, 60_000, 2000, 50_000
+    known = {("tokenizer.ggml.tokens", n): n_bytes, ("tokenizer.ggml.merges", m): m_bytes}
+    monkeypatch.setattr(gguf_pieces, "KNOWN_STRINGS", known)
+    monkeypatch.setattr(gguf_pieces, "_WORTH_BYTES", 1024)
+    monkeypatch.setattr(header, "_FIRST_BYTES", 8192)
+    monkeypatch.setattr(header, "_LANDING_BYTES", 2048)
+    monkeypatch.setattr(
+        header._Source, "_read", lambda _self, data, at, end, out: out.extend(data[at:end])
+    )
+    good = file_of(strings("tokenizer.ggml.tokens", n, n_bytes), *after_tokens(n, m, m_bytes))
+    behind = len(good) - 256 * 768 * 4
+    rng, outcomes = random.Random(4), []
+    for _ in range(200):
+        data = bytearray(good)
+        at = rng.choice(
+            [rng.randrange(3000), rng.randrange(behind), rng.randrange(behind - 20_000, behind)]
+        )
+        length = rng.choice([0, 1, 255, 1 << 31, 1 << 62, (1 << 64) - 1]).to_bytes(8, "little")
+        data[at : at + rng.choice([0, 1, 8])] = rng.choice(
+            [length, length[:1], bytes([rng.randrange(256)])]
+        )
+        outcomes.append(both_ways(bytes(data)))
+    assert {"equal", "neither"} <= set(outcomes)
+    assert "other" not in outcomes
+
+
+def both_ways(data: bytes) -> str:
+    """Return what comes of reading `data` with jumps and without: equal, other, neither, or one."""
+    file = RemoteFile("x.gguf", len(data), "", "")
+    hub: Any = SimpleNamespace(locate=lambda _repository, _file: data)
+    found: list[Header] = []
+    for whole in (False, True):
+        with suppress(BadGGUF):
+            found.append(remote_header(hub, SimpleNamespace(repo="a/b"), file, whole=whole))  # type: ignore[arg-type]
+    if len(found) < 2:
+        return "one" if found else "neither"
+    return "equal" if found[0].tensors == found[1].tensors else "other"
+
+
+def test_broken_connections_are_tried_again(hub: FakeHub, model: Path) -> None:
+    hub.faults = [Fault("reset", after=1000), Fault("status", status=503)]
+    assert header_of(model.name).tensors == read_header(model).tensors
+    hub.faults = [Fault("status", status=503)] * 5
+    with pytest.raises(NetworkError, match="header cannot be read"):
+        header_of(model.name)
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_file_that_is_no_gguf() -> None:
+    with pytest.raises(BadGGUF, match="not a GGUF"):
+        header_of("bad-BF16.gguf")
+
+
+@pytest.mark.usefixtures("hub")
+def test_fit_before_pull(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["fit", f"hf:{REPO}:q8_0", "--ctx", "1k", "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["model"] == f"hf:{REPO}/tiny-Q8_0.gguf"
+    assert data["source"] == "the header on the hub"
+    assert data["kv_bytes"] == (4 * 768 * 64 + 1 * 1024 * 128) * 2 * 2
+
+
+@pytest.mark.usefixtures("hub")
+@pytest.mark.parametrize(
+    ("address", "code", "words"),
+    [
+        ("hf:someone/missing", 3, "missing"),
+        (f"hf:{REPO}/none.gguf", 3, "no file none.gguf"),
+        (f"hf:{REPO}:f16", 5, "this is the vocabulary of Llama (llama), not of Gemma 4"),
+        ("hf:no", 2, "not an address"),
+    ],
+)
+def test_what_cannot_be_answered(
+    address: str, code: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["fit", address]) == code
+    assert words in capsys.readouterr().err
+
+
+def test_an_unreachable_hub(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    assert run(["fit", f"hf:{REPO}"]) == 6
+    assert "error:" in capsys.readouterr().err

@@ -1,0 +1,117 @@
+"""The parallel encoder: order, errors with a place, and the way without ggml's library."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from g4cli.core.errors import BadFile, EngineMissing
+from g4cli.core.ggml import BF16, BY_NAME, F32, Q4_0, Q8_0
+from g4cli.core.gguf_write import TensorSpec
+from quant import encode, native
+from quant.encode import encoder, rows_of
+from quant.recipes import Recipe
+from tests.support.builders.weights import bf16
+
+VALUES = np.random.default_rng(2).normal(0, 0.02, (300, 256)).astype(np.float32)
+
+
+def coded(spec: TensorSpec, array: np.ndarray, recipe: Recipe, **options: object) -> bytes:  # type: ignore[type-arg]
+    with encoder(recipe, **options) as run:  # type: ignore[arg-type]
+        return b"".join(run(spec, rows_of(array)))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("threads", [1, 4])
+def test_blocks_come_in_order(dtype: str, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encode, "BLOCK_WEIGHTS", 700)  # two rows a block: 150 blocks
+    source = {"float32": VALUES, "float16": VALUES.astype(np.float16), "bfloat16": bf16(VALUES)}[
+        dtype
+    ]
+    exact = {
+        "float32": VALUES,
+        "float16": VALUES.astype(np.float16).astype(np.float32),
+        "bfloat16": (bf16(VALUES).astype(np.uint32) << 16).view(np.float32),
+    }[dtype]
+    spec = TensorSpec("blk.0.ffn_up.weight", Q4_0, (256, 300))
+    assert (
+        coded(spec, source, Recipe("q4_0"), threads=threads) == native.encode(Q4_0, exact).tobytes()
+    )
+
+
+def test_experts_are_rows_of_rows() -> None:
+    spec = TensorSpec("blk.0.ffn_up_exps.weight", Q8_0, (256, 100, 3))
+    cube = VALUES.reshape(3, 100, 256)
+    assert coded(spec, cube, Recipe("q8_0")) == native.encode(Q8_0, VALUES).tobytes()
+
+
+def test_each_expert_has_its_own_importance(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        encode, "BLOCK_WEIGHTS", 256 * 70
+    )  # blocks that straddle experts of 100 rows
+    kind = BY_NAME["Q4_K"]
+    spec = TensorSpec("blk.0.ffn_up_exps.weight", kind, (256, 100, 3))
+    weights = np.random.default_rng(5).uniform(0.1, 5, (3, 256)).astype(np.float32)
+    ours = coded(
+        spec, VALUES, Recipe("q4_k_m", has_imatrix=True), imatrix={spec.name: weights.reshape(-1)}
+    )
+    theirs = b"".join(
+        native.encode(kind, VALUES[i * 100 : i * 100 + 100], weights[i]).tobytes() for i in range(3)
+    )
+    assert ours == theirs
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_the_place_of_a_bad_weight(value: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encode, "BLOCK_WEIGHTS", 256 * 10)
+    bad = VALUES.copy()
+    bad[123, 45] = value
+    spec = TensorSpec("blk.0.ffn_up.weight", Q4_0, (256, 300))
+    with pytest.raises(BadFile, match="row 123, column 45"):
+        coded(spec, bad, Recipe("q4_0"))
+
+
+def test_large_finite_weights_are_not_called_infinite() -> None:
+    """Their sum overflows, they do not."""
+    huge = np.full((2, 256), 3e38, np.float32)
+    spec = TensorSpec("blk.0.ffn_up.weight", F32, (256, 2))
+    assert coded(spec, huge, Recipe("f32")) == huge.tobytes()
+
+
+def test_without_the_library_numpy_encodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = {
+        kind: native.encode(BY_NAME[kind], VALUES).tobytes()
+        for kind in ("BF16", "Q4_0", "Q8_0", "F16")
+    }
+
+    def missing() -> None:
+        raise EngineMissing("no library")
+
+    monkeypatch.setattr(native, "library", missing)
+    for name, data in expected.items():
+        spec = TensorSpec("blk.0.ffn_up.weight", BY_NAME[name], (256, 300))
+        assert coded(spec, VALUES, Recipe(name.lower())) == data
+    with pytest.raises(EngineMissing):
+        coded(
+            TensorSpec("blk.0.ffn_up.weight", BY_NAME["Q6_K"], (256, 300)), VALUES, Recipe("q6_k")
+        )
+
+
+def test_sfp8_on_bfloat16_holds_only_sfp8_values() -> None:
+    from quant import sfp8
+
+    spec = TensorSpec("blk.0.ffn_up.weight", BF16, (256, 300))
+    for sigma in (0.0001, 1, 300):  # scaled up, about right, scaled down
+        data = coded(spec, VALUES * np.float32(sigma), Recipe("sfp8", carrier="bf16"))
+        words = np.frombuffer(data, "<u2")
+        largest = float(np.abs(VALUES * np.float32(sigma)).max())
+        k = sfp8.scale_exponent(largest)
+        grid = set(sfp8.decode_bf16(np.arange(0x80, dtype=np.uint8), k).tolist())
+        assert set((words & 0x7FFF).tolist()) <= grid
+        expected = sfp8.decode_bf16(sfp8.encode(VALUES * np.float32(sigma), k).codes, k)
+        assert data == expected.tobytes()
+
+
+def test_kept_tensors_are_not_rounded_by_the_sfp8_recipe() -> None:
+    norm = TensorSpec("blk.0.attn_norm.weight", F32, (256,))
+    assert coded(norm, VALUES[:1], Recipe("sfp8", carrier="bf16")) == VALUES[:1].tobytes()

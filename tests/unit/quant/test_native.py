@@ -1,0 +1,134 @@
+"""ggml's coders by ctypes, and the numpy reference against them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from g4cli.core.errors import EngineMissing
+from g4cli.core.ggml import BF16, BY_NAME, F16, F32
+from quant import blocks, native
+
+QUANTS = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS",
+          "MXFP4"]  # fmt: skip
+
+
+def awkward(rows: int = 24, n: int = 512) -> NDArray[np.float32]:
+    """Normal rows, then blocks of zeros, one outlier, tiny and huge values, ties and signed zeros."""
+    rng = np.random.default_rng(7)
+    values = rng.normal(0, 0.02, (rows, n)).astype(np.float32)
+    values[1, :64] = 0
+    values[2, :32] = -0.0
+    values[3, 5] = 100
+    values[4] *= np.float32(1e-7)
+    values[5] *= np.float32(1e-30)
+    values[6] *= np.float32(1e4)
+    values[7, :64] = np.arange(-32, 32) / 8
+    values[8, ::2] = 0.5
+    values[9, ::2] = -0.5
+    return values
+
+
+@pytest.mark.parametrize("name", ["F32", "F16", "BF16", "Q8_0", "Q4_0"])
+def test_the_numpy_reference_equals_ggml(name: str) -> None:
+    kind, values = BY_NAME[name], awkward()
+    assert np.array_equal(blocks.encode(kind, values), native.encode(kind, values))
+
+
+@pytest.mark.parametrize("name", ["Q8_0", "Q4_0"])
+def test_scales_without_an_inverse_give_zeros(name: str) -> None:
+    """There ggml converts infinity to an integer, which C leaves open; the scale is zero in either
+    case.
+    """
+    kind, values = BY_NAME[name], np.full((1, 32), 1e-42, np.float32)
+    for data in (blocks.encode(kind, values), native.encode(kind, values)):
+        assert not native.decode(kind, data, (1, 32)).any()
+
+
+def test_every_bfloat16_boundary_rounds_as_ggml() -> None:
+    top = np.arange(65536, dtype=np.uint32) << 16
+    low = np.array([0, 0x7FFF, 0x8000, 0x8001, 0xFFFF], np.uint32)
+    values = (top[:, None] | low).view(np.float32).reshape(1, -1)
+    assert np.array_equal(blocks.encode(BF16, values), native.encode(BF16, values))
+    words = np.arange(65536, dtype=np.uint16)
+    assert (
+        native.decode(BF16, words.view(np.uint8), (1, 65536)).tobytes()
+        == blocks.bf16_values(words).tobytes()
+    )
+
+
+@pytest.mark.parametrize("name", QUANTS)
+def test_decoders_equal_gguf_py(name: str) -> None:
+    kind, values = BY_NAME[name], awkward()[:, :512]
+    data = native.encode(kind, values)
+    theirs = gguf.quants.dequantize(data, gguf.GGMLQuantizationType[name])
+    assert np.array_equal(native.decode(kind, data, values.shape), theirs)
+
+
+@pytest.mark.parametrize("name", QUANTS)
+def test_coding_does_not_depend_on_the_cut(name: str) -> None:
+    kind, values = BY_NAME[name], awkward()
+    rows = np.concatenate([native.encode(kind, values[i : i + 1]) for i in range(len(values))])
+    assert np.array_equal(rows, native.encode(kind, values))
+
+
+def test_importance_matrix_has_an_effect_and_a_length() -> None:
+    values = awkward(12, 256)
+    weights = np.linspace(0.1, 9, 256, dtype=np.float32)
+    kind = BY_NAME["Q4_K"]
+    assert not np.array_equal(native.encode(kind, values, weights), native.encode(kind, values))
+    with pytest.raises(ValueError, match="imatrix"):
+        native.encode(kind, values, weights[:255])
+
+
+def test_validity() -> None:
+    values = np.full((1, 32), 1e6, np.float32)
+    assert not native.is_valid(F16, native.encode(F16, values))
+    assert native.is_valid(BF16, native.encode(BF16, values))
+    assert native.is_valid(F32, native.encode(F32, values))
+
+
+def test_short_data_is_refused() -> None:
+    with pytest.raises(ValueError, match="are due"):
+        native.decode(BY_NAME["Q4_0"], bytes(17), (1, 32))
+
+
+def test_types_without_an_encoder_are_known() -> None:
+    """Calling ggml for these would end the process."""
+    assert [t.name for t in BY_NAME.values() if not native.can_encode(t)] == [
+        "Q8_1",
+        "Q8_K",
+        "I8",
+        "I16",
+        "I32",
+        "I64",
+        "F64",
+    ]
+
+
+def test_the_runtime_is_not_imported() -> None:
+    code = "import sys; from quant import native; native.library(); sys.exit('llama_cpp' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_missing_library_is_an_error_with_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "find_spec", lambda _: None)
+    with pytest.raises(EngineMissing) as caught:
+        native.library_path()
+    assert caught.value.hint == "g4 doctor"
+
+
+def test_a_broken_library_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = tmp_path / "libggml-base.so"
+    broken.write_bytes(b"not a library")
+    monkeypatch.setattr(native, "library_path", lambda: broken)
+    native.library.cache_clear()
+    with pytest.raises(EngineMissing, match="cannot be used"):
+        native.library()
+    native.library.cache_clear()

@@ -1,0 +1,81 @@
+"""The plan before a file is written: groups, sizes, reasons."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from g4cli.core.errors import BadGGUF, UsageError
+from g4cli.core.gguf import read_header
+from quant.file import quantize_file
+from quant.plan import plan_file
+from quant.recipes import Recipe
+from tests.support.builders.weights import write_network
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_network(
+        tmp_path_factory.mktemp("plan") / "net.gguf", n_layer=3, n_embd=160, n_ff=72, ple=32
+    )
+
+
+@pytest.mark.parametrize(
+    "recipe", [Recipe("q4_0"), Recipe("sfp8"), Recipe("q4_k_m", pure=True)], ids=str
+)
+def test_a_plan_is_what_gets_written(source: Path, tmp_path: Path, recipe: Recipe) -> None:
+    planned = plan_file(source, recipe)
+    done = quantize_file(source, tmp_path / "out.gguf", recipe=recipe)
+    written = read_header(done.path).tensors.values()
+    assert planned.nbytes == sum(t.nbytes for t in written)
+    assert planned.source_bytes == sum(t.nbytes for t in read_header(source).tensors.values())
+    assert sum(g.after for g in planned.groups()) == sum(c.spec.nbytes for c in planned.choices)
+    assert sum(g.count for g in planned.groups()) == len(planned.choices)
+
+
+def test_reasons(source: Path) -> None:
+    reasons = {c.name: c.reason for c in plan_file(source, Recipe("q4_k_m")).choices}
+    assert reasons["output_norm.weight"] == "kept: a vector"
+    assert reasons["per_layer_model_proj.weight"] == "kept: small and delicate"
+    assert reasons["blk.0.attn_q.weight"] == "fallback: a row of 160 cuts a Q4_K block of 256"
+    assert reasons["blk.0.ffn_down.weight"] == "fallback: a row of 72 cuts a Q4_K block of 256"
+    overrides = Recipe("q8_0", overrides=(("attn_q", "F16"),))
+    assert {c.name: c.reason for c in plan_file(source, overrides).choices}[
+        "blk.0.attn_q.weight"
+    ] == "as asked for"
+
+
+def test_groups_put_layers_together_and_the_largest_first(source: Path) -> None:
+    groups = plan_file(source, Recipe("q8_0")).groups()
+    assert [g.after for g in groups] == sorted((g.after for g in groups), reverse=True)
+    vectors = next(g for g in groups if g.names == "norms, other vectors")
+    assert (vectors.source, vectors.type) == ("F32", "F32")
+    assert {g.names: g.count for g in groups}["attn_q"] == 3
+
+
+def test_sfp8_is_named_as_such(source: Path) -> None:
+    planned = plan_file(source, Recipe("sfp8", carrier="bf16"))
+    assert {g.names: g.type for g in planned.groups()}["ffn_up"] == "SFP8"
+    assert planned.nbytes == planned.source_bytes
+    data = plan_file(source, Recipe("sfp8")).as_json()
+    row = next(t for t in data["tensors"] if t["name"] == "blk.0.ffn_up.weight")
+    assert (row["to"], row["sfp8"]) == ("I8", True)
+    assert data["bits_per_weight"] < 9.5
+
+
+def test_a_plan_refuses_what_writing_would(source: Path, tmp_path: Path) -> None:
+    small = quantize_file(source, tmp_path / "q.gguf", recipe=Recipe("q8_0")).path
+    with pytest.raises(UsageError, match="quantised already"):
+        plan_file(small, Recipe("q4_0"))
+    assert plan_file(small, Recipe("q4_0"), allow_requantize=True).nbytes < small.stat().st_size
+    small.write_bytes(small.read_bytes()[:-100])
+    with pytest.raises(BadGGUF, match="truncated"):
+        plan_file(small, Recipe("q4_0"))
+
+
+def test_the_same_type_again_changes_nothing(source: Path, tmp_path: Path) -> None:
+    first = quantize_file(source, tmp_path / "a.gguf", recipe=Recipe("q8_0")).path
+    second = quantize_file(first, tmp_path / "b.gguf", recipe=Recipe("q8_0")).path
+    data = [p.read_bytes()[read_header(p).data_offset :] for p in (first, second)]
+    assert data[0] == data[1]

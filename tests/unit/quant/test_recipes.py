@@ -1,0 +1,286 @@
+"""Recipes of the real networks: goldens, which are llama.cpp's own answers (and it is asked again
+here).
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from g4cli.core.errors import BadFile, UsageError
+from g4cli.core.ggml import BF16, BY_ID, BY_NAME, F32, I8, Q8_0
+from g4cli.core.gguf_write import TensorSpec
+from g4cli.core.inventory import text_tensors
+from g4cli.core.shape import Shape
+from quant.options import recipe_from
+from quant.recipes import TYPES, Choice, Recipe, choose, choose_types, converter_type
+from tests.support.builders.shapes import ALL
+from tests.support.paths import TESTS
+from tests.support.run.llama_types import ask
+
+GOLDEN = TESTS / "golden" / "recipes"
+LLAMA_TYPES = [t for t in TYPES if t != "sfp8"]
+
+
+def summary(choices: tuple[Choice, ...], default: str) -> str:
+    """One recipe as text: the default, then the tensors that differ, layers as ranges."""
+    found: dict[tuple[str, str], list[int]] = {}
+    for choice in choices:
+        if choice.reason.startswith("kept") or choice.type.name == default:
+            continue
+        match = re.match(r"blk\.(\d+)\.(.*)", choice.name)
+        name = f"blk.*.{match[2]}" if match else choice.name
+        found.setdefault((name, choice.type.name), []).append(int(match[1]) if match else -1)
+    lines = []
+    for (name, kind), layers in sorted(found.items()):
+        where = " " + ",".join(map(str, sorted(layers))) if layers != [-1] else ""
+        lines.append(f"  {name} {kind}{where}")
+    return "\n".join([f"  {default}", *lines])
+
+
+def recipes_text(shape: Shape) -> str:
+    """All recipes of one network."""
+    parts = []
+    for name in LLAMA_TYPES:
+        recipe = Recipe(name)
+        choices = choose(text_tensors(shape), recipe)
+        parts.append(f"[{name}]\n{summary(choices, recipe.default_type.name)}\n")
+    return "".join(parts)
+
+
+@pytest.mark.parametrize("model", ALL)
+def test_golden(model: str) -> None:
+    assert recipes_text(ALL[model]) == (GOLDEN / f"{model}.txt").read_text()
+
+
+def test_goldens_are_what_llama_cpp_answers() -> None:
+    requests, ours = [], []
+    for shape in ALL.values():
+        for name in LLAMA_TYPES:
+            for pure in (False, True):
+                choices = choose(text_tensors(shape), Recipe(name, pure=pure))
+                ours.append([c.type.name for c in choices])
+                model = {
+                    "n_embd": shape.n_embd,
+                    "n_ff": shape.n_ff[0],
+                    "n_layer": shape.n_layer,
+                    "n_head": shape.n_head[0],
+                    "n_head_kv": shape.n_head_kv[0],
+                    "n_expert": shape.n_expert,
+                    "n_embd_head_k": shape.head_dim,
+                    "n_embd_head_v": shape.head_dim,
+                }
+                tensors = [(c.name, c.source.id, c.shape) for c in choices]
+                requests.append({"type": name, "pure": pure, "model": model, "tensors": tensors})
+    theirs = [[BY_ID[number].name for number in answer] for answer in ask(requests)]
+    assert theirs == ours
+
+
+def test_googles_q4_0_files_have_the_size_of_the_default_recipe() -> None:
+    """Google's QAT files are the default recipe and about 16 MB of vocabulary, without K and V that
+    layers with a shared cache never read (18.9 million weights in E2B)."""
+    published = {
+        "e2b": 3_349_516_256,
+        "e4b": 5_154_941_280,
+        "12b": 6_975_879_296,
+        "26b": 14_439_363_584,
+        "31b": 17_651_001_568,
+    }
+    for name, nbytes in published.items():
+        shape = ALL[name]
+        unread = re.compile(r"blk\.(\d+)\.attn_[kv](_norm)?\.weight")
+        tensors = [
+            t
+            for t in text_tensors(shape)
+            if not (
+                (m := unread.fullmatch(t.name)) and int(m[1]) >= shape.n_layer - shape.n_shared_kv
+            )
+        ]
+        weights = sum(spec.nbytes for spec in choose_types(tensors, Recipe("q4_0")))
+        assert 15.5e6 < nbytes - weights < 16.5e6, name
+
+
+def test_order_is_llama_cpps() -> None:
+    names = [
+        "blk.10.b",
+        "blk.2.a",
+        "token_embd.weight",
+        "blk.2.B",
+        "output_norm.weight",
+        "blk.10.a",
+    ]
+    specs = choose_types([TensorSpec(n, F32, (4,)) for n in names], Recipe("q8_0"))
+    assert [s.name for s in specs] == [
+        "output_norm.weight",
+        "token_embd.weight",
+        "blk.2.B",
+        "blk.2.a",
+        "blk.10.a",
+        "blk.10.b",
+    ]
+
+
+def test_first_override_wins_and_ple_first_of_all() -> None:
+    recipe = recipe_from(
+        "q4_0",
+        tensor_types=["per_layer_token_embd=q5_0", "token_embd=q4_1", "attn_v=f16"],
+        keep_ple="bf16",
+    )
+    types = {c.name: c.type.name for c in choose(text_tensors(ALL["tiny"]), recipe)}
+    assert types["per_layer_token_embd.weight"] == "BF16"
+    assert types["token_embd.weight"] == "Q4_1"
+    assert types["blk.3.attn_v.weight"] == "F16"
+    assert types["blk.3.attn_k.weight"] == "Q4_0"
+
+
+def test_an_override_does_not_count_as_a_layer() -> None:
+    """llama.cpp counts only tensors that its rules see; layers 0 and 1 named, layer 2 is its first."""
+    recipe = Recipe("q3_k_m", overrides=((r"blk\.[01]\.attn_v", "F16"),))
+    types = [
+        c.type.name
+        for c in choose(text_tensors(ALL["tiny"]), recipe)
+        if c.name.endswith("attn_v.weight")
+    ]
+    assert types == ["F16", "F16", "Q5_K", "Q5_K"] + ["Q4_K"] * 6
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("nothing_like_it=q8_0", "no tensor has such a name"),
+        ("attn_norm=q8_0", "never quantised"),
+        ("per_layer_model_proj=q8_0", "never quantised"),
+        ("(=q8_0", "not a pattern"),
+        ("ffn_down", "not PATTERN=TYPE"),
+        ("=q8_0", "not PATTERN=TYPE"),
+        ("ffn_down=q9", "unknown tensor type"),
+        ("ffn_down=q8_1", "cannot be written as"),
+        ("ffn_down=i8", "cannot be written as"),
+    ],
+)
+def test_bad_overrides_are_errors(override: str, message: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(message)):
+        choose(text_tensors(ALL["tiny"]), recipe_from("q4_0", tensor_types=[override]))
+
+
+def test_types_that_need_an_imatrix() -> None:
+    recipe = Recipe("q4_0", overrides=(("ffn_down", "IQ2_XXS"),))
+    with pytest.raises(BadFile, match="importance matrix"):
+        choose(text_tensors(ALL["e2b"]), recipe)
+    with_one = Recipe("q4_0", overrides=(("ffn_down", "IQ2_XXS"),), has_imatrix=True)
+    assert any(c.type.name == "IQ2_XXS" for c in choose(text_tensors(ALL["e2b"]), with_one))
+
+
+@pytest.mark.parametrize("name", ["q8", "", "sfp9", "q4_0 ", "int8"])
+def test_unknown_types_name_the_known_ones(name: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Recipe(name)
+    assert " q4_0 " in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("alias", "name"), [("Q4_K", "q4_k_m"), ("q5_k", "q5_k_m"), ("MXFP4_MOE", "mxfp4")]
+)
+def test_aliases(alias: str, name: str) -> None:
+    assert Recipe(alias).type == name
+
+
+@pytest.mark.parametrize(("carrier", "kind"), [("bf16", BF16), ("q8_0", Q8_0), ("archive", I8)])
+def test_sfp8_takes_every_matrix(carrier: str, kind: object) -> None:
+    choices = choose(text_tensors(ALL["e2b"]), recipe_from("sfp8", carrier=carrier))
+    rounded = [c for c in choices if c.rounds]
+    assert {c.type for c in rounded} == {kind}
+    assert "token_embd.weight" in {c.name for c in rounded}
+    assert "per_layer_model_proj.weight" not in {c.name for c in rounded}
+    assert sum(len(c.shape) < 2 for c in rounded) == 0
+
+
+def test_an_archive_has_a_scale_per_tensor_and_one_byte_per_weight() -> None:
+    specs = choose_types(text_tensors(ALL["e2b"]), Recipe("sfp8"))
+    names = [s.name for s in specs]
+    for index, spec in enumerate(specs):
+        if spec.type is I8:
+            assert names[index + 1] == spec.name + ".sfp8_scale"
+            assert specs[index + 1].shape == (1,)
+    total = sum(s.nbytes for s in specs)
+    assert 4.63e9 < total < 4.68e9  # 4.629 billion weights, and the small BF16 projection
+
+
+def test_gemma_cpp_options_belong_to_sfp8() -> None:
+    with pytest.raises(UsageError, match="--carrier goes with"):
+        recipe_from("q4_0", carrier="bf16")
+    with pytest.raises(UsageError, match="unknown encoder"):
+        recipe_from("sfp8", sfp8_encoder="best")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "text"),
+    [
+        (Recipe("Q4_K"), "q4_k_m"),
+        (Recipe("q4_0", pure=True, has_imatrix=True), "q4_0 --pure --imatrix"),
+        (
+            Recipe("sfp8", carrier="bf16", sfp8_encoder="gemma.cpp"),
+            "sfp8 --carrier bf16 --encoder gemma.cpp",
+        ),
+        (Recipe("q8_0", overrides=(("a.b", "F16"),)), "q8_0 --tensor-type a.b=f16"),
+    ],
+)
+def test_a_recipe_as_text_can_be_typed(recipe: Recipe, text: str) -> None:
+    assert recipe.text() == text
+
+
+def test_converter_types() -> None:
+    assert converter_type("blk.0.attn_q.weight", (8, 8)) is BF16
+    for name, shape in (
+        ("blk.0.attn_norm.weight", (8,)),
+        ("blk.0.ffn_gate_inp.weight", (8, 4)),
+        ("blk.0.ffn_down_exps.scale", (4,)),
+    ):
+        assert converter_type(name, shape) is F32
+
+
+def test_recipes_need_no_numpy() -> None:
+    code = (
+        "import sys; from quant.recipes import Recipe, choose_types; from quant.plan import plan_file; "
+        "choose_types([], Recipe('q4_0')); sys.exit('numpy' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_eight_experts_have_rules_of_their_own() -> None:
+    """No published Gemma has 8; llama.cpp's rules for Mixtral would apply."""
+    rows = [
+        ("blk.0.attn_q.weight", (256, 256)),
+        ("blk.0.attn_k.weight", (256, 64)),
+        ("blk.0.attn_v.weight", (256, 64)),
+        ("blk.0.attn_output.weight", (256, 256)),
+        ("blk.0.ffn_gate_inp.weight", (256, 8)),
+    ]
+    specs = [TensorSpec(n, converter_type(n, s), s) for n, s in rows]
+    model = {
+        "n_embd": 256,
+        "n_ff": 256,
+        "n_layer": 1,
+        "n_head": 4,
+        "n_head_kv": 1,
+        "n_expert": 8,
+        "n_embd_head_k": 64,
+        "n_embd_head_v": 64,
+    }
+    requests, ours = [], []
+    for name in LLAMA_TYPES:
+        choices = choose(specs, Recipe(name))
+        ours.append([c.type.id for c in choices])
+        tensors = [(c.name, c.source.id, c.shape) for c in choices]
+        requests.append({"type": name, "model": model, "tensors": tensors})
+    assert ask(requests) == ours
+    assert BY_NAME["Q5_K"].id in ours[LLAMA_TYPES.index("q4_k_m")]
+
+
+if __name__ == "__main__":  # python tests/unit/quant/test_recipes.py: write the goldens again
+    GOLDEN.mkdir(exist_ok=True)
+    for model, shape in ALL.items():
+        (GOLDEN / f"{model}.txt").write_text(recipes_text(shape))

@@ -1,0 +1,231 @@
+"""SFP8 archives: one byte per weight, self-describing, refused by llama.cpp, expanded exactly."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pytest
+
+from g4cli.cli.main import run
+from g4cli.core.errors import BadFile, BadGGUF, UsageError
+from g4cli.core.gguf import read_header
+from quant.file import Quantized, quantize_file
+from quant.recipes import Recipe
+from quant.sfp8_file import expand, plain_header, runnable
+from tests.support.builders.weights import write_network
+from tests.unit.quant.test_sfp8 import WORDS
+
+CODED = "blk.0.ffn_down.weight"
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BF16 network, its archive, and the archive's values on a BF16 carrier, made directly."""
+    folder = tmp_path_factory.mktemp("sfp8")
+    source = write_network(folder / "net.gguf", n_layer=3, n_embd=128, n_ff=96, ple=32, sigma=0.4)
+    quantize_file(source, folder / "archive.gguf", recipe=Recipe("sfp8"))
+    quantize_file(source, folder / "carrier.gguf", recipe=Recipe("sfp8", carrier="bf16"))
+    return folder
+
+
+def tensors(path: Path) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
+    header, data = read_header(path), path.read_bytes()
+    return {
+        t.name: (
+            t.type.name,
+            t.shape,
+            data[header.file_offset(t) : header.file_offset(t) + t.nbytes],
+        )
+        for t in header.tensors.values()
+    }
+
+
+def test_archive_describes_itself(files: Path) -> None:
+    """Read with gguf-py: codes through the file's own table, times the scale, are the carrier's
+    values.
+    """
+    reader = gguf.GGUFReader(files / "archive.gguf")
+    keys = {k: f.contents() for k, f in reader.fields.items()}
+    assert keys["general.architecture"] == "gemma4-sfp8"
+    assert "general.file_type" not in keys
+    assert keys["gemma4.block_count"] == 3
+    assert keys["g4.format"] == "SFP8"
+    assert keys["g4.sfp8.reserved"] == 0x80
+    assert keys["g4.source.sha256"] == hashlib.sha256((files / "net.gguf").read_bytes()).hexdigest()
+    table = np.array(keys["g4.sfp8.decode_bf16"], np.uint16)
+    assert {c: int(w) for c, w in enumerate(table) if c != 0x80} == WORDS
+    assert keys["g4.sfp8.decode_sha256"] == hashlib.sha256(table.tobytes()).hexdigest()
+    values = (table.astype(np.uint32) << 16).view(np.float32)
+    data = {t.name: t.data for t in reader.tensors}
+    carrier = tensors(files / "carrier.gguf")
+    for name in keys["g4.sfp8.tensors"]:
+        scale = float(data[name + ".sfp8_scale"][0])
+        exact = values[data[name].view(np.uint8)] * np.float32(scale)
+        words = np.frombuffer(carrier[name][2], np.uint16)
+        assert np.array_equal(
+            exact.reshape(-1), (words.astype(np.uint32) << 16).view(np.float32)
+        ), name
+    assert set(keys["g4.sfp8.tensors"]) == {
+        n for n, t in tensors(files / "archive.gguf").items() if t[0] == "I8"
+    }
+
+
+def test_an_archive_is_one_byte_per_weight(files: Path) -> None:
+    held = tensors(files / "archive.gguf")
+    coded = [(shape, data) for kind, shape, data in held.values() if kind == "I8"]
+    assert all(len(data) == int(np.prod(shape)) for shape, data in coded)
+    assert sum(len(d) for _, d in coded) > 0.7 * sum(len(t[2]) for t in held.values())
+
+
+def test_expansion_gives_back_exactly_the_values(files: Path, tmp_path: Path) -> None:
+    for index, done in enumerate(
+        (
+            quantize_file(files / "archive.gguf", tmp_path / "a.gguf", recipe=Recipe("bf16")),
+            expand(files / "archive.gguf", tmp_path / "b.gguf"),
+        )
+    ):
+        assert tensors(done.path) == tensors(files / "carrier.gguf"), index
+        ours, theirs = read_header(done.path).keys, read_header(files / "carrier.gguf").keys
+        same = [k for k in theirs if not k.startswith(("g4.recipe", "g4.source"))]
+        assert {k: ours[k] for k in same} == {k: theirs[k] for k in same}
+        assert ours["g4.source.file"].data == "archive.gguf"
+
+
+def test_expansion_to_single_precision_is_exact_too(files: Path, tmp_path: Path) -> None:
+    done = quantize_file(files / "archive.gguf", tmp_path / "f.gguf", recipe=Recipe("f32"))
+    words = np.frombuffer(tensors(files / "carrier.gguf")[CODED][2], np.uint16)
+    assert tensors(done.path)[CODED][2] == (words.astype(np.uint32) << 16).tobytes()
+
+
+def test_archives_and_carriers_quantise_alike(files: Path, tmp_path: Path) -> None:
+    made: list[Quantized] = []
+    for name in ("archive", "carrier"):
+        with pytest.raises(UsageError, match="quantised already"):
+            quantize_file(files / f"{name}.gguf", tmp_path / "x.gguf", recipe=Recipe("q4_0"))
+        made.append(
+            quantize_file(
+                files / f"{name}.gguf",
+                tmp_path / f"{name}-q.gguf",
+                recipe=Recipe("q4_0"),
+                allow_requantize=True,
+            )
+        )
+    assert tensors(made[0].path) == tensors(made[1].path)
+    assert "g4.format" not in read_header(made[0].path).keys
+
+
+def test_expansion_to_q8_0_is_labelled(files: Path, tmp_path: Path) -> None:
+    done = expand(files / "archive.gguf", tmp_path / "q8.gguf", carrier="q8_0")
+    keys = read_header(done.path).keys
+    assert keys["g4.format"].data == "SFP8 rounded, stored as Q8_0"
+    assert keys["general.file_type"].data == 7
+    direct = quantize_file(
+        files / "net.gguf", tmp_path / "direct.gguf", recipe=Recipe("sfp8", carrier="q8_0")
+    )
+    assert tensors(done.path)[CODED] == tensors(direct.path)[CODED]
+
+
+def test_a_second_archive_from_the_first_has_the_same_values(files: Path, tmp_path: Path) -> None:
+    """Codes and scale may move by one binade together: the largest value can have been rounded to
+    1.875.
+    """
+    again = quantize_file(
+        files / "archive.gguf",
+        tmp_path / "again.gguf",
+        recipe=Recipe("sfp8"),
+        allow_requantize=True,
+    )
+    assert tensors(expand(again.path, tmp_path / "e.gguf").path) == tensors(files / "carrier.gguf")
+
+
+def test_expand_refuses_other_files(files: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="not an SFP8 archive"):
+        expand(files / "carrier.gguf", tmp_path / "x.gguf")
+
+
+def test_an_archive_is_expanded_once(files: Path, tmp_path: Path) -> None:
+    plain = files / "carrier.gguf"
+    assert runnable(plain, tmp_path) == plain
+    first = runnable(files / "archive.gguf", tmp_path / "cache")
+    stamp = first.stat().st_mtime_ns
+    assert tensors(first) == tensors(plain)
+    assert runnable(files / "archive.gguf", tmp_path / "cache") == first
+    assert first.stat().st_mtime_ns == stamp
+    other = quantize_file(
+        files / "net.gguf",
+        tmp_path / "archive.gguf",
+        recipe=Recipe("sfp8", sfp8_encoder="gemma.cpp"),
+    )
+    assert runnable(other.path, tmp_path / "cache") != first
+    small = runnable(files / "archive.gguf", tmp_path / "cache", carrier="q8_0")
+    assert small.stat().st_size < 0.8 * first.stat().st_size
+
+
+def test_an_archive_is_sized_as_its_expansion(files: Path) -> None:
+    header = read_header(files / "archive.gguf")
+    plain, real = plain_header(header), read_header(files / "carrier.gguf")
+    assert plain.architecture == "gemma4"
+    assert [(t.name, t.type, t.shape, t.offset, t.nbytes) for t in plain.tensors.values()] == [
+        (t.name, t.type, t.shape, t.offset, t.nbytes) for t in real.tensors.values()
+    ]
+    assert plain_header(real) is real
+
+
+def test_the_doctor_knows_archives(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(["doctor", str(files / "archive.gguf"), "--json"])
+    found = {f["id"]: f for f in json.loads(capsys.readouterr().out)["findings"]}
+    assert found["keys.architecture"]["status"] == "ok"
+    assert "SFP8 archive" in found["keys.architecture"]["found"]
+
+
+LOAD = """
+import sys
+from llama_cpp import llama_cpp as lib
+params = lib.llama_model_default_params()
+model = lib.llama_model_load_from_file(sys.argv[1].encode(), params)
+sys.exit(0 if model is None else 9)
+"""
+
+
+def test_llama_cpp_refuses_an_archive_by_name(files: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, str(files / "archive.gguf")], capture_output=True, text=True
+    )
+    assert done.returncode == 0, "no model, no crash"
+    assert "unknown model architecture: 'gemma4-sfp8'" in done.stderr
+
+
+def patched(files: Path, path: Path, old: bytes, new: bytes) -> Path:
+    data = (files / "archive.gguf").read_bytes()
+    assert data.count(old) >= 1
+    path.write_bytes(data.replace(old, new, 1))
+    return path
+
+
+def test_damaged_archives_are_refused(files: Path, tmp_path: Path) -> None:
+    header = read_header(files / "archive.gguf")
+    out, bad = tmp_path / "out.gguf", tmp_path / "bad.gguf"
+    table = struct.pack("<3H", 0, 0x3420, 0x3440)
+    patched(files, bad, table, struct.pack("<3H", 0, 0x3420, 0x3441))
+    with pytest.raises(BadGGUF, match="not the table of SFP8"):
+        expand(bad, out)
+    scale = header.file_offset(header.tensors[CODED + ".sfp8_scale"])
+    data = bytearray((files / "archive.gguf").read_bytes())
+    for value in (0.0, 1.5, -2.0, float("nan"), float("inf"), 2.0**90):
+        data[scale : scale + 4] = struct.pack("<f", value)
+        bad.write_bytes(data)
+        with pytest.raises(BadGGUF, match="not a power of two"):
+            expand(bad, out)
+    data = bytearray((files / "archive.gguf").read_bytes())
+    data[header.file_offset(header.tensors[CODED]) + 5] = 0x80
+    bad.write_bytes(data)
+    with pytest.raises(BadFile, match="reserved"):
+        expand(bad, out)
+    assert not out.exists()

@@ -1,0 +1,453 @@
+"""What is on disk: manifests, names to paths, adopting, making, removing."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from g4cli.core.errors import (
+    BadFile,
+    BadGGUF,
+    FileMissing,
+    G4Error,
+    NotFound,
+    UnknownModel,
+    UsageError,
+)
+from g4cli.core.gguf import read_header
+from g4cli.core.paths import models_dir, tiny_dir
+from g4cli.core.registry import parse_name
+from g4cli.store import find, list_models, manifest, resolve
+from g4cli.store.adopt import adopt, check_name, name_for, place_for, record
+from g4cli.store.make import pull_bundled, pull_path
+from g4cli.store.manifest import (
+    damage_of,
+    entry_of,
+    manifest_path,
+    read_manifest,
+    role_of,
+    type_of,
+)
+from g4cli.store.models import entries_of, folder_of, name_of, newest, remove, select
+from tests.support.builders.gguf import BF16, F32, Q4_0, build_gguf, gemma4_keys, write_gguf
+
+
+def put(name: str, file: str = "m.gguf", kind: int = F32, architecture: str = "gemma4") -> Path:
+    """Put a small model into the store as `g4 pull` does."""
+    path = folder_of(name) / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    keys = gemma4_keys(
+        replace={"general.architecture": ("str", architecture), "general.file_type": ("u32", 1000)}
+    )
+    write_gguf(path, keys, [("token_embd.weight", kind, (64, 16), None)])
+    record(path, name=name, source="test", sha256=sha256(path.read_bytes()).hexdigest())
+    return path
+
+
+# --- manifests ------------------------------------------------------------------------------------------
+
+
+def test_a_manifest_says_what_the_file_is() -> None:
+    path = put("e2b", kind=Q4_0)
+    fields = json.loads(manifest_path(path).read_text())
+    assert fields["name"] == "e2b"
+    assert fields["type"] == "q4_0"
+    assert fields["bytes"] == path.stat().st_size
+    assert fields["sha256"] == sha256(path.read_bytes()).hexdigest()
+    entry = read_manifest(path, "e2b")
+    assert (entry.label, entry.role, entry.source, entry.path) == (
+        "e2b:q4_0",
+        "model",
+        "test",
+        path,
+    )
+    assert entry.date.endswith("Z")
+
+
+DAMAGES = {
+    "missing": None,
+    "empty": b"",
+    "half": b'{"name": "e2b", "ty',
+    "not json": b"\xff\xfe\x00",
+    "a list": b"[]",
+    "another format": b'{"format": 99}',
+    "a field missing": b'{"format": 1, "type": "q4_0"}',
+    "a wrong kind": b'{"format":1,"type":1,"sha256":"","date":"","source":"","role":"model","bytes":3}',
+    "an unknown role": b'{"format":1,"type":"x","sha256":"","date":"","source":"","role":"boss","bytes":3}',
+    "a float": b'{"format":1,"type":"","sha256":"","date":"","source":"","role":"model","bytes":1.5}',
+    "huge": b"[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_for_a_damaged_manifest_the_file_speaks(damage: str) -> None:
+    path = put("e2b", kind=BF16)
+    content = DAMAGES[damage]
+    manifest_path(path).unlink()
+    if content is not None:
+        manifest_path(path).write_bytes(content)
+    with pytest.raises(BadFile, match="missing or damaged"):
+        read_manifest(path, "e2b")
+    entry = entry_of(path, "e2b")
+    assert (entry.type, entry.sha256, entry.source) == ("bf16", "", "found")
+    assert list_models() == (entry,)
+    left = manifest_path(path)
+    assert (left.read_bytes() if left.exists() else None) == content  # looking writes nothing
+
+
+def test_a_file_that_changed_is_told_by_its_manifest() -> None:
+    path = put("e2b")
+    assert damage_of(entry_of(path, "e2b")) is None
+    os.truncate(path, path.stat().st_size - 1)
+    assert "in its manifest" in (damage_of(entry_of(path, "e2b")) or "")
+    entry = entry_of(path, "e2b")
+    path.unlink()
+    assert "cannot be read" in (damage_of(entry) or "")
+
+
+@pytest.mark.parametrize(
+    ("number", "kinds", "marks", "expected"),
+    [
+        (2, [Q4_0], {}, "q4_0"),
+        (15, [Q4_0], {}, "q4_k_m"),
+        (32, [BF16], {}, "bf16"),
+        (32, [BF16], {"g4.format": ("str", "SFP8")}, "sfp8"),
+        (1000, [F32, Q4_0, Q4_0, Q4_0, Q4_0, Q4_0, Q4_0, Q4_0, Q4_0], {}, "q4_0"),
+        (0, [], {}, "vocab"),
+    ],
+)
+def test_types_of_files(
+    tmp_path: Path, number: int, kinds: list[int], marks: dict[str, tuple[str, str]], expected: str
+) -> None:
+    keys = gemma4_keys(replace={"general.file_type": ("u32", number), **marks})
+    tensors = [(f"t{i}", kind, (64, 16), None) for i, kind in enumerate(kinds)]
+    assert type_of(read_header(write_gguf(tmp_path / "x.gguf", keys, tensors))) == expected
+
+
+@pytest.mark.parametrize(
+    ("architecture", "role"),
+    [("gemma4", "model"), ("clip", "mmproj"), ("gemma4-assistant", "draft")],
+)
+def test_roles_follow_from_the_architecture(tmp_path: Path, architecture: str, role: str) -> None:
+    path = write_gguf(tmp_path / "x.gguf", [("general.architecture", "str", architecture)])
+    assert role_of(read_header(path)) == role
+
+
+# --- names to paths -------------------------------------------------------------------------------------
+
+
+def test_a_name_finds_its_file_and_says_why() -> None:
+    small = put("e2b", "a.gguf", Q4_0)
+    assert find("e2b").path == small
+    assert find("e2b").reason == "e2b:q4_0: the only one here"
+    large = put("e2b", "b.gguf", BF16)
+    assert (find("e2b").path, find("e2b").reason) == (small, "e2b:q4_0: the usual type")
+    assert resolve("e2b:bf16") == large
+    assert resolve("E2B:BF16") == large
+    assert resolve("gemma-4-E2B-it") == small
+    assert resolve("gemma-4-E2B-it:bf16") == large
+    with pytest.raises(NotFound, match="there is e2b:q4_0 e2b:bf16") as caught:
+        find("e2b:q8_0")
+    assert caught.value.hint == "g4 pull e2b:q8_0"
+
+
+def test_without_the_usual_type_the_newest_is_taken() -> None:
+    for file, kind, date in (
+        ("a.gguf", BF16, "2026-01-01T00:00:00Z"),
+        ("b.gguf", F32, "2026-02-01T00:00:00Z"),
+    ):
+        path = put("e2b", file, kind)
+        fields = json.loads(manifest_path(path).read_text()) | {"date": date}
+        manifest_path(path).write_text(json.dumps(fields))
+    assert find("e2b").reason == "e2b:f32: the newest of 2"
+
+
+def test_a_sidecar_is_never_taken_for_the_model() -> None:
+    put("e2b", "mmproj.gguf", architecture="clip")
+    with pytest.raises(NotFound, match="not on this disk yet"):
+        find("e2b")
+    model = put("e2b", "model.gguf")
+    assert resolve("e2b") == model
+    assert [e.role for e in list_models()] == ["model", "mmproj"]
+
+
+def test_local_and_hub_names() -> None:
+    mine = put("my-model")
+    theirs = put("hf:someone/gemma-4-E2B--x")
+    assert resolve("my-model") == mine
+    assert resolve("My-Model:f32") == mine
+    assert resolve("hf:someone/gemma-4-E2B--x") == theirs
+    assert resolve("hf:someone/gemma-4-E2B--x:f32") == theirs
+    assert name_of(theirs.parent) == "hf:someone/gemma-4-E2B--x"
+    with pytest.raises(NotFound, match="there is my-model:f32"):
+        find("my-model:q4_0")
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "words", "hint"),
+    [
+        ("e2b", NotFound, "e2b is not on this disk yet", "g4 pull e2b"),
+        ("e2b:bf16", NotFound, "e2b:bf16 is not on this disk yet", "g4 pull e2b:bf16"),
+        ("e2b:wrong", UsageError, "no type 'wrong'", "one of"),
+        ("tinny", UnknownModel, "did you mean tiny", "g4 pull tiny"),
+        ("my-modle", UnknownModel, "did you mean my-model", "g4 list"),
+        ("./absent.gguf", FileMissing, "no such file", "g4 list"),
+        ("absent.gguf", FileMissing, "no such file", "g4 list"),
+        ("hf:a/b", NotFound, "hf:a/b", "g4 pull hf:a/b"),
+        ("", G4Error, ".", ""),
+        ("a\0b", G4Error, "no model", "g4 pull"),
+    ],
+)
+def test_what_cannot_be_found(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    text: str,
+    error: type[G4Error],
+    words: str,
+    hint: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    put("my-model")
+    with pytest.raises(error, match=words) as caught:
+        find(text)
+    assert hint in (caught.value.hint or "")
+
+
+def test_paths_win_only_where_they_look_like_paths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("tiny").write_bytes(b"")
+    Path("weights.bin").write_bytes(b"")
+    with pytest.raises(NotFound, match="tiny is not on this disk yet"):
+        find("tiny")
+    assert find("./tiny").reason == "a path"
+    assert resolve("weights.bin") == Path("weights.bin")  # no model is called so
+    assert resolve(Path("tiny")) == Path("tiny")
+    with pytest.raises(UsageError, match="is a directory"):
+        find(str(tmp_path))
+    with pytest.raises(UsageError, match="is a directory"):
+        find(".")
+    with pytest.raises(FileMissing) as caught:
+        find("./weight.bin")
+    assert caught.value.hint == "did you mean weights.bin?"
+
+
+def test_the_list_is_ordered_and_leaves_out_what_is_no_model() -> None:
+    for name in ("zeta", "31b", "tiny", "e2b"):
+        put(name)
+    (models_dir() / "tiny" / "junk.gguf").write_bytes(b"junk")
+    (models_dir() / "tiny" / "dir.gguf").mkdir()
+    (models_dir() / "stray.gguf").write_bytes(b"")
+    assert [e.name for e in list_models()] == ["tiny", "e2b", "31b", "zeta"]
+
+
+# --- adopting and making --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/x/My Model (1).gguf", "my-model-1"),
+        ("/x/tiny.gguf", "tiny-local"),
+        ("/x/gemma-4-E2B-it", "gemma-4-e2b-it-local"),
+        ("/x/....gguf", "model"),
+        ("/x/модель.gguf", "model"),
+    ],
+)
+def test_names_for_local_files(path: str, expected: str) -> None:
+    assert name_for(Path(path)) == expected
+    assert check_name(expected) == expected
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", "Upper", "e2b", "tiny", "-x", "a b"])
+def test_names_that_are_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="no name for a local model") as caught:
+        check_name(name)
+    assert "--name " in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("file", ["..", ".", "", ".hidden.gguf", "a/..", "x\0.gguf", "..\\.."])
+def test_file_names_cannot_leave_the_store(file: str) -> None:
+    with pytest.raises(UsageError):
+        place_for("e2b", file)
+
+
+def test_folders_of_a_file_name_are_dropped() -> None:
+    assert place_for("e2b", "../../etc/x.gguf") == models_dir() / "e2b" / "x.gguf"
+    assert place_for("e2b", "C:\\x\\y.gguf") == models_dir() / "e2b" / "y.gguf"
+
+
+def test_a_local_file_is_linked_and_hashed(tmp_path: Path) -> None:
+    source = write_gguf(tmp_path / "own.gguf", gemma4_keys(), [("t", BF16, (64, 2), None)])
+    pulled = pull_path(source)
+    assert pulled.is_new
+    assert os.path.samefile(pulled.entry.path, source)
+    assert pulled.entry.sha256 == sha256(source.read_bytes()).hexdigest()
+    assert not pull_path(source).is_new
+    remove(pulled.entry)
+    assert source.exists()
+    assert not models_dir().joinpath("own").exists()
+
+
+def test_a_local_file_on_another_disk_is_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_gguf(tmp_path / "own.gguf", gemma4_keys(), [("t", BF16, (64, 2), None)])
+
+    def refuse(*_: object) -> None:
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", refuse)
+    seen: list[tuple[int, int]] = []
+    entry = adopt(source, name="own", progress=lambda done, total, _: seen.append((done, total)))
+    assert not os.path.samefile(entry.path, source)
+    assert entry.path.read_bytes() == source.read_bytes()
+    assert seen[-1] == (source.stat().st_size,) * 2
+
+
+def test_another_file_of_the_same_name_is_not_replaced(tmp_path: Path) -> None:
+    for folder, kind in (("a", BF16), ("b", F32)):
+        (tmp_path / folder).mkdir()
+        write_gguf(tmp_path / folder / "own.gguf", gemma4_keys(), [("t", kind, (64, 2), None)])
+    pull_path(tmp_path / "a" / "own.gguf")
+    with pytest.raises(UsageError, match=r"another own\.gguf already"):
+        pull_path(tmp_path / "b" / "own.gguf")
+    assert pull_path(tmp_path / "b" / "own.gguf", name="other").entry.name == "other"
+
+
+def test_a_bad_file_leaves_nothing(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.gguf"
+    bad.write_bytes(build_gguf(gemma4_keys(), [("t", BF16, (64, 2), None)])[:-100])
+    with pytest.raises(BadGGUF, match="truncated"):
+        pull_path(bad)
+    with pytest.raises(FileMissing):
+        pull_path(tmp_path / "absent.gguf")
+    with pytest.raises(UsageError, match=r"no config\.json"):
+        pull_path(tmp_path)
+    assert not models_dir().exists()
+
+
+def test_tiny_is_made_once_and_again_when_its_checkpoint_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = pull_bundled(parse_name("tiny"))
+    assert first.is_new
+    assert first.entry.sha256 == sha256(first.entry.path.read_bytes()).hexdigest()
+    assert first.entry.type == type_of(read_header(first.entry.path)) == "bf16"
+    assert not pull_bundled(parse_name("tiny")).is_new
+    os.truncate(first.entry.path, 1000)
+    assert pull_bundled(parse_name("tiny")).is_new
+    assert read_header(first.entry.path)
+    other = tmp_path / "other"
+    shutil.copytree(tiny_dir(), other)
+    with (other / "model.safetensors").open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"\x3e")
+    monkeypatch.setattr("g4cli.store.make.tiny_dir", lambda: other)
+    assert pull_bundled(parse_name("tiny")).is_new
+
+
+@pytest.mark.parametrize("type_name", ["f32", "q8_0", "q4_0", "sfp8"])
+def test_tiny_in_other_types(type_name: str) -> None:
+    entry = pull_bundled(parse_name(f"tiny:{type_name}")).entry
+    header = read_header(entry.path)
+    assert (entry.type, type_of(header)) == (type_name, type_name)
+    assert entry.nbytes == header.file_size == entry.path.stat().st_size
+    assert entry.sha256 == sha256(entry.path.read_bytes()).hexdigest()
+    assert sorted(os.listdir(entry.path.parent)) == sorted(
+        [entry.path.name, manifest_path(entry.path).name]
+    )
+
+
+def test_a_checkpoint_folder_becomes_a_model(tmp_path: Path) -> None:
+    folder = tmp_path / "My Finetune"
+    shutil.copytree(tiny_dir(), folder)
+    pulled = pull_path(folder)
+    assert (pulled.entry.label, pulled.is_new) == ("my-finetune:bf16", True)
+    assert not pull_path(folder).is_new
+    assert resolve("my-finetune") == pulled.entry.path
+
+
+# --- removing -------------------------------------------------------------------------------------------
+
+
+def test_remove_takes_one_type_or_all() -> None:
+    put("e2b", "a.gguf", Q4_0)
+    put("e2b", "b.gguf", BF16)
+    put("e2b", "mmproj.gguf", architecture="clip")
+    assert [e.label for e in select("e2b:bf16")] == ["e2b:bf16"]
+    assert len(select("e2b")) == len(select("gemma-4-E2B-it")) == 3
+    for entry in select("e2b:bf16"):
+        remove(entry)
+    assert [e.type for e in list_models() if e.role == "model"] == ["q4_0"]
+    for entry in select("e2b"):
+        remove(entry)
+    assert not (models_dir() / "e2b").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("e2b", NotFound),
+        ("e2b:q4_0", NotFound),
+        ("nobody", UnknownModel),
+        ("hf:a/b", NotFound),
+        ("./x.gguf", UsageError),
+    ],
+)
+def test_what_cannot_be_removed(text: str, error: type[G4Error]) -> None:
+    with pytest.raises(error):
+        select(text)
+
+
+def test_the_headers_of_one_model_are_read_for_its_name_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("e2b", "e4b", "mine"):
+        manifest_path(put(name)).unlink()
+    read = []
+    real = manifest.describe_file
+    monkeypatch.setattr(
+        manifest, "describe_file", lambda path, name: read.append(name) or real(path, name)
+    )
+    find("e4b")
+    assert set(read) == {"e4b"}
+    read.clear()
+    assert len(list_models()) == len(read) == 3
+
+
+@pytest.mark.parametrize("name", ["..", ".", "", "a/../..", "../models"])
+def test_a_name_never_leaves_the_store(name: str) -> None:
+    path = put("e2b")
+    path.rename(models_dir().parent / path.name)
+    assert entries_of(name) == ()
+
+
+def test_what_is_no_gemma_4_text_model_is_not_pulled(tmp_path: Path) -> None:
+    for architecture, words in (("gemma3", "Gemma 3"), ("clip", "mmproj")):
+        keys = [("general.architecture", "str", architecture)]
+        source = write_gguf(
+            tmp_path / f"{architecture}.gguf", keys, [("a.weight", F32, (4, 1), None)]
+        )
+        with pytest.raises(BadGGUF, match=words) as caught:
+            pull_path(source)
+        assert caught.value.hint
+        assert list_models() == ()
+
+
+def test_the_newest_model_is_one_that_can_be_talked_to() -> None:
+    put("e2b")
+    keys = [("general.architecture", "str", "gemma3")]
+    folder_of("hf:a/b").mkdir()
+    path = write_gguf(folder_of("hf:a/b") / "m.gguf", keys, [("a.weight", F32, (4, 1), None)])
+    record(path, name="hf:a/b", source="hf:a/b/m.gguf", sha256="")
+    manifest_path(path).write_text(
+        manifest_path(path).read_text().replace('"date": "20', '"date": "30')
+    )
+    assert newest().entry.name == "e2b"
