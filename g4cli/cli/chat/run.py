@@ -211,17 +211,18 @@ def _expanded(out: Output, archive: Path, carrier: Literal["bf16", "q8_0"]) -> P
 @contextmanager
 def open_session(out: Output, request: Request) -> Iterator[Session]:
     """Yield a session with the model loaded. Raises what finding, checking and loading it raise."""
-    from g4cli.cli.chat.session import Session, conversation_of, require_files, tools_of
-    from g4cli.host import probe
-    from g4cli.operations.chat.drafting import choose_draft
-    from g4cli.operations.chat.plan import plan_chat, with_live_gpus
     from g4cli.runtime.engine.client import EngineClient
-    from g4cli.runtime.engine.messages import Open
-    from g4cli.runtime.engine.options import ContextOptions
 
-    conversation, tools = conversation_of(request), tools_of(request)
-    require_files(request)
-    with EngineClient() as engine:  # it loads llama.cpp while the file is looked at here
+    with EngineClient() as engine:  # it loads llama.cpp while this process looks at the file
+        from g4cli.cli.chat.session import Session, conversation_of, require_files, tools_of
+        from g4cli.host import probe
+        from g4cli.operations.chat.drafting import choose_draft
+        from g4cli.operations.chat.plan import plan_chat, with_live_gpus
+        from g4cli.runtime.engine.messages import Open
+        from g4cli.runtime.engine.options import ContextOptions
+
+        conversation, tools = conversation_of(request), tools_of(request)
+        require_files(request)
         model = check_model(out, request.model, expand=request.expand)
         draft = choose_draft(out, request.draft, model, lambda: engine.hello().draft_refusal)
         # Before the weights are loaded: they would count twice.

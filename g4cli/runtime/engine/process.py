@@ -6,7 +6,7 @@ wants to go on starts another one.
 
 Ctrl-C reaches this process alone (the worker ignores it). While a request runs, the first press asks the
 worker to cancel it. A worker that does not obey within `PATIENCE_S` is stuck in C: then the next press kills
-it. A file that is still being loaded is not waited for: the first press kills.
+it. One that still starts or loads a file holds nothing worth waiting for: the first press kills.
 """
 
 from __future__ import annotations
@@ -64,6 +64,7 @@ class Worker:
         self.subject: Path | None = None  # the file that a crash is blamed on
         self._number = 0
         self._running = False
+        self._starting = True
         self._opening: Path | None = None
         self._writing = self._cancel_due = False
         self._cancelled_at = 0.0
@@ -125,6 +126,7 @@ class Worker:
     def first(self) -> Any:
         """Return what the worker says when it is ready. Raises what keeps it from being ready."""
         answer = self._next(0)
+        self._starting = False
         if isinstance(answer, Failed):
             raise error_of(answer.reference, answer.message, answer.hint)
         return answer
@@ -158,7 +160,7 @@ class Worker:
         except subprocess.TimeoutExpired:  # it closed its pipe and goes on: it serves nobody
             self._child.kill()
             status = self._child.wait()
-        if self._killed and self._opening:
+        if self._killed and (self._starting or self._opening):
             return Interrupted("")
         if self._killed:
             return RuntimeFailed("the model did not stop at Ctrl-C: its process was ended")
@@ -186,10 +188,11 @@ class Worker:
 
     def pressed(self) -> None:
         """Act on Ctrl-C. Runs as a signal handler of the main thread, between any two of its steps."""
-        if not self._running:
+        if not (self._running or self._starting):
             return
         now = time.monotonic()
-        if self._opening or (self._cancelled_at and now - self._cancelled_at > PATIENCE_S):
+        is_late = self._cancelled_at and now - self._cancelled_at > PATIENCE_S
+        if self._starting or self._opening or is_late:
             self._killed = True
             self._child.kill()
         elif not self._cancelled_at:

@@ -281,6 +281,13 @@ class TestCtrlC:
         own.reopen()
         assert answer(own).startswith("GGUF is")
 
+    def test_starting_is_given_up_at_the_first_press(self, folder: Path) -> None:
+        with EngineClient() as engine, engine.ctrl_c.listening():
+            os.kill(engine.pid, signal.SIGSTOP)  # it never gets ready
+            press_soon(0.1)
+            with pytest.raises(Interrupted):
+                engine.open(opening(folder / "tiny.gguf"))
+
     def test_loading_is_given_up_at_the_first_press(self, own: EngineClient, folder: Path) -> None:
         with own.ctrl_c.listening(), pytest.raises(Interrupted):
             own.open(opening(folder / "tiny.gguf"), progress=press_once())
