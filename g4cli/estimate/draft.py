@@ -33,7 +33,8 @@ def draft_terms(shape: Shape, options: Options, gpus: Sequence[str]) -> list[Ter
         return []
     place = gpus[0] if gpus else HOST
     devices = (place,) * (draft.shape.n_layer + 1)
-    found = weight_terms(draft.tensors, replace(options, lazy_ple=False, n_cpu_moe=0), devices)
+    own = replace(options, lazy_ple=False, n_cpu_moe=0, unlisted_weight_bytes=0)
+    found = weight_terms(draft.tensors, own, devices)
     # Its loader asks for the embeddings first: on the host the output matrix is that same tensor.
     found = [t for t in found if (t.name, t.device) != ("output matrix", HOST)]
     terms = []

@@ -58,6 +58,8 @@ class Options:
     `media` is what an encoder of images and sounds beside the model takes (media.media_bytes).
     `n_guesses` tokens are guessed ahead of the model (0: none), which then hands out as many rows of logits
     more; `draft` is the network that guesses, None where the text itself is looked up.
+    `unlisted_weight_bytes` is by how much the weights exceed the tensors given to the estimator (negative:
+    fall short of them), where only the size of the file is known.
     `n_checkpoints` is how many states of the sliding window a chat keeps, to branch off earlier turns.
     """
 
@@ -82,6 +84,7 @@ class Options:
     media: Media | None = None
     n_guesses: int = 0
     draft: Draft | None = None
+    unlisted_weight_bytes: int = 0
 
     @property
     def batch(self) -> int:
@@ -116,6 +119,7 @@ class Options:
             media=None,
             n_guesses=0,
             draft=None,
+            unlisted_weight_bytes=0,
         )
 
 

@@ -90,9 +90,10 @@ def weight_terms(
     repacked = [t for t in here if is_repacked(t, options)]
     table = [t for t in here if t.name == PER_LAYER_TOKEN_EMBD]
     chosen = {t.name for t in (*repacked, *table)}
-    terms = [
-        Term("weights", HOST, "weights", _total((t for t in here if t.name not in chosen), options))
-    ]
+    # Which tensors hold the unlisted bytes is unknown: they are counted with the first layer.
+    unlisted = {devices[0]: options.unlisted_weight_bytes}
+    plain = _total((t for t in here if t.name not in chosen), options) + unlisted.get(HOST, 0)
+    terms = [Term("weights", HOST, "weights", plain)]
     if repacked:
         terms.append(Term("weights, repacked", HOST, "weights", _total(repacked, options)))
     terms += _output_terms(tensors, options, devices)
@@ -103,13 +104,13 @@ def weight_terms(
     elif table:
         terms.append(Term("per-layer embeddings", HOST, "weights", _total(table, options)))
     for gpu in gpus:
-        terms.append(
-            Term("weights", gpu, "weights", sum(t.nbytes for t in tensors if place[t.name] == gpu))
-        )
+        nbytes = sum(t.nbytes for t in tensors if place[t.name] == gpu) + unlisted.get(gpu, 0)
+        terms.append(Term("weights", gpu, "weights", nbytes))
     copied = [*repacked, *(t for t in tensors if gpus and place[t.name] != HOST)]
     if options.mmap and copied:
         note = "of what was copied; dropped at need"
-        terms.append(Term("page cache", HOST, "cache", _total(copied, options), note))
+        nbytes = _total(copied, options) + sum(unlisted.get(gpu, 0) for gpu in gpus)
+        terms.append(Term("page cache", HOST, "cache", nbytes, note))
     return terms
 
 

@@ -1,40 +1,43 @@
-"""Does a run fit this machine, and what would? Pure; every answer carries its reason.
+"""Whether a run fits a machine, and what would fit. Pure; every choice carries its reason.
 
-memory.py      devices, the margin, the verdict
+memory.py      devices, the reserve, the verdict
 placement.py   layers over GPUs and host
 context.py     the largest context, and the one that a chat opens
-report.py      all of it for one network; its types ranked
+plan.py        all of it for one network
+ranking.py     the types of a model
 """
 
 from g4cli.fit.context import (
     COMMON_CTX,
     CONTEXTS,
     ContextPlan,
-    attempt,
     largest_context,
     plan_context,
+    try_options,
 )
-from g4cli.fit.memory import MARGIN_BYTES, Memory, Verdict, verdict
-from g4cli.fit.placement import Placement, place
-from g4cli.fit.report import Advice, ContextRow, Report, TypeRow, rank_types, report
+from g4cli.fit.memory import RESERVE_BYTES, Memory, Verdict, judge_estimate
+from g4cli.fit.placement import Placement, place_layers
+from g4cli.fit.plan import ContextRow, FitPlan, plan_fit
+from g4cli.fit.ranking import TypeRanking, TypeRow, TypeVariant, rank_types
 
 __all__ = [
     "COMMON_CTX",
     "CONTEXTS",
-    "MARGIN_BYTES",
-    "Advice",
+    "RESERVE_BYTES",
     "ContextPlan",
     "ContextRow",
+    "FitPlan",
     "Memory",
     "Placement",
-    "Report",
+    "TypeRanking",
     "TypeRow",
+    "TypeVariant",
     "Verdict",
-    "attempt",
+    "judge_estimate",
     "largest_context",
-    "place",
+    "place_layers",
     "plan_context",
+    "plan_fit",
     "rank_types",
-    "report",
-    "verdict",
+    "try_options",
 ]

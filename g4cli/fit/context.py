@@ -1,4 +1,4 @@
-"""How long a context this machine can hold, and which one a chat should open."""
+"""The largest context that fits, and the one that a chat opens."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Final
 from g4cli.core.shape import Shape
 from g4cli.core.units import size_text
 from g4cli.estimate import CTX_PAD, HOST, Estimate, Options, Tensor, estimate
-from g4cli.fit.memory import Memory, Verdict, verdict
-from g4cli.fit.placement import place
+from g4cli.fit.memory import Memory, Verdict, judge_estimate
+from g4cli.fit.placement import place_layers
 
 COMMON_CTX: Final = 32768
 """The context with which types and models are compared when none is asked for."""
 
 CONTEXTS: Final = (4096, 8192, 16384, 32768, 65536, 131072, 262144)
-"""Contexts shown beside each other."""
+"""The contexts of the table that `g4 fit` shows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One set of options tried on this machine, with its layers laid out."""
+    """Options judged for a machine, with the layers placed: `placement` says where, in words."""
 
     options: Options
     estimate: Estimate
@@ -30,26 +30,27 @@ class Trial:
     chat_option: str
 
 
-def attempt(
+def try_options(
     shape: Shape, tensors: Sequence[Tensor], options: Options, memories: Sequence[Memory]
 ) -> Trial:
-    """Return what `options` take here and whether that fits, the layers laid out as well as they can be."""
-    laid = place(shape, tensors, options, memories)
+    """Return what `options` need on the devices `memories`, the layers placed as well as possible."""
+    placed = place_layers(shape, tensors, options, memories)
     gpus = tuple(m.name for m in memories if m.name != HOST)
-    found = estimate(shape, tensors, laid.options, gpus)
-    return Trial(laid.options, found, verdict(found, memories), laid.reason, laid.chat_option)
+    needed = estimate(shape, tensors, placed.options, gpus)
+    verdict = judge_estimate(needed, memories)
+    return Trial(placed.options, needed, verdict, placed.reason, placed.chat_option)
 
 
 def largest_context(
     shape: Shape, tensors: Sequence[Tensor], options: Options, memories: Sequence[Memory]
 ) -> int:
-    """Return the largest context that fits with the margin kept: a multiple of 256, or 0 if none does.
+    """Return the largest context that fits and leaves the reserve free: a multiple of 256, or 0.
 
-    Memory grows with the context, so halving finds the border.
+    The memory needed grows with the context, so a binary search finds the limit.
     """
 
     def fits(n_ctx: int) -> bool:
-        return attempt(shape, tensors, replace(options, n_ctx=n_ctx), memories).verdict.fits
+        return try_options(shape, tensors, replace(options, n_ctx=n_ctx), memories).verdict.fits
 
     if fits(shape.n_ctx_train):
         return shape.n_ctx_train
@@ -64,7 +65,7 @@ def largest_context(
 
 @dataclass(frozen=True, slots=True)
 class ContextPlan:
-    """The context to open, and why that one."""
+    """The context to open, and the reason for it."""
 
     n_ctx: int
     reason: str
@@ -73,25 +74,27 @@ class ContextPlan:
 def plan_context(
     shape: Shape, tensors: Sequence[Tensor], options: Options, memories: Sequence[Memory]
 ) -> ContextPlan:
-    """Return the context that `g4 chat` opens when none is asked for: the model's own, or what fits of it.
+    """Return the context that `g4 chat` opens when none is asked for: the model's own, or less.
 
-    On GPUs it is as long as the layers stay where COMMON_CTX tokens leave them: a long context that nobody
-    asked for must not push layers into host memory, where they are slow. If nothing fits, the smallest
-    sensible one, and the reason says so: the caller decides.
+    On GPUs it is limited to what leaves the layers where COMMON_CTX tokens leave them: a long context
+    that nobody asked for must not push layers into host memory, where they are slow. If no context
+    fits, the plan is the shortest useful one and the reason says so: the caller decides.
     """
     most = largest_context(shape, tensors, options, memories)
     if most > COMMON_CTX and any(m.name != HOST for m in memories):
-        laid = attempt(shape, tensors, replace(options, n_ctx=COMMON_CTX), memories).options
-        there = largest_context(shape, tensors, replace(laid, fixed_layout=True), memories)
+        common = replace(options, n_ctx=COMMON_CTX)
+        placed = try_options(shape, tensors, common, memories).options
+        there = largest_context(shape, tensors, replace(placed, fixed_layout=True), memories)
         if there < most:
-            reason = f"context {there:,}: the largest without moving more to host memory; {most:,} with it"
+            reason = (
+                f"context {there:,}: the largest with these layers on the GPU "
+                f"({most:,} if more of them move to host memory)"
+            )
             return ContextPlan(there, reason)
-    margin = size_text(min((m.margin_bytes for m in memories), default=0))
+    reserve = size_text(min((m.reserve_bytes for m in memories), default=0))
     if most == shape.n_ctx_train:
-        return ContextPlan(most, f"context {most:,}: all that the model was made for")
+        return ContextPlan(most, f"context {most:,}: the largest that the model was trained for")
     if most:
-        return ContextPlan(most, f"context {most:,}: the largest that leaves {margin} free")
-    smallest = min(CONTEXTS[0], shape.n_ctx_train)
-    return ContextPlan(
-        smallest, f"context {smallest:,}: no context fits; the smallest sensible one"
-    )
+        return ContextPlan(most, f"context {most:,}: the largest that leaves {reserve} free")
+    shortest = min(CONTEXTS[0], shape.n_ctx_train)
+    return ContextPlan(shortest, f"no context fits; the figures are for {shortest:,} tokens")

@@ -1,4 +1,4 @@
-"""Does an estimate fit what the machine has? The margin, and the reason as a sentence."""
+"""Whether an estimate fits the devices of a machine, with the reason as a sentence."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 from g4cli.core.units import GIB, size_text
 from g4cli.estimate import HOST, Estimate
 
-MARGIN_BYTES: Final = GIB
+RESERVE_BYTES: Final = GIB
 """What a plan leaves free on each device, as llama.cpp's own fitting does; an eighth of small ones."""
 
 
@@ -27,14 +27,14 @@ class Memory:
     is_told: bool = False
 
     @property
-    def margin_bytes(self) -> int:
-        """Return what stays free."""
-        return min(MARGIN_BYTES, self.total_bytes // 8)
+    def reserve_bytes(self) -> int:
+        """Bytes that a run must leave free."""
+        return min(RESERVE_BYTES, self.total_bytes // 8)
 
     @property
     def usable_bytes(self) -> int:
-        """Return what a run may take."""
-        return max(0, self.available_bytes - self.margin_bytes)
+        """Bytes that a run may use."""
+        return max(0, self.available_bytes - self.reserve_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,47 +45,48 @@ class Verdict:
     reason: str
 
 
-def verdict(found: Estimate, memories: Sequence[Memory]) -> Verdict:
-    """Return whether every device holds its terms and keeps its margin free."""
+def judge_estimate(estimate: Estimate, memories: Sequence[Memory]) -> Verdict:
+    """Return whether every device holds its terms of `estimate` and keeps its reserve free."""
     reasons = []
     for memory in memories:
-        needed = needed_bytes(found, memory, memories)
+        needed = count_needed_bytes(estimate, memory, memories)
         if not needed:
             continue
-        place = _place(memory, memories)
-        refusal = _refusal(needed, memory, place)
+        facts = (
+            f"{size_text(needed)} needed{_name_device(memory, memories)}, "
+            f"{size_text(memory.available_bytes)} free"
+        )
+        refusal = _explain_refusal(needed, memory, facts)
         if refusal:
             return Verdict(False, refusal)
-        reasons.append(
-            f"{_facts(needed, memory, place)}; {size_text(memory.available_bytes - needed)} stays free"
-        )
+        reasons.append(f"{facts}; {size_text(memory.available_bytes - needed)} stays free")
     return Verdict(True, "; ".join(reasons))
 
 
-def needed_bytes(found: Estimate, memory: Memory, memories: Sequence[Memory]) -> int:
-    """Return what `found` takes of `memory`: the host also pays for GPUs without memory of their own."""
-    needed = found.sum(device=memory.name)
+def count_needed_bytes(estimate: Estimate, memory: Memory, memories: Sequence[Memory]) -> int:
+    """Return the bytes of `memory` that `estimate` needs.
+
+    GPUs without memory of their own count on the host too.
+    """
+    needed = estimate.sum(device=memory.name)
     if memory.name == HOST:
-        needed += sum(found.sum(device=m.name) for m in memories if m.unified)
+        needed += sum(estimate.sum(device=m.name) for m in memories if m.unified)
     return needed
 
 
-def _place(memory: Memory, memories: Sequence[Memory]) -> str:
+def _name_device(memory: Memory, memories: Sequence[Memory]) -> str:
     if memory.name == HOST:
         return " in host memory" if len(memories) > 1 else ""
     return f" on {memory.name}"
 
 
-def _facts(needed: int, memory: Memory, place: str) -> str:
-    return f"{size_text(needed)} needed{place}, {size_text(memory.available_bytes)} free"
-
-
-def _refusal(needed: int, memory: Memory, place: str) -> str:
-    facts, margin, total = _facts(needed, memory, place), memory.margin_bytes, memory.total_bytes
+def _explain_refusal(needed: int, memory: Memory, facts: str) -> str:
+    """Return why `needed` bytes do not fit `memory`, or "" if they do."""
+    reserve, total = memory.reserve_bytes, memory.total_bytes
     if needed <= memory.usable_bytes:
         return ""
-    if needed + margin <= total and not memory.is_told:
-        return f"{facts} now; {size_text(total)} in all would do: close other programs"
+    if needed + reserve <= total and not memory.is_told:
+        return f"{facts} now; {size_text(total)} in all would be enough: close other programs"
     if needed <= total:
-        return f"{facts}, {size_text(total)} in all: under {size_text(margin)} would be left"
+        return f"{facts}, {size_text(total)} in all: less than {size_text(reserve)} would stay free"
     return f"{facts}, {size_text(total)} in all"

@@ -1,4 +1,4 @@
-"""Which layers go to the GPUs: all if they fit, experts to the host first, then as many layers as fit."""
+"""Which layers are offloaded: all if they fit, else all but the experts, else as many layers as fit."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ from dataclasses import dataclass, replace
 from g4cli.core.shape import Shape
 from g4cli.core.units import size_text
 from g4cli.estimate import HOST, Options, Tensor, estimate
-from g4cli.fit.memory import Memory, verdict
+from g4cli.fit.memory import Memory, judge_estimate
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Options with the layers laid out, the sentence that says so, and the option that chat takes for it."""
+    """Options with the layers placed, the sentence that says where, and the option of chat for it."""
 
     options: Options
     reason: str
     chat_option: str = ""
 
 
-def place(
+def place_layers(
     shape: Shape, tensors: Sequence[Tensor], options: Options, memories: Sequence[Memory]
 ) -> Placement:
-    """Return the layout that keeps the most work on the GPUs and fits them; everything on the host if none.
+    """Return the placement that keeps the most work on the GPUs and fits them.
 
-    Experts of a mixture are the first to stay on the host: each token visits 8 of 128, so they lose least.
+    The experts of a mixture are the first to stay on the host: each token uses 8 of 128, so they lose
+    least by it. Without a GPU, or if not one layer fits, everything stays on the host.
     """
     gpus = [m for m in memories if m.name != HOST]
     if not gpus:
@@ -41,32 +42,34 @@ def place(
     names = tuple(m.name for m in gpus)
 
     def fits(trial: Options) -> bool:
-        return verdict(estimate(shape, tensors, trial, names), gpus).fits
+        return judge_estimate(estimate(shape, tensors, trial, names), gpus).fits
 
     on = " and ".join(f"{m.name} ({size_text(m.available_bytes)} free)" for m in gpus)
     everything = replace(options, n_gpu_layers=-1)
     if fits(everything):
         return Placement(everything, f"all {shape.n_layer} layers on {on}", "--gpu-layers auto")
     if shape.n_expert and fits(replace(everything, n_cpu_moe=shape.n_layer)):
-        n = _least(shape.n_layer, lambda n: fits(replace(everything, n_cpu_moe=n)))
+        n = _find_least(shape.n_layer, lambda n: fits(replace(everything, n_cpu_moe=n)))
         reason = (
             f"all layers on {on}, the experts of the first {n} of {shape.n_layer} in host memory"
         )
         return Placement(replace(everything, n_cpu_moe=n), reason, "--cpu-moe")
-    left = _least(
-        shape.n_layer + 1, lambda n: fits(replace(options, n_gpu_layers=shape.n_layer + 1 - n))
-    )
-    n = shape.n_layer + 1 - left
+    # llama.cpp counts the output matrix as one more layer.
+    n_all = shape.n_layer + 1
+    n_left = _find_least(n_all, lambda n: fits(replace(options, n_gpu_layers=n_all - n)))
+    n = n_all - n_left
     if not n:
-        return Placement(
-            options, f"not one layer fits {on}: everything in host memory", "--gpu-layers 0"
-        )
-    reason = f"the last {n} of {shape.n_layer + 1} layers on {on}, the rest in host memory"
+        reason = f"not one layer fits {on}: everything in host memory"
+        return Placement(options, reason, "--gpu-layers 0")
+    reason = f"the last {n} of {n_all} layers on {on}, the rest in host memory"
     return Placement(replace(options, n_gpu_layers=n), reason, f"--gpu-layers {n}")
 
 
-def _least(high: int, fits: Callable[[int], bool]) -> int:
-    """Return the least n in 0..high that fits; `high` is taken to fit, and all between follow suit."""
+def _find_least(high: int, fits: Callable[[int], bool]) -> int:
+    """Return the least n in 0..high for which `fits(n)`, by binary search.
+
+    It must hold for `high`, and for every n above one for which it holds.
+    """
     low = -1
     while high - low > 1:
         middle = (low + high) // 2

@@ -210,7 +210,7 @@ def test_matrix_lists_every_type_of_every_model(
     }
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr(
-        "g4cli.operations.fit.answer.matrix_rows", lambda *_: rows
+        "g4cli.operations.fit.answer.rank_all_models", lambda *_: rows
     )  # a second time costs a second
     assert run(["fit", "--matrix"]) == 0
     text = capsys.readouterr().out
@@ -235,7 +235,7 @@ def test_another_machine_is_described_in_words(capsys: pytest.CaptureFixture[str
     assert run(["fit", "12b", "--memory", "16GB"]) == 0
     text = capsys.readouterr().out
     assert "12b:q4_0 on a machine with 16.0 GiB" in text
-    assert "14.0 GiB taken as free" in text
+    assert "14.0 GiB of 16.0 GiB assumed free" in text
 
 
 def test_a_gpu_is_added_to_this_machine(
@@ -254,7 +254,7 @@ def test_a_gpu_is_added_to_this_machine(
     ("args", "words"),
     [
         (["--memory", "much"], "not a size"),
-        (["--memory", "8"], "no machine's memory"),
+        (["--memory", "8"], "not a valid memory size"),
         (["--gpu-memory", "24GB,"], "not a size"),
         (["--gpu-memory", ",".join(["8GB"] * 17)], "16 at most"),
         (["--draft", "none.gguf"], "no such file"),
@@ -309,10 +309,10 @@ def test_a_drafting_network_is_counted(tmp_path: Path, capsys: pytest.CaptureFix
     path = real_shapes.build_draft(tmp_path / "d.gguf", shapes.E2B, shapes.DRAFTS["e2b"], "bf16")
     assert terms("e2b", "--draft", str(path))["drafter"] > 154_000_000
     assert run(["fit", "e4b", "--draft", str(path)]) == 2
-    assert "drafts for a network 1536 wide" in capsys.readouterr().err
+    assert "drafts for a hidden size of 1536" in capsys.readouterr().err
     assert run(["fit", "tiny", "--draft", "network"]) == 2
     assert run(["fit", "e2b", "--draft", str(tmp_path / "d.gguf"), "--memory", "32GB"]) == 0
-    assert "guessed ahead by a drafting network" in capsys.readouterr().out
+    assert "speculative decoding: draft model" in capsys.readouterr().out
 
 
 def test_a_gpu_gets_a_bar_and_the_layers_a_sentence(
@@ -357,7 +357,7 @@ def test_another_library_is_named(
     monkeypatch.setattr("g4cli.operations.fit.answer.engine_version", lambda: "0.4.0")
     run(["fit", "tiny", "--json"])
     captured = capsys.readouterr()
-    assert "proved with llama-cpp-python 0.3.36; 0.4.0 is installed" in captured.err
+    assert "verified with llama-cpp-python 0.3.36; 0.4.0 is installed" in captured.err
     assert json.loads(captured.out)["library"] == "0.4.0"
 
 

@@ -116,11 +116,11 @@ class Session:
         self.ensure_engine()
         if self.engine.has_media:
             return
-        from g4cli.operations.fit.subject import encoder_beside
+        from g4cli.operations.fit.options import find_encoder
         from g4cli.runtime.engine.options import MediaOptions
 
         path = self._checked.path
-        mmproj = self.request.mmproj or encoder_beside(path)
+        mmproj = self.request.mmproj or find_encoder(path)
         if mmproj is None:
             raise UsageError(
                 f"no encoder for images and sound lies beside {path.name}", hint="--mmproj FILE"

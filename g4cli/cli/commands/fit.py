@@ -1,4 +1,4 @@
-"""g4 fit: does it fit, what takes how much, and what would fit instead."""
+"""g4 fit: whether a model fits this machine, what needs how much memory, and what would fit instead."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import typer
 import g4cli.cli.options.fit as o
 from g4cli.cli.options.common import JsonOpt, QuietOpt
 from g4cli.cli.output import output_for
+from g4cli.core.errors import DoesNotFit, UsageError
 
 
 def fit(
@@ -34,8 +35,8 @@ def fit(
 ) -> None:
     """Tell whether a model fits this machine, term by term, before anything is downloaded.
 
-    Leaves with 0 if it fits and with 4 if it does not; the answer is printed either way. Nothing is loaded;
-    only hf:OWNER/REPO asks the network, for the header of the file.
+    Exits with 0 if it fits and with 4 if it does not; the answer is printed in both cases. Nothing is
+    loaded; only hf:OWNER/REPO uses the network, to read the header of the file.
 
     \b
     Examples:
@@ -47,28 +48,40 @@ def fit(
       g4 fit --matrix
     """
     out = output_for(as_json=json, quiet=quiet)
-    from g4cli.operations.fit import answer as fitting
+    if not (model or matrix):
+        raise UsageError("no model is given", hint="g4 fit e2b, or g4 fit --matrix for all of them")
+    from g4cli.cli.views.fit import fit_data, fit_line, render_fit, render_matrix
+    from g4cli.operations.fit.answer import answer_fit, answer_matrix
+    from g4cli.operations.fit.request import FitRequest
 
-    request = fitting.Request(
-        model,
-        ctx,
-        kv_type,
-        ubatch,
-        sequences,
-        flash_attn,
-        swa_full,
-        mmap,
-        lazy_ple,
-        mmproj,
-        image_tokens,
-        gpu,
-        gpu_layers,
-        cpu_moe,
-        draft,
-        memory,
-        gpu_memory,
-        verify,
+    request = FitRequest(
+        model=model,
+        ctx=o.parse_context(ctx),
+        kv_type=kv_type,
+        n_ubatch=ubatch,
+        n_seq=sequences,
+        flash_attn=flash_attn,
+        swa_full=swa_full,
+        mmap=mmap,
+        lazy_ple=lazy_ple,
+        mmproj=mmproj,
+        image_tokens=image_tokens,
+        gpu=gpu,
+        n_gpu_layers=o.parse_layers(gpu_layers),
+        n_cpu_moe=cpu_moe,
+        draft=draft,
+        memory_bytes=o.parse_memory(memory, "--memory 16GB") if memory else None,
+        gpu_memory_bytes=tuple(
+            o.parse_memory(text, "--gpu-memory 24GB")
+            for text in (gpu_memory.split(",") if gpu_memory else ())
+        ),
+        verify=verify,
     )
-    code = fitting.show_matrix(out, request) if matrix else fitting.show_fit(out, request)
-    if code:
-        raise typer.Exit(code)
+    if matrix:
+        every = answer_matrix(request)
+        out.result(every.rows, lambda: render_matrix(out, every))
+        return
+    answer = answer_fit(request, out)
+    out.result(fit_data(answer), lambda: render_fit(out, answer), brief=fit_line(answer))
+    if not answer.plan.verdict.fits:
+        raise typer.Exit(DoesNotFit.exit_code)

@@ -1,4 +1,4 @@
-"""The options of `g4 fit`, in the panels of its help."""
+"""The options of `g4 fit`, in the panels of its help, and their parsers."""
 
 from __future__ import annotations
 
@@ -7,9 +7,14 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 import typer
 
+from g4cli.core.errors import UsageError
+from g4cli.core.units import GIB, parse_count, parse_size
+
 _RUN: Final = "What runs"
 _DETAILS: Final = "Details of the run"
 _WHERE: Final = "Where it runs"
+_MIN_MEMORY_BYTES: Final = GIB // 4
+_MAX_MEMORY_BYTES: Final = 1 << 60
 
 ModelOrNone: TypeAlias = Annotated[
     str,
@@ -27,8 +32,8 @@ KvOpt: TypeAlias = Annotated[
 DraftOpt: TypeAlias = Annotated[
     str,
     typer.Option(
-        metavar="WAY",
-        help="What guesses ahead: auto, off, lookup, network (the published one), or a FILE.",
+        metavar="HOW",
+        help="Speculative decoding: auto, off, lookup, network (the published draft model), or a FILE.",
         rich_help_panel=_RUN,
     ),
 ]
@@ -36,52 +41,65 @@ MmprojOpt: TypeAlias = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="An encoder of images and sounds.",
+        help="Count this mmproj too (images and audio).",
         show_default=False,
         rich_help_panel=_RUN,
     ),
 ]
 ImageOpt: TypeAlias = Annotated[
-    int, typer.Option(help="The most positions of an image.", rich_help_panel=_RUN)
+    int, typer.Option(metavar="N", help="Most tokens per image.", rich_help_panel=_RUN)
 ]
 UbatchOpt: TypeAlias = Annotated[
-    int, typer.Option(help="Tokens that are computed together.", rich_help_panel=_DETAILS)
+    int, typer.Option(metavar="N", help="Tokens computed at once.", rich_help_panel=_DETAILS)
 ]
 SequencesOpt: TypeAlias = Annotated[
-    int, typer.Option(help="Chats at once.", rich_help_panel=_DETAILS)
+    int, typer.Option(metavar="N", help="Parallel sequences.", rich_help_panel=_DETAILS)
 ]
 FlashOpt: TypeAlias = Annotated[
-    bool, typer.Option(help="Attention without its scores in memory.", rich_help_panel=_DETAILS)
+    bool, typer.Option(help="Use flash attention.", rich_help_panel=_DETAILS)
 ]
 SwaOpt: TypeAlias = Annotated[
-    bool, typer.Option("--swa-full", help="Full-length sliding layers.", rich_help_panel=_DETAILS)
+    bool,
+    typer.Option(
+        "--swa-full",
+        help="Full-size KV cache for sliding-window layers.",
+        rich_help_panel=_DETAILS,
+    ),
 ]
 MmapOpt: TypeAlias = Annotated[
     bool, typer.Option(help="Map the file instead of reading it.", rich_help_panel=_DETAILS)
 ]
 LazyOpt: TypeAlias = Annotated[
     Literal["auto", "on", "off"],
-    typer.Option(help="Per-layer embeddings stay on the disk.", rich_help_panel=_DETAILS),
+    typer.Option(
+        help="Keep per-layer embeddings on the disk; auto: above 4 GiB.", rich_help_panel=_DETAILS
+    ),
 ]
 GpuOpt: TypeAlias = Annotated[
     Literal["auto", "off", "probe"],
-    typer.Option(help="auto: the GPUs last seen; probe: look again.", rich_help_panel=_WHERE),
+    typer.Option(help="auto: the GPUs seen last; probe: look again.", rich_help_panel=_WHERE),
 ]
 LayersOpt: TypeAlias = Annotated[
     str,
     typer.Option(
-        metavar="N", help="Of the last layers on the GPUs; auto: what fits.", rich_help_panel=_WHERE
+        metavar="N",
+        help="Layers to offload, counted from the last; auto: as many as fit.",
+        rich_help_panel=_WHERE,
     ),
 ]
 MoeOpt: TypeAlias = Annotated[
     int,
-    typer.Option(help="Experts of that many first layers stay on the CPU.", rich_help_panel=_WHERE),
+    typer.Option(
+        metavar="N",
+        help="Keep the experts of the first N layers on the CPU.",
+        rich_help_panel=_WHERE,
+    ),
 ]
 MemoryOpt: TypeAlias = Annotated[
     str,
     typer.Option(
         metavar="SIZE",
-        help="Another machine's memory: 8GB.",
+        help="Judge for a machine with this memory: 8GB.",
         show_default=False,
         rich_help_panel=_WHERE,
     ),
@@ -90,12 +108,38 @@ GpuMemoryOpt: TypeAlias = Annotated[
     str,
     typer.Option(
         metavar="SIZE",
-        help="Its GPU's: 24GB, or 24GB,24GB.",
+        help="Judge for a GPU of this memory: 24GB; for two: 24GB,24GB.",
         show_default=False,
         rich_help_panel=_WHERE,
     ),
 ]
 VerifyOpt: TypeAlias = Annotated[
-    bool, typer.Option("--verify", help="Ask llama.cpp itself, beside it.")
+    bool, typer.Option("--verify", help="Compare with llama.cpp's own figures.")
 ]
-MatrixOpt: TypeAlias = Annotated[bool, typer.Option("--matrix", help="All models by all types.")]
+MatrixOpt: TypeAlias = Annotated[
+    bool, typer.Option("--matrix", help="Show all models in all types.")
+]
+
+
+def parse_context(text: str) -> int | Literal["auto", "max"]:
+    """Return the value of --ctx: a number of tokens, "max", or "auto" for "". Raises UsageError."""
+    if text == "max":
+        return "max"
+    return parse_count(text) if text else "auto"
+
+
+def parse_layers(text: str) -> int | Literal["auto"]:
+    """Return the value of --gpu-layers: a number, or "auto". Raises UsageError."""
+    if text == "auto":
+        return "auto"
+    if not text.isdecimal():
+        raise UsageError(f"not a number of layers: {text!r}", hint="--gpu-layers auto")
+    return int(text)
+
+
+def parse_memory(text: str, example: str) -> int:
+    """Return the bytes of a device's memory. Raises UsageError, with `example` as the hint."""
+    nbytes = parse_size(text)
+    if not _MIN_MEMORY_BYTES <= nbytes < _MAX_MEMORY_BYTES:
+        raise UsageError(f"{text!r} is not a valid memory size (0.25 GiB or more)", hint=example)
+    return nbytes

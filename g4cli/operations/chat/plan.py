@@ -47,18 +47,18 @@ def plan_chat(
     """
     from g4cli.core.shape import MAX_CONTEXT, capped_context
     from g4cli.estimate import IMAGE_TOKENS
-    from g4cli.fit import attempt
-    from g4cli.operations.fit.drafting import with_guesses
-    from g4cli.operations.fit.subject import (
-        encoder_beside,
-        memories_of,
-        run_options,
-        subject_of,
-        with_encoder,
+    from g4cli.fit import try_options
+    from g4cli.operations.fit.drafting import add_drafting
+    from g4cli.operations.fit.options import (
+        add_encoder,
+        find_encoder,
+        list_memories,
+        make_run_options,
     )
+    from g4cli.operations.fit.subject import make_subject
 
-    subject, memories = subject_of(checked.path, checked.header), memories_of(host)
-    options = run_options(
+    subject, memories = make_subject(checked.path, checked.header), list_memories(host)
+    options = make_run_options(
         host,
         subject,
         kv_type=request.kv_type,
@@ -68,17 +68,17 @@ def plan_chat(
     )
     # An encoder is loaded with the first picture or sound: it counts where one is there already.
     mmproj = request.mmproj or (
-        encoder_beside(checked.path) if request.image or request.audio else None
+        find_encoder(checked.path) if request.image or request.audio else None
     )
     if mmproj:
-        options = with_encoder(options, subject.shape, mmproj, request.image_tokens or IMAGE_TOKENS)
-    options = with_guesses(options, subject, draft)
+        options = add_encoder(options, subject.shape, mmproj, request.image_tokens or IMAGE_TOKENS)
+    options = add_drafting(options, subject, draft)
     if claimed := capped_context(checked.header):
         out.warn(f"the file claims a context of {claimed:,} tokens; Gemma 4 has {MAX_CONTEXT:,}")
     n_ctx = _context(out, request, subject, options, memories)
     # Beyond the model's own context nothing is estimated: the largest estimate has to do.
     options = replace(options, n_ctx=min(n_ctx, subject.shape.n_ctx_train))
-    found = attempt(subject.shape, subject.tensors, options, memories).verdict
+    found = try_options(subject.shape, subject.tensors, options, memories).verdict
     if not found.fits:
         out.warn(f"this may not fit: {found.reason} (g4 fit {shell_word(request.model)})")
     is_free = request.gpu_layers == "auto" and request.device is None and not request.cpu_moe
@@ -118,9 +118,9 @@ def _layout(
     out: Output, subject: Subject, options: Options, memories: tuple[Memory, ...], n_ctx: int
 ) -> ChatPlan:
     """Return the layout that fits the GPUs: everything, experts left behind, or as many layers as fit."""
-    from g4cli.fit import place
+    from g4cli.fit import place_layers
 
-    laid = place(subject.shape, subject.tensors, options, memories)
+    laid = place_layers(subject.shape, subject.tensors, options, memories)
     n_gpu_layers = laid.options.n_gpu_layers
     out.say(laid.reason)
     return ChatPlan(
@@ -132,13 +132,13 @@ def _data_bytes(subject: Subject, options: Options, request: Request, checked: C
     """Return the most private memory that this run can need by far: a hostile file is stopped there."""
     from g4cli.core.errors import G4Error
     from g4cli.estimate import HOST, IMAGE_TOKENS, estimate
-    from g4cli.operations.fit.subject import encoder_beside, with_encoder
+    from g4cli.operations.fit.options import add_encoder, find_encoder
 
     # The encoder may be asked for later, by /image; a file that is none is reported then.
-    if options.media is None and (mmproj := request.mmproj or encoder_beside(checked.path)):
+    if options.media is None and (mmproj := request.mmproj or find_encoder(checked.path)):
         with suppress(G4Error):
             image_tokens = request.image_tokens or IMAGE_TOKENS
-            options = with_encoder(options, subject.shape, mmproj, image_tokens)
+            options = add_encoder(options, subject.shape, mmproj, image_tokens)
     needed = estimate(subject.shape, subject.tensors, options).sum(device=HOST)
     return needed + needed // 2 + _DATA_SLACK
 

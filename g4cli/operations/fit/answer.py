@@ -1,115 +1,88 @@
-"""From the options of `g4 fit` to its answer."""
+"""The steps of `g4 fit`: subject, machine, options, plan, and the answer made of them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from g4cli import LLAMA_CPP_PYTHON
-from g4cli.cli.views import fit as draw
-from g4cli.core.errors import DoesNotFit, UsageError
-from g4cli.core.units import parse_count
+from g4cli.core.reporter import Reporter
 from g4cli.estimate import check
-from g4cli.fit import COMMON_CTX, report
+from g4cli.fit import COMMON_CTX, FitPlan, TypeRanking, plan_fit
 from g4cli.host import engine_version
-from g4cli.operations.fit.alternatives import instead
-from g4cli.operations.fit.drafting import drafter_file, with_guesses
-from g4cli.operations.fit.machine import find_machine
-from g4cli.operations.fit.ranking import advice_for, matrix_rows
-from g4cli.operations.fit.subject import find_subject, run_options, verified, with_encoder
-
-if TYPE_CHECKING:
-    from g4cli.cli.output import Output
-    from g4cli.estimate import Options
-    from g4cli.host import HostFacts
-    from g4cli.operations.fit.subject import Subject
-
-_BATCH: Final = 2048
+from g4cli.operations.fit.alternatives import find_alternative
+from g4cli.operations.fit.drafting import find_draft_file
+from g4cli.operations.fit.machine import Machine, find_machine
+from g4cli.operations.fit.options import make_fit_options
+from g4cli.operations.fit.ranking import rank_all_models, rank_model_types
+from g4cli.operations.fit.request import FitRequest
+from g4cli.operations.fit.subject import Subject, find_subject
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """What the user asked for on the command line."""
+class FitAnswer:
+    """Whether a model fits a machine, and what follows from it.
 
-    model: str
-    ctx: str
-    kv_type: str
-    ubatch: int
-    sequences: int
-    flash_attn: bool
-    swa_full: bool
-    mmap: bool
-    lazy_ple: str
-    mmproj: Path | None
-    image_tokens: int
-    gpu: str
-    gpu_layers: str
-    cpu_moe: int
-    draft: str
-    memory: str
-    gpu_memory: str
-    verify: bool
+    `ranking` is None for a file that is not in the registry. `verification` holds llama.cpp's own
+    figures where they were asked for (verification.compare_with_llama_cpp). `library` is the version
+    of the installed llama-cpp-python, "" if there is none. `alternative` says what fits instead, ""
+    if the model fits or nothing does.
+    """
+
+    subject: Subject
+    machine: Machine
+    plan: FitPlan
+    ranking: TypeRanking | None
+    verification: Mapping[str, Any] | None
+    library: str
+    alternative: str = ""
 
 
-def show_fit(out: Output, request: Request) -> int:
-    """Show the answer for one model; return the exit code."""
-    if not request.model:
-        raise UsageError("which model?", hint="g4 fit e2b, or g4 fit --matrix for all of them")
+@dataclass(frozen=True, slots=True)
+class MatrixAnswer:
+    """Every model in every type, judged for a machine: the rows of ranking.rank_all_models."""
+
+    machine: Machine
+    rows: list[dict[str, Any]]
+
+
+def answer_fit(request: FitRequest, reporter: Reporter) -> FitAnswer:
+    """Return whether the model of `request` fits. Nothing is loaded, and nothing downloaded but a header.
+
+    Raises what find_subject, make_fit_options and compare_with_llama_cpp raise; UsageError or BadFile
+    for options or a shape that llama.cpp would refuse.
+    """
     subject = find_subject(request.model)
-    machine = find_machine(request.gpu, request.memory, request.gpu_memory)
-    host, memories = machine.host, machine.memories
-    options = _options(request, host, subject)
+    machine = find_machine(request.gpu, request.memory_bytes, request.gpu_memory_bytes)
+    options = make_fit_options(request, machine.host, subject)
     check(subject.shape, options)
-    found = report(subject.shape, subject.tensors, options, memories, choose=request.ctx)
-    common = found.options.n_ctx if request.ctx else min(found.options.n_ctx, COMMON_CTX)
-    advice = advice_for(subject, options, memories, host, common)
-    drafter = drafter_file(subject, request.draft)
-    proof = verified(subject, found.options, drafter) if request.verify else None
-    installed = engine_version()
-    if installed and installed.split("+")[0] != LLAMA_CPP_PYTHON:
-        out.warn(
-            f"these figures were proved with llama-cpp-python {LLAMA_CPP_PYTHON}; {installed} is installed"
+    choose = request.ctx if isinstance(request.ctx, str) else "given"
+    plan = plan_fit(subject.shape, subject.tensors, options, machine.memories, choose=choose)
+    # Types are compared with the context that was asked for, or one that most people need.
+    n_ctx = plan.options.n_ctx if request.ctx != "auto" else min(plan.options.n_ctx, COMMON_CTX)
+    ranking = rank_model_types(subject, options, machine.memories, machine.host, n_ctx)
+    library = engine_version() or ""
+    if library and library.split("+")[0] != LLAMA_CPP_PYTHON:
+        reporter.warn(
+            f"these figures were verified with llama-cpp-python {LLAMA_CPP_PYTHON}; "
+            f"{library} is installed"
         )
-    other = "" if found.verdict.fits else instead(subject, machine, options, found, advice)
-    answer = draw.Answer(subject, machine, found, advice, proof, installed or "", other)
-    brief = f"{'fits' if found.verdict.fits else 'does not fit'}: {found.verdict.reason}"
-    out.result(draw.fit_data(answer), lambda: draw.render_fit(out, answer), brief=brief)
-    return 0 if found.verdict.fits else DoesNotFit.exit_code
+    alternative = ""
+    if not plan.verdict.fits:
+        alternative = find_alternative(subject, machine, options, plan, ranking)
+    verification = _verify(request, subject, plan) if request.verify else None
+    return FitAnswer(subject, machine, plan, ranking, verification, library, alternative)
 
 
-def show_matrix(out: Output, request: Request) -> int:
-    """Show every model in every type; return the exit code."""
-    machine = find_machine(request.gpu, request.memory, request.gpu_memory)
-    rows = matrix_rows(machine.host, machine.memories, request.kv_type)
-    out.result(rows, lambda: draw.render_matrix(out, rows, machine))
-    return 0
+def answer_matrix(request: FitRequest) -> MatrixAnswer:
+    """Return every model in every type, judged for the machine of `request`. Raises UsageError."""
+    machine = find_machine(request.gpu, request.memory_bytes, request.gpu_memory_bytes)
+    return MatrixAnswer(machine, rank_all_models(machine.host, machine.memories, request.kv_type))
 
 
-def _options(request: Request, host: HostFacts, subject: Subject) -> Options:
-    """Return the options to estimate; without a number the context is all that the model was made for."""
-    options = replace(
-        run_options(
-            host, subject, kv_type=request.kv_type, mmap=request.mmap, lazy_ple=request.lazy_ple
-        ),
-        n_ctx=parse_count(request.ctx)
-        if request.ctx not in ("", "max")
-        else subject.shape.n_ctx_train,
-        n_ubatch=request.ubatch,
-        n_batch=max(_BATCH, request.ubatch),
-        n_seq=request.sequences,
-        flash_attn=request.flash_attn,
-        swa_full=request.swa_full,
-    )
-    if request.gpu_layers != "auto" or request.cpu_moe:
-        if request.gpu_layers != "auto" and not request.gpu_layers.isdigit():
-            raise UsageError(
-                f"not a number of layers: {request.gpu_layers!r}", hint="--gpu-layers auto"
-            )
-        n_gpu_layers = -1 if request.gpu_layers == "auto" else int(request.gpu_layers)
-        options = replace(
-            options, n_gpu_layers=n_gpu_layers, n_cpu_moe=request.cpu_moe, fixed_layout=True
-        )
-    if request.mmproj:
-        options = with_encoder(options, subject.shape, request.mmproj, request.image_tokens)
-    return with_guesses(options, subject, request.draft)
+def _verify(request: FitRequest, subject: Subject, plan: FitPlan) -> dict[str, Any]:
+    from g4cli.operations.fit.verification import compare_with_llama_cpp  # needs llama.cpp
+
+    draft_path = find_draft_file(subject, request.draft)
+    return compare_with_llama_cpp(subject, plan.options, draft_path)

@@ -1,73 +1,66 @@
-"""What guesses tokens ahead, as the estimator wants it: rows of logits, and a drafting network."""
+"""Speculative decoding as the estimator counts it: rows of logits, and a draft model."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from g4cli.estimate import Draft, Options
-    from g4cli.operations.fit.subject import Subject
-
-
-def drafter_file(subject: Subject, wish: str) -> Path | None:
-    """Return the file of the drafting network that `wish` means, or None. Raises FileMissing."""
-    from g4cli.core.files import require_file
-    from g4cli.store.models import sidecar
-
-    if wish in ("off", "lookup"):
-        return None
-    if wish in ("auto", "network"):
-        return sidecar(subject.path, "draft") if subject.path else None
-    return require_file(Path(wish).expanduser())
+from g4cli.core.draft import draft_shape_of, draft_tensors
+from g4cli.core.errors import UsageError
+from g4cli.core.files import require_file
+from g4cli.core.gguf import read_header
+from g4cli.core.registry import find_model
+from g4cli.estimate import GUESSING_BYTES, N_GUESSES, Draft, Options
+from g4cli.operations.fit.subject import Subject
+from g4cli.store.models import sidecar
+from quant.recipes import Recipe, choose_types
 
 
-def with_guesses(options: Options, subject: Subject, wish: str) -> Options:
-    """Return `options` with what guesses tokens ahead, as `g4 chat --draft` takes it.
+def find_draft_file(subject: Subject, draft: str) -> Path | None:
+    """Return the file of the draft model that the option `draft` means, or None.
 
-    "auto" is the drafting network beside a pulled model, else the text itself ("lookup") unless the model is
-    small or a mixture of experts, where guessing does not pay; "network" is the published one of a model by
-    name. Raises FileMissing, BadGGUF or UsageError.
+    "auto" and "network" mean the one pulled with the model. Raises FileMissing.
     """
-    from g4cli.core.draft import draft_shape_of
-    from g4cli.core.errors import UsageError
-    from g4cli.core.gguf import read_header
-    from g4cli.estimate import GUESSING_BYTES, N_GUESSES, Draft
+    if draft in ("off", "lookup"):
+        return None
+    if draft in ("auto", "network"):
+        return sidecar(subject.path, "draft") if subject.path else None
+    return require_file(Path(draft).expanduser())
 
-    guessing = replace(options, n_guesses=N_GUESSES)
-    if wish in ("off", "lookup"):
-        return guessing if wish == "lookup" else options
-    path = drafter_file(subject, wish)
-    if path is None and wish == "network":
-        return replace(guessing, draft=_published_draft(subject))
+
+def add_drafting(options: Options, subject: Subject, draft: str) -> Options:
+    """Return `options` with the speculative decoding that the option `draft` of `g4 chat` means.
+
+    "auto" is the draft model pulled with the model, else prompt lookup, except for small models and
+    mixtures of experts, where it does not pay. "network" is the draft model that is published for a
+    model of the registry. Raises FileMissing, BadGGUF or UsageError.
+    """
+    drafting = replace(options, n_guesses=N_GUESSES)
+    if draft in ("off", "lookup"):
+        return drafting if draft == "lookup" else options
+    path = find_draft_file(subject, draft)
+    if path is None and draft == "network":
+        return replace(drafting, draft=_describe_published_draft(subject))
     if path is None:
-        pays = (
-            sum(t.nbytes for t in subject.tensors) >= GUESSING_BYTES and not subject.shape.n_expert
-        )
-        return guessing if pays else options
+        pays = subject.weight_bytes >= GUESSING_BYTES and not subject.shape.n_expert
+        return drafting if pays else options
     header = read_header(path)
     shape = draft_shape_of(header)
     if shape.n_embd_out != subject.shape.n_embd:
         raise UsageError(
-            f"{path.name} drafts for a network {shape.n_embd_out} wide; {subject.name} is "
-            f"{subject.shape.n_embd} wide",
+            f"{path.name} drafts for a hidden size of {shape.n_embd_out}; {subject.name} has "
+            f"{subject.shape.n_embd}",
             hint="--draft lookup",
         )
-    return replace(guessing, draft=Draft(shape, tuple(header.tensors.values())))
+    return replace(drafting, draft=Draft(shape, tuple(header.tensors.values())))
 
 
-def _published_draft(subject: Subject) -> Draft:
-    from g4cli.core.draft import draft_tensors
-    from g4cli.core.errors import UsageError
-    from g4cli.core.registry import find_model
-    from g4cli.estimate import Draft
-    from quant.recipes import Recipe, choose_types
-
+def _describe_published_draft(subject: Subject) -> Draft:
     model = find_model(subject.model) if subject.model else None
     if model is None or model.draft_shape is None:
         raise UsageError(
-            f"no drafting network is known for {subject.name}", hint="--draft FILE, or lookup"
+            f"no draft model is known for {subject.name}",
+            hint="--draft FILE for a draft model of your own, or --draft lookup",
         )
     kind = model.drafts[0].type if model.drafts else "q8_0"
     return Draft(model.draft_shape, choose_types(draft_tensors(model.draft_shape), Recipe(kind)))

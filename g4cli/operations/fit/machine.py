@@ -1,67 +1,68 @@
-"""The machine that `g4 fit` answers for: this one, or one that the user describes."""
+"""The machine that `g4 fit` judges for: this one, or one that the user describes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import Final, Literal
 
 from g4cli.core.errors import UsageError
-from g4cli.core.units import GIB, parse_size, size_text
+from g4cli.core.units import size_text
 from g4cli.estimate import HOST
-from g4cli.host import Gpu, GpuList, probe, refresh_gpus
-from g4cli.operations.fit.subject import memories_of
+from g4cli.fit import Memory
+from g4cli.host import Gpu, GpuList, HostFacts, probe, refresh_gpus
+from g4cli.operations.fit.options import list_memories
 
-if TYPE_CHECKING:
-    from g4cli.fit import Memory
-    from g4cli.host import HostFacts
-
-SYSTEM_SHARE: Final = 8
-"""One part in so many of another machine's memory is taken to be in use: nobody can measure it from here."""
-_LEAST: Final = GIB // 4
-_MOST_GPUS: Final = 16
+_SYSTEM_SHARE: Final = 8
+"""One part in this many of another machine's memory is assumed to be in use: it cannot be measured."""
+_MAX_GPUS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Facts, devices, and what to call it: "this machine", or "a machine with 8.00 GiB"."""
+    """Facts and devices of a machine.
+
+    `description` is how a sentence names it: "this machine", or "a machine with 8.00 GiB".
+    """
 
     host: HostFacts
     memories: tuple[Memory, ...]
-    words: str
+    description: str
 
 
-def find_machine(gpu: str, memory: str, gpu_memory: str) -> Machine:
-    """Return this machine, or where `memory` or `gpu_memory` say so another: "8GB", "24GB" or "24GB,24GB".
+def find_machine(
+    gpu: Literal["auto", "off", "probe"] = "auto",
+    memory_bytes: int | None = None,
+    gpu_memory_bytes: tuple[int, ...] = (),
+) -> Machine:
+    """Return this machine, or the one that `memory_bytes` or `gpu_memory_bytes` describe.
 
-    Another machine's GPUs are those of `gpu_memory` and no others. Raises UsageError.
+    A machine that is described has the GPUs of `gpu_memory_bytes` and no others. Raises UsageError
+    for too many.
     """
-    if gpu == "probe" and not (memory or gpu_memory):
+    is_described = memory_bytes is not None or bool(gpu_memory_bytes)
+    if gpu == "probe" and not is_described:
         refresh_gpus()
     host = probe()
-    if not (memory or gpu_memory):
-        return Machine(host, memories_of(host, with_gpus=gpu != "off"), "this machine")
-    words = []
-    if memory:
-        total = _size(memory, "--memory 16GB")
-        free = total - total // SYSTEM_SHARE
-        host = replace(host, total_bytes=total, available_bytes=free, limited_by="memory")
-        words.append(size_text(total))
-    sizes = (
-        [_size(text, "--gpu-memory 24GB") for text in gpu_memory.split(",")] if gpu_memory else []
+    if not is_described:
+        return Machine(host, list_memories(host, with_gpus=gpu != "off"), "this machine")
+    if len(gpu_memory_bytes) > _MAX_GPUS:
+        raise UsageError(
+            f"{len(gpu_memory_bytes)} GPUs; {_MAX_GPUS} at most", hint="--gpu-memory 24GB,24GB"
+        )
+    parts = []
+    if memory_bytes is not None:
+        free = memory_bytes - memory_bytes // _SYSTEM_SHARE
+        host = replace(host, total_bytes=memory_bytes, available_bytes=free, limited_by="memory")
+        parts.append(size_text(memory_bytes))
+    gpus = tuple(
+        Gpu(f"GPU{i}", "described by the user", size, size)
+        for i, size in enumerate(gpu_memory_bytes)
     )
-    if len(sizes) > _MOST_GPUS:
-        raise UsageError(f"{len(sizes)} GPUs; {_MOST_GPUS} at most", hint="--gpu-memory 24GB,24GB")
-    gpus = tuple(Gpu(f"GPU{i}", "as told", size, size) for i, size in enumerate(sizes))
     host = replace(host, gpus=GpuList(gpus, "", 0.0))
-    words += [f"a GPU of {size_text(g.total_bytes)}" for g in gpus]
-    name = "a machine with " if memory else "this machine with "
-    memories = memories_of(host, with_gpus=gpu != "off")
-    told = tuple(replace(m, is_told=bool(memory) or m.name != HOST) for m in memories)
-    return Machine(host, told, name + " and ".join(words))
-
-
-def _size(text: str, example: str) -> int:
-    nbytes = parse_size(text)
-    if not _LEAST <= nbytes < 1 << 60:
-        raise UsageError(f"{text!r} is no machine's memory", hint=example)
-    return nbytes
+    parts += [f"a GPU of {size_text(g.total_bytes)}" for g in gpus]
+    name = "this machine" if memory_bytes is None else "a machine"
+    memories = tuple(
+        replace(m, is_told=memory_bytes is not None or m.name != HOST)
+        for m in list_memories(host, with_gpus=gpu != "off")
+    )
+    return Machine(host, memories, f"{name} with {' and '.join(parts)}")

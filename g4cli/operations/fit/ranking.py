@@ -1,90 +1,72 @@
-"""The types of a model beside this machine's memory: what `g4 fit` ranks and what its matrix holds."""
+"""The types of a model, judged for a machine: the ranking and the matrix of `g4 fit`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-if TYPE_CHECKING:
-    from g4cli.estimate import Options, Tensor
-    from g4cli.fit import Advice, Memory
-    from g4cli.host import HostFacts
-    from g4cli.operations.fit.subject import Subject
+from g4cli.core.registry import MADE_TYPES, MODELS, find_model
+from g4cli.estimate import Options
+from g4cli.fit import COMMON_CTX, Memory, TypeRanking, TypeVariant, rank_types
+from g4cli.host import HostFacts
+from g4cli.operations.fit.drafting import add_drafting
+from g4cli.operations.fit.options import make_run_options
+from g4cli.operations.fit.subject import Subject, describe_model
 
-
-# One type per step of size: what people choose between. The others lie between two of these, and each
-# more would cost every `g4 fit` ten milliseconds.
+# One type for each step of size: what people choose between. The others lie between two of these, and
+# each more would cost every `g4 fit` ten milliseconds.
 RANKED: Final = ("bf16", "q8_0", "q6_k", "q4_k_m", "q4_0", "q3_k_m")
 
 
-def variants_of(
-    name: str, kinds: Sequence[str] = RANKED
-) -> tuple[tuple[str, Sequence[Tensor]], ...]:
-    """Return those of `kinds` that the model can be had in, with its tensors."""
-    from g4cli.core.registry import parse_name
-    from g4cli.operations.fit.subject import typed_tensors
-
-    model = parse_name(name).model
-    return tuple((kind, typed_tensors(model.name, kind)) for kind in kinds if kind in model.types)
-
-
-def trained_type(name: str) -> str:
-    """Return the type that Google trained the model `name` for, or an empty string."""
-    from g4cli.core.registry import parse_name
-
-    published = parse_name(name).model.published
-    return next((p.type for p in published if p.is_qat), "")
-
-
-def advice_for(
+def rank_model_types(
     subject: Subject,
     options: Options,
     memories: Sequence[Memory],
     host: HostFacts,
     n_ctx: int,
     kinds: Sequence[str] = RANKED,
-) -> Advice | None:
-    """Return the ranking of those `kinds` that the model has, or None for a file that has no name."""
-    from g4cli.fit import rank_types
-    from g4cli.operations.fit.subject import run_options
+) -> TypeRanking | None:
+    """Return the ranking, with `n_ctx` tokens, of those types in `kinds` that the model has.
 
+    None for a subject that is not in the registry.
+    """
     if subject.model is None:
         return None
-
-    def options_for(tensors: Sequence[Tensor]) -> Options:
-        # A table that is small in one type stays in memory, large in another on the disk.
-        lazy = options.lazy_ple or run_options(host, replace(subject, tensors=tensors)).lazy_ple
-        return replace(options, lazy_ple=lazy)
-
-    return rank_types(
-        subject.shape,
-        variants_of(subject.model, kinds),
-        options_for,
-        memories,
-        n_ctx=n_ctx,
-        trained_for=trained_type(subject.model),
-    )
+    model = find_model(subject.model)
+    variants = []
+    for typed in _list_variants(model.name, kinds):
+        # A table that is small in one type stays in memory; a large one stays on the disk.
+        lazy = options.lazy_ple or make_run_options(host, typed).lazy_ple
+        typed_options = replace(options, lazy_ple=lazy, unlisted_weight_bytes=typed.unlisted_bytes)
+        variants.append(_make_variant(typed, typed_options))
+    trained_for = next((p.type for p in model.published if p.is_qat), "")
+    return rank_types(subject.shape, variants, memories, n_ctx=n_ctx, trained_for=trained_for)
 
 
-def matrix_rows(host: HostFacts, memories: Sequence[Memory], kv_type: str) -> list[dict[str, Any]]:
-    """Return one row per model and type: what it takes with COMMON_CTX tokens, and the largest context."""
-    from g4cli.core.registry import MADE_TYPES, MODELS
-    from g4cli.fit import COMMON_CTX, rank_types
-    from g4cli.operations.fit.drafting import with_guesses
-    from g4cli.operations.fit.subject import from_registry, run_options
+def rank_all_models(
+    host: HostFacts, memories: Sequence[Memory], kv_type: str
+) -> list[dict[str, Any]]:
+    """Return one row for each model and type: the memory for COMMON_CTX tokens, the largest context.
 
+    Raises UsageError for an unknown KV cache type.
+    """
     rows: list[dict[str, Any]] = []
     for model in MODELS:
-        subject = from_registry(model.name)
-
-        def options_for(tensors: Any, subject: Subject = subject) -> Any:
-            typed = replace(subject, tensors=tensors)
-            return with_guesses(run_options(host, typed, kv_type=kv_type), typed, "auto")
-
+        variants = []
+        for typed in _list_variants(model.name, MADE_TYPES):
+            options = make_run_options(host, typed, kv_type=kv_type)
+            variants.append(_make_variant(typed, add_drafting(options, typed, "auto")))
         n_ctx = min(COMMON_CTX, model.shape.n_ctx_train)
-        advice = rank_types(
-            model.shape, variants_of(model.name, MADE_TYPES), options_for, memories, n_ctx=n_ctx
-        )
-        rows += [{"model": model.name, "n_ctx": n_ctx, **asdict(row)} for row in advice.types]
+        ranking = rank_types(model.shape, variants, memories, n_ctx=n_ctx)
+        rows += [{"model": model.name, "n_ctx": n_ctx, **asdict(row)} for row in ranking.types]
     return rows
+
+
+def _list_variants(name: str, kinds: Sequence[str]) -> Iterator[Subject]:
+    types = find_model(name).types
+    return (describe_model(f"{name}:{kind}") for kind in kinds if kind in types)
+
+
+def _make_variant(subject: Subject, options: Options) -> TypeVariant:
+    return TypeVariant(subject.name.partition(":")[2], subject.tensors, options)

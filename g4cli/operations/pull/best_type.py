@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from g4cli.fit import Advice
+    from g4cli.fit import TypeRanking
 
 # A type that holds the first is taken before one that holds only the next.
 _CONTEXTS: Final = (32768, 8192, 4096)
@@ -26,23 +26,24 @@ def best_fitting(text: str) -> tuple[str, str]:
             f"{text} names a type already; --fit chooses one", hint=f"g4 pull {name} --fit"
         )
     for n_ctx in sorted({min(n, ref.model.shape.n_ctx_train) for n in _CONTEXTS}, reverse=True):
-        advice = _advice(name, n_ctx)
-        if advice.best:
-            return f"{name}:{advice.best}", advice.reason
-    raise NoMemory(f"no type of {name} fits this machine; {advice.reason}", hint=f"g4 fit {name}")
+        ranking = _rank_types(name, n_ctx)
+        if ranking.best:
+            return f"{name}:{ranking.best}", ranking.reason
+    raise NoMemory(f"no type of {name} fits this machine; {ranking.reason}", hint=f"g4 fit {name}")
 
 
-def _advice(name: str, n_ctx: int) -> Advice:
+def _rank_types(name: str, n_ctx: int) -> TypeRanking:
     """Return the published types of the model `name`, ranked for this machine."""
     from g4cli.core.registry import find_model
     from g4cli.host import probe
-    from g4cli.operations.fit.drafting import with_guesses
-    from g4cli.operations.fit.ranking import RANKED, advice_for
-    from g4cli.operations.fit.subject import from_registry, memories_of, run_options
+    from g4cli.operations.fit.drafting import add_drafting
+    from g4cli.operations.fit.options import list_memories, make_run_options
+    from g4cli.operations.fit.ranking import RANKED, rank_model_types
+    from g4cli.operations.fit.subject import describe_model
 
-    host, subject = probe(), from_registry(name)
-    options = with_guesses(run_options(host, subject), subject, "auto")
+    host, subject = probe(), describe_model(name)
+    options = add_drafting(make_run_options(host, subject), subject, "auto")
     kinds = find_model(name).published_types or RANKED
-    advice = advice_for(subject, options, memories_of(host), host, n_ctx, kinds)
-    assert advice is not None  # a model by name has types
-    return advice
+    ranking = rank_model_types(subject, options, list_memories(host), host, n_ctx, kinds)
+    assert ranking is not None  # a model by name has types
+    return ranking

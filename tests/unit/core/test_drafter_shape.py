@@ -21,8 +21,8 @@ from g4cli.estimate import GUESSING_BYTES, HOST, N_GUESSES, Draft, Options, esti
 from g4cli.estimate.compute import compute_bytes, output_bytes
 from g4cli.estimate.draft import draft_compute_bytes, draft_output_bytes
 from g4cli.estimate.weights import repacked_types
-from g4cli.operations.fit.drafting import with_guesses
-from g4cli.operations.fit.subject import from_registry
+from g4cli.operations.fit.drafting import add_drafting
+from g4cli.operations.fit.subject import describe_model
 from g4cli.runtime.engine import drafter, drafting
 from quant.recipes import Recipe, choose_types
 from tests.support.builders import gguf as builders
@@ -111,10 +111,9 @@ def test_the_plan_guesses_as_the_chat_does() -> None:
     assert (N_GUESSES, GUESSING_BYTES) == (drafting.N_GUESSES, drafting.SMALLEST_BYTES)
     assert N_GUESSES + 1 == drafting.N_OUTPUTS
     assert Draft(shapes.DRAFTS["e2b"]).n_ubatch == drafter._N_BATCH
-    subjects = [from_registry(name) for name in ("tiny", "e2b", "26b")]
-    kinds = {s.model: with_guesses(Options(2048), s, "auto").n_guesses for s in subjects}
-    # Small networks and mixtures of experts gain nothing: cli.drafting.choose_draft leaves them
-    # alone.
+    subjects = [describe_model(name) for name in ("tiny", "e2b", "26b")]
+    kinds = {s.model: add_drafting(Options(2048), s, "auto").n_guesses for s in subjects}
+    # Small networks and mixtures of experts gain nothing by drafting: choose_draft leaves it off.
     assert kinds == {"tiny": 0, "e2b": N_GUESSES, "26b": 0}
 
 

@@ -14,7 +14,7 @@ from g4cli.core.errors import BadGGUF
 from g4cli.core.gguf import parse_header, read_header
 from g4cli.core.units import MIB
 from g4cli.estimate import HOST, Options, estimate, media_bytes
-from g4cli.operations.fit.subject import with_encoder
+from g4cli.operations.fit.options import add_encoder
 from tests.support.builders import real_mmproj, shapes
 from tests.support.builders.gguf import Key, build_gguf, tensor_info, write_gguf
 from tests.support.paths import TESTS
@@ -121,8 +121,8 @@ def test_an_encoder_that_makes_no_sense_is_refused(keys: list[Any], words: str) 
 
 def test_large_networks_need_a_ubatch_that_holds_the_image(tmp_path: Path) -> None:
     path = real_mmproj.build(tmp_path / "mmproj.gguf", "12b")
-    assert with_encoder(Options(8192), shapes.G12B, path, 1120).n_ubatch == 1120
-    assert with_encoder(Options(8192), shapes.E2B, path, 1120).n_ubatch == 512
+    assert add_encoder(Options(8192), shapes.G12B, path, 1120).n_ubatch == 1120
+    assert add_encoder(Options(8192), shapes.E2B, path, 1120).n_ubatch == 512
 
 
 def test_fit_with_an_encoder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from g4cli.core.ggml import F16, GGMLType
 from g4cli.core.units import GIB, MIB
 from g4cli.estimate import HOST, Estimate, Options, Term, estimate
-from g4cli.fit import Memory, largest_context, plan_context, report, verdict
+from g4cli.fit import Memory, judge_estimate, largest_context, plan_context, plan_fit
 from tests.support.builders import shapes
 
 
@@ -26,29 +26,29 @@ def needs(n: int) -> Estimate:
 
 
 def test_fits_and_says_what_stays_free() -> None:
-    found = verdict(needs(4 * GIB), [Memory(HOST, 16 * GIB, 8 * GIB)])
+    found = judge_estimate(needs(4 * GIB), [Memory(HOST, 16 * GIB, 8 * GIB)])
     assert found.fits
     assert found.reason == "4.00 GiB needed, 8.00 GiB free; 4.00 GiB stays free"
 
 
 def test_the_margin_is_kept() -> None:
     memory = Memory(HOST, 16 * GIB, 5 * GIB)
-    assert memory.margin_bytes == GIB
-    assert verdict(needs(4 * GIB), [memory]).fits
-    assert not verdict(needs(4 * GIB + 1), [memory]).fits
+    assert memory.reserve_bytes == GIB
+    assert judge_estimate(needs(4 * GIB), [memory]).fits
+    assert not judge_estimate(needs(4 * GIB + 1), [memory]).fits
 
 
-def test_the_margin_of_a_small_machine_is_an_eighth() -> None:
-    assert Memory(HOST, 4 * GIB, 4 * GIB).margin_bytes == 512 * MIB
+def test_the_reserve_of_a_small_machine_is_an_eighth() -> None:
+    assert Memory(HOST, 4 * GIB, 4 * GIB).reserve_bytes == 512 * MIB
 
 
 def test_reasons_of_a_refusal() -> None:
-    busy = verdict(needs(4 * GIB), [Memory(HOST, 16 * GIB, 2 * GIB)])
+    busy = judge_estimate(needs(4 * GIB), [Memory(HOST, 16 * GIB, 2 * GIB)])
     assert not busy.fits
     assert busy.reason.endswith("close other programs")
-    tight = verdict(needs(15 * GIB + 1), [Memory(HOST, 16 * GIB, 16 * GIB)])
-    assert tight.reason.endswith("under 1.00 GiB would be left")
-    never = verdict(needs(17 * GIB), [Memory(HOST, 16 * GIB, 16 * GIB)])
+    tight = judge_estimate(needs(15 * GIB + 1), [Memory(HOST, 16 * GIB, 16 * GIB)])
+    assert tight.reason.endswith("less than 1.00 GiB would stay free")
+    never = judge_estimate(needs(17 * GIB), [Memory(HOST, 16 * GIB, 16 * GIB)])
     assert never.reason == "17.0 GiB needed, 16.0 GiB free, 16.0 GiB in all"
 
 
@@ -75,10 +75,13 @@ def test_the_planned_context_says_why() -> None:
     plenty = plan_context(shapes.E2B, [], Options(1), [Memory(HOST, 64 * GIB, 64 * GIB)])
     assert (plenty.n_ctx, plenty.reason) == (
         131072,
-        "context 131,072: all that the model was made for",
+        "context 131,072: the largest that the model was trained for",
     )
     tiny = plan_context(shapes.TINY, [], Options(1), [Memory(HOST, 64 * GIB, 64 * GIB)])
-    assert (tiny.n_ctx, tiny.reason) == (2048, "context 2,048: all that the model was made for")
+    assert (tiny.n_ctx, tiny.reason) == (
+        2048,
+        "context 2,048: the largest that the model was trained for",
+    )
     tight = plan_context(shapes.G31B, [], Options(1), [Memory(HOST, 64 * GIB, 4 * GIB)])
     assert 0 < tight.n_ctx < shapes.G31B.n_ctx_train
     assert tight.reason == f"context {tight.n_ctx:,}: the largest that leaves 1.00 GiB free"
@@ -87,12 +90,24 @@ def test_the_planned_context_says_why() -> None:
     assert "no context fits" in nothing.reason
 
 
-def test_report_keeps_what_was_asked_for() -> None:
+def test_the_plan_keeps_what_was_asked_for() -> None:
     memories = [Memory(HOST, 64 * GIB, 3 * GIB)]
-    asked = report(shapes.G31B, [], Options(65536), memories)
+    asked = plan_fit(shapes.G31B, [], Options(65536), memories)
     assert asked.options.n_ctx == 65536  # never lowered
     assert not asked.verdict.fits
-    most = report(shapes.G31B, [], Options(262144), memories, choose="max")
+    most = plan_fit(shapes.G31B, [], Options(262144), memories, choose="max")
     assert most.options.n_ctx == asked.largest_ctx
     assert most.verdict.fits
     assert [row.n_ctx for row in most.contexts] == [4096, 8192, 16384, 32768, 65536, 131072, 262144]
+
+
+def test_unlisted_weights_are_counted_where_the_first_layer_is() -> None:
+    """The published file is larger than the tensors of g4's recipe say, or smaller."""
+    options = Options(4096, unlisted_weight_bytes=GIB)
+    plain = estimate(shapes.E2B, [Weights(GIB)], replace(options, unlisted_weight_bytes=0))
+    larger = estimate(shapes.E2B, [Weights(GIB)], options)
+    assert larger.weights_bytes - plain.weights_bytes == GIB
+    smaller = estimate(shapes.E2B, [Weights(2 * GIB)], replace(options, unlisted_weight_bytes=-GIB))
+    assert smaller.weights_bytes == plain.weights_bytes
+    on_gpu = estimate(shapes.E2B, [Weights(GIB)], replace(options, n_gpu_layers=-1), ("CUDA0",))
+    assert on_gpu.sum(group="weights", device="CUDA0") == 2 * GIB

@@ -11,7 +11,7 @@ from g4cli.core.inventory import text_tensors
 from g4cli.core.units import GIB, MIB
 from g4cli.estimate import HOST, Options, estimate
 from g4cli.estimate.placement import device_of, layer_devices
-from g4cli.fit import Memory, attempt, largest_context, place, verdict
+from g4cli.fit import Memory, judge_estimate, largest_context, place_layers, try_options
 from quant.recipes import Recipe, choose_types
 from tests.support.builders import shapes
 
@@ -76,43 +76,43 @@ def test_the_embeddings_stay_on_the_host_and_are_copied_as_the_output() -> None:
 
 
 def test_without_gpus_nothing_moves() -> None:
-    laid = place(shapes.E2B, E2B, Options(4096), [HOST_64])
+    laid = place_layers(shapes.E2B, E2B, Options(4096), [HOST_64])
     assert laid.options == Options(4096)
     assert laid.reason == "no GPU: everything in host memory"
 
 
 def test_all_layers_when_they_fit() -> None:
-    laid = place(shapes.E2B, E2B, Options(4096), [HOST_64, BIG])
+    laid = place_layers(shapes.E2B, E2B, Options(4096), [HOST_64, BIG])
     assert laid.options.n_gpu_layers == -1
     assert laid.reason == "all 35 layers on CUDA0 (78.0 GiB free)"
 
 
 def test_experts_are_the_first_to_stay_behind() -> None:
     small = Memory("CUDA0", 12 * GIB, 12 * GIB)
-    found = attempt(shapes.A4B, A4B, Options(8192), [HOST_64, small])
+    found = try_options(shapes.A4B, A4B, Options(8192), [HOST_64, small])
     assert found.verdict.fits
     assert found.options.n_gpu_layers == -1
     n = found.options.n_cpu_moe
     assert 0 < n < 30
     assert f"the experts of the first {n} of 30 in host memory" in found.placement
     fewer = replace(found.options, n_cpu_moe=n - 1)
-    assert not verdict(estimate(shapes.A4B, A4B, fewer, ("CUDA0",)), [small]).fits
+    assert not judge_estimate(estimate(shapes.A4B, A4B, fewer, ("CUDA0",)), [small]).fits
 
 
 def test_as_many_layers_as_fit() -> None:
     small = Memory("CUDA0", GIB, GIB)
-    found = attempt(shapes.E2B, E2B, Options(8192), [HOST_64, small])
+    found = try_options(shapes.E2B, E2B, Options(8192), [HOST_64, small])
     n = found.options.n_gpu_layers
     assert 0 < n < 36
     assert found.verdict.fits
     assert found.chat_option == f"--gpu-layers {n}"
     more = replace(found.options, n_gpu_layers=n + 1)
-    assert not verdict(estimate(shapes.E2B, E2B, more, ("CUDA0",)), [small]).fits
+    assert not judge_estimate(estimate(shapes.E2B, E2B, more, ("CUDA0",)), [small]).fits
 
 
 def test_a_gpu_too_small_for_anything() -> None:
     none = Memory("CUDA0", 256 * MIB, 100 * MIB)
-    laid = place(shapes.E2B, E2B, Options(8192), [HOST_64, none])
+    laid = place_layers(shapes.E2B, E2B, Options(8192), [HOST_64, none])
     assert laid.options.n_gpu_layers == 0
     assert laid.reason.startswith("not one layer fits CUDA0")
 
@@ -121,7 +121,7 @@ def test_unified_memory_is_counted_once_and_against_the_host() -> None:
     host = Memory(HOST, 16 * GIB, 6 * GIB)
     metal = Memory("Metal", 12 * GIB, 12 * GIB, unified=True)
     weights = [_Weights(10 * GIB)]
-    found = attempt(shapes.TINY, weights, Options(512), [host, metal])
+    found = try_options(shapes.TINY, weights, Options(512), [host, metal])
     assert not found.verdict.fits  # 10 GiB fit the GPU's limit, but only 6 are free on the machine
 
 
@@ -129,8 +129,8 @@ def test_two_gpus_hold_what_one_cannot() -> None:
     one = Memory("CUDA0", 12 * GIB, 12 * GIB)
     two = Memory("CUDA1", 12 * GIB, 12 * GIB)
     g31b = choose_types(text_tensors(shapes.G31B), Recipe("q4_0"))
-    alone = place(shapes.G31B, g31b, Options(4096), [HOST_64, one])
-    both = place(shapes.G31B, g31b, Options(4096), [HOST_64, one, two])
+    alone = place_layers(shapes.G31B, g31b, Options(4096), [HOST_64, one])
+    both = place_layers(shapes.G31B, g31b, Options(4096), [HOST_64, one, two])
     assert (
         0 < alone.options.n_gpu_layers < both.options.n_gpu_layers
         or both.options.n_gpu_layers == -1

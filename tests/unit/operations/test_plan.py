@@ -111,7 +111,7 @@ def test_a_long_context_pushes_no_layer_off_the_card(files: dict[str, Checked]) 
     out, card = Heard(), Gpu("CUDA0", "a card", 2 * GIB, 2 * GIB)
     plan = plan_chat(out, asked(), files["e2b"], machine(64 * GIB, card))
     assert (32768 < plan.n_ctx < 131072, plan.gpu_layers) == (True, "auto")
-    assert out.said[0].endswith("the largest without moving more to host memory; 131,072 with it")
+    assert "the largest with these layers on the GPU (131,072 if more" in out.said[0]
     assert out.said[1].startswith("all 35 layers on CUDA0")
 
 

@@ -1,0 +1,82 @@
+"""The plan for one network on one machine: its context, its layers, its memory, and other contexts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from g4cli.core.shape import Shape
+from g4cli.estimate import Estimate, Options, Tensor
+from g4cli.fit.context import CONTEXTS, largest_context, plan_context, try_options
+from g4cli.fit.memory import Memory, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class ContextRow:
+    """A context size: the memory it needs on all devices, and whether that fits."""
+
+    n_ctx: int
+    total_bytes: int
+    fits: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FitPlan:
+    """What runs and whether it fits.
+
+    `context_reason` and `placement` say in words how context and layers were chosen; `chat_option` is
+    the option of `g4 chat` for that placement.
+    """
+
+    options: Options
+    context_reason: str
+    placement: str
+    chat_option: str
+    estimate: Estimate
+    verdict: Verdict
+    largest_ctx: int
+    contexts: tuple[ContextRow, ...]
+
+
+def plan_fit(
+    shape: Shape,
+    tensors: Sequence[Tensor],
+    options: Options,
+    memories: Sequence[Memory],
+    *,
+    choose: Literal["given", "auto", "max"] = "given",
+) -> FitPlan:
+    """Return the plan for `options` on the devices `memories`.
+
+    `choose` decides the context: "given" takes that of `options`, "auto" the one that `g4 chat` would
+    open, "max" the largest that fits.
+    """
+    largest = largest_context(shape, tensors, options, memories)
+    reason = f"context {options.n_ctx:,}: as asked for"
+    if choose == "auto":
+        context = plan_context(shape, tensors, options, memories)
+        options, reason = replace(options, n_ctx=context.n_ctx), context.reason
+    elif choose == "max":
+        n_ctx = largest or min(CONTEXTS[0], shape.n_ctx_train)
+        reason = (
+            f"context {n_ctx:,}: the largest that fits"
+            if largest
+            else f"no context fits; the figures are for {n_ctx:,} tokens"
+        )
+        options = replace(options, n_ctx=n_ctx)
+    trial = try_options(shape, tensors, options, memories)
+    rows = []
+    for n_ctx in sorted({*(c for c in CONTEXTS if c < shape.n_ctx_train), shape.n_ctx_train}):
+        other = try_options(shape, tensors, replace(options, n_ctx=n_ctx), memories)
+        rows.append(ContextRow(n_ctx, other.estimate.total_bytes, other.verdict.fits))
+    return FitPlan(
+        trial.options,
+        reason,
+        trial.placement,
+        trial.chat_option,
+        trial.estimate,
+        trial.verdict,
+        largest,
+        tuple(rows),
+    )

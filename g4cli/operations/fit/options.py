@@ -1,0 +1,108 @@
+"""From a request and a machine to the options and devices that the estimator takes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Final, Literal
+
+from g4cli.core.gguf import read_header
+from g4cli.core.inventory import PER_LAYER_TOKEN_EMBD
+from g4cli.core.shape import Shape
+from g4cli.core.units import GIB
+from g4cli.estimate import HOST, Options, media_bytes, repacked_types
+from g4cli.estimate import kv_type as find_kv_type
+from g4cli.fit import Memory
+from g4cli.host import HostFacts
+from g4cli.operations.fit.drafting import add_drafting
+from g4cli.operations.fit.request import FitRequest
+from g4cli.operations.fit.subject import Subject
+from g4cli.store.models import sidecar
+
+_N_BATCH: Final = 2048
+_LAZY_PLE_BYTES: Final = 4 * GIB
+
+
+def list_memories(host: HostFacts, *, with_gpus: bool = True) -> tuple[Memory, ...]:
+    """Return the devices of the machine `host`: its own memory, then the GPUs that were seen last."""
+    gpus = host.gpus.gpus if host.gpus and with_gpus else ()
+    return (
+        Memory(HOST, host.total_bytes, host.available_bytes),
+        *(Memory(g.name, g.total_bytes, g.free_bytes, g.unified) for g in gpus),
+    )
+
+
+def make_run_options(
+    host: HostFacts,
+    subject: Subject,
+    *,
+    n_ctx: int = 0,
+    kv_type: str = "f16",
+    mmap: bool = True,
+    lazy_ple: Literal["auto", "on", "off"] | str = "auto",
+    use_extra_bufts: bool = True,
+) -> Options:
+    """Return the options of a chat with `subject` on `host`; `n_ctx` 0 is the model's own context.
+
+    `lazy_ple` "auto" keeps a per-layer-embedding table above 4 GiB on the disk, as llama.cpp does
+    (lazy_read::add, src/llama-model-loader.cpp, llama.cpp@0c1e57098). `use_extra_bufts` False is for
+    machines whose repacked kernels fail. Raises UsageError for an unknown KV cache type.
+    """
+    kind = find_kv_type(kv_type)
+    table_bytes = sum(t.nbytes for t in subject.tensors if t.name == PER_LAYER_TOKEN_EMBD)
+    return Options(
+        n_ctx or subject.shape.n_ctx_train,
+        type_k=kind,
+        type_v=kind,
+        mmap=mmap,
+        repack=repacked_types(host.cpu_features) if use_extra_bufts else frozenset(),
+        lazy_ple=lazy_ple == "on" or (lazy_ple == "auto" and table_bytes > _LAZY_PLE_BYTES),
+        unlisted_weight_bytes=subject.unlisted_bytes,
+    )
+
+
+def make_fit_options(request: FitRequest, host: HostFacts, subject: Subject) -> Options:
+    """Return the options that `request` asks for; without a number the context is the model's own.
+
+    Raises UsageError, FileMissing (the mmproj or draft model), BadGGUF.
+    """
+    options = replace(
+        make_run_options(
+            host, subject, kv_type=request.kv_type, mmap=request.mmap, lazy_ple=request.lazy_ple
+        ),
+        n_ctx=request.ctx if isinstance(request.ctx, int) else subject.shape.n_ctx_train,
+        n_ubatch=request.n_ubatch,
+        n_batch=max(_N_BATCH, request.n_ubatch),
+        n_seq=request.n_seq,
+        flash_attn=request.flash_attn,
+        swa_full=request.swa_full,
+    )
+    if request.n_gpu_layers != "auto" or request.n_cpu_moe:
+        options = replace(
+            options,
+            n_gpu_layers=-1 if request.n_gpu_layers == "auto" else request.n_gpu_layers,
+            n_cpu_moe=request.n_cpu_moe,
+            fixed_layout=True,
+        )
+    if request.mmproj:
+        options = add_encoder(options, subject.shape, request.mmproj, request.image_tokens)
+    return add_drafting(options, subject, request.draft)
+
+
+def find_encoder(path: Path) -> Path | None:
+    """Return the mmproj that belongs to the model at `path`, or None.
+
+    It is the one pulled with the model, or a file mmproj*.gguf in the same folder.
+    """
+    return sidecar(path, "mmproj") or next(path.parent.glob("mmproj*.gguf"), None)
+
+
+def add_encoder(options: Options, shape: Shape, mmproj: Path, image_tokens: int) -> Options:
+    """Return `options` with the encoder in the file `mmproj` loaded too. Raises BadGGUF.
+
+    Networks without per-layer embeddings attend to an image in both directions: one ubatch must hold
+    all of its `image_tokens`.
+    """
+    media = media_bytes(read_header(mmproj), image_tokens)
+    n_ubatch = options.n_ubatch if shape.n_embd_per_layer else max(options.n_ubatch, image_tokens)
+    return replace(options, n_ubatch=n_ubatch, media=media)

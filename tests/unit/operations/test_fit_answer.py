@@ -1,0 +1,37 @@
+"""The operation behind `g4 fit`: a request in, an answer out; a Reporter hears the warnings."""
+
+from __future__ import annotations
+
+import pytest
+
+from g4cli.core.units import GIB
+from g4cli.operations.fit.answer import answer_fit
+from g4cli.operations.fit.request import FitRequest
+from tests.support.fakes.reporter import RecordingReporter
+
+
+def test_the_answer_is_a_value(capsys: pytest.CaptureFixture[str]) -> None:
+    reporter = RecordingReporter()
+    answer = answer_fit(FitRequest(model="12b", ctx=8192, memory_bytes=8 * GIB), reporter)
+    assert not answer.plan.verdict.fits
+    assert answer.plan.options.n_ctx == 8192
+    assert answer.machine.description == "a machine with 8.00 GiB"
+    assert answer.alternative.startswith("e4b:q4_0 fits with ")
+    assert (reporter.messages, reporter.warnings) == ([], [])
+    assert capsys.readouterr() == ("", "")
+
+
+def test_another_build_of_the_library_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("g4cli.operations.fit.answer.engine_version", lambda: "0.4.0")
+    reporter = RecordingReporter()
+    answer = answer_fit(FitRequest(model="tiny", memory_bytes=8 * GIB), reporter)
+    assert answer.library == "0.4.0"
+    assert len(reporter.warnings) == 1
+
+
+def test_the_weights_of_a_published_file_are_counted_without_a_made_up_tensor() -> None:
+    answer = answer_fit(FitRequest(model="e2b:q6_k", memory_bytes=32 * GIB), RecordingReporter())
+    subject = answer.subject
+    assert all(tensor.nbytes > 0 for tensor in subject.tensors)
+    assert subject.unlisted_bytes > 100_000_000
+    assert answer.plan.estimate.weights_bytes == subject.weight_bytes
