@@ -21,17 +21,19 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from g4cli.core.child_memory import Watched, communicate
+from g4cli.core.units import GIB
 
 # The folder that holds the package g4cli: a checkout or site-packages.
 _PACKAGE_ROOT: Final = str(Path(__file__).resolve().parents[2])
@@ -50,6 +52,9 @@ _KEPT_PREFIXES: Final = (
 _SECRET_WORDS: Final = ("TOKEN", "SECRET", "PASSWORD", "API_KEY")
 _PR_SET_PDEATHSIG: Final = 1  # <linux/prctl.h>
 _PR_SET_NO_NEW_PRIVS: Final = 38
+# What a child may hold for itself unless its caller knows better. Python, llama.cpp and a vocabulary
+# take 300 MiB.
+MEMORY_BYTES: Final = 2 * GIB
 _ORPHANED: Final = 120  # the exit status of a child whose parent has gone
 
 
@@ -148,14 +153,18 @@ def run_child(
     *,
     text: str = "",
     timeout_s: float,
-    memory_bytes: int = 0,
+    memory_bytes: int = MEMORY_BYTES,
     limits: ChildLimits = ChildLimits(),
 ) -> tuple[Watched, int]:
     """Return what a child said to `text` on its standard input, and its exit status (negative: a signal).
 
     The child is killed after `timeout_s` seconds, or when it holds more than `memory_bytes` for itself (0: no
-    limit). Raises OSError if the system cannot start a process.
+    limit). Should this process be stopped or die first, the kernel ends the child after the processor time
+    that all cores have in `timeout_s`. Raises OSError if the system cannot start a process.
     """
+    if not limits.cpu_seconds:
+        cores = os.cpu_count() or 1
+        limits = replace(limits, cpu_seconds=math.ceil(timeout_s) * cores + 1)
     with start_child(module, args, limits=limits) as child:
         watched = communicate(child, text, timeout_s=timeout_s, limit_bytes=memory_bytes)
         return watched, child.returncode

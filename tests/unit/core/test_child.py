@@ -4,22 +4,41 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from g4cli.core import child as child_module
 from g4cli.core.child import ChildLimits, child_environment, run_child, start_child
+from g4cli.core.child_memory import Watched, communicate
 from tests.support.paths import ROOT
 
-# What the children of g4 import, and what a hostile folder would therefore plant.
-PLANTED = (
-    "json", "struct", "ctypes", "random", "inspect", "numpy", "g4cli", "llama_cpp", "jinja2", "runpy",
-    "threading", "signal", "resource", "dataclasses", "typing", "pathlib", "platform", "hashlib", "re",
-)  # fmt: skip
+# Everything that a child might import, and what a hostile folder would therefore plant.
+PACKAGES = (
+    "numpy",
+    "g4cli",
+    "llama_cpp",
+    "jinja2",
+    "markupsafe",
+    "huggingface_hub",
+    "quant",
+    "converters",
+)
+PLANTED = (*sorted(sys.stdlib_module_names), *PACKAGES)
+CHILDREN = (
+    "g4cli.runtime.llama.devices",
+    "g4cli.runtime.probes.doctor_child",
+    "g4cli.runtime.probes.kernel_child",
+    "g4cli.runtime.probes.template_child",
+    "g4cli.runtime.probes.memory_child",
+    "g4cli.runtime.engine.worker",
+)
 
 
 @pytest.fixture
@@ -29,7 +48,7 @@ def hostile_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     for name in PLANTED:
         code = f"open({str(folder / 'PWNED')!r}, 'a').write({name!r})\n"
-        if name in ("numpy", "g4cli", "llama_cpp"):
+        if name in PACKAGES:
             (folder / name).mkdir()
             (folder / name / "__init__.py").write_text(code)
         else:
@@ -38,16 +57,30 @@ def hostile_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        "g4cli.runtime.llama.devices",
-        "g4cli.runtime.probes.doctor_child",
-        "g4cli.runtime.probes.kernel_child",
-    ],
-)
+@pytest.mark.parametrize("module", CHILDREN)
 def test_nothing_in_the_current_folder_is_imported(hostile_folder: Path, module: str) -> None:
     run_child(module, timeout_s=60)
+    assert not (hostile_folder / "PWNED").exists()
+
+
+def test_every_child_of_g4_is_among_those() -> None:
+    """Each module that is started somewhere by its name is in CHILDREN."""
+    sources = "".join(path.read_text() for path in (ROOT / "g4cli").rglob("*.py"))
+    started = set(re.findall(r"(?:run_child|start_child)\(\s*\"([\w.]+)\"", sources))
+    assert started <= set(CHILDREN)
+
+
+def test_the_doctor_runs_nothing_of_the_folder_it_stands_in(hostile_folder: Path) -> None:
+    program = Path(sys.executable).with_name("g4")
+    for arguments in (
+        ["pull", "tiny", "-q"],
+        ["doctor", "tiny"],
+        ["chat", "tiny", "-p", "Hi", "-n", "2"],
+    ):
+        done = subprocess.run(
+            [program, *arguments], stdin=subprocess.DEVNULL, capture_output=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
     assert not (hostile_folder / "PWNED").exists()
 
 
@@ -149,6 +182,25 @@ def wait_for_limit(pid: int, name: str, value: str) -> str:
 
 
 @pytest.mark.requires_linux
+def test_a_child_has_limits_though_nobody_names_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, Any] = {}
+    real = child_module.start_child
+
+    def start(module: str, args: Any, **options: Any) -> Any:
+        seen.update(options)
+        return real(module, args, **options)
+
+    def watch(process: Any, text: str, **options: Any) -> Watched:
+        seen.update(options)
+        return communicate(process, text, **options)
+
+    monkeypatch.setattr(child_module, "start_child", start)
+    monkeypatch.setattr(child_module, "communicate", watch)
+    run_child("g4cli.runtime.probes.doctor_child", text="{}", timeout_s=1.5)
+    assert seen["limits"].cpu_seconds == 2 * (os.cpu_count() or 1) + 1
+    assert seen["limit_bytes"] == 2 * 1024**3
+
+
 def test_pipes_and_the_lifeline_are_closed() -> None:
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(5):
