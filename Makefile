@@ -99,7 +99,7 @@ $(VENV)/.docs-tools: $(VENV)/.installed
 ## make docs    build the documentation into build/docs; fails if a link is broken or a made page is out of date
 docs: $(VENV)/.docs-tools
 	$(BIN)/python tools/make_reference.py --check
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 ## make reference  write the pages that are made from the program: commands, exit codes, environment, file map, man page
 reference: $(VENV)/.installed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,15 @@ def test_public_functions_say_what_they_return() -> None:
         and "errors.py" not in path.name  # the tree is drawn at the top of that file
     ]
     assert not silent, "\n".join(silent)
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "SECURITY.md"])
+def test_links_lead_somewhere(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)]+)\)", text)]
+    broken = [link for link in links if "://" not in link and not (ROOT / link).exists()]
+    assert not broken
+
+
+def test_the_readme_is_short() -> None:
+    assert README.count("\n") <= 150
