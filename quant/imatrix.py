@@ -22,8 +22,10 @@ from numpy.typing import NDArray
 from g4cli.core.errors import BadFile
 from g4cli.core.files import open_file, require_file
 from g4cli.core.ggml import F32
-from g4cli.core.gguf import Header, TensorInfo, iter_tensor, read_header
+from g4cli.core.gguf import read_header
 from g4cli.core.gguf_cursor import MAGIC
+from g4cli.core.gguf_data import iter_tensor
+from g4cli.core.gguf_header import Header, TensorInfo
 from g4cli.core.gguf_values import Array, Value, string, u32
 from quant.mixtures import category_of
 

@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Final, Literal
 from g4cli.core.errors import BadGGUF, UsageError
 from g4cli.core.files import open_file
 from g4cli.core.ggml import BF16, F32, I8
-from g4cli.core.gguf import Header, TensorInfo, iter_tensor, read_header
+from g4cli.core.gguf import read_header
+from g4cli.core.gguf_data import iter_tensor
+from g4cli.core.gguf_header import Header, TensorInfo
 from g4cli.core.gguf_values import SCALARS, Array, Value, ValueType, array, string, u32
 from g4cli.core.progress import Progress, no_progress
 from g4cli.core.quoting import shell_word

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from g4cli.core.errors import BadGGUF, FileMissing
-from g4cli.core.gguf import Header, TensorInfo, read_header
+from g4cli.core.gguf import read_header
+from g4cli.core.gguf_header import Header, TensorInfo
 from g4cli.core.gguf_values import Value
 from quant.sfp8_file import coded_tensors, decoded_view, is_archive
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from g4cli.core.errors import BadGGUF
-from g4cli.core.gguf import Header
+from g4cli.core.gguf_header import Header
 from g4cli.core.inventory import ROPE_FREQS, TOKEN_EMBD, TensorDims
 from g4cli.core.shape import COUNT, Keys
 

@@ -11,7 +11,7 @@ from typing import Final, Literal, TypeAlias
 
 from g4cli.core.errors import BadGGUF
 from g4cli.core.ggml import FILE_TYPE_NAMES
-from g4cli.core.gguf import Header
+from g4cli.core.gguf_header import Header
 from g4cli.core.quoting import shell_word
 
 FileKind: TypeAlias = Literal[

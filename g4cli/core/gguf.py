@@ -15,91 +15,18 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from g4cli.core.errors import BadGGUF
 from g4cli.core.files import open_file, require_file
-from g4cli.core.ggml import BY_ID, GGMLType
+from g4cli.core.ggml import BY_ID
 from g4cli.core.gguf_cursor import DEFAULT_ALIGNMENT, MAGIC, Cursor, Limits
-from g4cli.core.gguf_data import iter_tensor as iter_tensor
+from g4cli.core.gguf_header import Header, TensorInfo
 from g4cli.core.gguf_values import SCALARS, Array, Value, ValueType
 from g4cli.core.other_files import HEAD_BYTES, not_a_gguf
 from g4cli.core.quoting import shell_command
-
-
-@dataclass(frozen=True, slots=True)
-class TensorInfo:
-    """Where a tensor lies. `shape[0]` is the row length (ggml's ne[0]); `offset` counts from the data."""
-
-    name: str
-    type: GGMLType
-    shape: tuple[int, ...]
-    offset: int
-    nbytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Header:
-    """A checked header. `data_offset` and the tensors' offsets give absolute places in the file."""
-
-    path: str
-    version: int
-    alignment: int
-    keys: Mapping[str, Value]
-    tensors: Mapping[str, TensorInfo]
-    data_offset: int
-    file_size: int
-    key_offsets: Mapping[str, int] = field(default_factory=dict, repr=False)
-
-    @property
-    def data_end(self) -> int:
-        """Return the first byte after the last tensor, padding not counted."""
-        if not self.tensors:  # a vocabulary file ends with its header, unpadded
-            return min(self.data_offset, self.file_size)
-        return self.data_offset + max(t.offset + t.nbytes for t in self.tensors.values())
-
-    @property
-    def trailing_bytes(self) -> int:
-        """Return bytes after the padded end of the data (0 in a good file; negative: truncated)."""
-        padded = -(-self.data_end // self.alignment) * self.alignment
-        return (
-            self.file_size - padded
-            if self.file_size > padded
-            else min(0, self.file_size - self.data_end)
-        )
-
-    @property
-    def architecture(self) -> str:
-        """Return general.architecture. Raises BadGGUF if absent or not a string."""
-        return str(self.get("general.architecture", str))
-
-    def get(self, key: str, kind: type[Any], default: Any = None) -> Any:
-        """Return the value of `key` as `kind` (int, float, bool, str or Array).
-
-        Raises BadGGUF if the key is absent and no default is given, or has another type: a getter never
-        invents a zero.
-        """
-        value = self.keys.get(key)
-        if value is None:
-            if default is not None:
-                return default
-            raise BadGGUF(self.path, "the key is missing", field=key)
-        data = value.data
-        if isinstance(data, kind) and not (kind is int and isinstance(data, bool)):
-            return data
-        raise BadGGUF(
-            self.path,
-            f"is {value.type_name}, expected {kind.__name__}",
-            offset=self.key_offsets.get(key),
-            field=key,
-        )
-
-    def file_offset(self, tensor: TensorInfo) -> int:
-        """Return the absolute place of `tensor`'s first byte."""
-        return self.data_offset + tensor.offset
 
 
 def read_header(path: Path | str, *, check_data: bool = True) -> Header:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from g4cli.core.errors import BadGGUF
 from g4cli.core.files import open_file
-
-if TYPE_CHECKING:
-    from g4cli.core.gguf import Header, TensorInfo
+from g4cli.core.gguf_header import Header, TensorInfo
 
 
 def iter_tensor(header: Header, tensor: TensorInfo, chunk_bytes: int = 1 << 24) -> Iterator[bytes]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Literal
 
-from g4cli.core.gguf import Header, TensorInfo
+from g4cli.core.gguf_header import Header, TensorInfo
 from g4cli.core.gguf_values import Array, Value
 
 

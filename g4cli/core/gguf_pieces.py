@@ -14,8 +14,8 @@ import mmap
 from types import MappingProxyType
 from typing import Final
 
-from g4cli.core.gguf import Header
 from g4cli.core.gguf_cursor import Cursor, HeaderIncomplete, Limits
+from g4cli.core.gguf_header import Header
 
 # Source: models/ggml-vocab-gemma-4.gguf, llama.cpp@0c1e57098: the published files hold the same arrays
 # (their headers are as long: reference tables of file sizes less the sums of tensors).

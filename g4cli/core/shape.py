@@ -8,7 +8,7 @@ from typing import Final
 
 from g4cli.core.errors import BadGGUF
 from g4cli.core.file_kind import kind_of, not_a_text_model
-from g4cli.core.gguf import Header
+from g4cli.core.gguf_header import Header
 from g4cli.core.gguf_values import Array
 
 ARCHITECTURES: Final = ("gemma4",)

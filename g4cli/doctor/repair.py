@@ -15,8 +15,9 @@ import numpy as np
 from g4cli.core.errors import BadGGUF, UsageError
 from g4cli.core.file_kind import kind_of, kind_text
 from g4cli.core.ggml import BY_NAME
-from g4cli.core.gguf import Header, read_header
+from g4cli.core.gguf import read_header
 from g4cli.core.gguf_data import iter_tensor
+from g4cli.core.gguf_header import Header
 from g4cli.core.gguf_values import Array, Value, ValueType, array, boolean, f32, string, u32
 from g4cli.core.gguf_write import TensorSpec, create_gguf, prove
 from g4cli.core.inventory import ROPE_FREQS

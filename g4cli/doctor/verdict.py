@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from g4cli.core.file_kind import kind_text, use_of
-from g4cli.core.gguf import Header
+from g4cli.core.gguf_header import Header
 from g4cli.core.quoting import shell_command
 from g4cli.doctor.facts.file_facts import JUDGED, FileFacts
 from g4cli.doctor.report import Cause, Confidence, Finding, Verdict

@@ -30,7 +30,8 @@ from g4cli.estimate.options import (
 )
 from g4cli.estimate.placement import layer_devices
 from g4cli.estimate.result import HOST, Estimate, Group, Term
-from g4cli.estimate.weights import Tensor, repacked_types, weight_terms
+from g4cli.estimate.tensor import Tensor
+from g4cli.estimate.weights import repacked_types, weight_terms
 
 __all__ = [
     "CTX_PAD",

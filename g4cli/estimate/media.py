@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Final
 
 from g4cli.core.errors import BadGGUF
-from g4cli.core.gguf import Header
+from g4cli.core.gguf_header import Header
 from g4cli.estimate.encoders import Tower, audio_graph, vision_graph
 from g4cli.estimate.graph import CPU_ALIGNMENT, graph_bytes
 

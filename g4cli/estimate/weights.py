@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Final, Protocol
+from typing import Final
 
-from g4cli.core.ggml import GGMLType
 from g4cli.core.inventory import OUTPUT, PER_LAYER_TOKEN_EMBD, TOKEN_EMBD
 from g4cli.estimate.graph import CPU_ALIGNMENT
 from g4cli.estimate.options import Options
 from g4cli.estimate.placement import device_of
 from g4cli.estimate.result import HOST, Term
+from g4cli.estimate.tensor import Tensor
 
 # ggml_repack_get_optimal_repack_type, ggml/src/ggml-cpu/repack.cpp, llama.cpp@0c1e57098. The features are
 # the kernel's words for what ggml asks of the CPU (avx2; avx512f; dotprod as asimddp; i8mm).
@@ -28,30 +28,6 @@ _REPACKED: Final = (
     ("Q1_0", ("asimddp", "i8mm", "dotprod")),
 )
 _ROWS_TOGETHER: Final = 8
-
-
-class Tensor(Protocol):
-    """What the estimator needs of a tensor: core.gguf.TensorInfo and core.gguf_write.TensorSpec have it."""
-
-    @property
-    def name(self) -> str:
-        """Return the tensor's name."""
-        ...
-
-    @property
-    def type(self) -> GGMLType:
-        """Return the tensor's type."""
-        ...
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Return the extents, row length first."""
-        ...
-
-    @property
-    def nbytes(self) -> int:
-        """Return the bytes of the data."""
-        ...
 
 
 def repacked_types(cpu_features: frozenset[str]) -> frozenset[str]:

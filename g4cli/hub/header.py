@@ -11,8 +11,9 @@ import http.client
 from typing import Final
 
 from g4cli.core.errors import BadGGUF, NetworkError
-from g4cli.core.gguf import Header, parse_header
+from g4cli.core.gguf import parse_header
 from g4cli.core.gguf_cursor import HeaderIncomplete
+from g4cli.core.gguf_header import Header
 from g4cli.core.gguf_pieces import PieceCursor, Pieces, lands_well
 from g4cli.core.progress import Progress, no_progress
 from g4cli.hub.client import Hub, Location, Repository

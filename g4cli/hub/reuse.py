@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from g4cli.core.errors import G4Error
-from g4cli.core.gguf import Header, read_header
+from g4cli.core.gguf import read_header
+from g4cli.core.gguf_header import Header
 from g4cli.core.progress import Progress
 from g4cli.hub.journal import Partial, Span
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 from g4cli.core.errors import BadGGUF
 from g4cli.core.file_kind import kind_of, kind_text
 from g4cli.core.ggml import GGMLType
-from g4cli.core.gguf import Header, TensorInfo
+from g4cli.core.gguf_header import Header, TensorInfo
 from g4cli.core.gguf_values import Array, Value
 from g4cli.core.quoting import shell_command
 from g4cli.core.shape import Shape, shape_of

@@ -19,7 +19,8 @@ from typing import Any, Final, Literal, get_args
 
 from g4cli.core.errors import BadFile
 from g4cli.core.files import atomic_file
-from g4cli.core.gguf import Header, read_header
+from g4cli.core.gguf import read_header
+from g4cli.core.gguf_header import Header
 
 Role = Literal["model", "mmproj", "draft", "part"]
 SUFFIX: Final = ".json"

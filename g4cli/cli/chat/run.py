@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from g4cli.chat import Conversation, OverflowPolicy
     from g4cli.cli.chat.session import Session
     from g4cli.cli.output import Output
-    from g4cli.core.gguf import Header
+    from g4cli.core.gguf_header import Header
     from g4cli.runtime.engine.options import ModelOptions
 
 _MOST_PIPED: Final = 16 << 20  # characters; a context of 262,144 tokens holds about a megabyte

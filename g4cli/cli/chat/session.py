@@ -26,7 +26,7 @@ from g4cli.runtime.engine.options import Sampling, recommended
 if TYPE_CHECKING:
     from g4cli.cli.chat.run import Checked, Request
     from g4cli.cli.output import Output
-    from g4cli.core.gguf import Header
+    from g4cli.core.gguf_header import Header
     from g4cli.runtime.engine.client import EngineClient
     from g4cli.runtime.engine.messages import Encoded
 

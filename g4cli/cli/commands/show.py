@@ -10,7 +10,7 @@ from g4cli.cli.options.common import JsonOpt, ModelArg, QuietOpt
 from g4cli.cli.output import Output, output_for
 
 if TYPE_CHECKING:
-    from g4cli.core.gguf import Header
+    from g4cli.core.gguf_header import Header
     from g4cli.store.models import Found
 
 

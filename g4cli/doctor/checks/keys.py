@@ -11,7 +11,7 @@ from g4cli.core.shape import Shape
 from g4cli.doctor.report import Check, Outcome, fail, ok, skipped, warn
 
 if TYPE_CHECKING:
-    from g4cli.core.gguf import Header
+    from g4cli.core.gguf_header import Header
     from g4cli.doctor.facts.file_facts import FileFacts
 
 RECONVERT: Final = "convert it again with g4 convert, or get another file: g4 pull MODEL"

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from g4cli.core.errors import G4Error
 from g4cli.core.file_kind import PROJECTORS
-from g4cli.core.gguf import Header, read_header
+from g4cli.core.gguf import read_header
+from g4cli.core.gguf_header import Header
 from g4cli.core.registry import MODELS
 from g4cli.doctor.report import Check, Outcome, fail, ok, skipped
 

@@ -15,7 +15,7 @@ from g4cli.doctor.probe.child import reason
 from g4cli.doctor.report import Check, Outcome, fail, ok, skipped, warn
 
 if TYPE_CHECKING:
-    from g4cli.core.gguf import Header
+    from g4cli.core.gguf_header import Header
     from g4cli.doctor.facts.file_facts import FileFacts
 
 _T: Final = "tokenizer.ggml."

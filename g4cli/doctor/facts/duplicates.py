@@ -22,7 +22,7 @@ from g4cli.doctor.checks.file import AGAIN
 from g4cli.doctor.report import Check, Outcome, fail, ok, skipped, warn
 
 if TYPE_CHECKING:
-    from g4cli.core.gguf import Header, TensorInfo
+    from g4cli.core.gguf_header import Header, TensorInfo
     from g4cli.doctor.facts.file_facts import FileFacts
     from g4cli.doctor.facts.tensor_scan import TensorStats
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from g4cli.core.errors import BadGGUF, NotGGUF
 from g4cli.core.file_kind import FileKind, kind_of
 from g4cli.core.files import open_file, require_file
-from g4cli.core.gguf import Header, read_header
+from g4cli.core.gguf import read_header
+from g4cli.core.gguf_header import Header
 from g4cli.core.other_files import checkpoint_folder_hint
 from g4cli.core.progress import Progress, no_progress
 from g4cli.core.shape import Shape, shape_of

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from g4cli.core.files import open_file
-from g4cli.core.gguf import Header, TensorInfo
+from g4cli.core.gguf_header import Header, TensorInfo
 from g4cli.core.progress import Progress, no_progress
 from g4cli.core.sfp8 import ENCODER_KEY, labelled
 from g4cli.doctor.facts.block_scales import LAYOUTS, PLAIN, as_floats, block_scales

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from g4cli.core.errors import BadGGUF, NotFound
-from g4cli.core.gguf import Header, read_header
+from g4cli.core.gguf import read_header
+from g4cli.core.gguf_header import Header
 from g4cli.core.inventory import text_tensors
 from g4cli.core.quoting import shell_command
 from g4cli.core.registry import Published, looks_like_name, parse_name

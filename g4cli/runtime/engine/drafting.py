@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from g4cli.core.inventory import PER_LAYER_TOKEN_EMBD as _TABLE  # only looked up, never multiplied
 
 if TYPE_CHECKING:
-    from g4cli.core.gguf import Header
+    from g4cli.core.gguf_header import Header
 
 N_GUESSES: Final = 3
 """Guesses a round. With the token before them they make a batch of 4: the CPU's matrix kernels take rows by

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
-    from g4cli.core.gguf import Header
+    from g4cli.core.gguf_header import Header
 
 ALL_LAYERS: Final = -1
 N_BATCH: Final = 2048

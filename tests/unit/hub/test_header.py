@@ -19,7 +19,8 @@ import pytest
 from g4cli.cli.main import run
 from g4cli.core import gguf_pieces
 from g4cli.core.errors import BadGGUF, NetworkError
-from g4cli.core.gguf import Header, read_header
+from g4cli.core.gguf import read_header
+from g4cli.core.gguf_header import Header
 from g4cli.core.shape import shape_of
 from g4cli.hub import header
 from g4cli.hub.client import Hub

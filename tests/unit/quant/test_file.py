@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from g4cli.core.errors import BadFile, BadGGUF, FileMissing, Interrupted, NoSpace, UsageError
-from g4cli.core.gguf import Header, read_header
+from g4cli.core.gguf import read_header
+from g4cli.core.gguf_header import Header
 from quant import encode
 from quant.file import default_target, quantize_file
 from quant.recipes import TYPES, Recipe
