@@ -14,7 +14,6 @@ from g4cli.core.files import require_file
 from g4cli.core.paths import tiny_dir
 from g4cli.core.progress import Progress, no_progress
 from g4cli.core.quoting import shell_command
-from g4cli.core.registry import ModelRef
 from g4cli.store.adopt import adopt, check_name, name_for, place_for, record
 from g4cli.store.manifest import Entry
 from g4cli.store.models import entries_of
@@ -43,17 +42,17 @@ class Made:
 
 
 def pull_bundled(
-    ref: ModelRef, *, restart: bool = False, progress: Progress = no_progress
+    name: str, type_name: str, *, restart: bool = False, progress: Progress = no_progress
 ) -> Pulled:
-    """Return the bundled model in the type of `ref`, made from its checkpoint unless it is there already.
+    """Return the bundled model `name` in one type, converted unless it is in the store already.
 
-    `restart` makes it again in any case.
+    `restart` converts it again in any case. Raises UsageError (an unknown type) or NoSpace.
     """
-    target = place_for(ref.model.name, f"{ref.model.name}-{ref.type.upper()}.gguf")
+    target = place_for(name, f"{name}-{type_name.upper()}.gguf")
     source = f"bundled@{_stamp(tiny_dir())}"
     if restart:
         target.unlink(missing_ok=True)
-    return _pull_checkpoint(tiny_dir(), target, ref.model.name, ref.type, source, progress)
+    return _pull_checkpoint(tiny_dir(), target, name, type_name, source, progress)
 
 
 def pull_path(path: Path, *, name: str | None = None, progress: Progress = no_progress) -> Pulled:

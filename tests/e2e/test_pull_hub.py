@@ -139,7 +139,7 @@ def test_without_a_network_the_file_here_is_used(
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     code, out, err = g4(capsys, "pull", "e2b")
     assert (code, out.splitlines()[0][:25]) == (0, "e2b:q4_0 is here already,")
-    assert "cannot look for a newer file" in err
+    assert "cannot check for a newer file" in err
     assert "cannot be reached" in refused(capsys, 6, "pull", "e2b:q8_0")
     assert hub.requests
 
@@ -176,7 +176,7 @@ def test_a_type_that_nobody_publishes_is_made(
 ) -> None:
     code, out, err = g4(capsys, "pull", "e2b:sfp8", "--no-mmproj")
     assert code == 0, err
-    assert "published nowhere: it is made here from e2b:bf16" in err
+    assert "e2b:sfp8 is not published: it is made on this machine from e2b:bf16" in err
     assert "g4 remove e2b:bf16 frees its space" in err
     assert out.startswith("e2b:sfp8  ")
     by_type = {e.type: e for e in list_models()}
@@ -210,7 +210,7 @@ def test_a_base_model_is_made_from_googles_checkpoint(
 def test_addresses_of_the_hub(capsys: pytest.CaptureFixture[str], hub: FakeHub) -> None:
     code, out, err = g4(capsys, "pull", f"hf:{GGML}")
     assert code == 0, err
-    assert "type q8_0: the first of g4's order" in err
+    assert "type q8_0: the first in g4's order of preference" in err
     assert out.startswith(f"hf:{GGML}:q8_0  ")
     assert ok(capsys, "pull", f"hf:{GGML}:bf16", "--no-mmproj")["type"] == "bf16"
     named = ok(capsys, "pull", f"hf:{GGML}/gemma-4-E2B-it-bf16.gguf@main")
@@ -270,7 +270,7 @@ def test_offline_finds_what_the_hubs_cache_has(
     hub.requests.clear()
     code, _, err = g4(capsys, "pull", "e2b", "--offline", "--no-mmproj")
     assert code == 0, err
-    assert "as the Hugging Face cache knows it" in err
+    assert "are those in the Hugging Face cache" in err
     assert "used from there" in err
     assert hub.requests == []
     assert "offline" in refused(capsys, 6, "pull", "e4b", "--offline")
@@ -287,7 +287,7 @@ def test_fit_chooses_a_type_with_its_reason(
         from dataclasses import replace
 
         facts = replace(real, total_bytes=gib << 30, available_bytes=gib << 30)
-        monkeypatch.setattr(host, "probe", lambda *_: facts)
+        monkeypatch.setattr("g4cli.operations.pull.best_type.probe", lambda: facts)
 
     names = [f"gemma-4-E2B-it-{kind}.gguf" for kind in ("Q4_K_M", "Q5_K_M", "Q6_K")]
     hub.repos["unsloth/gemma-4-E2B-it-GGUF"] = FakeRepo(lfs={name: model(F32, 0) for name in names})

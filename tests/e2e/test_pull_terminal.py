@@ -33,7 +33,7 @@ def test_ctrl_c_leaves_a_clean_screen_and_the_same_command_goes_on(tmp_path: Pat
         env = {"HF_ENDPOINT": hub.url, "G4_HOME": str(tmp_path / "home"), "NO_COLOR": "1"}
         env |= {"COLUMNS": "80"}
         with Terminal(args, env) as terminal:
-            terminal.wait_for(f"pull hf:{REPO}")  # at once, before anything is known
+            terminal.wait_for(f"look up hf:{REPO}")  # at once, before anything is known
             terminal.wait_for("B/s", count=2)
             assert "m-Q4_0.gguf" in terminal.text
             terminal.send("\x03")

@@ -11,11 +11,8 @@ from g4cli.cli.options.common import ForceOpt, JsonOpt, OutOpt, QuietOpt, check_
 from g4cli.cli.output import Output, output_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from converters import Converted
     from converters.parts import PartName
-    from g4cli.core.progress import Progress
 
 
 def convert(
@@ -69,9 +66,10 @@ def convert(
     from g4cli.store.recode import convert_to
 
     part: PartName = "mmproj" if mmproj else "text"
+    folder = _find_folder(source, out)
     with out.progress(f"convert to {type_name}") as progress:
         done = convert_to(
-            _folder_of(source, progress, out.say),
+            folder,
             target,
             type_name=type_name,
             part=part,
@@ -84,16 +82,15 @@ def convert(
     out.result(data, lambda: _draw(out, done, part), brief=str(done.path))
 
 
-def _folder_of(source: str, progress: Progress, say: Callable[[str], None]) -> Path:
+def _find_folder(source: str, out: Output) -> Path:
     from g4cli.hub.address import HUB_PREFIX, as_address
 
     source = as_address(source)
     if not source.startswith(HUB_PREFIX):
         return Path(source).expanduser()
-    from g4cli.hub import Hub, HubOptions
-    from g4cli.operations.pull.puller import Puller, Wish
+    from g4cli.operations.pull.run import fetch_checkpoint
 
-    return Puller(Wish(), Hub(HubOptions.from_environment()), progress, say).checkpoint(source)
+    return fetch_checkpoint(source, out)
 
 
 def _draw(out: Output, done: Converted, part: str) -> None:

@@ -70,21 +70,25 @@ def pull(
       g4 pull ~/model.gguf      a file, linked into the store
     """
     out = output_for(as_json=json, quiet=quiet)
-    from g4cli.hub import Hub, HubOptions
-    from g4cli.operations.pull.puller import Puller, Wish
+    from g4cli.operations.pull.request import PullOptions
+    from g4cli.operations.pull.run import pull_model
 
     started = time.monotonic()
-    wish = Wish(name, offline, no_update, restart, mmproj, draft)
+    options = PullOptions(
+        name=name,
+        offline=offline,
+        no_update=no_update,
+        restart=restart,
+        mmproj=mmproj,
+        draft=draft,
+    )
     reason = ""
     if fit:
-        from g4cli.operations.pull.best_type import best_fitting
+        from g4cli.operations.pull.best_type import choose_best_type
 
-        model, reason = best_fitting(model)
+        model, reason = choose_best_type(model)
         out.say(reason)
-    with out.progress(f"pull {model}", unit="files") as progress:
-        hub = Hub(HubOptions.from_environment(offline=offline))
-        pulled = Puller(wish, hub, progress, out.say).pull(model)
-    _show(out, pulled, time.monotonic() - started, reason)
+    _show(out, pull_model(model, options, out), time.monotonic() - started, reason)
 
 
 def _show(out: Output, pulled: Pulled, seconds: float, reason: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 from g4cli.core.errors import BadGGUF
 from g4cli.core.gguf import read_header
 from g4cli.core.paths import tiny_dir
-from g4cli.core.registry import find_model, parse_name
+from g4cli.core.registry import find_model
 from g4cli.core.shape import MAX_CONTEXT, Shape, capped_context, require_tokenizer, shape_of
 from g4cli.store.make import pull_bundled
 from tests.support.builders.gguf import BF16, gemma4_keys, write_gguf
@@ -74,7 +74,7 @@ def test_k_equals_v_is_seen_from_missing_tensors(tmp_path: Path) -> None:
 
 def test_the_bundled_model_has_the_shape_of_the_registry() -> None:
     assert tiny_dir().is_dir()
-    header = read_header(pull_bundled(parse_name("tiny")).entry.path)
+    header = read_header(pull_bundled("tiny", "bf16").entry.path)
     assert shape_of(header) == find_model("tiny").shape
 
 

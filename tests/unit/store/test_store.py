@@ -21,7 +21,6 @@ from g4cli.core.errors import (
 )
 from g4cli.core.gguf import read_header
 from g4cli.core.paths import models_dir, tiny_dir
-from g4cli.core.registry import parse_name
 from g4cli.store import find, list_models, manifest, resolve
 from g4cli.store.adopt import adopt, check_name, name_for, place_for, record
 from g4cli.store.make import pull_bundled, pull_path
@@ -336,13 +335,13 @@ def test_a_bad_file_leaves_nothing(tmp_path: Path) -> None:
 def test_tiny_is_made_once_and_again_when_its_checkpoint_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = pull_bundled(parse_name("tiny"))
+    first = pull_bundled("tiny", "bf16")
     assert first.is_new
     assert first.entry.sha256 == sha256(first.entry.path.read_bytes()).hexdigest()
     assert first.entry.type == type_of(read_header(first.entry.path)) == "bf16"
-    assert not pull_bundled(parse_name("tiny")).is_new
+    assert not pull_bundled("tiny", "bf16").is_new
     os.truncate(first.entry.path, 1000)
-    assert pull_bundled(parse_name("tiny")).is_new
+    assert pull_bundled("tiny", "bf16").is_new
     assert read_header(first.entry.path)
     other = tmp_path / "other"
     shutil.copytree(tiny_dir(), other)
@@ -350,12 +349,12 @@ def test_tiny_is_made_once_and_again_when_its_checkpoint_changes(
         file.seek(-1, os.SEEK_END)
         file.write(b"\x3e")
     monkeypatch.setattr("g4cli.store.make.tiny_dir", lambda: other)
-    assert pull_bundled(parse_name("tiny")).is_new
+    assert pull_bundled("tiny", "bf16").is_new
 
 
 @pytest.mark.parametrize("type_name", ["f32", "q8_0", "q4_0", "sfp8"])
 def test_tiny_in_other_types(type_name: str) -> None:
-    entry = pull_bundled(parse_name(f"tiny:{type_name}")).entry
+    entry = pull_bundled("tiny", type_name).entry
     header = read_header(entry.path)
     assert (entry.type, type_of(header)) == (type_name, type_name)
     assert entry.nbytes == header.file_size == entry.path.stat().st_size

@@ -1,0 +1,319 @@
+"""What `g4 pull` will do, decided before anything is written.
+
+tiny                           converted from the checkpoint inside the package
+a path                         a GGUF is linked, a checkpoint folder converted
+e2b:q4_0                       the published file, with its mmproj
+e2b:sfp8                       not published: quantized from a published BF16 file, or converted
+                               from Google's checkpoint
+hf:REPO[/FILE][:TYPE][@REV]    a file of that repository, or its checkpoint converted
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from g4cli.core.errors import NetworkError, NotFound, UnknownModel, UsageError
+from g4cli.core.paths import cache_dir
+from g4cli.core.quoting import shell_command
+from g4cli.core.registry import Model, ModelRef, looks_like_name, parse_name
+from g4cli.hub import RemoteFile, Repository
+from g4cli.hub.address import HUB_PREFIX, as_address, parse_address
+from g4cli.hub.listing import (
+    checkpoint_files,
+    of_role,
+    parts_of,
+    pick,
+    pick_draft,
+    pick_mmproj,
+    preferred_type,
+)
+from g4cli.operations.pull.facts import PullFacts
+from g4cli.operations.pull.request import PullOptions
+from g4cli.store.adopt import place_for
+from g4cli.store.manifest import Entry
+
+PullKind: TypeAlias = Literal["keep", "bundled", "local", "fetch", "convert", "quantize"]
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedFile:
+    """A file of the hub and where it goes; `known` is set if the very same file is there already.
+
+    `type_name` is recorded as its type, "" leaves that to its header.
+    """
+
+    repository: Repository
+    file: RemoteFile
+    target: Path
+    type_name: str = ""
+    known: Entry | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PullPlan:
+    """How a model comes onto this disk. Plans are values: nothing has been done yet.
+
+    kind        what happens                                     what it needs
+    keep        nothing: the model is here                       entry
+    bundled     the checkpoint of the package is converted       name, type
+    local       a path is linked or converted                    path; name, "" for its own
+    fetch       files are downloaded                             files, sidecars
+    convert     a checkpoint is downloaded (files), converted    target, type, origin
+    quantize    another plan (source) is run, its file quantized target, type
+
+    `reasons` says in words why it is done so. `origin` is what a converted file is recorded as made
+    from. `restart` discards what an earlier run has left.
+    """
+
+    kind: PullKind
+    name: str = ""
+    type: str = ""
+    reasons: tuple[str, ...] = ()
+    files: tuple[PlannedFile, ...] = ()
+    sidecars: tuple[PlannedFile, ...] = ()
+    target: Path | None = None
+    origin: str = ""
+    path: Path | None = None
+    entry: Entry | None = None
+    source: PullPlan | None = None
+    restart: bool = False
+
+    @property
+    def label(self) -> str:
+        """What the model is called while it is pulled: `e2b:q4_0`."""
+        return str(self.path) if self.path else f"{self.name}:{self.type}".removesuffix(":")
+
+
+def plan_pull(text: str, options: PullOptions, facts: PullFacts) -> PullPlan:
+    """Return how the model that `text` names comes onto this disk.
+
+    Raises UnknownModel, UsageError, NotFound, NetworkError or BadFile.
+    """
+    address = as_address(text)
+    planner = _Planner(options, facts)
+    if address.startswith(HUB_PREFIX):
+        return planner.plan_address(*parse_address(address))
+    if not looks_like_name(text) or text in (".", "..") or _is_folder(text):
+        path = Path(text).expanduser()
+        return PullPlan("local", options.name or "", path=path, restart=options.restart)
+    if options.name:
+        raise UsageError(
+            "--name is for local folders and files", hint=shell_command("g4", "pull", text)
+        )
+    ref = parse_name(text)
+    if ref.model.is_bundled:
+        return PullPlan("bundled", ref.model.name, ref.type, restart=options.restart)
+    return planner.plan_known_model(ref)
+
+
+def plan_checkpoint(address: str, facts: PullFacts) -> tuple[PlannedFile, ...]:
+    """Return the files of the checkpoint at hf:OWNER/REPO[@REVISION], and where they go.
+
+    Raises UsageError, NotFound, NetworkError or BadFile.
+    """
+    repo, path, type_name, revision = parse_address(address)
+    if path or type_name:
+        raise UsageError(
+            f"{address}: a checkpoint is a whole repository",
+            hint=shell_command("g4", "convert", f"{HUB_PREFIX}{repo}"),
+        )
+    return _list_checkpoint_files(facts.list_repository(repo, revision))
+
+
+@dataclass(frozen=True, slots=True)
+class _Planner:
+    options: PullOptions
+    facts: PullFacts
+    notes: list[str] = field(default_factory=list)
+
+    def plan_known_model(self, ref: ModelRef) -> PullPlan:
+        """Return the plan for a model of the registry."""
+        here = self._find_intact(ref.model.name, ref.type)
+        if here and self._may_keep:
+            return _keep(here)
+        published = ref.model.find_published(ref.type)
+        if published is None:
+            return _keep(here) if here and not self.options.restart else self._plan_made(ref)
+        try:
+            repository = self.facts.list_repository(published.repo)
+        except NetworkError as err:
+            if not here:
+                raise
+            return _keep(
+                here, f"cannot check for a newer file ({err.message}); the one on this disk is used"
+            )
+        if published.note:
+            self.notes.append(f"{ref}: {published.note}, from {published.repo}")
+        return self._plan_fetch(repository, ref.model.name, ref.type, ref.model)
+
+    def plan_address(self, repo: str, path: str, type_name: str, revision: str | None) -> PullPlan:
+        """Return the plan for a file, a type or the checkpoint of a repository."""
+        name = f"{HUB_PREFIX}{repo}"
+        here = self._find_intact(name, type_name, path.rsplit("/", 1)[-1])
+        if here and self._may_keep:
+            return _keep(here)
+        repository = self.facts.list_repository(repo, revision)
+        if path:
+            named = next((f for f in repository.files if f.path == path), None)
+            if named is None:
+                raise NotFound(
+                    f"{repo} has no file {path}", hint=f"https://huggingface.co/{repo}/tree/main"
+                )
+            parts = parts_of(repo, repository.files, named)
+            return self._finish(name, "", [self._plan_file(name, repository, f) for f in parts])
+        if not of_role(repository.files, "model"):
+            return self._plan_checkpoint_of(repository, type_name or "bf16")
+        if not type_name:
+            type_name = preferred_type(repository.files)
+            self.notes.append(
+                f"type {type_name or 'unnamed'}: the first in g4's order of preference that {repo} has"
+            )
+        return self._plan_fetch(repository, name, type_name)
+
+    def _plan_made(self, ref: ModelRef) -> PullPlan:
+        """Return the plan for a type that nobody publishes: made from the best source that is."""
+        name, model = ref.model.name, ref.model
+        target = place_for(name, f"{name}-{ref.type.upper()}.gguf")
+        from_type = model.find_published("bf16") is not None
+        made_from = f"{name}:bf16" if from_type else model.checkpoint
+        reason = f"{ref} is not published: it is made on this machine from {made_from}"
+        if from_type:
+            source = self.plan_known_model(replace(ref, type="bf16"))
+            return PullPlan("quantize", name, ref.type, (reason,), target=target, source=source)
+        return PullPlan(
+            "convert",
+            name,
+            ref.type,
+            (reason,),
+            _list_checkpoint_files(self.facts.list_repository(model.checkpoint)),
+            target=target,
+            origin=f"made from {HUB_PREFIX}{model.checkpoint}",
+            restart=self.options.restart,
+        )
+
+    def _plan_checkpoint_of(self, repository: Repository, type_name: str) -> PullPlan:
+        repo = repository.repo
+        if not any(f.path == "config.json" for f in repository.files):
+            raise NotFound(
+                f"{repo} holds no GGUF and no checkpoint",
+                hint=f"https://huggingface.co/{repo}/tree/main",
+            )
+        name = f"{HUB_PREFIX}{repo}"
+        return PullPlan(
+            "convert",
+            name,
+            type_name,
+            (f"{repo} holds no GGUF: its checkpoint is converted to {type_name}",),
+            _list_checkpoint_files(repository),
+            target=place_for(name, f"{repo.rsplit('/', 1)[-1]}-{type_name.upper()}.gguf"),
+            origin=f"made from {name}@{repository.commit}",
+            restart=self.options.restart,
+        )
+
+    def _plan_fetch(
+        self, repository: Repository, name: str, type_name: str, model: Model | None = None
+    ) -> PullPlan:
+        """Return the plan for one type of a repository, with the sidecars that are wanted."""
+        parts = pick(repository.repo, repository.files, type_name)
+        files = [self._plan_file(name, repository, part, type_name) for part in parts]
+        return self._finish(name, type_name, files, self._plan_sidecars(name, model, repository))
+
+    def _finish(
+        self,
+        name: str,
+        type_name: str,
+        files: Sequence[PlannedFile],
+        sidecars: Sequence[PlannedFile] = (),
+    ) -> PullPlan:
+        return PullPlan(
+            "fetch",
+            name,
+            type_name,
+            tuple(self.notes),
+            tuple(files),
+            tuple(sidecars),
+            files[0].target,
+            restart=self.options.restart,
+        )
+
+    def _plan_file(
+        self, name: str, repository: Repository, file: RemoteFile, type_name: str = ""
+    ) -> PlannedFile:
+        """Return where `file` goes, and whether it must be downloaded (again)."""
+        target = place_for(name, file.name)
+        planned = PlannedFile(repository, file, target, type_name)
+        known = next((e for e in self.facts.list_entries(name) if e.path == target), None)
+        if known is None or self.options.restart:
+            return planned
+        if not file.sha256 or (known.sha256, known.nbytes) != (file.sha256, file.nbytes):
+            self.notes.append(f"{known.label} is newer on the hub: it is downloaded again")
+        elif self.facts.is_intact(known):
+            return replace(planned, known=known)
+        else:
+            self.notes.append(f"{known.label} has changed on this disk: it is downloaded again")
+        return planned
+
+    def _plan_sidecars(
+        self, name: str, model: Model | None, repository: Repository
+    ) -> list[PlannedFile]:
+        """Return what is wanted with the model and not here yet: the mmproj, the draft model.
+
+        They come from the model's repository, or else from those that the registry names.
+        """
+        roles = {e.role for e in self.facts.list_entries(name)}
+        sidecars = []
+        for is_wanted, role, choose, published in (
+            (self.options.mmproj, "mmproj", pick_mmproj, model.mmproj if model else ()),
+            (self.options.draft, "draft", pick_draft, model.drafts if model else ()),
+        ):
+            if not is_wanted or role in roles:
+                continue
+            holder, file = repository, choose(repository.files)
+            for row in published:
+                if file is None and row.repo != repository.repo:
+                    holder = self.facts.list_repository(row.repo)
+                    file = choose(holder.files)
+            if file is not None:
+                sidecars.append(self._plan_file(name, holder, file))
+        return sidecars
+
+    @property
+    def _may_keep(self) -> bool:
+        """Whether a file on this disk is used without asking the hub for a newer one."""
+        return (self.options.no_update or self.options.offline) and not self.options.restart
+
+    def _find_intact(self, name: str, type_name: str, file: str = "") -> Entry | None:
+        for entry in self.facts.list_entries(name):
+            is_asked_for = (
+                entry.role == "model"
+                and type_name in ("", entry.type)
+                and file in ("", entry.path.name)
+            )
+            if is_asked_for and self.facts.is_intact(entry):
+                return entry
+        return None
+
+
+def _keep(entry: Entry, *reasons: str) -> PullPlan:
+    return PullPlan("keep", entry.name, entry.type, reasons, target=entry.path, entry=entry)
+
+
+def _list_checkpoint_files(repository: Repository) -> tuple[PlannedFile, ...]:
+    """Return the files of a checkpoint; they stay in g4's cache until the user removes them."""
+    folder = cache_dir() / "checkpoints" / repository.repo.replace("/", "--")
+    return tuple(
+        PlannedFile(repository, file, folder / repository.commit[:12] / file.name)
+        for file in checkpoint_files(repository.repo, repository.files)
+    )
+
+
+def _is_folder(text: str) -> bool:
+    """Return whether `text` names a folder on this disk and no model: "./" may be left out."""
+    try:
+        parse_name(text)
+    except UnknownModel:
+        return Path(text).is_dir()
+    return False

@@ -1,0 +1,170 @@
+"""Carry out a PullPlan: download, convert, quantize, and record the files in the store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from g4cli.core.files import require_space
+from g4cli.core.progress import Progress
+from g4cli.core.quoting import shell_command
+from g4cli.core.reporter import Reporter
+from g4cli.hub import Hub, HubOptions, fetch_file
+from g4cli.hub.together import run_together
+from g4cli.operations.pull.facts import HubAndStore
+from g4cli.operations.pull.plan import PlannedFile, PullPlan, plan_checkpoint, plan_pull
+from g4cli.operations.pull.request import PullOptions
+from g4cli.store.adopt import record
+from g4cli.store.make import Made, Pulled, from_checkpoint, from_file, pull_bundled, pull_path
+from g4cli.store.manifest import Entry
+from g4cli.store.models import select_unfinished
+
+
+def pull_model(text: str, options: PullOptions, reporter: Reporter) -> Pulled:
+    """Return the model that `text` names, on this disk. Raises what plan_pull and run_pull raise."""
+    hub = Hub(HubOptions.from_environment(offline=options.offline))
+    with reporter.progress(f"look up {text}", unit="files") as progress:
+        plan = plan_pull(text, options, HubAndStore(hub, reporter, progress))
+    return run_pull(plan, hub, reporter)
+
+
+def fetch_checkpoint(address: str, reporter: Reporter) -> Path:
+    """Return a folder with the checkpoint at hf:OWNER/REPO[@REVISION], downloaded.
+
+    Raises what plan_checkpoint and fetch_file raise.
+    """
+    hub = Hub(HubOptions.from_environment())
+    with reporter.progress(f"pull {address}", unit="files") as progress:
+        files = plan_checkpoint(address, HubAndStore(hub, reporter, progress))
+        return _Run(hub, reporter, progress).fetch_checkpoint_files(files)
+
+
+def run_pull(plan: PullPlan, hub: Hub, reporter: Reporter) -> Pulled:
+    """Return the model of `plan`, on this disk. What is interrupted can be resumed by the same plan.
+
+    Raises NetworkError, NotFound, BadFile, HashMismatch, NoSpace, UsageError or Interrupted.
+    """
+    with reporter.progress(f"pull {plan.label}", unit="files") as progress:
+        return _Run(hub, reporter, progress).run(plan)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    hub: Hub
+    reporter: Reporter
+    progress: Progress
+
+    def run(self, plan: PullPlan) -> Pulled:
+        for reason in plan.reasons:
+            self.reporter.say(reason)
+        actions: dict[str, Callable[[PullPlan], Pulled]] = {
+            "keep": self._keep,
+            "bundled": self._convert_bundled,
+            "local": self._take_local,
+            "fetch": self._fetch,
+            "convert": self._convert,
+            "quantize": self._quantize,
+        }
+        return actions[plan.kind](plan)
+
+    def fetch_checkpoint_files(
+        self, files: tuple[PlannedFile, ...], *, restart: bool = False
+    ) -> Path:
+        """Return the folder of a checkpoint, its `files` downloaded one after the other."""
+        for planned in files:
+            fetch_file(
+                self.hub,
+                planned.repository,
+                planned.file,
+                planned.target,
+                restart=restart,
+                progress=self.progress,
+                notice=self.reporter.say,
+            )
+        folder = files[0].target.parent
+        self.reporter.say(f"the checkpoint stays in {folder}")
+        return folder
+
+    def _keep(self, plan: PullPlan) -> Pulled:
+        assert plan.entry is not None
+        return Pulled(plan.entry, False)
+
+    def _convert_bundled(self, plan: PullPlan) -> Pulled:
+        return pull_bundled(
+            plan.name, plan.type, restart=plan.restart, progress=self._labeled(plan.label)
+        )
+
+    def _take_local(self, plan: PullPlan) -> Pulled:
+        assert plan.path is not None
+        progress = self._labeled(plan.label)
+        return pull_path(plan.path, name=plan.name or None, progress=progress)
+
+    def _convert(self, plan: PullPlan) -> Pulled:
+        assert plan.target is not None
+        folder = self.fetch_checkpoint_files(plan.files, restart=plan.restart)
+        progress = self._labeled(f"convert to {plan.type}")
+        made = from_checkpoint(folder, plan.target, type_name=plan.type, progress=progress)
+        return self._record_made(plan, made, plan.origin)
+
+    def _quantize(self, plan: PullPlan) -> Pulled:
+        assert plan.source is not None
+        assert plan.target is not None
+        source = self.run(plan.source).entry
+        progress = self._labeled(f"quantize to {plan.type}")
+        made = from_file(source.path, plan.target, type_name=plan.type, progress=progress)
+        removal = shell_command("g4", "remove", source.label)
+        self.reporter.say(f"{source.label} is kept; {removal} frees its space")
+        return self._record_made(plan, made, f"made from {source.source}")
+
+    def _record_made(self, plan: PullPlan, made: Made, origin: str) -> Pulled:
+        entry = record(
+            made.path, name=plan.name, source=origin, sha256=made.sha256, type_name=plan.type
+        )
+        return Pulled(entry, True)
+
+    def _fetch(self, plan: PullPlan) -> Pulled:
+        """Return the model in the first of the plan's files, all of them downloaded at once."""
+        wanted = [*plan.files, *plan.sidecars]
+        arrived = {part.file: part.have_bytes for part in select_unfinished(plan.name)}
+        absent = sum(p.file.nbytes for p in wanted if not p.target.is_file())
+        require_space(wanted[0].target.parent, absent - sum(arrived.values()))
+        for planned in wanted:  # the bars in this order, the model first
+            if planned.known is None:
+                name = planned.file.name
+                self.progress(arrived.get(name, 0), planned.file.nbytes, name)
+        jobs = [partial(self._fetch_one, plan, planned) for planned in wanted]
+        done: list[tuple[Entry, bool]] = run_together(jobs)
+        is_new = any(fresh for _, fresh in done[: len(plan.files)])
+        return Pulled(done[0][0], is_new)
+
+    def _fetch_one(
+        self, plan: PullPlan, planned: PlannedFile, cancelled: Callable[[], bool]
+    ) -> tuple[Entry, bool]:
+        """Return the entry of a file in the store, and whether it is new there."""
+        if planned.known is not None:
+            return planned.known, False
+        repository, file = planned.repository, planned.file
+        fetched = fetch_file(
+            self.hub,
+            repository,
+            file,
+            planned.target,
+            restart=plan.restart,
+            progress=self.progress,
+            notice=self.reporter.say,
+            cancelled=cancelled,
+        )
+        entry = record(
+            planned.target,
+            name=plan.name,
+            source=f"hf:{repository.repo}/{file.path}@{repository.commit}",
+            sha256=fetched.sha256,
+            type_name=planned.type_name,
+        )
+        return entry, fetched.origin != "here"
+
+    def _labeled(self, label: str) -> Progress:
+        """Return the progress of one job under its own label, whatever its parts are called."""
+        return lambda done, total, _: self.progress(done, total, label)
