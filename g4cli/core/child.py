@@ -262,3 +262,8 @@ def signal_name(code: int) -> str:
         return signal.Signals(-code).name
     except ValueError:
         return f"signal {-code}"
+
+
+def exit_text(status: int) -> str:
+    """Return how a process ended, in words: -4 -> 'SIGILL', 1 -> 'exit code 1'."""
+    return signal_name(status) or f"exit code {status}"

@@ -143,9 +143,8 @@ def test_verify_shows_llama_cpp_s_own_figures(
     path = real_shapes.build(tmp_path / "tiny.gguf", "tiny", shapes.TINY, "q8_0")
     assert run(["fit", str(path), "--ctx", "2k", "--kv-type", "q8_0", "--verify", "--json"]) == 0
     proof = json.loads(capsys.readouterr().out)["verify"]
-    if sys.platform == "linux" and not has_gpu():  # elsewhere llama.cpp's breakdown is not readable
-        assert proof["equal"] is True
-        assert [row["term"] for row in proof["rows"]] == ["weights", "KV cache", "compute"]
+    assert [row["term"] for row in proof["rows"]] == ["weights", "KV cache", "compute"]
+    assert proof["equal"] is True or has_gpu()  # an upper estimate there
     assert all(row["llama_cpp"] > 0 for row in proof["rows"])
     assert run(["fit", str(path), "--verify"]) == 0
     assert "llama.cpp's own plan" in capsys.readouterr().out
@@ -156,11 +155,10 @@ def test_verify_shows_the_drafter_too(tmp_path: Path, capsys: pytest.CaptureFixt
     draft = real_shapes.build_draft(tmp_path / "d.gguf", shapes.TINY, shapes.DRAFTS["tiny"], "q4_0")
     assert run(["fit", str(path), "--draft", str(draft), "--verify", "--json"]) == 0
     proof = json.loads(capsys.readouterr().out)["verify"]
-    if sys.platform == "linux" and not has_gpu():
-        assert [row["term"] for row in proof["rows"]][3:] == ["drafter", "drafter's compute"]
-        assert proof["equal"] is True
+    assert [row["term"] for row in proof["rows"]][3:] == ["drafter", "drafter's compute"]
+    assert proof["equal"] is True or has_gpu()
     assert run(["fit", str(path), "--draft", "lookup", "--verify", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["verify"]["equal"] is True
+    assert json.loads(capsys.readouterr().out)["verify"]["equal"] is True or has_gpu()
 
 
 def test_verify_needs_a_file(capsys: pytest.CaptureFixture[str]) -> None:

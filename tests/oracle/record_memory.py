@@ -73,7 +73,7 @@ def grid(n_ctx_train: int) -> list[dict[str, Any]]:
 def ask(path: Path, runs: list[dict[str, Any]]) -> dict[str, Any]:
     """Return llama.cpp's answer, from a child process."""
     done = subprocess.run(
-        [sys.executable, "-m", "g4cli.runtime.probes.memory_child", str(path)],
+        [sys.executable, str(Path(__file__).with_name("memory_breakdown.py")), str(path)],
         input=json.dumps(runs),
         capture_output=True,
         text=True,

@@ -199,14 +199,13 @@ def _render_verification(out: Output, verification: Mapping[str, Any]) -> None:
             row["term"],
             f"{row['estimate']:,}",
             f"{row['llama_cpp']:,}",
-            "equal"
-            if row["estimate"] == row["llama_cpp"]
-            else f"{row['estimate'] - row['llama_cpp']:+,}",
+            "equal" if row["equal"] else f"{row['estimate'] - row['llama_cpp']:+,}",
         )
         for row in verification["rows"]
     ]
     title = (
-        f"llama.cpp's own plan (llama-cpp-python {verification['library']}, without mmap), bytes"
+        f"llama.cpp's own plan (llama-cpp-python {verification['library']}, without mmap), bytes; "
+        "its log rounds to 0.01 MiB"
     )
     out.table(("", "g4", "llama.cpp", ""), rows, title=title, right=(1, 2, 3))
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from g4cli.core.errors import UsageError
 from g4cli.core.quoting import shell_command
+from g4cli.core.units import MIB
 from g4cli.estimate import Options, estimate
 from g4cli.estimate.draft import draft_compute_bytes
 from g4cli.operations.fit.subject import Subject
-from g4cli.runtime.probes.memory import probe_in_child, run_of
+from g4cli.runtime.probes.memory import describe_run, probe_in_child
+
+# llama.cpp logs MiB with two digits.
+_LOG_PRECISION: Final = 0.005 * MIB
 
 
 def compare_with_llama_cpp(
@@ -19,8 +24,10 @@ def compare_with_llama_cpp(
 ) -> dict[str, Any]:
     """Return g4's and llama.cpp's figures in bytes: {"library", "equal", "rows": [...]}.
 
-    llama.cpp plans without mmap, so the weights are compared as they would be without it. `draft_path`
-    is the file of the draft model. Raises UsageError if the subject is not a file on this disk or
+    A row is {"term", "estimate", "llama_cpp", "equal"}. Weights are the bytes of all tensors, without
+    padding and copies. The other figures are llama.cpp's log, which rounds each to 0.01 MiB, and are
+    equal where that rounding explains the difference. llama.cpp plans without mmap. `draft_path` is the
+    file of the draft model. Raises UsageError if the subject is not a file on this disk or
     llama.cpp refuses the options, RuntimeFailed if it fails.
     """
     if subject.path is None:
@@ -28,7 +35,9 @@ def compare_with_llama_cpp(
             f"{subject.name}: --verify needs a file",
             hint=shell_command("g4", "pull", subject.name),
         )
-    answer = probe_in_child(subject.path, [{**run_of(options), "draft": str(draft_path or "")}])
+    answer = probe_in_child(
+        subject.path, [{**describe_run(options), "draft": str(draft_path or "")}]
+    )
     found = answer["runs"][0]
     if "error" in found:
         raise UsageError(
@@ -36,8 +45,8 @@ def compare_with_llama_cpp(
         )
     rows = _compare_model(subject, options, found)
     if "draft" in found and options.draft:
-        rows += _compare_draft_model(subject, options, found["draft"]["buffers"])
-    equal = all(row["estimate"] == row["llama_cpp"] for row in rows)
+        rows += _compare_draft_model(subject, options, found["draft"])
+    equal = all(row["equal"] for row in rows)
     return {"library": answer["library"], "equal": equal, "rows": rows}
 
 
@@ -45,29 +54,25 @@ def _compare_model(
     subject: Subject, options: Options, found: dict[str, Any]
 ) -> list[dict[str, Any]]:
     own = estimate(subject.shape, subject.tensors, replace(_as_planned(options), draft=None))
-    buffers = found["buffers"].values()
-    if not buffers:  # the breakdown is readable on Linux only; the log's KV sizes everywhere
-        return [_row("KV cache", own.kv_bytes, sum(c["bytes"] for c in found["kv"]))]
     compute = sum(t.nbytes for t in own.terms if t.name == "compute")
+    weights = sum(t.nbytes for t in subject.tensors)
     return [
-        _row("weights", own.weights_bytes, sum(b["model"] for b in buffers)),
-        _row("KV cache", own.kv_bytes, sum(b["context"] for b in buffers)),
-        _row("compute", compute, sum(b["compute"] for b in buffers)),
+        _compare("weights", weights, [found["weights"]], precision=0),
+        _compare("KV cache", own.kv_bytes, [cache["bytes"] for cache in found["kv"]]),
+        _compare("compute", compute, found["compute"].values()),
     ]
 
 
 def _compare_draft_model(
-    subject: Subject, options: Options, buffers: dict[str, dict[str, int]]
+    subject: Subject, options: Options, found: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    if not buffers or options.draft is None:
+    if options.draft is None:
         return []
-    terms = estimate(subject.shape, (), _as_planned(options)).terms
-    weights = sum(t.nbytes for t in terms if t.name == "drafter")
+    weights = sum(t.nbytes for t in options.draft.tensors)
     compute = draft_compute_bytes(options.draft, subject.shape, options)
-    found = buffers.values()
     return [
-        _row("drafter", weights, sum(b["model"] for b in found)),
-        _row("drafter's compute", compute, sum(b["compute"] for b in found)),
+        _compare("drafter", weights, [found["weights"]], precision=0),
+        _compare("drafter's compute", compute, found["compute"].values()),
     ]
 
 
@@ -76,5 +81,10 @@ def _as_planned(options: Options) -> Options:
     return replace(options, mmap=False, lazy_ple=False)
 
 
-def _row(term: str, estimated: int, reported: int) -> dict[str, Any]:
-    return {"term": term, "estimate": estimated, "llama_cpp": reported}
+def _compare(
+    term: str, estimated: int, reported: Collection[int], precision: float = _LOG_PRECISION
+) -> dict[str, Any]:
+    """Return a row; `reported` are llama.cpp's figures, each known within `precision` bytes."""
+    total = sum(reported)
+    equal = abs(estimated - total) <= precision * len(reported)
+    return {"term": term, "estimate": estimated, "llama_cpp": total, "equal": equal}

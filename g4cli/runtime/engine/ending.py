@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 from typing import Final
 
-from g4cli.core.child import signal_name
+from g4cli.core.child import exit_text
 from g4cli.core.errors import BadFile, G4Error, NoMemory, RuntimeFailed
 from g4cli.core.quoting import shell_command
 
@@ -58,11 +58,6 @@ def last_words(said: str) -> str:
             text = found[-1][pattern.groups].strip()
             return "".join(c if c.isprintable() else "?" for c in text)[:_MOST_CHARACTERS]
     return ""
-
-
-def exit_text(status: int) -> str:
-    """Return the end of a child process in words: -4 -> 'SIGILL', 1 -> 'exit code 1'."""
-    return signal_name(status) or f"exit code {status}"
 
 
 def oom_kills(vmstat: Path = _VMSTAT) -> int | None:

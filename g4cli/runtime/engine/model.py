@@ -12,7 +12,7 @@ from g4cli.core.errors import Interrupted, RuntimeFailed, UsageError
 from g4cli.core.progress import Progress, no_progress
 from g4cli.core.quoting import shell_word
 from g4cli.runtime.engine.options import MODEL_DEFAULTS, ModelOptions
-from g4cli.runtime.llama.devices import devices, ggml_library, has_gpu
+from g4cli.runtime.llama.devices import devices, ggml_library, has_gpu, keep_on_cpu
 from g4cli.runtime.llama.library import LOG, failed, llama
 
 # The expert matrices of the 26B network (common/common.h LLM_FFN_EXPS_REGEX, llama.cpp@0c1e57098).
@@ -21,10 +21,6 @@ _LAZY: Final = {"off": 0, "auto": 1, "on": 2}
 _PIECE_BYTES: Final = 512
 # llama_load_mode: 0 none, 1 mmap.
 _LOAD_NONE, _LOAD_MMAP = 0, 1
-
-
-class _BuftOverride(ctypes.Structure):
-    _fields_ = (("pattern", ctypes.c_char_p), ("buft", ctypes.c_void_p))
 
 
 class Model:
@@ -42,7 +38,7 @@ class Model:
         self.path = path
         self._c = llama()
         LOG.clear()
-        params, keep = _params(self._c, options)
+        params, referenced = _model_params(self._c, options)
 
         @self._c.llama_progress_callback  # type: ignore[untyped-decorator,unused-ignore]
         def on_progress(done: float, _data: ctypes.c_void_p) -> bool:
@@ -51,7 +47,7 @@ class Model:
 
         params.progress_callback = on_progress
         self._handle = self._c.llama_model_load_from_file(os.fsencode(path), params)
-        del keep
+        del referenced
         if not self._handle:
             if stop():
                 raise Interrupted("")
@@ -147,7 +143,7 @@ class Model:
             self._handle = None
 
 
-def _params(c: Any, options: ModelOptions) -> tuple[Any, Sequence[Any]]:
+def _model_params(c: Any, options: ModelOptions) -> tuple[Any, Sequence[Any]]:
     """Return llama_model_params and the objects that must outlive the load."""
     params = c.llama_model_default_params()
     params.n_gpu_layers = options.n_gpu_layers if has_gpu() else 0
@@ -155,19 +151,14 @@ def _params(c: Any, options: ModelOptions) -> tuple[Any, Sequence[Any]]:
     params.lazy_mode = _LAZY[options.lazy_ple]
     params.use_extra_bufts = options.use_extra_bufts
     params.vocab_only = options.vocab_only
-    keep: list[Any] = []
+    referenced: list[Any] = []
     if options.device is not None:
         array = (ctypes.c_void_p * 2)(_device(options.device), None)
         params.devices = ctypes.addressof(array)
-        keep.append(array)
+        referenced.append(array)
     if options.cpu_moe:
-        overrides = (_BuftOverride * 2)(
-            _BuftOverride(_EXPERTS, ggml_library().ggml_backend_cpu_buffer_type()),
-            _BuftOverride(None, None),
-        )
-        params.tensor_buft_overrides = ctypes.addressof(overrides)
-        keep.append(overrides)
-    return params, keep
+        referenced.append(keep_on_cpu(params, [_EXPERTS]))
+    return params, referenced
 
 
 def _device(name: str) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any, Final
@@ -51,6 +52,26 @@ def devices() -> tuple[Device, ...]:
 def has_gpu() -> bool:
     """Return whether this build can put layers on a GPU."""
     return bool(llama().llama_supports_gpu_offload())
+
+
+class _BufferOverride(ctypes.Structure):
+    """struct llama_model_tensor_buft_override, include/llama.h."""
+
+    _fields_ = (("pattern", ctypes.c_char_p), ("buffer_type", ctypes.c_void_p))
+
+
+def keep_on_cpu(params: Any, patterns: Sequence[bytes]) -> Any:
+    """Make `params` (llama_model_params) keep tensors on the CPU whose names match one of `patterns`.
+
+    `patterns` are regular expressions. Returns an object that must outlive the load of the model.
+    """
+    cpu = ggml_library().ggml_backend_cpu_buffer_type()
+    # The entry after the last stays zero: it ends the list.
+    overrides = (_BufferOverride * (len(patterns) + 1))(
+        *[_BufferOverride(p, cpu) for p in patterns]
+    )
+    params.tensor_buft_overrides = ctypes.addressof(overrides)
+    return overrides
 
 
 def ggml_library() -> Any:

@@ -21,10 +21,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Literal
 
-from g4cli.core.child import run_child
+from g4cli.core.child import exit_text, run_child
 from g4cli.core.paths import cache_dir
 from g4cli.core.records import read_record, write_record
-from g4cli.runtime.engine.ending import exit_text
 from g4cli.runtime.llama.installation import library_fingerprint
 
 Layout = Literal["plain", "extra"]

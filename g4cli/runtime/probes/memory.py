@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from g4cli.core.child import run_child
+from g4cli.core.child import exit_text, run_child
 from g4cli.core.errors import RuntimeFailed
 from g4cli.core.quoting import shell_word
 from g4cli.estimate import Options
@@ -15,8 +15,8 @@ from g4cli.estimate import Options
 _TIMEOUT_S: Final = 60
 
 
-def run_of(options: Options) -> dict[str, Any]:
-    """Return `options` as the child reads them."""
+def describe_run(options: Options) -> dict[str, Any]:
+    """Return `options` as `memory_child` reads them; types by ggml's number."""
     return {
         "n_ctx": options.n_ctx,
         "n_batch": options.n_batch,
@@ -38,7 +38,7 @@ def run_of(options: Options) -> dict[str, Any]:
 def probe_in_child(path: Path, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return {"library", "runs"} of `memory_child.probe_memory`, asked in a child process.
 
-    Raises RuntimeFailed if llama.cpp refuses the file, dies of it, or takes longer than a minute.
+    Raises RuntimeFailed if llama.cpp refuses the file, crashes, or takes longer than a minute.
     """
     text = json.dumps([dict(run) for run in runs])
     done, status = run_child(
@@ -46,14 +46,16 @@ def probe_in_child(path: Path, runs: Sequence[Mapping[str, Any]]) -> dict[str, A
     )
     if done.timed_out:
         raise RuntimeFailed(
-            f"llama.cpp took too long to plan {path}", hint=f"g4 doctor {shell_word(path)}"
+            f"llama.cpp took too long to plan the memory of {path}",
+            hint=f"g4 doctor {shell_word(path)}",
         )
     try:
         answer: dict[str, Any] = json.loads(done.stdout)
     except ValueError as err:
-        last = done.stderr.strip().splitlines()[-1:] or [f"code {status}"]
+        last = done.stderr.strip().splitlines()[-1:] or [exit_text(status)]
         raise RuntimeFailed(
-            f"llama.cpp died of {path}: {last[0]}", hint=f"g4 doctor {shell_word(path)}"
+            f"{path}: llama.cpp crashed while loading this file ({last[0]})",
+            hint=f"g4 doctor {shell_word(path)}",
         ) from err
     if "error" in answer:
         raise RuntimeFailed(str(answer["error"]), hint=f"g4 doctor {shell_word(path)}")

@@ -2,11 +2,12 @@
 
     python -m g4cli.runtime.probes.memory_child FILE < options.json      prints one JSON document
 
-`model_params.no_alloc` makes llama.cpp plan every buffer and allocate none (common/fit.cpp does the same,
-llama.cpp@0c1e57098). Files without weights (sparse) will do. Run as a child process: the loader aborts on
-some bad files. Standard input holds one object of options or a list of them (see RUN_DEFAULTS); the model is
-loaded again only when an option of loading changes. With "draft" (a path) the drafter beside it is planned
-too, in a context that shares the first one's cache.
+`model_params.no_alloc` makes llama.cpp plan every buffer and allocate none (common/fit.cpp does the
+same, llama.cpp@0c1e57098). The figures are those of its log, which rounds them to 0.01 MiB, and
+`llama_model_size`, which does not; they are the same on all systems. A file without weights (sparse)
+will do. Standard input holds one object of options or a list of them (see RUN_DEFAULTS); the model
+is loaded again only when an option of loading changes. With "draft" (a path) that draft model is
+planned too, in a context that shares the KV cache of the first one.
 """
 
 from __future__ import annotations
@@ -16,16 +17,16 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from g4cli.core.errors import G4Error
 from g4cli.core.quoting import shell_word
 from g4cli.runtime.engine.context import MTP
-from g4cli.runtime.llama.devices import ggml_library
+from g4cli.runtime.llama.devices import keep_on_cpu
 from g4cli.runtime.llama.library import LOG, failed, llama
 
 # The settings of `g4 chat`; types are ggml's numbers.
@@ -55,50 +56,27 @@ RUN_DEFAULTS: Final = MappingProxyType(
 _LOADING: Final = ("draft", "repack", "n_gpu_layers", "n_cpu_moe", "tensor_split")
 _CACHE: Final = re.compile(r"size = +([0-9.]+) MiB \( *(\d+) cells, +(\d+) layers")
 _OUTPUT: Final = re.compile(r"(\S+) +output buffer size = +([0-9.]+) MiB")
-_BREAKDOWN: Final = "_Z26llama_get_memory_breakdownPK13llama_context"
+_COMPUTE: Final = re.compile(r"(\S+) +compute buffer size = +([0-9.]+) MiB")
 _MIB: Final = 1024**2
 
-
-class _Node(ctypes.Structure):
-    """A node of libstdc++'s std::map<buffer type, llama_memory_breakdown_data>."""
-
-
-_Node._fields_ = (
-    ("color", ctypes.c_size_t),
-    ("parent", ctypes.POINTER(_Node)),
-    ("left", ctypes.POINTER(_Node)),
-    ("right", ctypes.POINTER(_Node)),
-    ("buft", ctypes.c_void_p),
-    ("model", ctypes.c_size_t),
-    ("context", ctypes.c_size_t),
-    ("compute", ctypes.c_size_t),
-)
+Inspect: TypeAlias = Callable[[Any], Mapping[str, Any]]
+"""Called with each llama_context that was made; returns what is added to its plan."""
 
 
-class _Map(ctypes.Structure):
-    """libstdc++'s std::map itself: a comparator (empty), the header node's links, the number of items."""
-
-    _fields_ = (
-        ("compare", ctypes.c_size_t),
-        ("color", ctypes.c_size_t),
-        ("root", ctypes.POINTER(_Node)),
-        ("left", ctypes.POINTER(_Node)),
-        ("right", ctypes.POINTER(_Node)),
-        ("count", ctypes.c_size_t),
-    )
+def inspect_nothing(_context: Any) -> Mapping[str, Any]:
+    """Add nothing to a plan."""
+    return {}
 
 
-class _BuftOverride(ctypes.Structure):
-    _fields_ = (("pattern", ctypes.c_char_p), ("buft", ctypes.c_void_p))
-
-
-def probe_memory(path: Path, runs: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def probe_memory(
+    path: Path, runs: Sequence[Mapping[str, Any]], inspect: Inspect = inspect_nothing
+) -> list[dict[str, Any]]:
     """Return what llama.cpp plans for each of `runs`, in order.
 
-    {"buffers": {buffer type: {"model", "context", "compute"}}, bytes; "kv": [{"bytes", "cells", "layers"}],
-    full attention first, as the log rounds them to 0.01 MiB; "output": {buffer: bytes}; "draft": the same of
-    the drafter}, or {"error": text} where llama.cpp refuses the context. Raises RuntimeFailed if it cannot
-    load the file.
+    Each plan is {"weights": bytes of all tensors; "kv": [{"bytes", "cells", "layers"}], full
+    attention first; "compute" and "output": {buffer type: bytes}; "draft": the same of the draft
+    model}, or {"error": text} where llama.cpp refuses the context.
+    Raises RuntimeFailed if it cannot load the file.
     """
     c = llama()
     results: list[dict[str, Any]] = []
@@ -110,26 +88,28 @@ def probe_memory(path: Path, runs: list[Mapping[str, Any]]) -> list[dict[str, An
         if wanted != loaded:
             while models:
                 c.llama_model_free(models.pop())
-            models = [_load(c, file, run) for file in (path, run["draft"]) if str(file)]
+            models = [_load_model(c, file, run) for file in (path, run["draft"]) if str(file)]
             loaded = wanted
-        results.append(_plan(c, models, run))
+        results.append(_plan_contexts(c, models, run, inspect))
     while models:
         c.llama_model_free(models.pop())
     return results
 
 
-def _load(c: Any, path: Path | str, run: Mapping[str, Any]) -> Any:
+def _load_model(c: Any, path: Path | str, run: Mapping[str, Any]) -> Any:
     LOG.clear()
-    params, keep = _model_params(c, run)
+    params, referenced = _model_params(c, run)
     model = c.llama_model_load_from_file(os.fsencode(path), params)
-    del keep
+    del referenced
     if not model:
         raise failed(f"llama.cpp cannot load {path}", hint=f"g4 doctor {shell_word(path)}")
     return model
 
 
-def _plan(c: Any, models: Sequence[Any], run: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the plan of a context of the first model and, beside it, of one of the drafter."""
+def _plan_contexts(
+    c: Any, models: Sequence[Any], run: Mapping[str, Any], inspect: Inspect
+) -> dict[str, Any]:
+    """Return the plan of a context of the first model and, in it, of one of the draft model."""
     contexts: list[Any] = []
     found: dict[str, Any] = {}
     for model in models:
@@ -139,7 +119,13 @@ def _plan(c: Any, models: Sequence[Any], run: Mapping[str, Any]) -> dict[str, An
             found = {"error": LOG.complaint() or "refused"}
             break
         contexts.append(context)
-        plan = {"buffers": _breakdown(c, context), "kv": _caches(), "output": _outputs()}
+        plan = {
+            "weights": int(c.llama_model_size(model)),
+            "kv": _logged_caches(),
+            "compute": _logged_buffers(_COMPUTE),
+            "output": _logged_buffers(_OUTPUT),
+            **inspect(context),
+        }
         found = {**found, "draft": plan} if found else plan
     while contexts:
         c.llama_free(contexts.pop())
@@ -147,29 +133,27 @@ def _plan(c: Any, models: Sequence[Any], run: Mapping[str, Any]) -> dict[str, An
 
 
 def _model_params(c: Any, run: Mapping[str, Any]) -> tuple[Any, list[Any]]:
-    params, keep = c.llama_model_default_params(), []
+    """Return llama_model_params and the objects that must outlive the load."""
+    params, referenced = c.llama_model_default_params(), list[Any]()
     params.no_alloc, params.load_mode = True, 0  # nothing may be mapped either
     params.use_extra_bufts = run["repack"]
     params.n_gpu_layers = run["n_gpu_layers"]
     if run["tensor_split"]:
         split = (ctypes.c_float * c.llama_max_devices())(*run["tensor_split"])
         params.tensor_split = split
-        keep.append(split)
+        referenced.append(split)
     if run["n_cpu_moe"]:
-        cpu = ggml_library().ggml_backend_cpu_buffer_type()
         # llm_ffn_exps_block_regex, common/common.h, llama.cpp@0c1e57098
         patterns = [
             rb"blk\.%d\.ffn_(up|down|gate|gate_up)_(ch|)exps" % i for i in range(run["n_cpu_moe"])
         ]
-        table = (_BuftOverride * (len(patterns) + 1))(*[_BuftOverride(p, cpu) for p in patterns])
-        params.tensor_buft_overrides = ctypes.cast(table, ctypes.c_void_p)
-        keep += [patterns, table]
-    return params, keep
+        referenced.append(keep_on_cpu(params, patterns))
+    return params, referenced
 
 
 def _context_params(c: Any, run: Mapping[str, Any], others: Sequence[Any]) -> Any:
     params, of = c.llama_context_default_params(), ""
-    if others:  # the drafter's: it reads the hidden states and the cache of the first
+    if others:  # a draft model reads the hidden states and the KV cache of the first context
         params.ctx_other, of = others[0], "_draft"
         params.ctx_type = MTP
     params.n_ctx, params.n_batch, params.n_ubatch = (
@@ -187,52 +171,24 @@ def _context_params(c: Any, run: Mapping[str, Any], others: Sequence[Any]) -> An
     return params
 
 
-def _breakdown(c: Any, context: Any) -> dict[str, dict[str, int]]:
-    """Return llama.cpp's breakdown by buffer type, or nothing where its C++ map cannot be read.
-
-    The function is C++ and returns a std::map, hence the nodes above: libstdc++ (Linux) only.
-    """
-    function = getattr(c._lib, _BREAKDOWN, None) if sys.platform == "linux" else None
-    if function is None:
-        return {}
-    ggml = ggml_library()
-    ggml.ggml_backend_buft_name.restype = ctypes.c_char_p
-    ggml.ggml_backend_buft_name.argtypes = [ctypes.c_void_p]
-    found = _Map()
-    # A class returned by value is built where the caller's hidden first argument points.
-    function.restype, function.argtypes = None, [ctypes.c_void_p, ctypes.c_void_p]
-    function(ctypes.byref(found), context)
-    result: dict[str, dict[str, int]] = {}
-    for node in _nodes(found.root):
-        name = ggml.ggml_backend_buft_name(node.buft).decode()
-        result[name] = {"model": node.model, "context": node.context, "compute": node.compute}
-    if len(result) != found.count:
-        return {}
-    return result
+def _logged_buffers(pattern: re.Pattern[str]) -> dict[str, int]:
+    matches = (pattern.search(line.text) for line in LOG.lines)
+    return {m[1]: _bytes_of_mib(m[2]) for m in matches if m}
 
 
-def _nodes(root: Any) -> Iterator[Any]:
-    if root:
-        node = root.contents
-        yield from _nodes(node.left)
-        yield node
-        yield from _nodes(node.right)
-
-
-def _outputs() -> dict[str, int]:
-    matches = (_OUTPUT.search(line.text) for line in LOG.lines)
-    return {m[1]: round(float(m[2]) * _MIB) for m in matches if m}
-
-
-def _caches() -> list[dict[str, int]]:
+def _logged_caches() -> list[dict[str, int]]:
     matches = (
         _CACHE.search(line.text) for line in LOG.lines if line.text.startswith("llama_kv_cache:")
     )
     return [
-        {"bytes": round(float(m[1]) * _MIB), "cells": int(m[2]), "layers": int(m[3])}
+        {"bytes": _bytes_of_mib(m[1]), "cells": int(m[2]), "layers": int(m[3])}
         for m in matches
         if m
     ]
+
+
+def _bytes_of_mib(text: str) -> int:
+    return round(float(text) * _MIB)
 
 
 def main() -> None:

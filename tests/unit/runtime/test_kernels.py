@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from g4cli.core.child import exit_text
 from g4cli.core.child_memory import Watched
 from g4cli.core.paths import cache_dir
-from g4cli.runtime.engine.ending import exit_text
 from g4cli.runtime.probes import kernels
 from g4cli.runtime.probes.kernels import TYPES, probe_kernels
 
