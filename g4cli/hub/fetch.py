@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from g4cli.core.errors import BadFile, HashMismatch, Interrupted
 from g4cli.core.files import atomic_file
+from g4cli.core.hashing import git_oid_of, sha256_of
 from g4cli.core.progress import Progress, no_progress
 from g4cli.core.units import size_text
 from g4cli.hub import reuse
@@ -120,7 +120,7 @@ def _download(request: _Request) -> Fetched:
     partial.finish(request.target)
     _drop_older_partials(request.target)
     # What git holds itself is small: its sha256 costs nothing, and is what manifests record.
-    digest = file.sha256 or _sha256(request.target, request.progress)
+    digest = file.sha256 or sha256_of(request.target, progress=request.progress)
     return Fetched(request.target, file.nbytes, digest, fetched, resumed, "hub")
 
 
@@ -183,29 +183,10 @@ def _verified(path: Path, file: RemoteFile, progress: Progress) -> str:
     """Return the sha256 of the file at `path` if it is what the hub recorded as `file`, else ""."""
     if path.stat().st_size != file.nbytes:
         return ""
-    if not file.sha256 and _git_oid(path) != file.git_oid:
+    if not file.sha256 and git_oid_of(path) != file.git_oid:
         return ""
-    digest = _sha256(path, progress)
+    digest = sha256_of(path, progress=progress)
     return digest if file.sha256 in ("", digest) else ""
-
-
-def _git_oid(path: Path) -> str:
-    """Return the hash that git gives the file."""
-    digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
-    with path.open("rb") as file:
-        while piece := file.read(_COPY_BYTES):
-            digest.update(piece)
-    return digest.hexdigest()
-
-
-def _sha256(path: Path, progress: Progress) -> str:
-    digest, done, total = hashlib.sha256(), 0, path.stat().st_size
-    with path.open("rb") as file:
-        while piece := file.read(_COPY_BYTES):
-            digest.update(piece)
-            done += len(piece)
-            progress(done, total, f"check {path.name}")
-    return digest.hexdigest()
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

@@ -25,7 +25,7 @@ from threading import Lock
 from typing import Final
 
 from g4cli.core.errors import G4Error, NoSpace, UsageError
-from g4cli.core.files import require_space
+from g4cli.core.files import FULL_DISK, require_space
 
 _SYNC_BYTES: Final = 512 * 1024**2
 _DIRECT_BYTES: Final = 4096  # what O_DIRECT wants places, sizes and buffers to be a multiple of
@@ -219,7 +219,7 @@ class Partial:
             return 0
 
     def _write_error(self, err: OSError) -> G4Error:
-        if err.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if err.errno in FULL_DISK:
             hint = "g4 list, then g4 remove MODEL"
             return NoSpace(f"{self.path}: {_FULL_DISK} ({err.strerror})", hint=hint)
         return UsageError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import re
 import shutil
@@ -14,6 +13,7 @@ from g4cli.core.errors import UsageError
 from g4cli.core.file_kind import is_runnable, not_a_text_model
 from g4cli.core.files import atomic_file, open_file
 from g4cli.core.gguf import read_header
+from g4cli.core.hashing import sha256_of
 from g4cli.core.progress import Progress, no_progress
 from g4cli.core.quoting import shell_word
 from g4cli.core.registry import known_names
@@ -115,17 +115,6 @@ def adopt(source: Path, *, name: str, progress: Progress = no_progress) -> Entry
     _link_or_copy(source, target, header.file_size, progress)
     digest = sha256_of(target, progress=progress)
     return record(target, name=name, source=f"file:{source.resolve()}", sha256=digest)
-
-
-def sha256_of(path: Path, *, progress: Progress = no_progress) -> str:
-    """Return the sha256 of the file in hexadecimal."""
-    digest, done, total = hashlib.sha256(), 0, path.stat().st_size
-    with open_file(path) as file:
-        while piece := file.read(_COPY_BYTES):
-            digest.update(piece)
-            done += len(piece)
-            progress(done, total, f"sha256 of {path.name}")
-    return digest.hexdigest()
 
 
 def _link_or_copy(source: Path, target: Path, n_bytes: int, progress: Progress) -> None:

@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 from g4cli.core.errors import BadFile, G4Error
 from g4cli.core.gguf import read_header
+from g4cli.core.hashing import sha256_of
 from g4cli.core.progress import Progress, no_progress
 from g4cli.core.quoting import shell_command
-from g4cli.store.adopt import sha256_of
 from g4cli.store.manifest import Entry, damage_of, stamp_of, write_manifest
 from g4cli.store.models import entries_of
 

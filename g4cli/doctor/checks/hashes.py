@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from g4cli.core.files import open_file
+from g4cli.core.hashing import sha256_of
 from g4cli.core.units import GIB
 from g4cli.doctor.report import Check, Outcome, fail, ok, skipped
 
@@ -38,11 +38,7 @@ def read_hashes(path: Path, *, deep: bool) -> Hashes | None:
     recorded, source = found
     if not deep and path.stat().st_size > _SMALL:
         return Hashes(recorded, source)
-    with open_file(path) as file:
-        digest = hashlib.sha256()
-        while data := file.read(1 << 22):
-            digest.update(data)
-    return Hashes(recorded, source, digest.hexdigest())
+    return Hashes(recorded, source, sha256_of(path))
 
 
 def _recorded(path: Path) -> tuple[str, str] | None:
