@@ -12,6 +12,7 @@ from typing import Final, Literal, TypeAlias
 from g4cli.core.errors import BadGGUF
 from g4cli.core.ggml import FILE_TYPE_NAMES
 from g4cli.core.gguf_header import Header
+from g4cli.core.hub_name import is_on_hub
 from g4cli.core.quoting import shell_word
 
 FileKind: TypeAlias = Literal[
@@ -177,7 +178,7 @@ _PLAIN_KINDS: Final = {
 
 def use_of(header: Header) -> str:
     """Return the command that this kind of file is for; a file on the hub is called FILE in it."""
-    path = "FILE" if header.path.startswith("hf:") else shell_word(Path(header.path))
+    path = "FILE" if is_on_hub(header.path) else shell_word(Path(header.path))
     commands: dict[FileKind, str] = {
         "other-model": f"llama-cli -m {path}",
         "other-mmproj": f"llama-mtmd-cli -m MODEL --mmproj {path}",

@@ -13,6 +13,7 @@ import re
 from pathlib import Path
 from typing import Final
 
+from g4cli.core.hub_name import is_on_hub
 from g4cli.core.visible import one_line
 from g4cli.doctor.checks.machine import LIBRARIES, installed_version
 from g4cli.doctor.report import Report
@@ -80,7 +81,7 @@ def private(text: str, subject: str) -> str:
 
 def _spellings(path: Path) -> list[str]:
     """Return the ways in which messages may write `path`, the longest first."""
-    paths = [path] if str(path).startswith("hf:") else [path, path.absolute(), path.resolve()]
+    paths = [path] if is_on_hub(path) else [path, path.absolute(), path.resolve()]
     words = {str(p) for p in paths}
     return sorted(words | {one_line(word) for word in words}, key=len, reverse=True)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from g4cli.core.errors import NotGGUF
+from g4cli.core.hub_name import is_on_hub
 from g4cli.core.progress import Progress, no_progress
 from g4cli.core.quoting import shell_word
 from g4cli.doctor.checks import (
@@ -57,7 +58,7 @@ def known_ids(*, machine: bool = False) -> set[str]:
 def to_type(fix: str, facts: FileFacts) -> str:
     """Return a fix as it can be typed: with the file's name, the model's, and one for the mended copy."""
     names = {
-        "FILE": shell_word(Path(facts.path) if not facts.path.startswith("hf:") else facts.path),
+        "FILE": shell_word(Path(facts.path) if not is_on_hub(facts.path) else facts.path),
         "OUT": shell_word(Path(f"{Path(facts.path).stem}-mended.gguf")),
     }
     if facts.model_name:

@@ -8,6 +8,7 @@ from typing import Final
 
 from g4cli.core.file_kind import kind_text, use_of
 from g4cli.core.gguf_header import Header
+from g4cli.core.hub_name import is_on_hub
 from g4cli.core.quoting import shell_command
 from g4cli.doctor.facts.file_facts import JUDGED, FileFacts
 from g4cli.doctor.report import Cause, Confidence, Finding, Verdict
@@ -94,5 +95,5 @@ def judge_sound(
     command = (
         why.fix if why and facts.probe_skipped else shell_command("g4", "doctor", Path(facts.path))
     )
-    here = not facts.path.startswith("hf:")
+    here = not is_on_hub(facts.path)
     return "not-checked", text, command if here and header.tensors else ""

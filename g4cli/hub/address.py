@@ -8,8 +8,8 @@ from typing import Final
 
 from g4cli.core.errors import UsageError
 from g4cli.core.files import is_there
+from g4cli.core.hub_name import HUB_PREFIX, is_on_hub
 
-HUB_PREFIX: Final = "hf:"
 _NAME: Final = r"[0-9A-Za-z][0-9A-Za-z._-]{0,95}"
 _ADDRESS: Final = re.compile(
     rf"hf:(?://)?(?P<repo>{_NAME}/{_NAME}?)(?:/(?P<path>[^:@]+))?(?::(?P<type>[^/:@]+))?(?:@(?P<revision>[^@]+))?"
@@ -30,7 +30,7 @@ def as_address(text: str) -> str:
     OWNER/REPO and addresses of huggingface.co and hf.co mean the hub unless they are a path on this disk.
     Raises UsageError for any other address of the web.
     """
-    if text.startswith(HUB_PREFIX):
+    if is_on_hub(text):
         return _spelled(text) if _WEB.fullmatch(text) else text
     scheme, mark, rest = text.partition("://")
     if mark and scheme.lower() in ("http", "https"):

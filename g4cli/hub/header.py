@@ -15,6 +15,7 @@ from g4cli.core.gguf import parse_header
 from g4cli.core.gguf_cursor import HeaderIncomplete
 from g4cli.core.gguf_header import Header
 from g4cli.core.gguf_pieces import PieceCursor, Pieces, lands_well
+from g4cli.core.hub_name import HUB_PREFIX
 from g4cli.core.progress import Progress, no_progress
 from g4cli.hub.client import Hub, Location, Repository
 from g4cli.hub.connection import BadAnswer, Connection
@@ -93,7 +94,7 @@ class _Source:
         self, hub: Hub, repository: Repository, file: RemoteFile, progress: Progress
     ) -> None:
         self._hub, self._repository, self._file, self._progress = hub, repository, file, progress
-        self.label = f"hf:{repository.repo}/{file.path}"
+        self.label = f"{HUB_PREFIX}{repository.repo}/{file.path}"
         self.pieces = Pieces(file.nbytes)
         self.fetched_bytes = 0
         self._connection = Connection()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from g4cli.core.errors import BadGGUF, NotFound, NotGGUF
 from g4cli.core.gguf_cursor import MAGIC
+from g4cli.core.hub_name import HUB_PREFIX
 from g4cli.doctor.facts.file_facts import FileFacts, with_header
 from g4cli.hub.address import parse_address
 from g4cli.hub.client import Hub
@@ -23,7 +24,7 @@ def remote_facts(address: str) -> FileFacts:
             raise NotFound(f"{repo} has no file {path}", hint=f"g4 fit hf:{repo}")
     else:
         file = pick(repo, files, type_name or preferred_type(files))[0]
-    label = f"hf:{repo}/{file.path}"
+    label = f"{HUB_PREFIX}{repo}/{file.path}"
     try:
         header = remote_header(hub, repository, file, whole=True)  # the vocabulary is judged too
     except BadGGUF as fault:

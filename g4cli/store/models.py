@@ -12,13 +12,13 @@ from g4cli.core.errors import BadFile, FileMissing, NotFound, UnknownModel, Usag
 from g4cli.core.file_kind import is_runnable
 from g4cli.core.files import is_there, require_file
 from g4cli.core.gguf import read_header
+from g4cli.core.hub_name import HUB_PREFIX, is_on_hub
 from g4cli.core.paths import models_dir
 from g4cli.core.quoting import shell_command, shell_word
 from g4cli.core.registry import MODELS, ModelRef, known_names, looks_like_name, parse_name
 from g4cli.store.manifest import Entry, Role, entry_of, manifest_path
 
 _ORDER = {model.name: index for index, model in enumerate(MODELS)}
-HUB_PREFIX = "hf:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +114,13 @@ def find(text: str | Path) -> Found:
     UsageError (a directory), NotFound (known, but not pulled) or UnknownModel (with the nearest names).
     """
     word = str(text)
-    if isinstance(text, Path) or not (word.startswith(HUB_PREFIX) or looks_like_name(word)):
+    if isinstance(text, Path) or not (is_on_hub(word) or looks_like_name(word)):
         return Found(_existing(Path(word).expanduser()), "a path")
     name, _, type_name = _split(word)
     here = [e for e in entries_of(name) if e.role == "model"]
     if here:
         return _choose(name, type_name, here)
-    if word.startswith(HUB_PREFIX):
+    if is_on_hub(word):
         raise NotFound(f"{word} is not on this disk yet", hint=shell_command("g4", "pull", word))
     try:
         ref = parse_name(word)
@@ -170,12 +170,12 @@ def select(text: str) -> tuple[Entry, ...]:
 
     Raises UsageError for a path, NotFound or UnknownModel.
     """
-    if not text.startswith(HUB_PREFIX) and not looks_like_name(text):
+    if not is_on_hub(text) and not looks_like_name(text):
         raise UsageError(f"{text} is a path; the store knows models by name", hint="g4 list")
     name, separator, type_name = _split(text)
     entries = entries_of(name)
     if not entries:
-        if text.startswith(HUB_PREFIX):
+        if is_on_hub(text):
             raise NotFound(f"{text} is not in the store", hint="g4 list")
         ref = parse_name(text)
         entries = entries_of(ref.model.name)
@@ -219,7 +219,7 @@ def _entries_in(folder: Path) -> Iterator[Entry]:
 
 def _split(word: str) -> tuple[str, str, str]:
     """Return name, colon and type of `e2b:q4_0` or `hf:owner/repo:q4_0`, in the store's spelling."""
-    prefix = HUB_PREFIX if word.startswith(HUB_PREFIX) else ""
+    prefix = HUB_PREFIX if is_on_hub(word) else ""
     name, separator, type_name = word.removeprefix(prefix).partition(":")
     return (
         prefix + (name if prefix else name.lower()),

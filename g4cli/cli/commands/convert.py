@@ -9,6 +9,7 @@ import typer
 
 from g4cli.cli.options.common import ForceOpt, JsonOpt, OutOpt, QuietOpt, check_threads
 from g4cli.cli.output import Output, output_for
+from g4cli.core.hub_name import is_on_hub
 
 if TYPE_CHECKING:
     from converters import Converted
@@ -83,10 +84,10 @@ def convert(
 
 
 def _find_folder(source: str, out: Output) -> Path:
-    from g4cli.hub.address import HUB_PREFIX, as_address
+    from g4cli.hub.address import as_address
 
     source = as_address(source)
-    if not source.startswith(HUB_PREFIX):
+    if not is_on_hub(source):
         return Path(source).expanduser()
     from g4cli.operations.pull.run import fetch_checkpoint
 

@@ -10,6 +10,7 @@ import typer
 from g4cli.cli.options.common import JsonOpt, QuietOpt
 from g4cli.cli.output import output_for
 from g4cli.core.errors import UsageError
+from g4cli.core.hub_name import is_on_hub
 
 if TYPE_CHECKING:
     from g4cli.doctor.facts.file_facts import Depth
@@ -72,7 +73,7 @@ def doctor(
     out = output_for(as_json=json, quiet=quiet)
     if quick and deep:
         raise UsageError("--quick and --deep exclude each other")
-    if fix is not None and (file is None or file.startswith("hf:")):
+    if fix is not None and (file is None or is_on_hub(file)):
         raise UsageError("--fix needs a file on this disk", hint="g4 doctor FILE --fix OUT")
     from g4cli.cli.views.doctor import examine, render_repair, render_report
     from g4cli.core.files import atomic_file

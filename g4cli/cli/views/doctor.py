@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from g4cli.cli.output import Output
 from g4cli.core.errors import UsageError
 from g4cli.core.files import is_there
+from g4cli.core.hub_name import is_on_hub
 from g4cli.core.quoting import shell_word
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def examine(
         raise UsageError(f"unknown check: {', '.join(unknown)}", hint=f"families: {families}")
     if file is None:
         return diagnose_machine(only), None
-    if file.startswith("hf:"):
+    if is_on_hub(file):
         if depth != "quick":
             raise UsageError(
                 "a file on the hub is examined by its header alone",

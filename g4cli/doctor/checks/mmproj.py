@@ -9,6 +9,7 @@ from g4cli.core.errors import G4Error
 from g4cli.core.file_kind import PROJECTORS
 from g4cli.core.gguf import read_header
 from g4cli.core.gguf_header import Header
+from g4cli.core.hub_name import is_on_hub
 from g4cli.core.registry import MODELS
 from g4cli.doctor.report import Check, Outcome, fail, ok, skipped
 
@@ -72,11 +73,7 @@ def check_neighbours(facts: FileFacts) -> Outcome:
     """An mmproj must have the width of the model it is used with: look at the only pair in the folder."""
     header = facts.header
     folder = Path(facts.path).parent
-    if (
-        header is None
-        or facts.path.startswith("hf:")
-        or header.keys.get("general.architecture") is None
-    ):
+    if header is None or is_on_hub(facts.path) or header.keys.get("general.architecture") is None:
         return skipped("no pair to compare")
     mine = header.architecture
     if mine not in ("clip", "gemma4") or facts.depth == "quick":

@@ -11,13 +11,14 @@ from typing import Final
 from g4cli.core.errors import BadGGUF, NotFound
 from g4cli.core.gguf import read_header
 from g4cli.core.gguf_header import Header
+from g4cli.core.hub_name import HUB_PREFIX, is_on_hub
 from g4cli.core.inventory import text_tensors
 from g4cli.core.quoting import shell_command
 from g4cli.core.registry import Published, looks_like_name, parse_name
 from g4cli.core.shape import Shape, shape_of
 from g4cli.core.units import size_text
 from g4cli.estimate import Tensor
-from g4cli.hub.address import HUB_PREFIX, parse_address
+from g4cli.hub.address import parse_address
 from g4cli.store.models import entries_of
 from quant.recipes import Recipe, choose_types
 
@@ -60,7 +61,7 @@ def find_subject(text: str) -> Subject:
     network, to read the header of the file. Raises FileMissing, BadGGUF (also for a file of another
     architecture), UnknownModel, NotFound, NetworkError or UsageError.
     """
-    if text.startswith(HUB_PREFIX):
+    if is_on_hub(text):
         return read_hub_subject(text)
     if not looks_like_name(text) or Path(text).is_file():
         return read_file_subject(Path(text).expanduser())

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from g4cli.core.errors import NetworkError, NotFound, UnknownModel, UsageError
+from g4cli.core.hub_name import HUB_PREFIX, is_on_hub
 from g4cli.core.paths import cache_dir
 from g4cli.core.quoting import shell_command
 from g4cli.core.registry import Model, ModelRef, looks_like_name, parse_name
 from g4cli.hub import RemoteFile, Repository
-from g4cli.hub.address import HUB_PREFIX, as_address, parse_address
+from g4cli.hub.address import as_address, parse_address
 from g4cli.hub.listing import (
     checkpoint_files,
     of_role,
@@ -94,7 +95,7 @@ def plan_pull(text: str, options: PullOptions, facts: PullFacts) -> PullPlan:
     """
     address = as_address(text)
     planner = _Planner(options, facts)
-    if address.startswith(HUB_PREFIX):
+    if is_on_hub(address):
         return planner.plan_address(*parse_address(address))
     if not looks_like_name(text) or text in (".", "..") or _is_folder(text):
         path = Path(text).expanduser()

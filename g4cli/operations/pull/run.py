@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from g4cli.core.files import require_space
+from g4cli.core.hub_name import HUB_PREFIX
 from g4cli.core.progress import Progress
 from g4cli.core.quoting import shell_command
 from g4cli.core.reporter import Reporter
@@ -159,7 +160,7 @@ class _Run:
         entry = record(
             planned.target,
             name=plan.name,
-            source=f"hf:{repository.repo}/{file.path}@{repository.commit}",
+            source=f"{HUB_PREFIX}{repository.repo}/{file.path}@{repository.commit}",
             sha256=fetched.sha256,
             type_name=planned.type_name,
         )
