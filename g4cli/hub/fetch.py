@@ -20,7 +20,7 @@ from g4cli.hub.client import Hub, Location, Repository
 from g4cli.hub.header import remote_header
 from g4cli.hub.journal import Goal, Partial, Span
 from g4cli.hub.listing import RemoteFile
-from g4cli.hub.lock import one_process
+from g4cli.hub.lock import hold_lock
 from g4cli.hub.transfer import Limits, Transfer
 
 _COPY_BYTES = 1 << 20
@@ -57,7 +57,7 @@ def fetch_file(
     throws it away first).
     """
     waiting = f"another g4 is fetching {target.name}; waiting for it"
-    with one_process(target, on_wait=lambda: notice(waiting), cancelled=cancelled):
+    with hold_lock(target, on_wait=lambda: notice(waiting), cancelled=cancelled):
         file = _with_hash(hub, repository, file)
         if target.is_file() and not restart and (digest := _verified(target, file, progress)):
             return Fetched(target, file.nbytes, digest, 0, 0, "here")

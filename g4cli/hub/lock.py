@@ -11,55 +11,58 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from filelock import FileLock, Timeout
+
 from g4cli.core.errors import Interrupted, UsageError
 from g4cli.core.paths import cache_dir
 
 _POLL_S: Final = 0.2
+_NO_LOCKS: Final = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @contextmanager
-def one_process(
+def hold_lock(
     target: Path,
     *,
     on_wait: Callable[[], None] = lambda: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Iterator[None]:
-    """Hold the lock of `target`, waiting for its holder; `on_wait` is called once if there is one.
+    """Hold the lock of `target`; `on_wait` is called once if another process holds it.
 
-    The lock file lies in the cache folder, named by a hash of the path, and is never removed (removing it
-    would let a third process lock a file that a second one still holds). Raises UsageError if the cache
-    folder cannot be written, Interrupted if `cancelled` becomes true while waiting.
+    The lock file is in the cache folder, named by a hash of the path of `target`, and stays there.
+    Raises UsageError if the cache folder cannot be written, Interrupted if `cancelled` becomes true
+    while waiting.
     """
     name = hashlib.sha256(os.fsencode(target.resolve())).hexdigest()[:32]
-    place = cache_dir() / "locks" / f"{name}.lock"
+    path = cache_dir() / "locks" / f"{name}.lock"
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(place, os.O_RDWR | os.O_CREAT, 0o666)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
+        _acquire(lock, on_wait, cancelled)
     except OSError as err:
-        raise UsageError(
-            f"{place} cannot be written: {err.strerror}", hint="set G4_HOME to a folder of yours"
-        ) from err
+        # On a file system without locks a download without a lock is better than none.
+        if err.errno not in _NO_LOCKS:
+            raise UsageError(
+                f"{path} cannot be written: {err.strerror}",
+                hint="set G4_HOME to a folder of your own",
+            ) from err
     try:
-        _acquire(descriptor, on_wait, cancelled)
         yield
     finally:
-        os.close(descriptor)
+        lock.release()
 
 
-def _acquire(descriptor: int, on_wait: Callable[[], None], cancelled: Callable[[], bool]) -> None:
-    import fcntl
-
-    told = False
+def _acquire(lock: FileLock, on_wait: Callable[[], None], cancelled: Callable[[], bool]) -> None:
+    is_told = False
     while True:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock.acquire(timeout=0)
             return
-        except OSError as err:
-            if err.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                return  # a file system without locks: better no lock than no download
-        if not told:
+        except Timeout:  # an OSError without a number
+            pass
+        if not is_told:
             on_wait()
-            told = True
+            is_told = True
         if cancelled():
             raise Interrupted("interrupted while waiting for another g4")
         time.sleep(_POLL_S)

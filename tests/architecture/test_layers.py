@@ -47,6 +47,7 @@ THIRD_PARTY = {
     "jinja2": {"g4cli.prompt"},
     "yaml": {"converters"},
     "huggingface_hub": {"g4cli.hub"},
+    "filelock": {"g4cli.hub"},
     "httpx2": {"g4cli.hub"},  # huggingface_hub's own HTTP library: its exceptions and certificates
     "llama_cpp": {"g4cli.runtime"},
     "typer": {"g4cli.cli"},

@@ -9,7 +9,6 @@ import typer
 
 from g4cli.cli.options.common import ForceOpt, JsonOpt, OutOpt, QuietOpt, check_threads
 from g4cli.cli.output import Output, output_for
-from g4cli.core.hub_name import is_on_hub
 
 if TYPE_CHECKING:
     from converters import Converted
@@ -84,6 +83,7 @@ def convert(
 
 
 def _find_folder(source: str, out: Output) -> Path:
+    from g4cli.core.hub_name import is_on_hub
     from g4cli.hub.address import as_address
 
     source = as_address(source)

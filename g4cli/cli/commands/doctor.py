@@ -10,7 +10,6 @@ import typer
 from g4cli.cli.options.common import JsonOpt, QuietOpt
 from g4cli.cli.output import output_for
 from g4cli.core.errors import UsageError
-from g4cli.core.hub_name import is_on_hub
 
 if TYPE_CHECKING:
     from g4cli.doctor.facts.file_facts import Depth
@@ -70,6 +69,8 @@ def doctor(
       g4 doctor model.gguf --fix mended.gguf    repair what metadata can repair
       g4 doctor model.gguf --deep --report bug.md
     """
+    from g4cli.core.hub_name import is_on_hub
+
     out = output_for(as_json=json, quiet=quiet)
     if quick and deep:
         raise UsageError("--quick and --deep exclude each other")
