@@ -1,7 +1,11 @@
-"""Guess the next tokens from what stands in the context already: the text after the same tokens before.
+"""Prompt lookup: draft the next tokens by copying what followed the same tokens earlier in the text.
 
-Answers that repeat their question (a text to correct, code to change, names, numbers) are guessed well; a
-guess costs a look into a dictionary. Sans-I/O: token ids in, token ids out.
+Answers that repeat parts of their prompt (a text to correct, code to change, names, numbers) are drafted
+well, and a draft costs a look into a dictionary (apoorvumang/prompt-lookup-decoding). The text is indexed
+by every run of `NGRAM` tokens. Of the latest places where the last `NGRAM` tokens stood before, the one with
+the longest common past is taken, since a longer match is less often chance.
+
+Sans-I/O: token ids in, token ids out.
 """
 
 from __future__ import annotations
@@ -10,13 +14,13 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 NGRAM: Final = 3
-"""Tokens that must be the same before a guess is made: two are too often the same by chance."""
-_CANDIDATES: Final = 8  # places looked at, newest first
+"""Tokens that must be the same before anything is drafted: two are too often the same by chance."""
+_CANDIDATES: Final = 8  # places compared, newest first
 _LONGEST: Final = 32  # tokens compared backwards at each
 _NOWHERE: Final = -1
 
 
-class Lookup:
+class PromptLookup:
     """The tokens of a conversation, indexed by every run of `NGRAM` of them.
 
     Adding or removing a token costs the same however many there are: each place remembers the place before
@@ -29,21 +33,21 @@ class Lookup:
         self._before: list[int] = []
 
     def __len__(self) -> int:
-        """Return how many tokens are known."""
+        """Return the number of tokens in the text."""
         return len(self._tokens)
 
-    def push(self, token: int) -> None:
-        """Add the next token."""
+    def add_token(self, token: int) -> None:
+        """Append a token to the text."""
         self._tokens.append(token)
         key = tuple(self._tokens[-NGRAM:])
         self._before.append(self._newest.get(key, _NOWHERE))
         if len(key) == NGRAM:
             self._newest[key] = len(self._tokens)
 
-    def follow(self, tokens: Sequence[int]) -> None:
-        """Bring the text to exactly `tokens`; only what differs from what is known costs anything.
+    def set_tokens(self, tokens: Sequence[int]) -> None:
+        """Replace the text with `tokens`; only what follows the common prefix costs anything.
 
-        The common start is found by comparing: some nanoseconds a token, once a question.
+        The prefix is found by comparing: some nanoseconds a token, once a prompt.
         """
         same = 0
         for have, want in zip(self._tokens, tokens, strict=False):
@@ -53,11 +57,10 @@ class Lookup:
         self._truncate(same)
         self._extend(tokens[same:])
 
-    def guess(self, token: int, count: int) -> list[int]:
-        """Return `count` tokens that may come after `token`, or none; `token` itself is not added.
+    def draft_tokens(self, token: int, count: int) -> list[int]:
+        """Return `count` tokens that may follow `token`, or none; `token` itself is not added.
 
-        Of the last places with the same `NGRAM` tokens the one with the longest common past is taken.
-        Positions of images and sounds (negative numbers) are never guessed.
+        Positions of images and sounds (negative numbers) are never drafted.
         """
         tokens = self._tokens
         end = len(tokens)
@@ -68,22 +71,22 @@ class Lookup:
         for _ in range(_CANDIDATES):
             if place == _NOWHERE:
                 break
-            length = self._common_past(place)
+            length = self._count_common_past(place)
             if length > best_length:
                 best, best_length = place, length
             place = self._before[place - 1]
         if best == _NOWHERE:
             return []
-        guessed: list[int] = []
+        drafted: list[int] = []
         for index in range(best, best + count):
-            # A text that repeats itself is continued beyond its end with what was just guessed.
-            found = tokens[index] if index < end else (token, *guessed)[index - end]
+            # A text that repeats itself continues beyond its end with what was just drafted.
+            found = tokens[index] if index < end else (token, *drafted)[index - end]
             if found < 0:
                 return []
-            guessed.append(found)
-        return guessed
+            drafted.append(found)
+        return drafted
 
-    def _common_past(self, place: int) -> int:
+    def _count_common_past(self, place: int) -> int:
         """Return how many tokens before `place` equal the last ones, `_LONGEST` at most."""
         tokens, end = self._tokens, len(self._tokens)
         length = NGRAM
@@ -93,7 +96,7 @@ class Lookup:
 
     def _extend(self, tokens: Iterable[int]) -> None:
         for token in tokens:
-            self.push(token)
+            self.add_token(token)
 
     def _truncate(self, length: int) -> None:
         while len(self._tokens) > length:
@@ -106,32 +109,32 @@ class Lookup:
             self._tokens.pop()
 
 
-class Pace:
-    """When guessing is worth its price. Depends on tokens alone, so a seed gives the same answer each time.
+class DraftPacer:
+    """Decides when drafting pays. It depends on tokens alone, so a seed gives the same answer each time.
 
-    A round that verifies guesses costs `price` tokens more than a single one, and each guess that was right
-    saves one. While rounds lose, g4 waits longer and longer before the next: 8, 16 ... 128 tokens.
+    A round costs `cost` single tokens more than a token alone, and each accepted token saves one. While
+    rounds lose, the wait before the next one doubles: 8, 16 ... 128 tokens.
     """
 
-    def __init__(self, price: float) -> None:
-        self._price = price
+    def __init__(self, cost: float) -> None:
+        self._cost = cost
         self._gain = 0.0
         self._wait = 0
         self._next_wait = _FIRST_WAIT
 
     @property
     def is_due(self) -> bool:
-        """Return whether the next token may be guessed at."""
+        """Return whether tokens may be drafted now."""
         return self._wait == 0
 
-    def pass_by(self) -> None:
-        """Count one token that was not guessed at."""
+    def count_single_token(self) -> None:
+        """Count one token that was evaluated alone."""
         self._wait = max(0, self._wait - 1)
 
-    def settle(self, n_right: int) -> None:
-        """Take the outcome of a round into account."""
+    def record_round(self, n_accepted: int) -> None:
+        """Take a finished round into account, of which `n_accepted` tokens were accepted."""
         # A short memory: text changes between the new and the repeated within a sentence.
-        self._gain = 0.5 * self._gain + (n_right - self._price)
+        self._gain = 0.5 * self._gain + (n_accepted - self._cost)
         if self._gain >= 0:
             self._next_wait = _FIRST_WAIT
             return

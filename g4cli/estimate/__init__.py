@@ -20,9 +20,9 @@ from g4cli.estimate.kv import kv_bytes, kv_cells, layer_kv_bytes
 from g4cli.estimate.media import IMAGE_TOKENS, Media, media_bytes
 from g4cli.estimate.options import (
     CTX_PAD,
-    GUESSING_BYTES,
     KV_TYPES,
-    N_GUESSES,
+    MIN_DRAFTING_BYTES,
+    N_DRAFT,
     Draft,
     Options,
     check,
@@ -35,11 +35,11 @@ from g4cli.estimate.weights import repacked_types, weight_terms
 
 __all__ = [
     "CTX_PAD",
-    "GUESSING_BYTES",
     "HOST",
     "IMAGE_TOKENS",
     "KV_TYPES",
-    "N_GUESSES",
+    "MIN_DRAFTING_BYTES",
+    "N_DRAFT",
     "Draft",
     "Estimate",
     "Group",

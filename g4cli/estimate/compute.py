@@ -46,15 +46,16 @@ def work_bytes(shape: Shape, options: Options) -> int:
 def output_bytes(shape: Shape, options: Options) -> int:
     """Return the bytes of the buffer that a context hands its logits out of: one row per sequence.
 
-    Guessing ahead wants a row for every guess and one more; a drafting network also the hidden states of the
-    whole batch. Source: llama_context::output_reserve, src/llama-context.cpp, llama.cpp@0c1e57098.
+    Speculative decoding needs a row for every drafted token and one more; a draft model also needs the
+    hidden states of the whole batch. Source: llama_context::output_reserve, src/llama-context.cpp,
+    llama.cpp@0c1e57098.
     """
     states = shape.n_embd * options.batch if options.draft else 0
-    return 4 * (shape.n_vocab * max(options.n_seq, options.n_guesses + 1) + states)
+    return 4 * (shape.n_vocab * max(options.n_seq, options.n_draft + 1) + states)
 
 
 def vocabulary_bytes(n_vocab: int) -> int:
-    """Return the bytes of a loaded vocabulary: each model has its own, a drafter too.
+    """Return the bytes of a loaded vocabulary: each model has its own, a draft model too.
 
     Measured by tests/bench/resident.py: a vocabulary alone.
     """

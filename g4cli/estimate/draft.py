@@ -1,7 +1,8 @@
-"""What a drafter beside the model adds: its weights, its scratch, its logits.
+"""Memory of a draft model: its weights, its compute buffer, its logits.
 
-It has no cache of its own: it reads the target's (ctx_other). Source: src/models/gemma4-assistant.cpp (graph)
-and output_reserve in src/llama-context.cpp, llama.cpp@0c1e57098. Proved by tests/golden/draft_*.json.
+It has no KV cache of its own and reads that of the model (ctx_other). Source:
+src/models/gemma4-assistant.cpp (graph) and output_reserve in src/llama-context.cpp,
+llama.cpp@0c1e57098. Proved by tests/golden/draft_*.json.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ _NAMES: Final[tuple[tuple[Group, str], ...]] = (
 
 
 def draft_terms(shape: Shape, options: Options, gpus: Sequence[str]) -> list[Term]:
-    """Return the terms of `options.draft` beside the network `shape`; on the first GPU, if there is one."""
+    """Return the terms of `options.draft` for a model of `shape`: on the first GPU, if there is one."""
     draft = options.draft
     if draft is None:
         return []
-    place = gpus[0] if gpus else HOST
-    devices = (place,) * (draft.shape.n_layer + 1)
+    device_of_all = gpus[0] if gpus else HOST
+    devices = (device_of_all,) * (draft.shape.n_layer + 1)
     own = replace(options, lazy_ple=False, n_cpu_moe=0, unlisted_weight_bytes=0)
     found = weight_terms(draft.tensors, own, devices)
     # Its loader asks for the embeddings first: on the host the output matrix is that same tensor.
@@ -46,7 +47,13 @@ def draft_terms(shape: Shape, options: Options, gpus: Sequence[str]) -> list[Ter
                 terms.append(Term(name, device, group, nbytes, note))
     compute = draft_compute_bytes(draft, shape, options) + draft_output_bytes(draft)
     terms.append(
-        Term("drafter's compute", place, "compute", compute, f"ubatch {draft.n_ubatch}, logits")
+        Term(
+            "drafter's compute",
+            device_of_all,
+            "compute",
+            compute,
+            f"ubatch {draft.n_ubatch}, logits",
+        )
     )
     terms.append(
         Term("drafter's vocabulary", HOST, "process", vocabulary_bytes(draft.shape.n_vocab))
@@ -57,13 +64,13 @@ def draft_terms(shape: Shape, options: Options, gpus: Sequence[str]) -> list[Ter
 def draft_compute_bytes(
     draft: Draft, shape: Shape, options: Options, alignment: int = CPU_ALIGNMENT
 ) -> int:
-    """Return the bytes of the drafter's scratch, everything on one device; `shape` is its target's."""
+    """Return the bytes of the draft model's compute buffer on one device; `shape` is the model's."""
     n_tokens = min(draft.n_ubatch, options.n_ctx)
     return _compute_bytes(draft.shape, n_tokens, draft.n_outputs, shape, options.bare(), alignment)
 
 
 def draft_output_bytes(draft: Draft) -> int:
-    """Return the bytes of the buffer that its logits and the next hidden states are handed out of."""
+    """Return the bytes of the buffer that logits and hidden states are read from: 4 for each number."""
     return 4 * (draft.shape.n_vocab + draft.shape.n_embd_out) * draft.n_outputs
 
 
@@ -82,7 +89,7 @@ def _compute_bytes(
 
 
 class _DraftBuilder(Builder):
-    """The graph of one ubatch of a drafter, in the order of llama.cpp's own calls."""
+    """The graph of one ubatch of a draft model, in the order of llama.cpp's own calls."""
 
     def __init__(
         self, drafter: DraftShape, n_tokens: int, n_outputs: int, shape: Shape, options: Options
@@ -92,7 +99,7 @@ class _DraftBuilder(Builder):
         self.n_tokens = -(-n_tokens // options.n_seq) * options.n_seq
 
     def build(self) -> Graph:
-        """Return the graph."""
+        """Return the graph with its outputs marked: logits and the next hidden states."""
         g, drafter = self.graph, self.drafter
         wide, width = (drafter.n_embd_out, self.n_tokens), (drafter.n_embd, self.n_tokens)
         embedded = g.like("scale", g.op("get_rows", wide, g.input(self.n_tokens)))
@@ -102,7 +109,7 @@ class _DraftBuilder(Builder):
         self.positions = g.input(self.n_tokens)
         out_ids = g.input(self.n_outputs)
         for layer in range(drafter.n_layer):
-            attended = self._attended(layer, self.norm(stream))
+            attended = self._add_attention(layer, self.norm(stream))
             if layer == drafter.n_layer - 1:
                 self.n_tokens = self.n_outputs
                 rows = (drafter.n_embd, self.n_outputs)
@@ -122,7 +129,7 @@ class _DraftBuilder(Builder):
         g.expand(hidden)
         return g
 
-    def _attended(self, layer: int, x: Node) -> Node:
+    def _add_attention(self, layer: int, x: Node) -> Node:
         g, drafter = self.graph, self.drafter
         dim, n_head = drafter.head_dim_of(layer), drafter.n_head[layer]
         cache = self.sliding if drafter.is_swa[layer] else self.full

@@ -25,17 +25,24 @@ CTX_PAD: Final = 256
 """llama.cpp rounds contexts and sliding caches up to this many cells."""
 
 
-N_GUESSES: Final = 3
-"""Tokens that `g4 chat` guesses ahead in a round."""
-GUESSING_BYTES: Final = 64 << 20
-"""Weights from which on it guesses from the text unasked."""
+N_DRAFT: Final = 3
+"""Tokens that `g4 chat` drafts in a round of speculative decoding.
+
+With the token before them they make a batch of 4. The CPU's matrix kernels take rows by four, so that
+2 or 3 cost as much; from 8 on their last bits differ from those of single tokens.
+"""
+MIN_DRAFTING_BYTES: Final = 64 << 20
+"""Weights from which on `--draft auto` uses prompt lookup.
+
+Below, weights stay in the CPU's caches, and four tokens cost four times as much as one.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A drafting network beside the model; the defaults are those of `g4 chat --draft`.
+    """A draft model; the defaults are those of `g4 chat --draft`.
 
-    `n_ubatch` is the physical batch of the drafter's own context, `n_outputs` its rows of logits.
+    `n_ubatch` is the physical batch of the draft model's own context, `n_outputs` its rows of logits.
     """
 
     shape: DraftShape
@@ -54,8 +61,8 @@ class Options:
     leaves these as they are. `repack` names the types that the
     CPU's kernels want in another order, for which llama.cpp makes a copy (see weights.repacked_types).
     `media` is what an encoder of images and sounds beside the model takes (media.media_bytes).
-    `n_guesses` tokens are guessed ahead of the model (0: none), which then hands out as many rows of logits
-    more; `draft` is the network that guesses, None where the text itself is looked up.
+    `n_draft` tokens are drafted in a round of speculative decoding (0: none), and the model hands out as
+    many more rows of logits; `draft` is the draft model, None for prompt lookup.
     `unlisted_weight_bytes` is by how much the weights exceed the tensors given to the estimator (negative:
     fall short of them), where only the size of the file is known.
     `n_checkpoints` is how many states of the sliding window a chat keeps, to branch off earlier turns.
@@ -80,7 +87,7 @@ class Options:
     fixed_layout: bool = False
     n_checkpoints: int = 1
     media: Media | None = None
-    n_guesses: int = 0
+    n_draft: int = 0
     draft: Draft | None = None
     unlisted_weight_bytes: int = 0
 
@@ -97,8 +104,7 @@ class Options:
     @property
     def outputs(self) -> int:
         """Return the rows of logits that the compute buffer is made for."""
-        guessed = self.n_guesses + 1
-        rows = max(self.n_outputs, self.n_seq, guessed) if self.n_outputs else self.batch
+        rows = max(self.n_outputs, self.n_seq, self.n_draft + 1) if self.n_outputs else self.batch
         return min(self.ubatch, rows)
 
     def bare(self) -> Options:
@@ -115,7 +121,7 @@ class Options:
             fixed_layout=False,
             n_checkpoints=1,
             media=None,
-            n_guesses=0,
+            n_draft=0,
             draft=None,
             unlisted_weight_bytes=0,
         )

@@ -1,14 +1,14 @@
-"""What guessing ahead costs and gains: batches, the text itself, a drafting network by its
+"""What speculative decoding costs and gains: batches, the text itself, a draft model by its
 acceptance.
 
     python tests/bench/bench_draft.py FILE [--draft DRAFT] [--rounds 3] [--gen 96] [--threads N]
 
 FILE is best of real shape (-m tests.support.builders.real_shapes e2b q4_0 FILE --weights random),
-DRAFT its drafting network (-m tests.support.builders.real_shapes --draft, the same way). The
+DRAFT its draft model (-m tests.support.builders.real_shapes --draft, the same way). The
 answers are given: real English, because a network of random weights says nothing that could be
-guessed. What a trained network would accept cannot be measured without one, so its guesses are
-replaced: each is right with probability p, at the price of the real ones. Prints one JSON document;
-plain decoding and guessing take turns, each kind of step counts with its median.
+drafted. What a trained network would accept cannot be measured without one, so its drafts are
+replaced: each is right with probability p, at the cost of the real ones. Prints one JSON document;
+plain decoding and drafting take turns, each kind of step counts with its median.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ TESTS = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TESTS.parent))
 
 from g4cli.runtime.engine.context import Context  # noqa: E402
-from g4cli.runtime.engine.drafting import N_GUESSES  # noqa: E402
+from g4cli.runtime.engine.drafting import N_DRAFT  # noqa: E402
 from g4cli.runtime.engine.llama_engine import LlamaEngine, open_engine  # noqa: E402
 from g4cli.runtime.engine.options import ContextOptions, ModelOptions, Sampling  # noqa: E402
-from g4cli.runtime.engine.speculation import DraftGuesser, LookupGuesser, Speculation  # noqa: E402
+from g4cli.runtime.engine.speculation import LookupDrafter, ModelDrafter, Speculation  # noqa: E402
 from g4cli.runtime.llama.library import llama  # noqa: E402
 
 TEXT = TESTS.parent / "README.md"
@@ -39,21 +39,21 @@ N_PROMPT = 300
 
 
 class PaidOracle:
-    """Pays for the network's guesses and answers with true tokens, each with probability `p`."""
+    """Pays for the network's drafts and answers with true tokens, each with probability `p`."""
 
-    price = DraftGuesser.price
+    cost = ModelDrafter.cost
 
-    def __init__(self, network: DraftGuesser, truth: Sequence[int], p: float) -> None:
+    def __init__(self, network: ModelDrafter, truth: Sequence[int], p: float) -> None:
         self._network, self._truth, self._p = network, truth, p
         self._rng = random.Random(1)
 
-    def follow(self, tokens: Sequence[int]) -> None: ...
-    def push(self, token: int) -> None: ...
+    def set_tokens(self, tokens: Sequence[int]) -> None: ...
+    def add_token(self, token: int) -> None: ...
     def close(self) -> None: ...
 
-    def guess(self, token: int, position: int) -> list[int]:
-        self._network.guess(token, position)
-        true = self._truth[position + 1 : position + 1 + N_GUESSES]
+    def draft_tokens(self, token: int, position: int) -> list[int]:
+        self._network.draft_tokens(token, position)
+        true = self._truth[position + 1 : position + 1 + N_DRAFT]
         return [t if self._rng.random() < self._p else 9 for t in true]
 
 
@@ -61,18 +61,18 @@ def batch_costs(engine: LlamaEngine, depth: int, rounds: int) -> dict[str, float
     """The time of a batch of 1 to 8 tokens behind `depth` tokens, in single ones."""
     context = engine.context
     tokens = [2, *(random.Random(0).randrange(300, engine.model.n_vocab) for _ in range(depth + 8))]
-    context.keep(0)
+    context.truncate(0)
     for start in range(0, depth, context.n_batch):
         context.decode(tokens[start : min(depth, start + context.n_batch)])
     times: dict[int, list[float]] = {n: [] for n in range(1, 9)}
     for _ in range(rounds + 1):
         for n, found in times.items():
-            context.keep(depth)
+            context.truncate(depth)
             started = time.perf_counter()
             context.decode_run(tokens[depth : depth + n])
             llama().llama_synchronize(context.handle)
             found.append(time.perf_counter() - started)
-    context.keep(0)
+    context.truncate(0)
     single = statistics.median(times[1][1:])
     ratios = {str(n): round(statistics.median(found[1:]) / single, 2) for n, found in times.items()}
     return {"single_ms": round(1000 * single, 1), **ratios}
@@ -85,15 +85,15 @@ def spoken(
     engine: LlamaEngine, prompt: Sequence[int], answer: Sequence[int]
 ) -> tuple[Steps, float]:
     """The seconds of each step of a given answer, sampling included, by kind; and the share of
-    right guesses.
+    accepted drafts.
 
-    A token is evaluated alone ("single"), begins a round ("round", with its guesses), or was
-    guessed ("guessed", already evaluated).
+    A token is evaluated alone ("single"), begins a round ("round", with its drafts), or was
+    drafted ("accepted", already evaluated).
     """
     engine.begin(Sampling(seed=1))
     engine.evaluate(prompt)
-    steps: Steps = {"single": [], "round": [], "guessed": []}
-    guessed = kept = 0
+    steps: Steps = {"single": [], "round": [], "accepted": []}
+    drafted_before = accepted_before = 0
     for token in answer:
         started = time.perf_counter()
         engine.sample()
@@ -101,38 +101,44 @@ def spoken(
         llama().llama_synchronize(engine.context.handle)
         seconds = time.perf_counter() - started
         drafted = engine.drafted
-        now = (drafted.guessed, drafted.kept) if drafted else (0, 0)
-        kind = "guessed" if now[1] > kept else "round" if now[0] > guessed else "single"
-        guessed, kept = now
+        now = (drafted.n_drafted, drafted.n_accepted) if drafted else (0, 0)
+        kind = (
+            "accepted"
+            if now[1] > accepted_before
+            else "round"
+            if now[0] > drafted_before
+            else "single"
+        )
+        drafted_before, accepted_before = now
         steps[kind].append(seconds)
-    return steps, kept / guessed if guessed else 0.0
+    return steps, accepted_before / drafted_before if drafted_before else 0.0
 
 
 def compare(
     engine: LlamaEngine,
-    guessers: dict[str, Callable[[Context], Any]],
+    drafters: dict[str, Callable[[Context], Any]],
     prompt: Sequence[int],
     answer: Sequence[int],
     rounds: int,
 ) -> dict[str, Any]:
-    """Tokens per second of each way to guess, beside plain decoding, in turn.
+    """Tokens per second of each drafter, beside plain decoding, in turn.
 
     Each kind of step counts with its median: on a busy machine sums measure the neighbours.
     """
-    found: dict[str, list[tuple[Steps, float]]] = {"plain": [], **{name: [] for name in guessers}}
+    found: dict[str, list[tuple[Steps, float]]] = {"plain": [], **{name: [] for name in drafters}}
     for _ in range(rounds):
         for name, samples in found.items():
-            # Not attach_guesser: it would empty the memory, and the prompt be read anew each time.
-            guesser = guessers[name](engine.context) if name in guessers else None
+            # Not attach_drafter: it would empty the memory, and the prompt be read anew each time.
+            drafter = drafters[name](engine.context) if name in drafters else None
             engine._speculation = (
-                Speculation(engine.context, guesser, "not asked for") if guesser else None
+                Speculation(engine.context, drafter, "not asked for") if drafter else None
             )
             samples.append(spoken(engine, prompt, answer))
     single = statistics.median(t for s in found.values() for steps, _ in s for t in steps["single"])
     result: dict[str, Any] = {"plain tokens_per_s": round(1 / single, 2)}
-    for name in guessers:
+    for name in drafters:
         seconds = 0.0
-        for kind in ("round", "guessed"):
+        for kind in ("round", "accepted"):
             times = [t for steps, _ in found[name] for t in steps[kind]]
             seconds += len(times) * statistics.median(times) if times else 0.0
         seconds += single * sum(len(steps["single"]) for steps, _ in found[name])
@@ -182,13 +188,13 @@ def main() -> None:
         cases = texts(engine, args.gen)
         for name, (prompt, answer) in cases.items():
             data[name] = compare(
-                engine, {"lookup": lambda _: LookupGuesser()}, prompt, answer, args.rounds
+                engine, {"lookup": lambda _: LookupDrafter()}, prompt, answer, args.rounds
             )
         if args.draft:
             prompt, answer = cases["new text"]
             truth = [*prompt, *answer]
-            network = DraftGuesser(args.draft, engine.context, ModelOptions())
-            engine.context.keep(0)  # the network shares the cells, and has emptied them
+            network = ModelDrafter(args.draft, engine.context, ModelOptions())
+            engine.context.truncate(0)  # the network shares the cells, and has emptied them
             engine._evaluated = []
             data["network by acceptance"] = compare(
                 engine,

@@ -29,7 +29,7 @@ from g4cli.prompt.messages import Part
 from g4cli.prompt.reply import AnswerText, ThoughtText
 from g4cli.runtime.engine.client import EngineClient
 from g4cli.runtime.engine.codec import FrameReader, write_all
-from g4cli.runtime.engine.drafting import Draft
+from g4cli.runtime.engine.drafting import DraftChoice
 from g4cli.runtime.engine.llama_engine import LlamaEngine, open_engine
 from g4cli.runtime.engine.messages import CODEC, Open, RunTurn
 from g4cli.runtime.engine.options import ContextOptions, ModelOptions, Sampling
@@ -70,7 +70,7 @@ def main() -> None:
     options = TurnOptions(max_tokens=args.tokens, stop_on_loop=False)
     started = time.perf_counter()
     client = EngineClient()
-    client.open(Open(args.file, ModelOptions(), context, Draft("off", "not asked for")))
+    client.open(Open(args.file, ModelOptions(), context, DraftChoice("off", "not asked for")))
     start_s = time.perf_counter() - started
     rounds: dict[str, list[tuple[float, float]]] = {"alone": [], "worker": []}
 

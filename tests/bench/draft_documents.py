@@ -1,10 +1,10 @@
-"""What guessing from the text gains or loses on real documents: rounds are counted, their price is
+"""What prompt lookup gains or loses on real documents: rounds are counted, their price is
 given.
 
     python tests/bench/draft_documents.py VOCABULARY.gguf [--price 1.7] GLOB ...
 
 The first 300 tokens of each document of 1,300 tokens are the prompt, the rest is the answer. No
-network runs: which tokens are guessed depends on tokens alone. A round costs `--price` single
+network runs: which tokens are drafted depends on tokens alone. A round costs `--price` single
 tokens (bench_draft.py measures it). Prints the speed-up of the worst document, of the tenth, the
 median and the best.
 """
@@ -20,7 +20,7 @@ from typing import Any
 
 from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.options import ModelOptions
-from g4cli.runtime.engine.speculation import LookupGuesser, Speculation
+from g4cli.runtime.engine.speculation import LookupDrafter, Speculation
 
 N_PROMPT, N_TOKENS = 300, 1300
 MOST = 60
@@ -42,15 +42,15 @@ class Counting:
         self.n_rounds += 1
         return True
 
-    def keep(self, _n_past: int) -> None: ...
-    def next_row(self) -> None: ...
+    def truncate(self, _n_past: int) -> None: ...
+    def advance_row(self) -> None: ...
 
 
 def speed_up(tokens: list[int], price: float) -> float:
-    """Single tokens that the answer would cost, in what it costs with guesses."""
+    """Single tokens that the answer would cost, in what it costs with drafting."""
     context: Any = Counting()
-    speculation = Speculation(context, LookupGuesser(), "not asked for")
-    speculation.follow(tokens[:N_PROMPT], restored=False)
+    speculation = Speculation(context, LookupDrafter(), "not asked for")
+    speculation.set_prompt(tokens[:N_PROMPT], restored=False)
     for position in range(N_PROMPT, len(tokens)):
         speculation.advance(tokens[position], position)
     return (len(tokens) - N_PROMPT) / (context.n_single + price * context.n_rounds)

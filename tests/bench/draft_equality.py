@@ -1,9 +1,9 @@
-"""Whether guessing ahead changes greedy answers: every question of tiny's corpus, and long answers.
+"""Whether drafting ahead changes greedy answers: every question of tiny's corpus, and long answers.
 
     python tests/bench/draft_equality.py [FILE ...] [--threads 1 2] [--long 1500]
 
 Without FILE: the bundled network as BF16, Q8_0, Q4_0, and with every matrix as Q8_0. Each answer is
-decoded one by one and with guesses, of which 7 of 10 are right. Prints how many answers differ,
+decoded one by one and with drafts, of which 7 of 10 are right. Prints how many answers differ,
 with the rule of `--draft auto` (scores must be equal to the bit) and without it (`--draft lookup`
 or FILE).
 """
@@ -21,7 +21,7 @@ sys.path.insert(0, str(TESTS.parent))
 
 from g4cli.cli.main import run  # noqa: E402
 from g4cli.core.gguf import read_header  # noqa: E402
-from g4cli.runtime.engine.drafting import N_OUTPUTS, Exactness, float_matrices  # noqa: E402
+from g4cli.runtime.engine.drafting import N_OUTPUTS, Exactness, find_float_matrices  # noqa: E402
 from g4cli.runtime.engine.llama_engine import LlamaEngine, open_engine  # noqa: E402
 from g4cli.runtime.engine.options import ContextOptions, ModelOptions  # noqa: E402
 from tests.support.builders.tiny_file import build_tiny, build_tiny_q8  # noqa: E402
@@ -45,31 +45,31 @@ def spoken(engine: LlamaEngine, prompt: list[int], most: int, *, ends: bool) -> 
 
 
 def compare(file: Path, n_threads: int, long: int, *, rule: bool) -> dict[str, object]:
-    """Answers that differ, tokens compared, guesses that were right."""
+    """Answers that differ, tokens compared, drafted tokens that were right."""
     options = ContextOptions(2048, n_threads=n_threads, n_outputs=N_OUTPUTS)
-    exact: Exactness = "impossible" if float_matrices(read_header(file)) else "by comparison"
+    exact: Exactness = "impossible" if find_float_matrices(read_header(file)) else "by comparison"
     n_different = n_tokens = n_kept = 0
     cases = [(q, MOST, True) for q in QUESTIONS] + [(q, long, False) for q in QUESTIONS[::80]]
     with (
         open_engine(file, model_options=ModelOptions(), context_options=lambda _: options) as plain,
         open_engine(
             file, model_options=ModelOptions(), context_options=lambda _: options
-        ) as guessing,
+        ) as drafting,
     ):
         truth: list[int] = []
-        guessing.attach_guesser(lambda _: Oracle(truth, 0.7), exact if rule else "not asked for")
+        drafting.attach_drafter(lambda _: Oracle(truth, 0.7), exact if rule else "not asked for")
         for question, most, ends in cases:
             prompt = asked(plain, question)
             expected = spoken(plain, prompt, most, ends=ends)
             truth[:] = [*prompt, *expected]
-            found = spoken(guessing, prompt, most, ends=ends)
+            found = spoken(drafting, prompt, most, ends=ends)
             n_different += found != expected
             n_tokens += len(expected)
-            n_kept += guessing.drafted.kept if guessing.drafted else 0
+            n_kept += drafting.drafted.n_accepted if drafting.drafted else 0
     return {
         "answers": len(cases),
         "tokens": n_tokens,
-        "guesses kept": n_kept,
+        "drafts accepted": n_kept,
         "different": n_different,
     }
 

@@ -41,7 +41,7 @@ from tests.support.builders.draft_file import (  # noqa: E402
 )
 
 TINY = TESTS.parent / "g4cli/data/tiny"
-N_GUESSES = 3
+N_DRAFT = 3
 # GGUF name after "blk.N." -> transformers' name after "model.layers.N."
 LAYER = {
     "attn_norm": "input_layernorm", "attn_q": "self_attn.q_proj", "attn_q_norm": "self_attn.q_norm",
@@ -126,7 +126,7 @@ def guesses(model: Any, assistant: Any, tokens: list[int]) -> tuple[list[int], l
     )
     hidden, token = out.hidden_states[-1][:, -1:], tokens[-1]
     found, margins = [], []
-    for _ in range(N_GUESSES):
+    for _ in range(N_DRAFT):
         embedded = model.get_input_embeddings()(torch.tensor([[token]]))
         step = assistant(
             inputs_embeds=torch.cat([embedded, hidden], dim=-1),

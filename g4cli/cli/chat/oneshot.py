@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from g4cli.cli.chat.session import Session
     from g4cli.cli.output import Output
     from g4cli.prompt.messages import Media
-    from g4cli.runtime.engine.drafting import Drafted
+    from g4cli.runtime.engine.drafting import DraftStats
 
 # Colors alone do not tell a thought from an answer: NO_COLOR, TERM=dumb, a copy of the screen.
 THOUGHT_BEGINS: Final = "thinking:\n"
@@ -100,7 +100,7 @@ def answer_once(out: Output, session: Session, question: str, media: Sequence[Me
     return 0
 
 
-def reply_data(reply: Reply, load_s: float, drafted: Drafted | None = None) -> dict[str, Any]:
+def reply_data(reply: Reply, load_s: float, drafted: DraftStats | None = None) -> dict[str, Any]:
     """Return the document of `g4 chat --json`."""
     loop = reply.loop
     data: dict[str, Any] = {
@@ -126,7 +126,10 @@ def reply_data(reply: Reply, load_s: float, drafted: Drafted | None = None) -> d
         else None,
     }
     if drafted is not None:
-        data["usage"] |= {"draft_tokens": drafted.guessed, "accepted_draft_tokens": drafted.kept}
+        data["usage"] |= {
+            "draft_tokens": drafted.n_drafted,
+            "accepted_draft_tokens": drafted.n_accepted,
+        }
     if reply.tool_calls:
         data["tool_calls"] = [
             {"name": c.name, "arguments": dict(c.arguments)} for c in reply.tool_calls
@@ -174,15 +177,15 @@ def stats_text(session: Session, reply: Reply) -> str:
     return " · ".join(parts)
 
 
-def _drafts(drafted: Drafted | None) -> list[str]:
-    if drafted is None or (not drafted.guessed and drafted.stopped_at is None):
+def _drafts(drafted: DraftStats | None) -> list[str]:
+    if drafted is None or (not drafted.n_drafted and drafted.stopped_at is None):
         return []
     if drafted.stopped_at == 0:
         return [
             "no drafts at temp 0: a near tie could fall otherwise (--draft lookup drafts all the same)"
         ]
-    share = f" ({100 * drafted.kept // drafted.guessed} %)" if drafted.guessed else ""
-    text = f"drafted {drafted.guessed}, accepted {drafted.kept}{share}"
+    share = f" ({100 * drafted.n_accepted // drafted.n_drafted} %)" if drafted.n_drafted else ""
+    text = f"drafted {drafted.n_drafted}, accepted {drafted.n_accepted}{share}"
     if drafted.stopped_at is not None:
         text += (
             f", none after token {drafted.stopped_at:,}: at temp 0 a near tie could fall otherwise"

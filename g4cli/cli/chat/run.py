@@ -227,7 +227,7 @@ def open_session(out: Output, request: Request) -> Iterator[Session]:
         draft = choose_draft(out, request.draft, model, lambda: engine.hello().draft_refusal)
         # Before the weights are loaded: they would count twice.
         host = with_live_gpus(probe(), engine.hello().devices)
-        plan = plan_chat(out, request, model, host, draft.wish)
+        plan = plan_chat(out, request, model, host, draft.option)
         started = time.perf_counter()
         options = model_options(
             gpu_layers=plan.gpu_layers,

@@ -209,7 +209,7 @@ DraftOpt: TypeAlias = Annotated[
     typer.Option(
         "--draft",
         metavar="auto|off|lookup|FILE",
-        help="Guess tokens ahead: from the text, or by a drafting network (auto: the one beside the model).",
+        help="Speculative decoding: off, prompt lookup, or a draft model (auto: the one pulled).",
         rich_help_panel=_ENGINE,
     ),
 ]

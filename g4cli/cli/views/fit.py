@@ -111,7 +111,7 @@ def fit_line(answer: FitAnswer) -> str:
 
 
 def _describe_drafting(plan: FitPlan) -> str:
-    if not plan.options.n_guesses:
+    if not plan.options.n_draft:
         return "no speculative decoding"
     source = "draft model" if plan.options.draft else "prompt lookup"
     return f"speculative decoding: {source}"

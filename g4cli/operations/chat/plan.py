@@ -42,7 +42,7 @@ def plan_chat(
 ) -> ChatPlan:
     """Return the plan for this machine as it is before the weights are loaded, and say what was chosen.
 
-    `draft` is what guesses tokens ahead: "off", "lookup" or a drafting network's file.
+    `draft` is what drafts tokens: "off", "lookup" or the file of a draft model.
     What the user wrote is taken as it is; a context beyond the model's is warned of. Raises UsageError.
     """
     from g4cli.core.shape import MAX_CONTEXT, capped_context

@@ -10,7 +10,7 @@ from g4cli.core.errors import UsageError
 from g4cli.core.files import require_file
 from g4cli.core.gguf import read_header
 from g4cli.core.registry import find_model
-from g4cli.estimate import GUESSING_BYTES, N_GUESSES, Draft, Options
+from g4cli.estimate import MIN_DRAFTING_BYTES, N_DRAFT, Draft, Options
 from g4cli.operations.fit.subject import Subject
 from g4cli.store.models import sidecar
 from quant.recipes import Recipe, choose_types
@@ -35,14 +35,14 @@ def add_drafting(options: Options, subject: Subject, draft: str) -> Options:
     mixtures of experts, where it does not pay. "network" is the draft model that is published for a
     model of the registry. Raises FileMissing, BadGGUF or UsageError.
     """
-    drafting = replace(options, n_guesses=N_GUESSES)
+    drafting = replace(options, n_draft=N_DRAFT)
     if draft in ("off", "lookup"):
         return drafting if draft == "lookup" else options
     path = find_draft_file(subject, draft)
     if path is None and draft == "network":
         return replace(drafting, draft=_describe_published_draft(subject))
     if path is None:
-        pays = subject.weight_bytes >= GUESSING_BYTES and not subject.shape.n_expert
+        pays = subject.weight_bytes >= MIN_DRAFTING_BYTES and not subject.shape.n_expert
         return drafting if pays else options
     header = read_header(path)
     shape = draft_shape_of(header)

@@ -14,7 +14,7 @@ from g4cli.core.errors import RuntimeFailed
 from g4cli.core.progress import Progress, no_progress
 from g4cli.prompt.messages import Media, Part
 from g4cli.runtime.engine.ctrl_c import CtrlC
-from g4cli.runtime.engine.drafting import Drafted
+from g4cli.runtime.engine.drafting import DraftStats
 from g4cli.runtime.engine.messages import (
     CODEC,
     AttachMedia,
@@ -48,7 +48,7 @@ class EngineClient:
         self._media: AttachMedia | None = None
         self._loaded: Loaded | None = None
         self.n_past = 0
-        self.drafted: Drafted | None = None
+        self.drafted: DraftStats | None = None
 
     def _pressed(self) -> None:
         self._worker.pressed()

@@ -24,7 +24,7 @@ KV_TYPES: Final = MappingProxyType({"f16": 1, "q8_0": 8, "q4_0": 2})  # ggml_typ
 _NO_QUOTA: Final = 1 << 16
 _ONE_THREAD_BYTES: Final = 64 * MIB
 FLASH_ATTENTION_AUTO: Final = -1
-MTP: Final = 1  # LLAMA_CONTEXT_TYPE_MTP: of a drafting network
+MTP: Final = 1  # LLAMA_CONTEXT_TYPE_MTP: of a draft model
 _SWA_ONLY: Final = 1  # LLAMA_STATE_SEQ_FLAGS_SWA_ONLY
 # llama_decode's results, include/llama.h.
 _NO_SLOT, _ABORTED = 1, 2
@@ -150,26 +150,26 @@ class Context:
         needed = max(0, n_past - self.model.n_swa + 1) if self.model.n_swa else 0
         return 0 <= first <= needed and self.pos_max >= n_past - 1
 
-    def keep(self, n_past: int) -> None:
+    def truncate(self, n_past: int) -> None:
         """Forget everything from position `n_past` on."""
         if n_past == 0:
             self._c.llama_memory_clear(self._memory, False)
         elif not self._c.llama_memory_seq_rm(self._memory, 0, n_past, -1):
             raise RuntimeFailed(f"llama.cpp cannot forget the tokens after {n_past}")
 
-    def state(self) -> bytes:
+    def save_state(self) -> bytes:
         """Return everything in memory, for `restore`."""
         size = self._c.llama_state_seq_get_size(self.handle, 0)
         buffer = (ctypes.c_uint8 * size)()
         return bytes(buffer[: self._c.llama_state_seq_get_data(self.handle, buffer, size, 0)])
 
-    def restore(self, state: bytes) -> None:
+    def restore_state(self, state: bytes) -> None:
         """Put back what `state` returned. Raises RuntimeFailed if llama.cpp does not take it."""
         source = ctypes.cast(ctypes.c_char_p(state), ctypes.POINTER(ctypes.c_uint8))
         if not self._c.llama_state_seq_set_data(self.handle, source, len(state), 0):
             raise failed("llama.cpp does not take its own state back")
 
-    def window_state(self, limit_bytes: int) -> bytes | None:
+    def save_window(self, limit_bytes: int) -> bytes | None:
         """Return the sliding layers' cells as a checkpoint, or None if larger than `limit_bytes`."""
         size = self._c.llama_state_seq_get_size_ext(self.handle, 0, _SWA_ONLY)
         if not 0 < size <= limit_bytes:
@@ -191,7 +191,7 @@ class Context:
         """Return whose scores are looked at: the token's place in what was evaluated last."""
         return self._row
 
-    def next_row(self) -> None:
+    def advance_row(self) -> None:
         """Look at the scores of the next token of a run."""
         self._row += 1
 
@@ -199,7 +199,7 @@ class Context:
         """Return a pointer to `n_vocab` scores (float32) after token `row`, valid until the next decode."""
         return self._c.llama_get_logits_ith(self.handle, self._row)
 
-    def score_bytes(self) -> bytes:
+    def copy_logits(self) -> bytes:
         """Return a copy of those scores, for comparing bit by bit."""
         return ctypes.string_at(self.logits(), 4 * self.model.n_vocab)
 

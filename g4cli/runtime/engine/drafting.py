@@ -1,6 +1,6 @@
-"""Rules and figures of speculative decoding that need no llama.cpp: they are read from the files' headers.
+"""Speculative decoding as far as it needs no llama.cpp: choices, figures, and checks of file headers.
 
-`speculation` guesses by them in the worker process; the process that holds the conversation plans with them.
+The process that holds the conversation chooses by them; `speculation` carries the choice out in the worker.
 """
 
 from __future__ import annotations
@@ -10,28 +10,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from g4cli.core.inventory import PER_LAYER_TOKEN_EMBD as _TABLE  # only looked up, never multiplied
+from g4cli.estimate import N_DRAFT
 
 if TYPE_CHECKING:
     from g4cli.core.gguf_header import Header
 
-N_GUESSES: Final = 3
-"""Guesses a round. With the token before them they make a batch of 4: the CPU's matrix kernels take rows by
-four, so that 2 or 3 cost as much, and 8 differ from single tokens in their last bits."""
-N_OUTPUTS: Final = N_GUESSES + 1
-SMALLEST_BYTES: Final = 64 << 20
-"""Weights below which four tokens cost four times one: they lie in the CPU's caches anyway."""
+N_OUTPUTS: Final = N_DRAFT + 1
+"""Rows of logits that a round needs: one after the sampled token, one after each drafted one."""
 
 ARCHITECTURE: Final = "gemma4-assistant"
-# The drafter attends to the model's cells with heads of the model's width.
+# A draft model attends to the model's KV cache with heads of the same size.
 _SAME: Final = ("attention.key_length", "attention.key_length_swa", "attention.sliding_window")
 
 Exactness: TypeAlias = Literal["by comparison", "impossible", "not asked for"]
-"""How greedy answers stay what they are without guesses: "impossible" in networks with float matrices."""
+"""How greedy answers are kept equal to those without drafting: see `speculation`.
+
+"impossible" in models with float matrices: nothing is drafted at temperature 0 there.
+"""
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
-    """Where guesses come from; `path` is the network's file, `exactness` what temperature 0 asks of them."""
+class DraftChoice:
+    """What drafts tokens in a chat.
+
+    `path`: the file of a draft model. `exactness`: what greedy answers require of drafting.
+    """
 
     kind: Literal["off", "lookup", "network"]
     exactness: Exactness
@@ -39,35 +42,35 @@ class Draft:
 
     @property
     def n_outputs(self) -> int:
-        """Return how many tokens of a batch need scores."""
+        """Return how many tokens of a batch need logits."""
         return 1 if self.kind == "off" else N_OUTPUTS
 
     @property
-    def wish(self) -> str:
-        """Return the value of `--draft` that names it: what the plan of memory is asked with."""
+    def option(self) -> str:
+        """Return the value of `--draft` that means this choice; memory is planned with it."""
         return str(self.path) if self.path else self.kind
 
 
 @dataclass(slots=True)
-class Drafted:
-    """What became of the guesses of an answer: how many there were, how many the model agreed with.
+class DraftStats:
+    """Drafted and accepted tokens of an answer.
 
-    `stopped_at`: from so many tokens on nothing is guessed at temperature 0, because the scores would differ.
+    `stopped_at`: the position from which on nothing was drafted, because logits would have differed.
     """
 
-    guessed: int = 0
-    kept: int = 0
+    n_drafted: int = 0
+    n_accepted: int = 0
     stopped_at: int | None = None
 
 
-def mismatch(drafter: Header, model: Header) -> str | None:
-    """Return why `drafter` was not made for `model`, or None: llama.cpp would abort, or draft nonsense.
+def find_mismatch(drafter: Header, model: Header) -> str | None:
+    """Return why `drafter` was not made for `model`, or None. llama.cpp would abort, or draft nonsense.
 
     Raises BadGGUF if a key is missing.
     """
     name = Path(drafter.path).name
     if drafter.architecture != ARCHITECTURE:
-        return f"{name} is a {drafter.architecture} file, not a drafting network ({ARCHITECTURE})"
+        return f"{name} is a {drafter.architecture} file, not a draft model ({ARCHITECTURE})"
     for own, other in (
         ("embedding_length_out", "embedding_length"),
         *((key, key) for key in _SAME),
@@ -75,12 +78,12 @@ def mismatch(drafter: Header, model: Header) -> str | None:
         ours = drafter.get(f"{ARCHITECTURE}.{own}", int)
         theirs = model.get(f"{model.architecture}.{other}", int)
         if ours != theirs:
-            return f"{name} drafts for another model: its {own} is {ours}, the model's {other} {theirs}"
+            return f"{name} drafts for another model: its {own} is {ours}, the model's {other} is {theirs}"
     return None
 
 
-def float_matrices(header: Header) -> list[str]:
-    """Return the names of matrices that llama.cpp multiplies otherwise for one token than for several."""
+def find_float_matrices(header: Header) -> list[str]:
+    """Return the names of matrices whose kernel for one token rounds unlike the one for several."""
     return [
         tensor.name
         for tensor in header.tensors.values()

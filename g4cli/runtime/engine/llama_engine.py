@@ -14,7 +14,7 @@ from g4cli.core.errors import ContextFull, UsageError
 from g4cli.core.progress import Progress, no_progress
 from g4cli.prompt import Part
 from g4cli.runtime.engine.context import Context
-from g4cli.runtime.engine.drafting import Drafted, Exactness
+from g4cli.runtime.engine.drafting import DraftStats, Exactness
 from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.options import ContextOptions, ModelOptions, Sampling
 from g4cli.runtime.engine.sampler import Sampler
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from g4cli.runtime.engine.grammar import GrammarSampler
     from g4cli.runtime.engine.media import MediaEncoder
     from g4cli.runtime.engine.options import MediaOptions
-    from g4cli.runtime.engine.speculation import Guesser
+    from g4cli.runtime.engine.speculation import Drafter
 
 # Checkpoints of the sliding window kept in memory, newest last: E2B 12 MiB each, 31B up to 1.2 GiB.
 _CHECKPOINT_BYTES: Final = 256 * 1024**2
@@ -53,7 +53,7 @@ class LlamaEngine:
         self._evaluated: list[int] = []
         self._checkpoints: list[_Checkpoint] = []
         self._sampler: Sampler | GrammarSampler | None = None
-        self._guessing: tuple[Callable[[Context], Guesser], Exactness] | None = None
+        self._drafting: tuple[Callable[[Context], Drafter], Exactness] | None = None
         self._speculation: Speculation | None = None
 
     @property
@@ -85,24 +85,27 @@ class LlamaEngine:
             self.close_context()
             self.context = Context(self.model, self._options, self.interrupt)
             self._evaluated = []
-            if self._guessing:
-                self.attach_guesser(*self._guessing)
+            if self._drafting:
+                self.attach_drafter(*self._drafting)
 
-    def attach_guesser(
-        self, make: Callable[[Context], Guesser], exactness: Exactness = "by comparison"
+    def attach_drafter(
+        self, make: Callable[[Context], Drafter], exactness: Exactness = "by comparison"
     ) -> None:
-        """Guess tokens ahead from now on. The context must have room for `speculation.N_OUTPUTS` rows."""
-        self.context.keep(0)
+        """Use speculative decoding from now on. The context is empty afterwards.
+
+        `make` returns the drafter for a context; the context needs `drafting.N_OUTPUTS` rows of logits.
+        """
+        self.context.truncate(0)
         self._evaluated = []
-        self._guessing = (make, exactness)
+        self._drafting = (make, exactness)
         experts = self.model.meta("gemma4.expert_count") not in (None, "0")
         self._speculation = Speculation(
             self.context, make(self.context), exactness, has_experts=experts
         )
 
     @property
-    def drafted(self) -> Drafted | None:
-        """Return what became of the guesses of this answer, or None where nothing guesses."""
+    def drafted(self) -> DraftStats | None:
+        """Return drafted and accepted tokens of this answer, or None without speculative decoding."""
         return self._speculation.drafted if self._speculation else None
 
     def tokens_of(self, parts: Sequence[Part]) -> list[int]:
@@ -126,7 +129,7 @@ class LlamaEngine:
     def begin(self, sampling: Sampling, grammar: str | None = None) -> None:
         """Start an answer: a new sampler chain. Raises UsageError if the grammar cannot be parsed."""
         if self._speculation:
-            self._speculation.begin(len(self._evaluated), greedy=sampling.temp <= 0)
+            self._speculation.begin_answer(len(self._evaluated), greedy=sampling.temp <= 0)
         if self._sampler:
             self._sampler.close()
             self._sampler = None
@@ -148,7 +151,7 @@ class LlamaEngine:
                 hint=f"--ctx {len(tokens) + 1024} or a shorter prompt",
             )
         if self._speculation:
-            self._speculation.settle(len(self._evaluated))
+            self._speculation.drop_rejected(len(self._evaluated))
         reused, restored = self._rewind(tokens)
         position = reused
         while position < len(tokens):
@@ -157,14 +160,14 @@ class LlamaEngine:
             if self.interrupt.is_set or not self._decode(tokens, position, count):
                 # What llama.cpp finished of the piece stays; the rest is as if never asked for.
                 position = self._whole_runs(tokens, max(self.context.pos_max + 1, 0))
-                self.context.keep(position)
+                self.context.truncate(position)
                 self._evaluated = list(tokens[:position])
                 return Evaluated(reused=reused, evaluated=max(0, position - reused), complete=False)
             position += count
             self._evaluated = list(tokens[:position])
         self._checkpoint()
         if self._speculation:
-            self._speculation.follow(self._evaluated, restored=restored)
+            self._speculation.set_prompt(self._evaluated, restored=restored)
         return Evaluated(reused=reused, evaluated=len(tokens) - reused, complete=True)
 
     def sample(self) -> int:
@@ -233,7 +236,7 @@ class LlamaEngine:
         restored = common < len(self._evaluated) and not self.context.can_branch(common)
         if restored:
             common = self._restore(tokens)
-        self.context.keep(common)
+        self.context.truncate(common)
         del self._evaluated[common:]
         return common, restored
 
@@ -246,7 +249,7 @@ class LlamaEngine:
             # The full-attention layers still hold these positions: they forget only from the end.
             if tuple(self._evaluated[:n]) != checkpoint.tokens:
                 continue
-            self.context.keep(n)
+            self.context.truncate(n)
             if self.context.restore_window(checkpoint.state) and self.context.can_branch(n):
                 return n
         return 0
@@ -255,7 +258,7 @@ class LlamaEngine:
         """Remember the sliding window at the end of a prompt: a retry or an edit branches off there."""
         if not self.model.n_swa or len(self._evaluated) < self.model.n_swa:
             return  # the window still holds everything
-        state = self.context.window_state(_CHECKPOINT_BYTES)
+        state = self.context.save_window(_CHECKPOINT_BYTES)
         if state is None:
             return
         tokens = tuple(self._evaluated)

@@ -19,7 +19,7 @@ from g4cli.core.errors import G4Error
 from g4cli.prompt.messages import Media, Part
 from g4cli.prompt.reply import AnswerText, CallMade, ThoughtEnded, ThoughtText
 from g4cli.runtime.engine.codec import Codec
-from g4cli.runtime.engine.drafting import Draft, Drafted
+from g4cli.runtime.engine.drafting import DraftChoice, DraftStats
 from g4cli.runtime.engine.options import ContextOptions, MediaOptions, ModelOptions, Sampling
 
 
@@ -47,7 +47,7 @@ class Open:
     path: Path
     model: ModelOptions
     context: ContextOptions
-    draft: Draft
+    draft: DraftChoice
     data_bytes: int = 0
 
 
@@ -100,7 +100,7 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """llama.cpp is loaded. `draft_refusal`: why this build cannot use drafting networks, "" if it can."""
+    """llama.cpp is loaded. `draft_refusal`: why this build cannot use draft models, "" if it can."""
 
     devices: tuple[DeviceFacts, ...] = ()
     draft_refusal: str = ""
@@ -166,7 +166,7 @@ class TurnDone:
 
     reply: Reply
     n_past: int
-    drafted: Drafted | None
+    drafted: DraftStats | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,17 +1,26 @@
-"""Speculative decoding: guess some tokens, let the model look at all at once, keep what it agrees with.
+"""Speculative decoding: draft a few tokens, evaluate them in one batch, accept those the model agrees with.
 
-A batch of four tokens costs the model little more than one, because each weight is read once. Every token is
-sampled from the model's own scores after the tokens before it, in order and by the same sampler: guesses
-change the speed of an answer, not its distribution.
+Why it is faster: decoding is bound by memory. Each step reads every weight once, whether it computes
+one token or four, so a batch of four tokens costs little more than one. A round evaluates the token
+that was just sampled together with N_DRAFT drafted ones. Then tokens are sampled as usual, from the
+model's own logits, in order, by the same sampler. While the sampled token is the drafted one, its
+successor's logits are there already, and the token costs nothing; at the first difference the context
+is truncated to what was accepted. Drafts therefore change the speed of an answer and not its
+distribution.
 
-Its letters they could change: a batch is computed by other kernels than a single token, the last bits of
-scores differ, and a near tie falls the other way. Two such differences are known on CPUs: matrices of floats
-(tinyBLAS from two tokens on: `float_matrices`), and F16 caches of 512 cells or more, whose attention is split
-among threads for a single token only (ops.cpp ggml_compute_forward_flash_attn_ext_f16); quantised
-matrices give equal bits for up to 7 tokens (llama.cpp@0c1e57098). So an exact speculation guesses at
-temperature 0 only in networks without such matrices, and only where a single token and a batch were compared
-and found equal to the bit: kernels depend on shapes alone, so one comparison holds until the caches grow by
-their next 256 cells.
+Why greedy answers could still change: a batch runs other kernels than a single token, the last bits
+of the logits differ, and of two nearly equal tokens the other one may win. Two such differences are
+known on CPUs (llama.cpp@0c1e57098). Matrices of floats are multiplied by tinyBLAS from two tokens on
+(`find_float_matrices`). F16 caches of 512 cells or more are attended to by all threads for a single
+token only (ops.cpp, ggml_compute_forward_flash_attn_ext_f16). Quantized matrices give equal bits for
+up to 7 tokens.
+
+So where exactness is asked for, a greedy answer is drafted only in models without float matrices, and
+only where a single token and a batch were compared and found equal to the bit. Kernels are chosen by
+shapes alone, and shapes change when the KV cache grows by its next 256 cells: one comparison holds for
+such a block. Where the comparison fails, nothing is drafted from that token on.
+
+When it pays: a rejected draft costs time. `DraftPacer` waits longer between rounds while they lose.
 """
 
 from __future__ import annotations
@@ -20,194 +29,210 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
-from g4cli.chat.lookup import Lookup, Pace
+from g4cli.chat.lookup import DraftPacer, PromptLookup
+from g4cli.estimate import N_DRAFT
 from g4cli.runtime.engine.context import Context
-from g4cli.runtime.engine.drafting import N_GUESSES, N_OUTPUTS, Drafted, Exactness
+from g4cli.runtime.engine.drafting import N_OUTPUTS, DraftStats, Exactness
 
 if TYPE_CHECKING:
     from g4cli.runtime.engine.options import ModelOptions
 
-# What a round costs beyond a single token, in single tokens, and its guesses by a network
+# What a round costs beyond a single token, in single tokens; and what its drafts by a network cost
 # (tests/bench/bench_draft.py).
-_PRICE: Final = 0.7
+_ROUND_COST: Final = 0.7
 # Four tokens read 29 experts of 128 where one reads 8: twice the weights in all (26B; computed only).
-_EXPERTS_PRICE: Final = 1.5
-_DRAFT_PRICE: Final = 0.25
-_CELLS: Final = 256  # caches are looked at in steps of so many cells (llama_kv_cache::get_n_kv)
+_ROUND_COST_EXPERTS: Final = 1.5
+_DRAFT_MODEL_COST: Final = 0.25
+_BLOCK_CELLS: Final = 256  # llama.cpp attends to the cache in steps of so many (get_n_kv)
 
 
-class Guesser(Protocol):
-    """Where guesses come from."""
+class Drafter(Protocol):
+    """Proposes tokens. `cost` is the time of N_DRAFT of them, in evaluated single tokens."""
 
     @property
-    def price(self) -> float: ...
-    def follow(self, tokens: Sequence[int]) -> None: ...
-    def push(self, token: int) -> None: ...
-    def guess(self, token: int, position: int, /) -> list[int]: ...
+    def cost(self) -> float: ...
+    def set_tokens(self, tokens: Sequence[int]) -> None: ...
+    def add_token(self, token: int) -> None: ...
+    def draft_tokens(self, token: int, position: int, /) -> list[int]: ...
     def close(self) -> None: ...
 
 
-class LookupGuesser:
-    """Guesses from the text of the conversation itself."""
+class LookupDrafter:
+    """Prompt lookup: drafts by copying what followed the same tokens earlier in the conversation."""
 
-    price: Final = 0.0
+    cost: Final = 0.0
 
     def __init__(self) -> None:
-        self._lookup = Lookup()
+        self._lookup = PromptLookup()
 
-    def follow(self, tokens: Sequence[int]) -> None:
-        """Take the prompt as evaluated."""
-        self._lookup.follow(tokens)
+    def set_tokens(self, tokens: Sequence[int]) -> None:
+        """Take `tokens` as the evaluated prompt."""
+        self._lookup.set_tokens(tokens)
 
-    def push(self, token: int) -> None:
-        """Take the next evaluated token."""
-        self._lookup.push(token)
+    def add_token(self, token: int) -> None:
+        """Append an evaluated token."""
+        self._lookup.add_token(token)
 
-    def guess(self, token: int, _position: int) -> list[int]:
-        """Return what may come after `token`."""
-        return self._lookup.guess(token, N_GUESSES)
+    def draft_tokens(self, token: int, _position: int) -> list[int]:
+        """Return N_DRAFT tokens that may follow `token`, or none."""
+        return self._lookup.draft_tokens(token, N_DRAFT)
 
     def close(self) -> None:
-        """Free nothing."""
+        """Nothing is to be freed."""
 
 
-class DraftGuesser:
-    """Guesses by the drafting network that was made for the model."""
+class ModelDrafter:
+    """Drafts by the draft model that was published for the model."""
 
-    price: Final = _DRAFT_PRICE
+    cost: Final = _DRAFT_MODEL_COST
 
     def __init__(self, path: Path, context: Context, options: ModelOptions) -> None:
-        """Load the network. Raises what `Drafter` raises."""
-        from g4cli.runtime.engine.drafter import Drafter
+        """Load the draft model. Raises what `DraftModel` raises."""
+        from g4cli.runtime.engine.draft_model import DraftModel
 
-        self._drafter = Drafter(path, context, options)
+        self._model = DraftModel(path, context, options)
 
-    def follow(self, tokens: Sequence[int]) -> None:
-        """Do nothing: the network reads the model's own memory."""
+    def set_tokens(self, tokens: Sequence[int]) -> None:
+        """Ignored: a draft model reads the KV cache of the model."""
 
-    def push(self, token: int) -> None:
-        """Do nothing either."""
+    def add_token(self, token: int) -> None:
+        """Ignored, as above."""
 
-    def guess(self, token: int, position: int) -> list[int]:
-        """Return what may come after `token`."""
-        return self._drafter.guess(token, N_GUESSES, position)
+    def draft_tokens(self, token: int, position: int) -> list[int]:
+        """Return N_DRAFT tokens that may follow `token`; fewer if interrupted."""
+        return self._model.draft_tokens(token, N_DRAFT, position)
 
     def close(self) -> None:
-        """Free the network."""
-        self._drafter.close()
+        """Free the draft model."""
+        self._model.close()
 
 
 class Speculation:
-    """Evaluates tokens for the engine, several at once where guesses allow it."""
+    """Evaluates the tokens of answers for the engine, several at once where drafts allow it."""
 
     def __init__(
-        self, context: Context, guesser: Guesser, exactness: Exactness, *, has_experts: bool = False
+        self, context: Context, drafter: Drafter, exactness: Exactness, *, has_experts: bool = False
     ) -> None:
-        self.drafted = Drafted()
+        """`context` must have been made with N_OUTPUTS rows of logits."""
+        self.drafted = DraftStats()
         self._exactness = exactness
-        self._price = guesser.price + (_EXPERTS_PRICE if has_experts else _PRICE)
+        self._cost = drafter.cost + (_ROUND_COST_EXPERTS if has_experts else _ROUND_COST)
         self._stopped_at = 0 if exactness == "impossible" else None
-        self._context, self._guesser = context, guesser
-        self._pace = Pace(0)
-        self._pending: list[int] = []  # guesses in memory that the model has not agreed with yet
-        self._kept = 0
-        self._compares = False
-        self._equal_at: set[int] = set()
-        self.begin(0, greedy=False)
+        self._context, self._drafter = context, drafter
+        self._pacer = DraftPacer(0)
+        self._pending: list[int] = []  # drafted tokens in the KV cache, not accepted yet
+        self._n_accepted = 0  # in this round
+        self._is_exact = False
+        self._equal_blocks: set[int] = set()
+        self.begin_answer(0, greedy=False)
 
-    def begin(self, n_past: int, *, greedy: bool) -> None:
-        """Start an answer after the `n_past` tokens of the last one."""
-        self.settle(n_past)
-        self._compares = greedy and self._exactness != "not asked for"
-        self.drafted = Drafted(stopped_at=self._stopped_at if self._compares else None)
-        self._pace = Pace(self._price)
+    def begin_answer(self, n_past: int, *, greedy: bool) -> None:
+        """Start an answer after the `n_past` tokens that are in the context."""
+        self.drop_rejected(n_past)
+        self._is_exact = greedy and self._exactness != "not asked for"
+        self.drafted = DraftStats(stopped_at=self._stopped_at if self._is_exact else None)
+        self._pacer = DraftPacer(self._cost)
 
-    def follow(self, tokens: Sequence[int], *, restored: bool) -> None:
-        """Take note of an evaluated prompt; `restored`: the cells of sliding layers lie elsewhere now."""
-        self._guesser.follow(tokens)
+    def set_prompt(self, tokens: Sequence[int], *, restored: bool) -> None:
+        """Take `tokens` as evaluated.
+
+        `restored`: a checkpoint of the window was restored, which may have moved its cells: then a
+        batch has to be compared with a single token anew.
+        """
+        self._drafter.set_tokens(tokens)
         if restored:
-            self._equal_at.clear()
+            self._equal_blocks.clear()
 
     def advance(self, token: int, n_past: int) -> bool:
-        """Evaluate `token` after the `n_past` tokens before it; return False if interrupted."""
+        """Evaluate `token` after the `n_past` tokens before it; return False if interrupted.
+
+        The context's `row` is then the one whose logits follow `token`. Raises ContextFull.
+        """
         if self._pending and self._pending[0] == token:
-            del self._pending[0]
-            self._kept += 1
-            self.drafted.kept += 1
-            self._context.next_row()
-            if not self._pending:
-                self._close_round()
+            self._accept_draft()
             done = True
         else:
-            self.settle(n_past)
-            guesses = self._guesses(token, n_past)
+            self.drop_rejected(n_past)
+            draft = self._draft_tokens(token, n_past)
             done = (
-                self._evaluate(token, guesses, n_past)
-                if guesses
+                self._evaluate_round(token, draft, n_past)
+                if draft
                 else self._context.decode_one(token)
             )
         if done:
-            self._guesser.push(token)
+            self._drafter.add_token(token)
         return done
 
-    def settle(self, n_past: int) -> None:
-        """Forget the guesses that the model did not agree with: `n_past` tokens stay in memory."""
+    def drop_rejected(self, n_past: int) -> None:
+        """Truncate the context to `n_past` tokens: pending drafts were not sampled."""
         if self._pending:
             self._pending.clear()
-            self._context.keep(n_past)
-            self._close_round()
+            self._context.truncate(n_past)
+            self._end_round()
 
     def close(self) -> None:
-        """Free the guesser."""
-        self._guesser.close()
+        """Free the drafter."""
+        self._drafter.close()
 
-    def _close_round(self) -> None:
-        self._pace.settle(self._kept)
-        self._kept = 0
+    def _accept_draft(self) -> None:
+        del self._pending[0]
+        self._n_accepted += 1
+        self.drafted.n_accepted += 1
+        self._context.advance_row()
+        if not self._pending:
+            self._end_round()
 
-    def _guesses(self, token: int, n_past: int) -> list[int]:
-        """Return N_GUESSES tokens that may follow, or none where they would not pay or change the answer."""
+    def _end_round(self) -> None:
+        self._pacer.record_round(self._n_accepted)
+        self._n_accepted = 0
+
+    def _draft_tokens(self, token: int, n_past: int) -> list[int]:
+        """Return N_DRAFT tokens that may follow, or none where they would not pay or not be exact."""
         fits = n_past + N_OUTPUTS <= self._context.n_ctx
-        if not (fits and self._pace.is_due and self._may_be_equal(n_past)):
-            self._pace.pass_by()
+        if not (fits and self._pacer.is_due and self._may_be_exact(n_past)):
+            self._pacer.count_single_token()
             return []
-        guesses = self._guesser.guess(token, n_past)
-        return guesses if len(guesses) == N_GUESSES else []
+        draft = self._drafter.draft_tokens(token, n_past)
+        return draft if len(draft) == N_DRAFT else []
 
-    def _may_be_equal(self, n_past: int) -> bool:
-        if not self._compares:
+    def _may_be_exact(self, n_past: int) -> bool:
+        if not self._is_exact:
             return True
         if self._stopped_at is not None and n_past >= self._stopped_at:
             return False
-        return n_past // _CELLS == (n_past + N_GUESSES) // _CELLS
+        # Within one block of cells: a batch across its border is evaluated with the larger shape.
+        return n_past // _BLOCK_CELLS == (n_past + N_DRAFT) // _BLOCK_CELLS
 
-    def _evaluate(self, token: int, guesses: list[int], n_past: int) -> bool:
-        """Evaluate `token` with `guesses` behind it, or alone if scores would differ; False: interrupted."""
-        block = n_past // _CELLS
-        if self._compares and block not in self._equal_at:
-            equal = self._compare(token, guesses, n_past)
+    def _evaluate_round(self, token: int, draft: list[int], n_past: int) -> bool:
+        """Evaluate `token` with `draft` after it, or alone where logits would differ.
+
+        Return False if interrupted.
+        """
+        block = n_past // _BLOCK_CELLS
+        if self._is_exact and block not in self._equal_blocks:
+            equal = self._compare_with_single(token, draft, n_past)
             if equal is None:
                 return False
             if not equal:
                 self._stopped_at = self.drafted.stopped_at = n_past
-                self._context.keep(n_past)
+                self._context.truncate(n_past)
                 return self._context.decode_one(token)
-            self._equal_at.add(block)
-        elif not self._context.decode_run([token, *guesses]):
+            self._equal_blocks.add(block)
+        elif not self._context.decode_run([token, *draft]):
             return False
-        self._pending = guesses
-        self.drafted.guessed += len(guesses)
+        self._pending = draft
+        self.drafted.n_drafted += len(draft)
         return True
 
-    def _compare(self, token: int, guesses: list[int], n_past: int) -> bool | None:
-        """Evaluate `token` alone, then with `guesses`; return whether its scores are the same bit for bit.
+    def _compare_with_single(self, token: int, draft: list[int], n_past: int) -> bool | None:
+        """Evaluate `token` alone, then with `draft`; return whether its logits are equal bit by bit.
 
-        None if interrupted. The run stays in memory.
+        None if interrupted. The batch stays in the KV cache.
         """
         if not self._context.decode_one(token):
             return None
-        alone = self._context.score_bytes()
-        self._context.keep(n_past)
-        if not self._context.decode_run([token, *guesses]):
+        alone = self._context.copy_logits()
+        self._context.truncate(n_past)
+        if not self._context.decode_run([token, *draft]):
             return None
-        return alone == self._context.score_bytes()
+        return alone == self._context.copy_logits()

@@ -14,7 +14,7 @@ from g4cli.chat import Finished, TurnEvent, run_turn
 from g4cli.core.child import ChildLimits, set_limits
 from g4cli.core.errors import G4Error, Interrupted, RuntimeFailed
 from g4cli.runtime.engine.context import Context
-from g4cli.runtime.engine.drafter import refusal
+from g4cli.runtime.engine.draft_model import explain_unsupported
 from g4cli.runtime.engine.grammar import not_enforced, schema_to_grammar
 from g4cli.runtime.engine.llama_engine import LlamaEngine
 from g4cli.runtime.engine.messages import (
@@ -36,7 +36,7 @@ from g4cli.runtime.engine.messages import (
 )
 from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.serve import Handler, Service
-from g4cli.runtime.engine.speculation import DraftGuesser, Guesser, LookupGuesser
+from g4cli.runtime.engine.speculation import Drafter, LookupDrafter, ModelDrafter
 from g4cli.runtime.engine.text_decoder import TextDecoder
 from g4cli.runtime.llama.devices import devices
 
@@ -80,15 +80,15 @@ class EngineWorker:
         engine = self._opened = LlamaEngine(model, request.context, interrupt)
         draft = request.draft
         if draft.kind == "lookup":
-            engine.attach_guesser(lambda _: LookupGuesser(), draft.exactness)
+            engine.attach_drafter(lambda _: LookupDrafter(), draft.exactness)
         elif (path := draft.path) is not None:
             yield Opening(path)
             alone = replace(request.model, lazy_ple="off", cpu_moe=False)
 
-            def network(context: Context) -> Guesser:
-                return DraftGuesser(path, context, alone)
+            def network(context: Context) -> Drafter:
+                return ModelDrafter(path, context, alone)
 
-            engine.attach_guesser(network, draft.exactness)
+            engine.attach_drafter(network, draft.exactness)
         yield self._loaded()
 
     def _loaded(self) -> Loaded:
@@ -141,7 +141,7 @@ class EngineWorker:
 
 def hello() -> Hello:
     """Return what this build of llama.cpp sees. Raises EngineMissing."""
-    return Hello(tuple(DeviceFacts(**asdict(d)) for d in devices()), refusal() or "")
+    return Hello(tuple(DeviceFacts(**asdict(d)) for d in devices()), explain_unsupported() or "")
 
 
 def main() -> None:

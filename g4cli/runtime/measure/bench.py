@@ -104,17 +104,17 @@ def _filled(context: Context, n_tokens: int) -> bytes | None:
     """Evaluate `n_tokens` random tokens and return the memory's state behind them, or None for none."""
     if not n_tokens:
         return None
-    context.keep(0)
+    context.truncate(0)
     if not _prompt(context, n_tokens):
         raise Interrupted("")
-    return context.state()
+    return context.save_state()
 
 
 def _timed(context: Context, state: bytes | None, run: Callable[[], bool]) -> float:
     """Return the seconds that `run` takes behind `state`."""
-    context.keep(0)
+    context.truncate(0)
     if state is not None:
-        context.restore(state)
+        context.restore_state(state)
     started = time.perf_counter()
     if not run():
         raise Interrupted("")

@@ -164,7 +164,7 @@ def _logits(
 
     c: Any = llama()
     context, tokens = engine.context, document.tokens[:-1]  # nothing is asked of the last token
-    context.keep(0)
+    context.truncate(0)
     batch = c.llama_batch_init(_BATCH, 0, 1)
     try:
         for start in range(0, len(tokens), _BATCH):

@@ -1,4 +1,4 @@
-"""A drafting network (`gemma4-assistant`) for the bundled model: random weights, no code of
+"""A draft model (`gemma4-assistant`) for the bundled model: random weights, no code of
 `converters`.
 """
 

@@ -1,4 +1,4 @@
-"""Guesses from the text itself: against a search that knows no index, and the pace of guessing."""
+"""Prompt lookup against a search without an index, and the pacing of drafts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from g4cli.chat.lookup import NGRAM, Lookup, Pace
+from g4cli.chat.lookup import NGRAM, DraftPacer, PromptLookup
 
 
 def searched(tokens: list[int], token: int, count: int) -> list[int]:
@@ -30,84 +30,84 @@ def searched(tokens: list[int], token: int, count: int) -> list[int]:
     return found if min(found) >= 0 else []
 
 
-def lookup_of(tokens: list[int]) -> Lookup:
-    lookup = Lookup()
-    lookup.follow(tokens)
+def lookup_of(tokens: list[int]) -> PromptLookup:
+    lookup = PromptLookup()
+    lookup.set_tokens(tokens)
     return lookup
 
 
 def test_what_followed_before_follows_again() -> None:
-    assert lookup_of([1, 2, 3, 4, 5, 6, 9, 1, 2]).guess(3, 3) == [4, 5, 6]
+    assert lookup_of([1, 2, 3, 4, 5, 6, 9, 1, 2]).draft_tokens(3, 3) == [4, 5, 6]
 
 
 @pytest.mark.parametrize("tokens", [[], [1], [1, 2], [7, 8, 9, 1, 2], [1, 2, 4, 1, 2]])
-def test_nothing_is_guessed_without_a_place(tokens: list[int]) -> None:
-    assert lookup_of(tokens).guess(3, 3) == []
+def test_nothing_is_drafted_without_a_place(tokens: list[int]) -> None:
+    assert lookup_of(tokens).draft_tokens(3, 3) == []
 
 
 def test_the_longer_past_wins_over_the_newer_place() -> None:
     tokens = [5, 6, 1, 2, 3, 70, 71, 72, 9, 1, 2, 3, 80, 81, 82, 5, 6, 1, 2]
-    assert lookup_of(tokens).guess(3, 3) == [70, 71, 72]
+    assert lookup_of(tokens).draft_tokens(3, 3) == [70, 71, 72]
 
 
 def test_a_cycle_goes_on_beyond_its_end() -> None:
-    assert lookup_of([1, 2, 1, 2, 1]).guess(2, 5) == [1, 2, 1, 2, 1]
-    assert lookup_of([4, 4, 4]).guess(4, 3) == [4, 4, 4]
+    assert lookup_of([1, 2, 1, 2, 1]).draft_tokens(2, 5) == [1, 2, 1, 2, 1]
+    assert lookup_of([4, 4, 4]).draft_tokens(4, 3) == [4, 4, 4]
 
 
-def test_positions_of_images_are_not_guessed() -> None:
-    assert lookup_of([1, 2, 3, 4, -1, -2, 1, 2]).guess(3, 2) == []
-    assert lookup_of([1, 2, 3, 4, -1, -2, 1, 2]).guess(3, 1) == [4]
+def test_positions_of_images_are_not_drafted() -> None:
+    assert lookup_of([1, 2, 3, 4, -1, -2, 1, 2]).draft_tokens(3, 2) == []
+    assert lookup_of([1, 2, 3, 4, -1, -2, 1, 2]).draft_tokens(3, 1) == [4]
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_equal_to_a_search_also_after_taking_back(seed: int) -> None:
     rng = random.Random(seed)
-    lookup, tokens = Lookup(), list[int]()
+    lookup, tokens = PromptLookup(), list[int]()
     for _ in range(400):
         what = rng.random()
         if what < 0.85:
             token = rng.randrange(-1, 3)
             if token >= 0:
-                assert lookup.guess(token, 3) == searched(tokens, token, 3)
-            lookup.push(token)
+                assert lookup.draft_tokens(token, 3) == searched(tokens, token, 3)
+            lookup.add_token(token)
             tokens.append(token)
         else:  # an undo, an edit, another conversation
             keep = rng.randrange(len(tokens) + 1)
             tokens = tokens[:keep] + [rng.randrange(3) for _ in range(rng.randrange(5))]
-            lookup.follow(tokens)
+            lookup.set_tokens(tokens)
         assert len(lookup) == len(tokens)
-    lookup.follow([])
+    lookup.set_tokens([])
     assert not lookup._newest
     assert not lookup._before
 
 
-def waits(pace: Pace, outcomes: list[int]) -> list[int]:
+def waits(pacer: DraftPacer, outcomes: list[int]) -> list[int]:
     """How many tokens pass before each round that ends as told."""
     found = []
     for right in outcomes:
         passed = 0
-        while not pace.is_due:
-            pace.pass_by()
+        while not pacer.is_due:
+            pacer.count_single_token()
             passed += 1
         found.append(passed)
-        pace.settle(right)
+        pacer.record_round(right)
     return found
 
 
 def test_rounds_that_lose_come_ever_less_often() -> None:
-    assert waits(Pace(0.7), [0] * 8) == [0, 8, 16, 32, 64, 128, 128, 128]
+    assert waits(DraftPacer(0.7), [0] * 8) == [0, 8, 16, 32, 64, 128, 128, 128]
 
 
 def test_rounds_that_win_follow_each_other() -> None:
-    assert waits(Pace(0.7), [3, 3, 1, 2, 3]) == [0] * 5
+    assert waits(DraftPacer(0.7), [3, 3, 1, 2, 3]) == [0] * 5
 
 
 def test_a_win_ends_the_waiting() -> None:
-    assert waits(Pace(0.7), [0, 0, 3, 3, 0, 0, 0]) == [0, 8, 16, 0, 0, 0, 8]
-    assert waits(Pace(0.7), [0, 0, 3, 0, 0, 0]) == [0, 8, 16, 0, 0, 8]
+    assert waits(DraftPacer(0.7), [0, 0, 3, 3, 0, 0, 0]) == [0, 8, 16, 0, 0, 0, 8]
+    assert waits(DraftPacer(0.7), [0, 0, 3, 0, 0, 0]) == [0, 8, 16, 0, 0, 8]
 
 
-def test_a_round_must_earn_its_price() -> None:
-    assert waits(Pace(1.5), [1, 1]) == [0, 8]
-    assert waits(Pace(0.5), [1, 1]) == [0, 0]
+def test_a_round_must_earn_its_cost() -> None:
+    assert waits(DraftPacer(1.5), [1, 1]) == [0, 8]
+    assert waits(DraftPacer(0.5), [1, 1]) == [0, 0]

@@ -17,13 +17,13 @@ from g4cli.core.ggml import BY_ID
 from g4cli.core.gguf import parse_header, read_header
 from g4cli.core.inventory import text_tensors
 from g4cli.core.registry import MODELS
-from g4cli.estimate import GUESSING_BYTES, HOST, N_GUESSES, Draft, Options, estimate
+from g4cli.estimate import HOST, N_DRAFT, Draft, Options, estimate
 from g4cli.estimate.compute import compute_bytes, output_bytes
 from g4cli.estimate.draft import draft_compute_bytes, draft_output_bytes
 from g4cli.estimate.weights import repacked_types
 from g4cli.operations.fit.drafting import add_drafting
 from g4cli.operations.fit.subject import describe_model
-from g4cli.runtime.engine import drafter, drafting
+from g4cli.runtime.engine import draft_model
 from quant.recipes import Recipe, choose_types
 from tests.support.builders import gguf as builders
 from tests.support.builders import real_shapes, shapes
@@ -95,34 +95,30 @@ def test_the_golden_was_recorded_with_the_pinned_library() -> None:
     assert golden()["library"] == LLAMA_CPP_PYTHON
 
 
-def test_guessing_costs_the_model_rows_of_logits() -> None:
-    plain, guessing = Options(4096), Options(4096, n_guesses=3)
+def test_drafting_costs_the_model_rows_of_logits() -> None:
+    plain, drafting = Options(4096), Options(4096, n_draft=3)
     row = 4 * 262_144
-    assert output_bytes(shapes.E2B, guessing) - output_bytes(shapes.E2B, plain) == 3 * row
+    assert output_bytes(shapes.E2B, drafting) - output_bytes(shapes.E2B, plain) == 3 * row
     rows = replace(plain, n_outputs=4)
-    assert compute_bytes(shapes.E2B, guessing) == compute_bytes(shapes.E2B, rows)
-    network = replace(guessing, draft=Draft(shapes.DRAFTS["e2b"]))
+    assert compute_bytes(shapes.E2B, drafting) == compute_bytes(shapes.E2B, rows)
+    network = replace(drafting, draft=Draft(shapes.DRAFTS["e2b"]))
     # The hidden state of every token of the batch, 2,048 of 1,536 numbers.
-    assert output_bytes(shapes.E2B, network) - output_bytes(shapes.E2B, guessing) == 4 * 1536 * 2048
+    assert output_bytes(shapes.E2B, network) - output_bytes(shapes.E2B, drafting) == 4 * 1536 * 2048
     assert draft_output_bytes(Draft(shapes.DRAFTS["e2b"])) == row + 4 * 1536
 
 
-def test_the_plan_guesses_as_the_chat_does() -> None:
-    assert (N_GUESSES, GUESSING_BYTES) == (drafting.N_GUESSES, drafting.SMALLEST_BYTES)
-    assert N_GUESSES + 1 == drafting.N_OUTPUTS
-    assert Draft(shapes.DRAFTS["e2b"]).n_ubatch == drafter._N_BATCH
+def test_the_plan_drafts_as_the_chat_does() -> None:
+    assert Draft(shapes.DRAFTS["e2b"]).n_ubatch == draft_model._N_BATCH
     subjects = [describe_model(name) for name in ("tiny", "e2b", "26b")]
-    kinds = {s.model: add_drafting(Options(2048), s, "auto").n_guesses for s in subjects}
+    kinds = {s.model: add_drafting(Options(2048), s, "auto").n_draft for s in subjects}
     # Small networks and mixtures of experts gain nothing by drafting: choose_draft leaves it off.
-    assert kinds == {"tiny": 0, "e2b": N_GUESSES, "26b": 0}
+    assert kinds == {"tiny": 0, "e2b": N_DRAFT, "26b": 0}
 
 
 def test_on_a_gpu_the_drafter_goes_with_the_layers() -> None:
     tensors = choose_types(draft_tensors(shapes.DRAFTS["e2b"]), Recipe("q8_0"))
     own = choose_types(text_tensors(shapes.E2B), Recipe("q8_0"))
-    options = Options(
-        4096, n_gpu_layers=-1, n_guesses=3, draft=Draft(shapes.DRAFTS["e2b"], tensors)
-    )
+    options = Options(4096, n_gpu_layers=-1, n_draft=3, draft=Draft(shapes.DRAFTS["e2b"], tensors))
     terms = [t for t in estimate(shapes.E2B, own, options, ("CUDA0",)).terms if "drafter" in t.name]
     on_gpu = sum(t.nbytes for t in terms if t.device == "CUDA0" and t.group == "weights")
     on_host = sum(t.nbytes for t in terms if t.device == HOST and t.group == "weights")

@@ -131,7 +131,7 @@ def test_the_encoder_beside_the_model_counts_with_the_first_picture(
     )
 
 
-def test_what_guesses_ahead_counts(files: dict[str, Checked], tmp_path: Path) -> None:
+def test_drafting_counts(files: dict[str, Checked], tmp_path: Path) -> None:
     checked, host = files["e2b"], machine(5 * GIB)
     vocabulary = real_shapes.synthetic_vocabulary(300)
     path = real_shapes.build_draft(

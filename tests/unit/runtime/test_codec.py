@@ -14,7 +14,7 @@ from g4cli.chat import FoundLoop, LoopSuspected, Reply, TurnOptions
 from g4cli.prompt.messages import Media, Part, ToolCall
 from g4cli.prompt.reply import AnswerText, CallMade, ThoughtEnded
 from g4cli.runtime.engine.codec import FrameReader, ProtocolError
-from g4cli.runtime.engine.drafting import Draft, Drafted
+from g4cli.runtime.engine.drafting import DraftChoice, DraftStats
 from g4cli.runtime.engine.ending import error_of_end, last_words, oom_kills
 from g4cli.runtime.engine.messages import CODEC, Hello, Open, RunTurn, Tokenize, TurnDone
 from g4cli.runtime.engine.options import ContextOptions, ModelOptions, Sampling
@@ -30,13 +30,15 @@ MESSAGES = (
         Path("/a b/\udcff.gguf"),
         ModelOptions(device="CUDA0"),
         ContextOptions(4096),
-        Draft("network", "by comparison", Path("d")),
+        DraftChoice("network", "by comparison", Path("d")),
         3,
     ),
     Tokenize((Part("x"), Part("", True, (1, 2)), Part("", media=Media("image", Path("p"))))),
     RunTurn((1, -2, 2**31 - 1, -(2**31)), Sampling(temp=0), TurnOptions(), "root ::= [a]"),
     TurnDone(
-        Reply("t", "", (), "loop", False, 1, 2, 3, 4, 0.5, 1, LOOP, (5, 6)), 9, Drafted(1, 2, None)
+        Reply("t", "", (), "loop", False, 1, 2, 3, 4, 0.5, 1, LOOP, (5, 6)),
+        9,
+        DraftStats(1, 2, None),
     ),
     TurnDone(Reply.interrupted(), 0, None),
 )

@@ -196,7 +196,7 @@ class TestReuse:
         engine.evaluate(tokens)
         cut, tail = 120, [300 + i for i in range(20)]
         assert not engine.context.can_branch(cut)
-        engine.context.keep(cut)
+        engine.context.truncate(cut)
         assert engine.context.decode(tail)
         wrong = scores(engine.context, engine.model.n_vocab)
         expected = fresh_scores(engine.model, tokens[:cut] + tail)

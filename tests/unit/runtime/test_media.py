@@ -26,7 +26,7 @@ from g4cli.runtime.engine.drafting import N_OUTPUTS
 from g4cli.runtime.engine.llama_engine import LlamaEngine, open_engine
 from g4cli.runtime.engine.media import MediaEncoder
 from g4cli.runtime.engine.options import ContextOptions, MediaOptions, ModelOptions, Sampling
-from g4cli.runtime.engine.speculation import DraftGuesser, Guesser, LookupGuesser
+from g4cli.runtime.engine.speculation import Drafter, LookupDrafter, ModelDrafter
 from tests.support.builders.draft_file import build_tiny_draft
 from tests.support.builders.media_files import bmp, picture, png, sound, wav, write
 from tests.support.builders.tiny_file import build_tiny
@@ -110,26 +110,26 @@ def test_attaching_makes_the_context_anew(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("network", [False, True])
-def test_guessing_ahead_behind_an_image(folder: Path, network: bool) -> None:
-    """Attaching an encoder makes the context anew, and with it what guesses."""
+def test_speculative_decoding_after_an_image(folder: Path, network: bool) -> None:
+    """Attaching an encoder makes the context anew, and with it the drafter."""
     write(folder / "draft.gguf", build_tiny_draft())
 
-    def guesser(context: Context) -> Guesser:
+    def drafter(context: Context) -> Drafter:
         return (
-            DraftGuesser(folder / "draft.gguf", context, ModelOptions())
+            ModelDrafter(folder / "draft.gguf", context, ModelOptions())
             if network
-            else LookupGuesser()
+            else LookupDrafter()
         )
 
     answers = []
-    for guesses in (False, True):
+    for drafts in (False, True):
         with open_engine(
             folder / "tiny.gguf",
             model_options=ModelOptions(),
             context_options=lambda _: ContextOptions(n_ctx=2048, n_outputs=N_OUTPUTS),
         ) as made:
-            if guesses:
-                made.attach_guesser(guesser, "not asked for")
+            if drafts:
+                made.attach_drafter(drafter, "not asked for")
             made.attach_media(MediaOptions(MMPROJ))
             image = Part("", media=Media("image", folder / "p.png"))
             prompt = made.tokens_of([Part("Look: "), image, Part("la la la la la la la la")])
@@ -140,8 +140,8 @@ def test_guessing_ahead_behind_an_image(folder: Path, network: bool) -> None:
                 tokens.append(made.sample())
                 assert made.advance(tokens[-1])
             answers.append(tokens)
-            assert (made.drafted is not None) is guesses
-            assert made.drafted is None or not network or made.drafted.guessed > 0
+            assert (made.drafted is not None) is drafts
+            assert made.drafted is None or not network or made.drafted.n_drafted > 0
     assert answers[0] == answers[1]
 
 

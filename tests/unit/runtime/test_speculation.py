@@ -1,9 +1,9 @@
-"""Guessing ahead changes no answer: tokens, scores and memory equal those of decoding one by one,
+"""Speculative decoding changes no answer: tokens, scores and memory equal those of decoding one by one,
 to the bit.
 
-The oracle is the same engine without guesses, on the bundled network with every matrix as Q8_0,
-whose CPU kernels give one token and four the same scores. Guesses come from the text, from a
-drafting network of random weights, and from a guesser that knows the answer and lies now and then.
+The oracle is the same engine without drafting, on the bundled network with every matrix as Q8_0,
+whose CPU kernels give one token and four the same scores. Drafts come from prompt lookup, from a
+draft model of random weights, and from a drafter that knows the answer and is wrong now and then.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from g4cli.chat import Finished, Reply, TurnOptions, run_turn
 from g4cli.core.errors import ContextFull
 from g4cli.prompt import Message, PromptStyle, render
 from g4cli.runtime.engine.context import Context
-from g4cli.runtime.engine.drafting import N_GUESSES, N_OUTPUTS, Drafted
+from g4cli.runtime.engine.drafting import N_DRAFT, N_OUTPUTS, DraftStats
 from g4cli.runtime.engine.llama_engine import LlamaEngine
 from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.options import ContextOptions, ModelOptions, Sampling
-from g4cli.runtime.engine.speculation import DraftGuesser, Guesser, LookupGuesser
+from g4cli.runtime.engine.speculation import Drafter, LookupDrafter, ModelDrafter
 from g4cli.runtime.engine.text_decoder import TextDecoder
 from g4cli.runtime.llama.interrupt import Interrupt
 from tests.support.builders.draft_file import build_tiny_draft
@@ -35,23 +35,23 @@ CORPUS = ROOT / "g4cli/data/tiny/corpus.jsonl"
 QUESTIONS = [json.loads(line)["messages"][0]["content"] for line in CORPUS.read_text().splitlines()]
 # n_swa is 128: with this ubatch the sliding layers have 256 cells, so long answers go round them.
 OPTIONS = ContextOptions(n_ctx=2048, n_ubatch=64, n_batch=64, n_outputs=N_OUTPUTS)
-Make = Callable[[Context], Guesser]
+Make = Callable[[Context], Drafter]
 
 
 class Oracle:
-    """Knows `truth`, the tokens by position; each guess is right with probability `p`."""
+    """Knows `truth`, the tokens by position; each drafted token is right with probability `p`."""
 
-    price = 0.0
+    cost = 0.0
 
     def __init__(self, truth: Sequence[int], p: float, seed: int = 0) -> None:
         self._truth, self._p, self._rng = truth, p, random.Random(seed)
 
-    def follow(self, tokens: Sequence[int]) -> None: ...
-    def push(self, token: int) -> None: ...
+    def set_tokens(self, tokens: Sequence[int]) -> None: ...
+    def add_token(self, token: int) -> None: ...
     def close(self) -> None: ...
 
-    def guess(self, _token: int, position: int) -> list[int]:
-        true = [*self._truth[position + 1 : position + 1 + N_GUESSES], *[9] * N_GUESSES][:N_GUESSES]
+    def draft_tokens(self, _token: int, position: int) -> list[int]:
+        true = [*self._truth[position + 1 : position + 1 + N_DRAFT], *[9] * N_DRAFT][:N_DRAFT]
         return [t if self._rng.random() < self._p else self._rng.randrange(10, 700) for t in true]
 
 
@@ -75,11 +75,11 @@ def model(folder: Path) -> Iterator[Model]:
 def engine_of(model: Model) -> Iterator[Callable[..., LlamaEngine]]:
     made: list[LlamaEngine] = []
 
-    def make(guesser: Make | None = None, options: ContextOptions = OPTIONS) -> LlamaEngine:
+    def make(drafter: Make | None = None, options: ContextOptions = OPTIONS) -> LlamaEngine:
         engine = LlamaEngine(model, options, Interrupt())
         made.append(engine)
-        if guesser:
-            engine.attach_guesser(guesser)
+        if drafter:
+            engine.attach_drafter(drafter)
         return engine
 
     yield make
@@ -94,10 +94,10 @@ def runs_are_exact(model: Model) -> bool:
     tokens = [2, *range(300, 340)]
     found = []
     for run in ([350], [350, 351, 352, 353]):
-        context.keep(0)
+        context.truncate(0)
         context.decode(tokens)
         assert context.decode_one(350) if len(run) == 1 else context.decode_run(run)
-        found.append(context.score_bytes())
+        found.append(context.copy_logits())
     context.close()
     return found[0] == found[1]
 
@@ -130,10 +130,10 @@ def said(engine: LlamaEngine, count: int) -> list[int]:
     return tokens
 
 
-def guessers(folder: Path, truth: Sequence[int] = ()) -> dict[str, Make]:
+def drafters(folder: Path, truth: Sequence[int] = ()) -> dict[str, Make]:
     return {
-        "lookup": lambda _: LookupGuesser(),
-        "network": lambda context: DraftGuesser(folder / "draft.gguf", context, ModelOptions()),
+        "lookup": lambda _: LookupDrafter(),
+        "network": lambda context: ModelDrafter(folder / "draft.gguf", context, ModelOptions()),
         "oracle 0.6": lambda _: Oracle(truth, 0.6),
         "oracle 1.0": lambda _: Oracle(truth, 1.0),
     }
@@ -148,21 +148,21 @@ def test_answers_are_those_of_plain_decoding(
 ) -> None:
     plain = engine_of()
     truth: list[int] = []
-    guessing = engine_of(guessers(folder, truth)[name])
+    drafting = engine_of(drafters(folder, truth)[name])
     n_kept = 0
     for question in QUESTIONS[::48]:
         prompt = asked(plain, question)
         expected = answered(plain, prompt)
         truth[:] = [*prompt, *expected.tokens]
-        found = answered(guessing, prompt)
+        found = answered(drafting, prompt)
         assert (found.text, found.tokens, found.finish_reason) == (
             expected.text,
             expected.tokens,
             expected.finish_reason,
         )
-        assert guessing.context.score_bytes() == plain.context.score_bytes()
-        assert guessing.n_past == plain.n_past
-        n_kept += guessing.drafted.kept if guessing.drafted else 0
+        assert drafting.context.copy_logits() == plain.context.copy_logits()
+        assert drafting.n_past == plain.n_past
+        n_kept += drafting.drafted.n_accepted if drafting.drafted else 0
     assert n_kept > 0 or name == "network" or not runs_are_exact
 
 
@@ -185,30 +185,30 @@ def test_long_answers_round_the_sliding_window(
     plain = engine_of()
     prompt = asked(plain, "What is Q4_0?")
     expected = spoken(plain, prompt, 300, sampling)
-    guessing = engine_of(guessers(folder, [*prompt, *expected])[name])
-    assert spoken(guessing, prompt, 300, sampling) == expected
-    assert guessing.context.score_bytes() == plain.context.score_bytes()
-    # Branching off behind the rejected guesses: the window is as whole as without them.
+    drafting = engine_of(drafters(folder, [*prompt, *expected])[name])
+    assert spoken(drafting, prompt, 300, sampling) == expected
+    assert drafting.context.copy_logits() == plain.context.copy_logits()
+    # Branching off behind the rejected drafts: the window is as whole as without them.
     branch = [*prompt, *expected[:290], 300, 301]
-    assert guessing.evaluate(branch).reused == plain.evaluate(branch).reused > 0
-    assert guessing.context.score_bytes() == plain.context.score_bytes()
-    assert said(guessing, 40) == said(plain, 40)
+    assert drafting.evaluate(branch).reused == plain.evaluate(branch).reused > 0
+    assert drafting.context.copy_logits() == plain.context.copy_logits()
+    assert said(drafting, 40) == said(plain, 40)
 
 
-def test_what_is_guessed_is_counted(
+def test_drafted_and_accepted_tokens_are_counted(
     engine_of: Callable[..., LlamaEngine], runs_are_exact: bool
 ) -> None:
     plain = engine_of()
     prompt = asked(plain, "What is Q4_0?")
     expected = spoken(plain, prompt, 41)
-    guessing = engine_of(lambda _: Oracle([*prompt, *expected], 1.0))
-    spoken(guessing, prompt, 41)
-    # Ten rounds of one token and three right guesses; the first compares and costs nothing else.
-    assert guessing.drafted is not None
-    assert (guessing.drafted.guessed, guessing.drafted.kept) == (
+    drafting = engine_of(lambda _: Oracle([*prompt, *expected], 1.0))
+    spoken(drafting, prompt, 41)
+    # Ten rounds of one token and three accepted drafts; the first compares and costs nothing else.
+    assert drafting.drafted is not None
+    assert (drafting.drafted.n_drafted, drafting.drafted.n_accepted) == (
         (33, 30) if runs_are_exact else (0, 0)
     )
-    assert guessing.n_past == len(prompt) + 41
+    assert drafting.n_past == len(prompt) + 41
 
 
 @pytest.fixture(scope="module")
@@ -226,7 +226,7 @@ class TestWhereScoresWouldDiffer:
         """Scores of a run differ in a bit from those of one token, whatever this CPU's kernels
         give.
         """
-        real_run, real_scores = Context.decode_run, Context.score_bytes
+        real_run, real_logits = Context.decode_run, Context.copy_logits
         runs: dict[Context, bool] = {}
 
         def decode_run(self: Context, tokens: Sequence[int]) -> bool:
@@ -242,30 +242,30 @@ class TestWhereScoresWouldDiffer:
         monkeypatch.setattr(Context, "decode_run", decode_run)
         monkeypatch.setattr(Context, "decode_one", decode_one)
         monkeypatch.setattr(
-            Context, "score_bytes", lambda self: real_scores(self) + bytes(runs.get(self, False))
+            Context, "copy_logits", lambda self: real_logits(self) + bytes(runs.get(self, False))
         )
 
     @pytest.mark.usefixtures("other_kernels_for_runs")
-    def test_nothing_is_guessed_at_temperature_0(self, bf16: Model) -> None:
-        plain, guessing = (LlamaEngine(bf16, OPTIONS, Interrupt()) for _ in range(2))
+    def test_nothing_is_drafted_at_temperature_0(self, bf16: Model) -> None:
+        plain, drafting = (LlamaEngine(bf16, OPTIONS, Interrupt()) for _ in range(2))
         prompt = asked(plain, "What is Q4_0?")
         expected = spoken(plain, prompt, 100)
-        guessing.attach_guesser(lambda _: Oracle([*prompt, *expected], 1.0))
+        drafting.attach_drafter(lambda _: Oracle([*prompt, *expected], 1.0))
         for _ in range(2):
-            assert spoken(guessing, prompt, 100) == expected
-            assert guessing.context.score_bytes() == plain.context.score_bytes()
-            assert guessing.drafted == Drafted(0, 0, stopped_at=len(prompt))
+            assert spoken(drafting, prompt, 100) == expected
+            assert drafting.context.copy_logits() == plain.context.copy_logits()
+            assert drafting.drafted == DraftStats(0, 0, stopped_at=len(prompt))
         plain.close_context()
-        guessing.close_context()
+        drafting.close_context()
 
     def test_when_sampling_the_model_decides_all_the_same(self, bf16: Model) -> None:
         engine = LlamaEngine(bf16, OPTIONS, Interrupt())
         prompt = asked(engine, "What is Q4_0?")
-        engine.attach_guesser(lambda _: LookupGuesser())
+        engine.attach_drafter(lambda _: LookupDrafter())
         first = spoken(engine, prompt, 200, Sampling(temp=1.0, seed=4))
         assert spoken(engine, prompt, 200, Sampling(temp=1.0, seed=4)) == first
         assert engine.drafted is not None
-        assert engine.drafted.kept > 0
+        assert engine.drafted.n_accepted > 0
         engine.close_context()
 
 
@@ -273,19 +273,19 @@ def test_interrupted_in_the_middle_of_a_round(engine_of: Callable[..., LlamaEngi
     plain = engine_of()
     prompt = asked(plain, "What is Q4_0?")
     expected = spoken(plain, prompt, 60)
-    guessing = engine_of(lambda _: Oracle([*prompt, *expected], 0.7))
-    guessing.begin(GREEDY)
-    guessing.evaluate(prompt)
+    drafting = engine_of(lambda _: Oracle([*prompt, *expected], 0.7))
+    drafting.begin(GREEDY)
+    drafting.evaluate(prompt)
     got: list[int] = []
     while len(got) < 60:
-        token = guessing.sample() if not got or got[-1] >= 0 else 0
-        guessing.interrupt.set()
-        stopped = not guessing.advance(token)
-        guessing.interrupt.clear()
-        assert guessing.n_past == len(prompt) + len(got) + (not stopped)
+        token = drafting.sample() if not got or got[-1] >= 0 else 0
+        drafting.interrupt.set()
+        stopped = not drafting.advance(token)
+        drafting.interrupt.clear()
+        assert drafting.n_past == len(prompt) + len(got) + (not stopped)
         if stopped:  # nothing of the round stays
-            assert guessing.context.pos_max == guessing.n_past - 1
-            assert guessing.advance(token)
+            assert drafting.context.pos_max == drafting.n_past - 1
+            assert drafting.advance(token)
         got.append(token)
     assert got == expected
 
@@ -306,14 +306,14 @@ def test_a_full_context(
         return said(engine, engine.n_ctx - engine.n_past)
 
     expected = filled(plain)
-    guessing = engine_of(lambda _: Oracle([*prompt, *expected], 1.0), small)
-    assert filled(guessing) == expected
-    assert guessing.n_past == guessing.n_ctx == 256
-    assert guessing.context.score_bytes() == plain.context.score_bytes()
-    assert guessing.drafted is not None
-    assert guessing.drafted.kept > 6 or not runs_are_exact
+    drafting = engine_of(lambda _: Oracle([*prompt, *expected], 1.0), small)
+    assert filled(drafting) == expected
+    assert drafting.n_past == drafting.n_ctx == 256
+    assert drafting.context.copy_logits() == plain.context.copy_logits()
+    assert drafting.drafted is not None
+    assert drafting.drafted.n_accepted > 6 or not runs_are_exact
     with pytest.raises(ContextFull):
-        guessing.evaluate([*prompt, *[9] * guessing.n_ctx])
+        drafting.evaluate([*prompt, *[9] * drafting.n_ctx])
 
 
 def test_a_grammar(engine_of: Callable[..., LlamaEngine], runs_are_exact: bool) -> None:
@@ -329,17 +329,17 @@ def test_a_grammar(engine_of: Callable[..., LlamaEngine], runs_are_exact: bool) 
         return last.reply
 
     expected = under_grammar(plain)
-    guessing = engine_of(lambda _: LookupGuesser())
-    assert under_grammar(guessing).tokens == expected.tokens
-    assert guessing.drafted is not None
-    assert guessing.drafted.kept > 0 or not runs_are_exact
+    drafting = engine_of(lambda _: LookupDrafter())
+    assert under_grammar(drafting).tokens == expected.tokens
+    assert drafting.drafted is not None
+    assert drafting.drafted.n_accepted > 0 or not runs_are_exact
 
 
 def test_undo_edit_and_retry(engine_of: Callable[..., LlamaEngine], folder: Path) -> None:
     plain = engine_of()
     for name in ("lookup", "network"):
-        guessing = engine_of(guessers(folder)[name])
+        drafting = engine_of(drafters(folder)[name])
         for question in ("What is Q4_0?", "What is Q8_0?", "What is Q4_0?", "Hello"):
             prompt = asked(plain, question)
             sampling = Sampling(temp=1.5, seed=3)
-            assert spoken(guessing, prompt, 50, sampling) == spoken(plain, prompt, 50, sampling)
+            assert spoken(drafting, prompt, 50, sampling) == spoken(plain, prompt, 50, sampling)

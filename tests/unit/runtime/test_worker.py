@@ -34,7 +34,7 @@ from g4cli.prompt.messages import Media, Part
 from g4cli.prompt.reply import AnswerText
 from g4cli.runtime.engine import process
 from g4cli.runtime.engine.client import EngineClient
-from g4cli.runtime.engine.drafting import Draft
+from g4cli.runtime.engine.drafting import DraftChoice
 from g4cli.runtime.engine.messages import Open, RunTurn
 from g4cli.runtime.engine.options import ContextOptions, MediaOptions, ModelOptions, Sampling
 from tests.support.builders.draft_file import build_tiny_draft
@@ -50,7 +50,7 @@ GREEDY = Sampling(temp=0)
 # At temperature 9 the small network writes random tokens until it is stopped.
 ENDLESS = Sampling(temp=9, top_k=0, top_p=1, seed=1)
 NO_END = TurnOptions(stop_on_loop=False)
-OFF = Draft("off", "not asked for")
+OFF = DraftChoice("off", "not asked for")
 
 
 @pytest.fixture(scope="module")
@@ -146,13 +146,13 @@ class TestAnswers:
     def test_a_drafting_network(self, folder: Path) -> None:
         q8 = write(folder / "q8.gguf", build_tiny_q8())
         network = write(folder / "draft.gguf", build_tiny_draft())
-        draft = Draft("network", "not asked for", network)
+        draft = DraftChoice("network", "not asked for", network)
         with EngineClient() as engine:
             context = ContextOptions(1024, n_outputs=draft.n_outputs)
             engine.open(opening(q8, draft=draft, context=context))
             assert answer(engine)
             assert engine.drafted is not None
-            assert engine.drafted.guessed > 0
+            assert engine.drafted.n_drafted > 0
 
     def test_images(self, folder: Path) -> None:
         with EngineClient() as engine:

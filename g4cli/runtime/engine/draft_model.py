@@ -1,12 +1,12 @@
-"""Gemma 4's own drafting network (`-assistant`): four layers that read the KV cache of the model itself.
+"""Gemma 4's draft model (`-assistant`): four layers that read the KV cache of the model itself.
 
-It takes the last token and the model's last hidden state, and gives the next token and the next hidden
-state; all guesses of a round stand at one position, because it writes no keys and values of its own
-(common/speculative.cpp common_speculative_impl_draft_mtp, src/models/gemma4-assistant.cpp,
-llama.cpp@0c1e57098).
+Its input is a token and the model's hidden state before it; its output are the logits of the next
+token and the next hidden state, with which it is run again. It writes no keys and values, so all
+tokens of a draft are computed at one position (common/speculative.cpp
+common_speculative_impl_draft_mtp, src/models/gemma4-assistant.cpp, llama.cpp@0c1e57098).
 
-The hidden states are behind functions that llama.cpp calls staging and exports under C++ names: a build
-without them cannot draft, and says so.
+llama.cpp hands hidden states out through functions that it calls staging and exports under their C++
+names: with a build that has none of them a draft model cannot be used.
 """
 
 from __future__ import annotations
@@ -18,36 +18,36 @@ from typing import Any, Final
 from g4cli.core.errors import NoMemory, UsageError
 from g4cli.core.gguf import read_header
 from g4cli.runtime.engine.context import FLASH_ATTENTION_AUTO, KV_TYPES, MTP, Context
-from g4cli.runtime.engine.drafting import mismatch
+from g4cli.runtime.engine.drafting import find_mismatch
 from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.options import ModelOptions
 from g4cli.runtime.llama.library import LOG, failed, llama
 
-# As compilers for Linux and macOS spell them; src/llama-ext.h declares them.
+# The mangled names of Linux and macOS; src/llama-ext.h declares the functions.
 _SET_STATES: Final = "_Z26llama_set_embeddings_nextnP13llama_contextbb"
 _STATE: Final = "_Z30llama_get_embeddings_nextn_ithP13llama_contexti"
-_N_BATCH: Final = 1  # one token at a time: each guess depends on the one before
+_N_BATCH: Final = 1  # one token at a time: each depends on the one before
 
 
-def refusal() -> str | None:
-    """Return why this build of llama.cpp cannot use a drafting network, or None. Raises EngineMissing."""
-    missing = [name for name in (_SET_STATES, _STATE) if _function(name) is None]
+def explain_unsupported() -> str | None:
+    """Return why this build of llama.cpp cannot use a draft model, or None. Raises EngineMissing."""
+    missing = [name for name in (_SET_STATES, _STATE) if _find_function(name) is None]
     if missing:
-        return f"this build of llama.cpp does not export {missing[0]}, through which drafting works"
+        return f"this build of llama.cpp cannot use draft models: it does not export {missing[0]}"
     return None
 
 
-class Drafter:
-    """A loaded drafting network on top of `target`. Close it before the target."""
+class DraftModel:
+    """A loaded draft model that reads the KV cache of `target`. Close it before the target."""
 
     def __init__(self, path: Path, target: Context, model_options: ModelOptions) -> None:
-        """Load `path`; what `target` had in memory is gone then: llama.cpp makes the shared cells anew.
+        """Load `path`. The KV cache of `target` is empty afterwards: llama.cpp makes the shared cells anew.
 
         Raises UsageError (not for this model, or not with this build), RuntimeFailed or NoMemory.
         """
-        if why := refusal():
+        if why := explain_unsupported():
             raise UsageError(why, hint="--draft lookup works with every build")
-        if why := mismatch(read_header(path), read_header(target.model.path)):
+        if why := find_mismatch(read_header(path), read_header(target.model.path)):
             raise UsageError(why, hint="g4 pull MODEL --draft")
         self._c, self._target = llama(), target
         self._handle: Any = None
@@ -55,17 +55,17 @@ class Drafter:
         if self.model.n_vocab != target.model.n_vocab:
             self.close()
             raise UsageError(f"{path.name} has another vocabulary than {target.model.path.name}")
-        self._state: Any = _function(_STATE)
-        set_states: Any = _function(_SET_STATES)
-        self._open()
-        # Of the model all rows: rows without scores are skipped otherwise, and other kernels would compute.
+        self._state: Any = _find_function(_STATE)
+        set_states: Any = _find_function(_SET_STATES)
+        self._make_context()
+        # All rows of the model: otherwise rows without logits are skipped, and other kernels compute.
         set_states(target.handle, True, False)
         set_states(self._handle, True, True)
         self._token = (self._c.llama_token * 1)()
         self._position = (self._c.llama_pos * 1)()
-        self._scored = (ctypes.c_int8 * 1)(1)
+        self._with_logits = (ctypes.c_int8 * 1)(1)
 
-    def _open(self) -> None:
+    def _make_context(self) -> None:
         c, target = self._c, self._target
         params = c.llama_context_default_params()
         params.ctx_type, params.ctx_other = MTP, target.handle
@@ -87,46 +87,46 @@ class Drafter:
                 hint="--draft lookup needs no memory",
             )
 
-    def guess(self, token: int, count: int, position: int) -> list[int]:
-        """Return up to `count` tokens that may come after `token`, which will stand at `position`.
+    def draft_tokens(self, token: int, count: int, position: int) -> list[int]:
+        """Return `count` tokens that may follow `token`, which will stand at `position`.
 
-        The model must have evaluated everything before it, and its `row` must be the one that `token` was
-        sampled from. Fewer tokens if interrupted.
+        The target must have evaluated everything before `position`, and its `row` must be the one
+        that `token` was sampled from. Fewer tokens if interrupted.
         """
         state = self._state(self._target.handle, self._target.row)
-        guessed: list[int] = []
-        while state and len(guessed) < count:
+        draft: list[int] = []
+        while state and len(draft) < count:
             self._token[0], self._position[0] = token, position
             batch = self._c.llama_batch(
                 n_tokens=1,
                 token=self._token,
                 embd=state,
                 pos=self._position,
-                logits=ctypes.cast(self._scored, ctypes.POINTER(ctypes.c_int8)),
+                logits=ctypes.cast(self._with_logits, ctypes.POINTER(ctypes.c_int8)),
             )
             if self._c.llama_decode(self._handle, batch) != 0:
                 break
-            token = self._most_likely()
-            guessed.append(token)
+            token = self._find_best_token()
+            draft.append(token)
             state = self._state(self._handle, 0)
-        return guessed
+        return draft
 
-    def _most_likely(self) -> int:
-        import numpy as np  # 70 ms that a chat without a drafter need not wait for
+    def _find_best_token(self) -> int:
+        import numpy as np  # 70 ms that a chat without a draft model need not wait for
 
-        scores = self._c.llama_get_logits_ith(self._handle, 0)
-        return int(np.ctypeslib.as_array(scores, (self.model.n_vocab,)).argmax())
+        logits = self._c.llama_get_logits_ith(self._handle, 0)
+        return int(np.ctypeslib.as_array(logits, (self.model.n_vocab,)).argmax())
 
     def close(self) -> None:
-        """Free context and model."""
+        """Free the context and the model."""
         if self._handle:
             self._c.llama_free(self._handle)
             self._handle = None
         self.model.close()
 
 
-def _function(name: str) -> Any:
-    """Return llama.cpp's function of that exported name, or None."""
+def _find_function(name: str) -> Any:
+    """Return llama.cpp's function of that exported name with its types declared, or None."""
     found = getattr(llama()._lib, name, None)
     if found is None:
         return None

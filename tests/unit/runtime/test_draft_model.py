@@ -1,4 +1,4 @@
-"""The drafting network: which files are refused and why, what it guesses, and `g4 chat --draft`."""
+"""Draft models: which files are refused and why, what they draft, and `g4 chat --draft`."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from g4cli.core.errors import UsageError
 from g4cli.core.gguf import read_header
 from g4cli.core.paths import models_dir
 from g4cli.operations.chat.drafting import choose_draft
-from g4cli.runtime.engine import drafter as drafter_module
+from g4cli.runtime.engine import draft_model as draft_model_module
 from g4cli.runtime.engine.context import Context
-from g4cli.runtime.engine.drafter import Drafter
+from g4cli.runtime.engine.draft_model import DraftModel
 from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.options import ContextOptions, ModelOptions
 from g4cli.runtime.llama.interrupt import Interrupt
@@ -58,46 +58,44 @@ def target(folder: Path) -> Iterator[Context]:
 
 
 @pytest.fixture
-def drafter(folder: Path, target: Context) -> Iterator[Drafter]:
-    made = Drafter(folder / "draft.gguf", target, ModelOptions())
+def drafter(folder: Path, target: Context) -> Iterator[DraftModel]:
+    made = DraftModel(folder / "draft.gguf", target, ModelOptions())
     yield made
     made.close()
 
 
-def guesses_and_scores(
-    model_path: Path, draft_path: Path
-) -> Iterator[list[tuple[int, np.ndarray]]]:
-    """Yield for each case of GOLDEN its three guesses, each with the scores that it was chosen by."""
+def drafts_and_logits(model_path: Path, draft_path: Path) -> Iterator[list[tuple[int, np.ndarray]]]:
+    """Yield for each case of GOLDEN its three drafted tokens, each with the scores that it was chosen by."""
     model = Model(model_path)
     context = Context(model, ContextOptions(n_ctx=512, n_outputs=4), Interrupt())
-    made = Drafter(draft_path, context, ModelOptions())
+    made = DraftModel(draft_path, context, ModelOptions())
     for case in GOLDEN:
         *past, last = case["tokens"]
-        context.keep(0)
+        context.truncate(0)
         context.decode(past)
         steps = []
         for count in (1, 2, 3):
-            guess = made.guess(last, count, len(past))[-1]
+            token = made.draft_tokens(last, count, len(past))[-1]
             scores = llama().llama_get_logits_ith(made._handle, 0)
-            steps.append((guess, np.ctypeslib.as_array(scores, (model.n_vocab,)).copy()))
+            steps.append((token, np.ctypeslib.as_array(scores, (model.n_vocab,)).copy()))
         yield steps
     made.close()
     context.close()
     model.close()
 
 
-def test_guesses_are_those_of_transformers(folder: Path) -> None:
+def test_drafts_are_those_of_transformers(folder: Path) -> None:
     """The same weights in Gemma4AssistantForCausalLM (tests/oracle/record_draft.py); one case is
     long.
 
-    Compared by how far the guess is ahead of the next best token. The numbers of the BF16 files
+    Compared by how far the token is ahead of the next best token. The numbers of the BF16 files
     stand in F32 files too, whose products round less. How far apart the two are on this machine
     bounds how far F32 is from transformers: the roundings that they share (F16 in attention and
     GELU) keep 11 bits, those of BF16 8.
     """
     n_clear = 0
-    precise = guesses_and_scores(folder / "tiny-f32.gguf", folder / "draft-f32.gguf")
-    coarse = guesses_and_scores(folder / "tiny.gguf", folder / "draft.gguf")
+    precise = drafts_and_logits(folder / "tiny-f32.gguf", folder / "draft-f32.gguf")
+    coarse = drafts_and_logits(folder / "tiny.gguf", folder / "draft.gguf")
     for case, f32, bf16 in zip(GOLDEN, precise, coarse, strict=True):
         for i, expected in enumerate(case["guesses"]):
             scores = f32[i][1]
@@ -108,51 +106,53 @@ def test_guesses_are_those_of_transformers(folder: Path) -> None:
             n_clear += case["margins"][i] > 2 * distance
             if not f32[i][0] == bf16[i][0] == expected:
                 break  # a near tie fell the other way: what follows has another past
-    assert n_clear > len(GOLDEN), "the tolerance lets most guesses be anything"
+    assert n_clear > len(GOLDEN), "the tolerance lets most drafts be anything"
 
 
-def test_a_guess_follows_from_the_row_that_is_looked_at(drafter: Drafter, target: Context) -> None:
+def test_a_draft_follows_from_the_row_that_is_looked_at(
+    drafter: DraftModel, target: Context
+) -> None:
     target.decode(PROMPT)
-    guessed = drafter.guess(400, 3, len(PROMPT))
-    assert len(guessed) == 3
-    assert drafter.guess(400, 3, len(PROMPT)) == guessed
-    assert drafter.guess(401, 3, len(PROMPT)) != guessed, "the token matters"
-    # The same place once more, now as the second row of a run with a wrong guess behind it.
-    target.keep(len(PROMPT) - 2)
+    draft = drafter.draft_tokens(400, 3, len(PROMPT))
+    assert len(draft) == 3
+    assert drafter.draft_tokens(400, 3, len(PROMPT)) == draft
+    assert drafter.draft_tokens(401, 3, len(PROMPT)) != draft, "the token matters"
+    # The same place once more, now as the second row of a run with a wrong token behind it.
+    target.truncate(len(PROMPT) - 2)
     target.decode_run([*PROMPT[-2:], 9, 9])
-    target.next_row()
-    target.keep(len(PROMPT))
-    assert drafter.guess(400, 3, len(PROMPT)) == guessed
-    # Another past, another guess: it reads the memory of the model.
-    target.keep(0)
+    target.advance_row()
+    target.truncate(len(PROMPT))
+    assert drafter.draft_tokens(400, 3, len(PROMPT)) == draft
+    # Another past, another draft: it reads the KV cache of the model.
+    target.truncate(0)
     target.decode([2, *range(500, 549), PROMPT[-1]])
-    assert drafter.guess(400, 3, len(PROMPT)) != guessed
+    assert drafter.draft_tokens(400, 3, len(PROMPT)) != draft
 
 
 def test_the_model_says_the_same_with_a_drafter_beside_it(folder: Path, target: Context) -> None:
     target.decode(PROMPT)
-    alone = target.score_bytes()
-    made = Drafter(folder / "draft.gguf", target, ModelOptions())
-    target.keep(0)
+    alone = target.copy_logits()
+    made = DraftModel(folder / "draft.gguf", target, ModelOptions())
+    target.truncate(0)
     target.decode(PROMPT)
-    assert target.score_bytes() == alone
-    made.guess(400, 3, len(PROMPT))
+    assert target.copy_logits() == alone
+    made.draft_tokens(400, 3, len(PROMPT))
     target.decode_one(7)
-    target.keep(len(PROMPT) - 1)
+    target.truncate(len(PROMPT) - 1)
     target.decode_one(PROMPT[-1])
-    again = target.score_bytes()
+    again = target.copy_logits()
     made.close()
-    target.keep(len(PROMPT) - 1)
+    target.truncate(len(PROMPT) - 1)
     target.decode_one(PROMPT[-1])
-    assert target.score_bytes() == again
+    assert target.copy_logits() == again
 
 
-def test_interrupted(drafter: Drafter, target: Context) -> None:
+def test_interrupted(drafter: DraftModel, target: Context) -> None:
     target.decode(PROMPT)
     target.interrupt.set()
-    assert drafter.guess(400, 3, len(PROMPT)) == []
+    assert drafter.draft_tokens(400, 3, len(PROMPT)) == []
     target.interrupt.clear()
-    assert len(drafter.guess(400, 3, len(PROMPT))) == 3
+    assert len(drafter.draft_tokens(400, 3, len(PROMPT))) == 3
 
 
 @pytest.mark.parametrize(
@@ -164,22 +164,22 @@ def test_interrupted(drafter: Drafter, target: Context) -> None:
         ),
         (
             "heads.gguf",
-            "its attention.key_length_swa is 32, the model's attention.key_length_swa 64",
+            "its attention.key_length_swa is 32, the model's attention.key_length_swa is 64",
         ),
-        ("tiny.gguf", "tiny.gguf is a gemma4 file, not a drafting network"),
+        ("tiny.gguf", "tiny.gguf is a gemma4 file, not a draft model"),
     ],
 )
 def test_files_that_are_refused(folder: Path, target: Context, name: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        Drafter(folder / name, target, ModelOptions())
+        DraftModel(folder / name, target, ModelOptions())
 
 
 def test_a_build_without_the_functions_says_so(
     folder: Path, target: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(drafter_module, "_function", lambda _name: None)
+    monkeypatch.setattr(draft_model_module, "_find_function", lambda _name: None)
     with pytest.raises(UsageError, match="does not export _Z26llama_set_embeddings_nextn"):
-        Drafter(folder / "draft.gguf", target, ModelOptions())
+        DraftModel(folder / "draft.gguf", target, ModelOptions())
 
 
 class TestCommand:
@@ -226,9 +226,9 @@ class TestCommand:
     ) -> None:
         _, out, _ = chat("tiny.gguf", "--temp", 0, "--json")
         assert "draft_tokens" not in json.loads(out)["usage"], (
-            "so small a network is not guessed for"
+            "prompt lookup does not pay for so small a network"
         )
-        monkeypatch.setattr("g4cli.runtime.engine.drafting.SMALLEST_BYTES", 0)
+        monkeypatch.setattr("g4cli.estimate.MIN_DRAFTING_BYTES", 0)
         # BF16 matrices are multiplied otherwise for one token than for four.
         _, _, err = chat("tiny.gguf", "--temp", 0, "--stats")
         assert "no drafts at temp 0: a near tie could fall otherwise" in err
@@ -242,7 +242,7 @@ class TestCommand:
         self, folder: Path, monkeypatch: pytest.MonkeyPatch, n_expert: int, kind: str
     ) -> None:
         monkeypatch.setenv("G4_HOME", str(folder / "home"))
-        monkeypatch.setattr("g4cli.runtime.engine.drafting.SMALLEST_BYTES", 0)
+        monkeypatch.setattr("g4cli.estimate.MIN_DRAFTING_BYTES", 0)
         monkeypatch.setattr(
             "g4cli.core.shape.shape_of", lambda _header: SimpleNamespace(n_expert=n_expert)
         )
@@ -255,7 +255,7 @@ class TestCommand:
         [
             ("wide.gguf", 2, "drafts for another model"),
             ("none.gguf", 3, "no such file"),
-            ("q8.gguf", 2, "not a drafting network"),
+            ("q8.gguf", 2, "not a draft model"),
         ],
     )
     def test_errors(self, chat: Any, folder: Path, name: str, code: int, said: str) -> None:
