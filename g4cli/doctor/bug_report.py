@@ -1,7 +1,7 @@
-"""A diagnosis as Markdown for a bug report: nothing in it says who or where the user is.
+"""A diagnosis as Markdown for a bug report, without the user's name and without folders.
 
-What comes from the file stands in code spans: there neither links nor images, mentions, HTML or references to
-issues are read, whatever renders it.
+Text from the file is in code spans, in which no renderer sees links, images, mentions, HTML or
+references to issues.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from typing import Final
 
 from g4cli.core.hub_name import is_on_hub
 from g4cli.core.visible import one_line
-from g4cli.doctor.checks.machine import LIBRARIES, installed_version
+from g4cli.doctor.facts.machine import LIBRARIES, installed_version
 from g4cli.doctor.report import Report
 
 HEADING: Final = "# g4 doctor: "
-_PLACES: Final = 40
+_MAX_DETAIL: Final = 40
 
 
-def bug_report(report: Report) -> str:
-    """Return the report as Markdown; paths are cut to file names, the user's name is taken out."""
+def write_bug_report(report: Report) -> str:
+    """Return the report as Markdown; paths become file names, and the user's name becomes USER."""
 
-    def shown(text: str) -> str:
-        return _code(private(text, report.subject))
+    def quote(text: str) -> str:
+        return _code_span(remove_private_parts(text, report.subject))
 
     findings = [f for f in report.worst_first if f.status != "skipped"]
     detail = [f for f in findings if f.status == "fail" and f.detail]
-    places = [
-        f"- {f.id}: {shown(', '.join(f.detail[:_PLACES]))}"
-        + (f" ... ({len(f.detail)})" if len(f.detail) > _PLACES else "")
+    details = [
+        f"- {f.id}: {quote(', '.join(f.detail[:_MAX_DETAIL]))}"
+        + (f" ... ({len(f.detail)})" if len(f.detail) > _MAX_DETAIL else "")
         for f in detail
     ]
     versions = [f"g4 {installed_version('g4cli')}", f"Python {platform.python_version()}"]
@@ -40,10 +40,10 @@ def bug_report(report: Report) -> str:
     lines = [
         f"{HEADING}{report.verdict} ({report.confidence})",
         "",
-        f"File: {_code(Path(report.subject).name)}. {report.summary[:1].upper()}{report.summary[1:]}.",
+        f"File: {_code_span(Path(report.subject).name)}. {report.summary[:1].upper()}{report.summary[1:]}.",
         "",
-        *(f"- **{f.status}** {f.id}: {shown(f.found)}" for f in findings),
-        *(["", "Places:", "", *places] if places else []),
+        *(f"- **{f.status}** {f.id}: {quote(f.found)}" for f in findings),
+        *(["", "Details:", "", *details] if details else []),
         "",
         ", ".join((*versions, platform.platform())),
         libraries,
@@ -52,17 +52,18 @@ def bug_report(report: Report) -> str:
     return "\n".join(lines)
 
 
-def private(text: str, subject: str) -> str:
-    """Return `text` without folders of the subject, of the home, or any other absolute path.
+def remove_private_parts(text: str, subject: str) -> str:
+    """Return `text` without the user's name and without folders: those of `subject`, of the home, any other.
 
-    `subject` is the file as the user named it. What says where it lies may hold blanks and parentheses.
+    `subject` is the path of the file as the user named it. Its folders may have blanks and
+    parentheses in their names, so they are replaced literally; other paths are found by their form.
     """
     name = Path(subject).name
-    for path in _spellings(Path(subject)):
+    for path in _path_spellings(Path(subject)):
         text = text.replace(path, name)
-    for folder in _folders(Path(subject)):
-        place = rf"(?<![\w.]){re.escape(folder)}"
-        text = re.sub(rf"{place}(?![\w.-])", "FOLDER", re.sub(place + re.escape(os.sep), "", text))
+    for folder in _parent_folders(Path(subject)):
+        start = rf"(?<![\w.]){re.escape(folder)}"
+        text = re.sub(rf"{start}(?![\w.-])", "FOLDER", re.sub(start + re.escape(os.sep), "", text))
     text = re.sub(r"(?<=['\"])/[^'\"\n]*/([^'\"\n]*)(?=['\"])", r"\1", text)
     text = re.sub(
         r"(?<![\w.<])(?<!:/)(?!//)(?:/[\w.@+()\[\]{}~%=&$!-]+){2,}/?",
@@ -79,22 +80,22 @@ def private(text: str, subject: str) -> str:
     return re.sub(rf"\b{re.escape(user)}\b", "USER", text)
 
 
-def _spellings(path: Path) -> list[str]:
-    """Return the ways in which messages may write `path`, the longest first."""
+def _path_spellings(path: Path) -> list[str]:
+    """Return the ways in which messages may write `path`, longest first."""
     paths = [path] if is_on_hub(path) else [path, path.absolute(), path.resolve()]
     words = {str(p) for p in paths}
     return sorted(words | {one_line(word) for word in words}, key=len, reverse=True)
 
 
-def _folders(path: Path) -> list[str]:
-    """Return the folders above `path` and the home, the longest first; the root says nothing."""
+def _parent_folders(path: Path) -> list[str]:
+    """Return the folders above `path` and the home folder, longest first, without the root."""
     home = Path(os.path.expanduser("~"))
     above = {*path.absolute().parents, *path.resolve().parents, Path.cwd(), home, home.resolve()}
     words = {str(folder) for folder in above if folder != Path(folder.anchor)}
     return sorted(words | {one_line(word) for word in words}, key=len, reverse=True)
 
 
-def _code(text: str) -> str:
+def _code_span(text: str) -> str:
     """Return `text` as a Markdown code span on one line."""
     text = one_line(text)
     longest = max(map(len, re.findall("`+", text)), default=0)

@@ -19,18 +19,19 @@ Confidence: TypeAlias = Literal["certain", "high", "medium", "low"]
 WORST_FIRST: Final[tuple[Status, ...]] = ("fail", "crash", "warn", "skipped", "ok")
 
 
-def counted(count: int, thing: str) -> str:
-    """Return a number with its thing: '1 tensor', '1,200 tensors'."""
+def format_count(count: int, thing: str) -> str:
+    """Return a number with what it counts: '1 tensor', '1,200 tensors'."""
     return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The answer of one check.
+    """The result of one check.
 
-    `found` says what is there and what was expected, `fix` is a command or an instruction, `cause` is what a
-    failure points to, `detail` lists the single places for the long report. `code` tells the failures of one
-    check apart, for what depends on them; '' where a check has one.
+    `found` says what is there and what was expected, `fix` is a command or an instruction, `cause`
+    is what a failure points to, `detail` lists tensors, keys or tokens for the long report. `code`
+    tells the failures of one check apart, for code that depends on them; '' if the check has only
+    one.
     """
 
     id: str
@@ -43,7 +44,7 @@ class Finding:
     code: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        """Return the finding as scripts see it."""
+        """Return the finding as an object of docs/reference/schemas/doctor.json."""
         return {
             "id": self.id,
             "status": self.status,
@@ -58,7 +59,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a check function returns; `run_checks` adds the id."""
+    """What a check function returns: a Finding without its id, which `run_checks` adds."""
 
     status: Status
     found: str
@@ -70,17 +71,17 @@ class Outcome:
 
 
 def ok(found: str) -> Outcome:
-    """Return a passed check."""
+    """Return the outcome of a passed check."""
     return Outcome("ok", found)
 
 
 def skipped(found: str, fix: str = "") -> Outcome:
-    """Return a check that was not made, and why; `fix` is the command that makes it, if it applies."""
+    """Return the outcome of a check that was not run; `fix` is the command that runs it."""
     return Outcome("skipped", found, fix)
 
 
 def warn(found: str, fix: str = "", *, detail: tuple[str, ...] = ()) -> Outcome:
-    """Return something odd that explains no failure."""
+    """Return the outcome for something unusual that explains no failure."""
     return Outcome("warn", found, fix, detail=detail)
 
 
@@ -93,15 +94,15 @@ def fail(
     detail: tuple[str, ...] = (),
     code: str = "",
 ) -> Outcome:
-    """Return a failure with what it points to."""
+    """Return the outcome of a failed check with what it points to."""
     return Outcome("fail", found, fix, cause, confidence, detail, code)
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A diagnosis: the verdict, the evidence that decided it, what to type next, and every finding.
+    """A diagnosis: the verdict, the evidence for it, what to type next, and all findings.
 
-    `kind` is what the file holds (`core.file_kind`), '' for a machine or an unreadable header.
+    `kind` is what the file holds (`core.file_kind`), '' for a machine and for an unreadable header.
     """
 
     subject: str
@@ -115,14 +116,14 @@ class Report:
 
     @property
     def header_readable(self) -> bool:
-        """Return whether the header could be read to its end."""
+        """Whether the header could be read to its end."""
         return not any(
             f.id in ("file.magic", "file.header") and f.status == "fail" for f in self.findings
         )
 
     @property
     def exit_code(self) -> int:
-        """Return 0, the code of NotGGUF for another kind of file, or DoctorFailed's for a failure."""
+        """0 without a failure, NotGGUF's code for a file that is no GGUF, else DoctorFailed's."""
         if self.verdict == "not-a-gguf":
             return NotGGUF.exit_code
         failed = any(f.status in ("fail", "crash") for f in self.findings)
@@ -130,11 +131,11 @@ class Report:
 
     @property
     def worst_first(self) -> tuple[Finding, ...]:
-        """Return the findings, failures first; within a status in the order of the checks."""
+        """The findings, failures first; within a status in the order of the checks."""
         return tuple(sorted(self.findings, key=lambda f: WORST_FIRST.index(f.status)))
 
     def as_json(self) -> dict[str, Any]:
-        """Return the report as scripts see it."""
+        """Return the report as docs/reference/schemas/doctor.json describes it."""
         return {
             "subject": self.subject,
             "kind": self.kind,
@@ -149,34 +150,45 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A small question about facts. `family` groups ids for --only; `run` never prints."""
+    """A function that judges facts. Its id is `family.name`; --only takes either."""
 
     id: str
     run: Callable[[Any], Outcome]
 
     @property
     def family(self) -> str:
-        """Return the part of the id before the dot."""
+        """The part of the id before the dot."""
         return self.id.split(".")[0]
+
+
+def is_requested(only: tuple[str, ...], name: str) -> bool:
+    """Return whether `only`, ids or families of checks, names the check or family `name`.
+
+    An empty `only` names all; a check names its family, since facts are read for families.
+    """
+    family = name.split(".")[0]
+    return not only or any(
+        word in (name, family) or (name == family == word.split(".")[0]) for word in only
+    )
 
 
 def run_checks(
     checks: Sequence[Check], facts: Any, only: tuple[str, ...] = ()
 ) -> tuple[Finding, ...]:
-    """Return one finding per check; a check that throws is a finding 'crash', not the end.
+    """Return a finding for each check that `only` names by id or family, or for all.
 
-    `only` keeps the checks whose id or family is named.
+    A check that raises becomes a finding 'crash': the others still count.
     """
     findings = []
     for check in checks:
-        if only and check.id not in only and check.family not in only:
+        if not is_requested(only, check.id):
             continue
         try:
             outcome = check.run(facts)
         except Exception as err:
             outcome = Outcome(
                 "crash",
-                f"the check itself failed: {type(err).__name__}: {err}",
+                f"this check failed: {type(err).__name__}: {err}",
                 "report this as a bug in g4: g4 doctor FILE --report bug.md",
                 confidence="low",
             )

@@ -1,19 +1,23 @@
-"""What `g4 doctor hf:OWNER/REPO/FILE --quick` looks at: a header on the hub, fetched by byte ranges."""
+"""The facts for `g4 doctor hf:OWNER/REPO/FILE --quick`: a header on the hub, read by byte ranges."""
 
 from __future__ import annotations
 
 from g4cli.core.errors import BadGGUF, NotFound, NotGGUF
 from g4cli.core.gguf_cursor import MAGIC
 from g4cli.core.hub_name import HUB_PREFIX
-from g4cli.doctor.facts.file_facts import FileFacts, with_header
+from g4cli.doctor.facts.file_facts import FileFacts
+from g4cli.doctor.facts.gather import facts_of_header
 from g4cli.hub.address import parse_address
 from g4cli.hub.client import Hub
 from g4cli.hub.header import remote_header
 from g4cli.hub.listing import pick, preferred_type
 
 
-def remote_facts(address: str) -> FileFacts:
-    """Return the facts that the header of a file on the hub gives. Raises what the hub raises."""
+def read_remote_facts(address: str) -> FileFacts:
+    """Return the facts that the header of a file on the hub gives.
+
+    Raises NotFound without such a file, and the errors of the hub.
+    """
     repo, path, type_name, revision = parse_address(address)
     hub = Hub()
     repository = hub.repository(repo, revision)
@@ -30,4 +34,4 @@ def remote_facts(address: str) -> FileFacts:
     except BadGGUF as fault:
         head = b"" if isinstance(fault, NotGGUF) else MAGIC
         return FileFacts(label, file.nbytes, head, fault=fault, depth="quick")
-    return with_header(label, file.nbytes, MAGIC, header, "quick")
+    return facts_of_header(label, file.nbytes, MAGIC, header, "quick")

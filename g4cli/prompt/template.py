@@ -15,31 +15,18 @@ by its first letters breaks that; then the text without marks is used, rendered 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
 from g4cli.core.errors import BadFile, ContextFull
 from g4cli.prompt.messages import Media, Message, Part, ToolCall
+from g4cli.prompt.published_templates import find_published
 from g4cli.prompt.render import MEDIA_MARK, PromptStyle, render
 
-# First 8 digits of sha256 -> (size, date): reference of the published files.
-KNOWN: Final = MappingProxyType(
-    {
-        "85a08664": ("large", "2026-04-10"),
-        "94899c0f": ("large", "2026-05-06"),
-        "33204f1a": ("small", "2026-05-06"),
-        "ae53464b": ("large", "2026-07-09"),
-        "0a2c8073": ("small", "2026-07-09"),
-    }
-)
-# The launch revision: no newline after <|think|>, newlines round images. llama.cpp calls it outdated too.
-EARLY: Final = MappingProxyType({"2dfbfc7d": "2026-04-02"})
 # 32 characters for each token of the longest context, 262,144: text has 4.
 TEXT_LIMIT: Final = 1 << 23
 # What every control token of Gemma 4 holds.
@@ -76,10 +63,9 @@ def choose_renderer(template: str | None, run: RunTemplate) -> Renderer:
         return Renderer(
             render, False, "the file has no chat template: Gemma 4's own format is used"
         )
-    digest = hashlib.sha256(template.encode("utf-8", "replace")).hexdigest()[:8]
-    known = KNOWN.get(digest)
-    if known is not None:
-        return Renderer(render, known[0] == "large")
+    published = find_published(template)
+    if published is not None and not published.is_launch:
+        return Renderer(render, published.size == "large")
     empty_thought = _EMPTY_THOUGHT in template
 
     def by_template(messages: Sequence[Message], style: PromptStyle) -> list[Part]:
@@ -92,11 +78,11 @@ def choose_renderer(template: str | None, run: RunTemplate) -> Renderer:
             return (render if plain else by_template)(messages, style)
 
         return Renderer(mixed, empty_thought)
-    if digest in EARLY:
+    if published is not None:
         return Renderer(
             by_template,
             empty_thought,
-            f"the file has the chat template of {EARLY[digest]}: it is used, but later ones mend it",
+            f"the file has the chat template of {published.date}, which later ones correct: it is used",
         )
     return Renderer(
         by_template,

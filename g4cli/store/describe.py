@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -17,6 +16,11 @@ from g4cli.core.gguf_values import Array, Value
 from g4cli.core.quoting import shell_command
 from g4cli.core.shape import Shape, shape_of
 from g4cli.core.units import size_text
+from g4cli.prompt.published_templates import (
+    describe_published,
+    find_published,
+    hash_template,
+)
 from g4cli.store.manifest import Entry, role_of, type_of
 
 LONG_ARRAY: Final = 64
@@ -30,16 +34,6 @@ _USES: Final = {
     "draft": "drafts for a model",
     "part": "a later part of a split file",
 }
-
-# Chat templates of google/gemma-4-*, by the first bytes of their sha256 (reference: gemma4.md section 4).
-TEMPLATES: Final = (
-    ("ae53464b", "Google's canonical template of 2026-07-09 (12B, 26B, 31B)"),
-    ("0a2c8073", "Google's canonical template of 2026-07-09 (E2B, E4B)"),
-    ("94899c0f", "Google's template of 2026-04-10 (12B, 26B, 31B); outdated"),
-    ("33204f1a", "Google's template of 2026-04-10 (E2B, E4B); outdated"),
-    ("85a08664", "llama.cpp's copy of 2026-04-10; outdated"),
-    ("2dfbfc7d", "the launch template of 2026-04-02; outdated"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,9 +200,10 @@ def _text_lines(header: Header) -> Iterator[tuple[str, str]]:
 
 
 def _template_name(template: str) -> str:
-    digest = hashlib.sha256(template.encode()).hexdigest()
-    found = next((name for prefix, name in TEMPLATES if digest.startswith(prefix)), None)
-    return found or f"its own (sha256 {digest[:12]})"
+    published = find_published(template)
+    if published is None:
+        return f"its own (sha256 {hash_template(template)[:12]})"
+    return describe_published(published) + ("" if published.is_current else "; outdated")
 
 
 def _widths(shape: Shape) -> tuple[int, ...]:

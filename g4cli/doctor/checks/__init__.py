@@ -1,1 +1,1 @@
-"""Checks that judge facts. Each file holds one family of check ids."""
+"""Judge facts. A file holds the checks of one family and has its name."""

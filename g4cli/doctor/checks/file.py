@@ -1,4 +1,4 @@
-"""Is it a GGUF, is it whole, is it built as the format demands?"""
+"""Checks of the file format: magic, header, size, recorded hash."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Final
 
 from g4cli.core.gguf_cursor import MAGIC
 from g4cli.core.units import size_text
+from g4cli.doctor.checks.advice import DOWNLOAD_AGAIN, EXAMINE_DEEP
 from g4cli.doctor.report import Check, Outcome, fail, ok, skipped
 
 if TYPE_CHECKING:
     from g4cli.doctor.facts.file_facts import FileFacts
-
-AGAIN: Final = "download it again: g4 pull MODEL, or the same command that fetched it"
 
 
 def is_gguf(facts: FileFacts) -> bool:
@@ -20,25 +19,27 @@ def is_gguf(facts: FileFacts) -> bool:
 
 
 def check_magic(facts: FileFacts) -> Outcome:
-    """Name what the file is if it is no GGUF."""
+    """Fail for another kind of file, and name it."""
     if is_gguf(facts):
         return ok("the file starts with GGUF")
     what = facts.fault.what if facts.fault else "not a GGUF"
-    return fail(what, (facts.fault.hint if facts.fault else None) or AGAIN, cause="file-damaged")
+    return fail(
+        what, (facts.fault.hint if facts.fault else None) or DOWNLOAD_AGAIN, cause="file-damaged"
+    )
 
 
 def check_header(facts: FileFacts) -> Outcome:
-    """Report the first place where the header breaks the format."""
+    """Fail where the header first violates the format."""
     if not is_gguf(facts):
-        return skipped("no GGUF")
+        return skipped("the file is not a GGUF")
     if facts.fault is None:
         assert facts.header is not None
         count = len(facts.header.tensors)
         return ok(f"version {facts.header.version}, {len(facts.header.keys)} keys, {count} tensors")
     fault = facts.fault
-    place = f" at byte {fault.offset:,}" if fault.offset is not None else ""
+    position = f" at byte {fault.offset:,}" if fault.offset is not None else ""
     field = f" ({fault.field})" if fault.field else ""
-    return fail(f"{fault.what}{place}{field}", AGAIN, cause="file-damaged")
+    return fail(f"{fault.what}{position}{field}", DOWNLOAD_AGAIN, cause="file-damaged")
 
 
 def check_size(facts: FileFacts) -> Outcome:
@@ -48,30 +49,52 @@ def check_size(facts: FileFacts) -> Outcome:
         return skipped("the header cannot be read")
     missing = header.data_end - facts.size
     if missing > 0:
-        cut = [
+        incomplete = [
             t.name for t in header.tensors.values() if header.file_offset(t) + t.nbytes > facts.size
         ]
         return fail(
-            f"cut short: the last {missing:,} bytes ({size_text(missing)} of {size_text(header.data_end)}) "
-            f"are missing; {len(cut)} of {len(header.tensors)} tensors are not whole, from {cut[0]} on",
-            f"resume the download, or fetch bytes {facts.size}-{header.data_end - 1}: "
+            f"truncated: the last {missing:,} bytes ({size_text(missing)} of "
+            f"{size_text(header.data_end)}) are missing; {len(incomplete)} of {len(header.tensors)} "
+            f"tensors are incomplete, from {incomplete[0]} on",
+            f"resume the download, or download bytes {facts.size}-{header.data_end - 1}: "
             "curl -L -C - -o FILE URL",
             cause="file-damaged",
-            detail=tuple(cut),
+            detail=tuple(incomplete),
         )
     if header.trailing_bytes > 0:
         return fail(
-            f"{header.trailing_bytes:,} bytes follow the last tensor: glued parts, or an edited header; "
-            "llama.cpp ignores them",
-            AGAIN,
+            f"{header.trailing_bytes:,} bytes follow the last tensor: concatenated parts, or an "
+            "edited header; llama.cpp ignores them",
+            DOWNLOAD_AGAIN,
             cause="file-damaged",
             confidence="medium",
         )
-    return ok(f"whole: {facts.size:,} bytes, as the header says")
+    return ok(f"complete: {facts.size:,} bytes, as the header says")
+
+
+def check_hash(facts: FileFacts) -> Outcome:
+    """Compare the file with the recorded sha256."""
+    hashes = facts.hashes
+    if hashes is None:
+        return skipped("no hash is recorded for the file")
+    if not hashes.actual:
+        return skipped(
+            f"a hash is recorded ({hashes.source}); computing it takes --deep", EXAMINE_DEEP
+        )
+    if hashes.actual != hashes.recorded:
+        return fail(
+            f"sha256 is {hashes.actual[:12]}..., {hashes.source} says {hashes.recorded[:12]}...: "
+            "these are not the bytes that were published",
+            "download it again, or remove the recorded hash if you changed the file yourself",
+            cause="file-damaged",
+            confidence="high",
+        )
+    return ok(f"sha256 {hashes.actual[:12]}... equals {hashes.source}")
 
 
 CHECKS: Final = (
     Check("file.magic", check_magic),
     Check("file.header", check_header),
     Check("file.size", check_size),
+    Check("file.hash", check_hash),
 )

@@ -1,4 +1,4 @@
-"""Do the keys say what a Gemma 4 file of this size says?"""
+"""Checks of the keys: architecture, constants of Gemma 4, the shape of the network."""
 
 from __future__ import annotations
 
@@ -8,29 +8,17 @@ from typing import TYPE_CHECKING, Any, Final
 from g4cli.core.file_kind import TEXT, kind_text, text_key
 from g4cli.core.registry import MODELS
 from g4cli.core.shape import Shape
+from g4cli.doctor.checks.advice import RECONVERT, REPAIR
+from g4cli.doctor.reference import CONSTANT_KEYS
 from g4cli.doctor.report import Check, Outcome, fail, ok, skipped, warn
 
 if TYPE_CHECKING:
     from g4cli.core.gguf_header import Header
     from g4cli.doctor.facts.file_facts import FileFacts
 
-RECONVERT: Final = "convert it again with g4 convert, or get another file: g4 pull MODEL"
-FIX: Final = "g4 doctor FILE --fix OUT"
-
-
-def claimed(shape: Shape | None) -> str:
-    """Return the model that a shape comes nearest to (layers and width agree), or ''."""
-    for model in MODELS:
-        if shape is not None and (model.shape.n_layer, model.shape.n_embd) == (
-            shape.n_layer,
-            shape.n_embd,
-        ):
-            return model.name
-    return ""
-
 
 def check_architecture(facts: FileFacts) -> Outcome:
-    """Say whether g4 can judge this network at all."""
+    """Name the network, and fail for Gemma 4 under another name or with an unreadable shape."""
     header = facts.header
     if header is None:
         return skipped("the header cannot be read")
@@ -39,8 +27,8 @@ def check_architecture(facts: FileFacts) -> Outcome:
         sliding = sum(shape.is_swa)
         name = f"{facts.model_name}: " if facts.model_name else ""
         return ok(
-            f"{name}gemma4, {shape.n_layer} layers ({sliding} sliding, {shape.n_layer - sliding} "
-            f"global), width {shape.n_embd}"
+            f"{name}gemma4, {shape.n_layer} layers ({sliding} sliding-window, "
+            f"{shape.n_layer - sliding} global), hidden size {shape.n_embd}"
         )
     name = text_key(header, "general.architecture")
     if facts.kind == "sfp8-archive":
@@ -54,68 +42,65 @@ def check_architecture(facts: FileFacts) -> Outcome:
         assert fault is not None
         return fail(f"{fault.what} ({fault.field})", RECONVERT, cause="conversion-defect")
     return fail(
-        f"the architecture is {name!r}, but keys and tensors are Gemma 4's: engines take it for "
-        "another network, or refuse it",
+        f"the architecture is {name!r}, but keys and tensors are Gemma 4's: llama.cpp takes "
+        "it for another network, or refuses it",
         RECONVERT,
         cause="conversion-defect",
     )
 
 
-# key, the value of every published file, what happens otherwise. llama.cpp takes other values in silence.
-VALUES: Final = (
-    ("gemma4.attention.layer_norm_rms_epsilon", 1e-6, "every norm is off"),
-    ("gemma4.rope.freq_base", 1e6, "positions in global layers are wrong"),
-    ("gemma4.rope.freq_base_swa", 1e4, "positions in sliding layers are wrong"),
-    ("gemma4.final_logit_softcapping", 30.0, "the logits have another range"),
-)
-
-
 def check_values(facts: FileFacts) -> Outcome:
-    """Compare the constants that all Gemma 4 networks share."""
+    """Compare the keys that have one value in every Gemma 4 file."""
     header = facts.header
     if header is None or facts.shape is None:
         return skipped("no Gemma 4 header")
-    wrong = [text for key, value, why in VALUES if (text := _differs(header, key, value, why))]
-    wrong += _scaled(header)
+    wrong = [
+        text
+        for key, value, why in CONSTANT_KEYS
+        if (text := _describe_difference(header, key, value, why))
+    ]
+    wrong += _rope_scaling_keys(header)
     if wrong:
-        return fail("; ".join(wrong), FIX, cause="conversion-defect")
+        return fail("; ".join(wrong), REPAIR, cause="conversion-defect")
     return ok("norm epsilon, RoPE bases and softcap are those of Gemma 4")
 
 
-def _differs(header: Header, key: str, value: float, why: str) -> str:
-    found = header.keys.get(key)
-    if found is None:
-        # llama.cpp's own defaults are right but for this one (src/models/gemma4.cpp, 0c1e57098).
+def _describe_difference(header: Header, key: str, value: float, why: str) -> str:
+    """Return what is wrong with a key, or ''."""
+    stored = header.keys.get(key)
+    if stored is None:
+        # llama.cpp's defaults are right except for this one (src/models/gemma4.cpp, 0c1e57098).
         return f"{key} is missing ({why})" if key == "gemma4.rope.freq_base" else ""
-    if not isinstance(found.data, int | float) or abs(found.data - value) > 1e-5 * value:
-        return f"{key} is {found.data}, expected {value:g} ({why})"
+    if not isinstance(stored.data, int | float) or abs(stored.data - value) > 1e-5 * value:
+        return f"{key} is {stored.data}, expected {value:g} ({why})"
     return ""
 
 
-def _scaled(header: Header) -> list[str]:
-    """Return RoPE scaling keys: no Gemma 4 has any, and llama.cpp would apply them."""
-    found = []
+def _rope_scaling_keys(header: Header) -> list[str]:
+    """Return what RoPE scaling keys say: no Gemma 4 has any, and llama.cpp would apply them."""
+    faults = []
     for name in ("type", "factor"):
         value = header.keys.get(f"gemma4.rope.scaling.{name}")
         if value is not None and value.data not in ("none", 1.0, 0.0):
-            found.append(
-                f"gemma4.rope.scaling.{name} is {value.data} (no Gemma 4 scales its positions)"
+            faults.append(
+                f"gemma4.rope.scaling.{name} is {value.data} (Gemma 4 has no RoPE scaling)"
             )
-    return found
+    return faults
 
 
 def check_shape(facts: FileFacts) -> Outcome:
-    """Compare every number of the shape with the table of the size that the file claims to be."""
+    """Compare every number of the shape with that of the published model."""
     shape = facts.shape
     if shape is None or facts.header is None:
         return skipped("no Gemma 4 header")
-    bad = list(_inconsistent(shape, facts.header))
+    bad = list(_impossible_numbers(shape, facts.header))
     if facts.model_name:
         known = next(m.shape for m in MODELS if m.name == facts.model_name)
         bad += [
-            f"{f.name} is {_short(getattr(shape, f.name))}, expected {_short(getattr(known, f.name))}"
+            f"{f.name} is {_shorten_value(getattr(shape, f.name))}, expected "
+            f"{_shorten_value(getattr(known, f.name))}"
             for f in fields(Shape)
-            # The tensors decide about K = V and the vocabulary; those have checks of their own.
+            # K = V and the vocabulary size follow from the tensors; other checks judge them.
             if f.name not in ("k_eq_v", "n_vocab", "n_ctx_train")
             and getattr(shape, f.name) != getattr(known, f.name)
         ]
@@ -123,33 +108,35 @@ def check_shape(facts: FileFacts) -> Outcome:
             return warn(
                 f"the context length is {shape.n_ctx_train:,}, {facts.model_name} has "
                 f"{known.n_ctx_train:,}",
-                FIX,
+                REPAIR,
             )
     if bad:
         return fail("; ".join(bad[:3]), RECONVERT, cause="conversion-defect", detail=tuple(bad))
     return ok(
-        f"every number is that of {facts.model_name}" if facts.model_name else "the numbers agree"
+        f"every number is that of {facts.model_name}"
+        if facts.model_name
+        else "the numbers are consistent"
     )
 
 
-def _inconsistent(shape: Shape, header: Header) -> list[str]:
-    """Return what no Gemma 4 can be, whatever its size."""
+def _impossible_numbers(shape: Shape, header: Header) -> list[str]:
+    """Return what no Gemma 4 of any size has."""
     bad = []
     if shape.is_swa and shape.is_swa[-1]:
-        bad.append("the last layer slides; Gemma 4 ends with a global layer")
+        bad.append("the last layer has a sliding window; in Gemma 4 it is global")
     if not 0 <= shape.n_shared_kv < shape.n_layer:
-        bad.append(f"{shape.n_shared_kv} layers share a KV cache, of {shape.n_layer}")
+        bad.append(f"{shape.n_shared_kv} of {shape.n_layer} layers share a KV cache")
     for suffix, width in (("", shape.head_dim), ("_swa", shape.head_dim_swa)):
         for key in (f"attention.value_length{suffix}", f"rope.dimension_count{suffix}"):
             value = header.keys.get(f"gemma4.{key}")
             if value is not None and value.data != width:
-                bad.append(f"gemma4.{key} is {value.data}, the heads are {width} wide")
+                bad.append(f"gemma4.{key} is {value.data}, the head dimension is {width}")
     if not 0 < shape.n_swa <= 4096:
-        bad.append(f"a sliding window of {shape.n_swa}")
+        bad.append(f"the sliding window is {shape.n_swa} tokens")
     return bad
 
 
-def _short(value: Any) -> str:
+def _shorten_value(value: Any) -> str:
     if isinstance(value, tuple):
         kinds = list(dict.fromkeys(value))
         return "/".join(str(k) for k in kinds[:3]) + f" x{len(value)}"

@@ -1,31 +1,28 @@
-"""A vision or audio tower (mmproj): is it one, is it whole, and does a model beside it have its width?"""
+"""Checks of an mmproj file: its encoders, and the hidden size of the model in its folder."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from g4cli.core.errors import G4Error
 from g4cli.core.file_kind import PROJECTORS
-from g4cli.core.gguf import read_header
 from g4cli.core.gguf_header import Header
-from g4cli.core.hub_name import is_on_hub
 from g4cli.core.registry import MODELS
+from g4cli.doctor.checks.advice import GET_MMPROJ
 from g4cli.doctor.report import Check, Outcome, fail, ok, skipped
 
 if TYPE_CHECKING:
     from g4cli.doctor.facts.file_facts import FileFacts
 
-RECONVERT: Final = "get the mmproj of the same model: g4 pull MODEL"
 _OUTPUT: Final = {"vision": "mm.input_projection.weight", "audio": "mm.a.input_projection.weight"}
 
 
-def _towers(header: Header) -> list[str]:
+def _encoders(header: Header) -> list[str]:
     return [t for t in PROJECTORS if header.get(f"clip.has_{t}_encoder", bool, default=False)]
 
 
 def check_projector(facts: FileFacts) -> Outcome:
-    """Compare the projectors with those of Gemma 4, and their widths with the table of sizes."""
+    """Compare the projectors with those of Gemma 4, and tensors with the keys."""
     header = facts.header
     if (
         header is None
@@ -33,86 +30,76 @@ def check_projector(facts: FileFacts) -> Outcome:
         or header.architecture != "clip"
     ):
         return skipped("not an mmproj file")
-    towers = _towers(header)
-    if not towers:
+    encoders = _encoders(header)
+    if not encoders:
         return fail(
             "the file holds neither a vision nor an audio encoder",
-            RECONVERT,
+            GET_MMPROJ,
             cause="conversion-defect",
         )
     bad, widths = [], set()
-    for tower in towers:
-        key = header.keys.get(f"clip.{tower}.projector_type") or header.keys.get(
+    for encoder in encoders:
+        key = header.keys.get(f"clip.{encoder}.projector_type") or header.keys.get(
             "clip.projector_type"
         )
         kind = str(key.data) if key is not None else "missing"
-        if kind not in PROJECTORS[tower]:
+        if kind not in PROJECTORS[encoder]:
             bad.append(
-                f"the {tower} projector is {kind!r}, expected {' or '.join(PROJECTORS[tower])}"
+                f"the {encoder} projector is {kind!r}, expected {' or '.join(PROJECTORS[encoder])}"
             )
-        width = header.keys.get(f"clip.{tower}.projection_dim")
+        width = header.keys.get(f"clip.{encoder}.projection_dim")
         if width is not None:
             widths.add(width.data)
-            tensor = header.tensors.get(_OUTPUT[tower])
+            tensor = header.tensors.get(_OUTPUT[encoder])
             if tensor is None:
-                bad.append(f"{_OUTPUT[tower]} is missing")
+                bad.append(f"{_OUTPUT[encoder]} is missing")
             elif len(tensor.shape) == 2 and tensor.shape[1] != width.data:
                 bad.append(
-                    f"{_OUTPUT[tower]} gives {tensor.shape[1]} numbers, the keys say {width.data}"
+                    f"{_OUTPUT[encoder]} has {tensor.shape[1]} outputs, the keys say {width.data}"
                 )
     if bad:
-        return fail("; ".join(bad), RECONVERT, cause="conversion-defect", detail=tuple(bad))
+        return fail("; ".join(bad), GET_MMPROJ, cause="conversion-defect", detail=tuple(bad))
     names = [m.name for m in MODELS if m.shape.n_embd in widths]
     return ok(
-        f"{' and '.join(towers)} for a model of width {'/'.join(map(str, sorted(widths, key=str)))}"
+        f"{' and '.join(encoders)} for a model of hidden size "
+        + "/".join(map(str, sorted(widths, key=str)))
         + (f" ({', '.join(names)})" if names else "")
     )
 
 
-def check_neighbours(facts: FileFacts) -> Outcome:
-    """An mmproj must have the width of the model it is used with: look at the only pair in the folder."""
+def check_pair(facts: FileFacts) -> Outcome:
+    """Compare an mmproj with the model in its folder, if there is exactly one of each."""
     header = facts.header
-    folder = Path(facts.path).parent
-    if header is None or is_on_hub(facts.path) or header.keys.get("general.architecture") is None:
-        return skipped("no pair to compare")
-    mine = header.architecture
-    if mine not in ("clip", "gemma4") or facts.depth == "quick":
-        return skipped("no pair to compare")
-    wanted = "gemma4" if mine == "clip" else "clip"
-    others = [p for p in sorted(folder.glob("*.gguf"))[:12] if p.name != Path(facts.path).name]
-    found = [h for p in others if (h := _header(p)) is not None and h.architecture == wanted]
-    if len(found) != 1:
-        return skipped("no pair to compare")
-    text, tower = (found[0], header) if mine == "clip" else (header, found[0])
+    mine = header.architecture if header is not None and facts.neighbors else ""
+    wanted = {"clip": "gemma4", "gemma4": "clip"}.get(mine)
+    others = [h for h in facts.neighbors if h.architecture == wanted]
+    if header is None or len(others) != 1:
+        return skipped("no other file to compare with")
+    text, mmproj = (others[0], header) if mine == "clip" else (header, others[0])
     width = text.get("gemma4.embedding_length", int, default=0)
-    bad = {
+    wrong = {
         int(v.data)
-        for t in _towers(tower)
-        if (v := tower.keys.get(f"clip.{t}.projection_dim")) is not None
+        for name in _encoders(mmproj)
+        if (v := mmproj.keys.get(f"clip.{name}.projection_dim")) is not None
         and isinstance(v.data, int)
         and v.data != width
     }
-    other = Path(found[0].path).name
-    if not bad:
+    other = Path(others[0].path).name
+    if not wrong:
         return ok(f"fits {other}")
-    # Two files in one folder need not belong together: only the mmproj is said to have no model here.
-    text_found = (
-        f"the model beside it ({other}) is {width} wide, this mmproj is for {sorted(bad)[0]}"
-    )
+    # Two files in one folder need not belong together: the mmproj fails, the model does not.
     if mine == "clip":
-        return fail(text_found, RECONVERT, cause="conversion-defect", confidence="medium")
-    return skipped(f"{other} beside it belongs to another model")
-
-
-def _header(path: Path) -> Header | None:
-    try:
-        header = read_header(path, check_data=False)
-    except (G4Error, OSError):
-        return None
-    return header if "general.architecture" in header.keys else None
+        return fail(
+            f"the model in its folder ({other}) has the hidden size {width}, this mmproj is for "
+            f"{min(wrong)}",
+            GET_MMPROJ,
+            cause="conversion-defect",
+            confidence="medium",
+        )
+    return skipped(f"{other} in the same folder belongs to another model")
 
 
 CHECKS: Final = (
     Check("mmproj.projector", check_projector),
-    Check("mmproj.pair", check_neighbours),
+    Check("mmproj.pair", check_pair),
 )

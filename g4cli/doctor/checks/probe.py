@@ -1,172 +1,205 @@
-"""What did llama.cpp do with the file: did it load, did it talk, did it fall into a loop at once?"""
+"""Checks of llama.cpp's answers: loading, loops, logits, expected texts, other configurations.
+
+A fault of the file shows in every configuration of llama.cpp and in every prompt format. So an
+answer that another configuration does not give convicts the engine, and one that fails in one
+format only convicts the format.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import log2
 from typing import TYPE_CHECKING, Final
 
 from g4cli.core.units import size_text
-from g4cli.doctor.probe.answers import PINNED, RIGHT, early_loop, share_right, shown
-from g4cli.doctor.probe.child import reason
+from g4cli.doctor.checks.advice import (
+    EXAMINE_DEEP,
+    GET_ANOTHER,
+    REPAIR_TEMPLATE,
+    REPORT_BUG,
+    UPDATE_ENGINE,
+)
+from g4cli.doctor.probe.answers import (
+    MAX_SATURATED,
+    find_early_loop,
+    is_broken,
+    mean_score,
+    min_correct,
+    shorten_answer,
+)
+from g4cli.doctor.probe.child import GreedyRun, strip_function_names
+from g4cli.doctor.probe.compare import ConfigComparison, FormatAnswers
+from g4cli.doctor.probe.prompts import FILE_TEMPLATE, PLAIN_TEXT
 from g4cli.doctor.report import Check, Outcome, fail, ok, skipped, warn
 
 if TYPE_CHECKING:
     from g4cli.doctor.facts.file_facts import FileFacts
 
-_ELSEWHERE: Final = "get another file (g4 pull MODEL), then g4 doctor that one"
-# The mean entropy of the next token, as a share of the entropy of knowing nothing (log2 of the vocabulary),
+# The mean entropy of the next token, as a share of that of a random guess (log2 of the vocabulary),
 # above which a network is broken. Measured on `tiny` alone: see check_entropy.
-_KNOWS_NOTHING: Final = 0.5
-# Below this, in bits, there is no doubt at all about the next token.
-_NO_DOUBT: Final = 0.01
-# Tokens that are no text, in the published vocabulary: first, last.
+_MAX_ENTROPY: Final = 0.5
+# In bits. Below this the network is certain of every next token.
+_CERTAIN: Final = 0.01
+# Share of plain texts that a sound network continues as expected: one word of three; characters of
+# many (`tiny`: 0.85 in sound copies, at most 0.52 in copies with broken weights).
+_MIN_CONTINUED: Final = 0.3
+_MIN_CONTINUED_TINY: Final = 0.6
+# Tokens without text in the published vocabulary: first, last.
 _NO_TEXT: Final = ((0, 0), (3, 4), (6, 45), (53, 97), (99, 99), (102, 104), (255_999, 262_143))
 
 
 def check_loads(facts: FileFacts) -> Outcome:
-    """Say whether llama.cpp took the file, and if it died, of what."""
+    """Fail if llama.cpp refuses the file, crashes on it or needs too much memory."""
     probe = facts.probe
     if probe is None:
-        return skipped(facts.probe_skipped or "not tried", "g4 doctor FILE --deep")
+        return skipped(facts.probe_skipped or "llama.cpp was not asked", EXAMINE_DEEP)
     if probe.over_limit:
-        return _too_much(facts)
+        return _too_much_memory(facts)
     if probe.timed_out:
-        return skipped("no answer in time: the model is too slow here to judge", "g4 fit FILE")
+        return skipped("no answer in time: the model is too slow on this machine", "g4 fit FILE")
     if probe.died:
         return fail(
-            f"llama.cpp died on this file ({probe.died})",
-            "g4 doctor (checks this machine), then another file of the same model",
+            f"llama.cpp crashes on this file ({probe.died})",
+            "g4 doctor (checks this machine), then try another file of the same model",
             cause="runtime",
             confidence="medium",
         )
     if probe.exit_code:
         return fail(
-            f"llama.cpp refuses the file: {reason(probe.error)}",
-            _ELSEWHERE,
+            f"llama.cpp refuses the file: {strip_function_names(probe.error)}",
+            GET_ANOTHER,
             cause="conversion-defect",
             confidence="high",
         )
     return ok(f"llama.cpp loads it and answers {len(probe.runs)} prompts")
 
 
-def _too_much(facts: FileFacts) -> Outcome:
-    """Return the outcome of a child that wanted more memory than any published network needs."""
+def _too_much_memory(facts: FileFacts) -> Outcome:
+    """Return the outcome of a child that needed more memory than any published model."""
     assert facts.probe is not None
     limit = size_text(facts.probe.limit_bytes)
     if facts.model_name:
         return fail(
-            f"llama.cpp wanted more than {limit} besides the file, which {facts.model_name} never needs: "
-            "it was stopped",
-            "update llama.cpp (g4 doctor shows the version), then try again",
+            f"llama.cpp needed more than {limit} besides the file, which {facts.model_name} never "
+            "does: it was stopped",
+            UPDATE_ENGINE,
             cause="runtime",
             confidence="medium",
         )
     return fail(
-        f"llama.cpp wanted more than {limit} besides the file to answer one question: it was stopped; the "
-        "numbers in the header ask for more than any Gemma 4 needs",
-        _ELSEWHERE,
+        f"llama.cpp needed more than {limit} besides the file to answer a question: it was stopped; "
+        "no Gemma 4 needs as much, so a number in the header is wrong",
+        GET_ANOTHER,
         cause="conversion-defect",
         confidence="medium",
     )
 
 
 def check_loop(facts: FileFacts) -> Outcome:
-    """A loop from the first token on every prompt is the file's or the engine's, never the model's."""
+    """Fail if every answer is a loop from its first tokens on: no sound model answers so."""
     probe = facts.probe
     if probe is None or not probe.runs:
-        return skipped("no answers to look at")
-    loops = [loop for run in probe.runs if (loop := early_loop(run))]
+        return skipped("there are no answers")
+    loops = [loop for run in probe.runs if (loop := find_early_loop(run))]
     if not loops:
-        return ok(f"{len(probe.runs)} answers, none of them a loop")
+        return ok(f"{len(probe.runs)} answers, none of which is a loop")
     first = loops[0]
     text = (
-        f"{len(loops)} of {len(probe.runs)} answers repeat {first.text!r} from token {first.start + 1} on, "
-        "and nothing else"
+        f"{len(loops)} of {len(probe.runs)} answers repeat {first.text!r} from token "
+        f"{first.start + 1} on, and nothing else"
     )
-    if facts.untrained:
-        return warn(f"{text}; the weights are random, so this means nothing")
+    if facts.is_untrained:
+        return warn(f"{text}; the weights are random, so this proves nothing")
     if len(loops) < len(probe.runs):
         return warn(text)
     figures = [h for run in probe.runs for h in run.entropy]
-    if figures and sum(figures) / len(figures) < _NO_DOUBT:
-        text += ", without a doubt about it"
+    if figures and sum(figures) / len(figures) < _CERTAIN:
+        text += ", with certainty"
     return fail(
         text + "; a sound Gemma 4 never does this",
-        _ELSEWHERE,
+        GET_ANOTHER,
         cause="conversion-defect",
         confidence="medium",
     )
 
 
 def check_logits(facts: FileFacts) -> Outcome:
-    """Judge the range of the logits: NaN, all equal, pinned at the softcap."""
+    """Fail for logits that are NaN, all equal, or saturated at the softcap."""
     probe = facts.probe
     if probe is None or not probe.runs:
-        return skipped("no answers to look at")
+        return skipped("there are no answers")
     non_finite = sum(run.non_finite for run in probe.runs)
     if non_finite:
         return fail(
             f"{non_finite:,} logits are NaN or infinite",
-            _ELSEWHERE,
+            GET_ANOTHER,
             cause="conversion-defect",
             confidence="medium",
         )
     spread = max(run.highest - run.lowest for run in probe.runs)
     if spread < 1e-3:
         return fail(
-            "all logits are equal: the embeddings or the output are zero",
-            _ELSEWHERE,
+            "all logits are equal: the embeddings are zero",
+            GET_ANOTHER,
             cause="conversion-defect",
             confidence="high",
         )
-    pinned = max(run.saturated for run in probe.runs)
-    if pinned > PINNED:
+    saturated = max(run.saturated for run in probe.runs)
+    if saturated > MAX_SATURATED:
         return fail(
-            f"{pinned:.0%} of the logits are pinned at the softcap of 30",
-            _ELSEWHERE,
+            f"{saturated:.0%} of the logits are saturated at the softcap of 30",
+            GET_ANOTHER,
             cause="conversion-defect",
             confidence="medium",
         )
-    return ok(f"finite, spread {spread:.0f}, {pinned:.1%} at the softcap")
+    return ok(f"finite, range {spread:.0f}, {saturated:.1%} at the softcap")
 
 
 def check_answers(facts: FileFacts) -> Outcome:
-    """Compare the answers with what the model is known to say."""
+    """Compare the answers with those that the model is known to give."""
     probe = facts.probe
     if probe is None or not probe.runs:
-        return skipped("no answers to look at")
-    if facts.untrained:
-        return warn("the weights are random: the answers mean nothing")
+        return skipped("there are no answers")
+    if facts.is_untrained:
+        return warn("the weights are random: the answers prove nothing")
     if not facts.model_name or not facts.expected:
-        return skipped("g4 does not know what this network answers")
-    share = share_right(probe.runs, facts.expected)
+        return skipped("g4 does not know the answers of this model")
+    share = mean_score(probe.runs, facts.expected)
     first = probe.runs[0]
-    text = f"{share:.0%} of the expected answers; asked {first.prompt!r}, it says {shown(first)!r}"
-    if share < RIGHT[facts.model_name == "tiny"]:
-        return fail(text, _ELSEWHERE, cause="conversion-defect", confidence="medium")
+    text = (
+        f"{share:.0%} of the expected answers; to {first.prompt!r} it answers "
+        f"{shorten_answer(first)!r}"
+    )
+    if share < min_correct(facts.model_name):
+        return fail(text, GET_ANOTHER, cause="conversion-defect", confidence="medium")
     return ok(f"{share:.0%} of the expected answers")
 
 
 def check_entropy(facts: FileFacts) -> Outcome:
-    """Judge how sure the network is of the next token, in bits: 0 = certain, log2(vocabulary) = no idea.
+    """Fail if the network is near a random guess: the mean entropy of the next token is too high.
 
-    Calibrated on `tiny`, where 9.6 bits are no idea: 0.007 to 0.008 in every type; 0.002 to 3.6 in copies
-    that talk nonsense; 6.9 to 9.6 with a foreign output, zero embeddings or all logits at the softcap. So a
-    high figure proves a fault and a low one nothing: `tiny` knows its answers by heart, and a copy with
-    other layer scales is as sure of its loop. No real weights were at hand.
+    In bits: 0 is certainty, log2 of the vocabulary a random guess. Measured on `tiny`, where a
+    random guess has 9.6 bits: 0.007 to 0.008 in every type; 0.002 to 3.6 in copies that answer
+    nonsense; 6.9 to 9.6 in copies with another output matrix, zero embeddings or saturated logits.
+    So a high entropy proves a fault, and a low one proves nothing: `tiny` has memorized its
+    answers, and a copy with other layer scales is as certain of its loop. Published weights were
+    not measured.
     """
     probe = facts.probe
     figures = [h for run in probe.runs for h in run.entropy] if probe is not None else []
     if probe is None or not figures or probe.n_vocab < 2:
-        return skipped("no answers to look at")
+        return skipped("there are no answers")
     mean, most = sum(figures) / len(figures), log2(probe.n_vocab)
-    text = f"entropy {mean:.2f} bits a token, {max(figures):.2f} at most ({most:.1f} = random)"
-    if facts.untrained:
-        return warn(f"{text}; the weights are random, so this means nothing")
-    if mean > _KNOWS_NOTHING * most:
+    text = (
+        f"entropy {mean:.2f} bits per token, {max(figures):.2f} at most ({most:.1f} is a random "
+        "guess)"
+    )
+    if facts.is_untrained:
+        return warn(f"{text}; the weights are random, so this proves nothing")
+    if mean > _MAX_ENTROPY * most:
         return fail(
-            f"{text}: the network has no idea what comes next",
-            _ELSEWHERE,
+            f"{text}: close to a random guess",
+            GET_ANOTHER,
             cause="conversion-defect",
             confidence="medium",
         )
@@ -174,16 +207,17 @@ def check_entropy(facts: FileFacts) -> Outcome:
 
 
 def check_tokens(facts: FileFacts) -> Outcome:
-    """A top token that is no text (padding, unused, an image) is the mark of a numeric fault."""
+    """Fail if many tokens are padding, unused or image tokens, which numeric faults produce."""
     probe = facts.probe
-    if probe is None or not probe.runs or facts.untrained:
-        return skipped("no answers to look at")
+    if probe is None or not probe.runs or facts.is_untrained:
+        return skipped("there are no answers")
     tokens = [t for run in probe.runs for t in run.tokens]
-    foreign = [t for t in tokens if any(first <= t <= last for first, last in _NO_TEXT)]
-    if tokens and len(foreign) * 4 > len(tokens):
+    no_text = [t for t in tokens if any(first <= t <= last for first, last in _NO_TEXT)]
+    if tokens and len(no_text) * 4 > len(tokens):
         return fail(
-            f"{len(foreign)} of {len(tokens)} tokens are padding, unused or image tokens: a numeric fault",
-            "g4 doctor FILE --deep (compares ways to run it)",
+            f"{len(no_text)} of {len(tokens)} tokens are padding, unused or image tokens: a "
+            "numeric fault",
+            f"{EXAMINE_DEEP} (compares configurations of llama.cpp)",
             cause="runtime",
             confidence="medium",
         )
@@ -191,9 +225,126 @@ def check_tokens(facts: FileFacts) -> Outcome:
 
 
 def is_suspicious(facts: FileFacts) -> bool:
-    """Return whether one of the cheap probes failed, so that other ways to run the file are worth a try."""
+    """Return whether the first answers fail a check: asking again may tell why."""
     suspects = (check_loop, check_logits, check_tokens, check_answers, check_entropy)
     return any(check(facts).status == "fail" for check in suspects)
+
+
+def check_configs(facts: FileFacts) -> Outcome:
+    """Fail if another configuration of llama.cpp gives another answer: one of them is wrong."""
+    tried = [c for c in facts.comparisons if not c.untried]
+    untried = "".join(
+        f"; not tried: {c.name} ({c.untried})" for c in facts.comparisons if c.untried
+    )
+    if not tried:
+        return skipped("only with --deep, or if an answer is wrong" + untried, EXAMINE_DEEP)
+    if facts.is_untrained:
+        return skipped("the weights are random: answers may differ by rounding alone" + untried)
+    bad = [c for c in tried if c.differs]
+    if bad:
+        return fail(
+            f"with {bad[0].name} {_describe_difference(bad[0])}: llama.cpp, not the file, is wrong "
+            f"in one of the two{untried}",
+            _advise_config(bad[0]),
+            cause="runtime",
+            confidence="high",
+            detail=tuple(c.name for c in bad),
+        )
+    names = ", ".join(c.name for c in tried)
+    if facts.probe is not None and not facts.probe.runs:
+        return ok(f"it also crashes with {names}{untried}")
+    return ok(f"the same answer with {names}: llama.cpp is not at fault{untried}")
+
+
+def _describe_difference(comparison: ConfigComparison) -> str:
+    if comparison.failed:
+        return comparison.failed
+    if comparison.base_broken and not comparison.broken:
+        return "the answer is sound, and with the usual configuration it is not"
+    if comparison.broken and not comparison.base_broken:
+        return "the answer is broken, and with the usual configuration it is sound"
+    return f"the answer differs from token {comparison.same + 1} on, although both were certain"
+
+
+def _advise_config(comparison: ConfigComparison) -> str:
+    if comparison.kind == "gpu":
+        return "g4 chat FILE --gpu-layers 0, then update llama.cpp and the GPU driver"
+    if comparison.kind == "kv" and comparison.base_broken:
+        return f"g4 chat FILE --kv-type q8_0, and {REPORT_BUG}"
+    return f"{UPDATE_ENGINE}, or {REPORT_BUG}"
+
+
+def check_formats(facts: FileFacts) -> Outcome:
+    """Fail if questions are answered well in one prompt format and not in another."""
+    tried = {f.name: f for f in facts.formats if f.runs}
+    if facts.probe is None or not facts.probe.runs or not tried:
+        return skipped("only with --deep, or if an answer is wrong", EXAMINE_DEEP)
+    if facts.is_untrained:
+        return skipped("the weights are random: no format gives an answer")
+    if any(c.differs for c in facts.comparisons):
+        return skipped("llama.cpp is at fault: its answers in other formats prove nothing")
+    chat_fails = _fails(facts, facts.probe.runs, mean_score(facts.probe.runs, facts.expected))
+    template, plain = tried.get(FILE_TEMPLATE), tried.get(PLAIN_TEXT)
+    if template is not None and template.broken and not chat_fails:
+        return fail(
+            f"with the file's own template the answer to {template.runs[0].prompt!r} is "
+            f"{shorten_answer(template.runs[0])!r}; with Gemma 4's it is sound",
+            REPAIR_TEMPLATE,
+            cause="template",
+            confidence="high",
+        )
+    if template is not None and chat_fails and not _fails(facts, template.runs, template.score):
+        return fail(
+            "the answers are sound with the file's own template and fail with Gemma 4's: the model was "
+            "trained on another chat format",
+            "use a program that applies the file's template (llama-server --jinja)",
+            cause="template",
+            confidence="high",
+        )
+    if plain is not None and chat_fails and _continues_well(facts, plain):
+        return _judge_plain_text_only(facts, plain)
+    if chat_fails:
+        return ok(f"{' and '.join(tried)} fail in the same way: the template is not at fault")
+    return ok(f"{' and '.join(tried)} give good answers too")
+
+
+def _judge_plain_text_only(facts: FileFacts, plain: FormatAnswers) -> Outcome:
+    """Return the outcome of a network that continues plain text well and fails in every turn."""
+    first = plain.runs[0]
+    found = (
+        f"plain text is continued well ({first.prompt!r}: {shorten_answer(first)!r}), questions in "
+        "turns are not answered"
+    )
+    if facts.is_chat_model:
+        return fail(
+            f"{found}: the meaning of the control tokens was lost",
+            GET_ANOTHER,
+            cause="conversion-defect",
+            confidence="high",
+        )
+    return fail(
+        f"{found}: this is a pre-trained model, not a chat model",
+        "get the chat model (-it): g4 pull MODEL",
+        cause="template",
+        confidence="high",
+    )
+
+
+def _fails(facts: FileFacts, runs: Sequence[GreedyRun], score: float) -> bool:
+    """Return whether answers are broken, or too few are right if the right ones are known."""
+    if not runs:
+        return False
+    return all(is_broken(run) for run in runs) or (
+        bool(facts.model_name) and score < min_correct(facts.model_name)
+    )
+
+
+def _continues_well(facts: FileFacts, plain: FormatAnswers) -> bool:
+    """Return whether plain text is continued as expected; for unknown models, without a fault."""
+    if any(is_broken(run) for run in plain.runs):
+        return False
+    least = _MIN_CONTINUED_TINY if facts.model_name == "tiny" else _MIN_CONTINUED
+    return not facts.model_name or plain.score >= least
 
 
 CHECKS: Final = (
@@ -203,4 +354,6 @@ CHECKS: Final = (
     Check("probe.entropy", check_entropy),
     Check("probe.tokens", check_tokens),
     Check("probe.answers", check_answers),
+    Check("probe.configs", check_configs),
+    Check("probe.formats", check_formats),
 )

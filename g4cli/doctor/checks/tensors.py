@@ -1,4 +1,4 @@
-"""Does the file hold the tensors that its shape demands, no more and no less?"""
+"""Checks of the tensor list: names, shapes, tied output, split files, types with known bugs."""
 
 from __future__ import annotations
 
@@ -9,24 +9,25 @@ from typing import TYPE_CHECKING, Final
 
 from g4cli.core.inventory import OUTPUT, text_tensors
 from g4cli.core.shape import Shape
-from g4cli.doctor.report import Check, Outcome, counted, fail, ok, skipped
+from g4cli.doctor.checks.advice import RECONVERT
+from g4cli.doctor.known_bugs import EngineBug, find_bugs, release_of
+from g4cli.doctor.report import Check, Outcome, fail, format_count, ok, skipped, warn
 
 if TYPE_CHECKING:
     from g4cli.doctor.facts.file_facts import FileFacts
 
-RECONVERT: Final = "get another file (g4 pull MODEL) or convert it again (g4 convert DIR)"
-_TOWERS: Final = ("v.", "a.", "mm.")
+_ENCODER_PREFIXES: Final = ("v.", "a.", "mm.")
 _PART: Final = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 
 
 def check_tied(facts: FileFacts) -> Outcome:
-    """Gemma 4 reads its answer through the embeddings: an output matrix of its own is foreign."""
+    """Fail for an output matrix: in Gemma 4 the token embeddings are the output matrix too."""
     if facts.header is None or facts.shape is None:
         return skipped("no Gemma 4 header")
     if OUTPUT in facts.header.tensors:
         return fail(
-            f"{OUTPUT} is in the file: Gemma 4 ties its output to token_embd.weight, no published file has "
-            "one, and llama.cpp uses it instead without a warning",
+            f"{OUTPUT} is in the file: Gemma 4 ties its output to token_embd.weight, no published "
+            "file has one, and llama.cpp uses it instead without a warning",
             RECONVERT,
             cause="conversion-defect",
             confidence="high",
@@ -35,25 +36,25 @@ def check_tied(facts: FileFacts) -> Outcome:
 
 
 def check_inventory(facts: FileFacts) -> Outcome:
-    """Compare names and shapes with the table of the shape that the keys claim."""
+    """Compare names and shapes of the tensors with those that the keys demand."""
     header, shape = facts.header, facts.shape
     if header is None or shape is None:
         return skipped("no Gemma 4 header")
     if not header.tensors:
-        return skipped("a vocabulary file: it has no tensors")
+        return skipped("a vocabulary file has no tensors")
     if "split.count" in header.keys and int(header.get("split.count", int, 0)) > 1:
-        return skipped("one part of several: the other parts hold the rest")
-    towers = [n for n in header.tensors if n.startswith(_TOWERS)]
-    if towers:
+        return skipped("one part of a split file: the other parts hold the rest")
+    encoders = [n for n in header.tensors if n.startswith(_ENCODER_PREFIXES)]
+    if encoders:
         return fail(
-            f"{counted(len(towers), 'tensor')} of the vision or audio tower beside the text model: a blob of "
-            "Ollama, which llama.cpp does not load",
+            f"{format_count(len(encoders), 'tensor')} of an image or audio encoder in the file of a text "
+            "model: a blob of Ollama, which llama.cpp does not load",
             "g4 pull MODEL gets the plain GGUF and its mmproj",
             cause="conversion-defect",
-            detail=tuple(towers),
+            detail=tuple(encoders),
         )
     wanted = {t.name: t.shape for t in text_tensors(shape)}
-    optional = unused_kv(shape) | _replaced(header.tensors.keys())
+    optional = unused_kv(shape) | _replaced_tensors(header.tensors.keys())
     missing = [name for name in wanted if name not in header.tensors and name not in optional]
     extra = [
         n for n in header.tensors if n not in wanted and n != OUTPUT and not _SEPARATE.search(n)
@@ -64,16 +65,16 @@ def check_inventory(facts: FileFacts) -> Outcome:
         if name in wanted and t.shape != wanted[name]
     ]
     if not (missing or extra or other):
-        return ok(f"{len(header.tensors)} tensors, names and shapes as the keys demand")
+        return ok(f"{len(header.tensors)} tensors with the names and shapes that the keys demand")
     parts = []
     if missing:
-        parts.append(f"{len(missing)} missing ({_some(missing)})")
+        parts.append(f"{len(missing)} missing ({_first_names(missing)})")
     if extra:
-        parts.append(f"{len(extra)} that do not belong ({_some(extra)})")
+        parts.append(f"{len(extra)} that do not belong ({_first_names(extra)})")
     if other:
         parts.append(f"{len(other)} of the wrong shape ({other[0]})")
     return fail(
-        "tensors: " + ", ".join(parts) + ": not the network that was trained",
+        "tensors: " + ", ".join(parts) + ": this is not the network that was trained",
         RECONVERT,
         cause="conversion-defect",
         detail=(*missing, *extra, *other),
@@ -81,18 +82,19 @@ def check_inventory(facts: FileFacts) -> Outcome:
 
 
 def check_parts(facts: FileFacts) -> Outcome:
-    """A model in several files needs all of them, side by side."""
+    """Fail if parts of a split file are missing from its folder."""
     header = facts.header
     if header is None or "split.count" not in header.keys:
-        return skipped("a model in one file")
+        return skipped("not a split file")
     count, number = int(header.get("split.count", int, 0)), int(header.get("split.no", int, 0))
     if count <= 1:
-        return ok("one part of one")
+        return ok("the only part")
     path = Path(facts.path)
     match = _PART.search(path.name)
     if not match:
         return fail(
-            f"part {number + 1} of {count}, but its name does not say so: llama.cpp finds no other part",
+            f"part {number + 1} of {count}, but its name does not say so: llama.cpp does not "
+            "find the others",
             f"mv {path.name} MODEL-{number + 1:05d}-of-{count:05d}.gguf",
             cause="file-damaged",
         )
@@ -101,32 +103,33 @@ def check_parts(facts: FileFacts) -> Outcome:
     missing = [name for name in names if not (path.parent / name).is_file()]
     if missing:
         return fail(
-            f"{len(missing)} of {count} parts are missing: {_some(missing)}",
-            "fetch the missing parts into the same folder",
+            f"{len(missing)} of {count} parts are missing: {_first_names(missing)}",
+            "download the missing parts into the same folder",
             cause="file-damaged",
             detail=tuple(missing),
         )
-    return ok(f"part {number + 1} of {count}, all parts are there")
+    return ok(f"part {number + 1} of {count}, and all parts are there")
 
 
-# Separate expert matrices instead of the fused one, fused attention: legitimate other conversions.
+# Separate expert matrices instead of a fused one, and fused attention: other converters write
+# these.
 _SEPARATE: Final = re.compile(r"^blk\.\d+\.(ffn_(gate|up)_exps|attn_qkv)\.weight$")
 
 
-def _replaced(names: Iterable[str]) -> frozenset[str]:
-    """Return the wanted tensors that another layout of the same weights replaces."""
-    found: set[str] = set()
+def _replaced_tensors(names: Iterable[str]) -> frozenset[str]:
+    """Return the names of tensors that another layout of the same weights replaces."""
+    replaced: set[str] = set()
     for name in names:
         match = _SEPARATE.search(name)
         if match:
             block = name.rsplit(".", 2)[0]
             gone = ("attn_q", "attn_k", "attn_v") if "attn_qkv" in name else ("ffn_gate_up_exps",)
-            found |= {f"{block}.{g}.weight" for g in gone}
-    return frozenset(found)
+            replaced |= {f"{block}.{g}.weight" for g in gone}
+    return frozenset(replaced)
 
 
 def unused_kv(shape: Shape) -> frozenset[str]:
-    """Return the K and V tensors of layers that read another layer's cache: files may leave them out."""
+    """Return the K and V tensors of layers with shared KV, which files may leave out."""
     return frozenset(
         f"blk.{layer}.{suffix}.weight"
         for layer in range(shape.n_layer_kv, shape.n_layer)
@@ -134,12 +137,46 @@ def unused_kv(shape: Shape) -> frozenset[str]:
     )
 
 
-def _some(names: list[str]) -> str:
+def _first_names(names: list[str]) -> str:
     return ", ".join(names[:2]) + (" ..." if len(names) > 2 else "")
+
+
+def check_engine_bug(facts: FileFacts) -> Outcome:
+    """Compare the tensor types, and the installed llama.cpp, with the table of known bugs."""
+    if facts.header is None:
+        return skipped("the header cannot be read")
+    types = {t.type.name for t in facts.header.tensors.values()}
+    bugs = find_bugs(types)
+    outcomes = [_judge_bug(bug, types, facts) for bug in bugs]
+    worst = [o for status in ("fail", "warn") for o in outcomes if o.status == status]
+    return next(iter(worst or outcomes), ok("no tensor type with a known bug of llama.cpp"))
+
+
+def _judge_bug(bug: EngineBug, types: set[str], facts: FileFacts) -> Outcome:
+    """Return whether the llama.cpp here has a bug that concerns this file."""
+    build = f"{bug.backend} {bug.release}"
+    what = (
+        f"{', '.join(sorted(types & bug.tensor_types))} tensors: llama.cpp built with {build} computes "
+        f"them wrongly ({bug.symptom})"
+    )
+    advice = f"{bug.workaround}, or a file of another type: g4 pull MODEL:q4_0"
+    release = release_of(bug.backend, facts.backends)
+    if release == bug.release:
+        return fail(
+            f"{what}, and that is the build here", advice, cause="runtime", confidence="high"
+        )
+    if release:
+        return ok(f"{what}; the one here uses {bug.backend} {release}")
+    if release == "":
+        return warn(f"{what}; which {bug.backend} the one here uses is unknown", advice)
+    if not facts.backends:
+        return warn(what, advice)
+    return warn(f"{what}; the one here has no {bug.backend}, those in other programs may", advice)
 
 
 CHECKS: Final = (
     Check("tensors.tied", check_tied),
     Check("tensors.inventory", check_inventory),
     Check("tensors.parts", check_parts),
+    Check("tensors.engine-bug", check_engine_bug),
 )

@@ -1,113 +1,45 @@
-"""Does the file cut text into the tokens of Gemma 4, and does it know where an answer ends?"""
+"""Checks of the tokenizer: arrays, control tokens, special ids, tokens of known texts."""
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
-from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
-
-import numpy as np
+from typing import TYPE_CHECKING, Final
 
 from g4cli.core.gguf_values import Array
 from g4cli.core.inventory import TOKEN_EMBD
-from g4cli.doctor.probe.child import reason
+from g4cli.doctor.checks.advice import EXAMINE, RECONVERT, REPAIR
+from g4cli.doctor.facts.vocabulary import hash_array, tiny_vocabulary_hashes
+from g4cli.doctor.probe.child import strip_function_names
+from g4cli.doctor.reference import (
+    BYTE_TYPE,
+    CONTROL_TOKENS,
+    MERGES_SHA256,
+    N_MERGES,
+    N_TOKENS,
+    SPECIAL_IDS,
+    SUPPRESSED_TOKENS,
+    TOKENIZER,
+    TOKENS_SHA256,
+)
 from g4cli.doctor.report import Check, Outcome, fail, ok, skipped, warn
 
 if TYPE_CHECKING:
-    from g4cli.core.gguf_header import Header
     from g4cli.doctor.facts.file_facts import FileFacts
 
-_T: Final = "tokenizer.ggml."
-RECONVERT: Final = "get another file (g4 pull MODEL) or convert it again with g4 convert"
-FIX: Final = "g4 doctor FILE --fix OUT"
-N_GEMMA: Final = 262_144
-N_MERGES: Final = 514_906
-# sha256 of the raw arrays of ggml-vocab-gemma-4.gguf, ggml-org/llama.cpp@0c1e57098
-TOKENS_SHA: Final = "a5a6b2886a2d1ccb33ba3c5ba62b32066be33c29c1d67fea478891721883e808"
-MERGES_SHA: Final = "1fc76734735fa624f5091b768899592b570356e2737a717d4ca32aeda12f8ace"
-# id, text, type (3 control, 4 user-defined: visible on purpose)
-CONTROL: Final = (
-    (0, "<pad>", 3), (1, "<eos>", 3), (2, "<bos>", 3), (3, "<unk>", 3), (4, "<mask>", 3), (46, "<|tool>", 3),
-    (47, "<tool|>", 3), (48, "<|tool_call>", 4), (49, "<tool_call|>", 4), (50, "<|tool_response>", 4),
-    (51, "<tool_response|>", 4), (52, '<|"|>', 4), (98, "<|think|>", 3), (100, "<|channel>", 4),
-    (101, "<channel|>", 4), (105, "<|turn>", 3), (106, "<turn|>", 3),
-)  # fmt: skip
-# key, the value of every published file
-IDS: Final = (
-    ("bos_token_id", 2), ("eos_token_id", 1), ("unknown_token_id", 3), ("padding_token_id", 0),
-    ("mask_token_id", 4),
-)  # fmt: skip
-_MEANS: Final = {
-    "bos_token_id": " (prompts begin wrongly)",
+_CONSEQUENCES: Final = {
+    "bos_token_id": " (prompts begin with the wrong token)",
     "eos_token_id": " (answers end too early, or never)",
 }
 TOKEN_TYPES: Final = "token-types"
-"""The code of the finding that tokens are right and their types wrong: --fix can mend that."""
-SUPPRESSED: Final = (258_883, 258_882)
-
-
-@dataclass(frozen=True, slots=True)
-class Vocabulary:
-    """What the header says about its tokens; counts are -1 where an array is absent."""
-
-    model: str
-    pre: str
-    n_tokens: int
-    n_scores: int
-    n_types: int
-    n_merges: int
-    first: tuple[str, ...]
-    types: tuple[int, ...]
-    histogram: tuple[tuple[int, int], ...]
-
-
-def read_vocabulary(header: Header) -> Vocabulary | None:
-    """Return the facts about the tokens, or None for a file without a tokenizer."""
-
-    def items(name: str) -> Array | None:
-        value = header.keys.get(_T + name)
-        return value.data if value is not None and isinstance(value.data, Array) else None
-
-    tokens, types = items("tokens"), items("token_type")
-    if tokens is None and _T + "model" not in header.keys:
-        return None
-    first: tuple[str, ...] = ()
-    if tokens is not None and tokens.item_type.name == "STRING":
-        first = tuple(t.decode("utf-8", "replace") for t in islice(tokens.byte_strings(), 320))
-    numbers: tuple[int, ...] = ()
-    histogram: tuple[tuple[int, int], ...] = ()
-    if types is not None and types.item_type.name in ("INT32", "UINT32"):
-        values = types.numpy()
-        numbers = tuple(int(v) for v in values[:320])
-        kinds, counts = np.unique(values, return_counts=True)
-        histogram = tuple((int(k), int(n)) for k, n in zip(kinds, counts, strict=True))
-    count = {n: len(a) if (a := items(n)) is not None else -1 for n in ("scores", "merges")}
-    return Vocabulary(
-        model=_text(header, "model"),
-        pre=_text(header, "pre"),
-        n_tokens=len(tokens) if tokens is not None else -1,
-        n_scores=count["scores"],
-        n_types=len(types) if types is not None else -1,
-        n_merges=count["merges"],
-        first=first,
-        types=numbers,
-        histogram=histogram,
-    )
-
-
-def _text(header: Header, name: str) -> str:
-    value = header.keys.get(_T + name)
-    return str(value.data) if value is not None else ""
+"""The code of a finding with right tokens and wrong types, which --fix repairs."""
 
 
 def check_model(facts: FileFacts) -> Outcome:
-    """Name the tokenizer: llama.cpp takes another one in silence and cuts text differently."""
+    """Fail for another tokenizer: llama.cpp would use it without a warning."""
     vocabulary = facts.vocabulary
     if vocabulary is None:
         return skipped("no tokenizer in the file")
     if vocabulary.model == "gemma4":
-        return ok("gemma4: byte-pair merges")
+        return ok("gemma4: byte-pair encoding")
     if vocabulary.model == "llama" and vocabulary.pre == "gemma4":
         return fail(
             "tokenizer 'llama' with pre-tokenizer 'gemma4': a blob of Ollama, not a plain GGUF",
@@ -115,8 +47,8 @@ def check_model(facts: FileFacts) -> Outcome:
             cause="tokenizer",
         )
     return fail(
-        f"the tokenizer is {vocabulary.model!r}, expected 'gemma4': text is cut into other tokens",
-        f"{FIX} (if its merges are there), or another file",
+        f"the tokenizer is {vocabulary.model!r}, expected 'gemma4': text becomes other tokens",
+        f"{REPAIR} (if it has merges), or {RECONVERT}",
         cause="tokenizer",
     )
 
@@ -140,8 +72,8 @@ def check_counts(facts: FileFacts) -> Outcome:
         if 0 <= count != v.n_tokens:
             bad.append(f"{count:,} {name} for {v.n_tokens:,} tokens")
     if v.model == "gemma4" and v.n_merges <= 0:
-        bad.append("no merges: every word falls apart into characters")
-    elif v.n_tokens == N_GEMMA and v.n_merges != N_MERGES and v.model == "gemma4":
+        bad.append("no merges: every word becomes single characters")
+    elif v.n_tokens == N_TOKENS and v.n_merges != N_MERGES and v.model == "gemma4":
         bad.append(f"{v.n_merges:,} merges, expected {N_MERGES:,}")
     if bad:
         return fail("; ".join(bad), RECONVERT, cause="tokenizer")
@@ -149,109 +81,111 @@ def check_counts(facts: FileFacts) -> Outcome:
 
 
 def check_control(facts: FileFacts) -> Outcome:
-    """Look whether the control tokens stand at their places with their types."""
+    """Compare texts and types of the control tokens with Gemma 4's."""
     v = facts.vocabulary
     if v is None or not v.first:
         return skipped("no tokens to look at")
     bad = [
         f"token {i} is {v.first[i]!r}, expected {text!r}"
-        for i, text, _ in CONTROL
+        for i, text, _ in CONTROL_TOKENS
         if i < len(v.first) and v.first[i] != text
     ]
-    if v.n_tokens in (N_GEMMA, 768) and v.first[107] != "\n":
+    if v.n_tokens in (N_TOKENS, 768) and v.first[107] != "\n":
         bad.append(f"token 107 is {v.first[107]!r}, expected a newline")
     if bad:
         return fail(
-            f"{len(bad)} control tokens are not where Gemma 4 has them: {bad[0]}",
+            f"{len(bad)} control tokens have other ids than in Gemma 4: {bad[0]}",
             RECONVERT,
             cause="tokenizer",
             detail=tuple(bad),
         )
-    # llama.cpp makes up for NORMAL at control-looking tokens, with a warning; the reverse it does not.
-    odd = [
+    # llama.cpp corrects normal tokens that look like control tokens, with a warning, and not the
+    # reverse.
+    wrong = [
         f"{text} is stored as type {v.types[i]}, expected {kind}"
-        for i, text, kind in CONTROL
+        for i, text, kind in CONTROL_TOKENS
         if i < len(v.types) and v.types[i] != kind and not (v.types[i] in (3, 4) and kind in (3, 4))
     ]
-    n_bytes = dict(v.histogram).get(6, 0)
-    if v.histogram and n_bytes != 256:
-        odd.append(f"{n_bytes} byte tokens, expected 256")
-    if odd:
+    n_bytes = dict(v.type_counts).get(BYTE_TYPE, 0)
+    if v.type_counts and n_bytes != 256:
+        wrong.append(f"{n_bytes} byte tokens, expected 256")
+    if wrong:
         return fail(
-            f"token types: {odd[0]}" + (f" (and {len(odd) - 1} more)" if len(odd) > 1 else ""),
-            FIX,
+            f"token types: {wrong[0]}"
+            + (f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""),
+            REPAIR,
             cause="tokenizer",
             confidence="high",
-            detail=tuple(odd),
+            detail=tuple(wrong),
             code=TOKEN_TYPES,
         )
     return ok("control tokens and their types are Gemma 4's")
 
 
 def check_ids(facts: FileFacts) -> Outcome:
-    """Compare the special ids, and the two switches of the tokenizer, with those of Gemma 4."""
+    """Compare special ids, add_space_prefix and add_bos_token with those of Gemma 4."""
     header = facts.header
     if header is None or facts.vocabulary is None:
         return skipped("no tokenizer in the file")
     bad = []
-    for name, expected in IDS:
-        value = header.keys.get(_T + name)
+    for name, expected in SPECIAL_IDS:
+        value = header.keys.get(TOKENIZER + name)
         if (
             value is not None
             and value.data != expected
             and not (name == "eos_token_id" and value.data == 106)
         ):
-            bad.append(f"{name} is {value.data}, expected {expected}{_MEANS.get(name, '')}")
+            bad.append(f"{name} is {value.data}, expected {expected}{_CONSEQUENCES.get(name, '')}")
     for name, expected in (("bos_token_id", 2), ("eos_token_id", 1)):
-        if _T + name not in header.keys:
-            bad.append(f"{name} is missing, expected {expected}{_MEANS.get(name, '')}")
-    prefix = header.keys.get(_T + "add_space_prefix")
+        if TOKENIZER + name not in header.keys:
+            bad.append(f"{name} is missing, expected {expected}{_CONSEQUENCES.get(name, '')}")
+    prefix = header.keys.get(TOKENIZER + "add_space_prefix")
     if prefix is not None and prefix.data is not False:
-        bad.append("add_space_prefix is on: every text begins with a space")
+        bad.append("add_space_prefix is true: every text begins with a space")
     if bad:
-        return fail("; ".join(bad), FIX, cause="tokenizer")
-    bos = header.keys.get(_T + "add_bos_token")
+        return fail("; ".join(bad), REPAIR, cause="tokenizer")
+    bos = header.keys.get(TOKENIZER + "add_bos_token")
     if bos is not None and bos.data is False:
-        return warn("add_bos_token is false: older engines start without <bos>", FIX)
-    return ok("bos 2, eos 1, no space before the text")
+        return warn("add_bos_token is false: older builds of llama.cpp omit <bos>", REPAIR)
+    return ok("BOS 2, EOS 1, no space before the text")
 
 
 def check_suppressed(facts: FileFacts) -> Outcome:
-    """The 12B must never say two of its control tokens; the key says so."""
+    """Fail for a 12B without its list of two control tokens that it must not generate."""
     header = facts.header
     if header is None or facts.model_name != "12b":
         return skipped("only the 12B has a list of suppressed tokens")
-    value = header.keys.get(_T + "suppress_tokens")
+    value = header.keys.get(TOKENIZER + "suppress_tokens")
     items = value.data.tolist() if value is not None and isinstance(value.data, Array) else []
-    if sorted(items) != sorted(SUPPRESSED):
+    if sorted(items) != sorted(SUPPRESSED_TOKENS):
         return fail(
-            "the list of suppressed tokens is missing: <image|> and <audio|> leak into answers",
-            FIX,
+            "the list of suppressed tokens is missing: <image|> and <audio|> can appear in answers",
+            REPAIR,
             cause="tokenizer",
             confidence="high",
         )
     return ok("<image|> and <audio|> are suppressed")
 
 
-def check_known(facts: FileFacts) -> Outcome:
-    """Compare tokens and merges with the vocabulary that all published files share, byte by byte."""
+def check_vocabulary(facts: FileFacts) -> Outcome:
+    """Compare tokens and merges with those of all published files, byte by byte."""
     v, header = facts.vocabulary, facts.header
     if v is None or header is None or v.model != "gemma4":
         return skipped("no Gemma 4 tokenizer")
     if facts.depth == "quick":
-        return skipped("not read with --quick", "g4 doctor FILE")
-    expected = _expected(facts)
+        return skipped("not read with --quick", EXAMINE)
+    expected = _expected_hashes(facts)
     if expected is None:
-        return skipped("a vocabulary that g4 has no copy of")
-    wrong = [name for name, sha in expected.items() if _sha(header, name) != sha]
+        return skipped("g4 has no copy of this vocabulary")
+    wrong = [name for name, sha in expected.items() if hash_array(header, name) != sha]
     if wrong == ["tokens"]:
         return warn(
-            "some tokens have other texts than in Gemma 4's vocabulary (a fine-tune may do that)"
+            "some tokens have other texts than in Gemma 4's vocabulary (fine-tuning may rename them)"
         )
     if wrong:
         return fail(
-            f"the {' and '.join(wrong)} differ from Gemma 4's vocabulary: words fall into other pieces than "
-            "the model has learned",
+            f"the {' and '.join(wrong)} differ from Gemma 4's vocabulary: text becomes other "
+            "tokens than the model was trained with",
             RECONVERT,
             cause="tokenizer",
             confidence="high",
@@ -259,56 +193,54 @@ def check_known(facts: FileFacts) -> Outcome:
     return ok("tokens and merges equal those of Gemma 4, byte by byte")
 
 
-def _expected(facts: FileFacts) -> dict[str, str] | None:
+def _expected_hashes(facts: FileFacts) -> dict[str, str] | None:
     assert facts.vocabulary is not None
-    if facts.vocabulary.n_tokens == N_GEMMA:
-        return {"tokens": TOKENS_SHA, "merges": MERGES_SHA}
+    if facts.vocabulary.n_tokens == N_TOKENS:
+        return {"tokens": TOKENS_SHA256, "merges": MERGES_SHA256}
     if facts.model_name == "tiny":
-        from g4cli.doctor.probe.tiny_answers import vocabulary_hashes
-
-        return vocabulary_hashes()
+        return tiny_vocabulary_hashes()
     return None
 
 
-def _sha(header: Header, name: str) -> str:
-    value: Any = header.keys.get(_T + name)
-    raw = value.data.raw() if value is not None and isinstance(value.data, Array) else b""
-    return hashlib.sha256(raw).hexdigest()
-
-
 def check_encoding(facts: FileFacts) -> Outcome:
-    """Let llama.cpp cut known texts, and ask it where an answer ends."""
-    seen = facts.tokenized
-    if seen is None:
-        return skipped("not tried", "g4 doctor FILE")
-    if seen.died or seen.error:
+    """Judge what llama.cpp makes of known texts, and which tokens end generation."""
+    answers = facts.tokenizer
+    if answers is None:
+        return skipped("llama.cpp was not asked", EXAMINE)
+    if answers.died or answers.error:
         return fail(
-            f"llama.cpp cannot use the tokenizer: {seen.died or reason(seen.error)}",
+            f"llama.cpp cannot use the tokenizer: {answers.died or strip_function_names(answers.error)}",
             RECONVERT,
             cause="tokenizer",
             confidence="high",
         )
     bad = [
-        f"{text!r} gives {got}, expected {want}" for text, got, want in seen.encoded if got != want
+        f"{text!r} gives {got}, expected {want}"
+        for text, got, want in answers.encoded
+        if got != want
     ]
-    bad += [f"{text!r} comes back as {back!r}" for text, back in seen.round_trips if text != back]
+    bad += [
+        f"{text!r} is detokenized as {back!r}" for text, back in answers.round_trips if text != back
+    ]
     if bad:
         return fail(
-            f"{len(bad)} of {len(seen.encoded) + len(seen.round_trips)} known texts are cut wrongly: "
-            f"{bad[0]}",
+            f"{len(bad)} of {len(answers.encoded) + len(answers.round_trips)} known texts become other "
+            f"tokens: {bad[0]}",
             RECONVERT,
             cause="tokenizer",
             detail=tuple(bad),
         )
     ends = [
-        f"token {token} {'ends an answer and must not' if got else 'must end an answer and does not'}"
-        for token, got, want in seen.ends
+        f"token {token} "
+        + ("ends generation and must not" if got else "must end generation and does not")
+        for token, got, want in answers.ends
         if got != want
     ]
     if ends:
-        return fail("; ".join(ends), FIX, cause="tokenizer")
+        return fail("; ".join(ends), REPAIR, cause="tokenizer")
     return ok(
-        f"{len(seen.encoded)} known texts cut rightly, {len(seen.round_trips)} come back unchanged"
+        f"{len(answers.encoded)} known texts have the expected tokens, "
+        f"{len(answers.round_trips)} are detokenized unchanged"
     )
 
 
@@ -318,6 +250,6 @@ CHECKS: Final = (
     Check("tokenizer.control", check_control),
     Check("tokenizer.ids", check_ids),
     Check("tokenizer.suppressed", check_suppressed),
-    Check("tokenizer.known", check_known),
+    Check("tokenizer.vocabulary", check_vocabulary),
     Check("tokenizer.encoding", check_encoding),
 )

@@ -1,4 +1,4 @@
-"""Are the numbers numbers, and could they be weights? Zeros, NaN, wild scales, RoPE table, norms."""
+"""Checks of tensor data: zeros, NaN, scales, RoPE table, norms, duplicates, SFP8 values."""
 
 from __future__ import annotations
 
@@ -6,47 +6,63 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from g4cli.core.gguf_values import Array
 from g4cli.core.inventory import OUTPUT, PER_LAYER_TOKEN_EMBD, ROPE_FREQS, TOKEN_EMBD
-from g4cli.doctor.checks.file import AGAIN
-from g4cli.doctor.facts.tensor_scan import PAGE, TensorStats
-from g4cli.doctor.report import Check, Outcome, counted, fail, ok, skipped
+from g4cli.core.sfp8 import TABLE_KEY, decode_words, labelled
+from g4cli.doctor.checks.advice import (
+    DOWNLOAD_AGAIN,
+    EXAMINE,
+    GET_ANOTHER,
+    QUANTIZE_SFP8,
+    RECONVERT,
+    REPAIR,
+)
+from g4cli.doctor.facts.tensor_scan import PAGE
+from g4cli.doctor.facts.tensor_stats import TensorStats
+from g4cli.doctor.report import Check, Outcome, fail, format_count, ok, skipped, warn
 
 if TYPE_CHECKING:
     from g4cli.doctor.facts.file_facts import FileFacts
 
-# Rows of tokens that never occurred in training may be zero in an honest file.
+# Rows of tokens that never occurred in training may be zero in a sound file.
 _TABLES: Final = (TOKEN_EMBD, PER_LAYER_TOKEN_EMBD, OUTPUT)
-RECONVERT: Final = "get another file (g4 pull MODEL) or convert it again (g4 convert DIR)"
-FIX: Final = "g4 doctor FILE --fix OUT"
-# No weight of a published network comes near (norms reach hundreds); a shifted or random scale does.
-_WILD_MATRIX: Final = 1e4
-_WILD_VECTOR: Final = 1e6
-_ABSURD: Final = 1e12
-# Limits of the clipped layers of vision and audio towers (Gemma4ClippableLinear, transformers 5.23.0).
+# No weight of a published model comes near (norms reach hundreds); a shifted or random scale does.
+_IMPLAUSIBLE_MATRIX: Final = 1e4
+_IMPLAUSIBLE_VECTOR: Final = 1e6
+_IMPOSSIBLE: Final = 1e12
+# Limits of the clipped layers of image and audio encoders (Gemma4ClippableLinear, transformers
+# 5.23.0).
 _BOUNDS: Final = ("input_min", "input_max", "output_min", "output_max")
 _SCALAR_BYTES: Final = 4
-_TURNING: Final = 4  # a quarter of the global heads' pairs turn (partial_rotary_factor 0.25)
+# RoPE rotates a quarter of the pairs of a global head (partial_rotary_factor 0.25).
+_ROTATED_SHARE: Final = 4
+# Rows that repeat another one, as a share of all, above which a matrix is broken: 2.4 % of the
+# published vocabulary are tokens that no text ever used.
+_MAX_REPEATED: Final = 1 / 3
+# The container that an SFP8 label names -> the type of its tensors.
+_SFP8_CONTAINERS: Final = {"I8": "I8", "BF16": "BF16", "F32": "F32"}
 
-
-# Damaged files hold any bits: numpy would warn of signalling NaNs on the screen.
-_ANY_BITS: Final = np.errstate(invalid="ignore")
+# Damaged files hold any bits: numpy would print a warning about signaling NaNs.
+_IGNORE_NAN: Final = np.errstate(invalid="ignore")
 
 
 def check_zero(facts: FileFacts) -> Outcome:
-    """Whole tensors of zeros come from a conversion, zero pages inside a tensor from a download."""
+    """Fail for tensors of zeros (a faulty conversion) and for zero pages (a faulty download)."""
     if not facts.stats:
-        return skipped("the data was not read", "g4 doctor FILE")
+        return _not_read()
     empty = [s.name for s in facts.stats if s.all_zero]
-    # A bias of zeros is what training began with: it takes nothing away.
+    # Training may leave a bias at its initial value of zero.
     lost = [name for name in empty if not name.endswith(".bias")]
     if len(empty) == len(facts.stats) and facts.is_sparse:
-        # What a placeholder of the right shape and a download that never began have in common.
-        found = f"all {len(empty)} tensors are zeros that take no disk: there are no weights yet"
-        return Outcome("warn", found, AGAIN, "file-damaged")
+        # A placeholder of the right shape, or a download that never began.
+        found = (
+            f"all {len(empty)} tensors are zeros that use no disk space: there are no weights yet"
+        )
+        return Outcome("warn", found, DOWNLOAD_AGAIN, "file-damaged")
     if len(empty) == len(facts.stats):
         return fail(
-            f"all {len(empty)} tensors are zeros: only the header arrived",
-            AGAIN,
+            f"all {len(empty)} tensors are zeros: only the header was downloaded",
+            DOWNLOAD_AGAIN,
             cause="file-damaged",
         )
     holes = [s for s in facts.stats if s.zero_pages and not s.all_zero and s.name not in _TABLES]
@@ -57,8 +73,8 @@ def check_zero(facts: FileFacts) -> Outcome:
     ]
     if holes:
         return fail(
-            _holes_text(holes, len(lost)),
-            AGAIN,
+            _describe_holes(holes, len(lost)),
+            DOWNLOAD_AGAIN,
             cause="file-damaged",
             confidence="high",
             detail=tuple(s.name for s in holes),
@@ -68,9 +84,9 @@ def check_zero(facts: FileFacts) -> Outcome:
             {name.split(".", 2)[2] if name.startswith("blk.") else name for name in lost}
         )
         return fail(
-            f"{len(lost)} of {len(facts.stats)} tensors hold nothing but zeros: {', '.join(kinds[:4])}; "
-            "those layers contribute nothing",
-            "get another file (g4 pull MODEL): the weights are not in this one",
+            f"{len(lost)} of {len(facts.stats)} tensors contain only zeros: {', '.join(kinds[:4])}; "
+            "those layers have no effect",
+            GET_ANOTHER,
             cause="conversion-defect",
             confidence="high",
             detail=tuple(lost),
@@ -78,25 +94,26 @@ def check_zero(facts: FileFacts) -> Outcome:
     return ok(f"no zero tensors, no zero pages in {len(facts.stats)} tensors")
 
 
-def _holes_text(holes: list[TensorStats], n_empty: int) -> str:
+def _describe_holes(holes: list[TensorStats], n_empty: int) -> str:
     pages = sum(s.zero_pages for s in holes)
-    more = f", and {counted(n_empty, 'more tensor')} all zero" if n_empty else ""
+    more = f", and {format_count(n_empty, 'more tensor')} all zero" if n_empty else ""
     return (
-        f"{pages:,} pages of {PAGE} zero bytes inside {counted(len(holes), 'tensor')}, first in "
-        f"{holes[0].name} at byte {holes[0].first_zero_page:,}{more}: parts of the file never arrived"
+        f"{pages:,} pages of {PAGE} zero bytes inside {format_count(len(holes), 'tensor')}, first in "
+        f"{holes[0].name} at byte {holes[0].first_zero_page:,}{more}: parts of the file were not downloaded"
     )
 
 
 def check_finite(facts: FileFacts) -> Outcome:
-    """Look for NaN and infinity, in plain tensors and in the scales of quantised ones."""
+    """Fail for NaN and infinity in plain tensors and in scales of quantized ones."""
     if not facts.stats:
-        return skipped("the data was not read", "g4 doctor FILE")
-    bad = [s for s in facts.stats if s.non_finite and not _is_bound(s)]
+        return _not_read()
+    bad = [s for s in facts.stats if s.non_finite and not _is_clip_limit(s)]
     if bad:
         count = sum(s.non_finite for s in bad)
         return fail(
-            f"{count:,} numbers in {counted(len(bad), 'tensor')} are NaN or infinite, first in {bad[0].name}",
-            AGAIN,
+            f"{count:,} numbers in {format_count(len(bad), 'tensor')} are NaN or infinite, first in "
+            f"{bad[0].name}",
+            DOWNLOAD_AGAIN,
             cause="file-damaged",
             confidence="high",
             detail=tuple(s.name for s in bad),
@@ -104,78 +121,79 @@ def check_finite(facts: FileFacts) -> Outcome:
     return ok("all numbers are finite")
 
 
-def _is_bound(stats: TensorStats) -> bool:
-    """Return whether this is one limit of a clipped layer: infinite where training set none."""
+def _is_clip_limit(stats: TensorStats) -> bool:
+    """Return whether this is a limit of a clipped layer, infinite where training set none."""
     return stats.scales == 0 and stats.nbytes <= _SCALAR_BYTES and stats.name.endswith(_BOUNDS)
 
 
 def check_scales(facts: FileFacts) -> Outcome:
-    """Look for scales that no encoder writes: negative where that is impossible, or far too large."""
+    """Fail for scales that no encoder writes: negative ones, or far too large ones."""
     if not facts.stats:
-        return skipped("the data was not read", "g4 doctor FILE")
+        return _not_read()
     negative = [s for s in facts.stats if s.negative]
     if negative:
         first = negative[0]
         return fail(
             f"{first.negative:,} of {first.scales:,} scales of {first.name} are negative, which "
             f"{first.type_name} never has: bytes are shifted or overwritten "
-            f"({counted(len(negative), 'tensor')})",
-            AGAIN,
+            f"({format_count(len(negative), 'tensor')})",
+            DOWNLOAD_AGAIN,
             cause="file-damaged",
             detail=tuple(s.name for s in negative),
         )
-    shapes = facts.header.tensors if facts.header is not None else {}
-    wild = [
+    tensors = facts.header.tensors.values() if facts.header is not None else ()
+    vectors = {t.name for t in tensors if len(t.shape) == 1}
+    implausible = [
         s
         for s in facts.stats
         if s.name != ROPE_FREQS
-        and s.largest
-        > (_WILD_VECTOR if s.name in shapes and len(shapes[s.name].shape) == 1 else _WILD_MATRIX)
-        and (s.largest > 64 * s.median or s.largest > _ABSURD)
+        and s.largest > (_IMPLAUSIBLE_VECTOR if s.name in vectors else _IMPLAUSIBLE_MATRIX)
+        and (s.largest > 64 * s.median or s.largest > _IMPOSSIBLE)
     ]
-    if wild:
+    if implausible:
+        first = implausible[0]
         return fail(
-            f"{wild[0].name} holds weights up to {wild[0].largest:.3g}, half of them above "
-            f"{wild[0].median:.2g} ({counted(len(wild), 'tensor')}): bytes are shifted or overwritten",
-            AGAIN,
+            f"{first.name} has weights up to {first.largest:.3g}, half of them above {first.median:.2g} "
+            f"({format_count(len(implausible), 'tensor')}): bytes are shifted or overwritten",
+            DOWNLOAD_AGAIN,
             cause="file-damaged",
             confidence="high",
-            detail=tuple(s.name for s in wild),
+            detail=tuple(s.name for s in implausible),
         )
-    return ok("scales and weights have the size that weights have")
+    return ok("the size of scales and weights is plausible")
 
 
-@_ANY_BITS
+@_IGNORE_NAN
 def check_rope(facts: FileFacts) -> Outcome:
-    """The global layers turn a quarter of their pairs: 1.0 for those, 1e30 for the rest."""
+    """Compare rope_freqs.weight with Gemma 4's: a quarter of it is 1.0, the rest 1e30."""
     table: Any = facts.vectors.get(ROPE_FREQS)
     if facts.shape is None or table is None or not table.any():
-        return skipped("no RoPE table to look at")
-    n, turning = len(table), len(table) // _TURNING
-    wanted = np.array([1.0] * turning + [1e30] * (n - turning), dtype=np.float32)
+        return skipped("no RoPE table")
+    n, rotated = len(table), len(table) // _ROTATED_SHARE
+    wanted = np.array([1.0] * rotated + [1e30] * (n - rotated), dtype=np.float32)
     if np.allclose(table, wanted, rtol=1e-3):
-        return ok(f"{turning} pairs turn, {n - turning} do not")
+        return ok(f"RoPE rotates {rotated} pairs and leaves {n - rotated}")
     kinds = sorted({f"{v:.3g}" for v in table.tolist()})
     if not np.all((table > 1e-6) & (table <= 2e30)):
         return fail(
             f"{ROPE_FREQS} holds {', '.join(kinds[:3])}: bytes are shifted or overwritten",
-            AGAIN,
+            DOWNLOAD_AGAIN,
             cause="file-damaged",
         )
     return fail(
-        f"{ROPE_FREQS} must be {turning} x 1.0 and {n - turning} x 1e30, holds {', '.join(kinds[:4])}: long "
-        "texts lose their order; llama.cpp does not notice",
-        FIX,
+        f"{ROPE_FREQS} must be {rotated} x 1.0 and {n - rotated} x 1e30, holds {', '.join(kinds[:4])}: "
+        "positions in long texts are wrong, and llama.cpp does not notice",
+        REPAIR,
         cause="conversion-defect",
     )
 
 
-@_ANY_BITS
+@_IGNORE_NAN
 def check_norms(facts: FileFacts) -> Outcome:
-    """Norm weights that are all 0 or all exactly 1 were lost on the way."""
+    """Fail if most norms are exactly 1: their weights were lost."""
     norms = {n: v for n, v in facts.vectors.items() if n.endswith("norm.weight") and v.size > 1}
     if facts.shape is None or not norms:
-        return skipped("no norms to look at")
+        return skipped("no norms")
     lost = [n for n, v in norms.items() if bool(np.all(v == 1.0))]
     if lost and len(lost) * 2 >= len(norms):
         return fail(
@@ -185,7 +203,116 @@ def check_norms(facts: FileFacts) -> Outcome:
             confidence="high",
             detail=tuple(lost),
         )
-    return ok(f"{len(norms)} norms hold weights")
+    return ok(f"{len(norms)} norms have weights")
+
+
+def check_duplicates(facts: FileFacts) -> Outcome:
+    """Fail for rows and tensors that occur twice."""
+    if not facts.stats:
+        return _not_read()
+    if facts.equal_tensors:
+        one, two = facts.equal_tensors[0]
+        count = len(facts.equal_tensors)
+        more = f" ({count} such pairs)" if count > 1 else ""
+        return fail(
+            f"{two} has the same bytes as {one}{more}: a layer was written twice, and another one is "
+            "missing",
+            RECONVERT,
+            cause="conversion-defect",
+            confidence="high",
+            detail=tuple(f"{a} = {b}" for a, b in facts.equal_tensors),
+        )
+    blocks = [s for s in facts.stats if s.repeated.block_rows]
+    if blocks:
+        s = max(blocks, key=lambda s: s.repeated.block_rows)
+        return fail(
+            f"{s.repeated.block_rows:,} rows of {s.name} from row {s.repeated.second:,} on repeat those "
+            f"from row {s.repeated.first:,} on: a part was written twice, and another one is missing",
+            DOWNLOAD_AGAIN,
+            cause="file-damaged",
+            confidence="high",
+            detail=tuple(s.name for s in blocks),
+        )
+    return _judge_repeated_rows(facts)
+
+
+def _judge_repeated_rows(facts: FileFacts) -> Outcome:
+    repeated = [
+        s
+        for s in facts.stats
+        if not s.all_zero and s.repeated.n_repeated > _MAX_REPEATED * s.repeated.rows > 0
+    ]
+    if not repeated:
+        rows = sum(s.repeated.rows for s in facts.stats)
+        n_repeated = sum(s.repeated.n_repeated for s in facts.stats)
+        return ok(f"no duplicates: {n_repeated:,} of {rows:,} rows repeat another one")
+    s = max(repeated, key=lambda s: s.repeated.n_repeated / s.repeated.rows)
+    found = f"{s.repeated.n_repeated:,} of {s.repeated.rows:,} rows of {s.name} repeat another row"
+    if facts.shape is None:
+        return warn(found)
+    return fail(
+        f"{found}: their weights were lost",
+        RECONVERT,
+        cause="conversion-defect",
+        confidence="medium",
+        detail=tuple(s.name for s in repeated),
+    )
+
+
+def check_sfp8(facts: FileFacts) -> Outcome:
+    """Compare the label of an SFP8 file with its tensors and their values."""
+    if facts.header is None:
+        return skipped("the header cannot be read")
+    container, names = labelled(facts.header.keys)
+    if not container:
+        return skipped("the file is not labeled SFP8")
+    mislabeled = _find_mislabeled(facts, container, names)
+    if mislabeled:
+        return mislabeled
+    if not facts.stats:
+        return _not_read()
+    bad = [s for s in facts.stats if s.not_sfp8]
+    if bad:
+        return fail(
+            f"labeled SFP8, but {len(bad)} of {len(names)} tensors contain numbers that no SFP8 code "
+            f"stands for, first {bad[0].name}: another encoder wrote them, or they were changed",
+            QUANTIZE_SFP8,
+            cause="conversion-defect",
+            confidence="high",
+            detail=tuple(s.name for s in bad),
+        )
+    return ok(f"SFP8 in {container}: all numbers of {len(names)} tensors are SFP8 values")
+
+
+def _find_mislabeled(facts: FileFacts, container: str, names: frozenset[str]) -> Outcome | None:
+    """Return the failure of a label that the header contradicts, or None."""
+    assert facts.header is not None
+    tensors, value = facts.header.tensors, facts.header.keys.get(TABLE_KEY)
+    table = value.data.tolist() if value is not None and isinstance(value.data, Array) else []
+    expected = _SFP8_CONTAINERS.get(container)
+    other = [n for n in names if n not in tensors or tensors[n].type.name != expected]
+    if expected is None:
+        found = f"the label says SFP8 in {container!r}, which does not exist"
+        return fail(found, QUANTIZE_SFP8, cause="conversion-defect")
+    if other:
+        return fail(
+            f"the label says SFP8 in {container}, but {len(other)} of the tensors that it names are "
+            f"missing or have another type, first {min(other)}",
+            QUANTIZE_SFP8,
+            cause="conversion-defect",
+            detail=tuple(sorted(other)),
+        )
+    if container == "I8" and table != decode_words():
+        return fail(
+            f"{TABLE_KEY} is not the table of SFP8 values: every weight would be decoded wrongly",
+            QUANTIZE_SFP8,
+            cause="conversion-defect",
+        )
+    return None
+
+
+def _not_read() -> Outcome:
+    return skipped("the data was not read", EXAMINE)
 
 
 CHECKS: Final = (
@@ -194,4 +321,6 @@ CHECKS: Final = (
     Check("weights.scales", check_scales),
     Check("weights.rope", check_rope),
     Check("weights.norms", check_norms),
+    Check("weights.duplicates", check_duplicates),
+    Check("weights.sfp8", check_sfp8),
 )

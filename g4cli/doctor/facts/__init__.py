@@ -1,1 +1,1 @@
-"""Facts about a file, read once: header, samples of the data, counts."""
+"""Read the facts about a file or this machine: header, samples of the data, counts."""

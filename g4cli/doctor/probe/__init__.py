@@ -1,1 +1,1 @@
-"""Experiments with llama.cpp in a child process: tokenize, answer, compare configurations."""
+"""Ask llama.cpp in a child process: tokenize, answer, compare configurations. Judges nothing."""

@@ -1,4 +1,4 @@
-"""What a greedy answer looks like from outside: is it a loop, are its numbers sound, is it the right one?"""
+"""Judge a greedy answer by itself: is it a loop, are its logits numbers, is it the expected one?"""
 
 from __future__ import annotations
 
@@ -8,33 +8,35 @@ from typing import Final
 
 from g4cli.doctor.probe.child import GreedyRun
 
-# An answer that repeats from its first tokens on: at least this many copies of at most this period.
-_COPIES: Final = 6
-_PERIOD: Final = 8
-_LATE_START: Final = 4
+# A loop: at least so many repetitions of at most so many tokens, from one of the first tokens on.
+_MIN_REPETITIONS: Final = 6
+_MAX_PERIOD: Final = 8
+_MAX_START: Final = 4
 # Share of logits at the softcap of 30 above which a network is broken; sound ones have none.
-PINNED: Final = 0.01
-# Share of right answers below which a network is broken: words of three answers; characters of many.
-RIGHT: Final = {False: 0.01, True: 0.8}
-_SHORT_KEY: Final = 8
+MAX_SATURATED: Final = 0.01
+# Mean score of answers below which a network is broken: words in three answers, or characters of
+# many (tiny).
+_MIN_CORRECT: Final = 0.01
+_MIN_CORRECT_TINY: Final = 0.8
+_MAX_KEYWORD: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
 class EarlyLoop:
-    """A run that is periodic from token `start` on."""
+    """A run that repeats `period` tokens, which stand for `text`, from token `start` to its end."""
 
     period: int
     start: int
     text: str
 
 
-def early_loop(run: GreedyRun) -> EarlyLoop | None:
-    """Return the loop that the run consists of, if it starts within the first tokens and lasts to the end."""
+def find_early_loop(run: GreedyRun) -> EarlyLoop | None:
+    """Return the loop from one of the first tokens to the end of the run, or None."""
     tokens = run.tokens
-    for start in range(_LATE_START + 1):
-        for period in range(1, _PERIOD + 1):
+    for start in range(_MAX_START + 1):
+        for period in range(1, _MAX_PERIOD + 1):
             body = tokens[start:]
-            if len(body) >= _COPIES * period and all(
+            if len(body) >= _MIN_REPETITIONS * period and all(
                 body[i] == body[i - period] for i in range(period, len(body))
             ):
                 share = run.text[: max(1, round(len(run.text) * period / max(1, len(body))))]
@@ -43,29 +45,37 @@ def early_loop(run: GreedyRun) -> EarlyLoop | None:
 
 
 def is_broken(run: GreedyRun) -> bool:
-    """Return whether the answer alone shows a fault: a loop at once, no numbers, or all at the softcap."""
-    return bool(run.non_finite) or run.saturated > PINNED or early_loop(run) is not None
+    """Return whether the answer alone proves a fault: a loop at once, NaN, or saturated logits."""
+    return bool(run.non_finite) or run.saturated > MAX_SATURATED or find_early_loop(run) is not None
 
 
-def agreement(run: GreedyRun, want: str) -> float:
-    """Return 1 if a short key is in the answer, else the share of characters before the first difference."""
-    if len(want) <= _SHORT_KEY:
-        return float(want in run.text.lower())
-    got = run.text.strip()
-    n = min(len(want), max(len(got), 1))
-    same = next((i for i in range(n) if i >= len(got) or got[i] != want[i]), n)
+def score_answer(run: GreedyRun, expected: str) -> float:
+    """Return 1 or 0 for a keyword that is in the answer or not.
+
+    For a longer `expected` text: the share of its characters before the first difference.
+    """
+    if len(expected) <= _MAX_KEYWORD:
+        return float(expected in run.text.lower())
+    answer = run.text.strip()
+    n = min(len(expected), max(len(answer), 1))
+    same = next((i for i in range(n) if i >= len(answer) or answer[i] != expected[i]), n)
     return same / n
 
 
-def share_right(runs: Sequence[GreedyRun], wanted: Sequence[str]) -> float:
-    """Return the mean agreement of answers with what was wanted, 0 without any."""
-    scores = [agreement(run, want) for run, want in zip(runs, wanted, strict=False)]
+def mean_score(runs: Sequence[GreedyRun], expected: Sequence[str]) -> float:
+    """Return the mean score of answers, from 0 to 1; 0 without any."""
+    scores = [score_answer(run, text) for run, text in zip(runs, expected, strict=False)]
     return sum(scores) / len(scores) if scores else 0.0
 
 
-def shown(run: GreedyRun) -> str:
-    """Return the answer, shortened; a loop once."""
-    loop = early_loop(run)
+def min_correct(model_name: str) -> float:
+    """Return the mean score of answers below which that model is broken."""
+    return _MIN_CORRECT_TINY if model_name == "tiny" else _MIN_CORRECT
+
+
+def shorten_answer(run: GreedyRun) -> str:
+    """Return the answer for a message: at most 60 characters, of a loop one period."""
+    loop = find_early_loop(run)
     if loop is not None:
         return f"{loop.text} ..."
     return run.text if len(run.text) <= 60 else run.text[:57] + "..."

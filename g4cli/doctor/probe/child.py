@@ -1,8 +1,8 @@
-"""Run the probes in a child process: what a file does to llama.cpp cannot hurt g4.
+"""Run a probe in a child process, so that a file that crashes llama.cpp does not crash g4.
 
-The child runs `g4cli.runtime.probes.doctor_child`: it reads one JSON request from standard input and
-answers with JSON lines on standard output, flushed one by one, so that a crash keeps what was seen before
-it. It has a limit of time and one of memory.
+The child runs `g4cli.runtime.probes.doctor_child`: it reads one JSON request from standard input
+and answers with JSON lines on standard output, flushed one by one, so that a crash loses nothing
+that was sent before it. Its time and its memory are limited.
 """
 
 from __future__ import annotations
@@ -19,30 +19,35 @@ from g4cli.core.child_memory import DATA_SLACK
 from g4cli.core.units import GIB, size_text
 
 N_TOKENS: Final = 32
-# Room for a question and its answer; the KV cache of the 31B network is then 220 MiB.
+# Enough for a question and its answer; the KV cache of the 31B model is then 220 MiB.
 N_CTX: Final = 256
 TIMEOUT_S: Final = 300.0
-# More for large files: one token reads the whole file, at 2 GB/s where the disk or one core is slow.
-_S_PER_GIB: Final = 30.0
-# What a child may have besides the file itself, which is mapped. The largest published network (31B) plans
-# 440 MiB of KV cache as F32 and 180 MiB of compute; Python and the vocabulary take 300.
+# Large files take longer: each token reads the whole file, at 2 GB/s if the disk or the CPU is
+# slow.
+_TIMEOUT_S_PER_GIB: Final = 30.0
+# What a child may use besides the file itself, which is mapped. The largest published model (31B)
+# needs 440 MiB for its KV cache as F32 and 180 MiB of compute buffer; Python and the vocabulary
+# need 300 MiB.
 MEMORY_BYTES: Final = 2 * GIB
-# How llama.cpp wraps its reason: the functions it comes from, and what the last one makes of it.
-_WRAPPING: Final = re.compile(
+# The names of functions that llama.cpp puts around the reason of an error.
+_FUNCTION_NAMES: Final = re.compile(
     r"llama\.cpp does not load the file: |error loading model: |llama_\w+: |"
     r"; llama_model_load_from_file_impl: failed to load model$"
 )
-# What llama.cpp says when the kernel refuses it memory.
-_REFUSED: Final = re.compile(
+# What llama.cpp says when the operating system refuses it memory.
+_OUT_OF_MEMORY: Final = re.compile(
     r"bad_alloc|failed to allocate|unable to allocate|Cannot allocate memory", re.I
 )
 
 
 @dataclass(frozen=True, slots=True)
 class GreedyRun:
-    """The greedy continuation of one prompt, token by token, and the figures of its logits.
+    """The greedy continuation of one prompt and statistics of its logits.
 
-    `entropy` is that of the distribution over the next token, in bits, one figure per step.
+    `prompt` is the name of the prompt. `top_probability` and `entropy` (in bits) have one number
+    per token: the probability of the token that was chosen, and the uncertainty about it. Over all
+    logits: the lowest, the highest, how many are not finite, and the share (0 to 1) that is
+    saturated at the softcap.
     """
 
     prompt: str
@@ -59,9 +64,9 @@ class GreedyRun:
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """What the child said. `exit_code` is negative for a signal; `error` is llama.cpp's own complaint.
+    """The answers of a child. `exit_code` is negative for a signal; `error` is llama.cpp's message.
 
-    `over_limit` says that the child was ended because it wanted more memory than `limit_bytes`.
+    `over_limit`: the child was ended because it needed more memory than `limit_bytes`.
     """
 
     runs: tuple[GreedyRun, ...] = ()
@@ -76,9 +81,9 @@ class ProbeResult:
 
     @property
     def died(self) -> str:
-        """Return how the child ended if not well: 'SIGSEGV', 'no answer in time', else ''."""
+        """How the child failed: 'SIGSEGV', 'no answer in time' ..., or ''."""
         if self.over_limit:
-            return f"it wanted more than {size_text(self.limit_bytes)} of memory"
+            return f"it needed more than {size_text(self.limit_bytes)} of memory"
         if self.timed_out:
             return "no answer in time"
         return signal_name(self.exit_code)
@@ -96,12 +101,12 @@ class ChildAnswer:
     peak_bytes: int = 0
 
     def event(self, name: str) -> dict[str, Any] | None:
-        """Return the first line of that event."""
+        """Return the first line of that event, or None."""
         return next((line for line in self.lines if line.get("event") == name), None)
 
     @property
     def error(self) -> str:
-        """Return the child's complaint if it failed, else ''."""
+        """The last error message of a child that failed, else ''."""
         if not self.exit_code:
             return ""
         errors = [str(line["message"]) for line in self.lines if line.get("event") == "error"]
@@ -109,34 +114,37 @@ class ChildAnswer:
         return errors[-1] if errors else stderr[-1] if stderr else ""
 
 
-def reason(error: str) -> str:
-    """Return llama.cpp's complaint without the names of its functions."""
-    return _WRAPPING.sub("", error)
+def strip_function_names(error: str) -> str:
+    """Return an error message of llama.cpp without the names of its functions."""
+    return _FUNCTION_NAMES.sub("", error)
 
 
 def ask_child(
     request: dict[str, Any], timeout_s: float = TIMEOUT_S, *, limit_bytes: int = MEMORY_BYTES
 ) -> ChildAnswer:
-    """Return the answer of a probe child to `request`. Never raises for what the child does."""
+    """Return the answer of a child to `request`, a task of `runtime.probes.doctor_child`.
+
+    Whatever the child does is part of the answer: nothing is raised for it.
+    """
     text = json.dumps({**request, "data_limit": limit_bytes + DATA_SLACK})
-    seen, status = run_child(
+    result, status = run_child(
         "g4cli.runtime.probes.doctor_child",
         text=text,
         timeout_s=timeout_s,
         memory_bytes=limit_bytes,
     )
     answer = ChildAnswer(
-        tuple(_json_lines(seen.stdout)),
+        tuple(_parse_json_lines(result.stdout)),
         status,
-        seen.timed_out,
-        seen.stderr[-4000:],
-        seen.over_limit,
-        seen.peak_bytes,
+        result.timed_out,
+        result.stderr[-4000:],
+        result.over_limit,
+        result.peak_bytes,
     )
-    if not seen.over_limit and _REFUSED.search(answer.error):
-        # The kernel was faster than the eye of the parent: one allocation beyond all limits.
+    if not result.over_limit and _OUT_OF_MEMORY.search(answer.error):
+        # RLIMIT_DATA refused the allocation before the parent's poll saw it.
         return ChildAnswer(
-            answer.lines, answer.exit_code, False, answer.stderr, True, seen.peak_bytes
+            answer.lines, answer.exit_code, False, answer.stderr, True, result.peak_bytes
         )
     return answer
 
@@ -149,9 +157,9 @@ def greedy_probe(
     options: Mapping[str, Any] | None = None,
     limit_bytes: int = MEMORY_BYTES,
 ) -> ProbeResult:
-    """Return greedy tokens for each prompt (its name, its whole text) from a child process.
+    """Return greedy continuations of up to `n_tokens` tokens; a prompt is (name, whole text).
 
-    `options` as the probe takes them.
+    `options` are the options of the task "greedy" in `runtime.probes.doctor_child`.
     """
     request = {
         "task": "greedy",
@@ -160,10 +168,10 @@ def greedy_probe(
         "n_tokens": n_tokens,
         "options": {"n_ctx": N_CTX, **dict(options or {})},
     }
-    seconds = TIMEOUT_S + path.stat().st_size / GIB * _S_PER_GIB
+    seconds = TIMEOUT_S + path.stat().st_size / GIB * _TIMEOUT_S_PER_GIB
     answer = ask_child(request, seconds, limit_bytes=limit_bytes)
     lines = [line for line in answer.lines if line.get("event") == "run"]
-    runs = tuple(_run(line, name) for line, (name, _) in zip(lines, prompts, strict=False))
+    runs = tuple(_parse_run(line, name) for line, (name, _) in zip(lines, prompts, strict=False))
     loaded = answer.event("loaded") or {}
     return ProbeResult(
         runs,
@@ -178,19 +186,19 @@ def greedy_probe(
     )
 
 
-def _run(line: dict[str, Any], name: str) -> GreedyRun:
+def _parse_run(line: dict[str, Any], name: str) -> GreedyRun:
     known = {f.name for f in fields(GreedyRun)}
     values: Any = {n: tuple(v) if isinstance(v, list) else v for n, v in line.items() if n in known}
     return GreedyRun(**{**values, "prompt": name})
 
 
-def _json_lines(text: str) -> list[dict[str, Any]]:
-    found = []
+def _parse_json_lines(text: str) -> list[dict[str, Any]]:
+    objects = []
     for line in text.splitlines():
         try:
             value = json.loads(line)
         except ValueError:
             continue  # half a line: the child died while writing it
         if isinstance(value, dict):
-            found.append(value)
-    return found
+            objects.append(value)
+    return objects

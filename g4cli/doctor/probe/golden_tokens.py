@@ -1,6 +1,6 @@
-"""How llama.cpp cuts 46 texts with the published vocabulary: spaces, newlines, digits, emoji, scripts.
+"""46 texts and their token ids in the published vocabulary.
 
-Source: models/ggml-vocab-gemma-4.gguf.inp and .out, ggml-org/llama.cpp@0c1e57098; no <bos> in front.
+Source: models/ggml-vocab-gemma-4.gguf.inp and .out, ggml-org/llama.cpp@0c1e57098; without <bos>.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""The same questions in several frames: g4's chat turns, the file's own template, and plain text.
+"""The same questions in several prompt formats: Gemma 4's turns, the file's template, plain text.
 
-What fails in one frame and not in another is the frame's fault, not the network's.
+If a model answers well in one format and not in another, the format is at fault and not the
+network.
 """
 
 from __future__ import annotations
@@ -10,79 +11,100 @@ from typing import Final
 
 from g4cli.core.errors import BadFile
 from g4cli.core.template_child import render_template
-from g4cli.doctor.probe.tiny_answers import questions
+from g4cli.doctor.probe.tiny_questions import read_tiny_questions
+from g4cli.doctor.reference import EMPTY_THOUGHT_MODELS
 from g4cli.prompt.messages import Message
 from g4cli.prompt.render import PromptStyle, render
 from g4cli.prompt.template import variables_of
 
-# Questions whose answers any Gemma 4 knows, in chat form, and a word of the right answer ...
+# Questions that any Gemma 4 chat model answers, with a word of the right answer ...
 _CHAT: Final = (
     ("What is the capital of France?", "paris"),
     ("What is 2 + 2?", "4"),
     ("Repeat this word: zebra", "zebra"),
 )
-# ... and beginnings that any language model goes on with.
+# ... and texts that any language model continues.
 _PLAIN: Final = (
     ("The capital of France is", "paris"),
     ("One, two, three, four, five, six,", "seven"),
     ("Monday, Tuesday, Wednesday, Thursday,", "friday"),
 )
-_TINY_QUESTIONS: Final = 6
-# Sizes that expect an empty thought before the answer when thinking is off.
-_EMPTY_THOUGHT: Final = ("12b", "26b", "31b")
-# Longer ones do not fit into the probe's context; a template that makes so much of a question is no frame.
-_LONGEST: Final = 600
+_N_TINY_QUESTIONS: Final = 6
+# A longer prompt does not fit into the probe's context; no sound template makes that of a short
+# question.
+_MAX_PROMPT: Final = 600
 
-OWN, FILE, PLAIN = "g4's chat frame", "the file's template", "plain text"
+FILE_TEMPLATE: Final = "the file's template"
+PLAIN_TEXT: Final = "plain text"
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """One prompt: its name in the report, its whole text, and what the answer begins with or holds."""
+class Question:
+    """A prompt: its name in reports, its whole text, and what the answer contains."""
 
     name: str
     text: str
-    want: str
+    expected: str
 
 
-def chat_questions(model_name: str) -> tuple[Asked, ...]:
-    """Return the questions as g4 chat asks them, with Gemma 4's turns."""
-    style = PromptStyle(empty_thought=model_name in _EMPTY_THOUGHT)
+def render_chat_questions(model_name: str) -> tuple[Question, ...]:
+    """Return the questions in Gemma 4's turns, as `g4 chat` renders them."""
+    style = PromptStyle(empty_thought=model_name in EMPTY_THOUGHT_MODELS)
     return tuple(
-        Asked(question, "".join(p.text for p in render([Message("user", question)], style)), answer)
-        for question, answer in _asked(model_name)
+        Question(
+            question, "".join(p.text for p in render([Message("user", question)], style)), answer
+        )
+        for question, answer in _questions_for(model_name)
     )
 
 
-def template_questions(model_name: str, template: str) -> tuple[Asked, ...]:
-    """Return the questions as the file's own template frames them; () where it cannot be rendered."""
-    asked = [
+def render_template_questions(model_name: str, template: str) -> tuple[Question, ...]:
+    """Return the questions as the file's own template renders them; () if it fails."""
+    cases = [
         variables_of([Message("user", question)], PromptStyle())
-        for question, _ in _asked(model_name)
+        for question, _ in _questions_for(model_name)
     ]
     try:
-        texts = render_template(template, asked)
+        texts = render_template(template, cases)
     except BadFile:
         return ()
-    if any(not text.strip() or len(text) > _LONGEST for text in texts):
+    if any(not text.strip() or len(text) > _MAX_PROMPT for text in texts):
         return ()
-    # Engines put <bos> in front where the template does not.
+    # Engines put <bos> in front if the template does not.
     whole = [text if text.startswith("<bos>") else "<bos>" + text for text in texts]
-    return tuple(Asked(q, text, a) for (q, a), text in zip(_asked(model_name), whole, strict=True))
+    pairs = zip(_questions_for(model_name), whole, strict=True)
+    return tuple(Question(question, text, answer) for (question, answer), text in pairs)
 
 
-def plain_beginnings(model_name: str) -> tuple[Asked, ...]:
-    """Return beginnings of texts, without any turn: <bos> and the words."""
+def plain_text_questions(model_name: str) -> tuple[Question, ...]:
+    """Return texts to continue, without any turn: <bos> and the words."""
     if model_name != "tiny":
-        return tuple(Asked(text, "<bos>" + text, answer) for text, answer in _PLAIN)
+        return tuple(Question(text, "<bos>" + text, answer) for text, answer in _PLAIN)
     halves = []
-    for _, answer in questions(_TINY_QUESTIONS):
+    for _, answer in read_tiny_questions(_N_TINY_QUESTIONS):
         words = answer.split(" ")
         count = max(3, len(words) // 2)
         begin = " ".join(words[:count])
-        halves.append(Asked(begin, "<bos>" + begin, answer[len(begin) :].strip()))
+        halves.append(Question(begin, "<bos>" + begin, answer[len(begin) :].strip()))
     return tuple(halves)
 
 
-def _asked(model_name: str) -> tuple[tuple[str, str], ...]:
-    return questions(_TINY_QUESTIONS) if model_name == "tiny" else _CHAT
+def other_formats(
+    asked: tuple[Question, ...], model_name: str, template: str | None
+) -> tuple[tuple[str, tuple[Question, ...]], ...]:
+    """Return (name, questions) for each format other than that of `asked`.
+
+    The questions are () if the file's template fails; it is left out if it renders what was asked
+    already.
+    """
+    plain = (PLAIN_TEXT, plain_text_questions(model_name))
+    if not template:
+        return (plain,)
+    rendered = render_template_questions(model_name, template)
+    if [q.text for q in rendered] == [q.text for q in asked]:
+        return (plain,)
+    return ((FILE_TEMPLATE, rendered), plain)
+
+
+def _questions_for(model_name: str) -> tuple[tuple[str, str], ...]:
+    return read_tiny_questions(_N_TINY_QUESTIONS) if model_name == "tiny" else _CHAT

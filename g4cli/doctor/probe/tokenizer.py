@@ -1,4 +1,4 @@
-"""Let llama.cpp cut known texts with the file's tokenizer: in a child process, without the weights."""
+"""Let llama.cpp tokenize known texts with a file's tokenizer, without loading its weights."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import Final
 
 from g4cli.doctor.probe.child import ProbeResult, ask_child
 from g4cli.doctor.probe.golden_tokens import GOLDEN
+from g4cli.doctor.reference import N_TOKENS
 
-N_GEMMA: Final = 262_144
 _TIMEOUT_S: Final = 60.0
-# Chat marks and the traps of the first weeks, for the published vocabulary (llama.cpp@0c1e57098).
+# For the published vocabulary: turns, and what early builds got wrong (llama.cpp@0c1e57098).
 _CHAT: Final = (
     ("---\n", (7243, 107)),
     ("a\n\nb", (236746, 108, 236763)),
     ("Hello\n\n\nworld", (9259, 109, 12392)),
     ("<|turn>user\nHi<turn|>\n<|turn>model\n", (105, 2364, 107, 10979, 106, 107, 105, 4368, 107)),
 )
-# Texts for any vocabulary of Gemma 4's make: the control tokens keep their ids, ...
+# For any vocabulary of Gemma 4: control tokens have these ids, ...
 CONTROL_TEXTS: Final = (
     ("<|turn>", (105,)),
     ("<turn|>", (106,)),
     ("<bos>", (2,)),
 )
-# ... and what goes in comes out.
+# ... and detokenizing gives back the text.
 ROUND_TRIPS: Final = (
     "Hello, world!",
     "a  b\n\nc",
@@ -32,15 +32,19 @@ ROUND_TRIPS: Final = (
     "naïve café ☕",
     "</s> is text",
 )
-# token, ends an answer
+# token, whether it ends generation
 ENDS: Final = ((106, True), (1, True), (107, False))
-# Tokens of the published vocabulary: </s> is text, a tool's answer ends the turn.
-ENDS_GEMMA: Final = ((212, False), (50, True))
+# The same in the published vocabulary: </s> is text, <|tool_response> ends the turn.
+ENDS_PUBLISHED: Final = ((212, False), (50, True))
 
 
 @dataclass(frozen=True, slots=True)
-class Tokenized:
-    """What llama.cpp makes of known texts: (text, ids, expected), (text, text), (token, ends, expected)."""
+class TokenizerAnswers:
+    """What llama.cpp makes of known texts, or how it failed (`died`, `error`).
+
+    `encoded` holds (text, ids, expected ids), `round_trips` (text, detokenized text), `ends`
+    (token, whether it ends generation, expected).
+    """
 
     encoded: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...] = ()
     round_trips: tuple[tuple[str, str], ...] = ()
@@ -50,17 +54,17 @@ class Tokenized:
 
 
 def known_texts(n_tokens: int) -> tuple[tuple[str, tuple[int, ...]], ...]:
-    """Return texts and their ids for a vocabulary of `n_tokens`: 53 of them for the published one."""
-    if n_tokens != N_GEMMA:
+    """Return texts and their ids for a vocabulary of `n_tokens`: 53 for the published one."""
+    if n_tokens != N_TOKENS:
         return CONTROL_TEXTS
     golden = tuple((text, tuple(int(i) for i in ids.split())) for text, ids in GOLDEN)
     return (*CONTROL_TEXTS, *_CHAT, *golden)
 
 
-def tokenize(path: Path, n_tokens: int) -> Tokenized:
-    """Return what llama.cpp makes of known texts with the file's tokenizer, loaded without its weights."""
+def ask_tokenizer(path: Path, n_tokens: int) -> TokenizerAnswers:
+    """Return what llama.cpp makes of known texts with a tokenizer of `n_tokens` tokens."""
     known = known_texts(n_tokens)
-    ends = (*ENDS, *(ENDS_GEMMA if n_tokens == N_GEMMA else ()))
+    ends = (*ENDS, *(ENDS_PUBLISHED if n_tokens == N_TOKENS else ()))
     answer = ask_child(
         {
             "task": "tokenize",
@@ -71,16 +75,16 @@ def tokenize(path: Path, n_tokens: int) -> Tokenized:
         },
         _TIMEOUT_S,
     )
-    said = answer.event("tokenized")
-    if said is None:
+    event = answer.event("tokenized")
+    if event is None:
         died = ProbeResult(
             (), answer.exit_code, answer.timed_out, over_limit=answer.over_limit
         ).died
-        return Tokenized(died=died, error=answer.error or "no answer")
-    return Tokenized(
+        return TokenizerAnswers(died=died, error=answer.error or "no answer")
+    return TokenizerAnswers(
         tuple(
-            (text, tuple(ids), want) for (text, want), ids in zip(known, said["ids"], strict=True)
+            (text, tuple(ids), want) for (text, want), ids in zip(known, event["ids"], strict=True)
         ),
-        tuple(zip(ROUND_TRIPS, said["round_trips"], strict=True)),
-        tuple((token, got, want) for (token, want), got in zip(ends, said["ends"], strict=True)),
+        tuple(zip(ROUND_TRIPS, event["round_trips"], strict=True)),
+        tuple((token, got, want) for (token, want), got in zip(ends, event["ends"], strict=True)),
     )

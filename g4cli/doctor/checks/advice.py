@@ -1,0 +1,36 @@
+"""What to do about a finding: commands to type, shared by the checks.
+
+`diagnose.insert_names` puts the names of the file, of a repaired copy and of the model in place of
+FILE, OUT and MODEL.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+from g4cli import LLAMA_CPP_PYTHON
+from g4cli.core.quoting import shell_word
+
+EXAMINE: Final = "g4 doctor FILE"
+EXAMINE_DEEP: Final = "g4 doctor FILE --deep"
+REPAIR: Final = "g4 doctor FILE --fix OUT"
+REPAIR_TEMPLATE: Final = f"{REPAIR} (writes a copy with Gemma 4's chat template)"
+DOWNLOAD_AGAIN: Final = "download the file again: g4 pull MODEL, or the command that downloaded it"
+GET_ANOTHER: Final = "get another file: g4 pull MODEL"
+RECONVERT: Final = "get another file (g4 pull MODEL) or convert it again (g4 convert DIR)"
+GET_MMPROJ: Final = "get the mmproj of the same model: g4 pull MODEL"
+QUANTIZE_SFP8: Final = "quantize it again: g4 quantize SOURCE --type sfp8, or g4 pull MODEL"
+UPDATE_ENGINE: Final = "update llama.cpp (g4 doctor shows its version)"
+REPORT_BUG: Final = "report it: g4 doctor FILE --report bug.md"
+
+# This Python, since g4 may be installed by pip, pipx or uv, or run from a clone.
+_PIP: Final = f"{shell_word(sys.executable)} -m pip install"
+INSTALL: Final = f"{_PIP} g4cli"
+INSTALL_LIBRARY: Final = f"{_PIP} llama-cpp-python=={LLAMA_CPP_PYTHON}"
+REINSTALL_ENGINE: Final = f"{_PIP} --force-reinstall --no-deps llama-cpp-python=={LLAMA_CPP_PYTHON}"
+# pip would take the wheel that it compiled and kept before.
+REBUILD_ENGINE: Final = (
+    f'CMAKE_ARGS="$({shell_word(sys.executable)} -m g4cli.core.build_flags)" {_PIP} --force-reinstall '
+    f"--no-deps --no-cache-dir --no-binary llama-cpp-python llama-cpp-python=={LLAMA_CPP_PYTHON}"
+)

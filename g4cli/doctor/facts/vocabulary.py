@@ -1,0 +1,103 @@
+"""Read what a header says about its tokens, and the hashes of the bundled model's vocabulary."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cache
+from itertools import islice
+from typing import Final
+
+import numpy as np
+
+from g4cli.core.gguf_header import Header
+from g4cli.core.gguf_values import Array, ValueType, array
+from g4cli.core.paths import tiny_dir
+from g4cli.doctor.reference import TOKENIZER
+
+# All control tokens are among the first.
+_N_FIRST: Final = 320
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """What the header says about its tokens; counts are -1 where an array is absent.
+
+    `first` and `types` hold the text and the type of the first 320 tokens; `type_counts` pairs each
+    type with the number of tokens that have it.
+    """
+
+    model: str
+    pre: str
+    n_tokens: int
+    n_scores: int
+    n_types: int
+    n_merges: int
+    first: tuple[str, ...]
+    types: tuple[int, ...]
+    type_counts: tuple[tuple[int, int], ...]
+
+
+def read_vocabulary(header: Header) -> Vocabulary | None:
+    """Return the facts about the tokens, or None for a file without a tokenizer."""
+
+    def array_of(name: str) -> Array | None:
+        value = header.keys.get(TOKENIZER + name)
+        return value.data if value is not None and isinstance(value.data, Array) else None
+
+    def count(name: str) -> int:
+        items = array_of(name)
+        return len(items) if items is not None else -1
+
+    tokens, types = array_of("tokens"), array_of("token_type")
+    if tokens is None and TOKENIZER + "model" not in header.keys:
+        return None
+    first: tuple[str, ...] = ()
+    if tokens is not None and tokens.item_type.name == "STRING":
+        first = tuple(t.decode("utf-8", "replace") for t in islice(tokens.byte_strings(), _N_FIRST))
+    first_types: tuple[int, ...] = ()
+    type_counts: tuple[tuple[int, int], ...] = ()
+    if types is not None and types.item_type.name in ("INT32", "UINT32"):
+        values = types.numpy()
+        first_types = tuple(int(v) for v in values[:_N_FIRST])
+        kinds, counts = np.unique(values, return_counts=True)
+        type_counts = tuple((int(k), int(n)) for k, n in zip(kinds, counts, strict=True))
+    return Vocabulary(
+        model=_key_text(header, "model"),
+        pre=_key_text(header, "pre"),
+        n_tokens=count("tokens"),
+        n_scores=count("scores"),
+        n_types=count("token_type"),
+        n_merges=count("merges"),
+        first=first,
+        types=first_types,
+        type_counts=type_counts,
+    )
+
+
+def _key_text(header: Header, name: str) -> str:
+    value = header.keys.get(TOKENIZER + name)
+    return str(value.data) if value is not None else ""
+
+
+def hash_array(header: Header, name: str) -> str:
+    """Return the sha256 of the raw bytes of the array `tokenizer.ggml.NAME`."""
+    value = header.keys.get(TOKENIZER + name)
+    raw = value.data.raw() if value is not None and isinstance(value.data, Array) else b""
+    return hashlib.sha256(raw).hexdigest()
+
+
+@cache
+def tiny_vocabulary_hashes() -> dict[str, str] | None:
+    """Return the hashes of tokens and merges of `tiny`, or None without its checkpoint."""
+    path = tiny_dir() / "tokenizer.json"
+    if not path.is_file():
+        return None
+    model = json.loads(path.read_text(encoding="utf-8"))["model"]
+    tokens = sorted(model["vocab"], key=model["vocab"].__getitem__)
+    merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]]
+    return {
+        name: hashlib.sha256(array(ValueType.STRING, items).data.raw()).hexdigest()  # type: ignore[union-attr]
+        for name, items in (("tokens", tokens), ("merges", merges))
+    }

@@ -1,0 +1,35 @@
+"""Ask llama.cpp about itself: its build, its backends, and whether its kernels work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from g4cli.doctor.probe.child import ask_child
+
+_TIMEOUT_S: Final = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFacts:
+    """The events of `runtime.probes.doctor_child`, empty without one; `error` says why."""
+
+    library: dict[str, Any] = field(default_factory=dict)
+    kernels: dict[str, Any] = field(default_factory=dict)
+    backends: dict[str, Any] = field(default_factory=dict)
+    error: str = ""
+
+
+def ask_engine() -> EngineFacts:
+    """Return what llama.cpp says about itself, and which of its matrix products work."""
+    answer = ask_child({"task": "machine"}, _TIMEOUT_S)
+    library, kernels = answer.event("library"), answer.event("kernels")
+    error = ""
+    if library is None or kernels is None:
+        error = answer.error or f"the probe ended with code {answer.exit_code}"
+    return EngineFacts(library or {}, kernels or {}, answer.event("backends") or {}, error)
+
+
+def ask_backends() -> dict[str, Any]:
+    """Return the child's event `backends`, or {} if llama.cpp does not start."""
+    return ask_child({"task": "backends"}).event("backends") or {}

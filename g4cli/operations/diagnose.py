@@ -1,0 +1,162 @@
+"""What `g4 doctor` does: diagnose a file or this machine, write a repaired copy and a bug report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from g4cli import host
+from g4cli.core.errors import UsageError
+from g4cli.core.files import atomic_file, is_there, open_file
+from g4cli.core.hub_name import is_on_hub
+from g4cli.core.quoting import shell_word
+from g4cli.core.reporter import Reporter
+from g4cli.doctor.bug_report import HEADING, write_bug_report
+from g4cli.doctor.diagnose import diagnose, judge, known_ids
+from g4cli.doctor.diagnose_machine import diagnose_machine
+from g4cli.doctor.facts.file_facts import Depth
+from g4cli.doctor.repair import Repair, is_better, repair_file, require_new_file
+from g4cli.doctor.report import Report
+from g4cli.hub.remote_facts import read_remote_facts
+from g4cli.store.models import resolve
+
+
+@dataclass(frozen=True, slots=True)
+class DiagnoseRequest:
+    """What to diagnose, and what to write.
+
+    `file` is a path, the name of a pulled model, hf:OWNER/REPO/FILE, or None for this machine.
+    `only` names ids or families of checks. `repaired` is where a repaired copy goes, `bug_report`
+    where the report goes as Markdown.
+    """
+
+    file: str | None
+    depth: Depth = "default"
+    only: tuple[str, ...] = ()
+    repaired: Path | None = None
+    bug_report: Path | None = None
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the file is on the hub."""
+        return self.file is not None and is_on_hub(self.file)
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """The report, and with a repair: what was changed, the report on the copy, whether it was kept."""
+
+    report: Report
+    repair: Repair | None = None
+    repaired_report: Report | None = None
+    is_kept: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        """That of the copy if one was kept, else that of the file."""
+        kept = self.repaired_report if self.is_kept else None
+        return (kept or self.report).exit_code
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the diagnosis as docs/reference/schemas/doctor.json describes it."""
+        data = self.report.as_json()
+        if self.repair is not None:
+            after = self.repaired_report
+            data["repair"] = self.repair.as_json() | {
+                "verdict": after.verdict if after else None,
+                "kept": self.is_kept,
+                "path": str(self.repair.path) if self.is_kept else None,
+            }
+        return data
+
+
+def run_diagnosis(request: DiagnoseRequest, reporter: Reporter) -> Diagnosis:
+    """Return the diagnosis that was asked for; writes the repaired copy and the bug report.
+
+    A copy that is not better than the source is deleted. Raises UsageError for a request that
+    contradicts itself, an unknown check, and a file that would be overwritten; and what finding or
+    reading the file raises.
+    """
+    _check_request(request)
+    path = _find_file(request)
+    report = _diagnose_subject(request, path, reporter)
+    diagnosis = Diagnosis(report)
+    if request.repaired is not None and path is not None and report.header_readable:
+        diagnosis = _repair(report, path, request.repaired, request.depth, reporter)
+    if request.bug_report is not None:
+        with atomic_file(request.bug_report) as target:
+            target.write(write_bug_report(report).encode("utf-8", "replace"))
+        reporter.say(f"report written to {request.bug_report}")
+    return diagnosis
+
+
+def _check_request(request: DiagnoseRequest) -> None:
+    """Raise UsageError for what would fail after minutes of checks."""
+    known = known_ids(machine=request.file is None)
+    unknown = sorted(set(request.only) - known)
+    if unknown:
+        families = " ".join(sorted(i for i in known if "." not in i))
+        raise UsageError(f"unknown check: {', '.join(unknown)}", hint=f"families: {families}")
+    if request.repaired is not None:
+        if request.file is None or request.is_remote:
+            raise UsageError("--fix needs a local file", hint="g4 doctor FILE --fix OUT")
+        require_new_file(request.repaired)
+    if request.is_remote and request.depth != "quick":
+        raise UsageError(
+            "only the header of a file on the hub is examined",
+            hint=f"g4 doctor {shell_word(request.file or '')} --quick",
+        )
+    if request.bug_report is not None:
+        _require_report(request.bug_report)
+
+
+def _require_report(path: Path) -> None:
+    """Raise UsageError if `path` is a file that g4 did not write as a report: it would be lost."""
+    if path.is_file() and path.stat().st_size:
+        with open_file(path) as file:
+            if file.read(len(HEADING)) != HEADING.encode():
+                raise UsageError(
+                    f"{path} exists and is not a report of g4",
+                    hint="--report with the name of a new file",
+                )
+
+
+def _find_file(request: DiagnoseRequest) -> Path | None:
+    """Return the path of a local file, also of a pulled model; None for the hub and this machine."""
+    if request.file is None or request.is_remote:
+        return None
+    path = Path(request.file)
+    return path if is_there(path) else resolve(request.file)
+
+
+def _diagnose_subject(request: DiagnoseRequest, path: Path | None, reporter: Reporter) -> Report:
+    if path is not None:
+        return _diagnose_file(path, request.depth, request.only, reporter)
+    if request.file is not None:
+        return judge(read_remote_facts(request.file), request.only)
+    memory = host.probe()
+    return diagnose_machine(
+        request.only, memory_total=memory.total_bytes, memory_free=memory.available_bytes
+    )
+
+
+def _diagnose_file(path: Path, depth: Depth, only: tuple[str, ...], reporter: Reporter) -> Report:
+    free_bytes = host.probe().available_bytes if depth != "quick" else 0
+    with reporter.progress(f"examine {path.name}", unit="steps") as progress:
+        return diagnose(path, depth=depth, only=only, free_bytes=free_bytes, progress=progress)
+
+
+def _repair(
+    report: Report, source: Path, target: Path, depth: Depth, reporter: Reporter
+) -> Diagnosis:
+    """Write a repaired copy, diagnose it, and delete it if it is not better than its source."""
+    with reporter.progress(f"writing {target.name}") as progress:
+        repair = repair_file(report, source, target, progress=progress)
+    if not repair.changes:
+        return Diagnosis(report, repair)
+    after = _diagnose_file(target, depth, (), reporter)
+    is_kept = is_better(after, report)
+    if not is_kept:
+        target.unlink()
+    return Diagnosis(report, repair, after, is_kept)
