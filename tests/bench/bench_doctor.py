@@ -2,7 +2,7 @@
 then an engine in every way of tests/support/fakes/engine_faults.py; then examine the sound files of
 tests/support/builders/healthy.py.
 
-python tests/bench/bench_doctor.py [--no-talk]
+python tests/bench/bench_doctor.py [--no-run]
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from g4cli.doctor.diagnose import judge
-from g4cli.doctor.facts.file_facts import gather
+from g4cli.doctor.diagnose import diagnose, judge
+from g4cli.doctor.facts.gather import gather_facts
 from g4cli.doctor.report import Report
 from tests.support.builders.damage import DAMAGES
 from tests.support.builders.healthy import fixture_files, shaped_files, tiny_files
@@ -30,15 +30,15 @@ def main() -> int:
     """Print one row per kind of damage and per fault of an engine, and the shares of right
     verdicts.
     """
-    talk = "--no-talk" not in sys.argv[1:]
+    run = "--no-run" not in sys.argv[1:]
     good, started = build_tiny(), time.monotonic()
-    kinds = [d for d in DAMAGES if talk or not d.needs_talk]
+    kinds = [d for d in DAMAGES if run or not d.needs_talk]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.gguf"
         right = 0
         for damage in kinds:
             path.write_bytes(damage.make(good))
-            report = judge(gather(path, talk=talk))
+            report = examine(path, run=run)
             right += shown(damage.name, report, damage.verdicts)
         took = time.monotonic() - started
         print(
@@ -48,18 +48,23 @@ def main() -> int:
         engines = 0
         for fault in FAULTS:
             with patch("g4cli.doctor.probe.child.ask_child", Engine(fault)):
-                report = judge(gather(path, fault.depth, only=("probe",)), ("probe",))  # type: ignore[arg-type]
+                report = diagnose(path, depth=fault.depth, only=("probe",))  # type: ignore[arg-type]
             engines += shown(fault.name, report, fault.verdicts)
         print(f"{engines} of {len(FAULTS)} verdicts on engines right")
-        sound = list(called(Path(folder), talk))
+        sound = list(called(Path(folder), run))
         print(f"{sum(sound)} of {len(sound)} sound files not called broken")
     return 0 if right >= 0.95 * len(kinds) and engines >= 0.95 * len(FAULTS) and all(sound) else 1
 
 
-def called(folder: Path, talk: bool) -> Iterator[bool]:
+def examine(path: Path, *, run: bool) -> Report:
+    """Return the report on a file; without `run`, llama.cpp is not asked."""
+    return diagnose(path) if run else judge(gather_facts(path))
+
+
+def called(folder: Path, run: bool) -> Iterator[bool]:
     """Yield for each sound file whether it is not called broken."""
     for path in chain(tiny_files(folder), fixture_files(folder), shaped_files(folder)):
-        report = judge(gather(path, talk=talk))
+        report = examine(path, run=run)
         # A file without weights is no model yet: 'unknown' says so. Towers and vocabularies are not
         # run.
         sound = ("healthy", "not-checked", "unknown")

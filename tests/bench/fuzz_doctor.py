@@ -24,9 +24,9 @@ import numpy as np
 
 from g4cli.cli.output import Output
 from g4cli.cli.views.doctor import render_report
-from g4cli.doctor.bug_report import bug_report
+from g4cli.doctor.bug_report import write_bug_report
 from g4cli.doctor.diagnose import judge
-from g4cli.doctor.facts.file_facts import gather
+from g4cli.doctor.facts.gather import gather_facts
 from tests.support.builders.gguf import BF16, F32, I8, Q8_0, Key, build_gguf, gemma4_keys
 
 PIECES = (
@@ -98,13 +98,13 @@ def examine(path: Path) -> str:
     g4.
     """
     started = time.monotonic()
-    report = judge(gather(path, talk=False))
+    report = judge(gather_facts(path))
     crashed = [f for f in report.findings if f.status == "crash"]
     assert not crashed, crashed
     shown = io.StringIO()
     with redirect_stdout(shown):
         render_report(Output(), report)
-    for text in (shown.getvalue(), bug_report(report)):
+    for text in (shown.getvalue(), write_bug_report(report)):
         odd = {
             c
             for c in text

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from g4cli.doctor.probe.child import ChildAnswer
-from g4cli.doctor.probe.prompts import chat_questions, plain_beginnings
+from g4cli.doctor.probe.prompts import plain_text_questions, render_chat_questions
 
 Options = dict[str, Any]
 N_VOCAB = 768
@@ -106,8 +106,8 @@ class Engine:
         """Know the right answers to the questions for the bundled model, and `answers` to other
         prompts.
         """
-        known = (*chat_questions("tiny"), *plain_beginnings("tiny"))
-        self.answers = {a.text: a.want for a in known} | (answers or {})
+        known = (*render_chat_questions("tiny"), *plain_text_questions("tiny"))
+        self.answers = {a.text: a.expected for a in known} | (answers or {})
         self.fault = fault
         self.requests: list[dict[str, Any]] = []
 

@@ -14,7 +14,7 @@ import pytest
 
 from g4cli.core.child_memory import communicate, private_bytes, status_bytes
 from g4cli.doctor.diagnose import judge
-from g4cli.doctor.facts.file_facts import gather
+from g4cli.doctor.facts.gather import gather_facts
 from g4cli.doctor.probe.child import ProbeResult, ask_child, greedy_probe
 from tests.support.builders import real_shapes, shapes
 
@@ -113,7 +113,7 @@ def test_a_file_that_asks_for_too_much_memory_is_a_finding(hostile: Path) -> Non
     result = greedy_probe(hostile, [("Hi", "<bos>Hi")], n_tokens=2, limit_bytes=100 * MIB)
     assert result.over_limit
     assert result.peak_bytes > 100 * MIB
-    facts = replace(gather(hostile, talk=False), probe=result)
+    facts = replace(gather_facts(hostile), probe=result)
     report = judge(facts, ("probe",))
     assert (report.verdict, report.exit_code) == ("conversion-defect", 8)
     assert "more than 100 MiB besides the file" in report.evidence[0]
@@ -159,7 +159,7 @@ def test_a_refusal_of_the_kernel_is_the_limit_too(
     assert answer.over_limit
     assert (
         ProbeResult(over_limit=True, limit_bytes=1 << 30).died
-        == "it wanted more than 1.00 GiB of memory"
+        == "it needed more than 1.00 GiB of memory"
     )
 
 

@@ -1,4 +1,4 @@
-"""Other ways to run a file, and other frames for a question, on engines with one fault each."""
+"""Other configurations of llama.cpp and other prompt formats, on engines with one fault each."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from g4cli.doctor.diagnose import judge
-from g4cli.doctor.facts.file_facts import gather
-from g4cli.doctor.probe.answers import early_loop
+from g4cli.doctor.diagnose import diagnose
+from g4cli.doctor.probe.answers import find_early_loop
 from g4cli.doctor.probe.child import GreedyRun, ProbeResult
-from g4cli.doctor.probe.compare import WAYS, compared, try_ways
+from g4cli.doctor.probe.compare import ALTERNATIVE_CONFIGS, compare_configs, compare_run
 from g4cli.doctor.probe.prompts import (
-    FILE,
-    PLAIN,
-    Asked,
-    chat_questions,
-    plain_beginnings,
-    template_questions,
+    FILE_TEMPLATE,
+    PLAIN_TEXT,
+    Question,
+    plain_text_questions,
+    render_chat_questions,
+    render_template_questions,
 )
 from g4cli.doctor.report import Report
 from tests.support.builders.damage import GGUF, value
@@ -38,7 +37,7 @@ def examined(
     path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch, depth: str = "default"
 ) -> Report:
     monkeypatch.setattr("g4cli.doctor.probe.child.ask_child", engine)
-    return judge(gather(path, depth, only=("probe",)), ("probe",))  # type: ignore[arg-type]
+    return diagnose(path, depth=depth, only=("probe",))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda f: f.name)
@@ -57,7 +56,7 @@ def test_a_sound_engine_is_asked_once(tiny: Path, monkeypatch: pytest.MonkeyPatc
     assert len(engine.requests) == 1
     engine = Engine()
     examined(tiny, engine, monkeypatch, "deep")
-    assert len(engine.requests) == 1 + len([w for w in WAYS if not w.needs_gpu]) + 1
+    assert len(engine.requests) == 1 + len([c for c in ALTERNATIVE_CONFIGS if not c.needs_gpu]) + 1
 
 
 def test_a_gpu_is_tried_without_being_asked_for(
@@ -67,35 +66,37 @@ def test_a_gpu_is_tried_without_being_asked_for(
     report = examined(tiny, engine, monkeypatch)
     assert [r["options"].get("n_gpu_layers") for r in engine.requests] == [None, 999]
     assert (
-        "the same answer with the GPU" in {f.id: f.found for f in report.findings}["probe.variants"]
+        "the same answer with the GPU" in {f.id: f.found for f in report.findings}["probe.configs"]
     )
 
 
-def test_the_gpu_that_fails_is_named_with_the_way_round_it(
+def test_a_gpu_that_fails_is_named_with_a_workaround(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     report = examined(tiny, Engine(FAULTS[0]), monkeypatch)
-    assert "with the GPU the answer falls apart" in report.evidence[0]
+    assert "with the GPU the answer is broken" in report.evidence[0]
     assert "--gpu-layers 0" in report.fix
 
 
-def test_a_crash_in_one_way_alone_is_named(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crash_in_one_configuration_alone_is_named(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fault = next(f for f in FAULTS if f.name == "dies-with-flash")
     report = examined(tiny, Engine(fault), monkeypatch)
     assert (
-        "with flash attention off the answer is sound, in the usual way it is not"
+        "with flash attention off the answer is sound, and with the usual configuration it is not"
         in report.evidence[0]
     )
     fault = next(f for f in FAULTS if f.name == "dies-at-once")
     report = examined(tiny, Engine(fault), monkeypatch)
     assert (report.verdict, report.confidence) == ("runtime", "medium")
     assert (
-        "it dies as well with flash attention off"
-        in {f.id: f.found for f in report.findings}["probe.variants"]
+        "it also crashes with flash attention off"
+        in {f.id: f.found for f in report.findings}["probe.configs"]
     )
 
 
-def test_an_answer_in_the_files_own_frame(
+def test_an_answer_in_the_format_of_the_files_template(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A template that makes another prompt of the question: wherever it fails alone, it is the
@@ -107,17 +108,17 @@ def test_an_answer_in_the_files_own_frame(
     file.keys["tokenizer.chat_template"] = value("str", odd)
     path = tmp_path / "odd.gguf"
     path.write_bytes(file.encode())
-    framed = template_questions("tiny", odd)
-    assert framed[0].text == "<bos><|turn>user\nHello !<turn|>\n<|turn>model"
-    own = {a.text for a in chat_questions("tiny")}
-    theirs = {a.text: a.want for a in framed}
-    fails = EngineFault("file's frame", lambda _o, p: p in theirs, "loop", ())
+    rendered = render_template_questions("tiny", odd)
+    assert rendered[0].text == "<bos><|turn>user\nHello !<turn|>\n<|turn>model"
+    own = {a.text for a in render_chat_questions("tiny")}
+    theirs = {a.text: a.expected for a in rendered}
+    fails = EngineFault("file's template", lambda _o, p: p in theirs, "loop", ())
     report = examined(path, Engine(fails, theirs), monkeypatch, "deep")
     assert (report.verdict, report.fix.split(" (")[0]) == (
         "template",
-        f"g4 doctor {path} --fix odd-mended.gguf",
+        f"g4 doctor {path} --fix odd-repaired.gguf",
     )
-    fails = EngineFault("g4's frame", lambda _o, p: p in own, "loop", ())
+    fails = EngineFault("g4's format", lambda _o, p: p in own, "loop", ())
     report = examined(path, Engine(fails, theirs), monkeypatch)
     assert report.verdict == "template"
     assert "sound with the file's own template and fail with Gemma 4's" in report.evidence[0]
@@ -148,13 +149,15 @@ def test_a_base_model_with_a_chat_template_is_no_damage(
     path.write_bytes(file.encode())
     report = examined(path, Engine(EngineFault("turns", in_turns, "loop", ())), monkeypatch)
     assert report.verdict == "template"
-    assert "a base model, not one for chat" in report.evidence[0]
+    assert "this is a pre-trained model, not a chat model" in report.evidence[0]
 
 
 def test_a_second_copy_of_the_weights_must_fit(tiny: Path) -> None:
     base = ProbeResult((BASE,), n_vocab=N_VOCAB)
-    repacked = [way for way in WAYS if way.copies and not way.needs_gpu]
-    (found,) = try_ways(tiny, [Asked("Hi", "Hi", "x")], base, repacked, free_bytes=10 << 20)
+    repacked = [c for c in ALTERNATIVE_CONFIGS if c.copies_weights and not c.needs_gpu]
+    (found,) = compare_configs(
+        tiny, [Question("Hi", "Hi", "x")], base, repacked, free_bytes=10 << 20
+    )
     assert "does not fit" in found.untried
     assert not found.differs
 
@@ -175,7 +178,7 @@ def test_where_answers_part(
     run = GreedyRun("Hi", tokens, "", (sureness,) * (len(tokens) + 1), -9.0, 9.0, 0, 0.0, True)
     if not tokens:
         run = GreedyRun("Hi", (), "", (), -9.0, 9.0, 0, 0.0, False)
-    found = compared("x", BASE, ProbeResult((run,)))
+    found = compare_run("x", BASE, ProbeResult((run,)))
     assert (found.same, found.differs) == (same, differs)
 
 
@@ -184,22 +187,26 @@ def test_a_loop_that_the_shorter_answer_cannot_show_is_no_difference() -> None:
     short = GreedyRun(
         "Hi", (5, 6, 7) * 5 + (5,), "abc" * 5 + "a", (0.9,) * 16, -9.0, 9.0, 0, 0.0, False
     )
-    assert early_loop(long)
-    assert not early_loop(short)
-    assert not compared("x", long, ProbeResult((short,))).differs
+    assert find_early_loop(long)
+    assert not find_early_loop(short)
+    assert not compare_run("x", long, ProbeResult((short,))).differs
 
 
-def test_plain_beginnings_are_the_answers_of_the_bundled_model() -> None:
-    for asked in plain_beginnings("tiny"):
+def test_plain_text_questions_are_the_answers_of_the_bundled_model() -> None:
+    for asked in plain_text_questions("tiny"):
         assert asked.text == "<bos>" + asked.name
         assert "<|" not in asked.name
-    assert [a.want for a in plain_beginnings("31b")] == ["paris", "seven", "friday"]
-    assert chat_questions("31b")[0].text.endswith("<|turn>model\n<|channel>thought\n<channel|>")
-    assert chat_questions("e2b")[0].text.endswith("<|turn>model\n")
+    assert [a.expected for a in plain_text_questions("31b")] == ["paris", "seven", "friday"]
+    assert render_chat_questions("31b")[0].text.endswith(
+        "<|turn>model\n<|channel>thought\n<channel|>"
+    )
+    assert render_chat_questions("e2b")[0].text.endswith("<|turn>model\n")
 
 
-def test_the_frames_are_named_in_the_report(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_formats_are_named_in_the_report(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     report = examined(tiny, Engine(EngineFault("all", always, "loop", ())), monkeypatch)
     found = {f.id: f.found for f in report.findings}
-    assert found["probe.frames"] == f"{PLAIN} fail in the same way: not the template's fault"
-    assert FILE not in found["probe.frames"]
+    assert (
+        found["probe.formats"] == f"{PLAIN_TEXT} fail in the same way: the template is not at fault"
+    )
+    assert FILE_TEMPLATE not in found["probe.formats"]

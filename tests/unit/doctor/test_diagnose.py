@@ -14,8 +14,9 @@ from g4cli.cli.main import run
 from g4cli.cli.output import Output
 from g4cli.cli.views.doctor import render_report
 from g4cli.core.errors import UsageError
-from g4cli.doctor.diagnose import diagnose, judge
-from g4cli.doctor.facts.file_facts import gather
+from g4cli.doctor.diagnose import diagnose, judge, probe_file
+from g4cli.doctor.facts.file_facts import FileFacts
+from g4cli.doctor.facts.gather import gather_facts
 from g4cli.doctor.report import Report
 from tests.support.builders import shapes
 from tests.support.builders.damage import DAMAGES, GGUF, KINDS, Damage, changed, value
@@ -56,8 +57,8 @@ def test_the_bundled_model_is_healthy(folder: Path) -> None:
         "tensors.parts",
         "tokenizer.suppressed",
         "weights.sfp8",
-        "probe.variants",
-        "probe.frames",
+        "probe.configs",
+        "probe.formats",
     }
 
 
@@ -76,7 +77,7 @@ def test_the_dashes_are_a_conversion_defect_with_five_proofs(dashes: Report) -> 
     assert set(failed) == {
         "tensors.tied",
         "weights.zero",
-        "weights.copies",
+        "weights.duplicates",
         "probe.loop",
         "probe.answers",
     }
@@ -175,7 +176,7 @@ SHOWN_BY_THE_FILE = [d for d in DAMAGES if not d.needs_talk and not d.name.start
 def test_each_damage_gets_the_right_verdict(damage: Damage, good: bytes, tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     path.write_bytes(damage.make(good))
-    report = judge(gather(path, talk=False))
+    report = judge(gather_facts(path))
     assert report.verdict in damage.verdicts, report.evidence
     assert report.exit_code in (5, 8)
     assert report.fix
@@ -255,9 +256,9 @@ def test_a_flipped_bit_shows_in_the_hash_on_record(
     else:
         (tmp_path / "model.gguf.sha256").write_text(f"{sha}  model.gguf\n")
     path.write_bytes(data)
-    assert {f.id: f.status for f in judge(gather(path, talk=False)).findings}["file.hash"] == "ok"
+    assert {f.id: f.status for f in judge(gather_facts(path)).findings}["file.hash"] == "ok"
     path.write_bytes(data[:-40_000] + bytes([data[-40_000] ^ 1]) + data[-39_999:])
-    report = judge(gather(path, talk=False))
+    report = judge(gather_facts(path))
     assert [f.id for f in report.findings if f.status == "fail"] == ["file.hash"]
     assert report.verdict == "file-damaged"
 
@@ -289,7 +290,7 @@ def test_an_mmproj_is_compared_with_the_model_beside_it(
     (tmp_path / "model.gguf").write_bytes((folder / "tiny.gguf").read_bytes())
     path = tmp_path / "mmproj.gguf"
     path.write_bytes(tower(width, kind))
-    assert judge(gather(path)).verdict == verdict
+    assert diagnose(path).verdict == verdict
 
 
 def test_a_random_network_is_no_damage_and_no_model_either(tmp_path: Path) -> None:
@@ -297,26 +298,26 @@ def test_a_random_network_is_no_damage_and_no_model_either(tmp_path: Path) -> No
     path = build(
         tmp_path / "m.gguf", "tiny", shapes.TINY, "q4_0", weights="random", vocabulary=vocabulary
     )
-    report = judge(gather(path, talk=False), ("weights", "probe"))
+    report = judge(gather_facts(path), ("weights", "probe"))
     assert (report.verdict, report.exit_code) == ("not-checked", 0)
     assert (
         report.summary
-        == "its weights are random: nobody has trained this network; not checked: tokenizer, answers"
+        == "its weights are random: the network was never trained; not checked: tokenizer, answers"
     )
 
 
 def test_numbers_at_the_end_of_their_range_make_no_noise(good: bytes, tmp_path: Path) -> None:
     path = tmp_path / "m.gguf"
     path.write_bytes(changed("output_norm.weight", lambda v: v * 0 + np.float32(3e38))(good))
-    assert not gather(path, talk=False).untrained  # a RuntimeWarning would fail the test
-    assert judge(gather(path, talk=False)).verdict == "file-damaged"
+    assert not gather_facts(path).is_untrained  # a RuntimeWarning would fail the test
+    assert judge(gather_facts(path)).verdict == "file-damaged"
 
 
 def test_converted_towers_and_fixtures_are_not_called_broken(tmp_path: Path) -> None:
     """Limits of clipped layers are infinite in some. With their answers:
     tests/bench/bench_doctor.py.
     """
-    judged = {path.stem: judge(gather(path, talk=False)) for path in fixture_files(tmp_path)}
+    judged = {path.stem: judge(gather_facts(path)) for path in fixture_files(tmp_path)}
     assert len(judged) == 13
     assert {name: report.evidence for name, report in judged.items() if report.exit_code} == {}
     assert {report.verdict for report in judged.values()} == {"not-checked"}
@@ -327,19 +328,23 @@ def test_what_to_type_has_the_names_of_file_copy_and_model(
 ) -> None:
     path = tmp_path / "my model.gguf"
     path.write_bytes(KINDS["eos-107"](good))
-    assert judge(gather(path, "quick")).fix == f"g4 doctor '{path}' --fix 'my model-mended.gguf'"
-    assert "g4 pull tiny" in judge(gather(folder / "dashes.gguf", "quick")).fix
+    assert diagnose(path, depth="quick").fix == f"g4 doctor '{path}' --fix 'my model-repaired.gguf'"
+    assert "g4 pull tiny" in diagnose(folder / "dashes.gguf", depth="quick").fix
+
+
+def _facts(path: Path, *only: str) -> FileFacts:
+    return probe_file(gather_facts(path, "deep", only=only), path, only=only)
 
 
 def test_a_single_check_costs_what_it_needs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The weights are read and llama.cpp is asked only for the checks that look at them."""
     monkeypatch.setattr("g4cli.doctor.probe.child.ask_child", None)
     monkeypatch.setattr("g4cli.doctor.probe.tokenizer.ask_child", None)
-    facts = gather(folder / "tiny.gguf", "deep", only=("weights",))
-    assert (len(facts.stats), facts.probe, facts.tokenized) == (161, None, None)
-    monkeypatch.setattr("g4cli.doctor.facts.file_facts.scan", None)
-    facts = gather(folder / "tiny.gguf", "deep", only=("template", "tensors.tied", "file.size"))
-    assert (facts.stats, facts.probe, facts.tokenized) == ((), None, None)
+    facts = _facts(folder / "tiny.gguf", "weights")
+    assert (len(facts.stats), facts.probe, facts.tokenizer) == (161, None, None)
+    monkeypatch.setattr("g4cli.doctor.facts.gather.scan_tensors", None)
+    facts = _facts(folder / "tiny.gguf", "template", "tensors.tied", "file.size")
+    assert (facts.stats, facts.probe, facts.tokenizer) == ((), None, None)
 
 
 def test_a_placeholder_without_weights_is_not_called_broken(good: bytes, tmp_path: Path) -> None:
@@ -348,7 +353,7 @@ def test_a_placeholder_without_weights_is_not_called_broken(good: bytes, tmp_pat
     with path.open("wb") as file:
         file.write(header)
         file.truncate(len(good))
-    report = judge(gather(path, talk=False))
+    report = judge(gather_facts(path))
     assert (report.verdict, report.exit_code) == ("unknown", 0)
     assert "no weights yet" in report.evidence[0]
 
@@ -362,4 +367,4 @@ def test_a_template_of_megabytes_is_named_and_not_looked_at(folder: Path) -> Non
     found = {f.id: f for f in diagnose(path, depth="quick").findings}
     assert "262,151 characters" in found["template.present"].found
     assert found["template.present"].status == "fail"
-    assert found["template.safe"].status == found["template.known"].status == "skipped"
+    assert found["template.safe"].status == found["template.revision"].status == "skipped"

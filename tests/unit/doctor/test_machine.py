@@ -7,20 +7,23 @@ from typing import Any
 
 import pytest
 
-from g4cli.doctor.checks.machine import LIBRARIES, MachineFacts, diagnose_machine, judge_machine
+from g4cli.doctor.diagnose_machine import diagnose_machine, judge_machine
+from g4cli.doctor.facts.machine import LIBRARIES, MachineFacts
+from g4cli.doctor.probe.engine import EngineFacts
 
 GIB = 1024**3
 GOOD = MachineFacts(
     python="3.12.1",
     system="Linux x86_64",
     versions={name: version or "1.0" for name, version in LIBRARIES},
-    engine={"version": "0.3.36", "system_info": "CPU : AVX2 = 1 | AMX = 0 |"},
-    kernels={
-        "products": [{"type": "Q4_0", "layout": "plain", "status": "ok", "detail": ""}],
-        "use_extra_bufts": True,
-        "reason": "all repacked products run on this machine",
-    },
-    engine_error="",
+    engine=EngineFacts(
+        library={"version": "0.3.36", "system_info": "CPU : AVX2 = 1 | AMX = 0 |"},
+        kernels={
+            "products": [{"type": "Q4_0", "layout": "plain", "status": "ok", "detail": ""}],
+            "use_extra_bufts": True,
+            "reason": "all repacked products run on this machine",
+        },
+    ),
     memory_total=16 * GIB,
     memory_free=12 * GIB,
     folders=(("/home/u/.local/share/g4", ""),),
@@ -36,6 +39,11 @@ def crash(layout: str) -> dict[str, Any]:
     return {"products": [product], "use_extra_bufts": False, "reason": "repacked weights are off"}
 
 
+def with_kernels(kernels: dict[str, Any]) -> EngineFacts:
+    """Return an engine that starts and says this of its kernels."""
+    return replace(GOOD.engine, kernels=kernels)
+
+
 def test_a_good_machine_is_healthy() -> None:
     report = judge_machine(GOOD)
     assert (report.verdict, report.exit_code) == ("healthy", 0)
@@ -48,10 +56,10 @@ def test_a_good_machine_is_healthy() -> None:
     [
         ({"versions": GOOD.versions | {"rich": ""}}, "machine.libraries", "fail"),
         ({"versions": GOOD.versions | {"llama-cpp-python": "0.3.9"}}, "machine.libraries", "warn"),
-        ({"engine": {}, "kernels": {}, "engine_error": "no libgomp"}, "machine.engine", "fail"),
-        ({"kernels": crash("plain")}, "machine.kernels", "fail"),
-        ({"kernels": crash("extra")}, "machine.kernels", "warn"),
-        ({"kernels": {}}, "machine.kernels", "skipped"),
+        ({"engine": EngineFacts(error="no libgomp")}, "machine.engine", "fail"),
+        ({"engine": with_kernels(crash("plain"))}, "machine.kernels", "fail"),
+        ({"engine": with_kernels(crash("extra"))}, "machine.kernels", "warn"),
+        ({"engine": with_kernels({})}, "machine.kernels", "skipped"),
         ({"memory_free": 2 * GIB}, "machine.memory", "warn"),
         ({"memory_total": 0}, "machine.memory", "skipped"),
         ({"disk_free": GIB}, "machine.disk", "warn"),
@@ -69,7 +77,7 @@ def test_each_fault_is_one_finding(change: dict[str, Any], check: str, status: s
 
 
 def test_a_check_that_throws_is_a_finding() -> None:
-    report = judge_machine(replace(GOOD, kernels={"products": None}))
+    report = judge_machine(replace(GOOD, engine=with_kernels({"products": None})))
     crashed = [f for f in report.findings if f.status == "crash"]
     assert [f.id for f in crashed] == ["machine.kernels"]
     assert (report.verdict, report.exit_code) == ("unknown", 8)

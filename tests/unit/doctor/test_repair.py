@@ -11,10 +11,10 @@ import pytest
 
 from g4cli.core.errors import UsageError
 from g4cli.core.visible import one_line
-from g4cli.doctor.bug_report import bug_report, private
+from g4cli.doctor.bug_report import remove_private_parts, write_bug_report
 from g4cli.doctor.diagnose import judge
-from g4cli.doctor.facts.file_facts import gather
-from g4cli.doctor.repair import Repair, repair
+from g4cli.doctor.facts.gather import gather_facts
+from g4cli.doctor.repair import Repair, repair_file
 from g4cli.doctor.report import Finding, Report
 from tests.support.builders.damage import KINDS
 from tests.support.builders.tiny_file import build_tiny
@@ -29,8 +29,8 @@ def good() -> bytes:
 def mend(folder: Path, data: bytes) -> tuple[Report, Repair, Path]:
     source, target = folder / "broken.gguf", folder / "mended.gguf"
     source.write_bytes(data)
-    report = judge(gather(source, talk=False))
-    return report, repair(report, source, target), target
+    report = judge(gather_facts(source))
+    return report, repair_file(report, source, target), target
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_what_metadata_can_mend_is_the_good_file_again(
     kind: str, good: bytes, tmp_path: Path
 ) -> None:
     _, done, target = mend(tmp_path, KINDS[kind](good))
-    assert done.done
+    assert done.changes
     assert target.read_bytes() == good
 
 
@@ -56,8 +56,8 @@ def test_what_metadata_can_mend_is_the_good_file_again(
 def test_what_was_missing_is_healthy_again(kind: str, good: bytes, tmp_path: Path) -> None:
     report, done, target = mend(tmp_path, KINDS[kind](good))
     assert report.verdict != "healthy"
-    assert done.done
-    assert judge(gather(target, talk=False)).exit_code == 0
+    assert done.changes
+    assert judge(gather_facts(target)).exit_code == 0
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_what_was_missing_is_healthy_again(kind: str, good: bytes, tmp_path: Pat
 )
 def test_what_no_metadata_mends_is_left_alone(kind: str, good: bytes, tmp_path: Path) -> None:
     _, done, target = mend(tmp_path, KINDS[kind](good))
-    assert done.done == ()
+    assert done.changes == ()
     assert not target.exists()
 
 
@@ -85,13 +85,13 @@ def test_a_damaged_tensor_is_named_as_a_range(good: bytes, tmp_path: Path) -> No
 def test_the_copy_needs_another_name(good: bytes, tmp_path: Path) -> None:
     path = tmp_path / "x.gguf"
     path.write_bytes(KINDS["eos-107"](good))
-    with pytest.raises(UsageError, match="a name of its own"):
-        repair(judge(gather(path, talk=False)), path, path)
+    with pytest.raises(UsageError, match="the name of a new file"):
+        repair_file(judge(gather_facts(path)), path, path)
 
 
 def test_a_bug_report_holds_no_private_path(good: bytes, tmp_path: Path) -> None:
     report, _, _ = mend(tmp_path, KINDS["eos-107"](good))
-    text = bug_report(report)
+    text = write_bug_report(report)
     assert "tokenizer.ids" in text
     assert "broken.gguf" in text
     assert str(tmp_path) not in text
@@ -99,7 +99,7 @@ def test_a_bug_report_holds_no_private_path(good: bytes, tmp_path: Path) -> None
 
 def test_private_words_are_taken_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(getpass, "getuser", lambda: "ada")
-    text = private(
+    text = remove_private_parts(
         "/home/ada/models/x.gguf: see /home/ada/other/y.bin and C:\\Users\\ada\\z.gguf", "/nowhere"
     )
     assert "ada" not in text
@@ -125,11 +125,11 @@ def test_the_folders_of_the_file_are_taken_out(
     }[how]
     elsewhere = tmp_path / "home of alice smith" / "x.bin"
     said = f"cannot open '{folder / 'm n.gguf'}' (in {folder}) beside {elsewhere}, {tmp_path}/link/m n.gguf"
-    text = private(said, subject)
+    text = remove_private_parts(said, subject)
     assert text.startswith("cannot open 'm n.gguf' (in FOLDER) beside x.bin, ")
     for word in ("alice", "smith", "ACME", "secret", "merger", str(tmp_path)):
         assert word not in text
-    assert private("n/a, 3/4 of 1,000", subject) == "n/a, 3/4 of 1,000"
+    assert remove_private_parts("n/a, 3/4 of 1,000", subject) == "n/a, 3/4 of 1,000"
 
 
 NASTY = (
@@ -147,7 +147,7 @@ def test_text_of_a_file_is_no_markdown_in_a_report(text: str) -> None:
 
     finding = Finding("keys.x", "fail", text, cause="conversion-defect", detail=(text, text))
     report = Report("m.gguf", "conversion-defect", "high", "it is odd", (), "", (finding,))
-    tokens = MarkdownIt("commonmark").enable("table").parse(bug_report(report))
+    tokens = MarkdownIt("commonmark").enable("table").parse(write_bug_report(report))
     kinds = {t.type for t in tokens} | {c.type for t in tokens for c in t.children or ()}
     assert not kinds & {"image", "link_open", "html_inline", "html_block", "fence", "table_open"}
     assert [t.type for t in tokens].count("heading_open") == 1

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from g4cli.doctor.diagnose import judge
-from g4cli.doctor.facts.file_facts import gather
+from g4cli.doctor.diagnose import diagnose
 from g4cli.doctor.probe.golden_tokens import GOLDEN
 from g4cli.doctor.probe.tokenizer import known_texts
 from tests.support.builders.damage import GGUF, T, value
@@ -37,8 +36,8 @@ def test_all_rows_belong_to_the_published_vocabulary_alone() -> None:
 @pytest.mark.parametrize(
     ("key", "change", "verdict", "said"),
     [
-        ("", None, "not-checked", "53 known texts cut rightly"),
-        ("model", value("str", "llama"), "tokenizer", "of 58 known texts are cut wrongly"),
+        ("", None, "not-checked", "53 known texts have the expected tokens"),
+        ("model", value("str", "llama"), "tokenizer", "of 58 known texts become other tokens"),
     ],
 )
 def test_the_real_vocabulary(
@@ -50,6 +49,6 @@ def test_the_real_vocabulary(
         file.keys[T + key] = change
         path = tmp_path / "vocabulary.gguf"
         path.write_bytes(file.encode())
-    report = judge(gather(path, only=("tokenizer.encoding",)), ("tokenizer.encoding",))
+    report = diagnose(path, only=("tokenizer.encoding",))
     assert report.verdict == verdict
     assert said in report.findings[0].found

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from g4cli.core.ggml import BY_NAME
-from g4cli.doctor.checks.engine_bugs import cuda_of
-from g4cli.doctor.checks.machine import judge_machine
 from g4cli.doctor.diagnose import judge
-from g4cli.doctor.facts.file_facts import FileFacts, gather
+from g4cli.doctor.diagnose_machine import judge_machine
+from g4cli.doctor.facts.file_facts import FileFacts
+from g4cli.doctor.facts.gather import gather_facts
+from g4cli.doctor.known_bugs import release_of
 from g4cli.runtime.llama.backends import (
     _Feature,
     backend_facts,
@@ -155,9 +156,9 @@ def engine(runtime: str | None) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def iq3(tmp_path_factory: pytest.TempPathFactory) -> FileFacts:
     """Return the facts about a file with one tensor of type IQ3_S."""
-    path = tmp_path_factory.mktemp("lore") / "model.gguf"
+    path = tmp_path_factory.mktemp("bugs") / "model.gguf"
     path.write_bytes(quantize(build_tiny(), 2))
-    facts = gather(path, talk=False)
+    facts = gather_facts(path)
     assert facts.header is not None
     name = "blk.0.attn_q.weight"
     tensors = dict(facts.header.tensors)
@@ -170,19 +171,21 @@ def iq3(tmp_path_factory: pytest.TempPathFactory) -> FileFacts:
     [("13.2", "fail", "runtime"), ("13.3", "ok", "not-checked"), ("12.8", "ok", "not-checked"),
      ("", "warn", "not-checked"), (None, "warn", "not-checked")],
 )  # fmt: skip
-def test_the_lore_asks_the_engine_at_hand(
+def test_a_known_bug_is_judged_by_the_installed_engine(
     runtime: str | None, status: str, verdict: str, iq3: FileFacts
 ) -> None:
-    report = judge(replace(iq3, backends=engine(runtime)), ("tensors.lore",))
+    report = judge(replace(iq3, backends=engine(runtime)), ("tensors.engine-bug",))
     assert (report.findings[0].status, report.verdict) == (status, verdict)
     assert "IQ3_S" in report.findings[0].found
-    assert cuda_of(engine(runtime)) == runtime
+    assert release_of("CUDA", engine(runtime)) == runtime
 
 
-def test_without_an_answer_of_the_engine_the_lore_warns(iq3: FileFacts) -> None:
-    report = judge(iq3, ("tensors.lore",))
+def test_without_an_answer_of_the_engine_a_known_bug_is_a_warning(iq3: FileFacts) -> None:
+    report = judge(iq3, ("tensors.engine-bug",))
     assert report.findings[0].status == "warn"
-    plain = judge(replace(iq3, header=gather(Path(iq3.path), "quick").header), ("tensors.lore",))
+    plain = judge(
+        replace(iq3, header=gather_facts(Path(iq3.path), "quick").header), ("tensors.engine-bug",)
+    )
     assert plain.findings[0].status == "ok"
 
 
@@ -202,6 +205,8 @@ def test_without_an_answer_of_the_engine_the_lore_warns(iq3: FileFacts) -> None:
     ],
 )
 def test_the_machine_check_names_the_gpu(facts: dict[str, Any], status: str, said: str) -> None:
-    report = judge_machine(replace(GOOD, backends=facts), ("machine.gpu",))
+    report = judge_machine(
+        replace(GOOD, engine=replace(GOOD.engine, backends=facts)), ("machine.gpu",)
+    )
     assert report.findings[0].status == status
     assert said in report.findings[0].found

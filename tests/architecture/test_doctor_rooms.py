@@ -1,0 +1,59 @@
+"""The doctor's rooms: probe asks, facts read, checks judge, diagnose puts them in order."""
+
+from __future__ import annotations
+
+import ast
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+from g4cli.doctor.checks.machine import CHECKS as MACHINE_CHECKS
+from g4cli.doctor.diagnose import CHECKS
+from g4cli.doctor.report import Check
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCTOR = ROOT / "g4cli" / "doctor"
+# room -> the rooms of the doctor that it may import
+MAY_IMPORT = {
+    "probe": {"probe"},
+    "facts": {"facts", "probe"},
+    "checks": {"checks", "facts", "probe"},
+}
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+
+
+def doctor_imports(path: Path) -> set[str]:
+    """Return the doctor's modules that a file imports, also inside functions and for types."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("g4cli.doctor"):
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            modules = {n for n in names if (ROOT / f"{n.replace('.', '/')}.py").is_file()}
+            found |= modules or {node.module or ""}
+    return found
+
+
+FILES = sorted(p for p in DOCTOR.rglob("*.py") if p.name != "__init__.py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_probe_asks_facts_read_and_checks_judge(path: Path) -> None:
+    allowed = MAY_IMPORT.get(path.parent.name)
+    if allowed is None:
+        return
+    rooms = {name.split(".")[2] for name in doctor_imports(path) if name.count(".") == 3}
+    assert rooms <= allowed
+
+
+def test_no_circle_is_inside_the_doctor() -> None:
+    graph = {module_of(path): doctor_imports(path) for path in FILES}
+    assert len(list(TopologicalSorter(graph).static_order())) >= len(FILES)
+
+
+@pytest.mark.parametrize("check", [*CHECKS, *MACHINE_CHECKS], ids=lambda c: c.id)
+def test_a_check_is_in_the_file_of_its_family(check: Check) -> None:
+    assert check.run.__module__ == f"g4cli.doctor.checks.{check.family}"
