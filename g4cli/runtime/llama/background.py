@@ -29,7 +29,10 @@ class Background:
 
         A call that was left before is waited for first: what it uses is not free until then.
         """
-        self.wait()
+        while self._thread is not None and self._thread.is_alive():
+            if self._interrupt.is_set:
+                return False
+            self._thread.join(_POLL_S)
         self._left = False
         raised: list[BaseException] = []
 

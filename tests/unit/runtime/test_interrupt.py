@@ -7,6 +7,7 @@ import signal
 import threading
 
 from g4cli.runtime.engine.ctrl_c import CtrlC
+from g4cli.runtime.llama.background import Background
 from g4cli.runtime.llama.interrupt import Interrupt
 
 
@@ -67,3 +68,21 @@ def test_in_another_thread_nothing_is_touched() -> None:
     thread.start()
     thread.join()
     assert seen == [before]
+
+
+def test_a_call_that_was_left_is_not_waited_for_against_the_users_will() -> None:
+    """The second call cannot begin before the first has ended; Ctrl-C ends the wait for it."""
+    interrupt, go_on = Interrupt(), threading.Event()
+    background = Background(interrupt)
+
+    def first() -> None:
+        assert go_on.wait(30)
+
+    interrupt.set()
+    assert not background.run(first)
+    assert background.is_left
+    assert not background.run(lambda: None), "the flag is still set"
+    assert background.is_left, "the first call is told to end"
+    interrupt.clear()
+    go_on.set()
+    assert background.run(lambda: None)
