@@ -15,7 +15,7 @@
 
 How to call it (`g4 convert` and `g4 pull` do exactly this):
 
-    from converters import convert_checkpoint
+    from g4cli.converters import convert_checkpoint
     done = convert_checkpoint(folder, target, plain=BF16, progress=progress)     # or F16, F32
     done = convert_checkpoint(folder, target, plain=BF16, coder=coder)           # any other type
     done.path, done.nbytes, done.sha256, done.n_tensors, done.types, done.ignored
@@ -24,6 +24,6 @@ How to call it (`g4 convert` and `g4 pull` do exactly this):
 and bytes; the one with the recipes of `quant` is g4cli.store.recode: the converter sees of g4cli only core.
 """
 
-from converters.convert import Converted, convert_checkpoint
+from g4cli.converters.convert import Converted, convert_checkpoint
 
 __all__ = ["Converted", "convert_checkpoint"]

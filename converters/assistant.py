@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from converters import text
-from converters.config import Config
-from converters.names import Ignore, Row
+from g4cli.converters import text
+from g4cli.converters.config import Config
+from g4cli.converters.names import Ignore, Row
 from g4cli.core.gguf_values import Value, u32
 
 ROWS: Final = (

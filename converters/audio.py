@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from converters.config import Config
-from converters.media_config import AudioConfig
-from converters.names import Row, ShapeOf
-from converters.transforms import drop_middle, softplus
-from converters.vision import clipped_linear, embedder
+from g4cli.converters.config import Config
+from g4cli.converters.media_config import AudioConfig
+from g4cli.converters.names import Row, ShapeOf
+from g4cli.converters.transforms import drop_middle, softplus
+from g4cli.converters.vision import clipped_linear, embedder
 from g4cli.core.gguf_values import Value, boolean, f32, string, u32
 
 

@@ -18,8 +18,8 @@ from typing import Any, Final, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.checkpoint import floats
-from converters.transforms import Value as ValueTransform
+from g4cli.converters.checkpoint import floats
+from g4cli.converters.transforms import Value as ValueTransform
 from g4cli.core.errors import BadCheckpoint
 from g4cli.core.ggml import BF16, F16, F32, GGMLType
 from g4cli.core.gguf_values import Value

@@ -24,7 +24,7 @@ from typing import Any, Final, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.folder_file import open_inside, read_inside
+from g4cli.converters.folder_file import open_inside, read_inside
 from g4cli.core.errors import BadCheckpoint, FileMissing
 from g4cli.core.ggml import BY_NAME, GGMLType
 

@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from converters.config_keys import check_keys
-from converters.json_reader import Reader
-from converters.media_config import (
+from g4cli.converters.config_keys import check_keys
+from g4cli.converters.json_reader import Reader
+from g4cli.converters.media_config import (
     AudioConfig,
     EmbedderConfig,
     VisionConfig,

@@ -11,8 +11,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from converters.blocks import Coder, Faults, PlainCoder, Rows, Tensor
-from converters.checkpoint import (
+from g4cli.converters.blocks import Coder, Faults, PlainCoder, Rows, Tensor
+from g4cli.converters.checkpoint import (
     DOWNLOAD_AGAIN,
     Checkpoint,
     named,
@@ -20,10 +20,10 @@ from converters.checkpoint import (
     read_json,
     require_folder,
 )
-from converters.config import Config, read_config
-from converters.metadata import general_keys
-from converters.names import Claim, Wanted, claim, expand
-from converters.parts import Part, PartName, choose_part
+from g4cli.converters.config import Config, read_config
+from g4cli.converters.metadata import general_keys
+from g4cli.converters.names import Claim, Wanted, claim, expand
+from g4cli.converters.parts import Part, PartName, choose_part
 from g4cli.core.errors import BadCheckpoint, UsageError
 from g4cli.core.ggml import BF16, F16, F32, GGMLType
 from g4cli.core.gguf_values import Value, u32

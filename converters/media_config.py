@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from converters.json_reader import Reader
+from g4cli.converters.json_reader import Reader
 
 MAX_LAYERS = 512
 

@@ -14,8 +14,8 @@ from math import prod
 from pathlib import Path
 from typing import Any, Final
 
-from converters.checkpoint import read_json
-from converters.model_card import read_card
+from g4cli.converters.checkpoint import read_json
+from g4cli.converters.model_card import read_card
 from g4cli.core.errors import BadCheckpoint
 from g4cli.core.gguf_values import Value, ValueType, array, f32, i32, string, u32
 from g4cli.core.gguf_write import TensorSpec

@@ -21,7 +21,7 @@ from typing import Final, TypeAlias
 
 import yaml
 
-from converters.folder_file import open_inside
+from g4cli.converters.folder_file import open_inside
 
 Entry: TypeAlias = "str | list[str]"
 

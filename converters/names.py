@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from converters.checkpoint import FLOATS, Source, named
-from converters.config import Config
-from converters.transforms import Value, View, as_is
+from g4cli.converters.checkpoint import FLOATS, Source, named
+from g4cli.converters.config import Config
+from g4cli.converters.transforms import Value, View, as_is
 from g4cli.core.errors import BadCheckpoint
 
 ShapeOf: TypeAlias = Callable[[Config, int], tuple[int, ...]]

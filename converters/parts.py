@@ -10,11 +10,11 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from converters import assistant, audio, text, vision
-from converters.checkpoint import read_json
-from converters.config import Config
-from converters.names import Ignore, Row
-from converters.tokenizer import read_tokenizer, tokenizer_keys
+from g4cli.converters import assistant, audio, text, vision
+from g4cli.converters.checkpoint import read_json
+from g4cli.converters.config import Config
+from g4cli.converters.names import Ignore, Row
+from g4cli.converters.tokenizer import read_tokenizer, tokenizer_keys
 from g4cli.core.errors import BadCheckpoint, UsageError
 from g4cli.core.gguf_values import Value, ValueType, array, u32
 from g4cli.core.quoting import shell_word

@@ -11,8 +11,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.config import Config, TextConfig
-from converters.names import Ignore, Row, When
+from g4cli.converters.config import Config, TextConfig
+from g4cli.converters.names import Ignore, Row, When
 from g4cli.core.gguf_values import Value, ValueType, array, f32, u32
 
 __all__ = ["IGNORES", "ROWS", "hparam_keys", "normalise", "rope_freqs"]

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from converters.checkpoint import DOWNLOAD_AGAIN, read_json
-from converters.folder_file import read_inside
-from converters.special_tokens import SPECIAL_KINDS, content, special_ids, special_tokens
+from g4cli.converters.checkpoint import DOWNLOAD_AGAIN, read_json
+from g4cli.converters.folder_file import read_inside
+from g4cli.converters.special_tokens import SPECIAL_KINDS, content, special_ids, special_tokens
 from g4cli.core.errors import BadCheckpoint
 from g4cli.core.gguf_values import Value, ValueType, array, boolean, string, u32
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from converters.config import Config
-from converters.media_config import EmbedderConfig, VisionConfig
-from converters.names import Ignore, Row, ShapeOf, When
-from converters.transforms import columns_to_chw, patches_to_chw, swap_first_two
+from g4cli.converters.config import Config
+from g4cli.converters.media_config import EmbedderConfig, VisionConfig
+from g4cli.converters.names import Ignore, Row, ShapeOf, When
+from g4cli.converters.transforms import columns_to_chw, patches_to_chw, swap_first_two
 from g4cli.core.gguf_values import Value, ValueType, array, boolean, f32, string, u32
 
 IGNORES: Final = (

@@ -2,27 +2,27 @@
 
 What other parts call (all of it stable):
 
-    from quant.recipes import Recipe, choose_types
+    from g4cli.quant.recipes import Recipe, choose_types
     recipe = Recipe("q4_0")                       # also pure=, overrides=, carrier= (of sfp8)
     specs = choose_types(tensors, recipe)         # -> tuple[TensorSpec, ...] in the order of the new file
         `tensors`: anything with .name and .shape (row length first); a .type is the type in the source file,
         without one it is what the converter gives (norms and vectors F32, the rest BF16). No numpy needed.
 
-    from quant.encode import encoder, rows_of
+    from g4cli.quant.encode import encoder, rows_of
     with encoder(recipe) as encode:               # on all cores
         for piece in encode(spec, rows_of(array)):    # array: float32, float16, or uint16 holding BF16
             writer.write(piece)                       # a memoryview of bytes of spec.type, in order
 
-    from quant.file import quantize_file
+    from g4cli.quant.file import quantize_file
     done = quantize_file(source, target, recipe=recipe, progress=progress)
         # -> Quantized(path, type, nbytes, sha256, seconds, ...)
 
-    from quant.sfp8_file import runnable, plain_header
+    from g4cli.quant.sfp8_file import runnable, plain_header
     path = runnable(path, cache)                  # an SFP8 archive is expanded into `cache`, once
     header = plain_header(read_header(path))      # what the expansion's header would say
 
-    from quant.metrics import diff_files          # how far two files' weights are apart
-    from quant.scores import score                # perplexity and divergence from logits
+    from g4cli.quant.metrics import diff_files          # how far two files' weights are apart
+    from g4cli.quant.scores import score                # perplexity and divergence from logits
 
 This package sees of g4cli only g4cli.core, and nothing but quant.native touches ggml's C library.
 """

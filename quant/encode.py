@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from g4cli.core.ggml import BF16
 from g4cli.core.gguf_write import TensorSpec
-from quant import blocks, sfp8
-from quant.recipes import SCALE_SUFFIX, Recipe, rounds
-from quant.values import (
+from g4cli.quant import blocks, sfp8
+from g4cli.quant.recipes import SCALE_SUFFIX, Recipe, rounds
+from g4cli.quant.values import (
     as_float32,
     encode_values,
     finite_float32,

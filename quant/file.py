@@ -15,15 +15,15 @@ from g4cli.core.errors import BadFile, BadGGUF, Interrupted, UsageError
 from g4cli.core.gguf_values import Value, string
 from g4cli.core.gguf_write import TensorSpec, Written, create_gguf, prove
 from g4cli.core.progress import Progress, no_progress
-from quant.encode import Counts, Job, encoder, one_block
-from quant.file_hash import hash_of
-from quant.imatrix import ImportanceMatrix, check_fits
-from quant.plan import choose_all
-from quant.provenance import SOURCE_SHA256, new_keys
-from quant.reader import Reader
-from quant.recipes import TYPES, Choice, Recipe, scale_spec, with_scales
-from quant.source import Source, open_source
-from quant.values import DIAGNOSE
+from g4cli.quant.encode import Counts, Job, encoder, one_block
+from g4cli.quant.file_hash import hash_of
+from g4cli.quant.imatrix import ImportanceMatrix, check_fits
+from g4cli.quant.plan import choose_all
+from g4cli.quant.provenance import SOURCE_SHA256, new_keys
+from g4cli.quant.reader import Reader
+from g4cli.quant.recipes import TYPES, Choice, Recipe, scale_spec, with_scales
+from g4cli.quant.source import Source, open_source
+from g4cli.quant.values import DIAGNOSE
 
 _UNKNOWN: Final = "0" * 64
 

@@ -27,7 +27,7 @@ from g4cli.core.gguf_cursor import MAGIC
 from g4cli.core.gguf_data import iter_tensor
 from g4cli.core.gguf_header import Header, TensorInfo
 from g4cli.core.gguf_values import Array, Value, string, u32
-from quant.mixtures import category_of
+from g4cli.quant.mixtures import category_of
 
 _I32: Final = struct.Struct("<i")
 _SUMS, _COUNTS = ".in_sum2", ".counts"

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from g4cli.core.errors import BadFile
 from g4cli.core.progress import Progress, no_progress
 from g4cli.core.quoting import shell_word
-from quant.encode import Block, cores
-from quant.reader import Reader
-from quant.source import open_source
-from quant.values import as_float32
+from g4cli.quant.encode import Block, cores
+from g4cli.quant.reader import Reader
+from g4cli.quant.source import open_source
+from g4cli.quant.values import as_float32
 
 _LAYER: Final = re.compile(r"^blk\.\d+\.")
 

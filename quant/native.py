@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from g4cli.core.errors import EngineMissing
 from g4cli.core.ggml import BF16, F16, F32, GGMLType
-from quant.mixtures import NOT_ENCODED
+from g4cli.quant.mixtures import NOT_ENCODED
 
 _NAMES: Final = ("libggml-base.so", "libggml-base.dylib", "ggml-base.dll", "libggml-base.dll")
 _HINT: Final = "g4 doctor"

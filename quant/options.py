@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 from g4cli.core.errors import UsageError
-from quant.mixtures import tensor_type
-from quant.recipes import CARRIERS, ENCODERS, PLE_TABLE, Carrier, Recipe, file_type
+from g4cli.quant.mixtures import tensor_type
+from g4cli.quant.recipes import CARRIERS, ENCODERS, PLE_TABLE, Carrier, Recipe, file_type
 
 if TYPE_CHECKING:
-    from quant.imatrix import ImportanceMatrix
+    from g4cli.quant.imatrix import ImportanceMatrix
 
 
 def parse_override(text: str) -> tuple[str, str]:
@@ -27,7 +27,7 @@ def read_importance(path: Path | None) -> ImportanceMatrix | None:
     """Return the importance matrix at `path`, None for None. Raises what reading it raises."""
     if path is None:
         return None
-    from quant.imatrix import read_imatrix  # numpy only where it is needed
+    from g4cli.quant.imatrix import read_imatrix  # numpy only where it is needed
 
     return read_imatrix(path)
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from g4cli.core.gguf_values import Value, string, u32
-from quant.recipes import Recipe, file_type
-from quant.sfp8_file import (
+from g4cli.quant.recipes import Recipe, file_type
+from g4cli.quant.sfp8_file import (
     ARCHITECTURE_KEY,
     CONTAINER_KEY,
     FORMAT_KEY,
@@ -22,7 +22,7 @@ from quant.sfp8_file import (
     is_sfp8,
     sfp8_keys,
 )
-from quant.source import SPLIT_KEYS, Source
+from g4cli.quant.source import SPLIT_KEYS, Source
 
 QUANTIZATION_VERSION: Final = 2  # GGML_QNT_VERSION, ggml/include/ggml.h
 OURS: Final = "g4."

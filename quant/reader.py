@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from g4cli.core.errors import BadGGUF
 from g4cli.core.files import open_file
 from g4cli.core.ggml import BF16, F16, F32, I8
-from quant import native, sfp8
-from quant.encode import BLOCK_WEIGHTS, Block, Rows
-from quant.source import Source
+from g4cli.quant import native, sfp8
+from g4cli.quant.encode import BLOCK_WEIGHTS, Block, Rows
+from g4cli.quant.source import Source
 
 _COPY_BYTES: Final = 1 << 20
 

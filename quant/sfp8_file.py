@@ -30,10 +30,10 @@ from g4cli.core.sfp8 import ENCODER_KEY, FORMAT, RESERVED, SCALE_SUFFIX, TENSORS
 from g4cli.core.sfp8 import FORMAT_KEY as FORMAT_KEY
 from g4cli.core.sfp8 import SUFFIX as SUFFIX
 from g4cli.core.sfp8 import TABLE_KEY as TABLE_KEY
-from quant.recipes import Recipe
+from g4cli.quant.recipes import Recipe
 
 if TYPE_CHECKING:
-    from quant.file import Quantized
+    from g4cli.quant.file import Quantized
 
 ARCHITECTURE_KEY: Final = "general.architecture"
 VERSION_KEY: Final = "g4.format_version"
@@ -175,8 +175,8 @@ def expand(
     `bf16` holds exactly the archive's values; `q8_0` rounds once more (45 dB below the values) and takes half
     the space. Raises UsageError if `source` is no archive.
     """
-    from quant.file import quantize_file
-    from quant.source import open_source
+    from g4cli.quant.file import quantize_file
+    from g4cli.quant.source import open_source
 
     if not open_source(source).coded:
         raise UsageError(f"{source} is not an SFP8 archive", hint=f"g4 show {shell_word(source)}")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from g4cli.core.errors import BadFile, EngineMissing
 from g4cli.core.ggml import BF16, F32, GGMLType
 from g4cli.core.gguf_write import TensorSpec
-from quant import blocks, native
+from g4cli.quant import blocks, native
 
 DIAGNOSE: Final = "g4 doctor FILE"
 _BF16_INFINITY: Final = 0x7F80

@@ -1,5 +1,5 @@
-"""The built wheel, alone in an empty environment, does its first job: a forgotten dependency shows
-here.
+"""The wheel that is built from the source distribution, alone in an empty environment, installs one
+name and does its first job: a forgotten file or dependency shows here.
 
 Run by `make check`. llama.cpp is not compiled again: the installed one is packed into a wheel.
 """
@@ -24,6 +24,10 @@ COMMANDS = (
     ["show", "tiny"],
     ["list"],
 )
+
+
+# Packages that must be inside g4cli, and only there.
+INSIDE = ("converters", "quant")
 
 
 def run(*command: str | Path, **env: str) -> None:
@@ -65,16 +69,32 @@ def pack_llama_cpp(folder: Path) -> None:
         wheel.writestr(record, "\n".join([*rows, f"{record},,", ""]))
 
 
+def check_names(wheel: Path) -> None:
+    """Leave with a message if `wheel` installs more than g4cli, or not all of its source files."""
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    tops = {n.split("/")[0] for n in names if not n.split("/")[0].endswith((".dist-info", ".data"))}
+    if tops != {"g4cli"}:
+        sys.exit(f"smoke: the wheel installs {', '.join(sorted(tops))}")
+    sources = {p.relative_to(ROOT).as_posix() for p in (ROOT / "g4cli").rglob("*.py")}
+    for inside in INSIDE:
+        sources |= {f"g4cli/{p.relative_to(ROOT)}" for p in (ROOT / inside).rglob("*.py")}
+    missing = sources - set(names)
+    if missing:
+        sys.exit(f"smoke: the wheel lacks {', '.join(sorted(missing))}")
+
+
 def main() -> None:
     """Build, install, run; everything lies in a temporary folder."""
     with tempfile.TemporaryDirectory(prefix="g4-smoke-") as name:
         folder = Path(name)
-        pip = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
-        run(*pip, "wheel", "--no-deps", "--wheel-dir", folder / "wheels", ROOT)
+        # The source distribution first, and the wheel from that.
+        run(sys.executable, "-m", "build", "--outdir", folder / "wheels", ROOT)
         pack_llama_cpp(folder / "wheels")
         venv.create(folder / "venv", with_pip=True)
         python = folder / "venv/bin/python"
         wheel = next((folder / "wheels").glob("g4cli-*.whl"))
+        check_names(wheel)
         run(
             python,
             "-m",
@@ -86,6 +106,12 @@ def main() -> None:
             folder / "wheels",
             wheel,
         )
+        for package in INSIDE:
+            run(python, "-I", "-c", f"import g4cli.{package}")
+            absent = (
+                f"import importlib.util as i, sys; sys.exit(i.find_spec({package!r}) is not None)"
+            )
+            run(python, "-I", "-c", absent)
         for arguments in COMMANDS:
             run(folder / "venv/bin/g4", *arguments, G4_HOME=str(folder / "home"))
     print(f"smoke: the wheel runs {', '.join('g4 ' + ' '.join(c) for c in COMMANDS)}")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from converters.folder_file import open_inside
+from g4cli.converters.folder_file import open_inside
 from g4cli.core.errors import UsageError
 from g4cli.core.files import require_file
 from g4cli.core.paths import tiny_dir
@@ -110,8 +110,8 @@ def from_file(
 
     SFP8 is written as BF16 numbers that are all SFP8 values: llama.cpp runs it as it is.
     """
-    from quant.file import quantize_file
-    from quant.recipes import Recipe
+    from g4cli.quant.file import quantize_file
+    from g4cli.quant.recipes import Recipe
 
     recipe = Recipe(type_name, carrier="bf16") if type_name == "sfp8" else Recipe(type_name)
     done = quantize_file(source, target, recipe=recipe, progress=progress)

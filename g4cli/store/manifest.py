@@ -166,7 +166,7 @@ def role_of(header: Header) -> Role:
 
 def type_of(header: Header) -> str:
     """Return the file's type as people name it: general.file_type, else the type that holds most bytes."""
-    from quant.mixtures import FILE_TYPES
+    from g4cli.quant.mixtures import FILE_TYPES
 
     if _text(header, "g4.format").lower().startswith("sfp8"):
         return "sfp8"

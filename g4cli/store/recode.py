@@ -18,10 +18,10 @@ from g4cli.core.gguf_write import TensorSpec
 from g4cli.core.progress import Progress, no_progress
 
 if TYPE_CHECKING:
-    from converters import Converted
-    from converters.blocks import Coder
-    from converters.parts import PartName
-    from quant.recipes import Recipe
+    from g4cli.converters import Converted
+    from g4cli.converters.blocks import Coder
+    from g4cli.converters.parts import PartName
+    from g4cli.quant.recipes import Recipe
 
 PLAIN: Final = ("bf16", "f16", "f32")
 _Q8_0_FILE: Final = 7  # enum llama_ftype, LLAMA_FTYPE_MOSTLY_Q8_0
@@ -46,7 +46,7 @@ class RecipeCoder:
     @property
     def block_weights(self) -> int:
         """Return the size that quant's encoders are fastest with."""
-        from quant.encode import BLOCK_WEIGHTS
+        from g4cli.quant.encode import BLOCK_WEIGHTS
 
         return BLOCK_WEIGHTS
 
@@ -57,8 +57,8 @@ class RecipeCoder:
 
         The checkpoint is read once, while it is converted: its hash is not known when the header is written.
         """
-        from quant.provenance import new_keys
-        from quant.recipes import choose
+        from g4cli.quant.provenance import new_keys
+        from g4cli.quant.recipes import choose
 
         choices = choose(specs, self.recipe)
         origin: Any = _Origin(keys, self.folder.resolve())
@@ -74,7 +74,7 @@ class RecipeCoder:
 
     def stream(self, tensors: Iterable[tuple[TensorSpec, Any]]) -> Iterator[memoryview]:
         """Yield the bytes of all tensors, in order, encoded on all cores."""
-        from quant.encode import Job, Rows, encoder
+        from g4cli.quant.encode import Job, Rows, encoder
 
         with encoder(self.recipe, threads=self.threads) as encode:
             # The converter's blocks are quant's by shape: a first row and a read().
@@ -94,7 +94,7 @@ class TowersCoder:
     @property
     def block_weights(self) -> int:
         """Return the size that quant's encoders are fastest with."""
-        from quant.encode import BLOCK_WEIGHTS
+        from g4cli.quant.encode import BLOCK_WEIGHTS
 
         return BLOCK_WEIGHTS
 
@@ -111,9 +111,9 @@ class TowersCoder:
 
     def stream(self, tensors: Iterable[tuple[TensorSpec, Any]]) -> Iterator[memoryview]:
         """Yield the bytes of all tensors, in order."""
-        from converters.blocks import PlainCoder
-        from quant.encode import Job, Rows, encoder
-        from quant.recipes import Recipe
+        from g4cli.converters.blocks import PlainCoder
+        from g4cli.quant.encode import Job, Rows, encoder
+        from g4cli.quant.recipes import Recipe
 
         plain = PlainCoder(1)
         with encoder(Recipe("q8_0"), threads=self.threads) as encode:
@@ -141,8 +141,8 @@ def convert_to(
     that are all SFP8 values. Raises UsageError if `target` exists and `force` is not given, and what
     converters.convert_checkpoint raises, and Interrupted on Ctrl-C.
     """
-    from converters import convert_checkpoint
-    from quant.recipes import file_type
+    from g4cli.converters import convert_checkpoint
+    from g4cli.quant.recipes import file_type
 
     name = file_type(type_name).name
     target = target or default_target(folder, name, part)
@@ -172,8 +172,8 @@ def _coder(
     name: str, part: PartName, folder: Path, threads: int | None
 ) -> tuple[GGMLType | None, Coder]:
     """Return the type of the plain conversion (None: as the checkpoint) and the coder that goes on."""
-    from converters.blocks import PlainCoder
-    from quant.recipes import Recipe
+    from g4cli.converters.blocks import PlainCoder
+    from g4cli.quant.recipes import Recipe
 
     if name in PLAIN:
         return ggml_type(name), PlainCoder(threads or 0)
@@ -189,7 +189,7 @@ def _coder(
 
 def default_target(folder: Path, type_name: str, part: PartName) -> Path:
     """Return the file name for a checkpoint's folder: ./gemma-4-E2B-it-Q4_0.gguf, with mmproj- before it."""
-    from converters.metadata import model_name
+    from g4cli.converters.metadata import model_name
 
     prefix = "mmproj-" if part == "mmproj" else ""
     return Path(f"{prefix}{model_name(folder) or 'model'}-{type_name.upper()}.gguf")

@@ -2,7 +2,7 @@
 
 row 0   g4cli.core                                       numpy, platformdirs
 row 1   g4cli.{estimate,fit,loops,prompt,chat,doctor}    core; numpy; jinja2 in prompt
-        converters, quant                                core and themselves; numpy
+        g4cli.{converters,quant}                         core and themselves; numpy
 row 2   g4cli.{host,hub,store,runtime}                   rows 0 and 1; huggingface_hub in hub,
                                                          llama_cpp in runtime
 row 3   g4cli.operations                                 rows 0 to 2; nothing that draws or listens
@@ -24,7 +24,9 @@ import pytest
 from g4cli.cli.main import COMMANDS
 from tests.support.paths import ROOT
 
-PACKAGES = ("g4cli", "converters", "quant")
+# The folders `converters` and `quant` are the packages g4cli.converters and g4cli.quant: links in
+# g4cli/ lead to them. (rglob does not follow links.)
+LINKED = ("converters", "quant")
 
 # Part of the program -> the parts of ours that it may import, besides itself and g4cli.core.
 OURS = {
@@ -35,17 +37,17 @@ OURS = {
     "g4cli.prompt": set(),
     "g4cli.chat": {"g4cli.loops", "g4cli.prompt"},
     "g4cli.doctor": {"g4cli.loops", "g4cli.estimate", "g4cli.prompt"},
-    "converters": set(),
-    "quant": set(),
+    "g4cli.converters": set(),
+    "g4cli.quant": set(),
 }
 ROW_1 = {"g4cli.estimate", "g4cli.fit", "g4cli.loops", "g4cli.prompt", "g4cli.chat", "g4cli.doctor",
-         "converters", "quant"}  # fmt: skip
+         "g4cli.converters", "g4cli.quant"}  # fmt: skip
 ROW_2 = {"g4cli.host", "g4cli.hub", "g4cli.store", "g4cli.runtime"}
 THIRD_PARTY = {
-    "numpy": {"g4cli.core", "converters", "quant"} | ROW_1 | ROW_2,
+    "numpy": {"g4cli.core"} | ROW_1 | ROW_2,
     "platformdirs": {"g4cli.core"},
     "jinja2": {"g4cli.prompt"},
-    "yaml": {"converters"},
+    "yaml": {"g4cli.converters"},
     "huggingface_hub": {"g4cli.hub"},
     "filelock": {"g4cli.hub"},
     "httpx2": {"g4cli.hub"},  # huggingface_hub's own HTTP library: its exceptions and certificates
@@ -62,14 +64,16 @@ ROW_4 = "g4cli.cli"
 # Modules of row 3 that still import row 4.
 UPWARD = {"g4cli.operations.chat.drafting", "g4cli.operations.chat.plan"}
 # Rooms in which modules still import each other in a circle.
-CIRCULAR = {frozenset({"g4cli.cli", "g4cli.operations"}), frozenset({"quant"})}
+CIRCULAR = {frozenset({"g4cli.cli", "g4cli.operations"}), frozenset({"g4cli.quant"})}
 NEVER = {"torch", "transformers", "click", "gguf"}
 
 
 def modules() -> Iterator[tuple[str, Path]]:
-    for package in PACKAGES:
-        for path in sorted((ROOT / package).rglob("*.py")):
+    for folder in ("g4cli", *LINKED):
+        for path in sorted((ROOT / folder).rglob("*.py")):
             parts = path.relative_to(ROOT).with_suffix("").parts
+            if folder in LINKED:
+                parts = ("g4cli", *parts)
             yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
 
 
@@ -79,7 +83,7 @@ def part(module: str) -> str:
     if names[0] != "g4cli" or len(names) == 1:
         return names[0]
     stem = names[1].split("_")[0]
-    known = {p.split(".")[1] for p in (*OURS, *ROW_2, ROW_3, ROW_4) if p.startswith("g4cli.")}
+    known = {p.split(".")[1] for p in (*OURS, *ROW_2, ROW_3, ROW_4)}
     return f"g4cli.{names[1] if names[1] in known else stem}"
 
 
@@ -94,7 +98,7 @@ def imports(path: Path) -> Iterator[tuple[str, int]]:
         if (
             node in typing_only
             and isinstance(node, ast.ImportFrom)
-            and not (node.module or "").startswith(PACKAGES)
+            and not (node.module or "").startswith("g4cli")
         ):
             continue  # a name for the type checker alone costs nothing at run time
         if isinstance(node, ast.Import):
@@ -117,7 +121,9 @@ def fault(module: str, imported: str) -> str | None:
     own = part(module)
     if top in NEVER:
         return f"{top} is never imported in the program"
-    if top in PACKAGES:
+    if top in LINKED:
+        return f"{top} is imported as g4cli.{top}"
+    if top == "g4cli":
         target = part(imported)
         if target in ("g4cli.core", own, "g4cli") or own == ROW_4:
             return None
@@ -158,8 +164,10 @@ def test_imports_follow_the_table(module: str, path: Path) -> None:
         ("g4cli.estimate", "g4cli.host"),
         ("g4cli.chat", "g4cli.runtime.engine.llama_engine"),
         ("g4cli.doctor.verdict", "g4cli.runtime"),
-        ("converters.text", "quant"),
-        ("quant.native", "llama_cpp"),
+        ("g4cli.converters.text", "g4cli.quant"),
+        ("g4cli.quant.native", "llama_cpp"),
+        ("g4cli.store.make", "quant.file"),
+        ("g4cli.cli.commands.convert", "converters"),
         ("g4cli.store", "huggingface_hub"),
         ("g4cli.store", "g4cli.cli.output"),
         ("g4cli.store", "g4cli.operations.pull.plan"),
@@ -264,11 +272,22 @@ def test_commands_import_the_rest_of_g4_inside_their_function() -> None:
         if module not in loaded_at_start:
             continue
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in PACKAGES:
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("g4cli"):
                 name = node.module or ""
                 if name not in light and not name.startswith("g4cli.cli.") and name != "g4cli":
                     heavy.append(f"{path.name}:{node.lineno}: {name}")
     assert not heavy, "\n".join(heavy)
+
+
+def test_tests_and_tools_too_import_the_packages_inside_g4cli() -> None:
+    paths = [*(ROOT / "tests").rglob("*.py"), *(ROOT / "tools").rglob("*.py")]
+    faults = [
+        f"{path.relative_to(ROOT)}:{line}: {name} is imported as g4cli.{name}"
+        for path in sorted(paths)
+        for name, line in imports(path)
+        if name.split(".")[0] in LINKED
+    ]
+    assert not faults, "\n".join(faults)
 
 
 # Whoever imports this module can run llama.cpp; the modules that are the main program of a child

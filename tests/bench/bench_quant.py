@@ -148,8 +148,8 @@ def compare(source: Path, type_name: str, rounds: int, threads: int) -> None:
 
 def sfp8_rates() -> None:
     """Print one thread's speed of the SFP8 coder, on blocks as the encoder cuts them."""
-    from quant import sfp8
-    from quant.encode import BLOCK_WEIGHTS
+    from g4cli.quant import sfp8
+    from g4cli.quant.encode import BLOCK_WEIGHTS
 
     values = np.random.default_rng(1).standard_normal(1 << 25, np.float32) * np.float32(0.02)
     words = (values.view(np.uint32) >> 16).astype(np.uint16)

@@ -20,11 +20,11 @@ TESTS = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TESTS.parent))
 
 from g4cli.prompt import Message  # noqa: E402
+from g4cli.quant.file import quantize_file  # noqa: E402
+from g4cli.quant.metrics import diff_files  # noqa: E402
+from g4cli.quant.recipes import TYPES, Recipe  # noqa: E402
+from g4cli.quant.sfp8_file import runnable  # noqa: E402
 from g4cli.runtime.measure.evaluate import evaluate  # noqa: E402
-from quant.file import quantize_file  # noqa: E402
-from quant.metrics import diff_files  # noqa: E402
-from quant.recipes import TYPES, Recipe  # noqa: E402
-from quant.sfp8_file import runnable  # noqa: E402
 from tests.support.builders.tiny_file import TINY, build_tiny  # noqa: E402
 
 

@@ -34,7 +34,7 @@ def test_the_synthetic_vocabulary_has_the_real_size_and_places() -> None:
 @pytest.mark.parametrize("type_name", ["q4_0", "q8_0", "q4_k_m", "q5_k_m", "q6_k", "bf16"])
 def test_random_weights_have_the_spread_of_a_network(type_name: str, tmp_path: Path) -> None:
     """Every matrix's standard deviation is near 1/sqrt(row), read back by ggml's own decoder."""
-    from quant.native import decode
+    from g4cli.quant.native import decode
 
     path = real_shapes.build(tmp_path / "t.gguf", "tiny", shapes.TINY, type_name, weights="random")
     header = read_header(path)

@@ -24,9 +24,9 @@ sys.path.insert(0, str(TESTS.parent))
 
 from g4cli.core.gguf import read_header  # noqa: E402
 from g4cli.core.inventory import text_tensors  # noqa: E402
-from quant.file import quantize_file  # noqa: E402
-from quant.imatrix import read_imatrix  # noqa: E402
-from quant.recipes import TYPES, Recipe  # noqa: E402
+from g4cli.quant.file import quantize_file  # noqa: E402
+from g4cli.quant.imatrix import read_imatrix  # noqa: E402
+from g4cli.quant.recipes import TYPES, Recipe  # noqa: E402
 from tests.support.builders.gguf import BF16, F32, gemma4_keys, write_gguf  # noqa: E402
 from tests.support.builders.shapes import PUBLISHED  # noqa: E402
 from tests.support.builders.tiny_file import build_tiny  # noqa: E402

@@ -198,7 +198,7 @@ def check_model(out: Output, text: str, *, expand: Literal["bf16", "q8_0"] = "bf
 def _expanded(out: Output, archive: Path, carrier: Literal["bf16", "q8_0"]) -> Path:
     """Return the file that llama.cpp can run, made from an SFP8 archive the first time."""
     from g4cli.core.paths import cache_dir
-    from quant.sfp8_file import runnable
+    from g4cli.quant.sfp8_file import runnable
 
     folder = cache_dir() / "expanded"
     out.say(

@@ -11,8 +11,8 @@ from g4cli.cli.options.common import ForceOpt, JsonOpt, OutOpt, QuietOpt, check_
 from g4cli.cli.output import Output, output_for
 
 if TYPE_CHECKING:
-    from converters import Converted
-    from converters.parts import PartName
+    from g4cli.converters import Converted
+    from g4cli.converters.parts import PartName
 
 
 def convert(

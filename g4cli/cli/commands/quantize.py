@@ -13,7 +13,7 @@ from g4cli.cli.output import Output, output_for
 if TYPE_CHECKING:
     from functools import partial
 
-    from quant.file import Quantized
+    from g4cli.quant.file import Quantized
 
 # fmt: off
 _Source: TypeAlias = Annotated[
@@ -80,9 +80,9 @@ def quantize(
     from functools import partial
 
     from g4cli.cli.views.quantize import draw_plan
+    from g4cli.quant.options import read_importance, recipe_from
+    from g4cli.quant.plan import plan_file
     from g4cli.store.models import find
-    from quant.options import read_importance, recipe_from
-    from quant.plan import plan_file
 
     recipe = recipe_from(
         type_name,
@@ -98,7 +98,7 @@ def quantize(
         planned = plan_file(found.path, recipe, allow_requantize=allow_requantize)
         out.result(planned.as_json(), lambda: draw_plan(out, planned), brief=str(planned.nbytes))
         return
-    from quant.file import default_target, quantize_file
+    from g4cli.quant.file import default_target, quantize_file
 
     if found.entry and target is None:
         target = Path(default_target(found.path, recipe.type).name)
@@ -119,7 +119,7 @@ def quantize(
 
 def _write(out: Output, source: Path, job: partial[Quantized], *, report: bool) -> None:
     from g4cli.cli.views.quantize import draw_diff, draw_result
-    from quant.metrics import diff_files
+    from g4cli.quant.metrics import diff_files
 
     with out.progress(f"quantise {source.name}") as progress:
         done = job(progress=progress)

@@ -71,8 +71,8 @@ def _show_diff(out: Output, model: str, other: str | None) -> None:
     from g4cli.core.errors import UsageError
     from g4cli.core.gguf import read_header
     from g4cli.core.gguf_diff import diff_headers
+    from g4cli.quant.metrics import diff_files
     from g4cli.store.models import find
-    from quant.metrics import diff_files
 
     if other is None:
         raise UsageError(

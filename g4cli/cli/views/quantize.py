@@ -8,9 +8,9 @@ from g4cli.core.units import duration_text, size_text
 
 if TYPE_CHECKING:
     from g4cli.cli.output import Output
-    from quant.file import Quantized
-    from quant.metrics import Diff
-    from quant.plan import Planned
+    from g4cli.quant.file import Quantized
+    from g4cli.quant.metrics import Diff
+    from g4cli.quant.plan import Planned
 
 
 def draw_plan(out: Output, planned: Planned) -> None:

@@ -12,8 +12,8 @@ from g4cli.core.gguf import read_header
 from g4cli.core.registry import find_model
 from g4cli.estimate import MIN_DRAFTING_BYTES, N_DRAFT, Draft, Options
 from g4cli.operations.fit.subject import Subject
+from g4cli.quant.recipes import Recipe, choose_types
 from g4cli.store.models import sidecar
-from quant.recipes import Recipe, choose_types
 
 
 def find_draft_file(subject: Subject, draft: str) -> Path | None:

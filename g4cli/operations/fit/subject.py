@@ -19,8 +19,8 @@ from g4cli.core.shape import Shape, shape_of
 from g4cli.core.units import size_text
 from g4cli.estimate import Tensor
 from g4cli.hub.address import parse_address
+from g4cli.quant.recipes import Recipe, choose_types
 from g4cli.store.models import entries_of
-from quant.recipes import Recipe, choose_types
 
 # Header of a published Gemma 4 file: vocabulary and chat template. Measured: sizes of published files
 # minus the sums of their tensors.
@@ -84,7 +84,7 @@ def make_subject(path: Path, header: Header) -> Subject:
 
     Raises BadGGUF for another architecture and for a file without weights.
     """
-    from quant.sfp8_file import is_archive, plain_header  # needs numpy
+    from g4cli.quant.sfp8_file import is_archive, plain_header  # needs numpy
 
     source = "the SFP8 archive, expanded to BF16" if is_archive(header) else "the file's header"
     header = plain_header(header)

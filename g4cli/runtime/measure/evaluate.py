@@ -16,11 +16,11 @@ from g4cli.core.errors import BadFile, Interrupted
 from g4cli.core.progress import Progress, no_progress
 from g4cli.core.template_child import render_template
 from g4cli.prompt import Message, PromptStyle, Renderer, choose_renderer
+from g4cli.quant.scores import Score, score
 from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.llama_engine import LlamaEngine, open_engine
 from g4cli.runtime.engine.options import ContextOptions, ModelOptions
 from g4cli.runtime.measure.reports import Evaluation, TellOpening, tell_nobody
-from quant.scores import Score, score
 
 # Tokens decoded together: each has a row of scores, 1 MiB with Gemma's vocabulary.
 _BATCH: Final = 64

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from g4cli.core.units import parse_count
-from quant.scores import Score
+from g4cli.quant.scores import Score
 
 TellOpening: TypeAlias = Callable[[Path | None], None]
 """Called with a file that is being loaded, and with None when all are."""

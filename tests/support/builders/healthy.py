@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from converters import convert_checkpoint
-from quant.file import quantize_file
-from quant.recipes import Recipe
+from g4cli.converters import convert_checkpoint
+from g4cli.quant.file import quantize_file
+from g4cli.quant.recipes import Recipe
 from tests.support.builders import real_shapes, shapes, variants
 from tests.support.builders.tiny_file import build_tiny
 

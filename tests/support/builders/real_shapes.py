@@ -32,7 +32,7 @@ from g4cli.core.gguf import read_header
 from g4cli.core.gguf_write import TensorSpec
 from g4cli.core.inventory import TensorDims, text_tensors
 from g4cli.core.shape import Shape
-from quant.recipes import Recipe, choose_types
+from g4cli.quant.recipes import Recipe, choose_types
 from tests.support.builders import gguf as builders
 from tests.support.builders import shapes
 from tests.support.paths import SHARED_DATA

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from converters.checkpoint import HEADER_BYTES, floats, open_checkpoint, read_json
+from g4cli.converters.checkpoint import HEADER_BYTES, floats, open_checkpoint, read_json
 from g4cli.core.errors import BadCheckpoint, FileMissing
 from tests.support.builders.checkpoints import Entry, bf16, header_of, write_safetensors
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from converters.config import Config, read_config
+from g4cli.converters.config import Config, read_config
 from g4cli.core.errors import BadCheckpoint
 from tests.support.builders.checkpoints import TINY
 

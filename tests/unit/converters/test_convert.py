@@ -13,7 +13,7 @@ from gguf import GGUFReader
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from converters import convert_checkpoint
+from g4cli.converters import convert_checkpoint
 from g4cli.core import ggml
 from g4cli.core.errors import BadCheckpoint, NoSpace, UsageError
 from g4cli.core.gguf import read_header

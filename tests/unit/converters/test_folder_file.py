@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from converters.checkpoint import JSON_BYTES_OF, open_checkpoint, read_json
-from converters.convert import convert_checkpoint
-from converters.folder_file import open_inside, read_inside
-from converters.model_card import parse_card, read_card
+from g4cli.converters.checkpoint import JSON_BYTES_OF, open_checkpoint, read_json
+from g4cli.converters.convert import convert_checkpoint
+from g4cli.converters.folder_file import open_inside, read_inside
+from g4cli.converters.model_card import parse_card, read_card
 from g4cli.core.errors import BadCheckpoint
 from tests.support.builders.checkpoints import copy_tiny
 

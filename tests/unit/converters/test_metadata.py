@@ -10,7 +10,7 @@ from gguf.utility import size_label as peer_size_label
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from converters.metadata import (
+from g4cli.converters.metadata import (
     count_parameters,
     general_keys,
     model_name,
@@ -18,7 +18,7 @@ from converters.metadata import (
     size_label,
     title,
 )
-from converters.model_card import parse_card
+from g4cli.converters.model_card import parse_card
 from g4cli.core.ggml import BF16
 from g4cli.core.gguf_values import Array
 from g4cli.core.gguf_write import TensorSpec

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from converters import assistant, audio, text, vision
-from converters.checkpoint import Source
-from converters.config import Config, read_config
-from converters.names import Row, claim, expand
+from g4cli.converters import assistant, audio, text, vision
+from g4cli.converters.checkpoint import Source
+from g4cli.converters.config import Config, read_config
+from g4cli.converters.names import Row, claim, expand
 from g4cli.core.errors import BadCheckpoint
 from tests.support.builders import variants
 

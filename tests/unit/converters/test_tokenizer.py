@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from converters.special_tokens import special_tokens
-from converters.tokenizer import (
+from g4cli.converters.special_tokens import special_tokens
+from g4cli.converters.tokenizer import (
     BYTE,
     CONTROL,
     NORMAL,

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from gguf import GGUFReader
 
-from converters import convert_checkpoint
+from g4cli.converters import convert_checkpoint
 from g4cli.core import ggml
 from g4cli.core.errors import BadCheckpoint, UsageError
 from tests.support.builders import variants

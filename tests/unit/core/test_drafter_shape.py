@@ -23,8 +23,8 @@ from g4cli.estimate.draft import draft_compute_bytes, draft_output_bytes
 from g4cli.estimate.weights import repacked_types
 from g4cli.operations.fit.drafting import add_drafting
 from g4cli.operations.fit.subject import describe_model
+from g4cli.quant.recipes import Recipe, choose_types
 from g4cli.runtime.engine import draft_model
-from quant.recipes import Recipe, choose_types
 from tests.support.builders import gguf as builders
 from tests.support.builders import real_shapes, shapes
 from tests.support.paths import TESTS

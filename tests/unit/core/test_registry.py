@@ -233,6 +233,6 @@ def test_the_registry_loads_no_heavy_module() -> None:
 
 
 def test_made_types_are_those_that_the_quantiser_knows() -> None:
-    from quant.recipes import TYPES
+    from g4cli.quant.recipes import TYPES
 
     assert set(MADE_TYPES) == set(TYPES)

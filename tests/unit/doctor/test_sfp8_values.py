@@ -15,9 +15,9 @@ from g4cli.core.sfp8 import decode_words, labelled
 from g4cli.doctor.diagnose import judge
 from g4cli.doctor.facts.gather import gather_facts
 from g4cli.doctor.facts.sfp8_values import Sfp8ValueCounter
-from quant.file import quantize_file
-from quant.recipes import Recipe
-from quant.sfp8_file import expand
+from g4cli.quant.file import quantize_file
+from g4cli.quant.recipes import Recipe
+from g4cli.quant.sfp8_file import expand
 from tests.support.builders.damage import sfp8_table
 from tests.support.builders.weights import write_network
 

@@ -21,7 +21,7 @@ from g4cli.core.units import MIB
 from g4cli.estimate import HOST, Estimate, Options, Term, estimate, kv_bytes, kv_cells
 from g4cli.estimate.compute import compute_bytes, output_bytes
 from g4cli.estimate.weights import repacked_types
-from quant.recipes import Recipe, choose_types
+from g4cli.quant.recipes import Recipe, choose_types
 from tests.support.builders import shapes
 from tests.support.paths import GOLDEN
 

@@ -12,7 +12,7 @@ from g4cli.core.units import GIB, MIB
 from g4cli.estimate import HOST, Options, estimate
 from g4cli.estimate.placement import device_of, layer_devices
 from g4cli.fit import Memory, judge_estimate, largest_context, place_layers, try_options
-from quant.recipes import Recipe, choose_types
+from g4cli.quant.recipes import Recipe, choose_types
 from tests.support.builders import shapes
 
 BIG = Memory("CUDA0", 80 * GIB, 78 * GIB)

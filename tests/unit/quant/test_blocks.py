@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from converters.blocks import Faults, PlainCoder, Tensor, is_finite, plain, to_bf16
-from converters.transforms import (
+from g4cli.converters.blocks import Faults, PlainCoder, Tensor, is_finite, plain, to_bf16
+from g4cli.converters.transforms import (
     columns_to_chw,
     drop_middle,
     patches_to_chw,

@@ -8,9 +8,9 @@ import pytest
 from g4cli.core.errors import BadFile, EngineMissing
 from g4cli.core.ggml import BF16, BY_NAME, F32, Q4_0, Q8_0
 from g4cli.core.gguf_write import TensorSpec
-from quant import encode, native
-from quant.encode import encoder, rows_of
-from quant.recipes import Recipe
+from g4cli.quant import encode, native
+from g4cli.quant.encode import encoder, rows_of
+from g4cli.quant.recipes import Recipe
 from tests.support.builders.weights import bf16
 
 VALUES = np.random.default_rng(2).normal(0, 0.02, (300, 256)).astype(np.float32)
@@ -98,7 +98,7 @@ def test_without_the_library_numpy_encodes(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_sfp8_on_bfloat16_holds_only_sfp8_values() -> None:
-    from quant import sfp8
+    from g4cli.quant import sfp8
 
     spec = TensorSpec("blk.0.ffn_up.weight", BF16, (256, 300))
     for sigma in (0.0001, 1, 300):  # scaled up, about right, scaled down

@@ -12,9 +12,9 @@ import pytest
 from g4cli.core.errors import BadFile, BadGGUF, FileMissing, Interrupted, NoSpace, UsageError
 from g4cli.core.gguf import read_header
 from g4cli.core.gguf_header import Header
-from quant import encode
-from quant.file import default_target, quantize_file
-from quant.recipes import TYPES, Recipe
+from g4cli.quant import encode
+from g4cli.quant.file import default_target, quantize_file
+from g4cli.quant.recipes import TYPES, Recipe
 from tests.support.builders.gguf import BF16, F32, build_gguf, gemma4_keys, write_gguf
 from tests.support.builders.weights import KINDS, bf16, names_and_shapes, tensors, write_network
 from tests.support.run.llama_quantize import FTYPES, expect
@@ -79,7 +79,7 @@ def test_every_type_equals_llama_cpp(
 
 
 def test_the_table_of_types_names_the_same_numbers() -> None:
-    from quant.mixtures import FILE_TYPES
+    from g4cli.quant.mixtures import FILE_TYPES
 
     assert {t.name: t.ftype for t in FILE_TYPES if t.name != "sfp8"} == FTYPES
 
@@ -88,7 +88,7 @@ def test_small_blocks_change_nothing(
     references: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A block of one row, and one thread: the bytes must not depend on how the work is cut."""
-    from quant import reader
+    from g4cli.quant import reader
 
     monkeypatch.setattr(reader, "BLOCK_WEIGHTS", 1)
     out = tmp_path / "out.gguf"

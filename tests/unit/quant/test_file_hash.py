@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from quant import file_hash
-from quant.file_hash import hash_of
+from g4cli.quant import file_hash
+from g4cli.quant.file_hash import hash_of
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from g4cli.core.errors import BadFile, BadGGUF, FileMissing
 from g4cli.core.gguf import read_header
-from quant.file import quantize_file
-from quant.imatrix import read_imatrix
-from quant.recipes import Recipe, kept_reason
+from g4cli.quant.file import quantize_file
+from g4cli.quant.imatrix import read_imatrix
+from g4cli.quant.recipes import Recipe, kept_reason
 from tests.support.builders.gguf import F32, build_gguf
 from tests.support.builders.weights import write_network
 from tests.support.run.llama_quantize import expect

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from g4cli.core.errors import BadFile
-from quant.file import quantize_file
-from quant.metrics import Error, diff_files, error_of
-from quant.recipes import Recipe
+from g4cli.quant.file import quantize_file
+from g4cli.quant.metrics import Error, diff_files, error_of
+from g4cli.quant.recipes import Recipe
 from tests.support.builders.gguf import BF16, F32, gemma4_keys, write_gguf
 from tests.support.builders.weights import bf16, write_network
 
@@ -44,7 +44,7 @@ def test_every_format_has_its_known_loss(wide: Path, tmp_path: Path, name: str, 
 def test_measures_equal_whole_tensor_arithmetic(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from quant import reader
+    from g4cli.quant import reader
 
     source = write_network(tmp_path / "a.gguf", n_layer=2, n_embd=128, n_ff=128, ple=0)
     done = quantize_file(source, tmp_path / "b.gguf", recipe=Recipe("q4_0"))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from g4cli.core.errors import EngineMissing
 from g4cli.core.ggml import BF16, BY_NAME, F16, F32
-from quant import blocks, native
+from g4cli.quant import blocks, native
 
 QUANTS = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS",
           "MXFP4"]  # fmt: skip
@@ -113,7 +113,10 @@ def test_types_without_an_encoder_are_known() -> None:
 
 
 def test_the_runtime_is_not_imported() -> None:
-    code = "import sys; from quant import native; native.library(); sys.exit('llama_cpp' in sys.modules)"
+    code = (
+        "import sys; from g4cli.quant import native; native.library(); "
+        "sys.exit('llama_cpp' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

@@ -8,9 +8,9 @@ import pytest
 
 from g4cli.core.errors import BadGGUF, UsageError
 from g4cli.core.gguf import read_header
-from quant.file import quantize_file
-from quant.plan import plan_file
-from quant.recipes import Recipe
+from g4cli.quant.file import quantize_file
+from g4cli.quant.plan import plan_file
+from g4cli.quant.recipes import Recipe
 from tests.support.builders.weights import write_network
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from quant.provenance import new_keys
-from quant.recipes import Recipe
-from quant.source import Source, open_source
+from g4cli.quant.provenance import new_keys
+from g4cli.quant.recipes import Recipe
+from g4cli.quant.source import Source, open_source
 from tests.support.builders.gguf import F32, build_gguf, gemma4_keys
 
 

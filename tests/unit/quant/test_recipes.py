@@ -15,8 +15,8 @@ from g4cli.core.ggml import BF16, BY_ID, BY_NAME, F32, I8, Q8_0
 from g4cli.core.gguf_write import TensorSpec
 from g4cli.core.inventory import text_tensors
 from g4cli.core.shape import Shape
-from quant.options import recipe_from
-from quant.recipes import TYPES, Choice, Recipe, choose, choose_types, converter_type
+from g4cli.quant.options import recipe_from
+from g4cli.quant.recipes import TYPES, Choice, Recipe, choose, choose_types, converter_type
 from tests.support.builders.shapes import ALL
 from tests.support.paths import TESTS
 from tests.support.run.llama_types import ask
@@ -244,7 +244,8 @@ def test_converter_types() -> None:
 
 def test_recipes_need_no_numpy() -> None:
     code = (
-        "import sys; from quant.recipes import Recipe, choose_types; from quant.plan import plan_file; "
+        "import sys; from g4cli.quant.recipes import Recipe, choose_types; "
+        "from g4cli.quant.plan import plan_file; "
         "choose_types([], Recipe('q4_0')); sys.exit('numpy' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

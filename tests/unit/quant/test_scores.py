@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from quant.scores import Score, score
+from g4cli.quant.scores import Score, score
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from g4cli.core.errors import BadFile
-from quant import sfp8
+from g4cli.quant import sfp8
 from tests.support.paths import GOLDEN
 
 # All 256 codes: code, bfloat16 word, value; made with google/gemma.cpp@3ed403e.

@@ -16,9 +16,9 @@ import pytest
 from g4cli.cli.main import run
 from g4cli.core.errors import BadFile, BadGGUF, UsageError
 from g4cli.core.gguf import read_header
-from quant.file import Quantized, quantize_file
-from quant.recipes import Recipe
-from quant.sfp8_file import expand, plain_header, runnable
+from g4cli.quant.file import Quantized, quantize_file
+from g4cli.quant.recipes import Recipe
+from g4cli.quant.sfp8_file import expand, plain_header, runnable
 from tests.support.builders.weights import write_network
 from tests.unit.quant.test_sfp8 import WORDS
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from g4cli.core.errors import BadGGUF
-from quant.source import open_source
+from g4cli.quant.source import open_source
 from tests.support.builders.gguf import F32, Key, build_gguf, gemma4_keys
 
 A, B = ("a.weight", F32, (4,), b"\0" * 16), ("b.weight", F32, (4,), b"\1" * 16)

@@ -13,9 +13,9 @@ import pytest
 from g4cli.cli.main import run
 from g4cli.core.errors import BadFile
 from g4cli.prompt import Message
+from g4cli.quant.file import quantize_file
+from g4cli.quant.recipes import Recipe
 from g4cli.runtime.measure.evaluate import evaluate
-from quant.file import quantize_file
-from quant.recipes import Recipe
 from tests.support.builders.tiny_file import TINY, build_tiny
 
 CHATS = [

@@ -11,7 +11,7 @@ from gguf import GGUFReader
 from gguf.constants import GGMLQuantizationType
 from gguf.quants import quantize
 
-from converters import convert_checkpoint
+from g4cli.converters import convert_checkpoint
 from g4cli.core.errors import Interrupted, UsageError
 from g4cli.store.recode import convert_to, default_target
 from tests.support.builders import variants
