@@ -152,16 +152,6 @@ class MediaEncoder:
             raise failed(f"llama.cpp failed to evaluate a medium (code {result})")
         return bool(result == 0)
 
-    def rehearse(self) -> None:
-        """Encode a grey square and a second of silence: what this file dies of, it dies of here."""
-        if self.has_vision:
-            pixels = (ctypes.c_ubyte * (96 * 96 * 3))(*[127] * (96 * 96 * 3))
-            self._take(self._c.mtmd_bitmap_init(96, 96, pixels), Path("a grey square"))
-        if self.has_audio:
-            rate = max(1, self._c.mtmd_get_audio_sample_rate(self._handle))
-            silence = (ctypes.c_float * rate)()
-            self._take(self._c.mtmd_bitmap_init_from_audio(rate, silence), Path("a silence"))
-
     def close(self) -> None:
         """Free the encoder and what it encoded."""
         self._background.wait()
