@@ -19,7 +19,7 @@ from g4cli.doctor.facts.file_facts import Depth
 from g4cli.doctor.repair import Repair, is_better, repair_file, require_new_file
 from g4cli.doctor.report import Report
 from g4cli.hub.remote_facts import read_remote_facts
-from g4cli.store.models import resolve
+from g4cli.store.models import find_model_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ def _find_file(request: DiagnoseRequest) -> Path | None:
     if request.file is None or request.is_remote:
         return None
     path = Path(request.file)
-    return path if is_there(path) else resolve(request.file)
+    return path if is_there(path) else find_model_path(request.file)
 
 
 def _diagnose_subject(request: DiagnoseRequest, path: Path | None, reporter: Reporter) -> Report:

@@ -13,6 +13,21 @@ reason of the choice is shown.
 """
 
 from g4cli.store.manifest import Entry
-from g4cli.store.models import Found, find, list_models, newest, resolve, sidecar
+from g4cli.store.models import (
+    FoundModel,
+    find_model_file,
+    find_model_path,
+    find_newest_model,
+    find_sidecar,
+    list_models,
+)
 
-__all__ = ["Entry", "Found", "find", "list_models", "newest", "resolve", "sidecar"]
+__all__ = [
+    "Entry",
+    "FoundModel",
+    "find_model_file",
+    "find_model_path",
+    "find_newest_model",
+    "find_sidecar",
+    "list_models",
+]

@@ -17,19 +17,27 @@ from g4cli.core.hashing import sha256_of
 from g4cli.core.progress import Progress, no_progress
 from g4cli.core.quoting import shell_word
 from g4cli.core.registry import known_names
-from g4cli.store.manifest import Entry, Role, now, role_of, stamp_of, type_of, write_manifest
-from g4cli.store.models import entries_of, folder_of
+from g4cli.store.manifest import (
+    Entry,
+    Role,
+    format_now,
+    make_stamp,
+    role_of,
+    type_of,
+    write_manifest,
+)
+from g4cli.store.models import list_entries, model_folder
 
 _UNSAFE: Final = re.compile(r"[^a-z0-9._-]+")
 _COPY_BYTES: Final = 1 << 22
 
 
-def place_for(name: str, file_name: str) -> Path:
+def store_path(name: str, file_name: str) -> Path:
     """Return where the store keeps `file_name` of the model `name` (nothing is created).
 
     Raises UsageError if the name would leave its folder: file names come from servers too.
     """
-    folder = folder_of(name)
+    folder = model_folder(name)
     plain = Path(file_name.replace("\\", "/")).name
     if (
         plain in ("", ".", "..")
@@ -41,7 +49,7 @@ def place_for(name: str, file_name: str) -> Path:
     return folder / plain
 
 
-def record(
+def record_file(
     path: Path,
     *,
     name: str,
@@ -62,15 +70,15 @@ def record(
             path=path,
             nbytes=header.file_size,
             sha256=sha256,
-            date=now(),
+            date=format_now(),
             source=source,
             role=role or role_of(header),
-            stamp=stamp_of(path),
+            stamp=make_stamp(path),
         )
     )
 
 
-def name_for(path: Path) -> str:
+def make_local_name(path: Path) -> str:
     """Return the name that a local folder or file gets: its own, in plain lower case, never a known one."""
     stem = path.name.removesuffix(".gguf") if path.suffix == ".gguf" else path.resolve().name
     name = _UNSAFE.sub("-", stem.lower()).strip("-.") or "model"
@@ -84,16 +92,16 @@ def check_name(name: str) -> str:
         not name
         or _UNSAFE.search(name)
         or name.startswith((".", "-"))
-        or name_for(Path(name)) != name
+        or make_local_name(Path(name)) != name
     ):
         raise UsageError(
             f"{name!r} is no name for a local model (a-z 0-9 . _ -, and none that g4 knows)",
-            hint=f"--name {shell_word(name_for(Path(name)))}",
+            hint=f"--name {shell_word(make_local_name(Path(name)))}",
         )
     return name
 
 
-def adopt(source: Path, *, name: str, progress: Progress = no_progress) -> Entry:
+def add_local_file(source: Path, *, name: str, progress: Progress = no_progress) -> Entry:
     """Return the entry of a local GGUF, now also in the store: a hard link, or a copy on another disk.
 
     The header is checked first, every tensor must lie inside the file. Raises FileMissing, UsageError,
@@ -103,8 +111,8 @@ def adopt(source: Path, *, name: str, progress: Progress = no_progress) -> Entry
     header = read_header(source)
     if not is_runnable(header):
         raise not_a_text_model(header)
-    target = place_for(name, source.name)
-    for entry in entries_of(name):
+    target = store_path(name, source.name)
+    for entry in list_entries(name):
         if entry.path == target and os.path.samefile(entry.path, source):
             return entry
         if entry.path == target:
@@ -114,7 +122,7 @@ def adopt(source: Path, *, name: str, progress: Progress = no_progress) -> Entry
             )
     _link_or_copy(source, target, header.file_size, progress)
     digest = sha256_of(target, progress=progress)
-    return record(target, name=name, source=f"file:{source.resolve()}", sha256=digest)
+    return record_file(target, name=name, source=f"file:{source.resolve()}", sha256=digest)
 
 
 def _link_or_copy(source: Path, target: Path, n_bytes: int, progress: Progress) -> None:

@@ -55,7 +55,7 @@ class TypeShare:
     share: float
 
 
-def header_json(header: Header, *, full: bool = False) -> dict[str, Any]:
+def header_to_json(header: Header, *, full: bool = False) -> dict[str, Any]:
     """Return the header as JSON values.
 
     An array of more than 64 items is `{"item_type", "count", "first": [8 items]}` unless `full`.
@@ -89,7 +89,7 @@ def _json_value(value: Value, full: bool) -> Any:
     }
 
 
-def key_text(value: Value) -> str:
+def format_value(value: Value) -> str:
     """Return a value on one line: long texts and arrays shortened, their length named."""
     data = value.data
     if isinstance(data, Array):
@@ -109,7 +109,7 @@ def _short(text: str) -> str:
     return text if len(text) <= _SHOWN_TEXT else f"{text[:_SHOWN_TEXT]}..."
 
 
-def shares(header: Header) -> tuple[TypeShare, ...]:
+def count_type_shares(header: Header) -> tuple[TypeShare, ...]:
     """Return the tensor types of the file, the largest share first."""
     held: dict[GGMLType, list[TensorInfo]] = {}
     for tensor in header.tensors.values():
@@ -124,7 +124,7 @@ def shares(header: Header) -> tuple[TypeShare, ...]:
     return tuple(sorted(found, key=lambda share: -share.nbytes))
 
 
-def summary(header: Header, entry: Entry | None = None) -> tuple[Section, ...]:
+def summarize_header(header: Header, entry: Entry | None = None) -> tuple[Section, ...]:
     """Return one screen on the file: what it is, the network, the text side."""
     sections = [Section("File", tuple(_file_lines(header, entry)))]
     try:
@@ -146,8 +146,10 @@ def _file_lines(header: Header, entry: Entry | None) -> Iterator[tuple[str, str]
     name = _plain(header, "general.name")
     architecture = _plain(header, "general.architecture") or "not named"
     yield "architecture", f"{architecture}, {name}" if name else architecture
-    n_params = sum(share.n_params for share in shares(header))
-    bits = 8 * sum(share.nbytes for share in shares(header)) / n_params if n_params else 0
+    n_params = sum(share.n_params for share in count_type_shares(header))
+    bits = (
+        8 * sum(share.nbytes for share in count_type_shares(header)) / n_params if n_params else 0
+    )
     detail = f", {n_params:,} weights, {bits:.2f} bits each" if n_params else ", no weights"
     yield "type", f"{type_of(header)}{detail}"
     yield "format", f"GGUF {header.version}, {len(header.keys)} keys, {len(header.tensors)} tensors"

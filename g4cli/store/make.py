@@ -14,9 +14,9 @@ from g4cli.core.files import require_file
 from g4cli.core.paths import tiny_dir
 from g4cli.core.progress import Progress, no_progress
 from g4cli.core.quoting import shell_command
-from g4cli.store.adopt import adopt, check_name, name_for, place_for, record
+from g4cli.store.adopt import add_local_file, check_name, make_local_name, record_file, store_path
 from g4cli.store.manifest import Entry
-from g4cli.store.models import entries_of
+from g4cli.store.models import list_entries
 from g4cli.store.verify import is_intact
 
 _CHECKPOINT_FILES: Final = (".json", ".jinja", ".safetensors")
@@ -48,7 +48,7 @@ def pull_bundled(
 
     `restart` converts it again in any case. Raises UsageError (an unknown type) or NoSpace.
     """
-    target = place_for(name, f"{name}-{type_name.upper()}.gguf")
+    target = store_path(name, f"{name}-{type_name.upper()}.gguf")
     source = f"bundled@{_stamp(tiny_dir())}"
     if restart:
         target.unlink(missing_ok=True)
@@ -60,10 +60,10 @@ def pull_path(path: Path, *, name: str | None = None, progress: Progress = no_pr
 
     `name` is the folder's or file's own unless given. Raises FileMissing, UsageError, BadCheckpoint, BadGGUF.
     """
-    name = check_name(name) if name else name_for(path)
+    name = check_name(name) if name else make_local_name(path)
     if not path.is_dir():
-        known = {entry.path for entry in entries_of(name)}
-        entry = adopt(require_file(path), name=name, progress=progress)
+        known = {entry.path for entry in list_entries(name)}
+        entry = add_local_file(require_file(path), name=name, progress=progress)
         return Pulled(entry, entry.path not in known)
     return pull_folder(path, name=name, progress=progress)
 
@@ -72,8 +72,8 @@ def pull_folder(
     folder: Path, *, name: str, type_name: str = "bf16", progress: Progress = no_progress
 ) -> Pulled:
     """Return the model made from the checkpoint in `folder`, under `name`."""
-    checkpoint_of(folder)
-    target = place_for(name, f"{name}-{type_name.upper()}.gguf")
+    require_checkpoint(folder)
+    target = store_path(name, f"{name}-{type_name.upper()}.gguf")
     source = f"file:{folder.resolve()}@{_stamp(folder)}"
     return _pull_checkpoint(folder, target, name, type_name, source, progress)
 
@@ -81,29 +81,29 @@ def pull_folder(
 def _pull_checkpoint(
     folder: Path, target: Path, name: str, type_name: str, source: str, progress: Progress
 ) -> Pulled:
-    for entry in entries_of(name):
+    for entry in list_entries(name):
         # Another stamp: the checkpoint has changed since, and so would the file.
         if entry.path == target and entry.source == source and is_intact(entry):
             return Pulled(entry, False)
-    made = from_checkpoint(folder, target, type_name=type_name, progress=progress)
-    entry = record(target, name=name, source=source, sha256=made.sha256, type_name=type_name)
+    made = make_from_checkpoint(folder, target, type_name=type_name, progress=progress)
+    entry = record_file(target, name=name, source=source, sha256=made.sha256, type_name=type_name)
     return Pulled(entry, True)
 
 
-def from_checkpoint(
+def make_from_checkpoint(
     folder: Path, target: Path, *, type_name: str, progress: Progress = no_progress
 ) -> Made:
     """Return the GGUF made at `target` from the Hugging Face checkpoint in `folder`, in one pass.
 
     Raises BadCheckpoint, UsageError (an unknown type) or NoSpace; nothing half-written is left.
     """
-    from g4cli.store.recode import convert_to
+    from g4cli.store.recode import convert_folder
 
-    done = convert_to(folder, target, type_name=type_name, force=True, progress=progress)
+    done = convert_folder(folder, target, type_name=type_name, force=True, progress=progress)
     return Made(done.path, type_name, done.nbytes, done.sha256)
 
 
-def from_file(
+def make_from_file(
     source: Path, target: Path, *, type_name: str, progress: Progress = no_progress
 ) -> Made:
     """Return the GGUF made at `target` by quantising the file `source`.
@@ -137,7 +137,7 @@ def _stamp(folder: Path) -> str:
     return digest.hexdigest()[:12]
 
 
-def checkpoint_of(folder: Path) -> Path:
+def require_checkpoint(folder: Path) -> Path:
     """Return `folder` if it looks like a Hugging Face checkpoint, else raise UsageError."""
     if not (folder / "config.json").is_file():
         raise UsageError(

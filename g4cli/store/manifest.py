@@ -75,12 +75,12 @@ def manifest_path(path: Path) -> Path:
     return path.with_name(path.name + SUFFIX)
 
 
-def now() -> str:
+def format_now() -> str:
     """Return this moment as manifests hold it: '2026-11-20T10:30:00Z'."""
     return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def stamp_of(path: Path) -> str:
+def make_stamp(path: Path) -> str:
     """Return a text that changes whenever the file may have: of its times and its inode. Raises OSError."""
     status = path.stat()
     return f"{status.st_mtime_ns}.{status.st_ctime_ns}.{status.st_ino}"
@@ -125,7 +125,7 @@ def read_manifest(path: Path, name: str) -> Entry:
         ) from err
 
 
-def entry_of(path: Path, name: str) -> Entry:
+def load_entry(path: Path, name: str) -> Entry:
     """Return the manifest of `path`, or what the file's header says if it is damaged. Writes nothing.
 
     Raises BadGGUF if the file itself is no GGUF.
@@ -181,7 +181,7 @@ def type_of(header: Header) -> str:
     return named or max(held, key=lambda name: held[name])
 
 
-def damage_of(entry: Entry) -> str | None:
+def describe_damage(entry: Entry) -> str | None:
     """Return how the file contradicts its manifest, by size alone, or None."""
     try:
         size = entry.path.stat().st_size

@@ -16,13 +16,13 @@ from g4cli.core.hub_name import HUB_PREFIX, is_on_hub
 from g4cli.core.paths import models_dir
 from g4cli.core.quoting import shell_command, shell_word
 from g4cli.core.registry import MODELS, ModelRef, known_names, looks_like_name, parse_name
-from g4cli.store.manifest import Entry, Role, entry_of, manifest_path
+from g4cli.store.manifest import Entry, Role, load_entry, manifest_path
 
 _ORDER = {model.name: index for index, model in enumerate(MODELS)}
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundModel:
     """The file that a MODEL argument means, and why this one; `entry` is None for a plain path."""
 
     path: Path
@@ -61,16 +61,18 @@ def list_unfinished() -> tuple[Unfinished, ...]:
             status = path.stat()
             # Sparse: what is allocated has arrived, nearly.
             have = min(status.st_blocks * 512, status.st_size)
-            found.append(Unfinished(name_of(path.parent), file, path, have, status.st_size))
+            found.append(
+                Unfinished(folder_model_name(path.parent), file, path, have, status.st_size)
+            )
     return tuple(found)
 
 
-def folder_of(name: str) -> Path:
+def model_folder(name: str) -> Path:
     """Return the folder of the model `name`: `hf:owner/repo` lies in `hf--owner--repo`."""
     return models_dir() / name.replace(HUB_PREFIX, "hf--", 1).replace("/", "--")
 
 
-def name_of(folder: Path) -> str:
+def folder_model_name(folder: Path) -> str:
     """Return the model that `folder` holds; undoes `folder_of`."""
     if folder.name.startswith("hf--"):
         return HUB_PREFIX + folder.name.removeprefix("hf--").replace("--", "/", 1)
@@ -86,28 +88,20 @@ def list_models() -> tuple[Entry, ...]:
     return tuple(entries)
 
 
-def entries_of(name: str) -> tuple[Entry, ...]:
+def list_entries(name: str) -> tuple[Entry, ...]:
     """Return the files of one model: models first."""
-    folder = folder_of(name)
-    if name == ".." or folder.parent != models_dir() or name_of(folder) != name:
+    folder = model_folder(name)
+    if name == ".." or folder.parent != models_dir() or folder_model_name(folder) != name:
         return ()
     return tuple(sorted(_entries_in(folder), key=lambda e: e.role != "model"))
 
 
-def entry_at(path: Path, name: str) -> Entry | None:
-    """Return the entry of the file at `path`, None if there is none or it is no GGUF."""
-    try:
-        return entry_of(path, name) if path.is_file() else None
-    except BadFile:
-        return None
-
-
-def resolve(text: str | Path) -> Path:
+def find_model_path(text: str | Path) -> Path:
     """Return the file that a MODEL argument means. Raises as `find`."""
-    return find(text).path
+    return find_model_file(text).path
 
 
-def find(text: str | Path) -> Found:
+def find_model_file(text: str | Path) -> FoundModel:
     """Return the file that `text` means: a path, or a name with or without a type.
 
     A name wins over a file of the same name in this folder (write ./tiny for the file). Raises FileMissing,
@@ -115,9 +109,9 @@ def find(text: str | Path) -> Found:
     """
     word = str(text)
     if isinstance(text, Path) or not (is_on_hub(word) or looks_like_name(word)):
-        return Found(_existing(Path(word).expanduser()), "a path")
+        return FoundModel(_existing(Path(word).expanduser()), "a path")
     name, _, type_name = _split(word)
-    here = [e for e in entries_of(name) if e.role == "model"]
+    here = [e for e in list_entries(name) if e.role == "model"]
     if here:
         return _choose(name, type_name, here)
     if is_on_hub(word):
@@ -126,12 +120,12 @@ def find(text: str | Path) -> Found:
         ref = parse_name(word)
     except UnknownModel as err:
         if is_there(Path(word)):
-            return Found(_existing(Path(word)), "a path")
+            return FoundModel(_existing(Path(word)), "a path")
         raise _unknown(word, err) from None
     return _pulled(ref)
 
 
-def newest() -> Found:
+def find_newest_model() -> FoundModel:
     """Return the model pulled last, for a command without MODEL. Raises NotFound if there is none."""
     here = [e for e in list_models() if e.role == "model"]
     if not here:
@@ -141,7 +135,7 @@ def newest() -> Found:
     if entry is None:
         raise NotFound("no Gemma 4 model is on this disk yet", hint="g4 pull tiny, or g4 pull e2b")
     reason = "the only one here" if len(here) == 1 else f"pulled last, of {len(here)} here"
-    return Found(entry.path, f"{entry.label}: {reason}", entry)
+    return FoundModel(entry.path, f"{entry.label}: {reason}", entry)
 
 
 def _is_runnable(path: Path) -> bool:
@@ -151,11 +145,11 @@ def _is_runnable(path: Path) -> bool:
         return False
 
 
-def sidecar(path: Path, role: Role) -> Path | None:
+def find_sidecar(path: Path, role: Role) -> Path | None:
     """Return the projector ("mmproj") or the draft that lies beside a model of the store, or None."""
     if path.parent.parent != models_dir():
         return None
-    here = (e for e in entries_of(name_of(path.parent)) if e.role == role)
+    here = (e for e in list_entries(folder_model_name(path.parent)) if e.role == role)
     return next((e.path for e in here), None)
 
 
@@ -165,7 +159,7 @@ def select_unfinished(text: str) -> tuple[Unfinished, ...]:
     return () if separator else tuple(u for u in list_unfinished() if u.name == name)
 
 
-def select(text: str) -> tuple[Entry, ...]:
+def select_entries(text: str) -> tuple[Entry, ...]:
     """Return the entries that `remove` and `verify` act on: `e2b:q4_0`, `e2b:mmproj`, or all files of `e2b`.
 
     Raises UsageError for a path, NotFound or UnknownModel.
@@ -173,12 +167,12 @@ def select(text: str) -> tuple[Entry, ...]:
     if not is_on_hub(text) and not looks_like_name(text):
         raise UsageError(f"{text} is a path; the store knows models by name", hint="g4 list")
     name, separator, type_name = _split(text)
-    entries = entries_of(name)
+    entries = list_entries(name)
     if not entries:
         if is_on_hub(text):
             raise NotFound(f"{text} is not in the store", hint="g4 list")
         ref = parse_name(text)
-        entries = entries_of(ref.model.name)
+        entries = list_entries(ref.model.name)
         name, separator, type_name = ref.model.name, ":" if ref.chosen else "", ref.type
     if separator:
         # A model and its parts go by their type, what lies beside them by its use.
@@ -190,7 +184,7 @@ def select(text: str) -> tuple[Entry, ...]:
     return entries
 
 
-def remove(entry: Entry | Unfinished) -> None:
+def remove_entry(entry: Entry | Unfinished) -> None:
     """Delete the file of `entry` and what describes it, and the folder if it is empty then."""
     beside = (
         manifest_path(entry.path)
@@ -211,7 +205,7 @@ def remove(entry: Entry | Unfinished) -> None:
 def _entries_in(folder: Path) -> Iterator[Entry]:
     for path in sorted(folder.glob("*.gguf")):
         try:
-            yield entry_of(path, name_of(folder))
+            yield load_entry(path, folder_model_name(folder))
         except (BadFile, FileMissing, UsageError):
             # Not a GGUF at all: `g4 doctor FILE` is for those.
             continue
@@ -228,11 +222,11 @@ def _split(word: str) -> tuple[str, str, str]:
     )
 
 
-def _choose(name: str, type_name: str, here: list[Entry]) -> Found:
+def _choose(name: str, type_name: str, here: list[Entry]) -> FoundModel:
     if type_name:
         for entry in here:
             if entry.type == type_name:
-                return Found(entry.path, f"{entry.label} as asked", entry)
+                return FoundModel(entry.path, f"{entry.label} as asked", entry)
         try:
             ref: ModelRef | None = parse_name(f"{name}:{type_name}")
         except UnknownModel:
@@ -241,20 +235,20 @@ def _choose(name: str, type_name: str, here: list[Entry]) -> Found:
         hint = shell_command("g4", "pull", str(ref)) if ref else f"one of: {held}"
         raise NotFound(f"{name}:{type_name} is not in the store (there is {held})", hint=hint)
     if len(here) == 1:
-        return Found(here[0].path, f"{here[0].label}: the only one here", here[0])
+        return FoundModel(here[0].path, f"{here[0].label}: the only one here", here[0])
     try:
         default = parse_name(name).type
     except UnknownModel:
         default = ""
     for entry in here:
         if entry.type == default:
-            return Found(entry.path, f"{entry.label}: the usual type", entry)
-    newest = max(here, key=lambda e: e.date)
-    return Found(newest.path, f"{newest.label}: the newest of {len(here)}", newest)
+            return FoundModel(entry.path, f"{entry.label}: the usual type", entry)
+    last = max(here, key=lambda e: e.date)
+    return FoundModel(last.path, f"{last.label}: the newest of {len(here)}", last)
 
 
-def _pulled(ref: ModelRef) -> Found:
-    here = [e for e in entries_of(ref.model.name) if e.role == "model"]
+def _pulled(ref: ModelRef) -> FoundModel:
+    here = [e for e in list_entries(ref.model.name) if e.role == "model"]
     if here:  # asked for by an alias: gemma-4-E2B-it
         return _choose(ref.model.name, ref.type if ref.chosen else "", here)
     name = str(ref) if ref.chosen else ref.model.name

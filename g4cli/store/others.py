@@ -30,7 +30,7 @@ _PROJECTOR: Final = ("v.", "a.", "mm.")
 
 
 @dataclass(frozen=True, slots=True)
-class Foreign:
+class ForeignModel:
     """A file of another program. `path` serves wherever g4 takes a path, if `usable`."""
 
     program: str
@@ -47,7 +47,7 @@ class Foreign:
         return {**{k: v for k, v in asdict(self).items() if k != "nbytes"}, "bytes": self.nbytes}
 
 
-def foreign_models() -> tuple[Foreign, ...]:
+def list_foreign_models() -> tuple[ForeignModel, ...]:
     """Return the Gemma 4 files of other programs; each file once, files of other networks left out."""
     places = chain(_hub_files(), _lm_studio_files(), _llama_cpp_files(), _ollama_files())
     rows, seen = [], set()
@@ -63,7 +63,7 @@ def foreign_models() -> tuple[Foreign, ...]:
     return tuple(rows)
 
 
-def _described(program: str, name: str, path: Path) -> Foreign | None:
+def _described(program: str, name: str, path: Path) -> ForeignModel | None:
     header = read_header(path)
     value = header.keys.get("general.architecture")
     architecture = str(value.data) if value else ""
@@ -73,7 +73,7 @@ def _described(program: str, name: str, path: Path) -> Foreign | None:
         return None
     mixed = architecture == "gemma4" and any(t.startswith(_PROJECTOR) for t in header.tensors)
     note = "holds its projector too: for Ollama only" if mixed else ""
-    return Foreign(
+    return ForeignModel(
         program, name, type_of(header), path, header.file_size, role_of(header), not mixed, note
     )
 

@@ -82,7 +82,7 @@ class RecipeCoder:
 
 
 @dataclass(frozen=True, slots=True)
-class TowersCoder:
+class MmprojCoder:
     """A converters.blocks.Coder for an mmproj file in Q8_0: matrices whose rows fit, F16 where they do not.
 
     As llama.cpp's converter does with --outtype q8_0 (conversion/base.py, prepare_tensors,
@@ -124,7 +124,7 @@ class TowersCoder:
                     yield from plain.stream([(spec, rows)])
 
 
-def convert_to(
+def convert_folder(
     folder: Path,
     target: Path | None,
     *,
@@ -145,7 +145,7 @@ def convert_to(
     from g4cli.quant.recipes import file_type
 
     name = file_type(type_name).name
-    target = target or default_target(folder, name, part)
+    target = target or choose_target(folder, name, part)
     if target.is_file() and not force:
         raise UsageError(f"{target} exists", hint="add --force to replace it, or -o FILE")
     plain, coder = _coder(name, part, folder, threads)
@@ -182,12 +182,12 @@ def _coder(
             raise UsageError(
                 f"an mmproj file cannot be {name}", hint="--type bf16, f16, f32 or q8_0"
             )
-        return BF16, TowersCoder(threads)
+        return BF16, MmprojCoder(threads)
     recipe = Recipe(name, carrier="bf16") if name == "sfp8" else Recipe(name)
     return None, RecipeCoder(recipe, folder, threads)
 
 
-def default_target(folder: Path, type_name: str, part: PartName) -> Path:
+def choose_target(folder: Path, type_name: str, part: PartName) -> Path:
     """Return the file name for a checkpoint's folder: ./gemma-4-E2B-it-Q4_0.gguf, with mmproj- before it."""
     from g4cli.converters.metadata import model_name
 

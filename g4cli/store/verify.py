@@ -10,8 +10,8 @@ from g4cli.core.gguf import read_header
 from g4cli.core.hashing import sha256_of
 from g4cli.core.progress import Progress, no_progress
 from g4cli.core.quoting import shell_command
-from g4cli.store.manifest import Entry, damage_of, stamp_of, write_manifest
-from g4cli.store.models import entries_of
+from g4cli.store.manifest import Entry, describe_damage, make_stamp, write_manifest
+from g4cli.store.models import list_entries
 
 Status = Literal["ok", "wrong", "unknown"]
 
@@ -38,9 +38,9 @@ class Verified:
         }
 
 
-def verify(entry: Entry, *, progress: Progress = no_progress) -> Verified:
+def verify_entry(entry: Entry, *, progress: Progress = no_progress) -> Verified:
     """Return whether the file of `entry` has the size, a whole header and the sha256 of its manifest."""
-    damage = damage_of(entry)
+    damage = describe_damage(entry)
     if damage:
         return Verified(entry, "wrong", damage)
     try:
@@ -62,10 +62,10 @@ def is_intact(entry: Entry, *, progress: Progress = no_progress) -> bool:
 
     It is hashed again only if it was touched since its hash was recorded; without a hash its header is read.
     """
-    if damage_of(entry):
+    if describe_damage(entry):
         return False
     try:
-        stamp = stamp_of(entry.path)
+        stamp = make_stamp(entry.path)
         if not entry.sha256:
             read_header(entry.path)
             return True
@@ -81,13 +81,13 @@ def is_intact(entry: Entry, *, progress: Progress = no_progress) -> bool:
     return True
 
 
-def repair_command(entry: Entry) -> str:
+def make_repair_command(entry: Entry) -> str:
     """Return the command that brings the file of `entry` back."""
     if entry.source.startswith("file:"):
         path = entry.source.removeprefix("file:").rsplit("@", 1)[0]
         return f"{shell_command('g4', 'remove', entry.label, '--yes')} && {shell_command('g4', 'pull', path)}"
     if entry.role in ("mmproj", "draft"):  # fetched with its model, if it is not here
-        labels = [e.label for e in entries_of(entry.name) if e.role == "model"]
+        labels = [e.label for e in list_entries(entry.name) if e.role == "model"]
         draft = ["--draft"] if entry.role == "draft" else []
         again = shell_command("g4", "pull", (labels or [entry.name])[0], *draft)
         return f"{shell_command('g4', 'remove', entry.title, '--yes')} && {again}"

@@ -22,7 +22,7 @@ from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.options import ContextOptions, ModelOptions, Sampling
 from g4cli.runtime.engine.text_decoder import TextDecoder
 from g4cli.runtime.llama.interrupt import Interrupt
-from g4cli.store import resolve
+from g4cli.store import find_model_path
 
 TINY = tiny_dir()
 CORPUS = [json.loads(line) for line in (TINY / "corpus.jsonl").read_text().splitlines()]
@@ -36,7 +36,7 @@ def pull(name: str, folder: Path) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("G4_HOME", str(folder))
         assert run(["pull", name, "--quiet"]) == 0
-        return resolve(name)
+        return find_model_path(name)
 
 
 @pytest.fixture(scope="module")

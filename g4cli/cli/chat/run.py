@@ -80,16 +80,18 @@ def talk(out: Output, request: Request) -> int:
     from g4cli.cli.chat.slash_commands import list_chats
     from g4cli.core.errors import G4Error
     from g4cli.operations.chat.saved import LIST
-    from g4cli.store import newest, resolve
+    from g4cli.store import find_model_path, find_newest_model
 
     if str(request.resume) == LIST:
         list_chats(out)
         return 0
     if not request.model:
-        found = newest()
+        found = find_newest_model()
         out.say(found.reason)
         request = replace(request, model=str(found.path))
-    resolve(request.model)  # a wrong name is the first thing to tell, before any question is read
+    find_model_path(
+        request.model
+    )  # a wrong name is the first thing to tell, before any question is read
     question = _question(out, request)
     before: Request | None = None  # what /model left
     while True:
@@ -178,9 +180,9 @@ def check_model(out: Output, text: str, *, expand: Literal["bf16", "q8_0"] = "bf
     from g4cli.core.gguf import read_header
     from g4cli.core.shape import require_tokenizer, shape_of
     from g4cli.runtime.probes.kernels import probe_kernels
-    from g4cli.store import resolve
+    from g4cli.store import find_model_path
 
-    path = resolve(text)
+    path = find_model_path(text)
     header = read_header(path)
     if header.architecture.endswith(_SFP8_SUFFIX):
         path = _expanded(out, path, expand)

@@ -63,12 +63,12 @@ def convert(
       g4 convert hf:google/gemma-4-E2B-it-qat-q4_0-unquantized --type q4_0
     """
     out = output_for(as_json=json, quiet=quiet)
-    from g4cli.store.recode import convert_to
+    from g4cli.store.recode import convert_folder
 
     part: PartName = "mmproj" if mmproj else "text"
     folder = _find_folder(source, out)
     with out.progress(f"convert to {type_name}") as progress:
-        done = convert_to(
+        done = convert_folder(
             folder,
             target,
             type_name=type_name,

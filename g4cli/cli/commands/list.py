@@ -10,7 +10,7 @@ from g4cli.cli.output import Output, output_for
 if TYPE_CHECKING:
     from g4cli.store.manifest import Entry
     from g4cli.store.models import Unfinished
-    from g4cli.store.others import Foreign
+    from g4cli.store.others import ForeignModel
 
 
 def list_(json: JsonOpt = False, quiet: QuietOpt = False) -> None:
@@ -26,12 +26,12 @@ def list_(json: JsonOpt = False, quiet: QuietOpt = False) -> None:
       g4 list --json
     """
     out = output_for(as_json=json, quiet=quiet)
-    from g4cli.store.manifest import damage_of
+    from g4cli.store.manifest import describe_damage
     from g4cli.store.models import list_models, list_unfinished
-    from g4cli.store.others import foreign_models
+    from g4cli.store.others import list_foreign_models
 
     entries, unfinished = list_models(), list_unfinished()
-    foreign = () if quiet else foreign_models()
+    foreign = () if quiet else list_foreign_models()
 
     def render() -> None:
         if entries:
@@ -44,7 +44,7 @@ def list_(json: JsonOpt = False, quiet: QuietOpt = False) -> None:
             _render_foreign(out, foreign)
 
     data = {
-        "models": [{**e.as_json(), "damage": damage_of(e)} for e in entries],
+        "models": [{**e.as_json(), "damage": describe_damage(e)} for e in entries],
         "unfinished": [u.as_json() for u in unfinished],
         "elsewhere": [f.as_json() for f in foreign],
     }
@@ -67,7 +67,7 @@ def _amount(part: Unfinished) -> str:
 
 def _render_own(out: Output, entries: tuple[Entry, ...]) -> None:
     from g4cli.core.units import size_text
-    from g4cli.store.manifest import damage_of
+    from g4cli.store.manifest import describe_damage
 
     rows = [
         (
@@ -75,14 +75,14 @@ def _render_own(out: Output, entries: tuple[Entry, ...]) -> None:
             e.role,
             size_text(e.nbytes),
             e.date[:10],
-            damage_of(e) or e.origin,
+            describe_damage(e) or e.origin,
         )
         for e in entries
     ]
     out.table(["model", "use", "size", "since", "from"], rows, right=[2])
 
 
-def _render_foreign(out: Output, foreign: tuple[Foreign, ...]) -> None:
+def _render_foreign(out: Output, foreign: tuple[ForeignModel, ...]) -> None:
     from g4cli.core.units import size_text
 
     for row in foreign:

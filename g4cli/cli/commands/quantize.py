@@ -82,7 +82,7 @@ def quantize(
     from g4cli.cli.views.quantize import draw_plan
     from g4cli.quant.options import read_importance, recipe_from
     from g4cli.quant.plan import plan_file
-    from g4cli.store.models import find
+    from g4cli.store.models import find_model_file
 
     recipe = recipe_from(
         type_name,
@@ -93,7 +93,7 @@ def quantize(
         carrier=carrier,
         sfp8_encoder=encoder,
     )
-    found, importance = find(source), read_importance(imatrix)
+    found, importance = find_model_file(source), read_importance(imatrix)
     if dry_run:
         planned = plan_file(found.path, recipe, allow_requantize=allow_requantize)
         out.result(planned.as_json(), lambda: draw_plan(out, planned), brief=str(planned.nbytes))

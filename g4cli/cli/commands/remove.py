@@ -38,10 +38,10 @@ def remove(
     """
     out = output_for(as_json=json, quiet=quiet)
     from g4cli.core.units import size_text
-    from g4cli.store.models import entries_of, remove, select, select_unfinished
+    from g4cli.store.models import list_entries, remove_entry, select_entries, select_unfinished
 
     unfinished = select_unfinished(model)
-    entries = () if unfinished and not entries_of(model) else select(model)
+    entries = () if unfinished and not list_entries(model) else select_entries(model)
     total = sum(e.nbytes for e in entries) + sum(u.have_bytes for u in unfinished)
     for entry in entries:
         out.say(f"{entry.title}  {size_text(entry.nbytes)}  {entry.path}")
@@ -53,7 +53,7 @@ def remove(
         raise typer.Exit(130)
     gone: tuple[Entry | Unfinished, ...] = (*entries, *unfinished)
     for item in gone:
-        remove(item)
+        remove_entry(item)
     names = ", ".join(dict.fromkeys([e.title for e in entries] + [u.file for u in unfinished]))
     data = {"removed": [item.as_json() for item in gone], "bytes": total}
     out.result(data, lambda: out.line(f"removed {names}: {size_text(total)}"))

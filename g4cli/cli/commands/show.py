@@ -11,7 +11,7 @@ from g4cli.cli.output import Output, output_for
 
 if TYPE_CHECKING:
     from g4cli.core.gguf_header import Header
-    from g4cli.store.models import Found
+    from g4cli.store.models import FoundModel
 
 
 def show(
@@ -49,10 +49,10 @@ def show(
         return
     from g4cli.core.gguf import read_header
     from g4cli.hub.address import as_address
-    from g4cli.store.describe import header_json
-    from g4cli.store.models import find
+    from g4cli.store.describe import header_to_json
+    from g4cli.store.models import find_model_file
 
-    found = find(as_address(model))
+    found = find_model_file(as_address(model))
     header = read_header(found.path)
 
     def render() -> None:
@@ -62,7 +62,7 @@ def show(
         if tensors:
             _render_tensors(out, header)
 
-    data = header_json(header, full=full) if out.mode == "json" else {}
+    data = header_to_json(header, full=full) if out.mode == "json" else {}
     out.result(data, render, brief=header.path)
 
 
@@ -72,13 +72,13 @@ def _show_diff(out: Output, model: str, other: str | None) -> None:
     from g4cli.core.gguf import read_header
     from g4cli.core.gguf_diff import diff_headers
     from g4cli.quant.metrics import diff_files
-    from g4cli.store.models import find
+    from g4cli.store.models import find_model_file
 
     if other is None:
         raise UsageError(
             "comparing takes --diff and two models", hint="g4 show --diff BEFORE AFTER"
         )
-    before, after = find(model).path, find(other).path
+    before, after = find_model_file(model).path, find_model_file(other).path
     with out.progress(f"compare {before.name} and {after.name}") as progress:
         found = diff_files(before, after, progress=progress)
     names = diff_headers(read_header(before), read_header(after))
@@ -93,26 +93,26 @@ def _show_diff(out: Output, model: str, other: str | None) -> None:
     out.result(data, render, brief=f"{found.total.snr_db:.2f} dB")
 
 
-def _render_summary(out: Output, header: Header, found: Found) -> None:
+def _render_summary(out: Output, header: Header, found: FoundModel) -> None:
     from g4cli.core.units import size_text
-    from g4cli.store.describe import shares, summary
+    from g4cli.store.describe import count_type_shares, summarize_header
 
-    for section in summary(header, found.entry):
+    for section in summarize_header(header, found.entry):
         out.line(section.title, style="bold")
         for label, text in section.lines:
             out.line(f"  {label:<13} {text}")
     rows = [
         (s.type.name, s.n_tensors, f"{s.n_params:,}", size_text(s.nbytes), f"{s.share:.1%}")
-        for s in shares(header)
+        for s in count_type_shares(header)
     ]
     if rows:
         out.table(["type", "tensors", "weights", "size", "share"], rows, right=[1, 2, 3, 4])
 
 
 def _render_keys(out: Output, header: Header) -> None:
-    from g4cli.store.describe import key_text
+    from g4cli.store.describe import format_value
 
-    rows = [(name, value.type_name, key_text(value)) for name, value in header.keys.items()]
+    rows = [(name, value.type_name, format_value(value)) for name, value in header.keys.items()]
     out.table(["key", "type", "value"], rows)
 
 

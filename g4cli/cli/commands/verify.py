@@ -31,11 +31,10 @@ def verify(
       g4 verify e2b:q4_0
     """
     out = output_for(as_json=json, quiet=quiet)
-    from g4cli.store.models import list_models, select
-    from g4cli.store.verify import repair_command
-    from g4cli.store.verify import verify as verify_entry
+    from g4cli.store.models import list_models, select_entries
+    from g4cli.store.verify import make_repair_command, verify_entry
 
-    entries = select(model) if model else list_models()
+    entries = select_entries(model) if model else list_models()
     done = []
     for entry in entries:
         with out.progress(f"verify {entry.title}") as progress:
@@ -51,7 +50,7 @@ def verify(
             [(v.entry.title, v.entry.path.name, v.status, v.detail) for v in done],
         )
         for verified in wrong:
-            out.say(f"to get it again: {repair_command(verified.entry)}")
+            out.say(f"to get it again: {make_repair_command(verified.entry)}")
 
     data = {"ok": not wrong, "files": [v.as_json() for v in done]}
     out.result(data, render, brief=[str(v.entry.path) for v in wrong])

@@ -30,7 +30,7 @@ def choose_draft(
     from g4cli.core.shape import shape_of
     from g4cli.estimate import MIN_DRAFTING_BYTES
     from g4cli.runtime.engine.drafting import DraftChoice, find_float_matrices, find_mismatch
-    from g4cli.store.models import sidecar
+    from g4cli.store.models import find_sidecar
 
     if option in ("off", "lookup"):
         return DraftChoice("lookup" if option == "lookup" else "off", "not asked for")
@@ -38,7 +38,7 @@ def choose_draft(
     exactness: Exactness = "not asked for"
     if is_auto:
         exactness = "impossible" if find_float_matrices(model.header) else "by comparison"
-    path = sidecar(model.path, "draft") if is_auto else require_file(Path(option).expanduser())
+    path = find_sidecar(model.path, "draft") if is_auto else require_file(Path(option).expanduser())
     if path is None:
         nbytes = sum(tensor.nbytes for tensor in model.header.tensors.values())
         # With experts each token reads other weights: what drafting gains there was never measured.

@@ -13,7 +13,7 @@ from g4cli.core.registry import find_model
 from g4cli.estimate import MIN_DRAFTING_BYTES, N_DRAFT, Draft, Options
 from g4cli.operations.fit.subject import Subject
 from g4cli.quant.recipes import Recipe, choose_types
-from g4cli.store.models import sidecar
+from g4cli.store.models import find_sidecar
 
 
 def find_draft_file(subject: Subject, draft: str) -> Path | None:
@@ -24,7 +24,7 @@ def find_draft_file(subject: Subject, draft: str) -> Path | None:
     if draft in ("off", "lookup"):
         return None
     if draft in ("auto", "network"):
-        return sidecar(subject.path, "draft") if subject.path else None
+        return find_sidecar(subject.path, "draft") if subject.path else None
     return require_file(Path(draft).expanduser())
 
 

@@ -17,7 +17,7 @@ from g4cli.host import HostFacts
 from g4cli.operations.fit.drafting import add_drafting
 from g4cli.operations.fit.request import FitRequest
 from g4cli.operations.fit.subject import Subject
-from g4cli.store.models import sidecar
+from g4cli.store.models import find_sidecar
 
 _N_BATCH: Final = 2048
 _LAZY_PLE_BYTES: Final = 4 * GIB
@@ -94,7 +94,7 @@ def find_encoder(path: Path) -> Path | None:
 
     It is the one pulled with the model, or a file mmproj*.gguf in the same folder.
     """
-    return sidecar(path, "mmproj") or next(path.parent.glob("mmproj*.gguf"), None)
+    return find_sidecar(path, "mmproj") or next(path.parent.glob("mmproj*.gguf"), None)
 
 
 def add_encoder(options: Options, shape: Shape, mmproj: Path, image_tokens: int) -> Options:

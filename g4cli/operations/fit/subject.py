@@ -20,7 +20,7 @@ from g4cli.core.units import size_text
 from g4cli.estimate import Tensor
 from g4cli.hub.address import parse_address
 from g4cli.quant.recipes import Recipe, choose_types
-from g4cli.store.models import entries_of
+from g4cli.store.models import list_entries
 
 # Header of a published Gemma 4 file: vocabulary and chat template. Measured: sizes of published files
 # minus the sums of their tensors.
@@ -67,7 +67,7 @@ def find_subject(text: str) -> Subject:
         return read_file_subject(Path(text).expanduser())
     subject = describe_model(text)
     name, _, type_name = subject.name.partition(":")
-    for entry in entries_of(name):
+    for entry in list_entries(name):
         if entry.role == "model" and entry.type == type_name and entry.path.is_file():
             pulled = read_file_subject(entry.path)
             return replace(pulled, name=subject.name, model=name, source="the pulled file")

@@ -11,7 +11,7 @@ from g4cli.core.reporter import Reporter
 from g4cli.hub import Hub, Repository
 from g4cli.hub.cache import cached_repository
 from g4cli.store.manifest import Entry
-from g4cli.store.models import entries_of
+from g4cli.store.models import list_entries
 from g4cli.store.verify import is_intact
 
 
@@ -38,7 +38,7 @@ class HubAndStore:
 
     def list_entries(self, name: str) -> Sequence[Entry]:
         """Return the files that the store has of the model `name`."""
-        return entries_of(name)
+        return list_entries(name)
 
     def is_intact(self, entry: Entry) -> bool:
         """Return whether the file of `entry` is what it was; it is hashed if it was touched since."""

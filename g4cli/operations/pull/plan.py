@@ -33,7 +33,7 @@ from g4cli.hub.listing import (
 )
 from g4cli.operations.pull.facts import PullFacts
 from g4cli.operations.pull.request import PullOptions
-from g4cli.store.adopt import place_for
+from g4cli.store.adopt import store_path
 from g4cli.store.manifest import Entry
 
 PullKind: TypeAlias = Literal["keep", "bundled", "local", "fetch", "convert", "quantize"]
@@ -177,7 +177,7 @@ class _Planner:
     def _plan_made(self, ref: ModelRef) -> PullPlan:
         """Return the plan for a type that nobody publishes: made from the best source that is."""
         name, model = ref.model.name, ref.model
-        target = place_for(name, f"{name}-{ref.type.upper()}.gguf")
+        target = store_path(name, f"{name}-{ref.type.upper()}.gguf")
         from_type = model.find_published("bf16") is not None
         made_from = f"{name}:bf16" if from_type else model.checkpoint
         reason = f"{ref} is not published: it is made on this machine from {made_from}"
@@ -209,7 +209,7 @@ class _Planner:
             type_name,
             (f"{repo} holds no GGUF: its checkpoint is converted to {type_name}",),
             _list_checkpoint_files(repository),
-            target=place_for(name, f"{repo.rsplit('/', 1)[-1]}-{type_name.upper()}.gguf"),
+            target=store_path(name, f"{repo.rsplit('/', 1)[-1]}-{type_name.upper()}.gguf"),
             origin=f"made from {name}@{repository.commit}",
             restart=self.options.restart,
         )
@@ -244,7 +244,7 @@ class _Planner:
         self, name: str, repository: Repository, file: RemoteFile, type_name: str = ""
     ) -> PlannedFile:
         """Return where `file` goes, and whether it must be downloaded (again)."""
-        target = place_for(name, file.name)
+        target = store_path(name, file.name)
         planned = PlannedFile(repository, file, target, type_name)
         known = next((e for e in self.facts.list_entries(name) if e.path == target), None)
         if known is None or self.options.restart:

@@ -17,8 +17,15 @@ from g4cli.hub.together import run_together
 from g4cli.operations.pull.facts import HubAndStore
 from g4cli.operations.pull.plan import PlannedFile, PullPlan, plan_checkpoint, plan_pull
 from g4cli.operations.pull.request import PullOptions
-from g4cli.store.adopt import record
-from g4cli.store.make import Made, Pulled, from_checkpoint, from_file, pull_bundled, pull_path
+from g4cli.store.adopt import record_file
+from g4cli.store.make import (
+    Made,
+    Pulled,
+    make_from_checkpoint,
+    make_from_file,
+    pull_bundled,
+    pull_path,
+)
 from g4cli.store.manifest import Entry
 from g4cli.store.models import select_unfinished
 
@@ -106,7 +113,7 @@ class _Run:
         assert plan.target is not None
         folder = self.fetch_checkpoint_files(plan.files, restart=plan.restart)
         progress = self._labeled(f"convert to {plan.type}")
-        made = from_checkpoint(folder, plan.target, type_name=plan.type, progress=progress)
+        made = make_from_checkpoint(folder, plan.target, type_name=plan.type, progress=progress)
         return self._record_made(plan, made, plan.origin)
 
     def _quantize(self, plan: PullPlan) -> Pulled:
@@ -114,13 +121,13 @@ class _Run:
         assert plan.target is not None
         source = self.run(plan.source).entry
         progress = self._labeled(f"quantize to {plan.type}")
-        made = from_file(source.path, plan.target, type_name=plan.type, progress=progress)
+        made = make_from_file(source.path, plan.target, type_name=plan.type, progress=progress)
         removal = shell_command("g4", "remove", source.label)
         self.reporter.say(f"{source.label} is kept; {removal} frees its space")
         return self._record_made(plan, made, f"made from {source.source}")
 
     def _record_made(self, plan: PullPlan, made: Made, origin: str) -> Pulled:
-        entry = record(
+        entry = record_file(
             made.path, name=plan.name, source=origin, sha256=made.sha256, type_name=plan.type
         )
         return Pulled(entry, True)
@@ -157,7 +164,7 @@ class _Run:
             notice=self.reporter.say,
             cancelled=cancelled,
         )
-        entry = record(
+        entry = record_file(
             planned.target,
             name=plan.name,
             source=f"{HUB_PREFIX}{repository.repo}/{file.path}@{repository.commit}",

@@ -19,7 +19,7 @@ from g4cli.prompt.published_templates import (
     hash_template,
 )
 from g4cli.prompt.template import choose_renderer
-from g4cli.store.describe import summary
+from g4cli.store.describe import summarize_header
 from tests.support.builders.damage import GGUF, value
 from tests.support.builders.tiny_file import build_tiny
 
@@ -52,7 +52,7 @@ def test_renderer_show_and_doctor_agree_on_a_revision(
     path = tmp_path / "model.gguf"
     path.write_bytes(file.encode())
     name = describe_published(row)
-    shown = [text for section in summary(read_header(path)) for _, text in section.lines]
+    shown = [text for section in summarize_header(read_header(path)) for _, text in section.lines]
     assert any(text.startswith(f"{name}; outdated") for text in shown)
     report = judge(gather_facts(path, "quick"), ("template.revision",))
     assert [(f.status, f.found) for f in report.findings] == [("ok", name)]

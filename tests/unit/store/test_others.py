@@ -10,7 +10,7 @@ import pytest
 
 from g4cli.cli.main import run
 from g4cli.core.paths import hub_cache_dir
-from g4cli.store.others import Foreign, foreign_models
+from g4cli.store.others import ForeignModel, list_foreign_models
 from tests.support.builders.gguf import BF16, Q4_0, build_gguf, gemma4_keys
 
 MODEL = build_gguf(
@@ -51,11 +51,11 @@ def ollama(
 
 
 def shown() -> list[tuple[str, str, str, bool]]:
-    return [(f.program, f.name, f.type, f.usable) for f in foreign_models()]
+    return [(f.program, f.name, f.type, f.usable) for f in list_foreign_models()]
 
 
 def test_an_empty_disk_has_nothing(home: Path) -> None:
-    assert foreign_models() == ()
+    assert list_foreign_models() == ()
     assert list(home.iterdir()) == []
 
 
@@ -65,8 +65,8 @@ def test_the_hugging_face_cache_with_each_blob_once(home: Path) -> None:
         link = hub_cache_dir() / "models--a--b-GGUF" / "snapshots" / commit / "sub" / "m-Q4_0.gguf"
         link.parent.mkdir(parents=True)
         link.symlink_to(blob)
-    (row,) = foreign_models()
-    assert row == Foreign(
+    (row,) = list_foreign_models()
+    assert row == ForeignModel(
         "Hugging Face", "a/b-GGUF/m-Q4_0.gguf", "q4_0", row.path, len(MODEL), "model", True
     )
     assert os.path.samefile(row.path, blob)
@@ -98,7 +98,7 @@ def test_ollama_and_its_mixed_files(home: Path, tmp_path: Path) -> None:
         ("Ollama", "hf.co/me/mine:latest", "q4_0", True),
         ("Ollama", "gemma4:e2b", "f32", False),
     ]
-    assert "for Ollama only" in foreign_models()[1].note
+    assert "for Ollama only" in list_foreign_models()[1].note
     assert home
 
 
@@ -131,7 +131,7 @@ def test_other_networks_and_broken_files_are_left_out(home: Path) -> None:
     put(folder / "text.gguf", b"hello")
     put(folder / "mmproj.gguf", CLIP)
     put(home / ".lmstudio" / "models" / "p" / "other" / "mmproj.gguf", CLIP)
-    assert [(f.name, f.role) for f in foreign_models()] == [
+    assert [(f.name, f.role) for f in list_foreign_models()] == [
         ("p/gemma-4-E2B-it-GGUF/mmproj.gguf", "mmproj")
     ]
 

@@ -13,7 +13,7 @@ from gguf.quants import quantize
 
 from g4cli.converters import convert_checkpoint
 from g4cli.core.errors import Interrupted, UsageError
-from g4cli.store.recode import convert_to, default_target
+from g4cli.store.recode import choose_target, convert_folder
 from tests.support.builders import variants
 from tests.support.run.llama_quantize import expect
 
@@ -47,7 +47,7 @@ def test_every_variant_equals_convert_and_llama_quantize(
     assert set(expect(jobs)) == {0}
     for name, folder in folders.items():
         for kind in TYPES:
-            done = convert_to(folder, tmp_path / "ours.gguf", type_name=kind, force=True)
+            done = convert_folder(folder, tmp_path / "ours.gguf", type_name=kind, force=True)
             assert tensors(done.path) == tensors(tmp_path / f"{name}-{kind}.peer"), (name, kind)
 
 
@@ -55,7 +55,7 @@ def test_towers_in_q8_0(folders: dict[str, Path], tmp_path: Path) -> None:
     """gguf-py's quantiser is the oracle; llama.cpp's own has no graph for mmproj files."""
     folder = folders["gemma-4-E2B-it"]
     plain = convert_checkpoint(folder, tmp_path / "plain.gguf", part="mmproj").path
-    small = convert_to(folder, tmp_path / "small.gguf", type_name="Q8_0", part="mmproj").path
+    small = convert_folder(folder, tmp_path / "small.gguf", type_name="Q8_0", part="mmproj").path
     seen = set()
     for before, after in zip(GGUFReader(plain).tensors, GGUFReader(small).tensors, strict=True):
         kind = after.tensor_type
@@ -77,20 +77,22 @@ def test_towers_in_q8_0(folders: dict[str, Path], tmp_path: Path) -> None:
 
 def test_towers_in_other_types_are_refused(folders: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="an mmproj file cannot be q4_0"):
-        convert_to(folders["gemma-4-E2B-it"], tmp_path / "x.gguf", type_name="q4_0", part="mmproj")
+        convert_folder(
+            folders["gemma-4-E2B-it"], tmp_path / "x.gguf", type_name="q4_0", part="mmproj"
+        )
 
 
 def test_the_file_is_named_after_folder_part_and_type(tmp_path: Path) -> None:
-    assert default_target(tmp_path / "gemma-4-E2B-it", "q4_0", "text") == Path(
+    assert choose_target(tmp_path / "gemma-4-E2B-it", "q4_0", "text") == Path(
         "gemma-4-E2B-it-Q4_0.gguf"
     )
-    assert default_target(tmp_path / "m", "bf16", "mmproj") == Path("mmproj-m-BF16.gguf")
+    assert choose_target(tmp_path / "m", "bf16", "mmproj") == Path("mmproj-m-BF16.gguf")
 
 
 def test_threads_do_not_change_the_file(folders: dict[str, Path], tmp_path: Path) -> None:
     folder = folders["gemma-4-26B-A4B-it"]
-    one = convert_to(folder, tmp_path / "1.gguf", type_name="q4_0", threads=1)
-    many = convert_to(folder, tmp_path / "4.gguf", type_name="q4_0", threads=4)
+    one = convert_folder(folder, tmp_path / "1.gguf", type_name="q4_0", threads=1)
+    many = convert_folder(folder, tmp_path / "4.gguf", type_name="q4_0", threads=4)
     assert one.sha256 == many.sha256
 
 
@@ -101,10 +103,10 @@ def test_an_interrupt_says_what_is_kept(folders: dict[str, Path], tmp_path: Path
 
     folder, target = folders["my-finetune"], tmp_path / "out" / "x.gguf"
     with pytest.raises(Interrupted, match="nothing was kept"):
-        convert_to(folder, target, type_name="q4_0", progress=stop)
+        convert_folder(folder, target, type_name="q4_0", progress=stop)
     assert list(target.parent.iterdir()) == []
-    before = convert_to(folder, target, type_name="q4_0").sha256
+    before = convert_folder(folder, target, type_name="q4_0").sha256
     with pytest.raises(Interrupted, match="is as it was"):
-        convert_to(folder, target, type_name="bf16", force=True, progress=stop)
+        convert_folder(folder, target, type_name="bf16", force=True, progress=stop)
     assert hashlib.sha256(target.read_bytes()).hexdigest() == before
     assert [p.name for p in target.parent.iterdir()] == ["x.gguf"]

@@ -21,30 +21,37 @@ from g4cli.core.errors import (
 )
 from g4cli.core.gguf import read_header
 from g4cli.core.paths import models_dir, tiny_dir
-from g4cli.store import find, list_models, manifest, resolve
-from g4cli.store.adopt import adopt, check_name, name_for, place_for, record
+from g4cli.store import find_model_file, find_model_path, list_models, manifest
+from g4cli.store.adopt import add_local_file, check_name, make_local_name, record_file, store_path
 from g4cli.store.make import pull_bundled, pull_path
 from g4cli.store.manifest import (
-    damage_of,
-    entry_of,
+    describe_damage,
+    load_entry,
     manifest_path,
     read_manifest,
     role_of,
     type_of,
 )
-from g4cli.store.models import entries_of, folder_of, name_of, newest, remove, select
+from g4cli.store.models import (
+    find_newest_model,
+    folder_model_name,
+    list_entries,
+    model_folder,
+    remove_entry,
+    select_entries,
+)
 from tests.support.builders.gguf import BF16, F32, Q4_0, build_gguf, gemma4_keys, write_gguf
 
 
 def put(name: str, file: str = "m.gguf", kind: int = F32, architecture: str = "gemma4") -> Path:
     """Put a small model into the store as `g4 pull` does."""
-    path = folder_of(name) / file
+    path = model_folder(name) / file
     path.parent.mkdir(parents=True, exist_ok=True)
     keys = gemma4_keys(
         replace={"general.architecture": ("str", architecture), "general.file_type": ("u32", 1000)}
     )
     write_gguf(path, keys, [("token_embd.weight", kind, (64, 16), None)])
-    record(path, name=name, source="test", sha256=sha256(path.read_bytes()).hexdigest())
+    record_file(path, name=name, source="test", sha256=sha256(path.read_bytes()).hexdigest())
     return path
 
 
@@ -92,7 +99,7 @@ def test_for_a_damaged_manifest_the_file_speaks(damage: str) -> None:
         manifest_path(path).write_bytes(content)
     with pytest.raises(BadFile, match="missing or damaged"):
         read_manifest(path, "e2b")
-    entry = entry_of(path, "e2b")
+    entry = load_entry(path, "e2b")
     assert (entry.type, entry.sha256, entry.source) == ("bf16", "", "found")
     assert list_models() == (entry,)
     left = manifest_path(path)
@@ -101,12 +108,12 @@ def test_for_a_damaged_manifest_the_file_speaks(damage: str) -> None:
 
 def test_a_file_that_changed_is_told_by_its_manifest() -> None:
     path = put("e2b")
-    assert damage_of(entry_of(path, "e2b")) is None
+    assert describe_damage(load_entry(path, "e2b")) is None
     os.truncate(path, path.stat().st_size - 1)
-    assert "in its manifest" in (damage_of(entry_of(path, "e2b")) or "")
-    entry = entry_of(path, "e2b")
+    assert "in its manifest" in (describe_damage(load_entry(path, "e2b")) or "")
+    entry = load_entry(path, "e2b")
     path.unlink()
-    assert "cannot be read" in (damage_of(entry) or "")
+    assert "cannot be read" in (describe_damage(entry) or "")
 
 
 @pytest.mark.parametrize(
@@ -142,16 +149,19 @@ def test_roles_follow_from_the_architecture(tmp_path: Path, architecture: str, r
 
 def test_a_name_finds_its_file_and_says_why() -> None:
     small = put("e2b", "a.gguf", Q4_0)
-    assert find("e2b").path == small
-    assert find("e2b").reason == "e2b:q4_0: the only one here"
+    assert find_model_file("e2b").path == small
+    assert find_model_file("e2b").reason == "e2b:q4_0: the only one here"
     large = put("e2b", "b.gguf", BF16)
-    assert (find("e2b").path, find("e2b").reason) == (small, "e2b:q4_0: the usual type")
-    assert resolve("e2b:bf16") == large
-    assert resolve("E2B:BF16") == large
-    assert resolve("gemma-4-E2B-it") == small
-    assert resolve("gemma-4-E2B-it:bf16") == large
+    assert (find_model_file("e2b").path, find_model_file("e2b").reason) == (
+        small,
+        "e2b:q4_0: the usual type",
+    )
+    assert find_model_path("e2b:bf16") == large
+    assert find_model_path("E2B:BF16") == large
+    assert find_model_path("gemma-4-E2B-it") == small
+    assert find_model_path("gemma-4-E2B-it:bf16") == large
     with pytest.raises(NotFound, match="there is e2b:q4_0 e2b:bf16") as caught:
-        find("e2b:q8_0")
+        find_model_file("e2b:q8_0")
     assert caught.value.hint == "g4 pull e2b:q8_0"
 
 
@@ -163,28 +173,28 @@ def test_without_the_usual_type_the_newest_is_taken() -> None:
         path = put("e2b", file, kind)
         fields = json.loads(manifest_path(path).read_text()) | {"date": date}
         manifest_path(path).write_text(json.dumps(fields))
-    assert find("e2b").reason == "e2b:f32: the newest of 2"
+    assert find_model_file("e2b").reason == "e2b:f32: the newest of 2"
 
 
 def test_a_sidecar_is_never_taken_for_the_model() -> None:
     put("e2b", "mmproj.gguf", architecture="clip")
     with pytest.raises(NotFound, match="not on this disk yet"):
-        find("e2b")
+        find_model_file("e2b")
     model = put("e2b", "model.gguf")
-    assert resolve("e2b") == model
+    assert find_model_path("e2b") == model
     assert [e.role for e in list_models()] == ["model", "mmproj"]
 
 
 def test_local_and_hub_names() -> None:
     mine = put("my-model")
     theirs = put("hf:someone/gemma-4-E2B--x")
-    assert resolve("my-model") == mine
-    assert resolve("My-Model:f32") == mine
-    assert resolve("hf:someone/gemma-4-E2B--x") == theirs
-    assert resolve("hf:someone/gemma-4-E2B--x:f32") == theirs
-    assert name_of(theirs.parent) == "hf:someone/gemma-4-E2B--x"
+    assert find_model_path("my-model") == mine
+    assert find_model_path("My-Model:f32") == mine
+    assert find_model_path("hf:someone/gemma-4-E2B--x") == theirs
+    assert find_model_path("hf:someone/gemma-4-E2B--x:f32") == theirs
+    assert folder_model_name(theirs.parent) == "hf:someone/gemma-4-E2B--x"
     with pytest.raises(NotFound, match="there is my-model:f32"):
-        find("my-model:q4_0")
+        find_model_file("my-model:q4_0")
 
 
 @pytest.mark.parametrize(
@@ -213,7 +223,7 @@ def test_what_cannot_be_found(
     monkeypatch.chdir(tmp_path)
     put("my-model")
     with pytest.raises(error, match=words) as caught:
-        find(text)
+        find_model_file(text)
     assert hint in (caught.value.hint or "")
 
 
@@ -224,16 +234,16 @@ def test_paths_win_only_where_they_look_like_paths(
     Path("tiny").write_bytes(b"")
     Path("weights.bin").write_bytes(b"")
     with pytest.raises(NotFound, match="tiny is not on this disk yet"):
-        find("tiny")
-    assert find("./tiny").reason == "a path"
-    assert resolve("weights.bin") == Path("weights.bin")  # no model is called so
-    assert resolve(Path("tiny")) == Path("tiny")
+        find_model_file("tiny")
+    assert find_model_file("./tiny").reason == "a path"
+    assert find_model_path("weights.bin") == Path("weights.bin")  # no model is called so
+    assert find_model_path(Path("tiny")) == Path("tiny")
     with pytest.raises(UsageError, match="is a directory"):
-        find(str(tmp_path))
+        find_model_file(str(tmp_path))
     with pytest.raises(UsageError, match="is a directory"):
-        find(".")
+        find_model_file(".")
     with pytest.raises(FileMissing) as caught:
-        find("./weight.bin")
+        find_model_file("./weight.bin")
     assert caught.value.hint == "did you mean weights.bin?"
 
 
@@ -260,7 +270,7 @@ def test_the_list_is_ordered_and_leaves_out_what_is_no_model() -> None:
     ],
 )
 def test_names_for_local_files(path: str, expected: str) -> None:
-    assert name_for(Path(path)) == expected
+    assert make_local_name(Path(path)) == expected
     assert check_name(expected) == expected
 
 
@@ -274,12 +284,12 @@ def test_names_that_are_refused(name: str) -> None:
 @pytest.mark.parametrize("file", ["..", ".", "", ".hidden.gguf", "a/..", "x\0.gguf", "..\\.."])
 def test_file_names_cannot_leave_the_store(file: str) -> None:
     with pytest.raises(UsageError):
-        place_for("e2b", file)
+        store_path("e2b", file)
 
 
 def test_folders_of_a_file_name_are_dropped() -> None:
-    assert place_for("e2b", "../../etc/x.gguf") == models_dir() / "e2b" / "x.gguf"
-    assert place_for("e2b", "C:\\x\\y.gguf") == models_dir() / "e2b" / "y.gguf"
+    assert store_path("e2b", "../../etc/x.gguf") == models_dir() / "e2b" / "x.gguf"
+    assert store_path("e2b", "C:\\x\\y.gguf") == models_dir() / "e2b" / "y.gguf"
 
 
 def test_a_local_file_is_linked_and_hashed(tmp_path: Path) -> None:
@@ -289,7 +299,7 @@ def test_a_local_file_is_linked_and_hashed(tmp_path: Path) -> None:
     assert os.path.samefile(pulled.entry.path, source)
     assert pulled.entry.sha256 == sha256(source.read_bytes()).hexdigest()
     assert not pull_path(source).is_new
-    remove(pulled.entry)
+    remove_entry(pulled.entry)
     assert source.exists()
     assert not models_dir().joinpath("own").exists()
 
@@ -304,7 +314,9 @@ def test_a_local_file_on_another_disk_is_copied(
 
     monkeypatch.setattr(os, "link", refuse)
     seen: list[tuple[int, int]] = []
-    entry = adopt(source, name="own", progress=lambda done, total, _: seen.append((done, total)))
+    entry = add_local_file(
+        source, name="own", progress=lambda done, total, _: seen.append((done, total))
+    )
     assert not os.path.samefile(entry.path, source)
     assert entry.path.read_bytes() == source.read_bytes()
     assert seen[-1] == (source.stat().st_size,) * 2
@@ -370,7 +382,7 @@ def test_a_checkpoint_folder_becomes_a_model(tmp_path: Path) -> None:
     pulled = pull_path(folder)
     assert (pulled.entry.label, pulled.is_new) == ("my-finetune:bf16", True)
     assert not pull_path(folder).is_new
-    assert resolve("my-finetune") == pulled.entry.path
+    assert find_model_path("my-finetune") == pulled.entry.path
 
 
 # --- removing -------------------------------------------------------------------------------------------
@@ -380,13 +392,13 @@ def test_remove_takes_one_type_or_all() -> None:
     put("e2b", "a.gguf", Q4_0)
     put("e2b", "b.gguf", BF16)
     put("e2b", "mmproj.gguf", architecture="clip")
-    assert [e.label for e in select("e2b:bf16")] == ["e2b:bf16"]
-    assert len(select("e2b")) == len(select("gemma-4-E2B-it")) == 3
-    for entry in select("e2b:bf16"):
-        remove(entry)
+    assert [e.label for e in select_entries("e2b:bf16")] == ["e2b:bf16"]
+    assert len(select_entries("e2b")) == len(select_entries("gemma-4-E2B-it")) == 3
+    for entry in select_entries("e2b:bf16"):
+        remove_entry(entry)
     assert [e.type for e in list_models() if e.role == "model"] == ["q4_0"]
-    for entry in select("e2b"):
-        remove(entry)
+    for entry in select_entries("e2b"):
+        remove_entry(entry)
     assert not (models_dir() / "e2b").exists()
 
 
@@ -402,7 +414,7 @@ def test_remove_takes_one_type_or_all() -> None:
 )
 def test_what_cannot_be_removed(text: str, error: type[G4Error]) -> None:
     with pytest.raises(error):
-        select(text)
+        select_entries(text)
 
 
 def test_the_headers_of_one_model_are_read_for_its_name_alone(
@@ -415,7 +427,7 @@ def test_the_headers_of_one_model_are_read_for_its_name_alone(
     monkeypatch.setattr(
         manifest, "describe_file", lambda path, name: read.append(name) or real(path, name)
     )
-    find("e4b")
+    find_model_file("e4b")
     assert set(read) == {"e4b"}
     read.clear()
     assert len(list_models()) == len(read) == 3
@@ -425,7 +437,7 @@ def test_the_headers_of_one_model_are_read_for_its_name_alone(
 def test_a_name_never_leaves_the_store(name: str) -> None:
     path = put("e2b")
     path.rename(models_dir().parent / path.name)
-    assert entries_of(name) == ()
+    assert list_entries(name) == ()
 
 
 def test_what_is_no_gemma_4_text_model_is_not_pulled(tmp_path: Path) -> None:
@@ -443,10 +455,10 @@ def test_what_is_no_gemma_4_text_model_is_not_pulled(tmp_path: Path) -> None:
 def test_the_newest_model_is_one_that_can_be_talked_to() -> None:
     put("e2b")
     keys = [("general.architecture", "str", "gemma3")]
-    folder_of("hf:a/b").mkdir()
-    path = write_gguf(folder_of("hf:a/b") / "m.gguf", keys, [("a.weight", F32, (4, 1), None)])
-    record(path, name="hf:a/b", source="hf:a/b/m.gguf", sha256="")
+    model_folder("hf:a/b").mkdir()
+    path = write_gguf(model_folder("hf:a/b") / "m.gguf", keys, [("a.weight", F32, (4, 1), None)])
+    record_file(path, name="hf:a/b", source="hf:a/b/m.gguf", sha256="")
     manifest_path(path).write_text(
         manifest_path(path).read_text().replace('"date": "20', '"date": "30')
     )
-    assert newest().entry.name == "e2b"
+    assert find_newest_model().entry.name == "e2b"
