@@ -1,32 +1,30 @@
-"""What this machine offers: memory within every limit, cores, disk, and the GPUs that were last seen.
+"""What this machine offers: memory within every limit, features of the CPU, and the GPUs.
 
     HostFacts.available_bytes = the least of
-        MemAvailable of /proc/meminfo (macOS: free, inactive, speculative and purgeable pages)
-        for every control group from ours to the root: its limit - what it uses that cannot be given back
+        what the system can give to a new process without swapping (psutil)
+        for every control group from ours to the root: its limit, less what it uses and cannot free
 
-Nothing here starts a process on Linux or loads a library, so that `g4 fit` answers at once. GPUs need
-llama.cpp: `refresh_gpus` asks it in a child process and the answer is kept with its age.
+Reading these takes milliseconds. GPUs need llama.cpp: `refresh_gpus` asks it in a child process, and
+the answer is kept in the cache folder with its age.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import platform
-import shutil
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import psutil
+
 from g4cli.core.child import run_child
 from g4cli.core.errors import RuntimeFailed
-from g4cli.core.files import existing_folder
-from g4cli.core.paths import cache_dir, data_dir
+from g4cli.core.paths import cache_dir
 from g4cli.core.records import read_record, write_record
 
 PROBE_TIMEOUT_S: Final = 60
@@ -35,7 +33,7 @@ UNLIMITED: Final = 1 << 60  # control groups of version 1 write "no limit" as a 
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One device of ggml's own list. `unified` shares the host's memory."""
+    """A GPU as ggml lists it; a `unified` one shares the memory of the host."""
 
     name: str
     description: str
@@ -46,7 +44,7 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True)
 class GpuList:
-    """The GPUs that llama.cpp saw `age_s` seconds ago, with the build of the library that saw them."""
+    """The GPUs that llama.cpp listed `age_s` seconds ago; `library` is the version of that build."""
 
     gpus: tuple[Gpu, ...]
     library: str
@@ -55,49 +53,38 @@ class GpuList:
 
 @dataclass(frozen=True, slots=True)
 class HostFacts:
-    """Facts about this machine; `limited_by` names what bounds the memory; `gpus` is None until probed."""
+    """Facts about this machine.
+
+    `limited_by` is "memory", or names the control group that limits it. `gpus` is None until they
+    were listed for the first time.
+    """
 
     total_bytes: int
     available_bytes: int
     limited_by: str
-    n_cores: int
-    disk_free_bytes: int
     cpu_features: frozenset[str]
     gpus: GpuList | None
 
 
-def probe(root: Path = Path("/")) -> HostFacts:
-    """Return the facts of this machine in a few milliseconds; `root` is where /proc and /sys are."""
+def read_host(root: Path = Path("/")) -> HostFacts:
+    """Return the facts about this machine; `root` is the folder that holds /proc and /sys."""
+    memory = psutil.virtual_memory()
     if sys.platform == "darwin":
-        total, available, limited_by = _mac_memory(_output)
-        n_cores = int(_output(["sysctl", "-n", "hw.physicalcpu"]))
-        features = (
-            frozenset({"neon", "dotprod"}) if platform.machine() == "arm64" else frozenset({"avx2"})
-        )
+        features = {"neon", "dotprod"} if platform.machine() == "arm64" else {"avx2"}
     else:
-        total, available, limited_by = linux_memory(root)
-        n_cores = linux_cores(root, sorted(os.sched_getaffinity(0)))
-        features = linux_cpu_features(root)
+        features = read_cpu_features(root)
     return HostFacts(
-        total,
-        available,
-        limited_by,
-        n_cores,
-        shutil.disk_usage(existing_folder(data_dir())).free,
-        features,
-        cached_gpus(),
+        *limit_memory(root, memory.total, memory.available), frozenset(features), cached_gpus()
     )
 
 
-def linux_memory(root: Path) -> tuple[int, int, str]:
-    """Return total and available bytes and the name of what bounds them: "memory" or a control group."""
-    fields = {}
-    for line in (root / "proc/meminfo").read_text().splitlines():
-        name, _, rest = line.partition(":")
-        fields[name] = int(rest.split()[0]) * 1024
-    total, limited_by = fields["MemTotal"], "memory"
-    # MemAvailable is as old as Linux 3.14; before it, the page cache was the best guess.
-    available = fields.get("MemAvailable", fields["MemFree"] + fields.get("Cached", 0))
+def limit_memory(root: Path, total: int, available: int) -> tuple[int, int, str]:
+    """Return total and available bytes within the control groups of this process, and what limits them.
+
+    `total` and `available` are those of the machine. What limits them is "memory" or "control group
+    NAME". Sources: Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst, Linux 6.12.
+    """
+    limited_by = "memory"
     for folder, limit, usage, reclaimable in _cgroup_limits(root):
         if limit < total:
             total, limited_by = limit, f"control group {folder}"
@@ -120,16 +107,16 @@ def _cgroup_limits(root: Path) -> Iterator[tuple[str, int, int, int]]:
             names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
         else:
             continue
-        place = path.strip("/")
+        group = path.strip("/")
         # Inside a container the path may name a folder that only the host sees: its root is then ours.
-        folders = [place, *(str(p) for p in Path(place).parents if str(p) != ".")] if place else []
+        folders = [group, *(str(p) for p in Path(group).parents if str(p) != ".")] if group else []
         for folder in [*folders, ""]:
-            found = _cgroup_limit(base / folder, *names)
-            if found:
-                yield ("/" + folder, *found)
+            numbers = _read_cgroup(base / folder, *names)
+            if numbers:
+                yield ("/" + folder, *numbers)
 
 
-def _cgroup_limit(
+def _read_cgroup(
     folder: Path, limit: str, usage: str, reclaimable: str
 ) -> tuple[int, int, int] | None:
     try:
@@ -142,22 +129,8 @@ def _cgroup_limit(
         return None
 
 
-def linux_cores(root: Path, cpus: list[int]) -> int:
-    """Return the physical cores behind the logical `cpus` that this process may use."""
-    cores = set()
-    for cpu in cpus:
-        folder = root / f"sys/devices/system/cpu/cpu{cpu}/topology"
-        try:
-            cores.add(
-                ((folder / "physical_package_id").read_text(), (folder / "core_id").read_text())
-            )
-        except OSError:
-            cores.add((str(cpu), ""))  # no topology (some containers): every CPU counts
-    return max(1, len(cores))
-
-
-def linux_cpu_features(root: Path) -> frozenset[str]:
-    """Return the words that the kernel uses for the first CPU's abilities: avx2, avx512f, asimddp."""
+def read_cpu_features(root: Path) -> frozenset[str]:
+    """Return the features of the first CPU as Linux names them: avx2, avx512f, asimddp."""
     try:
         text = (root / "proc/cpuinfo").read_text()
     except OSError:
@@ -169,27 +142,11 @@ def linux_cpu_features(root: Path) -> frozenset[str]:
     return frozenset()
 
 
-def _mac_memory(output: Callable[[list[str]], str]) -> tuple[int, int, str]:
-    total = int(output(["sysctl", "-n", "hw.memsize"]))
-    lines = output(["vm_stat"]).splitlines()
-    page = int(lines[0].split("page size of")[1].split()[0])
-    pages = {}
-    for line in lines[1:]:
-        name, _, count = line.partition(":")
-        pages[name.strip('" ')] = int(count.strip().rstrip(".") or 0)
-    kinds = ("Pages free", "Pages inactive", "Pages speculative", "Pages purgeable")
-    return total, min(total, page * sum(pages.get(kind, 0) for kind in kinds)), "memory"
-
-
-def _output(command: list[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
-    return done.stdout.strip()
-
-
 def engine_version() -> str | None:
-    """Return the version of the installed llama-cpp-python, or None; nothing of it is imported.
+    """Return the version of the installed llama-cpp-python, or None if there is none.
 
-    The name of its dist-info folder tells: reading the metadata itself costs 30 ms.
+    Nothing of it is imported, and its metadata is not read, which would take 30 ms: the name of its
+    dist-info folder holds the version.
     """
     spec = importlib.util.find_spec("llama_cpp")
     if spec is None or spec.origin is None:
@@ -204,7 +161,7 @@ def _gpu_file() -> Path:
 
 
 def cached_gpus() -> GpuList | None:
-    """Return the GPUs of the last probe, or None if there was none (or its record cannot be read)."""
+    """Return the GPUs that were listed last, or None if there is no record that can be read."""
     path = _gpu_file()
     record = read_record(path)
     try:
@@ -215,9 +172,10 @@ def cached_gpus() -> GpuList | None:
 
 
 def refresh_gpus() -> GpuList:
-    """Return the GPUs that llama.cpp sees now, asked in a child process, and remember them.
+    """Return the GPUs that llama.cpp lists now, and keep them for `cached_gpus`.
 
-    Raises RuntimeFailed if the child died: a driver that crashes must not take g4 with it.
+    llama.cpp is asked in a child process, because a GPU driver may crash. Raises RuntimeFailed if the
+    child gave no answer.
     """
     done, status = run_child("g4cli.runtime.llama.devices", timeout_s=PROBE_TIMEOUT_S)
     try:
@@ -245,5 +203,5 @@ def refresh_gpus() -> GpuList:
 
 
 def is_unified(kind: str) -> bool:
-    """Return whether a device of ggml's `kind` takes its memory from the host: integrated, or Apple's."""
+    """Return whether a device of ggml's `kind` uses the memory of the host: integrated or Apple's."""
     return kind == "igpu" or sys.platform == "darwin"

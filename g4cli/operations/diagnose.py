@@ -135,14 +135,14 @@ def _diagnose_subject(request: DiagnoseRequest, path: Path | None, reporter: Rep
         return _diagnose_file(path, request.depth, request.only, reporter)
     if request.file is not None:
         return judge(read_remote_facts(request.file), request.only)
-    memory = host.probe()
+    memory = host.read_host()
     return diagnose_machine(
         request.only, memory_total=memory.total_bytes, memory_free=memory.available_bytes
     )
 
 
 def _diagnose_file(path: Path, depth: Depth, only: tuple[str, ...], reporter: Reporter) -> Report:
-    free_bytes = host.probe().available_bytes if depth != "quick" else 0
+    free_bytes = host.read_host().available_bytes if depth != "quick" else 0
     with reporter.progress(f"examine {path.name}", unit="steps") as progress:
         return diagnose(path, depth=depth, only=only, free_bytes=free_bytes, progress=progress)
 

@@ -50,6 +50,7 @@ THIRD_PARTY = {
     "yaml": {"g4cli.converters"},
     "huggingface_hub": {"g4cli.hub"},
     "filelock": {"g4cli.hub"},
+    "psutil": {"g4cli.host"},
     "httpx2": {"g4cli.hub"},  # huggingface_hub's own HTTP library: its exceptions and certificates
     "llama_cpp": {"g4cli.runtime"},
     "typer": {"g4cli.cli"},

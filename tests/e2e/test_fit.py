@@ -32,8 +32,8 @@ PROMISED = [
 
 def machine(monkeypatch: pytest.MonkeyPatch, *, free: int, gpus: GpuList | None = None) -> None:
     """Make `g4 fit` see a machine of 32 GiB with `free` bytes free."""
-    facts = HostFacts(32 * GIB, free, "memory", 8, 100 * GIB, frozenset({"avx2"}), gpus)
-    monkeypatch.setattr("g4cli.operations.fit.machine.probe", lambda: facts)
+    facts = HostFacts(32 * GIB, free, "memory", frozenset({"avx2"}), gpus)
+    monkeypatch.setattr("g4cli.operations.fit.machine.read_host", lambda: facts)
 
 
 def test_json_holds_the_promised_keys_first(capsys: pytest.CaptureFixture[str]) -> None:
@@ -70,8 +70,8 @@ def test_the_human_screen(
 def test_what_cannot_fit_leaves_with_4_and_still_answers(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    small = HostFacts(4 * GIB, 3 * GIB, "memory", 2, GIB, frozenset(), None)
-    monkeypatch.setattr("g4cli.operations.fit.machine.probe", lambda: small)
+    small = HostFacts(4 * GIB, 3 * GIB, "memory", frozenset(), None)
+    monkeypatch.setattr("g4cli.operations.fit.machine.read_host", lambda: small)
     assert run(["fit", "31b", "--ctx", "4k", "--json"]) == 4
     data = json.loads(capsys.readouterr().out)
     assert data["fits"] is False

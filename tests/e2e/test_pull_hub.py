@@ -282,13 +282,13 @@ def test_fit_chooses_a_type_with_its_reason(
 ) -> None:
     from g4cli import host
 
-    real = host.probe()
+    real = host.read_host()
 
     def machine(gib: int) -> None:
         from dataclasses import replace
 
         facts = replace(real, total_bytes=gib << 30, available_bytes=gib << 30)
-        monkeypatch.setattr("g4cli.operations.pull.best_type.probe", lambda: facts)
+        monkeypatch.setattr("g4cli.operations.pull.best_type.read_host", lambda: facts)
 
     names = [f"gemma-4-E2B-it-{kind}.gguf" for kind in ("Q4_K_M", "Q5_K_M", "Q6_K")]
     hub.repos["unsloth/gemma-4-E2B-it-GGUF"] = FakeRepo(lfs={name: model(F32, 0) for name in names})

@@ -21,7 +21,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from g4cli.host import probe
+from g4cli.host import read_host
 from g4cli.runtime.probes.memory_child import RUN_DEFAULTS
 from tests.support.builders import real_shapes, shapes
 
@@ -177,7 +177,9 @@ def record_drafts(folder: Path) -> dict[str, Any]:
 
 def features() -> dict[str, Any]:
     """Return what of this CPU decides which weights are repacked."""
-    return {"cpu_features": sorted(probe().cpu_features & {"avx2", "avx512f", "asimddp", "i8mm"})}
+    return {
+        "cpu_features": sorted(read_host().cpu_features & {"avx2", "avx512f", "asimddp", "i8mm"})
+    }
 
 
 def main() -> None:

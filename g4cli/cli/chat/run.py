@@ -217,7 +217,7 @@ def open_session(out: Output, request: Request) -> Iterator[Session]:
 
     with EngineClient() as engine:  # it loads llama.cpp while this process looks at the file
         from g4cli.cli.chat.session import Session, conversation_of, require_files, tools_of
-        from g4cli.host import probe
+        from g4cli.host import read_host
         from g4cli.operations.chat.drafting import choose_draft
         from g4cli.operations.chat.plan import plan_chat, with_live_gpus
         from g4cli.runtime.engine.messages import Open
@@ -228,7 +228,7 @@ def open_session(out: Output, request: Request) -> Iterator[Session]:
         model = check_model(out, request.model, expand=request.expand)
         draft = choose_draft(out, request.draft, model, lambda: engine.hello().draft_refusal)
         # Before the weights are loaded: they would count twice.
-        host = with_live_gpus(probe(), engine.hello().devices)
+        host = with_live_gpus(read_host(), engine.hello().devices)
         plan = plan_chat(out, request, model, host, draft.option)
         started = time.perf_counter()
         options = model_options(

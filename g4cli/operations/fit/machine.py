@@ -9,7 +9,7 @@ from g4cli.core.errors import UsageError
 from g4cli.core.units import size_text
 from g4cli.estimate import HOST
 from g4cli.fit import Memory
-from g4cli.host import Gpu, GpuList, HostFacts, probe, refresh_gpus
+from g4cli.host import Gpu, GpuList, HostFacts, read_host, refresh_gpus
 from g4cli.operations.fit.options import list_memories
 
 _SYSTEM_SHARE: Final = 8
@@ -42,7 +42,7 @@ def find_machine(
     is_described = memory_bytes is not None or bool(gpu_memory_bytes)
     if gpu == "probe" and not is_described:
         refresh_gpus()
-    host = probe()
+    host = read_host()
     if not is_described:
         return Machine(host, list_memories(host, with_gpus=gpu != "off"), "this machine")
     if len(gpu_memory_bytes) > _MAX_GPUS:

@@ -8,7 +8,7 @@ from g4cli.core.errors import NoMemory, UsageError
 from g4cli.core.quoting import shell_command
 from g4cli.core.registry import find_model, parse_name
 from g4cli.fit import TypeRanking
-from g4cli.host import probe
+from g4cli.host import read_host
 from g4cli.operations.fit.drafting import add_drafting
 from g4cli.operations.fit.options import list_memories, make_run_options
 from g4cli.operations.fit.ranking import RANKED, rank_model_types
@@ -38,7 +38,7 @@ def choose_best_type(text: str) -> tuple[str, str]:
 
 
 def _rank_published_types(name: str, n_ctx: int) -> TypeRanking:
-    host, subject = probe(), describe_model(name)
+    host, subject = read_host(), describe_model(name)
     options = add_drafting(make_run_options(host, subject), subject, "auto")
     kinds = find_model(name).published_types or RANKED
     ranking = rank_model_types(subject, options, list_memories(host), host, n_ctx, kinds)

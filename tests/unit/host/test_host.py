@@ -1,6 +1,4 @@
-"""Memory, cores and features read from copies of the kernel's files: the ground truth is the file's
-text.
-"""
+"""Limits of memory and features of the CPU, read from copies of the kernel's files."""
 
 from __future__ import annotations
 
@@ -14,19 +12,14 @@ import pytest
 from g4cli import host
 from g4cli.core.errors import RuntimeFailed
 from g4cli.core.paths import cache_dir
-from g4cli.core.units import GIB, KIB, MIB
+from g4cli.core.units import GIB, MIB
 
-MEMINFO = """MemTotal:       16384000 kB
-MemFree:         2048000 kB
-MemAvailable:    8192000 kB
-Buffers:          100000 kB
-Cached:          4096000 kB
-"""
+TOTAL, AVAILABLE = 16 * GIB, 8 * GIB
 
 
 def machine(root: Path, files: dict[str, str]) -> Path:
     """Return `root` with the kernel's files written into it."""
-    for name, text in {"proc/meminfo": MEMINFO, **files}.items():
+    for name, text in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
@@ -35,14 +28,7 @@ def machine(root: Path, files: dict[str, str]) -> Path:
 
 def test_without_control_groups(tmp_path: Path) -> None:
     root = machine(tmp_path, {})
-    assert host.linux_memory(root) == (16384000 * KIB, 8192000 * KIB, "memory")
-
-
-def test_old_kernels_without_memavailable(tmp_path: Path) -> None:
-    root = machine(
-        tmp_path, {"proc/meminfo": "MemTotal: 1000 kB\nMemFree: 300 kB\nCached: 200 kB\n"}
-    )
-    assert host.linux_memory(root)[1] == 500 * KIB
+    assert host.limit_memory(root, TOTAL, AVAILABLE) == (TOTAL, AVAILABLE, "memory")
 
 
 def test_version_2_limit_of_a_parent_counts(tmp_path: Path) -> None:
@@ -60,7 +46,7 @@ def test_version_2_limit_of_a_parent_counts(tmp_path: Path) -> None:
         },
     )
     # 4 GiB allowed, 3 used, of which 1 is page cache that the kernel gives back.
-    assert host.linux_memory(root) == (4 * GIB, 2 * GIB, "control group /user")
+    assert host.limit_memory(root, TOTAL, AVAILABLE) == (4 * GIB, 2 * GIB, "control group /user")
 
 
 def test_version_1_and_a_path_that_only_the_outside_sees(tmp_path: Path) -> None:
@@ -74,7 +60,7 @@ def test_version_1_and_a_path_that_only_the_outside_sees(tmp_path: Path) -> None
             f"{group}/memory.stat": f"total_inactive_file {50 * MIB}\n",
         },
     )
-    assert host.linux_memory(root) == (512 * MIB, 462 * MIB, "control group /")
+    assert host.limit_memory(root, TOTAL, AVAILABLE) == (512 * MIB, 462 * MIB, "control group /")
 
 
 def test_version_1_without_a_limit(tmp_path: Path) -> None:
@@ -88,7 +74,7 @@ def test_version_1_without_a_limit(tmp_path: Path) -> None:
             f"{group}/memory.stat": "\n",
         },
     )
-    assert host.linux_memory(root)[2] == "memory"
+    assert host.limit_memory(root, TOTAL, AVAILABLE)[2] == "memory"
 
 
 def test_a_group_over_its_limit_leaves_nothing(tmp_path: Path) -> None:
@@ -102,19 +88,7 @@ def test_a_group_over_its_limit_leaves_nothing(tmp_path: Path) -> None:
             f"{group}/memory.stat": "inactive_file 500\n",
         },
     )
-    assert host.linux_memory(root)[1] == 0
-
-
-def test_physical_cores_are_counted_once(tmp_path: Path) -> None:
-    files = {}
-    for cpu, core in enumerate((0, 1, 0, 1)):  # two cores, two threads each
-        folder = f"sys/devices/system/cpu/cpu{cpu}/topology"
-        files[f"{folder}/physical_package_id"] = "0\n"
-        files[f"{folder}/core_id"] = f"{core}\n"
-    root = machine(tmp_path, files)
-    assert host.linux_cores(root, [0, 1, 2, 3]) == 2
-    assert host.linux_cores(root, [1, 3]) == 1
-    assert host.linux_cores(root, [7, 8]) == 2  # no topology: each counts
+    assert host.limit_memory(root, TOTAL, AVAILABLE)[1] == 0
 
 
 @pytest.mark.parametrize(
@@ -126,29 +100,12 @@ def test_physical_cores_are_counted_once(tmp_path: Path) -> None:
     ],
 )
 def test_cpu_features(tmp_path: Path, text: str, wanted: set[str]) -> None:
-    assert host.linux_cpu_features(machine(tmp_path, {"proc/cpuinfo": text})) == wanted
-
-
-def test_mac_memory() -> None:
-    answers = {
-        "sysctl": str(16 * GIB),
-        "vm_stat": "Mach Virtual Memory Statistics: (page size of 16384 bytes)\n"
-        "Pages free:                               1000.\n"
-        "Pages active:                           300000.\n"
-        "Pages inactive:                           2000.\n"
-        "Pages speculative:                         300.\n"
-        "Pages purgeable:                            40.\n"
-        '"Translation faults":                  123456789.\n',
-    }
-    found = host._mac_memory(lambda command: answers[command[0]])
-    assert found == (16 * GIB, 3340 * 16384, "memory")
+    assert host.read_cpu_features(machine(tmp_path, {"proc/cpuinfo": text})) == wanted
 
 
 def test_this_machine_is_plausible() -> None:
-    facts = host.probe()
+    facts = host.read_host()
     assert 0 < facts.available_bytes <= facts.total_bytes
-    assert 1 <= facts.n_cores <= (os.cpu_count() or 1)
-    assert facts.disk_free_bytes >= 0
     assert facts.gpus is None  # nothing was probed in this test's home
 
 

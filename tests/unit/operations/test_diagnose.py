@@ -62,7 +62,7 @@ def test_the_memory_that_this_process_may_use_decides_whether_a_model_runs(
 ) -> None:
     """The limit of a container counts, which /proc/meminfo does not know."""
     host = SimpleNamespace(total_bytes=4096, available_bytes=2048)
-    monkeypatch.setattr("g4cli.operations.diagnose.host.probe", lambda: host)
+    monkeypatch.setattr("g4cli.operations.diagnose.host.read_host", lambda: host)
     path = tmp_path / "tiny.gguf"
     path.write_bytes(build_tiny())
     request = DiagnoseRequest(str(path), only=("probe.load",))

@@ -23,7 +23,7 @@ from tests.support.builders import real_mmproj, real_shapes, shapes
 
 
 def machine(free: int, *gpus: Gpu) -> HostFacts:
-    return HostFacts(64 * GIB, free, "memory", 8, GIB, frozenset(), GpuList(gpus, "0.3.36", 0.0))
+    return HostFacts(64 * GIB, free, "memory", frozenset(), GpuList(gpus, "0.3.36", 0.0))
 
 
 @dataclass

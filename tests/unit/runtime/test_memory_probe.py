@@ -11,7 +11,7 @@ from g4cli.core.ggml import BY_NAME
 from g4cli.core.gguf import read_header
 from g4cli.estimate import Options, kv_bytes, repacked_types
 from g4cli.estimate.compute import compute_bytes
-from g4cli.host import probe
+from g4cli.host import read_host
 from g4cli.runtime.probes.memory import describe_run, probe_in_child
 from tests.support.builders import real_shapes, shapes
 
@@ -34,7 +34,7 @@ def tiny_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_live_figures_equal_the_estimates(tiny_file: Path) -> None:
     tensors = tuple(read_header(tiny_file).tensors.values())
-    repack = repacked_types(probe().cpu_features)
+    repack = repacked_types(read_host().cpu_features)
     runs = [
         Options(**{f: getattr(o, f) for f in o.__dataclass_fields__} | {"repack": repack})
         for o in RUNS
