@@ -10,9 +10,7 @@ from g4cli.core.errors import DoctorFailed, NotGGUF
 from g4cli.core.file_kind import FileKind
 
 Status: TypeAlias = Literal["ok", "warn", "fail", "crash", "skipped"]
-Cause: TypeAlias = Literal[
-    "file-damaged", "conversion-defect", "tokenizer", "template", "runtime", "model-behaviour"
-]
+Cause: TypeAlias = Literal["file-damaged", "conversion-defect", "tokenizer", "template", "runtime"]
 Verdict: TypeAlias = Literal["healthy", "unknown", "not-checked", "not-a-gguf"] | Cause
 Confidence: TypeAlias = Literal["certain", "high", "medium", "low"]
 

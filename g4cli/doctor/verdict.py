@@ -16,7 +16,7 @@ from g4cli.doctor.report import Cause, Confidence, Finding, Verdict
 # A cause explains those after it: damage may break the tokenizer, and a wrong tokenizer damages
 # nothing.
 PRECEDENCE: Final[tuple[Cause, ...]] = (
-    "file-damaged", "conversion-defect", "tokenizer", "template", "runtime", "model-behaviour",
+    "file-damaged", "conversion-defect", "tokenizer", "template", "runtime",
 )  # fmt: skip
 _CONFIDENCE_RANK: Final[dict[Confidence, int]] = {"certain": 0, "high": 1, "medium": 2, "low": 3}
 
@@ -29,7 +29,6 @@ SUMMARY: Final[dict[Verdict, str]] = {
     "tokenizer": "text becomes other tokens than the model was trained with, or answers do not end",
     "template": "prompts have another format than the model was trained with",
     "runtime": "llama.cpp or this machine fails, not the file",
-    "model-behaviour": "the file and llama.cpp are sound: the model itself does this",
     "unknown": "something is wrong, and the evidence does not say what",
 }
 
@@ -56,19 +55,12 @@ def decide(findings: Sequence[Finding]) -> tuple[Verdict, Confidence, tuple[Find
             if any(f.status == "crash" for f in findings)
             else ("healthy", "high", ())
         )
-    known = [f for f in failures if f.cause]
-    if not known:
+    explained = [(f, f.cause) for f in failures if f.cause]
+    if not explained:
         return "unknown", "low", tuple(failures)
-    known.sort(
-        key=lambda f: (
-            _CONFIDENCE_RANK[f.confidence],
-            PRECEDENCE.index(f.cause or "model-behaviour"),
-        )
-    )
-    best = known[0]
-    assert best.cause is not None
-    agreeing = [f for f in known if f.cause == best.cause]
-    return best.cause, best.confidence, tuple(agreeing)
+    explained.sort(key=lambda e: (_CONFIDENCE_RANK[e[0].confidence], PRECEDENCE.index(e[1])))
+    best, cause = explained[0]
+    return cause, best.confidence, tuple(f for f, c in explained if c == cause)
 
 
 def judge_without_failures(

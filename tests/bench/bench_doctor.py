@@ -32,7 +32,7 @@ def main() -> int:
     """
     run = "--no-run" not in sys.argv[1:]
     good, started = build_tiny(), time.monotonic()
-    kinds = [d for d in DAMAGES if run or not d.needs_talk]
+    kinds = [d for d in DAMAGES if run or not d.needs_run]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.gguf"
         right = 0

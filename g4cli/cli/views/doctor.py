@@ -54,7 +54,7 @@ def format_verdict(report: Report) -> str:
 
 
 def render_report(out: Output, report: Report) -> None:
-    """Draw the verdict, then failures and warnings (or all passed checks without any), then the advice."""
+    """Draw the verdict, the failures and warnings (or else the passed checks), and the advice."""
     is_sound = report.exit_code == 0
     healthy = "bold green" if report.verdict == "healthy" else "bold yellow"
     style = healthy if is_sound else "bold red"

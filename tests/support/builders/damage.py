@@ -164,7 +164,7 @@ class Damage(NamedTuple):
     name: str
     make: Callable[[bytes], bytes]
     verdicts: tuple[str, ...]
-    needs_talk: bool = False
+    needs_run: bool = False
 
 
 FILE, CONVERSION, TOKENIZER, TEMPLATE = "file-damaged", "conversion-defect", "tokenizer", "template"

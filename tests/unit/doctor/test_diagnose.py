@@ -169,7 +169,7 @@ def good() -> bytes:
 # A few of each family in the default run; tests/bench/bench_doctor.py makes all of them, and lets
 # them talk.
 SLOW = ("q4_0", "q5_k", "q6_k", "shifted", "random", "zero-hole")
-SHOWN_BY_THE_FILE = [d for d in DAMAGES if not d.needs_talk and not d.name.startswith(SLOW)]
+SHOWN_BY_THE_FILE = [d for d in DAMAGES if not d.needs_run and not d.name.startswith(SLOW)]
 
 
 @pytest.mark.parametrize("damage", SHOWN_BY_THE_FILE, ids=lambda d: d.name)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
+import jsonschema
 import pytest
 
 from g4cli.core.errors import UsageError
@@ -12,6 +14,9 @@ from g4cli.operations.diagnose import DiagnoseRequest, run_diagnosis
 from tests.support.builders.damage import KINDS
 from tests.support.builders.tiny_file import build_tiny
 from tests.support.fakes.reporter import RecordingReporter
+from tests.support.paths import ROOT
+
+SCHEMA = ROOT / "docs" / "reference" / "schemas" / "doctor.json"
 
 
 @pytest.fixture
@@ -48,6 +53,7 @@ def test_a_repaired_copy_and_a_bug_report_are_written(broken: Path, tmp_path: Pa
     assert diagnosis.is_kept
     assert copy.read_bytes() == build_tiny()
     assert diagnosis.as_json()["repair"]["path"] == str(copy)
+    jsonschema.validate(diagnosis.as_json(), json.loads(SCHEMA.read_text()))
     assert report.read_text(encoding="utf-8").startswith("# g4 doctor: tokenizer")
     assert reporter.messages == [f"report written to {report}"]
     assert [label for label, _ in reporter.jobs] == [
