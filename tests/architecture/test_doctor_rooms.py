@@ -48,6 +48,24 @@ def test_probe_asks_facts_read_and_checks_judge(path: Path) -> None:
     assert rooms <= allowed
 
 
+def test_advice_that_checks_share_is_written_once() -> None:
+    """Texts with a command to type; what one check alone says stays with that check."""
+    files: dict[str, set[str]] = {}
+    for path in sorted((DOCTOR / "checks").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            text = node.value if isinstance(node, ast.Constant) else None
+            commands = ("g4 pull", "g4 doctor", "pip install")
+            if isinstance(text, str) and any(command in text for command in commands):
+                files.setdefault(text, set()).add(path.name)
+    assert {text: names for text, names in files.items() if len(names) > 1} == {}
+
+
+def test_the_guide_names_every_family() -> None:
+    guide = (ROOT / "docs" / "guide" / "doctor.md").read_text(encoding="utf-8")
+    families = {check.family for check in (*CHECKS, *MACHINE_CHECKS)}
+    assert {family for family in families if f"| `{family}` |" not in guide} == set()
+
+
 @pytest.mark.parametrize("check", [*CHECKS, *MACHINE_CHECKS], ids=lambda c: c.id)
 def test_a_check_is_in_the_file_of_its_family(check: Check) -> None:
     assert check.run.__module__ == f"g4cli.doctor.checks.{check.family}"

@@ -19,6 +19,7 @@ REPAIR_TEMPLATE: Final = f"{REPAIR} (writes a copy with Gemma 4's chat template)
 DOWNLOAD_AGAIN: Final = "download the file again: g4 pull MODEL, or the command that downloaded it"
 GET_ANOTHER: Final = "get another file: g4 pull MODEL"
 RECONVERT: Final = "get another file (g4 pull MODEL) or convert it again (g4 convert DIR)"
+GET_PLAIN_GGUF: Final = "get the plain GGUF, and its mmproj: g4 pull MODEL"
 GET_MMPROJ: Final = "get the mmproj of the same model: g4 pull MODEL"
 QUANTIZE_SFP8: Final = "quantize it again: g4 quantize SOURCE --type sfp8, or g4 pull MODEL"
 UPDATE_ENGINE: Final = "update llama.cpp (g4 doctor shows its version)"

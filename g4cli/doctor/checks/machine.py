@@ -76,7 +76,9 @@ def check_kernels(facts: MachineFacts) -> Outcome:
             cause="runtime",
         )
     if bad:
-        return warn(f"{kernels['reason']}; g4 avoids them, at about half the speed", REBUILD_ENGINE)
+        return warn(
+            f"{kernels['reason']}; g4 runs without them, at about half the speed", REBUILD_ENGINE
+        )
     tried = sum(p["status"] == "ok" for p in products)
     return ok(f"{tried} matrix products agree with numpy")
 

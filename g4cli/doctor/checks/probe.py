@@ -48,7 +48,7 @@ _MIN_CONTINUED_TINY: Final = 0.6
 _NO_TEXT: Final = ((0, 0), (3, 4), (6, 45), (53, 97), (99, 99), (102, 104), (255_999, 262_143))
 
 
-def check_loads(facts: FileFacts) -> Outcome:
+def check_load(facts: FileFacts) -> Outcome:
     """Fail if llama.cpp refuses the file, crashes on it or needs too much memory."""
     probe = facts.probe
     if probe is None:
@@ -348,7 +348,7 @@ def _continues_well(facts: FileFacts, plain: FormatAnswers) -> bool:
 
 
 CHECKS: Final = (
-    Check("probe.load", check_loads),
+    Check("probe.load", check_load),
     Check("probe.loop", check_loop),
     Check("probe.logits", check_logits),
     Check("probe.entropy", check_entropy),

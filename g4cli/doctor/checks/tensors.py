@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from g4cli.core.inventory import OUTPUT, text_tensors
 from g4cli.core.shape import Shape
-from g4cli.doctor.checks.advice import RECONVERT
+from g4cli.doctor.checks.advice import GET_PLAIN_GGUF, RECONVERT
 from g4cli.doctor.known_bugs import EngineBug, find_bugs, release_of
 from g4cli.doctor.report import Check, Outcome, fail, format_count, ok, skipped, warn
 
@@ -49,7 +49,7 @@ def check_inventory(facts: FileFacts) -> Outcome:
         return fail(
             f"{format_count(len(encoders), 'tensor')} of an image or audio encoder in the file of a text "
             "model: a blob of Ollama, which llama.cpp does not load",
-            "g4 pull MODEL gets the plain GGUF and its mmproj",
+            GET_PLAIN_GGUF,
             cause="conversion-defect",
             detail=tuple(encoders),
         )

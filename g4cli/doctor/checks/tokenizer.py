@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from g4cli.core.gguf_values import Array
 from g4cli.core.inventory import TOKEN_EMBD
-from g4cli.doctor.checks.advice import EXAMINE, RECONVERT, REPAIR
+from g4cli.doctor.checks.advice import EXAMINE, GET_PLAIN_GGUF, RECONVERT, REPAIR
 from g4cli.doctor.facts.vocabulary import hash_array, tiny_vocabulary_hashes
 from g4cli.doctor.probe.child import strip_function_names
 from g4cli.doctor.reference import (
@@ -43,7 +43,7 @@ def check_model(facts: FileFacts) -> Outcome:
     if vocabulary.model == "llama" and vocabulary.pre == "gemma4":
         return fail(
             "tokenizer 'llama' with pre-tokenizer 'gemma4': a blob of Ollama, not a plain GGUF",
-            "g4 pull MODEL gets the plain GGUF",
+            GET_PLAIN_GGUF,
             cause="tokenizer",
         )
     return fail(
