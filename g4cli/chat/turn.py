@@ -1,4 +1,6 @@
-"""One turn of a conversation: a prompt goes in, events come out. Prints nothing, knows no llama.cpp."""
+"""One turn of a conversation: a prompt goes in, events come out. Prints nothing, knows no
+llama.cpp.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ _UNIT_TOKENS: Final = 64  # as much of a repeated stretch as a message shows
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """What became of a prompt: tokens found in memory, tokens evaluated, and whether it was all of it."""
+    """What became of a prompt: tokens found in memory, tokens evaluated, and whether it was all of
+    it.
+    """
 
     reused: int
     evaluated: int
@@ -33,7 +37,9 @@ class Evaluated:
 
 
 class Engine(Protocol):
-    """What a turn needs from a model; `g4cli.runtime.engine.llama_engine` has the real one, tests a fake."""
+    """What a turn needs from a model; `g4cli.runtime.engine.llama_engine` has the real one, tests a
+    fake.
+    """
 
     @property
     def n_ctx(self) -> int: ...
@@ -59,7 +65,9 @@ class Decoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TurnOptions:
-    """Limits of one answer. `max_tokens` 0: until the context is full. `thought_tokens` 0: no limit."""
+    """Limits of one answer. `max_tokens` 0: until the context is full. `thought_tokens` 0: no
+    limit.
+    """
 
     max_tokens: int = 0
     stop_on_loop: bool = True
@@ -68,10 +76,11 @@ class TurnOptions:
 
 @dataclass(frozen=True, slots=True)
 class FoundLoop:
-    """A repetition: `unit` is the repeated text; counts in tokens, `onset` from the answer's first token.
+    """A repetition: `unit` is the repeated text; counts in tokens, `onset` from the answer's first
+    token.
 
-    `kind` is the detector's: exact, noisy (with changes), counter (with a number that counts), few-tokens and
-    few-phrases (in any order).
+    `kind` is the detector's: exact, noisy (with changes), counter (with a number that counts),
+    few-tokens and few-phrases (in any order).
     """
 
     unit: str
@@ -88,13 +97,6 @@ class PromptRead:
     prompt_tokens: int
     reused: int
     seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class LoopSuspected:
-    """The answer begins to repeat itself."""
-
-    loop: FoundLoop
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,9 @@ class Reply:
         return self.completion_tokens / self.decode_s if self.decode_s > 0 else 0.0
 
     def message(self) -> Message:
-        """Return the turn to keep in the conversation; its exact tokens too, where history keeps the text."""
+        """Return the turn to keep in the conversation; its exact tokens too, where history keeps
+        the text.
+        """
         exact = not self.thought and not self.tool_calls and self.text == self.text.strip()
         return Message(
             "assistant",
@@ -149,7 +153,7 @@ class Finished:
     reply: Reply
 
 
-TurnEvent: TypeAlias = PromptRead | ReplyEvent | LoopSuspected | Finished
+TurnEvent: TypeAlias = PromptRead | ReplyEvent | Finished
 
 
 @dataclass(slots=True)
@@ -186,8 +190,8 @@ def run_turn(
 ) -> Iterator[TurnEvent]:
     """Yield PromptRead, the pieces of the answer as they come, and Finished.
 
-    `close_thought` are the tokens that end the thinking channel, for `thought_tokens`. Raises ContextFull if
-    the prompt does not fit; an answer that fills the context finishes with 'length'.
+    `close_thought` are the tokens that end the thinking channel, for `thought_tokens`. Raises
+    ContextFull if the prompt does not fit; an answer that fills the context finishes with 'length'.
     """
     started = time.perf_counter()
     read = engine.evaluate(prompt, progress)
@@ -244,19 +248,14 @@ def _answer(
         ]
         answer.take(events)
         yield from events
-        found = detector.feed(token)
-        if found is not None and (options.stop_on_loop or found.stage == "suspect"):
-            loop = FoundLoop(
-                _unit(engine, answer.tokens[found.onset : found.onset + found.period]),
-                found.period,
-                found.onset,
-                found.covered,
-                found.kind,
+        loop = detector.feed(token) if options.stop_on_loop else None
+        if loop is not None and loop.stage == "stop":
+            repeated = answer.tokens[loop.onset : loop.onset + loop.period]
+            answer.loop = FoundLoop(
+                _decode_unit(engine, repeated), loop.period, loop.onset, loop.covered, loop.kind
             )
-            if found.stage == "stop":
-                answer.finish, answer.loop = "loop", loop
-                break
-            yield LoopSuspected(loop)
+            answer.finish = "loop"
+            break
         if parser.in_thought:
             answer.thought_tokens += 1
             if options.thought_tokens and answer.thought_tokens == options.thought_tokens:
@@ -276,7 +275,9 @@ def _answer(
 
 
 def _has_text(engine: Engine) -> Callable[[int], bool]:
-    """Return whether a token holds a letter or a digit: rows of lines and dots may repeat for longer."""
+    """Return whether a token holds a letter or a digit: rows of lines and dots may repeat for
+    longer.
+    """
     known: dict[int, bool] = {}
 
     def has_text(token: int) -> bool:
@@ -287,6 +288,6 @@ def _has_text(engine: Engine) -> Callable[[int], bool]:
     return has_text
 
 
-def _unit(engine: Engine, tokens: Sequence[int]) -> str:
+def _decode_unit(engine: Engine, tokens: Sequence[int]) -> str:
     data = b"".join(engine.piece(token) for token in tokens[:_UNIT_TOKENS])
     return data.decode("utf-8", "replace") + (" ..." if len(tokens) > _UNIT_TOKENS else "")

@@ -1,8 +1,9 @@
 """The only module that prints. Data goes to standard output, talk to standard error.
 
-Nothing passes it raw: a line, a cell, a title, a label, a message or a hint is one line without control or
-invisible characters (core.visible.one_line), an answer keeps its line breaks, JSON escapes what it must. rich
-reads neither markup nor emoji codes nor links, and a hook on its consoles cleans whatever else is drawn.
+Nothing passes it raw: a line, a cell, a title, a label, a message or a hint is one line without
+control or invisible characters (core.visible.one_line), an answer keeps its line breaks, JSON
+escapes what it must. rich reads neither markup nor emoji codes nor links, and a hook on its
+consoles cleans whatever else is drawn.
 
 mode     result()                 say()/table title   warn(), error()   progress
 human    what `render` draws      standard error      standard error    a bar, on a terminal only
@@ -68,7 +69,9 @@ class Output:
         *,
         brief: str | Sequence[str] | None = None,
     ) -> None:
-        """Show a command's result: JSON, or `render()`, or in quiet mode the line or lines of `brief`."""
+        """Show a command's result: JSON, or `render()`, or in quiet mode the line or lines of
+        `brief`.
+        """
         if self.mode == "json":
             print(json_text(data, indent=2, ascii_only=_is_narrow(sys.stdout)))
         elif self.mode == "human" and render is not None:
@@ -99,8 +102,9 @@ class Output:
     ) -> None:
         """Draw a table on standard output (human mode).
 
-        `right` names columns of numbers, `whole` those never folded, beside the first. `styles` are those of
-        the rows' first cells. Without `columns` there is no header. Off a terminal a row is one line.
+        `right` names columns of numbers, `whole` those never folded, beside the first. `styles` are
+        those of the rows' first cells. Without `columns` there is no header. Off a terminal a row
+        is one line.
         """
         if not self.is_human:
             return
@@ -193,16 +197,24 @@ class Output:
             yield step
 
     def stream(self, text: str) -> None:
-        """Write a piece of an answer to standard output at once, as it is but for control characters."""
+        """Write a piece of an answer to standard output at once, as it is but for control
+        characters.
+        """
         sys.stdout.write(self._answer(text))
         sys.stdout.flush()
 
-    def errors_shown(self) -> ErrorsShown:
-        """Return a block that shows an expected failure and goes on: for conversations."""
-        return ErrorsShown(self)
+    @contextmanager
+    def show_errors(self) -> Iterator[None]:
+        """Show a G4Error that the block raises instead of passing it on: conversations continue."""
+        try:
+            yield
+        except G4Error as err:
+            self.error(err)
 
-    def murmur(self, text: str) -> None:
-        """Write a piece of a thought to standard error at once (human mode only), dim on a terminal."""
+    def write_thought(self, text: str) -> None:
+        """Write a piece of a thought to standard error at once (human mode only), dim on a
+        terminal.
+        """
         if self.is_human:
             dim = sys.stderr.isatty() and "NO_COLOR" not in os.environ
             shown = self._thought(text)
@@ -220,28 +232,13 @@ class Output:
 
             from g4cli.cli.views.table import fold
 
-            # A long name must not begin a line that reads like another message: the rest is indented.
+            # A long name must not begin a line that reads like another message: the rest is
+            # indented.
             indent = len(word) + 2
             first, *rest = fold(one_line(text), max(20, console.width - indent - 1))
             console.print(_text([(f"{word}: ", style), first]), soft_wrap=True)
             for more in rest:
                 console.print(Padding(_text([more]), (0, 0, 0, indent)), soft_wrap=True)
-
-
-class ErrorsShown:
-    """Shows a G4Error raised inside the block instead of passing it on."""
-
-    def __init__(self, out: Output) -> None:
-        self._out = out
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _kind: object, err: BaseException | None, _trace: object) -> bool:
-        if isinstance(err, G4Error):
-            self._out.error(err)
-            return True
-        return False
 
 
 def output_for(*, as_json: bool = False, quiet: bool = False) -> Output:
@@ -309,8 +306,8 @@ def _bars(console: Console, *, in_bytes: bool) -> Any:
 
     class Bars(bars.Progress):
         def get_renderables(self) -> Iterable[RenderableType]:
-            # Room for the ^C that a terminal echoes: on a full line it would begin another one, which
-            # nobody erases.
+            # Room for the ^C that a terminal echoes: on a full line it would begin another one,
+            # which nobody erases.
             yield Constrain(self.make_tasks_table(self.tasks), max(20, console.width - 3))
 
     amount = (Amount(binary_units=True), Rate()) if in_bytes else (bars.MofNCompleteColumn(),)

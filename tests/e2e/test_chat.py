@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from g4cli.chat import FoundLoop
-from g4cli.cli.chat.oneshot import loop_text
 from g4cli.cli.main import run
+from g4cli.cli.views.reply import loop_text
 from g4cli.core.paths import models_dir
 from tests.support.builders.damage import dashes
 from tests.support.builders.tiny_file import build_tiny
@@ -93,7 +93,7 @@ def test_standard_input_goes_before_the_prompt(
 def test_endless_standard_input_is_refused(
     chat: Any, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("g4cli.cli.chat.run._MOST_PIPED", 10)
+    monkeypatch.setattr("g4cli.cli.chat.run._MAX_PIPED", 10)
     code, _, err = chat(tiny, "-p", "Hi", stdin="x" * 11)
     assert (code, "more than 10 characters" in err) == (2, True)
 

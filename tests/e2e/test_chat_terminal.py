@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from g4cli.cli.chat.repl import dropped_file
+from g4cli.cli.chat.repl import find_dropped_file
 from tests.support.builders.gguf import F16, build_gguf
 from tests.support.builders.media_files import picture, png, sound, wav, write
 from tests.support.builders.tiny_file import build_tiny, tiny_parts
@@ -67,7 +67,7 @@ def test_a_conversation(talk: Callable[..., Terminal], tmp_path: Path) -> None:
         t.wait_for(PROMPT, count=3)
 
         t.enter("/undo")
-        t.wait_for("taken back: What is Q4_0?")
+        t.wait_for("removed: What is Q4_0?")
         t.enter("/retry")
         t.wait_for("file format of llama.cpp", count=2)
         t.enter("/stats")
@@ -87,7 +87,7 @@ def test_a_conversation(talk: Callable[..., Terminal], tmp_path: Path) -> None:
         t.enter(f"/save {saved}")
         t.wait_for("saved 2 turns")
         t.enter("/clear")
-        t.wait_for("forgotten")
+        t.wait_for("conversation cleared")
         t.enter("/fit")
         t.wait_for("KV cache  1.75 MiB (2,048 tokens)")
         t.enter("/quit")
@@ -144,7 +144,7 @@ def test_no_conversation_is_lost_to_another(talk: Callable[..., Terminal], home:
         t.wait_for("What is GGUF?", count=2)
         t.send("\x03")  # empties the line
         t.enter("/clear")
-        t.wait_for("forgotten")
+        t.wait_for("conversation cleared")
         t.enter("What is Q4_0?")
         t.wait_for("4.5 bits per weight")
         t.wait_for(PROMPT, count=4)
@@ -264,7 +264,7 @@ def test_ctrl_c_while_a_sound_is_encoded(talk: Callable[..., Terminal], tmp_path
         t.enter(f"/audio {long}")
         t.wait_for("encoding long.wav")
         t.send("\x03")
-        t.wait_for("stopped; long.wav is left out")
+        t.wait_for("stopped; long.wav is not added")
         t.enter("What is GGUF?")
         t.wait_for(PROMPT, count=3)
         assert "GGUF is" in t.text
@@ -285,7 +285,7 @@ def test_ctrl_c_while_a_sound_is_encoded(talk: Callable[..., Terminal], tmp_path
 )
 def test_dropped_files(tmp_path: Path, line: str, kind: str | None) -> None:
     path = write(tmp_path / "a b.png", b"x")
-    found = dropped_file(line.format(path))
+    found = find_dropped_file(line.format(path))
     assert (found and found[0]) == kind
     assert found is None or found[1] == str(path)
 
@@ -295,7 +295,7 @@ def test_completion_and_history(talk: Callable[..., Terminal]) -> None:
         t.send("/und\t")
         t.wait_for("/undo")
         t.enter("")
-        t.wait_for("there is nothing to take back")
+        t.wait_for("there is no question to remove")
         t.send("\x1b[A")  # the line before
         t.wait_for("/undo", count=2)
         t.send("\x03")
@@ -353,7 +353,7 @@ def test_a_crash_costs_one_answer(talk: Callable[..., Terminal]) -> None:
         t.wait_for(PROMPT, count=2)
         os.kill(model_process(t.pid), signal.SIGSEGV)
         t.enter("What is Q4_0?")
-        t.wait_for("starting the model again")
+        t.wait_for("loading the model again")
         t.wait_for("4.5 bits per weight")
         t.wait_for(PROMPT, count=3)
         t.enter("/quit")
@@ -366,7 +366,7 @@ def test_a_crash_costs_one_answer(talk: Callable[..., Terminal]) -> None:
         t.wait_for("the conversation is kept")
         t.wait_for(PROMPT, count=2)
         t.enter("/retry")
-        t.wait_for("starting the model again")
+        t.wait_for("loading the model again")
         t.wait_for("...", count=2)
         t.send("\x03")
         t.wait_for("stopped; /retry answers again")

@@ -1,7 +1,7 @@
 """The line editor of `g4 chat`: the only user of prompt_toolkit.
 
-Enter sends, Alt-Enter starts a new line, a line of three quotation marks opens and closes a longer text.
-History is kept between runs; Tab completes commands and paths.
+Enter sends, Alt-Enter begins a new line, three quotation marks open and close a text of several
+lines. The history is kept between runs; Tab completes commands and paths.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from prompt_toolkit.styles import Style
 from g4cli.core.files import make_folder
 
 if TYPE_CHECKING:
-    from g4cli.cli.chat.slash_commands import Command
+    from g4cli.cli.chat.command import Command
 
 QUOTES: Final = '"""'
 _STYLE: Final = Style.from_dict({"prompt": "bold ansigreen", "placeholder": "ansibrightblack"})
@@ -35,12 +35,12 @@ class LineEditor:
 
     def __init__(self, commands: Sequence[Command], history_file: Path | None) -> None:
         self._session: PromptSession[str] = PromptSession(
-            history=_history(history_file),
+            history=_open_history(history_file),
             completer=_Completer(commands),
             complete_while_typing=False,
-            key_bindings=_keys(),
+            key_bindings=_bind_keys(),
             multiline=True,
-            prompt_continuation=_continuation,
+            prompt_continuation=_continuation_prompt,
             style=_STYLE,
             complete_style=CompleteStyle.READLINE_LIKE,
             reserve_space_for_menu=0,
@@ -48,8 +48,12 @@ class LineEditor:
             tempfile_suffix=".md",
         )
 
-    def ask(self, *, default: str = "", placeholder: str = "") -> str | None:
-        """Return what the user typed, or None at Ctrl-D. Raises KeyboardInterrupt at Ctrl-C, line empty."""
+    def read_question(self, *, default: str = "", placeholder: str = "") -> str | None:
+        """Return what the user typed, or None at Ctrl-D. Raises KeyboardInterrupt at Ctrl-C on an
+        empty line.
+
+        `default` is the text that the line begins with, `placeholder` is shown while it is empty.
+        """
         text: str | None = None
         with suppress(EOFError):
             text = self._session.prompt(
@@ -57,18 +61,18 @@ class LineEditor:
                 default=default,
                 placeholder=FormattedText([("class:placeholder", placeholder)]),
             )
-        return None if text is None else unquoted(text)
+        return None if text is None else strip_block_quotes(text)
 
 
-def unquoted(text: str) -> str:
-    """Return `text` without the triple quotation marks around it."""
+def strip_block_quotes(text: str) -> str:
+    """Return `text` without the triple quotation marks around it, and stripped."""
     stripped = text.strip()
     if stripped.startswith(QUOTES):
         return stripped[len(QUOTES) :].removesuffix(QUOTES).strip("\n")
     return text.strip()
 
 
-def is_open(text: str) -> bool:
+def is_open_block(text: str) -> bool:
     """Return whether `text` begins a quoted block that is not closed yet."""
     stripped = text.strip()
     return stripped.startswith(QUOTES) and not (
@@ -76,7 +80,7 @@ def is_open(text: str) -> bool:
     )
 
 
-def _keys() -> KeyBindings:
+def _bind_keys() -> KeyBindings:
     keys = KeyBindings()
 
     @keys.add("enter")
@@ -84,7 +88,7 @@ def _keys() -> KeyBindings:
         buffer = event.current_buffer
         if buffer.complete_state:
             buffer.complete_state = None
-        elif is_open(buffer.text):
+        elif is_open_block(buffer.text):
             buffer.insert_text("\n")
         else:
             buffer.validate_and_handle()
@@ -104,15 +108,15 @@ def _keys() -> KeyBindings:
     return keys
 
 
-def _continuation(width: int, _line: int, _wrapped: int) -> FormattedText:
+def _continuation_prompt(width: int, _line: int, _wrapped: int) -> FormattedText:
     return FormattedText([("class:prompt", "... ".rjust(width))])
 
 
-def _history(path: Path | None) -> History:
+def _open_history(path: Path | None) -> History:
     if path is None:
         return InMemoryHistory()
     with suppress(OSError):
-        # Questions are private.
+        # Questions are private: only their user may read them.
         make_folder(path.parent, private=True)
         os.close(os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600))
         path.chmod(0o600)

@@ -1,88 +1,26 @@
-"""One question, one answer: plain text on standard output, everything else on standard error."""
+"""One question, one answer: the answer on standard output, everything else on standard error."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
-from g4cli.chat import TurnEvent
+from g4cli.cli.views.plain_chat import PlainView
+from g4cli.cli.views.reply import loop_text, reply_data, stats_text
 from g4cli.core.errors import Interrupted, LoopStopped
-from g4cli.core.quoting import shell_command
-from g4cli.core.units import duration_text
-from g4cli.core.visible import json_text
-from g4cli.prompt.reply import AnswerText, CallMade, ThoughtEnded, ThoughtText
+from g4cli.operations.chat.inputs import requested_media
 
 if TYPE_CHECKING:
-    from g4cli.chat import FoundLoop, Reply
-    from g4cli.cli.chat.session import Session
+    from g4cli.cli.options.chat import ChatDisplay
     from g4cli.cli.output import Output
-    from g4cli.prompt.messages import Media
-    from g4cli.runtime.engine.drafting import DraftStats
-
-# Colors alone do not tell a thought from an answer: NO_COLOR, TERM=dumb, a copy of the screen.
-THOUGHT_BEGINS: Final = "thinking:\n"
-THOUGHT_ENDS: Final = "... done thinking.\n\n"
-_UNIT_CHARS: Final = 60
+    from g4cli.operations.chat.session import ChatSession
 
 
-class PlainView:
-    """Streams the answer as it is; thoughts go to standard error."""
-
-    def __init__(self, out: Output, thoughts: str) -> None:
-        self._out = out
-        self._show_thoughts = thoughts == "show" and out.is_human
-        self._ends_line = True
-        self._thought = ""
-        # Where thoughts go to a file they stand alone, and need no mark.
-        self._mark_thoughts = sys.stderr.isatty()
-
-    def show(self, event: TurnEvent) -> None:
-        """Show one event."""
-        if self._out.mode == "json":
-            return
-        if isinstance(event, AnswerText):
-            self._out.stream(event.text)
-            self._ends_line = event.text.endswith("\n")
-        elif isinstance(event, CallMade):
-            self._out.stream(call_json(event) + "\n")
-            self._ends_line = True
-        elif isinstance(event, ThoughtText) and self._show_thoughts:
-            if not self._thought and self._mark_thoughts:
-                self._out.murmur(THOUGHT_BEGINS)
-            self._thought += event.text
-            self._out.murmur(event.text)
-        elif isinstance(event, ThoughtEnded) and self._show_thoughts:
-            newline = "" if self._thought.endswith("\n") and self._mark_thoughts else "\n"
-            self._out.murmur(newline + (THOUGHT_ENDS if self._mark_thoughts else ""))
-            self._thought = ""
-
-    def __enter__(self) -> PlainView:
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self.end()
-
-    def waiting(self) -> None:
-        """Say nothing either."""
-
-    def encoding(self, name: str) -> None:
-        """Say nothing here too."""
-
-    def reading(self, done: int, total: int, label: str) -> None:
-        """Say nothing: standard output is the answer's."""
-
-    def end(self) -> None:
-        """Close the answer's last line."""
-        if not self._ends_line and self._out.mode != "json":
-            self._out.stream("\n")
-
-
-def answer_once(out: Output, session: Session, question: str, media: Sequence[Media]) -> int:
-    """Answer `question` about `media` and return the exit code."""
-    session.conversation.ask(question, media)
-    with PlainView(out, session.settings.thoughts) as view:
-        reply = session.turn(view)
+def answer_once(out: Output, session: ChatSession, question: str, display: ChatDisplay) -> int:
+    """Answer `question` about the media of the request; return the exit code of g4."""
+    session.conversation.ask(question, requested_media(session.request))
+    with PlainView(out, display.thoughts) as view:
+        reply = session.run_turn(view)
     if out.mode == "json":
         out.result(reply_data(reply, session.load_s, session.engine.drafted))
     if reply.loop and reply.finish_reason == "loop":
@@ -92,106 +30,9 @@ def answer_once(out: Output, session: Session, question: str, media: Sequence[Me
         return Interrupted.exit_code
     if reply.context_full:
         out.warn(
-            f"the answer was cut: the context of {session.engine.n_ctx:,} tokens is full (--ctx)"
+            f"the answer was truncated: the context of {session.engine.n_ctx:,} tokens is full (--ctx)"
         )
-    if session.settings.stats:
+    if display.stats:
         out.say(stats_text(session, reply))
     sys.stdout.flush()
     return 0
-
-
-def reply_data(reply: Reply, load_s: float, drafted: DraftStats | None = None) -> dict[str, Any]:
-    """Return the document of `g4 chat --json`."""
-    loop = reply.loop
-    data: dict[str, Any] = {
-        "text": reply.text,
-        "thought": reply.thought,
-        "finish_reason": reply.finish_reason,
-        "usage": {
-            "prompt_tokens": reply.prompt_tokens,
-            "completion_tokens": reply.completion_tokens,
-        },
-        "timing": {
-            "load_s": round(load_s, 3),
-            "prompt_tps": round(reply.prompt_tps, 2),
-            "decode_tps": round(reply.decode_tps, 2),
-        },
-        "loop": {
-            "unit": loop.unit,
-            "period": loop.period,
-            "onset": loop.onset,
-            "covered": loop.covered,
-        }
-        if loop
-        else None,
-    }
-    if drafted is not None:
-        data["usage"] |= {
-            "draft_tokens": drafted.n_drafted,
-            "accepted_draft_tokens": drafted.n_accepted,
-        }
-    if reply.tool_calls:
-        data["tool_calls"] = [
-            {"name": c.name, "arguments": dict(c.arguments)} for c in reply.tool_calls
-        ]
-    return data
-
-
-def call_json(event: CallMade) -> str:
-    """Return a tool call as one line of JSON."""
-    call = {"name": event.call.name, "arguments": dict(event.call.arguments)}
-    return json_text({"tool_call": call})
-
-
-def loop_text(loop: FoundLoop, path: object, *, forced: bool = False) -> str:
-    """Return why an answer was stopped: what repeats, since which token, how often."""
-    unit = repr(loop.unit if len(loop.unit) <= _UNIT_CHARS else loop.unit[:_UNIT_CHARS] + "...")
-    since = f"since token {loop.onset + 1}"
-    if loop.kind == "few-tokens":
-        in_all = f"{loop.covered} in all, such as {unit}"
-        text = f"stopped: the same {loop.period} tokens in turn {since}, {in_all}"
-    elif loop.kind == "few-phrases":
-        text = f"stopped: the same few phrases in turn {since}, {loop.covered} tokens in all, such as {unit}"
-    else:
-        how = {"noisy": "repeats with small changes", "counter": "repeats while a number counts"}
-        times = f"{loop.covered // max(1, loop.period)} times ({loop.covered} tokens)"
-        text = f"stopped: {unit} {how.get(loop.kind, 'repeats')} {since}, {times}"
-    if forced:
-        return f"{text}; the grammar may leave no other way; --no-loop-stop lets it go on"
-    # A good model drifts into a loop; a damaged file begins with one.
-    if loop.onset < loop.period + 16:
-        examine = shell_command("g4", "doctor", str(path))
-        return f"{text}; it began with the answer, so the file may be damaged: {examine}"
-    return f"{text}; --no-loop-stop lets it go on"
-
-
-def stats_text(session: Session, reply: Reply) -> str:
-    """Return the figures of a turn as one line; `read` counts what was not in memory already."""
-    parts = [
-        f"load {duration_text(session.load_s)}",
-        f"read {reply.evaluated_tokens} of {reply.prompt_tokens} at {_rate(reply.prompt_tps)}",
-        f"wrote {reply.completion_tokens} at {_rate(reply.decode_tps)}",
-        f"context {session.engine.n_past:,}/{session.engine.n_ctx:,}",
-        *_drafts(session.engine.drafted),
-    ]
-    return " · ".join(parts)
-
-
-def _drafts(drafted: DraftStats | None) -> list[str]:
-    if drafted is None or (not drafted.n_drafted and drafted.stopped_at is None):
-        return []
-    if drafted.stopped_at == 0:
-        return [
-            "no drafts at temp 0: a near tie could fall otherwise (--draft lookup drafts all the same)"
-        ]
-    share = f" ({100 * drafted.n_accepted // drafted.n_drafted} %)" if drafted.n_drafted else ""
-    text = f"drafted {drafted.n_drafted}, accepted {drafted.n_accepted}{share}"
-    if drafted.stopped_at is not None:
-        text += (
-            f", none after token {drafted.stopped_at:,}: at temp 0 a near tie could fall otherwise"
-        )
-    return [text]
-
-
-def _rate(tokens_per_s: float) -> str:
-    return f"{tokens_per_s:.1f}/s" if tokens_per_s < 100 else f"{tokens_per_s:.0f}/s"

@@ -57,24 +57,24 @@ def bench(
       g4 bench e2b:q8_0 -p 2048 -n 256 --json
     """
     out = output_for(as_json=json, quiet=quiet)
-    from g4cli.cli.chat.run import check_model, model_options
     from g4cli.core.errors import UsageError
+    from g4cli.operations.models import make_model_options, prepare_model
     from g4cli.runtime.measure.client import measure_speed
     from g4cli.runtime.measure.messages import RunBench
     from g4cli.runtime.measure.reports import BenchOptions, parse_depths
 
     if not n_prompt and not n_gen:
         raise UsageError("nothing to measure", hint="-p 512 or -n 128")
-    checked = check_model(out, model)
-    options = model_options(
+    loadable = prepare_model(model, out)
+    options = make_model_options(
         gpu_layers=gpu_layers,
         device=device,
         mmap=mmap,
         lazy_ple=lazy_ple,
         cpu_moe=cpu_moe,
-        use_extra_bufts=checked.use_extra_bufts,
+        use_extra_bufts=loadable.use_extra_bufts,
     )
-    with out.progress(f"bench {checked.path.name}", unit="steps") as progress:
+    with out.progress(f"bench {loadable.path.name}", unit="steps") as progress:
         settings = BenchOptions(
             n_prompt,
             n_gen,
@@ -84,9 +84,9 @@ def bench(
             kv_type,
             warmup=not no_warmup,
         )
-        report = measure_speed(RunBench(checked.path, options, settings), progress)
+        report = measure_speed(RunBench(loadable.path, options, settings), progress)
     out.result(
-        _data(checked.path, report, kv_type),
+        _data(loadable.path, report, kv_type),
         lambda: _render(out, report),
         brief="  ".join(f"{test.name} {test.mean:.2f}" for test in report.tests),
     )

@@ -48,11 +48,11 @@ def chat(
 ) -> None:
     """Talk to a model, or ask it one thing.
 
-    Without MODEL it is the one that was pulled last; without -p a conversation
-    opens; /help lists its commands. What comes through standard input, read to
-    its end, is the question, or goes before that of -p (< /dev/null: nothing).
-    Conversations are kept: --resume last. Sampling is Gemma 4's own (temp 1.0, top-p 0.95, top-k 64) or what
-    the file recommends. Ctrl-C stops an answer.
+    Without MODEL it is the one that was pulled last; without -p a conversation opens; /help lists
+    its commands. What comes through standard input, read to its end, is the question, or goes
+    before that of -p (< /dev/null: nothing). Conversations are kept: --resume last. Sampling is
+    Gemma 4's own (temp 1.0, top-p 0.95, top-k 64) or what the file recommends. Ctrl-C stops an
+    answer.
 
     \b
     Examples:
@@ -64,8 +64,41 @@ def chat(
       g4 chat e2b -p "What is on it?" --image photo.jpg
       g4 chat tiny -p "What is GGUF?" --temp 0 --json
     """
-    options = locals()
     out = output_for(as_json=json, quiet=quiet)
-    from g4cli.cli.chat.run import Request, talk
+    from g4cli.cli.chat.run import run_chat
+    from g4cli.operations.chat.request import ChatRequest
 
-    raise typer.Exit(talk(out, Request.of(options)))
+    request = ChatRequest(
+        model=model,
+        image=image or (),
+        audio=audio or (),
+        mmproj=mmproj,
+        image_tokens=image_tokens,
+        system=system,
+        think=think,
+        tools=tools,
+        json_schema=json_schema,
+        grammar=grammar,
+        resume=resume,
+        on_overflow=on_overflow,
+        temp=temp,
+        top_p=top_p,
+        top_k=top_k,
+        min_p=min_p,
+        repeat_penalty=repeat_penalty,
+        seed=seed,
+        max_tokens=max_tokens,
+        stop_on_loop=not no_loop_stop,
+        ctx=ctx,
+        kv_type=kv_type,
+        threads=threads,
+        gpu_layers=gpu_layers,
+        device=device,
+        mmap=mmap,
+        lazy_ple=lazy_ple,
+        cpu_moe=cpu_moe,
+        expand=expand,
+        draft=draft,
+    )
+    display = o.ChatDisplay(thoughts=thoughts, stats=stats, banner=not quiet)
+    raise typer.Exit(run_chat(out, request, prompt, display))

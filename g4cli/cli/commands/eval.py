@@ -42,22 +42,22 @@ def eval_(
       g4 eval e2b:q4_0 --text book.txt --limit 20 --json
     """
     out = output_for(as_json=json, quiet=quiet)
-    from g4cli.cli.chat.run import check_model
     from g4cli.cli.views.eval import draw_evaluation, evaluation_data
+    from g4cli.operations.models import prepare_model
     from g4cli.runtime.measure.client import measure_quality
     from g4cli.runtime.measure.eval_text import read_conversations
     from g4cli.runtime.measure.messages import RunEvaluation
 
     conversations = read_conversations(text)
     conversations = conversations[: limit or len(conversations)]
-    checked = check_model(out, model)
-    base = check_model(out, against) if against else None
-    with out.progress(f"evaluate {checked.path.name}", unit="steps") as progress:
+    loadable = prepare_model(model, out)
+    base = prepare_model(against, out) if against else None
+    with out.progress(f"evaluate {loadable.path.name}", unit="steps") as progress:
         request = RunEvaluation(
-            checked.path,
+            loadable.path,
             tuple(conversations),
             base.path if base else None,
-            checked.use_extra_bufts,
+            loadable.use_extra_bufts,
             threads,
         )
         found = measure_quality(request, progress)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
@@ -20,6 +21,16 @@ Overflow: TypeAlias = Literal["drop", "error"]
 KvType: TypeAlias = Literal["f16", "q8_0", "q4_0"]
 Carrier: TypeAlias = Literal["bf16", "q8_0"]
 LazyPle: TypeAlias = Literal["auto", "on", "off"]
+
+
+@dataclass(frozen=True, slots=True)
+class ChatDisplay:
+    """How a chat is shown: `thoughts` (show, fold or hide), speeds after each answer, the banner."""
+
+    thoughts: str = "show"
+    stats: bool = False
+    banner: bool = True
+
 
 PromptOpt: TypeAlias = Annotated[
     str | None,

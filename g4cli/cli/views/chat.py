@@ -1,9 +1,10 @@
 """Answers in the terminal: Markdown that is drawn while it streams, each line at most once.
 
-Finished pieces (paragraphs, items of a list, lines of code) are printed for good. Only the piece still being
-written lies in a region at the bottom that is redrawn, and of it only the lines that changed: nothing
-flickers, and the scroll-back holds every line once. Drawing takes at most a small share of the time, however
-long a piece grows: the more a redraw has cost, the later the next one comes.
+Finished pieces (paragraphs, items of a list, lines of code) are printed for good. Only the piece
+still being written lies in a region at the bottom that is redrawn, and of it only the lines that
+changed: nothing flickers, and the scroll-back holds every line once. Drawing takes at most a small
+share of the time, however long a piece grows: the more a redraw has cost, the later the next one
+comes.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from typing import TYPE_CHECKING, Final
 from rich.cells import cell_len
 from rich.text import Text
 
-from g4cli.chat import LoopSuspected, PromptRead, TurnEvent
-from g4cli.cli.chat.oneshot import THOUGHT_BEGINS, THOUGHT_ENDS, PlainView, call_json
+from g4cli.chat import PromptRead, TurnEvent
 from g4cli.cli.views.blocks import BlockReader, CodeBegin, CodeLine, Piece
 from g4cli.cli.views.code import Highlighter
 from g4cli.cli.views.markdown import ansi, ansi_lines, chopped, plain
+from g4cli.cli.views.plain_chat import THOUGHT_BEGINS, THOUGHT_ENDS, PlainView
+from g4cli.cli.views.reply import call_json
 from g4cli.core.units import duration_text
 from g4cli.core.visible import AnswerCleaner, clean, one_line
 from g4cli.prompt.reply import AnswerText, CallMade, ThoughtEnded, ThoughtText
@@ -34,7 +36,8 @@ if TYPE_CHECKING:
 
 # A terminal keeps up with more, an eye does not; the last state is always drawn.
 _REDRAW_S: Final = 0.04
-# The next redraw comes no earlier than this many times what the last one took: 3 % of the time at most.
+# The next redraw comes no earlier than this many times what the last one took: 3 % of the time at
+# most.
 _PAUSE: Final = 30
 # Terminals that know it show a frame only when it is whole; the others ignore it.
 _FRAME_BEGIN, _FRAME_END = "\x1b[?2026h", "\x1b[?2026l"
@@ -43,8 +46,9 @@ _FRAME_BEGIN, _FRAME_END = "\x1b[?2026h", "\x1b[?2026l"
 class Region:
     """The last lines of the terminal, redrawn from the first line that changed.
 
-    Lines above the window cannot be changed any more. Those that a long piece pushes out stay in the
-    scroll-back as they are; if the piece has changed there when it is drawn again, it begins anew below.
+    Lines above the window cannot be changed any more. Those that a long piece pushes out stay in
+    the scroll-back as they are; if the piece has changed there when it is drawn again, it begins
+    anew below.
     """
 
     def __init__(self, console: Console) -> None:
@@ -59,7 +63,9 @@ class Region:
         return self._drawn_width if self._gone else self._console.width
 
     def draw(self, lines: Sequence[str], *, only_last: bool = False) -> None:
-        """Show `lines`. What does not fit the window scrolls out above, or is left out with `only_last`."""
+        """Show `lines`. What does not fit the window scrolls out above, or is left out with
+        `only_last`.
+        """
         rows = max(1, self._console.height - 2)
         if only_last:
             self._replace(lines[-rows:])
@@ -103,7 +109,9 @@ class Region:
         self._lines, self._drawn_width = list(lines), width
 
     def _rows(self, line: str, width: int) -> int:
-        """Return the rows that a drawn line takes: a terminal that became narrower has wrapped it again."""
+        """Return the rows that a drawn line takes: a terminal that became narrower has wrapped it
+        again.
+        """
         if width >= self._drawn_width:
             return 1
         return max(1, -(-cell_len(plain(line)) // width))
@@ -159,8 +167,6 @@ class MarkdownView:
             self._print(CodeBegin("json", gap=True))
             self._print(CodeLine(clean(call_json(event))))
             self._reader.feed("\n")  # what follows stands apart
-        elif isinstance(event, LoopSuspected):
-            return  # the final line tells it, if it comes to that
         elif isinstance(event, PromptRead):
             self._region.draw([_dim("...")])
 
@@ -218,7 +224,8 @@ class MarkdownView:
             lines = ansi_lines(self._console, block.source, width=width, indent=block.indent)
         if block.gap and self._has_printed and lines:
             lines.insert(0, "")
-        # The columns of a table may change with each row, a line of code is wrapped by the terminal.
+        # The columns of a table may change with each row, a line of code is wrapped by the
+        # terminal.
         self._region.draw(lines, only_last=self._reader.in_code or "|" in block.source)
 
     def _think(self, text: str) -> None:
@@ -226,10 +233,10 @@ class MarkdownView:
             self._thought_since = time.monotonic()
             self._region.clear()
             if self._thoughts == "show":
-                self._out.murmur(THOUGHT_BEGINS)
+                self._out.write_thought(THOUGHT_BEGINS)
         self._thought_tokens += 1
         if self._thoughts == "show":
-            self._out.murmur(text)
+            self._out.write_thought(text)
             self._thought_ends_line = text.endswith("\n")
         elif self._thoughts == "fold":
             self._region.draw([_dim(f"thinking ... {self._thought_tokens} tokens")])
@@ -240,7 +247,7 @@ class MarkdownView:
         seconds = time.monotonic() - self._thought_since
         self._region.clear()
         if self._thoughts == "show":
-            self._out.murmur(("" if self._thought_ends_line else "\n") + THOUGHT_ENDS)
+            self._out.write_thought(("" if self._thought_ends_line else "\n") + THOUGHT_ENDS)
         elif self._thoughts == "fold":
             self._out.say(f"thought for {duration_text(seconds)} ({self._thought_tokens} tokens)")
         self._thought_tokens = 0

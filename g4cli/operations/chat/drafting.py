@@ -1,37 +1,39 @@
-"""The choice of speculative decoding for a chat: none, prompt lookup, or a draft model."""
+"""Choose how a chat drafts tokens (speculative decoding): not at all, by prompt lookup, or by a
+draft model.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from g4cli.cli.chat.run import Checked
-    from g4cli.cli.output import Output
-    from g4cli.runtime.engine.drafting import DraftChoice, Exactness
+from g4cli.core.errors import UsageError
+from g4cli.core.files import require_file
+from g4cli.core.gguf import read_header
+from g4cli.core.reporter import Reporter
+from g4cli.core.shape import shape_of
+from g4cli.estimate import MIN_DRAFTING_BYTES
+from g4cli.operations.models import LoadableModel
+from g4cli.runtime.engine.drafting import (
+    DraftChoice,
+    Exactness,
+    find_float_matrices,
+    find_mismatch,
+)
+from g4cli.store.models import find_sidecar
 
 
 def choose_draft(
-    out: Output, option: str, model: Checked, build_refusal: Callable[[], str]
+    option: str, model: LoadableModel, build_refusal: Callable[[], str], reporter: Reporter
 ) -> DraftChoice:
-    """Return what `--draft` asks for, if model and build are made for it.
+    """Return how to draft, from the value `option` of --draft.
 
-    `build_refusal` returns why the build of llama.cpp cannot use a draft model, or "".
-
-    "auto" changes no greedy answer. An explicit choice also drafts where the last bits of logits may
-    change which of two nearly equal tokens wins at temperature 0.
-
-    Raises FileMissing, UsageError (not for this model, or not with this build).
+    `build_refusal` returns why this build of llama.cpp cannot use a draft model, or "". "auto"
+    takes the draft model beside the model, else prompt lookup where that is faster, and at
+    temperature 0 drafts only where the answer stays the same; whoever names a method gets it also
+    where near ties may be decided differently. Raises FileMissing, or UsageError if the draft model
+    fits neither the model nor the build.
     """
-    from g4cli.core.errors import UsageError
-    from g4cli.core.files import require_file
-    from g4cli.core.gguf import read_header
-    from g4cli.core.shape import shape_of
-    from g4cli.estimate import MIN_DRAFTING_BYTES
-    from g4cli.runtime.engine.drafting import DraftChoice, find_float_matrices, find_mismatch
-    from g4cli.store.models import find_sidecar
-
     if option in ("off", "lookup"):
         return DraftChoice("lookup" if option == "lookup" else "off", "not asked for")
     is_auto = option == "auto"
@@ -41,14 +43,14 @@ def choose_draft(
     path = find_sidecar(model.path, "draft") if is_auto else require_file(Path(option).expanduser())
     if path is None:
         nbytes = sum(tensor.nbytes for tensor in model.header.tensors.values())
-        # With experts each token reads other weights: what drafting gains there was never measured.
+        # With experts each token reads other weights; what drafting gains there was never measured.
         pays = nbytes >= MIN_DRAFTING_BYTES and not shape_of(model.header).n_expert
         return DraftChoice("lookup" if pays else "off", exactness)
-    why = build_refusal() or find_mismatch(read_header(path), model.header)
-    if why and is_auto:
-        out.warn(f"{why}: it is left out")
+    refusal = build_refusal() or find_mismatch(read_header(path), model.header)
+    if refusal and is_auto:
+        reporter.warn(f"{refusal}: prompt lookup is used instead")
         return DraftChoice("lookup", exactness)
-    if why:
-        raise UsageError(why, hint="--draft lookup")
-    out.say(f"{path.name} drafts for {model.path.name}")
+    if refusal:
+        raise UsageError(refusal, hint="--draft lookup")
+    reporter.say(f"{path.name} drafts for {model.path.name}")
     return DraftChoice("network", exactness, path)

@@ -1,26 +1,34 @@
-"""What `g4 chat` opens when nothing is prescribed: the context, and which layers go to the GPUs."""
+"""Plan a chat before its weights are loaded: the context, and which layers go to the GPUs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from g4cli.core.errors import G4Error
 from g4cli.core.quoting import shell_word
-from g4cli.core.units import GIB
+from g4cli.core.reporter import Reporter
+from g4cli.core.shape import MAX_CONTEXT, capped_context
+from g4cli.core.units import GIB, parse_count
+from g4cli.estimate import HOST, IMAGE_TOKENS, Options, estimate
+from g4cli.fit import CONTEXTS, Memory, largest_context, place_layers, plan_context, try_options
+from g4cli.host import Gpu, GpuList, HostFacts, engine_version, is_unified
+from g4cli.operations.chat.request import ChatRequest
+from g4cli.operations.fit.drafting import add_drafting
+from g4cli.operations.fit.options import (
+    add_encoder,
+    find_encoder,
+    list_memories,
+    make_run_options,
+)
+from g4cli.operations.fit.subject import Subject, make_subject
+from g4cli.operations.models import LoadableModel
+from g4cli.runtime.engine.messages import DeviceFacts
 
-if TYPE_CHECKING:
-    from g4cli.cli.chat.run import Checked, Request
-    from g4cli.cli.output import Output
-    from g4cli.estimate import Options
-    from g4cli.fit import Memory
-    from g4cli.host import HostFacts
-    from g4cli.operations.fit.subject import Subject
-    from g4cli.runtime.engine.messages import DeviceFacts
-
-# What the worker may take beyond the estimate, half as much again, before the kernel refuses it: Python, the
-# stacks of threads, decoded images, and what the estimate does not know.
+# What the worker may take beyond the estimate and half as much again, before the kernel refuses it:
+# Python, the stacks of threads, decoded images, and what the estimate does not know.
 _DATA_SLACK: Final = 2 * GIB
 
 
@@ -28,7 +36,8 @@ _DATA_SLACK: Final = 2 * GIB
 class ChatPlan:
     """How to load and what to open. `gpu_layers` is a number or "auto" (all).
 
-    `data_bytes`: the private memory that the model's process may have at most; 0: no limit is known.
+    `data_bytes`: the private memory that the model's process may have at most; 0: no limit is
+    known.
     """
 
     n_ctx: int
@@ -38,104 +47,111 @@ class ChatPlan:
 
 
 def plan_chat(
-    out: Output, request: Request, checked: Checked, host: HostFacts, draft: str = "off"
+    request: ChatRequest,
+    model: LoadableModel,
+    host: HostFacts,
+    reporter: Reporter,
+    *,
+    draft: str = "off",
 ) -> ChatPlan:
-    """Return the plan for this machine as it is before the weights are loaded, and say what was chosen.
+    """Return the plan for `host`, and say what was chosen and why.
 
-    `draft` is what drafts tokens: "off", "lookup" or the file of a draft model.
-    What the user wrote is taken as it is; a context beyond the model's is warned of. Raises UsageError.
+    `host` is this machine before the weights are loaded. `draft` is "off", "lookup" or the path of
+    a draft model. What the request prescribes is not changed; a warning says if it may not fit, or
+    if its context is longer than the model's. Raises UsageError.
     """
-    from g4cli.core.shape import MAX_CONTEXT, capped_context
-    from g4cli.estimate import IMAGE_TOKENS
-    from g4cli.fit import try_options
-    from g4cli.operations.fit.drafting import add_drafting
-    from g4cli.operations.fit.options import (
-        add_encoder,
-        find_encoder,
-        list_memories,
-        make_run_options,
-    )
-    from g4cli.operations.fit.subject import make_subject
-
-    subject, memories = make_subject(checked.path, checked.header), list_memories(host)
+    subject, memories = make_subject(model.path, model.header), list_memories(host)
     options = make_run_options(
         host,
         subject,
         kv_type=request.kv_type,
         mmap=request.mmap,
         lazy_ple=request.lazy_ple,
-        use_extra_bufts=checked.use_extra_bufts,
+        use_extra_bufts=model.use_extra_bufts,
     )
-    # An encoder is loaded with the first picture or sound: it counts where one is there already.
+    # The encoder is loaded for the first image: it counts if the request has one or names the
+    # encoder.
     mmproj = request.mmproj or (
-        find_encoder(checked.path) if request.image or request.audio else None
+        find_encoder(model.path) if request.image or request.audio else None
     )
     if mmproj:
         options = add_encoder(options, subject.shape, mmproj, request.image_tokens or IMAGE_TOKENS)
     options = add_drafting(options, subject, draft)
-    if claimed := capped_context(checked.header):
-        out.warn(f"the file claims a context of {claimed:,} tokens; Gemma 4 has {MAX_CONTEXT:,}")
-    n_ctx = _context(out, request, subject, options, memories)
-    # Beyond the model's own context nothing is estimated: the largest estimate has to do.
+    if claimed := capped_context(model.header):
+        reporter.warn(
+            f"the file claims a context of {claimed:,} tokens; Gemma 4 has {MAX_CONTEXT:,}"
+        )
+    n_ctx = _choose_context(request, subject, options, memories, reporter)
+    # The estimate ends at the context that the model was trained for.
     options = replace(options, n_ctx=min(n_ctx, subject.shape.n_ctx_train))
-    found = try_options(subject.shape, subject.tensors, options, memories).verdict
-    if not found.fits:
-        out.warn(f"this may not fit: {found.reason} (g4 fit {shell_word(request.model)})")
+    verdict = try_options(subject.shape, subject.tensors, options, memories).verdict
+    if not verdict.fits:
+        reporter.warn(f"this may not fit: {verdict.reason} (g4 fit {shell_word(request.model)})")
     is_free = request.gpu_layers == "auto" and request.device is None and not request.cpu_moe
     if not is_free or len(memories) == 1:
         data_bytes = 0
         if len(memories) == 1 and n_ctx <= subject.shape.n_ctx_train:
-            data_bytes = _data_bytes(subject, options, request, checked)
+            data_bytes = _limit_data(subject, options, request, model)
         return ChatPlan(n_ctx, request.gpu_layers, request.cpu_moe, data_bytes)
-    return _layout(out, subject, options, memories, n_ctx)
+    return _place_on_gpus(subject, options, memories, n_ctx, reporter)
 
 
-def _context(
-    out: Output, request: Request, subject: Subject, options: Options, memories: tuple[Memory, ...]
+def _choose_context(
+    request: ChatRequest,
+    subject: Subject,
+    options: Options,
+    memories: tuple[Memory, ...],
+    reporter: Reporter,
 ) -> int:
-    from g4cli.core.units import parse_count
-    from g4cli.fit import CONTEXTS, largest_context, plan_context
-
+    """Return the number of tokens of --ctx, or the largest context that fits, with its reason said."""
     most = subject.shape.n_ctx_train
     if request.ctx == "max":
         n_ctx = largest_context(subject.shape, subject.tensors, options, memories)
-        out.say(
-            f"context {n_ctx:,}: the largest that fits" if n_ctx else "no context fits: a small one"
+        reporter.say(
+            f"context {n_ctx:,}: the largest that fits"
+            if n_ctx
+            else "no context fits: the smallest is used"
         )
         return n_ctx or min(CONTEXTS[0], most)
     if request.ctx:
         n_ctx = parse_count(request.ctx)
         if n_ctx > most:
-            out.warn(f"the model was made for {most:,} tokens; beyond that it guesses")
+            reporter.warn(
+                f"--ctx exceeds the {most:,} tokens that this model was trained for; quality drops"
+            )
         return n_ctx
     plan = plan_context(subject.shape, subject.tensors, options, memories)
     if plan.n_ctx < most:
-        out.say(plan.reason)
+        reporter.say(plan.reason)
     return plan.n_ctx
 
 
-def _layout(
-    out: Output, subject: Subject, options: Options, memories: tuple[Memory, ...], n_ctx: int
+def _place_on_gpus(
+    subject: Subject,
+    options: Options,
+    memories: tuple[Memory, ...],
+    n_ctx: int,
+    reporter: Reporter,
 ) -> ChatPlan:
-    """Return the layout that fits the GPUs: everything, experts left behind, or as many layers as fit."""
-    from g4cli.fit import place_layers
-
+    """Return the plan with what fits the GPUs: all layers, all but the experts, or some of the
+    layers.
+    """
     laid = place_layers(subject.shape, subject.tensors, options, memories)
     n_gpu_layers = laid.options.n_gpu_layers
-    out.say(laid.reason)
+    reporter.say(laid.reason)
     return ChatPlan(
         n_ctx, "auto" if n_gpu_layers < 0 else str(n_gpu_layers), laid.options.n_cpu_moe > 0
     )
 
 
-def _data_bytes(subject: Subject, options: Options, request: Request, checked: Checked) -> int:
-    """Return the most private memory that this run can need by far: a hostile file is stopped there."""
-    from g4cli.core.errors import G4Error
-    from g4cli.estimate import HOST, IMAGE_TOKENS, estimate
-    from g4cli.operations.fit.options import add_encoder, find_encoder
-
-    # The encoder may be asked for later, by /image; a file that is none is reported then.
-    if options.media is None and (mmproj := request.mmproj or find_encoder(checked.path)):
+def _limit_data(
+    subject: Subject, options: Options, request: ChatRequest, model: LoadableModel
+) -> int:
+    """Return the bytes of private memory beyond any need of this run, where a hostile file is
+    stopped.
+    """
+    # /image may load the encoder later; a file that is not an encoder is reported then.
+    if options.media is None and (mmproj := request.mmproj or find_encoder(model.path)):
         with suppress(G4Error):
             image_tokens = request.image_tokens or IMAGE_TOKENS
             options = add_encoder(options, subject.shape, mmproj, image_tokens)
@@ -145,8 +161,6 @@ def _data_bytes(subject: Subject, options: Options, request: Request, checked: C
 
 def with_live_gpus(host: HostFacts, devices: Sequence[DeviceFacts]) -> HostFacts:
     """Return `host` with the GPUs among the devices that llama.cpp sees now."""
-    from g4cli.host import Gpu, GpuList, engine_version, is_unified
-
     gpus = tuple(
         Gpu(d.name, d.description, d.total_bytes, d.free_bytes, unified=is_unified(d.kind))
         for d in devices

@@ -1,7 +1,7 @@
 """What the process with the conversation and the worker with the model say to each other.
 
-Every request has a number, and every answer carries the number of its request. A request ends with `Done`,
-or with `Failed`. Any number of other answers come before that.
+Every request has a number, and every answer carries the number of its request. A request ends with
+`Done`, or with `Failed`. Any number of other answers come before that.
 
     front -> worker   Open, AttachMedia, Tokenize, Encode, CompileSchema, RunTurn; Cancel (of a request)
     worker -> front   Hello (once, number 0), Opening, Progress, Loaded, Tokens, Encoded, Grammar,
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from g4cli.chat import LoopSuspected, PromptRead, Reply, TurnOptions
+from g4cli.chat import PromptRead, Reply, TurnOptions
 from g4cli.core.errors import G4Error
 from g4cli.prompt.messages import Media, Part
 from g4cli.prompt.reply import AnswerText, CallMade, ThoughtEnded, ThoughtText
@@ -41,7 +41,8 @@ class DeviceFacts:
 class Open:
     """Load the model and make its context.
 
-    `data_bytes`: the most private memory that the kernel may give the worker from now on; 0: no limit.
+    `data_bytes`: the most private memory that the kernel may give the worker from now on; 0: no
+    limit.
     """
 
     path: Path
@@ -81,7 +82,9 @@ class CompileSchema:
 
 @dataclass(frozen=True, slots=True)
 class RunTurn:
-    """Evaluate the prompt and answer it. `close_thought` is the text of the tokens that end a thought."""
+    """Evaluate the prompt and answer it. `close_thought` is the text of the tokens that end a
+    thought.
+    """
 
     prompt: tuple[int, ...]
     sampling: Sampling
@@ -108,7 +111,9 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """This file is being loaded: if the process ends now, it ended because of it. None: all are loaded."""
+    """This file is being loaded: if the process ends now, it ended because of it. None: all are
+    loaded.
+    """
 
     path: Path | None
 
@@ -188,7 +193,7 @@ CODEC: Final = Codec(
     (
         *COMMON, Open, AttachMedia, Tokenize, Encode, CompileSchema, RunTurn,
         Hello, Opening, Loaded, Tokens, Encoded, Grammar, TurnDone,
-        PromptRead, AnswerText, ThoughtText, ThoughtEnded, CallMade, LoopSuspected,
+        PromptRead, AnswerText, ThoughtText, ThoughtEnded, CallMade,
     )
 )  # fmt: skip
 

@@ -11,7 +11,6 @@ from g4cli.chat import (
     Conversation,
     Evaluated,
     Finished,
-    LoopSuspected,
     PromptRead,
     Reply,
     TurnEvent,
@@ -151,7 +150,6 @@ class TestTurn:
         assert reply.loop is not None
         assert (reply.loop.period, reply.loop.onset) == (2, 2)
         assert sorted(reply.loop.unit.split()) == ["x", "y"]
-        assert any(isinstance(event, LoopSuspected) for event in events)
 
     def test_a_counting_loop_is_found_by_the_vocabularys_own_digits(self) -> None:
         class Counting(ScriptedEngine):

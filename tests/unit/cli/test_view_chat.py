@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from g4cli.chat import PromptRead
-from g4cli.cli.chat.oneshot import PlainView
 from g4cli.cli.output import Output
 from g4cli.cli.views.blocks import BlockReader, CodeBegin, CodeLine, Piece, TextBlock
 from g4cli.cli.views.chat import MarkdownView, Region
 from g4cli.cli.views.code import Highlighter
+from g4cli.cli.views.plain_chat import PlainView
 from g4cli.prompt.messages import ToolCall
 from g4cli.prompt.reply import AnswerText, CallMade, ThoughtEnded, ThoughtText
 
@@ -82,7 +82,7 @@ class Screen:
             no_color=True,
         )
         self.out.console = lambda **_: self.console  # type: ignore[method-assign]
-        self.out.murmur = self.write  # type: ignore[assignment,method-assign]
+        self.out.write_thought = self.write  # type: ignore[assignment,method-assign]
         self._ticks, self._tick = 0.0, 1.0 if redraw else 0.0
 
     def clock(self) -> float:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from g4cli.chat import FoundLoop, LoopSuspected, Reply, TurnOptions
+from g4cli.chat import FoundLoop, Reply, TurnOptions
 from g4cli.prompt.messages import Media, Part, ToolCall
 from g4cli.prompt.reply import AnswerText, CallMade, ThoughtEnded
 from g4cli.runtime.engine.codec import FrameReader, ProtocolError
@@ -24,7 +24,6 @@ MESSAGES = (
     AnswerText('control \x1b, \ud800 and "quoted" é'),
     ThoughtEnded(),
     CallMade(ToolCall("f", {"a": [1, None, {"b": 2.5}]})),
-    LoopSuspected(LOOP),
     Hello(),
     Open(
         Path("/a b/\udcff.gguf"),

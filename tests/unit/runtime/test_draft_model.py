@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from g4cli.cli.chat.run import Checked
 from g4cli.cli.main import run
-from g4cli.cli.output import Output
 from g4cli.core.errors import UsageError
 from g4cli.core.gguf import read_header
 from g4cli.core.paths import models_dir
 from g4cli.operations.chat.drafting import choose_draft
+from g4cli.operations.models import LoadableModel
 from g4cli.runtime.engine import draft_model as draft_model_module
 from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.draft_model import DraftModel
@@ -28,6 +27,7 @@ from g4cli.runtime.llama.interrupt import Interrupt
 from g4cli.runtime.llama.library import llama
 from tests.support.builders.draft_file import build_tiny_draft
 from tests.support.builders.tiny_file import build_tiny, build_tiny_f32, build_tiny_q8
+from tests.support.fakes.reporter import RecordingReporter
 from tests.support.paths import TESTS
 
 PROMPT = [2, *range(300, 350)]
@@ -228,7 +228,7 @@ class TestCommand:
         assert "draft_tokens" not in json.loads(out)["usage"], (
             "prompt lookup does not pay for so small a network"
         )
-        monkeypatch.setattr("g4cli.estimate.MIN_DRAFTING_BYTES", 0)
+        monkeypatch.setattr("g4cli.operations.chat.drafting.MIN_DRAFTING_BYTES", 0)
         # BF16 matrices are multiplied otherwise for one token than for four.
         _, _, err = chat("tiny.gguf", "--temp", 0, "--stats")
         assert "no drafts at temp 0: a near tie could fall otherwise" in err
@@ -242,13 +242,15 @@ class TestCommand:
         self, folder: Path, monkeypatch: pytest.MonkeyPatch, n_expert: int, kind: str
     ) -> None:
         monkeypatch.setenv("G4_HOME", str(folder / "home"))
-        monkeypatch.setattr("g4cli.estimate.MIN_DRAFTING_BYTES", 0)
+        monkeypatch.setattr("g4cli.operations.chat.drafting.MIN_DRAFTING_BYTES", 0)
         monkeypatch.setattr(
-            "g4cli.core.shape.shape_of", lambda _header: SimpleNamespace(n_expert=n_expert)
+            "g4cli.operations.chat.drafting.shape_of",
+            lambda _header: SimpleNamespace(n_expert=n_expert),
         )
-        model = Checked(folder / "q8.gguf", read_header(folder / "q8.gguf"), True)
-        assert choose_draft(Output("human"), "auto", model, str).kind == kind
-        assert choose_draft(Output("human"), "lookup", model, str).kind == "lookup"
+        model = LoadableModel(folder / "q8.gguf", read_header(folder / "q8.gguf"), True)
+        reporter = RecordingReporter()
+        assert choose_draft("auto", model, str, reporter).kind == kind
+        assert choose_draft("lookup", model, str, reporter).kind == "lookup"
 
     @pytest.mark.parametrize(
         ("name", "code", "said"),
@@ -290,4 +292,4 @@ class TestCommand:
         code, _, err = chat(beside / "q8.gguf", "--temp", 0)
         assert code == 0
         assert "drafts for another model" in err
-        assert "it is left out" in err
+        assert "prompt lookup is used instead" in err

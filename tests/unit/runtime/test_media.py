@@ -317,7 +317,7 @@ class TestCommand:
         long = write(tmp_path / "long.wav", wav(sound(16000 * 33)))
         code, _, err = chat("-p", "x", "--audio", long, "--mmproj", MMPROJ)
         assert code == 0
-        assert "long.wav is longer than 30 s: it is heard in 2 pieces" in err
+        assert "long.wav is longer than 30 s: it is encoded in 2 pieces" in err
 
     def test_errors(self, chat: Any, folder: Path) -> None:
         code, _, err = chat("-p", "x", "--image", folder / "p.png")

@@ -1,0 +1,23 @@
+"""A slash command as a value: the line editor completes it, the table in slash_commands lists it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from g4cli.cli.chat.controller import ChatController
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One slash command. `run` takes the controller and the rest of the line.
+
+    `usage` shows its argument in /help; `choices` and `takes_path` say what Tab completes after it.
+    """
+
+    name: str
+    usage: str
+    help: str
+    run: Callable[[ChatController, str], None]
+    takes_path: bool = False
+    choices: tuple[str, ...] = ()

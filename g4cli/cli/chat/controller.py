@@ -1,0 +1,146 @@
+"""What the lines that a user types act on: the session, the media of the next question, the
+display.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from g4cli.cli.views.chat import draw_turns, view_for
+from g4cli.cli.views.reply import loop_text, stats_text
+from g4cli.core.errors import G4Error, UsageError
+from g4cli.core.files import require_file
+from g4cli.operations.chat.saved import keep_chat
+from g4cli.prompt.messages import Media, Message
+
+if TYPE_CHECKING:
+    from g4cli.chat import Conversation, Reply
+    from g4cli.cli.options.chat import ChatDisplay
+    from g4cli.cli.output import Output
+    from g4cli.operations.chat.session import ChatSession
+
+
+class ChatController:
+    """Asks questions, collects media and saves the conversation.
+
+    The loop (repl) reads `finished` and `next_model` after each line; `prefill` is what the next
+    input line begins with, `edited` the question that /edit put there.
+    """
+
+    def __init__(self, out: Output, session: ChatSession, display: ChatDisplay) -> None:
+        self.out, self.session, self.display = out, session, display
+        self.prefill = ""
+        self.edited: Message | None = None
+        self.media: list[Media] = []
+        self.finished = False
+        self.next_model: str | None = None
+        self._last_reply: Reply | None = None
+        self._can_save = True
+
+    def ask_with_media(self, text: str, *, edited: Message | None = None) -> None:
+        """Ask `text` with the media that were added for it, in the place of the question `edited`."""
+        media, self.media = self.media, []
+        if edited is not None:
+            self.session.conversation.undo()
+            media = [*edited.media, *media]
+        self.ask(text, media)
+
+    def add_media(self, kind: Literal["image", "audio"], name: str) -> None:
+        """Encode the file `name` and add it to the next question.
+
+        Raises FileMissing, BadMedia or UsageError (the model has no encoder).
+        """
+        if not name:
+            raise UsageError("which file?", hint=f"/{kind} FILE")
+        # Absolute: the conversation may be continued in another folder.
+        medium = Media(kind, Path(strip_quotes(name)).expanduser().absolute())
+        require_file(medium.path)
+        self.session.require_encoder()
+        with view_for(self.out, self.display.thoughts) as view:
+            encoded = self.session.encode_media([medium], view)
+        if encoded is None:
+            self.out.say(f"stopped; {medium.path.name} is not added")
+            return
+        self.out.say(f"{medium.path.name}: {encoded[0].n_tokens} tokens; now ask about it")
+        self.media.append(medium)
+
+    def ask(self, text: str, media: Sequence[Media] = ()) -> None:
+        """Ask `text` about `media`, show the answer, and save both, also if the answer is
+        interrupted.
+        """
+        session = self.session
+        session.conversation.ask(text, media)
+        with (
+            _undo_on_error(session),
+            view_for(self.out, self.display.thoughts) as view,
+        ):
+            reply = session.run_turn(view)
+        self._last_reply = reply
+        self.save()
+        if reply.finish_reason == "loop" and reply.loop:
+            self.out.warn(loop_text(reply.loop, session.engine.path, forced=session.has_grammar))
+        elif reply.finish_reason == "interrupted":
+            self.out.say("stopped; /retry answers again, /undo removes the question")
+        elif reply.context_full:
+            self.out.warn(
+                "the answer was truncated: the context is full (/clear, or a larger --ctx)"
+            )
+        if self.display.stats:
+            self.show_stats()
+
+    def switch_conversation(self, conversation: Conversation) -> None:
+        """Save the current conversation and continue with another one."""
+        self.save()
+        self.session.conversation = conversation
+
+    def save(self) -> None:
+        """Save the conversation for --resume. If that fails, warn once and do not try again."""
+        try:
+            if self._can_save:
+                keep_chat(self.session.conversation)
+        except G4Error as err:
+            self._can_save = False
+            self.out.warn(f"this conversation is not saved: {err.message}")
+
+    def show_stats(self) -> None:
+        """Show the speeds of the last answer."""
+        if self._last_reply is None:
+            self.out.say("no answer yet")
+        else:
+            self.out.say(stats_text(self.session, self._last_reply))
+
+    def show_history(self) -> None:
+        """Show all turns of the conversation, after /load or --resume."""
+        draw_turns(self.out, self.session.conversation.turns)
+
+
+@contextmanager
+def _undo_on_error(session: ChatSession) -> Iterator[None]:
+    """Leave no question without an answer in the conversation, however the block ends.
+
+    An expected error removes the question; it is kept if the worker has ended (the session has
+    answered it then) and, with an empty answer, if something else ends the block, such as a closed
+    terminal.
+    """
+    try:
+        yield
+    except G4Error:
+        if not session.engine.has_ended:
+            session.conversation.undo()
+        raise
+    except BaseException:
+        session.conversation.answer(Message("assistant", ""))
+        raise
+
+
+def strip_quotes(text: str) -> str:
+    """Return a pasted path without the quotation marks around it or the backslashes before its
+    spaces.
+    """
+    text = text.strip()
+    if len(text) >= 2 and text[0] == text[-1] and text[0] in "'\"":
+        return text[1:-1]
+    return text.replace("\\ ", " ")

@@ -1,0 +1,69 @@
+"""A streamed answer as plain text: for pipes, and for terminals that cannot move the cursor."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Final
+
+from g4cli.chat import TurnEvent
+from g4cli.cli.views.reply import call_json
+from g4cli.prompt.reply import AnswerText, CallMade, ThoughtEnded, ThoughtText
+
+if TYPE_CHECKING:
+    from g4cli.cli.output import Output
+
+# Colors alone do not tell a thought from an answer: NO_COLOR, TERM=dumb, a copy of the screen.
+THOUGHT_BEGINS: Final = "thinking:\n"
+THOUGHT_ENDS: Final = "... done thinking.\n\n"
+
+
+class PlainView:
+    """Writes the answer to standard output as it is, and thoughts to standard error."""
+
+    def __init__(self, out: Output, thoughts: str) -> None:
+        self._out = out
+        self._show_thoughts = thoughts == "show" and out.is_human
+        self._ends_line = True
+        self._thought = ""
+        # In a file thoughts are alone and need no mark.
+        self._mark_thoughts = sys.stderr.isatty()
+
+    def show(self, event: TurnEvent) -> None:
+        """Write what one event of the turn holds."""
+        if self._out.mode == "json":
+            return
+        if isinstance(event, AnswerText):
+            self._out.stream(event.text)
+            self._ends_line = event.text.endswith("\n")
+        elif isinstance(event, CallMade):
+            self._out.stream(call_json(event) + "\n")
+            self._ends_line = True
+        elif isinstance(event, ThoughtText) and self._show_thoughts:
+            if not self._thought and self._mark_thoughts:
+                self._out.write_thought(THOUGHT_BEGINS)
+            self._thought += event.text
+            self._out.write_thought(event.text)
+        elif isinstance(event, ThoughtEnded) and self._show_thoughts:
+            newline = "" if self._thought.endswith("\n") and self._mark_thoughts else "\n"
+            self._out.write_thought(newline + (THOUGHT_ENDS if self._mark_thoughts else ""))
+            self._thought = ""
+
+    def __enter__(self) -> PlainView:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.end_line()
+
+    def waiting(self) -> None:
+        """Ignored: standard output carries only the answer."""
+
+    def encoding(self, name: str) -> None:
+        """Ignored: standard output carries only the answer."""
+
+    def reading(self, done: int, total: int, label: str) -> None:
+        """Ignored: standard output carries only the answer."""
+
+    def end_line(self) -> None:
+        """End the last line of the answer."""
+        if not self._ends_line and self._out.mode != "json":
+            self._out.stream("\n")

@@ -1,0 +1,114 @@
+"""An answer in words and as JSON: its figures, why it was stopped, its tool calls."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from g4cli.core.quoting import shell_command
+from g4cli.core.units import duration_text
+from g4cli.core.visible import json_text
+from g4cli.prompt.reply import CallMade
+
+if TYPE_CHECKING:
+    from g4cli.chat import FoundLoop, Reply
+    from g4cli.operations.chat.session import ChatSession
+    from g4cli.runtime.engine.drafting import DraftStats
+
+_UNIT_CHARS: Final = 60
+
+
+def reply_data(reply: Reply, load_s: float, drafted: DraftStats | None = None) -> dict[str, Any]:
+    """Return the document of `g4 chat --json`."""
+    loop = reply.loop
+    data: dict[str, Any] = {
+        "text": reply.text,
+        "thought": reply.thought,
+        "finish_reason": reply.finish_reason,
+        "usage": {
+            "prompt_tokens": reply.prompt_tokens,
+            "completion_tokens": reply.completion_tokens,
+        },
+        "timing": {
+            "load_s": round(load_s, 3),
+            "prompt_tps": round(reply.prompt_tps, 2),
+            "decode_tps": round(reply.decode_tps, 2),
+        },
+        "loop": {
+            "unit": loop.unit,
+            "period": loop.period,
+            "onset": loop.onset,
+            "covered": loop.covered,
+        }
+        if loop
+        else None,
+    }
+    if drafted is not None:
+        data["usage"] |= {
+            "draft_tokens": drafted.n_drafted,
+            "accepted_draft_tokens": drafted.n_accepted,
+        }
+    if reply.tool_calls:
+        data["tool_calls"] = [
+            {"name": c.name, "arguments": dict(c.arguments)} for c in reply.tool_calls
+        ]
+    return data
+
+
+def call_json(event: CallMade) -> str:
+    """Return a tool call as one line of JSON."""
+    call = {"name": event.call.name, "arguments": dict(event.call.arguments)}
+    return json_text({"tool_call": call})
+
+
+def loop_text(loop: FoundLoop, path: object, *, forced: bool = False) -> str:
+    """Return why an answer was stopped: what repeats, since which token, how often."""
+    unit = repr(loop.unit if len(loop.unit) <= _UNIT_CHARS else loop.unit[:_UNIT_CHARS] + "...")
+    since = f"since token {loop.onset + 1}"
+    if loop.kind == "few-tokens":
+        in_all = f"{loop.covered} in all, such as {unit}"
+        text = f"stopped: the same {loop.period} tokens in turn {since}, {in_all}"
+    elif loop.kind == "few-phrases":
+        text = f"stopped: the same few phrases in turn {since}, {loop.covered} tokens in all, such as {unit}"
+    else:
+        how = {"noisy": "repeats with small changes", "counter": "repeats while a number counts"}
+        times = f"{loop.covered // max(1, loop.period)} times ({loop.covered} tokens)"
+        text = f"stopped: {unit} {how.get(loop.kind, 'repeats')} {since}, {times}"
+    if forced:
+        return f"{text}; the grammar may leave no other way; --no-loop-stop lets it go on"
+    # A good model drifts into a loop; a damaged file begins with one.
+    if loop.onset < loop.period + 16:
+        examine = shell_command("g4", "doctor", str(path))
+        return f"{text}; it began with the answer, so the file may be damaged: {examine}"
+    return f"{text}; --no-loop-stop lets it go on"
+
+
+def stats_text(session: ChatSession, reply: Reply) -> str:
+    """Return the figures of a turn as one line; `read` counts what was not in memory already."""
+    parts = [
+        f"load {duration_text(session.load_s)}",
+        f"read {reply.evaluated_tokens} of {reply.prompt_tokens} at {_rate(reply.prompt_tps)}",
+        f"wrote {reply.completion_tokens} at {_rate(reply.decode_tps)}",
+        f"context {session.engine.n_past:,}/{session.engine.n_ctx:,}",
+        *_drafts(session.engine.drafted),
+    ]
+    return " · ".join(parts)
+
+
+def _drafts(drafted: DraftStats | None) -> list[str]:
+    if drafted is None or (not drafted.n_drafted and drafted.stopped_at is None):
+        return []
+    if drafted.stopped_at == 0:
+        return [
+            "no drafts at temp 0: a near tie could fall otherwise (--draft lookup drafts all the same)"
+        ]
+    share = f" ({100 * drafted.n_accepted // drafted.n_drafted} %)" if drafted.n_drafted else ""
+    text = f"drafted {drafted.n_drafted}, accepted {drafted.n_accepted}{share}"
+    if drafted.stopped_at is not None:
+        text += (
+            f", none after token {drafted.stopped_at:,}: at temp 0 a near tie could fall otherwise"
+        )
+    return [text]
+
+
+def _rate(tokens_per_s: float) -> str:
+    return f"{tokens_per_s:.1f}/s" if tokens_per_s < 100 else f"{tokens_per_s:.0f}/s"

@@ -1,0 +1,60 @@
+"""Open a chat: prepare the model, choose drafting and context, load it in its worker process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from g4cli.runtime.engine.client import EngineClient
+
+if TYPE_CHECKING:
+    from g4cli.core.reporter import Reporter
+    from g4cli.operations.chat.request import ChatRequest
+    from g4cli.operations.chat.session import ChatSession
+
+
+@contextmanager
+def open_session(request: ChatRequest, reporter: Reporter) -> Iterator[ChatSession]:
+    """Yield a session with the model loaded; the worker process ends with the block.
+
+    Raises what is wrong with the files of the request, and what preparing and loading the model
+    raise (prepare_model, EngineClient.open).
+    """
+    # The worker loads llama.cpp while this process imports the rest and reads the files.
+    with EngineClient() as engine:
+        from g4cli.host import read_host
+        from g4cli.operations.chat.drafting import choose_draft
+        from g4cli.operations.chat.inputs import find_conversation, read_inputs
+        from g4cli.operations.chat.plan import plan_chat, with_live_gpus
+        from g4cli.operations.chat.session import ChatSession
+        from g4cli.operations.models import make_model_options, prepare_model
+        from g4cli.runtime.engine.messages import Open
+        from g4cli.runtime.engine.options import ContextOptions
+
+        conversation, inputs = find_conversation(request), read_inputs(request)
+        model = prepare_model(request.model, reporter, expand=request.expand)
+        draft = choose_draft(request.draft, model, lambda: engine.hello().draft_refusal, reporter)
+        # Before the weights are loaded: they would count twice.
+        host = with_live_gpus(read_host(), engine.hello().devices)
+        plan = plan_chat(request, model, host, reporter, draft=draft.option)
+        options = make_model_options(
+            gpu_layers=plan.gpu_layers,
+            device=request.device,
+            mmap=request.mmap,
+            lazy_ple=request.lazy_ple,
+            cpu_moe=plan.cpu_moe,
+            use_extra_bufts=model.use_extra_bufts,
+        )
+        context = ContextOptions(
+            n_ctx=plan.n_ctx,
+            kv_type=request.kv_type,
+            n_threads=request.threads,
+            n_outputs=draft.n_outputs,
+        )
+        started = time.perf_counter()
+        with reporter.progress(f"load {model.path.name}", unit="steps") as progress:
+            engine.open(Open(model.path, options, context, draft, plan.data_bytes), progress)
+        load_s = time.perf_counter() - started
+        yield ChatSession(request, model, engine, conversation, inputs, load_s, reporter)

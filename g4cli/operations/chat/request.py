@@ -1,0 +1,68 @@
+"""What a chat is asked to do: the values of the options of `g4 chat`, without those about its
+display.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+# A request is made before the worker process is started: whatever is imported here delays it.
+if TYPE_CHECKING:
+    from g4cli.chat import Conversation, OverflowPolicy
+
+ExpandedType: TypeAlias = Literal["bf16", "q8_0"]
+Think: TypeAlias = Literal["off", "on", "low", "medium", "high"]
+LazyPle: TypeAlias = Literal["auto", "on", "off"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatRequest:
+    """The model to open, how to run it, and how it is to answer.
+
+    Sampling values that are None come from the model file, or are Gemma 4's own. `ctx` is a number
+    ("8192", "32k"), "max", or "" for the largest context that fits; `gpu_layers` a number or
+    "auto"; `draft` is auto, off, lookup or the path of a draft model; `max_tokens` 0 means no
+    limit, `threads` 0 as many as cores. `conversation` is the one to continue, before `resume` (the
+    name or file of a saved one). Each other field is the option of the same name.
+    """
+
+    model: str
+    image: Sequence[Path] = ()
+    audio: Sequence[Path] = ()
+    mmproj: Path | None = None
+    image_tokens: int | None = None
+    system: str = ""
+    think: Think = "off"
+    tools: Path | None = None
+    json_schema: Path | None = None
+    grammar: Path | None = None
+    resume: Path | None = None
+    on_overflow: OverflowPolicy = "drop"
+    temp: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repeat_penalty: float | None = None
+    seed: int | None = None
+    max_tokens: int = 0
+    stop_on_loop: bool = True
+    ctx: str = ""
+    kv_type: str = "f16"
+    threads: int = 0
+    gpu_layers: str = "auto"
+    device: str | None = None
+    mmap: bool = True
+    lazy_ple: LazyPle = "auto"
+    cpu_moe: bool = False
+    expand: ExpandedType = "bf16"
+    draft: str = "auto"
+    conversation: Conversation | None = None
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """Return the sampling values that were given, by the names of the engine's Sampling."""
+        names = ("temp", "top_p", "top_k", "min_p", "repeat_penalty", "seed")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}

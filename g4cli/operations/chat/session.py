@@ -1,0 +1,209 @@
+"""A conversation with a loaded model: it asks, encodes images and audio, and answers turn by turn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Final, Protocol
+
+from g4cli.chat import Conversation, Finished, Reply, TurnEvent, TurnOptions, fit_prompt
+from g4cli.core.errors import G4Error, Interrupted, UsageError
+from g4cli.core.files import require_file
+from g4cli.core.template_child import render_template
+from g4cli.operations.chat.inputs import ChatInputs
+from g4cli.operations.chat.request import ChatRequest
+from g4cli.operations.fit.options import find_encoder
+from g4cli.prompt import Message, PromptStyle, choose_renderer
+from g4cli.prompt.messages import Media
+from g4cli.runtime.engine.messages import RunTurn
+from g4cli.runtime.engine.options import AUDIO_CHUNK_S, MediaOptions, Sampling, recommended
+
+if TYPE_CHECKING:
+    from g4cli.core.reporter import Reporter
+    from g4cli.operations.models import LoadableModel
+    from g4cli.runtime.engine.client import EngineClient
+    from g4cli.runtime.engine.messages import Encoded
+
+# By level of thinking: the tokens after which a thought is ended; 0: no limit.
+THOUGHT_TOKENS: Final = {"off": 0, "on": 0, "low": 256, "medium": 1024, "high": 0}
+_CLOSE_THOUGHT: Final = "\n<channel|>"
+
+
+class View(Protocol):
+    """Shows the events of a turn and, before them, the progress of encoding and prompt processing."""
+
+    def waiting(self) -> None:
+        """The prompt was handed to the model."""
+
+    def encoding(self, name: str) -> None:
+        """The image or audio file called `name` is being encoded."""
+
+    def reading(self, done: int, total: int, label: str) -> None:
+        """`done` of `total` prompt tokens are evaluated: a `Progress`."""
+
+    def show(self, event: TurnEvent) -> None:
+        """The next event of the turn."""
+
+
+class ChatSession:
+    """Holds the engine and the conversation; `run_turn` answers the last question.
+
+    `think` is the level of thinking of the next answers, a key of THOUGHT_TOKENS. `load_s`: seconds
+    that loading the model took. Making one compiles the JSON schema of the request and chooses the
+    chat template: raises UsageError or BadFile.
+    """
+
+    def __init__(
+        self,
+        request: ChatRequest,
+        model: LoadableModel,
+        engine: EngineClient,
+        conversation: Conversation,
+        inputs: ChatInputs,
+        load_s: float,
+        reporter: Reporter,
+    ) -> None:
+        self.request, self.engine, self.conversation = request, engine, conversation
+        self.load_s = load_s
+        self.think: str = request.think
+        self.sampling: Sampling = replace(recommended(model.header), **request.sampling)
+        self._reporter, self._model, self._tools = reporter, model, inputs.tools
+        self._grammar = inputs.grammar or None
+        if inputs.json_schema:
+            self._grammar = self._compile_schema(inputs.json_schema)
+        template: str = model.header.get("tokenizer.chat_template", str, "")
+        self._render = choose_renderer(template or None, partial(render_template, path=model.path))
+        if self._render.notice:
+            reporter.warn(self._render.notice)
+
+    @property
+    def has_grammar(self) -> bool:
+        """Return whether answers must obey a grammar or a JSON schema."""
+        return self._grammar is not None
+
+    def _compile_schema(self, json_schema: str) -> str:
+        grammar = self.engine.compile_schema(json_schema)
+        if ignored := grammar.not_enforced:
+            self._reporter.warn(
+                f"these keywords of the schema are not enforced: {', '.join(ignored)}"
+            )
+        return grammar.text
+
+    def _tokenize_prompt(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        style = PromptStyle(
+            think=self.think != "off",
+            tools=self._tools,
+            empty_thought=self._render.empty_thought,
+        )
+        return self.engine.tokens_of(self._render(messages, style))
+
+    def _ensure_engine(self) -> None:
+        """Load the model again if its worker has ended. Raises what EngineClient.reopen raises."""
+        if not self.engine.has_ended:
+            return
+        self._reporter.say("loading the model again ...")
+        with self._reporter.progress(f"load {self._model.path.name}", unit="steps") as progress:
+            self.engine.reopen(progress)
+
+    def require_encoder(self) -> None:
+        """Load the encoder of images and audio, once. Raises UsageError if none is known for this
+        model.
+        """
+        self._ensure_engine()
+        if self.engine.has_media:
+            return
+        path = self._model.path
+        mmproj = self.request.mmproj or find_encoder(path)
+        if mmproj is None:
+            raise UsageError(
+                f"there is no encoder for images and audio beside {path.name}", hint="--mmproj FILE"
+            )
+        self.engine.attach_media(
+            MediaOptions(
+                require_file(mmproj),
+                image_tokens=self.request.image_tokens,
+                n_threads=self.request.threads,
+            )
+        )
+
+    def encode_media(self, media: Sequence[Media], view: View) -> list[Encoded] | None:
+        """Return the encoded `media`, in order, or None if Ctrl-C stopped it. Known ones are not
+        encoded again.
+
+        Raises FileMissing, BadMedia or what EngineClient.encode raises.
+        """
+        encoded = []
+        with self.engine.ctrl_c.listening():
+            for medium in media:
+                require_file(medium.path.expanduser())
+                view.encoding(medium.path.name)
+                try:
+                    encoded.append(self.engine.encode(medium))
+                except Interrupted:
+                    return None
+        return encoded
+
+    def run_turn(self, view: View) -> Reply:
+        """Return the answer to the last question, which the conversation keeps; `view` shows its
+        events.
+
+        Ctrl-C ends it with what there is. Raises ContextFull, BadMedia, or RuntimeFailed if
+        llama.cpp fails; if the worker has ended, the question is kept with an empty answer and can
+        be asked again.
+        """
+        try:
+            with self.engine.ctrl_c.listening():
+                reply = self._answer(view)
+        except Interrupted:
+            reply = Reply.interrupted()
+        except G4Error:
+            if self.engine.has_ended:
+                self.conversation.answer(Reply.interrupted().message())
+            raise
+        self.conversation.answer(reply.message())
+        return reply
+
+    def _answer(self, view: View) -> Reply:
+        self._ensure_engine()
+        media = [medium for turn in self.conversation.messages() for medium in turn.media]
+        if media:
+            self.require_encoder()
+            encoded = self.encode_media(media, view)
+            if encoded is None:
+                return Reply.interrupted()
+            self._report_pieces(media, encoded)
+        fitted = fit_prompt(
+            self.conversation,
+            self._tokenize_prompt,
+            n_ctx=self.engine.n_ctx,
+            policy=self.request.on_overflow,
+            n_ctx_most=self.engine.loaded.n_ctx_train,
+        )
+        if fitted.dropped_turns:
+            self._reporter.warn(
+                f"the context is full: the oldest {fitted.dropped_turns} turns were left out of the prompt"
+            )
+        options = TurnOptions(
+            max_tokens=self.request.max_tokens,
+            stop_on_loop=self.request.stop_on_loop,
+            thought_tokens=THOUGHT_TOKENS[self.think],
+        )
+        view.waiting()
+        request = RunTurn(fitted.tokens, self.sampling, options, self._grammar, _CLOSE_THOUGHT)
+        reply = Reply.interrupted()
+        for event in self.engine.run_turn(request, view.reading):
+            view.show(event)
+            if isinstance(event, Finished):
+                reply = event.reply
+        return reply
+
+    def _report_pieces(self, media: Sequence[Media], encoded: Sequence[Encoded]) -> None:
+        """Say which audio files of the last question are too long to be encoded in one piece."""
+        first = len(media) - len(self.conversation.turns[-1].media)
+        for medium, result in zip(media[first:], encoded[first:], strict=True):
+            if result.n_pieces > 1:
+                self._reporter.say(
+                    f"{medium.path.name} is longer than {AUDIO_CHUNK_S} s: "
+                    f"it is encoded in {result.n_pieces} pieces"
+                )

@@ -1,0 +1,101 @@
+"""Prepare a model for loading: find it, expand an SFP8 archive, check what can be known without
+loading it.
+
+`g4 chat`, `bench` and `eval` begin with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from g4cli.core.errors import BadGGUF, UsageError
+from g4cli.core.gguf import read_header
+from g4cli.core.gguf_header import Header
+from g4cli.core.paths import cache_dir
+from g4cli.core.reporter import Reporter
+from g4cli.core.shape import require_tokenizer, shape_of
+from g4cli.runtime.engine.options import ALL_LAYERS, ModelOptions
+from g4cli.runtime.probes.kernels import probe_kernels
+from g4cli.store import find_model_path
+
+# g4cli.quant.sfp8_file.SUFFIX: that module imports numpy, which only an archive needs.
+_SFP8_SUFFIX: Final = "-sfp8"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadableModel:
+    """A model file that llama.cpp can load.
+
+    `use_extra_bufts`: whether its kernels for repacked weights work on this machine.
+    """
+
+    path: Path
+    header: Header
+    use_extra_bufts: bool
+
+
+def prepare_model(
+    name: str, reporter: Reporter, *, expand: Literal["bf16", "q8_0"] = "bf16"
+) -> LoadableModel:
+    """Return the model called `name` (a reference or a path), ready to be loaded.
+
+    The first use of an SFP8 archive writes a copy in the type `expand` to the cache, which takes as
+    long as reading and writing the file. Raises NotFound, BadGGUF or another error of the file,
+    NoSpace, or RuntimeFailed if no kernel of this machine works.
+    """
+    path = find_model_path(name)
+    header = read_header(path)
+    if header.architecture.endswith(_SFP8_SUFFIX):
+        path = _expand_archive(path, expand, reporter)
+        header = read_header(path)
+    _require_gemma4(path, header)
+    kernels = probe_kernels()
+    if not kernels.use_extra_bufts:
+        reporter.say(kernels.reason)
+    return LoadableModel(path, header, kernels.use_extra_bufts)
+
+
+def _expand_archive(archive: Path, expand: Literal["bf16", "q8_0"], reporter: Reporter) -> Path:
+    """Return the file with the values of an SFP8 archive in a type of llama.cpp, written the first
+    time.
+    """
+    from g4cli.quant.sfp8_file import runnable
+
+    folder = cache_dir() / "expanded"
+    reporter.say(
+        f"{archive.name} is an SFP8 archive; llama.cpp runs its {expand.upper()} copy in {folder}"
+    )
+    with reporter.progress(f"expand {archive.name} for llama.cpp, once") as progress:
+        return runnable(archive, folder, carrier=expand, progress=progress)
+
+
+def _require_gemma4(path: Path, header: Header) -> None:
+    """Raise BadGGUF unless the file holds a Gemma 4 text model with weights and tokenizer."""
+    shape_of(header)  # raises for another architecture
+    if not header.tensors:
+        raise BadGGUF(path, "it holds a vocabulary but no weights", hint="g4 list")
+    require_tokenizer(header)
+
+
+def make_model_options(
+    *,
+    gpu_layers: str,
+    device: str | None,
+    mmap: bool,
+    lazy_ple: Literal["auto", "on", "off"],
+    cpu_moe: bool,
+    use_extra_bufts: bool,
+) -> ModelOptions:
+    """Return how to load a model. Raises UsageError if `gpu_layers` is neither "auto" nor a number."""
+    if gpu_layers != "auto" and not gpu_layers.isdecimal():
+        raise UsageError(f"not a number of layers: {gpu_layers!r}", hint="--gpu-layers auto")
+    return ModelOptions(
+        n_gpu_layers=ALL_LAYERS if gpu_layers == "auto" else int(gpu_layers),
+        device=device,
+        mmap=mmap,
+        lazy_ple=lazy_ple,
+        cpu_moe=cpu_moe,
+        use_extra_bufts=use_extra_bufts,
+    )

@@ -1,0 +1,67 @@
+"""A chat request: its defaults are those of `g4 chat`, and its files are checked before a model loads."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from pathlib import Path
+
+import pytest
+
+from g4cli.chat import Conversation
+from g4cli.cli.commands.chat import chat
+from g4cli.core.errors import FileMissing, UsageError
+from g4cli.operations.chat.inputs import find_conversation, read_inputs, requested_media
+from g4cli.operations.chat.request import ChatRequest
+
+
+def test_the_defaults_are_those_of_the_command() -> None:
+    options = {p.name: p.default for p in inspect.signature(chat).parameters.values()}
+    renamed = {"model", "conversation", "stop_on_loop", "image", "audio"}
+    for field in dataclasses.fields(ChatRequest):
+        if field.name not in renamed:
+            assert field.default == options[field.name], field.name
+    assert options["no_loop_stop"] is False
+
+
+def test_sampling_holds_what_was_given() -> None:
+    assert ChatRequest(model="tiny", temp=0.0, seed=1).sampling == {"temp": 0.0, "seed": 1}
+    assert ChatRequest(model="tiny").sampling == {}
+
+
+def test_texts_are_read(tmp_path: Path) -> None:
+    grammar, tools, schema = tmp_path / "g.gbnf", tmp_path / "t.json", tmp_path / "s.json"
+    grammar.write_text('root ::= "x"')
+    tools.write_text('[{"name": "clock"}]')
+    schema.write_text('{"type": "string"}')
+    inputs = read_inputs(ChatRequest(model="tiny", grammar=grammar, tools=tools))
+    assert (inputs.grammar, inputs.tools, inputs.json_schema) == (
+        'root ::= "x"',
+        ({"name": "clock"},),
+        "",
+    )
+    assert read_inputs(ChatRequest(model="tiny", json_schema=schema)).json_schema
+    with pytest.raises(UsageError, match="exclude each other"):
+        read_inputs(ChatRequest(model="tiny", grammar=grammar, json_schema=schema))
+    with pytest.raises(UsageError, match="no room for thoughts"):
+        read_inputs(ChatRequest(model="tiny", grammar=grammar, think="on"))
+
+
+@pytest.mark.parametrize("option", ["mmproj", "tools", "grammar", "json_schema"])
+def test_a_missing_file_is_named(tmp_path: Path, option: str) -> None:
+    request = dataclasses.replace(ChatRequest(model="tiny"), **{option: tmp_path / "none"})
+    with pytest.raises(FileMissing):
+        read_inputs(request)
+
+
+def test_the_conversation_to_continue() -> None:
+    conversation = Conversation("old rules")
+    assert find_conversation(ChatRequest(model="tiny", conversation=conversation)) is conversation
+    assert find_conversation(ChatRequest(model="tiny", system="rules")).system == "rules"
+
+
+def test_media_have_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    request = ChatRequest(model="tiny", image=[Path("a.png")], audio=[Path("b.wav")])
+    found = [(medium.kind, medium.path) for medium in requested_media(request)]
+    assert found == [("image", tmp_path / "a.png"), ("audio", tmp_path / "b.wav")]
