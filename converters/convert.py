@@ -27,7 +27,7 @@ from g4cli.converters.parts import Part, PartName, choose_part
 from g4cli.core.errors import BadCheckpoint, UsageError
 from g4cli.core.ggml import BF16, F16, F32, GGMLType
 from g4cli.core.gguf_values import Value, u32
-from g4cli.core.gguf_write import TensorSpec, create_gguf, prove
+from g4cli.core.gguf_write import TensorSpec, create_gguf, verify_written
 from g4cli.core.progress import Progress, no_progress
 
 # general.file_type of the plain types (enum llama_ftype, include/llama.h, llama.cpp@0c1e57098)
@@ -118,7 +118,7 @@ def convert_checkpoint(
             bad = named("not finite (NaN or Inf)", list(faults.found))
             raise BadCheckpoint(f"{folder}: {bad}", hint=DOWNLOAD_AGAIN)
         written = writer.finish()
-    prove(written, specs)
+    verify_written(written, specs)
     return Converted(
         path=target,
         nbytes=written.nbytes,

@@ -13,7 +13,7 @@ from typing import Any, Final
 import g4cli
 from g4cli.core.errors import BadFile, BadGGUF, Interrupted, UsageError
 from g4cli.core.gguf_values import Value, string
-from g4cli.core.gguf_write import TensorSpec, Written, create_gguf, prove
+from g4cli.core.gguf_write import TensorSpec, Written, create_gguf, verify_written
 from g4cli.core.progress import Progress, no_progress
 from g4cli.quant.encode import Counts, Job, encoder, one_block
 from g4cli.quant.file_hash import hash_of
@@ -146,7 +146,7 @@ def quantize_file(
         specs = with_scales(choices, recipe)
         unhashed = () if source_sha256 else opened.paths
         written = _write(target, keys, specs, pieces, progress, unhashed=unhashed, hashed=hashed)
-    prove(written, specs)
+    verify_written(written, specs)
     return Quantized(
         path=target,
         type=recipe.type,

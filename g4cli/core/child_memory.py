@@ -44,7 +44,7 @@ class Watched:
 def private_bytes(pid: int) -> int:
     """Return the memory that process `pid` has for itself, file pages not counted; 0 if unknown."""
     if sys.platform == "darwin":
-        return _footprint(pid)
+        return _read_footprint(pid)
     return status_bytes(Path(f"/proc/{pid}/status"))
 
 
@@ -59,7 +59,7 @@ def status_bytes(status: Path) -> int:
     )
 
 
-def _footprint(pid: int) -> int:
+def _read_footprint(pid: int) -> int:
     try:
         library = ctypes.CDLL("/usr/lib/libproc.dylib")
         buffer = ctypes.create_string_buffer(_RUSAGE_BYTES)
@@ -88,7 +88,7 @@ def communicate(
         while True:
             try:
                 out, err = process.communicate(None if sent else text.encode(), timeout=POLL_S)
-                return Watched(_decode(out), _decode(err), timed_out, over, peak)
+                return Watched(_decode_output(out), _decode_output(err), timed_out, over, peak)
             except subprocess.TimeoutExpired:
                 sent = True
             peak = max(peak, used(process.pid))
@@ -102,5 +102,5 @@ def communicate(
         raise
 
 
-def _decode(data: bytes | None) -> str:
+def _decode_output(data: bytes | None) -> str:
     return (data or b"").decode("utf-8", "replace").replace("\r\n", "\n")

@@ -52,7 +52,7 @@ def require_file(path: Path) -> Path:
     except (FileNotFoundError, NotADirectoryError, ValueError) as err:
         raise FileMissing(path, hint="g4 list") from err
     except OSError as err:
-        raise _unreadable(err, path) from err
+        raise _unreadable_error(err, path) from err
     if stat.S_ISDIR(mode):
         raise UsageError(
             f"{path} is a directory; a file is needed",
@@ -85,10 +85,10 @@ def open_file(path: Path | str, *, buffering: int = -1) -> BinaryIO:
     except FileNotFoundError as err:
         raise FileMissing(path, hint="g4 list") from err
     except OSError as err:
-        raise _unreadable(err, path) from err
+        raise _unreadable_error(err, path) from err
 
 
-def _unreadable(err: OSError, path: Path) -> UsageError:
+def _unreadable_error(err: OSError, path: Path) -> UsageError:
     return UsageError(
         f"{path} cannot be read: {err.strerror}", hint=shell_command("ls", "-l", path)
     )
@@ -112,13 +112,13 @@ def atomic_file(
             yield file
             file.flush()
             # mkstemp made it readable by its owner alone, and so it stays until it is whole.
-            os.fchmod(file.fileno(), 0o666 & ~_umask() if mode is None else mode)
+            os.fchmod(file.fileno(), 0o666 & ~_read_umask() if mode is None else mode)
             os.fsync(file.fileno())
         os.replace(temporary, path)
         _sync_folder(path.parent)
     except OSError as err:
         # The block may also read other files: only a full disk is surely about this one.
-        raise (_translated(err, path) if err.errno in FULL_DISK else err) from err
+        raise (_translate_error(err, path) if err.errno in FULL_DISK else err) from err
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
@@ -143,13 +143,13 @@ def _temporary_for(path: Path, expected_bytes: int, mode: int | None) -> tuple[P
             require_space(path.parent, expected_bytes)
         # The longest name a folder takes is 255 bytes; ours adds 20.
         stem = os.fsencode(path.name)[:200].decode("utf-8", "ignore")
-        _sweep(path.parent, stem)
+        _remove_stale(path.parent, stem)
         descriptor, name = tempfile.mkstemp(
             prefix=f".{stem}.{_MARK}", suffix=_SUFFIX, dir=path.parent
         )
-        _locked(descriptor)
+        _try_lock(descriptor)
     except OSError as err:
-        raise _translated(err, path) from err
+        raise _translate_error(err, path) from err
     return Path(name), descriptor
 
 
@@ -166,19 +166,19 @@ def make_folder(folder: Path, *, private: bool = False) -> None:
         folder.mkdir(parents=True, exist_ok=True)
 
 
-def _sweep(folder: Path, stem: str) -> None:
+def _remove_stale(folder: Path, stem: str) -> None:
     """Remove temporary files of the same target whose writers were killed: nobody holds their lock."""
     for stale in folder.glob(f".{glob.escape(stem)}.{_MARK}????????{_SUFFIX}"):
         with suppress(OSError):
             descriptor = os.open(stale, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
             try:
-                if stat.S_ISREG(os.fstat(descriptor).st_mode) and _locked(descriptor):
+                if stat.S_ISREG(os.fstat(descriptor).st_mode) and _try_lock(descriptor):
                     stale.unlink()
             finally:
                 os.close(descriptor)
 
 
-def _locked(descriptor: int) -> bool:
+def _try_lock(descriptor: int) -> bool:
     """Return whether the lock of an open file could be taken; the kernel frees it with its process."""
     try:
         import fcntl
@@ -199,7 +199,7 @@ def _sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def _translated(err: OSError, path: Path) -> Exception:
+def _translate_error(err: OSError, path: Path) -> Exception:
     if err.errno in FULL_DISK:
         why = (
             "the file system takes no file so large"
@@ -221,7 +221,7 @@ def existing_folder(folder: Path) -> Path:
     return folder
 
 
-def _umask() -> int:
+def _read_umask() -> int:
     # The umask can only be read by setting it.
     mask = os.umask(0o022)
     os.umask(mask)

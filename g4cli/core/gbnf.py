@@ -76,27 +76,27 @@ class _Reader:
 
     def read_rules(self) -> None:
         """Read all rules. Raises UsageError."""
-        self._skip(_BLANK_LINES)
+        self._skip_match(_BLANK_LINES)
         while self._at < len(self._text):
             self._read_rule()
-            self._skip(_BLANK_LINES)
+            self._skip_match(_BLANK_LINES)
         for name in ("root", *self._first_use):
             if name not in self.rules:
                 where = self._first_use.get(name)
-                place = f" ({self._place(where)})" if where is not None else ""
+                place = f" ({self._describe_place(where)})" if where is not None else ""
                 raise UsageError(
                     f"the grammar cannot be parsed: it has no rule {name!r}{place}",
                     hint=f"add {name} ::= ... to it",
                 )
 
     def _read_rule(self) -> None:
-        name = self._take(_NAME, "the name of a rule (letters, digits and -)")
+        name = self._take_match(_NAME, "the name of a rule (letters, digits and -)")
         self._first_use.setdefault(name, self._at - len(name))
-        self._skip(_BLANK)
+        self._skip_match(_BLANK)
         if not self._text.startswith("::=", self._at):
-            self._fail("expected ::=")
+            self._fail_here("expected ::=")
         self._at += 3
-        self._skip(_BLANK_LINES)
+        self._skip_match(_BLANK_LINES)
         groups = [_Group(name, self._at, len(self._first_use) + self._n_made)]
         while self._at < len(self._text):
             char = self._text[self._at]
@@ -106,64 +106,64 @@ class _Reader:
                 self._at += 1
                 groups[-1].alternatives.append([])
                 groups[-1].last_at = 0
-                self._count(1)
-                self._skip(_BLANK_LINES)
+                self._count_elements(1)
+                self._skip_match(_BLANK_LINES)
                 continue
             if char == ")" and len(groups) > 1:
-                self._close(groups)
+                self._close_group(groups)
             elif char == "(":
-                self._open(groups)
+                self._open_group(groups)
                 continue
             elif not self._read_symbol(groups[-1], char):
-                self._fail(
+                self._fail_here(
                     "expected ')' or more" if len(groups) > 1 else "expected a symbol or a new line"
                 )
-            self._skip(_BLANK_LINES if len(groups) > 1 else _BLANK)
+            self._skip_match(_BLANK_LINES if len(groups) > 1 else _BLANK)
         if len(groups) > 1:
             self._at = groups[-1].opened_at
-            self._fail("this parenthesis is never closed")
+            self._fail_here("this parenthesis is never closed")
         self.rules[name] = groups[0].alternatives
-        self._count(1)
+        self._count_elements(1)
 
-    def _open(self, groups: list[_Group]) -> None:
+    def _open_group(self, groups: list[_Group]) -> None:
         if len(groups) > MAX_NESTING:
-            self._fail(f"more than {MAX_NESTING} parentheses inside each other")
+            self._fail_here(f"more than {MAX_NESTING} parentheses inside each other")
         before = len(self._first_use) + self._n_made
         groups.append(_Group(self._made_name(), self._at, before))
         self._at += 1
-        self._skip(_BLANK_LINES)
+        self._skip_match(_BLANK_LINES)
 
-    def _close(self, groups: list[_Group]) -> None:
+    def _close_group(self, groups: list[_Group]) -> None:
         inner = groups.pop()
         self._at += 1
         self.rules[inner.name] = inner.alternatives
         made = len(self._first_use) + self._n_made - inner.symbols_before
-        self._append(groups[-1], [inner.name], weight=max(1, made))
+        self._append_symbol(groups[-1], [inner.name], weight=max(1, made))
 
     def _read_symbol(self, group: _Group, char: str) -> bool:
         """Read a literal, a class, a token, a reference or a repetition; return False if none is here."""
         if char == '"' or char == "[":
             self._read_chars(group, '"' if char == '"' else "]")
         elif char in "<!":
-            self._take(_TOKEN, "a token as <[id]> or <text>")
-            self._append(group, [None])
+            self._take_match(_TOKEN, "a token as <[id]> or <text>")
+            self._append_symbol(group, [None])
         elif char == ".":
             self._at += 1
-            self._append(group, [None])
+            self._append_symbol(group, [None])
         elif match := _NAME.match(self._text, self._at):
             self._first_use.setdefault(match[0], self._at)
             self._at = match.end()
-            self._append(group, [match[0]])
+            self._append_symbol(group, [match[0]])
         elif char in "*+?":
             least, most = {"*": (0, None), "+": (1, None), "?": (0, 1)}[char]
-            self._repeat(group, least, most, self._at + 1)
+            self._repeat_symbol(group, least, most, self._at + 1)
         elif char == "{":
             match = _COUNT.match(self._text, self._at)
             if not match:
-                self._fail("expected a repetition as {2}, {2,} or {2,5}")
+                self._fail_here("expected a repetition as {2}, {2,} or {2,5}")
             least = int(match[1])
             most = int(match[3]) if match[3] else None if match[2] else least
-            self._repeat(group, least, most, match.end())
+            self._repeat_symbol(group, least, most, match.end())
         else:
             return False
         return True
@@ -174,38 +174,38 @@ class _Reader:
         while not self._text.startswith(end, self._at):
             if self._at >= len(self._text):
                 self._at = start
-                self._fail(f"this is never closed with {end}")
-            self._take(_CHAR, "a character, or an escape that GBNF knows")
+                self._fail_here(f"this is never closed with {end}")
+            self._take_match(_CHAR, "a character, or an escape that GBNF knows")
             n_chars += 1
         self._at += 1
-        self._append(group, [None] * min(n_chars, 1), n_elements=n_chars)
+        self._append_symbol(group, [None] * min(n_chars, 1), n_elements=n_chars)
 
-    def _append(
+    def _append_symbol(
         self, group: _Group, symbol: _Sequence, *, weight: int = 1, n_elements: int = 1
     ) -> None:
         group.last_at, group.last_weight = len(group.alternatives[-1]), weight
         group.alternatives[-1] += symbol
-        self._count(n_elements)
+        self._count_elements(n_elements)
 
-    def _repeat(self, group: _Group, least: int, most: int | None, after: int) -> None:
+    def _repeat_symbol(self, group: _Group, least: int, most: int | None, after: int) -> None:
         """Repeat the last symbol as llama.cpp does: `least` copies, then rules for those that may follow."""
         sequence = group.alternatives[-1]
         symbol = sequence[group.last_at :]
         if not symbol:
-            self._fail("nothing stands before this repetition")
+            self._fail_here("nothing stands before this repetition")
         if most is not None and most < least:
-            self._fail(f"a repetition of at least {least:,} and at most {most:,}")
+            self._fail_here(f"a repetition of at least {least:,} and at most {most:,}")
         times = (most or least or 1) if most is not None else (least or 1)
         if times > MAX_REPETITIONS or group.last_weight * times > MAX_REPETITIONS:
-            self._fail(f"a repetition that makes more than {MAX_REPETITIONS:,} rules")
+            self._fail_here(f"a repetition that makes more than {MAX_REPETITIONS:,} rules")
         sequence[group.last_at :] = symbol * least
-        self._count(len(symbol) * least)
+        self._count_elements(len(symbol) * least)
         optional = 1 if most is None else most - least
         previous: _Sequence = []
         for _ in range(optional):
             name = self._made_name()
             self.rules[name] = [[*symbol, *([name] if most is None else previous)], []]
-            self._count(len(symbol) + 3)
+            self._count_elements(len(symbol) + 3)
             previous = [name]
         sequence += previous
         group.last_weight *= times
@@ -215,29 +215,31 @@ class _Reader:
         self._n_made += 1
         return f"({self._n_made}"  # no name that a grammar can have
 
-    def _count(self, n_elements: int) -> None:
+    def _count_elements(self, n_elements: int) -> None:
         self._n_elements += n_elements
         if self._n_made + len(self._first_use) > MAX_RULES:
-            self._fail(f"the grammar is too large: more than {MAX_RULES:,} rules up to here")
+            self._fail_here(f"the grammar is too large: more than {MAX_RULES:,} rules up to here")
         if self._n_elements > MAX_ELEMENTS:
-            self._fail(f"the grammar is too large: more than {MAX_ELEMENTS:,} elements up to here")
+            self._fail_here(
+                f"the grammar is too large: more than {MAX_ELEMENTS:,} elements up to here"
+            )
 
-    def _skip(self, pattern: re.Pattern[str]) -> None:
+    def _skip_match(self, pattern: re.Pattern[str]) -> None:
         match = pattern.match(self._text, self._at)
         self._at = match.end() if match else self._at
 
-    def _take(self, pattern: re.Pattern[str], what: str) -> str:
+    def _take_match(self, pattern: re.Pattern[str], what: str) -> str:
         match = pattern.match(self._text, self._at)
         if not match:
-            self._fail(f"expected {what}")
+            self._fail_here(f"expected {what}")
         self._at = match.end()
         return match[0]
 
-    def _fail(self, what: str) -> NoReturn:
-        place = self._place(self._at)
+    def _fail_here(self, what: str) -> NoReturn:
+        place = self._describe_place(self._at)
         raise UsageError(f"the grammar cannot be parsed: {place}: {what}", hint=_GUIDE)
 
-    def _place(self, at: int) -> str:
+    def _describe_place(self, at: int) -> str:
         line = self._text.count("\n", 0, at) + 1
         return f"line {line}, column {at - self._text.rfind(chr(10), 0, at)}"
 
@@ -248,35 +250,35 @@ def _check_ways(rules: dict[str, list[_Sequence]]) -> None:
     ways: dict[str, int] = {}
     depth: dict[str, int] = {}
     for start in rules:
-        path = [] if start in ways else [(start, _first(rules[start], empty))]
+        path = [] if start in ways else [(start, _leading_symbols(rules[start], empty))]
         open_rules = {start}
         while path:
             name, first = path[-1]
             for part in first:  # goes on where it stopped
                 if part in open_rules:
                     raise UsageError(
-                        f"the grammar cannot be parsed: its rule {_shown(part)!r} begins with itself",
+                        f"the grammar cannot be parsed: its rule {_display_name(part)!r} begins with itself",
                         hint='write a ::= b ("," b)* instead of a ::= a "," b | b',
                     )
                 if part not in ways:
-                    path.append((part, _first(rules[part], empty)))
+                    path.append((part, _leading_symbols(rules[part], empty)))
                     open_rules.add(part)
                     break
             else:
                 path.pop()
                 open_rules.discard(name)
-                parts = list(_first(rules[name], empty))
+                parts = list(_leading_symbols(rules[name], empty))
                 ways[name] = 1 + sum(ways[part] for part in parts)
                 depth[name] = 1 + max((depth[part] for part in parts), default=0)
                 if ways[name] > MAX_WAYS or depth[name] > MAX_DEPTH:
                     raise UsageError(
-                        f"the grammar is too large: its rule {_shown(name)!r} can begin in more than "
+                        f"the grammar is too large: its rule {_display_name(name)!r} can begin in more than "
                         f"{MAX_WAYS:,} ways, or with more than {MAX_DEPTH:,} rules inside each other",
                         hint=_GUIDE,
                     )
 
 
-def _first(alternatives: list[_Sequence], empty: set[str]) -> Iterator[str]:
+def _leading_symbols(alternatives: list[_Sequence], empty: set[str]) -> Iterator[str]:
     """Yield the references with which a rule can begin."""
     for sequence in alternatives:
         for part in sequence:
@@ -313,5 +315,5 @@ def _can_be_empty(rules: dict[str, list[_Sequence]]) -> set[str]:
     return empty
 
 
-def _shown(name: str) -> str:
+def _display_name(name: str) -> str:
     return "( )" if name.startswith("(") else name

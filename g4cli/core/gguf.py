@@ -73,7 +73,7 @@ def parse_header(
             raise cursor.bad("the key appears twice", start, key)
         places[key] = start
         keys[key] = _read_value(cursor, key, loader)
-    alignment = _alignment(keys, cursor, places)
+    alignment = _read_alignment(keys, cursor, places)
     tensors = _read_tensors(cursor, n_tensors, alignment)
     data_offset = -(-cursor.pos // alignment) * alignment
     header = Header(
@@ -164,7 +164,7 @@ def _read_value(cursor: Cursor, key: str, load: Callable[[int, int], bytes]) -> 
     return Value(kind, Array(item, count, length, lambda: load(start, length)))
 
 
-def _alignment(keys: Mapping[str, Value], cursor: Cursor, places: Mapping[str, int]) -> int:
+def _read_alignment(keys: Mapping[str, Value], cursor: Cursor, places: Mapping[str, int]) -> int:
     name = "general.alignment"
     value = keys.get(name)
     if value is None:

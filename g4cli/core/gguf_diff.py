@@ -37,22 +37,22 @@ class Difference:
 
 def diff_headers(first: Header, second: Header) -> tuple[Difference, ...]:
     """Return the keys, then the tensors (by type and shape) that differ, in the order of the files."""
-    found = list(_keys(first, second))
+    found = list(_diff_keys(first, second))
     for name in dict.fromkeys(chain(first.tensors, second.tensors)):
         a, b = first.tensors.get(name), second.tensors.get(name)
         if a is None or b is None or (a.type, a.shape) != (b.type, b.shape):
-            found.append(Difference("tensor", name, _tensor(a), _tensor(b)))
+            found.append(Difference("tensor", name, _tensor_text(a), _tensor_text(b)))
     return tuple(found)
 
 
-def _keys(first: Header, second: Header) -> Iterator[Difference]:
+def _diff_keys(first: Header, second: Header) -> Iterator[Difference]:
     for name in dict.fromkeys(chain(first.keys, second.keys)):
         a, b = first.keys.get(name), second.keys.get(name)
         if a is None or b is None or a.type != b.type or a.data != b.data:
-            yield Difference("key", name, _value(a, b), _value(b, a))
+            yield Difference("key", name, _value_text(a, b), _value_text(b, a))
 
 
-def _value(value: Value | None, other: Value | None) -> str:
+def _value_text(value: Value | None, other: Value | None) -> str:
     if value is None:
         return ""
     data = value.data
@@ -70,5 +70,5 @@ def _value(value: Value | None, other: Value | None) -> str:
     return f"{data}" if other is None or other.type == value.type else f"{data} ({value.type_name})"
 
 
-def _tensor(tensor: TensorInfo | None) -> str:
+def _tensor_text(tensor: TensorInfo | None) -> str:
     return f"{tensor.type.name} {' x '.join(map(str, tensor.shape))}" if tensor else ""

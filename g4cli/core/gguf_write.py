@@ -51,7 +51,7 @@ class Written:
 
 def encode_header(keys: Mapping[str, Value], tensors: Sequence[TensorSpec]) -> bytes:
     """Return the bytes before the data, padded. Tensors are laid out in the order given."""
-    alignment = _alignment(keys)
+    alignment = _alignment_of(keys)
     parts = [MAGIC, U32.pack(3), U64.pack(len(tensors)), U64.pack(len(keys))]
     for name, value in keys.items():
         parts += (encode_string(name), U32.pack(value.type), value.encode())
@@ -60,9 +60,9 @@ def encode_header(keys: Mapping[str, Value], tensors: Sequence[TensorSpec]) -> b
         parts += (encode_string(tensor.name), U32.pack(len(tensor.shape)))
         parts += [U64.pack(extent) for extent in tensor.shape]
         parts += (U32.pack(tensor.type.id), U64.pack(offset))
-        offset = _padded(offset + tensor.nbytes, alignment)
+        offset = _pad_to(offset + tensor.nbytes, alignment)
     header = b"".join(parts)
-    return header.ljust(_padded(len(header), alignment), b"\0")
+    return header.ljust(_pad_to(len(header), alignment), b"\0")
 
 
 class GGUFWriter:
@@ -78,7 +78,7 @@ class GGUFWriter:
         hashed: bool,
     ) -> None:
         self._file, self._path, self._tensors, self._progress = file, path, list(tensors), progress
-        self._alignment = _alignment(keys)
+        self._alignment = _alignment_of(keys)
         self._hash = hashlib.sha256() if hashed else None
         self._beside = ThreadPoolExecutor(2, thread_name_prefix="hash or flush")
         self._flushing: Future[None] | None = None
@@ -88,8 +88,8 @@ class GGUFWriter:
         header = encode_header(keys, tensors)
         self._header_bytes = len(header)
         self.nbytes = 0
-        self.total = len(header) + sum(_padded(t.nbytes, self._alignment) for t in tensors)
-        self._put(header)
+        self.total = len(header) + sum(_pad_to(t.nbytes, self._alignment) for t in tensors)
+        self._append_bytes(header)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append `data` to the current tensor; its end starts the next. Raises ValueError on too many."""
@@ -98,11 +98,11 @@ class GGUFWriter:
             raise ValueError(
                 f"{self._path}: more bytes than tensor {self._index} was announced with"
             )
-        self._put(view)
+        self._append_bytes(view)
         self._left -= len(view)
         name = self._tensors[self._index].name
         if not self._left:
-            self._put(bytes(-self.nbytes % self._alignment))
+            self._append_bytes(bytes(-self.nbytes % self._alignment))
             self._index += 1
             if self._index < len(self._tensors):
                 self._left = self._tensors[self._index].nbytes
@@ -137,8 +137,8 @@ class GGUFWriter:
         """Stop the threads."""
         self._beside.shutdown()
 
-    def _put(self, data: bytes | memoryview) -> None:
-        self._write(data)
+    def _append_bytes(self, data: bytes | memoryview) -> None:
+        self._write_hashed(data)
         self.nbytes += len(data)
         if self.nbytes - self._flushed >= _FLUSHED_EACH and (
             self._flushing is None or self._flushing.done()
@@ -148,7 +148,7 @@ class GGUFWriter:
             self._flushed = self.nbytes
             self._flushing = self._beside.submit(os.fsync, self._file.fileno())
 
-    def _write(self, data: bytes | memoryview) -> None:
+    def _write_hashed(self, data: bytes | memoryview) -> None:
         if self._hash is None:
             self._file.write(data)
         elif len(data) < _HASHED_BESIDE:
@@ -174,9 +174,9 @@ def create_gguf(
     Space is checked before the first byte. On any exception nothing is left behind. The caller ends with
     `written = writer.finish()`; without `hashed` it has no hash, and its keys may change until then.
     """
-    alignment = _alignment(keys)
+    alignment = _alignment_of(keys)
     expected = len(encode_header(keys, tensors)) + sum(
-        _padded(t.nbytes, alignment) for t in tensors
+        _pad_to(t.nbytes, alignment) for t in tensors
     )
     with atomic_file(path, expected_bytes=expected) as file:
         writer = GGUFWriter(file, path, keys, tensors, progress, hashed)
@@ -187,7 +187,7 @@ def create_gguf(
             writer.close()
 
 
-def prove(written: Written, tensors: Sequence[TensorSpec]) -> None:
+def verify_written(written: Written, tensors: Sequence[TensorSpec]) -> None:
     """Read the header back and raise BadGGUF unless every tensor is where and what it was announced."""
     header = read_header(written.path)
     if [(t.name, t.type, t.shape) for t in tensors] != [
@@ -200,12 +200,12 @@ def prove(written: Written, tensors: Sequence[TensorSpec]) -> None:
         )
 
 
-def _alignment(keys: Mapping[str, Value]) -> int:
+def _alignment_of(keys: Mapping[str, Value]) -> int:
     value = keys.get("general.alignment")
     return (
         int(value.data) if value is not None and isinstance(value.data, int) else DEFAULT_ALIGNMENT
     )
 
 
-def _padded(n: int, alignment: int) -> int:
+def _pad_to(n: int, alignment: int) -> int:
     return -(-n // alignment) * alignment

@@ -72,7 +72,7 @@ def read_image_header(data: bytes) -> ImageHeader:
     raise BadMedia("is not an image that g4 reads")
 
 
-def _header(format_: str, width: int, height: int, bytes_per_pixel: float) -> ImageHeader:
+def _check_header(format_: str, width: int, height: int, bytes_per_pixel: float) -> ImageHeader:
     """Return the header, if its picture can be decoded here. Raises BadMedia."""
     if width < 1 or height < 1:
         raise BadMedia(f"is damaged: a picture of {width} x {height} pixels")
@@ -87,7 +87,7 @@ def _header(format_: str, width: int, height: int, bytes_per_pixel: float) -> Im
     return ImageHeader(format_, width, height, needed)
 
 
-def _take(data: bytes, layout: str, at: int) -> tuple[Any, ...]:
+def _unpack_at(data: bytes, layout: str, at: int) -> tuple[Any, ...]:
     """Return the numbers of `layout` at byte `at`. Raises BadMedia where the file ends before them."""
     try:
         return struct.unpack_from(layout, data, at)
@@ -97,7 +97,7 @@ def _take(data: bytes, layout: str, at: int) -> tuple[Any, ...]:
 
 def _read_png(data: bytes) -> ImageHeader:
     # https://www.w3.org/TR/png-3/, 5.3 chunk layout, 11.2.1 IHDR
-    length, kind, width, height, depth, color, compression, filter_, interlace = _take(
+    length, kind, width, height, depth, color, compression, filter_, interlace = _unpack_at(
         data, ">I4sIIBBBBB", 8
     )
     if length != 13 or kind != b"IHDR":
@@ -107,7 +107,7 @@ def _read_png(data: bytes) -> ImageHeader:
     # stb_image inflates all rows, copies them (once more if interlaced), then keeps RGB.
     sample = 2 if depth == 16 else 1
     channels = 4 if color == 3 else _PNG_CHANNELS[color]
-    found = _header("png", width, height, (2 + interlace) * channels * sample + 3)
+    found = _check_header("png", width, height, (2 + interlace) * channels * sample + 3)
     packed = sum(end - start for start, end in _png_pieces(data))
     if packed * _DEFLATE_RATIO < _png_rows(data):
         raise BadMedia("is damaged: it cannot hold as many pixels as it claims")
@@ -118,7 +118,7 @@ def _png_pieces(data: bytes) -> list[tuple[int, int]]:
     """Return where the compressed rows begin and end. Raises BadMedia if a chunk is cut off."""
     pieces, at = [], 8
     for _ in range(_MAX_PARTS):
-        length, kind = _take(data, ">I4s", at)
+        length, kind = _unpack_at(data, ">I4s", at)
         if at + 12 + length > len(data):
             raise BadMedia("is damaged: it ends too early")
         if kind == b"IDAT":
@@ -131,7 +131,7 @@ def _png_pieces(data: bytes) -> list[tuple[int, int]]:
 
 def _png_rows(data: bytes) -> int:
     """Return the bytes of all rows before compression, one filter byte before each."""
-    full_width, full_height, depth, color, _, _, interlace = _take(data, ">IIBBBBB", 16)
+    full_width, full_height, depth, color, _, _, interlace = _unpack_at(data, ">IIBBBBB", 16)
     bits, total = _PNG_CHANNELS[color] * depth, 0
     for x, y, step_x, step_y in _ADAM7 if interlace else ((0, 0, 1, 1),):
         width = (full_width - x + step_x - 1) // step_x
@@ -183,7 +183,7 @@ def _read_jpeg(data: bytes) -> ImageHeader:
         elif marker in (0, 1) or 0xD0 <= marker <= 0xD8:
             at += 2
         else:
-            (length,) = _take(data, ">H", at + 2)
+            (length,) = _unpack_at(data, ">H", at + 2)
             if length < 2:
                 raise BadMedia("is damaged: a segment without a length")
             at += 2 + length
@@ -191,12 +191,12 @@ def _read_jpeg(data: bytes) -> ImageHeader:
 
 
 def _jpeg_frame(data: bytes, at: int, *, progressive: bool) -> ImageHeader:
-    length, depth, height, width, n_components = _take(data, ">HBHHB", at)
+    length, depth, height, width, n_components = _unpack_at(data, ">HBHHB", at)
     if depth != 8 or n_components not in (1, 3, 4) or length != 8 + 3 * n_components:
         raise BadMedia("is a kind of JPEG that g4 does not read")
     # Planes, coefficients of 16 bits if progressive, the result and mtmd's copy of it.
     per_pixel = n_components * (3 if progressive else 1) + 6
-    found = _header("jpg", width, height, per_pixel)
+    found = _check_header("jpg", width, height, per_pixel)
     if width * height > _JPEG_RATIO * len(data):
         raise BadMedia("is damaged: it cannot hold as many pixels as it claims")
     if progressive and data.count(b"\xff\xda") > _JPEG_SCANS:
@@ -206,12 +206,12 @@ def _jpeg_frame(data: bytes, at: int, *, progressive: bool) -> ImageHeader:
 
 def _read_bmp(data: bytes) -> ImageHeader:
     # BITMAPFILEHEADER and BITMAPCOREHEADER / BITMAPINFOHEADER / V4 / V5 of the Windows API
-    offset, size = _take(data, "<II", 10)
+    offset, size = _unpack_at(data, "<II", 10)
     compression = 0
     if size == 12:
-        width, height, planes, bits = _take(data, "<HHHH", 18)
+        width, height, planes, bits = _unpack_at(data, "<HHHH", 18)
     elif size in (40, 56, 108, 124):
-        width, height, planes, bits, compression = _take(data, "<iiHHI", 18)
+        width, height, planes, bits, compression = _unpack_at(data, "<iiHHI", 18)
         height = abs(height)
     else:
         raise BadMedia("is damaged: its BMP header is not valid")
@@ -219,7 +219,7 @@ def _read_bmp(data: bytes) -> ImageHeader:
         raise BadMedia("is a compressed BMP, which g4 does not read")
     if planes != 1 or bits not in (1, 4, 8, 16, 24, 32):
         raise BadMedia("is damaged: its BMP header is not valid")
-    found = _header("bmp", width, height, 4 + 3 + 3)
+    found = _check_header("bmp", width, height, 4 + 3 + 3)
     row = (width * bits + 31) // 32 * 4
     if offset + row * (height - 1) + (width * bits + 7) // 8 > len(data):
         raise BadMedia("is damaged: it ends before its last row")
@@ -228,14 +228,14 @@ def _read_bmp(data: bytes) -> ImageHeader:
 
 def _read_gif(data: bytes) -> ImageHeader:
     # https://www.w3.org/Graphics/GIF/spec-gif89a.txt, 18 to 20 and 23
-    width, height, flags = _take(data, "<HHB", 6)
+    width, height, flags = _unpack_at(data, "<HHB", 6)
     # Four bytes a pixel for the canvas and for its background, one for the history, then RGB twice.
-    found = _header("gif", width, height, 4 + 4 + 1 + 6)
+    found = _check_header("gif", width, height, 4 + 4 + 1 + 6)
     at = 13 + (3 << ((flags & 7) + 1) if flags & 0x80 else 0)
-    (kind,) = _take(data, "B", at)
+    (kind,) = _unpack_at(data, "B", at)
     for _ in range(_MAX_PARTS):
         if kind == 0x2C:
-            x, y, frame_width, frame_height = _take(data, "<HHHH", at + 1)
+            x, y, frame_width, frame_height = _unpack_at(data, "<HHHH", at + 1)
             if x + frame_width > width or y + frame_height > height:
                 raise BadMedia("is damaged: its first picture is larger than the whole")
             if frame_width * frame_height > _GIF_RATIO * len(data):
@@ -244,7 +244,7 @@ def _read_gif(data: bytes) -> ImageHeader:
         if kind != 0x21:
             raise BadMedia("is damaged: a GIF without a picture")
         at = _after_gif_extension(data, at)
-        (kind,) = _take(data, "B", at)
+        (kind,) = _unpack_at(data, "B", at)
     raise BadMedia(_TOO_MANY)
 
 
@@ -252,7 +252,7 @@ def _after_gif_extension(data: bytes, at: int) -> int:
     """Return where the extension at `at` ends, behind its sub-blocks and the empty one."""
     at += 2
     for _ in range(_MAX_PARTS):
-        (length,) = _take(data, "B", at)
+        (length,) = _unpack_at(data, "B", at)
         at += 1 + length
         if not length:
             return at

@@ -39,7 +39,7 @@ class TensorDims:
         return prod(self.shape)
 
 
-def _width(shape: Shape) -> tuple[int, ...]:
+def _model_width(shape: Shape) -> tuple[int, ...]:
     return (shape.n_embd,)
 
 
@@ -47,7 +47,7 @@ def _layer_width(shape: Shape, _layer: int) -> tuple[int, ...]:
     return (shape.n_embd,)
 
 
-def _head(shape: Shape, layer: int) -> tuple[int, ...]:
+def _head_dims(shape: Shape, layer: int) -> tuple[int, ...]:
     return (shape.head_dim_of(layer),)
 
 
@@ -55,18 +55,18 @@ def _query_width(shape: Shape, layer: int) -> int:
     return shape.n_head[layer] * shape.head_dim_of(layer)
 
 
-def _value(shape: Shape, layer: int) -> tuple[int, ...] | None:
+def _value_dims(shape: Shape, layer: int) -> tuple[int, ...] | None:
     # Where K = V the value projection is the key projection: no tensor of its own, on full layers only.
     if shape.k_eq_v and not shape.is_swa[layer]:
         return None
     return (shape.n_embd, shape.kv_width(layer))
 
 
-def _moe(rule: _LayerRule) -> _LayerRule:
+def _only_moe(rule: _LayerRule) -> _LayerRule:
     return lambda shape, layer: rule(shape, layer) if shape.n_expert else None
 
 
-def _ple(rule: _LayerRule) -> _LayerRule:
+def _only_ple(rule: _LayerRule) -> _LayerRule:
     return lambda shape, layer: rule(shape, layer) if shape.n_embd_per_layer else None
 
 
@@ -84,16 +84,22 @@ _LAYER: Final[tuple[tuple[str, _LayerRule], ...]] = (
     # suffix after "blk.N.", shape                                            # Hugging Face name
     (
         "ffn_down_exps.weight",
-        _moe(lambda s, _: (s.n_ff_expert, s.n_embd, s.n_expert)),
+        _only_moe(lambda s, _: (s.n_ff_expert, s.n_embd, s.n_expert)),
     ),  # experts.down_proj
-    ("ffn_gate_up_exps.weight", _moe(lambda s, _: (s.n_embd, 2 * s.n_ff_expert, s.n_expert))),
+    ("ffn_gate_up_exps.weight", _only_moe(lambda s, _: (s.n_embd, 2 * s.n_ff_expert, s.n_expert))),
     ("attn_norm.weight", _layer_width),  #                                    input_layernorm
     ("layer_output_scale.weight", lambda _s, _l: (1,)),  #                    layer_scalar
     ("ffn_down.weight", lambda s, i: (s.n_ff[i], s.n_embd)),  #               mlp.down_proj
     ("ffn_gate.weight", lambda s, i: (s.n_embd, s.n_ff[i])),  #               mlp.gate_proj
     ("ffn_up.weight", lambda s, i: (s.n_embd, s.n_ff[i])),  #                 mlp.up_proj
-    ("inp_gate.weight", _ple(lambda s, _: (s.n_embd, s.n_embd_per_layer))),  # per_layer_input_gate
-    ("proj.weight", _ple(lambda s, _: (s.n_embd_per_layer, s.n_embd))),  #    per_layer_projection
+    (
+        "inp_gate.weight",
+        _only_ple(lambda s, _: (s.n_embd, s.n_embd_per_layer)),
+    ),  # per_layer_input_gate
+    (
+        "proj.weight",
+        _only_ple(lambda s, _: (s.n_embd_per_layer, s.n_embd)),
+    ),  #    per_layer_projection
     (
         "post_attention_norm.weight",
         _layer_width,
@@ -104,15 +110,15 @@ _LAYER: Final[tuple[tuple[str, _LayerRule], ...]] = (
     ),  #                                post_feedforward_layernorm
     (
         "post_ffw_norm_1.weight",
-        _moe(_layer_width),
+        _only_moe(_layer_width),
     ),  #                        post_feedforward_layernorm_1
     (
         "post_ffw_norm_2.weight",
-        _moe(_layer_width),
+        _only_moe(_layer_width),
     ),  #                        post_feedforward_layernorm_2
     (
         "post_norm.weight",
-        _ple(_layer_width),
+        _only_ple(_layer_width),
     ),  #                              post_per_layer_input_norm
     (
         "ffn_norm.weight",
@@ -120,24 +126,24 @@ _LAYER: Final[tuple[tuple[str, _LayerRule], ...]] = (
     ),  #                                     pre_feedforward_layernorm
     (
         "pre_ffw_norm_2.weight",
-        _moe(_layer_width),
+        _only_moe(_layer_width),
     ),  #                         pre_feedforward_layernorm_2
     (
         "ffn_down_exps.scale",
-        _moe(lambda s, _: (s.n_expert,)),
+        _only_moe(lambda s, _: (s.n_expert,)),
     ),  #             router.per_expert_scale
-    ("ffn_gate_inp.weight", _moe(lambda s, _: (s.n_embd, s.n_expert))),  #    router.proj
-    ("ffn_gate_inp.scale", _moe(_layer_width)),  #                            router.scale
-    ("attn_k_norm.weight", _head),  #                                         self_attn.k_norm
+    ("ffn_gate_inp.weight", _only_moe(lambda s, _: (s.n_embd, s.n_expert))),  #    router.proj
+    ("ffn_gate_inp.scale", _only_moe(_layer_width)),  #                            router.scale
+    ("attn_k_norm.weight", _head_dims),  #                                         self_attn.k_norm
     ("attn_k.weight", lambda s, i: (s.n_embd, s.kv_width(i))),  #             self_attn.k_proj
     ("attn_output.weight", lambda s, i: (_query_width(s, i), s.n_embd)),  #   self_attn.o_proj
-    ("attn_q_norm.weight", _head),  #                                         self_attn.q_norm
+    ("attn_q_norm.weight", _head_dims),  #                                         self_attn.q_norm
     ("attn_q.weight", lambda s, i: (s.n_embd, _query_width(s, i))),  #        self_attn.q_proj
-    ("attn_v.weight", _value),  #                                             self_attn.v_proj
+    ("attn_v.weight", _value_dims),  #                                             self_attn.v_proj
 )
 
 _AFTER_LAYERS: Final[tuple[tuple[str, _ModelRule], ...]] = (
-    ("output_norm.weight", _width),  #                                        norm
+    ("output_norm.weight", _model_width),  #                                        norm
     (
         "per_layer_model_proj.weight",  #                                     per_layer_model_projection
         lambda s: (s.n_embd, s.n_embd_per_layer * s.n_layer) if s.n_embd_per_layer else None,

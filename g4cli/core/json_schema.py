@@ -29,17 +29,17 @@ def parse_schema(text: str) -> Any:
     Raises UsageError, which names keyword and place.
     """
     if len(text) > MAX_TEXT:
-        raise _bad(f"it has {len(text):,} characters, at most {MAX_TEXT:,}")
+        raise _schema_error(f"it has {len(text):,} characters, at most {MAX_TEXT:,}")
     try:
         schema = json.loads(text)
     except (ValueError, RecursionError) as err:
         said = str(err) if isinstance(err, ValueError) else "it is nested too deeply"
-        raise _bad(f"it is not JSON: {said}") from None
+        raise _schema_error(f"it is not JSON: {said}") from None
     open_values: list[tuple[Any, str, int, bool]] = [(schema, "#", 0, False)]
     while open_values:
         value, place, depth, names = open_values.pop()
         if depth > MAX_NESTING:
-            raise _bad(f"it is nested more than {MAX_NESTING} deep at {place[:200]}")
+            raise _schema_error(f"it is nested more than {MAX_NESTING} deep at {place[:200]}")
         if isinstance(value, list):
             open_values += [(v, f"{place}/{i}", depth + 1, False) for i, v in enumerate(value)]
         elif isinstance(value, dict):
@@ -58,27 +58,31 @@ def _check_keywords(schema: dict[str, Any], place: str) -> None:
             if key in schema:
                 _check_times(schema[key], key, place)
         if schema.get(low, 0) > schema.get(high, MAX_TIMES):
-            raise _bad(f"{low} is larger than {high} at {place}")
+            raise _schema_error(f"{low} is larger than {high} at {place}")
     properties = schema.get("properties")
     if isinstance(properties, dict) and len(properties) > MAX_PROPERTIES:
-        raise _bad(f"{len(properties):,} properties at {place}, at most {MAX_PROPERTIES}")
+        raise _schema_error(f"{len(properties):,} properties at {place}, at most {MAX_PROPERTIES}")
     pattern = schema.get("pattern")
     if isinstance(pattern, str):
         if len(pattern) > MAX_PATTERN:
-            raise _bad(f"pattern has {len(pattern):,} characters at {place}, at most {MAX_PATTERN}")
+            raise _schema_error(
+                f"pattern has {len(pattern):,} characters at {place}, at most {MAX_PATTERN}"
+            )
         counts = [
             int(n) for found in _QUANTIFIER.findall(pattern) for n in re.findall(r"\d+", found)
         ]
         if sum(counts) > MAX_TIMES:
-            raise _bad(f"pattern repeats {sum(counts):,} times at {place}, at most {MAX_TIMES:,}")
+            raise _schema_error(
+                f"pattern repeats {sum(counts):,} times at {place}, at most {MAX_TIMES:,}"
+            )
 
 
 def _check_times(value: Any, key: str, place: str) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise _bad(f"{key} is {str(value)[:40]} at {place}, not a number of times")
+        raise _schema_error(f"{key} is {str(value)[:40]} at {place}, not a number of times")
     if value > MAX_TIMES:
-        raise _bad(f"{key} {value:,} at {place} is too large, at most {MAX_TIMES:,}")
+        raise _schema_error(f"{key} {value:,} at {place} is too large, at most {MAX_TIMES:,}")
 
 
-def _bad(what: str) -> UsageError:
+def _schema_error(what: str) -> UsageError:
     return UsageError(f"the JSON schema cannot be used: {what}", hint='{"type": "object", ...}')

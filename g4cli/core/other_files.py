@@ -51,18 +51,18 @@ def not_a_gguf(head: bytes, path: Path | str) -> BadGGUF:
     if not head:
         return NotGGUF(path, "an empty file", hint="download it again")
     if _is_preamble(head):
-        found = f"the first 4 bytes are {_hex(head)}, expected 47 47 55 46 (GGUF): they are damaged"
+        found = f"the first 4 bytes are {_hex_text(head)}, expected 47 47 55 46 (GGUF): they are damaged"
         return BadGGUF(
             path,
             found,
             offset=0,
             hint=f"download it again, or {shell_command('g4', 'doctor', path)}",
         )
-    what, hint = _described(head, path)
+    what, hint = _describe_head(head, path)
     return NotGGUF(path, what, hint=hint)
 
 
-def _described(head: bytes, path: Path | str) -> tuple[str, str]:
+def _describe_head(head: bytes, path: Path | str) -> tuple[str, str]:
     for start, what, hint in _SIGNATURES:
         if head.startswith(start):
             return what, hint
@@ -73,7 +73,7 @@ def _described(head: bytes, path: Path | str) -> tuple[str, str]:
         return "zeros: space was reserved but the data never arrived", "download it again"
     if _is_text(head):
         return "a text file", "g4 list"
-    return f"a file of an unknown kind (it begins with {_hex(head)})", "g4 list"
+    return f"a file of an unknown kind (it begins with {_hex_text(head)})", "g4 list"
 
 
 def _is_preamble(head: bytes) -> bool:
@@ -96,7 +96,7 @@ def _is_text(head: bytes) -> bool:
     )
 
 
-def _hex(head: bytes) -> str:
+def _hex_text(head: bytes) -> str:
     return head[:4].hex(" ")
 
 

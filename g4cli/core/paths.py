@@ -29,7 +29,7 @@ ENVIRONMENT: Final[tuple[tuple[str, str, str], ...]] = (
 
 def data_dir() -> Path:
     """Return the folder of models and manifests (not created)."""
-    return _home("data")
+    return _home_folder("data")
 
 
 def models_dir() -> Path:
@@ -39,12 +39,12 @@ def models_dir() -> Path:
 
 def cache_dir() -> Path:
     """Return the folder of what can be made again: probe results, expanded SFP8 files (not created)."""
-    return _home("cache")
+    return _home_folder("cache")
 
 
 def state_dir() -> Path:
     """Return the folder of the line history and saved chats (not created)."""
-    return _home("state")
+    return _home_folder("state")
 
 
 def tiny_dir() -> Path:
@@ -56,9 +56,9 @@ def hub_cache_dir() -> Path:
     """Return the Hugging Face cache, as huggingface_hub finds it (not created)."""
     for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         if os.environ.get(name):
-            return _expanded(os.environ[name])
+            return _expand_path(os.environ[name])
     home = os.environ.get("HF_HOME")
-    return (_expanded(home) if home else _user_cache() / "huggingface") / "hub"
+    return (_expand_path(home) if home else _user_cache() / "huggingface") / "hub"
 
 
 def lm_studio_dirs() -> tuple[Path, ...]:
@@ -74,14 +74,14 @@ def ollama_dirs() -> tuple[Path, ...]:
     """Return where Ollama keeps models: the user's folder, then the Linux service's."""
     own = os.environ.get("OLLAMA_MODELS")
     if own:
-        return (_expanded(own),)
+        return (_expand_path(own),)
     return (Path.home() / ".ollama" / "models", Path("/usr/share/ollama/.ollama/models"))
 
 
 def llama_cpp_dir() -> Path:
     """Return where llama.cpp's own downloads lie."""
     own = os.environ.get("LLAMA_CACHE")
-    return _expanded(own) if own else _user_cache() / "llama.cpp"
+    return _expand_path(own) if own else _user_cache() / "llama.cpp"
 
 
 def debug() -> bool:
@@ -89,15 +89,15 @@ def debug() -> bool:
     return os.environ.get("G4_DEBUG", "") not in ("", "0")
 
 
-def _expanded(text: str) -> Path:
+def _expand_path(text: str) -> Path:
     return Path(os.path.expandvars(text)).expanduser()
 
 
 def _user_cache() -> Path:
-    return _expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    return _expand_path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
 
 
-def _home(kind: str) -> Path:
+def _home_folder(kind: str) -> Path:
     override = os.environ.get("G4_HOME")
     if override:
         return Path(override).expanduser() / kind

@@ -16,7 +16,7 @@ def shell_word(value: str | Path) -> str:
     word = str(value)
     if isinstance(value, Path) and word.startswith("-"):
         word = f"./{word}"
-    return shlex.quote(word) if word.isprintable() else f"$'{''.join(map(_escaped, word))}'"
+    return shlex.quote(word) if word.isprintable() else f"$'{''.join(map(_escape_char, word))}'"
 
 
 def shell_command(*words: str | Path) -> str:
@@ -24,7 +24,7 @@ def shell_command(*words: str | Path) -> str:
     return " ".join(map(shell_word, words))
 
 
-def _escaped(char: str) -> str:
+def _escape_char(char: str) -> str:
     if char.isprintable() and char not in "'\\":
         return char
     return "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", "surrogateescape"))

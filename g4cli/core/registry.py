@@ -110,7 +110,7 @@ MADE_TYPES: Final = (
 )
 
 
-def _layers(pattern: str, repeat: int) -> tuple[bool, ...]:
+def _layer_pattern(pattern: str, repeat: int) -> tuple[bool, ...]:
     return tuple(kind == "S" for kind in pattern * repeat)
 
 
@@ -118,7 +118,7 @@ def _by_layer(is_swa: tuple[bool, ...], swa: int, full: int) -> tuple[int, ...]:
     return tuple(swa if sliding else full for sliding in is_swa)
 
 
-def _small(
+def _small_shape(
     n_layer: int, n_embd: int, n_kv: int, n_ff: tuple[int, ...], pattern: str, shared: int
 ) -> Shape:
     return Shape(
@@ -129,7 +129,7 @@ def _small(
         n_head=(8,) * n_layer,
         n_head_kv=(n_kv,) * n_layer,
         n_ff=n_ff,
-        is_swa=_layers(pattern, 7),
+        is_swa=_layer_pattern(pattern, 7),
         head_dim=512,
         head_dim_swa=256,
         n_swa=512,
@@ -138,10 +138,10 @@ def _small(
     )
 
 
-def _large(
+def _large_shape(
     n_layer: int, n_embd: int, n_head: int, kv: tuple[int, int], n_ff: int, expert: int = 0
 ) -> Shape:
-    is_swa = _layers("SSSSSF", n_layer // 6)
+    is_swa = _layer_pattern("SSSSSF", n_layer // 6)
     return Shape(
         n_layer=n_layer,
         n_embd=n_embd,
@@ -161,7 +161,7 @@ def _large(
     )
 
 
-def _drafter(n_embd: int, n_embd_out: int, n_head: int, n_ff: int) -> DraftShape:
+def _draft_shape(n_embd: int, n_embd_out: int, n_head: int, n_ff: int) -> DraftShape:
     return DraftShape(
         n_layer=4,
         n_embd=n_embd,
@@ -169,7 +169,7 @@ def _drafter(n_embd: int, n_embd_out: int, n_head: int, n_ff: int) -> DraftShape
         n_vocab=262_144,
         n_head=(n_head,) * 4,
         n_ff=(n_ff,) * 4,
-        is_swa=_layers("SSSF", 1),
+        is_swa=_layer_pattern("SSSF", 1),
         head_dim=512,
         head_dim_swa=256,
     )
@@ -184,18 +184,18 @@ _TINY: Final = Shape(
     n_head=(2,) * 10,
     n_head_kv=(1,) * 10,
     n_ff=(64,) * 5 + (128,) * 5,
-    is_swa=_layers("SSSSF", 2),
+    is_swa=_layer_pattern("SSSSF", 2),
     head_dim=128,
     head_dim_swa=64,
     n_swa=128,
     n_shared_kv=5,
     n_embd_per_layer=128,
 )
-_E2B: Final = _small(35, 1536, 1, (6144,) * 15 + (12_288,) * 20, "SSSSF", 20)
-_E4B: Final = _small(42, 2560, 2, (10_240,) * 42, "SSSSSF", 18)
-_12B: Final = _large(48, 3840, 16, (8, 1), 15_360)
-_26B: Final = _large(30, 2816, 16, (8, 2), 2112, expert=704)
-_31B: Final = _large(60, 5376, 32, (16, 4), 21_504)
+_E2B: Final = _small_shape(35, 1536, 1, (6144,) * 15 + (12_288,) * 20, "SSSSF", 20)
+_E4B: Final = _small_shape(42, 2560, 2, (10_240,) * 42, "SSSSSF", 18)
+_12B: Final = _large_shape(48, 3840, 16, (8, 1), 15_360)
+_26B: Final = _large_shape(30, 2816, 16, (8, 2), 2112, expert=704)
+_31B: Final = _large_shape(60, 5376, 32, (16, 4), 21_504)
 
 _QAT: Final = "Google's quantisation-aware training"
 _P = Published
@@ -231,7 +231,7 @@ MODELS: Final = (
             _P("q8_0", "ggml-org/gemma-4-E2B-it-GGUF", 557_368_064),
         ),
         drafts=(_P("q8_0", "ggml-org/gemma-4-E2B-it-GGUF"),),
-        draft_shape=_drafter(256, 1536, 4, 2048),
+        draft_shape=_draft_shape(256, 1536, 4, 2048),
     ),
     Model(
         "e4b",
@@ -261,7 +261,7 @@ MODELS: Final = (
             _P("q8_0", "ggml-org/gemma-4-E4B-it-GGUF", 559_874_816),
         ),
         drafts=(_P("q8_0", "ggml-org/gemma-4-E4B-it-GGUF"),),
-        draft_shape=_drafter(256, 2560, 4, 2048),
+        draft_shape=_draft_shape(256, 2560, 4, 2048),
     ),
     Model(
         "12b",
@@ -291,7 +291,7 @@ MODELS: Final = (
             _P("q8_0", "ggml-org/gemma-4-12B-it-GGUF", 158_987_616),
         ),
         drafts=(_P("q8_0", "ggml-org/gemma-4-12B-it-GGUF"),),
-        draft_shape=_drafter(1024, 3840, 16, 8192),
+        draft_shape=_draft_shape(1024, 3840, 16, 8192),
     ),
     Model(
         "26b",
@@ -320,7 +320,7 @@ MODELS: Final = (
             _P("q8_0", "ggml-org/gemma-4-26B-A4B-it-GGUF", 806_408_320),
         ),
         drafts=(_P("q8_0", "ggml-org/gemma-4-26B-A4B-it-GGUF"),),
-        draft_shape=_drafter(1024, 2816, 16, 8192),
+        draft_shape=_draft_shape(1024, 2816, 16, 8192),
     ),
     Model(
         "31b",
@@ -349,7 +349,7 @@ MODELS: Final = (
             _P("q8_0", "ggml-org/gemma-4-31B-it-GGUF", 809_541_728),
         ),
         drafts=(_P("q8_0", "ggml-org/gemma-4-31B-it-GGUF", 514_687_104),),
-        draft_shape=_drafter(1024, 5376, 32, 8192),
+        draft_shape=_draft_shape(1024, 5376, 32, 8192),
     ),
 )
 

@@ -76,7 +76,7 @@ def shape_of(header: Header) -> Shape:
     return Shape(
         n_layer=n_layer,
         n_embd=keys.number("embedding_length"),
-        n_vocab=_vocabulary(header),
+        n_vocab=_vocabulary_size(header),
         n_ctx_train=min(keys.number("context_length"), MAX_CONTEXT),
         n_head=keys.per_layer("attention.head_count", n_layer),
         n_head_kv=keys.per_layer("attention.head_count_kv", n_layer),
@@ -142,34 +142,34 @@ class Keys:
     ) -> int:
         """Return one number within `limits` (default: 1 to 2^31 - 1)."""
         value = int(self._header.get(f"{self._arch}.{key}", int, default))
-        return self._checked(key, value, limits or _POSITIVE, what)
+        return self._check_range(key, value, limits or _POSITIVE, what)
 
     def per_layer(self, key: str, n_layer: int, *, default: int | None = None) -> tuple[int, ...]:
         """Return `n_layer` numbers: an array's first, or one number for all."""
         value = self._header.get(f"{self._arch}.{key}", object, default)
         items = value.first(n_layer) if isinstance(value, Array) else [value] * n_layer
         if not all(isinstance(item, int) for item in items):
-            raise self._bad(
+            raise self._key_error(
                 key, f"is {self._header.keys[f'{self._arch}.{key}'].type_name}, numbers are due"
             )
         if len(items) < n_layer:
-            raise self._bad(key, f"{len(items)} items for {n_layer} layers")
-        return tuple(self._checked(key, item, COUNT) for item in items)
+            raise self._key_error(key, f"{len(items)} items for {n_layer} layers")
+        return tuple(self._check_range(key, item, COUNT) for item in items)
 
-    def _checked(self, key: str, value: int, limits: tuple[int, int], what: str = "") -> int:
+    def _check_range(self, key: str, value: int, limits: tuple[int, int], what: str = "") -> int:
         low, high = limits
         if not low <= value <= high:
-            raise self._bad(key, f"{value} {what or 'is'} out of range ({low} to {high})")
+            raise self._key_error(key, f"{value} {what or 'is'} out of range ({low} to {high})")
         return value
 
-    def _bad(self, key: str, what: str) -> BadGGUF:
+    def _key_error(self, key: str, what: str) -> BadGGUF:
         name = f"{self._arch}.{key}"
         return BadGGUF(
             self._header.path, what, offset=self._header.key_offsets.get(name), field=name
         )
 
 
-def _vocabulary(header: Header) -> int:
+def _vocabulary_size(header: Header) -> int:
     embedding = header.tensors.get("token_embd.weight")
     if embedding and len(embedding.shape) > 1:
         return embedding.shape[1]

@@ -82,7 +82,7 @@ def read_sound_header(data: bytes) -> SoundHeader:
     raise BadMedia("is not a sound that g4 reads")
 
 
-def _header(
+def _check_header(
     format_: str, rate: int, channels: int, n_samples: int, reserve: float = 1.0
 ) -> SoundHeader:
     if not MIN_RATE <= rate <= MAX_RATE:
@@ -98,7 +98,7 @@ def _header(
     return SoundHeader(format_, rate, channels, n_samples / rate)
 
 
-def _take(data: bytes, layout: str, at: int) -> tuple[Any, ...]:
+def _unpack_at(data: bytes, layout: str, at: int) -> tuple[Any, ...]:
     """Return the numbers of `layout` at byte `at`. Raises BadMedia where the file ends before them."""
     try:
         return struct.unpack_from(layout, data, at)
@@ -112,7 +112,7 @@ def _after_id3(data: bytes) -> int:
     for _ in range(_MAX_PARTS):
         if data[at : at + 3] != b"ID3":
             return at
-        flags, *size = _take(data, "5B", at + 5)
+        flags, *size = _unpack_at(data, "5B", at + 5)
         at += 10 + sum(
             (part & 0x7F) << shift for part, shift in zip(size, (21, 14, 7, 0), strict=True)
         )
@@ -122,12 +122,12 @@ def _after_id3(data: bytes) -> int:
 
 def _read_wav(data: bytes) -> SoundHeader:
     # Multimedia Programming Interface and Data Specifications 1.0, IBM and Microsoft, 1991, "WAVE"
-    (riff_size,) = _take(data, "<I", 4)
+    (riff_size,) = _unpack_at(data, "<I", 4)
     if riff_size < 36:
         raise BadMedia("is damaged: its RIFF header is not valid")
     at, form = 12, None
     for _ in range(_MAX_PARTS):
-        size = _take(data, "<4sI", at)[1]
+        size = _unpack_at(data, "<4sI", at)[1]
         kind, at = data[at : at + 4], at + 8
         if kind == b"data":
             break
@@ -146,18 +146,18 @@ def _read_wav(data: bytes) -> SoundHeader:
     left = len(data) - at
     if left < size < _STREAMED:
         raise BadMedia("is damaged: it ends before its last sample")
-    return _header("wav", rate, channels, min(size, left) // frame_bytes)
+    return _check_header("wav", rate, channels, min(size, left) // frame_bytes)
 
 
 def _wav_format(data: bytes, at: int, size: int) -> tuple[int, int, int]:
     """Return samples a second, channels, and bytes of a sample over all channels."""
-    tag, channels, rate, _, frame_bytes, bits = _take(data, "<HHIIHH", at)
-    if size < 16 or (size > 16 and _take(data, "<H", at + 16)[0] > size - 18):
+    tag, channels, rate, _, frame_bytes, bits = _unpack_at(data, "<HHIIHH", at)
+    if size < 16 or (size > 16 and _unpack_at(data, "<H", at + 16)[0] > size - 18):
         raise BadMedia("is damaged: its WAV header is not valid")
     if tag == _WAV_EXTENSIBLE:
         if size < 40:
             raise BadMedia("is damaged: its WAV header is not valid")
-        (tag,) = _take(data, "<H", at + 24)
+        (tag,) = _unpack_at(data, "<H", at + 24)
     if tag not in _WAV_BITS:
         raise BadMedia("is a WAV whose samples are compressed in a way that g4 does not read")
     if bits not in _WAV_BITS[tag] or frame_bytes != channels * bits // 8 or not frame_bytes:
@@ -168,17 +168,17 @@ def _wav_format(data: bytes, at: int, size: int) -> tuple[int, int, int]:
 def _read_flac(data: bytes, at: int) -> SoundHeader:
     # RFC 9639, 8.1 metadata block header, 8.2 streaminfo
     at += 4
-    (head,) = _take(data, ">I", at)
+    (head,) = _unpack_at(data, ">I", at)
     if head & 0x7FFFFFFF != 34:
         raise BadMedia("is damaged: a FLAC without its header")
-    _, most, _, _, packed = _take(data, ">HH3s3sQ", at + 4)
+    _, most, _, _, packed = _unpack_at(data, ">HH3s3sQ", at + 4)
     rate, channels = packed >> 44, (packed >> 41 & 7) + 1
     n_samples = packed & (1 << 36) - 1
     if n_samples == 0:
         raise BadMedia("does not say how long it is")
-    found = _header("flac", rate, channels, n_samples)
+    found = _check_header("flac", rate, channels, n_samples)
     for _ in range(_MAX_PARTS):
-        (head,) = _take(data, ">I", at)
+        (head,) = _unpack_at(data, ">I", at)
         at += 4 + (head & 0xFFFFFF)
         if at > len(data):
             raise BadMedia("is damaged: it ends too early")
@@ -257,7 +257,7 @@ def _read_mp3(data: bytes, at: int) -> SoundHeader:
         n_samples += _MP3_SAMPLES[data[match.start() + 1]]
         if n_samples > most:
             break
-    return _header("mp3", rate, channels, n_samples, _MP3_RESERVE)
+    return _check_header("mp3", rate, channels, n_samples, _MP3_RESERVE)
 
 
 def _check_mp3_tags(data: bytes, at: int, rate: int) -> None:
@@ -268,7 +268,7 @@ def _check_mp3_tags(data: bytes, at: int, rate: int) -> None:
             tag = data.find(name, tag + 1, len(data) - 8)
             if tag < 0:
                 break
-            flags, n_frames = _take(data, ">II", tag + 4)
+            flags, n_frames = _unpack_at(data, ">II", tag + 4)
             starts = (tag - offset for offset in _MP3_TAG_OFFSETS) if flags & 1 else ()
             for start in starts:
                 if start < at or not _MP3_SYNC.match(data, start) or n_frames == _NO_COUNT:

@@ -34,7 +34,7 @@ def render_template(
     is the file that holds it, for the message.
     """
     try:
-        return _rendered(template, cases)
+        return _render_cases(template, cases)
     except _Fault as fault:
         where = f"{path}: the" if path else "the"
         raise BadFile(
@@ -46,7 +46,7 @@ class _Fault(Exception):
     """What is wrong with a template; goes on after 'the chat template '."""
 
 
-def _rendered(template: str, cases: Sequence[Mapping[str, Any]]) -> list[str]:
+def _render_cases(template: str, cases: Sequence[Mapping[str, Any]]) -> list[str]:
     if len(template) > TEMPLATE_LIMIT:
         raise _Fault(f"has {len(template):,} characters; {TEMPLATE_LIMIT:,} are accepted")
     try:
@@ -64,7 +64,7 @@ def _rendered(template: str, cases: Sequence[Mapping[str, Any]]) -> list[str]:
             f"was stopped: it takes more than {CPU_LIMIT_S} s"
             f" or {MEMORY_LIMIT // GIB} GiB of memory"
         )
-    answer = _answer(seen.stdout)
+    answer = _parse_answer(seen.stdout)
     if "error" in answer:
         raise _Fault(str(answer["error"]))
     texts = answer.get("texts")
@@ -73,7 +73,7 @@ def _rendered(template: str, cases: Sequence[Mapping[str, Any]]) -> list[str]:
     return [str(text) for text in texts]
 
 
-def _answer(stdout: str) -> Mapping[str, Any]:
+def _parse_answer(stdout: str) -> Mapping[str, Any]:
     try:
         answer = json.loads(stdout)
     except (ValueError, RecursionError):

@@ -49,12 +49,12 @@ _NOT_IN_JSON: Final = re.compile(f"[{_UNSEEN}{_JOINERS}{_SELECTORS}]")
 
 def one_line(text: str) -> str:
     """Return `text` as one line in which every control and invisible character is written as an escape."""
-    return _NOT_IN_LINE.sub(_escaped, text)
+    return _NOT_IN_LINE.sub(_escape_match, text)
 
 
 def clean(text: str) -> str:
     """Return a whole answer, or other text of several lines, as AnswerCleaner shows it."""
-    return _NOT_IN_ANSWER.sub(_escaped, text)
+    return _NOT_IN_ANSWER.sub(_escape_match, text)
 
 
 class AnswerCleaner:
@@ -68,7 +68,7 @@ class AnswerCleaner:
         before = self._before
         self._before = piece[-1:] or before
         whole = _NOT_IN_ANSWER.sub(
-            lambda match: match[0] if match.start() < len(before) else _escaped(match),
+            lambda match: match[0] if match.start() < len(before) else _escape_match(match),
             before + piece,
         )
         return whole[len(before) :]
@@ -77,10 +77,10 @@ class AnswerCleaner:
 def json_text(data: Any, *, indent: int | None = None, ascii_only: bool = False) -> str:
     """Return `data` as JSON with no raw control or invisible character; what is no JSON becomes its str()."""
     text = json.dumps(data, ensure_ascii=ascii_only, indent=indent, default=str)
-    return _NOT_IN_JSON.sub(_json_escaped, text)
+    return _NOT_IN_JSON.sub(_escape_json_match, text)
 
 
-def _escaped(match: re.Match[str]) -> str:
+def _escape_match(match: re.Match[str]) -> str:
     char = match[0]
     if char in _SHORT:
         return _SHORT[char]
@@ -95,6 +95,6 @@ def _escaped(match: re.Match[str]) -> str:
     )
 
 
-def _json_escaped(match: re.Match[str]) -> str:
+def _escape_json_match(match: re.Match[str]) -> str:
     raw = match[0].encode("utf-16-be", "surrogatepass").hex()
     return "".join(f"\\u{raw[i : i + 4]}" for i in range(0, len(raw), 4))

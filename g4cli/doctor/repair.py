@@ -19,7 +19,7 @@ from g4cli.core.gguf import read_header
 from g4cli.core.gguf_data import iter_tensor
 from g4cli.core.gguf_header import Header
 from g4cli.core.gguf_values import Array, Value, ValueType, array, boolean, f32, string, u32
-from g4cli.core.gguf_write import TensorSpec, create_gguf, prove
+from g4cli.core.gguf_write import TensorSpec, create_gguf, verify_written
 from g4cli.core.inventory import ROPE_FREQS, TOKEN_EMBD
 from g4cli.core.paths import tiny_dir
 from g4cli.core.progress import Progress, no_progress
@@ -105,7 +105,7 @@ def repair_file(
             for piece in _iter_data(header, spec, table):
                 writer.write(piece)
         written = writer.finish()
-    prove(written, specs)
+    verify_written(written, specs)
     return Repair(target, tuple(changes), ranges)
 
 

@@ -109,7 +109,7 @@ class _DraftBuilder(Builder):
         self.positions = g.input(self.n_tokens)
         out_ids = g.input(self.n_outputs)
         for layer in range(drafter.n_layer):
-            attended = self._add_attention(layer, self.norm(stream))
+            attended = self._add_draft_attention(layer, self.norm(stream))
             if layer == drafter.n_layer - 1:
                 self.n_tokens = self.n_outputs
                 rows = (drafter.n_embd, self.n_outputs)
@@ -129,7 +129,7 @@ class _DraftBuilder(Builder):
         g.expand(hidden)
         return g
 
-    def _add_attention(self, layer: int, x: Node) -> Node:
+    def _add_draft_attention(self, layer: int, x: Node) -> Node:
         g, drafter = self.graph, self.drafter
         dim, n_head = drafter.head_dim_of(layer), drafter.n_head[layer]
         cache = self.sliding if drafter.is_swa[layer] else self.full

@@ -91,7 +91,7 @@ class _Pixels(_Encoder):
             x = g.like("add", x, g.op("get_rows", x.ne, place))
         x = g.view(x, *x.ne)
         for _ in range(tower.n_layer):
-            x = self._layer(x)
+            x = self._add_layer(x)
         n_pooled = n // tower.merge**2
         x = g.op("pool", (n_pooled, tower.width), self.cont(g.view(x, *x.ne), n, tower.width))
         x = g.like("scale", self.cont(x, tower.width, n_pooled))
@@ -100,15 +100,15 @@ class _Pixels(_Encoder):
         g.expand(self.product((tower.n_out, n_pooled), g.like("rms_norm", x)))
         return g
 
-    def _layer(self, stream: Node) -> Node:
+    def _add_layer(self, stream: Node) -> Node:
         g, n = self.graph, self.n_patches
-        attended = g.like("add", self.norm(self._attention(self.norm(stream))), stream)
+        attended = g.like("add", self.norm(self._add_attention(self.norm(stream))), stream)
         x = self.norm(attended)
         up, gate = self.product((self.tower.inner, n), x), self.product((self.tower.inner, n), x)
         out = self.product((self.tower.width, n), g.op("glu", gate.ne, gate, up))
         return g.like("add", attended, self.norm(out))
 
-    def _attention(self, x: Node) -> Node:
+    def _add_attention(self, x: Node) -> Node:
         g, width, n = self.graph, self.tower.width, self.n_patches
         heads = (width // self.tower.n_head, self.tower.n_head, n)
         q, k, v = (g.view(self.product((width, n), x), *heads) for _ in range(3))
@@ -164,29 +164,29 @@ class _Sound(_Encoder):
     def __init__(self, tower: Tower, n_frames: int) -> None:
         super().__init__(tower)
         self.n_frames = n_frames
-        self.n = _halved(_halved(n_frames))
+        self.n = _halve_extent(_halve_extent(n_frames))
         self.n_chunks = -(-self.n // _CHUNK)
 
     def build(self) -> Graph:
         g, tower = self.graph, self.tower
-        x = self._subsampled()
+        x = self._add_subsampling()
         self.places = g.input(tower.width, _PAST + 1)
         self.mask = g.input(_SEEN, _CHUNK, self.n_chunks)
         for _ in range(tower.n_layer):
-            stream = self._half_step(x, x)
-            stream = g.like("add", stream, self.norm(self._attention(self.norm(stream))))
-            stream = g.like("add", stream, self._convolution(self.norm(stream)))
-            x = self.norm(self._half_step(stream, stream))
+            stream = self._add_half_step(x, x)
+            stream = g.like("add", stream, self.norm(self._add_attention(self.norm(stream))))
+            stream = g.like("add", stream, self._add_convolution(self.norm(stream)))
+            x = self.norm(self._add_half_step(stream, stream))
         x = g.like("add", self.product((tower.n_encoded, self.n), x))
         g.expand(self.product((tower.n_out, self.n), g.like("rms_norm", x)))
         return g
 
-    def _subsampled(self) -> Node:
+    def _add_subsampling(self) -> Node:
         g, tower = self.graph, self.tower
         frames, mel, before = self.n_frames, tower.n_mel, 1
         x = self.cont(g.input(frames, mel), mel, frames)
         for channels in tower.channels:
-            frames, mel = _halved(frames), _halved(mel)
+            frames, mel = _halve_extent(frames), _halve_extent(mel)
             x = self.convolved(x, 9 * before, mel * frames, channels)
             x = g.like("mul", g.like("norm", self.cont(x, channels, mel * frames)))
             x = g.like("unary", self.cont(x, mel * frames, channels))
@@ -194,22 +194,22 @@ class _Sound(_Encoder):
         x = self.cont(x, before * mel, frames)
         return self.product((tower.width, self.n), g.view(x, before * mel, frames))
 
-    def _half_step(self, x: Node, stream: Node) -> Node:
+    def _add_half_step(self, x: Node, stream: Node) -> Node:
         g, n = self.graph, self.n
         inner = g.like("unary", self.product((self.tower.inner, n), self.norm(x)))
         out = self.norm(self.product((self.tower.width, n), inner))
         return g.like("add", stream, g.like("scale", out))
 
-    def _attention(self, x: Node) -> Node:
+    def _add_attention(self, x: Node) -> Node:
         g, width, n, n_head = self.graph, self.tower.width, self.n, self.tower.n_head
         dim, padded = width // n_head, self.n_chunks * _CHUNK
         q, k, v = (g.view(self.product((width, n), x), dim, n_head, n) for _ in range(3))
         q, k = g.like("mul", g.like("scale", q)), g.like("scale", k)
         q = self.cont(g.op("pad", (dim, n_head, padded), q), dim, _CHUNK, self.n_chunks, n_head)
-        k, v = self._windows(k, dim), self._windows(v, dim)
+        k, v = self._add_windows(k, dim), self._add_windows(v, dim)
         scores_ne = (_SEEN, _CHUNK, self.n_chunks, n_head)
         scores = g.op("mul_mat", scores_ne, k, q)
-        scores = g.like("add", scores, self._shifted(q, dim))
+        scores = g.like("add", scores, self._add_shifted_scores(q, dim))
         for op in ("scale", "unary", "scale"):
             scores = g.like(op, scores)
         scores = g.like("soft_max", g.like("add", scores, self.mask))
@@ -220,14 +220,14 @@ class _Sound(_Encoder):
             x = g.op("cont", (width, n), g.view(x, width, n))
         return self.product((width, n), x)
 
-    def _windows(self, x: Node, dim: int) -> Node:
+    def _add_windows(self, x: Node, dim: int) -> Node:
         """Return keys or values of each chunk and its past, copied side by side."""
         g, n_head, n_chunks = self.graph, self.tower.n_head, self.n_chunks
         x = g.op("pad", (dim, n_head, _SEEN * n_chunks), x)
         x = g.op("cont", (dim, n_head, _SEEN, n_chunks), g.view(x, dim, n_head, _SEEN, n_chunks))
         return self.cont(x, dim, _SEEN, n_chunks, n_head)
 
-    def _shifted(self, q: Node, dim: int) -> Node:
+    def _add_shifted_scores(self, q: Node, dim: int) -> Node:
         """Return the scores of relative places, shifted so that they meet those of the contents."""
         g, n_head, n_chunks, width = self.graph, self.tower.n_head, self.n_chunks, self.tower.width
         p = g.op("mul_mat", (width, _PAST + 1), self.places)
@@ -242,7 +242,7 @@ class _Sound(_Encoder):
         x = self.cont(x, _CHUNK * _SEEN, n_chunks, n_head)
         return g.view(x, _SEEN, _CHUNK, n_chunks, n_head)
 
-    def _convolution(self, x: Node) -> Node:
+    def _add_convolution(self, x: Node) -> Node:
         g, width, n = self.graph, self.tower.width, self.n
         both = self.product((2 * width, n), x)
         gate = g.like("unary", self.cont(both, width, n))
@@ -252,6 +252,6 @@ class _Sound(_Encoder):
         return self.product((width, n), x)
 
 
-def _halved(n: int) -> int:
+def _halve_extent(n: int) -> int:
     """Return the extent after a convolution of 3 with a stride of 2 and a margin of 1."""
     return (n - 1) // 2 + 1

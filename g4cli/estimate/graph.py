@@ -98,7 +98,7 @@ def graph_bytes(graph: Graph, alignment: int = CPU_ALIGNMENT) -> int:
             source.children += 1
     for node in graph.nodes:
         if node.own and not node.root:
-            _place(arena, node)
+            _allocate_node(arena, node)
         for source in node.src:
             source.children -= 1
             if source.children or source.views:
@@ -113,7 +113,7 @@ def graph_bytes(graph: Graph, alignment: int = CPU_ALIGNMENT) -> int:
     return arena.peak
 
 
-def _place(arena: _Arena, node: Node) -> None:
+def _allocate_node(arena: _Arena, node: Node) -> None:
     """Let `node` take over a source that nobody else reads, or give it memory of its own."""
     if node.op in IN_PLACE:
         for source in node.src:
@@ -140,7 +140,7 @@ class _Arena:
 
     def give(self, node: Node) -> None:
         """Find a place for `node`."""
-        size = self._padded(node.nbytes)
+        size = self._pad_size(node.nbytes)
         best, best_size = len(self.blocks) - 1, _ENDLESS
         for index in range(len(self.blocks) - 1):
             if size <= self.blocks[index][1] <= best_size:
@@ -158,7 +158,7 @@ class _Arena:
         if node.is_output:
             return
         node.allocated = False
-        start, size, blocks = node.address, self._padded(node.nbytes), self.blocks
+        start, size, blocks = node.address, self._pad_size(node.nbytes), self.blocks
         for index, block in enumerate(blocks):
             if block[0] + block[1] == start:
                 block[1] += size
@@ -173,5 +173,5 @@ class _Arena:
         place = next(i for i, block in enumerate(blocks) if block[0] >= start)
         blocks.insert(place, [start, size])
 
-    def _padded(self, n: int) -> int:
+    def _pad_size(self, n: int) -> int:
         return -(-n // self.alignment) * self.alignment

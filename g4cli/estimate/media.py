@@ -56,12 +56,12 @@ def media_bytes(header: Header, image_tokens: int = IMAGE_TOKENS) -> Media:
     weights = sum(t.nbytes for t in header.tensors.values())
     image = sound = work = 0
     if header.get("clip.has_vision_encoder", bool, False):
-        tower = _tower(header, "vision", "mm.input_projection.weight")
+        tower = _read_tower(header, "vision", "mm.input_projection.weight")
         places = image_tokens * (tower.merge**2 if tower.n_layer else 1)
         image = _image_bytes(tower, places)
         work = _work_bytes(tower, places)
     if header.get("clip.has_audio_encoder", bool, False):
-        tower = _tower(header, "audio", "mm.a.input_projection.weight")
+        tower = _read_tower(header, "audio", "mm.a.input_projection.weight")
         sound = _sound_bytes(tower, _MEL_FRAMES if tower.n_layer else _RAW_FRAMES)
     return Media(weights, image, sound, work)
 
@@ -96,7 +96,7 @@ def image_grid(header: Header) -> ImageGrid | None:
     """
     if not header.get("clip.has_vision_encoder", bool, False):
         return None
-    tower = _tower(header, "vision", "mm.input_projection.weight")
+    tower = _read_tower(header, "vision", "mm.input_projection.weight")
     table = header.tensors.get("v.position_embd.weight")
     if table is None or len(table.shape) < 2:
         raise BadGGUF(
@@ -123,7 +123,7 @@ def _sound_bytes(tower: Tower, n_frames: int) -> int:
     return graph_bytes(audio_graph(tower, n_frames), CPU_ALIGNMENT)
 
 
-def _tower(header: Header, sense: str, projection: str) -> Tower:
+def _read_tower(header: Header, sense: str, projection: str) -> Tower:
     """Return the tower that `header` declares for "vision" or "audio"."""
 
     def number(key: str, default: int | None = None, least: int = 0, most: int = 1 << 20) -> int:

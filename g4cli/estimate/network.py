@@ -59,9 +59,9 @@ class Builder:
         self.positions = g.input(n_tokens)
         self.add_caches()
         out_ids = g.input(self.options.outputs)
-        per_layer = self._per_layer_inputs(stream) if shape.n_embd_per_layer else None
+        per_layer = self._add_per_layer_inputs(stream) if shape.n_embd_per_layer else None
         for layer in range(shape.n_layer):
-            stream = self._layer(layer, stream, per_layer)
+            stream = self._add_layer(layer, stream, per_layer)
         normed = self.norm(stream)
         normed.is_output = True  # read by drafting contexts
         rows = g.op("get_rows", (shape.n_embd, out_ids.ne[0]), normed, out_ids)
@@ -76,11 +76,11 @@ class Builder:
     def add_caches(self) -> None:
         """Add the inputs of the attention of both kinds of layers."""
         self.full, self.sliding = (
-            self._cache(self.cells.full, False),
-            self._cache(self.cells.swa, True),
+            self._add_cache(self.cells.full, False),
+            self._add_cache(self.cells.swa, True),
         )
 
-    def _cache(self, n_cells: int, is_swa: bool) -> _Cache:
+    def _add_cache(self, n_cells: int, is_swa: bool) -> _Cache:
         g, options = self.graph, self.options
         per_token = 1 if options.flash_attn else self.widest_v
         head_dim = self.shape.head_dim_swa if is_swa else self.shape.head_dim
@@ -95,7 +95,7 @@ class Builder:
         turns = bool(owners) and self.shape.head_dim % 64 == 0
         k_turns = turns and options.type_k.is_quantized
         v_turns = turns and options.type_v.is_quantized
-        k_size = _rotation(head_dim)
+        k_size = _rotation_size(head_dim)
         return _Cache(
             g.input(self.n_tokens, width=_I64),
             g.input(self.n_tokens * per_token, width=_I64),
@@ -105,7 +105,7 @@ class Builder:
             n_cells,
         )
 
-    def _per_layer_inputs(self, stream: Node) -> Node:
+    def _add_per_layer_inputs(self, stream: Node) -> Node:
         g, shape, n_tokens = self.graph, self.shape, self.n_tokens
         n, n_layer = shape.n_embd_per_layer, shape.n_layer
         selected = g.op("get_rows", (n * n_layer, n_tokens), g.input(n_tokens))
@@ -119,24 +119,24 @@ class Builder:
     def norm(self, x: Node) -> Node:
         return self.graph.like("mul", self.graph.like("rms_norm", x))
 
-    def _layer(self, layer: int, stream: Node, per_layer: Node | None) -> Node:
+    def _add_layer(self, layer: int, stream: Node, per_layer: Node | None) -> Node:
         g, shape = self.graph, self.shape
         attended = self.norm(
-            self._attention(layer, self.norm(stream), (shape.n_embd, self.n_tokens))
+            self._add_attention(layer, self.norm(stream), (shape.n_embd, self.n_tokens))
         )
         attended = g.like("add", attended, stream)
         if shape.n_expert:
             dense = self.norm(self.feed_forward(layer, self.norm(attended)))
-            experts = self.norm(self._experts(self.norm(attended), attended))
+            experts = self.norm(self._add_experts(self.norm(attended), attended))
             out = g.like("add", dense, experts)
         else:
             out = self.feed_forward(layer, self.norm(attended))
         out = g.like("add", self.norm(out), attended)
         if per_layer:
-            out = self._per_layer(out, per_layer)
+            out = self._add_per_layer(out, per_layer)
         return g.like("mul", out)  # layer_output_scale
 
-    def _attention(self, layer: int, x: Node, width: tuple[int, int]) -> Node:
+    def _add_attention(self, layer: int, x: Node, width: tuple[int, int]) -> Node:
         g, shape, n_tokens = self.graph, self.shape, self.n_tokens
         dim, n_head, n_kv = shape.head_dim_of(layer), shape.n_head[layer], shape.n_head_kv[layer]
         cache = self.sliding if shape.is_swa[layer] else self.full
@@ -162,13 +162,13 @@ class Builder:
                 g.expand(node)
         if k and v:
             g.expand(g.store(g.view(k, dim * n_kv, n_tokens), cache.k_ids))
-            g.expand(g.store(self._stored_v(v, dim * n_kv), cache.v_ids))
+            g.expand(g.store(self._view_stored_v(v, dim * n_kv), cache.v_ids))
         out = self.mixed(q, cache, dim, n_head)
         if cache.v_rot:
             out = self.rotated(out, cache.v_rot)
         return g.op("mul_mat", width, out)
 
-    def _stored_v(self, v: Node, n: int) -> Node:
+    def _view_stored_v(self, v: Node, n: int) -> Node:
         g, n_tokens = self.graph, self.n_tokens
         if self.options.flash_attn:
             return g.view(v, n, n_tokens)
@@ -206,7 +206,7 @@ class Builder:
         up, gate = g.op("mul_mat", n_ff, x), g.op("mul_mat", n_ff, x)
         return g.op("mul_mat", (self.shape.n_embd, self.n_tokens), g.op("glu", n_ff, gate, up))
 
-    def _experts(self, x: Node, attended: Node) -> Node:
+    def _add_experts(self, x: Node, attended: Node) -> Node:
         g, shape, n_tokens = self.graph, self.shape, self.n_tokens
         n_embd, n_expert, used, n_ff = (
             shape.n_embd,
@@ -244,7 +244,7 @@ class Builder:
             g.expand(out)
         return out
 
-    def _per_layer(self, x: Node, per_layer: Node) -> Node:
+    def _add_per_layer(self, x: Node, per_layer: Node) -> Node:
         g, n = self.graph, (self.shape.n_embd_per_layer, self.n_tokens)
         gated = g.like("unary", g.op("mul_mat", n, x))
         gated = g.like("mul", gated, g.view(per_layer, *n))
@@ -252,7 +252,7 @@ class Builder:
         return g.like("add", x, out)
 
 
-def _rotation(head_dim: int) -> int:
+def _rotation_size(head_dim: int) -> int:
     """Return the side of the Hadamard matrix for quantised keys: the largest power of 2 that divides."""
     side = 64
     while head_dim % (2 * side) == 0:

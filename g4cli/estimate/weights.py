@@ -68,24 +68,30 @@ def weight_terms(
     chosen = {t.name for t in (*repacked, *table)}
     # Which tensors hold the unlisted bytes is unknown: they are counted with the first layer.
     unlisted = {devices[0]: options.unlisted_weight_bytes}
-    plain = _total((t for t in here if t.name not in chosen), options) + unlisted.get(HOST, 0)
+    plain = _total_bytes((t for t in here if t.name not in chosen), options) + unlisted.get(HOST, 0)
     terms = [Term("weights", HOST, "weights", plain)]
     if repacked:
-        terms.append(Term("weights, repacked", HOST, "weights", _total(repacked, options)))
+        terms.append(Term("weights, repacked", HOST, "weights", _total_bytes(repacked, options)))
     terms += _output_terms(tensors, options, devices)
     if table and options.lazy_ple:
         terms.append(
-            Term("per-layer embeddings", HOST, "disk", _total(table, options), "rows when needed")
+            Term(
+                "per-layer embeddings",
+                HOST,
+                "disk",
+                _total_bytes(table, options),
+                "rows when needed",
+            )
         )
     elif table:
-        terms.append(Term("per-layer embeddings", HOST, "weights", _total(table, options)))
+        terms.append(Term("per-layer embeddings", HOST, "weights", _total_bytes(table, options)))
     for gpu in gpus:
         nbytes = sum(t.nbytes for t in tensors if place[t.name] == gpu) + unlisted.get(gpu, 0)
         terms.append(Term("weights", gpu, "weights", nbytes))
     copied = [*repacked, *(t for t in tensors if gpus and place[t.name] != HOST)]
     if options.mmap and copied:
         note = "of what was copied; dropped at need"
-        nbytes = _total(copied, options) + sum(unlisted.get(gpu, 0) for gpu in gpus)
+        nbytes = _total_bytes(copied, options) + sum(unlisted.get(gpu, 0) for gpu in gpus)
         terms.append(Term("page cache", HOST, "cache", nbytes, note))
     return terms
 
@@ -97,7 +103,7 @@ def _output_terms(
     embeddings = [t for t in tensors if t.name == TOKEN_EMBD]
     if not embeddings or any(t.name == OUTPUT for t in tensors):
         return []
-    nbytes = _total(embeddings, options)
+    nbytes = _total_bytes(embeddings, options)
     if devices[-1] != HOST:
         return [Term("output matrix", devices[-1], "weights", nbytes, "the embeddings again")]
     if embeddings[0].type.name in options.repack:
@@ -107,7 +113,7 @@ def _output_terms(
     return []
 
 
-def _total(tensors: Iterable[Tensor], options: Options) -> int:
+def _total_bytes(tensors: Iterable[Tensor], options: Options) -> int:
     if options.mmap:
         return sum(t.nbytes for t in tensors)
     return sum(-(-t.nbytes // CPU_ALIGNMENT) * CPU_ALIGNMENT for t in tensors)

@@ -31,7 +31,7 @@ def as_address(text: str) -> str:
     Raises UsageError for any other address of the web.
     """
     if is_on_hub(text):
-        return _spelled(text) if _WEB.fullmatch(text) else text
+        return _canonical_address(text) if _WEB.fullmatch(text) else text
     scheme, mark, rest = text.partition("://")
     if mark and scheme.lower() in ("http", "https"):
         if not rest.lower().startswith(_SITES):
@@ -39,23 +39,23 @@ def as_address(text: str) -> str:
                 f"not an address on the hub: {text!r}",
                 hint="download it, then name the file; or write hf:OWNER/REPO[/FILE][:TYPE]",
             )
-        return _spelled(f"{HUB_PREFIX}https://{rest}")
-    if _exists(text):
+        return _canonical_address(f"{HUB_PREFIX}https://{rest}")
+    if _exists_here(text):
         return text
     if text.lower().startswith(_SITES):
-        return _spelled(f"{HUB_PREFIX}https://{text}")
+        return _canonical_address(f"{HUB_PREFIX}https://{text}")
     is_file = text.lower().endswith((".gguf", ".safetensors", ".json"))
     return HUB_PREFIX + text if _PLAIN.fullmatch(text) and not is_file else text
 
 
-def _spelled(web: str) -> str:
+def _canonical_address(web: str) -> str:
     """Return an address that was copied from a browser in the usual spelling."""
     repo, path, _, revision = parse_address(web)
     at = f"@{revision}" if revision not in (None, "main") else ""
     return f"{HUB_PREFIX}{repo}{'/' * bool(path)}{path}{at}"
 
 
-def _exists(text: str) -> bool:
+def _exists_here(text: str) -> bool:
     try:
         return is_there(Path(text).expanduser())
     except RuntimeError:  # the home of a user whom nobody knows

@@ -80,7 +80,7 @@ class Writer(threading.Thread):
             hashed = False
             try:
                 if not self._failed:
-                    hashed = self._write(filled)
+                    hashed = self._write_block(filled)
             except BaseException as err:  # handed to the main thread, which raises it
                 self._failed = True
                 self._fail(err)
@@ -90,18 +90,18 @@ class Writer(threading.Thread):
         if self._flush:
             self._flush.join()
 
-    def _write(self, filled: _Filled) -> bool:
+    def _write_block(self, filled: _Filled) -> bool:
         """Return whether the hasher has the block now."""
         at, end = filled.at, filled.at + filled.nbytes
         self._partial.put(at, filled.block[: filled.nbytes])
         hashed = self._hasher.take(at, filled.block, filled.nbytes)
         if self._partial.note(at, end) and not (self._flush and self._flush.is_alive()):
             # Beside the transfer: a disk may take seconds for it.
-            self._flush = threading.Thread(target=self._sync, name="flush", daemon=True)
+            self._flush = threading.Thread(target=self._sync_partial, name="flush", daemon=True)
             self._flush.start()
         return hashed
 
-    def _sync(self) -> None:
+    def _sync_partial(self) -> None:
         try:
             self._partial.sync()
         except G4Error as err:

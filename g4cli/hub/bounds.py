@@ -88,11 +88,11 @@ def new_client(context: ssl.SSLContext | None) -> httpx2.Client:
         verify=context if context is not None else True,
         follow_redirects=True,
         timeout=None,
-        event_hooks={"request": [_before], "response": [_after]},
+        event_hooks={"request": [_check_request], "response": [_check_response]},
     )
 
 
-def _before(request: httpx2.Request) -> None:
+def _check_request(request: httpx2.Request) -> None:
     request.headers["Accept-Encoding"] = "identity"
     asked = _asked.get()
     if asked is None:
@@ -103,7 +103,7 @@ def _before(request: httpx2.Request) -> None:
         request.headers.pop("Authorization", None)
 
 
-def _after(response: httpx2.Response) -> None:
+def _check_response(response: httpx2.Response) -> None:
     import httpx2
 
     asked = _asked.get()
@@ -112,10 +112,10 @@ def _after(response: httpx2.Response) -> None:
         raise NetworkError(f"{host} answers compressed, although plain bytes were asked for")
     if asked is None or not isinstance(response.stream, httpx2.SyncByteStream):
         return
-    response.stream = _counted(response.stream, asked)
+    response.stream = _count_bytes(response.stream, asked)
 
 
-def _counted(stream: Any, asked: _Question) -> httpx2.SyncByteStream:
+def _count_bytes(stream: Any, asked: _Question) -> httpx2.SyncByteStream:
     """Return `stream`, its bytes counted for `asked`."""
     import httpx2
 

@@ -20,8 +20,8 @@ _MAX_FILES: Final = 10_000
 
 def cached_file(cache: Path, repo: str, file: RemoteFile) -> Path | None:
     """Return the cached copy of `file`: by its hash, whatever revision brought it; None if there is none."""
-    blob = _folder(cache, repo) / "blobs" / (file.sha256 or file.git_oid)
-    if not (file.sha256 or file.git_oid) or not _plain(blob.name):
+    blob = _repository_folder(cache, repo) / "blobs" / (file.sha256 or file.git_oid)
+    if not (file.sha256 or file.git_oid) or not _is_plain_name(blob.name):
         return None
     try:
         return blob if blob.is_file() and blob.stat().st_size == file.nbytes else None
@@ -31,14 +31,14 @@ def cached_file(cache: Path, repo: str, file: RemoteFile) -> Path | None:
 
 def cached_repository(cache: Path, repo: str, revision: str | None = None) -> Repository | None:
     """Return what the cache knows of a repository, for use without a network; None if it knows nothing."""
-    folder = _folder(cache, repo)
+    folder = _repository_folder(cache, repo)
     commit = revision or "main"
     try:
         ref = folder / "refs" / commit
         if ".." not in commit and ref.is_file():
             commit = ref.read_text()[:64].strip()
         snapshot = folder / "snapshots" / commit
-        if not _plain(commit) or not snapshot.is_dir():
+        if not _is_plain_name(commit) or not snapshot.is_dir():
             return None
         files = []
         for path in sorted(snapshot.rglob("*"))[:_MAX_FILES]:
@@ -57,9 +57,9 @@ def cached_repository(cache: Path, repo: str, revision: str | None = None) -> Re
     return Repository(repo, commit, tuple(files)) if files else None
 
 
-def _folder(cache: Path, repo: str) -> Path:
+def _repository_folder(cache: Path, repo: str) -> Path:
     return cache / ("models--" + repo.replace("/", "--"))
 
 
-def _plain(name: str) -> bool:
+def _is_plain_name(name: str) -> bool:
     return bool(re.fullmatch(r"[0-9A-Za-z._-]+", name)) and name not in (".", "..")

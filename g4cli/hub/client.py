@@ -100,8 +100,8 @@ class Hub:
         or a hash that is none).
         """
         self._require_network(repo)
-        with _translated(repo, revision, self.options.endpoint):
-            info = _patiently(
+        with _translate_errors(repo, revision, self.options.endpoint):
+            info = _retry_call(
                 lambda: self._api().model_info(repo, revision=revision, timeout=_TIMEOUT_S)
             )
             empty = Repository(repo, str(info.sha), ())
@@ -119,7 +119,7 @@ class Hub:
         self._require_network(repository.repo)
         from huggingface_hub import get_hf_file_metadata, get_token, hf_hub_url
 
-        with _translated(repository.repo, repository.commit, self.options.endpoint):
+        with _translate_errors(repository.repo, repository.commit, self.options.endpoint):
             url = hf_hub_url(
                 repository.repo,
                 file.path,
@@ -143,7 +143,7 @@ class Hub:
                 f"{expected[:12]}, {file.nbytes:,} bytes were listed",
                 hint="run the same command again",
             )
-        with _translated(repository.repo, repository.commit, self.options.endpoint):
+        with _translate_errors(repository.repo, repository.commit, self.options.endpoint):
             place, home = origin(found.location), origin(self.options.endpoint)
         if home[0] == "https" != place[0]:
             raise NetworkError(
@@ -174,11 +174,11 @@ class Hub:
 
 def _use_own_client() -> None:
     """Make huggingface_hub keep to our bounds, and trust all certificates that the environment names."""
-    _use(certificates())
+    _set_client_factory(certificates())
 
 
 @lru_cache(maxsize=1)
-def _use(context: ssl.SSLContext | None) -> None:
+def _set_client_factory(context: ssl.SSLContext | None) -> None:
     # Once for each context: a new client means new connections.
     from huggingface_hub import set_client_factory
 
@@ -207,7 +207,7 @@ def _remote_file(repo: str, item: Any) -> RemoteFile:
     return RemoteFile(item.path, size, sha256, oid)
 
 
-def _patiently(ask: Callable[[], Any]) -> Any:
+def _retry_call(ask: Callable[[], Any]) -> Any:
     """Return what `ask` returns; the library tries some of its questions again, but not this one."""
     import httpx2
     from huggingface_hub import errors
@@ -237,7 +237,7 @@ _SENSELESS: Final = (
 
 
 @contextmanager
-def _translated(repo: str, revision: str | None, endpoint: str) -> Iterator[None]:
+def _translate_errors(repo: str, revision: str | None, endpoint: str) -> Iterator[None]:
     """Turn the exceptions of huggingface_hub and of its HTTP library into ours."""
     import httpx2
     from huggingface_hub import errors
@@ -272,12 +272,12 @@ def _translated(repo: str, revision: str | None, endpoint: str) -> Iterator[None
         if refused := _certificate_error(err):
             raise untrusted(shown, refused) from err
         raise NetworkError(
-            f"{shown} cannot be reached: {_reason(err, endpoint)}",
+            f"{shown} cannot be reached: {_describe_error(err, endpoint)}",
             hint="check the connection, HTTPS_PROXY and HF_ENDPOINT, then run the same command again",
         ) from err
     except (httpx2.InvalidURL, *_SENSELESS) as err:
         raise NetworkError(
-            f"{shown} gave an answer that makes no sense: {_reason(err, endpoint)}",
+            f"{shown} gave an answer that makes no sense: {_describe_error(err, endpoint)}",
             hint="check HF_ENDPOINT, then run the same command again",
         ) from err
 
@@ -305,7 +305,7 @@ def _http_error(repo: str, status: int) -> NetworkError:
     )
 
 
-def _reason(err: BaseException, endpoint: str) -> str:
+def _describe_error(err: BaseException, endpoint: str) -> str:
     """Return the first line of what `err` says, without a password that `endpoint` holds."""
     text = str(err).replace(endpoint, without_login(endpoint)).strip().splitlines()
     return text[0][:200] if text else type(err).__name__

@@ -61,10 +61,10 @@ class Connection:
             self.close()
         self._body = None
         for _ in range(_REDIRECTS):
-            response = self._answer(url, sent)
+            response = self._get_response(url, sent)
             if response.status not in (301, 302, 303, 307, 308):
                 try:
-                    return self._checked(response, start, end)
+                    return self._check_response(response, start, end)
                 except BaseException:
                     response.close()
                     self.close()
@@ -72,7 +72,7 @@ class Connection:
             place = response.headers.get("Location", "")
             response.close()
             self.close()
-            target = _redirected(url, place)
+            target = _resolve_redirect(url, place)
             if origin(target) != origin(url):
                 sent = {k: v for k, v in sent.items() if k.lower() != "authorization"}
             url = target
@@ -93,25 +93,25 @@ class Connection:
             with suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
 
-    def _answer(self, url: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
+    def _get_response(self, url: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
         """Return the head of the answer. A kept connection that the server has closed is opened again."""
         was_open = self._open is not None
         try:
-            return self._request(url, headers)
+            return self._send_request(url, headers)
         except ConnectionError:
             if not was_open:
                 raise
             self.close()
-            return self._request(url, headers)
+            return self._send_request(url, headers)
 
-    def _request(self, url: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
-        parts = _address(url)
+    def _send_request(self, url: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
+        parts = _parse_url(url)
         key = (parts.scheme, parts.netloc)
         if self._open and self._open[0] != key:
             self.close()
         proxy = _proxy_for(parts)
         if not self._open:
-            self._open = (key, _connect(parts, proxy, self._stall_s))
+            self._open = (key, _open_connection(parts, proxy, self._stall_s))
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         if proxy and parts.scheme == "http":  # a plain proxy wants the whole address
             path, headers = f"http://{parts.netloc}{path}", {**headers, **_proxy_auth(proxy)}
@@ -120,7 +120,7 @@ class Connection:
         self._sock = connection.sock  # http.client forgets it if the server wants to close
         return connection.getresponse()
 
-    def _checked(self, response: http.client.HTTPResponse, start: int, end: int) -> Body:
+    def _check_response(self, response: http.client.HTTPResponse, start: int, end: int) -> Body:
         if response.status == 206:
             match = _RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
             if not match or (int(match[1]), int(match[2])) != (start, end - 1):
@@ -145,7 +145,7 @@ def retry_seconds(headers: http.client.HTTPMessage | httpx2.Headers) -> float:
     return float(asked) if re.fullmatch(r"[0-9]{1,9}", asked) else 0.0
 
 
-def _address(url: str) -> SplitResult:
+def _parse_url(url: str) -> SplitResult:
     """Return the parts of an address that can be connected to, else raise BadAnswer."""
     with suppress(ValueError):  # a port or an IPv6 address that is none
         parts = urlsplit(url)
@@ -162,26 +162,26 @@ def _address(url: str) -> SplitResult:
     raise BadAnswer(310, "leads to an address that is none")
 
 
-def _redirected(url: str, place: str) -> str:
+def _resolve_redirect(url: str, place: str) -> str:
     """Return where the answer of `url` leads. Raises BadAnswer for no address, and for one without TLS."""
     try:
         # http.client reads headers as Latin-1: these are the bytes that the server sent.
         target = urljoin(url, quote(place.encode("latin-1"), safe="%/:=&?~#+!$,;'@()*[]"))
     except ValueError as err:
         raise BadAnswer(310, "leads to an address that is none") from err
-    if _address(target).scheme == "http" and urlsplit(url).scheme == "https":
+    if _parse_url(target).scheme == "http" and urlsplit(url).scheme == "https":
         raise BadAnswer(310, "leads from https to http: refused")
     return target
 
 
-def _connect(
+def _open_connection(
     parts: SplitResult, proxy: SplitResult | None, stall_s: float
 ) -> http.client.HTTPConnection:
     host, port = parts.hostname or "", parts.port
     through = (proxy.hostname or "", proxy.port or 80) if proxy else (host, port)
     if parts.scheme == "http":
         return http.client.HTTPConnection(*through, timeout=stall_s)
-    connection = http.client.HTTPSConnection(*through, timeout=stall_s, context=_tls())
+    connection = http.client.HTTPSConnection(*through, timeout=stall_s, context=_tls_context())
     if proxy:
         connection.set_tunnel(host, port or 443, headers=_proxy_auth(proxy))
     return connection
@@ -218,11 +218,13 @@ def certificates() -> ssl.SSLContext | None:
 
     None if none of them is set. Raises UsageError if one cannot be read.
     """
-    return _trusting(tuple((name, os.environ[name]) for name in _BUNDLES if os.environ.get(name)))
+    return _trust_bundles(
+        tuple((name, os.environ[name]) for name in _BUNDLES if os.environ.get(name))
+    )
 
 
 @lru_cache(maxsize=1)
-def _trusting(bundles: tuple[tuple[str, str], ...]) -> ssl.SSLContext | None:
+def _trust_bundles(bundles: tuple[tuple[str, str], ...]) -> ssl.SSLContext | None:
     if not bundles:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -246,12 +248,12 @@ def untrusted(host: str, err: ssl.SSLCertVerificationError) -> NetworkError:
     )
 
 
-def _tls() -> ssl.SSLContext:
-    return certificates() or _usual()
+def _tls_context() -> ssl.SSLContext:
+    return certificates() or _default_tls_context()
 
 
 @lru_cache(maxsize=1)
-def _usual() -> ssl.SSLContext:
+def _default_tls_context() -> ssl.SSLContext:
     import httpx2  # what huggingface_hub itself trusts
 
     return httpx2.create_ssl_context()

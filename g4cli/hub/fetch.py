@@ -59,17 +59,17 @@ def fetch_file(
     waiting = f"another g4 is fetching {target.name}; waiting for it"
     with hold_lock(target, on_wait=lambda: notice(waiting), cancelled=cancelled):
         file = _with_hash(hub, repository, file)
-        if target.is_file() and not restart and (digest := _verified(target, file, progress)):
+        if target.is_file() and not restart and (digest := _verify_file(target, file, progress)):
             return Fetched(target, file.nbytes, digest, 0, 0, "here")
         cached = cached_file(hub.options.cache, repository.repo, file)
-        if cached and (digest := _verified(cached, file, progress)):
+        if cached and (digest := _verify_file(cached, file, progress)):
             notice(f"{file.name} is in the Hugging Face cache: used from there")
             _link_or_copy(cached, target)
             return Fetched(target, file.nbytes, digest, 0, 0, "cache")
         request = _Request(
             hub, repository, file, target, restart, progress, notice, limits or Limits(), cancelled
         )
-        return _download(request)
+        return _download_file(request)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class _Request:
     cancelled: Callable[[], bool]
 
 
-def _download(request: _Request) -> Fetched:
+def _download_file(request: _Request) -> Fetched:
     file = request.file
     # The address is asked for before a byte of disk is touched: a refusal leaves nothing.
     first = request.hub.locate(request.repository, file)
@@ -98,15 +98,15 @@ def _download(request: _Request) -> Fetched:
             request.notice(
                 f"{file.name}: going on at {size_text(resumed)} of {size_text(file.nbytes)}"
             )
-        copied = None if resumed else _seeded(request, partial)
+        copied = None if resumed else _seed_from_older(request, partial)
         try:
-            fetched = _transfer(request, partial, first)
+            fetched = _run_transfer(request, partial, first)
         except HashMismatch:
             if not copied:
                 raise
             request.notice(f"{file.name}: its weights changed too; they are fetched")
             partial.forget(*copied)
-            fetched = _transfer(request, partial, None)
+            fetched = _run_transfer(request, partial, None)
     except KeyboardInterrupt:
         have = size_text(partial.have)
         partial.close()
@@ -124,7 +124,7 @@ def _download(request: _Request) -> Fetched:
     return Fetched(request.target, file.nbytes, digest, fetched, resumed, "hub")
 
 
-def _seeded(request: _Request, partial: Partial) -> Span | None:
+def _seed_from_older(request: _Request, partial: Partial) -> Span | None:
     """Take the weights of an older file at the same place, if its header says that they are the same."""
     file, old = request.file, request.target
     if request.restart or file.nbytes < reuse.WORTH_BYTES or not old.is_file():
@@ -136,7 +136,7 @@ def _seeded(request: _Request, partial: Partial) -> Span | None:
     return copied
 
 
-def _transfer(request: _Request, partial: Partial, first: Location | None) -> int:
+def _run_transfer(request: _Request, partial: Partial, first: Location | None) -> int:
     """Fetch what is missing, starting at the address `first`; return the bytes fetched."""
     places = iter([first] if first else [])
     transfer = Transfer(
@@ -179,7 +179,7 @@ def _with_hash(hub: Hub, repository: Repository, file: RemoteFile) -> RemoteFile
     )
 
 
-def _verified(path: Path, file: RemoteFile, progress: Progress) -> str:
+def _verify_file(path: Path, file: RemoteFile, progress: Progress) -> str:
     """Return the sha256 of the file at `path` if it is what the hub recorded as `file`, else ""."""
     if path.stat().st_size != file.nbytes:
         return ""

@@ -46,13 +46,13 @@ def remote_header(
     """
     source = _Source(hub, repository, file, progress)
     try:
-        header = None if whole else _with_jumps(source)
-        return header or _walked(source)
+        header = None if whole else _read_with_jumps(source)
+        return header or _read_by_walking(source)
     finally:
         source.close()
 
 
-def _with_jumps(source: _Source) -> Header | None:
+def _read_with_jumps(source: _Source) -> Header | None:
     """Return the header, or None if a jump may have gone wrong: the walk decides."""
     cursor = source.cursor(jumps=True)
     for _ in range(_JUMP_RANGES):
@@ -76,7 +76,7 @@ def _with_jumps(source: _Source) -> Header | None:
     return None
 
 
-def _walked(source: _Source) -> Header:
+def _read_by_walking(source: _Source) -> Header:
     """Return the header, every byte of it read."""
     source.pieces.keep_prefix()
     while True:
@@ -112,7 +112,7 @@ class _Source:
             self.pieces.buffer,
             path=self.label,
             file_size=self._file.nbytes,
-            load=self._load,
+            load=self._load_range,
             cursor=cursor,
         )
 
@@ -129,7 +129,7 @@ class _Source:
             # The address is asked for once, and again after a fault: it may have expired.
             self._location = self._location or self._hub.locate(self._repository, self._file)
             try:
-                self._read(self._location, start, end, data)
+                self._read_range(self._location, start, end, data)
             except (OSError, http.client.HTTPException, BadAnswer) as err:
                 self._connection.close()
                 self._location = None
@@ -143,7 +143,7 @@ class _Source:
         self.fetched_bytes += len(data)
         self._progress(self.fetched_bytes, 0, "header")
 
-    def _read(self, location: Location, start: int, end: int, data: bytearray) -> None:
+    def _read_range(self, location: Location, start: int, end: int, data: bytearray) -> None:
         """Append bytes to `data` until it holds all from `start` to `end`."""
         at = start + len(data)
         body = self._connection.get_range(location.url, location.headers, at, end)
@@ -155,7 +155,7 @@ class _Source:
             data += piece[:n]
             at += n
 
-    def _load(self, offset: int, n: int) -> bytes:
+    def _load_range(self, offset: int, n: int) -> bytes:
         while self.pieces.end_of(offset) < offset + n:
             self.fetch(self.pieces.end_of(offset), offset + n)
         self.close()

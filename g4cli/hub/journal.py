@@ -84,11 +84,11 @@ class Partial:
         self._direct = -1  # the same file opened with O_DIRECT
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            self._spans, self._synced = self._load()
+            self._spans, self._synced = self._load_spans()
             require_space(target.parent, goal.nbytes - self.have)
-            self._data = _opened_own(self.path)
+            self._data = _open_own(self.path)
             os.ftruncate(self._data, goal.nbytes)
-            self._log = self._rewrite()
+            self._log = self._rewrite_journal()
         except OSError as err:
             raise UsageError(
                 f"{target.parent} cannot be written: {err.strerror}",
@@ -136,7 +136,7 @@ class Partial:
     def note(self, start: int, end: int) -> bool:
         """Note that the bytes from `start` to `end` are in the file; return whether a `sync` is due."""
         with self._lock:
-            self._add(start, end)
+            self._add_span(start, end)
             try:
                 os.write(self._log, f"{start} {end}\n".encode())
             except OSError as err:
@@ -185,7 +185,7 @@ class Partial:
             kept += [(max(a, end), b) for a, b in self._spans if b > end]
             self._spans = self._synced = merged(kept)
             os.close(self._log)
-            self._log = self._rewrite()
+            self._log = self._rewrite_journal()
 
     def finish(self, target: Path) -> None:
         """Give the file its name. The caller has verified it."""
@@ -227,7 +227,7 @@ class Partial:
             hint="check the disk, or set G4_HOME to a folder on another one",
         )
 
-    def _add(self, start: int, end: int) -> None:
+    def _add_span(self, start: int, end: int) -> None:
         # Workers append to spans of their own: joining with a neighbour keeps the list short.
         for index, (a, b) in enumerate(self._spans):
             if b == start:
@@ -237,23 +237,23 @@ class Partial:
                 return
         self._spans = merged([*self._spans, (start, end)])
 
-    def _load(self) -> tuple[list[Span], list[Span]]:
+    def _load_spans(self) -> tuple[list[Span], list[Span]]:
         try:
             status = os.lstat(self.path)
             if not stat.S_ISREG(status.st_mode) or status.st_size != self.goal.nbytes:
                 return [], []
-            lines = _text_of(self.journal).split(b"\n")
+            lines = _read_journal(self.journal).split(b"\n")
             head = json.loads(lines[0])
             if (head["bytes"], head["sha256"]) != (self.goal.nbytes, self.goal.sha256):
                 return [], []
         except (OSError, ValueError, LookupError, TypeError, RecursionError):
             return [], []
-        spans, synced = _believed(lines[1:-1], self.goal.nbytes)
-        return (spans if head.get("boot") == _boot() else synced), synced
+        spans, synced = _parse_spans(lines[1:-1], self.goal.nbytes)
+        return (spans if head.get("boot") == _boot_id() else synced), synced
 
-    def _rewrite(self) -> int:
+    def _rewrite_journal(self) -> int:
         """Write the journal anew, short, and return it opened for appending."""
-        head = {"bytes": self.goal.nbytes, "sha256": self.goal.sha256, "boot": _boot()}
+        head = {"bytes": self.goal.nbytes, "sha256": self.goal.sha256, "boot": _boot_id()}
         text = json.dumps(head) + "\n" + _sync_lines(self._synced)
         text += "".join(f"{a} {b}\n" for a, b in self._spans)
         fresh = self.journal.with_suffix(".journal-new")
@@ -266,7 +266,7 @@ class Partial:
         return descriptor
 
 
-def _opened_own(path: Path) -> int:
+def _open_own(path: Path) -> int:
     """Return `path` opened, or made, as a file that has no other name: links are removed, not followed."""
     with suppress(FileNotFoundError):
         status = os.lstat(path)
@@ -275,7 +275,7 @@ def _opened_own(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
 
 
-def _text_of(path: Path) -> bytes:
+def _read_journal(path: Path) -> bytes:
     """Return the journal's bytes. Raises OSError, ValueError for what cannot be one."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb") as file:
@@ -288,7 +288,7 @@ def _sync_lines(spans: list[Span]) -> str:
     return "restart\n" + "".join(f"{a} {b}\n" for a, b in spans) + "sync\n" if spans else ""
 
 
-def _believed(lines: list[bytes], nbytes: int) -> tuple[list[Span], list[Span]]:
+def _parse_spans(lines: list[bytes], nbytes: int) -> tuple[list[Span], list[Span]]:
     """Return the spans that have arrived, and those of them that are on the disk itself.
 
     "restart" begins a list that "sync" closes: only what stands between the two is on the disk.
@@ -314,7 +314,7 @@ def _believed(lines: list[bytes], nbytes: int) -> tuple[list[Span], list[Span]]:
     return merged(spans), merged(synced)
 
 
-def _boot() -> str:
+def _boot_id() -> str:
     """Return what changes when the machine restarts; "" where it cannot be known."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -66,7 +66,7 @@ def check_paths(repo: str, paths: Iterable[str]) -> None:
 
 def type_of_name(path: str) -> str:
     """Return the type that a file name claims, in lower case, or "" if it names none."""
-    found = list(_TYPE.finditer(_stem(path)))
+    found = list(_TYPE.finditer(_stem_of(path)))
     if not found:
         return ""
     # The last one: gemma-4-12b-it-qat-q4_0-BF16.gguf would be a BF16 file.
@@ -107,7 +107,7 @@ def pick(repo: str, files: Sequence[RemoteFile], type_name: str) -> tuple[Remote
             f"{repo} has no {type_name} file (its types: {held})", hint=f"hf:{repo}:TYPE"
         )
     # Shortest path first: a file in the root before one in a folder, a plain name before a decorated one.
-    best = min(fitting, key=lambda f: (f.path.count("/"), len(_stem(f.path)), f.path))
+    best = min(fitting, key=lambda f: (f.path.count("/"), len(_stem_of(f.path)), f.path))
     return parts_of(repo, files, best)
 
 
@@ -169,7 +169,7 @@ def preferred_type(files: Sequence[RemoteFile]) -> str:
     return next((t for t in PREFERENCE if t in held), held[0] if held else "")
 
 
-def _stem(path: str) -> str:
+def _stem_of(path: str) -> str:
     name = path.rsplit("/", 1)[-1]
     name = name[: -len(".gguf")] if name.lower().endswith(".gguf") else name
     return _PART.sub("", name)

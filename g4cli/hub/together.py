@@ -31,10 +31,10 @@ def run_together(jobs: Sequence[Job]) -> list[Any]:
     for thread in threads:
         thread.start()
     try:
-        _join(threads)
+        _join_all(threads)
     except KeyboardInterrupt:
         stop.set()
-        _join(threads)
+        _join_all(threads)
         raise next((e for e in errors if e is not None), KeyboardInterrupt()) from None
     for err in errors:
         if err is not None:
@@ -42,7 +42,7 @@ def run_together(jobs: Sequence[Job]) -> list[Any]:
     return results
 
 
-def _join(threads: Sequence[threading.Thread]) -> None:
+def _join_all(threads: Sequence[threading.Thread]) -> None:
     # With a timeout, so that Ctrl-C is seen at once.
     for thread in threads:
         while thread.is_alive():

@@ -96,7 +96,7 @@ class Transfer:
         self._workers: list[threading.Thread] = []
         self._pool = Pool()
         self._hasher = Hasher(partial, self._stop, self._pool.give)
-        self._writer = Writer(partial, self._hasher, self._pool, self._fail)
+        self._writer = Writer(partial, self._hasher, self._pool, self._record_failure)
         self._is_fast = False
         self.fetched_bytes = 0
 
@@ -150,13 +150,13 @@ class Transfer:
                     self._add_worker()
                 grown, at_grown = now, got
             ticked, at_tick = now, got
-            self._show(self._partial.have)
+            self._show_progress(self._partial.have)
 
     def _add_worker(self) -> None:
         if self._queue:
             connection = Connection(stall_s=self._limits.stall_s)
             worker = threading.Thread(
-                target=self._work, args=[connection], name="fetch", daemon=True
+                target=self._run_worker, args=[connection], name="fetch", daemon=True
             )
             self._connections.append(connection)
             self._workers.append(worker)
@@ -168,26 +168,26 @@ class Transfer:
         while self._hasher.is_alive():
             self._hasher.join(_TICK_S)
             if is_shown:
-                self._show(self._hasher.hashed_bytes, f"check {label}")
+                self._show_progress(self._hasher.hashed_bytes, f"check {label}")
             else:
-                self._show(self._partial.have)
+                self._show_progress(self._partial.have)
 
-    def _show(self, done: int, label: str = "") -> None:
+    def _show_progress(self, done: int, label: str = "") -> None:
         if self._cancelled():
             raise KeyboardInterrupt
         self._progress(done, self._partial.goal.nbytes, label or self._label)
 
-    def _work(self, connection: Connection) -> None:
+    def _run_worker(self, connection: Connection) -> None:
         written = threading.Lock()  # held while a block of this worker waits to be written
         try:
-            while not self._stop.is_set() and (span := self._take()):
+            while not self._stop.is_set() and (span := self._take_piece()):
                 self._try_piece(connection, span, written)
         except BaseException as err:  # handed to the main thread, which raises it
-            self._fail(err)
+            self._record_failure(err)
         finally:
             connection.close()
 
-    def _take(self) -> Span | None:
+    def _take_piece(self) -> Span | None:
         """Return the next piece to fetch, cut from the first gap; None if there is none."""
         with self._lock:
             if not self._queue:
@@ -205,7 +205,7 @@ class Transfer:
         at, end = span
         location = None
         try:
-            location = self._where()
+            location = self._current_location()
             body = connection.get_range(location.url, location.headers, at, end)
             if body.total not in (-1, self._partial.goal.nbytes):
                 raise BadFile(
@@ -216,7 +216,7 @@ class Transfer:
             while at < end and not self._stop.is_set():
                 n = self._next_block(body, at, end, written)
                 at += n
-                self._arrived(n)
+                self._count_arrived(n)
         except (OSError, http.client.HTTPException, BadAnswer) as err:
             connection.close()
             with self._lock:
@@ -242,13 +242,13 @@ class Transfer:
         self._writer.put(at, block, n, written)
         return n
 
-    def _where(self) -> Location:
+    def _current_location(self) -> Location:
         with self._lock:
             if self._location is None:
                 self._location = self._locate()
             return self._location
 
-    def _arrived(self, n: int) -> None:
+    def _count_arrived(self, n: int) -> None:
         with self._lock:
             self.fetched_bytes += n
             self._since_failure += n
@@ -291,7 +291,7 @@ class Transfer:
             hint="run the same command again to go on",
         )
 
-    def _fail(self, err: BaseException) -> None:
+    def _record_failure(self, err: BaseException) -> None:
         with self._lock:
             # The first cause is the one to tell; what follows are its consequences.
             if self._failure is None or (

@@ -95,15 +95,15 @@ def counter(tokens: Sequence[int], digits: Mapping[int, int]) -> WindowLoop | No
     """
     if len(tokens) < COUNTER_COVER or not any(token in digits for token in tokens[-48:]):
         return None
-    glance, _ = _shape(tokens[-_GLANCE:], digits)
-    if not _period(glance, len(glance) // 2 + 1):
+    glance, _ = _mask_numbers(tokens[-_GLANCE:], digits)
+    if not _find_period(glance, len(glance) // 2 + 1):
         return None
     for cover in (COUNTER_COVER, BARE_COVER):
         if len(tokens) < cover:
             return None
-        shape, numbers = _shape(tokens[-cover:], digits)
-        period = _period(shape, len(shape) // COUNTER_COPIES)
-        if not period or not _counts(numbers[1:-1], shape[:period].count(_NUMBER)):
+        shape, numbers = _mask_numbers(tokens[-cover:], digits)
+        period = _find_period(shape, len(shape) // COUNTER_COPIES)
+        if not period or not _is_counting(numbers[1:-1], shape[:period].count(_NUMBER)):
             return None
         if period > 3 or cover == BARE_COVER:
             return WindowLoop(period, cover)
@@ -113,7 +113,7 @@ def counter(tokens: Sequence[int], digits: Mapping[int, int]) -> WindowLoop | No
 _NUMBER: Final = -1
 
 
-def _shape(tokens: Sequence[int], digits: Mapping[int, int]) -> tuple[list[int], list[int]]:
+def _mask_numbers(tokens: Sequence[int], digits: Mapping[int, int]) -> tuple[list[int], list[int]]:
     """Return the tokens with every number as one -1, but the first and the last, and the numbers."""
     shape: list[int] = []
     numbers: list[int] = []
@@ -132,7 +132,7 @@ def _shape(tokens: Sequence[int], digits: Mapping[int, int]) -> tuple[list[int],
     return shape[1:-1], numbers  # the window may begin and end inside a number
 
 
-def _period(shape: Sequence[int], longest: int) -> int:
+def _find_period(shape: Sequence[int], longest: int) -> int:
     """Return the shortest period of a sequence up to `longest`, or 0."""
     for period in range(2, min(longest, len(shape) - 1) + 1):
         if shape[period] == shape[0] and shape[period:] == shape[:-period]:
@@ -140,17 +140,17 @@ def _period(shape: Sequence[int], longest: int) -> int:
     return 0
 
 
-def _counts(numbers: Sequence[int], per_copy: int) -> bool:
+def _is_counting(numbers: Sequence[int], per_copy: int) -> bool:
     """Return whether numbers count: all of them in turn, or each of a copy by itself."""
-    if per_copy and _step(numbers):
+    if per_copy and _find_step(numbers):
         return True
     if not 1 <= per_copy <= _COUNTER_NUMBERS:
         return False
-    steps = [_step(numbers[i::per_copy]) for i in range(per_copy)]
+    steps = [_find_step(numbers[i::per_copy]) for i in range(per_copy)]
     return None not in steps and any(steps)
 
 
-def _step(numbers: Sequence[int]) -> int | None:
+def _find_step(numbers: Sequence[int]) -> int | None:
     """Return the step by which nearly all of the numbers go on (0: they stay), or None."""
     steps = [b - a for a, b in pairwise(numbers)]
     if len(steps) < 3:

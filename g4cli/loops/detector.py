@@ -133,7 +133,7 @@ class LoopDetector:
             if self._run < _LONG_GRAM and not gram % 61 & 3:
                 self._compare_long(place)
             if self._run >= self._alarm:
-                return self._report()
+                return self._report_exact()
         if not here & _STRIDE_MASK:
             return self._look_back()
         return None
@@ -146,24 +146,24 @@ class LoopDetector:
         if lag <= MAX_PERIOD and place >= _LONG_GRAM:
             self._period, self._run, self._alarm = lag, _LONG_GRAM, _FIRST_ALARM[lag]
 
-    def _report(self) -> Loop | None:
+    def _report_exact(self) -> Loop | None:
         tokens, start = self._tokens, len(self._tokens) - self._run
         back = start - self._period
         # Ids below 0 or of more than 20 bits may share a key.
         if back < 0 or tokens[start : start + _GRAM] != tokens[back : back + _GRAM]:
             self._run -= _GRAM
-        self._run += self._missed()
+        self._run += self._count_missed()
         if self._run < self._alarm:
             return None
         covered = self._run + self._period
         need = self._stop_cover()
         if covered >= need:
-            return self._stop("exact", WindowLoop(self._period, covered))
+            return self._report_stop("exact", WindowLoop(self._period, covered))
         self._alarm = need - self._period
         onset = self._dropped + len(self._tokens) - covered
         return Loop("exact", self._period, onset, covered, "suspect")
 
-    def _missed(self) -> int:
+    def _count_missed(self) -> int:
         """Return how many tokens before the run repeat too: where a unit repeats itself it is seen late."""
         tokens, period = self._tokens, self._period
         end = len(tokens) - self._run - 1
@@ -181,22 +181,22 @@ class LoopDetector:
         return stop_cover(period, is_grid=is_grid)
 
     def _look_back(self) -> Loop | None:
-        self._forget()
+        self._forget_old()
         tokens, lags, digits = self._tokens, self._lags, self._digits
         fed = self._dropped + len(tokens)
         found = few_tokens(tokens, lags, digits)
         if found:
-            return self._stop("few-tokens", found)
+            return self._report_stop("few-tokens", found)
         if fed % _COUNTER_STRIDE == 1:
             found = counter(tokens, digits)
             if found:
-                return self._stop("counter", found)
+                return self._report_stop("counter", found)
         # Text that is being written for the first time ends the search here.
         if lags[-128:].count(0) > 72 or len(tokens) < 256:
             return None
         found = noisy_cycle(tokens, lags, digits)
         if found:
-            return self._stop("noisy", found)
+            return self._report_stop("noisy", found)
         return self._look_far_back() if fed % _STRETCH_STRIDE == 1 else None
 
     def _look_far_back(self) -> Loop | None:
@@ -206,18 +206,18 @@ class LoopDetector:
             return None
         found = few_phrases(tokens, far, self._digits)
         if found:
-            return self._stop("few-phrases", found)
+            return self._report_stop("few-phrases", found)
         found = noisy_stretch(tokens, far, self._digits) or noisy_stretch(
             tokens, lags, self._digits
         )
-        return self._stop("noisy", found) if found else None
+        return self._report_stop("noisy", found) if found else None
 
-    def _stop(self, kind: LoopKind, found: WindowLoop) -> Loop:
+    def _report_stop(self, kind: LoopKind, found: WindowLoop) -> Loop:
         onset = self._dropped + len(self._tokens) - found.covered
         self._stopped = Loop(kind, found.period, onset, found.covered, "stop")
         return self._stopped
 
-    def _forget(self) -> None:
+    def _forget_old(self) -> None:
         if len(self._places) >= _KEPT:
             self._older_places, self._places = self._places, {}
         if len(self._long_places) >= _KEPT:

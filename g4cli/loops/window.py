@@ -73,19 +73,19 @@ def noisy_cycle(
     recent = lags[-_RECENT:]
     if recent.count(0) > _RECENT_NEW:
         return None
-    period, count = _commonest(recent)
+    period, count = _most_common_lag(recent)
     if count < _COMMONEST:
         return None
     long = period >= _LONG_PERIOD
     width = max(NOISY_COVER - period, (4 if long else 3) * period)
-    look = _look(lags, period, width)
+    look = _inspect_window(lags, period, width)
     if look is None or not _is_noisy(look):
         return None
     figures = share(digits, tokens[-width:]) > _FIGURES
     if long and figures and len(look.starts) < 3:
         return None
     if long and (figures or len(look.starts) > _MANY_STRAYS * width):
-        look = _look(lags, period, 2 * width)
+        look = _inspect_window(lags, period, 2 * width)
         if look is None or not _is_noisy(look):
             return None
     if _is_table(tokens, look, digits, figures):
@@ -98,10 +98,10 @@ def noisy_stretch(
 ) -> WindowLoop | None:
     """Return the cycle with more noise, and for longer, that the stream ends with."""
     width = min(NOISY_STRETCH, len(lags))
-    period, count = _commonest(lags[-width:])
+    period, count = _most_common_lag(lags[-width:])
     if count < _STRETCH_COMMONEST * width or not 2 < period < width // 6:
         return None
-    look = _look(lags, period, width - period)
+    look = _inspect_window(lags, period, width - period)
     if look is None or look.near < _STRETCH_NEAR * look.width or look.far > _FAR * look.width:
         return None
     n = len(look.starts)
@@ -115,8 +115,8 @@ def noisy_stretch(
     slack = min(2, period // 4)
     by_chance = 1 - (1 - n / look.width) ** (2 * slack + 1)
     if (
-        _same_place(look) > by_chance + _STRETCH_SAME_PLACE
-        or _distinct(tokens, look) < least
+        _same_place_share(look) > by_chance + _STRETCH_SAME_PLACE
+        or _distinct_share(tokens, look) < least
         or _is_even(look)
     ):
         return None
@@ -128,7 +128,7 @@ def share(digits: Mapping[int, int], window: Sequence[int]) -> float:
     return sum(map(digits.__contains__, window)) / len(window)
 
 
-def _commonest(lags: Sequence[int]) -> tuple[int, int]:
+def _most_common_lag(lags: Sequence[int]) -> tuple[int, int]:
     """Return the commonest lag and how many lags equal it, or miss it by one."""
     counts = Counter(lags)
     del counts[0]
@@ -138,12 +138,12 @@ def _commonest(lags: Sequence[int]) -> tuple[int, int]:
     return period, count + counts[period - 1] + counts[period + 1]
 
 
-def _look(lags: Sequence[int], period: int, width: int) -> _Look | None:
+def _inspect_window(lags: Sequence[int], period: int, width: int) -> _Look | None:
     """Return what the last `width` lags say of a period; None where there are not enough of them."""
     if len(lags) < width + period:
         return None
     window = lags[-width:]
-    kind = {lag: _kind(lag, period) for lag in set(window)}
+    kind = {lag: _classify_lag(lag, period) for lag in set(window)}
     stray = [kind[lag] == "stray" for lag in window]
     new = window.count(0)
     return _Look(
@@ -157,7 +157,7 @@ def _look(lags: Sequence[int], period: int, width: int) -> _Look | None:
     )
 
 
-def _kind(lag: int, period: int) -> Literal["near", "inner", "stray"]:
+def _classify_lag(lag: int, period: int) -> Literal["near", "inner", "stray"]:
     """Return whether a lag is 1 to 3 periods (nearly), within the unit, or neither."""
     copies = (lag + period // 2) // period
     if 1 <= copies <= 3 and abs(lag - copies * period) <= min(4, period // 4):
@@ -182,13 +182,13 @@ def _is_table(tokens: Sequence[int], look: _Look, digits: Mapping[int, int], fig
         return True
     if n < 3 or period <= 2:
         return False
-    if _same_place(look) >= _SAME_PLACE[long] or _is_even(look):
+    if _same_place_share(look) >= _SAME_PLACE[long] or _is_even(look):
         return True
     least = _DISTINCT_FIGURES if figures and not long else _DISTINCT[long]
-    return _distinct(tokens, look) < least
+    return _distinct_share(tokens, look) < least
 
 
-def _same_place(look: _Look) -> float:
+def _same_place_share(look: _Look) -> float:
     """Return the share of strays that have another one a period before."""
     slack, known = min(2, look.period // 4), set(look.starts)
     late = [i for i in look.starts if i >= look.period]
@@ -196,7 +196,7 @@ def _same_place(look: _Look) -> float:
     return again / len(late) if late else 0.0
 
 
-def _distinct(tokens: Sequence[int], look: _Look) -> float:
+def _distinct_share(tokens: Sequence[int], look: _Look) -> float:
     """Return after how many different runs of three strays come, over how many it would be by chance.
 
     n strays that fall anywhere meet period * (1 - (1 - 1/period)**n) different places on average.

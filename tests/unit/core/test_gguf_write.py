@@ -18,7 +18,7 @@ from g4cli.core import ggml
 from g4cli.core.errors import BadGGUF, NoSpace
 from g4cli.core.gguf import parse_header, read_header
 from g4cli.core.gguf_values import ValueType, array, boolean, f32, i32, string, u32
-from g4cli.core.gguf_write import TensorSpec, Written, create_gguf, encode_header, prove
+from g4cli.core.gguf_write import TensorSpec, Written, create_gguf, encode_header, verify_written
 from tests.support.builders.gguf import F32, Q8_0, build_gguf
 
 KEYS = {
@@ -55,7 +55,7 @@ def test_the_file_is_what_an_independent_builder_makes(tmp_path: Path) -> None:
     expected = build_gguf(SAME_KEYS, [("a", Q8_0, (64, 3), DATA[0]), ("b", F32, (5,), DATA[1])])
     assert written.path.read_bytes() == expected
     assert (written.nbytes, written.sha256) == (len(expected), sha256(expected).hexdigest())
-    prove(written, SPECS)
+    verify_written(written, SPECS)
 
 
 def test_gguf_py_reads_it(tmp_path: Path) -> None:
@@ -200,9 +200,9 @@ def test_a_failed_early_flush_is_not_lost(
 def test_prove_notices_a_change(tmp_path: Path) -> None:
     written = write(tmp_path / "x.gguf", DATA)
     with pytest.raises(BadGGUF, match="differs"):
-        prove(written, SPECS[:1])
+        verify_written(written, SPECS[:1])
     with pytest.raises(BadGGUF, match="on disk"):
-        prove(Written(written.path, written.nbytes + 1, ""), SPECS)
+        verify_written(Written(written.path, written.nbytes + 1, ""), SPECS)
 
 
 def test_a_header_without_tensors() -> None:

@@ -33,7 +33,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
 def forget() -> None:
     """The library's client remembers what it trusts and where its proxies are."""
     set_client_factory(default_client_factory)
-    client._use.cache_clear()
+    client._set_client_factory.cache_clear()
 
 
 def pulled(capsys: pytest.CaptureFixture[str]) -> bool:

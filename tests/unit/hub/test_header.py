@@ -231,7 +231,7 @@ def test_a_jump_never_finds_other_tensors_than_the_walk(monkeypatch: pytest.Monk
     monkeypatch.setattr(header, "_FIRST_BYTES", 8192)
     monkeypatch.setattr(header, "_LANDING_BYTES", 2048)
     monkeypatch.setattr(
-        header._Source, "_read", lambda _self, data, at, end, out: out.extend(data[at:end])
+        header._Source, "_read_range", lambda _self, data, at, end, out: out.extend(data[at:end])
     )
     good = file_of(strings("tokenizer.ggml.tokens", n, n_bytes), *after_tokens(n, m, m_bytes))
     behind = len(good) - 256 * 768 * 4

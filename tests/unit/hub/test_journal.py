@@ -122,16 +122,16 @@ def test_a_partial_of_the_wrong_size_is_not_believed(tmp_path: Path) -> None:
 def test_after_a_restart_only_what_was_synced_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal, "_boot", lambda: "monday")
+    monkeypatch.setattr(journal, "_boot_id", lambda: "monday")
     partial = Partial(tmp_path / "m.gguf", GOAL)
     put(partial, (0, 100))
     partial.sync()
     put(partial, (100, 300))
     assert Partial(tmp_path / "m.gguf", GOAL).have == 300  # another process, the same boot
-    monkeypatch.setattr(journal, "_boot", lambda: "tuesday")
+    monkeypatch.setattr(journal, "_boot_id", lambda: "tuesday")
     after = Partial(tmp_path / "m.gguf", GOAL)
     assert after.have == 100
-    monkeypatch.setattr(journal, "_boot", lambda: "wednesday")
+    monkeypatch.setattr(journal, "_boot_id", lambda: "wednesday")
     assert Partial(tmp_path / "m.gguf", GOAL).have == 100  # still on the disk
 
 
