@@ -17,9 +17,10 @@ What other parts call (all of it stable):
     done = quantize_file(source, target, recipe=recipe, progress=progress)
         # -> Quantized(path, type, nbytes, sha256, seconds, ...)
 
-    from g4cli.quant.sfp8_file import runnable, plain_header
-    path = runnable(path, cache)                  # an SFP8 archive is expanded into `cache`, once
-    header = plain_header(read_header(path))      # what the expansion's header would say
+    from g4cli.quant.expand import make_runnable
+    from g4cli.quant.sfp8_archive import expanded_header
+    path = make_runnable(path, cache)                  # an SFP8 archive is expanded into `cache`, once
+    header = expanded_header(read_header(path))      # what the expansion's header would say
 
     from g4cli.quant.metrics import diff_files          # how far two files' weights are apart
     from g4cli.quant.scores import score                # perplexity and divergence from logits

@@ -12,7 +12,7 @@ from typing import Any, Final
 from g4cli.core.errors import BadGGUF, UsageError
 from g4cli.core.ggml import F32
 from g4cli.quant.recipes import Choice, Recipe, choose
-from g4cli.quant.sfp8_file import is_sfp8
+from g4cli.quant.sfp8_archive import is_sfp8
 from g4cli.quant.source import Source, open_source
 
 # Types that hold every SFP8 value, so that no loss is added.

@@ -11,17 +11,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from g4cli.core.gguf_values import Value, string, u32
+from g4cli.core.sfp8 import CONTAINER_KEY, FORMAT_KEY, SUFFIX, TABLE_KEY
 from g4cli.quant.recipes import Recipe, file_type
-from g4cli.quant.sfp8_file import (
-    ARCHITECTURE_KEY,
-    CONTAINER_KEY,
-    FORMAT_KEY,
-    SUFFIX,
-    TABLE_KEY,
-    VERSION_KEY,
-    is_sfp8,
-    sfp8_keys,
-)
+from g4cli.quant.sfp8_archive import ARCHITECTURE_KEY, VERSION_KEY, is_sfp8, sfp8_keys
 from g4cli.quant.source import SPLIT_KEYS, Source
 
 QUANTIZATION_VERSION: Final = 2  # GGML_QNT_VERSION, ggml/include/ggml.h
@@ -56,7 +48,7 @@ def new_keys(
     for name, value in (imatrix_keys or {}).items():
         _put(keys, name, value)
     keys["g4.version"] = string(version)
-    keys["g4.recipe"] = string(recipe.text())
+    keys["g4.recipe"] = string(recipe.as_options())
     keys["g4.source.file"] = string(source.path.name)
     keys[SOURCE_SHA256] = string(source_sha256)
     if recipe.is_sfp8:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import prod
 from typing import Final, Literal, Protocol, TypeAlias
 
@@ -60,31 +60,41 @@ def file_type(name: str) -> FileType:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A file type and its exceptions. `overrides` are (regular expression, tensor type); the first wins.
+    """A file type and its exceptions.
 
-    `carrier` and `sfp8_encoder` matter for the type sfp8 alone. Raises UsageError for unknown types and for
-    patterns that are none.
+    `type_name` may be an alias, in any case. `overrides` are (regular expression, tensor type); the
+    first match wins. `carrier` and `sfp8_encoder` apply to the type sfp8 only. Raises UsageError for
+    an unknown type or an invalid regular expression.
     """
 
-    type: str
+    type_name: str
     pure: bool = False
     overrides: tuple[tuple[str, str], ...] = ()
     has_imatrix: bool = False
     carrier: Carrier = "archive"
     sfp8_encoder: Literal["nearest", "gemma.cpp"] = "nearest"
-    row: FileType = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "row", file_type(self.type))
-        object.__setattr__(self, "type", self.row.name)
+        file_type(self.type_name)
         for pattern, type_name in self.overrides:
             tensor_type(type_name)
             try:
                 re.compile(pattern)
             except re.error as err:
                 raise UsageError(
-                    f"not a pattern: {pattern!r} ({err})", hint="--tensor-type 'ffn_down=q6_k'"
+                    f"{pattern!r} is not a regular expression: {err}",
+                    hint="--tensor-type 'ffn_down=q6_k'",
                 ) from err
+
+    @property
+    def row(self) -> FileType:
+        """The row of FILE_TYPES."""
+        return file_type(self.type_name)
+
+    @property
+    def type(self) -> str:
+        """The name of the file type, such as "q4_k_m"."""
+        return self.row.name
 
     @property
     def is_sfp8(self) -> bool:
@@ -103,14 +113,19 @@ class Recipe:
             return {"archive": I8, "bf16": BF16, "q8_0": Q8_0}[self.carrier]
         return BY_NAME[self.row.default]
 
-    def text(self) -> str:
-        """Return the recipe as the options that make it: what provenance keys record."""
+    def as_options(self) -> str:
+        """Return the type and the options of `g4 quantize` that select this recipe, for the key g4.recipe."""
         parts = [self.type]
-        if self.is_sfp8:
-            parts += [f"--carrier {self.carrier}"] * (self.carrier != "archive")
-            parts += [f"--encoder {self.sfp8_encoder}"] * (self.sfp8_encoder != "nearest")
-        parts += ["--pure"] * self.pure + ["--imatrix"] * self.has_imatrix
-        return " ".join(parts + [f"--tensor-type {p}={t.lower()}" for p, t in self.overrides])
+        if self.is_sfp8 and self.carrier != "archive":
+            parts.append(f"--carrier {self.carrier}")
+        if self.is_sfp8 and self.sfp8_encoder != "nearest":
+            parts.append(f"--encoder {self.sfp8_encoder}")
+        if self.pure:
+            parts.append("--pure")
+        if self.has_imatrix:
+            parts.append("--imatrix")
+        parts += [f"--tensor-type {pattern}={name.lower()}" for pattern, name in self.overrides]
+        return " ".join(parts)
 
 
 @dataclass(frozen=True, slots=True)

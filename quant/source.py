@@ -12,7 +12,7 @@ from g4cli.core.errors import BadGGUF, FileMissing
 from g4cli.core.gguf import read_header
 from g4cli.core.gguf_header import Header, TensorInfo
 from g4cli.core.gguf_values import Value
-from g4cli.quant.sfp8_file import coded_tensors, decoded_view, is_archive
+from g4cli.quant.sfp8_archive import coded_tensors, decoded_view, is_archive
 
 SPLIT_KEYS: Final = ("split.no", "split.count", "split.tensors.count")
 _SPLIT_NAME = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf", re.DOTALL)

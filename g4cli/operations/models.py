@@ -8,20 +8,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
 from g4cli.core.errors import BadGGUF, UsageError
 from g4cli.core.gguf import read_header
 from g4cli.core.gguf_header import Header
 from g4cli.core.paths import cache_dir
 from g4cli.core.reporter import Reporter
+from g4cli.core.sfp8 import SUFFIX
 from g4cli.core.shape import require_tokenizer, shape_of
 from g4cli.runtime.engine.options import ALL_LAYERS, ModelOptions
 from g4cli.runtime.probes.kernels import probe_kernels
 from g4cli.store import find_model_path
-
-# g4cli.quant.sfp8_file.SUFFIX: that module imports numpy, which only an archive needs.
-_SFP8_SUFFIX: Final = "-sfp8"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +45,7 @@ def prepare_model(
     """
     path = find_model_path(name)
     header = read_header(path)
-    if header.architecture.endswith(_SFP8_SUFFIX):
+    if header.architecture.endswith(SUFFIX):
         path = _expand_archive(path, expand, reporter)
         header = read_header(path)
     _require_gemma4(path, header)
@@ -61,14 +59,14 @@ def _expand_archive(archive: Path, expand: Literal["bf16", "q8_0"], reporter: Re
     """Return the file with the values of an SFP8 archive in a type of llama.cpp, written the first
     time.
     """
-    from g4cli.quant.sfp8_file import runnable
+    from g4cli.quant.expand import make_runnable
 
     folder = cache_dir() / "expanded"
     reporter.say(
         f"{archive.name} is an SFP8 archive; llama.cpp runs its {expand.upper()} copy in {folder}"
     )
     with reporter.progress(f"expand {archive.name} for llama.cpp, once") as progress:
-        return runnable(archive, folder, carrier=expand, progress=progress)
+        return make_runnable(archive, folder, carrier=expand, progress=progress)
 
 
 def _require_gemma4(path: Path, header: Header) -> None:

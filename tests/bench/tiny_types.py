@@ -20,10 +20,10 @@ TESTS = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TESTS.parent))
 
 from g4cli.prompt import Message  # noqa: E402
+from g4cli.quant.expand import make_runnable  # noqa: E402
 from g4cli.quant.file import quantize_file  # noqa: E402
 from g4cli.quant.metrics import diff_files  # noqa: E402
 from g4cli.quant.recipes import TYPES, Recipe  # noqa: E402
-from g4cli.quant.sfp8_file import runnable  # noqa: E402
 from g4cli.runtime.measure.evaluate import evaluate  # noqa: E402
 from tests.support.builders.tiny_file import TINY, build_tiny  # noqa: E402
 
@@ -48,7 +48,7 @@ def main() -> None:
                 quantize_file(base, target, recipe=Recipe(name))
             snr = diff_files(base, target).total.snr_db
             ran = evaluate(
-                runnable(target, Path(place)),
+                make_runnable(target, Path(place)),
                 conversations,
                 against=base,
                 use_extra_bufts=False,

@@ -84,10 +84,10 @@ def make_subject(path: Path, header: Header) -> Subject:
 
     Raises BadGGUF for another architecture and for a file without weights.
     """
-    from g4cli.quant.sfp8_file import is_archive, plain_header  # needs numpy
+    from g4cli.quant.sfp8_archive import expanded_header, is_archive  # needs numpy
 
     source = "the SFP8 archive, expanded to BF16" if is_archive(header) else "the file's header"
-    header = plain_header(header)
+    header = expanded_header(header)
     shape = shape_of(header)
     if not header.tensors:
         raise BadGGUF(

@@ -15,9 +15,9 @@ from g4cli.core.sfp8 import decode_words, labelled
 from g4cli.doctor.diagnose import judge
 from g4cli.doctor.facts.gather import gather_facts
 from g4cli.doctor.facts.sfp8_values import Sfp8ValueCounter
+from g4cli.quant.expand import expand_archive
 from g4cli.quant.file import quantize_file
 from g4cli.quant.recipes import Recipe
-from g4cli.quant.sfp8_file import expand
 from tests.support.builders.damage import sfp8_table
 from tests.support.builders.weights import write_network
 
@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     quantize_file(source, folder / "carrier.gguf", recipe=Recipe("sfp8", carrier="bf16"))
     recipe = Recipe("sfp8", carrier="bf16", sfp8_encoder="gemma.cpp")
     quantize_file(source, folder / "gemma-cpp.gguf", recipe=recipe)
-    expand(folder / "archive.gguf", folder / "expanded.gguf")
+    expand_archive(folder / "archive.gguf", folder / "expanded.gguf")
     return folder
 
 

@@ -16,7 +16,15 @@ from g4cli.core.gguf_write import TensorSpec
 from g4cli.core.inventory import text_tensors
 from g4cli.core.shape import Shape
 from g4cli.quant.options import recipe_from
-from g4cli.quant.recipes import TYPES, Choice, Recipe, choose, choose_types, converter_type
+from g4cli.quant.recipes import (
+    TYPES,
+    Choice,
+    Recipe,
+    choose,
+    choose_types,
+    converter_type,
+    kept_reason,
+)
 from tests.support.builders.shapes import ALL
 from tests.support.paths import TESTS
 from tests.support.run.llama_types import ask
@@ -29,7 +37,7 @@ def summary(choices: tuple[Choice, ...], default: str) -> str:
     """One recipe as text: the default, then the tensors that differ, layers as ranges."""
     found: dict[tuple[str, str], list[int]] = {}
     for choice in choices:
-        if choice.reason.startswith("kept") or choice.type.name == default:
+        if kept_reason(choice.name, choice.shape) or choice.type.name == default:
             continue
         match = re.match(r"blk\.(\d+)\.(.*)", choice.name)
         name = f"blk.*.{match[2]}" if match else choice.name
@@ -153,7 +161,7 @@ def test_an_override_does_not_count_as_a_layer() -> None:
         ("nothing_like_it=q8_0", "no tensor has such a name"),
         ("attn_norm=q8_0", "never quantised"),
         ("per_layer_model_proj=q8_0", "never quantised"),
-        ("(=q8_0", "not a pattern"),
+        ("(=q8_0", "not a regular expression"),
         ("ffn_down", "not PATTERN=TYPE"),
         ("=q8_0", "not PATTERN=TYPE"),
         ("ffn_down=q9", "unknown tensor type"),
@@ -229,7 +237,7 @@ def test_gemma_cpp_options_belong_to_sfp8() -> None:
     ],
 )
 def test_a_recipe_as_text_can_be_typed(recipe: Recipe, text: str) -> None:
-    assert recipe.text() == text
+    assert recipe.as_options() == text
 
 
 def test_converter_types() -> None:

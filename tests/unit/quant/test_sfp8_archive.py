@@ -16,9 +16,10 @@ import pytest
 from g4cli.cli.main import run
 from g4cli.core.errors import BadFile, BadGGUF, UsageError
 from g4cli.core.gguf import read_header
+from g4cli.quant.expand import expand_archive, make_runnable
 from g4cli.quant.file import Quantized, quantize_file
 from g4cli.quant.recipes import Recipe
-from g4cli.quant.sfp8_file import expand, plain_header, runnable
+from g4cli.quant.sfp8_archive import expanded_header
 from tests.support.builders.weights import write_network
 from tests.unit.quant.test_sfp8 import WORDS
 
@@ -88,7 +89,7 @@ def test_expansion_gives_back_exactly_the_values(files: Path, tmp_path: Path) ->
     for index, done in enumerate(
         (
             quantize_file(files / "archive.gguf", tmp_path / "a.gguf", recipe=Recipe("bf16")),
-            expand(files / "archive.gguf", tmp_path / "b.gguf"),
+            expand_archive(files / "archive.gguf", tmp_path / "b.gguf"),
         )
     ):
         assert tensors(done.path) == tensors(files / "carrier.gguf"), index
@@ -122,7 +123,7 @@ def test_archives_and_carriers_quantise_alike(files: Path, tmp_path: Path) -> No
 
 
 def test_expansion_to_q8_0_is_labelled(files: Path, tmp_path: Path) -> None:
-    done = expand(files / "archive.gguf", tmp_path / "q8.gguf", carrier="q8_0")
+    done = expand_archive(files / "archive.gguf", tmp_path / "q8.gguf", carrier="q8_0")
     keys = read_header(done.path).keys
     assert keys["g4.format"].data == "SFP8 rounded, stored as Q8_0"
     assert keys["general.file_type"].data == 7
@@ -142,40 +143,42 @@ def test_a_second_archive_from_the_first_has_the_same_values(files: Path, tmp_pa
         recipe=Recipe("sfp8"),
         allow_requantize=True,
     )
-    assert tensors(expand(again.path, tmp_path / "e.gguf").path) == tensors(files / "carrier.gguf")
+    assert tensors(expand_archive(again.path, tmp_path / "e.gguf").path) == tensors(
+        files / "carrier.gguf"
+    )
 
 
 def test_expand_refuses_other_files(files: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not an SFP8 archive"):
-        expand(files / "carrier.gguf", tmp_path / "x.gguf")
+        expand_archive(files / "carrier.gguf", tmp_path / "x.gguf")
 
 
 def test_an_archive_is_expanded_once(files: Path, tmp_path: Path) -> None:
     plain = files / "carrier.gguf"
-    assert runnable(plain, tmp_path) == plain
-    first = runnable(files / "archive.gguf", tmp_path / "cache")
+    assert make_runnable(plain, tmp_path) == plain
+    first = make_runnable(files / "archive.gguf", tmp_path / "cache")
     stamp = first.stat().st_mtime_ns
     assert tensors(first) == tensors(plain)
-    assert runnable(files / "archive.gguf", tmp_path / "cache") == first
+    assert make_runnable(files / "archive.gguf", tmp_path / "cache") == first
     assert first.stat().st_mtime_ns == stamp
     other = quantize_file(
         files / "net.gguf",
         tmp_path / "archive.gguf",
         recipe=Recipe("sfp8", sfp8_encoder="gemma.cpp"),
     )
-    assert runnable(other.path, tmp_path / "cache") != first
-    small = runnable(files / "archive.gguf", tmp_path / "cache", carrier="q8_0")
+    assert make_runnable(other.path, tmp_path / "cache") != first
+    small = make_runnable(files / "archive.gguf", tmp_path / "cache", carrier="q8_0")
     assert small.stat().st_size < 0.8 * first.stat().st_size
 
 
 def test_an_archive_is_sized_as_its_expansion(files: Path) -> None:
     header = read_header(files / "archive.gguf")
-    plain, real = plain_header(header), read_header(files / "carrier.gguf")
+    plain, real = expanded_header(header), read_header(files / "carrier.gguf")
     assert plain.architecture == "gemma4"
     assert [(t.name, t.type, t.shape, t.offset, t.nbytes) for t in plain.tensors.values()] == [
         (t.name, t.type, t.shape, t.offset, t.nbytes) for t in real.tensors.values()
     ]
-    assert plain_header(real) is real
+    assert expanded_header(real) is real
 
 
 def test_the_doctor_knows_archives(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -215,17 +218,17 @@ def test_damaged_archives_are_refused(files: Path, tmp_path: Path) -> None:
     table = struct.pack("<3H", 0, 0x3420, 0x3440)
     patched(files, bad, table, struct.pack("<3H", 0, 0x3420, 0x3441))
     with pytest.raises(BadGGUF, match="not the table of SFP8"):
-        expand(bad, out)
+        expand_archive(bad, out)
     scale = header.file_offset(header.tensors[CODED + ".sfp8_scale"])
     data = bytearray((files / "archive.gguf").read_bytes())
     for value in (0.0, 1.5, -2.0, float("nan"), float("inf"), 2.0**90):
         data[scale : scale + 4] = struct.pack("<f", value)
         bad.write_bytes(data)
         with pytest.raises(BadGGUF, match="not a power of two"):
-            expand(bad, out)
+            expand_archive(bad, out)
     data = bytearray((files / "archive.gguf").read_bytes())
     data[header.file_offset(header.tensors[CODED]) + 5] = 0x80
     bad.write_bytes(data)
     with pytest.raises(BadFile, match="reserved"):
-        expand(bad, out)
+        expand_archive(bad, out)
     assert not out.exists()

@@ -1,4 +1,4 @@
-"""SFP8 archives: GGUF files of one byte per weight that describe themselves, and their expansion.
+"""The format of SFP8 archives: GGUF files with one byte per weight that describe themselves.
 
 general.architecture   "gemma4-sfp8": other programs refuse it by name, none misreads it
 gemma4.*               the network's own keys, unchanged; no general.file_type, since none fits
@@ -13,27 +13,26 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from math import frexp
-from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final
 
-from g4cli.core.errors import BadGGUF, UsageError
-from g4cli.core.files import open_file
+from g4cli.core.errors import BadGGUF
 from g4cli.core.ggml import BF16, F32, I8
-from g4cli.core.gguf import read_header
 from g4cli.core.gguf_data import iter_tensor
 from g4cli.core.gguf_header import Header, TensorInfo
 from g4cli.core.gguf_values import SCALARS, Array, Value, ValueType, array, string, u32
-from g4cli.core.progress import Progress, no_progress
-from g4cli.core.quoting import shell_word
-from g4cli.core.sfp8 import CONTAINER_KEY as CONTAINER_KEY
-from g4cli.core.sfp8 import ENCODER_KEY, FORMAT, RESERVED, SCALE_SUFFIX, TENSORS_KEY, decode_words
-from g4cli.core.sfp8 import FORMAT_KEY as FORMAT_KEY
-from g4cli.core.sfp8 import SUFFIX as SUFFIX
-from g4cli.core.sfp8 import TABLE_KEY as TABLE_KEY
+from g4cli.core.sfp8 import (
+    CONTAINER_KEY,
+    ENCODER_KEY,
+    FORMAT,
+    FORMAT_KEY,
+    RESERVED,
+    SCALE_SUFFIX,
+    SUFFIX,
+    TABLE_KEY,
+    TENSORS_KEY,
+    decode_words,
+)
 from g4cli.quant.recipes import Recipe
-
-if TYPE_CHECKING:
-    from g4cli.quant.file import Quantized
 
 ARCHITECTURE_KEY: Final = "general.architecture"
 VERSION_KEY: Final = "g4.format_version"
@@ -92,11 +91,11 @@ def coded_tensors(header: Header) -> dict[str, int]:
         tensor = header.tensors.get(name)
         if tensor is None or tensor.type is not I8:
             raise BadGGUF(header.path, "is listed as SFP8 but is not there as I8", field=name)
-        coded[name] = _exponent(header, name + SCALE_SUFFIX)
+        coded[name] = _read_exponent(header, name + SCALE_SUFFIX)
     return coded
 
 
-def _exponent(header: Header, name: str) -> int:
+def _read_exponent(header: Header, name: str) -> int:
     tensor = header.tensors.get(name)
     if tensor is None or tensor.type is not F32 or tensor.shape != (1,):
         raise BadGGUF(header.path, "the scale is missing or not one F32 number", field=name)
@@ -120,7 +119,7 @@ def decoded_view(header: Header, coded: Mapping[str, int]) -> dict[str, TensorIn
     }
 
 
-def plain_header(header: Header) -> Header:
+def expanded_header(header: Header) -> Header:
     """Return `header` as the archive's BF16 expansion would have it; any other header as it is.
 
     For estimates: places and sizes in the file are those of the expansion, so nothing may be read by them.
@@ -135,58 +134,3 @@ def plain_header(header: Header) -> Header:
     architecture = string(header.architecture.removesuffix(SUFFIX))
     keys = {**header.keys, ARCHITECTURE_KEY: architecture}
     return replace(header, keys=keys, tensors=tensors, file_size=header.data_offset + offset)
-
-
-def runnable(
-    path: Path,
-    cache: Path,
-    *,
-    carrier: Literal["bf16", "q8_0"] = "bf16",
-    progress: Progress = no_progress,
-) -> Path:
-    """Return a file that llama.cpp can run: `path` itself, or an SFP8 archive expanded into `cache`, once.
-
-    The expanded file is found again by the archive's header, which names source and recipe, and by its size.
-    """
-    header = read_header(path)
-    if not is_archive(header):
-        return path
-    with open_file(path) as file:
-        digest = hashlib.sha256(file.read(header.data_offset))
-    digest.update(str(header.file_size).encode())
-    target = cache / f"{path.stem}-{digest.hexdigest()[:12]}-{carrier}.gguf"
-    if not target.is_file():
-        expand(path, target, carrier=carrier, progress=progress)
-    return target
-
-
-def expand(
-    source: Path,
-    target: Path,
-    *,
-    carrier: Literal["bf16", "q8_0"] = "bf16",
-    progress: Progress = no_progress,
-    force: bool = False,
-    threads: int | None = None,
-    source_sha256: str | None = None,
-) -> Quantized:
-    """Return the file `target` that llama.cpp can run, made from the SFP8 archive `source`.
-
-    `bf16` holds exactly the archive's values; `q8_0` rounds once more (45 dB below the values) and takes half
-    the space. Raises UsageError if `source` is no archive.
-    """
-    from g4cli.quant.file import quantize_file
-    from g4cli.quant.source import open_source
-
-    if not open_source(source).coded:
-        raise UsageError(f"{source} is not an SFP8 archive", hint=f"g4 show {shell_word(source)}")
-    return quantize_file(
-        source,
-        target,
-        recipe=Recipe(carrier),
-        progress=progress,
-        force=force,
-        allow_requantize=True,
-        threads=threads,
-        source_sha256=source_sha256,
-    )
