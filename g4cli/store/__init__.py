@@ -1,15 +1,15 @@
-"""What is on disk: one folder per model, one manifest per file, and how a name becomes a path.
+"""The store: one folder for each model, one manifest for each file.
 
-    manifest.py   Entry: what a manifest says; written beside its file, rebuilt from it when damaged
-    models.py     list_models, find, newest, resolve, remove
-    adopt.py      a local file becomes a model
-    make.py       a checkpoint or a larger file becomes a model
-    verify.py     is a file still what its manifest says
-    others.py     what other programs have on this disk
+    manifest.py   Entry: what the manifest of a file says
+    models.py     list, find and remove models
+    adopt.py      record a finished file; bring a local file into the store
+    make.py       convert or quantize into the store
+    recode.py     a checkpoint to any type in one pass
+    verify.py     whether a file still is what its manifest says
+    others.py     the files of other programs
     describe.py   a header as the lines of `g4 show`
 
-What other parts call: `resolve(text) -> Path` for every MODEL argument, `find(text) -> Found` where the
-reason of the choice is shown.
+find_model_path turns a MODEL argument into a path; find_model_file also tells why it is that file.
 """
 
 from g4cli.store.manifest import Entry

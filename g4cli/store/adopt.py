@@ -1,4 +1,4 @@
-"""Make a file a model: what was made here, and what lies elsewhere on this disk."""
+"""Record a finished file as a model of the store, and bring local files into the store."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ _COPY_BYTES: Final = 1 << 22
 
 
 def store_path(name: str, file_name: str) -> Path:
-    """Return where the store keeps `file_name` of the model `name` (nothing is created).
+    """Return the path of the file `file_name` of the model `name` in the store; nothing is created.
 
-    Raises UsageError if the name would leave its folder: file names come from servers too.
+    Raises UsageError if it would lie outside of the model's folder: names come from servers too.
     """
     folder = model_folder(name)
     plain = Path(file_name.replace("\\", "/")).name
@@ -45,7 +45,9 @@ def store_path(name: str, file_name: str) -> Path:
         or "\0" in plain
         or folder.name in ("", ".", "..")
     ):
-        raise UsageError(f"{file_name!r} is no name for a file of {name!r}", hint="g4 list")
+        raise UsageError(
+            f"{file_name!r} is not a valid file name in the store ({name})", hint="g4 list"
+        )
     return folder / plain
 
 
@@ -79,7 +81,7 @@ def record_file(
 
 
 def make_local_name(path: Path) -> str:
-    """Return the name that a local folder or file gets: its own, in plain lower case, never a known one."""
+    """Return the name for a local folder or file: its own in lower case, never one of the registry."""
     stem = path.name.removesuffix(".gguf") if path.suffix == ".gguf" else path.resolve().name
     name = _UNSAFE.sub("-", stem.lower()).strip("-.") or "model"
     taken = {alias.removesuffix("-it") for alias in known_names()}
@@ -87,7 +89,7 @@ def make_local_name(path: Path) -> str:
 
 
 def check_name(name: str) -> str:
-    """Return `name` if a local model may be called so. Raises UsageError."""
+    """Return `name` if a local model may have it. Raises UsageError."""
     if (
         not name
         or _UNSAFE.search(name)
@@ -95,18 +97,18 @@ def check_name(name: str) -> str:
         or make_local_name(Path(name)) != name
     ):
         raise UsageError(
-            f"{name!r} is no name for a local model (a-z 0-9 . _ -, and none that g4 knows)",
+            f"{name!r} is not a valid name for a local model "
+            "(a-z 0-9 . _ -; not the name of a model that g4 knows)",
             hint=f"--name {shell_word(make_local_name(Path(name)))}",
         )
     return name
 
 
 def add_local_file(source: Path, *, name: str, progress: Progress = no_progress) -> Entry:
-    """Return the entry of a local GGUF, now also in the store: a hard link, or a copy on another disk.
+    """Return the entry of a local GGUF in the store: a hard link, or a copy if it is on another disk.
 
-    The header is checked first, every tensor must lie inside the file. Raises FileMissing, UsageError,
-    BadGGUF (also for what is no Gemma 4 text model) or NoSpace; a file that is there already
-    under this name and type is returned as it is.
+    If the same file is in the store under this name already, its entry is returned. Raises FileMissing,
+    UsageError, BadGGUF (also for a file that is not a Gemma 4 text model) or NoSpace.
     """
     header = read_header(source)
     if not is_runnable(header):
@@ -117,7 +119,7 @@ def add_local_file(source: Path, *, name: str, progress: Progress = no_progress)
             return entry
         if entry.path == target:
             raise UsageError(
-                f"{name} holds another {target.name} already",
+                f"{name} already has a different file {target.name}",
                 hint=f"g4 remove {shell_word(entry.label)}, or --name OTHER",
             )
     _link_or_copy(source, target, header.file_size, progress)
@@ -133,7 +135,7 @@ def _link_or_copy(source: Path, target: Path, n_bytes: int, progress: Progress) 
     except OSError as err:
         if err.errno == errno.EEXIST:
             raise UsageError(f"{target} exists already", hint="g4 list") from err
-        # Another file system, or one without links: fall through to a copy.
+        # Another file system, or one without hard links: copy it.
     with open_file(source) as reader, atomic_file(target, expected_bytes=n_bytes) as writer:
         done = 0
         while piece := reader.read(_COPY_BYTES):

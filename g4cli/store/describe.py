@@ -1,4 +1,4 @@
-"""A header as text and as JSON: what `g4 show` prints. Reads the header and nothing else."""
+"""A header as text and as JSON, as `g4 show` prints it. Only the header is read."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ LONG_ARRAY: Final = 64
 _SHOWN_ITEMS: Final = 8
 _SHOWN_TEXT: Final = 120
 
-# Kinds that the other lines make plain.
-_SAID_ELSEWHERE: Final = ("text-model", "sfp8-archive", "mmproj", "draft-model")
+# Kinds of files for which no line is needed: the others show what they are.
+_OBVIOUS_KINDS: Final = ("text-model", "sfp8-archive", "mmproj", "draft-model")
 _USES: Final = {
-    "mmproj": "images and sound, beside a model",
-    "draft": "drafts for a model",
+    "mmproj": "images and audio, with a model",
+    "draft": "speculative decoding, with a model",
     "part": "a later part of a split file",
 }
 
@@ -90,22 +90,22 @@ def _json_value(value: Value, full: bool) -> Any:
 
 
 def format_value(value: Value) -> str:
-    """Return a value on one line: long texts and arrays shortened, their length named."""
+    """Return a value on one line; long texts and arrays are shortened and their lengths given."""
     data = value.data
     if isinstance(data, Array):
-        items = ", ".join(map(_word, data.first(_SHOWN_ITEMS)))
-        return f"[{_short(items)}{', ...' * (len(data) > _SHOWN_ITEMS)}] ({len(data):,} items)"
-    text = _word(data)
-    return text if len(text) <= _SHOWN_TEXT else f"{_short(text)} ({len(text):,} characters)"
+        items = ", ".join(map(_format_item, data.first(_SHOWN_ITEMS)))
+        return f"[{_shorten(items)}{', ...' * (len(data) > _SHOWN_ITEMS)}] ({len(data):,} items)"
+    text = _format_item(data)
+    return text if len(text) <= _SHOWN_TEXT else f"{_shorten(text)} ({len(text):,} characters)"
 
 
-def _word(item: Any) -> str:
+def _format_item(item: Any) -> str:
     if isinstance(item, float):
         return f"{item:.7g}"  # float32 holds no more
     return str(item).replace("\\", "\\\\").replace("\n", "\\n")
 
 
-def _short(text: str) -> str:
+def _shorten(text: str) -> str:
     return text if len(text) <= _SHOWN_TEXT else f"{text[:_SHOWN_TEXT]}..."
 
 
@@ -125,12 +125,12 @@ def count_type_shares(header: Header) -> tuple[TypeShare, ...]:
 
 
 def summarize_header(header: Header, entry: Entry | None = None) -> tuple[Section, ...]:
-    """Return one screen on the file: what it is, the network, the text side."""
+    """Return the sections of `g4 show`: the file, the network, the text side."""
     sections = [Section("File", tuple(_file_lines(header, entry)))]
     try:
         shape: Shape | None = shape_of(header)
     except BadGGUF:
-        shape = None  # another architecture, an mmproj: the keys still say something
+        shape = None  # another architecture or an mmproj: the other sections are shown
     if shape:
         sections.append(Section("Network", tuple(_network_lines(shape))))
     sections.append(Section("Text", tuple(_text_lines(header))))
@@ -143,8 +143,8 @@ def _file_lines(header: Header, entry: Entry | None) -> Iterator[tuple[str, str]
         yield "from", entry.origin
     yield "path", header.path
     yield "size", f"{size_text(header.file_size)} ({header.file_size:,} bytes)"
-    name = _plain(header, "general.name")
-    architecture = _plain(header, "general.architecture") or "not named"
+    name = _read_text(header, "general.name")
+    architecture = _read_text(header, "general.architecture") or "not named"
     yield "architecture", f"{architecture}, {name}" if name else architecture
     n_params = sum(share.n_params for share in count_type_shares(header))
     bits = (
@@ -155,7 +155,7 @@ def _file_lines(header: Header, entry: Entry | None) -> Iterator[tuple[str, str]
     yield "format", f"GGUF {header.version}, {len(header.keys)} keys, {len(header.tensors)} tensors"
     if role_of(header) != "model":
         yield "use", _USES[role_of(header)]
-    if kind_of(header) not in _SAID_ELSEWHERE:
+    if kind_of(header) not in _OBVIOUS_KINDS:
         yield "note", f"this is {kind_text(header)}"
     if header.trailing_bytes > 0:
         yield (
@@ -172,9 +172,11 @@ def _network_lines(shape: Shape) -> Iterator[tuple[str, str]]:
     yield "layers", f"{shape.n_layer}: {kinds}{shared}"
     per_layer = f", {shape.n_embd_per_layer} per layer" if shape.n_embd_per_layer else ""
     yield "embedding", f"{shape.n_embd}{per_layer}"
-    heads = f"{_runs(shape.n_head)} heads, {_kinds(shape, shape.n_head_kv)} for K and V"
-    yield "attention", f"{heads}; width {_kinds(shape, _widths(shape))}"
-    yield "feed-forward", _runs(shape.n_ff)
+    heads = (
+        f"{_format_runs(shape.n_head)} heads, {_format_by_kind(shape, shape.n_head_kv)} for K and V"
+    )
+    yield "attention", f"{heads}; head size {_format_by_kind(shape, _list_head_dims(shape))}"
+    yield "feed-forward", _format_runs(shape.n_ff)
     if shape.n_expert:
         yield (
             "experts",
@@ -191,38 +193,40 @@ def _text_lines(header: Header) -> Iterator[tuple[str, str]]:
             if (value := header.keys.get(f"tokenizer.ggml.{word}_token_id"))
             and isinstance(value.data, int)
         )
-        model = _plain(header, "tokenizer.ggml.model") or "unnamed"
+        model = _read_text(header, "tokenizer.ggml.model") or "unnamed"
         yield "vocabulary", f"{len(tokens.data):,} tokens, {model}" + (f" ({ids})" if ids else "")
-    template = _plain(header, "tokenizer.chat_template")
+    template = _read_text(header, "tokenizer.chat_template")
     if template:
-        yield "template", f"{_template_name(template)}, {len(template):,} characters"
-    for key, label in (("general.license", "licence"), ("g4.format", "contents")):
-        if text := _plain(header, key):
+        yield "template", f"{_name_template(template)}, {len(template):,} characters"
+    for key, label in (("general.license", "license"), ("g4.format", "contents")):
+        if text := _read_text(header, key):
             yield label, text
 
 
-def _template_name(template: str) -> str:
+def _name_template(template: str) -> str:
     published = find_published(template)
     if published is None:
         return f"its own (sha256 {hash_template(template)[:12]})"
     return describe_published(published) + ("" if published.is_current else "; outdated")
 
 
-def _widths(shape: Shape) -> tuple[int, ...]:
+def _list_head_dims(shape: Shape) -> tuple[int, ...]:
     return tuple(shape.head_dim_of(layer) for layer in range(shape.n_layer))
 
 
-def _kinds(shape: Shape, values: Sequence[int]) -> str:
+def _format_by_kind(shape: Shape, values: Sequence[int]) -> str:
     """Return '256 sliding, 512 global', or one number where all layers agree."""
-    found = [
-        f"{_runs([v for v, sliding in zip(values, shape.is_swa, strict=True) if sliding is kind])} {word}"
-        for kind, word in ((True, "sliding"), (False, "global"))
-        if kind in shape.is_swa
-    ]
-    return _runs(values) if len(set(values)) == 1 else ", ".join(found)
+    if len(set(values)) == 1:
+        return _format_runs(values)
+    parts = []
+    for is_swa, word in ((True, "sliding"), (False, "global")):
+        own = [v for v, swa in zip(values, shape.is_swa, strict=True) if swa is is_swa]
+        if own:
+            parts.append(f"{_format_runs(own)} {word}")
+    return ", ".join(parts)
 
 
-def _runs(values: Sequence[int]) -> str:
+def _format_runs(values: Sequence[int]) -> str:
     """Return '6144 (15 layers), 12288 (20)', or the number alone where all agree."""
     if len(set(values)) == 1:
         return str(values[0])
@@ -234,6 +238,6 @@ def _runs(values: Sequence[int]) -> str:
     )
 
 
-def _plain(header: Header, key: str) -> str:
+def _read_text(header: Header, key: str) -> str:
     value = header.keys.get(key)
     return value.data if value and isinstance(value.data, str) else ""

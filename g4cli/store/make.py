@@ -1,4 +1,4 @@
-"""Make a model file on this machine: from the bundled checkpoint, a local one, or a larger file."""
+"""Make a model on this machine: from the bundled checkpoint, a local one, or a more precise file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SAMPLE_BYTES: Final = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
-    """A model of the store, and whether this call made it."""
+    """A model of the store, and whether it is new there."""
 
     entry: Entry
     is_new: bool
@@ -33,7 +33,7 @@ class Pulled:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A finished file."""
+    """A file that was written: its type as g4 names it, and its sha256 in hexadecimal."""
 
     path: Path
     type: str
@@ -49,16 +49,16 @@ def pull_bundled(
     `restart` converts it again in any case. Raises UsageError (an unknown type) or NoSpace.
     """
     target = store_path(name, f"{name}-{type_name.upper()}.gguf")
-    source = f"bundled@{_stamp(tiny_dir())}"
+    source = f"bundled@{_fingerprint_checkpoint(tiny_dir())}"
     if restart:
         target.unlink(missing_ok=True)
-    return _pull_checkpoint(tiny_dir(), target, name, type_name, source, progress)
+    return _convert_once(tiny_dir(), target, name, type_name, source, progress)
 
 
 def pull_path(path: Path, *, name: str | None = None, progress: Progress = no_progress) -> Pulled:
-    """Return the model made from a local path: a checkpoint folder is converted, a GGUF is linked.
+    """Return the model at a local path: a checkpoint folder is converted, a GGUF is linked.
 
-    `name` is the folder's or file's own unless given. Raises FileMissing, UsageError, BadCheckpoint, BadGGUF.
+    `name` None: the name of the folder or file. Raises FileMissing, UsageError, BadCheckpoint or BadGGUF.
     """
     name = check_name(name) if name else make_local_name(path)
     if not path.is_dir():
@@ -71,18 +71,21 @@ def pull_path(path: Path, *, name: str | None = None, progress: Progress = no_pr
 def pull_folder(
     folder: Path, *, name: str, type_name: str = "bf16", progress: Progress = no_progress
 ) -> Pulled:
-    """Return the model made from the checkpoint in `folder`, under `name`."""
+    """Return the model `name`, converted from the checkpoint in `folder`.
+
+    Raises UsageError, BadCheckpoint or NoSpace.
+    """
     require_checkpoint(folder)
     target = store_path(name, f"{name}-{type_name.upper()}.gguf")
-    source = f"file:{folder.resolve()}@{_stamp(folder)}"
-    return _pull_checkpoint(folder, target, name, type_name, source, progress)
+    source = f"file:{folder.resolve()}@{_fingerprint_checkpoint(folder)}"
+    return _convert_once(folder, target, name, type_name, source, progress)
 
 
-def _pull_checkpoint(
+def _convert_once(
     folder: Path, target: Path, name: str, type_name: str, source: str, progress: Progress
 ) -> Pulled:
     for entry in list_entries(name):
-        # Another stamp: the checkpoint has changed since, and so would the file.
+        # With another fingerprint the checkpoint has changed, and its file would differ.
         if entry.path == target and entry.source == source and is_intact(entry):
             return Pulled(entry, False)
     made = make_from_checkpoint(folder, target, type_name=type_name, progress=progress)
@@ -95,7 +98,7 @@ def make_from_checkpoint(
 ) -> Made:
     """Return the GGUF made at `target` from the Hugging Face checkpoint in `folder`, in one pass.
 
-    Raises BadCheckpoint, UsageError (an unknown type) or NoSpace; nothing half-written is left.
+    Raises BadCheckpoint, UsageError (an unknown type) or NoSpace; no partial file is left.
     """
     from g4cli.store.recode import convert_folder
 
@@ -106,9 +109,9 @@ def make_from_checkpoint(
 def make_from_file(
     source: Path, target: Path, *, type_name: str, progress: Progress = no_progress
 ) -> Made:
-    """Return the GGUF made at `target` by quantising the file `source`.
+    """Return the GGUF made at `target` by quantizing the file `source`.
 
-    SFP8 is written as BF16 numbers that are all SFP8 values: llama.cpp runs it as it is.
+    SFP8 values are stored as BF16 numbers, which llama.cpp runs. Raises UsageError, BadGGUF or NoSpace.
     """
     from g4cli.quant.file import quantize_file
     from g4cli.quant.recipes import Recipe
@@ -118,15 +121,15 @@ def make_from_file(
     return Made(done.path, type_name, done.nbytes, done.sha256)
 
 
-def _stamp(folder: Path) -> str:
-    """Return 12 characters that change when the checkpoint does: of its small files, sizes and headers.
+def _fingerprint_checkpoint(folder: Path) -> str:
+    """Return 12 hexadecimal digits that change when the checkpoint does.
 
-    The hash covers every file's size and first 256 KiB and, for weights, its last 256 KiB: trained weights
-    differ everywhere, so reading all of 60 GB would tell no more.
+    They are a hash of the size, the first and the last 256 KiB of every file. Training changes all
+    weights, so reading all of 60 GB would tell no more.
     """
     digest = hashlib.sha256()
     for path in sorted(p for p in folder.iterdir() if p.suffix in _CHECKPOINT_FILES):
-        if not path.is_file():  # a folder, a pipe, a link to nowhere: nothing is read of it
+        if not path.is_file():  # a folder, a pipe or a broken link is not read
             continue
         with open_inside(path) as file:
             size = file.seek(0, os.SEEK_END)
@@ -141,7 +144,7 @@ def require_checkpoint(folder: Path) -> Path:
     """Return `folder` if it looks like a Hugging Face checkpoint, else raise UsageError."""
     if not (folder / "config.json").is_file():
         raise UsageError(
-            f"{folder} holds no config.json: not a Hugging Face checkpoint",
+            f"{folder} has no config.json: it is not a Hugging Face checkpoint",
             hint=shell_command("ls", folder),
         )
     return folder

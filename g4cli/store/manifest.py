@@ -1,11 +1,10 @@
-"""A manifest per file: where it came from and what it must be. Kept beside it as FILE.gguf.json.
+"""Manifests: where a file of the store came from and what it must be. Each is stored as FILE.gguf.json.
 
     models/e2b/gemma-4-E2B_q4_0-it.gguf
     models/e2b/gemma-4-E2B_q4_0-it.gguf.json    {"name": "e2b", "type": "q4_0", "bytes": ..., "sha256": ...}
 
-The file is the truth: a manifest that is missing or damaged is rebuilt from its file's header (without the
-hash, which nobody has computed). One that is readable but disagrees with the file is kept: it is the evidence
-that the file changed.
+Without a manifest, or with a damaged one, a file is described by its own header; it then has no hash. A
+manifest that can be read but contradicts its file is kept: it proves that the file has changed.
 """
 
 from __future__ import annotations
@@ -30,9 +29,9 @@ _MAX_BYTES: Final = 64 * 1024  # a manifest is under 1 KiB
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A file of the store. `sha256` is "" when nobody has computed it; `source` says where it came from.
+    """A file of the store. `sha256` is "" if it was never computed.
 
-    `stamp` is the file's `stamp_of` when its hash was computed, "" if it was not.
+    `stamp` is the result of make_stamp when the hash was computed, "" if it was not.
     `source`: "bundled", "hf:OWNER/REPO/FILE@REVISION", "file:PATH", "made from SOURCE", or "found".
     """
 
@@ -48,19 +47,19 @@ class Entry:
 
     @property
     def label(self) -> str:
-        """Return what the user types for it: `e2b:q4_0`."""
+        """The name that the user types: `e2b:q4_0`."""
         return f"{self.name}:{self.type}"
 
     @property
     def title(self) -> str:
-        """Return how it is called among others: `e2b:q4_0`, `e2b:mmproj` for what lies beside a model."""
+        """The name that tells it from the other files of the model: `e2b:q4_0`, `e2b:mmproj`."""
         if self.role == "part":
             return f"{self.label} part"
         return self.label if self.role == "model" else f"{self.name}:{self.role}"
 
     @property
     def origin(self) -> str:
-        """Return the source as people read it: without hashes, shortened commits."""
+        """The source in words: without hashes, the commit shortened."""
         text = re.sub(r"@([0-9a-f]{7})[0-9a-f]*$", r" @\1", self.source)
         return re.sub(r"^bundled @.*", "bundled with g4", text).removeprefix("file:")
 
@@ -71,17 +70,17 @@ class Entry:
 
 
 def manifest_path(path: Path) -> Path:
-    """Return where the manifest of `path` lies."""
+    """Return the path of the manifest of the file `path`."""
     return path.with_name(path.name + SUFFIX)
 
 
 def format_now() -> str:
-    """Return this moment as manifests hold it: '2026-11-20T10:30:00Z'."""
+    """Return the current time as manifests store it: '2026-11-20T10:30:00Z'."""
     return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def make_stamp(path: Path) -> str:
-    """Return a text that changes whenever the file may have: of its times and its inode. Raises OSError."""
+    """Return a text that changes whenever the file may have changed: its times and inode. Raises OSError."""
     status = path.stat()
     return f"{status.st_mtime_ns}.{status.st_ctime_ns}.{status.st_ino}"
 
@@ -97,9 +96,9 @@ def write_manifest(entry: Entry) -> Entry:
 
 def read_manifest(path: Path, name: str) -> Entry:
     """Return what the manifest of the file `path` says. Raises BadFile if it is missing or damaged."""
-    place = manifest_path(path)
+    manifest = manifest_path(path)
     try:
-        with place.open("rb") as file:
+        with manifest.open("rb") as file:
             text = file.read(_MAX_BYTES + 1)
         if len(text) > _MAX_BYTES:
             raise ValueError("too large")
@@ -121,7 +120,7 @@ def read_manifest(path: Path, name: str) -> Entry:
         return Entry(name=name, path=path, nbytes=fields["bytes"], stamp=stamp, **texts)
     except (OSError, ValueError, KeyError, RecursionError) as err:
         raise BadFile(
-            f"{place}: the manifest is missing or damaged ({err})", hint="g4 list"
+            f"{manifest}: the manifest is missing or damaged ({err})", hint="g4 list"
         ) from err
 
 
@@ -153,7 +152,7 @@ def describe_file(path: Path, name: str) -> Entry:
 
 
 def role_of(header: Header) -> Role:
-    """Return what the file is for: by its architecture, and whether it is a later part of a split file."""
+    """Return what the file is for, by its architecture and by its part number if it is a split file."""
     part = header.keys.get("split.no")
     if part and isinstance(part.data, int) and part.data > 0:
         return "part"
@@ -165,7 +164,7 @@ def role_of(header: Header) -> Role:
 
 
 def type_of(header: Header) -> str:
-    """Return the file's type as people name it: general.file_type, else the type that holds most bytes."""
+    """Return the type of the file: general.file_type, else the type of most of its bytes."""
     from g4cli.quant.mixtures import FILE_TYPES
 
     if _text(header, "g4.format").lower().startswith("sfp8"):
@@ -182,7 +181,7 @@ def type_of(header: Header) -> str:
 
 
 def describe_damage(entry: Entry) -> str | None:
-    """Return how the file contradicts its manifest, by size alone, or None."""
+    """Return how the size of the file contradicts its manifest, or None. Nothing is read."""
     try:
         size = entry.path.stat().st_size
     except OSError as err:

@@ -1,4 +1,4 @@
-"""Names to paths: what the store holds, and which file a MODEL argument means."""
+"""The models of the store, and which file a MODEL argument means."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class FoundModel:
 
     @property
     def sha256(self) -> str | None:
-        """Return the file's hash if its manifest knows it and the file has not changed in size since."""
+        """The file's hash, if its manifest has it and the size of the file has not changed since."""
         known = self.entry is not None and self.path.stat().st_size == self.entry.nbytes
         return self.entry.sha256 or None if self.entry is not None and known else None
 
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """A file that has not arrived whole: the same `g4 pull` goes on with it."""
+    """A file whose download was interrupted; `g4 pull` of the same model resumes it."""
 
     name: str
     file: str
@@ -51,15 +51,23 @@ class Unfinished:
         row = asdict(self)
         return {**{k: v for k, v in row.items() if k != "nbytes"}, "bytes": self.nbytes}
 
+    @property
+    def resume_command(self) -> str:
+        """The command that resumes the download."""
+        from g4cli.hub.listing import role_of_name, type_of_name  # loads all of the hub's room
+
+        type_name = type_of_name(self.file) if role_of_name(self.file) == "model" else ""
+        return shell_command("g4", "pull", f"{self.name}:{type_name}".removesuffix(":"))
+
 
 def list_unfinished() -> tuple[Unfinished, ...]:
-    """Return what interrupted pulls have left, by the names that g4cli.hub.journal gives: .FILE.KEY.part."""
+    """Return the partial files of interrupted pulls: .FILE.KEY.part, as g4cli.hub.journal names them."""
     found = []
     for path in sorted(models_dir().glob("*/.*.part")):
         file, _, key = path.name.removeprefix(".").removesuffix(".part").rpartition(".")
         if file and len(key) <= 12 and path.with_suffix(".journal").is_file():
             status = path.stat()
-            # Sparse: what is allocated has arrived, nearly.
+            # The file is sparse: what is allocated is about what has arrived.
             have = min(status.st_blocks * 512, status.st_size)
             found.append(
                 Unfinished(folder_model_name(path.parent), file, path, have, status.st_size)
@@ -68,22 +76,22 @@ def list_unfinished() -> tuple[Unfinished, ...]:
 
 
 def model_folder(name: str) -> Path:
-    """Return the folder of the model `name`: `hf:owner/repo` lies in `hf--owner--repo`."""
+    """Return the folder of the model `name`: `hf--owner--repo` for `hf:owner/repo`."""
     return models_dir() / name.replace(HUB_PREFIX, "hf--", 1).replace("/", "--")
 
 
 def folder_model_name(folder: Path) -> str:
-    """Return the model that `folder` holds; undoes `folder_of`."""
+    """Return the name of the model whose folder is `folder`: the inverse of model_folder."""
     if folder.name.startswith("hf--"):
         return HUB_PREFIX + folder.name.removeprefix("hf--").replace("--", "/", 1)
     return folder.name
 
 
 def list_models() -> tuple[Entry, ...]:
-    """Return every file of the store, in the order of the registry, then by name; bad files are left out."""
+    """Return every file of the store that is a GGUF, in the order of the registry, then by name."""
     root = models_dir()
     folders = sorted(p for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
-    entries = [entry for folder in folders for entry in _entries_in(folder)]
+    entries = [entry for folder in folders for entry in _read_entries(folder)]
     entries.sort(key=lambda e: (_ORDER.get(e.name, len(_ORDER)), e.name, e.role != "model"))
     return tuple(entries)
 
@@ -93,40 +101,41 @@ def list_entries(name: str) -> tuple[Entry, ...]:
     folder = model_folder(name)
     if name == ".." or folder.parent != models_dir() or folder_model_name(folder) != name:
         return ()
-    return tuple(sorted(_entries_in(folder), key=lambda e: e.role != "model"))
+    return tuple(sorted(_read_entries(folder), key=lambda e: e.role != "model"))
 
 
 def find_model_path(text: str | Path) -> Path:
-    """Return the file that a MODEL argument means. Raises as `find`."""
+    """Return the file that a MODEL argument means. Raises what find_model_file raises."""
     return find_model_file(text).path
 
 
 def find_model_file(text: str | Path) -> FoundModel:
     """Return the file that `text` means: a path, or a name with or without a type.
 
-    A name wins over a file of the same name in this folder (write ./tiny for the file). Raises FileMissing,
-    UsageError (a directory), NotFound (known, but not pulled) or UnknownModel (with the nearest names).
+    A name is preferred to a file of that name in the current folder (write ./tiny for the file).
+    Raises FileMissing, UsageError (a folder), NotFound (known, but not pulled) or UnknownModel (with
+    similar names).
     """
     word = str(text)
     if isinstance(text, Path) or not (is_on_hub(word) or looks_like_name(word)):
-        return FoundModel(_existing(Path(word).expanduser()), "a path")
-    name, _, type_name = _split(word)
+        return FoundModel(_require_existing(Path(word).expanduser()), "a path")
+    name, _, type_name = _split_name(word)
     here = [e for e in list_entries(name) if e.role == "model"]
     if here:
-        return _choose(name, type_name, here)
+        return _choose_entry(name, type_name, here)
     if is_on_hub(word):
         raise NotFound(f"{word} is not on this disk yet", hint=shell_command("g4", "pull", word))
     try:
         ref = parse_name(word)
     except UnknownModel as err:
         if is_there(Path(word)):
-            return FoundModel(_existing(Path(word)), "a path")
-        raise _unknown(word, err) from None
-    return _pulled(ref)
+            return FoundModel(_require_existing(Path(word)), "a path")
+        raise _explain_unknown(word, err) from None
+    return _find_pulled(ref)
 
 
 def find_newest_model() -> FoundModel:
-    """Return the model pulled last, for a command without MODEL. Raises NotFound if there is none."""
+    """Return the Gemma 4 model pulled last, the default of `g4 chat`. Raises NotFound."""
     here = [e for e in list_models() if e.role == "model"]
     if not here:
         raise NotFound("no model is on this disk yet", hint="g4 pull tiny, or g4 pull e2b")
@@ -146,7 +155,7 @@ def _is_runnable(path: Path) -> bool:
 
 
 def find_sidecar(path: Path, role: Role) -> Path | None:
-    """Return the projector ("mmproj") or the draft that lies beside a model of the store, or None."""
+    """Return the mmproj or draft model that was pulled with the model at `path`, or None."""
     if path.parent.parent != models_dir():
         return None
     here = (e for e in list_entries(folder_model_name(path.parent)) if e.role == role)
@@ -154,19 +163,21 @@ def find_sidecar(path: Path, role: Role) -> Path | None:
 
 
 def select_unfinished(text: str) -> tuple[Unfinished, ...]:
-    """Return the partial files of the model `text`; none for a name with a type."""
-    name, separator, _ = _split(text)
+    """Return the partial files of the model `text`; none if `text` names a type."""
+    name, separator, _ = _split_name(text)
     return () if separator else tuple(u for u in list_unfinished() if u.name == name)
 
 
 def select_entries(text: str) -> tuple[Entry, ...]:
-    """Return the entries that `remove` and `verify` act on: `e2b:q4_0`, `e2b:mmproj`, or all files of `e2b`.
+    """Return the entries that `text` names: `e2b:q4_0`, `e2b:mmproj`, or all files of `e2b`.
 
     Raises UsageError for a path, NotFound or UnknownModel.
     """
     if not is_on_hub(text) and not looks_like_name(text):
-        raise UsageError(f"{text} is a path; the store knows models by name", hint="g4 list")
-    name, separator, type_name = _split(text)
+        raise UsageError(
+            f"{text} is a path; models of the store are named, as in g4 list", hint="g4 list"
+        )
+    name, separator, type_name = _split_name(text)
     entries = list_entries(name)
     if not entries:
         if is_on_hub(text):
@@ -175,7 +186,7 @@ def select_entries(text: str) -> tuple[Entry, ...]:
         entries = list_entries(ref.model.name)
         name, separator, type_name = ref.model.name, ":" if ref.chosen else "", ref.type
     if separator:
-        # A model and its parts go by their type, what lies beside them by its use.
+        # A model and its parts are named by their type, sidecars by their role.
         entries = tuple(
             e for e in entries if type_name == (e.type if e.role in ("model", "part") else e.role)
         )
@@ -184,8 +195,22 @@ def select_entries(text: str) -> tuple[Entry, ...]:
     return entries
 
 
+def select_removable(text: str) -> tuple[tuple[Entry, ...], tuple[Unfinished, ...]]:
+    """Return the entries and the partial files that `g4 remove` deletes.
+
+    Raises what select_entries raises, but not where only partial files exist.
+    """
+    unfinished = select_unfinished(text)
+    if unfinished and not list_entries(text):
+        return (), unfinished
+    return select_entries(text), unfinished
+
+
 def remove_entry(entry: Entry | Unfinished) -> None:
-    """Delete the file of `entry` and what describes it, and the folder if it is empty then."""
+    """Delete the file of `entry` with its manifest or journal, and the folder if it is empty then.
+
+    Raises UsageError if the system refuses.
+    """
     beside = (
         manifest_path(entry.path)
         if isinstance(entry, Entry)
@@ -202,16 +227,16 @@ def remove_entry(entry: Entry | Unfinished) -> None:
         entry.path.parent.rmdir()
 
 
-def _entries_in(folder: Path) -> Iterator[Entry]:
+def _read_entries(folder: Path) -> Iterator[Entry]:
     for path in sorted(folder.glob("*.gguf")):
         try:
             yield load_entry(path, folder_model_name(folder))
         except (BadFile, FileMissing, UsageError):
-            # Not a GGUF at all: `g4 doctor FILE` is for those.
+            # Not a GGUF; `g4 doctor FILE` explains why.
             continue
 
 
-def _split(word: str) -> tuple[str, str, str]:
+def _split_name(word: str) -> tuple[str, str, str]:
     """Return name, colon and type of `e2b:q4_0` or `hf:owner/repo:q4_0`, in the store's spelling."""
     prefix = HUB_PREFIX if is_on_hub(word) else ""
     name, separator, type_name = word.removeprefix(prefix).partition(":")
@@ -222,7 +247,7 @@ def _split(word: str) -> tuple[str, str, str]:
     )
 
 
-def _choose(name: str, type_name: str, here: list[Entry]) -> FoundModel:
+def _choose_entry(name: str, type_name: str, here: list[Entry]) -> FoundModel:
     if type_name:
         for entry in here:
             if entry.type == type_name:
@@ -247,25 +272,25 @@ def _choose(name: str, type_name: str, here: list[Entry]) -> FoundModel:
     return FoundModel(last.path, f"{last.label}: the newest of {len(here)}", last)
 
 
-def _pulled(ref: ModelRef) -> FoundModel:
+def _find_pulled(ref: ModelRef) -> FoundModel:
     here = [e for e in list_entries(ref.model.name) if e.role == "model"]
     if here:  # asked for by an alias: gemma-4-E2B-it
-        return _choose(ref.model.name, ref.type if ref.chosen else "", here)
+        return _choose_entry(ref.model.name, ref.type if ref.chosen else "", here)
     name = str(ref) if ref.chosen else ref.model.name
     raise NotFound(f"{name} is not on this disk yet", hint=f"g4 pull {name}")
 
 
-def _existing(path: Path) -> Path:
+def _require_existing(path: Path) -> Path:
     try:
         return require_file(path)
     except FileMissing as err:
-        near = _neighbours(path)
+        near = _find_similar(path)
         if near:
             raise FileMissing(path, hint=f"did you mean {shell_word(near[0])}?") from None
         raise err
 
 
-def _neighbours(path: Path) -> list[str]:
+def _find_similar(path: Path) -> list[str]:
     try:
         names = {p.stem: p.name for p in path.parent.iterdir() if p.is_file()}
     except (OSError, ValueError):
@@ -275,7 +300,7 @@ def _neighbours(path: Path) -> list[str]:
     ]
 
 
-def _unknown(word: str, err: UnknownModel) -> UnknownModel:
+def _explain_unknown(word: str, err: UnknownModel) -> UnknownModel:
     own = sorted({e.name for e in list_models()} - set(known_names()))
     near = get_close_matches(word.lower(), own, n=1, cutoff=0.5)
     return (

@@ -1,4 +1,4 @@
-"""Gemma 4 files that other programs keep on this disk. Folders and headers are read, nothing is changed.
+"""Gemma 4 files of other programs on this disk. Folders and headers are read; nothing is changed.
 
 Hugging Face   HUB_CACHE/models--OWNER--REPO/snapshots/COMMIT/FILE.gguf
 LM Studio      HOME/models/PUBLISHER/REPO/FILE.gguf
@@ -25,13 +25,13 @@ _MAX_FILES: Final = 500  # a disk full of models must not make `g4 list` slow
 _DIGEST: Final = re.compile(r"sha256:([0-9a-f]{64})")
 _LAYERS: Final = tuple(f"application/vnd.ollama.image.{kind}" for kind in ("model", "projector"))
 _ARCHITECTURES: Final = ("gemma4", "gemma4-assistant", "clip")
-# Tensors of the projector inside the model's own file: Ollama's form, which llama.cpp does not load.
+# Tensors of an mmproj inside the model's file: Ollama's format, which llama.cpp does not load.
 _PROJECTOR: Final = ("v.", "a.", "mm.")
 
 
 @dataclass(frozen=True, slots=True)
 class ForeignModel:
-    """A file of another program. `path` serves wherever g4 takes a path, if `usable`."""
+    """A file of another program. If it is `usable`, every command that takes a path takes its `path`."""
 
     program: str
     name: str
@@ -48,22 +48,22 @@ class ForeignModel:
 
 
 def list_foreign_models() -> tuple[ForeignModel, ...]:
-    """Return the Gemma 4 files of other programs; each file once, files of other networks left out."""
-    places = chain(_hub_files(), _lm_studio_files(), _llama_cpp_files(), _ollama_files())
+    """Return the Gemma 4 files of other programs, each file once."""
+    candidates = chain(_hub_files(), _lm_studio_files(), _llama_cpp_files(), _ollama_files())
     rows, seen = [], set()
-    for program, name, path in islice(places, _MAX_FILES):
+    for program, name, path in islice(candidates, _MAX_FILES):
         try:
             # Snapshots of several revisions link to one blob.
             identity = (path.stat().st_dev, path.stat().st_ino)
-            if identity not in seen and (row := _described(program, name, path)):
+            if identity not in seen and (row := _describe_file(program, name, path)):
                 rows.append(row)
             seen.add(identity)
         except (OSError, G4Error):
-            continue  # a partial download, no permission, no GGUF: not ours to judge
+            continue  # a partial download, no permission, not a GGUF: it is left out
     return tuple(rows)
 
 
-def _described(program: str, name: str, path: Path) -> ForeignModel | None:
+def _describe_file(program: str, name: str, path: Path) -> ForeignModel | None:
     header = read_header(path)
     value = header.keys.get("general.architecture")
     architecture = str(value.data) if value else ""
@@ -72,14 +72,14 @@ def _described(program: str, name: str, path: Path) -> ForeignModel | None:
     if architecture == "clip" and "gemma" not in f"{name} {path}".lower():
         return None
     mixed = architecture == "gemma4" and any(t.startswith(_PROJECTOR) for t in header.tensors)
-    note = "holds its projector too: for Ollama only" if mixed else ""
+    note = "contains its mmproj: only Ollama can load it" if mixed else ""
     return ForeignModel(
         program, name, type_of(header), path, header.file_size, role_of(header), not mixed, note
     )
 
 
 def _hub_files() -> Iterator[tuple[str, str, Path]]:
-    for path in _walk(hub_cache_dir(), "models--*/snapshots/*/**/*.gguf"):
+    for path in _list_files(hub_cache_dir(), "models--*/snapshots/*/**/*.gguf"):
         repo = (
             path.relative_to(hub_cache_dir())
             .parts[0]
@@ -91,26 +91,26 @@ def _hub_files() -> Iterator[tuple[str, str, Path]]:
 
 def _lm_studio_files() -> Iterator[tuple[str, str, Path]]:
     for folder in lm_studio_dirs():
-        for path in _walk(folder, "*/*/*.gguf"):
+        for path in _list_files(folder, "*/*/*.gguf"):
             yield "LM Studio", path.relative_to(folder).as_posix(), path
 
 
 def _llama_cpp_files() -> Iterator[tuple[str, str, Path]]:
-    for path in _walk(llama_cpp_dir(), "*.gguf"):
+    for path in _list_files(llama_cpp_dir(), "*.gguf"):
         yield "llama.cpp", path.name, path
 
 
 def _ollama_files() -> Iterator[tuple[str, str, Path]]:
     for folder in ollama_dirs():
-        for manifest in _walk(folder / "manifests", "*/*/*/*"):
+        for manifest in _list_files(folder / "manifests", "*/*/*/*"):
             registry, namespace, name, tag = manifest.relative_to(folder / "manifests").parts
             plain = registry == "registry.ollama.ai" and namespace == "library"
             label = f"{name}:{tag}" if plain else f"{registry}/{namespace}/{name}:{tag}"
-            for digest in _model_layers(manifest):
+            for digest in _read_model_layers(manifest):
                 yield "Ollama", label, folder / "blobs" / f"sha256-{digest}"
 
 
-def _model_layers(manifest: Path) -> list[str]:
+def _read_model_layers(manifest: Path) -> list[str]:
     """Return the digests of the model layers of an Ollama manifest; none if it is damaged."""
     try:
         layers = json.loads(manifest.read_bytes()[: 1 << 20])["layers"]
@@ -125,7 +125,7 @@ def _model_layers(manifest: Path) -> list[str]:
     return [match[1] for match in wanted if match]
 
 
-def _walk(folder: Path, pattern: str) -> list[Path]:
+def _list_files(folder: Path, pattern: str) -> list[Path]:
     try:
         return sorted(p for p in islice(folder.glob(pattern), 10 * _MAX_FILES) if p.is_file())
     except OSError:

@@ -1,6 +1,6 @@
-"""The converter's coder with the recipes and encoders of quant: a checkpoint to any type in one pass.
+"""Convert a checkpoint to any type in one pass: the converter with the recipes and encoders of quant.
 
-Below the command line this is where converters and quant meet; neither knows the other.
+Only this module uses both; converters and quant do not import each other.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class MmprojCoder:
     """A converters.blocks.Coder for an mmproj file in Q8_0: matrices whose rows fit, F16 where they do not.
 
     As llama.cpp's converter does with --outtype q8_0 (conversion/base.py, prepare_tensors,
-    llama.cpp@0c1e57098); its quantiser knows no mmproj files.
+    llama.cpp@0c1e57098); its quantizer does not accept mmproj files.
     """
 
     threads: int | None = None

@@ -1,4 +1,4 @@
-"""Does a file still hold what it held when it was pulled?"""
+"""Whether a file of the store still is what it was when it was recorded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Status = Literal["ok", "wrong", "unknown"]
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """One file's result. "unknown": it reads well, but nobody recorded a hash to compare with."""
+    """The result for one file. "unknown": its header is valid, but no hash was recorded to compare with."""
 
     entry: Entry
     status: Status
@@ -49,7 +49,7 @@ def verify_entry(entry: Entry, *, progress: Progress = no_progress) -> Verified:
     except (BadFile, OSError) as err:
         return Verified(entry, "wrong", err.message if isinstance(err, G4Error) else str(err))
     if not entry.sha256:
-        return Verified(entry, "unknown", "no hash on record; header and size are right", found)
+        return Verified(entry, "unknown", "no hash was recorded; header and size are valid", found)
     if found != entry.sha256:
         return Verified(
             entry, "wrong", f"sha256 {found[:16]} where {entry.sha256[:16]} was recorded", found
@@ -58,9 +58,10 @@ def verify_entry(entry: Entry, *, progress: Progress = no_progress) -> Verified:
 
 
 def is_intact(entry: Entry, *, progress: Progress = no_progress) -> bool:
-    """Return whether the file of `entry` still is what its manifest says.
+    """Return whether the file of `entry` is what its manifest says.
 
-    It is hashed again only if it was touched since its hash was recorded; without a hash its header is read.
+    It is hashed only if its times or inode have changed since it was recorded. If no hash was recorded, its
+    header is read.
     """
     if describe_damage(entry):
         return False
@@ -77,16 +78,19 @@ def is_intact(entry: Entry, *, progress: Progress = no_progress) -> bool:
     except (BadFile, OSError):
         return False
     except G4Error:
-        return True  # a store that may only be read
+        return True  # the store is read-only: the new stamp is not kept
     return True
 
 
 def make_repair_command(entry: Entry) -> str:
-    """Return the command that brings the file of `entry` back."""
+    """Return the command that restores the file of `entry`."""
     if entry.source.startswith("file:"):
         path = entry.source.removeprefix("file:").rsplit("@", 1)[0]
         return f"{shell_command('g4', 'remove', entry.label, '--yes')} && {shell_command('g4', 'pull', path)}"
-    if entry.role in ("mmproj", "draft"):  # fetched with its model, if it is not here
+    if entry.role in (
+        "mmproj",
+        "draft",
+    ):  # it is downloaded with its model, if it is not in the store
         labels = [e.label for e in list_entries(entry.name) if e.role == "model"]
         draft = ["--draft"] if entry.role == "draft" else []
         again = shell_command("g4", "pull", (labels or [entry.name])[0], *draft)

@@ -138,7 +138,7 @@ def test_without_a_network_the_file_here_is_used(
     ok(capsys, "pull", "e2b")
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     code, out, err = g4(capsys, "pull", "e2b")
-    assert (code, out.splitlines()[0][:25]) == (0, "e2b:q4_0 is here already,")
+    assert (code, out.splitlines()[0][:33]) == (0, "e2b:q4_0 is on this disk already,")
     assert "cannot check for a newer file" in err
     assert "cannot be reached" in refused(capsys, 6, "pull", "e2b:q8_0")
     assert hub.requests
@@ -405,7 +405,7 @@ def test_what_is_unfinished_is_listed_and_can_be_removed(
     size = len(hub.repos[GOOGLE].lfs["gemma-4-E2B_q4_0-it.gguf"])
     assert (row["name"], row["file"], row["bytes"]) == ("e2b", "gemma-4-E2B_q4_0-it.gguf", size)
     told = g4(capsys, "list")[2]
-    assert "; g4 pull e2b:q4_0 goes on with it" in told
+    assert "; to resume: g4 pull e2b:q4_0" in told
     assert "no models yet" not in told
     assert ok(capsys, "remove", "e2b", "--yes")["bytes"] == size
     assert not (models_dir() / "e2b").exists()
@@ -511,4 +511,4 @@ def test_a_folder_needs_no_dot_before_it(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bad").mkdir()
-    assert "holds no config.json" in refused(capsys, 2, "pull", "bad")
+    assert "has no config.json" in refused(capsys, 2, "pull", "bad")

@@ -33,7 +33,7 @@ def test_pull_tiny_then_again(capsys: pytest.CaptureFixture[str]) -> None:
     assert ok(capsys, "pull", "tiny:q4_0")["new"] is False
     assert g4(capsys, "pull", "tiny:q4_0", "-q") == (0, first["path"] + "\n", "")
     code, out, err = g4(capsys, "pull", "tiny:q4_0")
-    assert (code, out.splitlines()[0]) == (0, "tiny:q4_0 is here already, 2.96 MiB")
+    assert (code, out.splitlines()[0]) == (0, "tiny:q4_0 is on this disk already, 2.96 MiB")
     assert err == "next: g4 chat tiny:q4_0\n"
 
 
@@ -51,7 +51,7 @@ def test_pull_a_file_list_it_show_it_remove_it(
     assert ok(capsys, "remove", "own", "--yes")["bytes"] == row["bytes"]
     assert ok(capsys, "list") == {"models": [], "unfinished": [], "elsewhere": []}
     code, out, err = g4(capsys, "list")
-    assert (code, out, err) == (0, "", "no models yet; start with: g4 pull tiny\n")
+    assert (code, out, err) == (0, "", "no models yet; to get one: g4 pull tiny\n")
     assert own.exists()
 
 
@@ -84,7 +84,7 @@ def test_show_for_people(capsys: pytest.CaptureFixture[str], own: Path) -> None:
         "architecture  gemma4, small",
         "context       1,024 tokens",
         "layers        5: 4 sliding (window 512), 1 global",
-        "attention     4 heads, 1 for K and V; width 16 sliding, 32 global",
+        "attention     4 heads, 1 for K and V; head size 16 sliding, 32 global",
         "vocabulary    16 tokens, gemma4 (bos 2, eos 1)",
         "BF16",
     ):
@@ -108,8 +108,8 @@ def test_show_of_a_sidecar_and_of_an_unknown_network(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     for architecture, words in (
-        ("clip", "images and sound"),
-        ("gemma4-assistant", "drafts"),
+        ("clip", "images and audio"),
+        ("gemma4-assistant", "speculative decoding"),
         ("llama", "llama"),
     ):
         path = write_gguf(tmp_path / "x.gguf", [("general.architecture", "str", architecture)])
@@ -144,7 +144,7 @@ BAD: list[tuple[str, list[str], int, str, str]] = [
         "local folders",
         "g4 pull tiny",
     ),
-    ("a bad name", ["pull", "./good.gguf", "--name", "../x"], 2, "no name", "--name"),
+    ("a bad name", ["pull", "./good.gguf", "--name", "../x"], 2, "not a valid name", "--name"),
     ("unknown option", ["pull", "tiny", "--fast"], 2, "--fast", "g4 pull --help"),
     ("no argument", ["pull"], 2, "MODEL", "g4 pull --help"),
 ]
@@ -250,7 +250,7 @@ def test_verify_compares_with_what_was_pulled(
     capsys: pytest.CaptureFixture[str], own: Path
 ) -> None:
     code, out, err = g4(capsys, "verify")
-    assert (code, out, err) == (0, "", "no models yet; start with: g4 pull tiny\n")
+    assert (code, out, err) == (0, "", "no models yet; to get one: g4 pull tiny\n")
     path = Path(ok(capsys, "pull", own)["path"])
     ok(capsys, "pull", "tiny:q4_0")
     done = ok(capsys, "verify")
@@ -262,7 +262,7 @@ def test_verify_compares_with_what_was_pulled(
     code, out, err = g4(capsys, "verify")
     assert code == 5
     assert "was recorded" in out
-    assert err == f"to get it again: g4 remove own:f32 --yes && g4 pull {own}\n"
+    assert err == f"to restore it: g4 remove own:f32 --yes && g4 pull {own}\n"
     assert g4(capsys, "verify", "tiny:q4_0", "-q") == (0, "", "")
     assert g4(capsys, "verify", "own", "-q") == (5, f"{path}\n", "")
     os.truncate(path, path.stat().st_size - 1)
@@ -280,7 +280,7 @@ def test_a_damaged_tiny_is_made_again(capsys: pytest.CaptureFixture[str]) -> Non
     good = path.read_bytes()
     path.write_bytes(good[:-1] + b"\x99")
     code, _, err = g4(capsys, "verify")
-    assert (code, err) == (5, "to get it again: g4 pull tiny:q4_0 --restart\n")
+    assert (code, err) == (5, "to restore it: g4 pull tiny:q4_0 --restart\n")
     assert ok(capsys, "pull", "tiny:q4_0", "--restart")["new"] is True
     assert path.read_bytes() == good
 

@@ -1,4 +1,4 @@
-"""g4 list: what is on this disk."""
+"""g4 list: the models on this disk."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 def list_(json: JsonOpt = False, quiet: QuietOpt = False) -> None:
     """Show the models on this disk, and those of other programs.
 
-    Gemma 4 files of the Hugging Face cache, LM Studio, llama.cpp and Ollama are shown by their path: where g4
-    takes a MODEL it takes that path too.
+    Gemma 4 files of the Hugging Face cache, LM Studio, llama.cpp and Ollama are listed with their paths:
+    every command that takes a MODEL takes such a path too.
 
     \b
     Examples:
       g4 list
-      g4 list -q        names only, one a line
+      g4 list -q        names only, one per line
       g4 list --json
     """
     out = output_for(as_json=json, quiet=quiet)
@@ -35,11 +35,13 @@ def list_(json: JsonOpt = False, quiet: QuietOpt = False) -> None:
 
     def render() -> None:
         if entries:
-            _render_own(out, entries)
+            _render_entries(out, entries)
         elif not unfinished:
-            out.say("no models yet; start with: g4 pull tiny")
+            out.say("no models yet; to get one: g4 pull tiny")
         for part in unfinished:
-            out.say(f"unfinished: {part.file}, {_amount(part)}; {_command(part)} goes on with it")
+            out.say(
+                f"unfinished: {part.file}, {_format_amount(part)}; to resume: {part.resume_command}"
+            )
         if foreign:
             _render_foreign(out, foreign)
 
@@ -51,21 +53,13 @@ def list_(json: JsonOpt = False, quiet: QuietOpt = False) -> None:
     out.result(data, render, brief=[e.label for e in entries if e.role == "model"])
 
 
-def _command(part: Unfinished) -> str:
-    from g4cli.core.quoting import shell_command
-    from g4cli.hub.listing import role_of_name, type_of_name
-
-    type_name = type_of_name(part.file) if role_of_name(part.file) == "model" else ""
-    return shell_command("g4", "pull", f"{part.name}:{type_name}".removesuffix(":"))
-
-
-def _amount(part: Unfinished) -> str:
+def _format_amount(part: Unfinished) -> str:
     from g4cli.core.units import size_text
 
     return f"{size_text(part.have_bytes)} of {size_text(part.nbytes)}"
 
 
-def _render_own(out: Output, entries: tuple[Entry, ...]) -> None:
+def _render_entries(out: Output, entries: tuple[Entry, ...]) -> None:
     from g4cli.core.units import size_text
     from g4cli.store.manifest import describe_damage
 
@@ -79,7 +73,7 @@ def _render_own(out: Output, entries: tuple[Entry, ...]) -> None:
         )
         for e in entries
     ]
-    out.table(["model", "use", "size", "since", "from"], rows, right=[2])
+    out.table(["model", "kind", "size", "pulled", "from"], rows, right=[2])
 
 
 def _render_foreign(out: Output, foreign: tuple[ForeignModel, ...]) -> None:

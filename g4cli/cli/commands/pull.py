@@ -1,4 +1,4 @@
-"""g4 pull: make sure that a model is on this disk."""
+"""g4 pull: get a model onto this disk."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ModelToPull = Annotated[
 ]
 NameOpt = Annotated[
     str | None,
-    typer.Option("--name", help="What to call a local folder or file.", show_default=False),
+    typer.Option("--name", help="Name for a local folder or file.", show_default=False),
 ]
 
 
@@ -33,21 +33,23 @@ def pull(
         bool, typer.Option("--fit", help="Take the best type that fits this machine.")
     ] = False,
     mmproj: Annotated[
-        bool, typer.Option(help="Also what images and sound need, where it exists.")
+        bool, typer.Option(help="Also get the mmproj (images and audio), if there is one.")
     ] = True,
     draft: Annotated[
-        bool, typer.Option("--draft", help="Also the model that drafts tokens.")
+        bool, typer.Option("--draft", help="Also get the draft model (speculative decoding).")
     ] = False,
     no_update: Annotated[
         bool,
-        typer.Option("--no-update", help="If the model is here, do not look for a newer file."),
+        typer.Option(
+            "--no-update", help="If the model is on this disk, do not check for a newer file."
+        ),
     ] = False,
     offline: Annotated[
-        bool, typer.Option("--offline", help="Use what is on this disk, ask nobody.")
+        bool, typer.Option("--offline", help="Work offline: use only local files.")
     ] = False,
     restart: Annotated[
         bool,
-        typer.Option("--restart", help="Throw away what has arrived and fetch from the start."),
+        typer.Option("--restart", help="Discard what was downloaded before and start again."),
     ] = False,
     name: NameOpt = None,
     json: JsonOpt = False,
@@ -55,16 +57,16 @@ def pull(
 ) -> None:
     """Get a model: by name, from the Hugging Face hub, or from this disk.
 
-    Interrupt it whenever you like: the same command goes on where it stopped. A file gets its name only when
-    its sha256 equals the hub's. Without a type g4 takes the usual one: Q4_0 for Google's models (they were
-    trained for it), BF16 for tiny (it is 8 MB: there is nothing to save).
+    If it is interrupted, run the same command again to resume. A downloaded file gets its final name only
+    when its sha256 equals the hub's. Without a type the default is taken: Q4_0 for Google's models (they
+    were trained for it), BF16 for tiny (it has only 8 MB).
 
     \b
     Examples:
-      g4 pull tiny              the small model inside g4; needs no network
-      g4 pull e2b               Google's Q4_0, with what images and sound need
+      g4 pull tiny              the small model that comes with g4; needs no network
+      g4 pull e2b               Google's Q4_0 file, and the mmproj for images and audio
       g4 pull 31b --fit         the best type that fits this machine
-      g4 pull e2b:sfp8          published nowhere: made here
+      g4 pull e2b:sfp8          not published: made on this machine from the BF16 file
       g4 pull hf:unsloth/gemma-4-E2B-it-GGUF:q6_k
       g4 pull ~/my-finetune     a Hugging Face folder, converted to BF16
       g4 pull ~/model.gguf      a file, linked into the store
@@ -88,10 +90,10 @@ def pull(
 
         model, reason = choose_best_type(model)
         out.say(reason)
-    _show(out, pull_model(model, options, out), time.monotonic() - started, reason)
+    _show_pulled(out, pull_model(model, options, out), time.monotonic() - started, reason)
 
 
-def _show(out: Output, pulled: Pulled, seconds: float, reason: str) -> None:
+def _show_pulled(out: Output, pulled: Pulled, seconds: float, reason: str) -> None:
     from g4cli.core.units import duration_text, size_text
 
     entry = pulled.entry
@@ -101,7 +103,7 @@ def _show(out: Output, pulled: Pulled, seconds: float, reason: str) -> None:
         if pulled.is_new:
             out.line(f"{entry.label}  {size_text(entry.nbytes)} in {duration_text(seconds)}")
         else:
-            out.line(f"{entry.label} is here already, {size_text(entry.nbytes)}")
+            out.line(f"{entry.label} is on this disk already, {size_text(entry.nbytes)}")
         out.line(f"  {entry.path}")
         out.say(f"next: g4 chat {entry.label}")
 

@@ -1,4 +1,4 @@
-"""g4 remove: free the space of a model."""
+"""g4 remove: delete a model from the store."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def remove(
     model: Annotated[
         str,
         typer.Argument(
-            help="One type (e2b:q4_0), or all files of a model (e2b).",
+            help="One type of a model (e2b:q4_0), or all its files (e2b).",
             metavar="MODEL",
             show_default=False,
         ),
@@ -29,7 +29,7 @@ def remove(
 ) -> None:
     """Remove a model from the store, after asking.
 
-    A file that was pulled from a path on this disk stays where it was.
+    A file that was pulled from a path on this disk stays at that path.
 
     \b
     Examples:
@@ -38,20 +38,19 @@ def remove(
     """
     out = output_for(as_json=json, quiet=quiet)
     from g4cli.core.units import size_text
-    from g4cli.store.models import list_entries, remove_entry, select_entries, select_unfinished
+    from g4cli.store.models import remove_entry, select_removable
 
-    unfinished = select_unfinished(model)
-    entries = () if unfinished and not list_entries(model) else select_entries(model)
+    entries, unfinished = select_removable(model)
     total = sum(e.nbytes for e in entries) + sum(u.have_bytes for u in unfinished)
     for entry in entries:
         out.say(f"{entry.title}  {size_text(entry.nbytes)}  {entry.path}")
     for part in unfinished:
-        out.say(f"{part.name}  {size_text(part.have_bytes)} of an unfinished {part.file}")
-    count = len(entries) + len(unfinished)
-    if not yes and not out.confirm(f"Remove {count} file(s), {size_text(total)}?"):
+        out.say(f"{part.name}  {size_text(part.have_bytes)} of {part.file}, unfinished")
+    gone: tuple[Entry | Unfinished, ...] = (*entries, *unfinished)
+    files = "1 file" if len(gone) == 1 else f"{len(gone)} files"
+    if not yes and not out.confirm(f"Remove {files} ({size_text(total)})?"):
         out.say("nothing was removed")
         raise typer.Exit(130)
-    gone: tuple[Entry | Unfinished, ...] = (*entries, *unfinished)
     for item in gone:
         remove_entry(item)
     names = ", ".join(dict.fromkeys([e.title for e in entries] + [u.file for u in unfinished]))

@@ -17,15 +17,19 @@ if TYPE_CHECKING:
 def show(
     model: ModelArg,
     other: Annotated[
-        str | None, typer.Argument(help="With --diff: the model to compare.", show_default=False)
+        str | None,
+        typer.Argument(help="With --diff: the model to compare with.", show_default=False),
     ] = None,
     *,
     diff: Annotated[
         bool,
-        typer.Option("--diff", help="Keys, tensors and weights in which OTHER differs: reads all."),
+        typer.Option(
+            "--diff", help="Compare with OTHER: keys, tensors, weights (reads both files)."
+        ),
     ] = False,
     full: Annotated[
-        bool, typer.Option("--full", help="Every key; with --json also every item of long arrays.")
+        bool,
+        typer.Option("--full", help="Show every key; with --json also every item of long arrays."),
     ] = False,
     tensors: Annotated[bool, typer.Option("--tensors", help="List the tensors.")] = False,
     json: JsonOpt = False,
@@ -33,7 +37,7 @@ def show(
 ) -> None:
     """Show what a model file says about itself.
 
-    Reads the header alone. In JSON an array of more than 64 items is shortened to
+    Only the header is read. In JSON, an array of more than 64 items is shortened to
     {"item_type", "count", "first"} unless --full is given.
 
     \b
@@ -76,7 +80,7 @@ def _show_diff(out: Output, model: str, other: str | None) -> None:
 
     if other is None:
         raise UsageError(
-            "comparing takes --diff and two models", hint="g4 show --diff BEFORE AFTER"
+            "a comparison needs --diff and two models", hint="g4 show --diff BEFORE AFTER"
         )
     before, after = find_model_file(model).path, find_model_file(other).path
     with out.progress(f"compare {before.name} and {after.name}") as progress:

@@ -1,4 +1,4 @@
-"""g4 verify: are the files still what was pulled?"""
+"""g4 verify: whether the files on this disk are what was pulled."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ def verify(
     model: Annotated[
         str | None,
         typer.Argument(
-            help="A model (e2b) or one type (e2b:q4_0). Default: all.", metavar="[MODEL]"
+            help="A model (e2b) or one type of it (e2b:q4_0). Default: all models.",
+            metavar="[MODEL]",
         ),
     ] = None,
     json: JsonOpt = False,
@@ -23,7 +24,7 @@ def verify(
 ) -> None:
     """Compare the files on this disk with the hashes recorded when they were pulled.
 
-    Leaves with 5 if a file is not what it was.
+    Exits with 5 if a file has changed.
 
     \b
     Examples:
@@ -43,14 +44,14 @@ def verify(
 
     def render() -> None:
         if not done:
-            out.say("no models yet; start with: g4 pull tiny")
+            out.say("no models yet; to get one: g4 pull tiny")
             return
         out.table(
             ["model", "file", "result", ""],
             [(v.entry.title, v.entry.path.name, v.status, v.detail) for v in done],
         )
         for verified in wrong:
-            out.say(f"to get it again: {make_repair_command(verified.entry)}")
+            out.say(f"to restore it: {make_repair_command(verified.entry)}")
 
     data = {"ok": not wrong, "files": [v.as_json() for v in done]}
     out.result(data, render, brief=[str(v.entry.path) for v in wrong])

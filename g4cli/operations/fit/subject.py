@@ -18,7 +18,6 @@ from g4cli.core.registry import Published, looks_like_name, parse_name
 from g4cli.core.shape import Shape, shape_of
 from g4cli.core.units import size_text
 from g4cli.estimate import Tensor
-from g4cli.hub.address import parse_address
 from g4cli.quant.recipes import Recipe, choose_types
 from g4cli.store.models import list_entries
 
@@ -101,7 +100,9 @@ def read_hub_subject(address: str) -> Subject:
 
     Raises NotFound, NetworkError, BadGGUF or UsageError.
     """
-    from g4cli.hub.client import Hub  # needs huggingface_hub
+    # A name or a file needs nothing of the hub, which takes long to load.
+    from g4cli.hub.address import parse_address
+    from g4cli.hub.client import Hub
     from g4cli.hub.header import remote_header
     from g4cli.hub.listing import parts_of, pick, preferred_type
 

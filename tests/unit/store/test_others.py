@@ -98,7 +98,7 @@ def test_ollama_and_its_mixed_files(home: Path, tmp_path: Path) -> None:
         ("Ollama", "hf.co/me/mine:latest", "q4_0", True),
         ("Ollama", "gemma4:e2b", "f32", False),
     ]
-    assert "for Ollama only" in list_foreign_models()[1].note
+    assert "only Ollama can load it" in list_foreign_models()[1].note
     assert home
 
 

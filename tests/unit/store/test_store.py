@@ -276,7 +276,7 @@ def test_names_for_local_files(path: str, expected: str) -> None:
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "Upper", "e2b", "tiny", "-x", "a b"])
 def test_names_that_are_refused(name: str) -> None:
-    with pytest.raises(UsageError, match="no name for a local model") as caught:
+    with pytest.raises(UsageError, match="not a valid name for a local model") as caught:
         check_name(name)
     assert "--name " in (caught.value.hint or "")
 
@@ -327,7 +327,7 @@ def test_another_file_of_the_same_name_is_not_replaced(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir()
         write_gguf(tmp_path / folder / "own.gguf", gemma4_keys(), [("t", kind, (64, 2), None)])
     pull_path(tmp_path / "a" / "own.gguf")
-    with pytest.raises(UsageError, match=r"another own\.gguf already"):
+    with pytest.raises(UsageError, match=r"a different file own\.gguf"):
         pull_path(tmp_path / "b" / "own.gguf")
     assert pull_path(tmp_path / "b" / "own.gguf", name="other").entry.name == "other"
 
