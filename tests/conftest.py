@@ -142,6 +142,17 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.skip(f"needs {requirement.description}")
 
 
+def pytest_collection_finish() -> None:
+    """Refuse test files that load llama.cpp when they are imported.
+
+    That costs a second in each process, and the whole package (`import llama_cpp`) prints
+    llama.cpp's log from then on, unless g4 is loaded after it.
+    """
+    loaded = [name for name in sys.modules if name.partition(".")[0] == "llama_cpp"]
+    if loaded:
+        raise pytest.UsageError(f"a test file loads {', '.join(loaded)} when it is imported")
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Leave out the folders of BY_NAME unless an argument lies in them."""
     for folder in BY_NAME:

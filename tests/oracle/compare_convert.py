@@ -340,12 +340,12 @@ def divergence(python: str, path: Path, theirs: np.ndarray) -> tuple[float, floa
     """Mean KL divergence and largest difference of llama.cpp's logits from transformers'."""
     code = (
         "import sys, json, numpy as np; sys.path.insert(0, sys.argv[1])\n"
-        "from llama_logits import logits_of; from pathlib import Path\n"
+        "from tests.support.run.llama_logits import logits_of; from pathlib import Path\n"
         "np.save(sys.argv[3], next(iter(logits_of(Path(sys.argv[2]), [json.loads(sys.argv[4])]))))"
     )
     out = path.with_suffix(".npy")
     subprocess.run(
-        [python, "-c", code, str(TESTS), str(path), str(out), json.dumps(PROMPT)], check=True
+        [python, "-c", code, str(TESTS.parent), str(path), str(out), json.dumps(PROMPT)], check=True
     )
     p, q = (
         x - np.logaddexp.reduce(x, axis=1, keepdims=True)

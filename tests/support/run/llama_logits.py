@@ -1,30 +1,25 @@
-"""Logits of a GGUF in llama.cpp, by the low-level bindings, F32 cache, every position."""
+"""Logits of a GGUF in llama.cpp, by the low-level bindings, F32 cache, every position.
+
+The bindings are g4's own copy of them: `import llama_cpp` would load the whole package, which prints
+llama.cpp's log from then on, in every test of the process.
+"""
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import llama_cpp.llama_cpp as lib
 import numpy as np
 from numpy.typing import NDArray
+
+from g4cli.runtime.llama.library import llama
 
 F32 = 0  # enum ggml_type
 
 
-@lib.llama_log_callback
-def _silent(_level: int, _text: bytes, _data: ctypes.c_void_p) -> None:
-    pass
-
-
 def logits_of(path: Path, prompts: Sequence[Sequence[int]]) -> Iterator[NDArray[np.float32]]:
     """Yield an array (positions, vocabulary) for each prompt."""
-    # The log sink is one for the process: g4's own, if it runs here too, gets it back.
-    sink, data = lib.llama_log_callback(), ctypes.c_void_p()
-    lib.llama_log_get(ctypes.byref(sink), ctypes.byref(data))
-    lib.llama_log_set(_silent, ctypes.c_void_p(0))
-    lib.llama_backend_init()
+    lib = llama()
     settings = lib.llama_model_default_params()
     settings.n_gpu_layers = 0
     model = lib.llama_model_load_from_file(str(path).encode(), settings)
@@ -35,10 +30,10 @@ def logits_of(path: Path, prompts: Sequence[Sequence[int]]) -> Iterator[NDArray[
             yield _run(model, list(ids), n_vocab)
     finally:
         lib.llama_model_free(model)
-        lib.llama_log_set(sink, data)
 
 
 def _run(model: object, ids: list[int], n_vocab: int) -> NDArray[np.float32]:
+    lib = llama()
     settings = lib.llama_context_default_params()
     settings.n_ctx = settings.n_batch = settings.n_ubatch = 256
     settings.n_threads = settings.n_threads_batch = 2

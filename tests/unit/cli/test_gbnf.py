@@ -63,15 +63,26 @@ GOOD = {
     "5,000 rules deep": chain(5000),
     "many alternatives": "root ::= " + " | ".join(f'"v{i}"' for i in range(5000)),
     "repeated repetitions": 'root ::= ("a"{500}){500}',
-    "a long string": schema_to_grammar('{"type": "string", "maxLength": 1000}'),
-    "a long list": schema_to_grammar('{"type": "array", "items": {"type": "string"}, "maxItems": 900}'),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", GOOD)
 def test_llama_cpp_takes_what_passes(vocab: Any, name: str) -> None:
     check_grammar(GOOD[name])
     assert llama_parses(vocab, GOOD[name])
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        '{"type": "string", "maxLength": 1000}',
+        '{"type": "array", "items": {"type": "string"}, "maxItems": 900}',
+    ],
+)
+def test_llama_cpp_takes_the_grammar_of_a_long_schema(vocab: Any, schema: str) -> None:
+    grammar = schema_to_grammar(schema)
+    check_grammar(grammar)
+    assert llama_parses(vocab, grammar)
 
 
 def test_the_grammars_that_come_with_the_library() -> None:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from pathlib import Path
 
 import gguf
-import llama_cpp
 import pytest
 
 from g4cli.core import ggml
 from g4cli.core.errors import UsageError
+from g4cli.runtime.llama.installation import library_folder
 
 
 @pytest.fixture(scope="module")
 def library() -> ctypes.CDLL:
     suffix = {"darwin": "dylib", "win32": "dll"}.get(sys.platform, "so")
-    lib = ctypes.CDLL(str(Path(llama_cpp.__file__).parent / "lib" / f"libggml-base.{suffix}"))
+    lib = ctypes.CDLL(str(library_folder() / f"libggml-base.{suffix}"))
     lib.ggml_type_name.restype = ctypes.c_char_p
     lib.ggml_type_size.restype = ctypes.c_size_t
     lib.ggml_blck_size.restype = ctypes.c_int64
