@@ -62,7 +62,7 @@ class Terminal:
         """Type a line and press Enter."""
         self.send(line + "\r")
 
-    def wait_for(self, wanted: str, *, count: int = 1, seconds: float = 20) -> float:
+    def wait_for(self, wanted: str, *, count: int = 1, seconds: float = 60) -> float:
         """Read until `wanted` is shown `count` times; return the seconds it took. Fails with the
         screen.
         """
@@ -73,7 +73,7 @@ class Terminal:
                 raise AssertionError(f"{wanted!r} x {count} is not on the screen:\n{self.text}")
         return time.monotonic() - started
 
-    def wait_end(self, seconds: float = 20) -> int:
+    def wait_end(self, seconds: float = 60) -> int:
         """Read until the program ends; return its exit code, or minus the signal's number."""
         end = time.monotonic() + seconds
         while self._read(max(0.0, end - time.monotonic())):

@@ -332,7 +332,7 @@ time.sleep(600)
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="oracle: /proc")
+@pytest.mark.requires_linux
 @pytest.mark.parametrize("stage", ["starting", "waiting", "answering"])
 def test_no_worker_outlives_its_front(folder: Path, stage: str) -> None:
     tests = TESTS
