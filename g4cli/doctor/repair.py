@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -38,10 +38,8 @@ from g4cli.doctor.reference import (
     TOKENIZER,
     find_model_name,
 )
+from g4cli.doctor.report import Finding, Report
 from g4cli.doctor.verdict import PRECEDENCE
-
-if TYPE_CHECKING:
-    from g4cli.doctor.report import Finding, Report
 
 _EMPTY_THOUGHT: Final = "{{- '' if thinking else '<|channel>thought\\n<channel|>' -}}"
 

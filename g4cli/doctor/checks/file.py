@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from g4cli.core.gguf_cursor import MAGIC
 from g4cli.core.units import size_text
 from g4cli.doctor.checks.advice import DOWNLOAD_AGAIN, EXAMINE_DEEP
+from g4cli.doctor.facts.file_facts import FileFacts
 from g4cli.doctor.report import Check, Outcome, fail, ok, skipped
-
-if TYPE_CHECKING:
-    from g4cli.doctor.facts.file_facts import FileFacts
 
 
 def is_gguf(facts: FileFacts) -> bool:

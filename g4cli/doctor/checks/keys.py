@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from g4cli.core.file_kind import TEXT, kind_text, text_key
+from g4cli.core.gguf_header import Header
 from g4cli.core.registry import MODELS
 from g4cli.core.shape import Shape
 from g4cli.doctor.checks.advice import RECONVERT, REPAIR
+from g4cli.doctor.facts.file_facts import FileFacts
 from g4cli.doctor.reference import CONSTANT_KEYS
 from g4cli.doctor.report import Check, Outcome, fail, ok, skipped, warn
-
-if TYPE_CHECKING:
-    from g4cli.core.gguf_header import Header
-    from g4cli.doctor.facts.file_facts import FileFacts
 
 
 def check_architecture(facts: FileFacts) -> Outcome:

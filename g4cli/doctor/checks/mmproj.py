@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from g4cli.core.file_kind import PROJECTORS
 from g4cli.core.gguf_header import Header
 from g4cli.core.registry import MODELS
 from g4cli.doctor.checks.advice import GET_MMPROJ
+from g4cli.doctor.facts.file_facts import FileFacts
 from g4cli.doctor.report import Check, Outcome, fail, ok, skipped
-
-if TYPE_CHECKING:
-    from g4cli.doctor.facts.file_facts import FileFacts
 
 _OUTPUT: Final = {"vision": "mm.input_projection.weight", "audio": "mm.a.input_projection.weight"}
 

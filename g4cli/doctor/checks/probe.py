@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import log2
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from g4cli.core.units import size_text
 from g4cli.doctor.checks.advice import (
@@ -19,6 +19,7 @@ from g4cli.doctor.checks.advice import (
     REPORT_BUG,
     UPDATE_ENGINE,
 )
+from g4cli.doctor.facts.file_facts import FileFacts
 from g4cli.doctor.probe.answers import (
     MAX_SATURATED,
     find_early_loop,
@@ -31,9 +32,6 @@ from g4cli.doctor.probe.child import GreedyRun, strip_function_names
 from g4cli.doctor.probe.compare import ConfigComparison, FormatAnswers
 from g4cli.doctor.probe.prompts import FILE_TEMPLATE, PLAIN_TEXT
 from g4cli.doctor.report import Check, Outcome, fail, ok, skipped, warn
-
-if TYPE_CHECKING:
-    from g4cli.doctor.facts.file_facts import FileFacts
 
 # The mean entropy of the next token, as a share of that of a random guess (log2 of the vocabulary),
 # above which a network is broken. Measured on `tiny` alone: see check_entropy.

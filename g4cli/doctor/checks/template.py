@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from g4cli.core.errors import BadFile
 from g4cli.core.template_child import TEMPLATE_LIMIT, render_template
 from g4cli.doctor.checks.advice import EXAMINE, REPAIR_TEMPLATE
+from g4cli.doctor.facts.file_facts import FileFacts
 from g4cli.doctor.report import Check, Outcome, fail, ok, skipped, warn
 from g4cli.prompt.messages import Message
 from g4cli.prompt.published_templates import describe_published, find_published, hash_template
 from g4cli.prompt.render import PromptStyle, render
 from g4cli.prompt.template import variables_of
-
-if TYPE_CHECKING:
-    from g4cli.doctor.facts.file_facts import FileFacts
 
 FOREIGN: Final = (
     # marker, family

@@ -5,16 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from g4cli.core.inventory import OUTPUT, text_tensors
 from g4cli.core.shape import Shape
 from g4cli.doctor.checks.advice import GET_PLAIN_GGUF, RECONVERT
+from g4cli.doctor.facts.file_facts import FileFacts
 from g4cli.doctor.known_bugs import EngineBug, find_bugs, release_of
 from g4cli.doctor.report import Check, Outcome, fail, format_count, ok, skipped, warn
-
-if TYPE_CHECKING:
-    from g4cli.doctor.facts.file_facts import FileFacts
 
 _ENCODER_PREFIXES: Final = ("v.", "a.", "mm.")
 _PART: Final = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from g4cli.core.gguf_values import Array
 from g4cli.core.inventory import TOKEN_EMBD
 from g4cli.doctor.checks.advice import EXAMINE, GET_PLAIN_GGUF, RECONVERT, REPAIR
+from g4cli.doctor.facts.file_facts import FileFacts
 from g4cli.doctor.facts.vocabulary import hash_array, tiny_vocabulary_hashes
 from g4cli.doctor.probe.child import strip_function_names
 from g4cli.doctor.reference import (
@@ -21,9 +22,6 @@ from g4cli.doctor.reference import (
     TOKENS_SHA256,
 )
 from g4cli.doctor.report import Check, Outcome, fail, ok, skipped, warn
-
-if TYPE_CHECKING:
-    from g4cli.doctor.facts.file_facts import FileFacts
 
 _CONSEQUENCES: Final = {
     "bos_token_id": " (prompts begin with the wrong token)",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -17,12 +17,10 @@ from g4cli.doctor.checks.advice import (
     RECONVERT,
     REPAIR,
 )
+from g4cli.doctor.facts.file_facts import FileFacts
 from g4cli.doctor.facts.tensor_scan import PAGE
 from g4cli.doctor.facts.tensor_stats import TensorStats
 from g4cli.doctor.report import Check, Outcome, fail, format_count, ok, skipped, warn
-
-if TYPE_CHECKING:
-    from g4cli.doctor.facts.file_facts import FileFacts
 
 # Rows of tokens that never occurred in training may be zero in a sound file.
 _TABLES: Final = (TOKEN_EMBD, PER_LAYER_TOKEN_EMBD, OUTPUT)

@@ -11,17 +11,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from g4cli.core.files import open_file
+from g4cli.core.gguf_header import Header, TensorInfo
 from g4cli.core.inventory import OUTPUT
 from g4cli.doctor.facts.tensor_stats import RepeatedRows, TensorStats
-
-if TYPE_CHECKING:
-    from g4cli.core.gguf_header import Header, TensorInfo
 
 _SAMPLE_BYTES: Final = 64
 _SAMPLE_EVERY: Final = 4096

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from g4cli.core.errors import BadGGUF
 from g4cli.core.file_kind import FileKind
@@ -18,10 +21,6 @@ from g4cli.doctor.probe.child import ProbeResult
 from g4cli.doctor.probe.compare import ConfigComparison, FormatAnswers
 from g4cli.doctor.probe.tokenizer import TokenizerAnswers
 from g4cli.doctor.reference import TEMPLATE_KEY
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 Depth: TypeAlias = Literal["quick", "default", "deep"]
 """What is examined: the header; also samples and llama.cpp; every byte, every probe."""

@@ -28,7 +28,7 @@ _STEP_BYTES: Final = 1 << 22
 def scan_tensors(
     header: Header, *, full: bool = False, progress: Progress = no_progress
 ) -> tuple[TensorStats, ...]:
-    """Return the statistics of every tensor with data in the file: of samples, or of all if `full`.
+    """Return the statistics of every tensor in the file, from samples or all bytes (`full`).
 
     Uses all cores, and about 30 MB of memory per core. `progress` counts tensors.
     """
@@ -42,7 +42,7 @@ def scan_tensors(
 
 
 def scan_tensor(header: Header, tensor: TensorInfo, *, full: bool) -> TensorStats:
-    """Return the statistics of one tensor: of 8 samples of 256 KiB, or of all if `full`."""
+    """Return the statistics of one tensor, from 8 samples of 256 KiB or (`full`) all bytes."""
     start = header.file_offset(tensor)
     end = min(start + tensor.nbytes, header.file_size)
     total = _TensorScan(tensor, start, _sfp8_counter(header, tensor))
