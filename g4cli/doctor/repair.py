@@ -171,7 +171,7 @@ def _repair_template(header: Header, keys: Keys, failed: Failed, changes: list[C
             opened + "{%- endif -%}", f"{opened}    {_EMPTY_THOUGHT}\n{{%- endif -%}}"
         )
     keys[TEMPLATE_KEY] = string(text)
-    changes += [Change(i, "replaced by Gemma 4's chat template") for i in bad]
+    changes += [Change(i, "chat template set to Gemma 4's") for i in bad]
 
 
 def _repair_values(_header: Header, keys: Keys, failed: Failed, changes: list[Change]) -> None:

@@ -15,7 +15,7 @@ FileArg: TypeAlias = Annotated[
     str | None,
     typer.Argument(
         help="A GGUF, a pulled model, or hf:OWNER/REPO/FILE with --quick. Without it: this machine.",
-        metavar="[FILE]",
+        metavar="FILE",
         show_default=False,
     ),
 ]
@@ -55,15 +55,16 @@ def doctor(
 ) -> None:
     """Find out why a GGUF, or this machine, does not work.
 
-    Names the cause, shows the evidence and says what to type. Exits with 0 if nothing failed, 8 if a
-    check failed, 5 if the file is not a GGUF. With --fix, the repaired copy decides.
+    Names the cause, shows the evidence and says what to type.
+    Exit codes: 0 nothing failed, 8 a check failed, 5 the file is not a GGUF.
+    With --fix, a repaired copy that was kept decides the exit code.
 
     \b
     Examples:
       g4 doctor                                 check this machine
-      g4 doctor model.gguf                      examine a file and run it in a child process
+      g4 doctor model.gguf                      examine a file and run it
       g4 doctor hf:ggml-org/gemma-4-E2B-it-GGUF --quick
-      g4 doctor model.gguf --fix repaired.gguf  write a copy with repaired metadata
+      g4 doctor model.gguf --fix repaired.gguf  repair its metadata in a copy
       g4 doctor model.gguf --deep --report bug.md
     """
     out = output_for(as_json=json, quiet=quiet)

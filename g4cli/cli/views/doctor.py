@@ -34,7 +34,9 @@ def render_diagnosis(out: Output, diagnosis: Diagnosis) -> None:
 
 def _draw_repair(out: Output, repair: Repair, after: Report | None, *, is_kept: bool) -> None:
     if after is None:
-        out.line("nothing was written: no change of metadata repairs this file", style="bold")
+        out.line(
+            "nothing was written: there is nothing that new metadata would repair", style="bold"
+        )
     elif is_kept:
         out.line()
         out.line(f"repaired copy: {repair.path}", style="bold green")
@@ -77,7 +79,8 @@ def render_report(out: Output, report: Report) -> None:
     skipped = [f for f in report.findings if f.status == "skipped"]
     for fix in dict.fromkeys(f.fix for f in skipped):
         same_fix = [f for f in skipped if f.fix == fix]
-        why = f"not run: {fix}" if fix else "do not apply"
+        does_not = "does not apply" if len(same_fix) == 1 else "do not apply"
+        why = f"not run: {fix}" if fix else does_not
         rest.append(f"{len(same_fix)} {why} ({_list_families(same_fix)})")
     if rest:
         out.line("; ".join(rest), style="dim")

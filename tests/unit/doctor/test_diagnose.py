@@ -17,7 +17,7 @@ from g4cli.core.errors import UsageError
 from g4cli.doctor.diagnose import diagnose, judge, probe_file
 from g4cli.doctor.facts.file_facts import FileFacts
 from g4cli.doctor.facts.gather import gather_facts
-from g4cli.doctor.report import Report
+from g4cli.doctor.report import Finding, Report
 from tests.support.builders import shapes
 from tests.support.builders.damage import DAMAGES, GGUF, KINDS, Damage, changed, value
 from tests.support.builders.gguf import F32, build_gguf
@@ -146,6 +146,16 @@ def test_the_screen_is_worst_first(dashes: Report, capsys: pytest.CaptureFixture
     assert text.startswith("CONVERSION DEFECT")
     assert text.index("FAIL") < text.index("checks passed") < text.index("next: ")
     assert len(text.splitlines()) < 24
+
+
+@pytest.mark.parametrize(("count", "said"), [(1, "1 does not apply"), (2, "2 do not apply")])
+def test_checks_that_do_not_apply_are_counted(
+    count: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = Finding("file.size", "ok", "complete")
+    skipped = [Finding(f"mmproj.x{i}", "skipped", "not an mmproj file") for i in range(count)]
+    render_report(Output(), Report("m", "healthy", "high", "sound", (), "", (found, *skipped)))
+    assert f"{said} (mmproj)" in capsys.readouterr().out
 
 
 def test_an_unknown_check_is_a_usage_error(
