@@ -66,11 +66,11 @@ def parse_header(
     places: dict[str, int] = {}
     for _ in range(n_kv):
         start = cursor.pos
-        key = cursor.name(Limits.KEY_BYTES, "a key")
+        key = cursor.read_name(Limits.KEY_BYTES, "a key")
         if not key:
-            raise cursor.bad("the key is empty", start)
+            raise cursor.fault_at("the key is empty", start)
         if key in keys:
-            raise cursor.bad("the key appears twice", start, key)
+            raise cursor.fault_at("the key appears twice", start, key)
         places[key] = start
         keys[key] = _read_value(cursor, key, loader)
     alignment = _read_alignment(keys, cursor, places)
@@ -104,7 +104,7 @@ def _read_preamble(cursor: Cursor) -> tuple[int, int, int]:
     if magic != MAGIC:
         raise not_a_gguf(bytes(cursor.buffer[:HEAD_BYTES]), cursor.path)
     cursor.pos = 4
-    version = cursor.u32("the version")
+    version = cursor.read_u32("the version")
     if version not in Limits.VERSIONS:
         swapped = int.from_bytes(version.to_bytes(4, "little"), "big")
         why = (
@@ -112,50 +112,52 @@ def _read_preamble(cursor: Cursor) -> tuple[int, int, int]:
             if swapped in Limits.VERSIONS
             else "2 and 3 are known"
         )
-        raise cursor.bad(f"version {version} is not supported ({why})", 4, "version")
-    n_tensors, n_kv = cursor.u64("the tensor count"), cursor.u64("the key count")
+        raise cursor.fault_at(f"version {version} is not supported ({why})", 4, "version")
+    n_tensors, n_kv = cursor.read_u64("the tensor count"), cursor.read_u64("the key count")
     for count, limit, offset, name in (
         (n_tensors, Limits.TENSORS, 8, "n_tensors"),
         (n_kv, Limits.KEYS, 16, "n_kv"),
     ):
         if count > limit:
-            raise cursor.bad(f"claims {count:,}, more than {limit:,}", offset, name)
+            raise cursor.fault_at(f"claims {count:,}, more than {limit:,}", offset, name)
     return version, n_tensors, n_kv
 
 
 def _value_type(cursor: Cursor, key: str) -> ValueType:
-    number = cursor.u32(f"the type of {key}")
+    number = cursor.read_u32(f"the type of {key}")
     try:
         return ValueType(number)
     except ValueError:
-        raise cursor.bad(f"unknown value type {number}", cursor.pos - 4, key) from None
+        raise cursor.fault_at(f"unknown value type {number}", cursor.pos - 4, key) from None
 
 
 def _read_value(cursor: Cursor, key: str, load: Callable[[int, int], bytes]) -> Value:
     kind = _value_type(cursor, key)
     if kind is ValueType.STRING:
-        return Value(kind, cursor.text(Limits.STRING_BYTES, key))
+        return Value(kind, cursor.read_text(Limits.STRING_BYTES, key))
     if kind is not ValueType.ARRAY:
         codec = SCALARS[kind]
-        cursor.need(codec.size, key)
+        cursor.require_bytes(codec.size, key)
         (data,) = codec.unpack_from(cursor.buffer, cursor.pos)
         if kind is ValueType.BOOL and cursor.buffer[cursor.pos] > 1:
-            raise cursor.bad("a bool is neither 0 nor 1", name=key)
+            raise cursor.fault_at("a bool is neither 0 nor 1", name=key)
         cursor.pos += codec.size
         return Value(kind, data)
     item = _value_type(cursor, key)
     if item is ValueType.ARRAY:
-        raise cursor.bad("nested arrays are not allowed", cursor.pos - 4, key)
+        raise cursor.fault_at("nested arrays are not allowed", cursor.pos - 4, key)
     at = cursor.pos
-    count = cursor.u64(f"the length of {key}")
+    count = cursor.read_u64(f"the length of {key}")
     item_bytes = 8 if item is ValueType.STRING else SCALARS[item].size
     if count * item_bytes > cursor.file_size - cursor.pos:
-        raise cursor.bad(f"the array claims {count:,} items, more than the file can hold", at, key)
+        raise cursor.fault_at(
+            f"the array claims {count:,} items, more than the file can hold", at, key
+        )
     start = cursor.pos
     if item is ValueType.STRING:
         cursor.skip_strings(count, key)
     elif item is ValueType.BOOL:
-        cursor.need(count, key)
+        cursor.require_bytes(count, key)
         cursor.pos += count
         cursor.check_bools(start, key)
     else:
@@ -171,10 +173,10 @@ def _read_alignment(keys: Mapping[str, Value], cursor: Cursor, places: Mapping[s
         return DEFAULT_ALIGNMENT
     data, at = value.data, places[name]
     if value.type is not ValueType.UINT32 or not isinstance(data, int):
-        raise cursor.bad(f"is {value.type_name}, expected uint32", at, name)
+        raise cursor.fault_at(f"is {value.type_name}, expected uint32", at, name)
     low, high = Limits.ALIGNMENT
     if not low <= data <= high or data & (data - 1):
-        raise cursor.bad(f"{data} is not a power of two between {low} and {high}", at, name)
+        raise cursor.fault_at(f"{data} is not a power of two between {low} and {high}", at, name)
     return data
 
 
@@ -183,34 +185,34 @@ def _read_tensors(cursor: Cursor, count: int, alignment: int) -> dict[str, Tenso
     expected = 0
     for _ in range(count):
         start = cursor.pos
-        name = cursor.name(Limits.NAME_BYTES, "a tensor's name")
+        name = cursor.read_name(Limits.NAME_BYTES, "a tensor's name")
         if not name or name in tensors:
-            raise cursor.bad(
+            raise cursor.fault_at(
                 "the tensor appears twice" if name else "a tensor has no name", start, name
             )
-        n_dims = cursor.u32(f"the rank of {name}")
+        n_dims = cursor.read_u32(f"the rank of {name}")
         if not 1 <= n_dims <= Limits.DIMS:
-            raise cursor.bad(
+            raise cursor.fault_at(
                 f"{n_dims} dimensions, 1 to {Limits.DIMS} are allowed", cursor.pos - 4, name
             )
-        shape = tuple(cursor.u64(f"the shape of {name}") for _ in range(n_dims))
-        number = cursor.u32(f"the type of {name}")
+        shape = tuple(cursor.read_u64(f"the shape of {name}") for _ in range(n_dims))
+        number = cursor.read_u32(f"the type of {name}")
         kind = BY_ID.get(number)
         if kind is None:
-            raise cursor.bad(f"unknown tensor type {number}", cursor.pos - 4, name)
+            raise cursor.fault_at(f"unknown tensor type {number}", cursor.pos - 4, name)
         elements = 1
         for extent in shape:
             elements *= extent
             if not 0 < extent < Limits.ELEMENTS or elements >= Limits.ELEMENTS:
-                raise cursor.bad(f"impossible shape {list(shape)}", start, name)
+                raise cursor.fault_at(f"impossible shape {list(shape)}", start, name)
         if shape[0] % kind.block_size:
-            raise cursor.bad(
+            raise cursor.fault_at(
                 f"a row of {shape[0]} cuts a {kind.name} block of {kind.block_size}", start, name
             )
-        offset = cursor.u64(f"the offset of {name}")
+        offset = cursor.read_u64(f"the offset of {name}")
         # llama.cpp demands the same: each tensor begins where the one before it ends, padded.
         if offset != expected:
-            raise cursor.bad(
+            raise cursor.fault_at(
                 f"the tensor lies at offset {offset:,}, expected {expected:,}", cursor.pos - 8, name
             )
         nbytes = kind.tensor_bytes(shape)

@@ -46,65 +46,67 @@ class Cursor:
         self.end = len(buffer)
         self.pos = 0
 
-    def bad(self, what: str, offset: int | None = None, name: str | None = None) -> BadGGUF:
+    def fault_at(self, what: str, offset: int | None = None, name: str | None = None) -> BadGGUF:
         """Return the error for a fault at `offset` (default: here) in the field `name`."""
         return BadGGUF(self.path, what, offset=self.pos if offset is None else offset, field=name)
 
-    def need(self, n: int, what: str) -> None:
+    def require_bytes(self, n: int, what: str) -> None:
         """Raise unless `n` more bytes are here: BadGGUF, or HeaderIncomplete if the file has them."""
-        self.allow(n, what)
+        self.check_limits(n, what)
         if self.pos + n > self.end:
             raise HeaderIncomplete(self.path, self.pos + n, self.pos)
 
-    def allow(self, n: int, what: str) -> None:
+    def check_limits(self, n: int, what: str) -> None:
         """Raise BadGGUF if a header of this file cannot go on for `n` more bytes."""
         if self.pos + n > Limits.HEADER_BYTES:
-            raise self.bad(f"the header goes on beyond {Limits.HEADER_BYTES:,} bytes", name=what)
+            raise self.fault_at(
+                f"the header goes on beyond {Limits.HEADER_BYTES:,} bytes", name=what
+            )
         if self.pos + n > self.file_size:
-            raise self.bad(
+            raise self.fault_at(
                 f"truncated: {what} needs {n:,} bytes, {self.file_size - self.pos:,} are left"
             )
 
     def skip_numbers(self, n: int, name: str) -> None:
         """Step over `n` bytes of numbers."""
-        self.need(n, name)
+        self.require_bytes(n, name)
         self.pos += n
 
-    def u32(self, what: str) -> int:
+    def read_u32(self, what: str) -> int:
         """Return the next u32."""
-        self.need(4, what)
+        self.require_bytes(4, what)
         (value,) = U32.unpack_from(self.buffer, self.pos)
         self.pos += 4
         return int(value)
 
-    def u64(self, what: str) -> int:
+    def read_u64(self, what: str) -> int:
         """Return the next u64."""
-        self.need(8, what)
+        self.require_bytes(8, what)
         (value,) = U64.unpack_from(self.buffer, self.pos)
         self.pos += 8
         return int(value)
 
-    def text(self, limit: int, what: str) -> str:
+    def read_text(self, limit: int, what: str) -> str:
         """Return the next string, at most `limit` bytes of valid UTF-8."""
         start = self.pos
-        length = self.u64(what)
+        length = self.read_u64(what)
         if length > limit:
-            raise self.bad(f"{what} claims {length:,} bytes, more than {limit:,}", start)
-        self.need(length, what)
+            raise self.fault_at(f"{what} claims {length:,} bytes, more than {limit:,}", start)
+        self.require_bytes(length, what)
         raw = self.buffer[self.pos : self.pos + length]
         try:
             value = bytes(raw).decode("utf-8")
         except UnicodeDecodeError as err:
-            raise self.bad(f"{what} is not valid UTF-8", self.pos + err.start) from err
+            raise self.fault_at(f"{what} is not valid UTF-8", self.pos + err.start) from err
         self.pos += length
         return value
 
-    def name(self, limit: int, what: str) -> str:
+    def read_name(self, limit: int, what: str) -> str:
         """Return the next string; a name with a NUL byte would be a shorter one to programs in C."""
         start = self.pos
-        value = self.text(limit, what)
+        value = self.read_text(limit, what)
         if "\0" in value:
-            raise self.bad(f"{what} holds a NUL byte", start)
+            raise self.fault_at(f"{what} holds a NUL byte", start)
         return value
 
     def skip_strings(self, count: int, name: str) -> None:
@@ -117,7 +119,7 @@ class Cursor:
                 break
             length = unpack(buffer, position)[0]
             if length > limit:
-                raise self.bad(f"a string claims {length:,} bytes", position, name)
+                raise self.fault_at(f"a string claims {length:,} bytes", position, name)
             position += length + 8
         else:
             if position <= end + 8:
@@ -125,8 +127,8 @@ class Cursor:
                 return
         # The walk left the buffer: before an item's length, or inside an item.
         self.pos = min(position, self.file_size)
-        self.need(max(8, position - self.pos), f"an item of {name}")
-        raise self.bad("truncated inside an array of strings", name=name)
+        self.require_bytes(max(8, position - self.pos), f"an item of {name}")
+        raise self.fault_at("truncated inside an array of strings", name=name)
 
     def check_bools(self, start: int, name: str) -> None:
         """Raise BadGGUF unless every byte from `start` to here is 0 or 1."""
@@ -134,4 +136,4 @@ class Cursor:
             piece = bytes(self.buffer[at : min(at + (1 << 20), self.pos)])
             wrong = piece.translate(None, b"\0\1")
             if wrong:
-                raise self.bad("a bool is neither 0 nor 1", at + piece.index(wrong[0]), name)
+                raise self.fault_at("a bool is neither 0 nor 1", at + piece.index(wrong[0]), name)

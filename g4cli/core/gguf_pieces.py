@@ -72,16 +72,16 @@ class PieceCursor(Cursor):
         super().__init__(pieces.buffer, path, file_size)
         self.pieces, self.jumps, self.jumped = pieces, jumps, False
 
-    def need(self, n: int, what: str) -> None:
+    def require_bytes(self, n: int, what: str) -> None:
         """Raise unless `n` more bytes are in one piece: BadGGUF, or HeaderIncomplete if the file has them."""
         self.end = self.pieces.end_of(self.pos)
-        super().need(n, what)
+        super().require_bytes(n, what)
 
     def skip_numbers(self, n: int, name: str) -> None:
         """Step over `n` bytes of numbers, here or not."""
         if n < _WORTH_BYTES or not self.jumps:
             return super().skip_numbers(n, name)
-        self.allow(n, name)
+        self.check_limits(n, name)
         self.pos += n
         return None
 
@@ -95,7 +95,7 @@ class PieceCursor(Cursor):
                 return super().skip_strings(count, name)
             except HeaderIncomplete as gap:  # a walk has no holes: it goes on where this piece ends
                 raise HeaderIncomplete(self.path, gap.needed, start) from gap
-        self.allow(known, name)
+        self.check_limits(known, name)
         self.pos += known
         self.jumped = True
         return None

@@ -95,7 +95,7 @@ class Writer(threading.Thread):
         at, end = filled.at, filled.at + filled.nbytes
         self._partial.put(at, filled.block[: filled.nbytes])
         hashed = self._hasher.take(at, filled.block, filled.nbytes)
-        if self._partial.note(at, end) and not (self._flush and self._flush.is_alive()):
+        if self._partial.note_span(at, end) and not (self._flush and self._flush.is_alive()):
             # Beside the transfer: a disk may take seconds for it.
             self._flush = threading.Thread(target=self._sync_partial, name="flush", daemon=True)
             self._flush.start()

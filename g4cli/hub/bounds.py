@@ -66,7 +66,7 @@ def one_question(endpoint: str) -> Iterator[None]:
         _asked.reset(token)
 
 
-def origin(url: str) -> tuple[str, str, int]:
+def origin_of(url: str) -> tuple[str, str, int]:
     """Return scheme, host and port of `url`. Raises ValueError for a port that is none."""
     parts = urlsplit(url)
     port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
@@ -99,7 +99,7 @@ def _check_request(request: httpx2.Request) -> None:
         return
     asked.requests += 1
     asked.require()
-    if origin(str(request.url)) != origin(asked.endpoint):
+    if origin_of(str(request.url)) != origin_of(asked.endpoint):
         request.headers.pop("Authorization", None)
 
 

@@ -21,8 +21,8 @@ from typing import Any, Final
 
 from g4cli.core.errors import BadFile, NetworkError, NotFound, UsageError
 from g4cli.core.paths import hub_cache_dir
-from g4cli.hub.bounds import new_client, one_question, origin, without_login
-from g4cli.hub.connection import certificates, retry_seconds, untrusted
+from g4cli.hub.bounds import new_client, one_question, origin_of, without_login
+from g4cli.hub.connection import load_certificates, retry_seconds, untrusted_error
 from g4cli.hub.listing import RemoteFile, check_paths
 
 _TRUE: Final = ("1", "true", "yes", "on")
@@ -144,7 +144,7 @@ class Hub:
                 hint="run the same command again",
             )
         with _translate_errors(repository.repo, repository.commit, self.options.endpoint):
-            place, home = origin(found.location), origin(self.options.endpoint)
+            place, home = origin_of(found.location), origin_of(self.options.endpoint)
         if home[0] == "https" != place[0]:
             raise NetworkError(
                 f"{repository.repo}/{file.path}: the hub sends from https to {place[0]}; refused",
@@ -174,7 +174,7 @@ class Hub:
 
 def _use_own_client() -> None:
     """Make huggingface_hub keep to our bounds, and trust all certificates that the environment names."""
-    _set_client_factory(certificates())
+    _set_client_factory(load_certificates())
 
 
 @lru_cache(maxsize=1)
@@ -270,7 +270,7 @@ def _translate_errors(repo: str, revision: str | None, endpoint: str) -> Iterato
         ) from err
     except (httpx2.HTTPError, OSError) as err:
         if refused := _certificate_error(err):
-            raise untrusted(shown, refused) from err
+            raise untrusted_error(shown, refused) from err
         raise NetworkError(
             f"{shown} cannot be reached: {_describe_error(err, endpoint)}",
             hint="check the connection, HTTPS_PROXY and HF_ENDPOINT, then run the same command again",

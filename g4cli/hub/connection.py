@@ -22,7 +22,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from g4cli.core.errors import NetworkError, UsageError
 from g4cli.hub.body import Body
-from g4cli.hub.bounds import origin, without_login
+from g4cli.hub.bounds import origin_of, without_login
 
 if TYPE_CHECKING:
     import httpx2
@@ -73,7 +73,7 @@ class Connection:
             response.close()
             self.close()
             target = _resolve_redirect(url, place)
-            if origin(target) != origin(url):
+            if origin_of(target) != origin_of(url):
                 sent = {k: v for k, v in sent.items() if k.lower() != "authorization"}
             url = target
         raise BadAnswer(310, "too many redirects")
@@ -213,7 +213,7 @@ def _proxy_auth(proxy: SplitResult) -> dict[str, str]:
     return {"Proxy-Authorization": "Basic " + base64.b64encode(login.encode()).decode()}
 
 
-def certificates() -> ssl.SSLContext | None:
+def load_certificates() -> ssl.SSLContext | None:
     """Return what SSL_CERT_FILE, REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE name, all together.
 
     None if none of them is set. Raises UsageError if one cannot be read.
@@ -240,7 +240,7 @@ def _trust_bundles(bundles: tuple[tuple[str, str], ...]) -> ssl.SSLContext | Non
     return context
 
 
-def untrusted(host: str, err: ssl.SSLCertVerificationError) -> NetworkError:
+def untrusted_error(host: str, err: ssl.SSLCertVerificationError) -> NetworkError:
     """Return the error that says whose certificate is not trusted, and what to do."""
     return NetworkError(
         f"{host}: its certificate is not trusted: {err.verify_message}",
@@ -249,7 +249,7 @@ def untrusted(host: str, err: ssl.SSLCertVerificationError) -> NetworkError:
 
 
 def _tls_context() -> ssl.SSLContext:
-    return certificates() or _default_tls_context()
+    return load_certificates() or _default_tls_context()
 
 
 @lru_cache(maxsize=1)

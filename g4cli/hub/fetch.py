@@ -92,7 +92,7 @@ def _download_file(request: _Request) -> Fetched:
     partial = Partial(request.target, Goal(file.nbytes, file.sha256, file.git_oid))
     try:
         if request.restart:
-            partial.forget(0, file.nbytes)
+            partial.forget_span(0, file.nbytes)
         resumed = partial.have
         if resumed:
             request.notice(
@@ -105,7 +105,7 @@ def _download_file(request: _Request) -> Fetched:
             if not copied:
                 raise
             request.notice(f"{file.name}: its weights changed too; they are fetched")
-            partial.forget(*copied)
+            partial.forget_span(*copied)
             fetched = _run_transfer(request, partial, None)
     except KeyboardInterrupt:
         have = size_text(partial.have)
@@ -130,7 +130,7 @@ def _seed_from_older(request: _Request, partial: Partial) -> Span | None:
     if request.restart or file.nbytes < reuse.WORTH_BYTES or not old.is_file():
         return None
     header = remote_header(request.hub, request.repository, file)
-    copied = reuse.seed(partial, old, header, label=file.name, progress=request.progress)
+    copied = reuse.seed_partial(partial, old, header, label=file.name, progress=request.progress)
     if copied:
         request.notice(f"{file.name}: only its header changed; the weights here are used again")
     return copied

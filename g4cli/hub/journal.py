@@ -1,14 +1,27 @@
 """A partial file and its journal: which byte ranges have arrived, across any number of processes.
 
-    .NAME.SHA12.part       the bytes, sparse, at their final places
-    .NAME.SHA12.journal    a line of JSON (what the file must be), then a line per piece: "START END\n"
+    .NAME.SHA12.part       the bytes, sparse, at their final offsets
+    .NAME.SHA12.journal    a line of JSON (what the file must be), then a line per piece: "START END\\n"
 
-A piece is noted after its bytes are written, so a killed process never claims what it does not have: the
-kernel keeps written pages. A power cut does not: what stands between "restart" and "sync" lines is on the
-disk itself, and after a restart of the machine only that is believed.
+Theory. Two events may end a download: the process is killed, or the machine stops. They destroy
+different things, so the journal answers two questions.
 
-A fast transfer writes past the page cache (O_DIRECT): finding, filling and flushing fresh pages costs more
-than the network and the hash together, and the file must be on the disk before it gets its name anyway.
+*What did a killed process write?* The kernel keeps every page that was written, so each line of the
+journal is true if it is appended after its bytes were written. A line that was cut off in the middle,
+and all that follows it, is ignored. What is lost is what was not yet recorded: at most 1 MiB.
+
+*What is on the disk after a power cut?* Pages that were written but not flushed are gone, and the
+journal may have reached the disk before them. So every 512 MiB the data are flushed with fsync, and then
+the list of ranges that the flush covers is appended between the lines "restart" and "sync". The first
+line of the journal holds the boot id of the machine. If it differs from the present one, the machine was
+restarted, and only ranges between "restart" and "sync" are believed.
+
+The name of both files holds the first digits of the expected hash: a new version of the file on the hub
+starts a new partial file, and never continues the old one. Neither is opened through a link.
+
+A fast transfer writes past the page cache (O_DIRECT): allocating, filling and flushing fresh pages costs
+more than the network and the hash together, and the file must be on the disk before it gets its name
+anyway.
 """
 
 from __future__ import annotations
@@ -44,12 +57,12 @@ class Goal:
 
     @property
     def key(self) -> str:
-        """Return the part of the partial's name that ties it to this content."""
+        """The part of the partial file's name that ties it to this content."""
         return (self.sha256 or self.git_oid or str(self.nbytes))[:12]
 
 
-def merged(spans: Iterable[Span]) -> list[Span]:
-    """Return `spans` sorted, those that touch or overlap joined."""
+def merge_spans(spans: Iterable[Span]) -> list[Span]:
+    """Return `spans` sorted, with those joined that touch or overlap."""
     result: list[Span] = []
     for start, end in sorted(spans):
         if result and start <= result[-1][1]:
@@ -59,10 +72,10 @@ def merged(spans: Iterable[Span]) -> list[Span]:
     return result
 
 
-def gaps(spans: Iterable[Span], nbytes: int, piece: int) -> list[Span]:
+def find_gaps(spans: Iterable[Span], nbytes: int, piece: int) -> list[Span]:
     """Return what is missing up to `nbytes`, in order, cut into pieces of at most `piece` bytes."""
     missing, at = [], 0
-    for start, end in [*merged(spans), (nbytes, nbytes)]:
+    for start, end in [*merge_spans(spans), (nbytes, nbytes)]:
         while at < start:
             missing.append((at, min(start, at + piece)))
             at = missing[-1][1]
@@ -97,7 +110,7 @@ class Partial:
 
     @property
     def have(self) -> int:
-        """Return how many bytes have arrived."""
+        """The number of bytes that have arrived."""
         with self._lock:
             return sum(end - start for start, end in self._spans)
 
@@ -108,23 +121,23 @@ class Partial:
 
     @property
     def frontier(self) -> int:
-        """Return up to where everything from the start has arrived."""
+        """The offset up to which everything from the start has arrived."""
         with self._lock:
             return self._spans[0][1] if self._spans and self._spans[0][0] == 0 else 0
 
-    def missing(self, piece: int) -> list[Span]:
-        """Return what is still to fetch, in pieces of at most `piece` bytes."""
+    def find_missing(self, piece: int) -> list[Span]:
+        """Return the ranges that are still to be fetched, cut into pieces of at most `piece` bytes."""
         with self._lock:
-            return gaps(self._spans, self.goal.nbytes, piece)
+            return find_gaps(self._spans, self.goal.nbytes, piece)
 
     def write(self, start: int, data: memoryview) -> None:
-        """Put `data` at `start` and note it. Raises NoSpace; what was noted before stays."""
+        """Write `data` at offset `start` and record it. Raises NoSpace; what was recorded before stays."""
         self.put(start, data)
-        if self.note(start, start + len(data)):
+        if self.note_span(start, start + len(data)):
             self.sync()
 
     def put(self, start: int, data: memoryview) -> None:
-        """Put `data` at `start`, noting nothing yet. Raises NoSpace."""
+        """Write `data` at offset `start` without recording it. Raises NoSpace."""
         try:
             at, end = start, start + len(data)
             while at < end:
@@ -133,8 +146,8 @@ class Partial:
         except OSError as err:
             raise self._write_error(err) from err
 
-    def note(self, start: int, end: int) -> bool:
-        """Note that the bytes from `start` to `end` are in the file; return whether a `sync` is due."""
+    def note_span(self, start: int, end: int) -> bool:
+        """Record that the bytes from `start` to `end` are in the file; return whether a `sync` is due."""
         with self._lock:
             self._add_span(start, end)
             try:
@@ -148,7 +161,7 @@ class Partial:
             return due
 
     def prefer_direct(self) -> None:
-        """From now on write past the page cache, where the system and the file system can do that."""
+        """Write past the page cache from now on, if the system and the file system support it."""
         if self._direct < 0 and hasattr(os, "O_DIRECT"):
             with suppress(OSError):
                 self._direct = os.open(self.path, os.O_WRONLY | os.O_DIRECT | os.O_NOFOLLOW)
@@ -166,9 +179,9 @@ class Partial:
         return len(data)
 
     def sync(self) -> None:
-        """Put all that has arrived on the disk itself, and note that. Raises NoSpace."""
+        """Flush all that has arrived to the disk, and record that. Raises NoSpace."""
         with self._lock:
-            arrived = merged(self._spans)
+            arrived = merge_spans(self._spans)
         try:
             os.fsync(self._data)
             with self._lock:
@@ -178,17 +191,17 @@ class Partial:
         except OSError as err:
             raise self._write_error(err) from err
 
-    def forget(self, start: int, end: int) -> None:
-        """Strike out the bytes from `start` to `end`: they turned out wrong."""
+    def forget_span(self, start: int, end: int) -> None:
+        """Remove the bytes from `start` to `end` from the record, because they are wrong."""
         with self._lock:
             kept = [(a, min(b, start)) for a, b in self._spans if a < start]
             kept += [(max(a, end), b) for a, b in self._spans if b > end]
-            self._spans = self._synced = merged(kept)
+            self._spans = self._synced = merge_spans(kept)
             os.close(self._log)
             self._log = self._rewrite_journal()
 
     def finish(self, target: Path) -> None:
-        """Give the file its name. The caller has verified it."""
+        """Flush the file and rename it to `target`. The caller has verified it."""
         os.fsync(self._data)
         self.close()
         os.replace(self.path, target)
@@ -235,7 +248,7 @@ class Partial:
                 if index + 1 < len(self._spans) and self._spans[index + 1][0] <= end:
                     self._spans[index : index + 2] = [(a, max(end, self._spans[index + 1][1]))]
                 return
-        self._spans = merged([*self._spans, (start, end)])
+        self._spans = merge_spans([*self._spans, (start, end)])
 
     def _load_spans(self) -> tuple[list[Span], list[Span]]:
         try:
@@ -311,7 +324,7 @@ def _parse_spans(lines: list[bytes], nbytes: int) -> tuple[list[Span], list[Span
                 opened.append((start, end))
         else:
             break  # nothing behind a damaged line can be trusted
-    return merged(spans), merged(synced)
+    return merge_spans(spans), merge_spans(synced)
 
 
 def _boot_id() -> str:

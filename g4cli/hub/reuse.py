@@ -29,7 +29,7 @@ def same_weights(old: Header, new: Header) -> bool:
     )
 
 
-def seed(
+def seed_partial(
     partial: Partial, old: Path, new: Header, *, label: str, progress: Progress
 ) -> Span | None:
     """Copy the weights of the file `old` into `partial` and return where they lie there, None if they differ.

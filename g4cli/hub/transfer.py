@@ -1,15 +1,28 @@
-"""Fetch what is missing of a partial, over as many connections as it takes, and hash it as it grows.
+"""Fetches what is missing of a partial file over several connections, and hashes it as it grows.
 
     gaps (in order) -> workers: GET range -> block -> writer thread -> partial, journal -> hash thread
 
-A transfer begins with one connection. While it gets less than 256 MiB/s another one is opened every quarter
-of a second, up to `Limits.connections`: far servers need several. Above that this machine is what limits it:
-one connection in order keeps the hash beside it, in larger pieces and past the page cache.
+Theory. The hash runs from the first byte to the last on one core, at about 1.5 GiB/s, so it must run
+beside the transfer and never far behind it. Hence the pieces are handed out in order: the workers fetch
+neighboring pieces at the same time, and the contiguous front of the file moves on steadily. A block that
+is next for the hash goes there from memory; one that arrived early is read back from the file when its
+turn comes.
 
-Pieces are taken in order, so the hash, which must run from the start, is never far behind. A worker that
-fails waits (0.5 s, doubled up to 30 s, or what the server asks for) and puts the rest of its piece back.
-After `Limits.failures` failures in a row and `Limits.patience_s` without one new byte the transfer ends, and
-everything stays.
+*How many connections.* Distant servers limit each connection, so that several are faster; for a near
+server the limit is this machine, and one connection in order is best. A transfer begins with one.
+While it gets less than 256 MiB/s, another is opened every quarter of a second, up to
+`Limits.connections`. Above 256 MiB/s the pieces become larger and writes go past the page cache.
+
+*What a failure costs.* A worker that fails puts the rest of its piece back at the front of the queue,
+then waits: 0.5 s, doubled up to 30 s with each failure in a row, or what the server asks for. An address
+that expired is asked for again, once for all workers. After `Limits.failures` failures in a row and
+`Limits.patience_s` without progress the transfer ends with NetworkError. Failures that waiting cannot
+change (a server without byte ranges, a certificate that is not trusted) end it at once. Whatever ends
+it, what has arrived stays in the partial file.
+
+*Threads.* Each worker, the writer and the hasher are threads; the first exception of any of them is
+stored, stops the others, and is raised in the thread that called `run`. Ctrl-C reaches that thread,
+which wakes the workers by shutting down their sockets.
 """
 
 from __future__ import annotations
@@ -31,7 +44,7 @@ from g4cli.core.units import size_text
 from g4cli.hub.blocks import BLOCK_BYTES, Pool, Writer
 from g4cli.hub.body import Body
 from g4cli.hub.client import Location
-from g4cli.hub.connection import STALL_S, BadAnswer, Connection, untrusted
+from g4cli.hub.connection import STALL_S, BadAnswer, Connection, untrusted_error
 from g4cli.hub.hashing import Hasher
 from g4cli.hub.journal import Partial, Span
 
@@ -52,7 +65,7 @@ _EXPIRED: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How hard to try. `connections` at most; a fast transfer asks for `fast_piece_bytes` at a time.
+    """Limits of a transfer: at most `connections`; a fast one asks for `fast_piece_bytes` at a time.
 
     Each worker holds two blocks that are not noted yet at most: of 512 KiB, or of 128 KiB if it is slow or
     not alone. With 4 connections that is the 1 MiB that a kill -9 may cost.
@@ -69,7 +82,10 @@ class Limits:
 
 
 class Transfer:
-    """One run over one partial. `locate` gives the present address; it is asked again when that expires."""
+    """One attempt to complete one partial file.
+
+    `locate` returns the present address of the file; it is called again when that has expired.
+    """
 
     def __init__(
         self,
@@ -84,7 +100,7 @@ class Transfer:
         self._partial, self._locate, self._limits = partial, locate, limits
         self._cancelled = cancelled
         self._label, self._progress = label, progress
-        self._queue: deque[Span] = deque(partial.missing(partial.goal.nbytes))
+        self._queue: deque[Span] = deque(partial.find_missing(partial.goal.nbytes))
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._failure: BaseException | None = None
@@ -128,7 +144,7 @@ class Transfer:
         self._progress(self._partial.have, self._partial.goal.nbytes, self._label)
 
     def _watch_workers(self) -> None:
-        """Show how far they are, and open connections while that may help, until all have ended."""
+        """Report progress, and open connections while that may help, until all workers have ended."""
         ticked = grown = time.monotonic()
         at_tick = at_grown = 0
         while not self._failure:
@@ -188,7 +204,7 @@ class Transfer:
             connection.close()
 
     def _take_piece(self) -> Span | None:
-        """Return the next piece to fetch, cut from the first gap; None if there is none."""
+        """Return the next piece to fetch, taken from the first gap; None if nothing is missing."""
         with self._lock:
             if not self._queue:
                 return None
@@ -224,7 +240,7 @@ class Transfer:
             self._wait_after(err, location)
 
     def _next_block(self, body: Body, at: int, end: int, written: threading.Lock) -> int:
-        """Read one block and queue it for place `at`; return its bytes. 0: the transfer is to stop."""
+        """Read one block and queue it for offset `at`; return its size, 0 if the transfer is to stop."""
         block = self._pool.take(self._stop)
         if block is None:
             return 0
@@ -270,7 +286,7 @@ class Transfer:
         hopeless = isinstance(err, BadAnswer) and status not in (*_AGAIN, *_EXPIRED)
         waited = time.monotonic() - self._last_byte
         if isinstance(err, ssl.SSLCertVerificationError) and location:
-            raise untrusted(urlsplit(location.url).hostname or "", err) from err
+            raise untrusted_error(urlsplit(location.url).hostname or "", err) from err
         if hopeless or (n > self._limits.failures and waited > self._limits.patience_s):
             raise self._network_error(err)
         wait = min(self._limits.first_wait_s * 2 ** (n - 1), self._limits.longest_wait_s)

@@ -1,6 +1,18 @@
-"""Loops without a cycle, found by looking back over a window of the stream; pure functions.
+"""Finds loops without a fixed cycle at the end of a stream of token ids; pure functions.
 
-Babble of a few tokens or phrases in any order, and cycles in which a number counts.
+Theory. A model that fails can repeat without repeating in order. Three such loops are known from real
+answers, and each has a test of its own:
+
+* *Few tokens*: a handful of tokens in any order. The window holds at most 4, 5 or 16 different ones.
+  Grids, such as a matrix of zeros, hold few tokens too, but there only some tokens follow each other;
+  in a loop nearly all pairs occur.
+* *Few phrases*: phrases that were all said before, in a new order. Nearly every 8-gram of 768 or
+  1,024 tokens occurred within the 384 tokens before it.
+* *Counter*: a cycle that is exact once every number is replaced by one placeholder, and whose
+  numbers grow by a constant step ("Step 17: repeat"). A list that somebody asked for looks the same,
+  and is shorter.
+
+Digits need longer windows everywhere: an array of bytes is made of few tokens as well.
 """
 
 from __future__ import annotations
@@ -10,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Final
 
-from g4cli.loops.window import WindowLoop, share
+from g4cli.loops.window import WindowLoop, share_of_digits
 
 # Different tokens at most, tokens that they must cover, share of digits at most: digits alone are data.
 _FEW: Final = ((4, 352, 0.8), (5, 640, 0.3), (4, 768, 1.0), (16, 768, 0.2))
@@ -34,7 +46,7 @@ _STEADY: Final = 0.94  # of the steps that must be equal: seconds begin again af
 _GLANCE: Final = 160  # tokens that are looked at first
 
 
-def few_tokens(
+def find_few_tokens(
     tokens: Sequence[int], lags: Sequence[int], digits: Mapping[int, int]
 ) -> WindowLoop | None:
     """Return the babble of a few different tokens that the stream ends with; its period is their number."""
@@ -44,7 +56,7 @@ def few_tokens(
             continue
         window = tokens[-cover:]
         kinds = len(set(window))
-        if kinds > most or share(digits, window) > figures:
+        if kinds > most or share_of_digits(digits, window) > figures:
             continue
         # In a grid (zeros and commas, bars and blanks) only some tokens follow each other; in babble all do.
         if cover >= _LONG_COVER or (
@@ -60,7 +72,7 @@ def few_tokens(
     return None
 
 
-def long_lags(tokens: Sequence[int], lags: Sequence[int]) -> list[int]:
+def measure_long_lags(tokens: Sequence[int], lags: Sequence[int]) -> list[int]:
     """Return how far back the last runs of eight stood before; nothing where much of the text is new."""
     if lags[-_LONG_COVER:].count(0) > STRETCH_NEW:
         return []
@@ -74,21 +86,21 @@ def long_lags(tokens: Sequence[int], lags: Sequence[int]) -> list[int]:
     return found
 
 
-def few_phrases(
+def find_few_phrases(
     tokens: Sequence[int], far: Sequence[int], digits: Mapping[int, int]
 ) -> WindowLoop | None:
     """Return the stretch without a new turn of phrase; its period is the commonest distance at which one
-    comes back. `far` are the lags of `long_lags`."""
+    comes back. `far` are the lags of `measure_long_lags`."""
     for cover, most in _STALE:
         if len(far) < cover or far[-cover:].count(0) > most:
             continue
-        if share(digits, tokens[-cover:]) <= _STALE_FIGURES:
+        if share_of_digits(digits, tokens[-cover:]) <= _STALE_FIGURES:
             counts = Counter(lag for lag in far[-cover:] if lag)
             return WindowLoop(counts.most_common(1)[0][0], cover)
     return None
 
 
-def counter(tokens: Sequence[int], digits: Mapping[int, int]) -> WindowLoop | None:
+def find_counter(tokens: Sequence[int], digits: Mapping[int, int]) -> WindowLoop | None:
     """Return the cycle in which nothing changes but numbers that go up or down by steady steps.
 
     "Step 17: repeat". A list that somebody asked for looks the same and is shorter.

@@ -1,25 +1,41 @@
-"""Tell whether a stream of token ids has fallen into a loop; needs no text, no model and no clock.
+"""Detects that a stream of token ids repeats itself. Needs no text, no model and no clock.
 
-    feed(id) -> None        nothing to report
-    feed(id) -> Loop        stage 'suspect' once per cycle, when it covers about a hundred tokens;
-                            stage 'stop' from then on, when it covers too many to be what anybody asked for
+`LoopDetector.feed` takes one id and returns None while there is nothing to report, or a `Loop`. Its
+stage is 'suspect' once per cycle, when the cycle covers about a hundred tokens, and 'stop' from the
+moment that it covers more than anybody would ask for:
 
 kind          what repeats                                          stops after
 exact         one or two tokens                                     250 tokens
               a longer cycle, up to 2,048 tokens                    392 tokens and 3 or 4 copies
               a row of a grid (few different tokens)                640 tokens
 noisy         a cycle with single tokens swapped, dropped, added    360 tokens and 4 or 5 copies
-              a long one with more of it, or with figures           twice that, or 1,024
+              a long one with more noise, or with digits            twice that, or 1,024
 counter       a cycle in which numbers count by steady steps        896 tokens and 20 copies
 few-tokens    at most four tokens in any order                      352 tokens (768 if nearly all are digits)
               at most five with a separator; at most 16             640; 768
-few-phrases   the same few turns of phrase in any order             768 or 1,024 tokens
+few-phrases   the same few phrases in any order                     768 or 1,024 tokens
 
-How an exact cycle is found: a map from every run of four tokens to its last place proposes a period; from
-then on one comparison a token extends the run or ends it. Where runs of four recur inside the unit, a
-second map of some runs of 24 proposes better. That is O(1) a token, and memory is bounded because old
-places are forgotten. The other kinds are looked for every 32 tokens or more in windows of at most 2,048
-(`loops_window`, `loops_babble`).
+Theory. An *exact* cycle of period p is a run of tokens each of which equals the one p places before
+it. Two things have to be found: p, and how long the run is. The detector keeps a map from every
+4-gram (four consecutive tokens, packed into one integer) to the place where it last ended. When a
+4-gram recurs, the distance to its last place is the proposed period. From then on one comparison per
+token extends the run or ends it, and with it the proposal.
+
+The nearest equal 4-gram gives the wrong period where a 4-gram occurs several times within one
+repetition, as in a paragraph that uses a phrase twice. A second map, of 24-grams, then proposes a
+better one. About a quarter of the 24-grams are stored; which ones depends on their content, so that
+every copy of a cycle stores the same.
+
+Both steps take constant time per token. Memory is bounded: the map of 4-grams has two generations of
+8,192 entries, of which the older is dropped, the map of 24-grams is emptied when it has 8,192, and
+tokens beyond the last 16,384 are forgotten.
+
+The other kinds have no exact period. Every 32 tokens or more, the last 2,048 tokens at most are
+examined as a whole: `window.py` looks for cycles with noise, `babble.py` for loops without a cycle.
+Text that is new ends that search early, so that ordinary answers cost little.
+
+False alarms are kept away by the number of tokens that a loop must cover, not by the number of
+copies: tables, rulers and matrices of zeros repeat often but end.
 """
 
 from __future__ import annotations
@@ -30,8 +46,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Literal, TypeAlias
 
-from g4cli.loops.babble import counter, few_phrases, few_tokens, long_lags
-from g4cli.loops.window import WindowLoop, noisy_cycle, noisy_stretch
+from g4cli.loops.babble import find_counter, find_few_phrases, find_few_tokens, measure_long_lags
+from g4cli.loops.window import WindowLoop, find_noisy_cycle, find_noisy_stretch
 
 LoopKind: TypeAlias = Literal["exact", "noisy", "counter", "few-tokens", "few-phrases"]
 
@@ -129,8 +145,7 @@ class LoopDetector:
             self._lags.append(lag)
             if not self._period:
                 self._period, self._run, self._alarm = lag, _GRAM, _FIRST_ALARM[lag]
-            # Which runs of 24 are kept depends on their content, so that every copy of a unit keeps the same.
-            if self._run < _LONG_GRAM and not gram % 61 & 3:
+            if self._run < _LONG_GRAM and gram % 61 % 4 == 0:  # by content: see above
                 self._compare_long(place)
             if self._run >= self._alarm:
                 return self._report_exact()
@@ -184,30 +199,30 @@ class LoopDetector:
         self._forget_old()
         tokens, lags, digits = self._tokens, self._lags, self._digits
         fed = self._dropped + len(tokens)
-        found = few_tokens(tokens, lags, digits)
+        found = find_few_tokens(tokens, lags, digits)
         if found:
             return self._report_stop("few-tokens", found)
         if fed % _COUNTER_STRIDE == 1:
-            found = counter(tokens, digits)
+            found = find_counter(tokens, digits)
             if found:
                 return self._report_stop("counter", found)
         # Text that is being written for the first time ends the search here.
         if lags[-128:].count(0) > 72 or len(tokens) < 256:
             return None
-        found = noisy_cycle(tokens, lags, digits)
+        found = find_noisy_cycle(tokens, lags, digits)
         if found:
             return self._report_stop("noisy", found)
         return self._look_far_back() if fed % _STRETCH_STRIDE == 1 else None
 
     def _look_far_back(self) -> Loop | None:
         tokens, lags = self._tokens, self._lags
-        far = long_lags(tokens, lags) if len(tokens) >= 768 else []
+        far = measure_long_lags(tokens, lags) if len(tokens) >= 768 else []
         if not far:
             return None
-        found = few_phrases(tokens, far, self._digits)
+        found = find_few_phrases(tokens, far, self._digits)
         if found:
             return self._report_stop("few-phrases", found)
-        found = noisy_stretch(tokens, far, self._digits) or noisy_stretch(
+        found = find_noisy_stretch(tokens, far, self._digits) or find_noisy_stretch(
             tokens, lags, self._digits
         )
         return self._report_stop("noisy", found) if found else None

@@ -1,9 +1,19 @@
-"""Cycles with stray tokens, found by looking back over a window of the stream; pure functions.
+"""Finds cycles with noise at the end of a stream of token ids, within a window; pure functions.
 
-A *lag* is how far back the tokens that end here stood before (0: nowhere near); four tokens, or eight. In a
-loop of period p the lags are p, or a multiple of it, but for the few runs that a stray token has made new.
-Records of one layout (a list of JSON objects, the cases of a macro) look the same, but what is new in them
-comes at the same places of the layout, while noise falls anywhere. That is what tells them apart here.
+Theory. A *lag* is how many tokens ago the n-gram that ends at a token ended before, 0 if it did not
+occur nearby; n is four, or eight in the longer look. In a loop of period p nearly all lags equal p or
+a small multiple of it. A token that was swapped, dropped or added makes the next n lags 0 or odd: a
+*stray*. So a noisy cycle shows as one dominant lag, with strays between.
+
+Lists of records with one layout look alike: JSON objects, rows of a table, the cases of a macro. Most
+of their tokens repeat as well, and the rest is new in each record. The difference is where the new
+tokens are. In records they come at the same places of each repetition, or at even distances; noise
+falls anywhere. Three figures tell: the share of strays that have another stray one period earlier,
+how many different 3-grams precede the strays compared with what chance would give, and whether the
+distances between strays are equal.
+
+The thresholds are tuned on one half of a benchmark of answers and checked on the other
+(tests/bench/bench_loops.py).
 """
 
 from __future__ import annotations
@@ -48,14 +58,19 @@ _SURE_PERIOD, _SURE_NEAR, _SURE_DISTINCT = 12, 0.50, 0.90
 
 @dataclass(frozen=True, slots=True)
 class WindowLoop:
-    """A loop that fills the last `covered` tokens."""
+    """A loop that the last `covered` tokens belong to, with its period in tokens."""
 
     period: int
     covered: int
 
 
 class _Look(NamedTuple):
-    """What the lags of a window say of one period: how many are new, near it, too far; where strays begin."""
+    """What the last `width` lags say about one period.
+
+    `new` of them are 0, `near` are close to one to three periods, `far` are neither and beyond the
+    period. `starts` are the indices at which strays begin; `late_stray` tells whether there is a stray
+    in the last three quarters.
+    """
 
     period: int
     width: int
@@ -63,10 +78,10 @@ class _Look(NamedTuple):
     near: int
     far: int
     starts: list[int]
-    late_stray: bool  # one in the last three quarters
+    late_stray: bool
 
 
-def noisy_cycle(
+def find_noisy_cycle(
     tokens: Sequence[int], lags: Sequence[int], digits: Mapping[int, int]
 ) -> WindowLoop | None:
     """Return the cycle with single tokens swapped, dropped or added that the stream ends with."""
@@ -81,7 +96,7 @@ def noisy_cycle(
     look = _inspect_window(lags, period, width)
     if look is None or not _is_noisy(look):
         return None
-    figures = share(digits, tokens[-width:]) > _FIGURES
+    figures = share_of_digits(digits, tokens[-width:]) > _FIGURES
     if long and figures and len(look.starts) < 3:
         return None
     if long and (figures or len(look.starts) > _MANY_STRAYS * width):
@@ -93,7 +108,7 @@ def noisy_cycle(
     return WindowLoop(period, look.width + period)
 
 
-def noisy_stretch(
+def find_noisy_stretch(
     tokens: Sequence[int], lags: Sequence[int], digits: Mapping[int, int]
 ) -> WindowLoop | None:
     """Return the cycle with more noise, and for longer, that the stream ends with."""
@@ -108,7 +123,7 @@ def noisy_stretch(
     if n < _STRETCH_STARTS:
         return None
     least = _STRETCH_DISTINCT
-    if share(digits, tokens[-width:]) > _STRETCH_FIGURES:  # may be a table: be sure
+    if share_of_digits(digits, tokens[-width:]) > _STRETCH_FIGURES:  # may be a table: be sure
         if period < _SURE_PERIOD or look.near < _SURE_NEAR * look.width:
             return None
         least = _SURE_DISTINCT
@@ -123,13 +138,13 @@ def noisy_stretch(
     return WindowLoop(period, width)
 
 
-def share(digits: Mapping[int, int], window: Sequence[int]) -> float:
-    """Return the share of tokens that are digits."""
+def share_of_digits(digits: Mapping[int, int], window: Sequence[int]) -> float:
+    """Return the share of the tokens of `window` that are digits, 0 to 1."""
     return sum(map(digits.__contains__, window)) / len(window)
 
 
 def _most_common_lag(lags: Sequence[int]) -> tuple[int, int]:
-    """Return the commonest lag and how many lags equal it, or miss it by one."""
+    """Return the most common lag other than 0, and how many lags differ from it by at most one."""
     counts = Counter(lags)
     del counts[0]
     if not counts:
@@ -158,7 +173,7 @@ def _inspect_window(lags: Sequence[int], period: int, width: int) -> _Look | Non
 
 
 def _classify_lag(lag: int, period: int) -> Literal["near", "inner", "stray"]:
-    """Return whether a lag is 1 to 3 periods (nearly), within the unit, or neither."""
+    """Return "near" for a lag of about 1 to 3 periods, "inner" for one within a period, else "stray"."""
     copies = (lag + period // 2) // period
     if 1 <= copies <= 3 and abs(lag - copies * period) <= min(4, period // 4):
         return "near"
@@ -174,7 +189,7 @@ def _is_noisy(look: _Look) -> bool:
 
 
 def _is_table(tokens: Sequence[int], look: _Look, digits: Mapping[int, int], figures: bool) -> bool:
-    """Return whether what strays are numbers, or comes at the same places of each copy, or of each row."""
+    """Return whether the strays look like the contents of records of one layout (see above)."""
     n, period = len(look.starts), look.period
     long = period >= _LONG_PERIOD
     first = len(tokens) - look.width
@@ -197,9 +212,10 @@ def _same_place_share(look: _Look) -> float:
 
 
 def _distinct_share(tokens: Sequence[int], look: _Look) -> float:
-    """Return after how many different runs of three strays come, over how many it would be by chance.
+    """Return the number of different 3-grams before strays, over the number that chance would give.
 
-    n strays that fall anywhere meet period * (1 - (1 - 1/period)**n) different places on average.
+    n strays at random places of a cycle meet period * (1 - (1 - 1/period)**n) different places on
+    average.
     """
     first, n = len(tokens) - look.width, len(look.starts)
     before = {tuple(tokens[first + i - 3 : first + i]) for i in look.starts}

@@ -21,7 +21,7 @@ from g4cli.core.errors import BadFile, G4Error, HashMismatch, NetworkError, NotF
 from g4cli.core.paths import hub_cache_dir
 from g4cli.hub import Fetched, Hub, RemoteFile, fetch_file, reuse
 from g4cli.hub.client import HubOptions
-from g4cli.hub.connection import certificates
+from g4cli.hub.connection import load_certificates
 from g4cli.hub.transfer import Limits
 from tests.support.builders.gguf import BF16, build_gguf, gemma4_keys
 from tests.support.fakes.hub import FakeHub, FakeRepo, Fault, running
@@ -156,9 +156,9 @@ def test_named_certificates_that_cannot_be_read(
     assert caught.value.hint == "unset REQUESTS_CA_BUNDLE"
     bundle.write_text("no certificate")
     with pytest.raises(UsageError, match="cannot be read"):
-        certificates()
+        load_certificates()
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path))
-    assert certificates()
+    assert load_certificates()
 
 
 # --- faults that a retry mends --------------------------------------------------------------------------

@@ -65,7 +65,7 @@ def test_blocks_in_any_order(tmp_path: Path, seed: int) -> None:
         one = block(at, end)
         partial.put(at, one)
         hasher.take(at, one, end - at)
-        partial.note(at, end)
+        partial.note_span(at, end)
         time.sleep(chance.choice([0, 0, 0.002]))
     finished(hasher).check("m")
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from g4cli.core.errors import NoSpace, UsageError
 from g4cli.hub import journal
-from g4cli.hub.journal import Goal, Partial, gaps, merged
+from g4cli.hub.journal import Goal, Partial, find_gaps, merge_spans
 
 GOAL = Goal(1000, "a" * 64)
 spans = st.lists(
@@ -26,7 +26,7 @@ spans = st.lists(
 @given(spans)
 def test_merging_keeps_every_byte_once(items: list[tuple[int, int]]) -> None:
     covered = {n for a, b in items for n in range(a, b)}
-    result = merged(items)
+    result = merge_spans(items)
     assert {n for a, b in result for n in range(a, b)} == covered
     assert sum(b - a for a, b in result) == len(covered)
     assert all(b < c for (_, b), (c, _) in pairwise(result))
@@ -34,7 +34,7 @@ def test_merging_keeps_every_byte_once(items: list[tuple[int, int]]) -> None:
 
 @given(spans, st.integers(1, 30))
 def test_gaps_are_what_is_not_covered(items: list[tuple[int, int]], piece: int) -> None:
-    missing = gaps(items, 70, piece)
+    missing = find_gaps(items, 70, piece)
     covered = {n for a, b in items for n in range(a, b)}
     assert [n for a, b in missing for n in range(a, b)] == [
         n for n in range(70) if n not in covered
@@ -138,8 +138,8 @@ def test_after_a_restart_only_what_was_synced_counts(
 def test_forgetting_a_part(tmp_path: Path) -> None:
     partial = Partial(tmp_path / "m.gguf", GOAL)
     put(partial, (0, 300))
-    partial.forget(100, 200)
-    assert partial.missing(1000) == [(100, 200), (300, 1000)]
+    partial.forget_span(100, 200)
+    assert partial.find_missing(1000) == [(100, 200), (300, 1000)]
     assert Partial(tmp_path / "m.gguf", GOAL).missing(1000) == [(100, 200), (300, 1000)]
 
 
