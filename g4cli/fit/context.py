@@ -33,7 +33,7 @@ class Trial:
 def try_options(
     shape: Shape, tensors: Sequence[Tensor], options: Options, memories: Sequence[Memory]
 ) -> Trial:
-    """Return what `options` need on the devices `memories`, the layers placed as well as possible."""
+    """Return what `options` need on the devices `memories`, with the best placement of layers."""
     placed = place_layers(shape, tensors, options, memories)
     gpus = tuple(m.name for m in memories if m.name != HOST)
     needed = estimate(shape, tensors, placed.options, gpus)
@@ -76,9 +76,9 @@ def plan_context(
 ) -> ContextPlan:
     """Return the context that `g4 chat` opens when none is asked for: the model's own, or less.
 
-    On GPUs it is limited to what leaves the layers where COMMON_CTX tokens leave them: a long context
-    that nobody asked for must not push layers into host memory, where they are slow. If no context
-    fits, the plan is the shortest useful one and the reason says so: the caller decides.
+    On GPUs it is limited to what leaves the layers where COMMON_CTX tokens leave them: a long
+    context that nobody asked for must not push layers into host memory, where they are slow. If no
+    context fits, the plan is the shortest useful one and the reason says so: the caller decides.
     """
     most = largest_context(shape, tensors, options, memories)
     if most > COMMON_CTX and any(m.name != HOST for m in memories):

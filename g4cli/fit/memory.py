@@ -10,7 +10,7 @@ from g4cli.core.units import GIB, size_text
 from g4cli.estimate import HOST, Estimate
 
 RESERVE_BYTES: Final = GIB
-"""What a plan leaves free on each device, as llama.cpp's own fitting does; an eighth of small ones."""
+"""What a plan leaves free on each device, as llama.cpp's own fitting does; on small ones 1/8."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Which layers are offloaded: all if they fit, else all but the experts, else as many layers as fit."""
+"""Which layers are offloaded: all, or all without their experts, or as many as fit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from g4cli.fit.memory import Memory, judge_estimate
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Options with the layers placed, the sentence that says where, and the option of chat for it."""
+    """Options with the layers placed, where they are in words, and the option of chat for it."""
 
     options: Options
     reason: str
@@ -25,8 +25,8 @@ def place_layers(
 ) -> Placement:
     """Return the placement that keeps the most work on the GPUs and fits them.
 
-    The experts of a mixture are the first to stay on the host: each token uses 8 of 128, so they lose
-    least by it. Without a GPU, or if not one layer fits, everything stays on the host.
+    The experts of a mixture are the first to stay on the host: each token uses 8 of 128, so they
+    lose least by it. Without a GPU, or if not one layer fits, everything stays on the host.
     """
     gpus = [m for m in memories if m.name != HOST]
     if not gpus:

@@ -1,4 +1,4 @@
-"""The plan for one network on one machine: its context, its layers, its memory, and other contexts."""
+"""The plan for one network on one machine: context, layers, memory, and other contexts."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class ContextRow:
 class FitPlan:
     """What runs and whether it fits.
 
-    `context_reason` and `placement` say in words how context and layers were chosen; `chat_option` is
-    the option of `g4 chat` for that placement.
+    `context_reason` and `placement` say in words how context and layers were chosen; `chat_option`
+    is the option of `g4 chat` for that placement.
     """
 
     options: Options
@@ -49,8 +49,8 @@ def plan_fit(
 ) -> FitPlan:
     """Return the plan for `options` on the devices `memories`.
 
-    `choose` decides the context: "given" takes that of `options`, "auto" the one that `g4 chat` would
-    open, "max" the largest that fits.
+    `choose` decides the context: "given" takes that of `options`, "auto" the one that `g4 chat`
+    would open, "max" the largest that fits.
     """
     largest = largest_context(shape, tensors, options, memories)
     reason = f"context {options.n_ctx:,}: as asked for"

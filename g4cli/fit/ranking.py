@@ -37,7 +37,10 @@ class TypeRow:
 
 @dataclass(frozen=True, slots=True)
 class TypeRanking:
-    """Types with a context of `n_ctx` tokens, the most precise first; the best of them ("": none fits)."""
+    """Types with a context of `n_ctx` tokens, the most precise first.
+
+    `best` is the type to take, "" if none fits; `reason` says why.
+    """
 
     n_ctx: int
     types: tuple[TypeRow, ...]
@@ -55,9 +58,9 @@ def rank_types(
 ) -> TypeRanking:
     """Return the ranking of `variants`, and which one to take.
 
-    The best is the most precise type that fits with `n_ctx` tokens. `trained_for` names a type that the
-    publisher trained the model for: it loses almost nothing by being small, and decoding is faster the
-    fewer bytes are read, so it is preferred to larger types.
+    The best is the most precise type that fits with `n_ctx` tokens. `trained_for` names a type that
+    the publisher trained the model for: it loses almost nothing by being small, and decoding is
+    faster the fewer bytes are read, so it is preferred to larger types.
     """
     rows = []
     for variant in variants:

@@ -81,7 +81,7 @@ def record_file(
 
 
 def make_local_name(path: Path) -> str:
-    """Return the name for a local folder or file: its own in lower case, never one of the registry."""
+    """Return the name for a local folder or file: its own in lower case, perhaps with -local."""
     stem = path.name.removesuffix(".gguf") if path.suffix == ".gguf" else path.resolve().name
     name = _UNSAFE.sub("-", stem.lower()).strip("-.") or "model"
     taken = {alias.removesuffix("-it") for alias in known_names()}
@@ -105,10 +105,10 @@ def check_name(name: str) -> str:
 
 
 def add_local_file(source: Path, *, name: str, progress: Progress = no_progress) -> Entry:
-    """Return the entry of a local GGUF in the store: a hard link, or a copy if it is on another disk.
+    """Return the entry of a local GGUF in the store: a hard link, or a copy from another disk.
 
-    If the same file is in the store under this name already, its entry is returned. Raises FileMissing,
-    UsageError, BadGGUF (also for a file that is not a Gemma 4 text model) or NoSpace.
+    If the same file is in the store under this name already, its entry is returned. Raises
+    FileMissing, UsageError, BadGGUF (also for a file that is not a Gemma 4 text model) or NoSpace.
     """
     header = read_header(source)
     if not is_runnable(header):

@@ -1,4 +1,4 @@
-"""Make a model on this machine: from the bundled checkpoint, a local one, or a more precise file."""
+"""Make a model on this machine: from the bundled checkpoint, a local one, or a larger file."""
 
 from __future__ import annotations
 
@@ -58,7 +58,8 @@ def pull_bundled(
 def pull_path(path: Path, *, name: str | None = None, progress: Progress = no_progress) -> Pulled:
     """Return the model at a local path: a checkpoint folder is converted, a GGUF is linked.
 
-    `name` None: the name of the folder or file. Raises FileMissing, UsageError, BadCheckpoint or BadGGUF.
+    `name` None: the name of the folder or file. Raises FileMissing, UsageError, BadCheckpoint or
+    BadGGUF.
     """
     name = check_name(name) if name else make_local_name(path)
     if not path.is_dir():
@@ -111,7 +112,8 @@ def make_from_file(
 ) -> Made:
     """Return the GGUF made at `target` by quantizing the file `source`.
 
-    SFP8 values are stored as BF16 numbers, which llama.cpp runs. Raises UsageError, BadGGUF or NoSpace.
+    SFP8 values are stored as BF16 numbers, which llama.cpp runs. Raises UsageError, BadGGUF or
+    NoSpace.
     """
     from g4cli.quant.file import quantize_file
     from g4cli.quant.recipes import Recipe

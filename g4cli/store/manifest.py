@@ -1,10 +1,11 @@
-"""Manifests: where a file of the store came from and what it must be. Each is stored as FILE.gguf.json.
+"""Manifests: where a file of the store came from and what it must be. Stored as FILE.gguf.json.
 
     models/e2b/gemma-4-E2B_q4_0-it.gguf
-    models/e2b/gemma-4-E2B_q4_0-it.gguf.json    {"name": "e2b", "type": "q4_0", "bytes": ..., "sha256": ...}
+    models/e2b/gemma-4-E2B_q4_0-it.gguf.json    {"name": "e2b", "type": "q4_0", ...}
 
-Without a manifest, or with a damaged one, a file is described by its own header; it then has no hash. A
-manifest that can be read but contradicts its file is kept: it proves that the file has changed.
+Without a manifest, or with a damaged one, a file is described by its own header; it then has no
+hash. A manifest that can be read but contradicts its file is kept: it proves that the file has
+changed.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def format_now() -> str:
 
 
 def make_stamp(path: Path) -> str:
-    """Return a text that changes whenever the file may have changed: its times and inode. Raises OSError."""
+    """Return a text of the file's times and inode: it changes with the file. Raises OSError."""
     status = path.stat()
     return f"{status.st_mtime_ns}.{status.st_ctime_ns}.{status.st_ino}"
 
@@ -95,7 +96,7 @@ def write_manifest(entry: Entry) -> Entry:
 
 
 def read_manifest(path: Path, name: str) -> Entry:
-    """Return what the manifest of the file `path` says. Raises BadFile if it is missing or damaged."""
+    """Return what the manifest of `path` says. Raises BadFile if it is missing or damaged."""
     manifest = manifest_path(path)
     try:
         with manifest.open("rb") as file:
@@ -125,7 +126,7 @@ def read_manifest(path: Path, name: str) -> Entry:
 
 
 def load_entry(path: Path, name: str) -> Entry:
-    """Return the manifest of `path`, or what the file's header says if it is damaged. Writes nothing.
+    """Return the manifest of `path`, or what the file's header says if it is damaged.
 
     Raises BadGGUF if the file itself is no GGUF.
     """
@@ -152,7 +153,7 @@ def describe_file(path: Path, name: str) -> Entry:
 
 
 def role_of(header: Header) -> Role:
-    """Return what the file is for, by its architecture and by its part number if it is a split file."""
+    """Return what the file is for, by its architecture and, of a split file, its part number."""
     part = header.keys.get("split.no")
     if part and isinstance(part.data, int) and part.data > 0:
         return "part"
@@ -167,7 +168,7 @@ def type_of(header: Header) -> str:
     """Return the type of the file: general.file_type, else the type of most of its bytes."""
     from g4cli.quant.mixtures import FILE_TYPES
 
-    if _text(header, "g4.format").lower().startswith("sfp8"):
+    if _read_text(header, "g4.format").lower().startswith("sfp8"):
         return "sfp8"
     value = header.keys.get("general.file_type")
     number = value.data if value else None
@@ -191,6 +192,6 @@ def describe_damage(entry: Entry) -> str | None:
     return None
 
 
-def _text(header: Header, key: str) -> str:
+def _read_text(header: Header, key: str) -> str:
     value = header.keys.get(key)
     return value.data if value and isinstance(value.data, str) else ""

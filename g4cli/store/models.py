@@ -31,7 +31,7 @@ class FoundModel:
 
     @property
     def sha256(self) -> str | None:
-        """The file's hash, if its manifest has it and the size of the file has not changed since."""
+        """The file's hash, if its manifest has one and its size has not changed since."""
         known = self.entry is not None and self.path.stat().st_size == self.entry.nbytes
         return self.entry.sha256 or None if self.entry is not None and known else None
 
@@ -61,7 +61,7 @@ class Unfinished:
 
 
 def list_unfinished() -> tuple[Unfinished, ...]:
-    """Return the partial files of interrupted pulls: .FILE.KEY.part, as g4cli.hub.journal names them."""
+    """Return the partial files of interrupted pulls: .FILE.KEY.part (g4cli.hub.journal)."""
     found = []
     for path in sorted(models_dir().glob("*/.*.part")):
         file, _, key = path.name.removeprefix(".").removesuffix(".part").rpartition(".")
@@ -113,8 +113,8 @@ def find_model_file(text: str | Path) -> FoundModel:
     """Return the file that `text` means: a path, or a name with or without a type.
 
     A name is preferred to a file of that name in the current folder (write ./tiny for the file).
-    Raises FileMissing, UsageError (a folder), NotFound (known, but not pulled) or UnknownModel (with
-    similar names).
+    Raises FileMissing, UsageError (a folder), NotFound (known, but not pulled) or UnknownModel
+    (with similar names).
     """
     word = str(text)
     if isinstance(text, Path) or not (is_on_hub(word) or looks_like_name(word)):
@@ -237,7 +237,7 @@ def _read_entries(folder: Path) -> Iterator[Entry]:
 
 
 def _split_name(word: str) -> tuple[str, str, str]:
-    """Return name, colon and type of `e2b:q4_0` or `hf:owner/repo:q4_0`, in the store's spelling."""
+    """Return name, colon and type of `e2b:q4_0` or `hf:owner/repo:q4_0`, in lower case."""
     prefix = HUB_PREFIX if is_on_hub(word) else ""
     name, separator, type_name = word.removeprefix(prefix).partition(":")
     return (

@@ -31,7 +31,7 @@ _PROJECTOR: Final = ("v.", "a.", "mm.")
 
 @dataclass(frozen=True, slots=True)
 class ForeignModel:
-    """A file of another program. If it is `usable`, every command that takes a path takes its `path`."""
+    """A file of another program. If it is `usable`, commands that take a path take its `path`."""
 
     program: str
     name: str

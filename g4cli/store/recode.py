@@ -1,4 +1,4 @@
-"""Convert a checkpoint to any type in one pass: the converter with the recipes and encoders of quant.
+"""Convert a checkpoint to any type in one pass, with the recipes and encoders of quant.
 
 Only this module uses both; converters and quant do not import each other.
 """
@@ -37,7 +37,7 @@ class _Origin:
 
 @dataclass(frozen=True, slots=True)
 class RecipeCoder:
-    """A converters.blocks.Coder that follows `recipe`; `folder` is named in the file's provenance."""
+    """A converters.blocks.Coder that follows `recipe`; `folder` is recorded as the source."""
 
     recipe: Recipe
     folder: Path
@@ -55,7 +55,8 @@ class RecipeCoder:
     ) -> tuple[Mapping[str, Value], Sequence[TensorSpec]]:
         """Return the keys and tensors as `g4 quantize` would write them, but for the source's hash.
 
-        The checkpoint is read once, while it is converted: its hash is not known when the header is written.
+        The checkpoint is read once, while it is converted: its hash is not known when the header is
+        written.
         """
         from g4cli.quant.provenance import new_keys
         from g4cli.quant.recipes import choose
@@ -83,7 +84,7 @@ class RecipeCoder:
 
 @dataclass(frozen=True, slots=True)
 class MmprojCoder:
-    """A converters.blocks.Coder for an mmproj file in Q8_0: matrices whose rows fit, F16 where they do not.
+    """A converters.blocks.Coder for an mmproj file: Q8_0, or F16 where rows do not fill blocks.
 
     As llama.cpp's converter does with --outtype q8_0 (conversion/base.py, prepare_tensors,
     llama.cpp@0c1e57098); its quantizer does not accept mmproj files.
@@ -137,9 +138,9 @@ def convert_folder(
 ) -> Converted:
     """Return the GGUF made from the checkpoint in `folder`, in any type that g4 knows.
 
-    `target` None: the folder's name and the type, in the current directory. SFP8 is written as BF16 numbers
-    that are all SFP8 values. Raises UsageError if `target` exists and `force` is not given, and what
-    converters.convert_checkpoint raises, and Interrupted on Ctrl-C.
+    `target` None: the folder's name and the type, in the current directory. SFP8 is written as BF16
+    numbers that are all SFP8 values. Raises UsageError if `target` exists and `force` is not given,
+    and what converters.convert_checkpoint raises, and Interrupted on Ctrl-C.
     """
     from g4cli.converters import convert_checkpoint
     from g4cli.quant.recipes import file_type
@@ -148,7 +149,7 @@ def convert_folder(
     target = target or choose_target(folder, name, part)
     if target.is_file() and not force:
         raise UsageError(f"{target} exists", hint="add --force to replace it, or -o FILE")
-    plain, coder = _coder(name, part, folder, threads)
+    plain, coder = _choose_coder(name, part, folder, threads)
     try:
         return convert_checkpoint(
             folder,
@@ -168,10 +169,10 @@ def convert_folder(
         raise Interrupted(f"interrupted; {kept}", hint="the same command starts again") from None
 
 
-def _coder(
+def _choose_coder(
     name: str, part: PartName, folder: Path, threads: int | None
 ) -> tuple[GGMLType | None, Coder]:
-    """Return the type of the plain conversion (None: as the checkpoint) and the coder that goes on."""
+    """Return the type of the plain conversion (None: the checkpoint's) and the coder after it."""
     from g4cli.converters.blocks import PlainCoder
     from g4cli.quant.recipes import Recipe
 
@@ -188,7 +189,7 @@ def _coder(
 
 
 def choose_target(folder: Path, type_name: str, part: PartName) -> Path:
-    """Return the file name for a checkpoint's folder: ./gemma-4-E2B-it-Q4_0.gguf, with mmproj- before it."""
+    """Return the file name for a checkpoint: [mmproj-]gemma-4-E2B-it-Q4_0.gguf."""
     from g4cli.converters.metadata import model_name
 
     prefix = "mmproj-" if part == "mmproj" else ""

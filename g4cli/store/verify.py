@@ -18,7 +18,7 @@ Status = Literal["ok", "wrong", "unknown"]
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """The result for one file. "unknown": its header is valid, but no hash was recorded to compare with."""
+    """The result for one file. "unknown": its header is valid, but no hash was recorded."""
 
     entry: Entry
     status: Status
@@ -39,7 +39,7 @@ class Verified:
 
 
 def verify_entry(entry: Entry, *, progress: Progress = no_progress) -> Verified:
-    """Return whether the file of `entry` has the size, a whole header and the sha256 of its manifest."""
+    """Return whether `entry`'s file has the size and sha256 of its manifest and a valid header."""
     damage = describe_damage(entry)
     if damage:
         return Verified(entry, "wrong", damage)
@@ -60,8 +60,8 @@ def verify_entry(entry: Entry, *, progress: Progress = no_progress) -> Verified:
 def is_intact(entry: Entry, *, progress: Progress = no_progress) -> bool:
     """Return whether the file of `entry` is what its manifest says.
 
-    It is hashed only if its times or inode have changed since it was recorded. If no hash was recorded, its
-    header is read.
+    It is hashed only if its times or inode have changed since it was recorded. If no hash was
+    recorded, its header is read.
     """
     if describe_damage(entry):
         return False

@@ -1,4 +1,4 @@
-"""g4 fit: whether a model fits this machine, what needs how much memory, and what would fit instead."""
+"""g4 fit: whether a model fits this machine, what needs memory, and what would fit instead."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def fit(
 ) -> None:
     """Tell whether a model fits this machine, term by term, before anything is downloaded.
 
-    Exits with 0 if it fits and with 4 if it does not; the answer is printed in both cases. Nothing is
-    loaded; only hf:OWNER/REPO uses the network, to read the header of the file.
+    Exits with 0 if it fits and with 4 if it does not; the answer is printed in both cases. Nothing
+    is loaded; only hf:OWNER/REPO uses the network, to read the header of the file.
 
     \b
     Examples:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 def list_(json: JsonOpt = False, quiet: QuietOpt = False) -> None:
     """Show the models on this disk, and those of other programs.
 
-    Gemma 4 files of the Hugging Face cache, LM Studio, llama.cpp and Ollama are listed with their paths:
-    every command that takes a MODEL takes such a path too.
+    Gemma 4 files of the Hugging Face cache, LM Studio, llama.cpp and Ollama are listed with their
+    paths: every command that takes a MODEL takes such a path too.
 
     \b
     Examples:

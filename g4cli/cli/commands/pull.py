@@ -57,9 +57,9 @@ def pull(
 ) -> None:
     """Get a model: by name, from the Hugging Face hub, or from this disk.
 
-    If it is interrupted, run the same command again to resume. A downloaded file gets its final name only
-    when its sha256 equals the hub's. Without a type the default is taken: Q4_0 for Google's models (they
-    were trained for it), BF16 for tiny (it has only 8 MB).
+    If it is interrupted, run the same command again to resume. A downloaded file gets its final
+    name only when its sha256 equals the hub's. Without a type the default is taken: Q4_0 for
+    Google's models (they were trained for it), BF16 for tiny (it has only 8 MB).
 
     \b
     Examples:

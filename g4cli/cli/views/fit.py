@@ -1,4 +1,4 @@
-"""The screen of `g4 fit`: a bar for each device, its terms, contexts and types; the same facts as JSON."""
+"""The screen of `g4 fit`: devices, terms, contexts and types; the same facts as JSON."""
 
 from __future__ import annotations
 
@@ -141,7 +141,8 @@ def _render_device(out: Output, memory: Memory, answer: FitAnswer) -> None:
 def make_bar(terms: Sequence[Term], memory: Memory, n_cells: int = BAR) -> list[tuple[str, str]]:
     """Return a bar of `n_cells` as (text, style).
 
-    It shows the terms by size, what is free, the reserve, and by how much the terms exceed the device.
+    It shows the terms by size, what is free, the reserve, and by how much the terms exceed the
+    device.
     """
     burden = [t for t in terms if t.group not in ("cache", "disk")]
     needed = sum(t.nbytes for t in burden)
@@ -211,7 +212,7 @@ def _render_verification(out: Output, verification: Mapping[str, Any]) -> None:
 
 
 def render_matrix(out: Output, answer: MatrixAnswer) -> None:
-    """Draw types by models: the largest context that fits, or how large the weights are that do not."""
+    """Draw types by models: the largest context that fits, else the size of the weights."""
     rows, machine = answer.rows, answer.machine
     models = list(dict.fromkeys(row["model"] for row in rows))
     largest = sorted(rows, key=lambda r: (r["model"] != models[-1], -r["weights_bytes"]))

@@ -25,9 +25,9 @@ class FitAnswer:
     """Whether a model fits a machine, and what follows from it.
 
     `ranking` is None for a file that is not in the registry. `verification` holds llama.cpp's own
-    figures where they were asked for (verification.compare_with_llama_cpp). `library` is the version
-    of the installed llama-cpp-python, "" if there is none. `alternative` says what fits instead, ""
-    if the model fits or nothing does.
+    figures where they were asked for (verification.compare_with_llama_cpp). `library` is the
+    version of the installed llama-cpp-python, "" if there is none. `alternative` says what fits
+    instead, "" if the model fits or nothing does.
     """
 
     subject: Subject
@@ -48,10 +48,10 @@ class MatrixAnswer:
 
 
 def answer_fit(request: FitRequest, reporter: Reporter) -> FitAnswer:
-    """Return whether the model of `request` fits. Nothing is loaded, and nothing downloaded but a header.
+    """Return whether the model of `request` fits. At most the header of a file is downloaded.
 
-    Raises what find_subject, make_fit_options and compare_with_llama_cpp raise; UsageError or BadFile
-    for options or a shape that llama.cpp would refuse.
+    Raises what find_subject, make_fit_options and compare_with_llama_cpp raise; UsageError or
+    BadFile for options or a shape that llama.cpp would refuse.
     """
     subject = find_subject(request.model)
     machine = find_machine(request.gpu, request.memory_bytes, request.gpu_memory_bytes)
@@ -71,7 +71,7 @@ def answer_fit(request: FitRequest, reporter: Reporter) -> FitAnswer:
     alternative = ""
     if not plan.verdict.fits:
         alternative = find_alternative(subject, machine, options, plan, ranking)
-    verification = _verify(request, subject, plan) if request.verify else None
+    verification = _compare_figures(request, subject, plan) if request.verify else None
     return FitAnswer(subject, machine, plan, ranking, verification, library, alternative)
 
 
@@ -81,7 +81,7 @@ def answer_matrix(request: FitRequest) -> MatrixAnswer:
     return MatrixAnswer(machine, rank_all_models(machine.host, machine.memories, request.kv_type))
 
 
-def _verify(request: FitRequest, subject: Subject, plan: FitPlan) -> dict[str, Any]:
+def _compare_figures(request: FitRequest, subject: Subject, plan: FitPlan) -> dict[str, Any]:
     from g4cli.operations.fit.verification import compare_with_llama_cpp  # needs llama.cpp
 
     draft_path = find_draft_file(subject, request.draft)

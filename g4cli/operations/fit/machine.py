@@ -13,7 +13,7 @@ from g4cli.host import Gpu, GpuList, HostFacts, read_host, refresh_gpus
 from g4cli.operations.fit.options import list_memories
 
 _SYSTEM_SHARE: Final = 8
-"""One part in this many of another machine's memory is assumed to be in use: it cannot be measured."""
+"""One part in this many of another machine's memory is assumed to be in use."""
 _MAX_GPUS: Final = 16
 
 

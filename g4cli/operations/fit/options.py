@@ -24,7 +24,7 @@ _LAZY_PLE_BYTES: Final = 4 * GIB
 
 
 def list_memories(host: HostFacts, *, with_gpus: bool = True) -> tuple[Memory, ...]:
-    """Return the devices of the machine `host`: its own memory, then the GPUs that were seen last."""
+    """Return the devices of the machine `host`: its own memory, then the GPUs seen last."""
     gpus = host.gpus.gpus if host.gpus and with_gpus else ()
     return (
         Memory(HOST, host.total_bytes, host.available_bytes),
@@ -45,8 +45,8 @@ def make_run_options(
     """Return the options of a chat with `subject` on `host`; `n_ctx` 0 is the model's own context.
 
     `lazy_ple` "auto" keeps a per-layer-embedding table above 4 GiB on the disk, as llama.cpp does
-    (lazy_read::add, src/llama-model-loader.cpp, llama.cpp@0c1e57098). `use_extra_bufts` False is for
-    machines whose repacked kernels fail. Raises UsageError for an unknown KV cache type.
+    (lazy_read::add, src/llama-model-loader.cpp, llama.cpp@0c1e57098). `use_extra_bufts` False is
+    for machines whose repacked kernels fail. Raises UsageError for an unknown KV cache type.
     """
     kind = find_kv_type(kv_type)
     table_bytes = sum(t.nbytes for t in subject.tensors if t.name == PER_LAYER_TOKEN_EMBD)
@@ -100,8 +100,8 @@ def find_encoder(path: Path) -> Path | None:
 def add_encoder(options: Options, shape: Shape, mmproj: Path, image_tokens: int) -> Options:
     """Return `options` with the encoder in the file `mmproj` loaded too. Raises BadGGUF.
 
-    Networks without per-layer embeddings attend to an image in both directions: one ubatch must hold
-    all of its `image_tokens`.
+    Networks without per-layer embeddings attend to an image in both directions: one ubatch must
+    hold all of its `image_tokens`.
     """
     media = media_bytes(read_header(mmproj), image_tokens)
     n_ubatch = options.n_ubatch if shape.n_embd_per_layer else max(options.n_ubatch, image_tokens)

@@ -14,8 +14,8 @@ from g4cli.operations.fit.drafting import add_drafting
 from g4cli.operations.fit.options import make_run_options
 from g4cli.operations.fit.subject import Subject, describe_model
 
-# One type for each step of size: what people choose between. The others lie between two of these, and
-# each more would cost every `g4 fit` ten milliseconds.
+# One type for each step of size: what people choose between. The others are between two of these,
+# and each would cost every `g4 fit` ten milliseconds more.
 RANKED: Final = ("bf16", "q8_0", "q6_k", "q4_k_m", "q4_0", "q3_k_m")
 
 
@@ -47,7 +47,7 @@ def rank_model_types(
 def rank_all_models(
     host: HostFacts, memories: Sequence[Memory], kv_type: str
 ) -> list[dict[str, Any]]:
-    """Return one row for each model and type: the memory for COMMON_CTX tokens, the largest context.
+    """Return a row for each model and type: memory for COMMON_CTX tokens, the largest context.
 
     Raises UsageError for an unknown KV cache type.
     """

@@ -1,4 +1,4 @@
-"""From the name that a user types to the network that is estimated: its shape and its typed tensors."""
+"""The network that `g4 fit` estimates, found by name, path or address: shape and typed tensors."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from g4cli.estimate import Tensor
 from g4cli.quant.recipes import Recipe, choose_types
 from g4cli.store.models import list_entries
 
-# Header of a published Gemma 4 file: vocabulary and chat template. Measured: sizes of published files
-# minus the sums of their tensors.
+# Header of a published Gemma 4 file: vocabulary and chat template. Measured: sizes of published
+# files minus the sums of their tensors.
 _HEADER_BYTES: Final = 15_825_000
 _HEADER_TOLERANCE: Final = 1 << 16
 
@@ -33,9 +33,9 @@ class Subject:
 
     `path` is its file, None where only the registry or the hub describes it; `source` says in words
     which of them does. `model` is its name in the registry, None for a plain file; `published` says
-    which file `g4 pull` would fetch, "" if none is known. `unlisted_bytes` is by how much the weights
-    of the published file exceed those of `tensors` (negative: fall short of), where the publisher
-    mixes types in another way than g4's recipe.
+    which file `g4 pull` would fetch, "" if none is known. `unlisted_bytes` is by how much the
+    weights of the published file exceed those of `tensors` (negative: fall short of), where the
+    publisher mixes types in another way than g4's recipe.
     """
 
     name: str
@@ -96,7 +96,7 @@ def make_subject(path: Path, header: Header) -> Subject:
 
 
 def read_hub_subject(address: str) -> Subject:
-    """Return the network of a file on the hub, described by its header, which is all that is fetched.
+    """Return the network of a file on the hub, described by its header; only that is downloaded.
 
     Raises NotFound, NetworkError, BadGGUF or UsageError.
     """
@@ -128,7 +128,7 @@ def read_hub_subject(address: str) -> Subject:
 
 
 def describe_model(name: str) -> Subject:
-    """Return the network of the registry called `name`, as its published file or g4's recipe has it.
+    """Return the network called `name` in the registry, typed as its published file or g4's recipe.
 
     Raises UnknownModel, or UsageError for a type that it does not have.
     """
@@ -163,7 +163,7 @@ def _describe_published(file: Published | None) -> str:
 
 
 def _count_unlisted(file: Published | None, tensors: Sequence[Tensor]) -> int:
-    """Return by how many bytes the weights of the published `file` exceed `tensors`; 0 if unknown."""
+    """Return by how many bytes the weights of `file` exceed `tensors`; 0 if unknown."""
     if file is None or not file.nbytes:
         return 0
     difference = file.nbytes - _HEADER_BYTES - sum(t.nbytes for t in tensors)

@@ -1,4 +1,4 @@
-"""The best type of a model for this machine: `g4 pull MODEL --fit`. `g4 fit` recommends the same one."""
+"""The best type of a model for this machine, for `g4 pull --fit`; `g4 fit` recommends the same."""
 
 from __future__ import annotations
 

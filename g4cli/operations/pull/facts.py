@@ -30,7 +30,7 @@ class PullFacts(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HubAndStore:
-    """The facts of this machine and of the hub as they are now; offline, of the Hugging Face cache."""
+    """The store and the hub as they are now; offline, the Hugging Face cache instead of the hub."""
 
     hub: Hub
     reporter: Reporter
@@ -41,7 +41,7 @@ class HubAndStore:
         return list_entries(name)
 
     def is_intact(self, entry: Entry) -> bool:
-        """Return whether the file of `entry` is what it was; it is hashed if it was touched since."""
+        """Return whether the file of `entry` is what it was; it is hashed if its times changed."""
         return is_intact(entry, progress=self.progress)
 
     def list_repository(self, repo: str, revision: str | None = None) -> Repository:

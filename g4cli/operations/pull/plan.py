@@ -134,16 +134,18 @@ class _Planner:
         """Return the plan for a model of the registry."""
         here = self._find_intact(ref.model.name, ref.type)
         if here and self._may_keep:
-            return _keep(here)
+            return _plan_nothing(here)
         published = ref.model.find_published(ref.type)
         if published is None:
-            return _keep(here) if here and not self.options.restart else self._plan_made(ref)
+            return (
+                _plan_nothing(here) if here and not self.options.restart else self._plan_made(ref)
+            )
         try:
             repository = self.facts.list_repository(published.repo)
         except NetworkError as err:
             if not here:
                 raise
-            return _keep(
+            return _plan_nothing(
                 here, f"cannot check for a newer file ({err.message}); the one on this disk is used"
             )
         if published.note:
@@ -155,7 +157,7 @@ class _Planner:
         name = f"{HUB_PREFIX}{repo}"
         here = self._find_intact(name, type_name, path.rsplit("/", 1)[-1])
         if here and self._may_keep:
-            return _keep(here)
+            return _plan_nothing(here)
         repository = self.facts.list_repository(repo, revision)
         if path:
             named = next((f for f in repository.files if f.path == path), None)
@@ -164,13 +166,16 @@ class _Planner:
                     f"{repo} has no file {path}", hint=f"https://huggingface.co/{repo}/tree/main"
                 )
             parts = parts_of(repo, repository.files, named)
-            return self._finish(name, "", [self._plan_file(name, repository, f) for f in parts])
+            return self._make_fetch_plan(
+                name, "", [self._plan_file(name, repository, f) for f in parts]
+            )
         if not of_role(repository.files, "model"):
             return self._plan_checkpoint_of(repository, type_name or "bf16")
         if not type_name:
             type_name = preferred_type(repository.files)
             self.notes.append(
-                f"type {type_name or 'unnamed'}: the first in g4's order of preference that {repo} has"
+                f"type {type_name or 'unnamed'}: "
+                f"the first in g4's order of preference that {repo} has"
             )
         return self._plan_fetch(repository, name, type_name)
 
@@ -220,9 +225,11 @@ class _Planner:
         """Return the plan for one type of a repository, with the sidecars that are wanted."""
         parts = pick(repository.repo, repository.files, type_name)
         files = [self._plan_file(name, repository, part, type_name) for part in parts]
-        return self._finish(name, type_name, files, self._plan_sidecars(name, model, repository))
+        return self._make_fetch_plan(
+            name, type_name, files, self._plan_sidecars(name, model, repository)
+        )
 
-    def _finish(
+    def _make_fetch_plan(
         self,
         name: str,
         type_name: str,
@@ -298,7 +305,7 @@ class _Planner:
         return None
 
 
-def _keep(entry: Entry, *reasons: str) -> PullPlan:
+def _plan_nothing(entry: Entry, *reasons: str) -> PullPlan:
     return PullPlan("keep", entry.name, entry.type, reasons, target=entry.path, entry=entry)
 
 

@@ -31,7 +31,7 @@ from g4cli.store.models import select_unfinished
 
 
 def pull_model(text: str, options: PullOptions, reporter: Reporter) -> Pulled:
-    """Return the model that `text` names, on this disk. Raises what plan_pull and run_pull raise."""
+    """Return the model `text`, on this disk. Raises what plan_pull and run_pull raise."""
     hub = Hub(HubOptions.from_environment(offline=options.offline))
     with reporter.progress(f"look up {text}", unit="files") as progress:
         plan = plan_pull(text, options, HubAndStore(hub, reporter, progress))
@@ -50,12 +50,12 @@ def fetch_checkpoint(address: str, reporter: Reporter) -> Path:
 
 
 def run_pull(plan: PullPlan, hub: Hub, reporter: Reporter) -> Pulled:
-    """Return the model of `plan`, on this disk. What is interrupted can be resumed by the same plan.
+    """Return the model of `plan`, on this disk. An interrupted plan can be run again to resume.
 
     Raises NetworkError, NotFound, BadFile, HashMismatch, NoSpace, UsageError or Interrupted.
     """
     with reporter.progress(f"pull {plan.label}", unit="files") as progress:
-        return _Run(hub, reporter, progress).run(plan)
+        return _Run(hub, reporter, progress).run_plan(plan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +64,16 @@ class _Run:
     reporter: Reporter
     progress: Progress
 
-    def run(self, plan: PullPlan) -> Pulled:
+    def run_plan(self, plan: PullPlan) -> Pulled:
         for reason in plan.reasons:
             self.reporter.say(reason)
         actions: dict[str, Callable[[PullPlan], Pulled]] = {
-            "keep": self._keep,
+            "keep": self._take_present,
             "bundled": self._convert_bundled,
             "local": self._take_local,
-            "fetch": self._fetch,
-            "convert": self._convert,
-            "quantize": self._quantize,
+            "fetch": self._fetch_files,
+            "convert": self._convert_checkpoint,
+            "quantize": self._quantize_source,
         }
         return actions[plan.kind](plan)
 
@@ -95,32 +95,32 @@ class _Run:
         self.reporter.say(f"the checkpoint stays in {folder}")
         return folder
 
-    def _keep(self, plan: PullPlan) -> Pulled:
+    def _take_present(self, plan: PullPlan) -> Pulled:
         assert plan.entry is not None
         return Pulled(plan.entry, False)
 
     def _convert_bundled(self, plan: PullPlan) -> Pulled:
         return pull_bundled(
-            plan.name, plan.type, restart=plan.restart, progress=self._labeled(plan.label)
+            plan.name, plan.type, restart=plan.restart, progress=self._label_progress(plan.label)
         )
 
     def _take_local(self, plan: PullPlan) -> Pulled:
         assert plan.path is not None
-        progress = self._labeled(plan.label)
+        progress = self._label_progress(plan.label)
         return pull_path(plan.path, name=plan.name or None, progress=progress)
 
-    def _convert(self, plan: PullPlan) -> Pulled:
+    def _convert_checkpoint(self, plan: PullPlan) -> Pulled:
         assert plan.target is not None
         folder = self.fetch_checkpoint_files(plan.files, restart=plan.restart)
-        progress = self._labeled(f"convert to {plan.type}")
+        progress = self._label_progress(f"convert to {plan.type}")
         made = make_from_checkpoint(folder, plan.target, type_name=plan.type, progress=progress)
         return self._record_made(plan, made, plan.origin)
 
-    def _quantize(self, plan: PullPlan) -> Pulled:
+    def _quantize_source(self, plan: PullPlan) -> Pulled:
         assert plan.source is not None
         assert plan.target is not None
-        source = self.run(plan.source).entry
-        progress = self._labeled(f"quantize to {plan.type}")
+        source = self.run_plan(plan.source).entry
+        progress = self._label_progress(f"quantize to {plan.type}")
         made = make_from_file(source.path, plan.target, type_name=plan.type, progress=progress)
         removal = shell_command("g4", "remove", source.label)
         self.reporter.say(f"{source.label} is kept; {removal} frees its space")
@@ -132,7 +132,7 @@ class _Run:
         )
         return Pulled(entry, True)
 
-    def _fetch(self, plan: PullPlan) -> Pulled:
+    def _fetch_files(self, plan: PullPlan) -> Pulled:
         """Return the model in the first of the plan's files, all of them downloaded at once."""
         wanted = [*plan.files, *plan.sidecars]
         arrived = {part.file: part.have_bytes for part in select_unfinished(plan.name)}
@@ -173,6 +173,6 @@ class _Run:
         )
         return entry, fetched.origin != "here"
 
-    def _labeled(self, label: str) -> Progress:
+    def _label_progress(self, label: str) -> Progress:
         """Return the progress of one job under its own label, whatever its parts are called."""
         return lambda done, total, _: self.progress(done, total, label)
