@@ -75,7 +75,8 @@ def test_logits_equal_transformers(tmp_path: Path) -> None:
     for i, got in enumerate(logits_of(path, prompts)):
         theirs, ours = golden[f"logits_{i}"].astype(np.float64), got.astype(np.float64)
         p, q = (x - np.logaddexp.reduce(x, axis=1, keepdims=True) for x in (theirs, ours))
-        assert (np.exp(p) * (p - q)).sum(axis=1).mean() < 1e-4
+        # Measured with ggml built for AMX, AVX2 and SSE: up to 2.9e-7, and 0.0059.
+        assert (np.exp(p) * (p - q)).sum(axis=1).mean() < 1e-5
         assert np.abs(theirs - ours).max() < 0.02
 
 

@@ -75,6 +75,8 @@ def test_logits_equal_transformers(name: str, folders: dict[str, Path], tmp_path
     ours = next(iter(logits_of(path, [golden["prompt"].tolist()]))).astype(np.float64)
     theirs = golden[name].astype(np.float64)
     p, q = (x - np.logaddexp.reduce(x, axis=1, keepdims=True) for x in (theirs, ours))
+    # Measured with ggml built for AMX, AVX2 and SSE: up to 2.4e-7, and 0.0048; the builds differ by
+    # 3e-9, and 0.0002.
     assert (np.exp(p) * (p - q)).sum(axis=1).mean() < 1e-6
     assert np.abs(theirs - ours).max() < 0.01
 

@@ -64,16 +64,23 @@ def soft_tokens(engine: LlamaEngine, tokens: tuple[int, ...]) -> np.ndarray:
     return np.ctypeslib.as_array(run.embeddings).reshape(run.n_tokens, -1)
 
 
-@pytest.mark.parametrize(("kind", "name", "bar"), [("image", "p.png", 0.02), ("image", "p.bmp", 0.02),
-                                                   ("audio", "s.wav", 0.05)])  # fmt: skip
+# Relative distance to transformers (F32), measured: image 0.00605 to 0.00606, sound 0.02366 to 0.02369
+# with ggml built for AMX, AVX-512, AVX2 and SSE. Nearly all of it is llama.cpp's F16, the same in all;
+# kernels add 0.00003.
+BARS = {"image": 0.02, "audio": 0.05}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("image", "p.png"), ("image", "p.bmp"), ("audio", "s.wav")]
+)
 def test_soft_tokens_are_transformers(
-    engine: LlamaEngine, folder: Path, kind: Any, name: str, bar: float
+    engine: LlamaEngine, folder: Path, kind: Any, name: str
 ) -> None:
     assert engine.media is not None
     found = soft_tokens(engine, engine.media.tokens(Media(kind, folder / name)))
     expected = np.load(GOLDEN / "tiny_media.npz")[kind]
     assert found.shape == expected.shape
-    assert np.linalg.norm(found - expected) < bar * np.linalg.norm(expected)
+    assert np.linalg.norm(found - expected) < BARS[kind] * np.linalg.norm(expected)
 
 
 def test_a_file_is_encoded_once(engine: LlamaEngine, folder: Path) -> None:
@@ -146,7 +153,11 @@ def test_speculative_decoding_after_an_image(folder: Path, network: bool) -> Non
 
 
 class TestReuse:
-    """As for text: the scores after reuse must be those of a fresh context."""
+    """As for text: the scores after reuse must be those of a fresh context.
+
+    Compared on one machine. Measured, relative to the largest score: 0 with four builds of ggml (the
+    batches are cut alike), 0.72 for another picture.
+    """
 
     def scores(self, engine: LlamaEngine) -> np.ndarray:
         return np.ctypeslib.as_array(engine.context.logits(), (engine.model.n_vocab,)).copy()
@@ -377,7 +388,7 @@ class TestCtrlC:
         assert engine.media.encode(photo)
         found = soft_tokens(engine, engine.media.tokens(photo))
         expected = np.load(GOLDEN / "tiny_media.npz")["image"]
-        assert np.linalg.norm(found - expected) < 0.02 * np.linalg.norm(expected)
+        assert np.linalg.norm(found - expected) < BARS["image"] * np.linalg.norm(expected)
 
     def test_what_goes_wrong_in_the_thread_is_raised(
         self, engine: LlamaEngine, tmp_path: Path
