@@ -49,10 +49,6 @@ from g4cli.hub.hashing import Hasher
 from g4cli.hub.journal import Partial, Span
 
 _PROGRESS_BYTES: Final = 8192
-_TICK_S: Final = 0.05
-_GROW_S: Final = 0.25
-_FAST: Final = 256 * 1024**2  # bytes per second
-_SHOWN_BYTES: Final = 256 * 1024**2  # more than this left to hash is worth a bar of its own
 _AGAIN: Final = (0, 206, 408, 409, 421, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524)
 _EXPIRED: Final = (
     400,
@@ -69,6 +65,10 @@ class Limits:
 
     Each worker holds two blocks that are not noted yet at most: of 512 KiB, or of 128 KiB if it is slow or
     not alone. With 4 connections that is the 1 MiB that a kill -9 may cost.
+
+    Each `tick_s` the progress is shown, and a transfer that brings `fast_bytes_per_s` becomes a fast one.
+    Each `grow_s` one that brings less opens a connection more. More than `shown_hash_bytes` left to hash
+    when all has arrived is worth a bar of its own.
     """
 
     connections: int = 4
@@ -79,6 +79,10 @@ class Limits:
     first_wait_s: float = 0.5
     longest_wait_s: float = 30.0
     stall_s: float = STALL_S
+    tick_s: float = 0.05
+    grow_s: float = 0.25
+    fast_bytes_per_s: int = 256 * 1024**2
+    shown_hash_bytes: int = 256 * 1024**2
 
 
 class Transfer:
@@ -145,6 +149,7 @@ class Transfer:
 
     def _watch_workers(self) -> None:
         """Report progress, and open connections while that may help, until all workers have ended."""
+        limits = self._limits
         ticked = grown = time.monotonic()
         at_tick = at_grown = 0
         while not self._failure:
@@ -154,15 +159,16 @@ class Transfer:
                 continue
             if not running:
                 return
-            running[0].join(_TICK_S)
+            running[0].join(limits.tick_s)
             now, got = time.monotonic(), self.fetched_bytes
-            if got - at_tick >= _FAST * max(now - ticked, _TICK_S) and not self._is_fast:
+            fast = limits.fast_bytes_per_s
+            if got - at_tick >= fast * max(now - ticked, limits.tick_s) and not self._is_fast:
                 self._is_fast = True
                 self._partial.prefer_direct()
-            if now - grown >= _GROW_S:
+            if now - grown >= limits.grow_s:
                 # Once fast, a dip is more likely this machine's than the network's.
-                enough = (_FAST / 4 if self._is_fast else _FAST) * (now - grown)
-                if got - at_grown < enough and len(running) < self._limits.connections:
+                enough = (fast / 4 if self._is_fast else fast) * (now - grown)
+                if got - at_grown < enough and len(running) < limits.connections:
                     self._add_worker()
                 grown, at_grown = now, got
             ticked, at_tick = now, got
@@ -180,9 +186,9 @@ class Transfer:
 
     def _watch_hasher(self) -> None:
         label, total = self._label, self._partial.goal.nbytes
-        is_shown = total - self._hasher.hashed_bytes > _SHOWN_BYTES
+        is_shown = total - self._hasher.hashed_bytes > self._limits.shown_hash_bytes
         while self._hasher.is_alive():
-            self._hasher.join(_TICK_S)
+            self._hasher.join(self._limits.tick_s)
             if is_shown:
                 self._show_progress(self._hasher.hashed_bytes, f"check {label}")
             else:

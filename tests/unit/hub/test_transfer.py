@@ -25,6 +25,8 @@ from tests.support.fakes.hub import FakeHub, FakeRepo, Fault, running
 DATA = random.Random(1).randbytes(6_000_000)
 REPO = "owner/repo-GGUF"
 LIMITS = Limits(piece_bytes=300_000, fast_piece_bytes=2_000_000, first_wait_s=0.01, stall_s=0.4)
+# Asks every moment whether one more connection would help.
+EAGER = replace(LIMITS, tick_s=0.01, grow_s=0.02)
 
 
 class Watched(Connection):
@@ -55,13 +57,9 @@ def fetch(folder: Path, limits: Limits = LIMITS) -> bytes:
     ).path.read_bytes()
 
 
-def test_a_slow_server_gets_more_connections_one_by_one(
-    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(transfer, "_TICK_S", 0.01)
-    monkeypatch.setattr(transfer, "_GROW_S", 0.02)
-    hub.rate = 20_000_000
-    assert fetch(tmp_path) == DATA
+def test_a_slow_server_gets_more_connections_one_by_one(hub: FakeHub, tmp_path: Path) -> None:
+    hub.rate = 10_000_000
+    assert fetch(tmp_path, EAGER) == DATA
     assert Watched.opened == 4
     assert hub.sent_bytes == len(DATA)
 
@@ -72,11 +70,9 @@ def test_a_fast_one_keeps_one_connection_larger_pieces_and_the_page_cache_out(
     direct: list[int] = []
     real = Partial._put_direct
     monkeypatch.setattr(Partial, "_put_direct", lambda *a: direct.append(real(*a)) or direct[-1])
-    monkeypatch.setattr(transfer, "_TICK_S", 0.01)
-    monkeypatch.setattr(transfer, "_GROW_S", 0.15)
-    monkeypatch.setattr(transfer, "_FAST", 1_000_000)
     hub.rate = 20_000_000
-    assert fetch(tmp_path) == DATA
+    limits = replace(LIMITS, tick_s=0.01, grow_s=0.15, fast_bytes_per_s=1_000_000)
+    assert fetch(tmp_path, limits) == DATA
     assert Watched.opened == 1
     sizes = {end - start for start, end in hub.ranges}
     assert 300_000 in sizes  # before it knew
@@ -93,14 +89,10 @@ def _can_direct(folder: Path) -> bool:
     return True
 
 
-def test_a_dead_connection_does_not_hold_the_others_up(
-    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(transfer, "_TICK_S", 0.01)
-    monkeypatch.setattr(transfer, "_GROW_S", 0.02)
+def test_a_dead_connection_does_not_hold_the_others_up(hub: FakeHub, tmp_path: Path) -> None:
     hub.faults = [Fault("stall", after=10_000)]
     started = time.monotonic()
-    assert fetch(tmp_path, replace(LIMITS, stall_s=0.3)) == DATA
+    assert fetch(tmp_path, replace(EAGER, stall_s=0.3)) == DATA
     assert time.monotonic() - started < 30
     assert hub.sent_bytes <= len(DATA) + 10_000
 
@@ -121,7 +113,6 @@ def test_a_long_hash_has_a_bar_of_its_own(
             go_on.wait(5)
             super().run()
 
-    monkeypatch.setattr(transfer, "_SHOWN_BYTES", 1000)
     monkeypatch.setattr(transfer, "Hasher", Late)
     hub.repos[REPO].lfs["m-Q4_0.gguf"] = DATA[:500_000]
     client = Hub()
@@ -131,7 +122,7 @@ def test_a_long_hash_has_a_bar_of_its_own(
         repository,
         repository.files[0],
         tmp_path / "m.gguf",
-        limits=LIMITS,
+        limits=replace(LIMITS, shown_hash_bytes=1000),
         progress=progress,
     )
     assert seen[0] == "m-Q4_0.gguf"
@@ -139,10 +130,7 @@ def test_a_long_hash_has_a_bar_of_its_own(
     assert hub.sent_bytes == 500_000
 
 
-def test_a_wrong_hash_after_direct_writes(
-    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(transfer, "_FAST", 1)
+def test_a_wrong_hash_after_direct_writes(hub: FakeHub, tmp_path: Path) -> None:
     hub.faults = [Fault("garbage")]
     with pytest.raises(HashMismatch):
-        fetch(tmp_path)
+        fetch(tmp_path, replace(LIMITS, fast_bytes_per_s=1))
