@@ -31,7 +31,7 @@ from g4cli.runtime.engine.drafting import N_DRAFT  # noqa: E402
 from g4cli.runtime.engine.llama_engine import LlamaEngine, open_engine  # noqa: E402
 from g4cli.runtime.engine.options import ContextOptions, ModelOptions, Sampling  # noqa: E402
 from g4cli.runtime.engine.speculation import LookupDrafter, ModelDrafter, Speculation  # noqa: E402
-from g4cli.runtime.llama.library import llama  # noqa: E402
+from g4cli.runtime.llama.library import load_llama  # noqa: E402
 
 TEXT = TESTS.parent / "README.md"
 RATES = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -70,7 +70,7 @@ def batch_costs(engine: LlamaEngine, depth: int, rounds: int) -> dict[str, float
             context.truncate(depth)
             started = time.perf_counter()
             context.decode_run(tokens[depth : depth + n])
-            llama().llama_synchronize(context.handle)
+            load_llama().llama_synchronize(context.handle)
             found.append(time.perf_counter() - started)
     context.truncate(0)
     single = statistics.median(times[1][1:])
@@ -98,7 +98,7 @@ def spoken(
         started = time.perf_counter()
         engine.sample()
         engine.advance(token)
-        llama().llama_synchronize(engine.context.handle)
+        load_llama().llama_synchronize(engine.context.handle)
         seconds = time.perf_counter() - started
         drafted = engine.drafted
         now = (drafted.n_drafted, drafted.n_accepted) if drafted else (0, 0)

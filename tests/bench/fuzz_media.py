@@ -26,7 +26,7 @@ from g4cli.core.media_file import kind_of, read_media
 from g4cli.runtime.engine.llama_engine import LlamaEngine, open_engine
 from g4cli.runtime.engine.model import ModelOptions
 from g4cli.runtime.engine.options import ContextOptions, MediaOptions, Sampling
-from g4cli.runtime.llama.library import mtmd
+from g4cli.runtime.llama.library import load_mtmd
 from tests.support.builders.media_files import bmp, flac, gif, jpeg, mp3, picture, png, sound, wav
 from tests.support.builders.tiny_file import build_tiny
 
@@ -72,7 +72,7 @@ def try_media(engine: LlamaEngine, r: random.Random) -> str:
     CASE.write_bytes(data)
     data, header = read_media(CASE, kind_of(data) or "image", inflate=True)
     start = ctypes.cast(ctypes.c_char_p(data), ctypes.POINTER(ctypes.c_uint8))
-    c = mtmd()
+    c = load_mtmd()
     bitmap = c.mtmd_helper_bitmap_init_from_buf(engine.media._handle, start, len(data), False)
     if bitmap:
         c.mtmd_bitmap_free(bitmap)

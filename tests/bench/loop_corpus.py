@@ -20,7 +20,7 @@ from loop_hard import hard_documents
 from loop_hard_more import more_hard_documents
 from loop_long import long_loops
 
-from g4cli.runtime.llama.library import llama
+from g4cli.runtime.llama.library import load_llama
 
 VOCAB = Path(__file__).resolve().parents[3] / "shared/data/gemma4-vocab/ggml-vocab-gemma-4.gguf"
 TOKENS = 2000  # of a real document
@@ -64,7 +64,7 @@ class Tokenizer:
     """Gemma 4's vocabulary in llama.cpp."""
 
     def __init__(self) -> None:
-        self.api: Any = llama()
+        self.api: Any = load_llama()
         params = self.api.llama_model_default_params()
         params.vocab_only = True
         self._model = self.api.llama_model_load_from_file(str(VOCAB).encode(), params)

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from g4cli.core.errors import G4Error
 from g4cli.runtime.llama.devices import ggml_library
-from g4cli.runtime.llama.library import llama
+from g4cli.runtime.llama.library import load_llama
 from g4cli.runtime.probes.memory_child import probe_memory
 
 # src/llama-ext.h declares it; a C++ function, exported under its mangled name.
@@ -59,7 +59,7 @@ class _Map(ctypes.Structure):
 
 def read_breakdown(context: Any) -> dict[str, Any]:
     """Return {"buffers": ...} of a llama_context."""
-    function = getattr(llama()._lib, _BREAKDOWN)
+    function = getattr(load_llama()._lib, _BREAKDOWN)
     ggml = ggml_library()
     ggml.ggml_backend_buft_name.restype = ctypes.c_char_p
     ggml.ggml_backend_buft_name.argtypes = [ctypes.c_void_p]

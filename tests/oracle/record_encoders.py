@@ -22,7 +22,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from g4cli import LLAMA_CPP_PYTHON
-from g4cli.runtime.llama.library import LOG, llama, mtmd
+from g4cli.runtime.llama.library import LOG, load_llama, load_mtmd
 from tests.support.builders import real_mmproj, real_shapes, shapes
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "memory_encoders.json"
@@ -33,14 +33,14 @@ _WARMUP = re.compile(r"warmup with (image size|audio size) = (\d+)")
 
 def ask(text: Path, mmproj: Path) -> list[tuple[str, int, float]]:
     """Return what was planned, its size and the MiB that mtmd logs; called in a child process."""
-    c, media = llama(), mtmd()
+    c, media = load_llama(), load_mtmd()
     params = c.llama_model_default_params()
     params.no_alloc, params.load_mode = True, 0
     model = c.llama_model_load_from_file(str(text).encode(), params)
     options = media.mtmd_context_params_default()
     options.use_gpu, options.warmup, options.print_timings = False, True, False
     LOG.clear()
-    assert media.mtmd_init_from_file(str(mmproj).encode(), model, options), LOG.complaint()
+    assert media.mtmd_init_from_file(str(mmproj).encode(), model, options), LOG.find_complaint()
     found, what = [], ("", 0)
     for line in LOG.lines:
         if match := _WARMUP.search(line.text):

@@ -17,7 +17,12 @@ from g4cli.operations.fit.options import find_encoder
 from g4cli.prompt import Message, PromptStyle, choose_renderer
 from g4cli.prompt.messages import Media
 from g4cli.runtime.engine.messages import RunTurn
-from g4cli.runtime.engine.options import AUDIO_CHUNK_S, MediaOptions, Sampling, recommended
+from g4cli.runtime.engine.options import (
+    AUDIO_CHUNK_S,
+    MediaOptions,
+    Sampling,
+    read_recommended_sampling,
+)
 
 if TYPE_CHECKING:
     from g4cli.core.reporter import Reporter
@@ -67,7 +72,9 @@ class ChatSession:
         self.request, self.engine, self.conversation = request, engine, conversation
         self.load_s = load_s
         self.think: str = request.think
-        self.sampling: Sampling = replace(recommended(model.header), **request.sampling)
+        self.sampling: Sampling = replace(
+            read_recommended_sampling(model.header), **request.sampling
+        )
         self._reporter, self._model, self._tools = reporter, model, inputs.tools
         self._grammar = inputs.grammar or None
         if inputs.json_schema:

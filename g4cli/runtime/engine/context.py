@@ -1,4 +1,15 @@
-"""A llama.cpp context: what has been evaluated, and the next token's scores."""
+"""A llama.cpp context: the KV cache of one conversation, and the logits of what was evaluated last.
+
+How Gemma 4's KV cache behaves: full-attention layers keep a cell for every position, sliding-window
+layers (SWA) only for the last `n_swa` and a ubatch. Both are truncated together, but positions that have
+left the window do not come back. After a truncation to `n_past` tokens evaluation may go on only if the
+window before `n_past` is still complete (`can_branch`); otherwise llama.cpp would compute wrong
+answers without an error. A checkpoint of the window (`save_window`) makes such a return possible: it
+holds the sliding layers' cells alone, a small part of the whole state.
+
+Logits are computed for one row after `decode` and `decode_one`, and for each of a few rows after
+`decode_run`. `row` is the one that `logits` and the sampler read.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +29,7 @@ from g4cli.core.units import MIB
 from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.options import ContextOptions
 from g4cli.runtime.llama.interrupt import Interrupt
-from g4cli.runtime.llama.library import LOG, failed, llama
+from g4cli.runtime.llama.library import LOG, engine_failure, load_llama
 
 KV_TYPES: Final = MappingProxyType({"f16": 1, "q8_0": 8, "q4_0": 2})  # ggml_type ids
 _NO_QUOTA: Final = 1 << 16
@@ -32,24 +43,24 @@ _INT8_P = ctypes.POINTER(ctypes.c_int8)
 
 
 class Context:
-    """The memory of one conversation (sequence 0)."""
+    """The context of one conversation (sequence 0)."""
 
     def __init__(self, model: Model, options: ContextOptions, interrupt: Interrupt) -> None:
-        """Allocate. Raises NoMemory or UsageError (an unknown KV type)."""
+        """Allocate KV cache and buffers. Raises NoMemory or UsageError (an unknown KV type)."""
         if options.kv_type not in KV_TYPES:
             raise UsageError(
                 f"unknown KV type {options.kv_type!r}", hint=f"--kv-type {'|'.join(KV_TYPES)}"
             )
-        self._c, self.model, self.interrupt = llama(), model, interrupt
+        self._c, self.model, self.interrupt = load_llama(), model, interrupt
         params = self._c.llama_context_default_params()
         params.n_ctx, params.n_seq_max = options.n_ctx, 1
         params.n_batch = min(options.n_batch, max(options.n_ctx, 1))
         params.n_ubatch = min(options.n_ubatch, params.n_batch)
         params.n_outputs_max = params.n_outputs_max_per_seq = options.n_outputs
-        params.n_threads = params.n_threads_batch = options.n_threads or default_threads(model)
+        params.n_threads = params.n_threads_batch = options.n_threads or choose_n_threads(model)
         params.type_k = params.type_v = KV_TYPES[options.kv_type]
         params.flash_attn_type = FLASH_ATTENTION_AUTO
-        # The default keeps sliding-window layers at full length: 3 to 18 times Gemma 4's KV cache.
+        # By default sliding-window layers get a cell for every position: 3 to 18 times the KV cache.
         params.swa_full = False
         params.no_perf = True
         params.abort_callback = interrupt.callback(self._c.ggml_abort_callback)
@@ -58,22 +69,24 @@ class Context:
         self._handle = self._c.llama_init_from_model(model.handle, params)
         if not self._handle:
             raise NoMemory(
-                failed(f"llama.cpp cannot make a context of {options.n_ctx:,} tokens").message,
+                engine_failure(
+                    f"llama.cpp cannot make a context of {options.n_ctx:,} tokens"
+                ).message,
                 hint=f"g4 fit {shell_word(model.path)} shows what fits; --ctx 4096 needs less",
             )
-        self._kv_bytes = _logged_bytes("KV buffer size")
-        self._compute_bytes = _logged_bytes("compute buffer size")
+        self._kv_bytes = _sum_logged_mib("KV buffer size")
+        self._compute_bytes = _sum_logged_mib("compute buffer size")
         self._memory = self._c.llama_get_memory(self._handle)
         self.n_ctx: int = self._c.llama_n_ctx(self._handle)
         self.n_batch: int = params.n_batch
         self.kv_type = options.kv_type
         self.n_threads: int = params.n_threads
-        self._token = (self._c.llama_token * 1)()  # the batch only points at it
+        self._token = (self._c.llama_token * 1)()  # the batch holds a pointer to it
         self._one = self._c.llama_batch_get_one(self._token, 1)
         self._many = (self._c.llama_token * self.n_batch)()
         self._row = -1
         self.n_outputs = min(options.n_outputs, self.n_batch)
-        self._scored = (ctypes.c_int8 * self.n_outputs)(*[1] * self.n_outputs)
+        self._with_logits = (ctypes.c_int8 * self.n_outputs)(*[1] * self.n_outputs)
         self._run = (self._c.llama_token * self.n_outputs)()
 
     @property
@@ -84,37 +97,37 @@ class Context:
         return self._handle
 
     def decode_one(self, token: int) -> bool:
-        """Evaluate one token; return False if it was interrupted. Raises ContextFull or RuntimeFailed."""
+        """Evaluate one token. Return False if interrupted. Raises ContextFull or RuntimeFailed."""
         self._token[0] = token
         self._row = 0
-        return self._done(self._c.llama_decode(self._handle, self._one))
+        return self._check_result(self._c.llama_decode(self._handle, self._one))
 
     def decode(self, tokens: Sequence[int]) -> bool:
-        """Evaluate up to `n_batch` tokens; only the last gets scores. Return False if interrupted."""
+        """Evaluate up to `n_batch` tokens, with logits for the last one. Return False if interrupted."""
         self._many[: len(tokens)] = tokens
         self._row = len(tokens) - 1
-        return self._done(
+        return self._check_result(
             self._c.llama_decode(self.handle, self._c.llama_batch_get_one(self._many, len(tokens)))
         )
 
     def decode_run(self, tokens: Sequence[int]) -> bool:
-        """Evaluate up to `n_outputs` tokens, each with its scores; `row` is the first's.
+        """Evaluate up to `n_outputs` tokens with logits for each; `row` is the first one.
 
-        Return False if interrupted: then none of them is in memory.
+        Return False if interrupted: then none of them is in the KV cache.
         """
         self._run[: len(tokens)] = tokens
         self._row = 0
         batch = self._c.llama_batch(
-            n_tokens=len(tokens), token=self._run, logits=ctypes.cast(self._scored, _INT8_P)
+            n_tokens=len(tokens), token=self._run, logits=ctypes.cast(self._with_logits, _INT8_P)
         )
-        return self._done(self._c.llama_decode(self.handle, batch))
+        return self._check_result(self._c.llama_decode(self.handle, batch))
 
     def decode_batch(self, batch: Any) -> bool:
-        """Evaluate a llama_batch, which says itself who gets scores. Return False if interrupted."""
+        """Evaluate a llama_batch, which marks the tokens that get logits. Return False if interrupted."""
         self._row = -1
-        return self._done(self._c.llama_decode(self.handle, batch))
+        return self._check_result(self._c.llama_decode(self.handle, batch))
 
-    def _done(self, result: int) -> bool:
+    def _check_result(self, result: int) -> bool:
         if result == 0:
             return True
         if result == _ABORTED:
@@ -123,14 +136,14 @@ class Context:
             raise ContextFull(
                 f"the context of {self.n_ctx:,} tokens is full", hint="--ctx with a larger number"
             )
-        raise failed(
+        raise engine_failure(
             f"llama.cpp failed to evaluate (code {result})",
             hint=f"g4 doctor {shell_word(self.model.path)}",
         )
 
     @property
     def pos_min(self) -> int:
-        """Return the first position still in the sliding-window layers, or -1 if nothing is."""
+        """Return the first position that the sliding-window layers still hold, or -1."""
         return int(self._c.llama_memory_seq_pos_min(self._memory, 0))
 
     @property
@@ -142,7 +155,7 @@ class Context:
         """Return whether evaluation may go on after the first `n_past` tokens.
 
         A sliding layer at position p reads p - n_swa + 1 .. p (is_masked_swa, src/llama-hparams.h,
-        llama.cpp@0c1e57098): all of them that lie before `n_past` must still be in memory.
+        llama.cpp@0c1e57098): those of them before `n_past` must still be in the cache.
         """
         if n_past == 0:
             return True
@@ -151,26 +164,26 @@ class Context:
         return 0 <= first <= needed and self.pos_max >= n_past - 1
 
     def truncate(self, n_past: int) -> None:
-        """Forget everything from position `n_past` on."""
+        """Remove all tokens from position `n_past` on. Raises RuntimeFailed if llama.cpp refuses."""
         if n_past == 0:
             self._c.llama_memory_clear(self._memory, False)
         elif not self._c.llama_memory_seq_rm(self._memory, 0, n_past, -1):
-            raise RuntimeFailed(f"llama.cpp cannot forget the tokens after {n_past}")
+            raise RuntimeFailed(f"llama.cpp cannot truncate the context to {n_past} tokens")
 
     def save_state(self) -> bytes:
-        """Return everything in memory, for `restore`."""
+        """Return the whole state of the context, for `restore_state`."""
         size = self._c.llama_state_seq_get_size(self.handle, 0)
         buffer = (ctypes.c_uint8 * size)()
         return bytes(buffer[: self._c.llama_state_seq_get_data(self.handle, buffer, size, 0)])
 
     def restore_state(self, state: bytes) -> None:
-        """Put back what `state` returned. Raises RuntimeFailed if llama.cpp does not take it."""
+        """Restore what `save_state` returned. Raises RuntimeFailed if llama.cpp refuses it."""
         source = ctypes.cast(ctypes.c_char_p(state), ctypes.POINTER(ctypes.c_uint8))
         if not self._c.llama_state_seq_set_data(self.handle, source, len(state), 0):
-            raise failed("llama.cpp does not take its own state back")
+            raise engine_failure("llama.cpp refuses to restore its own state")
 
     def save_window(self, limit_bytes: int) -> bytes | None:
-        """Return the sliding layers' cells as a checkpoint, or None if larger than `limit_bytes`."""
+        """Return a checkpoint of the sliding window, or None if it is larger than `limit_bytes`."""
         size = self._c.llama_state_seq_get_size_ext(self.handle, 0, _SWA_ONLY)
         if not 0 < size <= limit_bytes:
             return None
@@ -180,7 +193,7 @@ class Context:
         return buffer.raw[:written] if written else None
 
     def restore_window(self, state: bytes) -> bool:
-        """Put a checkpoint of the sliding layers back; return whether llama.cpp took it."""
+        """Restore a checkpoint of the sliding window; return whether llama.cpp accepted it."""
         source = ctypes.cast(ctypes.c_char_p(state), ctypes.POINTER(ctypes.c_uint8))
         return bool(
             self._c.llama_state_seq_set_data_ext(self.handle, source, len(state), 0, _SWA_ONLY)
@@ -188,29 +201,29 @@ class Context:
 
     @property
     def row(self) -> int:
-        """Return whose scores are looked at: the token's place in what was evaluated last."""
+        """Return the index, in what was evaluated last, of the token whose logits are read."""
         return self._row
 
     def advance_row(self) -> None:
-        """Look at the scores of the next token of a run."""
+        """Read the logits of the next token of a run from now on."""
         self._row += 1
 
     def logits(self) -> Any:
-        """Return a pointer to `n_vocab` scores (float32) after token `row`, valid until the next decode."""
+        """Return a pointer to `n_vocab` logits (float32) after token `row`, valid until the next decode."""
         return self._c.llama_get_logits_ith(self.handle, self._row)
 
     def copy_logits(self) -> bytes:
-        """Return a copy of those scores, for comparing bit by bit."""
+        """Return a copy of those logits as bytes, to compare bit by bit."""
         return ctypes.string_at(self.logits(), 4 * self.model.n_vocab)
 
     @property
     def kv_bytes(self) -> int:
-        """Return what the KV cache takes, as llama.cpp's log told when it was made."""
+        """Return the bytes of the KV cache, from llama.cpp's log."""
         return self._kv_bytes
 
     @property
     def compute_bytes(self) -> int:
-        """Return what the compute buffers take, as llama.cpp's log told when they were made."""
+        """Return the bytes of the compute buffers, from llama.cpp's log."""
         return self._compute_bytes
 
     def close(self) -> None:
@@ -220,22 +233,22 @@ class Context:
             self._handle = None
 
 
-def _logged_bytes(what: str) -> int:
+def _sum_logged_mib(what: str) -> int:
     found = (re.search(rf"{what} = +([0-9.]+) MiB", line.text) for line in LOG.lines)
     return int(sum(float(match[1]) for match in found if match) * MIB)
 
 
-def default_threads(model: Model) -> int:
-    """Return one thread per physical core, and a single one for networks too small to share out.
+def choose_n_threads(model: Model) -> int:
+    """Return the number of physical cores, or 1 for models too small for several threads.
 
-    Threads wait for each other after every matrix; below some hundred microseconds a matrix the waiting
-    costs more than it saves, and on a busy machine a hundred times more.
+    Threads wait for each other after every matrix. Where a matrix takes less than some hundred
+    microseconds, waiting costs more than sharing saves, on a busy machine a hundred times more.
     """
-    return 1 if model.size_bytes < _ONE_THREAD_BYTES else physical_cores()
+    return 1 if model.size_bytes < _ONE_THREAD_BYTES else count_physical_cores()
 
 
-def physical_cores() -> int:
-    """Return the physical cores that this process may use: more threads make decoding slower."""
+def count_physical_cores() -> int:
+    """Return how many physical cores this process may use; more threads than that decode slower."""
     if sys.platform == "darwin":
         answer = subprocess.run(
             ["sysctl", "-n", "hw.perflevel0.physicalcpu"],
@@ -257,13 +270,13 @@ def physical_cores() -> int:
             cores.add(siblings.read_text().strip())
         except OSError:
             cores.add(str(cpu))
-    return max(1, min(len(cores), cpu_quota(Path("/sys/fs/cgroup"))))
+    return max(1, min(len(cores), read_cpu_quota(Path("/sys/fs/cgroup"))))
 
 
-def cpu_quota(cgroup: Path) -> int:
-    """Return how many CPUs' time a container may use (cgroup v2 or v1), or a large number without a limit.
+def read_cpu_quota(cgroup: Path) -> int:
+    """Return the CPU quota of the container, in CPUs (cgroup v2 or v1); a large number without a limit.
 
-    Threads beyond it are stopped in the middle of a matrix, and the others wait for them.
+    Threads beyond the quota are paused in the middle of a matrix, and the others wait for them.
     """
     try:
         quota, period = (cgroup / "cpu.max").read_text().split()

@@ -21,7 +21,7 @@ from g4cli.runtime.engine.context import FLASH_ATTENTION_AUTO, KV_TYPES, MTP, Co
 from g4cli.runtime.engine.drafting import find_mismatch
 from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.options import ModelOptions
-from g4cli.runtime.llama.library import LOG, failed, llama
+from g4cli.runtime.llama.library import LOG, engine_failure, load_llama
 
 # The mangled names of Linux and macOS; src/llama-ext.h declares the functions.
 _SET_STATES: Final = "_Z26llama_set_embeddings_nextnP13llama_contextbb"
@@ -49,7 +49,7 @@ class DraftModel:
             raise UsageError(why, hint="--draft lookup works with every build")
         if why := find_mismatch(read_header(path), read_header(target.model.path)):
             raise UsageError(why, hint="g4 pull MODEL --draft")
-        self._c, self._target = llama(), target
+        self._c, self._target = load_llama(), target
         self._handle: Any = None
         self.model = Model(path, model_options)
         if self.model.n_vocab != target.model.n_vocab:
@@ -83,7 +83,9 @@ class DraftModel:
         if not self._handle:
             self.close()
             raise NoMemory(
-                failed(f"llama.cpp cannot make a context for {self.model.path.name}").message,
+                engine_failure(
+                    f"llama.cpp cannot make a context for {self.model.path.name}"
+                ).message,
                 hint="--draft lookup needs no memory",
             )
 
@@ -127,7 +129,7 @@ class DraftModel:
 
 def _find_function(name: str) -> Any:
     """Return llama.cpp's function of that exported name with its types declared, or None."""
-    found = getattr(llama()._lib, name, None)
+    found = getattr(load_llama()._lib, name, None)
     if found is None:
         return None
     if name == _STATE:

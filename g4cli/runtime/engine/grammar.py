@@ -1,7 +1,9 @@
-"""Answers that obey a grammar: sampled freely first, and again under the grammar only when that fails.
+"""Sampling under a grammar, and the conversion of JSON schemas to grammars.
 
-A grammar looks at every candidate, 262,144 of them: 50 ms a token. Most free samples obey it anyway, and to
-ask about a single token costs microseconds (common/sampling.cpp common_sampler_sample does the same).
+To apply a grammar means to check all 262,144 tokens of the vocabulary, which takes 50 ms; to check one
+token takes microseconds. So each token is first sampled without the grammar. Most of these obey it anyway;
+only if one does not, the grammar is applied to all logits and the token is sampled again
+(common/sampling.cpp common_sampler_sample does the same, llama.cpp@0c1e57098).
 """
 
 from __future__ import annotations
@@ -20,28 +22,26 @@ from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.options import Sampling
 from g4cli.runtime.engine.sampler import Sampler
-from g4cli.runtime.llama.library import grammar_module, llama
+from g4cli.runtime.llama.library import load_grammar_module, load_llama
 
-# Schemas that the converter visits: it follows each reference anew, so that a few lines could ask for 2^40.
-_VISITS: Final = 5000
+# Most schemas that the converter may visit. It follows every reference anew: a few lines could mean 2^40.
+_MAX_VISITS: Final = 5000
 
 
-def schema_to_grammar(schema: str) -> str:
-    """Return the GBNF of a JSON schema.
+def convert_schema(schema: str) -> str:
+    """Return the grammar of a JSON schema, in GBNF.
 
-    Raises UsageError if it is none, is too large for a grammar, or has a part that is not known.
+    Raises UsageError if `schema` is not a JSON schema, is too large, or has an unknown part.
     """
-    parsed, module = parse_schema(schema), grammar_module()
+    parsed, module = parse_schema(schema), load_grammar_module()
 
     class Converter(module.SchemaConverter):  # type: ignore[misc,name-defined,unused-ignore]
         n_visits = 0
 
         def visit(self, schema: Any, name: str) -> Any:
             self.n_visits += 1
-            if self.n_visits > _VISITS:
-                raise ValueError(
-                    f"it stands for more than {_VISITS:,} schemas, one inside the other"
-                )
+            if self.n_visits > _MAX_VISITS:
+                raise ValueError(f"it expands to more than {_MAX_VISITS:,} nested schemas")
             return super().visit(schema, name)
 
     converter = Converter(prop_order={}, allow_fetch=False, dotall=False, raw_pattern=False)
@@ -65,7 +65,7 @@ def schema_to_grammar(schema: str) -> str:
     return grammar
 
 
-# What the converter reads past (llama_cpp/llama_grammar.py SchemaConverter, 0.3.36).
+# Keywords that the converter ignores (llama_cpp/llama_grammar.py SchemaConverter, 0.3.36).
 _NOT_ENFORCED: Final = frozenset(
     (
         "minimum",
@@ -80,8 +80,8 @@ _NOT_ENFORCED: Final = frozenset(
 )
 
 
-def not_enforced(schema: str) -> tuple[str, ...]:
-    """Return the keywords of a JSON schema that the grammar does not hold answers to, sorted."""
+def find_unenforced_keywords(schema: str) -> tuple[str, ...]:
+    """Return the keywords in a JSON schema that its grammar does not enforce, sorted."""
     found: set[str] = set()
     open_values: list[Any] = [json.loads(schema)]
     while open_values:
@@ -97,28 +97,28 @@ def not_enforced(schema: str) -> tuple[str, ...]:
 
 
 @contextmanager
-def _without_stderr() -> Iterator[None]:
-    """Let C code write nothing to standard error: llama.cpp would print the grammar as it is."""
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+def _silence_stderr() -> Iterator[None]:
+    """Redirect standard error to the null device: llama.cpp prints a grammar that it refuses, unescaped."""
+    saved, devnull = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(nowhere, 2)
+        os.dup2(devnull, 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(devnull)
 
 
 class GrammarSampler:
-    """A sampler chain whose tokens always continue a sentence of the grammar."""
+    """A sampler chain restricted to the tokens that the grammar allows."""
 
     def __init__(self, model: Model, sampling: Sampling, grammar: str) -> None:
         """Raises UsageError if the grammar cannot be parsed, or is too large for llama.cpp."""
         import numpy as np
 
         check_grammar(grammar)
-        self._c = c = llama()
-        with _without_stderr():
+        self._c = c = load_llama()
+        with _silence_stderr():
             self._grammar = c.llama_sampler_init_grammar(model.vocab, grammar.encode(), b"root")
         if not self._grammar:
             raise UsageError(
@@ -133,16 +133,16 @@ class GrammarSampler:
         self.rejected = 0
 
     def sample(self, context: Context) -> int:
-        """Return the next token, one that the grammar allows. Raises RuntimeFailed if it allows none."""
-        chosen = self._choose(context, constrained=False)
-        if not self._allows(chosen):
+        """Return the next token. Raises RuntimeFailed if the grammar allows none."""
+        chosen = self._sample_token(context, constrained=False)
+        if not self._is_allowed(chosen):
             self.rejected += 1
-            chosen = self._choose(context, constrained=True)
+            chosen = self._sample_token(context, constrained=True)
         self._c.llama_sampler_accept(self._grammar, chosen)
         self._c.llama_sampler_accept(self._sampler.handle, chosen)
         return chosen
 
-    def _choose(self, context: Context, *, constrained: bool) -> int:
+    def _sample_token(self, context: Context, *, constrained: bool) -> int:
         import numpy as np
 
         rows = self._candidates
@@ -155,12 +155,13 @@ class GrammarSampler:
             self._c.llama_sampler_apply(self._grammar, ctypes.byref(array))
             if not np.isfinite(rows["logit"]).any():
                 raise RuntimeFailed(
-                    "the grammar allows no token here", hint="look for a dead end in it"
+                    "the grammar allows no token here",
+                    hint="a rule of the grammar ends where the answer cannot",
                 )
         self._c.llama_sampler_apply(self._sampler.handle, ctypes.byref(array))
         return int(array.data[array.selected].id)
 
-    def _allows(self, token: int) -> bool:
+    def _is_allowed(self, token: int) -> bool:
         single = self._c.llama_token_data(token, 1.0, 0.0)
         array = self._c.llama_token_data_array(ctypes.pointer(single), 1, -1, False)
         self._c.llama_sampler_apply(self._grammar, ctypes.byref(array))

@@ -1,4 +1,10 @@
-"""A model, its context and a sampler as one thing that chat can drive; see `g4cli.chat.Engine`."""
+"""A model, its context and a sampler behind the interface that a turn uses (`g4cli.chat.Engine`).
+
+Prompts of a conversation share long prefixes. `evaluate` compares the new prompt with what the context
+holds, keeps the common prefix and evaluates the rest. Where the sliding window no longer holds the end of
+that prefix (see `context`), the newest checkpoint that is a prefix of the prompt is restored; one is
+made at the end of each prompt, where retries and edits branch off.
+"""
 
 from __future__ import annotations
 
@@ -27,10 +33,10 @@ if TYPE_CHECKING:
     from g4cli.runtime.engine.options import MediaOptions
     from g4cli.runtime.engine.speculation import Drafter
 
-# Checkpoints of the sliding window kept in memory, newest last: E2B 12 MiB each, 31B up to 1.2 GiB.
+# For all checkpoints of the window together, newest last: one is 12 MiB for E2B, up to 1.2 GiB for 31B.
 _CHECKPOINT_BYTES: Final = 256 * 1024**2
-# Between the first two letters of a token that files mark as visible text, not as control.
-_MARK: Final = re.compile(r'(?<=<)(?=(?:\|?(?:channel|tool_call|tool_response)\|?|\|"\|)>)')
+# The place after "<" in control tokens that the vocabulary marks as ordinary text.
+_AFTER_ANGLE: Final = re.compile(r'(?<=<)(?=(?:\|?(?:channel|tool_call|tool_response)\|?|\|"\|)>)')
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +46,7 @@ class _Checkpoint:
 
 
 class LlamaEngine:
-    """llama.cpp behind `g4cli.chat.Engine`: evaluates prompts, reuses what is still in memory, samples."""
+    """llama.cpp as `g4cli.chat.Engine`: evaluates prompts with prefix reuse, samples, decodes."""
 
     def __init__(self, model: Model, options: ContextOptions, interrupt: Interrupt) -> None:
         self.model = model
@@ -63,19 +69,19 @@ class LlamaEngine:
 
     @property
     def n_past(self) -> int:
-        """Return the tokens in memory."""
+        """Return the number of tokens in the context."""
         return len(self._evaluated)
 
     @property
     def interrupted(self) -> bool:
-        """Return whether the user asked to stop."""
+        """Return whether a stop was requested."""
         return self.interrupt.is_set
 
     def attach_media(self, options: MediaOptions) -> None:
         """Load the encoder of images and sound. Raises RuntimeFailed or UsageError.
 
-        Networks that look at an image both ways need a ubatch that holds it whole: then the context is made
-        anew, and the conversation is evaluated again.
+        Models with bidirectional attention within images need a ubatch that holds an image whole. If
+        it has to grow, the context is made anew and is empty afterwards.
         """
         from g4cli.runtime.engine.media import MediaEncoder
 
@@ -98,7 +104,7 @@ class LlamaEngine:
         self.context.truncate(0)
         self._evaluated = []
         self._drafting = (make, exactness)
-        experts = self.model.meta("gemma4.expert_count") not in (None, "0")
+        experts = self.model.read_key("gemma4.expert_count") not in (None, "0")
         self._speculation = Speculation(
             self.context, make(self.context), exactness, has_experts=experts
         )
@@ -118,8 +124,8 @@ class LlamaEngine:
             if part.tokens or part.control:
                 tokens += part.tokens or self.model.tokenize(part.text, control=True)
                 continue
-            # llama.cpp takes "<|channel>" for a token in any text; cut in two it is the letters it is.
-            for piece in _MARK.split(part.text):
+            # llama.cpp makes "<|channel>" a control token even in user text; split, it is letters.
+            for piece in _AFTER_ANGLE.split(part.text):
                 tokens += self.model.tokenize(piece, control=False)
         bos = self.model.bos
         if bos >= 0 and tokens[:1] != [bos]:
@@ -127,7 +133,7 @@ class LlamaEngine:
         return tokens
 
     def begin(self, sampling: Sampling, grammar: str | None = None) -> None:
-        """Start an answer: a new sampler chain. Raises UsageError if the grammar cannot be parsed."""
+        """Start an answer with a new sampler chain. Raises UsageError if the grammar cannot be parsed."""
         if self._speculation:
             self._speculation.begin_answer(len(self._evaluated), greedy=sampling.temp <= 0)
         if self._sampler:
@@ -141,9 +147,9 @@ class LlamaEngine:
         self._sampler = GrammarSampler(self.model, sampling, grammar)
 
     def evaluate(self, tokens: Sequence[int], progress: Progress = no_progress) -> Evaluated:
-        """Bring the context to exactly `tokens`, evaluating only what is not in memory already.
+        """Make the context hold exactly `tokens`; only what follows the reused prefix is evaluated.
 
-        The last token is always evaluated, so that its scores are there. Raises ContextFull.
+        The last token is always evaluated, since its logits are needed. Raises ContextFull.
         """
         if len(tokens) >= self.n_ctx:
             raise ContextFull(
@@ -152,27 +158,27 @@ class LlamaEngine:
             )
         if self._speculation:
             self._speculation.drop_rejected(len(self._evaluated))
-        reused, restored = self._rewind(tokens)
+        reused, restored = self._reuse_prefix(tokens)
         position = reused
         while position < len(tokens):
             progress(position - reused, len(tokens) - reused, "prompt")
-            count = self._next_piece(tokens, position)
+            count = self._count_next_batch(tokens, position)
             if self.interrupt.is_set or not self._decode(tokens, position, count):
-                # What llama.cpp finished of the piece stays; the rest is as if never asked for.
-                position = self._whole_runs(tokens, max(self.context.pos_max + 1, 0))
+                # What llama.cpp has finished stays in the context.
+                position = self._round_down_to_run(tokens, max(self.context.pos_max + 1, 0))
                 self.context.truncate(position)
                 self._evaluated = list(tokens[:position])
                 return Evaluated(reused=reused, evaluated=max(0, position - reused), complete=False)
             position += count
             self._evaluated = list(tokens[:position])
-        self._checkpoint()
+        self._add_checkpoint()
         if self._speculation:
             self._speculation.set_prompt(self._evaluated, restored=restored)
         return Evaluated(reused=reused, evaluated=len(tokens) - reused, complete=True)
 
     def sample(self) -> int:
         """Return the next token."""
-        assert self._sampler is not None, "begin() comes first"
+        assert self._sampler is not None, "call begin() first"
         return self._sampler.sample(self.context)
 
     def advance(self, token: int) -> bool:
@@ -198,10 +204,10 @@ class LlamaEngine:
         """Return the values of the vocabulary's digits, by token."""
         return self._digits
 
-    def _next_piece(self, tokens: Sequence[int], position: int) -> int:
-        """Return how many tokens to evaluate at once: a medium whole, or text up to the next medium."""
+    def _count_next_batch(self, tokens: Sequence[int], position: int) -> int:
+        """Return how many tokens to evaluate at once: a whole run, or text up to the next run or batch."""
         if tokens[position] < 0:
-            return self.require_media().run_at(tokens[position])[0]
+            return self.require_media().find_run(tokens[position])[0]
         piece = tokens[position : position + self.context.n_batch]
         return next((index for index, token in enumerate(piece) if token < 0), len(piece))
 
@@ -210,43 +216,46 @@ class LlamaEngine:
             return self.require_media().decode(self.context, tokens[position], position)
         return self.context.decode(tokens[position : position + count])
 
-    def _whole_runs(self, tokens: Sequence[int], position: int) -> int:
-        """Return `position`, moved back to the start of the medium that it would cut."""
+    def _round_down_to_run(self, tokens: Sequence[int], position: int) -> int:
+        """Return `position`, or the start of the run (of an image or sound) that it is inside of."""
         if self.media is None or position >= len(tokens):
             return position
-        return self.media.start_of(tokens, position)
+        return self.media.find_run_start(tokens, position)
 
     def require_media(self) -> MediaEncoder:
         """Return the encoder of images and sound. Raises UsageError if none is attached."""
         if self.media is None:
             raise UsageError(
-                f"no encoder for images and sound was found beside {self.model.path.name}",
+                f"no encoder of images and sound is loaded for {self.model.path.name}",
                 hint="--mmproj FILE, or g4 pull MODEL",
             )
         return self.media
 
-    def _rewind(self, tokens: Sequence[int]) -> tuple[int, bool]:
-        """Keep the longest usable common prefix in memory; return its length, and whether it was restored."""
+    def _reuse_prefix(self, tokens: Sequence[int]) -> tuple[int, bool]:
+        """Truncate the context to the longest usable common prefix.
+
+        Return its length, and whether a checkpoint was restored.
+        """
         common = 0
         for have, want in zip(self._evaluated, tokens[:-1], strict=False):
             if have != want:
                 break
             common += 1
-        common = self._whole_runs(tokens, common)
+        common = self._round_down_to_run(tokens, common)
         restored = common < len(self._evaluated) and not self.context.can_branch(common)
         if restored:
-            common = self._restore(tokens)
+            common = self._restore_checkpoint(tokens)
         self.context.truncate(common)
         del self._evaluated[common:]
         return common, restored
 
-    def _restore(self, tokens: Sequence[int]) -> int:
-        """Bring back the newest checkpoint that begins `tokens`; return its length, or 0."""
+    def _restore_checkpoint(self, tokens: Sequence[int]) -> int:
+        """Restore the newest checkpoint that is a prefix of `tokens`; return its length, or 0."""
         for checkpoint in reversed(self._checkpoints):
             n = len(checkpoint.tokens)
             if n >= len(tokens) or tuple(tokens[:n]) != checkpoint.tokens:
                 continue
-            # The full-attention layers still hold these positions: they forget only from the end.
+            # The full-attention layers must still hold these positions.
             if tuple(self._evaluated[:n]) != checkpoint.tokens:
                 continue
             self.context.truncate(n)
@@ -254,8 +263,8 @@ class LlamaEngine:
                 return n
         return 0
 
-    def _checkpoint(self) -> None:
-        """Remember the sliding window at the end of a prompt: a retry or an edit branches off there."""
+    def _add_checkpoint(self) -> None:
+        """Make a checkpoint of the window at the end of a prompt."""
         if not self.model.n_swa or len(self._evaluated) < self.model.n_swa:
             return  # the window still holds everything
         state = self.context.save_window(_CHECKPOINT_BYTES)
@@ -273,7 +282,7 @@ class LlamaEngine:
         self._checkpoints = kept
 
     def close_context(self) -> None:
-        """Free sampler and context; the model can make another."""
+        """Free sampler, drafter and context; the model stays loaded."""
         if self._sampler:
             self._sampler.close()
         if self._speculation:

@@ -1,4 +1,4 @@
-"""One loaded model and its vocabulary, through llama.cpp's C interface."""
+"""A loaded model and its vocabulary, through llama.cpp's C interface."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from g4cli.core.errors import Interrupted, RuntimeFailed, UsageError
 from g4cli.core.progress import Progress, no_progress
 from g4cli.core.quoting import shell_word
 from g4cli.runtime.engine.options import MODEL_DEFAULTS, ModelOptions
-from g4cli.runtime.llama.devices import devices, ggml_library, has_gpu, keep_on_cpu
-from g4cli.runtime.llama.library import LOG, failed, llama
+from g4cli.runtime.llama.devices import ggml_library, has_gpu, keep_on_cpu, list_devices
+from g4cli.runtime.llama.library import LOG, engine_failure, load_llama
 
 # The expert matrices of the 26B network (common/common.h LLM_FFN_EXPS_REGEX, llama.cpp@0c1e57098).
 _EXPERTS: Final = rb"\.ffn_(up|down|gate|gate_up)_(ch|)exps"
@@ -24,7 +24,7 @@ _LOAD_NONE, _LOAD_MMAP = 0, 1
 
 
 class Model:
-    """A loaded model. Close it when done, after its contexts."""
+    """A loaded model. Close it after its contexts."""
 
     def __init__(
         self,
@@ -34,9 +34,12 @@ class Model:
         progress: Progress = no_progress,
         stop: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Load `path`. Raises RuntimeFailed, EngineMissing, UsageError (no such device) or Interrupted."""
+        """Load `path`. `stop` is called while it loads and cancels by returning true.
+
+        Raises RuntimeFailed, EngineMissing, UsageError (no such device) or Interrupted.
+        """
         self.path = path
-        self._c = llama()
+        self._c = load_llama()
         LOG.clear()
         params, referenced = _model_params(self._c, options)
 
@@ -51,7 +54,9 @@ class Model:
         if not self._handle:
             if stop():
                 raise Interrupted("")
-            raise failed(f"llama.cpp cannot load {path}", hint=f"g4 doctor {shell_word(path)}")
+            raise engine_failure(
+                f"llama.cpp cannot load {path}", hint=f"g4 doctor {shell_word(path)}"
+            )
         self.vocab = self._c.llama_model_get_vocab(self._handle)
         self.n_vocab: int = self._c.llama_vocab_n_tokens(self.vocab)
         self.n_ctx_train: int = self._c.llama_model_n_ctx_train(self._handle)
@@ -67,7 +72,7 @@ class Model:
 
     @property
     def size_bytes(self) -> int:
-        """Return the bytes of all tensors."""
+        """Return the size of all tensors."""
         return int(self._c.llama_model_size(self.handle))
 
     @property
@@ -77,7 +82,7 @@ class Model:
 
     @property
     def description(self) -> str:
-        """Return llama.cpp's name of architecture, size and type, as llama-bench prints it."""
+        """Return architecture, size and type as llama-bench prints them: 'gemma4 E2B Q4_0'."""
         buffer = ctypes.create_string_buffer(256)
         self._c.llama_model_desc(self.handle, buffer, len(buffer))
         return buffer.value.decode("utf-8", "replace")
@@ -88,7 +93,7 @@ class Model:
 
     @property
     def bos(self) -> int:
-        """Return the token that begins every prompt, or -1."""
+        """Return the BOS token, or -1 if the vocabulary has none."""
         return int(self._c.llama_vocab_bos(self.vocab))
 
     @property
@@ -99,7 +104,10 @@ class Model:
         return tuple(tokens[i] for i in range(count.value)) if tokens else ()
 
     def tokenize(self, text: str, *, control: bool) -> list[int]:
-        """Return the tokens of `text`, no BOS added; `control` says whether '<|turn>' is a control token."""
+        """Return the tokens of `text`, without a BOS.
+
+        `control`: '<|turn>' in the text becomes the control token, and not the tokens of its letters.
+        """
         data = text.encode("utf-8", "replace")
         if not data:
             return []
@@ -109,11 +117,11 @@ class Model:
             self.vocab, data, len(data), tokens, capacity, False, control
         )
         if count < 0:
-            raise RuntimeFailed(f"llama.cpp cannot tokenise {len(data)} bytes of text")
+            raise RuntimeFailed(f"llama.cpp cannot tokenize {len(data)} bytes of text")
         return list(tokens[:count])
 
     def piece(self, token: int) -> bytes:
-        """Return the bytes of `token`; control tokens are spelled out."""
+        """Return the bytes of `token`; a control token gives its name, '<|turn>'."""
         size = self._c.llama_token_to_piece(
             self.vocab, token, self._piece_buffer, len(self._piece_buffer), 0, True
         )
@@ -124,8 +132,8 @@ class Model:
             )
         return self._piece_buffer.raw[:size]
 
-    def meta(self, key: str) -> str | None:
-        """Return a scalar key of the file as text, or None."""
+    def read_key(self, key: str) -> str | None:
+        """Return the value of a scalar key of the file as text, or None if it has no such key."""
         buffer = ctypes.create_string_buffer(256)
         size = self._c.llama_model_meta_val_str(self.handle, key.encode(), buffer, len(buffer))
         return buffer.value.decode("utf-8", "replace") if size >= 0 else None
@@ -153,7 +161,7 @@ def _model_params(c: Any, options: ModelOptions) -> tuple[Any, Sequence[Any]]:
     params.vocab_only = options.vocab_only
     referenced: list[Any] = []
     if options.device is not None:
-        array = (ctypes.c_void_p * 2)(_device(options.device), None)
+        array = (ctypes.c_void_p * 2)(_find_device(options.device), None)
         params.devices = ctypes.addressof(array)
         referenced.append(array)
     if options.cpu_moe:
@@ -161,9 +169,9 @@ def _model_params(c: Any, options: ModelOptions) -> tuple[Any, Sequence[Any]]:
     return params, referenced
 
 
-def _device(name: str) -> int:
+def _find_device(name: str) -> int:
     handle = ggml_library().ggml_backend_dev_by_name(name.encode())
     if not handle:
-        known = ", ".join(f"{d.name} ({d.description})" for d in devices())
+        known = ", ".join(f"{d.name} ({d.description})" for d in list_devices())
         raise UsageError(f"no device {name!r}; this build sees {known}", hint="leave --device away")
     return int(handle)

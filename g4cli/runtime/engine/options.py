@@ -1,7 +1,6 @@
-"""What a caller may choose: how to load a model, the context, sampling, and the encoder of images and sound.
+"""Options of loading, context, sampling, and of the encoder of images and sound.
 
-Plain values without llama.cpp: they are made in the process that holds the conversation and obeyed in the
-worker process that holds the model.
+Plain values without llama.cpp: the process that holds the conversation makes them, and the worker uses them.
 """
 
 from __future__ import annotations
@@ -16,18 +15,21 @@ if TYPE_CHECKING:
 ALL_LAYERS: Final = -1
 N_BATCH: Final = 2048
 N_UBATCH: Final = 512
-RANDOM_SEED: Final = 0xFFFFFFFF  # LLAMA_DEFAULT_SEED: a new one each time
+RANDOM_SEED: Final = 0xFFFFFFFF  # LLAMA_DEFAULT_SEED: another seed each time
 
 IMAGE_TOKENS: Final = (70, 140, 280, 560, 1120)
-"""Budgets that Gemma 4 was trained with (image_processing_gemma4.py, transformers 5.23.0)."""
+"""Image token budgets that Gemma 4 was trained with (image_processing_gemma4.py, transformers 5.23.0)."""
 
 AUDIO_CHUNK_S: Final = 30
-"""Seconds of sound that are heard at once; llama.cpp cuts longer ones."""
+"""Seconds of sound that are encoded at once; llama.cpp splits longer ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelOptions:
-    """How to load. `device` is a ggml device name; `lazy_ple` keeps per-layer embeddings on disk."""
+    """How to load a model. `device` is a ggml device name; `lazy_ple` keeps per-layer embeddings on disk.
+
+    `cpu_moe` keeps experts in host memory; `use_extra_bufts` allows repacking.
+    """
 
     n_gpu_layers: int = ALL_LAYERS
     device: str | None = None
@@ -43,9 +45,9 @@ MODEL_DEFAULTS: Final = ModelOptions()
 
 @dataclass(frozen=True, slots=True)
 class ContextOptions:
-    """Sizes in tokens. `n_threads` 0: see `context.default_threads`.
+    """Sizes in tokens. `n_threads` 0: see `context.choose_n_threads`.
 
-    `n_outputs` is how many tokens of a batch get scores: a row is 1 MiB with Gemma's vocabulary.
+    `n_outputs` is how many tokens of a batch get logits: 1 MiB each with Gemma's vocabulary.
     """
 
     n_ctx: int
@@ -58,7 +60,7 @@ class ContextOptions:
 
 @dataclass(frozen=True, slots=True)
 class MediaOptions:
-    """Where the encoder's file is, and at most how many positions an image may take (None: its own)."""
+    """The file of the encoder, and the image token budget (None: as the file says)."""
 
     mmproj: Path
     image_tokens: int | None = None
@@ -68,7 +70,7 @@ class MediaOptions:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """Gemma 4's own defaults (generation_config.json of the published checkpoints). temp 0 is greedy."""
+    """Sampling parameters; the defaults are Gemma 4's (generation_config.json). `temp` 0 is greedy."""
 
     temp: float = 1.0
     top_p: float = 0.95
@@ -80,7 +82,8 @@ class Sampling:
 
 GEMMA: Final = Sampling()
 
-# The file's recommendations: include/llama.h LLAMA_MODEL_META_KEY_SAMPLING_*, src/llama-model.cpp.
+# Keys with which a file recommends values: include/llama.h LLAMA_MODEL_META_KEY_SAMPLING_*,
+# src/llama-model.cpp.
 _FILE_KEYS: Final = (
     ("temp", "general.sampling.temp", float),
     ("top_p", "general.sampling.top_p", float),
@@ -90,8 +93,8 @@ _FILE_KEYS: Final = (
 )
 
 
-def recommended(header: Header) -> Sampling:
-    """Return Gemma's defaults, with the values that the file itself recommends in their place."""
+def read_recommended_sampling(header: Header) -> Sampling:
+    """Return the sampling parameters that a file recommends, and Gemma's defaults for the others."""
     found: dict[str, Any] = {}
     for field, key, kind in _FILE_KEYS:
         value = header.keys.get(key)

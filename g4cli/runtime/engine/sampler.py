@@ -1,4 +1,4 @@
-"""The choice of the next token: a chain of llama.cpp's samplers."""
+"""Sampling of the next token by a chain of llama.cpp's samplers."""
 
 from __future__ import annotations
 
@@ -8,23 +8,24 @@ from g4cli.core.errors import RuntimeFailed
 from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.options import Sampling
-from g4cli.runtime.llama.library import llama
+from g4cli.runtime.llama.library import load_llama
 
 
 class Sampler:
-    """A chain for one answer. Close it when done."""
+    """A sampler chain for one answer. Close it when done."""
 
     def __init__(self, model: Model, sampling: Sampling) -> None:
-        self._c = c = llama()
+        """Build the chain. Tokens that the model's file suppresses are never sampled."""
+        self._c = c = load_llama()
         params = c.llama_sampler_chain_default_params()
         params.no_perf = True
         self._chain = c.llama_sampler_chain_init(params)
-        forbidden = model.suppressed
-        if forbidden:
-            biases = (c.llama_logit_bias * len(forbidden))()
-            for bias, token in zip(biases, forbidden, strict=True):
+        suppressed = model.suppressed
+        if suppressed:
+            biases = (c.llama_logit_bias * len(suppressed))()
+            for bias, token in zip(biases, suppressed, strict=True):
                 bias.token, bias.bias = token, float("-inf")
-            self._add(c.llama_sampler_init_logit_bias(model.n_vocab, len(forbidden), biases))
+            self._add(c.llama_sampler_init_logit_bias(model.n_vocab, len(suppressed), biases))
         if sampling.repeat_penalty != 1.0:
             self._add(
                 c.llama_sampler_init_penalties(model.n_vocab, 64, sampling.repeat_penalty, 0.0, 0.0)
@@ -53,7 +54,7 @@ class Sampler:
         return self._chain
 
     def sample(self, context: Context) -> int:
-        """Return the next token after the context's `row`, and remember it for the penalties."""
+        """Return a token sampled from the logits of the context's `row`, and record it for penalties."""
         return int(self._c.llama_sampler_sample(self._chain, context.handle, context.row))
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Token bytes to text: characters come out as soon as they are complete, and no byte is lost."""
+"""Incremental decoding of token bytes to text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import codecs
 
 
 class TextDecoder:
-    """Incremental UTF-8: a character split over several tokens appears with its last byte."""
+    """UTF-8 decoder that returns a character split over several tokens with its last byte."""
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
@@ -16,7 +16,7 @@ class TextDecoder:
         return self._decoder.decode(data)
 
     def flush(self) -> str:
-        """Return what is left of an unfinished character (U+FFFD), and start afresh."""
+        """Return U+FFFD for an incomplete character at the end, or "", and reset the decoder."""
         rest = self._decoder.decode(b"", final=True)
         self._decoder.reset()
         return rest

@@ -15,7 +15,7 @@ from g4cli.core.child import ChildLimits, set_limits
 from g4cli.core.errors import G4Error, Interrupted, RuntimeFailed
 from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.draft_model import explain_unsupported
-from g4cli.runtime.engine.grammar import not_enforced, schema_to_grammar
+from g4cli.runtime.engine.grammar import convert_schema, find_unenforced_keywords
 from g4cli.runtime.engine.llama_engine import LlamaEngine
 from g4cli.runtime.engine.messages import (
     CODEC,
@@ -38,7 +38,7 @@ from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.serve import Handler, Service
 from g4cli.runtime.engine.speculation import Drafter, LookupDrafter, ModelDrafter
 from g4cli.runtime.engine.text_decoder import TextDecoder
-from g4cli.runtime.llama.devices import devices
+from g4cli.runtime.llama.devices import list_devices
 
 
 class EngineWorker:
@@ -117,10 +117,10 @@ class EngineWorker:
         encoder = self._engine.require_media()
         if not encoder.encode(request.media):
             raise Interrupted("")
-        yield Encoded(len(encoder.tokens(request.media)), encoder.parts(request.media))
+        yield Encoded(len(encoder.tokens(request.media)), encoder.count_pieces(request.media))
 
     def _compile_schema(self, request: CompileSchema) -> Iterator[Any]:
-        yield Grammar(schema_to_grammar(request.schema), not_enforced(request.schema))
+        yield Grammar(convert_schema(request.schema), find_unenforced_keywords(request.schema))
 
     def _run_turn(self, request: RunTurn) -> Iterator[TurnEvent | TurnDone]:
         engine = self._engine
@@ -141,7 +141,9 @@ class EngineWorker:
 
 def hello() -> Hello:
     """Return what this build of llama.cpp sees. Raises EngineMissing."""
-    return Hello(tuple(DeviceFacts(**asdict(d)) for d in devices()), explain_unsupported() or "")
+    return Hello(
+        tuple(DeviceFacts(**asdict(d)) for d in list_devices()), explain_unsupported() or ""
+    )
 
 
 def main() -> None:

@@ -1,9 +1,9 @@
-"""Which of ggml's backends are loaded, with what they say about themselves; for CUDA also the versions.
+"""The loaded backends of ggml with their features, and for CUDA the versions of runtime and driver.
 
-ggml's CUDA backend names its architectures and switches, not the CUDA release that compiled it
+ggml's CUDA backend names its architectures and switches, and not the CUDA release that compiled it
 (ggml_backend_cuda_get_features, ggml/src/ggml-cuda/ggml-cuda.cu, llama.cpp@0c1e57098). The release is read
-from the CUDA runtime that the backend brought into this process: builds are shipped with the runtime of
-their compiler. A backend with the runtime linked into itself has none to ask: the version is then unknown.
+from the CUDA runtime that the backend loaded into this process, since builds are shipped with the runtime
+of their compiler. Where the runtime is linked statically, the version is unknown.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from g4cli.runtime.llama.devices import devices, ggml_library
+from g4cli.runtime.llama.devices import ggml_library, list_devices
 
 _GET_FEATURES: Final = b"ggml_backend_get_features"
 _CUDART: Final = re.compile(r"\S*/libcudart[^/\s]*\.so\S*|\S*/libcudart[^/\s]*\.dylib")
-# Where a process cannot list what it has loaded, the names that the runtime has.
+# Names of the runtime, for systems where a process cannot list its loaded libraries.
 _CUDART_NAMES: Final = (
     "cudart64_13.dll", "cudart64_12.dll", "libcudart.so.13", "libcudart.so.12", "libcudart.so",
 )  # fmt: skip
@@ -39,30 +39,34 @@ class _Feature(ctypes.Structure):
 _FeatureFunction: Final = ctypes.CFUNCTYPE(ctypes.POINTER(_Feature), ctypes.c_void_p)
 
 
-def backend_facts() -> dict[str, Any]:
+def read_backend_facts() -> dict[str, Any]:
     """Return {"backends": {name: {feature: value}}, "devices": [...], "cuda": {...}}; ready for JSON.
 
     "cuda" is {} unless a CUDA backend is loaded, else {"runtime", "driver", "driver_release"}: versions as
     text, "" where unknown. Raises EngineMissing.
     """
-    found = registered(ggml_library())
-    seen = [{"name": d.name, "kind": d.kind, "description": d.description} for d in devices()]
-    return {"backends": found, "devices": seen, "cuda": cuda_versions() if "CUDA" in found else {}}
+    found = read_features(ggml_library())
+    seen = [{"name": d.name, "kind": d.kind, "description": d.description} for d in list_devices()]
+    return {
+        "backends": found,
+        "devices": seen,
+        "cuda": read_cuda_versions() if "CUDA" in found else {},
+    }
 
 
-def registered(ggml: Any) -> dict[str, dict[str, str]]:
-    """Return the features that each registered backend of the library `ggml` names, by its own name."""
-    _declare(ggml)
+def read_features(ggml: Any) -> dict[str, dict[str, str]]:
+    """Return {backend: {feature: value}} for the registered backends of the library `ggml`."""
+    _declare_functions(ggml)
     found = {}
     for index in range(ggml.ggml_backend_reg_count()):
         handle = ggml.ggml_backend_reg_get(index)
         name = ggml.ggml_backend_reg_name(handle).decode("utf-8", "replace")
         address = ggml.ggml_backend_reg_get_proc_address(handle, _GET_FEATURES)
-        found[name] = _features(address, handle) if address else {}
+        found[name] = _read_backend_features(address, handle) if address else {}
     return found
 
 
-def _declare(ggml: Any) -> None:
+def _declare_functions(ggml: Any) -> None:
     pointer, text = ctypes.c_void_p, ctypes.c_char_p
     for name, result, arguments in (
         ("ggml_backend_reg_count", ctypes.c_size_t, []),
@@ -74,7 +78,7 @@ def _declare(ggml: Any) -> None:
         function.restype, function.argtypes = result, arguments
 
 
-def _features(address: int, handle: Any) -> dict[str, str]:
+def _read_backend_features(address: int, handle: Any) -> dict[str, str]:
     rows, found = _FeatureFunction(address)(handle), {}
     for index in range(_MOST_FEATURES if rows else 0):
         if not rows[index].name:  # the end of the list
@@ -85,27 +89,32 @@ def _features(address: int, handle: Any) -> dict[str, str]:
     return found
 
 
-def cuda_versions(
+def read_cuda_versions(
     maps: Path = Path("/proc/self/maps"),
     load: Loader = ctypes.CDLL,
     query: Callable[[], str] | None = None,
 ) -> dict[str, str]:
     """Return {"runtime", "driver", "driver_release"}: CUDA releases ('13.2'), the driver's own number.
 
-    `runtime` is that of the libcudart in this process, `driver` the newest CUDA that the driver serves.
+    `runtime` is the version of the libcudart in this process, `driver` the newest CUDA that the driver
+    supports. Empty where unknown. `load` opens a shared library by name.
     """
     runtime = driver = ""
-    for name in loaded_cudart(maps):
-        runtime = _asked(load, name, "cudaRuntimeGetVersion")
+    for name in find_cudart(maps):
+        runtime = _query_version(load, name, "cudaRuntimeGetVersion")
         if runtime:
             break
     for name in _DRIVER_NAMES:
-        driver = driver or _asked(load, name, "cuDriverGetVersion")
-    return {"runtime": runtime, "driver": driver, "driver_release": (query or driver_release)()}
+        driver = driver or _query_version(load, name, "cuDriverGetVersion")
+    return {
+        "runtime": runtime,
+        "driver": driver,
+        "driver_release": (query or query_driver_release)(),
+    }
 
 
-def loaded_cudart(maps: Path) -> list[str]:
-    """Return the CUDA runtimes that this process has mapped; names to try where it cannot tell."""
+def find_cudart(maps: Path) -> list[str]:
+    """Return the CUDA runtimes that this process has mapped, or names to try where it cannot list them."""
     try:
         text = maps.read_text(errors="replace")
     except OSError:
@@ -113,21 +122,21 @@ def loaded_cudart(maps: Path) -> list[str]:
     return list(dict.fromkeys(_CUDART.findall(text)))
 
 
-def version_text(number: int) -> str:
-    """Return CUDA's version number as people write it: 13020 -> '13.2', 0 -> ''."""
+def format_cuda_version(number: int) -> str:
+    """Return a version number of CUDA as text: 13020 -> '13.2', 0 -> ''."""
     return f"{number // 1000}.{number % 1000 // 10}" if number > 0 else ""
 
 
-def _asked(load: Loader, name: str, function: str) -> str:
+def _query_version(load: Loader, name: str, function: str) -> str:
     version = ctypes.c_int()
     try:
         status = getattr(load(name), function)(ctypes.byref(version))
     except (OSError, AttributeError):
         return ""
-    return version_text(version.value) if status == 0 else ""
+    return format_cuda_version(version.value) if status == 0 else ""
 
 
-def driver_release() -> str:
+def query_driver_release() -> str:
     """Return the release of NVIDIA's driver ('580.65.06'), or ''."""
     try:
         done = subprocess.run(

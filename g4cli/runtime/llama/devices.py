@@ -1,4 +1,4 @@
-"""The devices that ggml sees: the CPU and any GPU.
+"""The devices of ggml: the CPU and the GPUs that the loaded build can use.
 
 python -m g4cli.runtime.llama.devices      prints them as JSON
 """
@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
-from g4cli.runtime.llama.library import build_info, llama
+from g4cli.runtime.llama.library import build_info, load_llama
 
 # enum ggml_backend_dev_type, ggml/include/ggml-backend.h, llama.cpp@0c1e57098.
 _KIND: Final = MappingProxyType({0: "cpu", 1: "gpu", 2: "igpu", 3: "accel", 4: "meta"})
@@ -29,7 +29,7 @@ class Device:
     total_bytes: int
 
 
-def devices() -> tuple[Device, ...]:
+def list_devices() -> tuple[Device, ...]:
     """Return all devices, in ggml's order. Raises EngineMissing."""
     ggml = ggml_library()
     found = []
@@ -50,8 +50,8 @@ def devices() -> tuple[Device, ...]:
 
 
 def has_gpu() -> bool:
-    """Return whether this build can put layers on a GPU."""
-    return bool(llama().llama_supports_gpu_offload())
+    """Return whether this build can offload layers to a GPU."""
+    return bool(load_llama().llama_supports_gpu_offload())
 
 
 class _BufferOverride(ctypes.Structure):
@@ -76,7 +76,7 @@ def keep_on_cpu(params: Any, patterns: Sequence[bytes]) -> Any:
 
 def ggml_library() -> Any:
     """Return libggml with the device functions declared."""
-    llama()  # registers the backends
+    load_llama()  # registers the backends
     path = build_info().library
     library = ctypes.CDLL(str(path.with_name(path.name.replace("llama", "ggml"))))
     pointer, text = ctypes.c_void_p, ctypes.c_char_p
@@ -97,4 +97,4 @@ def ggml_library() -> Any:
 
 
 if __name__ == "__main__":
-    print(json.dumps([asdict(device) for device in devices()], indent=1))
+    print(json.dumps([asdict(device) for device in list_devices()], indent=1))

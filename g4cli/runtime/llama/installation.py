@@ -1,4 +1,4 @@
-"""Where llama-cpp-python is installed and which build it is. Loads nothing of it."""
+"""Folder and fingerprint of the installed llama-cpp-python, found without loading it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WHEELS: Final = "https://abetlen.github.io/llama-cpp-python/whl/"
 
 
 def install_command() -> str:
-    """Return the command that installs the engine from ready-made wheels for this machine."""
+    """Return the command that installs llama-cpp-python from prebuilt wheels for this machine."""
     kind = "metal" if sys.platform == "darwin" and platform.machine() == "arm64" else "cpu"
     package = f"llama-cpp-python=={LLAMA_CPP_PYTHON}"
     return f"{sys.executable} -m pip install {package} --extra-index-url {WHEELS}{kind}"
@@ -33,11 +33,11 @@ def library_folder() -> Path:
 
 
 def library_fingerprint() -> str:
-    """Return a text that changes whenever the compiled library does. Raises EngineMissing."""
+    """Return the fingerprint of the installed library. Raises EngineMissing."""
     return fingerprint_of(library_folder())
 
 
 def fingerprint_of(folder: Path) -> str:
-    """Return names, sizes and times of the files in `folder`."""
+    """Return names, sizes and times of the files in `folder`: a text that changes with any of them."""
     stamps = ((p.name, p.stat()) for p in sorted(folder.glob("*")) if p.is_file())
     return ",".join(f"{name}:{s.st_size}:{s.st_mtime_ns}" for name, s in stamps)

@@ -1,8 +1,9 @@
 """A stop flag that llama.cpp can read.
 
-llama.cpp asks an abort callback between two graph nodes; a callback written in Python would cost a
-millisecond a token. So the callback is libc's strlen over a one-letter buffer: "" goes on, "x" stops. The
-buffer is written by another thread than the one that computes.
+llama.cpp calls an abort callback between two nodes of its graph, and stops when it returns true. A callback
+written in Python would cost a millisecond a token. So the callback is the C library's strlen on a buffer of
+one letter: the length of "" is 0 (continue), that of "x" is 1 (stop). Another thread than the one that
+computes writes the buffer.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ class Interrupt:
 
     @property
     def is_set(self) -> bool:
-        """Return whether somebody asked to stop."""
+        """Return whether a stop was requested."""
         return self._flag.raw[0] != 0
 
     def set(self) -> None:
-        """Ask the running computation to stop."""
+        """Request the running computation to stop."""
         self._flag[0] = b"x"
 
     def clear(self) -> None:
-        """Forget the request."""
+        """Withdraw the request."""
         self._flag[0] = b"\0"

@@ -1,7 +1,7 @@
-"""llama.cpp's C interface, loaded once, quiet: what it logs is kept for error messages, never printed.
+"""llama.cpp's C interface, loaded once. Its log is kept for error messages and never printed.
 
-Importing the package `llama_cpp` pulls in numpy, jinja2 and a chat framework that g4 does not use (0.2 s);
-only its module of C declarations is loaded here.
+`import llama_cpp` also imports numpy, jinja2 and chat classes that g4 does not use, which costs 0.2 s at
+each start of a worker. Only the modules of C declarations are loaded here (`_import_module`).
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Log:
         self._open: str = ""
         self._level = 0
 
-    def feed(self, level: int, text: str) -> None:
-        """Take one log event; a line may come in several pieces."""
+    def add_text(self, level: int, text: str) -> None:
+        """Add one log event, at ggml's level; a line may come in several of them."""
         if level != _CONTINUED:
             self._level = level
         self._open += text
@@ -54,7 +54,7 @@ class Log:
                 self._lines.append(LogLine(self._level, line.rstrip()))
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all lines."""
         self._lines.clear()
         self._open = ""
 
@@ -63,8 +63,8 @@ class Log:
         """Return the lines kept."""
         return tuple(self._lines)
 
-    def complaint(self) -> str:
-        """Return the last error lines (else warnings) as one sentence, or an empty string."""
+    def find_complaint(self) -> str:
+        """Return the last two error lines, or warnings if there are none, joined by "; "; or ""."""
         for level in (_ERROR, _WARN):
             found = [line.text for line in self._lines if line.level == level]
             if found:
@@ -77,7 +77,7 @@ LOG: Final = Log()
 
 @dataclass(frozen=True, slots=True)
 class BuildInfo:
-    """Which llama.cpp runs here. `fingerprint` changes whenever the compiled library does."""
+    """The loaded build of llama.cpp. `fingerprint` changes whenever the compiled library does."""
 
     version: str
     system_info: str
@@ -86,24 +86,24 @@ class BuildInfo:
 
 
 @cache
-def llama() -> Any:
-    """Return the module of C declarations, with the backend started and the log captured.
+def load_llama() -> Any:
+    """Return the module `llama_cpp.llama_cpp`, with the backends started and the log captured.
 
     Raises EngineMissing if llama-cpp-python is absent, or its library cannot be loaded here.
     """
-    # An assertion in ggml would start a debugger on this very process and print its findings.
+    # A failed assertion in ggml would otherwise start a debugger on this process.
     os.environ.setdefault("GGML_NO_BACKTRACE", "1")
-    module = _import("llama_cpp")
+    module = _import_module("llama_cpp")
     _capture_log(module)
     module.llama_backend_init()
     return module
 
 
 @cache
-def mtmd() -> Any:
-    """Return the module of C declarations of the multimodal library. Raises EngineMissing."""
-    base = llama()
-    module = _import("mtmd_cpp")
+def load_mtmd() -> Any:
+    """Return the module `llama_cpp.mtmd_cpp`, the multimodal library. Raises EngineMissing."""
+    base = load_llama()
+    module = _import_module("mtmd_cpp")
     if hasattr(module, "mtmd_log_set"):
         module.mtmd_log_set(_log_callback(base), None)
         module.mtmd_helper_log_set(_log_callback(base), None)
@@ -111,16 +111,16 @@ def mtmd() -> Any:
 
 
 @cache
-def grammar_module() -> Any:
-    """Return the module that turns JSON schemas into grammars. Raises EngineMissing."""
-    llama()
-    return _import("llama_grammar")
+def load_grammar_module() -> Any:
+    """Return the module `llama_cpp.llama_grammar`, which converts JSON schemas. Raises EngineMissing."""
+    load_llama()
+    return _import_module("llama_grammar")
 
 
 @cache
 def build_info() -> BuildInfo:
-    """Return which library is loaded and with which CPU features it was built. Raises EngineMissing."""
-    module = llama()
+    """Return the loaded library with the CPU features it was built for. Raises EngineMissing."""
+    module = load_llama()
     library = Path(module._lib._name)
     return BuildInfo(
         version=LLAMA_CPP_PYTHON,
@@ -130,26 +130,33 @@ def build_info() -> BuildInfo:
     )
 
 
-def failed(what: str, *, hint: str | None = None) -> RuntimeFailed:
-    """Return an error that carries llama.cpp's own last complaint."""
-    complaint = LOG.complaint()
+def engine_failure(what: str, *, hint: str | None = None) -> RuntimeFailed:
+    """Return a RuntimeFailed that says `what`, followed by the last error in llama.cpp's log."""
+    complaint = LOG.find_complaint()
     return RuntimeFailed(f"{what}: {complaint}" if complaint else what, hint=hint)
 
 
-def _import(name: str) -> Any:
+def _import_module(name: str) -> Any:
+    """Return the module `name` of llama_cpp, imported without running the package's __init__.
+
+    Python imports a submodule through its package: it looks the package up in `sys.modules` and searches
+    the package's `__path__`. So a bare package, with that path and nothing else, stands there while the
+    submodule is imported, and is removed again: whoever imports llama_cpp later gets the whole package.
+    This relies on two things. Python's import system documents the lookup in `sys.modules`. The modules
+    of llama-cpp-python import each other, and not the package; g4 pins the version exactly, and every
+    test that loads llama.cpp would fail if another version changed that.
+    """
     try:
         package = sys.modules.get("llama_cpp")
         if package is None:
             spec = importlib.util.find_spec("llama_cpp")
             if spec is None:
                 raise ImportError("llama-cpp-python is not installed")
-            # The package's __init__ is not run: a bare package lets its modules be imported one by one.
             package = importlib.util.module_from_spec(spec)
             sys.modules["llama_cpp"] = package
             try:
                 return importlib.import_module(f"llama_cpp.{name}")
             finally:
-                # Whoever imports llama_cpp later gets the whole package.
                 del sys.modules["llama_cpp"]
         return importlib.import_module(f"llama_cpp.{name}")
     except (ImportError, OSError, RuntimeError, AttributeError) as err:
@@ -160,10 +167,10 @@ def _import(name: str) -> Any:
 
 @cache
 def _log_callback(module: Any) -> Any:
-    # Cached for ever: a callback that Python frees is a jump into nowhere for C.
+    # Cached for ever: C would crash in a callback that Python has freed.
     @module.llama_log_callback  # type: ignore[untyped-decorator,unused-ignore]
     def collect(level: int, text: bytes, _data: ctypes.c_void_p) -> None:
-        LOG.feed(level, text.decode("utf-8", "replace"))
+        LOG.add_text(level, text.decode("utf-8", "replace"))
 
     return collect
 

@@ -21,13 +21,13 @@ from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.options import ContextOptions, ModelOptions
 from g4cli.runtime.llama.interrupt import Interrupt
-from g4cli.runtime.llama.library import llama
+from g4cli.runtime.llama.library import load_llama
 from g4cli.runtime.measure.reports import (
     BenchOptions,
     BenchReport,
-    Measured,
+    SpeedResult,
     TellOpening,
-    tell_nobody,
+    ignore_opening,
 )
 
 
@@ -37,7 +37,7 @@ def run_bench(
     options: BenchOptions,
     *,
     progress: Progress = no_progress,
-    opening: TellOpening = tell_nobody,
+    opening: TellOpening = ignore_opening,
 ) -> BenchReport:
     """Load the model, run the tests and return the figures. Raises RuntimeFailed or NoMemory."""
     opening(path)
@@ -59,14 +59,16 @@ def run_bench(
         context.n_threads,
         load_s,
         tests,
-        peak_memory_bytes(),
+        read_peak_memory(),
     )
     context.close()
     model.close()
     return report
 
 
-def _measure(context: Context, options: BenchOptions, progress: Progress) -> tuple[Measured, ...]:
+def _measure(
+    context: Context, options: BenchOptions, progress: Progress
+) -> tuple[SpeedResult, ...]:
     """Return every test behind every depth."""
     kinds: list[tuple[str, int, Callable[[Context, int], bool]]] = [
         ("pp", options.n_prompt, _prompt),
@@ -90,11 +92,11 @@ def _measure(context: Context, options: BenchOptions, progress: Progress) -> tup
                 progress(done, total, name)
                 if repetition or not options.warmup:  # the first warms caches and threads up
                     samples.append(n_tokens / seconds)
-            tests.append(Measured(name, n_tokens, tuple(samples), n_depth))
+            tests.append(SpeedResult(name, n_tokens, tuple(samples), n_depth))
     return tuple(tests)
 
 
-def peak_memory_bytes() -> int:
+def read_peak_memory() -> int:
     """Return the largest resident size of this process so far."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB
@@ -118,7 +120,7 @@ def _timed(context: Context, state: bytes | None, run: Callable[[], bool]) -> fl
     started = time.perf_counter()
     if not run():
         raise Interrupted("")
-    llama().llama_synchronize(context.handle)
+    load_llama().llama_synchronize(context.handle)
     return time.perf_counter() - started
 
 
@@ -134,7 +136,7 @@ def _generate(context: Context, n_tokens: int) -> bool:
     for token in _random_tokens(context, n_tokens):
         if not context.decode_one(token):
             return False
-        llama().llama_synchronize(context.handle)
+        load_llama().llama_synchronize(context.handle)
     return True
 
 

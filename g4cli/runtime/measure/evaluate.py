@@ -20,7 +20,7 @@ from g4cli.quant.scores import Score, score
 from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.llama_engine import LlamaEngine, open_engine
 from g4cli.runtime.engine.options import ContextOptions, ModelOptions
-from g4cli.runtime.measure.reports import Evaluation, TellOpening, tell_nobody
+from g4cli.runtime.measure.reports import Evaluation, TellOpening, ignore_opening
 
 # Tokens decoded together: each has a row of scores, 1 MiB with Gemma's vocabulary.
 _BATCH: Final = 64
@@ -47,7 +47,7 @@ def evaluate(
     use_extra_bufts: bool = True,
     n_threads: int = 0,
     progress: Progress = no_progress,
-    opening: TellOpening = tell_nobody,
+    opening: TellOpening = ignore_opening,
 ) -> Evaluation:
     """Return how well the model at `path` predicts the last turn of each conversation.
 
@@ -160,9 +160,9 @@ def _logits(
     engine: LlamaEngine, document: Document, steps: _Steps
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """Yield (position, rows of scores) for the positions that predict the answer; valid until the next."""
-    from g4cli.runtime.llama.library import llama
+    from g4cli.runtime.llama.library import load_llama
 
-    c: Any = llama()
+    c: Any = load_llama()
     context, tokens = engine.context, document.tokens[:-1]  # nothing is asked of the last token
     context.truncate(0)
     batch = c.llama_batch_init(_BATCH, 0, 1)

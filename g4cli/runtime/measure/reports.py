@@ -15,7 +15,7 @@ TellOpening: TypeAlias = Callable[[Path | None], None]
 """Called with a file that is being loaded, and with None when all are."""
 
 
-def tell_nobody(path: Path | None) -> None:
+def ignore_opening(path: Path | None) -> None:
     """Ignore the signal."""
 
 
@@ -33,7 +33,7 @@ class BenchOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class SpeedResult:
     """One test: tokens per second of each repetition, behind `n_depth` tokens."""
 
     name: str
@@ -61,7 +61,7 @@ class BenchReport:
     n_params: int
     n_threads: int
     load_s: float
-    tests: tuple[Measured, ...]
+    tests: tuple[SpeedResult, ...]
     peak_bytes: int
 
 

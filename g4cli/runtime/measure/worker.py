@@ -9,7 +9,7 @@ from typing import Any
 from g4cli.core.errors import G4Error
 from g4cli.runtime.engine.messages import Hello, Opening
 from g4cli.runtime.engine.serve import Service
-from g4cli.runtime.llama.library import llama
+from g4cli.runtime.llama.library import load_llama
 from g4cli.runtime.measure.bench import run_bench
 from g4cli.runtime.measure.evaluate import evaluate
 from g4cli.runtime.measure.messages import CODEC, RunBench, RunEvaluation
@@ -43,7 +43,7 @@ def main() -> None:
         )
 
     try:
-        llama()
+        load_llama()
     except G4Error as err:
         service.fail(err)
         return

@@ -27,9 +27,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from g4cli.core.errors import G4Error, RuntimeFailed
-from g4cli.runtime.llama.backends import backend_facts
-from g4cli.runtime.llama.devices import devices
-from g4cli.runtime.llama.library import build_info, failed, llama
+from g4cli.runtime.llama.backends import read_backend_facts
+from g4cli.runtime.llama.devices import list_devices
+from g4cli.runtime.llama.library import build_info, engine_failure, load_llama
 from g4cli.runtime.probes.kernels import probe_kernels
 
 N_CTX: Final = 1024
@@ -68,7 +68,7 @@ def _harden(data_limit: int) -> None:
 
 
 def _gpus() -> list[str]:
-    return [device.name for device in devices() if device.kind in ("gpu", "igpu")]
+    return [device.name for device in list_devices() if device.kind in ("gpu", "igpu")]
 
 
 def _emit(**fields: Any) -> None:
@@ -97,21 +97,21 @@ def _machine(_request: dict[str, Any]) -> None:
 
 
 def _backends(_request: dict[str, Any]) -> None:
-    _emit(event="backends", **backend_facts())
+    _emit(event="backends", **read_backend_facts())
 
 
 class _Session:
     """One loaded model and a context, on the CPU unless the options say otherwise."""
 
     def __init__(self, path: str, options: dict[str, Any]) -> None:
-        self.api = api = llama()
+        self.api = api = load_llama()
         params = api.llama_model_default_params()
         params.n_gpu_layers = int(options.get("n_gpu_layers", 0))
         params.use_extra_bufts = bool(options.get("use_extra_bufts", False))
         params.vocab_only = bool(options.get("vocab_only", False))
         self.model = api.llama_model_load_from_file(os.fsencode(path), params)
         if not self.model:
-            raise failed("llama.cpp does not load the file")
+            raise engine_failure("llama.cpp does not load the file")
         self.vocab = api.llama_model_get_vocab(self.model)
         self.n_vocab = api.llama_vocab_n_tokens(self.vocab)
         self.context = None if params.vocab_only else self._context(options)
@@ -132,7 +132,7 @@ class _Session:
         params.type_k = params.type_v = kv
         context = api.llama_init_from_model(self.model, params)
         if not context:
-            raise failed("llama.cpp makes no context for the file")
+            raise engine_failure("llama.cpp makes no context for the file")
         return context
 
     def tokenize(self, text: str) -> list[int]:
@@ -155,7 +155,7 @@ class _Session:
             self.context, self.api.llama_batch_get_one(array, len(tokens))
         )
         if status != 0:
-            raise failed(f"llama_decode gave {status}")
+            raise engine_failure(f"llama_decode gave {status}")
         pointer = self.api.llama_get_logits_ith(self.context, -1)
         return np.array(np.ctypeslib.as_array(pointer, shape=(self.n_vocab,)), dtype=np.float32)
 

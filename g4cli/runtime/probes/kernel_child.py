@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
-from g4cli.runtime.llama.library import build_info, llama
+from g4cli.runtime.llama.library import build_info, load_llama
 from g4cli.runtime.probes.kernels import TYPES
 
 # dequantize_row_q4_K and its like keep a capital K.
@@ -82,7 +82,7 @@ def _ggml() -> Any:
     ):
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
-    llama()  # registers the CPU backend
+    load_llama()  # registers the CPU backend
     return library
 
 

@@ -65,7 +65,7 @@ class KernelReport:
     use_extra_bufts: bool
     reason: str
 
-    def broken(self, layout: Layout) -> tuple[Product, ...]:
+    def find_broken(self, layout: Layout) -> tuple[Product, ...]:
         """Return the products of `layout` that crash or compute nonsense."""
         return tuple(
             p for p in self.products if p.layout == layout and p.status in ("crash", "wrong")
@@ -166,7 +166,7 @@ def main() -> None:
     """Print the report as JSON, or with --require leave with 1 if this build does not run at full speed."""
     if "--require" in sys.argv[1:]:
         report = probe_kernels(refresh=True)
-        sys.exit(0 if report.use_extra_bufts and not report.broken("plain") else 1)
+        sys.exit(0 if report.use_extra_bufts and not report.find_broken("plain") else 1)
     print(json.dumps(asdict(probe_kernels(refresh="--refresh" in sys.argv[1:])), indent=1))
 
 

@@ -27,7 +27,7 @@ from g4cli.core.errors import G4Error
 from g4cli.core.quoting import shell_word
 from g4cli.runtime.engine.context import MTP
 from g4cli.runtime.llama.devices import keep_on_cpu
-from g4cli.runtime.llama.library import LOG, failed, llama
+from g4cli.runtime.llama.library import LOG, engine_failure, load_llama
 
 # The settings of `g4 chat`; types are ggml's numbers.
 RUN_DEFAULTS: Final = MappingProxyType(
@@ -78,7 +78,7 @@ def probe_memory(
     model}, or {"error": text} where llama.cpp refuses the context.
     Raises RuntimeFailed if it cannot load the file.
     """
-    c = llama()
+    c = load_llama()
     results: list[dict[str, Any]] = []
     models: list[Any] = []
     loaded: dict[str, Any] | None = None
@@ -102,7 +102,7 @@ def _load_model(c: Any, path: Path | str, run: Mapping[str, Any]) -> Any:
     model = c.llama_model_load_from_file(os.fsencode(path), params)
     del referenced
     if not model:
-        raise failed(f"llama.cpp cannot load {path}", hint=f"g4 doctor {shell_word(path)}")
+        raise engine_failure(f"llama.cpp cannot load {path}", hint=f"g4 doctor {shell_word(path)}")
     return model
 
 
@@ -116,7 +116,7 @@ def _plan_contexts(
         LOG.clear()
         context = c.llama_init_from_model(model, _context_params(c, run, contexts))
         if not context:
-            found = {"error": LOG.complaint() or "refused"}
+            found = {"error": LOG.find_complaint() or "refused"}
             break
         contexts.append(context)
         plan = {

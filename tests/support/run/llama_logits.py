@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from g4cli.runtime.llama.library import llama
+from g4cli.runtime.llama.library import load_llama
 
 F32 = 0  # enum ggml_type
 
 
 def logits_of(path: Path, prompts: Sequence[Sequence[int]]) -> Iterator[NDArray[np.float32]]:
     """Yield an array (positions, vocabulary) for each prompt."""
-    lib = llama()
+    lib = load_llama()
     settings = lib.llama_model_default_params()
     settings.n_gpu_layers = 0
     model = lib.llama_model_load_from_file(str(path).encode(), settings)
@@ -33,7 +33,7 @@ def logits_of(path: Path, prompts: Sequence[Sequence[int]]) -> Iterator[NDArray[
 
 
 def _run(model: object, ids: list[int], n_vocab: int) -> NDArray[np.float32]:
-    lib = llama()
+    lib = load_llama()
     settings = lib.llama_context_default_params()
     settings.n_ctx = settings.n_batch = settings.n_ubatch = 256
     settings.n_threads = settings.n_threads_batch = 2

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from g4cli.core.errors import UsageError
 from g4cli.core.gbnf import MAX_TEXT, check_grammar
-from g4cli.runtime.engine.grammar import _without_stderr, schema_to_grammar
+from g4cli.runtime.engine.grammar import _silence_stderr, convert_schema
 from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.options import ModelOptions
-from g4cli.runtime.llama.library import grammar_module, llama
+from g4cli.runtime.llama.library import load_grammar_module, load_llama
 from tests.support.builders.tiny_file import build_tiny
 
 
@@ -30,10 +30,10 @@ def vocab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 def llama_parses(vocab: Any, grammar: str) -> bool:
-    with _without_stderr():
-        sampler = llama().llama_sampler_init_grammar(vocab, grammar.encode(), b"root")
+    with _silence_stderr():
+        sampler = load_llama().llama_sampler_init_grammar(vocab, grammar.encode(), b"root")
     if sampler:
-        llama().llama_sampler_free(sampler)
+        load_llama().llama_sampler_free(sampler)
     return bool(sampler)
 
 
@@ -80,13 +80,13 @@ def test_llama_cpp_takes_what_passes(vocab: Any, name: str) -> None:
     ],
 )
 def test_llama_cpp_takes_the_grammar_of_a_long_schema(vocab: Any, schema: str) -> None:
-    grammar = schema_to_grammar(schema)
+    grammar = convert_schema(schema)
     check_grammar(grammar)
     assert llama_parses(vocab, grammar)
 
 
 def test_the_grammars_that_come_with_the_library() -> None:
-    found = [value for name, value in vars(grammar_module()).items() if name.endswith("_GBNF")]
+    found = [value for name, value in vars(load_grammar_module()).items() if name.endswith("_GBNF")]
     assert len(found) > 5
     for grammar in found:
         check_grammar(grammar)

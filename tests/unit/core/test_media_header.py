@@ -26,7 +26,7 @@ from g4cli.core.media_file import kind_of, read_media
 from g4cli.core.sound_header import SoundHeader, read_sound_header
 from g4cli.runtime.engine.llama_engine import open_engine
 from g4cli.runtime.engine.options import ContextOptions, MediaOptions, ModelOptions
-from g4cli.runtime.llama.library import mtmd
+from g4cli.runtime.llama.library import load_mtmd
 from tests.support.builders.media_files import (
     bmp,
     flac,
@@ -85,7 +85,7 @@ def decoded(encoder: Any, data: bytes) -> tuple[int, int]:
     """Width and height of what llama.cpp decodes `data` to: of a sound, its samples at 16 kHz and
     1.
     """
-    c = mtmd()
+    c = load_mtmd()
     start = ctypes.cast(ctypes.c_char_p(data), ctypes.POINTER(ctypes.c_uint8))
     bitmap = c.mtmd_helper_bitmap_init_from_buf(encoder, start, len(data), False)
     assert bitmap, "llama.cpp reads it"

@@ -19,11 +19,11 @@ from g4cli.doctor.facts.gather import gather_facts
 from g4cli.doctor.known_bugs import release_of
 from g4cli.runtime.llama.backends import (
     _Feature,
-    backend_facts,
-    cuda_versions,
-    loaded_cudart,
-    registered,
-    version_text,
+    find_cudart,
+    format_cuda_version,
+    read_backend_facts,
+    read_cuda_versions,
+    read_features,
 )
 from tests.support.builders.damage import quantize
 from tests.support.builders.tiny_file import build_tiny
@@ -99,7 +99,7 @@ def libraries(**known: Cuda) -> Any:
 
 def test_every_backend_names_its_features() -> None:
     registry = Registry({"CUDA": {"ARCHS": "890", "USE_GRAPHS": "1"}, "CPU": {}, "RPC": None})
-    assert registered(registry) == {
+    assert read_features(registry) == {
         "CUDA": {"ARCHS": "890", "USE_GRAPHS": "1"},
         "CPU": {},
         "RPC": {},
@@ -107,7 +107,7 @@ def test_every_backend_names_its_features() -> None:
 
 
 def test_this_engine_answers() -> None:
-    facts = backend_facts()
+    facts = read_backend_facts()
     assert "CPU" in facts["backends"]
     assert [d["kind"] for d in facts["devices"]][-1] == "cpu"
     assert bool(facts["cuda"]) == ("CUDA" in facts["backends"])
@@ -121,24 +121,26 @@ def test_the_runtime_in_the_process_is_asked(runtime: int, text: str, tmp_path: 
     maps = tmp_path / "maps"
     maps.write_text(MAPS)
     load = libraries(libcudart=Cuda(runtime), libcuda=Cuda(13010))
-    found = cuda_versions(maps, load, lambda: "580.65.06")
+    found = read_cuda_versions(maps, load, lambda: "580.65.06")
     assert found == {"runtime": text, "driver": "13.1", "driver_release": "580.65.06"}
-    assert version_text(runtime) == text
+    assert format_cuda_version(runtime) == text
 
 
 def test_a_runtime_that_is_not_there_or_fails_is_unknown(tmp_path: Path) -> None:
     maps = tmp_path / "maps"
     maps.write_text("7f00-7f01 r-xp 0 0:0 1 /lib/libc.so.6\n")
-    assert loaded_cudart(maps) == []
-    assert loaded_cudart(tmp_path / "gone") == []
-    assert cuda_versions(maps, libraries(), lambda: "") == {
+    assert find_cudart(maps) == []
+    assert find_cudart(tmp_path / "gone") == []
+    assert read_cuda_versions(maps, libraries(), lambda: "") == {
         "runtime": "",
         "driver": "",
         "driver_release": "",
     }
     maps.write_text(MAPS)
-    assert loaded_cudart(maps) == ["/opt/venv/lib/nvidia/cuda_runtime/lib/libcudart.so.13"]
-    assert cuda_versions(maps, libraries(libcudart=Cuda(13020, 35)), lambda: "")["runtime"] == ""
+    assert find_cudart(maps) == ["/opt/venv/lib/nvidia/cuda_runtime/lib/libcudart.so.13"]
+    assert (
+        read_cuda_versions(maps, libraries(libcudart=Cuda(13020, 35)), lambda: "")["runtime"] == ""
+    )
 
 
 def engine(runtime: str | None) -> dict[str, Any]:

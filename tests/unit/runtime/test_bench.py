@@ -16,8 +16,8 @@ from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.options import ContextOptions, ModelOptions
 from g4cli.runtime.llama.interrupt import Interrupt
-from g4cli.runtime.measure.bench import peak_memory_bytes, run_bench
-from g4cli.runtime.measure.reports import BenchOptions, Measured, parse_depths
+from g4cli.runtime.measure.bench import read_peak_memory, run_bench
+from g4cli.runtime.measure.reports import BenchOptions, SpeedResult, parse_depths
 from tests.support.builders.tiny_file import build_tiny
 
 
@@ -30,9 +30,9 @@ def tiny(tmp_path: Path) -> Path:
 
 def test_mean_and_deviation_are_those_of_the_samples() -> None:
     samples = (10.0, 12.0, 17.0)
-    test = Measured("pp512", 512, samples)
+    test = SpeedResult("pp512", 512, samples)
     assert (test.mean, test.stddev) == (13.0, statistics.stdev(samples))
-    assert Measured("tg1", 1, (3.0,)).stddev == 0.0
+    assert SpeedResult("tg1", 1, (3.0,)).stddev == 0.0
 
 
 def test_report(tiny: Path) -> None:
@@ -53,7 +53,7 @@ def test_report(tiny: Path) -> None:
     assert steps[-1][:2] == (6, 6)
     # More than the weights, less than a gigabyte: the unit is bytes.
     assert report.size_bytes < report.peak_bytes < 1 << 30
-    assert peak_memory_bytes() >= report.peak_bytes
+    assert read_peak_memory() >= report.peak_bytes
 
 
 def test_behind_a_depth(tiny: Path) -> None:

@@ -24,7 +24,7 @@ from g4cli.runtime.engine.draft_model import DraftModel
 from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.options import ContextOptions, ModelOptions
 from g4cli.runtime.llama.interrupt import Interrupt
-from g4cli.runtime.llama.library import llama
+from g4cli.runtime.llama.library import load_llama
 from tests.support.builders.draft_file import build_tiny_draft
 from tests.support.builders.tiny_file import build_tiny, build_tiny_f32, build_tiny_q8
 from tests.support.fakes.reporter import RecordingReporter
@@ -76,7 +76,7 @@ def drafts_and_logits(model_path: Path, draft_path: Path) -> Iterator[list[tuple
         steps = []
         for count in (1, 2, 3):
             token = made.draft_tokens(last, count, len(past))[-1]
-            scores = llama().llama_get_logits_ith(made._handle, 0)
+            scores = load_llama().llama_get_logits_ith(made._handle, 0)
             steps.append((token, np.ctypeslib.as_array(scores, (model.n_vocab,)).copy()))
         yield steps
     made.close()

@@ -18,10 +18,15 @@ from g4cli.core.gguf import read_header
 from g4cli.loops.detector import GEMMA4_DIGITS
 from g4cli.prompt import Message, PromptStyle, render
 from g4cli.prompt.messages import Part
-from g4cli.runtime.engine.context import Context, cpu_quota, physical_cores
+from g4cli.runtime.engine.context import Context, count_physical_cores, read_cpu_quota
 from g4cli.runtime.engine.llama_engine import LlamaEngine, open_engine
 from g4cli.runtime.engine.model import Model
-from g4cli.runtime.engine.options import ContextOptions, ModelOptions, Sampling, recommended
+from g4cli.runtime.engine.options import (
+    ContextOptions,
+    ModelOptions,
+    Sampling,
+    read_recommended_sampling,
+)
 from g4cli.runtime.engine.sampler import Sampler
 from g4cli.runtime.engine.text_decoder import TextDecoder
 from g4cli.runtime.llama.interrupt import Interrupt
@@ -308,10 +313,10 @@ class TestLoading:
         assert (model.n_vocab, model.n_ctx_train, model.n_swa) == (768, 2048, 128)
         assert model.n_params > 3_000_000
         assert "gemma4" in model.description
-        assert model.meta("general.name") == "Tiny"
-        assert model.meta("no.such.key") is None
-        assert recommended(read_header(tiny_file)) == Sampling()
-        assert physical_cores() >= 1
+        assert model.read_key("general.name") == "Tiny"
+        assert model.read_key("no.such.key") is None
+        assert read_recommended_sampling(read_header(tiny_file)) == Sampling()
+        assert count_physical_cores() >= 1
 
 
 def test_suppressed_tokens_are_never_chosen(tmp_path: Path) -> None:
@@ -354,4 +359,4 @@ def test_a_containers_share_of_the_cpu_limits_the_threads(
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    assert cpu_quota(tmp_path) == cpus
+    assert read_cpu_quota(tmp_path) == cpus

@@ -22,8 +22,8 @@ def test_every_product_of_this_machine_is_right() -> None:
     assert set(plain) == set(TYPES)
     # The pinned build must compute everything in plain layout; that is what `make setup` promises.
     assert {p.status for p in plain.values()} == {"ok"}
-    assert report.broken("plain") == ()
-    assert report.use_extra_bufts == (report.broken("extra") == ())
+    assert report.find_broken("plain") == ()
+    assert report.use_extra_bufts == (report.find_broken("extra") == ())
     assert report.reason
 
 
@@ -61,7 +61,7 @@ def test_a_child_that_dies_costs_only_its_product(monkeypatch: pytest.MonkeyPatc
     report = probe_kernels()
     assert not report.use_extra_bufts
     assert report.reason == "repacked weights are off: the Q4_0 product crashes here (SIGILL)"
-    assert [p.type for p in report.broken("extra")] == ["Q4_0"]
+    assert [p.type for p in report.find_broken("extra")] == ["Q4_0"]
     assert len(report.products) == 2 * len(TYPES)
     assert [layout for layout, _ in child.calls] == ["plain", "extra", "extra"]
     assert "Q4_0" not in child.calls[2][1]
@@ -96,7 +96,7 @@ def test_a_product_without_end_counts_as_broken(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(kernels, "run_child", run)
     report = probe_kernels()
-    assert [(p.type, p.detail) for p in report.broken("extra")] == [("F32", "no end in 60 s")]
+    assert [(p.type, p.detail) for p in report.find_broken("extra")] == [("F32", "no end in 60 s")]
 
 
 class TestMemory:

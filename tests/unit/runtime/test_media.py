@@ -201,9 +201,9 @@ class TestReuse:
         start = next(i for i, token in enumerate(tokens) if token < 0)
         engine.evaluate([2, 700, 701])
         engine.evaluate(tokens)
-        assert engine._whole_runs(tokens, start + 10) == start
-        assert engine._whole_runs(tokens, start) == start
-        assert engine._whole_runs(tokens, start + 70) == start + 70
+        assert engine._round_down_to_run(tokens, start + 10) == start
+        assert engine._round_down_to_run(tokens, start) == start
+        assert engine._round_down_to_run(tokens, start + 70) == start + 70
 
 
 class TestBadFiles:
@@ -267,7 +267,7 @@ class TestBadFiles:
             made.tokens_of([Part("", media=Media("image", folder / "p.png"))])
 
     def test_an_encoder_of_another_model(self, engine: LlamaEngine, folder: Path) -> None:
-        with pytest.raises(RuntimeFailed, match="is no encoder for"):
+        with pytest.raises(RuntimeFailed, match="is not an encoder for"):
             MediaEncoder(engine.model, MediaOptions(folder / "tiny.gguf"))
 
     def test_a_wrong_budget(self, engine: LlamaEngine) -> None:
@@ -357,7 +357,7 @@ class TestCtrlC:
         self, engine: LlamaEngine, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         inside, go_on, answers = threading.Event(), threading.Event(), list[bool]()
-        real = MediaEncoder._goes_on
+        real = MediaEncoder._on_operation_done
 
         def busy(self: MediaEncoder, tensor: int, asks: bool, data: int) -> bool:
             """An operation that takes until the test says so: the first press of Ctrl-C falls into
@@ -370,7 +370,7 @@ class TestCtrlC:
             answers.append(real(self, tensor, asks, data))
             return answers[-1]
 
-        monkeypatch.setattr(MediaEncoder, "_goes_on", busy)
+        monkeypatch.setattr(MediaEncoder, "_on_operation_done", busy)
         engine.attach_media(MediaOptions(MMPROJ, image_tokens=70))
         assert engine.media is not None
         photo = Media("image", folder / "p.png")

@@ -133,7 +133,7 @@ class TestAnswers:
             shared.compile_schema("no JSON")
         with pytest.raises(ContextFull):
             list(shared.run_turn(RunTurn(tuple(range(200, 5000)), GREEDY, NO_END)))
-        with pytest.raises(UsageError, match="no encoder for images and sound"):
+        with pytest.raises(UsageError, match="no encoder of images and sound"):
             shared.encode(Media("image", Path("x.png")))
 
     def test_a_grammar(self, shared: EngineClient) -> None:
