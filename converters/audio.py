@@ -13,44 +13,46 @@ from g4cli.converters.config import Config
 from g4cli.converters.media_config import AudioConfig
 from g4cli.converters.names import Row, ShapeOf
 from g4cli.converters.transforms import drop_middle, softplus
-from g4cli.converters.vision import clipped_linear, embedder
+from g4cli.converters.vision import clipped_linear, require_embedder
 from g4cli.core.gguf_values import Value, boolean, f32, string, u32
 
 
-def audio(config: Config) -> AudioConfig:
+def require_audio(config: Config) -> AudioConfig:
     """Return the conformer's config; the caller has checked that there is one."""
     if config.audio is None:
         raise ValueError("no audio_config")
     return config.audio
 
 
-def _linear(source: str, target: str, shape: ShapeOf) -> tuple[Row, ...]:
+def _linear_rows(source: str, target: str, shape: ShapeOf) -> tuple[Row, ...]:
     return clipped_linear(
         f"audio_tower.layers.{{}}.{source}",
         f"a.blk.{{}}.{target}",
         shape,
-        lambda c, _: audio(c).clipped,
+        lambda c, _: require_audio(c).clipped,
     )
 
 
-def _hidden(config: Config, _: int) -> tuple[int, ...]:
-    return (audio(config).hidden,)
+def _hidden_shape(config: Config, _: int) -> tuple[int, ...]:
+    return (require_audio(config).hidden,)
 
 
-def _square(config: Config, _: int) -> tuple[int, ...]:
-    return audio(config).hidden, audio(config).hidden
+def _square_shape(config: Config, _: int) -> tuple[int, ...]:
+    return require_audio(config).hidden, require_audio(config).hidden
 
 
-def _up(config: Config, _: int) -> tuple[int, ...]:
-    return 4 * audio(config).hidden, audio(config).hidden
+def _up_shape(config: Config, _: int) -> tuple[int, ...]:
+    return 4 * require_audio(config).hidden, require_audio(config).hidden
 
 
-def _down(config: Config, _: int) -> tuple[int, ...]:
-    return audio(config).hidden, 4 * audio(config).hidden
+def _down_shape(config: Config, _: int) -> tuple[int, ...]:
+    return require_audio(config).hidden, 4 * require_audio(config).hidden
 
 
-def _norm(source: str, target: str) -> Row:
-    return Row(f"audio_tower.layers.{{}}.{source}.weight", f"a.blk.{{}}.{target}.weight", _hidden)
+def _norm_row(source: str, target: str) -> Row:
+    return Row(
+        f"audio_tower.layers.{{}}.{source}.weight", f"a.blk.{{}}.{target}.weight", _hidden_shape
+    )
 
 
 _SUBSAMPLE: Final = "audio_tower.subsample_conv_projection"
@@ -59,80 +61,89 @@ CONFORMER_ROWS: Final = (
     Row(
         f"{_SUBSAMPLE}.layer0.conv.weight",
         "a.conv1d.0.weight",
-        lambda c, _: (audio(c).channels[0], 1, 3, 3),
+        lambda c, _: (require_audio(c).channels[0], 1, 3, 3),
         f32=True,
     ),
     Row(
         f"{_SUBSAMPLE}.layer0.norm.weight",
         "a.conv1d.0.norm.weight",
-        lambda c, _: (audio(c).channels[0],),
+        lambda c, _: (require_audio(c).channels[0],),
     ),
     Row(
         f"{_SUBSAMPLE}.layer1.conv.weight",
         "a.conv1d.1.weight",
-        lambda c, _: (audio(c).channels[1], audio(c).channels[0], 3, 3),
+        lambda c, _: (require_audio(c).channels[1], require_audio(c).channels[0], 3, 3),
         f32=True,
     ),
     Row(
         f"{_SUBSAMPLE}.layer1.norm.weight",
         "a.conv1d.1.norm.weight",
-        lambda c, _: (audio(c).channels[1],),
+        lambda c, _: (require_audio(c).channels[1],),
     ),
     Row(
         f"{_SUBSAMPLE}.input_proj_linear.weight",
         "a.input_projection.weight",
-        lambda c, _: (audio(c).hidden, audio(c).channels[0] // 4 * audio(c).channels[1]),
+        lambda c, _: (
+            require_audio(c).hidden,
+            require_audio(c).channels[0] // 4 * require_audio(c).channels[1],
+        ),
         f32=True,
     ),
-    *_linear("feed_forward1.ffw_layer_1", "ffn_up", _up),
-    *_linear("feed_forward1.ffw_layer_2", "ffn_down", _down),
-    _norm("feed_forward1.pre_layer_norm", "ffn_norm"),
-    _norm("feed_forward1.post_layer_norm", "ffn_post_norm"),
-    *_linear("feed_forward2.ffw_layer_1", "ffn_up_1", _up),
-    *_linear("feed_forward2.ffw_layer_2", "ffn_down_1", _down),
-    _norm("feed_forward2.pre_layer_norm", "ffn_norm_1"),
-    _norm("feed_forward2.post_layer_norm", "ffn_post_norm_1"),
-    *_linear("self_attn.q_proj", "attn_q", _square),
-    *_linear("self_attn.k_proj", "attn_k", _square),
-    *_linear("self_attn.v_proj", "attn_v", _square),
-    *_linear("self_attn.post", "attn_out", _square),
+    *_linear_rows("feed_forward1.ffw_layer_1", "ffn_up", _up_shape),
+    *_linear_rows("feed_forward1.ffw_layer_2", "ffn_down", _down_shape),
+    _norm_row("feed_forward1.pre_layer_norm", "ffn_norm"),
+    _norm_row("feed_forward1.post_layer_norm", "ffn_post_norm"),
+    *_linear_rows("feed_forward2.ffw_layer_1", "ffn_up_1", _up_shape),
+    *_linear_rows("feed_forward2.ffw_layer_2", "ffn_down_1", _down_shape),
+    _norm_row("feed_forward2.pre_layer_norm", "ffn_norm_1"),
+    _norm_row("feed_forward2.post_layer_norm", "ffn_post_norm_1"),
+    *_linear_rows("self_attn.q_proj", "attn_q", _square_shape),
+    *_linear_rows("self_attn.k_proj", "attn_k", _square_shape),
+    *_linear_rows("self_attn.v_proj", "attn_v", _square_shape),
+    *_linear_rows("self_attn.post", "attn_out", _square_shape),
     Row(
         "audio_tower.layers.{}.self_attn.relative_k_proj.weight",
         "a.blk.{}.attn_k_rel.weight",
-        _square,
+        _square_shape,
     ),
     Row(
         "audio_tower.layers.{}.self_attn.per_dim_scale",
         "a.blk.{}.per_dim_scale.weight",
-        lambda c, _: (audio(c).hidden // audio(c).n_head,),
+        lambda c, _: (require_audio(c).hidden // require_audio(c).n_head,),
         value=softplus,
     ),
-    *_linear(
-        "lconv1d.linear_start", "conv_pw1", lambda c, _: (2 * audio(c).hidden, audio(c).hidden)
+    *_linear_rows(
+        "lconv1d.linear_start",
+        "conv_pw1",
+        lambda c, _: (2 * require_audio(c).hidden, require_audio(c).hidden),
     ),
-    *_linear("lconv1d.linear_end", "conv_pw2", _square),
+    *_linear_rows("lconv1d.linear_end", "conv_pw2", _square_shape),
     Row(
         "audio_tower.layers.{}.lconv1d.depthwise_conv1d.weight",
         "a.blk.{}.conv_dw.weight",
-        lambda c, _: (audio(c).hidden, 1, audio(c).kernel),
+        lambda c, _: (require_audio(c).hidden, 1, require_audio(c).kernel),
         view=drop_middle,
         f32=True,
     ),
-    _norm("lconv1d.pre_layer_norm", "conv_norm"),
-    _norm("lconv1d.conv_norm", "norm_conv"),
-    _norm("norm_pre_attn", "attn_pre_norm"),
-    _norm("norm_post_attn", "attn_post_norm"),
-    _norm("norm_out", "ln2"),
+    _norm_row("lconv1d.pre_layer_norm", "conv_norm"),
+    _norm_row("lconv1d.conv_norm", "norm_conv"),
+    _norm_row("norm_pre_attn", "attn_pre_norm"),
+    _norm_row("norm_post_attn", "attn_post_norm"),
+    _norm_row("norm_out", "ln2"),
     Row(
         "audio_tower.output_proj.weight",
         "a.pre_encode.out.weight",
-        lambda c, _: (audio(c).n_out, audio(c).hidden),
+        lambda c, _: (require_audio(c).n_out, require_audio(c).hidden),
     ),
-    Row("audio_tower.output_proj.bias", "a.pre_encode.out.bias", lambda c, _: (audio(c).n_out,)),
+    Row(
+        "audio_tower.output_proj.bias",
+        "a.pre_encode.out.bias",
+        lambda c, _: (require_audio(c).n_out,),
+    ),
     Row(
         "embed_audio.embedding_projection.weight",
         "mm.a.input_projection.weight",
-        lambda c, _: (c.text.hidden, audio(c).n_out),
+        lambda c, _: (c.text.hidden, require_audio(c).n_out),
     ),
 )
 
@@ -140,17 +151,17 @@ EMBEDDER_ROWS: Final = (
     Row(
         "embed_audio.embedding_projection.weight",
         "mm.a.input_projection.weight",
-        lambda c, _: (c.text.hidden, embedder(c).n_samples),
+        lambda c, _: (c.text.hidden, require_embedder(c).n_samples),
     ),
 )
 
 
-def keys(config: Config) -> dict[str, Value]:
+def audio_keys(config: Config) -> dict[str, Value]:
     """Return the audio keys but for projector, mel bins and epsilon, which come last (`closing_keys`)."""
     if config.embedder is not None:
         hidden, n_ff, n_layer, n_head = config.embedder.n_samples, 0, 0, 0
     else:
-        a = audio(config)
+        a = require_audio(config)
         hidden, n_ff, n_layer, n_head = a.hidden, 4 * a.hidden, a.n_layer, a.n_head
     return {
         "clip.has_audio_encoder": boolean(True),
@@ -166,6 +177,8 @@ def closing_keys(config: Config) -> dict[str, Value]:
     """Return the projector's name, the mel bins and the norm's epsilon."""
     return {
         "clip.audio.projector_type": string("gemma4a" if config.embedder is None else "gemma4ua"),
-        "clip.audio.num_mel_bins": u32(128 if config.embedder is not None else audio(config).n_mel),
+        "clip.audio.num_mel_bins": u32(
+            128 if config.embedder is not None else require_audio(config).n_mel
+        ),
         "clip.audio.attention.layer_norm_epsilon": f32(1e-6),
     }

@@ -18,7 +18,7 @@ from typing import Any, Final, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from g4cli.converters.checkpoint import floats
+from g4cli.converters.checkpoint import to_float32
 from g4cli.converters.transforms import Value as ValueTransform
 from g4cli.core.errors import BadCheckpoint
 from g4cli.core.ggml import BF16, F16, F32, GGMLType
@@ -69,12 +69,12 @@ class Faults:
     def __init__(self) -> None:
         self.found: dict[str, str] = {}
 
-    def checked(self, block: NDArray[Any], origin: str, infinite: bool) -> NDArray[Any]:
+    def check_block(self, block: NDArray[Any], origin: str, infinite: bool) -> NDArray[Any]:
         """Return `block`, or zeros in its place if it has NaN or Inf, so that every tensor is looked at.
 
         `infinite`: Inf is a value like any other.
         """
-        if is_finite(block) or (infinite and not np.isnan(floats(block)).any()):
+        if is_finite(block) or (infinite and not np.isnan(to_float32(block)).any()):
             return block
         self.found.setdefault(origin, origin)
         return np.zeros_like(block)
@@ -94,7 +94,7 @@ class Tensor:
     origin: str
     faults: Faults
 
-    def blocks(self, weights: int = BLOCK_WEIGHTS) -> Iterator[Block]:
+    def iter_blocks(self, weights: int = BLOCK_WEIGHTS) -> Iterator[Block]:
         """Yield the tensor in blocks of whole rows, of about `weights` numbers each."""
         table, row = self.view, self.row
         if table.flags.c_contiguous:  # experts too: their rows are one long table
@@ -104,16 +104,18 @@ class Tensor:
             table, per_item = table[None], table.size
         step = max(1, weights // per_item)
         for first in range(0, len(table), step):
-            yield Block(first * (per_item // row), partial(self._read, table[first : first + step]))
+            yield Block(
+                first * (per_item // row), partial(self._read_block, table[first : first + step])
+            )
 
-    def _read(self, piece: NDArray[Any]) -> NDArray[Any]:
+    def _read_block(self, piece: NDArray[Any]) -> NDArray[Any]:
         # What lies in order in the file is not copied here: pages are read when they are used.
         rows = np.ascontiguousarray(piece).reshape(-1, self.row)
         if self.value is not None:
-            changed = self.value(floats(rows))
+            changed = self.value(to_float32(rows))
             # llama.cpp's converter computes in the source's own type where that is F16.
             rows = changed.astype(np.float16) if rows.dtype == np.float16 else changed
-        return self.faults.checked(rows, self.origin, self.infinite)
+        return self.faults.check_block(rows, self.origin, self.infinite)
 
 
 def is_finite(block: NDArray[Any]) -> bool:
@@ -133,15 +135,15 @@ def to_bf16(x: NDArray[np.float32]) -> NDArray[np.uint16]:
     return np.right_shift(bits + (odd + 0x7FFF), 16).astype(np.uint16)
 
 
-def plain(kind: GGMLType, block: NDArray[Any]) -> NDArray[Any]:
+def to_plain(kind: GGMLType, block: NDArray[Any]) -> NDArray[Any]:
     """Return `block` in F32, F16 (float16) or BF16 (uint16); a value beyond the range becomes Inf."""
     if kind is BF16:
-        return block if block.dtype == np.uint16 else to_bf16(floats(block))
+        return block if block.dtype == np.uint16 else to_bf16(to_float32(block))
     if kind is F16:
         with np.errstate(over="ignore"):
-            return block if block.dtype == np.float16 else floats(block).astype(np.float16)
+            return block if block.dtype == np.float16 else to_float32(block).astype(np.float16)
     if kind is F32:
-        return floats(block)
+        return to_float32(block)
     raise ValueError(f"{kind.name} is no plain type")
 
 
@@ -165,17 +167,17 @@ class PlainCoder:
         tasks = ((spec, block) for spec, rows in tensors for block in rows())
         try:
             running: deque[Future[memoryview]] = deque()
-            running.extend(pool.submit(_encode, *task) for task in islice(tasks, AHEAD * n))
+            running.extend(pool.submit(_encode_block, *task) for task in islice(tasks, AHEAD * n))
             while running:
                 yield running.popleft().result()
-                running.extend(pool.submit(_encode, *task) for task in islice(tasks, 1))
+                running.extend(pool.submit(_encode_block, *task) for task in islice(tasks, 1))
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _encode(spec: TensorSpec, block: Block) -> memoryview:
+def _encode_block(spec: TensorSpec, block: Block) -> memoryview:
     source = block.read()
-    out = plain(spec.type, source)
+    out = to_plain(spec.type, source)
     if out is not source and spec.type is not F32 and not is_finite(out):
         raise BadCheckpoint(
             f"{spec.name} has values beyond the range of {spec.type.name} near row {block.start}",

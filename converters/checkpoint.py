@@ -107,7 +107,7 @@ class Checkpoint:
         )
         return BY_NAME[first]
 
-    def array(self, name: str) -> NDArray[Any]:
+    def map_array(self, name: str) -> NDArray[Any]:
         """Return tensor `name` as it lies on disk, not copied: uint16 (bits of BF16), float16 or float32."""
         source = self.tensors[name]
         dtype = FLOATS[source.dtype]
@@ -115,7 +115,7 @@ class Checkpoint:
         return flat.reshape(source.shape)
 
 
-def floats(raw: NDArray[Any]) -> NDArray[np.float32]:
+def to_float32(raw: NDArray[Any]) -> NDArray[np.float32]:
     """Return `raw` (uint16 = bits of BF16, float16 or float32) as float32, exactly."""
     if raw.dtype == np.uint16:
         return as_float32(np.left_shift(raw, 16, dtype=np.uint32))
@@ -144,11 +144,11 @@ def require_folder(folder: Path) -> None:
 def open_checkpoint(folder: Path) -> Checkpoint:
     """Return the checkpoint in `folder`. Raises FileMissing or BadCheckpoint."""
     require_folder(folder)
-    files, wanted = _shards(folder)
+    files, wanted = _find_shards(folder)
     tensors: dict[str, Source] = {}
     maps = []
     for number, file in enumerate(files):
-        buffer = _map(file)
+        buffer = _map_file(file)
         maps.append(buffer)
         for source in _read_header(file, buffer, number):
             if source.name in tensors:
@@ -162,7 +162,9 @@ def open_checkpoint(folder: Path) -> Checkpoint:
         raise BadCheckpoint(
             f"{folder / INDEX} and the shards disagree: "
             + "; ".join(
-                filter(None, (named("missing", missing), named("not in the index", extra)))
+                filter(
+                    None, (list_names("missing", missing), list_names("not in the index", extra))
+                )
             ),
             hint=DOWNLOAD_AGAIN,
         )
@@ -172,7 +174,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
 DOWNLOAD_AGAIN: Final = "download the checkpoint again: hf download REPO --local-dir DIR"
 
 
-def named(what: str, names: Sequence[str], limit: int = 12) -> str:
+def list_names(what: str, names: Sequence[str], limit: int = 12) -> str:
     """Return 'what: a, b and 3 more', or nothing for no names."""
     if not names:
         return ""
@@ -190,10 +192,10 @@ def read_json(path: Path, *, required: bool = True) -> dict[str, Any]:
         raise BadCheckpoint(
             f"{path.parent} has no {path.name}: not a Hugging Face checkpoint", hint=DOWNLOAD_AGAIN
         ) from None
-    return _object(data, str(path))
+    return _parse_object(data, str(path))
 
 
-def _object(data: bytes, where: str) -> dict[str, Any]:
+def _parse_object(data: bytes, where: str) -> dict[str, Any]:
     try:
         value = json.loads(data, parse_constant=_refuse_constant)
         if _SURROGATE.search(
@@ -211,7 +213,7 @@ def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not a JSON number")
 
 
-def _shards(folder: Path) -> tuple[list[Path], dict[str, str] | None]:
+def _find_shards(folder: Path) -> tuple[list[Path], dict[str, str] | None]:
     index = folder / INDEX
     if not index.is_file():
         single = folder / SINGLE
@@ -220,7 +222,7 @@ def _shards(folder: Path) -> tuple[list[Path], dict[str, str] | None]:
         others = sorted(p.name for p in folder.glob("*.safetensors"))
         raise BadCheckpoint(
             f"{folder} has neither {SINGLE} nor {INDEX}"
-            + (f" (it has {named('shards', others)})" if others else ""),
+            + (f" (it has {list_names('shards', others)})" if others else ""),
             hint=DOWNLOAD_AGAIN,
         )
     weight_map = read_json(index).get("weight_map")
@@ -233,17 +235,21 @@ def _shards(folder: Path) -> tuple[list[Path], dict[str, str] | None]:
         raise BadCheckpoint(f"{index}: {len(names):,} shards, more than {SHARDS:,}")
     outside = [name for name in names if Path(name).name != name or name in ("", ".", "..")]
     if outside:
-        raise BadCheckpoint(f"{index}: {named('a shard must lie in the folder itself', outside)}")
+        raise BadCheckpoint(
+            f"{index}: {list_names('a shard must lie in the folder itself', outside)}"
+        )
     long = [name[:40] + " ..." for name in names if len(os.fsencode(name)) > _NAME_BYTES]
     if long:
-        raise BadCheckpoint(f"{index}: {named('names of shards that no disk takes', long)}")
+        raise BadCheckpoint(f"{index}: {list_names('names of shards that no disk takes', long)}")
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
-        raise BadCheckpoint(f"{folder}: {named('missing shards', missing)}", hint=DOWNLOAD_AGAIN)
+        raise BadCheckpoint(
+            f"{folder}: {list_names('missing shards', missing)}", hint=DOWNLOAD_AGAIN
+        )
     return [folder / name for name in names], weight_map
 
 
-def _map(file: Path) -> mmap.mmap:
+def _map_file(file: Path) -> mmap.mmap:
     try:
         with open_inside(file) as handle:
             size = os.fstat(handle.fileno()).st_size
@@ -270,17 +276,19 @@ def _read_header(file: Path, buffer: mmap.mmap, number: int) -> list[Source]:
         )
     if length > HEADER_BYTES:
         raise BadCheckpoint(f"{file}: a header of {length:,} bytes, more than {HEADER_BYTES:,}")
-    header = _object(buffer[8 : 8 + length], f"{file}, header")
+    header = _parse_object(buffer[8 : 8 + length], f"{file}, header")
     header.pop("__metadata__", None)
     if len(header) > TENSORS:
         raise BadCheckpoint(f"{file}: {len(header):,} tensors, more than {TENSORS:,}")
     data = 8 + length
-    sources = [_source(file, name, entry, number, data) for name, entry in sorted(header.items())]
+    sources = [
+        _read_entry(file, name, entry, number, data) for name, entry in sorted(header.items())
+    ]
     _check_layout(file, sources, data, len(buffer))
     return sources
 
 
-def _source(file: Path, name: str, entry: Any, number: int, data: int) -> Source:
+def _read_entry(file: Path, name: str, entry: Any, number: int, data: int) -> Source:
     def bad(what: str) -> BadCheckpoint:
         return BadCheckpoint(f"{file}: tensor {name}: {what}", hint=DOWNLOAD_AGAIN)
 

@@ -117,15 +117,15 @@ def read_config(
     `ignore` names unknown keys that the caller vouches for. Without `media` the towers' configs are not
     looked at: what they hold cannot hinder the text network.
     """
-    family = _family(raw, where)
+    family = _read_family(raw, where)
     text = raw.get("text_config", raw if "num_hidden_layers" in raw else None)
     if not isinstance(text, dict):
         raise BadCheckpoint(f"{where}: no text_config")
     faults = check_keys(raw, ignore, media=media)
     reader = Reader(dict(text), faults)
-    config = _text(reader, family)
+    config = _read_text(reader, family)
     names = ("vision_config", "audio_config")
-    see, hear = (_part(raw, name, faults) if media else None for name in names)
+    see, hear = (_read_part(raw, name, faults) if media else None for name in names)
     unified = family == "unified"
     embedder = (
         embedder_config(see, hear, faults)
@@ -137,7 +137,7 @@ def read_config(
     backbone = None
     if family == "assistant":
         top = Reader(dict(raw), faults)
-        backbone = top.whole(
+        backbone = top.read_int(
             "backbone_hidden_size", 1536 if "Unified" not in str(raw["architectures"]) else 3840
         )
     if faults:
@@ -151,7 +151,7 @@ def read_config(
     return Config(family, config, vision, audio, embedder, backbone, raw)
 
 
-def _family(raw: Mapping[str, Any], where: str) -> Family:
+def _read_family(raw: Mapping[str, Any], where: str) -> Family:
     names = raw.get("architectures")
     name = names[0] if isinstance(names, list) and names else None
     if not isinstance(name, str) or name not in ARCHITECTURES:
@@ -163,24 +163,24 @@ def _family(raw: Mapping[str, Any], where: str) -> Family:
     if quantization:
         method = quantization.get("quant_method") if isinstance(quantization, dict) else None
         raise BadCheckpoint(
-            f"{where}: the checkpoint is quantised already ({method or 'quantization_config is set'})",
+            f"{where}: the checkpoint is quantized already ({method or 'quantization_config is set'})",
             hint="convert the plain checkpoint, or the one that ends in -qat-q4_0-unquantized",
         )
     return ARCHITECTURES[name]
 
 
-def _text(read: Reader, family: Family) -> TextConfig:
+def _read_text(read: Reader, family: Family) -> TextConfig:
     # The 12B and its drafter have their own defaults.
     unified = family == "unified" or read.raw.get("model_type") == "gemma4_unified_text"
-    n_layer = read.whole("num_hidden_layers", 30, high=MAX_LAYERS + 1)
-    is_swa = _layer_types(read, n_layer)
-    k_eq_v = read.flag("attention_k_eq_v", False)
-    head_dim_full, n_head_kv_full = _global_layers(read, is_swa, k_eq_v)
+    n_layer = read.read_int("num_hidden_layers", 30, high=MAX_LAYERS + 1)
+    is_swa = _read_layer_types(read, n_layer)
+    k_eq_v = read.read_bool("attention_k_eq_v", False)
+    head_dim_full, n_head_kv_full = _read_global_layers(read, is_swa, k_eq_v)
     shared_default = n_layer if family == "assistant" else 0
     # An assistant owns no keys and values: 0 means all layers (configuration_gemma4_assistant.py).
-    n_shared = read.whole("num_kv_shared_layers", 0, low=0, high=n_layer + 1) or shared_default
-    moe = read.flag("enable_moe_block", False)
-    theta_full, theta_swa, partial = _rope(read)
+    n_shared = read.read_int("num_kv_shared_layers", 0, low=0, high=n_layer + 1) or shared_default
+    moe = read.read_bool("enable_moe_block", False)
+    theta_full, theta_swa, partial = _read_rope(read)
     for key in ("num_experts", "top_k_experts", "moe_intermediate_size") if moe else ():
         if read.raw.get(key) is None:
             read.faults.append(f"enable_moe_block is on, but {key} is not given")
@@ -188,37 +188,37 @@ def _text(read: Reader, family: Family) -> TextConfig:
     softcap = read.raw.get("final_logit_softcapping")
     return TextConfig(
         n_layer=n_layer,
-        hidden=read.whole("hidden_size", 2304),
-        n_ff=read.whole("intermediate_size", 9216),
-        n_head=read.whole("num_attention_heads", 8),
-        n_head_kv=read.whole("num_key_value_heads", 4),
+        hidden=read.read_int("hidden_size", 2304),
+        n_ff=read.read_int("intermediate_size", 9216),
+        n_head=read.read_int("num_attention_heads", 8),
+        n_head_kv=read.read_int("num_key_value_heads", 4),
         n_head_kv_full=n_head_kv_full,
-        head_dim=read.whole("head_dim", 256, high=MAX_HEAD),
+        head_dim=read.read_int("head_dim", 256, high=MAX_HEAD),
         head_dim_full=head_dim_full,
-        n_ctx=read.whole("max_position_embeddings", 262_144 if unified else 131_072),
-        n_vocab=read.whole("vocab_size", 262_144),
+        n_ctx=read.read_int("max_position_embeddings", 262_144 if unified else 131_072),
+        n_vocab=read.read_int("vocab_size", 262_144),
         is_swa=is_swa,
-        sliding_window=read.whole("sliding_window", 1024 if unified else 512),
+        sliding_window=read.read_int("sliding_window", 1024 if unified else 512),
         n_shared_kv=n_shared,
-        hidden_per_layer=read.whole("hidden_size_per_layer_input", per_layer, low=0)
+        hidden_per_layer=read.read_int("hidden_size_per_layer_input", per_layer, low=0)
         if read.raw.get("hidden_size_per_layer_input", per_layer) is not None
         else 0,
-        rms_eps=read.number("rms_norm_eps", 1e-6),
-        softcap=None if not softcap else read.number("final_logit_softcapping", 30.0),
+        rms_eps=read.read_float("rms_norm_eps", 1e-6),
+        softcap=None if not softcap else read.read_float("final_logit_softcapping", 30.0),
         theta_full=theta_full,
         theta_swa=theta_swa,
         partial_full=partial,
-        double_wide=read.flag("use_double_wide_mlp", False),
+        double_wide=read.read_bool("use_double_wide_mlp", False),
         k_eq_v=k_eq_v,
         moe=moe,
-        n_expert=read.optional("num_experts"),
-        n_expert_used=read.optional("top_k_experts"),
-        n_ff_expert=read.optional("moe_intermediate_size"),
-        tied=read.flag("tie_word_embeddings", True),
+        n_expert=read.read_optional_int("num_experts"),
+        n_expert_used=read.read_optional_int("top_k_experts"),
+        n_ff_expert=read.read_optional_int("moe_intermediate_size"),
+        tied=read.read_bool("tie_word_embeddings", True),
     )
 
 
-def _layer_types(read: Reader, n_layer: int) -> tuple[bool, ...]:
+def _read_layer_types(read: Reader, n_layer: int) -> tuple[bool, ...]:
     types = read.raw.get("layer_types")
     if types is None:  # 5:1 by default
         types = [FULL if (i + 1) % 6 == 0 else SLIDING for i in range(n_layer)]
@@ -233,14 +233,16 @@ def _layer_types(read: Reader, n_layer: int) -> tuple[bool, ...]:
     return tuple(kind == SLIDING for kind in types)
 
 
-def _global_layers(read: Reader, is_swa: tuple[bool, ...], k_eq_v: bool) -> tuple[int, int | None]:
+def _read_global_layers(
+    read: Reader, is_swa: tuple[bool, ...], k_eq_v: bool
+) -> tuple[int, int | None]:
     """Return head width and key-value heads of the global layers, from either spelling."""
     overrides = read.raw.get("per_layer_config")
     if overrides is None:
-        heads = read.optional("num_global_key_value_heads")
+        heads = read.read_optional_int("num_global_key_value_heads")
         # transformers lets attention_k_eq_v gate the heads (configuration_gemma4.py, __post_init__).
-        return read.whole("global_head_dim", 512, high=MAX_HEAD), heads if k_eq_v else None
-    head_dim, heads = read.whole("head_dim", 256, high=MAX_HEAD), None
+        return read.read_int("global_head_dim", 512, high=MAX_HEAD), heads if k_eq_v else None
+    head_dim, heads = read.read_int("head_dim", 256, high=MAX_HEAD), None
     expected = {i for i, swa in enumerate(is_swa) if not swa}
     if not isinstance(overrides, dict) or {_layer_number(key) for key in overrides} != expected:
         read.faults.append("per_layer_config does not name exactly the full_attention layers")
@@ -253,7 +255,9 @@ def _global_layers(read: Reader, is_swa: tuple[bool, ...], k_eq_v: bool) -> tupl
     if unknown:
         read.faults.append(f"per_layer_config has the unknown keys {', '.join(unknown)}")
     inner = Reader(values[0], read.faults)
-    return inner.whole("head_dim", head_dim, high=MAX_HEAD), inner.optional("num_key_value_heads")
+    return inner.read_int("head_dim", head_dim, high=MAX_HEAD), inner.read_optional_int(
+        "num_key_value_heads"
+    )
 
 
 def _layer_number(key: object) -> int:
@@ -262,7 +266,7 @@ def _layer_number(key: object) -> int:
     )  # "5" and "05" are both written
 
 
-def _rope(read: Reader) -> tuple[float, float, float]:
+def _read_rope(read: Reader) -> tuple[float, float, float]:
     """Return theta of the global layers, theta of the sliding ones, rotated share of the global ones."""
     rope = read.raw.get("rope_parameters")
     if rope is None:
@@ -293,13 +297,13 @@ def _rope(read: Reader) -> tuple[float, float, float]:
     top, low = Reader(full, read.faults), Reader(sliding, read.faults)
     if "partial_rotary_factor" not in full:
         read.faults.append(f"rope_parameters of {FULL} has no partial_rotary_factor")
-    partial = top.number("partial_rotary_factor", 0.25)
+    partial = top.read_float("partial_rotary_factor", 0.25)
     if partial > 1:
         read.faults.append(f"partial_rotary_factor is {partial}, at most 1 makes sense")
-    return top.number("rope_theta", 1e6), low.number("rope_theta", 1e4), partial
+    return top.read_float("rope_theta", 1e6), low.read_float("rope_theta", 1e4), partial
 
 
-def _part(raw: Mapping[str, Any], name: str, faults: list[str]) -> Mapping[str, Any] | None:
+def _read_part(raw: Mapping[str, Any], name: str, faults: list[str]) -> Mapping[str, Any] | None:
     value = raw.get(name)
     if value is None or isinstance(value, dict):
         return value

@@ -14,11 +14,11 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 
-def _words(text: str) -> frozenset[str]:
+def _split_words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-READ_TEXT: Final = _words(
+READ_TEXT: Final = _split_words(
     """
     num_hidden_layers hidden_size intermediate_size num_attention_heads num_key_value_heads
     num_global_key_value_heads head_dim global_head_dim per_layer_config max_position_embeddings vocab_size
@@ -28,21 +28,21 @@ READ_TEXT: Final = _words(
     vocab_size_per_layer_input
     """
 )
-READ_TOP: Final = _words(
+READ_TOP: Final = _split_words(
     """
     architectures text_config vision_config audio_config backbone_hidden_size tie_word_embeddings
     bos_token_id eos_token_id pad_token_id unk_token_id sep_token_id cls_token_id mask_token_id _name_or_path
     use_ordered_embeddings num_centroids centroid_intermediate_top_k
     """
 )
-READ_VISION: Final = _words(
+READ_VISION: Final = _split_words(
     """
     hidden_size intermediate_size num_hidden_layers num_attention_heads head_dim global_head_dim patch_size
     position_embedding_size use_clipped_linears standardize layer_norm_eps
     mm_embed_dim mm_posemb_size model_patch_size pooling_kernel_size output_proj_dims
     """
 )
-READ_AUDIO: Final = _words(
+READ_AUDIO: Final = _split_words(
     """
     hidden_size num_hidden_layers num_attention_heads subsampling_conv_channels conv_kernel_size
     use_clipped_linears output_proj_dims input_feat_size layer_norm_eps audio_embed_dim
@@ -51,7 +51,7 @@ READ_AUDIO: Final = _words(
 )
 
 # Keys of every transformers config, and training-time keys: no trace in a GGUF.
-FREE: Final = _words(
+FREE: Final = _split_words(
     """
     model_type dtype torch_dtype transformers_version initializer_range use_cache attention_dropout
     output_hidden_states output_attentions return_dict return_dict_in_generate chunk_size_feed_forward
@@ -97,8 +97,8 @@ FIXED_AUDIO: Final[Mapping[str, tuple[Any, ...]]] = {
     "attention_context_right": (0,),
     "attention_logit_cap": (50.0,),
 }
-FREE_TEXT: Final = _words("sliding_window_pattern")  # layer_types says it, layer by layer
-FREE_VISION: Final = _words(
+FREE_TEXT: Final = _split_words("sliding_window_pattern")  # layer_types says it, layer by layer
+FREE_VISION: Final = _split_words(
     """
     num_key_value_heads max_position_embeddings rope_parameters default_output_length num_soft_tokens
     """

@@ -15,14 +15,14 @@ from g4cli.converters.blocks import Coder, Faults, PlainCoder, Rows, Tensor
 from g4cli.converters.checkpoint import (
     DOWNLOAD_AGAIN,
     Checkpoint,
-    named,
+    list_names,
     open_checkpoint,
     read_json,
     require_folder,
 )
 from g4cli.converters.config import Config, read_config
 from g4cli.converters.metadata import general_keys
-from g4cli.converters.names import Claim, Wanted, claim, expand
+from g4cli.converters.names import Claim, Wanted, claim_tensors, expand_rows
 from g4cli.converters.parts import Part, PartName, choose_part
 from g4cli.core.errors import BadCheckpoint, UsageError
 from g4cli.core.ggml import BF16, F16, F32, GGMLType
@@ -96,17 +96,17 @@ def convert_checkpoint(
     chosen = choose_part(part, config, folder)
     table: dict[str, Wanted] = {}
     for rows, n_layer in chosen.tables:
-        table |= expand(rows, config, n_layer)
+        table |= expand_rows(rows, config, n_layer)
     plain = plain or checkpoint.plain_type()
-    claims, ignored = claim(
-        checkpoint.tensors, table, chosen.ignores, chosen.normalise, str(folder)
+    claims, ignored = claim_tensors(
+        checkpoint.tensors, table, chosen.ignores, chosen.normalize_name, str(folder)
     )
     jobs = {
         job.spec.name: job
-        for job in _jobs(checkpoint, chosen, claims, plain, faults, coder.block_weights)
+        for job in _make_jobs(checkpoint, chosen, claims, plain, faults, coder.block_weights)
     }
     keys, specs = coder.plan(
-        _keys(folder, config, chosen, plain, jobs), [job.spec for job in jobs.values()]
+        _make_keys(folder, config, chosen, plain, jobs), [job.spec for job in jobs.values()]
     )
     if sorted(spec.name for spec in specs) != sorted(jobs):
         raise ValueError("a coder must keep all tensors and add none")
@@ -115,7 +115,7 @@ def convert_checkpoint(
             writer.write(piece)
             progress(writer.nbytes, writer.total, chosen.kind)
         if faults.found:
-            bad = named("not finite (NaN or Inf)", list(faults.found))
+            bad = list_names("not finite (NaN or Inf)", list(faults.found))
             raise BadCheckpoint(f"{folder}: {bad}", hint=DOWNLOAD_AGAIN)
         written = writer.finish()
     verify_written(written, specs)
@@ -130,7 +130,7 @@ def convert_checkpoint(
     )
 
 
-def _keys(
+def _make_keys(
     folder: Path, config: Config, part: Part, plain: GGMLType, jobs: Mapping[str, _Job]
 ) -> dict[str, Value]:
     keys = general_keys(
@@ -142,7 +142,7 @@ def _keys(
     return keys
 
 
-def _jobs(
+def _make_jobs(
     checkpoint: Checkpoint,
     part: Part,
     claims: Sequence[Claim],
@@ -153,15 +153,15 @@ def _jobs(
     for name, data in part.generated.items():
         spec = TensorSpec(name, F32, tuple(reversed(data.shape)))
         tensor = Tensor(data, data.shape[-1], None, False, name, faults)
-        yield _Job(spec, partial(tensor.blocks, block_weights))
+        yield _Job(spec, partial(tensor.iter_blocks, block_weights))
     for item in claims:
         row, origin, name = item.wanted.row, item.source.name, item.wanted.target
-        view = row.view(checkpoint.array(origin))
+        view = row.view(checkpoint.map_array(origin))
         kept = view.ndim - row.merge
         shape = tuple(reversed((*view.shape[:kept], prod(view.shape[kept:]))))
         kind = plain_type(name, len(shape), plain, force_f32=row.f32)
         tensor = Tensor(view, shape[0], row.value, row.infinite, origin, faults)
-        yield _Job(TensorSpec(name, kind, shape), partial(tensor.blocks, block_weights))
+        yield _Job(TensorSpec(name, kind, shape), partial(tensor.iter_blocks, block_weights))
 
 
 def plain_type(name: str, n_dims: int, plain: GGMLType, *, force_f32: bool = False) -> GGMLType:

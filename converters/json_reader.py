@@ -11,7 +11,7 @@ class Reader:
     def __init__(self, raw: dict[str, Any], faults: list[str]) -> None:
         self.raw, self.faults = raw, faults
 
-    def whole(self, key: str, default: int, *, low: int = 1, high: int = 1 << 31) -> int:
+    def read_int(self, key: str, default: int, *, low: int = 1, high: int = 1 << 31) -> int:
         """Return a whole number from `low` up to `high`."""
         value = self.raw.get(key, default)
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value < high:
@@ -19,11 +19,11 @@ class Reader:
             return max(default, low)
         return value
 
-    def optional(self, key: str) -> int | None:
+    def read_optional_int(self, key: str) -> int | None:
         """Return a whole number above 0, or None where the key is absent or null."""
-        return None if self.raw.get(key) is None else self.whole(key, 1)
+        return None if self.raw.get(key) is None else self.read_int(key, 1)
 
-    def number(self, key: str, default: float) -> float:
+    def read_float(self, key: str, default: float) -> float:
         """Return a number above 0."""
         value = self.raw.get(key, default)
         if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < 1e30:
@@ -31,7 +31,7 @@ class Reader:
             return default
         return float(value)
 
-    def flag(self, key: str, default: bool) -> bool:
+    def read_bool(self, key: str, default: bool) -> bool:
         """Return true or false; null is the default."""
         value = self.raw.get(key, default)
         if value is None:

@@ -55,22 +55,22 @@ class EmbedderConfig:
 def vision_config(raw: Mapping[str, Any], faults: list[str]) -> VisionConfig:
     """Return the vision tower's config; faults are added to `faults`."""
     read = Reader(dict(raw), faults)
-    head_dim = read.whole("head_dim", 64)
+    head_dim = read.read_int("head_dim", 64)
     # Published configs have both; the tower has no global layers.
-    if read.whole("global_head_dim", head_dim) != head_dim:
+    if read.read_int("global_head_dim", head_dim) != head_dim:
         faults.append(
             f"vision_config: global_head_dim is {raw['global_head_dim']}, head_dim is {head_dim}"
         )
     return VisionConfig(
-        hidden=read.whole("hidden_size", 768),
-        n_ff=read.whole("intermediate_size", 3072),
-        n_layer=read.whole("num_hidden_layers", 16, high=MAX_LAYERS + 1),
-        n_head=read.whole("num_attention_heads", 12),
+        hidden=read.read_int("hidden_size", 768),
+        n_ff=read.read_int("intermediate_size", 3072),
+        n_layer=read.read_int("num_hidden_layers", 16, high=MAX_LAYERS + 1),
+        n_head=read.read_int("num_attention_heads", 12),
         head_dim=head_dim,
-        patch=read.whole("patch_size", 16, high=1024),
-        n_positions=read.whole("position_embedding_size", 10240),
-        clipped=read.flag("use_clipped_linears", False),
-        standardize=read.flag("standardize", False),
+        patch=read.read_int("patch_size", 16, high=1024),
+        n_positions=read.read_int("position_embedding_size", 10240),
+        clipped=read.read_bool("use_clipped_linears", False),
+        standardize=read.read_bool("standardize", False),
     )
 
 
@@ -86,14 +86,14 @@ def audio_config(raw: Mapping[str, Any], faults: list[str]) -> AudioConfig:
         faults.append(f"subsampling_conv_channels is {channels!r}, two whole numbers are needed")
         channels = [128, 32]
     return AudioConfig(
-        hidden=read.whole("hidden_size", 1024),
-        n_layer=read.whole("num_hidden_layers", 12, high=MAX_LAYERS + 1),
-        n_head=read.whole("num_attention_heads", 8),
+        hidden=read.read_int("hidden_size", 1024),
+        n_layer=read.read_int("num_hidden_layers", 12, high=MAX_LAYERS + 1),
+        n_head=read.read_int("num_attention_heads", 8),
         channels=(channels[0], channels[1]),
-        kernel=read.whole("conv_kernel_size", 5),
-        n_out=read.whole("output_proj_dims", 1536),
-        clipped=read.flag("use_clipped_linears", True),
-        n_mel=read.whole("input_feat_size", 128),
+        kernel=read.read_int("conv_kernel_size", 5),
+        n_out=read.read_int("output_proj_dims", 1536),
+        clipped=read.read_bool("use_clipped_linears", True),
+        n_mel=read.read_int("input_feat_size", 128),
     )
 
 
@@ -102,15 +102,15 @@ def embedder_config(
 ) -> EmbedderConfig:
     """Return the 12B's embedders; faults are added to `faults`."""
     see, hear = Reader(dict(vision), faults), Reader(dict(audio), faults)
-    embed, patch = see.whole("mm_embed_dim", 3840), see.whole("patch_size", 16, high=1024)
-    merged = patch * see.whole("pooling_kernel_size", 3, high=64)
-    if see.whole("model_patch_size", merged) != merged:
+    embed, patch = see.read_int("mm_embed_dim", 3840), see.read_int("patch_size", 16, high=1024)
+    merged = patch * see.read_int("pooling_kernel_size", 3, high=64)
+    if see.read_int("model_patch_size", merged) != merged:
         faults.append(f"model_patch_size is not patch_size times pooling_kernel_size ({merged})")
     return EmbedderConfig(
         embed=embed,
-        n_out=see.whole("output_proj_dims", 3840),
+        n_out=see.read_int("output_proj_dims", 3840),
         patch=merged,
         patch_key=patch,
-        n_positions=see.whole("mm_posemb_size", 1120),
-        n_samples=hear.whole("audio_embed_dim", 640),
+        n_positions=see.read_int("mm_posemb_size", 1120),
+        n_samples=hear.read_int("audio_embed_dim", 640),
     )

@@ -57,19 +57,19 @@ def general_keys(
     total, shared, experts, n_expert = count_parameters(specs)
     card = read_card(folder / "README.md")
     keys = {"general.architecture": string(arch), "general.type": string(kind)}
-    keys.update(_sampling(read_json(folder / "generation_config.json", required=False)))
+    keys.update(_sampling_keys(read_json(folder / "generation_config.json", required=False)))
     parts = []
     origin = config.get("_name_or_path")
     if isinstance(origin, str) and origin and origin.count("/") <= 1:
         parts.append(parse_name(origin, total))
     parts.append(parse_name(model_name(folder), total))
-    own_name = card.text("name")
+    own_name = card.find_text("name")
     keys["general.name"] = string(
-        own_name or next((title(p.full) for p in parts if p.full), None) or "model"
+        own_name or next((title_case(p.full) for p in parts if p.full), None) or "model"
     )
 
     def first(name: str) -> str | None:
-        own = card.text(name)
+        own = card.find_text(name)
         return (
             own
             if own is not None
@@ -77,30 +77,30 @@ def general_keys(
         )
 
     size = first("size_label") or (size_label(total, shared, experts, n_expert) if total else None)
-    organization = card.text("organization") or next(
-        (title(p.organization) for p in parts if p.organization is not None), None
+    organization = card.find_text("organization") or next(
+        (title_case(p.organization) for p in parts if p.organization is not None), None
     )
     values = {
-        "author": card.text("author"),
+        "author": card.find_text("author"),
         "version": first("version"),
         "organization": organization,
         "finetune": first("finetune"),
         "basename": first("basename"),
-        "description": card.text("description"),
+        "description": card.find_text("description"),
         "size_label": size,
-        "license": card.text("license"),
-        "license.name": card.text("license_name"),
-        "license.link": card.text("license_link"),
-        "source.url": card.text("source_url"),
-        "source.doi": card.text("source_doi"),
-        "source.uuid": card.text("source_uuid"),
-        "source.repo_url": card.text("source_repo_url"),
+        "license": card.find_text("license"),
+        "license.name": card.find_text("license_name"),
+        "license.link": card.find_text("license_link"),
+        "source.url": card.find_text("source_url"),
+        "source.doi": card.find_text("source_doi"),
+        "source.uuid": card.find_text("source_uuid"),
+        "source.repo_url": card.find_text("source_repo_url"),
     }
     keys.update(
         {f"general.{name}": string(value) for name, value in values.items() if value is not None}
     )
-    keys.update(_relatives("base_model", card.base_models, total))
-    keys.update(_relatives("dataset", card.datasets, total))
+    keys.update(_related_keys("base_model", card.base_models, total))
+    keys.update(_related_keys("dataset", card.datasets, total))
     if card.tags is not None:
         keys["general.tags"] = array(ValueType.STRING, card.tags)
     if card.languages is not None:
@@ -121,7 +121,7 @@ def model_name(folder: Path) -> str:
     return path.name
 
 
-def _sampling(settings: Mapping[str, Any]) -> dict[str, Value]:
+def _sampling_keys(settings: Mapping[str, Any]) -> dict[str, Value]:
     keys: dict[str, Value] = {}
     for source, target, whole in SAMPLING:
         value = settings.get(source)
@@ -132,7 +132,7 @@ def _sampling(settings: Mapping[str, Any]) -> dict[str, Value]:
     return keys
 
 
-def _relatives(kind: str, names: Sequence[str] | None, total: int) -> dict[str, Value]:
+def _related_keys(kind: str, names: Sequence[str] | None, total: int) -> dict[str, Value]:
     """Return general.base_model.* or general.dataset.*: a repository 'org/name' becomes name and address."""
     if names is None:
         return {}
@@ -149,9 +149,9 @@ def _relatives(kind: str, names: Sequence[str] | None, total: int) -> dict[str, 
             if parts.organization is not None and parts.full is not None:
                 address = f"https://huggingface.co/{parts.organization}/{parts.full}"
         entry = {
-            "name": title(parts.full),
+            "name": title_case(parts.full),
             "version": parts.version,
-            "organization": title(parts.organization),
+            "organization": title_case(parts.organization),
             "repo_url": address,
         }
         keys.update(
@@ -177,13 +177,13 @@ def count_parameters(specs: Sequence[TensorSpec]) -> tuple[int, int, int, int]:
 
 def size_label(total: int, shared: int, experts: int, n_expert: int) -> str:
     """Return '4.6B', or '128x2.6B' for a mixture of experts."""
-    return f"{n_expert}x{_rounded(shared + experts)}" if n_expert else _rounded(total)
+    return f"{n_expert}x{_round_count(shared + experts)}" if n_expert else _round_count(total)
 
 
 _SCALES: Final = ((1e12, 1e-12, "T"), (1e9, 1e-9, "B"), (1e6, 1e-6, "M"))
 
 
-def _rounded(count: int) -> str:
+def _round_count(count: int) -> str:
     # Multiplied, not divided: the last digit is to be gguf-py's.
     value, unit = next(
         ((count * scale, unit) for limit, scale, unit in _SCALES if count > limit),
@@ -193,7 +193,7 @@ def _rounded(count: int) -> str:
     return f"{value:.{digits}f}{unit}"
 
 
-def title(name: str | None) -> str | None:
+def title_case(name: str | None) -> str | None:
     """Return 'gemma-4-E2B-it' as 'Gemma 4 E2B It'."""
     if name is None:
         return None
@@ -214,7 +214,7 @@ def parse_name(name: str, total: int) -> NameParts:
     parts = [part for part in full.split("-") if part]
     kinds: list[set[str]] = []
     for index, part in enumerate(parts):
-        parts[index], kind = _annotate(index, part, total)
+        parts[index], kind = _classify_part(index, part, total)
         kinds.append(kind)
     if any(
         c.isdecimal() for p, k in zip(parts, kinds, strict=True) if "size_label" in k for c in p
@@ -257,8 +257,8 @@ _SIZE: Final = re.compile(
 )
 
 
-def _annotate(index: int, part: str, total: int) -> tuple[str, set[str]]:
-    """Return `part`, normalised, and what it may be: version, type, size_label or finetune."""
+def _classify_part(index: int, part: str, total: int) -> tuple[str, set[str]]:
+    """Return `part`, normalized, and what it may be: version, type, size_label or finetune."""
     if _VERSION.fullmatch(part):
         return part, {"version"}
     if _TYPE.fullmatch(part):

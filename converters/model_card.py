@@ -55,7 +55,7 @@ class Card:
 
     entries: Mapping[str, Entry]
 
-    def text(self, what: str) -> str | None:
+    def find_text(self, what: str) -> str | None:
         """Return one of TEXTS; a list is joined with commas."""
         for key in TEXTS[what]:
             value = self.entries.get(key)
@@ -63,7 +63,7 @@ class Card:
                 return ",".join(value) if isinstance(value, list) else value
         return None
 
-    def _names(self, *keys: str) -> list[str] | None:
+    def _find_names(self, *keys: str) -> list[str] | None:
         """Return the entries of the first of `keys` that is there."""
         for key in keys:
             if key in self.entries:
@@ -73,24 +73,24 @@ class Card:
     @property
     def base_models(self) -> list[str] | None:
         """Return the models that this one comes from."""
-        return self._names("base_model", "base_models", "base_model_sources")
+        return self._find_names("base_model", "base_models", "base_model_sources")
 
     @property
     def datasets(self) -> list[str] | None:
         """Return the data that it was trained on."""
-        return self._names("datasets", "dataset", "dataset_sources")
+        return self._find_names("datasets", "dataset", "dataset_sources")
 
     @property
     def tags(self) -> list[str] | None:
         """Return tags and pipeline_tag together."""
-        return self._joined("tags", "pipeline_tag")
+        return self._join_names("tags", "pipeline_tag")
 
     @property
     def languages(self) -> list[str] | None:
         """Return languages and language together."""
-        return self._joined("languages", "language")
+        return self._join_names("languages", "language")
 
-    def _joined(self, *keys: str) -> list[str] | None:
+    def _join_names(self, *keys: str) -> list[str] | None:
         found = [item for key in keys for item in _as_list(self.entries.get(key, []))]
         return found or None
 
@@ -126,12 +126,12 @@ def parse_card(text: str) -> Card:
     entries = {
         str(key): entry
         for key, value in (data.items() if isinstance(data, dict) else ())
-        if (entry := _entry(value)) is not None
+        if (entry := _parse_entry(value)) is not None
     }
     return Card(entries)
 
 
-def _entry(value: object) -> Entry | None:
+def _parse_entry(value: object) -> Entry | None:
     """Return a text or a list of texts, None for what is empty or deeper."""
     if isinstance(value, str):
         return None if value.strip() in ("", "~", "null") else value

@@ -1,8 +1,8 @@
 """Which tensor of a checkpoint becomes which tensor of a GGUF: rows of tables, expanded for one config.
 
-A table (text.py, vision.py, audio.py, assistant.py) has one Row per kind of tensor. `expand` makes of it the
-exact names and shapes that this config demands; `claim` holds a checkpoint against them. Every tensor must
-be claimed by exactly one row or by an Ignore with its reason: nothing falls through in silence.
+A table (text.py, vision.py, audio.py, assistant.py) has one Row per kind of tensor. `expand_rows` makes
+the exact names and shapes for one config from it, and `claim_tensors` compares a checkpoint with them.
+Every tensor must be claimed by exactly one row, or be listed as ignored with a reason.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from g4cli.converters.checkpoint import FLOATS, Source, named
+from g4cli.converters.checkpoint import FLOATS, Source, list_names
 from g4cli.converters.config import Config
 from g4cli.converters.transforms import Value, View, as_is
 from g4cli.core.errors import BadCheckpoint
@@ -76,8 +76,8 @@ class Claim:
     wanted: Wanted
 
 
-def expand(rows: Sequence[Row], config: Config, n_layer: int) -> dict[str, Wanted]:
-    """Return every tensor that `rows` know for this config, by its normalised checkpoint name.
+def expand_rows(rows: Sequence[Row], config: Config, n_layer: int) -> dict[str, Wanted]:
+    """Return every tensor that `rows` know for this config, by its normalized checkpoint name.
 
     `n_layer` is the number of layers of the network that the rows describe.
     """
@@ -95,11 +95,11 @@ def expand(rows: Sequence[Row], config: Config, n_layer: int) -> dict[str, Wante
     return table
 
 
-def claim(
+def claim_tensors(
     tensors: Mapping[str, Source],
     table: Mapping[str, Wanted],
     ignores: Sequence[Ignore],
-    normalise: Callable[[str], str],
+    normalize_name: Callable[[str], str],
     where: str,
 ) -> tuple[list[Claim], dict[str, str]]:
     """Return the claims in the checkpoint's order, and the ignored names with their reasons.
@@ -112,7 +112,7 @@ def claim(
     wrong: list[str] = []
     seen: dict[str, str] = {}
     for name, source in tensors.items():
-        key = normalise(name)
+        key = normalize_name(name)
         wanted = table.get(key)
         reason = next((ig.reason for ig in ignores if re.fullmatch(ig.pattern, name)), None)
         if reason is not None:
@@ -134,9 +134,9 @@ def claim(
     faults = [
         text
         for text in (
-            named("missing tensors", missing),
-            named("tensors that no rule knows", unclaimed),
-            named("wrong tensors", wrong),
+            list_names("missing tensors", missing),
+            list_names("tensors that no rule knows", unclaimed),
+            list_names("wrong tensors", wrong),
         )
         if text
     ]

@@ -34,7 +34,7 @@ class Part:
     kind: str
     tables: Sequence[tuple[Sequence[Row], int]]
     ignores: Sequence[Ignore]
-    normalise: Callable[[str], str]
+    normalize_name: Callable[[str], str]
     generated: Mapping[str, NDArray[Any]]
     keys: Callable[[int], dict[str, Value]]
     more_keys: Mapping[str, Value]
@@ -42,10 +42,10 @@ class Part:
 
 def choose_part(name: PartName, config: Config, folder: Path) -> Part:
     """Return the part called `name`. Raises UsageError if this checkpoint has none such, BadCheckpoint."""
-    return _text(config, folder) if name == "text" else _mmproj(config, folder)
+    return _make_text_part(config, folder) if name == "text" else _make_mmproj_part(config, folder)
 
 
-def _text(config: Config, folder: Path) -> Part:
+def _make_text_part(config: Config, folder: Path) -> Part:
     drafter = config.family == "assistant"
     arch = "gemma4-assistant" if drafter else "gemma4"
     tokenizer = read_tokenizer(
@@ -66,14 +66,14 @@ def _text(config: Config, folder: Path) -> Part:
         kind="model",
         tables=[(assistant.ROWS if drafter else text.ROWS, config.text.n_layer)],
         ignores=assistant.IGNORES if drafter else text.IGNORES,
-        normalise=text.normalise,
+        normalize_name=text.normalize_name,
         generated=generated,
         keys=keys,
         more_keys=tokenizer_keys(tokenizer),
     )
 
 
-def _mmproj(config: Config, folder: Path) -> Part:
+def _make_mmproj_part(config: Config, folder: Path) -> Part:
     sees = config.vision is not None or config.embedder is not None
     hears = config.audio is not None or config.embedder is not None
     if not sees:
@@ -81,13 +81,13 @@ def _mmproj(config: Config, folder: Path) -> Part:
             f"{folder} has no vision_config: there is no mmproj to make",
             hint=f"g4 convert {shell_word(folder)}",
         )
-    mean, std = _pixel_scale(folder)
+    mean, std = _read_pixel_scale(folder)
 
     def keys(file_type: int) -> dict[str, Value]:
         return {
             "general.file_type": u32(file_type),
-            **vision.keys(config, mean, std),
-            **(audio.keys(config) if hears else {}),
+            **vision.vision_keys(config, mean, std),
+            **(audio.audio_keys(config) if hears else {}),
             **vision.closing_keys(config),
             **(audio.closing_keys(config) if hears else {}),
         }
@@ -99,13 +99,13 @@ def _mmproj(config: Config, folder: Path) -> Part:
         tables.append((vision.TOWER_ROWS, config.vision.n_layer))
     if config.audio is not None:
         tables.append((audio.CONFORMER_ROWS, config.audio.n_layer))
-    return Part("clip", "mmproj", tables, vision.IGNORES, vision.normalise, {}, keys, {})
+    return Part("clip", "mmproj", tables, vision.IGNORES, vision.normalize_name, {}, keys, {})
 
 
-def _pixel_scale(folder: Path) -> tuple[list[float], list[float]]:
-    """Return mean and deviation per colour: processor_config.json's, else preprocessor_config.json's.
+def _read_pixel_scale(folder: Path) -> tuple[list[float], list[float]]:
+    """Return mean and deviation per color: processor_config.json's, else preprocessor_config.json's.
 
-    Where neither file has them: 0 and 1, for Gemma 4 does not normalise its pixels
+    Where neither file has them: 0 and 1, for Gemma 4 does not normalize_name its pixels
     (image_processing_gemma4.py, transformers 5.23.0).
     """
     found: dict[str, Any] = {"image_mean": [0.0, 0.0, 0.0], "image_std": [1.0, 1.0, 1.0]}

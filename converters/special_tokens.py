@@ -26,13 +26,13 @@ SPECIAL_KINDS: Final = {
     "bos": "bos",
     "eos": "eos",
     "unk": "unknown",
-    "sep": "seperator",  # spelt so in the key
+    "sep": "seperator",  # spelled so in the key
     "pad": "padding",
     "mask": "mask",
 }
 
 
-def content(entry: Any) -> str | None:
+def token_text(entry: Any) -> str | None:
     """Return the text of a token, which is written as a text or as an object."""
     if isinstance(entry, dict):
         entry = entry.get("content")
@@ -48,7 +48,7 @@ def special_tokens(settings: Mapping[str, Any], legacy: Mapping[str, Any]) -> fr
     named = {
         key: text
         for key, entry in settings.items()
-        if key.endswith("_token") and (text := content(entry))
+        if key.endswith("_token") and (text := token_text(entry))
     }
     texts.update(
         {
@@ -59,35 +59,35 @@ def special_tokens(settings: Mapping[str, Any], legacy: Mapping[str, Any]) -> fr
     )
     own = {key: text for key, text in named.items() if key not in texts}
     extra = settings.get("extra_special_tokens") or settings.get("additional_special_tokens")
-    own.update(_named(extra))
+    own.update(_texts_by_key(extra))
     # Those of the settings' own dictionary count only where nothing else names any.
-    own = own or _named(settings.get("model_specific_special_tokens"))
-    found = {*texts.values(), *own.values(), *_listed(extra)}
+    own = own or _texts_by_key(settings.get("model_specific_special_tokens"))
+    found = {*texts.values(), *own.values(), *_texts_in_list(extra)}
     if "added_tokens_decoder" not in settings:
         for key, entry in legacy.items():
-            text = content(entry)
+            text = token_text(entry)
             if key.endswith("_token") and text is not None:
                 found.discard(texts.get(key, ""))
                 found.add(text)
         found |= {
-            *_listed(legacy.get("extra_special_tokens")),
-            *_named(legacy.get("extra_special_tokens")).values(),
+            *_texts_in_list(legacy.get("extra_special_tokens")),
+            *_texts_by_key(legacy.get("extra_special_tokens")).values(),
         }
     return frozenset(found)
 
 
-def _named(value: Any) -> dict[str, str]:
+def _texts_by_key(value: Any) -> dict[str, str]:
     """Return the texts of a dictionary of tokens."""
     entries = value.items() if isinstance(value, dict) else ()
-    return {key: text for key, entry in entries if (text := content(entry)) is not None}
+    return {key: text for key, entry in entries if (text := token_text(entry)) is not None}
 
 
-def _listed(value: Any) -> list[str]:
+def _texts_in_list(value: Any) -> list[str]:
     """Return the texts of a list of tokens."""
     return [
         text
         for entry in (value if isinstance(value, list) else [])
-        if (text := content(entry)) is not None
+        if (text := token_text(entry)) is not None
     ]
 
 
@@ -101,7 +101,7 @@ def special_ids(
     ids: dict[str, int] = {}
     by_text = {item["content"]: item["id"] for item in reversed(added)}
     for kind in SPECIAL_KINDS:
-        name = content(settings.get(f"{kind}_token"))
+        name = token_text(settings.get(f"{kind}_token"))
         if name is not None and name in by_text:
             ids[kind] = by_text[name]
     text = config.get("text_config")

@@ -15,14 +15,14 @@ from g4cli.converters.config import Config, TextConfig
 from g4cli.converters.names import Ignore, Row, When
 from g4cli.core.gguf_values import Value, ValueType, array, f32, u32
 
-__all__ = ["IGNORES", "ROWS", "hparam_keys", "normalise", "rope_freqs"]
+__all__ = ["IGNORES", "ROWS", "hparam_keys", "normalize_name", "rope_freqs"]
 
 
-def _ple(config: Config, _: int) -> bool:
+def _has_ple(config: Config, _: int) -> bool:
     return config.text.hidden_per_layer > 0
 
 
-def _moe(config: Config, _: int) -> bool:
+def _has_moe(config: Config, _: int) -> bool:
     return config.text.moe
 
 
@@ -38,20 +38,20 @@ def _has_v(config: Config, layer: int) -> bool:
     return not config.text.k_is_v(layer)
 
 
-def _untied(config: Config, _: int) -> bool:
+def _is_untied(config: Config, _: int) -> bool:
     return not config.text.tied
 
 
-def _hidden(config: Config, _: int) -> tuple[int, ...]:
+def _hidden_shape(config: Config, _: int) -> tuple[int, ...]:
     return (config.text.hidden,)
 
 
-def _norm(source: str, target: str, when: When | None = None) -> Row:
-    row = Row(f"layers.{{}}.{source}.weight", f"blk.{{}}.{target}.weight", _hidden)
+def _norm_row(source: str, target: str, when: When | None = None) -> Row:
+    row = Row(f"layers.{{}}.{source}.weight", f"blk.{{}}.{target}.weight", _hidden_shape)
     return row if when is None else Row(row.source, row.target, row.shape, when)
 
 
-def _experts(config: TextConfig) -> int:
+def _expert_rows(config: TextConfig) -> int:
     return config.n_expert or 0
 
 
@@ -66,28 +66,28 @@ ROWS: Final = (
         "embed_tokens_per_layer.weight",
         "per_layer_token_embd.weight",
         lambda c, _: (c.text.n_vocab, c.text.n_layer * c.text.hidden_per_layer),
-        _ple,
+        _has_ple,
     ),
     Row(
         "per_layer_model_projection.weight",
         "per_layer_model_proj.weight",
         lambda c, _: (c.text.n_layer * c.text.hidden_per_layer, c.text.hidden),
-        _ple,
+        _has_ple,
     ),
     Row(
         "per_layer_projection_norm.weight",
         "per_layer_proj_norm.weight",
         lambda c, _: (c.text.hidden_per_layer,),
-        _ple,
+        _has_ple,
     ),
-    Row("norm.weight", "output_norm.weight", _hidden),
+    Row("norm.weight", "output_norm.weight", _hidden_shape),
     Row(
         "lm_head.weight",
         "output.weight",
         lambda c, _: (c.text.n_vocab, c.text.hidden),
-        needed=_untied,
+        needed=_is_untied,
     ),
-    _norm("input_layernorm", "attn_norm"),
+    _norm_row("input_layernorm", "attn_norm"),
     Row(
         "layers.{}.self_attn.q_proj.weight",
         "blk.{}.attn_q.weight",
@@ -122,9 +122,9 @@ ROWS: Final = (
         lambda c, i: (c.text.head_dim_of(i),),
         needed=_owns_kv,
     ),
-    _norm("post_attention_layernorm", "post_attention_norm"),
-    _norm("pre_feedforward_layernorm", "ffn_norm"),
-    _norm("post_feedforward_layernorm", "post_ffw_norm"),
+    _norm_row("post_attention_layernorm", "post_attention_norm"),
+    _norm_row("pre_feedforward_layernorm", "ffn_norm"),
+    _norm_row("post_feedforward_layernorm", "post_ffw_norm"),
     Row(
         "layers.{}.mlp.gate_proj.weight",
         "blk.{}.ffn_gate.weight",
@@ -146,44 +146,44 @@ ROWS: Final = (
         "layers.{}.per_layer_input_gate.weight",
         "blk.{}.inp_gate.weight",
         lambda c, _: (c.text.hidden_per_layer, c.text.hidden),
-        _ple,
+        _has_ple,
     ),
     Row(
         "layers.{}.per_layer_projection.weight",
         "blk.{}.proj.weight",
         lambda c, _: (c.text.hidden, c.text.hidden_per_layer),
-        _ple,
+        _has_ple,
     ),
-    _norm("post_per_layer_input_norm", "post_norm", _ple),
+    _norm_row("post_per_layer_input_norm", "post_norm", _has_ple),
     # mixture of experts
-    _norm("pre_feedforward_layernorm_2", "pre_ffw_norm_2", _moe),
-    _norm("post_feedforward_layernorm_1", "post_ffw_norm_1", _moe),
-    _norm("post_feedforward_layernorm_2", "post_ffw_norm_2", _moe),
+    _norm_row("pre_feedforward_layernorm_2", "pre_ffw_norm_2", _has_moe),
+    _norm_row("post_feedforward_layernorm_1", "post_ffw_norm_1", _has_moe),
+    _norm_row("post_feedforward_layernorm_2", "post_ffw_norm_2", _has_moe),
     Row(
         "layers.{}.router.proj.weight",
         "blk.{}.ffn_gate_inp.weight",
-        lambda c, _: (_experts(c.text), c.text.hidden),
-        _moe,
+        lambda c, _: (_expert_rows(c.text), c.text.hidden),
+        _has_moe,
         f32=True,
     ),
-    Row("layers.{}.router.scale", "blk.{}.ffn_gate_inp.scale", _hidden, _moe),
+    Row("layers.{}.router.scale", "blk.{}.ffn_gate_inp.scale", _hidden_shape, _has_moe),
     Row(
         "layers.{}.router.per_expert_scale",
         "blk.{}.ffn_down_exps.scale",
-        lambda c, _: (_experts(c.text),),
-        _moe,
+        lambda c, _: (_expert_rows(c.text),),
+        _has_moe,
     ),
     Row(
         "layers.{}.experts.gate_up_proj",
         "blk.{}.ffn_gate_up_exps.weight",
-        lambda c, _: (_experts(c.text), 2 * _ff_expert(c.text), c.text.hidden),
-        _moe,
+        lambda c, _: (_expert_rows(c.text), 2 * _ff_expert(c.text), c.text.hidden),
+        _has_moe,
     ),
     Row(
         "layers.{}.experts.down_proj",
         "blk.{}.ffn_down_exps.weight",
-        lambda c, _: (_experts(c.text), c.text.hidden, _ff_expert(c.text)),
-        _moe,
+        lambda c, _: (_expert_rows(c.text), c.text.hidden, _ff_expert(c.text)),
+        _has_moe,
     ),
 )
 
@@ -196,7 +196,7 @@ IGNORES: Final = (
 )
 
 
-def normalise(name: str) -> str:
+def normalize_name(name: str) -> str:
     """Return `name` without the prefixes that differ between releases of transformers."""
     name = name.replace("language_model.", "")
     return name.removeprefix("model.")

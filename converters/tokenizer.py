@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from g4cli.converters.checkpoint import DOWNLOAD_AGAIN, read_json
 from g4cli.converters.folder_file import read_inside
-from g4cli.converters.special_tokens import SPECIAL_KINDS, content, special_ids, special_tokens
+from g4cli.converters.special_tokens import SPECIAL_KINDS, special_ids, special_tokens, token_text
 from g4cli.core.errors import BadCheckpoint
 from g4cli.core.gguf_values import Value, ValueType, array, boolean, string, u32
 
@@ -81,18 +81,18 @@ def read_tokenizer(
     vocab = model.get("vocab")
     if not isinstance(vocab, dict):
         raise BadCheckpoint(f"{path}: no vocabulary")
-    tokens = _tokens(path, vocab, added, n_vocab)
+    tokens = _read_tokens(path, vocab, added, n_vocab)
     specials = special_tokens(
         settings, read_json(folder / "special_tokens_map.json", required=False)
     )
     return Tokenizer(
         tokens=tokens,
-        types=_types(tokens, vocab, specials),
-        merges=_merges(path, model.get("merges")),
+        types=_choose_types(tokens, vocab, specials),
+        merges=_read_merges(path, model.get("merges")),
         special_ids=special_ids(settings, added, config, n_vocab),
-        adds=_adds(data.get("post_processor"), settings),
-        template=_template(folder, settings),
-        suppress=_suppress(folder, n_vocab) if suppress else None,
+        adds=_read_adds(data.get("post_processor"), settings),
+        template=_read_template(folder, settings),
+        suppress=_read_suppressed(folder, n_vocab) if suppress else None,
     )
 
 
@@ -117,7 +117,7 @@ def tokenizer_keys(tokenizer: Tokenizer) -> dict[str, Value]:
     return keys
 
 
-def _tokens(
+def _read_tokens(
     path: Path, vocab: Mapping[str, Any], added: list[dict[str, Any]], n_vocab: int
 ) -> tuple[str, ...]:
     """Return the tokens by id, without a gap. Raises BadCheckpoint."""
@@ -146,7 +146,7 @@ def _tokens(
     return tuple(by_id[i] for i in range(n_vocab))
 
 
-def _types(
+def _choose_types(
     tokens: tuple[str, ...], vocab: Mapping[str, int], specials: frozenset[str]
 ) -> tuple[int, ...]:
     def kind(text: str) -> int:
@@ -161,7 +161,7 @@ def _types(
     return tuple(kind(text) for text in tokens)
 
 
-def _merges(path: Path, merges: Any) -> tuple[str, ...]:
+def _read_merges(path: Path, merges: Any) -> tuple[str, ...]:
     """Return the merges as 'left right'; a space inside a part becomes U+0120 (vocab.py does the same)."""
     if not isinstance(merges, list):
         raise BadCheckpoint(f"{path}: no merges")
@@ -187,15 +187,15 @@ def _merges(path: Path, merges: Any) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _adds(processor: Any, settings: Mapping[str, Any]) -> dict[str, bool]:
+def _read_adds(processor: Any, settings: Mapping[str, Any]) -> dict[str, bool]:
     """Return which special tokens a text gets: as the post-processor does, else as the settings say."""
     adds: dict[str, bool] = {}
-    bos, eos, sep = (content(settings.get(f"{kind}_token")) for kind in ("bos", "eos", "sep"))
+    bos, eos, sep = (token_text(settings.get(f"{kind}_token")) for kind in ("bos", "eos", "sep"))
     steps = processor.get("processors", [processor]) if isinstance(processor, dict) else []
     for step in steps if isinstance(steps, list) else []:
         if not isinstance(step, dict) or step.get("type") != "TemplateProcessing":
             continue
-        single, pair = (_pieces(step.get(name)) for name in ("single", "pair"))
+        single, pair = (_list_special_tokens(step.get(name)) for name in ("single", "pair"))
         first = single[0] if len(single) > 1 else None
         last = single[-1] if len(single) > 1 else None
         if first:
@@ -216,7 +216,7 @@ def _adds(processor: Any, settings: Mapping[str, Any]) -> dict[str, bool]:
     return adds
 
 
-def _pieces(template: Any) -> list[str | None]:
+def _list_special_tokens(template: Any) -> list[str | None]:
     """Return a template's special tokens in order, None for a text."""
     pieces: list[str | None] = []
     for part in template if isinstance(template, list) else []:
@@ -226,7 +226,7 @@ def _pieces(template: Any) -> list[str | None]:
     return pieces
 
 
-def _template(folder: Path, settings: Mapping[str, Any]) -> str | None:
+def _read_template(folder: Path, settings: Mapping[str, Any]) -> str | None:
     """Return the chat template: tokenizer_config.json holds it, else chat_template.jinja, else .json."""
     template = settings.get("chat_template")
     if template is None:
@@ -250,7 +250,7 @@ def _template(folder: Path, settings: Mapping[str, Any]) -> str | None:
     return template
 
 
-def _suppress(folder: Path, n_vocab: int) -> tuple[int, ...] | None:
+def _read_suppressed(folder: Path, n_vocab: int) -> tuple[int, ...] | None:
     ids = read_json(folder / "generation_config.json", required=False).get("suppress_tokens")
     if ids is None:
         return None

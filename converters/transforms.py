@@ -28,7 +28,7 @@ def drop_middle(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def patches_to_chw(array: NDArray[Any]) -> NDArray[Any]:
-    """Return [n, p*p*3] in (row, column, colour) order as a view [n, 3, p, p]: ggml's conv_2d order."""
+    """Return [n, p*p*3] in (row, column, color) order as a view [n, 3, p, p]: ggml's conv_2d order."""
     n, width = array.shape
     side = round((width // 3) ** 0.5)
     view: NDArray[Any] = array.reshape(n, side, side, 3).transpose(0, 3, 1, 2)
@@ -36,7 +36,7 @@ def patches_to_chw(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def columns_to_chw(array: NDArray[Any]) -> NDArray[Any]:
-    """Return [..., p*p*3] with its last axis from (row, column, colour) to (colour, row, column), flat.
+    """Return [..., p*p*3] with its last axis from (row, column, color) to (color, row, column), flat.
 
     ggml's im2col gives RR..GG..BB..; the weights expect RGBRGB.. (conversion/gemma.py, llama.cpp@0c1e57098).
     """

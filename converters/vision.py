@@ -22,14 +22,14 @@ IGNORES: Final = (
 BOUNDS: Final = ("input_min", "input_max", "output_min", "output_max")
 
 
-def vision(config: Config) -> VisionConfig:
+def require_vision(config: Config) -> VisionConfig:
     """Return the vision tower's config; the caller has checked that there is one."""
     if config.vision is None:
         raise ValueError("no vision_config")
     return config.vision
 
 
-def embedder(config: Config) -> EmbedderConfig:
+def require_embedder(config: Config) -> EmbedderConfig:
     """Return the 12B's embedders; the caller has checked that there are."""
     if config.embedder is None:
         raise ValueError("not a unified model")
@@ -48,142 +48,159 @@ def clipped_linear(source: str, target: str, shape: ShapeOf, when: When) -> tupl
     return (Row(f"{source}.weight", f"{target}.weight", shape), *bounds)
 
 
-def _linear(source: str, target: str, shape: ShapeOf) -> tuple[Row, ...]:
+def _linear_rows(source: str, target: str, shape: ShapeOf) -> tuple[Row, ...]:
     return clipped_linear(
         f"vision_tower.encoder.layers.{{}}.{source}",
         f"v.blk.{{}}.{target}",
         shape,
-        lambda c, _: vision(c).clipped,
+        lambda c, _: require_vision(c).clipped,
     )
 
 
-def _norm(source: str, target: str) -> Row:
+def _norm_row(source: str, target: str) -> Row:
     return Row(
         f"vision_tower.encoder.layers.{{}}.{source}.weight",
         f"v.blk.{{}}.{target}.weight",
-        lambda c, _: (vision(c).hidden,),
+        lambda c, _: (require_vision(c).hidden,),
     )
 
 
 def _heads_in(config: Config, _: int) -> tuple[int, ...]:
-    v = vision(config)
+    v = require_vision(config)
     return v.n_head * v.head_dim, v.hidden
 
 
-def _up(config: Config, _: int) -> tuple[int, ...]:
-    return vision(config).n_ff, vision(config).hidden
+def _up_shape(config: Config, _: int) -> tuple[int, ...]:
+    return require_vision(config).n_ff, require_vision(config).hidden
 
 
-def _head(config: Config, _: int) -> tuple[int, ...]:
-    return (vision(config).head_dim,)
+def _head_shape(config: Config, _: int) -> tuple[int, ...]:
+    return (require_vision(config).head_dim,)
 
 
-def _standardize(config: Config, _: int) -> bool:
-    return vision(config).standardize
+def _has_standardize(config: Config, _: int) -> bool:
+    return require_vision(config).standardize
 
 
 TOWER_ROWS: Final = (
     Row(
         "vision_tower.patch_embedder.input_proj.weight",
         "v.patch_embd.weight",
-        lambda c, _: (vision(c).hidden, 3 * vision(c).patch ** 2),
+        lambda c, _: (require_vision(c).hidden, 3 * require_vision(c).patch ** 2),
         view=patches_to_chw,
     ),
     Row(
         "vision_tower.patch_embedder.position_embedding_table",
         "v.position_embd.weight",
-        lambda c, _: (2, vision(c).n_positions, vision(c).hidden),
+        lambda c, _: (2, require_vision(c).n_positions, require_vision(c).hidden),
         f32=True,
     ),
-    Row("vision_tower.std_bias", "v.std_bias", lambda c, _: (vision(c).hidden,), _standardize),
-    Row("vision_tower.std_scale", "v.std_scale", lambda c, _: (vision(c).hidden,), _standardize),
-    *_linear("self_attn.q_proj", "attn_q", _heads_in),
-    *_linear("self_attn.k_proj", "attn_k", _heads_in),
-    *_linear("self_attn.v_proj", "attn_v", _heads_in),
-    *_linear(
+    Row(
+        "vision_tower.std_bias",
+        "v.std_bias",
+        lambda c, _: (require_vision(c).hidden,),
+        _has_standardize,
+    ),
+    Row(
+        "vision_tower.std_scale",
+        "v.std_scale",
+        lambda c, _: (require_vision(c).hidden,),
+        _has_standardize,
+    ),
+    *_linear_rows("self_attn.q_proj", "attn_q", _heads_in),
+    *_linear_rows("self_attn.k_proj", "attn_k", _heads_in),
+    *_linear_rows("self_attn.v_proj", "attn_v", _heads_in),
+    *_linear_rows(
         "self_attn.o_proj",
         "attn_out",
-        lambda c, _: (vision(c).hidden, vision(c).n_head * vision(c).head_dim),
+        lambda c, _: (
+            require_vision(c).hidden,
+            require_vision(c).n_head * require_vision(c).head_dim,
+        ),
     ),
-    *_linear("mlp.gate_proj", "ffn_gate", _up),
-    *_linear("mlp.up_proj", "ffn_up", _up),
-    *_linear("mlp.down_proj", "ffn_down", lambda c, _: (vision(c).hidden, vision(c).n_ff)),
+    *_linear_rows("mlp.gate_proj", "ffn_gate", _up_shape),
+    *_linear_rows("mlp.up_proj", "ffn_up", _up_shape),
+    *_linear_rows(
+        "mlp.down_proj", "ffn_down", lambda c, _: (require_vision(c).hidden, require_vision(c).n_ff)
+    ),
     Row(
         "vision_tower.encoder.layers.{}.self_attn.q_norm.weight",
         "v.blk.{}.attn_q_norm.weight",
-        _head,
+        _head_shape,
     ),
     Row(
         "vision_tower.encoder.layers.{}.self_attn.k_norm.weight",
         "v.blk.{}.attn_k_norm.weight",
-        _head,
+        _head_shape,
     ),
-    _norm("input_layernorm", "ln1"),
-    _norm("post_attention_layernorm", "attn_post_norm"),
-    _norm("pre_feedforward_layernorm", "ln2"),
-    _norm("post_feedforward_layernorm", "ffn_post_norm"),
+    _norm_row("input_layernorm", "ln1"),
+    _norm_row("post_attention_layernorm", "attn_post_norm"),
+    _norm_row("pre_feedforward_layernorm", "ln2"),
+    _norm_row("post_feedforward_layernorm", "ffn_post_norm"),
     Row(
         "embed_vision.embedding_projection.weight",
         "mm.input_projection.weight",
-        lambda c, _: (c.text.hidden, vision(c).hidden),
+        lambda c, _: (c.text.hidden, require_vision(c).hidden),
     ),
 )
 
 
-def _pixels(config: Config, _: int) -> tuple[int, ...]:
-    return (3 * embedder(config).patch ** 2,)
+def _pixel_shape(config: Config, _: int) -> tuple[int, ...]:
+    return (3 * require_embedder(config).patch ** 2,)
 
 
-def _embed(config: Config, _: int) -> tuple[int, ...]:
-    return (embedder(config).embed,)
+def _embed_shape(config: Config, _: int) -> tuple[int, ...]:
+    return (require_embedder(config).embed,)
 
 
-def _vector_pair(source: str, target: str, shape: ShapeOf, **options: object) -> tuple[Row, ...]:
+def _weight_and_bias(
+    source: str, target: str, shape: ShapeOf, **options: object
+) -> tuple[Row, ...]:
     return tuple(
         Row(f"vision_embedder.{source}.{end}", f"{target}.{end}", shape, **options)  # type: ignore[arg-type]
         for end in ("weight", "bias")
     )
 
 
-# The first norm and the projection see pixels as RGBRGB.. (row, column, colour); ggml gives planes.
+# The first norm and the projection see pixels as RGBRGB.. (row, column, color); ggml gives planes.
 EMBEDDER_ROWS: Final = (
     Row(
         "vision_embedder.patch_dense.weight",
         "v.patch_embd.weight",
-        lambda c, i: (embedder(c).embed, *_pixels(c, i)),
+        lambda c, i: (require_embedder(c).embed, *_pixel_shape(c, i)),
         view=columns_to_chw,
         merge=3,
     ),
-    Row("vision_embedder.patch_dense.bias", "v.patch_embd.bias", _embed),
-    *_vector_pair("patch_ln1", "v.patch_norm.1", _pixels, view=columns_to_chw, merge=3),
-    *_vector_pair("patch_ln2", "v.patch_norm.2", _embed),
-    *_vector_pair("pos_norm", "v.patch_norm.3", _embed),
+    Row("vision_embedder.patch_dense.bias", "v.patch_embd.bias", _embed_shape),
+    *_weight_and_bias("patch_ln1", "v.patch_norm.1", _pixel_shape, view=columns_to_chw, merge=3),
+    *_weight_and_bias("patch_ln2", "v.patch_norm.2", _embed_shape),
+    *_weight_and_bias("pos_norm", "v.patch_norm.3", _embed_shape),
     Row(
         "vision_embedder.pos_embedding",
         "v.position_embd.weight",
-        lambda c, _: (embedder(c).n_positions, 2, embedder(c).embed),
+        lambda c, _: (require_embedder(c).n_positions, 2, require_embedder(c).embed),
         view=swap_first_two,
         f32=True,
     ),
     Row(
         "embed_vision.embedding_projection.weight",
         "mm.input_projection.weight",
-        lambda c, _: (c.text.hidden, embedder(c).n_out),
+        lambda c, _: (c.text.hidden, require_embedder(c).n_out),
     ),
 )
 
 
-def normalise(name: str) -> str:
+def normalize_name(name: str) -> str:
     """Return `name` without the prefixes and infixes that differ between releases of transformers."""
     return name.removeprefix("model.").replace(".linear.", ".")
 
 
-def keys(config: Config, mean: Sequence[float], std: Sequence[float]) -> dict[str, Value]:
+def vision_keys(config: Config, mean: Sequence[float], std: Sequence[float]) -> dict[str, Value]:
     """Return the vision keys but for projector and epsilon, which come last (`closing_keys`)."""
     if config.embedder is not None:  # sizes of a tower that is not there
         sizes = (config.embedder.patch_key, config.embedder.embed, 0, 0, 0)
     else:
-        v = vision(config)
+        v = require_vision(config)
         sizes = (v.patch, v.hidden, v.n_ff, v.n_layer, v.n_head)
     patch, hidden, n_ff, n_layer, n_head = sizes
     return {

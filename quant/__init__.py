@@ -1,6 +1,6 @@
-"""Quantise Gemma 4: recipes, ggml's encoders by ctypes, SFP8, the GGUF to GGUF driver.
+"""Quantize Gemma 4: recipes, ggml's encoders by ctypes, SFP8, the GGUF to GGUF driver.
 
-What other parts call (all of it stable):
+The interface for other packages:
 
     from g4cli.quant.recipes import Recipe, choose_types
     recipe = Recipe("q4_0")                       # also pure=, overrides=, carrier= (of sfp8)
@@ -19,8 +19,8 @@ What other parts call (all of it stable):
 
     from g4cli.quant.expand import make_runnable
     from g4cli.quant.sfp8_archive import expanded_header
-    path = make_runnable(path, cache)                  # an SFP8 archive is expanded into `cache`, once
-    header = expanded_header(read_header(path))      # what the expansion's header would say
+    path = make_runnable(path, cache)             # an SFP8 archive is expanded into `cache`, once
+    header = expanded_header(read_header(path))   # what the expansion's header would say
 
     from g4cli.quant.metrics import diff_files          # how far two files' weights are apart
     from g4cli.quant.scores import score                # perplexity and divergence from logits

@@ -23,7 +23,7 @@ def can_encode(kind: GGMLType) -> bool:
     return kind.name in _ENCODERS
 
 
-def encode(kind: GGMLType, values: NDArray[np.float32]) -> NDArray[np.uint8]:
+def encode_rows(kind: GGMLType, values: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Return the bytes of `values` (rows, n) in `kind`, shape (rows, row bytes). Values must be finite."""
     rows, n = values.shape
     return _ENCODERS[kind.name](np.ascontiguousarray(values, np.float32)).reshape(
@@ -47,20 +47,20 @@ def bf16_values(words: NDArray[np.uint16]) -> NDArray[np.float32]:
     return bits.view(np.float32)
 
 
-def _f32(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+def _encode_f32(values: NDArray[np.float32]) -> NDArray[np.uint8]:
     return values.astype("<f4").view(np.uint8)
 
 
-def _f16(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+def _encode_f16(values: NDArray[np.float32]) -> NDArray[np.uint8]:
     with np.errstate(over="ignore"):
         return values.astype("<f2").view(np.uint8)
 
 
-def _bf16(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+def _encode_bf16(values: NDArray[np.float32]) -> NDArray[np.uint8]:
     return bf16_words(values).astype("<u2").view(np.uint8)
 
 
-def _scaled(scale: NDArray[np.float32]) -> NDArray[np.float32]:
+def _invert_scale(scale: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return 1 / scale, 0 where the scale is 0 or so small that its inverse overflows."""
     with np.errstate(divide="ignore", over="ignore"):
         inverse = np.float32(1) / scale
@@ -68,32 +68,38 @@ def _scaled(scale: NDArray[np.float32]) -> NDArray[np.float32]:
     return finite
 
 
-def _q8_0(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+def _encode_q8_0(values: NDArray[np.float32]) -> NDArray[np.uint8]:
     blocks = values.reshape(-1, _QK)
     scale = np.abs(blocks).max(axis=1, keepdims=True) / np.float32(127)
     # roundf rounds half away from zero; numpy's rint would round half to even.
-    scaled = blocks * _scaled(scale)
+    scaled = blocks * _invert_scale(scale)
     codes = np.trunc(scaled + np.copysign(np.float32(0.5), scaled))
-    return _joined(scale, codes.astype(np.int8).view(np.uint8))
+    return _join_blocks(scale, codes.astype(np.int8).view(np.uint8))
 
 
-def _q4_0(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+def _encode_q4_0(values: NDArray[np.float32]) -> NDArray[np.uint8]:
     blocks = values.reshape(-1, _QK)
     largest = np.abs(blocks).argmax(axis=1)[:, None]  # the first one, as ggml's strict comparison
     # Adding zero turns -0 into 0: ggml's maximum starts at 0 and zeros do not replace it.
     scale = (np.take_along_axis(blocks, largest, axis=1) + np.float32(0)) / np.float32(-8)
     # ggml's product and sum may be fused: float64 rounds as a fused operation does.
-    exact = blocks.astype(np.float64) * _scaled(scale).astype(np.float64) + 8.5
+    exact = blocks.astype(np.float64) * _invert_scale(scale).astype(np.float64) + 8.5
     codes = np.minimum(np.trunc(exact.astype(np.float32)), 15).astype(np.uint8)
-    return _joined(scale, codes[:, :16] | (codes[:, 16:] << np.uint8(4)))
+    return _join_blocks(scale, codes[:, :16] | (codes[:, 16:] << np.uint8(4)))
 
 
-def _joined(scale: NDArray[np.float32], codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _join_blocks(scale: NDArray[np.float32], codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
     with np.errstate(over="ignore"):
         head = scale.astype("<f2").view(np.uint8)
     return np.concatenate([head, codes], axis=1)
 
 
 _ENCODERS: Final[Mapping[str, Callable[[Any], NDArray[np.uint8]]]] = MappingProxyType(
-    {"F32": _f32, "F16": _f16, "BF16": _bf16, "Q8_0": _q8_0, "Q4_0": _q4_0}
+    {
+        "F32": _encode_f32,
+        "F16": _encode_f16,
+        "BF16": _encode_bf16,
+        "Q8_0": _encode_q8_0,
+        "Q4_0": _encode_q4_0,
+    }
 )

@@ -1,4 +1,4 @@
-"""Turn tensors into bytes of a type, block of rows by block of rows, on all cores, in constant memory."""
+"""Encode tensors in blocks of rows, on all cores, in constant memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from g4cli.core.ggml import BF16
 from g4cli.core.gguf_write import TensorSpec
 from g4cli.quant import blocks, sfp8
-from g4cli.quant.recipes import SCALE_SUFFIX, Recipe, rounds
+from g4cli.quant.recipes import SCALE_SUFFIX, Recipe, is_rounded
 from g4cli.quant.values import (
     as_float32,
     encode_values,
@@ -98,7 +98,7 @@ def one_block() -> Iterable[Block]:
     return (Block(0, lambda: np.empty((0, 0), np.float32)),)
 
 
-def cores() -> int:
+def count_threads() -> int:
     """Return how many threads may run at once."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
@@ -109,9 +109,9 @@ def encoder(
     recipe: Recipe, *, threads: int | None = None, imatrix: Imatrix | None = None
 ) -> Iterator[Encoder]:
     """Yield an Encoder with its threads; on leaving, jobs that have not begun are dropped."""
-    pool = ThreadPoolExecutor(threads or cores(), thread_name_prefix="encode")
+    pool = ThreadPoolExecutor(threads or count_threads(), thread_name_prefix="encode")
     try:
-        yield Encoder(recipe, pool, threads or cores(), imatrix or {})
+        yield Encoder(recipe, pool, threads or count_threads(), imatrix or {})
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -135,28 +135,28 @@ class Encoder:
 
     def stream(self, jobs: Iterable[Job]) -> Iterator[memoryview]:
         """Yield the bytes of all `jobs`, in order; the next tensor begins before the last one ends."""
-        return self._in_order(self._tasks(jobs))
+        return self._run_in_order(self._make_tasks(jobs))
 
-    def _tasks(self, jobs: Iterable[Job]) -> Iterator[tuple[Counts, Task]]:
+    def _make_tasks(self, jobs: Iterable[Job]) -> Iterator[tuple[Counts, Task]]:
         for job in jobs:
             counts = self.counts.setdefault(job.spec.name, Counts())
-            work = self._work_for(job, counts)
+            work = self._choose_work(job, counts)
             for block in job.rows():
                 yield counts, partial(work, job.spec, block)
 
-    def _work_for(self, job: Job, counts: Counts) -> Callable[[TensorSpec, Block], Piece]:
+    def _choose_work(self, job: Job, counts: Counts) -> Callable[[TensorSpec, Block], Piece]:
         if job.copy:
-            return _copied
+            return _copy_block
         if self.recipe.is_archive and job.spec.name.endswith(SCALE_SUFFIX):
             exponent = self.counts[job.spec.name.removesuffix(SCALE_SUFFIX)].exponent
             return lambda _spec, _block: Piece(np.array([2.0**exponent], "<f4").view(np.uint8))
-        if not rounds(self.recipe, job.spec.name, job.spec.shape):
-            return self._encode
+        if not is_rounded(self.recipe, job.spec.name, job.spec.shape):
+            return self._encode_block
         if not counts.exponent:
-            counts.exponent = self._exponent(job)
+            counts.exponent = self._choose_exponent(job)
         return partial(self._encode_sfp8, counts.exponent)
 
-    def _in_order(self, tasks: Iterator[tuple[Counts, Task]]) -> Iterator[memoryview]:
+    def _run_in_order(self, tasks: Iterator[tuple[Counts, Task]]) -> Iterator[memoryview]:
         """Yield the results of `tasks` in order, with a few more running than there are threads."""
         running = deque((c, self.pool.submit(task)) for c, task in islice(tasks, 3 * self.threads))
         while running:
@@ -168,11 +168,11 @@ class Encoder:
             counts.n_underflow += piece.n_underflow
             yield piece.data.reshape(-1).data
 
-    def _exponent(self, job: Job) -> int:
-        largest = max(self.pool.map(partial(_survey, job.spec), job.rows()), default=0.0)
+    def _choose_exponent(self, job: Job) -> int:
+        largest = max(self.pool.map(partial(_find_largest, job.spec), job.rows()), default=0.0)
         return sfp8.scale_exponent(largest, only_down=self.recipe.sfp8_encoder == "gemma.cpp")
 
-    def _encode(self, spec: TensorSpec, block: Block) -> Piece:
+    def _encode_block(self, spec: TensorSpec, block: Block) -> Piece:
         raw = block.read()
         if (
             raw.dtype == np.uint16
@@ -186,18 +186,18 @@ class Encoder:
 
     def _encode_sfp8(self, exponent: int, spec: TensorSpec, block: Block) -> Piece:
         raw = block.read()
-        coded = sfp8.encode(
+        coded = sfp8.encode_sfp8(
             raw if raw.dtype == np.uint16 else as_float32(raw),
             exponent,
             gemma_cpp=self.recipe.sfp8_encoder == "gemma.cpp",
         )
         return Piece(
-            self._carried(spec, block, coded.codes, exponent),
+            self._store_codes(spec, block, coded.codes, exponent),
             n_clamped=coded.n_clamped,
             n_underflow=coded.n_underflow,
         )
 
-    def _carried(
+    def _store_codes(
         self, spec: TensorSpec, block: Block, codes: NDArray[np.uint8], exponent: int
     ) -> NDArray[np.uint8]:
         if self.recipe.is_archive:
@@ -208,11 +208,11 @@ class Encoder:
         return encode_values(spec, blocks.bf16_values(words), block.start, None)
 
 
-def _survey(spec: TensorSpec, block: Block) -> float:
+def _find_largest(spec: TensorSpec, block: Block) -> float:
     return largest_of(block.read(), spec, block.start)
 
 
-def _copied(spec: TensorSpec, block: Block) -> Piece:
+def _copy_block(spec: TensorSpec, block: Block) -> Piece:
     data = block.read()
     require_finite_bytes(data, spec, block.start)
     return Piece(data)

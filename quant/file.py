@@ -1,4 +1,7 @@
-"""Quantise a GGUF into a GGUF: header, plan, rows, encoder, writer; the old target stays until the end."""
+"""Quantize a GGUF file into another: header, plan, rows, encoder, writer.
+
+The target is replaced at the very end, so an error or an interruption leaves the old file as it was.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,9 @@ from g4cli.core.gguf_values import Value, string
 from g4cli.core.gguf_write import TensorSpec, Written, create_gguf, verify_written
 from g4cli.core.progress import Progress, no_progress
 from g4cli.quant.encode import Counts, Job, encoder, one_block
-from g4cli.quant.file_hash import hash_of
+from g4cli.quant.file_hash import hash_files
 from g4cli.quant.imatrix import ImportanceMatrix, check_fits
-from g4cli.quant.plan import choose_all
+from g4cli.quant.plan import choose_for_source
 from g4cli.quant.provenance import SOURCE_SHA256, new_keys
 from g4cli.quant.reader import Reader
 from g4cli.quant.recipes import TYPES, Choice, Recipe, scale_spec, with_scales
@@ -30,9 +33,9 @@ _UNKNOWN: Final = "0" * 64
 
 @dataclass(frozen=True, slots=True)
 class Quantized:
-    """A finished file. `source_bytes` is the size of what it was made from; `counts` goes by tensor name.
+    """A finished file. `source_bytes` is the size of its source; `counts` is keyed by tensor name.
 
-    `sha256` is "" where nobody wanted it.
+    `sha256` is "" if it was not asked for.
     """
 
     path: Path
@@ -64,16 +67,18 @@ class Quantized:
         names = [choice.type.name for choice in self.choices]
         return {name: names.count(name) for name in sorted(set(names))}
 
-    def notes(self) -> list[str]:
-        """Return what a user should know beyond the size, one sentence each."""
+    def list_notes(self) -> list[str]:
+        """Return sentences about fallbacks, zero blocks and clamped weights, one for each that occurred."""
         said = []
         fallen = [c for c in self.choices if c.wanted is not None]
         if fallen:
             types = " or ".join(sorted({c.type.name for c in fallen}))
             why = fallen[0].obstacle
-            said.append(f"{len(fallen)} tensors became {types}, {fallen[0].name} for one: {why}")
+            said.append(
+                f"{len(fallen)} tensors became {types} instead, for example {fallen[0].name}: {why}"
+            )
         for count, what in (
-            (sum(c.zero_blocks for c in self.counts.values()), "blocks hold nothing but zeros"),
+            (sum(c.zero_blocks for c in self.counts.values()), "blocks contain only zeros"),
             (
                 sum(c.n_clamped for c in self.counts.values()),
                 "weights were clamped to SFP8's largest value",
@@ -131,7 +136,7 @@ def quantize_file(
     opened = open_source(source)
     target = target or default_target(source, recipe.type)
     check_target(source, target, force=force)
-    choices = choose_all(opened, recipe, allow_requantize=allow_requantize)
+    choices = choose_for_source(opened, recipe, allow_requantize=allow_requantize)
     weights = check_fits(imatrix, opened.tensors.values()) if imatrix else None
     keys = new_keys(
         opened,
@@ -139,19 +144,24 @@ def quantize_file(
         version=g4cli.__version__,
         source_sha256=source_sha256 or _UNKNOWN,
         sfp8_tensors=tuple(c.name for c in choices if c.rounds),
-        imatrix_keys=imatrix.keys() if imatrix else None,
+        imatrix_keys=imatrix.provenance_keys() if imatrix else None,
     )
-    with _explained(source, target), encoder(recipe, threads=threads, imatrix=weights) as encode:
-        pieces = encode.stream(_jobs(opened, choices, recipe))
+    with (
+        _explain_errors(source, target),
+        encoder(recipe, threads=threads, imatrix=weights) as encode,
+    ):
+        pieces = encode.stream(_make_jobs(opened, choices, recipe))
         specs = with_scales(choices, recipe)
         unhashed = () if source_sha256 else opened.paths
-        written = _write(target, keys, specs, pieces, progress, unhashed=unhashed, hashed=hashed)
+        written = _write_file(
+            target, keys, specs, pieces, progress, unhashed=unhashed, hashed=hashed
+        )
     verify_written(written, specs)
     return Quantized(
         path=target,
         type=recipe.type,
         nbytes=written.nbytes,
-        sha256=written.sha256 or (_sha256(target) if hashed else ""),
+        sha256=written.sha256 or (_hash_file(target) if hashed else ""),
         seconds=time.perf_counter() - started,
         source_bytes=opened.nbytes,
         choices=choices,
@@ -160,7 +170,7 @@ def quantize_file(
 
 
 @contextmanager
-def _explained(source: Path, target: Path) -> Iterator[None]:
+def _explain_errors(source: Path, target: Path) -> Iterator[None]:
     """Name the source in errors about its weights; tell what an interruption leaves."""
     try:
         yield
@@ -174,7 +184,7 @@ def _explained(source: Path, target: Path) -> Iterator[None]:
         raise Interrupted(f"interrupted; {kept}", hint="the same command starts again") from None
 
 
-def _write(
+def _write_file(
     target: Path,
     keys: Mapping[str, Value],
     specs: Sequence[TensorSpec],
@@ -189,22 +199,22 @@ def _write(
         create_gguf(
             target, keys, specs, progress=progress, hashed=hashed and not unhashed
         ) as writer,
-        hash_of(unhashed) as hashing,
+        hash_files(unhashed) as hashing,
     ):
         for piece in pieces:
             writer.write(piece)
-            hashing.reach(writer.nbytes / writer.total)
+            hashing.allow_share(writer.nbytes / writer.total)
         if unhashed:
-            writer.change_keys({**keys, SOURCE_SHA256: string(hashing.result())})
+            writer.change_keys({**keys, SOURCE_SHA256: string(hashing.wait())})
         return writer.finish()
 
 
-def _sha256(path: Path) -> str:
-    with hash_of((path,)) as hashing:
-        return hashing.result()
+def _hash_file(path: Path) -> str:
+    with hash_files((path,)) as hashing:
+        return hashing.wait()
 
 
-def _jobs(source: Source, choices: Sequence[Choice], recipe: Recipe) -> Iterator[Job]:
+def _make_jobs(source: Source, choices: Sequence[Choice], recipe: Recipe) -> Iterator[Job]:
     reader = Reader(source)
     for choice in choices:
         as_it_is = not choice.changes and choice.name not in source.coded

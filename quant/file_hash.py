@@ -1,4 +1,8 @@
-"""The sha256 of files, computed in a thread of its own: beside the encoder, or after it."""
+"""The sha256 of files, computed in a thread while the encoder reads the same files.
+
+The two threads share one pass over the disk: the hash may be ahead of the encoder by a bounded number of
+bytes only, so that what one of them read is still in the page cache when the other needs it.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,10 @@ _LEAD_BYTES: Final = 1 << 28
 
 
 class FileHash:
-    """The hash of files one after another. `reach` tells where another reader is, `result` waits."""
+    """The running sha256 of files, read one after another.
+
+    `allow_share` says how far the encoder is; `wait` returns the digest.
+    """
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = paths
@@ -26,29 +33,29 @@ class FileHash:
         self._stopped = False
         self._turn = Condition()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="file-hash")
-        self._digest = self._pool.submit(self._run)
+        self._digest = self._pool.submit(self._hash_all)
 
-    def reach(self, share: float) -> None:
-        """Let the hash go on to this share of the bytes, and a little further."""
-        self._allow(int(share * self._total) + _LEAD_BYTES)
+    def allow_share(self, share: float) -> None:
+        """Allow the hash to read this share (0 to 1) of all bytes, and _LEAD_BYTES more."""
+        self._raise_limit(int(share * self._total) + _LEAD_BYTES)
 
-    def result(self) -> str:
-        """Return the hash in hexadecimal, once it is there. Raises what reading raises."""
-        self._allow(sys.maxsize)
+    def wait(self) -> str:
+        """Return the hexadecimal digest when all files are read. Raises OSError if reading fails."""
+        self._raise_limit(sys.maxsize)
         return self._digest.result()
 
     def close(self) -> None:
         """Stop the thread."""
         self._stopped = True
-        self._allow(sys.maxsize)
+        self._raise_limit(sys.maxsize)
         self._pool.shutdown()
 
-    def _allow(self, n_bytes: int) -> None:
+    def _raise_limit(self, n_bytes: int) -> None:
         with self._turn:
             self._limit = n_bytes
             self._turn.notify()
 
-    def _run(self) -> str:
+    def _hash_all(self) -> str:
         digest, buffer, done = hashlib.sha256(), memoryview(bytearray(_PIECE_BYTES)), 0
         for path in self._paths:
             with path.open("rb", buffering=0) as file:
@@ -62,7 +69,7 @@ class FileHash:
 
 
 @contextmanager
-def hash_of(paths: Sequence[Path]) -> Iterator[FileHash]:
+def hash_files(paths: Sequence[Path]) -> Iterator[FileHash]:
     """Yield the running hash of the files at `paths`; on leaving its thread is stopped."""
     running = FileHash(paths)
     try:

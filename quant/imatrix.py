@@ -46,11 +46,11 @@ class ImportanceMatrix:
     datasets: tuple[str, ...]
     n_chunks: int
 
-    def keys(self) -> dict[str, Value]:
+    def provenance_keys(self) -> dict[str, Value]:
         """Return the keys that llama-quantize records, in its order."""
-        keys = {"quantize.imatrix.file": string(_cut(str(self.path)))}
+        keys = {"quantize.imatrix.file": string(_truncate_text(str(self.path)))}
         if self.datasets:
-            keys["quantize.imatrix.dataset"] = string(_cut(self.datasets[0]))
+            keys["quantize.imatrix.dataset"] = string(_truncate_text(self.datasets[0]))
         keys["quantize.imatrix.entries_count"] = u32(len(self.weights))
         if self.n_chunks > 0:
             keys["quantize.imatrix.chunks_count"] = u32(self.n_chunks)
@@ -103,7 +103,7 @@ def _read_gguf(path: Path) -> ImportanceMatrix:
         raise BadFile(f"{path} is a GGUF, but not an importance matrix", hint=_HOW_TO_MAKE)
     weights = {}
     for name in names:
-        sums, counts = _floats(header, name + _SUMS), _floats(header, name + _COUNTS)
+        sums, counts = _read_floats(header, name + _SUMS), _read_floats(header, name + _COUNTS)
         if len(sums) % len(counts):
             raise BadFile(f"{path}: {name} has {len(sums)} sums for {len(counts)} counts")
         table, calls = sums.reshape(len(counts), -1), np.rint(counts).astype(np.float32)[:, None]
@@ -117,7 +117,7 @@ def _read_gguf(path: Path) -> ImportanceMatrix:
     )
 
 
-def _floats(header: Header, name: str) -> NDArray[np.float32]:
+def _read_floats(header: Header, name: str) -> NDArray[np.float32]:
     tensor = header.tensors.get(name)
     if tensor is None or tensor.type is not F32:
         raise BadFile(
@@ -137,7 +137,7 @@ class _Dat:
         """Return how many bytes are still unread."""
         return len(self._data) - self._at
 
-    def take(self, n: int, what: str) -> bytes:
+    def take_bytes(self, n: int, what: str) -> bytes:
         """Return the next `n` bytes."""
         if n < 0 or n > self.left:
             raise BadFile(
@@ -147,38 +147,38 @@ class _Dat:
         self._at += n
         return self._data[self._at - n : self._at]
 
-    def number(self, what: str) -> int:
+    def take_int(self, what: str) -> int:
         """Return the next i32."""
-        return int(_I32.unpack(self.take(_I32.size, what))[0])
+        return int(_I32.unpack(self.take_bytes(_I32.size, what))[0])
 
-    def text(self, what: str) -> str:
+    def take_text(self, what: str) -> str:
         """Return the next string."""
-        length = self.number(what)
+        length = self.take_int(what)
         if length > _NAME_BYTES:
             raise BadFile(
                 f"{self._path} is no importance matrix: {what} of {length:,} bytes",
                 hint=_HOW_TO_MAKE,
             )
-        return self.take(length, what).decode("utf-8", "replace")
+        return self.take_bytes(length, what).decode("utf-8", "replace")
 
 
 def _read_dat(path: Path) -> ImportanceMatrix:
     data = _Dat(path)
-    n = data.number("the number of entries")
+    n = data.take_int("the number of entries")
     if n < 1:
         raise BadFile(f"{path} is no importance matrix: it claims {n} entries")
     weights: dict[str, NDArray[np.float32]] = {}
     for _ in range(n):
-        name = data.text("a name")
-        calls, count = data.number(f"the calls of {name}"), data.number(f"the length of {name}")
+        name = data.take_text("a name")
+        calls, count = data.take_int(f"the calls of {name}"), data.take_int(f"the length of {name}")
         if count < 1:
             raise BadFile(f"{path} is no importance matrix: {name!r} has {count} values")
-        sums = np.frombuffer(data.take(4 * count, f"the values of {name}"), "<f4")
+        sums = np.frombuffer(data.take_bytes(4 * count, f"the values of {name}"), "<f4")
         weights[name] = sums / np.float32(calls) if calls > 0 else sums
-    chunks = data.number("the number of chunks") if data.left else 0
-    datasets = (data.text("the data set"),) if data.left else ()
+    chunks = data.take_int("the number of chunks") if data.left else 0
+    datasets = (data.take_text("the data set"),) if data.left else ()
     return ImportanceMatrix(path, weights, datasets, chunks)
 
 
-def _cut(text: str) -> str:
+def _truncate_text(text: str) -> str:
     return text.encode("utf-8", "replace")[:_KEY_TEXT].decode("utf-8", "ignore")

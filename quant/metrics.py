@@ -1,4 +1,4 @@
-"""How far weights are from the original: RMSE, signal to noise, largest error, cosine, lost values."""
+"""The error of quantized weights: RMSE, signal-to-noise ratio, largest error, cosine, zeroed weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from g4cli.core.errors import BadFile
 from g4cli.core.progress import Progress, no_progress
 from g4cli.core.quoting import shell_word
-from g4cli.quant.encode import Block, cores
+from g4cli.quant.encode import Block, count_threads
 from g4cli.quant.reader import Reader
 from g4cli.quant.source import open_source
 from g4cli.quant.values import as_float32
@@ -104,7 +104,7 @@ class Diff:
         changed = [t.error for t in self.tensors if t.error.noise or t.before != t.after]
         return sum(changed or [t.error for t in self.tensors], Error())
 
-    def groups(self) -> list[TensorError]:
+    def group_by_kind(self) -> list[TensorError]:
         """Return kinds of tensors (all layers together), the worst first; unchanged ones are left out."""
         found: dict[tuple[str, str, str], Error] = {}
         for t in self.tensors:
@@ -127,7 +127,7 @@ class Diff:
         }
 
 
-def error_of(before: NDArray[np.float32], after: NDArray[np.float32]) -> Error:
+def measure_error(before: NDArray[np.float32], after: NDArray[np.float32]) -> Error:
     """Return the error of `after` against `before`; same shapes."""
     a, b = before.reshape(-1).astype(np.float64), after.reshape(-1).astype(np.float64)
     good = np.isfinite(a) & np.isfinite(b)
@@ -172,10 +172,10 @@ def diff_files(
             )
     readers = Reader(first), Reader(second)
     total, done, rows = sum(prod(first.tensors[n].shape) for n in shared), 0, []
-    with ThreadPoolExecutor(threads or cores()) as pool:
+    with ThreadPoolExecutor(threads or count_threads()) as pool:
         for name in shared:
             error = Error()
-            for part in _errors(pool, name, readers, threads or cores()):
+            for part in _measure_blocks(pool, name, readers, threads or count_threads()):
                 error += part
                 done += part.n + part.n_bad
                 progress(done, total, name)
@@ -188,7 +188,7 @@ def diff_files(
     return Diff(tuple(rows), tuple(only))
 
 
-def _errors(
+def _measure_blocks(
     pool: ThreadPoolExecutor, name: str, readers: Sequence[Reader], threads: int
 ) -> Iterator[Error]:
     """Yield the errors of a tensor's blocks; both files are cut alike, so blocks meet row by row."""
@@ -199,4 +199,4 @@ def _errors(
 
 def _error_of_blocks(blocks: Iterable[Block]) -> Error:
     before, after = (as_float32(block.read()) for block in blocks)
-    return error_of(before, after)
+    return measure_error(before, after)

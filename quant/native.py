@@ -38,18 +38,18 @@ def library_path() -> Path:
 
 
 @lru_cache(maxsize=1)
-def library() -> ctypes.CDLL:
+def load_library() -> ctypes.CDLL:
     """Return the loaded library with its signatures set. Raises EngineMissing."""
     path = library_path()
     try:
         lib = ctypes.CDLL(str(path))
-        _declare(lib)
+        _declare_functions(lib)
     except (OSError, AttributeError) as err:
         raise EngineMissing(f"{path} cannot be used: {err}", hint=_HINT) from err
     return lib
 
 
-def _declare(lib: ctypes.CDLL) -> None:
+def _declare_functions(lib: ctypes.CDLL) -> None:
     pointer, i64, size = ctypes.c_void_p, ctypes.c_int64, ctypes.c_size_t
     lib.ggml_quantize_chunk.argtypes = (ctypes.c_int, pointer, pointer, i64, i64, i64, pointer)
     lib.ggml_quantize_chunk.restype = size
@@ -69,10 +69,10 @@ def can_encode(kind: GGMLType) -> bool:
 
 def needs_imatrix(kind: GGMLType) -> bool:
     """Return whether ggml ends the process when `kind` is encoded without an importance matrix."""
-    return bool(library().ggml_quantize_requires_imatrix(kind.id))
+    return bool(load_library().ggml_quantize_requires_imatrix(kind.id))
 
 
-def encode(
+def encode_rows(
     kind: GGMLType, values: NDArray[np.float32], imatrix: NDArray[np.float32] | None = None
 ) -> NDArray[np.uint8]:
     """Return the bytes of `values` (rows, n) in `kind`, shape (rows, row bytes).
@@ -85,7 +85,7 @@ def encode(
     weights = None if imatrix is None else np.ascontiguousarray(imatrix, dtype=np.float32)
     if weights is not None and weights.shape != (n,):
         raise ValueError(f"imatrix of shape {weights.shape} for rows of {n}")
-    done = library().ggml_quantize_chunk(
+    done = load_library().ggml_quantize_chunk(
         kind.id,
         source.ctypes.data,
         target.ctypes.data,
@@ -99,7 +99,7 @@ def encode(
     return target
 
 
-def decode(kind: GGMLType, data: Any, shape: tuple[int, int]) -> NDArray[np.float32]:
+def decode_rows(kind: GGMLType, data: Any, shape: tuple[int, int]) -> NDArray[np.float32]:
     """Return `data` (bytes of whole rows, at least `shape`'s) as float32 of `shape` (rows, n)."""
     raw = (
         data.reshape(-1).view(np.uint8)
@@ -113,19 +113,19 @@ def decode(kind: GGMLType, data: Any, shape: tuple[int, int]) -> NDArray[np.floa
     if kind is F32:
         return raw[:need].view("<f4").reshape(shape)
     values = np.empty(shape, np.float32)
-    _decoder(kind)(raw.ctypes.data, values.ctypes.data, rows * n)
+    _find_decoder(kind)(raw.ctypes.data, values.ctypes.data, rows * n)
     return values
 
 
 def can_decode(kind: GGMLType) -> bool:
     """Return whether ggml has a decoder for `kind`."""
-    return kind in (F32, F16, BF16) or hasattr(library(), _decoder_name(kind))
+    return kind in (F32, F16, BF16) or hasattr(load_library(), _decoder_name(kind))
 
 
 def is_valid(kind: GGMLType, data: NDArray[np.uint8]) -> bool:
     """Return whether no scale or value in `data` (whole rows of `kind`) is NaN or infinite."""
     flat = np.ascontiguousarray(data)
-    return bool(library().ggml_validate_row_data(kind.id, flat.ctypes.data, flat.nbytes))
+    return bool(load_library().ggml_validate_row_data(kind.id, flat.ctypes.data, flat.nbytes))
 
 
 def _decoder_name(kind: GGMLType) -> str:
@@ -134,8 +134,8 @@ def _decoder_name(kind: GGMLType) -> str:
 
 
 @lru_cache(maxsize=64)
-def _decoder(kind: GGMLType) -> Any:
-    lib = library()
+def _find_decoder(kind: GGMLType) -> Any:
+    lib = load_library()
     if kind is F16:
         return lib.ggml_fp16_to_fp32_row
     if kind is BF16:

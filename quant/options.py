@@ -1,4 +1,4 @@
-"""What a user types, as a Recipe: names checked, exceptions in the order in which they win."""
+"""The options of `g4 quantize`, checked and turned into a Recipe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a recipe would make of a file: types, sizes and reasons, before anything is written. No numpy."""
+"""The plan of a quantization: types, sizes and reasons, before anything is written. No numpy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from g4cli.core.errors import BadGGUF, UsageError
 from g4cli.core.ggml import F32
-from g4cli.quant.recipes import Choice, Recipe, choose
+from g4cli.quant.recipes import Choice, Recipe, choose_tensors
 from g4cli.quant.sfp8_archive import is_sfp8
 from g4cli.quant.source import Source, open_source
 
@@ -22,7 +22,7 @@ _LAYER = re.compile(r"^blk\.\d+\.")
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Tensors of the same kind that share one fate. `before` and `after` are bytes of all of them."""
+    """Tensors of one kind with the same types and reason. `before` and `after` are their bytes in total."""
 
     names: str
     count: int
@@ -44,21 +44,21 @@ class Planned:
 
     @property
     def source_bytes(self) -> int:
-        """Return the bytes of the weights now."""
+        """Bytes of the weights in the source."""
         return sum(c.source.tensor_bytes(c.shape) for c in self.choices)
 
     @property
     def nbytes(self) -> int:
-        """Return the bytes of the weights afterwards."""
+        """Bytes of the weights in the new file."""
         scales = sum(F32.block_bytes for c in self.choices if c.rounds) if self.archive else 0
         return scales + sum(c.spec.nbytes for c in self.choices)
 
     @property
     def bits_per_weight(self) -> float:
-        """Return the average afterwards."""
+        """The average over all weights of the new file."""
         return 8 * self.nbytes / sum(prod(c.shape) for c in self.choices)
 
-    def groups(self) -> list[Group]:
+    def group_by_kind(self) -> list[Group]:
         """Return the tensors in groups, the largest in the new file first."""
         found: dict[tuple[str, ...], list[Choice]] = {}
         for choice in self.choices:
@@ -72,7 +72,7 @@ class Planned:
             found.setdefault((kind, choice.source.name, type_name, choice.reason), []).append(
                 choice
             )
-        groups = [_group(key, members) for key, members in found.items()]
+        groups = [_make_group(key, members) for key, members in found.items()]
         return sorted(groups, key=lambda group: -group.after)
 
     def as_json(self) -> dict[str, Any]:
@@ -100,34 +100,34 @@ class Planned:
 
 def plan_file(path: Path, recipe: Recipe, *, allow_requantize: bool = False) -> Planned:
     """Return what `recipe` would make of the GGUF at `path`. Raises as `quantize_file` would."""
-    choices = choose_all(open_source(path), recipe, allow_requantize=allow_requantize)
+    choices = choose_for_source(open_source(path), recipe, allow_requantize=allow_requantize)
     return Planned(path, recipe.type, choices, recipe.is_archive)
 
 
-def choose_all(
+def choose_for_source(
     source: Source, recipe: Recipe, *, allow_requantize: bool = False
 ) -> tuple[Choice, ...]:
     """Return what becomes of each tensor of `source`.
 
-    Raises UsageError if weights were quantised before and `allow_requantize` is not given, or if a pattern
+    Raises UsageError if weights were quantized before and `allow_requantize` is not given, or if a pattern
     matches nothing.
     """
     if not source.tensors:
         raise BadGGUF(source.path, "holds no tensors: it is a vocabulary, not a model")
-    choices = choose(source.tensors.values(), recipe)
+    choices = choose_tensors(source.tensors.values(), recipe)
     if allow_requantize:
         return choices
     coarse = next((c for c in choices if c.source.is_quantized and c.changes), None)
     if coarse or (is_sfp8(source.keys) and recipe.type not in _PLAIN):
         what = f"{coarse.name} is {coarse.source.name}" if coarse else "its weights are SFP8"
         raise UsageError(
-            f"{source.path} is quantised already ({what}): a second loss comes on top of the first",
+            f"{source.path} is quantized already ({what}): quantizing it again loses more precision",
             hint="start from the BF16 file, or add --allow-requantize",
         )
     return choices
 
 
-def _group(key: tuple[str, ...], members: Iterable[Choice]) -> Group:
+def _make_group(key: tuple[str, ...], members: Iterable[Choice]) -> Group:
     names, source, kind, reason = key
     chosen = list(members)
     before = sum(c.source.tensor_bytes(c.shape) for c in chosen)

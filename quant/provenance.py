@@ -1,4 +1,4 @@
-"""The keys of a new file: the source's, llama.cpp's own changes, then what g4 records about the step.
+"""The keys of a quantized file: the source's, llama.cpp's changes, then what g4 records.
 
 llama.cpp's part (`llama_model_quantize_impl`, src/llama-quant.cpp, llama.cpp@0c1e57098): all keys are copied,
 general.quantization_version and general.file_type move to the end, split keys go. g4's own keys start with
@@ -37,16 +37,16 @@ def new_keys(
 ) -> dict[str, Value]:
     """Return the keys of the new file, in order."""
     keys = {
-        name: _architecture(value, recipe) if name == ARCHITECTURE_KEY else value
+        name: _new_architecture(value, recipe) if name == ARCHITECTURE_KEY else value
         for name, value in source.keys.items()
         if name not in SPLIT_KEYS and (not name.startswith(OURS) or name.startswith(KEPT))
     }
-    _put(keys, "general.quantization_version", u32(QUANTIZATION_VERSION))
+    _put_last(keys, "general.quantization_version", u32(QUANTIZATION_VERSION))
     keys.pop("general.file_type", None)
     if not recipe.is_archive:
         keys["general.file_type"] = u32(_file_type(recipe))
     for name, value in (imatrix_keys or {}).items():
-        _put(keys, name, value)
+        _put_last(keys, name, value)
     keys["g4.version"] = string(version)
     keys["g4.recipe"] = string(recipe.as_options())
     keys["g4.source.file"] = string(source.path.name)
@@ -69,7 +69,7 @@ def _label_kept(source: Mapping[str, Value], recipe: Recipe) -> dict[str, Value]
     return {}
 
 
-def _architecture(value: Value, recipe: Recipe) -> Value:
+def _new_architecture(value: Value, recipe: Recipe) -> Value:
     plain = str(value.data).removesuffix(SUFFIX)
     return string(plain + SUFFIX if recipe.is_archive else plain)
 
@@ -80,6 +80,6 @@ def _file_type(recipe: Recipe) -> int:
     )
 
 
-def _put(keys: dict[str, Value], name: str, value: Value) -> None:
+def _put_last(keys: dict[str, Value], name: str, value: Value) -> None:
     keys.pop(name, None)
     keys[name] = value

@@ -75,7 +75,7 @@ class Reader:
                 return sfp8.decode_bf16(piece, exponent).reshape(count, n)
             dtype = {F32: "<f4", F16: "<f2", BF16: "<u2"}.get(tensor.type)
             if dtype is None:
-                return native.decode(tensor.type, piece, (count, n))
+                return native.decode_rows(tensor.type, piece, (count, n))
             return piece.view(dtype).reshape(count, n)
 
         def pieces() -> Iterator[Block]:

@@ -152,7 +152,7 @@ class Choice:
     @property
     def obstacle(self) -> str:
         """Return why the recipe's type is not taken: 'a row of 72 cuts a Q4_K block of 256', or ''."""
-        return _cut_text(self.wanted, self.shape[0]) if self.wanted is not None else ""
+        return _misfit_text(self.wanted, self.shape[0]) if self.wanted is not None else ""
 
     @property
     def changes(self) -> bool:
@@ -171,7 +171,7 @@ def is_vector(shape: Sequence[int]) -> bool:
 
 
 def kept_reason(name: str, shape: Sequence[int]) -> str | None:
-    """Return why no recipe touches this tensor, or None where it may be quantised."""
+    """Return why no recipe touches this tensor, or None where it may be quantized."""
     if is_vector(shape):
         return "a vector"
     if not name.endswith("weight"):
@@ -179,7 +179,7 @@ def kept_reason(name: str, shape: Sequence[int]) -> str | None:
     return next((why for part, why in KEPT if part in name), None)
 
 
-def rounds(recipe: Recipe, name: str, shape: Sequence[int]) -> bool:
+def is_rounded(recipe: Recipe, name: str, shape: Sequence[int]) -> bool:
     """Return whether the tensor's values are rounded to SFP8."""
     if not recipe.is_sfp8 or kept_reason(name, shape):
         return False
@@ -198,7 +198,7 @@ def source_type(tensor: Named) -> GGMLType:
     return found if isinstance(found, GGMLType) else converter_type(tensor.name, tensor.shape)
 
 
-def choose(tensors: Iterable[Named], recipe: Recipe) -> tuple[Choice, ...]:
+def choose_tensors(tensors: Iterable[Named], recipe: Recipe) -> tuple[Choice, ...]:
     """Return what becomes of each tensor, in llama.cpp's order: model tensors, then layer by layer by name.
 
     Raises UsageError for an override that matches nothing, BadFile where a type needs an importance matrix.
@@ -211,7 +211,7 @@ def choose(tensors: Iterable[Named], recipe: Recipe) -> tuple[Choice, ...]:
 
 def choose_types(tensors: Iterable[Named], recipe: Recipe) -> tuple[TensorSpec, ...]:
     """Return the tensors of the new file, in order, with the scales that an SFP8 archive adds."""
-    return with_scales(choose(tensors, recipe), recipe)
+    return with_scales(choose_tensors(tensors, recipe), recipe)
 
 
 def with_scales(choices: Iterable[Choice], recipe: Recipe) -> tuple[TensorSpec, ...]:
@@ -251,7 +251,7 @@ class _Counter:
         self.has_imatrix = recipe.has_imatrix
         self._seen: dict[Category, int] = {}
 
-    def place(self, name: str, category: Category, shape: Sequence[int]) -> Place:
+    def next_place(self, name: str, category: Category, shape: Sequence[int]) -> Place:
         """Return the place of the next tensor of `category`."""
         i = self._seen.get(category, 0)
         self._seen[category] = i + 1
@@ -272,7 +272,7 @@ def _check_overrides(tensors: Sequence[Named], recipe: Recipe) -> None:
             )
         if all(kept_reason(t.name, t.shape) for t in hits):
             why = kept_reason(hits[0].name, hits[0].shape)
-            raise UsageError(f"--tensor-type {pattern}: {hits[0].name} is never quantised ({why})")
+            raise UsageError(f"--tensor-type {pattern}: {hits[0].name} is never quantized ({why})")
 
 
 def _choose_one(tensor: Named, recipe: Recipe, counter: _Counter) -> Choice:
@@ -289,7 +289,7 @@ def _choose_one(tensor: Named, recipe: Recipe, counter: _Counter) -> Choice:
         kind, reason = recipe.default_type, DEFAULT_REASON
     else:
         kind, reason = _from_rules(name, shape, recipe, counter)
-    fitting = _fitting(kind, shape[0])
+    fitting = _fit_to_row(kind, shape[0])
     if (
         fitting.name in NEEDS_IMATRIX
         and not recipe.has_imatrix
@@ -299,10 +299,10 @@ def _choose_one(tensor: Named, recipe: Recipe, counter: _Counter) -> Choice:
             f"{name} as {fitting.name} is garbage without an importance matrix",
             hint="add --imatrix FILE, or take another type",
         )
-    return _chosen(name, shape, source, kind, reason)
+    return _choose_or_fall_back(name, shape, source, kind, reason)
 
 
-def _chosen(
+def _choose_or_fall_back(
     name: str,
     shape: tuple[int, ...],
     source: GGMLType,
@@ -312,10 +312,10 @@ def _chosen(
     rounds: bool = False,
 ) -> Choice:
     """Return the choice of `wanted`, or of what llama.cpp falls back to."""
-    fitting = _fitting(wanted, shape[0])
+    fitting = _fit_to_row(wanted, shape[0])
     if fitting is wanted:
         return Choice(name, shape, source, wanted, reason, rounds)
-    reason = f"fallback: {_cut_text(wanted, shape[0])}"
+    reason = f"fallback: {_misfit_text(wanted, shape[0])}"
     return Choice(name, shape, source, fitting, reason, rounds, wanted)
 
 
@@ -323,7 +323,9 @@ _TABLES: Final = ("output", "token_embd")
 
 
 def _choose_sfp8(name: str, shape: tuple[int, ...], source: GGMLType, recipe: Recipe) -> Choice:
-    return _chosen(name, shape, source, recipe.default_type, DEFAULT_REASON, rounds=True)
+    return _choose_or_fall_back(
+        name, shape, source, recipe.default_type, DEFAULT_REASON, rounds=True
+    )
 
 
 def _from_rules(
@@ -337,11 +339,11 @@ def _from_rules(
         return (default if default is Q8_0 else BY_NAME["Q6_K"]), "embeddings, tied to the output"
     if category == "token_embd" and recipe.type != "mxfp4":
         return default, DEFAULT_REASON
-    found = mixture_type(recipe.type, category, counter.place(name, category, shape))
+    found = mixture_type(recipe.type, category, counter.next_place(name, category, shape))
     return (BY_NAME[found[0]], found[1]) if found else (default, DEFAULT_REASON)
 
 
-def _fitting(kind: GGMLType, n: int) -> GGMLType:
+def _fit_to_row(kind: GGMLType, n: int) -> GGMLType:
     """Return `kind`, or the type that llama.cpp falls back to where a row of `n` cuts a block."""
     if n % kind.block_size == 0:
         return kind
@@ -351,5 +353,5 @@ def _fitting(kind: GGMLType, n: int) -> GGMLType:
     return other
 
 
-def _cut_text(kind: GGMLType, n: int) -> str:
+def _misfit_text(kind: GGMLType, n: int) -> str:
     return f"a row of {n} cuts a {kind.name} block of {kind.block_size}"

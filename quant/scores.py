@@ -1,4 +1,4 @@
-"""How well a model predicts given tokens, and how close its predictions are to another model's."""
+"""Perplexity of a model on given tokens, and KL divergence of its predictions from another model's."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Score:
         return sqrt(self.same_top1 * (1 - self.same_top1) / self.n)
 
 
-def score(
+def score_predictions(
     logits: NDArray[np.float32], targets: NDArray[np.int64], base: NDArray[np.float32] | None = None
 ) -> Score:
     """Return the score of predictions: `logits` (n, vocabulary) for the tokens `targets` (n,).
@@ -76,7 +76,7 @@ def score(
     `base` are the other model's logits of the same shape.
     """
     rows = np.arange(len(targets))
-    _, log_z = _exponentials(logits)
+    _, log_z = _shift_and_exp(logits)
     nll = log_z - logits[rows, targets]
     best = logits.argmax(axis=1)
     found: dict[str, Any] = {
@@ -86,7 +86,7 @@ def score(
         "n_best": int(np.count_nonzero(best == targets)),
     }
     if base is not None:
-        weights, base_log_z = _exponentials(base)
+        weights, base_log_z = _shift_and_exp(base)
         # KL = sum q (log q - log p) by the logits' differences, which are exact where the models are close:
         # logarithms rounded to float32 would leave 1e-7 of noise, as much as F16 differs from BF16.
         gaps = (weights * (base - logits)).sum(axis=1, dtype=np.float64)
@@ -102,7 +102,7 @@ def score(
     return Score(**found)
 
 
-def _exponentials(logits: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+def _shift_and_exp(logits: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Return exp(logits - the row's largest), and the logarithm of the sum of exp(logits), by rows."""
     largest = logits.max(axis=1, keepdims=True)
     weights: NDArray[np.float32] = np.exp(logits - largest)

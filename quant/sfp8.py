@@ -54,13 +54,13 @@ def scale_exponent(largest: float, *, only_down: bool = False) -> int:
     return max(-60, min(60, max(0, k) if only_down else k))
 
 
-def encode(values: NDArray[Any], exponent: int = 0, *, gemma_cpp: bool = False) -> Coded:
+def encode_sfp8(values: NDArray[Any], exponent: int = 0, *, gemma_cpp: bool = False) -> Coded:
     """Return the codes of `values` / 2^`exponent`: float32, or uint16 holding bfloat16. Same shape, uint8.
 
     `gemma_cpp` rounds as gemma.cpp does: it cuts to 6 mantissa bits first, so values up to 1/64 above a tie
     go down half of the time. Weights beyond 1.875 are clamped. NaN and infinities must be ruled out before.
     """
-    words = values if values.dtype == np.uint16 else _shortened(values)
+    words = values if values.dtype == np.uint16 else _truncate_to_bf16(values)
     magnitude = words & np.uint16(0x7FFE if gemma_cpp else 0x7FFF)
     largest = int(magnitude.max(initial=0))
     limit = _LIMIT + (exponent << 7)
@@ -74,7 +74,7 @@ def encode(values: NDArray[Any], exponent: int = 0, *, gemma_cpp: bool = False) 
         # Steps of the exponent field; what falls below the normal range is far below code 1 anyway.
         np.maximum(magnitude, np.uint16(exponent << 7), out=magnitude)
         magnitude -= np.uint16(exponent << 7)
-    codes = _codes(magnitude + np.uint16(-exponent << 7) if exponent < 0 else magnitude)
+    codes = _round_to_codes(magnitude + np.uint16(-exponent << 7) if exponent < 0 else magnitude)
     n_zero = codes.size - int(np.count_nonzero(codes))
     n_underflow = n_zero - (codes.size - int(np.count_nonzero(has_value))) if n_zero else 0
     codes |= (words >> np.uint16(8)).astype(np.uint8) & np.uint8(0x80)
@@ -82,7 +82,7 @@ def encode(values: NDArray[Any], exponent: int = 0, *, gemma_cpp: bool = False) 
     return Coded(codes, n_clamped, n_underflow)
 
 
-def _shortened(values: NDArray[Any]) -> NDArray[np.uint16]:
+def _truncate_to_bf16(values: NDArray[Any]) -> NDArray[np.uint16]:
     """Return float32 `values` as bfloat16 words whose last bit also says whether something was cut off.
 
     Rounding looks at most at 5 of the 7 mantissa bits and whether there is a rest: such words suffice.
@@ -93,7 +93,7 @@ def _shortened(values: NDArray[Any]) -> NDArray[np.uint16]:
     return words
 
 
-def _codes(magnitude: NDArray[np.uint16]) -> NDArray[np.uint8]:
+def _round_to_codes(magnitude: NDArray[np.uint16]) -> NDArray[np.uint8]:
     """Return the codes of bfloat16 words without sign, at most 1.875.
 
     A step of the code is 32 below 2^-7 and 16 above. Doubling the distance above 2^-7 makes it 32 all along,
@@ -130,7 +130,7 @@ def decode_bf16(codes: NDArray[np.uint8], exponent: int = 0) -> NDArray[np.uint1
     return words
 
 
-def table() -> NDArray[np.uint16]:
+def decode_table() -> NDArray[np.uint16]:
     """Return the bfloat16 word of each of the 256 codes; the reserved one is NaN (0x7fc0)."""
     codes = np.arange(256, dtype=np.uint8)
     codes[RESERVED] = 0

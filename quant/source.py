@@ -1,4 +1,4 @@
-"""A GGUF to quantise: its header, and its parts if it is split. (quant/reader.py reads the weights.)"""
+"""A GGUF to quantize, in one file or several: its keys and tensors. quant/reader.py reads the weights."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def open_source(path: Path) -> Source:
     """Return the model at `path`, with its other parts beside it. Raises BadGGUF, FileMissing for a part."""
     first = read_header(path)
     count = int(first.get("split.count", int, 1))
-    parts = (first,) if count <= 1 else tuple(_parts(path, first, count))
+    parts = (first,) if count <= 1 else tuple(_open_parts(path, first, count))
     owner: dict[str, Header] = {}
     tensors: dict[str, TensorInfo] = {}
     for part in parts:
@@ -76,7 +76,7 @@ def open_source(path: Path) -> Source:
     return Source(path, parts, owner, tensors, coded)
 
 
-def _parts(path: Path, first: Header, count: int) -> Iterator[Header]:
+def _open_parts(path: Path, first: Header, count: int) -> Iterator[Header]:
     if first.get("split.no", int, 0) != 0:
         raise BadGGUF(path, "this is not the first part of a split model", field="split.no")
     match = _SPLIT_NAME.fullmatch(path.name)

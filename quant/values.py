@@ -1,4 +1,4 @@
-"""Values of one block: read as float32, checked, encoded; zeros counted."""
+"""Operations on one block of weights: decode to float32, check, encode, count zero blocks."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ def encode_values(
     or value overflows the type, EngineMissing where only ggml's library could encode.
     """
     try:
-        native.library()
+        native.load_library()
     except EngineMissing:
         if not blocks.can_encode(spec.type) or imatrix is not None:
             raise
-        return blocks.encode(spec.type, values)
+        return blocks.encode_rows(spec.type, values)
     if imatrix is None:
         if native.needs_imatrix(spec.type):
             raise BadFile(
                 f"{spec.name} cannot become {spec.type.name}: the importance matrix has no entry for it",
                 hint="take another type for it: --tensor-type NAME=TYPE",
             )
-        encoded = native.encode(spec.type, values)
+        encoded = native.encode_rows(spec.type, values)
     else:
         encoded = _encode_weighted(spec, values, start, imatrix.reshape(-1, spec.shape[0]))
     if spec.type is not F32 and not native.is_valid(spec.type, encoded):
@@ -65,7 +65,7 @@ def _encode_weighted(
     while row < len(values):
         expert, inside = divmod(start + row, per_expert)
         stop = min(len(values), row + per_expert - inside)
-        parts.append(native.encode(spec.type, values[row:stop], imatrix[expert]))
+        parts.append(native.encode_rows(spec.type, values[row:stop], imatrix[expert]))
         row = stop
     return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
@@ -75,7 +75,7 @@ def as_float32(raw: NDArray[Any]) -> NDArray[np.float32]:
     if raw.dtype != np.uint16:
         return raw.astype(np.float32, copy=False)
     try:
-        return native.decode(BF16, np.ascontiguousarray(raw), (raw.shape[0], raw.shape[1]))
+        return native.decode_rows(BF16, np.ascontiguousarray(raw), (raw.shape[0], raw.shape[1]))
     except EngineMissing:
         return blocks.bf16_values(raw)
 

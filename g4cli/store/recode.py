@@ -59,9 +59,9 @@ class RecipeCoder:
         written.
         """
         from g4cli.quant.provenance import new_keys
-        from g4cli.quant.recipes import choose
+        from g4cli.quant.recipes import choose_tensors
 
-        choices = choose(specs, self.recipe)
+        choices = choose_tensors(specs, self.recipe)
         origin: Any = _Origin(keys, self.folder.resolve())
         new = new_keys(
             origin,

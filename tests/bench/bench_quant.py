@@ -154,9 +154,9 @@ def sfp8_rates() -> None:
     values = np.random.default_rng(1).standard_normal(1 << 25, np.float32) * np.float32(0.02)
     words = (values.view(np.uint32) >> 16).astype(np.uint16)
     for what, data, code in (
-        ("encode BF16", words, lambda block: sfp8.encode(block, -3)),
-        ("encode F32", values, lambda block: sfp8.encode(block, -3)),
-        ("decode", sfp8.encode(words, -3).codes, lambda block: sfp8.decode_bf16(block, -3)),
+        ("encode BF16", words, lambda block: sfp8.encode_sfp8(block, -3)),
+        ("encode F32", values, lambda block: sfp8.encode_sfp8(block, -3)),
+        ("decode", sfp8.encode_sfp8(words, -3).codes, lambda block: sfp8.decode_bf16(block, -3)),
     ):
         best = 1e9
         for _ in range(3):

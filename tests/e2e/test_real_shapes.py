@@ -34,7 +34,7 @@ def test_the_synthetic_vocabulary_has_the_real_size_and_places() -> None:
 @pytest.mark.parametrize("type_name", ["q4_0", "q8_0", "q4_k_m", "q5_k_m", "q6_k", "bf16"])
 def test_random_weights_have_the_spread_of_a_network(type_name: str, tmp_path: Path) -> None:
     """Every matrix's standard deviation is near 1/sqrt(row), read back by ggml's own decoder."""
-    from g4cli.quant.native import decode
+    from g4cli.quant.native import decode_rows
 
     path = real_shapes.build(tmp_path / "t.gguf", "tiny", shapes.TINY, type_name, weights="random")
     header = read_header(path)
@@ -42,7 +42,7 @@ def test_random_weights_have_the_spread_of_a_network(type_name: str, tmp_path: P
         data = b"".join(iter_tensor(header, tensor))
         n = int(np.prod(tensor.shape))
         rows = (n // tensor.shape[0], tensor.shape[0])
-        values = decode(tensor.type, data, rows).astype(np.float64)
+        values = decode_rows(tensor.type, data, rows).astype(np.float64)
         if tensor.name == "rope_freqs.weight":
             continue
         assert np.isfinite(values).all(), tensor.name

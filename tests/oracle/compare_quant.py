@@ -1,4 +1,4 @@
-"""g4's quantiser against llama.cpp's on every type: the matrix of the README.
+"""g4's quantizer against llama.cpp's on every type: the matrix of the README.
 
     python tests/oracle/compare_quant.py [FOLDER]
 
@@ -65,7 +65,7 @@ def real_layer(path: Path, name: str) -> Path:
 
 
 def sources(folder: Path) -> Iterator[Path]:
-    """Yield the files to quantise."""
+    """Yield the files to quantize."""
     tiny = folder / "tiny.gguf"
     tiny.write_bytes(build_tiny())
     yield tiny

@@ -1,4 +1,4 @@
-"""g4 convert: a Hugging Face checkpoint into a GGUF."""
+"""g4 convert: write a Hugging Face checkpoint as a GGUF file."""
 
 from __future__ import annotations
 
@@ -40,20 +40,20 @@ def convert(
     ] = False,
     ignore_key: Annotated[
         list[str] | None,
-        typer.Option(help="A key of config.json that does not change the network; repeatable."),
+        typer.Option(help="Ignore this unknown key of config.json. Repeatable."),
     ] = None,
     force: ForceOpt = False,
     threads: Annotated[
         int | None,
-        typer.Option(help="Threads to use; all cores by default.", min=1, callback=check_threads),
+        typer.Option(help="Number of threads. Default: all cores.", min=1, callback=check_threads),
     ] = None,
     json: JsonOpt = False,
     quiet: QuietOpt = False,
 ) -> None:
     """Make a GGUF from a Hugging Face checkpoint of Gemma 4, in one pass and in constant memory.
 
-    The plain types equal llama.cpp's converter byte for byte; the others equal its converter followed by its
-    quantiser, without the large file in between.
+    Output in bf16, f16 or f32 equals that of llama.cpp's converter byte for byte. Other types equal its
+    converter followed by its quantizer, without the large intermediate file.
 
     \b
     Examples:

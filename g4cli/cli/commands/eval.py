@@ -1,4 +1,4 @@
-"""g4 eval: how well a model predicts, and how much a quantised one differs."""
+"""g4 eval: perplexity of a model, and KL divergence from another."""
 
 from __future__ import annotations
 
@@ -15,26 +15,33 @@ def eval_(
     model: ModelArg,
     text: Annotated[
         Path,
-        typer.Option("--text", help="Chats (.jsonl with messages) or plain text.", metavar="FILE"),
+        typer.Option(
+            "--text", help="Conversations (.jsonl with messages) or plain text.", metavar="FILE"
+        ),
     ],
     against: Annotated[
-        str | None, typer.Option("--against", help="The model to compare with, best the BF16 file.")
+        str | None,
+        typer.Option("--against", help="Model to compare with, preferably the BF16 file."),
     ] = None,
     limit: Annotated[
-        int, typer.Option("--limit", help="Take only the first documents; 0: all.", min=0)
+        int, typer.Option("--limit", help="Number of documents to score; 0 for all.", min=0)
     ] = 0,
     threads: Annotated[
-        int, typer.Option("--threads", help="0: the cores.", min=0, callback=check_threads)
+        int,
+        typer.Option(
+            "--threads", help="Number of threads; 0 for all cores.", min=0, callback=check_threads
+        ),
     ] = 0,
     json: JsonOpt = False,
     quiet: QuietOpt = False,
 ) -> None:
-    """Measure a model on given answers: perplexity, and how far it is from another file.
+    """Measure the perplexity of a model on given answers, and its KL divergence from another.
 
-    Text is put into Gemma's chat frame and only the model's turns are scored:
-    on raw text the perplexity of an instruction-tuned Gemma is meaningless.
-    --against adds the mean KL divergence and how often both have the same
-    first choice; both models are in memory then. ± is one standard error.
+    Text is formatted with Gemma's chat template, and only the model's turns
+    are scored: on raw text the perplexity of an instruction-tuned Gemma is
+    meaningless. --against adds the mean KL divergence and the share of tokens
+    for which both models have the same most probable token; both models are
+    in memory at once. ± is one standard error.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""g4 quantize: a GGUF into a smaller one."""
+"""g4 quantize: write a GGUF file with fewer bits per weight."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ if TYPE_CHECKING:
 
 # fmt: off
 _Source: TypeAlias = Annotated[
-    str, typer.Argument(help="The GGUF to read, or a pulled model; best in BF16.", metavar="FILE")]
+    str, typer.Argument(help="GGUF file or pulled model to quantize, preferably BF16.", metavar="FILE")]
 _Target: TypeAlias = Annotated[
-    Path | None, typer.Argument(help="The GGUF to write; by default beside FILE (of a model: here).",
+    Path | None, typer.Argument(help="GGUF file to write. Default: next to FILE.",
                                 metavar="OUT", show_default=False)]
 _Type: TypeAlias = Annotated[
     str, typer.Option("--type", "-t", help="q4_0, sfp8, bf16, q8_0, q6_k, q5_k_m, q4_k_m, ...")]
-_Pure: TypeAlias = Annotated[bool, typer.Option("--pure", help="One type for all, embeddings too.")]
+_Pure: TypeAlias = Annotated[bool, typer.Option("--pure", help="Use one type for all matrices.")]
 _TensorType: TypeAlias = Annotated[
-    list[str] | None, typer.Option(help="PATTERN=TYPE for tensors whose name matches; repeatable.")]
+    list[str] | None, typer.Option(help="PATTERN=TYPE: a type for matching tensors. Repeatable.")]
 _Imatrix: TypeAlias = Annotated[
-    Path | None, typer.Option(help="Importance matrix of llama-imatrix, GGUF or .dat.", metavar="FILE")]
+    Path | None, typer.Option(help="Importance matrix from llama-imatrix (GGUF or .dat).", metavar="FILE")]
 _KeepPle: TypeAlias = Annotated[
-    str | None, typer.Option(help="The type of the per-layer embedding table.", metavar="TYPE")]
+    str | None, typer.Option(help="Type of the per-layer embedding table.", metavar="TYPE")]
 _Carrier: TypeAlias = Annotated[
-    str | None, typer.Option(help="SFP8 in: archive (1 byte a weight), bf16 (exact, runs everywhere), q8_0.")]
+    str | None, typer.Option(help="Storage of SFP8 values: archive (1 byte each), bf16 (exact) or q8_0.")]
 _Encoder: TypeAlias = Annotated[str | None, typer.Option(help="SFP8 rounding: nearest or gemma.cpp.")]
 _Requantize: TypeAlias = Annotated[
-    bool, typer.Option("--allow-requantize", help="Quantise weights that were quantised before.")]
+    bool, typer.Option("--allow-requantize", help="Quantize a file that is already quantized.")]
 _DryRun: TypeAlias = Annotated[
     bool, typer.Option("--dry-run", help="Show the plan and sizes; write nothing.")]
 _Report: TypeAlias = Annotated[
-    bool, typer.Option("--report", help="Measure the loss afterwards, tensor by tensor.")]
+    bool, typer.Option("--report", help="Measure the quantization error of each tensor.")]
 _Threads: TypeAlias = Annotated[
     int | None,
-    typer.Option(help="Threads; all cores by default.", min=1, callback=check_threads)]
+    typer.Option(help="Number of threads. Default: all cores.", min=1, callback=check_threads)]
 # fmt: on
 
 
@@ -64,11 +64,11 @@ def quantize(
     json: JsonOpt = False,
     quiet: QuietOpt = False,
 ) -> None:
-    """Make a smaller GGUF: Q4_0, SFP8, Q8_0 and the rest; weights equal llama.cpp's byte for byte.
+    """Quantize a GGUF file to Q4_0, SFP8, Q8_0 or another type, byte for byte as llama.cpp does.
 
-    SFP8 is Google's one byte per weight. It is not the better 8 bits: Q8_0,
-    at 8.5 bits, is closer to the original (45 dB against 31 dB). Take SFP8
-    for the values that gemma.cpp computes with.
+    SFP8 is Google's format of one byte per weight. Q8_0, at 8.5 bits, is
+    closer to the original (45 dB against 31 dB). Use SFP8 to get the values
+    that gemma.cpp computes with.
 
     \b
     Examples:
@@ -121,7 +121,7 @@ def _write(out: Output, source: Path, job: partial[Quantized], *, report: bool) 
     from g4cli.cli.views.quantize import draw_diff, draw_result
     from g4cli.quant.metrics import diff_files
 
-    with out.progress(f"quantise {source.name}") as progress:
+    with out.progress(f"quantize {source.name}") as progress:
         done = job(progress=progress)
     data = done.as_json()
     if report:

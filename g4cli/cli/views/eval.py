@@ -1,4 +1,4 @@
-"""What `g4 eval` shows, and the same as JSON."""
+"""Draws the result of `g4 eval`, and gives it as JSON."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def draw_evaluation(out: Output, model: str, against: str | None, found: Evaluat
         out.line(f"  {_answers(found.n_cut)} too long, of which the beginning was scored")
     if against:
         out.line(f"against {against} (perplexity {score.base_perplexity:.4f}):")
-        # Eight bits differ by a millionth, two by a tenth: digits that count, not places.
+        # Q8_0 gives about 1e-6 and Q2_K about 0.1: significant digits, not decimal places.
         mean = f"{score.kl_mean:.3g} ± {score.kl_error:.2g}"
         out.line(f"  KL divergence      {mean} nats, at most {score.kl_largest:.3g}")
         out.line(f"  same first choice  {score.same_top1:.2%} ± {score.same_top1_error:.2%}")

@@ -1,4 +1,4 @@
-"""What `g4 quantize` shows: the plan before, the result after."""
+"""Draws the output of `g4 quantize`: the plan, the result and the quantization error."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def draw_plan(out: Output, planned: Planned) -> None:
         ("tensors", "", "from", "to", "before", "after", "why"),
         [
             (g.names, g.count, g.source, g.type, size_text(g.before), size_text(g.after), g.reason)
-            for g in planned.groups()
+            for g in planned.group_by_kind()
         ],
         right=(1, 4, 5),
         whole=range(6),
@@ -31,9 +31,9 @@ def draw_plan(out: Output, planned: Planned) -> None:
 
 
 def draw_diff(out: Output, diff: Diff) -> None:
-    """Draw how far two files are apart, the worst kind of tensor first."""
-    groups = diff.groups()
-    # The type before is one and the same as a rule: 80 columns have no room for it then.
+    """Draw the error of one file against another, the worst kind of tensor first."""
+    groups = diff.group_by_kind()
+    # Usually all tensors had one type before; the column is left out then, to fit 80 columns.
     before = ("from",) if len({row.before for row in groups}) > 1 else ()
     rows = [
         (
@@ -61,7 +61,9 @@ def draw_diff(out: Output, diff: Diff) -> None:
     if total.n_bad:
         out.line(f"{total.n_bad:,} weights are NaN or infinite and were left out", style="red")
     if diff.only:
-        out.line(f"{len(diff.only)} tensors are in one of the files only, {diff.only[0]} for one")
+        out.line(
+            f"{len(diff.only)} tensors are in only one of the files, for example {diff.only[0]}"
+        )
 
 
 def _share(part: int, whole: int) -> str:
@@ -69,11 +71,11 @@ def _share(part: int, whole: int) -> str:
 
 
 def draw_result(out: Output, done: Quantized) -> None:
-    """Draw the one line of a finished file, and below it what one should know."""
+    """Draw the line about a finished file, and the notes below it."""
     share = done.nbytes / done.source_bytes
     out.line(
         f"{done.path}  {done.type}  {size_text(done.nbytes)} ({share:.0%} of the source) "
         f"in {duration_text(done.seconds)}"
     )
-    for note in done.notes():
+    for note in done.list_notes():
         out.say(note)

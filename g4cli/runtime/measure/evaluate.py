@@ -16,7 +16,7 @@ from g4cli.core.errors import BadFile, Interrupted
 from g4cli.core.progress import Progress, no_progress
 from g4cli.core.template_child import render_template
 from g4cli.prompt import Message, PromptStyle, Renderer, choose_renderer
-from g4cli.quant.scores import Score, score
+from g4cli.quant.scores import Score, score_predictions
 from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.llama_engine import LlamaEngine, open_engine
 from g4cli.runtime.engine.options import ContextOptions, ModelOptions
@@ -152,7 +152,9 @@ def _score_document(engines: Sequence[LlamaEngine], document: Document, steps: _
         for row in range(0, len(logits), _ROWS):
             stop = min(row + _ROWS, len(logits))
             targets = np.array(document.tokens[position + 1 + row : position + 1 + stop], np.int64)
-            total += score(logits[row:stop], targets, None if base is None else base[row:stop])
+            total += score_predictions(
+                logits[row:stop], targets, None if base is None else base[row:stop]
+            )
     return total
 
 

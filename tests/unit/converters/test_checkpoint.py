@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from g4cli.converters.checkpoint import HEADER_BYTES, floats, open_checkpoint, read_json
+from g4cli.converters.checkpoint import HEADER_BYTES, open_checkpoint, read_json, to_float32
 from g4cli.core.errors import BadCheckpoint, FileMissing
 from tests.support.builders.checkpoints import Entry, bf16, header_of, write_safetensors
 
@@ -28,10 +28,10 @@ def test_arrays_are_exactly_what_lies_in_the_file(tmp_path: Path) -> None:
     checkpoint = open_checkpoint(tmp_path)
     assert list(checkpoint.tensors) == ["a", "b", "c"]
     assert checkpoint.nbytes == 12 + 16 + 2
-    assert floats(checkpoint.array("a")).tolist() == [[1, -2, 3], [0.5, 0, 0]]
-    assert np.signbit(floats(checkpoint.array("a"))[1, 2])
-    assert floats(checkpoint.array("b")).tolist() == [0, 1, 2, 3]
-    assert floats(checkpoint.array("c")) == 1.5
+    assert to_float32(checkpoint.map_array("a")).tolist() == [[1, -2, 3], [0.5, 0, 0]]
+    assert np.signbit(to_float32(checkpoint.map_array("a"))[1, 2])
+    assert to_float32(checkpoint.map_array("b")).tolist() == [0, 1, 2, 3]
+    assert to_float32(checkpoint.map_array("c")) == 1.5
 
 
 def refused(folder: Path, match: str) -> None:
@@ -115,7 +115,7 @@ def test_any_mutation_gives_a_checkpoint_or_an_error(
         return
     for name, source in checkpoint.tensors.items():
         if source.dtype in ("BF16", "F16", "F32"):
-            assert checkpoint.array(name).nbytes == source.nbytes
+            assert checkpoint.map_array(name).nbytes == source.nbytes
 
 
 def index(folder: Path, weight_map: Any) -> None:
@@ -127,8 +127,8 @@ def test_shards_are_read_as_one(tmp_path: Path) -> None:
     write_safetensors(tmp_path / "m-2.safetensors", {"a": GOOD["a"]})
     index(tmp_path, {"a": "m-2.safetensors", "b": "m-1.safetensors"})
     checkpoint = open_checkpoint(tmp_path)
-    assert floats(checkpoint.array("b")).tolist() == [0, 1, 2, 3]
-    assert floats(checkpoint.array("a"))[0].tolist() == [1, -2, 3]
+    assert to_float32(checkpoint.map_array("b")).tolist() == [0, 1, 2, 3]
+    assert to_float32(checkpoint.map_array("a"))[0].tolist() == [1, -2, 3]
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ def test_an_assistant_shares_all_its_layers() -> None:
         (
             {},
             {"quantization_config": {"quant_method": "compressed-tensors"}},
-            "quantised already .compressed",
+            "quantized already .compressed",
         ),
         ({}, {"vision_config": 5}, "vision_config is no object"),
     ],

@@ -16,7 +16,7 @@ from g4cli.converters.metadata import (
     model_name,
     parse_name,
     size_label,
-    title,
+    title_case,
 )
 from g4cli.converters.model_card import parse_card
 from g4cli.core.ggml import BF16
@@ -50,7 +50,7 @@ def test_names_are_taken_apart_as_gguf_py_does(name: str, total: int) -> None:
     assert (ours.full, ours.organization) == (full, organization)
     assert (ours.basename, ours.finetune) == (basename, finetune)
     assert (ours.version, ours.size_label) == (version, size)
-    assert title(full) == (Metadata.id_to_title(full) if full is not None else None)
+    assert title_case(full) == (Metadata.id_to_title(full) if full is not None else None)
 
 
 WORDS = st.sampled_from(

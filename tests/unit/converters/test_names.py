@@ -12,7 +12,7 @@ import pytest
 from g4cli.converters import assistant, audio, text, vision
 from g4cli.converters.checkpoint import Source
 from g4cli.converters.config import Config, read_config
-from g4cli.converters.names import Row, claim, expand
+from g4cli.converters.names import Row, claim_tensors, expand_rows
 from g4cli.core.errors import BadCheckpoint
 from tests.support.builders import variants
 
@@ -94,23 +94,23 @@ def config(name: str) -> Config:
 
 
 @pytest.mark.parametrize(
-    ("variant", "rows", "normalise", "cases"),
+    ("variant", "rows", "normalize_name", "cases"),
     [
-        ("gemma-4-E2B-it", text.ROWS, text.normalise, TEXT),
-        ("gemma-4-26B-A4B-it", text.ROWS, text.normalise, MOE),
-        ("gemma-4-E2B-it", vision.TOWER_ROWS, vision.normalise, VISION),
-        ("gemma-4-E2B-it", audio.CONFORMER_ROWS, vision.normalise, AUDIO),
-        ("gemma-4-12B-it", vision.EMBEDDER_ROWS, vision.normalise, UNIFIED),
-        ("gemma-4-E2B-it-assistant", assistant.ROWS, text.normalise, ASSISTANT),
+        ("gemma-4-E2B-it", text.ROWS, text.normalize_name, TEXT),
+        ("gemma-4-26B-A4B-it", text.ROWS, text.normalize_name, MOE),
+        ("gemma-4-E2B-it", vision.TOWER_ROWS, vision.normalize_name, VISION),
+        ("gemma-4-E2B-it", audio.CONFORMER_ROWS, vision.normalize_name, AUDIO),
+        ("gemma-4-12B-it", vision.EMBEDDER_ROWS, vision.normalize_name, UNIFIED),
+        ("gemma-4-E2B-it-assistant", assistant.ROWS, text.normalize_name, ASSISTANT),
     ],
     ids=["text", "experts", "vision", "audio", "12B", "assistant"],
 )
 def test_in_and_want(
-    variant: str, rows: tuple[Row, ...], normalise: object, cases: list[tuple[str, str]]
+    variant: str, rows: tuple[Row, ...], normalize_name: object, cases: list[tuple[str, str]]
 ) -> None:
-    table = expand(rows, config(variant), 4)
+    table = expand_rows(rows, config(variant), 4)
     for name, want in cases:
-        assert table[normalise(name)].target == want, name  # type: ignore[operator]
+        assert table[normalize_name(name)].target == want, name  # type: ignore[operator]
 
 
 def test_every_row_is_met_by_a_recorded_checkpoint() -> None:
@@ -118,7 +118,10 @@ def test_every_row_is_met_by_a_recorded_checkpoint() -> None:
     for name in variants.names():
         golden = variants.load(name)
         for key in golden["checkpoint"]:
-            met |= {re.sub(r"\.\d+\.", ".{}.", n(key)) for n in (text.normalise, vision.normalise)}
+            met |= {
+                re.sub(r"\.\d+\.", ".{}.", n(key))
+                for n in (text.normalize_name, vision.normalize_name)
+            }
     tables = (
         assistant.ROWS,
         vision.TOWER_ROWS,
@@ -133,15 +136,15 @@ def test_every_row_is_met_by_a_recorded_checkpoint() -> None:
 def test_two_rows_for_one_name_are_a_bug() -> None:
     row = Row("a.weight", "b.weight", lambda _c, _i: (1,))
     with pytest.raises(ValueError, match=r"two rows claim a\.weight"):
-        expand((row, row), config("my-finetune"), 1)
+        expand_rows((row, row), config("my-finetune"), 1)
 
 
 def test_the_same_tensor_under_two_names_is_refused() -> None:
-    table = expand(text.ROWS, config("my-finetune"), 0)
+    table = expand_rows(text.ROWS, config("my-finetune"), 0)
     shape = (variants.N_VOCAB, 64)
     tensors = {
         name: Source(name, "BF16", shape, 0, 0, 2)
         for name in ("model.embed_tokens.weight", "language_model.model.embed_tokens.weight")
     }
     with pytest.raises(BadCheckpoint, match="are the same tensor"):
-        claim(tensors, table, (), text.normalise, str(Path("folder")))
+        claim_tensors(tensors, table, (), text.normalize_name, str(Path("folder")))

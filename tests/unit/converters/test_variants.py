@@ -134,7 +134,7 @@ def _with_nan(name: str, shape: tuple[int, ...]) -> Any:
     return values
 
 
-def test_quantised_types_start_from_the_source_s_own_precision(
+def test_quantized_types_start_from_the_source_s_own_precision(
     folders: dict[str, Path], tmp_path: Path
 ) -> None:
     done = convert_checkpoint(folders["gemma-4-E4B"], tmp_path / "out.gguf", plain=None)

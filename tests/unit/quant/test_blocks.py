@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from g4cli.converters.blocks import Faults, PlainCoder, Tensor, is_finite, plain, to_bf16
+from g4cli.converters.blocks import Faults, PlainCoder, Tensor, is_finite, to_bf16, to_plain
 from g4cli.converters.transforms import (
     columns_to_chw,
     drop_middle,
@@ -28,7 +28,9 @@ from g4cli.core.gguf_write import TensorSpec
 
 
 def rows_of(view: NDArray[Any], row: int, weights: int) -> list[NDArray[Any]]:
-    return [block.read() for block in Tensor(view, row, None, False, "x", Faults()).blocks(weights)]
+    return [
+        block.read() for block in Tensor(view, row, None, False, "x", Faults()).iter_blocks(weights)
+    ]
 
 
 @pytest.mark.parametrize("weights", [1, 7, 24, 100, 10_000])
@@ -59,12 +61,12 @@ def test_blocks_are_the_view_in_order(
         np.concatenate(found).reshape(-1).tolist()
         == np.ascontiguousarray(seen).reshape(-1).tolist()
     )
-    starts = [b.start for b in Tensor(seen, row, None, False, "x", Faults()).blocks(weights)]
+    starts = [b.start for b in Tensor(seen, row, None, False, "x", Faults()).iter_blocks(weights)]
     assert starts == np.cumsum([0] + [len(f) for f in found[:-1]]).tolist()
 
 
 def test_pixels_go_from_rgbrgb_to_planes() -> None:
-    # one patch of 2 x 2 pixels, colour c of pixel (y, x) numbered 100 c + 10 y + x
+    # one patch of 2 x 2 pixels, color c of pixel (y, x) numbered 100 c + 10 y + x
     hwc = np.array(
         [100 * c + 10 * y + x for y in range(2) for x in range(2) for c in range(3)], np.float32
     )
@@ -93,8 +95,10 @@ def test_bf16_rounds_as_gguf_py(values: NDArray[np.float32]) -> None:
 @given(values=FLOATS)
 def test_widening_is_exact(values: NDArray[np.float32]) -> None:
     bits = to_bf16(values)
-    assert (plain(ggml.F32, bits).view(np.uint32) >> 16).astype(np.uint16).tolist() == bits.tolist()
-    assert plain(ggml.BF16, bits) is bits  # nothing to do: not even a copy
+    assert (to_plain(ggml.F32, bits).view(np.uint32) >> 16).astype(
+        np.uint16
+    ).tolist() == bits.tolist()
+    assert to_plain(ggml.BF16, bits) is bits  # nothing to do: not even a copy
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -110,7 +114,7 @@ def test_every_kind_of_bad_number_is_seen(bad: float) -> None:
 
 def test_a_type_that_is_not_plain_is_refused() -> None:
     with pytest.raises(ValueError, match="Q4_0 is no plain type"):
-        plain(ggml.Q4_0, np.zeros(32, np.float32))
+        to_plain(ggml.Q4_0, np.zeros(32, np.float32))
 
 
 def test_many_threads_keep_the_order() -> None:
@@ -120,7 +124,7 @@ def test_many_threads_keep_the_order() -> None:
     tensors = [
         (
             TensorSpec(f"t{i}", ggml.F32, (8, 40)),
-            partial(Tensor(a, 8, None, False, "x", Faults()).blocks, 16),
+            partial(Tensor(a, 8, None, False, "x", Faults()).iter_blocks, 16),
         )
         for i, a in enumerate(arrays)
     ]

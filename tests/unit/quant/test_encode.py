@@ -35,14 +35,15 @@ def test_blocks_come_in_order(dtype: str, threads: int, monkeypatch: pytest.Monk
     }[dtype]
     spec = TensorSpec("blk.0.ffn_up.weight", Q4_0, (256, 300))
     assert (
-        coded(spec, source, Recipe("q4_0"), threads=threads) == native.encode(Q4_0, exact).tobytes()
+        coded(spec, source, Recipe("q4_0"), threads=threads)
+        == native.encode_rows(Q4_0, exact).tobytes()
     )
 
 
 def test_experts_are_rows_of_rows() -> None:
     spec = TensorSpec("blk.0.ffn_up_exps.weight", Q8_0, (256, 100, 3))
     cube = VALUES.reshape(3, 100, 256)
-    assert coded(spec, cube, Recipe("q8_0")) == native.encode(Q8_0, VALUES).tobytes()
+    assert coded(spec, cube, Recipe("q8_0")) == native.encode_rows(Q8_0, VALUES).tobytes()
 
 
 def test_each_expert_has_its_own_importance(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,7 +57,8 @@ def test_each_expert_has_its_own_importance(monkeypatch: pytest.MonkeyPatch) -> 
         spec, VALUES, Recipe("q4_k_m", has_imatrix=True), imatrix={spec.name: weights.reshape(-1)}
     )
     theirs = b"".join(
-        native.encode(kind, VALUES[i * 100 : i * 100 + 100], weights[i]).tobytes() for i in range(3)
+        native.encode_rows(kind, VALUES[i * 100 : i * 100 + 100], weights[i]).tobytes()
+        for i in range(3)
     )
     assert ours == theirs
 
@@ -80,14 +82,14 @@ def test_large_finite_weights_are_not_called_infinite() -> None:
 
 def test_without_the_library_numpy_encodes(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = {
-        kind: native.encode(BY_NAME[kind], VALUES).tobytes()
+        kind: native.encode_rows(BY_NAME[kind], VALUES).tobytes()
         for kind in ("BF16", "Q4_0", "Q8_0", "F16")
     }
 
     def missing() -> None:
         raise EngineMissing("no library")
 
-    monkeypatch.setattr(native, "library", missing)
+    monkeypatch.setattr(native, "load_library", missing)
     for name, data in expected.items():
         spec = TensorSpec("blk.0.ffn_up.weight", BY_NAME[name], (256, 300))
         assert coded(spec, VALUES, Recipe(name.lower())) == data
@@ -108,7 +110,7 @@ def test_sfp8_on_bfloat16_holds_only_sfp8_values() -> None:
         k = sfp8.scale_exponent(largest)
         grid = set(sfp8.decode_bf16(np.arange(0x80, dtype=np.uint8), k).tolist())
         assert set((words & 0x7FFF).tolist()) <= grid
-        expected = sfp8.decode_bf16(sfp8.encode(VALUES * np.float32(sigma), k).codes, k)
+        expected = sfp8.decode_bf16(sfp8.encode_sfp8(VALUES * np.float32(sigma), k).codes, k)
         assert data == expected.tobytes()
 
 

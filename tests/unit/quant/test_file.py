@@ -1,4 +1,4 @@
-"""quantize_file against llama.cpp's own quantiser: every tensor byte, every type, every key."""
+"""quantize_file against llama.cpp's own quantizer: every tensor byte, every type, every key."""
 
 from __future__ import annotations
 
@@ -109,12 +109,12 @@ def test_overrides_equal_llama_cpp(references: Path, tmp_path: Path) -> None:
     assert_equal_files(tmp_path / "out.gguf", theirs)
 
 
-def test_requantising_equals_llama_cpp(references: Path, tmp_path: Path) -> None:
+def test_requantizing_equals_llama_cpp(references: Path, tmp_path: Path) -> None:
     source, theirs = references / "e-q8_0-False.gguf", tmp_path / "theirs.gguf"
     job = {"source": str(source), "target": str(theirs), "type": "q4_0", "allow_requantize": True}
     assert expect([job]) == [0]
     out = tmp_path / "out.gguf"
-    with pytest.raises(UsageError, match="quantised already"):
+    with pytest.raises(UsageError, match="quantized already"):
         quantize_file(source, out, recipe=Recipe("q4_0"))
     assert not out.exists()
     quantize_file(source, out, recipe=Recipe("q4_0"), allow_requantize=True)
@@ -138,7 +138,7 @@ def test_provenance_is_rewritten_on_every_step(references: Path, tmp_path: Path)
     assert keys["g4.source.sha256"].data == hashlib.sha256(first.read_bytes()).hexdigest()
 
 
-def test_sfp8_files_count_as_quantised(references: Path, tmp_path: Path) -> None:
+def test_sfp8_files_count_as_quantized(references: Path, tmp_path: Path) -> None:
     rounded = tmp_path / "sfp8.gguf"
     quantize_file(references / "e.gguf", rounded, recipe=Recipe("sfp8", carrier="bf16"))
     with pytest.raises(UsageError, match="SFP8"):
@@ -244,7 +244,7 @@ def test_zero_blocks_are_counted(tmp_path: Path) -> None:
         )
         done = quantize_file(source, tmp_path / f"{name}.gguf", recipe=Recipe(name))
         assert done.as_json()["zero_blocks"] == 3, name
-        assert any("3 blocks" in note for note in done.notes())
+        assert any("3 blocks" in note for note in done.list_notes())
 
 
 def test_target_rules(references: Path, tmp_path: Path) -> None:

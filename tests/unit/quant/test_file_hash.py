@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from g4cli.quant import file_hash
-from g4cli.quant.file_hash import hash_of
+from g4cli.quant.file_hash import hash_files
 
 
 @pytest.fixture
@@ -27,10 +27,10 @@ def test_parts_are_hashed_one_after_another(
     parts: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(file_hash, "_PIECE_BYTES", 999)
-    with hash_of(parts) as hashing:
-        assert hashing.result() == hashlib.sha256(b"\1" * 5000 + b"\2" * 5000).hexdigest()
-    with hash_of(()) as hashing:
-        assert hashing.result() == hashlib.sha256().hexdigest()
+    with hash_files(parts) as hashing:
+        assert hashing.wait() == hashlib.sha256(b"\1" * 5000 + b"\2" * 5000).hexdigest()
+    with hash_files(()) as hashing:
+        assert hashing.wait() == hashlib.sha256().hexdigest()
 
 
 def test_it_waits_for_the_other_reader(parts: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,18 +62,18 @@ def test_it_waits_for_the_other_reader(parts: list[Path], monkeypatch: pytest.Mo
             time.sleep(0.02)
         return seen[-1]
 
-    with hash_of(parts) as hashing:
+    with hash_files(parts) as hashing:
         assert settled() == 1000
-        hashing.reach(0.5)
+        hashing.allow_share(0.5)
         assert settled() == 6000
-        hashing.result()
+        hashing.wait()
     assert seen[-1] == 10000
 
 
 def test_leaving_early_stops_the_thread(parts: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(file_hash, "_PIECE_BYTES", 1)
     monkeypatch.setattr(file_hash, "_LEAD_BYTES", 1)
-    with pytest.raises(KeyboardInterrupt), hash_of(parts):
+    with pytest.raises(KeyboardInterrupt), hash_files(parts):
         raise KeyboardInterrupt
     assert not [t for t in threading.enumerate() if t.name.startswith("file-hash")]
 
@@ -82,7 +82,7 @@ def test_a_file_that_cannot_be_read_is_told(
     parts: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(file_hash, "_LEAD_BYTES", 1)
-    with hash_of(parts) as hashing:
+    with hash_files(parts) as hashing:
         parts[1].unlink()
         with pytest.raises(FileNotFoundError):
-            hashing.result()
+            hashing.wait()

@@ -79,7 +79,7 @@ def test_both_forms_give_the_same_weights(tmp_path: Path) -> None:
         assert np.array_equal(old.weights[name], values / np.float32(CALLS))
         assert np.array_equal(new.weights[name], old.weights[name])
     assert (old.datasets, old.n_chunks) == (new.datasets, new.n_chunks) == (("calm.txt",), 12)
-    assert [(k, v.data) for k, v in old.keys().items()] == [
+    assert [(k, v.data) for k, v in old.provenance_keys().items()] == [
         ("quantize.imatrix.file", str(tmp_path / "a.dat")),
         ("quantize.imatrix.dataset", "calm.txt"),
         ("quantize.imatrix.entries_count", len(sums)),

@@ -11,7 +11,7 @@ import pytest
 
 from g4cli.core.errors import BadFile
 from g4cli.quant.file import quantize_file
-from g4cli.quant.metrics import Error, diff_files, error_of
+from g4cli.quant.metrics import Error, diff_files, measure_error
 from g4cli.quant.recipes import Recipe
 from tests.support.builders.gguf import BF16, F32, gemma4_keys, write_gguf
 from tests.support.builders.weights import bf16, write_network
@@ -90,7 +90,7 @@ def test_same_files_have_no_error(wide: Path) -> None:
     diff = diff_files(wide, wide)
     assert diff.total.snr_db == inf
     assert diff.total.cosine == pytest.approx(1)
-    assert diff.groups() == []
+    assert diff.group_by_kind() == []
     assert diff.as_json()["total"]["snr_db"] is None
 
 
@@ -104,7 +104,7 @@ def test_an_archive_is_compared_by_its_values(wide: Path, tmp_path: Path) -> Non
 
 def test_worked_example() -> None:
     """(3, 4, 0, 1) against (3, 3, 0, 0): noise 2, signal 26, product 9 + 12."""
-    error = error_of(np.array([3, 4, 0, 1], np.float32), np.array([3, 3, 0, 0], np.float32))
+    error = measure_error(np.array([3, 4, 0, 1], np.float32), np.array([3, 3, 0, 0], np.float32))
     assert (error.signal, error.result, error.noise, error.product) == (26, 18, 2, 21)
     assert error.rmse == pytest.approx(0.5**0.5)
     assert error.snr_db == pytest.approx(11.139, abs=0.001)
@@ -113,7 +113,9 @@ def test_worked_example() -> None:
 
 
 def test_bad_values_are_counted_and_left_out() -> None:
-    error = error_of(np.array([1, np.nan, 2], np.float32), np.array([1, 1, np.inf], np.float32))
+    error = measure_error(
+        np.array([1, np.nan, 2], np.float32), np.array([1, 1, np.inf], np.float32)
+    )
     assert (error.n, error.n_bad, error.noise) == (1, 2, 0)
     assert Error().cosine == 1
 

@@ -38,7 +38,7 @@ def awkward(rows: int = 24, n: int = 512) -> NDArray[np.float32]:
 @pytest.mark.parametrize("name", ["F32", "F16", "BF16", "Q8_0", "Q4_0"])
 def test_the_numpy_reference_equals_ggml(name: str) -> None:
     kind, values = BY_NAME[name], awkward()
-    assert np.array_equal(blocks.encode(kind, values), native.encode(kind, values))
+    assert np.array_equal(blocks.encode_rows(kind, values), native.encode_rows(kind, values))
 
 
 @pytest.mark.parametrize("name", ["Q8_0", "Q4_0"])
@@ -47,18 +47,18 @@ def test_scales_without_an_inverse_give_zeros(name: str) -> None:
     case.
     """
     kind, values = BY_NAME[name], np.full((1, 32), 1e-42, np.float32)
-    for data in (blocks.encode(kind, values), native.encode(kind, values)):
-        assert not native.decode(kind, data, (1, 32)).any()
+    for data in (blocks.encode_rows(kind, values), native.encode_rows(kind, values)):
+        assert not native.decode_rows(kind, data, (1, 32)).any()
 
 
 def test_every_bfloat16_boundary_rounds_as_ggml() -> None:
     top = np.arange(65536, dtype=np.uint32) << 16
     low = np.array([0, 0x7FFF, 0x8000, 0x8001, 0xFFFF], np.uint32)
     values = (top[:, None] | low).view(np.float32).reshape(1, -1)
-    assert np.array_equal(blocks.encode(BF16, values), native.encode(BF16, values))
+    assert np.array_equal(blocks.encode_rows(BF16, values), native.encode_rows(BF16, values))
     words = np.arange(65536, dtype=np.uint16)
     assert (
-        native.decode(BF16, words.view(np.uint8), (1, 65536)).tobytes()
+        native.decode_rows(BF16, words.view(np.uint8), (1, 65536)).tobytes()
         == blocks.bf16_values(words).tobytes()
     )
 
@@ -66,37 +66,39 @@ def test_every_bfloat16_boundary_rounds_as_ggml() -> None:
 @pytest.mark.parametrize("name", QUANTS)
 def test_decoders_equal_gguf_py(name: str) -> None:
     kind, values = BY_NAME[name], awkward()[:, :512]
-    data = native.encode(kind, values)
+    data = native.encode_rows(kind, values)
     theirs = gguf.quants.dequantize(data, gguf.GGMLQuantizationType[name])
-    assert np.array_equal(native.decode(kind, data, values.shape), theirs)
+    assert np.array_equal(native.decode_rows(kind, data, values.shape), theirs)
 
 
 @pytest.mark.parametrize("name", QUANTS)
 def test_coding_does_not_depend_on_the_cut(name: str) -> None:
     kind, values = BY_NAME[name], awkward()
-    rows = np.concatenate([native.encode(kind, values[i : i + 1]) for i in range(len(values))])
-    assert np.array_equal(rows, native.encode(kind, values))
+    rows = np.concatenate([native.encode_rows(kind, values[i : i + 1]) for i in range(len(values))])
+    assert np.array_equal(rows, native.encode_rows(kind, values))
 
 
 def test_importance_matrix_has_an_effect_and_a_length() -> None:
     values = awkward(12, 256)
     weights = np.linspace(0.1, 9, 256, dtype=np.float32)
     kind = BY_NAME["Q4_K"]
-    assert not np.array_equal(native.encode(kind, values, weights), native.encode(kind, values))
+    assert not np.array_equal(
+        native.encode_rows(kind, values, weights), native.encode_rows(kind, values)
+    )
     with pytest.raises(ValueError, match="imatrix"):
-        native.encode(kind, values, weights[:255])
+        native.encode_rows(kind, values, weights[:255])
 
 
 def test_validity() -> None:
     values = np.full((1, 32), 1e6, np.float32)
-    assert not native.is_valid(F16, native.encode(F16, values))
-    assert native.is_valid(BF16, native.encode(BF16, values))
-    assert native.is_valid(F32, native.encode(F32, values))
+    assert not native.is_valid(F16, native.encode_rows(F16, values))
+    assert native.is_valid(BF16, native.encode_rows(BF16, values))
+    assert native.is_valid(F32, native.encode_rows(F32, values))
 
 
 def test_short_data_is_refused() -> None:
     with pytest.raises(ValueError, match="are due"):
-        native.decode(BY_NAME["Q4_0"], bytes(17), (1, 32))
+        native.decode_rows(BY_NAME["Q4_0"], bytes(17), (1, 32))
 
 
 def test_types_without_an_encoder_are_known() -> None:
@@ -114,7 +116,7 @@ def test_types_without_an_encoder_are_known() -> None:
 
 def test_the_runtime_is_not_imported() -> None:
     code = (
-        "import sys; from g4cli.quant import native; native.library(); "
+        "import sys; from g4cli.quant import native; native.load_library(); "
         "sys.exit('llama_cpp' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
@@ -131,7 +133,7 @@ def test_a_broken_library_is_an_error(tmp_path: Path, monkeypatch: pytest.Monkey
     broken = tmp_path / "libggml-base.so"
     broken.write_bytes(b"not a library")
     monkeypatch.setattr(native, "library_path", lambda: broken)
-    native.library.cache_clear()
+    native.load_library.cache_clear()
     with pytest.raises(EngineMissing, match="cannot be used"):
-        native.library()
-    native.library.cache_clear()
+        native.load_library()
+    native.load_library.cache_clear()

@@ -20,7 +20,7 @@ from g4cli.quant.recipes import (
     TYPES,
     Choice,
     Recipe,
-    choose,
+    choose_tensors,
     choose_types,
     converter_type,
     kept_reason,
@@ -54,7 +54,7 @@ def recipes_text(shape: Shape) -> str:
     parts = []
     for name in LLAMA_TYPES:
         recipe = Recipe(name)
-        choices = choose(text_tensors(shape), recipe)
+        choices = choose_tensors(text_tensors(shape), recipe)
         parts.append(f"[{name}]\n{summary(choices, recipe.default_type.name)}\n")
     return "".join(parts)
 
@@ -69,7 +69,7 @@ def test_goldens_are_what_llama_cpp_answers() -> None:
     for shape in ALL.values():
         for name in LLAMA_TYPES:
             for pure in (False, True):
-                choices = choose(text_tensors(shape), Recipe(name, pure=pure))
+                choices = choose_tensors(text_tensors(shape), Recipe(name, pure=pure))
                 ours.append([c.type.name for c in choices])
                 model = {
                     "n_embd": shape.n_embd,
@@ -137,7 +137,7 @@ def test_first_override_wins_and_ple_first_of_all() -> None:
         tensor_types=["per_layer_token_embd=q5_0", "token_embd=q4_1", "attn_v=f16"],
         keep_ple="bf16",
     )
-    types = {c.name: c.type.name for c in choose(text_tensors(ALL["tiny"]), recipe)}
+    types = {c.name: c.type.name for c in choose_tensors(text_tensors(ALL["tiny"]), recipe)}
     assert types["per_layer_token_embd.weight"] == "BF16"
     assert types["token_embd.weight"] == "Q4_1"
     assert types["blk.3.attn_v.weight"] == "F16"
@@ -149,7 +149,7 @@ def test_an_override_does_not_count_as_a_layer() -> None:
     recipe = Recipe("q3_k_m", overrides=((r"blk\.[01]\.attn_v", "F16"),))
     types = [
         c.type.name
-        for c in choose(text_tensors(ALL["tiny"]), recipe)
+        for c in choose_tensors(text_tensors(ALL["tiny"]), recipe)
         if c.name.endswith("attn_v.weight")
     ]
     assert types == ["F16", "F16", "Q5_K", "Q5_K"] + ["Q4_K"] * 6
@@ -159,8 +159,8 @@ def test_an_override_does_not_count_as_a_layer() -> None:
     ("override", "message"),
     [
         ("nothing_like_it=q8_0", "no tensor has such a name"),
-        ("attn_norm=q8_0", "never quantised"),
-        ("per_layer_model_proj=q8_0", "never quantised"),
+        ("attn_norm=q8_0", "never quantized"),
+        ("per_layer_model_proj=q8_0", "never quantized"),
         ("(=q8_0", "not a regular expression"),
         ("ffn_down", "not PATTERN=TYPE"),
         ("=q8_0", "not PATTERN=TYPE"),
@@ -171,15 +171,15 @@ def test_an_override_does_not_count_as_a_layer() -> None:
 )
 def test_bad_overrides_are_errors(override: str, message: str) -> None:
     with pytest.raises(UsageError, match=re.escape(message)):
-        choose(text_tensors(ALL["tiny"]), recipe_from("q4_0", tensor_types=[override]))
+        choose_tensors(text_tensors(ALL["tiny"]), recipe_from("q4_0", tensor_types=[override]))
 
 
 def test_types_that_need_an_imatrix() -> None:
     recipe = Recipe("q4_0", overrides=(("ffn_down", "IQ2_XXS"),))
     with pytest.raises(BadFile, match="importance matrix"):
-        choose(text_tensors(ALL["e2b"]), recipe)
+        choose_tensors(text_tensors(ALL["e2b"]), recipe)
     with_one = Recipe("q4_0", overrides=(("ffn_down", "IQ2_XXS"),), has_imatrix=True)
-    assert any(c.type.name == "IQ2_XXS" for c in choose(text_tensors(ALL["e2b"]), with_one))
+    assert any(c.type.name == "IQ2_XXS" for c in choose_tensors(text_tensors(ALL["e2b"]), with_one))
 
 
 @pytest.mark.parametrize("name", ["q8", "", "sfp9", "q4_0 ", "int8"])
@@ -198,7 +198,7 @@ def test_aliases(alias: str, name: str) -> None:
 
 @pytest.mark.parametrize(("carrier", "kind"), [("bf16", BF16), ("q8_0", Q8_0), ("archive", I8)])
 def test_sfp8_takes_every_matrix(carrier: str, kind: object) -> None:
-    choices = choose(text_tensors(ALL["e2b"]), recipe_from("sfp8", carrier=carrier))
+    choices = choose_tensors(text_tensors(ALL["e2b"]), recipe_from("sfp8", carrier=carrier))
     rounded = [c for c in choices if c.rounds]
     assert {c.type for c in rounded} == {kind}
     assert "token_embd.weight" in {c.name for c in rounded}
@@ -281,7 +281,7 @@ def test_eight_experts_have_rules_of_their_own() -> None:
     }
     requests, ours = [], []
     for name in LLAMA_TYPES:
-        choices = choose(specs, Recipe(name))
+        choices = choose_tensors(specs, Recipe(name))
         ours.append([c.type.id for c in choices])
         tensors = [(c.name, c.source.id, c.shape) for c in choices]
         requests.append({"type": name, "model": model, "tensors": tensors})

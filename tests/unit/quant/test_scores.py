@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from g4cli.quant.scores import Score, score
+from g4cli.quant.scores import Score, score_predictions
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
@@ -18,7 +18,7 @@ def test_measures_equal_plain_arithmetic() -> None:
     logits = rng.normal(0, 8, (50, 700)).astype(np.float32)
     base = (logits + rng.normal(0, 1, logits.shape)).astype(np.float32)
     targets = rng.integers(0, 700, 50)
-    found = score(logits, targets, base)
+    found = score_predictions(logits, targets, base)
     p, q = softmax(logits), softmax(base)
     nll = -np.log(p[np.arange(50), targets])
     kl = (q * np.log(q / p)).sum(axis=1)
@@ -46,7 +46,7 @@ def test_small_differences_of_a_large_vocabulary_are_not_lost(distance: float) -
     logits = (base + rng.normal(0, distance, base.shape)).astype(np.float32)
     p, q = softmax(logits), softmax(base)
     kl = (q * np.log(q / p)).sum(axis=1)
-    found = score(logits, np.array([5, 6, 7, 8]), base)
+    found = score_predictions(logits, np.array([5, 6, 7, 8]), base)
     assert found.kl_mean == pytest.approx(kl.mean(), rel=1e-5, abs=1e-8)
     assert found.perplexity == pytest.approx(
         np.exp(-np.log(p[range(4), [5, 6, 7, 8]]).mean()), rel=1e-8
@@ -57,8 +57,8 @@ def test_parts_add_up_to_the_whole() -> None:
     rng = np.random.default_rng(4)
     logits, base = rng.normal(0, 3, (2, 30, 90)).astype(np.float32)
     targets = rng.integers(0, 90, 30)
-    whole = score(logits, targets, base)
-    parts = score(logits[:11], targets[:11], base[:11]) + score(
+    whole = score_predictions(logits, targets, base)
+    parts = score_predictions(logits[:11], targets[:11], base[:11]) + score_predictions(
         logits[11:], targets[11:], base[11:]
     )
     assert parts.perplexity == pytest.approx(whole.perplexity, rel=1e-12)
@@ -68,7 +68,7 @@ def test_parts_add_up_to_the_whole() -> None:
 
 def test_a_model_does_not_differ_from_itself() -> None:
     logits = np.random.default_rng(5).normal(0, 30, (20, 1000)).astype(np.float32)
-    found = score(logits, np.zeros(20, np.int64), logits)
+    found = score_predictions(logits, np.zeros(20, np.int64), logits)
     assert found.kl_mean == 0
     assert found.same_top1 == 1
     assert found.same_top1_error == 0
@@ -78,7 +78,7 @@ def test_worked_example() -> None:
     """Four equally likely tokens: perplexity 4. Against (1/2, 1/2, 0, 0): log 2 nats apart."""
     flat = np.zeros((1, 4), np.float32)
     half = np.array([[0, 0, -200, -200]], np.float32)
-    found = score(flat, np.array([2]), half)
+    found = score_predictions(flat, np.array([2]), half)
     assert found.perplexity == pytest.approx(4)
     assert found.kl_mean == pytest.approx(np.log(2), rel=1e-6)
     assert found.perplexity_error == 0
@@ -86,5 +86,5 @@ def test_worked_example() -> None:
 
 def test_sure_and_wrong_stays_finite() -> None:
     logits = np.array([[1e4, -1e4]], np.float32)
-    assert score(logits, np.array([1])).nll == pytest.approx(2e4)
+    assert score_predictions(logits, np.array([1])).nll == pytest.approx(2e4)
     assert Score().n == 0

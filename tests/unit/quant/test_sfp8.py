@@ -51,16 +51,16 @@ def test_decode_equals_the_table() -> None:
     words = sfp8.decode_bf16(codes)
     assert words.tolist() == [WORDS[int(code)] for code in codes]
     assert widened(words).tolist() == [VALUES[int(code)] for code in codes]
-    assert sfp8.table()[codes].tolist() == words.tolist()
+    assert sfp8.decode_table()[codes].tolist() == words.tolist()
 
 
 def test_every_value_encodes_to_its_code() -> None:
     codes = np.array(sorted(WORDS), np.uint8)
     values = np.array([VALUES[int(code)] for code in codes], np.float32)
     for gemma_cpp in (False, True):
-        assert sfp8.encode(values, gemma_cpp=gemma_cpp).codes.tolist() == codes.tolist()
+        assert sfp8.encode_sfp8(values, gemma_cpp=gemma_cpp).codes.tolist() == codes.tolist()
         assert (
-            sfp8.encode(sfp8.decode_bf16(codes), gemma_cpp=gemma_cpp).codes.tolist()
+            sfp8.encode_sfp8(sfp8.decode_bf16(codes), gemma_cpp=gemma_cpp).codes.tolist()
             == codes.tolist()
         )
 
@@ -75,7 +75,7 @@ def test_encode_is_the_nearest_code() -> None:
     values = np.concatenate(
         [around, -around, spread, -spread, rng.normal(0, 0.02, 100_000)]
     ).astype(np.float32)
-    assert np.array_equal(sfp8.encode(values).codes, nearest(values))
+    assert np.array_equal(sfp8.encode_sfp8(values).codes, nearest(values))
 
 
 def test_bfloat16_input_gives_the_codes_of_its_values() -> None:
@@ -83,10 +83,10 @@ def test_bfloat16_input_gives_the_codes_of_its_values() -> None:
     words = words[(words & 0x7F80) != 0x7F80]
     for exponent in (0, 3, -5):
         for gemma_cpp in (False, True):
-            ours = sfp8.encode(words, exponent, gemma_cpp=gemma_cpp)
+            ours = sfp8.encode_sfp8(words, exponent, gemma_cpp=gemma_cpp)
             with np.errstate(over="ignore"):
                 scaled = np.ldexp(widened(words), -exponent).astype(np.float32)
-            theirs = sfp8.encode(scaled, gemma_cpp=gemma_cpp)
+            theirs = sfp8.encode_sfp8(scaled, gemma_cpp=gemma_cpp)
             assert np.array_equal(ours.codes, theirs.codes)
             assert ours.n_clamped == theirs.n_clamped
 
@@ -98,11 +98,11 @@ def test_gemma_cpp_rounding_differs_where_it_was_seen_to() -> None:
     words = np.arange(65536, dtype=np.uint16)
     words = words[(words & 0x7FFF) <= 0x3FF0]
     assert len(words) == 32_738
-    exact, theirs = sfp8.encode(words).codes, sfp8.encode(words, gemma_cpp=True).codes
+    exact, theirs = sfp8.encode_sfp8(words).codes, sfp8.encode_sfp8(words, gemma_cpp=True).codes
     assert int(np.count_nonzero(exact != theirs)) == 126
     value = np.array([1.3203125], np.float32)
-    assert VALUES[int(sfp8.encode(value).codes[0])] == 1.375
-    assert VALUES[int(sfp8.encode(value, gemma_cpp=True).codes[0])] == 1.25
+    assert VALUES[int(sfp8.encode_sfp8(value).codes[0])] == 1.375
+    assert VALUES[int(sfp8.encode_sfp8(value, gemma_cpp=True).codes[0])] == 1.25
 
 
 def test_gemma_cpp_rounding_cuts_before_it_rounds() -> None:
@@ -111,12 +111,12 @@ def test_gemma_cpp_rounding_cuts_before_it_rounds() -> None:
     cut = (values.view(np.uint32) & np.uint32(0xFFFE0000)).view(
         np.float32
     )  # sign, exponent, 6 bits
-    assert np.array_equal(sfp8.encode(values, gemma_cpp=True).codes, nearest(cut))
+    assert np.array_equal(sfp8.encode_sfp8(values, gemma_cpp=True).codes, nearest(cut))
 
 
 def test_clamped_and_lost_weights_are_counted() -> None:
     values = np.array([0.0, -0.0, 1e-9, -1e-9, 1.875, 1.9, -3.0, 0.5], np.float32)
-    coded = sfp8.encode(values)
+    coded = sfp8.encode_sfp8(values)
     assert (coded.n_clamped, coded.n_underflow) == (2, 2)
     assert coded.codes.tolist() == [0, 0, 0, 0, 0x7F, 0x7F, 0xFF, 0x70]
 
@@ -142,7 +142,7 @@ def test_a_scale_lifts_small_weights_into_the_finer_half() -> None:
     values = np.random.default_rng(4).normal(0, 0.001, 200_000).astype(np.float32)
 
     def snr(exponent: int) -> float:
-        back = widened(sfp8.decode_bf16(sfp8.encode(values, exponent).codes, exponent)).astype(
+        back = widened(sfp8.decode_bf16(sfp8.encode_sfp8(values, exponent).codes, exponent)).astype(
             np.float64
         )
         return float(
