@@ -54,7 +54,7 @@ def test_what_arrived_is_there_in_the_next_process(
     if not has_preadv:
         monkeypatch.delattr(os, "preadv")
     first = Partial(tmp_path / "m.gguf", GOAL)
-    assert (first.have, first.frontier, first.missing(400)) == (
+    assert (first.have, first.frontier, first.find_missing(400)) == (
         0,
         0,
         [(0, 400), (400, 800), (800, 1000)],
@@ -63,7 +63,7 @@ def test_what_arrived_is_there_in_the_next_process(
     # no close: as after kill -9
     second = Partial(tmp_path / "m.gguf", GOAL)
     assert (second.have, second.frontier, second.is_whole) == (250, 150, False)
-    assert second.missing(1000) == [(150, 500), (600, 1000)]
+    assert second.find_missing(1000) == [(150, 500), (600, 1000)]
     data = bytearray(5)
     assert second.readinto(memoryview(data)[:3], 500) == 3
     assert data == b"\7\7\7\0\0"
@@ -140,7 +140,7 @@ def test_forgetting_a_part(tmp_path: Path) -> None:
     put(partial, (0, 300))
     partial.forget_span(100, 200)
     assert partial.find_missing(1000) == [(100, 200), (300, 1000)]
-    assert Partial(tmp_path / "m.gguf", GOAL).missing(1000) == [(100, 200), (300, 1000)]
+    assert Partial(tmp_path / "m.gguf", GOAL).find_missing(1000) == [(100, 200), (300, 1000)]
 
 
 def test_a_full_disk_keeps_what_was_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
