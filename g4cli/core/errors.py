@@ -14,7 +14,7 @@
      |   +- BadCheckpoint                        a Hugging Face folder
      |   +- BadMedia                             an image or a sound
      |   +- HashMismatch
-     +- NetworkError                         6   the hub cannot be reached or says no
+     +- NetworkError                         6   the hub cannot be reached or refuses
      +- RuntimeFailed                        7   llama.cpp refused or died
      |   +- EngineMissing
      |   +- ContextFull

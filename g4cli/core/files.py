@@ -202,7 +202,7 @@ def _sync_folder(folder: Path) -> None:
 def _translate_error(err: OSError, path: Path) -> Exception:
     if err.errno in FULL_DISK:
         why = (
-            "the file system takes no file so large"
+            "the file system does not support files of this size"
             if err.errno == errno.EFBIG
             else "the disk is full"
         )

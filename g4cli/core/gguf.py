@@ -207,13 +207,15 @@ def _read_tensors(cursor: Cursor, count: int, alignment: int) -> dict[str, Tenso
                 raise cursor.fault_at(f"impossible shape {list(shape)}", start, name)
         if shape[0] % kind.block_size:
             raise cursor.fault_at(
-                f"a row of {shape[0]} cuts a {kind.name} block of {kind.block_size}", start, name
+                f"a row of {shape[0]} is not a multiple of the {kind.name} block size {kind.block_size}",
+                start,
+                name,
             )
         offset = cursor.read_u64(f"the offset of {name}")
         # llama.cpp demands the same: each tensor begins where the one before it ends, padded.
         if offset != expected:
             raise cursor.fault_at(
-                f"the tensor lies at offset {offset:,}, expected {expected:,}", cursor.pos - 8, name
+                f"the tensor is at offset {offset:,}, expected {expected:,}", cursor.pos - 8, name
             )
         nbytes = kind.tensor_bytes(shape)
         expected = -(-(offset + nbytes) // alignment) * alignment

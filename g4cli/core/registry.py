@@ -1,6 +1,6 @@
 """The models g4 knows by name: shapes, repositories, published files.
 
-Sources: reference tables of November 2026 (config values of google/gemma-4-*; catalogues of the hub). Sizes
+Sources: reference tables of November 2026 (config values of google/gemma-4-*; catalogs of the hub). Sizes
 and hashes are what was published then: they are shown before the hub answers and never identify a file,
 because publishers upload again (the listing and the LFS record of the hub decide).
 
@@ -23,7 +23,7 @@ from g4cli.core.shape import Shape
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A GGUF of one type in a repository of the hub; 0 and "" where the catalogues are silent.
+    """A GGUF of one type in a repository of the hub; 0 and "" where the catalogs do not say.
 
     `is_qat`: the weights were trained for this type (quantization-aware training).
     """
@@ -197,7 +197,7 @@ _12B: Final = _large_shape(48, 3840, 16, (8, 1), 15_360)
 _26B: Final = _large_shape(30, 2816, 16, (8, 2), 2112, expert=704)
 _31B: Final = _large_shape(60, 5376, 32, (16, 4), 21_504)
 
-_QAT: Final = "Google's quantisation-aware training"
+_QAT: Final = "Google's quantization-aware training"
 _P = Published
 
 MODELS: Final = (

@@ -150,7 +150,7 @@ class Keys:
         items = value.first(n_layer) if isinstance(value, Array) else [value] * n_layer
         if not all(isinstance(item, int) for item in items):
             raise self._key_error(
-                key, f"is {self._header.keys[f'{self._arch}.{key}'].type_name}, numbers are due"
+                key, f"is {self._header.keys[f'{self._arch}.{key}'].type_name}, expected numbers"
             )
         if len(items) < n_layer:
             raise self._key_error(key, f"{len(items)} items for {n_layer} layers")

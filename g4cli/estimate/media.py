@@ -49,9 +49,9 @@ def media_bytes(header: Header, image_tokens: int = IMAGE_TOKENS) -> Media:
     if header.architecture != ARCHITECTURE:
         raise BadGGUF(
             header.path,
-            f"architecture {header.architecture!r} is no encoder of images and sounds",
+            f"architecture {header.architecture!r} is not an image or audio encoder",
             field="general.architecture",
-            hint="give the file that is called mmproj",
+            hint="pass the mmproj file",
         )
     weights = sum(t.nbytes for t in header.tensors.values())
     image = sound = work = 0

@@ -253,7 +253,7 @@ class Builder:
 
 
 def _rotation_size(head_dim: int) -> int:
-    """Return the side of the Hadamard matrix for quantised keys: the largest power of 2 that divides."""
+    """Return the side of the Hadamard matrix for quantized keys: the largest power of 2 that divides."""
     side = 64
     while head_dim % (2 * side) == 0:
         side *= 2

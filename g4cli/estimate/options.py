@@ -151,11 +151,13 @@ def check(shape: Shape, options: Options) -> None:
         raise UsageError(f"a context of {options.n_ctx} tokens", hint="--ctx 4096")
     if options.n_ctx > shape.n_ctx_train:
         raise UsageError(
-            f"a context of {options.n_ctx:,} tokens; the model was made for {shape.n_ctx_train:,} at most",
+            f"a context of {options.n_ctx:,} tokens; the model supports at most {shape.n_ctx_train:,}",
             hint=f"--ctx {shape.n_ctx_train}, or --ctx max for the largest that fits",
         )
     if options.n_ubatch < 0 or options.n_batch < 1 or options.n_seq < 1:
-        raise UsageError("batch sizes and sequences count from 1", hint="--ubatch 512")
+        raise UsageError(
+            "batch sizes and numbers of sequences must be 1 or more", hint="--ubatch 512"
+        )
     if options.n_seq > MAX_SEQ:
         raise UsageError(f"{options.n_seq} sequences; {MAX_SEQ} at most", hint="--sequences 1")
     if options.type_v.is_quantized and not options.flash_attn:

@@ -48,7 +48,7 @@ class _Question:
         ):
             if is_over:
                 raise NetworkError(
-                    f"{without_login(self.endpoint)} answers without end: {much} for one question",
+                    f"{without_login(self.endpoint)} does not stop answering: {much} for one request",
                     hint="check HF_ENDPOINT",
                 )
 

@@ -72,7 +72,7 @@ class Repository:
         # It becomes part of paths and addresses, and comes from a server.
         if not _COMMIT.fullmatch(self.commit):
             raise BadFile(
-                f"{self.repo}: the hub names no commit but {self.commit[:80]!r}; nothing was fetched",
+                f"{self.repo}: the hub returned an invalid commit: {self.commit[:80]!r}; nothing was fetched",
                 hint="check HF_ENDPOINT",
             )
 
@@ -201,7 +201,7 @@ def _remote_file(repo: str, item: Any) -> RemoteFile:
         or not (isinstance(oid, str) and _OID.fullmatch(oid))
     ):
         raise BadFile(
-            f"{repo} lists a file whose record makes no sense: {str(item.path)[:80]!r}; nothing was fetched",
+            f"{repo} lists a file with an invalid record: {str(item.path)[:80]!r}; nothing was fetched",
             hint=f"report it to the owners of {repo}",
         )
     return RemoteFile(item.path, size, sha256, oid)
@@ -248,12 +248,12 @@ def _translate_errors(repo: str, revision: str | None, endpoint: str) -> Iterato
             yield
     except errors.GatedRepoError as err:
         raise NetworkError(
-            f"{repo} is gated: its licence must be accepted first",
+            f"{repo} is gated: its license must be accepted first",
             hint=f"accept it at {shown}/{repo}, then: hf auth login",
         ) from err
     except errors.RepositoryNotFoundError as err:
         raise NotFound(
-            f"the hub has no repository {repo}, or not for you",
+            f"there is no repository {repo} on the hub, or you have no access to it",
             hint="check the name; for a private or gated one: hf auth login, or set HF_TOKEN",
         ) from err
     except errors.RevisionNotFoundError as err:
@@ -277,7 +277,7 @@ def _translate_errors(repo: str, revision: str | None, endpoint: str) -> Iterato
         ) from err
     except (httpx2.InvalidURL, *_SENSELESS) as err:
         raise NetworkError(
-            f"{shown} gave an answer that makes no sense: {_describe_error(err, endpoint)}",
+            f"{shown} sent an answer that g4 cannot read: {_describe_error(err, endpoint)}",
             hint="check HF_ENDPOINT, then run the same command again",
         ) from err
 
@@ -292,16 +292,16 @@ def _certificate_error(err: BaseException | None) -> ssl.SSLCertVerificationErro
 def _http_error(repo: str, status: int) -> NetworkError:
     if status in (401, 403):
         return NetworkError(
-            f"{repo}: the hub says no ({status})",
+            f"{repo}: the hub refuses the request ({status})",
             hint="hf auth login, or set HF_TOKEN to a valid token",
         )
     if status == 429:
         return NetworkError(
             f"{repo}: too many requests (429)",
-            hint="wait some minutes; hf auth login raises the limit",
+            hint="wait a few minutes; hf auth login raises the limit",
         )
     return NetworkError(
-        f"{repo}: the hub answers {status}", hint="run the same command again later"
+        f"{repo}: the hub answered with status {status}", hint="run the same command again later"
     )
 
 

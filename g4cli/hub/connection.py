@@ -1,7 +1,7 @@
 """One HTTP GET of a byte range; body.py reads the answer.
 
 Proxies (HTTP_PROXY, HTTPS_PROXY, NO_PROXY) and certificates (SSL_CERT_FILE, REQUESTS_CA_BUNDLE,
-CURL_CA_BUNDLE, or else those that huggingface_hub finds) are honoured; up to five redirects are followed, and
+CURL_CA_BUNDLE, or else those that huggingface_hub finds) are honored; up to five redirects are followed, and
 a token never goes to another host.
 """
 
@@ -135,7 +135,7 @@ class Connection:
             self._body = Body(response, self._sock, end - start, total, self._stall_s)
             return self._body
         if response.status == 200:
-            raise BadAnswer(200, "the server, or a proxy before it, ignores byte ranges")
+            raise BadAnswer(200, "the server, or a proxy, ignores byte ranges")
         raise BadAnswer(response.status, response.reason or "", retry_seconds(response.headers))
 
 
@@ -159,7 +159,7 @@ def _parse_url(url: str) -> SplitResult:
             and url.isprintable()
         ):
             return parts
-    raise BadAnswer(310, "leads to an address that is none")
+    raise BadAnswer(310, "redirects to an invalid address")
 
 
 def _resolve_redirect(url: str, place: str) -> str:
@@ -168,9 +168,9 @@ def _resolve_redirect(url: str, place: str) -> str:
         # http.client reads headers as Latin-1: these are the bytes that the server sent.
         target = urljoin(url, quote(place.encode("latin-1"), safe="%/:=&?~#+!$,;'@()*[]"))
     except ValueError as err:
-        raise BadAnswer(310, "leads to an address that is none") from err
+        raise BadAnswer(310, "redirects to an invalid address") from err
     if _parse_url(target).scheme == "http" and urlsplit(url).scheme == "https":
-        raise BadAnswer(310, "leads from https to http: refused")
+        raise BadAnswer(310, "redirects from https to http: refused")
     return target
 
 

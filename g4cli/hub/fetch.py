@@ -56,14 +56,14 @@ def fetch_file(
     UsageError or Interrupted (Ctrl-C, or `cancelled` became true); what has arrived is always kept (`restart`
     throws it away first).
     """
-    waiting = f"another g4 is fetching {target.name}; waiting for it"
+    waiting = f"waiting: another g4 process is downloading {target.name}"
     with hold_lock(target, on_wait=lambda: notice(waiting), cancelled=cancelled):
         file = _with_hash(hub, repository, file)
         if target.is_file() and not restart and (digest := _verify_file(target, file, progress)):
             return Fetched(target, file.nbytes, digest, 0, 0, "here")
         cached = cached_file(hub.options.cache, repository.repo, file)
         if cached and (digest := _verify_file(cached, file, progress)):
-            notice(f"{file.name} is in the Hugging Face cache: used from there")
+            notice(f"{file.name} found in the Hugging Face cache")
             _link_or_copy(cached, target)
             return Fetched(target, file.nbytes, digest, 0, 0, "cache")
         request = _Request(
@@ -96,7 +96,7 @@ def _download_file(request: _Request) -> Fetched:
         resumed = partial.have
         if resumed:
             request.notice(
-                f"{file.name}: going on at {size_text(resumed)} of {size_text(file.nbytes)}"
+                f"{file.name}: resuming at {size_text(resumed)} of {size_text(file.nbytes)}"
             )
         copied = None if resumed else _seed_from_older(request, partial)
         try:
@@ -104,7 +104,7 @@ def _download_file(request: _Request) -> Fetched:
         except HashMismatch:
             if not copied:
                 raise
-            request.notice(f"{file.name}: its weights changed too; they are fetched")
+            request.notice(f"{file.name}: its weights changed too; downloading them")
             partial.forget_span(*copied)
             fetched = _run_transfer(request, partial, None)
     except KeyboardInterrupt:
@@ -112,7 +112,7 @@ def _download_file(request: _Request) -> Fetched:
         partial.close()
         raise Interrupted(
             f"interrupted; {have} of {file.name} ({size_text(file.nbytes)}) are kept",
-            hint="run the same command again to go on",
+            hint="run the same command again to resume",
         ) from None
     except BaseException:
         partial.close()
@@ -132,7 +132,7 @@ def _seed_from_older(request: _Request, partial: Partial) -> Span | None:
     header = remote_header(request.hub, request.repository, file)
     copied = reuse.seed_partial(partial, old, header, label=file.name, progress=request.progress)
     if copied:
-        request.notice(f"{file.name}: only its header changed; the weights here are used again")
+        request.notice(f"{file.name}: only its header changed; reusing the weights on this disk")
     return copied
 
 

@@ -105,7 +105,7 @@ class Partial:
         except OSError as err:
             raise UsageError(
                 f"{target.parent} cannot be written: {err.strerror}",
-                hint="set G4_HOME to a folder of yours",
+                hint="set G4_HOME to a folder of your own",
             ) from err
 
     @property
@@ -241,7 +241,7 @@ class Partial:
         )
 
     def _add_span(self, start: int, end: int) -> None:
-        # Workers append to spans of their own: joining with a neighbour keeps the list short.
+        # Workers append to spans of their own: joining with a neighbor keeps the list short.
         for index, (a, b) in enumerate(self._spans):
             if b == start:
                 self._spans[index] = (a, end)

@@ -3,7 +3,7 @@
 gemma-4-E2B_q4_0-it.gguf                      q4_0
 gemma-4-31B-it-BF16-00001-of-00002.gguf       bf16, part 1 of 2
 gemma-4-26B-it-qat-UD-Q4_K_XL.gguf            ud-q4_k_xl
-mmproj-gemma-4-E2B-it-Q8_0.gguf               a projector: never a quantisation of the model
+mmproj-gemma-4-E2B-it-Q8_0.gguf               a projector: never a quantization of the model
 mtp-gemma-4-31B-it-Q8_0.gguf                  a draft: neither
 """
 

@@ -64,5 +64,5 @@ def _acquire(lock: FileLock, on_wait: Callable[[], None], cancelled: Callable[[]
             on_wait()
             is_told = True
         if cancelled():
-            raise Interrupted("interrupted while waiting for another g4")
+            raise Interrupted("interrupted while waiting for another g4 process")
         time.sleep(_POLL_S)

@@ -231,7 +231,7 @@ class Transfer:
             body = connection.get_range(location.url, location.headers, at, end)
             if body.total not in (-1, self._partial.goal.nbytes):
                 raise BadFile(
-                    f"{self._label} changed in mid-transfer: the server's file has {body.total:,} bytes, "
+                    f"{self._label} changed during the download: the server's file has {body.total:,} bytes, "
                     f"{self._partial.goal.nbytes:,} were announced",
                     hint="run the same command again",
                 )
@@ -310,7 +310,7 @@ class Transfer:
         )
         return NetworkError(
             f"{self._label}: {why}; {size_text(have)} of {size_text(total)} are kept",
-            hint="run the same command again to go on",
+            hint="run the same command again to resume",
         )
 
     def _record_failure(self, err: BaseException) -> None:

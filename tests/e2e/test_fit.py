@@ -90,7 +90,7 @@ def test_quiet_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("args", "code", "words"),
     [
-        (["e2b", "--ctx", "131073"], 2, "131,072 at most"),
+        (["e2b", "--ctx", "131073"], 2, "at most 131,072"),
         (["e2b", "--ctx", "many"], 2, "not a number of tokens"),
         (["e2b", "--kv-type", "q3_k"], 2, "unknown KV cache type"),
         (["e2b", "--kv-type", "q8_0", "--no-flash-attn"], 2, "needs flash attention"),
@@ -98,7 +98,7 @@ def test_quiet_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
         (["e9b"], 3, "no model is called"),
         (["missing.gguf"], 3, "no such file"),
         (["e2b", "--ctx", "0"], 2, "context of 0"),
-        (["e2b", "--ubatch", "-1"], 2, "count from 1"),
+        (["e2b", "--ubatch", "-1"], 2, "must be 1 or more"),
         (["e2b", "--sequences", "257"], 2, "256 at most"),
     ],
 )
@@ -174,7 +174,7 @@ def test_types_are_ranked_and_the_trained_one_is_taken(
     data = json.loads(capsys.readouterr().out)
     sizes = [row["weights_bytes"] for row in data["types"]]
     assert sizes == sorted(sizes, reverse=True)
-    assert data["best_type"] == "q4_0"  # Google's quantisation-aware training
+    assert data["best_type"] == "q4_0"  # Google's quantization-aware training
     assert "q8_0 is the most precise that fits with 8,192 tokens" in data["type_reason"]
     fits = {row["type"]: row["fits"] for row in data["types"]}
     assert fits["q8_0"]

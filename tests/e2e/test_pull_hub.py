@@ -272,7 +272,7 @@ def test_offline_finds_what_the_hubs_cache_has(
     code, _, err = g4(capsys, "pull", "e2b", "--offline", "--no-mmproj")
     assert code == 0, err
     assert "are those in the Hugging Face cache" in err
-    assert "used from there" in err
+    assert "found in the Hugging Face cache" in err
     assert hub.requests == []
     assert "offline" in refused(capsys, 6, "pull", "e4b", "--offline")
 
@@ -294,7 +294,7 @@ def test_fit_chooses_a_type_with_its_reason(
     hub.repos["unsloth/gemma-4-E2B-it-GGUF"] = FakeRepo(lfs={name: model(F32, 0) for name in names})
     machine(64)
     done = ok(capsys, "pull", "e2b", "--fit", "--no-mmproj")
-    # What `g4 fit e2b` points at: Google's quantisation-aware training makes Q4_0 the one to take.
+    # What `g4 fit e2b` points at: Google's quantization-aware training makes Q4_0 the one to take.
     assert done["type"] == "q4_0"
     assert "trained for it" in done["reason"]
     assert "bf16 is the most precise that fits with 32,768 tokens" in done["reason"]
@@ -313,7 +313,7 @@ def test_fit_chooses_a_type_with_its_reason(
 
 def test_a_missing_repository(capsys: pytest.CaptureFixture[str], hub: FakeHub) -> None:
     hub.repos.clear()
-    assert "the hub has no repository" in refused(capsys, 3, "pull", "e2b")
+    assert "there is no repository" in refused(capsys, 3, "pull", "e2b")
     assert "hf auth login" in refused(capsys, 3, "pull", "hf:no/body")
     assert not models_dir().exists()
 

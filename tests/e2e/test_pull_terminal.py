@@ -41,10 +41,10 @@ def test_ctrl_c_leaves_a_clean_screen_and_the_same_command_goes_on(tmp_path: Pat
             words = " ".join(terminal.text.split())
             assert "━" not in words
             assert "error: interrupted; " in words
-            assert "hint: run the same command again to go on" in words
+            assert "hint: run the same command again to resume" in words
         hub.rate = 0
         with Terminal(args, env) as terminal:
             assert terminal.wait_end() == 0
-            assert "going on at" in terminal.text
+            assert "resuming at" in terminal.text
             assert "━" not in terminal.text
     assert hub.sent_bytes < 2 * len(data) + 4 * 2**20

@@ -366,7 +366,13 @@ BATTERY: tuple[tuple[str, bytes, str, str | None, int | None], ...] = (
     ("type 999", infos(tensor_info("t", 999, (4,), 0)), "unknown tensor type 999", "t", None),
     ("removed type 4", infos(tensor_info("t", 4, (32,), 0)), "unknown tensor type 4", "t", None),
     ("removed type 36", infos(tensor_info("t", 36, (32,), 0)), "unknown tensor type 36", "t", None),
-    ("row cuts a block", infos(tensor_info("t", Q4_0, (33,), 0)), "cuts a Q4_0 block", "t", None),
+    (
+        "row cuts a block",
+        infos(tensor_info("t", Q4_0, (33,), 0)),
+        "multiple of the Q4_0 block size",
+        "t",
+        None,
+    ),
     ("offset misaligned", infos(tensor_info("t", F32, (4,), 1)), "offset 1, expected 0", "t", None),
     (
         "offset shifted by 32",

@@ -82,7 +82,7 @@ def test_both_senses_are_terms_of_the_estimate(tmp_path: Path) -> None:
 
 def test_a_model_is_no_encoder(tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "x.gguf", [("general.architecture", "str", "gemma4")])
-    with pytest.raises(BadGGUF, match="no encoder of images"):
+    with pytest.raises(BadGGUF, match="not an image or audio encoder"):
         media_bytes(read_header(path))
 
 

@@ -278,7 +278,7 @@ def test_a_server_without_ranges_is_named(hub: FakeHub, tmp_path: Path) -> None:
 
 def test_a_change_in_mid_transfer_is_noticed(hub: FakeHub, tmp_path: Path) -> None:
     hub.faults = [Fault("other size")]
-    with pytest.raises(BadFile, match="changed in mid-transfer"):
+    with pytest.raises(BadFile, match="changed during the download"):
         fetch(tmp_path)
     client = Hub()
     repository = client.repository(REPO)
@@ -311,9 +311,9 @@ def status(code: int) -> Callable[[FakeHub], None]:
         (gated, NetworkError, "is gated", "accept it at"),
         (private, NotFound, "no repository", "HF_TOKEN"),
         (lambda hub: hub.repos.clear(), NotFound, "no repository", "HF_TOKEN"),
-        (status(403), NetworkError, r"says no \(403\)", "hf auth login"),
+        (status(403), NetworkError, r"refuses the request \(403\)", "hf auth login"),
         (status(429), NetworkError, "too many requests", "wait"),
-        (status(500), NetworkError, "answers 500", "later"),
+        (status(500), NetworkError, "status 500", "later"),
         (
             lambda hub: setattr(hub, "api_faults", [Fault("close")] * 9),
             NetworkError,
@@ -424,7 +424,7 @@ def test_a_second_one_waits_and_finds_the_file(hub: FakeHub, tmp_path: Path) -> 
         thread.join()
     assert sorted(r.origin for r in results) == ["here", "hub"]
     assert hub.sent_bytes == len(DATA)
-    assert told == ["another g4 is fetching m.gguf; waiting for it"]
+    assert told == ["waiting: another g4 process is downloading m.gguf"]
 
 
 CHILD = """
@@ -514,7 +514,7 @@ def test_an_update_of_the_header_keeps_the_weights(
     told: list[str] = []
     done = fetch(tmp_path, notice=told.append)
     assert done.path.read_bytes() == files["m-Q4_0.gguf"]
-    assert told == ["m-Q4_0.gguf: only its header changed; the weights here are used again"]
+    assert told == ["m-Q4_0.gguf: only its header changed; reusing the weights on this disk"]
     assert hub.sent_bytes < 1_100_000  # the first MiB, to read the header, and the header itself
     assert left(tmp_path) == ["m-Q4_0.gguf"]
 
@@ -529,7 +529,7 @@ def test_an_update_of_weights_and_header_is_noticed_by_the_hash(
     files["m-Q4_0.gguf"] = gguf_of("new", 2)
     told: list[str] = []
     assert fetch(tmp_path, notice=told.append).path.read_bytes() == files["m-Q4_0.gguf"]
-    assert told[-1] == "m-Q4_0.gguf: its weights changed too; they are fetched"
+    assert told[-1] == "m-Q4_0.gguf: its weights changed too; downloading them"
     files["m-Q4_0.gguf"] = build_gguf(gemma4_keys(), [("other.weight", BF16, (64, 20_000), None)])
     told.clear()
     assert fetch(tmp_path, notice=told.append).path.read_bytes() == files["m-Q4_0.gguf"]

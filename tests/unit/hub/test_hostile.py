@@ -82,7 +82,7 @@ def test_the_honest_answer_is_one(liar: type[Liar]) -> None:
 )
 def test_a_commit_is_a_hash_and_nothing_else(liar: type[Liar], sha: object) -> None:
     liar.info_body = {**INFO, "sha": sha}
-    with pytest.raises(BadFile, match="names no commit"):
+    with pytest.raises(BadFile, match="invalid commit"):
         listing()
 
 
@@ -187,7 +187,7 @@ def test_a_listing_without_end(liar: type[Liar], monkeypatch: pytest.MonkeyPatch
     url = f"{HubOptions.from_environment().endpoint}/api/models/{REPO}/tree/{'c' * 40}"
     liar.head = {"Link": f'<{url}>; rel="next"'}
     liar.tree_body = []
-    with pytest.raises(NetworkError, match="without end: more than 20 answers"):
+    with pytest.raises(NetworkError, match="stop answering: more than 20 answers"):
         listing()
 
 
@@ -201,7 +201,7 @@ def test_a_listing_of_too_many_rows(liar: type[Liar], monkeypatch: pytest.Monkey
 def test_too_many_bytes(liar: type[Liar], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bounds, "MAX_BYTES", 10_000)
     liar.tree_body = b"[" + b" " * 20_000 + b"]"
-    with pytest.raises(NetworkError, match=r"more than 9\.77 KiB for one question"):
+    with pytest.raises(NetworkError, match=r"more than 9\.77 KiB for one request"):
         listing()
 
 
