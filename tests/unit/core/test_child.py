@@ -71,14 +71,18 @@ def test_every_child_of_g4_is_among_those() -> None:
 
 
 def test_the_doctor_runs_nothing_of_the_folder_it_stands_in(hostile_folder: Path) -> None:
-    program = Path(sys.executable).with_name("g4")
+    # As the installed script `g4` starts: without the current folder on the import path.
+    code = f"import sys; sys.path.append({str(ROOT)!r}); from g4cli.cli.start import main; main()"
     for arguments in (
         ["pull", "tiny", "-q"],
         ["doctor", "tiny"],
         ["chat", "tiny", "-p", "Hi", "-n", "2"],
     ):
         done = subprocess.run(
-            [program, *arguments], stdin=subprocess.DEVNULL, capture_output=True, check=False
+            [sys.executable, "-I", "-c", code, *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
         )
         assert done.returncode == 0, done.stderr
     assert not (hostile_folder / "PWNED").exists()
