@@ -51,7 +51,7 @@ def run_bench(
     )
     load_s = time.perf_counter() - started
     opening(None)
-    tests = _measure(context, options, progress)
+    tests = _run_tests(context, options, progress)
     report = BenchReport(
         model.description,
         model.size_bytes,
@@ -66,13 +66,13 @@ def run_bench(
     return report
 
 
-def _measure(
+def _run_tests(
     context: Context, options: BenchOptions, progress: Progress
 ) -> tuple[SpeedResult, ...]:
     """Return every test behind every depth."""
     kinds: list[tuple[str, int, Callable[[Context, int], bool]]] = [
-        ("pp", options.n_prompt, _prompt),
-        ("tg", options.n_gen, _generate),
+        ("pp", options.n_prompt, _decode_prompt),
+        ("tg", options.n_gen, _decode_singly),
     ]
     runs = options.repetitions + options.warmup
     total = sum(n > 0 for _, n, _ in kinds) * len(options.n_depths) * runs
@@ -80,14 +80,14 @@ def _measure(
     for n_depth in options.n_depths:
         if n_depth:
             progress(done, total, f"fill {n_depth:,} tokens")
-        state = _filled(context, n_depth)
+        state = _fill_context(context, n_depth)
         for kind, n_tokens, run in kinds:
             if not n_tokens:
                 continue
             name = f"{kind}{n_tokens}" + (f" @ d{n_depth}" if n_depth else "")
             samples = []
             for repetition in range(runs):
-                seconds = _timed(context, state, partial(run, context, n_tokens))
+                seconds = _time_run(context, state, partial(run, context, n_tokens))
                 done += 1
                 progress(done, total, name)
                 if repetition or not options.warmup:  # the first warms caches and threads up
@@ -102,17 +102,17 @@ def read_peak_memory() -> int:
     return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB
 
 
-def _filled(context: Context, n_tokens: int) -> bytes | None:
+def _fill_context(context: Context, n_tokens: int) -> bytes | None:
     """Evaluate `n_tokens` random tokens and return the memory's state behind them, or None for none."""
     if not n_tokens:
         return None
     context.truncate(0)
-    if not _prompt(context, n_tokens):
+    if not _decode_prompt(context, n_tokens):
         raise Interrupted("")
     return context.save_state()
 
 
-def _timed(context: Context, state: bytes | None, run: Callable[[], bool]) -> float:
+def _time_run(context: Context, state: bytes | None, run: Callable[[], bool]) -> float:
     """Return the seconds that `run` takes behind `state`."""
     context.truncate(0)
     if state is not None:
@@ -124,7 +124,7 @@ def _timed(context: Context, state: bytes | None, run: Callable[[], bool]) -> fl
     return time.perf_counter() - started
 
 
-def _prompt(context: Context, n_tokens: int) -> bool:
+def _decode_prompt(context: Context, n_tokens: int) -> bool:
     tokens = _random_tokens(context, n_tokens)
     return all(
         context.decode(tokens[start : start + context.n_batch])
@@ -132,7 +132,7 @@ def _prompt(context: Context, n_tokens: int) -> bool:
     )
 
 
-def _generate(context: Context, n_tokens: int) -> bool:
+def _decode_singly(context: Context, n_tokens: int) -> bool:
     for token in _random_tokens(context, n_tokens):
         if not context.decode_one(token):
             return False

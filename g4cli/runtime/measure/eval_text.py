@@ -1,10 +1,10 @@
-"""Texts to evaluate on, as conversations that end with the model's own words.
+"""Texts for `g4 eval`, as conversations that end with an answer of the model.
 
     .jsonl   one object per line: {"messages": [{"role", "content"[, "thought"]}]}; assistants are scored
     else     plain text: passages between empty lines, each as the model's answer to one fixed request
 
-Raw text without a chat frame says nothing about an instruction-tuned Gemma: sound 31B files were reported
-with a perplexity of 1245 to 6279 there (ikawrakow/ik_llama.cpp#1572).
+Raw text without a chat template says nothing about an instruction-tuned Gemma: sound 31B files were
+reported with a perplexity of 1245 to 6279 there (ikawrakow/ik_llama.cpp#1572).
 """
 
 from __future__ import annotations

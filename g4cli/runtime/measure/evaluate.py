@@ -1,4 +1,4 @@
-"""Score a model on given answers, alone or against another file of the same network."""
+"""Perplexity of a model on given answers, and KL divergence from another file of the same network."""
 
 from __future__ import annotations
 

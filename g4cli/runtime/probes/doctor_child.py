@@ -1,10 +1,10 @@
-"""The child process of `g4 doctor`: lets llama.cpp loose on an untrusted file and reports in JSON lines.
+"""The child process of `g4 doctor`: runs llama.cpp on an untrusted file and reports in JSON lines.
 
     echo '{"task": "greedy", "path": "x.gguf", "prompts": ["<bos>Hi"], "n_tokens": 32}' |
         python -m g4cli.runtime.probes.doctor_child
 
 The request is one JSON object on standard input. Every line of the answer is an object with "event"; it is
-flushed at once, so that the parent knows how far the child came when it died. Tasks:
+flushed at once, so that the parent knows how far the child came if it crashes. Tasks:
 
     machine  {}                                    -> {"event": "library"}, {"backends"}, {"kernels"}
     backends {}                                    -> {"event": "backends", ...}: which engines are loaded

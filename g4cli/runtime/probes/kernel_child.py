@@ -1,8 +1,8 @@
-"""The child of the kernel probe: tries ggml's matrix products one by one; it may die at any of them.
+"""The child of the kernel probe: tries ggml's matrix products one by one; any of them may crash it.
 
     python -m g4cli.runtime.probes.kernel_child plain|extra TYPE...
 
-prints {"start": TYPE} before and {"status", "detail"} after each, so that the parent knows where it died.
+prints {"start": TYPE} before and {"status", "detail"} after each, which shows the parent where it crashed.
 """
 
 from __future__ import annotations
@@ -114,10 +114,10 @@ def _try_type(ggml: Any, cpu: int, type_id: int, name: str, buft: int | None) ->
         a = ggml.ggml_new_tensor_2d(context, 0, _COLUMNS, batch)
         y = ggml.ggml_mul_mat(context, w, a)
         plain = ggml.ggml_backend_get_default_buffer_type(cpu)
-        if buft is not None and not _takes(ggml, cpu, buft, w, y):
+        if buft is not None and not _accepts_weight(ggml, cpu, buft, w, y):
             ggml.ggml_free(context)
             return []
-        buffers = [_place(ggml, t, buft or plain if t == w else plain) for t in (w, a, y)]
+        buffers = [_allocate_tensor(ggml, t, buft or plain if t == w else plain) for t in (w, a, y)]
         encoded = ctypes.create_string_buffer(ggml.ggml_nbytes(w))
         ggml.ggml_quantize_chunk(type_id, weights.ctypes.data, encoded, 0, _ROWS, _COLUMNS, None)
         ggml.ggml_backend_tensor_set(w, encoded, 0, len(encoded))
@@ -127,7 +127,7 @@ def _try_type(ggml: Any, cpu: int, type_id: int, name: str, buft: int | None) ->
         ggml.ggml_backend_graph_compute(cpu, graph)
         result = np.empty((batch, _ROWS), np.float32)
         ggml.ggml_backend_tensor_get(y, result.ctypes.data, 0, result.nbytes)
-        expected = x.astype(np.float64) @ _decoded(ggml, name, encoded).astype(np.float64).T
+        expected = x.astype(np.float64) @ _dequantize(ggml, name, encoded).astype(np.float64).T
         errors.append(float(np.linalg.norm(result - expected) / np.linalg.norm(expected)))
         for buffer in buffers:
             ggml.ggml_backend_buffer_free(buffer)
@@ -135,7 +135,7 @@ def _try_type(ggml: Any, cpu: int, type_id: int, name: str, buft: int | None) ->
     return errors
 
 
-def _takes(ggml: Any, cpu: int, buft: int, weight: int, product: int) -> bool:
+def _accepts_weight(ggml: Any, cpu: int, buft: int, weight: int, product: int) -> bool:
     # The question as src/llama-model-loader.cpp weight_buft_supported asks it: with an empty buffer.
     head = _TensorHead.from_address(weight)
     head.buffer = ggml.ggml_backend_buft_alloc_buffer(buft, 0)
@@ -145,7 +145,7 @@ def _takes(ggml: Any, cpu: int, buft: int, weight: int, product: int) -> bool:
     return answer
 
 
-def _place(ggml: Any, tensor: int, buft: int) -> int:
+def _allocate_tensor(ggml: Any, tensor: int, buft: int) -> int:
     buffer = ggml.ggml_backend_buft_alloc_buffer(
         buft, ggml.ggml_backend_buft_get_alloc_size(buft, tensor)
     )
@@ -153,7 +153,7 @@ def _place(ggml: Any, tensor: int, buft: int) -> int:
     return int(buffer)
 
 
-def _decoded(ggml: Any, name: str, encoded: Any) -> Any:
+def _dequantize(ggml: Any, name: str, encoded: Any) -> Any:
     import numpy as np
 
     if name == "F32":
