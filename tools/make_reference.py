@@ -14,7 +14,6 @@ import ast
 import inspect
 import re
 import sys
-import typing
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +21,7 @@ from typing import Any, Final
 import typer
 
 from g4cli import __version__
+from g4cli.cli.help import value_name
 from g4cli.cli.main import app, register_commands
 from g4cli.core import errors
 from g4cli.core.paths import ENVIRONMENT
@@ -85,23 +85,8 @@ def _parameters(command: Any) -> Iterator[tuple[str, str, str]]:
             typed = parameter.metavar or (parameter.name or "").upper()
         else:
             names = [*parameter.opts, *parameter.secondary_opts]
-            value = "" if parameter.is_flag else f" {_metavar(parameter)}"
-            typed = ", ".join(names) + value
+            typed = f"{', '.join(names)} {value_name(parameter)}".rstrip()
         yield typed, " ".join((parameter.help or "").split()), _default(parameter)
-
-
-def _metavar(parameter: Any) -> str:
-    """Return what stands for an option's value: its own metavar, its choices, or a word for its
-    type.
-    """
-    if parameter.metavar:
-        return str(parameter.metavar)
-    kind = parameter.type_descriptor.annotation
-    if typing.get_origin(kind) is list:
-        (kind,) = typing.get_args(kind)
-    if typing.get_origin(kind) is typing.Literal:
-        return "|".join(typing.get_args(kind))
-    return {int: "N", float: "X", Path: "FILE"}.get(kind, "TEXT")
 
 
 def _default(parameter: Any) -> str:

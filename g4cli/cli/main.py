@@ -1,4 +1,4 @@
-"""The Typer app and the one place where errors become words and exit codes."""
+"""The Typer app, and the one place where errors become messages and exit codes."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import Annotated, Final
 import typer
 
 from g4cli import __version__
+from g4cli.cli.help import Command, Group
 from g4cli.cli.output import Output
-from g4cli.cli.streams import fault_of, let_go, take_streams
+from g4cli.cli.streams import as_output_error, repair_std_streams, silence_stdout
 from g4cli.core.errors import G4Error, Interrupted, UsageError
 from g4cli.core.paths import debug
 from g4cli.core.visible import clean
@@ -36,27 +37,29 @@ COMMANDS: Final[tuple[tuple[str, str, str], ...]] = (
 
 app = typer.Typer(
     name="g4",
-    help="Gemma 4 on your own machine: pull, convert, quantise, fit, chat, diagnose.",
-    epilog="Start with: g4 pull tiny, then g4 chat tiny. Exit codes: 0 ok, 2 usage, 3 not found, 4 does not "
-    "fit, 5 bad file, 6 network, 7 runtime failed, 8 doctor found a failure, 9 loop, 130 interrupted.",
+    cls=Group,
+    help="Gemma 4 on your own machine: download, convert, quantize, chat, diagnose.",
+    epilog="Start with: g4 pull tiny, then g4 chat tiny. Exit codes: 0 success, 2 usage error, 3 not "
+    "found, 4 does not fit, 5 bad file, 6 network, 7 llama.cpp failed, 8 the doctor found a failure, "
+    "9 stopped by the loop detector, 130 interrupted.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
-def _version(show: bool) -> None:
+def _print_version(show: bool) -> None:
     if show:
         print(f"g4 {__version__}")
         raise typer.Exit
 
 
 @app.callback()
-def _root(
+def _handle_root_options(
     version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=_version, is_eager=True, help="Print the version and leave."
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
         ),
     ] = False,
 ) -> None:
@@ -67,12 +70,12 @@ def register_commands() -> None:
     """Fill the app from COMMANDS, once. The modules import nothing heavy before they run."""
     if not app.registered_commands:
         for name, module, function in COMMANDS:
-            app.command(name)(getattr(importlib.import_module(module), function))
+            app.command(name, cls=Command)(getattr(importlib.import_module(module), function))
 
 
 def main() -> None:
-    """Run g4 and leave with its exit code."""
-    take_streams()
+    """Run g4 and exit with its exit code."""
+    repair_std_streams()
     sys.excepthook = _show_traceback
     sys.exit(run(sys.argv[1:]))
 
@@ -96,24 +99,24 @@ def run(args: list[str]) -> int:
         if message.lstrip().startswith("Usage:"):  # `g4` alone: the help page
             print(message)
             return UsageError.exit_code
-        # It lists the choices of an argument one a line.
-        out.error(UsageError(" ".join(message.split()).rstrip("."), hint=_help_for(args)))
+        # It lists the choices of an argument on a line each.
+        out.error(UsageError(" ".join(message.split()).rstrip("."), hint=_help_command_for(args)))
         return UsageError.exit_code
     except (KeyboardInterrupt, typer.Abort):
         return Interrupted.exit_code
     except BrokenPipeError:
-        let_go()  # `g4 list | head` closed the pipe: nobody is left to tell
+        silence_stdout()  # `g4 list | head` closed the pipe: nobody reads what follows
         return 0
-    except SystemExit as left:
-        # So rich leaves when the pipe is closed; completion leaves with a code of its own.
-        return left.code if isinstance(left.code, int) and left.code != 1 else 0
+    except SystemExit as end:
+        # rich exits with 1 when the pipe is closed; completion has exit codes of its own.
+        return end.code if isinstance(end.code, int) and end.code != 1 else 0
     except OSError as err:
-        fault = fault_of(err)
-        if fault is None:
+        output_error = as_output_error(err)
+        if output_error is None:
             raise
-        out.error(fault)
-        let_go()
-        return fault.exit_code
+        out.error(output_error)
+        silence_stdout()
+        return output_error.exit_code
 
 
 def _show_traceback(
@@ -123,7 +126,7 @@ def _show_traceback(
     sys.stderr.write(clean("".join(traceback.format_exception(kind, err, trace))))
 
 
-def _help_for(args: list[str]) -> str:
+def _help_command_for(args: list[str]) -> str:
     command = next((a for a in args if not a.startswith("-")), "")
     known = {info.name for info in app.registered_commands}
     return f"g4 {command} --help" if command in known else "g4 --help"

@@ -1,4 +1,4 @@
-"""Where the `g4` command begins: Ctrl-C ends it at once, without a traceback, while the libraries load."""
+"""The entry point of `g4`: Ctrl-C ends it at once, without a traceback, while modules are imported."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ _INTERRUPTED = 130
 
 
 def main() -> None:
-    """Run g4 and leave with its exit code."""
+    """Run g4 and exit with its exit code."""
     # A shell starts background jobs with SIGINT ignored: that stays.
     is_ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if is_ours:
-        signal.signal(signal.SIGINT, _leave)
+        signal.signal(signal.SIGINT, _exit_now)
     from g4cli.cli.main import main as run_command
 
     try:
@@ -22,9 +22,9 @@ def main() -> None:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         run_command()
     except KeyboardInterrupt:
-        _leave(signal.SIGINT, None)
+        _exit_now(signal.SIGINT, None)
 
 
-def _leave(_signal: int, _frame: FrameType | None) -> None:
+def _exit_now(_signal: int, _frame: FrameType | None) -> None:
     # Not sys.exit(): a library may catch it in the middle of its import.
     os._exit(_INTERRUPTED)

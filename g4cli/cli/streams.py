@@ -1,4 +1,6 @@
-"""Standard input, output and error as a shell may hand them over: closed, narrow, full or gone."""
+"""Standard input, output and error as a shell may pass them: closed, without UTF-8, full, or a
+closed pipe.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,8 @@ from typing import Final
 from g4cli.core.errors import G4Error, NoSpace
 from g4cli.core.files import FULL_DISK
 
-# What g4 draws with, for an encoding that lacks it (LANG=C, a printer, an old console). The terms of a memory
-# bar stay apart.
+# What g4 draws with, for encodings that lack it (LANG=C, a printer, an old console). The parts of a
+# memory bar stay distinguishable.
 ASCII: Final = MappingProxyType(
     {
         "█": "#", "▓": "=", "▒": "%", "░": ":", "·": ".", "─": "-", "…": "...", "✓": "+", "✗": "x",
@@ -22,10 +24,12 @@ ASCII: Final = MappingProxyType(
 )  # fmt: skip
 
 
-def take_streams() -> None:
-    """Make the streams fit to use: a closed one (`g4 list >&-`) is empty, a narrow one shows ASCII.
+def repair_std_streams() -> None:
+    """Make the streams usable: a closed one (`g4 list >&-`) becomes /dev/null, one without UTF-8
+    shows ASCII.
 
-    Also keeps the file descriptors 0 to 2 from being given to a file, where llama.cpp's messages would land.
+    This also keeps file descriptors 0 to 2 from being given to a file, into which llama.cpp would
+    print.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         stream = getattr(sys, name)
@@ -38,23 +42,25 @@ def take_streams() -> None:
 _NARROW: Final = "g4-narrow"
 
 
-def _in_ascii(err: UnicodeError) -> tuple[str, int]:
-    """Return what stands for characters that a stream cannot encode, and where to go on."""
+def _replace_by_ascii(err: UnicodeError) -> tuple[str, int]:
+    """Return the replacement of characters that a stream cannot encode, and the index after them."""
     if not isinstance(err, UnicodeEncodeError):
         raise err
     return "".join(ASCII.get(char, "?") for char in err.object[err.start : err.end]), err.end
 
 
-codecs.register_error(_NARROW, _in_ascii)
+codecs.register_error(_NARROW, _replace_by_ascii)
 
 
-def fault_of(err: OSError) -> G4Error | None:
-    """Return what to tell of a failure to write the output, or None if `err` is about something else."""
+def as_output_error(err: OSError) -> G4Error | None:
+    """Return the error of an output that cannot be written, or None if `err` is about something
+    else.
+    """
     if err.filename is None and err.errno in FULL_DISK:
         return NoSpace(f"the output cannot be written: {os.strerror(err.errno)}", hint="df -h")
     return None
 
 
-def let_go() -> None:
-    """Write nothing more to standard output: Python would complain of what is left when it ends."""
+def silence_stdout() -> None:
+    """Discard all further standard output: Python would report what it cannot flush when it exits."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -12,7 +12,7 @@ import sys
 
 import pytest
 
-from g4cli.cli.streams import fault_of
+from g4cli.cli.streams import as_output_error
 from tests.support.paths import ROOT
 
 FIT = "fit e2b --memory 64GB"
@@ -80,8 +80,8 @@ def test_a_full_disk_behind_the_output(command: str) -> None:
 
 
 def test_other_failures_keep_their_traceback() -> None:
-    assert fault_of(OSError(errno.EIO, "broken")) is None
-    assert fault_of(OSError(errno.ENOSPC, "full", "model.gguf")) is None
+    assert as_output_error(OSError(errno.EIO, "broken")) is None
+    assert as_output_error(OSError(errno.ENOSPC, "full", "model.gguf")) is None
 
 
 @pytest.mark.requires_linux

@@ -1,4 +1,4 @@
-"""g4 chat: talk to a model."""
+"""`g4 chat`: converse with a model in the terminal, or ask it one question."""
 
 from __future__ import annotations
 
@@ -46,13 +46,15 @@ def chat(
     json: JsonOpt = False,
     quiet: QuietOpt = False,
 ) -> None:
-    """Talk to a model, or ask it one thing.
+    """Chat with a model, or ask it one question.
 
-    Without MODEL it is the one that was pulled last; without -p a conversation opens; /help lists
-    its commands. What comes through standard input, read to its end, is the question, or goes
-    before that of -p (< /dev/null: nothing). Conversations are kept: --resume last. Sampling is
-    Gemma 4's own (temp 1.0, top-p 0.95, top-k 64) or what the file recommends. Ctrl-C stops an
-    answer.
+    Without MODEL, the model pulled last is used. Without --prompt, a
+    conversation opens; /help lists its commands. Standard input is read to its
+    end: it is the question, or goes before the text of --prompt.
+
+    Conversations are saved; --resume last continues. Sampling values are those
+    of the model file, or Gemma 4's own (temp 1.0, top-p 0.95, top-k 64).
+    Ctrl-C stops an answer.
 
     \b
     Examples:

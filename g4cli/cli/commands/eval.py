@@ -21,7 +21,7 @@ def eval_(
     ],
     against: Annotated[
         str | None,
-        typer.Option("--against", help="Model to compare with, preferably the BF16 file."),
+        typer.Option("--against", metavar="MODEL", help="Model to compare with, preferably BF16."),
     ] = None,
     limit: Annotated[
         int, typer.Option("--limit", help="Number of documents to score; 0 for all.", min=0)

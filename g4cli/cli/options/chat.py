@@ -1,4 +1,4 @@
-"""The options of `g4 chat` and `g4 bench`, one alias each."""
+"""The options of `g4 chat` and `g4 bench`, and what they say about the display of a chat."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 from g4cli.cli.options.common import check_threads
 
 _PROMPT = "Prompt"
-_MEDIA = "Images and sound"
+_MEDIA = "Images and audio"
 _SAMPLING = "Sampling"
 _ENGINE = "Engine"
 
@@ -37,28 +37,35 @@ PromptOpt: TypeAlias = Annotated[
     typer.Option(
         "--prompt",
         "-p",
-        help="Answer this and exit; standard input, read to its end, goes before it.",
+        metavar="TEXT",
+        help="Answer this prompt and exit; text from standard input goes before it.",
     ),
 ]
 SystemOpt: TypeAlias = Annotated[
-    str, typer.Option("--system", help="The system text.", rich_help_panel=_PROMPT)
+    str,
+    typer.Option("--system", metavar="TEXT", help="The system prompt.", rich_help_panel=_PROMPT),
 ]
 ThinkOpt: TypeAlias = Annotated[
     Think,
     typer.Option(
         "--think",
-        help="Think first; low ends it at 256 tokens, medium at 1024.",
+        help="Think before answering; low: 256 tokens at most, medium: 1024.",
         rich_help_panel=_PROMPT,
     ),
 ]
 ThoughtsOpt: TypeAlias = Annotated[
-    Thoughts, typer.Option("--thoughts", help="What to do with thoughts.", rich_help_panel=_PROMPT)
+    Thoughts,
+    typer.Option(
+        "--thoughts",
+        help="Show thoughts, fold them into one line, or hide them.",
+        rich_help_panel=_PROMPT,
+    ),
 ]
 ToolsOpt: TypeAlias = Annotated[
     Path | None,
     typer.Option(
         "--tools",
-        help="Tools as OpenAI's JSON list; calls are shown, not run.",
+        help="JSON list of tools in OpenAI's format; calls are shown, not run.",
         rich_help_panel=_PROMPT,
     ),
 ]
@@ -67,7 +74,7 @@ ResumeOpt: TypeAlias = Annotated[
     typer.Option(
         "--resume",
         metavar="last|list|NAME|FILE",
-        help="Go on with a chat: the last, a kept one, or a file of /save.",
+        help="Continue a chat: the last, a saved one, or a file written by /save.",
         rich_help_panel=_PROMPT,
     ),
 ]
@@ -75,43 +82,49 @@ OverflowOpt: TypeAlias = Annotated[
     Overflow,
     typer.Option(
         "--on-overflow",
-        help="When the context is full: drop old turns, or stop.",
+        help="When the context is full: drop the oldest turns, or exit with an error.",
         rich_help_panel=_PROMPT,
     ),
 ]
 SchemaOpt: TypeAlias = Annotated[
     Path | None,
     typer.Option(
-        "--json-schema", help="Answer with JSON that this schema allows.", rich_help_panel=_PROMPT
+        "--json-schema",
+        help="Constrain the answer to JSON that matches this schema.",
+        rich_help_panel=_PROMPT,
     ),
 ]
 GrammarOpt: TypeAlias = Annotated[
     Path | None,
     typer.Option(
-        "--grammar", help="Answer in the language of this GBNF file.", rich_help_panel=_PROMPT
+        "--grammar", help="Constrain the answer to this GBNF grammar.", rich_help_panel=_PROMPT
     ),
 ]
 ImageOpt: TypeAlias = Annotated[
     list[Path] | None,
     typer.Option(
-        "--image", help="A picture (jpg, png, bmp, gif); repeatable.", rich_help_panel=_MEDIA
+        "--image", help="An image (jpg, png, bmp, gif); repeatable.", rich_help_panel=_MEDIA
     ),
 ]
 AudioOpt: TypeAlias = Annotated[
     list[Path] | None,
-    typer.Option("--audio", help="A sound (wav, mp3, flac); repeatable.", rich_help_panel=_MEDIA),
+    typer.Option(
+        "--audio", help="An audio file (wav, mp3, flac); repeatable.", rich_help_panel=_MEDIA
+    ),
 ]
 MmprojOpt: TypeAlias = Annotated[
     Path | None,
     typer.Option(
-        "--mmproj", help="The encoder, if it does not lie beside the model.", rich_help_panel=_MEDIA
+        "--mmproj",
+        help="The encoder of images and audio, if it is not beside the model.",
+        rich_help_panel=_MEDIA,
     ),
 ]
 ImageTokensOpt: TypeAlias = Annotated[
     int | None,
     typer.Option(
         "--image-tokens",
-        help="At most so many for a picture: 70 140 280 560 1120.",
+        help="Token budget per image: 70, 140, 280, 560 or 1120.",
         rich_help_panel=_MEDIA,
     ),
 ]
@@ -119,7 +132,8 @@ TempOpt: TypeAlias = Annotated[
     float | None,
     typer.Option(
         "--temp",
-        help="0 always takes the likeliest token; Gemma 4: 1.0.",
+        metavar="T",
+        help="Temperature; 0: always the most likely token. Gemma 4: 1.0.",
         min=0,
         rich_help_panel=_SAMPLING,
     ),
@@ -128,7 +142,8 @@ TopPOpt: TypeAlias = Annotated[
     float | None,
     typer.Option(
         "--top-p",
-        help="Only the likeliest that make up P; Gemma 4: 0.95.",
+        metavar="P",
+        help="Sample from the most likely tokens whose probabilities add up to P. Gemma 4: 0.95.",
         min=0,
         max=1,
         rich_help_panel=_SAMPLING,
@@ -137,14 +152,19 @@ TopPOpt: TypeAlias = Annotated[
 TopKOpt: TypeAlias = Annotated[
     int | None,
     typer.Option(
-        "--top-k", help="Only the K likeliest; Gemma 4: 64.", min=0, rich_help_panel=_SAMPLING
+        "--top-k",
+        metavar="K",
+        help="Sample from the K most likely tokens; 0: all. Gemma 4: 64.",
+        min=0,
+        rich_help_panel=_SAMPLING,
     ),
 ]
 MinPOpt: TypeAlias = Annotated[
     float | None,
     typer.Option(
         "--min-p",
-        help="Only those P times as likely as the best; 0: off.",
+        metavar="P",
+        help="Sample from tokens at least P times as likely as the most likely one; 0: off.",
         min=0,
         max=1,
         rich_help_panel=_SAMPLING,
@@ -153,27 +173,43 @@ MinPOpt: TypeAlias = Annotated[
 PenaltyOpt: TypeAlias = Annotated[
     float | None,
     typer.Option(
-        "--repeat-penalty", help="Above 1: less repetition.", min=0.1, rich_help_panel=_SAMPLING
+        "--repeat-penalty",
+        help="Penalty for repeated tokens; 1: none.",
+        min=0.1,
+        rich_help_panel=_SAMPLING,
     ),
 ]
 SeedOpt: TypeAlias = Annotated[
     int | None,
-    typer.Option(
-        "--seed", help="The same number, the same answer.", min=0, rich_help_panel=_SAMPLING
-    ),
+    typer.Option("--seed", help="Same seed, same answer.", min=0, rich_help_panel=_SAMPLING),
 ]
 MaxTokensOpt: TypeAlias = Annotated[
-    int, typer.Option("--max-tokens", "-n", min=0, help="0: no limit.", rich_help_panel=_SAMPLING)
+    int,
+    typer.Option(
+        "--max-tokens",
+        "-n",
+        min=0,
+        help="Most tokens of an answer; 0: no limit.",
+        rich_help_panel=_SAMPLING,
+    ),
 ]
 NoLoopStopOpt: TypeAlias = Annotated[
     bool,
     typer.Option(
-        "--no-loop-stop", help="Let an answer repeat itself for ever.", rich_help_panel=_SAMPLING
+        "--no-loop-stop",
+        help="Do not stop answers that repeat themselves.",
+        rich_help_panel=_SAMPLING,
     ),
 ]
 CtxOpt: TypeAlias = Annotated[
     str,
-    typer.Option("--ctx", "-c", help="Tokens of context: 8192, 32k, max.", rich_help_panel=_ENGINE),
+    typer.Option(
+        "--ctx",
+        "-c",
+        metavar="N",
+        help="Tokens of context: 8192, 32k, max. Default: what fits.",
+        rich_help_panel=_ENGINE,
+    ),
 ]
 KvTypeOpt: TypeAlias = Annotated[
     KvType, typer.Option("--kv-type", help="Type of the KV cache.", rich_help_panel=_ENGINE)
@@ -184,35 +220,55 @@ ThreadsOpt: TypeAlias = Annotated[
         "--threads",
         "-t",
         min=0,
-        help="0: as many as cores.",
+        help="CPU threads; 0: all cores.",
         callback=check_threads,
         rich_help_panel=_ENGINE,
     ),
 ]
 GpuLayersOpt: TypeAlias = Annotated[
-    str, typer.Option("--gpu-layers", help="auto, or a number.", rich_help_panel=_ENGINE)
+    str,
+    typer.Option(
+        "--gpu-layers",
+        metavar="N",
+        help="Layers to offload, counted from the last; auto: as many as fit.",
+        rich_help_panel=_ENGINE,
+    ),
 ]
 DeviceOpt: TypeAlias = Annotated[
-    str | None, typer.Option("--device", help="The GPU to use, by name.", rich_help_panel=_ENGINE)
+    str | None,
+    typer.Option(
+        "--device",
+        metavar="NAME",
+        help="The GPU to use, by its name in llama.cpp, such as CUDA0.",
+        rich_help_panel=_ENGINE,
+    ),
 ]
 MmapOpt: TypeAlias = Annotated[
     bool,
-    typer.Option("--mmap/--no-mmap", help="Map the file, or read it.", rich_help_panel=_ENGINE),
+    typer.Option(
+        "--mmap/--no-mmap",
+        help="Map the file into memory instead of reading it.",
+        rich_help_panel=_ENGINE,
+    ),
 ]
 LazyPleOpt: TypeAlias = Annotated[
     LazyPle,
-    typer.Option("--lazy-ple", help="Keep per-layer embeddings on disk.", rich_help_panel=_ENGINE),
+    typer.Option(
+        "--lazy-ple",
+        help="Keep per-layer embeddings on the disk; auto: above 4 GiB.",
+        rich_help_panel=_ENGINE,
+    ),
 ]
 CpuMoeOpt: TypeAlias = Annotated[
     bool,
     typer.Option(
-        "--cpu-moe", help="Keep the experts of the 26B on the CPU.", rich_help_panel=_ENGINE
+        "--cpu-moe", help="Keep the experts of the 26B model on the CPU.", rich_help_panel=_ENGINE
     ),
 ]
 ExpandOpt: TypeAlias = Annotated[
     Carrier,
     typer.Option(
-        "--expand", help="Run an SFP8 archive as bf16 (exact) or q8_0.", rich_help_panel=_ENGINE
+        "--expand", help="Expand an SFP8 archive to bf16 (exact) or q8_0.", rich_help_panel=_ENGINE
     ),
 ]
 DraftOpt: TypeAlias = Annotated[

@@ -12,10 +12,10 @@ from g4cli.core.errors import UsageError
 
 JsonOpt: TypeAlias = Annotated[
     bool,
-    typer.Option("--json", help="Print one JSON document on standard output and nothing else."),
+    typer.Option("--json", help="Print one JSON document to standard output."),
 ]
 QuietOpt: TypeAlias = Annotated[
-    bool, typer.Option("--quiet", "-q", help="Print only what a script needs.")
+    bool, typer.Option("--quiet", "-q", help="Print only the essential result.")
 ]
 YesOpt: TypeAlias = Annotated[
     bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")
@@ -29,7 +29,7 @@ ForceOpt: TypeAlias = Annotated[
 ModelArg: TypeAlias = Annotated[
     str,
     typer.Argument(
-        help="A model (e2b, 31b:q4_0, tiny) or the path of a GGUF.",
+        help="A model (e2b, 31b:q4_0, tiny) or the path of a GGUF file.",
         metavar="MODEL",
         show_default=False,
     ),
@@ -39,8 +39,8 @@ ModelArg: TypeAlias = Annotated[
 def check_threads(n_threads: int | None) -> int | None:
     """Return `n_threads` unless this machine has fewer logical cores. Raises UsageError.
 
-    With many times more threads than cores each product of llama.cpp waits for threads that do not run, and
-    an answer takes minutes for a token. G4_FORCE_THREADS=1 allows it.
+    With more threads than cores, every matrix product waits for threads that are not running; with
+    many more, a token takes minutes. G4_FORCE_THREADS=1 allows it.
     """
     n_cores = os.cpu_count() or 1
     if n_threads and n_threads > n_cores and os.environ.get("G4_FORCE_THREADS", "") in ("", "0"):

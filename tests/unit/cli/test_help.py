@@ -1,0 +1,35 @@
+"""Help pages show FILE, N and TEXT, never the names of Python's types."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from g4cli.cli.main import COMMANDS, run
+
+
+@pytest.mark.parametrize("command", ["", *(name for name, _, _ in COMMANDS)])
+def test_no_type_of_python_is_shown(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    assert run([*command.split(), "--help"]) == 0
+    page = capsys.readouterr().out
+    assert not re.search(r"<(bool|str|int|float|path|list)\b|\blist\[|\bint range", page)
+    assert "Show this message and exit." in page
+
+
+def test_values_have_names(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    run(["chat", "--help"])
+    page = capsys.readouterr().out
+    for option, value in (
+        ("--image", "FILE"),
+        ("--seed", "N"),
+        ("--think", "off|on|low|medium|high"),
+        ("--prompt", "TEXT"),
+    ):
+        assert re.search(rf"{option}\s+(-\w\s+)?{re.escape(value)}\s", page), option
