@@ -88,7 +88,7 @@ KEPT: Final = (
     ("ffn_gate_inp.weight", "the router"),
     ("altup", "very small"),
     ("laurel", "very small"),
-    ("per_layer_model_proj", "small and delicate"),
+    ("per_layer_model_proj", "small and sensitive to rounding"),
     (".position_embd", "a position table"),
     (".patch_embd", "the patch embedding"),
     (".rel_pos", "a position table"),

@@ -151,7 +151,10 @@ class Choice:
 
     @property
     def obstacle(self) -> str:
-        """Return why the recipe's type is not taken: 'a row of 72 cuts a Q4_K block of 256', or ''."""
+        """Return why the recipe's type does not fit, or ''.
+
+        For example 'rows of 72 do not divide into Q4_K blocks of 256'.
+        """
         return _misfit_text(self.wanted, self.shape[0]) if self.wanted is not None else ""
 
     @property
@@ -282,7 +285,7 @@ def _choose_one(tensor: Named, recipe: Recipe, counter: _Counter) -> Choice:
         return Choice(name, shape, source, source, f"kept: {kept}")
     override = next((t for p, t in recipe.overrides if re.search(p, name)), None)
     if override:
-        kind, reason = BY_NAME[override.upper()], "as asked for"
+        kind, reason = BY_NAME[override.upper()], "as requested"
     elif recipe.is_sfp8:
         return _choose_sfp8(name, shape, source, recipe)
     elif recipe.pure or not recipe.default_type.is_quantized:
@@ -344,7 +347,7 @@ def _from_rules(
 
 
 def _fit_to_row(kind: GGMLType, n: int) -> GGMLType:
-    """Return `kind`, or the type that llama.cpp falls back to where a row of `n` cuts a block."""
+    """Return `kind`, or llama.cpp's fallback type where rows of `n` do not divide into blocks."""
     if n % kind.block_size == 0:
         return kind
     other = BY_NAME[FALLBACKS.get(kind.name, kind.name)]
@@ -354,4 +357,4 @@ def _fit_to_row(kind: GGMLType, n: int) -> GGMLType:
 
 
 def _misfit_text(kind: GGMLType, n: int) -> str:
-    return f"a row of {n} cuts a {kind.name} block of {kind.block_size}"
+    return f"rows of {n} do not divide into {kind.name} blocks of {kind.block_size}"

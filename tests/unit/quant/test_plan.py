@@ -39,13 +39,19 @@ def test_a_plan_is_what_gets_written(source: Path, tmp_path: Path, recipe: Recip
 def test_reasons(source: Path) -> None:
     reasons = {c.name: c.reason for c in plan_file(source, Recipe("q4_k_m")).choices}
     assert reasons["output_norm.weight"] == "kept: a vector"
-    assert reasons["per_layer_model_proj.weight"] == "kept: small and delicate"
-    assert reasons["blk.0.attn_q.weight"] == "fallback: a row of 160 cuts a Q4_K block of 256"
-    assert reasons["blk.0.ffn_down.weight"] == "fallback: a row of 72 cuts a Q4_K block of 256"
+    assert reasons["per_layer_model_proj.weight"] == "kept: small and sensitive to rounding"
+    assert (
+        reasons["blk.0.attn_q.weight"]
+        == "fallback: rows of 160 do not divide into Q4_K blocks of 256"
+    )
+    assert (
+        reasons["blk.0.ffn_down.weight"]
+        == "fallback: rows of 72 do not divide into Q4_K blocks of 256"
+    )
     overrides = Recipe("q8_0", overrides=(("attn_q", "F16"),))
     assert {c.name: c.reason for c in plan_file(source, overrides).choices}[
         "blk.0.attn_q.weight"
-    ] == "as asked for"
+    ] == "as requested"
 
 
 def test_groups_put_layers_together_and_the_largest_first(source: Path) -> None:
