@@ -14,6 +14,7 @@ from g4cli.core.ggml import FILE_TYPE_NAMES
 from g4cli.core.gguf_header import Header
 from g4cli.core.hub_name import is_on_hub
 from g4cli.core.quoting import shell_word
+from g4cli.core.sfp8 import SUFFIX, TENSORS_KEY
 
 FileKind: TypeAlias = Literal[
     "text-model",
@@ -29,8 +30,6 @@ FileKind: TypeAlias = Literal[
 
 TEXT: Final = "gemma4"
 DRAFT: Final = "gemma4-assistant"
-_SFP8_SUFFIX: Final = "-sfp8"
-_SFP8_TENSORS: Final = "g4.sfp8.tensors"
 PROJECTORS: Final = {"vision": ("gemma4v", "gemma4uv"), "audio": ("gemma4a", "gemma4ua")}
 """The projector types of Gemma 4's image and audio encoders."""
 # Tensors that stand together in Gemma 4 alone: they tell the network where the architecture key lies.
@@ -96,7 +95,7 @@ def kind_of(header: Header) -> FileKind:
         return "other-mmproj" if _is_foreign_projector(header) else "mmproj"
     if architecture == DRAFT:
         return "draft-model"
-    if architecture.endswith(_SFP8_SUFFIX) and _SFP8_TENSORS in header.keys:
+    if architecture.endswith(SUFFIX) and TENSORS_KEY in header.keys:
         return "sfp8-archive"
     if architecture == TEXT or is_renamed(header):
         return "text-model" if header.tensors else "vocabulary"
