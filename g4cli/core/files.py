@@ -15,9 +15,11 @@ from typing import BinaryIO, Final
 
 from g4cli.core.errors import FileMissing, NoSpace, UsageError
 from g4cli.core.other_files import checkpoint_folder_hint
+from g4cli.core.progress import Progress, no_progress
 from g4cli.core.quoting import shell_command, shell_word
 from g4cli.core.units import size_text
 
+_COPY_BYTES: Final = 1 << 22
 # No other program names files so: what is left of a killed writer is removed.
 _MARK: Final = "g4-"
 _SUFFIX: Final = ".g4-tmp"
@@ -151,6 +153,35 @@ def _temporary_for(path: Path, expected_bytes: int, mode: int | None) -> tuple[P
     except OSError as err:
         raise _translate_error(err, path) from err
     return Path(name), descriptor
+
+
+def link_or_copy(
+    source: Path, target: Path, *, replace: bool = False, progress: Progress = no_progress
+) -> None:
+    """Make `target` the same file as `source`: a hard link, or a copy where none can be made.
+
+    With `replace` an existing `target` goes. Raises FileExistsError without, and what opening
+    `source` and writing `target` raise.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if replace:
+            target.unlink(missing_ok=True)
+        os.link(source.resolve(), target)
+        return
+    except FileExistsError:
+        if not replace:
+            raise
+    except OSError:
+        pass  # another file system, or one without hard links; the copy tells of other causes
+    with open_file(source) as reader:
+        n_bytes, done = os.fstat(reader.fileno()).st_size, 0
+        with atomic_file(target, expected_bytes=n_bytes) as writer:
+            while piece := reader.read(_COPY_BYTES):
+                writer.write(piece)
+                done += len(piece)
+                progress(done, n_bytes, source.name)
+    shutil.copystat(source, target)
 
 
 def make_folder(folder: Path, *, private: bool = False) -> None:

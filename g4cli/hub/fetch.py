@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable
 from contextlib import suppress
@@ -10,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from g4cli.core.errors import BadFile, HashMismatch, Interrupted
-from g4cli.core.files import atomic_file
+from g4cli.core.files import link_or_copy
 from g4cli.core.hashing import git_oid_of, sha256_of
 from g4cli.core.progress import Progress, no_progress
 from g4cli.core.units import size_text
@@ -22,8 +21,6 @@ from g4cli.hub.journal import Goal, Partial, Span
 from g4cli.hub.listing import RemoteFile
 from g4cli.hub.lock import hold_lock
 from g4cli.hub.transfer import Limits, Transfer
-
-_COPY_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +61,7 @@ def fetch_file(
         cached = cached_file(hub.options.cache, repository.repo, file)
         if cached and (digest := _verify_file(cached, file, progress)):
             notice(f"{file.name} found in the Hugging Face cache")
-            _link_or_copy(cached, target)
+            link_or_copy(cached, target, replace=True)
             return Fetched(target, file.nbytes, digest, 0, 0, "cache")
         request = _Request(
             hub, repository, file, target, restart, progress, notice, limits or Limits(), cancelled
@@ -187,15 +184,3 @@ def _verify_file(path: Path, file: RemoteFile, progress: Progress) -> str:
         return ""
     digest = sha256_of(path, progress=progress)
     return digest if file.sha256 in ("", digest) else ""
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with suppress(OSError):
-        target.unlink(missing_ok=True)
-        os.link(source.resolve(), target)
-        return
-    size = source.stat().st_size
-    with source.open("rb") as reader, atomic_file(target, expected_bytes=size) as writer:
-        while piece := reader.read(_COPY_BYTES):
-            writer.write(piece)

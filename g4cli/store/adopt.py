@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
-import shutil
 from pathlib import Path
 from typing import Final
 
 from g4cli.core.errors import UsageError
 from g4cli.core.file_kind import is_runnable, not_a_text_model
-from g4cli.core.files import atomic_file, open_file
+from g4cli.core.files import link_or_copy
 from g4cli.core.gguf import read_header
 from g4cli.core.hashing import sha256_of
 from g4cli.core.progress import Progress, no_progress
@@ -29,7 +27,6 @@ from g4cli.store.manifest import (
 from g4cli.store.models import list_entries, model_folder
 
 _UNSAFE: Final = re.compile(r"[^a-z0-9._-]+")
-_COPY_BYTES: Final = 1 << 22
 
 
 def store_path(name: str, file_name: str) -> Path:
@@ -122,24 +119,9 @@ def add_local_file(source: Path, *, name: str, progress: Progress = no_progress)
                 f"{name} already has a different file {target.name}",
                 hint=f"g4 remove {shell_word(entry.label)}, or --name OTHER",
             )
-    _link_or_copy(source, target, header.file_size, progress)
+    try:
+        link_or_copy(source, target, progress=progress)
+    except FileExistsError as err:
+        raise UsageError(f"{target} exists already", hint="g4 list") from err
     digest = sha256_of(target, progress=progress)
     return record_file(target, name=name, source=f"file:{source.resolve()}", sha256=digest)
-
-
-def _link_or_copy(source: Path, target: Path, n_bytes: int, progress: Progress) -> None:
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.link(source.resolve(), target)
-        return
-    except OSError as err:
-        if err.errno == errno.EEXIST:
-            raise UsageError(f"{target} exists already", hint="g4 list") from err
-        # Another file system, or one without hard links: copy it.
-    with open_file(source) as reader, atomic_file(target, expected_bytes=n_bytes) as writer:
-        done = 0
-        while piece := reader.read(_COPY_BYTES):
-            writer.write(piece)
-            done += len(piece)
-            progress(done, n_bytes, source.name)
-    shutil.copystat(source, target)

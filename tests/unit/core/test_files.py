@@ -13,7 +13,13 @@ import pytest
 
 from g4cli.core import files
 from g4cli.core.errors import FileMissing, G4Error, NoSpace, UsageError
-from g4cli.core.files import atomic_file, open_file, require_file, require_space
+from g4cli.core.files import (
+    atomic_file,
+    link_or_copy,
+    open_file,
+    require_file,
+    require_space,
+)
 
 
 def write(path: Path, data: bytes = b"new", **options: int) -> None:
@@ -91,7 +97,7 @@ def test_a_write_that_the_system_refuses_is_no_space(tmp_path: Path) -> None:
         [sys.executable, "-c", code, tmp_path / "m.gguf"], capture_output=True, text=True
     )
     assert "NoSpace" in done.stderr
-    assert "no file so large" in done.stderr
+    assert "does not support files of this size" in done.stderr
     assert os.listdir(tmp_path) == []
 
 
@@ -262,3 +268,32 @@ def test_a_private_file_is_private_at_every_moment(
     assert seen == [0o600, 0o600]
     assert target.stat().st_mode & 0o777 == 0o600
     assert [p.stat().st_mode & 0o777 for p in target.parents[:2]] == [0o700, 0o700]
+
+
+@pytest.mark.parametrize("can_link", [True, False])
+def test_a_file_is_linked_or_copied(
+    can_link: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse_link(*_: object) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    source, target = tmp_path / "a.gguf", tmp_path / "deep" / "b.gguf"
+    source.write_bytes(b"new")
+    if not can_link:
+        monkeypatch.setattr(os, "link", refuse_link)
+    link_or_copy(source, target)
+    assert os.path.samefile(source, target) == can_link
+    assert target.read_bytes() == b"new"
+    target.unlink()
+    target.write_bytes(b"old")
+    link_or_copy(source, target, replace=True)
+    assert target.read_bytes() == b"new"
+
+
+def test_linking_replaces_nothing_unasked(tmp_path: Path) -> None:
+    source, target = tmp_path / "a.gguf", tmp_path / "b.gguf"
+    source.write_bytes(b"new")
+    target.write_bytes(b"old")
+    with pytest.raises(FileExistsError):
+        link_or_copy(source, target)
+    assert target.read_bytes() == b"old"
