@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 # One exact version, named once in pyproject.toml.
 LLAMA  := $(shell sed -n 's/^ *"\(llama-cpp-python==[0-9.]*\)",.*/\1/p' pyproject.toml)
 
-.PHONY: demo test setup check lint smoke tiny oracle bench picture clean help docs reference coverage build lock
+.PHONY: demo test unit setup check lint smoke tiny oracle bench picture clean help docs reference coverage build lock
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -38,6 +38,10 @@ $(VENV)/.installed: pyproject.toml g4cli/core/build_flags.py
 $(VENV)/.test-tools: $(VENV)/.installed
 	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements-dev.txt --editable '.[test]'
 	@touch $@
+
+## make unit    the tests of single parts that need no model and no other process, while you work (20 s)
+unit: $(VENV)/.test-tools
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" tests/unit tests/architecture
 
 ## make check   lint, types, and the built wheel in an empty environment
 check: lint smoke
