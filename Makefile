@@ -39,7 +39,7 @@ $(VENV)/.test-tools: $(VENV)/.installed
 	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements-dev.txt --editable '.[test]'
 	@touch $@
 
-## make unit    the tests of single parts that need no model and no other process, while you work (20 s)
+## make unit    the tests of single parts that need no model and no other process, while you work (half a minute)
 unit: $(VENV)/.test-tools
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" tests/unit tests/architecture
 

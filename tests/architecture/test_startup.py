@@ -7,7 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.builders.tiny_file import build_tiny
+
+pytestmark = pytest.mark.slow
 
 HEAVY = {
     "numpy",

@@ -23,6 +23,8 @@ from tests.support.fakes.hub import FakeHub, FakeRepo, running
 from tests.support.run.command import g4
 from tests.support.run.terminal import Terminal
 
+pytestmark = pytest.mark.slow
+
 MARK = "31337"
 EVIL = (
     f"\x1b[{MARK}m\x1b]0;title\x07\x1b]52;c;AAAA\x07\x9b{MARK}m\x9d0;t\x9c\x1bc\x08\x0b\x7f\r\n"

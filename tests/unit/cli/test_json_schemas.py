@@ -12,6 +12,8 @@ import pytest
 from tests.support.paths import ROOT
 from tests.support.run.command import run
 
+pytestmark = pytest.mark.slow
+
 SCHEMAS = ROOT / "docs" / "reference" / "schemas"
 ERROR = "error"
 

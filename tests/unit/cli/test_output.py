@@ -157,6 +157,7 @@ def test_a_joiner_parted_from_its_letter_is_kept(capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().out == "👩\u200d👧 x\\u200dy\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("terminal", [False, True], ids=["pipe", "terminal"])
 def test_100_000_rows_are_not_drawn_by_rich(
     monkeypatch: pytest.MonkeyPatch, terminal: bool

@@ -29,6 +29,8 @@ from tests.support.builders.checkpoints import (
 from tests.support.paths import GOLDEN
 from tests.support.run.llama_logits import logits_of
 
+pytestmark = pytest.mark.slow
+
 
 def contents(path: Path) -> dict[str, Any]:
     """Keys and tensors as tests/oracle/record_convert.py writes them, read by gguf-py."""

@@ -19,6 +19,8 @@ from tests.support.builders import variants
 from tests.support.run.llama_logits import logits_of
 from tests.unit.converters.test_convert import contents
 
+pytestmark = pytest.mark.slow
+
 CASES = [(name, part) for name in variants.names() for part in variants.load(name)["gguf"]]
 RUNNABLE = [name for name in variants.names() if "assistant" not in name]
 EXPECTED = {

@@ -19,6 +19,8 @@ from g4cli.core.child import ChildLimits, child_environment, run_child, start_ch
 from g4cli.core.child_memory import Watched, communicate
 from tests.support.paths import ROOT
 
+pytestmark = pytest.mark.slow
+
 # Everything that a child might import, and what a hostile folder would therefore plant.
 PACKAGES = (
     "numpy",

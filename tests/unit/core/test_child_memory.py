@@ -18,6 +18,8 @@ from g4cli.doctor.facts.gather import gather_facts
 from g4cli.doctor.probe.child import ProbeResult, ask_child, greedy_probe
 from tests.support.builders import real_shapes, shapes
 
+pytestmark = pytest.mark.slow
+
 MIB = 1024**2
 ONE_WIDE_HEAD = 1 << 16
 

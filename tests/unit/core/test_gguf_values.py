@@ -79,6 +79,7 @@ def test_short_hands() -> None:
     assert encode_string("é") == struct.pack("<Q", 2) + b"\xc3\xa9" == encode_string(b"\xc3\xa9")
 
 
+@pytest.mark.slow
 @given(st.lists(st.text(max_size=8), max_size=6))
 def test_arrays_of_strings_go_round(items: list[str]) -> None:
     made = array(ValueType.STRING, items)

@@ -23,6 +23,8 @@ from tests.support.builders.damage import GGUF, value
 from tests.support.builders.tiny_file import build_tiny
 from tests.support.fakes.engine_faults import FAULTS, N_VOCAB, Engine, EngineFault, always, in_turns
 
+pytestmark = pytest.mark.slow
+
 BASE = GreedyRun("Hi", (5, 6, 7, 8), "abcd", (0.9,) * 4, -9.0, 9.0, 0, 0.0, True)
 
 

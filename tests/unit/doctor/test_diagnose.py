@@ -26,6 +26,8 @@ from tests.support.builders.real_shapes import build, synthetic_vocabulary
 from tests.support.builders.tiny_file import build_tiny
 from tests.support.fakes.hub import FakeHub, FakeRepo, running
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

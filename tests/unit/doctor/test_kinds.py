@@ -24,6 +24,8 @@ from tests.support.builders.damage import GGUF, KINDS
 from tests.support.builders.gguf import F32, Key, Tensor, build_gguf, write_gguf
 from tests.support.builders.tiny_file import build_tiny
 
+pytestmark = pytest.mark.slow
+
 VALUES = np.linspace(-1, 1, 32 * 32, dtype="<f4").tobytes()
 MATRIX: Tensor = ("token_embd.weight", F32, [32, 32], VALUES)
 BIAS: Tensor = ("a.pre_encode.out.bias", F32, [32], bytes(128))

@@ -20,6 +20,8 @@ from tests.support.builders.damage import KINDS
 from tests.support.builders.tiny_file import build_tiny
 from tests.support.run.command import g4
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def good() -> bytes:

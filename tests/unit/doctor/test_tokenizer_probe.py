@@ -14,6 +14,8 @@ from g4cli.doctor.probe.tokenizer import known_texts
 from tests.support.builders.damage import GGUF, T, value
 from tests.support.paths import SHARED_DATA
 
+pytestmark = pytest.mark.slow
+
 SHARED = SHARED_DATA / "gemma4-vocab"
 VOCABULARY = SHARED / "ggml-vocab-gemma-4.gguf"
 

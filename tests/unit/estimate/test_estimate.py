@@ -39,6 +39,7 @@ def options_of(recorded: dict[str, Any]) -> Options:
     return Options(**given)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", shapes.ALL)
 def test_kv_compute_and_output_equal_llama_cpp_in_every_cell(model: str) -> None:
     shape, wrong = shapes.ALL[model], []

@@ -26,6 +26,8 @@ from g4cli.hub.transfer import Limits
 from tests.support.builders.gguf import BF16, build_gguf, gemma4_keys
 from tests.support.fakes.hub import FakeHub, FakeRepo, Fault, running
 
+pytestmark = pytest.mark.slow
+
 DATA = random.Random(1).randbytes(3_000_000)
 SHA = hashlib.sha256(DATA).hexdigest()
 FAST = Limits(

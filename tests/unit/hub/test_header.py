@@ -222,6 +222,7 @@ def test_a_hostile_landing_is_refused(landing: bytes, hub: FakeHub, tmp_path: Pa
     assert ranges <= 32
 
 
+@pytest.mark.slow
 def test_a_jump_never_finds_other_tensors_than_the_walk(monkeypatch: pytest.MonkeyPatch) -> None:
     """200 mutated files: what both ways read is equal, and what neither does is BadGGUF."""
     n, n_bytes, m, m_bytes = 3000, 60_000, 2000, 50_000

@@ -160,6 +160,7 @@ def mutated(draw: st.DrawFn, body: object) -> object:
     return body
 
 
+@pytest.mark.slow
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

@@ -22,6 +22,8 @@ from g4cli.hub.journal import Partial
 from g4cli.hub.transfer import Limits
 from tests.support.fakes.hub import FakeHub, FakeRepo, Fault, running
 
+pytestmark = pytest.mark.slow
+
 DATA = random.Random(1).randbytes(6_000_000)
 REPO = "owner/repo-GGUF"
 LIMITS = Limits(piece_bytes=300_000, fast_piece_bytes=2_000_000, first_wait_s=0.01, stall_s=0.4)

@@ -301,6 +301,7 @@ def records() -> list[int]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", [prose(2048 * 9), records()], ids=["prose", "records"])
 def test_the_work_for_a_token_does_not_grow(stream: list[int]) -> None:
     totals = work(stream)

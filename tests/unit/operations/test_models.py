@@ -16,6 +16,8 @@ from g4cli.runtime.engine.options import ALL_LAYERS
 from tests.support.builders.tiny_file import build_tiny
 from tests.support.fakes.reporter import RecordingReporter
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_model_is_ready_as_it_is(tmp_path: Path) -> None:
     reporter = RecordingReporter()

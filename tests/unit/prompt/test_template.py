@@ -37,6 +37,7 @@ def in_this_process(template: str, cases: Sequence[Mapping[str, Any]]) -> list[s
     return render_cases(template, json.loads(json.dumps(list(cases))))
 
 
+@pytest.mark.slow
 class TestLimits:
     """Each of these ended or froze the process that held the conversation, or left it with a
     traceback.

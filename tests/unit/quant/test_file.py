@@ -19,6 +19,8 @@ from tests.support.builders.gguf import BF16, F32, build_gguf, gemma4_keys, writ
 from tests.support.builders.weights import KINDS, bf16, names_and_shapes, tensors, write_network
 from tests.support.run.llama_quantize import FTYPES, expect
 
+pytestmark = pytest.mark.slow
+
 LLAMA_TYPES = [t for t in TYPES if t != "sfp8"]
 # All types on the E-kind network, those with rules of their own on the others; tests/oracle has the
 # rest.

@@ -19,6 +19,8 @@ from tests.support.builders.gguf import F32, build_gguf
 from tests.support.builders.weights import write_network
 from tests.support.run.llama_quantize import expect
 
+pytestmark = pytest.mark.slow
+
 CALLS = 7
 
 

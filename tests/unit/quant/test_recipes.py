@@ -29,6 +29,8 @@ from tests.support.builders.shapes import ALL
 from tests.support.paths import TESTS
 from tests.support.run.llama_types import ask
 
+pytestmark = pytest.mark.slow
+
 GOLDEN = TESTS / "golden" / "recipes"
 LLAMA_TYPES = [t for t in TYPES if t != "sfp8"]
 

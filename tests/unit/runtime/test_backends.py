@@ -29,6 +29,8 @@ from tests.support.builders.damage import quantize
 from tests.support.builders.tiny_file import build_tiny
 from tests.unit.doctor.test_machine import GOOD
 
+pytestmark = pytest.mark.slow
+
 MAPS = (
     "7f00-7f01 r-xp 0 0:0 1 /opt/venv/lib/nvidia/cuda_runtime/lib/libcudart.so.13\n"
     "7f01-7f02 r--p 0 0:0 1 /opt/venv/lib/nvidia/cuda_runtime/lib/libcudart.so.13\n"

@@ -20,6 +20,8 @@ from g4cli.runtime.measure.bench import read_peak_memory, run_bench
 from g4cli.runtime.measure.reports import BenchOptions, SpeedResult, parse_depths
 from tests.support.builders.tiny_file import build_tiny
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:

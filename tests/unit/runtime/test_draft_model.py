@@ -30,6 +30,8 @@ from tests.support.builders.tiny_file import build_tiny, build_tiny_f32, build_t
 from tests.support.fakes.reporter import RecordingReporter
 from tests.support.paths import TESTS
 
+pytestmark = pytest.mark.slow
+
 PROMPT = [2, *range(300, 350)]
 QUESTION = "What is Q4_0?"
 GOLDEN = json.loads((TESTS / "golden/tiny_draft.json").read_text())

@@ -33,6 +33,8 @@ from g4cli.runtime.llama.interrupt import Interrupt
 from tests.support.builders.tiny_file import build_tiny
 from tests.support.paths import ROOT, TESTS
 
+pytestmark = pytest.mark.slow
+
 GREEDY = Sampling(temp=0)
 TOKENS = json.loads((TESTS / "golden/tiny_tokens.json").read_text())
 

@@ -18,6 +18,8 @@ from g4cli.quant.recipes import Recipe
 from g4cli.runtime.measure.evaluate import evaluate
 from tests.support.builders.tiny_file import TINY, build_tiny
 
+pytestmark = pytest.mark.slow
+
 CHATS = [
     json.loads(line)["messages"] for line in (TINY / "corpus.jsonl").read_text().splitlines()[5:9]
 ]

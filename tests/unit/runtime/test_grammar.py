@@ -21,6 +21,8 @@ from g4cli.runtime.engine.options import ContextOptions, ModelOptions, Sampling
 from g4cli.runtime.engine.text_decoder import TextDecoder
 from tests.support.builders.tiny_file import build_tiny
 
+pytestmark = pytest.mark.slow
+
 SCHEMA = json.dumps(
     {
         "type": "object",

@@ -15,6 +15,8 @@ from g4cli.core.paths import cache_dir
 from g4cli.runtime.probes import kernels
 from g4cli.runtime.probes.kernels import TYPES, probe_kernels
 
+pytestmark = pytest.mark.slow
+
 
 def test_every_product_of_this_machine_is_right() -> None:
     report = probe_kernels()

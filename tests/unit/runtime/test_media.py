@@ -32,6 +32,8 @@ from tests.support.builders.media_files import bmp, picture, png, sound, wav, wr
 from tests.support.builders.tiny_file import build_tiny
 from tests.support.paths import GOLDEN
 
+pytestmark = pytest.mark.slow
+
 MMPROJ = GOLDEN / "tiny_mmproj.gguf"
 
 

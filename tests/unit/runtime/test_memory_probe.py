@@ -15,6 +15,8 @@ from g4cli.host import read_host
 from g4cli.runtime.probes.memory import describe_run, probe_in_child
 from tests.support.builders import real_shapes, shapes
 
+pytestmark = pytest.mark.slow
+
 Q8_0 = BY_NAME["Q8_0"]
 LOG_PRECISION = 5243  # bytes: the log has two digits of MiB for each buffer
 RUNS = (

@@ -30,6 +30,8 @@ from tests.support.builders.draft_file import build_tiny_draft
 from tests.support.builders.tiny_file import build_tiny, build_tiny_q8
 from tests.support.paths import ROOT
 
+pytestmark = pytest.mark.slow
+
 GREEDY = Sampling(temp=0)
 CORPUS = ROOT / "g4cli/data/tiny/corpus.jsonl"
 QUESTIONS = [json.loads(line)["messages"][0]["content"] for line in CORPUS.read_text().splitlines()]

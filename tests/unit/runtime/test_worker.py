@@ -44,6 +44,8 @@ from tests.support.builders.tiny_file import build_tiny, build_tiny_q8, tiny_par
 from tests.support.paths import TESTS
 from tests.unit.core.test_child import wait_until_gone
 
+pytestmark = pytest.mark.slow
+
 MMPROJ = TESTS / "golden/tiny_mmproj.gguf"
 QUESTION = [Part("<|turn>user\nWhat is GGUF?<turn|>\n<|turn>model\n", control=True)]
 GREEDY = Sampling(temp=0)

@@ -17,6 +17,8 @@ from g4cli.store.recode import choose_target, convert_folder
 from tests.support.builders import variants
 from tests.support.run.llama_quantize import expect
 
+pytestmark = pytest.mark.slow
+
 TYPES = ("q4_0", "q8_0", "q4_k_m", "q6_k")
 
 
