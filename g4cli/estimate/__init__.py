@@ -1,4 +1,7 @@
-"""How much memory a Gemma 4 network takes, term by term, from its shape alone. Pure: no file, no machine."""
+"""How much memory a Gemma 4 network needs, computed term by term from its shape.
+
+Nothing is read: neither a file nor the state of this machine.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from g4cli.estimate.compute import (
     inputs_bytes,
     output_bytes,
     vocabulary_bytes,
-    work_bytes,
+    work_buffer_bytes,
 )
 from g4cli.estimate.draft import draft_terms
 from g4cli.estimate.kv import kv_bytes, kv_cells, layer_kv_bytes
@@ -25,7 +28,7 @@ from g4cli.estimate.options import (
     N_DRAFT,
     Draft,
     Options,
-    check,
+    check_options,
     kv_type,
 )
 from g4cli.estimate.placement import layer_devices
@@ -47,7 +50,7 @@ __all__ = [
     "Options",
     "Tensor",
     "Term",
-    "check",
+    "check_options",
     "estimate",
     "kv_bytes",
     "kv_cells",
@@ -58,7 +61,7 @@ __all__ = [
 
 
 CHECKPOINTS_BYTES: Final = 256 * MIB
-"""What `g4 chat` spends on checkpoints at most; a larger window is not kept."""
+"""What `g4 chat` spends on checkpoints at most; of a larger window it makes none."""
 
 # Measured by tests/bench/resident.py: g4 chat with the network of `tiny`.
 _PROCESS_BYTES: Final = 56 * MIB
@@ -67,12 +70,14 @@ _PROCESS_BYTES: Final = 56 * MIB
 def estimate(
     shape: Shape, tensors: Sequence[Tensor], options: Options, gpus: Sequence[str] = ()
 ) -> Estimate:
-    """Return what a run of `g4 chat` with `options` takes, layers laid out over the host and `gpus`.
+    """Return the memory that a run of `g4 chat` with `options` needs on the host and on `gpus`.
 
-    Proved to the byte on the CPU. On GPUs weights and KV follow llama.cpp's rules of placement; compute is
-    the buffer that the whole network would need. Raises UsageError if llama.cpp would refuse the options.
+    On the CPU, tests compare it with llama.cpp's figures to the byte. On GPUs, weights and KV cache
+    follow llama.cpp's rules of placement, and the compute buffer is an upper bound: that of the
+    whole network. Raises UsageError for options that llama.cpp would refuse, BadFile for a shape
+    that it would refuse.
     """
-    check(shape, options)
+    check_options(shape, options)
     devices = layer_devices(shape.n_layer, options, gpus)
     used = tuple(dict.fromkeys(d for d in devices if d != HOST))
     terms = weight_terms(tensors, options, devices)
@@ -80,15 +85,24 @@ def estimate(
         terms += _kv_terms(shape, options, devices, device)
     terms += _compute_terms(shape, options, used)
     terms += [
-        Term("work", HOST, "process", work_bytes(shape, options), "rows in the kernels' own type"),
+        Term(
+            "kernel work buffer",
+            HOST,
+            "process",
+            work_buffer_bytes(shape, options),
+            "activations as the kernels read them",
+        ),
         Term("process", HOST, "process", process_bytes(shape), "Python, libraries, vocabulary"),
     ]
     terms += _media_terms(options, used[0] if used else HOST)
     terms += draft_terms(shape, options, used)
     sliding = kv_bytes(shape, options)[1]
     if sliding and sliding * options.n_checkpoints <= CHECKPOINTS_BYTES:
+        # A chat adds checkpoints while it runs; the estimate has those that it always keeps.
         note = f"{options.n_checkpoints} kept; up to 256 MiB in a long chat"
-        terms.append(Term("checkpoints", HOST, "process", sliding * options.n_checkpoints, note))
+        terms.append(
+            Term("window checkpoints", HOST, "process", sliding * options.n_checkpoints, note)
+        )
     return Estimate(tuple(terms))
 
 
@@ -99,8 +113,8 @@ def _kv_terms(shape: Shape, options: Options, devices: Sequence[str], device: st
         if devices[layer] == device:
             sums[shape.is_swa[layer]] += layer_kv_bytes(shape, options, layer)
     terms = (
-        Term("KV full", device, "kv", sums[False], f"{cells.full:,} cells"),
-        Term("KV sliding", device, "kv", sums[True], f"{cells.swa:,} cells"),
+        Term("KV cache, full", device, "kv", sums[False], f"{cells.full:,} cells"),
+        Term("KV cache, sliding", device, "kv", sums[True], f"{cells.swa:,} cells"),
     )
     return [t for t in terms if t.nbytes]
 
@@ -108,37 +122,46 @@ def _kv_terms(shape: Shape, options: Options, devices: Sequence[str], device: st
 def _compute_terms(shape: Shape, options: Options, gpus: Sequence[str]) -> list[Term]:
     rows = "1 row" if options.outputs == 1 else f"{options.outputs} rows"
     note = f"ubatch {options.ubatch}, {rows} of logits"
-    logits = Term("logits", HOST, "compute", output_bytes(shape, options))
+    output = Term("output buffer", HOST, "compute", output_bytes(shape, options))
     if not gpus:
-        return [Term("compute", HOST, "compute", compute_bytes(shape, options), note), logits]
+        return [
+            Term("compute buffer", HOST, "compute", compute_bytes(shape, options), note),
+            output,
+        ]
     on_gpu = compute_bytes(shape, options, GPU_ALIGNMENT)
     host = (
         inputs_bytes(shape, options) if options.n_gpu_layers < 0 else compute_bytes(shape, options)
     )
-    terms = [Term("compute", gpu, "compute", on_gpu, note) for gpu in gpus]
-    return [Term("compute", HOST, "compute", host, "inputs of the GPU's layers"), *terms, logits]
+    terms = [Term("compute buffer", gpu, "compute", on_gpu, note) for gpu in gpus]
+    return [
+        Term("compute buffer", HOST, "compute", host, "inputs of the GPU's layers"),
+        *terms,
+        output,
+    ]
 
 
-def _media_terms(options: Options, place: str) -> list[Term]:
-    """Return the terms of the encoder of images and sounds, all on `place`."""
+def _media_terms(options: Options, device: str) -> list[Term]:
+    """Return the terms of the encoder of images and audio, which is offloaded to `device` as a
+    whole.
+    """
     media = options.media
     if media is None:
         return []
-    terms = [Term("mmproj", place, "weights", media.weights, "encoder of images and sounds")]
+    terms = [Term("encoder", device, "weights", media.weights, "for images and audio")]
     if media.image:
         terms.append(
-            Term("image compute", place, "compute", media.image, "from the first image on")
+            Term("image compute buffer", device, "compute", media.image, "from the first image on")
         )
         terms.append(
-            Term("image work", HOST, "process", media.work, "pixels, and rows in the kernels' type")
+            Term("image work buffer", HOST, "process", media.work, "pixels and kernel work buffer")
         )
-    if media.sound:
+    if media.audio:
         terms.append(
-            Term("sound compute", place, "compute", media.sound, "from the first sound on")
+            Term("audio compute buffer", device, "compute", media.audio, "from the first audio on")
         )
     return terms
 
 
 def process_bytes(shape: Shape) -> int:
-    """Return the bytes of Python, llama.cpp's code and the vocabulary in memory."""
+    """Return the resident bytes of Python, llama.cpp's code and the vocabulary."""
     return _PROCESS_BYTES + vocabulary_bytes(shape.n_vocab)

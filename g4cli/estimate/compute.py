@@ -1,4 +1,4 @@
-"""llama.cpp's compute buffer: the scratch of one ubatch through the network, to the byte on a CPU."""
+"""Memory of a context apart from its KV cache: compute, output and work buffers, vocabulary."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ GPU_ALIGNMENT: Final = 128
 
 
 def compute_bytes(shape: Shape, options: Options, alignment: int = CPU_ALIGNMENT) -> int:
-    """Return the bytes of the scratch for the largest ubatch, everything on one device.
+    """Return the bytes of the compute buffer for the largest ubatch, with all layers on one device.
 
     Source: llama_context::sched_reserve, src/llama-context.cpp, llama.cpp@0c1e57098.
     """
-    return _compute_bytes(shape, options.bare(), alignment)
+    return _compute_bytes(shape, options.without_loading(), alignment)
 
 
 @lru_cache(maxsize=256)
@@ -28,25 +28,31 @@ def _compute_bytes(shape: Shape, options: Options, alignment: int) -> int:
 
 
 def inputs_bytes(shape: Shape, options: Options) -> int:
-    """Return the bytes that the host prepares for layers on a GPU: inputs, embeddings, per-layer inputs."""
+    """Return the bytes of the host's compute buffer if all layers are offloaded.
+
+    It holds the inputs of the graph, the embeddings and the per-layer inputs.
+    """
     graph = build_network(shape, options)
     inputs = sum(leaf.nbytes for leaf in graph.leaves)
     return inputs + 4 * options.ubatch * (shape.n_embd + 2 * shape.n_embd_per_layer * shape.n_layer)
 
 
-def work_bytes(shape: Shape, options: Options) -> int:
-    """Return the bytes that the CPU's kernels work in: the rows of the widest product, in 8 bits or BF16.
+def work_buffer_bytes(shape: Shape, options: Options) -> int:
+    """Return the bytes of the work buffer of the CPU kernels.
 
-    Source: ggml_graph_plan, ggml/src/ggml-cpu/ggml-cpu.c, llama.cpp@0c1e57098 (the larger of the two, since
-    it hangs on each weight's type).
+    A kernel first converts its activations to the type that it multiplies with: 8 bits for
+    quantized weights, BF16 otherwise. The buffer holds those of the widest matrix product.
+
+    Source: ggml_graph_plan, ggml/src/ggml-cpu/ggml-cpu.c, llama.cpp@0c1e57098. The figure is for
+    BF16, the larger of the two, since the type differs by weight.
     """
     return 2 * options.ubatch * max(max(shape.n_ff), shape.n_expert_used * shape.n_ff_expert)
 
 
 def output_bytes(shape: Shape, options: Options) -> int:
-    """Return the bytes of the buffer that a context hands its logits out of: one row per sequence.
+    """Return the bytes of the output buffer: one row of logits in F32 for each sequence.
 
-    Speculative decoding needs a row for every drafted token and one more; a draft model also needs the
+    Speculative decoding needs one row more than it drafts tokens; a draft model also needs the
     hidden states of the whole batch. Source: llama_context::output_reserve, src/llama-context.cpp,
     llama.cpp@0c1e57098.
     """
@@ -55,7 +61,7 @@ def output_bytes(shape: Shape, options: Options) -> int:
 
 
 def vocabulary_bytes(n_vocab: int) -> int:
-    """Return the bytes of a loaded vocabulary: each model has its own, a draft model too.
+    """Return the bytes of a loaded vocabulary. A draft model has one of its own.
 
     Measured by tests/bench/resident.py: a vocabulary alone.
     """

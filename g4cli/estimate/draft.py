@@ -1,8 +1,9 @@
-"""Memory of a draft model: its weights, its compute buffer, its logits.
+"""Memory of a draft model: weights, compute buffer and output buffer.
 
-It has no KV cache of its own and reads that of the model (ctx_other). Source:
+A draft model has no KV cache of its own: it reads that of the model (ctx_other). Source:
 src/models/gemma4-assistant.cpp (graph) and output_reserve in src/llama-context.cpp,
-llama.cpp@0c1e57098. Proved by tests/golden/draft_*.json.
+llama.cpp@0c1e57098. Compared to the byte with llama.cpp's figures:
+tests/golden/draft_*.json.
 """
 
 from __future__ import annotations
@@ -22,41 +23,44 @@ from g4cli.estimate.result import HOST, Group, Term
 from g4cli.estimate.weights import weight_terms
 
 _NAMES: Final[tuple[tuple[Group, str], ...]] = (
-    ("weights", "drafter"),
-    ("cache", "drafter's page cache"),
+    ("weights", "draft model"),
+    ("cache", "draft model page cache"),
 )
 
 
 def draft_terms(shape: Shape, options: Options, gpus: Sequence[str]) -> list[Term]:
-    """Return the terms of `options.draft` for a model of `shape`: on the first GPU, if there is one."""
+    """Return the terms of `options.draft` for a model of `shape`.
+
+    All of a draft model is on the first GPU, or on the host if there is none.
+    """
     draft = options.draft
     if draft is None:
         return []
     device_of_all = gpus[0] if gpus else HOST
     devices = (device_of_all,) * (draft.shape.n_layer + 1)
     own = replace(options, lazy_ple=False, n_cpu_moe=0, unlisted_weight_bytes=0)
-    found = weight_terms(draft.tensors, own, devices)
-    # Its loader asks for the embeddings first: on the host the output matrix is that same tensor.
-    found = [t for t in found if (t.name, t.device) != ("output matrix", HOST)]
+    weights = weight_terms(draft.tensors, own, devices)
+    # llama.cpp loads a draft model's embeddings first: on the host they also are the output matrix.
+    weights = [t for t in weights if (t.name, t.device) != ("output matrix", HOST)]
     terms = []
-    for device in dict.fromkeys(t.device for t in found):
+    for device in dict.fromkeys(t.device for t in weights):
         for group, name in _NAMES:
-            nbytes = sum(t.nbytes for t in found if t.device == device and t.group == group)
+            nbytes = sum(t.nbytes for t in weights if t.device == device and t.group == group)
             if nbytes:
-                note = "its KV cache is the model's" if group == "weights" else ""
+                note = "uses the model's KV cache" if group == "weights" else ""
                 terms.append(Term(name, device, group, nbytes, note))
     compute = draft_compute_bytes(draft, shape, options) + draft_output_bytes(draft)
     terms.append(
         Term(
-            "drafter's compute",
+            "draft model buffers",
             device_of_all,
             "compute",
             compute,
-            f"ubatch {draft.n_ubatch}, logits",
+            f"ubatch {draft.n_ubatch}, and its output",
         )
     )
     terms.append(
-        Term("drafter's vocabulary", HOST, "process", vocabulary_bytes(draft.shape.n_vocab))
+        Term("draft model vocabulary", HOST, "process", vocabulary_bytes(draft.shape.n_vocab))
     )
     return terms
 
@@ -64,19 +68,25 @@ def draft_terms(shape: Shape, options: Options, gpus: Sequence[str]) -> list[Ter
 def draft_compute_bytes(
     draft: Draft, shape: Shape, options: Options, alignment: int = CPU_ALIGNMENT
 ) -> int:
-    """Return the bytes of the draft model's compute buffer on one device; `shape` is the model's."""
+    """Return the bytes of the draft model's compute buffer on one device; `shape` is that of
+    the model that it drafts for.
+    """
     n_tokens = min(draft.n_ubatch, options.n_ctx)
-    return _compute_bytes(draft.shape, n_tokens, draft.n_outputs, shape, options.bare(), alignment)
+    return _compute_bytes(
+        draft.shape, n_tokens, draft.n_outputs, shape, options.without_loading(), alignment
+    )
 
 
 def draft_output_bytes(draft: Draft) -> int:
-    """Return the bytes of the buffer that logits and hidden states are read from: 4 for each number."""
+    """Return the bytes of the output buffer: logits and hidden states in F32, `n_outputs` rows of
+    each.
+    """
     return 4 * (draft.shape.n_vocab + draft.shape.n_embd_out) * draft.n_outputs
 
 
 @lru_cache(maxsize=64)
 def _compute_bytes(
-    drafter: DraftShape,
+    network: DraftShape,
     n_tokens: int,
     n_outputs: int,
     shape: Shape,
@@ -84,61 +94,65 @@ def _compute_bytes(
     alignment: int,
 ) -> int:
     return graph_bytes(
-        _DraftBuilder(drafter, n_tokens, n_outputs, shape, options).build(), alignment
+        _DraftBuilder(network, n_tokens, n_outputs, shape, options).build_graph(), alignment
     )
 
 
 class _DraftBuilder(Builder):
-    """The graph of one ubatch of a draft model, in the order of llama.cpp's own calls."""
+    """Builds the graph of one ubatch of a draft model, in the order of llama.cpp's own calls."""
 
     def __init__(
-        self, drafter: DraftShape, n_tokens: int, n_outputs: int, shape: Shape, options: Options
+        self, network: DraftShape, n_tokens: int, n_outputs: int, shape: Shape, options: Options
     ) -> None:
         super().__init__(shape, options)
-        self.drafter, self.n_outputs = drafter, min(n_outputs, n_tokens)
+        self.network, self.n_outputs = network, min(n_outputs, n_tokens)
         self.n_tokens = -(-n_tokens // options.n_seq) * options.n_seq
 
-    def build(self) -> Graph:
+    def build_graph(self) -> Graph:
         """Return the graph with its outputs marked: logits and the next hidden states."""
-        g, drafter = self.graph, self.drafter
-        wide, width = (drafter.n_embd_out, self.n_tokens), (drafter.n_embd, self.n_tokens)
-        embedded = g.like("scale", g.op("get_rows", wide, g.input(self.n_tokens)))
-        both = g.op("concat", (2 * wide[0], self.n_tokens), embedded, g.input(*wide))
-        stream = g.op("mul_mat", width, both)
+        g, network = self.graph, self.network
+        wide, width = (network.n_embd_out, self.n_tokens), (network.n_embd, self.n_tokens)
+        embedded = g.new_like("scale", g.new_op("get_rows", wide, g.new_input(self.n_tokens)))
+        both = g.new_op("concat", (2 * wide[0], self.n_tokens), embedded, g.new_input(*wide))
+        stream = g.new_op("mul_mat", width, both)
         self.add_caches()
-        self.positions = g.input(self.n_tokens)
-        out_ids = g.input(self.n_outputs)
-        for layer in range(drafter.n_layer):
-            attended = self._add_draft_attention(layer, self.norm(stream))
-            if layer == drafter.n_layer - 1:
+        self.positions = g.new_input(self.n_tokens)
+        out_ids = g.new_input(self.n_outputs)
+        for layer in range(network.n_layer):
+            attended = self._add_draft_attention(layer, self.rms_norm(stream))
+            if layer == network.n_layer - 1:
                 self.n_tokens = self.n_outputs
-                rows = (drafter.n_embd, self.n_outputs)
-                attended = g.op("get_rows", rows, attended, out_ids)
-                stream = g.op("get_rows", rows, stream, out_ids)
-            attended = g.like("add", self.norm(attended), stream)
-            x = self.norm(attended)
-            n_ff = (drafter.n_ff[layer], self.n_tokens)
-            up, gate = g.op("mul_mat", n_ff, x), g.op("mul_mat", n_ff, x)
-            out = g.op("mul_mat", (drafter.n_embd, self.n_tokens), g.op("glu", n_ff, gate, up))
-            stream = g.like("mul", g.like("add", self.norm(out), attended))
-        last = self.norm(stream)
-        logits = g.op("mul_mat", (drafter.n_vocab, self.n_outputs), last)
-        hidden = g.op("mul_mat", (drafter.n_embd_out, self.n_outputs), last)
+                rows = (network.n_embd, self.n_outputs)
+                attended = g.new_op("get_rows", rows, attended, out_ids)
+                stream = g.new_op("get_rows", rows, stream, out_ids)
+            attended = g.new_like("add", self.rms_norm(attended), stream)
+            x = self.rms_norm(attended)
+            n_ff = (network.n_ff[layer], self.n_tokens)
+            up, gate = g.new_op("mul_mat", n_ff, x), g.new_op("mul_mat", n_ff, x)
+            out = g.new_op(
+                "mul_mat", (network.n_embd, self.n_tokens), g.new_op("glu", n_ff, gate, up)
+            )
+            stream = g.new_like("mul", g.new_like("add", self.rms_norm(out), attended))
+        last = self.rms_norm(stream)
+        logits = g.new_op("mul_mat", (network.n_vocab, self.n_outputs), last)
+        hidden = g.new_op("mul_mat", (network.n_embd_out, self.n_outputs), last)
         logits.is_output = hidden.is_output = True
-        g.expand(logits)
-        g.expand(hidden)
+        g.append_node(logits)
+        g.append_node(hidden)
         return g
 
     def _add_draft_attention(self, layer: int, x: Node) -> Node:
-        g, drafter = self.graph, self.drafter
-        dim, n_head = drafter.head_dim_of(layer), drafter.n_head[layer]
-        cache = self.sliding if drafter.is_swa[layer] else self.full
-        q = g.view(g.op("mul_mat", (dim * n_head, self.n_tokens), x), dim, n_head, self.n_tokens)
-        q = g.like("rope", self.norm(q), self.positions)
+        g, network = self.graph, self.network
+        dim, n_head = network.head_dim_of(layer), network.n_head[layer]
+        cache = self.sliding if network.is_swa[layer] else self.full
+        q = g.new_view(
+            g.new_op("mul_mat", (dim * n_head, self.n_tokens), x), dim, n_head, self.n_tokens
+        )
+        q = g.new_like("rope", self.rms_norm(q), self.positions)
         if cache.k_rot:
-            q = self.rotated(q, cache.k_rot)
-        g.expand(q)
-        out = self.mixed(q, cache, dim, n_head)
+            q = self.rotate_heads(q, cache.k_rot)
+        g.append_node(q)
+        out = self.add_attention(q, cache, dim, n_head)
         if cache.v_rot:
-            out = self.rotated(out, cache.v_rot)
-        return g.op("mul_mat", (drafter.n_embd, self.n_tokens), out)
+            out = self.rotate_heads(out, cache.v_rot)
+        return g.new_op("mul_mat", (network.n_embd, self.n_tokens), out)

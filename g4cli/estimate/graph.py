@@ -1,7 +1,11 @@
-"""A computation graph without numbers, and the memory that ggml's allocator would give it.
+"""A computation graph without numbers, and a simulation of the allocator that ggml runs on it.
 
-Only what decides memory is kept: sizes, who reads whom, and which results are views. Weights and caches are
-external and therefore absent; a node that writes into them has no bytes of its own.
+ggml plans one buffer for all intermediate results of a graph. It visits the nodes in the order of
+their computation, gives each the smallest free block that is large enough, lets an element-wise
+operation overwrite an input that no later node reads, and frees a result after its last reader. The
+highest end of a block is the size of the buffer. So the graph here keeps only what decides that:
+sizes, sources, views, and the order of nodes. Weights and KV caches have buffers of their own and
+are absent; a node that writes into them has no bytes.
 
 Source: ggml/src/ggml-alloc.c (ggml_gallocr_alloc_graph_impl, ggml_dyn_tallocr_*) and the walk of
 ggml_build_forward_expand in ggml/src/ggml.c, llama.cpp@0c1e57098.
@@ -15,16 +19,23 @@ from typing import Final
 CPU_ALIGNMENT: Final = 32
 """TENSOR_ALIGNMENT, ggml/src/ggml-impl.h."""
 
-# ggml_op_can_inplace, ggml/src/ggml-alloc.c; of its operations, those that Gemma 4 uses
+# Operations that may overwrite their input: those of ggml_op_can_inplace, ggml/src/ggml-alloc.c,
+# that Gemma 4 uses.
 IN_PLACE: Final = frozenset(
     {"scale", "add", "sub", "mul", "div", "unary", "rope", "rms_norm", "clamp", "soft_max"}
 )
-# Beyond every product of the numbers that a file may name (each below 2^21).
+# Larger than any product of the extents that a file may declare (each below 2^21).
 _ENDLESS: Final = 1 << 400
 
 
 class Node:
-    """A tensor of the graph. `root` is the tensor that a view looks into; `own` tells if it needs memory."""
+    """A tensor of the graph.
+
+    `ne` are its extents, the fastest first. `root` is the tensor whose bytes a view shows; `own`
+    tells whether the node needs memory. `children` and `views` count, as in ggml, the nodes that
+    still have to read it and the views of it that are still in use; `address` is its offset in the
+    buffer.
+    """
 
     __slots__ = ("address", "allocated", "children", "is_input", "is_output", "nbytes", "ne", "op", "own",
                  "root", "src", "views", "visited")  # fmt: skip
@@ -52,45 +63,49 @@ class Graph:
         self.nodes: list[Node] = []
         self.leaves: list[Node] = []
 
-    def input(self, *ne: int, width: int = 4) -> Node:
-        """Return a new input of `width` bytes per item."""
+    def new_input(self, *ne: int, width: int = 4) -> Node:
+        """Return a new input with elements of `width` bytes."""
         node = Node("input", ne, width=width)
         node.is_input = True
         return node
 
-    def op(self, op: str, ne: tuple[int, ...], *src: Node) -> Node:
-        """Return the result of an operation, 4 bytes per item."""
+    def new_op(self, op: str, ne: tuple[int, ...], *src: Node) -> Node:
+        """Return the result of the operation `op` on `src`, with elements of 4 bytes."""
         return Node(op, ne, src)
 
-    def like(self, op: str, first: Node, *rest: Node) -> Node:
+    def new_like(self, op: str, first: Node, *rest: Node) -> Node:
         """Return the result of an operation that keeps the shape of its first source."""
         return Node(op, first.ne, (first, *rest))
 
-    def view(self, of: Node, *ne: int) -> Node:
-        """Return another look at the bytes of `of`: a reshape, a slice or a permutation."""
+    def new_view(self, of: Node, *ne: int) -> Node:
+        """Return a view of `of` with the extents `ne`: a reshape, a slice or a permutation."""
         node = Node("view", ne, (of,))
         node.root = of.root or of
         return node
 
-    def store(self, *src: Node) -> Node:
-        """Return a write into memory outside the graph (the KV cache)."""
+    def new_store(self, *src: Node) -> Node:
+        """Return a write into memory outside the graph: the KV cache."""
         return Node("store", (0,), src, own=False)
 
-    def expand(self, node: Node) -> None:
-        """Append `node` after everything that it reads, depth first, left to right."""
+    def append_node(self, node: Node) -> None:
+        """Append `node` after all that it reads, depth first (ggml_build_forward_expand)."""
         if node.visited:
             return
         node.visited = True
         for source in node.src:
-            self.expand(source)
+            self.append_node(source)
         (self.leaves if node.is_input else self.nodes).append(node)
 
 
 def graph_bytes(graph: Graph, alignment: int = CPU_ALIGNMENT) -> int:
-    """Return the size of the one buffer that holds every intermediate result of `graph`."""
+    """Return the bytes of the buffer that holds the intermediate results of `graph`.
+
+    Sizes and addresses are multiples of `alignment` bytes.
+    """
     arena = _Arena(alignment)
     for leaf in graph.leaves:
-        arena.give(leaf)
+        arena.allocate_node(leaf)
+    # As in ggml, all readers are counted before the first node is allocated.
     for node in graph.nodes:
         if node.root:
             node.root.views += 1
@@ -107,14 +122,14 @@ def graph_bytes(graph: Graph, alignment: int = CPU_ALIGNMENT) -> int:
             if root:
                 root.views -= 1
                 if not root.views and not root.children and root.allocated:
-                    arena.take_back(root)
+                    arena.free_node(root)
             elif source.allocated:
-                arena.take_back(source)
+                arena.free_node(source)
     return arena.peak
 
 
 def _allocate_node(arena: _Arena, node: Node) -> None:
-    """Let `node` take over a source that nobody else reads, or give it memory of its own."""
+    """Let `node` overwrite a source that no other node reads, or allocate a block for it."""
     if node.op in IN_PLACE:
         for source in node.src:
             if (
@@ -127,19 +142,22 @@ def _allocate_node(arena: _Arena, node: Node) -> None:
             ):
                 node.address, node.allocated, source.allocated = source.address, True, False
                 return
-    arena.give(node)
+    arena.allocate_node(node)
 
 
 class _Arena:
-    """Best fit over free blocks sorted by address; the last block is endless and grows the buffer."""
+    """ggml's allocator: best fit over free blocks, sorted by address.
+
+    The last block has no end: taking from it grows the buffer.
+    """
 
     def __init__(self, alignment: int) -> None:
         self.alignment = alignment
         self.blocks: list[list[int]] = [[0, _ENDLESS]]  # address, size
         self.peak = 0
 
-    def give(self, node: Node) -> None:
-        """Find a place for `node`."""
+    def allocate_node(self, node: Node) -> None:
+        """Allocate the smallest free block that holds `node`; of equal ones the last."""
         size = self._pad_size(node.nbytes)
         best, best_size = len(self.blocks) - 1, _ENDLESS
         for index in range(len(self.blocks) - 1):
@@ -153,8 +171,10 @@ class _Arena:
             del self.blocks[best]
         self.peak = max(self.peak, node.address + size)
 
-    def take_back(self, node: Node) -> None:
-        """Free the place of `node`, unless it is a result of the graph."""
+    def free_node(self, node: Node) -> None:
+        """Free the block of `node`, unless it is an output of the graph, and merge it with free
+        neighbors.
+        """
         if node.is_output:
             return
         node.allocated = False
@@ -170,8 +190,8 @@ class _Arena:
                 if index and blocks[index - 1][0] + blocks[index - 1][1] == start:
                     blocks[index - 1][1] += blocks.pop(index)[1]
                 return
-        place = next(i for i, block in enumerate(blocks) if block[0] >= start)
-        blocks.insert(place, [start, size])
+        index = next(i for i, block in enumerate(blocks) if block[0] >= start)
+        blocks.insert(index, [start, size])
 
     def _pad_size(self, n: int) -> int:
         return -(-n // self.alignment) * self.alignment

@@ -1,6 +1,7 @@
-"""What an encoder of images and sounds (an mmproj file) adds: its weights, and its scratch to the byte.
+"""Memory of the encoder of images and audio (an mmproj file): its weights and its compute buffers.
 
-Proved by tests/golden/memory_encoders.json: what mtmd itself plans for all five models at four image sizes.
+The compute buffers are compared to the byte with those that mtmd plans for all five models at four
+image sizes: tests/golden/memory_encoders.json.
 """
 
 from __future__ import annotations
@@ -12,39 +13,43 @@ from typing import Final
 
 from g4cli.core.errors import BadGGUF
 from g4cli.core.gguf_header import Header
-from g4cli.estimate.encoders import Tower, audio_graph, vision_graph
+from g4cli.estimate.encoders import Encoder, audio_graph, vision_graph
 from g4cli.estimate.graph import CPU_ALIGNMENT, graph_bytes
 
 ARCHITECTURE: Final = "clip"
 IMAGE_TOKENS: Final = 1120
-"""The most that an image takes by itself (image_max_tokens of llama.cpp for Gemma 4)."""
+"""Most tokens of one image by default: image_max_tokens of llama.cpp for Gemma 4."""
 
-# 30 s of sound: mtmd cuts longer ones for the conformer (mtmd-audio.cpp, llama.cpp@0c1e57098), not for 12B.
+# 30 s of audio. For the conformer mtmd splits longer audio into such parts (mtmd-audio.cpp,
+# llama.cpp@0c1e57098); for 12B it does not.
 _MEL_FRAMES: Final = 3000
 _RAW_FRAMES: Final = 750
 _RAW_SAMPLES: Final = 640  # 40 ms at 16 kHz
-_LAYERS: Final = 512
-_KNOWN: Final = ("gemma4v", "gemma4uv", "gemma4a", "gemma4ua")
+# More layers than any encoder has: a bound on the work that a file may ask for.
+_MAX_LAYERS: Final = 512
+_PROJECTORS: Final = ("gemma4v", "gemma4uv", "gemma4a", "gemma4ua")
 
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """Bytes of an encoder's weights, and of its scratch for one image and for 30 s of sound (0: it has none).
+    """Bytes of an encoder.
 
-    Both stay allocated after their first use. `work` is what an image takes on the host beside them: its
-    pixels as numbers, and rows in the kernels' own type.
+    `weights` are those of all tensors. `image` and `audio` are the compute buffers for one image
+    and for 30 s of audio, 0 if the encoder takes none; both stay allocated after their first use.
+    `work` is what an image needs on the host: its pixels in F32 and the work buffer of the CPU
+    kernels.
     """
 
     weights: int
     image: int
-    sound: int
+    audio: int
     work: int = 0
 
 
 def media_bytes(header: Header, image_tokens: int = IMAGE_TOKENS) -> Media:
-    """Return what the encoder takes, its scratch for images of `image_tokens`.
+    """Return the memory of an encoder, with a compute buffer for images of `image_tokens`.
 
-    Raises BadGGUF if the file is no encoder of Gemma 4.
+    Raises BadGGUF if the file is not an encoder of Gemma 4.
     """
     if header.architecture != ARCHITECTURE:
         raise BadGGUF(
@@ -54,27 +59,32 @@ def media_bytes(header: Header, image_tokens: int = IMAGE_TOKENS) -> Media:
             hint="pass the mmproj file",
         )
     weights = sum(t.nbytes for t in header.tensors.values())
-    image = sound = work = 0
+    image = audio = work = 0
     if header.get("clip.has_vision_encoder", bool, False):
-        tower = _read_tower(header, "vision", "mm.input_projection.weight")
-        places = image_tokens * (tower.merge**2 if tower.n_layer else 1)
-        image = _image_bytes(tower, places)
-        work = _work_bytes(tower, places)
+        encoder = _read_encoder(header, "vision", "mm.input_projection.weight")
+        n_patches = image_tokens * (encoder.merge**2 if encoder.n_layer else 1)
+        image = _image_bytes(encoder, n_patches)
+        work = _work_bytes(encoder, n_patches)
     if header.get("clip.has_audio_encoder", bool, False):
-        tower = _read_tower(header, "audio", "mm.a.input_projection.weight")
-        sound = _sound_bytes(tower, _MEL_FRAMES if tower.n_layer else _RAW_FRAMES)
-    return Media(weights, image, sound, work)
+        encoder = _read_encoder(header, "audio", "mm.a.input_projection.weight")
+        audio = _audio_bytes(encoder, _MEL_FRAMES if encoder.n_layer else _RAW_FRAMES)
+    return Media(weights, image, audio, work)
 
 
 @dataclass(frozen=True, slots=True)
 class ImageGrid:
-    """How an encoder lays an image out: the sides of one position in pixels, and the most on a side."""
+    """How an encoder divides an image into positions, each of which becomes one token.
+
+    `position_pixels` is the side of a position, `most_positions` the largest number along one side.
+    """
 
     position_pixels: int
     most_positions: int
 
-    def positions(self, width: int, height: int, least: int, most: int) -> tuple[int, int]:
-        """Return the positions along width and height of a picture, to which `least` and `most` apply.
+    def count_positions(self, width: int, height: int, least: int, most: int) -> tuple[int, int]:
+        """Return the positions along width and height of an image of `width` x `height` pixels.
+
+        mtmd scales the image so that its number of positions is between `least` and `most`.
 
         Source: calc_size_preserved_ratio, tools/mtmd/mtmd-image.cpp, llama.cpp@0c1e57098.
         """
@@ -89,71 +99,83 @@ class ImageGrid:
         return columns, rows
 
 
-def image_grid(header: Header) -> ImageGrid | None:
-    """Return the grid of an encoder's images, or None if it sees none. Raises BadGGUF.
+def read_image_grid(header: Header) -> ImageGrid | None:
+    """Return the grid of an encoder's images, or None if it takes none. Raises BadGGUF.
 
-    A patch further to the right or below than the table of positions goes ends the process in ggml.
+    ggml aborts the process if an image has more positions along a side than the table of position
+    embeddings has rows, so callers compare first.
     """
     if not header.get("clip.has_vision_encoder", bool, False):
         return None
-    tower = _read_tower(header, "vision", "mm.input_projection.weight")
+    encoder = _read_encoder(header, "vision", "mm.input_projection.weight")
     table = header.tensors.get("v.position_embd.weight")
     if table is None or len(table.shape) < 2:
         raise BadGGUF(
-            header.path, "the table of positions is missing", field="v.position_embd.weight"
+            header.path, "the position embeddings are missing", field="v.position_embd.weight"
         )
-    # Without layers a patch is a position; else so many patches on each side are pooled to one.
-    merge = tower.merge if tower.n_layer else 1
-    return ImageGrid(tower.patch * tower.merge, table.shape[1] // merge)
+    # With layers, `merge` patches along each side are pooled to one position.
+    merge = encoder.merge if encoder.n_layer else 1
+    return ImageGrid(encoder.patch * encoder.merge, table.shape[1] // merge)
 
 
-def _work_bytes(tower: Tower, places: int) -> int:
-    """Return the bytes of an image's pixels (F32), and of the widest product's rows in BF16."""
-    side = tower.patch if tower.n_layer else tower.patch * tower.merge
-    return places * (4 * 3 * side**2 + 2 * max(tower.inner, tower.width))
-
-
-@lru_cache(maxsize=16)
-def _image_bytes(tower: Tower, places: int) -> int:
-    return graph_bytes(vision_graph(tower, places), CPU_ALIGNMENT)
+def _work_bytes(encoder: Encoder, n_patches: int) -> int:
+    """Return the bytes of an image's pixels in F32, and of its widest activations in BF16."""
+    side = encoder.patch if encoder.n_layer else encoder.patch * encoder.merge
+    return n_patches * (4 * 3 * side**2 + 2 * max(encoder.inner, encoder.width))
 
 
 @lru_cache(maxsize=16)
-def _sound_bytes(tower: Tower, n_frames: int) -> int:
-    return graph_bytes(audio_graph(tower, n_frames), CPU_ALIGNMENT)
+def _image_bytes(encoder: Encoder, n_patches: int) -> int:
+    return graph_bytes(vision_graph(encoder, n_patches), CPU_ALIGNMENT)
 
 
-def _read_tower(header: Header, sense: str, projection: str) -> Tower:
-    """Return the tower that `header` declares for "vision" or "audio"."""
+@lru_cache(maxsize=16)
+def _audio_bytes(encoder: Encoder, n_frames: int) -> int:
+    return graph_bytes(audio_graph(encoder, n_frames), CPU_ALIGNMENT)
 
-    def number(key: str, default: int | None = None, least: int = 0, most: int = 1 << 20) -> int:
-        value = int(header.get(f"clip.{sense}.{key}", int, default))
+
+def _read_encoder(header: Header, modality: str, projection: str) -> Encoder:
+    """Return the encoder that `header` declares for `modality`, "vision" or "audio".
+
+    Raises BadGGUF.
+    """
+
+    def read_number(
+        key: str, default: int | None = None, least: int = 0, most: int = 1 << 20
+    ) -> int:
+        value = int(header.get(f"clip.{modality}.{key}", int, default))
         if not least <= value <= most:
-            raise BadGGUF(header.path, f"{value} is out of range", field=f"clip.{sense}.{key}")
+            raise BadGGUF(header.path, f"{value} is out of range", field=f"clip.{modality}.{key}")
         return value
 
     kind = header.get("clip.projector_type", str, "") or header.get(
-        f"clip.{sense}.projector_type", str, ""
+        f"clip.{modality}.projector_type", str, ""
     )
-    if kind not in _KNOWN:
+    if kind not in _PROJECTORS:
         raise BadGGUF(
-            header.path, f"projector {kind!r} is not Gemma 4's", hint="known: " + " ".join(_KNOWN)
+            header.path,
+            f"projector {kind!r} is not Gemma 4's",
+            hint="known: " + " ".join(_PROJECTORS),
         )
     out = header.tensors.get(projection)
     if out is None or len(out.shape) < 2:
-        raise BadGGUF(header.path, "the projection into the network is missing", field=projection)
-    n_layer = number("block_count", 0, most=_LAYERS)
-    first = header.tensors.get("v.patch_embd.weight" if sense == "vision" else "a.conv1d.0.weight")
-    return Tower(
+        raise BadGGUF(
+            header.path, "the projection to the language model is missing", field=projection
+        )
+    n_layer = read_number("block_count", 0, most=_MAX_LAYERS)
+    first = header.tensors.get(
+        "v.patch_embd.weight" if modality == "vision" else "a.conv1d.0.weight"
+    )
+    return Encoder(
         n_layer=n_layer,
-        width=number("embedding_length", least=1),
-        inner=number("feed_forward_length", 0),
-        n_head=number("attention.head_count", 0, least=1 if n_layer else 0),
+        width=read_number("embedding_length", least=1),
+        inner=read_number("feed_forward_length", 0),
+        n_head=read_number("attention.head_count", 0, least=1 if n_layer else 0),
         n_out=out.shape[1],
-        patch=number("patch_size", 16, least=1),
-        merge=number("projector.scale_factor", 3, least=1),
+        patch=read_number("patch_size", 16, least=1),
+        merge=read_number("projector.scale_factor", 3, least=1),
         is_wide=first is not None and first.type.name == "BF16",
         standardize="v.std_bias" in header.tensors,
-        n_mel=number("num_mel_bins", 128, least=1) if n_layer else _RAW_SAMPLES,
+        n_mel=read_number("num_mel_bins", 128, least=1) if n_layer else _RAW_SAMPLES,
         n_encoded=out.shape[0],
     )

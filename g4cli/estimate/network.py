@@ -1,13 +1,17 @@
 """The graph of Gemma 4 as llama.cpp builds it for one ubatch, reduced to what decides memory.
 
+A `Builder` calls graph operations as llama.cpp calls ggml's; where the graph branches on an option
+(flash attention, a quantized KV cache, mixture of experts), so does the builder.
+
 Source: src/models/gemma4.cpp (graph), src/llama-graph.cpp (build_inp_*, build_attn, build_ffn,
-build_moe_ffn), src/llama-kv-cache.cpp (cpy_k, cpy_v, build_input_*), llama.cpp@0c1e57098. The order of the
-calls is theirs: the allocator's result depends on it.
+build_moe_ffn), src/llama-kv-cache.cpp (cpy_k, cpy_v, build_input_*), llama.cpp@0c1e57098. The
+order of the calls is the same, because the allocator's result depends on it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import Final
 
 from g4cli.core.shape import Shape
@@ -20,7 +24,11 @@ _I64: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class _Cache:
-    """Inputs of the attention of one kind of layer."""
+    """Inputs of the attention of one kind of layer, full or sliding.
+
+    `k_ids` and `v_ids` are the cells to write to, `k_rot` and `v_rot` the Hadamard matrices that
+    rotate heads before they are quantized, None for other types.
+    """
 
     k_ids: Node
     v_ids: Node
@@ -32,11 +40,13 @@ class _Cache:
 
 def build_network(shape: Shape, options: Options) -> Graph:
     """Return the graph of the largest ubatch, with as many rows of logits as the options allow."""
-    return Builder(shape, options).build()
+    return Builder(shape, options).build_graph()
 
 
 class Builder:
-    """Builds the graph of one network; the parts of a layer serve its drafter too (draft.py)."""
+    """Builds the graph of one ubatch; the public parts of a layer also serve the draft model
+    (draft.py).
+    """
 
     def __init__(self, shape: Shape, options: Options) -> None:
         self.shape, self.options, self.graph = shape, options, Graph()
@@ -48,29 +58,30 @@ class Builder:
         self.cells = cells
         self.widest_v = max(shape.kv_width(i) for i in range(shape.n_layer))
 
-    def build(self) -> Graph:
+    def build_graph(self) -> Graph:
+        """Return the graph with its outputs marked: the hidden states and the logits."""
         g, shape, n_tokens = self.graph, self.shape, self.n_tokens
         width = (shape.n_embd, n_tokens)
-        tokens = g.input(n_tokens)
-        embedded = g.op("get_rows", width, tokens)
-        g.expand(embedded)
-        g.expand(g.input(*width))  # where images enter; reserved in every graph
-        stream = g.like("scale", embedded)
-        self.positions = g.input(n_tokens)
+        tokens = g.new_input(n_tokens)
+        embedded = g.new_op("get_rows", width, tokens)
+        g.append_node(embedded)
+        g.append_node(g.new_input(*width))  # embeddings of images; reserved in every graph
+        stream = g.new_like("scale", embedded)
+        self.positions = g.new_input(n_tokens)
         self.add_caches()
-        out_ids = g.input(self.options.outputs)
+        out_ids = g.new_input(self.options.outputs)
         per_layer = self._add_per_layer_inputs(stream) if shape.n_embd_per_layer else None
         for layer in range(shape.n_layer):
             stream = self._add_layer(layer, stream, per_layer)
-        normed = self.norm(stream)
-        normed.is_output = True  # read by drafting contexts
-        rows = g.op("get_rows", (shape.n_embd, out_ids.ne[0]), normed, out_ids)
+        normed = self.rms_norm(stream)
+        normed.is_output = True  # a draft model's context reads it
+        rows = g.new_op("get_rows", (shape.n_embd, out_ids.ne[0]), normed, out_ids)
         rows.is_output = True
-        logits = g.op("mul_mat", (shape.n_vocab, out_ids.ne[0]), rows)
+        logits = g.new_op("mul_mat", (shape.n_vocab, out_ids.ne[0]), rows)
         for op in ("scale", "unary", "scale"):  # the soft cap
-            logits = g.like(op, logits)
+            logits = g.new_like(op, logits)
         logits.is_output = True
-        g.expand(logits)
+        g.append_node(logits)
         return g
 
     def add_caches(self) -> None:
@@ -84,7 +95,7 @@ class Builder:
         g, options = self.graph, self.options
         per_token = 1 if options.flash_attn else self.widest_v
         head_dim = self.shape.head_dim_swa if is_swa else self.shape.head_dim
-        mask = g.input(
+        mask = g.new_input(
             n_cells,
             self.n_tokens // self.n_stream,
             1,
@@ -92,119 +103,127 @@ class Builder:
             width=2 if options.flash_attn else 4,
         )
         owners = [i for i in range(self.shape.n_layer_kv) if self.shape.is_swa[i] == is_swa]
-        turns = bool(owners) and self.shape.head_dim % 64 == 0
-        k_turns = turns and options.type_k.is_quantized
-        v_turns = turns and options.type_v.is_quantized
+        # llama.cpp rotates heads before it quantizes them, to spread outliers over all values.
+        rotates = bool(owners) and self.shape.head_dim % 64 == 0
+        rotates_k = rotates and options.type_k.is_quantized
+        rotates_v = rotates and options.type_v.is_quantized
         k_size = _rotation_size(head_dim)
         return _Cache(
-            g.input(self.n_tokens, width=_I64),
-            g.input(self.n_tokens * per_token, width=_I64),
+            g.new_input(self.n_tokens, width=_I64),
+            g.new_input(self.n_tokens * per_token, width=_I64),
             mask,
-            g.input(k_size, k_size) if k_turns else None,
-            g.input(64, 64) if v_turns else None,
+            g.new_input(k_size, k_size) if rotates_k else None,
+            g.new_input(64, 64) if rotates_v else None,
             n_cells,
         )
 
     def _add_per_layer_inputs(self, stream: Node) -> Node:
         g, shape, n_tokens = self.graph, self.shape, self.n_tokens
         n, n_layer = shape.n_embd_per_layer, shape.n_layer
-        selected = g.op("get_rows", (n * n_layer, n_tokens), g.input(n_tokens))
-        chosen = g.like("scale", g.view(selected, n, n_layer, n_tokens))
-        g.expand(chosen)
-        projected = g.like("scale", g.op("mul_mat", (n * n_layer, n_tokens), stream))
-        projected = self.norm(g.view(projected, n, n_layer, n_tokens))
-        both = g.like("scale", g.like("add", projected, chosen))
-        return g.op("cont", (n, n_tokens, n_layer), g.view(both, n, n_tokens, n_layer))
+        selected = g.new_op("get_rows", (n * n_layer, n_tokens), g.new_input(n_tokens))
+        chosen = g.new_like("scale", g.new_view(selected, n, n_layer, n_tokens))
+        g.append_node(chosen)
+        projected = g.new_like("scale", g.new_op("mul_mat", (n * n_layer, n_tokens), stream))
+        projected = self.rms_norm(g.new_view(projected, n, n_layer, n_tokens))
+        both = g.new_like("scale", g.new_like("add", projected, chosen))
+        return g.new_op("cont", (n, n_tokens, n_layer), g.new_view(both, n, n_tokens, n_layer))
 
-    def norm(self, x: Node) -> Node:
-        return self.graph.like("mul", self.graph.like("rms_norm", x))
+    def rms_norm(self, x: Node) -> Node:
+        """Return `x` normalized and multiplied by the norm's weights."""
+        return self.graph.new_like("mul", self.graph.new_like("rms_norm", x))
 
     def _add_layer(self, layer: int, stream: Node, per_layer: Node | None) -> Node:
         g, shape = self.graph, self.shape
-        attended = self.norm(
-            self._add_attention(layer, self.norm(stream), (shape.n_embd, self.n_tokens))
+        attended = self.rms_norm(
+            self._add_attention(layer, self.rms_norm(stream), (shape.n_embd, self.n_tokens))
         )
-        attended = g.like("add", attended, stream)
+        attended = g.new_like("add", attended, stream)
         if shape.n_expert:
-            dense = self.norm(self.feed_forward(layer, self.norm(attended)))
-            experts = self.norm(self._add_experts(self.norm(attended), attended))
-            out = g.like("add", dense, experts)
+            dense = self.rms_norm(self._add_feed_forward(layer, self.rms_norm(attended)))
+            experts = self.rms_norm(self._add_experts(self.rms_norm(attended), attended))
+            out = g.new_like("add", dense, experts)
         else:
-            out = self.feed_forward(layer, self.norm(attended))
-        out = g.like("add", self.norm(out), attended)
+            out = self._add_feed_forward(layer, self.rms_norm(attended))
+        out = g.new_like("add", self.rms_norm(out), attended)
         if per_layer:
             out = self._add_per_layer(out, per_layer)
-        return g.like("mul", out)  # layer_output_scale
+        return g.new_like("mul", out)  # layer_output_scale
 
     def _add_attention(self, layer: int, x: Node, width: tuple[int, int]) -> Node:
         g, shape, n_tokens = self.graph, self.shape, self.n_tokens
         dim, n_head, n_kv = shape.head_dim_of(layer), shape.n_head[layer], shape.n_head_kv[layer]
         cache = self.sliding if shape.is_swa[layer] else self.full
-        q = g.view(g.op("mul_mat", (dim * n_head, n_tokens), x), dim, n_head, n_tokens)
-        q = g.like("rope", self.norm(q), self.positions)
+        q = g.new_view(g.new_op("mul_mat", (dim * n_head, n_tokens), x), dim, n_head, n_tokens)
+        q = g.new_like("rope", self.rms_norm(q), self.positions)
         k = v = None
+        # Layers behind the last one with a cache of its own read the cache of an earlier layer.
         if layer < shape.n_layer_kv:
-            k_made = g.op("mul_mat", (dim * n_kv, n_tokens), x)
+            k_made = g.new_op("mul_mat", (dim * n_kv, n_tokens), x)
             shared = shape.k_eq_v and not shape.is_swa[layer]
-            v_made = k_made if shared else g.op("mul_mat", (dim * n_kv, n_tokens), x)
-            k = g.view(k_made, dim, n_kv, n_tokens)
-            v = g.view(v_made, dim, n_kv, n_tokens)
-            k = self.norm(k)
-            v = g.like("rms_norm", v)
-            k = g.like("rope", k, self.positions)
+            v_made = k_made if shared else g.new_op("mul_mat", (dim * n_kv, n_tokens), x)
+            k = g.new_view(k_made, dim, n_kv, n_tokens)
+            v = g.new_view(v_made, dim, n_kv, n_tokens)
+            k = self.rms_norm(k)
+            v = g.new_like("rms_norm", v)
+            k = g.new_like("rope", k, self.positions)
         if cache.k_rot:
-            q = self.rotated(q, cache.k_rot)
-            k = self.rotated(k, cache.k_rot) if k else None
+            q = self.rotate_heads(q, cache.k_rot)
+            k = self.rotate_heads(k, cache.k_rot) if k else None
         if cache.v_rot and v:
-            v = self.rotated(v, cache.v_rot)
+            v = self.rotate_heads(v, cache.v_rot)
         for node in (q, k, v):
             if node:
-                g.expand(node)
+                g.append_node(node)
         if k and v:
-            g.expand(g.store(g.view(k, dim * n_kv, n_tokens), cache.k_ids))
-            g.expand(g.store(self._view_stored_v(v, dim * n_kv), cache.v_ids))
-        out = self.mixed(q, cache, dim, n_head)
+            g.append_node(g.new_store(g.new_view(k, dim * n_kv, n_tokens), cache.k_ids))
+            g.append_node(g.new_store(self._view_stored_v(v, dim * n_kv), cache.v_ids))
+        out = self.add_attention(q, cache, dim, n_head)
         if cache.v_rot:
-            out = self.rotated(out, cache.v_rot)
-        return g.op("mul_mat", width, out)
+            out = self.rotate_heads(out, cache.v_rot)
+        return g.new_op("mul_mat", width, out)
 
     def _view_stored_v(self, v: Node, n: int) -> Node:
         g, n_tokens = self.graph, self.n_tokens
         if self.options.flash_attn:
-            return g.view(v, n, n_tokens)
-        flat = g.view(v, n, n_tokens)
+            return g.new_view(v, n, n_tokens)
+        # Without flash attention V is stored transposed, one element at a time, padded to the
+        # widest.
+        flat = g.new_view(v, n, n_tokens)
         if n < self.widest_v:
-            flat = g.op("pad", (self.widest_v, n_tokens), flat)
-        return g.view(flat, 1, flat.ne[0] * n_tokens)
+            flat = g.new_op("pad", (self.widest_v, n_tokens), flat)
+        return g.new_view(flat, 1, flat.ne[0] * n_tokens)
 
-    def mixed(self, q: Node, cache: _Cache, dim: int, n_head: int) -> Node:
+    def add_attention(self, q: Node, cache: _Cache, dim: int, n_head: int) -> Node:
+        """Append the attention of the queries `q` to the cells of `cache`: build_attn_mha."""
         g, n_stream = self.graph, self.n_stream
         per_stream = self.n_tokens // n_stream
-        q = g.view(g.view(q, dim, n_head, per_stream, n_stream), dim, per_stream, n_head, n_stream)
+        q = g.new_view(
+            g.new_view(q, dim, n_head, per_stream, n_stream), dim, per_stream, n_head, n_stream
+        )
         if self.options.flash_attn:
-            mixed = g.op("flash_attn", (dim, n_head, per_stream, n_stream), q, cache.mask)
-            out = g.view(mixed, dim * n_head, self.n_tokens)
+            mixed = g.new_op("flash_attn", (dim, n_head, per_stream, n_stream), q, cache.mask)
+            out = g.new_view(mixed, dim * n_head, self.n_tokens)
         else:
-            scores = g.op("mul_mat", (cache.n_cells, per_stream, n_head, n_stream), q)
-            scores = g.like("soft_max", scores, cache.mask)
-            mixed = g.op("mul_mat", (dim, per_stream, n_head, n_stream), scores)
-            turned = g.view(mixed, dim, n_head, per_stream, n_stream)
-            out = g.op("cont", (dim * n_head, self.n_tokens), turned)
-        g.expand(out)
+            scores = g.new_op("mul_mat", (cache.n_cells, per_stream, n_head, n_stream), q)
+            scores = g.new_like("soft_max", scores, cache.mask)
+            mixed = g.new_op("mul_mat", (dim, per_stream, n_head, n_stream), scores)
+            permuted = g.new_view(mixed, dim, n_head, per_stream, n_stream)
+            out = g.new_op("cont", (dim * n_head, self.n_tokens), permuted)
+        g.append_node(out)
         return out
 
-    def rotated(self, x: Node, rotation: Node) -> Node:
+    def rotate_heads(self, x: Node, rotation: Node) -> Node:
+        """Return `x` multiplied by the Hadamard matrix `rotation`, in the shape of `x`."""
         g, n = self.graph, rotation.ne[0]
-        total = 1
-        for extent in x.ne:
-            total *= extent
-        flat = g.view(x, n, total // n)
-        return g.view(g.op("mul_mat", flat.ne, rotation, flat), *x.ne)
+        flat = g.new_view(x, n, prod(x.ne) // n)
+        return g.new_view(g.new_op("mul_mat", flat.ne, rotation, flat), *x.ne)
 
-    def feed_forward(self, layer: int, x: Node) -> Node:
+    def _add_feed_forward(self, layer: int, x: Node) -> Node:
         g, n_ff = self.graph, (self.shape.n_ff[layer], self.n_tokens)
-        up, gate = g.op("mul_mat", n_ff, x), g.op("mul_mat", n_ff, x)
-        return g.op("mul_mat", (self.shape.n_embd, self.n_tokens), g.op("glu", n_ff, gate, up))
+        up, gate = g.new_op("mul_mat", n_ff, x), g.new_op("mul_mat", n_ff, x)
+        return g.new_op(
+            "mul_mat", (self.shape.n_embd, self.n_tokens), g.new_op("glu", n_ff, gate, up)
+        )
 
     def _add_experts(self, x: Node, attended: Node) -> Node:
         g, shape, n_tokens = self.graph, self.shape, self.n_tokens
@@ -214,46 +233,50 @@ class Builder:
             shape.n_expert_used,
             shape.n_ff_expert,
         )
-        routed = g.like("mul", g.like("scale", g.like("rms_norm", attended)))
-        probs = g.like("soft_max", g.op("mul_mat", (n_expert, n_tokens), routed))
-        chosen = g.view(g.like("argsort", probs), used, n_tokens)
-        weights = g.op(
-            "get_rows", (1, used, n_tokens), g.view(probs, 1, n_expert, n_tokens), chosen
+        routed = g.new_like("mul", g.new_like("scale", g.new_like("rms_norm", attended)))
+        probs = g.new_like("soft_max", g.new_op("mul_mat", (n_expert, n_tokens), routed))
+        chosen = g.new_view(g.new_like("argsort", probs), used, n_tokens)
+        weights = g.new_op(
+            "get_rows", (1, used, n_tokens), g.new_view(probs, 1, n_expert, n_tokens), chosen
         )
-        weights = g.view(weights, used, n_tokens)
-        total = g.like("clamp", g.op("sum_rows", (1, n_tokens), weights))
-        weights = g.view(g.like("div", weights, total), 1, used, n_tokens)
-        g.expand(weights)
-        both = g.op(
-            "mul_mat_id", (2 * n_ff, used, n_tokens), g.view(x, n_embd, 1, n_tokens), chosen
+        weights = g.new_view(weights, used, n_tokens)
+        total = g.new_like("clamp", g.new_op("sum_rows", (1, n_tokens), weights))
+        weights = g.new_view(g.new_like("div", weights, total), 1, used, n_tokens)
+        g.append_node(weights)
+        both = g.new_op(
+            "mul_mat_id", (2 * n_ff, used, n_tokens), g.new_view(x, n_embd, 1, n_tokens), chosen
         )
-        gate, up = g.view(both, n_ff, used, n_tokens), g.view(both, n_ff, used, n_tokens)
-        inner = g.op("glu", gate.ne, gate, up)
-        experts = g.op("mul_mat_id", (n_embd, used, n_tokens), inner, chosen)
+        gate, up = g.new_view(both, n_ff, used, n_tokens), g.new_view(both, n_ff, used, n_tokens)
+        inner = g.new_op("glu", gate.ne, gate, up)
+        experts = g.new_op("mul_mat_id", (n_embd, used, n_tokens), inner, chosen)
         # The scale of each expert, repeated for each token, then picked.
-        scales = g.op("repeat", (1, n_expert, n_tokens))
-        experts = g.like("mul", experts, g.op("get_rows", (1, used, n_tokens), scales, chosen))
-        experts = g.like("mul", experts, weights)
-        g.expand(experts)
-        parts = [g.view(experts, n_embd, n_tokens) for _ in range(used)]
+        scales = g.new_op("repeat", (1, n_expert, n_tokens))
+        experts = g.new_like(
+            "mul", experts, g.new_op("get_rows", (1, used, n_tokens), scales, chosen)
+        )
+        experts = g.new_like("mul", experts, weights)
+        g.append_node(experts)
+        parts = [g.new_view(experts, n_embd, n_tokens) for _ in range(used)]
         for part in parts:
-            g.expand(part)
+            g.append_node(part)
         out = parts[0]
         for part in parts[1:]:
-            out = g.op("add", (n_embd, n_tokens), out, part)
-            g.expand(out)
+            out = g.new_op("add", (n_embd, n_tokens), out, part)
+            g.append_node(out)
         return out
 
     def _add_per_layer(self, x: Node, per_layer: Node) -> Node:
         g, n = self.graph, (self.shape.n_embd_per_layer, self.n_tokens)
-        gated = g.like("unary", g.op("mul_mat", n, x))
-        gated = g.like("mul", gated, g.view(per_layer, *n))
-        out = self.norm(g.op("mul_mat", (self.shape.n_embd, self.n_tokens), gated))
-        return g.like("add", x, out)
+        gated = g.new_like("unary", g.new_op("mul_mat", n, x))
+        gated = g.new_like("mul", gated, g.new_view(per_layer, *n))
+        out = self.rms_norm(g.new_op("mul_mat", (self.shape.n_embd, self.n_tokens), gated))
+        return g.new_like("add", x, out)
 
 
 def _rotation_size(head_dim: int) -> int:
-    """Return the side of the Hadamard matrix for quantized keys: the largest power of 2 that divides."""
+    """Return the side of the Hadamard matrix for keys: the largest power of 2 that divides
+    `head_dim`.
+    """
     side = 64
     while head_dim % (2 * side) == 0:
         side *= 2

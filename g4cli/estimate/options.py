@@ -1,4 +1,4 @@
-"""What a run asks of memory: the settings of a llama.cpp context and of the loading of its weights."""
+"""The settings of a run that decide its memory, and which of them llama.cpp refuses."""
 
 from __future__ import annotations
 
@@ -22,19 +22,22 @@ MAX_EXPERTS: Final = 1024
 """LLAMA_MAX_EXPERTS, src/llama-hparams.h."""
 
 CTX_PAD: Final = 256
-"""llama.cpp rounds contexts and sliding caches up to this many cells."""
+"""llama.cpp rounds the cells of a context and of a sliding-window cache up to a multiple of this.
+"""
 
 
 N_DRAFT: Final = 3
 """Tokens that `g4 chat` drafts in a round of speculative decoding.
 
-With the token before them they make a batch of 4. The CPU's matrix kernels take rows by four, so that
-2 or 3 cost as much; from 8 on their last bits differ from those of single tokens.
+With the token before them they make a batch of 4. The CPU's matrix kernels process four rows at
+once, so that fewer would cost as much; from 8 on, their results differ from those of single tokens
+in the last bits.
 """
 MIN_DRAFTING_BYTES: Final = 64 << 20
-"""Weights from which on `--draft auto` uses prompt lookup.
+"""Bytes of weights from which on `--draft auto` uses prompt lookup.
 
-Below, weights stay in the CPU's caches, and four tokens cost four times as much as one.
+Smaller models stay in the CPU's caches: there, a batch of four tokens takes four times as long as
+one token, and drafting gains nothing.
 """
 
 
@@ -42,7 +45,8 @@ Below, weights stay in the CPU's caches, and four tokens cost four times as much
 class Draft:
     """A draft model; the defaults are those of `g4 chat --draft`.
 
-    `n_ubatch` is the physical batch of the draft model's own context, `n_outputs` its rows of logits.
+    `n_ubatch` is the physical batch of the draft model's own context, `n_outputs` the rows of
+    logits that it computes.
     """
 
     shape: DraftShape
@@ -55,17 +59,19 @@ class Draft:
 class Options:
     """Settings with the defaults of `g4 chat`. Counts are tokens.
 
-    `n_outputs` is llama.cpp's n_outputs_max: the rows of logits that one ubatch may ask for (0: as many as
-    the batch). `n_gpu_layers` counts from the last layer, the output matrix being one more; -1 is all.
-    `n_cpu_moe` keeps the experts of that many first layers in host memory; with `fixed_layout` the planner
-    leaves these as they are. `repack` names the types that the
-    CPU's kernels want in another order, for which llama.cpp makes a copy (see weights.repacked_types).
-    `media` is what an encoder of images and sounds beside the model takes (media.media_bytes).
-    `n_draft` tokens are drafted in a round of speculative decoding (0: none), and the model hands out as
-    many more rows of logits; `draft` is the draft model, None for prompt lookup.
-    `unlisted_weight_bytes` is by how much the weights exceed the tensors given to the estimator (negative:
-    fall short of them), where only the size of the file is known.
-    `n_checkpoints` is how many states of the sliding window a chat keeps, to branch off earlier turns.
+    - `n_outputs` is llama.cpp's n_outputs_max: the most rows of logits of one ubatch (0: as many as
+      the batch).
+    - `n_gpu_layers` is the number of layers to offload, counted from the last; the output matrix is
+      one more; -1 means all. `n_cpu_moe` keeps the experts of the first layers in host memory. With
+      `fixed_layout` the planner changes neither.
+    - `repack` names the types that llama.cpp repacks for this CPU (weights.repacked_types).
+    - `media` is the memory of the encoder of images and audio (media.media_bytes).
+    - `n_draft` tokens are drafted in a round of speculative decoding (0: none); the model computes
+      as many more rows of logits. `draft` is the draft model, None for prompt lookup.
+    - `unlisted_weight_bytes` is the size of the weights minus that of the tensors given to the
+      estimator, where only the size of a file is known. It may be negative.
+    - `n_checkpoints` is how many states of the sliding window a chat keeps, to return to earlier
+      turns.
     """
 
     n_ctx: int
@@ -93,22 +99,22 @@ class Options:
 
     @property
     def batch(self) -> int:
-        """Return the batch as llama.cpp corrects it: never longer than the context asked for."""
+        """Tokens of a batch: llama.cpp limits it to the context."""
         return min(self.n_ctx, self.n_batch)
 
     @property
     def ubatch(self) -> int:
-        """Return the physical batch as llama.cpp corrects it."""
+        """Tokens of a physical batch: llama.cpp limits it to the batch; 0 means as many."""
         return min(self.batch, self.n_ubatch or self.n_batch)
 
     @property
     def outputs(self) -> int:
-        """Return the rows of logits that the compute buffer is made for."""
+        """Rows of logits for which the compute buffer has room."""
         rows = max(self.n_outputs, self.n_seq, self.n_draft + 1) if self.n_outputs else self.batch
         return min(self.ubatch, rows)
 
-    def bare(self) -> Options:
-        """Return these options without what only concerns loading, so that equal graphs are equal."""
+    def without_loading(self) -> Options:
+        """Return the options that decide the graph, the others at their defaults: a key for caches."""
         return replace(
             self,
             n_outputs=self.outputs,
@@ -128,30 +134,35 @@ class Options:
 
 
 def kv_type(name: str) -> GGMLType:
-    """Return the KV cache type called `name`. Raises UsageError naming those that llama.cpp accepts."""
+    """Return the KV cache type called `name`.
+
+    Raises UsageError naming those that llama.cpp accepts.
+    """
     if name.lower() not in KV_TYPES:
         raise UsageError(f"unknown KV cache type {name!r}", hint=f"one of: {' '.join(KV_TYPES)}")
     return ggml_type(name)
 
 
-def check(shape: Shape, options: Options) -> None:
-    """Raise UsageError where llama.cpp would refuse the context, or would pretend to have one.
+def check_options(shape: Shape, options: Options) -> None:
+    """Raise UsageError for options that llama.cpp refuses, or silently replaces by others.
 
-    Raises BadFile for a shape that it would refuse.
+    Raises BadFile for a shape that it refuses.
 
     Source: llama_init_from_model and the constructor of llama_context, src/llama-context.cpp,
     llama.cpp@0c1e57098.
     """
     if shape.n_expert > MAX_EXPERTS or shape.n_expert_used > shape.n_expert:
         raise BadFile(
-            f"{shape.n_expert_used} of {shape.n_expert} experts: llama.cpp takes {MAX_EXPERTS} at most",
+            f"{shape.n_expert_used} of {shape.n_expert} experts; "
+            f"llama.cpp supports at most {MAX_EXPERTS}",
             hint="g4 doctor FILE",
         )
     if options.n_ctx < 1:
-        raise UsageError(f"a context of {options.n_ctx} tokens", hint="--ctx 4096")
+        raise UsageError(f"a context of {options.n_ctx} tokens is too small", hint="--ctx 4096")
     if options.n_ctx > shape.n_ctx_train:
         raise UsageError(
-            f"a context of {options.n_ctx:,} tokens; the model supports at most {shape.n_ctx_train:,}",
+            f"a context of {options.n_ctx:,} tokens; "
+            f"the model supports at most {shape.n_ctx_train:,}",
             hint=f"--ctx {shape.n_ctx_train}, or --ctx max for the largest that fits",
         )
     if options.n_ubatch < 0 or options.n_batch < 1 or options.n_seq < 1:
@@ -159,15 +170,19 @@ def check(shape: Shape, options: Options) -> None:
             "batch sizes and numbers of sequences must be 1 or more", hint="--ubatch 512"
         )
     if options.n_seq > MAX_SEQ:
-        raise UsageError(f"{options.n_seq} sequences; {MAX_SEQ} at most", hint="--sequences 1")
+        raise UsageError(
+            f"{options.n_seq} sequences; llama.cpp supports at most {MAX_SEQ}", hint="--sequences 1"
+        )
     if options.type_v.is_quantized and not options.flash_attn:
         raise UsageError(
             f"a {options.type_v.name.lower()} V cache needs flash attention",
-            hint="leave out --no-flash-attn, or take --kv-type f16",
+            hint="omit --no-flash-attn, or use --kv-type f16",
         )
     for kind in (options.type_k, options.type_v):
         widths = {shape.head_dim_of(i) for i in range(shape.n_layer_kv)}
         if any(width % kind.block_size for width in widths):
             raise UsageError(
-                f"a head of {min(widths)} does not fill {kind.name}'s blocks", hint="--kv-type f16"
+                f"heads of {min(widths)} values do not divide into "
+                f"{kind.name} blocks of {kind.block_size}",
+                hint="--kv-type f16",
             )

@@ -1,7 +1,7 @@
-"""Which device holds which layer, and which tensors follow it.
+"""The device of each layer and tensor, as llama.cpp chooses it.
 
-Source: get_layer_buft_list in llama_model_base::load_tensors, src/llama-model.cpp, and the table of layers
-in src/llama-arch.cpp (llm_tensor_info), llama.cpp@0c1e57098.
+Source: get_layer_buft_list in llama_model_base::load_tensors, src/llama-model.cpp, and the table of
+layers in src/llama-arch.cpp (llm_tensor_info), llama.cpp@0c1e57098.
 """
 
 from __future__ import annotations
@@ -23,24 +23,26 @@ _EXPERTS: Final = re.compile(r"\.ffn_(up|down|gate|gate_up)_exps\.")
 def layer_devices(n_layer: int, options: Options, gpus: Sequence[str]) -> tuple[str, ...]:
     """Return the device of each layer and, last, that of the output matrix.
 
-    The last layers go to the GPUs first, in the order of `gpus`, shared out by `options.tensor_split`
-    (equally if it is empty; llama.cpp itself shares by free memory).
+    The last `options.n_gpu_layers` go to the GPUs, in the order of `gpus` and in the proportions of
+    `options.tensor_split` (equal if it is empty; llama.cpp itself then uses the free memory).
     """
-    wanted = n_layer + 1 if options.n_gpu_layers < 0 else min(options.n_gpu_layers, n_layer + 1)
-    if not gpus or not wanted:
+    n_offloaded = (
+        n_layer + 1 if options.n_gpu_layers < 0 else min(options.n_gpu_layers, n_layer + 1)
+    )
+    if not gpus or not n_offloaded:
         return (HOST,) * (n_layer + 1)
-    first = n_layer + 1 - wanted
+    first = n_layer + 1 - n_offloaded
     shares = list(accumulate(options.tensor_split or (1.0,) * len(gpus)))
     borders = [share / shares[-1] for share in shares]
     return (HOST,) * first + tuple(
-        gpus[min(bisect_right(borders, i / wanted), len(gpus) - 1)] for i in range(wanted)
+        gpus[min(bisect_right(borders, i / n_offloaded), len(gpus) - 1)] for i in range(n_offloaded)
     )
 
 
 def device_of(name: str, devices: Sequence[str], options: Options) -> str:
-    """Return where the tensor `name` lies; `devices` are those of `layer_devices`.
+    """Return the device of the tensor `name`; `devices` are those of `layer_devices`.
 
-    The embeddings stay on the host whatever is offloaded: only rows of them are picked.
+    The embeddings are never offloaded: a token needs only one row of them.
     """
     if name in (TOKEN_EMBD, PER_LAYER_TOKEN_EMBD):
         return HOST
@@ -48,9 +50,8 @@ def device_of(name: str, devices: Sequence[str], options: Options) -> str:
         return devices[-1]
     match = _BLOCK.match(name)
     if match is None:
-        return devices[
-            0
-        ]  # rope_freqs and the projection of per-layer embeddings go with the first layer
+        # rope_freqs and the projection of the per-layer embeddings go with the first layer
+        return devices[0]
     layer = int(match[1])
     if layer < options.n_cpu_moe and _EXPERTS.search(name):
         return HOST

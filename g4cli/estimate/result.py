@@ -1,4 +1,4 @@
-"""The answer of the estimator: what takes memory where, term by term."""
+"""The result of an estimate: bytes by purpose and device."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ HOST: Final = "host"
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """Bytes of one purpose on one device ("host" or a GPU's name).
+    """The bytes for one purpose on one device ("host" or the name of a GPU).
 
-    The group "cache" is resident but no burden: pages of the file that the kernel drops when memory is short.
-    The group "disk" takes no memory.
+    Those of the group "cache" are resident but not needed: pages of the file that the operating
+    system frees when memory is short. Those of the group "disk" stay on the disk.
     """
 
     name: str
@@ -27,48 +27,52 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """All terms of one run. Sums hold what a run needs: neither "cache" nor "disk"."""
+    """All terms of one run. Its sums count what the run needs: neither "cache" nor "disk"."""
 
     terms: tuple[Term, ...]
 
     @property
     def weights_bytes(self) -> int:
-        """Return the bytes of weights in memory, copies included, on all devices."""
-        return self.sum(group="weights")
+        """Weights on all devices, copies included."""
+        return self.sum_bytes(group="weights")
 
     @property
     def kv_bytes(self) -> int:
-        """Return the bytes of the KV cache on all devices."""
-        return self.sum(group="kv")
+        """KV cache on all devices."""
+        return self.sum_bytes(group="kv")
 
     @property
     def compute_bytes(self) -> int:
-        """Return the bytes of llama.cpp's compute and output buffers on all devices."""
-        return self.sum(group="compute")
+        """Compute and output buffers on all devices."""
+        return self.sum_bytes(group="compute")
 
     @property
     def total_bytes(self) -> int:
-        """Return the bytes that the run needs on all devices."""
-        return self.sum()
+        """Memory that the run needs on all devices."""
+        return self.sum_bytes()
 
     @property
     def resident_bytes(self) -> int:
-        """Return what the kernel counts for the process at its peak (VmHWM): needed and cached pages."""
-        return self.sum(device=HOST) + self.sum(group="cache", device=HOST)
+        """Peak resident memory as Linux counts it (VmHWM): needed and cached pages of the host."""
+        return self.sum_bytes(device=HOST) + self.sum_bytes(group="cache", device=HOST)
 
     @property
     def devices(self) -> tuple[str, ...]:
-        """Return the devices in the order of their first term."""
+        """The devices, in the order of their first term."""
         return tuple(dict.fromkeys(t.device for t in self.terms))
 
-    def sum(self, *, group: Group | None = None, device: str | None = None) -> int:
-        """Return the bytes of a group (None: of all that a run needs), on a device (None: on all)."""
-        burden = ("weights", "kv", "compute", "process")
-        wanted = (
-            t for t in self.on(device) if t.group == group or (group is None and t.group in burden)
+    def sum_bytes(self, *, group: Group | None = None, device: str | None = None) -> int:
+        """Return the bytes of `group` on `device`; None: of all groups that a run needs, on all
+        devices.
+        """
+        needed = ("weights", "kv", "compute", "process")
+        terms = (
+            t
+            for t in self.terms_on(device)
+            if t.group == group or (group is None and t.group in needed)
         )
-        return sum(t.nbytes for t in wanted)
+        return sum(t.nbytes for t in terms)
 
-    def on(self, device: str | None) -> Iterable[Term]:
-        """Yield the terms of `device` (None: of all)."""
+    def terms_on(self, device: str | None) -> Iterable[Term]:
+        """Yield the terms of `device`; None: of all devices."""
         return (t for t in self.terms if device is None or t.device == device)

@@ -1,4 +1,10 @@
-"""Which weights lie where, and which lie there twice."""
+"""Memory of the weights on each device.
+
+Some weights are in memory twice while the file is mapped: llama.cpp copies matrices whose type the
+CPU's kernels multiply faster in another layout (repacking), and those that it offloads to a GPU.
+The pages of the file that were only read for such a copy stay in the page cache until memory is
+short.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +19,8 @@ from g4cli.estimate.placement import device_of
 from g4cli.estimate.result import HOST, Term
 from g4cli.estimate.tensor import Tensor
 
-# ggml_repack_get_optimal_repack_type, ggml/src/ggml-cpu/repack.cpp, llama.cpp@0c1e57098. The features are
-# the kernel's words for what ggml asks of the CPU (avx2; avx512f; dotprod as asimddp; i8mm).
+# ggml_repack_get_optimal_repack_type, ggml/src/ggml-cpu/repack.cpp, llama.cpp@0c1e57098. The
+# features are named as in Linux's /proc/cpuinfo (avx2; avx512f; dotprod is asimddp there; i8mm).
 _REPACKED: Final = (
     # type, features of which one is enough
     ("Q4_0", ("avx2", "asimddp", "i8mm", "dotprod")),
@@ -27,18 +33,19 @@ _REPACKED: Final = (
     ("Q8_0", ("asimddp", "i8mm", "dotprod")),
     ("Q1_0", ("asimddp", "i8mm", "dotprod")),
 )
+# The repacked layouts interleave 8 rows.
 _ROWS_TOGETHER: Final = 8
 
 
 def repacked_types(cpu_features: frozenset[str]) -> frozenset[str]:
-    """Return the types whose matrices a CPU with these features multiplies in another order of bytes."""
+    """Return the names of the types whose matrices llama.cpp repacks for a CPU with these features."""
     return frozenset(name for name, features in _REPACKED if cpu_features.intersection(features))
 
 
 def is_repacked(tensor: Tensor, options: Options) -> bool:
     """Return whether llama.cpp copies this matrix into its CPU_REPACK buffer.
 
-    Only matrices that are multiplied: not those of which rows are picked, not vectors.
+    It repacks matrices that are multiplied: neither vectors nor tables from which rows are read.
     """
     return (
         tensor.type.name in options.repack
@@ -53,22 +60,23 @@ def weight_terms(
 ) -> list[Term]:
     """Return the terms of the weights; `devices` are those of the layers and of the output.
 
-    With mmap the file's pages are the weights of the host; those that were copied, into another order or onto
-    a GPU, are read once and then only fill the page cache. Without mmap each tensor is padded, and the
-    embeddings are loaded a second time as the output matrix (TENSOR_DUPLICATED in load_arch_tensors,
-    src/models/gemma4.cpp, llama.cpp@0c1e57098).
+    With mmap the pages of the file are the weights on the host. Without mmap each tensor is padded,
+    and the embeddings are loaded a second time as the output matrix (TENSOR_DUPLICATED in
+    load_arch_tensors, src/models/gemma4.cpp, llama.cpp@0c1e57098).
     """
     gpus = tuple(dict.fromkeys(d for d in devices if d != HOST))
-    if gpus:  # the GPU's pinned host buffer comes before CPU_REPACK in make_cpu_buft_list
+    if gpus:  # make_cpu_buft_list prefers the GPU's pinned host buffer to CPU_REPACK
         options = replace(options, repack=frozenset())
-    place = {t.name: device_of(t.name, devices, options) for t in tensors} if gpus else {}
-    here = [t for t in tensors if place[t.name] == HOST] if gpus else tensors
-    repacked = [t for t in here if is_repacked(t, options)]
-    table = [t for t in here if t.name == PER_LAYER_TOKEN_EMBD]
+    device_by_name = {t.name: device_of(t.name, devices, options) for t in tensors} if gpus else {}
+    on_host = [t for t in tensors if device_by_name[t.name] == HOST] if gpus else tensors
+    repacked = [t for t in on_host if is_repacked(t, options)]
+    table = [t for t in on_host if t.name == PER_LAYER_TOKEN_EMBD]
     chosen = {t.name for t in (*repacked, *table)}
     # Which tensors hold the unlisted bytes is unknown: they are counted with the first layer.
     unlisted = {devices[0]: options.unlisted_weight_bytes}
-    plain = _total_bytes((t for t in here if t.name not in chosen), options) + unlisted.get(HOST, 0)
+    plain = _total_bytes((t for t in on_host if t.name not in chosen), options) + unlisted.get(
+        HOST, 0
+    )
     terms = [Term("weights", HOST, "weights", plain)]
     if repacked:
         terms.append(Term("weights, repacked", HOST, "weights", _total_bytes(repacked, options)))
@@ -80,17 +88,19 @@ def weight_terms(
                 HOST,
                 "disk",
                 _total_bytes(table, options),
-                "rows when needed",
+                "rows are read when needed",
             )
         )
     elif table:
         terms.append(Term("per-layer embeddings", HOST, "weights", _total_bytes(table, options)))
     for gpu in gpus:
-        nbytes = sum(t.nbytes for t in tensors if place[t.name] == gpu) + unlisted.get(gpu, 0)
+        nbytes = sum(t.nbytes for t in tensors if device_by_name[t.name] == gpu) + unlisted.get(
+            gpu, 0
+        )
         terms.append(Term("weights", gpu, "weights", nbytes))
-    copied = [*repacked, *(t for t in tensors if gpus and place[t.name] != HOST)]
+    copied = [*repacked, *(t for t in tensors if gpus and device_by_name[t.name] != HOST)]
     if options.mmap and copied:
-        note = "of what was copied; dropped at need"
+        note = "of copied weights; freed if needed"
         nbytes = _total_bytes(copied, options) + sum(unlisted.get(gpu, 0) for gpu in gpus)
         terms.append(Term("page cache", HOST, "cache", nbytes, note))
     return terms
@@ -105,11 +115,11 @@ def _output_terms(
         return []
     nbytes = _total_bytes(embeddings, options)
     if devices[-1] != HOST:
-        return [Term("output matrix", devices[-1], "weights", nbytes, "the embeddings again")]
+        return [Term("output matrix", devices[-1], "weights", nbytes, "a copy of the embeddings")]
     if embeddings[0].type.name in options.repack:
         return [Term("output matrix, repacked", HOST, "weights", nbytes)]
     if not options.mmap:
-        return [Term("output matrix", HOST, "weights", nbytes, "the embeddings again: no mmap")]
+        return [Term("output matrix", HOST, "weights", nbytes, "a copy of the embeddings: no mmap")]
     return []
 
 

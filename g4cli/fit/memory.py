@@ -68,9 +68,9 @@ def count_needed_bytes(estimate: Estimate, memory: Memory, memories: Sequence[Me
 
     GPUs without memory of their own count on the host too.
     """
-    needed = estimate.sum(device=memory.name)
+    needed = estimate.sum_bytes(device=memory.name)
     if memory.name == HOST:
-        needed += sum(estimate.sum(device=m.name) for m in memories if m.unified)
+        needed += sum(estimate.sum_bytes(device=m.name) for m in memories if m.unified)
     return needed
 
 

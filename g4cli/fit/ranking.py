@@ -73,7 +73,7 @@ def rank_types(
                 trial.estimate.total_bytes,
                 trial.verdict.fits,
                 largest_context(shape, variant.tensors, options, memories),
-                trial.estimate.sum(group="disk"),
+                trial.estimate.sum_bytes(group="disk"),
             )
         )
     rows.sort(key=lambda row: -row.weights_bytes)

@@ -59,7 +59,7 @@ def test_the_human_screen(
         "3.12 GiB",
         "e2b:q4_0",
         "context 4,096: as asked for",
-        "KV sliding",
+        "KV cache, sliding",
         "12.0 MiB",
         "131,072",
         "free",
@@ -99,7 +99,7 @@ def test_quiet_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
         (["missing.gguf"], 3, "no such file"),
         (["e2b", "--ctx", "0"], 2, "context of 0"),
         (["e2b", "--ubatch", "-1"], 2, "must be 1 or more"),
-        (["e2b", "--sequences", "257"], 2, "256 at most"),
+        (["e2b", "--sequences", "257"], 2, "at most 256"),
     ],
 )
 def test_bad_requests(
@@ -143,7 +143,7 @@ def test_verify_shows_llama_cpp_s_own_figures(
     path = real_shapes.build(tmp_path / "tiny.gguf", "tiny", shapes.TINY, "q8_0")
     assert run(["fit", str(path), "--ctx", "2k", "--kv-type", "q8_0", "--verify", "--json"]) == 0
     proof = json.loads(capsys.readouterr().out)["verify"]
-    assert [row["term"] for row in proof["rows"]] == ["weights", "KV cache", "compute"]
+    assert [row["term"] for row in proof["rows"]] == ["weights", "KV cache", "compute buffer"]
     assert proof["equal"] is True or has_gpu()  # an upper estimate there
     assert all(row["llama_cpp"] > 0 for row in proof["rows"])
     assert run(["fit", str(path), "--verify"]) == 0
@@ -155,7 +155,7 @@ def test_verify_shows_the_drafter_too(tmp_path: Path, capsys: pytest.CaptureFixt
     draft = real_shapes.build_draft(tmp_path / "d.gguf", shapes.TINY, shapes.DRAFTS["tiny"], "q4_0")
     assert run(["fit", str(path), "--draft", str(draft), "--verify", "--json"]) == 0
     proof = json.loads(capsys.readouterr().out)["verify"]
-    assert [row["term"] for row in proof["rows"]][3:] == ["drafter", "drafter's compute"]
+    assert [row["term"] for row in proof["rows"]][3:] == ["draft model", "draft model buffers"]
     assert proof["equal"] is True or has_gpu()
     assert run(["fit", str(path), "--draft", "lookup", "--verify", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["verify"]["equal"] is True or has_gpu()
@@ -299,13 +299,13 @@ def test_a_drafting_network_is_counted(tmp_path: Path, capsys: pytest.CaptureFix
 
     off, lookup = terms("e2b", "--draft", "off"), terms("e2b")
     row = 4 * 262_144
-    assert (off["logits"], lookup["logits"]) == (row, 4 * row)
-    assert "drafter" not in lookup
+    assert (off["output buffer"], lookup["output buffer"]) == (row, 4 * row)
+    assert "draft model" not in lookup
     network = terms("e2b", "--draft", "network")
-    assert abs(network["drafter"] - 82_050_176) < 1000  # llama.cpp's own figure, without mmap
-    assert network["logits"] == 4 * row + 4 * 1536 * 2048
+    assert abs(network["draft model"] - 82_050_176) < 1000  # llama.cpp's own figure, without mmap
+    assert network["output buffer"] == 4 * row + 4 * 1536 * 2048
     path = real_shapes.build_draft(tmp_path / "d.gguf", shapes.E2B, shapes.DRAFTS["e2b"], "bf16")
-    assert terms("e2b", "--draft", str(path))["drafter"] > 154_000_000
+    assert terms("e2b", "--draft", str(path))["draft model"] > 154_000_000
     assert run(["fit", "e4b", "--draft", str(path)]) == 2
     assert "drafts for a hidden size of 1536" in capsys.readouterr().err
     assert run(["fit", "tiny", "--draft", "network"]) == 2

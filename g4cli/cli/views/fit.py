@@ -118,7 +118,9 @@ def _describe_drafting(plan: FitPlan) -> str:
 
 
 def _render_device(out: Output, memory: Memory, answer: FitAnswer) -> None:
-    terms = sorted(answer.plan.estimate.on(memory.name), key=lambda t: list(_LOOK).index(t.group))
+    terms = sorted(
+        answer.plan.estimate.terms_on(memory.name), key=lambda t: list(_LOOK).index(t.group)
+    )
     limit = answer.machine.host.limited_by
     limited = f" (limited by {limit})" if memory.name == "host" and limit != "memory" else ""
     out.line()
@@ -134,7 +136,7 @@ def _render_device(out: Output, memory: Memory, answer: FitAnswer) -> None:
         glyph, style = _LOOK[term.group]
         size = size_text(term.nbytes)
         size = f"({size})" if term.group in ("cache", "disk") else f"{size} "
-        words = f"{term.name:21}{size:>12} {term.note}".rstrip()
+        words = f"{term.name:23}{size:>12} {term.note}".rstrip()
         out.line((f"      {glyph} ", style), words)
 
 

@@ -155,7 +155,7 @@ def _limit_data(
         with suppress(G4Error):
             image_tokens = request.image_tokens or IMAGE_TOKENS
             options = add_encoder(options, subject.shape, mmproj, image_tokens)
-    needed = estimate(subject.shape, subject.tensors, options).sum(device=HOST)
+    needed = estimate(subject.shape, subject.tensors, options).sum_bytes(device=HOST)
     return needed + needed // 2 + _DATA_SLACK
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from g4cli import LLAMA_CPP_PYTHON
 from g4cli.core.reporter import Reporter
-from g4cli.estimate import check
+from g4cli.estimate import check_options
 from g4cli.fit import COMMON_CTX, FitPlan, TypeRanking, plan_fit
 from g4cli.host import engine_version
 from g4cli.operations.fit.alternatives import find_alternative
@@ -56,7 +56,7 @@ def answer_fit(request: FitRequest, reporter: Reporter) -> FitAnswer:
     subject = find_subject(request.model)
     machine = find_machine(request.gpu, request.memory_bytes, request.gpu_memory_bytes)
     options = make_fit_options(request, machine.host, subject)
-    check(subject.shape, options)
+    check_options(subject.shape, options)
     choose = request.ctx if isinstance(request.ctx, str) else "given"
     plan = plan_fit(subject.shape, subject.tensors, options, machine.memories, choose=choose)
     # Types are compared with the context that was asked for, or one that most people need.

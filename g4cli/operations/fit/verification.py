@@ -54,12 +54,12 @@ def _compare_model(
     subject: Subject, options: Options, found: dict[str, Any]
 ) -> list[dict[str, Any]]:
     own = estimate(subject.shape, subject.tensors, replace(_as_planned(options), draft=None))
-    compute = sum(t.nbytes for t in own.terms if t.name == "compute")
+    compute = sum(t.nbytes for t in own.terms if t.name == "compute buffer")
     weights = sum(t.nbytes for t in subject.tensors)
     return [
-        _compare("weights", weights, [found["weights"]], precision=0),
-        _compare("KV cache", own.kv_bytes, [cache["bytes"] for cache in found["kv"]]),
-        _compare("compute", compute, found["compute"].values()),
+        _compare_term("weights", weights, [found["weights"]], precision=0),
+        _compare_term("KV cache", own.kv_bytes, [cache["bytes"] for cache in found["kv"]]),
+        _compare_term("compute buffer", compute, found["compute"].values()),
     ]
 
 
@@ -71,8 +71,8 @@ def _compare_draft_model(
     weights = sum(t.nbytes for t in options.draft.tensors)
     compute = draft_compute_bytes(options.draft, subject.shape, options)
     return [
-        _compare("drafter", weights, [found["weights"]], precision=0),
-        _compare("drafter's compute", compute, found["compute"].values()),
+        _compare_term("draft model", weights, [found["weights"]], precision=0),
+        _compare_term("draft model buffers", compute, found["compute"].values()),
     ]
 
 
@@ -81,7 +81,7 @@ def _as_planned(options: Options) -> Options:
     return replace(options, mmap=False, lazy_ple=False)
 
 
-def _compare(
+def _compare_term(
     term: str, estimated: int, reported: Collection[int], precision: float = _LOG_PRECISION
 ) -> dict[str, Any]:
     """Return a row; `reported` are llama.cpp's figures, each known within `precision` bytes."""

@@ -25,7 +25,7 @@ from g4cli.core.errors import BadMedia, Interrupted, RuntimeFailed, UsageError
 from g4cli.core.files import require_file
 from g4cli.core.gguf import read_header
 from g4cli.core.media_file import FORMATS, read_media
-from g4cli.estimate.media import image_grid
+from g4cli.estimate.media import read_image_grid
 from g4cli.prompt.messages import Media
 from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.model import Model
@@ -86,7 +86,7 @@ class MediaEncoder:
         self.has_vision = bool(self._c.mtmd_support_vision(self._handle))
         self.has_audio = bool(self._c.mtmd_support_audio(self._handle))
         self._max_image = options.image_tokens or IMAGE_TOKENS[-1]
-        self._grid = image_grid(read_header(options.mmproj)) if self.has_vision else None
+        self._grid = read_image_grid(read_header(options.mmproj)) if self.has_vision else None
         self._runs: dict[int, _Run] = {}
         self._known: dict[tuple[str, int, int], tuple[int, ...]] = {}
         self._next = -1
@@ -239,7 +239,7 @@ class MediaEncoder:
             if self._grid is not None:
                 most = self._grid.most_positions
                 least = _least_tokens(self._max_image)
-                columns, rows = self._grid.positions(width, height, least, self._max_image)
+                columns, rows = self._grid.count_positions(width, height, least, self._max_image)
                 # If llama.cpp counts differently: the side of a single row.
                 side = max(columns, rows) if columns * rows == n_tokens else n_tokens
             if n_tokens > self._max_image or side > most:

@@ -119,7 +119,9 @@ def test_on_a_gpu_the_drafter_goes_with_the_layers() -> None:
     tensors = choose_types(draft_tensors(shapes.DRAFTS["e2b"]), Recipe("q8_0"))
     own = choose_types(text_tensors(shapes.E2B), Recipe("q8_0"))
     options = Options(4096, n_gpu_layers=-1, n_draft=3, draft=Draft(shapes.DRAFTS["e2b"], tensors))
-    terms = [t for t in estimate(shapes.E2B, own, options, ("CUDA0",)).terms if "drafter" in t.name]
+    terms = [
+        t for t in estimate(shapes.E2B, own, options, ("CUDA0",)).terms if "draft model" in t.name
+    ]
     on_gpu = sum(t.nbytes for t in terms if t.device == "CUDA0" and t.group == "weights")
     on_host = sum(t.nbytes for t in terms if t.device == HOST and t.group == "weights")
     embeddings = next(t.nbytes for t in tensors if t.name == "token_embd.weight")

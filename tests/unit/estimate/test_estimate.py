@@ -149,7 +149,7 @@ def test_sums() -> None:
     assert (found.weights_bytes, found.kv_bytes, found.compute_bytes) == (21, 300, 4000)
     assert found.total_bytes == 54321
     assert found.resident_bytes == 654301
-    assert found.sum(device="GPU0") == 20
+    assert found.sum_bytes(device="GPU0") == 20
     assert found.devices == (HOST, "GPU0")
 
 

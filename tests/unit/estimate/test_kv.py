@@ -7,7 +7,7 @@ import pytest
 from g4cli.core.errors import UsageError
 from g4cli.core.ggml import BY_NAME
 from g4cli.core.units import MIB
-from g4cli.estimate import Options, check, kv_bytes, kv_cells, kv_type
+from g4cli.estimate import Options, check_options, kv_bytes, kv_cells, kv_type
 from tests.support.builders import shapes
 
 # Printed by llama.cpp@0c1e57098 (no_alloc load of files of these shapes), MiB:
@@ -92,13 +92,13 @@ def test_sequences_split_or_share_the_context() -> None:
 
 def test_refusals() -> None:
     with pytest.raises(UsageError, match="at most 131,072"):
-        check(shapes.E2B, Options(131073))
-    check(shapes.E2B, Options(131072))
+        check_options(shapes.E2B, Options(131073))
+    check_options(shapes.E2B, Options(131072))
     with pytest.raises(UsageError, match="needs flash attention"):
-        check(shapes.E2B, Options(4096, type_v=BY_NAME["Q8_0"], flash_attn=False))
-    check(shapes.E2B, Options(4096, type_k=BY_NAME["Q8_0"], flash_attn=False))
+        check_options(shapes.E2B, Options(4096, type_v=BY_NAME["Q8_0"], flash_attn=False))
+    check_options(shapes.E2B, Options(4096, type_k=BY_NAME["Q8_0"], flash_attn=False))
     with pytest.raises(UsageError, match="context of 0"):
-        check(shapes.E2B, Options(0))
+        check_options(shapes.E2B, Options(0))
     with pytest.raises(UsageError, match="unknown KV cache type 'q3_k'"):
         kv_type("q3_k")
     assert kv_type("Q8_0") is BY_NAME["Q8_0"]

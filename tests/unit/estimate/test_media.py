@@ -34,7 +34,7 @@ def test_the_scratch_equals_what_mtmd_plans_for_every_model_and_size(tmp_path: P
     for model, merge, kind, size, mib in cells:
         path = real_mmproj.build(tmp_path / "mmproj.gguf", model, merge=merge)
         found = media_bytes(read_header(path), WARMUP_TOKENS)
-        nbytes = found.image if kind == "image" else found.sound
+        nbytes = found.image if kind == "image" else found.audio
         if model == "12b" and kind == "audio":
             # mtmd warms up with 3,000 frames whatever they are; raw frames of 40 ms make 30 s with
             # 750.
@@ -62,22 +62,24 @@ def test_a_larger_image_takes_more_and_sound_stays(tmp_path: Path) -> None:
     header = read_header(real_mmproj.build(tmp_path / "mmproj.gguf", "e2b"))
     small, large = media_bytes(header, 280), media_bytes(header)
     assert 3.9 < large.image / small.image < 4.1
-    assert small.sound == large.sound > 0
+    assert small.audio == large.audio > 0
 
 
 def test_both_senses_are_terms_of_the_estimate(tmp_path: Path) -> None:
     found = media_bytes(read_header(real_mmproj.build(tmp_path / "mmproj.gguf", "e2b")), 280)
     terms = {t.name: t for t in estimate(shapes.E2B, [], Options(4096, media=found)).terms}
-    assert (terms["mmproj"].nbytes, terms["mmproj"].group) == (found.weights, "weights")
-    assert (terms["image compute"].nbytes, terms["sound compute"].nbytes) == (
+    assert (terms["encoder"].nbytes, terms["encoder"].group) == (found.weights, "weights")
+    assert (terms["image compute buffer"].nbytes, terms["audio compute buffer"].nbytes) == (
         found.image,
-        found.sound,
+        found.audio,
     )
     eyes = media_bytes(read_header(real_mmproj.build(tmp_path / "mmproj.gguf", "31b")))
     terms = {t.name: t for t in estimate(shapes.G31B, [], Options(4096, media=eyes)).terms}
-    assert "sound compute" not in terms
+    assert "audio compute buffer" not in terms
     on_gpu = estimate(shapes.G31B, [], Options(4096, media=eyes, n_gpu_layers=-1), ("CUDA0",))
-    assert {t.device for t in on_gpu.terms if t.name == "image compute"} == {"CUDA0"} != {HOST}
+    assert (
+        {t.device for t in on_gpu.terms if t.name == "image compute buffer"} == {"CUDA0"} != {HOST}
+    )
 
 
 def test_a_model_is_no_encoder(tmp_path: Path) -> None:
@@ -105,7 +107,7 @@ def without(key: str, *more: Key) -> list[Any]:
         ),
         (without("clip.vision.patch_size", ("clip.vision.patch_size", "u32", 0)), "out of range"),
         (without("clip.vision.embedding_length"), "missing"),
-        (without(""), "projection into the network is missing"),
+        (without(""), "projection to the language model is missing"),
     ],
 )
 def test_an_encoder_that_makes_no_sense_is_refused(keys: list[Any], words: str) -> None:
@@ -133,7 +135,7 @@ def test_fit_with_an_encoder(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     beside = json.loads(capsys.readouterr().out)
     found = media_bytes(read_header(path), 280)
     assert beside["total_bytes"] - alone["total_bytes"] == (
-        found.weights + found.image + found.sound + found.work
+        found.weights + found.image + found.audio + found.work
     )
     # 2,520 patches: 16 x 16 pixels of three F32 each, and 3,072 numbers of BF16.
     assert found.work == 2520 * (4 * 768 + 2 * 3072)

@@ -110,4 +110,4 @@ def test_unlisted_weights_are_counted_where_the_first_layer_is() -> None:
     smaller = estimate(shapes.E2B, [Weights(2 * GIB)], replace(options, unlisted_weight_bytes=-GIB))
     assert smaller.weights_bytes == plain.weights_bytes
     on_gpu = estimate(shapes.E2B, [Weights(GIB)], replace(options, n_gpu_layers=-1), ("CUDA0",))
-    assert on_gpu.sum(group="weights", device="CUDA0") == 2 * GIB
+    assert on_gpu.sum_bytes(group="weights", device="CUDA0") == 2 * GIB

@@ -72,7 +72,7 @@ def test_the_embeddings_stay_on_the_host_and_are_copied_as_the_output() -> None:
     assert table.device == HOST
     copy = next(t for t in found.terms if t.name == "output matrix")
     assert (copy.device, copy.nbytes) == ("CUDA0", 262144 * 1536 * 210 // 256)
-    assert found.sum(group="kv", device=HOST) == 0
+    assert found.sum_bytes(group="kv", device=HOST) == 0
 
 
 def test_without_gpus_nothing_moves() -> None:

@@ -249,7 +249,7 @@ class TestBadFiles:
         assert engine.evaluate(prompt).complete
         assert engine.media is not None
         assert engine.media._grid is not None
-        columns, rows = engine.media._grid.positions(*sides, 35, 70)
+        columns, rows = engine.media._grid.count_positions(*sides, 35, 70)
         assert sum(token < 0 for token in prompt) == columns * rows <= 70
 
     def test_no_file(self, engine: LlamaEngine, tmp_path: Path) -> None:
