@@ -23,7 +23,7 @@ MAIN = "from g4cli.cli.main import main; main()"
 LINES = (
     ("What is Q4_0?", "4.5 bits per weight"),
     ("/think on", "thinking on"),
-    ("/stats on", "wrote 62"),
+    ("/stats on", "answer 62"),
     ("What is GGUF?", "all the tensors of a model"),
 )
 COLOURS = {"brown": "yellow", "brightbrown": "bright_yellow", "default": None}

@@ -230,12 +230,12 @@ class Output:
         else:
             from rich.padding import Padding
 
-            from g4cli.cli.views.table import fold
+            from g4cli.cli.views.table import fold_text
 
             # A long name must not begin a line that reads like another message: the rest is
             # indented.
             indent = len(word) + 2
-            first, *rest = fold(one_line(text), max(20, console.width - indent - 1))
+            first, *rest = fold_text(one_line(text), max(20, console.width - indent - 1))
             console.print(_text([(f"{word}: ", style), first]), soft_wrap=True)
             for more in rest:
                 console.print(Padding(_text([more]), (0, 0, 0, indent)), soft_wrap=True)

@@ -160,7 +160,7 @@ def test_thinking_goes_to_standard_error(chat: Any, tiny: Path) -> None:
 
 def test_stats(chat: Any, tiny: Path) -> None:
     _, _, err = chat(tiny, "-p", QUESTION, "--temp", 0, "--stats", "--ctx", 512)
-    assert "read 19 of 19 at " in err
+    assert "prompt 19 of 19 tokens at " in err
     assert "/512" in err
 
 
@@ -188,7 +188,7 @@ class TestLoops:
         code, out, err = chat(looping, "-p", "Hello", "--temp", 0)
         assert code == 9
         assert out.startswith("---\n---\n")
-        assert "stopped: '---\\n' repeats since token 1, " in err
+        assert "stopped: the answer repeats '---\\n' (" in err
         assert f"g4 doctor {looping}" in err
 
     def test_json(self, chat: Any, looping: Path) -> None:
@@ -294,29 +294,29 @@ def test_tool_calls_are_json(chat: Any, tiny: Path, tmp_path: Path) -> None:
     [
         (
             FoundLoop("ab ", 2, 99, 300),
-            "stopped: 'ab ' repeats since token 100, 150 times (300 tokens)",
+            "stopped: the answer repeats 'ab ' (150 times, 300 tokens, from token 100)",
         ),
         (
             FoundLoop("x" * 99, 90, 500, 400, "noisy"),
-            "x...' repeats with small changes since token 501, 4 times",
+            "x...' with small changes (4 times, 400 tokens, from token 501)",
         ),
         (
             FoundLoop("a 1", 10, 500, 900, "counter"),
-            "repeats while a number counts since token 501",
+            "repeats 'a 1' while a number counts (90 times, 900 tokens, from token 501)",
         ),
         (
             FoundLoop("ab", 2, 500, 384, "few-tokens"),
-            "the same 2 tokens in turn since token 501, 384 in all",
+            "repeats the same 2 tokens, such as 'ab' (384 tokens, from token 501)",
         ),
         (
             FoundLoop("ab", 9, 500, 768, "few-phrases"),
-            "the same few phrases in turn since token 501, 768 ",
+            "repeats a few phrases, such as 'ab' (768 tokens, from token 501)",
         ),
     ],
 )
 def test_why_an_answer_was_stopped(loop: FoundLoop, said: str) -> None:
     text = loop_text(loop, "model.gguf")
     assert said in text
-    assert text.endswith("--no-loop-stop lets it go on")
+    assert text.endswith("--no-loop-stop lets it continue")
     early = loop_text(replace(loop, onset=0), "model.gguf")
     assert early.endswith("g4 doctor model.gguf")

@@ -73,7 +73,7 @@ def test_a_conversation(talk: Callable[..., Terminal], tmp_path: Path) -> None:
         t.enter("/retry")
         t.wait_for("file format of llama.cpp", count=2)
         t.enter("/stats")
-        t.wait_for("read 1 of 16 at")
+        t.wait_for("prompt 1 of 16 tokens at")
 
         t.enter("/nonsense")
         t.wait_for("error: no command /nonsense")

@@ -1,4 +1,4 @@
-"""Draws the result of `g4 eval`, and gives it as JSON."""
+"""The result of `g4 eval`, drawn as text and given as JSON."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ if TYPE_CHECKING:
     from g4cli.runtime.measure.reports import Evaluation
 
 
-def evaluation_data(model: str, against: str | None, found: Evaluation) -> dict[str, Any]:
-    """Return the result for scripts; errors are one standard error."""
-    score = found.score
+def evaluation_data(model: str, against: str | None, result: Evaluation) -> dict[str, Any]:
+    """Return the result as JSON data. Every `*_error` is one standard error."""
+    score = result.score
     data: dict[str, Any] = {
         "model": model,
-        "documents": found.n_documents,
-        "documents_exact": found.n_exact,
-        "documents_cut": found.n_cut,
+        "documents": result.n_documents,
+        "documents_exact": result.n_exact,
+        "documents_cut": result.n_cut,
         "tokens": score.n,
         "perplexity": score.perplexity,
         "perplexity_error": score.perplexity_error,
@@ -36,16 +36,18 @@ def evaluation_data(model: str, against: str | None, found: Evaluation) -> dict[
     return data
 
 
-def draw_evaluation(out: Output, model: str, against: str | None, found: Evaluation) -> None:
-    """Draw the few lines of a result."""
-    score = found.score
-    out.line(f"{model}: {score.n:,} tokens in {_answers(found.n_documents)}")
+def draw_evaluation(out: Output, model: str, against: str | None, result: Evaluation) -> None:
+    """Draw perplexity, exact answers and, with a base model, how far the two differ."""
+    score = result.score
+    out.line(f"{model}: {score.n:,} tokens in {_count_answers(result.n_documents)}")
     out.line(f"  perplexity         {score.perplexity:.4f} ± {score.perplexity_error:.4f}")
     out.line(
-        f"  answers as given   {found.n_exact:,} of {found.n_documents:,} (greedy, word for word)"
+        f"  exact answers      {result.n_exact:,} of {result.n_documents:,} (greedy, word for word)"
     )
-    if found.n_cut:
-        out.line(f"  {_answers(found.n_cut)} too long, of which the beginning was scored")
+    if result.n_cut:
+        out.line(
+            f"  {_count_answers(result.n_cut)} too long for the context: only the beginning was scored"
+        )
     if against:
         out.line(f"against {against} (perplexity {score.base_perplexity:.4f}):")
         # Q8_0 gives about 1e-6 and Q2_K about 0.1: significant digits, not decimal places.
@@ -54,5 +56,5 @@ def draw_evaluation(out: Output, model: str, against: str | None, found: Evaluat
         out.line(f"  same first choice  {score.same_top1:.2%} ± {score.same_top1_error:.2%}")
 
 
-def _answers(n: int) -> str:
+def _count_answers(n: int) -> str:
     return "1 answer" if n == 1 else f"{n:,} answers"

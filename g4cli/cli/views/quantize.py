@@ -1,4 +1,4 @@
-"""Draws the output of `g4 quantize`: the plan, the result and the quantization error."""
+"""The output of `g4 quantize`: the plan, the result and the quantization error."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def draw_plan(out: Output, planned: Planned) -> None:
-    """Draw the table of a dry run."""
+    """Draw the plan of a dry run: one row for each kind of tensor, then the sizes."""
     out.table(
         ("tensors", "", "from", "to", "before", "after", "why"),
         [
@@ -44,7 +44,7 @@ def draw_diff(out: Output, diff: Diff) -> None:
             f"{row.error.rmse:.2e}",
             f"{row.error.largest:.2e}",
             f"{row.error.cosine:.6f}",
-            _share(row.error.n_lost, row.error.n),
+            _format_share(row.error.n_lost, row.error.n),
         )
         for row in groups
     ]
@@ -66,12 +66,12 @@ def draw_diff(out: Output, diff: Diff) -> None:
         )
 
 
-def _share(part: int, whole: int) -> str:
+def _format_share(part: int, whole: int) -> str:
     return "0" if not part else "<0.01%" if part < 1e-4 * whole else f"{part / whole:.2%}"
 
 
 def draw_result(out: Output, done: Quantized) -> None:
-    """Draw the line about a finished file, and the notes below it."""
+    """Draw size and duration of a finished file, and what is worth noting about it."""
     share = done.nbytes / done.source_bytes
     out.line(
         f"{done.path}  {done.type}  {size_text(done.nbytes)} ({share:.0%} of the source) "

@@ -1,4 +1,4 @@
-"""An answer in words and as JSON: its figures, why it was stopped, its tool calls."""
+"""An answer as JSON and its figures as text, the reason why it was stopped, its tool calls."""
 
 from __future__ import annotations
 
@@ -61,54 +61,61 @@ def call_json(event: CallMade) -> str:
 
 
 def loop_text(loop: FoundLoop, path: object, *, forced: bool = False) -> str:
-    """Return why an answer was stopped: what repeats, since which token, how often."""
+    """Return why an answer was stopped: what repeats, how often, from which token on.
+
+    `forced`: a grammar constrains the answer, and may leave the model no other continuation.
+    """
     unit = repr(loop.unit if len(loop.unit) <= _UNIT_CHARS else loop.unit[:_UNIT_CHARS] + "...")
-    since = f"since token {loop.onset + 1}"
-    if loop.kind == "few-tokens":
-        in_all = f"{loop.covered} in all, such as {unit}"
-        text = f"stopped: the same {loop.period} tokens in turn {since}, {in_all}"
-    elif loop.kind == "few-phrases":
-        text = f"stopped: the same few phrases in turn {since}, {loop.covered} tokens in all, such as {unit}"
+    extent = f"{loop.covered} tokens, from token {loop.onset + 1}"
+    if loop.kind in ("few-tokens", "few-phrases"):
+        few = f"the same {loop.period} tokens" if loop.kind == "few-tokens" else "a few phrases"
+        text = f"stopped: the answer repeats {few}, such as {unit} ({extent})"
     else:
-        how = {"noisy": "repeats with small changes", "counter": "repeats while a number counts"}
-        times = f"{loop.covered // max(1, loop.period)} times ({loop.covered} tokens)"
-        text = f"stopped: {unit} {how.get(loop.kind, 'repeats')} {since}, {times}"
+        changes = {"noisy": " with small changes", "counter": " while a number counts"}
+        times = f"{loop.covered // max(1, loop.period)} times, {extent}"
+        text = f"stopped: the answer repeats {unit}{changes.get(loop.kind, '')} ({times})"
     if forced:
-        return f"{text}; the grammar may leave no other way; --no-loop-stop lets it go on"
+        return f"{text}; the grammar may allow nothing else; --no-loop-stop lets it continue"
     # A good model drifts into a loop; a damaged file begins with one.
     if loop.onset < loop.period + 16:
         examine = shell_command("g4", "doctor", str(path))
-        return f"{text}; it began with the answer, so the file may be damaged: {examine}"
-    return f"{text}; --no-loop-stop lets it go on"
+        return f"{text}; it repeats from the beginning, so the file may be damaged: {examine}"
+    return f"{text}; --no-loop-stop lets it continue"
 
 
 def stats_text(session: ChatSession, reply: Reply) -> str:
-    """Return the figures of a turn as one line; `read` counts what was not in memory already."""
+    """Return the figures of a turn as one line.
+
+    The prompt's first number counts the tokens that were not in the KV cache already.
+    """
+    n_new, n_prompt = reply.evaluated_tokens, reply.prompt_tokens
     parts = [
         f"load {duration_text(session.load_s)}",
-        f"read {reply.evaluated_tokens} of {reply.prompt_tokens} at {_rate(reply.prompt_tps)}",
-        f"wrote {reply.completion_tokens} at {_rate(reply.decode_tps)}",
+        f"prompt {n_new} of {n_prompt} tokens at {_format_rate(reply.prompt_tps)}",
+        f"answer {reply.completion_tokens} tokens at {_format_rate(reply.decode_tps)}",
         f"context {session.engine.n_past:,}/{session.engine.n_ctx:,}",
-        *_drafts(session.engine.drafted),
+        *_describe_drafts(session.engine.drafted),
     ]
     return " · ".join(parts)
 
 
-def _drafts(drafted: DraftStats | None) -> list[str]:
+def _describe_drafts(drafted: DraftStats | None) -> list[str]:
     if drafted is None or (not drafted.n_drafted and drafted.stopped_at is None):
         return []
     if drafted.stopped_at == 0:
         return [
-            "no drafts at temp 0: a near tie could fall otherwise (--draft lookup drafts all the same)"
+            "no drafts at temp 0, where a near tie could be decided differently "
+            "(--draft lookup drafts anyway)"
         ]
     share = f" ({100 * drafted.n_accepted // drafted.n_drafted} %)" if drafted.n_drafted else ""
     text = f"drafted {drafted.n_drafted}, accepted {drafted.n_accepted}{share}"
     if drafted.stopped_at is not None:
         text += (
-            f", none after token {drafted.stopped_at:,}: at temp 0 a near tie could fall otherwise"
+            f", none after token {drafted.stopped_at:,}: at temp 0 a near tie could be decided "
+            "differently"
         )
     return [text]
 
 
-def _rate(tokens_per_s: float) -> str:
+def _format_rate(tokens_per_s: float) -> str:
     return f"{tokens_per_s:.1f}/s" if tokens_per_s < 100 else f"{tokens_per_s:.0f}/s"

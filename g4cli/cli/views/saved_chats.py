@@ -1,4 +1,4 @@
-"""The list of saved conversations, for `g4 chat --resume list` and /load."""
+"""The list of saved chats, for `g4 chat --resume list` and /load."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def shorten_line(text: str, width: int = 60) -> str:
 
 
 def draw_saved_chats(out: Output) -> None:
-    """Show the saved conversations, newest first: name, turns, first question."""
+    """Draw the newest 30 saved chats, newest first: name, number of turns, first prompt."""
     rows = []
     for name in chat_names()[:_MAX_LISTED]:
         with out.show_errors():
@@ -28,10 +28,10 @@ def draw_saved_chats(out: Output) -> None:
             first = next((turn.content for turn in turns if turn.role == "user"), "")
             rows.append({"name": name, "turns": len(turns), "question": shorten_line(first, 40)})
 
-    def render() -> None:
+    def draw_rows() -> None:
         for row in rows:
             out.line(f"{row['name']:<20}  {row['turns']:>3} turns  {row['question']}")
         if not rows:
-            out.say("no chat is saved yet")
+            out.say("there are no saved chats yet")
 
-    out.result(rows, render, brief="\n".join(str(row["name"]) for row in rows))
+    out.result(rows, draw_rows, brief="\n".join(str(row["name"]) for row in rows))

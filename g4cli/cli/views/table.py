@@ -1,8 +1,9 @@
-"""The layout of tables as plain text: aligned columns, folded or stacked where the terminal is narrow.
+"""The layout of tables as plain text, with columns folded or rows stacked in narrow terminals.
 
-Off a terminal (width None) a row is one line, however long: `grep` finds whole names. On one, columns of
-words fold at spaces; the first column and those named as whole never do. Where that is not enough, each row
-is stacked: its name on a line, below it the other cells with their column's title.
+Where the output is not a terminal (width None), a row is one line, however long: `grep` finds whole
+names. In a terminal, columns of words are folded at spaces; the first column and those named as
+whole never are. Where that is not enough, each row is stacked: its name on one line, below it the
+other cells, each after the title of its column.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from rich.cells import cell_len, chop_cells
 
 GAP: Final = "  "
 _NARROWEST: Final = 14
-# A longer cell stands out of its column instead of padding every other row to its length.
+# Cells are padded to this width at most: a longer one shifts the rest of its own row, not of others.
 _PADDED: Final = 120
 
 
@@ -26,32 +27,35 @@ def lay_out(
     right: Collection[int] = (),
     whole: Collection[int] = (),
 ) -> tuple[list[str], Iterator[list[str]]]:
-    """Return the lines of the header and, one after the other, the lines of each row.
+    """Return the lines of the header, and an iterator over the lines of each row.
 
-    Cells and titles are single lines. `columns` may be empty: no header. `right` names columns of numbers,
-    `whole` those that are never folded, beside the first. `width` is the terminal's, None off a terminal.
+    Cells and titles are single lines. `columns` are the titles; without any there is no header.
+    `right` names the columns to align at the right, `whole` those that are never folded, besides
+    the first. `width` is that of the terminal in cells, None if the output is not a terminal.
     """
     right, whole = set(right), {0, *whole}
-    widths = _widths(columns, rows)
+    widths = _measure_columns(columns, rows)
     titles = [[column] for column in columns]
-    if width is not None and _total(widths) > width:
-        cells = _widths([""] * len(widths), rows)
-        titles = [fold(text, max(cells[i], _longest_word(text))) for i, text in enumerate(columns)]
+    if width is not None and _row_width(widths) > width:
+        cells = _measure_columns([""] * len(widths), rows)
+        titles = [
+            fold_text(text, max(cells[i], _longest_word(text))) for i, text in enumerate(columns)
+        ]
         widths = [max([cells[i], *map(cell_len, title)]) for i, title in enumerate(titles)] or cells
-        if not _shrink(widths, width, foldable=set(range(len(widths))) - right - whole):
+        if not _shrink_columns(widths, width, foldable=set(range(len(widths))) - right - whole):
             n_named = 1 if columns else max(whole) + 1
-            return [], (_stacked(columns, row, width, n_named) for row in rows)
-    header = _side_by_side(titles, widths, right) if columns else []
+            return [], (_stack_cells(columns, row, width, n_named) for row in rows)
+    header = _join_columns(titles, widths, right) if columns else []
     return header, (
-        _side_by_side(
-            [_folded(cell, widths[i], width) for i, cell in enumerate(row)], widths, right
+        _join_columns(
+            [_fold_cell(cell, widths[i], width) for i, cell in enumerate(row)], widths, right
         )
         for row in rows
     )
 
 
-def fold(text: str, width: int) -> list[str]:
-    """Return `text` in lines of at most `width` cells, cut at spaces; a longer word is cut anywhere."""
+def fold_text(text: str, width: int) -> list[str]:
+    """Return `text` as lines of at most `width` cells, broken at spaces; long words break anywhere."""
     if cell_len(text) <= width:
         return [text]
     lines, line = [], ""
@@ -67,63 +71,66 @@ def fold(text: str, width: int) -> list[str]:
     return [*lines, line]
 
 
-def _folded(cell: str, width: int, terminal: int | None) -> list[str]:
-    return [cell] if terminal is None else fold(cell, width)
+def _fold_cell(cell: str, width: int, terminal: int | None) -> list[str]:
+    return [cell] if terminal is None else fold_text(cell, width)
 
 
-def _widths(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
+def _measure_columns(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
     n = max([len(columns), *(len(row) for row in rows)], default=0)
-    found = [cell_len(column) for column in columns] or [0] * n
+    widths = [cell_len(column) for column in columns] or [0] * n
     for row in rows:
         for i, cell in enumerate(row):
             size = len(cell) if cell.isascii() else cell_len(cell)
-            if size > found[i]:
-                found[i] = size
-    return found
+            if size > widths[i]:
+                widths[i] = size
+    return widths
 
 
-def _total(widths: Sequence[int]) -> int:
+def _row_width(widths: Sequence[int]) -> int:
     return sum(widths) + len(GAP) * (len(widths) - 1)
 
 
-def _shrink(widths: list[int], width: int, foldable: set[int]) -> bool:
+def _shrink_columns(widths: list[int], width: int, foldable: set[int]) -> bool:
     """Narrow the widest foldable columns until the row fits; return whether it does."""
-    while _total(widths) > width:
+    while _row_width(widths) > width:
         widest = max(foldable, key=widths.__getitem__, default=None)
         if widest is None or widths[widest] <= _NARROWEST:
             return False
         next_widest = max((widths[i] for i in foldable - {widest}), default=0)
-        least = max(_NARROWEST, next_widest - 1, widths[widest] - (_total(widths) - width))
+        least = max(_NARROWEST, next_widest - 1, widths[widest] - (_row_width(widths) - width))
         widths[widest] = min(least, widths[widest] - 1)
     return True
 
 
-def _side_by_side(
+def _join_columns(
     cells: Sequence[list[str]], widths: Sequence[int], right: Collection[int]
 ) -> list[str]:
     lines = []
     for at in range(max(map(len, cells), default=0)):
         parts = [cell[at] if at < len(cell) else "" for cell in cells]
         lines.append(
-            GAP.join(_padded(p, widths[i], i in right) for i, p in enumerate(parts)).rstrip(" ")
+            GAP.join(_pad_cell(p, widths[i], i in right) for i, p in enumerate(parts)).rstrip(" ")
         )
     return lines
 
 
-def _padded(text: str, width: int, to_right: bool) -> str:
+def _pad_cell(text: str, width: int, to_right: bool) -> str:
     blank = " " * (min(width, _PADDED) - (len(text) if text.isascii() else cell_len(text)))
     return blank + text if to_right else text + blank
 
 
-def _stacked(columns: Sequence[str], row: Sequence[str], width: int, n_named: int) -> list[str]:
-    """Return the row's name and, indented below it, its other cells, each behind its column's title."""
+def _stack_cells(columns: Sequence[str], row: Sequence[str], width: int, n_named: int) -> list[str]:
+    """Return the row's name and, indented below it, its other cells after their column titles."""
     pairs = []
     for i, cell in enumerate(row[n_named:], n_named):
         if cell:
             pairs.append(f"{columns[i]} {cell}".strip() if columns else cell)
     name = GAP.join(cell for cell in row[:n_named] if cell)
     indent = "  " if name else ""
-    return [name, *(indent + line for line in fold(", ".join(pairs), max(1, width - len(indent))))]
+    return [
+        name,
+        *(indent + line for line in fold_text(", ".join(pairs), max(1, width - len(indent)))),
+    ]
 
 
 def _longest_word(text: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from g4cli.cli.views.table import fold, lay_out
+from g4cli.cli.views.table import fold_text, lay_out
 
 KEY = "gemma4.attention.layer_norm_rms_epsilon"
 WORDS = "what is there and what was expected of it"
@@ -87,4 +87,4 @@ def test_one_long_name_does_not_pad_all_rows() -> None:
     ],
 )
 def test_fold(text: str, width: int, lines: list[str]) -> None:
-    assert fold(text, width) == lines
+    assert fold_text(text, width) == lines
