@@ -1,7 +1,7 @@
 """Who may import whom: the table of the architecture, proved by walking every import.
 
 row 0   g4cli.core                                       numpy, platformdirs
-row 1   g4cli.{estimate,fit,loops,prompt,chat,doctor}    core; numpy; jinja2 in prompt
+row 1   g4cli.{estimate,fit,loops,prompt,chat,doctor,svg} core; numpy; jinja2 in prompt
         g4cli.{converters,quant}                         core and themselves; numpy
 row 2   g4cli.{host,hub,store,runtime}                   rows 0 and 1; huggingface_hub in hub,
                                                          llama_cpp in runtime
@@ -39,9 +39,10 @@ OURS = {
     "g4cli.doctor": {"g4cli.loops", "g4cli.estimate", "g4cli.prompt"},
     "g4cli.converters": set(),
     "g4cli.quant": set(),
+    "g4cli.svg": set(),
 }
 ROW_1 = {"g4cli.estimate", "g4cli.fit", "g4cli.loops", "g4cli.prompt", "g4cli.chat", "g4cli.doctor",
-         "g4cli.converters", "g4cli.quant"}  # fmt: skip
+         "g4cli.converters", "g4cli.quant", "g4cli.svg"}  # fmt: skip
 ROW_2 = {"g4cli.host", "g4cli.hub", "g4cli.store", "g4cli.runtime"}
 THIRD_PARTY = {
     "numpy": {"g4cli.core"} | ROW_1 | ROW_2,
@@ -53,6 +54,7 @@ THIRD_PARTY = {
     "psutil": {"g4cli.host"},
     "httpx2": {"g4cli.hub"},  # huggingface_hub's own HTTP library: its exceptions and certificates
     "llama_cpp": {"g4cli.runtime"},
+    "resvg_py": {"g4cli.runtime"},  # in the child that renders
     "typer": {"g4cli.cli"},
 }
 ONE_FILE = {

@@ -1,0 +1,109 @@
+"""Find the drawing in a whole answer: thoughts, prose and code fences are left out."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+# A thought of Gemma 4, and what other models write in its place.
+_THOUGHT: Final = re.compile(
+    r"<\|channel>.*?(?:<channel\|>|\Z)|<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL
+)
+_TAG: Final = re.compile(r"<(/?)(?:[A-Za-z_][\w.-]*:)?svg(?=[\s>/]|\Z)([^<>]*)", re.IGNORECASE)
+_DOCTYPE: Final = re.compile(r"<!DOCTYPE\s[^\[<>]*(?:\[[^\]]*\]\s*)?>", re.IGNORECASE)
+_DECLARATION: Final = re.compile(r"<\?xml\b|<!DOCTYPE\b", re.IGNORECASE)
+_FENCE: Final = "```"
+_PROLOG_CHARS: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class FoundDrawing:
+    """Where a drawing is in a text, from `start` to `end`.
+
+    `is_whole`: its closing tag is there. `is_alone`: nothing is around it but what belongs to an
+    SVG file. `count`: how many drawings the text holds.
+    """
+
+    start: int
+    end: int
+    is_whole: bool
+    is_alone: bool
+    count: int
+
+
+def find_drawing(text: str) -> FoundDrawing | None:
+    """Return the last whole drawing of an answer, else the last one begun; None without any.
+
+    A drawing in a thought counts only if there is none outside of it.
+    """
+    visible = _THOUGHT.sub(lambda found: "\0" * len(found[0]), text) if "<" in text else text
+    return _find(visible) or (_find(text) if visible != text else None)
+
+
+def _find(text: str) -> FoundDrawing | None:
+    opened: list[tuple[int, bool]] = []
+    whole: list[tuple[int, int]] = []
+    for tag in _TAG.finditer(text):
+        closing, rest = tag.groups()
+        if not closing and rest.endswith("/") and text[tag.end() :][:1] == ">":
+            if not opened:
+                whole.append((tag.start(), tag.end() + 1))
+        elif not closing:
+            opened.append((tag.start(), bool(rest.strip())))
+        elif opened:
+            start = opened.pop()[0]
+            end = tag.end() + (text[tag.end() : tag.end() + 1] == ">")
+            while whole and whole[-1][0] > start:
+                whole.pop()
+            whole.append((start, end))
+    # One that was begun with attributes and holds all others is the drawing, cut off.
+    outer = next((start for start, has_attributes in opened if has_attributes), None)
+    if (
+        outer is not None
+        and whole
+        and whole[0][0] > outer
+        and _FENCE not in text[outer : whole[0][0]]
+    ):
+        whole = []
+    count = len(whole) or min(1, len(opened))
+    if whole:
+        start, end = whole[-1]
+    elif opened:
+        start = next((at for at, has_attributes in opened if has_attributes), opened[-1][0])
+        end = text.find(_FENCE, start)
+        end = end if end >= 0 else len(text)
+    else:
+        return None
+    return _widen(text, start, end, count, is_whole=bool(whole))
+
+
+def _widen(text: str, start: int, end: int, count: int, *, is_whole: bool) -> FoundDrawing:
+    """Add the prolog before a drawing, and all around it that may stand in an SVG file."""
+    if _skip_misc(text, 0, start) == start and _skip_misc(text, end, len(text)) == len(text):
+        return FoundDrawing(0, len(text), is_whole, True, count)
+    begin = start
+    for found in _DECLARATION.finditer(text, max(0, start - _PROLOG_CHARS), start):
+        if _skip_misc(text, found.start(), start) == start:
+            begin = found.start()
+            break
+    return FoundDrawing(begin, end, is_whole, False, count)
+
+
+def _skip_misc(text: str, at: int, stop: int) -> int:
+    """Return where white space, comments, instructions and a document type end, `stop` at most."""
+    while at < stop:
+        if text[at].isspace() or text[at] == "\ufeff":
+            at += 1
+            continue
+        end = -1
+        if text.startswith("<!--", at):
+            end = text.find("-->", at + 4, stop)
+        elif text.startswith("<?", at):
+            end = text.find("?>", at, stop)
+        elif doctype := _DOCTYPE.match(text, at, stop):
+            end = doctype.end() - 1
+        if end < 0:
+            break
+        at = text.index(">", end) + 1
+    return at

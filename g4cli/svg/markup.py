@@ -1,0 +1,191 @@
+"""Characters, references, comments and attributes: what breaks the XML without regard to nesting."""
+
+from __future__ import annotations
+
+import html.entities
+import re
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from g4cli.svg.names import canonical_attribute, canonical_element
+from g4cli.svg.rules import Edit, Fault
+from g4cli.svg.tokens import Attribute, Token, Tokenizer
+
+# XML 1.0, section 2.2: what is no character of it.
+_NOT_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_REFERENCE: Final = re.compile(
+    r"&(?:#([0-9]{1,9}|[xX][0-9A-Fa-f]{1,8});|([A-Za-z_][A-Za-z0-9_.-]{0,40});)?"
+)
+_XML_ENTITIES: Final[Mapping[str, str]] = {
+    "lt": "<", "gt": ">", "amp": "&", "quot": '"', "apos": "'",
+}  # fmt: skip
+_ESCAPES: Final = {"<": "&lt;", ">": "&gt;", "&": "&amp;", '"': "&quot;", "'": "&apos;"}
+_ENCODING: Final = re.compile(r"""\sencoding\s*=\s*["']([A-Za-z0-9._-]+)["']""")
+_DECLARATION: Final = re.compile(
+    r"""<\?xml\s+version\s*=\s*(["'])1\.[0-9]+\1(\s+encoding\s*=\s*(["'])[A-Za-z][A-Za-z0-9._-]*\3)?"""
+    r"""(\s+standalone\s*=\s*(["'])(yes|no)\5)?\s*\?>"""
+)
+_UTF_8: Final = ("utf-8", "utf8", "us-ascii", "ascii")
+# An entity as editors declare them for namespaces: no markup, no references, short enough that many
+# uses of it do no harm.
+_ENTITY: Final = re.compile(
+    r"""\s*<!ENTITY\s+([A-Za-z_][\w.-]*)\s+(?:"([^"<>&%]{0,200})"|'([^'<>&%]{0,200})')\s*>"""
+)
+# The document types that drawings have. Any other system identifier is a file that a parser may fetch.
+_SYSTEM: Final = r"""(?:"https?://www\.w3\.org/[\w./-]*"|'https?://www\.w3\.org/[\w./-]*')"""
+_DOCTYPE: Final = re.compile(
+    rf"""<!DOCTYPE\s+(?:[A-Za-z_][\w.-]*:)?svg
+    (?:\s+(?:PUBLIC\s+(?:"[-\w\ ./]*"|'[-\w\ ./]*')|SYSTEM)\s+{_SYSTEM})?\s*(?:\[.*\]\s*)?>""",
+    re.DOTALL | re.VERBOSE | re.ASCII,
+)
+_SUBSET: Final = re.compile(r"\[(.*)\]", re.DOTALL)
+
+
+def check_characters(text: str) -> list[Fault]:
+    """Return a fault for every character that XML does not have; a repair removes it."""
+    return [
+        Fault(
+            "control-character", found.start(), f"U+{ord(found[0]):04X}",
+            (Edit(found.start(), found.end()),),
+        )
+        for found in _NOT_XML.finditer(text)
+    ]  # fmt: skip
+
+
+def read_entities(doctype: str) -> dict[str, str] | None:
+    """Return the harmless entities that a document type declares; None if it declares anything else.
+
+    Anything else are attribute defaults (which could add an event handler), entities made of others
+    (which grow without bound) and entities in other files.
+    """
+    subset = _SUBSET.search(doctype)
+    if not subset:
+        return {}
+    entities: dict[str, str] = {}
+    at = 0
+    while found := _ENTITY.match(subset[1], at):
+        entities.setdefault(found[1], found[2] if found[2] is not None else found[3])
+        at = found.end()
+    return None if subset[1][at:].strip() else entities
+
+
+def decode(value: str, entities: Mapping[str, str]) -> str:
+    """Return raw text or a raw value with its references replaced by what they stand for."""
+
+    def character(found: re.Match[str]) -> str:
+        if found[1]:
+            number = found[1]
+            code = int(number[1:], 16) if number[0] in "xX" else int(number)
+            return chr(code) if code <= 0x10FFFF else ""
+        name = found[2] or ""
+        return _XML_ENTITIES.get(name) or entities.get(name) or found[0]
+
+    return _REFERENCE.sub(character, value) if "&" in value else value
+
+
+def escape(text: str) -> str:
+    """Return `text` as it stands in XML, inside of double quotes too."""
+    return re.sub('[<>&"]', lambda found: _ESCAPES[found[0]], text)
+
+
+def check_markup(tokenizer: Tokenizer) -> list[Fault]:
+    """Return the faults of all tokens, those of the tokenizer first."""
+    text, tokens = tokenizer.text, tokenizer.tokens
+    faults = list(tokenizer.faults)
+    entities: Mapping[str, str] = {}
+    for token in tokens:
+        if token.kind == "doctype":
+            written = text[token.start : token.end]
+            entities = read_entities(written) or {}
+            if not _DOCTYPE.fullmatch(written):
+                edit = Edit(token.start, token.end)
+                faults.append(Fault("bogus-markup", token.start, "the document type", (edit,)))
+        elif token.kind == "text":
+            faults += _check_references(text, token.start, token.end, entities)
+            faults += _check_cdata_end(text, token)
+        elif token.kind == "instruction" and token.name.lower() == "xml":
+            faults += _check_declaration(text, token)
+        elif token.kind == "start":
+            faults += _check_name_case(token, token.start + 1)
+            faults += _check_attributes(text, token, entities)
+        elif token.kind == "end":
+            faults += _check_name_case(token, token.start + 2)
+    return faults
+
+
+def _check_name_case(token: Token, start: int) -> Iterator[Fault]:
+    canonical = canonical_element(token.name)
+    if canonical != token.name:
+        edit = Edit(start, start + len(token.name), canonical)
+        yield Fault("name-case", token.start, f"element {token.name}", (edit,))
+
+
+def _check_references(
+    text: str, start: int, end: int, entities: Mapping[str, str]
+) -> Iterator[Fault]:
+    """Yield a fault for every & from `start` to `end` that begins no reference of XML."""
+    for found in _REFERENCE.finditer(text, start, end):
+        number, name = found.groups()
+        span = found.span()
+        if number:
+            shown = decode(found[0], {})
+            if not shown or _NOT_XML.match(shown) or number.startswith("X"):
+                right = f"&#x{number[1:]};" if shown and not _NOT_XML.match(shown) else ""
+                yield Fault("character-reference", span[0], found[0], (Edit(*span, right),))
+        elif name is None:
+            yield Fault("ampersand", span[0], "", (Edit(span[0], span[0] + 1, "&amp;"),))
+        elif name not in _XML_ENTITIES and name not in entities:
+            char = html.entities.html5.get(f"{name};")
+            right = f"&amp;{name};" if char is None else "".join(_ESCAPES.get(c, c) for c in char)
+            rule = "ampersand" if char is None else "html-entity"
+            yield Fault(rule, span[0], f"&{name};", (Edit(*span, right),))
+
+
+def _check_cdata_end(text: str, token: Token) -> Iterator[Fault]:
+    at = text.find("]]>", token.start, token.end)
+    while at >= 0:
+        yield Fault("cdata-end", at, "", (Edit(at + 2, at + 3, "&gt;"),))
+        at = text.find("]]>", at + 3, token.end)
+
+
+def _check_declaration(text: str, token: Token) -> Iterator[Fault]:
+    written = text[token.start : token.end]
+    encoding = _ENCODING.search(written)
+    first = 1 if text.startswith("\ufeff") else 0
+    if not text[first : token.start].strip() and token.start > first:
+        yield Fault(
+            "declaration", token.start, "is not the first thing in the file",
+            (Edit(first, token.start),),
+        )  # fmt: skip
+    elif token.start > first:
+        edit = Edit(token.start, token.end)
+        yield Fault("declaration", token.start, "is not the first thing in the file", (edit,))
+    elif token.name != "xml" or not _DECLARATION.fullmatch(written):
+        yield Fault("declaration", token.start, "is wrong", (Edit(token.start, token.end),))
+    elif encoding and encoding[1].lower() not in _UTF_8:
+        edit = Edit(token.start + encoding.start(1), token.start + encoding.end(1), "UTF-8")
+        yield Fault("encoding", token.start, encoding[1], (edit,))
+
+
+def _check_attributes(text: str, token: Token, entities: Mapping[str, str]) -> Iterator[Fault]:
+    seen: dict[str, Attribute] = {}
+    for attribute in token.attributes:
+        name = attribute.name
+        canonical = canonical_attribute(name)
+        if name in seen:
+            # HTML standard, 13.2.5.33: the first attribute of a name is the one that counts.
+            differs = decode(seen[name].value, entities) != decode(attribute.value, entities)
+            rule = "conflicting-attribute" if differs else "duplicate-attribute"
+            edit = Edit(attribute.before, attribute.end)
+            yield Fault(rule, attribute.start, f"{name} of <{token.name}>", (edit,))
+            continue
+        seen[name] = attribute
+        if canonical != name:
+            edit = Edit(attribute.start, attribute.start + len(name), canonical)
+            yield Fault("name-case", attribute.start, f"attribute {name}", (edit,))
+        begin, end = attribute.value_start, attribute.value_start + len(attribute.value)
+        yield from _check_references(text, begin, end, entities)
+        at = text.find("<", begin, end)
+        while at >= 0:
+            yield Fault("less-than", at, "", (Edit(at, at + 1, "&lt;"),))
+            at = text.find("<", at + 1, end)

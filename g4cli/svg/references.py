@@ -1,0 +1,115 @@
+"""Names that point at something: namespaces, ids, url(#x) and href="#x"."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from g4cli.svg.names import (
+    ANIMATIONS,
+    NAMESPACES,
+    PRESENTATION,
+    SVG_NAMESPACE,
+    XLINK_NAMESPACE,
+    local_name,
+)
+from g4cli.svg.rules import Edit, Fault
+from g4cli.svg.tree import Element
+
+_URL: Final = re.compile(r"""url\(\s*["']?\s*#([^"')\s]*)\s*["']?\s*\)""", re.IGNORECASE)
+_HEX_COLOR: Final = re.compile(r"#(?:[0-9A-Fa-f]{3,4}|[0-9A-Fa-f]{6}|[0-9A-Fa-f]{8})")
+_REFERRING: Final = frozenset(
+    ("fill", "stroke", "filter", "clip-path", "mask", "marker-start", "marker-mid", "marker-end")
+)
+# An undeclared prefix that nobody knows is declared as a name that nobody uses.
+_UNKNOWN: Final = "urn:undeclared:"
+# Namespaces in XML 1.0, section 3: these belong to the prefixes xml and xmlns alone.
+_RESERVED: Final = ("http://www.w3.org/XML/1998/namespace", "http://www.w3.org/2000/xmlns/")
+
+
+def check_namespaces(elements: list[Element]) -> list[Fault]:
+    """Return what is wrong with the namespaces of a well-formed drawing; all of it can be repaired."""
+    root = elements[0]
+    faults = list(_check_root(root))
+    declared: dict[int, frozenset[str]] = {}
+    missing: dict[str, int] = {}
+    for element in elements:
+        above = declared[id(element.parent)] if element.parent else frozenset(("xml", "xmlns"))
+        own = {name[6:] for name in element.attributes if name.startswith("xmlns:")}
+        declared[id(element)] = in_scope = above | own if own else above
+        for name in (element.name, *element.attributes):
+            prefix = name.rpartition(":")[0]
+            if prefix and prefix not in in_scope:
+                missing.setdefault(prefix, element.start.start)
+        faults += _check_bindings(element)
+    at = root.start.start + 1 + len(root.name)
+    for prefix, offset in missing.items():
+        address = NAMESPACES.get(prefix, f"{_UNKNOWN}{prefix}")
+        edit = Edit(at, at, f' xmlns:{prefix}="{address}"')
+        faults.append(Fault("undeclared-prefix", offset, prefix, (edit,)))
+    return faults
+
+
+def _check_root(root: Element) -> Iterator[Fault]:
+    at = root.start.start + 1 + len(root.name)
+    if root.name == "svg" and "xmlns" not in root.attributes:
+        edit = Edit(at, at, f' xmlns="{SVG_NAMESPACE}"')
+        yield Fault("no-namespace", root.start.start, "", (edit,))
+
+
+def _check_bindings(element: Element) -> Iterator[Fault]:
+    """Yield the declarations of an element that bind another namespace than they should, or none."""
+    for attribute in element.start.attributes:
+        name, value = attribute.name, element.attributes[attribute.name]
+        is_svg = name == "xmlns" and local_name(element.name) == "svg" and ":" not in element.name
+        right = SVG_NAMESPACE if is_svg or name == "xmlns:svg" else ""
+        right = XLINK_NAMESPACE if name == "xmlns:xlink" else right
+        if not right and name.startswith("xmlns:") and (not value or value in _RESERVED):
+            right = NAMESPACES.get(name[6:], f"{_UNKNOWN}{name[6:]}")
+        if right and value != right:
+            begin = attribute.value_start
+            edit = Edit(begin, begin + len(attribute.value), right)
+            yield Fault("wrong-namespace", attribute.start, name, (edit,))
+        elif name in ("xmlns:xml", "xmlns:xmlns"):  # they are bound for ever
+            edit = Edit(attribute.before, attribute.end)
+            yield Fault("wrong-namespace", attribute.start, name, (edit,))
+
+
+def check_references(elements: list[Element]) -> list[Fault]:
+    """Return ids given twice and references that lead nowhere."""
+    ids: set[str] = set()
+    faults: list[Fault] = []
+    for element in elements:
+        if "id" in element.attributes:
+            name = element.attributes["id"].strip()
+            if name in ids and name:
+                faults.append(Fault("duplicate-id", element.start.start, name))
+            ids.add(name)
+    for element in elements:
+        for attribute in element.start.attributes:
+            value = element.attributes[attribute.name]
+            faults += _check_value(element, attribute.name, value, attribute.value_start, ids)
+    return faults
+
+
+def _check_value(
+    element: Element, name: str, value: str, at: int, ids: set[str]
+) -> Iterator[Fault]:
+    if name in PRESENTATION or name == "style":
+        for found in _URL.finditer(value):
+            # fill="url(#a) red": what comes after is drawn instead.
+            if found[1] not in ids and not value[found.end() :].strip().strip(";"):
+                yield Fault("unresolved-reference", at, found[0])
+    if local_name(name) == "href" and value.strip().startswith("#"):
+        target = value.strip()[1:]
+        if target and target not in ids and local_name(element.name) not in ANIMATIONS | {"a"}:
+            yield Fault("unresolved-reference", at, f'{name}="{value.strip()}"')
+    elif (
+        name in _REFERRING
+        and value.startswith("#")
+        and value[1:] in ids
+        and not _HEX_COLOR.fullmatch(value)
+    ):
+        edits = (Edit(at, at, "url("), Edit(at + len(value), at + len(value), ")"))
+        yield Fault("reference-without-url", at, f'{name}="{value}"', edits)

@@ -1,0 +1,211 @@
+"""Check and repair a drawing: text in, findings and text out.
+
+A drawing is repaired by edits to its text, so that what is right stays as it is, byte for byte. The
+checks run in stages, from characters to meaning, since each needs the one before it to hold: names
+cannot be matched in tags that do not end. The first stage that edits anything ends the pass, and the
+next pass begins with the edited text from the first stage on. When a pass edits nothing the text is
+repaired; so repairing it once more changes nothing.
+"""
+
+from __future__ import annotations
+
+import xml.parsers.expat
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from g4cli.svg.answer import FoundDrawing, find_drawing
+from g4cli.svg.frame import Frame, check_frame, read_frame, widen_frame
+from g4cli.svg.markup import check_characters, check_markup
+from g4cli.svg.references import check_namespaces, check_references
+from g4cli.svg.rules import Edit, Fault, Finding, PositionMap, apply_edits
+from g4cli.svg.safety import check_safety
+from g4cli.svg.tokens import Tokenizer
+from g4cli.svg.tree import Element, build_elements, check_nesting
+from g4cli.svg.values import check_values
+
+# Enough for a drawing of a thousand pages; a model's has some thousand characters.
+TEXT_LIMIT: Final = 4 << 20
+# resvg ends with a crash at 300 levels and draws 200; browsers stop at 512.
+DEPTH_LIMIT: Final = 200
+# Each stage needs a few passes at most; only a text made to defeat them needs more.
+_PASSES: Final = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """A drawing that was checked and repaired.
+
+    `original` is the part of the answer that was checked, `text` the repaired drawing, None if it
+    cannot be repaired. `is_whole` tells whether its closing tag was there. Of the repaired drawing:
+    `frame` is its size, `surroundings` the same drawing in a frame three times as wide and high,
+    `n_drawn` the number of its elements with all that <use> repeats, `depth` how deep they nest.
+    """
+
+    original: str
+    text: str | None
+    findings: tuple[Finding, ...]
+    is_whole: bool
+    frame: Frame | None = None
+    surroundings: str = ""
+    n_drawn: int = 0
+    depth: int = 0
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether the repair changed anything, text around the drawing included."""
+        return any(finding.repaired for finding in self.findings)
+
+    @property
+    def unrepaired(self) -> tuple[Finding, ...]:
+        """What is wrong with the repaired drawing, matters of style left out."""
+        return tuple(f for f in self.findings if not f.repaired and f.kind != "style")
+
+
+def repair_drawing(answer: str) -> Drawing:
+    """Return the drawing in a file or in a whole answer of a model, checked and repaired.
+
+    Never raises, whatever the text; time and memory are linear in its length.
+    """
+    if len(answer) > TEXT_LIMIT:
+        return _give_up(answer, "too-large", f"{TEXT_LIMIT:,}")
+    found = find_drawing(answer)
+    if found is None:
+        return _give_up(answer, "no-drawing", "")
+    text, positions = answer, PositionMap()
+    faults: list[tuple[int, Fault, bool]] = []
+
+    def note(found_faults: Iterable[Fault]) -> None:
+        faults.extend((positions.map_back(f.offset), f, bool(f.edits)) for f in found_faults)
+
+    first = _around_faults(answer, found)
+    note(first)
+    text = _edit(text, first, positions)
+    for _ in range(_PASSES):
+        elements, broken = _check_stages(text)
+        note(fault for fault in broken if fault.edits)
+        if not any(fault.edits for fault in broken):
+            break
+        text = _edit(text, broken, positions)
+    else:
+        return _give_up(answer, "bogus-markup", "the text")
+    if not elements:
+        return _give_up(answer, "no-drawing", "")
+    note(fault for fault in broken if not fault.edits)
+    frame = read_frame(elements)
+    depth = max(element.depth for element in elements)
+    if depth > DEPTH_LIMIT:
+        note([Fault("too-deep", elements[0].start.start, f"{DEPTH_LIMIT}")])
+    return Drawing(
+        original=answer[found.start : found.end],
+        text=text,
+        findings=_place(answer, faults),
+        is_whole=found.is_whole,
+        frame=frame,
+        surroundings=widen_frame(text, elements, frame),
+        n_drawn=count_drawn(elements),
+        depth=depth,
+    )
+
+
+def _give_up(answer: str, rule: str, detail: str) -> Drawing:
+    return Drawing(answer, None, (Finding(rule, 1, 1, detail, False),), is_whole=False)
+
+
+def _around_faults(answer: str, found: FoundDrawing) -> list[Fault]:
+    """Return what is around the drawing as faults; the edits leave the drawing alone."""
+    faults = []
+    if found.count > 1:
+        faults.append(Fault("other-drawing", found.start, str(found.count)))
+    if not found.is_alone:
+        around = (Edit(0, found.start), Edit(found.end, len(answer)))
+        edits = tuple(edit for edit in around if edit.start != edit.end)
+        faults.append(Fault("text-around", edits[0].start, "", edits))
+    return faults
+
+
+def _edit(text: str, faults: Iterable[Fault], positions: PositionMap) -> str:
+    edited, made = apply_edits(text, [edit for fault in faults for edit in fault.edits])
+    positions.add_pass(made)
+    return edited
+
+
+def _check_stages(text: str) -> tuple[list[Element], list[Fault]]:
+    """Return the elements of a text, and the faults of the first stage that edits anything.
+
+    Without edits the faults are those of all stages.
+    """
+    faults = check_characters(text)
+    if faults:
+        return [], faults
+    tokenizer = Tokenizer(text)
+    for check in (check_markup, check_nesting):
+        faults = check(tokenizer)
+        if faults:
+            return [], faults
+    elements = build_elements(tokenizer)
+    if not elements:
+        return [], []
+    stages: tuple[Callable[[], list[Fault]], ...] = (
+        lambda: check_safety(tokenizer, elements),
+        lambda: check_namespaces(elements),
+        lambda: [*check_values(elements), *check_references(elements), *check_frame(elements)],
+    )
+    for stage in stages:
+        faults = stage()
+        if any(fault.edits for fault in faults):
+            break
+    return elements, faults
+
+
+def _place(answer: str, faults: list[tuple[int, Fault, bool]]) -> tuple[Finding, ...]:
+    """Return faults as findings with line and column, in the order of their places."""
+    findings = []
+    line, begin, at = 1, 0, 0
+    for offset, fault, repaired in sorted(faults, key=lambda item: item[0]):
+        offset = min(offset, len(answer))
+        line += answer.count("\n", at, offset)
+        begin = answer.rfind("\n", 0, offset) + 1 if offset > at else begin
+        at = offset
+        findings.append(Finding(fault.rule, line, offset - begin + 1, fault.detail, repaired))
+    return tuple(findings)
+
+
+def count_drawn(elements: list[Element]) -> int:
+    """Return how many elements a renderer draws when every <use> is replaced by what it repeats.
+
+    Returns at most a billion: ten elements in ten rows that each repeat the row before are 10^10.
+    """
+    most = 10**9
+    by_id: dict[str, Element] = {}
+    for element in elements:
+        by_id.setdefault(element.attributes.get("id", ""), element)
+    counts: dict[int, int] = {}
+
+    def size(element: Element, pending: frozenset[int]) -> int:
+        known = counts.get(id(element))
+        if known is not None:
+            return known
+        if id(element) in pending or len(pending) > DEPTH_LIMIT:
+            return 1
+        inside = pending | {id(element)}
+        total = 1 + sum(size(child, inside) for child in element.children)
+        for name in ("href", "xlink:href"):
+            target = by_id.get(element.attributes.get(name, "").strip().lstrip("#"))
+            if target is not None and element.name.endswith("use"):
+                total += size(target, inside)
+        counts[id(element)] = min(total, most)
+        return counts[id(element)]
+
+    return size(elements[0], frozenset())
+
+
+def find_parse_error(text: str) -> str | None:
+    """Return what expat, a strict XML parser, says against a text; None if it accepts it."""
+    # A separator that no namespace can have in it.
+    parser = xml.parsers.expat.ParserCreate(namespace_separator="\x0c")
+    try:
+        parser.Parse(text.encode("utf-8", "surrogatepass"), True)
+    except xml.parsers.expat.ExpatError as err:
+        return str(err)
+    return None

@@ -1,0 +1,188 @@
+"""What can be wrong with a drawing: one row per rule, and the values that findings are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, Literal, TypeAlias
+
+Kind: TypeAlias = Literal["xml", "picture", "unsafe", "style"]
+
+# What a kind of finding means, for the heading of a list.
+KINDS: Final[Mapping[Kind, str]] = MappingProxyType(
+    {
+        "xml": "breaks the XML",
+        "picture": "changes the picture",
+        "unsafe": "unsafe",
+        "style": "style",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule. `message` is said of a finding, with its detail in place of {}.
+
+    `repair` says what a repair does; it is empty if the fault can only be reported.
+    """
+
+    name: str
+    kind: Kind
+    message: str
+    repair: str
+
+
+RULES: Final[Mapping[str, Rule]] = MappingProxyType({rule.name: rule for rule in (
+    # The answer around the drawing
+    Rule("no-drawing", "xml", "there is no <svg> in the text", ""),
+    Rule("text-around", "xml", "there is other text around the drawing", "removed it"),
+    Rule("other-drawing", "style", "the text holds {} drawings; the last is used", ""),
+    Rule("too-large", "xml", "the text has more than {} characters", ""),
+    Rule("too-deep", "picture", "elements are nested more than {} deep; renderers crash", ""),
+    # Characters and markup
+    Rule("control-character", "xml", "XML has no character {}", "removed it"),
+    Rule("encoding", "xml", "the declared encoding {} is not that of the text", "declared UTF-8"),
+    Rule("declaration", "xml", "the XML declaration {}", "removed it"),
+    Rule("less-than", "xml", "a bare <", "wrote &lt;"),
+    Rule("ampersand", "xml", "a bare &", "wrote &amp;"),
+    Rule("html-entity", "xml", "XML does not know {}", "wrote the character"),
+    Rule("character-reference", "xml", "{} is no character of XML", "removed it"),
+    Rule("cdata-end", "xml", "]]> in text", "wrote ]]&gt;"),
+    Rule("comment-dashes", "xml", "-- or > where a comment may not have it", "put a space between"),
+    Rule("bogus-markup", "xml", "{} is no markup of SVG", "removed it"),
+    Rule("cut-off", "xml", "the text ends inside {}", "removed the incomplete part"),
+    # Tags and attributes
+    Rule("tag-not-ended", "xml", "the tag <{}> has no >", "added >"),
+    Rule("stray-characters", "xml", "{} between attributes", "removed it"),
+    Rule("duplicate-attribute", "xml", "attribute {} is given twice", "kept the first"),
+    Rule("conflicting-attribute", "xml", "attribute {} is given twice, with different values",
+         "kept the first"),
+    Rule("unquoted-value", "xml", "the value of {} has no quotes", "added quotes"),
+    Rule("missing-quote", "xml", "the value of {} has no closing quote", "added the quote"),
+    Rule("typographic-quotes", "xml", "the value of {} stands in typographic or escaped quotes",
+         "wrote straight quotes"),
+    Rule("missing-value", "xml", "attribute {} has no value", "gave it an empty value"),
+    Rule("missing-space", "xml", "no space before attribute {}", "added a space"),
+    Rule("split-name", "xml", "attribute name {} has a space in it", "wrote a hyphen"),
+    Rule("name-case", "picture", "SVG has no {}", "wrote the name that it has"),
+    # Nesting
+    Rule("shape-not-closed", "xml", "<{}> is not closed", "wrote />"),
+    Rule("not-closed", "xml", "<{}> is not closed", "added the closing tag"),
+    Rule("wrong-end-tag", "xml", "</{}> closes nothing of that name", "wrote the open element's name"),
+    Rule("unmatched-end-tag", "xml", "</{}> closes nothing", "removed it"),
+    # Namespaces
+    Rule("no-namespace", "picture", "the drawing does not declare SVG's namespace", "declared it"),
+    Rule("wrong-namespace", "picture", "{} declares another namespace than it should",
+         "declared the right one"),
+    Rule("undeclared-prefix", "xml", "the prefix {} is not declared", "declared it"),
+    # Safety
+    Rule("active-element", "unsafe", "<{}> can run programs or load other documents", "removed it"),
+    Rule("event-handler", "unsafe", "{} runs a program", "removed it"),
+    Rule("outside-reference", "unsafe", "{} refers to something outside of the drawing", "removed it"),
+    Rule("animated-link", "unsafe", "<{}> changes a link or an event handler", "removed it"),
+    Rule("unsafe-style", "unsafe", "a style loads something from outside: {}", "removed it"),
+    Rule("entity-declaration", "unsafe", "the document type declares {}", "removed the declarations"),
+    Rule("processing-instruction", "unsafe", "<?{}?> is an instruction to programs", "removed it"),
+    Rule("html-element", "unsafe", "<{}> belongs to HTML: a web page would end the drawing there",
+         "removed the tags, kept the text"),
+    Rule("html-in-text", "unsafe", "markup inside <{}>, which a web page would read as HTML",
+         "removed it"),
+    # Values
+    Rule("unit-space", "picture", "a space before the unit of {}", "removed the space"),
+    Rule("bad-number", "picture", "{} is no number", ""),
+    Rule("negative-size", "picture", "{} is negative: nothing is drawn", ""),
+    Rule("bad-path", "picture", "path data are wrong at {}: the rest is not drawn", ""),
+    Rule("bad-points", "picture", "{} has an odd count or something else than numbers", ""),
+    Rule("bad-transform", "picture", "{} is no transform: it is ignored", ""),
+    Rule("bad-color", "picture", "{} is no color", ""),
+    Rule("missing-attribute", "picture", "<{}: nothing is drawn", ""),
+    Rule("unknown-element", "picture", "SVG has no element <{}>: it is not drawn", ""),
+    Rule("misplaced-element", "picture", "<{}> is not drawn there", ""),
+    # References
+    Rule("unresolved-reference", "picture", "nothing has the id of {}", ""),
+    Rule("reference-without-url", "picture", "{} refers to an id without url()", "added url()"),
+    Rule("duplicate-id", "picture", "the id {} is given twice", ""),
+    # The frame
+    Rule("no-frame", "picture", "neither viewBox nor width and height", "added a viewBox: {}"),
+    Rule("bad-view-box", "picture", "viewBox {} is not four numbers of a visible area", ""),
+    Rule("view-box-units", "picture", "viewBox {} has units", "removed them"),
+    Rule("no-view-box", "style", "without a viewBox the drawing does not scale", ""),
+)})  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """Replace the characters from `start` to `end` by `text`."""
+
+    start: int
+    end: int
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A rule that a text breaks at `offset`; `edits` repair it, none: it cannot be repaired."""
+
+    rule: str
+    offset: int
+    detail: str = ""
+    edits: tuple[Edit, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A fault as it is reported: `line` and `column` count from 1 in the text as it came."""
+
+    rule: str
+    line: int
+    column: int
+    detail: str
+    repaired: bool
+
+    @property
+    def kind(self) -> Kind:
+        """Which of the four kinds of fault it is."""
+        return RULES[self.rule].kind
+
+
+def apply_edits(text: str, edits: Sequence[Edit]) -> tuple[str, list[Edit]]:
+    """Return `text` with `edits` made, and those that were made, in order of their place.
+
+    An edit inside a part that another one replaces is left out.
+    """
+    pieces: list[str] = []
+    made: list[Edit] = []
+    done = 0
+    for edit in sorted(edits, key=lambda edit: (edit.start, edit.start != edit.end, -edit.end)):
+        if edit.start >= done:
+            pieces += (text[done : edit.start], edit.text)
+            made.append(edit)
+            done = edit.end
+    return "".join((*pieces, text[done:])), made
+
+
+class PositionMap:
+    """Leads from offsets in an edited text back to the text as it came."""
+
+    def __init__(self) -> None:
+        self._passes: list[list[Edit]] = []
+
+    def add_pass(self, made: list[Edit]) -> None:
+        """Note edits that were made to the newest text, in order of their place."""
+        self._passes.append(made)
+
+    def map_back(self, offset: int) -> int:
+        """Return where `offset` in the newest text was in the text as it came."""
+        for made in reversed(self._passes):
+            shift = 0  # how far the edited text is ahead
+            for edit in made:
+                start = edit.start + shift
+                if offset < start:
+                    break
+                if offset < start + len(edit.text):
+                    offset = edit.start + shift
+                    break
+                shift += len(edit.text) - (edit.end - edit.start)
+            offset -= shift
+        return offset

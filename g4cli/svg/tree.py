@@ -1,0 +1,225 @@
+"""Which tag closes which: unclosed shapes, missing and wrong end tags, and the elements that result.
+
+A browser's rules decide: an end tag closes the newest open element of its name and all inside of it;
+one that closes nothing is dropped. Three cases go further, since browsers were not made for
+drawings: a shape that is not closed has no children, an unclosed text or gradient ends where
+something begins that cannot stand in it, and an end tag that closes nothing while the newest element
+is never closed was meant for that element.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from g4cli.svg.markup import decode, read_entities
+from g4cli.svg.names import (
+    ANIMATIONS,
+    CHARACTERS_ONLY,
+    DESCRIPTIONS,
+    GRADIENTS,
+    LEAVES,
+    TEXTS,
+    local_name,
+)
+from g4cli.svg.rules import Edit, Fault
+from g4cli.svg.tokens import Token, Tokenizer
+
+_IN_LEAF: Final = ANIMATIONS | DESCRIPTIONS
+_IN_TEXT: Final = _IN_LEAF | frozenset(("a", "altGlyph", "textPath", "tref", "tspan"))
+_IN_GRADIENT: Final = _IN_LEAF | frozenset(("stop", "style"))
+
+
+@dataclass(slots=True)
+class Element:
+    """An element of a well-formed drawing. `attributes` have their references replaced.
+
+    `start` and `end` are its tags, `first` and `last` their indices among the tokens; both are the
+    same for an element like <g/>. `holder` is the title, description or style that it stands in.
+    """
+
+    name: str
+    attributes: Mapping[str, str]
+    start: Token
+    end: Token
+    first: int
+    last: int
+    parent: Element | None
+    holder: Element | None
+    depth: int
+    children: list[Element] = field(default_factory=list)
+
+    def ancestors(self) -> Iterator[Element]:
+        """Yield the element that holds this one, then the one that holds that."""
+        above = self.parent
+        while above is not None:
+            yield above
+            above = above.parent
+
+
+@dataclass(slots=True)
+class _Open:
+    """A start tag that nothing has closed yet. `wrong_end` is an end tag that may have been meant."""
+
+    index: int
+    name: str
+    wrong_end: int | None = None
+
+
+class _Nesting:
+    """Walks the tags of a text with a stack; `faults` is the result."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._text, self._tokens = tokenizer.text, tokenizer.tokens
+        self.faults: list[Fault] = []
+        self._stack: list[_Open] = []
+        self._count: Counter[str] = Counter()  # how often each name is on the stack
+        self._after: dict[int, int] = {}  # start tag -> the first token after its element
+        self._has_root = False
+
+    def walk(self) -> None:
+        """Find all faults."""
+        for index, token in enumerate(self._tokens):
+            if token.kind == "start":
+                self._open(index, token)
+            elif token.kind == "end":
+                self._close(index, token)
+            elif not self._stack and self._is_text(token):
+                self._remove("text-around", index)
+        self._close_down_to(0, len(self._tokens))
+
+    def _is_text(self, token: Token) -> bool:
+        written = self._text[token.start : token.end]
+        return token.kind == "cdata" or (
+            token.kind == "text" and bool(written.strip("\ufeff \t\r\n"))
+        )
+
+    def _remove(self, rule: str, index: int, detail: str = "") -> None:
+        token = self._tokens[index]
+        self.faults.append(Fault(rule, token.start, detail, (Edit(token.start, token.end),)))
+
+    def _open(self, index: int, token: Token) -> None:
+        if not self._stack and self._has_root:
+            self._remove("text-around", index)
+            return
+        self._has_root = True
+        if token.self_closing:
+            self._after[index] = index + 1
+        else:
+            self._stack.append(_Open(index, token.name))
+            self._count[token.name] += 1
+
+    def _close(self, index: int, token: Token) -> None:
+        if self._count[token.name]:
+            above = len(self._stack) - 1
+            while self._stack[above].name != token.name:
+                above -= 1
+            self._close_down_to(above + 1, index)
+            closed = self._pop()
+            self._after[closed.index] = index + 1
+            if closed.wrong_end is not None:
+                wrong = self._tokens[closed.wrong_end]
+                self._remove("unmatched-end-tag", closed.wrong_end, wrong.name)
+        elif len(self._stack) > 1 and self._stack[-1].wrong_end is None:
+            self._stack[-1].wrong_end = index
+        else:
+            self._remove("unmatched-end-tag", index, token.name)
+
+    def _pop(self) -> _Open:
+        top = self._stack.pop()
+        self._count[top.name] -= 1
+        return top
+
+    def _close_down_to(self, depth: int, stop: int) -> None:
+        """Repair what is open above `depth` when the token at index `stop` closes it."""
+        while len(self._stack) > depth:
+            top = self._pop()
+            start = self._tokens[top.index]
+            is_leaf = local_name(start.name) in LEAVES
+            if top.wrong_end is not None:
+                wrong = self._tokens[top.wrong_end]
+                if not is_leaf:
+                    edit = Edit(wrong.start + 2, wrong.start + 2 + len(wrong.name), start.name)
+                    self.faults.append(Fault("wrong-end-tag", wrong.start, wrong.name, (edit,)))
+                    self._after[top.index] = top.wrong_end + 1
+                    continue
+                self._remove("unmatched-end-tag", top.wrong_end, wrong.name)
+            after = self._find_last_child(top.index, stop)
+            self._after[top.index] = after
+            at = self._tokens[after].start if after < len(self._tokens) else len(self._text)
+            rule, edit = "not-closed", Edit(at, at, f"</{start.name}>")
+            if is_leaf and after == top.index + 1:
+                rule, edit = "shape-not-closed", Edit(start.end - 1, start.end - 1, "/")
+            self.faults.append(Fault(rule, start.start, start.name, (edit,)))
+
+    def _find_last_child(self, index: int, stop: int) -> int:
+        """Return the first token from `index` to `stop` that cannot be in the element begun there."""
+        inside = _allowed_inside(self._tokens[index].name)
+        if inside is None:
+            return stop
+        is_leaf = local_name(self._tokens[index].name) in LEAVES
+        at = after = index + 1
+        while at < stop:
+            token = self._tokens[at]
+            if token.kind == "start":
+                if local_name(token.name) not in inside:
+                    break
+                at = after = self._after.get(at, at + 1)
+                continue
+            at += 1
+            if not is_leaf:
+                after = at
+        return after
+
+
+def _allowed_inside(name: str) -> frozenset[str] | None:
+    """Return the elements that may stand in one called `name`; None if nearly all may."""
+    local = local_name(name)
+    if local in CHARACTERS_ONLY:
+        return frozenset()
+    if local in LEAVES:
+        return _IN_LEAF
+    if local in TEXTS:
+        return _IN_TEXT
+    return _IN_GRADIENT if local in GRADIENTS else None
+
+
+def check_nesting(tokenizer: Tokenizer) -> list[Fault]:
+    """Return the faults in how the elements of a text are nested; repaired, it is well-formed."""
+    nesting = _Nesting(tokenizer)
+    nesting.walk()
+    return nesting.faults
+
+
+def entities_of(tokenizer: Tokenizer) -> Mapping[str, str]:
+    """Return the harmless entities that the text declares."""
+    doctype = next((token for token in tokenizer.tokens if token.kind == "doctype"), None)
+    return read_entities(tokenizer.text[doctype.start : doctype.end]) or {} if doctype else {}
+
+
+def build_elements(tokenizer: Tokenizer) -> list[Element]:
+    """Return the elements of a text without faults of markup and nesting, in order of their tags."""
+    entities = entities_of(tokenizer)
+    elements: list[Element] = []
+    above: Element | None = None
+    for index, token in enumerate(tokenizer.tokens):
+        if token.kind == "end" and above is not None:
+            above.end, above.last = token, index
+            above = above.parent
+        elif token.kind == "start":
+            attributes = {item.name: decode(item.value, entities) for item in token.attributes}
+            holder = above.holder if above else None
+            if above and holder is None and local_name(above.name) in CHARACTERS_ONLY:
+                holder = above
+            depth = above.depth + 1 if above else 1
+            element = Element(
+                token.name, attributes, token, token, index, index, above, holder, depth
+            )
+            elements.append(element)
+            if above is not None:
+                above.children.append(element)
+            if not token.self_closing:
+                above = element
+    return elements

@@ -1,0 +1,115 @@
+"""What a renderer draws otherwise than meant, or not at all: names, numbers, path data, colors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Final
+
+from g4cli.svg.geometry import is_length, parse_numbers, parse_path, parse_transform
+from g4cli.svg.names import COLORS, ELEMENTS, SHAPES, local_name
+from g4cli.svg.rules import Edit, Fault
+from g4cli.svg.tree import Element
+
+_LENGTHS: Final = frozenset(
+    [
+        "x", "y", "x1", "y1", "x2", "y2", "cx", "cy", "r", "rx", "ry", "width", "height",
+        "stroke-width", "stroke-dashoffset", "stroke-miterlimit", "font-size",
+    ]
+)  # fmt: skip
+# Whose values are lists, one length for each letter.
+_LISTS: Final = frozenset(("x", "y", "dx", "dy"))
+_SIZES: Final = frozenset(("r", "rx", "ry", "width", "height", "stroke-width"))
+_WORDS: Final = frozenset(
+    [
+        "auto", "inherit", "initial", "unset", "larger", "smaller", "xx-small", "x-small", "small",
+        "medium", "large", "x-large", "xx-large",
+    ]
+)  # fmt: skip
+_UNIT_SPACE: Final = re.compile(r"\s*[+-]?[0-9.]+(\s+)(?:px|pt|pc|mm|cm|in|em|ex|rem|%)\s*", re.I)
+_FUNCTION: Final = re.compile(r"\s*(?:calc|var|min|max|clamp|env)\(", re.I)
+_TRANSFORMS: Final = frozenset(("transform", "gradientTransform", "patternTransform"))
+_PAINTS: Final = frozenset(
+    ("fill", "stroke", "stop-color", "flood-color", "lighting-color", "color")
+)
+_COLOR: Final = re.compile(
+    r"#(?:[0-9a-f]{3}|[0-9a-f]{4}|[0-9a-f]{6}|[0-9a-f]{8})(?:\s+icc-color\(.*\))?"
+    r"|url\(.*|(?:rgba?|hsla?|hwb|lab|lch|oklab|oklch|color|color-mix|var|device-cmyk|light-dark)\(.*\)",
+    re.IGNORECASE | re.DOTALL,
+)
+# What a shape cannot be drawn without, unless an animation or a style gives it.
+_NEEDED: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "circle": ("r",), "rect": ("width", "height"), "path": ("d",),
+        "polygon": ("points",), "polyline": ("points",),
+    }
+)  # fmt: skip
+_SHOWN: Final = 24
+
+
+def check_values(elements: list[Element]) -> list[Fault]:
+    """Return what is wrong with names and values of the elements of a drawing."""
+    has_styles = any(local_name(element.name) == "style" for element in elements)
+    faults: list[Fault] = []
+    for element in elements:
+        # A prefix: data of an editor. An ancestor called metadata: data of whomever.
+        if ":" in element.name and not element.name.startswith("svg:"):
+            continue
+        faults += _check_element(element, has_styles)
+        for attribute in element.start.attributes:
+            value = element.attributes[attribute.name]
+            if "{" not in value or attribute.name != "style":
+                faults += _check_attribute(element, attribute.name, value, attribute.value_start)
+    return faults
+
+
+def _check_element(element: Element, has_styles: bool) -> Iterator[Fault]:
+    name, at = local_name(element.name), element.start.start
+    above = local_name(element.parent.name) if element.parent else ""
+    if name not in ELEMENTS and element.holder is None and above != "metadata":
+        yield Fault("unknown-element", at, element.name)
+    if name in SHAPES and above in SHAPES | {"text", "tspan", "image", "use"}:
+        yield Fault("misplaced-element", at, f"{name}> inside of <{above}")
+    missing = [key for key in _NEEDED.get(name, ()) if key not in element.attributes]
+    if missing and not has_styles and "style" not in element.attributes and not element.children:
+        yield Fault("missing-attribute", at, f"{name}> has no {' and no '.join(missing)}")
+
+
+def _check_attribute(element: Element, name: str, value: str, at: int) -> Iterator[Fault]:
+    kind = local_name(element.name)
+    if name in _LENGTHS and not (name in _LISTS and kind in ("text", "tspan", "altGlyph")):
+        yield from _check_length(element, name, value, at)
+    elif name in _TRANSFORMS:
+        # The property of CSS allows more: units, rotate3d(), an origin.
+        if parse_transform(value) is None and not re.search(r"deg|px|%|3d|var\(|[XYZ]\(", value):
+            yield Fault("bad-transform", at, _shorten(value))
+    elif name in _PAINTS:
+        plain = value.strip()
+        if plain.lower() not in COLORS and not _COLOR.fullmatch(plain):
+            yield Fault("bad-color", at, f'{name}="{_shorten(value)}"')
+    elif name == "d" and kind == "path":
+        error = parse_path(value)[1] if value.strip() not in ("", "none") else None
+        if error is not None:
+            yield Fault("bad-path", at + min(error, len(value)), f"character {error + 1}")
+    elif name == "points" and kind in ("polygon", "polyline"):
+        numbers = parse_numbers(value)
+        if numbers is None or len(numbers) % 2:
+            yield Fault("bad-points", at, f'points="{_shorten(value)}"')
+
+
+def _check_length(element: Element, name: str, value: str, at: int) -> Iterator[Fault]:
+    shown = f'{name}="{_shorten(value)}"'
+    spaced = _UNIT_SPACE.fullmatch(value)
+    if spaced and "&" not in value:
+        edit = Edit(at + spaced.start(1), at + spaced.end(1))
+        yield Fault("unit-space", at, shown, (edit,))
+    elif not is_length(value) and value.strip() not in _WORDS and not _FUNCTION.match(value):
+        yield Fault("bad-number", at, f"{shown} of <{element.name}>")
+    elif name in _SIZES and value.strip().startswith("-") and re.search("[1-9]", value):
+        yield Fault("negative-size", at, f"{shown} of <{element.name}>")
+
+
+def _shorten(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
