@@ -1,0 +1,106 @@
+"""Decode a PNG with eight bits a channel, as renderers write them. No interlacing, no palette."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import Final
+
+from g4cli.core.errors import BadMedia
+
+_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
+_CHANNELS: Final = {0: 1, 2: 3, 4: 2, 6: 4}  # color type -> samples of a pixel
+_MOST_PIXELS: Final = 1 << 26
+
+
+@dataclass(frozen=True, slots=True)
+class Pixels:
+    """A picture as rows of red, green, blue and opacity, one byte each, from the top left."""
+
+    width: int
+    height: int
+    rgba: bytes
+
+    def at(self, x: int, y: int) -> tuple[int, int, int, int]:
+        """Return red, green, blue and opacity of the pixel at column `x` of row `y`."""
+        start = 4 * (y * self.width + x)
+        red, green, blue, alpha = self.rgba[start : start + 4]
+        return red, green, blue, alpha
+
+
+def decode_png(data: bytes) -> Pixels:
+    """Return the pixels of a PNG (ISO/IEC 15948). Raises BadMedia if it is damaged or of another kind."""
+    try:
+        return _decode(data)
+    except (struct.error, zlib.error, IndexError, KeyError, ValueError) as err:
+        raise BadMedia(f"the PNG cannot be decoded: {err}") from err
+
+
+def _decode(data: bytes) -> Pixels:
+    if data[:8] != _SIGNATURE:
+        raise ValueError("no PNG")
+    at, compressed, header = 8, bytearray(), b""
+    while at < len(data):
+        size, kind = struct.unpack_from(">I4s", data, at)
+        body = data[at + 8 : at + 8 + size]
+        if kind == b"IHDR":
+            header = body
+        elif kind == b"IDAT":
+            compressed += body
+        at += 12 + size
+    width, height, depth, color, _, _, interlaced = struct.unpack(">IIBBBBB", header)
+    if depth != 8 or interlaced or width * height > _MOST_PIXELS:
+        raise ValueError(f"{depth} bits a channel, {width} x {height} pixels")
+    channels = _CHANNELS[color]
+    stride = width * channels
+    raw = zlib.decompressobj().decompress(bytes(compressed), (stride + 1) * height)
+    rows, above = bytearray(), bytearray(stride)
+    for row in range(height):
+        start = row * (stride + 1)
+        line = bytearray(raw[start + 1 : start + 1 + stride])
+        if len(line) != stride:
+            raise ValueError("rows are missing")
+        _undo_filter(raw[start], line, above, channels)
+        rows += line
+        above = line
+    return Pixels(width, height, _with_opacity(bytes(rows), channels))
+
+
+def _undo_filter(kind: int, line: bytearray, above: bytearray, step: int) -> None:
+    """Turn differences back into samples, in place (section 9.2)."""
+    if kind == 1:
+        for i in range(step, len(line)):
+            line[i] = line[i] + line[i - step] & 255
+    elif kind == 2:
+        for i, up in enumerate(above):
+            line[i] = line[i] + up & 255
+    elif kind == 3:
+        for i, up in enumerate(above):
+            left = line[i - step] if i >= step else 0
+            line[i] = line[i] + (left + up >> 1) & 255
+    elif kind == 4:
+        for i, up in enumerate(above):
+            left, corner = (line[i - step], above[i - step]) if i >= step else (0, 0)
+            line[i] = line[i] + _paeth(left, up, corner) & 255
+    elif kind:
+        raise ValueError(f"unknown filter {kind}")
+
+
+def _paeth(left: int, up: int, corner: int) -> int:
+    estimate = left + up - corner
+    by_left, by_up, by_corner = abs(estimate - left), abs(estimate - up), abs(estimate - corner)
+    if by_left <= by_up and by_left <= by_corner:
+        return left
+    return up if by_up <= by_corner else corner
+
+
+def _with_opacity(samples: bytes, channels: int) -> bytes:
+    if channels == 4:
+        return samples
+    rgba = bytearray(b"\xff" * (len(samples) // channels * 4))
+    for channel in range(3):
+        rgba[channel::4] = samples[min(channel, (channels - 1) // 2 * 2) :: channels]
+    if channels == 2:
+        rgba[3::4] = samples[1::2]
+    return bytes(rgba)

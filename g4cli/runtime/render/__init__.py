@@ -1,0 +1,1 @@
+"""Drawings to pixels, by resvg in a child process with limits."""

@@ -1,0 +1,87 @@
+"""Render drawings in a child process, with limits on time, memory, size, depth and repetition."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from g4cli.core.child import ChildLimits, exit_text, run_child
+from g4cli.core.errors import RuntimeFailed
+from g4cli.core.units import GIB
+from g4cli.svg.repair import DEPTH_LIMIT, Drawing
+
+MOST_PIXELS: Final = 8192  # of a side
+# resvg draws 100,000 elements in 3 s; more come only from a <use> of a <use> of a <use>.
+MOST_DRAWN: Final = 200_000
+_CPU_LIMIT_S: Final = 20
+_WALL_LIMIT_S: Final = 60.0
+_MEMORY_LIMIT: Final = GIB
+
+
+@dataclass(frozen=True, slots=True)
+class Rendering:
+    """A PNG, or the reason why there is none."""
+
+    png: bytes = b""
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RenderJob:
+    """A drawing to render and the larger of the sides of its picture in pixels."""
+
+    svg: str
+    ratio: float  # width by height
+    side: int
+
+
+def refuse_rendering(drawing: Drawing) -> str:
+    """Return why a drawing is not given to the renderer, '' if nothing is against it."""
+    if drawing.text is None or drawing.frame is None:
+        return "it could not be repaired"
+    if drawing.depth > DEPTH_LIMIT:
+        return f"its elements are nested {drawing.depth:,} deep, more than {DEPTH_LIMIT}"
+    if drawing.n_drawn > MOST_DRAWN:
+        return f"it draws {drawing.n_drawn:,} elements, more than {MOST_DRAWN:,}"
+    return ""
+
+
+def render_jobs(jobs: Sequence[RenderJob]) -> list[Rendering]:
+    """Return the picture of each job, or why there is none. One child renders all of them.
+
+    Raises RuntimeFailed if no process can be started.
+    """
+    requests = [
+        {
+            "svg": job.svg,
+            "width": min(job.side, MOST_PIXELS) if job.ratio >= 1 else 0,
+            "height": min(job.side, MOST_PIXELS),
+        }
+        for job in jobs
+    ]
+    try:
+        seen, status = run_child(
+            "g4cli.runtime.render.child",
+            text=json.dumps({"jobs": requests}),
+            timeout_s=_WALL_LIMIT_S,
+            memory_bytes=_MEMORY_LIMIT,
+            limits=ChildLimits(address_bytes=2 * _MEMORY_LIMIT, cpu_seconds=_CPU_LIMIT_S),
+        )
+    except OSError as err:
+        raise RuntimeFailed(f"the renderer cannot be started: {err}") from err
+    renderings = []
+    for line in seen.stdout.splitlines():
+        answer = json.loads(line)
+        error = str(answer.get("error", ""))
+        renderings.append(Rendering(base64.b64decode(answer.get("png", "")), error))
+    if len(renderings) < len(jobs):
+        why = "took too long" if seen.timed_out else f"ended with {exit_text(status)}"
+        if seen.over_limit:
+            why = "needed too much memory"
+        if "No module named 'resvg_py'" in seen.stderr:
+            why = "is not installed: pip install resvg_py"
+        renderings += [Rendering(error=f"the renderer {why}")] * (len(jobs) - len(renderings))
+    return renderings

@@ -1,0 +1,58 @@
+"""Pixels come out of a PNG as they went in, through every filter; a damaged one is an error."""
+
+from __future__ import annotations
+
+import random
+import struct
+import zlib
+
+import pytest
+
+from g4cli.core.errors import BadMedia
+from g4cli.core.png import decode_png
+
+WIDTH, HEIGHT = 7, 5
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def encode(rows: list[bytes], channels: int, filters: list[int]) -> bytes:
+    """Return a PNG of `rows`, each with its own filter; written from the standard's formulas."""
+    raw, above = b"", bytes(len(rows[0]))
+    for row, kind in zip(rows, filters, strict=True):
+        raw += bytes([kind])
+        for i, value in enumerate(row):
+            a = row[i - channels] if i >= channels else 0
+            b = above[i]
+            c = above[i - channels] if i >= channels else 0
+            p = a + b - c
+            nearest = min((abs(p - a), 0, a), (abs(p - b), 1, b), (abs(p - c), 2, c))[2]
+            raw += bytes([(value - [0, a, b, (a + b) // 2, nearest][kind]) % 256])
+        above = row
+    color = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+    header = struct.pack(">IIBBBBB", len(rows[0]) // channels, len(rows), 8, color, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(raw)) + chunk(
+        b"IEND", b"")  # fmt: skip
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_every_filter_is_undone(channels: int) -> None:
+    rng = random.Random(channels)
+    rows = [rng.randbytes(WIDTH * channels) for _ in range(HEIGHT)]
+    pixels = decode_png(encode(rows, channels, [0, 1, 2, 3, 4]))
+    assert (pixels.width, pixels.height) == (WIDTH, HEIGHT)
+    for y, row in enumerate(rows):
+        for x in range(WIDTH):
+            sample = tuple(row[x * channels : (x + 1) * channels])
+            gray = (sample[0],) * 3
+            expected = {1: (*gray, 255), 2: (*gray, sample[-1]), 3: (*sample, 255), 4: sample}
+            assert pixels.at(x, y) == expected[channels]
+
+
+@pytest.mark.parametrize("cut", [0, 4, 20, 33, 44])
+def test_a_damaged_png_is_an_error(cut: int) -> None:
+    whole = encode([bytes(12)] * 3, 4, [0, 0, 0])
+    with pytest.raises(BadMedia):
+        decode_png(whole[:cut])
