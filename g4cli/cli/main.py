@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import sys
 import traceback
-from types import TracebackType
+from collections.abc import Mapping
+from types import MappingProxyType, TracebackType
 from typing import Annotated, Final
 
 import typer
@@ -33,6 +34,14 @@ COMMANDS: Final[tuple[tuple[str, str, str], ...]] = (
     ("chat", "g4cli.cli.commands.chat", "chat"),
     ("doctor", "g4cli.cli.commands.doctor", "doctor"),
     ("bench", "g4cli.cli.commands.bench", "bench"),
+    ("svg check", "g4cli.cli.commands.svg", "check"),
+    ("svg fix", "g4cli.cli.commands.svg", "fix"),
+    ("svg png", "g4cli.cli.commands.svg", "png"),
+    ("svg show", "g4cli.cli.commands.svg", "show"),
+)
+# The first word of a name of two, and what its help page says.
+GROUPS: Final[Mapping[str, str]] = MappingProxyType(
+    {"svg": "Check, repair, render and show drawings (SVG) in files and in answers of models."}
 )
 
 app = typer.Typer(
@@ -68,9 +77,15 @@ def _handle_root_options(
 
 def register_commands() -> None:
     """Fill the app from COMMANDS, once. The modules import nothing heavy before they run."""
-    if not app.registered_commands:
-        for name, module, function in COMMANDS:
-            app.command(name, cls=Command)(getattr(importlib.import_module(module), function))
+    if app.registered_commands:
+        return
+    groups = {name: typer.Typer(help=text, no_args_is_help=True) for name, text in GROUPS.items()}
+    for name, module, function in COMMANDS:
+        group, _, command = name.rpartition(" ")
+        place = groups[group] if group else app
+        place.command(command, cls=Command)(getattr(importlib.import_module(module), function))
+    for name, group_app in groups.items():
+        app.add_typer(group_app, name=name)
 
 
 def main() -> None:
@@ -127,6 +142,7 @@ def _show_traceback(
 
 
 def _help_command_for(args: list[str]) -> str:
-    command = next((a for a in args if not a.startswith("-")), "")
-    known = {info.name for info in app.registered_commands}
-    return f"g4 {command} --help" if command in known else "g4 --help"
+    words = [arg for arg in args if not arg.startswith("-")]
+    known = {name for name, _, _ in COMMANDS} | set(GROUPS)
+    named = next((name for n in (2, 1) if (name := " ".join(words[:n])) in known), "")
+    return f"g4 {named} --help" if named else "g4 --help"

@@ -203,6 +203,17 @@ class Output:
         sys.stdout.write(self._answer(text))
         sys.stdout.flush()
 
+    def write_xml(self, text: str) -> None:
+        """Write text of a file, XML, to standard output: as it is, or cleaned on a terminal.
+
+        A character that the stream's encoding lacks becomes a reference, such as &#9786;.
+        """
+        if sys.stdout.isatty():
+            self.stream(text)
+            return
+        encoding = sys.stdout.encoding or "utf-8"
+        sys.stdout.write(text.encode(encoding, "xmlcharrefreplace").decode(encoding))
+
     @contextmanager
     def show_errors(self) -> Iterator[None]:
         """Show a G4Error that the block raises instead of passing it on: conversations continue."""

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from typer.models import CommandInfo
 
 from g4cli.cli.main import COMMANDS, app, register_commands
 from tests.support.paths import ROOT
@@ -25,9 +26,18 @@ def _registered() -> None:
     register_commands()
 
 
+def find_command(name: str) -> CommandInfo:
+    """Return a registered command; a name of two words is one of a group."""
+    group, _, command = name.rpartition(" ")
+    groups = {g.name: g.typer_instance for g in app.registered_groups}
+    place = groups[group] if group else app
+    assert place is not None
+    return next(c for c in place.registered_commands if c.name == command)
+
+
 @pytest.mark.parametrize("name", [name for name, _, _ in COMMANDS])
 def test_every_command_has_help_examples_and_json(name: str) -> None:
-    info = next(c for c in app.registered_commands if c.name == name)
+    info = find_command(name)
     assert info.callback is not None
     doc = info.callback.__doc__ or ""
     assert doc.strip().partition("\n")[0].endswith("."), "the first line is a sentence"

@@ -1,0 +1,139 @@
+"""g4 svg: check, repair, render and show drawings in files and answers."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from g4cli.cli.options.common import ForceOpt, JsonOpt, QuietOpt
+from g4cli.cli.options.svg import FileArg, PictureArg, RepairedArg, WidthOpt
+from g4cli.cli.output import output_for
+from g4cli.core.errors import DoctorFailed
+
+if TYPE_CHECKING:
+    from g4cli.operations.svg import CheckedDrawing
+
+
+def check(file: FileArg, json: JsonOpt = False, quiet: QuietOpt = False) -> None:
+    """Say what is wrong with a drawing, and what can be repaired.
+
+    The last whole drawing of an answer is taken. Exits with 0 if nothing is wrong with it, with 8
+    otherwise; matters of style do not count.
+
+    \b
+    Examples:
+      g4 svg check drawing.svg
+      g4 chat e2b -p "Draw a pelican as SVG." | g4 svg check -
+      g4 svg check answer.txt --json
+    """
+    out = output_for(as_json=json, quiet=quiet)
+    from g4cli.cli.views.svg import render_check, summarize_check
+
+    checked = _check(file)
+    out.result(
+        checked.as_json(),
+        lambda: render_check(out, checked, repairs_made=False),
+        brief=summarize_check(checked),
+    )
+    if not checked.is_flawless:
+        raise typer.Exit(DoctorFailed.exit_code)
+
+
+def fix(
+    file: FileArg,
+    out_file: RepairedArg = None,
+    force: ForceOpt = False,
+    json: JsonOpt = False,
+    quiet: QuietOpt = False,
+) -> None:
+    """Repair a drawing so that it opens everywhere and does nothing but draw.
+
+    What is right stays as it is, byte for byte. Exits with 8 if something is left that cannot be
+    repaired; the drawing is written all the same if it opens.
+
+    \b
+    Examples:
+      g4 svg fix answer.txt drawing.svg
+      g4 chat e2b -p "Draw a pelican as SVG." | g4 svg fix - > drawing.svg
+      g4 svg fix drawing.svg drawing.svg --force
+    """
+    out = output_for(as_json=json, quiet=quiet)
+    from g4cli.cli.views.svg import render_check, summarize_check
+    from g4cli.operations.svg import write_result
+
+    checked = _check(file)
+    text = checked.drawing.text
+    if text is not None and out_file is not None:
+        write_result(out_file, text.encode(), replace_file=force)
+    if out_file is None and not json:
+        out.write_xml(text or "")
+        out.say(summarize_check(checked))
+    else:
+        data = checked.as_json() | {"svg": text, "path": str(out_file) if out_file else None}
+        out.result(
+            data, lambda: render_check(out, checked, repairs_made=True), brief=str(out_file or "")
+        )
+    if not checked.is_repaired:
+        raise typer.Exit(DoctorFailed.exit_code)
+
+
+def png(
+    file: FileArg,
+    out_file: PictureArg,
+    width: WidthOpt = None,
+    force: ForceOpt = False,
+    json: JsonOpt = False,
+    quiet: QuietOpt = False,
+) -> None:
+    """Repair a drawing and render it as PNG.
+
+    \b
+    Examples:
+      g4 svg png drawing.svg drawing.png
+      g4 svg png answer.txt drawing.png --width 1024
+    """
+    out = output_for(as_json=json, quiet=quiet)
+    from g4cli.operations.svg import render_drawing, write_result
+
+    checked = _check(file)
+    picture = render_drawing(checked.drawing, width=width)
+    write_result(out_file, picture, replace_file=force)
+    out.result(
+        checked.as_json() | {"path": str(out_file)},
+        lambda: out.say(f"wrote {out_file}"),
+        brief=str(out_file),
+    )
+
+
+def show(file: FileArg, json: JsonOpt = False, quiet: QuietOpt = False) -> None:
+    """Repair a drawing and show it in the terminal.
+
+    As a picture in kitty, WezTerm, Ghostty, Konsole and iTerm2, elsewhere in half blocks. Nothing is
+    drawn where standard output is no terminal.
+
+    \b
+    Examples:
+      g4 svg show drawing.svg
+      g4 chat e2b -p "Draw a pelican as SVG." | g4 svg show -
+    """
+    out = output_for(as_json=json, quiet=quiet)
+    from g4cli.cli.views.picture import show_picture
+    from g4cli.cli.views.svg import summarize_check
+
+    checked = _check(file)
+    out.result(checked.as_json(), lambda: show_picture(out, checked.drawing))
+    out.say(summarize_check(checked))
+    if not checked.works:
+        raise typer.Exit(DoctorFailed.exit_code)
+
+
+def _check(file: str) -> CheckedDrawing:
+    from g4cli.operations.svg import check_drawing, read_answer
+    from g4cli.svg.repair import TEXT_LIMIT
+
+    if file == "-":
+        return check_drawing(sys.stdin.read(TEXT_LIMIT + 1), "standard input")
+    return check_drawing(read_answer(Path(file)), file)

@@ -1,0 +1,105 @@
+"""Pictures in the terminal: kitty's and iTerm2's protocols take a PNG, half blocks go everywhere.
+
+Sources: kitty, "Terminal graphics protocol" (a PNG in base64, in pieces of 4,096 characters);
+iTerm2, "Inline Images Protocol" (OSC 1337). Terminals are told apart by the variables they set, as
+asking them needs the terminal in raw mode and time. Inside tmux and screen, which pass neither
+protocol on, half blocks are drawn.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Final, Literal, TypeAlias
+
+from g4cli.cli.output import Output
+from g4cli.core.png import Pixels, decode_png
+from g4cli.operations.svg import render_drawing
+from g4cli.svg.repair import Drawing
+
+PictureWay: TypeAlias = Literal["kitty", "iterm2", "blocks", "none"]
+
+_PIECE: Final = 4096
+_SIDE: Final = 640  # pixels, for terminals that take a PNG
+_MOST_COLUMNS: Final = 80
+_UPPER: Final = "▀"
+
+
+def show_picture(out: Output, drawing: Drawing) -> None:
+    """Show a drawing on standard output if it is a terminal.
+
+    Raises RuntimeFailed if it cannot be rendered.
+    """
+    way = choose_picture_way(os.environ) if out.is_terminal else "none"
+    if way == "none":
+        out.say("no terminal that shows pictures: g4 svg png FILE OUT writes one")
+        return
+    if way == "blocks":
+        columns = max(8, min(_MOST_COLUMNS, out.console().width - 1))
+        pixels = decode_png(render_drawing(drawing, width=columns, most=2 * columns))
+        sys.stdout.write("".join(f"{line}\n" for line in draw_half_blocks(pixels)))
+    else:
+        png = render_drawing(drawing, most=_SIDE)
+        sys.stdout.write((encode_kitty if way == "kitty" else encode_iterm2)(png) + "\n")
+    sys.stdout.flush()
+
+
+def choose_picture_way(environment: Mapping[str, str]) -> PictureWay:
+    """Return how the terminal that `environment` describes shows a picture."""
+    term, program = environment.get("TERM", ""), environment.get("TERM_PROGRAM", "")
+    if term in ("", "dumb") or "NO_COLOR" in environment:
+        return "none"
+    if "TMUX" in environment or term.startswith(("screen", "tmux")):
+        return "blocks"
+    if "KITTY_WINDOW_ID" in environment or "kitty" in term or program in ("ghostty", "WezTerm"):
+        return "kitty"
+    if "KONSOLE_VERSION" in environment:
+        return "kitty"
+    return "iterm2" if program == "iTerm.app" else "blocks"
+
+
+def encode_kitty(png: bytes) -> str:
+    """Return the escape sequences that show a PNG by kitty's protocol."""
+    text = base64.b64encode(png).decode()
+    pieces = [text[at : at + _PIECE] for at in range(0, len(text), _PIECE)]
+    first, last = "a=T,f=100,", len(pieces) - 1
+    return "".join(
+        f"\x1b_G{first if index == 0 else ''}m={int(index < last)};{piece}\x1b\\"
+        for index, piece in enumerate(pieces)
+    )
+
+
+def encode_iterm2(png: bytes) -> str:
+    """Return the escape sequence that shows a PNG by iTerm2's protocol."""
+    return f"\x1b]1337;File=inline=1;size={len(png)}:{base64.b64encode(png).decode()}\x07"
+
+
+def draw_half_blocks(pixels: Pixels) -> Iterator[str]:
+    """Yield lines of text in which each character shows two pixels, one above the other.
+
+    The upper one is the color of the character, the lower one that of its background. What is not
+    painted stays the terminal's own background.
+    """
+    for y in range(0, pixels.height, 2):
+        line = []
+        for x in range(pixels.width):
+            upper = pixels.at(x, y)
+            lower = pixels.at(x, y + 1) if y + 1 < pixels.height else (0, 0, 0, 0)
+            line.append(_draw_cell(upper, lower))
+        yield "".join(line) + "\x1b[0m"
+
+
+def _draw_cell(upper: tuple[int, int, int, int], lower: tuple[int, int, int, int]) -> str:
+    visible = [pixel[3] >= 128 for pixel in (upper, lower)]
+    if visible == [False, False]:
+        return "\x1b[0m "
+    if visible == [False, True]:
+        return f"\x1b[0;38;2;{_color(lower)}m▄"
+    background = f"48;2;{_color(lower)}" if visible[1] else "49"
+    return f"\x1b[38;2;{_color(upper)};{background}m{_UPPER}"
+
+
+def _color(pixel: tuple[int, int, int, int]) -> str:
+    return f"{pixel[0]};{pixel[1]};{pixel[2]}"
