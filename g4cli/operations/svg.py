@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from g4cli.core.errors import BadFile, RuntimeFailed, UsageError
-from g4cli.core.files import atomic_file, open_file, require_file
+from g4cli.core.files import atomic_file, is_there, open_file, require_file
 from g4cli.core.png import decode_png
 from g4cli.core.quoting import shell_command
 from g4cli.core.units import size_text
@@ -166,6 +166,25 @@ def render_drawing(drawing: Drawing, *, width: int | None = None, most: int | No
     if rendered.error:
         raise RuntimeFailed(f"the drawing cannot be rendered: {rendered.error}")
     return rendered.png
+
+
+def require_drawing_target(path: Path) -> None:
+    """Raise UsageError unless `path` ends with .svg or .png and no file is there."""
+    if path.suffix.lower() not in (".svg", ".png"):
+        raise UsageError(f"{path} ends with neither .svg nor .png")
+    if is_there(path.expanduser()):
+        raise UsageError(f"{path} exists", hint="name a new file")
+
+
+def save_drawing(drawing: Drawing, path: Path) -> None:
+    """Write a repaired drawing to a new file, as PNG if its name ends so.
+
+    Raises UsageError if the name is wrong or taken, RuntimeFailed if it cannot be rendered.
+    """
+    require_drawing_target(path)
+    is_png = path.suffix.lower() == ".png"
+    content = render_drawing(drawing) if is_png else (drawing.text or "").encode()
+    write_result(path.expanduser(), content)
 
 
 def write_result(path: Path, content: bytes, *, replace_file: bool = False) -> None:

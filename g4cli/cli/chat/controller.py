@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from g4cli.cli.options.chat import ChatDisplay
     from g4cli.cli.output import Output
     from g4cli.operations.chat.session import ChatSession
+    from g4cli.operations.svg import CheckedDrawing
 
 
 class ChatController:
@@ -88,8 +89,23 @@ class ChatController:
             self.out.warn(
                 "the answer was truncated: the context is full (/clear, or a larger --ctx)"
             )
+        if "<svg" in reply.text:
+            from g4cli.cli.views.svg import summarize_check
+
+            summary = summarize_check(self.find_drawing())
+            self.out.say(f"the drawing: {summary}; /svg shows it, /svg FILE saves it")
         if self.display.stats:
             self.show_stats()
+
+    def find_drawing(self) -> CheckedDrawing:
+        """Return the newest drawing of the conversation, repaired. Raises UsageError without one."""
+        # Here, for its rules take a tenth of a second to load: few conversations have a drawing.
+        from g4cli.operations.svg import check_drawing
+
+        for turn in reversed(self.session.conversation.turns):
+            if turn.role == "assistant" and "<svg" in turn.content:
+                return check_drawing(turn.content, "the drawing")
+        raise UsageError("no answer has a drawing", hint="ask for one, as SVG")
 
     def switch_conversation(self, conversation: Conversation) -> None:
         """Save the current conversation and continue with another one."""

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from g4cli.cli.views.plain_chat import PlainView
 from g4cli.cli.views.reply import loop_text, reply_data, stats_text
-from g4cli.core.errors import Interrupted, LoopStopped
+from g4cli.core.errors import DoctorFailed, Interrupted, LoopStopped
 from g4cli.operations.chat.inputs import requested_media
 
 if TYPE_CHECKING:
     from g4cli.cli.options.chat import ChatDisplay
     from g4cli.cli.output import Output
     from g4cli.operations.chat.session import ChatSession
+    from g4cli.operations.svg import CheckedDrawing
 
 
 def answer_once(out: Output, session: ChatSession, question: str, display: ChatDisplay) -> int:
@@ -21,8 +23,13 @@ def answer_once(out: Output, session: ChatSession, question: str, display: ChatD
     session.conversation.ask(question, requested_media(session.request))
     with PlainView(out, display.thoughts) as view:
         reply = session.run_turn(view)
+    data = reply_data(reply, session.load_s, session.engine.drafted)
+    checked = None
+    if display.drawing is not None:
+        checked = _save_drawing(out, reply.text, display.drawing)
+        data["svg"] = checked.as_json()
     if out.mode == "json":
-        out.result(reply_data(reply, session.load_s, session.engine.drafted))
+        out.result(data)
     if reply.loop and reply.finish_reason == "loop":
         out.warn(loop_text(reply.loop, session.engine.path, forced=session.has_grammar))
         return LoopStopped.exit_code
@@ -35,4 +42,19 @@ def answer_once(out: Output, session: ChatSession, question: str, display: ChatD
     if display.stats:
         out.say(stats_text(session, reply))
     sys.stdout.flush()
-    return 0
+    return 0 if checked is None or checked.works else DoctorFailed.exit_code
+
+
+def _save_drawing(out: Output, answer: str, path: Path) -> CheckedDrawing:
+    """Write the drawing of `answer` to `path` if it works; say what became of it either way."""
+    # Here, for its rules take a tenth of a second to load: few answers have a drawing.
+    from g4cli.cli.views.svg import describe_saved
+    from g4cli.operations.svg import check_drawing, save_drawing
+
+    checked = check_drawing(answer, "the answer")
+    if checked.works:
+        save_drawing(checked.drawing, path)
+        out.say(describe_saved(checked, path))
+    else:
+        out.warn(describe_saved(checked, path))
+    return checked

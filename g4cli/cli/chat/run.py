@@ -36,8 +36,14 @@ def run_chat(out: Output, request: ChatRequest, prompt: str | None, display: Cha
         found = find_newest_model()
         out.say(found.reason)
         request = replace(request, model=str(found.path))
+    if display.drawing is not None:
+        from g4cli.operations.svg import require_drawing_target
+
+        require_drawing_target(display.drawing)
     find_model_path(request.model)  # an unknown name is reported before standard input is read
     question = _read_question(out, request, prompt)
+    if question is None and display.drawing is not None:
+        raise UsageError("--svg needs a question", hint="-p TEXT, or /svg FILE in a conversation")
     previous: ChatRequest | None = None
     while True:
         with ExitStack() as stack:

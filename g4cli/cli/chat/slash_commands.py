@@ -9,7 +9,7 @@ from typing import Final
 
 from g4cli.chat import Conversation
 from g4cli.cli.chat.command import Command
-from g4cli.cli.chat.controller import ChatController
+from g4cli.cli.chat.controller import ChatController, strip_quotes
 from g4cli.cli.views.saved_chats import draw_saved_chats, shorten_line
 from g4cli.core.errors import UsageError
 from g4cli.core.units import size_text
@@ -101,6 +101,21 @@ def _run_load(chat: ChatController, rest: str) -> None:
     chat.show_history()
 
 
+def _run_svg(chat: ChatController, rest: str) -> None:
+    checked = chat.find_drawing()
+    from g4cli.cli.views.picture import show_picture
+    from g4cli.cli.views.svg import describe_saved, summarize_check
+    from g4cli.operations.svg import save_drawing
+
+    if not rest:
+        show_picture(chat.out, checked.drawing)
+        chat.out.say(summarize_check(checked))
+        return
+    path = Path(strip_quotes(rest)).expanduser()
+    save_drawing(checked.drawing, path)
+    chat.out.say(describe_saved(checked, path))
+
+
 def _run_stats(chat: ChatController, rest: str) -> None:
     if rest in ("on", "off"):
         chat.display = replace(chat.display, stats=rest == "on")
@@ -147,6 +162,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     Command("audio", "FILE", "add an audio file to the next question", _run_audio, takes_path=True),
     Command("save", "FILE", "save the conversation as JSON", _run_save, takes_path=True),
     Command("load", "[NAME|FILE]", "continue a saved chat, or list them", _run_load, takes_path=True),
+    Command("svg", "[FILE]", "show the last drawing, or save it (.svg, .png)", _run_svg, takes_path=True),
     Command(
         "stats", "[on|off]", "show the speed of the last answer, or of each", _run_stats,
         choices=("on", "off"),

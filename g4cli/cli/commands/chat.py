@@ -43,6 +43,7 @@ def chat(
     expand: o.ExpandOpt = "bf16",
     draft: o.DraftOpt = "auto",
     stats: o.StatsOpt = False,
+    svg: o.DrawingOpt = None,
     json: JsonOpt = False,
     quiet: QuietOpt = False,
 ) -> None:
@@ -64,6 +65,7 @@ def chat(
       g4 chat e2b --think on < question.txt
       cat file.txt | g4 chat e2b -p "Summarize this."
       g4 chat e2b -p "What is on it?" --image photo.jpg
+      g4 chat e2b -p "Draw a pelican as SVG." --svg pelican.svg
       g4 chat tiny -p "What is GGUF?" --temp 0 --json
     """
     out = output_for(as_json=json, quiet=quiet)
@@ -102,5 +104,5 @@ def chat(
         expand=expand,
         draft=draft,
     )
-    display = o.ChatDisplay(thoughts=thoughts, stats=stats, banner=not quiet)
+    display = o.ChatDisplay(thoughts=thoughts, stats=stats, banner=not quiet, drawing=svg)
     raise typer.Exit(run_chat(out, request, prompt, display))

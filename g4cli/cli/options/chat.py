@@ -25,11 +25,15 @@ LazyPle: TypeAlias = Literal["auto", "on", "off"]
 
 @dataclass(frozen=True, slots=True)
 class ChatDisplay:
-    """How a chat is shown: `thoughts` (show, fold or hide), speeds after each answer, the banner."""
+    """How a chat is shown: `thoughts` (show, fold or hide), speeds after each answer, the banner.
+
+    `drawing` is the file for the drawing in the answer to the only question.
+    """
 
     thoughts: str = "show"
     stats: bool = False
     banner: bool = True
+    drawing: Path | None = None
 
 
 PromptOpt: TypeAlias = Annotated[
@@ -282,4 +286,12 @@ DraftOpt: TypeAlias = Annotated[
 ]
 StatsOpt: TypeAlias = Annotated[
     bool, typer.Option("--stats", help="Show speeds after each answer.")
+]
+DrawingOpt: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--svg",
+        metavar="OUT",
+        help="Write the drawing in the answer, repaired: OUT.svg or OUT.png.",
+    ),
 ]

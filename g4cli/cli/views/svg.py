@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 from g4cli.cli.output import Output
@@ -40,6 +41,12 @@ def render_check(out: Output, checked: CheckedDrawing, *, repairs_made: bool) ->
                 f"{stage.name}: {_MARKS[stage.passed]}{f', {stage.detail}' if stage.detail else ''}"
             )
     out.line(f"{checked.name}: {summarize_check(checked)}")
+
+
+def describe_saved(checked: CheckedDrawing, path: Path) -> str:
+    """Return what became of the drawing that was to be saved at `path`."""
+    summary = summarize_check(checked)
+    return f"{path}: {summary}" if checked.works else f"{path} is not written: {summary}"
 
 
 def summarize_check(checked: CheckedDrawing) -> str:
