@@ -63,8 +63,10 @@ __all__ = [
 CHECKPOINTS_BYTES: Final = 256 * MIB
 """What `g4 chat` spends on checkpoints at most; of a larger window it makes none."""
 
-# Measured by tests/bench/resident.py: g4 chat with the network of `tiny`.
-_PROCESS_BYTES: Final = 56 * MIB
+# Measured by tests/bench/resident.py: the process that holds the conversation, and the worker without its
+# model and vocabulary.
+_FRONT_BYTES: Final = 54 * MIB
+_WORKER_BYTES: Final = 38 * MIB
 
 
 def estimate(
@@ -163,5 +165,5 @@ def _media_terms(options: Options, device: str) -> list[Term]:
 
 
 def process_bytes(shape: Shape) -> int:
-    """Return the resident bytes of Python, llama.cpp's code and the vocabulary."""
-    return _PROCESS_BYTES + vocabulary_bytes(shape.n_vocab)
+    """Return the resident bytes of g4's two processes: Python, llama.cpp's code and the vocabulary."""
+    return _FRONT_BYTES + _WORKER_BYTES + vocabulary_bytes(shape.n_vocab)
