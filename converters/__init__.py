@@ -20,8 +20,9 @@ How to call it (`g4 convert` and `g4 pull` do exactly this):
     done = convert_checkpoint(folder, target, plain=BF16, coder=coder)           # any other type
     done.path, done.nbytes, done.sha256, done.n_tensors, done.types, done.ignored
 
-`part="mmproj"` writes the vision and audio towers instead. A coder (blocks.Coder) gives tensors their types
-and bytes; the one with the recipes of `quant` is g4cli.store.recode: the converter sees of g4cli only core.
+`part="mmproj"` writes the vision and audio encoders instead. A coder (blocks.Coder) gives tensors
+their types and bytes; the one with the recipes of `quant` is g4cli.store.recode: the converter sees
+of g4cli only core.
 """
 
 from g4cli.converters.convert import Converted, convert_checkpoint

@@ -1,4 +1,4 @@
-"""The `-assistant` drafters: a small text network without keys and values, between two projections.
+"""The `-assistant` draft models: a small text network without KV cache between two projections.
 
 Sources: conversion/gemma.py (Gemma4AssistantModel), gguf-py/gguf/tensor_mapping.py and
 src/models/gemma4-assistant.cpp, llama.cpp@0c1e57098.
@@ -29,14 +29,14 @@ ROWS: Final = (
 
 IGNORES: Final = (
     *text.IGNORES,
-    # Centroids of the vocabulary let transformers skip most logits; llama.cpp's graph computes them all, and
-    # its converter leaves them out (filter_tensors, "masked_embedding").
+    # Centroids of the vocabulary let transformers skip most logits; llama.cpp's graph computes them
+    # all, and its converter leaves them out (filter_tensors, "masked_embedding").
     Ignore(r"(model\.)?masked_embedding\..*", "an index that llama.cpp does not use"),
 )
 
 
 def extra_keys(config: Config, arch: str) -> dict[str, Value]:
-    """Return the keys that a drafter has beside those of a text network."""
+    """Return the keys that a draft model has besides those of a text network."""
     return {
         f"{arch}.embedding_length_out": u32(config.backbone or 0),
         f"{arch}.nextn_predict_layers": u32(config.text.n_layer),

@@ -1,8 +1,8 @@
 """The conformer of E2B and E4B, and the frame embedder of the 12B: tensors and keys.
 
 Sources: conversion/gemma.py (Gemma4VisionAudioModel), conversion/base.py (MmprojModel) and
-gguf-py/gguf/tensor_mapping.py, llama.cpp@0c1e57098. Convolutions stay F32 there, and with them everything
-whose name has "_conv" in it, such as the projection after the two convolutions.
+gguf-py/gguf/tensor_mapping.py, llama.cpp@0c1e57098. Convolutions stay F32 there, and with them
+everything whose name has "_conv" in it, such as the projection after the two convolutions.
 """
 
 from __future__ import annotations
@@ -157,7 +157,10 @@ EMBEDDER_ROWS: Final = (
 
 
 def audio_keys(config: Config) -> dict[str, Value]:
-    """Return the audio keys but for projector, mel bins and epsilon, which come last (`closing_keys`)."""
+    """Return the audio keys, except projector, mel bins and epsilon.
+
+    Those come last in llama.cpp's converter: see `closing_keys`.
+    """
     if config.embedder is not None:
         hidden, n_ff, n_layer, n_head = config.embedder.n_samples, 0, 0, 0
     else:

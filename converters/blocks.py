@@ -1,7 +1,8 @@
 """Tensors as rows in blocks, read in worker threads, and the coder that writes F32, F16 and BF16.
 
-A Coder decides types and makes bytes; the converter asks nothing else of it. PlainCoder is the one of this
-package; the one with quant's recipes is put together outside (the converter does not know quant).
+A Coder decides types and makes bytes; the converter asks nothing else of it. PlainCoder is the one
+of this package; the one with quant's recipes is put together outside (the converter does not know
+quant).
 """
 
 from __future__ import annotations
@@ -31,9 +32,10 @@ AHEAD: Final = 3  # blocks under way per thread
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Some whole rows of a tensor: the first row's number, and how to read them (in a worker thread).
+    """Whole rows of a tensor: the number of the first, and a function that reads them.
 
-    `read()` returns shape (rows, row length): float32 or float16 values, or uint16 holding bfloat16.
+    `read` is called in a worker thread. `read()` returns shape (rows, row length): float32 or
+    float16 values, or uint16 holding bfloat16.
     """
 
     start: int
@@ -52,27 +54,31 @@ class Coder(Protocol):
         """Return how many numbers a block should have, whole rows allowing."""
         ...
 
-    def plan(
+    def plan_tensors(
         self, keys: Mapping[str, Value], specs: Sequence[TensorSpec]
     ) -> tuple[Mapping[str, Value], Sequence[TensorSpec]]:
-        """Return the keys and tensors of the file, from those of the plain conversion; order is free."""
+        """Return the keys and tensors of the file to write, in any order.
+
+        `keys` and `specs` are those of the conversion without quantization.
+        """
         ...
 
-    def stream(self, tensors: Iterable[tuple[TensorSpec, Rows]]) -> Iterator[memoryview]:
+    def encode_tensors(self, tensors: Iterable[tuple[TensorSpec, Rows]]) -> Iterator[memoryview]:
         """Yield the bytes of all tensors, in order."""
         ...
 
 
 class Faults:
-    """What is wrong with numbers, by the checkpoint's name of the tensor: collected, told at the end."""
+    """The names of checkpoint tensors that hold NaN or Inf, to report all of them at once."""
 
     def __init__(self) -> None:
         self.found: dict[str, str] = {}
 
     def check_block(self, block: NDArray[Any], origin: str, infinite: bool) -> NDArray[Any]:
-        """Return `block`, or zeros in its place if it has NaN or Inf, so that every tensor is looked at.
+        """Return `block`, or zeros of its shape if it holds NaN or Inf; records `origin` then.
 
-        `infinite`: Inf is a value like any other.
+        So the conversion continues and finds every such tensor. `infinite`: Inf is a value like any
+        other.
         """
         if is_finite(block) or (infinite and not np.isnan(to_float32(block)).any()):
             return block
@@ -82,9 +88,10 @@ class Faults:
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """Where the numbers of a tensor come from: a view of the file, rows of `row` numbers in its order.
+    """A tensor to convert: a view of the file that is written as rows of `row` numbers.
 
-    `value` acts on float32 blocks. `origin` is the checkpoint's name for it, `faults` where to report.
+    `value` acts on float32 blocks. `origin` is the checkpoint's name for it, `faults` where to
+    report.
     """
 
     view: NDArray[Any]
@@ -109,7 +116,7 @@ class Tensor:
             )
 
     def _read_block(self, piece: NDArray[Any]) -> NDArray[Any]:
-        # What lies in order in the file is not copied here: pages are read when they are used.
+        # A contiguous piece is not copied here: its pages are read when they are used.
         rows = np.ascontiguousarray(piece).reshape(-1, self.row)
         if self.value is not None:
             changed = self.value(to_float32(rows))
@@ -119,7 +126,7 @@ class Tensor:
 
 
 def is_finite(block: NDArray[Any]) -> bool:
-    """Return whether `block` (uint16 = bits of BF16, float16 or float32) has neither NaN nor Inf."""
+    """Return whether `block` has neither NaN nor Inf: float16, float32, or uint16 (BF16 bits)."""
     if block.dtype == np.uint16:
         # Without the sign, NaN and Inf are the largest numbers.
         return bool(np.bitwise_and(block, 0x7FFF).max() < 0x7F80)
@@ -136,7 +143,10 @@ def to_bf16(x: NDArray[np.float32]) -> NDArray[np.uint16]:
 
 
 def to_plain(kind: GGMLType, block: NDArray[Any]) -> NDArray[Any]:
-    """Return `block` in F32, F16 (float16) or BF16 (uint16); a value beyond the range becomes Inf."""
+    """Return `block` as float32 (F32), float16 (F16) or uint16 (BF16).
+
+    A value beyond the range of the type becomes Inf.
+    """
     if kind is BF16:
         return block if block.dtype == np.uint16 else to_bf16(to_float32(block))
     if kind is F16:
@@ -144,7 +154,7 @@ def to_plain(kind: GGMLType, block: NDArray[Any]) -> NDArray[Any]:
             return block if block.dtype == np.float16 else to_float32(block).astype(np.float16)
     if kind is F32:
         return to_float32(block)
-    raise ValueError(f"{kind.name} is no plain type")
+    raise ValueError(f"{kind.name} is not an unquantized type")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,13 +164,13 @@ class PlainCoder:
     threads: int = 0
     block_weights: int = BLOCK_WEIGHTS
 
-    def plan(
+    def plan_tensors(
         self, keys: Mapping[str, Value], specs: Sequence[TensorSpec]
     ) -> tuple[Mapping[str, Value], Sequence[TensorSpec]]:
         """Return both as they are."""
         return keys, specs
 
-    def stream(self, tensors: Iterable[tuple[TensorSpec, Rows]]) -> Iterator[memoryview]:
+    def encode_tensors(self, tensors: Iterable[tuple[TensorSpec, Rows]]) -> Iterator[memoryview]:
         """Yield the bytes. Raises BadCheckpoint for a value beyond the range of its type."""
         n = self.threads or os.cpu_count() or 1
         pool = ThreadPoolExecutor(n, thread_name_prefix="convert")

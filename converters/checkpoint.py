@@ -1,11 +1,11 @@
-"""A Hugging Face folder of safetensors, checked before it is believed, read through memory maps.
+"""A Hugging Face checkpoint of safetensors: validated, then read through memory maps.
 
 The format (huggingface/safetensors, README "Format"): u64 length of the header, the header in JSON
-`{name: {"dtype", "shape", "data_offsets": [begin, end]}}`, then the data. A sharded checkpoint has an index
-`model.safetensors.index.json` with `weight_map: {name: file}`.
+`{name: {"dtype", "shape", "data_offsets": [begin, end]}}`, then the data. A sharded checkpoint has
+an index `model.safetensors.index.json` with `weight_map: {name: file}`.
 
-Everything in these files is hostile until checked: lengths before they are used, offsets against shape and
-dtype and against each other, file names against the folder.
+The files may come from anyone, so nothing in them is used before it is checked: lengths, offsets
+against shape and dtype and against each other, file names against the folder.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ SIZES: Final[Mapping[str, int]] = MappingProxyType(
         "F8_E5M2": 1,
     }
 )
-# Those that can be converted. numpy has no bfloat16: its bits travel as uint16 and `floats` widens them.
+# Those that can be converted. numpy has no bfloat16: its bits are kept as uint16 and `to_float32`
+# widens them.
 FLOATS: Final[Mapping[str, np.dtype[Any]]] = MappingProxyType(
     {"BF16": np.dtype("<u2"), "F16": np.dtype("<f2"), "F32": np.dtype("<f4")}
 )
@@ -85,7 +86,7 @@ class Source:
 
 
 class Checkpoint:
-    """An open folder: `tensors` by name, in the order of the files, and their data as read-only arrays."""
+    """An open checkpoint: `tensors` by name in file order, their data as read-only arrays."""
 
     def __init__(
         self, folder: Path, tensors: Mapping[str, Source], maps: Sequence[mmap.mmap]
@@ -108,7 +109,10 @@ class Checkpoint:
         return BY_NAME[first]
 
     def map_array(self, name: str) -> NDArray[Any]:
-        """Return tensor `name` as it lies on disk, not copied: uint16 (bits of BF16), float16 or float32."""
+        """Return the data of tensor `name`: uint16 (bits of BF16), float16 or float32.
+
+        The array is a view of the mapped file, in the tensor's shape.
+        """
         source = self.tensors[name]
         dtype = FLOATS[source.dtype]
         flat = np.frombuffer(self._maps[source.file], dtype, prod(source.shape), source.offset)
@@ -123,7 +127,7 @@ def to_float32(raw: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def as_float32(bits: NDArray[np.uint32]) -> NDArray[np.float32]:
-    """Return `bits` seen as float32."""
+    """Return the float32 numbers that have these bit patterns."""
     seen: NDArray[np.float32] = bits.view(np.float32)
     return seen
 
@@ -134,7 +138,7 @@ def require_folder(folder: Path) -> None:
         return
     if folder.exists():
         raise BadCheckpoint(
-            f"{folder} is a file; a folder with config.json is needed", hint="g4 convert DIR"
+            f"{folder} is a file, not a folder with config.json", hint="g4 convert DIR"
         )
     raise FileMissing(
         folder, hint="g4 convert DIR, a folder with config.json and model.safetensors"
@@ -183,7 +187,10 @@ def list_names(what: str, names: Sequence[str], limit: int = 12) -> str:
 
 
 def read_json(path: Path, *, required: bool = True) -> dict[str, Any]:
-    """Return the JSON object in the file at `path` ({} if absent and not required). Raises BadCheckpoint."""
+    """Return the JSON object in the file at `path` ({} if absent and not required).
+
+    Raises BadCheckpoint.
+    """
     try:
         data = read_inside(path, JSON_BYTES_OF.get(path.name, JSON_BYTES))
     except FileNotFoundError:
@@ -198,14 +205,12 @@ def read_json(path: Path, *, required: bool = True) -> dict[str, Any]:
 def _parse_object(data: bytes, where: str) -> dict[str, Any]:
     try:
         value = json.loads(data, parse_constant=_refuse_constant)
-        if _SURROGATE.search(
-            data
-        ):  # half a surrogate pair is no text: it could be neither written nor shown
+        if _SURROGATE.search(data):  # half a surrogate pair cannot be encoded as UTF-8
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as err:
         raise BadCheckpoint(f"{where}: not JSON ({str(err)[:200]})", hint=DOWNLOAD_AGAIN) from err
     if not isinstance(value, dict):
-        raise BadCheckpoint(f"{where}: a JSON object is needed")
+        raise BadCheckpoint(f"{where}: not a JSON object")
     return value
 
 
@@ -229,18 +234,16 @@ def _find_shards(folder: Path) -> tuple[list[Path], dict[str, str] | None]:
     if not isinstance(weight_map, dict) or not weight_map:
         raise BadCheckpoint(f"{index}: no weight_map")
     if not all(isinstance(file, str) for file in weight_map.values()):
-        raise BadCheckpoint(f"{index}: a file name in weight_map is no text")
+        raise BadCheckpoint(f"{index}: a file name in weight_map is not a string")
     names = sorted(set(weight_map.values()))
     if len(names) > SHARDS:
-        raise BadCheckpoint(f"{index}: {len(names):,} shards, more than {SHARDS:,}")
+        raise BadCheckpoint(f"{index}: {len(names):,} shards, more than the limit of {SHARDS:,}")
     outside = [name for name in names if Path(name).name != name or name in ("", ".", "..")]
     if outside:
-        raise BadCheckpoint(
-            f"{index}: {list_names('a shard must lie in the folder itself', outside)}"
-        )
+        raise BadCheckpoint(f"{index}: {list_names('shards outside of the folder', outside)}")
     long = [name[:40] + " ..." for name in names if len(os.fsencode(name)) > _NAME_BYTES]
     if long:
-        raise BadCheckpoint(f"{index}: {list_names('names of shards that no disk takes', long)}")
+        raise BadCheckpoint(f"{index}: {list_names('shard names that are too long', long)}")
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise BadCheckpoint(
@@ -255,7 +258,7 @@ def _map_file(file: Path) -> mmap.mmap:
             size = os.fstat(handle.fileno()).st_size
             if size < 8:
                 raise BadCheckpoint(
-                    f"{file}: {size} bytes, no safetensors file", hint=DOWNLOAD_AGAIN
+                    f"{file}: {size} bytes are too few for a safetensors file", hint=DOWNLOAD_AGAIN
                 )
             buffer = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
         if hasattr(
@@ -275,11 +278,11 @@ def _read_header(file: Path, buffer: mmap.mmap, number: int) -> list[Source]:
             hint=DOWNLOAD_AGAIN,
         )
     if length > HEADER_BYTES:
-        raise BadCheckpoint(f"{file}: a header of {length:,} bytes, more than {HEADER_BYTES:,}")
+        raise BadCheckpoint(f"{file}: the header has {length:,} bytes, more than {HEADER_BYTES:,}")
     header = _parse_object(buffer[8 : 8 + length], f"{file}, header")
     header.pop("__metadata__", None)
     if len(header) > TENSORS:
-        raise BadCheckpoint(f"{file}: {len(header):,} tensors, more than {TENSORS:,}")
+        raise BadCheckpoint(f"{file}: {len(header):,} tensors, more than the limit of {TENSORS:,}")
     data = 8 + length
     sources = [
         _read_entry(file, name, entry, number, data) for name, entry in sorted(header.items())
@@ -289,25 +292,25 @@ def _read_header(file: Path, buffer: mmap.mmap, number: int) -> list[Source]:
 
 
 def _read_entry(file: Path, name: str, entry: Any, number: int, data: int) -> Source:
-    def bad(what: str) -> BadCheckpoint:
+    def make_error(what: str) -> BadCheckpoint:
         return BadCheckpoint(f"{file}: tensor {name}: {what}", hint=DOWNLOAD_AGAIN)
 
     if not isinstance(entry, dict):
-        raise bad("its entry is no object")
+        raise make_error("its entry is not an object")
     dtype, shape, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
     if not isinstance(dtype, str) or dtype not in SIZES:
-        raise bad(f"unknown type {dtype!r}")
+        raise make_error(f"unknown type {dtype!r}")
     if not _are_whole(shape) or len(shape) > DIMS:
-        raise bad(f"impossible shape {str(shape)[:80]}")
+        raise make_error(f"impossible shape {str(shape)[:80]}")
     if not _are_whole(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
-        raise bad(f"impossible data_offsets {str(offsets)[:80]}")
+        raise make_error(f"impossible data_offsets {str(offsets)[:80]}")
     nbytes = prod(shape) * SIZES[dtype]
     if nbytes != offsets[1] - offsets[0]:
-        raise bad(
+        raise make_error(
             f"{dtype} {shape} takes {nbytes:,} bytes, data_offsets give {offsets[1] - offsets[0]:,}"
         )
     if nbytes == 0:
-        raise bad(f"it is empty ({shape})")
+        raise make_error(f"it is empty ({shape})")
     return Source(name, dtype, tuple(shape), number, data + offsets[0], nbytes)
 
 

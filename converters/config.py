@@ -5,7 +5,7 @@ Spelling 2 (transformers 5.20 and later): `per_layer_config: {"5": {"head_dim": 
 
 Defaults are those of transformers 5.23.0, models/gemma4/configuration_gemma4.py and
 models/gemma4_unified/configuration_gemma4_unified.py: a key left out of config.json has that value.
-Every key must be known (`config_keys.py`): one that is not could change the graph without a word.
+Every key must be known (`config_keys.py`): an unknown one could change the network unnoticed.
 """
 
 from __future__ import annotations
@@ -45,7 +45,10 @@ FULL: Final = "full_attention"
 
 @dataclass(frozen=True, slots=True)
 class TextConfig:
-    """The text network. `is_swa[i]`: layer i is sliding. `*_full` are those of the global layers."""
+    """The text network.
+
+    `is_swa[i]`: layer i is sliding. `*_full` are those of the global layers.
+    """
 
     n_layer: int
     hidden: int
@@ -84,7 +87,10 @@ class TextConfig:
         return self.n_head_kv if self.is_swa[layer] else full
 
     def n_ff_of(self, layer: int) -> int:
-        """Return the width of the dense feed-forward block: twice in shared-KV layers if double_wide."""
+        """Return the width of the dense feed-forward network of `layer`.
+
+        Layers with shared KV have twice the width if `double_wide` is set.
+        """
         return self.n_ff * 2 if self.double_wide and self.is_shared(layer) else self.n_ff
 
     def is_shared(self, layer: int) -> bool:
@@ -98,7 +104,10 @@ class TextConfig:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A checked config.json. `embedder` is what the unified model has in place of `vision` and `audio`."""
+    """A checked config.json.
+
+    `embedder` is what the unified model has in place of `vision` and `audio`.
+    """
 
     family: Family
     text: TextConfig
@@ -114,8 +123,8 @@ def read_config(
 ) -> Config:
     """Return `raw` (a parsed config.json) typed. Raises BadCheckpoint, listing all faults at once.
 
-    `ignore` names unknown keys that the caller vouches for. Without `media` the towers' configs are not
-    looked at: what they hold cannot hinder the text network.
+    `ignore` names unknown keys that the caller vouches for. Without `media` the configs of the
+    encoders are not read: a fault in them must not prevent the conversion of the text network.
     """
     family = _read_family(raw, where)
     text = raw.get("text_config", raw if "num_hidden_layers" in raw else None)
@@ -157,7 +166,7 @@ def _read_family(raw: Mapping[str, Any], where: str) -> Family:
     if not isinstance(name, str) or name not in ARCHITECTURES:
         raise BadCheckpoint(
             f"{where}: the architecture is {name!r}; g4 converts {', '.join(ARCHITECTURES)}",
-            hint="g4 is for Gemma 4: use llama.cpp's convert_hf_to_gguf.py for other networks",
+            hint="g4 is for Gemma 4: use llama.cpp's convert_hf_to_gguf.py for other models",
         )
     quantization = raw.get("quantization_config") or raw.get("quantization")
     if quantization:
@@ -240,7 +249,8 @@ def _read_global_layers(
     overrides = read.raw.get("per_layer_config")
     if overrides is None:
         heads = read.read_optional_int("num_global_key_value_heads")
-        # transformers lets attention_k_eq_v gate the heads (configuration_gemma4.py, __post_init__).
+        # transformers lets attention_k_eq_v gate the heads (configuration_gemma4.py,
+        # __post_init__).
         return read.read_int("global_head_dim", 512, high=MAX_HEAD), heads if k_eq_v else None
     head_dim, heads = read.read_int("head_dim", 256, high=MAX_HEAD), None
     expected = {i for i, swa in enumerate(is_swa) if not swa}
@@ -267,7 +277,10 @@ def _layer_number(key: object) -> int:
 
 
 def _read_rope(read: Reader) -> tuple[float, float, float]:
-    """Return theta of the global layers, theta of the sliding ones, rotated share of the global ones."""
+    """Return RoPE's theta of the global and of the sliding layers, and the rotated share.
+
+    The share is that of the global layers; sliding layers rotate all dimensions.
+    """
     rope = read.raw.get("rope_parameters")
     if rope is None:
         return 1e6, 1e4, 0.25
@@ -284,7 +297,7 @@ def _read_rope(read: Reader) -> tuple[float, float, float]:
     for name, part, kind, keys in known:
         if part.get("rope_type", kind if part is sliding else None) != kind:
             read.faults.append(
-                f"rope_type of {name} is {part.get('rope_type')!r}; only {kind!r} is known"
+                f"rope_type of {name} is {part.get('rope_type')!r}; only {kind!r} is supported"
             )
         extra = sorted(set(part) - keys)
         if extra and not (
@@ -299,7 +312,7 @@ def _read_rope(read: Reader) -> tuple[float, float, float]:
         read.faults.append(f"rope_parameters of {FULL} has no partial_rotary_factor")
     partial = top.read_float("partial_rotary_factor", 0.25)
     if partial > 1:
-        read.faults.append(f"partial_rotary_factor is {partial}, at most 1 makes sense")
+        read.faults.append(f"partial_rotary_factor is {partial}, it must be at most 1")
     return top.read_float("rope_theta", 1e6), low.read_float("rope_theta", 1e4), partial
 
 
@@ -307,5 +320,5 @@ def _read_part(raw: Mapping[str, Any], name: str, faults: list[str]) -> Mapping[
     value = raw.get(name)
     if value is None or isinstance(value, dict):
         return value
-    faults.append(f"{name} is no object")
+    faults.append(f"{name} is not an object")
     return None

@@ -4,8 +4,8 @@
     FIXED   llama.cpp's graph is built for these values only
     FREE    changes nothing that a GGUF holds
 
-Sources: transformers 5.23.0, configuration_utils.py (PreTrainedConfig) and models/gemma4*/configuration_*.py;
-src/models/gemma4.cpp, llama.cpp@0c1e57098.
+Sources: transformers 5.23.0, configuration_utils.py (PreTrainedConfig) and
+models/gemma4*/configuration_*.py; src/models/gemma4.cpp, llama.cpp@0c1e57098.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ FREE: Final = _split_words(
     """
 )
 
-# key -> values that llama.cpp's graph stands for; None also means "not set".
+# key -> values that llama.cpp's graph is built for; None also means "not set".
 FIXED_TEXT: Final[Mapping[str, tuple[Any, ...]]] = {
     "hidden_activation": ("gelu_pytorch_tanh", None),
     "hidden_act": ("gelu_pytorch_tanh", None),
@@ -97,7 +97,7 @@ FIXED_AUDIO: Final[Mapping[str, tuple[Any, ...]]] = {
     "attention_context_right": (0,),
     "attention_logit_cap": (50.0,),
 }
-FREE_TEXT: Final = _split_words("sliding_window_pattern")  # layer_types says it, layer by layer
+FREE_TEXT: Final = _split_words("sliding_window_pattern")  # layer_types has it for each layer
 FREE_VISION: Final = _split_words(
     """
     num_key_value_heads max_position_embeddings rope_parameters default_output_length num_soft_tokens
@@ -107,7 +107,10 @@ FREE_AUDIO: Final = frozenset(("attention_invalid_logits_value", "gradient_clipp
 
 
 def check_keys(raw: Mapping[str, Any], ignore: frozenset[str], *, media: bool) -> list[str]:
-    """Return one fault for every unknown key that is switched on and every value that has no graph."""
+    """Return a fault for each unknown key that is set and each value that has no graph.
+
+    `ignore` names keys to pass over. Without `media` the encoders' keys are not checked.
+    """
     text = raw.get("text_config")
     see, hear = (raw.get(name) if media else None for name in ("vision_config", "audio_config"))
     parts: list[tuple[str, Any, frozenset[str], Mapping[str, tuple[Any, ...]]]] = [
@@ -129,7 +132,7 @@ def check_keys(raw: Mapping[str, Any], ignore: frozenset[str], *, media: bool) -
                 if value not in fixed[key]:
                     good = " or ".join(repr(v) for v in fixed[key] if v is not None)
                     faults.append(
-                        f"{prefix}{key} is {value!r}; llama.cpp's graph stands for {good or 'null'}"
+                        f"{prefix}{key} is {value!r}; llama.cpp's graph supports only {good or 'null'}"
                     )
             elif key not in known and _is_on(value):
                 faults.append(f"unknown key {prefix}{key} = {str(value)[:40]}")

@@ -37,7 +37,10 @@ QUANTIZATION_VERSION: Final = 2  # GGML_QNT_VERSION
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """A finished file. `ignored`: tensors left out, each with its reason; `types`: bytes per tensor type."""
+    """A finished file.
+
+    `ignored`: tensors left out, each with its reason; `types`: bytes per tensor type.
+    """
 
     path: Path
     nbytes: int
@@ -48,7 +51,7 @@ class Converted:
     ignored: Mapping[str, str]
 
     def as_json(self) -> dict[str, object]:
-        """Return what scripts may read, but for the path."""
+        """Return the figures that scripts may rely on, without the path."""
         return {
             "bytes": self.nbytes,
             "seconds": round(self.seconds, 3),
@@ -79,14 +82,14 @@ def convert_checkpoint(
 ) -> Converted:
     """Return the GGUF at `target`, made of the checkpoint in `folder`, written once and read back.
 
-    `plain` (F32, F16, BF16, or None: as the checkpoint) is the type of matrices before `coder` has its say;
-    without one it is their type in the file. `ignore_keys` are config keys that the caller vouches for.
-    Nothing is left behind on an error. Raises FileMissing, BadCheckpoint (every fault of a kind at once),
-    UsageError or NoSpace.
+    `plain` (F32, F16, BF16, or None: as the checkpoint) is the type of matrices before `coder`
+    chooses types; without one it is their type in the file. `ignore_keys` are config keys that the caller
+    vouches for. Nothing is left behind on an error. Raises FileMissing, BadCheckpoint (every fault
+    of a kind at once), UsageError or NoSpace.
     """
     started = time.monotonic()
     if plain is not None and plain.name not in FILE_TYPES:
-        raise UsageError(f"{plain.name} is no plain type", hint="one of: bf16 f16 f32")
+        raise UsageError(f"{plain.name} is not an unquantized type", hint="one of: bf16 f16 f32")
     coder = coder or PlainCoder()
     folder, faults = Path(folder), Faults()
     where = folder / "config.json"
@@ -105,13 +108,13 @@ def convert_checkpoint(
         job.spec.name: job
         for job in _make_jobs(checkpoint, chosen, claims, plain, faults, coder.block_weights)
     }
-    keys, specs = coder.plan(
+    keys, specs = coder.plan_tensors(
         _make_keys(folder, config, chosen, plain, jobs), [job.spec for job in jobs.values()]
     )
     if sorted(spec.name for spec in specs) != sorted(jobs):
         raise ValueError("a coder must keep all tensors and add none")
     with create_gguf(target, keys, specs) as writer:
-        for piece in coder.stream((spec, jobs[spec.name].rows) for spec in specs):
+        for piece in coder.encode_tensors((spec, jobs[spec.name].rows) for spec in specs):
             writer.write(piece)
             progress(writer.nbytes, writer.total, chosen.kind)
         if faults.found:
@@ -167,8 +170,8 @@ def _make_jobs(
 def plain_type(name: str, n_dims: int, plain: GGMLType, *, force_f32: bool = False) -> GGMLType:
     """Return the type of a tensor in a plain conversion: vectors, norms and scales stay F32.
 
-    conversion/base.py (prepare_tensors, and MmprojModel.tensor_force_quant for the patch embedding, which is
-    never BF16), llama.cpp@0c1e57098.
+    conversion/base.py (prepare_tensors, and MmprojModel.tensor_force_quant for the patch embedding,
+    which is never BF16), llama.cpp@0c1e57098.
     """
     small = n_dims <= 1 or name.endswith("_norm.weight") or not name.endswith(".weight")
     patches = name == "v.patch_embd.weight" and plain is not F16

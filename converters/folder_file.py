@@ -1,7 +1,7 @@
 """Open the files of a checkpoint folder: regular files that lie in it, read up to a limit.
 
-A folder from a stranger (git clone and tar carry links) may hold a link to /dev/zero, a FIFO that nobody
-writes to, or a link to a private key, which would end up in the GGUF.
+A folder from a stranger (git clone and tar carry links) may hold a link to /dev/zero, a FIFO that
+nobody writes to, or a link to a private key, which would end up in the GGUF.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import BinaryIO, Final
 
 from g4cli.core.errors import BadCheckpoint
 
-_NONBLOCK: Final = getattr(os, "O_NONBLOCK", 0)  # a FIFO must not hold the program up
+_NONBLOCK: Final = getattr(os, "O_NONBLOCK", 0)  # opening a FIFO without a writer must not block
 
 
 def open_inside(path: Path) -> BinaryIO:
@@ -25,23 +25,28 @@ def open_inside(path: Path) -> BinaryIO:
     """
     try:
         target = path.resolve(strict=True)
-        if not any(target.is_relative_to(root) for root in _roots(path.parent)):
-            raise BadCheckpoint(f"{path} is a link that leaves its folder: it is not followed")
+        if not any(target.is_relative_to(root) for root in _allowed_folders(path.parent)):
+            raise BadCheckpoint(
+                f"{path} is a link to a file outside of its folder, which g4 does not follow"
+            )
         descriptor = os.open(target, os.O_RDONLY | _NONBLOCK | getattr(os, "O_BINARY", 0))
     except FileNotFoundError:
         raise
     except (OSError, RuntimeError, ValueError) as err:  # a loop of links, a name that is too long
         said = getattr(err, "strerror", None) or str(err)
-        raise BadCheckpoint(f"{_short(path)} cannot be read: {said[:200]}") from err
+        raise BadCheckpoint(f"{_shorten_path(path)} cannot be read: {said[:200]}") from err
     file = os.fdopen(descriptor, "rb")
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         file.close()
-        raise BadCheckpoint(f"{path} is no regular file")
+        raise BadCheckpoint(f"{path} is not a regular file")
     return file
 
 
 def read_inside(path: Path, limit: int) -> bytes:
-    """Return the bytes of the file at `path`, see `open_inside`. Raises BadCheckpoint above `limit` bytes."""
+    """Return the bytes of the file at `path`, see `open_inside`.
+
+    Raises BadCheckpoint above `limit` bytes.
+    """
     with open_inside(path) as file:
         data = file.read(limit + 1)
     if len(data) > limit:
@@ -49,12 +54,12 @@ def read_inside(path: Path, limit: int) -> bytes:
     return data
 
 
-def _roots(folder: Path) -> list[Path]:
+def _allowed_folders(folder: Path) -> list[Path]:
     folder = folder.resolve()
     in_cache = folder.parent.name == "snapshots" and "--" in folder.parent.parent.name
     return [folder, folder.parent.parent / "blobs"] if in_cache else [folder]
 
 
-def _short(path: Path) -> str:
+def _shorten_path(path: Path) -> str:
     text = str(path)
     return text if len(text) <= 300 else f"{text[:200]} ..."

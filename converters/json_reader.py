@@ -1,4 +1,4 @@
-"""Typed reads from a JSON object that collect what is wrong instead of stopping at the first fault."""
+"""Typed reads from a JSON object, which collect all faults before the caller reports them."""
 
 from __future__ import annotations
 
@@ -6,36 +6,36 @@ from typing import Any
 
 
 class Reader:
-    """Typed reads from one JSON object; faults are collected, so that all are told at once."""
+    """Typed reads from the JSON object `raw`; what is wrong is added to `faults`."""
 
     def __init__(self, raw: dict[str, Any], faults: list[str]) -> None:
         self.raw, self.faults = raw, faults
 
     def read_int(self, key: str, default: int, *, low: int = 1, high: int = 1 << 31) -> int:
-        """Return a whole number from `low` up to `high`."""
+        """Return the integer under `key`, at least `low` and below `high`."""
         value = self.raw.get(key, default)
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value < high:
-            self.faults.append(f"{key} is {value!r}, a whole number of at least {low} is needed")
+            self.faults.append(f"{key} is {value!r}; it must be an integer of at least {low}")
             return max(default, low)
         return value
 
     def read_optional_int(self, key: str) -> int | None:
-        """Return a whole number above 0, or None where the key is absent or null."""
+        """Return the integer above 0 under `key`, or None where it is absent or null."""
         return None if self.raw.get(key) is None else self.read_int(key, 1)
 
     def read_float(self, key: str, default: float) -> float:
-        """Return a number above 0."""
+        """Return the number above 0 under `key`."""
         value = self.raw.get(key, default)
         if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < 1e30:
-            self.faults.append(f"{key} is {value!r}, a number above 0 is needed")
+            self.faults.append(f"{key} is {value!r}; it must be a number above 0")
             return default
         return float(value)
 
     def read_bool(self, key: str, default: bool) -> bool:
-        """Return true or false; null is the default."""
+        """Return the Boolean under `key`; null counts as absent."""
         value = self.raw.get(key, default)
         if value is None:
             return default
         if not isinstance(value, bool):
-            self.faults.append(f"{key} is {value!r}, true or false is needed")
+            self.faults.append(f"{key} is {value!r}; it must be true or false")
         return bool(value)

@@ -13,7 +13,7 @@ MAX_LAYERS = 512
 
 @dataclass(frozen=True, slots=True)
 class VisionConfig:
-    """The vision tower of E2B, E4B, 26B-A4B and 31B."""
+    """The vision encoder of E2B, E4B, 26B-A4B and 31B."""
 
     hidden: int
     n_ff: int
@@ -42,7 +42,10 @@ class AudioConfig:
 
 @dataclass(frozen=True, slots=True)
 class EmbedderConfig:
-    """What the 12B has instead of towers: image patches of `patch` pixels a side, frames of `n_samples`."""
+    """The 12B's embedders, which replace the encoders of the other models.
+
+    Images are patches of `patch` pixels a side, audio is frames of `n_samples`.
+    """
 
     embed: int
     n_out: int
@@ -53,10 +56,10 @@ class EmbedderConfig:
 
 
 def vision_config(raw: Mapping[str, Any], faults: list[str]) -> VisionConfig:
-    """Return the vision tower's config; faults are added to `faults`."""
+    """Return the vision encoder's config; faults are added to `faults`."""
     read = Reader(dict(raw), faults)
     head_dim = read.read_int("head_dim", 64)
-    # Published configs have both; the tower has no global layers.
+    # Published configs have both; the encoder has no global layers.
     if read.read_int("global_head_dim", head_dim) != head_dim:
         faults.append(
             f"vision_config: global_head_dim is {raw['global_head_dim']}, head_dim is {head_dim}"
@@ -75,7 +78,7 @@ def vision_config(raw: Mapping[str, Any], faults: list[str]) -> VisionConfig:
 
 
 def audio_config(raw: Mapping[str, Any], faults: list[str]) -> AudioConfig:
-    """Return the audio tower's config; faults are added to `faults`."""
+    """Return the audio encoder's config; faults are added to `faults`."""
     read = Reader(dict(raw), faults)
     channels = raw.get("subsampling_conv_channels", [128, 32])
     if (
@@ -83,7 +86,7 @@ def audio_config(raw: Mapping[str, Any], faults: list[str]) -> AudioConfig:
         or len(channels) != 2
         or not all(isinstance(n, int) for n in channels)
     ):
-        faults.append(f"subsampling_conv_channels is {channels!r}, two whole numbers are needed")
+        faults.append(f"subsampling_conv_channels is {channels!r}; it must be two integers")
         channels = [128, 32]
     return AudioConfig(
         hidden=read.read_int("hidden_size", 1024),

@@ -1,8 +1,8 @@
 """general.*: the name, what the name says, the size label, sampling defaults, the model card.
 
-Source: gguf-py/gguf/metadata.py (Metadata.load, get_model_id_components) and gguf-py/gguf/utility.py
-(size_label), llama.cpp@0c1e57098. Only what is deterministic: the folder, config.json,
-generation_config.json and the front matter of README.md.
+Source: gguf-py/gguf/metadata.py (Metadata.load, get_model_id_components) and
+gguf-py/gguf/utility.py (size_label), llama.cpp@0c1e57098. Only what is deterministic: the folder,
+config.json, generation_config.json and the front matter of README.md.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from g4cli.core.errors import BadCheckpoint
 from g4cli.core.gguf_values import Value, ValueType, array, f32, i32, string, u32
 from g4cli.core.gguf_write import TensorSpec
 
-MAX_NAME: Final = 256  # longer ones say nothing, and patterns would take their time over them
+MAX_NAME: Final = 256  # bounds the time that regular expressions take
 
 # key of generation_config.json (later ones win), GGUF key, whole number?
 SAMPLING: Final = (
@@ -53,7 +53,10 @@ class NameParts:
 def general_keys(
     folder: Path, config: Mapping[str, Any], arch: str, kind: str, specs: Sequence[TensorSpec]
 ) -> dict[str, Value]:
-    """Return general.* but for file_type and quantization_version. `kind` is 'model' or 'mmproj'."""
+    """Return general.* except file_type and quantization_version.
+
+    `kind` is 'model' or 'mmproj'.
+    """
     total, shared, experts, n_expert = count_parameters(specs)
     card = read_card(folder / "README.md")
     keys = {"general.architecture": string(arch), "general.type": string(kind)}
@@ -68,7 +71,7 @@ def general_keys(
         own_name or next((title_case(p.full) for p in parts if p.full), None) or "model"
     )
 
-    def first(name: str) -> str | None:
+    def find_first(name: str) -> str | None:
         own = card.find_text(name)
         return (
             own
@@ -76,16 +79,18 @@ def general_keys(
             else next((v for p in parts if (v := getattr(p, name)) is not None), None)
         )
 
-    size = first("size_label") or (size_label(total, shared, experts, n_expert) if total else None)
+    size = find_first("size_label") or (
+        size_label(total, shared, experts, n_expert) if total else None
+    )
     organization = card.find_text("organization") or next(
         (title_case(p.organization) for p in parts if p.organization is not None), None
     )
     values = {
         "author": card.find_text("author"),
-        "version": first("version"),
+        "version": find_first("version"),
         "organization": organization,
-        "finetune": first("finetune"),
-        "basename": first("basename"),
+        "finetune": find_first("finetune"),
+        "basename": find_first("basename"),
         "description": card.find_text("description"),
         "size_label": size,
         "license": card.find_text("license"),
@@ -109,10 +114,10 @@ def general_keys(
 
 
 def model_name(folder: Path) -> str:
-    """Return what to call the model in `folder`: the folder's name, or in a hub's cache the repository's.
+    """Return the name of the model in `folder`: the folder's, or in a hub cache the repository's.
 
-    models--OWNER--REPO/snapshots/COMMIT and OWNER--REPO/COMMIT are REPO: a commit tells nobody anything
-    (llama.cpp's converter takes it for the name).
+    models--OWNER--REPO/snapshots/COMMIT and OWNER--REPO/COMMIT are REPO: a commit tells nobody
+    anything (llama.cpp's converter takes it for the name).
     """
     path = folder.resolve()
     above = path.parent.parent if path.parent.name == "snapshots" else path.parent
@@ -133,7 +138,10 @@ def _sampling_keys(settings: Mapping[str, Any]) -> dict[str, Value]:
 
 
 def _related_keys(kind: str, names: Sequence[str] | None, total: int) -> dict[str, Value]:
-    """Return general.base_model.* or general.dataset.*: a repository 'org/name' becomes name and address."""
+    """Return the keys general.base_model.* or general.dataset.* for `names`.
+
+    The name 'org/name' of a repository becomes organization, name and address.
+    """
     if names is None:
         return {}
     keys = {f"general.{kind}.count": u32(len(names))}
@@ -161,7 +169,10 @@ def _related_keys(kind: str, names: Sequence[str] | None, total: int) -> dict[st
 
 
 def count_parameters(specs: Sequence[TensorSpec]) -> tuple[int, int, int, int]:
-    """Return all parameters, those outside the experts, those of one expert, and the number of experts."""
+    """Return the numbers of parameters and experts.
+
+    In this order: all parameters, those outside the experts, those of one expert, experts.
+    """
     total = shared = one_expert = expert_sum = n_tensors = 0
     for spec in specs:
         size = prod(spec.shape)
@@ -205,7 +216,10 @@ def title_case(name: str | None) -> str | None:
 
 
 def parse_name(name: str, total: int) -> NameParts:
-    """Return the parts of a repository's or folder's name; `total` tells a size from a context length."""
+    """Return the parts of the name of a repository or folder.
+
+    `total`, the number of parameters, tells a size from a context length.
+    """
     if " " in name or len(name) > MAX_NAME:
         return NameParts(full=name)
     organization, full = name.split("/", 1) if "/" in name else (None, name)
@@ -224,14 +238,18 @@ def parse_name(name: str, total: int) -> NameParts:
                 kind.discard("size_label")
     _find_basename(parts, kinds)
 
-    def join(kind: str, without: str = "") -> str | None:
+    def join_parts(kind: str, without: str = "") -> str | None:
         found = [p for p, k in zip(parts, kinds, strict=True) if kind in k and without not in k]
         return "-".join(dict.fromkeys(found) if kind == "size_label" else found) or None
 
-    size, finetune, version = join("size_label"), join("finetune"), join("version", "basename")
+    size, finetune, version = (
+        join_parts("size_label"),
+        join_parts("finetune"),
+        join_parts("version", "basename"),
+    )
     ambiguous = size is None and finetune is None and version is None
     return NameParts(
-        full, organization, None if ambiguous else join("basename"), finetune, version, size
+        full, organization, None if ambiguous else join_parts("basename"), finetune, version, size
     )
 
 

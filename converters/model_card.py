@@ -7,8 +7,8 @@
     tags: [gemma, text-generation]
     ---
 
-Read are scalars and lists of scalars at the top level; anything deeper (a model-index) is passed over.
-The names and their order of preference: gguf-py/gguf/metadata.py (apply_metadata_heuristic),
+Read are scalars and lists of scalars at the top level; anything deeper (a model-index) is passed
+over. The names and their order of preference: gguf-py/gguf/metadata.py (apply_metadata_heuristic),
 llama.cpp@0c1e57098.
 """
 
@@ -118,8 +118,8 @@ def parse_card(text: str) -> Card:
     ):  # PyYAML's time grows with the square of their depth
         return Card({})
     try:
-        # The base loader makes texts, lists and dictionaries only, and knows no merge keys ("<<"), with which
-        # a few lines make millions of entries.
+        # The base loader makes texts, lists and dictionaries only, and knows no merge keys ("<<"),
+        # with which a few lines make millions of entries.
         data = yaml.load(matter, Loader=yaml.BaseLoader)
     except (yaml.YAMLError, RecursionError, ValueError):
         return Card({})

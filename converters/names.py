@@ -1,8 +1,8 @@
-"""Which tensor of a checkpoint becomes which tensor of a GGUF: rows of tables, expanded for one config.
+"""The mapping of checkpoint tensors to GGUF tensors: tables of rows, expanded for a config.
 
-A table (text.py, vision.py, audio.py, assistant.py) has one Row per kind of tensor. `expand_rows` makes
-the exact names and shapes for one config from it, and `claim_tensors` compares a checkpoint with them.
-Every tensor must be claimed by exactly one row, or be listed as ignored with a reason.
+A table (text.py, vision.py, audio.py, assistant.py) has one Row per kind of tensor. `expand_rows`
+makes the exact names and shapes for one config from it, and `claim_tensors` compares a checkpoint
+with them. Every tensor must be claimed by exactly one row, or be listed as ignored with a reason.
 """
 
 from __future__ import annotations
@@ -21,28 +21,24 @@ ShapeOf: TypeAlias = Callable[[Config, int], tuple[int, ...]]
 When: TypeAlias = Callable[[Config, int], bool]
 
 
-def _always(_config: Config, _layer: int) -> bool:
+def _always_true(_config: Config, _layer: int) -> bool:
     return True
-
-
-def never(_config: Config, _layer: int) -> bool:
-    """Return False: for a tensor that no config demands."""
-    return False
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """One kind of tensor. `{}` in both names is the layer; `shape` is in torch's order.
 
-    `when`: this config has it. `needed`: it may not be missing. `f32`: written as F32 always. `merge`: how
-    many trailing axes of the view become one. `infinite`: Inf is a value like any other (an open bound).
+    `when`: this config has it. `needed`: it may not be missing. `f32`: written as F32 always.
+    `merge`: how many trailing axes of the view become one. `infinite`: Inf is a value like any
+    other (an open bound).
     """
 
     source: str
     target: str
     shape: ShapeOf
-    when: When = _always
-    needed: When = _always
+    when: When = _always_true
+    needed: When = _always_true
     view: View = as_is
     value: Value | None = None
     f32: bool = False
@@ -104,7 +100,8 @@ def claim_tensors(
 ) -> tuple[list[Claim], dict[str, str]]:
     """Return the claims in the checkpoint's order, and the ignored names with their reasons.
 
-    Raises BadCheckpoint listing all tensors that are unclaimed, missing, doubled or of a wrong shape.
+    Raises BadCheckpoint listing all tensors that are unclaimed, missing, doubled or of a wrong
+    shape.
     """
     claims: list[Claim] = []
     ignored: dict[str, str] = {}
@@ -135,13 +132,14 @@ def claim_tensors(
         text
         for text in (
             list_names("missing tensors", missing),
-            list_names("tensors that no rule knows", unclaimed),
+            list_names("unknown tensors", unclaimed),
             list_names("wrong tensors", wrong),
         )
         if text
     ]
     if faults:
         raise BadCheckpoint(
-            f"{where}: " + "; ".join(faults), hint="g4 convert knows Gemma 4 as published"
+            f"{where}: " + "; ".join(faults),
+            hint="g4 convert supports published Gemma 4 checkpoints only",
         )
     return claims, ignored

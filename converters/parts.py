@@ -26,8 +26,9 @@ PartName: TypeAlias = Literal["text", "mmproj"]
 class Part:
     """What one output file is made of.
 
-    `tables` are rows with the number of layers of their network. `generated` are tensors that no checkpoint
-    holds. `keys(file_type)` are those of the network, `more_keys` those after general.quantization_version.
+    `tables` are rows with the number of layers of their network. `generated` are tensors that no
+    checkpoint holds. `keys(file_type)` are those of the network, `more_keys` those after
+    general.quantization_version.
     """
 
     arch: str
@@ -41,7 +42,10 @@ class Part:
 
 
 def choose_part(name: PartName, config: Config, folder: Path) -> Part:
-    """Return the part called `name`. Raises UsageError if this checkpoint has none such, BadCheckpoint."""
+    """Return the part called `name`.
+
+    Raises UsageError if this checkpoint has none such, BadCheckpoint.
+    """
     return _make_text_part(config, folder) if name == "text" else _make_mmproj_part(config, folder)
 
 
@@ -52,7 +56,7 @@ def _make_text_part(config: Config, folder: Path) -> Part:
         folder, config.raw, config.text.n_vocab, suppress=config.family == "unified"
     )
 
-    def keys(file_type: int) -> dict[str, Value]:
+    def make_keys(file_type: int) -> dict[str, Value]:
         found = text.hparam_keys(config, arch, file_type)
         if tokenizer.suppress is not None:
             found["tokenizer.ggml.suppress_tokens"] = array(ValueType.INT32, tokenizer.suppress)
@@ -68,7 +72,7 @@ def _make_text_part(config: Config, folder: Path) -> Part:
         ignores=assistant.IGNORES if drafter else text.IGNORES,
         normalize_name=text.normalize_name,
         generated=generated,
-        keys=keys,
+        keys=make_keys,
         more_keys=tokenizer_keys(tokenizer),
     )
 
@@ -83,7 +87,7 @@ def _make_mmproj_part(config: Config, folder: Path) -> Part:
         )
     mean, std = _read_pixel_scale(folder)
 
-    def keys(file_type: int) -> dict[str, Value]:
+    def make_keys(file_type: int) -> dict[str, Value]:
         return {
             "general.file_type": u32(file_type),
             **vision.vision_keys(config, mean, std),
@@ -99,14 +103,15 @@ def _make_mmproj_part(config: Config, folder: Path) -> Part:
         tables.append((vision.TOWER_ROWS, config.vision.n_layer))
     if config.audio is not None:
         tables.append((audio.CONFORMER_ROWS, config.audio.n_layer))
-    return Part("clip", "mmproj", tables, vision.IGNORES, vision.normalize_name, {}, keys, {})
+    return Part("clip", "mmproj", tables, vision.IGNORES, vision.normalize_name, {}, make_keys, {})
 
 
 def _read_pixel_scale(folder: Path) -> tuple[list[float], list[float]]:
-    """Return mean and deviation per color: processor_config.json's, else preprocessor_config.json's.
+    """Return mean and standard deviation of pixels, per color.
 
-    Where neither file has them: 0 and 1, for Gemma 4 does not normalize_name its pixels
-    (image_processing_gemma4.py, transformers 5.23.0).
+    They come from processor_config.json, else from preprocessor_config.json. Where neither file has
+    them: 0 and 1, for Gemma 4 does not normalize its pixels (image_processing_gemma4.py,
+    transformers 5.23.0).
     """
     found: dict[str, Any] = {"image_mean": [0.0, 0.0, 0.0], "image_std": [1.0, 1.0, 1.0]}
     for name in ("preprocessor_config.json", "processor_config.json"):
@@ -120,5 +125,5 @@ def _read_pixel_scale(folder: Path) -> tuple[list[float], list[float]]:
             or len(value) != 3
             or not all(isinstance(v, (int, float)) and abs(v) < 1e6 for v in value)
         ):
-            raise BadCheckpoint(f"{folder}: {key} is {value!r}, three numbers are needed")
+            raise BadCheckpoint(f"{folder}: {key} is {value!r}; it must be three numbers")
     return found["image_mean"], found["image_std"]

@@ -1,7 +1,7 @@
 """Which tokens have a special part: by the tokenizer's settings, and by config.json.
 
-Sources: tokenization_utils_base.py (all_special_tokens) and models/gemma/tokenization_gemma.py, transformers
-5.23.0; gguf-py/gguf/vocab.py (SpecialVocab), llama.cpp@0c1e57098.
+Sources: tokenization_utils_base.py (all_special_tokens) and models/gemma/tokenization_gemma.py,
+transformers 5.23.0; gguf-py/gguf/vocab.py (SpecialVocab), llama.cpp@0c1e57098.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from g4cli.core.errors import BadCheckpoint
 
-# The tokenizers with tokens that tokenizer_config.json need not name; the default of the class is also what a
-# file without a class gets. Another class (TokenizersBackend) has only what is named.
+# The tokenizers with tokens that tokenizer_config.json need not name; the default of the class is
+# also what a file without a class gets. Another class (TokenizersBackend) has only what is named.
 CLASSES: Final = (None, "GemmaTokenizer", "GemmaTokenizerFast")
 DEFAULTS: Final = {
     "bos_token": "<bos>",

@@ -1,7 +1,8 @@
 """The text network: its tensors and its keys.
 
-Sources: conversion/gemma.py (Gemma4Model), conversion/base.py (TextModel), gguf-py/gguf/tensor_mapping.py and
-src/models/gemma4.cpp, llama.cpp@0c1e57098. The order of the keys is that of llama.cpp's converter.
+Sources: conversion/gemma.py (Gemma4Model), conversion/base.py (TextModel),
+gguf-py/gguf/tensor_mapping.py and src/models/gemma4.cpp, llama.cpp@0c1e57098. The order of the keys
+is that of llama.cpp's converter.
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ def _ff_expert(config: TextConfig) -> int:
     return config.n_ff_expert or 0
 
 
-# In shared-KV layers transformers 5 keeps no keys and values; the published files still have them, unused.
+# In shared-KV layers transformers 5 keeps no keys and values; the published files still have them,
+# unused.
 ROWS: Final = (
     Row("embed_tokens.weight", "token_embd.weight", lambda c, _: (c.text.n_vocab, c.text.hidden)),
     Row(
@@ -203,10 +205,11 @@ def normalize_name(name: str) -> str:
 
 
 def rope_freqs(text: TextConfig) -> NDArray[np.float32]:
-    """Return the factors that divide the rotary frequencies of the global layers: 1, then 1e30 = unrotated.
+    """Return the factors that divide the rotary frequencies of the global layers, float32.
 
-    Proportional RoPE rotates the first `partial_full` of the frequencies and leaves the others; ggml has no
-    such mode, but a frequency divided by 1e30 does not turn (conversion/gemma.py, generate_extra_tensors).
+    Rotated frequencies have 1, the others 1e30. Proportional RoPE rotates the first `partial_full`
+    of the frequencies and leaves the others; ggml has no such mode, but a frequency divided by 1e30
+    does not turn (conversion/gemma.py, generate_extra_tensors).
     """
     rotated = int(text.head_dim_full * text.partial_full / 2)
     factors = np.full(text.head_dim_full // 2, 1e30, dtype=np.float32)
@@ -215,7 +218,7 @@ def rope_freqs(text: TextConfig) -> NDArray[np.float32]:
 
 
 def hparam_keys(config: Config, arch: str, file_type: int) -> dict[str, Value]:
-    """Return the network's keys, `general.file_type` among them, in the order of llama.cpp's converter."""
+    """Return the network's keys and general.file_type, in the order of llama.cpp's converter."""
     text = config.text
     int_array = ValueType.INT32
     n_ff = (

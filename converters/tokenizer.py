@@ -1,8 +1,8 @@
 """tokenizer.json and its companions as GGUF keys.
 
-Sources: gguf-py/gguf/vocab.py (LlamaHfVocab, SpecialVocab) and conversion/gemma.py (Gemma4Model.set_vocab),
-llama.cpp@0c1e57098; which tokens transformers 5.23.0 calls special: tokenization_utils_base.py
-(all_special_tokens) and models/gemma/tokenization_gemma.py.
+Sources: gguf-py/gguf/vocab.py (LlamaHfVocab, SpecialVocab) and conversion/gemma.py
+(Gemma4Model.set_vocab), llama.cpp@0c1e57098; which tokens transformers 5.23.0 calls special:
+tokenization_utils_base.py (all_special_tokens) and models/gemma/tokenization_gemma.py.
 """
 
 from __future__ import annotations
@@ -59,8 +59,9 @@ def read_tokenizer(
 ) -> Tokenizer:
     """Return the tokenizer of the checkpoint in `folder`.
 
-    `config` is the raw config.json; `suppress`: generation_config.json's suppress_tokens belong to this
-    variant (12B). Raises BadCheckpoint if the tokenizer is of another kind or not of `n_vocab` tokens.
+    `config` is the raw config.json; `suppress`: generation_config.json's suppress_tokens belong to
+    this variant (12B). Raises BadCheckpoint if the tokenizer is of another kind or not of `n_vocab`
+    tokens.
     """
     path = folder / "tokenizer.json"
     data = read_json(path)
@@ -77,7 +78,7 @@ def read_tokenizer(
         raise BadCheckpoint(f"{path}: not a byte-fallback BPE tokenizer, which Gemma 4 has")
     added = data.get("added_tokens") or []
     if not isinstance(added, list) or not all(isinstance(item, dict) for item in added):
-        raise BadCheckpoint(f"{path}: added_tokens is no list of tokens")
+        raise BadCheckpoint(f"{path}: added_tokens is not a list of tokens")
     vocab = model.get("vocab")
     if not isinstance(vocab, dict):
         raise BadCheckpoint(f"{path}: no vocabulary")
@@ -125,7 +126,7 @@ def _read_tokens(
     pairs = list(vocab.items()) + [(item.get("content"), item.get("id")) for item in added]
     for text, number in pairs:
         if not isinstance(text, str) or not isinstance(number, int) or isinstance(number, bool):
-            raise BadCheckpoint(f"{path}: {text!r}: {number!r} is no token")
+            raise BadCheckpoint(f"{path}: {text!r}: {number!r} is not a token")
         if by_id.setdefault(number, text) != text:
             raise BadCheckpoint(
                 f"{path}: the id {number} stands for {by_id[number]!r} and for {text!r}"
@@ -149,7 +150,7 @@ def _read_tokens(
 def _choose_types(
     tokens: tuple[str, ...], vocab: Mapping[str, int], specials: frozenset[str]
 ) -> tuple[int, ...]:
-    def kind(text: str) -> int:
+    def choose_type(text: str) -> int:
         if text in VISIBLE:
             return USER_DEFINED
         if text not in vocab:  # an added token beyond the vocabulary proper
@@ -158,11 +159,11 @@ def _choose_types(
             return BYTE
         return CONTROL if text in specials else NORMAL
 
-    return tuple(kind(text) for text in tokens)
+    return tuple(choose_type(text) for text in tokens)
 
 
 def _read_merges(path: Path, merges: Any) -> tuple[str, ...]:
-    """Return the merges as 'left right'; a space inside a part becomes U+0120 (vocab.py does the same)."""
+    """Return the merges as 'left right'; a space inside a part becomes U+0120, as in vocab.py."""
     if not isinstance(merges, list):
         raise BadCheckpoint(f"{path}: no merges")
     if set(map(type, merges)) == {list} and set(map(len, merges)) == {2}:
@@ -183,12 +184,15 @@ def _read_merges(path: Path, merges: Any) -> tuple[str, ...]:
         ):
             lines.append(f"{merge[0].replace(' ', 'Ġ')} {merge[1].replace(' ', 'Ġ')}")
         else:
-            raise BadCheckpoint(f"{path}: {merge!r} is no merge")
+            raise BadCheckpoint(f"{path}: {merge!r} is not a merge")
     return tuple(lines)
 
 
 def _read_adds(processor: Any, settings: Mapping[str, Any]) -> dict[str, bool]:
-    """Return which special tokens a text gets: as the post-processor does, else as the settings say."""
+    """Return which special tokens are added to a text.
+
+    The post-processor decides, and where it does not, the settings.
+    """
     adds: dict[str, bool] = {}
     bos, eos, sep = (token_text(settings.get(f"{kind}_token")) for kind in ("bos", "eos", "sep"))
     steps = processor.get("processors", [processor]) if isinstance(processor, dict) else []
@@ -227,7 +231,10 @@ def _list_special_tokens(template: Any) -> list[str | None]:
 
 
 def _read_template(folder: Path, settings: Mapping[str, Any]) -> str | None:
-    """Return the chat template: tokenizer_config.json holds it, else chat_template.jinja, else .json."""
+    """Return the chat template, or None if there is none.
+
+    It is in tokenizer_config.json, else in chat_template.jinja, else in chat_template.json.
+    """
     template = settings.get("chat_template")
     if template is None:
         path = folder / "chat_template.jinja"
@@ -245,7 +252,7 @@ def _read_template(folder: Path, settings: Mapping[str, Any]) -> str | None:
         template = named.get("default")
     if template is not None and (not isinstance(template, str) or len(template) > MAX_TEMPLATE):
         raise BadCheckpoint(
-            f"{folder}: the chat template is no text of at most {MAX_TEMPLATE:,} characters"
+            f"{folder}: the chat template is not a string of at most {MAX_TEMPLATE:,} characters"
         )
     return template
 
@@ -256,6 +263,6 @@ def _read_suppressed(folder: Path, n_vocab: int) -> tuple[int, ...] | None:
         return None
     if not isinstance(ids, list) or not all(isinstance(i, int) and 0 <= i < n_vocab for i in ids):
         raise BadCheckpoint(
-            f"{folder / 'generation_config.json'}: suppress_tokens {ids!r} are no token ids"
+            f"{folder / 'generation_config.json'}: suppress_tokens {ids!r} are not token ids"
         )
     return tuple(ids)

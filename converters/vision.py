@@ -1,7 +1,7 @@
-"""The vision tower of E2B, E4B, 26B-A4B and 31B, and the patch embedder of the 12B: tensors and keys.
+"""The vision encoder of E2B, E4B, 26B-A4B and 31B, and the patch embedder of the 12B.
 
-Sources: conversion/gemma.py (Gemma4VisionAudioModel, Gemma4UnifiedVisionAudioModel), conversion/base.py
-(MmprojModel) and gguf-py/gguf/tensor_mapping.py, llama.cpp@0c1e57098.
+Sources: conversion/gemma.py (Gemma4VisionAudioModel, Gemma4UnifiedVisionAudioModel),
+conversion/base.py (MmprojModel) and gguf-py/gguf/tensor_mapping.py, llama.cpp@0c1e57098.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ BOUNDS: Final = ("input_min", "input_max", "output_min", "output_max")
 
 
 def require_vision(config: Config) -> VisionConfig:
-    """Return the vision tower's config; the caller has checked that there is one."""
+    """Return the vision encoder's config; the caller has checked that there is one."""
     if config.vision is None:
         raise ValueError("no vision_config")
     return config.vision
@@ -37,7 +37,7 @@ def require_embedder(config: Config) -> EmbedderConfig:
 
 
 def clipped_linear(source: str, target: str, shape: ShapeOf, when: When) -> tuple[Row, ...]:
-    """Return the rows of a linear layer and of its four bounds, which are there where `when` says so.
+    """Return the rows of a linear layer and its four bounds, which exist where `when` is true.
 
     A bound that was never set is infinite (Gemma4ClippableLinear, transformers 5.23.0).
     """
@@ -191,13 +191,13 @@ EMBEDDER_ROWS: Final = (
 
 
 def normalize_name(name: str) -> str:
-    """Return `name` without the prefixes and infixes that differ between releases of transformers."""
+    """Return `name` without the parts that differ between releases of transformers."""
     return name.removeprefix("model.").replace(".linear.", ".")
 
 
 def vision_keys(config: Config, mean: Sequence[float], std: Sequence[float]) -> dict[str, Value]:
-    """Return the vision keys but for projector and epsilon, which come last (`closing_keys`)."""
-    if config.embedder is not None:  # sizes of a tower that is not there
+    """Return the vision keys except projector and epsilon, which come last (`closing_keys`)."""
+    if config.embedder is not None:  # the 12B has no encoder: its sizes are 0
         sizes = (config.embedder.patch_key, config.embedder.embed, 0, 0, 0)
     else:
         v = require_vision(config)

@@ -4,13 +4,14 @@ The interface for other packages:
 
     from g4cli.quant.recipes import Recipe, choose_types
     recipe = Recipe("q4_0")                       # also pure=, overrides=, carrier= (of sfp8)
-    specs = choose_types(tensors, recipe)         # -> tuple[TensorSpec, ...] in the order of the new file
-        `tensors`: anything with .name and .shape (row length first); a .type is the type in the source file,
-        without one it is what the converter gives (norms and vectors F32, the rest BF16). No numpy needed.
+    specs = choose_types(tensors, recipe)         # -> tuple[TensorSpec, ...] in file order
+        `tensors`: anything with .name and .shape (row length first); a .type is the type in the
+        source file, by default what the converter gives (norms and vectors F32, the rest BF16).
+        No numpy needed.
 
-    from g4cli.quant.encode import encoder, rows_of
-    with encoder(recipe) as encode:               # on all cores
-        for piece in encode(spec, rows_of(array)):    # array: float32, float16, or uint16 holding BF16
+    from g4cli.quant.encode import open_encoder, rows_of
+    with open_encoder(recipe) as encode:               # on all cores
+        for piece in encode(spec, rows_of(array)):  # float32, float16, or uint16 holding BF16
             writer.write(piece)                       # a memoryview of bytes of spec.type, in order
 
     from g4cli.quant.file import quantize_file
@@ -23,7 +24,7 @@ The interface for other packages:
     header = expanded_header(read_header(path))   # what the expansion's header would say
 
     from g4cli.quant.metrics import diff_files          # how far two files' weights are apart
-    from g4cli.quant.scores import score                # perplexity and divergence from logits
+    from g4cli.quant.scores import score_predictions   # perplexity and divergence from logits
 
 This package sees of g4cli only g4cli.core, and nothing but quant.native touches ggml's C library.
 """

@@ -1,7 +1,8 @@
-"""Encode in numpy, equal to ggml bit by bit: F32, F16, BF16, Q8_0 and Q4_0, for machines without its library.
+"""Encoders in numpy for machines without ggml's library, equal to ggml bit by bit.
 
-Source: ggml/src/ggml-quants.c `quantize_row_q8_0_ref`, `quantize_row_q4_0_ref` and ggml/src/ggml-impl.h
-`ggml_compute_fp32_to_bf16`, ggml-org/llama.cpp@0c1e57098.
+The types are F32, F16, BF16, Q8_0 and Q4_0. Source: ggml/src/ggml-quants.c `quantize_row_q8_0_ref`,
+`quantize_row_q4_0_ref` and ggml/src/ggml-impl.h `ggml_compute_fp32_to_bf16`,
+ggml-org/llama.cpp@0c1e57098.
 """
 
 from __future__ import annotations
@@ -24,7 +25,10 @@ def can_encode(kind: GGMLType) -> bool:
 
 
 def encode_rows(kind: GGMLType, values: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Return the bytes of `values` (rows, n) in `kind`, shape (rows, row bytes). Values must be finite."""
+    """Return the bytes of `values` (rows, n) in `kind`, shape (rows, row bytes).
+
+    Values must be finite.
+    """
     rows, n = values.shape
     return _ENCODERS[kind.name](np.ascontiguousarray(values, np.float32)).reshape(
         rows, kind.row_bytes(n)
@@ -32,7 +36,10 @@ def encode_rows(kind: GGMLType, values: NDArray[np.float32]) -> NDArray[np.uint8
 
 
 def bf16_words(values: NDArray[np.float32]) -> NDArray[np.uint16]:
-    """Return `values` rounded to bfloat16, half to even, as words of the same shape; NaN stays NaN."""
+    """Return `values` rounded to bfloat16, half to even, as words of the same shape.
+
+    NaN stays NaN. Source: ggml_compute_fp32_to_bf16, see above.
+    """
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
     rounded = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
     quiet = (bits >> np.uint32(16)) | np.uint32(64)

@@ -28,7 +28,8 @@ from g4cli.quant.values import (
     zero_blocks,
 )
 
-# Weights per block: half a megabyte as float32, so that a block stays in its core's cache between steps.
+# Weights per block: half a megabyte as float32, so that a block stays in its core's cache between
+# steps.
 BLOCK_WEIGHTS: Final = 1 << 17
 
 Imatrix: TypeAlias = Mapping[str, NDArray[np.float32]]
@@ -36,9 +37,10 @@ Imatrix: TypeAlias = Mapping[str, NDArray[np.float32]]
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Some whole rows of a tensor: the first row's number, and how to read them (in a worker thread).
+    """Whole rows of a tensor: the number of the first, and a function that reads them.
 
-    `read()` returns shape (rows, n): float32 or float16 values, or uint16 holding bfloat16.
+    `read` is called in a worker thread. `read()` returns shape (rows, n): float32 or float16
+    values, or uint16 holding bfloat16.
     """
 
     start: int
@@ -74,7 +76,10 @@ Task: TypeAlias = Callable[[], Piece]
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A tensor to encode. `copy`: `rows` gives the bytes of the new file; a Block's start is one of bytes."""
+    """A tensor to encode.
+
+    `copy`: `rows` gives the bytes of the new file; a Block's start is one of bytes.
+    """
 
     spec: TensorSpec
     rows: Rows
@@ -82,7 +87,7 @@ class Job:
 
 
 def rows_of(array: NDArray[Any]) -> Rows:
-    """Return the blocks of an array (rows..., n) of float32, float16 or uint16 (bfloat16), mapped or not."""
+    """Return the blocks of `array`, shape (rows..., n): float32, float16 or uint16 (bfloat16)."""
     table = array.reshape(-1, array.shape[-1])
     step = max(1, BLOCK_WEIGHTS // table.shape[1])
 
@@ -105,7 +110,7 @@ def count_threads() -> int:
 
 
 @contextmanager
-def encoder(
+def open_encoder(
     recipe: Recipe, *, threads: int | None = None, imatrix: Imatrix | None = None
 ) -> Iterator[Encoder]:
     """Yield an Encoder with its threads; on leaving, jobs that have not begun are dropped."""
@@ -129,12 +134,16 @@ class Encoder:
     def __call__(self, spec: TensorSpec, rows: Rows) -> Iterator[memoryview]:
         """Yield the bytes of one tensor in `spec.type`, in order.
 
-        Raises BadFile, naming tensor and position, if a weight is NaN or infinite or overflows the type.
+        Raises BadFile, naming tensor and position, if a weight is NaN or infinite or overflows the
+        type.
         """
-        return self.stream([Job(spec, rows)])
+        return self.encode_jobs([Job(spec, rows)])
 
-    def stream(self, jobs: Iterable[Job]) -> Iterator[memoryview]:
-        """Yield the bytes of all `jobs`, in order; the next tensor begins before the last one ends."""
+    def encode_jobs(self, jobs: Iterable[Job]) -> Iterator[memoryview]:
+        """Yield the bytes of all `jobs` in order.
+
+        A tensor is begun before the one before it has ended, so that no thread waits.
+        """
         return self._run_in_order(self._make_tasks(jobs))
 
     def _make_tasks(self, jobs: Iterable[Job]) -> Iterator[tuple[Counts, Task]]:

@@ -24,10 +24,10 @@ def make_runnable(
     carrier: Literal["bf16", "q8_0"] = "bf16",
     progress: Progress = no_progress,
 ) -> Path:
-    """Return a file that llama.cpp can run: `path`, or, if it is an SFP8 archive, its expansion in `cache`.
+    """Return a file that llama.cpp can run: `path`, or the expansion of an SFP8 archive.
 
-    The expansion is made once. Its name holds a hash of the archive's header, which names source and
-    recipe, and of the archive's size. Raises what `expand_archive` raises.
+    The expansion is made once. Its name holds a hash of the archive's header, which names source
+    and recipe, and of the archive's size. Raises what `expand_archive` raises.
     """
     header = read_header(path)
     if not is_archive(header):

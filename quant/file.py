@@ -1,6 +1,7 @@
 """Quantize a GGUF file into another: header, plan, rows, encoder, writer.
 
-The target is replaced at the very end, so an error or an interruption leaves the old file as it was.
+The target is replaced at the very end, so an error or an interruption leaves the old file as it
+was.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from g4cli.core.errors import BadFile, BadGGUF, Interrupted, UsageError
 from g4cli.core.gguf_values import Value, string
 from g4cli.core.gguf_write import TensorSpec, Written, create_gguf, verify_written
 from g4cli.core.progress import Progress, no_progress
-from g4cli.quant.encode import Counts, Job, encoder, one_block
+from g4cli.quant.encode import Counts, Job, one_block, open_encoder
 from g4cli.quant.file_hash import hash_files
 from g4cli.quant.imatrix import ImportanceMatrix, check_fits
 from g4cli.quant.plan import choose_for_source
@@ -68,7 +69,7 @@ class Quantized:
         return {name: names.count(name) for name in sorted(set(names))}
 
     def list_notes(self) -> list[str]:
-        """Return sentences about fallbacks, zero blocks and clamped weights, one for each that occurred."""
+        """Return a sentence each about fallbacks, zero blocks and clamped weights, if any."""
         said = []
         fallen = [c for c in self.choices if c.wanted is not None]
         if fallen:
@@ -94,7 +95,10 @@ class Quantized:
 
 
 def default_target(source: Path, type_name: str) -> Path:
-    """Return the path beside `source` with the type in its name replaced: m-BF16.gguf -> m-Q4_0.gguf."""
+    """Return the path beside `source` with the type in its name replaced.
+
+    For example m-BF16.gguf becomes m-Q4_0.gguf.
+    """
     stem = re.sub(r"-\d{5}-of-\d{5}$", "", source.name.removesuffix(".gguf"))
     known = "|".join(sorted((*TYPES, "q3_k", "q4_k", "q5_k"), key=len, reverse=True))
     found = list(re.finditer(rf"(?<![a-z0-9])({known})(?![a-z0-9])", stem, re.IGNORECASE))
@@ -128,9 +132,10 @@ def quantize_file(
 ) -> Quantized:
     """Return the finished file `target` (None: beside `source`), made from `source` by `recipe`.
 
-    `source_sha256` saves a pass over the source where it is known; else its hash is computed while it is
-    encoded, and enters the header at the end. `hashed`: the result's hash is wanted too. Raises UsageError,
-    BadGGUF, BadFile (NaN or infinite weights), NoSpace, Interrupted (Ctrl-C); an old target then stays.
+    `source_sha256` saves a pass over the source where it is known; else its hash is computed while
+    it is encoded, and enters the header at the end. `hashed`: the result's hash is wanted too.
+    Raises UsageError, BadGGUF, BadFile (NaN or infinite weights), NoSpace, Interrupted (Ctrl-C); an
+    old target then stays.
     """
     started = time.perf_counter()
     opened = open_source(source)
@@ -148,9 +153,9 @@ def quantize_file(
     )
     with (
         _explain_errors(source, target),
-        encoder(recipe, threads=threads, imatrix=weights) as encode,
+        open_encoder(recipe, threads=threads, imatrix=weights) as encode,
     ):
-        pieces = encode.stream(_make_jobs(opened, choices, recipe))
+        pieces = encode.encode_jobs(_make_jobs(opened, choices, recipe))
         specs = with_scales(choices, recipe)
         unhashed = () if source_sha256 else opened.paths
         written = _write_file(
@@ -180,8 +185,8 @@ def _explain_errors(source: Path, target: Path) -> Iterator[None]:
         hint = f"g4 doctor {source}" if err.hint == DIAGNOSE else err.hint
         raise BadFile(f"{source}: {err}", hint=hint) from err
     except KeyboardInterrupt:
-        kept = f"{target} is as it was" if target.is_file() else "nothing was kept"
-        raise Interrupted(f"interrupted; {kept}", hint="the same command starts again") from None
+        kept = f"{target} was not changed" if target.is_file() else "nothing was kept"
+        raise Interrupted(f"interrupted; {kept}", hint="run the same command again") from None
 
 
 def _write_file(
@@ -194,7 +199,10 @@ def _write_file(
     unhashed: Sequence[Path],
     hashed: bool,
 ) -> Written:
-    """Return the finished file. The hash of the files `unhashed`, computed meanwhile, enters its header."""
+    """Return the finished file.
+
+    The hash of the files `unhashed`, computed meanwhile, enters its header.
+    """
     with (
         create_gguf(
             target, keys, specs, progress=progress, hashed=hashed and not unhashed
@@ -205,20 +213,20 @@ def _write_file(
             writer.write(piece)
             hashing.allow_share(writer.nbytes / writer.total)
         if unhashed:
-            writer.change_keys({**keys, SOURCE_SHA256: string(hashing.wait())})
+            writer.change_keys({**keys, SOURCE_SHA256: string(hashing.wait_for_digest())})
         return writer.finish()
 
 
 def _hash_file(path: Path) -> str:
     with hash_files((path,)) as hashing:
-        return hashing.wait()
+        return hashing.wait_for_digest()
 
 
 def _make_jobs(source: Source, choices: Sequence[Choice], recipe: Recipe) -> Iterator[Job]:
     reader = Reader(source)
     for choice in choices:
         as_it_is = not choice.changes and choice.name not in source.coded
-        rows = reader.copy_rows(choice.name) if as_it_is else reader.rows(choice.name)
+        rows = reader.copy_rows(choice.name) if as_it_is else reader.decode_rows(choice.name)
         yield Job(choice.spec, rows, copy=as_it_is)
         if choice.rounds and recipe.is_archive:
             yield Job(scale_spec(choice.spec), one_block)

@@ -1,7 +1,8 @@
 """The sha256 of files, computed in a thread while the encoder reads the same files.
 
-The two threads share one pass over the disk: the hash may be ahead of the encoder by a bounded number of
-bytes only, so that what one of them read is still in the page cache when the other needs it.
+The two threads share one pass over the disk: the hash may be ahead of the encoder by a bounded
+number of bytes only, so that what one of them read is still in the page cache when the other needs
+it.
 """
 
 from __future__ import annotations
@@ -16,14 +17,15 @@ from threading import Condition
 from typing import Final
 
 _PIECE_BYTES: Final = 1 << 20  # stays in the core's cache between reading and hashing
-# How far the hash may be ahead of the encoder. It reads for both, even where memory cannot hold the file.
+# How far the hash may be ahead of the encoder. It reads for both, even where memory cannot hold the
+# file.
 _LEAD_BYTES: Final = 1 << 28
 
 
 class FileHash:
     """The running sha256 of files, read one after another.
 
-    `allow_share` says how far the encoder is; `wait` returns the digest.
+    `allow_share` says how far the encoder is; `wait_for_digest` returns the digest.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
@@ -39,8 +41,11 @@ class FileHash:
         """Allow the hash to read this share (0 to 1) of all bytes, and _LEAD_BYTES more."""
         self._raise_limit(int(share * self._total) + _LEAD_BYTES)
 
-    def wait(self) -> str:
-        """Return the hexadecimal digest when all files are read. Raises OSError if reading fails."""
+    def wait_for_digest(self) -> str:
+        """Return the hexadecimal digest when all files are read.
+
+        Raises OSError if reading fails.
+        """
         self._raise_limit(sys.maxsize)
         return self._digest.result()
 

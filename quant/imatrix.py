@@ -2,9 +2,11 @@
 
     .dat   i32 n; per entry: i32 length, name, i32 calls, i32 count, f32 sums[count];
            then i32 chunks, i32 length, data set
-    GGUF   per tensor NAME.in_sum2 f32 [columns, experts] and NAME.counts f32 [1, experts]; keys imatrix.*
+    GGUF   per tensor NAME.in_sum2 f32 [columns, experts], NAME.counts f32 [1, experts];
+           keys imatrix.*
 
-Source: common/imatrix-loader.cpp and tools/quantize/quantize.cpp `load_imatrix`, llama.cpp@0c1e57098.
+Source: common/imatrix-loader.cpp and tools/quantize/quantize.cpp `load_imatrix`,
+llama.cpp@0c1e57098.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from g4cli.quant.mixtures import category_of
 
 _I32: Final = struct.Struct("<i")
 _SUMS, _COUNTS = ".in_sum2", ".counts"
-_HOW_TO_MAKE: Final = "make one with llama-imatrix"
+_HOW_TO_MAKE: Final = "create one with llama-imatrix"
 _NAME_BYTES: Final = 1024
 # llama.cpp keeps 127 bytes of a text in a key override.
 _KEY_TEXT: Final = 127
@@ -39,7 +41,10 @@ _KEY_TEXT: Final = 127
 
 @dataclass(frozen=True, slots=True)
 class ImportanceMatrix:
-    """`weights[name]` holds one float32 per column, for experts one run of columns after another."""
+    """An importance matrix: `weights[name]` holds one float32 per column.
+
+    For experts the columns of one follow those of another.
+    """
 
     path: Path
     weights: Mapping[str, NDArray[np.float32]]
@@ -58,14 +63,17 @@ class ImportanceMatrix:
 
 
 def read_imatrix(path: Path) -> ImportanceMatrix:
-    """Return the importance matrix at `path`, either form. Raises FileMissing, BadGGUF or BadFile."""
+    """Return the importance matrix at `path`, either form.
+
+    Raises FileMissing, BadGGUF or BadFile.
+    """
     with open_file(require_file(path)) as file:
         is_gguf = file.read(4) == MAGIC
     matrix = _read_gguf(path) if is_gguf else _read_dat(path)
     for name, values in matrix.weights.items():
         if not np.isfinite(values).all():
             raise BadFile(
-                f"{path}: the entry {name} holds NaN or infinite values", hint="make it again"
+                f"{path}: the entry {name} holds NaN or infinite values", hint=_HOW_TO_MAKE
             )
     return matrix
 
@@ -73,9 +81,10 @@ def read_imatrix(path: Path) -> ImportanceMatrix:
 def check_fits(
     matrix: ImportanceMatrix, tensors: Iterable[TensorInfo]
 ) -> dict[str, NDArray[np.float32]]:
-    """Return the weights to use, by tensor. Raises BadFile if the matrix was made from another model.
+    """Return the weights to use, by tensor name.
 
-    As in llama.cpp an entry for an embedding table is left out where its length differs.
+    Raises BadFile if the matrix was made from another model. As in llama.cpp an entry for an
+    embedding table is left out where its length differs.
     """
     shapes = {t.name: t.shape for t in tensors}
     fitting = {}
@@ -88,7 +97,8 @@ def check_fits(
         elif not is_table:
             why = f"{len(values)} columns for {n}" if shape else "there is no such tensor"
             raise BadFile(
-                f"{matrix.path} belongs to another model: {name}: {why}", hint="leave out --imatrix"
+                f"{matrix.path} was made from another model: {name}: {why}",
+                hint="leave out --imatrix",
             )
     if not fitting:
         raise BadFile(f"{matrix.path} has no entry for this model", hint="leave out --imatrix")
@@ -120,9 +130,7 @@ def _read_gguf(path: Path) -> ImportanceMatrix:
 def _read_floats(header: Header, name: str) -> NDArray[np.float32]:
     tensor = header.tensors.get(name)
     if tensor is None or tensor.type is not F32:
-        raise BadFile(
-            f"{header.path}: {name} is missing or not F32", hint="make it again with llama-imatrix"
-        )
+        raise BadFile(f"{header.path}: {name} is missing or not F32", hint=_HOW_TO_MAKE)
     return np.frombuffer(b"".join(iter_tensor(header, tensor)), "<f4")
 
 
@@ -141,7 +149,7 @@ class _Dat:
         """Return the next `n` bytes."""
         if n < 0 or n > self.left:
             raise BadFile(
-                f"{self._path} is no importance matrix: {what} at byte {self._at} claims {n:,} bytes, "
+                f"{self._path} is not an importance matrix: {what} at byte {self._at} claims {n:,} bytes, "
                 f"{self.left:,} are left"
             )
         self._at += n
@@ -156,7 +164,7 @@ class _Dat:
         length = self.take_int(what)
         if length > _NAME_BYTES:
             raise BadFile(
-                f"{self._path} is no importance matrix: {what} of {length:,} bytes",
+                f"{self._path} is not an importance matrix",
                 hint=_HOW_TO_MAKE,
             )
         return self.take_bytes(length, what).decode("utf-8", "replace")
@@ -166,13 +174,13 @@ def _read_dat(path: Path) -> ImportanceMatrix:
     data = _Dat(path)
     n = data.take_int("the number of entries")
     if n < 1:
-        raise BadFile(f"{path} is no importance matrix: it claims {n} entries")
+        raise BadFile(f"{path} is not an importance matrix: it claims {n} entries")
     weights: dict[str, NDArray[np.float32]] = {}
     for _ in range(n):
         name = data.take_text("a name")
         calls, count = data.take_int(f"the calls of {name}"), data.take_int(f"the length of {name}")
         if count < 1:
-            raise BadFile(f"{path} is no importance matrix: {name!r} has {count} values")
+            raise BadFile(f"{path} is not an importance matrix: {name!r} has {count} values")
         sums = np.frombuffer(data.take_bytes(4 * count, f"the values of {name}"), "<f4")
         weights[name] = sums / np.float32(calls) if calls > 0 else sums
     chunks = data.take_int("the number of chunks") if data.left else 0

@@ -1,4 +1,4 @@
-"""The error of quantized weights: RMSE, signal-to-noise ratio, largest error, cosine, zeroed weights."""
+"""The error of quantized weights: RMSE, signal-to-noise ratio, largest error, cosine."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ _LAYER: Final = re.compile(r"^blk\.\d+\.")
 class Error:
     """Sums over weights, float64, from which the measures follow; two of them add up.
 
-    `n_lost`: weights that became zero and were not. `n_bad`: not finite on either side (left out of sums).
+    `n_lost`: weights that became zero and were not. `n_bad`: not finite on either side (left out of
+    sums).
     """
 
     n: int = 0
@@ -105,7 +106,10 @@ class Diff:
         return sum(changed or [t.error for t in self.tensors], Error())
 
     def group_by_kind(self) -> list[TensorError]:
-        """Return kinds of tensors (all layers together), the worst first; unchanged ones are left out."""
+        """Return the errors by kind of tensor, over all layers, the worst first.
+
+        Kinds that did not change are left out.
+        """
         found: dict[tuple[str, str, str], Error] = {}
         for t in self.tensors:
             key = (_LAYER.sub("", t.name).removesuffix(".weight"), t.before, t.after)
@@ -154,8 +158,8 @@ def diff_files(
 ) -> Diff:
     """Return how far the weights of `after` are from those of `before`, tensor by tensor.
 
-    Any types that ggml decodes, SFP8 archives too; blocks are read and decoded on all cores. Raises BadFile
-    if a tensor has another shape in the other file, BadGGUF, FileMissing.
+    Any types that ggml decodes, SFP8 archives too; blocks are read and decoded on all cores. Raises
+    BadFile if a tensor has another shape in the other file, BadGGUF, FileMissing.
     """
     first, second = open_source(before), open_source(after)
     shared = [name for name in first.tensors if name in second.tensors]
@@ -191,8 +195,8 @@ def diff_files(
 def _measure_blocks(
     pool: ThreadPoolExecutor, name: str, readers: Sequence[Reader], threads: int
 ) -> Iterator[Error]:
-    """Yield the errors of a tensor's blocks; both files are cut alike, so blocks meet row by row."""
-    pairs = zip(*(reader.rows(name)() for reader in readers), strict=True)
+    """Yield the errors of a tensor's blocks; both files are read in the same blocks."""
+    pairs = zip(*(reader.decode_rows(name)() for reader in readers), strict=True)
     while chunk := list(islice(pairs, 16 * threads)):
         yield sum(pool.map(_error_of_blocks, chunk), Error())
 

@@ -1,8 +1,9 @@
-"""Which tensor type a mixture such as Q4_K_M gives to which tensor: llama.cpp's rules as ordered tables.
+"""The tensor types of mixtures such as Q4_K_M: llama.cpp's rules as ordered tables.
 
 Source: src/llama-quant.cpp, ggml-org/llama.cpp@0c1e57098: `llama_tensor_get_type_impl`,
-`tensor_allows_quantization`, `tensor_type_fallback`, `llama_ftype_get_default_type`. Only rules that can
-meet a Gemma 4 network and the file types below are here. In every table the first row that fits wins.
+`tensor_allows_quantization`, `tensor_type_fallback`, `llama_ftype_get_default_type`. Only rules
+that can meet a Gemma 4 network and the file types below are here. In every table the first row that
+fits wins.
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ Category: TypeAlias = Literal[
 
 @dataclass(frozen=True, slots=True)
 class FileType:
-    """A type that a whole file can have: `ftype` is general.file_type, `default` the type of most tensors."""
+    """A type that a whole file can have.
+
+    `ftype` is its general.file_type, `default` the type of most of its tensors.
+    """
 
     name: str
     ftype: int
@@ -72,7 +76,8 @@ FILE_TYPES: Final = (
 ALIASES: Final = {"q3_k": "q3_k_m", "q4_k": "q4_k_m", "q5_k": "q5_k_m", "mxfp4_moe": "mxfp4"}
 
 CATEGORIES: Final[tuple[tuple[str, Category], ...]] = (
-    # part of the name, category (tensor_get_category; the first two are whole names, see `category_of`)
+    # part of the name, category (tensor_get_category; the first two are whole names, see
+    # `category_of`)
     ("attn_v.weight", "attn_v"),
     ("attn_k.weight", "attn_k"),
     ("attn_q.weight", "attn_q"),
@@ -115,7 +120,7 @@ FALLBACKS: Final = {
     "Q6_K": "Q8_0",
 }
 
-# Types that are garbage without an importance matrix (tensor_requires_imatrix).
+# Types that are unusable without an importance matrix (tensor_requires_imatrix).
 NEEDS_IMATRIX: Final = ("IQ3_XXS", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ1_M", "IQ1_S")
 
 
@@ -124,7 +129,10 @@ NOT_ENCODED: Final = ("Q8_1", "Q8_K", "I8", "I16", "I32", "I64", "F64")
 
 
 def tensor_type(name: str) -> GGMLType:
-    """Return the type called `name` that weights can be written in. Raises UsageError naming those."""
+    """Return the type called `name` that weights can be written in.
+
+    Raises UsageError naming those.
+    """
     kind = BY_NAME.get(name.upper())
     if kind is None or kind.name in NOT_ENCODED:
         known = " ".join(n.lower() for n in BY_NAME if n not in NOT_ENCODED)
@@ -134,8 +142,11 @@ def tensor_type(name: str) -> GGMLType:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """What a rule may ask about a tensor: its layer, counted as llama.cpp does, and the network around it."""
+class TensorPosition:
+    """What a rule may ask about a tensor.
+
+    `i` of `n` is its layer as llama.cpp counts it; the rest describes the network and tensor.
+    """
 
     i: int
     n: int
@@ -145,56 +156,56 @@ class Place:
     is_expert: bool
 
 
-Condition: TypeAlias = Callable[[Place], bool]
+Condition: TypeAlias = Callable[[TensorPosition], bool]
 Rule: TypeAlias = tuple[str, Category, Condition, str, str]
 
 
-def _always(_: Place) -> bool:
+def _always_true(_: TensorPosition) -> bool:
     return True
 
 
-def _more_bits(p: Place) -> bool:
+def _more_bits(p: TensorPosition) -> bool:
     return p.i < p.n // 8 or p.i >= 7 * p.n // 8 or (p.i - p.n // 8) % 3 == 2
 
 
-def _first_eighth(p: Place) -> bool:
+def _first_eighth(p: TensorPosition) -> bool:
     return p.i < p.n // 8
 
 
-def _first_eighth_blind(p: Place) -> bool:
+def _first_eighth_blind(p: TensorPosition) -> bool:
     return p.i < p.n // 8 and not p.has_imatrix
 
 
-def _first_eighth_imatrix(p: Place) -> bool:
+def _first_eighth_imatrix(p: TensorPosition) -> bool:
     return p.i < p.n // 8 and p.has_imatrix
 
 
-def _wide_gqa(p: Place) -> bool:
+def _wide_gqa(p: TensorPosition) -> bool:
     return p.n_gqa >= 4
 
 
-def _8_experts(p: Place) -> bool:
+def _8_experts(p: TensorPosition) -> bool:
     return p.n_expert == 8
 
 
 MIXTURES: Final[tuple[Rule, ...]] = (
     # file type, category, condition, type, the condition in words
     ("mxfp4", "", lambda p: p.is_expert, "MXFP4", "expert"),
-    ("mxfp4", "", _always, "Q8_0", "not an expert"),
+    ("mxfp4", "", _always_true, "Q8_0", "not an expert"),
     ("*", "attn_v", _8_experts, "Q8_0", "8 experts"),
     ("*", "attn_k", _8_experts, "Q8_0", "8 experts"),
     ("q2_k", "attn_v", _wide_gqa, "Q4_K", "4 or more queries share a value"),
-    ("q2_k", "attn_v", _always, "Q3_K", "values"),
+    ("q2_k", "attn_v", _always_true, "Q3_K", "values"),
     ("q3_k_m", "attn_v", lambda p: p.i < 2, "Q5_K", "first two values"),
-    ("q3_k_m", "attn_v", _always, "Q4_K", "values"),
-    ("q3_k_l", "attn_v", _always, "Q5_K", "values"),
+    ("q3_k_m", "attn_v", _always_true, "Q4_K", "values"),
+    ("q3_k_l", "attn_v", _always_true, "Q5_K", "values"),
     ("iq4_nl iq4_xs", "attn_v", _wide_gqa, "Q5_K", "4 or more queries share a value"),
     ("q4_k_m q5_k_m", "attn_v", _more_bits, "Q6_K", "a layer with more bits"),
     ("q4_k_s", "attn_v", lambda p: p.i < 4, "Q5_K", "first four values"),
-    ("q2_k", "ffn_down", _always, "Q3_K", "down projection"),
+    ("q2_k", "ffn_down", _always_true, "Q3_K", "down projection"),
     ("q3_k_m", "ffn_down", lambda p: p.i < p.n // 16, "Q5_K", "first sixteenth of the layers"),
-    ("q3_k_m", "ffn_down", _always, "Q4_K", "down projection"),
-    ("q3_k_l", "ffn_down", _always, "Q5_K", "down projection"),
+    ("q3_k_m", "ffn_down", _always_true, "Q4_K", "down projection"),
+    ("q3_k_l", "ffn_down", _always_true, "Q5_K", "down projection"),
     ("q4_k_m q5_k_m", "ffn_down", _more_bits, "Q6_K", "a layer with more bits"),
     (
         "iq4_nl iq4_xs",
@@ -214,9 +225,9 @@ MIXTURES: Final[tuple[Rule, ...]] = (
         "8 experts",
     ),
     ("*", "attn_output", _8_experts, "", "8 experts"),
-    ("q2_k", "attn_output", _always, "Q3_K", "attention output"),
-    ("q3_k_m", "attn_output", _always, "Q4_K", "attention output"),
-    ("q3_k_l", "attn_output", _always, "Q5_K", "attention output"),
+    ("q2_k", "attn_output", _always_true, "Q3_K", "attention output"),
+    ("q3_k_m", "attn_output", _always_true, "Q4_K", "attention output"),
+    ("q3_k_l", "attn_output", _always_true, "Q5_K", "attention output"),
 )
 
 
@@ -229,13 +240,15 @@ def category_of(name: str) -> Category:
     return next((category for part, category in CATEGORIES if part in name), "")
 
 
-def mixture_type(file_type: str, category: Category, place: Place) -> tuple[str, str] | None:
+def mixture_type(
+    file_type: str, category: Category, position: TensorPosition
+) -> tuple[str, str] | None:
     """Return (type name, reason) of the first rule that fits, None where the default type stays."""
     for file_types, wanted, condition, type_name, reason in MIXTURES:
         if (
             (file_types == "*" or file_type in file_types.split())
             and wanted in ("", category)
-            and condition(place)
+            and condition(position)
         ):
             return (type_name, reason) if type_name else None
     return None

@@ -1,8 +1,8 @@
 """ggml's own encoders and decoders, called in libggml-base by ctypes; they release the GIL.
 
-The library is the one that llama-cpp-python installs, found without importing it: loading the whole runtime
-takes 0.2 s and needs every other library to be in order. Signatures: ggml/include/ggml.h and
-ggml/src/ggml-quants.h, ggml-org/llama.cpp@0c1e57098.
+The library is the one that llama-cpp-python installs, found without importing it: loading the whole
+runtime takes 0.2 s and needs every other library to be in order. Signatures: ggml/include/ggml.h
+and ggml/src/ggml-quants.h, ggml-org/llama.cpp@0c1e57098.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ _HINT: Final = "g4 doctor"
 
 
 def library_path() -> Path:
-    """Return the path of libggml-base. Raises EngineMissing if llama-cpp-python or the library is absent."""
+    """Return the path of libggml-base.
+
+    Raises EngineMissing if llama-cpp-python or the library is absent.
+    """
     spec = find_spec("llama_cpp")
     folders = [Path(p) / "lib" for p in (spec.submodule_search_locations or ())] if spec else []
     for folder in folders:
@@ -77,7 +80,8 @@ def encode_rows(
 ) -> NDArray[np.uint8]:
     """Return the bytes of `values` (rows, n) in `kind`, shape (rows, row bytes).
 
-    `imatrix` holds one weight per column. The result does not depend on how rows are grouped into calls.
+    `imatrix` holds one weight per column. The result does not depend on how rows are grouped into
+    calls.
     """
     rows, n = values.shape
     source = np.ascontiguousarray(values, dtype=np.float32)
@@ -95,7 +99,7 @@ def encode_rows(
         None if weights is None else weights.ctypes.data,
     )
     if done != target.nbytes:
-        raise RuntimeError(f"ggml wrote {done} bytes of {kind.name}, {target.nbytes} were due")
+        raise RuntimeError(f"ggml wrote {done} bytes of {kind.name}, expected {target.nbytes}")
     return target
 
 
@@ -109,7 +113,9 @@ def decode_rows(kind: GGMLType, data: Any, shape: tuple[int, int]) -> NDArray[np
     rows, n = shape
     need = rows * kind.row_bytes(n)
     if raw.nbytes < need:
-        raise ValueError(f"{raw.nbytes} bytes for {rows} rows of {n} {kind.name}: {need} are due")
+        raise ValueError(
+            f"{raw.nbytes} bytes for {rows} rows of {n} {kind.name}: {need} are needed"
+        )
     if kind is F32:
         return raw[:need].view("<f4").reshape(shape)
     values = np.empty(shape, np.float32)

@@ -22,7 +22,10 @@ _LAYER = re.compile(r"^blk\.\d+\.")
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Tensors of one kind with the same types and reason. `before` and `after` are their bytes in total."""
+    """Tensors of one kind with the same types and reason.
+
+    `before` and `after` are their bytes in total.
+    """
 
     names: str
     count: int
@@ -109,8 +112,8 @@ def choose_for_source(
 ) -> tuple[Choice, ...]:
     """Return what becomes of each tensor of `source`.
 
-    Raises UsageError if weights were quantized before and `allow_requantize` is not given, or if a pattern
-    matches nothing.
+    Raises UsageError if weights were quantized before and `allow_requantize` is not given, or if a
+    pattern matches nothing.
     """
     if not source.tensors:
         raise BadGGUF(source.path, "holds no tensors: it is a vocabulary, not a model")

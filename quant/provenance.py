@@ -1,8 +1,9 @@
 """The keys of a quantized file: the source's, llama.cpp's changes, then what g4 records.
 
-llama.cpp's part (`llama_model_quantize_impl`, src/llama-quant.cpp, llama.cpp@0c1e57098): all keys are copied,
-general.quantization_version and general.file_type move to the end, split keys go. g4's own keys start with
-`g4.`; those of the source are dropped, since they describe another file, except where it came from.
+llama.cpp's part (`llama_model_quantize_impl`, src/llama-quant.cpp, llama.cpp@0c1e57098): all keys
+are copied, general.quantization_version and general.file_type move to the end, split keys go. g4's
+own keys start with `g4.`; those of the source are dropped, since they describe another file, except
+where it came from.
 """
 
 from __future__ import annotations
@@ -59,7 +60,10 @@ def new_keys(
 
 
 def _label_kept(source: Mapping[str, Value], recipe: Recipe) -> dict[str, Value]:
-    """Return the label of SFP8 values that went into another type without or with a further loss."""
+    """Return the keys that label SFP8 values stored in another type.
+
+    BF16 and F32 keep the values, Q8_0 rounds them; other types are not labeled.
+    """
     if recipe.type in ("bf16", "f32"):
         kept = {n: v for n, v in source.items() if n.startswith(_SFP8) and n not in _ARCHIVE_ONLY}
         label = {n: source[n] for n in (FORMAT_KEY, VERSION_KEY) if n in source}

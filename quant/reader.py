@@ -27,7 +27,7 @@ class Reader:
         self._source = source
         self._maps: dict[str, NDArray[np.uint8]] = {}
 
-    def raw(self, name: str) -> NDArray[np.uint8]:
+    def map_tensor(self, name: str) -> NDArray[np.uint8]:
         """Return the bytes of tensor `name` as they lie in the file."""
         header, tensor = self._source.owner[name], self._source.tensors[name]
         if header.path not in self._maps:
@@ -39,22 +39,22 @@ class Reader:
 
     def copy_rows(self, name: str) -> Rows:
         """Return the tensor's bytes as they are, in pieces of whole blocks."""
-        data = self.raw(name)
+        data = self.map_tensor(name)
         step = max(1, _COPY_BYTES // self._source.tensors[name].type.block_bytes)
         step *= self._source.tensors[name].type.block_bytes
 
-        def pieces() -> Iterator[Block]:
+        def iter_blocks() -> Iterator[Block]:
             for start in range(0, data.nbytes, step):
                 yield Block(start, lambda start=start: data[start : start + step])  # type: ignore[misc]
 
-        return pieces
+        return iter_blocks
 
-    def rows(self, name: str) -> Rows:
-        """Return the tensor's weights in blocks of whole rows: BF16 as uint16 words, the rest as floats.
+    def decode_rows(self, name: str) -> Rows:
+        """Return the tensor's weights in blocks of whole rows: uint16 words for BF16, else floats.
 
         Raises BadGGUF for a type that ggml cannot decode.
         """
-        tensor, data = self._source.tensors[name], self.raw(name)
+        tensor, data = self._source.tensors[name], self.map_tensor(name)
         exponent = self._source.coded.get(name)
         n, n_rows = tensor.shape[0], prod(tensor.shape[1:])
         row_bytes = n if exponent is not None else tensor.type.row_bytes(n)
@@ -68,7 +68,7 @@ class Reader:
                 field=name,
             )
 
-        def read(start: int) -> NDArray[Any]:
+        def decode_block(start: int) -> NDArray[Any]:
             count = min(step, n_rows - start)
             piece = data[start * row_bytes : (start + count) * row_bytes]
             if exponent is not None:
@@ -78,8 +78,8 @@ class Reader:
                 return native.decode_rows(tensor.type, piece, (count, n))
             return piece.view(dtype).reshape(count, n)
 
-        def pieces() -> Iterator[Block]:
+        def iter_blocks() -> Iterator[Block]:
             for start in range(0, n_rows, step):
-                yield Block(start, lambda start=start: read(start))  # type: ignore[misc]
+                yield Block(start, lambda start=start: decode_block(start))  # type: ignore[misc]
 
-        return pieces
+        return iter_blocks

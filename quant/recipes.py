@@ -1,8 +1,8 @@
-"""Which type each tensor of a file gets, from names, shapes and the recipe alone (no file, no numpy).
+"""The type of each tensor of a file, from names, shapes and the recipe; no file, no numpy.
 
-A recipe is a file type plus the user's exceptions. The rules are llama.cpp's (quant/mixtures.py holds them as
-tables), so a file made here has the same types, in the same order, as one made by llama-quantize.
-Source: src/llama-quant.cpp `llama_tensor_get_type`, ggml-org/llama.cpp@0c1e57098.
+A recipe is a file type plus the user's exceptions. The rules are llama.cpp's (quant/mixtures.py
+holds them as tables), so a file made here has the same types, in the same order, as one made by
+llama-quantize. Source: src/llama-quant.cpp `llama_tensor_get_type`, ggml-org/llama.cpp@0c1e57098.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from g4cli.quant.mixtures import (
     NEEDS_IMATRIX,
     Category,
     FileType,
-    Place,
+    TensorPosition,
     category_of,
     mixture_type,
     tensor_type,
@@ -50,7 +50,10 @@ class Named(Protocol):
 
 
 def file_type(name: str) -> FileType:
-    """Return the file type called `name`, in any case. Raises UsageError naming those that exist."""
+    """Return the file type called `name`, in any case.
+
+    Raises UsageError naming those that exist.
+    """
     wanted = ALIASES.get(name.lower(), name.lower())
     for row in FILE_TYPES:
         if row.name == wanted:
@@ -63,8 +66,8 @@ class Recipe:
     """A file type and its exceptions.
 
     `type_name` may be an alias, in any case. `overrides` are (regular expression, tensor type); the
-    first match wins. `carrier` and `sfp8_encoder` apply to the type sfp8 only. Raises UsageError for
-    an unknown type or an invalid regular expression.
+    first match wins. `carrier` and `sfp8_encoder` apply to the type sfp8 only. Raises UsageError
+    for an unknown type or an invalid regular expression.
     """
 
     type_name: str
@@ -108,13 +111,16 @@ class Recipe:
 
     @property
     def default_type(self) -> GGMLType:
-        """Return the tensor type of most tensors, as it lies in the file."""
+        """Return the tensor type of most tensors, as stored in the file."""
         if self.is_sfp8:
             return {"archive": I8, "bf16": BF16, "q8_0": Q8_0}[self.carrier]
         return BY_NAME[self.row.default]
 
     def as_options(self) -> str:
-        """Return the type and the options of `g4 quantize` that select this recipe, for the key g4.recipe."""
+        """Return the type and options of `g4 quantize` that select this recipe.
+
+        They are recorded under the key g4.recipe.
+        """
         parts = [self.type]
         if self.is_sfp8 and self.carrier != "archive":
             parts.append(f"--carrier {self.carrier}")
@@ -132,8 +138,8 @@ class Recipe:
 class Choice:
     """What becomes of one tensor, and why. `rounds`: its values are rounded to SFP8 first.
 
-    `wanted` is the type of the recipe where the tensor's rows do not divide into its blocks and `type` is
-    what llama.cpp falls back to, else None.
+    `wanted` is the type of the recipe where the tensor's rows do not divide into its blocks and
+    `type` is what llama.cpp falls back to, else None.
     """
 
     name: str
@@ -202,9 +208,10 @@ def source_type(tensor: Named) -> GGMLType:
 
 
 def choose_tensors(tensors: Iterable[Named], recipe: Recipe) -> tuple[Choice, ...]:
-    """Return what becomes of each tensor, in llama.cpp's order: model tensors, then layer by layer by name.
+    """Return what becomes of each tensor, in llama.cpp's order.
 
-    Raises UsageError for an override that matches nothing, BadFile where a type needs an importance matrix.
+    Tensors of the whole model come first, then those of each layer, by name. Raises UsageError for
+    an override that matches nothing, BadFile where a type needs an importance matrix.
     """
     ordered = sorted(tensors, key=lambda t: (layer_of(t.name), t.name.encode()))
     _check_overrides(ordered, recipe)
@@ -218,7 +225,10 @@ def choose_types(tensors: Iterable[Named], recipe: Recipe) -> tuple[TensorSpec, 
 
 
 def with_scales(choices: Iterable[Choice], recipe: Recipe) -> tuple[TensorSpec, ...]:
-    """Return the tensors that `choices` lead to, in an archive each coded one followed by its scale."""
+    """Return the tensors of the file to write.
+
+    In an archive each coded tensor is followed by its scale.
+    """
     specs: list[TensorSpec] = []
     for choice in choices:
         specs.append(choice.spec)
@@ -254,7 +264,7 @@ class _Counter:
         self.has_imatrix = recipe.has_imatrix
         self._seen: dict[Category, int] = {}
 
-    def next_place(self, name: str, category: Category, shape: Sequence[int]) -> Place:
+    def next_position(self, name: str, category: Category, shape: Sequence[int]) -> TensorPosition:
         """Return the place of the next tensor of `category`."""
         i = self._seen.get(category, 0)
         self._seen[category] = i + 1
@@ -262,7 +272,7 @@ class _Counter:
             i = layer_of(name)
         n = self.n_values if category == "attn_v" else self.n_layer
         is_expert = len(shape) > 2 and shape[2] > 1
-        return Place(i, n, self.n_gqa, self.n_expert, self.has_imatrix, is_expert)
+        return TensorPosition(i, n, self.n_gqa, self.n_expert, self.has_imatrix, is_expert)
 
 
 def _check_overrides(tensors: Sequence[Named], recipe: Recipe) -> None:
@@ -271,7 +281,7 @@ def _check_overrides(tensors: Sequence[Named], recipe: Recipe) -> None:
         if not hits:
             raise UsageError(
                 f"--tensor-type {pattern}={type_name.lower()}: no tensor has such a name",
-                hint="g4 show FILE lists the names",
+                hint="g4 show FILE --tensors",
             )
         if all(kept_reason(t.name, t.shape) for t in hits):
             why = kept_reason(hits[0].name, hits[0].shape)
@@ -299,8 +309,8 @@ def _choose_one(tensor: Named, recipe: Recipe, counter: _Counter) -> Choice:
         and category_of(name) not in _TABLES
     ):
         raise BadFile(
-            f"{name} as {fitting.name} is garbage without an importance matrix",
-            hint="add --imatrix FILE, or take another type",
+            f"{name} as {fitting.name} is unusable without an importance matrix",
+            hint="add --imatrix FILE, or choose another type",
         )
     return _choose_or_fall_back(name, shape, source, kind, reason)
 
@@ -342,7 +352,7 @@ def _from_rules(
         return (default if default is Q8_0 else BY_NAME["Q6_K"]), "embeddings, tied to the output"
     if category == "token_embd" and recipe.type != "mxfp4":
         return default, DEFAULT_REASON
-    found = mixture_type(recipe.type, category, counter.next_place(name, category, shape))
+    found = mixture_type(recipe.type, category, counter.next_position(name, category, shape))
     return (BY_NAME[found[0]], found[1]) if found else (default, DEFAULT_REASON)
 
 

@@ -1,4 +1,4 @@
-"""Perplexity of a model on given tokens, and KL divergence of its predictions from another model's."""
+"""Perplexity on given tokens, and KL divergence from the predictions of another model."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 class Score:
     """Sums over `n` predicted tokens, in nats; two of them add up.
 
-    `nll` is -log p(token); `kl` how far the model's distribution is from the base's, KL(base || model).
-    `n_best`: the token was the model's first choice; `n_same`: both models have the same first choice.
+    `nll` is -log p(token); `kl` how far the model's distribution is from the base's, KL(base ||
+    model). `n_best`: the token was the model's first choice; `n_same`: both models have the same
+    first choice.
     """
 
     n: int = 0
@@ -87,8 +88,9 @@ def score_predictions(
     }
     if base is not None:
         weights, base_log_z = _shift_and_exp(base)
-        # KL = sum q (log q - log p) by the logits' differences, which are exact where the models are close:
-        # logarithms rounded to float32 would leave 1e-7 of noise, as much as F16 differs from BF16.
+        # KL = sum q (log q - log p) by the logits' differences, which are exact where the models
+        # are close: logarithms rounded to float32 would leave 1e-7 of noise, as much as F16 differs
+        # from BF16.
         gaps = (weights * (base - logits)).sum(axis=1, dtype=np.float64)
         gap = gaps / weights.sum(axis=1, dtype=np.float64)
         kl = np.maximum(gap - (base_log_z - log_z), 0)  # rounding can leave a trifle below zero
@@ -103,7 +105,7 @@ def score_predictions(
 
 
 def _shift_and_exp(logits: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Return exp(logits - the row's largest), and the logarithm of the sum of exp(logits), by rows."""
+    """Return exp(logits - maximum of the row), and per row log of the sum of exp(logits)."""
     largest = logits.max(axis=1, keepdims=True)
     weights: NDArray[np.float32] = np.exp(logits - largest)
     log_z = np.log(weights.sum(axis=1, dtype=np.float64)) + largest[:, 0].astype(np.float64)

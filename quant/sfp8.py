@@ -4,11 +4,12 @@
     S 0 EEEE MM   value = (1 + M/4) * 2^(E - 23), |x| from 1.25 * 2^-23 to 1.75 * 2^-8
     code 0x00 is zero (so 2^-23 itself does not exist); 0x80 is reserved
 
-Codes grow with the magnitude, so encoding is rounding the bits of a float, half to even: to 2 mantissa bits
-below 2^-7, to 3 above; both roundings meet in code 64. Source: compression/types.h `SfpStream` and
-compression/sfp-inl.h, google/gemma.cpp@3ed403e.
+Codes grow with the magnitude, so encoding is rounding the bits of a float, half to even: to 2
+mantissa bits below 2^-7, to 3 above; both roundings meet in code 64. Source: compression/types.h
+`SfpStream` and compression/sfp-inl.h, google/gemma.cpp@3ed403e.
 
-There is one scale per tensor. g4's is a power of two, so that value = grid * scale stays exact in BF16.
+There is one scale per tensor. g4's is a power of two, so that value = grid * scale stays exact in
+BF16.
 """
 
 from __future__ import annotations
@@ -41,10 +42,10 @@ class Coded:
 
 
 def scale_exponent(largest: float, *, only_down: bool = False) -> int:
-    """Return k for the tensor scale 2^k: the least with `largest` / 2^k <= 1.875; 0 for an all-zero tensor.
+    """Return k of the tensor scale 2^k: the least with `largest` / 2^k <= 1.875.
 
-    A scale below 1 lifts small weights out of the range with two mantissa bits (25.5 dB become 31.5).
-    `only_down`: never below 1, as gemma.cpp's `ScaleWeights`.
+    For an all-zero tensor it is 0. A scale below 1 lifts small weights out of the range with two
+    mantissa bits (25.5 dB become 31.5). `only_down`: never below 1, as gemma.cpp's `ScaleWeights`.
     """
     if largest <= 0 or not np.isfinite(largest):
         return 0
@@ -55,10 +56,11 @@ def scale_exponent(largest: float, *, only_down: bool = False) -> int:
 
 
 def encode_sfp8(values: NDArray[Any], exponent: int = 0, *, gemma_cpp: bool = False) -> Coded:
-    """Return the codes of `values` / 2^`exponent`: float32, or uint16 holding bfloat16. Same shape, uint8.
+    """Return the codes of `values` / 2^`exponent`: same shape, uint8.
 
-    `gemma_cpp` rounds as gemma.cpp does: it cuts to 6 mantissa bits first, so values up to 1/64 above a tie
-    go down half of the time. Weights beyond 1.875 are clamped. NaN and infinities must be ruled out before.
+    `values` are float32, or uint16 holding bfloat16. `gemma_cpp` rounds as gemma.cpp does: it cuts
+    to 6 mantissa bits first, so values up to 1/64 above a tie go down half of the time. Weights
+    beyond 1.875 are clamped. NaN and infinities must be ruled out before.
     """
     words = values if values.dtype == np.uint16 else _truncate_to_bf16(values)
     magnitude = words & np.uint16(0x7FFE if gemma_cpp else 0x7FFF)
@@ -83,9 +85,10 @@ def encode_sfp8(values: NDArray[Any], exponent: int = 0, *, gemma_cpp: bool = Fa
 
 
 def _truncate_to_bf16(values: NDArray[Any]) -> NDArray[np.uint16]:
-    """Return float32 `values` as bfloat16 words whose last bit also says whether something was cut off.
+    """Return float32 `values` as bfloat16 words whose last bit is set if bits were cut off.
 
-    Rounding looks at most at 5 of the 7 mantissa bits and whether there is a rest: such words suffice.
+    Rounding looks at most at 5 of the 7 mantissa bits and whether there is a rest: such words
+    suffice.
     """
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
     words: NDArray[np.uint16] = (bits >> np.uint32(16)).astype(np.uint16)
@@ -96,8 +99,8 @@ def _truncate_to_bf16(values: NDArray[Any]) -> NDArray[np.uint16]:
 def _round_to_codes(magnitude: NDArray[np.uint16]) -> NDArray[np.uint8]:
     """Return the codes of bfloat16 words without sign, at most 1.875.
 
-    A step of the code is 32 below 2^-7 and 16 above. Doubling the distance above 2^-7 makes it 32 all along,
-    and keeps what is even even: one rounding, half to even, serves both halves.
+    A step of the code is 32 below 2^-7 and 16 above. Doubling the distance above 2^-7 makes it 32
+    all along, and keeps what is even even: one rounding, half to even, serves both halves.
     """
     steps = np.maximum(magnitude, np.uint16(_LARGE))
     steps += magnitude
@@ -115,7 +118,10 @@ def _round_to_codes(magnitude: NDArray[np.uint16]) -> NDArray[np.uint8]:
 
 
 def decode_bf16(codes: NDArray[np.uint8], exponent: int = 0) -> NDArray[np.uint16]:
-    """Return the bfloat16 words of `codes` times 2^`exponent`. Raises BadFile on the reserved code."""
+    """Return the bfloat16 words of `codes` times 2^`exponent`.
+
+    Raises BadFile on the reserved code.
+    """
     if np.any(codes == RESERVED):
         where = int(np.argmax(codes.reshape(-1) == RESERVED))
         raise BadFile(f"SFP8 code 0x80 at weight {where} is reserved: the data is damaged")

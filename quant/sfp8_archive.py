@@ -3,8 +3,8 @@
 general.architecture   "gemma4-sfp8": other programs refuse it by name, none misreads it
 gemma4.*               the network's own keys, unchanged; no general.file_type, since none fits
 g4.sfp8.*              specification, decode table, encoder, scale rule, names of the coded tensors
-tensors                codes as I8 under the original name and shape; NAME.sfp8_scale F32 [1], a power of
-                       two; everything else as it was
+tensors                codes as I8 under the original name and shape; NAME.sfp8_scale F32 [1], a
+                       power of two; all other tensors unchanged
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ def sfp8_keys(recipe: Recipe, tensors: tuple[str, ...]) -> dict[str, Value]:
 def coded_tensors(header: Header) -> dict[str, int]:
     """Return the scale's exponent of every coded tensor of an archive.
 
-    Raises BadGGUF if the file's table is not SFP8's, or a coded tensor, its type or its scale is not as it
-    should be.
+    Raises BadGGUF if the file's table is not SFP8's, or a coded tensor, its type or its scale is
+    not as it should be.
     """
     names, table = header.get(TENSORS_KEY, Array), header.get(TABLE_KEY, Array)
     if table.item_type is not ValueType.UINT16 or list(table.tolist()) != decode_words():
@@ -122,7 +122,8 @@ def decoded_view(header: Header, coded: Mapping[str, int]) -> dict[str, TensorIn
 def expanded_header(header: Header) -> Header:
     """Return `header` as the archive's BF16 expansion would have it; any other header as it is.
 
-    For estimates: places and sizes in the file are those of the expansion, so nothing may be read by them.
+    For estimates: places and sizes in the file are those of the expansion, so nothing may be read
+    by them.
     """
     if not is_archive(header):
         return header

@@ -1,4 +1,7 @@
-"""A GGUF to quantize, in one file or several: its keys and tensors. quant/reader.py reads the weights."""
+"""The keys and tensor list of a GGUF to quantize, which may be split into several files.
+
+quant/reader.py reads the weights.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,8 @@ _SPLIT_NAME = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf", re.DOTALL)
 class Source:
     """One model in one file or several. `owner[name]` is the part that holds a tensor.
 
-    `coded` holds the scale's exponent of tensors stored as SFP8 codes; `tensors` shows these as BF16.
+    `coded` holds the scale's exponent of tensors stored as SFP8 codes; `tensors` shows these as
+    BF16.
     """
 
     path: Path
@@ -53,7 +57,10 @@ class Source:
 
 
 def open_source(path: Path) -> Source:
-    """Return the model at `path`, with its other parts beside it. Raises BadGGUF, FileMissing for a part."""
+    """Return the model at `path`, with its other parts beside it.
+
+    Raises BadGGUF, FileMissing for a part.
+    """
     first = read_header(path)
     count = int(first.get("split.count", int, 1))
     parts = (first,) if count <= 1 else tuple(_open_parts(path, first, count))

@@ -16,10 +16,11 @@ from g4cli.quant import blocks, native
 
 DIAGNOSE: Final = "g4 doctor FILE"
 _BF16_INFINITY: Final = 0x7F80
-# A clipped layer of a vision or sound tower has these; they are infinite where training set none
+# A clipped layer of a vision or audio encoder has these; they are infinite where training set none
 # (Gemma4ClippableLinear, transformers 5.23.0).
 _LIMITS: Final = ("input_min", "input_max", "output_min", "output_max")
-# Plain types: how a word is read, and its bits from which on a number without sign is infinite or NaN.
+# Plain types: how a word is read, and its bits from which on a number without sign is infinite or
+# NaN.
 _PLAIN: Final[Mapping[str, tuple[str, int]]] = {
     "F32": ("<u4", 0x7F800000),
     "F16": ("<u2", 0x7C00),
@@ -32,8 +33,8 @@ def encode_values(
 ) -> NDArray[np.uint8]:
     """Return the bytes of `values`, rows from `start` on of `spec`, in its type.
 
-    `imatrix` holds a weight per column, for experts one row of columns per expert. Raises BadFile if a scale
-    or value overflows the type, EngineMissing where only ggml's library could encode.
+    `imatrix` holds a weight per column, for experts one row of columns per expert. Raises BadFile
+    if a scale or value overflows the type, EngineMissing where only ggml's library could encode.
     """
     try:
         native.load_library()
@@ -45,7 +46,7 @@ def encode_values(
         if native.needs_imatrix(spec.type):
             raise BadFile(
                 f"{spec.name} cannot become {spec.type.name}: the importance matrix has no entry for it",
-                hint="take another type for it: --tensor-type NAME=TYPE",
+                hint="choose another type for it: --tensor-type NAME=TYPE",
             )
         encoded = native.encode_rows(spec.type, values)
     else:
@@ -53,7 +54,7 @@ def encode_values(
     if spec.type is not F32 and not native.is_valid(spec.type, encoded):
         raise BadFile(
             f"{spec.name}: weights near row {start} overflow {spec.type.name}",
-            hint="take --type bf16",
+            hint="use --type bf16",
         )
     return encoded
 
@@ -102,10 +103,10 @@ def require_finite(values: NDArray[np.float32], spec: TensorSpec, start: int) ->
 
 
 def require_finite_bytes(data: NDArray[np.uint8], spec: TensorSpec, start: int) -> None:
-    """Raise BadFile if `data`, bytes of `spec` from byte `start` on, hold a NaN or infinite value or scale.
+    """Raise BadFile if `data` holds a NaN or infinite value or scale.
 
-    `data` are whole blocks. Integers pass, and without ggml's library every type that is not plain; so do the
-    limits of clipped layers.
+    `data` are bytes of `spec` from byte `start` on. `data` are whole blocks. Integers pass, and
+    without ggml's library every type that is not plain; so do the limits of clipped layers.
     """
     if spec.name.endswith(_LIMITS):
         return
@@ -134,7 +135,8 @@ def _not_finite(spec: TensorSpec, value: str, row: int, column: int) -> BadFile:
     )
 
 
-# Where a block's scales lie: (first byte, bytes). A block whose scales are all zero decodes to zeros.
+# Where a block's scales lie: (first byte, bytes). A block whose scales are all zero decodes to
+# zeros.
 _SCALES: Final[Mapping[str, tuple[tuple[int, int], ...]]] = {
     "Q4_0": ((0, 2),),
     "Q4_1": ((0, 4),),
@@ -152,7 +154,7 @@ _SCALES: Final[Mapping[str, tuple[tuple[int, int], ...]]] = {
 
 
 def zero_blocks(kind: GGMLType, encoded: NDArray[np.uint8]) -> int:
-    """Return how many blocks of `encoded` hold nothing but zeros (0 for types that are not in the table)."""
+    """Return how many blocks of `encoded` hold only zeros; 0 for types without an entry."""
     places = _SCALES.get(kind.name)
     if not places:
         return 0

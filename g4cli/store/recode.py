@@ -8,20 +8,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
 
 import g4cli
+from g4cli.converters import Converted, convert_checkpoint
+from g4cli.converters.blocks import Coder, PlainCoder
+from g4cli.converters.metadata import model_name
+from g4cli.converters.parts import PartName
 from g4cli.core.errors import Interrupted, UsageError
 from g4cli.core.ggml import BF16, F16, F32, Q8_0, GGMLType, ggml_type
 from g4cli.core.gguf_values import Value, u32
 from g4cli.core.gguf_write import TensorSpec
 from g4cli.core.progress import Progress, no_progress
-
-if TYPE_CHECKING:
-    from g4cli.converters import Converted
-    from g4cli.converters.blocks import Coder
-    from g4cli.converters.parts import PartName
-    from g4cli.quant.recipes import Recipe
+from g4cli.quant.encode import BLOCK_WEIGHTS, Job, Rows, open_encoder
+from g4cli.quant.provenance import new_keys
+from g4cli.quant.recipes import Recipe, choose_tensors, file_type
 
 PLAIN: Final = ("bf16", "f16", "f32")
 _Q8_0_FILE: Final = 7  # enum llama_ftype, LLAMA_FTYPE_MOSTLY_Q8_0
@@ -46,11 +47,9 @@ class RecipeCoder:
     @property
     def block_weights(self) -> int:
         """Return the size that quant's encoders are fastest with."""
-        from g4cli.quant.encode import BLOCK_WEIGHTS
-
         return BLOCK_WEIGHTS
 
-    def plan(
+    def plan_tensors(
         self, keys: Mapping[str, Value], specs: Sequence[TensorSpec]
     ) -> tuple[Mapping[str, Value], Sequence[TensorSpec]]:
         """Return the keys and tensors as `g4 quantize` would write them, but for the source's hash.
@@ -58,9 +57,6 @@ class RecipeCoder:
         The checkpoint is read once, while it is converted: its hash is not known when the header is
         written.
         """
-        from g4cli.quant.provenance import new_keys
-        from g4cli.quant.recipes import choose_tensors
-
         choices = choose_tensors(specs, self.recipe)
         origin: Any = _Origin(keys, self.folder.resolve())
         new = new_keys(
@@ -73,13 +69,11 @@ class RecipeCoder:
         new.pop("g4.source.sha256")
         return new, [c.spec for c in choices]
 
-    def stream(self, tensors: Iterable[tuple[TensorSpec, Any]]) -> Iterator[memoryview]:
+    def encode_tensors(self, tensors: Iterable[tuple[TensorSpec, Any]]) -> Iterator[memoryview]:
         """Yield the bytes of all tensors, in order, encoded on all cores."""
-        from g4cli.quant.encode import Job, Rows, encoder
-
-        with encoder(self.recipe, threads=self.threads) as encode:
+        with open_encoder(self.recipe, threads=self.threads) as encode:
             # The converter's blocks are quant's by shape: a first row and a read().
-            yield from encode.stream(Job(spec, cast(Rows, rows)) for spec, rows in tensors)
+            yield from encode.encode_jobs(Job(spec, cast(Rows, rows)) for spec, rows in tensors)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +89,9 @@ class MmprojCoder:
     @property
     def block_weights(self) -> int:
         """Return the size that quant's encoders are fastest with."""
-        from g4cli.quant.encode import BLOCK_WEIGHTS
-
         return BLOCK_WEIGHTS
 
-    def plan(
+    def plan_tensors(
         self, keys: Mapping[str, Value], specs: Sequence[TensorSpec]
     ) -> tuple[Mapping[str, Value], Sequence[TensorSpec]]:
         """Return the keys with the new file type, and the tensors with their new types."""
@@ -110,19 +102,15 @@ class MmprojCoder:
             new.append(TensorSpec(spec.name, kind, spec.shape))
         return {**keys, "general.file_type": u32(_Q8_0_FILE)}, new
 
-    def stream(self, tensors: Iterable[tuple[TensorSpec, Any]]) -> Iterator[memoryview]:
+    def encode_tensors(self, tensors: Iterable[tuple[TensorSpec, Any]]) -> Iterator[memoryview]:
         """Yield the bytes of all tensors, in order."""
-        from g4cli.converters.blocks import PlainCoder
-        from g4cli.quant.encode import Job, Rows, encoder
-        from g4cli.quant.recipes import Recipe
-
         plain = PlainCoder(1)
-        with encoder(Recipe("q8_0"), threads=self.threads) as encode:
+        with open_encoder(Recipe("q8_0"), threads=self.threads) as encode:
             for spec, rows in tensors:
                 if spec.type is Q8_0:
-                    yield from encode.stream([Job(spec, cast(Rows, rows))])
+                    yield from encode.encode_jobs([Job(spec, cast(Rows, rows))])
                 else:
-                    yield from plain.stream([(spec, rows)])
+                    yield from plain.encode_tensors([(spec, rows)])
 
 
 def convert_folder(
@@ -142,9 +130,6 @@ def convert_folder(
     numbers that are all SFP8 values. Raises UsageError if `target` exists and `force` is not given,
     and what converters.convert_checkpoint raises, and Interrupted on Ctrl-C.
     """
-    from g4cli.converters import convert_checkpoint
-    from g4cli.quant.recipes import file_type
-
     name = file_type(type_name).name
     target = target or choose_target(folder, name, part)
     if target.is_file() and not force:
@@ -161,21 +146,14 @@ def convert_folder(
             progress=progress,
         )
     except KeyboardInterrupt:
-        kept = (
-            "the file that was there before is as it was"
-            if target.is_file()
-            else "nothing was kept"
-        )
-        raise Interrupted(f"interrupted; {kept}", hint="the same command starts again") from None
+        kept = "the existing file was not changed" if target.is_file() else "nothing was kept"
+        raise Interrupted(f"interrupted; {kept}", hint="run the same command again") from None
 
 
 def _choose_coder(
     name: str, part: PartName, folder: Path, threads: int | None
 ) -> tuple[GGMLType | None, Coder]:
     """Return the type of the plain conversion (None: the checkpoint's) and the coder after it."""
-    from g4cli.converters.blocks import PlainCoder
-    from g4cli.quant.recipes import Recipe
-
     if name in PLAIN:
         return ggml_type(name), PlainCoder(threads or 0)
     if part == "mmproj":
@@ -190,7 +168,5 @@ def _choose_coder(
 
 def choose_target(folder: Path, type_name: str, part: PartName) -> Path:
     """Return the file name for a checkpoint: [mmproj-]gemma-4-E2B-it-Q4_0.gguf."""
-    from g4cli.converters.metadata import model_name
-
     prefix = "mmproj-" if part == "mmproj" else ""
     return Path(f"{prefix}{model_name(folder) or 'model'}-{type_name.upper()}.gguf")

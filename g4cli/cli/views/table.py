@@ -15,7 +15,8 @@ from rich.cells import cell_len, chop_cells
 
 GAP: Final = "  "
 _NARROWEST: Final = 14
-# Cells are padded to this width at most: a longer one shifts the rest of its own row, not of others.
+# Cells are padded to this width at most: a longer one shifts the rest of its own row, not of
+# others.
 _PADDED: Final = 120
 
 
@@ -55,7 +56,10 @@ def lay_out(
 
 
 def fold_text(text: str, width: int) -> list[str]:
-    """Return `text` as lines of at most `width` cells, broken at spaces; long words break anywhere."""
+    """Return `text` as lines of at most `width` cells, broken at spaces.
+
+    A word that is longer than a line is broken anywhere.
+    """
     if cell_len(text) <= width:
         return [text]
     lines, line = [], ""

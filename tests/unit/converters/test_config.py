@@ -111,7 +111,7 @@ def test_an_assistant_shares_all_its_layers() -> None:
             {"quantization_config": {"quant_method": "compressed-tensors"}},
             "quantized already .compressed",
         ),
-        ({}, {"vision_config": 5}, "vision_config is no object"),
+        ({}, {"vision_config": 5}, "vision_config is not an object"),
     ],
 )
 def test_what_has_no_place_in_the_graph_is_refused(
@@ -222,7 +222,9 @@ def test_configs_as_published_are_understood() -> None:
 def test_a_tower_s_config_cannot_hinder_the_text_network() -> None:
     raw = {**RAW, "vision_config": {"brand_new": 7, "hidden_activation": "relu"}, "audio_config": 5}
     assert read_config(raw, "c", media=False).text == read().text
-    with pytest.raises(BadCheckpoint, match=r"vision_config\.brand_new.*audio_config is no object"):
+    with pytest.raises(
+        BadCheckpoint, match=r"vision_config\.brand_new.*audio_config is not an object"
+    ):
         read_config(raw, "c")
 
 

@@ -147,7 +147,7 @@ def test_tensors_missing_unknown_and_of_a_wrong_shape_are_listed_all_at_once(
         convert_checkpoint(folder, tmp_path / "out.gguf")
     for part in (
         "missing tensors: norm.weight, layers.2.self_attn.q_proj.weight",
-        "no rule knows: model.language_model.layers.0.surprise.weight",
+        "unknown tensors: model.language_model.layers.0.surprise.weight",
         "layers.1.layer_scalar is [2], expected [1]",
         "layers.4.layer_scalar has the type I8",
     ):

@@ -43,7 +43,7 @@ def test_links_out_of_the_folder_are_not_followed(folder: Path, tmp_path: Path, 
     secret = tmp_path / "id_rsa"
     secret.write_text("PRIVATE KEY")
     replaced(folder / name).symlink_to(secret)
-    with pytest.raises(BadCheckpoint, match="leaves its folder"):
+    with pytest.raises(BadCheckpoint, match="outside of its folder"):
         converted(folder, tmp_path)
     assert not (tmp_path / "out.gguf").exists()
 
@@ -80,7 +80,7 @@ def test_links_inside_the_folder_and_in_the_hubs_cache_are_followed(tmp_path: Pa
     elsewhere = repository / "refs"
     elsewhere.write_text("{}")
     (snapshot / "out.json").symlink_to("../../refs")
-    with pytest.raises(BadCheckpoint, match="leaves its folder"):
+    with pytest.raises(BadCheckpoint, match="outside of its folder"):
         open_inside(snapshot / "out.json")
 
 
@@ -98,7 +98,7 @@ def test_a_shard_with_a_name_that_no_disk_takes(folder: Path) -> None:
     replaced(folder / "model.safetensors")
     index = folder / "model.safetensors.index.json"
     index.write_text('{"weight_map": {"a": "%s"}}' % ("x" * 5000))
-    with pytest.raises(BadCheckpoint, match="no disk takes") as caught:
+    with pytest.raises(BadCheckpoint, match="shard names that are too long") as caught:
         open_checkpoint(folder)
     assert len(caught.value.message) < 1000
 

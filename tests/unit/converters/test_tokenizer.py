@@ -188,7 +188,7 @@ def test_suppressed_tokens_only_where_they_belong(folder: Path) -> None:
         ({"decoder": None}, "not a byte-fallback BPE"),
         ({"added_tokens": [{"id": 900, "content": "<far>"}]}, "the id 900 is beyond it"),
         ({"added_tokens": [{"id": 5, "content": "<other>"}]}, "the id 5 stands for"),
-        ({"added_tokens": [{"id": "5", "content": "<other>"}]}, "is no token"),
+        ({"added_tokens": [{"id": "5", "content": "<other>"}]}, "is not a token"),
     ],
 )
 def test_a_tokenizer_of_another_kind_is_refused(

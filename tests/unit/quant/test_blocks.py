@@ -113,7 +113,7 @@ def test_every_kind_of_bad_number_is_seen(bad: float) -> None:
 
 
 def test_a_type_that_is_not_plain_is_refused() -> None:
-    with pytest.raises(ValueError, match="Q4_0 is no plain type"):
+    with pytest.raises(ValueError, match="Q4_0 is not an unquantized type"):
         to_plain(ggml.Q4_0, np.zeros(32, np.float32))
 
 
@@ -128,7 +128,7 @@ def test_many_threads_keep_the_order() -> None:
         )
         for i, a in enumerate(arrays)
     ]
-    data = b"".join(PlainCoder(threads=4).stream(iter(tensors)))
+    data = b"".join(PlainCoder(threads=4).encode_tensors(iter(tensors)))
     assert data == b"".join(a.tobytes() for a in arrays)
 
 

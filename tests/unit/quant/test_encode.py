@@ -9,7 +9,7 @@ from g4cli.core.errors import BadFile, EngineMissing
 from g4cli.core.ggml import BF16, BY_NAME, F32, Q4_0, Q8_0
 from g4cli.core.gguf_write import TensorSpec
 from g4cli.quant import encode, native
-from g4cli.quant.encode import encoder, rows_of
+from g4cli.quant.encode import open_encoder, rows_of
 from g4cli.quant.recipes import Recipe
 from tests.support.builders.weights import bf16
 
@@ -17,7 +17,7 @@ VALUES = np.random.default_rng(2).normal(0, 0.02, (300, 256)).astype(np.float32)
 
 
 def coded(spec: TensorSpec, array: np.ndarray, recipe: Recipe, **options: object) -> bytes:  # type: ignore[type-arg]
-    with encoder(recipe, **options) as run:  # type: ignore[arg-type]
+    with open_encoder(recipe, **options) as run:  # type: ignore[arg-type]
         return b"".join(run(spec, rows_of(array)))
 
 

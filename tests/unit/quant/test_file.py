@@ -290,7 +290,7 @@ def test_an_interrupted_run_leaves_nothing(references: Path, tmp_path: Path) -> 
         quantize_file(references / "e.gguf", target, recipe=Recipe("q4_0"), progress=stop)
     assert [p for p in tmp_path.iterdir() if p.is_file()] == []
     target.write_bytes(b"precious")
-    with pytest.raises(Interrupted, match=r"o\.gguf is as it was"):
+    with pytest.raises(Interrupted, match=r"o\.gguf was not changed"):
         quantize_file(
             references / "e.gguf", target, recipe=Recipe("q4_0"), progress=stop, force=True
         )

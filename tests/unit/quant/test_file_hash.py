@@ -28,9 +28,9 @@ def test_parts_are_hashed_one_after_another(
 ) -> None:
     monkeypatch.setattr(file_hash, "_PIECE_BYTES", 999)
     with hash_files(parts) as hashing:
-        assert hashing.wait() == hashlib.sha256(b"\1" * 5000 + b"\2" * 5000).hexdigest()
+        assert hashing.wait_for_digest() == hashlib.sha256(b"\1" * 5000 + b"\2" * 5000).hexdigest()
     with hash_files(()) as hashing:
-        assert hashing.wait() == hashlib.sha256().hexdigest()
+        assert hashing.wait_for_digest() == hashlib.sha256().hexdigest()
 
 
 def test_it_waits_for_the_other_reader(parts: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,7 +66,7 @@ def test_it_waits_for_the_other_reader(parts: list[Path], monkeypatch: pytest.Mo
         assert settled() == 1000
         hashing.allow_share(0.5)
         assert settled() == 6000
-        hashing.wait()
+        hashing.wait_for_digest()
     assert seen[-1] == 10000
 
 
@@ -85,4 +85,4 @@ def test_a_file_that_cannot_be_read_is_told(
     with hash_files(parts) as hashing:
         parts[1].unlink()
         with pytest.raises(FileNotFoundError):
-            hashing.wait()
+            hashing.wait_for_digest()

@@ -191,13 +191,13 @@ GOOD = {"blk.0.attn_q.weight": np.ones(4, np.float32)}
         (struct.pack("<i", -5), "-5 entries"),
         (dat(GOOD, n=2, tail=b""), "a name"),
         (dat(GOOD)[:30], "claims"),
-        (struct.pack("<ii", 1, 2**30), "a name of"),
+        (struct.pack("<ii", 1, 2**30), "is not an importance matrix$"),
         (struct.pack("<ii", 1, -1), "claims -1 bytes"),
         (struct.pack("<ii", 1, 1) + b"a" + struct.pack("<ii", 1, 2**31 - 1), "the values of a"),
         (struct.pack("<ii", 1, 1) + b"a" + struct.pack("<ii", 1, 0), "has 0 values"),
         (dat({"a": np.array([1, np.nan], np.float32)}), "NaN"),
         (dat({"a": np.array([1, np.inf], np.float32)}), "NaN or infinite"),
-        (b"some text that is no matrix", "a name of"),
+        (b"some text that is no matrix", "is not an importance matrix$"),
     ],
 )
 def test_files_that_are_no_matrix(tmp_path: Path, data: bytes, message: str) -> None:

@@ -97,7 +97,7 @@ def test_validity() -> None:
 
 
 def test_short_data_is_refused() -> None:
-    with pytest.raises(ValueError, match="are due"):
+    with pytest.raises(ValueError, match="are needed"):
         native.decode_rows(BY_NAME["Q4_0"], bytes(17), (1, 32))
 
 
