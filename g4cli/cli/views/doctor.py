@@ -1,4 +1,4 @@
-"""Draw a diagnosis on one screen: the verdict, the worst findings, what to do next."""
+"""A diagnosis on one screen: the verdict, the worst findings, what to do next."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MINOR: Final = ("probe.loop", "probe.logits", "probe.tokens", "probe.formats", 
 
 
 def render_diagnosis(out: Output, diagnosis: Diagnosis) -> None:
-    """Draw the report, the repair if one was asked for, and the report on a copy that was kept."""
+    """Draw the report, the repair if there was one, and the report on the repaired copy."""
     render_report(out, diagnosis.report)
     after = diagnosis.repaired_report
     if diagnosis.repair is not None:
@@ -34,9 +34,7 @@ def render_diagnosis(out: Output, diagnosis: Diagnosis) -> None:
 
 def _draw_repair(out: Output, repair: Repair, after: Report | None, *, is_kept: bool) -> None:
     if after is None:
-        out.line(
-            "nothing was written: there is nothing that new metadata would repair", style="bold"
-        )
+        out.line("nothing was written: new metadata would not repair this file", style="bold")
     elif is_kept:
         out.line()
         out.line(f"repaired copy: {repair.path}", style="bold green")

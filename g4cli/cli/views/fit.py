@@ -1,4 +1,4 @@
-"""The screen of `g4 fit`: devices, terms, contexts and types; the same facts as JSON."""
+"""The answer of `g4 fit` as text (devices, memory terms, contexts, types) and as JSON."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from g4cli.operations.fit.answer import FitAnswer, MatrixAnswer
 
 BAR: Final = 56
-# group: glyph (tells them apart without colour), style
+# group of terms: glyph (tells groups apart where there are no colors), style
 _LOOK: Final = MappingProxyType(
     {
         "weights": ("█", "blue"),
@@ -34,7 +34,10 @@ _OVER: Final = "!"
 
 
 def fit_data(answer: FitAnswer) -> dict[str, Any]:
-    """Return the answer as JSON data: docs/reference/schemas/fit.json. Sizes are bytes."""
+    """Return the answer as JSON data, described by docs/reference/schemas/fit.json.
+
+    All sizes are in bytes.
+    """
     plan, subject, host = answer.plan, answer.subject, answer.machine.host
     found, options = plan.estimate, plan.options
     data: dict[str, Any] = {
@@ -79,7 +82,7 @@ def fit_data(answer: FitAnswer) -> dict[str, Any]:
 
 
 def render_fit(out: Output, answer: FitAnswer) -> None:
-    """Draw the answer: bars, contexts, types, verdict."""
+    """Draw the answer: a bar and its terms for each device, contexts, types, the verdict."""
     plan, subject, machine = answer.plan, answer.subject, answer.machine
     kind = plan.options.type_k.name.lower()
     out.line(f"{subject.name} on {machine.description}", style="bold")
@@ -146,13 +149,13 @@ def make_bar(terms: Sequence[Term], memory: Memory, n_cells: int = BAR) -> list[
     It shows the terms by size, what is free, the reserve, and by how much the terms exceed the
     device.
     """
-    burden = [t for t in terms if t.group not in ("cache", "disk")]
-    needed = sum(t.nbytes for t in burden)
+    needed_terms = [t for t in terms if t.group not in ("cache", "disk")]
+    needed = sum(t.nbytes for t in needed_terms)
     whole = max(needed, memory.available_bytes, 1)
     parts: list[tuple[str, str]] = []
     done, drawn = 0, 0
     limit = memory.available_bytes * n_cells // whole
-    for term in burden:
+    for term in needed_terms:
         done += term.nbytes
         glyph, style = _LOOK[term.group]
         end = round(done / whole * n_cells)
@@ -170,7 +173,7 @@ def _render_contexts(out: Output, answer: FitAnswer) -> None:
     out.table(("context", "needs", ""), rows, right=(0, 1))
     largest, whole = answer.plan.largest_ctx, answer.subject.shape.n_ctx_train
     if 0 < largest < whole:
-        out.line(f"Largest context that fits: {largest:,} (the model's own is {whole:,}).")
+        out.line(f"Largest context that fits: {largest:,} (the model was trained for {whole:,}).")
 
 
 def _render_types(out: Output, ranking: TypeRanking) -> None:
@@ -226,7 +229,7 @@ def render_matrix(out: Output, answer: MatrixAnswer) -> None:
         f"{size_text(m.available_bytes)} free on {m.name}" for m in machine.memories
     )
     out.line(f"{free}. ✓ holds 32,768 tokens (tiny: its 2,048), ~ fewer,")
-    out.line("✗ does not fit: its weights alone, in GiB. More of one: g4 fit MODEL:TYPE")
+    out.line("✗ does not fit: its weights alone, in GiB. Details: g4 fit MODEL:TYPE")
 
 
 def _format_cell(row: Mapping[str, Any]) -> str:
