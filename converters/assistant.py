@@ -11,7 +11,7 @@ from typing import Final
 from g4cli.converters import text
 from g4cli.converters.config import Config
 from g4cli.converters.names import Ignore, Row
-from g4cli.core.gguf_values import Value, u32
+from g4cli.core.gguf_values import Value, uint32_value
 
 ROWS: Final = (
     *text.ROWS,
@@ -38,6 +38,6 @@ IGNORES: Final = (
 def extra_keys(config: Config, arch: str) -> dict[str, Value]:
     """Return the keys that a draft model has besides those of a text network."""
     return {
-        f"{arch}.embedding_length_out": u32(config.backbone or 0),
-        f"{arch}.nextn_predict_layers": u32(config.text.n_layer),
+        f"{arch}.embedding_length_out": uint32_value(config.backbone or 0),
+        f"{arch}.nextn_predict_layers": uint32_value(config.text.n_layer),
     }

@@ -14,7 +14,7 @@ from g4cli.converters.media_config import AudioConfig
 from g4cli.converters.names import Row, ShapeOf
 from g4cli.converters.transforms import drop_middle, softplus
 from g4cli.converters.vision import clipped_linear, require_embedder
-from g4cli.core.gguf_values import Value, boolean, f32, string, u32
+from g4cli.core.gguf_values import Value, bool_value, float32_value, string_value, uint32_value
 
 
 def require_audio(config: Config) -> AudioConfig:
@@ -167,21 +167,23 @@ def audio_keys(config: Config) -> dict[str, Value]:
         a = require_audio(config)
         hidden, n_ff, n_layer, n_head = a.hidden, 4 * a.hidden, a.n_layer, a.n_head
     return {
-        "clip.has_audio_encoder": boolean(True),
-        "clip.audio.projection_dim": u32(config.text.hidden),
-        "clip.audio.embedding_length": u32(hidden),
-        "clip.audio.feed_forward_length": u32(n_ff),
-        "clip.audio.block_count": u32(n_layer),
-        "clip.audio.attention.head_count": u32(n_head),
+        "clip.has_audio_encoder": bool_value(True),
+        "clip.audio.projection_dim": uint32_value(config.text.hidden),
+        "clip.audio.embedding_length": uint32_value(hidden),
+        "clip.audio.feed_forward_length": uint32_value(n_ff),
+        "clip.audio.block_count": uint32_value(n_layer),
+        "clip.audio.attention.head_count": uint32_value(n_head),
     }
 
 
 def closing_keys(config: Config) -> dict[str, Value]:
     """Return the projector's name, the mel bins and the norm's epsilon."""
     return {
-        "clip.audio.projector_type": string("gemma4a" if config.embedder is None else "gemma4ua"),
-        "clip.audio.num_mel_bins": u32(
+        "clip.audio.projector_type": string_value(
+            "gemma4a" if config.embedder is None else "gemma4ua"
+        ),
+        "clip.audio.num_mel_bins": uint32_value(
             128 if config.embedder is not None else require_audio(config).n_mel
         ),
-        "clip.audio.attention.layer_norm_epsilon": f32(1e-6),
+        "clip.audio.attention.layer_norm_epsilon": float32_value(1e-6),
     }

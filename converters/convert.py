@@ -26,7 +26,7 @@ from g4cli.converters.names import Claim, Wanted, claim_tensors, expand_rows
 from g4cli.converters.parts import Part, PartName, choose_part
 from g4cli.core.errors import BadCheckpoint, UsageError
 from g4cli.core.ggml import BF16, F16, F32, GGMLType
-from g4cli.core.gguf_values import Value, u32
+from g4cli.core.gguf_values import Value, uint32_value
 from g4cli.core.gguf_write import TensorSpec, create_gguf, verify_written
 from g4cli.core.progress import Progress, no_progress
 
@@ -140,7 +140,7 @@ def _make_keys(
         folder, config.raw, part.arch, part.kind, [job.spec for job in jobs.values()]
     )
     keys.update(part.keys(FILE_TYPES[plain.name]))
-    keys["general.quantization_version"] = u32(QUANTIZATION_VERSION)
+    keys["general.quantization_version"] = uint32_value(QUANTIZATION_VERSION)
     keys.update(part.more_keys)
     return keys
 

@@ -17,7 +17,15 @@ from typing import Any, Final
 from g4cli.converters.checkpoint import read_json
 from g4cli.converters.model_card import read_card
 from g4cli.core.errors import BadCheckpoint
-from g4cli.core.gguf_values import Value, ValueType, array, f32, i32, string, u32
+from g4cli.core.gguf_values import (
+    Value,
+    ValueType,
+    array_value,
+    float32_value,
+    int32_value,
+    string_value,
+    uint32_value,
+)
 from g4cli.core.gguf_write import TensorSpec
 
 MAX_NAME: Final = 256  # bounds the time that regular expressions take
@@ -59,7 +67,7 @@ def general_keys(
     """
     total, shared, experts, n_expert = count_parameters(specs)
     card = read_card(folder / "README.md")
-    keys = {"general.architecture": string(arch), "general.type": string(kind)}
+    keys = {"general.architecture": string_value(arch), "general.type": string_value(kind)}
     keys.update(_sampling_keys(read_json(folder / "generation_config.json", required=False)))
     parts = []
     origin = config.get("_name_or_path")
@@ -67,7 +75,7 @@ def general_keys(
         parts.append(parse_name(origin, total))
     parts.append(parse_name(model_name(folder), total))
     own_name = card.find_text("name")
-    keys["general.name"] = string(
+    keys["general.name"] = string_value(
         own_name or next((title_case(p.full) for p in parts if p.full), None) or "model"
     )
 
@@ -102,14 +110,18 @@ def general_keys(
         "source.repo_url": card.find_text("source_repo_url"),
     }
     keys.update(
-        {f"general.{name}": string(value) for name, value in values.items() if value is not None}
+        {
+            f"general.{name}": string_value(value)
+            for name, value in values.items()
+            if value is not None
+        }
     )
     keys.update(_related_keys("base_model", card.base_models, total))
     keys.update(_related_keys("dataset", card.datasets, total))
     if card.tags is not None:
-        keys["general.tags"] = array(ValueType.STRING, card.tags)
+        keys["general.tags"] = array_value(ValueType.STRING, card.tags)
     if card.languages is not None:
-        keys["general.languages"] = array(ValueType.STRING, card.languages)
+        keys["general.languages"] = array_value(ValueType.STRING, card.languages)
     return keys
 
 
@@ -133,7 +145,9 @@ def _sampling_keys(settings: Mapping[str, Any]) -> dict[str, Value]:
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             if not abs(value) < 1 << 31:
                 raise BadCheckpoint(f"generation_config.json: {source} is {value!r}")
-            keys[f"general.sampling.{target}"] = i32(int(value)) if whole else f32(float(value))
+            keys[f"general.sampling.{target}"] = (
+                int32_value(int(value)) if whole else float32_value(float(value))
+            )
     return keys
 
 
@@ -144,7 +158,7 @@ def _related_keys(kind: str, names: Sequence[str] | None, total: int) -> dict[st
     """
     if names is None:
         return {}
-    keys = {f"general.{kind}.count": u32(len(names))}
+    keys = {f"general.{kind}.count": uint32_value(len(names))}
     for number, name in enumerate(names):
         parts, address = NameParts(), None
         if name.startswith(("http://", "https://", "ssh://")):
@@ -163,7 +177,11 @@ def _related_keys(kind: str, names: Sequence[str] | None, total: int) -> dict[st
             "repo_url": address,
         }
         keys.update(
-            {f"general.{kind}.{number}.{k}": string(v) for k, v in entry.items() if v is not None}
+            {
+                f"general.{kind}.{number}.{k}": string_value(v)
+                for k, v in entry.items()
+                if v is not None
+            }
         )
     return keys
 

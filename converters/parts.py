@@ -16,7 +16,7 @@ from g4cli.converters.config import Config
 from g4cli.converters.names import Ignore, Row
 from g4cli.converters.tokenizer import read_tokenizer, tokenizer_keys
 from g4cli.core.errors import BadCheckpoint, UsageError
-from g4cli.core.gguf_values import Value, ValueType, array, u32
+from g4cli.core.gguf_values import Value, ValueType, array_value, uint32_value
 from g4cli.core.quoting import shell_word
 
 PartName: TypeAlias = Literal["text", "mmproj"]
@@ -59,7 +59,9 @@ def _make_text_part(config: Config, folder: Path) -> Part:
     def make_keys(file_type: int) -> dict[str, Value]:
         found = text.hparam_keys(config, arch, file_type)
         if tokenizer.suppress is not None:
-            found["tokenizer.ggml.suppress_tokens"] = array(ValueType.INT32, tokenizer.suppress)
+            found["tokenizer.ggml.suppress_tokens"] = array_value(
+                ValueType.INT32, tokenizer.suppress
+            )
         if drafter:
             found.update(assistant.extra_keys(config, arch))
         return found
@@ -89,7 +91,7 @@ def _make_mmproj_part(config: Config, folder: Path) -> Part:
 
     def make_keys(file_type: int) -> dict[str, Value]:
         return {
-            "general.file_type": u32(file_type),
+            "general.file_type": uint32_value(file_type),
             **vision.vision_keys(config, mean, std),
             **(audio.audio_keys(config) if hears else {}),
             **vision.closing_keys(config),

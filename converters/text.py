@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from g4cli.converters.config import Config, TextConfig
 from g4cli.converters.names import Ignore, Row, When
-from g4cli.core.gguf_values import Value, ValueType, array, f32, u32
+from g4cli.core.gguf_values import Value, ValueType, array_value, float32_value, uint32_value
 
 __all__ = ["IGNORES", "ROWS", "hparam_keys", "normalize_name", "rope_freqs"]
 
@@ -222,40 +222,44 @@ def hparam_keys(config: Config, arch: str, file_type: int) -> dict[str, Value]:
     text = config.text
     int_array = ValueType.INT32
     n_ff = (
-        array(int_array, [text.n_ff_of(i) for i in range(text.n_layer)])
+        array_value(int_array, [text.n_ff_of(i) for i in range(text.n_layer)])
         if text.double_wide
-        else u32(text.n_ff)
+        else uint32_value(text.n_ff)
     )
     n_head_kv = (
-        u32(text.n_head_kv)
+        uint32_value(text.n_head_kv)
         if text.n_head_kv_full is None
-        else array(int_array, [text.n_head_kv_of(i) for i in range(text.n_layer)])
+        else array_value(int_array, [text.n_head_kv_of(i) for i in range(text.n_layer)])
     )
     keys = {
-        "block_count": u32(text.n_layer),
-        "context_length": u32(text.n_ctx),
-        "embedding_length": u32(text.hidden),
+        "block_count": uint32_value(text.n_layer),
+        "context_length": uint32_value(text.n_ctx),
+        "embedding_length": uint32_value(text.hidden),
         "feed_forward_length": n_ff,
-        "attention.head_count": u32(text.n_head),
+        "attention.head_count": uint32_value(text.n_head),
         "attention.head_count_kv": n_head_kv,
-        "rope.freq_base": f32(text.theta_full),
-        "rope.freq_base_swa": f32(text.theta_swa),
-        "attention.layer_norm_rms_epsilon": f32(text.rms_eps),
-        "expert_count": None if text.n_expert is None else u32(text.n_expert),
-        "expert_used_count": None if text.n_expert_used is None else u32(text.n_expert_used),
-        "attention.key_length": u32(text.head_dim_full),
-        "attention.value_length": u32(text.head_dim_full),
-        "general.file_type": u32(file_type),
-        "final_logit_softcapping": None if text.softcap is None else f32(text.softcap),
-        "attention.sliding_window": u32(text.sliding_window),
-        "attention.shared_kv_layers": u32(text.n_shared_kv),
-        "embedding_length_per_layer_input": u32(text.hidden_per_layer),
-        "attention.sliding_window_pattern": array(ValueType.BOOL, text.is_swa),
-        "attention.key_length_swa": u32(text.head_dim),
-        "attention.value_length_swa": u32(text.head_dim),
-        "expert_feed_forward_length": None if text.n_ff_expert is None else u32(text.n_ff_expert),
-        "rope.dimension_count": u32(text.head_dim_full),
-        "rope.dimension_count_swa": u32(text.head_dim),
+        "rope.freq_base": float32_value(text.theta_full),
+        "rope.freq_base_swa": float32_value(text.theta_swa),
+        "attention.layer_norm_rms_epsilon": float32_value(text.rms_eps),
+        "expert_count": None if text.n_expert is None else uint32_value(text.n_expert),
+        "expert_used_count": None
+        if text.n_expert_used is None
+        else uint32_value(text.n_expert_used),
+        "attention.key_length": uint32_value(text.head_dim_full),
+        "attention.value_length": uint32_value(text.head_dim_full),
+        "general.file_type": uint32_value(file_type),
+        "final_logit_softcapping": None if text.softcap is None else float32_value(text.softcap),
+        "attention.sliding_window": uint32_value(text.sliding_window),
+        "attention.shared_kv_layers": uint32_value(text.n_shared_kv),
+        "embedding_length_per_layer_input": uint32_value(text.hidden_per_layer),
+        "attention.sliding_window_pattern": array_value(ValueType.BOOL, text.is_swa),
+        "attention.key_length_swa": uint32_value(text.head_dim),
+        "attention.value_length_swa": uint32_value(text.head_dim),
+        "expert_feed_forward_length": None
+        if text.n_ff_expert is None
+        else uint32_value(text.n_ff_expert),
+        "rope.dimension_count": uint32_value(text.head_dim_full),
+        "rope.dimension_count_swa": uint32_value(text.head_dim),
     }
     return {
         name if name.startswith("general.") else f"{arch}.{name}": value

@@ -18,7 +18,14 @@ from g4cli.converters.checkpoint import DOWNLOAD_AGAIN, read_json
 from g4cli.converters.folder_file import read_inside
 from g4cli.converters.special_tokens import SPECIAL_KINDS, special_ids, special_tokens, token_text
 from g4cli.core.errors import BadCheckpoint
-from g4cli.core.gguf_values import Value, ValueType, array, boolean, string, u32
+from g4cli.core.gguf_values import (
+    Value,
+    ValueType,
+    array_value,
+    bool_value,
+    string_value,
+    uint32_value,
+)
 
 # Token types (enum llama_token_type, include/llama.h).
 NORMAL, CONTROL, USER_DEFINED, BYTE = 1, 3, 4, 6
@@ -100,21 +107,21 @@ def read_tokenizer(
 def tokenizer_keys(tokenizer: Tokenizer) -> dict[str, Value]:
     """Return the tokenizer's keys in the order of llama.cpp's converter."""
     keys = {
-        "tokenizer.ggml.model": string("gemma4"),
-        "tokenizer.ggml.tokens": array(ValueType.STRING, tokenizer.tokens),
-        "tokenizer.ggml.scores": array(ValueType.FLOAT32, [SCORE] * len(tokenizer.tokens)),
-        "tokenizer.ggml.token_type": array(ValueType.INT32, tokenizer.types),
+        "tokenizer.ggml.model": string_value("gemma4"),
+        "tokenizer.ggml.tokens": array_value(ValueType.STRING, tokenizer.tokens),
+        "tokenizer.ggml.scores": array_value(ValueType.FLOAT32, [SCORE] * len(tokenizer.tokens)),
+        "tokenizer.ggml.token_type": array_value(ValueType.INT32, tokenizer.types),
     }
     if tokenizer.merges:
-        keys["tokenizer.ggml.merges"] = array(ValueType.STRING, tokenizer.merges)
+        keys["tokenizer.ggml.merges"] = array_value(ValueType.STRING, tokenizer.merges)
     for kind, number in tokenizer.special_ids.items():
-        keys[f"tokenizer.ggml.{SPECIAL_KINDS[kind]}_token_id"] = u32(number)
+        keys[f"tokenizer.ggml.{SPECIAL_KINDS[kind]}_token_id"] = uint32_value(number)
     for kind, value in tokenizer.adds.items():
-        keys[f"tokenizer.ggml.add_{kind}_token"] = boolean(value)
+        keys[f"tokenizer.ggml.add_{kind}_token"] = bool_value(value)
     if tokenizer.template is not None:
-        keys["tokenizer.chat_template"] = string(tokenizer.template)
-    keys["tokenizer.ggml.add_space_prefix"] = boolean(False)
-    keys["tokenizer.ggml.add_bos_token"] = boolean(True)
+        keys["tokenizer.chat_template"] = string_value(tokenizer.template)
+    keys["tokenizer.ggml.add_space_prefix"] = bool_value(False)
+    keys["tokenizer.ggml.add_bos_token"] = bool_value(True)
     return keys
 
 

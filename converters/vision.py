@@ -13,7 +13,15 @@ from g4cli.converters.config import Config
 from g4cli.converters.media_config import EmbedderConfig, VisionConfig
 from g4cli.converters.names import Ignore, Row, ShapeOf, When
 from g4cli.converters.transforms import columns_to_chw, patches_to_chw, swap_first_two
-from g4cli.core.gguf_values import Value, ValueType, array, boolean, f32, string, u32
+from g4cli.core.gguf_values import (
+    Value,
+    ValueType,
+    array_value,
+    bool_value,
+    float32_value,
+    string_value,
+    uint32_value,
+)
 
 IGNORES: Final = (
     Ignore(r"(model\.)?language_model\..*|lm_head\..*", "text: g4 convert without --mmproj"),
@@ -204,16 +212,16 @@ def vision_keys(config: Config, mean: Sequence[float], std: Sequence[float]) -> 
         sizes = (v.patch, v.hidden, v.n_ff, v.n_layer, v.n_head)
     patch, hidden, n_ff, n_layer, n_head = sizes
     return {
-        "clip.has_vision_encoder": boolean(True),
-        "clip.vision.projection_dim": u32(config.text.hidden),
-        "clip.vision.image_size": u32(224),  # unused, but demanded
-        "clip.vision.patch_size": u32(patch),
-        "clip.vision.embedding_length": u32(hidden),
-        "clip.vision.feed_forward_length": u32(n_ff),
-        "clip.vision.block_count": u32(n_layer),
-        "clip.vision.attention.head_count": u32(n_head),
-        "clip.vision.image_mean": array(ValueType.FLOAT32, mean),
-        "clip.vision.image_std": array(ValueType.FLOAT32, std),
+        "clip.has_vision_encoder": bool_value(True),
+        "clip.vision.projection_dim": uint32_value(config.text.hidden),
+        "clip.vision.image_size": uint32_value(224),  # unused, but demanded
+        "clip.vision.patch_size": uint32_value(patch),
+        "clip.vision.embedding_length": uint32_value(hidden),
+        "clip.vision.feed_forward_length": uint32_value(n_ff),
+        "clip.vision.block_count": uint32_value(n_layer),
+        "clip.vision.attention.head_count": uint32_value(n_head),
+        "clip.vision.image_mean": array_value(ValueType.FLOAT32, mean),
+        "clip.vision.image_std": array_value(ValueType.FLOAT32, std),
     }
 
 
@@ -221,6 +229,6 @@ def closing_keys(config: Config) -> dict[str, Value]:
     """Return the projector's name and the norm's epsilon."""
     projector = "gemma4v" if config.embedder is None else "gemma4uv"
     return {
-        "clip.vision.projector_type": string(projector),
-        "clip.vision.attention.layer_norm_epsilon": f32(1e-6),
+        "clip.vision.projector_type": string_value(projector),
+        "clip.vision.attention.layer_norm_epsilon": float32_value(1e-6),
     }

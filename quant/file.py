@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import g4cli
 from g4cli.core.errors import BadFile, BadGGUF, Interrupted, UsageError
-from g4cli.core.gguf_values import Value, string
+from g4cli.core.gguf_values import Value, string_value
 from g4cli.core.gguf_write import TensorSpec, Written, create_gguf, verify_written
 from g4cli.core.progress import Progress, no_progress
 from g4cli.quant.encode import Counts, Job, one_block, open_encoder
@@ -213,7 +213,7 @@ def _write_file(
             writer.write(piece)
             hashing.allow_share(writer.nbytes / writer.total)
         if unhashed:
-            writer.change_keys({**keys, SOURCE_SHA256: string(hashing.wait_for_digest())})
+            writer.change_keys({**keys, SOURCE_SHA256: string_value(hashing.wait_for_digest())})
         return writer.finish()
 
 

@@ -28,7 +28,7 @@ from g4cli.core.gguf import read_header
 from g4cli.core.gguf_cursor import MAGIC
 from g4cli.core.gguf_data import iter_tensor
 from g4cli.core.gguf_header import Header, TensorInfo
-from g4cli.core.gguf_values import Array, Value, string, u32
+from g4cli.core.gguf_values import Array, Value, string_value, uint32_value
 from g4cli.quant.mixtures import category_of
 
 _I32: Final = struct.Struct("<i")
@@ -53,12 +53,12 @@ class ImportanceMatrix:
 
     def provenance_keys(self) -> dict[str, Value]:
         """Return the keys that llama-quantize records, in its order."""
-        keys = {"quantize.imatrix.file": string(_truncate_text(str(self.path)))}
+        keys = {"quantize.imatrix.file": string_value(_truncate_text(str(self.path)))}
         if self.datasets:
-            keys["quantize.imatrix.dataset"] = string(_truncate_text(self.datasets[0]))
-        keys["quantize.imatrix.entries_count"] = u32(len(self.weights))
+            keys["quantize.imatrix.dataset"] = string_value(_truncate_text(self.datasets[0]))
+        keys["quantize.imatrix.entries_count"] = uint32_value(len(self.weights))
         if self.n_chunks > 0:
-            keys["quantize.imatrix.chunks_count"] = u32(self.n_chunks)
+            keys["quantize.imatrix.chunks_count"] = uint32_value(self.n_chunks)
         return keys
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from g4cli.core.gguf_values import Value, string, u32
+from g4cli.core.gguf_values import Value, string_value, uint32_value
 from g4cli.core.sfp8 import CONTAINER_KEY, FORMAT_KEY, SUFFIX, TABLE_KEY
 from g4cli.quant.recipes import Recipe, file_type
 from g4cli.quant.sfp8_archive import ARCHITECTURE_KEY, VERSION_KEY, is_sfp8, sfp8_keys
@@ -42,16 +42,16 @@ def new_keys(
         for name, value in source.keys.items()
         if name not in SPLIT_KEYS and (not name.startswith(OURS) or name.startswith(KEPT))
     }
-    _put_last(keys, "general.quantization_version", u32(QUANTIZATION_VERSION))
+    _put_last(keys, "general.quantization_version", uint32_value(QUANTIZATION_VERSION))
     keys.pop("general.file_type", None)
     if not recipe.is_archive:
-        keys["general.file_type"] = u32(_file_type(recipe))
+        keys["general.file_type"] = uint32_value(_file_type(recipe))
     for name, value in (imatrix_keys or {}).items():
         _put_last(keys, name, value)
-    keys["g4.version"] = string(version)
-    keys["g4.recipe"] = string(recipe.as_options())
-    keys["g4.source.file"] = string(source.path.name)
-    keys[SOURCE_SHA256] = string(source_sha256)
+    keys["g4.version"] = string_value(version)
+    keys["g4.recipe"] = string_value(recipe.as_options())
+    keys["g4.source.file"] = string_value(source.path.name)
+    keys[SOURCE_SHA256] = string_value(source_sha256)
     if recipe.is_sfp8:
         keys |= sfp8_keys(recipe, sfp8_tensors)
     elif is_sfp8(source.keys):
@@ -67,15 +67,18 @@ def _label_kept(source: Mapping[str, Value], recipe: Recipe) -> dict[str, Value]
     if recipe.type in ("bf16", "f32"):
         kept = {n: v for n, v in source.items() if n.startswith(_SFP8) and n not in _ARCHIVE_ONLY}
         label = {n: source[n] for n in (FORMAT_KEY, VERSION_KEY) if n in source}
-        return {**label, CONTAINER_KEY: string(recipe.type.upper()), **kept}
+        return {**label, CONTAINER_KEY: string_value(recipe.type.upper()), **kept}
     if recipe.type == "q8_0":
-        return {FORMAT_KEY: string("SFP8 rounded, stored as Q8_0"), CONTAINER_KEY: string("Q8_0")}
+        return {
+            FORMAT_KEY: string_value("SFP8 rounded, stored as Q8_0"),
+            CONTAINER_KEY: string_value("Q8_0"),
+        }
     return {}
 
 
 def _new_architecture(value: Value, recipe: Recipe) -> Value:
     plain = str(value.data).removesuffix(SUFFIX)
-    return string(plain + SUFFIX if recipe.is_archive else plain)
+    return string_value(plain + SUFFIX if recipe.is_archive else plain)
 
 
 def _file_type(recipe: Recipe) -> int:

@@ -19,7 +19,15 @@ from g4cli.core.errors import BadGGUF
 from g4cli.core.ggml import BF16, F32, I8
 from g4cli.core.gguf_data import iter_tensor
 from g4cli.core.gguf_header import Header, TensorInfo
-from g4cli.core.gguf_values import SCALARS, Array, Value, ValueType, array, string, u32
+from g4cli.core.gguf_values import (
+    SCALARS,
+    Array,
+    Value,
+    ValueType,
+    array_value,
+    string_value,
+    uint32_value,
+)
 from g4cli.core.sfp8 import (
     CONTAINER_KEY,
     ENCODER_KEY,
@@ -54,24 +62,30 @@ def is_archive(header: Header) -> bool:
 def sfp8_keys(recipe: Recipe, tensors: tuple[str, ...]) -> dict[str, Value]:
     """Return the keys that label a file of SFP8 values."""
     keys = {
-        FORMAT_KEY: string(FORMAT if recipe.carrier != "q8_0" else "SFP8 rounded, stored as Q8_0"),
-        VERSION_KEY: u32(1),
-        CONTAINER_KEY: string("I8" if recipe.is_archive else recipe.carrier.upper()),
-        "g4.sfp8.spec": string(SPEC),
-        ENCODER_KEY: string("rne" if recipe.sfp8_encoder == "nearest" else recipe.sfp8_encoder),
-        "g4.sfp8.scale_rule": string(
+        FORMAT_KEY: string_value(
+            FORMAT if recipe.carrier != "q8_0" else "SFP8 rounded, stored as Q8_0"
+        ),
+        VERSION_KEY: uint32_value(1),
+        CONTAINER_KEY: string_value("I8" if recipe.is_archive else recipe.carrier.upper()),
+        "g4.sfp8.spec": string_value(SPEC),
+        ENCODER_KEY: string_value(
+            "rne" if recipe.sfp8_encoder == "nearest" else recipe.sfp8_encoder
+        ),
+        "g4.sfp8.scale_rule": string_value(
             "pow2, max/scale in (0.9375, 1.875]"
             if recipe.sfp8_encoder == "nearest"
             else "max > 1.875 -> pow2, else 1"
         ),
-        TENSORS_KEY: array(ValueType.STRING, tensors),
+        TENSORS_KEY: array_value(ValueType.STRING, tensors),
     }
     if recipe.is_archive:
-        table = array(ValueType.UINT16, decode_words())
+        table = array_value(ValueType.UINT16, decode_words())
         assert isinstance(table.data, Array)
-        keys["g4.sfp8.reserved"] = u32(RESERVED)
+        keys["g4.sfp8.reserved"] = uint32_value(RESERVED)
         keys[TABLE_KEY] = table
-        keys["g4.sfp8.decode_sha256"] = string(hashlib.sha256(table.data.raw()).hexdigest())
+        keys["g4.sfp8.decode_sha256"] = string_value(
+            hashlib.sha256(table.data.read_bytes()).hexdigest()
+        )
     return keys
 
 
@@ -132,6 +146,6 @@ def expanded_header(header: Header) -> Header:
         nbytes = tensor.type.tensor_bytes(tensor.shape)
         tensors[name] = replace(tensor, offset=offset, nbytes=nbytes)
         offset += -(-nbytes // header.alignment) * header.alignment
-    architecture = string(header.architecture.removesuffix(SUFFIX))
+    architecture = string_value(header.architecture.removesuffix(SUFFIX))
     keys = {**header.keys, ARCHITECTURE_KEY: architecture}
     return replace(header, keys=keys, tensors=tensors, file_size=header.data_offset + offset)

@@ -16,8 +16,8 @@ from g4cli.cli.help import Command, Group
 from g4cli.cli.output import Output
 from g4cli.cli.streams import as_output_error, repair_std_streams, silence_stdout
 from g4cli.core.errors import G4Error, Interrupted, UsageError
-from g4cli.core.paths import debug
-from g4cli.core.visible import clean
+from g4cli.core.paths import wants_tracebacks
+from g4cli.core.visible import escape_invisible
 
 # (name, module, function), in the order of the help page: the order of a first day with g4.
 COMMANDS: Final[tuple[tuple[str, str, str], ...]] = (
@@ -105,7 +105,7 @@ def run(args: list[str]) -> int:
         return code if isinstance(code, int) else 0
     except G4Error as err:
         out.error(err)
-        if debug():
+        if wants_tracebacks():
             raise
         return err.exit_code
     except typer.TyperException as err:
@@ -138,7 +138,7 @@ def _show_traceback(
     kind: type[BaseException], err: BaseException, trace: TracebackType | None
 ) -> None:
     """Print the traceback of a bug in g4; the message may hold names from a file."""
-    sys.stderr.write(clean("".join(traceback.format_exception(kind, err, trace))))
+    sys.stderr.write(escape_invisible("".join(traceback.format_exception(kind, err, trace))))
 
 
 def _help_command_for(args: list[str]) -> str:

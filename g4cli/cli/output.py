@@ -23,7 +23,7 @@ from g4cli.core.errors import G4Error, UsageError
 from g4cli.core.progress import Progress, no_progress
 from g4cli.core.reporter import ProgressUnit
 from g4cli.core.visible import AnswerCleaner, json_text, one_line
-from g4cli.core.visible import clean as clean
+from g4cli.core.visible import escape_invisible as escape_invisible
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -190,7 +190,7 @@ class Output:
                         bar.remove_task(tasks.pop(""))
                     # What was there before is no measure of speed: it is where the bar starts.
                     tasks[key] = bar.add_task(
-                        _shortened(clean(part)), total=total or None, completed=done
+                        _shortened(escape_invisible(part)), total=total or None, completed=done
                     )
                 bar.update(tasks[key], completed=done, total=total or None)
 

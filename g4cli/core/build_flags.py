@@ -1,11 +1,11 @@
-"""The CMake flags that give this machine a llama.cpp at full speed that does not crash.
+"""Choose the CMake flags for llama.cpp: full speed on this machine, without crashes.
 
 Runs before anything is installed (`make setup`), so it needs the standard library alone.
 
-Why: a native build asks the compiler what the CPU offers. Some virtual machines advertise AMX and then
-fault on its tile instructions: such a build dies with SIGSEGV or SIGILL in the first Q4_0 product. A build
-with GGML_NATIVE=OFF and every other feature of the CPU named runs the same kernels except AMX.
-Flags: ggml/CMakeLists.txt, ggml-org/llama.cpp@0c1e57098.
+A native build uses every feature that the CPU reports. Some virtual machines report AMX but fault
+on its tile instructions, so that the first matrix product in Q4_0 ends with SIGSEGV or SIGILL.
+There the build has GGML_NATIVE=OFF and names every other feature: it runs the same kernels except
+AMX. Flags: ggml/CMakeLists.txt, ggml-org/llama.cpp@0c1e57098.
 """
 
 from __future__ import annotations
@@ -41,10 +41,13 @@ class BuildFlags(NamedTuple):
     reason: str
 
 
-def choose(system: str, machine: str, cpu_features: Set[str], user_args: str = "") -> BuildFlags:
-    """Return the flags for a machine; `user_args` (the caller's CMAKE_ARGS) come last, so they win.
+def choose_flags(
+    system: str, machine: str, cpu_features: Set[str], user_args: str = ""
+) -> BuildFlags:
+    """Return the flags for a machine; `user_args` (the caller's CMAKE_ARGS) come last, so they take
+    precedence.
 
-    >>> choose("Darwin", "arm64", set()).cmake_args
+    >>> choose_flags("Darwin", "arm64", set()).cmake_args
     ''
     """
     if system == "Linux" and machine in ("x86_64", "AMD64") and "amx_tile" in cpu_features:
@@ -57,14 +60,14 @@ def choose(system: str, machine: str, cpu_features: Set[str], user_args: str = "
             "GGML_CUDA=on" in user_args.replace("ON", "on")
             and "CMAKE_CUDA_ARCHITECTURES" not in user_args
         ):
-            # GGML_NATIVE=OFF would otherwise compile the CUDA kernels for every card ever sold.
+            # With GGML_NATIVE=OFF the CUDA kernels would be compiled for every architecture.
             flags.append("-DCMAKE_CUDA_ARCHITECTURES=native")
-        reason = "the CPU advertises AMX, which may fault: every other feature is named instead"
+        reason = "the CPU reports AMX, which may crash here: all other features are enabled by name"
     else:
-        flags, reason = [], "a native build is safe here"
+        flags, reason = [], "a native build: this machine has no AMX"
     if user_args:
         flags.append(user_args)
-        reason += "; your CMAKE_ARGS come last and win"
+        reason += "; your CMAKE_ARGS come last and take precedence"
     return BuildFlags(" ".join(flags), reason)
 
 
@@ -79,9 +82,11 @@ def cpu_features(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
 
 
 def missing_tools() -> list[str]:
-    """Return one sentence per thing that the build needs and this machine lacks."""
+    """Return what the build needs and this machine does not have, with the command that installs
+    it.
+    """
     missing = []
-    if sys.version_info < (3, 10):  # noqa: UP036 (this very script must explain it)
+    if sys.version_info < (3, 10):  # noqa: UP036 (older ones run this)
         missing.append(
             f"Python 3.10 or later (this is {platform.python_version()}): make PYTHON=python3.12"
         )
@@ -99,12 +104,14 @@ def missing_tools() -> list[str]:
 
 
 def main() -> int:
-    """Print the flags on standard output and the reason on standard error; 2 if something is missing."""
+    """Print the flags on standard output and the reason on standard error; 2 if something is
+    missing.
+    """
     for sentence in missing_tools():
         print(f"error: g4 needs {sentence}", file=sys.stderr)
     if missing_tools():
         return 2
-    found = choose(
+    found = choose_flags(
         platform.system(), platform.machine(), cpu_features(), os.environ.get("CMAKE_ARGS", "")
     )
     print(found.cmake_args)

@@ -1,20 +1,21 @@
 """Start parts of g4 in a process of their own: the one way in which g4 runs itself again.
 
-What a hostile file does to llama.cpp or to a template must not reach the process that holds the user's
-conversation, so such work is done by a child. A child must not be easier to attack than its parent, hence:
+What a hostile file does to llama.cpp or to a template must not reach the process that holds the
+user's conversation, so such work is done by a child. A child must not be easier to attack than its
+parent, hence:
 
-* **Code**: `python -m` puts the current folder first on the import path, so that a `json.py` beside a
-  downloaded model would run as the user. A child is started in Python's isolated mode (`-I`) with the import
-  path of its parent, minus the current folder.
-* **Environment**: only the variables that Python, llama.cpp and the GPU drivers read are passed on. Tokens
-  and passwords are not.
-* **Lifetime**: a child ends with its parent, however the parent ends. It watches a pipe of which the parent
-  holds the other end (the kernel closes it), and on Linux it also asks for SIGKILL at its parent's death,
-  which works while C code holds Python's lock. A limit of processor seconds is the last resort.
-* **Memory**: limits that the kernel enforces (`ChildLimits`), set before any file is opened.
+* **Code**: `python -m` puts the current folder first on the import path, so that a `json.py` beside
+a downloaded model would run as the user. A child is started in Python's isolated mode (`-I`) with
+the import path of its parent, minus the current folder. * **Environment**: only the variables that
+Python, llama.cpp and the GPU drivers read are passed on. Tokens and passwords are not. *
+**Lifetime**: a child ends with its parent, however the parent ends. It watches a pipe of which the
+parent holds the other end (the kernel closes it), and on Linux it also asks for SIGKILL at its
+parent's death, which works while C code holds Python's lock. A limit of processor seconds is the
+last resort. * **Memory**: limits that the kernel enforces (`ChildLimits`), set before any file is
+opened.
 
-These measures contain crashes, hangs and greed. They do not contain an exploit: a child has the rights of
-its user.
+These measures contain crashes, hangs and greed. They do not contain an exploit: a child has the
+rights of its user.
 """
 
 from __future__ import annotations
@@ -52,8 +53,8 @@ _KEPT_PREFIXES: Final = (
 _SECRET_WORDS: Final = ("TOKEN", "SECRET", "PASSWORD", "API_KEY")
 _PR_SET_PDEATHSIG: Final = 1  # <linux/prctl.h>
 _PR_SET_NO_NEW_PRIVS: Final = 38
-# What a child may hold for itself unless its caller knows better. Python, llama.cpp and a vocabulary
-# take 300 MiB.
+# What a child may hold for itself unless its caller knows better. Python, llama.cpp and a
+# vocabulary take 300 MiB.
 MEMORY_BYTES: Final = 2 * GIB
 _ORPHANED: Final = 120  # the exit status of a child whose parent has gone
 
@@ -62,8 +63,8 @@ _ORPHANED: Final = 120  # the exit status of a child whose parent has gone
 class ChildLimits:
     """What the kernel refuses a child; 0 means no limit. Ignored on systems without setrlimit.
 
-    `data_bytes`: heap and private writable memory (RLIMIT_DATA; a mapped model file does not count).
-    `address_bytes`: the whole address space (RLIMIT_AS), for children that map no model.
+    `data_bytes`: heap and private writable memory (RLIMIT_DATA; a mapped model file does not
+    count). `address_bytes`: the whole address space (RLIMIT_AS), for children that map no model.
     `cpu_seconds`: processor time over all threads (RLIMIT_CPU).
     """
 
@@ -113,8 +114,8 @@ def start_child(
 ) -> Child:
     """Start `module` of g4 with `args` as its `sys.argv[1:]`; its three streams are pipes of bytes.
 
-    `ignore_interrupt` keeps Ctrl-C, which a terminal sends to all processes of a command, from ending the
-    child: its parent then decides. Raises OSError if the system cannot start a process.
+    `ignore_interrupt` keeps Ctrl-C, which a terminal sends to all processes of a command, from
+    ending the child: its parent then decides. Raises OSError if the system cannot start a process.
     """
     reading, writing = os.pipe() if os.name == "posix" else (None, None)
     start = {
@@ -156,11 +157,13 @@ def run_child(
     memory_bytes: int = MEMORY_BYTES,
     limits: ChildLimits = ChildLimits(),
 ) -> tuple[Watched, int]:
-    """Return what a child said to `text` on its standard input, and its exit status (negative: a signal).
+    """Return what a child said to `text` on its standard input, and its exit status (negative: a
+    signal).
 
-    The child is killed after `timeout_s` seconds, or when it holds more than `memory_bytes` for itself (0: no
-    limit). Should this process be stopped or die first, the kernel ends the child after the processor time
-    that all cores have in `timeout_s`. Raises OSError if the system cannot start a process.
+    The child is killed after `timeout_s` seconds, or when it holds more than `memory_bytes` for
+    itself (0: no limit). Should this process be stopped or die first, the kernel ends the child
+    after the processor time that all cores have in `timeout_s`. Raises OSError if the system cannot
+    start a process.
     """
     if not limits.cpu_seconds:
         cores = os.cpu_count() or 1
@@ -171,7 +174,9 @@ def run_child(
 
 
 def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables of `environment` that a child needs; nothing that looks like a secret."""
+    """Return the variables of `environment` that a child needs; nothing that looks like a
+    secret.
+    """
     kept = {
         name: value
         for name, value in environment.items()
@@ -201,7 +206,10 @@ def _import_path() -> list[str]:
 
 
 def enter(start: Mapping[str, Any]) -> None:
-    """Take on the limits in `start`, then run its module as the main program. Called in the child alone."""
+    """Take on the limits in `start`, then run its module as the main program.
+
+    Called in the child alone.
+    """
     import runpy
     import signal
 
@@ -231,14 +239,18 @@ def _end_with_parent(start: Mapping[str, Any]) -> None:
 
 
 def _watch_lifeline(lifeline: int) -> None:
-    """End this process when its parent has gone: nothing is ever written to the pipe, only closed."""
+    """End this process when its parent has gone: nothing is ever written to the pipe, only
+    closed.
+    """
     with contextlib.suppress(OSError):
         os.read(lifeline, 1)
     os._exit(_ORPHANED)
 
 
 def set_limits(limits: ChildLimits) -> None:
-    """Let the kernel refuse this process more than `limits` from now on; 0 leaves a limit as it is."""
+    """Let the kernel refuse this process more than `limits` from now on; 0 leaves a limit as it
+    is.
+    """
     try:
         import resource
     except ImportError:  # Windows: only the limit of time holds

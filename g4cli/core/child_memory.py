@@ -1,9 +1,9 @@
 """How much memory a child process has for itself, and the end of a child that wants too much.
 
-RLIMIT_AS is no limit for a program that maps a 20 GB file: it counts the map. What counts here is memory
-that the process cannot give back to the file: RssAnon and VmSwap of /proc/PID/status on Linux (plus, in the
-child, RLIMIT_DATA a little higher: the kernel's own limit, which no allocation outruns), the physical
-footprint of proc_pid_rusage on macOS. Elsewhere only the time limit holds.
+RLIMIT_AS is no limit for a program that maps a 20 GB file: it counts the map. What counts here is
+memory that the process cannot give back to the file: RssAnon and VmSwap of /proc/PID/status on
+Linux (plus, in the child, RLIMIT_DATA a little higher: the kernel's own limit, which no allocation
+outruns), the physical footprint of proc_pid_rusage on macOS. Elsewhere only the time limit holds.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from g4cli.core.units import GIB
 POLL_S: Final = 0.05
 # Room between the limit that the parent watches and the kernel's.
 DATA_SLACK: Final = GIB
-# struct rusage_info_v0 of <sys/resource.h>, macOS: 16 bytes of uuid, then words of 8 bytes; ri_phys_footprint
-# is the eighth. RUSAGE_INFO_V0 is 0.
+# struct rusage_info_v0 of <sys/resource.h>, macOS: 16 bytes of uuid, then words of 8 bytes;
+# ri_phys_footprint is the eighth. RUSAGE_INFO_V0 is 0.
 _FOOTPRINT_AT: Final = 16 + 7 * 8
 _RUSAGE_BYTES: Final = 96
 
@@ -32,7 +32,10 @@ Probe = Callable[[int], int]
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """What a child said and how it ended. `peak_bytes`: the most memory seen, 0 where nothing can be seen."""
+    """What a child said and how it ended.
+
+    `peak_bytes`: the most memory seen, 0 where nothing can be seen.
+    """
 
     stdout: str
     stderr: str
@@ -78,7 +81,8 @@ def communicate(
     limit_bytes: int = 0,
     used: Probe = private_bytes,
 ) -> Watched:
-    """Return what `process` answers to `text`; it is killed after `timeout_s` or above `limit_bytes`.
+    """Return what `process` answers to `text`; it is killed after `timeout_s` or above
+    `limit_bytes`.
 
     0 bytes mean no limit. The process is gone when this returns or raises.
     """

@@ -22,7 +22,10 @@ ARCHITECTURE: Final = "gemma4-assistant"
 
 @dataclass(frozen=True, slots=True)
 class DraftShape:
-    """One drafter. Per-layer tuples have `n_layer` items; `n_embd_out` is the width of its target."""
+    """One drafter.
+
+    Per-layer tuples have `n_layer` items; `n_embd_out` is the width of its target.
+    """
 
     n_layer: int
     n_embd: int

@@ -22,8 +22,8 @@
      +- LoopStopped                          9   the loop detector ended an answer
      +- Interrupted                          130
 
-`reference` is a stable kebab-case name for scripts and searches. `hint` is, wherever possible, a command
-to type.
+`reference` is a stable kebab-case name for scripts and searches. `hint` is, wherever possible, a
+command to type.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ from typing import ClassVar, Final
 
 from g4cli.core.quoting import shell_command
 
-# docs/reference/exit-codes.md and the man page are made from this table; a test compares it with the tree.
+# docs/reference/exit-codes.md and the man page are made from this table; a test compares it with
+# the tree.
 EXIT_CODES: Final[tuple[tuple[int, str], ...]] = (
     (0, "Success."),
     (1, "A bug in g4: please report the traceback."),
@@ -128,7 +129,10 @@ class BadGGUF(BadFile):
 
 
 class NotGGUF(BadGGUF):
-    """Another kind of file (text, a checkpoint, a web page), not a damaged GGUF: `identity` says which."""
+    """Another kind of file (text, a checkpoint, a web page), not a damaged GGUF:
+
+    `identity` says which.
+    """
 
     reference = "not-gguf"
 
@@ -185,7 +189,8 @@ class Interrupted(G4Error):
 def error_of(reference: str, message: str, hint: str | None = None) -> G4Error:
     """Return the error that another process of g4 met, from what it told of it.
 
-    Its class is the one of that `reference`, or the nearest one above it that is made from a message alone.
+    Its class is the one of that `reference`, or the nearest one above it that is made from a
+    message alone.
     """
     classes: list[type[G4Error]] = [G4Error]
     for cls in classes:  # grows while it is walked

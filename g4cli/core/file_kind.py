@@ -32,14 +32,16 @@ TEXT: Final = "gemma4"
 DRAFT: Final = "gemma4-assistant"
 PROJECTORS: Final = {"vision": ("gemma4v", "gemma4uv"), "audio": ("gemma4a", "gemma4ua")}
 """The projector types of Gemma 4's image and audio encoders."""
-# Tensors that stand together in Gemma 4 alone: they tell the network where the architecture key lies.
+# Tensors that stand together in Gemma 4 alone: they tell the network where the architecture key
+# lies.
 _GEMMA4_TENSORS: Final = (
     "blk.0.layer_output_scale.weight",
     "rope_freqs.weight",
     "blk.0.post_ffw_norm.weight",
 )
 
-# general.architecture -> the family, for architectures that people meet; others are shown as they are.
+# general.architecture -> the family, for architectures that people meet; others are shown as they
+# are.
 _FAMILIES: Final = {
     "bert": "BERT",
     "command-r": "Command R",
@@ -81,7 +83,8 @@ def text_key(header: Header, key: str) -> str:
 def kind_of(header: Header) -> FileKind:
     """Return what the file holds. Looks at keys and tensor names only; never raises.
 
-    A Gemma 4 network under another architecture's name is a text model with a defect, not another model.
+    A Gemma 4 network under another architecture's name is a text model with a defect, not another
+    model.
     """
     architecture, general_type = (
         text_key(header, "general.architecture"),
@@ -103,7 +106,9 @@ def kind_of(header: Header) -> FileKind:
 
 
 def is_renamed(header: Header) -> bool:
-    """Return whether keys or tensors are those of a Gemma 4 text model, under whatever architecture."""
+    """Return whether keys or tensors are those of a Gemma 4 text model, under whatever
+    architecture.
+    """
     return any(key.startswith(f"{TEXT}.") for key in header.keys) or all(
         name in header.tensors for name in _GEMMA4_TENSORS
     )
@@ -135,7 +140,9 @@ def model_text(header: Header) -> str:
 
 
 def file_type_text(header: Header) -> str:
-    """Return general.file_type as llama.cpp calls it, else the type that holds most bytes, or ''."""
+    """Return general.file_type as llama.cpp calls it, else the type that holds most bytes, or
+    ''.
+    """
     value = header.keys.get("general.file_type")
     named = FILE_TYPE_NAMES.get(value.data) if value and isinstance(value.data, int) else None
     held: dict[str, int] = {}
@@ -191,7 +198,9 @@ def use_of(header: Header) -> str:
 
 
 def is_runnable(header: Header) -> bool:
-    """Return whether g4 can talk to what the file holds: a text model of Gemma 4, also as SFP8 archive."""
+    """Return whether g4 can talk to what the file holds: a text model of Gemma 4, also as SFP8
+    archive.
+    """
     return kind_of(header) in ("text-model", "sfp8-archive")
 
 

@@ -48,7 +48,10 @@ def require_space(folder: Path, n_bytes: int) -> None:
 
 
 def require_file(path: Path) -> Path:
-    """Return `path` if it is a regular file, else raise FileMissing or UsageError. Opens nothing."""
+    """Return `path` if it is a regular file, else raise FileMissing or UsageError.
+
+    Opens nothing.
+    """
     try:
         mode = os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError, ValueError) as err:
@@ -102,11 +105,11 @@ def atomic_file(
 ) -> Iterator[BinaryIO]:
     """Yield a binary file that becomes `path` when the block ends without an exception.
 
-    On any exception, Ctrl-C included, the temporary file is removed and an old `path` stays as it was; after
-    a kill -9 the next writer of the same `path` removes it. `mode`: the permissions of the file, by default
-    those that the umask leaves; 0o600 at no moment shows it to others, and folders made for it are 0o700.
-    Raises UsageError if `path` cannot be a regular file of ours, NoSpace if the disk is, or becomes, full;
-    other exceptions of the block pass unchanged.
+    On any exception, Ctrl-C included, the temporary file is removed and an old `path` stays as it
+    was; after a kill -9 the next writer of the same `path` removes it. `mode`: the permissions of
+    the file, by default those that the umask leaves; 0o600 at no moment shows it to others, and
+    folders made for it are 0o700. Raises UsageError if `path` cannot be a regular file of ours,
+    NoSpace if the disk is, or becomes, full; other exceptions of the block pass unchanged.
     """
     temporary, descriptor = _temporary_for(path, expected_bytes, mode)
     try:
@@ -198,7 +201,9 @@ def make_folder(folder: Path, *, private: bool = False) -> None:
 
 
 def _remove_stale(folder: Path, stem: str) -> None:
-    """Remove temporary files of the same target whose writers were killed: nobody holds their lock."""
+    """Remove temporary files of the same target whose writers were killed: nobody holds their
+    lock.
+    """
     for stale in folder.glob(f".{glob.escape(stem)}.{_MARK}????????{_SUFFIX}"):
         with suppress(OSError):
             descriptor = os.open(stale, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -210,7 +215,9 @@ def _remove_stale(folder: Path, stem: str) -> None:
 
 
 def _try_lock(descriptor: int) -> bool:
-    """Return whether the lock of an open file could be taken; the kernel frees it with its process."""
+    """Return whether the lock of an open file could be taken; the kernel frees it with its
+    process.
+    """
     try:
         import fcntl
 

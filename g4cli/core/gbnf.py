@@ -1,12 +1,14 @@
-"""Checks a GBNF grammar before llama.cpp sees it, which dies of large ones and prints whole files.
+"""Check a GBNF grammar before llama.cpp parses it.
 
-Parses the language of llama.cpp's parser (src/llama-grammar.cpp, llama.cpp@0c1e57098; grammars/README.md
-describes it), says where a mistake is, and bounds what llama.cpp will spend:
+llama.cpp crashes on some large grammars and prints the whole grammar on a syntax error. This parser
+accepts the same language (src/llama-grammar.cpp, llama.cpp@0c1e57098; grammars/README.md describes
+it), reports line and column of an error, and bounds the time and memory that llama.cpp will need:
 
-* its parser recurses once for each open parenthesis;
-* repetitions are written out, so that rules and elements are counted as llama.cpp generates them;
-* its search for left recursion, and the stacks with which it follows a text, take all ways down the leftmost
-  references, of which a few lines can have 2^40. The ways are counted here, each rule once.
+- Its parser recurses once for each open parenthesis, so nesting is limited.
+- It expands repetitions to rules and elements, which are counted here as it generates them.
+- Its search for left recursion and its parsing stacks enumerate every derivation of the first
+  symbol of a rule. A few lines of grammar can have 2^40 of them. They are counted here, visiting
+  each rule once.
 """
 
 from __future__ import annotations
@@ -23,8 +25,8 @@ MAX_NESTING: Final = 1000
 MAX_REPETITIONS: Final = 2000  # MAX_REPETITION_THRESHOLD
 MAX_RULES: Final = 20_000
 MAX_ELEMENTS: Final = 500_000
-MAX_WAYS: Final = 20_000
-MAX_DEPTH: Final = 10_000
+MAX_DERIVATIONS: Final = 20_000  # of the first symbol of a rule
+MAX_DEPTH: Final = 10_000  # rules in such a derivation
 
 _GUIDE: Final = "see https://github.com/ggml-org/llama.cpp/blob/master/grammars/README.md"
 _NAME: Final = re.compile(r"[a-zA-Z0-9-]+")
@@ -36,24 +38,27 @@ _CHAR: Final = re.compile(
 _TOKEN: Final = re.compile(r"!?<(?:\[\d{1,9}\]|[^>\[\0][^>\0]*)>")
 _COUNT: Final = re.compile(r"\{[ \t]*(\d{1,18})[ \t]*(?:(,)[ \t]*(?:(\d{1,18})[ \t]*)?)?\}")
 
-# A sequence as far as the search for left recursion sees it: references to rules, None for a character.
+# A sequence as the search for left recursion needs it: names of rules, None for a character.
 _Sequence = list["str | None"]
 
 
 @dataclass(slots=True)
 class _Group:
-    """A rule, or a pair of parentheses, being read: its finished alternatives and the one being read."""
+    """A rule or a pair of parentheses that is being parsed; its last alternative is incomplete."""
 
     name: str
     opened_at: int
     symbols_before: int
     alternatives: list[_Sequence] = field(default_factory=lambda: [[]])
-    last_at: int = 0  # where the last symbol begins in the alternative
+    last_at: int = 0  # index of the last symbol in the alternative
     last_weight: int = 1  # rules that a repetition of the last symbol repeats (n_prev_rules)
 
 
 def check_grammar(text: str) -> None:
-    """Raise UsageError, with line and column, if `text` is no grammar or one that llama.cpp cannot bear."""
+    """Raise UsageError if `text` is not a grammar, or one that llama.cpp cannot handle.
+
+    The message has line and column.
+    """
     if not text.strip():
         raise UsageError("the grammar cannot be parsed: it is empty", hint='root ::= "yes" | "no"')
     if len(text) > MAX_TEXT:
@@ -62,17 +67,19 @@ def check_grammar(text: str) -> None:
         )
     reader = _Reader(text)
     reader.read_rules()
-    _check_ways(reader.rules)
+    _check_derivations(reader.rules)
 
 
 class _Reader:
-    """Reads a grammar into `rules`, those included that llama.cpp makes of parentheses and repetitions."""
+    """Parses a grammar into `rules`, including those that llama.cpp generates for parentheses and
+    repetitions.
+    """
 
     def __init__(self, text: str) -> None:
         self._text, self._at = text, 0
         self.rules: dict[str, list[_Sequence]] = {}
         self._first_use: dict[str, int] = {}
-        self._n_made, self._n_elements = 0, 0
+        self._n_generated, self._n_elements = 0, 0
 
     def read_rules(self) -> None:
         """Read all rules. Raises UsageError."""
@@ -83,9 +90,9 @@ class _Reader:
         for name in ("root", *self._first_use):
             if name not in self.rules:
                 where = self._first_use.get(name)
-                place = f" ({self._describe_place(where)})" if where is not None else ""
+                position = f" ({self._describe_position(where)})" if where is not None else ""
                 raise UsageError(
-                    f"the grammar cannot be parsed: it has no rule {name!r}{place}",
+                    f"the grammar cannot be parsed: it has no rule {name!r}{position}",
                     hint=f"add {name} ::= ... to it",
                 )
 
@@ -97,7 +104,7 @@ class _Reader:
             self._fail_here("expected ::=")
         self._at += 3
         self._skip_match(_BLANK_LINES)
-        groups = [_Group(name, self._at, len(self._first_use) + self._n_made)]
+        groups = [_Group(name, self._at, len(self._first_use) + self._n_generated)]
         while self._at < len(self._text):
             char = self._text[self._at]
             if char in "\r\n":
@@ -121,15 +128,15 @@ class _Reader:
             self._skip_match(_BLANK_LINES if len(groups) > 1 else _BLANK)
         if len(groups) > 1:
             self._at = groups[-1].opened_at
-            self._fail_here("this parenthesis is never closed")
+            self._fail_here("this parenthesis has no closing one")
         self.rules[name] = groups[0].alternatives
         self._count_elements(1)
 
     def _open_group(self, groups: list[_Group]) -> None:
         if len(groups) > MAX_NESTING:
-            self._fail_here(f"more than {MAX_NESTING} parentheses inside each other")
-        before = len(self._first_use) + self._n_made
-        groups.append(_Group(self._made_name(), self._at, before))
+            self._fail_here(f"more than {MAX_NESTING} nested parentheses")
+        before = len(self._first_use) + self._n_generated
+        groups.append(_Group(self._generate_name(), self._at, before))
         self._at += 1
         self._skip_match(_BLANK_LINES)
 
@@ -137,11 +144,11 @@ class _Reader:
         inner = groups.pop()
         self._at += 1
         self.rules[inner.name] = inner.alternatives
-        made = len(self._first_use) + self._n_made - inner.symbols_before
+        made = len(self._first_use) + self._n_generated - inner.symbols_before
         self._append_symbol(groups[-1], [inner.name], weight=max(1, made))
 
     def _read_symbol(self, group: _Group, char: str) -> bool:
-        """Read a literal, a class, a token, a reference or a repetition; return False if none is here."""
+        """Parse a literal, class, token, reference or repetition; return False if none is here."""
         if char == '"' or char == "[":
             self._read_chars(group, '"' if char == '"' else "]")
         elif char in "<!":
@@ -174,8 +181,8 @@ class _Reader:
         while not self._text.startswith(end, self._at):
             if self._at >= len(self._text):
                 self._at = start
-                self._fail_here(f"this is never closed with {end}")
-            self._take_match(_CHAR, "a character, or an escape that GBNF knows")
+                self._fail_here(f"this has no closing {end}")
+            self._take_match(_CHAR, "a character, or an escape of GBNF")
             n_chars += 1
         self._at += 1
         self._append_symbol(group, [None] * min(n_chars, 1), n_elements=n_chars)
@@ -188,22 +195,25 @@ class _Reader:
         self._count_elements(n_elements)
 
     def _repeat_symbol(self, group: _Group, least: int, most: int | None, after: int) -> None:
-        """Repeat the last symbol as llama.cpp does: `least` copies, then rules for those that may follow."""
+        """Repeat the last symbol as llama.cpp does:
+
+        `least` copies, then rules for the optional ones.
+        """
         sequence = group.alternatives[-1]
         symbol = sequence[group.last_at :]
         if not symbol:
-            self._fail_here("nothing stands before this repetition")
+            self._fail_here("there is nothing to repeat here")
         if most is not None and most < least:
-            self._fail_here(f"a repetition of at least {least:,} and at most {most:,}")
+            self._fail_here(f"a repetition of at least {least:,} but at most {most:,}")
         times = (most or least or 1) if most is not None else (least or 1)
         if times > MAX_REPETITIONS or group.last_weight * times > MAX_REPETITIONS:
-            self._fail_here(f"a repetition that makes more than {MAX_REPETITIONS:,} rules")
+            self._fail_here(f"a repetition that expands to more than {MAX_REPETITIONS:,} rules")
         sequence[group.last_at :] = symbol * least
         self._count_elements(len(symbol) * least)
         optional = 1 if most is None else most - least
         previous: _Sequence = []
         for _ in range(optional):
-            name = self._made_name()
+            name = self._generate_name()
             self.rules[name] = [[*symbol, *([name] if most is None else previous)], []]
             self._count_elements(len(symbol) + 3)
             previous = [name]
@@ -211,18 +221,16 @@ class _Reader:
         group.last_weight *= times
         self._at = after
 
-    def _made_name(self) -> str:
-        self._n_made += 1
-        return f"({self._n_made}"  # no name that a grammar can have
+    def _generate_name(self) -> str:
+        self._n_generated += 1
+        return f"({self._n_generated}"  # not a valid name, so that no rule of the grammar has it
 
     def _count_elements(self, n_elements: int) -> None:
         self._n_elements += n_elements
-        if self._n_made + len(self._first_use) > MAX_RULES:
-            self._fail_here(f"the grammar is too large: more than {MAX_RULES:,} rules up to here")
+        if self._n_generated + len(self._first_use) > MAX_RULES:
+            self._fail_here(f"the grammar is too large: more than {MAX_RULES:,} rules so far")
         if self._n_elements > MAX_ELEMENTS:
-            self._fail_here(
-                f"the grammar is too large: more than {MAX_ELEMENTS:,} elements up to here"
-            )
+            self._fail_here(f"the grammar is too large: more than {MAX_ELEMENTS:,} elements so far")
 
     def _skip_match(self, pattern: re.Pattern[str]) -> None:
         match = pattern.match(self._text, self._at)
@@ -236,31 +244,37 @@ class _Reader:
         return match[0]
 
     def _fail_here(self, what: str) -> NoReturn:
-        place = self._describe_place(self._at)
-        raise UsageError(f"the grammar cannot be parsed: {place}: {what}", hint=_GUIDE)
+        position = self._describe_position(self._at)
+        raise UsageError(f"the grammar cannot be parsed: {position}: {what}", hint=_GUIDE)
 
-    def _describe_place(self, at: int) -> str:
+    def _describe_position(self, at: int) -> str:
         line = self._text.count("\n", 0, at) + 1
         return f"line {line}, column {at - self._text.rfind(chr(10), 0, at)}"
 
 
-def _check_ways(rules: dict[str, list[_Sequence]]) -> None:
-    """Raise UsageError for left recursion, and where a rule can begin in too many ways or too deep."""
+def _check_derivations(rules: dict[str, list[_Sequence]]) -> None:
+    """Raise UsageError for left recursion, and for too many or too deep derivations of first
+    symbols.
+
+    A depth-first search without recursion: `path` is the stack, `derivations` and `depth` are the
+    results of finished rules.
+    """
     empty = _can_be_empty(rules)
-    ways: dict[str, int] = {}
+    derivations: dict[str, int] = {}
     depth: dict[str, int] = {}
     for start in rules:
-        path = [] if start in ways else [(start, _leading_symbols(rules[start], empty))]
+        path = [] if start in derivations else [(start, _leading_symbols(rules[start], empty))]
         open_rules = {start}
         while path:
             name, first = path[-1]
-            for part in first:  # goes on where it stopped
+            for part in first:  # an iterator, which continues where it stopped
                 if part in open_rules:
                     raise UsageError(
-                        f"the grammar cannot be parsed: its rule {_display_name(part)!r} begins with itself",
+                        "the grammar cannot be parsed: "
+                        f"its rule {_display_name(part)!r} begins with itself",
                         hint='write a ::= b ("," b)* instead of a ::= a "," b | b',
                     )
-                if part not in ways:
+                if part not in derivations:
                     path.append((part, _leading_symbols(rules[part], empty)))
                     open_rules.add(part)
                     break
@@ -268,18 +282,19 @@ def _check_ways(rules: dict[str, list[_Sequence]]) -> None:
                 path.pop()
                 open_rules.discard(name)
                 parts = list(_leading_symbols(rules[name], empty))
-                ways[name] = 1 + sum(ways[part] for part in parts)
+                derivations[name] = 1 + sum(derivations[part] for part in parts)
                 depth[name] = 1 + max((depth[part] for part in parts), default=0)
-                if ways[name] > MAX_WAYS or depth[name] > MAX_DEPTH:
+                if derivations[name] > MAX_DERIVATIONS or depth[name] > MAX_DEPTH:
                     raise UsageError(
-                        f"the grammar is too large: its rule {_display_name(name)!r} can begin in more than "
-                        f"{MAX_WAYS:,} ways, or with more than {MAX_DEPTH:,} rules inside each other",
+                        f"the grammar is too large: its rule {_display_name(name)!r} can begin in "
+                        f"more than {MAX_DERIVATIONS:,} ways, or has more than {MAX_DEPTH:,} "
+                        "nested rules",
                         hint=_GUIDE,
                     )
 
 
 def _leading_symbols(alternatives: list[_Sequence], empty: set[str]) -> Iterator[str]:
-    """Yield the references with which a rule can begin."""
+    """Yield the rules with which a rule can begin."""
     for sequence in alternatives:
         for part in sequence:
             if part is None:
@@ -290,9 +305,11 @@ def _leading_symbols(alternatives: list[_Sequence], empty: set[str]) -> Iterator
 
 
 def _can_be_empty(rules: dict[str, list[_Sequence]]) -> set[str]:
-    """Return the rules that the empty text obeys."""
+    """Return the rules that match the empty string."""
     users: dict[str, list[tuple[str, int]]] = {}
-    missing: dict[tuple[str, int], int] = {}  # parts of an alternative that may not be empty yet
+    missing: dict[
+        tuple[str, int], int
+    ] = {}  # parts of an alternative that are not known to be empty
     todo = []
     for name, alternatives in rules.items():
         for index, sequence in enumerate(alternatives):

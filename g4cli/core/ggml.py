@@ -1,7 +1,8 @@
 """The ggml tensor types: id, name, weights per block, bytes per block.
 
-Source: ggml/src/ggml.c `type_traits` and ggml/src/ggml-common.h, ggml-org/llama.cpp@0c1e57098 (the copy
-inside llama-cpp-python 0.3.36). `tests/unit/core/test_ggml.py` pins the table to the library and to gguf-py.
+Source: ggml/src/ggml.c `type_traits` and ggml/src/ggml-common.h, ggml-org/llama.cpp@0c1e57098 (the
+copy inside llama-cpp-python 0.3.36). `tests/unit/core/test_ggml.py` pins the table to the library
+and to gguf-py.
 """
 
 from __future__ import annotations

@@ -1,13 +1,15 @@
-"""Read the header of a GGUF: keys and tensor places, every length checked before it is used.
+"""Read the header of a GGUF: its keys and the description of its tensors.
 
-The format: docs/gguf.md and ggml/src/gguf.cpp, ggml-org/llama.cpp@0c1e57098. This reader is stricter than
-both llama.cpp and gguf-py where they accept what no writer produces: see `gguf_cursor.Limits` and
-`_read_tensors`.
+Files are untrusted: every length is checked before it is used.
 
-    header  = "GGUF" u32:version u64:n_tensors u64:n_kv  kv*  tensor_info*  padding  data
-    kv      = string:key u32:type value
-    array   = u32:item_type u64:count item*
-    tensor  = string:name u32:n_dims u64:ne[n_dims] u32:ggml_type u64:offset (from the start of data)
+
+The format: docs/gguf.md and ggml/src/gguf.cpp, ggml-org/llama.cpp@0c1e57098. This reader is
+stricter than both llama.cpp and gguf-py where they accept what no program writes: see
+`gguf_cursor.Limits` and `_read_tensors`.
+
+header  = "GGUF" u32:version u64:n_tensors u64:n_kv  kv*  tensor_info*  padding  data kv      =
+string:key u32:type value array   = u32:item_type u64:count item* tensor  = string:name u32:n_dims
+u64:ne[n_dims] u32:ggml_type u64:offset (from the start of data)
 """
 
 from __future__ import annotations
@@ -32,8 +34,8 @@ from g4cli.core.quoting import shell_command
 def read_header(path: Path | str, *, check_data: bool = True) -> Header:
     """Return the header of the file at `path`.
 
-    With `check_data=False` the file may end before its tensors do (for diagnosis). Raises FileMissing,
-    UsageError (a directory) or BadGGUF.
+    With `check_data=False` the data of the tensors may be truncated, which a diagnosis reports
+    itself. Raises FileMissing, UsageError for a directory, or BadGGUF.
     """
     path = require_file(Path(path))
     with open_file(path) as file:
@@ -55,15 +57,15 @@ def parse_header(
 ) -> Header:
     """Return the header held by `buffer` (bytes or mmap: the first bytes of a file of `file_size`).
 
-    Raises HeaderIncomplete if the header is longer than `buffer`, BadGGUF for every fault. `load(offset, n)`
-    gives the bytes of lazy arrays; by default the file at `path` is opened again. A `cursor` of the caller's
-    may read what is not all at hand (gguf_pieces.py).
+    Raises HeaderIncomplete if the header is longer than `buffer`, BadGGUF for every fault.
+    `load(offset, n)` gives the bytes of lazy arrays; by default the file at `path` is opened again.
+    A `cursor` is passed where only pieces of the header are present (gguf_pieces.py).
     """
     cursor = cursor or Cursor(buffer, path, file_size)
     version, n_tensors, n_kv = _read_preamble(cursor)
     loader = load or _file_loader(path)
     keys: dict[str, Value] = {}
-    places: dict[str, int] = {}
+    key_offsets: dict[str, int] = {}
     for _ in range(n_kv):
         start = cursor.pos
         key = cursor.read_name(Limits.KEY_BYTES, "a key")
@@ -71,9 +73,9 @@ def parse_header(
             raise cursor.fault_at("the key is empty", start)
         if key in keys:
             raise cursor.fault_at("the key appears twice", start, key)
-        places[key] = start
+        key_offsets[key] = start
         keys[key] = _read_value(cursor, key, loader)
-    alignment = _read_alignment(keys, cursor, places)
+    alignment = _read_alignment(keys, cursor, key_offsets)
     tensors = _read_tensors(cursor, n_tensors, alignment)
     data_offset = -(-cursor.pos // alignment) * alignment
     header = Header(
@@ -84,7 +86,7 @@ def parse_header(
         MappingProxyType(tensors),
         data_offset,
         file_size,
-        MappingProxyType(places),
+        MappingProxyType(key_offsets),
     )
     if check_data and header.data_end > file_size:
         missing = header.data_end - file_size
@@ -166,12 +168,14 @@ def _read_value(cursor: Cursor, key: str, load: Callable[[int, int], bytes]) -> 
     return Value(kind, Array(item, count, length, lambda: load(start, length)))
 
 
-def _read_alignment(keys: Mapping[str, Value], cursor: Cursor, places: Mapping[str, int]) -> int:
+def _read_alignment(
+    keys: Mapping[str, Value], cursor: Cursor, key_offsets: Mapping[str, int]
+) -> int:
     name = "general.alignment"
     value = keys.get(name)
     if value is None:
         return DEFAULT_ALIGNMENT
-    data, at = value.data, places[name]
+    data, at = value.data, key_offsets[name]
     if value.type is not ValueType.UINT32 or not isinstance(data, int):
         raise cursor.fault_at(f"is {value.type_name}, expected uint32", at, name)
     low, high = Limits.ALIGNMENT
@@ -207,12 +211,13 @@ def _read_tensors(cursor: Cursor, count: int, alignment: int) -> dict[str, Tenso
                 raise cursor.fault_at(f"impossible shape {list(shape)}", start, name)
         if shape[0] % kind.block_size:
             raise cursor.fault_at(
-                f"a row of {shape[0]} is not a multiple of the {kind.name} block size {kind.block_size}",
+                f"a row of {shape[0]} is not a multiple of "
+                f"the {kind.name} block size {kind.block_size}",
                 start,
                 name,
             )
         offset = cursor.read_u64(f"the offset of {name}")
-        # llama.cpp demands the same: each tensor begins where the one before it ends, padded.
+        # llama.cpp requires the same: each tensor begins at the padded end of the one before it.
         if offset != expected:
             raise cursor.fault_at(
                 f"the tensor is at offset {offset:,}, expected {expected:,}", cursor.pos - 8, name
@@ -224,7 +229,7 @@ def _read_tensors(cursor: Cursor, count: int, alignment: int) -> dict[str, Tenso
 
 
 def _file_loader(path: str) -> Callable[[int, int], bytes]:
-    def load(offset: int, length: int) -> bytes:
+    def load_bytes(offset: int, length: int) -> bytes:
         with open_file(path) as file:
             file.seek(offset)
             data = file.read(length)
@@ -232,4 +237,4 @@ def _file_loader(path: str) -> Callable[[int, int], bytes]:
             raise BadGGUF(path, "the file became shorter while it was read", offset=offset)
         return data
 
-    return load
+    return load_bytes

@@ -1,4 +1,6 @@
-"""Walk the bytes of an untrusted GGUF header: limits first, then reads that check every length."""
+"""A cursor over the bytes of an untrusted GGUF header: every read checks length and limits
+first.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ DEFAULT_ALIGNMENT: Final = 32
 
 
 class Limits:
-    """What no honest file exceeds; each is far above any published Gemma 4 file."""
+    """Bounds on time and memory for untrusted files, far above those of published Gemma 4 files."""
 
     VERSIONS: Final = (2, 3)
     KEYS: Final = 100_000
@@ -20,24 +22,26 @@ class Limits:
     KEY_BYTES: Final = 65_535
     NAME_BYTES: Final = 63  # GGML_MAX_NAME is 64 with its terminating zero
     STRING_BYTES: Final = 64 * 1024**2
-    HEADER_BYTES: Final = 128 * 1024**2  # Gemma 4's has 16 MiB; this bounds all time and memory
+    HEADER_BYTES: Final = 128 * 1024**2  # Gemma 4's headers have 16 MiB
     DIMS: Final = 4
     ALIGNMENT: Final = (8, 65_536)
     ELEMENTS: Final = 2**63
 
 
 class HeaderIncomplete(BadGGUF):
-    """The header goes on behind the bytes at hand: what begins `at` needs all up to `needed`, or more."""
+    """The header is longer than the bytes present: the item at `at` needs those up to `needed` or
+    more.
+    """
 
     reference = "header-incomplete"
 
     def __init__(self, path: str, needed: int, at: int = 0) -> None:
-        super().__init__(path, "the header is cut short", offset=needed)
+        super().__init__(path, "the header is incomplete", offset=needed)
         self.needed, self.at = needed, at
 
 
 class Cursor:
-    """A place in the buffer; every read checks its length first."""
+    """A position in the buffer; every read checks its length first."""
 
     __slots__ = ("buffer", "end", "file_size", "path", "pos")
 
@@ -51,16 +55,19 @@ class Cursor:
         return BadGGUF(self.path, what, offset=self.pos if offset is None else offset, field=name)
 
     def require_bytes(self, n: int, what: str) -> None:
-        """Raise unless `n` more bytes are here: BadGGUF, or HeaderIncomplete if the file has them."""
+        """Raise unless `n` more bytes are present:
+
+        BadGGUF, or HeaderIncomplete if the file has them.
+        """
         self.check_limits(n, what)
         if self.pos + n > self.end:
             raise HeaderIncomplete(self.path, self.pos + n, self.pos)
 
     def check_limits(self, n: int, what: str) -> None:
-        """Raise BadGGUF if a header of this file cannot go on for `n` more bytes."""
+        """Raise BadGGUF if the header of this file cannot have `n` more bytes."""
         if self.pos + n > Limits.HEADER_BYTES:
             raise self.fault_at(
-                f"the header goes on beyond {Limits.HEADER_BYTES:,} bytes", name=what
+                f"the header is longer than {Limits.HEADER_BYTES:,} bytes", name=what
             )
         if self.pos + n > self.file_size:
             raise self.fault_at(
@@ -102,7 +109,9 @@ class Cursor:
         return value
 
     def read_name(self, limit: int, what: str) -> str:
-        """Return the next string; a name with a NUL byte would be a shorter one to programs in C."""
+        """Return the next string; raises BadGGUF for a NUL byte, where C programs would end the
+        name.
+        """
         start = self.pos
         value = self.read_text(limit, what)
         if "\0" in value:
@@ -125,7 +134,7 @@ class Cursor:
             if position <= end + 8:
                 self.pos = position
                 return
-        # The walk left the buffer: before an item's length, or inside an item.
+        # The loop left the buffer: before the length of an item, or inside an item.
         self.pos = min(position, self.file_size)
         self.require_bytes(max(8, position - self.pos), f"an item of {name}")
         raise self.fault_at("truncated inside an array of strings", name=name)

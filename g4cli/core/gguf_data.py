@@ -1,4 +1,4 @@
-"""The data behind a header: one tensor's bytes, in pieces, without mapping the file."""
+"""Read the data of a tensor in pieces, without mapping the file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def iter_tensor(header: Header, tensor: TensorInfo, chunk_bytes: int = 1 << 24) 
         left = tensor.nbytes
         while left:
             data = file.read(min(step, left))
-            # A short read would hand over half a row.
+            # A short read would end inside a row.
             if len(data) < min(step, left):
                 raise BadGGUF(header.path, "truncated", offset=file.tell(), field=tensor.name)
             left -= len(data)

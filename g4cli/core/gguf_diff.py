@@ -1,4 +1,6 @@
-"""What differs between the headers of two GGUF files: keys with their values, tensors with their shapes."""
+"""The differences between the headers of two GGUF files: keys by value, tensors by type and
+shape.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from g4cli.core.gguf_values import Array, Value
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A key or a tensor that differs; a side is "" where it is absent."""
+    """A key or a tensor that differs; a side that does not have it is ""."""
 
     kind: Literal["key", "tensor"]
     name: str
@@ -22,11 +24,11 @@ class Difference:
 
     @property
     def row(self) -> tuple[str, str, str, str]:
-        """Return the fields as a row of a table, '-' where a side is absent."""
+        """The fields as a row of a table, '-' for a side that does not have it."""
         return self.kind, self.name, self.first or "-", self.second or "-"
 
     def as_json(self) -> dict[str, str | None]:
-        """Return the difference as scripts see it; an absent side is null."""
+        """Return the difference as JSON data; a side that does not have it is null."""
         return {
             "kind": self.kind,
             "name": self.name,
@@ -36,7 +38,9 @@ class Difference:
 
 
 def diff_headers(first: Header, second: Header) -> tuple[Difference, ...]:
-    """Return the keys, then the tensors (by type and shape) that differ, in the order of the files."""
+    """Return the keys, then the tensors (by type and shape) that differ, in the order of the
+    files.
+    """
     found = list(_diff_keys(first, second))
     for name in dict.fromkeys(chain(first.tensors, second.tensors)):
         a, b = first.tensors.get(name), second.tensors.get(name)
@@ -60,10 +64,10 @@ def _value_text(value: Value | None, other: Value | None) -> str:
         text = f"{len(data):,} x {data.item_type.name.lower()}"
         if other is not None and isinstance(other.data, Array) and len(other.data) == len(data):
             mine, theirs = data.tolist(), other.data.tolist()
-            place = next(
+            index = next(
                 (i for i, (x, y) in enumerate(zip(mine, theirs, strict=True)) if x != y), 0
             )
-            return f"{text}, [{place}] = {mine[place]!r}"
+            return f"{text}, [{index}] = {mine[index]!r}"
         return text
     if isinstance(data, str):
         return f"{len(data):,} characters" if len(data) > 60 else repr(data)

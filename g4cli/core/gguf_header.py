@@ -1,4 +1,4 @@
-"""What the header of a GGUF says, as values: its keys, its tensors and where their data starts."""
+"""The parsed header of a GGUF: its keys, its tensors and the offset of their data."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class TensorInfo:
 class Header:
     """A checked header: the keys and the tensors of a file.
 
-    `path` names the file in messages (`hf:OWNER/REPO/FILE` for one on the hub). `data_offset` is where
-    the data of the tensors starts in the file, `key_offsets` where each key starts. All sizes are in
-    bytes.
+    `path` names the file in messages (`hf:OWNER/REPO/FILE` for one on the hub). `data_offset` is
+    where the data of the tensors starts in the file, `key_offsets` where each key starts. All sizes
+    are in bytes.
     """
 
     path: str

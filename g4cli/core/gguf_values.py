@@ -1,4 +1,4 @@
-"""Values of GGUF keys: their types, their bytes, and arrays that are decoded when asked for."""
+"""Values of GGUF keys: their types, their encoding, and arrays that are decoded on demand."""
 
 from __future__ import annotations
 
@@ -52,31 +52,34 @@ SCALARS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Array:
-    """`count` items of one type, kept as bytes until asked for. Two arrays are equal if their bytes are."""
+    """`count` items of one type, `nbytes` in the file, which are read and decoded on demand.
+
+    Two arrays are equal if their bytes are.
+    """
 
     item_type: ValueType
     count: int
     nbytes: int
     _load: Callable[[], bytes] = field(repr=False, compare=False)
 
-    def raw(self) -> bytes:
-        """Return the items as they lie in the file (strings with their u64 lengths)."""
+    def read_bytes(self) -> bytes:
+        """Return the items as they are encoded in the file, strings with their u64 lengths."""
         return self._load()
 
-    def numpy(self) -> NDArray[Any]:
+    def to_numpy(self) -> NDArray[Any]:
         """Return the items as a one-dimensional numpy array. Raises TypeError for strings."""
         import numpy as np
 
         if self.item_type is ValueType.STRING:
             raise TypeError("strings have no numpy form: use tolist()")
         code = "?" if self.item_type is ValueType.BOOL else SCALARS[self.item_type].format
-        return np.frombuffer(self.raw(), dtype=np.dtype(code))
+        return np.frombuffer(self.read_bytes(), dtype=np.dtype(code))
 
     def byte_strings(self) -> Iterator[bytes]:
         """Yield the strings undecoded. Raises TypeError for numbers."""
         if self.item_type is not ValueType.STRING:
             raise TypeError("an array of numbers has no strings")
-        data, position = self.raw(), 0
+        data, position = self.read_bytes(), 0
         for _ in range(self.count):
             (length,) = U64.unpack_from(data, position)
             yield data[position + 8 : position + 8 + length]
@@ -84,15 +87,16 @@ class Array:
 
     def tolist(self) -> list[Any]:
         """Return the items as Python values; bytes that are not UTF-8 become U+FFFD."""
-        return self.first(self.count)
+        return self.first_items(self.count)
 
-    def first(self, n: int) -> list[Any]:
+    def first_items(self, n: int) -> list[Any]:
         """Return at most the first `n` items as Python values."""
         if self.item_type is ValueType.STRING:
             return [item.decode("utf-8", "replace") for item in islice(self.byte_strings(), n)]
-        # Without numpy: importing it would take a third of the start of `g4 chat`.
+        # numpy is not used, because importing it would take a third of the start-up time of `g4
+        # chat`.
         code = SCALARS[self.item_type].format[-1]
-        return list(struct.unpack_from(f"<{min(n, self.count)}{code}", self.raw()))
+        return list(struct.unpack_from(f"<{min(n, self.count)}{code}", self.read_bytes()))
 
     def __len__(self) -> int:
         return self.count
@@ -101,7 +105,7 @@ class Array:
         return (
             isinstance(other, Array)
             and (self.item_type, self.count) == (other.item_type, other.count)
-            and self.raw() == other.raw()
+            and self.read_bytes() == other.read_bytes()
         )
 
     def __hash__(self) -> int:
@@ -117,7 +121,7 @@ class Value:
 
     @property
     def type_name(self) -> str:
-        """Return the type as text: 'uint32', 'array of string'."""
+        """The type as text: 'uint32', 'array of string'."""
         if isinstance(self.data, Array):
             return f"array of {self.data.item_type.name.lower()}"
         return self.type.name.lower()
@@ -125,7 +129,9 @@ class Value:
     def encode(self) -> bytes:
         """Return the value's bytes as a GGUF holds them, type tag not included."""
         if isinstance(self.data, Array):
-            return U32.pack(self.data.item_type) + U64.pack(self.data.count) + self.data.raw()
+            return (
+                U32.pack(self.data.item_type) + U64.pack(self.data.count) + self.data.read_bytes()
+            )
         if isinstance(self.data, str):
             return encode_string(self.data)
         return SCALARS[self.type].pack(self.data)
@@ -133,42 +139,42 @@ class Value:
 
 def encode_string(text: str | bytes) -> bytes:
     """Return the u64 length and the bytes of `text` in UTF-8."""
-    # A file name may hold bytes that are no UTF-8; bytes read from a file come as bytes.
+    # A file name may contain bytes that are not UTF-8. What was read from a file comes as bytes.
     data = text.encode("utf-8", "replace") if isinstance(text, str) else text
     return U64.pack(len(data)) + data
 
 
-def u32(value: int) -> Value:
+def uint32_value(value: int) -> Value:
     """Return a uint32 value."""
     return Value(ValueType.UINT32, value)
 
 
-def i32(value: int) -> Value:
+def int32_value(value: int) -> Value:
     """Return an int32 value."""
     return Value(ValueType.INT32, value)
 
 
-def f32(value: float) -> Value:
-    """Return a float32 value, rounded as the file will hold it."""
+def float32_value(value: float) -> Value:
+    """Return a float32 value, rounded as the file stores it."""
     (rounded,) = SCALARS[ValueType.FLOAT32].unpack(SCALARS[ValueType.FLOAT32].pack(value))
     return Value(ValueType.FLOAT32, rounded)
 
 
-def boolean(value: bool) -> Value:
+def bool_value(value: bool) -> Value:
     """Return a bool value."""
     return Value(ValueType.BOOL, value)
 
 
-def string(value: str) -> Value:
+def string_value(value: str) -> Value:
     """Return a string value."""
     return Value(ValueType.STRING, value)
 
 
-def array(item_type: ValueType, items: Iterable[Any] | NDArray[np.generic]) -> Value:
+def array_value(item_type: ValueType, items: Iterable[Any] | NDArray[np.generic]) -> Value:
     """Return an array value; strings may be str or bytes."""
     if item_type is ValueType.STRING:
         texts = [item.encode("utf-8") if isinstance(item, str) else item for item in items]
-        # A vocabulary has 800,000 texts and merges: lengths and texts are interleaved in one go.
+        # Vocabulary and merges are 800,000 strings: a loop in Python would take seconds.
         data = b"".join(
             chain.from_iterable(zip(map(U64.pack, map(len, texts)), texts, strict=True))
         )

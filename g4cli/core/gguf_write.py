@@ -1,4 +1,8 @@
-"""Write a GGUF in one pass: the header first (all sizes are known), then each tensor's bytes in order."""
+"""Write a GGUF in one pass: the header first, then the data of each tensor in order.
+
+The header needs only names, types and shapes, so that tensors can be computed while the file is
+written, and a file of any size takes constant memory.
+"""
 
 from __future__ import annotations
 
@@ -19,16 +23,17 @@ from g4cli.core.gguf_cursor import DEFAULT_ALIGNMENT, MAGIC
 from g4cli.core.gguf_values import U32, U64, Value, encode_string
 from g4cli.core.progress import Progress, no_progress
 
-_HASHED_BESIDE: Final = (
-    1 << 18
-)  # bytes; below, handing over to another thread costs more than it saves
-_TOLD_EACH: Final = 1 << 23  # bytes; between these the end of a tensor is told
-_FLUSHED_EACH: Final = 1 << 28  # bytes; what is on the disk early need not be waited for in the end
+# Pieces of at least so many bytes are hashed in another thread; for smaller ones that takes longer.
+_HASH_THREAD_BYTES: Final = 1 << 18
+# Progress is reported after so many bytes, and at the end of each tensor.
+_REPORT_BYTES: Final = 1 << 23
+# The file is flushed after so many bytes, so that the last flush does not wait for all of them.
+_FLUSH_BYTES: Final = 1 << 28
 
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """A tensor to come; `shape[0]` is the row length."""
+    """A tensor that will be written; `shape[0]` is the row length."""
 
     name: str
     type: GGMLType
@@ -36,13 +41,13 @@ class TensorSpec:
 
     @property
     def nbytes(self) -> int:
-        """Return the bytes of the tensor's data, padding not counted."""
+        """Bytes of the tensor's data, without padding."""
         return self.type.tensor_bytes(self.shape)
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A finished file: its place, size and hash (computed while writing; "" where nobody wanted it)."""
+    """A finished file. `sha256` was computed while writing; "" if it was not requested."""
 
     path: Path
     nbytes: int
@@ -50,7 +55,9 @@ class Written:
 
 
 def encode_header(keys: Mapping[str, Value], tensors: Sequence[TensorSpec]) -> bytes:
-    """Return the bytes before the data, padded. Tensors are laid out in the order given."""
+    """Return the bytes before the data, with padding, for tensors whose data follow in this
+    order.
+    """
     alignment = _alignment_of(keys)
     parts = [MAGIC, U32.pack(3), U64.pack(len(tensors)), U64.pack(len(keys))]
     for name, value in keys.items():
@@ -66,7 +73,7 @@ def encode_header(keys: Mapping[str, Value], tensors: Sequence[TensorSpec]) -> b
 
 
 class GGUFWriter:
-    """Takes the bytes of the announced tensors, in order, in pieces of any size."""
+    """Writes the data of the tensors of a header, in order, in pieces of any size."""
 
     def __init__(
         self,
@@ -80,9 +87,9 @@ class GGUFWriter:
         self._file, self._path, self._tensors, self._progress = file, path, list(tensors), progress
         self._alignment = _alignment_of(keys)
         self._hash = hashlib.sha256() if hashed else None
-        self._beside = ThreadPoolExecutor(2, thread_name_prefix="hash or flush")
+        self._threads = ThreadPoolExecutor(2, thread_name_prefix="hash or flush")
         self._flushing: Future[None] | None = None
-        self._flushed = self._told = 0
+        self._flushed = self._reported = 0
         self._index = 0
         self._left = tensors[0].nbytes if tensors else 0
         header = encode_header(keys, tensors)
@@ -92,12 +99,13 @@ class GGUFWriter:
         self._append_bytes(header)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Append `data` to the current tensor; its end starts the next. Raises ValueError on too many."""
+        """Append `data` to the current tensor; the next one starts when it is complete.
+
+        Raises ValueError if the tensor has fewer bytes left.
+        """
         view = memoryview(data).cast("B")
         if self._index == len(self._tensors) or len(view) > self._left:
-            raise ValueError(
-                f"{self._path}: more bytes than tensor {self._index} was announced with"
-            )
+            raise ValueError(f"{self._path}: more bytes than tensor {self._index} has")
         self._append_bytes(view)
         self._left -= len(view)
         name = self._tensors[self._index].name
@@ -106,25 +114,26 @@ class GGUFWriter:
             self._index += 1
             if self._index < len(self._tensors):
                 self._left = self._tensors[self._index].nbytes
-        elif self.nbytes - self._told < _TOLD_EACH:
+        elif self.nbytes - self._reported < _REPORT_BYTES:
             return
-        self._told = self.nbytes
+        self._reported = self.nbytes
         self._progress(self.nbytes, self.total, name)
 
     def change_keys(self, keys: Mapping[str, Value]) -> None:
-        """Write the header again, for values that are known only now; its size must stay.
+        """Replace the header, for values that are known only after the data.
 
-        Raises ValueError if it does not, or if the file is hashed while it is written: its header came first.
+        Raises ValueError if its size changes, or if the file is hashed while it is written, because
+        the hash already includes the first header.
         """
         header = encode_header(keys, self._tensors)
         if self._hash is not None or len(header) != self._header_bytes:
-            raise ValueError(f"{self._path}: the header cannot be changed any more")
+            raise ValueError(f"{self._path}: the header can no longer be changed")
         self._file.seek(0)
         self._file.write(header)
         self._file.seek(self.nbytes)
 
     def finish(self) -> Written:
-        """Return what was written. Raises ValueError if a tensor is missing or short."""
+        """Return what was written. Raises ValueError if the data of a tensor is missing."""
         if self._index != len(self._tensors):
             raise ValueError(
                 f"{self._path}: tensor {self._tensors[self._index].name} is incomplete"
@@ -135,27 +144,28 @@ class GGUFWriter:
 
     def close(self) -> None:
         """Stop the threads."""
-        self._beside.shutdown()
+        self._threads.shutdown()
 
     def _append_bytes(self, data: bytes | memoryview) -> None:
         self._write_hashed(data)
         self.nbytes += len(data)
-        if self.nbytes - self._flushed >= _FLUSHED_EACH and (
+        if self.nbytes - self._flushed >= _FLUSH_BYTES and (
             self._flushing is None or self._flushing.done()
         ):
             if self._flushing is not None:
-                self._flushing.result()  # a failure is told once, and only here
+                self._flushing.result()  # raises its error, which would be lost otherwise
             self._flushed = self.nbytes
-            self._flushing = self._beside.submit(os.fsync, self._file.fileno())
+            self._flushing = self._threads.submit(os.fsync, self._file.fileno())
 
     def _write_hashed(self, data: bytes | memoryview) -> None:
         if self._hash is None:
             self._file.write(data)
-        elif len(data) < _HASHED_BESIDE:
+        elif len(data) < _HASH_THREAD_BYTES:
             self._hash.update(data)
             self._file.write(data)
-        else:  # both let go of the interpreter: the disk does not wait for the hash
-            hashed = self._beside.submit(self._hash.update, data)
+        else:
+            # Both release the interpreter lock, so that hash and disk run at the same time.
+            hashed = self._threads.submit(self._hash.update, data)
             self._file.write(data)
             hashed.result()
 
@@ -169,10 +179,11 @@ def create_gguf(
     progress: Progress = no_progress,
     hashed: bool = True,
 ) -> Iterator[GGUFWriter]:
-    """Yield a writer for a new file at `path` that gets its name only when the block ends well.
+    """Yield a writer for a new file, which gets the name `path` only if the block ends without
+    error.
 
-    Space is checked before the first byte. On any exception nothing is left behind. The caller ends with
-    `written = writer.finish()`; without `hashed` it has no hash, and its keys may change until then.
+    Raises NoSpace before the first byte. After an exception no file is left. The caller ends with
+    `written = writer.finish()`. Without `hashed` that has no hash, and keys may change until then.
     """
     alignment = _alignment_of(keys)
     expected = len(encode_header(keys, tensors)) + sum(
@@ -188,7 +199,9 @@ def create_gguf(
 
 
 def verify_written(written: Written, tensors: Sequence[TensorSpec]) -> None:
-    """Read the header back and raise BadGGUF unless every tensor is where and what it was announced."""
+    """Read the header back and raise BadGGUF unless it has `tensors` and the file the size
+    written.
+    """
     header = read_header(written.path)
     if [(t.name, t.type, t.shape) for t in tensors] != [
         (t.name, t.type, t.shape) for t in header.tensors.values()

@@ -23,7 +23,8 @@ def sha256_of(path: Path, *, progress: Progress = no_progress) -> str:
 def git_oid_of(path: Path) -> str:
     """Return the id that git gives a file with the content of `path`: 40 hexadecimal digits.
 
-    Raises as `sha256_of`. Source: git-hash-object(1); a blob is hashed with its type and size before it.
+    Raises as `sha256_of`. Source: git-hash-object(1); a blob is hashed with its type and size
+    before it.
     """
     header = f"blob {path.stat().st_size}\0".encode()
     return _feed_file(hashlib.sha1(header, usedforsecurity=False), path, no_progress)

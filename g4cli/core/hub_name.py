@@ -9,5 +9,7 @@ HUB_PREFIX: Final = "hf:"
 
 
 def is_on_hub(name: str | Path) -> bool:
-    """Return whether `name` is hf:OWNER/REPO..., as users and messages write what lies on the hub."""
+    """Return whether `name` is hf:OWNER/REPO..., as users and messages write what lies on the
+    hub.
+    """
     return str(name).startswith(HUB_PREFIX)

@@ -1,8 +1,8 @@
-"""The size of a picture, from its header alone: PNG, JPEG, BMP and GIF.
+"""Read the size of an image from its header: PNG, JPEG, BMP and GIF.
 
-llama.cpp decodes pictures with stb_image, which allocates what a header claims before it looks at the rest.
-Here the header is read first, by the same rules as stb_image's (vendor/stb/stb_image.h, version 2.30, in
-llama.cpp@0c1e57098), so that both see the same size, and nothing is allocated.
+llama.cpp decodes images with stb_image, which allocates the size that a header declares before it
+reads the rest. Here the header is read first, by the same rules as in stb_image
+(vendor/stb/stb_image.h, version 2.30, in llama.cpp@0c1e57098), so that both see the same size.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from g4cli.core.units import size_text
 
 MAX_SIDE: Final = 16384
 MAX_DECODE_BYTES: Final = 768 << 20
-"""What decoding one picture may take: a progressive JPEG of 64 million pixels, a PNG of 100 million."""
+"""Memory limit for decoding: a progressive JPEG of 64 million pixels, a PNG of 100 million."""
 
-# The most pixels that a byte of a compressed file can stand for: a claim of more is false.
+# Most pixels that a byte of a compressed file can encode: a header that declares more is wrong.
 _DEFLATE_RATIO: Final = 1032  # zlib's FAQ, "maximum compression factor": bytes, not pixels
 _GIF_RATIO: Final = 2731  # a code of 12 bits for 4096 pixels
-_JPEG_RATIO: Final = 1024  # a bit for a block of 8 x 8 in the first scan, and as much as reserve
-# Progressive files may hold any number of scans, each of which costs the time of a whole picture.
+_JPEG_RATIO: Final = 1024  # one bit for a block of 8 x 8 in the first scan, doubled as a margin
+# A progressive file may have any number of scans, each of which takes as long as a whole image.
 _JPEG_SCANS: Final = 200
 _PNG_CHANNELS: Final = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _PNG_DEPTHS: Final = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
@@ -37,16 +37,18 @@ _ADAM7: Final = (
     (0, 1, 1, 2),
 )
 _INFLATE_PIECE: Final = 1 << 18
-_MAX_PARTS: Final = 50_000  # chunks, segments or blocks: 8 KiB each fill the largest file
+_MAX_PARTS: Final = 50_000  # chunks, segments or blocks: of 8 KiB each in the largest file
 _TOO_MANY: Final = f"is damaged: it has more than {_MAX_PARTS:,} parts"
-# Start of frame: baseline, extended, progressive. stb_image knows no others.
+# Start of frame: baseline, extended, progressive. stb_image supports no others.
 _JPEG_FRAMES: Final = (0xC0, 0xC1, 0xC2)
 _JPEG_OTHER_FRAMES: Final = (0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF)
 
 
 @dataclass(frozen=True, slots=True)
 class ImageHeader:
-    """A picture's format and its size in pixels; `decode_bytes` is about what stb_image takes for it."""
+    """Format and size in pixels of an image; `decode_bytes` is roughly the memory that stb_image
+    needs.
+    """
 
     format: str
     width: int
@@ -55,10 +57,11 @@ class ImageHeader:
 
 
 def read_image_header(data: bytes) -> ImageHeader:
-    """Return the header of a picture that is safe to decode.
+    """Return the header of an image that is safe to decode.
 
-    Raises BadMedia if the file is none of the four formats, is damaged, claims what it cannot hold, or is
-    too large to decode; the message continues a sentence that begins with the file's name.
+    Raises BadMedia if the file has another format, is damaged, declares more pixels than it can
+    hold, or is too large to decode. The message continues a sentence that begins with the file's
+    name.
     """
     for magic, read in (
         (b"\x89PNG\r\n\x1a\n", _read_png),
@@ -73,9 +76,9 @@ def read_image_header(data: bytes) -> ImageHeader:
 
 
 def _check_header(format_: str, width: int, height: int, bytes_per_pixel: float) -> ImageHeader:
-    """Return the header, if its picture can be decoded here. Raises BadMedia."""
+    """Return the header of an image within the limits. Raises BadMedia for others."""
     if width < 1 or height < 1:
-        raise BadMedia(f"is damaged: a picture of {width} x {height} pixels")
+        raise BadMedia(f"is damaged: its size is {width} x {height} pixels")
     if max(width, height) > MAX_SIDE:
         raise BadMedia(f"is too large: {width} x {height} pixels, at most {MAX_SIDE} on a side")
     needed = int(width * height * bytes_per_pixel)
@@ -88,7 +91,10 @@ def _check_header(format_: str, width: int, height: int, bytes_per_pixel: float)
 
 
 def _unpack_at(data: bytes, layout: str, at: int) -> tuple[Any, ...]:
-    """Return the numbers of `layout` at byte `at`. Raises BadMedia where the file ends before them."""
+    """Return the numbers of `layout` at byte `at`.
+
+    Raises BadMedia where the file ends before them.
+    """
     try:
         return struct.unpack_from(layout, data, at)
     except struct.error:
@@ -101,21 +107,21 @@ def _read_png(data: bytes) -> ImageHeader:
         data, ">I4sIIBBBBB", 8
     )
     if length != 13 or kind != b"IHDR":
-        raise BadMedia("is damaged: a PNG without its header")
+        raise BadMedia("is damaged: its PNG header is missing")
     if depth not in _PNG_DEPTHS.get(color, ()) or compression or filter_ or interlace > 1:
         raise BadMedia("is damaged: its PNG header is not valid")
-    # stb_image inflates all rows, copies them (once more if interlaced), then keeps RGB.
+    # stb_image decompresses all rows, copies them (twice if interlaced), then converts them to RGB.
     sample = 2 if depth == 16 else 1
     channels = 4 if color == 3 else _PNG_CHANNELS[color]
     found = _check_header("png", width, height, (2 + interlace) * channels * sample + 3)
     packed = sum(end - start for start, end in _png_pieces(data))
     if packed * _DEFLATE_RATIO < _png_rows(data):
-        raise BadMedia("is damaged: it cannot hold as many pixels as it claims")
+        raise BadMedia("is damaged: it cannot hold as many pixels as its header declares")
     return found
 
 
 def _png_pieces(data: bytes) -> list[tuple[int, int]]:
-    """Return where the compressed rows begin and end. Raises BadMedia if a chunk is cut off."""
+    """Return the byte ranges of the compressed rows. Raises BadMedia if a chunk is truncated."""
     pieces, at = [], 8
     for _ in range(_MAX_PARTS):
         length, kind = _unpack_at(data, ">I4s", at)
@@ -142,10 +148,13 @@ def _png_rows(data: bytes) -> int:
 
 
 def check_png_rows(data: bytes) -> None:
-    """Inflate a PNG whose header was read, and keep nothing: stb_image has no limit of its own.
+    """Decompress a PNG whose header was read and discard the result.
 
-    Takes as long as decoding the picture. Raises BadMedia if it holds more than its header claims, or is
-    damaged.
+    stb_image has no limit for the decompressed size.
+
+
+    It takes as long as decoding. Raises BadMedia if the rows are longer than the header declares,
+    or are damaged.
     """
     pieces, rows = _png_pieces(data), _png_rows(data)
     if sum(end - start for start, end in pieces) * _DEFLATE_RATIO <= MAX_DECODE_BYTES:
@@ -159,13 +168,14 @@ def check_png_rows(data: bytes) -> None:
                     total += len(inflate.decompress(rest, _INFLATE_PIECE))
                     rest = inflate.unconsumed_tail
                     if total > rows + _INFLATE_PIECE:
-                        raise BadMedia("is damaged: it holds more pixels than it claims")
+                        raise BadMedia("is damaged: it holds more pixels than its header declares")
     except zlib.error:
         raise BadMedia("is damaged: its compressed data are not valid") from None
 
 
 def _read_jpeg(data: bytes) -> ImageHeader:
-    # ITU-T T.81, B.2.2 frame header. Like stb_image, fill bytes and rubbish between segments are skipped.
+    # ITU-T T.81, B.2.2 frame header. Like stb_image, it skips fill bytes and
+    # anything else between segments.
     at = 2
     for _ in range(_MAX_PARTS):
         at = data.find(b"\xff", at)
@@ -194,11 +204,11 @@ def _jpeg_frame(data: bytes, at: int, *, progressive: bool) -> ImageHeader:
     length, depth, height, width, n_components = _unpack_at(data, ">HBHHB", at)
     if depth != 8 or n_components not in (1, 3, 4) or length != 8 + 3 * n_components:
         raise BadMedia("is a kind of JPEG that g4 does not read")
-    # Planes, coefficients of 16 bits if progressive, the result and mtmd's copy of it.
+    # Planes, 16-bit coefficients if progressive, the RGB result and mtmd's copy of it.
     per_pixel = n_components * (3 if progressive else 1) + 6
     found = _check_header("jpg", width, height, per_pixel)
     if width * height > _JPEG_RATIO * len(data):
-        raise BadMedia("is damaged: it cannot hold as many pixels as it claims")
+        raise BadMedia("is damaged: it cannot hold as many pixels as its header declares")
     if progressive and data.count(b"\xff\xda") > _JPEG_SCANS:
         raise BadMedia(f"is a JPEG of more than {_JPEG_SCANS} scans")
     return found
@@ -229,7 +239,7 @@ def _read_bmp(data: bytes) -> ImageHeader:
 def _read_gif(data: bytes) -> ImageHeader:
     # https://www.w3.org/Graphics/GIF/spec-gif89a.txt, 18 to 20 and 23
     width, height, flags = _unpack_at(data, "<HHB", 6)
-    # Four bytes a pixel for the canvas and for its background, one for the history, then RGB twice.
+    # Four bytes a pixel for canvas and background, one for the history, then RGB twice.
     found = _check_header("gif", width, height, 4 + 4 + 1 + 6)
     at = 13 + (3 << ((flags & 7) + 1) if flags & 0x80 else 0)
     (kind,) = _unpack_at(data, "B", at)
@@ -237,19 +247,19 @@ def _read_gif(data: bytes) -> ImageHeader:
         if kind == 0x2C:
             x, y, frame_width, frame_height = _unpack_at(data, "<HHHH", at + 1)
             if x + frame_width > width or y + frame_height > height:
-                raise BadMedia("is damaged: its first picture is larger than the whole")
+                raise BadMedia("is damaged: its first frame is larger than the image")
             if frame_width * frame_height > _GIF_RATIO * len(data):
-                raise BadMedia("is damaged: it cannot hold as many pixels as it claims")
+                raise BadMedia("is damaged: it cannot hold as many pixels as its header declares")
             return found
         if kind != 0x21:
-            raise BadMedia("is damaged: a GIF without a picture")
+            raise BadMedia("is damaged: it is a GIF without a frame")
         at = _after_gif_extension(data, at)
         (kind,) = _unpack_at(data, "B", at)
     raise BadMedia(_TOO_MANY)
 
 
 def _after_gif_extension(data: bytes, at: int) -> int:
-    """Return where the extension at `at` ends, behind its sub-blocks and the empty one."""
+    """Return the end of the extension at `at`: after its sub-blocks and the empty one."""
     at += 2
     for _ in range(_MAX_PARTS):
         (length,) = _unpack_at(data, "B", at)

@@ -1,11 +1,13 @@
-"""Every tensor of a Gemma 4 text GGUF, from the shape alone: what a file must hold, and how large it is.
+"""The tensors of a Gemma 4 text GGUF, computed from the network's shape.
 
-One table row per kind of tensor. Rows stand in the alphabetical order of their Hugging Face names and layers
-in the alphabetical order of their numbers (0, 1, 10, 11, 2): that is the order of a safetensors file, hence
-the order in which llama.cpp's converter writes them, after the one tensor that it makes itself.
+The tables have one row per kind of tensor, in the alphabetical order of the Hugging Face names.
+Layers follow in the alphabetical order of their numbers (0, 1, 10, 11, 2). That is the order of a
+safetensors file, and so the order in which llama.cpp's converter writes them, after the one that it
+computes itself.
 
-Sources: src/models/gemma4.cpp load_arch_tensors and conversion/gemma.py Gemma4Model, llama.cpp@0c1e57098.
-The totals are pinned to the published parameter counts by tests/unit/core/test_inventory.py.
+Sources: src/models/gemma4.cpp load_arch_tensors and conversion/gemma.py Gemma4Model,
+llama.cpp@0c1e57098. The totals are compared with the published parameter counts in
+tests/unit/core/test_inventory.py.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ class TensorDims:
 
     @property
     def n_weights(self) -> int:
-        """Return the number of weights."""
+        """The number of weights."""
         return prod(self.shape)
 
 
@@ -56,7 +58,7 @@ def _query_width(shape: Shape, layer: int) -> int:
 
 
 def _value_dims(shape: Shape, layer: int) -> tuple[int, ...] | None:
-    # Where K = V the value projection is the key projection: no tensor of its own, on full layers only.
+    # Where K = V (full-attention layers only) the value projection is that of the keys.
     if shape.k_eq_v and not shape.is_swa[layer]:
         return None
     return (shape.n_embd, shape.kv_width(layer))
@@ -70,113 +72,80 @@ def _only_ple(rule: _LayerRule) -> _LayerRule:
     return lambda shape, layer: rule(shape, layer) if shape.n_embd_per_layer else None
 
 
+# One row per tensor: its name in GGUF, its shape, and as a comment its Hugging Face name.
+# fmt: off
 _BEFORE_LAYERS: Final[tuple[tuple[str, _ModelRule], ...]] = (
-    # GGUF name, shape                                                       # Hugging Face name
-    (ROPE_FREQS, lambda s: (s.head_dim // 2,)),  #                            made by the converter
-    (TOKEN_EMBD, lambda s: (s.n_embd, s.n_vocab)),  #                         embed_tokens.weight
-    (
-        PER_LAYER_TOKEN_EMBD,  #                                              embed_tokens_per_layer.weight
-        lambda s: (s.n_embd_per_layer * s.n_layer, s.n_vocab) if s.n_embd_per_layer else None,
-    ),
+    (ROPE_FREQS, lambda s: (s.head_dim // 2,)),  # computed by the converter
+    (TOKEN_EMBD, lambda s: (s.n_embd, s.n_vocab)),  # embed_tokens.weight
+    (PER_LAYER_TOKEN_EMBD,  # embed_tokens_per_layer.weight
+     lambda s: (s.n_embd_per_layer * s.n_layer, s.n_vocab) if s.n_embd_per_layer else None),
 )
 
 _LAYER: Final[tuple[tuple[str, _LayerRule], ...]] = (
-    # suffix after "blk.N.", shape                                            # Hugging Face name
-    (
-        "ffn_down_exps.weight",
-        _only_moe(lambda s, _: (s.n_ff_expert, s.n_embd, s.n_expert)),
-    ),  # experts.down_proj
-    ("ffn_gate_up_exps.weight", _only_moe(lambda s, _: (s.n_embd, 2 * s.n_ff_expert, s.n_expert))),
-    ("attn_norm.weight", _layer_width),  #                                    input_layernorm
-    ("layer_output_scale.weight", lambda _s, _l: (1,)),  #                    layer_scalar
-    ("ffn_down.weight", lambda s, i: (s.n_ff[i], s.n_embd)),  #               mlp.down_proj
-    ("ffn_gate.weight", lambda s, i: (s.n_embd, s.n_ff[i])),  #               mlp.gate_proj
-    ("ffn_up.weight", lambda s, i: (s.n_embd, s.n_ff[i])),  #                 mlp.up_proj
-    (
-        "inp_gate.weight",
-        _only_ple(lambda s, _: (s.n_embd, s.n_embd_per_layer)),
-    ),  # per_layer_input_gate
-    (
-        "proj.weight",
-        _only_ple(lambda s, _: (s.n_embd_per_layer, s.n_embd)),
-    ),  #    per_layer_projection
-    (
-        "post_attention_norm.weight",
-        _layer_width,
-    ),  #                          post_attention_layernorm
-    (
-        "post_ffw_norm.weight",
-        _layer_width,
-    ),  #                                post_feedforward_layernorm
-    (
-        "post_ffw_norm_1.weight",
-        _only_moe(_layer_width),
-    ),  #                        post_feedforward_layernorm_1
-    (
-        "post_ffw_norm_2.weight",
-        _only_moe(_layer_width),
-    ),  #                        post_feedforward_layernorm_2
-    (
-        "post_norm.weight",
-        _only_ple(_layer_width),
-    ),  #                              post_per_layer_input_norm
-    (
-        "ffn_norm.weight",
-        _layer_width,
-    ),  #                                     pre_feedforward_layernorm
-    (
-        "pre_ffw_norm_2.weight",
-        _only_moe(_layer_width),
-    ),  #                         pre_feedforward_layernorm_2
-    (
-        "ffn_down_exps.scale",
-        _only_moe(lambda s, _: (s.n_expert,)),
-    ),  #             router.per_expert_scale
-    ("ffn_gate_inp.weight", _only_moe(lambda s, _: (s.n_embd, s.n_expert))),  #    router.proj
-    ("ffn_gate_inp.scale", _only_moe(_layer_width)),  #                            router.scale
-    ("attn_k_norm.weight", _head_dims),  #                                         self_attn.k_norm
-    ("attn_k.weight", lambda s, i: (s.n_embd, s.kv_width(i))),  #             self_attn.k_proj
-    ("attn_output.weight", lambda s, i: (_query_width(s, i), s.n_embd)),  #   self_attn.o_proj
-    ("attn_q_norm.weight", _head_dims),  #                                         self_attn.q_norm
-    ("attn_q.weight", lambda s, i: (s.n_embd, _query_width(s, i))),  #        self_attn.q_proj
-    ("attn_v.weight", _value_dims),  #                                             self_attn.v_proj
+    # The name without "blk.N.".
+    ("ffn_down_exps.weight",  # experts.down_proj
+     _only_moe(lambda s, _: (s.n_ff_expert, s.n_embd, s.n_expert))),
+    ("ffn_gate_up_exps.weight",  # experts.gate_up_proj
+     _only_moe(lambda s, _: (s.n_embd, 2 * s.n_ff_expert, s.n_expert))),
+    ("attn_norm.weight", _layer_width),  # input_layernorm
+    ("layer_output_scale.weight", lambda _s, _l: (1,)),  # layer_scalar
+    ("ffn_down.weight", lambda s, i: (s.n_ff[i], s.n_embd)),  # mlp.down_proj
+    ("ffn_gate.weight", lambda s, i: (s.n_embd, s.n_ff[i])),  # mlp.gate_proj
+    ("ffn_up.weight", lambda s, i: (s.n_embd, s.n_ff[i])),  # mlp.up_proj
+    ("inp_gate.weight",  # per_layer_input_gate
+     _only_ple(lambda s, _: (s.n_embd, s.n_embd_per_layer))),
+    ("proj.weight", _only_ple(lambda s, _: (s.n_embd_per_layer, s.n_embd))),  # per_layer_projection
+    ("post_attention_norm.weight", _layer_width),  # post_attention_layernorm
+    ("post_ffw_norm.weight", _layer_width),  # post_feedforward_layernorm
+    ("post_ffw_norm_1.weight", _only_moe(_layer_width)),  # post_feedforward_layernorm_1
+    ("post_ffw_norm_2.weight", _only_moe(_layer_width)),  # post_feedforward_layernorm_2
+    ("post_norm.weight", _only_ple(_layer_width)),  # post_per_layer_input_norm
+    ("ffn_norm.weight", _layer_width),  # pre_feedforward_layernorm
+    ("pre_ffw_norm_2.weight", _only_moe(_layer_width)),  # pre_feedforward_layernorm_2
+    ("ffn_down_exps.scale", _only_moe(lambda s, _: (s.n_expert,))),  # router.per_expert_scale
+    ("ffn_gate_inp.weight", _only_moe(lambda s, _: (s.n_embd, s.n_expert))),  # router.proj
+    ("ffn_gate_inp.scale", _only_moe(_layer_width)),  # router.scale
+    ("attn_k_norm.weight", _head_dims),  # self_attn.k_norm
+    ("attn_k.weight", lambda s, i: (s.n_embd, s.kv_width(i))),  # self_attn.k_proj
+    ("attn_output.weight", lambda s, i: (_query_width(s, i), s.n_embd)),  # self_attn.o_proj
+    ("attn_q_norm.weight", _head_dims),  # self_attn.q_norm
+    ("attn_q.weight", lambda s, i: (s.n_embd, _query_width(s, i))),  # self_attn.q_proj
+    ("attn_v.weight", _value_dims),  # self_attn.v_proj
 )
 
 _AFTER_LAYERS: Final[tuple[tuple[str, _ModelRule], ...]] = (
-    ("output_norm.weight", _model_width),  #                                        norm
-    (
-        "per_layer_model_proj.weight",  #                                     per_layer_model_projection
-        lambda s: (s.n_embd, s.n_embd_per_layer * s.n_layer) if s.n_embd_per_layer else None,
-    ),
-    (
-        "per_layer_proj_norm.weight",  #                                      per_layer_projection_norm
-        lambda s: (s.n_embd_per_layer,) if s.n_embd_per_layer else None,
-    ),
+    ("output_norm.weight", _model_width),  # norm
+    ("per_layer_model_proj.weight",  # per_layer_model_projection
+     lambda s: (s.n_embd, s.n_embd_per_layer * s.n_layer) if s.n_embd_per_layer else None),
+    ("per_layer_proj_norm.weight",  # per_layer_projection_norm
+     lambda s: (s.n_embd_per_layer,) if s.n_embd_per_layer else None),
 )
+# fmt: on
 
 
 def text_tensors(shape: Shape) -> tuple[TensorDims, ...]:
     """Return every tensor of a text GGUF of `shape` in the order of llama.cpp's converter.
 
-    That is the order of a checkpoint in one safetensors file. The output matrix is tied to the embeddings,
-    so there is no `output.weight`. K and V of layers that share another's cache are in the file, unused.
+    That is the order of a checkpoint in one safetensors file. The output matrix is tied to the
+    embeddings, so there is no `output.weight`. Files contain K and V of layers that share another's
+    cache too, although they are not used.
     """
     tensors: list[TensorDims] = []
 
-    def add(name: str, dims: tuple[int, ...] | None) -> None:
+    def add_tensor(name: str, dims: tuple[int, ...] | None) -> None:
         if dims is not None:
             tensors.append(TensorDims(name, dims))
 
     for name, model_rule in _BEFORE_LAYERS:
-        add(name, model_rule(shape))
+        add_tensor(name, model_rule(shape))
     for layer in sorted(range(shape.n_layer), key=str):
         for suffix, layer_rule in _LAYER:
-            add(f"blk.{layer}.{suffix}", layer_rule(shape, layer))
+            add_tensor(f"blk.{layer}.{suffix}", layer_rule(shape, layer))
     for name, model_rule in _AFTER_LAYERS:
-        add(name, model_rule(shape))
+        add_tensor(name, model_rule(shape))
     return tuple(tensors)
 
 
 def n_parameters(shape: Shape) -> int:
-    """Return the parameters of the text network as its publisher counts them (no rope table)."""
+    """Return the number of parameters as the publisher counts them: without the RoPE table."""
     return sum(t.n_weights for t in text_tensors(shape) if t.name != ROPE_FREQS)

@@ -1,4 +1,6 @@
-"""Bounds on a JSON schema, checked before it becomes a grammar: each repetition is written out there."""
+"""Bounds on a JSON schema, checked before it becomes a grammar: each repetition is written out
+there.
+"""
 
 from __future__ import annotations
 

@@ -45,12 +45,13 @@ def kind_of(data: bytes) -> str | None:
 def read_media(
     path: Path, kind: str, *, inflate: bool = False
 ) -> tuple[bytes, ImageHeader | SoundHeader]:
-    """Return the bytes of a file that is safe to decode as `kind` ('image' or 'audio'), and its header.
+    """Return the bytes of a file that is safe to decode as `kind` ('image' or 'audio'), and its
+    header.
 
-    What is decoded must be these bytes, not the file, which may have changed. `inflate` also looks at
-    compressed rows, whose size no header tells: needed before they are decoded, too slow for a first look.
-    Raises FileMissing, or BadMedia: another kind, a format that g4 does not read, damaged, too large or too
-    long.
+    What is decoded must be these bytes, not the file, which may have changed. `inflate` also looks
+    at compressed rows, whose size no header tells: needed before they are decoded, too slow for a
+    first look. Raises FileMissing, or BadMedia: another kind, a format that g4 does not read,
+    damaged, too large or too long.
     """
     path = require_file(path.expanduser())
     hint = f"{kind} formats: {FORMATS[kind]}"

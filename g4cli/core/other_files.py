@@ -1,4 +1,6 @@
-"""What a file is that does not begin as a GGUF does: told from its first bytes, with what to do about it."""
+"""What a file is that does not begin as a GGUF does: told from its first bytes, with what to do
+about it.
+"""
 
 from __future__ import annotations
 
@@ -45,8 +47,8 @@ def is_safetensors(head: bytes) -> bool:
 def not_a_gguf(head: bytes, path: Path | str) -> BadGGUF:
     """Return the error for a file whose first bytes are `head` and whose magic is not GGUF's.
 
-    NotGGUF for another kind of file; plain BadGGUF where the bytes behind the magic are a GGUF's, so that
-    the file is a damaged GGUF.
+    NotGGUF for another kind of file; plain BadGGUF where the bytes behind the magic are a GGUF's,
+    so that the file is a damaged GGUF.
     """
     if not head:
         return NotGGUF(path, "an empty file", hint="download it again")
@@ -101,7 +103,9 @@ def _hex_text(head: bytes) -> str:
 
 
 def checkpoint_folder_hint(path: Path) -> str | None:
-    """Return the command that converts the folder `path`, or None if it holds no Hugging Face checkpoint."""
+    """Return the command that converts the folder `path`, or None if it holds no Hugging Face
+    checkpoint.
+    """
     # os.path.isfile, unlike Path.is_file, is False for what may not be looked at.
     if not os.path.isfile(path / "config.json"):
         return None

@@ -7,7 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-# Name, what it decides, what holds without it. docs/reference/environment.md is made from this table.
+# Name, what it decides, what holds without it. docs/reference/environment.md is generated from this
+# table.
 ENVIRONMENT: Final[tuple[tuple[str, str, str], ...]] = (
     ("G4_HOME", "One folder for models, cache and state; overrides the three XDG folders.", ""),
     ("XDG_DATA_HOME", "Models and their manifests.", "~/.local/share/g4"),
@@ -38,7 +39,9 @@ def models_dir() -> Path:
 
 
 def cache_dir() -> Path:
-    """Return the folder of what can be made again: probe results, expanded SFP8 files (not created)."""
+    """Return the folder of what can be computed again: probe results, expanded SFP8 files (not
+    created).
+    """
     return _home_folder("cache")
 
 
@@ -62,7 +65,9 @@ def hub_cache_dir() -> Path:
 
 
 def lm_studio_dirs() -> tuple[Path, ...]:
-    """Return where LM Studio keeps models: its home is named in a file, older versions used the cache."""
+    """Return where LM Studio keeps models: under the home that a file names; older versions: the
+    cache.
+    """
     homes = [Path.home() / ".lmstudio"]
     with suppress(OSError, UnicodeDecodeError, ValueError):
         homes.insert(0, Path((Path.home() / ".lmstudio-home-pointer").read_text()[:4096].strip()))
@@ -79,12 +84,12 @@ def ollama_dirs() -> tuple[Path, ...]:
 
 
 def llama_cpp_dir() -> Path:
-    """Return where llama.cpp's own downloads lie."""
+    """Return the folder of llama.cpp's own downloads."""
     own = os.environ.get("LLAMA_CACHE")
     return _expand_path(own) if own else _user_cache() / "llama.cpp"
 
 
-def debug() -> bool:
+def wants_tracebacks() -> bool:
     """Return whether G4_DEBUG asks for tracebacks."""
     return os.environ.get("G4_DEBUG", "") not in ("", "0")
 

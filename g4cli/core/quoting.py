@@ -7,11 +7,13 @@ from pathlib import Path
 
 
 def shell_word(value: str | Path) -> str:
-    """Return `value` as one word that a shell hands to a program unchanged, quoted only where it must be.
+    """Return `value` as one word that a shell hands to a program unchanged, quoted only where it
+    must be.
 
-    A path that begins with a dash gets `./` before it, so that no program takes it for an option. Characters
-    that do not print (newlines, escape sequences, text direction) and bytes that are no UTF-8 become escapes
-    inside `$'...'`, which bash, zsh and ksh understand: a name never adds a line to a message.
+    A path that begins with a dash gets `./` before it, so that no program takes it for an option.
+    Characters that do not print (newlines, escape sequences, text direction) and bytes that are no
+    UTF-8 become escapes inside `$'...'`, which bash, zsh and ksh understand: a name never adds a
+    line to a message.
     """
     word = str(value)
     if isinstance(value, Path) and word.startswith("-"):

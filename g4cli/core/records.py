@@ -1,8 +1,10 @@
-"""Small JSON records that g4 keeps for itself: what was probed on this machine. None of them is needed.
+"""Small JSON records that g4 keeps for itself: what was probed on this machine.
 
-A folder that cannot be written costs a probe each time and stops nothing. A record is believed only if it is
-a regular file of this user (or of root) that nobody else may write: in a G4_HOME that several people share,
-another one must not say what runs here.
+None of them is needed.
+
+A folder that cannot be written costs a probe each time and stops nothing. A record is believed only
+if it is a regular file of this user (or of root) that nobody else may write: in a G4_HOME that
+several people share, another one must not say what runs here.
 """
 
 from __future__ import annotations
@@ -37,7 +39,9 @@ def read_record(path: Path) -> Any:
 
 
 def write_record(path: Path, value: Any) -> bool:
-    """Keep the JSON `value` at `path`, readable by this user alone; return whether that was possible."""
+    """Keep the JSON `value` at `path`, readable by this user alone; return whether that was
+    possible.
+    """
     try:
         with atomic_file(path, mode=0o600) as file:
             file.write(json.dumps(value, indent=1).encode())

@@ -1,12 +1,12 @@
-"""The models g4 knows by name: shapes, repositories, published files.
+"""The models that g4 knows by name: their shapes, repositories and published files.
 
-Sources: reference tables of November 2026 (config values of google/gemma-4-*; catalogs of the hub). Sizes
-and hashes are what was published then: they are shown before the hub answers and never identify a file,
-because publishers upload again (the listing and the LFS record of the hub decide).
+Sources: config.json of google/gemma-4-* and the listings of the hub in November 2026. Sizes and
+hashes are those of that time. They are shown before the hub answers, but never identify a file,
+because publishers replace files; the hub's listing and LFS record do.
 
-    tiny                          bundled with g4, made on this machine
+    tiny                          bundled with g4, converted on this machine
     e2b e4b 12b 26b 31b           the instruction-tuned models (-it)
-    e2b-base ... 31b-base         the pre-trained ones, made from Google's checkpoints
+    e2b-base ... 31b-base         the pre-trained models, converted from Google's checkpoints
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from g4cli.core.shape import Shape
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A GGUF of one type in a repository of the hub; 0 and "" where the catalogs do not say.
+    """A GGUF of one type in a repository of the hub; 0 and "" mean unknown.
 
     `is_qat`: the weights were trained for this type (quantization-aware training).
     """
@@ -39,7 +39,10 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model by name. `published` is in order of preference; the first of a type is taken."""
+    """A model that g4 knows.
+
+    `published` is in order of preference: the first file of a type is used.
+    """
 
     name: str
     title: str
@@ -54,27 +57,27 @@ class Model:
 
     @property
     def is_bundled(self) -> bool:
-        """Return whether the checkpoint lies inside the package."""
+        """Whether the checkpoint is part of the package."""
         return not self.checkpoint
 
     @property
     def published_types(self) -> tuple[str, ...]:
-        """Return the types that somebody offers as a file, best known first, none twice."""
+        """The types of the published files, each once."""
         return tuple(dict.fromkeys(p.type for p in self.published))
 
     @property
     def types(self) -> tuple[str, ...]:
-        """Return every type that can be had: published, then made on this machine."""
+        """All types: published ones, then those that g4 creates on this machine."""
         return tuple(dict.fromkeys((*self.published_types, *MADE_TYPES)))
 
     def find_published(self, type_name: str) -> Published | None:
-        """Return the preferred published file of `type_name`, or None: then it has to be made."""
+        """Return the preferred published file of `type_name`, or None if g4 has to create it."""
         return next((p for p in self.published if p.type == type_name), None)
 
 
 @dataclass(frozen=True, slots=True)
 class ModelRef:
-    """What `e2b:q4_0` stands for. `chosen` tells whether the type was written by the user."""
+    """A model and a type, written `e2b:q4_0`. `chosen` tells whether the user named the type."""
 
     model: Model
     type: str
@@ -84,7 +87,7 @@ class ModelRef:
         return f"{self.model.name}:{self.type}"
 
 
-# Types that g4 makes itself, from the bundled or Google's checkpoint or from a BF16 file.
+# Types that g4 creates itself, from a checkpoint or a BF16 file.
 MADE_TYPES: Final = (
     "bf16",
     "f16",
@@ -175,7 +178,7 @@ def _draft_shape(n_embd: int, n_embd_out: int, n_head: int, n_ff: int) -> DraftS
     )
 
 
-# reference: gemma4.md section 2, from convert_gemma4_weights.py and configuration_gemma4.py of transformers
+# Source: convert_gemma4_weights.py and configuration_gemma4.py of transformers.
 _TINY: Final = Shape(
     n_layer=10,
     n_embd=256,
@@ -355,7 +358,7 @@ MODELS: Final = (
 
 _BASE: Final = "-base"
 _BY_NAME: Final = {m.name: m for m in MODELS}
-# What people also type: the marketing names, with and without the family.
+# Other names that users type: those that Google and Ollama use.
 _ALIASES: Final = {
     "26b-a4b": "26b",
     "gemma4": "e4b",
@@ -367,7 +370,7 @@ _TYPE: Final = re.compile(r"[a-z][a-z0-9_]{1,15}")
 
 
 def known_names() -> tuple[str, ...]:
-    """Return every name of `find_model`, base variants last."""
+    """Return every name that `find_model` accepts, base variants last."""
     names = tuple(m.name for m in MODELS)
     return (*names, *(f"{m.name}{_BASE}" for m in MODELS if not m.is_bundled))
 
@@ -391,9 +394,9 @@ def find_model(name: str) -> Model:
 
 
 def parse_name(name: str) -> ModelRef:
-    """Return what `e2b`, `e2b:q4_0` or `gemma-4-31B-it:bf16` stands for.
+    """Return the model and type that `e2b`, `e2b:q4_0` or `gemma-4-31B-it:bf16` names.
 
-    Raises UnknownModel, or UsageError for a type that cannot be had, with those that can.
+    Raises UnknownModel, or UsageError with the available types for a type that is not.
     """
     alias = _ALIASES.get(name.strip().lower())
     if alias is not None:

@@ -16,7 +16,10 @@ ProgressUnit: TypeAlias = Literal["bytes", "steps", "files"]
 
 
 class Reporter(Protocol):
-    """Where the messages of an operation go. No decision depends on what an implementation does with them."""
+    """Where the messages of an operation go.
+
+    No decision depends on what an implementation does with them.
+    """
 
     def say(self, text: str) -> None:
         """Tell something that the user may want to know: one line of text."""
@@ -27,7 +30,8 @@ class Reporter(Protocol):
     def progress(
         self, label: str, *, unit: ProgressUnit = "bytes"
     ) -> AbstractContextManager[Progress]:
-        """Return a context that shows the progress of the job called `label` for as long as it is open.
+        """Return a context that shows the progress of the job called `label` for as long as it is
+        open.
 
         It yields the function that the job calls with how much is done (core.progress.Progress).
         """

@@ -1,4 +1,4 @@
-"""The keys that label SFP8 values in a GGUF, and the table of the format: shared by maker and checker.
+"""The GGUF keys that label SFP8 values, and the table of the format: for quantizer and doctor.
 
 g4.format      "SFP8": every coded tensor holds exactly SFP8 values
 g4.container   I8 (an archive of codes), BF16 or F32 (the values themselves, which llama.cpp runs)
@@ -32,8 +32,11 @@ def decode_words() -> list[int]:
     return positive + [0] + [word | 0x8000 for word in positive[1:]]
 
 
-def labelled(keys: Mapping[str, Value]) -> tuple[str, frozenset[str]]:
-    """Return the container that `keys` name for exact SFP8 values, and the coded tensors; '' without."""
+def read_labels(keys: Mapping[str, Value]) -> tuple[str, frozenset[str]]:
+    """Return the container of exact SFP8 values and the names of their tensors.
+
+    `keys` are those of a GGUF. Returns ("", no names) if they label none.
+    """
     kind, names = keys.get(FORMAT_KEY), keys.get(TENSORS_KEY)
     if kind is None or kind.data != FORMAT or names is None or not isinstance(names.data, Array):
         return "", frozenset()

@@ -1,4 +1,6 @@
-"""The numbers of a Gemma 4 network that memory and speed depend on, from a header or from the registry."""
+"""The numbers of a Gemma 4 network that memory and speed depend on, from a header or from the
+registry.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,10 @@ COUNT: Final = (0, 2**31 - 1)
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """One text network. Per-layer tuples have `n_layer` items; `is_swa[i]` is True for a sliding layer."""
+    """One text network.
+
+    Per-layer tuples have `n_layer` items; `is_swa[i]` is True for a sliding layer.
+    """
 
     n_layer: int
     n_embd: int
@@ -58,10 +63,12 @@ class Shape:
 
 
 def shape_of(header: Header) -> Shape:
-    """Return the shape that `header` declares. Raises BadGGUF on another architecture or a missing key.
+    """Return the shape that `header` declares.
 
-    Every number is checked against a range, so that no product of them overflows or divides by zero. Keys
-    and their defaults: src/models/gemma4.cpp load_arch_hparams, llama.cpp@0c1e57098.
+    Raises BadGGUF on another architecture or a missing key.
+
+    Every number is checked against a range, so that no product of them overflows or divides by
+    zero. Keys and their defaults: src/models/gemma4.cpp load_arch_hparams, llama.cpp@0c1e57098.
     """
     if kind_of(header) not in ("text-model", "vocabulary"):
         raise not_a_text_model(header)
@@ -100,7 +107,9 @@ def shape_of(header: Header) -> Shape:
 
 
 def require_tokenizer(header: Header) -> None:
-    """Raise BadGGUF unless the file's tokenizer is Gemma 4's: llama.cpp hangs or dies in some others."""
+    """Raise BadGGUF unless the file's tokenizer is Gemma 4's: llama.cpp hangs or dies in some
+    others.
+    """
     name = header.get("tokenizer.ggml.model", str, "")
     if name != TOKENIZER:
         raise BadGGUF(
@@ -120,7 +129,10 @@ def capped_context(header: Header) -> int:
 
 
 class Keys:
-    """The keys of one architecture, checked as they are read. `what` says what a file of `known` ones is."""
+    """The keys of one architecture, checked as they are read.
+
+    `what` says what a file of `known` ones is.
+    """
 
     def __init__(self, header: Header, known: Sequence[str], what: str) -> None:
         self._header, self._arch = header, header.architecture
@@ -147,7 +159,7 @@ class Keys:
     def per_layer(self, key: str, n_layer: int, *, default: int | None = None) -> tuple[int, ...]:
         """Return `n_layer` numbers: an array's first, or one number for all."""
         value = self._header.get(f"{self._arch}.{key}", object, default)
-        items = value.first(n_layer) if isinstance(value, Array) else [value] * n_layer
+        items = value.first_items(n_layer) if isinstance(value, Array) else [value] * n_layer
         if not all(isinstance(item, int) for item in items):
             raise self._key_error(
                 key, f"is {self._header.keys[f'{self._arch}.{key}'].type_name}, expected numbers"

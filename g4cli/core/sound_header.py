@@ -1,8 +1,8 @@
-"""The length of a sound, from its headers alone: WAV, FLAC and MP3.
+"""Read the duration of audio from its headers: WAV, FLAC and MP3.
 
-llama.cpp decodes sounds with miniaudio, and allocates as many samples as a header claims. Here the headers
-are read first, by the same rules as miniaudio's (vendor/miniaudio/miniaudio.h, version 0.11.25, in
-llama.cpp@0c1e57098), so that both see the same length, and nothing is allocated.
+llama.cpp decodes audio with miniaudio, and allocates as many samples as a header declares. Here the
+headers are read first, by the same rules as in miniaudio (vendor/miniaudio/miniaudio.h, version
+0.11.25, in llama.cpp@0c1e57098), so that both see the same length.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Final
 from g4cli.core.errors import BadMedia
 
 MAX_SECONDS: Final = 3600
-"""An hour: 90,000 positions of a prompt, and 220 MiB of samples at the encoder's 16 kHz."""
+"""An hour: 90,000 tokens of a prompt, and 220 MiB of samples at the encoder's 16 kHz."""
 MIN_RATE: Final = 4000
 MAX_RATE: Final = 384000
 MAX_CHANNELS: Final = 8
@@ -25,9 +25,10 @@ _WAV_BITS: Final = {1: (8, 16, 24, 32), 3: (32, 64), 6: (8,), 7: (8,)}
 _WAV_EXTENSIBLE: Final = 0xFFFE
 _MAX_PARTS: Final = 10_000  # chunks, metadata blocks or tags
 _TOO_MANY: Final = f"is damaged: it has more than {_MAX_PARTS:,} parts"
-_STREAMED: Final = 0x7FFFFF00  # writers to a pipe put a length in this range: it is not known
+_STREAMED: Final = 0x7FFFFF00  # programs that write to a pipe declare a length in this range
 _FLAC_LEAST_FRAME: Final = 10  # bytes: header 6, subframe 2, CRC 2
-# A header of an MPEG audio frame (ma_dr_mp3_hdr_valid): sync word, layer, neither bit rate 15 nor rate 3.
+# A header of an MPEG audio frame (ma_dr_mp3_hdr_valid): sync word, layer, neither bit rate 15 nor
+# rate 3.
 _MP3_SYNC: Final = re.compile(
     rb"\xff[\xe2\xe3\xf2-\xf7\xfa-\xff][%s]"
     % b"".join(rb"\x%x0-\x%xb" % (high, high) for high in range(15))
@@ -46,19 +47,20 @@ _MP3_KBITS: Final = {
     (True, 2): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
     (True, 3): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
-# Frames in a row before the decoder believes the first (MA_DR_MP3_MAX_FRAME_SYNC_MATCHES).
+# Frames in a row before the decoder accepts the first (MA_DR_MP3_MAX_FRAME_SYNC_MATCHES).
 _MP3_MATCHES: Final = 10
 _MP3_CANDIDATES: Final = 4096
-# Where a Xing or Info tag can stand in its frame: header 4, CRC 0 or 2, side information 9, 17 or 32.
+# Offsets of a Xing or Info tag in its frame: header 4, CRC 0 or 2, side information 9, 17 or 32.
 _MP3_TAG_OFFSETS: Final = (13, 15, 21, 23, 36, 38)
-_NO_COUNT: Final = 0xFFFFFFFF  # the decoder takes it for no count
-# Some bytes of a frame's data look like headers: one in 6,650, while a frame has 100 to 1,000 bytes.
+_NO_COUNT: Final = 0xFFFFFFFF  # the decoder treats it as no count
+# Some bytes of a frame's data look like headers: one in 6,650, while a frame has 100 to 1,000
+# bytes.
 _MP3_RESERVE: Final = 1.25
 
 
 @dataclass(frozen=True, slots=True)
 class SoundHeader:
-    """A sound's format, its samples a second, its channels, and at most how many seconds it has."""
+    """Format of audio, samples per second, channels, and an upper bound of its duration."""
 
     format: str
     rate: int
@@ -67,10 +69,10 @@ class SoundHeader:
 
 
 def read_sound_header(data: bytes) -> SoundHeader:
-    """Return the header of a sound that is safe to decode.
+    """Return the header of audio that is safe to decode.
 
-    Raises BadMedia if the file is none of the three formats, is damaged, claims what it cannot hold, or is
-    too long; the message continues a sentence that begins with the file's name.
+    Raises BadMedia if the file has another format, is damaged, declares more samples than it can
+    hold, or is too long. The message continues a sentence that begins with the file's name.
     """
     if data.startswith(b"RIFF") and data[8:12] == b"WAVE":
         return _read_wav(data)
@@ -79,7 +81,7 @@ def read_sound_header(data: bytes) -> SoundHeader:
         return _read_flac(data, at)
     if at or _MP3_SYNC.match(data):
         return _read_mp3(data, at)
-    raise BadMedia("is not a sound that g4 reads")
+    raise BadMedia("is not audio that g4 reads")
 
 
 def _check_header(
@@ -87,19 +89,23 @@ def _check_header(
 ) -> SoundHeader:
     if not MIN_RATE <= rate <= MAX_RATE:
         raise BadMedia(
-            f"has {rate:,} samples a second, which g4 does not read ({MIN_RATE:,} to {MAX_RATE:,})"
+            f"has {rate:,} samples per second, which g4 does not read "
+            f"({MIN_RATE:,} to {MAX_RATE:,})"
         )
     if not 1 <= channels <= MAX_CHANNELS:
         raise BadMedia(f"has {channels} channels, which g4 does not read (1 to {MAX_CHANNELS})")
     if n_samples < 1:
-        raise BadMedia("is damaged: it holds no sound")
+        raise BadMedia("is damaged: it holds no samples")
     if n_samples > rate * MAX_SECONDS * reserve:
-        raise BadMedia(f"is too long: more than {MAX_SECONDS:,} s of sound")
+        raise BadMedia(f"is too long: more than {MAX_SECONDS:,} s of audio")
     return SoundHeader(format_, rate, channels, n_samples / rate)
 
 
 def _unpack_at(data: bytes, layout: str, at: int) -> tuple[Any, ...]:
-    """Return the numbers of `layout` at byte `at`. Raises BadMedia where the file ends before them."""
+    """Return the numbers of `layout` at byte `at`.
+
+    Raises BadMedia where the file ends before them.
+    """
     try:
         return struct.unpack_from(layout, data, at)
     except struct.error:
@@ -107,7 +113,9 @@ def _unpack_at(data: bytes, layout: str, at: int) -> tuple[Any, ...]:
 
 
 def _after_id3(data: bytes) -> int:
-    """Return where ID3v2 tags end (https://id3.org/id3v2.4.0-structure, 3.1): 0 if there is none."""
+    """Return the end of the ID3v2 tags, 0 if there is none (https://id3.org/id3v2.4.0-structure,
+    3.1).
+    """
     at = 0
     for _ in range(_MAX_PARTS):
         if data[at : at + 3] != b"ID3":
@@ -135,13 +143,13 @@ def _read_wav(data: bytes) -> SoundHeader:
             raise BadMedia("is damaged: it ends too early")
         if kind == b"fmt ":
             if form is not None:
-                raise BadMedia("is damaged: it describes its samples twice")
+                raise BadMedia("is damaged: it has two fmt chunks")
             form = _wav_format(data, at, size)
         at += size + size % 2
     else:
         raise BadMedia(_TOO_MANY)
     if form is None:
-        raise BadMedia("is damaged: it does not describe its samples")
+        raise BadMedia("is damaged: it has no fmt chunk")
     rate, channels, frame_bytes = form
     left = len(data) - at
     if left < size < _STREAMED:
@@ -150,7 +158,7 @@ def _read_wav(data: bytes) -> SoundHeader:
 
 
 def _wav_format(data: bytes, at: int, size: int) -> tuple[int, int, int]:
-    """Return samples a second, channels, and bytes of a sample over all channels."""
+    """Return samples per second, channels, and the bytes of one sample of all channels."""
     tag, channels, rate, _, frame_bytes, bits = _unpack_at(data, "<HHIIHH", at)
     if size < 16 or (size > 16 and _unpack_at(data, "<H", at + 16)[0] > size - 18):
         raise BadMedia("is damaged: its WAV header is not valid")
@@ -159,7 +167,7 @@ def _wav_format(data: bytes, at: int, size: int) -> tuple[int, int, int]:
             raise BadMedia("is damaged: its WAV header is not valid")
         (tag,) = _unpack_at(data, "<H", at + 24)
     if tag not in _WAV_BITS:
-        raise BadMedia("is a WAV whose samples are compressed in a way that g4 does not read")
+        raise BadMedia("is a WAV with a compression that g4 does not read")
     if bits not in _WAV_BITS[tag] or frame_bytes != channels * bits // 8 or not frame_bytes:
         raise BadMedia("is damaged: its WAV header is not valid")
     return rate, channels, frame_bytes
@@ -170,12 +178,12 @@ def _read_flac(data: bytes, at: int) -> SoundHeader:
     at += 4
     (head,) = _unpack_at(data, ">I", at)
     if head & 0x7FFFFFFF != 34:
-        raise BadMedia("is damaged: a FLAC without its header")
+        raise BadMedia("is damaged: its FLAC header is missing")
     _, most, _, _, packed = _unpack_at(data, ">HH3s3sQ", at + 4)
     rate, channels = packed >> 44, (packed >> 41 & 7) + 1
     n_samples = packed & (1 << 36) - 1
     if n_samples == 0:
-        raise BadMedia("does not say how long it is")
+        raise BadMedia("does not declare its length")
     found = _check_header("flac", rate, channels, n_samples)
     for _ in range(_MAX_PARTS):
         (head,) = _unpack_at(data, ">I", at)
@@ -187,13 +195,13 @@ def _read_flac(data: bytes, at: int) -> SoundHeader:
     else:
         raise BadMedia(_TOO_MANY)
     if n_samples > ((len(data) - at) // _FLAC_LEAST_FRAME) * most:
-        raise BadMedia("is damaged: it cannot hold as many samples as it claims")
+        raise BadMedia("is damaged: it cannot hold as many samples as its header declares")
     return found
 
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """What the four bytes before an MPEG audio frame say; `n_bytes` is 0 where they do not (free format)."""
+    """The decoded header of an MPEG audio frame; `n_bytes` is 0 if it has none (free format)."""
 
     rate: int
     channels: int
@@ -216,9 +224,9 @@ def _mp3_frame(data: bytes, at: int) -> _Frame:
 
 
 def _mp3_run(data: bytes, at: int) -> int:
-    """Return how many frames of one kind follow the one at `at`, one right after the other, up to 10.
+    """Return how many frames of the same kind follow the one at `at` without a gap, at most 10.
 
-    A run that the end of the file ends counts as 10, as it does for the decoder.
+    A run that ends with the file counts as 10, as it does for the decoder.
     """
     second, third = data[at + 1] & 0xFE, data[at + 2] & 0x0C
     for found in range(_MP3_MATCHES):
@@ -238,7 +246,8 @@ def _mp3_run(data: bytes, at: int) -> int:
 
 
 def _read_mp3(data: bytes, at: int) -> SoundHeader:
-    # A frame can begin wherever a header stands, so that the headers, real and seeming, bound the samples.
+    # A frame can begin at any header. Counting all of them, also bytes that only look like one,
+    # gives an upper bound of the samples.
     rate, channels = 0, 0
     for tried, match in enumerate(_MP3_SYNC.finditer(data, at, len(data) - 1)):
         run = _mp3_run(data, match.start())
@@ -261,7 +270,9 @@ def _read_mp3(data: bytes, at: int) -> SoundHeader:
 
 
 def _check_mp3_tags(data: bytes, at: int, rate: int) -> None:
-    """Raise BadMedia if a Xing or Info tag claims too many frames: the decoder allocates what it says."""
+    """Raise BadMedia if a Xing or Info tag declares too many frames: the decoder allocates that
+    many.
+    """
     for name in (b"Xing", b"Info"):
         tag = at
         for _ in range(_MAX_PARTS):
@@ -274,6 +285,6 @@ def _check_mp3_tags(data: bytes, at: int, rate: int) -> None:
                 if start < at or not _MP3_SYNC.match(data, start) or n_frames == _NO_COUNT:
                     continue
                 if n_frames * _MP3_SAMPLES[data[start + 1]] > rate * MAX_SECONDS * _MP3_RESERVE:
-                    raise BadMedia(f"is too long: it claims more than {MAX_SECONDS:,} s of sound")
+                    raise BadMedia(f"is too long: it declares more than {MAX_SECONDS:,} s of audio")
         else:
             raise BadMedia(_TOO_MANY)

@@ -1,8 +1,10 @@
-"""Render a chat template from a stranger in a child process, with limits on time, memory and output.
+"""Render a chat template from a stranger in a child process, with limits on time, memory and
+output.
 
-A template is a program. jinja2's sandbox keeps it away from Python's insides, but not from the processor and
-the memory: one filter call (`1|round(300000000)`) hangs inside C code for hours, another takes gigabytes. The
-kernel limits a child; nothing limits a template inside the process that holds the conversation.
+A template is a program. jinja2's sandbox keeps it away from Python's insides, but not from the
+processor and the memory: one filter call (`1|round(300000000)`) hangs inside C code for hours,
+another takes gigabytes. The kernel limits a child; nothing limits a template inside the process
+that holds the conversation.
 """
 
 from __future__ import annotations
@@ -30,8 +32,8 @@ def render_template(
 ) -> list[str]:
     """Return what `template` writes for each case, a mapping from variable names to JSON values.
 
-    One child renders all cases, in about 0.15 s. Raises BadFile, whatever is wrong with the template; `path`
-    is the file that holds it, for the message.
+    One child renders all cases, in about 0.15 s. Raises BadFile, whatever is wrong with the
+    template; `path` is the file that holds it, for the message.
     """
     try:
         return _render_cases(template, cases)

@@ -17,7 +17,9 @@ _FACTOR: Final = {"": 1, "k": KIB, "m": MIB, "g": GIB, "t": 1024**4}
 
 
 def size_text(n_bytes: int | float) -> str:
-    """Return `n_bytes` in the largest binary unit that leaves one or more: 2841481184 -> '2.65 GiB'."""
+    """Return `n_bytes` in the largest binary unit that leaves one or more: 2841481184 -> '2.65
+    GiB'.
+    """
     for unit, factor in _UNITS:
         # 1023.995 KiB would print as '1024 KiB': round before choosing the unit.
         if abs(n_bytes) >= factor * 0.9995:

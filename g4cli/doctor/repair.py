@@ -18,7 +18,16 @@ from g4cli.core.ggml import BY_NAME
 from g4cli.core.gguf import read_header
 from g4cli.core.gguf_data import iter_tensor
 from g4cli.core.gguf_header import Header
-from g4cli.core.gguf_values import Array, Value, ValueType, array, boolean, f32, string, u32
+from g4cli.core.gguf_values import (
+    Array,
+    Value,
+    ValueType,
+    array_value,
+    bool_value,
+    float32_value,
+    string_value,
+    uint32_value,
+)
 from g4cli.core.gguf_write import TensorSpec, create_gguf, verify_written
 from g4cli.core.inventory import ROPE_FREQS, TOKEN_EMBD
 from g4cli.core.paths import tiny_dir
@@ -170,7 +179,7 @@ def _repair_template(header: Header, keys: Keys, failed: Failed, changes: list[C
         text = text.replace(
             opened + "{%- endif -%}", f"{opened}    {_EMPTY_THOUGHT}\n{{%- endif -%}}"
         )
-    keys[TEMPLATE_KEY] = string(text)
+    keys[TEMPLATE_KEY] = string_value(text)
     changes += [Change(i, "chat template set to Gemma 4's") for i in bad]
 
 
@@ -178,7 +187,7 @@ def _repair_values(_header: Header, keys: Keys, failed: Failed, changes: list[Ch
     if "keys.values" not in failed:
         return
     for key, number, _ in CONSTANT_KEYS:
-        keys[key] = f32(number)
+        keys[key] = float32_value(number)
     for name in ("type", "factor", "original_context_length", "finetuned"):
         keys.pop(f"gemma4.rope.scaling.{name}", None)
     changes.append(Change("keys.values", "norm epsilon, RoPE bases and softcap set to Gemma 4's"))
@@ -192,21 +201,21 @@ def _repair_tokenizer(_header: Header, keys: Keys, failed: Failed, changes: list
         and isinstance(merges.data, Array)
         and len(merges.data)
     ):
-        keys[TOKENIZER + "model"] = string("gemma4")
+        keys[TOKENIZER + "model"] = string_value("gemma4")
         keys.pop(TOKENIZER + "pre", None)
         changes.append(Change("tokenizer.model", "tokenizer set to gemma4"))
     if "tokenizer.ids" in failed:
         for name, number in SPECIAL_IDS:
-            keys[TOKENIZER + name] = u32(number)
-        keys[TOKENIZER + "add_bos_token"] = boolean(True)
-        keys[TOKENIZER + "add_space_prefix"] = boolean(False)
+            keys[TOKENIZER + name] = uint32_value(number)
+        keys[TOKENIZER + "add_bos_token"] = bool_value(True)
+        keys[TOKENIZER + "add_space_prefix"] = bool_value(False)
         changes.append(
             Change(
                 "tokenizer.ids", "special ids, add_bos_token and add_space_prefix set to Gemma 4's"
             )
         )
     if "tokenizer.suppressed" in failed:
-        keys[TOKENIZER + "suppress_tokens"] = array(ValueType.INT32, list(SUPPRESSED_TOKENS))
+        keys[TOKENIZER + "suppress_tokens"] = array_value(ValueType.INT32, list(SUPPRESSED_TOKENS))
         changes.append(Change("tokenizer.suppressed", "suppressed tokens set to Gemma 4's"))
 
 
@@ -217,7 +226,7 @@ def _repair_types(_header: Header, keys: Keys, failed: Failed, changes: list[Cha
         return
     if not isinstance(tokens.data, Array) or not isinstance(types.data, Array):
         return
-    numbers = types.data.numpy().astype(np.int32).copy()
+    numbers = types.data.to_numpy().astype(np.int32).copy()
     for token, text, kind in CONTROL_TOKENS:
         if token < len(numbers) and text:
             numbers[token] = kind
@@ -229,7 +238,7 @@ def _repair_types(_header: Header, keys: Keys, failed: Failed, changes: list[Cha
             and i < len(numbers)
         ):
             numbers[i] = BYTE_TYPE
-    keys[TOKENIZER + "token_type"] = array(ValueType.INT32, numbers)
+    keys[TOKENIZER + "token_type"] = array_value(ValueType.INT32, numbers)
     changes.append(Change("tokenizer.control", "types of control and byte tokens set to Gemma 4's"))
 
 
@@ -241,7 +250,7 @@ def _repair_shape(header: Header, keys: Keys, failed: Failed, changes: list[Chan
     model = _find_model_by_tensors(header)
     if model is None:
         return
-    expected = {"general.architecture": string("gemma4"), **_shape_keys(model.shape, keys)}
+    expected = {"general.architecture": string_value("gemma4"), **_shape_keys(model.shape, keys)}
     if any(k not in keys or keys[k].data != v.data for k, v in expected.items()):
         keys.update(expected)
         changes.append(Change(bad[0], f"keys set to those of {model.name}"))
@@ -270,7 +279,9 @@ def _shape_keys(s: Shape, keys: Keys) -> Keys:
         ("attention.head_count_kv", s.n_head_kv),
     )
     shape_keys: Keys = {
-        g + name: u32(items[0]) if len(set(items)) == 1 else array(ValueType.INT32, list(items))
+        g + name: uint32_value(items[0])
+        if len(set(items)) == 1
+        else array_value(ValueType.INT32, list(items))
         for name, items in per_layer
     }
     numbers = {
@@ -292,10 +303,10 @@ def _shape_keys(s: Shape, keys: Keys) -> Keys:
             "expert_used_count": s.n_expert_used,
             "expert_feed_forward_length": s.n_ff_expert,
         }
-    shape_keys |= {g + name: u32(number) for name, number in numbers.items()}
-    shape_keys[g + "attention.sliding_window_pattern"] = array(ValueType.BOOL, list(s.is_swa))
+    shape_keys |= {g + name: uint32_value(number) for name, number in numbers.items()}
+    shape_keys[g + "attention.sliding_window_pattern"] = array_value(ValueType.BOOL, list(s.is_swa))
     if g + "context_length" not in keys:
-        shape_keys[g + "context_length"] = u32(s.n_ctx_train)
+        shape_keys[g + "context_length"] = uint32_value(s.n_ctx_train)
     return shape_keys
 
 

@@ -180,7 +180,9 @@ def _layer_norm(g: Graph, x: Node) -> Node:
 
 
 def audio_graph(encoder: Encoder, n_frames: int) -> Graph:
-    """Return the graph of `n_frames` of audio: mel frames of 10 ms, or raw ones of `n_mel` samples."""
+    """Return the graph of `n_frames` of audio: mel frames of 10 ms, or raw ones of `n_mel`
+    samples.
+    """
     return (
         _Audio(encoder, n_frames).build_graph()
         if encoder.n_layer
@@ -199,7 +201,9 @@ def _raw_audio(encoder: Encoder, n_frames: int) -> Graph:
 
 
 class _Audio(_EncoderBuilder):
-    """A conformer: two convolutions, then blocks of feed-forward, chunked attention, convolution."""
+    """A conformer: two convolutions, then blocks of feed-forward, chunked attention,
+    convolution.
+    """
 
     def __init__(self, encoder: Encoder, n_frames: int) -> None:
         super().__init__(encoder)
@@ -267,7 +271,9 @@ class _Audio(_EncoderBuilder):
         return self.clamped_mul_mat((width, n), x)
 
     def _add_windows(self, x: Node, dim: int) -> Node:
-        """Return the keys or values of each chunk and of the frames before it, copied side by side."""
+        """Return the keys or values of each chunk and of the frames before it, copied side by
+        side.
+        """
         g, n_head, n_chunks = self.graph, self.encoder.n_head, self.n_chunks
         x = g.new_op("pad", (dim, n_head, _SPAN * n_chunks), x)
         x = g.new_op(

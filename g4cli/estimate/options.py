@@ -114,7 +114,9 @@ class Options:
         return min(self.ubatch, rows)
 
     def without_loading(self) -> Options:
-        """Return the options that decide the graph, the others at their defaults: a key for caches."""
+        """Return the options that decide the graph, the others at their defaults: a key for
+        caches.
+        """
         return replace(
             self,
             n_outputs=self.outputs,

@@ -8,7 +8,9 @@ from g4cli.core.ggml import GGMLType
 
 
 class Tensor(Protocol):
-    """A tensor to be loaded; core.gguf_header.TensorInfo and core.gguf_write.TensorSpec are such."""
+    """A tensor to be loaded; core.gguf_header.TensorInfo and core.gguf_write.TensorSpec are
+    such.
+    """
 
     @property
     def name(self) -> str:

@@ -38,7 +38,9 @@ _ROWS_TOGETHER: Final = 8
 
 
 def repacked_types(cpu_features: frozenset[str]) -> frozenset[str]:
-    """Return the names of the types whose matrices llama.cpp repacks for a CPU with these features."""
+    """Return the names of the types whose matrices llama.cpp repacks for a CPU with these
+    features.
+    """
     return frozenset(name for name, features in _REPACKED if cpu_features.intersection(features))
 
 

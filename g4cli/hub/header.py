@@ -1,8 +1,10 @@
-"""The header of a file on the hub, read by byte ranges: what `g4 fit` needs of it before it is fetched.
+"""The header of a file on the hub, read by byte ranges: what `g4 fit` needs of it before it is
+fetched.
 
 A Gemma 4 header holds the vocabulary: 15.8 MB between the network's keys and its tensors. The known
-vocabulary is stepped over (core.gguf_pieces): half a megabyte in six ranges. Any other is read whole, in
-pieces that double, since the lengths of its strings must be walked. The weights are never asked for.
+vocabulary is stepped over (core.gguf_pieces): half a megabyte in six ranges. Any other is read
+whole, in pieces that double, since the lengths of its strings must be walked. The weights are never
+asked for.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from g4cli.core.errors import BadGGUF, NetworkError
 from g4cli.core.gguf import parse_header
 from g4cli.core.gguf_cursor import HeaderIncomplete
 from g4cli.core.gguf_header import Header
-from g4cli.core.gguf_pieces import PieceCursor, Pieces, lands_well
+from g4cli.core.gguf_pieces import PieceCursor, Pieces, accounts_for_file
 from g4cli.core.hub_name import HUB_PREFIX
 from g4cli.core.progress import Progress, no_progress
 from g4cli.hub.client import Hub, Location, Repository
@@ -39,10 +41,11 @@ def remote_header(
     whole: bool = False,
     progress: Progress = no_progress,
 ) -> Header:
-    """Return the checked header of `file`; arrays that were stepped over are fetched when they are looked at.
+    """Return the checked header of `file`; arrays that were stepped over are fetched when they are
+    looked at.
 
-    With `whole` every byte of the header is read and none stepped over. Raises BadGGUF for a file that is
-    none, NetworkError if the server does not give the bytes.
+    With `whole` every byte of the header is read and none stepped over. Raises BadGGUF for a file
+    that is none, NetworkError if the server does not give the bytes.
     """
     source = _Source(hub, repository, file, progress)
     try:
@@ -72,7 +75,7 @@ def _read_with_jumps(source: _Source) -> Header | None:
                 raise
             return None
         else:
-            return header if lands_well(header) or not cursor.jumped else None
+            return header if accounts_for_file(header) or not cursor.jumped else None
     return None
 
 
@@ -139,7 +142,7 @@ class _Source:
                         f"{self.label}: the header cannot be read: {err}",
                         hint="try again, or g4 pull it and fit the file",
                     ) from err
-        self.pieces.put(start, data)
+        self.pieces.add_piece(start, data)
         self.fetched_bytes += len(data)
         self._progress(self.fetched_bytes, 0, "header")
 

@@ -85,7 +85,7 @@ def _json_value(value: Value, full: bool) -> Any:
     return {
         "item_type": data.item_type.name.lower(),
         "count": len(data),
-        "first": data.first(_SHOWN_ITEMS),
+        "first": data.first_items(_SHOWN_ITEMS),
     }
 
 
@@ -93,7 +93,7 @@ def format_value(value: Value) -> str:
     """Return a value on one line; long texts and arrays are shortened and their lengths given."""
     data = value.data
     if isinstance(data, Array):
-        items = ", ".join(map(_format_item, data.first(_SHOWN_ITEMS)))
+        items = ", ".join(map(_format_item, data.first_items(_SHOWN_ITEMS)))
         return f"[{_shorten(items)}{', ...' * (len(data) > _SHOWN_ITEMS)}] ({len(data):,} items)"
     text = _format_item(data)
     return text if len(text) <= _SHOWN_TEXT else f"{_shorten(text)} ({len(text):,} characters)"

@@ -17,7 +17,7 @@ from g4cli.converters.metadata import model_name
 from g4cli.converters.parts import PartName
 from g4cli.core.errors import Interrupted, UsageError
 from g4cli.core.ggml import BF16, F16, F32, Q8_0, GGMLType, ggml_type
-from g4cli.core.gguf_values import Value, u32
+from g4cli.core.gguf_values import Value, uint32_value
 from g4cli.core.gguf_write import TensorSpec
 from g4cli.core.progress import Progress, no_progress
 from g4cli.quant.encode import BLOCK_WEIGHTS, Job, Rows, open_encoder
@@ -100,7 +100,7 @@ class MmprojCoder:
             fits = spec.shape[0] % Q8_0.block_size == 0
             kind = spec.type if spec.type is F32 else Q8_0 if fits else F16
             new.append(TensorSpec(spec.name, kind, spec.shape))
-        return {**keys, "general.file_type": u32(_Q8_0_FILE)}, new
+        return {**keys, "general.file_type": uint32_value(_Q8_0_FILE)}, new
 
     def encode_tensors(self, tensors: Iterable[tuple[TensorSpec, Any]]) -> Iterator[memoryview]:
         """Yield the bytes of all tensors, in order."""

@@ -25,7 +25,7 @@ from g4cli.cli.views.markdown import ansi, ansi_lines, chopped, plain
 from g4cli.cli.views.plain_chat import THOUGHT_BEGINS, THOUGHT_ENDS, PlainView
 from g4cli.cli.views.reply import call_json
 from g4cli.core.units import duration_text
-from g4cli.core.visible import AnswerCleaner, clean, one_line
+from g4cli.core.visible import AnswerCleaner, escape_invisible, one_line
 from g4cli.prompt.reply import AnswerText, CallMade, ThoughtEnded, ThoughtText
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ class MarkdownView:
             self._end_thought()
             self._flush()
             self._print(CodeBegin("json", gap=True))
-            self._print(CodeLine(clean(call_json(event))))
+            self._print(CodeLine(escape_invisible(call_json(event))))
             self._reader.feed("\n")  # what follows stands apart
         elif isinstance(event, PromptRead):
             self._region.draw([_dim("...")])

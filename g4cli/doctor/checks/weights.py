@@ -8,7 +8,7 @@ import numpy as np
 
 from g4cli.core.gguf_values import Array
 from g4cli.core.inventory import OUTPUT, PER_LAYER_TOKEN_EMBD, ROPE_FREQS, TOKEN_EMBD
-from g4cli.core.sfp8 import TABLE_KEY, decode_words, labelled
+from g4cli.core.sfp8 import TABLE_KEY, decode_words, read_labels
 from g4cli.doctor.checks.advice import (
     DOWNLOAD_AGAIN,
     EXAMINE,
@@ -261,7 +261,7 @@ def check_sfp8(facts: FileFacts) -> Outcome:
     """Compare the label of an SFP8 file with its tensors and their values."""
     if facts.header is None:
         return skipped("the header cannot be read")
-    container, names = labelled(facts.header.keys)
+    container, names = read_labels(facts.header.keys)
     if not container:
         return skipped("the file is not labeled SFP8")
     mislabeled = _find_mislabeled(facts, container, names)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from g4cli.core.files import open_file
 from g4cli.core.gguf_header import Header, TensorInfo
 from g4cli.core.progress import Progress, no_progress
-from g4cli.core.sfp8 import ENCODER_KEY, labelled
+from g4cli.core.sfp8 import ENCODER_KEY, read_labels
 from g4cli.doctor.facts.block_scales import LAYOUTS, PLAIN, read_block_scales, to_float32
 from g4cli.doctor.facts.duplicates import RowHasher
 from g4cli.doctor.facts.sfp8_values import Sfp8ValueCounter
@@ -55,7 +55,7 @@ def scan_tensor(header: Header, tensor: TensorInfo, *, full: bool) -> TensorStat
 
 def _sfp8_counter(header: Header, tensor: TensorInfo) -> Sfp8ValueCounter | None:
     """Return a counter for a tensor that the file labels SFP8, else None."""
-    container, names = labelled(header.keys)
+    container, names = read_labels(header.keys)
     if tensor.name not in names or tensor.type.name != container:
         return None
     encoder = header.keys.get(ENCODER_KEY)

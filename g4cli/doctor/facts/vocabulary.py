@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from g4cli.core.gguf_header import Header
-from g4cli.core.gguf_values import Array, ValueType, array
+from g4cli.core.gguf_values import Array, ValueType, array_value
 from g4cli.core.paths import tiny_dir
 from g4cli.doctor.reference import TOKENIZER
 
@@ -59,7 +59,7 @@ def read_vocabulary(header: Header) -> Vocabulary | None:
     first_types: tuple[int, ...] = ()
     type_counts: tuple[tuple[int, int], ...] = ()
     if types is not None and types.item_type.name in ("INT32", "UINT32"):
-        values = types.numpy()
+        values = types.to_numpy()
         first_types = tuple(int(v) for v in values[:_N_FIRST])
         kinds, counts = np.unique(values, return_counts=True)
         type_counts = tuple((int(k), int(n)) for k, n in zip(kinds, counts, strict=True))
@@ -84,7 +84,7 @@ def _key_text(header: Header, name: str) -> str:
 def hash_array(header: Header, name: str) -> str:
     """Return the sha256 of the raw bytes of the array `tokenizer.ggml.NAME`."""
     value = header.keys.get(TOKENIZER + name)
-    raw = value.data.raw() if value is not None and isinstance(value.data, Array) else b""
+    raw = value.data.read_bytes() if value is not None and isinstance(value.data, Array) else b""
     return hashlib.sha256(raw).hexdigest()
 
 
@@ -98,6 +98,6 @@ def tiny_vocabulary_hashes() -> dict[str, str] | None:
     tokens = sorted(model["vocab"], key=model["vocab"].__getitem__)
     merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]]
     return {
-        name: hashlib.sha256(array(ValueType.STRING, items).data.raw()).hexdigest()  # type: ignore[union-attr]
+        name: hashlib.sha256(array_value(ValueType.STRING, items).data.read_bytes()).hexdigest()  # type: ignore[union-attr]
         for name, items in (("tokens", tokens), ("merges", merges))
     }

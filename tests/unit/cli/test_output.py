@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from g4cli.cli.output import Mode, Output, _shortened, clean, output_for
+from g4cli.cli.output import Mode, Output, _shortened, escape_invisible, output_for
 from g4cli.core.errors import BadGGUF, UsageError
 
 
@@ -71,7 +71,7 @@ def test_json_keeps_letters_and_turns_paths_into_text(capsys: pytest.CaptureFixt
     ],
 )
 def test_control_characters_are_made_visible(text: str, expected: str) -> None:
-    assert clean(text) == expected
+    assert escape_invisible(text) == expected
 
 
 @pytest.mark.parametrize("how", ["line", "say", "warn", "stream", "table", "brief"])

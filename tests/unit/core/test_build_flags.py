@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from g4cli.core.build_flags import X86_FLAGS, choose, cpu_features
+from g4cli.core.build_flags import X86_FLAGS, choose_flags, cpu_features
 
 AVX2 = {"sse4_2", "avx", "f16c", "fma", "bmi2", "avx2"}
 SAPPHIRE_RAPIDS = AVX2 | {
@@ -16,14 +16,14 @@ SAPPHIRE_RAPIDS = AVX2 | {
 
 
 def test_an_amx_machine_gets_everything_but_amx() -> None:
-    args = choose("Linux", "x86_64", SAPPHIRE_RAPIDS).cmake_args.split()
+    args = choose_flags("Linux", "x86_64", SAPPHIRE_RAPIDS).cmake_args.split()
     assert args[0] == "-DGGML_NATIVE=OFF"
     assert {f"-D{flag}=ON" for flag, _ in X86_FLAGS} == set(args[1:])
     assert not any("AMX" in arg for arg in args)
 
 
 def test_a_feature_the_cpu_lacks_is_switched_off_by_name() -> None:
-    args = choose(
+    args = choose_flags(
         "Linux", "x86_64", SAPPHIRE_RAPIDS - {"avx512dq", "avx512_bf16"}
     ).cmake_args.split()
     assert "-DGGML_AVX512=OFF" in args  # ggml's AVX512 flag needs all five subsets
@@ -41,20 +41,20 @@ def test_a_feature_the_cpu_lacks_is_switched_off_by_name() -> None:
     ],
 )
 def test_a_native_build_where_it_is_safe(system: str, machine: str, features: set[str]) -> None:
-    flags = choose(system, machine, features)
+    flags = choose_flags(system, machine, features)
     assert flags.cmake_args == ""
-    assert "native build is safe" in flags.reason
+    assert "a native build" in flags.reason
 
 
 def test_the_users_flags_come_last() -> None:
     # CMake takes the last of two definitions, so the user's word wins.
-    args = choose(
+    args = choose_flags(
         "Linux", "x86_64", SAPPHIRE_RAPIDS, "-DGGML_CUDA=on -DGGML_NATIVE=ON"
     ).cmake_args.split()
     assert args[-1] == "-DGGML_NATIVE=ON"
     assert args.index("-DGGML_NATIVE=OFF") < args.index("-DGGML_NATIVE=ON")
     assert "-DCMAKE_CUDA_ARCHITECTURES=native" in args
-    assert choose("Linux", "x86_64", AVX2, "-DGGML_CUDA=on").cmake_args == "-DGGML_CUDA=on"
+    assert choose_flags("Linux", "x86_64", AVX2, "-DGGML_CUDA=on").cmake_args == "-DGGML_CUDA=on"
 
 
 def test_features_are_read_from_cpuinfo(tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ def test_arrays_are_loaded_late_and_only_as_asked(tmp_path: Path) -> None:
     array = read_header(path).keys["t"].data
     assert isinstance(array, Array)
     assert (len(array), array.item_type) == (1000, ValueType.STRING)
-    assert array.first(2) == ["word 0", "word 1"]
+    assert array.first_items(2) == ["word 0", "word 1"]
     assert array.tolist()[-1] == "word 999"
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(BadGGUF, match="became shorter"):
@@ -451,7 +451,7 @@ def test_a_header_may_not_go_on_for_ever(monkeypatch: pytest.MonkeyPatch) -> Non
         ("words", "[str]", [""] * 1024),
         ("s", "str", "x" * 5000),
     ):
-        with pytest.raises(BadGGUF, match="beyond 4,096 bytes"):
+        with pytest.raises(BadGGUF, match="longer than 4,096 bytes"):
             parse(build_gguf([ARCH, entry]))
 
 
@@ -563,7 +563,7 @@ def test_a_hostile_count_costs_little(tmp_path: Path, monkeypatch: pytest.Monkey
     path.write_bytes(build_gguf([claim(9, 2**28, 8)]))
     os.truncate(path, 2**33)  # sparse: the count is now within the file, every string is empty
     started = time.process_time()
-    with pytest.raises(BadGGUF, match="beyond"):
+    with pytest.raises(BadGGUF, match="longer than"):
         read_header(path)
     assert time.process_time() - started < 5
 

@@ -9,7 +9,7 @@ import pytest
 from g4cli.core.errors import BadGGUF
 from g4cli.core.gguf import parse_header, read_header
 from g4cli.core.gguf_cursor import HeaderIncomplete
-from g4cli.core.gguf_pieces import KNOWN_STRINGS, PieceCursor, Pieces, lands_well
+from g4cli.core.gguf_pieces import KNOWN_STRINGS, PieceCursor, Pieces, accounts_for_file
 from tests.support.builders import gguf as builders
 from tests.support.builders import real_shapes
 
@@ -20,7 +20,7 @@ LONG = [0.5] * 20_000  # 80,000 bytes: worth stepping over
 def test_pieces_merge_and_know_their_ends() -> None:
     pieces = Pieces(1000)
     for start, end in ((0, 10), (20, 30), (30, 40), (5, 12), (100, 101)):
-        pieces.put(start, bytes(range(start, end)))
+        pieces.add_piece(start, bytes(range(start, end)))
     assert [pieces.end_of(n) for n in (0, 11, 12, 19, 20, 39, 40, 100)] == [
         12,
         12,
@@ -42,12 +42,12 @@ def parse(data: bytes, spans: list[tuple[int, int]], *, jumps: bool) -> tuple[li
     """Return the keys that are found in `spans` of `data`, and whether a jump was needed."""
     pieces = Pieces(len(data))
     for start, end in spans:
-        pieces.put(start, data[start:end])
+        pieces.add_piece(start, data[start:end])
     cursor = PieceCursor(pieces, "x", len(data), jumps=jumps)
     header = parse_header(
         pieces.buffer, path="x", file_size=len(data), load=lambda _a, _b: b"", cursor=cursor
     )
-    assert lands_well(header)
+    assert accounts_for_file(header)
     return list(header.keys), cursor.jumped
 
 

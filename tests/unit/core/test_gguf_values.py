@@ -15,13 +15,13 @@ from g4cli.core.gguf_values import (
     Array,
     Value,
     ValueType,
-    array,
-    boolean,
+    array_value,
+    bool_value,
     encode_string,
-    f32,
-    i32,
-    string,
-    u32,
+    float32_value,
+    int32_value,
+    string_value,
+    uint32_value,
 )
 from tests.support.builders.gguf import build_gguf, key, scalar, tag
 
@@ -71,18 +71,18 @@ def test_scalars_encode_as_the_format_says(kind: str, value: object) -> None:
 
 
 def test_short_hands() -> None:
-    assert (u32(7).type, u32(7).data) == (ValueType.UINT32, 7)
-    assert (i32(-7).type, i32(-7).data) == (ValueType.INT32, -7)
-    assert (string("x").type, string("x").type_name) == (ValueType.STRING, "string")
-    assert (boolean(True).type, boolean(True).encode()) == (ValueType.BOOL, b"\1")
-    assert f32(0.1).data == struct.unpack("<f", struct.pack("<f", 0.1))[0] != 0.1
+    assert (uint32_value(7).type, uint32_value(7).data) == (ValueType.UINT32, 7)
+    assert (int32_value(-7).type, int32_value(-7).data) == (ValueType.INT32, -7)
+    assert (string_value("x").type, string_value("x").type_name) == (ValueType.STRING, "string")
+    assert (bool_value(True).type, bool_value(True).encode()) == (ValueType.BOOL, b"\1")
+    assert float32_value(0.1).data == struct.unpack("<f", struct.pack("<f", 0.1))[0] != 0.1
     assert encode_string("é") == struct.pack("<Q", 2) + b"\xc3\xa9" == encode_string(b"\xc3\xa9")
 
 
 @pytest.mark.slow
 @given(st.lists(st.text(max_size=8), max_size=6))
 def test_arrays_of_strings_go_round(items: list[str]) -> None:
-    made = array(ValueType.STRING, items)
+    made = array_value(ValueType.STRING, items)
     assert isinstance(made.data, Array)
     assert made.data.tolist() == items
     assert list(made.data.byte_strings()) == [i.encode() for i in items]
@@ -103,42 +103,42 @@ def test_arrays_of_strings_go_round(items: list[str]) -> None:
     ],
 )
 def test_arrays_of_numbers_go_round(kind: str, items: list[float]) -> None:
-    made = array(KINDS[kind], items)
+    made = array_value(KINDS[kind], items)
     assert isinstance(made.data, Array)
     assert made.encode() == key("", f"[{kind}]", items)[12:]
     assert made.data.tolist() == items
-    assert made.data.numpy().tolist() == items
-    assert made.data == array(KINDS[kind], np.array(items)).data
+    assert made.data.to_numpy().tolist() == items
+    assert made.data == array_value(KINDS[kind], np.array(items)).data
     assert made.type_name == f"array of {KINDS[kind].name.lower()}"
     assert hash(made.data) == hash(read_back("k", f"[{kind}]", items).data)
 
 
 def test_arrays_differ_by_type_and_content() -> None:
-    one = array(ValueType.INT32, [1, 2]).data
-    assert one == array(ValueType.INT32, [1, 2]).data
-    assert one != array(ValueType.INT32, [1, 3]).data
-    assert one != array(ValueType.UINT32, [1, 2]).data
+    one = array_value(ValueType.INT32, [1, 2]).data
+    assert one == array_value(ValueType.INT32, [1, 2]).data
+    assert one != array_value(ValueType.INT32, [1, 3]).data
+    assert one != array_value(ValueType.UINT32, [1, 2]).data
     assert one != [1, 2]
 
 
 def test_the_first_items_alone() -> None:
-    words = array(ValueType.STRING, ["a", "b", "c"]).data
-    numbers = array(ValueType.INT32, [1, 2, 3]).data
+    words = array_value(ValueType.STRING, ["a", "b", "c"]).data
+    numbers = array_value(ValueType.INT32, [1, 2, 3]).data
     assert isinstance(words, Array)
     assert isinstance(numbers, Array)
-    assert words.first(2) == ["a", "b"]
-    assert numbers.first(2) == [1, 2]
-    assert words.first(9) == ["a", "b", "c"]
+    assert words.first_items(2) == ["a", "b"]
+    assert numbers.first_items(2) == [1, 2]
+    assert words.first_items(9) == ["a", "b", "c"]
 
 
 def test_what_has_no_such_form() -> None:
-    words = array(ValueType.STRING, [b"\xff"]).data
-    numbers = array(ValueType.INT32, [1]).data
+    words = array_value(ValueType.STRING, [b"\xff"]).data
+    numbers = array_value(ValueType.INT32, [1]).data
     assert isinstance(words, Array)
     assert isinstance(numbers, Array)
     assert words.tolist() == ["\ufffd"]
     with pytest.raises(TypeError, match="no numpy form"):
-        words.numpy()
+        words.to_numpy()
     with pytest.raises(TypeError, match="no strings"):
         list(numbers.byte_strings())
 

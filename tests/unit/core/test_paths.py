@@ -53,4 +53,4 @@ def test_the_bundled_checkpoint_is_in_the_package() -> None:
 )
 def test_debug(monkeypatch: pytest.MonkeyPatch, value: str, expected: bool) -> None:
     monkeypatch.setenv("G4_DEBUG", value)
-    assert paths.debug() is expected
+    assert paths.wants_tracebacks() is expected

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from g4cli.core.visible import AnswerCleaner, clean, json_text, one_line
+from g4cli.core.visible import AnswerCleaner, escape_invisible, json_text, one_line
 
 UNSEEN = [
     *map(chr, [*range(0x20), *range(0x7F, 0xA0)]),
@@ -28,9 +28,9 @@ def test_no_invisible_character_passes(char: str) -> None:
     assert one_line(text).isprintable()
     assert one_line(text).startswith("a\\")
     if char in "\n\t":
-        assert clean(text) == text
+        assert escape_invisible(text) == text
     else:
-        assert clean(text) == one_line(text)
+        assert escape_invisible(text) == one_line(text)
     for ascii_only in (False, True):
         shown = json_text([text], ascii_only=ascii_only)
         assert shown.isprintable()
@@ -63,7 +63,7 @@ def test_names_are_one_line(text: str, expected: str) -> None:
     ],
 )
 def test_answers_keep_what_their_script_needs(text: str) -> None:
-    assert clean(text) == text
+    assert escape_invisible(text) == text
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_answers_keep_what_their_script_needs(text: str) -> None:
     ],
 )
 def test_answers_keep_no_other_joiner(text: str, expected: str) -> None:
-    assert clean(text) == expected
+    assert escape_invisible(text) == expected
 
 
 @given(st.text(), st.lists(st.integers(0, 60)))
@@ -83,7 +83,7 @@ def test_an_answer_in_pieces_is_the_whole(text: str, cuts: list[int]) -> None:
     edges = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
     cleaner = AnswerCleaner()
     pieces = [cleaner(text[a:b]) for a, b in itertools.pairwise(edges)]
-    assert "".join(pieces) == clean(text)
+    assert "".join(pieces) == escape_invisible(text)
 
 
 @given(st.text(st.characters()))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from g4cli.core.gguf import read_header
-from g4cli.core.sfp8 import decode_words, labelled
+from g4cli.core.sfp8 import decode_words, read_labels
 from g4cli.doctor.diagnose import judge
 from g4cli.doctor.facts.gather import gather_facts
 from g4cli.doctor.facts.sfp8_values import Sfp8ValueCounter
@@ -48,7 +48,7 @@ def test_what_g4_writes_passes(name: str, folder: Path) -> None:
 
 
 def test_a_plain_file_has_no_label(folder: Path) -> None:
-    assert labelled(read_header(folder / "net.gguf").keys) == ("", frozenset())
+    assert read_labels(read_header(folder / "net.gguf").keys) == ("", frozenset())
 
 
 @pytest.mark.parametrize(("name", "number"), [("carrier", b"\x01\x3c"), ("archive", b"\x80")])

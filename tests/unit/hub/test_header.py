@@ -228,7 +228,7 @@ def test_a_jump_never_finds_other_tensors_than_the_walk(monkeypatch: pytest.Monk
     n, n_bytes, m, m_bytes = 3000, 60_000, 2000, 50_000
     known = {("tokenizer.ggml.tokens", n): n_bytes, ("tokenizer.ggml.merges", m): m_bytes}
     monkeypatch.setattr(gguf_pieces, "KNOWN_STRINGS", known)
-    monkeypatch.setattr(gguf_pieces, "_WORTH_BYTES", 1024)
+    monkeypatch.setattr(gguf_pieces, "_MIN_JUMP_BYTES", 1024)
     monkeypatch.setattr(header, "_FIRST_BYTES", 8192)
     monkeypatch.setattr(header, "_LANDING_BYTES", 2048)
     monkeypatch.setattr(
