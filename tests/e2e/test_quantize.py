@@ -165,7 +165,7 @@ def test_importance_matrix_and_exceptions(source: Path, capsys: pytest.CaptureFi
     assert data["tensors_by_type"]["Q8_0"] == 3  # the embedding's fallback and two attn_v
     matrix.write_bytes(b"nonsense")
     assert run(["quantize", *args, "--dry-run"]) == 5
-    assert "no importance matrix" in capsys.readouterr().err
+    assert "not an importance matrix" in capsys.readouterr().err
 
 
 def test_a_pulled_model_is_known_by_name(
