@@ -94,7 +94,7 @@ bench: $(VENV)/.test-tools
 
 ## make picture draw the README's picture from a real terminal
 picture: $(VENV)/.test-tools
-	$(BIN)/python tools/picture.py tests/golden/terminal.svg
+	$(BIN)/python -m tools.picture tests/golden/terminal.svg
 
 $(VENV)/.docs-tools: $(VENV)/.installed
 	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements-dev.txt --editable '.[docs]'

@@ -1,6 +1,6 @@
 """Draw the picture of the README: a real chat with `tiny` in a pseudo-terminal, as SVG.
 
-python tools/picture.py OUT.svg
+python -m tools.picture OUT.svg
 """
 
 from __future__ import annotations
