@@ -38,6 +38,10 @@ _DOCTYPE: Final = re.compile(
     (?:\s+(?:PUBLIC\s+(?:"[-\w\ ./]*"|'[-\w\ ./]*')|SYSTEM)\s+{_SYSTEM})?\s*(?:\[.*\]\s*)?>""",
     re.DOTALL | re.VERBOSE | re.ASCII,
 )
+# A namespace that every drawing of its type has, as editors of 2001 declared it.
+_NAMESPACE_DEFAULT: Final = re.compile(
+    r"""\s*<!ATTLIST\s+[\w:.-]+\s+xmlns(?::[\w.-]+)?\s+CDATA\s+\#FIXED\s+"[^"<>&%]{0,200}"\s*>"""
+)
 _SUBSET: Final = re.compile(r"\[(.*)\]", re.DOTALL)
 
 
@@ -55,16 +59,17 @@ def check_characters(text: str) -> list[Fault]:
 def read_entities(doctype: str) -> dict[str, str] | None:
     """Return the harmless entities that a document type declares; None if it declares anything else.
 
-    Anything else are attribute defaults (which could add an event handler), entities made of others
-    (which grow without bound) and entities in other files.
+    Anything else are defaults of attributes other than namespaces (which could add an event
+    handler), entities made of others (which grow without bound) and entities in other files.
     """
     subset = _SUBSET.search(doctype)
     if not subset:
         return {}
     entities: dict[str, str] = {}
     at = 0
-    while found := _ENTITY.match(subset[1], at):
-        entities.setdefault(found[1], found[2] if found[2] is not None else found[3])
+    while found := _ENTITY.match(subset[1], at) or _NAMESPACE_DEFAULT.match(subset[1], at):
+        if found.re is _ENTITY:
+            entities.setdefault(found[1], found[2] if found[2] is not None else found[3])
         at = found.end()
     return None if subset[1][at:].strip() else entities
 

@@ -25,7 +25,8 @@ _REFERRING: Final = frozenset(
 # An undeclared prefix that nobody knows is declared as a name that nobody uses.
 _UNKNOWN: Final = "urn:undeclared:"
 # Namespaces in XML 1.0, section 3: these belong to the prefixes xml and xmlns alone.
-_RESERVED: Final = ("http://www.w3.org/XML/1998/namespace", "http://www.w3.org/2000/xmlns/")
+_XML: Final = "http://www.w3.org/XML/1998/namespace"
+_RESERVED: Final = (_XML, "http://www.w3.org/2000/xmlns/")
 
 
 def check_namespaces(elements: list[Element]) -> list[Fault]:
@@ -65,6 +66,8 @@ def _check_bindings(element: Element) -> Iterator[Fault]:
         is_svg = name == "xmlns" and local_name(element.name) == "svg" and ":" not in element.name
         right = SVG_NAMESPACE if is_svg or name == "xmlns:svg" else ""
         right = XLINK_NAMESPACE if name == "xmlns:xlink" else right
+        if name == "xmlns:xml" and value == _XML:
+            continue
         if not right and name.startswith("xmlns:") and (not value or value in _RESERVED):
             right = NAMESPACES.get(name[6:], f"{_UNKNOWN}{name[6:]}")
         if right and value != right:

@@ -96,8 +96,9 @@ def _check_element(element: Element) -> Iterator[Fault]:
     name = local_name(element.name).lower()
     if name in _ACTIVE:
         yield _remove("active-element", element, element.name)
-    elif name in HTML_ELEMENTS or (
-        name == "font" and {"color", "face", "size"} & {key.lower() for key in element.attributes}
+    elif element.name.lower() in HTML_ELEMENTS or (
+        element.name.lower() == "font"
+        and {"color", "face", "size"} & {key.lower() for key in element.attributes}
     ):
         yield from _unwrap("html-element", element, element.name)
     elif name in _ANIMATIONS:

@@ -53,7 +53,7 @@ def check_values(elements: list[Element]) -> list[Fault]:
     has_styles = any(local_name(element.name) == "style" for element in elements)
     faults: list[Fault] = []
     for element in elements:
-        # A prefix: data of an editor. An ancestor called metadata: data of whomever.
+        # Elements of other namespaces are data of an editor.
         if ":" in element.name and not element.name.startswith("svg:"):
             continue
         faults += _check_element(element, has_styles)
@@ -67,13 +67,17 @@ def check_values(elements: list[Element]) -> list[Fault]:
 def _check_element(element: Element, has_styles: bool) -> Iterator[Fault]:
     name, at = local_name(element.name), element.start.start
     above = local_name(element.parent.name) if element.parent else ""
-    if name not in ELEMENTS and element.holder is None and above != "metadata":
+    if name not in ELEMENTS and element.holder is None and not _is_metadata(element):
         yield Fault("unknown-element", at, element.name)
     if name in SHAPES and above in SHAPES | {"text", "tspan", "image", "use"}:
         yield Fault("misplaced-element", at, f"{name}> inside of <{above}")
     missing = [key for key in _NEEDED.get(name, ()) if key not in element.attributes]
     if missing and not has_styles and "style" not in element.attributes and not element.children:
         yield Fault("missing-attribute", at, f"{name}> has no {' and no '.join(missing)}")
+
+
+def _is_metadata(element: Element) -> bool:
+    return any(local_name(above.name) == "metadata" for above in element.ancestors())
 
 
 def _check_attribute(element: Element, name: str, value: str, at: int) -> Iterator[Fault]:

@@ -19,7 +19,9 @@ _RUNS: Final = {
     "base", "img", "video", "audio", "form", "input", "button", "frame", "template", "noscript",
 }  # fmt: skip
 _IMAGE: Final = re.compile(r"data:image/(png|jpe?g|gif|webp);base64,", re.IGNORECASE)
-_LOADS: Final = re.compile(r"@import|(?<![\w-])url\(\s*[\"']?(?!\s*[\"']?\s*#)[^)]", re.IGNORECASE)
+_LOADS: Final = re.compile(
+    r"@import(?![\w-])|(?<![\w-])url\(\s*[\"']?(?!\s*[\"']?\s*#)[^)]", re.IGNORECASE
+)
 
 
 def find_activity(text: str) -> str | None:

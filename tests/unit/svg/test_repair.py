@@ -281,3 +281,18 @@ def test_any_text_gives_a_drawing_that_opens_and_only_draws_or_none(text: str) -
             assert find_parse_error(drawing.text) is None
             assert find_activity(drawing.text) is None
             assert repair_drawing(drawing.text).text == drawing.text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'{HEAD}<metadata><r:li xmlns:r="urn:r">a</r:li><License a="1"/></metadata></svg>',
+        HEAD.replace(">", ' xmlns:xml="http://www.w3.org/XML/1998/namespace"/>'),
+        '<!DOCTYPE svg [<!ATTLIST svg xmlns:xlink CDATA #FIXED "http://www.w3.org/1999/xlink">]>'
+        f"{HEAD}<g/></svg>",
+    ],
+)
+def test_what_editors_leave_in_a_file_is_right(text: str) -> None:
+    drawing = repair_drawing(text)
+    assert drawing.text == text
+    assert not drawing.unrepaired
