@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -166,23 +167,23 @@ class PositionMap:
     """Leads from offsets in an edited text back to the text as it came."""
 
     def __init__(self) -> None:
-        self._passes: list[list[Edit]] = []
+        # For each pass: where its edits begin in the edited text, and the edits.
+        self._passes: list[tuple[list[int], list[Edit]]] = []
 
     def add_pass(self, made: list[Edit]) -> None:
         """Note edits that were made to the newest text, in order of their place."""
-        self._passes.append(made)
+        starts, shift = [], 0
+        for edit in made:
+            starts.append(edit.start + shift)
+            shift += len(edit.text) - (edit.end - edit.start)
+        self._passes.append((starts, made))
 
     def map_back(self, offset: int) -> int:
         """Return where `offset` in the newest text was in the text as it came."""
-        for made in reversed(self._passes):
-            shift = 0  # how far the edited text is ahead
-            for edit in made:
-                start = edit.start + shift
-                if offset < start:
-                    break
-                if offset < start + len(edit.text):
-                    offset = edit.start + shift
-                    break
-                shift += len(edit.text) - (edit.end - edit.start)
-            offset -= shift
+        for starts, made in reversed(self._passes):
+            at = bisect_right(starts, offset) - 1
+            if at >= 0:
+                edit, inside = made[at], offset - starts[at]
+                is_new = inside < len(edit.text)
+                offset = edit.start if is_new else edit.end + inside - len(edit.text)
         return offset

@@ -52,11 +52,14 @@ def check_values(elements: list[Element]) -> list[Fault]:
     """Return what is wrong with names and values of the elements of a drawing."""
     has_styles = any(local_name(element.name) == "style" for element in elements)
     faults: list[Fault] = []
+    metadata: set[int] = set()
     for element in elements:
+        if local_name(element.name) == "metadata" or id(element.parent) in metadata:
+            metadata.add(id(element))
         # Elements of other namespaces are data of an editor.
         if ":" in element.name and not element.name.startswith("svg:"):
             continue
-        faults += _check_element(element, has_styles)
+        faults += _check_element(element, has_styles, id(element) in metadata)
         for attribute in element.start.attributes:
             value = element.attributes[attribute.name]
             if "{" not in value or attribute.name != "style":
@@ -64,20 +67,16 @@ def check_values(elements: list[Element]) -> list[Fault]:
     return faults
 
 
-def _check_element(element: Element, has_styles: bool) -> Iterator[Fault]:
+def _check_element(element: Element, has_styles: bool, in_metadata: bool) -> Iterator[Fault]:
     name, at = local_name(element.name), element.start.start
     above = local_name(element.parent.name) if element.parent else ""
-    if name not in ELEMENTS and element.holder is None and not _is_metadata(element):
+    if name not in ELEMENTS and element.holder is None and not in_metadata:
         yield Fault("unknown-element", at, element.name)
     if name in SHAPES and above in SHAPES | {"text", "tspan", "image", "use"}:
         yield Fault("misplaced-element", at, f"{name}> inside of <{above}")
     missing = [key for key in _NEEDED.get(name, ()) if key not in element.attributes]
     if missing and not has_styles and "style" not in element.attributes and not element.children:
         yield Fault("missing-attribute", at, f"{name}> has no {' and no '.join(missing)}")
-
-
-def _is_metadata(element: Element) -> bool:
-    return any(local_name(above.name) == "metadata" for above in element.ancestors())
 
 
 def _check_attribute(element: Element, name: str, value: str, at: int) -> Iterator[Fault]:

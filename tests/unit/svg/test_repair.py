@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 import resvg_py
@@ -296,3 +297,16 @@ def test_what_editors_leave_in_a_file_is_right(text: str) -> None:
     drawing = repair_drawing(text)
     assert drawing.text == text
     assert not drawing.unrepaired
+
+
+@pytest.mark.parametrize(
+    "piece", ["<g", "<circle>", "<think>", "<b></c>", "<path d='M0 0L", "&", "<p>"]
+)
+def test_time_is_linear_in_the_length(piece: str) -> None:
+    def seconds(n: int) -> float:
+        before = time.process_time()
+        repair_drawing(HEAD + piece * n)
+        return time.process_time() - before
+
+    # Quadratic time would be 64 times as much; the floor keeps the clock's noise out.
+    assert seconds(4_000) < 24 * max(seconds(500), 0.05)
