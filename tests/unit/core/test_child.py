@@ -40,6 +40,7 @@ CHILDREN = (
     "g4cli.runtime.probes.template_child",
     "g4cli.runtime.probes.memory_child",
     "g4cli.runtime.engine.worker",
+    "g4cli.runtime.render.child",
 )
 
 

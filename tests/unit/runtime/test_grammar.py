@@ -188,5 +188,5 @@ def test_a_loop_that_the_grammar_forces_is_not_the_files_fault(
     grammar.write_text('root ::= "ab " root')
     assert run(["chat", str(tiny), "-p", "x", "--grammar", str(grammar), "-n", "800"]) == 9
     said = capsys.readouterr().err
-    assert "the grammar may leave no other way" in said
+    assert "the grammar may allow nothing else" in said
     assert "damaged" not in said
