@@ -26,6 +26,7 @@ _REFERRING: Final = frozenset(
 _UNKNOWN: Final = "urn:undeclared:"
 # Namespaces in XML 1.0, section 3: these belong to the prefixes xml and xmlns alone.
 _XML: Final = "http://www.w3.org/XML/1998/namespace"
+_DECLARING: Final = "xmlns:"
 _RESERVED: Final = (_XML, "http://www.w3.org/2000/xmlns/")
 
 
@@ -39,6 +40,9 @@ def check_namespaces(elements: list[Element]) -> list[Fault]:
         above = declared[id(element.parent)] if element.parent else frozenset(("xml", "xmlns"))
         own = {name[6:] for name in element.attributes if name.startswith("xmlns:")}
         declared[id(element)] = in_scope = above | own if own else above
+        if element.name.startswith(_DECLARING):
+            faults.append(_check_reserved(element))
+            continue
         for name in (element.name, *element.attributes):
             prefix = name.rpartition(":")[0]
             if prefix and prefix not in in_scope:
@@ -50,6 +54,20 @@ def check_namespaces(elements: list[Element]) -> list[Fault]:
         edit = Edit(at, at, f' xmlns:{prefix}="{address}"')
         faults.append(Fault("undeclared-prefix", offset, prefix, (edit,)))
     return faults
+
+
+def _check_reserved(element: Element) -> Fault:
+    """Return the fault of an element in the prefix of declarations; the root keeps its tags, as <svg>."""
+    tags = {tag.start: tag for tag in (element.start, element.end)}
+    edits = tuple(Edit(tag.start, tag.end) for tag in tags.values())
+    if element.parent is None:
+        names = (
+            {element.start.start + 1, element.end.start + 2}
+            if len(tags) == 2
+            else {element.start.start + 1}
+        )
+        edits = tuple(Edit(at, at + len(_DECLARING)) for at in sorted(names))
+    return Fault("reserved-prefix", element.start.start, element.name, edits)
 
 
 def _check_root(root: Element) -> Iterator[Fault]:

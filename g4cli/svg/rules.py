@@ -77,6 +77,7 @@ RULES: Final[Mapping[str, Rule]] = MappingProxyType({rule.name: rule for rule in
     Rule("wrong-namespace", "picture", "{} declares another namespace than it should",
          "declared the right one"),
     Rule("undeclared-prefix", "xml", "the prefix {} is not declared", "declared it"),
+    Rule("reserved-prefix", "xml", "no element may be called <{}>", "removed its tags"),
     # Safety
     Rule("active-element", "unsafe", "<{}> can run programs or load other documents", "removed it"),
     Rule("event-handler", "unsafe", "{} runs a program", "removed it"),

@@ -310,3 +310,29 @@ def test_time_is_linear_in_the_length(piece: str) -> None:
 
     # Quadratic time would be 64 times as much; the floor keeps the clock's noise out.
     assert seconds(4_000) < 24 * max(seconds(500), 0.05)
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        "<xmlns:A",
+        "<xmlns:dc><rect width='2' height='2'/></xmlns:dc>",
+        "<xmlns:dc/>",
+    ],
+)
+def test_an_element_in_the_prefix_of_declarations_loses_its_tags(inner: str) -> None:
+    text = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9">{inner}</svg>'
+    drawing = repair_drawing(text)
+    assert drawing is not None
+    assert find_parse_error(drawing.text) is None
+    assert "xmlns:A" not in drawing.text
+    assert "reserved-prefix" in rules_of(drawing)
+
+
+def test_a_script_in_the_prefix_of_declarations_is_removed_whole() -> None:
+    inner = "<xmlns:script>alert(1)</xmlns:script>"
+    text = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9">{inner}</svg>'
+    drawing = repair_drawing(text)
+    assert drawing.text is not None
+    assert "alert" not in drawing.text
+    assert find_parse_error(drawing.text) is None
