@@ -59,7 +59,16 @@ def _elements(text: str) -> Iterator[tuple[str, dict[str, str], str]]:
     for tree in trees:
         for element in tree.iter():
             if isinstance(element.tag, str):
-                yield element.tag, dict(element.attrib), "".join(element.itertext())
+                yield element.tag, dict(element.attrib), "".join(_texts(element))
+
+
+def _texts(element: xml.etree.ElementTree.Element) -> Iterator[str]:
+    """Yield the text inside an element without its comments; itertext() would join them with the text."""
+    yield element.text or ""
+    for child in element:
+        if isinstance(child.tag, str):
+            yield from _texts(child)
+        yield child.tail or ""
 
 
 def _unescape(text: str) -> str:
