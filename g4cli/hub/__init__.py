@@ -15,8 +15,8 @@
     together.py    several files at once
     fetch.py       a file from the cache or from the hub, verified, at its place
 
-The partial of a file lies beside its target, with a journal of the byte ranges that have arrived. A killed
-process loses what it had in memory (at most 1 MiB); a mismatch of the hash keeps everything.
+The partial of a file lies beside its target, with a journal of the byte ranges that have arrived. A
+killed process loses what it had in memory (at most 1 MiB); a mismatch of the hash keeps everything.
 """
 
 from g4cli.hub.client import Hub, HubOptions, Repository

@@ -27,8 +27,8 @@ _SITES: Final = ("huggingface.co/", "www.huggingface.co/", "hf.co/")
 def as_address(text: str) -> str:
     """Return `text` as hf:OWNER/REPO[/FILE][:TYPE][@REVISION] if it means the hub, else as it is.
 
-    OWNER/REPO and addresses of huggingface.co and hf.co mean the hub unless they are a path on this disk.
-    Raises UsageError for any other address of the web.
+    OWNER/REPO and addresses of huggingface.co and hf.co mean the hub unless they are a path on this
+    disk. Raises UsageError for any other address of the web.
     """
     if is_on_hub(text):
         return _canonical_address(text) if _WEB.fullmatch(text) else text

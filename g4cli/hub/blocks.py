@@ -1,9 +1,11 @@
-"""Reused buffers on their way from the network to the disk and to the hash.
+"""Buffers that pass from the network to the disk and to the hash, and are reused.
 
-    Pool.take -> a worker fills it -> Writer: partial, journal -> Hasher, if it is its turn -> Pool.give
+Pool.take_block -> a worker fills it -> Writer: partial, journal -> Hasher, if it is its turn ->
+Pool.return_block
 
-Each stage is a thread of its own, so that a fast network, the disk and one core that hashes work at the same
-time. A block that is next for the hash goes there from memory; any other is read back from the file later.
+Each stage is a thread of its own, so that a fast network, the disk and one core that hashes work at
+the same time. A block that is next for the hash goes there from memory; any other is read back from
+the file later.
 """
 
 from __future__ import annotations
@@ -21,28 +23,28 @@ from g4cli.hub.journal import Partial
 
 BLOCK_BYTES: Final = 512 * 1024
 _BLOCKS: Final = 12
-_LOOK_S: Final = 0.1
+_POLL_S: Final = 0.1
 
 
 class Pool:
-    """A fixed number of blocks, each aligned to a page as O_DIRECT wants it."""
+    """A fixed number of blocks, each aligned to a page as O_DIRECT requires."""
 
     def __init__(self) -> None:
         self._free: queue.SimpleQueue[memoryview] = queue.SimpleQueue()
         for _ in range(_BLOCKS):
             self._free.put(memoryview(mmap.mmap(-1, BLOCK_BYTES)))
 
-    def take(self, stop: threading.Event) -> memoryview | None:
+    def take_block(self, stop: threading.Event) -> memoryview | None:
         """Return a free block, waiting for one; None once `stop` is set."""
         while not stop.is_set():
             try:
-                return self._free.get(timeout=_LOOK_S)
+                return self._free.get(timeout=_POLL_S)
             except queue.Empty:
                 continue
         return None
 
-    def give(self, block: memoryview) -> None:
-        """Take `block` back."""
+    def return_block(self, block: memoryview) -> None:
+        """Make `block` available again."""
         self._free.put(block)
 
 
@@ -55,7 +57,9 @@ class _Filled:
 
 
 class Writer(threading.Thread):
-    """Puts filled blocks into the partial, in the order in which they come, and flushes it now and then."""
+    """Writes filled blocks to the partial file in the order of their arrival, and flushes it
+    regularly.
+    """
 
     def __init__(
         self, partial: Partial, hasher: Hasher, pool: Pool, fail: Callable[[BaseException], None]
@@ -66,12 +70,14 @@ class Writer(threading.Thread):
         self._failed = False
         self._flush: threading.Thread | None = None
 
-    def put(self, at: int, block: memoryview, nbytes: int, written: threading.Lock) -> None:
-        """Queue the first `nbytes` of `block` for place `at`; `written` is released when they are noted."""
+    def queue_block(self, at: int, block: memoryview, nbytes: int, written: threading.Lock) -> None:
+        """Queue the first `nbytes` of `block` for offset `at`; `written` is released when they are
+        recorded.
+        """
         self._queue.put(_Filled(at, block, nbytes, written))
 
     def finish(self) -> None:
-        """Write what is queued, then end. Callable more than once."""
+        """Write what is queued and end the thread. May be called again."""
         self._queue.put(None)
         self.join()
 
@@ -85,18 +91,18 @@ class Writer(threading.Thread):
                 self._failed = True
                 self._fail(err)
             if not hashed:
-                self._pool.give(filled.block)
+                self._pool.return_block(filled.block)
             filled.written.release()
         if self._flush:
             self._flush.join()
 
     def _write_block(self, filled: _Filled) -> bool:
-        """Return whether the hasher has the block now."""
+        """Write and record a block; return whether the hasher keeps it."""
         at, end = filled.at, filled.at + filled.nbytes
-        self._partial.put(at, filled.block[: filled.nbytes])
-        hashed = self._hasher.take(at, filled.block, filled.nbytes)
+        self._partial.write_unrecorded(at, filled.block[: filled.nbytes])
+        hashed = self._hasher.take_block(at, filled.block, filled.nbytes)
         if self._partial.note_span(at, end) and not (self._flush and self._flush.is_alive()):
-            # Beside the transfer: a disk may take seconds for it.
+            # In another thread, because a flush may take seconds.
             self._flush = threading.Thread(target=self._sync_partial, name="flush", daemon=True)
             self._flush.start()
         return hashed

@@ -1,8 +1,8 @@
 """The bytes of one answer, read into large buffers with few calls.
 
-A plain connection is read past http.client: one recv with MSG_WAITALL fills a whole buffer in the kernel, and
-SO_RCVTIMEO ends it early on a slow line, so that what came is noted soon. TLS hands out records of 16 KiB;
-they are gathered up to the same time. A chunked answer is left to http.client.
+A plain connection is read past http.client: one recv with MSG_WAITALL fills a whole buffer in the
+kernel, and SO_RCVTIMEO ends it early on a slow line, so that what came is noted soon. TLS hands out
+records of 16 KiB; they are gathered up to the same time. A chunked answer is left to http.client.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ _TIMEVAL: Final = timeval(_GATHER_S)
 
 
 class Body:
-    """An answer being read: at most the bytes of the range asked for. `total` is the file's size, or -1."""
+    """An answer being read: at most the bytes of the range asked for.
+
+    `total` is the file's size, or -1.
+    """
 
     def __init__(
         self,
@@ -62,7 +65,10 @@ class Body:
             self._read = self._read_plain
 
     def readinto(self, view: memoryview) -> int:
-        """Return how many bytes were read into `view`, 0 at the end. Raises OSError on a stall or a reset."""
+        """Return how many bytes were read into `view`, 0 at the end.
+
+        Raises OSError on a stall or a reset.
+        """
         view = view[: min(len(view), self._left)]
         if not view:
             return 0
@@ -77,7 +83,8 @@ class Body:
         return n
 
     def _require_rate(self, waited_s: float, nbytes: int) -> None:
-        """Raise TimeoutError for less than 1 KiB/s: a byte now and then is no stall, but never ends either.
+        """Raise TimeoutError for less than 1 KiB/s: a byte now and then is no stall, but never ends
+        either.
 
         Only the time spent in reads counts: a slow disk is not the server's fault.
         """
@@ -89,7 +96,9 @@ class Body:
             self._waited_s, self._got = 0.0, 0
 
     def end(self) -> bool:
-        """Return whether the connection can carry another request: nothing of this answer is left in it."""
+        """Return whether the connection can carry another request: nothing of this answer is left
+        in it.
+        """
         if self._left or not self._is_kept:
             return False
         self._response.close()
@@ -125,4 +134,4 @@ class Body:
 
     def _require_life(self, since: float) -> None:
         if time.monotonic() - since >= self._stall_s:
-            raise TimeoutError("no byte for too long")
+            raise TimeoutError("no data for too long")

@@ -1,10 +1,11 @@
-"""Bounds on what the hub may answer through huggingface_hub: requests, bytes and time of one question.
+"""Bounds on what the hub may answer through huggingface_hub: requests, bytes and time of one
+question.
 
-The library follows every `rel="next"`, decompresses whatever comes and keeps it all: 0.5 MB of gzip become
-1 GB. Here each of its HTTP clients asks for plain bytes, and counts them as they come.
+The library follows every `rel="next"`, decompresses whatever comes and keeps it all: 0.5 MB of gzip
+become 1 GB. Here each of its HTTP clients asks for plain bytes, and counts them as they come.
 
-A token is sent to the hub's own origin and to no other: not to where a listing says that its next page lies,
-nor to the same host without TLS.
+A token is sent to the hub's own origin and to no other: not to where a listing says that its next
+page lies, nor to the same host without TLS.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class _Question:
         ):
             if is_over:
                 raise NetworkError(
-                    f"{without_login(self.endpoint)} does not stop answering: {much} for one request",
+                    f"{without_login(self.endpoint)} sent too much: {much} for one request",
                     hint="check HF_ENDPOINT",
                 )
 
@@ -58,7 +59,9 @@ _asked: ContextVar[_Question | None] = ContextVar("asked", default=None)
 
 @contextmanager
 def one_question(endpoint: str) -> Iterator[None]:
-    """Bound all that huggingface_hub receives inside the block, and send a token to `endpoint` alone."""
+    """Bound all that huggingface_hub receives inside the block, and send a token to `endpoint`
+    alone.
+    """
     token = _asked.set(_Question(endpoint, time.monotonic()))
     try:
         yield
@@ -81,7 +84,9 @@ def without_login(url: str) -> str:
 
 
 def new_client(context: ssl.SSLContext | None) -> httpx2.Client:
-    """Return an HTTP client for huggingface_hub that keeps to the bounds; `context`: whom it trusts."""
+    """Return an HTTP client for huggingface_hub that keeps to the bounds; `context`: whom it
+    trusts.
+    """
     import httpx2
 
     return httpx2.Client(
@@ -109,7 +114,7 @@ def _check_response(response: httpx2.Response) -> None:
     asked = _asked.get()
     if response.headers.get("Content-Encoding", "").strip().lower() not in ("", "identity"):
         host = without_login(str(response.request.url.copy_with(query=None)))
-        raise NetworkError(f"{host} answers compressed, although plain bytes were asked for")
+        raise NetworkError(f"{host} sent a compressed response that was not requested")
     if asked is None or not isinstance(response.stream, httpx2.SyncByteStream):
         return
     response.stream = _count_bytes(response.stream, asked)

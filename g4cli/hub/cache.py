@@ -19,7 +19,9 @@ _MAX_FILES: Final = 10_000
 
 
 def cached_file(cache: Path, repo: str, file: RemoteFile) -> Path | None:
-    """Return the cached copy of `file`: by its hash, whatever revision brought it; None if there is none."""
+    """Return the cached copy of `file`: by its hash, whatever revision brought it; None if there is
+    none.
+    """
     blob = _repository_folder(cache, repo) / "blobs" / (file.sha256 or file.git_oid)
     if not (file.sha256 or file.git_oid) or not _is_plain_name(blob.name):
         return None
@@ -30,7 +32,9 @@ def cached_file(cache: Path, repo: str, file: RemoteFile) -> Path | None:
 
 
 def cached_repository(cache: Path, repo: str, revision: str | None = None) -> Repository | None:
-    """Return what the cache knows of a repository, for use without a network; None if it knows nothing."""
+    """Return what the cache knows of a repository, for use without a network; None if it knows
+    nothing.
+    """
     folder = _repository_folder(cache, repo)
     commit = revision or "main"
     try:

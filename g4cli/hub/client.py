@@ -1,7 +1,8 @@
-"""The hub: who we are, what a repository holds, where a file lies. huggingface_hub does the talking.
+"""The Hugging Face Hub: the files of a repository and where to download them, by huggingface_hub.
 
-Environment, read at each call: HF_ENDPOINT, HF_TOKEN (or the token of `hf auth login`), HF_HUB_OFFLINE,
-HF_HUB_CACHE or HF_HOME, HTTP_PROXY, HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE, REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE.
+Environment, read at each call: HF_ENDPOINT, HF_TOKEN (or the token of `hf auth login`),
+HF_HUB_OFFLINE, HF_HUB_CACHE or HF_HOME, HTTP_PROXY, HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE,
+REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _TRUE: Final = ("1", "true", "yes", "on")
 _DEFAULT: Final = "https://huggingface.co"
 _TIMEOUT_S: Final = 15.0
 _WAITS_S: Final = (0.5, 1.0, 2.0, 4.0)
-_PASSING: Final = (408, 429, 500, 502, 503, 504)
+_TEMPORARY: Final = (408, 429, 500, 502, 503, 504)
 _MAX_ROWS: Final = 100_000
 _MAX_BYTES: Final = 1 << 50
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
@@ -39,7 +40,7 @@ _OID: Final = re.compile(r"(?:[0-9a-f]{40})?")
 
 @dataclass(frozen=True, slots=True)
 class HubOptions:
-    """How to talk to the hub."""
+    """Where the hub is, and whether it may be used."""
 
     offline: bool = False
     endpoint: str = _DEFAULT
@@ -47,7 +48,7 @@ class HubOptions:
 
     @classmethod
     def from_environment(cls, *, offline: bool = False) -> HubOptions:
-        """Return what the environment says; `offline` switches the network off in any case."""
+        """Return the options of the environment; `offline` disables the network in any case."""
         env = os.environ
         switched_off = any(
             env.get(name, "").lower() in _TRUE
@@ -69,17 +70,18 @@ class Repository:
     files: tuple[RemoteFile, ...]
 
     def __post_init__(self) -> None:
-        # It becomes part of paths and addresses, and comes from a server.
+        # It comes from a server and becomes part of paths and URLs.
         if not _COMMIT.fullmatch(self.commit):
             raise BadFile(
-                f"{self.repo}: the hub returned an invalid commit: {self.commit[:80]!r}; nothing was fetched",
+                f"{self.repo}: the hub returned an invalid commit: {self.commit[:80]!r}; "
+                "nothing was downloaded",
                 hint="check HF_ENDPOINT",
             )
 
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Where the bytes of a file are now: often a signed address of another host that soon expires."""
+    """The current URL of a file: often a signed one of another host, which expires soon."""
 
     url: str
     headers: dict[str, str]
@@ -88,16 +90,16 @@ class Location:
 
 
 class Hub:
-    """A connection to the hub; nothing is sent before the first question."""
+    """The hub at one endpoint. Nothing is sent before the first call."""
 
     def __init__(self, options: HubOptions | None = None) -> None:
         self.options = options or HubOptions.from_environment()
 
-    def repository(self, repo: str, revision: str | None = None) -> Repository:
+    def read_repository(self, repo: str, revision: str | None = None) -> Repository:
         """Return the commit that `revision` (default: main) names now, and its files.
 
-        Raises NetworkError, NotFound (no such repository or revision), BadFile (an unsafe path, a commit
-        or a hash that is none).
+        Raises NetworkError, NotFound (no such repository or revision), BadFile (an unsafe path, an
+        invalid commit or hash).
         """
         self._require_network(repo)
         with _translate_errors(repo, revision, self.options.endpoint):
@@ -114,8 +116,11 @@ class Hub:
         check_paths(repo, (f.path for f in files))
         return replace(empty, files=files)
 
-    def locate(self, repository: Repository, file: RemoteFile) -> Location:
-        """Return where `file` can be fetched now. Raises as `repository`, BadFile if it has changed."""
+    def locate_file(self, repository: Repository, file: RemoteFile) -> Location:
+        """Return where `file` can be downloaded now.
+
+        Raises as `read_repository`, BadFile if it has changed.
+        """
         self._require_network(repository.repo)
         from huggingface_hub import get_hf_file_metadata, get_token, hf_hub_url
 
@@ -144,15 +149,15 @@ class Hub:
                 hint="run the same command again",
             )
         with _translate_errors(repository.repo, repository.commit, self.options.endpoint):
-            place, home = origin_of(found.location), origin_of(self.options.endpoint)
-        if home[0] == "https" != place[0]:
+            target, home = origin_of(found.location), origin_of(self.options.endpoint)
+        if home[0] == "https" != target[0]:
             raise NetworkError(
-                f"{repository.repo}/{file.path}: the hub sends from https to {place[0]}; refused",
+                f"{repository.repo}/{file.path}: refused a redirect from https to {target[0]}",
                 hint="check HF_ENDPOINT",
             )
         headers = {"User-Agent": "g4"}
-        # A token is for the hub, never for the host behind it.
-        if token and place == home:
+        # The token is for the hub, never for the host that it redirects to.
+        if token and target == home:
             headers["Authorization"] = f"Bearer {token}"
         return Location(found.location, headers, etag, nbytes)
 
@@ -160,7 +165,7 @@ class Hub:
         from huggingface_hub import HfApi
 
         _use_own_client()
-        # Its reports of what it tries again would fall between the bars.
+        # Its log lines about retries would break the progress bars.
         logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
         return HfApi(endpoint=self.options.endpoint, library_name="g4")
 
@@ -173,20 +178,20 @@ class Hub:
 
 
 def _use_own_client() -> None:
-    """Make huggingface_hub keep to our bounds, and trust all certificates that the environment names."""
+    """Make huggingface_hub use our limits and the certificates that the environment names."""
     _set_client_factory(load_certificates())
 
 
 @lru_cache(maxsize=1)
 def _set_client_factory(context: ssl.SSLContext | None) -> None:
-    # Once for each context: a new client means new connections.
+    # Cached by context, because a new client opens new connections.
     from huggingface_hub import set_client_factory
 
     set_client_factory(lambda: new_client(context))
 
 
 def _remote_file(repo: str, item: Any) -> RemoteFile:
-    """Return a row of a listing, every field of it checked: all of them come from a server."""
+    """Return the file of a row of a listing. Raises BadFile unless every field is valid."""
     lfs = item.lfs
     size, sha256, oid = (
         lfs.size if lfs else item.size,
@@ -201,14 +206,17 @@ def _remote_file(repo: str, item: Any) -> RemoteFile:
         or not (isinstance(oid, str) and _OID.fullmatch(oid))
     ):
         raise BadFile(
-            f"{repo} lists a file with an invalid record: {str(item.path)[:80]!r}; nothing was fetched",
+            f"{repo} lists a file with an invalid record: {str(item.path)[:80]!r}; "
+            "nothing was downloaded",
             hint=f"report it to the owners of {repo}",
         )
     return RemoteFile(item.path, size, sha256, oid)
 
 
 def _retry_call(ask: Callable[[], Any]) -> Any:
-    """Return what `ask` returns; the library tries some of its questions again, but not this one."""
+    """Return the result of `ask`, with retries: huggingface_hub does not retry this request
+    itself.
+    """
     import httpx2
     from huggingface_hub import errors
 
@@ -216,7 +224,7 @@ def _retry_call(ask: Callable[[], Any]) -> Any:
         try:
             return ask()
         except errors.HfHubHTTPError as err:
-            if err.response is None or err.response.status_code not in _PASSING:
+            if err.response is None or err.response.status_code not in _TEMPORARY:
                 raise
             wait = max(wait, min(retry_seconds(err.response.headers), 30.0))
         except (httpx2.ReadError, httpx2.RemoteProtocolError, httpx2.TimeoutException):
@@ -225,8 +233,8 @@ def _retry_call(ask: Callable[[], Any]) -> Any:
     return ask()
 
 
-# What huggingface_hub raises for an answer of another shape than it expects: it checks none.
-_SENSELESS: Final = (
+# What huggingface_hub raises for a response of unexpected structure, which it does not check.
+_MALFORMED: Final = (
     ValueError,
     TypeError,
     AttributeError,
@@ -238,7 +246,7 @@ _SENSELESS: Final = (
 
 @contextmanager
 def _translate_errors(repo: str, revision: str | None, endpoint: str) -> Iterator[None]:
-    """Turn the exceptions of huggingface_hub and of its HTTP library into ours."""
+    """Turn the exceptions of huggingface_hub and of its HTTP library into G4Error."""
     import httpx2
     from huggingface_hub import errors
 
@@ -259,7 +267,9 @@ def _translate_errors(repo: str, revision: str | None, endpoint: str) -> Iterato
     except errors.RevisionNotFoundError as err:
         raise NotFound(f"{repo} has no revision {revision}", hint=f"g4 pull hf:{repo}") from err
     except errors.EntryNotFoundError as err:
-        raise NotFound(f"{repo}: the file is gone", hint="run the same command again") from err
+        raise NotFound(
+            f"{repo}: the file no longer exists", hint="run the same command again"
+        ) from err
     except errors.HFValidationError as err:
         raise UsageError(f"not a repository: {repo!r}", hint="write it as hf:OWNER/REPO") from err
     except errors.OfflineModeIsEnabled as err:
@@ -275,7 +285,7 @@ def _translate_errors(repo: str, revision: str | None, endpoint: str) -> Iterato
             f"{shown} cannot be reached: {_describe_error(err, endpoint)}",
             hint="check the connection, HTTPS_PROXY and HF_ENDPOINT, then run the same command again",
         ) from err
-    except (httpx2.InvalidURL, *_SENSELESS) as err:
+    except (httpx2.InvalidURL, *_MALFORMED) as err:
         raise NetworkError(
             f"{shown} sent an answer that g4 cannot read: {_describe_error(err, endpoint)}",
             hint="check HF_ENDPOINT, then run the same command again",
@@ -283,7 +293,7 @@ def _translate_errors(repo: str, revision: str | None, endpoint: str) -> Iterato
 
 
 def _certificate_error(err: BaseException | None) -> ssl.SSLCertVerificationError | None:
-    """Return the refused certificate behind `err`, if that is the cause: libraries wrap it."""
+    """Return the certificate error that caused `err`, or None; libraries wrap it."""
     while err is not None and not isinstance(err, ssl.SSLCertVerificationError):
         err = err.__cause__ or err.__context__
     return err
@@ -306,6 +316,6 @@ def _http_error(repo: str, status: int) -> NetworkError:
 
 
 def _describe_error(err: BaseException, endpoint: str) -> str:
-    """Return the first line of what `err` says, without a password that `endpoint` holds."""
+    """Return the first line of the message of `err`, without a password in `endpoint`."""
     text = str(err).replace(endpoint, without_login(endpoint)).strip().splitlines()
     return text[0][:200] if text else type(err).__name__

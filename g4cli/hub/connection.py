@@ -1,8 +1,8 @@
-"""One HTTP GET of a byte range; body.py reads the answer.
+"""Request a byte range by HTTP; body.py reads the response.
 
 Proxies (HTTP_PROXY, HTTPS_PROXY, NO_PROXY) and certificates (SSL_CERT_FILE, REQUESTS_CA_BUNDLE,
-CURL_CA_BUNDLE, or else those that huggingface_hub finds) are honored; up to five redirects are followed, and
-a token never goes to another host.
+CURL_CA_BUNDLE, or else those that huggingface_hub finds) are honored. Up to five redirects are
+followed. A token is never sent to another host.
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ _RANGE: Final = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)"
 
 
 class BadAnswer(Exception):
-    """The server answered, but not with the bytes. `retry_after` is in seconds, 0 if it did not say."""
+    """A response without the requested bytes.
+
+    `retry_after` is in seconds, 0 if the server named none.
+    """
 
     def __init__(self, status: int, what: str, retry_after: float = 0.0) -> None:
         super().__init__(f"{status} {what}".strip())
@@ -42,7 +45,7 @@ class BadAnswer(Exception):
 
 
 class Connection:
-    """Keeps one connection open between requests to the same host."""
+    """An HTTP connection that stays open between requests to the same host."""
 
     def __init__(self, *, stall_s: float = STALL_S) -> None:
         self._stall_s = stall_s
@@ -51,10 +54,10 @@ class Connection:
         self._body: Body | None = None
 
     def get_range(self, url: str, headers: Mapping[str, str], start: int, end: int) -> Body:
-        """Return the body of bytes `start` to `end` (exclusive).
+        """Return the response with the bytes from `start` to `end` (exclusive).
 
-        Raises BadAnswer for any status but 206 with the right range, OSError or http.client.HTTPException
-        for a broken connection.
+        Raises BadAnswer for any status but 206 with the right range, OSError or
+        http.client.HTTPException for a broken connection.
         """
         sent = {**headers, "Range": f"bytes={start}-{end - 1}", "Accept-Encoding": "identity"}
         if self._body is not None and not self._body.end():
@@ -69,10 +72,10 @@ class Connection:
                     response.close()
                     self.close()
                     raise
-            place = response.headers.get("Location", "")
+            location = response.headers.get("Location", "")
             response.close()
             self.close()
-            target = _resolve_redirect(url, place)
+            target = _resolve_redirect(url, location)
             if origin_of(target) != origin_of(url):
                 sent = {k: v for k, v in sent.items() if k.lower() != "authorization"}
             url = target
@@ -87,14 +90,20 @@ class Connection:
         self._open = self._sock = self._body = None
 
     def abort(self) -> None:
-        """Wake a thread that waits for bytes: it sees a broken connection. Callable from any thread."""
+        """Interrupt a thread that waits for bytes; it gets an OSError.
+
+        May be called from any thread.
+        """
         sock = self._sock
         if sock:
             with suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
 
     def _get_response(self, url: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
-        """Return the head of the answer. A kept connection that the server has closed is opened again."""
+        """Return the response before its body is read.
+
+        A connection closed by the server is opened again.
+        """
         was_open = self._open is not None
         try:
             return self._send_request(url, headers)
@@ -113,23 +122,23 @@ class Connection:
         if not self._open:
             self._open = (key, _open_connection(parts, proxy, self._stall_s))
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        if proxy and parts.scheme == "http":  # a plain proxy wants the whole address
+        if proxy and parts.scheme == "http":  # an HTTP proxy needs the whole URL
             path, headers = f"http://{parts.netloc}{path}", {**headers, **_proxy_auth(proxy)}
         connection = self._open[1]
         connection.request("GET", path, headers=dict(headers))
-        self._sock = connection.sock  # http.client forgets it if the server wants to close
+        self._sock = connection.sock  # http.client drops its reference if the server closes
         return connection.getresponse()
 
     def _check_response(self, response: http.client.HTTPResponse, start: int, end: int) -> Body:
         if response.status == 206:
             match = _RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
             if not match or (int(match[1]), int(match[2])) != (start, end - 1):
-                raise BadAnswer(206, "with another range than asked for")
+                raise BadAnswer(206, "with a range that was not requested")
             if response.headers.get("Content-Encoding", "identity").strip().lower() not in (
                 "",
                 "identity",
             ):
-                raise BadAnswer(206, "compressed, although plain bytes were asked for")
+                raise BadAnswer(206, "compressed, although that was not requested")
             assert self._sock is not None
             total = -1 if match[3] == "*" else int(match[3])
             self._body = Body(response, self._sock, end - start, total, self._stall_s)
@@ -140,14 +149,14 @@ class Connection:
 
 
 def retry_seconds(headers: http.client.HTTPMessage | httpx2.Headers) -> float:
-    """Return how long a server asks to wait; 0 if it does not say, or says a date."""
+    """Return the seconds of the Retry-After header, 0 if it is missing or a date."""
     asked = headers.get("Retry-After", "").strip()
     return float(asked) if re.fullmatch(r"[0-9]{1,9}", asked) else 0.0
 
 
 def _parse_url(url: str) -> SplitResult:
-    """Return the parts of an address that can be connected to, else raise BadAnswer."""
-    with suppress(ValueError):  # a port or an IPv6 address that is none
+    """Return the parts of a valid http or https URL, else raise BadAnswer."""
+    with suppress(ValueError):  # an invalid port or IPv6 address
         parts = urlsplit(url)
         labels = (parts.hostname or "").split(".")
         if (
@@ -162,11 +171,14 @@ def _parse_url(url: str) -> SplitResult:
     raise BadAnswer(310, "redirects to an invalid address")
 
 
-def _resolve_redirect(url: str, place: str) -> str:
-    """Return where the answer of `url` leads. Raises BadAnswer for no address, and for one without TLS."""
+def _resolve_redirect(url: str, location: str) -> str:
+    """Return the target of a redirect.
+
+    Raises BadAnswer if it is invalid or leads from https to http.
+    """
     try:
         # http.client reads headers as Latin-1: these are the bytes that the server sent.
-        target = urljoin(url, quote(place.encode("latin-1"), safe="%/:=&?~#+!$,;'@()*[]"))
+        target = urljoin(url, quote(location.encode("latin-1"), safe="%/:=&?~#+!$,;'@()*[]"))
     except ValueError as err:
         raise BadAnswer(310, "redirects to an invalid address") from err
     if _parse_url(target).scheme == "http" and urlsplit(url).scheme == "https":
@@ -198,10 +210,11 @@ def _proxy_for(parts: SplitResult) -> SplitResult | None:
             return proxy
         what = f"by {proxy.scheme}"
     except ValueError:
-        what = "at such an address"
-    # Asking it without TLS would send its password in clear text.
+        what = "with such an address"
+    # A proxy that expects TLS would get its password in clear text.
     raise UsageError(
-        f"{parts.scheme.upper()}_PROXY={without_login(address)}: no proxy is reached {what}; by http only",
+        f"{parts.scheme.upper()}_PROXY={without_login(address)}: "
+        f"a proxy {what} is not supported, only http",
         hint=f"export {parts.scheme.upper()}_PROXY=http://HOST:PORT",
     )
 
@@ -214,7 +227,7 @@ def _proxy_auth(proxy: SplitResult) -> dict[str, str]:
 
 
 def load_certificates() -> ssl.SSLContext | None:
-    """Return what SSL_CERT_FILE, REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE name, all together.
+    """Return the certificates that SSL_CERT_FILE, REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE name.
 
     None if none of them is set. Raises UsageError if one cannot be read.
     """
@@ -241,7 +254,7 @@ def _trust_bundles(bundles: tuple[tuple[str, str], ...]) -> ssl.SSLContext | Non
 
 
 def untrusted_error(host: str, err: ssl.SSLCertVerificationError) -> NetworkError:
-    """Return the error that says whose certificate is not trusted, and what to do."""
+    """Return the error for a certificate of `host` that is not trusted."""
     return NetworkError(
         f"{host}: its certificate is not trusted: {err.verify_message}",
         hint="set SSL_CERT_FILE to the certificates of your network, then run the same command again",

@@ -25,7 +25,10 @@ from g4cli.hub.transfer import Limits, Transfer
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """A verified file. `fetched_bytes` came in this call, `resumed_bytes` were here from earlier ones."""
+    """A verified file.
+
+    `fetched_bytes` came in this call, `resumed_bytes` were here from earlier ones.
+    """
 
     path: Path
     nbytes: int
@@ -49,9 +52,9 @@ def fetch_file(
 ) -> Fetched:
     """Return `file` at `target`, its content checked against the hub's record.
 
-    One process fetches, others wait for it. Raises NetworkError, NotFound, BadFile, HashMismatch, NoSpace,
-    UsageError or Interrupted (Ctrl-C, or `cancelled` became true); what has arrived is always kept (`restart`
-    throws it away first).
+    One process fetches, others wait for it. Raises NetworkError, NotFound, BadFile, HashMismatch,
+    NoSpace, UsageError or Interrupted (Ctrl-C, or `cancelled` became true); what has arrived is
+    always kept (`restart` throws it away first).
     """
     waiting = f"waiting: another g4 process is downloading {target.name}"
     with hold_lock(target, on_wait=lambda: notice(waiting), cancelled=cancelled):
@@ -85,7 +88,7 @@ class _Request:
 def _download_file(request: _Request) -> Fetched:
     file = request.file
     # The address is asked for before a byte of disk is touched: a refusal leaves nothing.
-    first = request.hub.locate(request.repository, file)
+    first = request.hub.locate_file(request.repository, file)
     partial = Partial(request.target, Goal(file.nbytes, file.sha256, file.git_oid))
     try:
         if request.restart:
@@ -122,7 +125,9 @@ def _download_file(request: _Request) -> Fetched:
 
 
 def _seed_from_older(request: _Request, partial: Partial) -> Span | None:
-    """Take the weights of an older file at the same place, if its header says that they are the same."""
+    """Take the weights of an older file at the same place, if its header says that they are the
+    same.
+    """
     file, old = request.file, request.target
     if request.restart or file.nbytes < reuse.WORTH_BYTES or not old.is_file():
         return None
@@ -138,7 +143,7 @@ def _run_transfer(request: _Request, partial: Partial, first: Location | None) -
     places = iter([first] if first else [])
     transfer = Transfer(
         partial,
-        lambda: next(places, None) or request.hub.locate(request.repository, request.file),
+        lambda: next(places, None) or request.hub.locate_file(request.repository, request.file),
         label=request.file.name,
         progress=request.progress,
         limits=request.limits,
@@ -162,10 +167,13 @@ def _drop_older_partials(target: Path) -> None:
 
 
 def _with_hash(hub: Hub, repository: Repository, file: RemoteFile) -> RemoteFile:
-    """Return `file` with the hash of its listing, or else that of its ETag. Raises BadFile without one."""
+    """Return `file` with the hash of its listing, or else that of its ETag.
+
+    Raises BadFile without one.
+    """
     if file.sha256 or file.git_oid:
         return file
-    etag = hub.locate(repository, file).etag
+    etag = hub.locate_file(repository, file).etag
     if re.fullmatch(r"[0-9a-f]{64}", etag):
         return replace(file, sha256=etag)
     if re.fullmatch(r"[0-9a-f]{40}", etag):

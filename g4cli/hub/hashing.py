@@ -18,8 +18,8 @@ _LOOK_S: Final = 0.01
 class Hasher(threading.Thread):
     """Follows the frontier of a partial.
 
-    Blocks that come in order are hashed from memory; what arrived out of order, or in earlier runs, is read
-    again from the file.
+    Blocks that come in order are hashed from memory; what arrived out of order, or in earlier runs,
+    is read again from the file.
     """
 
     def __init__(
@@ -38,8 +38,10 @@ class Hasher(threading.Thread):
         self._error: OSError | None = None
         self.hashed_bytes = 0
 
-    def take(self, at: int, block: memoryview, nbytes: int) -> bool:
-        """Return whether the block is the next one; then it is hashed and given back when that is done."""
+    def take_block(self, at: int, block: memoryview, nbytes: int) -> bool:
+        """Return whether the block is the next one; then it is hashed and given back when that is
+        done.
+        """
         with self._lock:
             if at != self._promised or self._error is not None:
                 return False
@@ -55,7 +57,8 @@ class Hasher(threading.Thread):
                 try:
                     block, nbytes = self._queue.get(timeout=wait)
                 except queue.Empty:
-                    # Looking now and then costs less than being woken by every block of every worker.
+                    # Looking now and then costs less than being woken by every block of every
+                    # worker.
                     wait = 0.0 if self._catch_up(view) else _LOOK_S
                     continue
                 self._digest.update(block[:nbytes])
@@ -88,7 +91,7 @@ class Hasher(threading.Thread):
         self.hashed_bytes = end
         return True
 
-    def check(self, label: str) -> None:
+    def check_hash(self, label: str) -> None:
         """Raise HashMismatch unless the whole file has the hash that the hub recorded."""
         if self._error is not None:
             raise BadFile(

@@ -124,13 +124,15 @@ class _Source:
         self._connection.close()
 
     def fetch(self, start: int, end: int) -> None:
-        """Fetch bytes `start` to `end`, the file's end at most; a broken connection is tried again."""
+        """Fetch bytes `start` to `end`, the file's end at most; a broken connection is tried
+        again.
+        """
         end = min(end, self._file.nbytes, self.pieces.next_start(start))
         data = bytearray()
         attempts = 0
         while len(data) < end - start:
             # The address is asked for once, and again after a fault: it may have expired.
-            self._location = self._location or self._hub.locate(self._repository, self._file)
+            self._location = self._location or self._hub.locate_file(self._repository, self._file)
             try:
                 self._read_range(self._location, start, end, data)
             except (OSError, http.client.HTTPException, BadAnswer) as err:

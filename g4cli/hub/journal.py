@@ -1,27 +1,28 @@
 """A partial file and its journal: which byte ranges have arrived, across any number of processes.
 
-    .NAME.SHA12.part       the bytes, sparse, at their final offsets
-    .NAME.SHA12.journal    a line of JSON (what the file must be), then a line per piece: "START END\\n"
+.NAME.SHA12.part       the bytes, sparse, at their final offsets .NAME.SHA12.journal    a line of
+JSON (what the file must be), then a line per piece: "START END\\n"
 
 Theory. Two events may end a download: the process is killed, or the machine stops. They destroy
 different things, so the journal answers two questions.
 
 *What did a killed process write?* The kernel keeps every page that was written, so each line of the
-journal is true if it is appended after its bytes were written. A line that was cut off in the middle,
-and all that follows it, is ignored. What is lost is what was not yet recorded: at most 1 MiB.
+journal is true if it is appended after its bytes were written. A line that was cut off in the
+middle, and all that follows it, is ignored. What is lost is what was not yet recorded: at most 1
+MiB.
 
 *What is on the disk after a power cut?* Pages that were written but not flushed are gone, and the
-journal may have reached the disk before them. So every 512 MiB the data are flushed with fsync, and then
-the list of ranges that the flush covers is appended between the lines "restart" and "sync". The first
-line of the journal holds the boot id of the machine. If it differs from the present one, the machine was
-restarted, and only ranges between "restart" and "sync" are believed.
+journal may have reached the disk before them. So every 512 MiB the data are flushed with fsync, and
+then the list of ranges that the flush covers is appended between the lines "restart" and "sync".
+The first line of the journal holds the boot id of the machine. If it differs from the present one,
+the machine was restarted, and only ranges between "restart" and "sync" are believed.
 
-The name of both files holds the first digits of the expected hash: a new version of the file on the hub
-starts a new partial file, and never continues the old one. Neither is opened through a link.
+The name of both files holds the first digits of the expected hash: a new version of the file on the
+hub starts a new partial file, and never continues the old one. Neither is opened through a link.
 
-A fast transfer writes past the page cache (O_DIRECT): allocating, filling and flushing fresh pages costs
-more than the network and the hash together, and the file must be on the disk before it gets its name
-anyway.
+A fast transfer writes past the page cache (O_DIRECT): allocating, filling and flushing fresh pages
+costs more than the network and the hash together, and the file must be on the disk before it gets
+its name anyway.
 """
 
 from __future__ import annotations
@@ -41,9 +42,9 @@ from g4cli.core.errors import G4Error, NoSpace, UsageError
 from g4cli.core.files import FULL_DISK, require_space
 
 _SYNC_BYTES: Final = 512 * 1024**2
-_DIRECT_BYTES: Final = 4096  # what O_DIRECT wants places, sizes and buffers to be a multiple of
+_DIRECT_BYTES: Final = 4096  # O_DIRECT requires offsets, sizes and buffers in multiples of this
 _FULL_DISK: Final = "the disk is full; what has arrived is kept"
-_MAX_JOURNAL: Final = 64 * 1024**2  # 20 GB in pieces of 128 KiB are noted in 4 MB
+_MAX_JOURNAL: Final = 64 * 1024**2  # 20 GB in pieces of 128 KiB take 4 MB
 Span = tuple[int, int]
 
 
@@ -84,7 +85,7 @@ def find_gaps(spans: Iterable[Span], nbytes: int, piece: int) -> list[Span]:
 
 
 class Partial:
-    """The partial of `target`. Thread-safe; used by one process at a time (see lock.py)."""
+    """The partial file of `target`. Thread-safe; used by one process at a time (see lock.py)."""
 
     def __init__(self, target: Path, goal: Goal) -> None:
         self.goal = goal
@@ -116,7 +117,7 @@ class Partial:
 
     @property
     def is_whole(self) -> bool:
-        """Return whether every byte has arrived."""
+        """Whether every byte has arrived."""
         return self.have == self.goal.nbytes
 
     @property
@@ -126,17 +127,22 @@ class Partial:
             return self._spans[0][1] if self._spans and self._spans[0][0] == 0 else 0
 
     def find_missing(self, piece: int) -> list[Span]:
-        """Return the ranges that are still to be fetched, cut into pieces of at most `piece` bytes."""
+        """Return the ranges that are still to be fetched, cut into pieces of at most `piece`
+        bytes.
+        """
         with self._lock:
             return find_gaps(self._spans, self.goal.nbytes, piece)
 
     def write(self, start: int, data: memoryview) -> None:
-        """Write `data` at offset `start` and record it. Raises NoSpace; what was recorded before stays."""
-        self.put(start, data)
+        """Write `data` at offset `start` and record it.
+
+        Raises NoSpace; what was recorded before stays.
+        """
+        self.write_unrecorded(start, data)
         if self.note_span(start, start + len(data)):
             self.sync()
 
-    def put(self, start: int, data: memoryview) -> None:
+    def write_unrecorded(self, start: int, data: memoryview) -> None:
         """Write `data` at offset `start` without recording it. Raises NoSpace."""
         try:
             at, end = start, start + len(data)
@@ -147,7 +153,9 @@ class Partial:
             raise self._write_error(err) from err
 
     def note_span(self, start: int, end: int) -> bool:
-        """Record that the bytes from `start` to `end` are in the file; return whether a `sync` is due."""
+        """Record that the bytes from `start` to `end` are in the file; return whether a `sync` is
+        due.
+        """
         with self._lock:
             self._add_span(start, end)
             try:
@@ -165,9 +173,10 @@ class Partial:
         if self._direct < 0 and hasattr(os, "O_DIRECT"):
             with suppress(OSError):
                 self._direct = os.open(self.path, os.O_WRONLY | os.O_DIRECT | os.O_NOFOLLOW)
-                # Reading ahead would fetch into the cache what is still to be written beside it.
+                # Reading ahead would fill the cache with pages that are about to be written
+                # directly.
                 os.posix_fadvise(self._data, 0, 0, os.POSIX_FADV_RANDOM)
-                # What went through the cache before is flushed beside the rest, not at the end.
+                # Flush what is in the cache soon, while the transfer continues.
                 self._since_sync = _SYNC_BYTES
 
     def readinto(self, view: memoryview, start: int) -> int:
@@ -186,7 +195,7 @@ class Partial:
             os.fsync(self._data)
             with self._lock:
                 self._synced = arrived
-                # The log may hold newer lines already: repeat what the mark vouches for.
+                # Newer lines may precede this point, so the flushed ranges are repeated in full.
                 os.write(self._log, _sync_lines(arrived).encode())
         except OSError as err:
             raise self._write_error(err) from err
@@ -219,7 +228,7 @@ class Partial:
         self.journal.unlink(missing_ok=True)
 
     def _put_direct(self, at: int, data: memoryview) -> int:
-        """Return how many bytes went past the page cache: 0 if they must go through it."""
+        """Write past the page cache; return the number of bytes, 0 if that is not possible."""
         if self._direct < 0 or at % _DIRECT_BYTES or len(data) % _DIRECT_BYTES:
             return 0
         try:
@@ -227,7 +236,7 @@ class Partial:
         except OSError as err:
             if err.errno != errno.EINVAL:
                 raise
-            os.close(self._direct)  # this file system cannot, or wants larger multiples
+            os.close(self._direct)  # not supported by this file system, or with larger multiples
             self._direct = -1
             return 0
 
@@ -241,7 +250,7 @@ class Partial:
         )
 
     def _add_span(self, start: int, end: int) -> None:
-        # Workers append to spans of their own: joining with a neighbor keeps the list short.
+        # Each worker extends a span of its own; merging neighbors keeps the list short.
         for index, (a, b) in enumerate(self._spans):
             if b == start:
                 self._spans[index] = (a, end)
@@ -265,12 +274,12 @@ class Partial:
         return (spans if head.get("boot") == _boot_id() else synced), synced
 
     def _rewrite_journal(self) -> int:
-        """Write the journal anew, short, and return it opened for appending."""
+        """Replace the journal by a short one and return it opened for appending."""
         head = {"bytes": self.goal.nbytes, "sha256": self.goal.sha256, "boot": _boot_id()}
         text = json.dumps(head) + "\n" + _sync_lines(self._synced)
         text += "".join(f"{a} {b}\n" for a, b in self._spans)
         fresh = self.journal.with_suffix(".journal-new")
-        # A new file in any case: a link that somebody put there is removed, never written through.
+        # Always a new file: a link with this name is removed, never followed.
         fresh.unlink(missing_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW
         descriptor = os.open(fresh, flags, 0o666)
@@ -280,7 +289,7 @@ class Partial:
 
 
 def _open_own(path: Path) -> int:
-    """Return `path` opened, or made, as a file that has no other name: links are removed, not followed."""
+    """Open or create `path` as a regular file with one name; links are removed, not followed."""
     with suppress(FileNotFoundError):
         status = os.lstat(path)
         if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
@@ -289,7 +298,7 @@ def _open_own(path: Path) -> int:
 
 
 def _read_journal(path: Path) -> bytes:
-    """Return the journal's bytes. Raises OSError, ValueError for what cannot be one."""
+    """Return the journal's bytes. Raises OSError, or ValueError if it is not a regular file."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -323,12 +332,12 @@ def _parse_spans(lines: list[bytes], nbytes: int) -> tuple[list[Span], list[Span
             if opened is not None:
                 opened.append((start, end))
         else:
-            break  # nothing behind a damaged line can be trusted
+            break  # what follows a damaged line cannot be trusted
     return merge_spans(spans), merge_spans(synced)
 
 
 def _boot_id() -> str:
-    """Return what changes when the machine restarts; "" where it cannot be known."""
+    """Return an id that changes when the machine restarts; "" if the system has none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:

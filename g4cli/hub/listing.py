@@ -1,10 +1,10 @@
-"""Which file of a repository is which: type, role and parts from names as publishers write them. No I/O.
+"""Tell type, role and parts of the files of a repository by the names that publishers give them.
 
 gemma-4-E2B_q4_0-it.gguf                      q4_0
 gemma-4-31B-it-BF16-00001-of-00002.gguf       bf16, part 1 of 2
 gemma-4-26B-it-qat-UD-Q4_K_XL.gguf            ud-q4_k_xl
-mmproj-gemma-4-E2B-it-Q8_0.gguf               a projector: never a quantization of the model
-mtp-gemma-4-31B-it-Q8_0.gguf                  a draft: neither
+mmproj-gemma-4-E2B-it-Q8_0.gguf               an encoder: never a quantization of the model
+mtp-gemma-4-31B-it-Q8_0.gguf                  a draft model: neither
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from g4cli.core.errors import BadFile, NotFound
 
 Role = Literal["model", "mmproj", "draft"]
 
-# A file is a sidecar if its name, or a folder above it, holds one of these words.
+# A file is a sidecar if its name, or that of a folder above it, contains one of these words.
 SIDECARS: Final[tuple[tuple[str, Role | None], ...]] = (
     ("mmproj", "mmproj"),
     ("mtp", "draft"),
@@ -35,13 +35,15 @@ _TYPE: Final = re.compile(
 )
 _PART: Final = re.compile(r"-(\d{5})-of-(\d{5})$")
 _UNSAFE: Final = re.compile(r"\\|^[/~]|^[A-Za-z]:|(?:^|/)\.\.?(?:/|$)|//")
-# Which type to take when nobody asked for one.
+# The types to prefer if the user names none.
 PREFERENCE: Final = ("q4_0", "q4_k_m", "ud-q4_k_xl", "q5_k_m", "q6_k", "q8_0", "bf16", "f16", "f32")
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """A file of a repository at one commit; `sha256` is "" for what git holds itself (small files)."""
+    """A file of a repository at one commit; `sha256` is "" for small files, which git
+    stores itself.
+    """
 
     path: str
     nbytes: int
@@ -50,16 +52,18 @@ class RemoteFile:
 
     @property
     def name(self) -> str:
-        """Return the name without folders."""
+        """The name without folders."""
         return self.path.rsplit("/", 1)[-1]
 
 
 def check_paths(repo: str, paths: Iterable[str]) -> None:
-    """Raise BadFile if a path of a listing could leave its folder, or misleads whoever reads it."""
+    """Raise BadFile if a path of a listing could leave its folder, or has unprintable
+    characters.
+    """
     for path in paths:
         if not path or not path.isprintable() or _UNSAFE.search(path):
             raise BadFile(
-                f"{repo} lists a file with an unsafe path: {path!r}; nothing was fetched",
+                f"{repo} lists a file with an unsafe path: {path!r}; nothing was downloaded",
                 hint=f"report it to the owners of {repo}",
             )
 
@@ -69,13 +73,13 @@ def type_of_name(path: str) -> str:
     found = list(_TYPE.finditer(_stem_of(path)))
     if not found:
         return ""
-    # The last one: gemma-4-12b-it-qat-q4_0-BF16.gguf would be a BF16 file.
+    # The last one counts: gemma-4-12b-it-qat-q4_0-BF16.gguf is a BF16 file.
     last = found[-1]
     return ("ud-" if last["ud"] else "") + last["type"].lower()
 
 
 def role_of_name(path: str) -> Role | None:
-    """Return what a file is for, by its name; None: nothing that g4 loads."""
+    """Return the role of a file by its name, None if g4 does not load it."""
     if not path.lower().endswith(".gguf"):
         return None
     words = re.split(r"[-_./]", path.lower())
@@ -85,47 +89,52 @@ def role_of_name(path: str) -> Role | None:
     return "model"
 
 
-def of_role(files: Iterable[RemoteFile], role: Role) -> tuple[RemoteFile, ...]:
+def select_role(files: Iterable[RemoteFile], role: Role) -> tuple[RemoteFile, ...]:
     """Return the GGUFs of one role, in the order of the listing."""
     return tuple(f for f in files if role_of_name(f.path) == role)
 
 
 def types_of(files: Iterable[RemoteFile]) -> tuple[str, ...]:
-    """Return the types of the model files, none twice."""
-    return tuple(dict.fromkeys(t for f in of_role(files, "model") if (t := type_of_name(f.path))))
+    """Return the types of the model files, each once."""
+    return tuple(
+        dict.fromkeys(t for f in select_role(files, "model") if (t := type_of_name(f.path)))
+    )
 
 
-def pick(repo: str, files: Sequence[RemoteFile], type_name: str) -> tuple[RemoteFile, ...]:
-    """Return the model file of `type_name`: one, or all parts of a split one in order.
+def pick_model(repo: str, files: Sequence[RemoteFile], type_name: str) -> tuple[RemoteFile, ...]:
+    """Return the model file of `type_name`: one file, or all parts of a split file in order.
 
     Raises NotFound with the types that exist, BadFile if a part is missing from the listing.
     """
-    fitting = [f for f in of_role(files, "model") if type_name in (type_of_name(f.path), "")]
+    fitting = [f for f in select_role(files, "model") if type_name in (type_of_name(f.path), "")]
     if not fitting:
         held = " ".join(types_of(files)) or "none"
         raise NotFound(
             f"{repo} has no {type_name} file (its types: {held})", hint=f"hf:{repo}:TYPE"
         )
-    # Shortest path first: a file in the root before one in a folder, a plain name before a decorated one.
+    # A file in the root is preferred to one in a folder, and a short name to a long one.
     best = min(fitting, key=lambda f: (f.path.count("/"), len(_stem_of(f.path)), f.path))
     return parts_of(repo, files, best)
 
 
 def pick_mmproj(files: Sequence[RemoteFile]) -> RemoteFile | None:
-    """Return the projector to put beside a model: BF16 if there is one, else the most exact, else None."""
-    order = ("bf16", "f16", "", "f32", "q8_0")
-    found = of_role(files, "mmproj")
+    """Return the mmproj file to download with a model:
 
-    def rank(file: RemoteFile) -> tuple[int, int, str]:
+    BF16, else the most precise; None without one.
+    """
+    order = ("bf16", "f16", "", "f32", "q8_0")
+    found = select_role(files, "mmproj")
+
+    def rank_type(file: RemoteFile) -> tuple[int, int, str]:
         kind = type_of_name(file.path)
         return (order.index(kind) if kind in order else len(order), file.path.count("/"), file.path)
 
-    return min(found, key=rank, default=None)
+    return min(found, key=rank_type, default=None)
 
 
 def pick_draft(files: Sequence[RemoteFile]) -> RemoteFile | None:
-    """Return the draft to put beside a model: Q8_0 if there is one, else the first, else None."""
-    found = of_role(files, "draft")
+    """Return the draft model to download with a model: Q8_0, else the first; None without one."""
+    found = select_role(files, "draft")
     return min(found, key=lambda f: (type_of_name(f.path) != "q8_0", f.path), default=None)
 
 
@@ -159,12 +168,14 @@ def checkpoint_files(repo: str, files: Sequence[RemoteFile]) -> tuple[RemoteFile
     weights = [f for f in root if f.path.endswith(".safetensors")]
     texts = [f for f in root if f.path.endswith((".json", ".jinja")) or f.path == "README.md"]
     if not weights or not any(f.path == "config.json" for f in texts):
-        raise NotFound(f"{repo} holds no checkpoint of safetensors", hint=f"g4 pull hf:{repo}/FILE")
+        raise NotFound(
+            f"{repo} has no checkpoint in safetensors format", hint=f"g4 pull hf:{repo}/FILE"
+        )
     return (*sorted(texts, key=lambda f: f.path), *sorted(weights, key=lambda f: f.path))
 
 
 def preferred_type(files: Sequence[RemoteFile]) -> str:
-    """Return the type to take when none was asked for; "" if no name tells one."""
+    """Return the type to use if the user names none; "" if no file name has one."""
     held = types_of(files)
     return next((t for t in PREFERENCE if t in held), held[0] if held else "")
 

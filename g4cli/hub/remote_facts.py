@@ -1,4 +1,6 @@
-"""The facts for `g4 doctor hf:OWNER/REPO/FILE --quick`: a header on the hub, read by byte ranges."""
+"""The facts for `g4 doctor hf:OWNER/REPO/FILE --quick`: a header on the hub, read by byte
+ranges.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from g4cli.doctor.facts.gather import facts_of_header
 from g4cli.hub.address import parse_address
 from g4cli.hub.client import Hub
 from g4cli.hub.header import remote_header
-from g4cli.hub.listing import pick, preferred_type
+from g4cli.hub.listing import pick_model, preferred_type
 
 
 def read_remote_facts(address: str) -> FileFacts:
@@ -20,14 +22,14 @@ def read_remote_facts(address: str) -> FileFacts:
     """
     repo, path, type_name, revision = parse_address(address)
     hub = Hub()
-    repository = hub.repository(repo, revision)
+    repository = hub.read_repository(repo, revision)
     files = repository.files
     if path:
         file = next((f for f in files if f.path == path), None)
         if file is None:
             raise NotFound(f"{repo} has no file {path}", hint=f"g4 fit hf:{repo}")
     else:
-        file = pick(repo, files, type_name or preferred_type(files))[0]
+        file = pick_model(repo, files, type_name or preferred_type(files))[0]
     label = f"{HUB_PREFIX}{repo}/{file.path}"
     try:
         header = remote_header(hub, repository, file, whole=True)  # the vocabulary is judged too

@@ -1,7 +1,9 @@
-"""An update that changes only the header: publishers upload a file again with a newer chat template.
+"""An update that changes only the header: publishers upload a file again with a newer chat
+template.
 
-The weights of the old file on this disk are the weights of the new one if both headers announce the same
-tensors at the same places. Whether they really are is decided by the hash of the whole, as ever.
+The weights of the old file on this disk are the weights of the new one if both headers announce the
+same tensors at the same places. Whether they really are is decided by the hash of the whole, as
+ever.
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ _COPY_BYTES: Final = 1 << 22
 
 
 def same_weights(old: Header, new: Header) -> bool:
-    """Return whether both headers announce the same tensors, at the same places, and nothing else."""
+    """Return whether both headers announce the same tensors, at the same places, and nothing
+    else.
+    """
     return (
         list(old.tensors.values()) == list(new.tensors.values())
         and bool(new.tensors)
@@ -32,7 +36,8 @@ def same_weights(old: Header, new: Header) -> bool:
 def seed_partial(
     partial: Partial, old: Path, new: Header, *, label: str, progress: Progress
 ) -> Span | None:
-    """Copy the weights of the file `old` into `partial` and return where they lie there, None if they differ.
+    """Copy the weights of the file `old` into `partial` and return where they lie there, None if
+    they differ.
 
     Raises NoSpace.
     """

@@ -12,10 +12,13 @@ _TICK_S: Final = 0.1
 
 
 def run_together(jobs: Sequence[Job]) -> list[Any]:
-    """Return the results of `jobs`, in order. Each is called with a function that says whether to give up.
+    """Return the results of `jobs`, in order.
 
-    A failure does not stop the others (what they fetch is wanted in any case); the first one is raised when
-    all have ended. Ctrl-C makes them give up, and what the first job raises then is raised.
+    Each is called with a function that says whether to give up.
+
+    A failure does not stop the others (what they fetch is wanted in any case); the first one is
+    raised when all have ended. Ctrl-C makes them give up, and what the first job raises then is
+    raised.
     """
     results: list[Any] = [None] * len(jobs)
     errors: list[BaseException | None] = [None] * len(jobs)

@@ -1,24 +1,24 @@
 """Fetches what is missing of a partial file over several connections, and hashes it as it grows.
 
-    gaps (in order) -> workers: GET range -> block -> writer thread -> partial, journal -> hash thread
+gaps (in order) -> workers: GET range -> block -> writer thread -> partial, journal -> hash thread
 
-Theory. The hash runs from the first byte to the last on one core, at about 1.5 GiB/s, so it must run
-beside the transfer and never far behind it. Hence the pieces are handed out in order: the workers fetch
-neighboring pieces at the same time, and the contiguous front of the file moves on steadily. A block that
-is next for the hash goes there from memory; one that arrived early is read back from the file when its
-turn comes.
+Theory. The hash runs from the first byte to the last on one core, at about 1.5 GiB/s, so it must
+run beside the transfer and never far behind it. Hence the pieces are handed out in order: the
+workers fetch neighboring pieces at the same time, and the contiguous front of the file moves on
+steadily. A block that is next for the hash goes there from memory; one that arrived early is read
+back from the file when its turn comes.
 
-*How many connections.* Distant servers limit each connection, so that several are faster; for a near
-server the limit is this machine, and one connection in order is best. A transfer begins with one.
-While it gets less than 256 MiB/s, another is opened every quarter of a second, up to
+*How many connections.* Distant servers limit each connection, so that several are faster; for a
+near server the limit is this machine, and one connection in order is best. A transfer begins with
+one. While it gets less than 256 MiB/s, another is opened every quarter of a second, up to
 `Limits.connections`. Above 256 MiB/s the pieces become larger and writes go past the page cache.
 
-*What a failure costs.* A worker that fails puts the rest of its piece back at the front of the queue,
-then waits: 0.5 s, doubled up to 30 s with each failure in a row, or what the server asks for. An address
-that expired is asked for again, once for all workers. After `Limits.failures` failures in a row and
-`Limits.patience_s` without progress the transfer ends with NetworkError. Failures that waiting cannot
-change (a server without byte ranges, a certificate that is not trusted) end it at once. Whatever ends
-it, what has arrived stays in the partial file.
+*What a failure costs.* A worker that fails puts the rest of its piece back at the front of the
+queue, then waits: 0.5 s, doubled up to 30 s with each failure in a row, or what the server asks
+for. An address that expired is asked for again, once for all workers. After `Limits.failures`
+failures in a row and `Limits.patience_s` without progress the transfer ends with NetworkError.
+Failures that waiting cannot change (a server without byte ranges, a certificate that is not
+trusted) end it at once. Whatever ends it, what has arrived stays in the partial file.
 
 *Threads.* Each worker, the writer and the hasher are threads; the first exception of any of them is
 stored, stops the others, and is raised in the thread that called `run`. Ctrl-C reaches that thread,
@@ -48,27 +48,26 @@ from g4cli.hub.connection import STALL_S, BadAnswer, Connection, untrusted_error
 from g4cli.hub.hashing import Hasher
 from g4cli.hub.journal import Partial, Span
 
+# Bytes between two failures that count as progress.
 _PROGRESS_BYTES: Final = 8192
+# Statuses after which the same request is sent again; 0 is a broken connection.
 _AGAIN: Final = (0, 206, 408, 409, 421, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524)
-_EXPIRED: Final = (
-    400,
-    401,
-    403,
-    404,
-    410,
-)  # a signed address that has run out, or a cached redirect
+# Statuses of a signed URL that has expired, or of a cached redirect.
+_EXPIRED: Final = (400, 401, 403, 404, 410)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits of a transfer: at most `connections`; a fast one asks for `fast_piece_bytes` at a time.
+    """Limits of a transfer: at most `connections`; a fast one asks for `fast_piece_bytes` at a
+    time.
 
-    Each worker holds two blocks that are not noted yet at most: of 512 KiB, or of 128 KiB if it is slow or
-    not alone. With 4 connections that is the 1 MiB that a kill -9 may cost.
+    Each worker has at most two blocks that are not recorded yet: of 512 KiB if it is fast and
+    alone, else of 128 KiB. With 4 connections that is the 1 MiB that a kill -9 may cost.
 
-    Each `tick_s` the progress is shown, and a transfer that brings `fast_bytes_per_s` becomes a fast one.
-    Each `grow_s` one that brings less opens a connection more. More than `shown_hash_bytes` left to hash
-    when all has arrived is worth a bar of its own.
+    Every `tick_s` seconds the progress is shown, and a transfer with `fast_bytes_per_s` becomes a
+    fast one. Every `grow_s` seconds a slower one opens another connection. If more than
+    `shown_hash_bytes` are left to hash when all have arrived, hashing gets a progress bar of its
+    own.
     """
 
     connections: int = 4
@@ -88,7 +87,7 @@ class Limits:
 class Transfer:
     """One attempt to complete one partial file.
 
-    `locate` returns the present address of the file; it is called again when that has expired.
+    `locate` returns the current URL of the file; it is called again when that has expired.
     """
 
     def __init__(
@@ -115,7 +114,7 @@ class Transfer:
         self._connections: list[Connection] = []
         self._workers: list[threading.Thread] = []
         self._pool = Pool()
-        self._hasher = Hasher(partial, self._stop, self._pool.give)
+        self._hasher = Hasher(partial, self._stop, self._pool.return_block)
         self._writer = Writer(partial, self._hasher, self._pool, self._record_failure)
         self._is_fast = False
         self.fetched_bytes = 0
@@ -123,9 +122,8 @@ class Transfer:
     def run(self) -> None:
         """Fetch everything and check it. Raises NetworkError, BadFile, NoSpace, HashMismatch.
 
-        Raises KeyboardInterrupt when `cancelled` becomes true: the Ctrl-C of the thread that waits for this.
-
-        Whatever happens, Ctrl-C included, what has arrived stays in the partial.
+        Raises KeyboardInterrupt when `cancelled` becomes true, for a Ctrl-C that another thread
+        received. In any case, what has arrived stays in the partial file.
         """
         self._writer.start()
         self._hasher.start()
@@ -144,11 +142,13 @@ class Transfer:
             self._hasher.join()
         if self._failure is not None:
             raise self._failure
-        self._hasher.check(self._label)
+        self._hasher.check_hash(self._label)
         self._progress(self._partial.have, self._partial.goal.nbytes, self._label)
 
     def _watch_workers(self) -> None:
-        """Report progress, and open connections while that may help, until all workers have ended."""
+        """Report progress, and open connections while that may help, until all workers have
+        ended.
+        """
         limits = self._limits
         ticked = grown = time.monotonic()
         at_tick = at_grown = 0
@@ -166,7 +166,8 @@ class Transfer:
                 self._is_fast = True
                 self._partial.prefer_direct()
             if now - grown >= limits.grow_s:
-                # Once fast, a dip is more likely this machine's than the network's.
+                # After a fast phase, a drop is more likely caused by this machine than by the
+                # network.
                 enough = (fast / 4 if self._is_fast else fast) * (now - grown)
                 if got - at_grown < enough and len(running) < limits.connections:
                     self._add_worker()
@@ -246,8 +247,10 @@ class Transfer:
             self._wait_after(err, location)
 
     def _next_block(self, body: Body, at: int, end: int, written: threading.Lock) -> int:
-        """Read one block and queue it for offset `at`; return its size, 0 if the transfer is to stop."""
-        block = self._pool.take(self._stop)
+        """Read one block and queue it for offset `at`; return its size, 0 if the transfer is to
+        stop.
+        """
+        block = self._pool.take_block(self._stop)
         if block is None:
             return 0
         # Blocks end at multiples of their size: aligned for O_DIRECT.
@@ -255,13 +258,13 @@ class Transfer:
         try:
             n = body.readinto(block[: min(size - at % size, end - at)])
         except BaseException:
-            self._pool.give(block)
+            self._pool.return_block(block)
             raise
         if n == 0:
-            self._pool.give(block)
+            self._pool.return_block(block)
             raise http.client.IncompleteRead(b"", end - at)
         written.acquire()
-        self._writer.put(at, block, n, written)
+        self._writer.queue_block(at, block, n, written)
         return n
 
     def _current_location(self) -> Location:
@@ -274,7 +277,7 @@ class Transfer:
         with self._lock:
             self.fetched_bytes += n
             self._since_failure += n
-            # A few bytes between two failures are no progress: a server could go on so for ever.
+            # Otherwise a server that sends a few bytes before each failure would never be given up.
             if self._since_failure >= _PROGRESS_BYTES:
                 self._failed_in_a_row = 0
                 self._last_byte = time.monotonic()
@@ -284,7 +287,7 @@ class Transfer:
         with self._lock:
             if status in _EXPIRED:
                 if self._location is not location:
-                    return  # another worker has asked for a new address already
+                    return  # another worker has already requested a new URL
                 self._location = None
             self._failed_in_a_row += 1
             self._since_failure = 0
@@ -298,13 +301,13 @@ class Transfer:
         wait = min(self._limits.first_wait_s * 2 ** (n - 1), self._limits.longest_wait_s)
         if isinstance(err, BadAnswer):
             wait = max(wait, min(err.retry_after, 300.0))
-        # Jitter: several processes that failed together should not come back together.
+        # Jitter, so that processes that failed together do not retry together.
         self._stop.wait(wait * random.uniform(0.75, 1.25))
 
     def _network_error(self, err: Exception) -> NetworkError:
         have, total = self._partial.have, self._partial.goal.nbytes
         why = (
-            "no byte for too long"
+            "no data for too long"
             if isinstance(err, TimeoutError)
             else str(err) or type(err).__name__
         )
@@ -315,7 +318,7 @@ class Transfer:
 
     def _record_failure(self, err: BaseException) -> None:
         with self._lock:
-            # The first cause is the one to tell; what follows are its consequences.
+            # The first error is the cause; later ones are its consequences.
             if self._failure is None or (
                 isinstance(err, G4Error) and not isinstance(self._failure, G4Error)
             ):

@@ -48,7 +48,7 @@ import json, sys, time
 from pathlib import Path
 from g4cli.hub import Hub, fetch_file
 client = Hub()
-repository = client.repository(sys.argv[1])
+repository = client.read_repository(sys.argv[1])
 started = time.perf_counter()
 done = fetch_file(client, repository, repository.files[0], Path(sys.argv[2]))
 seconds = time.perf_counter() - started

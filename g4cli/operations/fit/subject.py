@@ -104,11 +104,11 @@ def read_hub_subject(address: str) -> Subject:
     from g4cli.hub.address import parse_address
     from g4cli.hub.client import Hub
     from g4cli.hub.header import remote_header
-    from g4cli.hub.listing import parts_of, pick, preferred_type
+    from g4cli.hub.listing import parts_of, pick_model, preferred_type
 
     repo, path, type_name, revision = parse_address(address)
     hub = Hub()
-    repository = hub.repository(repo, revision)
+    repository = hub.read_repository(repo, revision)
     files = repository.files
     if path:
         named = next((f for f in files if f.path == path), None)
@@ -119,7 +119,7 @@ def read_hub_subject(address: str) -> Subject:
             )
         parts = parts_of(repo, files, named)
     else:
-        parts = pick(repo, files, type_name or preferred_type(files))
+        parts = pick_model(repo, files, type_name or preferred_type(files))
     headers = [remote_header(hub, repository, part) for part in parts]
     first = make_subject(Path(parts[0].path), headers[0])
     tensors = tuple(tensor for header in headers for tensor in header.tensors.values())

@@ -53,4 +53,4 @@ class HubAndStore:
         if options.offline and (cached := cached_repository(options.cache, repo, revision)):
             self.reporter.say(f"offline: the files of {repo} are those in the Hugging Face cache")
             return cached
-        return self.hub.repository(repo, revision)
+        return self.hub.read_repository(repo, revision)

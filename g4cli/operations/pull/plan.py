@@ -24,12 +24,12 @@ from g4cli.hub import RemoteFile, Repository
 from g4cli.hub.address import as_address, parse_address
 from g4cli.hub.listing import (
     checkpoint_files,
-    of_role,
     parts_of,
-    pick,
     pick_draft,
     pick_mmproj,
+    pick_model,
     preferred_type,
+    select_role,
 )
 from g4cli.operations.pull.facts import PullFacts
 from g4cli.operations.pull.request import PullOptions
@@ -169,7 +169,7 @@ class _Planner:
             return self._make_fetch_plan(
                 name, "", [self._plan_file(name, repository, f) for f in parts]
             )
-        if not of_role(repository.files, "model"):
+        if not select_role(repository.files, "model"):
             return self._plan_checkpoint_of(repository, type_name or "bf16")
         if not type_name:
             type_name = preferred_type(repository.files)
@@ -223,7 +223,7 @@ class _Planner:
         self, repository: Repository, name: str, type_name: str, model: Model | None = None
     ) -> PullPlan:
         """Return the plan for one type of a repository, with the sidecars that are wanted."""
-        parts = pick(repository.repo, repository.files, type_name)
+        parts = pick_model(repository.repo, repository.files, type_name)
         files = [self._plan_file(name, repository, part, type_name) for part in parts]
         return self._make_fetch_plan(
             name, type_name, files, self._plan_sidecars(name, model, repository)

@@ -23,17 +23,17 @@ class Line:
         self.partial = Partial(folder / "m.gguf", Goal(nbytes, ""))
         self.errors: list[BaseException] = []
         self.pool, self.stop = Pool(), threading.Event()
-        self.hasher = Hasher(self.partial, self.stop, self.pool.give)
+        self.hasher = Hasher(self.partial, self.stop, self.pool.return_block)
         self.writer = Writer(self.partial, self.hasher, self.pool, self.errors.append)
         self.writer.start()
 
     def put(self, at: int, data: bytes) -> threading.Lock:
-        block = self.pool.take(self.stop)
+        block = self.pool.take_block(self.stop)
         assert block is not None
         block[: len(data)] = data
         written = threading.Lock()
         written.acquire()
-        self.writer.put(at, block, len(data), written)
+        self.writer.queue_block(at, block, len(data), written)
         return written
 
     def free(self) -> int:
@@ -46,13 +46,13 @@ class Line:
 
 def test_a_pool_has_aligned_blocks_and_an_end() -> None:
     pool, stop = Pool(), threading.Event()
-    first, second = pool.take(stop), pool.take(stop)
+    first, second = pool.take_block(stop), pool.take_block(stop)
     assert first is not None
     assert second is not None
     assert len(first) == BLOCK_BYTES
     assert first.obj is not second.obj
     stop.set()
-    assert pool.take(stop) is None
+    assert pool.take_block(stop) is None
 
 
 def test_blocks_are_written_noted_and_hashed_or_given_back(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def fetch(
     tmp_path: Path, path: str = "m-Q4_0.gguf", limits: Limits = FAST, **options: Any
 ) -> Fetched:
     client = Hub(HubOptions.from_environment())
-    repository = client.repository(REPO)
+    repository = client.read_repository(REPO)
     file = next(f for f in repository.files if f.path == path)
     return fetch_file(
         client, repository, file, tmp_path / "store" / file.name, limits=limits, **options
@@ -70,7 +70,7 @@ def left(tmp_path: Path) -> list[str]:
 
 
 def test_a_listing_has_sizes_and_hashes_over_all_pages(hub: FakeHub) -> None:
-    repository = Hub().repository(REPO)
+    repository = Hub().read_repository(REPO)
     assert repository.commit == "c" * 40
     by_path = {f.path: f for f in repository.files}
     assert by_path["m-Q4_0.gguf"].sha256 == SHA
@@ -115,7 +115,7 @@ def test_the_token_goes_to_the_hub_and_never_to_its_storage(
 def test_progress_ends_at_the_whole(tmp_path: Path) -> None:
     seen: list[tuple[int, int, str]] = []
     client = Hub()
-    repository = client.repository(REPO)
+    repository = client.read_repository(REPO)
     fetch_file(
         client,
         repository,
@@ -154,7 +154,7 @@ def test_named_certificates_that_cannot_be_read(
     bundle = tmp_path / "ca.pem"
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
     with pytest.raises(UsageError, match="cannot be read") as caught:
-        Hub().repository(REPO)
+        Hub().read_repository(REPO)
     assert caught.value.hint == "unset REQUESTS_CA_BUNDLE"
     bundle.write_text("no certificate")
     with pytest.raises(UsageError, match="cannot be read"):
@@ -194,11 +194,11 @@ def test_many_faults_with_progress_between_them_do_not_add_up(hub: FakeHub, tmp_
 
 def test_an_expired_address_is_asked_for_again(hub: FakeHub, tmp_path: Path) -> None:
     client = Hub()
-    repository = client.repository(REPO)
+    repository = client.read_repository(REPO)
 
     class Expiring(Hub):
-        def locate(self, repository, file):  # type: ignore[no-untyped-def]
-            location = super().locate(repository, file)
+        def locate_file(self, repository, file):  # type: ignore[no-untyped-def]
+            location = super().locate_file(repository, file)
             hub.sign += hub.sign < 3  # the first two addresses expire before they are used
             return location
 
@@ -209,7 +209,7 @@ def test_an_expired_address_is_asked_for_again(hub: FakeHub, tmp_path: Path) -> 
 
 def test_api_calls_are_tried_again_too(hub: FakeHub, tmp_path: Path) -> None:
     client = Hub()
-    repository = client.repository(REPO)
+    repository = client.read_repository(REPO)
     hub.api_faults = [Fault("status", 503)]
     assert (
         fetch_file(client, repository, repository.files[0], tmp_path / "m", limits=FAST).origin
@@ -228,10 +228,10 @@ def test_passing_faults_of_the_hub_itself_are_waited_for(
         Fault("status", 429, retry_after=9),
         Fault("status", 502, retry_after=7200),
     ]
-    assert Hub().repository(REPO).commit == "c" * 40
+    assert Hub().read_repository(REPO).commit == "c" * 40
     assert waits == [0.5, 1.0, 9.0, 30.0]
     hub.api_faults = [Fault("status", 503)] * 3
-    assert Hub().repository(REPO).commit == "c" * 40
+    assert Hub().read_repository(REPO).commit == "c" * 40
     assert capfd.readouterr().err == ""  # the library's own reports would fall between the bars
 
 
@@ -283,7 +283,7 @@ def test_a_change_in_mid_transfer_is_noticed(hub: FakeHub, tmp_path: Path) -> No
     with pytest.raises(BadFile, match="changed during the download"):
         fetch(tmp_path)
     client = Hub()
-    repository = client.repository(REPO)
+    repository = client.read_repository(REPO)
     hub.repos[REPO].lfs["m-Q4_0.gguf"] = DATA[::-1]
     with pytest.raises(BadFile, match="changed on the hub"):
         fetch_file(client, repository, repository.files[0], tmp_path / "x", limits=FAST)
@@ -353,33 +353,33 @@ def test_a_wrong_token_for_a_gated_repository(
 @pytest.mark.usefixtures("hub")
 def test_an_unknown_revision() -> None:
     with pytest.raises(NotFound, match="no revision v9"):
-        Hub().repository(REPO, "v9")
+        Hub().read_repository(REPO, "v9")
 
 
 def test_no_server_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(NetworkError, match="cannot be reached"):
-        Hub().repository(REPO)
+        Hub().read_repository(REPO)
 
 
 @pytest.mark.usefixtures("hub")
 @pytest.mark.parametrize("name", ["a/b/c", "a b", "", "-a/b", "a--b/..c"])
 def test_names_that_are_no_repository(name: str) -> None:
     with pytest.raises((UsageError, NotFound)):
-        Hub().repository(name)
+        Hub().read_repository(name)
 
 
 def test_an_unsafe_path_in_a_listing(hub: FakeHub) -> None:
     hub.repos[REPO].lfs["../../evil.gguf"] = b"x"
     with pytest.raises(BadFile, match="unsafe path"):
-        Hub().repository(REPO)
+        Hub().read_repository(REPO)
 
 
 @pytest.mark.parametrize("name", ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"])
 def test_offline_sends_nothing(hub: FakeHub, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "1")
     with pytest.raises(NetworkError, match="offline"):
-        Hub().repository(REPO)
+        Hub().read_repository(REPO)
     assert hub.requests == []
 
 
@@ -407,7 +407,7 @@ def test_a_damaged_cache_is_not_used(tmp_path: Path) -> None:
 def test_a_second_one_waits_and_finds_the_file(hub: FakeHub, tmp_path: Path) -> None:
     hub.rate = 6_000_000
     client = Hub()
-    repository = client.repository(REPO)
+    repository = client.read_repository(REPO)
     told: list[str] = []
     results: list[Fetched] = []
 
@@ -435,7 +435,7 @@ from pathlib import Path
 from g4cli.hub import Hub, fetch_file
 from g4cli.hub.transfer import Limits
 client = Hub()
-repository = client.repository(sys.argv[1])
+repository = client.read_repository(sys.argv[1])
 fetch_file(client, repository, repository.files[0], Path(sys.argv[2]),
            limits=Limits(piece_bytes=4_000_000, first_wait_s=0.01))
 """

@@ -40,8 +40,8 @@ def test_blocks_in_order_never_touch_the_file(tmp_path: Path) -> None:
     hasher.start()
     blocks = [block(at, at + 500_000) for at in range(0, len(DATA), 500_000)]
     for n, one in enumerate(blocks):
-        assert hasher.take(n * 500_000, one, len(one))
-    finished(hasher).check("m")  # nothing was ever written to the partial
+        assert hasher.take_block(n * 500_000, one, len(one))
+    finished(hasher).check_hash("m")  # nothing was ever written to the partial
     assert given == blocks
     assert hasher.hashed_bytes == len(DATA)
 
@@ -63,11 +63,11 @@ def test_blocks_in_any_order(tmp_path: Path, seed: int) -> None:
     hasher.start()
     for at, end in spans:
         one = block(at, end)
-        partial.put(at, one)
-        hasher.take(at, one, end - at)
+        partial.write_unrecorded(at, one)
+        hasher.take_block(at, one, end - at)
         partial.note_span(at, end)
         time.sleep(chance.choice([0, 0, 0.002]))
-    finished(hasher).check("m")
+    finished(hasher).check_hash("m")
 
 
 def test_the_hash_of_git(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_the_hash_of_git(tmp_path: Path) -> None:
     partial.write(0, block(0, len(DATA)))
     hasher = Hasher(partial, threading.Event(), lambda _: None)
     hasher.start()
-    finished(hasher).check("m")
+    finished(hasher).check_hash("m")
 
 
 def test_a_wrong_content_and_a_file_that_shrinks(tmp_path: Path) -> None:
@@ -85,12 +85,12 @@ def test_a_wrong_content_and_a_file_that_shrinks(tmp_path: Path) -> None:
     hasher = Hasher(partial, threading.Event(), lambda _: None)
     hasher.start()
     with pytest.raises(HashMismatch, match=SHA):
-        finished(hasher).check("m")
+        finished(hasher).check_hash("m")
     os.truncate(partial.path, 2_500_000)
     hasher = Hasher(partial, threading.Event(), lambda _: None)
     hasher.start()
     with pytest.raises(BadFile, match="became shorter"):
-        finished(hasher).check("m")
+        finished(hasher).check_hash("m")
 
 
 def test_blocks_come_back_when_the_file_cannot_be_read(
@@ -111,12 +111,12 @@ def test_blocks_come_back_when_the_file_cannot_be_read(
     hasher.start()
     assert reading.wait(5)
     one = block(1_048_576, 1_500_000)
-    assert hasher.take(1_048_576, one, len(one))
+    assert hasher.take_block(1_048_576, one, len(one))
     go_on.set()
     with pytest.raises(BadFile, match="Input/output error"):
-        finished(hasher).check("m")
+        finished(hasher).check_hash("m")
     assert given == [one]
-    assert not hasher.take(1_500_000, one, len(one))  # nobody would give it back
+    assert not hasher.take_block(1_500_000, one, len(one))  # nobody would give it back
 
 
 def test_it_ends_when_it_is_told_to(tmp_path: Path) -> None:

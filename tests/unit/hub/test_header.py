@@ -53,7 +53,7 @@ def hub(model: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
 
 def header_of(name: str, *, whole: bool = False) -> Header:
     client = Hub()
-    repository = client.repository(REPO)
+    repository = client.read_repository(REPO)
     return remote_header(
         client, repository, next(f for f in repository.files if f.path == name), whole=whole
     )
@@ -254,7 +254,7 @@ def test_a_jump_never_finds_other_tensors_than_the_walk(monkeypatch: pytest.Monk
 def both_ways(data: bytes) -> str:
     """Return what comes of reading `data` with jumps and without: equal, other, neither, or one."""
     file = RemoteFile("x.gguf", len(data), "", "")
-    hub: Any = SimpleNamespace(locate=lambda _repository, _file: data)
+    hub: Any = SimpleNamespace(locate_file=lambda _repository, _file: data)
     found: list[Header] = []
     for whole in (False, True):
         with suppress(BadGGUF):

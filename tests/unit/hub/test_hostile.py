@@ -65,7 +65,7 @@ def liar(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Liar]]:
 
 
 def listing() -> Repository:
-    return Hub().repository(REPO)
+    return Hub().read_repository(REPO)
 
 
 def test_the_honest_answer_is_one(liar: type[Liar]) -> None:
@@ -188,7 +188,7 @@ def test_a_listing_without_end(liar: type[Liar], monkeypatch: pytest.MonkeyPatch
     url = f"{HubOptions.from_environment().endpoint}/api/models/{REPO}/tree/{'c' * 40}"
     liar.head = {"Link": f'<{url}>; rel="next"'}
     liar.tree_body = []
-    with pytest.raises(NetworkError, match="stop answering: more than 20 answers"):
+    with pytest.raises(NetworkError, match="sent too much: more than 20 answers"):
         listing()
 
 

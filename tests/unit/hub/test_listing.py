@@ -13,9 +13,9 @@ from g4cli.hub.listing import (
     check_paths,
     checkpoint_files,
     parts_of,
-    pick,
     pick_draft,
     pick_mmproj,
+    pick_model,
     preferred_type,
     role_of_name,
     type_of_name,
@@ -76,7 +76,7 @@ GGML_ORG = files(
 
 
 def test_one_file_is_picked_for_each_role() -> None:
-    assert [f.path for f in pick("r", GGML_ORG, "q8_0")] == ["gemma-4-E2B-it-Q8_0.gguf"]
+    assert [f.path for f in pick_model("r", GGML_ORG, "q8_0")] == ["gemma-4-E2B-it-Q8_0.gguf"]
     projector, draft = pick_mmproj(GGML_ORG), pick_draft(GGML_ORG)
     assert projector
     assert draft
@@ -89,32 +89,32 @@ def test_one_file_is_picked_for_each_role() -> None:
 
 def test_the_plain_file_in_the_root_is_preferred() -> None:
     held = files("old/gemma-Q4_0.gguf", "gemma-decorated-long-Q4_0.gguf", "gemma-Q4_0.gguf")
-    assert pick("r", held, "q4_0")[0].path == "gemma-Q4_0.gguf"
+    assert pick_model("r", held, "q4_0")[0].path == "gemma-Q4_0.gguf"
 
 
 def test_a_file_without_a_type_serves_when_none_is_asked_for() -> None:
-    assert pick("r", files("model.gguf"), "")[0].path == "model.gguf"
+    assert pick_model("r", files("model.gguf"), "")[0].path == "model.gguf"
     assert preferred_type(files("model.gguf")) == ""
     assert preferred_type(files("m-IQ4_XS.gguf")) == "iq4_xs"
 
 
 def test_an_absent_type_lists_what_there_is() -> None:
     with pytest.raises(NotFound, match=r"no q6_k file \(its types: q4_0 q8_0 bf16\)"):
-        pick("r", GGML_ORG, "q6_k")
+        pick_model("r", GGML_ORG, "q6_k")
     with pytest.raises(NotFound, match="its types: none"):
-        pick("r", files("mmproj-Q4_0.gguf"), "q4_0")
+        pick_model("r", files("mmproj-Q4_0.gguf"), "q4_0")
 
 
 def test_a_split_file_comes_whole_and_in_order() -> None:
     held = files(
         "m-BF16-00002-of-00003.gguf", "m-BF16-00001-of-00003.gguf", "m-BF16-00003-of-00003.gguf"
     )
-    assert [f.path[7:12] for f in pick("r", held, "bf16")] == ["00001", "00002", "00003"]
+    assert [f.path[7:12] for f in pick_model("r", held, "bf16")] == ["00001", "00002", "00003"]
     assert parts_of("r", held, held[0])[0].path == "m-BF16-00001-of-00003.gguf"
     with pytest.raises(BadFile, match="00003-of-00003"):
-        pick("r", held[:2], "bf16")
+        pick_model("r", held[:2], "bf16")
     with pytest.raises(BadFile, match="99999 parts"):
-        pick("r", files("m-BF16-00001-of-99999.gguf"), "bf16")
+        pick_model("r", files("m-BF16-00001-of-99999.gguf"), "bf16")
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
 
 def fetch(folder: Path, limits: Limits = LIMITS) -> bytes:
     client = Hub()
-    repository = client.repository(REPO)
+    repository = client.read_repository(REPO)
     return fetch_file(
         client, repository, repository.files[0], folder / "m.gguf", limits=limits
     ).path.read_bytes()
@@ -118,7 +118,7 @@ def test_a_long_hash_has_a_bar_of_its_own(
     monkeypatch.setattr(transfer, "Hasher", Late)
     hub.repos[REPO].lfs["m-Q4_0.gguf"] = DATA[:500_000]
     client = Hub()
-    repository = client.repository(REPO)
+    repository = client.read_repository(REPO)
     fetch_file(
         client,
         repository,
