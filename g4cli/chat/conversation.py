@@ -100,7 +100,9 @@ class Conversation:
         if data.get("version") != VERSION:
             raise BadFile(f"the chat has version {data.get('version')!r}, this g4 reads {VERSION}")
         try:
-            return cls(str(data.get("system", "")), [_message(item) for item in data["messages"]])
+            return cls(
+                str(data.get("system", "")), [_parse_message(item) for item in data["messages"]]
+            )
         except (KeyError, TypeError, ValueError, AttributeError) as err:
             raise BadFile(f"the saved chat is damaged: {err}") from err
 
@@ -176,7 +178,7 @@ _ROLES: Final[Mapping[str, Role]] = {"user": "user", "assistant": "assistant", "
 _KINDS: Final[Mapping[str, Literal["image", "audio"]]] = {"image": "image", "audio": "audio"}
 
 
-def _message(data: Mapping[str, Any]) -> Message:
+def _parse_message(data: Mapping[str, Any]) -> Message:
     if not isinstance(data["content"], str):
         raise TypeError("a message's content is no text")
     return Message(

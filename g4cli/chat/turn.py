@@ -169,7 +169,7 @@ class _Answer:
     context_full: bool = False
     loop: FoundLoop | None = None
 
-    def take(self, events: Sequence[ReplyEvent]) -> None:
+    def add_events(self, events: Sequence[ReplyEvent]) -> None:
         for event in events:
             if isinstance(event, AnswerText):
                 self.text.append(event.text)
@@ -200,7 +200,7 @@ def run_turn(
     if read.complete:
         yield PromptRead(len(prompt), read.reused, prompt_s)
         started = time.perf_counter()
-        yield from _answer(engine, options, decoder, answer, list(close_thought))
+        yield from _generate_answer(engine, options, decoder, answer, list(close_thought))
         decode_s = time.perf_counter() - started
     else:
         answer.finish, decode_s = "interrupted", 0.0
@@ -223,7 +223,7 @@ def run_turn(
     )
 
 
-def _answer(
+def _generate_answer(
     engine: Engine,
     options: TurnOptions,
     decoder: Decoder,
@@ -246,7 +246,7 @@ def _answer(
             *(parser.feed(decoder.flush()) if data in MARKS else ()),
             *parser.feed(decoder.feed(data)),
         ]
-        answer.take(events)
+        answer.add_events(events)
         yield from events
         loop = detector.feed(token) if options.stop_on_loop else None
         if loop is not None and loop.stage == "stop":
@@ -270,7 +270,7 @@ def _answer(
             answer.finish = "interrupted"
             break
     rest = parser.feed(decoder.flush()) + parser.finish()
-    answer.take(rest)
+    answer.add_events(rest)
     yield from rest
 
 

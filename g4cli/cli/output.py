@@ -59,7 +59,7 @@ class Output:
     def console(self, *, stderr: bool = False) -> Console:
         """Return rich's console for standard output or standard error; what it draws is cleaned."""
         if stderr not in self._consoles:
-            self._consoles[stderr] = _console(stderr=stderr)
+            self._consoles[stderr] = _make_console(stderr=stderr)
         return self._consoles[stderr]
 
     def result(
@@ -83,7 +83,7 @@ class Output:
     def line(self, *parts: Part, style: str | None = None) -> None:
         """Write one line of data to standard output (human mode), of words that may have styles."""
         if self.is_human:
-            self.console().print(_text(parts), style=style)
+            self.console().print(_make_text(parts), style=style)
 
     def draw(self, renderable: Any) -> None:
         """Draw a rich object on standard output (human mode)."""
@@ -124,7 +124,7 @@ class Output:
         if width is not None:
             console.print()
         if title is not None:
-            console.print(_text([title]), style="italic")
+            console.print(_make_text([title]), style="italic")
         for text in header:
             console.print(Text(text), style="bold", soft_wrap=True)
         for at, lines in enumerate(laid_rows):
@@ -141,11 +141,11 @@ class Output:
     def say(self, text: str) -> None:
         """Tell the user something on standard error (human mode only)."""
         if self.is_human:
-            self.console(stderr=True).print(_text([text]), style="dim")
+            self.console(stderr=True).print(_make_text([text]), style="dim")
 
     def warn(self, text: str) -> None:
         """Warn on standard error, in every mode."""
-        self._tell("warning", text, "yellow")
+        self._print_message("warning", text, "yellow")
 
     def error(self, err: G4Error) -> None:
         """Render an expected failure: `error:` and, below it, `hint:`."""
@@ -159,15 +159,15 @@ class Output:
             print(json_text({"error": fields}, ascii_only=_is_narrow(sys.stderr)), file=sys.stderr)
             return
         if err.message:
-            self._tell("error", err.message, "bold red")
+            self._print_message("error", err.message, "bold red")
         if err.hint:
-            self._tell("hint", err.hint, "cyan")
+            self._print_message("hint", err.hint, "cyan")
 
     def confirm(self, question: str) -> bool:
         """Ask on the terminal. Raises UsageError when nobody is there to answer."""
         if not self.is_human or not sys.stdin.isatty():
             raise UsageError(f"cannot ask: {question}", hint="add --yes")
-        self.console(stderr=True).print(_text([f"{question} [y/N] "]), end="")
+        self.console(stderr=True).print(_make_text([f"{question} [y/N] "]), end="")
         return sys.stdin.readline().strip().lower() in ("y", "yes")
 
     @contextmanager
@@ -179,22 +179,22 @@ class Output:
         if not self.is_human or not sys.stderr.isatty():
             yield no_progress
             return
-        with _bars(self.console(stderr=True), in_bytes=unit != "steps") as bar:
+        with _make_bars(self.console(stderr=True), in_bytes=unit != "steps") as bar:
             # Until the first file is known, a bar for the whole shows that something happens.
             tasks = {"": bar.add_task(one_line(label), total=None)}
 
-            def step(done: int, total: int, part: str) -> None:
+            def update_bar(done: int, total: int, part: str) -> None:
                 key = part if unit == "files" else ""
                 if key not in tasks:
                     if "" in tasks:
                         bar.remove_task(tasks.pop(""))
                     # What was there before is no measure of speed: it is where the bar starts.
                     tasks[key] = bar.add_task(
-                        _shortened(escape_invisible(part)), total=total or None, completed=done
+                        _shorten_name(escape_invisible(part)), total=total or None, completed=done
                     )
                 bar.update(tasks[key], completed=done, total=total or None)
 
-            yield step
+            yield update_bar
 
     def stream(self, text: str) -> None:
         """Write a piece of an answer to standard output at once, as it is but for control
@@ -232,12 +232,14 @@ class Output:
             sys.stderr.write(f"\x1b[2m{shown}\x1b[0m" if dim else shown)
             sys.stderr.flush()
 
-    def _tell(self, word: str, text: str, style: str) -> None:
+    def _print_message(self, word: str, text: str, style: str) -> None:
         console = self.console(stderr=True)
         if not sys.stderr.isatty():
             print(f"{word}: {one_line(text)}", file=sys.stderr)
         elif word == "hint":
-            console.print(_text([("hint: ", style), text]), soft_wrap=True)  # copied in one piece
+            console.print(
+                _make_text([("hint: ", style), text]), soft_wrap=True
+            )  # copied in one piece
         else:
             from rich.padding import Padding
 
@@ -247,9 +249,9 @@ class Output:
             # indented.
             indent = len(word) + 2
             first, *rest = fold_text(one_line(text), max(20, console.width - indent - 1))
-            console.print(_text([(f"{word}: ", style), first]), soft_wrap=True)
+            console.print(_make_text([(f"{word}: ", style), first]), soft_wrap=True)
             for more in rest:
-                console.print(Padding(_text([more]), (0, 0, 0, indent)), soft_wrap=True)
+                console.print(Padding(_make_text([more]), (0, 0, 0, indent)), soft_wrap=True)
 
 
 def output_for(*, as_json: bool = False, quiet: bool = False) -> Output:
@@ -259,7 +261,7 @@ def output_for(*, as_json: bool = False, quiet: bool = False) -> Output:
     return Output("json" if as_json else "quiet" if quiet else "human")
 
 
-def _text(parts: Iterable[Part]) -> Text:
+def _make_text(parts: Iterable[Part]) -> Text:
     """Return rich's text of one line: its words as they are, but for what one_line() escapes."""
     from rich.text import Text
 
@@ -267,7 +269,7 @@ def _text(parts: Iterable[Part]) -> Text:
     return Text.assemble(*((one_line(text), style) for text, style in styled))
 
 
-def _console(*, stderr: bool) -> Console:
+def _make_console(*, stderr: bool) -> Console:
     """Return a console that takes no text for markup or emoji codes and lets no control through."""
     from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook, RenderResult
     from rich.control import Control
@@ -299,7 +301,7 @@ def _console(*, stderr: bool) -> Console:
     return console
 
 
-def _bars(console: Console, *, in_bytes: bool) -> Any:
+def _make_bars(console: Console, *, in_bytes: bool) -> Any:
     """Return rich's progress display: name, bar, amount, rate, time left."""
     from rich import progress as bars
     from rich.constrain import Constrain
@@ -333,6 +335,6 @@ def _bars(console: Console, *, in_bytes: bool) -> Any:
     )
 
 
-def _shortened(name: str, width: int = 30) -> str:
+def _shorten_name(name: str, width: int = 30) -> str:
     """Return `name`, its middle left out if it is long: both ends tell files apart."""
     return name if len(name) <= width else f"{name[: width // 2 - 1]}…{name[-(width // 2) :]}"

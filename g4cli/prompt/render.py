@@ -39,63 +39,63 @@ def render(
 ) -> list[Part]:
     """Return the parts of the prompt; `continued` opens the model's turn at its end."""
     out = _Builder()
-    out.control("<bos>")
+    out.add_control("<bos>")
     has_system = bool(messages) and messages[0].role == "system"
     if style.think or style.tools or has_system:
-        out.control("<|turn>system\n" + ("<|think|>\n" if style.think else ""))
+        out.add_control("<|turn>system\n" + ("<|think|>\n" if style.think else ""))
         if has_system:
-            out.text(messages[0].content.strip())
+            out.add_text(messages[0].content.strip())
         for tool in style.tools:
-            out.control("<|tool>")
-            out.declared(notation.declaration(tool))
-            out.control("<tool|>")
-        out.control("<turn|>\n")
+            out.add_control("<|tool>")
+            out.add_notation(notation.declare_tool(tool))
+            out.add_control("<tool|>")
+        out.add_control("<turn|>\n")
     turns = messages[1:] if has_system else messages
     open_turn = False
     for index, message in enumerate(turns):
         if message.role != "tool":
-            open_turn = _turn(out, turns, index)
+            open_turn = _append_turn(out, turns, index)
     if continued and not open_turn:
-        out.control("<|turn>model\n")
+        out.add_control("<|turn>model\n")
         if style.empty_thought and not style.think:
-            out.control(_EMPTY_THOUGHT)
+            out.add_control(_EMPTY_THOUGHT)
     return out.parts
 
 
-def _turn(out: _Builder, turns: Sequence[Message], index: int) -> bool:
+def _append_turn(out: _Builder, turns: Sequence[Message], index: int) -> bool:
     """Append one turn with the tool answers that follow it; return whether the model goes on in it."""
     message = turns[index]
     before = next((turn.role for turn in reversed(turns[:index]) if turn.role != "tool"), None)
     if not (message.role == "assistant" and before == "assistant"):
-        out.control(f"<|turn>{'model' if message.role == 'assistant' else message.role}\n")
+        out.add_control(f"<|turn>{'model' if message.role == 'assistant' else message.role}\n")
     for call in message.tool_calls:
-        out.control("<|tool_call>")
-        out.declared(notation.call_text(call.name, call.arguments))
-        out.control("<tool_call|>")
-    answered = _responses(out, turns, index) if message.tool_calls else False
+        out.add_control("<|tool_call>")
+        out.add_notation(notation.call_text(call.name, call.arguments))
+        out.add_control("<tool_call|>")
+    answered = _append_responses(out, turns, index) if message.tool_calls else False
     for item in message.media:
         out.parts.append(Part(MEDIA_MARK[item.kind], control=True, media=item))
     if message.role == "assistant":
-        out.text(strip_thoughts(message.content), message.tokens)
+        out.add_text(strip_thoughts(message.content), message.tokens)
     else:
-        out.text(message.content.strip())
+        out.add_text(message.content.strip())
     if message.tool_calls and not answered:
-        out.control("<|tool_response>")
+        out.add_control("<|tool_response>")
         return True
     if answered and not message.content:
         return True
-    out.control("<turn|>\n")
+    out.add_control("<turn|>\n")
     return False
 
 
-def _responses(out: _Builder, turns: Sequence[Message], index: int) -> bool:
+def _append_responses(out: _Builder, turns: Sequence[Message], index: int) -> bool:
     answered = False
     for follower in turns[index + 1 :]:
         if follower.role != "tool":
             break
-        out.control("<|tool_response>")
-        out.declared(notation.response_text(follower.name or "unknown", follower.content))
-        out.control("<tool_response|>")
+        out.add_control("<|tool_response>")
+        out.add_notation(notation.response_text(follower.name or "unknown", follower.content))
+        out.add_control("<tool_response|>")
         answered = True
     return answered
 
@@ -111,18 +111,18 @@ class _Builder:
     def __init__(self) -> None:
         self.parts: list[Part] = []
 
-    def control(self, text: str) -> None:
+    def add_control(self, text: str) -> None:
         if self.parts and self.parts[-1].control and not self.parts[-1].media:
             text = self.parts.pop().text + text
         self.parts.append(Part(text, control=True))
 
-    def text(self, text: str, tokens: tuple[int, ...] = ()) -> None:
+    def add_text(self, text: str, tokens: tuple[int, ...] = ()) -> None:
         if text:
             self.parts.append(Part(text, tokens=tokens))
 
-    def declared(self, text: str) -> None:
+    def add_notation(self, text: str) -> None:
         # Gemma's quotation mark is a token; everything between the marks is somebody's text.
         for index, piece in enumerate(text.split(notation.QUOTE)):
             if index:
-                self.control(notation.QUOTE)
-            self.text(piece)
+                self.add_control(notation.QUOTE)
+            self.add_text(piece)

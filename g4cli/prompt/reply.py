@@ -76,7 +76,7 @@ class ReplyParser:
     def feed(self, piece: str) -> list[ReplyEvent]:
         """Return the events that the text of one token completes."""
         if self._state is _In.CALL:
-            return self._in_call(piece)
+            return self._feed_call(piece)
         if piece == CHANNEL_OPEN:
             self._state, self._held = _In.NAME, ""
             return []
@@ -87,7 +87,7 @@ class ReplyParser:
             self._state, self._held = _In.CALL, ""
             return events
         if self._state is _In.NAME:
-            return self._in_name(piece)
+            return self._feed_name(piece)
         if not piece:
             return []
         return [ThoughtText(piece) if self._state is _In.THOUGHT else AnswerText(piece)]
@@ -96,12 +96,12 @@ class ReplyParser:
         """Return what was held back when the answer ends in the middle of something."""
         held, self._held = self._held, ""
         if self._state is _In.CALL and held:
-            return self._call(held)
+            return self._call_events(held)
         if self._state is _In.NAME and held:
             return [ThoughtText(held)]
         return []
 
-    def _in_name(self, piece: str) -> list[ReplyEvent]:
+    def _feed_name(self, piece: str) -> list[ReplyEvent]:
         self._held += piece
         name, newline, rest = self._held.partition("\n")
         if not newline and len(name) <= _NAME_LIMIT:
@@ -115,14 +115,14 @@ class ReplyParser:
         self._state, self._held = _In.ANSWER, ""
         return [*events, ThoughtEnded()] if was_open else events
 
-    def _in_call(self, piece: str) -> list[ReplyEvent]:
+    def _feed_call(self, piece: str) -> list[ReplyEvent]:
         if piece != _CALL_CLOSE:
             self._held += piece
             return []
         text, self._held, self._state = self._held, "", _In.ANSWER
-        return self._call(text)
+        return self._call_events(text)
 
-    def _call(self, text: str) -> list[ReplyEvent]:
+    def _call_events(self, text: str) -> list[ReplyEvent]:
         parsed = parse_call(text)
         # What cannot be parsed is shown as it came: nothing vanishes.
         return [CallMade(ToolCall(*parsed)) if parsed else AnswerText(text)]

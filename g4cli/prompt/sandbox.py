@@ -25,30 +25,30 @@ class TemplateFault(Exception):
 def render_cases(source: str, cases: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return what the template writes for each case. Raises TemplateFault or MemoryError."""
     try:
-        template = _environment().from_string(source)
+        template = _make_environment().from_string(source)
     except MemoryError:
         raise
     # Python compiles what jinja2 generates: SyntaxError, IndentationError, RecursionError ...
     except Exception as err:
-        raise TemplateFault(f"does not parse: {_reason(err)}") from err
+        raise TemplateFault(f"does not parse: {_describe_error(err)}") from err
     texts, room = [], OUTPUT_LIMIT
     for case in cases:
-        texts.append(_render(template, case, room))
+        texts.append(_render_case(template, case, room))
         room -= len(texts[-1])
     return texts
 
 
-def _environment() -> ImmutableSandboxedEnvironment:
+def _make_environment() -> ImmutableSandboxedEnvironment:
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
     )
-    environment.filters["tojson"] = _tojson
-    environment.globals["raise_exception"] = _raise
+    environment.filters["tojson"] = _format_json
+    environment.globals["raise_exception"] = _raise_exception
     environment.globals.pop("lipsum", None)
     return environment
 
 
-def _render(template: Any, variables: Mapping[str, Any], room: int) -> str:
+def _render_case(template: Any, variables: Mapping[str, Any], room: int) -> str:
     pieces: list[str] = []
     try:
         for piece in template.generate(**variables):
@@ -60,7 +60,7 @@ def _render(template: Any, variables: Mapping[str, Any], room: int) -> str:
     except (TemplateFault, MemoryError):
         raise
     except Exception as err:
-        raise TemplateFault(f"fails: {_reason(err)}") from err
+        raise TemplateFault(f"fails: {_describe_error(err)}") from err
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -68,12 +68,12 @@ def _render(template: Any, variables: Mapping[str, Any], room: int) -> str:
     return text
 
 
-def _reason(err: Exception) -> str:
+def _describe_error(err: Exception) -> str:
     said = " ".join(str(err).split())[:200]
     return said if isinstance(err, TemplateError) and said else f"{type(err).__name__}: {said}"
 
 
-def _tojson(
+def _format_json(
     value: Any,
     ensure_ascii: bool = False,
     indent: int | None = None,
@@ -90,5 +90,5 @@ def _tojson(
     )
 
 
-def _raise(message: object = "") -> None:
+def _raise_exception(message: object = "") -> None:
     raise TemplateError(str(message))

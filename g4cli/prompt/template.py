@@ -71,13 +71,13 @@ def choose_renderer(template: str | None, run: RunTemplate) -> Renderer:
     def by_template(messages: Sequence[Message], style: PromptStyle) -> list[Part]:
         return render_by_template(template, run, messages, style)
 
-    if _agrees(template, run, empty_thought):
+    if _renders_alike(template, run, empty_thought):
         # Only plain conversations were compared; tools are left to the template.
-        def mixed(messages: Sequence[Message], style: PromptStyle) -> list[Part]:
+        def render_mixed(messages: Sequence[Message], style: PromptStyle) -> list[Part]:
             plain = not style.tools and all(m.role != "tool" and not m.tool_calls for m in messages)
             return (render if plain else by_template)(messages, style)
 
-        return Renderer(mixed, empty_thought)
+        return Renderer(render_mixed, empty_thought)
     if published is not None:
         return Renderer(
             by_template,
@@ -102,12 +102,12 @@ def variables_of(
     part of a control token: templates compare the others ("string", "object").
     """
 
-    def declared(text: str) -> str:
+    def change_declared(text: str) -> str:
         return change(text) if _SPELLING.search(text) else text
 
     return {
         "messages": [_as_dict(message, change) for message in messages],
-        "tools": [_mapped(tool, declared) for tool in style.tools] or None,
+        "tools": [_map_texts(tool, change_declared) for tool in style.tools] or None,
         "add_generation_prompt": True,
         "enable_thinking": style.think,
         "bos_token": "<bos>",
@@ -122,7 +122,7 @@ _SAMPLES: Final = (
 )
 
 
-def _agrees(template: str, run: RunTemplate, empty_thought: bool) -> bool:
+def _renders_alike(template: str, run: RunTemplate, empty_thought: bool) -> bool:
     asked = [
         (messages, PromptStyle(think=think, empty_thought=empty_thought))
         for messages in _SAMPLES
@@ -143,22 +143,22 @@ def render_by_template(
     size = sum(len(message.content) for message in messages)
     if size > TEXT_LIMIT:
         raise ContextFull(f"the conversation has {size:,} characters: no context holds them")
-    opening, closing = _marks(template, messages, style)
+    opening, closing = _choose_marks(template, messages, style)
 
-    def marked(text: str) -> str:
+    def mark_text(text: str) -> str:
         core = text.strip()  # templates trim: blanks stay outside
         start = len(text) - len(text.lstrip())
         return text[:start] + opening + core + closing + text[start + len(core) :] if core else text
 
-    cases = [variables_of(messages, style, change) for change in (str, marked, _disarmed)]
+    cases = [variables_of(messages, style, change) for change in (str, mark_text, _disarm_text)]
     plain, with_marks, disarmed = run(template, cases)
-    parts = _split(with_marks, opening, closing)
+    parts = _split_at_marks(with_marks, opening, closing)
     if parts is None or "".join(part.text for part in parts) != plain:
         parts = [Part(disarmed, control=True)]
     return _with_media(parts, [item for message in messages for item in message.media])
 
 
-def _split(text: str, opening: str, closing: str) -> list[Part] | None:
+def _split_at_marks(text: str, opening: str, closing: str) -> list[Part] | None:
     """Return `text` cut at its marks, or None where they do not come in pairs."""
     parts: list[Part] = []
     for index, piece in enumerate(re.split(f"({opening}|{closing})", text)):
@@ -171,7 +171,9 @@ def _split(text: str, opening: str, closing: str) -> list[Part] | None:
     return None if text.count(opening) != text.count(closing) else parts
 
 
-def _marks(template: str, messages: Sequence[Message], style: PromptStyle) -> tuple[str, str]:
+def _choose_marks(
+    template: str, messages: Sequence[Message], style: PromptStyle
+) -> tuple[str, str]:
     """Return two characters that neither the template nor anything that it is given holds."""
     taken = set(template).union(json.dumps(variables_of(messages, style), ensure_ascii=False))
     low, high = _MARK_RANGE
@@ -183,7 +185,7 @@ def _marks(template: str, messages: Sequence[Message], style: PromptStyle) -> tu
     return found[0], found[1]
 
 
-def _disarmed(text: str) -> str:
+def _disarm_text(text: str) -> str:
     """Return `text` in which nothing begins a control token: '<turn|>' becomes '\u2039turn|>'."""
     return text.replace("<", "\u2039").replace("[multimodal", "(multimodal")
 
@@ -204,17 +206,17 @@ def _with_media(parts: Sequence[Part], media: Sequence[Media]) -> list[Part]:
     return found
 
 
-def _mapped(value: Any, change: Callable[[str], str]) -> Any:
+def _map_texts(value: Any, change: Callable[[str], str]) -> Any:
     if isinstance(value, str):
         return change(_whole_characters(value))
     if isinstance(value, Mapping):
         # Templates look keys up: they cannot be marked.
         return {
-            _disarmed(_whole_characters(str(key))): _mapped(item, change)
+            _disarm_text(_whole_characters(str(key))): _map_texts(item, change)
             for key, item in value.items()
         }
     if isinstance(value, (list, tuple)):
-        return [_mapped(item, change) for item in value]
+        return [_map_texts(item, change) for item in value]
     return value
 
 
@@ -224,7 +226,7 @@ def _whole_characters(text: str) -> str:
 
 
 def _as_dict(message: Message, change: Callable[[str], str]) -> dict[str, Any]:
-    content: Any = _mapped(message.content, change)
+    content: Any = _map_texts(message.content, change)
     if message.media:
         content = [{"type": item.kind} for item in message.media] + [
             {"type": "text", "text": content}
@@ -233,10 +235,10 @@ def _as_dict(message: Message, change: Callable[[str], str]) -> dict[str, Any]:
     if message.tool_calls:
         data["tool_calls"] = [_call_dict(call, change) for call in message.tool_calls]
     if message.name:
-        data["name"] = _mapped(message.name, change)
+        data["name"] = _map_texts(message.name, change)
     return data
 
 
 def _call_dict(call: ToolCall, change: Callable[[str], str]) -> dict[str, Any]:
     function = {"name": call.name, "arguments": call.arguments}
-    return {"type": "function", "function": _mapped(function, change)}
+    return {"type": "function", "function": _map_texts(function, change)}

@@ -19,40 +19,42 @@ _SCHEMA_KEYS: Final = frozenset(("description", "type", "properties", "required"
 _DEPTH: Final = 64
 
 
-def quoted(text: object) -> str:
+def quote_text(text: object) -> str:
     """Return `text` between Gemma's quotation marks."""
     return f"{QUOTE}{text}{QUOTE}"
 
 
-def literal(value: Any, *, quote_keys: bool) -> str:
+def format_value(value: Any, *, quote_keys: bool) -> str:
     """Return a JSON value in Gemma's notation; the template quotes keys in declarations only."""
     if isinstance(value, str):
-        return quoted(value)
+        return quote_text(value)
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, Mapping):
         items = (
-            (quoted(key) if quote_keys else key) + ":" + literal(item, quote_keys=quote_keys)
-            for key, item in _sorted(value)
+            (quote_text(key) if quote_keys else key)
+            + ":"
+            + format_value(item, quote_keys=quote_keys)
+            for key, item in _sort_members(value)
         )
         return "{" + ",".join(items) + "}"
     if isinstance(value, Sequence):
-        return "[" + ",".join(literal(item, quote_keys=quote_keys) for item in value) + "]"
+        return "[" + ",".join(format_value(item, quote_keys=quote_keys) for item in value) + "]"
     return str(value)  # as the template does: None becomes 'None'
 
 
 def call_text(name: str, arguments: Mapping[str, Any]) -> str:
     """Return a call without its control tokens: 'call:NAME{key:value}'."""
-    return f"call:{name}{_members(arguments)}"
+    return f"call:{name}{_format_members(arguments)}"
 
 
 def response_text(name: str, content: Any) -> str:
     """Return a tool's answer without its control tokens."""
     body = content if isinstance(content, Mapping) else {"value": content}
-    return f"response:{name}{_members(body)}"
+    return f"response:{name}{_format_members(body)}"
 
 
-def declaration(tool: Mapping[str, Any]) -> str:
+def declare_tool(tool: Mapping[str, Any]) -> str:
     """Return one tool of an OpenAI-style list as Gemma declares it. Raises UsageError if it is none."""
     function = tool.get("function", tool)
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
@@ -60,23 +62,25 @@ def declaration(tool: Mapping[str, Any]) -> str:
             "a tool needs a name", hint='[{"type": "function", "function": {"name": "...", ...}}]'
         )
     _check_schema(function["name"], function)
-    text = f"declaration:{function['name']}{{description:{quoted(function.get('description', ''))}"
+    text = (
+        f"declaration:{function['name']}{{description:{quote_text(function.get('description', ''))}"
+    )
     parameters = function.get("parameters")
     if parameters:
         text += ",parameters:{"
         if parameters.get("properties"):
-            text += f"properties:{{{_properties(parameters['properties'])}}},"
+            text += f"properties:{{{_format_properties(parameters['properties'])}}},"
         if parameters.get("required"):
-            text += f"required:{_names(parameters['required'])},"
+            text += f"required:{_format_names(parameters['required'])},"
         if parameters.get("type"):
-            text += f"type:{quoted(str(parameters['type']).upper())}}}"
+            text += f"type:{quote_text(str(parameters['type']).upper())}}}"
     if "response" in function:
         response = function["response"]
         text += ",response:{"
         if response.get("description"):
-            text += f"description:{quoted(response['description'])},"
+            text += f"description:{quote_text(response['description'])},"
         if str(response.get("type", "")).upper() == "OBJECT":
-            text += f"type:{quoted('OBJECT')}}}"
+            text += f"type:{quote_text('OBJECT')}}}"
     return text + "}"
 
 
@@ -92,7 +96,7 @@ def parse_tools(text: str) -> tuple[Mapping[str, Any], ...]:
     for tool in tools:
         if not isinstance(tool, Mapping):
             raise UsageError("the tools are no list of objects", hint='[{"type": "function", ...}]')
-        declaration(tool)  # says what is wrong with it
+        declare_tool(tool)  # says what is wrong with it
     return tuple(tools)
 
 
@@ -111,24 +115,24 @@ _KINDS: Final[Mapping[str, tuple[type, ...]]] = MappingProxyType(
 def _check_schema(tool: str, function: Mapping[str, Any]) -> None:
     """Raise UsageError unless the parameters and the response of a tool have the shape of a JSON schema."""
 
-    def check(value: Any, depth: int, kind: Literal["schema", "names", "data"]) -> None:
+    def check_value(value: Any, depth: int, kind: Literal["schema", "names", "data"]) -> None:
         if depth > _DEPTH:
             raise UsageError(f"the tool {tool}: it is nested too deeply")
         if isinstance(value, (list, tuple)):
             for item in value:
-                check(item, depth + 1, "data")
+                check_value(item, depth + 1, "data")
         for key, item in value.items() if isinstance(value, Mapping) else ():
             if kind == "schema" and not isinstance(item, _KINDS.get(key, (object,))):
                 raise UsageError(
                     f"the tool {tool}: {key} is {str(item)[:40]!r}, {_WANTED[key]} is needed"
                 )
             if kind == "data" or key in _VALUES:
-                check(item, depth + 1, "data")
+                check_value(item, depth + 1, "data")
             else:  # the keys of "properties" are names: one of them may be called "type"
                 is_names = kind == "schema" and key == "properties"
-                check(item, depth + 1, "names" if is_names else "schema")
+                check_value(item, depth + 1, "names" if is_names else "schema")
 
-    check(function, 0, "schema")
+    check_value(function, 0, "schema")
 
 
 _VALUES: Final = ("default", "enum", "const", "examples")
@@ -143,72 +147,75 @@ _WANTED: Final = MappingProxyType(
 )
 
 
-def _properties(properties: Mapping[str, Any], depth: int = 0) -> str:
+def _format_properties(properties: Mapping[str, Any], depth: int = 0) -> str:
     if depth > _DEPTH:
         raise UsageError("the tool's parameters are nested too deeply")
     return ",".join(
-        f"{key}:{{{_property(value, depth)}}}"
-        for key, value in _sorted(properties)
+        f"{key}:{{{_format_property(value, depth)}}}"
+        for key, value in _sort_members(properties)
         if key not in _SCHEMA_KEYS and isinstance(value, Mapping)
     )
 
 
-def _property(value: Mapping[str, Any], depth: int) -> str:
+def _format_property(value: Mapping[str, Any], depth: int) -> str:
     kind = str(value.get("type", "")).upper()
     fields = []
     if value.get("description"):
-        fields.append(f"description:{quoted(value['description'])}")
+        fields.append(f"description:{quote_text(value['description'])}")
     if kind == "STRING" and value.get("enum"):
-        fields.append(f"enum:{literal(value['enum'], quote_keys=True)}")
+        fields.append(f"enum:{format_value(value['enum'], quote_keys=True)}")
     if kind == "ARRAY" and isinstance(value.get("items"), Mapping) and value["items"]:
-        fields.append(f"items:{{{_items(value['items'], depth)}}}")
+        fields.append(f"items:{{{_format_items(value['items'], depth)}}}")
     if value.get("nullable"):
         fields.append("nullable:true")
     if kind == "OBJECT":
         inner = value.get("properties")
         fields.append(
-            f"properties:{{{_properties(inner if isinstance(inner, Mapping) else value, depth + 1)}}}"
+            f"properties:{{{_format_properties(inner if isinstance(inner, Mapping) else value, depth + 1)}}}"
         )
         if value.get("required"):
-            fields.append(f"required:{_names(value['required'])}")
-    fields.append(f"type:{quoted(kind)}")
+            fields.append(f"required:{_format_names(value['required'])}")
+    fields.append(f"type:{quote_text(kind)}")
     return ",".join(fields)
 
 
-def _items(items: Mapping[str, Any], depth: int) -> str:
+def _format_items(items: Mapping[str, Any], depth: int) -> str:
     fields = []
-    for key, value in _sorted(items):
+    for key, value in _sort_members(items):
         if value is None:
             continue
         if key == "properties":
             fields.append(
-                f"properties:{{{_properties(value, depth + 1) if isinstance(value, Mapping) else ''}}}"
+                f"properties:{{{_format_properties(value, depth + 1) if isinstance(value, Mapping) else ''}}}"
             )
         elif key == "required":
-            fields.append(f"required:{_names(value)}")
+            fields.append(f"required:{_format_names(value)}")
         elif key == "type":
             kinds = (
                 value.upper() if isinstance(value, str) else [str(kind).upper() for kind in value]
             )
-            fields.append(f"type:{literal(kinds, quote_keys=True)}")
+            fields.append(f"type:{format_value(kinds, quote_keys=True)}")
         else:
-            fields.append(f"{key}:{literal(value, quote_keys=True)}")
+            fields.append(f"{key}:{format_value(value, quote_keys=True)}")
     return ",".join(fields)
 
 
-def _names(names: Sequence[str]) -> str:
-    return "[" + ",".join(quoted(name) for name in names) + "]"
+def _format_names(names: Sequence[str]) -> str:
+    return "[" + ",".join(quote_text(name) for name in names) + "]"
 
 
-def _members(mapping: Mapping[str, Any]) -> str:
+def _format_members(mapping: Mapping[str, Any]) -> str:
     return (
         "{"
-        + ",".join(f"{key}:{literal(value, quote_keys=False)}" for key, value in _sorted(mapping))
+        + ",".join(
+            f"{key}:{format_value(value, quote_keys=False)}"
+            for key, value in _sort_members(mapping)
+        )
         + "}"
     )
 
 
-def _sorted(mapping: Mapping[str, Any]) -> list[tuple[str, Any]]:
+def _sort_members(mapping: Mapping[str, Any]) -> list[tuple[str, Any]]:
     # jinja2's dictsort: by key, letter case ignored.
     return sorted(mapping.items(), key=lambda item: item[0].lower())
 
@@ -224,7 +231,7 @@ def parse_call(text: str) -> tuple[str, dict[str, Any]] | None:
         return None
     reader = _Reader(match[2])
     try:
-        arguments = reader.value()
+        arguments = reader.read_value()
         return (match[1], arguments) if isinstance(arguments, dict) and reader.at_end else None
     except ValueError:
         return None
@@ -240,59 +247,59 @@ class _Reader:
     def at_end(self) -> bool:
         return not self._text[self._at :].strip()
 
-    def value(self) -> Any:
-        self._space()
+    def read_value(self) -> Any:
+        self._skip_space()
         if self._text.startswith(QUOTE, self._at):
-            return self._string()
+            return self._read_string()
         char = self._text[self._at : self._at + 1]
         if char in ("{", "["):
             self._depth += 1
             if self._depth > _DEPTH:
                 raise ValueError("nested too deeply")
-            result = self._object() if char == "{" else self._array()
+            result = self._read_object() if char == "{" else self._read_array()
             self._depth -= 1
             return result
         if char == '"':  # a model may fall back to JSON's own
             result, length = json.JSONDecoder().raw_decode(self._text[self._at :])
             self._at += length
             return result
-        return self._word()
+        return self._read_word()
 
-    def _object(self) -> dict[str, Any]:
+    def _read_object(self) -> dict[str, Any]:
         result: dict[str, Any] = {}
         self._at += 1
-        while not self._take("}"):
-            key = self.value() if self._quoted_key() else self._key()
-            if not self._take(":"):
+        while not self._take_char("}"):
+            key = self.read_value() if self._at_quoted_key() else self._read_key()
+            if not self._take_char(":"):
                 raise ValueError("a colon is missing")
-            result[str(key)] = self.value()
-            self._separator("}")
+            result[str(key)] = self.read_value()
+            self._read_separator("}")
         return result
 
-    def _array(self) -> list[Any]:
+    def _read_array(self) -> list[Any]:
         result: list[Any] = []
         self._at += 1
-        while not self._take("]"):
-            result.append(self.value())
-            self._separator("]")
+        while not self._take_char("]"):
+            result.append(self.read_value())
+            self._read_separator("]")
         return result
 
-    def _separator(self, closing: str) -> None:
-        if not self._take(",") and self._text[self._at : self._at + 1] != closing:
+    def _read_separator(self, closing: str) -> None:
+        if not self._take_char(",") and self._text[self._at : self._at + 1] != closing:
             raise ValueError("a comma is missing")
 
-    def _quoted_key(self) -> bool:
-        self._space()
+    def _at_quoted_key(self) -> bool:
+        self._skip_space()
         return self._text.startswith((QUOTE, '"'), self._at)
 
-    def _key(self) -> str:
+    def _read_key(self) -> str:
         match = _WORD.match(self._text, self._at)
         if not match:
             raise ValueError("a key is missing")
         self._at = match.end()
         return match[0].strip()
 
-    def _string(self) -> str:
+    def _read_string(self) -> str:
         start = self._at + len(QUOTE)
         end = self._text.find(QUOTE, start)
         if end < 0:
@@ -300,8 +307,8 @@ class _Reader:
         self._at = end + len(QUOTE)
         return self._text[start:end]
 
-    def _word(self) -> Any:
-        word = self._key()
+    def _read_word(self) -> Any:
+        word = self._read_key()
         try:
             # true, false, null and numbers are JSON's; Python's spellings come from the template itself.
             return (
@@ -312,13 +319,13 @@ class _Reader:
         except (KeyError, ValueError):
             return word
 
-    def _take(self, char: str) -> bool:
-        self._space()
+    def _take_char(self, char: str) -> bool:
+        self._skip_space()
         if self._text.startswith(char, self._at):
             self._at += 1
             return True
         return False
 
-    def _space(self) -> None:
+    def _skip_space(self) -> None:
         while self._at < len(self._text) and self._text[self._at].isspace():
             self._at += 1

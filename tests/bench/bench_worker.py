@@ -45,8 +45,8 @@ def pipe_us(count: int = 20_000) -> float:
     started = time.perf_counter()
     for _ in range(count):
         write_all(writing, CODEC.encode(1, AnswerText(" token")))
-        while (frame := frames.take()) is None:
-            frames.fill()
+        while (frame := frames.take_frame()) is None:
+            frames.read_more()
         CODEC.decode(frame)
     return (time.perf_counter() - started) / count * 1e6
 

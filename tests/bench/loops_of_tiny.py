@@ -44,7 +44,7 @@ def answer(
     session: _Session, prompt: str, temperature: float, rng: np.random.Generator
 ) -> tuple[int, Loop | None, str]:
     """Return how many tokens came, the loop that ended them (None: the limit did), and their end."""
-    session.clear()
+    session.clear_memory()
     feed = session.tokenize(f"<bos><|turn>user\n{prompt}<turn|>\n<|turn>model\n")
     digits = {ids[0]: v for v in range(10) if len(ids := session.tokenize(str(v))) == 1}
     detector, tokens = LoopDetector(digits=digits), list[int]()
@@ -62,7 +62,7 @@ def answer(
             break
     else:
         loop = None
-    end = b"".join(session.text(t) for t in tokens[-24:]).decode("utf-8", "replace")
+    end = b"".join(session.token_bytes(t) for t in tokens[-24:]).decode("utf-8", "replace")
     return len(tokens), loop, end
 
 

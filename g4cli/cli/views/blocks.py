@@ -72,7 +72,7 @@ class BlockReader:
         if self._fence:
             return TextBlock(self._without_indent(self._partial, self._fence_indent))
         if not self._lines:
-            base = self._base if _indent(self._partial) >= self._base else 0
+            base = self._base if _count_indent(self._partial) >= self._base else 0
             return TextBlock(self._partial[base:], base, self._gap or self._blank)
         last = self._without_indent(self._partial, self._base)
         return TextBlock("\n".join([*self._lines, last]), self._base, self._gap)
@@ -83,7 +83,7 @@ class BlockReader:
         done: list[Piece] = []
         for part in whole:
             line, self._partial = self._partial + part, ""
-            self._take(line, done)
+            self._take_line(line, done)
         self._partial += rest
         return done
 
@@ -92,17 +92,17 @@ class BlockReader:
         done: list[Piece] = []
         if self._partial:
             line, self._partial = self._partial, ""
-            self._take(line, done)
-        self._flush(done)
+            self._take_line(line, done)
+        self._finish_block(done)
         self._fence = ""
         return done
 
-    def _take(self, line: str, done: list[Piece]) -> None:
+    def _take_line(self, line: str, done: list[Piece]) -> None:
         if self._fence:
             self._take_code(line, done)
         elif self._inner_fence:
             self._lines.append(self._without_indent(line, self._base))
-            if _closes(line, self._inner_fence):
+            if _closes_fence(line, self._inner_fence):
                 self._inner_fence = ""
         elif not line.strip():
             self._lines += [""] if self._lines else []
@@ -112,33 +112,33 @@ class BlockReader:
 
     def _take_text(self, line: str, done: list[Piece]) -> None:
         fence = _FENCE.match(line)
-        if fence and self._opens(fence):
-            self._flush(done)
+        if fence and self._opens_code(fence):
+            self._finish_block(done)
             self._fence, self._fence_indent = fence[2], len(fence[1])
             self._base = len(fence[1])
             done.append(CodeBegin(fence[3].strip().split(" ")[0], self._gap or self._blank))
             self._gap = self._blank = False
             return
         if self._lines and self._ends_before(line):
-            self._flush(done)
+            self._finish_block(done)
         if not self._lines:
             self._gap, self._blank = self._gap or self._blank, False
-            if _indent(line) < self._base:
+            if _count_indent(line) < self._base:
                 self._base = 0
         self._blank = False
         self._lines.append(self._without_indent(line, self._base))
         if inner := _ITEM_OF_CODE.match(line):
             self._inner_fence = inner[1]
         if len(self._lines) == 1 and _HEADING.match(self._lines[0]):
-            self._flush(done)
+            self._finish_block(done)
 
     def _take_code(self, line: str, done: list[Piece]) -> None:
-        if _closes(line, self._fence):
+        if _closes_fence(line, self._fence):
             self._fence = ""
         else:
             done.append(CodeLine(self._without_indent(line, self._fence_indent)))
 
-    def _opens(self, fence: re.Match[str]) -> bool:
+    def _opens_code(self, fence: re.Match[str]) -> bool:
         if "`" in fence[2] and "`" in fence[3]:
             return False  # a code span
         return len(fence[1]) < 4 + self._base or self._in_list
@@ -149,7 +149,7 @@ class BlockReader:
 
     def _ends_before(self, line: str) -> bool:
         """Return whether the unfinished block is complete now that `line` follows it."""
-        inner = line[self._base :] if 0 < self._base <= _indent(line) else line
+        inner = line[self._base :] if 0 < self._base <= _count_indent(line) else line
         if self._blank:
             return not (self._in_list and inner[0].isspace())
         if _HEADING.match(inner) or (inner is line and self._base and _ITEM.match(line)):
@@ -157,7 +157,7 @@ class BlockReader:
         marker = _ITEM if self._in_list else _INTERRUPTS
         return marker.match(inner) is not None and (not self._in_list or not inner[0].isspace())
 
-    def _flush(self, done: list[Piece]) -> None:
+    def _finish_block(self, done: list[Piece]) -> None:
         while self._lines and not self._lines[-1]:
             self._lines.pop()
         if self._lines:
@@ -168,13 +168,13 @@ class BlockReader:
 
     @staticmethod
     def _without_indent(line: str, indent: int) -> str:
-        return line[min(indent, _indent(line)) :]
+        return line[min(indent, _count_indent(line)) :]
 
 
-def _indent(line: str) -> int:
+def _count_indent(line: str) -> int:
     return len(line) - len(line.lstrip(" "))
 
 
-def _closes(line: str, fence: str) -> bool:
+def _closes_fence(line: str, fence: str) -> bool:
     mark = line.strip()
     return mark.startswith(fence) and not mark.strip(fence[0])

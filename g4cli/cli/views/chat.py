@@ -21,7 +21,7 @@ from rich.text import Text
 from g4cli.chat import PromptRead, TurnEvent
 from g4cli.cli.views.blocks import BlockReader, CodeBegin, CodeLine, Piece
 from g4cli.cli.views.code import Highlighter
-from g4cli.cli.views.markdown import ansi, ansi_lines, chopped, plain
+from g4cli.cli.views.markdown import render_lines, render_markdown, split_rows, strip_styles
 from g4cli.cli.views.plain_chat import THOUGHT_BEGINS, THOUGHT_ENDS, PlainView
 from g4cli.cli.views.reply import call_json
 from g4cli.core.units import duration_text
@@ -68,30 +68,32 @@ class Region:
         """
         rows = max(1, self._console.height - 2)
         if only_last:
-            self._replace(lines[-rows:])
+            self._redraw_lines(lines[-rows:])
             return
         lines = self._without_gone(lines)
-        self._replace(lines)
+        self._redraw_lines(lines)
         self._gone += lines[:-rows]
         self._lines = list(lines[-rows:])
 
     def finish(self, lines: Sequence[str]) -> None:
         """Show `lines` for good; they may be wider than the terminal, which wraps them."""
-        self._replace(self._without_gone(lines))
+        self._redraw_lines(self._without_gone(lines))
         self._lines, self._gone = [], []
 
     def clear(self) -> None:
         """Take the region away; the cursor stands where it began."""
-        self._replace([])
+        self._redraw_lines([])
 
     def _without_gone(self, lines: Sequence[str]) -> Sequence[str]:
         n_gone = len(self._gone)
-        if [plain(line) for line in lines[:n_gone]] == [plain(line) for line in self._gone]:
+        if [strip_styles(line) for line in lines[:n_gone]] == [
+            strip_styles(line) for line in self._gone
+        ]:
             return lines[n_gone:]
         self._gone = []
         return lines
 
-    def _replace(self, lines: Sequence[str]) -> None:
+    def _redraw_lines(self, lines: Sequence[str]) -> None:
         width = self._console.width
         same = 0
         # Another width has moved what was drawn: all of it is drawn again.
@@ -102,21 +104,21 @@ class Region:
                 same += 1
         if same == len(self._lines) == len(lines):
             return
-        up = sum(self._rows(line, width) for line in self._lines[same:])
+        up = sum(self._count_rows(line, width) for line in self._lines[same:])
         text = "".join(f"\r\x1b[K{line}\n" for line in lines[same:])
         move = f"\x1b[{min(up, self._console.height - 1)}A\r\x1b[J" if up else ""
-        self._write(f"{_FRAME_BEGIN}{move}{text}{_FRAME_END}")
+        self._write_text(f"{_FRAME_BEGIN}{move}{text}{_FRAME_END}")
         self._lines, self._drawn_width = list(lines), width
 
-    def _rows(self, line: str, width: int) -> int:
+    def _count_rows(self, line: str, width: int) -> int:
         """Return the rows that a drawn line takes: a terminal that became narrower has wrapped it
         again.
         """
         if width >= self._drawn_width:
             return 1
-        return max(1, -(-cell_len(plain(line)) // width))
+        return max(1, -(-cell_len(strip_styles(line)) // width))
 
-    def _write(self, text: str) -> None:
+    def _write_text(self, text: str) -> None:
         self._console.file.write(text)
         self._console.file.flush()
 
@@ -148,7 +150,7 @@ class MarkdownView:
         trace: TracebackType | None,
     ) -> None:
         self._end_thought()
-        self._flush()
+        self._finish_text()
         if self._has_printed:
             self._console.print()
 
@@ -156,61 +158,63 @@ class MarkdownView:
         """Show one event."""
         if isinstance(event, AnswerText):
             self._end_thought()
-            self._read(self._cleaned(event.text))
+            self._feed_text(self._cleaned(event.text))
         elif isinstance(event, ThoughtText):
-            self._think(event.text)
+            self._show_thought(event.text)
         elif isinstance(event, ThoughtEnded):
             self._end_thought()
         elif isinstance(event, CallMade):
             self._end_thought()
-            self._flush()
-            self._print(CodeBegin("json", gap=True))
-            self._print(CodeLine(escape_invisible(call_json(event))))
+            self._finish_text()
+            self._print_piece(CodeBegin("json", gap=True))
+            self._print_piece(CodeLine(escape_invisible(call_json(event))))
             self._reader.feed("\n")  # what follows stands apart
         elif isinstance(event, PromptRead):
-            self._region.draw([_dim("...")])
+            self._region.draw([_dim_text("...")])
 
-    def waiting(self) -> None:
+    def show_waiting(self) -> None:
         """Show that the model is at work. After this nobody else writes to the terminal."""
-        self._region.draw([_dim("...")])
+        self._region.draw([_dim_text("...")])
 
-    def encoding(self, name: str) -> None:
+    def show_encoding(self, name: str) -> None:
         """Show that a picture or sound is encoded."""
-        self._region.draw([_dim(f"encoding {one_line(name)} ...")])
+        self._region.draw([_dim_text(f"encoding {one_line(name)} ...")])
 
-    def reading(self, done: int, total: int, _label: str) -> None:
+    def show_reading(self, done: int, total: int, _label: str) -> None:
         """Show how much of a long prompt is read: fits `Progress`."""
         if total:
-            self._region.draw([_dim(f"reading {total:,} tokens: {100 * done // total} %")])
+            self._region.draw([_dim_text(f"reading {total:,} tokens: {100 * done // total} %")])
 
-    def _read(self, text: str) -> None:
+    def _feed_text(self, text: str) -> None:
         for piece in self._reader.feed(text):
-            self._print(piece)
+            self._print_piece(piece)
         now = self._clock()
         if now >= self._draw_at:
-            self._preview()
+            self._draw_pending()
             done = self._clock()
             self._draw_at = max(now + _REDRAW_S, done + _PAUSE * (done - now))
 
-    def _flush(self) -> None:
+    def _finish_text(self) -> None:
         for piece in self._reader.finish():
-            self._print(piece)
+            self._print_piece(piece)
         self._region.clear()
 
-    def _print(self, piece: Piece) -> None:
+    def _print_piece(self, piece: Piece) -> None:
         gap = [""] if self._has_printed and not isinstance(piece, CodeLine) and piece.gap else []
         if isinstance(piece, CodeLine):
-            self._region.finish(ansi(self._console, [self._highlighter.line(piece.text)]))
+            self._region.finish(
+                render_lines(self._console, [self._highlighter.highlight_line(piece.text)])
+            )
         elif isinstance(piece, CodeBegin):
             self._highlighter = Highlighter(piece.language)
             self._region.finish(gap)
         else:
             width = self._region.width
-            lines = ansi_lines(self._console, piece.source, width=width, indent=piece.indent)
+            lines = render_markdown(self._console, piece.source, width=width, indent=piece.indent)
             self._region.finish([*gap, *lines])
         self._has_printed = True
 
-    def _preview(self) -> None:
+    def _draw_pending(self) -> None:
         """Draw the piece that is not finished."""
         block, width = self._reader.pending, self._region.width
         if not block.source.strip():
@@ -218,17 +222,17 @@ class MarkdownView:
                 return  # the dots of waiting stay until there is something to see
             lines: list[str] = []
         elif self._reader.in_code:
-            rows = chopped(Text(block.source.expandtabs(8)), width)
-            lines = ansi(self._console, rows)
+            rows = split_rows(Text(block.source.expandtabs(8)), width)
+            lines = render_lines(self._console, rows)
         else:
-            lines = ansi_lines(self._console, block.source, width=width, indent=block.indent)
+            lines = render_markdown(self._console, block.source, width=width, indent=block.indent)
         if block.gap and self._has_printed and lines:
             lines.insert(0, "")
         # The columns of a table may change with each row, a line of code is wrapped by the
         # terminal.
         self._region.draw(lines, only_last=self._reader.in_code or "|" in block.source)
 
-    def _think(self, text: str) -> None:
+    def _show_thought(self, text: str) -> None:
         if not self._thought_tokens:
             self._thought_since = time.monotonic()
             self._region.clear()
@@ -239,7 +243,7 @@ class MarkdownView:
             self._out.write_thought(text)
             self._thought_ends_line = text.endswith("\n")
         elif self._thoughts == "fold":
-            self._region.draw([_dim(f"thinking ... {self._thought_tokens} tokens")])
+            self._region.draw([_dim_text(f"thinking ... {self._thought_tokens} tokens")])
 
     def _end_thought(self) -> None:
         if not self._thought_tokens:
@@ -272,5 +276,5 @@ def draw_turns(out: Output, turns: Sequence[Message]) -> None:
                 view.show(AnswerText(turn.content))
 
 
-def _dim(text: str) -> str:
+def _dim_text(text: str) -> str:
     return f"\x1b[2m{text}\x1b[0m" if sys.stdout.isatty() else text

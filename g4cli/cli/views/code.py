@@ -28,26 +28,26 @@ class Highlighter:
         self._theme = Syntax.get_theme(_THEME)
         self._before: list[str] = []
 
-    def line(self, text: str) -> Text:
+    def highlight_line(self, text: str) -> Text:
         """Return the next line of the code with its colors."""
         if self._lexer is None or len(text) > _LONGEST:
             return Text(text)
         self._before.append(text)
-        rows = self._rows()
+        rows = self._lex_lines()
         if len(self._before) > _ENOUGH:
-            self._forget(rows)
+            self._forget_lines(rows)
         parts = rows[-1] if rows else []
         if "".join(part for _, part in parts) != text:  # a lexer that changes what it reads
             return Text(text)
         line = Text()
         for kind, part in parts:
-            line.append(part, self._style(kind))
+            line.append(part, self._find_style(kind))
         return line
 
-    def _style(self, kind: Any) -> Style:
+    def _find_style(self, kind: Any) -> Style:
         return self._theme.get_style_for_token(kind)
 
-    def _rows(self) -> list[list[tuple[Any, str]]]:
+    def _lex_lines(self) -> list[list[tuple[Any, str]]]:
         """Return the tokens of each remembered line; one that spans lines is a part of each."""
         rows: list[list[tuple[Any, str]]] = [[]]
         for kind, value in self._lexer.get_tokens("\n".join(self._before)):
@@ -58,7 +58,7 @@ class Highlighter:
                     rows[-1].append((kind, part))
         return rows[: len(self._before)]
 
-    def _forget(self, rows: list[list[tuple[Any, str]]]) -> None:
+    def _forget_lines(self, rows: list[list[tuple[Any, str]]]) -> None:
         """Forget the lines before the last that begins neither inside a string nor a comment."""
         for index in range(len(rows) - 1, _ENOUGH // 2, -1):
             if rows[index] and not any(word in str(rows[index][0][0]) for word in _SPANNING):

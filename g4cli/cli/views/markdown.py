@@ -42,7 +42,7 @@ _CELL: Final = 4  # columns that a table's column needs at least
 _SGR: Final = re.compile(r"\x1b\[[0-9;]*m")
 
 
-def ansi_lines(console: Console, source: str, *, width: int, indent: int = 0) -> list[str]:
+def render_markdown(console: Console, source: str, *, width: int, indent: int = 0) -> list[str]:
     """Return `source` drawn in `width` columns, the first `indent` of them empty.
 
     Each line has its escape sequences and no newline, and is no wider than `width`. If any letter, digit or
@@ -51,29 +51,31 @@ def ansi_lines(console: Console, source: str, *, width: int, indent: int = 0) ->
     width, indent = (width - indent, indent) if width - indent >= _NARROWEST else (width, 0)
     source = source.expandtabs(4)
     try:
-        tree = SyntaxTreeNode(_parser().parse(source))
-        lines: list[Text] | None = list(_blocks(tree, _Page(console, source, width)))
+        tree = SyntaxTreeNode(_make_parser().parse(source))
+        lines: list[Text] | None = list(_draw_blocks(tree, _Page(console, source, width)))
     except RecursionError:  # nested a thousand times: nobody's Markdown
         lines = None
-    if lines is None or _content(source) - _content("".join(line.plain for line in lines)):
-        lines = list(_wrapped(console, Text(source), width))
-    rows = (row for line in lines for row in chopped(line, width))
-    return ansi(console, (Text(" " * indent) + row if indent else row for row in rows))
+    if lines is None or _count_content(source) - _count_content(
+        "".join(line.plain for line in lines)
+    ):
+        lines = list(_wrap_text(console, Text(source), width))
+    rows = (row for line in lines for row in split_rows(line, width))
+    return render_lines(console, (Text(" " * indent) + row if indent else row for row in rows))
 
 
-def ansi(console: Console, lines: Iterable[Text]) -> list[str]:
+def render_lines(console: Console, lines: Iterable[Text]) -> list[str]:
     """Return each line with its styles as escape sequences, as this console can show them."""
     with console.capture() as capture:
         console.print(_Raw(console, lines), soft_wrap=True)
     return capture.get().split("\n")[:-1]
 
 
-def plain(line: str) -> str:
+def strip_styles(line: str) -> str:
     """Return a drawn line without its styles."""
     return _SGR.sub("", line)
 
 
-def _content(text: str) -> Counter[str]:
+def _count_content(text: str) -> Counter[str]:
     return Counter(c for c in text if c.isalnum() or (c > "\x7f" and not c.isspace()))
 
 
@@ -99,7 +101,7 @@ class _Page:
         self.source = source
         self.lines = source.split("\n")
 
-    def narrower(self, columns: int) -> _Page:
+    def narrow_by(self, columns: int) -> _Page:
         """Return the page with `columns` less."""
         return _Page(self.console, self.source, self.width - columns)
 
@@ -109,45 +111,45 @@ class _Page:
         return 0 < at <= len(self.lines) and not self.lines[at - 1].strip("> \t")
 
 
-def _blocks(parent: SyntaxTreeNode, page: _Page) -> Iterator[Text]:
+def _draw_blocks(parent: SyntaxTreeNode, page: _Page) -> Iterator[Text]:
     for index, node in enumerate(parent.children):
         if index and page.gap_before(node):
             yield Text()
-        yield from _block(node, page)
+        yield from _draw_block(node, page)
 
 
-def _block(node: SyntaxTreeNode, page: _Page) -> Iterator[Text]:
+def _draw_block(node: SyntaxTreeNode, page: _Page) -> Iterator[Text]:
     kind = node.type
     if kind in ("paragraph", "heading"):
-        text = _inline(node)
+        text = _style_inline(node)
         if kind == "heading":
             text.stylize(_HEADINGS.get(node.tag, "bold"))
-        yield from _wrapped(page.console, text, page.width)
+        yield from _wrap_text(page.console, text, page.width)
     elif kind in ("bullet_list", "ordered_list"):
         for index, item in enumerate(node.children):
             if index and page.gap_before(item):
                 yield Text()
             mark = f"{item.info}{item.markup} " if kind == "ordered_list" else _BULLET
-            yield from _behind(mark, " " * len(mark), item, page)
+            yield from _draw_behind_mark(mark, " " * len(mark), item, page)
     elif kind == "blockquote":
-        yield from _behind(_QUOTE, _QUOTE, node, page)
+        yield from _draw_behind_mark(_QUOTE, _QUOTE, node, page)
     elif kind in ("fence", "code_block"):
-        yield from _code(node, page)
+        yield from _draw_code(node, page)
     elif kind == "hr":
         yield Text("─" * page.width, style="dim")
     elif kind == "table":
-        yield from _table(node, page)
+        yield from _draw_table(node, page)
     elif node.children:
-        yield from _blocks(node, page)
+        yield from _draw_blocks(node, page)
     else:
-        yield from _wrapped(page.console, Text(node.content), page.width)
+        yield from _wrap_text(page.console, Text(node.content), page.width)
 
 
-def _behind(first: str, rest: str, node: SyntaxTreeNode, page: _Page) -> Iterator[Text]:
+def _draw_behind_mark(first: str, rest: str, node: SyntaxTreeNode, page: _Page) -> Iterator[Text]:
     """Draw the blocks of `node` behind a mark on the first line and another on those below."""
     prefix = Text(first, style="cyan" if first != _QUOTE else "dim")
     empty = True
-    for line in _blocks(node, page.narrower(cell_len(first))):
+    for line in _draw_blocks(node, page.narrow_by(cell_len(first))):
         empty = False
         yield prefix + line
         prefix = Text(rest, style="dim")
@@ -155,17 +157,17 @@ def _behind(first: str, rest: str, node: SyntaxTreeNode, page: _Page) -> Iterato
         yield prefix
 
 
-def _code(node: SyntaxTreeNode, page: _Page) -> Iterator[Text]:
+def _draw_code(node: SyntaxTreeNode, page: _Page) -> Iterator[Text]:
     """Draw code that is nested in a list or a quote; that of the outermost level never comes here."""
     info = node.info.strip() if node.type == "fence" else ""
     if info:
-        yield from _wrapped(page.console, Text(info, style="dim"), page.width)
+        yield from _wrap_text(page.console, Text(info, style="dim"), page.width)
     highlighter = Highlighter(info.split(" ")[0])
     for line in node.content.removesuffix("\n").split("\n"):
-        yield from chopped(highlighter.line(line), page.width)
+        yield from split_rows(highlighter.highlight_line(line), page.width)
 
 
-def chopped(text: Text, width: int) -> list[Text]:
+def split_rows(text: Text, width: int) -> list[Text]:
     """Return `text` in rows of at most `width` columns, cut where the terminal would cut it."""
     if cell_len(text.plain) <= width:
         return [text]
@@ -179,25 +181,25 @@ def chopped(text: Text, width: int) -> list[Text]:
     return list(text.divide(cuts))
 
 
-def _table(node: SyntaxTreeNode, page: _Page) -> Iterator[Text]:
+def _draw_table(node: SyntaxTreeNode, page: _Page) -> Iterator[Text]:
     rows = [row for part in node.children for row in part.children]
     n_columns = len(rows[0].children)
     if n_columns * _CELL > page.width:
         begin, end = node.map or (0, 0)
         source = "\n".join(page.lines[begin:end])
-        yield from _wrapped(page.console, Text(source), page.width)
+        yield from _wrap_text(page.console, Text(source), page.width)
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for cell in rows[0].children:
         right = "right" in str(cell.attrs.get("style", ""))
         center = "center" in str(cell.attrs.get("style", ""))
         table.add_column(
-            _inline(cell),
+            _style_inline(cell),
             justify="right" if right else "center" if center else "left",
             overflow="fold",
         )
     for row in rows[1:]:
-        table.add_row(*(_inline(cell) for cell in row.children))
+        table.add_row(*(_style_inline(cell) for cell in row.children))
     options = page.console.options.update(width=page.width)
     for segments in page.console.render_lines(table, options, pad=False):
         line = Text()
@@ -207,54 +209,54 @@ def _table(node: SyntaxTreeNode, page: _Page) -> Iterator[Text]:
         yield line
 
 
-def _inline(block: SyntaxTreeNode) -> Text:
+def _style_inline(block: SyntaxTreeNode) -> Text:
     text = Text()
     for node in block.children:
-        _append(text, node.children if node.type == "inline" else [node], "")
+        _append_nodes(text, node.children if node.type == "inline" else [node], "")
     return text
 
 
-def _append(text: Text, nodes: Sequence[SyntaxTreeNode], style: str) -> None:
+def _append_nodes(text: Text, nodes: Sequence[SyntaxTreeNode], style: str) -> None:
     for node in nodes:
         if node.type in ("softbreak", "hardbreak"):
             text.append("\n")
         elif node.type == "code_inline":
             text.append(node.content, f"{style} cyan".strip())
         elif node.type in _STYLES:
-            _append(text, node.children, f"{style} {_STYLES[node.type]}".strip())
+            _append_nodes(text, node.children, f"{style} {_STYLES[node.type]}".strip())
             if node.type == "link":
-                text.append(_address(node))
+                text.append(_format_address(node))
         elif node.children:
-            _append(text, node.children, style)
+            _append_nodes(text, node.children, style)
         else:
             text.append(node.content, style)
 
 
-def _address(link: SyntaxTreeNode) -> str:
+def _format_address(link: SyntaxTreeNode) -> str:
     """Return where a link leads, in parentheses behind its text."""
     address, title = str(link.attrs.get("href", "")), str(link.attrs.get("title", ""))
     return f' ({address} "{title}")' if title else f" ({address})"
 
 
-def _wrapped(console: Console, text: Text, width: int) -> Iterator[Text]:
+def _wrap_text(console: Console, text: Text, width: int) -> Iterator[Text]:
     yield from text.wrap(console, width, overflow="fold")
 
 
 @cache
-def _parser() -> MarkdownIt:
+def _make_parser() -> MarkdownIt:
     # Nesting is bounded by the RecursionError above: the parser's own bound leaves text out.
     parser = MarkdownIt("commonmark", {"html": False, "maxNesting": 10_000})
     parser.enable(["table", "strikethrough"])
     parser.disable(["html_block", "html_inline", "autolink", "entity", "image"])
     parser.disable(["reference", "lheading"])
-    parser.inline.ruler.at("emphasis", _emphasis)
-    parser.inline.ruler.at("escape", _escape)
+    parser.inline.ruler.at("emphasis", _parse_emphasis)
+    parser.inline.ruler.at("escape", _parse_escape)
     parser.normalizeLink = lambda url: url  # type: ignore[method-assign]
     parser.normalizeLinkText = lambda link: link  # type: ignore[method-assign]
     return parser
 
 
-def _emphasis(state: StateInline, silent: bool) -> bool:
+def _parse_emphasis(state: StateInline, silent: bool) -> bool:
     """Take a run of '*'. markdown_it.rules_inline.emphasis, but no emphasis opens inside a word."""
     if silent or state.src[state.pos] != "*":
         return False
@@ -283,7 +285,7 @@ def _is_word(char: str) -> bool:
     return char.isascii() and char.isalnum()
 
 
-def _escape(state: StateInline, silent: bool) -> bool:
+def _parse_escape(state: StateInline, silent: bool) -> bool:
     """Take a backslash with the character that it protects; others keep their backslash."""
     if state.src[state.pos] != "\\" or state.pos + 1 >= state.posMax:
         return False

@@ -54,13 +54,13 @@ class PlainView:
     def __exit__(self, *_exc: object) -> None:
         self.end_line()
 
-    def waiting(self) -> None:
+    def show_waiting(self) -> None:
         """Ignored: standard output carries only the answer."""
 
-    def encoding(self, name: str) -> None:
+    def show_encoding(self, name: str) -> None:
         """Ignored: standard output carries only the answer."""
 
-    def reading(self, done: int, total: int, label: str) -> None:
+    def show_reading(self, done: int, total: int, label: str) -> None:
         """Ignored: standard output carries only the answer."""
 
     def end_line(self) -> None:

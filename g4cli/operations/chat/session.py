@@ -38,13 +38,13 @@ _CLOSE_THOUGHT: Final = "\n<channel|>"
 class View(Protocol):
     """Shows the events of a turn and, before them, the progress of encoding and prompt processing."""
 
-    def waiting(self) -> None:
+    def show_waiting(self) -> None:
         """The prompt was handed to the model."""
 
-    def encoding(self, name: str) -> None:
+    def show_encoding(self, name: str) -> None:
         """The image or audio file called `name` is being encoded."""
 
-    def reading(self, done: int, total: int, label: str) -> None:
+    def show_reading(self, done: int, total: int, label: str) -> None:
         """`done` of `total` prompt tokens are evaluated: a `Progress`."""
 
     def show(self, event: TurnEvent) -> None:
@@ -144,7 +144,7 @@ class ChatSession:
         with self.engine.ctrl_c.listening():
             for medium in media:
                 require_file(medium.path.expanduser())
-                view.encoding(medium.path.name)
+                view.show_encoding(medium.path.name)
                 try:
                     encoded.append(self.engine.encode(medium))
                 except Interrupted:
@@ -196,10 +196,10 @@ class ChatSession:
             stop_on_loop=self.request.stop_on_loop,
             thought_tokens=THOUGHT_TOKENS[self.think],
         )
-        view.waiting()
+        view.show_waiting()
         request = RunTurn(fitted.tokens, self.sampling, options, self._grammar, _CLOSE_THOUGHT)
         reply = Reply.interrupted()
-        for event in self.engine.run_turn(request, view.reading):
+        for event in self.engine.run_turn(request, view.show_reading):
             view.show(event)
             if isinstance(event, Finished):
                 reply = event.reply

@@ -41,7 +41,7 @@ class EngineClient:
 
     def __init__(self) -> None:
         """Start the worker: it loads llama.cpp while the caller goes on. Raises RuntimeFailed."""
-        self.ctrl_c = CtrlC(self._pressed)
+        self.ctrl_c = CtrlC(self._handle_interrupt)
         self._worker = Worker(MODULE, CODEC, self.ctrl_c)
         self._hello: Hello | None = None
         self._opened: Open | None = None
@@ -50,13 +50,13 @@ class EngineClient:
         self.n_past = 0
         self.drafted: DraftStats | None = None
 
-    def _pressed(self) -> None:
-        self._worker.pressed()
+    def _handle_interrupt(self) -> None:
+        self._worker.handle_interrupt()
 
     def hello(self) -> Hello:
         """Return what llama.cpp sees here, once it is loaded. Raises EngineMissing or RuntimeFailed."""
         if self._hello is None:
-            self._hello = self._worker.first()
+            self._hello = self._worker.read_hello()
         return self._hello
 
     def open(self, request: Open, progress: Progress = no_progress) -> None:
@@ -149,7 +149,7 @@ class EngineClient:
 
     def run_turn(self, request: RunTurn, progress: Progress = no_progress) -> Iterator[TurnEvent]:
         """Yield the events of a turn, Finished last. Raises ContextFull, UsageError or RuntimeFailed."""
-        for event in self._worker.answers(self._worker.request(request), progress):
+        for event in self._worker.read_answers(self._worker.send_request(request), progress):
             if isinstance(event, TurnDone):
                 self.n_past, self.drafted = event.n_past, event.drafted
                 yield Finished(event.reply)

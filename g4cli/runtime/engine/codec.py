@@ -47,7 +47,7 @@ class Codec:
         """Return the request's number and the message in the JSON of a frame. Raises ProtocolError."""
         try:
             request, name, values = json.loads(data)
-            return int(request), _reader(self._classes[name])(values)
+            return int(request), _make_reader(self._classes[name])(values)
         except (ValueError, KeyError, TypeError, RecursionError) as err:
             raise ProtocolError(f"not a message: {err!r}") from err
 
@@ -58,7 +58,7 @@ class FrameReader:
     def __init__(self, fd: int) -> None:
         self._fd, self._buffer = fd, bytearray()
 
-    def take(self) -> bytes | None:
+    def take_frame(self) -> bytes | None:
         """Return the next frame that is here whole, or None. Raises ProtocolError if it is too long."""
         if len(self._buffer) < _LENGTH.size:
             return None
@@ -72,7 +72,7 @@ class FrameReader:
         del self._buffer[:end]
         return frame
 
-    def fill(self) -> bool:
+    def read_more(self) -> bool:
         """Wait for bytes and take them in; return False at the end of the pipe."""
         data = os.read(self._fd, _READ_BYTES)
         self._buffer += data
@@ -88,7 +88,7 @@ def write_all(fd: int, data: bytes) -> None:
 
 def _to_data(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
-        return {name: convert(getattr(value, name)) for name, convert in _writers(type(value))}
+        return {name: convert(getattr(value, name)) for name, convert in _find_writers(type(value))}
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, tuple):
@@ -97,68 +97,69 @@ def _to_data(value: Any) -> Any:
 
 
 @cache
-def _writers(cls: type[Any]) -> tuple[tuple[str, Callable[[Any], Any]], ...]:
+def _find_writers(cls: type[Any]) -> tuple[tuple[str, Callable[[Any], Any]], ...]:
     """Return the fields of a dataclass, each with what turns its value into JSON."""
     hints = get_type_hints(cls)
     return tuple(
-        (f.name, _pack if hints[f.name] == tuple[int, ...] else _to_data) for f in fields(cls)
+        (f.name, _pack_tokens if hints[f.name] == tuple[int, ...] else _to_data)
+        for f in fields(cls)
     )
 
 
-def _pack(tokens: tuple[int, ...]) -> str:
+def _pack_tokens(tokens: tuple[int, ...]) -> str:
     return base64.b64encode(array("i", tokens).tobytes()).decode("ascii")
 
 
-def _unpack(text: Any) -> tuple[int, ...]:
-    return tuple(array("i", base64.b64decode(_checked(text, str), validate=True)))
+def _unpack_tokens(text: Any) -> tuple[int, ...]:
+    return tuple(array("i", base64.b64decode(_check_type(text, str), validate=True)))
 
 
-def _checked(value: Any, kind: Any) -> Any:
+def _check_type(value: Any, kind: Any) -> Any:
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise TypeError(f"{value!r:.40} is not {kind}")
     return value
 
 
 @cache
-def _reader(hint: Any) -> Callable[[Any], Any]:
+def _make_reader(hint: Any) -> Callable[[Any], Any]:
     """Return what turns JSON into a value of the annotated type `hint`, or raises TypeError."""
     origin, args = get_origin(hint), get_args(hint)
     if hint is Any:
         return lambda value: value
     if hint == tuple[int, ...]:
-        return _unpack
+        return _unpack_tokens
     if is_dataclass(hint):
-        return _dataclass_reader(hint)
+        return _make_dataclass_reader(hint)
     if hint is Path:
-        return lambda value: Path(_checked(value, str))
+        return lambda value: Path(_check_type(value, str))
     if hint is float:
-        return lambda value: float(_checked(value, int | float))
+        return lambda value: float(_check_type(value, int | float))
     if origin is Literal:
         return lambda value: _one_of(value, args)
     if origin in (Union, types.UnionType):
-        options = [_reader(arg) for arg in args if arg is not types.NoneType]
+        options = [_make_reader(arg) for arg in args if arg is not types.NoneType]
         return lambda value: None if value is None else options[0](value)
     if origin is tuple and args[1:] == (...,):
-        item = _reader(args[0])
-        return lambda value: tuple(item(part) for part in _checked(value, list))
+        item = _make_reader(args[0])
+        return lambda value: tuple(item(part) for part in _check_type(value, list))
     if origin is not None and issubclass(origin, Mapping):
-        return lambda value: _checked(value, dict)
+        return lambda value: _check_type(value, dict)
     if isinstance(hint, type):
-        return lambda value: _checked(value, hint)
+        return lambda value: _check_type(value, hint)
     raise TypeError(f"messages cannot hold {hint}")
 
 
-def _dataclass_reader(cls: Any) -> Callable[[Any], Any]:
+def _make_dataclass_reader(cls: Any) -> Callable[[Any], Any]:
     hints = get_type_hints(cls)
-    readers = {f.name: _reader(hints[f.name]) for f in fields(cls)}
+    readers = {f.name: _make_reader(hints[f.name]) for f in fields(cls)}
     names = readers.keys()
 
-    def read(values: Any) -> Any:
-        if _checked(values, dict).keys() != names:
+    def read_fields(values: Any) -> Any:
+        if _check_type(values, dict).keys() != names:
             raise TypeError(f"{cls.__name__} has other fields")
         return cls(**{name: readers[name](value) for name, value in values.items()})
 
-    return read
+    return read_fields
 
 
 def _one_of(value: Any, choices: tuple[Any, ...]) -> Any:

@@ -31,7 +31,7 @@ class CtrlC:
             yield  # signals are the main thread's
             return
         self._is_set = False
-        before = signal.signal(signal.SIGINT, self._handle)
+        before = signal.signal(signal.SIGINT, self._handle_signal)
         self._listening = True
         try:
             yield
@@ -39,6 +39,6 @@ class CtrlC:
             self._listening = False
             signal.signal(signal.SIGINT, before)
 
-    def _handle(self, _number: int, _frame: FrameType | None) -> None:
+    def _handle_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._is_set = True
         self._pressed()

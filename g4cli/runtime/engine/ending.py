@@ -42,7 +42,7 @@ def error_of_end(
             f"the system ended the process of {file or 'the model'}: not enough memory",
             hint=shell_command("g4", "fit", file) if file else None,
         )
-    reason = last_words(said)
+    reason = find_reason(said)
     how = exit_text(status) + (f": {reason}" if reason else "")
     doctor = shell_command("g4", "doctor", *([file] if file else []))
     if opening and status != -signal.SIGKILL:
@@ -50,7 +50,7 @@ def error_of_end(
     return RuntimeFailed(f"the process that runs the model ended ({how})", hint=doctor)
 
 
-def last_words(said: str) -> str:
+def find_reason(said: str) -> str:
     """Return the line of a dead process's standard error that says why, safe to print, or ""."""
     for pattern in _REASONS:
         found = list(pattern.finditer(said))
@@ -60,7 +60,7 @@ def last_words(said: str) -> str:
     return ""
 
 
-def oom_kills(vmstat: Path = _VMSTAT) -> int | None:
+def count_oom_kills(vmstat: Path = _VMSTAT) -> int | None:
     """Return how many processes the kernel has killed for lack of memory since it started, if it tells."""
     try:
         lines = vmstat.read_text().splitlines()

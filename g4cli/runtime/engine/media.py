@@ -183,7 +183,7 @@ class MediaEncoder:
         if asks:
             self._n_operations += 1
             return self._n_operations % _OPERATIONS == 0
-        return not self._background.is_left
+        return not self._background.is_abandoned
 
     def _require_modality(self, kind: str, path: Path) -> None:
         if kind == "image" and not self.has_vision:
@@ -257,7 +257,7 @@ class MediaEncoder:
         n_tokens = self._c.mtmd_input_chunk_get_n_tokens(chunk)
         if self._c.mtmd_encode_chunk(self._handle, chunk):
             raise engine_failure(f"{path} cannot be encoded")
-        if self._background.is_left:
+        if self._background.is_abandoned:
             raise Interrupted("")  # a stopped encoder reports success
         n_values = n_tokens * load_llama().llama_model_n_embd_inp(self._model.handle)
         embeddings = (ctypes.c_float * n_values)()

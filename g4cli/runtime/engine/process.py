@@ -1,8 +1,8 @@
 """A worker process of g4, seen from the process that uses it: requests go in, answers come out.
 
 The worker runs llama.cpp on files that nobody has checked, so it may end at any moment, by any signal. Its
-end is an error like any other: `Worker.answers` raises what `ending.error_of_end` makes of it, and whoever
-wants to go on starts another one.
+end is an error like any other: `Worker.read_answers` raises what `ending.error_of_end` makes of it, and
+a caller that wants to continue starts another worker.
 
 Ctrl-C reaches this process alone (the worker ignores it). While a request runs, the first press asks the
 worker to cancel it. A worker that does not obey within `PATIENCE_S` is stuck in C: then the next press kills
@@ -26,7 +26,7 @@ from g4cli.core.progress import Progress as ProgressCallback
 from g4cli.core.progress import no_progress
 from g4cli.runtime.engine.codec import Codec, FrameReader, ProtocolError, write_all
 from g4cli.runtime.engine.ctrl_c import CtrlC
-from g4cli.runtime.engine.ending import error_of_end, oom_kills
+from g4cli.runtime.engine.ending import count_oom_kills, error_of_end
 from g4cli.runtime.engine.messages import Cancel, Done, Failed, Opening, Progress
 
 PATIENCE_S: Final = 2.0
@@ -42,10 +42,10 @@ class Worker:
     def __init__(self, module: str, codec: Codec, ctrl_c: CtrlC | None = None) -> None:
         """Start `module`, which serves messages of `codec`. Raises RuntimeFailed if that is impossible.
 
-        `ctrl_c`: where presses are counted; it has to call `pressed`.
+        `ctrl_c`: where presses are counted; it has to call `handle_interrupt`.
         """
         self._codec, self._ctrl_c = codec, ctrl_c
-        self._oom_kills = oom_kills()
+        self._oom_kills = count_oom_kills()
         try:
             self._child = start_child(module, ignore_interrupt=True)
         except OSError as err:
@@ -58,7 +58,7 @@ class Worker:
         self._frames = FrameReader(self._out)
         self._said = bytearray()
         self._listener = threading.Thread(
-            target=self._listen, args=(self._child.stderr.fileno(),), daemon=True
+            target=self._read_stderr, args=(self._child.stderr.fileno(),), daemon=True
         )
         self._listener.start()
         self.subject: Path | None = None  # the file that a crash is blamed on
@@ -80,16 +80,16 @@ class Worker:
         """Return the number of the process."""
         return self._child.pid
 
-    def request(self, message: Any) -> int:
+    def send_request(self, message: Any) -> int:
         """Send a request and return its number. Raises what the end of the worker raises, or Interrupted."""
         if self._ctrl_c and self._ctrl_c.is_set:
             raise Interrupted("")
         self._number += 1
         self._cancelled_at, self._running = 0.0, True
-        self._send(self._number, message)
+        self._send_message(self._number, message)
         return self._number
 
-    def answers(self, number: int, progress: ProgressCallback = no_progress) -> Iterator[Any]:
+    def read_answers(self, number: int, progress: ProgressCallback = no_progress) -> Iterator[Any]:
         """Yield the answers to a request until it is done.
 
         Raises the error with which the request failed, or one that says how the worker ended. A caller that
@@ -98,7 +98,7 @@ class Worker:
         done = False
         try:
             while True:
-                answer = self._next(number)
+                answer = self._read_answer(number)
                 if isinstance(answer, Progress):
                     progress(answer.done, answer.total, answer.label)
                 elif isinstance(answer, Opening):
@@ -114,18 +114,21 @@ class Worker:
         finally:
             self._running, self._opening = False, None
             if not done and not self.has_ended:
-                self._send(number, Cancel())
+                self._send_message(number, Cancel())
 
     def ask(self, message: Any, progress: ProgressCallback = no_progress) -> Any:
-        """Send a request and return its last answer, None if it has none. Raises what `answers` raises."""
+        """Send a request and return its last answer, None if it has none.
+
+        Raises what `read_answers` raises.
+        """
         last = None
-        for answer in self.answers(self.request(message), progress):
+        for answer in self.read_answers(self.send_request(message), progress):
             last = answer
         return last
 
-    def first(self) -> Any:
+    def read_hello(self) -> Any:
         """Return what the worker says when it is ready. Raises what keeps it from being ready."""
-        answer = self._next(0)
+        answer = self._read_answer(0)
         self._starting = False
         if isinstance(answer, Failed):
             raise error_of(answer.reference, answer.message, answer.hint)
@@ -138,22 +141,22 @@ class Worker:
         self._listener.join(_END_S)
         self._child.close()
 
-    def _next(self, number: int) -> Any:
+    def _read_answer(self, number: int) -> Any:
         """Return the next answer to request `number`; what is left of earlier ones is dropped."""
         try:
             while True:
-                while (frame := self._frames.take()) is not None:
+                while (frame := self._frames.take_frame()) is not None:
                     request, answer = self._codec.decode(frame)
                     if request == number:
                         return answer
-                if select.select([self._out], [], [], _POLL_S)[0] and not self._frames.fill():
-                    raise self._end()
+                if select.select([self._out], [], [], _POLL_S)[0] and not self._frames.read_more():
+                    raise self._make_end_error()
         except ProtocolError as err:
             self._child.kill()
             self._child.wait()
-            raise RuntimeFailed(f"the model's process sent nonsense: {err}") from err
+            raise RuntimeFailed(f"the model's process sent an invalid message: {err}") from err
 
-    def _end(self) -> G4Error:
+    def _make_end_error(self) -> G4Error:
         """Return the error that says how the worker ended."""
         try:
             status = self._child.wait(_END_S)
@@ -170,10 +173,10 @@ class Worker:
             bytes(self._said).decode("utf-8", "replace"),
             subject=self.subject,
             opening=self._opening,
-            out_of_memory=None if self._oom_kills is None else oom_kills() != self._oom_kills,
+            out_of_memory=None if self._oom_kills is None else count_oom_kills() != self._oom_kills,
         )
 
-    def _send(self, number: int, message: Any) -> None:
+    def _send_message(self, number: int, message: Any) -> None:
         frame = self._codec.encode(number, message)
         self._writing = True
         try:
@@ -184,9 +187,9 @@ class Worker:
             self._writing = False
         if self._cancel_due:
             self._cancel_due = False
-            self._send(self._number, Cancel())
+            self._send_message(self._number, Cancel())
 
-    def pressed(self) -> None:
+    def handle_interrupt(self) -> None:
         """Act on Ctrl-C. Runs as a signal handler of the main thread, between any two of its steps."""
         if not (self._running or self._starting):
             return
@@ -200,9 +203,9 @@ class Worker:
             if self._writing:  # in the middle of a frame: behind it
                 self._cancel_due = True
             else:
-                self._send(self._number, Cancel())
+                self._send_message(self._number, Cancel())
 
-    def _listen(self, fd: int) -> None:
+    def _read_stderr(self, fd: int) -> None:
         """Keep the end of what the worker writes to its standard error; nothing of it is shown as it is."""
         while True:
             try:

@@ -49,14 +49,14 @@ class Service:
 
     def run(self, handlers: Mapping[type[Any], Handler]) -> None:
         """Answer requests until the other side closes the pipe."""
-        threading.Thread(target=self._read, daemon=True).start()
+        threading.Thread(target=self._read_requests, daemon=True).start()
         while (item := self._requests.get()) is not None:
             number, request = item
             with self._lock:
                 self._number = number
                 if number > self._cancelled:
                     self.interrupt.clear()
-            self._answer(handlers[type(request)], request)
+            self._answer_request(handlers[type(request)], request)
 
     def fail(self, err: BaseException) -> None:
         """Answer with an error; one that nobody expects keeps its traceback."""
@@ -68,7 +68,7 @@ class Service:
             text = "".join(traceback.format_exception(err)).strip()
             self.send(Failed("error", f"a bug in the process that runs the model:\n{text}"))
 
-    def _answer(self, handler: Handler, request: Any) -> None:
+    def _answer_request(self, handler: Handler, request: Any) -> None:
         try:
             for answer in handler(request):
                 self.send(answer)
@@ -77,21 +77,21 @@ class Service:
         else:
             self.send(Done())
 
-    def _read(self) -> None:
+    def _read_requests(self) -> None:
         frames = FrameReader(sys.stdin.fileno())
         try:
-            while frames.fill():
-                while (frame := frames.take()) is not None:
+            while frames.read_more():
+                while (frame := frames.take_frame()) is not None:
                     number, message = self._codec.decode(frame)
                     if isinstance(message, Cancel):
-                        self._cancel(number)
+                        self._cancel_request(number)
                     else:
                         self._requests.put((number, message))
         except (OSError, ProtocolError):
             traceback.print_exc()
         self._requests.put(None)
 
-    def _cancel(self, number: int) -> None:
+    def _cancel_request(self, number: int) -> None:
         with self._lock:
             self._cancelled = max(self._cancelled, number)
             if self._number <= self._cancelled:

@@ -52,10 +52,10 @@ class EngineWorker:
     def handlers(self) -> Mapping[type[Any], Handler]:
         """Return what carries out each kind of request."""
         return {
-            Open: self._open,
+            Open: self._open_model,
             AttachMedia: self._attach_media,
-            Tokenize: self._tokenize,
-            Encode: self._encode,
+            Tokenize: self._tokenize_parts,
+            Encode: self._encode_media,
             CompileSchema: self._compile_schema,
             RunTurn: self._run_turn,
         }
@@ -66,7 +66,7 @@ class EngineWorker:
             raise RuntimeFailed("no model is loaded")
         return self._opened
 
-    def _open(self, request: Open) -> Iterator[Any]:
+    def _open_model(self, request: Open) -> Iterator[Any]:
         interrupt = self._service.interrupt
         if request.data_bytes:
             set_limits(ChildLimits(data_bytes=request.data_bytes))
@@ -85,13 +85,13 @@ class EngineWorker:
             yield Opening(path)
             alone = replace(request.model, lazy_ple="off", cpu_moe=False)
 
-            def network(context: Context) -> Drafter:
+            def make_drafter(context: Context) -> Drafter:
                 return ModelDrafter(path, context, alone)
 
-            engine.attach_drafter(network, draft.exactness)
-        yield self._loaded()
+            engine.attach_drafter(make_drafter, draft.exactness)
+        yield self._describe_loaded()
 
-    def _loaded(self) -> Loaded:
+    def _describe_loaded(self) -> Loaded:
         model, context = self._engine.model, self._engine.context
         return Loaded(
             n_ctx=context.n_ctx,
@@ -108,12 +108,12 @@ class EngineWorker:
     def _attach_media(self, request: AttachMedia) -> Iterator[Any]:
         yield Opening(request.options.mmproj)
         self._engine.attach_media(request.options)
-        yield self._loaded()
+        yield self._describe_loaded()
 
-    def _tokenize(self, request: Tokenize) -> Iterator[Any]:
+    def _tokenize_parts(self, request: Tokenize) -> Iterator[Any]:
         yield Tokens(tuple(self._engine.tokens_of(request.parts)))
 
-    def _encode(self, request: Encode) -> Iterator[Any]:
+    def _encode_media(self, request: Encode) -> Iterator[Any]:
         encoder = self._engine.require_media()
         if not encoder.encode(request.media):
             raise Interrupted("")
@@ -139,7 +139,7 @@ class EngineWorker:
                 yield event
 
 
-def hello() -> Hello:
+def describe_build() -> Hello:
     """Return what this build of llama.cpp sees. Raises EngineMissing."""
     return Hello(
         tuple(DeviceFacts(**asdict(d)) for d in list_devices()), explain_unsupported() or ""
@@ -150,7 +150,7 @@ def main() -> None:
     """Serve the process that started this one."""
     service = Service(CODEC)
     try:
-        service.send(hello())
+        service.send(describe_build())
     except G4Error as err:
         service.fail(err)
         return

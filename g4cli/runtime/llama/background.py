@@ -17,12 +17,12 @@ class Background:
     def __init__(self, interrupt: Interrupt) -> None:
         self._interrupt = interrupt
         self._thread: threading.Thread | None = None
-        self._left = False
+        self._abandoned = False
 
     @property
-    def is_left(self) -> bool:
+    def is_abandoned(self) -> bool:
         """Return whether nobody waits any more for the call that runs; the call may ask, to end sooner."""
-        return self._left
+        return self._abandoned
 
     def run(self, call: Callable[[], None]) -> bool:
         """Return whether `call` came to its end; False if interrupted. Raises what it raises.
@@ -33,25 +33,25 @@ class Background:
             if self._interrupt.is_set:
                 return False
             self._thread.join(_POLL_S)
-        self._left = False
+        self._abandoned = False
         raised: list[BaseException] = []
 
-        def work() -> None:
+        def run_call() -> None:
             try:
                 call()
             except BaseException as err:  # raised again where somebody waits
                 raised.append(err)
 
-        self._thread = thread = threading.Thread(target=work, daemon=True)
+        self._thread = thread = threading.Thread(target=run_call, daemon=True)
         thread.start()
         try:
             while thread.is_alive() and not self._interrupt.is_set:
                 thread.join(_POLL_S)
         finally:  # a second Ctrl-C raises here
-            self._left = thread.is_alive()
+            self._abandoned = thread.is_alive()
         if raised:
             raise raised[0]
-        return not self._left
+        return not self._abandoned
 
     def wait(self) -> None:
         """Wait until nothing runs."""

@@ -32,7 +32,7 @@ def _answer(request: RunBench | RunEvaluation, progress: Progress) -> Any:
     worker = Worker("g4cli.runtime.measure.worker", CODEC)
     worker.subject = request.path
     try:
-        worker.first()
+        worker.read_hello()
         return worker.ask(request, progress)
     finally:
         worker.close()

@@ -42,16 +42,21 @@ GGML_TYPES: Final = {"f32": 0, "f16": 1, "q8_0": 8, "q4_0": 2}
 def main() -> None:
     """Answer the request on standard input."""
     request = json.loads(sys.stdin.read())
-    _harden(int(request.get("data_limit", 0)))
-    tasks = {"machine": _machine, "backends": _backends, "greedy": _greedy, "tokenize": _tokenize}
+    _limit_process(int(request.get("data_limit", 0)))
+    tasks = {
+        "machine": _report_machine,
+        "backends": _report_backends,
+        "greedy": _run_greedy,
+        "tokenize": _report_tokens,
+    }
     try:
         tasks[request["task"]](request)
     except G4Error as err:
-        _emit(event="error", message=err.message)
+        _emit_event(event="error", message=err.message)
         sys.exit(err.exit_code)
 
 
-def _harden(data_limit: int) -> None:
+def _limit_process(data_limit: int) -> None:
     """Leave no core file behind (a 20 GB model may be mapped), and take no more than `data_limit` bytes.
 
     RLIMIT_DATA counts private writable memory (brk and mmap, Linux 4.7 and later), so a mapped model is free;
@@ -63,29 +68,29 @@ def _harden(data_limit: int) -> None:
         return
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # The drivers of GPUs reserve address space by the terabyte.
-    if data_limit and sys.platform == "linux" and not _gpus():
+    if data_limit and sys.platform == "linux" and not _list_gpus():
         resource.setrlimit(resource.RLIMIT_DATA, (data_limit, data_limit))
 
 
-def _gpus() -> list[str]:
+def _list_gpus() -> list[str]:
     return [device.name for device in list_devices() if device.kind in ("gpu", "igpu")]
 
 
-def _emit(**fields: Any) -> None:
+def _emit_event(**fields: Any) -> None:
     print(json.dumps(fields), flush=True)
 
 
-def _machine(_request: dict[str, Any]) -> None:
+def _report_machine(_request: dict[str, Any]) -> None:
     info = build_info()
-    _emit(
+    _emit_event(
         event="library",
         version=info.version,
         system_info=info.system_info,
         library=str(info.library),
     )
-    _backends({})
+    _report_backends({})
     report = probe_kernels()
-    _emit(
+    _emit_event(
         event="kernels",
         products=[
             {"type": p.type, "layout": p.layout, "status": p.status, "detail": p.detail}
@@ -96,8 +101,8 @@ def _machine(_request: dict[str, Any]) -> None:
     )
 
 
-def _backends(_request: dict[str, Any]) -> None:
-    _emit(event="backends", **read_backend_facts())
+def _report_backends(_request: dict[str, Any]) -> None:
+    _emit_event(event="backends", **read_backend_facts())
 
 
 class _Session:
@@ -114,9 +119,9 @@ class _Session:
             raise engine_failure("llama.cpp does not load the file")
         self.vocab = api.llama_model_get_vocab(self.model)
         self.n_vocab = api.llama_vocab_n_tokens(self.vocab)
-        self.context = None if params.vocab_only else self._context(options)
+        self.context = None if params.vocab_only else self._make_context(options)
 
-    def _context(self, options: dict[str, Any]) -> Any:
+    def _make_context(self, options: dict[str, Any]) -> Any:
         api = self.api
         params = api.llama_context_default_params()
         params.n_ctx = int(options.get("n_ctx", N_CTX))
@@ -144,7 +149,7 @@ class _Session:
             raise RuntimeFailed(f"the prompt has {-count} tokens, {room} were expected at most")
         return list(tokens[:count])
 
-    def text(self, token: int) -> bytes:
+    def token_bytes(self, token: int) -> bytes:
         buffer = ctypes.create_string_buffer(256)
         length = self.api.llama_token_to_piece(self.vocab, token, buffer, len(buffer), 0, True)
         return buffer.raw[: max(0, length)]
@@ -159,26 +164,30 @@ class _Session:
         pointer = self.api.llama_get_logits_ith(self.context, -1)
         return np.array(np.ctypeslib.as_array(pointer, shape=(self.n_vocab,)), dtype=np.float32)
 
-    def clear(self) -> None:
+    def clear_memory(self) -> None:
         self.api.llama_memory_clear(self.api.llama_get_memory(self.context), True)
 
 
-def _greedy(request: dict[str, Any]) -> None:
+def _run_greedy(request: dict[str, Any]) -> None:
     session = _Session(request["path"], request.get("options") or {})
-    _emit(event="loaded", n_vocab=session.n_vocab, gpus=_gpus())
+    _emit_event(event="loaded", n_vocab=session.n_vocab, gpus=_list_gpus())
     for prompt in request["prompts"]:
-        session.clear()
-        _emit(event="run", prompt=prompt, **_run(session, prompt, int(request["n_tokens"])))
+        session.clear_memory()
+        _emit_event(
+            event="run", prompt=prompt, **_run_prompt(session, prompt, int(request["n_tokens"]))
+        )
 
 
-def _tokenize(request: dict[str, Any]) -> None:
+def _report_tokens(request: dict[str, Any]) -> None:
     session = _Session(request["path"], {"vocab_only": True})
     back = []
     for text in request["round_trips"]:
         back.append(
-            b"".join(session.text(t) for t in session.tokenize(text)).decode("utf-8", "replace")
+            b"".join(session.token_bytes(t) for t in session.tokenize(text)).decode(
+                "utf-8", "replace"
+            )
         )
-    _emit(
+    _emit_event(
         event="tokenized",
         ids=[session.tokenize(text) for text in request["texts"]],
         round_trips=back,
@@ -189,7 +198,7 @@ def _tokenize(request: dict[str, Any]) -> None:
     )
 
 
-def _run(session: _Session, text: str, n_tokens: int) -> dict[str, Any]:
+def _run_prompt(session: _Session, text: str, n_tokens: int) -> dict[str, Any]:
     tokens: list[int] = []
     certainty: list[float] = []
     entropy: list[float] = []
@@ -213,7 +222,7 @@ def _run(session: _Session, text: str, n_tokens: int) -> dict[str, Any]:
             break
         tokens.append(best)
         feed = [best]
-    answer = b"".join(session.text(t) for t in tokens).decode("utf-8", "replace")
+    answer = b"".join(session.token_bytes(t) for t in tokens).decode("utf-8", "replace")
     return {
         "tokens": tokens,
         "text": answer,

@@ -80,15 +80,15 @@ def probe_kernels(*, refresh: bool = False) -> KernelReport:
     store = cache_dir() / "kernels.json"
     key = _machine_key()
     if not refresh:
-        remembered = _recall(store, key)
+        remembered = _load_products(store, key)
         if remembered is not None:
-            return _report(remembered)
+            return _make_report(remembered)
     products = (*_try_all("plain"), *_try_all("extra"))
-    _remember(store, key, products)
-    return _report(products)
+    _save_products(store, key, products)
+    return _make_report(products)
 
 
-def _report(products: Sequence[Product]) -> KernelReport:
+def _make_report(products: Sequence[Product]) -> KernelReport:
     bad = [p for p in products if p.layout == "extra" and p.status in ("crash", "wrong")]
     if not bad:
         return KernelReport(tuple(products), True, "all repacked products run on this machine")
@@ -106,7 +106,7 @@ def _try_all(layout: Layout) -> list[Product]:
     """Run children until every type has an outcome; the type at which a child dies gets 'crash'."""
     left, products = list(TYPES), list[Product]()
     while left:
-        printed, ended = _child(layout, left)
+        printed, ended = _run_products(layout, left)
         started: str | None = None
         for line in printed.splitlines():
             step = json.loads(line)
@@ -125,7 +125,7 @@ def _try_all(layout: Layout) -> list[Product]:
     return products
 
 
-def _child(layout: Layout, types: Sequence[str]) -> tuple[str, str]:
+def _run_products(layout: Layout, types: Sequence[str]) -> tuple[str, str]:
     """Return what a child that tries `types` printed, and how it ended."""
     seen, status = run_child(
         "g4cli.runtime.probes.kernel_child", [layout, *types], timeout_s=_TIMEOUT_S
@@ -148,7 +148,7 @@ def _machine_key() -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _recall(store: Path, key: str) -> tuple[Product, ...] | None:
+def _load_products(store: Path, key: str) -> tuple[Product, ...] | None:
     saved = read_record(store)
     try:
         if saved["key"] != key:
@@ -158,7 +158,7 @@ def _recall(store: Path, key: str) -> tuple[Product, ...] | None:
         return None  # absent or damaged: probe again
 
 
-def _remember(store: Path, key: str, products: Sequence[Product]) -> None:
+def _save_products(store: Path, key: str, products: Sequence[Product]) -> None:
     write_record(store, {"key": key, "products": [asdict(p) for p in products]})
 
 

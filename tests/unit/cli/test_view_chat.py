@@ -382,8 +382,8 @@ def test_the_number_of_redraws_is_bounded_by_their_cost(unit: str) -> None:
 
     view = MarkdownView(screen.out, "hide", clock)
     draws: list[float] = []
-    real = view._preview
-    view._preview = lambda: (draws.append(now), real())[1]  # type: ignore[method-assign]
+    real = view._draw_pending
+    view._draw_pending = lambda: (draws.append(now), real())[1]  # type: ignore[method-assign]
     with view:
         if unit.startswith("|"):
             view.show(AnswerText("| a | b |\n|--|--|\n"))
@@ -394,21 +394,21 @@ def test_the_number_of_redraws_is_bounded_by_their_cost(unit: str) -> None:
 
 def test_a_line_of_code_is_highlighted_from_a_bounded_past() -> None:
     highlighter = Highlighter("python")
-    highlighter.line('"""')
+    highlighter.highlight_line('"""')
     for number in range(150):  # a docstring: the lines before it are still needed
-        text = highlighter.line(f"text {number}")
+        text = highlighter.highlight_line(f"text {number}")
     assert text.plain == "text 149"
     assert text.spans
-    highlighter.line('"""')
+    highlighter.highlight_line('"""')
     for number in range(300):
-        text = highlighter.line(f"def f{number}(): return {number}")
+        text = highlighter.highlight_line(f"def f{number}(): return {number}")
         assert text.plain == f"def f{number}(): return {number}"
     assert len(highlighter._before) < 50
     assert len(text.spans) > 1
 
 
 def test_code_of_no_known_language_is_plain() -> None:
-    assert Highlighter("nosuchlanguage").line("a\tb").plain == "a\tb"
+    assert Highlighter("nosuchlanguage").highlight_line("a\tb").plain == "a\tb"
 
 
 def test_a_plain_view_marks_thoughts_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

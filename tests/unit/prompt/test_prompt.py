@@ -23,7 +23,7 @@ from g4cli.prompt import (
 )
 from g4cli.prompt.messages import Media
 from g4cli.prompt.reply import AnswerText, CallMade, ThoughtEnded, ThoughtText
-from g4cli.prompt.tools import call_text, declaration, parse_call, parse_tools
+from g4cli.prompt.tools import call_text, declare_tool, parse_call, parse_tools
 from tests.support.paths import ROOT
 
 TINY_TEMPLATE = (ROOT / "g4cli/data/tiny/chat_template.jinja").read_text()
@@ -246,7 +246,7 @@ class TestTools:
 
     def test_a_tool_without_a_name(self) -> None:
         with pytest.raises(UsageError):
-            declaration({"function": {"description": "x"}})
+            declare_tool({"function": {"description": "x"}})
 
     @pytest.mark.parametrize(
         ("function", "said"),

@@ -15,7 +15,7 @@ from g4cli.prompt.messages import Media, Part, ToolCall
 from g4cli.prompt.reply import AnswerText, CallMade, ThoughtEnded
 from g4cli.runtime.engine.codec import FrameReader, ProtocolError
 from g4cli.runtime.engine.drafting import DraftChoice, DraftStats
-from g4cli.runtime.engine.ending import error_of_end, last_words, oom_kills
+from g4cli.runtime.engine.ending import count_oom_kills, error_of_end, find_reason
 from g4cli.runtime.engine.messages import CODEC, Hello, Open, RunTurn, Tokenize, TurnDone
 from g4cli.runtime.engine.options import ContextOptions, ModelOptions, Sampling
 
@@ -88,12 +88,12 @@ def test_frames_are_cut_out_of_any_pieces() -> None:
     found = []
     for at in range(0, len(stream), 7):
         os.write(writing, stream[at : at + 7])
-        assert frames.fill()
-        while (frame := frames.take()) is not None:
+        assert frames.read_more()
+        while (frame := frames.take_frame()) is not None:
             found.append(CODEC.decode(frame))
     assert found == list(enumerate(MESSAGES))
     os.close(writing)
-    assert not frames.fill()
+    assert not frames.read_more()
     os.close(reading)
 
 
@@ -101,20 +101,20 @@ def test_a_frame_without_end_is_refused() -> None:
     reading, writing = os.pipe()
     os.write(writing, b"\xff\xff\xff\xff")
     frames = FrameReader(reading)
-    frames.fill()
+    frames.read_more()
     with pytest.raises(ProtocolError):
-        frames.take()
+        frames.take_frame()
     os.close(writing)
     os.close(reading)
 
 
-def test_last_words() -> None:
+def test_find_reason() -> None:
     said = "llama: hello\nggml.c:12: GGML_ASSERT(a == b) failed\n#1 trace\n"
-    assert last_words(said) == "ggml.c:12: GGML_ASSERT(a == b) failed"
+    assert find_reason(said) == "ggml.c:12: GGML_ASSERT(a == b) failed"
     said = "terminate called after throwing an instance of 'std::bad_alloc'\n  what():  std::bad_alloc\n"
-    assert last_words(said) == "std::bad_alloc"
-    assert last_words("x\nGGML_ASSERT(\x1b]52;evil)\n") == "GGML_ASSERT(?]52;evil)"
-    assert last_words("") == ""
+    assert find_reason(said) == "std::bad_alloc"
+    assert find_reason("x\nGGML_ASSERT(\x1b]52;evil)\n") == "GGML_ASSERT(?]52;evil)"
+    assert find_reason("") == ""
 
 
 @pytest.mark.parametrize(
@@ -144,5 +144,5 @@ def test_how_a_worker_ended(
 
 def test_the_kernel_counts_its_kills(tmp_path: Path) -> None:
     (tmp_path / "vmstat").write_text("pgfault 9\noom_kill 3\noom_killer 7\n")
-    assert oom_kills(tmp_path / "vmstat") == 3
-    assert oom_kills(tmp_path / "none") is None
+    assert count_oom_kills(tmp_path / "vmstat") == 3
+    assert count_oom_kills(tmp_path / "none") is None

@@ -80,9 +80,9 @@ def test_a_call_that_was_left_is_not_waited_for_against_the_users_will() -> None
 
     interrupt.set()
     assert not background.run(first)
-    assert background.is_left
+    assert background.is_abandoned
     assert not background.run(lambda: None), "the flag is still set"
-    assert background.is_left, "the first call is told to end"
+    assert background.is_abandoned, "the first call is told to end"
     interrupt.clear()
     go_on.set()
     assert background.run(lambda: None)

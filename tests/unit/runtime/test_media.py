@@ -378,7 +378,7 @@ class TestCtrlC:
         photo = Media("image", folder / "p.png")
         assert not engine.media.encode(photo)
         assert inside.is_set()
-        assert engine.media._background.is_left, "the encoder is still in its operation"
+        assert engine.media._background.is_abandoned, "the encoder is still in its operation"
         assert engine.evaluate([2, 300, 301]).complete is False
         engine.interrupt.clear()
         assert engine.evaluate([2, 300, 301]).complete, "text goes on beside it"
