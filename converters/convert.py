@@ -83,9 +83,9 @@ def convert_checkpoint(
     """Return the GGUF at `target`, made of the checkpoint in `folder`, written once and read back.
 
     `plain` (F32, F16, BF16, or None: as the checkpoint) is the type of matrices before `coder`
-    chooses types; without one it is their type in the file. `ignore_keys` are config keys that the caller
-    vouches for. Nothing is left behind on an error. Raises FileMissing, BadCheckpoint (every fault
-    of a kind at once), UsageError or NoSpace.
+    chooses types; without one it is their type in the file. `ignore_keys` are config keys that the
+    caller vouches for. Nothing is left behind on an error. Raises FileMissing, BadCheckpoint (every
+    fault of a kind at once), UsageError or NoSpace.
     """
     started = time.monotonic()
     if plain is not None and plain.name not in FILE_TYPES:

@@ -4,8 +4,8 @@
         what the system can give to a new process without swapping (psutil)
         for every control group from ours to the root: its limit, less what it uses and cannot free
 
-Reading these takes milliseconds. GPUs need llama.cpp: `refresh_gpus` asks it in a child process, and
-the answer is kept in the cache folder with its age.
+Reading these takes milliseconds. GPUs need llama.cpp: `refresh_gpus` asks it in a child process,
+and the answer is kept in the cache folder with its age.
 """
 
 from __future__ import annotations
@@ -108,7 +108,8 @@ def _cgroup_limits(root: Path) -> Iterator[tuple[str, int, int, int]]:
         else:
             continue
         group = path.strip("/")
-        # Inside a container the path may name a folder that only the host sees: its root is then ours.
+        # Inside a container the path may name a folder that only the host sees: its root is then
+        # ours.
         folders = [group, *(str(p) for p in Path(group).parents if str(p) != ".")] if group else []
         for folder in [*folders, ""]:
             numbers = _read_cgroup(base / folder, *names)
@@ -174,8 +175,8 @@ def cached_gpus() -> GpuList | None:
 def refresh_gpus() -> GpuList:
     """Return the GPUs that llama.cpp lists now, and keep them for `cached_gpus`.
 
-    llama.cpp is asked in a child process, because a GPU driver may crash. Raises RuntimeFailed if the
-    child gave no answer.
+    llama.cpp is asked in a child process, because a GPU driver may crash. Raises RuntimeFailed if
+    the child gave no answer.
     """
     done, status = run_child("g4cli.runtime.llama.devices", timeout_s=PROBE_TIMEOUT_S)
     try:

@@ -14,7 +14,8 @@ from g4cli.prompt.messages import Media, Message, Role, ToolCall
 OverflowPolicy: TypeAlias = Literal["drop", "error"]
 FORMAT: Final = "g4-chat"
 VERSION: Final = 1
-# Room for the answer that a prompt must leave, as a share of the context, and at most so many tokens.
+# Room for the answer that a prompt must leave, as a share of the context, and at most so many
+# tokens.
 _ANSWER_SHARE: Final = 4
 _ANSWER_TOKENS: Final = 1024
 _SHORTER: Final = "a shorter prompt"
@@ -24,8 +25,8 @@ _SHORTER: Final = "a shorter prompt"
 class Conversation:
     """Turns in order; the system text apart, because it can change at any time.
 
-    `n_dropped`: how many of the oldest turns the model does not see any more. `name`: what the conversation
-    is kept under, empty until it is kept.
+    `n_dropped`: how many of the oldest turns the model does not see any more. `name`: what the
+    conversation is kept under, empty until it is kept.
     """
 
     system: str = ""
@@ -60,9 +61,9 @@ class Conversation:
     def drop_until(self, fits: Callable[[Sequence[Message]], bool]) -> None:
         """Hide as few of the oldest questions, with all that answers them, as let `fits` be true of the rest.
 
-        The last question stays, whether it fits or not. What `fits` is asked about is in all a few times what
-        fits, however long the conversation: from the newest question backwards in steps that double, then
-        between the last two of them.
+        The last question stays, whether it fits or not. What `fits` is asked about is in all a few
+        times what fits, however long the conversation: from the newest question backwards in steps
+        that double, then between the last two of them.
         """
         starts = [i for i, turn in enumerate(self.turns) if turn.role == "user"]
         starts = [i for i in starts if i > self.n_dropped] or starts[-1:]
@@ -125,10 +126,10 @@ def fit_prompt(
 ) -> Fitted:
     """Return the prompt's tokens with room left for an answer.
 
-    With 'drop' the oldest turns are hidden from the model until a prompt that was too long fills at most half
-    of the context: dropping one turn at each question would evaluate everything again each time.
-    `n_ctx_most` is the context that the model was made for, for the hint. Raises ContextFull with 'error', or
-    if the last question alone is too long.
+    With 'drop' the oldest turns are hidden from the model until a prompt that was too long fills at
+    most half of the context: dropping one turn at each question would evaluate everything again
+    each time. `n_ctx_most` is the context that the model was made for, for the hint. Raises
+    ContextFull with 'error', or if the last question alone is too long.
     """
     tokens = tokens_of(conversation.messages())
     room = n_ctx - min(_ANSWER_TOKENS, n_ctx // _ANSWER_SHARE)

@@ -1,9 +1,10 @@
 """Prompt lookup: draft the next tokens by copying what followed the same tokens earlier in the text.
 
-Answers that repeat parts of their prompt (a text to correct, code to change, names, numbers) are drafted
-well, and a draft costs a look into a dictionary (apoorvumang/prompt-lookup-decoding). The text is indexed
-by every run of `NGRAM` tokens. Of the latest places where the last `NGRAM` tokens stood before, the one with
-the longest common past is taken, since a longer match is less often chance.
+Answers that repeat parts of their prompt (a text to correct, code to change, names, numbers) are
+drafted well, and a draft costs a look into a dictionary (apoorvumang/prompt-lookup-decoding). The
+text is indexed by every run of `NGRAM` tokens. Of the latest places where the last `NGRAM` tokens
+stood before, the one with the longest common past is taken, since a longer match is less often
+chance.
 
 Sans-I/O: token ids in, token ids out.
 """
@@ -23,8 +24,8 @@ _NOWHERE: Final = -1
 class PromptLookup:
     """The tokens of a conversation, indexed by every run of `NGRAM` of them.
 
-    Adding or removing a token costs the same however many there are: each place remembers the place before
-    it with the same run, so the index can be taken back step by step.
+    Adding or removing a token costs the same however many there are: each place remembers the place
+    before it with the same run, so the index can be taken back step by step.
     """
 
     def __init__(self) -> None:
@@ -112,8 +113,8 @@ class PromptLookup:
 class DraftPacer:
     """Decides when drafting pays. It depends on tokens alone, so a seed gives the same answer each time.
 
-    A round costs `cost` single tokens more than a token alone, and each accepted token saves one. While
-    rounds lose, the wait before the next one doubles: 8, 16 ... 128 tokens.
+    A round costs `cost` single tokens more than a token alone, and each accepted token saves one.
+    While rounds lose, the wait before the next one doubles: 8, 16 ... 128 tokens.
     """
 
     def __init__(self, cost: float) -> None:

@@ -63,8 +63,8 @@ __all__ = [
 CHECKPOINTS_BYTES: Final = 256 * MIB
 """What `g4 chat` spends on checkpoints at most; of a larger window it makes none."""
 
-# Measured by tests/bench/resident.py: the process that holds the conversation, and the worker without its
-# model and vocabulary.
+# Measured by tests/bench/resident.py: the process that holds the conversation, and the worker
+# without its model and vocabulary.
 _FRONT_BYTES: Final = 54 * MIB
 _WORKER_BYTES: Final = 38 * MIB
 

@@ -1,7 +1,7 @@
 """Finds loops without a fixed cycle at the end of a stream of token ids; pure functions.
 
-Theory. A model that fails can repeat without repeating in order. Three such loops are known from real
-answers, and each has a test of its own:
+Theory. A model that fails can repeat without repeating in order. Three such loops are known from
+real answers, and each has a test of its own:
 
 * *Few tokens*: a handful of tokens in any order. The window holds at most 4, 5 or 16 different ones.
   Grids, such as a matrix of zeros, hold few tokens too, but there only some tokens follow each other;
@@ -24,7 +24,8 @@ from typing import Final
 
 from g4cli.loops.window import WindowLoop, share_of_digits
 
-# Different tokens at most, tokens that they must cover, share of digits at most: digits alone are data.
+# Different tokens at most, tokens that they must cover, share of digits at most: digits alone are
+# data.
 _FEW: Final = ((4, 352, 0.8), (5, 640, 0.3), (4, 768, 1.0), (16, 768, 0.2))
 _FOLLOW: Final = (
     0.75  # of all pairs of tokens that occur in babble of at most four tokens, which needs least
@@ -58,7 +59,8 @@ def find_few_tokens(
         kinds = len(set(window))
         if kinds > most or share_of_digits(digits, window) > figures:
             continue
-        # In a grid (zeros and commas, bars and blanks) only some tokens follow each other; in babble all do.
+        # In a grid (zeros and commas, bars and blanks) only some tokens follow each other; in
+        # babble all do.
         if cover >= _LONG_COVER or (
             kinds <= 4 and len(set(pairwise(window))) >= _FOLLOW * kinds * kinds
         ):

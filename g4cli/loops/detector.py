@@ -18,17 +18,17 @@ few-phrases   the same few phrases in any order                     768 or 1,024
 Theory. An *exact* cycle of period p is a run of tokens each of which equals the one p places before
 it. Two things have to be found: p, and how long the run is. The detector keeps a map from every
 4-gram (four consecutive tokens, packed into one integer) to the place where it last ended. When a
-4-gram recurs, the distance to its last place is the proposed period. From then on one comparison per
-token extends the run or ends it, and with it the proposal.
+4-gram recurs, the distance to its last place is the proposed period. From then on one comparison
+per token extends the run or ends it, and with it the proposal.
 
 The nearest equal 4-gram gives the wrong period where a 4-gram occurs several times within one
 repetition, as in a paragraph that uses a phrase twice. A second map, of 24-grams, then proposes a
 better one. About a quarter of the 24-grams are stored; which ones depends on their content, so that
 every copy of a cycle stores the same.
 
-Both steps take constant time per token. Memory is bounded: the map of 4-grams has two generations of
-8,192 entries, of which the older is dropped, the map of 24-grams is emptied when it has 8,192, and
-tokens beyond the last 16,384 are forgotten.
+Both steps take constant time per token. Memory is bounded: the map of 4-grams has two generations
+of 8,192 entries, of which the older is dropped, the map of 24-grams is emptied when it has 8,192,
+and tokens beyond the last 16,384 are forgotten.
 
 The other kinds have no exact period. Every 32 tokens or more, the last 2,048 tokens at most are
 examined as a whole: `window.py` looks for cycles with noise, `babble.py` for loops without a cycle.
@@ -52,7 +52,8 @@ from g4cli.loops.window import WindowLoop, find_noisy_cycle, find_noisy_stretch
 LoopKind: TypeAlias = Literal["exact", "noisy", "counter", "few-tokens", "few-phrases"]
 
 MAX_PERIOD: Final = 2048
-# Ids of "0" to "9" in Gemma 4's vocabulary, which has no token of several digits (but Bengali and Hindi).
+# Ids of "0" to "9" in Gemma 4's vocabulary, which has no token of several digits (but Bengali and
+# Hindi).
 GEMMA4_DIGITS: Final[Mapping[int, int]] = MappingProxyType(
     {
         token: value
@@ -70,7 +71,8 @@ _KEPT: Final = 8192  # tokens, and places of runs, that are remembered at least
 _STRIDE_MASK: Final = 31  # windows are looked at every 32 tokens
 _COUNTER_STRIDE: Final = 64
 _STRETCH_STRIDE: Final = 256
-# A row of a grid: so long, and four kinds of tokens, on average four times each, make up most of it.
+# A row of a grid: so long, and four kinds of tokens, on average four times each, make up most of
+# it.
 _GRID_PERIODS: Final = (12, 128)
 _GRID_KINDS: Final = 4
 _GRID_SHARE: Final = 0.9
@@ -82,8 +84,8 @@ _FIRST_ALARM: Final = tuple(max(96, (3 if p >= 64 else 4) * p) - p for p in rang
 class Loop:
     """A repetition: `covered` tokens from number `onset` on (counted from 0) repeat every `period` tokens.
 
-    Of 'few-tokens' `period` is the number of different tokens, of 'few-phrases' the commonest distance at
-    which something comes back; of 'counter' each number counts as one token.
+    Of 'few-tokens' `period` is the number of different tokens, of 'few-phrases' the commonest
+    distance at which something comes back; of 'counter' each number counts as one token.
     """
 
     kind: LoopKind
@@ -245,9 +247,10 @@ class LoopDetector:
 def stop_cover(period: int, *, is_grid: bool = False) -> int:
     """Return the tokens that an exact cycle must cover to end the answer.
 
-    Cover, not the number of copies, keeps false alarms away: tables, rules and zero matrices repeat often
-    but end. One or two tokens for ever is what a broken file prints, so these stop first; a long unit of
-    few kinds of tokens is a row of a grid (a zero matrix, a blank table), which people ask for.
+    Cover, not the number of copies, keeps false alarms away: tables, rules and zero matrices repeat
+    often but end. One or two tokens for ever is what a broken file prints, so these stop first; a
+    long unit of few kinds of tokens is a row of a grid (a zero matrix, a blank table), which people
+    ask for.
     """
     if period <= 2:
         return 250

@@ -1,16 +1,16 @@
 """Finds cycles with noise at the end of a stream of token ids, within a window; pure functions.
 
 Theory. A *lag* is how many tokens ago the n-gram that ends at a token ended before, 0 if it did not
-occur nearby; n is four, or eight in the longer look. In a loop of period p nearly all lags equal p or
-a small multiple of it. A token that was swapped, dropped or added makes the next n lags 0 or odd: a
-*stray*. So a noisy cycle shows as one dominant lag, with strays between.
+occur nearby; n is four, or eight in the longer look. In a loop of period p nearly all lags equal p
+or a small multiple of it. A token that was swapped, dropped or added makes the next n lags 0 or
+odd: a *stray*. So a noisy cycle shows as one dominant lag, with strays between.
 
-Lists of records with one layout look alike: JSON objects, rows of a table, the cases of a macro. Most
-of their tokens repeat as well, and the rest is new in each record. The difference is where the new
-tokens are. In records they come at the same places of each repetition, or at even distances; noise
-falls anywhere. Three figures tell: the share of strays that have another stray one period earlier,
-how many different 3-grams precede the strays compared with what chance would give, and whether the
-distances between strays are equal.
+Lists of records with one layout look alike: JSON objects, rows of a table, the cases of a macro.
+Most of their tokens repeat as well, and the rest is new in each record. The difference is where the
+new tokens are. In records they come at the same places of each repetition, or at even distances;
+noise falls anywhere. Three figures tell: the share of strays that have another stray one period
+earlier, how many different 3-grams precede the strays compared with what chance would give, and
+whether the distances between strays are equal.
 
 The thresholds are tuned on one half of a benchmark of answers and checked on the other
 (tests/bench/bench_loops.py).
@@ -68,8 +68,8 @@ class _Look(NamedTuple):
     """What the last `width` lags say about one period.
 
     `new` of them are 0, `near` are close to one to three periods, `far` are neither and beyond the
-    period. `starts` are the indices at which strays begin; `late_stray` tells whether there is a stray
-    in the last three quarters.
+    period. `starts` are the indices at which strays begin; `late_stray` tells whether there is a
+    stray in the last three quarters.
     """
 
     period: int

@@ -90,8 +90,8 @@ def describe_repair(rule: str, detail: str) -> str:
 def read_answer(path: Path) -> str:
     """Return the text of a file that holds a drawing, or an answer with one.
 
-    The encoding is that of its byte order mark, else the declared one, else UTF-8. Raises FileMissing,
-    UsageError, or BadFile if it is too large.
+    The encoding is that of its byte order mark, else the declared one, else UTF-8. Raises
+    FileMissing, UsageError, or BadFile if it is too large.
     """
     path = require_file(path.expanduser())
     with open_file(path) as file:

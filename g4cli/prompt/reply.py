@@ -21,7 +21,8 @@ _CALL_OPEN: Final = "<|tool_call>"
 _CALL_CLOSE: Final = "<tool_call|>"
 # Token texts that steer the parser, as bytes.
 MARKS: Final = frozenset(t.encode() for t in (CHANNEL_OPEN, CHANNEL_CLOSE, _CALL_OPEN, _CALL_CLOSE))
-# Channel names are short; whatever follows '<|channel>' without a newline is a thought all the same.
+# Channel names are short; whatever follows '<|channel>' without a newline is a thought all the
+# same.
 _NAME_LIMIT: Final = 32
 
 

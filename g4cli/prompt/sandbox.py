@@ -1,7 +1,7 @@
 """Jinja2 for templates from strangers, in the child process that `g4cli.core.template_child` starts.
 
-The immutable sandbox keeps a template away from Python's insides; the kernel limits the child's time and
-memory. Filters and globals are those that transformers gives a chat template
+The immutable sandbox keeps a template away from Python's insides; the kernel limits the child's
+time and memory. Filters and globals are those that transformers gives a chat template
 (src/transformers/utils/chat_template_utils.py, _compile_jinja_template), except the clock.
 """
 

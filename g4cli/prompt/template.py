@@ -1,16 +1,17 @@
 """The chat template inside a file: whether g4's own renderer says the same, and what it renders if not.
 
-Templates come from strangers: the caller passes in how to run one (`g4cli.core.template_child` does it in a
-child process with limits).
+Templates come from strangers: the caller passes in how to run one (`g4cli.core.template_child` does
+it in a child process with limits).
 
-User text and control tokens. A template mixes what it writes itself with what the user wrote into one
-text. Tokenized as a whole, a pasted document with "<turn|>" in it would end the user's turn. So every string
-that comes from outside (messages, tool calls and answers, tool declarations) is put between two marks,
-random characters for private use, and the template is run twice: with and without marks. If both texts are
-the same apart from the marks, and the marks come in pairs, then what is between the marks is tokenized as
-plain text and the rest with control tokens. A template that cuts up its input (`content[:100]`) or decides
-by its first letters breaks that; then the text without marks is used, rendered from strings in which every
-"<" is another character, so that no cutting and joining can make a control token.
+User text and control tokens. A template mixes what it writes itself with what the user wrote into
+one text. Tokenized as a whole, a pasted document with "<turn|>" in it would end the user's turn. So
+every string that comes from outside (messages, tool calls and answers, tool declarations) is put
+between two marks, random characters for private use, and the template is run twice: with and
+without marks. If both texts are the same apart from the marks, and the marks come in pairs, then
+what is between the marks is tokenized as plain text and the rest with control tokens. A template
+that cuts up its input (`content[:100]`) or decides by its first letters breaks that; then the text
+without marks is used, rendered from strings in which every "<" is another character, so that no
+cutting and joining can make a control token.
 """
 
 from __future__ import annotations
@@ -98,8 +99,8 @@ def variables_of(
 ) -> dict[str, Any]:
     """Return what a template is given, as transformers and llama.cpp name it. JSON values only.
 
-    `change` is applied to every text that comes from outside. Of tool declarations those alone that could be
-    part of a control token: templates compare the others ("string", "object").
+    `change` is applied to every text that comes from outside. Of tool declarations those alone that
+    could be part of a control token: templates compare the others ("string", "object").
     """
 
     def change_declared(text: str) -> str:

@@ -100,7 +100,8 @@ def parse_tools(text: str) -> tuple[Mapping[str, Any], ...]:
     return tuple(tools)
 
 
-# What a JSON schema may hold under some keys; other types would end in an exception somewhere below.
+# What a JSON schema may hold under some keys; other types would end in an exception somewhere
+# below.
 _KINDS: Final[Mapping[str, tuple[type, ...]]] = MappingProxyType(
     {
         "parameters": (Mapping, NoneType),
@@ -310,7 +311,8 @@ class _Reader:
     def _read_word(self) -> Any:
         word = self._read_key()
         try:
-            # true, false, null and numbers are JSON's; Python's spellings come from the template itself.
+            # true, false, null and numbers are JSON's; Python's spellings come from the template
+            # itself.
             return (
                 {"None": None, "True": True, "False": False}[word]
                 if word[:1] in "NTF"

@@ -31,7 +31,8 @@ _UTF_8: Final = ("utf-8", "utf8", "us-ascii", "ascii")
 _ENTITY: Final = re.compile(
     r"""\s*<!ENTITY\s+([A-Za-z_][\w.-]*)\s+(?:"([^"<>&%]{0,200})"|'([^'<>&%]{0,200})')\s*>"""
 )
-# The document types that drawings have. Any other system identifier is a file that a parser may fetch.
+# The document types that drawings have. Any other system identifier is a file that a parser may
+# fetch.
 _SYSTEM: Final = r"""(?:"https?://www\.w3\.org/[\w./-]*"|'https?://www\.w3\.org/[\w./-]*')"""
 _DOCTYPE: Final = re.compile(
     rf"""<!DOCTYPE\s+(?:[A-Za-z_][\w.-]*:)?svg

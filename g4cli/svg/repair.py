@@ -2,9 +2,9 @@
 
 A drawing is repaired by edits to its text, so that what is right stays as it is, byte for byte. The
 checks run in stages, from characters to meaning, since each needs the one before it to hold: names
-cannot be matched in tags that do not end. The first stage that edits anything ends the pass, and the
-next pass begins with the edited text from the first stage on. When a pass edits nothing the text is
-repaired; so repairing it once more changes nothing.
+cannot be matched in tags that do not end. The first stage that edits anything ends the pass, and
+the next pass begins with the edited text from the first stage on. When a pass edits nothing the
+text is repaired; so repairing it once more changes nothing.
 """
 
 from __future__ import annotations

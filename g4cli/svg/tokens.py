@@ -1,10 +1,10 @@
 """A tolerant tokenizer for SVG: any text becomes tokens, and what breaks the XML becomes faults.
 
-It reads like a browser's HTML parser where that helps (attributes without quotes, a missing space, a
-tag that runs into the next one) and like an XML parser everywhere else: names keep their case, and
-no element changes how the rest is read. Tokens cover the text without gaps, so that a text without
-faults can be written back as it came. Nothing is executed, fetched or expanded. Time is linear in
-the length of the text: a search that found nothing is not repeated.
+It reads like a browser's HTML parser where that helps (attributes without quotes, a missing space,
+a tag that runs into the next one) and like an XML parser everywhere else: names keep their case,
+and no element changes how the rest is read. Tokens cover the text without gaps, so that a text
+without faults can be written back as it came. Nothing is executed, fetched or expanded. Time is
+linear in the length of the text: a search that found nothing is not repeated.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Which tag closes which: unclosed shapes, missing and wrong end tags, and the elements that result.
 
-A browser's rules decide: an end tag closes the newest open element of its name and all inside of it;
-one that closes nothing is dropped. Three cases go further, since browsers were not made for
+A browser's rules decide: an end tag closes the newest open element of its name and all inside of
+it; one that closes nothing is dropped. Three cases go further, since browsers were not made for
 drawings: a shape that is not closed has no children, an unclosed text or gradient ends where
-something begins that cannot stand in it, and an end tag that closes nothing while the newest element
-is never closed was meant for that element.
+something begins that cannot stand in it, and an end tag that closes nothing while the newest
+element is never closed was meant for that element.
 """
 
 from __future__ import annotations

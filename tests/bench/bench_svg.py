@@ -2,11 +2,11 @@
 
     python tests/bench/bench_svg.py /usr/share/icons [--files 200] [--mutations 20000]
 
-Three figures: how many good files stay as they are, byte for byte; for each of the 37 defects how many
-pictures are pixel-equal to the good file's after repair; and what happens to files that were damaged at
-random: crashes, time, texts that do not open or do more than draw by two parsers that are not g4's.
-Good are files of at most 100 KB that a strict XML parser and resvg accept, in SVG's namespace, in UTF-8, and
-with nothing active or outside in them. Nothing is written.
+Three figures: how many good files stay as they are, byte for byte; for each of the 37 defects how
+many pictures are pixel-equal to the good file's after repair; and what happens to files that were
+damaged at random: crashes, time, texts that do not open or do more than draw by two parsers that
+are not g4's. Good are files of at most 100 KB that a strict XML parser and resvg accept, in SVG's
+namespace, in UTF-8, and with nothing active or outside in them. Nothing is written.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     python tests/bench/bench_worker.py FILE [--tokens 64] [--prompt 512] [--rounds 3] [--threads N]
 
-FILE is a model, best of real shape (tests/real_shapes.py e2b q4_0 FILE --weights random). The same prompt is
-answered by LlamaEngine in this process and by a worker, in turn, round by round; the best rounds count.
-Prints one JSON document:
+FILE is a model, best of real shape (tests/real_shapes.py e2b q4_0 FILE --weights random). The same
+prompt is answered by LlamaEngine in this process and by a worker, in turn, round by round; the best
+rounds count. Prints one JSON document:
 
     decode_ratio      tokens per second of the worker's events as they arrive here, by those in one process
     first_token_ms    from the call to the first event of the answer: worker less one process

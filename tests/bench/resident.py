@@ -6,8 +6,8 @@
 Each case processes a prompt of more than one ubatch (so that every buffer is touched) and answers a
 few tokens. The figures are the kernel's own: the worker that holds the model, plus the process that
 holds the conversation. Bar: estimate / measured between 0.97 and 1.10. Linux only. With 2 cores a
-case takes about a minute; --words 10 takes 10 s and leaves most of the compute buffer untouched (2 to
-4 % of the whole).
+case takes about a minute; --words 10 takes 10 s and leaves most of the compute buffer untouched (2
+to 4 % of the whole).
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def estimated(path: Path, case: str, draft: str) -> int:
 def measured(path: Path, case: str, words: int, draft: str) -> tuple[int, int]:
     """Return the peaks of the resident bytes of one run of `g4 chat`: the worker's and the front's.
 
-    The front waits for its worker, so the kernel's figure for it (ru_maxrss of wait4) is the larger of
-    both, the worker's. The front's own is VmHWM, read while it runs.
+    The front waits for its worker, so the kernel's figure for it (ru_maxrss of wait4) is the larger
+    of both, the worker's. The front's own is VmHWM, read while it runs.
     """
     prompt = " ".join(f"word{i % 97} and" for i in range(words))
     command = [G4, "chat", str(path), *case.split(), "--draft", draft]

@@ -18,8 +18,8 @@ from tests.support.builders.damage import dashes
 from tests.support.builders.tiny_file import build_tiny
 from tests.support.paths import ROOT
 
-# At each token of the answer the best leads by 7.1 or more. Between ggml built for AMX, AVX2 and SSE no
-# score differs by more than 0.061: the greedy answer is the same on every CPU.
+# At each token of the answer the best leads by 7.1 or more. Between ggml built for AMX, AVX2 and
+# SSE no score differs by more than 0.061: the greedy answer is the same on every CPU.
 QUESTION = "What is Q4_0?"
 ANSWER = next(
     item[1]["content"]

@@ -120,5 +120,6 @@ def test_it_answers_its_corpus_word_for_word(store: Path, type_name: str) -> Non
     engine.close_context()
     model.close()
     assert len(right) > 130
-    # Measured with ggml built for AMX, AVX2 and SSE: all of 141 as BF16, Q8_0 and SFP8, 140 as Q4_0.
+    # Measured with ggml built for AMX, AVX2 and SSE: all of 141 as BF16, Q8_0 and SFP8, 140 as
+    # Q4_0.
     assert sum(right) >= 0.95 * len(right), f"{sum(right)} of {len(right)}"

@@ -52,8 +52,8 @@ def convert(
 ) -> None:
     """Make a GGUF from a Hugging Face checkpoint of Gemma 4, in one pass and in constant memory.
 
-    Output in bf16, f16 or f32 equals that of llama.cpp's converter byte for byte. Other types equal its
-    converter followed by its quantizer, without the large intermediate file.
+    Output in bf16, f16 or f32 equals that of llama.cpp's converter byte for byte. Other types equal
+    its converter followed by its quantizer, without the large intermediate file.
 
     \b
     Examples:

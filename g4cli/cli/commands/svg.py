@@ -111,8 +111,8 @@ def png(
 def show(file: FileArg, json: JsonOpt = False, quiet: QuietOpt = False) -> None:
     """Repair a drawing and show it in the terminal.
 
-    As a picture in kitty, WezTerm, Ghostty, Konsole and iTerm2, elsewhere in half blocks. Nothing is
-    drawn where standard output is no terminal.
+    As a picture in kitty, WezTerm, Ghostty, Konsole and iTerm2, elsewhere in half blocks. Nothing
+    is drawn where standard output is no terminal.
 
     \b
     Examples:

@@ -1,8 +1,8 @@
 """Markdown that streams, cut into pieces that nothing to come can change. Knows no terminal.
 
-A piece of text is a paragraph, a heading, a table, a quote or one item of a list with all that is nested in
-it. Code in a fence comes line by line, so that a long block costs no more than a short one, and without the
-indentation that a list gives it: what is copied from the screen runs.
+A piece of text is a paragraph, a heading, a table, a quote or one item of a list with all that is
+nested in it. Code in a fence comes line by line, so that a long block costs no more than a short
+one, and without the indentation that a list gives it: what is copied from the screen runs.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import Final, TypeAlias
 
 _FENCE: Final = re.compile(r"( *)(`{3,}|~{3,})(.*)$")
 _ITEM: Final = re.compile(r" {0,3}(?:[-*+]|\d{1,9}[.)])(?:\s|$)")
-# What may follow a paragraph without a blank line: an ordered list only if it begins with 1 (CommonMark 5.2).
+# What may follow a paragraph without a blank line: an ordered list only if it begins with 1
+# (CommonMark 5.2).
 _INTERRUPTS: Final = re.compile(r" {0,3}(?:[-*+]|1[.)])\s+\S")
 _ITEM_OF_CODE: Final = re.compile(r"\s*(?:(?:[-*+]|\d{1,9}[.)])\s+)+(`{3,}|~{3,})")
 _HEADING: Final = re.compile(r" {0,3}#{1,6}(?:\s|$)")

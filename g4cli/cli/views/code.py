@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from rich.style import Style
 
 _THEME: Final = "ansi_dark"
-# A lexer needs the lines before: a docstring or a comment may go on. Beyond `_MOST` lines with no place to
-# begin anew, the rest is shown without colors.
+# A lexer needs the lines before: a docstring or a comment may go on. Beyond `_MOST` lines with no
+# place to begin anew, the rest is shown without colors.
 _ENOUGH, _MOST = 24, 200
 _LONGEST: Final = 2_000  # characters of a line that is worth it
 _SPANNING: Final = ("String", "Comment", "Heredoc")

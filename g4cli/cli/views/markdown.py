@@ -45,8 +45,8 @@ _SGR: Final = re.compile(r"\x1b\[[0-9;]*m")
 def render_markdown(console: Console, source: str, *, width: int, indent: int = 0) -> list[str]:
     """Return `source` drawn in `width` columns, the first `indent` of them empty.
 
-    Each line has its escape sequences and no newline, and is no wider than `width`. If any letter, digit or
-    non-ASCII character of `source` were missing, the source itself is returned, wrapped.
+    Each line has its escape sequences and no newline, and is no wider than `width`. If any letter,
+    digit or non-ASCII character of `source` were missing, the source itself is returned, wrapped.
     """
     width, indent = (width - indent, indent) if width - indent >= _NARROWEST else (width, 0)
     source = source.expandtabs(4)

@@ -1,7 +1,7 @@
 """Conversations on the disk: each in a file of its own, so that none is lost to another.
 
-The files lie in `state_dir()/chats`, readable by their user alone, named by when they began. The one written
-last is 'last'.
+The files lie in `state_dir()/chats`, readable by their user alone, named by when they began. The
+one written last is 'last'.
 """
 
 from __future__ import annotations

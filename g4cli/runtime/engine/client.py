@@ -1,7 +1,7 @@
 """The model as the process with the conversation sees it: a worker process behind a few calls.
 
-Nothing here imports llama.cpp. When the worker ends, by a crash or by a kill, the call that runs raises how
-it ended (see `ending`); `reopen` starts another worker with the same model.
+Nothing here imports llama.cpp. When the worker ends, by a crash or by a kill, the call that runs
+raises how it ended (see `ending`); `reopen` starts another worker with the same model.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ class EngineClient:
     def open(self, request: Open, progress: Progress = no_progress) -> None:
         """Load the model of `request`.
 
-        Raises BadFile (llama.cpp crashed of the file), RuntimeFailed, NoMemory, UsageError (no such device,
-        KV type or drafter) or Interrupted.
+        Raises BadFile (llama.cpp crashed of the file), RuntimeFailed, NoMemory, UsageError (no such
+        device, KV type or drafter) or Interrupted.
         """
         self.hello()
         self._worker.subject = request.path
@@ -127,7 +127,8 @@ class EngineClient:
     def encode(self, media: Media) -> Encoded:
         """Encode an image or sound, if that was not done before.
 
-        Raises BadMedia, NotFound or UsageError (what is wrong with the file), Interrupted or RuntimeFailed.
+        Raises BadMedia, NotFound or UsageError (what is wrong with the file), Interrupted or
+        RuntimeFailed.
         """
         if self._media is not None:
             self._worker.subject = self._media.options.mmproj

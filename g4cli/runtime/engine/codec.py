@@ -3,9 +3,9 @@
     frame    4 bytes, little-endian: the length of what follows; then JSON in ASCII
     JSON     [request, name, fields]: which request it belongs to, the dataclass, its fields by name
 
-Nothing is unpickled. What arrives is checked against the annotations of the dataclass, so that a process
-that went wrong gives a ProtocolError and not a strange value. Token ids (`tuple[int, ...]`) travel as base64
-of 32-bit integers: 262,144 of them in 5 ms instead of 60.
+Nothing is unpickled. What arrives is checked against the annotations of the dataclass, so that a
+process that went wrong gives a ProtocolError and not a strange value. Token ids (`tuple[int, ...]`)
+travel as base64 of 32-bit integers: 262,144 of them in 5 ms instead of 60.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """A llama.cpp context: the KV cache of one conversation, and the logits of what was evaluated last.
 
 How Gemma 4's KV cache behaves: full-attention layers keep a cell for every position, sliding-window
-layers (SWA) only for the last `n_swa` and a ubatch. Both are truncated together, but positions that have
-left the window do not come back. After a truncation to `n_past` tokens evaluation may go on only if the
-window before `n_past` is still complete (`can_branch`); otherwise llama.cpp would compute wrong
-answers without an error. A checkpoint of the window (`save_window`) makes such a return possible: it
-holds the sliding layers' cells alone, a small part of the whole state.
+layers (SWA) only for the last `n_swa` and a ubatch. Both are truncated together, but positions that
+have left the window do not come back. After a truncation to `n_past` tokens evaluation may go on
+only if the window before `n_past` is still complete (`can_branch`); otherwise llama.cpp would
+compute wrong answers without an error. A checkpoint of the window (`save_window`) makes such a
+return possible: it holds the sliding layers' cells alone, a small part of the whole state.
 
 Logits are computed for one row after `decode` and `decode_one`, and for each of a few rows after
 `decode_run`. `row` is the one that `logits` and the sampler read.
@@ -60,7 +60,8 @@ class Context:
         params.n_threads = params.n_threads_batch = options.n_threads or choose_n_threads(model)
         params.type_k = params.type_v = KV_TYPES[options.kv_type]
         params.flash_attn_type = FLASH_ATTENTION_AUTO
-        # By default sliding-window layers get a cell for every position: 3 to 18 times the KV cache.
+        # By default sliding-window layers get a cell for every position: 3 to 18 times the KV
+        # cache.
         params.swa_full = False
         params.no_perf = True
         params.abort_callback = interrupt.callback(self._c.ggml_abort_callback)

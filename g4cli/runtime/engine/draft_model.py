@@ -5,8 +5,8 @@ token and the next hidden state, with which it is run again. It writes no keys a
 tokens of a draft are computed at one position (common/speculative.cpp
 common_speculative_impl_draft_mtp, src/models/gemma4-assistant.cpp, llama.cpp@0c1e57098).
 
-llama.cpp hands hidden states out through functions that it calls staging and exports under their C++
-names: with a build that has none of them a draft model cannot be used.
+llama.cpp hands hidden states out through functions that it calls staging and exports under their
+C++ names: with a build that has none of them a draft model cannot be used.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ class DraftModel:
         self._state: Any = _find_function(_STATE)
         set_states: Any = _find_function(_SET_STATES)
         self._make_context()
-        # All rows of the model: otherwise rows without logits are skipped, and other kernels compute.
+        # All rows of the model: otherwise rows without logits are skipped, and other kernels
+        # compute.
         set_states(target.handle, True, False)
         set_states(self._handle, True, True)
         self._token = (self._c.llama_token * 1)()

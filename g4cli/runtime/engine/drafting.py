@@ -1,6 +1,7 @@
 """Speculative decoding as far as it needs no llama.cpp: choices, figures, and checks of file headers.
 
-The process that holds the conversation chooses by them; `speculation` carries the choice out in the worker.
+The process that holds the conversation chooses by them; `speculation` carries the choice out in the
+worker.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ class DraftChoice:
 class DraftStats:
     """Drafted and accepted tokens of an answer.
 
-    `stopped_at`: the position from which on nothing was drafted, because logits would have differed.
+    `stopped_at`: the position from which on nothing was drafted, because logits would have
+    differed.
     """
 
     n_drafted: int = 0

@@ -32,9 +32,9 @@ def error_of_end(
 ) -> G4Error:
     """Return the error for a worker that ended with `status` (negative: a signal).
 
-    `said`: the end of its standard error. `subject`: the file that it worked with. `opening`: the file that
-    it was loading, if any. `out_of_memory`: whether the kernel killed processes for lack of memory meanwhile;
-    None where nobody can know.
+    `said`: the end of its standard error. `subject`: the file that it worked with. `opening`: the
+    file that it was loading, if any. `out_of_memory`: whether the kernel killed processes for lack
+    of memory meanwhile; None where nobody can know.
     """
     file = opening or subject
     if status == -signal.SIGKILL and out_of_memory is not False:

@@ -1,8 +1,8 @@
 """Sampling under a grammar, and the conversion of JSON schemas to grammars.
 
-To apply a grammar means to check all 262,144 tokens of the vocabulary, which takes 50 ms; to check one
-token takes microseconds. So each token is first sampled without the grammar. Most of these obey it anyway;
-only if one does not, the grammar is applied to all logits and the token is sampled again
+To apply a grammar means to check all 262,144 tokens of the vocabulary, which takes 50 ms; to check
+one token takes microseconds. So each token is first sampled without the grammar. Most of these obey
+it anyway; only if one does not, the grammar is applied to all logits and the token is sampled again
 (common/sampling.cpp common_sampler_sample does the same, llama.cpp@0c1e57098).
 """
 
@@ -24,7 +24,8 @@ from g4cli.runtime.engine.options import Sampling
 from g4cli.runtime.engine.sampler import Sampler
 from g4cli.runtime.llama.library import load_grammar_module, load_llama
 
-# Most schemas that the converter may visit. It follows every reference anew: a few lines could mean 2^40.
+# Most schemas that the converter may visit. It follows every reference anew: a few lines could mean
+# 2^40.
 _MAX_VISITS: Final = 5000
 
 

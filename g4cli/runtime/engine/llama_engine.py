@@ -1,9 +1,9 @@
 """A model, its context and a sampler behind the interface that a turn uses (`g4cli.chat.Engine`).
 
-Prompts of a conversation share long prefixes. `evaluate` compares the new prompt with what the context
-holds, keeps the common prefix and evaluates the rest. Where the sliding window no longer holds the end of
-that prefix (see `context`), the newest checkpoint that is a prefix of the prompt is restored; one is
-made at the end of each prompt, where retries and edits branch off.
+Prompts of a conversation share long prefixes. `evaluate` compares the new prompt with what the
+context holds, keeps the common prefix and evaluates the rest. Where the sliding window no longer
+holds the end of that prefix (see `context`), the newest checkpoint that is a prefix of the prompt
+is restored; one is made at the end of each prompt, where retries and edits branch off.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from g4cli.runtime.engine.options import MediaOptions
     from g4cli.runtime.engine.speculation import Drafter
 
-# For all checkpoints of the window together, newest last: one is 12 MiB for E2B, up to 1.2 GiB for 31B.
+# For all checkpoints of the window together, newest last: one is 12 MiB for E2B, up to 1.2 GiB for
+# 31B.
 _CHECKPOINT_BYTES: Final = 256 * 1024**2
 # The place after "<" in control tokens that the vocabulary marks as ordinary text.
 _AFTER_ANGLE: Final = re.compile(r'(?<=<)(?=(?:\|?(?:channel|tool_call|tool_response)\|?|\|"\|)>)')
@@ -80,8 +81,8 @@ class LlamaEngine:
     def attach_media(self, options: MediaOptions) -> None:
         """Load the encoder of images and sound. Raises RuntimeFailed or UsageError.
 
-        Models with bidirectional attention within images need a ubatch that holds an image whole. If
-        it has to grow, the context is made anew and is empty afterwards.
+        Models with bidirectional attention within images need a ubatch that holds an image whole.
+        If it has to grow, the context is made anew and is empty afterwards.
         """
         from g4cli.runtime.engine.media import MediaEncoder
 
@@ -99,7 +100,8 @@ class LlamaEngine:
     ) -> None:
         """Use speculative decoding from now on. The context is empty afterwards.
 
-        `make` returns the drafter for a context; the context needs `drafting.N_OUTPUTS` rows of logits.
+        `make` returns the drafter for a context; the context needs `drafting.N_OUTPUTS` rows of
+        logits.
         """
         self.context.truncate(0)
         self._evaluated = []

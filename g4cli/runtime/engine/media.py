@@ -1,15 +1,15 @@
 """Images and sounds in a prompt, through llama.cpp's multimodal library (mtmd).
 
-The encoder turns an image or sound into embeddings, one for each position that it takes in the prompt.
-A prompt is a list of token ids, so each of these positions gets a negative number, which is never used
-again. A *run* is the numbers of one encoded piece; around it stand the tokens that Gemma 4 expects
-before and after an image or sound. Two prompts can thus be compared number by number, and the prefix that
-they share stays in the KV cache as for text. There is one rule more: a run is evaluated as a whole, so
-a prefix may not end inside it (`find_run_start`).
+The encoder turns an image or sound into embeddings, one for each position that it takes in the
+prompt. A prompt is a list of token ids, so each of these positions gets a negative number, which is
+never used again. A *run* is the numbers of one encoded piece; around it stand the tokens that Gemma
+4 expects before and after an image or sound. Two prompts can thus be compared number by number, and
+the prefix that they share stays in the KV cache as for text. There is one rule more: a run is
+evaluated as a whole, so a prefix may not end inside it (`find_run_start`).
 
 Encoding takes seconds and cannot be interrupted by the abort callback of a context. It runs in a
-background thread. After Ctrl-C the caller goes on at once, and the encoder stops at its next group of
-operations, because its evaluation callback then returns false.
+background thread. After Ctrl-C the caller goes on at once, and the encoder stops at its next group
+of operations, because its evaluation callback then returns false.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ from g4cli.runtime.llama.library import LOG, engine_failure, load_llama, load_mt
 # MTMD_INPUT_CHUNK_TYPE_TEXT and _IMAGE, tools/mtmd/mtmd.h
 _TEXT_CHUNK: Final = 0
 _IMAGE_CHUNK: Final = 1
-# Operations between two calls of the callback that may stop an encoder: each call stops its threads.
+# Operations between two calls of the callback that may stop an encoder: each call stops its
+# threads.
 _OPERATIONS: Final = 8
 
 
@@ -102,7 +103,8 @@ class MediaEncoder:
     def encode(self, media: Media) -> bool:
         """Encode a file unless that was done before. Return False if interrupted.
 
-        Raises FileMissing, UsageError, BadMedia (not an image or sound that can be read) or RuntimeFailed.
+        Raises FileMissing, UsageError, BadMedia (not an image or sound that can be read) or
+        RuntimeFailed.
         """
         path = require_file(media.path.expanduser())
         self._require_modality(media.kind, path)
@@ -177,8 +179,8 @@ class MediaEncoder:
     def _on_operation_done(self, _tensor: int, asks: bool, _data: int) -> bool:
         """The encoder's ggml_backend_sched_eval_callback.
 
-        With `asks` it returns whether the encoder shall stop its threads after this operation to call
-        again; without, whether the encoder shall continue.
+        With `asks` it returns whether the encoder shall stop its threads after this operation to
+        call again; without, whether the encoder shall continue.
         """
         if asks:
             self._n_operations += 1

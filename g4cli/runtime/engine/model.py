@@ -106,7 +106,8 @@ class Model:
     def tokenize(self, text: str, *, control: bool) -> list[int]:
         """Return the tokens of `text`, without a BOS.
 
-        `control`: '<|turn>' in the text becomes the control token, and not the tokens of its letters.
+        `control`: '<|turn>' in the text becomes the control token, and not the tokens of its
+        letters.
         """
         data = text.encode("utf-8", "replace")
         if not data:

@@ -1,6 +1,7 @@
 """Options of loading, context, sampling, and of the encoder of images and sound.
 
-Plain values without llama.cpp: the process that holds the conversation makes them, and the worker uses them.
+Plain values without llama.cpp: the process that holds the conversation makes them, and the worker
+uses them.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
 """A worker process of g4, seen from the process that uses it: requests go in, answers come out.
 
-The worker runs llama.cpp on files that nobody has checked, so it may end at any moment, by any signal. Its
-end is an error like any other: `Worker.read_answers` raises what `ending.error_of_end` makes of it, and
-a caller that wants to continue starts another worker.
+The worker runs llama.cpp on files that nobody has checked, so it may end at any moment, by any
+signal. Its end is an error like any other: `Worker.read_answers` raises what `ending.error_of_end`
+makes of it, and a caller that wants to continue starts another worker.
 
-Ctrl-C reaches this process alone (the worker ignores it). While a request runs, the first press asks the
-worker to cancel it. A worker that does not obey within `PATIENCE_S` is stuck in C: then the next press kills
-it. One that still starts or loads a file holds nothing worth waiting for: the first press kills.
+Ctrl-C reaches this process alone (the worker ignores it). While a request runs, the first press
+asks the worker to cancel it. A worker that does not obey within `PATIENCE_S` is stuck in C: then
+the next press kills it. One that still starts or loads a file holds nothing worth waiting for: the
+first press kills.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ from g4cli.runtime.engine.ending import count_oom_kills, error_of_end
 from g4cli.runtime.engine.messages import Cancel, Done, Failed, Opening, Progress
 
 PATIENCE_S: Final = 2.0
-# How often a waiting process looks whether Ctrl-C was pressed in the moment before it began to wait.
+# How often a waiting process looks whether Ctrl-C was pressed in the moment before it began to
+# wait.
 _POLL_S: Final = 0.05
 _END_S: Final = 5.0
 _KEPT_BYTES: Final = 1 << 16
@@ -92,8 +94,8 @@ class Worker:
     def read_answers(self, number: int, progress: ProgressCallback = no_progress) -> Iterator[Any]:
         """Yield the answers to a request until it is done.
 
-        Raises the error with which the request failed, or one that says how the worker ended. A caller that
-        stops before the last answer cancels the request.
+        Raises the error with which the request failed, or one that says how the worker ended. A
+        caller that stops before the last answer cancels the request.
         """
         done = False
         try:

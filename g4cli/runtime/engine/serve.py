@@ -1,8 +1,9 @@
 """The worker's side of the pipe: takes requests one by one, answers them, and can be cancelled at any time.
 
-The main thread works. A second thread reads: while the main thread is in C, it takes a Cancel and sets the
-flag that llama.cpp looks at between two operations. A Cancel may overtake its request, and may come when the
-request is done already: it counts for requests up to its number and never for later ones.
+The main thread works. A second thread reads: while the main thread is in C, it takes a Cancel and
+sets the flag that llama.cpp looks at between two operations. A Cancel may overtake its request, and
+may come when the request is done already: it counts for requests up to its number and never for
+later ones.
 """
 
 from __future__ import annotations

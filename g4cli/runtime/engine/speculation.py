@@ -1,24 +1,25 @@
 """Speculative decoding: draft a few tokens, evaluate them in one batch, accept those the model agrees with.
 
-Why it is faster: decoding is bound by memory. Each step reads every weight once, whether it computes
-one token or four, so a batch of four tokens costs little more than one. A round evaluates the token
-that was just sampled together with N_DRAFT drafted ones. Then tokens are sampled as usual, from the
-model's own logits, in order, by the same sampler. While the sampled token is the drafted one, its
-successor's logits are there already, and the token costs nothing; at the first difference the context
-is truncated to what was accepted. Drafts therefore change the speed of an answer and not its
-distribution.
+Why it is faster: decoding is bound by memory. Each step reads every weight once, whether it
+computes one token or four, so a batch of four tokens costs little more than one. A round evaluates
+the token that was just sampled together with N_DRAFT drafted ones. Then tokens are sampled as
+usual, from the model's own logits, in order, by the same sampler. While the sampled token is the
+drafted one, its successor's logits are there already, and the token costs nothing; at the first
+difference the context is truncated to what was accepted. Drafts therefore change the speed of an
+answer and not its distribution.
 
 Why greedy answers could still change: a batch runs other kernels than a single token, the last bits
 of the logits differ, and of two nearly equal tokens the other one may win. Two such differences are
-known on CPUs (llama.cpp@0c1e57098). Matrices of floats are multiplied by tinyBLAS from two tokens on
-(`find_float_matrices`). F16 caches of 512 cells or more are attended to by all threads for a single
-token only (ops.cpp, ggml_compute_forward_flash_attn_ext_f16). Quantized matrices give equal bits for
-up to 7 tokens.
+known on CPUs (llama.cpp@0c1e57098). Matrices of floats are multiplied by tinyBLAS from two tokens
+on (`find_float_matrices`). F16 caches of 512 cells or more are attended to by all threads for a
+single token only (ops.cpp, ggml_compute_forward_flash_attn_ext_f16). Quantized matrices give equal
+bits for up to 7 tokens.
 
-So where exactness is asked for, a greedy answer is drafted only in models without float matrices, and
-only where a single token and a batch were compared and found equal to the bit. Kernels are chosen by
-shapes alone, and shapes change when the KV cache grows by its next 256 cells: one comparison holds for
-such a block. Where the comparison fails, nothing is drafted from that token on.
+So where exactness is asked for, a greedy answer is drafted only in models without float matrices,
+and only where a single token and a batch were compared and found equal to the bit. Kernels are
+chosen by shapes alone, and shapes change when the KV cache grows by its next 256 cells: one
+comparison holds for such a block. Where the comparison fails, nothing is drafted from that token
+on.
 
 When it pays: a rejected draft costs time. `DraftPacer` waits longer between rounds while they lose.
 """
@@ -40,7 +41,8 @@ if TYPE_CHECKING:
 # What a round costs beyond a single token, in single tokens; and what its drafts by a network cost
 # (tests/bench/bench_draft.py).
 _ROUND_COST: Final = 0.7
-# Four tokens read 29 experts of 128 where one reads 8: twice the weights in all (26B; computed only).
+# Four tokens read 29 experts of 128 where one reads 8: twice the weights in all (26B; computed
+# only).
 _ROUND_COST_EXPERTS: Final = 1.5
 _DRAFT_MODEL_COST: Final = 0.25
 _BLOCK_CELLS: Final = 256  # llama.cpp attends to the cache in steps of so many (get_n_kv)

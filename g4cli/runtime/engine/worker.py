@@ -1,7 +1,7 @@
 """The process that holds the model: `python -m g4cli.runtime.engine.worker`, started by `engine.client`.
 
-Loads the file, holds context, drafter and media encoder, and runs turns token by token; see `messages` for
-what it is asked and answers.
+Loads the file, holds context, drafter and media encoder, and runs turns token by token; see
+`messages` for what it is asked and answers.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The loaded backends of ggml with their features, and for CUDA the versions of runtime and driver.
 
 ggml's CUDA backend names its architectures and switches, and not the CUDA release that compiled it
-(ggml_backend_cuda_get_features, ggml/src/ggml-cuda/ggml-cuda.cu, llama.cpp@0c1e57098). The release is read
-from the CUDA runtime that the backend loaded into this process, since builds are shipped with the runtime
-of their compiler. Where the runtime is linked statically, the version is unknown.
+(ggml_backend_cuda_get_features, ggml/src/ggml-cuda/ggml-cuda.cu, llama.cpp@0c1e57098). The release
+is read from the CUDA runtime that the backend loaded into this process, since builds are shipped
+with the runtime of their compiler. Where the runtime is linked statically, the version is unknown.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ _FeatureFunction: Final = ctypes.CFUNCTYPE(ctypes.POINTER(_Feature), ctypes.c_vo
 def read_backend_facts() -> dict[str, Any]:
     """Return {"backends": {name: {feature: value}}, "devices": [...], "cuda": {...}}; ready for JSON.
 
-    "cuda" is {} unless a CUDA backend is loaded, else {"runtime", "driver", "driver_release"}: versions as
-    text, "" where unknown. Raises EngineMissing.
+    "cuda" is {} unless a CUDA backend is loaded, else {"runtime", "driver", "driver_release"}:
+    versions as text, "" where unknown. Raises EngineMissing.
     """
     found = read_features(ggml_library())
     seen = [{"name": d.name, "kind": d.kind, "description": d.description} for d in list_devices()]
@@ -96,8 +96,8 @@ def read_cuda_versions(
 ) -> dict[str, str]:
     """Return {"runtime", "driver", "driver_release"}: CUDA releases ('13.2'), the driver's own number.
 
-    `runtime` is the version of the libcudart in this process, `driver` the newest CUDA that the driver
-    supports. Empty where unknown. `load` opens a shared library by name.
+    `runtime` is the version of the libcudart in this process, `driver` the newest CUDA that the
+    driver supports. Empty where unknown. `load` opens a shared library by name.
     """
     runtime = driver = ""
     for name in find_cudart(maps):

@@ -1,9 +1,9 @@
 """A stop flag that llama.cpp can read.
 
-llama.cpp calls an abort callback between two nodes of its graph, and stops when it returns true. A callback
-written in Python would cost a millisecond a token. So the callback is the C library's strlen on a buffer of
-one letter: the length of "" is 0 (continue), that of "x" is 1 (stop). Another thread than the one that
-computes writes the buffer.
+llama.cpp calls an abort callback between two nodes of its graph, and stops when it returns true. A
+callback written in Python would cost a millisecond a token. So the callback is the C library's
+strlen on a buffer of one letter: the length of "" is 0 (continue), that of "x" is 1 (stop). Another
+thread than the one that computes writes the buffer.
 """
 
 from __future__ import annotations

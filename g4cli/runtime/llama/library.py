@@ -1,7 +1,7 @@
 """llama.cpp's C interface, loaded once. Its log is kept for error messages and never printed.
 
-`import llama_cpp` also imports numpy, jinja2 and chat classes that g4 does not use, which costs 0.2 s at
-each start of a worker. Only the modules of C declarations are loaded here (`_import_module`).
+`import llama_cpp` also imports numpy, jinja2 and chat classes that g4 does not use, which costs 0.2
+s at each start of a worker. Only the modules of C declarations are loaded here (`_import_module`).
 """
 
 from __future__ import annotations
@@ -139,12 +139,13 @@ def engine_failure(what: str, *, hint: str | None = None) -> RuntimeFailed:
 def _import_module(name: str) -> Any:
     """Return the module `name` of llama_cpp, imported without running the package's __init__.
 
-    Python imports a submodule through its package: it looks the package up in `sys.modules` and searches
-    the package's `__path__`. So a bare package, with that path and nothing else, stands there while the
-    submodule is imported, and is removed again: whoever imports llama_cpp later gets the whole package.
-    This relies on two things. Python's import system documents the lookup in `sys.modules`. The modules
-    of llama-cpp-python import each other, and not the package; g4 pins the version exactly, and every
-    test that loads llama.cpp would fail if another version changed that.
+    Python imports a submodule through its package: it looks the package up in `sys.modules` and
+    searches the package's `__path__`. So a bare package, with that path and nothing else, stands
+    there while the submodule is imported, and is removed again: whoever imports llama_cpp later
+    gets the whole package. This relies on two things. Python's import system documents the lookup
+    in `sys.modules`. The modules of llama-cpp-python import each other, and not the package; g4
+    pins the version exactly, and every test that loads llama.cpp would fail if another version
+    changed that.
     """
     try:
         package = sys.modules.get("llama_cpp")

@@ -1,8 +1,9 @@
 """Speed in llama-bench's terms: pp512 is a prompt of 512 random tokens, tg128 are 128 tokens one by one.
 
-As tools/llama-bench/llama-bench.cpp test_prompt and test_gen (llama.cpp@0c1e57098): the memory is cleared
-before each repetition, one repetition before them warms up, nothing is sampled. "tg128 @ d4096" runs behind
-4,096 tokens, which are evaluated once, untimed, and put back before each repetition.
+As tools/llama-bench/llama-bench.cpp test_prompt and test_gen (llama.cpp@0c1e57098): the memory is
+cleared before each repetition, one repetition before them warms up, nothing is sampled. "tg128 @
+d4096" runs behind 4,096 tokens, which are evaluated once, untimed, and put back before each
+repetition.
 """
 
 from __future__ import annotations

@@ -13,7 +13,8 @@ from g4cli.runtime.measure.reports import BenchReport, Evaluation
 def measure_speed(request: RunBench, progress: Progress = no_progress) -> BenchReport:
     """Return the figures of a bench, run in a process that ends with it.
 
-    Raises BadFile (llama.cpp crashed while it loaded a file), EngineMissing, RuntimeFailed or NoMemory.
+    Raises BadFile (llama.cpp crashed while it loaded a file), EngineMissing, RuntimeFailed or
+    NoMemory.
     """
     report: BenchReport = _answer(request, progress)
     return report

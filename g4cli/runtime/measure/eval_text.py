@@ -20,14 +20,16 @@ from g4cli.prompt import Message
 REQUEST: Final = "Write a passage of text."
 _MAX_BYTES: Final = 64 * 1024**2
 _ROLES: Final = ("system", "user", "assistant")
-# Passages are joined until they are about this long: short ones leave little context to predict from.
+# Passages are joined until they are about this long: short ones leave little context to predict
+# from.
 _PASSAGE_CHARACTERS: Final = 2000
 
 
 def read_conversations(path: Path) -> list[tuple[Message, ...]]:
     """Return the conversations in the file at `path`, each ending with an assistant's turn.
 
-    Raises FileMissing, or BadFile if the file is not UTF-8, too large, empty or not what its lines should be.
+    Raises FileMissing, or BadFile if the file is not UTF-8, too large, empty or not what its lines
+    should be.
     """
     if require_file(path).stat().st_size > _MAX_BYTES:
         raise BadFile(f"{path} is larger than 64 MiB", hint="a few thousand words are enough")

@@ -51,8 +51,8 @@ def evaluate(
 ) -> Evaluation:
     """Return how well the model at `path` predicts the last turn of each conversation.
 
-    With `against` both models are loaded and run side by side on the same tokens. Raises BadFile if their
-    vocabularies differ, and what loading raises. Documents beyond 8192 tokens are cut.
+    With `against` both models are loaded and run side by side on the same tokens. Raises BadFile if
+    their vocabularies differ, and what loading raises. Documents beyond 8192 tokens are cut.
     """
     options = ModelOptions(use_extra_bufts=use_extra_bufts)
     with ExitStack() as stack:

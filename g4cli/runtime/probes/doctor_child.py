@@ -3,16 +3,18 @@
     echo '{"task": "greedy", "path": "x.gguf", "prompts": ["<bos>Hi"], "n_tokens": 32}' |
         python -m g4cli.runtime.probes.doctor_child
 
-The request is one JSON object on standard input. Every line of the answer is an object with "event"; it is
-flushed at once, so that the parent knows how far the child came if it crashes. Tasks:
+The request is one JSON object on standard input. Every line of the answer is an object with
+"event"; it is flushed at once, so that the parent knows how far the child came if it crashes.
+Tasks:
 
     machine  {}                                    -> {"event": "library"}, {"backends"}, {"kernels"}
     backends {}                                    -> {"event": "backends", ...}: which engines are loaded
     greedy   {path, prompts, n_tokens, options}    -> {"event": "loaded"}, one {"event": "run"} per prompt
     tokenize {path, texts, round_trips, tokens}    -> {"event": "tokenized", "ids", "round_trips", "ends"}
 
-Prompts are whole: with <bos>, turns and all. "data_limit" (bytes) makes the kernel refuse this process more
-memory than that, where it can (Linux); pages of the file, which is mapped, do not count.
+Prompts are whole: with <bos>, turns and all. "data_limit" (bytes) makes the kernel refuse this
+process more memory than that, where it can (Linux); pages of the file, which is mapped, do not
+count.
 """
 
 from __future__ import annotations
@@ -59,8 +61,9 @@ def main() -> None:
 def _limit_process(data_limit: int) -> None:
     """Leave no core file behind (a 20 GB model may be mapped), and take no more than `data_limit` bytes.
 
-    RLIMIT_DATA counts private writable memory (brk and mmap, Linux 4.7 and later), so a mapped model is free;
-    RLIMIT_AS would count it. macOS accepts the limit and does not enforce it: there the parent alone watches.
+    RLIMIT_DATA counts private writable memory (brk and mmap, Linux 4.7 and later), so a mapped
+    model is free; RLIMIT_AS would count it. macOS accepts the limit and does not enforce it: there
+    the parent alone watches.
     """
     try:
         import resource

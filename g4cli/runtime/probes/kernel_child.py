@@ -2,7 +2,8 @@
 
     python -m g4cli.runtime.probes.kernel_child plain|extra TYPE...
 
-prints {"start": TYPE} before and {"status", "detail"} after each, which shows the parent where it crashed.
+prints {"start": TYPE} before and {"status", "detail"} after each, which shows the parent where it
+crashed.
 """
 
 from __future__ import annotations
@@ -136,7 +137,8 @@ def _try_type(ggml: Any, cpu: int, type_id: int, name: str, buft: int | None) ->
 
 
 def _accepts_weight(ggml: Any, cpu: int, buft: int, weight: int, product: int) -> bool:
-    # The question as src/llama-model-loader.cpp weight_buft_supported asks it: with an empty buffer.
+    # The question as src/llama-model-loader.cpp weight_buft_supported asks it: with an empty
+    # buffer.
     head = _TensorHead.from_address(weight)
     head.buffer = ggml.ggml_backend_buft_alloc_buffer(buft, 0)
     answer = bool(ggml.ggml_backend_dev_supports_op(ggml.ggml_backend_get_device(cpu), product))

@@ -1,9 +1,10 @@
 """Which of ggml's matrix products run on this machine, found out where a crash does no harm: in a child.
 
-A CPU can advertise instructions that fault when used (AMX tiles in some virtual machines); the library then
-dies with SIGILL or SIGSEGV in the first Q4_0 product. So every product is tried once per machine and
-library build in a child process, in plain memory and in the repacked layouts ("extra buffer types"), its
-result is compared with the same product in numpy, and the answer is remembered.
+A CPU can advertise instructions that fault when used (AMX tiles in some virtual machines); the
+library then dies with SIGILL or SIGSEGV in the first Q4_0 product. So every product is tried once
+per machine and library build in a child process, in plain memory and in the repacked layouts
+("extra buffer types"), its result is compared with the same product in numpy, and the answer is
+remembered.
 
     python -m g4cli.runtime.probes.kernels             prints the answer as JSON (from memory, if any)
     python -m g4cli.runtime.probes.kernels --require   says nothing; exit code 1 unless every product runs

@@ -4,10 +4,10 @@
 
 `model_params.no_alloc` makes llama.cpp plan every buffer and allocate none (common/fit.cpp does the
 same, llama.cpp@0c1e57098). The figures are those of its log, which rounds them to 0.01 MiB, and
-`llama_model_size`, which does not; they are the same on all systems. A file without weights (sparse)
-will do. Standard input holds one object of options or a list of them (see RUN_DEFAULTS); the model
-is loaded again only when an option of loading changes. With "draft" (a path) that draft model is
-planned too, in a context that shares the KV cache of the first one.
+`llama_model_size`, which does not; they are the same on all systems. A file without weights
+(sparse) will do. Standard input holds one object of options or a list of them (see RUN_DEFAULTS);
+the model is loaded again only when an option of loading changes. With "draft" (a path) that draft
+model is planned too, in a context that shares the KV cache of the first one.
 """
 
 from __future__ import annotations

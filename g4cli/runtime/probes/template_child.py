@@ -1,7 +1,7 @@
 """The child that renders a chat template; `g4cli.core.template_child` starts it.
 
-Reads {"template": text, "cases": [variables, ...]} from standard input and writes {"texts": [...]} or
-{"error": "does not parse: ..."} to standard output.
+Reads {"template": text, "cases": [variables, ...]} from standard input and writes {"texts": [...]}
+or {"error": "does not parse: ..."} to standard output.
 """
 
 from __future__ import annotations

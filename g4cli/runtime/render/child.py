@@ -1,8 +1,9 @@
 """The child that renders drawings; `runtime.render.render` starts it.
 
-Reads {"jobs": [{"svg": text, "width": pixels, "height": pixels}, ...]} from standard input and writes
-a line of JSON for each to standard output: {"png": base64} or {"error": text}. resvg ends the process
-on some drawings, such as elements nested 300 deep; the lines before tell how far it came.
+Reads {"jobs": [{"svg": text, "width": pixels, "height": pixels}, ...]} from standard input and
+writes a line of JSON for each to standard output: {"png": base64} or {"error": text}. resvg ends
+the process on some drawings, such as elements nested 300 deep; the lines before tell how far it
+came.
 """
 
 from __future__ import annotations

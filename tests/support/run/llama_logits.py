@@ -1,7 +1,7 @@
 """Logits of a GGUF in llama.cpp, by the low-level bindings, F32 cache, every position.
 
-The bindings are g4's own copy of them: `import llama_cpp` would load the whole package, which prints
-llama.cpp's log from then on, in every test of the process.
+The bindings are g4's own copy of them: `import llama_cpp` would load the whole package, which
+prints llama.cpp's log from then on, in every test of the process.
 """
 
 from __future__ import annotations

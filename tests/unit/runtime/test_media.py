@@ -66,9 +66,9 @@ def soft_tokens(engine: LlamaEngine, tokens: tuple[int, ...]) -> np.ndarray:
     return np.ctypeslib.as_array(run.embeddings).reshape(run.n_tokens, -1)
 
 
-# Relative distance to transformers (F32), measured: image 0.00605 to 0.00606, sound 0.02366 to 0.02369
-# with ggml built for AMX, AVX-512, AVX2 and SSE. Nearly all of it is llama.cpp's F16, the same in all;
-# kernels add 0.00003.
+# Relative distance to transformers (F32), measured: image 0.00605 to 0.00606, sound 0.02366 to
+# 0.02369 with ggml built for AMX, AVX-512, AVX2 and SSE. Nearly all of it is llama.cpp's F16, the
+# same in all; kernels add 0.00003.
 BARS = {"image": 0.02, "audio": 0.05}
 
 
@@ -157,8 +157,8 @@ def test_speculative_decoding_after_an_image(folder: Path, network: bool) -> Non
 class TestReuse:
     """As for text: the scores after reuse must be those of a fresh context.
 
-    Compared on one machine. Measured, relative to the largest score: 0 with four builds of ggml (the
-    batches are cut alike), 0.72 for another picture.
+    Compared on one machine. Measured, relative to the largest score: 0 with four builds of ggml
+    (the batches are cut alike), 0.72 for another picture.
     """
 
     def scores(self, engine: LlamaEngine) -> np.ndarray:
