@@ -249,7 +249,7 @@ def _generate_answer(
         answer.add_events(events)
         yield from events
         loop = detector.feed(token) if options.stop_on_loop else None
-        if loop is not None and loop.stage == "stop":
+        if loop is not None:
             repeated = answer.tokens[loop.onset : loop.onset + loop.period]
             answer.loop = FoundLoop(
                 _decode_unit(engine, repeated), loop.period, loop.onset, loop.covered, loop.kind

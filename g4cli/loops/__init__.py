@@ -1,4 +1,4 @@
-"""Tell whether a stream of token ids has fallen into a loop. Needs no text, no model and no clock."""
+"""Detects loops in a stream of token ids. Needs no text, no model and no clock."""
 
 from g4cli.loops.detector import GEMMA4_DIGITS, Loop, LoopDetector
 

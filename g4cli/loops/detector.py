@@ -1,8 +1,7 @@
 """Detects that a stream of token ids repeats itself. Needs no text, no model and no clock.
 
-`LoopDetector.feed` takes one id and returns None while there is nothing to report, or a `Loop`. Its
-stage is 'suspect' once per cycle, when the cycle covers about a hundred tokens, and 'stop' from the
-moment that it covers more than anybody would ask for:
+`LoopDetector.feed` takes one id and returns None until the stream has repeated for longer than
+anybody would ask for; then it returns a `Loop`:
 
 kind          what repeats                                          stops after
 exact         one or two tokens                                     250 tokens
@@ -11,30 +10,35 @@ exact         one or two tokens                                     250 tokens
 noisy         a cycle with single tokens swapped, dropped, added    360 tokens and 4 or 5 copies
               a long one with more noise, or with digits            twice that, or 1,024
 counter       a cycle in which numbers count by steady steps        896 tokens and 20 copies
-few-tokens    at most four tokens in any order                      352 tokens (768 if nearly all are digits)
+few-tokens    at most four tokens in any order                      352 (768 if most are digits)
               at most five with a separator; at most 16             640; 768
 few-phrases   the same few phrases in any order                     768 or 1,024 tokens
 
-Theory. An *exact* cycle of period p is a run of tokens each of which equals the one p places before
-it. Two things have to be found: p, and how long the run is. The detector keeps a map from every
-4-gram (four consecutive tokens, packed into one integer) to the place where it last ended. When a
-4-gram recurs, the distance to its last place is the proposed period. From then on one comparison
-per token extends the run or ends it, and with it the proposal.
+Theory. An *exact* cycle of period p is a run of tokens each of which equals the one p positions
+before it. Two things have to be found: p, and how long the run is. The detector keeps a map from
+every 4-gram (four consecutive tokens, packed into one integer) to the position where it last ended.
+When a 4-gram recurs, the distance to its last position is the proposed period. From then on one
+comparison per token extends the run or ends it, and with it the proposal.
 
 The nearest equal 4-gram gives the wrong period where a 4-gram occurs several times within one
 repetition, as in a paragraph that uses a phrase twice. A second map, of 24-grams, then proposes a
 better one. About a quarter of the 24-grams are stored; which ones depends on their content, so that
 every copy of a cycle stores the same.
 
-Both steps take constant time per token. Memory is bounded: the map of 4-grams has two generations
+The run starts at the 4-gram that proposed the period, so it can miss repeated tokens before that.
+When it covers about a hundred tokens it is examined once: the missed tokens are counted, and the
+cycle's contents decide how many tokens it must cover to stop the answer.
+
+Both maps take constant time per token. Memory is bounded: the map of 4-grams has two generations
 of 8,192 entries, of which the older is dropped, the map of 24-grams is emptied when it has 8,192,
 and tokens beyond the last 16,384 are forgotten.
 
 The other kinds have no exact period. Every 32 tokens or more, the last 2,048 tokens at most are
-examined as a whole: `window.py` looks for cycles with noise, `babble.py` for loops without a cycle.
-Text that is new ends that search early, so that ordinary answers cost little.
+examined as a whole: `window.py` looks for cycles with noise, `unordered.py` for loops whose tokens
+come in no fixed order and for counters. Text that is new ends that search early, so that ordinary
+answers cost little.
 
-False alarms are kept away by the number of tokens that a loop must cover, not by the number of
+False alarms are avoided by the number of tokens that a loop must cover, not by the number of
 copies: tables, rulers and matrices of zeros repeat often but end.
 """
 
@@ -46,14 +50,18 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Literal, TypeAlias
 
-from g4cli.loops.babble import find_counter, find_few_phrases, find_few_tokens, measure_long_lags
+from g4cli.loops.unordered import (
+    find_counter,
+    find_few_phrases,
+    find_few_tokens,
+    measure_long_lags,
+)
 from g4cli.loops.window import WindowLoop, find_noisy_cycle, find_noisy_stretch
 
 LoopKind: TypeAlias = Literal["exact", "noisy", "counter", "few-tokens", "few-phrases"]
 
 MAX_PERIOD: Final = 2048
-# Ids of "0" to "9" in Gemma 4's vocabulary, which has no token of several digits (but Bengali and
-# Hindi).
+# Ids of "0" to "9" in Gemma 4's vocabulary. It has no token of several Latin digits.
 GEMMA4_DIGITS: Final[Mapping[int, int]] = MappingProxyType(
     {
         token: value
@@ -67,39 +75,41 @@ _GRAM: Final = 4  # tokens that must recur before a period is proposed
 _LONG_GRAM: Final = 24
 _ID_BITS: Final = 20  # Gemma 4 has 2**18 ids
 _GRAM_MASK: Final = (1 << _GRAM * _ID_BITS) - 1
-_KEPT: Final = 8192  # tokens, and places of runs, that are remembered at least
-_STRIDE_MASK: Final = 31  # windows are looked at every 32 tokens
+_KEPT: Final = 8192  # tokens and n-grams that are remembered at least
+_STRIDE_MASK: Final = 31  # the window is examined every 32 tokens
 _COUNTER_STRIDE: Final = 64
 _STRETCH_STRIDE: Final = 256
-# A row of a grid: so long, and four kinds of tokens, on average four times each, make up most of
-# it.
+# A row of a grid has a period in this range, and its four most common tokens make up most of it.
 _GRID_PERIODS: Final = (12, 128)
 _GRID_KINDS: Final = 4
 _GRID_SHARE: Final = 0.9
-# By period: the run at which a cycle becomes suspect.
-_FIRST_ALARM: Final = tuple(max(96, (3 if p >= 64 else 4) * p) - p for p in range(MAX_PERIOD + 1))
+# By period: the length of the run at which it is examined for the first time.
+_FIRST_EXAMINED: Final = tuple(
+    max(96, (3 if p >= 64 else 4) * p) - p for p in range(MAX_PERIOD + 1)
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """A repetition: `covered` tokens from number `onset` on (counted from 0) repeat every `period` tokens.
+    """A repetition of `period` tokens that covers `covered` tokens from index `onset` on.
 
-    Of 'few-tokens' `period` is the number of different tokens, of 'few-phrases' the commonest
-    distance at which something comes back; of 'counter' each number counts as one token.
+    The first token of the answer has index 0. For 'few-tokens' `period` is the number of different
+    tokens, for 'few-phrases' the commonest distance at which a phrase comes back; for 'counter'
+    each number counts as one token.
     """
 
     kind: LoopKind
     period: int
     onset: int
     covered: int
-    stage: Literal["suspect", "stop"]
 
 
 class LoopDetector:
-    """Takes the ids of one answer, one by one. Make a new one for each answer.
+    """Examines the token ids of one answer, one by one. Make a new one for each answer.
 
-    `is_text` tells whether a token holds letters or digits: rows without any may go on for longer.
-    `digits` gives the values of the vocabulary's digits, for loops that count.
+    `is_text` returns whether a token holds letters or digits: rows without any may repeat for
+    longer. `digits` maps the ids of the vocabulary's digits to their values 0 to 9; counters need
+    it.
     """
 
     def __init__(
@@ -109,25 +119,24 @@ class LoopDetector:
     ) -> None:
         self._is_text, self._digits = is_text, digits
         self._tokens: list[int] = []
-        self._lags: list[
-            int
-        ] = []  # one per token: how far back the run of four that it ends stood before
+        # One per token: the distance to the last occurrence of the 4-gram that it ends, or 0.
+        self._lags: list[int] = []
         self._dropped = 0  # tokens that were forgotten at the front of _tokens
         self._gram = _GRAM_MASK  # no token has an id of 20 ones
-        self._places: dict[int, int] = {}
-        self._older_places: dict[int, int] = {}
-        self._long_places: dict[tuple[int, ...], int] = {}
+        self._positions: dict[int, int] = {}
+        self._older_positions: dict[int, int] = {}
+        self._long_positions: dict[tuple[int, ...], int] = {}
         self._period = 0
         self._run = 0  # tokens that equal the one a period before them
-        self._alarm = 0  # the run at which there is something to say
-        self._stopped: Loop | None = None
+        self._examine_at = 0  # the run at which it is examined
+        self._found: Loop | None = None
 
     def feed(self, token_id: int) -> Loop | None:
-        """Return a Loop when `token_id` completes one, else None. After a 'stop' it is returned for ever."""
-        if self._stopped is not None:
-            return self._stopped
+        """Return the loop that the stream ends with, or None; a loop once found stays."""
+        if self._found is not None:
+            return self._found
         if token_id.__class__ is not int:
-            token_id = int(token_id)  # numpy's integers would overflow below
+            token_id = int(token_id)  # shifts of numpy's integers would overflow
         tokens = self._tokens
         here = len(tokens)
         if self._period:
@@ -136,52 +145,61 @@ class LoopDetector:
             else:
                 self._period = 0
         tokens.append(token_id)
-        place = here + self._dropped
+        position = here + self._dropped
         self._gram = gram = (self._gram << _ID_BITS | token_id) & _GRAM_MASK
-        places = self._places
-        lag = place - (places[gram] if gram in places else self._older_places.get(gram, -_KEPT))
-        places[gram] = place
+        positions = self._positions
+        lag = position - (
+            positions[gram] if gram in positions else self._older_positions.get(gram, -_KEPT)
+        )
+        positions[gram] = position
         if lag > MAX_PERIOD:
             self._lags.append(0)
         else:
             self._lags.append(lag)
             if not self._period:
-                self._period, self._run, self._alarm = lag, _GRAM, _FIRST_ALARM[lag]
-            if self._run < _LONG_GRAM and gram % 61 % 4 == 0:  # by content: see above
-                self._compare_long(place)
-            if self._run >= self._alarm:
-                return self._report_exact()
+                self._period, self._run = lag, _GRAM
+                self._examine_at = _FIRST_EXAMINED[lag]
+            # A hash of the content picks a quarter of the 24-grams, the same in every copy.
+            if self._run < _LONG_GRAM and gram % 61 % 4 == 0:
+                self._propose_long_lag(position)
+            if self._run >= self._examine_at:
+                return self._examine_run()
         if not here & _STRIDE_MASK:
-            return self._look_back()
+            return self._examine_window()
         return None
 
-    def _compare_long(self, place: int) -> None:
-        """Propose the distance of the last equal run of 24 unless the present period explains them all."""
+    def _propose_long_lag(self, position: int) -> None:
+        """Make the distance to the last equal 24-gram the period, if there is one."""
         key = tuple(self._tokens[-_LONG_GRAM:])
-        lag = place - self._long_places.get(key, -_KEPT)
-        self._long_places[key] = place
-        if lag <= MAX_PERIOD and place >= _LONG_GRAM:
-            self._period, self._run, self._alarm = lag, _LONG_GRAM, _FIRST_ALARM[lag]
+        lag = position - self._long_positions.get(key, -_KEPT)
+        self._long_positions[key] = position
+        if lag <= MAX_PERIOD and position >= _LONG_GRAM:
+            self._period, self._run = lag, _LONG_GRAM
+            self._examine_at = _FIRST_EXAMINED[lag]
 
-    def _report_exact(self) -> Loop | None:
+    def _examine_run(self) -> Loop | None:
+        """Return the exact cycle if the run covers enough, else set when to look again."""
         tokens, start = self._tokens, len(self._tokens) - self._run
         back = start - self._period
-        # Ids below 0 or of more than 20 bits may share a key.
+        # Ids below 0 or of more than 20 bits may share a packed 4-gram.
         if back < 0 or tokens[start : start + _GRAM] != tokens[back : back + _GRAM]:
             self._run -= _GRAM
         self._run += self._count_missed()
-        if self._run < self._alarm:
+        if self._run < self._examine_at:
             return None
         covered = self._run + self._period
-        need = self._stop_cover()
+        need = self._required_cover()
         if covered >= need:
-            return self._report_stop("exact", WindowLoop(self._period, covered))
-        self._alarm = need - self._period
-        onset = self._dropped + len(self._tokens) - covered
-        return Loop("exact", self._period, onset, covered, "suspect")
+            return self._report("exact", WindowLoop(self._period, covered))
+        self._examine_at = need - self._period
+        return None
 
     def _count_missed(self) -> int:
-        """Return how many tokens before the run repeat too: where a unit repeats itself it is seen late."""
+        """Return how many tokens before the run repeat as well.
+
+        A cycle whose unit repeats itself inside proposes shorter periods first, so its own is found
+        late.
+        """
         tokens, period = self._tokens, self._period
         end = len(tokens) - self._run - 1
         n, most = 0, min(4 * self._run, end - period + 1)
@@ -189,68 +207,71 @@ class LoopDetector:
             n += 1
         return n
 
-    def _stop_cover(self) -> int:
+    def _required_cover(self) -> int:
+        """Return the number of tokens that the present cycle must cover."""
         period, kinds = self._period, Counter(self._tokens[-self._period :])
         commonest = sum(count for _, count in kinds.most_common(_GRID_KINDS))
         is_grid = _GRID_KINDS * len(kinds) <= period and commonest >= _GRID_SHARE * period
         if self._is_text is not None and not any(map(self._is_text, kinds)):
             is_grid = True
-        return stop_cover(period, is_grid=is_grid)
+        return required_cover(period, is_grid=is_grid)
 
-    def _look_back(self) -> Loop | None:
+    def _examine_window(self) -> Loop | None:
+        """Return a loop of the kinds without an exact period, or None."""
         self._forget_old()
         tokens, lags, digits = self._tokens, self._lags, self._digits
         fed = self._dropped + len(tokens)
         found = find_few_tokens(tokens, lags, digits)
         if found:
-            return self._report_stop("few-tokens", found)
+            return self._report("few-tokens", found)
         if fed % _COUNTER_STRIDE == 1:
             found = find_counter(tokens, digits)
             if found:
-                return self._report_stop("counter", found)
+                return self._report("counter", found)
         # Text that is being written for the first time ends the search here.
         if lags[-128:].count(0) > 72 or len(tokens) < 256:
             return None
         found = find_noisy_cycle(tokens, lags, digits)
         if found:
-            return self._report_stop("noisy", found)
-        return self._look_far_back() if fed % _STRETCH_STRIDE == 1 else None
+            return self._report("noisy", found)
+        return self._examine_stretch() if fed % _STRETCH_STRIDE == 1 else None
 
-    def _look_far_back(self) -> Loop | None:
+    def _examine_stretch(self) -> Loop | None:
+        """Return a loop that shows only in more than 768 tokens, or None."""
         tokens, lags = self._tokens, self._lags
         far = measure_long_lags(tokens, lags) if len(tokens) >= 768 else []
         if not far:
             return None
         found = find_few_phrases(tokens, far, self._digits)
         if found:
-            return self._report_stop("few-phrases", found)
+            return self._report("few-phrases", found)
         found = find_noisy_stretch(tokens, far, self._digits) or find_noisy_stretch(
             tokens, lags, self._digits
         )
-        return self._report_stop("noisy", found) if found else None
+        return self._report("noisy", found) if found else None
 
-    def _report_stop(self, kind: LoopKind, found: WindowLoop) -> Loop:
+    def _report(self, kind: LoopKind, found: WindowLoop) -> Loop:
         onset = self._dropped + len(self._tokens) - found.covered
-        self._stopped = Loop(kind, found.period, onset, found.covered, "stop")
-        return self._stopped
+        self._found = Loop(kind, found.period, onset, found.covered)
+        return self._found
 
     def _forget_old(self) -> None:
-        if len(self._places) >= _KEPT:
-            self._older_places, self._places = self._places, {}
-        if len(self._long_places) >= _KEPT:
-            self._long_places = {}
+        """Bound the memory: drop the older half of whatever is full."""
+        if len(self._positions) >= _KEPT:
+            self._older_positions, self._positions = self._positions, {}
+        if len(self._long_positions) >= _KEPT:
+            self._long_positions = {}
         if len(self._tokens) >= 2 * _KEPT:
             del self._tokens[:_KEPT], self._lags[:_KEPT]
             self._dropped += _KEPT
 
 
-def stop_cover(period: int, *, is_grid: bool = False) -> int:
-    """Return the tokens that an exact cycle must cover to end the answer.
+def required_cover(period: int, *, is_grid: bool = False) -> int:
+    """Return the number of tokens that an exact cycle must cover to end the answer.
 
-    Cover, not the number of copies, keeps false alarms away: tables, rules and zero matrices repeat
-    often but end. One or two tokens for ever is what a broken file prints, so these stop first; a
-    long unit of few kinds of tokens is a row of a grid (a zero matrix, a blank table), which people
-    ask for.
+    `period` is in tokens. One or two tokens for ever is what a broken file generates, so these stop
+    first. `is_grid` says that the unit has few different tokens, as a row of a matrix of zeros or
+    of a blank table, which people ask for.
     """
     if period <= 2:
         return 250

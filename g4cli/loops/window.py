@@ -8,7 +8,7 @@ odd: a *stray*. So a noisy cycle shows as one dominant lag, with strays between.
 Lists of records with one layout look alike: JSON objects, rows of a table, the cases of a macro.
 Most of their tokens repeat as well, and the rest is new in each record. The difference is where the
 new tokens are. In records they come at the same places of each repetition, or at even distances;
-noise falls anywhere. Three figures tell: the share of strays that have another stray one period
+noise falls anywhere. Three many_digits tell: the share of strays that have another stray one period
 earlier, how many different 3-grams precede the strays compared with what chance would give, and
 whether the distances between strays are equal.
 
@@ -24,36 +24,35 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, Literal, NamedTuple
 
-NOISY_COVER: Final = 360
-NOISY_STRETCH: Final = (
-    1024  # tokens of the second, longer look; 768 will do where there are no more
-)
+_COVER: Final = 360  # tokens of the first look
+_STRETCH: Final = 1024  # tokens of the second, longer look, or all where there are fewer
 
-# Shares of the window, and counts; tuned on one half of the benchmark, checked on the other.
-_RECENT: Final = 128  # lags that are looked at first
+# The first look: counts of lags, and shares of the window.
+_RECENT: Final = 128  # lags that are examined first
 _RECENT_NEW: Final = 40  # of them may be 0
-_COMMONEST: Final = 40  # of them must be equal, one up or down
-_NEAR: Final = 0.33  # lags that are a multiple of the period
-_FAR: Final = 0.11  # lags beyond the period that are no multiple
-_STRAY: Final = 0.20  # lags that are far or 0
+_MIN_COMMONEST: Final = 40  # of them must be equal, give or take one
+_MIN_NEAR: Final = 0.33  # lags that are a multiple of the period
+_MAX_FAR: Final = 0.11  # lags beyond the period that are no multiple
+_MAX_STRAY: Final = 0.20  # lags that are far or 0
 _LONG_PERIOD: Final = 32
 _MANY_STRAYS: Final = 0.035  # beginnings of strays for which a long period needs twice the window
-_SAME_PLACE: Final = (0.40, 0.35)  # new runs with another one a period before: short, long periods
-_DISTINCT: Final = (
-    0.50,
-    0.87,
-)  # of the places where strays would fall by chance: short, long periods
-_DISTINCT_FIGURES: Final = 0.75  # the same for short periods of figures
-_FIGURES: Final = 0.25  # tokens that are digits, in what may be a table
-_EVEN: Final = 0.60  # gaps between strays that are equal in a grid
-# Of the longer look.
+# Pairs are for short and for long periods.
+_SAME_PLACE: Final = (
+    0.40,
+    0.35,
+)  # strays with another one a period before, of which tables have more
+_MIN_DISTINCT: Final = (0.50, 0.87)  # different contexts of strays, of those that chance would give
+_MIN_DISTINCT_DIGITS: Final = 0.75  # the same for short periods with many digits
+_MANY_DIGITS: Final = 0.25  # share of digits above which it may be a table
+_EVEN_GAPS: Final = 0.60  # gaps between strays that are equal in a grid
+# The longer look.
 _STRETCH_COMMONEST: Final = 0.18
 _STRETCH_NEAR: Final = 0.37
 _STRETCH_STARTS: Final = 8
 _STRETCH_SAME_PLACE: Final = 0.05  # more than by chance
 _STRETCH_DISTINCT: Final = 0.85
-_STRETCH_FIGURES: Final = 0.40
-_SURE_PERIOD, _SURE_NEAR, _SURE_DISTINCT = 12, 0.50, 0.90
+_STRETCH_DIGITS: Final = 0.40
+_SURE_PERIOD, _SURE_NEAR, _SURE_DISTINCT = 12, 0.50, 0.90  # with more digits than that
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,26 +83,30 @@ class _Look(NamedTuple):
 def find_noisy_cycle(
     tokens: Sequence[int], lags: Sequence[int], digits: Mapping[int, int]
 ) -> WindowLoop | None:
-    """Return the cycle with single tokens swapped, dropped or added that the stream ends with."""
+    """Return the cycle with single tokens swapped, dropped or added that the stream ends with.
+
+    `lags` are those of 4-grams, one per token; `digits` maps token ids of digits to their values.
+    None if there is no such cycle.
+    """
     recent = lags[-_RECENT:]
     if recent.count(0) > _RECENT_NEW:
         return None
     period, count = _most_common_lag(recent)
-    if count < _COMMONEST:
+    if count < _MIN_COMMONEST:
         return None
     long = period >= _LONG_PERIOD
-    width = max(NOISY_COVER - period, (4 if long else 3) * period)
+    width = max(_COVER - period, (4 if long else 3) * period)
     look = _inspect_window(lags, period, width)
     if look is None or not _is_noisy(look):
         return None
-    figures = share_of_digits(digits, tokens[-width:]) > _FIGURES
-    if long and figures and len(look.starts) < 3:
+    many_digits = share_of_digits(digits, tokens[-width:]) > _MANY_DIGITS
+    if long and many_digits and len(look.starts) < 3:
         return None
-    if long and (figures or len(look.starts) > _MANY_STRAYS * width):
+    if long and (many_digits or len(look.starts) > _MANY_STRAYS * width):
         look = _inspect_window(lags, period, 2 * width)
         if look is None or not _is_noisy(look):
             return None
-    if _is_table(tokens, look, digits, figures):
+    if _is_table(tokens, look, digits, many_digits):
         return None
     return WindowLoop(period, look.width + period)
 
@@ -111,19 +114,22 @@ def find_noisy_cycle(
 def find_noisy_stretch(
     tokens: Sequence[int], lags: Sequence[int], digits: Mapping[int, int]
 ) -> WindowLoop | None:
-    """Return the cycle with more noise, and for longer, that the stream ends with."""
-    width = min(NOISY_STRETCH, len(lags))
+    """Return the cycle with more noise, and for longer, that the stream ends with, or None.
+
+    `lags` are those of 4-grams or of 8-grams.
+    """
+    width = min(_STRETCH, len(lags))
     period, count = _most_common_lag(lags[-width:])
     if count < _STRETCH_COMMONEST * width or not 2 < period < width // 6:
         return None
     look = _inspect_window(lags, period, width - period)
-    if look is None or look.near < _STRETCH_NEAR * look.width or look.far > _FAR * look.width:
+    if look is None or look.near < _STRETCH_NEAR * look.width or look.far > _MAX_FAR * look.width:
         return None
     n = len(look.starts)
     if n < _STRETCH_STARTS:
         return None
     least = _STRETCH_DISTINCT
-    if share_of_digits(digits, tokens[-width:]) > _STRETCH_FIGURES:  # may be a table: be sure
+    if share_of_digits(digits, tokens[-width:]) > _STRETCH_DIGITS:  # may be a table: be sure
         if period < _SURE_PERIOD or look.near < _SURE_NEAR * look.width:
             return None
         least = _SURE_DISTINCT
@@ -154,7 +160,7 @@ def _most_common_lag(lags: Sequence[int]) -> tuple[int, int]:
 
 
 def _inspect_window(lags: Sequence[int], period: int, width: int) -> _Look | None:
-    """Return what the last `width` lags say of a period; None where there are not enough of them."""
+    """Return what the last `width` lags say about a period; None if there are too few."""
     if len(lags) < width + period:
         return None
     window = lags[-width:]
@@ -173,7 +179,7 @@ def _inspect_window(lags: Sequence[int], period: int, width: int) -> _Look | Non
 
 
 def _classify_lag(lag: int, period: int) -> Literal["near", "inner", "stray"]:
-    """Return "near" for a lag of about 1 to 3 periods, "inner" for one within a period, else "stray"."""
+    """Return "near" for about 1 to 3 periods, "inner" for less than a period, else "stray"."""
     copies = (lag + period // 2) // period
     if 1 <= copies <= 3 and abs(lag - copies * period) <= min(4, period // 4):
         return "near"
@@ -184,11 +190,16 @@ def _is_noisy(look: _Look) -> bool:
     """Return whether most lags fit the period and a few do not; an exact cycle has its own rule."""
     _, width, new, near, far, _, late_stray = look
     return (
-        late_stray and near >= _NEAR * width and far <= _FAR * width and new + far <= _STRAY * width
+        late_stray
+        and near >= _MIN_NEAR * width
+        and far <= _MAX_FAR * width
+        and new + far <= _MAX_STRAY * width
     )
 
 
-def _is_table(tokens: Sequence[int], look: _Look, digits: Mapping[int, int], figures: bool) -> bool:
+def _is_table(
+    tokens: Sequence[int], look: _Look, digits: Mapping[int, int], many_digits: bool
+) -> bool:
     """Return whether the strays look like the contents of records of one layout (see above)."""
     n, period = len(look.starts), look.period
     long = period >= _LONG_PERIOD
@@ -199,7 +210,7 @@ def _is_table(tokens: Sequence[int], look: _Look, digits: Mapping[int, int], fig
         return False
     if _same_place_share(look) >= _SAME_PLACE[long] or _is_even(look):
         return True
-    least = _DISTINCT_FIGURES if figures and not long else _DISTINCT[long]
+    least = _MIN_DISTINCT_DIGITS if many_digits and not long else _MIN_DISTINCT[long]
     return _distinct_share(tokens, look) < least
 
 
@@ -225,4 +236,4 @@ def _distinct_share(tokens: Sequence[int], look: _Look) -> float:
 def _is_even(look: _Look) -> bool:
     """Return whether strays come at even distances, as the ends of rows do."""
     gaps = [b - a for a, b in pairwise(look.starts)]
-    return len(gaps) >= 3 and Counter(gaps).most_common(1)[0][1] >= _EVEN * len(gaps)
+    return len(gaps) >= 3 and Counter(gaps).most_common(1)[0][1] >= _EVEN_GAPS * len(gaps)

@@ -41,8 +41,7 @@ class G4:
         self._detector = LoopDetector()
 
     def feed(self, token: int) -> bool:
-        loop = self._detector.feed(token)
-        return loop is not None and loop.stage == "stop"
+        return self._detector.feed(token) is not None
 
 
 class Vllm:

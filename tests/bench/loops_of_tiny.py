@@ -58,7 +58,7 @@ def answer(
         tokens.append(token)
         feed = [token]
         loop = detector.feed(token)
-        if loop is not None and loop.stage == "stop":
+        if loop is not None:
             break
     else:
         loop = None
