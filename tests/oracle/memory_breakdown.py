@@ -20,7 +20,7 @@ from typing import Any, Final
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from g4cli.core.errors import G4Error
-from g4cli.runtime.llama.devices import ggml_library
+from g4cli.runtime.llama.devices import load_ggml
 from g4cli.runtime.llama.library import load_llama
 from g4cli.runtime.probes.memory_child import probe_memory
 
@@ -60,7 +60,7 @@ class _Map(ctypes.Structure):
 def read_breakdown(context: Any) -> dict[str, Any]:
     """Return {"buffers": ...} of a llama_context."""
     function = getattr(load_llama()._lib, _BREAKDOWN)
-    ggml = ggml_library()
+    ggml = load_ggml()
     ggml.ggml_backend_buft_name.restype = ctypes.c_char_p
     ggml.ggml_backend_buft_name.argtypes = [ctypes.c_void_p]
     found = _Map()

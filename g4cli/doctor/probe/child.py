@@ -31,7 +31,7 @@ _TIMEOUT_S_PER_GIB: Final = 30.0
 MEMORY_BYTES: Final = 2 * GIB
 # The names of functions that llama.cpp puts around the reason of an error.
 _FUNCTION_NAMES: Final = re.compile(
-    r"llama\.cpp does not load the file: |error loading model: |llama_\w+: |"
+    r"llama\.cpp cannot load the file: |error loading model: |llama_\w+: |"
     r"; llama_model_load_from_file_impl: failed to load model$"
 )
 # What llama.cpp says when the operating system refuses it memory.

@@ -12,7 +12,7 @@ from g4cli.core.errors import Interrupted, RuntimeFailed, UsageError
 from g4cli.core.progress import Progress, no_progress
 from g4cli.core.quoting import shell_word
 from g4cli.runtime.engine.options import MODEL_DEFAULTS, ModelOptions
-from g4cli.runtime.llama.devices import ggml_library, has_gpu, keep_on_cpu, list_devices
+from g4cli.runtime.llama.devices import has_gpu, keep_on_cpu, list_devices, load_ggml
 from g4cli.runtime.llama.library import LOG, engine_failure, load_llama
 
 # The expert matrices of the 26B network (common/common.h LLM_FFN_EXPS_REGEX, llama.cpp@0c1e57098).
@@ -171,7 +171,7 @@ def _model_params(c: Any, options: ModelOptions) -> tuple[Any, Sequence[Any]]:
 
 
 def _find_device(name: str) -> int:
-    handle = ggml_library().ggml_backend_dev_by_name(name.encode())
+    handle = load_ggml().ggml_backend_dev_by_name(name.encode())
     if not handle:
         known = ", ".join(f"{d.name} ({d.description})" for d in list_devices())
         raise UsageError(f"no device {name!r}; this build sees {known}", hint="leave --device away")

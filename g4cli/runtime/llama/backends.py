@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from g4cli.runtime.llama.devices import ggml_library, list_devices
+from g4cli.runtime.llama.devices import declare_functions, list_devices, load_ggml
 
 _GET_FEATURES: Final = b"ggml_backend_get_features"
 _CUDART: Final = re.compile(r"\S*/libcudart[^/\s]*\.so\S*|\S*/libcudart[^/\s]*\.dylib")
@@ -25,7 +25,7 @@ _CUDART_NAMES: Final = (
     "cudart64_13.dll", "cudart64_12.dll", "libcudart.so.13", "libcudart.so.12", "libcudart.so",
 )  # fmt: skip
 _DRIVER_NAMES: Final = ("libcuda.so.1", "nvcuda.dll")
-_MOST_FEATURES: Final = 256
+_MAX_FEATURES: Final = 256
 
 Loader = Callable[[str], Any]
 
@@ -40,53 +40,49 @@ _FeatureFunction: Final = ctypes.CFUNCTYPE(ctypes.POINTER(_Feature), ctypes.c_vo
 
 
 def read_backend_facts() -> dict[str, Any]:
-    """Return {"backends": {name: {feature: value}}, "devices": [...], "cuda": {...}}; ready for JSON.
+    """Return what is loaded, ready for JSON: {"backends", "devices", "cuda"}.
 
-    "cuda" is {} unless a CUDA backend is loaded, else {"runtime", "driver", "driver_release"}:
-    versions as text, "" where unknown. Raises EngineMissing.
+    "backends" is {name: {feature: value}}, "devices" a list of {"name", "kind", "description"};
+    "cuda" is {} unless a CUDA backend is loaded, else what `read_cuda_versions` returns.
+    Raises EngineMissing.
     """
-    found = read_features(ggml_library())
-    seen = [{"name": d.name, "kind": d.kind, "description": d.description} for d in list_devices()]
+    backends = read_features(load_ggml())
     return {
-        "backends": found,
-        "devices": seen,
-        "cuda": read_cuda_versions() if "CUDA" in found else {},
+        "backends": backends,
+        "devices": [
+            {"name": d.name, "kind": d.kind, "description": d.description} for d in list_devices()
+        ],
+        "cuda": read_cuda_versions() if "CUDA" in backends else {},
     }
 
 
 def read_features(ggml: Any) -> dict[str, dict[str, str]]:
     """Return {backend: {feature: value}} for the registered backends of the library `ggml`."""
-    _declare_functions(ggml)
-    found = {}
-    for index in range(ggml.ggml_backend_reg_count()):
-        handle = ggml.ggml_backend_reg_get(index)
-        name = ggml.ggml_backend_reg_name(handle).decode("utf-8", "replace")
-        address = ggml.ggml_backend_reg_get_proc_address(handle, _GET_FEATURES)
-        found[name] = _read_backend_features(address, handle) if address else {}
-    return found
-
-
-def _declare_functions(ggml: Any) -> None:
     pointer, text = ctypes.c_void_p, ctypes.c_char_p
-    for name, result, arguments in (
+    declare_functions(
+        ggml,
         ("ggml_backend_reg_count", ctypes.c_size_t, []),
         ("ggml_backend_reg_get", pointer, [ctypes.c_size_t]),
         ("ggml_backend_reg_name", text, [pointer]),
         ("ggml_backend_reg_get_proc_address", pointer, [pointer, text]),
-    ):
-        function = getattr(ggml, name)
-        function.restype, function.argtypes = result, arguments
+    )
+    backends = {}
+    for index in range(ggml.ggml_backend_reg_count()):
+        handle = ggml.ggml_backend_reg_get(index)
+        name = ggml.ggml_backend_reg_name(handle).decode("utf-8", "replace")
+        address = ggml.ggml_backend_reg_get_proc_address(handle, _GET_FEATURES)
+        backends[name] = _read_backend_features(address, handle) if address else {}
+    return backends
 
 
 def _read_backend_features(address: int, handle: Any) -> dict[str, str]:
-    rows, found = _FeatureFunction(address)(handle), {}
-    for index in range(_MOST_FEATURES if rows else 0):
-        if not rows[index].name:  # the end of the list
+    rows, features = _FeatureFunction(address)(handle), {}
+    for index in range(_MAX_FEATURES if rows else 0):
+        name, value = rows[index].name, rows[index].value
+        if not name:  # the end of the list
             break
-        found[rows[index].name.decode("utf-8", "replace")] = (rows[index].value or b"").decode(
-            "utf-8", "replace"
-        )
-    return found
+        features[name.decode("utf-8", "replace")] = (value or b"").decode("utf-8", "replace")
+    return features
 
 
 def read_cuda_versions(
@@ -94,10 +90,12 @@ def read_cuda_versions(
     load: Loader = ctypes.CDLL,
     query: Callable[[], str] | None = None,
 ) -> dict[str, str]:
-    """Return {"runtime", "driver", "driver_release"}: CUDA releases ('13.2'), the driver's own number.
+    """Return {"runtime", "driver", "driver_release"} as text, "" where unknown.
 
-    `runtime` is the version of the libcudart in this process, `driver` the newest CUDA that the
-    driver supports. Empty where unknown. `load` opens a shared library by name.
+    "runtime" is the version of the libcudart in this process ("13.2"), "driver" the newest CUDA
+    version that the driver supports, "driver_release" the driver's own number ("580.65.06").
+    `maps` lists the files mapped by this process, `load` opens a shared library by name, `query`
+    returns the driver's release.
     """
     runtime = driver = ""
     for name in find_cudart(maps):
@@ -114,7 +112,7 @@ def read_cuda_versions(
 
 
 def find_cudart(maps: Path) -> list[str]:
-    """Return the CUDA runtimes that this process has mapped, or names to try where it cannot list them."""
+    """Return the CUDA runtimes that this process has mapped; on Windows the names to try."""
     try:
         text = maps.read_text(errors="replace")
     except OSError:

@@ -12,7 +12,7 @@ _POLL_S: Final = 0.02
 
 
 class Background:
-    """Runs one call at a time. What a user no longer wants is left to end by itself, and then forgotten."""
+    """Runs one call at a time; an interrupted one is abandoned: it ends by itself, unheard."""
 
     def __init__(self, interrupt: Interrupt) -> None:
         self._interrupt = interrupt
@@ -21,13 +21,13 @@ class Background:
 
     @property
     def is_abandoned(self) -> bool:
-        """Return whether nobody waits any more for the call that runs; the call may ask, to end sooner."""
+        """Return whether nobody waits for the running call any more; it may then end early."""
         return self._abandoned
 
     def run(self, call: Callable[[], None]) -> bool:
         """Return whether `call` came to its end; False if interrupted. Raises what it raises.
 
-        A call that was left before is waited for first: what it uses is not free until then.
+        An abandoned call is waited for first: until then it may still use what this one needs.
         """
         while self._thread is not None and self._thread.is_alive():
             if self._interrupt.is_set:

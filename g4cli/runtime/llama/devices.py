@@ -31,13 +31,13 @@ class Device:
 
 def list_devices() -> tuple[Device, ...]:
     """Return all devices, in ggml's order. Raises EngineMissing."""
-    ggml = ggml_library()
-    found = []
+    ggml = load_ggml()
+    devices = []
     for index in range(ggml.ggml_backend_dev_count()):
         handle = ggml.ggml_backend_dev_get(index)
         free, total = ctypes.c_size_t(), ctypes.c_size_t()
         ggml.ggml_backend_dev_memory(handle, ctypes.byref(free), ctypes.byref(total))
-        found.append(
+        devices.append(
             Device(
                 name=ggml.ggml_backend_dev_name(handle).decode(),
                 description=ggml.ggml_backend_dev_description(handle).decode("utf-8", "replace"),
@@ -46,7 +46,7 @@ def list_devices() -> tuple[Device, ...]:
                 total_bytes=total.value,
             )
         )
-    return tuple(found)
+    return tuple(devices)
 
 
 def has_gpu() -> bool:
@@ -61,11 +61,12 @@ class _BufferOverride(ctypes.Structure):
 
 
 def keep_on_cpu(params: Any, patterns: Sequence[bytes]) -> Any:
-    """Make `params` (llama_model_params) keep tensors on the CPU whose names match one of `patterns`.
+    """Return an object that must live until the model is loaded with `params`.
 
-    `patterns` are regular expressions. Returns an object that must outlive the load of the model.
+    `params` (llama_model_params) is changed so that tensors whose names match one of `patterns`
+    (regular expressions) stay on the CPU.
     """
-    cpu = ggml_library().ggml_backend_cpu_buffer_type()
+    cpu = load_ggml().ggml_backend_cpu_buffer_type()
     # The entry after the last stays zero: it ends the list.
     overrides = (_BufferOverride * (len(patterns) + 1))(
         *[_BufferOverride(p, cpu) for p in patterns]
@@ -74,14 +75,18 @@ def keep_on_cpu(params: Any, patterns: Sequence[bytes]) -> Any:
     return overrides
 
 
-def ggml_library() -> Any:
-    """Return libggml with the device functions declared."""
+def load_ggml() -> Any:
+    """Return libggml, its backends registered and its device functions declared.
+
+    Raises EngineMissing.
+    """
     load_llama()  # registers the backends
     path = build_info().library
     library = ctypes.CDLL(str(path.with_name(path.name.replace("llama", "ggml"))))
     pointer, text = ctypes.c_void_p, ctypes.c_char_p
     sizes = ctypes.POINTER(ctypes.c_size_t)
-    for name, result, arguments in (
+    declare_functions(
+        library,
         ("ggml_backend_dev_count", ctypes.c_size_t, []),
         ("ggml_backend_dev_get", pointer, [ctypes.c_size_t]),
         ("ggml_backend_dev_by_name", pointer, [text]),
@@ -90,10 +95,15 @@ def ggml_library() -> Any:
         ("ggml_backend_dev_type", ctypes.c_int, [pointer]),
         ("ggml_backend_dev_memory", None, [pointer, sizes, sizes]),
         ("ggml_backend_cpu_buffer_type", pointer, []),
-    ):
+    )
+    return library
+
+
+def declare_functions(library: Any, *signatures: tuple[str, Any, Sequence[Any]]) -> None:
+    """Set the signatures of C functions, each (name, result type, argument types)."""
+    for name, result, arguments in signatures:
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
-    return library
 
 
 if __name__ == "__main__":

@@ -33,11 +33,11 @@ def library_folder() -> Path:
 
 
 def library_fingerprint() -> str:
-    """Return the fingerprint of the installed library. Raises EngineMissing."""
+    """Return a text that changes with the installed library. Raises EngineMissing."""
     return fingerprint_of(library_folder())
 
 
 def fingerprint_of(folder: Path) -> str:
-    """Return names, sizes and times of the files in `folder`: a text that changes with any of them."""
+    """Return the names, sizes and modification times of the files in `folder`, as text."""
     stamps = ((p.name, p.stat()) for p in sorted(folder.glob("*")) if p.is_file())
     return ",".join(f"{name}:{s.st_size}:{s.st_mtime_ns}" for name, s in stamps)

@@ -2,8 +2,8 @@
 
 llama.cpp calls an abort callback between two nodes of its graph, and stops when it returns true. A
 callback written in Python would cost a millisecond a token. So the callback is the C library's
-strlen on a buffer of one letter: the length of "" is 0 (continue), that of "x" is 1 (stop). Another
-thread than the one that computes writes the buffer.
+strlen on a buffer of one character: the length of "" is 0 (continue), that of "x" is 1 (stop).
+The buffer is written by another thread than the one that computes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 
 class Interrupt:
-    """A stop flag that C can read. Create it once per engine and keep it as long as the context."""
+    """A stop flag that C can read. It must live as long as the context that it is given to."""
 
     def __init__(self) -> None:
         self._flag = ctypes.create_string_buffer(2)
@@ -21,7 +21,7 @@ class Interrupt:
 
     @property
     def data(self) -> int:
-        """Return the address to give to llama.cpp as the callback's data."""
+        """Return the address that llama.cpp passes to the callback."""
         return ctypes.addressof(self._flag)
 
     def callback(self, prototype: Any) -> Any:

@@ -1,7 +1,8 @@
 """llama.cpp's C interface, loaded once. Its log is kept for error messages and never printed.
 
-`import llama_cpp` also imports numpy, jinja2 and chat classes that g4 does not use, which costs 0.2
-s at each start of a worker. Only the modules of C declarations are loaded here (`_import_module`).
+`import llama_cpp` also imports numpy, jinja2 and chat classes that g4 does not use, which takes
+0.2 s at each start of a worker. Only the modules of C declarations are loaded here
+(`_import_module`).
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Log:
         self._level = 0
 
     def add_text(self, level: int, text: str) -> None:
-        """Add one log event, at ggml's level; a line may come in several of them."""
+        """Add one log event at ggml's `level`. A line may come in several events."""
         if level != _CONTINUED:
             self._level = level
         self._open += text
@@ -60,15 +61,15 @@ class Log:
 
     @property
     def lines(self) -> tuple[LogLine, ...]:
-        """Return the lines kept."""
+        """Return the last lines, at most 4000, without blank ones."""
         return tuple(self._lines)
 
     def find_complaint(self) -> str:
         """Return the last two error lines, or warnings if there are none, joined by "; "; or ""."""
         for level in (_ERROR, _WARN):
-            found = [line.text for line in self._lines if line.level == level]
-            if found:
-                return "; ".join(dict.fromkeys(found[-2:]))
+            texts = [line.text for line in self._lines if line.level == level]
+            if texts:
+                return "; ".join(dict.fromkeys(texts[-2:]))
         return ""
 
 
@@ -112,14 +113,14 @@ def load_mtmd() -> Any:
 
 @cache
 def load_grammar_module() -> Any:
-    """Return the module `llama_cpp.llama_grammar`, which converts JSON schemas. Raises EngineMissing."""
+    """Return `llama_cpp.llama_grammar`, which converts JSON schemas. Raises EngineMissing."""
     load_llama()
     return _import_module("llama_grammar")
 
 
 @cache
 def build_info() -> BuildInfo:
-    """Return the loaded library with the CPU features it was built for. Raises EngineMissing."""
+    """Return version, path and CPU features of the loaded library. Raises EngineMissing."""
     module = load_llama()
     library = Path(module._lib._name)
     return BuildInfo(
@@ -168,7 +169,7 @@ def _import_module(name: str) -> Any:
 
 @cache
 def _log_callback(module: Any) -> Any:
-    # Cached for ever: C would crash in a callback that Python has freed.
+    # Cached for the life of the process: C would crash in a callback that Python has freed.
     @module.llama_log_callback  # type: ignore[untyped-decorator,unused-ignore]
     def collect(level: int, text: bytes, _data: ctypes.c_void_p) -> None:
         LOG.add_text(level, text.decode("utf-8", "replace"))

@@ -1,9 +1,9 @@
-"""Speed in llama-bench's terms: pp512 is a prompt of 512 random tokens, tg128 are 128 tokens one by one.
+"""Speed as llama-bench measures it: pp512 processes 512 tokens at once, tg128 decodes 128 singly.
 
-As tools/llama-bench/llama-bench.cpp test_prompt and test_gen (llama.cpp@0c1e57098): the memory is
-cleared before each repetition, one repetition before them warms up, nothing is sampled. "tg128 @
-d4096" runs behind 4,096 tokens, which are evaluated once, untimed, and put back before each
-repetition.
+As test_prompt and test_gen in tools/llama-bench/llama-bench.cpp (llama.cpp@0c1e57098): tokens are
+random, the KV cache is cleared before each repetition, an untimed repetition warms up, nothing is
+sampled. "tg128 @ d4096" decodes after 4,096 tokens, which are evaluated once, untimed; their state
+is restored before each repetition.
 """
 
 from __future__ import annotations
@@ -40,7 +40,10 @@ def run_bench(
     progress: Progress = no_progress,
     opening: TellOpening = ignore_opening,
 ) -> BenchReport:
-    """Load the model, run the tests and return the figures. Raises RuntimeFailed or NoMemory."""
+    """Return the speed of the model at `path` in the tests that `options` name.
+
+    Raises RuntimeFailed or NoMemory if llama.cpp cannot load it, Interrupted on Ctrl-C.
+    """
     opening(path)
     started = time.perf_counter()
     model = Model(path, model_options)
@@ -70,7 +73,7 @@ def run_bench(
 def _run_tests(
     context: Context, options: BenchOptions, progress: Progress
 ) -> tuple[SpeedResult, ...]:
-    """Return every test behind every depth."""
+    """Return the result of every test at every depth."""
     kinds: list[tuple[str, int, Callable[[Context, int], bool]]] = [
         ("pp", options.n_prompt, _decode_prompt),
         ("tg", options.n_gen, _decode_singly),
@@ -91,20 +94,20 @@ def _run_tests(
                 seconds = _time_run(context, state, partial(run, context, n_tokens))
                 done += 1
                 progress(done, total, name)
-                if repetition or not options.warmup:  # the first warms caches and threads up
+                if repetition or not options.warmup:  # the first fills caches and starts threads
                     samples.append(n_tokens / seconds)
             tests.append(SpeedResult(name, n_tokens, tuple(samples), n_depth))
     return tuple(tests)
 
 
 def read_peak_memory() -> int:
-    """Return the largest resident size of this process so far."""
+    """Return the largest resident size of this process so far, in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB
 
 
 def _fill_context(context: Context, n_tokens: int) -> bytes | None:
-    """Evaluate `n_tokens` random tokens and return the memory's state behind them, or None for none."""
+    """Return the context's state after `n_tokens` random tokens, or None for no tokens."""
     if not n_tokens:
         return None
     context.truncate(0)
@@ -114,7 +117,7 @@ def _fill_context(context: Context, n_tokens: int) -> bytes | None:
 
 
 def _time_run(context: Context, state: bytes | None, run: Callable[[], bool]) -> float:
-    """Return the seconds that `run` takes behind `state`."""
+    """Return the seconds that `run` takes after `state` is restored (None: in an empty context)."""
     context.truncate(0)
     if state is not None:
         context.restore_state(state)

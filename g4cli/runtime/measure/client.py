@@ -1,4 +1,4 @@
-"""Measurements in a worker process: a file that crashes llama.cpp ends with an error, not with g4."""
+"""Measurements in a worker process: if llama.cpp crashes, g4 reports an error and goes on."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from g4cli.runtime.measure.reports import BenchReport, Evaluation
 
 
 def measure_speed(request: RunBench, progress: Progress = no_progress) -> BenchReport:
-    """Return the figures of a bench, run in a process that ends with it.
+    """Return the figures of `run_bench`, called in a new process.
 
     Raises BadFile (llama.cpp crashed while it loaded a file), EngineMissing, RuntimeFailed or
     NoMemory.
     """
-    report: BenchReport = _answer(request, progress)
+    report: BenchReport = _run_in_worker(request, progress)
     return report
 
 
 def measure_quality(request: RunEvaluation, progress: Progress = no_progress) -> Evaluation:
-    """Return the figures of an evaluation, run in a process that ends with it.
+    """Return the figures of `evaluate_model`, called in a new process.
 
     Raises what `measure_speed` raises, and BadFile if two models have different vocabularies.
     """
-    found: Evaluation = _answer(request, progress)
-    return found
+    evaluation: Evaluation = _run_in_worker(request, progress)
+    return evaluation
 
 
-def _answer(request: RunBench | RunEvaluation, progress: Progress) -> Any:
+def _run_in_worker(request: RunBench | RunEvaluation, progress: Progress) -> Any:
     worker = Worker("g4cli.runtime.measure.worker", CODEC)
     worker.subject = request.path
     try:

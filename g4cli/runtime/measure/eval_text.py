@@ -1,10 +1,11 @@
 """Texts for `g4 eval`, as conversations that end with an answer of the model.
 
-    .jsonl   one object per line: {"messages": [{"role", "content"[, "thought"]}]}; assistants are scored
-    else     plain text: passages between empty lines, each as the model's answer to one fixed request
+    .jsonl   one conversation per line: {"messages": [{"role", "content"[, "thought"]}]};
+             every turn of the assistant is scored
+    else     plain text: passages between empty lines, each scored as the answer to one request
 
-Raw text without a chat template says nothing about an instruction-tuned Gemma: sound 31B files were
-reported with a perplexity of 1245 to 6279 there (ikawrakow/ik_llama.cpp#1572).
+Raw text without a chat template says nothing about an instruction-tuned Gemma: perplexities of 1245
+to 6279 were reported for intact 31B files (ikawrakow/ik_llama.cpp#1572).
 """
 
 from __future__ import annotations
@@ -20,16 +21,15 @@ from g4cli.prompt import Message
 REQUEST: Final = "Write a passage of text."
 _MAX_BYTES: Final = 64 * 1024**2
 _ROLES: Final = ("system", "user", "assistant")
-# Passages are joined until they are about this long: short ones leave little context to predict
-# from.
+# Passages are joined up to about this length: tokens of short ones have little context.
 _PASSAGE_CHARACTERS: Final = 2000
 
 
 def read_conversations(path: Path) -> list[tuple[Message, ...]]:
     """Return the conversations in the file at `path`, each ending with an assistant's turn.
 
-    Raises FileMissing, or BadFile if the file is not UTF-8, too large, empty or not what its lines
-    should be.
+    Raises FileMissing, or BadFile if the file is too large, empty, not UTF-8, or a line of a .jsonl
+    file is not a conversation.
     """
     if require_file(path).stat().st_size > _MAX_BYTES:
         raise BadFile(f"{path} is larger than 64 MiB", hint="a few thousand words are enough")
@@ -37,15 +37,13 @@ def read_conversations(path: Path) -> list[tuple[Message, ...]]:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as err:
         raise BadFile(f"{path} is not UTF-8 text (byte {err.start})") from err
-    found = _from_jsonl(path, text) if path.suffix == ".jsonl" else _from_plain(text)
-    if not found:
-        raise BadFile(
-            f"{path} holds no text to evaluate on", hint="--text with some paragraphs in it"
-        )
-    return found
+    conversations = _read_jsonl(path, text) if path.suffix == ".jsonl" else _read_plain(text)
+    if not conversations:
+        raise BadFile(f"{path} holds no text to evaluate on", hint="--text FILE with paragraphs")
+    return conversations
 
 
-def _from_plain(text: str) -> list[tuple[Message, ...]]:
+def _read_plain(text: str) -> list[tuple[Message, ...]]:
     passages: list[str] = []
     for paragraph in filter(None, (p.strip() for p in text.replace("\r\n", "\n").split("\n\n"))):
         if passages and len(passages[-1]) + len(paragraph) < _PASSAGE_CHARACTERS:
@@ -55,8 +53,8 @@ def _from_plain(text: str) -> list[tuple[Message, ...]]:
     return [(Message("user", REQUEST), Message("assistant", passage)) for passage in passages]
 
 
-def _from_jsonl(path: Path, text: str) -> list[tuple[Message, ...]]:
-    found: list[tuple[Message, ...]] = []
+def _read_jsonl(path: Path, text: str) -> list[tuple[Message, ...]]:
+    conversations: list[tuple[Message, ...]] = []
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
@@ -64,20 +62,20 @@ def _from_jsonl(path: Path, text: str) -> list[tuple[Message, ...]]:
             data = json.loads(line)
         except (ValueError, RecursionError) as err:
             raise BadFile(f"{path}, line {number}: not JSON ({err})") from err
-        messages = _messages(data)
+        messages = _parse_messages(data)
         if messages is None:
             raise BadFile(
-                f'{path}, line {number}: no "messages" with roles and texts',
-                hint='{"messages": [{"role": "user", "content": "..."}, {"role": "assistant", ...}]}',
+                f'{path}, line {number}: no "messages" with "role" and "content"',
+                hint='{"messages": [{"role": "user", "content": "..."}, ...]}',
             )
         # Every answer is scored once, with what came before it.
-        found += [
+        conversations += [
             messages[: i + 1] for i, m in enumerate(messages) if m.role == "assistant" and i > 0
         ]
-    return found
+    return conversations
 
 
-def _messages(data: Any) -> tuple[Message, ...] | None:
+def _parse_messages(data: Any) -> tuple[Message, ...] | None:
     rows = data.get("messages") if isinstance(data, dict) else None
     if not isinstance(rows, list):
         return None

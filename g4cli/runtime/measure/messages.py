@@ -1,4 +1,4 @@
-"""What `g4 bench` and `g4 eval` say to their worker process, and hear from it."""
+"""The messages between `g4 bench` or `g4 eval` and the worker process that measures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from g4cli.runtime.measure.reports import BenchOptions, BenchReport, Evaluation
 
 @dataclass(frozen=True, slots=True)
 class RunBench:
-    """Answer with the BenchReport of the model at `path`."""
+    """Asks for the BenchReport of the model at `path`."""
 
     path: Path
     model: ModelOptions
@@ -24,7 +24,7 @@ class RunBench:
 
 @dataclass(frozen=True, slots=True)
 class RunEvaluation:
-    """Answer with the Evaluation of the model at `path` on the last turn of each conversation."""
+    """Asks for the Evaluation of the model at `path` on the last turn of each conversation."""
 
     path: Path
     conversations: tuple[tuple[Message, ...], ...]

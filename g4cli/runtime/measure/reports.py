@@ -1,4 +1,4 @@
-"""What `g4 bench` and `g4 eval` ask for and report. Plain values without llama.cpp."""
+"""The options and results of `g4 bench` and `g4 eval`: plain values, without llama.cpp."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ TellOpening: TypeAlias = Callable[[Path | None], None]
 
 
 def ignore_opening(path: Path | None) -> None:
-    """Ignore the signal."""
+    """Report nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class BenchOptions:
-    """What to run. `n_prompt` or `n_gen` 0 leaves that test out; each runs once behind each of `n_depths`."""
+    """What to run: prompt processing and generation, each at every depth of `n_depths`.
+
+    `n_prompt` or `n_gen` 0 leaves that test out. `n_threads` 0 uses all cores.
+    """
 
     n_prompt: int = 512
     n_gen: int = 128
@@ -34,7 +37,7 @@ class BenchOptions:
 
 @dataclass(frozen=True, slots=True)
 class SpeedResult:
-    """One test: tokens per second of each repetition, behind `n_depth` tokens."""
+    """One test: tokens per second of each repetition, after `n_depth` tokens of context."""
 
     name: str
     n_tokens: int
@@ -54,7 +57,7 @@ class SpeedResult:
 
 @dataclass(frozen=True, slots=True)
 class BenchReport:
-    """All figures. `peak_bytes` is the most memory that this process ever held resident."""
+    """All figures. `peak_bytes` is the largest resident size of the process that measured."""
 
     description: str
     size_bytes: int
@@ -72,9 +75,10 @@ def parse_depths(text: str) -> tuple[int, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """The result. `n_exact`: documents whose every scored token was the model's first choice.
+    """The result of `g4 eval` over all conversations ("documents").
 
-    Greedy decoding would have written exactly these answers.
+    `n_exact` of them have an answer that greedy decoding would have given exactly: every token was
+    the model's first choice. `n_cut` were truncated. `against` is the file compared with.
     """
 
     n_documents: int

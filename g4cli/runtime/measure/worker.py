@@ -1,4 +1,4 @@
-"""The process that measures: `python -m g4cli.runtime.measure.worker`, started by `measure.client`."""
+"""The worker process of `g4 bench` and `g4 eval`, started by `measure.client`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from g4cli.runtime.engine.messages import Hello, Opening
 from g4cli.runtime.engine.serve import Service
 from g4cli.runtime.llama.library import load_llama
 from g4cli.runtime.measure.bench import run_bench
-from g4cli.runtime.measure.evaluate import evaluate
+from g4cli.runtime.measure.evaluate import evaluate_model
 from g4cli.runtime.measure.messages import CODEC, RunBench, RunEvaluation
 
 
@@ -19,27 +19,27 @@ def main() -> None:
     """Serve the process that started this one."""
     service = Service(CODEC)
 
-    def opening(path: Path | None) -> None:
+    def send_opening(path: Path | None) -> None:
         service.send(Opening(path))
 
-    def bench(request: RunBench) -> Iterator[Any]:
+    def answer_bench(request: RunBench) -> Iterator[Any]:
         yield run_bench(
             request.path,
             request.model,
             request.options,
             progress=service.progress,
-            opening=opening,
+            opening=send_opening,
         )
 
-    def evaluation(request: RunEvaluation) -> Iterator[Any]:
-        yield evaluate(
+    def answer_evaluation(request: RunEvaluation) -> Iterator[Any]:
+        yield evaluate_model(
             request.path,
             request.conversations,
             against=request.against,
             use_extra_bufts=request.use_extra_bufts,
             n_threads=request.n_threads,
             progress=service.progress,
-            opening=opening,
+            opening=send_opening,
         )
 
     try:
@@ -48,7 +48,7 @@ def main() -> None:
         service.fail(err)
         return
     service.send(Hello())
-    service.run({RunBench: bench, RunEvaluation: evaluation})
+    service.run({RunBench: answer_bench, RunEvaluation: answer_evaluation})
 
 
 if __name__ == "__main__":

@@ -5,16 +5,15 @@
 
 The request is one JSON object on standard input. Every line of the answer is an object with
 "event"; it is flushed at once, so that the parent knows how far the child came if it crashes.
-Tasks:
+The tasks, and the events that answer them:
 
-    machine  {}                                    -> {"event": "library"}, {"backends"}, {"kernels"}
-    backends {}                                    -> {"event": "backends", ...}: which engines are loaded
-    greedy   {path, prompts, n_tokens, options}    -> {"event": "loaded"}, one {"event": "run"} per prompt
-    tokenize {path, texts, round_trips, tokens}    -> {"event": "tokenized", "ids", "round_trips", "ends"}
+    machine  {}                                  library, backends, kernels
+    backends {}                                  backends
+    greedy   {path, prompts, n_tokens, options}  loaded, then a run for each prompt
+    tokenize {path, texts, round_trips, tokens}  tokenized: ids, round_trips, ends
 
-Prompts are whole: with <bos>, turns and all. "data_limit" (bytes) makes the kernel refuse this
-process more memory than that, where it can (Linux); pages of the file, which is mapped, do not
-count.
+Prompts are complete, from <bos> on. With "data_limit" (bytes) the operating system refuses this
+process more memory than that, where it can (Linux); the pages of the mapped file do not count.
 """
 
 from __future__ import annotations
@@ -59,11 +58,11 @@ def main() -> None:
 
 
 def _limit_process(data_limit: int) -> None:
-    """Leave no core file behind (a 20 GB model may be mapped), and take no more than `data_limit` bytes.
+    """Write no core file (a 20 GB model may be mapped) and allocate at most `data_limit` bytes.
 
     RLIMIT_DATA counts private writable memory (brk and mmap, Linux 4.7 and later), so a mapped
     model is free; RLIMIT_AS would count it. macOS accepts the limit and does not enforce it: there
-    the parent alone watches.
+    only the parent watches.
     """
     try:
         import resource
@@ -109,7 +108,11 @@ def _report_backends(_request: dict[str, Any]) -> None:
 
 
 class _Session:
-    """One loaded model and a context, on the CPU unless the options say otherwise."""
+    """A loaded model and its context, on the CPU unless the options say otherwise.
+
+    This uses the C functions directly, not g4's engine: what the doctor reports must not depend on
+    the code whose results it explains.
+    """
 
     def __init__(self, path: str, options: dict[str, Any]) -> None:
         self.api = api = load_llama()
@@ -119,7 +122,7 @@ class _Session:
         params.vocab_only = bool(options.get("vocab_only", False))
         self.model = api.llama_model_load_from_file(os.fsencode(path), params)
         if not self.model:
-            raise engine_failure("llama.cpp does not load the file")
+            raise engine_failure("llama.cpp cannot load the file")
         self.vocab = api.llama_model_get_vocab(self.model)
         self.n_vocab = api.llama_vocab_n_tokens(self.vocab)
         self.context = None if params.vocab_only else self._make_context(options)
@@ -130,27 +133,30 @@ class _Session:
         params.n_ctx = int(options.get("n_ctx", N_CTX))
         params.n_batch = N_BATCH
         params.n_ubatch = int(options.get("n_ubatch", N_BATCH))
-        # One row of scores; by default llama.cpp keeps room for a whole batch: 512 MiB.
+        # One row of logits; by default llama.cpp keeps room for a whole batch: 512 MiB.
         params.n_outputs_max = params.n_outputs_max_per_seq = 1
         params.swa_full = False
-        # A build for GPUs would otherwise lend its GPU to what is meant to run on the CPU.
+        # A build for GPUs would otherwise offload some operations of a run on the CPU.
         params.offload_kqv = params.op_offload = int(options.get("n_gpu_layers", 0)) > 0
         params.flash_attn_type = int(options.get("flash_attn", 1))
         kv = GGML_TYPES[str(options.get("kv_type", "f16"))]
         params.type_k = params.type_v = kv
         context = api.llama_init_from_model(self.model, params)
         if not context:
-            raise engine_failure("llama.cpp makes no context for the file")
+            raise engine_failure("llama.cpp cannot create a context for the file")
         return context
 
     def tokenize(self, text: str) -> list[int]:
         data = text.encode()
-        room = 4 * len(data) + 8  # a vocabulary without bytes spells them out
-        tokens = (self.api.llama_token * room)()
-        count = self.api.llama_tokenize(self.vocab, data, len(data), tokens, room, False, True)
+        size = 4 * len(data) + 8  # a vocabulary without byte tokens writes each byte as <0x..>
+        tokens = (self.api.llama_token * size)()
+        count = self.api.llama_tokenize(self.vocab, data, len(data), tokens, size, False, True)
         if count < 0:
-            raise RuntimeFailed(f"the prompt has {-count} tokens, {room} were expected at most")
+            raise RuntimeFailed(f"the prompt has {-count} tokens, more than {size}")
         return list(tokens[:count])
+
+    def detokenize(self, tokens: list[int]) -> str:
+        return b"".join(map(self.token_bytes, tokens)).decode("utf-8", "replace")
 
     def token_bytes(self, token: int) -> bytes:
         buffer = ctypes.create_string_buffer(256)
@@ -163,7 +169,7 @@ class _Session:
             self.context, self.api.llama_batch_get_one(array, len(tokens))
         )
         if status != 0:
-            raise engine_failure(f"llama_decode gave {status}")
+            raise engine_failure(f"llama_decode returned {status}")
         pointer = self.api.llama_get_logits_ith(self.context, -1)
         return np.array(np.ctypeslib.as_array(pointer, shape=(self.n_vocab,)), dtype=np.float32)
 
@@ -183,17 +189,10 @@ def _run_greedy(request: dict[str, Any]) -> None:
 
 def _report_tokens(request: dict[str, Any]) -> None:
     session = _Session(request["path"], {"vocab_only": True})
-    back = []
-    for text in request["round_trips"]:
-        back.append(
-            b"".join(session.token_bytes(t) for t in session.tokenize(text)).decode(
-                "utf-8", "replace"
-            )
-        )
     _emit_event(
         event="tokenized",
         ids=[session.tokenize(text) for text in request["texts"]],
-        round_trips=back,
+        round_trips=[session.detokenize(session.tokenize(t)) for t in request["round_trips"]],
         ends=[
             t < session.n_vocab and bool(session.api.llama_vocab_is_eog(session.vocab, t))
             for t in request["tokens"]
@@ -202,8 +201,13 @@ def _report_tokens(request: dict[str, Any]) -> None:
 
 
 def _run_prompt(session: _Session, text: str, n_tokens: int) -> dict[str, Any]:
+    """Return the greedy answer to a prompt and what its logits looked like.
+
+    "top_probability" and "entropy" (bits) hold one number per generated token; "non_finite" counts
+    NaN and infinite logits, "saturated" is the largest share of a row's logits at the softcap.
+    """
     tokens: list[int] = []
-    certainty: list[float] = []
+    top_probability: list[float] = []
     entropy: list[float] = []
     lowest, highest, non_finite, saturated = float("inf"), float("-inf"), 0, 0.0
     feed, ended = session.tokenize(text), False
@@ -218,18 +222,17 @@ def _run_prompt(session: _Session, text: str, n_tokens: int) -> dict[str, Any]:
         best = int(np.nanargmax(logits))
         weights = np.exp(finite - finite.max(), dtype=np.float64)
         weights /= weights.sum()
-        certainty.append(round(float(weights.max()), 5))
+        top_probability.append(round(float(weights.max()), 5))
         entropy.append(round(float(-(weights * np.log2(np.maximum(weights, 1e-300))).sum()), 4))
         if session.api.llama_vocab_is_eog(session.vocab, best):
             ended = True
             break
         tokens.append(best)
         feed = [best]
-    answer = b"".join(session.token_bytes(t) for t in tokens).decode("utf-8", "replace")
     return {
         "tokens": tokens,
-        "text": answer,
-        "top_probability": certainty,
+        "text": session.detokenize(tokens),
+        "top_probability": top_probability,
         "entropy": entropy,
         "lowest": lowest if lowest != float("inf") else 0.0,
         "highest": highest if highest != float("-inf") else 0.0,

@@ -1,4 +1,4 @@
-"""The child of the kernel probe: tries ggml's matrix products one by one; any of them may crash it.
+"""The child of the kernel probe: tries ggml's matrix products one by one. Each may crash it.
 
     python -m g4cli.runtime.probes.kernel_child plain|extra TYPE...
 
@@ -15,10 +15,12 @@ from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
-from g4cli.runtime.llama.library import build_info, load_llama
+import numpy as np
+
+from g4cli.runtime.llama.devices import declare_functions, load_ggml
 from g4cli.runtime.probes.kernels import TYPES
 
-# dequantize_row_q4_K and its like keep a capital K.
+# The names of functions such as dequantize_row_q4_K keep a capital K.
 _SYMBOL: Final = MappingProxyType({"Q4_K": "q4_K", "Q5_K": "q5_K", "Q6_K": "q6_K"})
 # Row length, rows, and batch sizes: one token (matrix x vector) and a prompt (matrix x matrix).
 _COLUMNS, _ROWS, _BATCHES = 512, 64, (1, 32)
@@ -42,7 +44,7 @@ class _TensorHead(ctypes.Structure):
 def main(args: Sequence[str]) -> None:
     """Try the products named on the command line and print a line before and after each."""
     layout, types = args[0], args[1:]
-    ggml = _ggml()
+    ggml = _load_ggml()
     cpu = ggml.ggml_backend_init_by_type(0, None)  # GGML_BACKEND_DEVICE_TYPE_CPU
     bufts = _extra_bufts(ggml, cpu) if layout == "extra" else [None]
     for name in types:
@@ -53,11 +55,12 @@ def main(args: Sequence[str]) -> None:
         print(json.dumps({"status": status, "detail": detail}), flush=True)
 
 
-def _ggml() -> Any:
-    path = build_info().library
-    library = ctypes.CDLL(str(path.with_name(path.name.replace("llama", "ggml"))))
+def _load_ggml() -> Any:
+    """Return libggml with the functions declared that compute one product."""
+    library = load_ggml()
     p, n, i = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int64
-    for name, result, arguments in (
+    declare_functions(
+        library,
         ("ggml_init", p, [_InitParams]),
         ("ggml_free", None, [p]),
         ("ggml_new_tensor_2d", p, [p, ctypes.c_int, i, i]),
@@ -80,10 +83,7 @@ def _ggml() -> Any:
         ("ggml_backend_tensor_set", None, [p, p, n, n]),
         ("ggml_backend_tensor_get", None, [p, p, n, n]),
         ("ggml_backend_graph_compute", ctypes.c_int, [p, p]),
-    ):
-        function = getattr(library, name)
-        function.restype, function.argtypes = result, arguments
-    load_llama()  # registers the CPU backend
+    )
     return library
 
 
@@ -95,16 +95,18 @@ def _extra_bufts(ggml: Any, cpu: int) -> list[int]:
     if not address:
         return []
     listing = ctypes.CFUNCTYPE(ctypes.POINTER(ctypes.c_void_p), ctypes.c_void_p)(address)(device)
-    found: list[int] = []
-    while listing and listing[len(found)]:
-        found.append(listing[len(found)])
-    return found
+    bufts: list[int] = []
+    while listing and listing[len(bufts)]:  # a zero ends the list
+        bufts.append(listing[len(bufts)])
+    return bufts
 
 
 def _try_type(ggml: Any, cpu: int, type_id: int, name: str, buft: int | None) -> list[float]:
-    """Return the relative errors of W x for a random W of the type; empty if `buft` does not take it."""
-    import numpy as np
+    """Return the relative errors of W x for a random W, one per batch size.
 
+    W has the type `type_id` and lies in a buffer of type `buft` (None: plain memory). The result is
+    empty if that buffer type does not take such a weight.
+    """
     rng = np.random.default_rng(1)
     weights = rng.standard_normal((_ROWS, _COLUMNS), dtype=np.float32)
     errors: list[float] = []
@@ -137,8 +139,7 @@ def _try_type(ggml: Any, cpu: int, type_id: int, name: str, buft: int | None) ->
 
 
 def _accepts_weight(ggml: Any, cpu: int, buft: int, weight: int, product: int) -> bool:
-    # The question as src/llama-model-loader.cpp weight_buft_supported asks it: with an empty
-    # buffer.
+    # As weight_buft_supported in src/llama-model-loader.cpp does it: with an empty buffer.
     head = _TensorHead.from_address(weight)
     head.buffer = ggml.ggml_backend_buft_alloc_buffer(buft, 0)
     answer = bool(ggml.ggml_backend_dev_supports_op(ggml.ggml_backend_get_device(cpu), product))
@@ -156,8 +157,6 @@ def _allocate_tensor(ggml: Any, tensor: int, buft: int) -> int:
 
 
 def _dequantize(ggml: Any, name: str, encoded: Any) -> Any:
-    import numpy as np
-
     if name == "F32":
         return np.frombuffer(encoded, np.float32).reshape(_ROWS, _COLUMNS)
     if name == "F16":

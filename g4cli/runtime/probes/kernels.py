@@ -1,13 +1,13 @@
-"""Which of ggml's matrix products run on this machine, found out where a crash does no harm: in a child.
+"""Which of ggml's matrix products work on this machine, tried in a child process.
 
 A CPU can advertise instructions that fault when used (AMX tiles in some virtual machines); the
-library then dies with SIGILL or SIGSEGV in the first Q4_0 product. So every product is tried once
-per machine and library build in a child process, in plain memory and in the repacked layouts
-("extra buffer types"), its result is compared with the same product in numpy, and the answer is
-remembered.
+library then dies with SIGILL or SIGSEGV in the first Q4_0 product. So the product of every weight
+type is tried once per machine and library build, in plain memory and in the repacked layouts
+("extra buffer types"). Its result is compared with numpy's, and the report is stored.
 
-    python -m g4cli.runtime.probes.kernels             prints the answer as JSON (from memory, if any)
-    python -m g4cli.runtime.probes.kernels --require   says nothing; exit code 1 unless every product runs
+    python -m g4cli.runtime.probes.kernels             prints the report as JSON
+    python -m g4cli.runtime.probes.kernels --refresh   tries every product again first
+    python -m g4cli.runtime.probes.kernels --require   the same, silently; exits with 1 if one fails
 """
 
 from __future__ import annotations
@@ -50,7 +50,10 @@ TYPES: Final[Mapping[str, int]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """The outcome of one product: 'ok', 'wrong' (the numbers differ), 'crash' or 'absent' (no such path)."""
+    """The outcome of one matrix product: weights of one type in one memory layout.
+
+    `status`: 'wrong' if the numbers differ from numpy's, 'absent' if there is no such layout.
+    """
 
     type: str
     layout: Layout
@@ -60,30 +63,30 @@ class Product:
 
 @dataclass(frozen=True, slots=True)
 class KernelReport:
-    """All outcomes, and the choice that follows for a model's weights."""
+    """All outcomes, and whether to use repacked layouts because of them, with the reason."""
 
     products: tuple[Product, ...]
     use_extra_bufts: bool
     reason: str
 
     def find_broken(self, layout: Layout) -> tuple[Product, ...]:
-        """Return the products of `layout` that crash or compute nonsense."""
+        """Return the products of `layout` that crash or give wrong numbers."""
         return tuple(
             p for p in self.products if p.layout == layout and p.status in ("crash", "wrong")
         )
 
 
 def probe_kernels(*, refresh: bool = False) -> KernelReport:
-    """Return which products run here, from memory unless `refresh` or the machine or library changed.
+    """Return which products work here: the stored report, if it is of this machine and library.
 
-    Raises EngineMissing.
+    `refresh` tries all of them again. Raises EngineMissing.
     """
     store = cache_dir() / "kernels.json"
     key = _machine_key()
     if not refresh:
-        remembered = _load_products(store, key)
-        if remembered is not None:
-            return _make_report(remembered)
+        stored = _load_products(store, key)
+        if stored is not None:
+            return _make_report(stored)
     products = (*_try_all("plain"), *_try_all("extra"))
     _save_products(store, key, products)
     return _make_report(products)
@@ -92,19 +95,21 @@ def probe_kernels(*, refresh: bool = False) -> KernelReport:
 def _make_report(products: Sequence[Product]) -> KernelReport:
     bad = [p for p in products if p.layout == "extra" and p.status in ("crash", "wrong")]
     if not bad:
-        return KernelReport(tuple(products), True, "all repacked products run on this machine")
-    return KernelReport(
-        tuple(products),
-        False,
-        f"repacked weights are off: the {bad[0].type} product {_VERB[bad[0].status]} here ({bad[0].detail})",
-    )
+        return KernelReport(
+            tuple(products), True, "all matrix products of repacked weights work on this machine"
+        )
+    what = f"the {bad[0].type} matrix product {_VERB[bad[0].status]} here ({bad[0].detail})"
+    return KernelReport(tuple(products), False, f"weights are not repacked: {what}")
 
 
-_VERB: Final = MappingProxyType({"crash": "crashes", "wrong": "computes wrong numbers"})
+_VERB: Final = MappingProxyType({"crash": "crashes", "wrong": "gives wrong numbers"})
 
 
 def _try_all(layout: Layout) -> list[Product]:
-    """Run children until every type has an outcome; the type at which a child dies gets 'crash'."""
+    """Return an outcome for every type; the type at which a child dies gets 'crash'.
+
+    A new child goes on with the types that are left.
+    """
     left, products = list(TYPES), list[Product]()
     while left:
         printed, ended = _run_products(layout, left)
@@ -164,7 +169,7 @@ def _save_products(store: Path, key: str, products: Sequence[Product]) -> None:
 
 
 def main() -> None:
-    """Print the report as JSON, or with --require leave with 1 if this build does not run at full speed."""
+    """Print the report as JSON, or with --require exit with 1 if a product fails here."""
     if "--require" in sys.argv[1:]:
         report = probe_kernels(refresh=True)
         sys.exit(0 if report.use_extra_bufts and not report.find_broken("plain") else 1)

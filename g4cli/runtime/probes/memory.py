@@ -1,4 +1,4 @@
-"""llama.cpp's own memory figures for a file and a set of options, asked in a child process."""
+"""llama.cpp's own memory figures for a file and a set of options, from a child process."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def describe_run(options: Options) -> dict[str, Any]:
 
 
 def probe_in_child(path: Path, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return {"library", "runs"} of `memory_child.probe_memory`, asked in a child process.
+    """Return {"library": version, "runs": the plans of `memory_child.probe_memory`}.
 
     Raises RuntimeFailed if llama.cpp refuses the file, crashes, or takes longer than a minute.
     """

@@ -1,13 +1,13 @@
-"""The child of the memory probe: llama.cpp plans a file and a set of options without loading any weights.
+"""The child of the memory probe: llama.cpp plans buffers for a file without loading any weights.
 
     python -m g4cli.runtime.probes.memory_child FILE < options.json      prints one JSON document
 
 `model_params.no_alloc` makes llama.cpp plan every buffer and allocate none (common/fit.cpp does the
-same, llama.cpp@0c1e57098). The figures are those of its log, which rounds them to 0.01 MiB, and
-`llama_model_size`, which does not; they are the same on all systems. A file without weights
-(sparse) will do. Standard input holds one object of options or a list of them (see RUN_DEFAULTS);
-the model is loaded again only when an option of loading changes. With "draft" (a path) that draft
-model is planned too, in a context that shares the KV cache of the first one.
+same, llama.cpp@0c1e57098). The figures come from its log, which rounds them to 0.01 MiB, and from
+`llama_model_size`, which is exact; they are the same on all systems. A sparse file without weights
+suffices. Standard input holds one object of options or a list of them (see RUN_DEFAULTS); the model
+is loaded again only when an option of loading changes. With "draft" (a path) that draft model is
+planned too, in a context that shares the KV cache of the first one.
 """
 
 from __future__ import annotations
@@ -64,19 +64,18 @@ Inspect: TypeAlias = Callable[[Any], Mapping[str, Any]]
 
 
 def inspect_nothing(_context: Any) -> Mapping[str, Any]:
-    """Add nothing to a plan."""
+    """Return nothing to add to a plan."""
     return {}
 
 
 def probe_memory(
     path: Path, runs: Sequence[Mapping[str, Any]], inspect: Inspect = inspect_nothing
 ) -> list[dict[str, Any]]:
-    """Return what llama.cpp plans for each of `runs`, in order.
+    """Return what llama.cpp plans for each of `runs`, in order; {"error": text} where it refuses.
 
-    Each plan is {"weights": bytes of all tensors; "kv": [{"bytes", "cells", "layers"}], full
-    attention first; "compute" and "output": {buffer type: bytes}; "draft": the same of the draft
-    model}, or {"error": text} where llama.cpp refuses the context.
-    Raises RuntimeFailed if it cannot load the file.
+    A plan holds "weights": bytes of all tensors; "kv": [{"bytes", "cells", "layers"}], full
+    attention first; "compute" and "output": {buffer type: bytes}; "draft": the same for the draft
+    model. Raises RuntimeFailed if llama.cpp cannot load the file.
     """
     c = load_llama()
     results: list[dict[str, Any]] = []
@@ -111,12 +110,12 @@ def _plan_contexts(
 ) -> dict[str, Any]:
     """Return the plan of a context of the first model and, in it, of one of the draft model."""
     contexts: list[Any] = []
-    found: dict[str, Any] = {}
+    plans: dict[str, Any] = {}
     for model in models:
         LOG.clear()
         context = c.llama_init_from_model(model, _context_params(c, run, contexts))
         if not context:
-            found = {"error": LOG.find_complaint() or "refused"}
+            plans = {"error": LOG.find_complaint() or "refused"}
             break
         contexts.append(context)
         plan = {
@@ -126,10 +125,10 @@ def _plan_contexts(
             "output": _logged_buffers(_OUTPUT),
             **inspect(context),
         }
-        found = {**found, "draft": plan} if found else plan
+        plans = {**plans, "draft": plan} if plans else plan
     while contexts:
         c.llama_free(contexts.pop())
-    return found
+    return plans
 
 
 def _model_params(c: Any, run: Mapping[str, Any]) -> tuple[Any, list[Any]]:
@@ -152,18 +151,14 @@ def _model_params(c: Any, run: Mapping[str, Any]) -> tuple[Any, list[Any]]:
 
 
 def _context_params(c: Any, run: Mapping[str, Any], others: Sequence[Any]) -> Any:
-    params, of = c.llama_context_default_params(), ""
+    params, suffix = c.llama_context_default_params(), ""
     if others:  # a draft model reads the hidden states and the KV cache of the first context
-        params.ctx_other, of = others[0], "_draft"
+        params.ctx_other, suffix = others[0], "_draft"
         params.ctx_type = MTP
-    params.n_ctx, params.n_batch, params.n_ubatch = (
-        run["n_ctx"],
-        run["n_batch" + of],
-        run["n_ubatch" + of],
-    )
-    params.n_seq_max = run["n_seq"]
+    params.n_ctx, params.n_seq_max = run["n_ctx"], run["n_seq"]
+    params.n_batch, params.n_ubatch = run["n_batch" + suffix], run["n_ubatch" + suffix]
     # llama.cpp asserts one row for each sequence; 0 means as many as the batch.
-    n_outputs = run["n_outputs" + of]
+    n_outputs = run["n_outputs" + suffix]
     params.n_outputs_max = max(n_outputs, run["n_seq"]) if n_outputs else 0
     params.kv_unified, params.swa_full = run["kv_unified"], run["swa_full"]
     params.type_k, params.type_v = run["type_k"], run["type_v"]

@@ -11,11 +11,11 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from g4cli.prompt.sandbox import TemplateFault, render_cases
 
-def answer_of(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the rendered texts, or what is wrong with the template."""
-    from g4cli.prompt.sandbox import TemplateFault, render_cases
 
+def answer_request(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return {"texts": the rendered cases}, or {"error": what is wrong with the template}."""
     try:
         return {"texts": render_cases(request["template"], request["cases"])}
     except TemplateFault as fault:
@@ -26,7 +26,7 @@ def answer_of(request: Mapping[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     """Answer the request on standard input."""
-    answer = answer_of(json.loads(sys.stdin.buffer.read()))
+    answer = answer_request(json.loads(sys.stdin.buffer.read()))
     sys.stdout.buffer.write(json.dumps(answer, ensure_ascii=False).encode("utf-8", "replace"))
 
 

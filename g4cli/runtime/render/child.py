@@ -1,9 +1,8 @@
 """The child that renders drawings; `runtime.render.render` starts it.
 
 Reads {"jobs": [{"svg": text, "width": pixels, "height": pixels}, ...]} from standard input and
-writes a line of JSON for each to standard output: {"png": base64} or {"error": text}. resvg ends
-the process on some drawings, such as elements nested 300 deep; the lines before tell how far it
-came.
+writes a line of JSON for each to standard output: {"png": base64} or {"error": text}. resvg crashes
+on some drawings, such as elements nested 300 deep; the lines printed before that show which.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ import resvg_py
 
 
 def render_job(job: Mapping[str, Any]) -> dict[str, str]:
-    """Return the PNG of a drawing in base64, or what resvg says against it."""
+    """Return {"png": the picture in base64}, or {"error": why resvg refused the drawing}."""
     try:
-        # One of the two sizes: resvg keeps the proportions. An inch is 96 pixels, as in CSS.
+        # One of the two sizes: resvg keeps the aspect ratio. An inch is 96 pixels, as in CSS.
         side = {"width": job["width"]} if job["width"] else {"height": job["height"]}
         png = resvg_py.svg_to_bytes(svg_string=job["svg"], dpi=96, **side)
     except ValueError as err:

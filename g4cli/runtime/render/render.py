@@ -13,9 +13,9 @@ from g4cli.core.errors import RuntimeFailed
 from g4cli.core.units import GIB
 from g4cli.svg.repair import DEPTH_LIMIT, Drawing
 
-MOST_PIXELS: Final = 8192  # of a side
-# resvg draws 100,000 elements in 3 s; more come only from a <use> of a <use> of a <use>.
-MOST_DRAWN: Final = 200_000
+MAX_SIDE: Final = 8192  # in pixels
+# resvg draws 100,000 elements in 3 s; more come only from nested <use> elements.
+MAX_DRAWN: Final = 200_000
 _CPU_LIMIT_S: Final = 20
 _WALL_LIMIT_S: Final = 60.0
 _MEMORY_LIMIT: Final = GIB
@@ -31,21 +31,21 @@ class Rendering:
 
 @dataclass(frozen=True, slots=True)
 class RenderJob:
-    """A drawing to render and the larger of the sides of its picture in pixels."""
+    """A drawing to render: its aspect ratio, and the larger side of the picture in pixels."""
 
     svg: str
-    ratio: float  # width by height
+    ratio: float  # width divided by height
     side: int
 
 
 def refuse_rendering(drawing: Drawing) -> str:
-    """Return why a drawing is not given to the renderer, '' if nothing is against it."""
+    """Return why a drawing must not be rendered, or '' if it may be."""
     if drawing.text is None or drawing.frame is None:
         return "it could not be repaired"
     if drawing.depth > DEPTH_LIMIT:
         return f"its elements are nested {drawing.depth:,} deep, more than {DEPTH_LIMIT}"
-    if drawing.n_drawn > MOST_DRAWN:
-        return f"it draws {drawing.n_drawn:,} elements, more than {MOST_DRAWN:,}"
+    if drawing.n_drawn > MAX_DRAWN:
+        return f"it draws {drawing.n_drawn:,} elements, more than {MAX_DRAWN:,}"
     return ""
 
 
@@ -57,8 +57,8 @@ def render_jobs(jobs: Sequence[RenderJob]) -> list[Rendering]:
     requests = [
         {
             "svg": job.svg,
-            "width": min(job.side, MOST_PIXELS) if job.ratio >= 1 else 0,
-            "height": min(job.side, MOST_PIXELS),
+            "width": min(job.side, MAX_SIDE) if job.ratio >= 1 else 0,
+            "height": min(job.side, MAX_SIDE),
         }
         for job in jobs
     ]

@@ -21,7 +21,7 @@ GOOD = MachineFacts(
         kernels={
             "products": [{"type": "Q4_0", "layout": "plain", "status": "ok", "detail": ""}],
             "use_extra_bufts": True,
-            "reason": "all repacked products run on this machine",
+            "reason": "all matrix products of repacked weights work on this machine",
         },
     ),
     memory_total=16 * GIB,
@@ -36,7 +36,7 @@ GOOD = MachineFacts(
 
 def crash(layout: str) -> dict[str, Any]:
     product = {"type": "Q4_0", "layout": layout, "status": "crash", "detail": "SIGILL"}
-    return {"products": [product], "use_extra_bufts": False, "reason": "repacked weights are off"}
+    return {"products": [product], "use_extra_bufts": False, "reason": "weights are not repacked"}
 
 
 def with_kernels(kernels: dict[str, Any]) -> EngineFacts:

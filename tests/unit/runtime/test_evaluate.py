@@ -15,7 +15,7 @@ from g4cli.core.errors import BadFile
 from g4cli.prompt import Message
 from g4cli.quant.file import quantize_file
 from g4cli.quant.recipes import Recipe
-from g4cli.runtime.measure.evaluate import evaluate
+from g4cli.runtime.measure.evaluate import evaluate_model
 from tests.support.builders.tiny_file import TINY, build_tiny
 
 pytestmark = pytest.mark.slow
@@ -67,7 +67,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_equals_one_plain_decode(tiny: Path) -> None:
-    found = evaluate(tiny, CONVERSATIONS, use_extra_bufts=False)
+    found = evaluate_model(tiny, CONVERSATIONS, use_extra_bufts=False)
     logs: list[float] = []
     for user, answer in CHATS:
         prompt = f"<bos><|turn>user\n{user['content']}<turn|>\n<|turn>model\n"
@@ -86,7 +86,7 @@ def test_a_long_answer_is_scored_piece_by_piece(tiny: Path) -> None:
     """More tokens than one batch: every token once."""
     text = " ".join(["GGUF is a file format."] * 40)
     seen: list[tuple[int, int]] = []
-    found = evaluate(
+    found = evaluate_model(
         tiny,
         [(Message("user", "x"), Message("assistant", text))],
         against=tiny,
@@ -100,11 +100,11 @@ def test_a_long_answer_is_scored_piece_by_piece(tiny: Path) -> None:
 
 
 def test_against_itself_and_against_four_bits(tiny: Path, tmp_path: Path) -> None:
-    same = evaluate(tiny, CONVERSATIONS[:2], against=tiny, use_extra_bufts=False).score
+    same = evaluate_model(tiny, CONVERSATIONS[:2], against=tiny, use_extra_bufts=False).score
     assert same.kl_mean < 1e-7
     assert same.same_top1 == 1
     rough = quantize_file(tiny, tmp_path / "q.gguf", recipe=Recipe("q2_k", pure=True)).path
-    other = evaluate(rough, CONVERSATIONS[:2], against=tiny, use_extra_bufts=False).score
+    other = evaluate_model(rough, CONVERSATIONS[:2], against=tiny, use_extra_bufts=False).score
     assert other.kl_mean > 1e-4
     assert other.base_perplexity == pytest.approx(same.base_perplexity)
 
@@ -113,7 +113,7 @@ def test_other_vocabularies_are_refused(tiny: Path, tmp_path: Path) -> None:
     changed = tmp_path / "other.gguf"
     changed.write_bytes(build_tiny().replace(b"<bos>", b"<boz>", 1))
     with pytest.raises(BadFile, match="another vocabulary"):
-        evaluate(tiny, CONVERSATIONS[:1], against=changed, use_extra_bufts=False)
+        evaluate_model(tiny, CONVERSATIONS[:1], against=changed, use_extra_bufts=False)
 
 
 def test_command(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -62,7 +62,9 @@ def test_a_child_that_dies_costs_only_its_product(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(kernels, "run_child", child)
     report = probe_kernels()
     assert not report.use_extra_bufts
-    assert report.reason == "repacked weights are off: the Q4_0 product crashes here (SIGILL)"
+    assert (
+        report.reason == "weights are not repacked: the Q4_0 matrix product crashes here (SIGILL)"
+    )
     assert [p.type for p in report.find_broken("extra")] == ["Q4_0"]
     assert len(report.products) == 2 * len(TYPES)
     assert [layout for layout, _ in child.calls] == ["plain", "extra", "extra"]
@@ -77,7 +79,7 @@ def test_wrong_numbers_count_as_broken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "run_child", fake_child(script))
     report = probe_kernels()
     assert not report.use_extra_bufts
-    assert "computes wrong numbers here (relative error 1.4)" in report.reason
+    assert "gives wrong numbers here (relative error 1.4)" in report.reason
 
 
 def test_a_library_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
