@@ -1,13 +1,13 @@
 """A conversation and its turns, without a terminal and without llama.cpp.
 
 turn           one prompt in, events out
+answer         the state of one answer, token by token
 conversation   the messages so far: undo, edit, save, load, what to drop when the context is full
 """
 
+from g4cli.chat.answer import Answer, Decoder, Vocabulary
 from g4cli.chat.conversation import Conversation, Fitted, OverflowPolicy, fit_prompt
-from g4cli.chat.turn import (
-    Decoder,
-    Engine,
+from g4cli.chat.events import (
     Evaluated,
     Finished,
     FoundLoop,
@@ -15,10 +15,11 @@ from g4cli.chat.turn import (
     Reply,
     TurnEvent,
     TurnOptions,
-    run_turn,
 )
+from g4cli.chat.turn import Engine, run_turn
 
 __all__ = [
+    "Answer",
     "Conversation",
     "Decoder",
     "Engine",
@@ -31,6 +32,7 @@ __all__ = [
     "Reply",
     "TurnEvent",
     "TurnOptions",
+    "Vocabulary",
     "fit_prompt",
     "run_turn",
 ]

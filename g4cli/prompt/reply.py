@@ -27,17 +27,38 @@ _NAME_LIMIT: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
+class TokenProbability:
+    """A token, its bytes, and the natural logarithm of its probability."""
+
+    id: int
+    piece: bytes
+    logprob: float
+
+
+@dataclass(frozen=True, slots=True)
+class SampledToken:
+    """A token of an answer with its probability, and the most probable tokens there, best first."""
+
+    id: int
+    piece: bytes
+    logprob: float
+    top: tuple[TokenProbability, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class AnswerText:
-    """A piece of the answer."""
+    """A piece of the answer; `tokens` that end in it, where probabilities were asked for."""
 
     text: str
+    tokens: tuple[SampledToken, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ThoughtText:
-    """A piece of the thinking channel."""
+    """A piece of the thinking channel; `tokens` as in AnswerText."""
 
     text: str
+    tokens: tuple[SampledToken, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,6 +91,8 @@ def _to_data(value: Any) -> Any:
         return {name: convert(getattr(value, name)) for name, convert in _find_writers(type(value))}
     if isinstance(value, Path):
         return str(value)
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode("ascii")
     if isinstance(value, tuple):
         return [_to_data(item) for item in value]
     return value
@@ -132,6 +134,8 @@ def _make_reader(hint: Any) -> Callable[[Any], Any]:
         return _make_dataclass_reader(hint)
     if hint is Path:
         return lambda value: Path(_check_type(value, str))
+    if hint is bytes:
+        return lambda value: base64.b64decode(_check_type(value, str), validate=True)
     if hint is float:
         return lambda value: float(_check_type(value, int | float))
     if origin is Literal:

@@ -19,6 +19,7 @@ from g4cli.chat import Evaluated
 from g4cli.core.errors import ContextFull, UsageError
 from g4cli.core.progress import Progress, no_progress
 from g4cli.prompt import Part
+from g4cli.prompt.reply import SampledToken
 from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.drafting import DraftStats, Exactness
 from g4cli.runtime.engine.model import Model
@@ -182,6 +183,12 @@ class LlamaEngine:
         """Return the next token."""
         assert self._sampler is not None, "call begin() first"
         return self._sampler.sample(self.context)
+
+    def read_probabilities(self, token: int, n_top: int) -> SampledToken:
+        """Return the probability of `token`, which was sampled just now, and the `n_top` highest."""
+        from g4cli.runtime.engine.probabilities import read_probabilities  # loads numpy: 70 ms
+
+        return read_probabilities(self.context, self.model, token, n_top)
 
     def advance(self, token: int) -> bool:
         """Evaluate `token`; return False if interrupted. Raises ContextFull."""

@@ -95,7 +95,7 @@ class RunTurn:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """Stop the request that carries the same number, and all before it."""
+    """Stop the request that carries the same number."""
 
 
 # --- Answers ---

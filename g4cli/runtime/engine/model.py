@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -90,6 +91,11 @@ class Model:
     def is_end(self, token: int) -> bool:
         """Return whether `token` ends an answer (the file's EOS, EOT and EOM)."""
         return bool(self._c.llama_vocab_is_eog(self.vocab, token))
+
+    @cached_property
+    def end_tokens(self) -> tuple[int, ...]:
+        """Return all tokens that end an answer."""
+        return tuple(filter(self.is_end, range(self.n_vocab)))
 
     @property
     def bos(self) -> int:

@@ -70,8 +70,20 @@ class MediaOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenBias:
+    """What is added to the logit of a token; minus infinity forbids it."""
+
+    token: int
+    bias: float
+
+
+@dataclass(frozen=True, slots=True)
 class Sampling:
-    """Sampling parameters; the defaults are Gemma 4's (generation_config.json). `temp` 0 is greedy."""
+    """Sampling parameters; the defaults are Gemma 4's (generation_config.json). `temp` 0 is greedy.
+
+    The penalties look at the last `repeat_last_n` tokens of the answer (-1: at all of them).
+    `ignore_eos`: tokens that end an answer are never sampled.
+    """
 
     temp: float = 1.0
     top_p: float = 0.95
@@ -79,6 +91,11 @@ class Sampling:
     min_p: float = 0.0
     repeat_penalty: float = 1.0
     seed: int = RANDOM_SEED
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repeat_last_n: int = 64
+    logit_bias: tuple[TokenBias, ...] = ()
+    ignore_eos: bool = False
 
 
 GEMMA: Final = Sampling()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from g4cli.core.errors import RuntimeFailed
@@ -20,16 +21,15 @@ class Sampler:
         params = c.llama_sampler_chain_default_params()
         params.no_perf = True
         self._chain = c.llama_sampler_chain_init(params)
-        suppressed = model.suppressed
-        if suppressed:
-            biases = (c.llama_logit_bias * len(suppressed))()
-            for bias, token in zip(biases, suppressed, strict=True):
-                bias.token, bias.bias = token, float("-inf")
-            self._add(c.llama_sampler_init_logit_bias(model.n_vocab, len(suppressed), biases))
-        if sampling.repeat_penalty != 1.0:
-            self._add(
-                c.llama_sampler_init_penalties(model.n_vocab, 64, sampling.repeat_penalty, 0.0, 0.0)
-            )
+        if biases := _find_biases(model, sampling):
+            array = (c.llama_logit_bias * len(biases))(*biases)
+            self._add(c.llama_sampler_init_logit_bias(model.n_vocab, len(biases), array))
+        penalties = (
+            sampling.repeat_penalty, sampling.frequency_penalty, sampling.presence_penalty
+        )  # fmt: skip
+        if penalties != (1.0, 0.0, 0.0) and sampling.repeat_last_n:
+            last_n = model.n_ctx_train if sampling.repeat_last_n < 0 else sampling.repeat_last_n
+            self._add(c.llama_sampler_init_penalties(model.n_vocab, last_n, *penalties))
         if sampling.temp <= 0:
             self._add(c.llama_sampler_init_greedy())
             return
@@ -62,3 +62,12 @@ class Sampler:
         if self._chain:
             self._c.llama_sampler_free(self._chain)
             self._chain = None
+
+
+def _find_biases(model: Model, sampling: Sampling) -> list[tuple[int, float]]:
+    """Return what is added to logits, by token: each token once, whatever forbids it."""
+    biases = {item.token: item.bias for item in sampling.logit_bias}
+    if sampling.ignore_eos:
+        biases |= dict.fromkeys(model.end_tokens, -math.inf)
+    biases |= dict.fromkeys(model.suppressed, -math.inf)
+    return sorted(biases.items())

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
-from g4cli.chat import Finished, TurnEvent, run_turn
 from g4cli.core.child import ChildLimits, set_limits
 from g4cli.core.errors import G4Error, Interrupted, RuntimeFailed
 from g4cli.runtime.engine.context import Context
@@ -32,12 +31,11 @@ from g4cli.runtime.engine.messages import (
     RunTurn,
     Tokenize,
     Tokens,
-    TurnDone,
 )
 from g4cli.runtime.engine.model import Model
-from g4cli.runtime.engine.serve import Handler, Service
+from g4cli.runtime.engine.service import Handler, Service, Turns
 from g4cli.runtime.engine.speculation import Drafter, LookupDrafter, ModelDrafter
-from g4cli.runtime.engine.text_decoder import TextDecoder
+from g4cli.runtime.engine.turn_queue import TurnQueue
 from g4cli.runtime.llama.devices import list_devices
 
 
@@ -47,6 +45,7 @@ class EngineWorker:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._opened: LlamaEngine | None = None
+        self._turns: Turns | None = None
 
     @property
     def handlers(self) -> Mapping[type[Any], Handler]:
@@ -57,8 +56,24 @@ class EngineWorker:
             Tokenize: self._tokenize_parts,
             Encode: self._encode_media,
             CompileSchema: self._compile_schema,
-            RunTurn: self._run_turn,
         }
+
+    @property
+    def has_work(self) -> bool:
+        """Return whether a turn runs or waits."""
+        return self._turns is not None and self._turns.has_work
+
+    def add_turn(self, number: int, request: RunTurn) -> None:
+        """Take a turn on, or fail it if no model is loaded."""
+        if self._turns is None:
+            self._service.fail(RuntimeFailed("no model is loaded"), number)
+        else:
+            self._turns.add_turn(number, request)
+
+    def run_step(self) -> None:
+        """Go on with the turns."""
+        assert self._turns is not None
+        self._turns.run_step()
 
     @property
     def _engine(self) -> LlamaEngine:
@@ -89,6 +104,7 @@ class EngineWorker:
                 return ModelDrafter(path, context, alone)
 
             engine.attach_drafter(make_drafter, draft.exactness)
+        self._turns = TurnQueue(engine, self._service)
         yield self._describe_loaded()
 
     def _describe_loaded(self) -> Loaded:
@@ -122,22 +138,6 @@ class EngineWorker:
     def _compile_schema(self, request: CompileSchema) -> Iterator[Any]:
         yield Grammar(convert_schema(request.schema), find_unenforced_keywords(request.schema))
 
-    def _run_turn(self, request: RunTurn) -> Iterator[TurnEvent | TurnDone]:
-        engine = self._engine
-        engine.begin(request.sampling, request.grammar)
-        for event in run_turn(
-            engine,
-            request.prompt,
-            request.options,
-            TextDecoder(),
-            close_thought=engine.model.tokenize(request.close_thought, control=True),
-            progress=self._service.progress,
-        ):
-            if isinstance(event, Finished):
-                yield TurnDone(event.reply, engine.n_past, engine.drafted)
-            else:
-                yield event
-
 
 def describe_build() -> Hello:
     """Return what this build of llama.cpp sees. Raises EngineMissing."""
@@ -154,7 +154,8 @@ def main() -> None:
     except G4Error as err:
         service.fail(err)
         return
-    service.run(EngineWorker(service).handlers)
+    worker = EngineWorker(service)
+    service.run(worker.handlers, worker)
 
 
 if __name__ == "__main__":

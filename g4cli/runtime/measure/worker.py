@@ -8,7 +8,7 @@ from typing import Any
 
 from g4cli.core.errors import G4Error
 from g4cli.runtime.engine.messages import Hello, Opening
-from g4cli.runtime.engine.serve import Service
+from g4cli.runtime.engine.service import Service
 from g4cli.runtime.llama.library import load_llama
 from g4cli.runtime.measure.bench import run_bench
 from g4cli.runtime.measure.evaluate import evaluate_model

@@ -22,7 +22,7 @@ from g4cli.core.errors import BadFile, ContextFull
 from g4cli.core.progress import Progress, no_progress
 from g4cli.prompt import Message, ToolCall
 from g4cli.prompt.messages import Media
-from g4cli.prompt.reply import AnswerText, CallMade, ThoughtText
+from g4cli.prompt.reply import AnswerText, CallMade, SampledToken, ThoughtText
 from g4cli.runtime.engine.text_decoder import TextDecoder
 
 END = 9
@@ -56,6 +56,9 @@ class ScriptedEngine:
         self.advanced.append(token)
         self.n_past += 1
         return True
+
+    def read_probabilities(self, token: int, n_top: int) -> SampledToken:
+        return SampledToken(token, self.piece(token), -0.5 * n_top)
 
     def piece(self, token: int) -> bytes:
         return self.pieces[token - 10] if token >= 10 else b"<channel|>"

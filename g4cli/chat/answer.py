@@ -1,0 +1,198 @@
+"""One answer, token by token: from the ids that were sampled to events, until something ends it.
+
+What a token does depends on those before it: marks switch between answer, thought and tool call, a
+character may be spread over several tokens, a stop string too, a loop is seen when it has gone on
+for long enough, and a thought that uses its budget up is ended by forced tokens. `Answer` holds
+that state and knows no model, so that one answer or many at once can be driven by whatever samples
+their tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Final, Protocol
+
+from g4cli.chat.events import Evaluated, FinishReason, FoundLoop, Reply, TurnOptions
+from g4cli.chat.stop_strings import StopFilter
+from g4cli.loops.detector import Loop, LoopDetector
+from g4cli.prompt.messages import ToolCall
+from g4cli.prompt.reply import (
+    MARKS,
+    AnswerText,
+    CallMade,
+    ReplyEvent,
+    ReplyParser,
+    SampledToken,
+    ThoughtText,
+)
+
+_UNIT_TOKENS: Final = 64  # as much of a repeated stretch as a message shows
+
+
+class Vocabulary(Protocol):
+    """What an answer needs to know of tokens."""
+
+    def piece(self, token: int) -> bytes: ...
+    def is_end(self, token: int) -> bool: ...
+    @property
+    def digits(self) -> Mapping[int, int]: ...
+
+
+class Decoder(Protocol):
+    """Token bytes to text; see `g4cli.runtime.engine.text_decoder`."""
+
+    def feed(self, data: bytes) -> str: ...
+    def flush(self) -> str: ...
+
+
+class Answer:
+    """The answer to one prompt while it is written.
+
+    `finish` is None while it goes on. Whoever drives it may set it (an interruption), and calls
+    `end` once it is set.
+    """
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        options: TurnOptions,
+        decoder: Decoder,
+        close_thought: Sequence[int] = (),
+    ) -> None:
+        """`close_thought` are the tokens that end a thought, for `TurnOptions.thought_tokens`."""
+        self.finish: FinishReason | None = None
+        self.tokens: list[int] = []
+        self._vocabulary, self._options, self._decoder = vocabulary, options, decoder
+        self._close_thought = close_thought
+        self._parser = ReplyParser(thinking=options.in_thought)
+        self._stops = StopFilter(options.stop)
+        self._detector = LoopDetector(self._has_text, vocabulary.digits)
+        self._known_texts: dict[int, bool] = {}
+        self._forced: list[int] = []
+        self._sampled: list[SampledToken] = []  # whose text has not come yet
+        self._n_thought = 0
+        self._text: list[str] = []
+        self._thought: list[str] = []
+        self._calls: list[ToolCall] = []
+        self._context_full = False
+        self._loop: FoundLoop | None = None
+
+    @property
+    def n_probs(self) -> int | None:
+        """Return how many alternatives are told with each token; None if tokens are not told."""
+        return self._options.n_probs
+
+    def take_forced(self) -> int | None:
+        """Return the next token if it is not to be sampled, and count it as given."""
+        return self._forced.pop(0) if self._forced else None
+
+    def add_token(
+        self, token: int, sampled: SampledToken | None = None, *, has_room: bool = True
+    ) -> list[ReplyEvent]:
+        """Return the events of the next token; `finish` is set if it is the last one.
+
+        `sampled`: what is told of it with the events. `has_room`: whether the context can take it.
+        """
+        if self._vocabulary.is_end(token):
+            self.finish = "stop"
+            return []
+        self.tokens.append(token)
+        events = self._parse_token(token, sampled)
+        self._check_end(token, has_room=has_room)
+        return events
+
+    def end(self) -> list[ReplyEvent]:
+        """Return what was held back in the middle of a character, a call or a stop string."""
+        rest = self._decoder.flush()
+        events = self._read_text(rest)
+        if not self._options.raw:
+            events += self._parser.finish()
+        return self._record_events([*self._filter_events(events), *self._stops.release_held()])
+
+    def make_reply(
+        self, prompt_tokens: int, read: Evaluated, prompt_s: float, decode_s: float
+    ) -> Reply:
+        """Return the finished answer with the figures of its prompt."""
+        return Reply(
+            text="".join(self._text),
+            thought="".join(self._thought).strip(),
+            tool_calls=tuple(self._calls),
+            finish_reason=self.finish or "interrupted",
+            context_full=self._context_full,
+            prompt_tokens=prompt_tokens,
+            reused_tokens=read.reused,
+            evaluated_tokens=read.evaluated,
+            completion_tokens=len(self.tokens),
+            prompt_s=prompt_s,
+            decode_s=decode_s,
+            loop=self._loop,
+            tokens=tuple(self.tokens),
+            stop_string=self._stops.found,
+        )
+
+    def _parse_token(self, token: int, sampled: SampledToken | None) -> list[ReplyEvent]:
+        data = self._vocabulary.piece(token)
+        events: list[ReplyEvent] = []
+        if data in MARKS:
+            # A mark must reach the parser alone, whatever unfinished character came before it.
+            events += self._read_text(self._decoder.flush())
+            self._sampled.clear()
+        elif sampled is not None:
+            self._sampled.append(sampled)
+        events += self._read_text(self._decoder.feed(data))
+        return self._record_events(self._filter_events(events))
+
+    def _read_text(self, text: str) -> list[ReplyEvent]:
+        if self._options.raw:
+            return [AnswerText(text)] if text else []
+        return self._parser.feed(text)
+
+    def _filter_events(self, events: list[ReplyEvent]) -> list[ReplyEvent]:
+        for index, event in enumerate(events if self._sampled else ()):
+            if isinstance(event, AnswerText | ThoughtText):
+                events[index] = replace(event, tokens=tuple(self._sampled))
+                self._sampled.clear()
+                break
+        return self._stops.filter_events(events)
+
+    def _record_events(self, events: list[ReplyEvent]) -> list[ReplyEvent]:
+        for event in events:
+            if isinstance(event, AnswerText):
+                self._text.append(event.text)
+            elif isinstance(event, ThoughtText):
+                self._thought.append(event.text)
+            elif isinstance(event, CallMade):
+                self._calls.append(event.call)
+        return events
+
+    def _check_end(self, token: int, *, has_room: bool) -> None:
+        """Set `finish` if the token just added is the last one."""
+        loop = self._detector.feed(token) if self._options.stop_on_loop else None
+        if self._stops.found:
+            self.finish = "stop"
+        elif loop is not None:
+            self._loop, self.finish = self._describe_loop(loop), "loop"
+        elif len(self.tokens) == self._options.max_tokens:
+            self.finish = "length"
+        elif not has_room:
+            self.finish, self._context_full = "length", True
+        elif self._parser.in_thought:
+            self._n_thought += 1
+            if self._n_thought == self._options.thought_tokens:
+                self._forced = list(self._close_thought)
+
+    def _describe_loop(self, loop: Loop) -> FoundLoop:
+        repeated = self.tokens[loop.onset : loop.onset + loop.period]
+        data = b"".join(self._vocabulary.piece(token) for token in repeated[:_UNIT_TOKENS])
+        unit = data.decode("utf-8", "replace") + (" ..." if len(repeated) > _UNIT_TOKENS else "")
+        return FoundLoop(unit, loop.period, loop.onset, loop.covered, loop.kind)
+
+    def _has_text(self, token: int) -> bool:
+        """Return whether a token holds a letter or a digit: rows of lines and dots may repeat for
+        longer.
+        """
+        if token not in self._known_texts:
+            text = self._vocabulary.piece(token).decode("utf-8", "ignore")
+            self._known_texts[token] = any(c.isalnum() for c in text)
+        return self._known_texts[token]

@@ -1,0 +1,129 @@
+"""What a turn is asked and what comes out of it. Pure values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from g4cli.prompt.messages import Message, ToolCall
+from g4cli.prompt.reply import ReplyEvent
+
+FinishReason: TypeAlias = Literal["stop", "length", "loop", "interrupted"]
+
+
+@dataclass(frozen=True, slots=True)
+class TurnOptions:
+    """Limits of one answer, and what is told of it.
+
+    `max_tokens` 0: until the context is full. `thought_tokens` 0: no limit. `stop`: texts that end
+    the answer; they are looked for in the answer, not in thoughts. `n_probs`: each token is told
+    with so many of the most probable ones in its place; None: not at all. `raw`: all that the model
+    writes is the answer, thoughts and tool calls with their marks too. `in_thought`: the prompt
+    ends inside of a thought.
+    """
+
+    max_tokens: int = 0
+    stop_on_loop: bool = True
+    thought_tokens: int = 0
+    stop: tuple[str, ...] = ()
+    n_probs: int | None = None
+    raw: bool = False
+    in_thought: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """What became of a prompt: tokens found in memory, tokens evaluated, and whether it was all of
+    it.
+    """
+
+    reused: int
+    evaluated: int
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FoundLoop:
+    """A repetition: `unit` is the repeated text; counts in tokens, `onset` from the answer's first
+    token.
+
+    `kind` is the detector's: exact, noisy (with changes), counter (with a number that counts),
+    few-tokens and few-phrases (in any order).
+    """
+
+    unit: str
+    period: int
+    onset: int
+    covered: int
+    kind: str = "exact"
+
+
+@dataclass(frozen=True, slots=True)
+class PromptRead:
+    """The prompt is evaluated; the answer begins. `slot`: the sequence of the context that holds it."""
+
+    prompt_tokens: int
+    reused: int
+    seconds: float
+    slot: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A finished answer with its figures. Seconds are wall-clock time.
+
+    `stop_string`: the one that ended the answer, which is not part of `text`, or "".
+    """
+
+    text: str
+    thought: str
+    tool_calls: tuple[ToolCall, ...]
+    finish_reason: FinishReason
+    context_full: bool
+    prompt_tokens: int
+    reused_tokens: int
+    evaluated_tokens: int
+    completion_tokens: int
+    prompt_s: float
+    decode_s: float
+    loop: FoundLoop | None
+    tokens: tuple[int, ...]
+    stop_string: str = ""
+
+    @classmethod
+    def interrupted(cls) -> Reply:
+        """Return the answer to a question that was stopped before the model saw it."""
+        return cls("", "", (), "interrupted", False, 0, 0, 0, 0, 0.0, 0.0, None, ())
+
+    @property
+    def prompt_tps(self) -> float:
+        """Return prompt tokens evaluated per second."""
+        return self.evaluated_tokens / self.prompt_s if self.prompt_s > 0 else 0.0
+
+    @property
+    def decode_tps(self) -> float:
+        """Return answer tokens per second."""
+        return self.completion_tokens / self.decode_s if self.decode_s > 0 else 0.0
+
+    def message(self) -> Message:
+        """Return the turn to keep in the conversation; its exact tokens too, where history keeps
+        the text.
+        """
+        exact = not self.thought and not self.tool_calls and self.text == self.text.strip()
+        return Message(
+            "assistant",
+            self.text,
+            thought=self.thought,
+            tool_calls=self.tool_calls,
+            tokens=self.tokens if exact else (),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The last event of a turn."""
+
+    reply: Reply
+
+
+TurnEvent: TypeAlias = PromptRead | ReplyEvent | Finished

@@ -1,0 +1,157 @@
+"""The worker's side of the pipe: takes requests, answers them, and can be cancelled at any time.
+
+The main thread works: it answers requests one by one, and between them it goes on with the turns
+that run (`Turns`), if the worker has any. A second thread reads: while the main thread is in C, it
+takes a Cancel and sets the flag that llama.cpp looks at between two operations. That flag stops a
+whole batch, so it is set only while every request that runs is cancelled; among others, a cancelled
+turn ends before the next batch.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol, TypeAlias
+
+from g4cli.core.errors import G4Error
+from g4cli.runtime.engine.codec import Codec, FrameReader, ProtocolError, write_all
+from g4cli.runtime.engine.messages import Cancel, Done, Failed, Progress, RunTurn, failed_of
+from g4cli.runtime.llama.interrupt import Interrupt
+
+Handler: TypeAlias = Callable[[Any], Iterator[Any]]
+"""Carries out a request and yields its answers."""
+
+
+class Turns(Protocol):
+    """Requests that are carried out in steps, between which others are answered."""
+
+    @property
+    def has_work(self) -> bool: ...
+    def add_turn(self, number: int, request: RunTurn, /) -> None: ...
+    def run_step(self) -> None: ...
+
+
+class Service:
+    """The two pipes of a worker. `interrupt` is set while all requests that run are cancelled."""
+
+    def __init__(self, codec: Codec) -> None:
+        self._codec = codec
+        self.interrupt = Interrupt()
+        self._requests: queue.SimpleQueue[tuple[int, Any] | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._known: set[int] = set()  # read from the pipe and not ended
+        self._running: set[int] = set()
+        self._cancelled: set[int] = set()
+        self._number = 0
+        self._out = os.dup(1)
+        os.dup2(2, 1)  # whatever else is printed must not land among the messages
+
+    def send(self, message: Any) -> None:
+        """Send an answer to the request that is being answered."""
+        self.send_to(self._number, message)
+
+    def send_to(self, number: int, *messages: Any) -> None:
+        """Send answers to a request. Ends the process if nobody reads any more."""
+        try:
+            write_all(self._out, b"".join(self._codec.encode(number, item) for item in messages))
+        except OSError:
+            os._exit(1)
+
+    def progress(self, done: int, total: int, label: str) -> None:
+        """Tell how far the request has come; fits `g4cli.core.progress`."""
+        self.send(Progress(done, total, label))
+
+    def run(self, handlers: Mapping[type[Any], Handler], turns: Turns | None = None) -> None:
+        """Answer requests until the other side closes the pipe."""
+        threading.Thread(target=self._read_requests, daemon=True).start()
+        while True:
+            has_work = turns is not None and turns.has_work
+            try:
+                item = self._requests.get(block=not has_work)
+            except queue.Empty:
+                assert turns is not None
+                turns.run_step()
+                continue
+            if item is None:
+                return
+            number, request = item
+            if turns is not None and isinstance(request, RunTurn):
+                turns.add_turn(number, request)
+            else:
+                self._answer_request(number, handlers[type(request)], request)
+
+    def begin(self, number: int) -> None:
+        """Count a request among those that run."""
+        with self._lock:
+            self._running.add(number)
+            self._update_interrupt()
+
+    def is_cancelled(self, number: int) -> bool:
+        """Return whether the other side does not want a request's answers any more."""
+        return number in self._cancelled
+
+    def finish(self, number: int) -> None:
+        """End a request that was carried out."""
+        self._end(number)
+        self.send_to(number, Done())
+
+    def fail(self, err: BaseException, number: int = 0) -> None:
+        """End a request with an error; one that nobody expects keeps its traceback."""
+        self._end(number)
+        if isinstance(err, G4Error):
+            self.send_to(number, failed_of(err))
+        elif isinstance(err, MemoryError):
+            self.send_to(number, Failed("no-memory", "there is not enough memory for this"))
+        else:
+            text = "".join(traceback.format_exception(err)).strip()
+            self.send_to(
+                number, Failed("error", f"a bug in the process that runs the model:\n{text}")
+            )
+
+    def _answer_request(self, number: int, handler: Handler, request: Any) -> None:
+        self._number = number
+        self.begin(number)
+        try:
+            for answer in handler(request):
+                self.send(answer)
+        except Exception as err:
+            self.fail(err, number)
+        else:
+            self.finish(number)
+
+    def _read_requests(self) -> None:
+        frames = FrameReader(sys.stdin.fileno())
+        try:
+            while frames.read_more():
+                while (frame := frames.take_frame()) is not None:
+                    number, message = self._codec.decode(frame)
+                    if isinstance(message, Cancel):
+                        self._cancel_request(number)
+                    else:
+                        self._known.add(number)
+                        self._requests.put((number, message))
+        except (OSError, ProtocolError):
+            traceback.print_exc()
+        self._requests.put(None)
+
+    def _cancel_request(self, number: int) -> None:
+        with self._lock:
+            if number in self._known:  # else it is done already
+                self._cancelled.add(number)
+                self._update_interrupt()
+
+    def _end(self, number: int) -> None:
+        with self._lock:
+            for numbers in (self._known, self._running, self._cancelled):
+                numbers.discard(number)
+            self._update_interrupt()
+
+    def _update_interrupt(self) -> None:
+        if self._running and self._running <= self._cancelled:
+            self.interrupt.set()
+        else:
+            self.interrupt.clear()

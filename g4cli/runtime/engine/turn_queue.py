@@ -1,0 +1,69 @@
+"""Turns one after the other: the loop of a model with one conversation, which may draft tokens."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+
+from g4cli.chat import Finished, TurnEvent, run_turn
+from g4cli.runtime.engine.llama_engine import LlamaEngine
+from g4cli.runtime.engine.messages import Progress, RunTurn, TurnDone
+from g4cli.runtime.engine.service import Service
+from g4cli.runtime.engine.text_decoder import TextDecoder
+
+
+class TurnQueue:
+    """Carries out turns in the order in which they came, one event a step."""
+
+    def __init__(self, engine: LlamaEngine, service: Service) -> None:
+        self._engine, self._service = engine, service
+        self._waiting: deque[tuple[int, RunTurn]] = deque()
+        self._number = 0
+        self._events: Iterator[TurnEvent] | None = None
+
+    @property
+    def has_work(self) -> bool:
+        """Return whether a turn runs or waits."""
+        return self._events is not None or bool(self._waiting)
+
+    def add_turn(self, number: int, request: RunTurn) -> None:
+        """Append a turn to the queue."""
+        self._waiting.append((number, request))
+
+    def run_step(self) -> None:
+        """Begin the next turn, or send its next event."""
+        try:
+            if self._events is None:
+                self._number, request = self._waiting.popleft()
+                self._service.begin(self._number)
+                self._events = self._begin_turn(request)
+                return
+            if self._service.is_cancelled(self._number):
+                self._service.interrupt.set()  # another request may have cleared it
+            event = next(self._events)
+        except Exception as err:
+            self._events = None
+            self._service.fail(err, self._number)
+            return
+        if isinstance(event, Finished):
+            done = TurnDone(event.reply, self._engine.n_past, self._engine.drafted)
+            self._service.send_to(self._number, done)
+            self._service.finish(self._number)
+            self._events = None
+        else:
+            self._service.send_to(self._number, event)
+
+    def _begin_turn(self, request: RunTurn) -> Iterator[TurnEvent]:
+        engine = self._engine
+        engine.begin(request.sampling, request.grammar)
+        return run_turn(
+            engine,
+            request.prompt,
+            request.options,
+            TextDecoder(),
+            close_thought=engine.model.tokenize(request.close_thought, control=True),
+            progress=self._send_progress,
+        )
+
+    def _send_progress(self, done: int, total: int, label: str) -> None:
+        self._service.send_to(self._number, Progress(done, total, label))
