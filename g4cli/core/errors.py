@@ -17,6 +17,8 @@
      +- NetworkError                         6   the hub cannot be reached or refuses
      +- RuntimeFailed                        7   llama.cpp refused or died
      |   +- EngineMissing
+     |   +- QueueFull                            too many requests wait already
+     |   +- ReaderTooSlow                        nobody read an answer for too long
      |   +- ContextFull
      +- DoctorFailed                         8   a check failed (the report is already shown)
      +- LoopStopped                          9   the loop detector ended an answer
@@ -165,6 +167,14 @@ class RuntimeFailed(G4Error):
 
 class EngineMissing(RuntimeFailed):
     reference = "engine-missing"
+
+
+class QueueFull(RuntimeFailed):
+    reference = "queue-full"
+
+
+class ReaderTooSlow(RuntimeFailed):
+    reference = "reader-too-slow"
 
 
 class ContextFull(DoesNotFit):

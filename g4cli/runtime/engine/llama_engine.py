@@ -117,8 +117,8 @@ class LlamaEngine:
         """Return drafted and accepted tokens of this answer, or None without speculative decoding."""
         return self._speculation.drafted if self._speculation else None
 
-    def tokens_of(self, parts: Sequence[Part]) -> list[int]:
-        """Return the tokens of a rendered prompt, exactly one BOS at its start."""
+    def tokens_of(self, parts: Sequence[Part], *, with_bos: bool = True) -> list[int]:
+        """Return the tokens of a rendered prompt, exactly one BOS at its start if it is wanted."""
         tokens: list[int] = []
         for part in parts:
             if part.media is not None:
@@ -131,7 +131,7 @@ class LlamaEngine:
             for piece in _AFTER_ANGLE.split(part.text):
                 tokens += self.model.tokenize(piece, control=False)
         bos = self.model.bos
-        if bos >= 0 and tokens[:1] != [bos]:
+        if with_bos and bos >= 0 and tokens[:1] != [bos]:
             tokens.insert(0, bos)
         return tokens
 

@@ -3,9 +3,10 @@
 Every request has a number, and every answer carries the number of its request. A request ends with
 `Done`, or with `Failed`. Any number of other answers come before that.
 
-    front -> worker   Open, AttachMedia, Tokenize, Encode, CompileSchema, RunTurn; Cancel (of a request)
-    worker -> front   Hello (once, number 0), Opening, Progress, Loaded, Tokens, Encoded, Grammar,
-                      the events of a turn as `g4cli.chat` has them, TurnDone
+    front -> worker   Open, AttachMedia, Tokenize, Detokenize, Encode, CompileSchema, RunTurn;
+                      Cancel (of a request)
+    worker -> front   Hello (once, number 0), Opening, Progress, Loaded, Tokens, Text, Encoded,
+                      Grammar, the events of a turn as `g4cli.chat` has them, TurnDone
 """
 
 from __future__ import annotations
@@ -61,9 +62,20 @@ class AttachMedia:
 
 @dataclass(frozen=True, slots=True)
 class Tokenize:
-    """Answer with the Tokens of a rendered prompt. Media in it are encoded if they are new."""
+    """Answer with the Tokens of a rendered prompt. Media in it are encoded if they are new.
+
+    `bos`: with the token that begins every prompt, if it is not there already.
+    """
 
     parts: tuple[Part, ...]
+    bos: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Detokenize:
+    """Answer with the Text of tokens."""
+
+    tokens: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +162,13 @@ class Tokens:
 
 
 @dataclass(frozen=True, slots=True)
+class Text:
+    """The text of tokens; bytes that are no UTF-8 became U+FFFD."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Encoded:
     """An encoded image or sound: its positions in a prompt, and the pieces it was cut into."""
 
@@ -191,8 +210,8 @@ class Failed:
 COMMON: Final = (Cancel, Progress, Done, Failed)
 CODEC: Final = Codec(
     (
-        *COMMON, Open, AttachMedia, Tokenize, Encode, CompileSchema, RunTurn,
-        Hello, Opening, Loaded, Tokens, Encoded, Grammar, TurnDone,
+        *COMMON, Open, AttachMedia, Tokenize, Detokenize, Encode, CompileSchema, RunTurn,
+        Hello, Opening, Loaded, Tokens, Text, Encoded, Grammar, TurnDone,
         PromptRead, AnswerText, ThoughtText, ThoughtEnded, CallMade,
     )
 )  # fmt: skip

@@ -48,6 +48,7 @@ MODEL_DEFAULTS: Final = ModelOptions()
 class ContextOptions:
     """Sizes in tokens. `n_threads` 0: see `context.choose_n_threads`.
 
+    `n_ctx` is the size of one conversation; `n_parallel` of them share the memory of the context.
     `n_outputs` is how many tokens of a batch get logits: 1 MiB each with Gemma's vocabulary.
     """
 
@@ -57,6 +58,7 @@ class ContextOptions:
     n_batch: int = N_BATCH
     n_ubatch: int = N_UBATCH
     n_outputs: int = 1
+    n_parallel: int = 1
 
 
 @dataclass(frozen=True, slots=True)

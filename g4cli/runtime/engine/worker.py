@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from g4cli.core.child import ChildLimits, set_limits
-from g4cli.core.errors import G4Error, Interrupted, RuntimeFailed
+from g4cli.core.errors import G4Error, Interrupted, RuntimeFailed, UsageError
 from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.draft_model import explain_unsupported
 from g4cli.runtime.engine.grammar import convert_schema, find_unenforced_keywords
@@ -20,6 +20,7 @@ from g4cli.runtime.engine.messages import (
     CODEC,
     AttachMedia,
     CompileSchema,
+    Detokenize,
     DeviceFacts,
     Encode,
     Encoded,
@@ -29,6 +30,7 @@ from g4cli.runtime.engine.messages import (
     Open,
     Opening,
     RunTurn,
+    Text,
     Tokenize,
     Tokens,
 )
@@ -54,6 +56,7 @@ class EngineWorker:
             Open: self._open_model,
             AttachMedia: self._attach_media,
             Tokenize: self._tokenize_parts,
+            Detokenize: self._detokenize,
             Encode: self._encode_media,
             CompileSchema: self._compile_schema,
         }
@@ -127,7 +130,14 @@ class EngineWorker:
         yield self._describe_loaded()
 
     def _tokenize_parts(self, request: Tokenize) -> Iterator[Any]:
-        yield Tokens(tuple(self._engine.tokens_of(request.parts)))
+        yield Tokens(tuple(self._engine.tokens_of(request.parts, with_bos=request.bos)))
+
+    def _detokenize(self, request: Detokenize) -> Iterator[Any]:
+        model = self._engine.model
+        for token in request.tokens:
+            if not 0 <= token < model.n_vocab:
+                raise UsageError(f"token {token} is not in the vocabulary of {model.n_vocab:,}")
+        yield Text(b"".join(map(model.piece, request.tokens)).decode("utf-8", "replace"))
 
     def _encode_media(self, request: Encode) -> Iterator[Any]:
         encoder = self._engine.require_media()

@@ -1,0 +1,221 @@
+"""One model in a worker process, for a server: many turns at once, and no crash is the last word.
+
+When the worker ends, by a crash or by a kill, the requests in flight raise how it ended (see
+`ending`). The next request starts another worker with the same model; requests that come while it
+loads wait for the same start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from g4cli.chat import PromptRead, TurnEvent
+from g4cli.core.errors import QueueFull, RuntimeFailed
+from g4cli.prompt.messages import Media, Part
+from g4cli.prompt.reply import AnswerText, ThoughtText
+from g4cli.runtime.engine.async_worker import AsyncWorker
+from g4cli.runtime.engine.client import MODULE
+from g4cli.runtime.engine.messages import (
+    CODEC,
+    AttachMedia,
+    CompileSchema,
+    Detokenize,
+    Encode,
+    Encoded,
+    Grammar,
+    Hello,
+    Loaded,
+    Open,
+    RunTurn,
+    Text,
+    Tokenize,
+    Tokens,
+    TurnDone,
+)
+from g4cli.runtime.engine.options import MediaOptions
+
+
+@dataclass(slots=True)
+class ActiveTurn:
+    """A turn in flight, for a server's list of slots. `slot`: None while it waits for one."""
+
+    number: int
+    prompt_tokens: int
+    slot: int | None = None
+    n_events: int = field(default=0)
+
+
+class AsyncEngine:
+    """One model for many requests. Use it from one event loop; close it when done."""
+
+    def __init__(self, request: Open, media: MediaOptions | None = None, *, n_queue: int = 64):
+        """`n_queue`: how many turns may wait for a slot. Nothing is started yet: see `start`."""
+        self.request = request
+        self._media = media
+        self._n_queue = n_queue
+        self._worker: AsyncWorker | None = None
+        self._starting: asyncio.Task[AsyncWorker] | None = None
+        self._loaded: Loaded | None = None
+        self._turns: dict[int, ActiveTurn] = {}
+        self._n_turns = 0
+        self._closed = False
+        self.hello = Hello()
+        self.n_starts = 0
+
+    @classmethod
+    async def start(
+        cls, request: Open, media: MediaOptions | None = None, *, n_queue: int = 64
+    ) -> AsyncEngine:
+        """Return an engine with its model loaded.
+
+        Raises BadFile (llama.cpp crashed of the file), EngineMissing, RuntimeFailed, NoMemory or
+        UsageError (no such device, KV type or drafter; the media encoder is none).
+        """
+        engine = cls(request, media, n_queue=n_queue)
+        try:
+            await engine._get_worker()
+        except BaseException:
+            await engine.close()
+            raise
+        return engine
+
+    @property
+    def loaded(self) -> Loaded:
+        """Return the facts of the loaded model. Raises RuntimeFailed before it was loaded."""
+        if self._loaded is None:
+            raise RuntimeFailed("no model is loaded")
+        return self._loaded
+
+    @property
+    def is_ready(self) -> bool:
+        """Return whether the model is loaded now: else the next request loads it."""
+        return self._worker is not None and not self._worker.has_ended
+
+    @property
+    def pid(self) -> int:
+        """Return the number of the worker process, 0 without one."""
+        return self._worker.pid if self._worker is not None else 0
+
+    @property
+    def has_media(self) -> bool:
+        """Return whether an encoder of images and sound is attached."""
+        return self._media is not None
+
+    @property
+    def active_turns(self) -> tuple[ActiveTurn, ...]:
+        """Return the turns in flight, oldest first."""
+        return tuple(self._turns.values())
+
+    @property
+    def n_waiting(self) -> int:
+        """Return how many turns are in flight beyond the slots."""
+        return max(0, self._n_turns - self.request.context.n_parallel)
+
+    async def tokens_of(self, parts: Sequence[Part], *, with_bos: bool = True) -> tuple[int, ...]:
+        """Return the tokens of a rendered prompt; media in it are encoded.
+
+        `with_bos`: a BOS stands before them. Raises what `encode` raises.
+        """
+        tokens: Tokens = await self._ask(Tokenize(tuple(parts), with_bos))
+        return tokens.ids
+
+    async def text_of(self, tokens: Sequence[int]) -> str:
+        """Return the text of tokens, control tokens by their names. Raises UsageError (no such token)."""
+        text: Text = await self._ask(Detokenize(tuple(tokens)))
+        return text.text
+
+    async def encode(self, media: Media) -> Encoded:
+        """Encode an image or sound, if that was not done before. Raises BadMedia, UsageError or NotFound."""
+        encoded: Encoded = await self._ask(Encode(media))
+        return encoded
+
+    async def compile_schema(self, schema: str) -> Grammar:
+        """Return the grammar of a JSON schema. Raises UsageError if it is none."""
+        grammar: Grammar = await self._ask(CompileSchema(schema))
+        return grammar
+
+    async def run_turn(self, request: RunTurn) -> AsyncIterator[TurnEvent | TurnDone]:
+        """Yield the events of a turn, TurnDone last. To close the iterator cancels the turn.
+
+        Raises QueueFull, ContextFull, UsageError (the grammar), ReaderTooSlow, or how the worker
+        ended.
+        """
+        if self._n_turns >= self.request.context.n_parallel + self._n_queue:
+            raise QueueFull(
+                f"{self._n_turns} requests are in progress or waiting already",
+                hint="try again later, or start the server with a larger --queue",
+            )
+        self._n_turns += 1
+        try:
+            worker = await self._get_worker()
+            answers = worker.send_request(request)
+            turn = ActiveTurn(answers.number, len(request.prompt))
+            self._turns[turn.number] = turn
+            try:
+                async for answer in answers:
+                    if isinstance(answer, PromptRead):
+                        turn.slot = answer.slot
+                    elif isinstance(answer, AnswerText | ThoughtText):
+                        turn.n_events += 1
+                    yield answer
+            finally:
+                del self._turns[turn.number]
+                worker.cancel(answers)
+        finally:
+            self._n_turns -= 1
+
+    async def close(self) -> None:
+        """End the worker: its memory is free when this returns."""
+        self._closed = True
+        if self._starting is not None:
+            self._starting.cancel()
+            await asyncio.gather(self._starting, return_exceptions=True)
+        if self._worker is not None:
+            await self._worker.close()
+
+    async def __aenter__(self) -> AsyncEngine:
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        await self.close()
+
+    async def _ask(self, message: Any) -> Any:
+        return await (await self._get_worker()).ask(message)
+
+    async def _get_worker(self) -> AsyncWorker:
+        """Return a worker with the model loaded; all that wait for a start wait for the same one."""
+        if self._worker is not None and not self._worker.has_ended:
+            return self._worker
+        if self._closed:
+            raise RuntimeFailed("the model is closed")
+        if self._starting is None:
+            self._starting = asyncio.create_task(self._start_worker())
+            self._starting.add_done_callback(self._forget_start)
+        # A request that is cancelled meanwhile must not cancel the start for the others.
+        return await asyncio.shield(self._starting)
+
+    def _forget_start(self, task: asyncio.Task[AsyncWorker]) -> None:
+        self._starting = None
+        if not task.cancelled():
+            task.exception()  # whoever waited has it: asyncio need not warn
+
+    async def _start_worker(self) -> AsyncWorker:
+        if self._worker is not None:
+            await self._worker.close()
+        self.n_starts += 1
+        worker = AsyncWorker(MODULE, CODEC)
+        try:
+            async for hello in worker.hello:
+                self.hello = hello
+            worker.subject = self.request.path
+            self._loaded = await worker.ask(self.request)
+            if self._media is not None:
+                self._loaded = await worker.ask(AttachMedia(self._media))
+        except BaseException:
+            await worker.close()  # a worker without its model is of no use
+            raise
+        self._worker = worker
+        return worker

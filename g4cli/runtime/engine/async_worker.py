@@ -1,0 +1,245 @@
+"""A worker process of g4 behind an event loop: many requests at once, no thread for any of them.
+
+The loop reads the worker's pipe when there is something to read and sorts the answers by request.
+Each request has a queue of its own. A queue that nobody empties must not grow for ever, nor may the
+pipe wait for it, since the answers of all others come through the same pipe: such a request is
+cancelled, and its reader finds an error at the end of what it had.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import subprocess
+from collections import deque
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, Final
+
+from g4cli.core.child import start_child
+from g4cli.core.errors import G4Error, ReaderTooSlow, RuntimeFailed, error_of
+from g4cli.runtime.engine.codec import Codec, FrameReader, ProtocolError
+from g4cli.runtime.engine.ending import count_oom_kills, error_of_end
+from g4cli.runtime.engine.messages import Cancel, Done, Failed, Opening, Progress
+
+MOST_WAITING: Final = 4096
+"""Answers to one request that may wait for their reader."""
+
+_END_S: Final = 5.0
+_KEPT_BYTES: Final = 1 << 16
+_READ_BYTES: Final = 1 << 16
+
+
+class Answers:
+    """The answers to one request, in order, as an asynchronous iterator."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.is_done = False
+        self._waiting: deque[Any] = deque()
+        self._error: G4Error | None = None
+        self._wake: asyncio.Future[None] | None = None
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        """Return the next answer. Raises the error with which the request ended."""
+        while not self._waiting:
+            if self.is_done:
+                if self._error is not None:
+                    raise self._error
+                raise StopAsyncIteration
+            self._wake = asyncio.get_running_loop().create_future()
+            await self._wake
+        return self._waiting.popleft()
+
+    def add(self, answer: Any) -> bool:
+        """Append an answer; return False if too many wait already."""
+        if len(self._waiting) >= MOST_WAITING:
+            return False
+        self._waiting.append(answer)
+        self._wake_reader()
+        return True
+
+    def end(self, error: G4Error | None = None) -> None:
+        """Let the reader see the end, or `error`, behind what it has not read yet."""
+        if not self.is_done:
+            self.is_done, self._error = True, error
+            self._wake_reader()
+
+    def _wake_reader(self) -> None:
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+
+class AsyncWorker:
+    """One worker process. Use it from one event loop; close it when done."""
+
+    def __init__(self, module: str, codec: Codec) -> None:
+        """Start `module`, which serves messages of `codec`. Raises RuntimeFailed if that is impossible."""
+        self._codec = codec
+        self._oom_kills = count_oom_kills()
+        try:
+            self._child = start_child(module, ignore_interrupt=True)
+        except OSError as err:
+            raise RuntimeFailed(f"the system starts no process for the model: {err}") from err
+        assert self._child.stdin is not None
+        assert self._child.stdout is not None
+        assert self._child.stderr is not None
+        self._into = self._child.stdin.fileno()
+        self._out = self._child.stdout.fileno()
+        self._stderr = self._child.stderr.fileno()
+        self._frames = FrameReader(self._out)
+        self._said = bytearray()
+        self._outgoing = bytearray()
+        self._number = 0
+        self.subject: Path | None = None  # the file that a crash is blamed on
+        self._opening: Path | None = None
+        self.hello = Answers(0)
+        self._open_answers: dict[int, Answers] = {0: self.hello}
+        self.end_error: G4Error | None = None
+        self._ended = asyncio.Event()
+        self._ending: asyncio.Task[None] | None = None
+        self._loop = asyncio.get_running_loop()
+        for fd in (self._into, self._out, self._stderr):
+            os.set_blocking(fd, False)
+        self._loop.add_reader(self._out, self._read_answers)
+        self._loop.add_reader(self._stderr, self._read_stderr)
+
+    @property
+    def has_ended(self) -> bool:
+        """Return whether the process is gone, or is being ended."""
+        return self._ending is not None
+
+    @property
+    def pid(self) -> int:
+        """Return the number of the process."""
+        return self._child.pid
+
+    def send_request(self, message: Any) -> Answers:
+        """Send a request and return its answers. Raises what the end of the worker raises."""
+        if self.end_error is not None:
+            raise self.end_error
+        self._number += 1
+        answers = self._open_answers[self._number] = Answers(self._number)
+        self._send_message(self._number, message)
+        return answers
+
+    def cancel(self, answers: Answers) -> None:
+        """Tell the worker that nobody reads these answers any more."""
+        if self._open_answers.pop(answers.number, None) is not None and not self.has_ended:
+            self._send_message(answers.number, Cancel())
+        answers.end()
+
+    async def ask(self, message: Any) -> Any:
+        """Send a request and return its last answer, None if it has none."""
+        answers, last = self.send_request(message), None
+        try:
+            async for answer in answers:
+                last = answer
+        finally:
+            self.cancel(answers)
+        return last
+
+    async def close(self) -> None:
+        """End the process, at once, and wait until it is gone."""
+        self._child.kill()
+        self._begin_end()
+        await self._ended.wait()
+
+    def _send_message(self, number: int, message: Any) -> None:
+        self._outgoing += self._codec.encode(number, message)
+        self._write_outgoing()
+
+    def _write_outgoing(self) -> None:
+        try:
+            while self._outgoing:
+                del self._outgoing[: os.write(self._into, self._outgoing)]
+        except BlockingIOError:
+            self._loop.add_writer(self._into, self._write_outgoing)
+            return
+        except OSError:  # it has gone: reading its answers tells how
+            self._outgoing.clear()
+        self._loop.remove_writer(self._into)
+
+    def _read_answers(self) -> None:
+        try:
+            if not self._frames.read_more():
+                self._begin_end()
+            while (frame := self._frames.take_frame()) is not None:
+                self._sort_answer(*self._codec.decode(frame))
+        except BlockingIOError:
+            return
+        except (OSError, ProtocolError) as err:
+            self.end_error = RuntimeFailed(f"the model's process sent an invalid message: {err}")
+            self._child.kill()
+            self._begin_end()
+
+    def _sort_answer(self, number: int, answer: Any) -> None:
+        if isinstance(answer, Opening):
+            self._opening = answer.path
+        if isinstance(answer, Opening | Progress):
+            return
+        answers = self._open_answers.get(number)
+        if answers is None:
+            return  # cancelled
+        if isinstance(answer, Done | Failed) or number == 0:
+            del self._open_answers[number]
+            self._opening = None
+        if isinstance(answer, Failed):
+            answers.end(error_of(answer.reference, answer.message, answer.hint))
+        elif isinstance(answer, Done):
+            answers.end()
+        elif not answers.add(answer):
+            self._open_answers.pop(number)
+            self._send_message(number, Cancel())
+            answers.end(ReaderTooSlow("the answer was cancelled: nobody read it for too long"))
+        if number == 0:
+            answers.end()
+
+    def _read_stderr(self) -> None:
+        """Keep the end of what the worker writes to its standard error; nothing of it is shown as it is."""
+        try:
+            data = os.read(self._stderr, _READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._loop.remove_reader(self._stderr)
+            return
+        self._said += data
+        del self._said[:-_KEPT_BYTES]
+
+    def _begin_end(self) -> None:
+        if self._ending is None:
+            self._loop.remove_reader(self._out)
+            self._loop.remove_writer(self._into)
+            self._ending = self._loop.create_task(self._end())
+
+    async def _end(self) -> None:
+        """Wait for the end of the process, free its pipes, and fail the requests that wait for it."""
+        try:
+            status = await asyncio.to_thread(self._child.wait, _END_S)
+        except subprocess.TimeoutExpired:  # it closed its pipe and goes on: it serves nobody
+            self._child.kill()
+            status = await asyncio.to_thread(self._child.wait)
+        with contextlib.suppress(OSError):  # what is left in the pipe
+            while data := os.read(self._stderr, _READ_BYTES):
+                self._said += data
+        self._loop.remove_reader(self._stderr)
+        kills = count_oom_kills()
+        self.end_error = self.end_error or error_of_end(
+            status,
+            bytes(self._said[-_KEPT_BYTES:]).decode("utf-8", "replace"),
+            subject=self.subject,
+            opening=self._opening,
+            out_of_memory=None if self._oom_kills is None else kills != self._oom_kills,
+        )
+        self._child.close()
+        for answers in self._open_answers.values():
+            answers.end(self.end_error)
+        self._open_answers.clear()
+        self._ended.set()
