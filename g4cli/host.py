@@ -1,11 +1,11 @@
-"""What this machine offers: memory within every limit, features of the CPU, and the GPUs.
+"""Facts about this machine: memory within every limit, features of the CPU, and the GPUs.
 
     HostFacts.available_bytes = the least of
         what the system can give to a new process without swapping (psutil)
-        for every control group from ours to the root: its limit, less what it uses and cannot free
+        for each control group from ours to the root: its limit minus its use that cannot be freed
 
-Reading these takes milliseconds. GPUs need llama.cpp: `refresh_gpus` asks it in a child process,
-and the answer is kept in the cache folder with its age.
+Reading these takes milliseconds. GPUs are listed by llama.cpp in a child process (`refresh_gpus`),
+and the list is cached with its age.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any, Final
 
 import psutil
 
+from g4cli.core.build_flags import cpu_features
 from g4cli.core.child import run_child
 from g4cli.core.errors import RuntimeFailed
 from g4cli.core.paths import cache_dir
@@ -44,7 +45,10 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True)
 class GpuList:
-    """The GPUs that llama.cpp listed `age_s` seconds ago; `library` is the version of that build."""
+    """The GPUs that llama.cpp listed `age_s` seconds ago.
+
+    `library` is the version of llama-cpp-python that listed them.
+    """
 
     gpus: tuple[Gpu, ...]
     library: str
@@ -72,17 +76,17 @@ def read_host(root: Path = Path("/")) -> HostFacts:
     if sys.platform == "darwin":
         features = {"neon", "dotprod"} if platform.machine() == "arm64" else {"avx2"}
     else:
-        features = read_cpu_features(root)
+        features = set(cpu_features(root / "proc/cpuinfo"))
     return HostFacts(
         *limit_memory(root, memory.total, memory.available), frozenset(features), cached_gpus()
     )
 
 
 def limit_memory(root: Path, total: int, available: int) -> tuple[int, int, str]:
-    """Return total and available bytes within the control groups of this process, and what limits them.
+    """Return total and available bytes for this process, and what limits them.
 
-    `total` and `available` are those of the machine. What limits them is "memory" or "control group
-    NAME". Sources: Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst, Linux 6.12.
+    `total` and `available` are those of the machine. The limit is "memory" or "control group NAME".
+    Sources: Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst, Linux 6.12.
     """
     limited_by = "memory"
     for folder, limit, usage, reclaimable in _cgroup_limits(root):
@@ -93,7 +97,10 @@ def limit_memory(root: Path, total: int, available: int) -> tuple[int, int, str]
 
 
 def _cgroup_limits(root: Path) -> Iterator[tuple[str, int, int, int]]:
-    """Yield name, limit, usage and reclaimable bytes of each of our control groups that has a limit."""
+    """Yield the limits of this process's control groups, innermost first.
+
+    Each is a name, and the bytes of limit, usage and what can be reclaimed.
+    """
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -108,8 +115,8 @@ def _cgroup_limits(root: Path) -> Iterator[tuple[str, int, int, int]]:
         else:
             continue
         group = path.strip("/")
-        # Inside a container the path may name a folder that only the host sees: its root is then
-        # ours.
+        # Inside a container the path may name a folder that only the host sees; the root is then
+        # the group of this process.
         folders = [group, *(str(p) for p in Path(group).parents if str(p) != ".")] if group else []
         for folder in [*folders, ""]:
             numbers = _read_cgroup(base / folder, *names)
@@ -128,19 +135,6 @@ def _read_cgroup(
         return int(text), int((folder / usage).read_text()), int(stat.get(reclaimable, 0))
     except (OSError, ValueError):
         return None
-
-
-def read_cpu_features(root: Path) -> frozenset[str]:
-    """Return the features of the first CPU as Linux names them: avx2, avx512f, asimddp."""
-    try:
-        text = (root / "proc/cpuinfo").read_text()
-    except OSError:
-        return frozenset()
-    for line in text.splitlines():
-        name, _, words = line.partition(":")
-        if name.strip() in ("flags", "Features"):
-            return frozenset(words.split())
-    return frozenset()
 
 
 def engine_version() -> str | None:
@@ -204,5 +198,5 @@ def refresh_gpus() -> GpuList:
 
 
 def is_unified(kind: str) -> bool:
-    """Return whether a device of ggml's `kind` uses the memory of the host: integrated or Apple's."""
+    """Return whether a device of ggml's `kind` shares the host's memory: integrated, or Apple's."""
     return kind == "igpu" or sys.platform == "darwin"

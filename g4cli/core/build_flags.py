@@ -44,8 +44,10 @@ class BuildFlags(NamedTuple):
 def choose_flags(
     system: str, machine: str, cpu_features: Set[str], user_args: str = ""
 ) -> BuildFlags:
-    """Return the flags for a machine; `user_args` (the caller's CMAKE_ARGS) come last, so they take
-    precedence.
+    """Return the CMake flags for a machine and the reason for them.
+
+    `system` and `machine` are as in the platform module, `cpu_features` as in /proc/cpuinfo.
+    `user_args`, the caller's CMAKE_ARGS, come last, so that they take precedence.
 
     >>> choose_flags("Darwin", "arm64", set()).cmake_args
     ''
@@ -82,9 +84,7 @@ def cpu_features(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
 
 
 def missing_tools() -> list[str]:
-    """Return what the build needs and this machine does not have, with the command that installs
-    it.
-    """
+    """Return what the build needs and this machine lacks, each with the command to install it."""
     missing = []
     if sys.version_info < (3, 10):  # noqa: UP036 (older ones run this)
         missing.append(
@@ -104,12 +104,11 @@ def missing_tools() -> list[str]:
 
 
 def main() -> int:
-    """Print the flags on standard output and the reason on standard error; 2 if something is
-    missing.
-    """
-    for sentence in missing_tools():
+    """Print the flags on stdout and the reason on stderr. Return 2 if something is missing."""
+    missing = missing_tools()
+    for sentence in missing:
         print(f"error: g4 needs {sentence}", file=sys.stderr)
-    if missing_tools():
+    if missing:
         return 2
     found = choose_flags(
         platform.system(), platform.machine(), cpu_features(), os.environ.get("CMAKE_ARGS", "")

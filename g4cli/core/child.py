@@ -1,21 +1,22 @@
-"""Start parts of g4 in a process of their own: the one way in which g4 runs itself again.
+"""Start parts of g4 in child processes: the one way in which g4 runs itself again.
 
 What a hostile file does to llama.cpp or to a template must not reach the process that holds the
 user's conversation, so such work is done by a child. A child must not be easier to attack than its
 parent, hence:
 
-* **Code**: `python -m` puts the current folder first on the import path, so that a `json.py` beside
-a downloaded model would run as the user. A child is started in Python's isolated mode (`-I`) with
-the import path of its parent, minus the current folder. * **Environment**: only the variables that
-Python, llama.cpp and the GPU drivers read are passed on. Tokens and passwords are not. *
-**Lifetime**: a child ends with its parent, however the parent ends. It watches a pipe of which the
-parent holds the other end (the kernel closes it), and on Linux it also asks for SIGKILL at its
-parent's death, which works while C code holds Python's lock. A limit of processor seconds is the
-last resort. * **Memory**: limits that the kernel enforces (`ChildLimits`), set before any file is
-opened.
+* **Code**: `python -m` puts the current folder first on the import path, so that a `json.py` next
+  to a downloaded model would run as the user. A child is started in Python's isolated mode (`-I`)
+  with the import path of its parent, minus the current folder.
+* **Environment**: only the variables that Python, llama.cpp and the GPU drivers read are passed on.
+  Tokens and passwords are not.
+* **Lifetime**: a child ends with its parent, however the parent ends. It watches a pipe whose other
+  end the parent holds (the kernel closes it), and on Linux it also asks for SIGKILL at its parent's
+  death, which works while C code holds Python's lock. A limit of processor seconds is the last
+  resort.
+* **Memory**: limits that the kernel enforces (`ChildLimits`), set before any file is opened.
 
-These measures contain crashes, hangs and greed. They do not contain an exploit: a child has the
-rights of its user.
+These measures contain crashes, hangs and excessive use of memory. They do not contain an exploit: a
+child has the rights of its user.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from g4cli.core.child_memory import Watched, communicate
+from g4cli.core.child_memory import ChildOutput, communicate
 from g4cli.core.units import GIB
 
 # The folder that holds the package g4cli: a checkout or site-packages.
@@ -53,8 +54,8 @@ _KEPT_PREFIXES: Final = (
 _SECRET_WORDS: Final = ("TOKEN", "SECRET", "PASSWORD", "API_KEY")
 _PR_SET_PDEATHSIG: Final = 1  # <linux/prctl.h>
 _PR_SET_NO_NEW_PRIVS: Final = 38
-# What a child may hold for itself unless its caller knows better. Python, llama.cpp and a
-# vocabulary take 300 MiB.
+# Private memory of a child unless its caller says otherwise. Python, llama.cpp and a vocabulary
+# take 300 MiB.
 MEMORY_BYTES: Final = 2 * GIB
 _ORPHANED: Final = 120  # the exit status of a child whose parent has gone
 
@@ -86,7 +87,7 @@ class Child(subprocess.Popen[bytes]):
             self.wait()
         for stream in (self.stdin, self.stdout, self.stderr):
             if stream:
-                with contextlib.suppress(OSError):  # what was still buffered has nobody to read it
+                with contextlib.suppress(OSError):  # nobody reads what was still buffered
                     stream.close()
         self._cut_lifeline()
 
@@ -156,9 +157,10 @@ def run_child(
     timeout_s: float,
     memory_bytes: int = MEMORY_BYTES,
     limits: ChildLimits = ChildLimits(),
-) -> tuple[Watched, int]:
-    """Return what a child said to `text` on its standard input, and its exit status (negative: a
-    signal).
+) -> tuple[ChildOutput, int]:
+    """Return the output of a child that reads `text` from its stdin, and its exit status.
+
+    The status is negative for a signal.
 
     The child is killed after `timeout_s` seconds, or when it holds more than `memory_bytes` for
     itself (0: no limit). Should this process be stopped or die first, the kernel ends the child
@@ -174,9 +176,7 @@ def run_child(
 
 
 def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables of `environment` that a child needs; nothing that looks like a
-    secret.
-    """
+    """Return the variables of `environment` that a child needs, without any secrets."""
     kept = {
         name: value
         for name, value in environment.items()
@@ -188,7 +188,7 @@ def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _import_path() -> list[str]:
-    """Return where this process finds modules, without the folder that it happens to stand in."""
+    """Return the import path of this process without its current folder."""
     try:
         here = os.path.realpath(os.getcwd())
     except OSError:  # the folder was removed
@@ -239,18 +239,14 @@ def _end_with_parent(start: Mapping[str, Any]) -> None:
 
 
 def _watch_lifeline(lifeline: int) -> None:
-    """End this process when its parent has gone: nothing is ever written to the pipe, only
-    closed.
-    """
+    """End this process when its parent has ended: the pipe is never written to, only closed."""
     with contextlib.suppress(OSError):
         os.read(lifeline, 1)
     os._exit(_ORPHANED)
 
 
 def set_limits(limits: ChildLimits) -> None:
-    """Let the kernel refuse this process more than `limits` from now on; 0 leaves a limit as it
-    is.
-    """
+    """Limit this process from now on; 0 leaves a limit as it is."""
     try:
         import resource
     except ImportError:  # Windows: only the limit of time holds

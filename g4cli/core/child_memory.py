@@ -1,9 +1,10 @@
-"""How much memory a child process has for itself, and the end of a child that wants too much.
+"""Measure the private memory of a child process, and end a child that uses too much.
 
-RLIMIT_AS is no limit for a program that maps a 20 GB file: it counts the map. What counts here is
-memory that the process cannot give back to the file: RssAnon and VmSwap of /proc/PID/status on
-Linux (plus, in the child, RLIMIT_DATA a little higher: the kernel's own limit, which no allocation
-outruns), the physical footprint of proc_pid_rusage on macOS. Elsewhere only the time limit holds.
+RLIMIT_AS is no limit for a program that maps a 20 GB file, because it counts the mapping. What is
+counted here is memory that is not backed by a file: RssAnon and VmSwap of /proc/PID/status on
+Linux, the physical footprint of proc_pid_rusage on macOS. On Linux the child also gets an
+RLIMIT_DATA a little higher, which stops an allocation that is faster than the poll. Elsewhere only
+the time limit holds.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ Probe = Callable[[int], int]
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
-    """What a child said and how it ended.
+class ChildOutput:
+    """What a child wrote, and how it ended.
 
-    `peak_bytes`: the most memory seen, 0 where nothing can be seen.
+    `peak_bytes`: the most private memory seen, 0 where it cannot be measured.
     """
 
     stdout: str
@@ -45,7 +46,7 @@ class Watched:
 
 
 def private_bytes(pid: int) -> int:
-    """Return the memory that process `pid` has for itself, file pages not counted; 0 if unknown."""
+    """Return the private memory of process `pid` in bytes, mapped files excluded; 0 if unknown."""
     if sys.platform == "darwin":
         return _read_footprint(pid)
     return status_bytes(Path(f"/proc/{pid}/status"))
@@ -80,11 +81,11 @@ def communicate(
     timeout_s: float,
     limit_bytes: int = 0,
     used: Probe = private_bytes,
-) -> Watched:
-    """Return what `process` answers to `text`; it is killed after `timeout_s` or above
-    `limit_bytes`.
+) -> ChildOutput:
+    """Send `text` to `process` and return its output; kill it at a limit.
 
-    0 bytes mean no limit. The process is gone when this returns or raises.
+    The limits are `timeout_s` seconds and `limit_bytes` of private memory (0: none), measured by
+    `used`. The process has ended when this returns or raises.
     """
     end = time.monotonic() + timeout_s
     peak, sent, timed_out, over = 0, False, False, False
@@ -92,7 +93,7 @@ def communicate(
         while True:
             try:
                 out, err = process.communicate(None if sent else text.encode(), timeout=POLL_S)
-                return Watched(_decode_output(out), _decode_output(err), timed_out, over, peak)
+                return ChildOutput(_decode_output(out), _decode_output(err), timed_out, over, peak)
             except subprocess.TimeoutExpired:
                 sent = True
             peak = max(peak, used(process.pid))

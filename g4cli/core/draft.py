@@ -1,10 +1,9 @@
-"""A drafter (`gemma4-assistant`): the small network that proposes tokens for a Gemma 4 model to
-confirm.
+"""The draft model (`gemma4-assistant`) that proposes tokens for a Gemma 4 model.
 
-Four layers between two projections, without keys and values: it reads the last hidden state and the
-KV cache of its target. Sources: src/models/gemma4-assistant.cpp and conversion/gemma.py
-(Gemma4AssistantModel), llama.cpp@0c1e57098. The inventory is pinned to the sizes of published files
-by tests/unit/core/test_drafter_shape.py.
+It has four layers between two projections, and no keys and values of its own: it reads the last
+hidden state and the KV cache of its target. Sources: src/models/gemma4-assistant.cpp and
+conversion/gemma.py (Gemma4AssistantModel), llama.cpp@0c1e57098. The inventory is pinned to the
+sizes of published files by tests/unit/core/test_drafter_shape.py.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ ARCHITECTURE: Final = "gemma4-assistant"
 
 @dataclass(frozen=True, slots=True)
 class DraftShape:
-    """One drafter.
+    """The shape of a draft model.
 
-    Per-layer tuples have `n_layer` items; `n_embd_out` is the width of its target.
+    Per-layer tuples have `n_layer` items; `n_embd_out` is the hidden size of its target.
     """
 
     n_layer: int
@@ -38,33 +37,33 @@ class DraftShape:
     head_dim_swa: int
 
     def head_dim_of(self, layer: int) -> int:
-        """Return the head width of `layer`."""
+        """Return the head size of `layer`."""
         return self.head_dim_swa if self.is_swa[layer] else self.head_dim
 
 
 def draft_shape_of(header: Header) -> DraftShape:
-    """Return the shape that the header of a drafter declares. Raises BadGGUF for any other file."""
-    keys = Keys(header, (ARCHITECTURE,), "a drafter of Gemma 4")
-    n_layer = keys.number("block_count")
+    """Return the shape that the header of a draft model declares. Raises BadGGUF for others."""
+    keys = Keys(header, (ARCHITECTURE,), "a draft model of Gemma 4")
+    n_layer = keys.read_number("block_count")
     embedding = header.tensors.get(TOKEN_EMBD)
     if embedding is None or len(embedding.shape) != 2:
-        raise BadGGUF(header.path, "the drafter has no embeddings", field=TOKEN_EMBD)
-    head_dim = keys.number("attention.key_length")
+        raise BadGGUF(header.path, "the draft model has no embeddings", field=TOKEN_EMBD)
+    head_dim = keys.read_number("attention.key_length")
     return DraftShape(
         n_layer=n_layer,
-        n_embd=keys.number("embedding_length"),
-        n_embd_out=keys.number("embedding_length_out"),
+        n_embd=keys.read_number("embedding_length"),
+        n_embd_out=keys.read_number("embedding_length_out"),
         n_vocab=embedding.shape[1],
-        n_head=keys.per_layer("attention.head_count", n_layer),
-        n_ff=keys.per_layer("feed_forward_length", n_layer),
-        is_swa=tuple(map(bool, keys.per_layer("attention.sliding_window_pattern", n_layer))),
+        n_head=keys.read_per_layer("attention.head_count", n_layer),
+        n_ff=keys.read_per_layer("feed_forward_length", n_layer),
+        is_swa=tuple(map(bool, keys.read_per_layer("attention.sliding_window_pattern", n_layer))),
         head_dim=head_dim,
-        head_dim_swa=keys.number("attention.key_length_swa", COUNT, default=head_dim),
+        head_dim_swa=keys.read_number("attention.key_length_swa", COUNT, default=head_dim),
     )
 
 
 def draft_tensors(shape: DraftShape) -> tuple[TensorDims, ...]:
-    """Return every tensor of a drafter's GGUF that llama.cpp reads."""
+    """Return every tensor of a draft model's GGUF that llama.cpp reads."""
     width, out = (shape.n_embd,), shape.n_embd_out
     found = [
         (ROPE_FREQS, (shape.head_dim // 2,)),

@@ -8,6 +8,7 @@
      +- DoesNotFit                           4   too large for this machine
      |   +- NoSpace                              disk
      |   +- NoMemory                             memory
+     |   +- ContextFull                          more tokens than the context has room for
      +- BadFile                              5   a file is not what it should be
      |   +- BadGGUF                              with file, offset and field
      |   +- NotGGUF                              a BadGGUF: another kind of file
@@ -19,7 +20,6 @@
      |   +- EngineMissing
      |   +- QueueFull                            too many requests wait already
      |   +- ReaderTooSlow                        nobody read an answer for too long
-     |   +- ContextFull
      +- DoctorFailed                         8   a check failed (the report is already shown)
      +- LoopStopped                          9   the loop detector ended an answer
      +- Interrupted                          130
@@ -99,6 +99,10 @@ class NoMemory(DoesNotFit):
     reference = "no-memory"
 
 
+class ContextFull(DoesNotFit):
+    reference = "context-full"
+
+
 class BadFile(G4Error):
     reference = "bad-file"
     exit_code = 5
@@ -131,10 +135,7 @@ class BadGGUF(BadFile):
 
 
 class NotGGUF(BadGGUF):
-    """Another kind of file (text, a checkpoint, a web page), not a damaged GGUF:
-
-    `identity` says which.
-    """
+    """Another kind of file, not a damaged GGUF: `identity` says which ("a text file")."""
 
     reference = "not-gguf"
 
@@ -177,10 +178,6 @@ class ReaderTooSlow(RuntimeFailed):
     reference = "reader-too-slow"
 
 
-class ContextFull(DoesNotFit):
-    reference = "context-full"
-
-
 class DoctorFailed(G4Error):
     reference = "doctor-failed"
     exit_code = 8
@@ -197,10 +194,10 @@ class Interrupted(G4Error):
 
 
 def error_of(reference: str, message: str, hint: str | None = None) -> G4Error:
-    """Return the error that another process of g4 met, from what it told of it.
+    """Return the error that another process of g4 reported by `reference` and message.
 
-    Its class is the one of that `reference`, or the nearest one above it that is made from a
-    message alone.
+    Its class is the one of that `reference`, or the nearest base class that is made from a message
+    alone.
     """
     classes: list[type[G4Error]] = [G4Error]
     for cls in classes:  # grows while it is walked

@@ -1,4 +1,4 @@
-"""What a GGUF is, by its keys: a Gemma 4 text model, a file that goes beside one, or another model.
+"""What a GGUF holds, by its keys: a Gemma 4 text model, an mmproj, an adapter, another model.
 
 Sources: gguf-py/gguf/constants.py (Keys.General, GGUFType, Keys.ClipVision) and src/llama-arch.cpp,
 llama.cpp@0c1e57098; the keys of an importance matrix: tools/imatrix/imatrix.cpp, ibid.
@@ -32,16 +32,14 @@ TEXT: Final = "gemma4"
 DRAFT: Final = "gemma4-assistant"
 PROJECTORS: Final = {"vision": ("gemma4v", "gemma4uv"), "audio": ("gemma4a", "gemma4ua")}
 """The projector types of Gemma 4's image and audio encoders."""
-# Tensors that stand together in Gemma 4 alone: they tell the network where the architecture key
-# lies.
+# Only Gemma 4 has all of these: they identify the network where general.architecture is wrong.
 _GEMMA4_TENSORS: Final = (
     "blk.0.layer_output_scale.weight",
     "rope_freqs.weight",
     "blk.0.post_ffw_norm.weight",
 )
 
-# general.architecture -> the family, for architectures that people meet; others are shown as they
-# are.
+# general.architecture -> family, for common architectures; others are shown as they are.
 _FAMILIES: Final = {
     "bert": "BERT",
     "command-r": "Command R",
@@ -106,16 +104,14 @@ def kind_of(header: Header) -> FileKind:
 
 
 def is_renamed(header: Header) -> bool:
-    """Return whether keys or tensors are those of a Gemma 4 text model, under whatever
-    architecture.
-    """
+    """Return whether a file holds a Gemma 4 text model under the name of another architecture."""
     return any(key.startswith(f"{TEXT}.") for key in header.keys) or all(
         name in header.tensors for name in _GEMMA4_TENSORS
     )
 
 
 def projector_types(header: Header) -> tuple[str, ...]:
-    """Return the projector types that an mmproj names, of its image and its audio encoder."""
+    """Return the projector types of an mmproj: of its image encoder and its audio encoder."""
     keys = (
         "clip.projector_type",
         *(f"clip.{encoder}.projector_type" for encoder in PROJECTORS),
@@ -140,9 +136,7 @@ def model_text(header: Header) -> str:
 
 
 def file_type_text(header: Header) -> str:
-    """Return general.file_type as llama.cpp calls it, else the type that holds most bytes, or
-    ''.
-    """
+    """Return llama.cpp's name of general.file_type, else the type with the most bytes, or ""."""
     value = header.keys.get("general.file_type")
     named = FILE_TYPE_NAMES.get(value.data) if value and isinstance(value.data, int) else None
     held: dict[str, int] = {}
@@ -198,9 +192,7 @@ def use_of(header: Header) -> str:
 
 
 def is_runnable(header: Header) -> bool:
-    """Return whether g4 can talk to what the file holds: a text model of Gemma 4, also as SFP8
-    archive.
-    """
+    """Return whether g4 can run the file: a Gemma 4 text model or an SFP8 archive of one."""
     return kind_of(header) in ("text-model", "sfp8-archive")
 
 

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: written beside the target, flushed, then renamed."""
+"""Read files with clear errors, and write them atomically: temporary file, flush, rename."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from g4cli.core.quoting import shell_command, shell_word
 from g4cli.core.units import size_text
 
 _COPY_BYTES: Final = 1 << 22
-# No other program names files so: what is left of a killed writer is removed.
+# Temporary files are named like this by g4 alone, so those of killed writers can be removed.
 _MARK: Final = "g4-"
 _SUFFIX: Final = ".g4-tmp"
 FULL_DISK: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -69,7 +69,7 @@ def require_file(path: Path) -> Path:
 
 
 def is_there(path: Path) -> bool:
-    """Return whether there is something at `path`, also where only opening it could tell what.
+    """Return whether anything exists at `path`, even if it may not be opened.
 
     `Path.exists` raises PermissionError in a folder that may not be searched.
     """
@@ -201,9 +201,7 @@ def make_folder(folder: Path, *, private: bool = False) -> None:
 
 
 def _remove_stale(folder: Path, stem: str) -> None:
-    """Remove temporary files of the same target whose writers were killed: nobody holds their
-    lock.
-    """
+    """Remove temporary files of the same target whose writers were killed, so hold no lock."""
     for stale in folder.glob(f".{glob.escape(stem)}.{_MARK}????????{_SUFFIX}"):
         with suppress(OSError):
             descriptor = os.open(stale, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -215,9 +213,7 @@ def _remove_stale(folder: Path, stem: str) -> None:
 
 
 def _try_lock(descriptor: int) -> bool:
-    """Return whether the lock of an open file could be taken; the kernel frees it with its
-    process.
-    """
+    """Return whether the file's lock could be taken; the kernel frees it with the process."""
     try:
         import fcntl
 
@@ -228,7 +224,7 @@ def _try_lock(descriptor: int) -> bool:
 
 
 def _sync_folder(folder: Path) -> None:
-    # Without it a power cut may undo the rename; not every file system can do it.
+    # Otherwise a power cut may undo the rename. Some file systems cannot flush a folder.
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

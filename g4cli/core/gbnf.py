@@ -71,8 +71,9 @@ def check_grammar(text: str) -> None:
 
 
 class _Reader:
-    """Parses a grammar into `rules`, including those that llama.cpp generates for parentheses and
-    repetitions.
+    """Parses a grammar into `rules`, as llama.cpp expands them.
+
+    Parentheses and repetitions become rules of their own.
     """
 
     def __init__(self, text: str) -> None:
@@ -195,10 +196,7 @@ class _Reader:
         self._count_elements(n_elements)
 
     def _repeat_symbol(self, group: _Group, least: int, most: int | None, after: int) -> None:
-        """Repeat the last symbol as llama.cpp does:
-
-        `least` copies, then rules for the optional ones.
-        """
+        """Repeat the last symbol as llama.cpp does: copies, then rules for the optional ones."""
         sequence = group.alternatives[-1]
         symbol = sequence[group.last_at :]
         if not symbol:
@@ -253,8 +251,9 @@ class _Reader:
 
 
 def _check_derivations(rules: dict[str, list[_Sequence]]) -> None:
-    """Raise UsageError for left recursion, and for too many or too deep derivations of first
-    symbols.
+    """Raise UsageError for left recursion, and for too many or too deep derivations.
+
+    Derivations are those of the first symbol of each rule.
 
     A depth-first search without recursion: `path` is the stack, `derivations` and `depth` are the
     results of finished rules.
@@ -307,9 +306,8 @@ def _leading_symbols(alternatives: list[_Sequence], empty: set[str]) -> Iterator
 def _can_be_empty(rules: dict[str, list[_Sequence]]) -> set[str]:
     """Return the rules that match the empty string."""
     users: dict[str, list[tuple[str, int]]] = {}
-    missing: dict[
-        tuple[str, int], int
-    ] = {}  # parts of an alternative that are not known to be empty
+    # Parts of each alternative that are not known to be empty.
+    missing: dict[tuple[str, int], int] = {}
     todo = []
     for name, alternatives in rules.items():
         for index, sequence in enumerate(alternatives):

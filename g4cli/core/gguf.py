@@ -1,15 +1,14 @@
 """Read the header of a GGUF: its keys and the description of its tensors.
 
-Files are untrusted: every length is checked before it is used.
+Files are untrusted: every length is checked before it is used. Source of the format: docs/gguf.md
+and ggml/src/gguf.cpp, ggml-org/llama.cpp@0c1e57098. This reader is stricter than both llama.cpp and
+gguf-py where they accept what no program writes: see `gguf_cursor.Limits` and `_read_tensors`.
 
-
-The format: docs/gguf.md and ggml/src/gguf.cpp, ggml-org/llama.cpp@0c1e57098. This reader is
-stricter than both llama.cpp and gguf-py where they accept what no program writes: see
-`gguf_cursor.Limits` and `_read_tensors`.
-
-header  = "GGUF" u32:version u64:n_tensors u64:n_kv  kv*  tensor_info*  padding  data kv      =
-string:key u32:type value array   = u32:item_type u64:count item* tensor  = string:name u32:n_dims
-u64:ne[n_dims] u32:ggml_type u64:offset (from the start of data)
+    header  = "GGUF" u32:version u64:n_tensors u64:n_kv kv* tensor* padding data
+    kv      = string:key u32:type value
+    string  = u64:length bytes
+    array   = u32:item_type u64:count item*
+    tensor  = string:name u32:n_dims u64:ne[n_dims] u32:ggml_type u64:offset (from start of data)
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""A cursor over the bytes of an untrusted GGUF header: every read checks length and limits
-first.
-"""
+"""A cursor over the bytes of an untrusted GGUF header; every read checks length and limits."""
 
 from __future__ import annotations
 
@@ -29,8 +27,9 @@ class Limits:
 
 
 class HeaderIncomplete(BadGGUF):
-    """The header is longer than the bytes present: the item at `at` needs those up to `needed` or
-    more.
+    """The header is longer than the bytes present.
+
+    The item at offset `at` needs the bytes up to offset `needed`, or more.
     """
 
     reference = "header-incomplete"
@@ -55,10 +54,7 @@ class Cursor:
         return BadGGUF(self.path, what, offset=self.pos if offset is None else offset, field=name)
 
     def require_bytes(self, n: int, what: str) -> None:
-        """Raise unless `n` more bytes are present:
-
-        BadGGUF, or HeaderIncomplete if the file has them.
-        """
+        """Raise BadGGUF unless the file has `n` more bytes, HeaderIncomplete if they are absent."""
         self.check_limits(n, what)
         if self.pos + n > self.end:
             raise HeaderIncomplete(self.path, self.pos + n, self.pos)
@@ -75,7 +71,7 @@ class Cursor:
             )
 
     def skip_numbers(self, n: int, name: str) -> None:
-        """Step over `n` bytes of numbers."""
+        """Skip `n` bytes of numbers."""
         self.require_bytes(n, name)
         self.pos += n
 
@@ -109,9 +105,7 @@ class Cursor:
         return value
 
     def read_name(self, limit: int, what: str) -> str:
-        """Return the next string; raises BadGGUF for a NUL byte, where C programs would end the
-        name.
-        """
+        """Return the next string. Raises BadGGUF for a NUL byte, which ends a name in C."""
         start = self.pos
         value = self.read_text(limit, what)
         if "\0" in value:
@@ -119,7 +113,7 @@ class Cursor:
         return value
 
     def skip_strings(self, count: int, name: str) -> None:
-        """Step over `count` strings: the hot loop of a Gemma header (777,050 of them)."""
+        """Skip `count` strings. This loop decides the speed: Gemma 4 has 777,050 of them."""
         position, unpack, buffer = self.pos, U64.unpack_from, self.buffer
         end = min(self.end, Limits.HEADER_BYTES) - 8
         limit = Limits.STRING_BYTES

@@ -1,6 +1,4 @@
-"""The differences between the headers of two GGUF files: keys by value, tensors by type and
-shape.
-"""
+"""Compare the headers of two GGUF files: keys by value, tensors by type and shape."""
 
 from __future__ import annotations
 
@@ -38,9 +36,7 @@ class Difference:
 
 
 def diff_headers(first: Header, second: Header) -> tuple[Difference, ...]:
-    """Return the keys, then the tensors (by type and shape) that differ, in the order of the
-    files.
-    """
+    """Return the keys, then the tensors (by type and shape) that differ, in file order."""
     found = list(_diff_keys(first, second))
     for name in dict.fromkeys(chain(first.tensors, second.tensors)):
         a, b = first.tensors.get(name), second.tensors.get(name)

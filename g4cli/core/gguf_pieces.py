@@ -34,9 +34,7 @@ _MIN_JUMP_BYTES: Final = 1 << 16
 
 
 class Pieces:
-    """Pieces of the first bytes of a file; `buffer` has them at their offsets and zeros between
-    them.
-    """
+    """Pieces of a file's header, at their offsets in `buffer`, with zeros between them."""
 
     def __init__(self, file_size: int) -> None:
         # Anonymous memory: pages that are never written take none.
@@ -69,10 +67,7 @@ class Pieces:
 
 
 class PieceCursor(Cursor):
-    """A cursor over pieces.
-
-    With `jumps` it skips known arrays of strings, and then sets `jumped`.
-    """
+    """A cursor over pieces. With `jumps` it skips known arrays of strings and sets `jumped`."""
 
     __slots__ = ("jumped", "jumps", "pieces")
 
@@ -81,10 +76,7 @@ class PieceCursor(Cursor):
         self.pieces, self.jumps, self.jumped = pieces, jumps, False
 
     def require_bytes(self, n: int, what: str) -> None:
-        """Raise unless one piece has `n` more bytes:
-
-        BadGGUF, or HeaderIncomplete if the file has them.
-        """
+        """Raise BadGGUF unless the file has `n` more bytes, HeaderIncomplete unless a piece has."""
         self.end = self.pieces.end_of(self.pos)
         super().require_bytes(n, what)
 

@@ -23,11 +23,11 @@ from g4cli.core.gguf_cursor import DEFAULT_ALIGNMENT, MAGIC
 from g4cli.core.gguf_values import U32, U64, Value, encode_string
 from g4cli.core.progress import Progress, no_progress
 
-# Pieces of at least so many bytes are hashed in another thread; for smaller ones that takes longer.
+# Pieces of at least this size are hashed in another thread; for smaller ones that takes longer.
 _HASH_THREAD_BYTES: Final = 1 << 18
-# Progress is reported after so many bytes, and at the end of each tensor.
+# Progress is reported after this many bytes, and at the end of each tensor.
 _REPORT_BYTES: Final = 1 << 23
-# The file is flushed after so many bytes, so that the last flush does not wait for all of them.
+# The file is flushed after this many bytes, so that the last flush does not wait for all of them.
 _FLUSH_BYTES: Final = 1 << 28
 
 
@@ -55,9 +55,7 @@ class Written:
 
 
 def encode_header(keys: Mapping[str, Value], tensors: Sequence[TensorSpec]) -> bytes:
-    """Return the bytes before the data, with padding, for tensors whose data follow in this
-    order.
-    """
+    """Return the bytes before the data, with padding; the data follow in the order given."""
     alignment = _alignment_of(keys)
     parts = [MAGIC, U32.pack(3), U64.pack(len(tensors)), U64.pack(len(keys))]
     for name, value in keys.items():
@@ -179,8 +177,7 @@ def create_gguf(
     progress: Progress = no_progress,
     hashed: bool = True,
 ) -> Iterator[GGUFWriter]:
-    """Yield a writer for a new file, which gets the name `path` only if the block ends without
-    error.
+    """Yield a writer for a new file, which becomes `path` if the block ends without error.
 
     Raises NoSpace before the first byte. After an exception no file is left. The caller ends with
     `written = writer.finish()`. Without `hashed` that has no hash, and keys may change until then.
@@ -199,9 +196,7 @@ def create_gguf(
 
 
 def verify_written(written: Written, tensors: Sequence[TensorSpec]) -> None:
-    """Read the header back and raise BadGGUF unless it has `tensors` and the file the size
-    written.
-    """
+    """Read the header back. Raises BadGGUF unless tensors and file size are as written."""
     header = read_header(written.path)
     if [(t.name, t.type, t.shape) for t in tensors] != [
         (t.name, t.type, t.shape) for t in header.tensors.values()

@@ -1,4 +1,4 @@
-"""How a name says that it means something on the Hugging Face Hub: it begins with `hf:`."""
+"""The prefix of names on the Hugging Face Hub: hf:OWNER/REPO."""
 
 from __future__ import annotations
 
@@ -9,7 +9,5 @@ HUB_PREFIX: Final = "hf:"
 
 
 def is_on_hub(name: str | Path) -> bool:
-    """Return whether `name` is hf:OWNER/REPO..., as users and messages write what lies on the
-    hub.
-    """
+    """Return whether `name` is an address on the hub (hf:OWNER/REPO...), not a local path."""
     return str(name).startswith(HUB_PREFIX)

@@ -46,8 +46,9 @@ _JPEG_OTHER_FRAMES: Final = (0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xC
 
 @dataclass(frozen=True, slots=True)
 class ImageHeader:
-    """Format and size in pixels of an image; `decode_bytes` is roughly the memory that stb_image
-    needs.
+    """Format and size in pixels of an image.
+
+    `decode_bytes` is roughly the memory that stb_image needs.
     """
 
     format: str
@@ -148,13 +149,10 @@ def _png_rows(data: bytes) -> int:
 
 
 def check_png_rows(data: bytes) -> None:
-    """Decompress a PNG whose header was read and discard the result.
+    """Decompress a PNG whose header was read, and discard the result.
 
-    stb_image has no limit for the decompressed size.
-
-
-    It takes as long as decoding. Raises BadMedia if the rows are longer than the header declares,
-    or are damaged.
+    stb_image has no limit for the decompressed size. This takes as long as decoding. Raises
+    BadMedia if the rows are longer than the header declares, or are damaged.
     """
     pieces, rows = _png_pieces(data), _png_rows(data)
     if sum(end - start for start, end in pieces) * _DEFLATE_RATIO <= MAX_DECODE_BYTES:

@@ -1,6 +1,4 @@
-"""Bounds on a JSON schema, checked before it becomes a grammar: each repetition is written out
-there.
-"""
+"""Bounds on a JSON schema, checked before llama.cpp writes its repetitions out as a grammar."""
 
 from __future__ import annotations
 
@@ -17,7 +15,8 @@ MAX_PROPERTIES: Final = 300
 MAX_PATTERN: Final = 500
 
 _LENGTHS: Final = (("minLength", "maxLength"), ("minItems", "maxItems"))
-# Keywords whose values are data, not schemas, and those whose values name schemas as they like.
+# Keywords whose values are data, not schemas, and those whose values map arbitrary names to
+# schemas.
 _DATA: Final = frozenset(("const", "enum", "default", "example", "examples"))
 _NAMED: Final = frozenset(
     ("properties", "patternProperties", "definitions", "$defs", "dependentSchemas")
@@ -28,7 +27,7 @@ _QUANTIFIER: Final = re.compile(r"\{([\d\s,]*)\}")
 def parse_schema(text: str) -> Any:
     """Return the JSON value of a schema whose numbers are small enough to become a grammar.
 
-    Raises UsageError, which names keyword and place.
+    Raises UsageError, which names the keyword and its place in the schema.
     """
     if len(text) > MAX_TEXT:
         raise _schema_error(f"it has {len(text):,} characters, at most {MAX_TEXT:,}")

@@ -1,4 +1,4 @@
-"""Images and sounds as files: what kind one is, and whether it is safe to decode."""
+"""Recognize image and audio files, and check that they are safe to decode."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _MAGIC: Final = (
 )
 
 
-def kind_of(data: bytes) -> str | None:
+def media_kind_of(data: bytes) -> str | None:
     """Return 'image' or 'audio' by a file's first bytes, or None."""
     for magic, kind in _MAGIC:
         if data.startswith(magic):
@@ -45,13 +45,14 @@ def kind_of(data: bytes) -> str | None:
 def read_media(
     path: Path, kind: str, *, inflate: bool = False
 ) -> tuple[bytes, ImageHeader | SoundHeader]:
-    """Return the bytes of a file that is safe to decode as `kind` ('image' or 'audio'), and its
-    header.
+    """Return the bytes of a file that is safe to decode, and its header.
 
-    What is decoded must be these bytes, not the file, which may have changed. `inflate` also looks
-    at compressed rows, whose size no header tells: needed before they are decoded, too slow for a
-    first look. Raises FileMissing, or BadMedia: another kind, a format that g4 does not read,
-    damaged, too large or too long.
+    `kind` is 'image' or 'audio'.
+
+    What is decoded must be these bytes, not the file, which may have changed. `inflate` also checks
+    the compressed rows of a PNG, whose size the header does not tell: needed before decoding, but
+    as slow as decoding. Raises FileMissing, or BadMedia: another kind, a format that g4 does not
+    read, damaged, too large or too long.
     """
     path = require_file(path.expanduser())
     hint = f"{kind} formats: {FORMATS[kind]}"
@@ -61,7 +62,7 @@ def read_media(
             most = size_text(MAX_FILE_BYTES)
             raise BadMedia(f"{path} is too large ({size_text(size)} of at most {most})", hint=hint)
         data = file.read(size)
-    found = kind_of(data)
+    found = media_kind_of(data)
     if found != kind:
         what = f"not {_A[kind]} that g4 reads" if found is None else f"{_A[found]}, not {_A[kind]}"
         raise BadMedia(f"{path} is {what}", hint=hint)

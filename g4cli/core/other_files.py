@@ -1,6 +1,4 @@
-"""What a file is that does not begin as a GGUF does: told from its first bytes, with what to do
-about it.
-"""
+"""Identify files that are not GGUF by their first bytes, and say what to do about them."""
 
 from __future__ import annotations
 
@@ -9,20 +7,21 @@ from pathlib import Path
 from typing import Final
 
 from g4cli.core.errors import BadGGUF, NotGGUF
+from g4cli.core.gguf_cursor import Limits
 from g4cli.core.quoting import shell_command
 
 HEAD_BYTES: Final = 512
-"""How many first bytes `not_a_gguf` looks at; fewer are enough in a shorter file."""
+"""How many first bytes `not_a_gguf` needs, if the file has as many."""
 
-_AGAIN: Final = "download it again: the server sent an error page"
+_DOWNLOAD_AGAIN: Final = "download it again: the server sent an error page"
 _OTHER_FORMAT: Final = "get a GGUF of this model: g4 pull MODEL"
 
 # First bytes, what such a file is, what to do.
 _SIGNATURES: Final = (
     (b"version https://git-lfs", "a Git LFS pointer, not the file itself", "git lfs pull"),
-    (b"<!DOCTYPE", "an HTML page, not a model", _AGAIN),
-    (b"<!doctype", "an HTML page, not a model", _AGAIN),
-    (b"<htm", "an HTML page, not a model", _AGAIN),
+    (b"<!DOCTYPE", "an HTML page, not a model", _DOWNLOAD_AGAIN),
+    (b"<!doctype", "an HTML page, not a model", _DOWNLOAD_AGAIN),
+    (b"<htm", "an HTML page, not a model", _DOWNLOAD_AGAIN),
     (b'{"er', "a JSON error message, not a model", "download it again: the server sent an error"),
     (b"PK\x03\x04", "a zip archive", "unpack it first"),
     (b"\x1f\x8b", "a gzip archive", "unpack it first"),
@@ -34,8 +33,6 @@ _SIGNATURES: Final = (
 )  # fmt: skip
 _SAFETENSORS_HEADER_BYTES: Final = 100_000_000  # the limit of the safetensors library
 _PREAMBLE_BYTES: Final = 24
-_VERSIONS: Final = (2, 3)
-_MOST_ENTRIES: Final = 100_000
 
 
 def is_safetensors(head: bytes) -> bool:
@@ -53,10 +50,9 @@ def not_a_gguf(head: bytes, path: Path | str) -> BadGGUF:
     if not head:
         return NotGGUF(path, "an empty file", hint="download it again")
     if _is_preamble(head):
-        found = f"the first 4 bytes are {_hex_text(head)}, expected 47 47 55 46 (GGUF): they are damaged"
         return BadGGUF(
             path,
-            found,
+            f"damaged: the first 4 bytes are {_hex_text(head)}, expected 47 47 55 46 (GGUF)",
             offset=0,
             hint=f"download it again, or {shell_command('g4', 'doctor', path)}",
         )
@@ -84,9 +80,9 @@ def _is_preamble(head: bytes) -> bool:
     counts = [int.from_bytes(head[at : at + 8], "little") for at in (8, 16)]
     return (
         len(head) >= _PREAMBLE_BYTES
-        and version in _VERSIONS
+        and version in Limits.VERSIONS
         and any(counts)
-        and max(counts) <= _MOST_ENTRIES
+        and max(counts) <= Limits.TENSORS
     )
 
 
@@ -103,10 +99,8 @@ def _hex_text(head: bytes) -> str:
 
 
 def checkpoint_folder_hint(path: Path) -> str | None:
-    """Return the command that converts the folder `path`, or None if it holds no Hugging Face
-    checkpoint.
-    """
-    # os.path.isfile, unlike Path.is_file, is False for what may not be looked at.
+    """Return the command that converts the Hugging Face checkpoint in `path`, or None."""
+    # Path.is_file raises PermissionError in a folder that may not be searched; isfile is False.
     if not os.path.isfile(path / "config.json"):
         return None
     return shell_command("g4", "convert", path)

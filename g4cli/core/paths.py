@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-# Name, what it decides, what holds without it. docs/reference/environment.md is generated from this
+# Name, meaning, default. docs/reference/environment.md is generated from this
 # table.
 ENVIRONMENT: Final[tuple[tuple[str, str, str], ...]] = (
     ("G4_HOME", "One folder for models, cache and state; overrides the three XDG folders.", ""),
@@ -39,9 +39,7 @@ def models_dir() -> Path:
 
 
 def cache_dir() -> Path:
-    """Return the folder of what can be computed again: probe results, expanded SFP8 files (not
-    created).
-    """
+    """Return the folder of probe results and expanded SFP8 files (not created)."""
     return _home_folder("cache")
 
 
@@ -65,8 +63,9 @@ def hub_cache_dir() -> Path:
 
 
 def lm_studio_dirs() -> tuple[Path, ...]:
-    """Return where LM Studio keeps models: under the home that a file names; older versions: the
-    cache.
+    """Return where LM Studio keeps models, newest convention first (not created).
+
+    A file in the user's home names LM Studio's folder; older versions use the cache folder.
     """
     homes = [Path.home() / ".lmstudio"]
     with suppress(OSError, UnicodeDecodeError, ValueError):

@@ -30,14 +30,14 @@ class Pixels:
 
 
 def decode_png(data: bytes) -> Pixels:
-    """Return the pixels of a PNG (ISO/IEC 15948). Raises BadMedia if it is damaged or of another kind."""
+    """Return the pixels of a PNG (ISO/IEC 15948). Raises BadMedia for others or damage."""
     try:
-        return _decode(data)
+        return _read_pixels(data)
     except (struct.error, zlib.error, IndexError, KeyError, ValueError) as err:
         raise BadMedia(f"the PNG cannot be decoded: {err}") from err
 
 
-def _decode(data: bytes) -> Pixels:
+def _read_pixels(data: bytes) -> Pixels:
     if data[:8] != _SIGNATURE:
         raise ValueError("no PNG")
     at, compressed, header = 8, bytearray(), b""
@@ -82,12 +82,13 @@ def _undo_filter(kind: int, line: bytearray, above: bytearray, step: int) -> Non
     elif kind == 4:
         for i, up in enumerate(above):
             left, corner = (line[i - step], above[i - step]) if i >= step else (0, 0)
-            line[i] = line[i] + _paeth(left, up, corner) & 255
+            line[i] = line[i] + _predict_paeth(left, up, corner) & 255
     elif kind:
         raise ValueError(f"unknown filter {kind}")
 
 
-def _paeth(left: int, up: int, corner: int) -> int:
+def _predict_paeth(left: int, up: int, corner: int) -> int:
+    """Return the neighbor nearest to left + up - corner (section 9.4)."""
     estimate = left + up - corner
     by_left, by_up, by_corner = abs(estimate - left), abs(estimate - up), abs(estimate - corner)
     if by_left <= by_up and by_left <= by_corner:

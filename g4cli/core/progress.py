@@ -1,4 +1,4 @@
-"""The one signal that goes upward beside exceptions: how far a long job has come."""
+"""The function by which a long job reports its progress."""
 
 from __future__ import annotations
 
@@ -10,4 +10,4 @@ Progress: TypeAlias = Callable[[int, int, str], None]
 
 
 def no_progress(done: int, total: int, label: str) -> None:
-    """Ignore the signal."""
+    """Ignore the progress."""

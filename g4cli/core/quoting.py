@@ -1,4 +1,4 @@
-"""Names and paths as words of a shell command: hints are there to be copied into a terminal."""
+"""Quote names and paths for shell commands, so that hints can be copied into a terminal."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from pathlib import Path
 
 
 def shell_word(value: str | Path) -> str:
-    """Return `value` as one word that a shell hands to a program unchanged, quoted only where it
-    must be.
+    """Return `value` as one word of a shell command, quoted only where necessary.
 
     A path that begins with a dash gets `./` before it, so that no program takes it for an option.
-    Characters that do not print (newlines, escape sequences, text direction) and bytes that are no
+    Characters that do not print (newlines, escape sequences, text direction) and bytes that are not
     UTF-8 become escapes inside `$'...'`, which bash, zsh and ksh understand: a name never adds a
     line to a message.
     """

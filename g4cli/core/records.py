@@ -1,10 +1,8 @@
-"""Small JSON records that g4 keeps for itself: what was probed on this machine.
+"""Small JSON files in which g4 caches what it found out about this machine.
 
-None of them is needed.
-
-A folder that cannot be written costs a probe each time and stops nothing. A record is believed only
-if it is a regular file of this user (or of root) that nobody else may write: in a G4_HOME that
-several people share, another one must not say what runs here.
+They are only a cache: a folder that cannot be written costs a probe each time and stops nothing. A
+record is trusted only if it is a regular file of this user (or of root) that nobody else may write,
+because several people may share a G4_HOME.
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ _MAX_BYTES: Final = 1 << 20
 
 
 def read_record(path: Path) -> Any:
-    """Return the JSON value kept at `path`; None if there is none that can be read and believed."""
+    """Return the JSON value stored at `path`, or None if there is none that can be trusted."""
     try:
         # Without O_NONBLOCK a pipe in its place would hang.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -39,9 +37,7 @@ def read_record(path: Path) -> Any:
 
 
 def write_record(path: Path, value: Any) -> bool:
-    """Keep the JSON `value` at `path`, readable by this user alone; return whether that was
-    possible.
-    """
+    """Store the JSON `value` at `path`, readable by this user alone; return whether it worked."""
     try:
         with atomic_file(path, mode=0o600) as file:
             file.write(json.dumps(value, indent=1).encode())

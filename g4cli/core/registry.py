@@ -77,7 +77,7 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class ModelRef:
-    """A model and a type, written `e2b:q4_0`. `chosen` tells whether the user named the type."""
+    """A model and a type, written `e2b:q4_0`; `chosen` says whether the user named the type."""
 
     model: Model
     type: str
@@ -417,7 +417,7 @@ def parse_name(name: str) -> ModelRef:
 
 
 def looks_like_name(text: str) -> bool:
-    """Return whether `text` can only be a model's name: no separator of a path, no file suffix."""
+    """Return whether `text` can only be a model's name, not a path."""
     return not any(c in text for c in "/\\") and not text.lower().endswith(
         (".gguf", ".safetensors")
     )

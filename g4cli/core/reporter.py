@@ -1,7 +1,7 @@
-"""What an operation may tell while it runs: the signal that goes upward beside exceptions.
+"""The messages and the progress that an operation reports while it runs.
 
-An operation takes a Reporter and knows no terminal. `cli.output.Output` is the one that prints; a
-server and the tests have their own.
+An operation takes a Reporter and knows no terminal. `cli.output.Output` prints them; the server and
+the tests have implementations of their own.
 """
 
 from __future__ import annotations
@@ -16,22 +16,21 @@ ProgressUnit: TypeAlias = Literal["bytes", "steps", "files"]
 
 
 class Reporter(Protocol):
-    """Where the messages of an operation go.
+    """Receives the messages of an operation.
 
     No decision depends on what an implementation does with them.
     """
 
     def say(self, text: str) -> None:
-        """Tell something that the user may want to know: one line of text."""
+        """Report something that the user may want to know: one line of text."""
 
     def warn(self, text: str) -> None:
-        """Tell something that the user should know, in every output mode: one line of text."""
+        """Report something that the user should know, in every output mode: one line."""
 
     def progress(
         self, label: str, *, unit: ProgressUnit = "bytes"
     ) -> AbstractContextManager[Progress]:
-        """Return a context that shows the progress of the job called `label` for as long as it is
-        open.
+        """Return a context during which the progress of the job called `label` is shown.
 
-        It yields the function that the job calls with how much is done (core.progress.Progress).
+        It yields the function that the job calls to report progress (core.progress.Progress).
         """

@@ -1,4 +1,4 @@
-"""The GGUF keys that label SFP8 values, and the table of the format: for quantizer and doctor.
+"""The GGUF keys that label SFP8 values, and the table of the format.
 
 g4.format      "SFP8": every coded tensor holds exactly SFP8 values
 g4.container   I8 (an archive of codes), BF16 or F32 (the values themselves, which llama.cpp runs)

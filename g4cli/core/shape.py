@@ -1,6 +1,4 @@
-"""The numbers of a Gemma 4 network that memory and speed depend on, from a header or from the
-registry.
-"""
+"""The shape of a Gemma 4 network: the numbers that memory and speed depend on."""
 
 from __future__ import annotations
 
@@ -9,11 +7,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from g4cli.core.errors import BadGGUF
-from g4cli.core.file_kind import kind_of, not_a_text_model
+from g4cli.core.file_kind import TEXT, kind_of, not_a_text_model
 from g4cli.core.gguf_header import Header
 from g4cli.core.gguf_values import Array
 
-ARCHITECTURES: Final = ("gemma4",)
 _LAYERS: Final = (1, 512)  # LLAMA_MAX_LAYERS
 _POSITIVE: Final = (1, 2**31 - 1)
 MAX_CONTEXT: Final = 262_144
@@ -25,9 +22,9 @@ COUNT: Final = (0, 2**31 - 1)
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """One text network.
+    """The shape of a text network.
 
-    Per-layer tuples have `n_layer` items; `is_swa[i]` is True for a sliding layer.
+    Per-layer tuples have `n_layer` items; `is_swa[i]` is True for a sliding-window layer.
     """
 
     n_layer: int
@@ -50,11 +47,11 @@ class Shape:
 
     @property
     def n_layer_kv(self) -> int:
-        """Return how many layers own a KV cache: the rest reads an earlier layer's."""
+        """The number of layers with a KV cache of their own; the others read an earlier layer's."""
         return self.n_layer - self.n_shared_kv
 
     def head_dim_of(self, layer: int) -> int:
-        """Return the head width of `layer`."""
+        """Return the head size of `layer`."""
         return self.head_dim_swa if self.is_swa[layer] else self.head_dim
 
     def kv_width(self, layer: int) -> int:
@@ -65,38 +62,37 @@ class Shape:
 def shape_of(header: Header) -> Shape:
     """Return the shape that `header` declares.
 
-    Raises BadGGUF on another architecture or a missing key.
-
-    Every number is checked against a range, so that no product of them overflows or divides by
-    zero. Keys and their defaults: src/models/gemma4.cpp load_arch_hparams, llama.cpp@0c1e57098.
+    Raises BadGGUF for another architecture, a missing key or a number out of range: no product of
+    checked numbers overflows or divides by zero. Keys and their defaults: src/models/gemma4.cpp
+    load_arch_hparams, llama.cpp@0c1e57098.
     """
     if kind_of(header) not in ("text-model", "vocabulary"):
         raise not_a_text_model(header)
-    keys = Keys(header, ARCHITECTURES, "a Gemma 4 text network")
-    n_layer = keys.number("block_count", _LAYERS, what="layers")
-    head_dim = keys.number("attention.key_length")
-    head_dim_swa = keys.number("attention.key_length_swa", default=head_dim)
+    keys = Keys(header, (TEXT,), "a Gemma 4 text network")
+    n_layer = keys.read_number("block_count", _LAYERS, what="layers")
+    head_dim = keys.read_number("attention.key_length")
+    head_dim_swa = keys.read_number("attention.key_length_swa", default=head_dim)
     # llama.cpp loops without end over 0 rotated dimensions, and cannot rotate more than a head has.
-    keys.number("rope.dimension_count", (1, head_dim), default=head_dim)
-    keys.number("rope.dimension_count_swa", (1, head_dim_swa), default=head_dim_swa)
-    n_expert = keys.number("expert_count", COUNT, default=0)
+    keys.read_number("rope.dimension_count", (1, head_dim), default=head_dim)
+    keys.read_number("rope.dimension_count_swa", (1, head_dim_swa), default=head_dim_swa)
+    n_expert = keys.read_number("expert_count", COUNT, default=0)
     return Shape(
         n_layer=n_layer,
-        n_embd=keys.number("embedding_length"),
+        n_embd=keys.read_number("embedding_length"),
         n_vocab=_vocabulary_size(header),
-        n_ctx_train=min(keys.number("context_length"), MAX_CONTEXT),
-        n_head=keys.per_layer("attention.head_count", n_layer),
-        n_head_kv=keys.per_layer("attention.head_count_kv", n_layer),
-        n_ff=keys.per_layer("feed_forward_length", n_layer),
-        is_swa=tuple(map(bool, keys.per_layer("attention.sliding_window_pattern", n_layer))),
+        n_ctx_train=min(keys.read_number("context_length"), MAX_CONTEXT),
+        n_head=keys.read_per_layer("attention.head_count", n_layer),
+        n_head_kv=keys.read_per_layer("attention.head_count_kv", n_layer),
+        n_ff=keys.read_per_layer("feed_forward_length", n_layer),
+        is_swa=tuple(map(bool, keys.read_per_layer("attention.sliding_window_pattern", n_layer))),
         head_dim=head_dim,
         head_dim_swa=head_dim_swa,
-        n_swa=keys.number("attention.sliding_window"),
-        n_shared_kv=keys.number("attention.shared_kv_layers", (0, n_layer), default=0),
-        n_embd_per_layer=keys.number("embedding_length_per_layer_input", COUNT, default=0),
+        n_swa=keys.read_number("attention.sliding_window"),
+        n_shared_kv=keys.read_number("attention.shared_kv_layers", (0, n_layer), default=0),
+        n_embd_per_layer=keys.read_number("embedding_length_per_layer_input", COUNT, default=0),
         n_expert=n_expert,
-        n_expert_used=keys.number("expert_used_count", (0, n_expert), default=0),
-        n_ff_expert=max(keys.per_layer("expert_feed_forward_length", n_layer, default=0)),
+        n_expert_used=keys.read_number("expert_used_count", (0, n_expert), default=0),
+        n_ff_expert=max(keys.read_per_layer("expert_feed_forward_length", n_layer, default=0)),
         k_eq_v="blk.0.attn_v.weight" in header.tensors
         and any(
             f"blk.{i}.attn_k.weight" in header.tensors
@@ -107,9 +103,7 @@ def shape_of(header: Header) -> Shape:
 
 
 def require_tokenizer(header: Header) -> None:
-    """Raise BadGGUF unless the file's tokenizer is Gemma 4's: llama.cpp hangs or dies in some
-    others.
-    """
+    """Raise BadGGUF unless the tokenizer is Gemma 4's: llama.cpp hangs or crashes with others."""
     name = header.get("tokenizer.ggml.model", str, "")
     if name != TOKENIZER:
         raise BadGGUF(
@@ -131,7 +125,8 @@ def capped_context(header: Header) -> int:
 class Keys:
     """The keys of one architecture, checked as they are read.
 
-    `what` says what a file of `known` ones is.
+    Raises BadGGUF unless the header's architecture is one of `known`; `what` describes a file of
+    those.
     """
 
     def __init__(self, header: Header, known: Sequence[str], what: str) -> None:
@@ -144,7 +139,7 @@ class Keys:
                 hint="known: " + " ".join(known),
             )
 
-    def number(
+    def read_number(
         self,
         key: str,
         limits: tuple[int, int] | None = None,
@@ -152,12 +147,17 @@ class Keys:
         default: int | None = None,
         what: str = "",
     ) -> int:
-        """Return one number within `limits` (default: 1 to 2^31 - 1)."""
+        """Return the number under `key`, within `limits` (default: 1 to 2^31 - 1).
+
+        Raises BadGGUF if it is absent without a `default`, or out of range.
+        """
         value = int(self._header.get(f"{self._arch}.{key}", int, default))
         return self._check_range(key, value, limits or _POSITIVE, what)
 
-    def per_layer(self, key: str, n_layer: int, *, default: int | None = None) -> tuple[int, ...]:
-        """Return `n_layer` numbers: an array's first, or one number for all."""
+    def read_per_layer(
+        self, key: str, n_layer: int, *, default: int | None = None
+    ) -> tuple[int, ...]:
+        """Return `n_layer` numbers: the first of an array, or one number for all layers."""
         value = self._header.get(f"{self._arch}.{key}", object, default)
         items = value.first_items(n_layer) if isinstance(value, Array) else [value] * n_layer
         if not all(isinstance(item, int) for item in items):

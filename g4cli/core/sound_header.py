@@ -113,8 +113,9 @@ def _unpack_at(data: bytes, layout: str, at: int) -> tuple[Any, ...]:
 
 
 def _after_id3(data: bytes) -> int:
-    """Return the end of the ID3v2 tags, 0 if there is none (https://id3.org/id3v2.4.0-structure,
-    3.1).
+    """Return the offset after the ID3v2 tags, 0 if there is none.
+
+    Source: https://id3.org/id3v2.4.0-structure, section 3.1.
     """
     at = 0
     for _ in range(_MAX_PARTS):
@@ -270,8 +271,9 @@ def _read_mp3(data: bytes, at: int) -> SoundHeader:
 
 
 def _check_mp3_tags(data: bytes, at: int, rate: int) -> None:
-    """Raise BadMedia if a Xing or Info tag declares too many frames: the decoder allocates that
-    many.
+    """Raise BadMedia if a Xing or Info tag declares too many frames.
+
+    The decoder allocates as many as it declares.
     """
     for name in (b"Xing", b"Info"):
         tag = at

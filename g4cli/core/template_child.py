@@ -1,5 +1,4 @@
-"""Render a chat template from a stranger in a child process, with limits on time, memory and
-output.
+"""Render an untrusted chat template in a child process with limits.
 
 A template is a program. jinja2's sandbox keeps it away from Python's insides, but not from the
 processor and the memory: one filter call (`1|round(300000000)`) hangs inside C code for hours,
@@ -17,12 +16,13 @@ from typing import Any, Final
 
 from g4cli.core.child import ChildLimits, run_child
 from g4cli.core.errors import BadFile
+from g4cli.core.quoting import shell_command
 from g4cli.core.units import GIB
 
 # The published templates have 12,000 to 18,000 characters.
 TEMPLATE_LIMIT: Final = 1 << 18
 CPU_LIMIT_S: Final = 5
-# For a machine that is busy with other things: the processor's seconds are what the kernel counts.
+# Longer than the limit of processor time, because the machine may be busy.
 WALL_LIMIT_S: Final = 30.0
 MEMORY_LIMIT: Final = GIB
 
@@ -32,20 +32,21 @@ def render_template(
 ) -> list[str]:
     """Return what `template` writes for each case, a mapping from variable names to JSON values.
 
-    One child renders all cases, in about 0.15 s. Raises BadFile, whatever is wrong with the
-    template; `path` is the file that holds it, for the message.
+    One child renders all cases, in about 0.15 s. Raises BadFile if the template cannot be rendered;
+    `path` is the file that holds it, for the message.
     """
     try:
         return _render_cases(template, cases)
     except _Fault as fault:
         where = f"{path}: the" if path else "the"
         raise BadFile(
-            f"{where} chat template {fault}", hint=f"g4 doctor {path}" if path else None
+            f"{where} chat template {fault}",
+            hint=shell_command("g4", "doctor", path) if path else None,
         ) from fault
 
 
 class _Fault(Exception):
-    """What is wrong with a template; goes on after 'the chat template '."""
+    """What is wrong with a template; continues a sentence that begins "the chat template"."""
 
 
 def _render_cases(template: str, cases: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Bytes, seconds and counts as text, one convention: binary units, three significant figures."""
+"""Bytes, rates, durations and counts as text: binary units, three significant digits."""
 
 from __future__ import annotations
 
@@ -17,9 +17,7 @@ _FACTOR: Final = {"": 1, "k": KIB, "m": MIB, "g": GIB, "t": 1024**4}
 
 
 def size_text(n_bytes: int | float) -> str:
-    """Return `n_bytes` in the largest binary unit that leaves one or more: 2841481184 -> '2.65
-    GiB'.
-    """
+    """Return a size in the largest fitting binary unit: 2841481184 -> '2.65 GiB'."""
     for unit, factor in _UNITS:
         # 1023.995 KiB would print as '1024 KiB': round before choosing the unit.
         if abs(n_bytes) >= factor * 0.9995:
@@ -38,7 +36,7 @@ def rate_text(bytes_per_second: float) -> str:
 
 
 def duration_text(seconds: float) -> str:
-    """Return a duration as people say it: 4.21 -> '4.2 s', 75 -> '1 min 15 s'."""
+    """Return a duration for people: 4.21 -> '4.2 s', 75 -> '1 min 15 s'."""
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 59.95:

@@ -26,9 +26,9 @@ _SHORT: Final = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
 # that has no glyph, but for the joiners and the variation selectors of the Basic Multilingual
 # Plane: see below.
 _INVISIBLE: Final = (
-    "\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
-    "\u3164\ud800-\udfff\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
-    "\U000e0000-\U000e0fff"
+    "\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u2028-\u202e"
+    "\u2060-\u206f\u3164\ud800-\udfff\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3"
+    "\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
 _JOINERS: Final = "\u200c\u200d"
 # One selector after a character chooses its shape (a red heart); several in a row hide bytes.
@@ -38,9 +38,9 @@ _EXTRA_SELECTORS: Final = f"(?:(?<=[{_SELECTORS}])|^)[{_SELECTORS}]"
 # Sinhala, Myanmar, Khmer, Mongolian, Balinese, Javanese, Brahmi's family), and emoji with skin tone
 # or selector.
 _JOINING: Final = (
-    "\u0600-\u085f\u0870-\u08ff\u0900-\u0dff\u1000-\u109f\u1780-\u17ff\u1800-\u18af\u1a20-\u1aaf\u1b00-\u1bff"
-    "\ua840-\ua87f\ua980-\ua9ff\uaa60-\uaa7f\ufb50-\ufdff\ufe70-\ufefc\U00011000-\U000114ff"
-    "\u2300-\u23ff\u2600-\u27bf\u2b00-\u2bff\ufe0f\U0001f000-\U0001faff"
+    "\u0600-\u085f\u0870-\u08ff\u0900-\u0dff\u1000-\u109f\u1780-\u17ff\u1800-\u18af\u1a20-\u1aaf"
+    "\u1b00-\u1bff\ua840-\ua87f\ua980-\ua9ff\uaa60-\uaa7f\ufb50-\ufdff\ufe70-\ufefc"
+    "\U00011000-\U000114ff\u2300-\u23ff\u2600-\u27bf\u2b00-\u2bff\ufe0f\U0001f000-\U0001faff"
 )
 _NOT_IN_LINE: Final = re.compile(f"[\x00-\x1f{_INVISIBLE}{_JOINERS}]|{_EXTRA_SELECTORS}")
 _NOT_IN_ANSWER: Final = re.compile(

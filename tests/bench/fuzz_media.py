@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from g4cli.core.errors import G4Error
 from g4cli.core.gbnf import check_grammar
-from g4cli.core.media_file import kind_of, read_media
+from g4cli.core.media_file import media_kind_of, read_media
 from g4cli.runtime.engine.llama_engine import LlamaEngine, open_engine
 from g4cli.runtime.engine.model import ModelOptions
 from g4cli.runtime.engine.options import ContextOptions, MediaOptions, Sampling
@@ -70,7 +70,7 @@ def try_media(engine: LlamaEngine, r: random.Random) -> str:
     assert engine.media is not None
     data = mutated(r)
     CASE.write_bytes(data)
-    data, header = read_media(CASE, kind_of(data) or "image", inflate=True)
+    data, header = read_media(CASE, media_kind_of(data) or "image", inflate=True)
     start = ctypes.cast(ctypes.c_char_p(data), ctypes.POINTER(ctypes.c_uint8))
     c = load_mtmd()
     bitmap = c.mtmd_helper_bitmap_init_from_buf(engine.media._handle, start, len(data), False)

@@ -63,4 +63,6 @@ def test_features_are_read_from_cpuinfo(tmp_path: Path) -> None:
         "processor\t: 0\nflags\t\t: fpu avx2 amx_tile\n\nprocessor\t: 1\nflags\t\t: other\n"
     )
     assert cpu_features(file) == {"fpu", "avx2", "amx_tile"}
+    file.write_text("processor\t: 0\nFeatures\t: fp asimd asimddp\n")
+    assert cpu_features(file) == {"fp", "asimd", "asimddp"}
     assert cpu_features(tmp_path / "absent") == frozenset()

@@ -16,7 +16,7 @@ import pytest
 
 from g4cli.core import child as child_module
 from g4cli.core.child import ChildLimits, child_environment, run_child, start_child
-from g4cli.core.child_memory import Watched, communicate
+from g4cli.core.child_memory import ChildOutput, communicate
 from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.slow
@@ -197,7 +197,7 @@ def test_a_child_has_limits_though_nobody_names_them(monkeypatch: pytest.MonkeyP
         seen.update(options)
         return real(module, args, **options)
 
-    def watch(process: Any, text: str, **options: Any) -> Watched:
+    def watch(process: Any, text: str, **options: Any) -> ChildOutput:
         seen.update(options)
         return communicate(process, text, **options)
 

@@ -136,7 +136,7 @@ def test_a_drafter_is_read_from_its_file(tmp_path: Path) -> None:
 
 def test_another_file_is_no_drafter() -> None:
     data = builders.build_gguf([("general.architecture", "str", "gemma4")])
-    with pytest.raises(BadGGUF, match="not a drafter"):
+    with pytest.raises(BadGGUF, match="not a draft model"):
         draft_shape_of(parse_header(data, path="x", file_size=len(data)))
     data = builders.build_gguf([("general.architecture", "str", "gemma4-assistant")])
     with pytest.raises(BadGGUF):

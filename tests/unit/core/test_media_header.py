@@ -22,7 +22,7 @@ from g4cli.core.image_header import (
     check_png_rows,
     read_image_header,
 )
-from g4cli.core.media_file import kind_of, read_media
+from g4cli.core.media_file import media_kind_of, read_media
 from g4cli.core.sound_header import SoundHeader, read_sound_header
 from g4cli.runtime.engine.llama_engine import open_engine
 from g4cli.runtime.engine.options import ContextOptions, MediaOptions, ModelOptions
@@ -48,7 +48,7 @@ MMPROJ = GOLDEN / "tiny_mmproj.gguf"
 
 
 def read_header(data: bytes) -> ImageHeader | SoundHeader:
-    return read_image_header(data) if kind_of(data) == "image" else read_sound_header(data)
+    return read_image_header(data) if media_kind_of(data) == "image" else read_sound_header(data)
 
 
 ID3 = b"ID3\4\0\0\0\0\0\0"  # a tag without content
@@ -163,7 +163,7 @@ def test_false_headers_are_refused_before_anything_is_decoded(name: str, tmp_pat
     tracemalloc.start()
     try:
         with pytest.raises(BadMedia, match=said) as caught:
-            read_media(path, kind_of(data) or "none", inflate=True)
+            read_media(path, media_kind_of(data) or "none", inflate=True)
         assert tracemalloc.get_traced_memory()[1] < 3 * len(data) + (2 << 20)
     finally:
         tracemalloc.stop()
@@ -209,7 +209,7 @@ def test_formats_that_stb_image_would_read_are_refused(tmp_path: Path) -> None:
     ],
 )
 def test_kinds(data: bytes, kind: str | None) -> None:
-    assert kind_of(data) == kind
+    assert media_kind_of(data) == kind
 
 
 def test_no_file(tmp_path: Path) -> None:

@@ -91,18 +91,6 @@ def test_a_group_over_its_limit_leaves_nothing(tmp_path: Path) -> None:
     assert host.limit_memory(root, TOTAL, AVAILABLE)[1] == 0
 
 
-@pytest.mark.parametrize(
-    ("text", "wanted"),
-    [
-        ("processor\t: 0\nflags\t\t: fpu sse2 avx2\n", {"fpu", "sse2", "avx2"}),
-        ("processor\t: 0\nFeatures\t: fp asimd asimddp\n", {"fp", "asimd", "asimddp"}),
-        ("", set()),
-    ],
-)
-def test_cpu_features(tmp_path: Path, text: str, wanted: set[str]) -> None:
-    assert host.read_cpu_features(machine(tmp_path, {"proc/cpuinfo": text})) == wanted
-
-
 def test_this_machine_is_plausible() -> None:
     facts = host.read_host()
     assert 0 < facts.available_bytes <= facts.total_bytes

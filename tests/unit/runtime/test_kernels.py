@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from g4cli.core.child import exit_text
-from g4cli.core.child_memory import Watched
+from g4cli.core.child_memory import ChildOutput
 from g4cli.core.paths import cache_dir
 from g4cli.runtime.probes import kernels
 from g4cli.runtime.probes.kernels import TYPES, probe_kernels
@@ -33,12 +33,12 @@ def fake_child(script: Callable[[str, list[str]], tuple[list[dict[str, str]], in
     """Stands for run_child: `script(layout, types)` gives the lines and the exit code."""
     calls: list[tuple[str, list[str]]] = []
 
-    def run(_module: str, args: list[str], **_: Any) -> tuple[Watched, int]:
+    def run(_module: str, args: list[str], **_: Any) -> tuple[ChildOutput, int]:
         layout, types = args[0], args[1:]
         calls.append((layout, types))
         lines, code = script(layout, types)
         text = "".join(json.dumps(x) + "\n" for x in lines)
-        return Watched(text, "", timed_out=False, over_limit=False, peak_bytes=0), code
+        return ChildOutput(text, "", timed_out=False, over_limit=False, peak_bytes=0), code
 
     run.calls = calls  # type: ignore[attr-defined]
     return run
@@ -92,10 +92,10 @@ def test_a_library_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_product_without_end_counts_as_broken(monkeypatch: pytest.MonkeyPatch) -> None:
     usual = dies_at("none", 0)
 
-    def run(module: str, args: list[str], **options: Any) -> tuple[Watched, int]:
+    def run(module: str, args: list[str], **options: Any) -> tuple[ChildOutput, int]:
         if args[0] == "extra" and "F32" in args:
             started = json.dumps({"start": "F32"}) + "\n"
-            return Watched(started, "", timed_out=True, over_limit=False, peak_bytes=0), -9
+            return ChildOutput(started, "", timed_out=True, over_limit=False, peak_bytes=0), -9
         return usual(module, args, **options)
 
     monkeypatch.setattr(kernels, "run_child", run)
