@@ -1,4 +1,4 @@
-"""Addresses of repositories as people type them: hf:OWNER/REPO[/FILE][:TYPE][@REVISION]."""
+"""Parse addresses of repositories: hf:OWNER/REPO[/FILE][:TYPE][@REVISION]."""
 
 from __future__ import annotations
 
@@ -12,23 +12,22 @@ from g4cli.core.hub_name import HUB_PREFIX, is_on_hub
 
 _NAME: Final = r"[0-9A-Za-z][0-9A-Za-z._-]{0,95}"
 _ADDRESS: Final = re.compile(
-    rf"hf:(?://)?(?P<repo>{_NAME}/{_NAME}?)(?:/(?P<path>[^:@]+))?(?::(?P<type>[^/:@]+))?(?:@(?P<revision>[^@]+))?"
+    rf"hf:(?://)?(?P<repo>{_NAME}/{_NAME}?)(?:/(?P<path>[^:@]+))?"
+    r"(?::(?P<type>[^/:@]+))?(?:@(?P<revision>[^@]+))?"
 )
 _WEB: Final = re.compile(
-    rf"hf:(?://)?https?://[^/]+/(?P<repo>{_NAME}/{_NAME})(?:/(?:blob|resolve|tree)/(?P<revision>[^/]+)(?:/(?P<path>[^?#]+))?)?"
-    r"(?:[?#].*)?"
+    rf"hf:(?://)?https?://[^/]+/(?P<repo>{_NAME}/{_NAME})"
+    r"(?:/(?:blob|resolve|tree)/(?P<revision>[^/]+)(?:/(?P<path>[^?#]+))?)?(?:[?#].*)?"
 )
-
-
 _PLAIN: Final = re.compile(rf"{_NAME}/{_NAME}(?::[^/:@]+)?(?:@[^@:]+)?")
 _SITES: Final = ("huggingface.co/", "www.huggingface.co/", "hf.co/")
 
 
 def as_address(text: str) -> str:
-    """Return `text` as hf:OWNER/REPO[/FILE][:TYPE][@REVISION] if it means the hub, else as it is.
+    """Return `text` as hf:OWNER/REPO[/FILE][:TYPE][@REVISION] if it names the hub, else unchanged.
 
-    OWNER/REPO and addresses of huggingface.co and hf.co mean the hub unless they are a path on this
-    disk. Raises UsageError for any other address of the web.
+    OWNER/REPO and URLs of huggingface.co and hf.co name the hub unless they exist as a path here.
+    Raises UsageError for any other URL.
     """
     if is_on_hub(text):
         return _canonical_address(text) if _WEB.fullmatch(text) else text
@@ -49,7 +48,7 @@ def as_address(text: str) -> str:
 
 
 def _canonical_address(web: str) -> str:
-    """Return an address that was copied from a browser in the usual spelling."""
+    """Return an address copied from a browser in the form hf:OWNER/REPO/FILE@REVISION."""
     repo, path, _, revision = parse_address(web)
     at = f"@{revision}" if revision not in (None, "main") else ""
     return f"{HUB_PREFIX}{repo}{'/' * bool(path)}{path}{at}"
@@ -58,7 +57,7 @@ def _canonical_address(web: str) -> str:
 def _exists_here(text: str) -> bool:
     try:
         return is_there(Path(text).expanduser())
-    except RuntimeError:  # the home of a user whom nobody knows
+    except RuntimeError:  # ~NAME of an unknown user
         return False
 
 

@@ -1,7 +1,7 @@
 """Buffers that pass from the network to the disk and to the hash, and are reused.
 
-Pool.take_block -> a worker fills it -> Writer: partial, journal -> Hasher, if it is its turn ->
-Pool.return_block
+    Pool.take_block -> a worker fills it -> Writer: partial file, journal
+        -> Hasher, if it is the next block for the hash -> Pool.return_block
 
 Each stage is a thread of its own, so that a fast network, the disk and one core that hashes work at
 the same time. A block that is next for the hash goes there from memory; any other is read back from
@@ -57,9 +57,7 @@ class _Filled:
 
 
 class Writer(threading.Thread):
-    """Writes filled blocks to the partial file in the order of their arrival, and flushes it
-    regularly.
-    """
+    """Writes filled blocks to the partial file in the order of arrival, and flushes it."""
 
     def __init__(
         self, partial: Partial, hasher: Hasher, pool: Pool, fail: Callable[[BaseException], None]
@@ -71,8 +69,9 @@ class Writer(threading.Thread):
         self._flush: threading.Thread | None = None
 
     def queue_block(self, at: int, block: memoryview, nbytes: int, written: threading.Lock) -> None:
-        """Queue the first `nbytes` of `block` for offset `at`; `written` is released when they are
-        recorded.
+        """Queue the first `nbytes` of `block` for offset `at`.
+
+        `written` is released when they are recorded in the journal.
         """
         self._queue.put(_Filled(at, block, nbytes, written))
 

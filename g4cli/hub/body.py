@@ -1,8 +1,9 @@
-"""The bytes of one answer, read into large buffers with few calls.
+"""Read the body of an HTTP response into large buffers with few calls.
 
-A plain connection is read past http.client: one recv with MSG_WAITALL fills a whole buffer in the
-kernel, and SO_RCVTIMEO ends it early on a slow line, so that what came is noted soon. TLS hands out
-records of 16 KiB; they are gathered up to the same time. A chunked answer is left to http.client.
+A plain connection bypasses http.client: one recv with MSG_WAITALL fills a whole buffer in the
+kernel, and SO_RCVTIMEO ends it early on a slow connection, so that what has arrived is recorded
+soon. TLS delivers records of 16 KiB, which are collected for the same time. Chunked responses are
+left to http.client.
 """
 
 from __future__ import annotations
@@ -15,24 +16,23 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-_GATHER_S: Final = 0.25
+_GATHER_S: Final = 0.25  # after this time a read returns what has arrived, full buffer or not
 _SLOW_S: Final = 60.0
 _SLOW_BYTES: Final = 60 * 1024
-"""What has come after this time is handed on, full buffer or not."""
 
 
-def timeval(seconds: float) -> bytes:
+def pack_timeval(seconds: float) -> bytes:
     """Return `seconds` as the C structure that SO_RCVTIMEO takes."""
     return struct.pack("ll", int(seconds), int(seconds % 1 * 1e6))
 
 
-_TIMEVAL: Final = timeval(_GATHER_S)
+_TIMEVAL: Final = pack_timeval(_GATHER_S)
 
 
 class Body:
-    """An answer being read: at most the bytes of the range asked for.
+    """A response being read: at most the bytes of the requested range.
 
-    `total` is the file's size, or -1.
+    `total` is the file's size, or -1 if the server does not say.
     """
 
     def __init__(
@@ -83,8 +83,7 @@ class Body:
         return n
 
     def _require_rate(self, waited_s: float, nbytes: int) -> None:
-        """Raise TimeoutError for less than 1 KiB/s: a byte now and then is no stall, but never ends
-        either.
+        """Raise TimeoutError for less than 1 KiB/s, which is no stall but would never end.
 
         Only the time spent in reads counts: a slow disk is not the server's fault.
         """
@@ -95,9 +94,10 @@ class Body:
                 raise TimeoutError("less than 1 KiB/s")
             self._waited_s, self._got = 0.0, 0
 
-    def end(self) -> bool:
-        """Return whether the connection can carry another request: nothing of this answer is left
-        in it.
+    def finish(self) -> bool:
+        """Return whether the connection can carry another request.
+
+        It can if nothing of this response is left in it.
         """
         if self._left or not self._is_kept:
             return False
@@ -106,7 +106,7 @@ class Body:
         return True
 
     def close(self) -> None:
-        """Let go of the connection: http.client leaves one that the server closes to its answer."""
+        """Close the response, which may own the socket if the server closes the connection."""
         self._response.close()
 
     def _read_plain(self, view: memoryview) -> int:
@@ -115,7 +115,7 @@ class Body:
             try:
                 return self._sock.recv_into(view, 0, socket.MSG_WAITALL)
             except BlockingIOError:
-                self._require_life(since)
+                self._check_stall(since)
 
     def _read_records(self, view: memoryview) -> int:
         filled, since = 0, time.monotonic()
@@ -125,13 +125,13 @@ class Body:
             except TimeoutError:
                 if filled:
                     break
-                self._require_life(since)
+                self._check_stall(since)
                 continue
             filled += n
             if not n or time.monotonic() - since > _GATHER_S:
                 break
         return filled
 
-    def _require_life(self, since: float) -> None:
+    def _check_stall(self, since: float) -> None:
         if time.monotonic() - since >= self._stall_s:
             raise TimeoutError("no data for too long")

@@ -1,11 +1,11 @@
-"""Bounds on what the hub may answer through huggingface_hub: requests, bytes and time of one
-question.
+"""Limit what the hub may answer through huggingface_hub: requests, bytes and time.
 
-The library follows every `rel="next"`, decompresses whatever comes and keeps it all: 0.5 MB of gzip
-become 1 GB. Here each of its HTTP clients asks for plain bytes, and counts them as they come.
+The library follows every `rel="next"`, decompresses whatever arrives and keeps all of it: 0.5 MB of
+gzip become 1 GB. Here each of its HTTP clients asks for uncompressed bytes, and counts them as they
+arrive.
 
-A token is sent to the hub's own origin and to no other: not to where a listing says that its next
-page lies, nor to the same host without TLS.
+A token is sent to the hub's own origin only: not to the host that a listing names for its next
+page, nor to the same host without TLS.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ MAX_SECONDS: Final = 600.0
 
 @dataclass(slots=True)
 class _Question:
-    """What has been spent on the question that this thread asks."""
+    """What the calls inside one `one_question` block have used so far."""
 
     endpoint: str
     since: float
     requests: int = 0
     nbytes: int = 0
 
-    def require(self) -> None:
-        """Raise NetworkError if the answer has become too long."""
+    def check_limits(self) -> None:
+        """Raise NetworkError if a limit is exceeded."""
         spent = time.monotonic() - self.since
         for is_over, much in (
             (self.requests > MAX_REQUESTS, f"more than {MAX_REQUESTS:,} answers"),
@@ -59,8 +59,9 @@ _asked: ContextVar[_Question | None] = ContextVar("asked", default=None)
 
 @contextmanager
 def one_question(endpoint: str) -> Iterator[None]:
-    """Bound all that huggingface_hub receives inside the block, and send a token to `endpoint`
-    alone.
+    """Limit all that huggingface_hub receives inside the block.
+
+    A token is sent to `endpoint` only.
     """
     token = _asked.set(_Question(endpoint, time.monotonic()))
     try:
@@ -70,7 +71,7 @@ def one_question(endpoint: str) -> Iterator[None]:
 
 
 def origin_of(url: str) -> tuple[str, str, int]:
-    """Return scheme, host and port of `url`. Raises ValueError for a port that is none."""
+    """Return scheme, host and port of `url`. Raises ValueError for an invalid port."""
     parts = urlsplit(url)
     port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
     return parts.scheme, (parts.hostname or "").lower(), port
@@ -84,8 +85,9 @@ def without_login(url: str) -> str:
 
 
 def new_client(context: ssl.SSLContext | None) -> httpx2.Client:
-    """Return an HTTP client for huggingface_hub that keeps to the bounds; `context`: whom it
-    trusts.
+    """Return an HTTP client for huggingface_hub with these limits.
+
+    `context` holds the trusted certificates; None: the default ones.
     """
     import httpx2
 
@@ -103,7 +105,7 @@ def _check_request(request: httpx2.Request) -> None:
     if asked is None:
         return
     asked.requests += 1
-    asked.require()
+    asked.check_limits()
     if origin_of(str(request.url)) != origin_of(asked.endpoint):
         request.headers.pop("Authorization", None)
 
@@ -121,14 +123,14 @@ def _check_response(response: httpx2.Response) -> None:
 
 
 def _count_bytes(stream: Any, asked: _Question) -> httpx2.SyncByteStream:
-    """Return `stream`, its bytes counted for `asked`."""
+    """Return `stream` with its bytes counted for `asked`."""
     import httpx2
 
     class Counted(httpx2.SyncByteStream):
         def __iter__(self) -> Iterator[bytes]:
             for piece in stream:
                 asked.nbytes += len(piece)
-                asked.require()
+                asked.check_limits()
                 yield piece
 
         def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What the Hugging Face cache holds already. Reads folders only; nothing is written there.
+"""Find files in the Hugging Face cache. Nothing is written there.
 
 models--OWNER--REPO/refs/main                    the commit
 models--OWNER--REPO/snapshots/COMMIT/FILE        a link to ../../blobs/SHA256
@@ -19,9 +19,7 @@ _MAX_FILES: Final = 10_000
 
 
 def cached_file(cache: Path, repo: str, file: RemoteFile) -> Path | None:
-    """Return the cached copy of `file`: by its hash, whatever revision brought it; None if there is
-    none.
-    """
+    """Return the cached copy of `file`, found by its hash, or None."""
     blob = _repository_folder(cache, repo) / "blobs" / (file.sha256 or file.git_oid)
     if not (file.sha256 or file.git_oid) or not _is_plain_name(blob.name):
         return None
@@ -32,9 +30,7 @@ def cached_file(cache: Path, repo: str, file: RemoteFile) -> Path | None:
 
 
 def cached_repository(cache: Path, repo: str, revision: str | None = None) -> Repository | None:
-    """Return what the cache knows of a repository, for use without a network; None if it knows
-    nothing.
-    """
+    """Return what the cache knows of a repository, for use without a network, or None."""
     folder = _repository_folder(cache, repo)
     commit = revision or "main"
     try:

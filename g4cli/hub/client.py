@@ -48,7 +48,7 @@ class HubOptions:
 
     @classmethod
     def from_environment(cls, *, offline: bool = False) -> HubOptions:
-        """Return the options of the environment; `offline` disables the network in any case."""
+        """Return the options that the environment sets; `offline` overrides it."""
         env = os.environ
         switched_off = any(
             env.get(name, "").lower() in _TRUE
@@ -81,7 +81,10 @@ class Repository:
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """The current URL of a file: often a signed one of another host, which expires soon."""
+    """The current URL of a file, often a signed one on another host that expires soon.
+
+    `headers` must be sent with the request.
+    """
 
     url: str
     headers: dict[str, str]
@@ -104,10 +107,10 @@ class Hub:
         self._require_network(repo)
         with _translate_errors(repo, revision, self.options.endpoint):
             info = _retry_call(
-                lambda: self._api().model_info(repo, revision=revision, timeout=_TIMEOUT_S)
+                lambda: self._make_api().model_info(repo, revision=revision, timeout=_TIMEOUT_S)
             )
             empty = Repository(repo, str(info.sha), ())
-            rows = self._api().list_repo_tree(repo, recursive=True, revision=empty.commit)
+            rows = self._make_api().list_repo_tree(repo, recursive=True, revision=empty.commit)
             items = list(islice(rows, _MAX_ROWS + 1))
         if len(items) > _MAX_ROWS:
             raise BadFile(f"{repo} lists more than {_MAX_ROWS:,} files", hint="check HF_ENDPOINT")
@@ -117,9 +120,9 @@ class Hub:
         return replace(empty, files=files)
 
     def locate_file(self, repository: Repository, file: RemoteFile) -> Location:
-        """Return where `file` can be downloaded now.
+        """Return the URL from which `file` can be downloaded now.
 
-        Raises as `read_repository`, BadFile if it has changed.
+        Raises as `read_repository`, BadFile if the file has changed.
         """
         self._require_network(repository.repo)
         from huggingface_hub import get_hf_file_metadata, get_token, hf_hub_url
@@ -144,8 +147,8 @@ class Hub:
         expected = file.sha256 or file.git_oid
         if (expected and etag and etag != expected) or nbytes != file.nbytes:
             raise BadFile(
-                f"{repository.repo}/{file.path} changed on the hub: {etag[:12]}, {nbytes:,} bytes where "
-                f"{expected[:12]}, {file.nbytes:,} bytes were listed",
+                f"{repository.repo}/{file.path} changed on the hub: {etag[:12]}, {nbytes:,} bytes; "
+                f"listed were {expected[:12]}, {file.nbytes:,} bytes",
                 hint="run the same command again",
             )
         with _translate_errors(repository.repo, repository.commit, self.options.endpoint):
@@ -161,7 +164,7 @@ class Hub:
             headers["Authorization"] = f"Bearer {token}"
         return Location(found.location, headers, etag, nbytes)
 
-    def _api(self) -> Any:
+    def _make_api(self) -> Any:
         from huggingface_hub import HfApi
 
         _use_own_client()
@@ -172,7 +175,7 @@ class Hub:
     def _require_network(self, repo: str) -> None:
         if self.options.offline:
             raise NetworkError(
-                f"{repo}: offline (--offline or HF_HUB_OFFLINE), and not on this disk",
+                f"{repo} is not on this disk, and the network is off (--offline or HF_HUB_OFFLINE)",
                 hint="go online once, or give a path: g4 pull FILE.gguf",
             )
 
@@ -214,8 +217,9 @@ def _remote_file(repo: str, item: Any) -> RemoteFile:
 
 
 def _retry_call(ask: Callable[[], Any]) -> Any:
-    """Return the result of `ask`, with retries: huggingface_hub does not retry this request
-    itself.
+    """Return the result of `ask`, retried after temporary errors.
+
+    huggingface_hub does not retry this request itself.
     """
     import httpx2
     from huggingface_hub import errors
@@ -283,7 +287,7 @@ def _translate_errors(repo: str, revision: str | None, endpoint: str) -> Iterato
             raise untrusted_error(shown, refused) from err
         raise NetworkError(
             f"{shown} cannot be reached: {_describe_error(err, endpoint)}",
-            hint="check the connection, HTTPS_PROXY and HF_ENDPOINT, then run the same command again",
+            hint="check the network, HTTPS_PROXY and HF_ENDPOINT, then run the same command again",
         ) from err
     except (httpx2.InvalidURL, *_MALFORMED) as err:
         raise NetworkError(

@@ -60,7 +60,7 @@ class Connection:
         http.client.HTTPException for a broken connection.
         """
         sent = {**headers, "Range": f"bytes={start}-{end - 1}", "Accept-Encoding": "identity"}
-        if self._body is not None and not self._body.end():
+        if self._body is not None and not self._body.finish():
             self.close()
         self._body = None
         for _ in range(_REDIRECTS):
@@ -257,7 +257,7 @@ def untrusted_error(host: str, err: ssl.SSLCertVerificationError) -> NetworkErro
     """Return the error for a certificate of `host` that is not trusted."""
     return NetworkError(
         f"{host}: its certificate is not trusted: {err.verify_message}",
-        hint="set SSL_CERT_FILE to the certificates of your network, then run the same command again",
+        hint="set SSL_CERT_FILE to the certificates of your network, then run the command again",
     )
 
 
@@ -267,6 +267,6 @@ def _tls_context() -> ssl.SSLContext:
 
 @lru_cache(maxsize=1)
 def _default_tls_context() -> ssl.SSLContext:
-    import httpx2  # what huggingface_hub itself trusts
+    import httpx2  # trust what huggingface_hub itself trusts
 
     return httpx2.create_ssl_context()

@@ -1,4 +1,4 @@
-"""One file of a repository, at its place and verified: from the hub's cache, or from the hub."""
+"""Fetch one file of a repository, from the Hugging Face cache or the hub, and verify it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ from g4cli.hub.transfer import Limits, Transfer
 class Fetched:
     """A verified file.
 
-    `fetched_bytes` came in this call, `resumed_bytes` were here from earlier ones.
+    `fetched_bytes` were downloaded by this call, `resumed_bytes` by earlier ones. `origin` is
+    "hub", "cache" (the Hugging Face cache) or "here" (the target existed).
     """
 
     path: Path
@@ -35,7 +36,7 @@ class Fetched:
     sha256: str
     fetched_bytes: int
     resumed_bytes: int
-    origin: str  # "hub", "cache" or "here"
+    origin: str
 
 
 def fetch_file(
@@ -50,11 +51,11 @@ def fetch_file(
     limits: Limits | None = None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Fetched:
-    """Return `file` at `target`, its content checked against the hub's record.
+    """Return `file` at `target`, its content verified against the hub's record.
 
-    One process fetches, others wait for it. Raises NetworkError, NotFound, BadFile, HashMismatch,
-    NoSpace, UsageError or Interrupted (Ctrl-C, or `cancelled` became true); what has arrived is
-    always kept (`restart` throws it away first).
+    One process downloads, others wait for it. `notice` receives sentences for the user. Raises
+    NetworkError, NotFound, BadFile, HashMismatch, NoSpace, UsageError or Interrupted (Ctrl-C, or
+    `cancelled` became true); what has arrived is always kept, unless `restart` discards it first.
     """
     waiting = f"waiting: another g4 process is downloading {target.name}"
     with hold_lock(target, on_wait=lambda: notice(waiting), cancelled=cancelled):
@@ -87,7 +88,7 @@ class _Request:
 
 def _download_file(request: _Request) -> Fetched:
     file = request.file
-    # The address is asked for before a byte of disk is touched: a refusal leaves nothing.
+    # Ask for the URL before writing anything, so that a refusal leaves nothing on the disk.
     first = request.hub.locate_file(request.repository, file)
     partial = Partial(request.target, Goal(file.nbytes, file.sha256, file.git_oid))
     try:
@@ -119,15 +120,13 @@ def _download_file(request: _Request) -> Fetched:
         raise
     partial.finish(request.target)
     _drop_older_partials(request.target)
-    # What git holds itself is small: its sha256 costs nothing, and is what manifests record.
+    # Manifests record sha256. Files in git itself have none, but are small.
     digest = file.sha256 or sha256_of(request.target, progress=request.progress)
     return Fetched(request.target, file.nbytes, digest, fetched, resumed, "hub")
 
 
 def _seed_from_older(request: _Request, partial: Partial) -> Span | None:
-    """Take the weights of an older file at the same place, if its header says that they are the
-    same.
-    """
+    """Copy the weights of an older file at the target, if its header says they are the same."""
     file, old = request.file, request.target
     if request.restart or file.nbytes < reuse.WORTH_BYTES or not old.is_file():
         return None
@@ -139,11 +138,11 @@ def _seed_from_older(request: _Request, partial: Partial) -> Span | None:
 
 
 def _run_transfer(request: _Request, partial: Partial, first: Location | None) -> int:
-    """Fetch what is missing, starting at the address `first`; return the bytes fetched."""
-    places = iter([first] if first else [])
+    """Fetch what is missing, starting at the URL `first`; return the number of bytes fetched."""
+    locations = iter([first] if first else [])
     transfer = Transfer(
         partial,
-        lambda: next(places, None) or request.hub.locate_file(request.repository, request.file),
+        lambda: next(locations, None) or request.hub.locate_file(request.repository, request.file),
         label=request.file.name,
         progress=request.progress,
         limits=request.limits,
@@ -154,12 +153,12 @@ def _run_transfer(request: _Request, partial: Partial, first: Location | None) -
 
 
 def partials_of(target: Path) -> list[Path]:
-    """Return the partials of `target`, of this content and of earlier ones."""
+    """Return the partial files of `target`, of its present and of earlier contents."""
     return sorted(target.parent.glob(f".{target.name}.*.part"))
 
 
 def _drop_older_partials(target: Path) -> None:
-    # The file is whole now: what is left belongs to contents that the hub has replaced.
+    # The file is complete: other partial files belong to contents that the hub has replaced.
     for part in partials_of(target):
         with suppress(OSError):
             part.unlink()
@@ -167,9 +166,9 @@ def _drop_older_partials(target: Path) -> None:
 
 
 def _with_hash(hub: Hub, repository: Repository, file: RemoteFile) -> RemoteFile:
-    """Return `file` with the hash of its listing, or else that of its ETag.
+    """Return `file` with the hash of its listing, or else of its ETag.
 
-    Raises BadFile without one.
+    Raises BadFile if there is neither.
     """
     if file.sha256 or file.git_oid:
         return file
@@ -179,13 +178,13 @@ def _with_hash(hub: Hub, repository: Repository, file: RemoteFile) -> RemoteFile
     if re.fullmatch(r"[0-9a-f]{40}", etag):
         return replace(file, git_oid=etag)
     raise BadFile(
-        f"{repository.repo}/{file.path}: the hub records no hash of it, so that it cannot be verified",
-        hint="fetch it in another way, then: g4 pull FILE.gguf",
+        f"{repository.repo}/{file.path} cannot be verified: the hub records no hash of it",
+        hint="download it in another way, then: g4 pull FILE.gguf",
     )
 
 
 def _verify_file(path: Path, file: RemoteFile, progress: Progress) -> str:
-    """Return the sha256 of the file at `path` if it is what the hub recorded as `file`, else ""."""
+    """Return the sha256 of the file at `path` if its content is that of `file`, else ""."""
     if path.stat().st_size != file.nbytes:
         return ""
     if not file.sha256 and git_oid_of(path) != file.git_oid:

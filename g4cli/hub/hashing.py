@@ -1,4 +1,4 @@
-"""The hash of a partial file while it grows: in a thread of its own, one core's rate at most."""
+"""Hash a partial file in a thread of its own while it grows."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _LOOK_S: Final = 0.01
 
 
 class Hasher(threading.Thread):
-    """Follows the frontier of a partial.
+    """Hashes a partial file from its start to the first gap, which moves as bytes arrive.
 
     Blocks that come in order are hashed from memory; what arrived out of order, or in earlier runs,
-    is read again from the file.
+    is read back from the file. `give` is called with each block that was hashed.
     """
 
     def __init__(
@@ -34,13 +34,14 @@ class Hasher(threading.Thread):
             self._digest.update(f"blob {goal.nbytes}\0".encode())
         self._lock = threading.Lock()
         self._queue: queue.SimpleQueue[tuple[memoryview, int]] = queue.SimpleQueue()
-        self._promised = 0  # up to here somebody has the bytes: the queue, or this thread
+        self._promised = 0  # up to this offset bytes are hashed, queued or being read
         self._error: OSError | None = None
         self.hashed_bytes = 0
 
     def take_block(self, at: int, block: memoryview, nbytes: int) -> bool:
-        """Return whether the block is the next one; then it is hashed and given back when that is
-        done.
+        """Return whether the block is the next one to be hashed.
+
+        If so, the hasher keeps it and gives it back when it is hashed.
         """
         with self._lock:
             if at != self._promised or self._error is not None:
@@ -57,8 +58,7 @@ class Hasher(threading.Thread):
                 try:
                     block, nbytes = self._queue.get(timeout=wait)
                 except queue.Empty:
-                    # Looking now and then costs less than being woken by every block of every
-                    # worker.
+                    # Polling costs less than being woken by every block of every worker.
                     wait = 0.0 if self._catch_up(view) else _LOOK_S
                     continue
                 self._digest.update(block[:nbytes])
@@ -68,7 +68,7 @@ class Hasher(threading.Thread):
         except OSError as err:
             with self._lock:
                 self._error = err
-                while not self._queue.empty():  # the transfer goes on, and needs its blocks
+                while not self._queue.empty():  # the transfer continues and needs its blocks
                     self._give(self._queue.get()[0])
 
     def _catch_up(self, view: memoryview) -> bool:
@@ -100,6 +100,7 @@ class Hasher(threading.Thread):
         found = self._digest.hexdigest()
         if self._expected and found != self._expected:
             raise HashMismatch(
-                f"{label}: sha256 is {found}, the hub recorded {self._expected}; the partial file is kept",
-                hint="the same command with --restart; if that fails too, try another network",
+                f"{label}: its hash is {found}, the hub recorded {self._expected}; "
+                "the partial file is kept",
+                hint="run the command again with --restart; if that fails too, use another network",
             )

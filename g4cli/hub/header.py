@@ -1,10 +1,9 @@
-"""The header of a file on the hub, read by byte ranges: what `g4 fit` needs of it before it is
-fetched.
+"""Read the GGUF header of a file on the hub by byte ranges, without its weights.
 
 A Gemma 4 header holds the vocabulary: 15.8 MB between the network's keys and its tensors. The known
-vocabulary is stepped over (core.gguf_pieces): half a megabyte in six ranges. Any other is read
-whole, in pieces that double, since the lengths of its strings must be walked. The weights are never
-asked for.
+vocabulary is skipped (core.gguf_pieces), so that half a megabyte in six ranges is enough. A header
+with any other vocabulary is read completely, in pieces that double, because each string must be
+read to find the next.
 """
 
 from __future__ import annotations
@@ -24,10 +23,10 @@ from g4cli.hub.connection import BadAnswer, Connection
 from g4cli.hub.listing import RemoteFile
 
 _FIRST_BYTES: Final = 1 << 17
-_LANDING_BYTES: Final = 1 << 16  # behind a jump: often one more key, and the next jump
-_FOREIGN_BYTES: Final = 1 << 20  # no jump so far: it is another vocabulary
+_LANDING_BYTES: Final = 1 << 16  # read after a jump: often one more key, and the next jump
+_FOREIGN_BYTES: Final = 1 << 20  # without a jump so far: it has another vocabulary
 _MOST_BYTES: Final = 1 << 23
-# A header made to mislead the jumps may not ask for more than the walk would.
+# A header made to mislead the jumps may not cause more requests than reading all of it.
 _JUMP_RANGES: Final = 16
 _JUMP_BYTES: Final = 1 << 22
 _ATTEMPTS: Final = 3
@@ -41,26 +40,25 @@ def remote_header(
     whole: bool = False,
     progress: Progress = no_progress,
 ) -> Header:
-    """Return the checked header of `file`; arrays that were stepped over are fetched when they are
-    looked at.
+    """Return the checked header of `file`; skipped arrays are fetched when they are used.
 
-    With `whole` every byte of the header is read and none stepped over. Raises BadGGUF for a file
-    that is none, NetworkError if the server does not give the bytes.
+    With `whole` every byte of the header is read and checked. Raises BadGGUF if the file is not a
+    GGUF, NetworkError if the server does not send the bytes.
     """
     source = _Source(hub, repository, file, progress)
     try:
         header = None if whole else _read_with_jumps(source)
-        return header or _read_by_walking(source)
+        return header or _read_completely(source)
     finally:
         source.close()
 
 
 def _read_with_jumps(source: _Source) -> Header | None:
-    """Return the header, or None if a jump may have gone wrong: the walk decides."""
-    cursor = source.cursor(jumps=True)
+    """Return the header, or None if a jump may have gone wrong."""
+    cursor = source.make_cursor(jumps=True)
     for _ in range(_JUMP_RANGES):
         try:
-            header = source.parse(cursor)
+            header = source.parse_pieces(cursor)
         except HeaderIncomplete as gap:
             start = source.pieces.end_of(gap.at)
             most = _JUMP_BYTES if cursor.jumped else _FOREIGN_BYTES
@@ -68,8 +66,8 @@ def _read_with_jumps(source: _Source) -> Header | None:
             end = max(gap.needed, start + step)
             if source.fetched_bytes + end - start > most:
                 break
-            source.fetch(start, end)
-            cursor = source.cursor(jumps=True)
+            source.fetch_range(start, end)
+            cursor = source.make_cursor(jumps=True)
         except BadGGUF:
             if not cursor.jumped:
                 raise
@@ -79,15 +77,17 @@ def _read_with_jumps(source: _Source) -> Header | None:
     return None
 
 
-def _read_by_walking(source: _Source) -> Header:
-    """Return the header, every byte of it read."""
+def _read_completely(source: _Source) -> Header:
+    """Return the header after reading every byte of it."""
     source.pieces.keep_prefix()
     while True:
         try:
-            return source.parse(source.cursor(jumps=False))
+            return source.parse_pieces(source.make_cursor(jumps=False))
         except HeaderIncomplete as gap:
             have = source.pieces.end_of(0)
-            source.fetch(have, max(gap.needed, have + min(max(have, _FIRST_BYTES), _MOST_BYTES)))
+            source.fetch_range(
+                have, max(gap.needed, have + min(max(have, _FIRST_BYTES), _MOST_BYTES))
+            )
 
 
 class _Source:
@@ -103,14 +103,14 @@ class _Source:
         self._connection = Connection()
         self._location: Location | None = None
 
-    def cursor(self, *, jumps: bool) -> PieceCursor:
-        """Return a cursor at the start; the first bytes are fetched if they are not here."""
+    def make_cursor(self, *, jumps: bool) -> PieceCursor:
+        """Return a cursor at the start; fetches the first bytes if they are absent."""
         if not self.pieces.end_of(0):
-            self.fetch(0, _FIRST_BYTES)
+            self.fetch_range(0, _FIRST_BYTES)
         return PieceCursor(self.pieces, self.label, self._file.nbytes, jumps=jumps)
 
-    def parse(self, cursor: PieceCursor) -> Header:
-        """Return the header that `cursor` reads."""
+    def parse_pieces(self, cursor: PieceCursor) -> Header:
+        """Return the header that `cursor` reads. Raises HeaderIncomplete or BadGGUF."""
         return parse_header(
             self.pieces.buffer,
             path=self.label,
@@ -120,18 +120,16 @@ class _Source:
         )
 
     def close(self) -> None:
-        """Close the connection; an array that is looked at later opens another."""
+        """Close the connection; an array that is used later opens another."""
         self._connection.close()
 
-    def fetch(self, start: int, end: int) -> None:
-        """Fetch bytes `start` to `end`, the file's end at most; a broken connection is tried
-        again.
-        """
+    def fetch_range(self, start: int, end: int) -> None:
+        """Fetch the bytes from `start` to `end`, with retries. Raises NetworkError."""
         end = min(end, self._file.nbytes, self.pieces.next_start(start))
         data = bytearray()
         attempts = 0
         while len(data) < end - start:
-            # The address is asked for once, and again after a fault: it may have expired.
+            # The URL is requested once, and again after a failure, because it may have expired.
             self._location = self._location or self._hub.locate_file(self._repository, self._file)
             try:
                 self._read_range(self._location, start, end, data)
@@ -142,7 +140,7 @@ class _Source:
                 if attempts == _ATTEMPTS:
                     raise NetworkError(
                         f"{self.label}: the header cannot be read: {err}",
-                        hint="try again, or g4 pull it and fit the file",
+                        hint="run the command again, or download the file with g4 pull first",
                     ) from err
         self.pieces.add_piece(start, data)
         self.fetched_bytes += len(data)
@@ -162,6 +160,6 @@ class _Source:
 
     def _load_range(self, offset: int, n: int) -> bytes:
         while self.pieces.end_of(offset) < offset + n:
-            self.fetch(self.pieces.end_of(offset), offset + n)
+            self.fetch_range(self.pieces.end_of(offset), offset + n)
         self.close()
         return bytes(self.pieces.buffer[offset : offset + n])

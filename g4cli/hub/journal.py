@@ -1,4 +1,7 @@
-"""A partial file and its journal: which byte ranges have arrived, across any number of processes.
+"""A partial file and its journal, the record of which byte ranges have arrived.
+
+    .NAME.SHA12.part     the bytes at their final offsets; the file has holes
+    .NAME.SHA12.journal  a line of JSON (what the file must be), then a line per range: "START END"
 
 .NAME.SHA12.part       the bytes, sparse, at their final offsets .NAME.SHA12.journal    a line of
 JSON (what the file must be), then a line per piece: "START END\\n"
@@ -8,8 +11,7 @@ different things, so the journal answers two questions.
 
 *What did a killed process write?* The kernel keeps every page that was written, so each line of the
 journal is true if it is appended after its bytes were written. A line that was cut off in the
-middle, and all that follows it, is ignored. What is lost is what was not yet recorded: at most 1
-MiB.
+middle, and all that follows it, is ignored. What was not yet recorded is lost: at most 1 MiB.
 
 *What is on the disk after a power cut?* Pages that were written but not flushed are gone, and the
 journal may have reached the disk before them. So every 512 MiB the data are flushed with fsync, and
@@ -20,7 +22,7 @@ the machine was restarted, and only ranges between "restart" and "sync" are beli
 The name of both files holds the first digits of the expected hash: a new version of the file on the
 hub starts a new partial file, and never continues the old one. Neither is opened through a link.
 
-A fast transfer writes past the page cache (O_DIRECT): allocating, filling and flushing fresh pages
+A fast transfer bypasses the page cache (O_DIRECT): allocating, filling and flushing fresh pages
 costs more than the network and the hash together, and the file must be on the disk before it gets
 its name anyway.
 """
@@ -46,11 +48,12 @@ _DIRECT_BYTES: Final = 4096  # O_DIRECT requires offsets, sizes and buffers in m
 _FULL_DISK: Final = "the disk is full; what has arrived is kept"
 _MAX_JOURNAL: Final = 64 * 1024**2  # 20 GB in pieces of 128 KiB take 4 MB
 Span = tuple[int, int]
+"""A range of bytes: start and end, end excluded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What the finished file must be. `sha256` or, for files in git itself, `git_oid`."""
+    """What the finished file must be: its size, and `sha256` or, for files in git, `git_oid`."""
 
     nbytes: int
     sha256: str
@@ -63,7 +66,7 @@ class Goal:
 
 
 def merge_spans(spans: Iterable[Span]) -> list[Span]:
-    """Return `spans` sorted, with those joined that touch or overlap."""
+    """Return `spans` sorted, with those merged that touch or overlap."""
     result: list[Span] = []
     for start, end in sorted(spans):
         if result and start <= result[-1][1]:
@@ -127,9 +130,7 @@ class Partial:
             return self._spans[0][1] if self._spans and self._spans[0][0] == 0 else 0
 
     def find_missing(self, piece: int) -> list[Span]:
-        """Return the ranges that are still to be fetched, cut into pieces of at most `piece`
-        bytes.
-        """
+        """Return the ranges that are missing, in pieces of at most `piece` bytes."""
         with self._lock:
             return find_gaps(self._spans, self.goal.nbytes, piece)
 
@@ -153,9 +154,7 @@ class Partial:
             raise self._write_error(err) from err
 
     def note_span(self, start: int, end: int) -> bool:
-        """Record that the bytes from `start` to `end` are in the file; return whether a `sync` is
-        due.
-        """
+        """Record that the bytes from `start` to `end` are written; return whether to `sync` now."""
         with self._lock:
             self._add_span(start, end)
             try:
@@ -169,7 +168,7 @@ class Partial:
             return due
 
     def prefer_direct(self) -> None:
-        """Write past the page cache from now on, if the system and the file system support it."""
+        """Bypass the page cache from now on, if the system and the file system support it."""
         if self._direct < 0 and hasattr(os, "O_DIRECT"):
             with suppress(OSError):
                 self._direct = os.open(self.path, os.O_WRONLY | os.O_DIRECT | os.O_NOFOLLOW)
@@ -222,13 +221,8 @@ class Partial:
             if descriptor >= 0:
                 os.close(descriptor)
 
-    def discard(self) -> None:
-        """Remove the partial and its journal."""
-        self.path.unlink(missing_ok=True)
-        self.journal.unlink(missing_ok=True)
-
     def _put_direct(self, at: int, data: memoryview) -> int:
-        """Write past the page cache; return the number of bytes, 0 if that is not possible."""
+        """Write past the page cache; return the number of bytes written, 0 if not possible."""
         if self._direct < 0 or at % _DIRECT_BYTES or len(data) % _DIRECT_BYTES:
             return 0
         try:
@@ -311,9 +305,9 @@ def _sync_lines(spans: list[Span]) -> str:
 
 
 def _parse_spans(lines: list[bytes], nbytes: int) -> tuple[list[Span], list[Span]]:
-    """Return the spans that have arrived, and those of them that are on the disk itself.
+    """Return the ranges that have arrived, and those of them that were flushed to the disk.
 
-    "restart" begins a list that "sync" closes: only what stands between the two is on the disk.
+    "restart" begins a list of flushed ranges that "sync" completes.
     """
     spans: list[Span] = []
     synced: list[Span] = []

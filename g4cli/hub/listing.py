@@ -1,10 +1,10 @@
-"""Tell type, role and parts of the files of a repository by the names that publishers give them.
+"""Tell type, role and part of a file from the name that its publisher gave it.
 
-gemma-4-E2B_q4_0-it.gguf                      q4_0
-gemma-4-31B-it-BF16-00001-of-00002.gguf       bf16, part 1 of 2
-gemma-4-26B-it-qat-UD-Q4_K_XL.gguf            ud-q4_k_xl
-mmproj-gemma-4-E2B-it-Q8_0.gguf               an encoder: never a quantization of the model
-mtp-gemma-4-31B-it-Q8_0.gguf                  a draft model: neither
+gemma-4-E2B_q4_0-it.gguf                  q4_0
+gemma-4-31B-it-BF16-00001-of-00002.gguf   bf16, part 1 of 2
+gemma-4-26B-it-qat-UD-Q4_K_XL.gguf        ud-q4_k_xl
+mmproj-gemma-4-E2B-it-Q8_0.gguf           an encoder, not a quantization of the model
+mtp-gemma-4-31B-it-Q8_0.gguf              a draft model
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ SIDECARS: Final[tuple[tuple[str, Role | None], ...]] = (
 )
 _TYPE: Final = re.compile(
     r"(?:^|[-_.])(?P<ud>ud[-_])?"
-    r"(?P<type>bf16|f16|f32|sfp8|mxfp4(?:_moe)?|nvfp4|t?q\d_(?:k(?:_(?:xs|s|m|l|xl|xxl))?|[01])|iq\d_(?:xxs|xs|s|m|nl))"
+    r"(?P<type>bf16|f16|f32|sfp8|mxfp4(?:_moe)?|nvfp4"
+    r"|t?q\d_(?:k(?:_(?:xs|s|m|l|xl|xxl))?|[01])|iq\d_(?:xxs|xs|s|m|nl))"
     r"(?=[-_.]|$)",
     re.IGNORECASE,
 )
@@ -41,8 +42,9 @@ PREFERENCE: Final = ("q4_0", "q4_k_m", "ud-q4_k_xl", "q5_k_m", "q6_k", "q8_0", "
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """A file of a repository at one commit; `sha256` is "" for small files, which git
-    stores itself.
+    """A file of a repository at one commit.
+
+    `sha256` is "" for small files, which git stores itself under `git_oid`.
     """
 
     path: str
@@ -57,9 +59,7 @@ class RemoteFile:
 
 
 def check_paths(repo: str, paths: Iterable[str]) -> None:
-    """Raise BadFile if a path of a listing could leave its folder, or has unprintable
-    characters.
-    """
+    """Raise BadFile if a listed path leaves its folder or has unprintable characters."""
     for path in paths:
         if not path or not path.isprintable() or _UNSAFE.search(path):
             raise BadFile(
@@ -118,10 +118,7 @@ def pick_model(repo: str, files: Sequence[RemoteFile], type_name: str) -> tuple[
 
 
 def pick_mmproj(files: Sequence[RemoteFile]) -> RemoteFile | None:
-    """Return the mmproj file to download with a model:
-
-    BF16, else the most precise; None without one.
-    """
+    """Return the mmproj to download with a model: BF16, else the most precise; None without one."""
     order = ("bf16", "f16", "", "f32", "q8_0")
     found = select_role(files, "mmproj")
 

@@ -1,4 +1,4 @@
-"""One process at a time: a lock that the kernel frees when its holder dies, kill -9 included."""
+"""A lock between processes that the kernel frees when its holder dies, even by kill -9."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def hold_lock(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path)
-        _acquire(lock, on_wait, cancelled)
+        _wait_for_lock(lock, on_wait, cancelled)
     except OSError as err:
-        # On a file system without locks a download without a lock is better than none.
+        # Where the file system has no locks, download without one.
         if err.errno not in _NO_LOCKS:
             raise UsageError(
                 f"{path} cannot be written: {err.strerror}",
@@ -52,7 +52,9 @@ def hold_lock(
         lock.release()
 
 
-def _acquire(lock: FileLock, on_wait: Callable[[], None], cancelled: Callable[[], bool]) -> None:
+def _wait_for_lock(
+    lock: FileLock, on_wait: Callable[[], None], cancelled: Callable[[], bool]
+) -> None:
     is_told = False
     while True:
         try:

@@ -1,6 +1,4 @@
-"""The facts for `g4 doctor hf:OWNER/REPO/FILE --quick`: a header on the hub, read by byte
-ranges.
-"""
+"""The facts for `g4 doctor hf:OWNER/REPO/FILE --quick`, read from the header on the hub."""
 
 from __future__ import annotations
 
@@ -18,7 +16,8 @@ from g4cli.hub.listing import pick_model, preferred_type
 def read_remote_facts(address: str) -> FileFacts:
     """Return the facts that the header of a file on the hub gives.
 
-    Raises NotFound without such a file, and the errors of the hub.
+    `address` is hf:OWNER/REPO[/FILE][:TYPE][@REVISION]. Raises NotFound if there is no such file,
+    and the errors of the hub.
     """
     repo, path, type_name, revision = parse_address(address)
     hub = Hub()
@@ -32,7 +31,7 @@ def read_remote_facts(address: str) -> FileFacts:
         file = pick_model(repo, files, type_name or preferred_type(files))[0]
     label = f"{HUB_PREFIX}{repo}/{file.path}"
     try:
-        header = remote_header(hub, repository, file, whole=True)  # the vocabulary is judged too
+        header = remote_header(hub, repository, file, whole=True)  # the vocabulary is checked too
     except BadGGUF as fault:
         head = b"" if isinstance(fault, NotGGUF) else MAGIC
         return FileFacts(label, file.nbytes, head, fault=fault, depth="quick")

@@ -1,9 +1,8 @@
-"""An update that changes only the header: publishers upload a file again with a newer chat
-template.
+"""Reuse the weights on this disk for an update that changes only the header.
 
-The weights of the old file on this disk are the weights of the new one if both headers announce the
-same tensors at the same places. Whether they really are is decided by the hash of the whole, as
-ever.
+Publishers upload a file again with a newer chat template. The weights of the old file are those of
+the new one if both headers list the same tensors at the same offsets. The hash of the whole file
+verifies this afterwards, as always.
 """
 
 from __future__ import annotations
@@ -18,14 +17,12 @@ from g4cli.core.progress import Progress
 from g4cli.hub.journal import Partial, Span
 
 WORTH_BYTES: Final = 64 * 1024**2
-"""Below this, fetching everything costs less than asking."""
+"""Smaller files are downloaded again: that takes less time than comparing headers."""
 _COPY_BYTES: Final = 1 << 22
 
 
 def same_weights(old: Header, new: Header) -> bool:
-    """Return whether both headers announce the same tensors, at the same places, and nothing
-    else.
-    """
+    """Return whether both headers list the same tensors at the same offsets, and no more data."""
     return (
         list(old.tensors.values()) == list(new.tensors.values())
         and bool(new.tensors)
@@ -36,10 +33,9 @@ def same_weights(old: Header, new: Header) -> bool:
 def seed_partial(
     partial: Partial, old: Path, new: Header, *, label: str, progress: Progress
 ) -> Span | None:
-    """Copy the weights of the file `old` into `partial` and return where they lie there, None if
-    they differ.
+    """Copy the weights of `old` into `partial`; return their byte range, None if they differ.
 
-    Raises NoSpace.
+    `new` is the header of the file to be fetched. Raises NoSpace.
     """
     try:
         header = read_header(old)

@@ -1,4 +1,4 @@
-"""Several files at once: each in a thread of its own, one Ctrl-C for all."""
+"""Run several downloads at once, each in a thread of its own; Ctrl-C ends all."""
 
 from __future__ import annotations
 
@@ -14,23 +14,21 @@ _TICK_S: Final = 0.1
 def run_together(jobs: Sequence[Job]) -> list[Any]:
     """Return the results of `jobs`, in order.
 
-    Each is called with a function that says whether to give up.
-
-    A failure does not stop the others (what they fetch is wanted in any case); the first one is
-    raised when all have ended. Ctrl-C makes them give up, and what the first job raises then is
-    raised.
+    Each job is called with a function that returns whether it has to stop. A failure does not stop
+    the other jobs, because their files are wanted in any case; the first failure is raised when all
+    have ended. Ctrl-C stops all, and what the first of them raises then is raised.
     """
     results: list[Any] = [None] * len(jobs)
     errors: list[BaseException | None] = [None] * len(jobs)
     stop = threading.Event()
 
-    def work(index: int) -> None:
+    def run_job(index: int) -> None:
         try:
             results[index] = jobs[index](stop.is_set)
         except BaseException as err:  # raised again in the main thread
             errors[index] = err
 
-    threads = [threading.Thread(target=work, args=[i], daemon=True) for i in range(len(jobs))]
+    threads = [threading.Thread(target=run_job, args=[i], daemon=True) for i in range(len(jobs))]
     for thread in threads:
         thread.start()
     try:

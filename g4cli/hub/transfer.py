@@ -1,9 +1,12 @@
-"""Fetches what is missing of a partial file over several connections, and hashes it as it grows.
+"""Fetches what is missing of a partial file over several connections, and hashes it meanwhile.
+
+    gaps (in order) -> workers: GET range -> block -> writer thread -> partial file, journal
+        -> hash thread
 
 gaps (in order) -> workers: GET range -> block -> writer thread -> partial, journal -> hash thread
 
 Theory. The hash runs from the first byte to the last on one core, at about 1.5 GiB/s, so it must
-run beside the transfer and never far behind it. Hence the pieces are handed out in order: the
+run during the transfer and never far behind it. Hence the pieces are handed out in order: the
 workers fetch neighboring pieces at the same time, and the contiguous front of the file moves on
 steadily. A block that is next for the hash goes there from memory; one that arrived early is read
 back from the file when its turn comes.
@@ -11,11 +14,11 @@ back from the file when its turn comes.
 *How many connections.* Distant servers limit each connection, so that several are faster; for a
 near server the limit is this machine, and one connection in order is best. A transfer begins with
 one. While it gets less than 256 MiB/s, another is opened every quarter of a second, up to
-`Limits.connections`. Above 256 MiB/s the pieces become larger and writes go past the page cache.
+`Limits.connections`. Above 256 MiB/s the pieces become larger and writes bypass the page cache.
 
 *What a failure costs.* A worker that fails puts the rest of its piece back at the front of the
 queue, then waits: 0.5 s, doubled up to 30 s with each failure in a row, or what the server asks
-for. An address that expired is asked for again, once for all workers. After `Limits.failures`
+for. A URL that expired is requested again, once for all workers. After `Limits.failures`
 failures in a row and `Limits.patience_s` without progress the transfer ends with NetworkError.
 Failures that waiting cannot change (a server without byte ranges, a certificate that is not
 trusted) end it at once. Whatever ends it, what has arrived stays in the partial file.
@@ -58,8 +61,10 @@ _EXPIRED: Final = (400, 401, 403, 404, 410)
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits of a transfer: at most `connections`; a fast one asks for `fast_piece_bytes` at a
-    time.
+    """Limits of a transfer.
+
+    A transfer has at most `connections` and requests `piece_bytes` at a time, a fast one
+    `fast_piece_bytes`.
 
     Each worker has at most two blocks that are not recorded yet: of 512 KiB if it is fast and
     alone, else of 128 KiB. With 4 connections that is the 1 MiB that a kill -9 may cost.
@@ -146,9 +151,7 @@ class Transfer:
         self._progress(self._partial.have, self._partial.goal.nbytes, self._label)
 
     def _watch_workers(self) -> None:
-        """Report progress, and open connections while that may help, until all workers have
-        ended.
-        """
+        """Report progress, and open connections while that may help, until all workers end."""
         limits = self._limits
         ticked = grown = time.monotonic()
         at_tick = at_grown = 0
@@ -166,8 +169,7 @@ class Transfer:
                 self._is_fast = True
                 self._partial.prefer_direct()
             if now - grown >= limits.grow_s:
-                # After a fast phase, a drop is more likely caused by this machine than by the
-                # network.
+                # After a fast phase, a drop is more likely due to this machine than to the network.
                 enough = (fast / 4 if self._is_fast else fast) * (now - grown)
                 if got - at_grown < enough and len(running) < limits.connections:
                     self._add_worker()
@@ -232,8 +234,8 @@ class Transfer:
             body = connection.get_range(location.url, location.headers, at, end)
             if body.total not in (-1, self._partial.goal.nbytes):
                 raise BadFile(
-                    f"{self._label} changed during the download: the server's file has {body.total:,} bytes, "
-                    f"{self._partial.goal.nbytes:,} were announced",
+                    f"{self._label} changed during the download: it has {body.total:,} bytes "
+                    f"on the server, not {self._partial.goal.nbytes:,}",
                     hint="run the same command again",
                 )
             while at < end and not self._stop.is_set():
@@ -247,9 +249,7 @@ class Transfer:
             self._wait_after(err, location)
 
     def _next_block(self, body: Body, at: int, end: int, written: threading.Lock) -> int:
-        """Read one block and queue it for offset `at`; return its size, 0 if the transfer is to
-        stop.
-        """
+        """Read one block and queue it for offset `at`; return its size, 0 to stop."""
         block = self._pool.take_block(self._stop)
         if block is None:
             return 0

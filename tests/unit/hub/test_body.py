@@ -22,7 +22,7 @@ DATA = bytes(range(256)) * 400
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(body, "_GATHER_S", 0.03)
-    monkeypatch.setattr(body, "_TIMEVAL", body.timeval(0.03))
+    monkeypatch.setattr(body, "_TIMEVAL", body.pack_timeval(0.03))
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(write_authority(tmp_path / "ca.pem")))
 
 
@@ -87,7 +87,7 @@ def test_an_end_in_the_middle_is_an_end(tls: bool) -> None:
         client = Connection()
         reader = client.get_range(url(script, tls), {}, 0, 1000)
         assert read(reader) == DATA[:700]
-        assert not reader.end()
+        assert not reader.finish()
         client.close()
 
 
