@@ -21,7 +21,7 @@ from typing import Any, Final
 import typer
 
 from g4cli import __version__
-from g4cli.cli.help import value_name
+from g4cli.cli.help import name_value
 from g4cli.cli.main import app, register_commands
 from g4cli.core import errors
 from g4cli.core.paths import ENVIRONMENT
@@ -85,7 +85,7 @@ def _parameters(command: Any) -> Iterator[tuple[str, str, str]]:
             typed = parameter.metavar or (parameter.name or "").upper()
         else:
             names = [*parameter.opts, *parameter.secondary_opts]
-            typed = f"{', '.join(names)} {value_name(parameter)}".rstrip()
+            typed = f"{', '.join(names)} {name_value(parameter)}".rstrip()
         yield typed, " ".join((parameter.help or "").split()), _default(parameter)
 
 

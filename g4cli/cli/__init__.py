@@ -1,1 +1,1 @@
-"""The command line: parse, call one library function, show the result."""
+"""The command line: parse the options, call one operation, show the result."""

@@ -1,4 +1,4 @@
-"""Help pages name the values of options as command lines do: FILE, N, TEXT, not Python's types."""
+"""Help pages that name the values of options as command lines do: FILE, N, TEXT."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 _WORDS: Final = {int: "N", float: "X", Path: "FILE"}
 
 
-def value_name(option: Any) -> str:
-    """Return what stands for the value of a Typer option: its metavar, its choices, or a word.
+def name_value(option: Any) -> str:
+    """Return what the help page shows as the value of a Typer option, "" for a flag.
 
-    A flag has no value: the empty text is returned.
+    It is the option's metavar, its choices, or a word for its type.
     """
     if option.is_flag:
         return ""
@@ -31,15 +31,15 @@ def value_name(option: Any) -> str:
 def _name_values(parameters: list[Any]) -> list[Any]:
     for parameter in parameters:
         if isinstance(parameter, TyperOption):
-            parameter.metavar = value_name(parameter)
+            parameter.metavar = name_value(parameter)
         elif isinstance(parameter, TyperArgument):
-            # Typer shows the type of an argument beside its name, which says enough.
+            # Typer would show the Python type of an argument after its name.
             parameter.display_type_rich = lambda **_: ""  # type: ignore[method-assign]
     return parameters
 
 
 class Command(TyperCommand):
-    """A command whose help page names values in words."""
+    """A command whose help page does not show Python's types."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the parameters, --help included."""
@@ -47,7 +47,7 @@ class Command(TyperCommand):
 
 
 class Group(TyperGroup):
-    """The program `g4`, whose help page names values in words."""
+    """The program `g4`, whose help page does not show Python's types."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the parameters, --help included."""

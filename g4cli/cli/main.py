@@ -19,7 +19,7 @@ from g4cli.core.errors import G4Error, Interrupted, UsageError
 from g4cli.core.paths import wants_tracebacks
 from g4cli.core.visible import escape_invisible
 
-# (name, module, function), in the order of the help page: the order of a first day with g4.
+# In the order of the help page, which is that in which a new user needs them.
 COMMANDS: Final[tuple[tuple[str, str, str], ...]] = (
     # name, module, function
     ("pull", "g4cli.cli.commands.pull", "pull"),
@@ -39,7 +39,7 @@ COMMANDS: Final[tuple[tuple[str, str, str], ...]] = (
     ("svg png", "g4cli.cli.commands.svg", "png"),
     ("svg show", "g4cli.cli.commands.svg", "show"),
 )
-# The first word of a name of two, and what its help page says.
+# The first word of commands with two words, and its help text.
 GROUPS: Final[Mapping[str, str]] = MappingProxyType(
     {"svg": "Check, repair, render and show drawings (SVG) in files and in answers of models."}
 )
@@ -48,9 +48,9 @@ app = typer.Typer(
     name="g4",
     cls=Group,
     help="Gemma 4 on your own machine: download, convert, quantize, chat, diagnose.",
-    epilog="Start with: g4 pull tiny, then g4 chat tiny. Exit codes: 0 success, 2 usage error, 3 not "
-    "found, 4 does not fit, 5 bad file, 6 network, 7 llama.cpp failed, 8 the doctor found a failure, "
-    "9 stopped by the loop detector, 130 interrupted.",
+    epilog="Start with: g4 pull tiny, then g4 chat tiny. Exit codes: 0 success, 2 usage error, "
+    "3 not found, 4 does not fit, 5 bad file, 6 network, 7 llama.cpp failed, 8 the doctor found a "
+    "failure, 9 stopped by the loop detector, 130 interrupted.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -76,14 +76,14 @@ def _handle_root_options(
 
 
 def register_commands() -> None:
-    """Fill the app from COMMANDS, once. The modules import nothing heavy before they run."""
+    """Register COMMANDS in the app, once. Their modules import nothing heavy before they run."""
     if app.registered_commands:
         return
     groups = {name: typer.Typer(help=text, no_args_is_help=True) for name, text in GROUPS.items()}
     for name, module, function in COMMANDS:
         group, _, command = name.rpartition(" ")
-        place = groups[group] if group else app
-        place.command(command, cls=Command)(getattr(importlib.import_module(module), function))
+        parent = groups[group] if group else app
+        parent.command(command, cls=Command)(getattr(importlib.import_module(module), function))
     for name, group_app in groups.items():
         app.add_typer(group_app, name=name)
 
@@ -114,13 +114,13 @@ def run(args: list[str]) -> int:
         if message.lstrip().startswith("Usage:"):  # `g4` alone: the help page
             print(message)
             return UsageError.exit_code
-        # It lists the choices of an argument on a line each.
+        # Typer lists the choices of an argument on separate lines.
         out.error(UsageError(" ".join(message.split()).rstrip("."), hint=_help_command_for(args)))
         return UsageError.exit_code
     except (KeyboardInterrupt, typer.Abort):
         return Interrupted.exit_code
     except BrokenPipeError:
-        silence_stdout()  # `g4 list | head` closed the pipe: nobody reads what follows
+        silence_stdout()  # `g4 list | head` closed the pipe: the rest is not read
         return 0
     except SystemExit as end:
         # rich exits with 1 when the pipe is closed; completion has exit codes of its own.
@@ -137,7 +137,7 @@ def run(args: list[str]) -> int:
 def _show_traceback(
     kind: type[BaseException], err: BaseException, trace: TracebackType | None
 ) -> None:
-    """Print the traceback of a bug in g4; the message may hold names from a file."""
+    """Print the traceback of a bug in g4, escaped: it may quote names from a hostile file."""
     sys.stderr.write(escape_invisible("".join(traceback.format_exception(kind, err, trace))))
 
 

@@ -1,14 +1,14 @@
-"""The only module that prints. Data goes to standard output, talk to standard error.
+"""The only module that prints. Data goes to standard output, messages go to standard error.
 
-Nothing passes it raw: a line, a cell, a title, a label, a message or a hint is one line without
-control or invisible characters (core.visible.one_line), an answer keeps its line breaks, JSON
-escapes what it must. rich reads neither markup nor emoji codes nor links, and a hook on its
-consoles cleans whatever else is drawn.
+Text from models and files cannot control the terminal. A line, cell, title, label, message or hint
+is printed as one line without control or invisible characters (core.visible.one_line); an answer
+keeps its line breaks; JSON is escaped. rich interprets neither markup nor emoji codes nor links,
+and a hook on its consoles cleans everything else that is drawn.
 
-mode     result()                 say()/table title   warn(), error()   progress
-human    what `render` draws      standard error      standard error    a bar, on a terminal only
-json     one JSON document        nothing             standard error    nothing
-quiet    the bare essentials      nothing             standard error    nothing
+mode     result()                 say()            warn(), error()   progress()
+human    what `render` draws      standard error   standard error    a bar, on a terminal only
+json     one JSON document        nothing          standard error    nothing
+quiet    the text of `brief`      nothing          standard error    nothing
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 Mode = Literal["human", "json", "quiet"]
-# What a line consists of: words, or words and their style.
+# A part of a line: text, or text and its style.
 Part: TypeAlias = "str | tuple[str, str]"
 
 
@@ -39,7 +39,7 @@ def _is_narrow(stream: TextIO) -> bool:
 
 
 class Output:
-    """Where a command's words go. One is made per command, from its --json and --quiet."""
+    """Prints what a command has to show. One is made per command, from its --json and --quiet."""
 
     def __init__(self, mode: Mode = "human") -> None:
         self.mode: Mode = mode
@@ -48,16 +48,16 @@ class Output:
 
     @property
     def is_human(self) -> bool:
-        """Return whether talk and decoration are wanted."""
+        """Whether text for people is printed: neither --json nor --quiet was given."""
         return self.mode == "human"
 
     @property
     def is_terminal(self) -> bool:
-        """Return whether standard output is a terminal in human mode."""
+        """Whether standard output is a terminal in human mode."""
         return self.is_human and sys.stdout.isatty()
 
     def console(self, *, stderr: bool = False) -> Console:
-        """Return rich's console for standard output or standard error; what it draws is cleaned."""
+        """Return rich's console for standard output or standard error; it cleans what it draws."""
         if stderr not in self._consoles:
             self._consoles[stderr] = _make_console(stderr=stderr)
         return self._consoles[stderr]
@@ -69,8 +69,9 @@ class Output:
         *,
         brief: str | Sequence[str] | None = None,
     ) -> None:
-        """Show a command's result: JSON, or `render()`, or in quiet mode the line or lines of
-        `brief`.
+        """Show a command's result: `data` as JSON, or `render()`, or in quiet mode `brief`.
+
+        `brief` is one line or a sequence of lines.
         """
         if self.mode == "json":
             print(json_text(data, indent=2, ascii_only=_is_narrow(sys.stdout)))
@@ -81,7 +82,7 @@ class Output:
                 print(one_line(text))
 
     def line(self, *parts: Part, style: str | None = None) -> None:
-        """Write one line of data to standard output (human mode), of words that may have styles."""
+        """Write one line to standard output (human mode); each part may have a style."""
         if self.is_human:
             self.console().print(_make_text(parts), style=style)
 
@@ -102,9 +103,9 @@ class Output:
     ) -> None:
         """Draw a table on standard output (human mode).
 
-        `right` names columns of numbers, `whole` those never folded, beside the first. `styles` are
-        those of the rows' first cells. Without `columns` there is no header. Off a terminal a row
-        is one line.
+        `right` are the indices of columns of numbers, `whole` those of columns that are never
+        folded (nor is the first). `styles` are those of the first cell of each row. Without
+        `columns` there is no header. On other outputs than a terminal, a row is one line.
         """
         if not self.is_human:
             return
@@ -133,22 +134,22 @@ class Output:
                 first.stylize(styles[at], 0, len(one_line(str(rows[at][0]))))
                 console.print(first, soft_wrap=True)
                 lines = lines[1:]
-            # Straight to the stream: rich needs a minute for 100,000 rows.
+            # Not through rich, which needs a minute for 100,000 rows.
             console.file.writelines(f"{text}\n" for text in lines)
         if width is not None:
             console.print()
 
     def say(self, text: str) -> None:
-        """Tell the user something on standard error (human mode only)."""
+        """Print a message on standard error (human mode only)."""
         if self.is_human:
             self.console(stderr=True).print(_make_text([text]), style="dim")
 
     def warn(self, text: str) -> None:
-        """Warn on standard error, in every mode."""
+        """Print a warning on standard error, in every mode."""
         self._print_message("warning", text, "yellow")
 
     def error(self, err: G4Error) -> None:
-        """Render an expected failure: `error:` and, below it, `hint:`."""
+        """Print an expected failure: `error:` and, below it, `hint:`; or both as JSON."""
         if self.mode == "json":
             fields = {
                 "reference": err.reference,
@@ -164,7 +165,7 @@ class Output:
             self._print_message("hint", err.hint, "cyan")
 
     def confirm(self, question: str) -> bool:
-        """Ask on the terminal. Raises UsageError when nobody is there to answer."""
+        """Return whether the user answers yes. Raises UsageError where there is no terminal."""
         if not self.is_human or not sys.stdin.isatty():
             raise UsageError(f"cannot ask: {question}", hint="add --yes")
         self.console(stderr=True).print(_make_text([f"{question} [y/N] "]), end="")
@@ -174,13 +175,13 @@ class Output:
     def progress(self, label: str, *, unit: ProgressUnit = "bytes") -> Iterator[Progress]:
         """Yield a `progress(done, total, label)` that draws a bar with rate and time left.
 
-        With "files" every label given to it has a bar of its own.
+        With `unit` "files" each label has a bar of its own.
         """
         if not self.is_human or not sys.stderr.isatty():
             yield no_progress
             return
         with _make_bars(self.console(stderr=True), in_bytes=unit != "steps") as bar:
-            # Until the first file is known, a bar for the whole shows that something happens.
+            # Until the first file is known, one bar without a total shows that something happens.
             tasks = {"": bar.add_task(one_line(label), total=None)}
 
             def update_bar(done: int, total: int, part: str) -> None:
@@ -188,7 +189,7 @@ class Output:
                 if key not in tasks:
                     if "" in tasks:
                         bar.remove_task(tasks.pop(""))
-                    # What was there before is no measure of speed: it is where the bar starts.
+                    # The bar starts at what was done before: it must not count as speed.
                     tasks[key] = bar.add_task(
                         _shorten_name(escape_invisible(part)), total=total or None, completed=done
                     )
@@ -197,14 +198,12 @@ class Output:
             yield update_bar
 
     def stream(self, text: str) -> None:
-        """Write a piece of an answer to standard output at once, as it is but for control
-        characters.
-        """
+        """Write a piece of an answer to standard output at once, without control characters."""
         sys.stdout.write(self._answer(text))
         sys.stdout.flush()
 
     def write_xml(self, text: str) -> None:
-        """Write text of a file, XML, to standard output: as it is, or cleaned on a terminal.
+        """Write an XML document to standard output: unchanged, or cleaned on a terminal.
 
         A character that the stream's encoding lacks becomes a reference, such as &#9786;.
         """
@@ -216,16 +215,14 @@ class Output:
 
     @contextmanager
     def show_errors(self) -> Iterator[None]:
-        """Show a G4Error that the block raises instead of passing it on: conversations continue."""
+        """Print a G4Error of the block instead of passing it on, so that a chat continues."""
         try:
             yield
         except G4Error as err:
             self.error(err)
 
     def write_thought(self, text: str) -> None:
-        """Write a piece of a thought to standard error at once (human mode only), dim on a
-        terminal.
-        """
+        """Write a piece of a thought to standard error at once (human mode), dim on a terminal."""
         if self.is_human:
             dim = sys.stderr.isatty() and "NO_COLOR" not in os.environ
             shown = self._thought(text)
@@ -236,17 +233,15 @@ class Output:
         console = self.console(stderr=True)
         if not sys.stderr.isatty():
             print(f"{word}: {one_line(text)}", file=sys.stderr)
-        elif word == "hint":
-            console.print(
-                _make_text([("hint: ", style), text]), soft_wrap=True
-            )  # copied in one piece
+        elif word == "hint":  # not folded: commands are copied from it
+            console.print(_make_text([("hint: ", style), text]), soft_wrap=True)
         else:
             from rich.padding import Padding
 
             from g4cli.cli.views.table import fold_text
 
-            # A long name must not begin a line that reads like another message: the rest is
-            # indented.
+            # Later lines are indented: a name from a file must not begin a line that reads like a
+            # message of its own.
             indent = len(word) + 2
             first, *rest = fold_text(one_line(text), max(20, console.width - indent - 1))
             console.print(_make_text([(f"{word}: ", style), first]), soft_wrap=True)
@@ -254,15 +249,15 @@ class Output:
                 console.print(Padding(_make_text([more]), (0, 0, 0, indent)), soft_wrap=True)
 
 
-def output_for(*, as_json: bool = False, quiet: bool = False) -> Output:
-    """Return the sink for a command's --json and --quiet. Raises UsageError if both are given."""
+def make_output(*, as_json: bool = False, quiet: bool = False) -> Output:
+    """Return the output for a command's --json and --quiet. Raises UsageError if both are given."""
     if as_json and quiet:
         raise UsageError("--json and --quiet exclude each other")
     return Output("json" if as_json else "quiet" if quiet else "human")
 
 
 def _make_text(parts: Iterable[Part]) -> Text:
-    """Return rich's text of one line: its words as they are, but for what one_line() escapes."""
+    """Return one line as rich's text, its parts escaped by one_line()."""
     from rich.text import Text
 
     styled = [(part, "") if isinstance(part, str) else part for part in parts]
@@ -270,7 +265,7 @@ def _make_text(parts: Iterable[Part]) -> Text:
 
 
 def _make_console(*, stderr: bool) -> Console:
-    """Return a console that takes no text for markup or emoji codes and lets no control through."""
+    """Return a console without markup and emoji codes that prints no control characters."""
     from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook, RenderResult
     from rich.control import Control
     from rich.segment import Segment
@@ -319,8 +314,8 @@ def _make_bars(console: Console, *, in_bytes: bool) -> Any:
 
     class Bars(bars.Progress):
         def get_renderables(self) -> Iterable[RenderableType]:
-            # Room for the ^C that a terminal echoes: on a full line it would begin another one,
-            # which nobody erases.
+            # Leave room for the ^C that a terminal echoes: after a full line it would begin
+            # another line, which is never erased.
             yield Constrain(self.make_tasks_table(self.tasks), max(20, console.width - 3))
 
     amount = (Amount(binary_units=True), Rate()) if in_bytes else (bars.MofNCompleteColumn(),)
@@ -336,5 +331,5 @@ def _make_bars(console: Console, *, in_bytes: bool) -> Any:
 
 
 def _shorten_name(name: str, width: int = 30) -> str:
-    """Return `name`, its middle left out if it is long: both ends tell files apart."""
+    """Return `name`, its middle omitted if it is long: file names differ at both ends."""
     return name if len(name) <= width else f"{name[: width // 2 - 1]}…{name[-(width // 2) :]}"

@@ -1,4 +1,4 @@
-"""The entry point of `g4`: Ctrl-C ends it at once, without a traceback, while modules are imported."""
+"""The entry point of `g4`: Ctrl-C ends it without a traceback even while modules are imported."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _INTERRUPTED = 130
 
 def main() -> None:
     """Run g4 and exit with its exit code."""
-    # A shell starts background jobs with SIGINT ignored: that stays.
+    # A shell starts background jobs with SIGINT ignored; that must stay so.
     is_ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if is_ours:
         signal.signal(signal.SIGINT, _exit_now)
@@ -26,5 +26,5 @@ def main() -> None:
 
 
 def _exit_now(_signal: int, _frame: FrameType | None) -> None:
-    # Not sys.exit(): a library may catch it in the middle of its import.
+    # Not sys.exit(): a library that is being imported may catch SystemExit.
     os._exit(_INTERRUPTED)

@@ -1,6 +1,4 @@
-"""Standard input, output and error as a shell may pass them: closed, without UTF-8, full, or a
-closed pipe.
-"""
+"""Make standard input, output and error usable, whatever they are: closed, not UTF-8, full."""
 
 from __future__ import annotations
 
@@ -14,22 +12,21 @@ from typing import Final
 from g4cli.core.errors import G4Error, NoSpace
 from g4cli.core.files import FULL_DISK
 
-# What g4 draws with, for encodings that lack it (LANG=C, a printer, an old console). The parts of a
-# memory bar stay distinguishable.
+# Replacements for the characters that g4 draws with, where the encoding lacks them (LANG=C, old
+# consoles). The parts of a memory bar stay distinguishable.
 ASCII: Final = MappingProxyType(
     {
-        "█": "#", "▓": "=", "▒": "%", "░": ":", "·": ".", "─": "-", "…": "...", "✓": "+", "✗": "x",
-        "←": "<-", "→": "->", "±": "+-", "≥": ">=", "≤": "<=", "×": "x", "•": "*",
+        "█": "#", "▓": "=", "▒": "%", "░": ":", "·": ".", "─": "-", "…": "...", "✓": "+",
+        "✗": "x", "←": "<-", "→": "->", "±": "+-", "≥": ">=", "≤": "<=", "×": "x", "•": "*",
     }
 )  # fmt: skip
 
 
 def repair_std_streams() -> None:
-    """Make the streams usable: a closed one (`g4 list >&-`) becomes /dev/null, one without UTF-8
-    shows ASCII.
+    """Replace a closed stream (`g4 list >&-`) by /dev/null; show ASCII on one without UTF-8.
 
-    This also keeps file descriptors 0 to 2 from being given to a file, into which llama.cpp would
-    print.
+    This also keeps the system from giving file descriptors 0 to 2 to a file that g4 opens, into
+    which llama.cpp would then print.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         stream = getattr(sys, name)
@@ -43,7 +40,7 @@ _NARROW: Final = "g4-narrow"
 
 
 def _replace_by_ascii(err: UnicodeError) -> tuple[str, int]:
-    """Return the replacement of characters that a stream cannot encode, and the index after them."""
+    """Return a replacement for characters that a stream cannot encode, and the index after them."""
     if not isinstance(err, UnicodeEncodeError):
         raise err
     return "".join(ASCII.get(char, "?") for char in err.object[err.start : err.end]), err.end
@@ -53,14 +50,12 @@ codecs.register_error(_NARROW, _replace_by_ascii)
 
 
 def as_output_error(err: OSError) -> G4Error | None:
-    """Return the error of an output that cannot be written, or None if `err` is about something
-    else.
-    """
+    """Return the error for an output that cannot be written, or None for any other `err`."""
     if err.filename is None and err.errno in FULL_DISK:
         return NoSpace(f"the output cannot be written: {os.strerror(err.errno)}", hint="df -h")
     return None
 
 
 def silence_stdout() -> None:
-    """Discard all further standard output: Python would report what it cannot flush when it exits."""
+    """Discard further standard output, which Python would otherwise fail to flush at its exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -59,7 +59,7 @@ def main(file: str, mmproj: str = "") -> None:
         with chat(file, "--mmproj", mmproj, "--image-tokens", "1120") as terminal:
             terminal.enter(f"/image {image}")
             terminal.wait_for("encoding p.png", seconds=300)
-            press(terminal, "encoding a picture", 4, "is not added")
+            press(terminal, "encoding a picture", 4, "was not added")
             started = time.perf_counter()
             terminal.enter(f"/image {image}")
             terminal.wait_for("now ask about it", seconds=600)

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import numpy as np
 
 from g4cli.cli.output import Output
-from g4cli.cli.views.doctor import render_report
+from g4cli.cli.views.doctor import draw_report
 from g4cli.doctor.bug_report import write_bug_report
 from g4cli.doctor.diagnose import judge
 from g4cli.doctor.facts.gather import gather_facts
@@ -103,7 +103,7 @@ def examine(path: Path) -> str:
     assert not crashed, crashed
     shown = io.StringIO()
     with redirect_stdout(shown):
-        render_report(Output(), report)
+        draw_report(Output(), report)
     for text in (shown.getvalue(), write_bug_report(report)):
         odd = {
             c

@@ -12,7 +12,7 @@ import pytest
 
 from g4cli.chat import FoundLoop
 from g4cli.cli.main import run
-from g4cli.cli.views.reply import loop_text
+from g4cli.cli.views.reply import describe_loop
 from g4cli.core.paths import models_dir
 from tests.support.builders.damage import dashes
 from tests.support.builders.tiny_file import build_tiny
@@ -315,8 +315,8 @@ def test_tool_calls_are_json(chat: Any, tiny: Path, tmp_path: Path) -> None:
     ],
 )
 def test_why_an_answer_was_stopped(loop: FoundLoop, said: str) -> None:
-    text = loop_text(loop, "model.gguf")
+    text = describe_loop(loop, "model.gguf")
     assert said in text
     assert text.endswith("--no-loop-stop lets it continue")
-    early = loop_text(replace(loop, onset=0), "model.gguf")
+    early = describe_loop(replace(loop, onset=0), "model.gguf")
     assert early.endswith("g4 doctor model.gguf")

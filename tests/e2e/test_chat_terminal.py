@@ -76,7 +76,7 @@ def test_a_conversation(talk: Callable[..., Terminal], tmp_path: Path) -> None:
         t.wait_for("prompt 1 of 16 tokens at")
 
         t.enter("/nonsense")
-        t.wait_for("error: no command /nonsense")
+        t.wait_for("error: no such command: /nonsense")
         t.enter("/load /no/such/file")
         t.wait_for("error: no such file or directory: /no/such/file")
         t.enter("/system Be short.")
@@ -266,7 +266,7 @@ def test_ctrl_c_while_a_sound_is_encoded(talk: Callable[..., Terminal], tmp_path
         t.enter(f"/audio {long}")
         t.wait_for("encoding long.wav")
         t.send("\x03")
-        t.wait_for("stopped; long.wav is not added")
+        t.wait_for("stopped: long.wav was not added")
         t.enter("What is GGUF?")
         t.wait_for(PROMPT, count=3)
         assert "GGUF is" in t.text

@@ -55,7 +55,7 @@ def test_the_human_screen(
     assert run(["fit", "e2b", "--ctx", "4k"]) == 0
     text = capsys.readouterr().out
     for word in (
-        "get it: g4 pull e2b:q4_0 (google/",
+        "to get it: g4 pull e2b:q4_0 (google/",
         "3.12 GiB",
         "e2b:q4_0",
         "context 4,096: as asked for",

@@ -1,4 +1,4 @@
-"""A slash command as a value: the line editor completes it, the table in slash_commands lists it."""
+"""A slash command as a value, which the line editor completes and slash_commands lists."""
 
 from __future__ import annotations
 

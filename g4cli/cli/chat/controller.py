@@ -1,6 +1,4 @@
-"""What the lines that a user types act on: the session, the media of the next question, the
-display.
-"""
+"""The controller of a conversation: it asks questions, collects media and saves the chat."""
 
 from __future__ import annotations
 
@@ -9,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from g4cli.cli.views.chat import draw_turns, view_for
-from g4cli.cli.views.reply import loop_text, stats_text
+from g4cli.cli.views.chat import draw_turns, make_view
+from g4cli.cli.views.reply import describe_loop, format_stats
 from g4cli.core.errors import G4Error, UsageError
 from g4cli.core.files import require_file
 from g4cli.operations.chat.saved import keep_chat
@@ -27,8 +25,8 @@ if TYPE_CHECKING:
 class ChatController:
     """Asks questions, collects media and saves the conversation.
 
-    The loop (repl) reads `finished` and `next_model` after each line; `prefill` is what the next
-    input line begins with, `edited` the question that /edit put there.
+    The loop in repl.py reads `finished` and `next_model` after each line. `prefill` is what the
+    next input line begins with, `edited` the question that /edit put there.
     """
 
     def __init__(self, out: Output, session: ChatSession, display: ChatDisplay) -> None:
@@ -42,7 +40,7 @@ class ChatController:
         self._can_save = True
 
     def ask_with_media(self, text: str, *, edited: Message | None = None) -> None:
-        """Ask `text` with the media that were added for it, in the place of the question `edited`."""
+        """Ask `text` about the added media; if `edited` is given, in place of that question."""
         media, self.media = self.media, []
         if edited is not None:
             self.session.conversation.undo()
@@ -55,34 +53,34 @@ class ChatController:
         Raises FileMissing, BadMedia or UsageError (the model has no encoder).
         """
         if not name:
-            raise UsageError("which file?", hint=f"/{kind} FILE")
-        # Absolute: the conversation may be continued in another folder.
+            raise UsageError(f"/{kind} needs a file name", hint=f"/{kind} FILE")
+        # An absolute path, since the conversation may be continued from another folder.
         medium = Media(kind, Path(strip_quotes(name)).expanduser().absolute())
         require_file(medium.path)
         self.session.require_encoder()
-        with view_for(self.out, self.display.thoughts) as view:
+        with make_view(self.out, self.display.thoughts) as view:
             encoded = self.session.encode_media([medium], view)
         if encoded is None:
-            self.out.say(f"stopped; {medium.path.name} is not added")
+            self.out.say(f"stopped: {medium.path.name} was not added")
             return
         self.out.say(f"{medium.path.name}: {encoded[0].n_tokens} tokens; now ask about it")
         self.media.append(medium)
 
     def ask(self, text: str, media: Sequence[Media] = ()) -> None:
-        """Ask `text` about `media`, show the answer, and save both, also if the answer is
-        interrupted.
-        """
+        """Ask `text` about `media`, show the answer and save both, even after an interruption."""
         session = self.session
         session.conversation.ask(text, media)
         with (
             _undo_on_error(session),
-            view_for(self.out, self.display.thoughts) as view,
+            make_view(self.out, self.display.thoughts) as view,
         ):
             reply = session.run_turn(view)
         self._last_reply = reply
         self.save()
         if reply.finish_reason == "loop" and reply.loop:
-            self.out.warn(loop_text(reply.loop, session.engine.path, forced=session.has_grammar))
+            self.out.warn(
+                describe_loop(reply.loop, session.engine.path, forced=session.has_grammar)
+            )
         elif reply.finish_reason == "interrupted":
             self.out.say("stopped; /retry answers again, /undo removes the question")
         elif reply.context_full:
@@ -98,14 +96,14 @@ class ChatController:
             self.show_stats()
 
     def find_drawing(self) -> CheckedDrawing:
-        """Return the newest drawing of the conversation, repaired. Raises UsageError without one."""
-        # Here, for its rules take a tenth of a second to load: few conversations have a drawing.
+        """Return the newest drawing of the chat, repaired. Raises UsageError if there is none."""
+        # Imported here: its rules take 0.1 s to load, and few conversations have a drawing.
         from g4cli.operations.svg import check_drawing
 
         for turn in reversed(self.session.conversation.turns):
             if turn.role == "assistant" and "<svg" in turn.content:
                 return check_drawing(turn.content, "the drawing")
-        raise UsageError("no answer has a drawing", hint="ask for one, as SVG")
+        raise UsageError("no answer holds a drawing", hint="ask the model to draw something as SVG")
 
     def switch_conversation(self, conversation: Conversation) -> None:
         """Save the current conversation and continue with another one."""
@@ -126,7 +124,7 @@ class ChatController:
         if self._last_reply is None:
             self.out.say("no answer yet")
         else:
-            self.out.say(stats_text(self.session, self._last_reply))
+            self.out.say(format_stats(self.session, self._last_reply))
 
     def show_history(self) -> None:
         """Show all turns of the conversation, after /load or --resume."""
@@ -137,9 +135,9 @@ class ChatController:
 def _undo_on_error(session: ChatSession) -> Iterator[None]:
     """Leave no question without an answer in the conversation, however the block ends.
 
-    An expected error removes the question; it is kept if the worker has ended (the session has
-    answered it then) and, with an empty answer, if something else ends the block, such as a closed
-    terminal.
+    An expected error removes the question, unless the worker has ended: then the session has added
+    what there was of an answer. If anything else ends the block, such as a closed terminal, the
+    question is kept with an empty answer.
     """
     try:
         yield
@@ -153,9 +151,7 @@ def _undo_on_error(session: ChatSession) -> Iterator[None]:
 
 
 def strip_quotes(text: str) -> str:
-    """Return a pasted path without the quotation marks around it or the backslashes before its
-    spaces.
-    """
+    """Return a pasted path without quotation marks, or without backslashes before its spaces."""
     text = text.strip()
     if len(text) >= 2 and text[0] == text[-1] and text[0] in "'\"":
         return text[1:-1]

@@ -1,4 +1,4 @@
-"""The line editor of `g4 chat`: the only user of prompt_toolkit.
+"""The line editor of `g4 chat`, the only file that uses prompt_toolkit.
 
 Enter sends, Alt-Enter begins a new line, three quotation marks open and close a text of several
 lines. The history is kept between runs; Tab completes commands and paths.
@@ -49,10 +49,10 @@ class LineEditor:
         )
 
     def read_question(self, *, default: str = "", placeholder: str = "") -> str | None:
-        """Return what the user typed, or None at Ctrl-D. Raises KeyboardInterrupt at Ctrl-C on an
-        empty line.
+        """Return what the user typed, or None at Ctrl-D.
 
-        `default` is the text that the line begins with, `placeholder` is shown while it is empty.
+        `default` is the text that the line begins with; `placeholder` is shown while it is empty.
+        Raises KeyboardInterrupt at Ctrl-C on an empty line.
         """
         text: str | None = None
         with suppress(EOFError):
@@ -73,7 +73,7 @@ def strip_block_quotes(text: str) -> str:
 
 
 def is_open_block(text: str) -> bool:
-    """Return whether `text` begins a quoted block that is not closed yet."""
+    """Return whether `text` opens a block with triple quotation marks and does not close it."""
     stripped = text.strip()
     return stripped.startswith(QUOTES) and not (
         len(stripped) >= 2 * len(QUOTES) and stripped.endswith(QUOTES)
@@ -116,7 +116,7 @@ def _open_history(path: Path | None) -> History:
     if path is None:
         return InMemoryHistory()
     with suppress(OSError):
-        # Questions are private: only their user may read them.
+        # Questions are private: only the user may read the file.
         make_folder(path.parent, private=True)
         os.close(os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600))
         path.chmod(0o600)
@@ -125,7 +125,7 @@ def _open_history(path: Path | None) -> History:
 
 
 class _Completer(Completer):
-    """Commands at the start of a line, their choices, and paths after commands that take one."""
+    """Completes commands at the start of a line, their choices, and the paths that they take."""
 
     def __init__(self, commands: Sequence[Command]) -> None:
         self._commands = {command.name: command for command in commands}
@@ -134,7 +134,7 @@ class _Completer(Completer):
     def get_completions(
         self, document: Document, complete_event: CompleteEvent
     ) -> Iterator[Completion]:
-        """Yield what may stand at the cursor."""
+        """Yield the completions of the text before the cursor."""
         text = document.text_before_cursor
         if not text.startswith("/"):
             return

@@ -1,4 +1,4 @@
-"""One question, one answer: the answer on standard output, everything else on standard error."""
+"""Answer one question: the answer on standard output, everything else on standard error."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from g4cli.cli.views.plain_chat import PlainView
-from g4cli.cli.views.reply import loop_text, reply_data, stats_text
+from g4cli.cli.views.reply import describe_loop, format_stats, reply_to_json
 from g4cli.core.errors import DoctorFailed, Interrupted, LoopStopped
 from g4cli.operations.chat.inputs import requested_media
 
@@ -23,7 +23,7 @@ def answer_once(out: Output, session: ChatSession, question: str, display: ChatD
     session.conversation.ask(question, requested_media(session.request))
     with PlainView(out, display.thoughts) as view:
         reply = session.run_turn(view)
-    data = reply_data(reply, session.load_s, session.engine.drafted)
+    data = reply_to_json(reply, session.load_s, session.engine.drafted)
     checked = None
     if display.drawing is not None:
         checked = _save_drawing(out, reply.text, display.drawing)
@@ -31,23 +31,22 @@ def answer_once(out: Output, session: ChatSession, question: str, display: ChatD
     if out.mode == "json":
         out.result(data)
     if reply.loop and reply.finish_reason == "loop":
-        out.warn(loop_text(reply.loop, session.engine.path, forced=session.has_grammar))
+        out.warn(describe_loop(reply.loop, session.engine.path, forced=session.has_grammar))
         return LoopStopped.exit_code
     if reply.finish_reason == "interrupted":
         return Interrupted.exit_code
     if reply.context_full:
-        out.warn(
-            f"the answer was truncated: the context of {session.engine.n_ctx:,} tokens is full (--ctx)"
-        )
+        n_ctx = session.engine.n_ctx
+        out.warn(f"the answer was truncated: the context of {n_ctx:,} tokens is full (--ctx)")
     if display.stats:
-        out.say(stats_text(session, reply))
+        out.say(format_stats(session, reply))
     sys.stdout.flush()
     return 0 if checked is None or checked.works else DoctorFailed.exit_code
 
 
 def _save_drawing(out: Output, answer: str, path: Path) -> CheckedDrawing:
-    """Write the drawing of `answer` to `path` if it works; say what became of it either way."""
-    # Here, for its rules take a tenth of a second to load: few answers have a drawing.
+    """Write the drawing of `answer` to `path` if it works, and report on it in any case."""
+    # Imported here: its rules take 0.1 s to load, and few answers have a drawing.
     from g4cli.cli.views.svg import describe_saved
     from g4cli.operations.svg import check_drawing, save_drawing
 

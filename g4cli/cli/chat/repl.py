@@ -1,4 +1,4 @@
-"""A conversation in the terminal: read a line, act on it, show the answer, until the user leaves."""
+"""The loop of a conversation in the terminal: read a line, act on it, show the answer."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class ConversationEnd:
 
 
 def run_conversation(out: Output, session: ChatSession, display: ChatDisplay) -> ConversationEnd:
-    """Converse until the user leaves; return how it ended. The conversation is saved for --resume.
+    """Hold a conversation until the user ends it, save it for --resume, and return how it ended.
 
-    Raises SystemExit when the terminal is closed (SIGHUP) or the process is asked to end (SIGTERM).
+    Raises SystemExit when the terminal is closed (SIGHUP) or the process is told to end (SIGTERM).
     """
     controller = ChatController(out, session, display)
     with _exit_on(signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])):
@@ -52,7 +52,7 @@ def run_conversation(out: Output, session: ChatSession, display: ChatDisplay) ->
 
 @contextmanager
 def _exit_on(*signals: signal.Signals) -> Iterator[None]:
-    """Let each of `signals` raise SystemExit inside the block, with the shell's exit code for it."""
+    """Let each of `signals` raise SystemExit in the block, with the exit code that shells give."""
 
     def exit_now(number: int, _frame: object) -> None:
         raise SystemExit(128 + number)
@@ -85,15 +85,15 @@ def _read_lines(controller: ChatController) -> None:
         placeholder = ""
         if line is None:
             break
-        # From here on Ctrl-C stops what runs, not g4, even before the first token is sampled.
+        # From here on Ctrl-C stops the answer and not g4, even before the first token is sampled.
         with out.show_errors(), engine.ctrl_c.listening():
             _run_line(controller, line)
         if engine.has_ended and not controller.finished:
-            out.say("the conversation is kept; the next question or /retry loads the model again")
+            out.say("the conversation is kept: the next question or /retry loads the model again")
 
 
 def _run_line(controller: ChatController, line: str) -> None:
-    """Do what one line asks for: add a dropped file, run a command, or ask a question."""
+    """Act on one line: add a dropped file, run a command, or ask a question."""
     # Only the question that is sent right after /edit replaces the old one.
     edited, controller.edited = controller.edited, None
     dropped = find_dropped_file(line)
@@ -106,9 +106,7 @@ def _run_line(controller: ChatController, line: str) -> None:
 
 
 def find_dropped_file(line: str) -> tuple[Literal["image", "audio"], str] | None:
-    """Return kind and path if `line` is just the path of an image or audio file, as terminals paste
-    it.
-    """
+    """Return kind and path if `line` is the pasted path of an image or audio file, else None."""
     path = Path(strip_quotes(line)).expanduser()
     kind = _SUFFIXES.get(path.suffix.lower())
     return (kind, str(path)) if kind and len(line) < _MAX_PATH_CHARS and path.is_file() else None

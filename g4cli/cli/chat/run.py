@@ -1,4 +1,4 @@
-"""`g4 chat`: from the request to one answer or a conversation, on to the next model after /model."""
+"""Run `g4 chat`: answer one question, or hold conversations, with the next model after /model."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _MAX_PIPED: Final = 16 << 20
 def run_chat(out: Output, request: ChatRequest, prompt: str | None, display: ChatDisplay) -> int:
     """Return the exit code of `g4 chat`; `prompt` is the value of --prompt.
 
-    An empty `request.model` stands for the model that was pulled last. If a model that /model asked
-    for cannot be opened, the one before is opened again.
+    An empty `request.model` stands for the model that was pulled last. If the model that /model
+    named cannot be opened, the previous one is opened again.
     """
     if str(request.resume) == LIST:
         from g4cli.cli.views.saved_chats import draw_saved_chats
@@ -43,11 +43,11 @@ def run_chat(out: Output, request: ChatRequest, prompt: str | None, display: Cha
     find_model_path(request.model)  # an unknown name is reported before standard input is read
     question = _read_question(out, request, prompt)
     if question is None and display.drawing is not None:
-        raise UsageError("--svg needs a question", hint="-p TEXT, or /svg FILE in a conversation")
+        raise UsageError("--svg needs --prompt", hint="-p TEXT, or /svg FILE in a conversation")
     previous: ChatRequest | None = None
     while True:
         with ExitStack() as stack:
-            # It starts the worker process before it imports the rest: nothing may delay it.
+            # This module starts the worker process before it imports the rest: import it first.
             from g4cli.operations.chat.opening import open_session
 
             try:
@@ -66,20 +66,20 @@ def run_chat(out: Output, request: ChatRequest, prompt: str | None, display: Cha
             from g4cli.cli.chat.repl import run_conversation
             from g4cli.cli.output import Output
 
-            # --quiet hides the banner only: answers and messages are what a conversation is for.
+            # In a conversation --quiet hides the banner only.
             end = run_conversation(out if out.is_human else Output("human"), session, display)
         if end.next_model is None:
             return 0
-        # A draft model belongs to the model that it was named for.
+        # A draft model works only with the model that it was trained for.
         draft = request.draft if request.draft in ("off", "lookup") else "auto"
         previous = replace(request, conversation=session.conversation)
         request = replace(previous, model=end.next_model, draft=draft)
 
 
 def _read_question(out: Output, request: ChatRequest, prompt: str | None) -> str | None:
-    """Return the only question, or None for a conversation. Raises UsageError if there is neither.
+    """Return the only question, or None for a conversation. Raises UsageError if neither works.
 
-    What comes through standard input goes before --prompt, as in llm.
+    Text from standard input goes before --prompt, as in llm (https://llm.datasette.io).
     """
     if prompt is None and sys.stdin.isatty():
         if out.mode == "json" or not sys.stdout.isatty():
@@ -88,7 +88,7 @@ def _read_question(out: Output, request: ChatRequest, prompt: str | None) -> str
                 hint=f'g4 chat {shell_word(request.model)} -p "..."',
             )
         return None
-    piped = _read_piped() if prompt == "-" or not sys.stdin.isatty() else ""
+    piped = _read_stdin() if prompt == "-" or not sys.stdin.isatty() else ""
     if prompt is None or prompt == "-":
         question = piped
     else:
@@ -100,7 +100,7 @@ def _read_question(out: Output, request: ChatRequest, prompt: str | None) -> str
     return question
 
 
-def _read_piped() -> str:
+def _read_stdin() -> str:
     """Return standard input, read to its end. Raises UsageError if it is larger than any prompt."""
     text = sys.stdin.read(_MAX_PIPED + 1)
     if len(text) > _MAX_PIPED:

@@ -1,4 +1,4 @@
-"""The slash commands of `g4 chat`: one function each, and the table of them."""
+"""The slash commands of `g4 chat`: one function each, and their table."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def _run_help(chat: ChatController, _rest: str) -> None:
     for command in COMMANDS:
         chat.out.line(f"  {('/' + command.name + ' ' + command.usage).ljust(26)}{command.help}")
     chat.out.line('  Alt-Enter or """           write several lines')
-    chat.out.line("  Ctrl-C                    stop an answer; quit on an empty line")
+    chat.out.line("  Ctrl-C                    stop an answer; on an empty line, quit")
 
 
 def _run_clear(chat: ChatController, _rest: str) -> None:
     chat.switch_conversation(Conversation(chat.session.conversation.system))
-    chat.out.say("conversation cleared; the system text is kept")
+    chat.out.say("conversation cleared; the system prompt is kept")
 
 
 def _run_undo(chat: ChatController, _rest: str) -> None:
@@ -134,7 +134,7 @@ def _run_fit(chat: ChatController, _rest: str) -> None:
 
 def _run_model(chat: ChatController, rest: str) -> None:
     if rest:
-        # All that can be checked without loading it is checked before this model is given up.
+        # Check what can be checked without loading it, before the current model is closed.
         prepare_model(rest, chat.out, expand=chat.session.request.expand)
         chat.next_model = rest
         return
@@ -147,26 +147,24 @@ def _run_quit(chat: ChatController, _rest: str) -> None:
     chat.finished = True
 
 
+_THINK_CHOICES: Final = ("on", "off", "low", "medium", "high", "show", "fold", "hide")
+
 COMMANDS: Final[tuple[Command, ...]] = (
     Command("help", "", "list the commands", _run_help),
     Command("clear", "", "start an empty conversation; this one is saved", _run_clear),
     Command("undo", "", "remove the last question and its answer", _run_undo),
     Command("retry", "", "answer the last question again", _run_retry),
     Command("edit", "", "edit the last question and ask it again", _run_edit),
-    Command("system", "[TEXT|off]", "show or set the system text", _run_system, choices=("off",)),
-    Command(
-        "think", "[on|off|low|...]", "think before answering; show, fold or hide thoughts", _run_think,
-        choices=("on", "off", "low", "medium", "high", "show", "fold", "hide"),
-    ),
+    Command("system", "[TEXT|off]", "show or set the system prompt", _run_system, choices=("off",)),
+    Command("think", "[on|off|low|...]", "think before answering; show, fold or hide thoughts",
+            _run_think, choices=_THINK_CHOICES),
     Command("image", "FILE", "add an image to the next question", _run_image, takes_path=True),
     Command("audio", "FILE", "add an audio file to the next question", _run_audio, takes_path=True),
     Command("save", "FILE", "save the conversation as JSON", _run_save, takes_path=True),
-    Command("load", "[NAME|FILE]", "continue a saved chat, or list them", _run_load, takes_path=True),
-    Command("svg", "[FILE]", "show the last drawing, or save it (.svg, .png)", _run_svg, takes_path=True),
-    Command(
-        "stats", "[on|off]", "show the speed of the last answer, or of each", _run_stats,
-        choices=("on", "off"),
-    ),
+    Command("load", "[NAME|FILE]", "continue or list saved chats", _run_load, takes_path=True),
+    Command("svg", "[FILE]", "show the last drawing, or save it", _run_svg, takes_path=True),
+    Command("stats", "[on|off]", "show speeds: of the last answer, or of each", _run_stats,
+            choices=("on", "off")),
     Command("fit", "", "show the memory that this chat uses", _run_fit),
     Command("model", "[MODEL]", "show or change the model", _run_model),
     Command("quit", "", "end the conversation (also Ctrl-D)", _run_quit),
@@ -180,10 +178,10 @@ _BY_NAME: Final = {command.name: command for command in COMMANDS} | {
 
 
 def run_command(chat: ChatController, line: str) -> None:
-    """Run the command of `line` ("/name rest"). Raises UsageError if there is none of that name."""
+    """Run the command in `line` ("/name rest"). Raises UsageError if there is no such command."""
     name, _, rest = line[1:].partition(" ")
     command = _BY_NAME.get(name)
     if command is None:
         near = get_close_matches(name, _BY_NAME, 1)
-        raise UsageError(f"no command /{name}", hint=f"/{near[0]}" if near else "/help")
+        raise UsageError(f"no such command: /{name}", hint=f"/{near[0]}" if near else "/help")
     command.run(chat, rest.strip())

@@ -8,7 +8,7 @@ import typer
 
 import g4cli.cli.options.chat as o
 from g4cli.cli.options.common import JsonOpt, ModelArg, QuietOpt
-from g4cli.cli.output import output_for
+from g4cli.cli.output import make_output
 
 
 def bench(
@@ -67,8 +67,8 @@ def bench(
       g4 bench e2b -p 0 -d 0,4096
       g4 bench e2b:q8_0 -p 2048 -n 256 --json
     """
-    out = output_for(as_json=json, quiet=quiet)
-    from g4cli.cli.views.bench import bench_data, draw_bench
+    out = make_output(as_json=json, quiet=quiet)
+    from g4cli.cli.views.bench import bench_to_json, draw_bench
     from g4cli.core.errors import UsageError
     from g4cli.operations.models import make_model_options, prepare_model
     from g4cli.runtime.measure.client import measure_speed
@@ -98,7 +98,7 @@ def bench(
         )
         report = measure_speed(RunBench(loadable.path, options, settings), progress)
     out.result(
-        bench_data(loadable.path, report, kv_type),
+        bench_to_json(loadable.path, report, kv_type),
         lambda: draw_bench(out, report),
         brief="  ".join(f"{test.name} {test.mean:.2f}" for test in report.tests),
     )

@@ -6,7 +6,7 @@ import typer
 
 import g4cli.cli.options.chat as o
 from g4cli.cli.options.common import JsonOpt, ModelArg, QuietOpt
-from g4cli.cli.output import output_for
+from g4cli.cli.output import make_output
 
 
 def chat(
@@ -68,7 +68,7 @@ def chat(
       g4 chat e2b -p "Draw a pelican as SVG." --svg pelican.svg
       g4 chat tiny -p "What is GGUF?" --temp 0 --json
     """
-    out = output_for(as_json=json, quiet=quiet)
+    out = make_output(as_json=json, quiet=quiet)
     from g4cli.cli.chat.run import run_chat
     from g4cli.operations.chat.request import ChatRequest
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from g4cli.cli.options.common import ForceOpt, JsonOpt, OutOpt, QuietOpt, check_threads
-from g4cli.cli.output import Output, output_for
+from g4cli.cli.output import Output, make_output
 
 if TYPE_CHECKING:
     from g4cli.converters import Converted
@@ -62,7 +62,7 @@ def convert(
       g4 convert ./my-finetune -o mine-bf16.gguf
       g4 convert hf:google/gemma-4-E2B-it-qat-q4_0-unquantized --type q4_0
     """
-    out = output_for(as_json=json, quiet=quiet)
+    out = make_output(as_json=json, quiet=quiet)
     from g4cli.store.recode import convert_folder
 
     part: PartName = "mmproj" if mmproj else "text"

@@ -8,7 +8,7 @@ from typing import Annotated, TypeAlias
 import typer
 
 from g4cli.cli.options.common import JsonOpt, QuietOpt
-from g4cli.cli.output import output_for
+from g4cli.cli.output import make_output
 from g4cli.core.errors import UsageError
 
 FileArg: TypeAlias = Annotated[
@@ -67,10 +67,10 @@ def doctor(
       g4 doctor model.gguf --fix repaired.gguf  repair its metadata in a copy
       g4 doctor model.gguf --deep --report bug.md
     """
-    out = output_for(as_json=json, quiet=quiet)
+    out = make_output(as_json=json, quiet=quiet)
     if quick and deep:
         raise UsageError("--quick and --deep exclude each other")
-    from g4cli.cli.views.doctor import render_diagnosis
+    from g4cli.cli.views.doctor import draw_diagnosis
     from g4cli.operations.diagnose import DiagnoseRequest, run_diagnosis
 
     request = DiagnoseRequest(
@@ -83,7 +83,7 @@ def doctor(
     diagnosis = run_diagnosis(request, out)
     out.result(
         diagnosis.as_json(),
-        lambda: render_diagnosis(out, diagnosis),
+        lambda: draw_diagnosis(out, diagnosis),
         brief=diagnosis.report.verdict,
     )
     if diagnosis.exit_code:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from g4cli.cli.options.common import JsonOpt, ModelArg, QuietOpt, check_threads
-from g4cli.cli.output import output_for
+from g4cli.cli.output import make_output
 
 
 def eval_(
@@ -48,8 +48,8 @@ def eval_(
       g4 eval tiny-q4_0.gguf --text chats.jsonl --against tiny-bf16.gguf
       g4 eval e2b:q4_0 --text book.txt --limit 20 --json
     """
-    out = output_for(as_json=json, quiet=quiet)
-    from g4cli.cli.views.eval import draw_evaluation, evaluation_data
+    out = make_output(as_json=json, quiet=quiet)
+    from g4cli.cli.views.eval import draw_evaluation, evaluation_to_json
     from g4cli.operations.models import prepare_model
     from g4cli.runtime.measure.client import measure_quality
     from g4cli.runtime.measure.eval_text import read_conversations
@@ -69,7 +69,7 @@ def eval_(
         )
         found = measure_quality(request, progress)
     out.result(
-        evaluation_data(model, against, found),
+        evaluation_to_json(model, against, found),
         lambda: draw_evaluation(out, model, against, found),
         brief=f"{found.score.perplexity:.4f}",
     )

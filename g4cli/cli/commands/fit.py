@@ -6,7 +6,7 @@ import typer
 
 import g4cli.cli.options.fit as o
 from g4cli.cli.options.common import JsonOpt, QuietOpt
-from g4cli.cli.output import output_for
+from g4cli.cli.output import make_output
 from g4cli.core.errors import DoesNotFit, UsageError
 
 
@@ -47,10 +47,10 @@ def fit(
       g4 fit 31b --draft network
       g4 fit --matrix
     """
-    out = output_for(as_json=json, quiet=quiet)
+    out = make_output(as_json=json, quiet=quiet)
     if not (model or matrix):
         raise UsageError("no model is given", hint="g4 fit e2b, or g4 fit --matrix for all of them")
-    from g4cli.cli.views.fit import fit_data, fit_line, render_fit, render_matrix
+    from g4cli.cli.views.fit import draw_fit, draw_matrix, fit_to_json, summarize_fit
     from g4cli.operations.fit.answer import answer_fit, answer_matrix
     from g4cli.operations.fit.request import FitRequest
 
@@ -79,9 +79,9 @@ def fit(
     )
     if matrix:
         every = answer_matrix(request)
-        out.result(every.rows, lambda: render_matrix(out, every))
+        out.result(every.rows, lambda: draw_matrix(out, every))
         return
     answer = answer_fit(request, out)
-    out.result(fit_data(answer), lambda: render_fit(out, answer), brief=fit_line(answer))
+    out.result(fit_to_json(answer), lambda: draw_fit(out, answer), brief=summarize_fit(answer))
     if not answer.plan.verdict.fits:
         raise typer.Exit(DoesNotFit.exit_code)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from g4cli.cli.options.common import JsonOpt, QuietOpt
-from g4cli.cli.output import Output, output_for
+from g4cli.cli.output import Output, make_output
 
 if TYPE_CHECKING:
     from g4cli.store.manifest import Entry
@@ -25,7 +25,7 @@ def list_(json: JsonOpt = False, quiet: QuietOpt = False) -> None:
       g4 list -q        names only, one per line
       g4 list --json
     """
-    out = output_for(as_json=json, quiet=quiet)
+    out = make_output(as_json=json, quiet=quiet)
     from g4cli.store.manifest import describe_damage
     from g4cli.store.models import list_models, list_unfinished
     from g4cli.store.others import list_foreign_models

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from g4cli.cli.options.common import JsonOpt, QuietOpt
-from g4cli.cli.output import Output, output_for
+from g4cli.cli.output import Output, make_output
 
 if TYPE_CHECKING:
     from g4cli.store.make import Pulled
@@ -71,7 +71,7 @@ def pull(
       g4 pull ~/my-finetune     a Hugging Face folder, converted to BF16
       g4 pull ~/model.gguf      a file, linked into the store
     """
-    out = output_for(as_json=json, quiet=quiet)
+    out = make_output(as_json=json, quiet=quiet)
     from g4cli.operations.pull.request import PullOptions
     from g4cli.operations.pull.run import pull_model
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 import typer
 
 from g4cli.cli.options.common import ForceOpt, JsonOpt, QuietOpt, check_threads
-from g4cli.cli.output import Output, output_for
+from g4cli.cli.output import Output, make_output
 
 if TYPE_CHECKING:
     from functools import partial
@@ -76,7 +76,7 @@ def quantize(
       g4 quantize m-bf16.gguf out.gguf -t q4_k_m --tensor-type 'ffn_down=q6_k'
       g4 quantize e2b:bf16 --type q8_0 --dry-run
     """
-    out = output_for(as_json=json, quiet=quiet)
+    out = make_output(as_json=json, quiet=quiet)
     from functools import partial
 
     from g4cli.cli.views.quantize import draw_plan

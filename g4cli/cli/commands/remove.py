@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from g4cli.cli.options.common import JsonOpt, QuietOpt, YesOpt
-from g4cli.cli.output import output_for
+from g4cli.cli.output import make_output
 
 if TYPE_CHECKING:
     from g4cli.store.manifest import Entry
@@ -36,7 +36,7 @@ def remove(
       g4 remove tiny:q4_0
       g4 remove e2b --yes     every file of e2b
     """
-    out = output_for(as_json=json, quiet=quiet)
+    out = make_output(as_json=json, quiet=quiet)
     from g4cli.core.units import size_text
     from g4cli.store.models import remove_entry, select_removable
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from g4cli.cli.options.common import JsonOpt, ModelArg, QuietOpt
-from g4cli.cli.output import Output, output_for
+from g4cli.cli.output import Output, make_output
 
 if TYPE_CHECKING:
     from g4cli.core.gguf_header import Header
@@ -47,7 +47,7 @@ def show(
       g4 show e2b --full --json | jq .keys
       g4 show --diff model-bf16.gguf model-q4_0.gguf
     """
-    out = output_for(as_json=json, quiet=quiet)
+    out = make_output(as_json=json, quiet=quiet)
     if diff or other:
         _show_diff(out, model, other if diff else None)
         return

@@ -10,7 +10,7 @@ import typer
 
 from g4cli.cli.options.common import ForceOpt, JsonOpt, QuietOpt
 from g4cli.cli.options.svg import FileArg, PictureArg, RepairedArg, WidthOpt
-from g4cli.cli.output import output_for
+from g4cli.cli.output import make_output
 from g4cli.core.errors import DoctorFailed
 
 if TYPE_CHECKING:
@@ -29,13 +29,13 @@ def check(file: FileArg, json: JsonOpt = False, quiet: QuietOpt = False) -> None
       g4 chat e2b -p "Draw a pelican as SVG." | g4 svg check -
       g4 svg check answer.txt --json
     """
-    out = output_for(as_json=json, quiet=quiet)
-    from g4cli.cli.views.svg import render_check, summarize_check
+    out = make_output(as_json=json, quiet=quiet)
+    from g4cli.cli.views.svg import draw_check, summarize_check
 
     checked = _check(file)
     out.result(
         checked.as_json(),
-        lambda: render_check(out, checked, repairs_made=False),
+        lambda: draw_check(out, checked, repairs_made=False),
         brief=summarize_check(checked),
     )
     if not checked.is_flawless:
@@ -60,8 +60,8 @@ def fix(
       g4 chat e2b -p "Draw a pelican as SVG." | g4 svg fix - > drawing.svg
       g4 svg fix drawing.svg drawing.svg --force
     """
-    out = output_for(as_json=json, quiet=quiet)
-    from g4cli.cli.views.svg import render_check, summarize_check
+    out = make_output(as_json=json, quiet=quiet)
+    from g4cli.cli.views.svg import draw_check, summarize_check
     from g4cli.operations.svg import write_result
 
     checked = _check(file)
@@ -74,7 +74,7 @@ def fix(
     else:
         data = checked.as_json() | {"svg": text, "path": str(out_file) if out_file else None}
         out.result(
-            data, lambda: render_check(out, checked, repairs_made=True), brief=str(out_file or "")
+            data, lambda: draw_check(out, checked, repairs_made=True), brief=str(out_file or "")
         )
     if not checked.is_repaired:
         raise typer.Exit(DoctorFailed.exit_code)
@@ -95,7 +95,7 @@ def png(
       g4 svg png drawing.svg drawing.png
       g4 svg png answer.txt drawing.png --width 1024
     """
-    out = output_for(as_json=json, quiet=quiet)
+    out = make_output(as_json=json, quiet=quiet)
     from g4cli.operations.svg import render_drawing, write_result
 
     checked = _check(file)
@@ -119,7 +119,7 @@ def show(file: FileArg, json: JsonOpt = False, quiet: QuietOpt = False) -> None:
       g4 svg show drawing.svg
       g4 chat e2b -p "Draw a pelican as SVG." | g4 svg show -
     """
-    out = output_for(as_json=json, quiet=quiet)
+    out = make_output(as_json=json, quiet=quiet)
     from g4cli.cli.views.picture import show_picture
     from g4cli.cli.views.svg import summarize_check
 

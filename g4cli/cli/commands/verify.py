@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from g4cli.cli.options.common import JsonOpt, QuietOpt
-from g4cli.cli.output import output_for
+from g4cli.cli.output import make_output
 from g4cli.core.errors import BadFile
 
 
@@ -31,7 +31,7 @@ def verify(
       g4 verify
       g4 verify e2b:q4_0
     """
-    out = output_for(as_json=json, quiet=quiet)
+    out = make_output(as_json=json, quiet=quiet)
     from g4cli.store.models import list_models, select_entries
     from g4cli.store.verify import make_repair_command, verify_entry
 

@@ -12,8 +12,11 @@ if TYPE_CHECKING:
     from g4cli.runtime.measure.reports import BenchReport
 
 
-def bench_data(path: Path, report: BenchReport, kv_type: str) -> dict[str, Any]:
-    """Return the document of `g4 bench --json`: speeds in tokens per second, sizes in bytes."""
+def bench_to_json(path: Path, report: BenchReport, kv_type: str) -> dict[str, Any]:
+    """Return the document of `g4 bench --json`: speeds in tokens per second, sizes in bytes.
+
+    Schema: docs/reference/schemas/bench.json.
+    """
     return {
         "model": str(path),
         "description": report.description,

@@ -1,8 +1,9 @@
-"""Markdown that streams, cut into pieces that nothing to come can change. Knows no terminal.
+"""Split streamed Markdown into pieces that later text cannot change. Nothing is drawn here.
 
-A piece of text is a paragraph, a heading, a table, a quote or one item of a list with all that is
-nested in it. Code in a fence comes line by line, so that a long block costs no more than a short
-one, and without the indentation that a list gives it: what is copied from the screen runs.
+A piece of text is a paragraph, a heading, a table, a quote, or one list item with everything that
+is nested in it. Fenced code is passed on line by line, so that a long block costs no more than a
+short one. Its lines lose the indentation of the list around them, so that code copied from the
+screen runs.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _HEADING: Final = re.compile(r" {0,3}#{1,6}(?:\s|$)")
 
 @dataclass(frozen=True, slots=True)
 class TextBlock:
-    """Markdown source to be drawn `indent` columns from the margin; `gap`: a blank line came before it."""
+    """Markdown source to draw `indent` columns from the margin, below a blank line if `gap`."""
 
     source: str
     indent: int = 0
@@ -31,7 +32,7 @@ class TextBlock:
 
 @dataclass(frozen=True, slots=True)
 class CodeBegin:
-    """A fence opened; `language` is the first word behind it."""
+    """A fence opened; `language` is the first word after it."""
 
     language: str
     gap: bool = False
@@ -48,7 +49,7 @@ Piece: TypeAlias = TextBlock | CodeBegin | CodeLine
 
 
 class BlockReader:
-    """Takes text as it arrives, gives finished pieces; `pending` is what is still being written."""
+    """Takes text as it arrives and returns finished pieces; `pending` is the unfinished rest."""
 
     def __init__(self) -> None:
         self._partial = ""  # the last line, no newline yet
@@ -58,18 +59,17 @@ class BlockReader:
         self._base = 0  # indentation of the list whose code was shown last
         self._fence = ""  # the fence that is open, "" in text
         self._fence_indent = 0
-        self._inner_fence = (
-            ""  # one that opened on the line of a list marker, a part of its text block
-        )
+        # A fence that opened on the line of a list marker: its code is part of the list item.
+        self._inner_fence = ""
 
     @property
     def in_code(self) -> bool:
-        """Return whether a fence is open."""
+        """Whether a fence is open."""
         return bool(self._fence)
 
     @property
     def pending(self) -> TextBlock:
-        """Return the unfinished block, or the unfinished line of code."""
+        """The unfinished block, or the unfinished line of code."""
         if self._fence:
             return TextBlock(self._without_indent(self._partial, self._fence_indent))
         if not self._lines:
@@ -89,7 +89,7 @@ class BlockReader:
         return done
 
     def finish(self) -> list[Piece]:
-        """Return what is left when nothing more comes."""
+        """Return the pieces that the end of the text finishes."""
         done: list[Piece] = []
         if self._partial:
             line, self._partial = self._partial, ""
@@ -141,7 +141,7 @@ class BlockReader:
 
     def _opens_code(self, fence: re.Match[str]) -> bool:
         if "`" in fence[2] and "`" in fence[3]:
-            return False  # a code span
+            return False  # a code span, such as ```x```
         return len(fence[1]) < 4 + self._base or self._in_list
 
     @property

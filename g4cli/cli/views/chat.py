@@ -1,10 +1,10 @@
-"""Answers in the terminal: Markdown that is drawn while it streams, each line at most once.
+"""Draw answers in the terminal while they stream, as Markdown.
 
-Finished pieces (paragraphs, items of a list, lines of code) are printed for good. Only the piece
-still being written lies in a region at the bottom that is redrawn, and of it only the lines that
-changed: nothing flickers, and the scroll-back holds every line once. Drawing takes at most a small
-share of the time, however long a piece grows: the more a redraw has cost, the later the next one
-comes.
+A finished piece (a paragraph, a list item, a line of code) is printed once and never touched again.
+The unfinished piece is drawn in a region at the bottom of the window. When it grows, only the lines
+of the region that changed are drawn again: nothing flickers, and the scroll-back holds every line
+once. Drawing takes a small share of the time however long a piece grows, because the next redraw
+waits in proportion to what the last one cost.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from g4cli.cli.views.blocks import BlockReader, CodeBegin, CodeLine, Piece
 from g4cli.cli.views.code import Highlighter
 from g4cli.cli.views.markdown import render_lines, render_markdown, split_rows, strip_styles
 from g4cli.cli.views.plain_chat import THOUGHT_BEGINS, THOUGHT_ENDS, PlainView
-from g4cli.cli.views.reply import call_json
+from g4cli.cli.views.reply import format_call
 from g4cli.core.units import duration_text
 from g4cli.core.visible import AnswerCleaner, escape_invisible, one_line
 from g4cli.prompt.reply import AnswerText, CallMade, ThoughtEnded, ThoughtText
@@ -34,38 +34,35 @@ if TYPE_CHECKING:
     from g4cli.cli.output import Output
     from g4cli.prompt.messages import Message
 
-# A terminal keeps up with more, an eye does not; the last state is always drawn.
+# Redraws come at least this far apart: nobody sees more than 25 a second.
 _REDRAW_S: Final = 0.04
-# The next redraw comes no earlier than this many times what the last one took: 3 % of the time at
-# most.
+# The pause after a redraw is this many times its duration: drawing takes at most 3 % of the time.
 _PAUSE: Final = 30
-# Terminals that know it show a frame only when it is whole; the others ignore it.
-_FRAME_BEGIN, _FRAME_END = "\x1b[?2026h", "\x1b[?2026l"
+# "Synchronized output": a terminal that knows this mode shows a redraw only when it is complete.
+_SYNC_BEGIN, _SYNC_END = "\x1b[?2026h", "\x1b[?2026l"
 
 
 class Region:
     """The last lines of the terminal, redrawn from the first line that changed.
 
-    Lines above the window cannot be changed any more. Those that a long piece pushes out stay in
-    the scroll-back as they are; if the piece has changed there when it is drawn again, it begins
-    anew below.
+    A terminal cannot change lines that have scrolled out of its window. Lines that a long piece
+    pushes out stay in the scroll-back as they are. If such a line would have changed, the whole
+    piece is drawn again below.
     """
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._lines: list[str] = []  # what can be redrawn
-        self._gone: list[str] = []  # what was pushed out of the window, of the same piece
+        self._lines: list[str] = []  # lines in the window, which can be redrawn
+        self._gone: list[str] = []  # lines of the same piece that have left the window
         self._drawn_width = 0
 
     @property
     def width(self) -> int:
-        """Return the columns to draw in: a piece that was pushed out in part keeps its width."""
+        """The columns to draw in. A piece that has partly left the window keeps its width."""
         return self._drawn_width if self._gone else self._console.width
 
     def draw(self, lines: Sequence[str], *, only_last: bool = False) -> None:
-        """Show `lines`. What does not fit the window scrolls out above, or is left out with
-        `only_last`.
-        """
+        """Show `lines`; those that do not fit the window scroll out, or `only_last` omits them."""
         rows = max(1, self._console.height - 2)
         if only_last:
             self._redraw_lines(lines[-rows:])
@@ -81,14 +78,12 @@ class Region:
         self._lines, self._gone = [], []
 
     def clear(self) -> None:
-        """Take the region away; the cursor stands where it began."""
+        """Remove the region; the cursor returns to where the region began."""
         self._redraw_lines([])
 
     def _without_gone(self, lines: Sequence[str]) -> Sequence[str]:
         n_gone = len(self._gone)
-        if [strip_styles(line) for line in lines[:n_gone]] == [
-            strip_styles(line) for line in self._gone
-        ]:
+        if list(map(strip_styles, lines[:n_gone])) == list(map(strip_styles, self._gone)):
             return lines[n_gone:]
         self._gone = []
         return lines
@@ -96,7 +91,7 @@ class Region:
     def _redraw_lines(self, lines: Sequence[str]) -> None:
         width = self._console.width
         same = 0
-        # Another width has moved what was drawn: all of it is drawn again.
+        # In a window of another width every line may have moved: all of them are drawn again.
         if width == self._drawn_width:
             for old, new in zip(self._lines, lines, strict=False):
                 if old != new:
@@ -107,20 +102,15 @@ class Region:
         up = sum(self._count_rows(line, width) for line in self._lines[same:])
         text = "".join(f"\r\x1b[K{line}\n" for line in lines[same:])
         move = f"\x1b[{min(up, self._console.height - 1)}A\r\x1b[J" if up else ""
-        self._write_text(f"{_FRAME_BEGIN}{move}{text}{_FRAME_END}")
+        self._console.file.write(f"{_SYNC_BEGIN}{move}{text}{_SYNC_END}")
+        self._console.file.flush()
         self._lines, self._drawn_width = list(lines), width
 
     def _count_rows(self, line: str, width: int) -> int:
-        """Return the rows that a drawn line takes: a terminal that became narrower has wrapped it
-        again.
-        """
+        """Return the rows that a drawn line takes now; a narrower window has wrapped it again."""
         if width >= self._drawn_width:
             return 1
         return max(1, -(-cell_len(strip_styles(line)) // width))
-
-    def _write_text(self, text: str) -> None:
-        self._console.file.write(text)
-        self._console.file.flush()
 
 
 class MarkdownView:
@@ -167,21 +157,21 @@ class MarkdownView:
             self._end_thought()
             self._finish_text()
             self._print_piece(CodeBegin("json", gap=True))
-            self._print_piece(CodeLine(escape_invisible(call_json(event))))
-            self._reader.feed("\n")  # what follows stands apart
+            self._print_piece(CodeLine(escape_invisible(format_call(event))))
+            self._reader.feed("\n")  # a blank line before what follows
         elif isinstance(event, PromptRead):
             self._region.draw([_dim_text("...")])
 
     def show_waiting(self) -> None:
-        """Show that the model is at work. After this nobody else writes to the terminal."""
+        """Show that the model is at work. From here on only the view writes to the terminal."""
         self._region.draw([_dim_text("...")])
 
     def show_encoding(self, name: str) -> None:
-        """Show that a picture or sound is encoded."""
+        """Show that an image or audio file is being encoded."""
         self._region.draw([_dim_text(f"encoding {one_line(name)} ...")])
 
     def show_reading(self, done: int, total: int, _label: str) -> None:
-        """Show how much of a long prompt is read: fits `Progress`."""
+        """Show how much of a long prompt is processed (a `Progress`)."""
         if total:
             self._region.draw([_dim_text(f"reading {total:,} tokens: {100 * done // total} %")])
 
@@ -219,7 +209,7 @@ class MarkdownView:
         block, width = self._reader.pending, self._region.width
         if not block.source.strip():
             if not self._reader.in_code:
-                return  # the dots of waiting stay until there is something to see
+                return  # the waiting dots stay until there is something to see
             lines: list[str] = []
         elif self._reader.in_code:
             rows = split_rows(Text(block.source.expandtabs(8)), width)
@@ -228,8 +218,8 @@ class MarkdownView:
             lines = render_markdown(self._console, block.source, width=width, indent=block.indent)
         if block.gap and self._has_printed and lines:
             lines.insert(0, "")
-        # The columns of a table may change with each row, a line of code is wrapped by the
-        # terminal.
+        # A new row may change all columns of a table, and a finished line of code is left to the
+        # terminal to wrap: rows that had left the window would be drawn again below.
         self._region.draw(lines, only_last=self._reader.in_code or "|" in block.source)
 
     def _show_thought(self, text: str) -> None:
@@ -257,22 +247,21 @@ class MarkdownView:
         self._thought_tokens = 0
 
 
-def view_for(out: Output, thoughts: str) -> MarkdownView | PlainView:
-    """Return the view that this terminal can show: one that cannot move its cursor gets plain text."""
-    return (
-        PlainView(out, thoughts) if out.console().is_dumb_terminal else MarkdownView(out, thoughts)
-    )
+def make_view(out: Output, thoughts: str) -> MarkdownView | PlainView:
+    """Return a Markdown view, or a plain one for a terminal that cannot move its cursor."""
+    is_dumb = out.console().is_dumb_terminal
+    return PlainView(out, thoughts) if is_dumb else MarkdownView(out, thoughts)
 
 
 def draw_turns(out: Output, turns: Sequence[Message]) -> None:
-    """Draw a conversation that was loaded."""
+    """Draw the turns of a conversation, after it was loaded."""
     for turn in turns:
         if turn.role == "user":
             out.line(f">>> {turn.content}", style="bold")
             for medium in turn.media:
                 out.line(f"    [{medium.kind}: {medium.path}]")
         elif turn.content:
-            with view_for(out, "hide") as view:
+            with make_view(out, "hide") as view:
                 view.show(AnswerText(turn.content))
 
 

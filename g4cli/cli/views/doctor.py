@@ -1,4 +1,4 @@
-"""A diagnosis on one screen: the verdict, the worst findings, what to do next."""
+"""Draw a diagnosis on one screen: the verdict, the worst findings, and what to do next."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ _MAX_FOUND: Final = 420
 _MINOR: Final = ("probe.loop", "probe.logits", "probe.tokens", "probe.formats", "file.magic")
 
 
-def render_diagnosis(out: Output, diagnosis: Diagnosis) -> None:
-    """Draw the report, the repair if there was one, and the report on the repaired copy."""
-    render_report(out, diagnosis.report)
+def draw_diagnosis(out: Output, diagnosis: Diagnosis) -> None:
+    """Draw the report; after a repair also its changes and the report on the repaired copy."""
+    draw_report(out, diagnosis.report)
     after = diagnosis.repaired_report
     if diagnosis.repair is not None:
         _draw_repair(out, diagnosis.repair, after, is_kept=diagnosis.is_kept)
     if after is not None and diagnosis.is_kept:
         out.line()
-        render_report(out, after)
+        draw_report(out, after)
 
 
 def _draw_repair(out: Output, repair: Repair, after: Report | None, *, is_kept: bool) -> None:
     if after is None:
-        out.line("nothing was written: new metadata would not repair this file", style="bold")
+        out.line("no copy was written: new metadata would not repair this file", style="bold")
     elif is_kept:
         out.line()
         out.line(f"repaired copy: {repair.path}", style="bold green")
@@ -53,7 +53,7 @@ def format_verdict(report: Report) -> str:
     return report.verdict.upper().replace("-", " ")
 
 
-def render_report(out: Output, report: Report) -> None:
+def draw_report(out: Output, report: Report) -> None:
     """Draw the verdict, the failures and warnings (or else the passed checks), and the advice."""
     is_sound = report.exit_code == 0
     healthy = "bold green" if report.verdict == "healthy" else "bold yellow"
@@ -64,7 +64,8 @@ def render_report(out: Output, report: Report) -> None:
         ("" if is_sound else f"  (confidence: {report.confidence})", "dim"),
     )
     shown = [f for f in report.worst_first if f.status not in ("ok", "skipped")]
-    # The same answer in other configurations proves that llama.cpp is not at fault.
+    # A passed probe.configs stands with the failures: the same answer in other configurations of
+    # llama.cpp proves that llama.cpp is not at fault.
     shown += [f for f in report.findings if shown and f.id == "probe.configs" and f.status == "ok"]
     passed = [f for f in report.worst_first if f.status == "ok" and f not in shown]
     if shown:
@@ -87,19 +88,16 @@ def render_report(out: Output, report: Report) -> None:
 
 
 def _draw_findings(out: Output, findings: list[Finding]) -> None:
-    rows = [
-        (
-            _MARK[f.status][0],
-            f.id,
-            f.found if len(f.found) <= _MAX_FOUND else f.found[:_MAX_FOUND] + " ...",
-        )
-        for f in findings
-    ]
+    rows = []
+    for f in findings:
+        is_short = len(f.found) <= _MAX_FOUND
+        text = f.found if is_short else f.found[:_MAX_FOUND] + " ..."
+        rows.append((_MARK[f.status][0], f.id, text))
     out.table((), rows, whole=(0, 1), styles=[_MARK[f.status][1] for f in findings])
 
 
 def _draw_families(out: Output, findings: list[Finding]) -> None:
-    """Draw one row per family of passed checks, so that all of them are on one screen."""
+    """Draw one row per family of passed checks, so that all families fit on one screen."""
     families: dict[str, list[str]] = {}
     for finding in findings:
         if finding.id not in _MINOR:

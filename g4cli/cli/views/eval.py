@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from g4cli.runtime.measure.reports import Evaluation
 
 
-def evaluation_data(model: str, against: str | None, result: Evaluation) -> dict[str, Any]:
-    """Return the result as JSON data. Every `*_error` is one standard error."""
+def evaluation_to_json(model: str, against: str | None, result: Evaluation) -> dict[str, Any]:
+    """Return the document of `g4 eval --json`. Every `*_error` is one standard error."""
     score = result.score
     data: dict[str, Any] = {
         "model": model,
@@ -37,7 +37,7 @@ def evaluation_data(model: str, against: str | None, result: Evaluation) -> dict
 
 
 def draw_evaluation(out: Output, model: str, against: str | None, result: Evaluation) -> None:
-    """Draw perplexity, exact answers and, with a base model, how far the two differ."""
+    """Draw perplexity and exact answers and, if there is a base model, the divergence from it."""
     score = result.score
     out.line(f"{model}: {score.n:,} tokens in {_count_answers(result.n_documents)}")
     out.line(f"  perplexity         {score.perplexity:.4f} ± {score.perplexity_error:.4f}")
@@ -45,12 +45,11 @@ def draw_evaluation(out: Output, model: str, against: str | None, result: Evalua
         f"  exact answers      {result.n_exact:,} of {result.n_documents:,} (greedy, word for word)"
     )
     if result.n_cut:
-        out.line(
-            f"  {_count_answers(result.n_cut)} too long for the context: only the beginning was scored"
-        )
+        cut = _count_answers(result.n_cut)
+        out.line(f"  {cut} too long for the context: only the beginning was scored")
     if against:
         out.line(f"against {against} (perplexity {score.base_perplexity:.4f}):")
-        # Q8_0 gives about 1e-6 and Q2_K about 0.1: significant digits, not decimal places.
+        # Significant digits, not decimal places: Q8_0 gives about 1e-6 and Q2_K about 0.1.
         mean = f"{score.kl_mean:.3g} ± {score.kl_error:.2g}"
         out.line(f"  KL divergence      {mean} nats, at most {score.kl_largest:.3g}")
         out.line(f"  same first choice  {score.same_top1:.2%} ± {score.same_top1_error:.2%}")

@@ -1,4 +1,4 @@
-"""The answer of `g4 fit` as text (devices, memory terms, contexts, types) and as JSON."""
+"""Draw the answer of `g4 fit` (devices, memory terms, contexts, types), or return it as JSON."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from g4cli.operations.fit.answer import FitAnswer, MatrixAnswer
 
 BAR: Final = 56
-# group of terms: glyph (tells groups apart where there are no colors), style
+# Group of terms -> glyph and style. The glyphs tell the groups apart where there are no colors.
 _LOOK: Final = MappingProxyType(
     {
         "weights": ("█", "blue"),
@@ -31,12 +31,13 @@ _LOOK: Final = MappingProxyType(
 _FREE: Final = "·"
 _KEPT: Final = "-"
 _OVER: Final = "!"
+_FITS: Final = MappingProxyType({True: "✓ fits", False: "✗ does not fit"})
 
 
-def fit_data(answer: FitAnswer) -> dict[str, Any]:
-    """Return the answer as JSON data, described by docs/reference/schemas/fit.json.
+def fit_to_json(answer: FitAnswer) -> dict[str, Any]:
+    """Return the document of `g4 fit --json`, with all sizes in bytes.
 
-    All sizes are in bytes.
+    Schema: docs/reference/schemas/fit.json.
     """
     plan, subject, host = answer.plan, answer.subject, answer.machine.host
     found, options = plan.estimate, plan.options
@@ -81,15 +82,16 @@ def fit_data(answer: FitAnswer) -> dict[str, Any]:
     return data
 
 
-def render_fit(out: Output, answer: FitAnswer) -> None:
-    """Draw the answer: a bar and its terms for each device, contexts, types, the verdict."""
+def draw_fit(out: Output, answer: FitAnswer) -> None:
+    """Draw the answer: for each device a bar and its terms, then contexts, types and verdict."""
     plan, subject, machine = answer.plan, answer.subject, answer.machine
     kind = plan.options.type_k.name.lower()
     out.line(f"{subject.name} on {machine.description}", style="bold")
     out.line(plan.context_reason)
     out.line(f"KV cache {kind}; {_describe_drafting(plan)}", style="dim")
     if subject.published:
-        out.line(f"get it: g4 pull {shell_word(subject.name)} ({subject.published})", style="dim")
+        command = f"g4 pull {shell_word(subject.name)}"
+        out.line(f"to get it: {command} ({subject.published})", style="dim")
     for memory in machine.memories:
         _render_device(out, memory, answer)
     _render_contexts(out, answer)
@@ -100,14 +102,14 @@ def render_fit(out: Output, answer: FitAnswer) -> None:
     if any(m.name != "host" for m in machine.memories):
         out.line(f"Layers: {plan.placement}.")
     elif machine.host.gpus is None:
-        out.line("GPUs not checked yet, host memory only; to check them, add --gpu probe.")
-    line = fit_line(answer)
+        out.line("Host memory only: GPUs were not checked yet. To check them, add --gpu probe.")
+    line = summarize_fit(answer)
     out.line(f"{line[0].upper()}{line[1:]}.", style="green" if plan.verdict.fits else "red")
     if answer.alternative:
         out.line(f"Instead: {answer.alternative}")
 
 
-def fit_line(answer: FitAnswer) -> str:
+def summarize_fit(answer: FitAnswer) -> str:
     """Return the verdict as one line: "fits: ..." or "does not fit: ..."."""
     verdict = answer.plan.verdict
     return f"{'fits' if verdict.fits else 'does not fit'}: {verdict.reason}"
@@ -144,10 +146,10 @@ def _render_device(out: Output, memory: Memory, answer: FitAnswer) -> None:
 
 
 def make_bar(terms: Sequence[Term], memory: Memory, n_cells: int = BAR) -> list[tuple[str, str]]:
-    """Return a bar of `n_cells` as (text, style).
+    """Return a bar of `n_cells` characters, as pairs of text and style.
 
-    It shows the terms by size, what is free, the reserve, and by how much the terms exceed the
-    device.
+    It shows the terms by size, then free memory and the reserve; or, if the terms need more than
+    the device has available, by how much.
     """
     needed_terms = [t for t in terms if t.group not in ("cache", "disk")]
     needed = sum(t.nbytes for t in needed_terms)
@@ -167,7 +169,7 @@ def make_bar(terms: Sequence[Term], memory: Memory, n_cells: int = BAR) -> list[
 
 def _render_contexts(out: Output, answer: FitAnswer) -> None:
     rows = [
-        (f"{row.n_ctx:,}", size_text(row.total_bytes), "✓ fits" if row.fits else "✗ does not fit")
+        (f"{row.n_ctx:,}", size_text(row.total_bytes), _FITS[row.fits])
         for row in answer.plan.contexts
     ]
     out.table(("context", "needs", ""), rows, right=(0, 1))
@@ -183,7 +185,7 @@ def _render_types(out: Output, ranking: TypeRanking) -> None:
             size_text(row.weights_bytes),
             size_text(row.total_bytes),
             f"{row.largest_ctx:,}" if row.largest_ctx else "none",
-            ("✓ fits" if row.fits else "✗ does not fit") + (" *" if row.disk_bytes else ""),
+            _FITS[row.fits] + (" *" if row.disk_bytes else ""),
         )
         for row in ranking.types
     ]
@@ -194,9 +196,9 @@ def _render_types(out: Output, ranking: TypeRanking) -> None:
     )
     lazy = [row.disk_bytes for row in ranking.types if row.disk_bytes]
     if lazy:
-        most = f"{' to '.join(dict.fromkeys(size_text(n) for n in (min(lazy), max(lazy))))}"
-        out.line(f"* per-layer embeddings ({most}) stay on the disk and are read when needed")
-    out.line(f"Which type: {ranking.reason}.")
+        sizes = " to ".join(dict.fromkeys(size_text(n) for n in (min(lazy), max(lazy))))
+        out.line(f"* per-layer embeddings ({sizes}) stay on the disk and are read when needed")
+    out.line(f"Best type: {ranking.reason}.")
 
 
 def _render_verification(out: Output, verification: Mapping[str, Any]) -> None:
@@ -216,8 +218,8 @@ def _render_verification(out: Output, verification: Mapping[str, Any]) -> None:
     out.table(("", "g4", "llama.cpp", ""), rows, title=title, right=(1, 2, 3))
 
 
-def render_matrix(out: Output, answer: MatrixAnswer) -> None:
-    """Draw types by models: the largest context that fits, else the size of the weights."""
+def draw_matrix(out: Output, answer: MatrixAnswer) -> None:
+    """Draw a table of types and models: the largest context that fits, or else the weights."""
     rows, machine = answer.rows, answer.machine
     models = list(dict.fromkeys(row["model"] for row in rows))
     largest = sorted(rows, key=lambda r: (r["model"] != models[-1], -r["weights_bytes"]))

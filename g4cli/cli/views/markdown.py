@@ -1,12 +1,13 @@
-"""Markdown as lines of a terminal. Every character that is not markup is on them.
+"""Render Markdown as lines of a terminal that show every character that is not markup.
 
-CommonMark with tables and strikethrough, less what would swallow text that models mean literally:
-- HTML, entities and <addresses> are text; a terminal is no browser
-- reference definitions are text ('[^1]: a footnote'), images are links behind their '!'
-- '_' marks nothing (__init__), nor does '*' between two letters or digits (2*3*4, x**2)
-- a backslash hides only before a character that would be markup: \\( and \\\\ of formulas stay
-- a line of '=' or '-' makes no heading of the line before
-Single line breaks stay line breaks, as in every chat.
+CommonMark with tables and strikethrough, without the parts that would hide text that models write
+literally:
+- HTML, entities and <addresses> are shown as text
+- reference definitions ('[^1]: a footnote') are shown as text, and images as '!' and a link
+- '_' is not emphasis (__init__), nor is '*' between two letters or digits (2*3*4, x**2)
+- a backslash is removed only before a character that would be markup: \\( and \\\\ of formulas stay
+- a line of '=' or '-' does not turn the line above it into a heading
+A single line break stays a line break, as in every chat.
 """
 
 from __future__ import annotations
@@ -37,23 +38,23 @@ _STYLES: Final = {"strong": "bold", "em": "italic", "s": "strike", "link": "unde
 _HEADINGS: Final = {"h1": "bold underline", "h2": "bold", "h3": "bold"}
 _BULLET: Final = "• "
 _QUOTE: Final = "▌ "
-_NARROWEST: Final = 8  # columns that nesting leaves at least
-_CELL: Final = 4  # columns that a table's column needs at least
+_NARROWEST: Final = 8  # fewest columns that nested text is drawn in
+_CELL: Final = 4  # fewest terminal columns for each column of a table
 _SGR: Final = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def render_markdown(console: Console, source: str, *, width: int, indent: int = 0) -> list[str]:
-    """Return `source` drawn in `width` columns, the first `indent` of them empty.
+    """Return `source` as lines of at most `width` columns, the first `indent` of them empty.
 
-    Each line has its escape sequences and no newline, and is no wider than `width`. If any letter,
-    digit or non-ASCII character of `source` were missing, the source itself is returned, wrapped.
+    A line holds its escape sequences and no newline. If any letter, digit or non-ASCII character
+    of `source` were missing from the lines, the source itself is returned, wrapped.
     """
     width, indent = (width - indent, indent) if width - indent >= _NARROWEST else (width, 0)
     source = source.expandtabs(4)
     try:
         tree = SyntaxTreeNode(_make_parser().parse(source))
         lines: list[Text] | None = list(_draw_blocks(tree, _Page(console, source, width)))
-    except RecursionError:  # nested a thousand times: nobody's Markdown
+    except RecursionError:  # nested a thousand times: not written by a person
         lines = None
     if lines is None or _count_content(source) - _count_content(
         "".join(line.plain for line in lines)
@@ -80,7 +81,7 @@ def _count_content(text: str) -> Counter[str]:
 
 
 class _Raw:
-    """Prints lines as they are: rich would expand tabs and cut or wrap what is too long."""
+    """Prints lines unchanged, where rich would expand tabs and cut or wrap what is too long."""
 
     def __init__(self, console: Console, lines: Iterable[Text]) -> None:
         self._console, self._lines = console, lines
@@ -94,7 +95,7 @@ class _Raw:
 
 
 class _Page:
-    """Where lines are drawn: the console, the width that is left, and the source that positions refer to."""
+    """What a block is drawn for: the console, the columns left, and the source with its lines."""
 
     def __init__(self, console: Console, source: str, width: int) -> None:
         self.console, self.width = console, max(_NARROWEST, width)
@@ -102,11 +103,11 @@ class _Page:
         self.lines = source.split("\n")
 
     def narrow_by(self, columns: int) -> _Page:
-        """Return the page with `columns` less."""
+        """Return a page with `columns` fewer columns."""
         return _Page(self.console, self.source, self.width - columns)
 
     def gap_before(self, node: SyntaxTreeNode) -> bool:
-        """Return whether a blank line stands before a block."""
+        """Return whether a blank line precedes the block `node` in the source."""
         at = node.map[0] if node.map else 0
         return 0 < at <= len(self.lines) and not self.lines[at - 1].strip("> \t")
 
@@ -130,9 +131,9 @@ def _draw_block(node: SyntaxTreeNode, page: _Page) -> Iterator[Text]:
             if index and page.gap_before(item):
                 yield Text()
             mark = f"{item.info}{item.markup} " if kind == "ordered_list" else _BULLET
-            yield from _draw_behind_mark(mark, " " * len(mark), item, page)
+            yield from _draw_after_mark(mark, " " * len(mark), item, page)
     elif kind == "blockquote":
-        yield from _draw_behind_mark(_QUOTE, _QUOTE, node, page)
+        yield from _draw_after_mark(_QUOTE, _QUOTE, node, page)
     elif kind in ("fence", "code_block"):
         yield from _draw_code(node, page)
     elif kind == "hr":
@@ -145,8 +146,8 @@ def _draw_block(node: SyntaxTreeNode, page: _Page) -> Iterator[Text]:
         yield from _wrap_text(page.console, Text(node.content), page.width)
 
 
-def _draw_behind_mark(first: str, rest: str, node: SyntaxTreeNode, page: _Page) -> Iterator[Text]:
-    """Draw the blocks of `node` behind a mark on the first line and another on those below."""
+def _draw_after_mark(first: str, rest: str, node: SyntaxTreeNode, page: _Page) -> Iterator[Text]:
+    """Draw the blocks of `node` after the mark `first` on their first line and `rest` on others."""
     prefix = Text(first, style="cyan" if first != _QUOTE else "dim")
     empty = True
     for line in _draw_blocks(node, page.narrow_by(cell_len(first))):
@@ -158,7 +159,7 @@ def _draw_behind_mark(first: str, rest: str, node: SyntaxTreeNode, page: _Page) 
 
 
 def _draw_code(node: SyntaxTreeNode, page: _Page) -> Iterator[Text]:
-    """Draw code that is nested in a list or a quote; that of the outermost level never comes here."""
+    """Draw code that is nested in a list or a quote; the view draws other code line by line."""
     info = node.info.strip() if node.type == "fence" else ""
     if info:
         yield from _wrap_text(page.console, Text(info, style="dim"), page.width)
@@ -233,7 +234,7 @@ def _append_nodes(text: Text, nodes: Sequence[SyntaxTreeNode], style: str) -> No
 
 
 def _format_address(link: SyntaxTreeNode) -> str:
-    """Return where a link leads, in parentheses behind its text."""
+    """Return the address of a link, and its title if it has one, in parentheses."""
     address, title = str(link.attrs.get("href", "")), str(link.attrs.get("title", ""))
     return f' ({address} "{title}")' if title else f" ({address})"
 
@@ -244,7 +245,7 @@ def _wrap_text(console: Console, text: Text, width: int) -> Iterator[Text]:
 
 @cache
 def _make_parser() -> MarkdownIt:
-    # Nesting is bounded by the RecursionError above: the parser's own bound leaves text out.
+    # Nesting is limited by the RecursionError above, since the parser's own limit omits text.
     parser = MarkdownIt("commonmark", {"html": False, "maxNesting": 10_000})
     parser.enable(["table", "strikethrough"])
     parser.disable(["html_block", "html_inline", "autolink", "entity", "image"])
@@ -257,7 +258,7 @@ def _make_parser() -> MarkdownIt:
 
 
 def _parse_emphasis(state: StateInline, silent: bool) -> bool:
-    """Take a run of '*'. markdown_it.rules_inline.emphasis, but no emphasis opens inside a word."""
+    """Parse a run of '*' as markdown_it.rules_inline.emphasis does, but open none inside a word."""
     if silent or state.src[state.pos] != "*":
         return False
     run = state.scanDelims(state.pos, True)
@@ -286,7 +287,7 @@ def _is_word(char: str) -> bool:
 
 
 def _parse_escape(state: StateInline, silent: bool) -> bool:
-    """Take a backslash with the character that it protects; others keep their backslash."""
+    """Parse a backslash: it is removed before markup and kept before every other character."""
     if state.src[state.pos] != "\\" or state.pos + 1 >= state.posMax:
         return False
     char = state.src[state.pos + 1]

@@ -1,9 +1,9 @@
-"""Pictures in the terminal: kitty's and iTerm2's protocols take a PNG, half blocks go everywhere.
+"""Show pictures in the terminal: as PNG by the protocols of kitty and iTerm2, else as half blocks.
 
 Sources: kitty, "Terminal graphics protocol" (a PNG in base64, in pieces of 4,096 characters);
-iTerm2, "Inline Images Protocol" (OSC 1337). Terminals are told apart by the variables they set, as
-asking them needs the terminal in raw mode and time. Inside tmux and screen, which pass neither
-protocol on, half blocks are drawn.
+iTerm2, "Inline Images Protocol" (OSC 1337). A terminal is recognized by the environment variables
+that it sets: asking it would take time and need raw mode. tmux and screen pass neither protocol
+on, so half blocks are drawn inside them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from g4cli.core.png import Pixels, decode_png
 from g4cli.operations.svg import render_drawing
 from g4cli.svg.repair import Drawing
 
-PictureWay: TypeAlias = Literal["kitty", "iterm2", "blocks", "none"]
+PictureProtocol: TypeAlias = Literal["kitty", "iterm2", "blocks", "none"]
 
 _PIECE: Final = 4096
 _SIDE: Final = 640  # pixels, for terminals that take a PNG
@@ -32,22 +32,22 @@ def show_picture(out: Output, drawing: Drawing) -> None:
 
     Raises RuntimeFailed if it cannot be rendered.
     """
-    way = choose_picture_way(os.environ) if out.is_terminal else "none"
-    if way == "none":
-        out.say("no terminal that shows pictures: g4 svg png FILE OUT writes one")
+    protocol = choose_picture_protocol(os.environ) if out.is_terminal else "none"
+    if protocol == "none":
+        out.say("this output cannot show pictures; to write a PNG: g4 svg png FILE OUT")
         return
-    if way == "blocks":
+    if protocol == "blocks":
         columns = max(8, min(_MOST_COLUMNS, out.console().width - 1))
         pixels = decode_png(render_drawing(drawing, width=columns, most=2 * columns))
         sys.stdout.write("".join(f"{line}\n" for line in draw_half_blocks(pixels)))
     else:
         png = render_drawing(drawing, most=_SIDE)
-        sys.stdout.write((encode_kitty if way == "kitty" else encode_iterm2)(png) + "\n")
+        sys.stdout.write((encode_kitty if protocol == "kitty" else encode_iterm2)(png) + "\n")
     sys.stdout.flush()
 
 
-def choose_picture_way(environment: Mapping[str, str]) -> PictureWay:
-    """Return how the terminal that `environment` describes shows a picture."""
+def choose_picture_protocol(environment: Mapping[str, str]) -> PictureProtocol:
+    """Return how to show a picture on the terminal that the environment variables describe."""
     term, program = environment.get("TERM", ""), environment.get("TERM_PROGRAM", "")
     if term in ("", "dumb") or "NO_COLOR" in environment:
         return "none"
@@ -79,8 +79,8 @@ def encode_iterm2(png: bytes) -> str:
 def draw_half_blocks(pixels: Pixels) -> Iterator[str]:
     """Yield lines of text in which each character shows two pixels, one above the other.
 
-    The upper one is the color of the character, the lower one that of its background. What is not
-    painted stays the terminal's own background.
+    The upper pixel is the color of the character, the lower pixel that of its background. A
+    transparent pixel leaves the terminal's own background.
     """
     for y in range(0, pixels.height, 2):
         line = []
@@ -96,10 +96,10 @@ def _draw_cell(upper: tuple[int, int, int, int], lower: tuple[int, int, int, int
     if visible == [False, False]:
         return "\x1b[0m "
     if visible == [False, True]:
-        return f"\x1b[0;38;2;{_color(lower)}m▄"
-    background = f"48;2;{_color(lower)}" if visible[1] else "49"
-    return f"\x1b[38;2;{_color(upper)};{background}m{_UPPER}"
+        return f"\x1b[0;38;2;{_format_color(lower)}m▄"
+    background = f"48;2;{_format_color(lower)}" if visible[1] else "49"
+    return f"\x1b[38;2;{_format_color(upper)};{background}m{_UPPER}"
 
 
-def _color(pixel: tuple[int, int, int, int]) -> str:
+def _format_color(pixel: tuple[int, int, int, int]) -> str:
     return f"{pixel[0]};{pixel[1]};{pixel[2]}"

@@ -6,13 +6,13 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from g4cli.chat import TurnEvent
-from g4cli.cli.views.reply import call_json
+from g4cli.cli.views.reply import format_call
 from g4cli.prompt.reply import AnswerText, CallMade, ThoughtEnded, ThoughtText
 
 if TYPE_CHECKING:
     from g4cli.cli.output import Output
 
-# Colors alone do not tell a thought from an answer: NO_COLOR, TERM=dumb, a copy of the screen.
+# Words mark a thought, since colors are lost with NO_COLOR, TERM=dumb and in copied text.
 THOUGHT_BEGINS: Final = "thinking:\n"
 THOUGHT_ENDS: Final = "... done thinking.\n\n"
 
@@ -25,18 +25,18 @@ class PlainView:
         self._show_thoughts = thoughts == "show" and out.is_human
         self._ends_line = True
         self._thought = ""
-        # In a file thoughts are alone and need no mark.
+        # In a file, standard error holds the thoughts alone: they need no mark.
         self._mark_thoughts = sys.stderr.isatty()
 
     def show(self, event: TurnEvent) -> None:
-        """Write what one event of the turn holds."""
+        """Write the text of one event of the turn."""
         if self._out.mode == "json":
             return
         if isinstance(event, AnswerText):
             self._out.stream(event.text)
             self._ends_line = event.text.endswith("\n")
         elif isinstance(event, CallMade):
-            self._out.stream(call_json(event) + "\n")
+            self._out.stream(format_call(event) + "\n")
             self._ends_line = True
         elif isinstance(event, ThoughtText) and self._show_thoughts:
             if not self._thought and self._mark_thoughts:

@@ -1,4 +1,4 @@
-"""The output of `g4 quantize`: the plan, the result and the quantization error."""
+"""Draw what `g4 quantize` planned or wrote, and the quantization error."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def draw_plan(out: Output, planned: Planned) -> None:
 def draw_diff(out: Output, diff: Diff) -> None:
     """Draw the error of one file against another, the worst kind of tensor first."""
     groups = diff.group_by_kind()
-    # Usually all tensors had one type before; the column is left out then, to fit 80 columns.
+    # Without this column, needed only if the types before differ, the table fits 80 columns.
     before = ("from",) if len({row.before for row in groups}) > 1 else ()
     rows = [
         (
@@ -61,9 +61,8 @@ def draw_diff(out: Output, diff: Diff) -> None:
     if total.n_bad:
         out.line(f"{total.n_bad:,} weights are NaN or infinite and were left out", style="red")
     if diff.only:
-        out.line(
-            f"{len(diff.only)} tensors are in only one of the files, for example {diff.only[0]}"
-        )
+        n = len(diff.only)
+        out.line(f"{n} tensors are in only one of the files, for example {diff.only[0]}")
 
 
 def _format_share(part: int, whole: int) -> str:
@@ -71,7 +70,7 @@ def _format_share(part: int, whole: int) -> str:
 
 
 def draw_result(out: Output, done: Quantized) -> None:
-    """Draw size and duration of a finished file, and what is worth noting about it."""
+    """Draw the size and duration of a finished file, and notes about it."""
     share = done.nbytes / done.source_bytes
     out.line(
         f"{done.path}  {done.type}  {size_text(done.nbytes)} ({share:.0%} of the source) "

@@ -1,4 +1,4 @@
-"""An answer as JSON and its figures as text, the reason why it was stopped, its tool calls."""
+"""An answer as JSON, its figures as text, its tool calls, and why the loop detector stopped it."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 _UNIT_CHARS: Final = 60
 
 
-def reply_data(reply: Reply, load_s: float, drafted: DraftStats | None = None) -> dict[str, Any]:
-    """Return the document of `g4 chat --json`."""
+def reply_to_json(reply: Reply, load_s: float, drafted: DraftStats | None = None) -> dict[str, Any]:
+    """Return the document of `g4 chat --json`, described by docs/reference/schemas/chat.json."""
     loop = reply.loop
     data: dict[str, Any] = {
         "text": reply.text,
@@ -54,16 +54,17 @@ def reply_data(reply: Reply, load_s: float, drafted: DraftStats | None = None) -
     return data
 
 
-def call_json(event: CallMade) -> str:
+def format_call(event: CallMade) -> str:
     """Return a tool call as one line of JSON."""
     call = {"name": event.call.name, "arguments": dict(event.call.arguments)}
     return json_text({"tool_call": call})
 
 
-def loop_text(loop: FoundLoop, path: object, *, forced: bool = False) -> str:
-    """Return why an answer was stopped: what repeats, how often, from which token on.
+def describe_loop(loop: FoundLoop, path: object, *, forced: bool = False) -> str:
+    """Return why the loop detector stopped an answer: what repeats, how often, from which token.
 
-    `forced`: a grammar constrains the answer, and may leave the model no other continuation.
+    `path` is the model file. `forced` says that a grammar constrains the answer: it may leave the
+    model no other continuation.
     """
     unit = repr(loop.unit if len(loop.unit) <= _UNIT_CHARS else loop.unit[:_UNIT_CHARS] + "...")
     extent = f"{loop.covered} tokens, from token {loop.onset + 1}"
@@ -76,14 +77,14 @@ def loop_text(loop: FoundLoop, path: object, *, forced: bool = False) -> str:
         text = f"stopped: the answer repeats {unit}{changes.get(loop.kind, '')} ({times})"
     if forced:
         return f"{text}; the grammar may allow nothing else; --no-loop-stop lets it continue"
-    # A good model drifts into a loop; a damaged file begins with one.
+    # A sound model drifts into a loop; a damaged one begins with it.
     if loop.onset < loop.period + 16:
         examine = shell_command("g4", "doctor", str(path))
         return f"{text}; it repeats from the beginning, so the file may be damaged: {examine}"
     return f"{text}; --no-loop-stop lets it continue"
 
 
-def stats_text(session: ChatSession, reply: Reply) -> str:
+def format_stats(session: ChatSession, reply: Reply) -> str:
     """Return the figures of a turn as one line.
 
     The prompt's first number counts the tokens that were not in the KV cache already.

@@ -1,4 +1,4 @@
-"""The list of saved chats, for `g4 chat --resume list` and /load."""
+"""Draw the list of saved chats, for `g4 chat --resume list` and /load."""
 
 from __future__ import annotations
 

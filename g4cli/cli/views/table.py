@@ -1,8 +1,8 @@
-"""The layout of tables as plain text, with columns folded or rows stacked in narrow terminals.
+"""Lay out tables as plain text; in a narrow terminal columns are folded or rows are stacked.
 
 Where the output is not a terminal (width None), a row is one line, however long: `grep` finds whole
-names. In a terminal, columns of words are folded at spaces; the first column and those named as
-whole never are. Where that is not enough, each row is stacked: its name on one line, below it the
+names. In a terminal, columns of words are folded at spaces, except for the first column and those
+named as whole. If that is not enough, each row is stacked: its name on one line, and below it the
 other cells, each after the title of its column.
 """
 
@@ -15,8 +15,7 @@ from rich.cells import cell_len, chop_cells
 
 GAP: Final = "  "
 _NARROWEST: Final = 14
-# Cells are padded to this width at most: a longer one shifts the rest of its own row, not of
-# others.
+# Cells are padded to this width at most: a longer cell shifts the rest of its own row only.
 _PADDED: Final = 120
 
 
@@ -30,9 +29,9 @@ def lay_out(
 ) -> tuple[list[str], Iterator[list[str]]]:
     """Return the lines of the header, and an iterator over the lines of each row.
 
-    Cells and titles are single lines. `columns` are the titles; without any there is no header.
-    `right` names the columns to align at the right, `whole` those that are never folded, besides
-    the first. `width` is that of the terminal in cells, None if the output is not a terminal.
+    Cells and titles are single lines. `columns` are the titles; without titles there is no header.
+    `right` are the indices of columns to align at the right, `whole` those of columns that are
+    never folded (nor is the first). `width` is the terminal's in columns, None for other outputs.
     """
     right, whole = set(right), {0, *whole}
     widths = _measure_columns(columns, rows)
@@ -124,7 +123,7 @@ def _pad_cell(text: str, width: int, to_right: bool) -> str:
 
 
 def _stack_cells(columns: Sequence[str], row: Sequence[str], width: int, n_named: int) -> list[str]:
-    """Return the row's name and, indented below it, its other cells after their column titles."""
+    """Return the name of the row and, indented below it, its other cells after their titles."""
     pairs = []
     for i, cell in enumerate(row[n_named:], n_named):
         if cell:

@@ -94,7 +94,7 @@ def test_a_conversation_says_what_it_found_and_saves_it(
     run_command(chat, f"/svg {tmp_path / 'a.svg'}")
     assert (tmp_path / "a.svg").read_text() == SVG
     run_command(chat, "/svg")
-    assert "no terminal" in capsys.readouterr().err
+    assert "cannot show pictures" in capsys.readouterr().err
 
 
 def test_a_conversation_without_a_drawing_says_nothing_of_one(
@@ -102,5 +102,5 @@ def test_a_conversation_without_a_drawing_says_nothing_of_one(
 ) -> None:
     chat = converse("Hello.")
     assert "svg" not in capsys.readouterr().err
-    with pytest.raises(UsageError, match="no answer has a drawing"):
+    with pytest.raises(UsageError, match="no answer holds a drawing"):
         run_command(chat, "/svg")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from g4cli.cli.output import Mode, Output, _shorten_name, escape_invisible, output_for
+from g4cli.cli.output import Mode, Output, _shorten_name, escape_invisible, make_output
 from g4cli.core.errors import BadGGUF, UsageError
 
 
@@ -224,13 +224,13 @@ def test_an_answer(monkeypatch: pytest.MonkeyPatch, typed: str, answer: bool) ->
 
 
 def test_both_modes_at_once() -> None:
-    assert (output_for().mode, output_for(as_json=True).mode, output_for(quiet=True).mode) == (
+    assert (make_output().mode, make_output(as_json=True).mode, make_output(quiet=True).mode) == (
         "human",
         "json",
         "quiet",
     )
     with pytest.raises(UsageError, match="exclude each other"):
-        output_for(as_json=True, quiet=True)
+        make_output(as_json=True, quiet=True)
 
 
 @pytest.mark.parametrize("mode", ["human", "json", "quiet"])

@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 
 from g4cli.cli.views.picture import (
-    choose_picture_way,
+    choose_picture_protocol,
     draw_half_blocks,
     encode_iterm2,
     encode_kitty,
@@ -52,7 +52,7 @@ def test_check_of_a_good_drawing_leaves_with_0(
         path.write_text(text)
         code, out, err = g4(capsys, "svg", "check", path)
         assert (code, err) == (0, ""), out
-        assert "nothing is wrong" in out
+        assert "no faults" in out
 
 
 def test_fix_writes_the_repaired_drawing(
@@ -172,7 +172,7 @@ def test_json_is_what_the_schema_says(
     ],
 )
 def test_the_terminal_decides_how_a_picture_is_shown(environment: dict[str, str], way: str) -> None:
-    assert choose_picture_way(environment) == way
+    assert choose_picture_protocol(environment) == way
 
 
 def test_protocols_carry_the_png() -> None:

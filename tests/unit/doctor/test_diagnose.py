@@ -12,7 +12,7 @@ import pytest
 
 from g4cli.cli.main import run
 from g4cli.cli.output import Output
-from g4cli.cli.views.doctor import render_report
+from g4cli.cli.views.doctor import draw_report
 from g4cli.core.errors import UsageError
 from g4cli.doctor.diagnose import diagnose, judge, probe_file
 from g4cli.doctor.facts.file_facts import FileFacts
@@ -143,7 +143,7 @@ def test_the_command_prints_json_and_leaves_with_the_code(
 
 
 def test_the_screen_is_worst_first(dashes: Report, capsys: pytest.CaptureFixture[str]) -> None:
-    render_report(Output(), dashes)
+    draw_report(Output(), dashes)
     text = capsys.readouterr().out
     assert text.startswith("CONVERSION DEFECT")
     assert text.index("FAIL") < text.index("checks passed") < text.index("next: ")
@@ -156,7 +156,7 @@ def test_checks_that_do_not_apply_are_counted(
 ) -> None:
     found = Finding("file.size", "ok", "complete")
     skipped = [Finding(f"mmproj.x{i}", "skipped", "not an mmproj file") for i in range(count)]
-    render_report(Output(), Report("m", "healthy", "high", "sound", (), "", (found, *skipped)))
+    draw_report(Output(), Report("m", "healthy", "high", "sound", (), "", (found, *skipped)))
     assert f"{said} (mmproj)" in capsys.readouterr().out
 
 
