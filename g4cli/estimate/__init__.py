@@ -1,6 +1,23 @@
-"""How much memory a Gemma 4 network needs, computed term by term from its shape.
+"""Compute how much memory a Gemma 4 network needs, term by term, from its shape.
 
-Nothing is read: neither a file nor the state of this machine.
+Neither a file nor the state of this machine is read.
+
+Theory. Before the first token llama.cpp allocates memory for several purposes. Each is a `Term` on
+one device, and each follows from the shape of the network and the options of the run:
+
+* *Weights* (weights.py): the bytes of the tensors, once as pages of the mapped file or padded
+  without mmap, and again for copies: repacked for the CPU, or offloaded (placement.py says which).
+* *KV cache* (kv.py): cells times the width of K and V, per layer. Full-attention layers have a cell
+  for each token of the context, sliding-window layers only for a window and one ubatch.
+* *Compute buffer* (graph.py, network.py): all intermediate results of one ubatch share a buffer, in
+  which blocks are reused. Its size depends on the order of all operations, so the graph is built as
+  llama.cpp builds it, and ggml's allocator is simulated on it. encoders.py and draft.py do the same
+  for the encoders of images and audio (media.py) and for the draft model.
+* *Output buffer, work buffer, vocabulary* (compute.py), and the processes themselves: formulas, and
+  two measured constants.
+
+Terms of the group "cache" are pages that the operating system frees when memory is short, those of
+the group "disk" never leave the disk: neither counts as needed.
 """
 
 from __future__ import annotations
@@ -61,7 +78,7 @@ __all__ = [
 
 
 CHECKPOINTS_BYTES: Final = 256 * MIB
-"""What `g4 chat` spends on checkpoints at most; of a larger window it makes none."""
+"""Most bytes of window checkpoints in `g4 chat`; if one is larger, there are none."""
 
 # Measured by tests/bench/resident.py: the process that holds the conversation, and the worker
 # without its model and vocabulary.
@@ -76,8 +93,8 @@ def estimate(
 
     On the CPU, tests compare it with llama.cpp's figures to the byte. On GPUs, weights and KV cache
     follow llama.cpp's rules of placement, and the compute buffer is an upper bound: that of the
-    whole network. Raises UsageError for options that llama.cpp would refuse, BadFile for a shape
-    that it would refuse.
+    whole network. Raises UsageError for options, and BadFile for a shape, that llama.cpp would
+    refuse.
     """
     check_options(shape, options)
     devices = layer_devices(shape.n_layer, options, gpus)
@@ -100,7 +117,7 @@ def estimate(
     terms += draft_terms(shape, options, used)
     sliding = kv_bytes(shape, options)[1]
     if sliding and sliding * options.n_checkpoints <= CHECKPOINTS_BYTES:
-        # A chat adds checkpoints while it runs; the estimate has those that it always keeps.
+        # A chat adds checkpoints while it runs; the estimate counts those that it always has.
         note = f"{options.n_checkpoints} kept; up to 256 MiB in a long chat"
         terms.append(
             Term("window checkpoints", HOST, "process", sliding * options.n_checkpoints, note)
@@ -143,9 +160,7 @@ def _compute_terms(shape: Shape, options: Options, gpus: Sequence[str]) -> list[
 
 
 def _media_terms(options: Options, device: str) -> list[Term]:
-    """Return the terms of the encoder of images and audio, which is offloaded to `device` as a
-    whole.
-    """
+    """Return the terms of the encoder of images and audio, which is on `device` as a whole."""
     media = options.media
     if media is None:
         return []
@@ -165,5 +180,5 @@ def _media_terms(options: Options, device: str) -> list[Term]:
 
 
 def process_bytes(shape: Shape) -> int:
-    """Return the resident bytes of g4's two processes: Python, llama.cpp's code and the vocabulary."""
+    """Return the resident bytes of g4's two processes: Python, llama.cpp, vocabulary."""
     return _FRONT_BYTES + _WORKER_BYTES + vocabulary_bytes(shape.n_vocab)

@@ -68,8 +68,9 @@ def draft_terms(shape: Shape, options: Options, gpus: Sequence[str]) -> list[Ter
 def draft_compute_bytes(
     draft: Draft, shape: Shape, options: Options, alignment: int = CPU_ALIGNMENT
 ) -> int:
-    """Return the bytes of the draft model's compute buffer on one device; `shape` is that of
-    the model that it drafts for.
+    """Return the bytes of the draft model's compute buffer on one device.
+
+    `shape` is that of the model that it drafts for.
     """
     n_tokens = min(draft.n_ubatch, options.n_ctx)
     return _compute_bytes(
@@ -78,9 +79,7 @@ def draft_compute_bytes(
 
 
 def draft_output_bytes(draft: Draft) -> int:
-    """Return the bytes of the output buffer: logits and hidden states in F32, `n_outputs` rows of
-    each.
-    """
+    """Return the bytes of `n_outputs` rows of logits and of hidden states, in F32."""
     return 4 * (draft.shape.n_vocab + draft.shape.n_embd_out) * draft.n_outputs
 
 

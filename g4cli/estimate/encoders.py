@@ -2,8 +2,8 @@
 
 Source: tools/mtmd/models/gemma4v.cpp, gemma4uv.cpp, gemma4a.cpp, gemma4ua.cpp and
 clip_graph::build_vit, build_attn, build_ffn in tools/mtmd/clip.cpp, llama.cpp@0c1e57098. The order
-of the calls is the same, because the allocator's result depends on it. Flash attention is on
-wherever the backend has it; the CPU has.
+of the calls is the same, because the allocator's result depends on it. Flash attention is used
+where the backend supports it, as the CPU does.
 """
 
 from __future__ import annotations
@@ -56,9 +56,7 @@ class _EncoderBuilder:
         self.graph, self.encoder = Graph(), encoder
 
     def clamped_mul_mat(self, ne: tuple[int, ...], x: Node) -> Node:
-        """Return `x` times weights, with input and output clamped to the ranges that the file
-        declares.
-        """
+        """Return `x` times weights, clamped before and after to the ranges in the file."""
         g = self.graph
         return g.new_like("clamp", g.new_op("mul_mat", ne, g.new_like("clamp", x)))
 
@@ -71,15 +69,11 @@ class _EncoderBuilder:
         return Node(op, ne, (x,), width=2)
 
     def copy_view(self, x: Node, *ne: int) -> Node:
-        """Return a contiguous copy of a view of `x` with the extents `ne`: a transposition or
-        permutation.
-        """
+        """Return a contiguous copy of a view of `x` with the extents `ne`."""
         return self.graph.new_op("cont", ne, self.graph.new_view(x, *ne))
 
     def convolve_unfolded(self, x: Node, columns: int, n_positions: int, n_out: int) -> Node:
-        """Return a convolution: the `columns` inputs of each position side by side, times the
-        weights.
-        """
+        """Return a convolution: the `columns` inputs of each position, times the weights."""
         g, ne = self.graph, (columns, n_positions)
         unfolded = (
             g.new_op("im2col", ne, x)
@@ -180,8 +174,9 @@ def _layer_norm(g: Graph, x: Node) -> Node:
 
 
 def audio_graph(encoder: Encoder, n_frames: int) -> Graph:
-    """Return the graph of `n_frames` of audio: mel frames of 10 ms, or raw ones of `n_mel`
-    samples.
+    """Return the graph that encodes `n_frames` of audio.
+
+    Frames are mel frames of 10 ms, or raw ones of `n_mel` samples for an encoder without layers.
     """
     return (
         _Audio(encoder, n_frames).build_graph()
@@ -201,9 +196,7 @@ def _raw_audio(encoder: Encoder, n_frames: int) -> Graph:
 
 
 class _Audio(_EncoderBuilder):
-    """A conformer: two convolutions, then blocks of feed-forward, chunked attention,
-    convolution.
-    """
+    """A conformer: two convolutions, then blocks with chunked attention and a convolution."""
 
     def __init__(self, encoder: Encoder, n_frames: int) -> None:
         super().__init__(encoder)
@@ -271,9 +264,7 @@ class _Audio(_EncoderBuilder):
         return self.clamped_mul_mat((width, n), x)
 
     def _add_windows(self, x: Node, dim: int) -> Node:
-        """Return the keys or values of each chunk and of the frames before it, copied side by
-        side.
-        """
+        """Return the keys or values of each chunk and of the frames before it, copied together."""
         g, n_head, n_chunks = self.graph, self.encoder.n_head, self.n_chunks
         x = g.new_op("pad", (dim, n_head, _SPAN * n_chunks), x)
         x = g.new_op(
@@ -282,9 +273,7 @@ class _Audio(_EncoderBuilder):
         return self.copy_view(x, dim, _SPAN, n_chunks, n_head)
 
     def _add_shifted_scores(self, q: Node, dim: int) -> Node:
-        """Return the scores of relative positions, shifted so that they align with those of the
-        keys.
-        """
+        """Return the scores of relative positions, shifted to align with those of the keys."""
         g, n_head, n_chunks, width = (
             self.graph,
             self.encoder.n_head,

@@ -37,8 +37,10 @@ class Node:
     buffer.
     """
 
-    __slots__ = ("address", "allocated", "children", "is_input", "is_output", "nbytes", "ne", "op", "own",
-                 "root", "src", "views", "visited")  # fmt: skip
+    __slots__ = (
+        "address", "allocated", "children", "is_input", "is_output", "nbytes", "ne", "op", "own",
+        "root", "src", "views", "visited",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -172,9 +174,7 @@ class _Arena:
         self.peak = max(self.peak, node.address + size)
 
     def free_node(self, node: Node) -> None:
-        """Free the block of `node`, unless it is an output of the graph, and merge it with free
-        neighbors.
-        """
+        """Free the block of `node` and merge it with free neighbors; outputs are never freed."""
         if node.is_output:
             return
         node.allocated = False

@@ -1,4 +1,4 @@
-"""Memory of the KV cache.
+"""Compute the memory of the KV cache.
 
 Full-attention layers keep a cell for every token of the context; sliding-window layers
 keep only those of their window and of one ubatch. Layers that share another's cache have none.

@@ -1,4 +1,4 @@
-"""Memory of the encoder of images and audio (an mmproj file): its weights and its compute buffers.
+"""Compute the memory of the encoder of images and audio (mmproj): weights, compute buffers.
 
 The compute buffers are compared to the byte with those that mtmd plans for all five models at four
 image sizes: tests/golden/memory_encoders.json.
@@ -12,22 +12,23 @@ from functools import lru_cache
 from typing import Final
 
 from g4cli.core.errors import BadGGUF
+from g4cli.core.file_kind import PROJECTORS
 from g4cli.core.gguf_header import Header
 from g4cli.estimate.encoders import Encoder, audio_graph, vision_graph
 from g4cli.estimate.graph import CPU_ALIGNMENT, graph_bytes
 
 ARCHITECTURE: Final = "clip"
 IMAGE_TOKENS: Final = 1120
-"""Most tokens of one image by default: image_max_tokens of llama.cpp for Gemma 4."""
+"""The default image token budget: image_max_tokens of llama.cpp for Gemma 4."""
 
-# 30 s of audio. For the conformer mtmd splits longer audio into such parts (mtmd-audio.cpp,
-# llama.cpp@0c1e57098); for 12B it does not.
+# 30 s of audio. mtmd splits longer audio into such parts for the conformer (mtmd-audio.cpp,
+# llama.cpp@0c1e57098), but not for 12B.
 _MEL_FRAMES: Final = 3000
 _RAW_FRAMES: Final = 750
 _RAW_SAMPLES: Final = 640  # 40 ms at 16 kHz
-# More layers than any encoder has: a bound on the work that a file may ask for.
+# More layers than any encoder has: a bound on the work that a file can cause.
 _MAX_LAYERS: Final = 512
-_PROJECTORS: Final = ("gemma4v", "gemma4uv", "gemma4a", "gemma4ua")
+_PROJECTORS: Final = (*PROJECTORS["vision"], *PROJECTORS["audio"])
 
 
 @dataclass(frozen=True, slots=True)

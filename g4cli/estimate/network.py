@@ -44,9 +44,7 @@ def build_network(shape: Shape, options: Options) -> Graph:
 
 
 class Builder:
-    """Builds the graph of one ubatch; the public parts of a layer also serve the draft model
-    (draft.py).
-    """
+    """Builds the graph of one ubatch. draft.py reuses its public methods."""
 
     def __init__(self, shape: Shape, options: Options) -> None:
         self.shape, self.options, self.graph = shape, options, Graph()
@@ -156,7 +154,7 @@ class Builder:
         q = g.new_view(g.new_op("mul_mat", (dim * n_head, n_tokens), x), dim, n_head, n_tokens)
         q = g.new_like("rope", self.rms_norm(q), self.positions)
         k = v = None
-        # Layers behind the last one with a cache of its own read the cache of an earlier layer.
+        # Layers after the last one with a cache of its own read the cache of an earlier layer.
         if layer < shape.n_layer_kv:
             k_made = g.new_op("mul_mat", (dim * n_kv, n_tokens), x)
             shared = shape.k_eq_v and not shape.is_swa[layer]
@@ -274,8 +272,9 @@ class Builder:
 
 
 def _rotation_size(head_dim: int) -> int:
-    """Return the side of the Hadamard matrix for keys: the largest power of 2 that divides
-    `head_dim`.
+    """Return the side of the Hadamard matrix for keys.
+
+    It is the largest power of 2, from 64 on, that divides `head_dim`.
     """
     side = 64
     while head_dim % (2 * side) == 0:

@@ -1,4 +1,4 @@
-"""The settings of a run that decide its memory, and which of them llama.cpp refuses."""
+"""The options of a run that decide its memory, and which of them llama.cpp refuses."""
 
 from __future__ import annotations
 
@@ -22,9 +22,7 @@ MAX_EXPERTS: Final = 1024
 """LLAMA_MAX_EXPERTS, src/llama-hparams.h."""
 
 CTX_PAD: Final = 256
-"""llama.cpp rounds the cells of a context and of a sliding-window cache up to a multiple of this.
-"""
-
+"""llama.cpp rounds the cells of full and sliding-window caches up to a multiple of this."""
 
 N_DRAFT: Final = 3
 """Tokens that `g4 chat` drafts in a round of speculative decoding.
@@ -45,7 +43,7 @@ one token, and drafting gains nothing.
 class Draft:
     """A draft model; the defaults are those of `g4 chat --draft`.
 
-    `n_ubatch` is the physical batch of the draft model's own context, `n_outputs` the rows of
+    `n_ubatch` is the ubatch of the draft model's own context, `n_outputs` the rows of
     logits that it computes.
     """
 
@@ -104,7 +102,7 @@ class Options:
 
     @property
     def ubatch(self) -> int:
-        """Tokens of a physical batch: llama.cpp limits it to the batch; 0 means as many."""
+        """Tokens of a ubatch: llama.cpp limits it to the batch; n_ubatch 0 means as many."""
         return min(self.batch, self.n_ubatch or self.n_batch)
 
     @property
@@ -114,8 +112,9 @@ class Options:
         return min(self.ubatch, rows)
 
     def without_loading(self) -> Options:
-        """Return the options that decide the graph, the others at their defaults: a key for
-        caches.
+        """Return the options that decide the graph, with the defaults for all others.
+
+        Equal graphs have equal results, so that these can be the key of a cache.
         """
         return replace(
             self,
@@ -148,10 +147,8 @@ def kv_type(name: str) -> GGMLType:
 def check_options(shape: Shape, options: Options) -> None:
     """Raise UsageError for options that llama.cpp refuses, or silently replaces by others.
 
-    Raises BadFile for a shape that it refuses.
-
-    Source: llama_init_from_model and the constructor of llama_context, src/llama-context.cpp,
-    llama.cpp@0c1e57098.
+    Raises BadFile for a shape that it refuses. Source: llama_init_from_model and the constructor of
+    llama_context, src/llama-context.cpp, llama.cpp@0c1e57098.
     """
     if shape.n_expert > MAX_EXPERTS or shape.n_expert_used > shape.n_expert:
         raise BadFile(

@@ -1,4 +1,4 @@
-"""The device of each layer and tensor, as llama.cpp chooses it.
+"""Compute the device of each layer and tensor, as llama.cpp chooses it.
 
 Source: get_layer_buft_list in llama_model_base::load_tensors, src/llama-model.cpp, and the table of
 layers in src/llama-arch.cpp (llm_tensor_info), llama.cpp@0c1e57098.

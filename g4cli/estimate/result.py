@@ -62,8 +62,9 @@ class Estimate:
         return tuple(dict.fromkeys(t.device for t in self.terms))
 
     def sum_bytes(self, *, group: Group | None = None, device: str | None = None) -> int:
-        """Return the bytes of `group` on `device`; None: of all groups that a run needs, on all
-        devices.
+        """Return the bytes of `group` on `device`.
+
+        Without a group, all groups that a run needs; without a device, all devices.
         """
         needed = ("weights", "kv", "compute", "process")
         terms = (

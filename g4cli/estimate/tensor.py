@@ -8,9 +8,7 @@ from g4cli.core.ggml import GGMLType
 
 
 class Tensor(Protocol):
-    """A tensor to be loaded; core.gguf_header.TensorInfo and core.gguf_write.TensorSpec are
-    such.
-    """
+    """A tensor to be loaded, such as gguf_header.TensorInfo and gguf_write.TensorSpec."""
 
     @property
     def name(self) -> str:

@@ -1,4 +1,4 @@
-"""Memory of the weights on each device.
+"""Compute the memory of the weights on each device.
 
 Some weights are in memory twice while the file is mapped: llama.cpp copies matrices whose type the
 CPU's kernels multiply faster in another layout (repacking), and those that it offloads to a GPU.
@@ -38,9 +38,7 @@ _ROWS_TOGETHER: Final = 8
 
 
 def repacked_types(cpu_features: frozenset[str]) -> frozenset[str]:
-    """Return the names of the types whose matrices llama.cpp repacks for a CPU with these
-    features.
-    """
+    """Return the types whose matrices llama.cpp repacks for a CPU with these features."""
     return frozenset(name for name, features in _REPACKED if cpu_features.intersection(features))
 
 

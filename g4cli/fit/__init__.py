@@ -1,7 +1,7 @@
-"""Whether a run fits a machine, and what would fit. Pure; every choice carries its reason.
+"""Decide whether a run fits a machine, and what would fit. Pure; every choice has its reason.
 
 memory.py      devices, the reserve, the verdict
-placement.py   layers over GPUs and host
+placement.py   layers on GPUs and host
 context.py     the largest context, and the one that a chat opens
 plan.py        all of it for one network
 ranking.py     the types of a model

@@ -21,7 +21,10 @@ CONTEXTS: Final = (4096, 8192, 16384, 32768, 65536, 131072, 262144)
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """Options judged for a machine, with the layers placed: `placement` says where, in words."""
+    """Options judged for a machine, with the layers placed.
+
+    `placement` says in words where the layers are; `chat_option` is the option of `g4 chat` for it.
+    """
 
     options: Options
     estimate: Estimate
@@ -33,7 +36,7 @@ class Trial:
 def try_options(
     shape: Shape, tensors: Sequence[Tensor], options: Options, memories: Sequence[Memory]
 ) -> Trial:
-    """Return what `options` need on the devices `memories`, with the best placement of layers."""
+    """Return what `options` need on the devices `memories`, with the layers placed best."""
     placed = place_layers(shape, tensors, options, memories)
     gpus = tuple(m.name for m in memories if m.name != HOST)
     needed = estimate(shape, tensors, placed.options, gpus)
@@ -44,7 +47,7 @@ def try_options(
 def largest_context(
     shape: Shape, tensors: Sequence[Tensor], options: Options, memories: Sequence[Memory]
 ) -> int:
-    """Return the largest context that fits and leaves the reserve free: a multiple of 256, or 0.
+    """Return the largest context that fits: a multiple of 256, the model's own, or 0.
 
     The memory needed grows with the context, so a binary search finds the limit.
     """

@@ -1,4 +1,4 @@
-"""Whether an estimate fits the devices of a machine, with the reason as a sentence."""
+"""Judge whether an estimate fits the devices of a machine, with the reason as a sentence."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from g4cli.core.units import GIB, size_text
 from g4cli.estimate import HOST, Estimate
 
 RESERVE_BYTES: Final = GIB
-"""What a plan leaves free on each device, as llama.cpp's own fitting does; on small ones 1/8."""
+"""Memory left free on each device, as llama.cpp's own fitting does; on small ones one eighth."""
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """A device that may hold terms: "host" or a GPU's name, and its bytes in all and free now.
+    """The memory of a device ("host" or a GPU's name): bytes in all, and free now.
 
-    A `unified` GPU takes its memory from the host's. `is_told` where the user described it.
+    A `unified` GPU takes its memory from the host's. `is_told`: the user described it.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Verdict:
 
 
 def judge_estimate(estimate: Estimate, memories: Sequence[Memory]) -> Verdict:
-    """Return whether every device holds its terms of `estimate` and keeps its reserve free."""
+    """Return whether every device has room for its terms and keeps its reserve free."""
     reasons = []
     for memory in memories:
         needed = count_needed_bytes(estimate, memory, memories)

@@ -1,4 +1,4 @@
-"""Which layers are offloaded: all, or all without their experts, or as many as fit."""
+"""Decide which layers are offloaded: all, all without their experts, or as many as fit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from g4cli.fit.memory import Memory, judge_estimate
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Options with the layers placed, where they are in words, and the option of chat for it."""
+    """Options with the layers placed, in words where they are, and the option of chat for it."""
 
     options: Options
     reason: str
@@ -23,10 +23,11 @@ class Placement:
 def place_layers(
     shape: Shape, tensors: Sequence[Tensor], options: Options, memories: Sequence[Memory]
 ) -> Placement:
-    """Return the placement that keeps the most work on the GPUs and fits them.
+    """Return the placement that fits the GPUs and keeps the most work on them.
 
-    The experts of a mixture are the first to stay on the host: each token uses 8 of 128, so they
-    lose least by it. Without a GPU, or if not one layer fits, everything stays on the host.
+    The experts of a mixture are the first to stay on the host: each token uses 8 of 128, so that
+    they cost the least there. Without a GPU, or if not even one layer fits, everything stays on the
+    host.
     """
     gpus = [m for m in memories if m.name != HOST]
     if not gpus:
@@ -66,9 +67,9 @@ def place_layers(
 
 
 def _find_least(high: int, fits: Callable[[int], bool]) -> int:
-    """Return the least n in 0..high for which `fits(n)`, by binary search.
+    """Return the least n from 0 to `high` for which `fits(n)`, by binary search.
 
-    It must hold for `high`, and for every n above one for which it holds.
+    `fits` must hold for `high`, and for every n above one for which it holds.
     """
     low = -1
     while high - low > 1:

@@ -49,7 +49,7 @@ def plan_fit(
 ) -> FitPlan:
     """Return the plan for `options` on the devices `memories`.
 
-    `choose` decides the context: "given" takes that of `options`, "auto" the one that `g4 chat`
+    `choose` decides the context: "given" takes the one of `options`, "auto" the one that `g4 chat`
     would open, "max" the largest that fits.
     """
     largest = largest_context(shape, tensors, options, memories)

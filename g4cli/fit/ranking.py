@@ -1,4 +1,4 @@
-"""The types of a model, judged for one machine, and which one to take."""
+"""Rank the types of a model for one machine, and choose one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class TypeVariant:
 
 @dataclass(frozen=True, slots=True)
 class TypeRow:
-    """A type of a model; `total_bytes` is the memory needed with the context of the ranking.
+    """A type of a model. `total_bytes` is the memory needed with the context of the ranking.
 
     `disk_bytes` of its weights stay on the disk and are read when needed.
     """
@@ -56,11 +56,11 @@ def rank_types(
     n_ctx: int,
     trained_for: str = "",
 ) -> TypeRanking:
-    """Return the ranking of `variants`, and which one to take.
+    """Return the ranking of `variants` with `n_ctx` tokens, and the type to choose.
 
-    The best is the most precise type that fits with `n_ctx` tokens. `trained_for` names a type that
-    the publisher trained the model for: it loses almost nothing by being small, and decoding is
-    faster the fewer bytes are read, so it is preferred to larger types.
+    The best is the most precise type that fits. `trained_for` names a type that the publisher
+    trained the model for: it loses almost nothing by being small, and decoding is faster the fewer
+    bytes are read, so it is preferred to larger types.
     """
     rows = []
     for variant in variants:
@@ -82,7 +82,7 @@ def rank_types(
 
 
 def _choose_type(fitting: Sequence[str], n_ctx: int, trained_for: str) -> tuple[str, str]:
-    """Return the type to take of those that fit, the most precise first, and the reason."""
+    """Return the type to choose and the reason; `fitting` starts with the most precise type."""
     if not fitting:
         return "", f"no type fits with {n_ctx:,} tokens: choose a smaller model"
     best, *others = fitting
