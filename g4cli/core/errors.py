@@ -2,6 +2,7 @@
 
     G4Error ................................ exit code
      +- UsageError                           2   the request itself is wrong
+     |   +- BadField                             a field of a request to the server
      +- NotFound                             3   nothing of that name
      |   +- UnknownModel
      |   +- FileMissing
@@ -67,6 +68,16 @@ class G4Error(Exception):
 class UsageError(G4Error):
     reference = "usage"
     exit_code = 2
+
+
+class BadField(UsageError):
+    """A field of a request that cannot be obeyed: `field` is its path, such as `messages.0.role`."""
+
+    reference = "bad-field"
+
+    def __init__(self, field: str, what: str, *, hint: str | None = None) -> None:
+        super().__init__(f"{field}: {what}", hint=hint)
+        self.field = field
 
 
 class NotFound(G4Error):

@@ -22,6 +22,8 @@ HEAVY = {
     "torch",
     "transformers",
     "gguf",
+    "fastapi",
+    "uvicorn",
 }
 
 PROBE = """

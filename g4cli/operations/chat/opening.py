@@ -27,11 +27,9 @@ def open_session(request: ChatRequest, reporter: Reporter) -> Iterator[ChatSessi
         from g4cli.host import read_host
         from g4cli.operations.chat.drafting import choose_draft
         from g4cli.operations.chat.inputs import find_conversation, read_inputs
-        from g4cli.operations.chat.plan import plan_chat, with_live_gpus
+        from g4cli.operations.chat.plan import make_open_request, plan_chat, with_live_gpus
         from g4cli.operations.chat.session import ChatSession
-        from g4cli.operations.models import make_model_options, prepare_model
-        from g4cli.runtime.engine.messages import Open
-        from g4cli.runtime.engine.options import ContextOptions
+        from g4cli.operations.models import prepare_model
 
         conversation, inputs = find_conversation(request), read_inputs(request)
         model = prepare_model(request.model, reporter, expand=request.expand)
@@ -39,22 +37,8 @@ def open_session(request: ChatRequest, reporter: Reporter) -> Iterator[ChatSessi
         # Before the weights are loaded: they would count twice.
         host = with_live_gpus(read_host(), engine.hello().devices)
         plan = plan_chat(request, model, host, reporter, draft=draft.option)
-        options = make_model_options(
-            gpu_layers=plan.gpu_layers,
-            device=request.device,
-            mmap=request.mmap,
-            lazy_ple=request.lazy_ple,
-            cpu_moe=plan.cpu_moe,
-            use_extra_bufts=model.use_extra_bufts,
-        )
-        context = ContextOptions(
-            n_ctx=plan.n_ctx,
-            kv_type=request.kv_type,
-            n_threads=request.threads,
-            n_outputs=draft.n_outputs,
-        )
         started = time.perf_counter()
         with reporter.progress(f"load {model.path.name}", unit="steps") as progress:
-            engine.open(Open(model.path, options, context, draft, plan.data_bytes), progress)
+            engine.open(make_open_request(request, model, plan, draft), progress)
         load_s = time.perf_counter() - started
         yield ChatSession(request, model, engine, conversation, inputs, load_s, reporter)

@@ -24,8 +24,10 @@ from g4cli.operations.fit.options import (
     make_run_options,
 )
 from g4cli.operations.fit.subject import Subject, make_subject
-from g4cli.operations.models import LoadableModel
-from g4cli.runtime.engine.messages import DeviceFacts
+from g4cli.operations.models import LoadableModel, make_model_options
+from g4cli.runtime.engine.drafting import DraftChoice
+from g4cli.runtime.engine.messages import DeviceFacts, Open
+from g4cli.runtime.engine.options import ContextOptions
 
 # What the worker may take beyond the estimate and half as much again, before the kernel refuses it:
 # Python, the stacks of threads, decoded images, and what the estimate does not know.
@@ -37,13 +39,14 @@ class ChatPlan:
     """How to load and what to open. `gpu_layers` is a number or "auto" (all).
 
     `data_bytes`: the private memory that the model's process may have at most; 0: no limit is
-    known.
+    known. `fits`: whether it fits by the estimate.
     """
 
     n_ctx: int
     gpu_layers: str
     cpu_moe: bool
     data_bytes: int = 0
+    fits: bool = True
 
 
 def plan_chat(
@@ -92,8 +95,8 @@ def plan_chat(
         data_bytes = 0
         if len(memories) == 1 and n_ctx <= subject.shape.n_ctx_train:
             data_bytes = _limit_data(subject, options, request, model)
-        return ChatPlan(n_ctx, request.gpu_layers, request.cpu_moe, data_bytes)
-    return _place_on_gpus(subject, options, memories, n_ctx, reporter)
+        return ChatPlan(n_ctx, request.gpu_layers, request.cpu_moe, data_bytes, verdict.fits)
+    return replace(_place_on_gpus(subject, options, memories, n_ctx, reporter), fits=verdict.fits)
 
 
 def _choose_context(
@@ -157,6 +160,36 @@ def _limit_data(
             options = add_encoder(options, subject.shape, mmproj, image_tokens)
     needed = estimate(subject.shape, subject.tensors, options).sum_bytes(device=HOST)
     return needed + needed // 2 + _DATA_SLACK
+
+
+def make_open_request(
+    request: ChatRequest,
+    model: LoadableModel,
+    plan: ChatPlan,
+    draft: DraftChoice,
+    *,
+    n_parallel: int = 1,
+) -> Open:
+    """Return what the worker is told to load; `n_parallel` conversations share its context.
+
+    Raises UsageError for --gpu-layers.
+    """
+    options = make_model_options(
+        gpu_layers=plan.gpu_layers,
+        device=request.device,
+        mmap=request.mmap,
+        lazy_ple=request.lazy_ple,
+        cpu_moe=plan.cpu_moe,
+        use_extra_bufts=model.use_extra_bufts,
+    )
+    context = ContextOptions(
+        n_ctx=plan.n_ctx,
+        kv_type=request.kv_type,
+        n_threads=request.threads,
+        n_outputs=draft.n_outputs,
+        n_parallel=n_parallel,
+    )
+    return Open(model.path, options, context, draft, plan.data_bytes)
 
 
 def with_live_gpus(host: HostFacts, devices: Sequence[DeviceFacts]) -> HostFacts:

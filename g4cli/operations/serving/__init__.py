@@ -1,0 +1,1 @@
+"""Answer requests of other programs: which model, how it is loaded, what a request becomes."""

@@ -1,0 +1,172 @@
+"""The models that a server offers, and by which names clients may ask for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
+from pathlib import Path
+from typing import Final
+
+from g4cli.core.errors import G4Error, UnknownModel
+from g4cli.core.file_kind import file_type_text, is_runnable
+from g4cli.core.files import require_file
+from g4cli.core.gguf import read_header
+from g4cli.core.gguf_header import Header
+from g4cli.core.shape import shape_of
+from g4cli.operations.fit.options import find_encoder
+from g4cli.store import Entry, find_model_file, find_newest_model, list_models
+
+_LATEST: Final = ":latest"  # what Ollama's clients put behind a name without a tag
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A model on offer: `name` is the one it is listed by; `path` is its file.
+
+    `aliases` are other names for it; `sha256` is "" if nobody computed it.
+    """
+
+    name: str
+    aliases: tuple[str, ...]
+    path: Path
+    sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OfferFacts:
+    """What the header of a model file says. `modalities` is among "text", "image" and "audio"."""
+
+    type: str
+    n_ctx_train: int
+    n_params: int
+    nbytes: int
+    modified: int
+    modalities: tuple[str, ...]
+
+
+class Catalog:
+    """The models of the command line, or without any all of the store."""
+
+    def __init__(self, words: Sequence[str] = (), aliases: Sequence[str] = ()) -> None:
+        """`words` as `g4 chat` takes them; `aliases` are further names of the first.
+
+        Raises what find_model_file raises, and BadGGUF for a file that is not Gemma 4's.
+        """
+        self._fixed = tuple(
+            _offer_file(word, aliases if index == 0 else ()) for index, word in enumerate(words)
+        )
+        self._aliases = tuple(aliases)
+        self._seen: tuple[Offer, ...] = ()
+
+    def list_offers(self) -> tuple[Offer, ...]:
+        """Return the models on offer, the default first; of the store those that are in it now."""
+        if not self._fixed:
+            self._seen = self._read_store()
+        return self._fixed or self._seen
+
+    def find(self, name: str) -> Offer:
+        """Return the model called `name`; "" is the first. Raises UnknownModel.
+
+        Only names on offer count: no path is read from a request.
+        """
+        # The store is read again only for a name that was not in it.
+        found = _choose_offer(self._fixed or self._seen, name)
+        found = found or _choose_offer(self.list_offers(), name)
+        if found is not None:
+            return found
+        names = ", ".join(offer.name for offer in self.list_offers()) or "none: g4 pull tiny"
+        raise UnknownModel(f"no model is called {name[:100]!r}; on offer: {names}", hint="g4 list")
+
+    def _read_store(self) -> tuple[Offer, ...]:
+        entries = [e for e in list_models() if e.role == "model" and _can_run(e)]
+        if not entries:
+            return ()
+        newest = find_newest_model().path
+        entries.sort(key=lambda e: e.path != newest)
+        return tuple(
+            _offer_entry(e, self._aliases if index == 0 else ()) for index, e in enumerate(entries)
+        )
+
+
+def _choose_offer(offers: Sequence[Offer], name: str) -> Offer | None:
+    """Return the offer that clients mean by `name`, with or without Ollama's tag, or None."""
+    wanted = name.removesuffix(_LATEST)
+    for offer in offers:
+        if (not name or wanted in (offer.name, *offer.aliases)) and offer.path.is_file():
+            return offer
+    return None
+
+
+def read_facts(path: Path) -> OfferFacts:
+    """Return what the header of the file says; it is read again when the file changes.
+
+    Raises FileMissing or BadGGUF.
+    """
+    status = require_file(path).stat()
+    return _read_facts(path, status.st_size, int(status.st_mtime))
+
+
+@lru_cache(maxsize=64)
+def _read_facts(path: Path, nbytes: int, modified: int) -> OfferFacts:
+    header = read_header(path)
+    n_params = sum(prod(t.shape) for t in header.tensors.values())
+    return OfferFacts(
+        file_type_text(header),
+        shape_of(header).n_ctx_train,
+        n_params,
+        nbytes,
+        modified,
+        _find_modalities(path),
+    )
+
+
+def _find_modalities(path: Path) -> tuple[str, ...]:
+    mmproj = find_encoder(path)
+    if mmproj is None:
+        return ("text",)
+    with suppress(G4Error):
+        header = read_header(mmproj)
+        found = [
+            name
+            for key, name in (("vision", "image"), ("audio", "audio"))
+            if _is_set(header, f"clip.has_{key}_encoder")
+        ]
+        return ("text", *found)
+    return ("text",)
+
+
+def _is_set(header: Header, key: str) -> bool:
+    value = header.keys.get(key)
+    return value is not None and value.data is True
+
+
+def _can_run(entry: Entry) -> bool:
+    return _is_runnable_file(entry.path, entry.nbytes, entry.date)
+
+
+@lru_cache(maxsize=256)
+def _is_runnable_file(path: Path, _nbytes: int, _date: str) -> bool:
+    with suppress(G4Error):
+        return is_runnable(read_header(path))
+    return False
+
+
+def _offer_file(word: str, aliases: Sequence[str]) -> Offer:
+    found = find_model_file(word)
+    shape_of(read_header(found.path))
+    name = found.entry.label if found.entry else found.path.stem
+    others = (word, found.entry.name) if found.entry else ()
+    known = dict.fromkeys((*others, *aliases))
+    return Offer(name, tuple(a for a in known if a != name), found.path, found.sha256 or "")
+
+
+def _offer_entry(entry: Entry, aliases: Sequence[str]) -> Offer:
+    """Return the offer of a file of the store; a name without a type means the usual type."""
+    names = list(aliases)
+    with suppress(G4Error):
+        if find_model_file(entry.name).path == entry.path:
+            names.append(entry.name)
+    return Offer(entry.label, tuple(names), entry.path, entry.sha256)

@@ -1,0 +1,165 @@
+"""One loaded model of the server: from a TurnRequest to the events of its answer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, Protocol
+
+from g4cli.chat import Finished, TurnEvent, TurnOptions
+from g4cli.core.errors import BadField, ContextFull, RuntimeFailed
+from g4cli.operations.chat.session import THOUGHT_TOKENS
+from g4cli.operations.serving.counters import Counters
+from g4cli.operations.serving.requests import TurnRequest
+from g4cli.prompt import Part, PromptStyle, Renderer
+from g4cli.runtime.engine.messages import Grammar, Loaded, RunTurn, TurnDone
+from g4cli.runtime.engine.options import Sampling
+
+CLOSE_THOUGHT: Final = "\n<channel|>"
+
+
+class Engine(Protocol):
+    """A model in its own process, as `runtime.engine.async_client` has it."""
+
+    @property
+    def loaded(self) -> Loaded: ...
+    @property
+    def has_media(self) -> bool: ...
+    async def tokens_of(self, parts: Sequence[Part]) -> tuple[int, ...]: ...
+    async def text_of(self, tokens: Sequence[int]) -> str: ...
+    async def compile_schema(self, schema: str) -> Grammar: ...
+    def run_turn(self, request: RunTurn) -> AsyncIterator[Any]: ...
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDefaults:
+    """What holds where a request says nothing. `max_tokens` 0: until the context is full."""
+
+    sampling: Sampling
+    max_tokens: int = 0
+    stop_on_loop: bool = True
+
+
+class LoadedModel:
+    """A model that answers. `name` is the one that clients use, `n_slots` how many it computes at once.
+
+    `n_users`: how many requests have it now. `used_at` is when the last one ended, by the clock
+    `time.monotonic`; `loaded_at` is in Unix seconds.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        engine: Engine,
+        renderer: Renderer,
+        defaults: ModelDefaults,
+        *,
+        n_slots: int = 1,
+    ) -> None:
+        self.name, self.engine, self.n_slots = name, engine, n_slots
+        self.renderer, self._defaults = renderer, defaults
+        self.n_users = 0
+        self.used_at = time.monotonic()
+        self.loaded_at = time.time()
+
+    @property
+    def n_ctx(self) -> int:
+        """Return the tokens of context that one request may have."""
+        return self.engine.loaded.n_ctx
+
+    async def make_prompt(self, request: TurnRequest) -> tuple[int, ...]:
+        """Return the tokens of the prompt of `request`, images and sounds encoded.
+
+        Raises UsageError, BadMedia, BadFile or RuntimeFailed.
+        """
+        if isinstance(request.prompt, tuple):
+            n_vocab = self.engine.loaded.n_vocab
+            if any(not 0 <= token < n_vocab for token in request.prompt):
+                raise BadField("prompt", f"a token id is outside of the {n_vocab:,} of this model")
+            return request.prompt
+        return await self.engine.tokens_of(await self.render_parts(request))
+
+    async def render_parts(self, request: TurnRequest) -> list[Part]:
+        """Return the parts of the prompt of `request`. Raises UsageError or BadFile."""
+        if isinstance(request.prompt, str):
+            return [Part(request.prompt, control=True)]
+        messages = list(request.messages)
+        last = messages.pop() if request.continue_last else None
+        style = PromptStyle(
+            think=request.thinking != "off",
+            tools=request.tools if request.tool_choice.mode != "none" else (),
+            empty_thought=self.renderer.empty_thought,
+        )
+        # A template that g4 does not know runs in a child process: other requests go on meanwhile.
+        parts = await asyncio.to_thread(self.renderer, messages, style)
+        if last is not None and last.content:
+            parts.append(Part(last.content))
+        return parts
+
+    async def make_run(self, request: TurnRequest) -> RunTurn:
+        """Return what the engine is asked. Raises what make_prompt raises, and ContextFull."""
+        if not self.engine.has_media and any(m.media for m in request.messages):
+            raise BadField("messages", f"{self.name} has no encoder of images and sound")
+        prompt = await self.make_prompt(request)
+        if len(prompt) >= self.n_ctx:
+            raise ContextFull(
+                f"the prompt has {len(prompt):,} tokens, the context holds {self.n_ctx:,}"
+            )
+        options = TurnOptions(
+            max_tokens=request.max_tokens or self._defaults.max_tokens,
+            stop_on_loop=request.stop_on_loop and self._defaults.stop_on_loop,
+            thought_tokens=THOUGHT_TOKENS[request.thinking],
+            stop=request.stop,
+            n_probs=request.n_probs,
+            raw=request.prompt is not None,
+        )
+        sampling = replace(self._defaults.sampling, **request.sampling)
+        return RunTurn(prompt, sampling, options, await self._make_grammar(request), CLOSE_THOUGHT)
+
+    async def _make_grammar(self, request: TurnRequest) -> str | None:
+        if request.json_schema:
+            return (await self.engine.compile_schema(request.json_schema)).text
+        return request.grammar or None
+
+
+class Turn:
+    """One answer under way: iterate over it for its events, then close it, in any case."""
+
+    def __init__(self, model: LoadedModel, run: RunTurn, counters: Counters) -> None:
+        self.model, self._counters = model, counters
+        self.n_prompt = len(run.prompt)
+        self._events = _end_with_finished(model.engine.run_turn(run))
+        self._first: TurnEvent | None = None
+
+    async def start(self) -> None:
+        """Wait for the first event: what is wrong with a request shows before it is answered."""
+        try:
+            self._first = await anext(self._events)
+        except StopAsyncIteration:
+            raise RuntimeFailed("the model's process gave no answer") from None
+
+    async def __aiter__(self) -> AsyncGenerator[TurnEvent, None]:
+        """Yield PromptRead, what the answer consists of, and Finished."""
+        if self._first is not None:
+            yield self._first
+        async for event in self._events:
+            if isinstance(event, Finished):
+                self._counters.add_reply(event.reply)
+            yield event
+
+    async def close(self) -> None:
+        """End the request, if it is not done."""
+        await self._events.aclose()
+
+
+async def _end_with_finished(answers: AsyncIterator[Any]) -> AsyncGenerator[TurnEvent, None]:
+    """Yield the events of a turn; the engine's own last message becomes Finished."""
+    try:
+        async for event in answers:
+            yield Finished(event.reply) if isinstance(event, TurnDone) else event
+    finally:
+        if isinstance(answers, AsyncGenerator):
+            await answers.aclose()

@@ -1,0 +1,115 @@
+"""Open a model for the server: prepare, plan, load it in its worker process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
+from g4cli.core.errors import DoesNotFit
+from g4cli.core.reporter import Reporter
+from g4cli.core.shape import shape_of
+from g4cli.core.template_child import render_template
+from g4cli.fit import COMMON_CTX
+from g4cli.host import HostFacts, read_host
+from g4cli.operations.chat.drafting import choose_draft
+from g4cli.operations.chat.plan import make_open_request, plan_chat, with_live_gpus
+from g4cli.operations.chat.request import ChatRequest
+from g4cli.operations.fit.options import find_encoder
+from g4cli.operations.models import LoadableModel, prepare_model
+from g4cli.operations.serving.catalog import Catalog, Offer
+from g4cli.operations.serving.loaded import LoadedModel, ModelDefaults
+from g4cli.operations.serving.options import ServeOptions
+from g4cli.prompt import choose_renderer
+from g4cli.runtime.engine.async_client import AsyncEngine
+from g4cli.runtime.engine.client import EngineClient
+from g4cli.runtime.engine.messages import Hello, Open
+from g4cli.runtime.engine.options import MediaOptions, read_recommended_sampling
+
+
+class ModelOpener:
+    """Opens the models of a catalog with the options of the server."""
+
+    def __init__(self, options: ServeOptions, catalog: Catalog, reporter: Reporter) -> None:
+        self._options, self._catalog, self._reporter = options, catalog, reporter
+        self._hello: Hello | None = None
+
+    async def open_model(self, name: str, others: Sequence[str]) -> LoadedModel:
+        """Return the model `name` of the catalog, loaded; those called `others` are loaded already.
+
+        Raises DoesNotFit if it does not fit beside them, or only with a short context. Raises what
+        preparing and loading it raise.
+        """
+        if self._hello is None:
+            self._hello = await asyncio.to_thread(_read_hello)
+        offer = self._catalog.find(name)
+        model, request, media = await asyncio.to_thread(self._plan, offer, others)
+        engine = await AsyncEngine.start(request, media, n_queue=self._options.queue)
+        template: str = model.header.get("tokenizer.chat_template", str, "")
+        try:
+            renderer = await asyncio.to_thread(
+                choose_renderer, template or None, partial(render_template, path=model.path)
+            )
+        except BaseException:
+            await engine.close()
+            raise
+        if renderer.notice:
+            self._reporter.warn(renderer.notice)
+        sampling = replace(read_recommended_sampling(model.header), **self._options.sampling)
+        defaults = ModelDefaults(sampling, self._options.max_tokens, self._options.stop_on_loop)
+        n_slots = request.context.n_parallel
+        return LoadedModel(name, engine, renderer, defaults, n_slots=n_slots)
+
+    def _plan(
+        self, offer: Offer, others: Sequence[str]
+    ) -> tuple[LoadableModel, Open, MediaOptions | None]:
+        """Return how to load the model. Blocks: files are read, and kernels are tried."""
+        assert self._hello is not None
+        hello, options = self._hello, self._options
+        model = prepare_model(str(offer.path), self._reporter)
+        request = self._make_request(offer.name, model)
+        n_parallel = options.parallel or 1
+        option = "off" if options.draft == "auto" and n_parallel > 1 else options.draft
+        draft = choose_draft(option, model, lambda: hello.draft_refusal, self._reporter)
+        host = with_live_gpus(self._subtract_mapped(read_host(), others), hello.devices)
+        plan = plan_chat(request, model, host, self._reporter, draft=draft.option)
+        least = min(COMMON_CTX, shape_of(model.header).n_ctx_train)
+        if others and (not plan.fits or (not options.ctx and plan.n_ctx < least)):
+            raise DoesNotFit(f"{offer.name} does not fit beside the models that are loaded")
+        opening = make_open_request(request, model, plan, draft, n_parallel=n_parallel)
+        media = None
+        if request.mmproj is not None:
+            media = MediaOptions(request.mmproj, options.image_tokens, options.threads)
+        return model, opening, media
+
+    def _subtract_mapped(self, host: HostFacts, others: Sequence[str]) -> HostFacts:
+        """Return `host` without the weights of the models `others`.
+
+        A mapped file counts as free memory, and yet each token needs all of it.
+        """
+        if not self._options.mmap:
+            return host
+        mapped = sum(self._catalog.find(name).path.stat().st_size for name in others)
+        return replace(host, available_bytes=max(0, host.available_bytes - mapped))
+
+    def _make_request(self, name: str, model: LoadableModel) -> ChatRequest:
+        options = self._options
+        return ChatRequest(
+            model=name,
+            mmproj=options.mmproj or find_encoder(model.path),
+            image_tokens=options.image_tokens,
+            ctx=options.ctx,
+            kv_type=options.kv_type,
+            threads=options.threads,
+            gpu_layers=options.gpu_layers,
+            device=options.device,
+            mmap=options.mmap,
+            cpu_moe=options.cpu_moe,
+        )
+
+
+def _read_hello() -> Hello:
+    """Return what this build of llama.cpp sees; a worker is started for it and ended."""
+    with EngineClient() as engine:
+        return engine.hello()

@@ -1,0 +1,129 @@
+"""The models that are loaded: on demand, one start for all who wait, the least used one goes first.
+
+A model is opened when a request needs it. Where the next does not fit beside those that are loaded
+(DoesNotFit from `open_model`), the one whose last request ended longest ago is closed, and it is
+tried again; a model that answers is never closed. So is one that nobody has used for `keep_alive_s`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeAlias
+
+from g4cli.core.errors import DoesNotFit, QueueFull
+from g4cli.operations.serving.loaded import LoadedModel
+
+OpenModel: TypeAlias = Callable[[str, Sequence[str]], Awaitable[LoadedModel]]
+"""Name of a model, and names of those that are loaded -> the model, loaded.
+
+Raises DoesNotFit if it does not fit beside them.
+"""
+
+
+class ModelPool:
+    """Hands out loaded models. `max_models` 0: as many as fit. `keep_alive_s` below 0: for ever."""
+
+    def __init__(
+        self, open_model: OpenModel, *, max_models: int = 0, keep_alive_s: float = -1.0
+    ) -> None:
+        self._open_model, self._max_models = open_model, max_models
+        self._keep_alive_s = keep_alive_s
+        self.models: dict[str, LoadedModel] = {}
+        self._opening: dict[str, asyncio.Task[None]] = {}
+        self._keep_alive: dict[str, float] = {}
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._lock = asyncio.Lock()
+        self._closing: set[asyncio.Task[None]] = set()
+
+    async def acquire(self, name: str, keep_alive_s: float | None = None) -> LoadedModel:
+        """Return the model `name`, loaded; `release` must follow.
+
+        `keep_alive_s`: how long it stays loaded after this request; None: as usual. Raises what
+        opening it raises, and QueueFull if models that answer leave no room for it.
+        """
+        while (model := self.models.get(name)) is None:
+            if name not in self._opening:
+                self._opening[name] = asyncio.create_task(self._open(name))
+            # All who wait share the start; whoever goes away must not end it for the others.
+            await asyncio.shield(self._opening[name])
+        model.n_users += 1
+        self._keep_alive[name] = self._keep_alive_s if keep_alive_s is None else keep_alive_s
+        if timer := self._timers.pop(name, None):
+            timer.cancel()
+        return model
+
+    def release(self, model: LoadedModel) -> None:
+        """End the use of a model by one request."""
+        model.n_users -= 1
+        model.used_at = time.monotonic()
+        self._start_timer(model)
+
+    def _start_timer(self, model: LoadedModel) -> None:
+        if model.n_users or self.models.get(model.name) is not model:
+            return
+        seconds = self._keep_alive.get(model.name, self._keep_alive_s)
+        if seconds >= 0:
+            loop = asyncio.get_running_loop()
+            self._timers[model.name] = loop.call_later(seconds, self._close_unused, model)
+
+    def seconds_left(self, name: str) -> float | None:
+        """Return after how long the model is closed if nobody uses it; None: never, or it is in use."""
+        timer = self._timers.get(name)
+        if timer is None:
+            return None
+        return max(0.0, timer.when() - asyncio.get_running_loop().time())
+
+    async def close(self) -> None:
+        """Close all models."""
+        opening = list(self._opening.values())
+        for task in opening:
+            task.cancel()
+        await asyncio.gather(*opening, return_exceptions=True)
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        models = list(self.models.values())
+        self.models.clear()
+        await asyncio.gather(*(model.engine.close() for model in models), *self._closing)
+
+    async def _open(self, name: str) -> None:
+        try:
+            # One at a time: each needs to know what the last one took.
+            async with self._lock:
+                model = self.models[name] = await self._open_beside_others(name)
+            self._start_timer(model)
+        finally:
+            del self._opening[name]
+
+    async def _open_beside_others(self, name: str) -> LoadedModel:
+        while True:
+            if self._max_models and len(self.models) >= self._max_models:
+                await self._close_least_used()
+                continue
+            try:
+                return await self._open_model(name, tuple(self.models))
+            except DoesNotFit:
+                if not self.models:
+                    raise
+            await self._close_least_used()
+
+    async def _close_least_used(self) -> None:
+        idle = [model for model in self.models.values() if not model.n_users]
+        if not idle:
+            names = ", ".join(self.models)
+            raise QueueFull(f"there is no room for another model while {names} answers")
+        await self._close_model(min(idle, key=lambda model: model.used_at))
+
+    def _close_unused(self, model: LoadedModel) -> None:
+        if not model.n_users and self.models.get(model.name) is model:
+            task = asyncio.get_running_loop().create_task(self._close_model(model))
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    async def _close_model(self, model: LoadedModel) -> None:
+        if timer := self._timers.pop(model.name, None):
+            timer.cancel()
+        del self.models[model.name]
+        await model.engine.close()

@@ -1,0 +1,55 @@
+"""What a server asks of a model, in no wire format: every HTTP format is translated to a TurnRequest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from g4cli.prompt.messages import Message
+
+Thinking: TypeAlias = Literal["off", "on", "low", "medium", "high"]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolChoice:
+    """Whether the model may call tools (auto), must not (none) or must (required).
+
+    `name`: with "required", the only tool that it may call.
+    """
+
+    mode: Literal["auto", "none", "required"] = "auto"
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnRequest:
+    """One answer that is asked for.
+
+    `model`: a name that the server offers; "" is its default. What to answer is either `messages`,
+    or, for completions without a chat template, `prompt`: text, or token ids. `tools` are in
+    OpenAI's form.
+
+    `sampling` holds values by the names of `runtime.engine.options.Sampling`; what it lacks comes
+    from the options of the server, then from the model file. `max_tokens` 0: until the context is
+    full. `json_schema` (JSON) or `grammar` (GBNF) restrict the answer, not the thought before it.
+    `n_probs`: tokens are told with their log-probability and this many alternatives; None: not.
+    `continue_last`: the last message is the assistant's and is to be continued.
+    """
+
+    model: str = ""
+    messages: tuple[Message, ...] = ()
+    prompt: str | tuple[int, ...] | None = None
+    tools: tuple[Mapping[str, Any], ...] = ()
+    tool_choice: ToolChoice = ToolChoice()
+    parallel_tool_calls: bool = True
+    thinking: Thinking = "off"
+    continue_last: bool = False
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    stop: tuple[str, ...] = ()
+    max_tokens: int = 0
+    json_schema: str = ""
+    grammar: str = ""
+    n_probs: int | None = None
+    stop_on_loop: bool = True
+    keep_alive_s: float | None = None

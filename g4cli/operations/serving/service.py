@@ -1,0 +1,140 @@
+"""What a server does, without HTTP: list models, start answers, count tokens."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from g4cli.operations.serving.catalog import Catalog, Offer, read_facts
+from g4cli.operations.serving.counters import Counters
+from g4cli.operations.serving.loaded import LoadedModel, Turn
+from g4cli.operations.serving.media_files import MediaFiles
+from g4cli.operations.serving.pool import ModelPool
+from g4cli.operations.serving.requests import TurnRequest
+from g4cli.prompt.messages import Media, Part
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A model as clients see it. Bytes are those of its file; times are in Unix seconds.
+
+    `modalities` is among "text", "image" and "audio". `n_ctx` and `n_slots` are 0 and `loaded_at`
+    is 0 while it is not loaded; `unload_at` is 0 if it stays.
+    """
+
+    name: str
+    aliases: tuple[str, ...]
+    sha256: str
+    type: str
+    nbytes: int
+    created: int
+    n_params: int
+    n_ctx_train: int
+    modalities: tuple[str, ...]
+    n_ctx: int = 0
+    n_slots: int = 0
+    loaded_at: int = 0
+    unload_at: int = 0
+
+
+class Service:
+    """The models on offer and those that are loaded. Close it when done."""
+
+    def __init__(self, catalog: Catalog, pool: ModelPool) -> None:
+        self._catalog, self.pool = catalog, pool
+        self.media = MediaFiles()
+        self.counters = Counters()
+
+    def list_models(self) -> tuple[ServedModel, ...]:
+        """Return the models on offer, the default first. Raises BadGGUF."""
+        return tuple(self._describe(offer) for offer in self._catalog.list_offers())
+
+    def find_model(self, name: str) -> ServedModel:
+        """Return the model called `name`; "" is the default. Raises UnknownModel or BadGGUF."""
+        return self._describe(self._catalog.find(name))
+
+    @asynccontextmanager
+    async def start_turn(self, request: TurnRequest) -> AsyncIterator[Turn]:
+        """Yield the answer to `request`, begun: its prompt is read. It is ended with the block.
+
+        Raises UnknownModel, what opening a model raises, UsageError (BadField with the field's
+        name), ContextFull, BadMedia, QueueFull or RuntimeFailed.
+        """
+        media = [medium for message in request.messages for medium in message.media]
+        self.media.use(media)
+        try:
+            async with self._use_model(request.model, request.keep_alive_s) as model:
+                turn = Turn(model, await model.make_run(request), self.counters)
+                try:
+                    await turn.start()
+                    yield turn
+                finally:
+                    await turn.close()
+        finally:
+            self.media.release(media)
+
+    async def count_tokens(self, request: TurnRequest) -> int:
+        """Return how many tokens the prompt of `request` has. Raises what start_turn raises."""
+        media: list[Media] = [medium for message in request.messages for medium in message.media]
+        self.media.use(media)
+        try:
+            async with self._use_model(request.model) as model:
+                return len(await model.make_prompt(request))
+        finally:
+            self.media.release(media)
+
+    async def render_prompt(self, request: TurnRequest) -> str:
+        """Return the prompt of `request` as text. Raises what start_turn raises."""
+        async with self._use_model(request.model) as model:
+            return "".join(part.text for part in await model.render_parts(request))
+
+    async def tokenize(self, model_name: str, text: str, *, control: bool) -> tuple[int, ...]:
+        """Return the tokens of `text`, a BOS first. `control`: '<|turn>' in it is one token."""
+        async with self._use_model(model_name) as model:
+            return await model.engine.tokens_of([Part(text, control=control)])
+
+    async def detokenize(self, model_name: str, tokens: tuple[int, ...]) -> str:
+        """Return the text of tokens, control tokens by their names. Raises UsageError."""
+        async with self._use_model(model_name) as model:
+            return await model.engine.text_of(tokens)
+
+    async def preload(self, name: str) -> LoadedModel:
+        """Return the model `name`, loaded. Raises what opening it raises."""
+        async with self._use_model(name) as model:
+            return model
+
+    async def close(self) -> None:
+        """End all models and delete the media of requests."""
+        await self.pool.close()
+        self.media.close()
+
+    @asynccontextmanager
+    async def _use_model(
+        self, name: str, keep_alive_s: float | None = None
+    ) -> AsyncIterator[LoadedModel]:
+        model = await self.pool.acquire(self._catalog.find(name).name, keep_alive_s)
+        try:
+            yield model
+        finally:
+            self.pool.release(model)
+
+    def _describe(self, offer: Offer) -> ServedModel:
+        facts, model = read_facts(offer.path), self.pool.models.get(offer.name)
+        left = self.pool.seconds_left(offer.name)
+        return ServedModel(
+            offer.name,
+            offer.aliases,
+            offer.sha256,
+            facts.type,
+            facts.nbytes,
+            facts.modified,
+            facts.n_params,
+            facts.n_ctx_train,
+            facts.modalities,
+            n_ctx=model.n_ctx if model else 0,
+            n_slots=model.n_slots if model else 0,
+            loaded_at=int(model.loaded_at) if model else 0,
+            unload_at=int(time.time() + left) if left is not None else 0,
+        )

@@ -1,0 +1,75 @@
+"""The FastAPI application: routers of all wire formats behind the guard.
+
+A wire format is a file here with a `router` (fastapi.APIRouter) in ROUTERS. Its routes take a
+pydantic model (`wire_model.RequestBody`), translate it to a TurnRequest, and run it by
+`service.start_turn`. Errors of g4 are raised as they are: `errors.explain_error` gives them a
+status and the form of the API that the path belongs to.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp
+
+from g4cli import __version__
+from g4cli.core.errors import G4Error
+from g4cli.operations.serving.service import Service
+from g4cli.server import models
+from g4cli.server.errors import HttpError, explain_error
+from g4cli.server.guard import Guard, GuardOptions, Served
+
+ROUTERS: Final = (models.router,)
+_LOG = logging.getLogger("g4.serve")
+
+
+def make_app(
+    service: Service, options: GuardOptions, log: Callable[[Served], None] = lambda _: None
+) -> ASGIApp:
+    """Return the ASGI application that serves `service`."""
+    return Guard(make_api(service), options, log)
+
+
+def make_api(service: Service | None = None) -> FastAPI:
+    """Return the routes without the guard; without a service only /openapi.json can be asked for."""
+
+    @asynccontextmanager
+    async def close_service(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        if service is not None:
+            await service.close()
+
+    api = FastAPI(
+        title="g4",
+        version=__version__,
+        description="Gemma 4 on llama.cpp for other programs.",
+        docs_url=None,  # the pages would load scripts from another host
+        redoc_url=None,
+        lifespan=close_service,
+    )
+    api.state.service = service
+    for router in ROUTERS:
+        api.include_router(router)
+    for kind in (G4Error, HttpError, HTTPException, RequestValidationError, RecursionError):
+        api.add_exception_handler(kind, _answer_error)
+    api.add_exception_handler(Exception, _answer_bug)
+    return api
+
+
+async def _answer_error(request: Request, err: Exception) -> Response:
+    problem = explain_error(err)
+    body: dict[str, Any] = problem.as_body(request.url.path)
+    return JSONResponse(body, problem.status, dict(problem.headers))
+
+
+async def _answer_bug(request: Request, err: Exception) -> Response:
+    _LOG.error("a bug in g4 at %s %r", request.method, request.url.path, exc_info=err)
+    return await _answer_error(request, err)

@@ -1,0 +1,141 @@
+"""Errors as HTTP answers: the tree of `g4cli.core.errors` by status, in the form that each API has.
+
+OpenAI      {"error": {"message": ..., "type": ..., "param": ..., "code": ...}}
+Anthropic   {"type": "error", "error": {"type": ..., "message": ...}}     below /v1/messages
+Ollama      {"error": "..."}                                              below /api
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from g4cli.core.errors import (
+    BadField,
+    BadMedia,
+    ContextFull,
+    DoesNotFit,
+    G4Error,
+    Interrupted,
+    NotFound,
+    QueueFull,
+    UsageError,
+)
+
+RETRY_AFTER_S: Final = 1
+_INVALID: Final = "invalid_request_error"
+# Status -> the names that OpenAI and Anthropic give to it.
+_OPENAI_TYPES: Final[Mapping[int, str]] = {
+    400: _INVALID,
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    405: _INVALID,
+    408: "timeout_error",
+    413: _INVALID,
+    503: "unavailable_error",
+}
+_ANTHROPIC_TYPES: Final[Mapping[int, str]] = {
+    400: _INVALID,
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    405: _INVALID,
+    408: "timeout_error",
+    413: "request_too_large",
+    503: "overloaded_error",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What a client is told: the HTTP status, a sentence, the field at fault, and a stable name."""
+
+    status: int
+    message: str
+    param: str | None = None
+    code: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def as_body(self, path: str) -> dict[str, Any]:
+        """Return the JSON body in the form of the API that `path` belongs to."""
+        if path.startswith("/v1/messages"):
+            kind = _ANTHROPIC_TYPES.get(self.status, "api_error")
+            return {"type": "error", "error": {"type": kind, "message": self.message}}
+        if path.startswith("/api/"):
+            return {"error": self.message}
+        kind = _OPENAI_TYPES.get(self.status, "server_error")
+        error = {"message": self.message, "type": kind, "param": self.param, "code": self.code}
+        return {"error": error}
+
+
+class HttpError(HTTPException):
+    """An error that only HTTP knows, such as a wrong key or a body that is too large."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.status, problem.message, dict(problem.headers))
+        self.problem = problem
+
+
+def explain_error(err: BaseException) -> Problem:
+    """Return what a client is told of `err`; of a bug in g4 only that it is one."""
+    if isinstance(err, HttpError):
+        return err.problem
+    if isinstance(err, RequestValidationError):
+        return _explain_invalid(err.errors(), err.body)
+    if isinstance(err, HTTPException):
+        return Problem(err.status_code, str(err.detail), headers=err.headers or {})
+    if isinstance(err, RecursionError):
+        return Problem(400, "the request is nested too deeply", code="too-deep")
+    if not isinstance(err, G4Error):
+        return Problem(500, "a bug in g4; the server's log has the details", code="error")
+    headers: dict[str, str] = {}
+    if isinstance(err, ContextFull):
+        return Problem(400, err.message, "messages", "context_length_exceeded")
+    if isinstance(err, NotFound):
+        return Problem(404, err.message, "model", "model_not_found")
+    if isinstance(err, (UsageError, BadMedia)):
+        param = err.field if isinstance(err, BadField) else None
+        return Problem(400, err.message, param, err.reference)
+    status = 500
+    if isinstance(err, (QueueFull, DoesNotFit, Interrupted)):
+        status, headers = 503, {"Retry-After": str(RETRY_AFTER_S)}
+    message = err.message or "the server is being stopped"
+    return Problem(status, message, code=err.reference, headers=headers)
+
+
+def _explain_invalid(errors: Sequence[Any], body: Any) -> Problem:
+    """Return the first of pydantic's `errors` about `body`, with the field's path in the body."""
+    first = errors[0]
+    name = _find_field(first["loc"], body)
+    kind, text = first["type"], str(first["msg"])
+    if kind == "json_invalid":
+        reason = first.get("ctx", {}).get("error", text)
+        return Problem(400, f"the body is no JSON: {reason}", code="bad-json")
+    if kind == "extra_forbidden":
+        text = "this field is unknown to g4"
+    elif kind == "missing":
+        text = "this field is required"
+    else:
+        text = text.removeprefix("Value error, ")
+    return Problem(400, f"{name}: {text}" if name else text, name or None, "bad-field")
+
+
+def _find_field(location: Sequence[Any], body: Any) -> str:
+    """Return the path of an error in the body; pydantic's names of alternatives are left out."""
+    skipped = ("body", "query", "path")
+    steps = list(location[1:] if location and location[0] in skipped else location)
+    names, value = [], body
+    for index, step in enumerate(steps):
+        if (isinstance(value, Mapping) and step in value) or (
+            isinstance(value, list) and isinstance(step, int) and 0 <= step < len(value)
+        ):
+            value = value[step]
+        elif index < len(steps) - 1 or not isinstance(value, Mapping) or "[" in str(step):
+            continue
+        names.append(str(step))
+    return ".".join(names)

@@ -1,0 +1,293 @@
+"""What every request passes before a route sees it: addresses, origins, keys, sizes, and time.
+
+A server on 127.0.0.1 is reached by every program of this machine, and by every page that a browser
+of this machine shows. Two checks keep pages out. *Host*: a page of evil.example can let its own
+name point to 127.0.0.1 (DNS rebinding) and then reads answers as its own; its requests carry
+`Host: evil.example`. So a host is an IP address, localhost, this machine's name, or a name that was
+given. *Origin*: browsers name the page that sends a request; only origins that were given may.
+
+The whole body is read here, before the route runs: a client that sends slowly or too much is
+refused without a task of the model. (`protocol` watches headers and sending.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import ipaddress
+import socket
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from g4cli.server.errors import Problem
+from g4cli.server.limits import BODY_TIMEOUT_S, MAX_BODY_BYTES
+
+_PUBLIC: Final = frozenset(("/health", "/v1/health"))
+_LOCAL_NAMES: Final = ("localhost", "host.docker.internal", "host.containers.internal")
+_CORS_METHODS: Final = "GET, POST, OPTIONS"
+_CORS_AGE_S: Final = "600"
+
+
+@dataclass(frozen=True, slots=True)
+class GuardOptions:
+    """Who may use the server, and how much at once.
+
+    `hosts`: names, besides IP addresses and those of this machine, by which it may be addressed.
+    `origins`: pages that may use it ("*": all). `keys`: one of them must come with each request; no
+    key is needed if there is none. Sizes in bytes, times in seconds.
+    """
+
+    hosts: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    max_body_bytes: int = MAX_BODY_BYTES
+    body_timeout_s: float = BODY_TIMEOUT_S
+    max_held_bytes: int = 4 * MAX_BODY_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One request that was answered, for the log; `status` 499: the client went away before."""
+
+    method: str
+    path: str
+    status: int
+    seconds: float
+    client: str
+
+
+class Guard:
+    """The outermost ASGI application: checks a request, then passes it on."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        options: GuardOptions,
+        log: Callable[[Served], None] = lambda _: None,
+    ) -> None:
+        self._app, self._options, self._log = app, options, log
+        self._hosts = {name.lower().rstrip(".") for name in (*options.hosts, *_LOCAL_NAMES)}
+        machine = socket.gethostname().lower()
+        self._hosts |= {machine, f"{machine.split('.')[0]}.local"}
+        self._key_hashes = [_hash_key(key) for key in options.keys]
+        self._held_bytes = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or pass on what is none (start and end of the server)."""
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = _read_headers(scope)
+        exchange = _Exchange(send, self._cors_headers(headers))
+        started = time.perf_counter()
+        try:
+            await self._answer(scope, headers, receive, exchange)
+        finally:
+            client = scope["client"][0] if scope.get("client") else ""
+            seconds = time.perf_counter() - started
+            self._log(
+                Served(scope["method"], scope["path"], exchange.status or 499, seconds, client)
+            )
+
+    async def _answer(
+        self, scope: Scope, headers: dict[str, str], receive: Receive, exchange: _Exchange
+    ) -> None:
+        problem = self._find_problem(scope, headers)
+        if problem is not None:
+            await _send_problem(problem, scope, receive, exchange)
+            return
+        if scope["method"] == "OPTIONS" and "origin" in headers:
+            await Response(status_code=204)(scope, receive, exchange.send)
+            return
+        body, problem = b"", None
+        if scope["method"] not in ("GET", "HEAD", "OPTIONS"):
+            body, problem = await self._read_body(headers, receive)
+            _set_content_type(scope)
+        if problem is not None:
+            await _send_problem(problem, scope, receive, exchange)
+            return
+        self._held_bytes += len(body)
+        try:
+            await self._app(scope, _replay_body(body, receive), exchange.send)
+        finally:
+            self._held_bytes -= len(body)
+
+    def _find_problem(self, scope: Scope, headers: dict[str, str]) -> Problem | None:
+        """Return why a request is refused by its headers, or None."""
+        host, origin = headers.get("host", ""), headers.get("origin", "")
+        if host and not self._is_own_host(host):
+            name = host[:100]
+            return Problem(
+                403, f"the host {name} is not this server: --allow-host names it", code="host"
+            )
+        if origin and not self._may_use(origin, host):
+            return Problem(
+                403,
+                f"pages of {origin[:100]} may not use this server: --cors-origin",
+                code="origin",
+            )
+        is_hidden = headers.get("sec-fetch-site") == "cross-site" and not origin
+        if is_hidden and headers.get("sec-fetch-mode") != "navigate":
+            return Problem(403, "other pages may not use this server", code="origin")
+        is_preflight = scope["method"] == "OPTIONS" and origin
+        if not is_preflight and scope["path"] not in _PUBLIC and not self._has_key(headers):
+            return Problem(
+                401,
+                "a valid API key is needed: Authorization: Bearer KEY",
+                code="invalid_api_key",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+        return None
+
+    def _is_own_host(self, host: str) -> bool:
+        name = _host_name(host)
+        if name is None:
+            return False
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            return name in self._hosts or name.endswith(".localhost")
+        return True
+
+    def _may_use(self, origin: str, host: str) -> bool:
+        if "*" in self._options.origins or origin in self._options.origins:
+            return True
+        own = urlsplit(origin)
+        return own.scheme in ("http", "https") and bool(host) and own.netloc.lower() == host.lower()
+
+    def _has_key(self, headers: dict[str, str]) -> bool:
+        """Return whether the request carries a key; all of them are compared, in constant time."""
+        if not self._key_hashes:
+            return True
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        candidates = [given.strip()] if scheme.lower() == "bearer" else []
+        candidates.append(headers.get("x-api-key", ""))
+        found = False
+        for candidate in candidates:
+            digest = _hash_key(candidate)
+            for known in self._key_hashes:
+                found |= hmac.compare_digest(digest, known)
+        return found
+
+    def _cors_headers(self, headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
+        origin = headers.get("origin", "")
+        if not origin or not self._may_use(origin, headers.get("host", "")):
+            return []
+        found = {
+            "access-control-allow-origin": origin,
+            "vary": "Origin",
+            "access-control-allow-methods": _CORS_METHODS,
+            "access-control-max-age": _CORS_AGE_S,
+        }
+        if asked := headers.get("access-control-request-headers", ""):
+            found["access-control-allow-headers"] = asked[:1024]
+        if headers.get("access-control-request-private-network") == "true":
+            found["access-control-allow-private-network"] = "true"
+        return [(name.encode(), value.encode("latin-1")) for name, value in found.items()]
+
+    async def _read_body(
+        self, headers: dict[str, str], receive: Receive
+    ) -> tuple[bytes, Problem | None]:
+        most = self._options.max_body_bytes
+        too_large = Problem(413, f"the body is larger than {most:,} bytes", code="body-too-large")
+        length = headers.get("content-length", "")
+        if length.isdecimal() and int(length) > most:
+            return b"", too_large
+        if self._held_bytes + (int(length) if length.isdecimal() else 0) > max(
+            self._options.max_held_bytes, most
+        ):
+            busy = "the server holds as many large requests as it may"
+            return b"", Problem(503, busy, code="queue-full", headers={"Retry-After": "1"})
+        pieces: list[bytes] = []
+        size = 0
+        while True:
+            try:
+                message = await asyncio.wait_for(receive(), self._options.body_timeout_s)
+            except asyncio.TimeoutError:
+                return b"", Problem(408, "the body did not come in time", code="timeout")
+            if message["type"] == "http.disconnect":
+                return b"", Problem(499, "the client went away")
+            pieces.append(message.get("body", b""))
+            size += len(pieces[-1])
+            if size > most:
+                return b"", too_large
+            if not message.get("more_body", False):
+                return b"".join(pieces), None
+
+
+class _Exchange:
+    """The sending side of one request: remembers its status and adds the CORS headers."""
+
+    def __init__(self, send: Send, extra_headers: Iterable[tuple[bytes, bytes]]) -> None:
+        self._send = send
+        self._extra_headers = list(extra_headers)
+        self.status = 0
+
+    async def send(self, message: Message) -> None:
+        """Send a message."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"] = [*message.get("headers", ()), *self._extra_headers]
+        await self._send(message)
+
+
+def _read_headers(scope: Scope) -> dict[str, str]:
+    """Return the headers; of one that comes twice the last."""
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+
+
+def _host_name(host: str) -> str | None:
+    """Return the name or address in a Host header without its port, or None if it is none."""
+    try:
+        parts = urlsplit(f"//{host}")
+        _ = parts.port
+    except ValueError:
+        return None
+    if parts.username is not None or parts.path or parts.query or not parts.hostname:
+        return None
+    return parts.hostname.rstrip(".").partition("%")[0]
+
+
+def _hash_key(key: str) -> bytes:
+    """Return a digest of fixed length: a comparison must not tell how long a key is."""
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+
+
+def _set_content_type(scope: Scope) -> None:
+    """Take a body of no type, or of the type that `curl -d` sends, as JSON."""
+    form = b"application/x-www-form-urlencoded"
+    types = [value for name, value in scope["headers"] if name == b"content-type"]
+    if not types or types == [form]:
+        others = [item for item in scope["headers"] if item[0] != b"content-type"]
+        scope["headers"] = [*others, (b"content-type", b"application/json")]
+
+
+def _replay_body(body: bytes, receive: Receive) -> Receive:
+    """Return a `receive` that gives the body that was read already, then what comes after it."""
+    left: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive_again() -> Any:
+        return left.pop() if left else await receive()
+
+    return receive_again
+
+
+async def _send_problem(
+    problem: Problem, scope: Scope, receive: Receive, exchange: _Exchange
+) -> None:
+    if problem.status == 499:
+        return
+    # What is left of the body is not read: the connection cannot be used again.
+    headers = {**problem.headers, "Connection": "close"}
+    response = JSONResponse(problem.as_body(scope["path"]), problem.status, headers)
+    await response(scope, receive, exchange.send)

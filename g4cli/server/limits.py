@@ -1,0 +1,32 @@
+"""How large a request may be, part by part. Each limit has an error that names the field."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from g4cli.core.units import MIB
+
+MAX_BODY_BYTES: Final = 64 * MIB
+"""Default of --max-body: a few photos or ten minutes of speech as base64."""
+MAX_HEADER_BYTES: Final = 64 * 1024
+MAX_MESSAGES: Final = 8192
+MAX_STOP_STRINGS: Final = 16
+MAX_STOP_CHARACTERS: Final = 1024
+MAX_TOOLS: Final = 256
+MAX_TOOL_BYTES: Final = 1 * MIB
+"""Of all tool declarations of a request together, as JSON."""
+MAX_SCHEMA_BYTES: Final = 1 * MIB
+MAX_GRAMMAR_CHARACTERS: Final = 256 * 1024
+MAX_DEPTH: Final = 64
+"""Of the JSON of a request."""
+MAX_LOGIT_BIAS: Final = 1024
+MAX_TOP_LOGPROBS: Final = 20
+MAX_CHOICES: Final = 16
+MAX_MEDIA: Final = 64
+"""Images and sounds in one request."""
+MAX_CONNECTIONS: Final = 1000
+SEND_TIMEOUT_S: Final = 60.0
+"""After so long a client that takes nothing of its answer is cut off."""
+HEADER_TIMEOUT_S: Final = 20.0
+BODY_TIMEOUT_S: Final = 60.0
+"""The longest pause within a body."""

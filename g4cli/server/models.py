@@ -1,0 +1,56 @@
+"""GET /health and /v1/models: whether the server answers, and what models it has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from g4cli.operations.serving.service import ServedModel
+from g4cli.server.wire_model import ServiceParam
+
+router = APIRouter(tags=["models"])
+
+
+@router.get("/health")
+@router.get("/v1/health", include_in_schema=False)
+async def report_health() -> dict[str, str]:
+    """Return {"status": "ok"} as soon as requests are answered; models load on demand."""
+    return {"status": "ok"}
+
+
+@router.get("/v1/models")
+@router.get("/models", include_in_schema=False)
+async def list_models(service: ServiceParam) -> dict[str, Any]:
+    """Return the models that requests may name, the default first."""
+    return {"object": "list", "data": [describe_model(model) for model in service.list_models()]}
+
+
+@router.get("/v1/models/{name:path}")
+async def show_model(name: str, service: ServiceParam) -> dict[str, Any]:
+    """Return one model."""
+    return describe_model(service.find_model(name))
+
+
+def describe_model(model: ServedModel) -> dict[str, Any]:
+    """Return a model in OpenAI's form; `meta` is llama-server's extension."""
+    return {
+        "id": model.name,
+        "object": "model",
+        "created": model.created,
+        "owned_by": "g4",
+        "aliases": list(model.aliases),
+        "status": {"value": "loaded" if model.loaded_at else "unloaded"},
+        "architecture": {
+            "input_modalities": list(model.modalities),
+            "output_modalities": ["text"],
+        },
+        "meta": {
+            "n_ctx_train": model.n_ctx_train,
+            "n_ctx": model.n_ctx,
+            "n_params": model.n_params,
+            "n_slots": model.n_slots,
+            "size": model.nbytes,
+            "ftype": model.type,
+        },
+    }

@@ -1,0 +1,84 @@
+"""A server of g4 in this process, on a free port of 127.0.0.1, with models in their own processes."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import uvicorn
+
+from g4cli.operations.serving.catalog import Catalog
+from g4cli.operations.serving.opening import ModelOpener
+from g4cli.operations.serving.options import ServeOptions
+from g4cli.operations.serving.pool import ModelPool
+from g4cli.operations.serving.service import Service
+from g4cli.server.app import make_app
+from g4cli.server.guard import GuardOptions, Served
+from g4cli.server.protocol import TimedProtocol
+from tests.support.fakes.reporter import RecordingReporter
+
+
+@dataclass
+class RunningServer:
+    """A server that answers at `url`; `log` and `reporter` hold what it told."""
+
+    url: str
+    service: Service
+    reporter: RecordingReporter
+    log: list[Served] = field(default_factory=list)
+
+    @property
+    def openai_url(self) -> str:
+        """The base URL as OpenAI's clients want it."""
+        return f"{self.url}/v1"
+
+
+@contextmanager
+def run_server(options: ServeOptions, guard: GuardOptions | None = None) -> Iterator[RunningServer]:
+    """Yield a running server with the models of `options`; it has ended after the block."""
+    reporter = RecordingReporter()
+    catalog = Catalog(options.models, options.aliases)
+    opener = ModelOpener(options, catalog, reporter)
+    pool = ModelPool(
+        opener.open_model, max_models=options.max_models, keep_alive_s=options.keep_alive_s
+    )
+    service = Service(catalog, pool)
+    log: list[Served] = []
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        app = make_app(service, guard or GuardOptions(), log.append)
+        server = uvicorn.Server(uvicorn.Config(app, http=TimedProtocol, log_level="warning"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            wait_until(lambda: server.started)
+            yield RunningServer(url, service, reporter, log)
+        finally:
+            server.should_exit = True
+            thread.join(30)
+            assert not thread.is_alive(), "the server did not stop"
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
+    """Return once `condition()` is true. Raises AssertionError after `seconds`."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"not within {seconds} s"
+        time.sleep(0.01)
+
+
+def tiny_options(path: Path, **changes: object) -> ServeOptions:
+    """Return the options of a server with the model at `path`, greedy, in 1,024 tokens of context."""
+    defaults: dict[str, object] = {
+        "models": [str(path)],
+        "ctx": "1024",
+        "threads": 1,
+        "sampling": {"temp": 0.0},
+    }
+    return ServeOptions(**{**defaults, **changes})  # type: ignore[arg-type]
