@@ -2,18 +2,20 @@
 
     checkpoint.py  a folder of safetensors, bounded and memory-mapped
     config.py      config.json, both spellings, as one typed Config
-    config_keys.py which keys are read, fixed or free; json_reader.py: typed reads
+    config_keys.py which keys are read, fixed or free
+    json_reader.py typed reads that collect faults
     names.py       the ordered table: checkpoint name -> GGUF name and transform
     transforms.py  the few changes of layout and value, with their sources
     tokenizer.py   tokenizer.json -> tokens, scores, types, merges, special ids
-    special_tokens.py  which of them have a special part
-    metadata.py    general.*: name, size label, sampling, model_card.py: README.md
+    special_tokens.py  which tokens are special
+    metadata.py    general.*: name, size label, sampling defaults
+    model_card.py  the front matter of README.md
     text.py, vision.py, audio.py, assistant.py   keys and expected tensors of each network
     parts.py       the parts a checkpoint can be converted to
-    blocks.py      row blocks, and the coder of the plain types
-    convert.py     the driver: plan, encode in row blocks, write, read back
+    blocks.py      row blocks, and the coder of the unquantized types
+    convert.py     the conversion: plan, encode in row blocks, write, read back
 
-How to call it (`g4 convert` and `g4 pull` do exactly this):
+The interface, as `g4 convert` and `g4 pull` use it:
 
     from g4cli.converters import convert_checkpoint
     done = convert_checkpoint(folder, target, plain=BF16, progress=progress)     # or F16, F32
@@ -21,8 +23,8 @@ How to call it (`g4 convert` and `g4 pull` do exactly this):
     done.path, done.nbytes, done.sha256, done.n_tensors, done.types, done.ignored
 
 `part="mmproj"` writes the vision and audio encoders instead. A coder (blocks.Coder) gives tensors
-their types and bytes; the one with the recipes of `quant` is g4cli.store.recode: the converter sees
-of g4cli only core.
+their types and bytes. The coder with the recipes of `quant` is g4cli.store.recode: this package
+imports only g4cli.core.
 """
 
 from g4cli.converters.convert import Converted, convert_checkpoint

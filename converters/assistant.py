@@ -29,14 +29,14 @@ ROWS: Final = (
 
 IGNORES: Final = (
     *text.IGNORES,
-    # Centroids of the vocabulary let transformers skip most logits; llama.cpp's graph computes them
-    # all, and its converter leaves them out (filter_tensors, "masked_embedding").
+    # Centroids of the vocabulary let transformers skip most logits. llama.cpp computes all logits,
+    # and its converter leaves the centroids out (filter_tensors, "masked_embedding").
     Ignore(r"(model\.)?masked_embedding\..*", "an index that llama.cpp does not use"),
 )
 
 
 def extra_keys(config: Config, arch: str) -> dict[str, Value]:
-    """Return the keys that a draft model has besides those of a text network."""
+    """Return the keys that a draft model has in addition to those of a text network."""
     return {
         f"{arch}.embedding_length_out": uint32_value(config.backbone or 0),
         f"{arch}.nextn_predict_layers": uint32_value(config.text.n_layer),

@@ -1,8 +1,8 @@
-"""The conformer of E2B and E4B, and the frame embedder of the 12B: tensors and keys.
+"""The audio encoder (a conformer) of E2B and E4B, and the audio embedder of the 12B.
 
 Sources: conversion/gemma.py (Gemma4VisionAudioModel), conversion/base.py (MmprojModel) and
-gguf-py/gguf/tensor_mapping.py, llama.cpp@0c1e57098. Convolutions stay F32 there, and with them
-everything whose name has "_conv" in it, such as the projection after the two convolutions.
+gguf-py/gguf/tensor_mapping.py, llama.cpp@0c1e57098. Every tensor with "_conv" in its name stays
+F32 there: the convolutions, and also the projection after them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 from g4cli.converters.config import Config
 from g4cli.converters.media_config import AudioConfig
 from g4cli.converters.names import Row, ShapeOf
-from g4cli.converters.transforms import drop_middle, softplus
+from g4cli.converters.transforms import apply_softplus, drop_middle
 from g4cli.converters.vision import clipped_linear, require_embedder
 from g4cli.core.gguf_values import Value, bool_value, float32_value, string_value, uint32_value
 
@@ -110,7 +110,7 @@ CONFORMER_ROWS: Final = (
         "audio_tower.layers.{}.self_attn.per_dim_scale",
         "a.blk.{}.per_dim_scale.weight",
         lambda c, _: (require_audio(c).hidden // require_audio(c).n_head,),
-        value=softplus,
+        value=apply_softplus,
     ),
     *_linear_rows(
         "lconv1d.linear_start",
@@ -157,10 +157,7 @@ EMBEDDER_ROWS: Final = (
 
 
 def audio_keys(config: Config) -> dict[str, Value]:
-    """Return the audio keys, except projector, mel bins and epsilon.
-
-    Those come last in llama.cpp's converter: see `closing_keys`.
-    """
+    """Return the audio keys, except those that come last (`closing_keys`)."""
     if config.embedder is not None:
         hidden, n_ff, n_layer, n_head = config.embedder.n_samples, 0, 0, 0
     else:

@@ -1,8 +1,7 @@
 """Tensors as rows in blocks, read in worker threads, and the coder that writes F32, F16 and BF16.
 
-A Coder decides types and makes bytes; the converter asks nothing else of it. PlainCoder is the one
-of this package; the one with quant's recipes is put together outside (the converter does not know
-quant).
+A Coder chooses the types of tensors and encodes them. PlainCoder is the one in this package; the
+one with the recipes of quant is g4cli.store.recode, because the converter does not import quant.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from g4cli.core.ggml import BF16, F16, F32, GGMLType
 from g4cli.core.gguf_values import Value
 from g4cli.core.gguf_write import TensorSpec
 
-BLOCK_WEIGHTS: Final = 1 << 19  # 1 to 2 MiB: few enough calls, and small in memory
+BLOCK_WEIGHTS: Final = 1 << 19  # 1 to 2 MiB: large enough to need few calls, small in memory
 AHEAD: Final = 3  # blocks under way per thread
 
 
@@ -51,13 +50,13 @@ class Coder(Protocol):
 
     @property
     def block_weights(self) -> int:
-        """Return how many numbers a block should have, whole rows allowing."""
+        """Return how many weights a block of whole rows should have."""
         ...
 
     def plan_tensors(
         self, keys: Mapping[str, Value], specs: Sequence[TensorSpec]
     ) -> tuple[Mapping[str, Value], Sequence[TensorSpec]]:
-        """Return the keys and tensors of the file to write, in any order.
+        """Return the keys of the file to write, and its tensors in any order.
 
         `keys` and `specs` are those of the conversion without quantization.
         """
@@ -75,10 +74,9 @@ class Faults:
         self.found: dict[str, str] = {}
 
     def check_block(self, block: NDArray[Any], origin: str, infinite: bool) -> NDArray[Any]:
-        """Return `block`, or zeros of its shape if it holds NaN or Inf; records `origin` then.
+        """Return `block`, or zeros of its shape if it holds NaN or Inf, and record `origin` then.
 
-        So the conversion continues and finds every such tensor. `infinite`: Inf is a value like any
-        other.
+        The conversion thus continues and finds every such tensor. `infinite` allows Inf.
         """
         if is_finite(block) or (infinite and not np.isnan(to_float32(block)).any()):
             return block
@@ -90,8 +88,8 @@ class Faults:
 class Tensor:
     """A tensor to convert: a view of the file that is written as rows of `row` numbers.
 
-    `value` acts on float32 blocks. `origin` is the checkpoint's name for it, `faults` where to
-    report.
+    `value` transforms float32 blocks. `origin` is its name in the checkpoint, `faults` collects
+    tensors with NaN or Inf, and `infinite` allows Inf.
     """
 
     view: NDArray[Any]
@@ -104,10 +102,10 @@ class Tensor:
     def iter_blocks(self, weights: int = BLOCK_WEIGHTS) -> Iterator[Block]:
         """Yield the tensor in blocks of whole rows, of about `weights` numbers each."""
         table, row = self.view, self.row
-        if table.flags.c_contiguous:  # experts too: their rows are one long table
+        if table.flags.c_contiguous:  # also the rows of all experts
             table = table.reshape(-1, row)
         per_item = table.size // len(table)
-        if per_item < row:  # rows run over the first axis: one block, which is small
+        if per_item < row:  # a row spans several items of the first axis: one small block
             table, per_item = table[None], table.size
         step = max(1, weights // per_item)
         for first in range(0, len(table), step):
@@ -159,7 +157,7 @@ def to_plain(kind: GGMLType, block: NDArray[Any]) -> NDArray[Any]:
 
 @dataclass(frozen=True, slots=True)
 class PlainCoder:
-    """Writes every tensor in the type that it has: F32, F16 or BF16."""
+    """Writes every tensor in the type of its spec: F32, F16 or BF16."""
 
     threads: int = 0
     block_weights: int = BLOCK_WEIGHTS
@@ -167,7 +165,7 @@ class PlainCoder:
     def plan_tensors(
         self, keys: Mapping[str, Value], specs: Sequence[TensorSpec]
     ) -> tuple[Mapping[str, Value], Sequence[TensorSpec]]:
-        """Return both as they are."""
+        """Return both unchanged."""
         return keys, specs
 
     def encode_tensors(self, tensors: Iterable[tuple[TensorSpec, Rows]]) -> Iterator[memoryview]:

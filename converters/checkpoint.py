@@ -28,7 +28,7 @@ from g4cli.converters.folder_file import open_inside, read_inside
 from g4cli.core.errors import BadCheckpoint, FileMissing
 from g4cli.core.ggml import BY_NAME, GGMLType
 
-# Bytes per number; the types of the format that Gemma 4 checkpoints may hold somewhere.
+# Bytes per number, for the types that some tensor of a Gemma 4 checkpoint may have.
 SIZES: Final[Mapping[str, int]] = MappingProxyType(
     {
         "BF16": 2,
@@ -45,14 +45,14 @@ SIZES: Final[Mapping[str, int]] = MappingProxyType(
         "F8_E5M2": 1,
     }
 )
-# Those that can be converted. numpy has no bfloat16: its bits are kept as uint16 and `to_float32`
-# widens them.
+# The types that can be converted. numpy has no bfloat16: its bits are kept as uint16, and
+# `to_float32` converts them.
 FLOATS: Final[Mapping[str, np.dtype[Any]]] = MappingProxyType(
     {"BF16": np.dtype("<u2"), "F16": np.dtype("<f2"), "F32": np.dtype("<f4")}
 )
 
 HEADER_BYTES: Final = 16 << 20  # a Gemma 4 header takes 0.2 MB; safetensors itself stops at 100 MB
-# Python takes up to 25 times the size of a JSON file. The others of Gemma 4 have under 10 kB.
+# Parsed JSON takes up to 25 times the size of its file. Those not listed have under 10 kB.
 JSON_BYTES: Final = 1 << 20
 JSON_BYTES_OF: Final[Mapping[str, int]] = MappingProxyType(
     {
@@ -128,12 +128,12 @@ def to_float32(raw: NDArray[Any]) -> NDArray[np.float32]:
 
 def as_float32(bits: NDArray[np.uint32]) -> NDArray[np.float32]:
     """Return the float32 numbers that have these bit patterns."""
-    seen: NDArray[np.float32] = bits.view(np.float32)
-    return seen
+    values: NDArray[np.float32] = bits.view(np.float32)
+    return values
 
 
 def require_folder(folder: Path) -> None:
-    """Raise FileMissing or BadCheckpoint unless `folder` is one."""
+    """Raise FileMissing or BadCheckpoint unless `folder` is a folder."""
     if folder.is_dir():
         return
     if folder.exists():
@@ -159,17 +159,12 @@ def open_checkpoint(folder: Path) -> Checkpoint:
                 raise BadCheckpoint(f"{file}: the tensor {source.name} is in another shard too")
             tensors[source.name] = source
     if wanted is not None and tensors.keys() != wanted.keys():
-        missing, extra = (
-            sorted(wanted.keys() - tensors.keys()),
-            sorted(tensors.keys() - wanted.keys()),
+        differences = (
+            list_names("missing", sorted(wanted.keys() - tensors.keys())),
+            list_names("not in the index", sorted(tensors.keys() - wanted.keys())),
         )
         raise BadCheckpoint(
-            f"{folder / INDEX} and the shards disagree: "
-            + "; ".join(
-                filter(
-                    None, (list_names("missing", missing), list_names("not in the index", extra))
-                )
-            ),
+            f"{folder / INDEX} and the shards disagree: {'; '.join(filter(None, differences))}",
             hint=DOWNLOAD_AGAIN,
         )
     return Checkpoint(folder, tensors, maps)
@@ -179,7 +174,7 @@ DOWNLOAD_AGAIN: Final = "download the checkpoint again: hf download REPO --local
 
 
 def list_names(what: str, names: Sequence[str], limit: int = 12) -> str:
-    """Return 'what: a, b and 3 more', or nothing for no names."""
+    """Return 'what: a, b and 3 more', or '' for no names."""
     if not names:
         return ""
     rest = f" and {len(names) - limit} more" if len(names) > limit else ""
@@ -261,9 +256,7 @@ def _map_file(file: Path) -> mmap.mmap:
                     f"{file}: {size} bytes are too few for a safetensors file", hint=DOWNLOAD_AGAIN
                 )
             buffer = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
-        if hasattr(
-            mmap, "MADV_SEQUENTIAL"
-        ):  # the kernel reads further ahead: twice the speed from a disk
+        if hasattr(mmap, "MADV_SEQUENTIAL"):  # longer read-ahead: twice the speed from a disk
             buffer.madvise(mmap.MADV_SEQUENTIAL)
         return buffer
     except OSError as err:
@@ -321,15 +314,11 @@ def _are_whole(value: Any) -> TypeGuard[list[int]]:
 
 
 def _check_layout(file: Path, sources: Sequence[Source], data: int, size: int) -> None:
-    """Raise unless the tensors fill the data without holes or overlaps, as the format demands."""
+    """Raise unless the tensors fill the data without gaps or overlaps, as the format requires."""
     expected = data
     for source in sorted(sources, key=lambda s: s.offset):
         if source.offset != expected:
-            what = (
-                "overlaps the one before it"
-                if source.offset < expected
-                else "leaves a hole before it"
-            )
+            what = "overlaps the previous one" if source.offset < expected else "follows a gap"
             raise BadCheckpoint(f"{file}: tensor {source.name} {what}", hint=DOWNLOAD_AGAIN)
         expected += source.nbytes
     if expected > size:

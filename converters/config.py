@@ -1,11 +1,12 @@
-"""config.json of every Gemma 4 variant as one typed Config; both spellings of the global layers.
+"""config.json of every Gemma 4 variant as one typed Config, in both spellings.
 
 Spelling 1 (configs on the hub): `global_head_dim`, `num_global_key_value_heads`.
 Spelling 2 (transformers 5.20 and later): `per_layer_config: {"5": {"head_dim": 512, ...}, ...}`.
 
 Defaults are those of transformers 5.23.0, models/gemma4/configuration_gemma4.py and
 models/gemma4_unified/configuration_gemma4_unified.py: a key left out of config.json has that value.
-Every key must be known (`config_keys.py`): an unknown one could change the network unnoticed.
+Every key must be known (`config_keys.py`): an unknown one could change the network silently.
+"Global" layers are those with full attention.
 """
 
 from __future__ import annotations
@@ -45,9 +46,9 @@ FULL: Final = "full_attention"
 
 @dataclass(frozen=True, slots=True)
 class TextConfig:
-    """The text network.
+    """The text network. `is_swa[i]`: layer i has sliding-window attention.
 
-    `is_swa[i]`: layer i is sliding. `*_full` are those of the global layers.
+    Fields that end in `_full` belong to the global layers.
     """
 
     n_layer: int
@@ -78,18 +79,18 @@ class TextConfig:
     tied: bool
 
     def head_dim_of(self, layer: int) -> int:
-        """Return the head width of `layer`."""
+        """Return the size of a head in `layer`."""
         return self.head_dim if self.is_swa[layer] else self.head_dim_full
 
     def n_head_kv_of(self, layer: int) -> int:
-        """Return the key-value heads of `layer`."""
+        """Return the number of KV heads in `layer`."""
         full = self.n_head_kv if self.n_head_kv_full is None else self.n_head_kv_full
         return self.n_head_kv if self.is_swa[layer] else full
 
     def n_ff_of(self, layer: int) -> int:
-        """Return the width of the dense feed-forward network of `layer`.
+        """Return the hidden size of the dense feed-forward network in `layer`.
 
-        Layers with shared KV have twice the width if `double_wide` is set.
+        It is doubled in layers with shared KV if `double_wide` is set.
         """
         return self.n_ff * 2 if self.double_wide and self.is_shared(layer) else self.n_ff
 
@@ -106,7 +107,8 @@ class TextConfig:
 class Config:
     """A checked config.json.
 
-    `embedder` is what the unified model has in place of `vision` and `audio`.
+    The unified model (12B) has `embedder` instead of `vision` and `audio`. `backbone` is the hidden
+    size of the model that an assistant drafts for.
     """
 
     family: Family
@@ -123,8 +125,8 @@ def read_config(
 ) -> Config:
     """Return `raw` (a parsed config.json) typed. Raises BadCheckpoint, listing all faults at once.
 
-    `ignore` names unknown keys that the caller vouches for. Without `media` the configs of the
-    encoders are not read: a fault in them must not prevent the conversion of the text network.
+    `ignore` names unknown keys that the caller knows to be harmless. Without `media` the configs of
+    the encoders are not read: a fault in them must not prevent the conversion of the text network.
     """
     family = _read_family(raw, where)
     text = raw.get("text_config", raw if "num_hidden_layers" in raw else None)
@@ -134,15 +136,13 @@ def read_config(
     reader = Reader(dict(text), faults)
     config = _read_text(reader, family)
     names = ("vision_config", "audio_config")
-    see, hear = (_read_part(raw, name, faults) if media else None for name in names)
-    unified = family == "unified"
-    embedder = (
-        embedder_config(see, hear, faults)
-        if unified and see is not None and hear is not None
-        else None
-    )
-    vision = vision_config(see, faults) if see is not None and not unified else None
-    audio = audio_config(hear, faults) if hear is not None and not unified else None
+    raw_vision, raw_audio = (_read_part(raw, name, faults) if media else None for name in names)
+    vision, audio, embedder = None, None, None
+    if family != "unified":
+        vision = None if raw_vision is None else vision_config(raw_vision, faults)
+        audio = None if raw_audio is None else audio_config(raw_audio, faults)
+    elif raw_vision is not None and raw_audio is not None:
+        embedder = embedder_config(raw_vision, raw_audio, faults)
     backbone = None
     if family == "assistant":
         top = Reader(dict(raw), faults)
@@ -150,12 +150,10 @@ def read_config(
             "backbone_hidden_size", 1536 if "Unified" not in str(raw["architectures"]) else 3840
         )
     if faults:
-        vouch = any("unknown key" in fault for fault in faults)
+        ignorable = any(fault.startswith("unknown key") for fault in faults)
         raise BadCheckpoint(
             f"{where}: " + "; ".join(faults),
-            hint="--ignore-key NAME, if you know that a key does not change the network"
-            if vouch
-            else None,
+            hint="--ignore-key NAME, if the key does not change the network" if ignorable else None,
         )
     return Config(family, config, vision, audio, embedder, backbone, raw)
 
@@ -172,27 +170,27 @@ def _read_family(raw: Mapping[str, Any], where: str) -> Family:
     if quantization:
         method = quantization.get("quant_method") if isinstance(quantization, dict) else None
         raise BadCheckpoint(
-            f"{where}: the checkpoint is quantized already ({method or 'quantization_config is set'})",
-            hint="convert the plain checkpoint, or the one that ends in -qat-q4_0-unquantized",
+            f"{where}: the checkpoint is already quantized ({method or 'quantization_config'})",
+            hint="convert the unquantized checkpoint, or the one named -qat-q4_0-unquantized",
         )
     return ARCHITECTURES[name]
 
 
 def _read_text(read: Reader, family: Family) -> TextConfig:
-    # The 12B and its drafter have their own defaults.
+    # The 12B and its draft model have their own defaults.
     unified = family == "unified" or read.raw.get("model_type") == "gemma4_unified_text"
     n_layer = read.read_int("num_hidden_layers", 30, high=MAX_LAYERS + 1)
     is_swa = _read_layer_types(read, n_layer)
     k_eq_v = read.read_bool("attention_k_eq_v", False)
     head_dim_full, n_head_kv_full = _read_global_layers(read, is_swa, k_eq_v)
     shared_default = n_layer if family == "assistant" else 0
-    # An assistant owns no keys and values: 0 means all layers (configuration_gemma4_assistant.py).
+    # An assistant has no KV cache: 0 means all layers (configuration_gemma4_assistant.py).
     n_shared = read.read_int("num_kv_shared_layers", 0, low=0, high=n_layer + 1) or shared_default
     moe = read.read_bool("enable_moe_block", False)
     theta_full, theta_swa, partial = _read_rope(read)
     for key in ("num_experts", "top_k_experts", "moe_intermediate_size") if moe else ():
         if read.raw.get(key) is None:
-            read.faults.append(f"enable_moe_block is on, but {key} is not given")
+            read.faults.append(f"enable_moe_block is true, but {key} is missing")
     per_layer = 0 if unified else 256
     softcap = read.raw.get("final_logit_softcapping")
     return TextConfig(
@@ -245,12 +243,11 @@ def _read_layer_types(read: Reader, n_layer: int) -> tuple[bool, ...]:
 def _read_global_layers(
     read: Reader, is_swa: tuple[bool, ...], k_eq_v: bool
 ) -> tuple[int, int | None]:
-    """Return head width and key-value heads of the global layers, from either spelling."""
+    """Return head size and number of KV heads of the global layers, from either spelling."""
     overrides = read.raw.get("per_layer_config")
     if overrides is None:
         heads = read.read_optional_int("num_global_key_value_heads")
-        # transformers lets attention_k_eq_v gate the heads (configuration_gemma4.py,
-        # __post_init__).
+        # Used only with attention_k_eq_v (transformers, configuration_gemma4.py, __post_init__).
         return read.read_int("global_head_dim", 512, high=MAX_HEAD), heads if k_eq_v else None
     head_dim, heads = read.read_int("head_dim", 256, high=MAX_HEAD), None
     expected = {i for i, swa in enumerate(is_swa) if not swa}
@@ -271,9 +268,8 @@ def _read_global_layers(
 
 
 def _layer_number(key: object) -> int:
-    return (
-        int(key) if isinstance(key, str) and key.isdecimal() else -1
-    )  # "5" and "05" are both written
+    # Both "5" and "05" occur.
+    return int(key) if isinstance(key, str) and key.isdecimal() else -1
 
 
 def _read_rope(read: Reader) -> tuple[float, float, float]:

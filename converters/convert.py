@@ -1,4 +1,4 @@
-"""The driver: plan the whole file from the headers, then encode each tensor once, in row blocks."""
+"""The conversion: plan the file from the headers, then encode each tensor once, in row blocks."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ QUANTIZATION_VERSION: Final = 2  # GGML_QNT_VERSION
 class Converted:
     """A finished file.
 
-    `ignored`: tensors left out, each with its reason; `types`: bytes per tensor type.
+    `types` maps tensor types to bytes, `ignored` the tensors left out to the reason.
     """
 
     path: Path
@@ -51,7 +51,7 @@ class Converted:
     ignored: Mapping[str, str]
 
     def as_json(self) -> dict[str, object]:
-        """Return the figures that scripts may rely on, without the path."""
+        """Return the figures for scripts, without the path."""
         return {
             "bytes": self.nbytes,
             "seconds": round(self.seconds, 3),
@@ -64,7 +64,7 @@ class Converted:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """A tensor to write: its plain spec and its rows."""
+    """A tensor to write: its spec without quantization, and its rows."""
 
     spec: TensorSpec
     rows: Rows
@@ -82,10 +82,10 @@ def convert_checkpoint(
 ) -> Converted:
     """Return the GGUF at `target`, made of the checkpoint in `folder`, written once and read back.
 
-    `plain` (F32, F16, BF16, or None: as the checkpoint) is the type of matrices before `coder`
-    chooses types; without one it is their type in the file. `ignore_keys` are config keys that the
-    caller vouches for. Nothing is left behind on an error. Raises FileMissing, BadCheckpoint (every
-    fault of a kind at once), UsageError or NoSpace.
+    `plain` (F32, F16, BF16, or None for the checkpoint's type) is the type of matrices, unless
+    `coder` chooses another. `ignore_keys` are unknown config keys that the caller knows to be
+    harmless. No file is left after an error. Raises FileMissing, BadCheckpoint (with all faults of
+    a kind at once), UsageError or NoSpace.
     """
     started = time.monotonic()
     if plain is not None and plain.name not in FILE_TYPES:
@@ -168,10 +168,10 @@ def _make_jobs(
 
 
 def plain_type(name: str, n_dims: int, plain: GGMLType, *, force_f32: bool = False) -> GGMLType:
-    """Return the type of a tensor in a plain conversion: vectors, norms and scales stay F32.
+    """Return the type of a tensor without quantization: vectors, norms and scales are F32.
 
-    conversion/base.py (prepare_tensors, and MmprojModel.tensor_force_quant for the patch embedding,
-    which is never BF16), llama.cpp@0c1e57098.
+    The patch embedding is never BF16. Source: prepare_tensors and MmprojModel.tensor_force_quant in
+    conversion/base.py, llama.cpp@0c1e57098.
     """
     small = n_dims <= 1 or name.endswith("_norm.weight") or not name.endswith(".weight")
     patches = name == "v.patch_embd.weight" and plain is not F16

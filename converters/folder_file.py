@@ -1,7 +1,7 @@
-"""Open the files of a checkpoint folder: regular files that lie in it, read up to a limit.
+"""Open files of a checkpoint folder: only regular files inside it, read up to a limit.
 
-A folder from a stranger (git clone and tar carry links) may hold a link to /dev/zero, a FIFO that
-nobody writes to, or a link to a private key, which would end up in the GGUF.
+A downloaded folder (git clone and tar keep links) may hold a link to /dev/zero, a FIFO that nobody
+writes to, or a link to a private key, which would end up in the GGUF.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _NONBLOCK: Final = getattr(os, "O_NONBLOCK", 0)  # opening a FIFO without a writ
 def open_inside(path: Path) -> BinaryIO:
     """Return the regular file at `path` opened for reading.
 
-    Links are followed inside the folder of `path`; in the Hugging Face cache
-    (models--OWNER--REPO/snapshots/COMMIT) also into the blobs of the same repository. Raises
-    FileNotFoundError, or BadCheckpoint for anything else than such a file.
+    A link may lead to another file in the same folder, and in the Hugging Face cache
+    (models--OWNER--REPO/snapshots/COMMIT) to the blobs of the same repository. Raises
+    FileNotFoundError, or BadCheckpoint for other links and other kinds of files.
     """
     try:
         target = path.resolve(strict=True)
@@ -33,8 +33,8 @@ def open_inside(path: Path) -> BinaryIO:
     except FileNotFoundError:
         raise
     except (OSError, RuntimeError, ValueError) as err:  # a loop of links, a name that is too long
-        said = getattr(err, "strerror", None) or str(err)
-        raise BadCheckpoint(f"{_shorten_path(path)} cannot be read: {said[:200]}") from err
+        reason = getattr(err, "strerror", None) or str(err)
+        raise BadCheckpoint(f"{_shorten_path(path)} cannot be read: {reason[:200]}") from err
     file = os.fdopen(descriptor, "rb")
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         file.close()

@@ -6,7 +6,10 @@ from typing import Any
 
 
 class Reader:
-    """Typed reads from the JSON object `raw`; what is wrong is added to `faults`."""
+    """Typed reads from the JSON object `raw`. A wrong value is added to `faults` as a sentence.
+
+    A method returns the default then, so that reading can continue.
+    """
 
     def __init__(self, raw: dict[str, Any], faults: list[str]) -> None:
         self.raw, self.faults = raw, faults

@@ -28,7 +28,7 @@ class VisionConfig:
 
 @dataclass(frozen=True, slots=True)
 class AudioConfig:
-    """The conformer of E2B and E4B. The feed-forward width is four times `hidden`."""
+    """The audio encoder of E2B and E4B. Its feed-forward size is four times `hidden`."""
 
     hidden: int
     n_layer: int
@@ -44,7 +44,8 @@ class AudioConfig:
 class EmbedderConfig:
     """The 12B's embedders, which replace the encoders of the other models.
 
-    Images are patches of `patch` pixels a side, audio is frames of `n_samples`.
+    An image is split into patches of `patch` x `patch` pixels, audio into pieces of `n_samples`.
+    `patch_key` is the patch size that the GGUF records: that of the patches before pooling.
     """
 
     embed: int
@@ -104,16 +105,16 @@ def embedder_config(
     vision: Mapping[str, Any], audio: Mapping[str, Any], faults: list[str]
 ) -> EmbedderConfig:
     """Return the 12B's embedders; faults are added to `faults`."""
-    see, hear = Reader(dict(vision), faults), Reader(dict(audio), faults)
-    embed, patch = see.read_int("mm_embed_dim", 3840), see.read_int("patch_size", 16, high=1024)
-    merged = patch * see.read_int("pooling_kernel_size", 3, high=64)
-    if see.read_int("model_patch_size", merged) != merged:
+    read, read_audio = Reader(dict(vision), faults), Reader(dict(audio), faults)
+    patch = read.read_int("patch_size", 16, high=1024)
+    merged = patch * read.read_int("pooling_kernel_size", 3, high=64)
+    if read.read_int("model_patch_size", merged) != merged:
         faults.append(f"model_patch_size is not patch_size times pooling_kernel_size ({merged})")
     return EmbedderConfig(
-        embed=embed,
-        n_out=see.read_int("output_proj_dims", 3840),
+        embed=read.read_int("mm_embed_dim", 3840),
+        n_out=read.read_int("output_proj_dims", 3840),
         patch=merged,
         patch_key=patch,
-        n_positions=see.read_int("mm_posemb_size", 1120),
-        n_samples=hear.read_int("audio_embed_dim", 640),
+        n_positions=read.read_int("mm_posemb_size", 1120),
+        n_samples=read_audio.read_int("audio_embed_dim", 640),
     )

@@ -1,8 +1,8 @@
-"""general.*: the name, what the name says, the size label, sampling defaults, the model card.
+"""The keys general.*: name and its parts, size label, sampling defaults, the model card.
 
-Source: gguf-py/gguf/metadata.py (Metadata.load, get_model_id_components) and
-gguf-py/gguf/utility.py (size_label), llama.cpp@0c1e57098. Only what is deterministic: the folder,
-config.json, generation_config.json and the front matter of README.md.
+They come from the folder's name, config.json, generation_config.json and the front matter of
+README.md. Source: gguf-py/gguf/metadata.py (Metadata.load, get_model_id_components) and
+gguf-py/gguf/utility.py (size_label), llama.cpp@0c1e57098.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from g4cli.core.gguf_values import (
 )
 from g4cli.core.gguf_write import TensorSpec
 
-MAX_NAME: Final = 256  # bounds the time that regular expressions take
+MAX_NAME: Final = 256  # limits the time that regular expressions take
 
-# key of generation_config.json (later ones win), GGUF key, whole number?
+# key of generation_config.json (later ones win), GGUF key, whether it is an integer
 SAMPLING: Final = (
     ("top_k", "top_k", True),
     ("top_p", "top_p", False),
@@ -48,7 +48,7 @@ SAMPLING: Final = (
 
 @dataclass(frozen=True, slots=True)
 class NameParts:
-    """What a model's name says: 'google/gemma-4-E2B-it' -> google, gemma, 4, E2B, it."""
+    """The parts of a model's name: 'google/gemma-4-E2B-it' -> google, gemma, 4, E2B, it."""
 
     full: str | None = None
     organization: str | None = None
@@ -61,9 +61,9 @@ class NameParts:
 def general_keys(
     folder: Path, config: Mapping[str, Any], arch: str, kind: str, specs: Sequence[TensorSpec]
 ) -> dict[str, Value]:
-    """Return general.* except file_type and quantization_version.
+    """Return the keys general.* except file_type and quantization_version.
 
-    `kind` is 'model' or 'mmproj'.
+    `arch` and `kind` ('model' or 'mmproj') are the values of general.architecture and general.type.
     """
     total, shared, experts, n_expert = count_parameters(specs)
     card = read_card(folder / "README.md")
@@ -126,10 +126,10 @@ def general_keys(
 
 
 def model_name(folder: Path) -> str:
-    """Return the name of the model in `folder`: the folder's, or in a hub cache the repository's.
+    """Return the name of the model in `folder`: that of the folder or, in a hub cache, of the repo.
 
-    models--OWNER--REPO/snapshots/COMMIT and OWNER--REPO/COMMIT are REPO: a commit tells nobody
-    anything (llama.cpp's converter takes it for the name).
+    models--OWNER--REPO/snapshots/COMMIT and OWNER--REPO/COMMIT give REPO. llama.cpp's converter
+    takes COMMIT, which is not a useful name.
     """
     path = folder.resolve()
     above = path.parent.parent if path.parent.name == "snapshots" else path.parent
@@ -187,10 +187,7 @@ def _related_keys(kind: str, names: Sequence[str] | None, total: int) -> dict[st
 
 
 def count_parameters(specs: Sequence[TensorSpec]) -> tuple[int, int, int, int]:
-    """Return the numbers of parameters and experts.
-
-    In this order: all parameters, those outside the experts, those of one expert, experts.
-    """
+    """Return numbers of parameters (all, outside of the experts, in one expert), and of experts."""
     total = shared = one_expert = expert_sum = n_tensors = 0
     for spec in specs:
         size = prod(spec.shape)
@@ -213,7 +210,7 @@ _SCALES: Final = ((1e12, 1e-12, "T"), (1e9, 1e-9, "B"), (1e6, 1e-6, "M"))
 
 
 def _round_count(count: int) -> str:
-    # Multiplied, not divided: the last digit is to be gguf-py's.
+    # Multiplied, not divided, as gguf-py does: the last digit must be the same.
     value, unit = next(
         ((count * scale, unit) for limit, scale, unit in _SCALES if count > limit),
         (count * 1e-3, "K"),

@@ -7,8 +7,8 @@
     tags: [gemma, text-generation]
     ---
 
-Read are scalars and lists of scalars at the top level; anything deeper (a model-index) is passed
-over. The names and their order of preference: gguf-py/gguf/metadata.py (apply_metadata_heuristic),
+Scalars and lists of scalars at the top level are read; anything deeper (a model-index) is ignored.
+The names and their order of preference: gguf-py/gguf/metadata.py (apply_metadata_heuristic),
 llama.cpp@0c1e57098.
 """
 
@@ -25,11 +25,11 @@ from g4cli.converters.folder_file import open_inside
 
 Entry: TypeAlias = "str | list[str]"
 
-# Of the file; a front matter that does not end in them is passed over. PyYAML reads 0.1 MB/s.
+# Only so much of the file is read, since PyYAML parses 0.1 MB/s; a longer front matter is ignored.
 MAX_BYTES: Final = 1 << 16
 _BRACKETS: Final = 1000
 
-# what g4 asks for -> keys of a card, the first that is there wins
+# what g4 looks for -> keys of a card; the first one present wins
 TEXTS: Final[Mapping[str, tuple[str, ...]]] = {
     "name": ("name", "model_name"),
     "author": ("author", "model_author", "model_creator"),
@@ -56,7 +56,7 @@ class Card:
     entries: Mapping[str, Entry]
 
     def find_text(self, what: str) -> str | None:
-        """Return one of TEXTS; a list is joined with commas."""
+        """Return the entry for `what`, a key of TEXTS; a list is joined with commas."""
         for key in TEXTS[what]:
             value = self.entries.get(key)
             if value is not None:
@@ -64,7 +64,7 @@ class Card:
         return None
 
     def _find_names(self, *keys: str) -> list[str] | None:
-        """Return the entries of the first of `keys` that is there."""
+        """Return the entries of the first of `keys` that is present."""
         for key in keys:
             if key in self.entries:
                 return _as_list(self.entries[key])
@@ -72,12 +72,12 @@ class Card:
 
     @property
     def base_models(self) -> list[str] | None:
-        """Return the models that this one comes from."""
+        """Return the names of the models that this one is derived from."""
         return self._find_names("base_model", "base_models", "base_model_sources")
 
     @property
     def datasets(self) -> list[str] | None:
-        """Return the data that it was trained on."""
+        """Return the names of the datasets that it was trained on."""
         return self._find_names("datasets", "dataset", "dataset_sources")
 
     @property
@@ -91,14 +91,13 @@ class Card:
         return self._join_names("languages", "language")
 
     def _join_names(self, *keys: str) -> list[str] | None:
-        found = [item for key in keys for item in _as_list(self.entries.get(key, []))]
-        return found or None
+        return [item for key in keys for item in _as_list(self.entries.get(key, []))] or None
 
 
 def read_card(path: Path) -> Card:
-    """Return the front matter of the model card at `path`; an absent or odd one has no entries.
+    """Return the front matter of the model card at `path`, without entries if it cannot be parsed.
 
-    Raises BadCheckpoint if `path` is no regular file of its folder.
+    Raises BadCheckpoint if `path` is not a regular file in its folder.
     """
     try:
         with open_inside(path) as file:
@@ -108,18 +107,16 @@ def read_card(path: Path) -> Card:
 
 
 def parse_card(text: str) -> Card:
-    """Return the front matter of `text`."""
+    """Return the front matter of `text`, without entries if there is none or it is not YAML."""
     lines = text.splitlines()
     if not lines or lines[0] != "---" or "---" not in lines[1:]:
         return Card({})
     matter = "\n".join(lines[1 : lines.index("---", 1)])
-    if (
-        sum(map(matter.count, "[{")) > _BRACKETS
-    ):  # PyYAML's time grows with the square of their depth
+    if sum(map(matter.count, "[{")) > _BRACKETS:  # PyYAML's time is quadratic in their depth
         return Card({})
     try:
-        # The base loader makes texts, lists and dictionaries only, and knows no merge keys ("<<"),
-        # with which a few lines make millions of entries.
+        # The base loader makes only strings, lists and dictionaries, and ignores merge keys ("<<"),
+        # with which a few lines can make millions of entries.
         data = yaml.load(matter, Loader=yaml.BaseLoader)
     except (yaml.YAMLError, RecursionError, ValueError):
         return Card({})
@@ -132,7 +129,7 @@ def parse_card(text: str) -> Card:
 
 
 def _parse_entry(value: object) -> Entry | None:
-    """Return a text or a list of texts, None for what is empty or deeper."""
+    """Return a string or a list of strings, None for anything empty or deeper."""
     if isinstance(value, str):
         return None if value.strip() in ("", "~", "null") else value
     if isinstance(value, list):

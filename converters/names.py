@@ -1,8 +1,8 @@
 """The mapping of checkpoint tensors to GGUF tensors: tables of rows, expanded for a config.
 
 A table (text.py, vision.py, audio.py, assistant.py) has one Row per kind of tensor. `expand_rows`
-makes the exact names and shapes for one config from it, and `claim_tensors` compares a checkpoint
-with them. Every tensor must be claimed by exactly one row, or be listed as ignored with a reason.
+computes the names and shapes for a config, and `claim_tensors` compares a checkpoint with them.
+Every tensor must be claimed by exactly one row, or be listed as ignored with a reason.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ def _always_true(_config: Config, _layer: int) -> bool:
 class Row:
     """One kind of tensor. `{}` in both names is the layer; `shape` is in torch's order.
 
-    `when`: this config has it. `needed`: it may not be missing. `f32`: written as F32 always.
-    `merge`: how many trailing axes of the view become one. `infinite`: Inf is a value like any
-    other (an open bound).
+    `when`: this config has such a tensor. `needed`: it must not be missing. `view` and `value`
+    transform it (transforms.py). `f32`: always written as F32. `merge`: how many trailing axes of
+    the view become one. `infinite`: Inf is allowed (a bound that was never set).
     """
 
     source: str
@@ -48,7 +48,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Ignore:
-    """Tensors that are left out: a pattern of the whole name, and why."""
+    """Tensors that are left out: a regular expression of the whole name, and the reason."""
 
     pattern: str
     reason: str
@@ -56,7 +56,7 @@ class Ignore:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A row at one layer: what a checkpoint tensor of that name must be, and what becomes of it."""
+    """A row for one layer: the shape of the checkpoint's tensor and its name in the GGUF."""
 
     row: Row
     target: str
@@ -73,7 +73,7 @@ class Claim:
 
 
 def expand_rows(rows: Sequence[Row], config: Config, n_layer: int) -> dict[str, Wanted]:
-    """Return every tensor that `rows` know for this config, by its normalized checkpoint name.
+    """Return every tensor that `rows` describe for this config, by normalized checkpoint name.
 
     `n_layer` is the number of layers of the network that the rows describe.
     """
@@ -100,7 +100,7 @@ def claim_tensors(
 ) -> tuple[list[Claim], dict[str, str]]:
     """Return the claims in the checkpoint's order, and the ignored names with their reasons.
 
-    Raises BadCheckpoint listing all tensors that are unclaimed, missing, doubled or of a wrong
+    Raises BadCheckpoint listing all tensors that are unknown, missing, duplicate or of a wrong
     shape.
     """
     claims: list[Claim] = []

@@ -1,4 +1,4 @@
-"""The parts a checkpoint can be converted to, each as a Part: architecture, tables, keys."""
+"""The two files that a checkpoint can be converted to: the text network and the mmproj."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ PartName: TypeAlias = Literal["text", "mmproj"]
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one output file is made of.
+    """The content of one output file.
 
-    `tables` are rows with the number of layers of their network. `generated` are tensors that no
-    checkpoint holds. `keys(file_type)` are those of the network, `more_keys` those after
+    `tables` pair rows with the number of layers of their network. `generated` are tensors that no
+    checkpoint has. `keys(file_type)` gives the network's keys; `more_keys` follow after
     general.quantization_version.
     """
 
@@ -42,36 +42,33 @@ class Part:
 
 
 def choose_part(name: PartName, config: Config, folder: Path) -> Part:
-    """Return the part called `name`.
-
-    Raises UsageError if this checkpoint has none such, BadCheckpoint.
-    """
+    """Return the part `name`. Raises UsageError if the checkpoint lacks it, BadCheckpoint."""
     return _make_text_part(config, folder) if name == "text" else _make_mmproj_part(config, folder)
 
 
 def _make_text_part(config: Config, folder: Path) -> Part:
-    drafter = config.family == "assistant"
-    arch = "gemma4-assistant" if drafter else "gemma4"
+    is_assistant = config.family == "assistant"
+    arch = "gemma4-assistant" if is_assistant else "gemma4"
     tokenizer = read_tokenizer(
         folder, config.raw, config.text.n_vocab, suppress=config.family == "unified"
     )
 
     def make_keys(file_type: int) -> dict[str, Value]:
-        found = text.hparam_keys(config, arch, file_type)
+        keys = text.hparam_keys(config, arch, file_type)
         if tokenizer.suppress is not None:
-            found["tokenizer.ggml.suppress_tokens"] = array_value(
+            keys["tokenizer.ggml.suppress_tokens"] = array_value(
                 ValueType.INT32, tokenizer.suppress
             )
-        if drafter:
-            found.update(assistant.extra_keys(config, arch))
-        return found
+        if is_assistant:
+            keys.update(assistant.extra_keys(config, arch))
+        return keys
 
     generated: dict[str, NDArray[np.float32]] = {"rope_freqs.weight": text.rope_freqs(config.text)}
     return Part(
         arch=arch,
         kind="model",
-        tables=[(assistant.ROWS if drafter else text.ROWS, config.text.n_layer)],
-        ignores=assistant.IGNORES if drafter else text.IGNORES,
+        tables=[(assistant.ROWS if is_assistant else text.ROWS, config.text.n_layer)],
+        ignores=assistant.IGNORES if is_assistant else text.IGNORES,
         normalize_name=text.normalize_name,
         generated=generated,
         keys=make_keys,
@@ -80,11 +77,10 @@ def _make_text_part(config: Config, folder: Path) -> Part:
 
 
 def _make_mmproj_part(config: Config, folder: Path) -> Part:
-    sees = config.vision is not None or config.embedder is not None
-    hears = config.audio is not None or config.embedder is not None
-    if not sees:
+    has_audio = config.audio is not None or config.embedder is not None
+    if config.vision is None and config.embedder is None:
         raise UsageError(
-            f"{folder} has no vision_config: there is no mmproj to make",
+            f"{folder} has no vision_config, so no mmproj can be made from it",
             hint=f"g4 convert {shell_word(folder)}",
         )
     mean, std = _read_pixel_scale(folder)
@@ -93,16 +89,16 @@ def _make_mmproj_part(config: Config, folder: Path) -> Part:
         return {
             "general.file_type": uint32_value(file_type),
             **vision.vision_keys(config, mean, std),
-            **(audio.audio_keys(config) if hears else {}),
+            **(audio.audio_keys(config) if has_audio else {}),
             **vision.closing_keys(config),
-            **(audio.closing_keys(config) if hears else {}),
+            **(audio.closing_keys(config) if has_audio else {}),
         }
 
     tables: list[tuple[Sequence[Row], int]] = []
     if config.embedder is not None:
         tables += [(vision.EMBEDDER_ROWS, 0), (audio.EMBEDDER_ROWS, 0)]
     if config.vision is not None:
-        tables.append((vision.TOWER_ROWS, config.vision.n_layer))
+        tables.append((vision.ENCODER_ROWS, config.vision.n_layer))
     if config.audio is not None:
         tables.append((audio.CONFORMER_ROWS, config.audio.n_layer))
     return Part("clip", "mmproj", tables, vision.IGNORES, vision.normalize_name, {}, make_keys, {})
@@ -111,21 +107,20 @@ def _make_mmproj_part(config: Config, folder: Path) -> Part:
 def _read_pixel_scale(folder: Path) -> tuple[list[float], list[float]]:
     """Return mean and standard deviation of pixels, per color.
 
-    They come from processor_config.json, else from preprocessor_config.json. Where neither file has
-    them: 0 and 1, for Gemma 4 does not normalize its pixels (image_processing_gemma4.py,
-    transformers 5.23.0).
+    They come from processor_config.json, else from preprocessor_config.json, else they are 0 and 1:
+    Gemma 4 does not normalize its pixels (image_processing_gemma4.py, transformers 5.23.0).
     """
-    found: dict[str, Any] = {"image_mean": [0.0, 0.0, 0.0], "image_std": [1.0, 1.0, 1.0]}
+    scale: dict[str, Any] = {"image_mean": [0.0, 0.0, 0.0], "image_std": [1.0, 1.0, 1.0]}
     for name in ("preprocessor_config.json", "processor_config.json"):
         settings = read_json(folder / name, required=False)
         inner = settings.get("image_processor")
         for part in (settings, inner if isinstance(inner, dict) else {}):
-            found.update({key: part[key] for key in found if part.get(key) is not None})
-    for key, value in found.items():
+            scale.update({key: part[key] for key in scale if part.get(key) is not None})
+    for key, value in scale.items():
         if (
             not isinstance(value, list)
             or len(value) != 3
             or not all(isinstance(v, (int, float)) and abs(v) < 1e6 for v in value)
         ):
             raise BadCheckpoint(f"{folder}: {key} is {value!r}; it must be three numbers")
-    return found["image_mean"], found["image_std"]
+    return scale["image_mean"], scale["image_std"]

@@ -1,4 +1,4 @@
-"""Which tokens have a special part: by the tokenizer's settings, and by config.json.
+"""The special tokens of a checkpoint: those of the tokenizer's settings, and of config.json.
 
 Sources: tokenization_utils_base.py (all_special_tokens) and models/gemma/tokenization_gemma.py,
 transformers 5.23.0; gguf-py/gguf/vocab.py (SpecialVocab), llama.cpp@0c1e57098.
@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from g4cli.core.errors import BadCheckpoint
 
-# The tokenizers with tokens that tokenizer_config.json need not name; the default of the class is
-# also what a file without a class gets. Another class (TokenizersBackend) has only what is named.
+# The tokenizer classes with default special tokens, which tokenizer_config.json need not name. A
+# file without a class gets them too; another class (TokenizersBackend) has only what it names.
 CLASSES: Final = (None, "GemmaTokenizer", "GemmaTokenizerFast")
 DEFAULTS: Final = {
     "bos_token": "<bos>",
@@ -21,28 +21,28 @@ DEFAULTS: Final = {
     "pad_token": "<pad>",
     "mask_token": "<mask>",
 }
-# kind in tokenizer_config.json -> kind in the GGUF key
+# name in tokenizer_config.json -> name in the GGUF key
 SPECIAL_KINDS: Final = {
     "bos": "bos",
     "eos": "eos",
     "unk": "unknown",
-    "sep": "seperator",  # spelled so in the key
+    "sep": "seperator",  # GGUF's spelling
     "pad": "padding",
     "mask": "mask",
 }
 
 
 def token_text(entry: Any) -> str | None:
-    """Return the text of a token, which is written as a text or as an object."""
+    """Return the text of a token, which may be a string or an object with "content"."""
     if isinstance(entry, dict):
         entry = entry.get("content")
     return entry if isinstance(entry, str) else None
 
 
 def special_tokens(settings: Mapping[str, Any], legacy: Mapping[str, Any]) -> frozenset[str]:
-    """Return the tokens that transformers calls special: those that the tokenizer's settings name.
+    """Return the tokens that transformers treats as special, from the tokenizer's settings.
 
-    `legacy` is special_tokens_map.json, read only where `settings` have no added_tokens_decoder.
+    `legacy` is special_tokens_map.json; it counts only if `settings` have no added_tokens_decoder.
     """
     texts = dict(DEFAULTS) if settings.get("tokenizer_class") in CLASSES else {}
     named = {
@@ -60,20 +60,20 @@ def special_tokens(settings: Mapping[str, Any], legacy: Mapping[str, Any]) -> fr
     own = {key: text for key, text in named.items() if key not in texts}
     extra = settings.get("extra_special_tokens") or settings.get("additional_special_tokens")
     own.update(_texts_by_key(extra))
-    # Those of the settings' own dictionary count only where nothing else names any.
+    # model_specific_special_tokens counts only if nothing else names any.
     own = own or _texts_by_key(settings.get("model_specific_special_tokens"))
-    found = {*texts.values(), *own.values(), *_texts_in_list(extra)}
+    tokens = {*texts.values(), *own.values(), *_texts_in_list(extra)}
     if "added_tokens_decoder" not in settings:
         for key, entry in legacy.items():
             text = token_text(entry)
             if key.endswith("_token") and text is not None:
-                found.discard(texts.get(key, ""))
-                found.add(text)
-        found |= {
+                tokens.discard(texts.get(key, ""))
+                tokens.add(text)
+        tokens |= {
             *_texts_in_list(legacy.get("extra_special_tokens")),
             *_texts_by_key(legacy.get("extra_special_tokens")).values(),
         }
-    return frozenset(found)
+    return frozenset(tokens)
 
 
 def _texts_by_key(value: Any) -> dict[str, str]:
@@ -97,7 +97,10 @@ def special_ids(
     config: Mapping[str, Any],
     n_vocab: int,
 ) -> dict[str, int]:
-    """Return the special ids: those that tokenizer_config.json names, then those of config.json."""
+    """Return the ids of special tokens, from tokenizer_config.json, then from config.json.
+
+    Raises BadCheckpoint for an id outside of the vocabulary.
+    """
     ids: dict[str, int] = {}
     by_text = {item["content"]: item["id"] for item in reversed(added)}
     for kind in SPECIAL_KINDS:

@@ -60,8 +60,7 @@ def _ff_expert(config: TextConfig) -> int:
     return config.n_ff_expert or 0
 
 
-# In shared-KV layers transformers 5 keeps no keys and values; the published files still have them,
-# unused.
+# Layers with shared KV need no key and value projections, but published checkpoints have them.
 ROWS: Final = (
     Row("embed_tokens.weight", "token_embd.weight", lambda c, _: (c.text.n_vocab, c.text.hidden)),
     Row(
@@ -207,9 +206,9 @@ def normalize_name(name: str) -> str:
 def rope_freqs(text: TextConfig) -> NDArray[np.float32]:
     """Return the factors that divide the rotary frequencies of the global layers, float32.
 
-    Rotated frequencies have 1, the others 1e30. Proportional RoPE rotates the first `partial_full`
-    of the frequencies and leaves the others; ggml has no such mode, but a frequency divided by 1e30
-    does not turn (conversion/gemma.py, generate_extra_tensors).
+    Proportional RoPE rotates only the first `partial_full` of the frequencies. ggml has no such
+    mode; instead, their factor is 1, and that of the others 1e30, which makes their rotation zero
+    (conversion/gemma.py, generate_extra_tensors).
     """
     rotated = int(text.head_dim_full * text.partial_full / 2)
     factors = np.full(text.head_dim_full // 2, 1e30, dtype=np.float32)

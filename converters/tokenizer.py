@@ -50,7 +50,11 @@ _BYTE_TOKEN: Final = re.compile("<0x[0-9A-Fa-f]{2}>")
 
 @dataclass(frozen=True, slots=True)
 class Tokenizer:
-    """A checked tokenizer. `types` has one of NORMAL, CONTROL, USER_DEFINED and BYTE per token."""
+    """A checked tokenizer. `types` has one of NORMAL, CONTROL, USER_DEFINED and BYTE per token.
+
+    `adds` says for "bos", "eos" and "sep" whether that token is added to a text. `suppress` are the
+    ids that must never be generated.
+    """
 
     tokens: tuple[str, ...]
     types: tuple[int, ...]
@@ -66,9 +70,9 @@ def read_tokenizer(
 ) -> Tokenizer:
     """Return the tokenizer of the checkpoint in `folder`.
 
-    `config` is the raw config.json; `suppress`: generation_config.json's suppress_tokens belong to
-    this variant (12B). Raises BadCheckpoint if the tokenizer is of another kind or not of `n_vocab`
-    tokens.
+    `config` is the raw config.json. `suppress`: read suppress_tokens of generation_config.json,
+    which only the 12B has. Raises BadCheckpoint if the tokenizer is of another kind or does not
+    have `n_vocab` tokens.
     """
     path = folder / "tokenizer.json"
     data = read_json(path)
@@ -128,7 +132,7 @@ def tokenizer_keys(tokenizer: Tokenizer) -> dict[str, Value]:
 def _read_tokens(
     path: Path, vocab: Mapping[str, Any], added: list[dict[str, Any]], n_vocab: int
 ) -> tuple[str, ...]:
-    """Return the tokens by id, without a gap. Raises BadCheckpoint."""
+    """Return the tokens in the order of their ids. Raises BadCheckpoint if an id is missing."""
     by_id: dict[int, str] = {}
     pairs = list(vocab.items()) + [(item.get("content"), item.get("id")) for item in added]
     for text, number in pairs:
@@ -136,7 +140,7 @@ def _read_tokens(
             raise BadCheckpoint(f"{path}: {text!r}: {number!r} is not a token")
         if by_id.setdefault(number, text) != text:
             raise BadCheckpoint(
-                f"{path}: the id {number} stands for {by_id[number]!r} and for {text!r}"
+                f"{path}: the id {number} is that of both {by_id[number]!r} and {text!r}"
             )
     beyond = [i for i in by_id if not 0 <= i < n_vocab]
     n_missing = n_vocab - (len(by_id) - len(beyond))
@@ -145,10 +149,10 @@ def _read_tokens(
         what = (
             f"{n_missing:,} ids have no token (first {first})"
             if n_missing
-            else f"the id {max(beyond)} is beyond it"
+            else f"the id {max(beyond)} is too large"
         )
         raise BadCheckpoint(
-            f"{path} has {len(by_id):,} tokens and config.json a vocabulary of {n_vocab:,}: {what}",
+            f"{path} has {len(by_id):,} tokens, config.json a vocab_size of {n_vocab:,}: {what}",
             hint=DOWNLOAD_AGAIN,
         )
     return tuple(by_id[i] for i in range(n_vocab))
@@ -160,7 +164,7 @@ def _choose_types(
     def choose_type(text: str) -> int:
         if text in VISIBLE:
             return USER_DEFINED
-        if text not in vocab:  # an added token beyond the vocabulary proper
+        if text not in vocab:  # an added token
             return CONTROL if text in specials else USER_DEFINED
         if len(text) == 6 and _BYTE_TOKEN.fullmatch(text):
             return BYTE
@@ -174,9 +178,8 @@ def _read_merges(path: Path, merges: Any) -> tuple[str, ...]:
     if not isinstance(merges, list):
         raise BadCheckpoint(f"{path}: no merges")
     if set(map(type, merges)) == {list} and set(map(len, merges)) == {2}:
-        with suppress(
-            TypeError
-        ):  # half a million pairs of texts without spaces: the usual case, fast
+        # The usual case, half a million pairs of strings without spaces, done fast.
+        with suppress(TypeError):
             plain = tuple([left + " " + right for left, right in merges])
             if "".join(plain).count(" ") == len(plain):
                 return plain
@@ -196,9 +199,9 @@ def _read_merges(path: Path, merges: Any) -> tuple[str, ...]:
 
 
 def _read_adds(processor: Any, settings: Mapping[str, Any]) -> dict[str, bool]:
-    """Return which special tokens are added to a text.
+    """Return whether BOS, EOS and SEP are added to a text.
 
-    The post-processor decides, and where it does not, the settings.
+    The post-processor decides; for what it does not say, the settings do.
     """
     adds: dict[str, bool] = {}
     bos, eos, sep = (token_text(settings.get(f"{kind}_token")) for kind in ("bos", "eos", "sep"))
@@ -217,7 +220,7 @@ def _read_adds(processor: Any, settings: Mapping[str, Any]) -> dict[str, bool]:
             1 if first and pair[:1] == [first] else 0 : -1 if last and pair[-1:] == [last] else None
         ]
         middle = inner[1:-1] if len(inner) > 2 and inner[0] is None and inner[-1] is None else []
-        if middle:  # what stands between two texts: a separator, or nothing that has a key
+        if middle:  # the tokens between two texts
             adds["sep"] = bool(middle[0] in (sep, eos) and middle[0] and not last) or (
                 len(middle) == 2 and middle[1] is not None and middle[1] in (sep, eos)
             )
@@ -228,7 +231,7 @@ def _read_adds(processor: Any, settings: Mapping[str, Any]) -> dict[str, bool]:
 
 
 def _list_special_tokens(template: Any) -> list[str | None]:
-    """Return a template's special tokens in order, None for a text."""
+    """Return the special tokens of a post-processor's template in order, None for a text."""
     pieces: list[str | None] = []
     for part in template if isinstance(template, list) else []:
         special = part.get("SpecialToken") if isinstance(part, dict) else None
@@ -240,7 +243,7 @@ def _list_special_tokens(template: Any) -> list[str | None]:
 def _read_template(folder: Path, settings: Mapping[str, Any]) -> str | None:
     """Return the chat template, or None if there is none.
 
-    It is in tokenizer_config.json, else in chat_template.jinja, else in chat_template.json.
+    It is read from tokenizer_config.json, else chat_template.jinja, else chat_template.json.
     """
     template = settings.get("chat_template")
     if template is None:
@@ -252,7 +255,7 @@ def _read_template(folder: Path, settings: Mapping[str, Any]) -> str | None:
             template = read_json(folder / "chat_template.json", required=False).get("chat_template")
         except UnicodeDecodeError as err:
             raise BadCheckpoint(f"{path}: not UTF-8 ({err.reason})") from err
-    if isinstance(template, list):  # several by name: the default one
+    if isinstance(template, list):  # several named templates: take the default one
         named = {
             item.get("name"): item.get("template") for item in template if isinstance(item, dict)
         }

@@ -1,8 +1,8 @@
-"""The changes of layout and value on the way from a checkpoint to a GGUF, as lazy views.
+"""The changes of layout and value between a checkpoint and a GGUF.
 
-A transform takes the stored array (a view of the file) and gives a view of what is to be written;
-`value` transforms then act on float32 blocks. Views keep the memory constant: only row blocks are
-ever copied.
+A `View` takes the stored array (a view of the file) and returns a view of what is to be written; a
+`Value` then acts on float32 blocks. Because of the views memory stays constant: only row blocks are
+copied.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Value: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 def as_is(array: NDArray[Any]) -> NDArray[Any]:
-    """Return `array`; a scalar becomes one element.
+    """Return `array`, a scalar as an array of one element.
 
     Source: conversion/gemma.py (unsqueeze), llama.cpp@0c1e57098.
     """
@@ -34,7 +34,7 @@ def drop_middle(array: NDArray[Any]) -> NDArray[Any]:
 def patches_to_chw(array: NDArray[Any]) -> NDArray[Any]:
     """Return [n, p*p*3] as a view [n, 3, p, p], the order of ggml's conv_2d.
 
-    The second axis is in the order (row, column, color).
+    The last axis of `array` is in the order (row, column, color).
     """
     n, width = array.shape
     side = round((width // 3) ** 0.5)
@@ -43,10 +43,10 @@ def patches_to_chw(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def columns_to_chw(array: NDArray[Any]) -> NDArray[Any]:
-    """Return [..., p*p*3] with its last axis reordered to (color, row, column) and split.
+    """Return [..., p*p*3] as [..., 3, p, p].
 
-    It was in the order (row, column, color). ggml's im2col gives RR..GG..BB..; the weights expect
-    RGBRGB.. (conversion/gemma.py, llama.cpp@0c1e57098).
+    The last axis of `array` is in the order (row, column, color): its weights expect pixels as
+    RGBRGB.., but ggml's im2col gives RR..GG..BB.. (conversion/gemma.py, llama.cpp@0c1e57098).
     """
     width = array.shape[-1]
     side = round((width // 3) ** 0.5)
@@ -59,11 +59,11 @@ def swap_first_two(array: NDArray[Any]) -> NDArray[Any]:
     return view
 
 
-def softplus(x: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return log(1 + e^x), rounded once; x itself above 20, as torch.nn.functional.softplus has it.
+def apply_softplus(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return log(1 + e^x), or x itself above 20, as torch.nn.functional.softplus does.
 
-    torch computes in float32 and is up to one unit in the last place off, by how many numbers its
-    processor takes at a time.
+    It is computed in float64 and rounded once. torch computes in float32 and may differ by one unit
+    in the last place, depending on its vector instructions.
     """
     wide = x.astype(np.float64)
     return np.where(x > 20, wide, np.log1p(np.exp(np.minimum(wide, 20)))).astype(np.float32)

@@ -12,7 +12,7 @@ from typing import Final
 from g4cli.converters.config import Config
 from g4cli.converters.media_config import EmbedderConfig, VisionConfig
 from g4cli.converters.names import Ignore, Row, ShapeOf, When
-from g4cli.converters.transforms import columns_to_chw, patches_to_chw, swap_first_two
+from g4cli.converters.transforms import View, as_is, columns_to_chw, patches_to_chw, swap_first_two
 from g4cli.core.gguf_values import (
     Value,
     ValueType,
@@ -38,7 +38,7 @@ def require_vision(config: Config) -> VisionConfig:
 
 
 def require_embedder(config: Config) -> EmbedderConfig:
-    """Return the 12B's embedders; the caller has checked that there are."""
+    """Return the 12B's embedders; the caller has checked that there are some."""
     if config.embedder is None:
         raise ValueError("not a unified model")
     return config.embedder
@@ -90,7 +90,7 @@ def _has_standardize(config: Config, _: int) -> bool:
     return require_vision(config).standardize
 
 
-TOWER_ROWS: Final = (
+ENCODER_ROWS: Final = (
     Row(
         "vision_tower.patch_embedder.input_proj.weight",
         "v.patch_embd.weight",
@@ -162,15 +162,16 @@ def _embed_shape(config: Config, _: int) -> tuple[int, ...]:
 
 
 def _weight_and_bias(
-    source: str, target: str, shape: ShapeOf, **options: object
+    source: str, target: str, shape: ShapeOf, view: View = as_is, merge: int = 1
 ) -> tuple[Row, ...]:
     return tuple(
-        Row(f"vision_embedder.{source}.{end}", f"{target}.{end}", shape, **options)  # type: ignore[arg-type]
+        Row(f"vision_embedder.{source}.{end}", f"{target}.{end}", shape, view=view, merge=merge)
         for end in ("weight", "bias")
     )
 
 
-# The first norm and the projection see pixels as RGBRGB.. (row, column, color); ggml gives planes.
+# The first norm and the projection expect pixels in the order (row, column, color); in ggml each
+# color is a plane.
 EMBEDDER_ROWS: Final = (
     Row(
         "vision_embedder.patch_dense.weight",
@@ -214,7 +215,7 @@ def vision_keys(config: Config, mean: Sequence[float], std: Sequence[float]) -> 
     return {
         "clip.has_vision_encoder": bool_value(True),
         "clip.vision.projection_dim": uint32_value(config.text.hidden),
-        "clip.vision.image_size": uint32_value(224),  # unused, but demanded
+        "clip.vision.image_size": uint32_value(224),  # required by llama.cpp, and not used
         "clip.vision.patch_size": uint32_value(patch),
         "clip.vision.embedding_length": uint32_value(hidden),
         "clip.vision.feed_forward_length": uint32_value(n_ff),

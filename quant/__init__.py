@@ -10,8 +10,8 @@ The interface for other packages:
         No numpy needed.
 
     from g4cli.quant.encode import open_encoder, rows_of
-    with open_encoder(recipe) as encode:               # on all cores
-        for piece in encode(spec, rows_of(array)):  # float32, float16, or uint16 holding BF16
+    with open_encoder(recipe) as encode:              # on all cores
+        for piece in encode(spec, rows_of(array)):    # float32, float16, or uint16 holding BF16
             writer.write(piece)                       # a memoryview of bytes of spec.type, in order
 
     from g4cli.quant.file import quantize_file
@@ -23,8 +23,8 @@ The interface for other packages:
     path = make_runnable(path, cache)             # an SFP8 archive is expanded into `cache`, once
     header = expanded_header(read_header(path))   # what the expansion's header would say
 
-    from g4cli.quant.metrics import diff_files          # how far two files' weights are apart
-    from g4cli.quant.scores import score_predictions   # perplexity and divergence from logits
+    from g4cli.quant.metrics import diff_files        # the differences of two files' weights
+    from g4cli.quant.scores import score_predictions  # perplexity and divergence from logits
 
-This package sees of g4cli only g4cli.core, and nothing but quant.native touches ggml's C library.
+Of g4's other packages this one imports g4cli.core only. All calls of ggml are in quant.native.
 """

@@ -68,7 +68,7 @@ def _encode_bf16(values: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def _invert_scale(scale: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return 1 / scale, 0 where the scale is 0 or so small that its inverse overflows."""
+    """Return 1 / scale; 0 where the scale is 0 or its inverse overflows."""
     with np.errstate(divide="ignore", over="ignore"):
         inverse = np.float32(1) / scale
     finite: NDArray[np.float32] = np.where(np.isfinite(inverse), inverse, np.float32(0))
@@ -86,10 +86,10 @@ def _encode_q8_0(values: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 def _encode_q4_0(values: NDArray[np.float32]) -> NDArray[np.uint8]:
     blocks = values.reshape(-1, _QK)
-    largest = np.abs(blocks).argmax(axis=1)[:, None]  # the first one, as ggml's strict comparison
+    largest = np.abs(blocks).argmax(axis=1)[:, None]  # the first of equals, as in ggml
     # Adding zero turns -0 into 0: ggml's maximum starts at 0 and zeros do not replace it.
     scale = (np.take_along_axis(blocks, largest, axis=1) + np.float32(0)) / np.float32(-8)
-    # ggml's product and sum may be fused: float64 rounds as a fused operation does.
+    # ggml may fuse the product and the sum; in float64 they round once, as a fused operation does.
     exact = blocks.astype(np.float64) * _invert_scale(scale).astype(np.float64) + 8.5
     codes = np.minimum(np.trunc(exact.astype(np.float32)), 15).astype(np.uint8)
     return _join_blocks(scale, codes[:, :16] | (codes[:, 16:] << np.uint8(4)))

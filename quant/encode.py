@@ -1,4 +1,9 @@
-"""Encode tensors in blocks of rows, on all cores, in constant memory."""
+"""Encode tensors in blocks of rows, on all cores, in constant memory.
+
+Blocks are read and encoded by a pool of threads, which run in parallel because ggml's encoders and
+numpy release the GIL. The results are yielded in order; only a few blocks per thread are under way
+at any time, whatever the size of the file.
+"""
 
 from __future__ import annotations
 
@@ -21,15 +26,14 @@ from g4cli.quant import blocks, sfp8
 from g4cli.quant.recipes import SCALE_SUFFIX, Recipe, is_rounded
 from g4cli.quant.values import (
     as_float32,
+    count_zero_blocks,
     encode_values,
+    find_largest,
     finite_float32,
-    largest_of,
     require_finite_bytes,
-    zero_blocks,
 )
 
-# Weights per block: half a megabyte as float32, so that a block stays in its core's cache between
-# steps.
+# Weights per block: 0.5 MiB as float32, so that a block stays in its core's cache between steps.
 BLOCK_WEIGHTS: Final = 1 << 17
 
 Imatrix: TypeAlias = Mapping[str, NDArray[np.float32]]
@@ -53,7 +57,7 @@ Rows: TypeAlias = Callable[[], Iterable[Block]]
 
 @dataclass(slots=True)
 class Counts:
-    """What happened to one tensor's weights. `exponent`: of the SFP8 scale, a power of two."""
+    """What happened to one tensor's weights. The SFP8 scale is two to the power of `exponent`."""
 
     zero_blocks: int = 0
     n_clamped: int = 0
@@ -78,7 +82,7 @@ Task: TypeAlias = Callable[[], Piece]
 class Job:
     """A tensor to encode.
 
-    `copy`: `rows` gives the bytes of the new file; a Block's start is one of bytes.
+    With `copy` the blocks of `rows` are bytes of the new file, and `Block.start` counts bytes.
     """
 
     spec: TensorSpec
@@ -91,15 +95,18 @@ def rows_of(array: NDArray[Any]) -> Rows:
     table = array.reshape(-1, array.shape[-1])
     step = max(1, BLOCK_WEIGHTS // table.shape[1])
 
-    def blocks_of() -> Iterator[Block]:
-        for start in range(0, table.shape[0], step):
-            yield Block(start, lambda start=start: table[start : start + step])  # type: ignore[misc]
+    def read_block(start: int) -> NDArray[Any]:
+        return table[start : start + step]
 
-    return blocks_of
+    def iter_blocks() -> Iterator[Block]:
+        for start in range(0, table.shape[0], step):
+            yield Block(start, partial(read_block, start))
+
+    return iter_blocks
 
 
 def one_block() -> Iterable[Block]:
-    """Return the Rows of a tensor that is not read from anywhere: the scale in an SFP8 archive."""
+    """Return the only, empty block of a tensor without a source: the scale in an SFP8 archive."""
     return (Block(0, lambda: np.empty((0, 0), np.float32)),)
 
 
@@ -123,7 +130,7 @@ def open_encoder(
 
 @dataclass(slots=True)
 class Encoder:
-    """Encodes tensors for one recipe; `counts` tells afterwards what happened, by tensor name."""
+    """Encodes tensors for one recipe. `counts` holds what happened so far, by tensor name."""
 
     recipe: Recipe
     pool: ThreadPoolExecutor
@@ -142,7 +149,7 @@ class Encoder:
     def encode_jobs(self, jobs: Iterable[Job]) -> Iterator[memoryview]:
         """Yield the bytes of all `jobs` in order.
 
-        A tensor is begun before the one before it has ended, so that no thread waits.
+        A tensor is started before the previous one is finished, so that no thread waits.
         """
         return self._run_in_order(self._make_tasks(jobs))
 
@@ -191,7 +198,7 @@ class Encoder:
             return Piece(np.ascontiguousarray(raw, "<u2").view(np.uint8))
         values = finite_float32(raw, spec, block.start)
         encoded = encode_values(spec, values, block.start, self.imatrix.get(spec.name))
-        return Piece(encoded, zero_blocks=zero_blocks(spec.type, encoded))
+        return Piece(encoded, zero_blocks=count_zero_blocks(spec.type, encoded))
 
     def _encode_sfp8(self, exponent: int, spec: TensorSpec, block: Block) -> Piece:
         raw = block.read()
@@ -218,7 +225,7 @@ class Encoder:
 
 
 def _find_largest(spec: TensorSpec, block: Block) -> float:
-    return largest_of(block.read(), spec, block.start)
+    return find_largest(block.read(), spec, block.start)
 
 
 def _copy_block(spec: TensorSpec, block: Block) -> Piece:

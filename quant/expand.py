@@ -24,10 +24,10 @@ def make_runnable(
     carrier: Literal["bf16", "q8_0"] = "bf16",
     progress: Progress = no_progress,
 ) -> Path:
-    """Return a file that llama.cpp can run: `path`, or the expansion of an SFP8 archive.
+    """Return a file that llama.cpp can run: `path`, or the expansion of an SFP8 archive in `cache`.
 
-    The expansion is made once. Its name holds a hash of the archive's header, which names source
-    and recipe, and of the archive's size. Raises what `expand_archive` raises.
+    The expansion is written only once: its name holds a hash of the archive's size and header,
+    which names source and recipe. Raises what `expand_archive` raises.
     """
     header = read_header(path)
     if not is_archive(header):
@@ -51,11 +51,11 @@ def expand_archive(
     threads: int | None = None,
     source_sha256: str | None = None,
 ) -> Quantized:
-    """Return the file `target`, written from the SFP8 archive `source`, which llama.cpp can run.
+    """Return the finished file `target`: the SFP8 archive `source` in a type that llama.cpp runs.
 
-    The carrier `bf16` holds exactly the archive's values; `q8_0` takes half the space and adds a
-    rounding error 45 dB below the values. Raises UsageError if `source` is not an archive, and what
-    `quantize_file` raises.
+    `carrier` is that type: `bf16` holds the archive's values exactly; `q8_0` takes half the space
+    and adds a rounding error 45 dB below the values. Raises UsageError if `source` is not an
+    archive, and what `quantize_file` raises.
     """
     if not open_source(source).coded:
         raise UsageError(f"{source} is not an SFP8 archive", hint=f"g4 show {shell_word(source)}")

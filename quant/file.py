@@ -36,7 +36,7 @@ _UNKNOWN: Final = "0" * 64
 class Quantized:
     """A finished file. `source_bytes` is the size of its source; `counts` is keyed by tensor name.
 
-    `sha256` is "" if it was not asked for.
+    `sha256` is "" if it was not requested.
     """
 
     path: Path
@@ -69,13 +69,13 @@ class Quantized:
         return {name: names.count(name) for name in sorted(set(names))}
 
     def list_notes(self) -> list[str]:
-        """Return a sentence each about fallbacks, zero blocks and clamped weights, if any."""
-        said = []
+        """Return a sentence about each kind of event: fallbacks, zero blocks, clamped weights."""
+        notes = []
         fallen = [c for c in self.choices if c.wanted is not None]
         if fallen:
             types = " or ".join(sorted({c.type.name for c in fallen}))
             why = fallen[0].obstacle
-            said.append(
+            notes.append(
                 f"{len(fallen)} tensors became {types} instead, for example {fallen[0].name}: {why}"
             )
         for count, what in (
@@ -90,12 +90,12 @@ class Quantized:
             ),
         ):
             if count:
-                said.append(f"{count:,} {what}")
-        return said
+                notes.append(f"{count:,} {what}")
+        return notes
 
 
 def default_target(source: Path, type_name: str) -> Path:
-    """Return the path beside `source` with the type in its name replaced.
+    """Return the path in the folder of `source` with the type in its name replaced.
 
     For example m-BF16.gguf becomes m-Q4_0.gguf.
     """
@@ -130,12 +130,13 @@ def quantize_file(
     source_sha256: str | None = None,
     hashed: bool = True,
 ) -> Quantized:
-    """Return the finished file `target` (None: beside `source`), made from `source` by `recipe`.
+    """Return the finished file `target`: the weights of `source` in the types of `recipe`.
 
-    `source_sha256` saves a pass over the source where it is known; else its hash is computed while
-    it is encoded, and enters the header at the end. `hashed`: the result's hash is wanted too.
-    Raises UsageError, BadGGUF, BadFile (NaN or infinite weights), NoSpace, Interrupted (Ctrl-C); an
-    old target then stays.
+    With `target` None its path is that of `default_target`. The header records the sha256 of the
+    source: `source_sha256` if it is known, else it is computed during encoding and written at the
+    end. `hashed` computes that of the target too. Raises UsageError, BadGGUF, BadFile (NaN or
+    infinite weights), NoSpace, Interrupted (Ctrl-C); a target that existed before is then
+    unchanged.
     """
     started = time.perf_counter()
     opened = open_source(source)
@@ -176,7 +177,7 @@ def quantize_file(
 
 @contextmanager
 def _explain_errors(source: Path, target: Path) -> Iterator[None]:
-    """Name the source in errors about its weights; tell what an interruption leaves."""
+    """Name the source in errors about its weights; say what an interruption leaves behind."""
     try:
         yield
     except BadGGUF:
@@ -199,10 +200,7 @@ def _write_file(
     unhashed: Sequence[Path],
     hashed: bool,
 ) -> Written:
-    """Return the finished file.
-
-    The hash of the files `unhashed`, computed meanwhile, enters its header.
-    """
+    """Return the finished file; its header gets the hash of the files `unhashed`, if any."""
     with (
         create_gguf(
             target, keys, specs, progress=progress, hashed=hashed and not unhashed
@@ -225,8 +223,8 @@ def _hash_file(path: Path) -> str:
 def _make_jobs(source: Source, choices: Sequence[Choice], recipe: Recipe) -> Iterator[Job]:
     reader = Reader(source)
     for choice in choices:
-        as_it_is = not choice.changes and choice.name not in source.coded
-        rows = reader.copy_rows(choice.name) if as_it_is else reader.decode_rows(choice.name)
-        yield Job(choice.spec, rows, copy=as_it_is)
+        copy = not choice.changes and choice.name not in source.coded
+        rows = reader.copy_rows(choice.name) if copy else reader.decode_rows(choice.name)
+        yield Job(choice.spec, rows, copy=copy)
         if choice.rounds and recipe.is_archive:
             yield Job(scale_spec(choice.spec), one_block)

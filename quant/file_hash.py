@@ -17,16 +17,12 @@ from threading import Condition
 from typing import Final
 
 _PIECE_BYTES: Final = 1 << 20  # stays in the core's cache between reading and hashing
-# How far the hash may be ahead of the encoder. It reads for both, even where memory cannot hold the
-# file.
+# How far the hash may be ahead of the encoder: little enough to stay in the page cache.
 _LEAD_BYTES: Final = 1 << 28
 
 
 class FileHash:
-    """The running sha256 of files, read one after another.
-
-    `allow_share` says how far the encoder is; `wait_for_digest` returns the digest.
-    """
+    """The running sha256 of files, read one after another in a thread."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = paths
@@ -38,7 +34,7 @@ class FileHash:
         self._digest = self._pool.submit(self._hash_all)
 
     def allow_share(self, share: float) -> None:
-        """Allow the hash to read this share (0 to 1) of all bytes, and _LEAD_BYTES more."""
+        """Let the hash advance to this share (0 to 1) of all bytes, and _LEAD_BYTES further."""
         self._raise_limit(int(share * self._total) + _LEAD_BYTES)
 
     def wait_for_digest(self) -> str:

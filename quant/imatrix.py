@@ -1,4 +1,4 @@
-"""Importance matrices of llama-imatrix: the GGUF form and the older .dat, as one weight per column.
+"""Importance matrices of llama-imatrix, in both formats, as one weight per column.
 
     .dat   i32 n; per entry: i32 length, name, i32 calls, i32 count, f32 sums[count];
            then i32 chunks, i32 length, data set
@@ -43,7 +43,7 @@ _KEY_TEXT: Final = 127
 class ImportanceMatrix:
     """An importance matrix: `weights[name]` holds one float32 per column.
 
-    For experts the columns of one follow those of another.
+    For a tensor of experts the columns of each expert follow one another.
     """
 
     path: Path
@@ -63,7 +63,7 @@ class ImportanceMatrix:
 
 
 def read_imatrix(path: Path) -> ImportanceMatrix:
-    """Return the importance matrix at `path`, either form.
+    """Return the importance matrix at `path`, in either format.
 
     Raises FileMissing, BadGGUF or BadFile.
     """
@@ -118,7 +118,7 @@ def _read_gguf(path: Path) -> ImportanceMatrix:
             raise BadFile(f"{path}: {name} has {len(sums)} sums for {len(counts)} counts")
         table, calls = sums.reshape(len(counts), -1), np.rint(counts).astype(np.float32)[:, None]
         with np.errstate(divide="ignore", invalid="ignore"):
-            # An expert that was never called weighs all columns alike.
+            # For an expert that was never called, all columns have the same weight.
             weights[name] = (
                 np.where(calls > 0, table / calls, np.float32(1)).astype(np.float32).reshape(-1)
             )
@@ -149,8 +149,8 @@ class _Dat:
         """Return the next `n` bytes."""
         if n < 0 or n > self.left:
             raise BadFile(
-                f"{self._path} is not an importance matrix: {what} at byte {self._at} claims {n:,} bytes, "
-                f"{self.left:,} are left"
+                f"{self._path} is not an importance matrix: {what} at byte {self._at} claims "
+                f"{n:,} bytes, {self.left:,} are left"
             )
         self._at += n
         return self._data[self._at - n : self._at]
@@ -163,10 +163,7 @@ class _Dat:
         """Return the next string."""
         length = self.take_int(what)
         if length > _NAME_BYTES:
-            raise BadFile(
-                f"{self._path} is not an importance matrix",
-                hint=_HOW_TO_MAKE,
-            )
+            raise BadFile(f"{self._path} is not an importance matrix", hint=_HOW_TO_MAKE)
         return self.take_bytes(length, what).decode("utf-8", "replace")
 
 

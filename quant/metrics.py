@@ -27,10 +27,11 @@ _LAYER: Final = re.compile(r"^blk\.\d+\.")
 
 @dataclass(frozen=True, slots=True)
 class Error:
-    """Sums over weights, float64, from which the measures follow; two of them add up.
+    """Sums over weights (float64) from which all measures follow; those of two parts can be added.
 
-    `n_lost`: weights that became zero and were not. `n_bad`: not finite on either side (left out of
-    sums).
+    `signal`, `result` and `noise` are sums of squares: of the weights before and after, and of
+    their differences. `n_lost` weights became zero and were not; `n_bad` are not finite on either
+    side, and left out of the sums.
     """
 
     n: int = 0
@@ -61,7 +62,7 @@ class Error:
 
     @property
     def cosine(self) -> float:
-        """Return the cosine of the angle between both; 1 for two zero tensors."""
+        """Return the cosine of the angle between old and new weights; 1 if all are zero."""
         size = sqrt(self.signal) * sqrt(self.result)
         return self.product / size if size else float(self.signal == self.result)
 
@@ -100,7 +101,7 @@ class Diff:
     def total(self) -> Error:
         """Return the error over the tensors that changed, or over all if none did.
 
-        Untouched tensors would flatter the sum: rope_freqs alone holds numbers of 1e30.
+        Unchanged tensors would hide the error: rope_freqs alone holds numbers of 1e30.
         """
         changed = [t.error for t in self.tensors if t.error.noise or t.before != t.after]
         return sum(changed or [t.error for t in self.tensors], Error())
@@ -156,10 +157,10 @@ def measure_error(before: NDArray[np.float32], after: NDArray[np.float32]) -> Er
 def diff_files(
     before: Path, after: Path, *, progress: Progress = no_progress, threads: int | None = None
 ) -> Diff:
-    """Return how far the weights of `after` are from those of `before`, tensor by tensor.
+    """Return the error of the weights in `after` against those in `before`, tensor by tensor.
 
-    Any types that ggml decodes, SFP8 archives too; blocks are read and decoded on all cores. Raises
-    BadFile if a tensor has another shape in the other file, BadGGUF, FileMissing.
+    The files may be of any types that ggml decodes, or SFP8 archives; blocks are read and decoded
+    on all cores. Raises BadFile if a tensor's shapes differ, BadGGUF, FileMissing.
     """
     first, second = open_source(before), open_source(after)
     shared = [name for name in first.tensors if name in second.tensors]
@@ -183,10 +184,10 @@ def diff_files(
                 error += part
                 done += part.n + part.n_bad
                 progress(done, total, name)
-            was, became = (
+            old_type, new_type = (
                 "SFP8" if name in s.coded else s.tensors[name].type.name for s in (first, second)
             )
-            rows.append(TensorError(name, was, became, error))
+            rows.append(TensorError(name, old_type, new_type, error))
     only = [*(n for n in first.tensors if n not in second.tensors)]
     only += [n for n in second.tensors if n not in first.tensors]
     return Diff(tuple(rows), tuple(only))

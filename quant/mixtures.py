@@ -1,9 +1,8 @@
 """The tensor types of mixtures such as Q4_K_M: llama.cpp's rules as ordered tables.
 
 Source: src/llama-quant.cpp, ggml-org/llama.cpp@0c1e57098: `llama_tensor_get_type_impl`,
-`tensor_allows_quantization`, `tensor_type_fallback`, `llama_ftype_get_default_type`. Only rules
-that can meet a Gemma 4 network and the file types below are here. In every table the first row that
-fits wins.
+`tensor_allows_quantization`, `tensor_type_fallback`, `llama_ftype_get_default_type`. The tables
+hold the rules that can apply to Gemma 4 and the file types below; the first row that fits wins.
 """
 
 from __future__ import annotations
@@ -76,8 +75,7 @@ FILE_TYPES: Final = (
 ALIASES: Final = {"q3_k": "q3_k_m", "q4_k": "q4_k_m", "q5_k": "q5_k_m", "mxfp4_moe": "mxfp4"}
 
 CATEGORIES: Final[tuple[tuple[str, Category], ...]] = (
-    # part of the name, category (tensor_get_category; the first two are whole names, see
-    # `category_of`)
+    # part of the name, category (tensor_get_category); `category_of` knows two more, by whole names
     ("attn_v.weight", "attn_v"),
     ("attn_k.weight", "attn_k"),
     ("attn_q.weight", "attn_q"),
@@ -124,15 +122,12 @@ FALLBACKS: Final = {
 NEEDS_IMATRIX: Final = ("IQ3_XXS", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ1_M", "IQ1_S")
 
 
-# Types missing in ggml_quantize_chunk's switch: for activations, or plain integers.
+# Types that ggml_quantize_chunk does not write: for activations, or plain integers.
 NOT_ENCODED: Final = ("Q8_1", "Q8_K", "I8", "I16", "I32", "I64", "F64")
 
 
 def tensor_type(name: str) -> GGMLType:
-    """Return the type called `name` that weights can be written in.
-
-    Raises UsageError naming those.
-    """
+    """Return the type called `name`. Raises UsageError if weights cannot be written in it."""
     kind = BY_NAME.get(name.upper())
     if kind is None or kind.name in NOT_ENCODED:
         known = " ".join(n.lower() for n in BY_NAME if n not in NOT_ENCODED)
@@ -143,9 +138,9 @@ def tensor_type(name: str) -> GGMLType:
 
 @dataclass(frozen=True, slots=True)
 class TensorPosition:
-    """What a rule may ask about a tensor.
+    """What rules depend on: the tensor's position and facts about the network.
 
-    `i` of `n` is its layer as llama.cpp counts it; the rest describes the network and tensor.
+    `i` of `n` is its layer as llama.cpp counts it; `n_gqa` query heads share a KV head.
     """
 
     i: int

@@ -1,8 +1,8 @@
-"""ggml's own encoders and decoders, called in libggml-base by ctypes; they release the GIL.
+"""ggml's own encoders and decoders in libggml-base, called through ctypes, which releases the GIL.
 
-The library is the one that llama-cpp-python installs, found without importing it: loading the whole
-runtime takes 0.2 s and needs every other library to be in order. Signatures: ggml/include/ggml.h
-and ggml/src/ggml-quants.h, ggml-org/llama.cpp@0c1e57098.
+The library is the one that llama-cpp-python installs. It is found without importing that package:
+loading all of llama.cpp takes 0.2 s and fails if any other library does. Signatures:
+ggml/include/ggml.h and ggml/src/ggml-quants.h, ggml-org/llama.cpp@0c1e57098.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def can_encode(kind: GGMLType) -> bool:
 
 
 def needs_imatrix(kind: GGMLType) -> bool:
-    """Return whether ggml ends the process when `kind` is encoded without an importance matrix."""
+    """Return whether ggml aborts the process if `kind` is encoded without an importance matrix."""
     return bool(load_library().ggml_quantize_requires_imatrix(kind.id))
 
 

@@ -15,7 +15,7 @@ from g4cli.quant.recipes import Choice, Recipe, choose_tensors
 from g4cli.quant.sfp8_archive import is_sfp8
 from g4cli.quant.source import Source, open_source
 
-# Types that hold every SFP8 value, so that no loss is added.
+# Types that hold every SFP8 value exactly.
 _PLAIN: Final = ("f32", "bf16")
 _LAYER = re.compile(r"^blk\.\d+\.")
 
@@ -102,7 +102,7 @@ class Planned:
 
 
 def plan_file(path: Path, recipe: Recipe, *, allow_requantize: bool = False) -> Planned:
-    """Return what `recipe` would make of the GGUF at `path`. Raises as `quantize_file` would."""
+    """Return the plan for quantizing the GGUF at `path`. Raises as `quantize_file` would."""
     choices = choose_for_source(open_source(path), recipe, allow_requantize=allow_requantize)
     return Planned(path, recipe.type, choices, recipe.is_archive)
 
@@ -110,10 +110,10 @@ def plan_file(path: Path, recipe: Recipe, *, allow_requantize: bool = False) -> 
 def choose_for_source(
     source: Source, recipe: Recipe, *, allow_requantize: bool = False
 ) -> tuple[Choice, ...]:
-    """Return what becomes of each tensor of `source`.
+    """Return the choice for each tensor of `source`.
 
-    Raises UsageError if weights were quantized before and `allow_requantize` is not given, or if a
-    pattern matches nothing.
+    Raises UsageError if the source is quantized and `allow_requantize` is not given, or if a
+    pattern matches no tensor.
     """
     if not source.tensors:
         raise BadGGUF(source.path, "holds no tensors: it is a vocabulary, not a model")
@@ -124,7 +124,7 @@ def choose_for_source(
     if coarse or (is_sfp8(source.keys) and recipe.type not in _PLAIN):
         what = f"{coarse.name} is {coarse.source.name}" if coarse else "its weights are SFP8"
         raise UsageError(
-            f"{source.path} is quantized already ({what}): quantizing it again loses more precision",
+            f"{source.path} is already quantized ({what}): a second time loses more precision",
             hint="start from the BF16 file, or add --allow-requantize",
         )
     return choices

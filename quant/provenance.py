@@ -1,9 +1,9 @@
-"""The keys of a quantized file: the source's, llama.cpp's changes, then what g4 records.
+"""The keys of a quantized file: those of the source, changed as llama.cpp does, and g4's own.
 
-llama.cpp's part (`llama_model_quantize_impl`, src/llama-quant.cpp, llama.cpp@0c1e57098): all keys
-are copied, general.quantization_version and general.file_type move to the end, split keys go. g4's
-own keys start with `g4.`; those of the source are dropped, since they describe another file, except
-where it came from.
+llama.cpp (`llama_model_quantize_impl`, src/llama-quant.cpp, llama.cpp@0c1e57098) copies all keys,
+moves general.quantization_version and general.file_type to the end and drops the split keys. g4's
+own keys start with `g4.`. Those of the source are dropped, since they describe the source, except
+`g4.origin.*`: where the weights came from stays true.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from g4cli.quant.source import SPLIT_KEYS, Source
 
 QUANTIZATION_VERSION: Final = 2  # GGML_QNT_VERSION, ggml/include/ggml.h
 OURS: Final = "g4."
-# Keys about the origin of the weights stay true through every further step.
 KEPT: Final = "g4.origin."
 SOURCE_SHA256: Final = "g4.source.sha256"
 _SFP8: Final = "g4.sfp8."

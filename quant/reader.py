@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator
+from functools import partial
 from math import prod
 from typing import Any, Final
 
@@ -21,14 +22,14 @@ _COPY_BYTES: Final = 1 << 20
 
 
 class Reader:
-    """Weights of a source, mapped: pages come and go with the system's cache, nothing is held."""
+    """The weights of a source through memory maps: only the system's page cache holds them."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
         self._maps: dict[str, NDArray[np.uint8]] = {}
 
     def map_tensor(self, name: str) -> NDArray[np.uint8]:
-        """Return the bytes of tensor `name` as they lie in the file."""
+        """Return the bytes of tensor `name` as stored in the file."""
         header, tensor = self._source.owner[name], self._source.tensors[name]
         if header.path not in self._maps:
             with open_file(header.path) as file:
@@ -38,14 +39,17 @@ class Reader:
         return self._maps[header.path][start : start + tensor.nbytes]
 
     def copy_rows(self, name: str) -> Rows:
-        """Return the tensor's bytes as they are, in pieces of whole blocks."""
+        """Return the tensor's bytes unchanged, in pieces of whole blocks."""
         data = self.map_tensor(name)
         step = max(1, _COPY_BYTES // self._source.tensors[name].type.block_bytes)
         step *= self._source.tensors[name].type.block_bytes
 
+        def read_block(start: int) -> NDArray[Any]:
+            return data[start : start + step]
+
         def iter_blocks() -> Iterator[Block]:
             for start in range(0, data.nbytes, step):
-                yield Block(start, lambda start=start: data[start : start + step])  # type: ignore[misc]
+                yield Block(start, partial(read_block, start))
 
         return iter_blocks
 
@@ -80,6 +84,6 @@ class Reader:
 
         def iter_blocks() -> Iterator[Block]:
             for start in range(0, n_rows, step):
-                yield Block(start, lambda start=start: decode_block(start))  # type: ignore[misc]
+                yield Block(start, partial(decode_block, start))
 
         return iter_blocks

@@ -1,7 +1,7 @@
-"""The type of each tensor of a file, from names, shapes and the recipe; no file, no numpy.
+"""The type of each tensor of a file, from names, shapes and the recipe, without reading the file.
 
-A recipe is a file type plus the user's exceptions. The rules are llama.cpp's (quant/mixtures.py
-holds them as tables), so a file made here has the same types, in the same order, as one made by
+A recipe is a file type with the user's exceptions. The rules are llama.cpp's (quant/mixtures.py
+holds them as tables), so a file has the same tensor types, in the same order, as one made by
 llama-quantize. Source: src/llama-quant.cpp `llama_tensor_get_type`, ggml-org/llama.cpp@0c1e57098.
 """
 
@@ -41,7 +41,7 @@ _LAYER = re.compile(r"blk\.(\d+)\.")
 
 
 class Named(Protocol):
-    """What a recipe must know of a tensor; a `type` is used where there is one."""
+    """What a recipe needs to know about a tensor; its `type` too, if it has one."""
 
     @property
     def name(self) -> str: ...
@@ -50,10 +50,7 @@ class Named(Protocol):
 
 
 def file_type(name: str) -> FileType:
-    """Return the file type called `name`, in any case.
-
-    Raises UsageError naming those that exist.
-    """
+    """Return the file type called `name` (case is ignored). Raises UsageError if there is none."""
     wanted = ALIASES.get(name.lower(), name.lower())
     for row in FILE_TYPES:
         if row.name == wanted:
@@ -136,10 +133,10 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What becomes of one tensor, and why. `rounds`: its values are rounded to SFP8 first.
+    """The type chosen for one tensor, and why. `rounds`: its values are rounded to SFP8 first.
 
-    `wanted` is the type of the recipe where the tensor's rows do not divide into its blocks and
-    `type` is what llama.cpp falls back to, else None.
+    `wanted` is None, unless rows do not divide into blocks of the recipe's type: then it is that
+    type, and `type` is what llama.cpp falls back to.
     """
 
     name: str
@@ -152,7 +149,7 @@ class Choice:
 
     @property
     def is_vector(self) -> bool:
-        """Return whether the tensor is no matrix, so that every recipe keeps it."""
+        """Return whether the tensor is a vector, which no recipe quantizes."""
         return is_vector(self.shape)
 
     @property
@@ -175,12 +172,12 @@ class Choice:
 
 
 def is_vector(shape: Sequence[int]) -> bool:
-    """Return whether a tensor of this shape is no matrix (ggml_n_dims drops trailing ones)."""
+    """Return whether a tensor of this shape is a vector: trailing dimensions of 1 do not count."""
     return len(shape) < 2 or prod(shape[1:]) == 1
 
 
 def kept_reason(name: str, shape: Sequence[int]) -> str | None:
-    """Return why no recipe touches this tensor, or None where it may be quantized."""
+    """Return why no recipe quantizes this tensor, or None if it may be quantized."""
     if is_vector(shape):
         return "a vector"
     if not name.endswith("weight"):
@@ -208,10 +205,10 @@ def source_type(tensor: Named) -> GGMLType:
 
 
 def choose_tensors(tensors: Iterable[Named], recipe: Recipe) -> tuple[Choice, ...]:
-    """Return what becomes of each tensor, in llama.cpp's order.
+    """Return the choice for each tensor, in llama.cpp's order.
 
     Tensors of the whole model come first, then those of each layer, by name. Raises UsageError for
-    an override that matches nothing, BadFile where a type needs an importance matrix.
+    an override that matches no tensor, BadFile for a type that needs an importance matrix.
     """
     ordered = sorted(tensors, key=lambda t: (layer_of(t.name), t.name.encode()))
     _check_overrides(ordered, recipe)
@@ -249,14 +246,14 @@ def layer_of(name: str) -> int:
 
 
 class _Counter:
-    """The facts of the network that rules ask for, and llama.cpp's running layer counts."""
+    """The facts about the network that rules depend on, and llama.cpp's running layer counts."""
 
     def __init__(self, tensors: Sequence[Named], recipe: Recipe) -> None:
         shapes = {t.name: t.shape for t in tensors}
         router = next((t.shape for t in tensors if t.name.endswith("ffn_gate_inp.weight")), (0, 0))
         query, key = shapes.get("blk.0.attn_q.weight"), shapes.get("blk.0.attn_k.weight")
         self.n_expert = router[1] if len(router) > 1 else 0
-        # Query and key heads of a layer are equally wide, so rows count heads.
+        # Query and key heads of a layer have the same size, so the ratio of rows is that of heads.
         self.n_gqa = query[1] // key[1] if query and key else 0
         self.n_layer = 1 + max((layer_of(t.name) for t in tensors), default=-1)
         self.n_values = sum(category_of(t.name) == "attn_v" for t in tensors)
@@ -265,7 +262,7 @@ class _Counter:
         self._seen: dict[Category, int] = {}
 
     def next_position(self, name: str, category: Category, shape: Sequence[int]) -> TensorPosition:
-        """Return the place of the next tensor of `category`."""
+        """Return the position of the next tensor of `category`."""
         i = self._seen.get(category, 0)
         self._seen[category] = i + 1
         if self.n_expert > 1 and category.startswith("ffn_"):
@@ -297,7 +294,9 @@ def _choose_one(tensor: Named, recipe: Recipe, counter: _Counter) -> Choice:
     if override:
         kind, reason = BY_NAME[override.upper()], "as requested"
     elif recipe.is_sfp8:
-        return _choose_sfp8(name, shape, source, recipe)
+        return _choose_or_fall_back(
+            name, shape, source, recipe.default_type, DEFAULT_REASON, rounds=True
+        )
     elif recipe.pure or not recipe.default_type.is_quantized:
         kind, reason = recipe.default_type, DEFAULT_REASON
     else:
@@ -333,12 +332,6 @@ def _choose_or_fall_back(
 
 
 _TABLES: Final = ("output", "token_embd")
-
-
-def _choose_sfp8(name: str, shape: tuple[int, ...], source: GGMLType, recipe: Recipe) -> Choice:
-    return _choose_or_fall_back(
-        name, shape, source, recipe.default_type, DEFAULT_REASON, rounds=True
-    )
 
 
 def _from_rules(

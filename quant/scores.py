@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Sums over `n` predicted tokens, in nats; two of them add up.
+    """Sums over `n` predicted tokens, in nats; those of two parts can be added.
 
-    `nll` is -log p(token); `kl` how far the model's distribution is from the base's, KL(base ||
-    model). `n_best`: the token was the model's first choice; `n_same`: both models have the same
-    first choice.
+    `nll` sums -log p(token), `kl` sums KL(base || model). `n_best` tokens were the model's first
+    choice; for `n_same` both models have the same first choice.
     """
 
     n: int = 0
@@ -88,12 +87,12 @@ def score_predictions(
     }
     if base is not None:
         weights, base_log_z = _shift_and_exp(base)
-        # KL = sum q (log q - log p) by the logits' differences, which are exact where the models
-        # are close: logarithms rounded to float32 would leave 1e-7 of noise, as much as F16 differs
-        # from BF16.
+        # KL = sum q (log q - log p), from the differences of the logits, which are exact where the
+        # models are close. Logarithms rounded to float32 would add noise of 1e-7, which is as much
+        # as F16 differs from BF16.
         gaps = (weights * (base - logits)).sum(axis=1, dtype=np.float64)
         gap = gaps / weights.sum(axis=1, dtype=np.float64)
-        kl = np.maximum(gap - (base_log_z - log_z), 0)  # rounding can leave a trifle below zero
+        kl = np.maximum(gap - (base_log_z - log_z), 0)  # rounding can make it slightly negative
         found |= {
             "base_nll": float((base_log_z - base[rows, targets]).sum()),
             "kl": float(kl.sum()),

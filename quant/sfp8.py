@@ -34,7 +34,7 @@ _BASE: Final = 104 << 2
 
 @dataclass(frozen=True, slots=True)
 class Coded:
-    """Codes, and how many weights were clamped to 1.875 or became zero although they were not."""
+    """Codes, and how many weights were clamped to 1.875 or rounded to zero."""
 
     codes: NDArray[np.uint8]
     n_clamped: int
@@ -44,8 +44,9 @@ class Coded:
 def scale_exponent(largest: float, *, only_down: bool = False) -> int:
     """Return k of the tensor scale 2^k: the least with `largest` / 2^k <= 1.875.
 
-    For an all-zero tensor it is 0. A scale below 1 lifts small weights out of the range with two
-    mantissa bits (25.5 dB become 31.5). `only_down`: never below 1, as gemma.cpp's `ScaleWeights`.
+    For an all-zero tensor it is 0. A scale below 1 moves small weights into the range with three
+    mantissa bits (31.5 dB instead of 25.5). `only_down` keeps the scale at 1 or above, as
+    gemma.cpp's `ScaleWeights` does.
     """
     if largest <= 0 or not np.isfinite(largest):
         return 0
@@ -58,9 +59,9 @@ def scale_exponent(largest: float, *, only_down: bool = False) -> int:
 def encode_sfp8(values: NDArray[Any], exponent: int = 0, *, gemma_cpp: bool = False) -> Coded:
     """Return the codes of `values` / 2^`exponent`: same shape, uint8.
 
-    `values` are float32, or uint16 holding bfloat16. `gemma_cpp` rounds as gemma.cpp does: it cuts
-    to 6 mantissa bits first, so values up to 1/64 above a tie go down half of the time. Weights
-    beyond 1.875 are clamped. NaN and infinities must be ruled out before.
+    `values` are finite float32, or uint16 holding bfloat16. `gemma_cpp` rounds as gemma.cpp does:
+    it truncates to 6 mantissa bits first, so values up to 1/64 above a tie are rounded down half of
+    the time. Scaled weights beyond 1.875 are clamped.
     """
     words = values if values.dtype == np.uint16 else _truncate_to_bf16(values)
     magnitude = words & np.uint16(0x7FFE if gemma_cpp else 0x7FFF)
@@ -73,7 +74,7 @@ def encode_sfp8(values: NDArray[Any], exponent: int = 0, *, gemma_cpp: bool = Fa
         np.minimum(magnitude, np.uint16(limit), out=magnitude)
     has_value = magnitude if exponent <= 0 else magnitude.copy()
     if exponent > 0:
-        # Steps of the exponent field; what falls below the normal range is far below code 1 anyway.
+        # Subtract from the exponent field; what leaves the normal range is far below code 1.
         np.maximum(magnitude, np.uint16(exponent << 7), out=magnitude)
         magnitude -= np.uint16(exponent << 7)
     codes = _round_to_codes(magnitude + np.uint16(-exponent << 7) if exponent < 0 else magnitude)
@@ -85,10 +86,10 @@ def encode_sfp8(values: NDArray[Any], exponent: int = 0, *, gemma_cpp: bool = Fa
 
 
 def _truncate_to_bf16(values: NDArray[Any]) -> NDArray[np.uint16]:
-    """Return float32 `values` as bfloat16 words whose last bit is set if bits were cut off.
+    """Return float32 `values` as bfloat16 words whose last bit is set if nonzero bits were dropped.
 
-    Rounding looks at most at 5 of the 7 mantissa bits and whether there is a rest: such words
-    suffice.
+    This is enough for `_round_to_codes`, which needs at most 5 of the 7 mantissa bits and whether
+    the remainder is zero.
     """
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
     words: NDArray[np.uint16] = (bits >> np.uint32(16)).astype(np.uint16)
@@ -99,8 +100,8 @@ def _truncate_to_bf16(values: NDArray[Any]) -> NDArray[np.uint16]:
 def _round_to_codes(magnitude: NDArray[np.uint16]) -> NDArray[np.uint8]:
     """Return the codes of bfloat16 words without sign, at most 1.875.
 
-    A step of the code is 32 below 2^-7 and 16 above. Doubling the distance above 2^-7 makes it 32
-    all along, and keeps what is even even: one rounding, half to even, serves both halves.
+    Codes are 32 words apart below 2^-7 and 16 above. Doubling the distance above 2^-7 makes it 32
+    everywhere and keeps even codes even, so one rounding, half to even, serves both ranges.
     """
     steps = np.maximum(magnitude, np.uint16(_LARGE))
     steps += magnitude

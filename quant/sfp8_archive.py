@@ -1,6 +1,6 @@
 """The format of SFP8 archives: GGUF files with one byte per weight that describe themselves.
 
-general.architecture   "gemma4-sfp8": other programs refuse it by name, none misreads it
+general.architecture   "gemma4-sfp8": other programs refuse the name instead of misreading the file
 gemma4.*               the network's own keys, unchanged; no general.file_type, since none fits
 g4.sfp8.*              specification, decode table, encoder, scale rule, names of the coded tensors
 tensors                codes as I8 under the original name and shape; NAME.sfp8_scale F32 [1], a
@@ -92,8 +92,8 @@ def sfp8_keys(recipe: Recipe, tensors: tuple[str, ...]) -> dict[str, Value]:
 def coded_tensors(header: Header) -> dict[str, int]:
     """Return the scale's exponent of every coded tensor of an archive.
 
-    Raises BadGGUF if the file's table is not SFP8's, or a coded tensor, its type or its scale is
-    not as it should be.
+    Raises BadGGUF if the file's table is not SFP8's, or a coded tensor or its scale is missing or
+    of a wrong type.
     """
     names, table = header.get(TENSORS_KEY, Array), header.get(TABLE_KEY, Array)
     if table.item_type is not ValueType.UINT16 or list(table.tolist()) != decode_words():
@@ -123,7 +123,7 @@ def _read_exponent(header: Header, name: str) -> int:
 def decoded_view(header: Header, coded: Mapping[str, int]) -> dict[str, TensorInfo]:
     """Return the tensors that an archive stands for: coded ones as BF16, without their scales.
 
-    Places and sizes in the file stay those of the codes.
+    Their offsets and sizes remain those of the codes.
     """
     scales = {name + SCALE_SUFFIX for name in coded}
     return {
@@ -134,10 +134,9 @@ def decoded_view(header: Header, coded: Mapping[str, int]) -> dict[str, TensorIn
 
 
 def expanded_header(header: Header) -> Header:
-    """Return `header` as the archive's BF16 expansion would have it; any other header as it is.
+    """Return the header that the archive's BF16 expansion would have; any other header unchanged.
 
-    For estimates: places and sizes in the file are those of the expansion, so nothing may be read
-    by them.
+    It is for estimates: offsets and sizes are those of the expansion, so no data may be read by it.
     """
     if not is_archive(header):
         return header

@@ -1,7 +1,4 @@
-"""The keys and tensor list of a GGUF to quantize, which may be split into several files.
-
-quant/reader.py reads the weights.
-"""
+"""The keys and tensor list of a GGUF to quantize, which may be split into several files."""
 
 from __future__ import annotations
 
@@ -57,7 +54,7 @@ class Source:
 
 
 def open_source(path: Path) -> Source:
-    """Return the model at `path`, with its other parts beside it.
+    """Return the model at `path`, with its other parts from the same folder.
 
     Raises BadGGUF, FileMissing for a part.
     """

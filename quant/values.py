@@ -16,11 +16,10 @@ from g4cli.quant import blocks, native
 
 DIAGNOSE: Final = "g4 doctor FILE"
 _BF16_INFINITY: Final = 0x7F80
-# A clipped layer of a vision or audio encoder has these; they are infinite where training set none
+# Bounds of clipped layers in vision and audio encoders; infinite where training set none
 # (Gemma4ClippableLinear, transformers 5.23.0).
 _LIMITS: Final = ("input_min", "input_max", "output_min", "output_max")
-# Plain types: how a word is read, and its bits from which on a number without sign is infinite or
-# NaN.
+# Unquantized types: the dtype of their bits, and the bits of infinity (NaN is above them).
 _PLAIN: Final[Mapping[str, tuple[str, int]]] = {
     "F32": ("<u4", 0x7F800000),
     "F16": ("<u2", 0x7C00),
@@ -33,8 +32,8 @@ def encode_values(
 ) -> NDArray[np.uint8]:
     """Return the bytes of `values`, rows from `start` on of `spec`, in its type.
 
-    `imatrix` holds a weight per column, for experts one row of columns per expert. Raises BadFile
-    if a scale or value overflows the type, EngineMissing where only ggml's library could encode.
+    `imatrix` holds one weight per column, for experts one row of columns per expert. Raises BadFile
+    if a scale or value overflows the type, EngineMissing if only ggml's library can encode it.
     """
     try:
         native.load_library()
@@ -45,7 +44,7 @@ def encode_values(
     if imatrix is None:
         if native.needs_imatrix(spec.type):
             raise BadFile(
-                f"{spec.name} cannot become {spec.type.name}: the importance matrix has no entry for it",
+                f"{spec.name} cannot become {spec.type.name} without an importance matrix entry",
                 hint="choose another type for it: --tensor-type NAME=TYPE",
             )
         encoded = native.encode_rows(spec.type, values)
@@ -92,7 +91,7 @@ def finite_float32(raw: NDArray[Any], spec: TensorSpec, start: int) -> NDArray[n
 def require_finite(values: NDArray[np.float32], spec: TensorSpec, start: int) -> None:
     """Raise BadFile, naming tensor and position, if a value is NaN or infinite."""
     with np.errstate(all="ignore"):
-        # One pass at memory speed: NaN and infinities survive a sum.
+        # One pass at memory speed: a sum with a NaN or an infinity is not finite.
         if np.isfinite(np.add.reduce(values, axis=None)):
             return
         bad = ~np.isfinite(values)
@@ -105,8 +104,8 @@ def require_finite(values: NDArray[np.float32], spec: TensorSpec, start: int) ->
 def require_finite_bytes(data: NDArray[np.uint8], spec: TensorSpec, start: int) -> None:
     """Raise BadFile if `data` holds a NaN or infinite value or scale.
 
-    `data` are bytes of `spec` from byte `start` on. `data` are whole blocks. Integers pass, and
-    without ggml's library every type that is not plain; so do the limits of clipped layers.
+    `data` are whole blocks of `spec`, from byte `start` on. Not checked are integers, the bounds of
+    clipped layers and, without ggml's library, quantized types.
     """
     if spec.name.endswith(_LIMITS):
         return
@@ -135,8 +134,7 @@ def _not_finite(spec: TensorSpec, value: str, row: int, column: int) -> BadFile:
     )
 
 
-# Where a block's scales lie: (first byte, bytes). A block whose scales are all zero decodes to
-# zeros.
+# The scales in a block: (offset, bytes). A block whose scales are all zero decodes to zeros.
 _SCALES: Final[Mapping[str, tuple[tuple[int, int], ...]]] = {
     "Q4_0": ((0, 2),),
     "Q4_1": ((0, 4),),
@@ -153,17 +151,17 @@ _SCALES: Final[Mapping[str, tuple[tuple[int, int], ...]]] = {
 }
 
 
-def zero_blocks(kind: GGMLType, encoded: NDArray[np.uint8]) -> int:
-    """Return how many blocks of `encoded` hold only zeros; 0 for types without an entry."""
-    places = _SCALES.get(kind.name)
-    if not places:
+def count_zero_blocks(kind: GGMLType, encoded: NDArray[np.uint8]) -> int:
+    """Return how many blocks of `encoded` hold only zeros; 0 for types that are not in _SCALES."""
+    fields = _SCALES.get(kind.name)
+    if not fields:
         return 0
     table = encoded.reshape(-1, kind.block_bytes)
-    scales = [table[:, at : at + size].copy().view("<u2") & 0x7FFF for at, size in places]
+    scales = [table[:, at : at + size].copy().view("<u2") & 0x7FFF for at, size in fields]
     return int(np.count_nonzero(~np.concatenate(scales, axis=1).any(axis=1)))
 
 
-def largest_of(raw: NDArray[Any], spec: TensorSpec, start: int) -> float:
+def find_largest(raw: NDArray[Any], spec: TensorSpec, start: int) -> float:
     """Return the largest magnitude in block data. Raises BadFile if a value is NaN or infinite."""
     if raw.dtype == np.uint16:
         magnitude = int((raw & np.uint16(0x7FFF)).max(initial=0))

@@ -52,7 +52,7 @@ LIES: list[tuple[str, Any, str]] = [
     ("three offsets", {"a": {"data_offsets": [0, 12, 24]}}, "impossible data_offsets"),
     ("too few bytes for the shape", {"a": {"data_offsets": [0, 10]}}, "takes 12 bytes, data_offsets give 10"),
     ("an overlap", {"b": {"data_offsets": [8, 24]}}, "tensor b overlaps"),
-    ("a hole", {"b": {"data_offsets": [16, 32]}, "c": {"data_offsets": [32, 34]}}, "tensor b leaves a hole"),
+    ("a gap", {"b": {"data_offsets": [16, 32]}, "c": {"data_offsets": [32, 34]}}, "tensor b follows a gap"),
     ("beyond the end", {"c": {"dtype": "F32", "shape": [9], "data_offsets": [28, 64]}}, "truncated, 34"),
     ("an entry that is no object", {"a": 7}, "tensor a: its entry is not an object"),
 ]  # fmt: skip

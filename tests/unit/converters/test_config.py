@@ -96,7 +96,7 @@ def test_an_assistant_shares_all_its_layers() -> None:
         ({"layer_types": ["linear_attention"] * 10}, {}, "layer_types does not give"),
         ({"rms_norm_eps": -1}, {}, "rms_norm_eps is -1"),
         ({"rope_parameters": {"full_attention": {}}}, {}, "rope_parameters needs"),
-        ({"enable_moe_block": True}, {}, "num_experts is not given"),
+        ({"enable_moe_block": True}, {}, "num_experts is missing"),
         ({"per_layer_config": {"4": {"head_dim": 128}}}, {}, "does not name exactly"),
         (
             {"per_layer_config": {"4": {"head_dim": 128}, "9": {"head_dim": 64}}},
@@ -109,7 +109,7 @@ def test_an_assistant_shares_all_its_layers() -> None:
         (
             {},
             {"quantization_config": {"quant_method": "compressed-tensors"}},
-            "quantized already .compressed",
+            "already quantized .compressed",
         ),
         ({}, {"vision_config": 5}, "vision_config is not an object"),
     ],

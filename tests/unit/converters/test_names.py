@@ -98,7 +98,7 @@ def config(name: str) -> Config:
     [
         ("gemma-4-E2B-it", text.ROWS, text.normalize_name, TEXT),
         ("gemma-4-26B-A4B-it", text.ROWS, text.normalize_name, MOE),
-        ("gemma-4-E2B-it", vision.TOWER_ROWS, vision.normalize_name, VISION),
+        ("gemma-4-E2B-it", vision.ENCODER_ROWS, vision.normalize_name, VISION),
         ("gemma-4-E2B-it", audio.CONFORMER_ROWS, vision.normalize_name, AUDIO),
         ("gemma-4-12B-it", vision.EMBEDDER_ROWS, vision.normalize_name, UNIFIED),
         ("gemma-4-E2B-it-assistant", assistant.ROWS, text.normalize_name, ASSISTANT),
@@ -124,7 +124,7 @@ def test_every_row_is_met_by_a_recorded_checkpoint() -> None:
             }
     tables = (
         assistant.ROWS,
-        vision.TOWER_ROWS,
+        vision.ENCODER_ROWS,
         vision.EMBEDDER_ROWS,
         audio.CONFORMER_ROWS,
         audio.EMBEDDER_ROWS,

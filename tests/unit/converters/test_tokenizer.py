@@ -186,8 +186,8 @@ def test_suppressed_tokens_only_where_they_belong(folder: Path) -> None:
     [
         ({"model": {"type": "Unigram"}}, "not a byte-fallback BPE"),
         ({"decoder": None}, "not a byte-fallback BPE"),
-        ({"added_tokens": [{"id": 900, "content": "<far>"}]}, "the id 900 is beyond it"),
-        ({"added_tokens": [{"id": 5, "content": "<other>"}]}, "the id 5 stands for"),
+        ({"added_tokens": [{"id": 900, "content": "<far>"}]}, "the id 900 is too large"),
+        ({"added_tokens": [{"id": 5, "content": "<other>"}]}, "the id 5 is that of both"),
         ({"added_tokens": [{"id": "5", "content": "<other>"}]}, "is not a token"),
     ],
 )
@@ -201,12 +201,12 @@ def test_a_tokenizer_of_another_kind_is_refused(
 
 def test_a_vocabulary_of_another_size_is_refused(folder: Path) -> None:
     with pytest.raises(
-        BadCheckpoint, match=r"768 tokens .* 1,000: 232 ids have no token \(first 768\)"
+        BadCheckpoint, match=r"768 tokens, .* 1,000: 232 ids have no token \(first 768\)"
     ):
         read_tokenizer(folder, RAW, 1000, suppress=False)
     with pytest.raises(BadCheckpoint, match=r"2,147,483,000: 2,147,482,232 ids"):  # told at once
         read_tokenizer(folder, RAW, 2_147_483_000, suppress=False)
-    with pytest.raises(BadCheckpoint, match=r"768 tokens .* 700: the id 767 is beyond it"):
+    with pytest.raises(BadCheckpoint, match=r"768 tokens, .* 700: the id 767 is too large"):
         read_tokenizer(folder, RAW, 700, suppress=False)
     (folder / "tokenizer.json").unlink()
     with pytest.raises(BadCheckpoint, match=r"no tokenizer\.json"):

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from g4cli.converters.blocks import Faults, PlainCoder, Tensor, is_finite, to_bf16, to_plain
 from g4cli.converters.transforms import (
+    apply_softplus,
     columns_to_chw,
     drop_middle,
     patches_to_chw,
-    softplus,
     swap_first_two,
 )
 from g4cli.core import ggml
@@ -78,8 +78,8 @@ def test_pixels_go_from_rgbrgb_to_planes() -> None:
 def test_softplus() -> None:
     x = np.array([-100, -1, 0, 1, 19.9, 20, 20.1, 500], np.float32)
     want = [3.783506e-44, 0.31326169, 0.69314718, 1.31326169, 19.9, 20, 20.1, 500]
-    assert np.allclose(softplus(x), want, rtol=1e-6)
-    assert softplus(x).dtype == np.float32
+    assert np.allclose(apply_softplus(x), want, rtol=1e-6)
+    assert apply_softplus(x).dtype == np.float32
 
 
 FLOATS = hnp.arrays(

@@ -116,7 +116,7 @@ def test_requantizing_equals_llama_cpp(references: Path, tmp_path: Path) -> None
     job = {"source": str(source), "target": str(theirs), "type": "q4_0", "allow_requantize": True}
     assert expect([job]) == [0]
     out = tmp_path / "out.gguf"
-    with pytest.raises(UsageError, match="quantized already"):
+    with pytest.raises(UsageError, match="already quantized"):
         quantize_file(source, out, recipe=Recipe("q4_0"))
     assert not out.exists()
     quantize_file(source, out, recipe=Recipe("q4_0"), allow_requantize=True)

@@ -74,7 +74,7 @@ def test_sfp8_is_named_as_such(source: Path) -> None:
 
 def test_a_plan_refuses_what_writing_would(source: Path, tmp_path: Path) -> None:
     small = quantize_file(source, tmp_path / "q.gguf", recipe=Recipe("q8_0")).path
-    with pytest.raises(UsageError, match="quantized already"):
+    with pytest.raises(UsageError, match="already quantized"):
         plan_file(small, Recipe("q4_0"))
     assert plan_file(small, Recipe("q4_0"), allow_requantize=True).nbytes < small.stat().st_size
     small.write_bytes(small.read_bytes()[:-100])

@@ -108,7 +108,7 @@ def test_expansion_to_single_precision_is_exact_too(files: Path, tmp_path: Path)
 def test_archives_and_carriers_quantize_alike(files: Path, tmp_path: Path) -> None:
     made: list[Quantized] = []
     for name in ("archive", "carrier"):
-        with pytest.raises(UsageError, match="quantized already"):
+        with pytest.raises(UsageError, match="already quantized"):
             quantize_file(files / f"{name}.gguf", tmp_path / "x.gguf", recipe=Recipe("q4_0"))
         made.append(
             quantize_file(
