@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-# A thought of Gemma 4, and what other models write in its place.
+# A thought of Gemma 4, and how other models write one.
 _THOUGHT: Final = re.compile(
     r"<\|channel>.*?(?:<channel\|>|\Z)|<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL
 )
@@ -19,10 +19,10 @@ _PROLOG_CHARS: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class FoundDrawing:
-    """Where a drawing is in a text, from `start` to `end`.
+    """The position of a drawing in a text, from `start` to `end`.
 
-    `is_whole`: its closing tag is there. `is_alone`: nothing is around it but what belongs to an
-    SVG file. `count`: how many drawings the text holds.
+    `is_whole`: it has a closing tag. `is_alone`: the text around it is only what an SVG file may
+    hold, such as comments. `count`: the number of drawings in the text.
     """
 
     start: int
@@ -33,15 +33,15 @@ class FoundDrawing:
 
 
 def find_drawing(text: str) -> FoundDrawing | None:
-    """Return the last whole drawing of an answer, else the last one begun; None without any.
+    """Return the last complete drawing of an answer, else the last incomplete one, else None.
 
     A drawing in a thought counts only if there is none outside of it.
     """
     visible = _THOUGHT.sub(lambda found: "\0" * len(found[0]), text) if "<" in text else text
-    return _find(visible) or (_find(text) if visible != text else None)
+    return _find_last(visible) or (_find_last(text) if visible != text else None)
 
 
-def _find(text: str) -> FoundDrawing | None:
+def _find_last(text: str) -> FoundDrawing | None:
     opened: list[tuple[int, bool]] = []
     whole: list[tuple[int, int]] = []
     for tag in _TAG.finditer(text):
@@ -57,7 +57,7 @@ def _find(text: str) -> FoundDrawing | None:
             while whole and whole[-1][0] > start:
                 whole.pop()
             whole.append((start, end))
-    # One that was begun with attributes and holds all others is the drawing, cut off.
+    # An unclosed <svg> with attributes around all others is the drawing; the answer was cut off.
     outer = next((start for start, has_attributes in opened if has_attributes), None)
     if (
         outer is not None
@@ -75,11 +75,11 @@ def _find(text: str) -> FoundDrawing | None:
         end = end if end >= 0 else len(text)
     else:
         return None
-    return _widen(text, start, end, count, is_whole=bool(whole))
+    return _include_prolog(text, start, end, count, is_whole=bool(whole))
 
 
-def _widen(text: str, start: int, end: int, count: int, *, is_whole: bool) -> FoundDrawing:
-    """Add the prolog before a drawing, and all around it that may stand in an SVG file."""
+def _include_prolog(text: str, start: int, end: int, count: int, *, is_whole: bool) -> FoundDrawing:
+    """Return the drawing with its prolog; if nothing else is around it, the whole text."""
     if _skip_misc(text, 0, start) == start and _skip_misc(text, end, len(text)) == len(text):
         return FoundDrawing(0, len(text), is_whole, True, count)
     begin = start

@@ -1,4 +1,7 @@
-"""The frame of a drawing: its viewBox, its size, and the box that its shapes fill."""
+"""The frame of a drawing, which is the part of the plane that it shows (SVG's viewport).
+
+It follows from viewBox, width and height; without them it is estimated from the shapes.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from g4cli.svg.geometry import (
     Matrix,
     Point,
     box_around,
-    multiply,
+    multiply_matrices,
     parse_length,
     parse_numbers,
     parse_path,
@@ -29,14 +32,15 @@ _NOT_DRAWN: Final = GRADIENTS | frozenset(
     ("clipPath", "defs", "filter", "marker", "mask", "metadata", "pattern", "style", "symbol")
 )
 _UNITS: Final = re.compile(r"(?<=[0-9.])\s*(?:px|pt|%)")
-_LETTER_WIDTH: Final = 0.6  # of the font's size, for a letter of an ordinary font
+_LETTER_WIDTH: Final = 0.6  # relative to the font size, in an average font
 _DEFAULT_FONT: Final = 16.0
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What is visible of a drawing: `view_box` as left, top, width, height in user units, and its
-    `width` and `height` in pixels.
+    """The visible part of a drawing: `view_box` is left, top, width, height in user units.
+
+    `width` and `height` are in pixels.
     """
 
     view_box: tuple[float, float, float, float]
@@ -85,7 +89,7 @@ def is_view_box(text: str) -> bool:
 
 
 def read_frame(elements: list[Element]) -> Frame:
-    """Return the frame of a drawing: from its root, else 300 x 150 as in browsers (CSS 2, 10.3.2)."""
+    """Return the frame that the root element gives, else 300 x 150 (CSS 2, 10.3.2)."""
     attributes = elements[0].attributes
     width = parse_length(attributes.get("width", "")) or 0.0
     height = parse_length(attributes.get("height", "")) or 0.0
@@ -102,9 +106,9 @@ def read_frame(elements: list[Element]) -> Frame:
 
 
 def widen_frame(text: str, elements: list[Element], frame: Frame) -> str:
-    """Return the drawing `text` in a frame three times as wide and high, the old one in its middle.
+    """Return the drawing `text` with a frame three times as wide and high, centered on the old one.
 
-    It shows what lies outside of the frame: rendered, the middle ninth is the drawing as it was.
+    A rendering of it shows what lies outside of the frame; its middle ninth is the drawing itself.
     """
     root = elements[0]
     left, top, width, height = frame.view_box
@@ -131,10 +135,10 @@ def widen_frame(text: str, elements: list[Element], frame: Frame) -> str:
 
 
 def find_drawn_box(elements: list[Element]) -> Box | None:
-    """Return a box around all that is drawn, without the width of strokes; None without a shape.
+    """Return a box around all shapes, without the width of strokes; None if there are none.
 
-    Curves count with their control points, letters with an ordinary width; what <use> draws again
-    elsewhere does not count.
+    It is an estimate: curves count with their control points, letters with an average width, and
+    the copies that <use> draws are left out.
     """
     matrices: dict[int, Matrix | None] = {}
     points: list[Point] = []
@@ -142,35 +146,37 @@ def find_drawn_box(elements: list[Element]) -> Box | None:
         above = matrices[id(element.parent)] if element.parent else IDENTITY
         hidden = local_name(element.name) in _NOT_DRAWN or above is None
         own = parse_transform(element.attributes.get("transform", "")) or IDENTITY
-        matrix = None if hidden or above is None else multiply(above, own)
+        matrix = None if hidden or above is None else multiply_matrices(above, own)
         matrices[id(element)] = matrix
         if matrix is not None and element.parent:
-            points += [transform_point(matrix, point) for point in _corners(element)]
+            points += [transform_point(matrix, point) for point in _find_corners(element)]
     return box_around(points)
 
 
-def _corners(element: Element) -> list[Point]:
-    """Return points that span an element, before its transform."""
+def _find_corners(element: Element) -> list[Point]:
+    """Return points whose bounding box is that of an element, before its transform."""
     name = local_name(element.name)
 
-    def number(key: str) -> float:
+    def read_length(key: str) -> float:
         return parse_length(element.attributes.get(key, "").split(" ")[0]) or 0.0
 
     if name in ("circle", "ellipse"):
-        x, y = number("cx"), number("cy")
-        rx, ry = (number("r"),) * 2 if name == "circle" else (number("rx"), number("ry"))
+        x, y = read_length("cx"), read_length("cy")
+        rx, ry = (
+            (read_length("r"),) * 2 if name == "circle" else (read_length("rx"), read_length("ry"))
+        )
         return [(x - rx, y - ry), (x + rx, y + ry), (x - rx, y + ry), (x + rx, y - ry)]
     if name in ("rect", "image"):
-        x, y, width, height = (number(key) for key in ("x", "y", "width", "height"))
+        x, y, width, height = (read_length(key) for key in ("x", "y", "width", "height"))
         return [(x, y), (x + width, y), (x, y + height), (x + width, y + height)]
     if name == "line":
-        return [(number("x1"), number("y1")), (number("x2"), number("y2"))]
+        return [(read_length("x1"), read_length("y1")), (read_length("x2"), read_length("y2"))]
     if name == "path":
         return parse_path(element.attributes.get("d", ""))[0]
     if name in ("polygon", "polyline"):
         numbers = parse_numbers(element.attributes.get("points", "")) or []
         return list(zip(numbers[::2], numbers[1::2], strict=False))
     if name == "text":
-        x, y, size = number("x"), number("y"), number("font-size") or _DEFAULT_FONT
+        x, y, size = read_length("x"), read_length("y"), read_length("font-size") or _DEFAULT_FONT
         return [(x, y - size), (x + size * _LETTER_WIDTH, y + size / 4)]
     return []

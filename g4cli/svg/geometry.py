@@ -1,6 +1,6 @@
-"""Numbers of a drawing: path data, transforms, lengths, and the box that the shapes fill.
+"""Parse numbers, lengths, transforms and path data of SVG.
 
-Grammars: SVG 1.1, section 8.3.9 (path data) and 7.6 (transforms); a reader draws path data up to
+Grammars: SVG 1.1, section 8.3.9 (path data) and 7.6 (transforms). A renderer draws path data up to
 the first error (SVG 2, section 9.5.4).
 """
 
@@ -23,10 +23,12 @@ NUMBER: Final = re.compile(_NUMBER)
 _LENGTH: Final = re.compile(
     rf"\s*({_NUMBER})(px|pt|pc|mm|cm|in|q|em|ex|rem|ch|vw|vh|vmin|vmax|%)?\s*", re.I
 )
-# Pixels of a unit: CSS Values 3, section 6.2. Relative ones are taken as for a font of 16 pixels.
+# Pixels per unit (CSS Values 3, section 6.2); relative units for a font size of 16 pixels.
 _PIXELS: Final[Mapping[str, float]] = MappingProxyType(
-    {"": 1, "px": 1, "pt": 4 / 3, "pc": 16, "mm": 96 / 25.4, "cm": 96 / 2.54, "in": 96, "q": 96 / 101.6,
-     "em": 16, "ex": 8, "rem": 16, "ch": 8}
+    {
+        "": 1, "px": 1, "pt": 4 / 3, "pc": 16, "mm": 96 / 25.4, "cm": 96 / 2.54, "in": 96,
+        "q": 96 / 101.6, "em": 16, "ex": 8, "rem": 16, "ch": 8,
+    }
 )  # fmt: skip
 _SEPARATOR: Final = re.compile(r"[\s,]*")
 _FLAG: Final = re.compile(r"[01]")
@@ -58,22 +60,22 @@ class Box:
     bottom: float
 
     def as_view_box(self) -> str:
-        """Return the box as the value of viewBox, in whole units around it."""
+        """Return the box as the value of viewBox, rounded outwards to whole units."""
         left, top = math.floor(self.left), math.floor(self.top)
         return f"{left} {top} {math.ceil(self.right) - left} {math.ceil(self.bottom) - top}"
 
 
 def box_around(points: Iterable[Point]) -> Box | None:
-    """Return the smallest box around all finite points; None without one."""
-    kept = [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
-    if not kept:
+    """Return the smallest box around all finite points, None if there are none."""
+    finite = [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
+    if not finite:
         return None
-    xs, ys = [x for x, _ in kept], [y for _, y in kept]
+    xs, ys = [x for x, _ in finite], [y for _, y in finite]
     return Box(min(xs), min(ys), max(xs), max(ys))
 
 
 def parse_length(text: str) -> float | None:
-    """Return a length in pixels; None if it is none, or a share of something else (%, vw)."""
+    """Return a length in pixels; None if it is invalid or relative to something else (%, vw)."""
     found = _LENGTH.fullmatch(text)
     if not found:
         return None
@@ -82,12 +84,12 @@ def parse_length(text: str) -> float | None:
 
 
 def is_length(text: str) -> bool:
-    """Return whether `text` is a number with or without a unit of CSS."""
+    """Return whether `text` is a number, with or without a CSS unit."""
     return bool(_LENGTH.fullmatch(text))
 
 
 def parse_numbers(text: str) -> list[float] | None:
-    """Return the numbers of a list with spaces or commas between; None if there is anything else."""
+    """Return the numbers of a list, separated by spaces or commas; None if it is not a list."""
     numbers = []
     at = _SEPARATOR.match(text).end()  # type: ignore[union-attr]
     while at < len(text):
@@ -100,7 +102,7 @@ def parse_numbers(text: str) -> list[float] | None:
 
 
 def parse_transform(text: str) -> Matrix | None:
-    """Return a transform as a matrix; None if it breaks the grammar."""
+    """Return a transform as a matrix; None if it is invalid."""
     total, at = IDENTITY, 0
     if text.strip() in ("", "none"):
         return total
@@ -109,12 +111,12 @@ def parse_transform(text: str) -> Matrix | None:
         numbers = parse_numbers(found[2]) if found else None
         if not found or numbers is None or len(numbers) not in _COUNTS[found[1]]:
             return None
-        total = multiply(total, _matrix(found[1], numbers))
+        total = multiply_matrices(total, _make_matrix(found[1], numbers))
         at = found.end()
     return total
 
 
-def _matrix(name: str, v: list[float]) -> Matrix:
+def _make_matrix(name: str, v: list[float]) -> Matrix:
     if name == "matrix":
         return (v[0], v[1], v[2], v[3], v[4], v[5])
     if name == "translate":
@@ -131,8 +133,8 @@ def _matrix(name: str, v: list[float]) -> Matrix:
     return (cos, sin, -sin, cos, x - cos * x + sin * y, y - sin * x - cos * y)
 
 
-def multiply(first: Matrix, second: Matrix) -> Matrix:
-    """Return the matrix that applies `second`, then `first`."""
+def multiply_matrices(first: Matrix, second: Matrix) -> Matrix:
+    """Return the product: it applies `second` to a point, then `first`."""
     a, b, c, d, e, f = first
     p, q, r, s, t, u = second
     return (
@@ -142,7 +144,7 @@ def multiply(first: Matrix, second: Matrix) -> Matrix:
 
 
 def transform_point(matrix: Matrix, point: Point) -> Point:
-    """Return where `matrix` moves `point`."""
+    """Return `point` transformed by `matrix`."""
     a, b, c, d, e, f = matrix
     return a * point[0] + c * point[1] + e, b * point[0] + d * point[1] + f
 
@@ -150,14 +152,14 @@ def transform_point(matrix: Matrix, point: Point) -> Point:
 def parse_path(data: str) -> tuple[list[Point], int | None]:
     """Return the points of path data, control points included, and the offset of the first error.
 
-    The points are in user units, those before the error. Without an error the offset is None.
+    Only points before the error are returned, in user units. The offset is None without an error.
     """
     points: list[Point] = []
     current = start = (0.0, 0.0)
-    at, command = _skip(data, 0), ""
+    at, command = _skip_separators(data, 0), ""
     while at < len(data):
         if data[at].upper() in _ARGUMENTS:
-            command, at = data[at], _skip(data, at + 1)
+            command, at = data[at], _skip_separators(data, at + 1)
             if not points and command not in "Mm":
                 return points, at - 1
         elif not command or command in "Zz":
@@ -174,7 +176,7 @@ def parse_path(data: str) -> tuple[list[Point], int | None]:
     return points, None
 
 
-def _skip(data: str, at: int) -> int:
+def _skip_separators(data: str, at: int) -> int:
     found = _SEPARATOR.match(data, at)
     return found.end() if found else at
 
@@ -188,7 +190,7 @@ def _read_arguments(data: str, at: int, command: str) -> tuple[list[float], int]
         if not found:
             return None
         values.append(float(found[0]))
-        at = _skip(data, found.end())
+        at = _skip_separators(data, found.end())
     return values, at
 
 

@@ -1,4 +1,4 @@
-"""How good a drawing is, in stages: each asks more than the one before it."""
+"""The grade of a drawing: stages from "there is one" to "it shows something sensible"."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any, Final
 from g4cli.core.png import Pixels
 from g4cli.svg.repair import Drawing
 
-# A drawing of which less lies in the frame is mostly invisible.
+# If less of the drawing lies in its frame, it is mostly invisible.
 _IN_FRAME: Final = 0.5
 _REFERENCES: Final = ("unresolved-reference", "reference-without-url", "duplicate-id")
 
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What became of the repaired drawing: None where it was not tried.
+    """The results of parsing and rendering a repaired drawing, None for what was not tried.
 
-    `parse_error` is what a strict XML parser says, `render_error` what the renderer says, ''
-    each if all is well. `in_frame` is the share of what is drawn that lies in the frame.
+    `parse_error` and `render_error` are '' on success. `in_frame` is the share of the painted
+    pixels that lie in the frame.
     """
 
     parse_error: str
@@ -30,7 +30,7 @@ class Proof:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One stage of the grade; `passed` is None where it was not tried."""
+    """One stage of the grade; `passed` is None if it was not tried."""
 
     name: str
     passed: bool | None
@@ -43,10 +43,10 @@ class Stage:
 
 def grade_drawing(drawing: Drawing, proof: Proof | None) -> tuple[Stage, ...]:
     """Return the stages of a drawing, in order. `proof` is None if it could not be repaired."""
-    return tuple(_grade(drawing, proof))
+    return tuple(_iter_stages(drawing, proof))
 
 
-def _grade(drawing: Drawing, proof: Proof | None) -> Iterator[Stage]:
+def _iter_stages(drawing: Drawing, proof: Proof | None) -> Iterator[Stage]:
     rules = {finding.rule for finding in drawing.findings}
     n_broken = sum(finding.kind == "xml" for finding in drawing.findings)
     n_unsafe = sum(finding.kind == "unsafe" for finding in drawing.findings)
@@ -64,7 +64,7 @@ def _grade(drawing: Drawing, proof: Proof | None) -> Iterator[Stage]:
     yield Stage("renders", rendered, proof.render_error or "")
     yield Stage("not blank", None if proof.is_blank is None else not proof.is_blank)
     share = proof.in_frame
-    shown = "" if share is None else f"{share:.0%} of what is drawn"
+    shown = "" if share is None else f"{share:.0%} of the painted area"
     yield Stage("in frame", None if share is None else share >= _IN_FRAME, shown)
     n_references = sum(finding.rule in _REFERENCES for finding in drawing.unrepaired)
     yield Stage("references", not n_references, f"{n_references} faults" if n_references else "")
@@ -76,7 +76,10 @@ def is_blank(pixels: Pixels) -> bool:
 
 
 def measure_frame(pixels: Pixels) -> float | None:
-    """Return which share of what `Drawing.surroundings` draws lies in the frame; None if nothing does."""
+    """Return the share of painted pixels that lie in the frame, None if none is painted.
+
+    `pixels` is a rendering of `Drawing.surroundings`, whose middle ninth is the frame.
+    """
     width, height = pixels.width, pixels.height
     opacity = pixels.rgba[3::4]
     left, right = width // 3, width - width // 3

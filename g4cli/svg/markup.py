@@ -1,4 +1,4 @@
-"""Characters, references, comments and attributes: what breaks the XML without regard to nesting."""
+"""Faults of characters, references, comments and attributes, which do not depend on nesting."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from g4cli.svg.names import canonical_attribute, canonical_element
 from g4cli.svg.rules import Edit, Fault
 from g4cli.svg.tokens import Attribute, Token, Tokenizer
 
-# XML 1.0, section 2.2: what is no character of it.
+# Characters that XML does not allow (XML 1.0, section 2.2).
 _NOT_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _REFERENCE: Final = re.compile(
     r"&(?:#([0-9]{1,9}|[xX][0-9A-Fa-f]{1,8});|([A-Za-z_][A-Za-z0-9_.-]{0,40});)?"
@@ -22,24 +22,24 @@ _XML_ENTITIES: Final[Mapping[str, str]] = {
 _ESCAPES: Final = {"<": "&lt;", ">": "&gt;", "&": "&amp;", '"': "&quot;", "'": "&apos;"}
 _ENCODING: Final = re.compile(r"""\sencoding\s*=\s*["']([A-Za-z0-9._-]+)["']""")
 _DECLARATION: Final = re.compile(
-    r"""<\?xml\s+version\s*=\s*(["'])1\.[0-9]+\1(\s+encoding\s*=\s*(["'])[A-Za-z][A-Za-z0-9._-]*\3)?"""
+    r"""<\?xml\s+version\s*=\s*(["'])1\.[0-9]+\1"""
+    r"""(\s+encoding\s*=\s*(["'])[A-Za-z][A-Za-z0-9._-]*\3)?"""
     r"""(\s+standalone\s*=\s*(["'])(yes|no)\5)?\s*\?>"""
 )
 _UTF_8: Final = ("utf-8", "utf8", "us-ascii", "ascii")
-# An entity as editors declare them for namespaces: no markup, no references, short enough that many
-# uses of it do no harm.
+# An entity as editors declare them for namespaces: no markup, no references, and short, so that
+# many uses of it are harmless.
 _ENTITY: Final = re.compile(
     r"""\s*<!ENTITY\s+([A-Za-z_][\w.-]*)\s+(?:"([^"<>&%]{0,200})"|'([^'<>&%]{0,200})')\s*>"""
 )
-# The document types that drawings have. Any other system identifier is a file that a parser may
-# fetch.
+# The document types that drawings have. A parser might fetch any other system identifier.
 _SYSTEM: Final = r"""(?:"https?://www\.w3\.org/[\w./-]*"|'https?://www\.w3\.org/[\w./-]*')"""
 _DOCTYPE: Final = re.compile(
     rf"""<!DOCTYPE\s+(?:[A-Za-z_][\w.-]*:)?svg
     (?:\s+(?:PUBLIC\s+(?:"[-\w\ ./]*"|'[-\w\ ./]*')|SYSTEM)\s+{_SYSTEM})?\s*(?:\[.*\]\s*)?>""",
     re.DOTALL | re.VERBOSE | re.ASCII,
 )
-# A namespace that every drawing of its type has, as editors of 2001 declared it.
+# A namespace declared as the default of an attribute, as editors did in 2001.
 _NAMESPACE_DEFAULT: Final = re.compile(
     r"""\s*<!ATTLIST\s+[\w:.-]+\s+xmlns(?::[\w.-]+)?\s+CDATA\s+\#FIXED\s+"[^"<>&%]{0,200}"\s*>"""
 )
@@ -47,7 +47,7 @@ _SUBSET: Final = re.compile(r"\[(.*)\]", re.DOTALL)
 
 
 def check_characters(text: str) -> list[Fault]:
-    """Return a fault for every character that XML does not have; a repair removes it."""
+    """Return a fault for every character that XML does not allow; the repair removes it."""
     return [
         Fault(
             "control-character", found.start(), f"U+{ord(found[0]):04X}",
@@ -58,10 +58,10 @@ def check_characters(text: str) -> list[Fault]:
 
 
 def read_entities(doctype: str) -> dict[str, str] | None:
-    """Return the harmless entities that a document type declares; None if it declares anything else.
+    """Return the harmless entities that a document type declares, None if it declares more.
 
-    Anything else are defaults of attributes other than namespaces (which could add an event
-    handler), entities made of others (which grow without bound) and entities in other files.
+    Harmful are defaults of attributes other than namespaces (they could add an event handler),
+    entities made of others (they can grow exponentially) and entities in other files.
     """
     subset = _SUBSET.search(doctype)
     if not subset:
@@ -75,10 +75,10 @@ def read_entities(doctype: str) -> dict[str, str] | None:
     return None if subset[1][at:].strip() else entities
 
 
-def decode(value: str, entities: Mapping[str, str]) -> str:
-    """Return raw text or a raw value with its references replaced by what they stand for."""
+def replace_references(value: str, entities: Mapping[str, str]) -> str:
+    """Return text or an attribute's value with references such as &lt; replaced by characters."""
 
-    def character(found: re.Match[str]) -> str:
+    def replace_one(found: re.Match[str]) -> str:
         if found[1]:
             number = found[1]
             code = int(number[1:], 16) if number[0] in "xX" else int(number)
@@ -86,11 +86,11 @@ def decode(value: str, entities: Mapping[str, str]) -> str:
         name = found[2] or ""
         return _XML_ENTITIES.get(name) or entities.get(name) or found[0]
 
-    return _REFERENCE.sub(character, value) if "&" in value else value
+    return _REFERENCE.sub(replace_one, value) if "&" in value else value
 
 
-def escape(text: str) -> str:
-    """Return `text` as it stands in XML, inside of double quotes too."""
+def escape_text(text: str) -> str:
+    """Return `text` escaped for XML, also for a value in double quotes."""
     return re.sub('[<>&"]', lambda found: _ESCAPES[found[0]], text)
 
 
@@ -129,12 +129,12 @@ def _check_name_case(token: Token, start: int) -> Iterator[Fault]:
 def _check_references(
     text: str, start: int, end: int, entities: Mapping[str, str]
 ) -> Iterator[Fault]:
-    """Yield a fault for every & from `start` to `end` that begins no reference of XML."""
+    """Yield a fault for every & from `start` to `end` that is not a reference in XML."""
     for found in _REFERENCE.finditer(text, start, end):
         number, name = found.groups()
         span = found.span()
         if number:
-            shown = decode(found[0], {})
+            shown = replace_references(found[0], {})
             if not shown or _NOT_XML.match(shown) or number.startswith("X"):
                 right = f"&#x{number[1:]};" if shown and not _NOT_XML.match(shown) else ""
                 yield Fault("character-reference", span[0], found[0], (Edit(*span, right),))
@@ -179,9 +179,11 @@ def _check_attributes(text: str, token: Token, entities: Mapping[str, str]) -> I
         name = attribute.name
         canonical = canonical_attribute(name)
         if name in seen:
-            # HTML standard, 13.2.5.33: the first attribute of a name is the one that counts.
-            differs = decode(seen[name].value, entities) != decode(attribute.value, entities)
-            rule = "conflicting-attribute" if differs else "duplicate-attribute"
+            # Of attributes with the same name the first counts (HTML standard, 13.2.5.33).
+            first, second = (
+                replace_references(item.value, entities) for item in (seen[name], attribute)
+            )
+            rule = "duplicate-attribute" if first == second else "conflicting-attribute"
             edit = Edit(attribute.before, attribute.end)
             yield Fault(rule, attribute.start, f"{name} of <{token.name}>", (edit,))
             continue

@@ -1,4 +1,4 @@
-"""The names of SVG 1.1 and 2 that checks and repairs know: elements, attributes, namespaces, colors.
+"""The names of SVG 1.1 and 2: elements, attributes, namespaces and colors.
 
 Sources: the case tables of the HTML standard, section 13.2.6.5 ("adjust SVG attributes" and "any
 other start tag" in foreign content); SVG 2, appendix "Element Index" and "Presentation attributes";
@@ -12,14 +12,14 @@ from types import MappingProxyType
 from typing import Final
 
 
-def _words(text: str) -> frozenset[str]:
+def _split_words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
 SVG_NAMESPACE: Final = "http://www.w3.org/2000/svg"
 XLINK_NAMESPACE: Final = "http://www.w3.org/1999/xlink"
 
-# Prefixes that drawings use, mostly left by editors; what an undeclared one is declared as.
+# The namespaces of common prefixes, most of them from editors.
 NAMESPACES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "svg": SVG_NAMESPACE,
@@ -40,7 +40,7 @@ ANIMATIONS: Final = frozenset(
 DESCRIPTIONS: Final = frozenset(("desc", "metadata", "title"))
 # Shapes and other elements that have no children but animations and descriptions.
 SHAPES: Final = frozenset(("circle", "ellipse", "line", "path", "polygon", "polyline", "rect"))
-LEAVES: Final = SHAPES | _words(
+LEAVES: Final = SHAPES | _split_words(
     """image use stop animate animateColor animateTransform set mpath feBlend feColorMatrix
     feComposite feConvolveMatrix feDisplacementMap feDistantLight feDropShadow feFlood feFuncA
     feFuncB feFuncG feFuncR feGaussianBlur feImage feMergeNode feMorphology feOffset
@@ -48,12 +48,12 @@ LEAVES: Final = SHAPES | _words(
 )
 TEXTS: Final = frozenset(("text", "textPath", "tspan"))
 GRADIENTS: Final = frozenset(("linearGradient", "radialGradient"))
-# Whose content is characters, never elements that are drawn.
+# Elements whose content is text, never elements that are drawn.
 CHARACTERS_ONLY: Final = frozenset(("desc", "style", "title"))
 
 ELEMENTS: Final = (
     ANIMATIONS | DESCRIPTIONS | LEAVES | TEXTS | GRADIENTS | CHARACTERS_ONLY
-    | _words(
+    | _split_words(
     """a altGlyph altGlyphDef altGlyphItem clipPath color-profile cursor defs feComponentTransfer
     feDiffuseLighting feMerge feSpecularLighting filter font font-face font-face-format
     font-face-name font-face-src font-face-uri foreignObject g glyph glyphRef hatch hatchpath
@@ -62,7 +62,7 @@ ELEMENTS: Final = (
 )
 )  # fmt: skip
 
-PRESENTATION: Final = _words(
+PRESENTATION: Final = _split_words(
     """alignment-baseline baseline-shift clip clip-path clip-rule color color-interpolation
     color-interpolation-filters color-profile color-rendering cursor direction display
     dominant-baseline enable-background fill fill-opacity fill-rule filter flood-color
@@ -75,7 +75,7 @@ PRESENTATION: Final = _words(
     stroke-width text-anchor text-decoration text-rendering transform transform-origin
     unicode-bidi vector-effect visibility word-spacing writing-mode"""
 )
-_CAMEL_ATTRIBUTES: Final = _words(
+_CAMEL_ATTRIBUTES: Final = _split_words(
     """attributeName attributeType baseFrequency baseProfile calcMode clipPathUnits diffuseConstant
     edgeMode filterUnits glyphRef gradientTransform gradientUnits kernelMatrix
     kernelUnitLength keyPoints keySplines keyTimes lengthAdjust limitingConeAngle markerHeight
@@ -86,7 +86,7 @@ _CAMEL_ATTRIBUTES: Final = _words(
     startOffset stdDeviation stitchTiles surfaceScale systemLanguage tableValues targetX
     targetY textLength viewBox viewTarget xChannelSelector yChannelSelector zoomAndPan"""
 )
-ATTRIBUTES: Final = PRESENTATION | _CAMEL_ATTRIBUTES | _words(
+ATTRIBUTES: Final = PRESENTATION | _CAMEL_ATTRIBUTES | _split_words(
     """accumulate additive amplitude azimuth begin bias by class cx cy d divisor dur dx dy elevation
     end exponent fr from fx fy height href id in in2 intercept k k1 k2 k3 k4 lang max media
     min mode name offset operator order orient origin path points r radius restart result
@@ -97,35 +97,35 @@ ATTRIBUTES: Final = PRESENTATION | _CAMEL_ATTRIBUTES | _words(
 _LOWER_ELEMENTS: Final = MappingProxyType({name.lower(): name for name in sorted(ELEMENTS)})
 _LOWER_ATTRIBUTES: Final = MappingProxyType({name.lower(): name for name in sorted(ATTRIBUTES)})
 
-# Elements of HTML that end an <svg> in a web page (HTML standard, 13.2.6.5), or whose text a web
-# page reads by other rules than XML. SVG has none of them.
-HTML_ELEMENTS: Final = _words(
+# HTML elements that end an <svg> in a web page (HTML standard, 13.2.6.5), or whose text a web page
+# does not parse as XML. None of them is part of SVG.
+HTML_ELEMENTS: Final = _split_words(
     """b big blockquote body br center code dd div dl dt em h1 h2 h3 h4 h5 h6 head hr html i img li
     listing menu nobr ol p pre ruby s small span strong strike sub sup table tt u ul var"""
 )
 
-COLORS: Final = _words(
-    """aliceblue antiquewhite aqua aquamarine azure beige bisque black blanchedalmond blue blueviolet
-    brown burlywood cadetblue chartreuse chocolate coral cornflowerblue cornsilk crimson cyan
-    darkblue darkcyan darkgoldenrod darkgray darkgreen darkgrey darkkhaki darkmagenta
+COLORS: Final = _split_words(
+    """aliceblue antiquewhite aqua aquamarine azure beige bisque black blanchedalmond blue
+    blueviolet brown burlywood cadetblue chartreuse chocolate coral cornflowerblue cornsilk crimson
+    cyan darkblue darkcyan darkgoldenrod darkgray darkgreen darkgrey darkkhaki darkmagenta
     darkolivegreen darkorange darkorchid darkred darksalmon darkseagreen darkslateblue
     darkslategray darkslategrey darkturquoise darkviolet deeppink deepskyblue dimgray dimgrey
-    dodgerblue firebrick floralwhite forestgreen fuchsia gainsboro ghostwhite gold goldenrod
-    gray green greenyellow grey honeydew hotpink indianred indigo ivory khaki lavender
-    lavenderblush lawngreen lemonchiffon lightblue lightcoral lightcyan lightgoldenrodyellow
-    lightgray lightgreen lightgrey lightpink lightsalmon lightseagreen lightskyblue
-    lightslategray lightslategrey lightsteelblue lightyellow lime limegreen linen magenta
-    maroon mediumaquamarine mediumblue mediumorchid mediumpurple mediumseagreen
-    mediumslateblue mediumspringgreen mediumturquoise mediumvioletred midnightblue mintcream
-    mistyrose moccasin navajowhite navy oldlace olive olivedrab orange orangered orchid
-    palegoldenrod palegreen paleturquoise palevioletred papayawhip peachpuff peru pink plum
-    powderblue purple rebeccapurple red rosybrown royalblue saddlebrown salmon sandybrown
-    seagreen seashell sienna silver skyblue slateblue slategray slategrey snow springgreen
-    steelblue tan teal thistle tomato turquoise violet wheat white whitesmoke yellow
-    yellowgreen transparent currentcolor none inherit initial unset context-fill
-    context-stroke accentcolor accentcolortext activetext buttonborder buttonface buttontext
-    canvas canvastext field fieldtext graytext highlight highlighttext linktext mark marktext
-    selecteditem selecteditemtext visitedtext window windowtext"""
+    dodgerblue firebrick floralwhite forestgreen fuchsia gainsboro ghostwhite gold goldenrod gray
+    green greenyellow grey honeydew hotpink indianred indigo ivory khaki lavender lavenderblush
+    lawngreen lemonchiffon lightblue lightcoral lightcyan lightgoldenrodyellow lightgray
+    lightgreen lightgrey lightpink lightsalmon lightseagreen lightskyblue lightslategray
+    lightslategrey lightsteelblue lightyellow lime limegreen linen magenta maroon
+    mediumaquamarine mediumblue mediumorchid mediumpurple mediumseagreen mediumslateblue
+    mediumspringgreen mediumturquoise mediumvioletred midnightblue mintcream mistyrose moccasin
+    navajowhite navy oldlace olive olivedrab orange orangered orchid palegoldenrod palegreen
+    paleturquoise palevioletred papayawhip peachpuff peru pink plum powderblue purple
+    rebeccapurple red rosybrown royalblue saddlebrown salmon sandybrown seagreen seashell sienna
+    silver skyblue slateblue slategray slategrey snow springgreen steelblue tan teal thistle
+    tomato turquoise violet wheat white whitesmoke yellow yellowgreen transparent currentcolor
+    none inherit initial unset context-fill context-stroke accentcolor accentcolortext activetext
+    buttonborder buttonface buttontext canvas canvastext field fieldtext graytext highlight
+    highlighttext linktext mark marktext selecteditem selecteditemtext visitedtext window
+    windowtext"""
 )
 
 
@@ -135,15 +135,14 @@ def local_name(name: str) -> str:
 
 
 def canonical_element(name: str) -> str:
-    """Return an element's name as SVG spells it, `name` itself if SVG has no such element."""
+    """Return an element's name in SVG's spelling, or `name` if SVG has no such element."""
     return name if name in ELEMENTS else _LOWER_ELEMENTS.get(name.lower(), name)
 
 
 def canonical_attribute(name: str) -> str:
-    """Return an attribute's name as SVG spells it, `name` itself if SVG has no such attribute.
+    """Return an attribute's name in SVG's spelling, or `name` if SVG has no such attribute.
 
-    Besides the wrong case (viewbox) it knows the spelling of React's JSX: strokeWidth, className,
-    xlinkHref.
+    It corrects the case (viewbox) and the names of React's JSX: strokeWidth, className, xlinkHref.
     """
     if name in ATTRIBUTES or ":" in name:
         return name

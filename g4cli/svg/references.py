@@ -1,4 +1,4 @@
-"""Names that point at something: namespaces, ids, url(#x) and href="#x"."""
+"""Faults of namespaces, ids and references: url(#x) and href="#x"."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _HEX_COLOR: Final = re.compile(r"#(?:[0-9A-Fa-f]{3,4}|[0-9A-Fa-f]{6}|[0-9A-Fa-f]
 _REFERRING: Final = frozenset(
     ("fill", "stroke", "filter", "clip-path", "mask", "marker-start", "marker-mid", "marker-end")
 )
-# An undeclared prefix that nobody knows is declared as a name that nobody uses.
+# An undeclared prefix that is not in NAMESPACES is declared with this URN and its own name.
 _UNKNOWN: Final = "urn:undeclared:"
-# Namespaces in XML 1.0, section 3: these belong to the prefixes xml and xmlns alone.
+# Only the prefixes xml and xmlns may have these (Namespaces in XML 1.0, section 3).
 _XML: Final = "http://www.w3.org/XML/1998/namespace"
 _DECLARING: Final = "xmlns:"
 _RESERVED: Final = (_XML, "http://www.w3.org/2000/xmlns/")
 
 
 def check_namespaces(elements: list[Element]) -> list[Fault]:
-    """Return what is wrong with the namespaces of a well-formed drawing; all of it can be repaired."""
+    """Return the faults of a well-formed drawing's namespaces. All of them can be repaired."""
     root = elements[0]
     faults = list(_check_root(root))
     declared: dict[int, frozenset[str]] = {}
@@ -57,7 +57,10 @@ def check_namespaces(elements: list[Element]) -> list[Fault]:
 
 
 def _check_reserved(element: Element) -> Fault:
-    """Return the fault of an element in the prefix of declarations; the root keeps its tags, as <svg>."""
+    """Return the fault of an element with the prefix xmlns.
+
+    The repair removes its tags; those of the root lose only the prefix.
+    """
     tags = {tag.start: tag for tag in (element.start, element.end)}
     edits = tuple(Edit(tag.start, tag.end) for tag in tags.values())
     if element.parent is None:
@@ -78,7 +81,7 @@ def _check_root(root: Element) -> Iterator[Fault]:
 
 
 def _check_bindings(element: Element) -> Iterator[Fault]:
-    """Yield the declarations of an element that bind another namespace than they should, or none."""
+    """Yield the faults of an element's namespace declarations: wrong or empty namespaces."""
     for attribute in element.start.attributes:
         name, value = attribute.name, element.attributes[attribute.name]
         is_svg = name == "xmlns" and local_name(element.name) == "svg" and ":" not in element.name
@@ -92,13 +95,13 @@ def _check_bindings(element: Element) -> Iterator[Fault]:
             begin = attribute.value_start
             edit = Edit(begin, begin + len(attribute.value), right)
             yield Fault("wrong-namespace", attribute.start, name, (edit,))
-        elif name in ("xmlns:xml", "xmlns:xmlns"):  # they are bound for ever
+        elif name in ("xmlns:xml", "xmlns:xmlns"):  # these two cannot be declared
             edit = Edit(attribute.before, attribute.end)
             yield Fault("wrong-namespace", attribute.start, name, (edit,))
 
 
 def check_references(elements: list[Element]) -> list[Fault]:
-    """Return ids given twice and references that lead nowhere."""
+    """Return the faults of ids given twice and of references to ids that do not exist."""
     ids: set[str] = set()
     faults: list[Fault] = []
     for element in elements:
@@ -119,7 +122,7 @@ def _check_value(
 ) -> Iterator[Fault]:
     if name in PRESENTATION or name == "style":
         for found in _URL.finditer(value):
-            # fill="url(#a) red": what comes after is drawn instead.
+            # In fill="url(#a) red" the color is a fallback.
             if found[1] not in ids and not value[found.end() :].strip().strip(";"):
                 yield Fault("unresolved-reference", at, found[0])
     if local_name(name) == "href" and value.strip().startswith("#"):

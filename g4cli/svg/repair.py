@@ -1,10 +1,10 @@
 """Check and repair a drawing: text in, findings and text out.
 
-A drawing is repaired by edits to its text, so that what is right stays as it is, byte for byte. The
-checks run in stages, from characters to meaning, since each needs the one before it to hold: names
+A drawing is repaired by edits to its text, so that correct parts stay unchanged, byte for byte. The
+checks run in stages, from characters to meaning, because each relies on the previous one: names
 cannot be matched in tags that do not end. The first stage that edits anything ends the pass, and
-the next pass begins with the edited text from the first stage on. When a pass edits nothing the
-text is repaired; so repairing it once more changes nothing.
+the next pass starts again with the edited text. When a pass edits nothing, the text is repaired; so
+a second repair changes nothing.
 """
 
 from __future__ import annotations
@@ -24,12 +24,14 @@ from g4cli.svg.tokens import Tokenizer
 from g4cli.svg.tree import Element, build_elements, check_nesting
 from g4cli.svg.values import check_values
 
-# Enough for a drawing of a thousand pages; a model's has some thousand characters.
+# A model's drawing has some thousand characters.
 TEXT_LIMIT: Final = 4 << 20
-# resvg ends with a crash at 300 levels and draws 200; browsers stop at 512.
+# resvg draws 200 levels and crashes at 300; browsers stop at 512.
 DEPTH_LIMIT: Final = 200
-# Each stage needs a few passes at most; only a text made to defeat them needs more.
-_PASSES: Final = 40
+# Each stage needs a few passes at most; only a text made for the purpose needs more.
+_MAX_PASSES: Final = 40
+# `count_drawn` stops here: nested <use> elements can draw 10^10 elements.
+_MAX_COUNT: Final = 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +39,10 @@ class Drawing:
     """A drawing that was checked and repaired.
 
     `original` is the part of the answer that was checked, `text` the repaired drawing, None if it
-    cannot be repaired. `is_whole` tells whether its closing tag was there. Of the repaired drawing:
-    `frame` is its size, `surroundings` the same drawing in a frame three times as wide and high,
-    `n_drawn` the number of its elements with all that <use> repeats, `depth` how deep they nest.
+    cannot be repaired. `is_whole` tells whether it had a closing tag. The other fields describe the
+    repaired drawing: its `frame`, its `surroundings` (the drawing in a frame three times as wide
+    and high), how many elements are drawn (`n_drawn`, with the copies made by <use>), and how deep
+    they are nested (`depth`).
     """
 
     original: str
@@ -58,7 +61,7 @@ class Drawing:
 
     @property
     def unrepaired(self) -> tuple[Finding, ...]:
-        """What is wrong with the repaired drawing, matters of style left out."""
+        """The findings that the repair left, without those of style."""
         return tuple(f for f in self.findings if not f.repaired and f.kind != "style")
 
 
@@ -75,31 +78,31 @@ def repair_drawing(answer: str) -> Drawing:
     text, positions = answer, PositionMap()
     faults: list[tuple[int, Fault, bool]] = []
 
-    def note(found_faults: Iterable[Fault]) -> None:
-        faults.extend((positions.map_back(f.offset), f, bool(f.edits)) for f in found_faults)
+    def add_faults(new: Iterable[Fault]) -> None:
+        faults.extend((positions.map_back(f.offset), f, bool(f.edits)) for f in new)
 
-    first = _around_faults(answer, found)
-    note(first)
-    text = _edit(text, first, positions)
-    for _ in range(_PASSES):
+    first = _check_surroundings(answer, found)
+    add_faults(first)
+    text = _edit_text(text, first, positions)
+    for _ in range(_MAX_PASSES):
         elements, broken = _check_stages(text)
-        note(fault for fault in broken if fault.edits)
+        add_faults(fault for fault in broken if fault.edits)
         if not any(fault.edits for fault in broken):
             break
-        text = _edit(text, broken, positions)
+        text = _edit_text(text, broken, positions)
     else:
         return _give_up(answer, "bogus-markup", "the text")
     if not elements:
         return _give_up(answer, "no-drawing", "")
-    note(fault for fault in broken if not fault.edits)
+    add_faults(fault for fault in broken if not fault.edits)
     frame = read_frame(elements)
     depth = max(element.depth for element in elements)
     if depth > DEPTH_LIMIT:
-        note([Fault("too-deep", elements[0].start.start, f"{DEPTH_LIMIT}")])
+        add_faults([Fault("too-deep", elements[0].start.start, f"{DEPTH_LIMIT}")])
     return Drawing(
         original=answer[found.start : found.end],
         text=text,
-        findings=_place(answer, faults),
+        findings=_locate_faults(answer, faults),
         is_whole=found.is_whole,
         frame=frame,
         surroundings=widen_frame(text, elements, frame),
@@ -112,8 +115,8 @@ def _give_up(answer: str, rule: str, detail: str) -> Drawing:
     return Drawing(answer, None, (Finding(rule, 1, 1, detail, False),), is_whole=False)
 
 
-def _around_faults(answer: str, found: FoundDrawing) -> list[Fault]:
-    """Return what is around the drawing as faults; the edits leave the drawing alone."""
+def _check_surroundings(answer: str, found: FoundDrawing) -> list[Fault]:
+    """Return the text around the drawing as faults, whose repair removes it."""
     faults = []
     if found.count > 1:
         faults.append(Fault("other-drawing", found.start, str(found.count)))
@@ -124,7 +127,7 @@ def _around_faults(answer: str, found: FoundDrawing) -> list[Fault]:
     return faults
 
 
-def _edit(text: str, faults: Iterable[Fault], positions: PositionMap) -> str:
+def _edit_text(text: str, faults: Iterable[Fault], positions: PositionMap) -> str:
     edited, made = apply_edits(text, [edit for fault in faults for edit in fault.edits])
     positions.add_pass(made)
     return edited
@@ -133,7 +136,7 @@ def _edit(text: str, faults: Iterable[Fault], positions: PositionMap) -> str:
 def _check_stages(text: str) -> tuple[list[Element], list[Fault]]:
     """Return the elements of a text, and the faults of the first stage that edits anything.
 
-    Without edits the faults are those of all stages.
+    If none does, the faults are those that cannot be repaired.
     """
     faults = check_characters(text)
     if faults:
@@ -158,8 +161,8 @@ def _check_stages(text: str) -> tuple[list[Element], list[Fault]]:
     return elements, faults
 
 
-def _place(answer: str, faults: list[tuple[int, Fault, bool]]) -> tuple[Finding, ...]:
-    """Return faults as findings with line and column, in the order of their places."""
+def _locate_faults(answer: str, faults: list[tuple[int, Fault, bool]]) -> tuple[Finding, ...]:
+    """Return faults as findings with line and column, in the order of the text."""
     findings = []
     line, begin, at = 1, 0, 0
     for offset, fault, repaired in sorted(faults, key=lambda item: item[0]):
@@ -172,37 +175,33 @@ def _place(answer: str, faults: list[tuple[int, Fault, bool]]) -> tuple[Finding,
 
 
 def count_drawn(elements: list[Element]) -> int:
-    """Return how many elements a renderer draws when every <use> is replaced by what it repeats.
-
-    Returns at most a billion: ten elements in ten rows that each repeat the row before are 10^10.
-    """
-    most = 10**9
+    """Return how many elements a renderer draws when it replaces every <use>, 10^9 at most."""
     by_id: dict[str, Element] = {}
     for element in elements:
         by_id.setdefault(element.attributes.get("id", ""), element)
     counts: dict[int, int] = {}
 
-    def size(element: Element, pending: frozenset[int]) -> int:
+    def count_inside(element: Element, pending: frozenset[int]) -> int:
         known = counts.get(id(element))
         if known is not None:
             return known
         if id(element) in pending or len(pending) > DEPTH_LIMIT:
             return 1
         inside = pending | {id(element)}
-        total = 1 + sum(size(child, inside) for child in element.children)
+        total = 1 + sum(count_inside(child, inside) for child in element.children)
         for name in ("href", "xlink:href"):
             target = by_id.get(element.attributes.get(name, "").strip().lstrip("#"))
             if target is not None and element.name.endswith("use"):
-                total += size(target, inside)
-        counts[id(element)] = min(total, most)
+                total += count_inside(target, inside)
+        counts[id(element)] = min(total, _MAX_COUNT)
         return counts[id(element)]
 
-    return size(elements[0], frozenset())
+    return count_inside(elements[0], frozenset())
 
 
 def find_parse_error(text: str) -> str | None:
-    """Return what expat, a strict XML parser, says against a text; None if it accepts it."""
-    # A separator that no namespace can have in it.
+    """Return the error of expat, a strict XML parser, for a text; None if it accepts the text."""
+    # No namespace can contain this separator.
     parser = xml.parsers.expat.ParserCreate(namespace_separator="\x0c")
     try:
         parser.Parse(text.encode("utf-8", "surrogatepass"), True)

@@ -1,4 +1,4 @@
-"""What can be wrong with a drawing: one row per rule, and the values that findings are made of."""
+"""The rules that a drawing must keep, and the edits, faults and findings of checks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final, Literal, TypeAlias
 
 Kind: TypeAlias = Literal["xml", "picture", "unsafe", "style"]
 
-# What a kind of finding means, for the heading of a list.
+# The kinds of findings in words, for headings.
 KINDS: Final[Mapping[Kind, str]] = MappingProxyType(
     {
         "xml": "breaks the XML",
@@ -23,9 +23,9 @@ KINDS: Final[Mapping[Kind, str]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule. `message` is said of a finding, with its detail in place of {}.
+    """One rule. `message` describes a finding; {} stands for its detail.
 
-    `repair` says what a repair does; it is empty if the fault can only be reported.
+    `repair` describes what a repair does; it is empty if the fault can only be reported.
     """
 
     name: str
@@ -48,10 +48,10 @@ RULES: Final[Mapping[str, Rule]] = MappingProxyType({rule.name: rule for rule in
     Rule("less-than", "xml", "a bare <", "wrote &lt;"),
     Rule("ampersand", "xml", "a bare &", "wrote &amp;"),
     Rule("html-entity", "xml", "XML does not know {}", "wrote the character"),
-    Rule("character-reference", "xml", "{} is no character of XML", "removed it"),
+    Rule("character-reference", "xml", "{} is not a character of XML", "removed it"),
     Rule("cdata-end", "xml", "]]> in text", "wrote ]]&gt;"),
-    Rule("comment-dashes", "xml", "-- or > where a comment may not have it", "put a space between"),
-    Rule("bogus-markup", "xml", "{} is no markup of SVG", "removed it"),
+    Rule("comment-dashes", "xml", "-- or > where a comment must not have it", "added a space"),
+    Rule("bogus-markup", "xml", "{} is not markup of SVG", "removed it"),
     Rule("cut-off", "xml", "the text ends inside {}", "removed the incomplete part"),
     # Tags and attributes
     Rule("tag-not-ended", "xml", "the tag <{}> has no >", "added >"),
@@ -70,7 +70,8 @@ RULES: Final[Mapping[str, Rule]] = MappingProxyType({rule.name: rule for rule in
     # Nesting
     Rule("shape-not-closed", "xml", "<{}> is not closed", "wrote />"),
     Rule("not-closed", "xml", "<{}> is not closed", "added the closing tag"),
-    Rule("wrong-end-tag", "xml", "</{}> closes nothing of that name", "wrote the open element's name"),
+    Rule("wrong-end-tag", "xml", "</{}> closes nothing of that name",
+         "wrote the open element's name"),
     Rule("unmatched-end-tag", "xml", "</{}> closes nothing", "removed it"),
     # Namespaces
     Rule("no-namespace", "picture", "the drawing does not declare SVG's namespace", "declared it"),
@@ -81,10 +82,12 @@ RULES: Final[Mapping[str, Rule]] = MappingProxyType({rule.name: rule for rule in
     # Safety
     Rule("active-element", "unsafe", "<{}> can run programs or load other documents", "removed it"),
     Rule("event-handler", "unsafe", "{} runs a program", "removed it"),
-    Rule("outside-reference", "unsafe", "{} refers to something outside of the drawing", "removed it"),
+    Rule("outside-reference", "unsafe", "{} refers to something outside of the drawing",
+         "removed it"),
     Rule("animated-link", "unsafe", "<{}> changes a link or an event handler", "removed it"),
     Rule("unsafe-style", "unsafe", "a style loads something from outside: {}", "removed it"),
-    Rule("entity-declaration", "unsafe", "the document type declares {}", "removed the declarations"),
+    Rule("entity-declaration", "unsafe", "the document type declares {}",
+         "removed the declarations"),
     Rule("processing-instruction", "unsafe", "<?{}?> is an instruction to programs", "removed it"),
     Rule("html-element", "unsafe", "<{}> belongs to HTML: a web page would end the drawing there",
          "removed the tags, kept the text"),
@@ -92,12 +95,12 @@ RULES: Final[Mapping[str, Rule]] = MappingProxyType({rule.name: rule for rule in
          "removed it"),
     # Values
     Rule("unit-space", "picture", "a space before the unit of {}", "removed the space"),
-    Rule("bad-number", "picture", "{} is no number", ""),
+    Rule("bad-number", "picture", "{} is not a number", ""),
     Rule("negative-size", "picture", "{} is negative: nothing is drawn", ""),
     Rule("bad-path", "picture", "path data are wrong at {}: the rest is not drawn", ""),
-    Rule("bad-points", "picture", "{} has an odd count or something else than numbers", ""),
-    Rule("bad-transform", "picture", "{} is no transform: it is ignored", ""),
-    Rule("bad-color", "picture", "{} is no color", ""),
+    Rule("bad-points", "picture", "{} is not a list of an even count of numbers", ""),
+    Rule("bad-transform", "picture", "{} is not a transform: it is ignored", ""),
+    Rule("bad-color", "picture", "{} is not a color", ""),
     Rule("missing-attribute", "picture", "<{}: nothing is drawn", ""),
     Rule("unknown-element", "picture", "SVG has no element <{}>: it is not drawn", ""),
     Rule("misplaced-element", "picture", "<{}> is not drawn there", ""),
@@ -124,7 +127,7 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A rule that a text breaks at `offset`; `edits` repair it, none: it cannot be repaired."""
+    """A rule that a text breaks at `offset`. `edits` repair it; without them nothing can."""
 
     rule: str
     offset: int
@@ -134,7 +137,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A fault as it is reported: `line` and `column` count from 1 in the text as it came."""
+    """A fault as it is reported: `line` and `column` count from 1 in the original text."""
 
     rule: str
     line: int
@@ -144,14 +147,14 @@ class Finding:
 
     @property
     def kind(self) -> Kind:
-        """Which of the four kinds of fault it is."""
+        """The kind of its rule."""
         return RULES[self.rule].kind
 
 
 def apply_edits(text: str, edits: Sequence[Edit]) -> tuple[str, list[Edit]]:
-    """Return `text` with `edits` made, and those that were made, in order of their place.
+    """Return the edited `text`, and the edits that were made, in the order of the text.
 
-    An edit inside a part that another one replaces is left out.
+    An edit inside a part that another edit replaces is left out.
     """
     pieces: list[str] = []
     made: list[Edit] = []
@@ -165,14 +168,14 @@ def apply_edits(text: str, edits: Sequence[Edit]) -> tuple[str, list[Edit]]:
 
 
 class PositionMap:
-    """Leads from offsets in an edited text back to the text as it came."""
+    """Maps offsets in an edited text to offsets in the original text."""
 
     def __init__(self) -> None:
         # For each pass: where its edits begin in the edited text, and the edits.
         self._passes: list[tuple[list[int], list[Edit]]] = []
 
     def add_pass(self, made: list[Edit]) -> None:
-        """Note edits that were made to the newest text, in order of their place."""
+        """Record edits that were made to the latest text, in the order of the text."""
         starts, shift = [], 0
         for edit in made:
             starts.append(edit.start + shift)
@@ -180,7 +183,7 @@ class PositionMap:
         self._passes.append((starts, made))
 
     def map_back(self, offset: int) -> int:
-        """Return where `offset` in the newest text was in the text as it came."""
+        """Return the offset in the original text of `offset` in the latest text."""
         for starts, made in reversed(self._passes):
             at = bisect_right(starts, offset) - 1
             if at >= 0:

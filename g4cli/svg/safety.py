@@ -1,11 +1,10 @@
-"""What a drawing may not do: run programs, load anything from outside, become HTML in a web page.
+"""What a drawing must not do: run programs, load anything from outside, become HTML in a web page.
 
-A drawing of a model is shown by browsers, alone or inside of a page, where SVG can do nearly all
-that HTML can. A list of what is forbidden is never complete; the rules here are about places, not
-spellings: every element by its name without prefix and case, every attribute that begins with "on",
-every value of a link, every url() of a style. Values are judged with their references replaced and
-the escapes of CSS undone. Where a web page would read the same text by other rules than XML (inside
-<title> and <desc>), no markup is left at all.
+Browsers show a drawing alone or inside of a page, where SVG can do nearly all that HTML can. A list
+of forbidden spellings would never be complete, so the rules go by position: every element by its
+name without prefix and case, every attribute that begins with "on", every value of a link, every
+url() of a style. Values are checked with references replaced and CSS escapes undone. Where a web
+page does not parse the text as XML (inside <title> and <desc>), all markup is removed.
 """
 
 from __future__ import annotations
@@ -14,13 +13,13 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from g4cli.svg.markup import decode, escape, read_entities
+from g4cli.svg.markup import escape_text, read_entities, replace_references
 from g4cli.svg.names import ANIMATIONS, HTML_ELEMENTS, local_name
 from g4cli.svg.rules import Edit, Fault
 from g4cli.svg.tokens import Token, Tokenizer
 from g4cli.svg.tree import Element, entities_of
 
-# Removed with all they hold.
+# Elements that are removed with their content.
 _ACTIVE: Final = frozenset(
     [
         "applet", "audio", "base", "button", "canvas", "dialog", "embed", "foreignobject", "form",
@@ -29,15 +28,15 @@ _ACTIVE: Final = frozenset(
         "select", "slot", "template", "textarea", "video", "xmp",
     ]
 )  # fmt: skip
-# An SVG font has none of them; with one, a web page takes <font> for HTML.
+# Attributes with which a web page takes <font> for HTML. An SVG font has none of them.
 _HTML_FONT: Final = frozenset(("color", "face", "size"))
 _ANIMATIONS: Final = frozenset(name.lower() for name in ANIMATIONS)
 _LINKS: Final = frozenset(("href", "src"))
 _IMAGE_DATA: Final = re.compile(r"data:image/(?:png|jpe?g|gif|webp);base64,[A-Za-z0-9+/=\s]*", re.I)
-# Attributes that hold words for people or programs, never a style.
+# Attributes that never hold a style.
 _WORDS: Final = re.compile(r"id|class|lang|.*:.*|aria-.*|data-.*")
 _CSS_ESCAPE: Final = re.compile(r"\\(?:([0-9A-Fa-f]{1,6})\s?|([^\n]))")
-# What loads something in a style. The address of a local reference begins with #.
+# Parts of a style that load something. The address of a local reference begins with #.
 _CSS_LOADS: Final = re.compile(
     r"""@import\b[^;]*;?
     | (?<![\w-])(?:url|src)\((?!\s*["']?\s*(?:\#|data:(?:image/(?:png|jpe?g|gif|webp)|font/[\w-]+
@@ -51,13 +50,13 @@ _CSS_SHOWN: Final = 40
 
 
 def check_safety(tokenizer: Tokenizer, elements: list[Element]) -> list[Fault]:
-    """Return what is unsafe in a well-formed text. Everything can be repaired, by leaving it out."""
+    """Return what is unsafe in a well-formed text; every repair removes it."""
     faults = [fault for token in tokenizer.tokens for fault in _check_token(tokenizer.text, token)]
     for element in elements:
         if element.holder is None:
             faults += _check_element(element)
         else:
-            faults += _unwrap("html-in-text", element, element.holder.name)
+            faults += _remove_tags("html-in-text", element, element.holder.name)
         faults += _check_links(element)
         if local_name(element.name) == "style":
             faults += _check_style_sheet(tokenizer, element)
@@ -80,12 +79,12 @@ def _check_token(text: str, token: Token) -> Iterator[Fault]:
             yield Fault("processing-instruction", token.start, token.name, (edit,))
 
 
-def _remove(rule: str, element: Element, detail: str) -> Fault:
+def _remove_element(rule: str, element: Element, detail: str) -> Fault:
     edit = Edit(element.start.start, element.end.end)
     return Fault(rule, element.start.start, detail, (edit,))
 
 
-def _unwrap(rule: str, element: Element, detail: str) -> Iterator[Fault]:
+def _remove_tags(rule: str, element: Element, detail: str) -> Iterator[Fault]:
     """Yield a fault whose repair removes the tags of an element, not what is between them."""
     tags = {element.start.start: element.start, element.end.start: element.end}
     edits = tuple(Edit(tag.start, tag.end) for tag in tags.values())
@@ -95,20 +94,19 @@ def _unwrap(rule: str, element: Element, detail: str) -> Iterator[Fault]:
 def _check_element(element: Element) -> Iterator[Fault]:
     name = local_name(element.name).lower()
     if name in _ACTIVE:
-        yield _remove("active-element", element, element.name)
+        yield _remove_element("active-element", element, element.name)
     elif element.name.lower() in HTML_ELEMENTS or (
-        element.name.lower() == "font"
-        and {"color", "face", "size"} & {key.lower() for key in element.attributes}
+        element.name.lower() == "font" and _HTML_FONT & {key.lower() for key in element.attributes}
     ):
-        yield from _unwrap("html-element", element, element.name)
+        yield from _remove_tags("html-element", element, element.name)
     elif name in _ANIMATIONS:
         target = local_name(element.attributes.get("attributeName", "").strip()).lower()
         if target in _LINKS or target.startswith("on"):
-            yield _remove("animated-link", element, element.name)
+            yield _remove_element("animated-link", element, element.name)
 
 
 def _check_links(element: Element) -> Iterator[Fault]:
-    """Yield the attributes that run programs or lead out of the drawing."""
+    """Yield the attributes that run programs or load something from outside."""
     is_image = local_name(element.name) in ("image", "feImage")
     for attribute in element.start.attributes:
         name, value = attribute.name, element.attributes[attribute.name]
@@ -123,31 +121,29 @@ def _check_links(element: Element) -> Iterator[Fault]:
             safe = make_style_safe(value)
             if safe is not None:
                 begin = attribute.value_start
-                edit = Edit(
-                    begin, begin + len(attribute.value), escape(safe).replace("'", "&apos;")
-                )
-                detail = _shorten(value)
-                yield Fault("unsafe-style", attribute.start, detail, (edit,))
+                text = escape_text(safe).replace("'", "&apos;")
+                edit = Edit(begin, begin + len(attribute.value), text)
+                yield Fault("unsafe-style", attribute.start, _shorten_text(value), (edit,))
 
 
 def _is_local(value: str, is_image: bool) -> bool:
-    """Return whether a link leads to the drawing itself, or is an image in the link itself."""
+    """Return whether a link refers to the drawing itself, or holds an image as data."""
     value = value.strip()
     return not value or value.startswith("#") or (is_image and bool(_IMAGE_DATA.fullmatch(value)))
 
 
 def make_style_safe(style: str) -> str | None:
-    """Return `style` with `none` in place of all that it would load; None if that is nothing."""
-    plain = _CSS_ESCAPE.sub(_unescape, style) if "\\" in style else style
-    kept = _NAMESPACE_RULE.sub(lambda found: " " * len(found[0]), plain)
-    if not _CSS_LOADS.search(kept):
+    """Return `style` with `none` in place of everything that it loads; None if it loads nothing."""
+    plain = _CSS_ESCAPE.sub(_unescape_character, style) if "\\" in style else style
+    checked = _NAMESPACE_RULE.sub(lambda found: " " * len(found[0]), plain)
+    if not _CSS_LOADS.search(checked):
         return None
     safe = _CSS_LOADS.sub("none", plain)
-    # What was put together from the parts that are left may load something again.
+    # The remaining parts, joined, may load something again.
     return "" if _CSS_LOADS.search(safe) else safe
 
 
-def _unescape(found: re.Match[str]) -> str:
+def _unescape_character(found: re.Match[str]) -> str:
     if found[1] is None:
         return str(found[2])
     code = int(found[1], 16)
@@ -155,7 +151,7 @@ def _unescape(found: re.Match[str]) -> str:
 
 
 def _check_style_sheet(tokenizer: Tokenizer, element: Element) -> Iterator[Fault]:
-    """Yield what a <style> loads. Its pieces of text are one style sheet, comments between or not."""
+    """Yield what a <style> loads. All its pieces of text together are one style sheet."""
     entities = entities_of(tokenizer)
     style = ""
     for token in tokenizer.tokens[element.first + 1 : element.last]:
@@ -163,11 +159,11 @@ def _check_style_sheet(tokenizer: Tokenizer, element: Element) -> Iterator[Fault
         if token.kind == "cdata":
             style += written[9:-3]
         elif token.kind == "text":
-            style += decode(written, entities)
+            style += replace_references(written, entities)
     safe = make_style_safe(style)
     if safe is not None:
-        edit = Edit(element.start.end, element.end.start, escape(safe))
-        yield Fault("unsafe-style", element.start.start, _shorten(style), (edit,))
+        edit = Edit(element.start.end, element.end.start, escape_text(safe))
+        yield Fault("unsafe-style", element.start.start, _shorten_text(style), (edit,))
 
 
 def _check_descriptions(tokenizer: Tokenizer, elements: list[Element]) -> Iterator[Fault]:
@@ -178,11 +174,11 @@ def _check_descriptions(tokenizer: Tokenizer, elements: list[Element]) -> Iterat
         for token in tokenizer.tokens[element.first + 1 : element.last]:
             if token.kind in ("comment", "cdata", "instruction"):
                 written = tokenizer.text[token.start : token.end]
-                text = escape(written[9:-3]) if token.kind == "cdata" else ""
+                text = escape_text(written[9:-3]) if token.kind == "cdata" else ""
                 edit = Edit(token.start, token.end, text)
                 yield Fault("html-in-text", token.start, element.name, (edit,))
 
 
-def _shorten(text: str) -> str:
+def _shorten_text(text: str) -> str:
     text = " ".join(text.split())
     return text if len(text) <= _CSS_SHOWN else f"{text[:_CSS_SHOWN]}…"

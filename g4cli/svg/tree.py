@@ -1,20 +1,20 @@
-"""Which tag closes which: unclosed shapes, missing and wrong end tags, and the elements that result.
+"""The nesting of tags: unclosed shapes, missing and wrong end tags, and the resulting elements.
 
-A browser's rules decide: an end tag closes the newest open element of its name and all inside of
-it; one that closes nothing is dropped. Three cases go further, since browsers were not made for
-drawings: a shape that is not closed has no children, an unclosed text or gradient ends where
-something begins that cannot stand in it, and an end tag that closes nothing while the newest
-element is never closed was meant for that element.
+The rules are those of browsers: an end tag closes the last open element of its name and everything
+inside of it, and one that closes nothing is dropped. Three more rules are made for drawings: an
+unclosed shape has no children; an unclosed text or gradient ends at the first element that it must
+not contain; and if the last open element is never closed, an end tag that closes nothing was meant
+for it.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from g4cli.svg.markup import decode, read_entities
+from g4cli.svg.markup import read_entities, replace_references
 from g4cli.svg.names import (
     ANIMATIONS,
     CHARACTERS_ONLY,
@@ -34,10 +34,10 @@ _IN_GRADIENT: Final = _IN_LEAF | frozenset(("stop", "style"))
 
 @dataclass(slots=True)
 class Element:
-    """An element of a well-formed drawing. `attributes` have their references replaced.
+    """An element of a well-formed drawing. In `attributes` references are replaced.
 
     `start` and `end` are its tags, `first` and `last` their indices among the tokens; both are the
-    same for an element like <g/>. `holder` is the title, description or style that it stands in.
+    same for an element like <g/>. `holder` is the title, description or style that contains it.
     """
 
     name: str
@@ -51,17 +51,10 @@ class Element:
     depth: int
     children: list[Element] = field(default_factory=list)
 
-    def ancestors(self) -> Iterator[Element]:
-        """Yield the element that holds this one, then the one that holds that."""
-        above = self.parent
-        while above is not None:
-            yield above
-            above = above.parent
-
 
 @dataclass(slots=True)
 class _Open:
-    """A start tag that nothing has closed yet. `wrong_end` is an end tag that may have been meant."""
+    """A start tag that is still open; `wrong_end` is an end tag that may have been meant for it."""
 
     index: int
     name: str
@@ -69,7 +62,7 @@ class _Open:
 
 
 class _Nesting:
-    """Walks the tags of a text with a stack; `faults` is the result."""
+    """Matches the tags of a text with a stack, and collects `faults`."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._text, self._tokens = tokenizer.text, tokenizer.tokens
@@ -79,16 +72,17 @@ class _Nesting:
         self._after: dict[int, int] = {}  # start tag -> the first token after its element
         self._has_root = False
 
-    def walk(self) -> None:
-        """Find all faults."""
+    def find_faults(self) -> list[Fault]:
+        """Return all faults of nesting."""
         for index, token in enumerate(self._tokens):
             if token.kind == "start":
-                self._open(index, token)
+                self._open_element(index, token)
             elif token.kind == "end":
-                self._close(index, token)
+                self._close_element(index, token)
             elif not self._stack and self._is_text(token):
-                self._remove("text-around", index)
+                self._remove_token("text-around", index)
         self._close_down_to(0, len(self._tokens))
+        return self.faults
 
     def _is_text(self, token: Token) -> bool:
         written = self._text[token.start : token.end]
@@ -96,13 +90,13 @@ class _Nesting:
             token.kind == "text" and bool(written.strip("\ufeff \t\r\n"))
         )
 
-    def _remove(self, rule: str, index: int, detail: str = "") -> None:
+    def _remove_token(self, rule: str, index: int, detail: str = "") -> None:
         token = self._tokens[index]
         self.faults.append(Fault(rule, token.start, detail, (Edit(token.start, token.end),)))
 
-    def _open(self, index: int, token: Token) -> None:
+    def _open_element(self, index: int, token: Token) -> None:
         if not self._stack and self._has_root:
-            self._remove("text-around", index)
+            self._remove_token("text-around", index)
             return
         self._has_root = True
         if token.self_closing:
@@ -111,31 +105,31 @@ class _Nesting:
             self._stack.append(_Open(index, token.name))
             self._count[token.name] += 1
 
-    def _close(self, index: int, token: Token) -> None:
+    def _close_element(self, index: int, token: Token) -> None:
         if self._count[token.name]:
             above = len(self._stack) - 1
             while self._stack[above].name != token.name:
                 above -= 1
             self._close_down_to(above + 1, index)
-            closed = self._pop()
+            closed = self._pop_top()
             self._after[closed.index] = index + 1
             if closed.wrong_end is not None:
                 wrong = self._tokens[closed.wrong_end]
-                self._remove("unmatched-end-tag", closed.wrong_end, wrong.name)
+                self._remove_token("unmatched-end-tag", closed.wrong_end, wrong.name)
         elif len(self._stack) > 1 and self._stack[-1].wrong_end is None:
             self._stack[-1].wrong_end = index
         else:
-            self._remove("unmatched-end-tag", index, token.name)
+            self._remove_token("unmatched-end-tag", index, token.name)
 
-    def _pop(self) -> _Open:
+    def _pop_top(self) -> _Open:
         top = self._stack.pop()
         self._count[top.name] -= 1
         return top
 
     def _close_down_to(self, depth: int, stop: int) -> None:
-        """Repair what is open above `depth` when the token at index `stop` closes it."""
+        """Close the elements above `depth` on the stack; the token at index `stop` ends them."""
         while len(self._stack) > depth:
-            top = self._pop()
+            top = self._pop_top()
             start = self._tokens[top.index]
             is_leaf = local_name(start.name) in LEAVES
             if top.wrong_end is not None:
@@ -145,7 +139,7 @@ class _Nesting:
                     self.faults.append(Fault("wrong-end-tag", wrong.start, wrong.name, (edit,)))
                     self._after[top.index] = top.wrong_end + 1
                     continue
-                self._remove("unmatched-end-tag", top.wrong_end, wrong.name)
+                self._remove_token("unmatched-end-tag", top.wrong_end, wrong.name)
             after = self._find_last_child(top.index, stop)
             self._after[top.index] = after
             at = self._tokens[after].start if after < len(self._tokens) else len(self._text)
@@ -155,7 +149,7 @@ class _Nesting:
             self.faults.append(Fault(rule, start.start, start.name, (edit,)))
 
     def _find_last_child(self, index: int, stop: int) -> int:
-        """Return the first token from `index` to `stop` that cannot be in the element begun there."""
+        """Return the first token up to `stop` that must not be in the element begun at `index`."""
         inside = _allowed_inside(self._tokens[index].name)
         if inside is None:
             return stop
@@ -175,7 +169,7 @@ class _Nesting:
 
 
 def _allowed_inside(name: str) -> frozenset[str] | None:
-    """Return the elements that may stand in one called `name`; None if nearly all may."""
+    """Return the elements that an element `name` may contain; None if nearly all."""
     local = local_name(name)
     if local in CHARACTERS_ONLY:
         return frozenset()
@@ -187,10 +181,8 @@ def _allowed_inside(name: str) -> frozenset[str] | None:
 
 
 def check_nesting(tokenizer: Tokenizer) -> list[Fault]:
-    """Return the faults in how the elements of a text are nested; repaired, it is well-formed."""
-    nesting = _Nesting(tokenizer)
-    nesting.walk()
-    return nesting.faults
+    """Return the faults of nesting in a text; after their repair it is well-formed."""
+    return _Nesting(tokenizer).find_faults()
 
 
 def entities_of(tokenizer: Tokenizer) -> Mapping[str, str]:
@@ -200,7 +192,7 @@ def entities_of(tokenizer: Tokenizer) -> Mapping[str, str]:
 
 
 def build_elements(tokenizer: Tokenizer) -> list[Element]:
-    """Return the elements of a text without faults of markup and nesting, in order of their tags."""
+    """Return the elements of a text without faults of markup and nesting, in document order."""
     entities = entities_of(tokenizer)
     elements: list[Element] = []
     above: Element | None = None
@@ -209,7 +201,9 @@ def build_elements(tokenizer: Tokenizer) -> list[Element]:
             above.end, above.last = token, index
             above = above.parent
         elif token.kind == "start":
-            attributes = {item.name: decode(item.value, entities) for item in token.attributes}
+            attributes = {
+                item.name: replace_references(item.value, entities) for item in token.attributes
+            }
             holder = above.holder if above else None
             if above and holder is None and local_name(above.name) in CHARACTERS_ONLY:
                 holder = above

@@ -1,4 +1,4 @@
-"""What a renderer draws otherwise than meant, or not at all: names, numbers, path data, colors."""
+"""Faults of names, numbers, path data and colors, which change the picture without an error."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LENGTHS: Final = frozenset(
         "stroke-width", "stroke-dashoffset", "stroke-miterlimit", "font-size",
     ]
 )  # fmt: skip
-# Whose values are lists, one length for each letter.
+# Attributes whose values are lists in text: one length per letter.
 _LISTS: Final = frozenset(("x", "y", "dx", "dy"))
 _SIZES: Final = frozenset(("r", "rx", "ry", "width", "height", "stroke-width"))
 _WORDS: Final = frozenset(
@@ -35,10 +35,11 @@ _PAINTS: Final = frozenset(
 )
 _COLOR: Final = re.compile(
     r"#(?:[0-9a-f]{3}|[0-9a-f]{4}|[0-9a-f]{6}|[0-9a-f]{8})(?:\s+icc-color\(.*\))?"
-    r"|url\(.*|(?:rgba?|hsla?|hwb|lab|lch|oklab|oklch|color|color-mix|var|device-cmyk|light-dark)\(.*\)",
+    r"|url\(.*|(?:rgba?|hsla?|hwb|lab|lch|oklab|oklch|color|color-mix|var|device-cmyk|light-dark)"
+    r"\(.*\)",
     re.IGNORECASE | re.DOTALL,
 )
-# What a shape cannot be drawn without, unless an animation or a style gives it.
+# Attributes that a shape needs to be drawn, unless an animation or a style gives them.
 _NEEDED: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
         "circle": ("r",), "rect": ("width", "height"), "path": ("d",),
@@ -49,14 +50,14 @@ _SHOWN: Final = 24
 
 
 def check_values(elements: list[Element]) -> list[Fault]:
-    """Return what is wrong with names and values of the elements of a drawing."""
+    """Return the faults of names and values of a drawing's elements."""
     has_styles = any(local_name(element.name) == "style" for element in elements)
     faults: list[Fault] = []
     metadata: set[int] = set()
     for element in elements:
         if local_name(element.name) == "metadata" or id(element.parent) in metadata:
             metadata.add(id(element))
-        # Elements of other namespaces are data of an editor.
+        # Elements of other namespaces are an editor's data.
         if ":" in element.name and not element.name.startswith("svg:"):
             continue
         faults += _check_element(element, has_styles, id(element) in metadata)
@@ -86,11 +87,11 @@ def _check_attribute(element: Element, name: str, value: str, at: int) -> Iterat
     elif name in _TRANSFORMS:
         # The property of CSS allows more: units, rotate3d(), an origin.
         if parse_transform(value) is None and not re.search(r"deg|px|%|3d|var\(|[XYZ]\(", value):
-            yield Fault("bad-transform", at, _shorten(value))
+            yield Fault("bad-transform", at, _shorten_text(value))
     elif name in _PAINTS:
         plain = value.strip()
         if plain.lower() not in COLORS and not _COLOR.fullmatch(plain):
-            yield Fault("bad-color", at, f'{name}="{_shorten(value)}"')
+            yield Fault("bad-color", at, f'{name}="{_shorten_text(value)}"')
     elif name == "d" and kind == "path":
         error = parse_path(value)[1] if value.strip() not in ("", "none") else None
         if error is not None:
@@ -98,11 +99,11 @@ def _check_attribute(element: Element, name: str, value: str, at: int) -> Iterat
     elif name == "points" and kind in ("polygon", "polyline"):
         numbers = parse_numbers(value)
         if numbers is None or len(numbers) % 2:
-            yield Fault("bad-points", at, f'points="{_shorten(value)}"')
+            yield Fault("bad-points", at, f'points="{_shorten_text(value)}"')
 
 
 def _check_length(element: Element, name: str, value: str, at: int) -> Iterator[Fault]:
-    shown = f'{name}="{_shorten(value)}"'
+    shown = f'{name}="{_shorten_text(value)}"'
     spaced = _UNIT_SPACE.fullmatch(value)
     if spaced and "&" not in value:
         edit = Edit(at + spaced.start(1), at + spaced.end(1))
@@ -113,6 +114,6 @@ def _check_length(element: Element, name: str, value: str, at: int) -> Iterator[
         yield Fault("negative-size", at, f"{shown} of <{element.name}>")
 
 
-def _shorten(text: str) -> str:
+def _shorten_text(text: str) -> str:
     text = " ".join(text.split())
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
