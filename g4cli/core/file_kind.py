@@ -176,7 +176,7 @@ _PLAIN_KINDS: Final = {
 }
 
 
-def use_of(header: Header) -> str:
+def command_for(header: Header) -> str:
     """Return the command that this kind of file is for; a file on the hub is called FILE in it."""
     path = "FILE" if is_on_hub(header.path) else shell_word(Path(header.path))
     commands: dict[FileKind, str] = {
@@ -203,5 +203,5 @@ def not_a_text_model(header: Header) -> BadGGUF:
     return BadGGUF(
         header.path,
         f"this is {kind_text(header)}{limit}",
-        hint=use_of(header),
+        hint=command_for(header),
     )

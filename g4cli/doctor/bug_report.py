@@ -1,4 +1,4 @@
-"""A diagnosis as Markdown for a bug report, without the user's name and without folders.
+"""Write a diagnosis as Markdown for a bug report, without the user's name and without folders.
 
 Text from the file is in code spans, in which no renderer sees links, images, mentions, HTML or
 references to issues.
@@ -25,24 +25,25 @@ _MAX_DETAIL: Final = 40
 def write_bug_report(report: Report) -> str:
     """Return the report as Markdown; paths become file names, and the user's name becomes USER."""
 
-    def quote(text: str) -> str:
+    def quote_text(text: str) -> str:
         return _code_span(remove_private_parts(text, report.subject))
 
     findings = [f for f in report.worst_first if f.status != "skipped"]
     detail = [f for f in findings if f.status == "fail" and f.detail]
     details = [
-        f"- {f.id}: {quote(', '.join(f.detail[:_MAX_DETAIL]))}"
+        f"- {f.id}: {quote_text(', '.join(f.detail[:_MAX_DETAIL]))}"
         + (f" ... ({len(f.detail)})" if len(f.detail) > _MAX_DETAIL else "")
         for f in detail
     ]
     versions = [f"g4 {installed_version('g4cli')}", f"Python {platform.python_version()}"]
     libraries = ", ".join(f"{n} {v}" for n, _ in LIBRARIES if (v := installed_version(n)))
+    summary = report.summary[:1].upper() + report.summary[1:]
     lines = [
         f"{HEADING}{report.verdict} ({report.confidence})",
         "",
-        f"File: {_code_span(Path(report.subject).name)}. {report.summary[:1].upper()}{report.summary[1:]}.",
+        f"File: {_code_span(Path(report.subject).name)}. {summary}.",
         "",
-        *(f"- **{f.status}** {f.id}: {quote(f.found)}" for f in findings),
+        *(f"- **{f.status}** {f.id}: {quote_text(f.found)}" for f in findings),
         *(["", "Details:", "", *details] if details else []),
         "",
         ", ".join((*versions, platform.platform())),
@@ -53,10 +54,11 @@ def write_bug_report(report: Report) -> str:
 
 
 def remove_private_parts(text: str, subject: str) -> str:
-    """Return `text` without the user's name and without folders: those of `subject`, of the home, any other.
+    """Return `text` without the user's name, and with paths shortened to file names.
 
-    `subject` is the path of the file as the user named it. Its folders may have blanks and
-    parentheses in their names, so they are replaced literally; other paths are found by their form.
+    `subject` is the path of the file as the user named it. Its folders may have spaces and
+    parentheses in their names, so they are replaced literally; other paths are recognized by their
+    form.
     """
     name = Path(subject).name
     for path in _path_spellings(Path(subject)):

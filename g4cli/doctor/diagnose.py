@@ -1,9 +1,28 @@
-"""Diagnose a file: read facts, ask llama.cpp, check, ask again where answers are suspicious, judge.
+"""Diagnose a file: read facts, ask llama.cpp, check, ask again if answers are suspicious, judge.
 
-gather_facts    header, hashes, statistics of the data                    facts/
-probe_file      tokenizer, greedy answers to a few questions              probe/ in child processes
-                is_suspicious? then the same with one thing changed       checks/, probe/
-judge           every check on all facts, then the verdict                checks/, verdict
+    gather_facts    header, hashes, statistics of the data                 facts/
+    probe_file      tokenizer, greedy answers to a few questions           probe/ in child processes
+                    is_suspicious? then the same with one thing changed    checks/, probe/
+    judge_facts     every check on all facts, then the verdict             checks/, verdict
+
+Theory. Whatever is wrong with a model, its user sees the same: it does not load, or it answers
+nonsense. Five causes have to be told apart: the bytes are damaged, the conversion was wrong, the
+tokenizer or the chat template is not Gemma 4's, or llama.cpp or the machine fails. Two kinds of
+evidence do that.
+
+*Comparison.* All published Gemma 4 files agree in much (reference.py): keys, the tensors that
+follow from the shape, the vocabulary, the RoPE table. Trained weights have properties that damage
+destroys: finite values, scales of a plausible size, no pages of zeros, no repeated rows. A check
+that fails names the cause that it points to, and how certain that is.
+
+*Experiment.* llama.cpp answers a few questions with known answers, greedily, so that one
+configuration has one answer. If the answers are wrong, the same is asked with one thing changed: a
+fault of the file shows in every configuration of llama.cpp and in every prompt format, so if
+another configuration answers well, the engine is at fault, and if another format does, the
+template is.
+
+The verdict is the cause of the most certain failure; among equally certain ones, the cause that
+explains the others (verdict.PRECEDENCE). Nothing is concluded from a network with random weights.
 """
 
 from __future__ import annotations
@@ -35,9 +54,9 @@ from g4cli.doctor.probe.engine import ask_backends
 from g4cli.doctor.probe.prompts import other_formats, plain_text_questions, render_chat_questions
 from g4cli.doctor.probe.tokenizer import ask_tokenizer
 from g4cli.doctor.report import Check, Report, is_requested, run_checks, skipped
-from g4cli.doctor.verdict import SUMMARY, decide, judge_without_failures
+from g4cli.doctor.verdict import SUMMARY, decide_verdict, judge_without_failures
 
-# Cheapest first: what an early check finds explains what later ones find.
+# In this order, because what an early check finds explains what later ones find.
 CHECKS: Final[tuple[Check, ...]] = (
     *file.CHECKS, *keys.CHECKS, *mmproj.CHECKS, *tensors.CHECKS, *tokenizer.CHECKS,
     *template.CHECKS, *weights.CHECKS, *probe.CHECKS,
@@ -46,11 +65,11 @@ CHECKS: Final[tuple[Check, ...]] = (
 _ANY_KIND: Final = ("file", "keys.architecture", "tensors.parts")
 # Larger files run only with --deep, and for fewer tokens: a token takes seconds on a CPU.
 _LARGE: Final = 8 * GIB
-# Known texts use tokens up to the newline, 107.
+# The known texts contain tokens up to 107, the newline.
 _MIN_TOKENS: Final = 108
 
 
-def diagnose(
+def diagnose_file(
     path: Path,
     *,
     depth: Depth = "default",
@@ -65,7 +84,7 @@ def diagnose(
     """
     facts = gather_facts(path, depth, only=only, progress=progress)
     facts = probe_file(facts, path, only=only, free_bytes=free_bytes, progress=progress)
-    return judge(facts, only)
+    return judge_facts(facts, only)
 
 
 def probe_file(
@@ -78,8 +97,8 @@ def probe_file(
 ) -> FileFacts:
     """Return `facts` with what llama.cpp makes of the file, as far as the checks in `only` need it.
 
-    Nothing is asked at depth "quick" or about a file without Gemma 4's shape. Arguments as in
-    `diagnose`.
+    Nothing is asked at depth "quick" or about a file without Gemma 4's shape. For the arguments see
+    `diagnose_file`.
     """
     header, vocabulary = facts.header, facts.vocabulary
     if facts.depth == "quick" or header is None or facts.shape is None:
@@ -157,11 +176,11 @@ def _reason_not_to_run(facts: FileFacts, free_bytes: int) -> str:
     return ""
 
 
-def judge(facts: FileFacts, only: tuple[str, ...] = ()) -> Report:
-    """Return the report on facts already gathered."""
+def judge_facts(facts: FileFacts, only: tuple[str, ...] = ()) -> Report:
+    """Return the report on `facts`, from the checks (or families) in `only`, or all."""
     results = run_checks(_checks_for(facts), facts, only)
     findings = tuple(replace(f, fix=insert_names(f.fix, facts)) for f in results)
-    verdict, confidence, decisive = decide(findings)
+    verdict, confidence, decisive = decide_verdict(findings)
     summary, fix = SUMMARY[verdict], decisive[0].fix if decisive else ""
     if isinstance(facts.fault, NotGGUF):
         verdict, confidence, summary = "not-a-gguf", "certain", f"this is {facts.fault.identity}"
@@ -200,7 +219,7 @@ def known_ids(*, machine: bool = False) -> set[str]:
 
 
 def insert_names(fix: str, facts: FileFacts) -> str:
-    """Return a fix with the names of file, repaired copy and model, quoted for a shell."""
+    """Return `fix` with the names of file, repaired copy and model in it, quoted for a shell."""
     names = {
         "FILE": shell_word(Path(facts.path) if not is_on_hub(facts.path) else facts.path),
         "OUT": shell_word(Path(f"{Path(facts.path).stem}-repaired.gguf")),

@@ -6,15 +6,15 @@ from g4cli.doctor.checks.machine import CHECKS
 from g4cli.doctor.facts.machine import MachineFacts, read_machine
 from g4cli.doctor.probe.engine import ask_engine
 from g4cli.doctor.report import Report, run_checks
-from g4cli.doctor.verdict import SUMMARY, decide
+from g4cli.doctor.verdict import SUMMARY, decide_verdict
 
 
 def diagnose_machine(
     only: tuple[str, ...] = (), *, memory_total: int = 0, memory_free: int = 0
 ) -> Report:
-    """Return the report on this machine. llama.cpp is asked in a child process, since it may crash.
+    """Return the report on this machine. llama.cpp is asked in a child process, as it may crash.
 
-    The memory in bytes is that which processes here may use, 0 if unknown.
+    `memory_total` and `memory_free` are the bytes that processes here may use, 0 if unknown.
     """
     facts = read_machine(ask_engine(), memory_total=memory_total, memory_free=memory_free)
     return judge_machine(facts, only)
@@ -23,7 +23,7 @@ def diagnose_machine(
 def judge_machine(facts: MachineFacts, only: tuple[str, ...] = ()) -> Report:
     """Return the report on facts already gathered."""
     findings = run_checks(CHECKS, facts, only)
-    verdict, confidence, decisive = decide(findings)
+    verdict, confidence, decisive = decide_verdict(findings)
     return Report(
         subject="this machine",
         verdict=verdict,

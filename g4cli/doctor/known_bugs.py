@@ -1,7 +1,7 @@
-"""Known faults of released llama.cpp builds that make a sound file answer nonsense.
+"""Known bugs of released llama.cpp builds that make a sound file answer nonsense.
 
-Each row says how to recognize the fault before the file runs: the tensor types it concerns, and the
-builds that have it.
+Each row says how to recognize the bug before the file runs: the tensor types and the builds that it
+concerns.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Final
 
 @dataclass(frozen=True, slots=True)
 class EngineBug:
-    """A fault of some builds of llama.cpp.
+    """A bug of some builds of llama.cpp.
 
     It shows (`symptom`) in files with tensors of `tensor_types`, run by a build for `backend` that
     was compiled with `release` of it. `workaround` says what to use instead.
@@ -46,10 +46,10 @@ def find_bugs(tensor_types: set[str]) -> tuple[EngineBug, ...]:
 
 
 def release_of(backend: str, backends: Mapping[str, Any]) -> str | None:
-    """Return the release of a backend of the installed llama.cpp; '' if unknown, None without it.
+    """Return the release of a backend of the installed llama.cpp.
 
-    `backends` is the probe's event of that name: {"backends": {name: ...}, "cuda": {"runtime":
-    "13.1"}, ...}.
+    It is '' if unknown, None if the backend is absent. `backends` is the probe's event of that
+    name: {"backends": {name: ...}, "cuda": {"runtime": "13.1"}, ...}.
     """
     if backend not in backends.get("backends", {}):
         return None

@@ -1,4 +1,4 @@
-"""What every published Gemma 4 file agrees on: key values, vocabulary, control tokens.
+"""What all published Gemma 4 files have in common: key values, vocabulary, control tokens.
 
 Sources: config.json and tokenizer files of google/gemma-4-*; models/ggml-vocab-gemma-4.gguf and
 src/models/gemma4.cpp of ggml-org/llama.cpp@0c1e57098.
@@ -15,8 +15,8 @@ TOKENIZER: Final = "tokenizer.ggml."
 """The prefix of the keys of a tokenizer."""
 TEMPLATE_KEY: Final = "tokenizer.chat_template"
 
-# key, the value of every published file, what another value does. llama.cpp accepts any without a
-# warning.
+# Key, the value in every published file, what another value does. llama.cpp accepts any value
+# without a warning.
 CONSTANT_KEYS: Final = (
     ("gemma4.attention.layer_norm_rms_epsilon", 1e-6, "every norm is off"),
     ("gemma4.rope.freq_base", 1e6, "positions in global layers are wrong"),
@@ -31,10 +31,11 @@ TOKENS_SHA256: Final = "a5a6b2886a2d1ccb33ba3c5ba62b32066be33c29c1d67fea47889172
 MERGES_SHA256: Final = "1fc76734735fa624f5091b768899592b570356e2737a717d4ca32aeda12f8ace"
 # id, text, type (3 control, 4 user-defined: llama.cpp prints those)
 CONTROL_TOKENS: Final = (
-    (0, "<pad>", 3), (1, "<eos>", 3), (2, "<bos>", 3), (3, "<unk>", 3), (4, "<mask>", 3), (46, "<|tool>", 3),
-    (47, "<tool|>", 3), (48, "<|tool_call>", 4), (49, "<tool_call|>", 4), (50, "<|tool_response>", 4),
-    (51, "<tool_response|>", 4), (52, '<|"|>', 4), (98, "<|think|>", 3), (100, "<|channel>", 4),
-    (101, "<channel|>", 4), (105, "<|turn>", 3), (106, "<turn|>", 3),
+    (0, "<pad>", 3), (1, "<eos>", 3), (2, "<bos>", 3), (3, "<unk>", 3), (4, "<mask>", 3),
+    (46, "<|tool>", 3), (47, "<tool|>", 3), (48, "<|tool_call>", 4), (49, "<tool_call|>", 4),
+    (50, "<|tool_response>", 4), (51, "<tool_response|>", 4), (52, '<|"|>', 4),
+    (98, "<|think|>", 3), (100, "<|channel>", 4), (101, "<channel|>", 4), (105, "<|turn>", 3),
+    (106, "<turn|>", 3),
 )  # fmt: skip
 BYTE_TYPE: Final = 6
 """The token type of the 256 tokens `<0x00>` to `<0xFF>`."""
@@ -43,9 +44,9 @@ SPECIAL_IDS: Final = (
     ("bos_token_id", 2), ("eos_token_id", 1), ("unknown_token_id", 3), ("padding_token_id", 0),
     ("mask_token_id", 4),
 )  # fmt: skip
-# Of the 12B alone: <image|> and <audio|>, which it must never generate.
+# Only in the 12B: <image|> and <audio|>, which it must never generate.
 SUPPRESSED_TOKENS: Final = (258_883, 258_882)
-# Without thinking these begin an answer behind an empty thought; e2b, e4b and tiny do not.
+# Without thinking, the answers of these begin after an empty thought.
 EMPTY_THOUGHT_MODELS: Final = ("12b", "26b", "31b")
 
 

@@ -1,4 +1,4 @@
-"""Write a copy of a file with repaired metadata, and name the bytes to download again for the rest.
+"""Write a copy of a file with repaired metadata, and name the bytes to download again.
 
 The data of tensors is copied unchanged, except for the RoPE table, which follows from the shape.
 """
@@ -84,7 +84,7 @@ class Repair:
 def repair_file(
     report: Report, source: Path, target: Path, *, progress: Progress = no_progress
 ) -> Repair:
-    """Return the changes in a copy of `source` at `target`; without changes none is written.
+    """Return the changes in a copy of `source` at `target`; without changes nothing is written.
 
     `report` is the diagnosis of `source`. Raises UsageError if `target` exists or `source` is not a
     Gemma 4 text model, BadGGUF if the header cannot be read, and NoSpace.
@@ -257,7 +257,7 @@ def _repair_shape(header: Header, keys: Keys, failed: Failed, changes: list[Chan
 
 
 def _find_model_by_tensors(header: Header) -> Model | None:
-    """Return the published model with the embeddings and the number of layers of the file, or None."""
+    """Return the published model with the file's embeddings and number of layers, or None."""
     embedding = header.tensors.get(TOKEN_EMBD)
     for model in MODELS:
         s = model.shape

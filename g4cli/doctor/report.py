@@ -1,4 +1,4 @@
-"""What a diagnosis consists of: findings, and the report that a user or a script gets."""
+"""The parts of a diagnosis: outcomes, findings, and the report for a user or a script."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """0 without a failure, NotGGUF's code for a file that is no GGUF, else DoctorFailed's."""
+        """0 without a failure, NotGGUF's code for another kind of file, else DoctorFailed's."""
         if self.verdict == "not-a-gguf":
             return NotGGUF.exit_code
         failed = any(f.status in ("fail", "crash") for f in self.findings)

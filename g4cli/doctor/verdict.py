@@ -1,4 +1,4 @@
-"""Derive a verdict from findings: the cause of the most decisive failure, and what to type."""
+"""Derive the verdict from findings: the cause of the most certain failure, and a command."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from g4cli.core.file_kind import kind_text, use_of
+from g4cli.core.file_kind import command_for, kind_text
 from g4cli.core.gguf_header import Header
 from g4cli.core.hub_name import is_on_hub
 from g4cli.core.quoting import shell_command
 from g4cli.doctor.facts.file_facts import JUDGED_KINDS, FileFacts
 from g4cli.doctor.report import Cause, Confidence, Finding, Verdict
 
-# A cause explains those after it: damage may break the tokenizer, and a wrong tokenizer damages
-# nothing.
+# A cause explains those after it: damage may break the tokenizer, but a wrong tokenizer damages
+# no bytes.
 PRECEDENCE: Final[tuple[Cause, ...]] = (
     "file-damaged", "conversion-defect", "tokenizer", "template", "runtime",
 )  # fmt: skip
@@ -43,8 +43,8 @@ _AREAS: Final = (
 _LOADING: Final = "probe.load"
 
 
-def decide(findings: Sequence[Finding]) -> tuple[Verdict, Confidence, tuple[Finding, ...]]:
-    """Return the verdict, its confidence, and the findings that decided it, best first."""
+def decide_verdict(findings: Sequence[Finding]) -> tuple[Verdict, Confidence, tuple[Finding, ...]]:
+    """Return the verdict, its confidence, and the findings that decided it, most certain first."""
     failures = [f for f in findings if f.status == "fail"]
     suspicions = [f for f in findings if f.status == "warn" and f.cause]
     if not failures and suspicions:
@@ -78,7 +78,7 @@ def judge_without_failures(
             if judged
             else "Its format is sound; tokenizer, template and weights were not examined"
         )
-        return "not-checked", f"this is {kind_text(header)}. {what}", use_of(header)
+        return "not-checked", f"this is {kind_text(header)}. {what}", command_for(header)
     statuses = {f.id: f.status for f in findings}
     missing = [name for name, check in _AREAS if statuses.get(check, "skipped") == "skipped"]
     if not missing:

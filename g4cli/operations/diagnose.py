@@ -13,7 +13,7 @@ from g4cli.core.hub_name import is_on_hub
 from g4cli.core.quoting import shell_word
 from g4cli.core.reporter import Reporter
 from g4cli.doctor.bug_report import HEADING, write_bug_report
-from g4cli.doctor.diagnose import diagnose, judge, known_ids
+from g4cli.doctor.diagnose import diagnose_file, judge_facts, known_ids
 from g4cli.doctor.diagnose_machine import diagnose_machine
 from g4cli.doctor.facts.file_facts import Depth
 from g4cli.doctor.repair import Repair, is_better, repair_file, require_new_file
@@ -134,7 +134,7 @@ def _diagnose_subject(request: DiagnoseRequest, path: Path | None, reporter: Rep
     if path is not None:
         return _diagnose_file(path, request.depth, request.only, reporter)
     if request.file is not None:
-        return judge(read_remote_facts(request.file), request.only)
+        return judge_facts(read_remote_facts(request.file), request.only)
     memory = host.read_host()
     return diagnose_machine(
         request.only, memory_total=memory.total_bytes, memory_free=memory.available_bytes
@@ -144,7 +144,7 @@ def _diagnose_subject(request: DiagnoseRequest, path: Path | None, reporter: Rep
 def _diagnose_file(path: Path, depth: Depth, only: tuple[str, ...], reporter: Reporter) -> Report:
     free_bytes = host.read_host().available_bytes if depth != "quick" else 0
     with reporter.progress(f"examine {path.name}", unit="steps") as progress:
-        return diagnose(path, depth=depth, only=only, free_bytes=free_bytes, progress=progress)
+        return diagnose_file(path, depth=depth, only=only, free_bytes=free_bytes, progress=progress)
 
 
 def _repair(

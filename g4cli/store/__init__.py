@@ -5,11 +5,11 @@
     adopt.py      record a finished file; bring a local file into the store
     make.py       convert or quantize into the store
     recode.py     a checkpoint to any type in one pass
-    verify.py     whether a file still is what its manifest says
+    verify.py     compare a file with its manifest
     others.py     the files of other programs
     describe.py   a header as the lines of `g4 show`
 
-find_model_path turns a MODEL argument into a path; find_model_file also tells why it is that file.
+find_model_path turns a MODEL argument into a path; find_model_file also says why it is that file.
 """
 
 from g4cli.store.manifest import Entry

@@ -30,9 +30,10 @@ _UNSAFE: Final = re.compile(r"[^a-z0-9._-]+")
 
 
 def store_path(name: str, file_name: str) -> Path:
-    """Return the path of the file `file_name` of the model `name` in the store; nothing is created.
+    """Return the path of the file `file_name` of the model `name` in the store.
 
-    Raises UsageError if it would lie outside of the model's folder: names come from servers too.
+    Nothing is created. Raises UsageError if the path would be outside the model's folder, because
+    names also come from servers.
     """
     folder = model_folder(name)
     plain = Path(file_name.replace("\\", "/")).name
@@ -59,7 +60,8 @@ def record_file(
 ) -> Entry:
     """Write the manifest of a finished file of the store and return its entry.
 
-    The type and role are the header's unless given. Raises BadGGUF if the file is none.
+    `source` is as in Entry. Type and role are the header's unless given. Raises BadGGUF if the file
+    is not a GGUF.
     """
     header = read_header(path)
     return write_manifest(
@@ -78,7 +80,10 @@ def record_file(
 
 
 def make_local_name(path: Path) -> str:
-    """Return the name for a local folder or file: its own in lower case, perhaps with -local."""
+    """Return the name for a local folder or file: its own in lower case.
+
+    "-local" is appended if g4 knows a model of that name.
+    """
     stem = path.name.removesuffix(".gguf") if path.suffix == ".gguf" else path.resolve().name
     name = _UNSAFE.sub("-", stem.lower()).strip("-.") or "model"
     taken = {alias.removesuffix("-it") for alias in known_names()}
@@ -86,7 +91,7 @@ def make_local_name(path: Path) -> str:
 
 
 def check_name(name: str) -> str:
-    """Return `name` if a local model may have it. Raises UsageError."""
+    """Return `name` if a local model may be called so. Raises UsageError."""
     if (
         not name
         or _UNSAFE.search(name)

@@ -1,4 +1,4 @@
-"""A header as text and as JSON, as `g4 show` prints it. Only the header is read."""
+"""Describe a header as text and as JSON, as `g4 show` prints it. Only the header is read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from math import prod
 from typing import Any, Final
 
 from g4cli.core.errors import BadGGUF
-from g4cli.core.file_kind import kind_of, kind_text
+from g4cli.core.file_kind import kind_of, kind_text, text_key
 from g4cli.core.ggml import GGMLType
 from g4cli.core.gguf_header import Header, TensorInfo
 from g4cli.core.gguf_values import Array, Value
@@ -27,7 +27,7 @@ LONG_ARRAY: Final = 64
 _SHOWN_ITEMS: Final = 8
 _SHOWN_TEXT: Final = 120
 
-# Kinds of files for which no line is needed: the others show what they are.
+# Kinds of files that need no note: other lines show what they are.
 _OBVIOUS_KINDS: Final = ("text-model", "sfp8-archive", "mmproj", "draft-model")
 _USES: Final = {
     "mmproj": "images and audio, with a model",
@@ -94,9 +94,11 @@ def format_value(value: Value) -> str:
     data = value.data
     if isinstance(data, Array):
         items = ", ".join(map(_format_item, data.first_items(_SHOWN_ITEMS)))
-        return f"[{_shorten(items)}{', ...' * (len(data) > _SHOWN_ITEMS)}] ({len(data):,} items)"
+        return (
+            f"[{_shorten_text(items)}{', ...' * (len(data) > _SHOWN_ITEMS)}] ({len(data):,} items)"
+        )
     text = _format_item(data)
-    return text if len(text) <= _SHOWN_TEXT else f"{_shorten(text)} ({len(text):,} characters)"
+    return text if len(text) <= _SHOWN_TEXT else f"{_shorten_text(text)} ({len(text):,} characters)"
 
 
 def _format_item(item: Any) -> str:
@@ -105,7 +107,7 @@ def _format_item(item: Any) -> str:
     return str(item).replace("\\", "\\\\").replace("\n", "\\n")
 
 
-def _shorten(text: str) -> str:
+def _shorten_text(text: str) -> str:
     return text if len(text) <= _SHOWN_TEXT else f"{text[:_SHOWN_TEXT]}..."
 
 
@@ -125,12 +127,12 @@ def count_type_shares(header: Header) -> tuple[TypeShare, ...]:
 
 
 def summarize_header(header: Header, entry: Entry | None = None) -> tuple[Section, ...]:
-    """Return the sections of `g4 show`: the file, the network, the text side."""
+    """Return the sections of `g4 show`: file, network, text."""
     sections = [Section("File", tuple(_file_lines(header, entry)))]
     try:
         shape: Shape | None = shape_of(header)
     except BadGGUF:
-        shape = None  # another architecture or an mmproj: the other sections are shown
+        shape = None  # another architecture: the other sections are shown
     if shape:
         sections.append(Section("Network", tuple(_network_lines(shape))))
     sections.append(Section("Text", tuple(_text_lines(header))))
@@ -143,8 +145,8 @@ def _file_lines(header: Header, entry: Entry | None) -> Iterator[tuple[str, str]
         yield "from", entry.origin
     yield "path", header.path
     yield "size", f"{size_text(header.file_size)} ({header.file_size:,} bytes)"
-    name = _read_text(header, "general.name")
-    architecture = _read_text(header, "general.architecture") or "not named"
+    name = text_key(header, "general.name")
+    architecture = text_key(header, "general.architecture") or "not named"
     yield "architecture", f"{architecture}, {name}" if name else architecture
     n_params = sum(share.n_params for share in count_type_shares(header))
     bits = (
@@ -158,10 +160,8 @@ def _file_lines(header: Header, entry: Entry | None) -> Iterator[tuple[str, str]
     if kind_of(header) not in _OBVIOUS_KINDS:
         yield "note", f"this is {kind_text(header)}"
     if header.trailing_bytes > 0:
-        yield (
-            "note",
-            f"{header.trailing_bytes:,} bytes follow the data ({shell_command('g4', 'doctor', header.path)})",
-        )
+        command = shell_command("g4", "doctor", header.path)
+        yield "note", f"{header.trailing_bytes:,} bytes follow the data ({command})"
 
 
 def _network_lines(shape: Shape) -> Iterator[tuple[str, str]]:
@@ -193,13 +193,13 @@ def _text_lines(header: Header) -> Iterator[tuple[str, str]]:
             if (value := header.keys.get(f"tokenizer.ggml.{word}_token_id"))
             and isinstance(value.data, int)
         )
-        model = _read_text(header, "tokenizer.ggml.model") or "unnamed"
+        model = text_key(header, "tokenizer.ggml.model") or "unnamed"
         yield "vocabulary", f"{len(tokens.data):,} tokens, {model}" + (f" ({ids})" if ids else "")
-    template = _read_text(header, "tokenizer.chat_template")
+    template = text_key(header, "tokenizer.chat_template")
     if template:
         yield "template", f"{_name_template(template)}, {len(template):,} characters"
     for key, label in (("general.license", "license"), ("g4.format", "contents")):
-        if text := _read_text(header, key):
+        if text := text_key(header, key):
             yield label, text
 
 
@@ -236,8 +236,3 @@ def _format_runs(values: Sequence[int]) -> str:
     return ", ".join(
         f"{value} ({count}{' layers' * (not i)})" for i, (value, count) in enumerate(runs)
     )
-
-
-def _read_text(header: Header, key: str) -> str:
-    value = header.keys.get(key)
-    return value.data if value and isinstance(value.data, str) else ""

@@ -1,4 +1,4 @@
-"""Make a model on this machine: from the bundled checkpoint, a local one, or a larger file."""
+"""Make a model on this machine: from the bundled checkpoint, a local one, or another file."""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 from g4cli.core.errors import BadFile
+from g4cli.core.file_kind import text_key
 from g4cli.core.files import atomic_file
 from g4cli.core.gguf import read_header
 from g4cli.core.gguf_header import Header
@@ -81,7 +82,7 @@ def format_now() -> str:
 
 
 def make_stamp(path: Path) -> str:
-    """Return a text of the file's times and inode: it changes with the file. Raises OSError."""
+    """Return the file's times and inode as text, which changes with the file. Raises OSError."""
     status = path.stat()
     return f"{status.st_mtime_ns}.{status.st_ctime_ns}.{status.st_ino}"
 
@@ -126,9 +127,9 @@ def read_manifest(path: Path, name: str) -> Entry:
 
 
 def load_entry(path: Path, name: str) -> Entry:
-    """Return the manifest of `path`, or what the file's header says if it is damaged.
+    """Return the manifest of `path`, or what the file's header says if that is damaged.
 
-    Raises BadGGUF if the file itself is no GGUF.
+    Raises BadGGUF if the file is not a GGUF.
     """
     try:
         return read_manifest(path, name)
@@ -157,8 +158,7 @@ def role_of(header: Header) -> Role:
     part = header.keys.get("split.no")
     if part and isinstance(part.data, int) and part.data > 0:
         return "part"
-    value = header.keys.get("general.architecture")
-    architecture = str(value.data) if value else ""
+    architecture = text_key(header, "general.architecture")
     if architecture == "clip":
         return "mmproj"
     return "draft" if architecture.endswith("-assistant") else "model"
@@ -168,7 +168,7 @@ def type_of(header: Header) -> str:
     """Return the type of the file: general.file_type, else the type of most of its bytes."""
     from g4cli.quant.mixtures import FILE_TYPES
 
-    if _read_text(header, "g4.format").lower().startswith("sfp8"):
+    if text_key(header, "g4.format").lower().startswith("sfp8"):
         return "sfp8"
     value = header.keys.get("general.file_type")
     number = value.data if value else None
@@ -190,8 +190,3 @@ def describe_damage(entry: Entry) -> str | None:
     if size != entry.nbytes:
         return f"{size:,} bytes on disk, {entry.nbytes:,} in its manifest"
     return None
-
-
-def _read_text(header: Header, key: str) -> str:
-    value = header.keys.get(key)
-    return value.data if value and isinstance(value.data, str) else ""

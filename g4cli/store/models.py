@@ -23,7 +23,7 @@ _ORDER = {model.name: index for index, model in enumerate(MODELS)}
 
 @dataclass(frozen=True, slots=True)
 class FoundModel:
-    """The file that a MODEL argument means, and why this one; `entry` is None for a plain path."""
+    """The file that a MODEL argument means, and the reason; `entry` is None for a plain path."""
 
     path: Path
     reason: str
@@ -54,20 +54,20 @@ class Unfinished:
     @property
     def resume_command(self) -> str:
         """The command that resumes the download."""
-        from g4cli.hub.listing import role_of_name, type_of_name  # loads all of the hub's room
+        from g4cli.hub.listing import role_of_name, type_of_name  # loads the whole package hub
 
         type_name = type_of_name(self.file) if role_of_name(self.file) == "model" else ""
         return shell_command("g4", "pull", f"{self.name}:{type_name}".removesuffix(":"))
 
 
 def list_unfinished() -> tuple[Unfinished, ...]:
-    """Return the partial files of interrupted pulls: .FILE.KEY.part (g4cli.hub.journal)."""
+    """Return the partial files of interrupted downloads: .FILE.KEY.part (see hub.journal)."""
     found = []
     for path in sorted(models_dir().glob("*/.*.part")):
         file, _, key = path.name.removeprefix(".").removesuffix(".part").rpartition(".")
         if file and len(key) <= 12 and path.with_suffix(".journal").is_file():
             status = path.stat()
-            # The file is sparse: what is allocated is about what has arrived.
+            # The file is sparse: its allocated size is about what has arrived.
             have = min(status.st_blocks * 512, status.st_size)
             found.append(
                 Unfinished(folder_model_name(path.parent), file, path, have, status.st_size)
@@ -88,7 +88,7 @@ def folder_model_name(folder: Path) -> str:
 
 
 def list_models() -> tuple[Entry, ...]:
-    """Return every file of the store that is a GGUF, in the order of the registry, then by name."""
+    """Return every GGUF of the store, in the order of the registry, then by name."""
     root = models_dir()
     folders = sorted(p for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
     entries = [entry for folder in folders for entry in _read_entries(folder)]

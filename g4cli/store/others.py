@@ -1,4 +1,4 @@
-"""Gemma 4 files of other programs on this disk. Folders and headers are read; nothing is changed.
+"""Find Gemma 4 files of other programs on this disk. Nothing is changed.
 
 Hugging Face   HUB_CACHE/models--OWNER--REPO/snapshots/COMMIT/FILE.gguf
 LM Studio      HOME/models/PUBLISHER/REPO/FILE.gguf
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from g4cli.core.errors import G4Error
+from g4cli.core.file_kind import DRAFT, TEXT, text_key
 from g4cli.core.gguf import read_header
 from g4cli.core.paths import hub_cache_dir, llama_cpp_dir, lm_studio_dirs, ollama_dirs
 from g4cli.store.manifest import Role, role_of, type_of
@@ -24,14 +25,14 @@ from g4cli.store.manifest import Role, role_of, type_of
 _MAX_FILES: Final = 500  # a disk full of models must not make `g4 list` slow
 _DIGEST: Final = re.compile(r"sha256:([0-9a-f]{64})")
 _LAYERS: Final = tuple(f"application/vnd.ollama.image.{kind}" for kind in ("model", "projector"))
-_ARCHITECTURES: Final = ("gemma4", "gemma4-assistant", "clip")
-# Tensors of an mmproj inside the model's file: Ollama's format, which llama.cpp does not load.
+_ARCHITECTURES: Final = (TEXT, DRAFT, "clip")
+# Prefixes of mmproj tensors. Ollama puts them into the model's file, which llama.cpp refuses.
 _PROJECTOR: Final = ("v.", "a.", "mm.")
 
 
 @dataclass(frozen=True, slots=True)
 class ForeignModel:
-    """A file of another program. If it is `usable`, commands that take a path take its `path`."""
+    """A file of another program. If it is `usable`, commands accept its `path` as MODEL."""
 
     program: str
     name: str
@@ -65,13 +66,12 @@ def list_foreign_models() -> tuple[ForeignModel, ...]:
 
 def _describe_file(program: str, name: str, path: Path) -> ForeignModel | None:
     header = read_header(path)
-    value = header.keys.get("general.architecture")
-    architecture = str(value.data) if value else ""
+    architecture = text_key(header, "general.architecture")
     if architecture not in _ARCHITECTURES:
         return None
     if architecture == "clip" and "gemma" not in f"{name} {path}".lower():
         return None
-    mixed = architecture == "gemma4" and any(t.startswith(_PROJECTOR) for t in header.tensors)
+    mixed = architecture == TEXT and any(t.startswith(_PROJECTOR) for t in header.tensors)
     note = "contains its mmproj: only Ollama can load it" if mixed else ""
     return ForeignModel(
         program, name, type_of(header), path, header.file_size, role_of(header), not mixed, note
@@ -117,8 +117,7 @@ def _read_model_layers(manifest: Path) -> list[str]:
         wanted = [
             _DIGEST.fullmatch(layer["digest"])
             for layer in layers
-            if layer.get("mediaType")
-            in ("application/vnd.ollama.image.model", "application/vnd.ollama.image.projector")
+            if layer.get("mediaType") in _LAYERS
         ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return []

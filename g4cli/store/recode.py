@@ -30,7 +30,7 @@ _Q8_0_FILE: Final = 7  # enum llama_ftype, LLAMA_FTYPE_MOSTLY_Q8_0
 
 @dataclass(frozen=True, slots=True)
 class _Origin:
-    """What quant's provenance asks of a source: its keys and its path."""
+    """What quant.provenance needs of a source: its keys and its path."""
 
     keys: Mapping[str, Value]
     path: Path
@@ -72,7 +72,7 @@ class RecipeCoder:
     def encode_tensors(self, tensors: Iterable[tuple[TensorSpec, Any]]) -> Iterator[memoryview]:
         """Yield the bytes of all tensors, in order, encoded on all cores."""
         with open_encoder(self.recipe, threads=self.threads) as encode:
-            # The converter's blocks are quant's by shape: a first row and a read().
+            # The converter's blocks have the interface of quant's Rows: a first row and a read().
             yield from encode.encode_jobs(Job(spec, cast(Rows, rows)) for spec, rows in tensors)
 
 

@@ -1,4 +1,4 @@
-"""Whether a file of the store still is what it was when it was recorded."""
+"""Compare a file of the store with its manifest."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def is_intact(entry: Entry, *, progress: Progress = no_progress) -> bool:
     """Return whether the file of `entry` is what its manifest says.
 
     It is hashed only if its times or inode have changed since it was recorded. If no hash was
-    recorded, its header is read.
+    recorded, only its header is checked.
     """
     if describe_damage(entry):
         return False
@@ -86,11 +86,10 @@ def make_repair_command(entry: Entry) -> str:
     """Return the command that restores the file of `entry`."""
     if entry.source.startswith("file:"):
         path = entry.source.removeprefix("file:").rsplit("@", 1)[0]
-        return f"{shell_command('g4', 'remove', entry.label, '--yes')} && {shell_command('g4', 'pull', path)}"
-    if entry.role in (
-        "mmproj",
-        "draft",
-    ):  # it is downloaded with its model, if it is not in the store
+        remove = shell_command("g4", "remove", entry.label, "--yes")
+        return f"{remove} && {shell_command('g4', 'pull', path)}"
+    if entry.role in ("mmproj", "draft"):
+        # It is downloaded with its model if it is not in the store.
         labels = [e.label for e in list_entries(entry.name) if e.role == "model"]
         draft = ["--draft"] if entry.role == "draft" else []
         again = shell_command("g4", "pull", (labels or [entry.name])[0], *draft)

@@ -17,7 +17,7 @@ from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from g4cli.doctor.diagnose import diagnose, judge
+from g4cli.doctor.diagnose import diagnose_file, judge_facts
 from g4cli.doctor.facts.gather import gather_facts
 from g4cli.doctor.report import Report
 from tests.support.builders.damage import DAMAGES
@@ -48,7 +48,7 @@ def main() -> int:
         engines = 0
         for fault in FAULTS:
             with patch("g4cli.doctor.probe.child.ask_child", Engine(fault)):
-                report = diagnose(path, depth=fault.depth, only=("probe",))  # type: ignore[arg-type]
+                report = diagnose_file(path, depth=fault.depth, only=("probe",))  # type: ignore[arg-type]
             engines += shown(fault.name, report, fault.verdicts)
         print(f"{engines} of {len(FAULTS)} verdicts on engines right")
         sound = list(called(Path(folder), run))
@@ -58,7 +58,7 @@ def main() -> int:
 
 def examine(path: Path, *, run: bool) -> Report:
     """Return the report on a file; without `run`, llama.cpp is not asked."""
-    return diagnose(path) if run else judge(gather_facts(path))
+    return diagnose_file(path) if run else judge_facts(gather_facts(path))
 
 
 def called(folder: Path, run: bool) -> Iterator[bool]:

@@ -25,7 +25,7 @@ import numpy as np
 from g4cli.cli.output import Output
 from g4cli.cli.views.doctor import draw_report
 from g4cli.doctor.bug_report import write_bug_report
-from g4cli.doctor.diagnose import judge
+from g4cli.doctor.diagnose import judge_facts
 from g4cli.doctor.facts.gather import gather_facts
 from tests.support.builders.gguf import BF16, F32, I8, Q8_0, Key, build_gguf, gemma4_keys
 
@@ -98,7 +98,7 @@ def examine(path: Path) -> str:
     g4.
     """
     started = time.monotonic()
-    report = judge(gather_facts(path))
+    report = judge_facts(gather_facts(path))
     crashed = [f for f in report.findings if f.status == "crash"]
     assert not crashed, crashed
     shown = io.StringIO()

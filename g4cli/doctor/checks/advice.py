@@ -1,7 +1,7 @@
-"""What to do about a finding: commands to type, shared by the checks.
+"""What to do about a finding: commands, shared by the checks.
 
-`diagnose.insert_names` puts the names of the file, of a repaired copy and of the model in place of
-FILE, OUT and MODEL.
+`diagnose.insert_names` replaces FILE, OUT and MODEL by the names of the file, of a repaired copy
+and of the model.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ _PIP: Final = f"{shell_word(sys.executable)} -m pip install"
 INSTALL: Final = f"{_PIP} g4cli"
 INSTALL_LIBRARY: Final = f"{_PIP} llama-cpp-python=={LLAMA_CPP_PYTHON}"
 REINSTALL_ENGINE: Final = f"{_PIP} --force-reinstall --no-deps llama-cpp-python=={LLAMA_CPP_PYTHON}"
-# pip would take the wheel that it compiled and kept before.
+# Without --no-cache-dir pip would reuse the wheel that it compiled before.
 REBUILD_ENGINE: Final = (
-    f'CMAKE_ARGS="$({shell_word(sys.executable)} -m g4cli.core.build_flags)" {_PIP} --force-reinstall '
-    f"--no-deps --no-cache-dir --no-binary llama-cpp-python llama-cpp-python=={LLAMA_CPP_PYTHON}"
+    f'CMAKE_ARGS="$({shell_word(sys.executable)} -m g4cli.core.build_flags)" '
+    f"{_PIP} --force-reinstall --no-deps --no-cache-dir --no-binary llama-cpp-python "
+    f"llama-cpp-python=={LLAMA_CPP_PYTHON}"
 )

@@ -17,7 +17,7 @@ def is_gguf(facts: FileFacts) -> bool:
 
 
 def check_magic(facts: FileFacts) -> Outcome:
-    """Fail for another kind of file, and name it."""
+    """Fail for another kind of file, and say which."""
     if is_gguf(facts):
         return ok("the file starts with GGUF")
     what = facts.fault.what if facts.fault else "not a GGUF"
@@ -27,7 +27,7 @@ def check_magic(facts: FileFacts) -> Outcome:
 
 
 def check_header(facts: FileFacts) -> Outcome:
-    """Fail where the header first violates the format."""
+    """Fail at the first violation of the format."""
     if not is_gguf(facts):
         return skipped("the file is not a GGUF")
     if facts.fault is None:
@@ -52,8 +52,9 @@ def check_size(facts: FileFacts) -> Outcome:
         ]
         return fail(
             f"truncated: the last {missing:,} bytes ({size_text(missing)} of "
-            f"{size_text(header.data_end)}) are missing; {len(incomplete)} of {len(header.tensors)} "
-            f"tensors are incomplete, from {incomplete[0]} on",
+            f"{size_text(header.data_end)}) are missing; "
+            f"{len(incomplete)} of {len(header.tensors)} tensors are incomplete, "
+            f"from {incomplete[0]} on",
             f"resume the download, or download bytes {facts.size}-{header.data_end - 1}: "
             "curl -L -C - -o FILE URL",
             cause="file-damaged",

@@ -118,7 +118,7 @@ def check_shape(facts: FileFacts) -> Outcome:
 
 
 def _impossible_numbers(shape: Shape, header: Header) -> list[str]:
-    """Return what no Gemma 4 of any size has."""
+    """Return what holds for no Gemma 4 of any size."""
     bad = []
     if shape.is_swa and shape.is_swa[-1]:
         bad.append("the last layer has a sliding window; in Gemma 4 it is global")

@@ -15,7 +15,7 @@ from g4cli.doctor.report import Check, Outcome, fail, ok, skipped
 _OUTPUT: Final = {"vision": "mm.input_projection.weight", "audio": "mm.a.input_projection.weight"}
 
 
-def _encoders(header: Header) -> list[str]:
+def _list_encoders(header: Header) -> list[str]:
     return [t for t in PROJECTORS if header.get(f"clip.has_{t}_encoder", bool, default=False)]
 
 
@@ -28,7 +28,7 @@ def check_projector(facts: FileFacts) -> Outcome:
         or header.architecture != "clip"
     ):
         return skipped("not an mmproj file")
-    encoders = _encoders(header)
+    encoders = _list_encoders(header)
     if not encoders:
         return fail(
             "the file holds neither a vision nor an audio encoder",
@@ -77,7 +77,7 @@ def check_pair(facts: FileFacts) -> Outcome:
     width = text.get("gemma4.embedding_length", int, default=0)
     wrong = {
         int(v.data)
-        for name in _encoders(mmproj)
+        for name in _list_encoders(mmproj)
         if (v := mmproj.keys.get(f"clip.{name}.projection_dim")) is not None
         and isinstance(v.data, int)
         and v.data != width

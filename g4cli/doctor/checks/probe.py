@@ -1,8 +1,8 @@
 """Checks of llama.cpp's answers: loading, loops, logits, expected texts, other configurations.
 
 A fault of the file shows in every configuration of llama.cpp and in every prompt format. So an
-answer that another configuration does not give convicts the engine, and one that fails in one
-format only convicts the format.
+answer that another configuration does not give points to the engine, and one that is wrong in one
+format only points to the format.
 """
 
 from __future__ import annotations
@@ -85,8 +85,8 @@ def _too_much_memory(facts: FileFacts) -> Outcome:
             confidence="medium",
         )
     return fail(
-        f"llama.cpp needed more than {limit} besides the file to answer a question: it was stopped; "
-        "no Gemma 4 needs as much, so a number in the header is wrong",
+        f"llama.cpp needed more than {limit} besides the file to answer a question: it was "
+        "stopped; no Gemma 4 needs as much, so a number in the header is wrong",
         GET_ANOTHER,
         cause="conversion-defect",
         confidence="medium",
@@ -94,7 +94,7 @@ def _too_much_memory(facts: FileFacts) -> Outcome:
 
 
 def check_loop(facts: FileFacts) -> Outcome:
-    """Fail if every answer is a loop from its first tokens on: no sound model answers so."""
+    """Fail if every answer is a loop from its first tokens on, which no sound model does."""
     probe = facts.probe
     if probe is None or not probe.runs:
         return skipped("there are no answers")
@@ -223,7 +223,7 @@ def check_tokens(facts: FileFacts) -> Outcome:
 
 
 def is_suspicious(facts: FileFacts) -> bool:
-    """Return whether the first answers fail a check: asking again may tell why."""
+    """Return whether the first answers fail a check, so that asking again may tell why."""
     suspects = (check_loop, check_logits, check_tokens, check_answers, check_entropy)
     return any(check(facts).status == "fail" for check in suspects)
 
@@ -281,7 +281,7 @@ def check_formats(facts: FileFacts) -> Outcome:
         return skipped("the weights are random: no format gives an answer")
     if any(c.differs for c in facts.comparisons):
         return skipped("llama.cpp is at fault: its answers in other formats prove nothing")
-    chat_fails = _fails(facts, facts.probe.runs, mean_score(facts.probe.runs, facts.expected))
+    chat_fails = _are_wrong(facts, facts.probe.runs, mean_score(facts.probe.runs, facts.expected))
     template, plain = tried.get(FILE_TEMPLATE), tried.get(PLAIN_TEXT)
     if template is not None and template.broken and not chat_fails:
         return fail(
@@ -291,10 +291,10 @@ def check_formats(facts: FileFacts) -> Outcome:
             cause="template",
             confidence="high",
         )
-    if template is not None and chat_fails and not _fails(facts, template.runs, template.score):
+    if template is not None and chat_fails and not _are_wrong(facts, template.runs, template.score):
         return fail(
-            "the answers are sound with the file's own template and fail with Gemma 4's: the model was "
-            "trained on another chat format",
+            "the answers are sound with the file's own template and fail with Gemma 4's: the "
+            "model was trained on another chat format",
             "use a program that applies the file's template (llama-server --jinja)",
             cause="template",
             confidence="high",
@@ -328,8 +328,8 @@ def _judge_plain_text_only(facts: FileFacts, plain: FormatAnswers) -> Outcome:
     )
 
 
-def _fails(facts: FileFacts, runs: Sequence[GreedyRun], score: float) -> bool:
-    """Return whether answers are broken, or too few are right if the right ones are known."""
+def _are_wrong(facts: FileFacts, runs: Sequence[GreedyRun], score: float) -> bool:
+    """Return whether answers are broken or, if the right ones are known, too few are right."""
     if not runs:
         return False
     return all(is_broken(run) for run in runs) or (

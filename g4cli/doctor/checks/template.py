@@ -24,9 +24,10 @@ FOREIGN: Final = (
     ("<|begin_of_sentence|>", "DeepSeek"),
     ("<|user|>", "Phi or Zephyr"),
 )
-# What no chat template needs: the ways out of a sandbox, and other files.
+# What no chat template needs: known ways to escape from a sandbox, and other files.
 ATTACKS: Final = re.compile(
-    r"__\w+__|\|\s*attr\s*\(|\bcycler\b|\blipsum\b|\bjoiner\b|\bself\._|\bpopen\b|\bsubprocess\b|\bos\.system\b"
+    r"__\w+__|\|\s*attr\s*\(|\bcycler\b|\blipsum\b|\bjoiner\b|\bself\._"
+    r"|\bpopen\b|\bsubprocess\b|\bos\.system\b"
     r"|\{%-?\s*(?:include|import|from|extends)\b"
 )
 
@@ -73,8 +74,8 @@ def check_safe(facts: FileFacts) -> Outcome:
     found = sorted({m[0].strip() for m in ATTACKS.finditer(text)})
     if found:
         return fail(
-            f"the template contains {', '.join(found[:4])}: an attempt to run code in the program that "
-            "renders it",
+            f"the template contains {', '.join(found[:4])}: an attempt to run code in the program "
+            "that renders it",
             REPAIR_TEMPLATE,
             cause="template",
             confidence="high",
@@ -83,7 +84,7 @@ def check_safe(facts: FileFacts) -> Outcome:
 
 
 def check_revision(facts: FileFacts) -> Outcome:
-    """Name the published revision, and warn of that of the launch."""
+    """Name the published revision, and warn of the one of the launch."""
     text = facts.template
     if not text:
         return skipped("no template")

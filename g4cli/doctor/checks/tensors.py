@@ -45,8 +45,8 @@ def check_inventory(facts: FileFacts) -> Outcome:
     encoders = [n for n in header.tensors if n.startswith(_ENCODER_PREFIXES)]
     if encoders:
         return fail(
-            f"{format_count(len(encoders), 'tensor')} of an image or audio encoder in the file of a text "
-            "model: a blob of Ollama, which llama.cpp does not load",
+            f"{format_count(len(encoders), 'tensor')} of an image or audio encoder in the file of "
+            "a text model: a blob of Ollama, which llama.cpp does not load",
             GET_PLAIN_GGUF,
             cause="conversion-defect",
             detail=tuple(encoders),
@@ -109,8 +109,7 @@ def check_parts(facts: FileFacts) -> Outcome:
     return ok(f"part {number + 1} of {count}, and all parts are there")
 
 
-# Separate expert matrices instead of a fused one, and fused attention: other converters write
-# these.
+# Other converters write separate expert matrices instead of a fused one, and fused attention.
 _SEPARATE: Final = re.compile(r"^blk\.\d+\.(ffn_(gate|up)_exps|attn_qkv)\.weight$")
 
 
@@ -154,8 +153,8 @@ def _judge_bug(bug: EngineBug, types: set[str], facts: FileFacts) -> Outcome:
     """Return whether the llama.cpp here has a bug that concerns this file."""
     build = f"{bug.backend} {bug.release}"
     what = (
-        f"{', '.join(sorted(types & bug.tensor_types))} tensors: llama.cpp built with {build} computes "
-        f"them wrongly ({bug.symptom})"
+        f"{', '.join(sorted(types & bug.tensor_types))} tensors: llama.cpp built with {build} "
+        f"computes them wrongly ({bug.symptom})"
     )
     advice = f"{bug.workaround}, or a file of another type: g4 pull MODEL:q4_0"
     release = release_of(bug.backend, facts.backends)

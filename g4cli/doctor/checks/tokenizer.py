@@ -178,7 +178,8 @@ def check_vocabulary(facts: FileFacts) -> Outcome:
     wrong = [name for name, sha in expected.items() if hash_array(header, name) != sha]
     if wrong == ["tokens"]:
         return warn(
-            "some tokens have other texts than in Gemma 4's vocabulary (fine-tuning may rename them)"
+            "some tokens have other texts than in Gemma 4's vocabulary "
+            "(fine-tuning may rename them)"
         )
     if wrong:
         return fail(
@@ -201,13 +202,14 @@ def _expected_hashes(facts: FileFacts) -> dict[str, str] | None:
 
 
 def check_encoding(facts: FileFacts) -> Outcome:
-    """Judge what llama.cpp makes of known texts, and which tokens end generation."""
+    """Judge how llama.cpp tokenizes known texts, and which tokens end generation."""
     answers = facts.tokenizer
     if answers is None:
         return skipped("llama.cpp was not asked", EXAMINE)
     if answers.died or answers.error:
+        why = answers.died or strip_function_names(answers.error)
         return fail(
-            f"llama.cpp cannot use the tokenizer: {answers.died or strip_function_names(answers.error)}",
+            f"llama.cpp cannot use the tokenizer: {why}",
             RECONVERT,
             cause="tokenizer",
             confidence="high",
@@ -222,8 +224,8 @@ def check_encoding(facts: FileFacts) -> Outcome:
     ]
     if bad:
         return fail(
-            f"{len(bad)} of {len(answers.encoded) + len(answers.round_trips)} known texts become other "
-            f"tokens: {bad[0]}",
+            f"{len(bad)} of {len(answers.encoded) + len(answers.round_trips)} known texts become "
+            f"other tokens: {bad[0]}",
             RECONVERT,
             cause="tokenizer",
             detail=tuple(bad),

@@ -24,7 +24,8 @@ from g4cli.doctor.report import Check, Outcome, fail, format_count, ok, skipped,
 
 # Rows of tokens that never occurred in training may be zero in a sound file.
 _TABLES: Final = (TOKEN_EMBD, PER_LAYER_TOKEN_EMBD, OUTPUT)
-# No weight of a published model comes near (norms reach hundreds); a shifted or random scale does.
+# Far above every weight of a published model (norms reach hundreds), unlike shifted or random
+# bytes.
 _IMPLAUSIBLE_MATRIX: Final = 1e4
 _IMPLAUSIBLE_VECTOR: Final = 1e6
 _IMPOSSIBLE: Final = 1e12
@@ -82,8 +83,8 @@ def check_zero(facts: FileFacts) -> Outcome:
             {name.split(".", 2)[2] if name.startswith("blk.") else name for name in lost}
         )
         return fail(
-            f"{len(lost)} of {len(facts.stats)} tensors contain only zeros: {', '.join(kinds[:4])}; "
-            "those layers have no effect",
+            f"{len(lost)} of {len(facts.stats)} tensors contain only zeros: "
+            f"{', '.join(kinds[:4])}; those layers have no effect",
             GET_ANOTHER,
             cause="conversion-defect",
             confidence="high",
@@ -96,8 +97,9 @@ def _describe_holes(holes: list[TensorStats], n_empty: int) -> str:
     pages = sum(s.zero_pages for s in holes)
     more = f", and {format_count(n_empty, 'more tensor')} all zero" if n_empty else ""
     return (
-        f"{pages:,} pages of {PAGE} zero bytes inside {format_count(len(holes), 'tensor')}, first in "
-        f"{holes[0].name} at byte {holes[0].first_zero_page:,}{more}: parts of the file were not downloaded"
+        f"{pages:,} pages of {PAGE} zero bytes inside {format_count(len(holes), 'tensor')}, "
+        f"first in {holes[0].name} at byte {holes[0].first_zero_page:,}{more}: "
+        "parts of the file were not downloaded"
     )
 
 
@@ -109,8 +111,8 @@ def check_finite(facts: FileFacts) -> Outcome:
     if bad:
         count = sum(s.non_finite for s in bad)
         return fail(
-            f"{count:,} numbers in {format_count(len(bad), 'tensor')} are NaN or infinite, first in "
-            f"{bad[0].name}",
+            f"{count:,} numbers in {format_count(len(bad), 'tensor')} are NaN or infinite, "
+            f"first in {bad[0].name}",
             DOWNLOAD_AGAIN,
             cause="file-damaged",
             confidence="high",
@@ -151,8 +153,9 @@ def check_scales(facts: FileFacts) -> Outcome:
     if implausible:
         first = implausible[0]
         return fail(
-            f"{first.name} has weights up to {first.largest:.3g}, half of them above {first.median:.2g} "
-            f"({format_count(len(implausible), 'tensor')}): bytes are shifted or overwritten",
+            f"{first.name} has weights up to {first.largest:.3g}, half of them above "
+            f"{first.median:.2g} ({format_count(len(implausible), 'tensor')}): "
+            "bytes are shifted or overwritten",
             DOWNLOAD_AGAIN,
             cause="file-damaged",
             confidence="high",
@@ -179,8 +182,9 @@ def check_rope(facts: FileFacts) -> Outcome:
             cause="file-damaged",
         )
     return fail(
-        f"{ROPE_FREQS} must be {rotated} x 1.0 and {n - rotated} x 1e30, holds {', '.join(kinds[:4])}: "
-        "positions in long texts are wrong, and llama.cpp does not notice",
+        f"{ROPE_FREQS} must be {rotated} x 1.0 and {n - rotated} x 1e30, "
+        f"holds {', '.join(kinds[:4])}: positions in long texts are wrong, "
+        "and llama.cpp does not notice",
         REPAIR,
         cause="conversion-defect",
     )
@@ -213,8 +217,8 @@ def check_duplicates(facts: FileFacts) -> Outcome:
         count = len(facts.equal_tensors)
         more = f" ({count} such pairs)" if count > 1 else ""
         return fail(
-            f"{two} has the same bytes as {one}{more}: a layer was written twice, and another one is "
-            "missing",
+            f"{two} has the same bytes as {one}{more}: a layer was written twice, and another one "
+            "is missing",
             RECONVERT,
             cause="conversion-defect",
             confidence="high",
@@ -224,8 +228,9 @@ def check_duplicates(facts: FileFacts) -> Outcome:
     if blocks:
         s = max(blocks, key=lambda s: s.repeated.block_rows)
         return fail(
-            f"{s.repeated.block_rows:,} rows of {s.name} from row {s.repeated.second:,} on repeat those "
-            f"from row {s.repeated.first:,} on: a part was written twice, and another one is missing",
+            f"{s.repeated.block_rows:,} rows of {s.name} from row {s.repeated.second:,} on repeat "
+            f"those from row {s.repeated.first:,} on: a part was written twice, and another one is "
+            "missing",
             DOWNLOAD_AGAIN,
             cause="file-damaged",
             confidence="high",
@@ -272,8 +277,9 @@ def check_sfp8(facts: FileFacts) -> Outcome:
     bad = [s for s in facts.stats if s.not_sfp8]
     if bad:
         return fail(
-            f"labeled SFP8, but {len(bad)} of {len(names)} tensors contain numbers that no SFP8 code "
-            f"stands for, first {bad[0].name}: another encoder wrote them, or they were changed",
+            f"labeled SFP8, but {len(bad)} of {len(names)} tensors contain numbers that no SFP8 "
+            f"code stands for, first {bad[0].name}: another encoder wrote them, "
+            "or they were changed",
             QUANTIZE_SFP8,
             cause="conversion-defect",
             confidence="high",
@@ -294,8 +300,8 @@ def _find_mislabeled(facts: FileFacts, container: str, names: frozenset[str]) ->
         return fail(found, QUANTIZE_SFP8, cause="conversion-defect")
     if other:
         return fail(
-            f"the label says SFP8 in {container}, but {len(other)} of the tensors that it names are "
-            f"missing or have another type, first {min(other)}",
+            f"the label says SFP8 in {container}, but {len(other)} of the tensors that it names "
+            f"are missing or have another type, first {min(other)}",
             QUANTIZE_SFP8,
             cause="conversion-defect",
             detail=tuple(sorted(other)),

@@ -1,1 +1,1 @@
-"""Read the facts about a file or this machine: header, samples of the data, counts."""
+"""Facts about a file or this machine: header, samples of the data, counts. Judges nothing."""

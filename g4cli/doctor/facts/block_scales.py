@@ -1,9 +1,9 @@
-"""Where the scales are in the blocks of each quantized type, and which can be negative.
+"""Positions of the scales in the blocks of each quantized type, and which can be negative.
 
 Source: ggml/src/ggml-common.h and the encoders in ggml-quants.c, ggml-org/llama.cpp@0c1e57098. An
 encoder that divides by the largest magnitude writes a scale >= 0; one that keeps the sign of the
-largest weight (Q4_0, Q3_K, Q6_K, IQ4_NL) may write a negative one. `levels`: the largest factor
-that a scale meets.
+largest weight (Q4_0, Q3_K, Q6_K, IQ4_NL) may write a negative one. `levels` is the largest
+factor that a scale is multiplied with.
 """
 
 from __future__ import annotations

@@ -37,10 +37,10 @@ _FACTORS: Final = np.random.default_rng(4).integers(
 
 
 class RowHasher:
-    """Takes a tensor piece by piece; fingerprints it and finds repeated rows."""
+    """Fingerprints a tensor that is read in pieces, and finds repeated rows."""
 
     def __init__(self, tensor: TensorInfo, start: int) -> None:
-        """Hash a tensor that begins at byte `start` of the file."""
+        """Prepare for a tensor that begins at byte `start` of the file."""
         self._start = start
         self._row_bytes = tensor.type.row_bytes(tensor.shape[0])
         self._is_matrix = len(tensor.shape) > 1 and self._row_bytes >= _SAMPLE_BYTES
@@ -49,8 +49,8 @@ class RowHasher:
         self._numbers: list[NDArray[np.int64]] = []
         self._digest = hashlib.blake2b(digest_size=16)
 
-    def add(self, offset: int, data: NDArray[np.uint8]) -> None:
-        """Take the bytes at `offset` of the file; rows count if the piece begins with one."""
+    def add_piece(self, offset: int, data: NDArray[np.uint8]) -> None:
+        """Add the bytes at `offset` of the file; rows count if the piece begins with one."""
         self._digest.update(_sample_bytes(data))
         if (
             not self._is_matrix
@@ -72,8 +72,8 @@ class RowHasher:
         """A hash of the samples: equal for equal tensors."""
         return self._digest.hexdigest()
 
-    def finish(self) -> RepeatedRows:
-        """Return the rows that repeat, of all rows taken."""
+    def find_repeated(self) -> RepeatedRows:
+        """Return the rows that repeat, of all rows added."""
         if not self._hashes:
             return RepeatedRows()
         return find_repeated_rows(np.concatenate(self._hashes), np.concatenate(self._numbers))
@@ -124,7 +124,7 @@ def _find_longest_run(lag: NDArray[np.int64], numbers: NDArray[np.int64]) -> tup
 
 
 def find_equal_tensors(header: Header, stats: Iterable[TensorStats]) -> tuple[tuple[str, str], ...]:
-    """Return pairs of names of matrices that hold the same bytes; compared in full."""
+    """Return pairs of names of matrices that hold the same bytes, compared in full."""
     seen: dict[tuple[str, str, int], str] = {}
     pairs = []
     for s in stats:

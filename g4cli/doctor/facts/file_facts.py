@@ -23,7 +23,7 @@ from g4cli.doctor.probe.tokenizer import TokenizerAnswers
 from g4cli.doctor.reference import TEMPLATE_KEY
 
 Depth: TypeAlias = Literal["quick", "default", "deep"]
-"""What is examined: the header; also samples and llama.cpp; every byte, every probe."""
+"""What is examined: only the header; also samples and llama.cpp; every byte and every probe."""
 
 JUDGED_KINDS: Final[frozenset[str]] = frozenset(
     ("text-model", "vocabulary", "sfp8-archive", "draft-model", "mmproj")
@@ -72,7 +72,7 @@ class FileFacts:
 
     @property
     def is_untrained(self) -> bool:
-        """Whether the norms are all near 1 on average, which no training leaves."""
+        """Whether all norms are near 1 on average, which no trained network has."""
         means = [
             # Numbers at the end of float32, as in damaged files, must not overflow their sum.
             float(v.mean(dtype="f8"))

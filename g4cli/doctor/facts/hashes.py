@@ -41,7 +41,7 @@ def read_hashes(path: Path, *, deep: bool) -> Hashes | None:
 
 
 def _find_record(path: Path) -> tuple[str, str] | None:
-    """Return the recorded sha256 and where it stands."""
+    """Return the recorded sha256 and the name of its source, or None."""
     for suffix in (".sha256", ".sha256sum"):
         sidecar = path.with_name(path.name + suffix)
         if sidecar.is_file() and (match := _SHA.search(_read_start(sidecar).lower())):

@@ -54,7 +54,7 @@ class MachineFacts:
 
 
 def read_machine(engine: EngineFacts, *, memory_total: int, memory_free: int) -> MachineFacts:
-    """Return the facts about this machine; the arguments are what others measured."""
+    """Return the facts about this machine. `engine` and the bytes of memory are passed in."""
     home = data_dir()
     return MachineFacts(
         python=platform.python_version(),
@@ -80,7 +80,7 @@ def installed_version(name: str) -> str:
 
 
 def _write_error(folder: Path) -> str:
-    """Return why nothing can be written to `folder`, or to where it would be created, or ''."""
+    """Return why `folder` cannot be written, or cannot be created, or ''."""
     try:
         with tempfile.TemporaryFile(dir=existing_folder(folder)):
             return ""

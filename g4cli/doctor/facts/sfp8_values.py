@@ -26,7 +26,7 @@ _SMALLEST: Final = (104 << _EXPONENT_SHIFT) + (1 << 5)  # 1.25 * 2^-23
 
 
 class Sfp8ValueCounter:
-    """Takes the data of a tensor piece by piece; counts the numbers that are not SFP8 values."""
+    """Counts the numbers that are not SFP8 values in a tensor that is read in pieces."""
 
     def __init__(self, type_name: str, *, only_scaled_down: bool) -> None:
         """Count in a tensor of type I8 (SFP8 codes), BF16 or F32.
@@ -37,8 +37,8 @@ class Sfp8ValueCounter:
         self._not_sfp8 = 0
         self._largest, self._finest, self._smallest = 0, 0xFFFF, 0xFFFF
 
-    def add(self, data: NDArray[np.uint8]) -> None:
-        """Take the bytes of the next whole numbers."""
+    def add_piece(self, data: NDArray[np.uint8]) -> None:
+        """Add the bytes of the next whole numbers."""
         if self._type == "I8":
             self._not_sfp8 += int(np.count_nonzero(data == RESERVED))
             return
@@ -58,7 +58,7 @@ class Sfp8ValueCounter:
         if fine.size:
             self._finest = min(self._finest, int(fine.min()))
 
-    def finish(self) -> int:
+    def count_invalid(self) -> int:
         """Return how many numbers are not SFP8 values; at least 1 if the range proves some."""
         if self._not_sfp8 or not self._largest:
             return self._not_sfp8

@@ -45,12 +45,12 @@ def scan_tensor(header: Header, tensor: TensorInfo, *, full: bool) -> TensorStat
     """Return the statistics of one tensor, from 8 samples of 256 KiB or (`full`) all bytes."""
     start = header.file_offset(tensor)
     end = min(start + tensor.nbytes, header.file_size)
-    total = _TensorScan(tensor, start, _sfp8_counter(header, tensor))
+    scan = _TensorScan(tensor, start, _sfp8_counter(header, tensor))
     with open_file(header.path, buffering=0) as file:
         for offset, length in _sample_ranges(start, end, full, _sample_unit(tensor)):
             file.seek(offset)
-            total.add(offset, np.frombuffer(file.read(length), dtype=np.uint8))
-    return total.finish()
+            scan.add_piece(offset, np.frombuffer(file.read(length), dtype=np.uint8))
+    return scan.make_stats()
 
 
 def _sfp8_counter(header: Header, tensor: TensorInfo) -> Sfp8ValueCounter | None:
@@ -95,12 +95,12 @@ class _TensorScan:
         self.first_zero_page = -1
         self.largest = self.median = 0.0
 
-    def add(self, offset: int, data: NDArray[np.uint8]) -> None:
+    def add_piece(self, offset: int, data: NDArray[np.uint8]) -> None:
         self.read += data.size
         self._count_zeros(offset, data)
-        self.rows.add(offset, data)
+        self.rows.add_piece(offset, data)
         if self.sfp8_counter is not None:
-            self.sfp8_counter.add(data)
+            self.sfp8_counter.add_piece(data)
         layout = LAYOUTS.get(self.tensor.type.name)
         if layout is not None:
             scales = read_block_scales(data, self.tensor.type.block_bytes, layout)
@@ -156,7 +156,7 @@ class _TensorScan:
             self.first_zero_page = offset + skip + int(empty[0]) * PAGE
         self.zero_pages += int(empty.size)
 
-    def finish(self) -> TensorStats:
+    def make_stats(self) -> TensorStats:
         t = self.tensor
         return TensorStats(
             t.name,
@@ -171,9 +171,9 @@ class _TensorScan:
             self.scales,
             self.largest,
             self.median,
-            self.sfp8_counter.finish() if self.sfp8_counter is not None else 0,
+            self.sfp8_counter.count_invalid() if self.sfp8_counter is not None else 0,
             self.rows.fingerprint,
-            self.rows.finish(),
+            self.rows.find_repeated(),
         )
 
 

@@ -1,4 +1,4 @@
-"""What a scan of tensor data counts: values only, no reading."""
+"""The statistics of a tensor's data."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class TensorStats:
     offset of the first one. `largest` is the largest magnitude of a plain tensor, an upper bound of
     it for a quantized one; `median` is the median magnitude of the numbers (or the scales) of one
     sample. `negative` counts scales below zero in types whose scales never are; `not_sfp8` counts
-    numbers that a label calls SFP8 values and that are none. Equal tensors have equal fingerprints.
+    numbers that are labeled SFP8 values and are not. Equal tensors have equal fingerprints.
     """
 
     name: str

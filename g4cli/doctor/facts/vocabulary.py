@@ -16,7 +16,7 @@ from g4cli.core.gguf_values import Array, ValueType, array_value
 from g4cli.core.paths import tiny_dir
 from g4cli.doctor.reference import TOKENIZER
 
-# All control tokens are among the first.
+# All control tokens have smaller ids.
 _N_FIRST: Final = 320
 
 
@@ -46,7 +46,7 @@ def read_vocabulary(header: Header) -> Vocabulary | None:
         value = header.keys.get(TOKENIZER + name)
         return value.data if value is not None and isinstance(value.data, Array) else None
 
-    def count(name: str) -> int:
+    def count_items(name: str) -> int:
         items = array_of(name)
         return len(items) if items is not None else -1
 
@@ -66,10 +66,10 @@ def read_vocabulary(header: Header) -> Vocabulary | None:
     return Vocabulary(
         model=_key_text(header, "model"),
         pre=_key_text(header, "pre"),
-        n_tokens=count("tokens"),
-        n_scores=count("scores"),
-        n_types=count("token_type"),
-        n_merges=count("merges"),
+        n_tokens=count_items("tokens"),
+        n_scores=count_items("scores"),
+        n_types=count_items("token_type"),
+        n_merges=count_items("merges"),
         first=first,
         types=first_types,
         type_counts=type_counts,
@@ -97,7 +97,9 @@ def tiny_vocabulary_hashes() -> dict[str, str] | None:
     model = json.loads(path.read_text(encoding="utf-8"))["model"]
     tokens = sorted(model["vocab"], key=model["vocab"].__getitem__)
     merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]]
-    return {
-        name: hashlib.sha256(array_value(ValueType.STRING, items).data.read_bytes()).hexdigest()  # type: ignore[union-attr]
-        for name, items in (("tokens", tokens), ("merges", merges))
-    }
+    hashes = {}
+    for name, items in (("tokens", tokens), ("merges", merges)):
+        array = array_value(ValueType.STRING, items).data
+        assert isinstance(array, Array)
+        hashes[name] = hashlib.sha256(array.read_bytes()).hexdigest()
+    return hashes

@@ -1,1 +1,1 @@
-"""Ask llama.cpp in a child process: tokenize, answer, compare configurations. Judges nothing."""
+"""Ask llama.cpp in a child process: tokenize, answer, compare. Judges nothing."""

@@ -1,4 +1,4 @@
-"""Judge a greedy answer by itself: is it a loop, are its logits numbers, is it the expected one?"""
+"""Score a greedy answer by itself: loops, logits that are not numbers, expected words."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 
 from g4cli.doctor.probe.child import GreedyRun
 
-# A loop: at least so many repetitions of at most so many tokens, from one of the first tokens on.
+# A loop has at least this many repetitions of at most this many tokens, and starts this early.
 _MIN_REPETITIONS: Final = 6
 _MAX_PERIOD: Final = 8
 _MAX_START: Final = 4
@@ -45,14 +45,15 @@ def find_early_loop(run: GreedyRun) -> EarlyLoop | None:
 
 
 def is_broken(run: GreedyRun) -> bool:
-    """Return whether the answer alone proves a fault: a loop at once, NaN, or saturated logits."""
+    """Return whether the answer alone proves a fault: an early loop, NaN, saturated logits."""
     return bool(run.non_finite) or run.saturated > MAX_SATURATED or find_early_loop(run) is not None
 
 
 def score_answer(run: GreedyRun, expected: str) -> float:
-    """Return 1 or 0 for a keyword that is in the answer or not.
+    """Return how well the answer agrees with `expected`, from 0 to 1.
 
-    For a longer `expected` text: the share of its characters before the first difference.
+    For a keyword: whether it is in the answer. For a longer text: the share of its characters
+    before the first difference.
     """
     if len(expected) <= _MAX_KEYWORD:
         return float(expected in run.text.lower())

@@ -29,12 +29,12 @@ _TIMEOUT_S_PER_GIB: Final = 30.0
 # needs 440 MiB for its KV cache as F32 and 180 MiB of compute buffer; Python and the vocabulary
 # need 300 MiB.
 MEMORY_BYTES: Final = 2 * GIB
-# The names of functions that llama.cpp puts around the reason of an error.
+# The names of functions in llama.cpp's error messages.
 _FUNCTION_NAMES: Final = re.compile(
     r"llama\.cpp cannot load the file: |error loading model: |llama_\w+: |"
     r"; llama_model_load_from_file_impl: failed to load model$"
 )
-# What llama.cpp says when the operating system refuses it memory.
+# llama.cpp's messages when the operating system refuses it memory.
 _OUT_OF_MEMORY: Final = re.compile(
     r"bad_alloc|failed to allocate|unable to allocate|Cannot allocate memory", re.I
 )
@@ -100,8 +100,8 @@ class ChildAnswer:
     over_limit: bool = False
     peak_bytes: int = 0
 
-    def event(self, name: str) -> dict[str, Any] | None:
-        """Return the first line of that event, or None."""
+    def find_event(self, name: str) -> dict[str, Any] | None:
+        """Return the first line of the event `name`, or None."""
         return next((line for line in self.lines if line.get("event") == name), None)
 
     @property
@@ -172,7 +172,7 @@ def greedy_probe(
     answer = ask_child(request, seconds, limit_bytes=limit_bytes)
     lines = [line for line in answer.lines if line.get("event") == "run"]
     runs = tuple(_parse_run(line, name) for line, (name, _) in zip(lines, prompts, strict=False))
-    loaded = answer.event("loaded") or {}
+    loaded = answer.find_event("loaded") or {}
     return ProbeResult(
         runs,
         answer.exit_code,

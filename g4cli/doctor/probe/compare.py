@@ -2,10 +2,10 @@
 
 Greedy decoding of one prompt gives one answer. If another configuration (the GPU, no flash
 attention, small batches, another KV cache type, repacked weights) gives a different one, one of the
-two computes wrongly, and the file is not to blame. Kernels differ in the last bits, so two runs may
-rightly part where two tokens are about equally probable: runs count as different only if one of
-them is broken and the other is not, or if they part within 8 tokens although both gave their token
-60 % or more.
+two computes wrongly, and the file is not to blame. Kernels differ in the last bits, so two sound
+runs may diverge where two tokens are about equally probable. Runs count as different only if one of
+them is broken and the other is not, or if they diverge within 8 tokens although both gave their
+token 60 % or more.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ ConfigKind: TypeAlias = Literal["gpu", "attention", "batch", "kv", "repack"]
 class EngineConfig:
     """A configuration of llama.cpp: `options` of the probe.
 
-    `copies_weights`: the weights are then in memory a second time.
+    `copies_weights`: it needs memory for a second copy of the weights.
     """
 
     kind: ConfigKind
@@ -60,10 +60,10 @@ ALTERNATIVE_CONFIGS: Final = (
 class ConfigComparison:
     """The answer with another configuration, compared with the first answer.
 
-    They agree in their first `same` tokens, the longer of them has `of`; `sure`: both gave the
-    token at which they part a high probability. `base_broken` and `broken`: the first answer, and
-    this one, prove a fault by themselves. `failed` says how the child died, `untried` why there is
-    no answer to compare.
+    They agree in their first `same` tokens; the longer one has `of`. `sure`: both gave the tokens
+    at which they diverge a high probability. `base_broken` and `broken`: the first answer, and this
+    one, prove a fault by themselves. `failed` says how the child died, `untried` why there is no
+    answer to compare.
     """
 
     name: str
@@ -81,8 +81,8 @@ class ConfigComparison:
         """Whether one of the two configurations computes wrongly."""
         if self.untried:
             return False
-        parted = self.same < min(_EARLY_TOKENS, self.of)
-        return bool(self.failed) or (self.base_broken != self.broken) or (parted and self.sure)
+        diverged = self.same < min(_EARLY_TOKENS, self.of)
+        return bool(self.failed) or (self.base_broken != self.broken) or (diverged and self.sure)
 
 
 # Stands for the answer of a child that died before it gave one: broken, and without a token.
@@ -169,7 +169,7 @@ def compare_run(
         run_.top_probability[same] >= _SURE if same < len(run_.top_probability) else False
         for run_ in (base, run)
     )
-    # Judged by equally many tokens: a loop of three shows in 18 of them and not in 16.
+    # Compare equally many tokens: a loop of three shows in 18 tokens and not in 16.
     return ConfigComparison(
         name,
         kind,

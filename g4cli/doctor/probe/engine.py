@@ -23,13 +23,13 @@ class EngineFacts:
 def ask_engine() -> EngineFacts:
     """Return what llama.cpp says about itself, and which of its matrix products work."""
     answer = ask_child({"task": "machine"}, _TIMEOUT_S)
-    library, kernels = answer.event("library"), answer.event("kernels")
+    library, kernels = answer.find_event("library"), answer.find_event("kernels")
     error = ""
     if library is None or kernels is None:
         error = answer.error or f"the probe ended with code {answer.exit_code}"
-    return EngineFacts(library or {}, kernels or {}, answer.event("backends") or {}, error)
+    return EngineFacts(library or {}, kernels or {}, answer.find_event("backends") or {}, error)
 
 
 def ask_backends() -> dict[str, Any]:
     """Return the child's event `backends`, or {} if llama.cpp does not start."""
-    return ask_child({"task": "backends"}).event("backends") or {}
+    return ask_child({"task": "backends"}).find_event("backends") or {}

@@ -30,7 +30,7 @@ _PLAIN: Final = (
     ("Monday, Tuesday, Wednesday, Thursday,", "friday"),
 )
 _N_TINY_QUESTIONS: Final = 6
-# A longer prompt does not fit into the probe's context; no sound template makes that of a short
+# Longer prompts do not fit into the probe's context. No sound template makes one of a short
 # question.
 _MAX_PROMPT: Final = 600
 
@@ -77,7 +77,7 @@ def render_template_questions(model_name: str, template: str) -> tuple[Question,
 
 
 def plain_text_questions(model_name: str) -> tuple[Question, ...]:
-    """Return texts to continue, without any turn: <bos> and the words."""
+    """Return texts to continue: <bos> and the words, without turns."""
     if model_name != "tiny":
         return tuple(Question(text, "<bos>" + text, answer) for text, answer in _PLAIN)
     halves = []
@@ -94,8 +94,8 @@ def other_formats(
 ) -> tuple[tuple[str, tuple[Question, ...]], ...]:
     """Return (name, questions) for each format other than that of `asked`.
 
-    The questions are () if the file's template fails; it is left out if it renders what was asked
-    already.
+    The questions are () if the file's template fails. A template that renders what was asked
+    already is left out.
     """
     plain = (PLAIN_TEXT, plain_text_questions(model_name))
     if not template:

@@ -10,7 +10,7 @@ from g4cli.core.paths import tiny_dir
 
 @cache
 def read_tiny_questions(count: int = 24) -> tuple[tuple[str, str], ...]:
-    """Return about `count` pairs of question and answer from all over the corpus."""
+    """Return about `count` pairs of question and answer, spread over the corpus."""
     path = tiny_dir() / "corpus.jsonl"
     if not path.is_file():
         return ()

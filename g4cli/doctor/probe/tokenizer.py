@@ -1,4 +1,4 @@
-"""Let llama.cpp tokenize known texts with a file's tokenizer, without loading its weights."""
+"""Ask llama.cpp to tokenize known texts with a file's tokenizer, without loading its weights."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def ask_tokenizer(path: Path, n_tokens: int) -> TokenizerAnswers:
         },
         _TIMEOUT_S,
     )
-    event = answer.event("tokenized")
+    event = answer.find_event("tokenized")
     if event is None:
         died = ProbeResult(
             (), answer.exit_code, answer.timed_out, over_limit=answer.over_limit

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from g4cli.core.child_memory import communicate, private_bytes, status_bytes
-from g4cli.doctor.diagnose import judge
+from g4cli.doctor.diagnose import judge_facts
 from g4cli.doctor.facts.gather import gather_facts
 from g4cli.doctor.probe.child import ProbeResult, ask_child, greedy_probe
 from tests.support.builders import real_shapes, shapes
@@ -116,10 +116,10 @@ def test_a_file_that_asks_for_too_much_memory_is_a_finding(hostile: Path) -> Non
     assert result.over_limit
     assert result.peak_bytes > 100 * MIB
     facts = replace(gather_facts(hostile), probe=result)
-    report = judge(facts, ("probe",))
+    report = judge_facts(facts, ("probe",))
     assert (report.verdict, report.exit_code) == ("conversion-defect", 8)
     assert "more than 100 MiB besides the file" in report.evidence[0]
-    known = judge(replace(facts, model_name="31b"), ("probe",))
+    known = judge_facts(replace(facts, model_name="31b"), ("probe",))
     assert known.verdict == "runtime"
 
 

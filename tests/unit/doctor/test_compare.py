@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from g4cli.doctor.diagnose import diagnose
+from g4cli.doctor.diagnose import diagnose_file
 from g4cli.doctor.probe.answers import find_early_loop
 from g4cli.doctor.probe.child import GreedyRun, ProbeResult
 from g4cli.doctor.probe.compare import ALTERNATIVE_CONFIGS, compare_configs, compare_run
@@ -39,7 +39,7 @@ def examined(
     path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch, depth: str = "default"
 ) -> Report:
     monkeypatch.setattr("g4cli.doctor.probe.child.ask_child", engine)
-    return diagnose(path, depth=depth, only=("probe",))  # type: ignore[arg-type]
+    return diagnose_file(path, depth=depth, only=("probe",))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda f: f.name)

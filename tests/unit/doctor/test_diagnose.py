@@ -14,7 +14,7 @@ from g4cli.cli.main import run
 from g4cli.cli.output import Output
 from g4cli.cli.views.doctor import draw_report
 from g4cli.core.errors import UsageError
-from g4cli.doctor.diagnose import diagnose, judge, probe_file
+from g4cli.doctor.diagnose import diagnose_file, judge_facts, probe_file
 from g4cli.doctor.facts.file_facts import FileFacts
 from g4cli.doctor.facts.gather import gather_facts
 from g4cli.doctor.report import Finding, Report
@@ -43,11 +43,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def dashes(folder: Path) -> Report:
     """Return the report on the looping copy."""
-    return diagnose(folder / "dashes.gguf")
+    return diagnose_file(folder / "dashes.gguf")
 
 
 def test_the_bundled_model_is_healthy(folder: Path) -> None:
-    report = diagnose(folder / "tiny.gguf")
+    report = diagnose_file(folder / "tiny.gguf")
     assert report.verdict == "healthy"
     assert report.exit_code == 0
     assert {f.status for f in report.findings} == {"ok", "skipped"}
@@ -65,7 +65,7 @@ def test_the_bundled_model_is_healthy(folder: Path) -> None:
 
 
 def test_a_truncated_copy_names_the_missing_bytes(folder: Path) -> None:
-    report = diagnose(folder / "truncate.gguf")
+    report = diagnose_file(folder / "truncate.gguf")
     missing = (folder / "tiny.gguf").stat().st_size - (folder / "truncate.gguf").stat().st_size
     assert (report.verdict, report.confidence, report.exit_code) == ("file-damaged", "certain", 8)
     assert f"{missing:,} bytes" in report.evidence[0]
@@ -90,7 +90,7 @@ def test_the_dashes_are_a_conversion_defect_with_five_proofs(dashes: Report) -> 
 
 
 def test_quick_reads_the_header_only(folder: Path) -> None:
-    report = diagnose(folder / "dashes.gguf", depth="quick")
+    report = diagnose_file(folder / "dashes.gguf", depth="quick")
     assert [f.id for f in report.findings if f.status == "fail"] == ["tensors.tied"]
     assert {"weights", "probe"} <= {
         f.id.split(".")[0] for f in report.findings if f.status == "skipped"
@@ -103,7 +103,7 @@ def test_quick_reads_the_header_only(folder: Path) -> None:
 
 
 def test_only_runs_what_is_named(folder: Path) -> None:
-    report = diagnose(folder / "tiny.gguf", only=("file.size", "keys"), depth="quick")
+    report = diagnose_file(folder / "tiny.gguf", only=("file.size", "keys"), depth="quick")
     assert {f.id.split(".")[0] for f in report.findings} == {"file", "keys"}
     assert [f.id for f in report.findings if f.id.startswith("file")] == ["file.size"]
 
@@ -126,7 +126,7 @@ def test_what_is_no_gguf_is_named_and_leaves_with_5(
 ) -> None:
     path = tmp_path / "model.gguf"
     path.write_bytes(content)
-    report = diagnose(path)
+    report = diagnose_file(path)
     assert (report.verdict, report.exit_code) == ("not-a-gguf", 5)
     assert said in report.evidence[0]
     assert report.fix
@@ -188,7 +188,7 @@ SHOWN_BY_THE_FILE = [d for d in DAMAGES if not d.needs_run and not d.name.starts
 def test_each_damage_gets_the_right_verdict(damage: Damage, good: bytes, tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     path.write_bytes(damage.make(good))
-    report = judge(gather_facts(path))
+    report = judge_facts(gather_facts(path))
     assert report.verdict in damage.verdicts, report.evidence
     assert report.exit_code in (5, 8)
     assert report.fix
@@ -268,9 +268,9 @@ def test_a_flipped_bit_shows_in_the_hash_on_record(
     else:
         (tmp_path / "model.gguf.sha256").write_text(f"{sha}  model.gguf\n")
     path.write_bytes(data)
-    assert {f.id: f.status for f in judge(gather_facts(path)).findings}["file.hash"] == "ok"
+    assert {f.id: f.status for f in judge_facts(gather_facts(path)).findings}["file.hash"] == "ok"
     path.write_bytes(data[:-40_000] + bytes([data[-40_000] ^ 1]) + data[-39_999:])
-    report = judge(gather_facts(path))
+    report = judge_facts(gather_facts(path))
     assert [f.id for f in report.findings if f.status == "fail"] == ["file.hash"]
     assert report.verdict == "file-damaged"
 
@@ -302,7 +302,7 @@ def test_an_mmproj_is_compared_with_the_model_beside_it(
     (tmp_path / "model.gguf").write_bytes((folder / "tiny.gguf").read_bytes())
     path = tmp_path / "mmproj.gguf"
     path.write_bytes(tower(width, kind))
-    assert diagnose(path).verdict == verdict
+    assert diagnose_file(path).verdict == verdict
 
 
 def test_a_random_network_is_no_damage_and_no_model_either(tmp_path: Path) -> None:
@@ -310,7 +310,7 @@ def test_a_random_network_is_no_damage_and_no_model_either(tmp_path: Path) -> No
     path = build(
         tmp_path / "m.gguf", "tiny", shapes.TINY, "q4_0", weights="random", vocabulary=vocabulary
     )
-    report = judge(gather_facts(path), ("weights", "probe"))
+    report = judge_facts(gather_facts(path), ("weights", "probe"))
     assert (report.verdict, report.exit_code) == ("not-checked", 0)
     assert (
         report.summary
@@ -322,14 +322,14 @@ def test_numbers_at_the_end_of_their_range_make_no_noise(good: bytes, tmp_path: 
     path = tmp_path / "m.gguf"
     path.write_bytes(changed("output_norm.weight", lambda v: v * 0 + np.float32(3e38))(good))
     assert not gather_facts(path).is_untrained  # a RuntimeWarning would fail the test
-    assert judge(gather_facts(path)).verdict == "file-damaged"
+    assert judge_facts(gather_facts(path)).verdict == "file-damaged"
 
 
 def test_converted_towers_and_fixtures_are_not_called_broken(tmp_path: Path) -> None:
     """Limits of clipped layers are infinite in some. With their answers:
     tests/bench/bench_doctor.py.
     """
-    judged = {path.stem: judge(gather_facts(path)) for path in fixture_files(tmp_path)}
+    judged = {path.stem: judge_facts(gather_facts(path)) for path in fixture_files(tmp_path)}
     assert len(judged) == 13
     assert {name: report.evidence for name, report in judged.items() if report.exit_code} == {}
     assert {report.verdict for report in judged.values()} == {"not-checked"}
@@ -340,8 +340,11 @@ def test_what_to_type_has_the_names_of_file_copy_and_model(
 ) -> None:
     path = tmp_path / "my model.gguf"
     path.write_bytes(KINDS["eos-107"](good))
-    assert diagnose(path, depth="quick").fix == f"g4 doctor '{path}' --fix 'my model-repaired.gguf'"
-    assert "g4 pull tiny" in diagnose(folder / "dashes.gguf", depth="quick").fix
+    assert (
+        diagnose_file(path, depth="quick").fix
+        == f"g4 doctor '{path}' --fix 'my model-repaired.gguf'"
+    )
+    assert "g4 pull tiny" in diagnose_file(folder / "dashes.gguf", depth="quick").fix
 
 
 def _facts(path: Path, *only: str) -> FileFacts:
@@ -365,7 +368,7 @@ def test_a_placeholder_without_weights_is_not_called_broken(good: bytes, tmp_pat
     with path.open("wb") as file:
         file.write(header)
         file.truncate(len(good))
-    report = judge(gather_facts(path))
+    report = judge_facts(gather_facts(path))
     assert (report.verdict, report.exit_code) == ("unknown", 0)
     assert "no weights yet" in report.evidence[0]
 
@@ -376,7 +379,7 @@ def test_a_template_of_megabytes_is_named_and_not_looked_at(folder: Path) -> Non
     file.keys["tokenizer.chat_template"] = value("str", "<|turn>" + "x" * (1 << 18))
     path = folder / "long.gguf"
     path.write_bytes(file.encode())
-    found = {f.id: f for f in diagnose(path, depth="quick").findings}
+    found = {f.id: f for f in diagnose_file(path, depth="quick").findings}
     assert "262,151 characters" in found["template.present"].found
     assert found["template.present"].status == "fail"
     assert found["template.safe"].status == found["template.revision"].status == "skipped"

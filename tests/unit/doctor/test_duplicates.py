@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from g4cli.core.gguf import read_header
-from g4cli.doctor.diagnose import judge
+from g4cli.doctor.diagnose import judge_facts
 from g4cli.doctor.facts.duplicates import find_equal_tensors, find_repeated_rows
 from g4cli.doctor.facts.gather import gather_facts
 from g4cli.doctor.facts.tensor_scan import scan_tensors
@@ -126,7 +126,7 @@ def test_samples_of_a_large_tensor_are_whole_rows(tmp_path: Path) -> None:
 def test_the_report_names_both_places(tmp_path: Path) -> None:
     values = matrix(3000, 11)
     values[2000:2100] = values[500:600]
-    report = judge(gather_facts(file_of(tmp_path, a=values)), ("weights.duplicates",))
+    report = judge_facts(gather_facts(file_of(tmp_path, a=values)), ("weights.duplicates",))
     assert report.verdict == "file-damaged"
     assert "100 rows of a" in report.evidence[0]
     assert "from row 2,000 on repeat those from row 500 on" in report.evidence[0]

@@ -17,7 +17,7 @@ from g4cli.core.errors import BadGGUF
 from g4cli.core.file_kind import FileKind, kind_of
 from g4cli.core.gguf import read_header
 from g4cli.core.shape import shape_of
-from g4cli.doctor.diagnose import diagnose, judge
+from g4cli.doctor.diagnose import diagnose_file, judge_facts
 from g4cli.doctor.facts.gather import gather_facts
 from g4cli.doctor.report import Report
 from tests.support.builders.damage import GGUF, KINDS
@@ -93,7 +93,7 @@ def test_a_sound_file_of_another_kind_is_named_and_not_judged(
 ) -> None:
     path = write_gguf(tmp_path / "model.gguf", keys, tensors)
     for depth in ("quick", "default"):
-        report = diagnose(path, depth=depth)  # type: ignore[arg-type]
+        report = diagnose_file(path, depth=depth)  # type: ignore[arg-type]
         assert (report.verdict, report.exit_code, report.kind) == ("not-checked", 0, kind)
         assert said in report.summary
         assert todo in report.fix
@@ -155,14 +155,14 @@ def test_fix_refuses_another_kind_of_file(
 
 def test_a_damaged_file_of_another_model_is_damaged(tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "m.gguf", foreign("gemma3"), [MATRIX], cut=-2000)
-    report = diagnose(path)
+    report = diagnose_file(path)
     assert (report.verdict, report.exit_code) == ("file-damaged", 8)
 
 
 def test_a_gemma_4_under_another_name_is_a_defect_and_no_other_model(tmp_path: Path) -> None:
     path = tmp_path / "m.gguf"
     path.write_bytes(KINDS["architecture-gemma3"](build_tiny()))
-    report = judge(gather_facts(path))
+    report = judge_facts(gather_facts(path))
     assert (report.verdict, report.kind) == ("conversion-defect", "text-model")
 
 
@@ -171,7 +171,7 @@ def test_a_vocabulary_is_called_one(tmp_path: Path) -> None:
     file.tensors = {}
     path = tmp_path / "v.gguf"
     path.write_bytes(file.encode())
-    report = diagnose(path, depth="quick")
+    report = diagnose_file(path, depth="quick")
     assert (report.verdict, report.kind) == ("not-checked", "vocabulary")
     assert "the vocabulary of a Gemma 4 model without its weights" in report.summary
 
@@ -179,7 +179,7 @@ def test_a_vocabulary_is_called_one(tmp_path: Path) -> None:
 def tiny_report(tmp_path: Path, *, depth: Any = "default", only: tuple[str, ...] = ()) -> Report:
     path = tmp_path / "tiny.gguf"
     path.write_bytes(build_tiny())
-    return judge(gather_facts(path, depth, only=only), only)
+    return judge_facts(gather_facts(path, depth, only=only), only)
 
 
 def test_healthy_is_said_only_of_what_was_looked_at(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_what_keeps_a_model_from_answering_is_part_of_the_verdict(
     monkeypatch.setattr("g4cli.doctor.diagnose._LARGE", 1000)
     path = tmp_path / "tiny.gguf"
     path.write_bytes(build_tiny())
-    report = diagnose(path)
+    report = diagnose_file(path)
     assert report.verdict == "not-checked"
     assert "not checked: answers (" in report.summary
     assert "only with --deep" in report.summary
@@ -235,10 +235,10 @@ def test_fix_replaces_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 def test_a_bias_of_zeros_is_no_defect_and_a_matrix_of_zeros_is(tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "m.gguf", tower("gemma4v"), [PROJECTION, BIAS])
-    assert diagnose(path).exit_code == 0
+    assert diagnose_file(path).exit_code == 0
     zeros: Tensor = ("v.blk.0.attn_q.weight", F32, [32, 32], None)
     path = write_gguf(tmp_path / "m.gguf", tower("gemma4v"), [PROJECTION, BIAS, zeros])
-    report = diagnose(path)
+    report = diagnose_file(path)
     assert [f.id for f in report.findings if f.status == "fail"] == ["weights.zero"]
     assert "1 of 3 tensors" in report.evidence[0]
 
@@ -272,7 +272,7 @@ def test_a_checkpoint_is_no_gguf_and_the_way_to_convert_it_is_named(
 def test_no_message_shows_bytes_as_python_writes_them(data: bytes, tmp_path: Path) -> None:
     path = tmp_path / "m.gguf"
     path.write_bytes(data)
-    report = diagnose(path)
+    report = diagnose_file(path)
     assert (report.verdict, report.exit_code) == ("not-a-gguf", 5)
     assert not [f for f in report.findings if f.status == "skipped" and f.fix]
     assert not [
@@ -283,6 +283,6 @@ def test_no_message_shows_bytes_as_python_writes_them(data: bytes, tmp_path: Pat
 def test_a_gguf_with_a_damaged_magic_is_a_damaged_gguf(tmp_path: Path) -> None:
     path = tmp_path / "m.gguf"
     path.write_bytes(b"XXXX" + build_gguf(foreign("gemma3"), [MATRIX])[4:])
-    report = diagnose(path)
+    report = diagnose_file(path)
     assert (report.verdict, report.exit_code) == ("file-damaged", 8)
     assert "58 58 58 58" in report.evidence[0]

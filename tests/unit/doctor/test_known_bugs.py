@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from g4cli.doctor import known_bugs
-from g4cli.doctor.diagnose import judge
+from g4cli.doctor.diagnose import judge_facts
 from g4cli.doctor.diagnose_machine import judge_machine
 from g4cli.doctor.facts.gather import gather_facts
 from g4cli.doctor.known_bugs import EngineBug, find_bugs
@@ -43,7 +43,7 @@ def test_a_new_row_is_judged_like_the_others(
     path = tmp_path / "tiny.gguf"
     path.write_bytes(build_tiny())
     facts = replace(gather_facts(path, "quick"), backends=backends)
-    (finding,) = judge(facts, ("tensors.engine-bug",)).findings
+    (finding,) = judge_facts(facts, ("tensors.engine-bug",)).findings
     assert finding.status == status
     assert ("use Vulkan 1.5" in finding.fix) == (status != "ok")
 

@@ -12,7 +12,7 @@ import pytest
 from g4cli.core.errors import UsageError
 from g4cli.core.visible import one_line
 from g4cli.doctor.bug_report import remove_private_parts, write_bug_report
-from g4cli.doctor.diagnose import judge
+from g4cli.doctor.diagnose import judge_facts
 from g4cli.doctor.facts.gather import gather_facts
 from g4cli.doctor.repair import Repair, repair_file
 from g4cli.doctor.report import Finding, Report
@@ -31,7 +31,7 @@ def good() -> bytes:
 def mend(folder: Path, data: bytes) -> tuple[Report, Repair, Path]:
     source, target = folder / "broken.gguf", folder / "mended.gguf"
     source.write_bytes(data)
-    report = judge(gather_facts(source))
+    report = judge_facts(gather_facts(source))
     return report, repair_file(report, source, target), target
 
 
@@ -59,7 +59,7 @@ def test_what_was_missing_is_healthy_again(kind: str, good: bytes, tmp_path: Pat
     report, done, target = mend(tmp_path, KINDS[kind](good))
     assert report.verdict != "healthy"
     assert done.changes
-    assert judge(gather_facts(target)).exit_code == 0
+    assert judge_facts(gather_facts(target)).exit_code == 0
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_the_copy_needs_another_name(good: bytes, tmp_path: Path) -> None:
     path = tmp_path / "x.gguf"
     path.write_bytes(KINDS["eos-107"](good))
     with pytest.raises(UsageError, match="the name of a new file"):
-        repair_file(judge(gather_facts(path)), path, path)
+        repair_file(judge_facts(gather_facts(path)), path, path)
 
 
 def test_a_bug_report_holds_no_private_path(good: bytes, tmp_path: Path) -> None:

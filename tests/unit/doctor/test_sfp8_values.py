@@ -12,7 +12,7 @@ import pytest
 
 from g4cli.core.gguf import read_header
 from g4cli.core.sfp8 import decode_words, read_labels
-from g4cli.doctor.diagnose import judge
+from g4cli.doctor.diagnose import judge_facts
 from g4cli.doctor.facts.gather import gather_facts
 from g4cli.doctor.facts.sfp8_values import Sfp8ValueCounter
 from g4cli.quant.expand import expand_archive
@@ -41,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", ["archive", "carrier", "expanded", "gemma-cpp"])
 def test_what_g4_writes_passes(name: str, folder: Path) -> None:
-    report = judge(gather_facts(folder / f"{name}.gguf"), ("weights.sfp8",))
+    report = judge_facts(gather_facts(folder / f"{name}.gguf"), ("weights.sfp8",))
     (finding,) = report.findings
     assert finding.status == "ok", finding.found
     assert "are SFP8 values" in finding.found
@@ -61,7 +61,7 @@ def test_one_foreign_number_is_found(
     data[place : place + len(number)] = number
     path = tmp_path / "broken.gguf"
     path.write_bytes(bytes(data))
-    report = judge(gather_facts(path), ("weights.sfp8",))
+    report = judge_facts(gather_facts(path), ("weights.sfp8",))
     assert (report.verdict, report.exit_code) == ("conversion-defect", 8)
     assert CODED in report.evidence[0]
 
@@ -76,8 +76,8 @@ def test_every_value_of_the_table_passes_at_every_scale(exponent: int) -> None:
     scaled = np.where(words & 0x7FFF, words + (exponent << 7), words).astype("<u2")
     counter = Sfp8ValueCounter("BF16", only_scaled_down=False)
     for part in np.array_split(scaled, 3):
-        counter.add(part.view(np.uint8))
-    assert counter.finish() == 0
+        counter.add_piece(part.view(np.uint8))
+    assert counter.count_invalid() == 0
 
 
 def test_every_other_number_is_counted() -> None:
@@ -86,8 +86,8 @@ def test_every_other_number_is_counted() -> None:
     missed = []
     for word in range(1, 0x3FF1):
         counter = Sfp8ValueCounter("BF16", only_scaled_down=False)
-        counter.add(np.array([0x3FF0, word], "<u2").view(np.uint8))
-        if bool(counter.finish()) == (word in known):
+        counter.add_piece(np.array([0x3FF0, word], "<u2").view(np.uint8))
+        if bool(counter.count_invalid()) == (word in known):
             missed.append(hex(word))
     assert missed == []
 
@@ -95,8 +95,8 @@ def test_every_other_number_is_counted() -> None:
 def test_a_float_carrier_has_nothing_below_its_upper_half() -> None:
     for number, foreign in ((1.5, 0), (1.5 + 2**-20, 1)):
         counter = Sfp8ValueCounter("F32", only_scaled_down=False)
-        counter.add(np.frombuffer(struct.pack("<ff", 1.875, number), np.uint8))
-        assert counter.finish() == foreign
+        counter.add_piece(np.frombuffer(struct.pack("<ff", 1.875, number), np.uint8))
+        assert counter.count_invalid() == foreign
 
 
 def test_a_scale_below_one_is_gemma_cpps_no() -> None:
@@ -105,5 +105,5 @@ def test_a_scale_below_one_is_gemma_cpps_no() -> None:
     )  # 3 * 2^-8 and 3.25 * 2^-8: the third bit is set
     for only_down, foreign in ((False, 0), (True, 1)):
         counter = Sfp8ValueCounter("BF16", only_scaled_down=only_down)
-        counter.add(small if not only_down else np.array([0x3B50], "<u2").view(np.uint8))
-        assert counter.finish() == foreign
+        counter.add_piece(small if not only_down else np.array([0x3B50], "<u2").view(np.uint8))
+        assert counter.count_invalid() == foreign

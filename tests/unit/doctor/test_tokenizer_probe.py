@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from g4cli.doctor.diagnose import diagnose
+from g4cli.doctor.diagnose import diagnose_file
 from g4cli.doctor.probe.golden_tokens import GOLDEN
 from g4cli.doctor.probe.tokenizer import known_texts
 from tests.support.builders.damage import GGUF, T, value
@@ -51,6 +51,6 @@ def test_the_real_vocabulary(
         file.keys[T + key] = change
         path = tmp_path / "vocabulary.gguf"
         path.write_bytes(file.encode())
-    report = diagnose(path, only=("tokenizer.encoding",))
+    report = diagnose_file(path, only=("tokenizer.encoding",))
     assert report.verdict == verdict
     assert said in report.findings[0].found

@@ -8,7 +8,7 @@ import pytest
 
 from g4cli.core.gguf import read_header
 from g4cli.core.template_child import render_template
-from g4cli.doctor.diagnose import judge
+from g4cli.doctor.diagnose import judge_facts
 from g4cli.doctor.facts.gather import gather_facts
 from g4cli.prompt import published_templates
 from g4cli.prompt.published_templates import (
@@ -54,7 +54,7 @@ def test_renderer_show_and_doctor_agree_on_a_revision(
     name = describe_published(row)
     shown = [text for section in summarize_header(read_header(path)) for _, text in section.lines]
     assert any(text.startswith(f"{name}; outdated") for text in shown)
-    report = judge(gather_facts(path, "quick"), ("template.revision",))
+    report = judge_facts(gather_facts(path, "quick"), ("template.revision",))
     assert [(f.status, f.found) for f in report.findings] == [("ok", name)]
     assert choose_renderer(TEMPLATE, render_template).empty_thought is (size == "large")
 
@@ -68,6 +68,6 @@ def test_the_launch_revision_is_a_warning_everywhere(
     file.keys["tokenizer.chat_template"] = value("str", TEMPLATE)
     path = tmp_path / "model.gguf"
     path.write_bytes(file.encode())
-    report = judge(gather_facts(path, "quick"), ("template.revision",))
+    report = judge_facts(gather_facts(path, "quick"), ("template.revision",))
     assert [f.status for f in report.findings] == ["warn"]
     assert "2026-04-02" in choose_renderer(TEMPLATE, render_template).notice

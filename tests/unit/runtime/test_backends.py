@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from g4cli.core.ggml import BY_NAME
-from g4cli.doctor.diagnose import judge
+from g4cli.doctor.diagnose import judge_facts
 from g4cli.doctor.diagnose_machine import judge_machine
 from g4cli.doctor.facts.file_facts import FileFacts
 from g4cli.doctor.facts.gather import gather_facts
@@ -178,16 +178,16 @@ def iq3(tmp_path_factory: pytest.TempPathFactory) -> FileFacts:
 def test_a_known_bug_is_judged_by_the_installed_engine(
     runtime: str | None, status: str, verdict: str, iq3: FileFacts
 ) -> None:
-    report = judge(replace(iq3, backends=engine(runtime)), ("tensors.engine-bug",))
+    report = judge_facts(replace(iq3, backends=engine(runtime)), ("tensors.engine-bug",))
     assert (report.findings[0].status, report.verdict) == (status, verdict)
     assert "IQ3_S" in report.findings[0].found
     assert release_of("CUDA", engine(runtime)) == runtime
 
 
 def test_without_an_answer_of_the_engine_a_known_bug_is_a_warning(iq3: FileFacts) -> None:
-    report = judge(iq3, ("tensors.engine-bug",))
+    report = judge_facts(iq3, ("tensors.engine-bug",))
     assert report.findings[0].status == "warn"
-    plain = judge(
+    plain = judge_facts(
         replace(iq3, header=gather_facts(Path(iq3.path), "quick").header), ("tensors.engine-bug",)
     )
     assert plain.findings[0].status == "ok"
