@@ -1,16 +1,17 @@
-# Two commands: `make demo` shows the whole main job, `make test` runs every test. The rest is below.
+# `make demo` shows what g4 does, `make test` runs every test, `make help` lists all targets.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-# One exact version, named once in pyproject.toml.
+# The exact version that pyproject.toml requires.
 LLAMA  := $(shell sed -n 's/^ *"\(llama-cpp-python==[0-9.]*\)",.*/\1/p' pyproject.toml)
 
-.PHONY: demo test unit setup check lint smoke tiny oracle bench picture clean help docs reference coverage build lock
+.PHONY: demo test unit setup check lint smoke tiny oracle bench picture clean help docs reference \
+	coverage build lock
 
 help:
 	@sed -n 's/^## //p' Makefile
 
-## make demo    install into .venv, then pull, convert, quantise, fit, chat and diagnose, all offline
+## make demo    install into .venv, then run the main commands on the bundled model, offline
 demo: setup
 	@$(BIN)/python tools/demo.py
 
@@ -22,28 +23,32 @@ test: check
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml g4cli/core/build_flags.py
-	@$(PYTHON) g4cli/core/build_flags.py >/dev/null 2>&1 || $(PYTHON) g4cli/core/build_flags.py >/dev/null
+	@# Quiet at first: the flags are printed below. The second run prints what is missing, and fails.
+	@$(PYTHON) g4cli/core/build_flags.py >/dev/null 2>&1 || \
+		$(PYTHON) g4cli/core/build_flags.py >/dev/null
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@CMAKE_ARGS="$$($(PYTHON) g4cli/core/build_flags.py)" $(BIN)/python tools/build_llama.py "$(LLAMA)"
 	@echo "Installing g4 into $(VENV)"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable .
-	@# pip may hand out a wheel that was compiled earlier with other flags: prove it, else compile afresh.
+	@# pip may have used a cached wheel that was compiled with other flags: test it.
 	@$(BIN)/python -m g4cli.runtime.probes.kernels --require || \
-		(echo "The cached llama.cpp build fails here; compiling it afresh." && \
-		CMAKE_ARGS="$$($(PYTHON) g4cli/core/build_flags.py)" $(BIN)/python tools/build_llama.py "$(LLAMA)" \
-		--force-reinstall --no-deps --no-cache-dir; $(BIN)/python -m g4cli.runtime.probes.kernels --require || \
-		echo "warning: some kernels fail on this CPU; g4 works around them, more slowly (g4 doctor)")
+		(echo "The cached llama.cpp build fails here; compiling it again." && \
+		CMAKE_ARGS="$$($(PYTHON) g4cli/core/build_flags.py)" $(BIN)/python tools/build_llama.py \
+		"$(LLAMA)" --force-reinstall --no-deps --no-cache-dir; \
+		$(BIN)/python -m g4cli.runtime.probes.kernels --require || \
+		echo "warning: some kernels fail on this CPU; g4 avoids them, which is slower (g4 doctor)")
 	@touch $@
 
 $(VENV)/.test-tools: $(VENV)/.installed
-	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements-dev.txt --editable '.[test]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check \
+		--constraint requirements-dev.txt --editable '.[test]'
 	@touch $@
 
-## make unit    the tests of single parts that need no model and no other process, while you work (half a minute)
+## make unit    the fast tests of single parts, while you work
 unit: $(VENV)/.test-tools
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" tests/unit tests/architecture
 
-## make check   lint, types, and the built wheel in an empty environment
+## make check   lint, types, and the wheel in an empty environment
 check: lint smoke
 
 lint: $(VENV)/.test-tools
@@ -54,20 +59,21 @@ lint: $(VENV)/.test-tools
 smoke: $(VENV)/.test-tools
 	$(BIN)/python tools/smoke.py
 
-# --- Oracles: they need torch, transformers and llama.cpp's sources; nothing of it is needed to use or test g4.
+# --- Oracles. They need torch, transformers and llama.cpp's sources; using and testing g4 does not.
 ORACLE  := .venv-oracle
 OPY     := $(ORACLE)/bin/python
 SOURCES  = $(wildcard $(ORACLE)/source/llama_cpp_python-*/vendor/llama.cpp)
 
 $(ORACLE)/.installed:
 	$(PYTHON) -m venv $(ORACLE)
-	$(ORACLE)/bin/pip install --quiet torch==2.13.0 transformers==5.23.0 safetensors pillow gguf==0.19.0
+	$(ORACLE)/bin/pip install --quiet torch==2.13.0 transformers==5.23.0 safetensors pillow \
+		gguf==0.19.0
 	mkdir -p $(ORACLE)/source
 	$(ORACLE)/bin/pip download --quiet --no-deps --no-binary :all: -d $(ORACLE)/source "$(LLAMA)"
 	cd $(ORACLE)/source && tar xzf llama_cpp_python-*.tar.gz && rm llama_cpp_python-*.tar.gz
 	@touch $@
 
-## make oracle  compare with llama.cpp's converter and quantiser and with transformers (about 10 minutes)
+## make oracle  compare with llama.cpp's converter and quantizer and with transformers (10 minutes)
 oracle: $(VENV)/.test-tools $(ORACLE)/.installed
 	$(OPY) tests/oracle/compare_convert.py $(SOURCES) $(abspath $(BIN))/python
 	$(BIN)/python tests/oracle/compare_quant.py
@@ -75,7 +81,7 @@ oracle: $(VENV)/.test-tools $(ORACLE)/.installed
 	$(BIN)/python tests/oracle/record_encoders.py
 	git diff --stat --exit-code -- tests/golden
 
-## make tiny    train the bundled model afresh and record its goldens (15 minutes on 2 free cores)
+## make tiny    train the bundled model again and record its golden files (15 minutes on 2 cores)
 tiny: $(VENV)/.test-tools $(ORACLE)/.installed
 	mkdir -p build
 	$(OPY) tests/oracle/train_tiny.py
@@ -84,7 +90,7 @@ tiny: $(VENV)/.test-tools $(ORACLE)/.installed
 	$(OPY) tests/oracle/record_convert.py $(SOURCES) --keep build
 	$(BIN)/python tests/oracle/measure_tiny.py llama build/tiny-bf16.gguf
 
-## make bench   the timings that need no peer and little disk; the rest say what they need in their --help
+## make bench   the benchmarks that need no other program and little disk; see --help of the others
 bench: $(VENV)/.test-tools
 	$(BIN)/python tests/bench/bench_loops.py
 	$(BIN)/python tests/bench/bench_doctor.py
@@ -92,24 +98,25 @@ bench: $(VENV)/.test-tools
 	$(BIN)/python tests/bench/bench_pull.py speed
 	$(BIN)/python tests/bench/tiny_types.py
 
-## make picture draw the README's picture from a real terminal
+## make picture draw the README's picture from a chat in a pseudo-terminal
 picture: $(VENV)/.test-tools
 	$(BIN)/python -m tools.picture tests/golden/terminal.svg
 
 $(VENV)/.docs-tools: $(VENV)/.installed
-	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements-dev.txt --editable '.[docs]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check \
+		--constraint requirements-dev.txt --editable '.[docs]'
 	@touch $@
 
-## make docs    build the documentation into build/docs; fails if a link is broken or a made page is out of date
+## make docs    build the documentation into build/docs; fails on a broken link or an outdated page
 docs: $(VENV)/.docs-tools
 	$(BIN)/python tools/make_reference.py --check
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-## make reference  write the pages that are made from the program: commands, exit codes, environment, file map, man page
+## make reference  generate commands, exit codes, environment, file map and man page
 reference: $(VENV)/.installed
 	$(BIN)/python tools/make_reference.py
 
-## make coverage  the tests with branch coverage, gaps listed
+## make coverage  run the tests with branch coverage and list the gaps
 coverage: $(VENV)/.test-tools
 	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report term-missing:skip-covered
 
@@ -117,7 +124,7 @@ coverage: $(VENV)/.test-tools
 build: $(VENV)/.test-tools
 	$(BIN)/python -m build
 
-## make lock    choose the versions of requirements-dev.txt afresh within the ranges of pyproject.toml (needs uv)
+## make lock    update requirements-dev.txt within the ranges of pyproject.toml (needs uv)
 lock:
 	uv pip compile --universal --python-version 3.10 --extra test --extra docs pyproject.toml \
 		--output-file requirements-dev.txt --no-annotate --quiet \

@@ -1,14 +1,14 @@
-"""Install llama-cpp-python with pip, and show how far its compilation is.
+"""Install llama-cpp-python with pip, and show the progress of its compilation.
 
     python tools/build_llama.py "llama-cpp-python==X.Y.Z" [pip's options]
 
-pip says nothing for the minutes in which it compiles llama.cpp. Here it runs with verbose output,
-of which one line of progress is shown: on a terminal it is rewritten, elsewhere a line appears now
-and then. The whole output is kept in a file; if pip fails, its errors and last lines are printed
-and its exit code is returned. A wheel that pip keeps from an earlier compilation is used again,
-unless an option forbids it.
+pip prints nothing for the minutes in which it compiles llama.cpp. Here it runs with verbose output,
+and one line of progress is shown: a terminal shows it in place, a log file gets a line now and
+then. All output is kept in a file; if pip fails, its errors and last lines are printed and its exit
+code is returned. pip uses a cached wheel of an earlier compilation again, unless an option forbids
+it.
 
-Runs before anything is installed, so it needs the standard library alone.
+This script runs before anything is installed, so it uses only the standard library.
 """
 
 from __future__ import annotations
@@ -27,23 +27,22 @@ from typing import TextIO
 # "[12/345] Building CXX object ..." of Ninja, "[  3%] Building CXX object ..." of make.
 NINJA = re.compile(r"^\s*\[(\d+)/(\d+)\] ")
 MAKE = re.compile(r"^\s*\[ *(\d+)%\] ")
-# Starts of lines. What the build itself needs is collected and installed too, in lines that are
-# indented.
+# The beginnings of pip's lines. Those about the build's own requirements are indented.
 PHASES = (
     ("Collecting llama", "looking for the sources"),
     ("  Downloading llama", "downloading"),
-    ("  Using cached llama", "using what pip has kept"),
-    ("  Installing build dependencies", "installing what the build needs"),
+    ("  Using cached llama", "using the wheel in pip's cache"),
+    ("  Installing build dependencies", "installing the build's requirements"),
     ("  Preparing metadata", "unpacking the sources"),
     ("  Building wheel", "configuring"),
     ("Installing collected packages", "installing"),
 )
 ERROR = re.compile(r"\berror\b|\bfatal\b|FAILED:|undefined reference|Killed", re.IGNORECASE)
 LAST_LINES = 40
-MOST_ERRORS = 20
-# Processor minutes of one compilation, least and most: measured 8 to 15 on x86-64 of 2018 to 2023.
+MAX_ERRORS = 20
+# Processor minutes of a compilation: 8 to 15 were measured on x86-64 of 2018 to 2023.
 CPU_MINUTES = (8, 16)
-PAUSE_S = 30.0  # between two lines where there is no terminal
+PAUSE_S = 30.0  # between two lines of progress without a terminal
 
 
 def count_cores() -> int:
@@ -65,15 +64,15 @@ def describe_duration(n_cores: int) -> str:
 
 
 class Progress:
-    """Says on `out` how far pip is, from the lines that it prints."""
+    """Writes to `out` how far pip is, according to the lines that it prints."""
 
     def __init__(self, out: TextIO, *, is_terminal: bool, columns: int = 80) -> None:
         self._out, self._is_terminal, self._columns = out, is_terminal, columns
         self._started = time.monotonic()
         self._shown, self._shown_at = "", -PAUSE_S
 
-    def read(self, line: str) -> None:
-        """Look at one line of pip's output."""
+    def read_line(self, line: str) -> None:
+        """Update the progress from one line of pip's output."""
         if found := NINJA.match(line):
             done, total = int(found[1]), int(found[2])
             self._show(f"compiling: file {done} of {total} ({100 * done // total} %)")
@@ -85,8 +84,8 @@ class Progress:
                 self._show(phase, is_new=True)
 
     def close(self, last: str) -> None:
-        """Put `last` in place of the line of progress."""
-        self._write(last)
+        """Replace the line of progress by `last`."""
+        self._write_line(last)
         self._out.write("\n" if self._is_terminal else "")
         self._out.flush()
 
@@ -97,9 +96,9 @@ class Progress:
         if not self._is_terminal and not is_new and now - self._shown_at < PAUSE_S:
             return
         self._shown, self._shown_at = text, now
-        self._write(text)
+        self._write_line(text)
 
-    def _write(self, text: str) -> None:
+    def _write_line(self, text: str) -> None:
         seconds = int(time.monotonic() - self._started)
         line = f"  llama.cpp: {text}, {seconds // 60}:{seconds % 60:02d}"
         if self._is_terminal:
@@ -110,16 +109,16 @@ class Progress:
         self._out.flush()
 
 
-def errors_of(lines: Sequence[str]) -> Iterable[str]:
-    """Return the lines before the last LAST_LINES that name an error, then those last ones."""
-    found = [line for line in lines[:-LAST_LINES] if ERROR.search(line)]
-    return [*found[:MOST_ERRORS], *lines[-LAST_LINES:]]
+def select_errors(lines: Sequence[str]) -> Iterable[str]:
+    """Return the last LAST_LINES lines, after those before them that name an error."""
+    errors = [line for line in lines[:-LAST_LINES] if ERROR.search(line)]
+    return [*errors[:MAX_ERRORS], *lines[-LAST_LINES:]]
 
 
-def run(command: Sequence[str], log: Path, out: TextIO, *, is_terminal: bool, columns: int) -> int:
-    """Return the exit code of `command`, having shown its progress on `out` and kept its output in
-    `log`.
-    """
+def run_pip(
+    command: Sequence[str], log: Path, out: TextIO, *, is_terminal: bool, columns: int
+) -> int:
+    """Return the exit code of `command`; show its progress on `out`, write its output to `log`."""
     n_cores = count_cores()
     environment = {"CMAKE_BUILD_PARALLEL_LEVEL": str(n_cores), **os.environ}
     progress = Progress(out, is_terminal=is_terminal, columns=columns)
@@ -128,7 +127,7 @@ def run(command: Sequence[str], log: Path, out: TextIO, *, is_terminal: bool, co
         log.open("w", encoding="utf-8") as file,
         subprocess.Popen(
             command,
-            start_new_session=True,  # so that its compilers can be ended with it
+            start_new_session=True,  # so that its compilers can be killed with it
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env=environment,
@@ -141,7 +140,7 @@ def run(command: Sequence[str], log: Path, out: TextIO, *, is_terminal: bool, co
             for line in process.stdout:
                 file.write(line)
                 lines.append(line.rstrip())
-                progress.read(line)
+                progress.read_line(line)
             code = process.wait()
         except BaseException:
             with contextlib.suppress(ProcessLookupError):
@@ -149,16 +148,16 @@ def run(command: Sequence[str], log: Path, out: TextIO, *, is_terminal: bool, co
             raise
     progress.close("done" if code == 0 else f"failed with exit code {code}")
     if code:
-        out.write("\n".join([*errors_of(lines), f"The whole output is in {log}", ""]))
+        out.write("\n".join([*select_errors(lines), f"The complete output is in {log}", ""]))
     return code
 
 
 def main(args: Sequence[str]) -> int:
-    """Install `args[0]`; the other arguments are pip's."""
+    """Return pip's exit code for the installation of `args[0]`; other arguments go to pip."""
     out = sys.stderr
     out.write(
-        f"Installing {args[0]}. Compiling llama.cpp takes {describe_duration(count_cores())};"
-        " a build that pip has kept from before is used at once.\n"
+        f"Installing {args[0]}. Compiling llama.cpp takes {describe_duration(count_cores())},"
+        " unless pip has it in its cache.\n"
     )
     command = [sys.executable, "-m", "pip", "install", "--verbose", "--progress-bar", "off",
                "--disable-pip-version-check", "--no-binary", "llama-cpp-python", *args]  # fmt: skip
@@ -169,7 +168,7 @@ def main(args: Sequence[str]) -> int:
         columns = 80
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        return run(command, log, out, is_terminal=out.isatty(), columns=columns)
+        return run_pip(command, log, out, is_terminal=out.isatty(), columns=columns)
     except KeyboardInterrupt:
         out.write("\nstopped\n")
         return 130

@@ -1,7 +1,7 @@
-"""The main job from end to end on the bundled model: what `make demo` shows.
+"""`make demo`: the main commands on the bundled model, as a user would type them.
 
-Every line that starts with `$` is a command as a user would type it, and what follows is its real
-output. Nothing is fetched; everything is written to a temporary folder that is removed at the end.
+Every line that starts with `$` is a command, followed by its real output. Nothing is downloaded;
+all files are written to a temporary folder that is removed at the end.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ BOLD, DIM, PLAIN = ("\x1b[1m", "\x1b[2m", "\x1b[0m") if sys.stdout.isatty() else
 
 
 class Step(NamedTuple):
-    """One command of the demo, why it is run, and the exit code that it must leave with."""
+    """One command of the demo, its purpose, and the exit code that it must have."""
 
     why: str
     command: str
@@ -31,40 +31,40 @@ class Step(NamedTuple):
 STEPS = (
     Step("Get the bundled Gemma 4 network, converted to GGUF.", "g4 pull tiny"),
     Step(
-        "The same by hand: a Hugging Face checkpoint to GGUF ...",
+        "The same in single steps: convert a Hugging Face checkpoint to GGUF ...",
         "g4 convert {checkpoint} -o tiny-bf16.gguf --type bf16",
     ),
-    Step("... and to 4 bits a weight.", "g4 quantize tiny-bf16.gguf tiny-q4_0.gguf --type q4_0"),
+    Step("... and quantize it.", "g4 quantize tiny-bf16.gguf tiny-q4_0.gguf --type q4_0"),
     Step("What is in the file?", "g4 show tiny-q4_0.gguf"),
-    Step("Does it fit, and what does the memory go to?", "g4 fit tiny-q4_0.gguf --ctx 2048"),
+    Step("Does it fit, and what takes the memory?", "g4 fit tiny-q4_0.gguf --ctx 2048"),
     Step("The same for a large model, before anything is downloaded.", "g4 fit 12b --ctx 32768"),
-    Step("Talk to it.", 'g4 chat tiny -p "What is Q4_0?" --temp 0'),
+    Step("Ask it something.", 'g4 chat tiny -p "What is Q4_0?" --temp 0'),
     Step(
-        "Pipe into it, read JSON out of it.",
+        "Use it in a pipe, with JSON output.",
         'echo "What is the KV cache?" | g4 chat tiny --json --temp 0',
     ),
-    Step("Is the file sound?", "g4 doctor tiny-q4_0.gguf"),
+    Step("Is the file healthy?", "g4 doctor tiny-q4_0.gguf"),
     Step(
-        "Now two broken files. One was cut short in the download:",
+        "Now two broken files. One is truncated, as by an interrupted download:",
         "python -m tests.support.builders.damage truncate tiny-bf16.gguf cut.gguf",
     ),
     Step("The doctor says what is missing.", "g4 doctor cut.gguf", 8),
     Step(
-        "The other is a copy that prints `---` for ever, whatever it is asked:",
+        "The other one prints `---` forever, whatever the prompt:",
         "python -m tests.support.builders.damage dashes tiny-bf16.gguf dashes.gguf",
     ),
     Step(
-        "The loop detector ends the answer and says why.",
+        "The loop detector stops the answer and says why.",
         'g4 chat dashes.gguf -p "Hello" --temp 0 > answer.txt',
         9,
     ),
-    Step("This is what it said (the first 4 lines of 125):", "head -n 4 answer.txt"),
+    Step("This was the answer (the first 4 lines of 125):", "head -n 4 answer.txt"),
     Step("The doctor finds the cause.", "g4 doctor dashes.gguf", 8),
 )
 
 
 def main() -> int:
-    """Run every step; 1 as soon as one leaves with another exit code than it should."""
+    """Run every step; return 1 at the first unexpected exit code, else 0."""
     started = time.monotonic()
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
     with tempfile.TemporaryDirectory(prefix="g4-demo-") as folder:
@@ -80,7 +80,7 @@ def main() -> int:
                 print(f"\ndemo: exit code {code}, expected {step.exit_code}", file=sys.stderr)
                 return 1
             if code:
-                print(f"{DIM}(exit code {code}, as it should){PLAIN}")
+                print(f"{DIM}(exit code {code}, as expected){PLAIN}")
     print(
         f"\n{BOLD}That was g4: {len(STEPS)} commands in {time.monotonic() - started:.0f} s.{PLAIN}"
     )

@@ -26,26 +26,26 @@ LINES = (
     ("/stats on", "answer 62"),
     ("What is GGUF?", "all the tensors of a model"),
 )
-COLOURS = {"brown": "yellow", "brightbrown": "bright_yellow", "default": None}
+COLORS = {"brown": "yellow", "brightbrown": "bright_yellow", "default": None}
 
 
-def style_of(cell: Any) -> Style:
-    """The style of one cell of the screen."""
-    colour = COLOURS.get(cell.fg, cell.fg)
-    if colour and re.fullmatch("[0-9a-f]{6}", colour):
-        colour = f"#{colour}"
-    elif colour:
-        colour = re.sub("^bright(?=[a-z])", "bright_", colour)
-    return Style(color=colour, bold=cell.bold, italic=cell.italics)
+def make_style(cell: Any) -> Style:
+    """Return the style of one cell of the screen."""
+    color = COLORS.get(cell.fg, cell.fg)
+    if color and re.fullmatch("[0-9a-f]{6}", color):
+        color = f"#{color}"
+    elif color:
+        color = re.sub("^bright(?=[a-z])", "bright_", color)
+    return Style(color=color, bold=cell.bold, italic=cell.italics)
 
 
-def screen_text(terminal: Terminal) -> Text:
-    """The screen as rich text, colours kept."""
+def read_screen(terminal: Terminal) -> Text:
+    """Return the screen as rich text with its colors."""
     text = Text()
     for row in range(terminal.screen.lines):
         line = terminal.screen.buffer[row]
         cells = [
-            (line[column].data or " ", style_of(line[column]))
+            (line[column].data or " ", make_style(line[column]))
             for column in range(terminal.screen.columns)
         ]
         for style, run in groupby(cells, key=lambda cell: cell[1]):
@@ -56,6 +56,7 @@ def screen_text(terminal: Terminal) -> Text:
 
 
 def main(out: Path) -> None:
+    """Run the chat and write its last screen to `out`."""
     with tempfile.TemporaryDirectory() as home:
         env = {"G4_HOME": home, "COLORTERM": "", "COLUMNS": "80"}
         os.environ.pop("NO_COLOR", None)
@@ -63,14 +64,14 @@ def main(out: Path) -> None:
             terminal.wait_end()
         command = [sys.executable, "-c", MAIN, "chat", "tiny", "--temp", "0"]
         with Terminal([*command, "-p", "Hello"], env) as terminal:
-            terminal.wait_end()  # probes the kernels and tries the file
+            terminal.wait_end()  # tests the kernels and the file, which prints notices
         with Terminal(command, env, rows=22) as terminal:
             terminal.wait_for("ask something, or /help")
             for number, (line, wanted) in enumerate(LINES, 2):
                 terminal.enter(line)
                 terminal.wait_for(wanted)
                 terminal.wait_for(">>>", count=number)
-            picture = screen_text(terminal)
+            picture = read_screen(terminal)
             terminal.enter("/quit")
             terminal.wait_end()
     console = Console(width=80, record=True, file=open(os.devnull, "w"))  # noqa: SIM115

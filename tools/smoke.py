@@ -1,7 +1,8 @@
-"""The wheel that is built from the source distribution, alone in an empty environment, installs one
-name and does its first job: a forgotten file or dependency shows here.
+"""Install the built wheel into an empty environment and run some commands.
 
-Run by `make check`. llama.cpp is not compiled again: the installed one is packed into a wheel.
+A file or dependency that the package forgets shows here. The wheel is built from the source
+distribution, as pip would build it. llama.cpp is not compiled again: the installed one is packed
+into a wheel. Run by `make check`.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ COMMANDS = (
 INSIDE = ("converters", "quant")
 
 
-def run(*command: str | Path, **env: str) -> None:
-    """Run `command` quietly; show everything and leave if it fails."""
+def run_command(*command: str | Path, **env: str) -> None:
+    """Run `command` without output; if it fails, print its output and exit."""
     done = subprocess.run(
         [str(part) for part in command],
         stdin=subprocess.DEVNULL,
@@ -42,12 +43,11 @@ def run(*command: str | Path, **env: str) -> None:
     )
     if done.returncode:
         print(done.stdout, done.stderr, sep="\n", file=sys.stderr)
-        sys.exit(f"smoke: {' '.join(map(str, command))} left with {done.returncode}")
+        sys.exit(f"smoke: {' '.join(map(str, command))} exited with {done.returncode}")
 
 
 def pack_llama_cpp(folder: Path) -> None:
-    """Put the llama-cpp-python that this environment runs into `folder` as a wheel: nothing is
-    compiled.
+    """Write the installed llama-cpp-python to `folder` as a wheel.
 
     Format: https://packaging.python.org/en/latest/specifications/binary-distribution-format/
     """
@@ -70,7 +70,7 @@ def pack_llama_cpp(folder: Path) -> None:
 
 
 def check_names(wheel: Path) -> None:
-    """Leave with a message if `wheel` installs more than g4cli, or not all of its source files."""
+    """Exit with a message if `wheel` installs more than g4cli, or lacks a source file."""
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     tops = {n.split("/")[0] for n in names if not n.split("/")[0].endswith((".dist-info", ".data"))}
@@ -85,35 +85,25 @@ def check_names(wheel: Path) -> None:
 
 
 def main() -> None:
-    """Build, install, run; everything lies in a temporary folder."""
+    """Build, install and run g4 in a temporary folder."""
     with tempfile.TemporaryDirectory(prefix="g4-smoke-") as name:
         folder = Path(name)
-        # The source distribution first, and the wheel from that.
-        run(sys.executable, "-m", "build", "--outdir", folder / "wheels", ROOT)
+        run_command(sys.executable, "-m", "build", "--outdir", folder / "wheels", ROOT)
         pack_llama_cpp(folder / "wheels")
         venv.create(folder / "venv", with_pip=True)
         python = folder / "venv/bin/python"
         wheel = next((folder / "wheels").glob("g4cli-*.whl"))
         check_names(wheel)
-        run(
-            python,
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            "--find-links",
-            folder / "wheels",
-            wheel,
-        )
+        pip = (python, "-m", "pip", "--quiet", "--disable-pip-version-check")
+        run_command(*pip, "install", "--find-links", folder / "wheels", wheel)
         for package in INSIDE:
-            run(python, "-I", "-c", f"import g4cli.{package}")
+            run_command(python, "-I", "-c", f"import g4cli.{package}")
             absent = (
                 f"import importlib.util as i, sys; sys.exit(i.find_spec({package!r}) is not None)"
             )
-            run(python, "-I", "-c", absent)
+            run_command(python, "-I", "-c", absent)
         for arguments in COMMANDS:
-            run(folder / "venv/bin/g4", *arguments, G4_HOME=str(folder / "home"))
+            run_command(folder / "venv/bin/g4", *arguments, G4_HOME=str(folder / "home"))
     print(f"smoke: the wheel runs {', '.join('g4 ' + ' '.join(c) for c in COMMANDS)}")
 
 

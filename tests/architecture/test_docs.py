@@ -1,4 +1,4 @@
-"""The README cannot drift from the program, and the program's size has a budget."""
+"""The README names every command, help texts are complete, and files stay small."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ SOURCES = sorted(
     p for package in ("g4cli", "converters", "quant") for p in (ROOT / package).rglob("*.py")
 )
 FILE_LINES, FUNCTION_LINES, COMMAND_LINES = 400, 60, 140
-# Data, not logic: one row per line.
+# Tables with one row per line.
 TABLES = {"core/registry.py", "core/inventory.py"}
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _registered() -> None:
+def register_all_commands() -> None:
     register_commands()
 
 
 def find_command(name: str) -> CommandInfo:
-    """Return a registered command; a name of two words is one of a group."""
+    """Return the command called `name`; with two words it is one of a group."""
     group, _, command = name.rpartition(" ")
     groups = {g.name: g.typer_instance for g in app.registered_groups}
-    place = groups[group] if group else app
-    assert place is not None
-    return next(c for c in place.registered_commands if c.name == command)
+    parent = groups[group] if group else app
+    assert parent is not None
+    return next(c for c in parent.registered_commands if c.name == command)
 
 
 @pytest.mark.parametrize("name", [name for name, _, _ in COMMANDS])
@@ -61,7 +61,7 @@ def test_files_and_functions_stay_readable(path: Path) -> None:
         assert lines <= FILE_LINES, f"{name}: {lines} lines"
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            # The signature and the docstring are not what makes a function hard to follow.
+            # The signature and the docstring do not count.
             first = node.body[1:] if ast.get_docstring(node) else node.body
             size = (node.end_lineno or 0) - first[0].lineno + 1 if first else 0
             assert size <= FUNCTION_LINES, f"{name}: {node.name} has {size} lines"

@@ -1,4 +1,4 @@
-"""The doctor's rooms: probe asks, facts read, checks judge, diagnose puts them in order."""
+"""The imports between the doctor's rooms: `checks` use `facts` and `probe`, never vice versa."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAY_IMPORT = {
 }
 
 
-def module_of(path: Path) -> str:
+def module_name(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts)
 
 
@@ -39,7 +39,7 @@ def doctor_imports(path: Path) -> set[str]:
 FILES = sorted(p for p in DOCTOR.rglob("*.py") if p.name != "__init__.py")
 
 
-@pytest.mark.parametrize("path", FILES, ids=module_of)
+@pytest.mark.parametrize("path", FILES, ids=module_name)
 def test_probe_asks_facts_read_and_checks_judge(path: Path) -> None:
     allowed = MAY_IMPORT.get(path.parent.name)
     if allowed is None:
@@ -49,7 +49,7 @@ def test_probe_asks_facts_read_and_checks_judge(path: Path) -> None:
 
 
 def test_advice_that_checks_share_is_written_once() -> None:
-    """Texts with a command to type; what one check alone says stays with that check."""
+    """Advice with a command, if more than one check gives it, is in advice.py."""
     files: dict[str, set[str]] = {}
     for path in sorted((DOCTOR / "checks").glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

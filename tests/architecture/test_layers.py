@@ -1,4 +1,4 @@
-"""Who may import whom: the table of the architecture, proved by walking every import.
+"""Which room may import which: every import is compared with the architecture's table.
 
 row 0   g4cli.core                                       numpy, platformdirs
 row 1   g4cli.{estimate,fit,loops,prompt,chat,doctor,svg} core; numpy; jinja2 in prompt
@@ -12,7 +12,7 @@ row 4   g4cli.cli                                        everything; typer; rich
 
 Of g4cli.cli, only the command `serve` imports g4cli.server.
 
-No import closes a circle of modules, not even one inside a function or for the type checker alone.
+Modules do not import each other in a circle, neither inside functions nor for type checkers.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ import pytest
 from g4cli.cli.main import COMMANDS
 from tests.support.paths import ROOT
 
-# The folders `converters` and `quant` are the packages g4cli.converters and g4cli.quant: links in
-# g4cli/ lead to them. (rglob does not follow links.)
+# The folders `converters` and `quant` are the packages g4cli.converters and g4cli.quant, by links
+# in g4cli/, which rglob does not follow.
 LINKED = ("converters", "quant")
 
-# Part of the program -> the parts of ours that it may import, besides itself and g4cli.core.
+# Part of the program -> the other parts that it may import, in addition to g4cli.core.
 OURS = {
     "g4cli.core": set(),
     "g4cli.estimate": set(),
@@ -75,7 +75,7 @@ STARTS_SERVER = "g4cli.cli.commands.serve"
 NEVER = {"torch", "transformers", "click", "gguf"}
 
 
-def modules() -> Iterator[tuple[str, Path]]:
+def iter_modules() -> Iterator[tuple[str, Path]]:
     for folder in ("g4cli", *LINKED):
         for path in sorted((ROOT / folder).rglob("*.py")):
             parts = path.relative_to(ROOT).with_suffix("").parts
@@ -84,8 +84,8 @@ def modules() -> Iterator[tuple[str, Path]]:
             yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
 
 
-def part(module: str) -> str:
-    """The row entry that `module` belongs to; estimate_kv.py belongs to estimate."""
+def find_part(module: str) -> str:
+    """Return the part that `module` belongs to, such as g4cli.quant."""
     names = module.split(".")
     if names[0] != "g4cli" or len(names) == 1:
         return names[0]
@@ -94,8 +94,8 @@ def part(module: str) -> str:
     return f"g4cli.{names[1] if names[1] in known else stem}"
 
 
-def imports(path: Path) -> Iterator[tuple[str, int]]:
-    """Every imported module with its line; `from g4cli import host` counts as g4cli.host."""
+def iter_imports(path: Path) -> Iterator[tuple[str, int]]:
+    """Yield every imported module and its line; `from g4cli import host` imports g4cli.host."""
     typing_only: set[ast.AST] = set()
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
@@ -107,7 +107,7 @@ def imports(path: Path) -> Iterator[tuple[str, int]]:
             and isinstance(node, ast.ImportFrom)
             and not (node.module or "").startswith("g4cli")
         ):
-            continue  # a name for the type checker alone costs nothing at run time
+            continue  # imported for type checkers only
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield alias.name, node.lineno
@@ -122,16 +122,16 @@ def imports(path: Path) -> Iterator[tuple[str, int]]:
                 yield node.module or "", node.lineno
 
 
-def fault(module: str, imported: str) -> str | None:
-    """Why `module` may not import `imported`, or None."""
+def explain_fault(module: str, imported: str) -> str | None:
+    """Return why `module` must not import `imported`, or None if it may."""
     top = imported.split(".")[0]
-    own = part(module)
+    own = find_part(module)
     if top in NEVER:
         return f"{top} is never imported in the program"
     if top in LINKED:
         return f"{top} is imported as g4cli.{top}"
     if top == "g4cli":
-        target = part(imported)
+        target = find_part(imported)
         if target in ("g4cli.core", own, "g4cli") or module == STARTS_SERVER:
             return None
         if target in ROW_4:
@@ -156,11 +156,13 @@ def fault(module: str, imported: str) -> str | None:
 
 
 @pytest.mark.parametrize(
-    ("module", "path"), list(modules()), ids=lambda v: v if isinstance(v, str) else ""
+    ("module", "path"), list(iter_modules()), ids=lambda v: v if isinstance(v, str) else ""
 )
 def test_imports_follow_the_table(module: str, path: Path) -> None:
     faults = [
-        f"{path.name}:{line}: {why}" for name, line in imports(path) if (why := fault(module, name))
+        f"{path.name}:{line}: {why}"
+        for name, line in iter_imports(path)
+        if (why := explain_fault(module, name))
     ]
     assert not faults, "\n".join(faults)
 
@@ -196,11 +198,11 @@ def test_imports_follow_the_table(module: str, path: Path) -> None:
     ],
 )
 def test_the_test_sees_a_forbidden_import(module: str, imported: str) -> None:
-    assert fault(module, imported)
+    assert explain_fault(module, imported)
 
 
 def imported_modules(module: str, path: Path, known: Collection[str]) -> set[str]:
-    """Every module of `known` that `module` imports anywhere, but the packages that it lies in."""
+    """Return the modules of `known` that `module` imports anywhere, without its own packages."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -211,9 +213,9 @@ def imported_modules(module: str, path: Path, known: Collection[str]) -> set[str
 
 
 def find_circles(graph: Mapping[str, Collection[str]]) -> list[list[str]]:
-    """Every largest group of modules that all reach each other, sorted."""
+    """Return the groups of modules that import each other directly or indirectly, sorted."""
 
-    def reachable(start: str) -> set[str]:
+    def find_reachable(start: str) -> set[str]:
         seen: set[str] = set()
         queue = list(graph[start])
         while queue:
@@ -223,7 +225,7 @@ def find_circles(graph: Mapping[str, Collection[str]]) -> list[list[str]]:
                 queue += graph[module]
         return seen
 
-    reached = {module: reachable(module) for module in graph}
+    reached = {module: find_reachable(module) for module in graph}
     groups = {
         frozenset(other for other in reached[module] if module in reached[other])
         for module in graph
@@ -233,7 +235,7 @@ def find_circles(graph: Mapping[str, Collection[str]]) -> list[list[str]]:
 
 
 def test_no_module_imports_itself_by_way_of_others() -> None:
-    paths = dict(modules())
+    paths = dict(iter_modules())
     graph = {module: imported_modules(module, path, paths) for module, path in paths.items()}
     circles = ["circle: " + ", ".join(circle) for circle in find_circles(graph)]
     assert not circles, "\n".join(circles)
@@ -251,9 +253,9 @@ def test_the_test_sees_a_circle(tmp_path: Path) -> None:
 
 
 def test_commands_import_the_rest_of_g4_inside_their_function() -> None:
-    """What a command needs is loaded when it runs: the other commands and --help do not pay for it.
+    """So that --help and other commands do not wait for modules that only one command needs.
 
-    Their companions (views, session ...) are themselves loaded inside a command, so they are free.
+    Views and other modules that are only imported inside a command may import at the top.
     """
     loaded_at_start = {module for _, module, _ in COMMANDS}
     loaded_at_start |= {f"g4cli.cli.{name}" for name in ("main", "output", "options")}
@@ -267,7 +269,7 @@ def test_commands_import_the_rest_of_g4_inside_their_function() -> None:
         "g4cli.core",
     }
     heavy = []
-    for module, path in modules():
+    for module, path in iter_modules():
         if module not in loaded_at_start:
             continue
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
@@ -283,20 +285,19 @@ def test_tests_and_tools_too_import_the_packages_inside_g4cli() -> None:
     faults = [
         f"{path.relative_to(ROOT)}:{line}: {name} is imported as g4cli.{name}"
         for path in sorted(paths)
-        for name, line in imports(path)
+        for name, line in iter_imports(path)
         if name.split(".")[0] in LINKED
     ]
     assert not faults, "\n".join(faults)
 
 
-# Whoever imports this module can run llama.cpp; the modules that are the main program of a child
-# process.
+# A process that imports this module can run llama.cpp.
 LLAMA = "g4cli.runtime.llama.library"
 
 
-def imported_by(roots: list[str]) -> dict[str, str]:
-    """Every module of ours that the import of `roots` may load in the end, with who imports it."""
-    paths = dict(modules())
+def find_imports_of(roots: list[str]) -> dict[str, str]:
+    """Return the modules that `roots` import directly or indirectly, each with its importer."""
+    paths = dict(iter_modules())
     found = dict.fromkeys(roots, "")
     queue = list(roots)
     for module in queue:
@@ -320,10 +321,10 @@ def imported_by(roots: list[str]) -> dict[str, str]:
 
 def test_the_process_that_holds_the_conversation_cannot_reach_llama_cpp() -> None:
     """No command imports it, not even inside a function: only child processes do."""
-    found = imported_by([module for _, module, _ in COMMANDS])
+    found = find_imports_of([module for _, module, _ in COMMANDS])
     assert LLAMA not in found, f"{found[LLAMA]} imports it"
     assert "g4cli.runtime.engine.client" in found
 
 
 def test_the_test_sees_a_way_to_llama_cpp() -> None:
-    assert imported_by(["g4cli.runtime.engine.worker"])[LLAMA]
+    assert find_imports_of(["g4cli.runtime.engine.worker"])[LLAMA]

@@ -1,4 +1,4 @@
-"""A skip is expected only where a marker of conftest.REQUIREMENTS says what is missing."""
+"""A test may skip only with a marker of conftest.REQUIREMENTS, which says what is missing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ import pytest
 def test_it():
     pytest.skip("oracle: shared data absent")
 """
-# The requirement is met, so the skip must have another cause.
+# The requirement is met, so the skip has another cause.
 BESIDE_A_MET_MARKER = """
 import pytest
 
@@ -44,7 +44,7 @@ pytest.skip("not today", allow_module_level=True)
 
 
 def run_pytest(folder: Path, text: str, *args: str) -> tuple[int, str]:
-    """Run pytest on one test file in a clone that has nothing beside it."""
+    """Return exit code and output of pytest for one test file, in a folder without ../shared."""
     tests = folder / "clone" / "tests"
     tests.mkdir(parents=True)
     shutil.copy(CONFTEST, tests)

@@ -1,4 +1,4 @@
-"""`g4 --help` answers at once: it loads no heavy library. (Seconds are measured in tests/bench.)"""
+"""`g4 --help` starts fast, because it loads no heavy library."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_the_probe_sees_a_heavy_module() -> None:
 
 
 def test_a_chat_loads_no_llama_cpp(tmp_path: Path) -> None:
-    """An answer comes from the model's own process: this one has none of the library's modules."""
+    """llama.cpp runs in the worker process only."""
     path = tmp_path / "tiny.gguf"
     path.write_bytes(build_tiny())
     for command in ("chat", "bench"):

@@ -1,4 +1,4 @@
-"""What holds for the files of the tests themselves."""
+"""Rules for the test files themselves."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.support.paths import TESTS
 
-# Programs that tests start as processes of their own.
+# Programs that tests run in child processes.
 PROGRAMS = {"llama_quantize.py", "llama_types.py"}
 FILES = [
     path
@@ -17,7 +17,7 @@ FILES = [
 ]
 
 
-def imported(path: Path) -> set[str]:
+def read_imports(path: Path) -> set[str]:
     """Return the packages that a file imports anywhere."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -29,8 +29,8 @@ def imported(path: Path) -> set[str]:
 
 
 def test_no_test_imports_the_package_llama_cpp() -> None:
-    """It prints llama.cpp's log from then on, in every test of the process that follows.
+    """It would print llama.cpp's log from then on, in all later tests of the process.
 
-    `g4cli.runtime.llama.library.llama` gives the same functions and keeps the log to itself.
+    `g4cli.runtime.llama.library.load_llama` gives the same functions and captures the log.
     """
-    assert [path for path in FILES if "llama_cpp" in imported(path)] == []
+    assert [path for path in FILES if "llama_cpp" in read_imports(path)] == []

@@ -1,4 +1,4 @@
-"""The compilation of llama.cpp is seen: how long it takes, how far it is, and why it failed."""
+"""The progress of compiling llama.cpp: expected duration, lines of progress, errors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.build_llama import Progress, describe_duration, run
+from tools.build_llama import Progress, describe_duration, run_pip
 
 BUILD = [
     "Collecting llama-cpp-python==1.2.3",
@@ -26,7 +26,7 @@ def built(tmp_path: Path, lines: list[str], code: int = 0, *, is_terminal: bool 
     """What the user sees of a build that prints `lines` and leaves with `code`."""
     program = f"import sys; print({chr(10).join(lines)!r}); sys.exit({code})"
     out = io.StringIO()
-    found = run(
+    found = run_pip(
         [sys.executable, "-c", program],
         tmp_path / "log",
         out,
@@ -80,11 +80,11 @@ def test_what_is_interrupted_ends_with_all_that_it_started(
     def interrupt(_progress: Progress, line: str) -> None:
         raise KeyboardInterrupt(line)
 
-    monkeypatch.setattr(Progress, "read", interrupt)
+    monkeypatch.setattr(Progress, "read_line", interrupt)
     grandchild = "import subprocess; p = subprocess.Popen(['sleep', '600'])"
     program = f"{grandchild}; print(p.pid, flush=True); p.wait()"
     with pytest.raises(KeyboardInterrupt) as caught:
-        run(
+        run_pip(
             [sys.executable, "-c", program],
             tmp_path / "log",
             io.StringIO(),
