@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable
+from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from g4cli.core.errors import Interrupted
+from g4cli.operations.serving.loaded import Turn
+from g4cli.operations.serving.requests import TurnRequest
+from g4cli.operations.serving.service import Service
 
 T = TypeVar("T")
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
@@ -22,14 +27,45 @@ def encode_json(value: Any) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def stream_events(events: AsyncIterator[str]) -> Response:
+class PiecewiseResponse(StreamingResponse):
+    """A response that is sent piece by piece; `turns` is closed when it ends, however it ends."""
+
+    def __init__(self, pieces: AsyncIterator[str], turns: AsyncExitStack, media_type: str) -> None:
+        super().__init__(pieces, media_type=media_type, headers=_HEADERS)
+        self._turns = turns
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the pieces until they end or the client goes away."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._turns.aclose()
+
+
+def stream_events(events: AsyncIterator[str], turns: AsyncExitStack) -> Response:
     """Return a response of server-sent events; each item is the text of one, with its blank line."""
-    return StreamingResponse(events, media_type="text/event-stream", headers=_HEADERS)
+    return PiecewiseResponse(events, turns, "text/event-stream")
 
 
-def stream_lines(lines: AsyncIterator[str]) -> Response:
+def stream_lines(lines: AsyncIterator[str], turns: AsyncExitStack) -> Response:
     """Return a response of JSON lines, as Ollama sends them; each item is one with its newline."""
-    return StreamingResponse(lines, media_type="application/x-ndjson", headers=_HEADERS)
+    return PiecewiseResponse(lines, turns, "application/x-ndjson")
+
+
+async def start_first_turn(
+    request: Request, service: Service, turn_request: TurnRequest, turns: AsyncExitStack
+) -> Turn:
+    """Return the turn, begun, which `turns` ends; it ends at once if the client goes away before.
+
+    What is wrong with a request is known then, before a status is sent. Raises what
+    Service.start_turn raises.
+    """
+    try:
+        entering = turns.enter_async_context(service.start_turn(turn_request))
+        return await wait_for_result(request, entering)
+    except BaseException:
+        await turns.aclose()
+        raise
 
 
 async def wait_for_result(request: Request, work: Awaitable[T]) -> T:

@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import httpx
 import pytest
 from openai import NotFoundError, OpenAI
 
-from tests.support.builders.tiny_file import build_tiny
-from tests.support.run.server import RunningServer, run_server, tiny_options
+from tests.support.run.server import RunningServer
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    path = tmp_path_factory.mktemp("models") / "tiny.gguf"
-    path.write_bytes(build_tiny())
-    with run_server(tiny_options(path, aliases=("small",))) as running:
-        yield running
-
-
-def test_a_client_lists_models_and_asks_for_one(server: RunningServer) -> None:
-    client = OpenAI(base_url=server.openai_url, api_key="none")
-    (model,) = client.models.list().data
+def test_a_client_lists_models_and_asks_for_one(openai: OpenAI) -> None:
+    (model,) = openai.models.list().data
     assert (model.id, model.owned_by) == ("tiny", "g4")
-    assert client.models.retrieve("small").id == "tiny"
-    assert client.models.retrieve("tiny:latest").id == "tiny"
+    assert openai.models.retrieve("small").id == "tiny"
+    assert openai.models.retrieve("tiny:latest").id == "tiny"
     with pytest.raises(NotFoundError, match="no model is called 'large'; on offer: tiny"):
-        client.models.retrieve("large")
+        openai.models.retrieve("large")
 
 
 def test_no_path_is_read_from_a_request(server: RunningServer) -> None:

@@ -1,0 +1,38 @@
+"""Images and sounds in requests: base64 and data URIs. Nothing else is opened."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from typing import Final, Literal
+
+from g4cli.core.errors import BadField, BadMedia
+from g4cli.operations.serving.media_files import MediaFiles
+from g4cli.prompt.messages import Media
+
+# RFC 2397; parameters such as ;charset=... may stand before ;base64.
+_DATA_URI: Final = re.compile(r"data:(?:[\w.+-]+/[\w.+-]+)?(?:;[\w.+-]+=[^;,]*)*;base64,", re.A)
+
+
+def store_data_uri(files: MediaFiles, uri: str, field: str) -> Media:
+    """Return the image of a data URI as a file. Raises BadField, also for any other address."""
+    match = _DATA_URI.match(uri[:512])
+    if match is None:
+        what = "only data URIs are read (data:image/png;base64,...): no address is opened"
+        raise BadField(field, what)
+    return store_base64(files, "image", uri[match.end() :], field)
+
+
+def store_base64(
+    files: MediaFiles, kind: Literal["image", "audio"], text: str, field: str
+) -> Media:
+    """Return the data of `text` as a file. Raises BadField if it is no base64 or of another kind."""
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise BadField(field, "this is no base64") from None
+    try:
+        return files.store(kind, data)
+    except BadMedia as err:
+        raise BadField(field, err.message) from None

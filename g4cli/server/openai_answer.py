@@ -1,0 +1,242 @@
+"""The answer to a chat completion: one JSON object, or a stream of chunks.
+
+Source: openai-python, src/openai/types/chat/chat_completion.py and chat_completion_chunk.py;
+`reasoning_content` and `timings` are llama-server's (llama.cpp, tools/server/README.md); `g4` is an
+extension: {"loop": {...}} where the loop detector ended an answer.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from g4cli import __version__
+from g4cli.chat import Finished, Reply, TurnEvent
+from g4cli.core.errors import Interrupted
+from g4cli.prompt.messages import ToolCall
+from g4cli.prompt.reply import AnswerText, CallMade, SampledToken, ThoughtText
+from g4cli.server.streaming import encode_json
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerId:
+    """What all parts of one response have in common."""
+
+    id: str
+    created: int
+    model: str
+
+    @classmethod
+    def new(cls, model: str, prefix: str = "chatcmpl-") -> AnswerId:
+        """Return the id of a response that begins now."""
+        return cls(prefix + secrets.token_hex(12), int(time.time()), model)
+
+    def as_fields(self, kind: str) -> dict[str, Any]:
+        """Return the fields that begin a response or a chunk."""
+        return {
+            "id": self.id,
+            "object": kind,
+            "created": self.created,
+            "model": self.model,
+            "system_fingerprint": f"g4-{__version__}",
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One finished answer, with the tokens of its text where log-probabilities were asked for."""
+
+    reply: Reply
+    tokens: Sequence[SampledToken]
+
+
+def collect_choice(events: Sequence[TurnEvent]) -> Choice:
+    """Return the answer that `events` consist of. Raises Interrupted if it was stopped."""
+    tokens = [t for event in events if isinstance(event, AnswerText) for t in event.tokens]
+    last = events[-1] if events else None
+    if not isinstance(last, Finished) or last.reply.finish_reason == "interrupted":
+        raise Interrupted("the answer was stopped")
+    return Choice(last.reply, tokens)
+
+
+def make_completion(answer: AnswerId, choices: Sequence[Choice], *, logprobs: bool) -> Any:
+    """Return the response with all choices."""
+    replies = [choice.reply for choice in choices]
+    return {
+        **answer.as_fields("chat.completion"),
+        "choices": [
+            {
+                "index": index,
+                "message": _make_message(choice.reply),
+                "logprobs": {"content": list_logprobs(choice.tokens)} if logprobs else None,
+                "finish_reason": finish_reason(choice.reply),
+            }
+            for index, choice in enumerate(choices)
+        ],
+        "usage": make_usage(replies),
+        "timings": make_timings(replies[0]),
+        **describe_loops(replies),
+    }
+
+
+def _make_message(reply: Reply) -> dict[str, Any]:
+    calls = [make_call(call) for call in reply.tool_calls]
+    message: dict[str, Any] = {
+        "role": "assistant",
+        "content": reply.text if reply.text or not calls else None,
+        "refusal": None,
+    }
+    if reply.thought:
+        message["reasoning_content"] = reply.thought
+    if calls:
+        message["tool_calls"] = calls
+    return message
+
+
+def make_call(call: ToolCall) -> dict[str, Any]:
+    """Return a call in OpenAI's form, with an id of its own."""
+    arguments = json.dumps(dict(call.arguments), ensure_ascii=False)
+    function = {"name": call.name, "arguments": arguments}
+    return {"id": f"call_{secrets.token_hex(12)}", "type": "function", "function": function}
+
+
+def finish_reason(reply: Reply) -> str:
+    """Return OpenAI's name for why an answer ended; a loop is a "stop" (see `describe_loops`)."""
+    if reply.tool_calls and reply.finish_reason == "stop":
+        return "tool_calls"
+    return "length" if reply.finish_reason == "length" else "stop"
+
+
+def make_usage(replies: Sequence[Reply]) -> dict[str, Any]:
+    """Return the tokens that a response took; choices share their prompt."""
+    prompt = replies[0].prompt_tokens
+    completion = sum(reply.completion_tokens for reply in replies)
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "prompt_tokens_details": {"cached_tokens": replies[0].reused_tokens},
+    }
+
+
+def make_timings(reply: Reply) -> dict[str, Any]:
+    """Return llama-server's figures of one answer (tools/server/server-common.h result_timings)."""
+    n_prompt, n_predicted = reply.evaluated_tokens, reply.completion_tokens
+    prompt_ms, predicted_ms = reply.prompt_s * 1e3, reply.decode_s * 1e3
+    return {
+        "cache_n": reply.reused_tokens,
+        "prompt_n": n_prompt,
+        "prompt_ms": prompt_ms,
+        "prompt_per_token_ms": prompt_ms / n_prompt if n_prompt else 0.0,
+        "prompt_per_second": reply.prompt_tps,
+        "predicted_n": n_predicted,
+        "predicted_ms": predicted_ms,
+        "predicted_per_token_ms": predicted_ms / n_predicted if n_predicted else 0.0,
+        "predicted_per_second": reply.decode_tps,
+    }
+
+
+def describe_loops(replies: Sequence[Reply]) -> dict[str, Any]:
+    """Return the extension field that tells of loops, or nothing."""
+    loops = [reply.loop for reply in replies]
+    found = [
+        {"choice": index, **asdict(loop)} for index, loop in enumerate(loops) if loop is not None
+    ]
+    return {"g4": {"loop": found[0]}} if found else {}
+
+
+def list_logprobs(tokens: Sequence[SampledToken]) -> list[dict[str, Any]]:
+    """Return tokens with their natural log-probabilities in OpenAI's form."""
+    return [
+        {
+            **_make_logprob(token.piece, token.logprob),
+            "id": token.id,
+            "top_logprobs": [
+                {**_make_logprob(other.piece, other.logprob), "id": other.id} for other in token.top
+            ],
+        }
+        for token in tokens
+    ]
+
+
+def _make_logprob(piece: bytes, logprob: float) -> dict[str, Any]:
+    # JSON has no minus infinity; OpenAI writes -9999 for what is as good as impossible.
+    text, value = piece.decode("utf-8", "replace"), max(logprob, -9999.0)
+    return {"token": text, "logprob": value, "bytes": list(piece)}
+
+
+class ChunkWriter:
+    """Writes the chunks of one choice of a streamed completion.
+
+    A chunk with a piece of text is the common case: all around the text is made once.
+    """
+
+    def __init__(
+        self, answer: AnswerId, index: int, *, logprobs: bool, include_usage: bool
+    ) -> None:
+        self._answer, self._index = answer, index
+        self._logprobs, self._include_usage = logprobs, include_usage
+        self._n_calls = 0
+        self.reply: Reply | None = None
+        mark = secrets.token_hex(8)
+        begun, _, ended = self._write({"content": mark}).partition(f'"content":"{mark}"')
+        self._begun, self._ended = begun, ended
+
+    def write_role(self) -> str:
+        """Return the first chunk, which says who speaks."""
+        return self._write({"role": "assistant", "content": ""})
+
+    def write_event(self, event: TurnEvent) -> str:
+        """Return the chunk of an event; "" if it has none."""
+        if isinstance(event, AnswerText):
+            if not self._logprobs:
+                return f'{self._begun}"content":{encode_json(event.text)}{self._ended}'
+            return self._write({"content": event.text}, tokens=event.tokens)
+        if isinstance(event, ThoughtText):
+            return f'{self._begun}"reasoning_content":{encode_json(event.text)}{self._ended}'
+        if isinstance(event, CallMade):
+            call = {"index": self._n_calls, **make_call(event.call)}
+            self._n_calls += 1
+            return self._write({"tool_calls": [call]})
+        if isinstance(event, Finished):
+            self.reply = event.reply
+            if event.reply.finish_reason == "interrupted":
+                raise Interrupted("the answer was stopped")
+            last = {} if self._include_usage else {"timings": make_timings(event.reply)}
+            loops = describe_loops([event.reply])
+            return self._write({}, finish=finish_reason(event.reply), more={**last, **loops})
+        return ""
+
+    def _write(
+        self,
+        delta: Mapping[str, Any],
+        *,
+        tokens: Sequence[SampledToken] = (),
+        finish: str | None = None,
+        more: Mapping[str, Any] | None = None,
+    ) -> str:
+        choice = {
+            "index": self._index,
+            "delta": delta,
+            "logprobs": {"content": list_logprobs(tokens)} if tokens else None,
+            "finish_reason": finish,
+        }
+        chunk = {**self._answer.as_fields("chat.completion.chunk"), "choices": [choice]}
+        if self._include_usage:
+            chunk["usage"] = None
+        return f"data: {encode_json({**chunk, **(more or {})})}\n\n"
+
+
+def write_usage_chunk(answer: AnswerId, replies: Sequence[Reply]) -> str:
+    """Return the last chunk of a stream with `stream_options.include_usage`."""
+    chunk = {
+        **answer.as_fields("chat.completion.chunk"),
+        "choices": [],
+        "usage": make_usage(replies),
+        "timings": make_timings(replies[0]),
+    }
+    return f"data: {encode_json(chunk)}\n\n"

@@ -1,0 +1,146 @@
+"""POST /v1/chat/completions: OpenAI's form of a conversation."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from g4cli.chat import Reply, TurnEvent
+from g4cli.operations.serving.loaded import Turn
+from g4cli.operations.serving.requests import TurnRequest
+from g4cli.operations.serving.service import Service
+from g4cli.server.errors import explain_error
+from g4cli.server.openai_answer import (
+    AnswerId,
+    Choice,
+    ChunkWriter,
+    collect_choice,
+    make_completion,
+    write_usage_chunk,
+)
+from g4cli.server.openai_messages import choose_seed, make_turn_request
+from g4cli.server.openai_request import ChatBody
+from g4cli.server.streaming import (
+    encode_json,
+    start_first_turn,
+    stream_events,
+    wait_for_result,
+)
+from g4cli.server.wire_model import ServiceParam
+
+router = APIRouter(tags=["chat"])
+_LOG = logging.getLogger("g4.serve")
+_EVENTS_AHEAD = 64
+
+
+@router.post("/v1/chat/completions", response_model=None)
+@router.post("/chat/completions", response_model=None, include_in_schema=False)
+async def complete_chat(body: ChatBody, request: Request, service: ServiceParam) -> Response:
+    """Answer the last message of a conversation: as one JSON object, or as a stream of events."""
+    # Decoding images takes time that the others do not have.
+    first = await asyncio.to_thread(make_turn_request, body, service.media)
+    requests = [choose_seed(first, index) for index in range(body.n or 1)]
+    if not body.stream:
+        collecting = asyncio.gather(*(_collect_turn(service, turn) for turn in requests))
+        choices = await wait_for_result(request, collecting)
+        answer = AnswerId.new(service.find_model(body.model).name)
+        completion = make_completion(answer, choices, logprobs=bool(body.logprobs))
+        return Response(encode_json(completion), media_type="application/json")
+    turns = AsyncExitStack()
+    turn = await start_first_turn(request, service, first, turns)
+    stream = _ChatStream(service, body, turn.model.name)
+    return stream_events(stream.write_chunks(turn, requests), turns)
+
+
+async def _collect_turn(service: Service, request: TurnRequest) -> Choice:
+    async with service.start_turn(request) as turn:
+        return collect_choice([event async for event in turn])
+
+
+class _ChatStream:
+    """The server-sent events of one request."""
+
+    def __init__(self, service: Service, body: ChatBody, model: str) -> None:
+        self._service, self._body = service, body
+        self._answer = AnswerId.new(model)
+        options = body.stream_options
+        self._include_usage = options is not None and bool(options.include_usage)
+
+    async def write_chunks(self, turn: Turn, requests: list[TurnRequest]) -> AsyncIterator[str]:
+        """Yield all events; `turn` is the answer to the first of `requests`, begun.
+
+        An error that comes later is the last event, in the form of an error's body.
+        """
+        writers = [
+            ChunkWriter(
+                self._answer,
+                index,
+                logprobs=bool(self._body.logprobs),
+                include_usage=self._include_usage,
+            )
+            for index in range(len(requests))
+        ]
+        try:
+            for writer in writers:
+                yield writer.write_role()
+            async for index, event in _merge_turns(self._service, turn, requests[1:]):
+                if chunk := writers[index].write_event(event):
+                    yield chunk
+            replies: list[Reply] = [writer.reply for writer in writers if writer.reply]
+            if self._include_usage:
+                yield write_usage_chunk(self._answer, replies)
+            yield "data: [DONE]\n\n"
+        except Exception as err:
+            yield describe_late_error(err, "/v1/chat/completions")
+
+
+def describe_late_error(err: Exception, path: str) -> str:
+    """Return an error that comes in the middle of a stream as an event; a bug is logged."""
+    problem = explain_error(err)
+    if problem.code == "error":
+        _LOG.error("a bug in g4 at POST %s", path, exc_info=err)
+    return f"data: {encode_json(problem.as_body(path))}\n\n"
+
+
+async def _merge_turns(
+    service: Service, first: Turn, others: list[TurnRequest]
+) -> AsyncIterator[tuple[int, TurnEvent]]:
+    """Yield the events of all choices as they come, each with the number of its choice."""
+    if not others:
+        async for event in first:
+            yield 0, event
+        return
+    queue: asyncio.Queue[Any] = asyncio.Queue(_EVENTS_AHEAD)
+
+    async def forward(index: int, turn: Turn) -> None:
+        async for event in turn:
+            await queue.put((index, event))
+
+    async def start(index: int, request: TurnRequest) -> None:
+        async with service.start_turn(request) as turn:
+            await forward(index, turn)
+
+    async def run_all() -> None:
+        try:
+            starting = (start(index, request) for index, request in enumerate(others, 1))
+            await asyncio.gather(forward(0, first), *starting)
+            await queue.put(None)
+        except Exception as err:
+            await queue.put(err)
+
+    runner = asyncio.create_task(run_all())
+    try:
+        while (item := await queue.get()) is not None:
+            if isinstance(item, Exception):
+                raise item
+            yield item
+    finally:
+        runner.cancel()
+        await asyncio.gather(runner, return_exceptions=True)

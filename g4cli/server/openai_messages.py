@@ -1,0 +1,262 @@
+"""Messages, tools and limits of a chat completion as `g4cli.prompt` and the engine take them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from g4cli.core.errors import BadField, UsageError
+from g4cli.operations.serving.media_files import MediaFiles
+from g4cli.operations.serving.requests import Thinking, ToolChoice, TurnRequest
+from g4cli.prompt.messages import Media, Message, ToolCall
+from g4cli.prompt.tools import declare_tool
+from g4cli.runtime.engine.options import TokenBias
+from g4cli.server.limits import MAX_MEDIA, MAX_SCHEMA_BYTES, MAX_TOOL_BYTES
+from g4cli.server.media_data import store_base64, store_data_uri
+from g4cli.server.openai_request import (
+    AssistantMessage,
+    AudioPart,
+    ChatBody,
+    ImagePart,
+    JsonObjectFormat,
+    JsonSchemaFormat,
+    NamedToolChoice,
+    SamplingFields,
+    TextPart,
+    Tool,
+    ToolMessage,
+    UserPart,
+    WireMessage,
+)
+
+_EFFORTS: Final[Mapping[str, Thinking]] = {
+    "none": "off",
+    "minimal": "low",
+    "low": "low",
+    "medium": "medium",
+    "high": "high",
+    "xhigh": "high",
+}
+# Names of sampling parameters that a request and the engine call differently.
+_SAMPLING_NAMES: Final = {"temperature": "temp"}
+_SAMPLING_FIELDS: Final = (
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "presence_penalty",
+    "frequency_penalty",
+    "repeat_penalty",
+    "repeat_last_n",
+    "ignore_eos",
+)
+
+
+def make_turn_request(body: ChatBody, files: MediaFiles) -> TurnRequest:
+    """Return the request for the first choice of `body`. Raises BadField with the field's name."""
+    messages = _join_leading_systems(convert_messages(body.messages, files))
+    tools = convert_tools(body.tools or ())
+    thinking = _choose_thinking(body)
+    schema, grammar = _choose_grammar(body)
+    return TurnRequest(
+        model=body.model,
+        messages=messages,
+        tools=tools,
+        tool_choice=_choose_tools(body, tools),
+        parallel_tool_calls=body.parallel_tool_calls is not False,
+        thinking=thinking,
+        continue_last=messages[-1].role == "assistant" and not messages[-1].tool_calls,
+        sampling=make_sampling(body),
+        stop=make_stop(body),
+        max_tokens=body.max_completion_tokens or body.max_tokens or 0,
+        json_schema=schema,
+        grammar=grammar,
+        n_probs=_choose_n_probs(body),
+        stop_on_loop=body.g4 is None or body.g4.stop_on_loop is not False,
+    )
+
+
+def make_sampling(body: SamplingFields) -> dict[str, Any]:
+    """Return the sampling parameters that a body sets, by the names of the engine. Raises BadField."""
+    found: dict[str, Any] = {
+        _SAMPLING_NAMES.get(name, name): value
+        for name in _SAMPLING_FIELDS
+        if (value := getattr(body, name)) is not None
+    }
+    if body.seed is not None:
+        found["seed"] = body.seed & 0xFFFFFFFF
+    if body.logit_bias:
+        found["logit_bias"] = tuple(
+            TokenBias(_read_token(name), bias) for name, bias in body.logit_bias.items()
+        )
+    return found
+
+
+def make_stop(body: SamplingFields) -> tuple[str, ...]:
+    """Return the stop strings of a body."""
+    stop = body.stop or ()
+    return (stop,) if isinstance(stop, str) else tuple(stop)
+
+
+def convert_messages(messages: Sequence[WireMessage], files: MediaFiles) -> list[Message]:
+    """Return the messages of a conversation; images and sounds become files. Raises BadField."""
+    found: list[Message] = []
+    names: dict[str, str] = {}  # of functions, by the id of their call
+    n_media = 0
+    for index, message in enumerate(messages):
+        field = f"messages.{index}"
+        if isinstance(message, AssistantMessage):
+            calls = []
+            for number, call in enumerate(message.tool_calls or ()):
+                place = f"{field}.tool_calls.{number}.function.arguments"
+                arguments = parse_arguments(call.function.arguments, place)
+                calls.append(ToolCall(call.function.name, arguments))
+                names[call.id] = call.function.name
+            text = _join_text(message.content or "")
+            found.append(Message("assistant", text, tool_calls=tuple(calls)))
+        elif isinstance(message, ToolMessage):
+            name = message.name or names.get(message.tool_call_id)
+            if name is None:
+                what = f"no earlier call has the id {message.tool_call_id!r:.80}"
+                raise BadField(f"{field}.tool_call_id", what)
+            found.append(Message("tool", _join_text(message.content), name=name))
+        elif message.role == "user":
+            text, media = _read_parts(message.content, files, field)
+            n_media += len(media)
+            found.append(Message("user", text, media=tuple(media)))
+        else:
+            found.append(Message("system", _join_text(message.content)))
+    if n_media > MAX_MEDIA:
+        raise BadField("messages", f"{n_media} images and sounds; at most {MAX_MEDIA}")
+    return found
+
+
+def convert_tools(tools: Sequence[Tool]) -> tuple[Mapping[str, Any], ...]:
+    """Return tools as `g4cli.prompt.tools` takes them. Raises BadField."""
+    found = []
+    names: set[str] = set()
+    size = 0
+    for index, tool in enumerate(tools):
+        function = tool.function.model_dump(exclude_none=True, exclude={"strict"})
+        try:
+            size += len(json.dumps(function))
+            declare_tool({"type": "function", "function": function})
+        except (UsageError, AttributeError, TypeError, ValueError) as err:
+            said = err.message if isinstance(err, UsageError) else "this is no JSON schema"
+            raise BadField(f"tools.{index}.function", said) from None
+        if tool.function.name in names:
+            raise BadField(f"tools.{index}.function.name", "two tools have this name")
+        names.add(tool.function.name)
+        found.append({"type": "function", "function": function})
+    if size > MAX_TOOL_BYTES:
+        raise BadField("tools", f"they have {size:,} bytes; at most {MAX_TOOL_BYTES:,}")
+    return tuple(found)
+
+
+def parse_arguments(text: str, field: str) -> Mapping[str, Any]:
+    """Return the arguments of a call, which are a JSON object as text. Raises BadField."""
+    try:
+        value = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise BadField(field, "this is no JSON object")
+    return value
+
+
+def choose_seed(request: TurnRequest, index: int) -> TurnRequest:
+    """Return the request of choice number `index`: with a seed, each choice has the next one."""
+    seed = request.sampling.get("seed")
+    if seed is None or index == 0:
+        return request
+    return replace(request, sampling={**request.sampling, "seed": (seed + index) & 0xFFFFFFFF})
+
+
+def _join_leading_systems(messages: Sequence[Message]) -> tuple[Message, ...]:
+    n_first = next((i for i, m in enumerate(messages) if m.role != "system"), len(messages))
+    if n_first < 2:
+        return tuple(messages)
+    text = "\n\n".join(message.content for message in messages[:n_first])
+    return (Message("system", text), *messages[n_first:])
+
+
+def _join_text(content: str | Sequence[TextPart]) -> str:
+    return content if isinstance(content, str) else "".join(part.text for part in content)
+
+
+def _read_parts(
+    content: str | Sequence[UserPart], files: MediaFiles, field: str
+) -> tuple[str, list[Media]]:
+    if isinstance(content, str):
+        return content, []
+    texts: list[str] = []
+    media: list[Media] = []
+    for index, part in enumerate(content):
+        place = f"{field}.content.{index}"
+        if isinstance(part, ImagePart):
+            if part.image_url.detail not in (None, "auto"):
+                what = "all images have the same number of tokens (g4 serve --image-tokens)"
+                raise BadField(f"{place}.image_url.detail", what)
+            media.append(store_data_uri(files, part.image_url.url, f"{place}.image_url.url"))
+        elif isinstance(part, AudioPart):
+            sound = part.input_audio
+            media.append(store_base64(files, "audio", sound.data, f"{place}.input_audio.data"))
+        else:
+            texts.append(part.text)
+    return "\n".join(texts), media
+
+
+def _choose_thinking(body: ChatBody) -> Thinking:
+    enabled = body.chat_template_kwargs.enable_thinking if body.chat_template_kwargs else None
+    if body.reasoning_effort is None:
+        return "on" if enabled else "off"
+    thinking = _EFFORTS[body.reasoning_effort]
+    if enabled is not None and enabled != (thinking != "off"):
+        raise BadField("chat_template_kwargs.enable_thinking", "reasoning_effort says otherwise")
+    return thinking
+
+
+def _choose_tools(body: ChatBody, tools: Sequence[Mapping[str, Any]]) -> ToolChoice:
+    choice = body.tool_choice
+    if choice is None or choice == "auto":
+        return ToolChoice()
+    if choice == "none":
+        return ToolChoice("none")
+    name = choice.function.name if isinstance(choice, NamedToolChoice) else ""
+    names = [tool["function"]["name"] for tool in tools]
+    if not names or (name and name not in names):
+        raise BadField("tool_choice", f"no such tool is among tools: {name or 'there are none'}")
+    return ToolChoice("required", name)
+
+
+def _choose_grammar(body: ChatBody) -> tuple[str, str]:
+    """Return the JSON schema and the grammar of the answer, "" where there is none."""
+    form = body.response_format
+    value: Any = None
+    if isinstance(form, JsonSchemaFormat):
+        value = form.json_schema.schema_
+    elif isinstance(form, JsonObjectFormat):
+        value = form.schema_ or {"type": "object"}
+    schema = "" if value is None else json.dumps(value)
+    if len(schema) > MAX_SCHEMA_BYTES:
+        what = f"the schema has {len(schema):,} bytes; at most {MAX_SCHEMA_BYTES:,}"
+        raise BadField("response_format", what)
+    if schema and body.grammar:
+        raise BadField("grammar", "response_format says what the answer is already")
+    return schema, body.grammar or ""
+
+
+def _choose_n_probs(body: ChatBody) -> int | None:
+    if body.logprobs:
+        return body.top_logprobs or 0
+    if body.top_logprobs is not None:
+        raise BadField("top_logprobs", "it needs logprobs=true")
+    return None
+
+
+def _read_token(name: str) -> int:
+    if not name.isdecimal() or len(name) > 9:
+        raise BadField(f"logit_bias.{name[:40]}", "this is no token id")
+    return int(name)
