@@ -9,14 +9,12 @@ sizes of published files by tests/unit/core/test_drafter_shape.py.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 from g4cli.core.errors import BadGGUF
+from g4cli.core.file_kind import DRAFT
 from g4cli.core.gguf_header import Header
 from g4cli.core.inventory import ROPE_FREQS, TOKEN_EMBD, TensorDims
 from g4cli.core.shape import COUNT, Keys
-
-ARCHITECTURE: Final = "gemma4-assistant"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +41,7 @@ class DraftShape:
 
 def draft_shape_of(header: Header) -> DraftShape:
     """Return the shape that the header of a draft model declares. Raises BadGGUF for others."""
-    keys = Keys(header, (ARCHITECTURE,), "a draft model of Gemma 4")
+    keys = Keys(header, (DRAFT,), "a draft model of Gemma 4")
     n_layer = keys.read_number("block_count")
     embedding = header.tensors.get(TOKEN_EMBD)
     if embedding is None or len(embedding.shape) != 2:

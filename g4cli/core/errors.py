@@ -1,4 +1,4 @@
-"""Every error a user can meet, as data; `g4cli.cli.main` renders them, nobody else.
+"""Every error that a user can meet, as data. Only `g4cli.cli.main` and the server render them.
 
     G4Error ................................ exit code
      +- UsageError                           2   the request itself is wrong

@@ -30,6 +30,8 @@ FileKind: TypeAlias = Literal[
 
 TEXT: Final = "gemma4"
 DRAFT: Final = "gemma4-assistant"
+MMPROJ: Final = "clip"
+"""The architecture of an mmproj, of whatever model it is."""
 PROJECTORS: Final = {"vision": ("gemma4v", "gemma4uv"), "audio": ("gemma4a", "gemma4ua")}
 """The projector types of Gemma 4's image and audio encoders."""
 # Only Gemma 4 has all of these: they identify the network where general.architecture is wrong.
@@ -92,7 +94,7 @@ def kind_of(header: Header) -> FileKind:
         return "imatrix"
     if general_type == "adapter" or "adapter.type" in header.keys:
         return "adapter"
-    if architecture == "clip" or general_type == "mmproj":
+    if architecture == MMPROJ or general_type == "mmproj":
         return "other-mmproj" if _is_foreign_projector(header) else "mmproj"
     if architecture == DRAFT:
         return "draft-model"

@@ -7,12 +7,12 @@ reads the rest. Here the header is read first, by the same rules as in stb_image
 
 from __future__ import annotations
 
-import struct
 import zlib
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from g4cli.core.errors import BadMedia
+from g4cli.core.header_bytes import unpack_at
 from g4cli.core.units import size_text
 
 MAX_SIDE: Final = 16384
@@ -91,20 +91,9 @@ def _check_header(format_: str, width: int, height: int, bytes_per_pixel: float)
     return ImageHeader(format_, width, height, needed)
 
 
-def _unpack_at(data: bytes, layout: str, at: int) -> tuple[Any, ...]:
-    """Return the numbers of `layout` at byte `at`.
-
-    Raises BadMedia where the file ends before them.
-    """
-    try:
-        return struct.unpack_from(layout, data, at)
-    except struct.error:
-        raise BadMedia("is damaged: it ends inside its header") from None
-
-
 def _read_png(data: bytes) -> ImageHeader:
     # https://www.w3.org/TR/png-3/, 5.3 chunk layout, 11.2.1 IHDR
-    length, kind, width, height, depth, color, compression, filter_, interlace = _unpack_at(
+    length, kind, width, height, depth, color, compression, filter_, interlace = unpack_at(
         data, ">I4sIIBBBBB", 8
     )
     if length != 13 or kind != b"IHDR":
@@ -125,7 +114,7 @@ def _png_pieces(data: bytes) -> list[tuple[int, int]]:
     """Return the byte ranges of the compressed rows. Raises BadMedia if a chunk is truncated."""
     pieces, at = [], 8
     for _ in range(_MAX_PARTS):
-        length, kind = _unpack_at(data, ">I4s", at)
+        length, kind = unpack_at(data, ">I4s", at)
         if at + 12 + length > len(data):
             raise BadMedia("is damaged: it ends too early")
         if kind == b"IDAT":
@@ -138,7 +127,7 @@ def _png_pieces(data: bytes) -> list[tuple[int, int]]:
 
 def _png_rows(data: bytes) -> int:
     """Return the bytes of all rows before compression, one filter byte before each."""
-    full_width, full_height, depth, color, _, _, interlace = _unpack_at(data, ">IIBBBBB", 16)
+    full_width, full_height, depth, color, _, _, interlace = unpack_at(data, ">IIBBBBB", 16)
     bits, total = _PNG_CHANNELS[color] * depth, 0
     for x, y, step_x, step_y in _ADAM7 if interlace else ((0, 0, 1, 1),):
         width = (full_width - x + step_x - 1) // step_x
@@ -191,7 +180,7 @@ def _read_jpeg(data: bytes) -> ImageHeader:
         elif marker in (0, 1) or 0xD0 <= marker <= 0xD8:
             at += 2
         else:
-            (length,) = _unpack_at(data, ">H", at + 2)
+            (length,) = unpack_at(data, ">H", at + 2)
             if length < 2:
                 raise BadMedia("is damaged: a segment without a length")
             at += 2 + length
@@ -199,7 +188,7 @@ def _read_jpeg(data: bytes) -> ImageHeader:
 
 
 def _jpeg_frame(data: bytes, at: int, *, progressive: bool) -> ImageHeader:
-    length, depth, height, width, n_components = _unpack_at(data, ">HBHHB", at)
+    length, depth, height, width, n_components = unpack_at(data, ">HBHHB", at)
     if depth != 8 or n_components not in (1, 3, 4) or length != 8 + 3 * n_components:
         raise BadMedia("is a kind of JPEG that g4 does not read")
     # Planes, 16-bit coefficients if progressive, the RGB result and mtmd's copy of it.
@@ -214,12 +203,12 @@ def _jpeg_frame(data: bytes, at: int, *, progressive: bool) -> ImageHeader:
 
 def _read_bmp(data: bytes) -> ImageHeader:
     # BITMAPFILEHEADER and BITMAPCOREHEADER / BITMAPINFOHEADER / V4 / V5 of the Windows API
-    offset, size = _unpack_at(data, "<II", 10)
+    offset, size = unpack_at(data, "<II", 10)
     compression = 0
     if size == 12:
-        width, height, planes, bits = _unpack_at(data, "<HHHH", 18)
+        width, height, planes, bits = unpack_at(data, "<HHHH", 18)
     elif size in (40, 56, 108, 124):
-        width, height, planes, bits, compression = _unpack_at(data, "<iiHHI", 18)
+        width, height, planes, bits, compression = unpack_at(data, "<iiHHI", 18)
         height = abs(height)
     else:
         raise BadMedia("is damaged: its BMP header is not valid")
@@ -236,14 +225,14 @@ def _read_bmp(data: bytes) -> ImageHeader:
 
 def _read_gif(data: bytes) -> ImageHeader:
     # https://www.w3.org/Graphics/GIF/spec-gif89a.txt, 18 to 20 and 23
-    width, height, flags = _unpack_at(data, "<HHB", 6)
+    width, height, flags = unpack_at(data, "<HHB", 6)
     # Four bytes a pixel for canvas and background, one for the history, then RGB twice.
     found = _check_header("gif", width, height, 4 + 4 + 1 + 6)
     at = 13 + (3 << ((flags & 7) + 1) if flags & 0x80 else 0)
-    (kind,) = _unpack_at(data, "B", at)
+    (kind,) = unpack_at(data, "B", at)
     for _ in range(_MAX_PARTS):
         if kind == 0x2C:
-            x, y, frame_width, frame_height = _unpack_at(data, "<HHHH", at + 1)
+            x, y, frame_width, frame_height = unpack_at(data, "<HHHH", at + 1)
             if x + frame_width > width or y + frame_height > height:
                 raise BadMedia("is damaged: its first frame is larger than the image")
             if frame_width * frame_height > _GIF_RATIO * len(data):
@@ -252,7 +241,7 @@ def _read_gif(data: bytes) -> ImageHeader:
         if kind != 0x21:
             raise BadMedia("is damaged: it is a GIF without a frame")
         at = _after_gif_extension(data, at)
-        (kind,) = _unpack_at(data, "B", at)
+        (kind,) = unpack_at(data, "B", at)
     raise BadMedia(_TOO_MANY)
 
 
@@ -260,7 +249,7 @@ def _after_gif_extension(data: bytes, at: int) -> int:
     """Return the end of the extension at `at`: after its sub-blocks and the empty one."""
     at += 2
     for _ in range(_MAX_PARTS):
-        (length,) = _unpack_at(data, "B", at)
+        (length,) = unpack_at(data, "B", at)
         at += 1 + length
         if not length:
             return at

@@ -8,11 +8,11 @@ headers are read first, by the same rules as in miniaudio (vendor/miniaudio/mini
 from __future__ import annotations
 
 import re
-import struct
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from g4cli.core.errors import BadMedia
+from g4cli.core.header_bytes import unpack_at
 
 MAX_SECONDS: Final = 3600
 """An hour: 90,000 tokens of a prompt, and 220 MiB of samples at the encoder's 16 kHz."""
@@ -101,17 +101,6 @@ def _check_header(
     return SoundHeader(format_, rate, channels, n_samples / rate)
 
 
-def _unpack_at(data: bytes, layout: str, at: int) -> tuple[Any, ...]:
-    """Return the numbers of `layout` at byte `at`.
-
-    Raises BadMedia where the file ends before them.
-    """
-    try:
-        return struct.unpack_from(layout, data, at)
-    except struct.error:
-        raise BadMedia("is damaged: it ends inside its header") from None
-
-
 def _after_id3(data: bytes) -> int:
     """Return the offset after the ID3v2 tags, 0 if there is none.
 
@@ -121,7 +110,7 @@ def _after_id3(data: bytes) -> int:
     for _ in range(_MAX_PARTS):
         if data[at : at + 3] != b"ID3":
             return at
-        flags, *size = _unpack_at(data, "5B", at + 5)
+        flags, *size = unpack_at(data, "5B", at + 5)
         at += 10 + sum(
             (part & 0x7F) << shift for part, shift in zip(size, (21, 14, 7, 0), strict=True)
         )
@@ -131,12 +120,12 @@ def _after_id3(data: bytes) -> int:
 
 def _read_wav(data: bytes) -> SoundHeader:
     # Multimedia Programming Interface and Data Specifications 1.0, IBM and Microsoft, 1991, "WAVE"
-    (riff_size,) = _unpack_at(data, "<I", 4)
+    (riff_size,) = unpack_at(data, "<I", 4)
     if riff_size < 36:
         raise BadMedia("is damaged: its RIFF header is not valid")
     at, form = 12, None
     for _ in range(_MAX_PARTS):
-        size = _unpack_at(data, "<4sI", at)[1]
+        size = unpack_at(data, "<4sI", at)[1]
         kind, at = data[at : at + 4], at + 8
         if kind == b"data":
             break
@@ -160,13 +149,13 @@ def _read_wav(data: bytes) -> SoundHeader:
 
 def _wav_format(data: bytes, at: int, size: int) -> tuple[int, int, int]:
     """Return samples per second, channels, and the bytes of one sample of all channels."""
-    tag, channels, rate, _, frame_bytes, bits = _unpack_at(data, "<HHIIHH", at)
-    if size < 16 or (size > 16 and _unpack_at(data, "<H", at + 16)[0] > size - 18):
+    tag, channels, rate, _, frame_bytes, bits = unpack_at(data, "<HHIIHH", at)
+    if size < 16 or (size > 16 and unpack_at(data, "<H", at + 16)[0] > size - 18):
         raise BadMedia("is damaged: its WAV header is not valid")
     if tag == _WAV_EXTENSIBLE:
         if size < 40:
             raise BadMedia("is damaged: its WAV header is not valid")
-        (tag,) = _unpack_at(data, "<H", at + 24)
+        (tag,) = unpack_at(data, "<H", at + 24)
     if tag not in _WAV_BITS:
         raise BadMedia("is a WAV with a compression that g4 does not read")
     if bits not in _WAV_BITS[tag] or frame_bytes != channels * bits // 8 or not frame_bytes:
@@ -177,17 +166,17 @@ def _wav_format(data: bytes, at: int, size: int) -> tuple[int, int, int]:
 def _read_flac(data: bytes, at: int) -> SoundHeader:
     # RFC 9639, 8.1 metadata block header, 8.2 streaminfo
     at += 4
-    (head,) = _unpack_at(data, ">I", at)
+    (head,) = unpack_at(data, ">I", at)
     if head & 0x7FFFFFFF != 34:
         raise BadMedia("is damaged: its FLAC header is missing")
-    _, most, _, _, packed = _unpack_at(data, ">HH3s3sQ", at + 4)
+    _, most, _, _, packed = unpack_at(data, ">HH3s3sQ", at + 4)
     rate, channels = packed >> 44, (packed >> 41 & 7) + 1
     n_samples = packed & (1 << 36) - 1
     if n_samples == 0:
         raise BadMedia("does not declare its length")
     found = _check_header("flac", rate, channels, n_samples)
     for _ in range(_MAX_PARTS):
-        (head,) = _unpack_at(data, ">I", at)
+        (head,) = unpack_at(data, ">I", at)
         at += 4 + (head & 0xFFFFFF)
         if at > len(data):
             raise BadMedia("is damaged: it ends too early")
@@ -281,7 +270,7 @@ def _check_mp3_tags(data: bytes, at: int, rate: int) -> None:
             tag = data.find(name, tag + 1, len(data) - 8)
             if tag < 0:
                 break
-            flags, n_frames = _unpack_at(data, ">II", tag + 4)
+            flags, n_frames = unpack_at(data, ">II", tag + 4)
             starts = (tag - offset for offset in _MP3_TAG_OFFSETS) if flags & 1 else ()
             for start in starts:
                 if start < at or not _MP3_SYNC.match(data, start) or n_frames == _NO_COUNT:

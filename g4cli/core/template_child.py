@@ -19,6 +19,8 @@ from g4cli.core.errors import BadFile
 from g4cli.core.quoting import shell_command
 from g4cli.core.units import GIB
 
+TEMPLATE_KEY: Final = "tokenizer.chat_template"
+"""The key under which a GGUF holds its chat template."""
 # The published templates have 12,000 to 18,000 characters.
 TEMPLATE_LIMIT: Final = 1 << 18
 CPU_LIMIT_S: Final = 5

@@ -13,7 +13,6 @@ from g4cli.core.shape import Shape
 
 TOKENIZER: Final = "tokenizer.ggml."
 """The prefix of the keys of a tokenizer."""
-TEMPLATE_KEY: Final = "tokenizer.chat_template"
 
 # Key, the value in every published file, what another value does. llama.cpp accepts any value
 # without a warning.

@@ -35,6 +35,7 @@ from g4cli.core.progress import Progress, no_progress
 from g4cli.core.quoting import shell_command
 from g4cli.core.registry import MODELS, Model
 from g4cli.core.shape import Shape, shape_of
+from g4cli.core.template_child import TEMPLATE_KEY
 from g4cli.doctor.checks.tokenizer import TOKEN_TYPES
 from g4cli.doctor.reference import (
     BYTE_TYPE,
@@ -43,7 +44,6 @@ from g4cli.doctor.reference import (
     EMPTY_THOUGHT_MODELS,
     SPECIAL_IDS,
     SUPPRESSED_TOKENS,
-    TEMPLATE_KEY,
     TOKENIZER,
     find_model_name,
 )

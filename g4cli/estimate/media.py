@@ -12,12 +12,11 @@ from functools import lru_cache
 from typing import Final
 
 from g4cli.core.errors import BadGGUF
-from g4cli.core.file_kind import PROJECTORS
+from g4cli.core.file_kind import MMPROJ, PROJECTORS
 from g4cli.core.gguf_header import Header
 from g4cli.estimate.encoders import Encoder, audio_graph, vision_graph
 from g4cli.estimate.graph import CPU_ALIGNMENT, graph_bytes
 
-ARCHITECTURE: Final = "clip"
 IMAGE_TOKENS: Final = 1120
 """The default image token budget: image_max_tokens of llama.cpp for Gemma 4."""
 
@@ -52,7 +51,7 @@ def media_bytes(header: Header, image_tokens: int = IMAGE_TOKENS) -> Media:
 
     Raises BadGGUF if the file is not an encoder of Gemma 4.
     """
-    if header.architecture != ARCHITECTURE:
+    if header.architecture != MMPROJ:
         raise BadGGUF(
             header.path,
             f"architecture {header.architecture!r} is not an image or audio encoder",

@@ -8,7 +8,7 @@ odd: a *stray*. So a noisy cycle shows as one dominant lag, with strays between.
 Lists of records with one layout look alike: JSON objects, rows of a table, the cases of a macro.
 Most of their tokens repeat as well, and the rest is new in each record. The difference is where the
 new tokens are. In records they come at the same places of each repetition, or at even distances;
-noise falls anywhere. Three many_digits tell: the share of strays that have another stray one period
+noise falls anywhere. Three numbers tell: the share of strays that have another stray one period
 earlier, how many different 3-grams precede the strays compared with what chance would give, and
 whether the distances between strays are equal.
 

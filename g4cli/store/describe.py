@@ -15,6 +15,7 @@ from g4cli.core.gguf_header import Header, TensorInfo
 from g4cli.core.gguf_values import Array, Value
 from g4cli.core.quoting import shell_command
 from g4cli.core.shape import Shape, shape_of
+from g4cli.core.template_child import TEMPLATE_KEY
 from g4cli.core.units import size_text
 from g4cli.prompt.published_templates import (
     describe_published,
@@ -195,7 +196,7 @@ def _text_lines(header: Header) -> Iterator[tuple[str, str]]:
         )
         model = text_key(header, "tokenizer.ggml.model") or "unnamed"
         yield "vocabulary", f"{len(tokens.data):,} tokens, {model}" + (f" ({ids})" if ids else "")
-    template = text_key(header, "tokenizer.chat_template")
+    template = text_key(header, TEMPLATE_KEY)
     if template:
         yield "template", f"{_name_template(template)}, {len(template):,} characters"
     for key, label in (("general.license", "license"), ("g4.format", "contents")):

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 from g4cli.core.errors import BadFile
-from g4cli.core.file_kind import text_key
+from g4cli.core.file_kind import MMPROJ, text_key
 from g4cli.core.files import atomic_file
 from g4cli.core.gguf import read_header
 from g4cli.core.gguf_header import Header
@@ -159,7 +159,7 @@ def role_of(header: Header) -> Role:
     if part and isinstance(part.data, int) and part.data > 0:
         return "part"
     architecture = text_key(header, "general.architecture")
-    if architecture == "clip":
+    if architecture == MMPROJ:
         return "mmproj"
     return "draft" if architecture.endswith("-assistant") else "model"
 

@@ -211,12 +211,12 @@ def remove_entry(entry: Entry | Unfinished) -> None:
 
     Raises UsageError if the system refuses.
     """
-    beside = (
+    record = (
         manifest_path(entry.path)
         if isinstance(entry, Entry)
         else entry.path.with_suffix(".journal")
     )
-    for path in (entry.path, beside):
+    for path in (entry.path, record):
         try:
             path.unlink(missing_ok=True)
         except OSError as err:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from g4cli.core.errors import G4Error
-from g4cli.core.file_kind import DRAFT, TEXT, text_key
+from g4cli.core.file_kind import DRAFT, MMPROJ, TEXT, text_key
 from g4cli.core.gguf import read_header
 from g4cli.core.paths import hub_cache_dir, llama_cpp_dir, lm_studio_dirs, ollama_dirs
 from g4cli.store.manifest import Role, role_of, type_of
@@ -25,7 +25,7 @@ from g4cli.store.manifest import Role, role_of, type_of
 _MAX_FILES: Final = 500  # a disk full of models must not make `g4 list` slow
 _DIGEST: Final = re.compile(r"sha256:([0-9a-f]{64})")
 _LAYERS: Final = tuple(f"application/vnd.ollama.image.{kind}" for kind in ("model", "projector"))
-_ARCHITECTURES: Final = (TEXT, DRAFT, "clip")
+_ARCHITECTURES: Final = (TEXT, DRAFT, MMPROJ)
 # Prefixes of mmproj tensors. Ollama puts them into the model's file, which llama.cpp refuses.
 _PROJECTOR: Final = ("v.", "a.", "mm.")
 
@@ -69,7 +69,7 @@ def _describe_file(program: str, name: str, path: Path) -> ForeignModel | None:
     architecture = text_key(header, "general.architecture")
     if architecture not in _ARCHITECTURES:
         return None
-    if architecture == "clip" and "gemma" not in f"{name} {path}".lower():
+    if architecture == MMPROJ and "gemma" not in f"{name} {path}".lower():
         return None
     mixed = architecture == TEXT and any(t.startswith(_PROJECTOR) for t in header.tensors)
     note = "contains its mmproj: only Ollama can load it" if mixed else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from g4cli.core.file_kind import PROJECTORS
+from g4cli.core.file_kind import MMPROJ, PROJECTORS, TEXT
 from g4cli.core.gguf_header import Header
 from g4cli.core.registry import MODELS
 from g4cli.doctor.checks.advice import GET_MMPROJ
@@ -25,7 +25,7 @@ def check_projector(facts: FileFacts) -> Outcome:
     if (
         header is None
         or header.keys.get("general.architecture") is None
-        or header.architecture != "clip"
+        or header.architecture != MMPROJ
     ):
         return skipped("not an mmproj file")
     encoders = _list_encoders(header)
@@ -69,11 +69,11 @@ def check_pair(facts: FileFacts) -> Outcome:
     """Compare an mmproj with the model in its folder, if there is exactly one of each."""
     header = facts.header
     mine = header.architecture if header is not None and facts.neighbors else ""
-    wanted = {"clip": "gemma4", "gemma4": "clip"}.get(mine)
+    wanted = {MMPROJ: TEXT, TEXT: MMPROJ}.get(mine)
     others = [h for h in facts.neighbors if h.architecture == wanted]
     if header is None or len(others) != 1:
         return skipped("no other file to compare with")
-    text, mmproj = (others[0], header) if mine == "clip" else (header, others[0])
+    text, mmproj = (others[0], header) if mine == MMPROJ else (header, others[0])
     width = text.get("gemma4.embedding_length", int, default=0)
     wrong = {
         int(v.data)
@@ -86,7 +86,7 @@ def check_pair(facts: FileFacts) -> Outcome:
     if not wrong:
         return ok(f"fits {other}")
     # Two files in one folder need not belong together: the mmproj fails, the model does not.
-    if mine == "clip":
+    if mine == MMPROJ:
         return fail(
             f"the model in its folder ({other}) has the hidden size {width}, this mmproj is for "
             f"{min(wrong)}",

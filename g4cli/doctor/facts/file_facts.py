@@ -13,14 +13,13 @@ from g4cli.core.errors import BadGGUF
 from g4cli.core.file_kind import FileKind
 from g4cli.core.gguf_header import Header
 from g4cli.core.shape import Shape
-from g4cli.core.template_child import TEMPLATE_LIMIT
+from g4cli.core.template_child import TEMPLATE_KEY, TEMPLATE_LIMIT
 from g4cli.doctor.facts.hashes import Hashes
 from g4cli.doctor.facts.tensor_stats import TensorStats
 from g4cli.doctor.facts.vocabulary import Vocabulary
 from g4cli.doctor.probe.child import ProbeResult
 from g4cli.doctor.probe.compare import ConfigComparison, FormatAnswers
 from g4cli.doctor.probe.tokenizer import TokenizerAnswers
-from g4cli.doctor.reference import TEMPLATE_KEY
 
 Depth: TypeAlias = Literal["quick", "default", "deep"]
 """What is examined: only the header; also samples and llama.cpp; every byte and every probe."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from g4cli.chat import Conversation, Finished, Reply, TurnEvent, TurnOptions, fit_prompt
 from g4cli.core.errors import G4Error, Interrupted, UsageError
 from g4cli.core.files import require_file
-from g4cli.core.template_child import render_template
+from g4cli.core.template_child import TEMPLATE_KEY, render_template
 from g4cli.operations.chat.inputs import ChatInputs
 from g4cli.operations.chat.request import ChatRequest
 from g4cli.operations.fit.options import find_encoder
@@ -79,7 +79,7 @@ class ChatSession:
         self._grammar = inputs.grammar or None
         if inputs.json_schema:
             self._grammar = self._compile_schema(inputs.json_schema)
-        template: str = model.header.get("tokenizer.chat_template", str, "")
+        template: str = model.header.get(TEMPLATE_KEY, str, "")
         self._render = choose_renderer(template or None, partial(render_template, path=model.path))
         if self._render.notice:
             reporter.warn(self._render.notice)

@@ -10,7 +10,7 @@ from functools import partial
 from g4cli.core.errors import DoesNotFit
 from g4cli.core.reporter import Reporter
 from g4cli.core.shape import shape_of
-from g4cli.core.template_child import render_template
+from g4cli.core.template_child import TEMPLATE_KEY, render_template
 from g4cli.fit import COMMON_CTX
 from g4cli.host import HostFacts, read_host
 from g4cli.operations.chat.drafting import choose_draft
@@ -46,7 +46,7 @@ class ModelOpener:
         offer = self._catalog.find(name)
         model, request, media = await asyncio.to_thread(self._plan, offer, others)
         engine = await AsyncEngine.start(request, media, n_queue=self._options.queue)
-        template: str = model.header.get("tokenizer.chat_template", str, "")
+        template: str = model.header.get(TEMPLATE_KEY, str, "")
         try:
             renderer = await asyncio.to_thread(
                 choose_renderer, template or None, partial(render_template, path=model.path)

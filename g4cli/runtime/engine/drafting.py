@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
+from g4cli.core.file_kind import DRAFT
 from g4cli.core.inventory import PER_LAYER_TOKEN_EMBD as _TABLE  # only looked up, never multiplied
 from g4cli.estimate import N_DRAFT
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 N_OUTPUTS: Final = N_DRAFT + 1
 """Rows of logits that a round needs: one after the sampled token, one after each drafted one."""
 
-ARCHITECTURE: Final = "gemma4-assistant"
 # A draft model attends to the model's KV cache with heads of the same size.
 _SAME: Final = ("attention.key_length", "attention.key_length_swa", "attention.sliding_window")
 
@@ -71,13 +71,13 @@ def find_mismatch(drafter: Header, model: Header) -> str | None:
     Raises BadGGUF if a key is missing.
     """
     name = Path(drafter.path).name
-    if drafter.architecture != ARCHITECTURE:
-        return f"{name} is a {drafter.architecture} file, not a draft model ({ARCHITECTURE})"
+    if drafter.architecture != DRAFT:
+        return f"{name} is a {drafter.architecture} file, not a draft model ({DRAFT})"
     for own, other in (
         ("embedding_length_out", "embedding_length"),
         *((key, key) for key in _SAME),
     ):
-        ours = drafter.get(f"{ARCHITECTURE}.{own}", int)
+        ours = drafter.get(f"{DRAFT}.{own}", int)
         theirs = model.get(f"{model.architecture}.{other}", int)
         if ours != theirs:
             return f"{name} drafts for another model: its {own} is {ours}, the model's {other} is {theirs}"
