@@ -195,7 +195,7 @@ def main() -> None:
             truth = [*prompt, *answer]
             network = ModelDrafter(args.draft, engine.context, ModelOptions())
             engine.context.truncate(0)  # the network shares the cells, and has emptied them
-            engine._evaluated = []
+            engine._sequence.tokens = []
             data["network by acceptance"] = compare(
                 engine,
                 {str(p): lambda _, p=p: PaidOracle(network, truth, p) for p in args.rates},  # type: ignore[misc]

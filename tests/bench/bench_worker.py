@@ -87,7 +87,7 @@ def main() -> None:
         for turn in range(args.rounds + 1):
             # Another beginning each time: nothing of the prompt is in memory already.
             text = f"{turn} " + "word " * (args.prompt * 2)
-            prompt = engine.tokens_of([Part(text)])[: args.prompt]
+            prompt = engine.prompts.tokens_of([Part(text)])[: args.prompt]
             for name in ("alone", "worker") if turn % 2 else ("worker", "alone"):
                 if name == "alone":
                     found = alone(engine, prompt)

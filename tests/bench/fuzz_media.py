@@ -67,13 +67,15 @@ def mutated(r: random.Random) -> bytes:
 
 def try_media(engine: LlamaEngine, r: random.Random) -> str:
     """Return what became of one file."""
-    assert engine.media is not None
+    assert engine.prompts.media is not None
     data = mutated(r)
     CASE.write_bytes(data)
     data, header = read_media(CASE, media_kind_of(data) or "image", inflate=True)
     start = ctypes.cast(ctypes.c_char_p(data), ctypes.POINTER(ctypes.c_uint8))
     c = load_mtmd()
-    bitmap = c.mtmd_helper_bitmap_init_from_buf(engine.media._handle, start, len(data), False)
+    bitmap = c.mtmd_helper_bitmap_init_from_buf(
+        engine.prompts.media._handle, start, len(data), False
+    )
     if bitmap:
         c.mtmd_bitmap_free(bitmap)
     return f"{header.format} {'decoded' if bitmap else 'refused by llama.cpp'}"

@@ -101,7 +101,7 @@ def ask(engine: LlamaEngine, dialogue: dict[str, object]) -> list[bool]:
         messages = [Message(r["role"], r["content"]) for r in rows[:index]]
         style = PromptStyle(think=bool(dialogue.get("think")))
         engine.begin(Sampling(temp=0))
-        tokens = engine.tokens_of(render(messages, style))
+        tokens = engine.prompts.tokens_of(render(messages, style))
         events = list(run_turn(engine, tokens, TurnOptions(max_tokens=MOST_TOKENS), TextDecoder()))
         finished = events[-1]
         assert isinstance(finished, Finished)

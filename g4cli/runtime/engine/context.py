@@ -1,4 +1,4 @@
-"""A llama.cpp context: the KV cache of one conversation, and the logits of what was evaluated last.
+"""A llama.cpp context: the KV cache of conversations, and the logits of what was evaluated last.
 
 How Gemma 4's KV cache behaves: full-attention layers keep a cell for every position, sliding-window
 layers (SWA) only for the last `n_swa` and a ubatch. Both are truncated together, but positions that
@@ -6,6 +6,10 @@ have left the window do not come back. After a truncation to `n_past` tokens eva
 only if the window before `n_past` is still complete (`can_branch`); otherwise llama.cpp would
 compute wrong answers without an error. A checkpoint of the window (`save_window`) makes such a
 return possible: it holds the sliding layers' cells alone, a small part of the whole state.
+
+Several conversations are several sequences. Each has cells of its own (llama.cpp's `kv_unified` is
+off), so that none takes memory from another, a sequence reads its own cells alone, and what it
+computes does not depend on where the others put theirs.
 
 Logits are computed for one row after `decode` and `decode_one`, and for each of a few rows after
 `decode_run`. `row` is the one that `logits` and the sampler read.
@@ -43,7 +47,7 @@ _INT8_P = ctypes.POINTER(ctypes.c_int8)
 
 
 class Context:
-    """The context of one conversation (sequence 0)."""
+    """The context of `n_parallel` sequences, each of `n_ctx` tokens. `seq` is the number of one."""
 
     def __init__(self, model: Model, options: ContextOptions, interrupt: Interrupt) -> None:
         """Allocate KV cache and buffers. Raises NoMemory or UsageError (an unknown KV type)."""
@@ -53,10 +57,13 @@ class Context:
             )
         self._c, self.model, self.interrupt = load_llama(), model, interrupt
         params = self._c.llama_context_default_params()
-        params.n_ctx, params.n_seq_max = options.n_ctx, 1
+        n_parallel = options.n_parallel
+        params.n_ctx, params.n_seq_max = options.n_ctx * n_parallel, n_parallel
+        params.kv_unified = False
         params.n_batch = min(options.n_batch, max(options.n_ctx, 1))
         params.n_ubatch = min(options.n_ubatch, params.n_batch)
-        params.n_outputs_max = params.n_outputs_max_per_seq = options.n_outputs
+        params.n_outputs_max = max(options.n_outputs, n_parallel)
+        params.n_outputs_max_per_seq = options.n_outputs
         params.n_threads = params.n_threads_batch = options.n_threads or choose_n_threads(model)
         params.type_k = params.type_v = KV_TYPES[options.kv_type]
         params.flash_attn_type = FLASH_ATTENTION_AUTO
@@ -78,8 +85,10 @@ class Context:
         self._kv_bytes = _sum_logged_mib("KV buffer size")
         self._compute_bytes = _sum_logged_mib("compute buffer size")
         self._memory = self._c.llama_get_memory(self._handle)
-        self.n_ctx: int = self._c.llama_n_ctx(self._handle)
+        self.n_parallel = n_parallel
+        self.n_ctx: int = self._c.llama_n_ctx(self._handle) // n_parallel
         self.n_batch: int = params.n_batch
+        self.n_ubatch: int = params.n_ubatch
         self.kv_type = options.kv_type
         self.n_threads: int = params.n_threads
         self._token = (self._c.llama_token * 1)()  # the batch holds a pointer to it
@@ -96,6 +105,14 @@ class Context:
         if not self._handle:
             raise RuntimeFailed("the context is closed")
         return self._handle
+
+    def require_room(self, prompt: Sequence[int]) -> None:
+        """Raise ContextFull if a sequence has no room for a prompt and the first token behind it."""
+        if len(prompt) >= self.n_ctx:
+            raise ContextFull(
+                f"the prompt has {len(prompt):,} tokens, the context holds {self.n_ctx:,}",
+                hint=f"--ctx {len(prompt) + 1024} or a shorter prompt",
+            )
 
     def decode_one(self, token: int) -> bool:
         """Evaluate one token. Return False if interrupted. Raises ContextFull or RuntimeFailed."""
@@ -142,17 +159,15 @@ class Context:
             hint=f"g4 doctor {shell_word(self.model.path)}",
         )
 
-    @property
-    def pos_min(self) -> int:
+    def find_first_position(self, seq: int = 0) -> int:
         """Return the first position that the sliding-window layers still hold, or -1."""
-        return int(self._c.llama_memory_seq_pos_min(self._memory, 0))
+        return int(self._c.llama_memory_seq_pos_min(self._memory, seq))
 
-    @property
-    def pos_max(self) -> int:
+    def find_last_position(self, seq: int = 0) -> int:
         """Return the last position evaluated, or -1."""
-        return int(self._c.llama_memory_seq_pos_max(self._memory, 0))
+        return int(self._c.llama_memory_seq_pos_max(self._memory, seq))
 
-    def can_branch(self, n_past: int) -> bool:
+    def can_branch(self, n_past: int, seq: int = 0) -> bool:
         """Return whether evaluation may go on after the first `n_past` tokens.
 
         A sliding layer at position p reads p - n_swa + 1 .. p (is_masked_swa, src/llama-hparams.h,
@@ -160,15 +175,15 @@ class Context:
         """
         if n_past == 0:
             return True
-        first = self.pos_min
+        first = self.find_first_position(seq)
         needed = max(0, n_past - self.model.n_swa + 1) if self.model.n_swa else 0
-        return 0 <= first <= needed and self.pos_max >= n_past - 1
+        return 0 <= first <= needed and self.find_last_position(seq) >= n_past - 1
 
-    def truncate(self, n_past: int) -> None:
+    def truncate(self, n_past: int, seq: int = 0) -> None:
         """Remove all tokens from position `n_past` on. Raises RuntimeFailed if llama.cpp refuses."""
-        if n_past == 0:
+        if n_past == 0 and self.n_parallel == 1:
             self._c.llama_memory_clear(self._memory, False)
-        elif not self._c.llama_memory_seq_rm(self._memory, 0, n_past, -1):
+        elif not self._c.llama_memory_seq_rm(self._memory, seq, n_past, -1):
             raise RuntimeFailed(f"llama.cpp cannot truncate the context to {n_past} tokens")
 
     def save_state(self) -> bytes:
@@ -183,27 +198,31 @@ class Context:
         if not self._c.llama_state_seq_set_data(self.handle, source, len(state), 0):
             raise engine_failure("llama.cpp refuses to restore its own state")
 
-    def save_window(self, limit_bytes: int) -> bytes | None:
+    def save_window(self, limit_bytes: int, seq: int = 0) -> bytes | None:
         """Return a checkpoint of the sliding window, or None if it is larger than `limit_bytes`."""
-        size = self._c.llama_state_seq_get_size_ext(self.handle, 0, _SWA_ONLY)
+        size = self._c.llama_state_seq_get_size_ext(self.handle, seq, _SWA_ONLY)
         if not 0 < size <= limit_bytes:
             return None
         buffer = ctypes.create_string_buffer(size)
         target = ctypes.cast(buffer, ctypes.POINTER(ctypes.c_uint8))
-        written = self._c.llama_state_seq_get_data_ext(self.handle, target, size, 0, _SWA_ONLY)
+        written = self._c.llama_state_seq_get_data_ext(self.handle, target, size, seq, _SWA_ONLY)
         return buffer.raw[:written] if written else None
 
-    def restore_window(self, state: bytes) -> bool:
+    def restore_window(self, state: bytes, seq: int = 0) -> bool:
         """Restore a checkpoint of the sliding window; return whether llama.cpp accepted it."""
         source = ctypes.cast(ctypes.c_char_p(state), ctypes.POINTER(ctypes.c_uint8))
         return bool(
-            self._c.llama_state_seq_set_data_ext(self.handle, source, len(state), 0, _SWA_ONLY)
+            self._c.llama_state_seq_set_data_ext(self.handle, source, len(state), seq, _SWA_ONLY)
         )
 
     @property
     def row(self) -> int:
         """Return the index, in what was evaluated last, of the token whose logits are read."""
         return self._row
+
+    def select_row(self, row: int) -> None:
+        """Read the logits of that token of the last batch from now on."""
+        self._row = row
 
     def advance_row(self) -> None:
         """Read the logits of the next token of a run from now on."""

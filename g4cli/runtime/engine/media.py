@@ -144,7 +144,7 @@ class MediaEncoder:
             position -= 1
         return position
 
-    def decode(self, context: Context, token: int, position: int) -> bool:
+    def decode(self, context: Context, token: int, position: int, seq: int = 0) -> bool:
         """Evaluate the run that begins with `token`. Return False if interrupted. Raises RuntimeFailed."""
         self._background.wait()
         run = self._runs[token]
@@ -155,7 +155,7 @@ class MediaEncoder:
             run.chunk,
             run.embeddings,
             position,
-            0,
+            seq,
             max(context.n_batch, run.n_tokens) if self.n_ubatch else context.n_batch,
             ctypes.byref(after),
             self._c.mtmd_helper_post_decode_callback(),

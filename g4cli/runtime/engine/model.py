@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -96,6 +96,12 @@ class Model:
     def end_tokens(self) -> tuple[int, ...]:
         """Return all tokens that end an answer."""
         return tuple(filter(self.is_end, range(self.n_vocab)))
+
+    @cached_property
+    def digits(self) -> Mapping[int, int]:
+        """Return the values of the digits that are tokens, by token."""
+        found = ((value, self.tokenize(str(value), control=False)) for value in range(10))
+        return {tokens[0]: value for value, tokens in found if len(tokens) == 1}
 
     @property
     def bos(self) -> int:

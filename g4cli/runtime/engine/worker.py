@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from g4cli.core.child import ChildLimits, set_limits
 from g4cli.core.errors import G4Error, Interrupted, RuntimeFailed, UsageError
@@ -40,13 +40,16 @@ from g4cli.runtime.engine.speculation import Drafter, LookupDrafter, ModelDrafte
 from g4cli.runtime.engine.turn_queue import TurnQueue
 from g4cli.runtime.llama.devices import list_devices
 
+if TYPE_CHECKING:
+    from g4cli.runtime.engine.scheduler import Scheduler
+
 
 class EngineWorker:
     """Carries out the requests of one front process on one model."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._opened: LlamaEngine | None = None
+        self._opened: LlamaEngine | Scheduler | None = None
         self._turns: Turns | None = None
 
     @property
@@ -79,7 +82,7 @@ class EngineWorker:
         self._turns.run_step()
 
     @property
-    def _engine(self) -> LlamaEngine:
+    def _engine(self) -> LlamaEngine | Scheduler:
         if self._opened is None:
             raise RuntimeFailed("no model is loaded")
         return self._opened
@@ -88,6 +91,11 @@ class EngineWorker:
         interrupt = self._service.interrupt
         if request.data_bytes:
             set_limits(ChildLimits(data_bytes=request.data_bytes))
+        if request.context.n_parallel > 1 and request.draft.kind != "off":
+            raise UsageError(
+                "tokens are drafted for one conversation at a time",
+                hint="--parallel 1, or --draft off",
+            )
         yield Opening(request.path)
         model = Model(
             request.path,
@@ -95,7 +103,17 @@ class EngineWorker:
             progress=self._service.progress,
             stop=lambda: interrupt.is_set,
         )
-        engine = self._opened = LlamaEngine(model, request.context, interrupt)
+        if request.context.n_parallel > 1:
+            from g4cli.runtime.engine.scheduler import Scheduler  # loads numpy
+
+            self._opened = self._turns = Scheduler(model, request.context, self._service)
+        else:
+            engine = self._opened = LlamaEngine(model, request.context, interrupt)
+            yield from self._attach_drafter(engine, request)
+            self._turns = TurnQueue(engine, self._service)
+        yield self._describe_loaded()
+
+    def _attach_drafter(self, engine: LlamaEngine, request: Open) -> Iterator[Any]:
         draft = request.draft
         if draft.kind == "lookup":
             engine.attach_drafter(lambda _: LookupDrafter(), draft.exactness)
@@ -107,8 +125,6 @@ class EngineWorker:
                 return ModelDrafter(path, context, alone)
 
             engine.attach_drafter(make_drafter, draft.exactness)
-        self._turns = TurnQueue(engine, self._service)
-        yield self._describe_loaded()
 
     def _describe_loaded(self) -> Loaded:
         model, context = self._engine.model, self._engine.context
@@ -130,7 +146,7 @@ class EngineWorker:
         yield self._describe_loaded()
 
     def _tokenize_parts(self, request: Tokenize) -> Iterator[Any]:
-        yield Tokens(tuple(self._engine.tokens_of(request.parts, with_bos=request.bos)))
+        yield Tokens(tuple(self._engine.prompts.tokens_of(request.parts, with_bos=request.bos)))
 
     def _detokenize(self, request: Detokenize) -> Iterator[Any]:
         model = self._engine.model
@@ -140,7 +156,7 @@ class EngineWorker:
         yield Text(b"".join(map(model.piece, request.tokens)).decode("utf-8", "replace"))
 
     def _encode_media(self, request: Encode) -> Iterator[Any]:
-        encoder = self._engine.require_media()
+        encoder = self._engine.prompts.require_media()
         if not encoder.encode(request.media):
             raise Interrupted("")
         yield Encoded(len(encoder.tokens(request.media)), encoder.count_pieces(request.media))

@@ -131,7 +131,7 @@ def _tokenize_one(
     """Return the tokens of a conversation; the last turn and its end token are what is scored."""
     answer = conversation[-1]
     style = PromptStyle(think=bool(answer.thought), empty_thought=render.empty_thought)
-    prompt = engine.tokens_of(render(conversation[:-1], style))
+    prompt = engine.prompts.tokens_of(render(conversation[:-1], style))
     model = engine.model
     scored: list[int] = []
     if answer.thought:

@@ -61,7 +61,7 @@ async def finish(engine: AsyncEngine, request: RunTurn) -> tuple[list[Any], Turn
     return events, events[-1]
 
 
-@pytest.mark.parametrize("n_parallel", [1])
+@pytest.mark.parametrize("n_parallel", [1, 3])
 class TestTurns:
     def test_four_at_once_get_their_own_answers(self, tiny: Path, n_parallel: int) -> None:
         async def use(engine: AsyncEngine, prompt: tuple[int, ...]) -> None:
@@ -119,8 +119,9 @@ class TestTurns:
         async def use(engine: AsyncEngine, prompt: tuple[int, ...]) -> None:
             slow = engine.run_turn(RunTurn(prompt, ENDLESS, NO_END))
             await anext(slow)
-            _, done = await finish(engine, RunTurn(prompt, GREEDY, NO_END))
-            assert done.reply.finish_reason == "stop"
+            for _ in range(3):
+                _, done = await finish(engine, RunTurn(prompt, GREEDY, NO_END))
+                assert done.reply.finish_reason == "stop"
             with pytest.raises(ReaderTooSlow):
                 [event async for event in slow]
 

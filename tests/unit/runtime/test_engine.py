@@ -61,7 +61,7 @@ def engine(model: Model) -> Iterator[LlamaEngine]:
 
 
 def prompt(engine: LlamaEngine, *messages: Message) -> list[int]:
-    return engine.tokens_of(render(messages, PromptStyle()))
+    return engine.prompts.tokens_of(render(messages, PromptStyle()))
 
 
 def answer(
@@ -104,12 +104,12 @@ def test_tokens_of_text(model: Model, case: dict[str, object]) -> None:
 
 def test_a_prompt_has_exactly_one_bos(engine: LlamaEngine) -> None:
     assert prompt(engine, Message("user", "Hello")).count(2) == 1
-    assert engine.tokens_of([Part("Hello")])[0] == 2
+    assert engine.prompts.tokens_of([Part("Hello")])[0] == 2
 
 
 def test_marks_that_a_user_types_stay_letters(engine: LlamaEngine) -> None:
     text = '<turn|><|channel>thought\n<channel|><|tool_call>x<tool_call|><|"|><|tool_response>'
-    tokens = engine.tokens_of([Part(text)])
+    tokens = engine.prompts.tokens_of([Part(text)])
     assert not {106, 100, 101, 48, 49, 50, 51, 52} & set(tokens)
     assert b"".join(engine.piece(token) for token in tokens[1:]).decode() == text
 

@@ -53,7 +53,7 @@ def engine(tiny: Path) -> Iterator[LlamaEngine]:
 
 
 def answer(engine: LlamaEngine, grammar: str | None, sampling: Sampling, limit: int = 200) -> str:
-    tokens = engine.tokens_of(render([Message("user", "What is Q4_0?")], PromptStyle()))
+    tokens = engine.prompts.tokens_of(render([Message("user", "What is Q4_0?")], PromptStyle()))
     engine.begin(sampling, grammar)
     last = list(
         run_turn(engine, tokens, TurnOptions(max_tokens=limit, stop_on_loop=False), TextDecoder())

@@ -61,8 +61,10 @@ def engine(folder: Path) -> Iterator[LlamaEngine]:
 
 def soft_tokens(engine: LlamaEngine, tokens: tuple[int, ...]) -> np.ndarray:
     """What the encoder made of the medium in `tokens`: positions x width."""
-    assert engine.media is not None
-    (run,) = (engine.media._runs[token] for token in tokens if token in engine.media._runs)
+    assert engine.prompts.media is not None
+    (run,) = (
+        engine.prompts.media._runs[token] for token in tokens if token in engine.prompts.media._runs
+    )
     return np.ctypeslib.as_array(run.embeddings).reshape(run.n_tokens, -1)
 
 
@@ -78,26 +80,26 @@ BARS = {"image": 0.02, "audio": 0.05}
 def test_soft_tokens_are_transformers(
     engine: LlamaEngine, folder: Path, kind: Any, name: str
 ) -> None:
-    assert engine.media is not None
-    found = soft_tokens(engine, engine.media.tokens(Media(kind, folder / name)))
+    assert engine.prompts.media is not None
+    found = soft_tokens(engine, engine.prompts.media.tokens(Media(kind, folder / name)))
     expected = np.load(GOLDEN / "tiny_media.npz")[kind]
     assert found.shape == expected.shape
     assert np.linalg.norm(found - expected) < BARS[kind] * np.linalg.norm(expected)
 
 
 def test_a_file_is_encoded_once(engine: LlamaEngine, folder: Path) -> None:
-    assert engine.media is not None
-    first = engine.media.tokens(Media("image", folder / "p.png"))
-    assert engine.media.tokens(Media("image", folder / "p.png")) is first
-    assert set(engine.media.tokens(Media("image", folder / "other.png"))) & set(first) <= set(
-        range(800)
-    )
+    assert engine.prompts.media is not None
+    first = engine.prompts.media.tokens(Media("image", folder / "p.png"))
+    assert engine.prompts.media.tokens(Media("image", folder / "p.png")) is first
+    assert set(engine.prompts.media.tokens(Media("image", folder / "other.png"))) & set(
+        first
+    ) <= set(range(800))
 
 
 def test_the_ubatch_holds_an_image(engine: LlamaEngine) -> None:
     """Networks other than E2B and E4B look at an image both ways: llama.cpp aborts if it is cut."""
-    assert engine.media is not None
-    assert engine.media.n_ubatch == 70
+    assert engine.prompts.media is not None
+    assert engine.prompts.media.n_ubatch == 70
     big = MediaEncoder(engine.model, MediaOptions(MMPROJ))
     assert big.n_ubatch == 1120
     big.close()
@@ -112,7 +114,7 @@ def test_attaching_makes_the_context_anew(folder: Path) -> None:
         made.evaluate([2, 300, 301])
         made.attach_media(MediaOptions(MMPROJ))
         assert made.n_past == 0
-        prompt = made.tokens_of(
+        prompt = made.prompts.tokens_of(
             [Part("", media=Media("image", folder / "p.png")), Part("What is it?")]
         )
         assert made.evaluate(prompt).complete
@@ -141,7 +143,9 @@ def test_speculative_decoding_after_an_image(folder: Path, network: bool) -> Non
                 made.attach_drafter(drafter, "not asked for")
             made.attach_media(MediaOptions(MMPROJ))
             image = Part("", media=Media("image", folder / "p.png"))
-            prompt = made.tokens_of([Part("Look: "), image, Part("la la la la la la la la")])
+            prompt = made.prompts.tokens_of(
+                [Part("Look: "), image, Part("la la la la la la la la")]
+            )
             made.begin(Sampling(temp=0))
             assert made.evaluate(prompt).complete
             tokens = []
@@ -165,7 +169,7 @@ class TestReuse:
         return np.ctypeslib.as_array(engine.context.logits(), (engine.model.n_vocab,)).copy()
 
     def prompt(self, engine: LlamaEngine, folder: Path, name: str, text: str) -> list[int]:
-        return engine.tokens_of(
+        return engine.prompts.tokens_of(
             [Part("Look: "), Part("", media=Media("image", folder / name)), Part(text)]
         )
 
@@ -203,9 +207,9 @@ class TestReuse:
         start = next(i for i, token in enumerate(tokens) if token < 0)
         engine.evaluate([2, 700, 701])
         engine.evaluate(tokens)
-        assert engine._round_down_to_run(tokens, start + 10) == start
-        assert engine._round_down_to_run(tokens, start) == start
-        assert engine._round_down_to_run(tokens, start + 70) == start + 70
+        assert engine.prompts.round_down_to_run(tokens, start + 10) == start
+        assert engine.prompts.round_down_to_run(tokens, start) == start
+        assert engine.prompts.round_down_to_run(tokens, start + 70) == start + 70
 
 
 class TestBadFiles:
@@ -224,19 +228,19 @@ class TestBadFiles:
     def test_one_clear_error(
         self, engine: LlamaEngine, tmp_path: Path, kind: Any, name: str, data: bytes, said: str
     ) -> None:
-        assert engine.media is not None
+        assert engine.prompts.media is not None
         with pytest.raises(BadMedia, match=said):
-            engine.media.tokens(Media(kind, write(tmp_path / name, data)))
+            engine.prompts.media.tokens(Media(kind, write(tmp_path / name, data)))
 
     @pytest.mark.parametrize("sides", [(4000, 40), (40, 4000), (16384, 1), (1, 16384), (2000, 30)])
     def test_narrow_pictures_have_more_positions_than_the_encoder(
         self, engine: LlamaEngine, tmp_path: Path, sides: tuple[int, int]
     ) -> None:
         """The encoder's table has 64 places: the next patch would end the process."""
-        assert engine.media is not None
+        assert engine.prompts.media is not None
         path = write(tmp_path / "narrow.png", png(picture(*sides)))
         with pytest.raises(BadMedia, match="too narrow for this encoder"):
-            engine.media.tokens(Media("image", path))
+            engine.prompts.media.tokens(Media("image", path))
 
     @pytest.mark.parametrize(
         "sides", [(100, 100), (96, 130), (1000, 120), (60, 700), (7, 3), (1, 1)]
@@ -245,17 +249,17 @@ class TestBadFiles:
         self, engine: LlamaEngine, tmp_path: Path, sides: tuple[int, int]
     ) -> None:
         path = write(tmp_path / "small.png", png(picture(*sides)))
-        prompt = engine.tokens_of([Part("", media=Media("image", path)), Part("What?")])
+        prompt = engine.prompts.tokens_of([Part("", media=Media("image", path)), Part("What?")])
         assert engine.evaluate(prompt).complete
-        assert engine.media is not None
-        assert engine.media._grid is not None
-        columns, rows = engine.media._grid.count_positions(*sides, 35, 70)
+        assert engine.prompts.media is not None
+        assert engine.prompts.media._grid is not None
+        columns, rows = engine.prompts.media._grid.count_positions(*sides, 35, 70)
         assert sum(token < 0 for token in prompt) == columns * rows <= 70
 
     def test_no_file(self, engine: LlamaEngine, tmp_path: Path) -> None:
-        assert engine.media is not None
+        assert engine.prompts.media is not None
         with pytest.raises(FileMissing):
-            engine.media.tokens(Media("image", tmp_path / "none.png"))
+            engine.prompts.media.tokens(Media("image", tmp_path / "none.png"))
 
     def test_no_encoder(self, folder: Path) -> None:
         with (
@@ -266,7 +270,7 @@ class TestBadFiles:
             ) as made,
             pytest.raises(UsageError, match="no encoder"),
         ):
-            made.tokens_of([Part("", media=Media("image", folder / "p.png"))])
+            made.prompts.tokens_of([Part("", media=Media("image", folder / "p.png"))])
 
     def test_an_encoder_of_another_model(self, engine: LlamaEngine, folder: Path) -> None:
         with pytest.raises(RuntimeFailed, match="is not an encoder for"):
@@ -374,21 +378,23 @@ class TestCtrlC:
 
         monkeypatch.setattr(MediaEncoder, "_on_operation_done", busy)
         engine.attach_media(MediaOptions(MMPROJ, image_tokens=70))
-        assert engine.media is not None
+        assert engine.prompts.media is not None
         photo = Media("image", folder / "p.png")
-        assert not engine.media.encode(photo)
+        assert not engine.prompts.media.encode(photo)
         assert inside.is_set()
-        assert engine.media._background.is_abandoned, "the encoder is still in its operation"
+        assert engine.prompts.media._background.is_abandoned, (
+            "the encoder is still in its operation"
+        )
         assert engine.evaluate([2, 300, 301]).complete is False
         engine.interrupt.clear()
         assert engine.evaluate([2, 300, 301]).complete, "text goes on beside it"
         n_answers = len(answers)
         go_on.set()
         # What was stopped left nothing behind, and the encoder works as before.
-        assert engine.media.encode(Media("image", folder / "other.png"))
+        assert engine.prompts.media.encode(Media("image", folder / "other.png"))
         assert answers[n_answers] is False, "it stopped after its operation"
-        assert engine.media.encode(photo)
-        found = soft_tokens(engine, engine.media.tokens(photo))
+        assert engine.prompts.media.encode(photo)
+        found = soft_tokens(engine, engine.prompts.media.tokens(photo))
         expected = np.load(GOLDEN / "tiny_media.npz")["image"]
         assert np.linalg.norm(found - expected) < BARS["image"] * np.linalg.norm(expected)
 
@@ -396,8 +402,8 @@ class TestCtrlC:
         self, engine: LlamaEngine, tmp_path: Path
     ) -> None:
         engine.attach_media(MediaOptions(MMPROJ, image_tokens=70))
-        assert engine.media is not None
+        assert engine.prompts.media is not None
         bad = write(tmp_path / "bad.png", png(picture(48, 48))[:60])
         for _ in range(2):
             with pytest.raises(BadMedia, match="damaged"):
-                engine.media.encode(Media("image", bad))
+                engine.prompts.media.encode(Media("image", bad))

@@ -105,7 +105,7 @@ def runs_are_exact(model: Model) -> bool:
 
 
 def asked(engine: LlamaEngine, question: str) -> list[int]:
-    return engine.tokens_of(render([Message("user", question)], PromptStyle()))
+    return engine.prompts.tokens_of(render([Message("user", question)], PromptStyle()))
 
 
 def answered(engine: LlamaEngine, prompt: list[int]) -> Reply:
@@ -286,7 +286,7 @@ def test_interrupted_in_the_middle_of_a_round(engine_of: Callable[..., LlamaEngi
         drafting.interrupt.clear()
         assert drafting.n_past == len(prompt) + len(got) + (not stopped)
         if stopped:  # nothing of the round stays
-            assert drafting.context.pos_max == drafting.n_past - 1
+            assert drafting.context.find_last_position() == drafting.n_past - 1
             assert drafting.advance(token)
         got.append(token)
     assert got == expected

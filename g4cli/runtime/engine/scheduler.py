@@ -1,0 +1,237 @@
+"""Many turns at once in one context: continuous batching.
+
+Decoding is bound by memory: a batch that computes one token of each of four answers reads every
+weight once, like a batch that computes one token alone. So all running answers advance together,
+one token each a batch. Whoever finishes leaves the batch, and whoever comes joins the next one.
+
+A prompt is evaluated in pieces. Each piece shares its batch with one token of every running answer,
+so that a long prompt slows the others down and never stops them. How long such a batch may take is
+the longest pause that a reader sees: `PromptPacer` measures how fast prompts are evaluated here and
+keeps pieces so small that a batch takes PAUSE_S. While nobody answers, a piece is as large as
+llama.cpp evaluates at once. Several prompts share a batch in equal parts, so that a short one is
+not kept waiting by a long one that came before it.
+
+A turn gets a slot, a sequence of its own, in the order in which turns came. Among the free slots it
+gets the one whose tokens have the longest prefix in common with its prompt (`slot.choose_slot`);
+that prefix is not evaluated again, as far as the sliding window allows it (`sequence`). Images and
+sounds are evaluated by themselves, each in one step.
+
+Why there is another loop for a single conversation (`turn_queue`): it may draft tokens. A round of
+drafts is compared and rolled back within a batch that nobody shares. The state of a turn is the
+same in both (`g4cli.chat.Answer`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import replace
+from typing import Any, Final
+
+from g4cli.core.errors import G4Error
+from g4cli.runtime.engine.batch import Batch
+from g4cli.runtime.engine.context import Context
+from g4cli.runtime.engine.llama_engine import CHECKPOINT_BYTES
+from g4cli.runtime.engine.messages import RunTurn
+from g4cli.runtime.engine.model import Model
+from g4cli.runtime.engine.options import ContextOptions, MediaOptions
+from g4cli.runtime.engine.prompt_tokens import PromptTokens
+from g4cli.runtime.engine.sequence import Sequence
+from g4cli.runtime.engine.service import Service
+from g4cli.runtime.engine.slot import Slot, Turn, WaitingTurn, choose_slot
+
+PAUSE_S: Final = 0.2
+_LEAST_TOKENS: Final = 16  # of a prompt in a batch: fewer would waste the weights that are read
+_MEASURED_TOKENS: Final = 8  # batches with fewer tokens of prompts say nothing of their speed
+
+
+class PromptPacer:
+    """Says how many tokens of prompts a batch may hold."""
+
+    def __init__(self, n_ubatch: int) -> None:
+        """`n_ubatch`: as many as llama.cpp evaluates at once."""
+        self._n_ubatch = n_ubatch
+        self._tokens_per_s = 0.0
+
+    def count_tokens(self, *, others_answer: bool) -> int:
+        """Return the most tokens of prompts for the next batch."""
+        if not others_answer:
+            return self._n_ubatch
+        allowed = int(self._tokens_per_s * PAUSE_S)
+        return max(_LEAST_TOKENS, min(self._n_ubatch, allowed))
+
+    def record_batch(self, n_tokens: int, seconds: float) -> None:
+        """Learn from a batch with `n_tokens` tokens of prompts."""
+        if n_tokens >= _MEASURED_TOKENS and seconds > 0:
+            speed = n_tokens / seconds
+            self._tokens_per_s = (self._tokens_per_s + speed) / 2 if self._tokens_per_s else speed
+
+
+class Scheduler:
+    """Carries out turns of several conversations, one batch a step."""
+
+    def __init__(self, model: Model, options: ContextOptions, service: Service) -> None:
+        """Make a context of `options.n_parallel` sequences. Raises NoMemory or UsageError."""
+        self.model, self.prompts = model, PromptTokens(model)
+        self._service, self._options = service, options
+        self._waiting: deque[WaitingTurn] = deque()
+        self._n_started = 0
+        self._make_context()
+
+    def _make_context(self) -> None:
+        options = self._options
+        self.context = Context(self.model, options, self._service.interrupt)
+        share = CHECKPOINT_BYTES // options.n_parallel
+        self._slots = [
+            Slot(Sequence(self.context, self.prompts, number=number, checkpoint_bytes=share))
+            for number in range(options.n_parallel)
+        ]
+        self.pacer = PromptPacer(self.context.n_ubatch)
+        self._batch = Batch(self.context.n_batch, options.n_parallel)
+
+    def attach_media(self, options: MediaOptions) -> None:
+        """Load the encoder of images and sound, before the first turn.
+
+        Raises RuntimeFailed or UsageError.
+        """
+        from g4cli.runtime.engine.media import MediaEncoder
+
+        media = self.prompts.media = MediaEncoder(self.model, options, self._service.interrupt)
+        if media.n_ubatch > self._options.n_ubatch:
+            self._options = replace(self._options, n_ubatch=media.n_ubatch)
+            self.context.close()
+            self._make_context()
+
+    @property
+    def has_work(self) -> bool:
+        """Return whether a turn runs or waits."""
+        return bool(self._waiting) or any(slot.turn for slot in self._slots)
+
+    def add_turn(self, number: int, request: RunTurn) -> None:
+        """Append a turn to those that wait for a slot."""
+        try:
+            self.context.require_room(request.prompt)
+        except G4Error as err:
+            self._service.fail(err, number)
+        else:
+            self._waiting.append(WaitingTurn(number, request, time.perf_counter()))
+
+    def run_step(self) -> None:
+        """Give slots away, evaluate one batch, and sample a token of each answer in it."""
+        self._end_cancelled()
+        self._fill_slots()
+        running = [(slot, slot.turn) for slot in self._slots if slot.turn]
+        if not running:
+            return
+        try:
+            if not self._evaluate_run(running):
+                self._evaluate_batch(running)
+        except Exception as err:
+            # What the sequences hold now is unknown.
+            for slot, turn in running:
+                slot.turn = None
+                turn.close()
+                slot.sequence.truncate(0)
+                self._service.fail(err, turn.number)
+
+    def _end_cancelled(self) -> None:
+        """End the turns that nobody reads any more; their slots are free for the next batch."""
+        for slot in self._slots:
+            if (turn := slot.turn) and self._service.is_cancelled(turn.number):
+                turn.answer.finish = "interrupted"
+                self._end_turn(slot, turn, [])
+        for waiting in [w for w in self._waiting if self._service.is_cancelled(w.number)]:
+            self._waiting.remove(waiting)
+            self._service.finish(waiting.number)
+
+    def _fill_slots(self) -> None:
+        while self._waiting:
+            slot = choose_slot(self._slots, self._waiting[0].request.prompt)
+            if slot is None:
+                return
+            waiting = self._waiting.popleft()
+            self._n_started += 1
+            slot.used_at = self._n_started
+            self._service.begin(waiting.number)
+            try:
+                slot.turn = Turn(waiting, self.model, slot.sequence)
+            except G4Error as err:
+                self._service.fail(err, waiting.number)
+
+    def _evaluate_run(self, running: list[tuple[Slot, Turn]]) -> bool:
+        """Evaluate an image or sound that a prompt has come to; return whether there was one."""
+        for _, turn in running:
+            sequence, position = turn.sequence, len(turn.sequence.tokens)
+            if turn.n_unread and turn.prompt[position] < 0:
+                media = self.prompts.require_media()
+                count = media.find_run(turn.prompt[position])[0]
+                done = media.decode(self.context, turn.prompt[position], position, sequence.number)
+                if done:
+                    sequence.tokens += turn.prompt[position : position + count]
+                else:
+                    sequence.truncate_unfinished(turn.prompt)
+                return True
+        return False
+
+    def _evaluate_batch(self, running: list[tuple[Slot, Turn]]) -> None:
+        n_prompt_tokens = self._fill_batch([turn for _, turn in running])
+        started = time.perf_counter()
+        if not self.context.decode_batch(self._batch.c_batch):
+            for _, turn in running:
+                turn.sequence.truncate_unfinished(turn.sequence.tokens)
+            return  # all of them are cancelled
+        self.pacer.record_batch(n_prompt_tokens, time.perf_counter() - started)
+        for slot, turn in running:
+            if turn.row is None:
+                continue
+            try:
+                self._continue_answer(slot, turn)
+            except G4Error as err:  # its grammar allows no token: the others go on
+                slot.turn = None
+                turn.close()
+                self._service.fail(err, turn.number)
+
+    def _fill_batch(self, turns: list[Turn]) -> int:
+        """Fill the batch; return how many tokens of prompts are in it."""
+        self._batch.clear()
+        n_reading = sum(turn.is_reading for turn in turns)
+        n_answering = len(turns) - n_reading
+        room = self.pacer.count_tokens(others_answer=n_answering > 0)
+        room = min(room, self.context.n_batch - n_answering)
+        n_prompt_tokens = 0
+        for turn in turns:
+            sequence, position = turn.sequence, len(turn.sequence.tokens)
+            if turn.is_reading:
+                share = max(1, (room - n_prompt_tokens) // n_reading)
+                n_reading -= 1
+                count = self.prompts.count_next_batch(turn.prompt, position, share)
+                tokens = turn.prompt[position : position + count]
+                n_prompt_tokens += count
+                with_logits = position + count == len(turn.prompt)
+            else:
+                assert turn.next_token is not None
+                tokens, with_logits = (turn.next_token,), True
+            row = self._batch.add_tokens(tokens, position, sequence.number, with_logits=with_logits)
+            turn.row = row if with_logits else None
+            sequence.tokens += tokens
+        return n_prompt_tokens
+
+    def _continue_answer(self, slot: Slot, turn: Turn) -> None:
+        events: list[Any] = [turn.end_prompt(slot.sequence.number)] if turn.is_reading else []
+        events += turn.sample_token(self.context)
+        if turn.answer.finish:
+            self._end_turn(slot, turn, events)
+        else:
+            self._service.send_to(turn.number, *events)
+
+    def _end_turn(self, slot: Slot, turn: Turn, events: list[Any]) -> None:
+        slot.turn = None
+        self._service.send_to(turn.number, *events, *turn.end())
+        self._service.finish(turn.number)
+
+    def close(self) -> None:
+        """Free everything."""
+        self.context.close()
+        if self.prompts.media:
+            self.prompts.media.close()
+        self.model.close()

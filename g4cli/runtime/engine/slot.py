@@ -1,0 +1,136 @@
+"""A slot: one sequence of the context and the turn that it carries out at the moment."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from g4cli.chat import Answer, Evaluated, PromptRead, TurnEvent
+from g4cli.runtime.engine.context import Context
+from g4cli.runtime.engine.llama_engine import make_sampler
+from g4cli.runtime.engine.messages import RunTurn, TurnDone
+from g4cli.runtime.engine.model import Model
+from g4cli.runtime.engine.sampler import Sampler
+from g4cli.runtime.engine.sequence import Sequence
+from g4cli.runtime.engine.text_decoder import TextDecoder
+
+if TYPE_CHECKING:
+    from g4cli.runtime.engine.grammar import GrammarSampler
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingTurn:
+    """A turn that waits for a slot."""
+
+    number: int
+    request: RunTurn
+    arrived: float
+
+
+class Turn:
+    """A turn in a slot: it reads its prompt, then answers, one token a batch."""
+
+    def __init__(self, waiting: WaitingTurn, model: Model, sequence: Sequence) -> None:
+        """Build its sampler, and keep what the sequence already holds of its prompt.
+
+        Raises UsageError if the grammar cannot be parsed.
+        """
+        request = waiting.request
+        self.number, self.prompt = waiting.number, request.prompt
+        self._sampler: Sampler | GrammarSampler = make_sampler(
+            model, request.sampling, request.grammar
+        )
+        close_thought = model.tokenize(request.close_thought, control=True)
+        self.answer = Answer(model, request.options, TextDecoder(), close_thought)
+        self._model, self.sequence = model, sequence
+        self._started = time.perf_counter()
+        self._answer_started: float | None = None
+        self._reused = sequence.reuse_prefix(self.prompt).n_tokens
+        self.next_token: int | None = None
+        self.row: int | None = None  # of its logits in the batch that is evaluated
+
+    @property
+    def is_reading(self) -> bool:
+        """Return whether the prompt is not evaluated yet."""
+        return self._answer_started is None
+
+    @property
+    def n_unread(self) -> int:
+        """Return how many tokens of the prompt are not evaluated yet."""
+        return len(self.prompt) - len(self.sequence.tokens) if self.is_reading else 0
+
+    def end_prompt(self, slot: int) -> PromptRead:
+        """Note that the prompt is evaluated; return the event that says so."""
+        self.sequence.add_checkpoint()
+        self._answer_started = time.perf_counter()
+        seconds = self._answer_started - self._started
+        return PromptRead(len(self.prompt), self._reused, seconds, slot)
+
+    def sample_token(self, context: Context) -> list[TurnEvent]:
+        """Sample the next token from the logits of `row`; return its events."""
+        assert self.row is not None
+        context.select_row(self.row)
+        answer = self.answer
+        token = answer.take_forced()
+        if token is None:
+            token = self._sampler.sample(context)
+        sampled = None
+        if answer.n_probs is not None:
+            from g4cli.runtime.engine.probabilities import read_probabilities
+
+            sampled = read_probabilities(context, self._model, token, answer.n_probs)
+        has_room = len(self.sequence.tokens) < context.n_ctx
+        events: list[TurnEvent] = [*answer.add_token(token, sampled, has_room=has_room)]
+        self.next_token = token
+        return events
+
+    def end(self) -> list[TurnEvent | TurnDone]:
+        """Free the sampler; return the last events. The answer's `finish` must be set."""
+        self.close()
+        rest = self.answer.end()
+        now = time.perf_counter()
+        answer_started = self._answer_started or now
+        evaluated = len(self.prompt) - self._reused - self.n_unread
+        reply = self.answer.make_reply(
+            len(self.prompt),
+            Evaluated(self._reused, max(0, evaluated), complete=not self.is_reading),
+            answer_started - self._started,
+            now - answer_started,
+        )
+        return [*rest, TurnDone(reply, len(self.sequence.tokens), None)]
+
+    def close(self) -> None:
+        """Free the sampler."""
+        self._sampler.close()
+
+
+class Slot:
+    """One sequence, and the turn in it, if any."""
+
+    def __init__(self, sequence: Sequence) -> None:
+        self.sequence = sequence
+        self.turn: Turn | None = None
+        self.used_at = 0  # the number of the turn that used it last
+
+
+def choose_slot(slots: list[Slot], prompt: tuple[int, ...]) -> Slot | None:
+    """Return the free slot for a prompt: the one that holds most of it, else the least recently used.
+
+    A slot that shares only the beginning that all prompts share would lose the rest of what it
+    holds: it counts only if the shared part is half of the prompt, or half of what it holds. Of
+    empty slots, one beside a running turn is the best: see `Batch`. None if all slots are busy.
+    """
+    running = {slot.sequence.number for slot in slots if slot.turn}
+
+    def rate(slot: Slot) -> tuple[int, bool, bool, int]:
+        sequence = slot.sequence
+        is_empty = not sequence.tokens
+        reusable = sequence.count_reusable(prompt)
+        if 2 * reusable < min(len(prompt), len(sequence.tokens)):
+            reusable = 0
+        is_neighbor = bool(running & {sequence.number - 1, sequence.number + 1})
+        return reusable, is_empty, is_empty and is_neighbor, -slot.used_at
+
+    free = [slot for slot in slots if not slot.turn]
+    return max(free, key=rate) if free else None
