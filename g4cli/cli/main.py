@@ -32,6 +32,7 @@ COMMANDS: Final[tuple[tuple[str, str, str], ...]] = (
     ("eval", "g4cli.cli.commands.eval", "eval_"),
     ("fit", "g4cli.cli.commands.fit", "fit"),
     ("chat", "g4cli.cli.commands.chat", "chat"),
+    ("serve", "g4cli.cli.commands.serve", "serve"),
     ("doctor", "g4cli.cli.commands.doctor", "doctor"),
     ("bench", "g4cli.cli.commands.bench", "bench"),
     ("svg check", "g4cli.cli.commands.svg", "check"),
@@ -47,7 +48,7 @@ GROUPS: Final[Mapping[str, str]] = MappingProxyType(
 app = typer.Typer(
     name="g4",
     cls=Group,
-    help="Gemma 4 on your own machine: download, convert, quantize, chat, diagnose.",
+    help="Gemma 4 on your own machine: download, convert, quantize, chat, serve, diagnose.",
     epilog="Start with: g4 pull tiny, then g4 chat tiny. Exit codes: 0 success, 2 usage error, "
     "3 not found, 4 does not fit, 5 bad file, 6 network, 7 llama.cpp failed, 8 the doctor found a "
     "failure, 9 stopped by the loop detector, 130 interrupted.",

@@ -16,6 +16,7 @@ import asyncio
 import hashlib
 import hmac
 import ipaddress
+import logging
 import socket
 import time
 from collections.abc import Callable, Iterable
@@ -26,9 +27,10 @@ from urllib.parse import urlsplit
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from g4cli.server.errors import Problem
+from g4cli.server.errors import Problem, explain_error
 from g4cli.server.limits import BODY_TIMEOUT_S, MAX_BODY_BYTES
 
+_LOG: Final = logging.getLogger("g4.serve")
 _PUBLIC: Final = frozenset(("/health", "/v1/health"))
 _LOCAL_NAMES: Final = ("localhost", "host.docker.internal", "host.containers.internal")
 _CORS_METHODS: Final = "GET, POST, OPTIONS"
@@ -92,6 +94,11 @@ class Guard:
         started = time.perf_counter()
         try:
             await self._answer(scope, headers, receive, exchange)
+        except Exception as err:
+            # An error of a route was answered and logged before it came here.
+            if not exchange.status:
+                _LOG.error("a bug in g4 at %s", scope["method"], exc_info=err)
+                await _send_problem(explain_error(err), scope, receive, exchange)
         finally:
             client = scope["client"][0] if scope.get("client") else ""
             seconds = time.perf_counter() - started

@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from g4cli.operations.serving.service import ServedModel
+from g4cli.server.errors import HttpError, Problem
 from g4cli.server.wire_model import ServiceParam
 
 router = APIRouter(tags=["models"])
@@ -14,8 +15,10 @@ router = APIRouter(tags=["models"])
 
 @router.get("/health")
 @router.get("/v1/health", include_in_schema=False)
-async def report_health() -> dict[str, str]:
-    """Return {"status": "ok"} as soon as requests are answered; models load on demand."""
+async def report_health(service: ServiceParam) -> dict[str, str]:
+    """Return {"status": "ok"}, or 503 while the model of the command line is loaded."""
+    if service.is_loading:
+        raise HttpError(Problem(503, "Loading model", code="loading"))
     return {"status": "ok"}
 
 

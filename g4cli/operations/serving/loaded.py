@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
-from g4cli.chat import Finished, TurnEvent, TurnOptions
+from g4cli.chat import Finished, Reply, TurnEvent, TurnOptions
 from g4cli.core.errors import BadField, ContextFull, RuntimeFailed
 from g4cli.operations.chat.session import THOUGHT_TOKENS
-from g4cli.operations.serving.counters import Counters
 from g4cli.operations.serving.requests import TurnRequest
 from g4cli.prompt import Part, PromptStyle, Renderer
 from g4cli.runtime.engine.messages import Grammar, Loaded, RunTurn, TurnDone
@@ -128,8 +127,10 @@ class LoadedModel:
 class Turn:
     """One answer under way: iterate over it for its events, then close it, in any case."""
 
-    def __init__(self, model: LoadedModel, run: RunTurn, counters: Counters) -> None:
-        self.model, self._counters = model, counters
+    def __init__(
+        self, model: LoadedModel, run: RunTurn, on_reply: Callable[[LoadedModel, Reply], None]
+    ) -> None:
+        self.model, self._on_reply = model, on_reply
         self.n_prompt = len(run.prompt)
         self._events = _end_with_finished(model.engine.run_turn(run))
         self._first: TurnEvent | None = None
@@ -147,7 +148,7 @@ class Turn:
             yield self._first
         async for event in self._events:
             if isinstance(event, Finished):
-                self._counters.add_reply(event.reply)
+                self._on_reply(self.model, event.reply)
             yield event
 
     async def close(self) -> None:

@@ -26,7 +26,7 @@ class MediaFiles:
     """The files of the images and sounds of requests."""
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="g4-serve-")
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._max_bytes = max_bytes
         self._sizes: OrderedDict[Path, int] = OrderedDict()  # least recently used first
         self._uses: dict[Path, int] = {}
@@ -39,6 +39,8 @@ class MediaFiles:
         if media_kind_of(data) != kind:
             name = "an image" if kind == "image" else "a sound"
             raise BadMedia(f"the data is not {name} that g4 reads ({FORMATS[kind]})")
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="g4-serve-")
         path = Path(self._folder.name) / hashlib.sha256(data).hexdigest()
         if path in self._sizes:
             self._sizes.move_to_end(path)
@@ -63,7 +65,8 @@ class MediaFiles:
 
     def close(self) -> None:
         """Delete all files."""
-        self._folder.cleanup()
+        if self._folder is not None:
+            self._folder.cleanup()
 
     def _delete_oldest(self) -> None:
         total = sum(self._sizes.values())

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+from g4cli.core.errors import UsageError
+
+_DURATION: Final = re.compile(r"(-?\d+(?:\.\d+)?)(ms|s|m|h|)")
+_UNIT_S: Final = {"ms": 1e-3, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
+MAX_PARALLEL: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,3 +45,26 @@ class ServeOptions:
     keep_alive_s: float = 1800.0
     max_models: int = 0
     queue: int = 64
+
+
+def parse_keep_alive(text: str) -> float:
+    """Return the seconds of "30m", "90s", "1h30m" or "300"; below 0 means for ever, as with Ollama.
+
+    Raises UsageError.
+    """
+    parts = _DURATION.findall(text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise UsageError(f"not a time to keep a model: {text!r:.40}", hint="--keep-alive 30m")
+    return sum(float(number) * _UNIT_S[unit] for number, unit in parts)
+
+
+def parse_parallel(text: str) -> int:
+    """Return the number of --parallel, 0 for "auto". Raises UsageError."""
+    if text == "auto":
+        return 0
+    if not text.isdecimal() or not 1 <= int(text) <= MAX_PARALLEL:
+        raise UsageError(
+            f"not a number of requests from 1 to {MAX_PARALLEL}: {text!r:.40}",
+            hint="--parallel auto",
+        )
+    return int(text)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from g4cli.chat import Reply
 from g4cli.operations.serving.catalog import Catalog, Offer, read_facts
 from g4cli.operations.serving.counters import Counters
 from g4cli.operations.serving.loaded import LoadedModel, Turn
@@ -42,10 +43,18 @@ class ServedModel:
 class Service:
     """The models on offer and those that are loaded. Close it when done."""
 
-    def __init__(self, catalog: Catalog, pool: ModelPool) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        pool: ModelPool,
+        on_reply: Callable[[str, Reply], None] = lambda _model, _reply: None,
+    ) -> None:
+        """`on_reply` is told every finished answer, with the name of its model."""
         self._catalog, self.pool = catalog, pool
         self.media = MediaFiles()
         self.counters = Counters()
+        self.is_loading = False
+        self._on_reply = on_reply
 
     def list_models(self) -> tuple[ServedModel, ...]:
         """Return the models on offer, the default first. Raises BadGGUF."""
@@ -66,7 +75,7 @@ class Service:
         self.media.use(media)
         try:
             async with self._use_model(request.model, request.keep_alive_s) as model:
-                turn = Turn(model, await model.make_run(request), self.counters)
+                turn = Turn(model, await model.make_run(request), self._count_reply)
                 try:
                     await turn.start()
                     yield turn
@@ -101,9 +110,13 @@ class Service:
             return await model.engine.text_of(tokens)
 
     async def preload(self, name: str) -> LoadedModel:
-        """Return the model `name`, loaded. Raises what opening it raises."""
-        async with self._use_model(name) as model:
-            return model
+        """Return the model `name`, loaded; `is_loading` until then. Raises what opening it raises."""
+        self.is_loading = True
+        try:
+            async with self._use_model(name) as model:
+                return model
+        finally:
+            self.is_loading = False
 
     async def close(self) -> None:
         """End all models and delete the media of requests."""
@@ -119,6 +132,10 @@ class Service:
             yield model
         finally:
             self.pool.release(model)
+
+    def _count_reply(self, model: LoadedModel, reply: Reply) -> None:
+        self.counters.add_reply(reply)
+        self._on_reply(model.name, reply)
 
     def _describe(self, offer: Offer) -> ServedModel:
         facts, model = read_facts(offer.path), self.pool.models.get(offer.name)

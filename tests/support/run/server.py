@@ -12,14 +12,12 @@ from pathlib import Path
 
 import uvicorn
 
-from g4cli.operations.serving.catalog import Catalog
-from g4cli.operations.serving.opening import ModelOpener
 from g4cli.operations.serving.options import ServeOptions
-from g4cli.operations.serving.pool import ModelPool
 from g4cli.operations.serving.service import Service
 from g4cli.server.app import make_app
 from g4cli.server.guard import GuardOptions, Served
 from g4cli.server.protocol import TimedProtocol
+from g4cli.server.run import make_service
 from tests.support.fakes.reporter import RecordingReporter
 
 
@@ -42,12 +40,7 @@ class RunningServer:
 def run_server(options: ServeOptions, guard: GuardOptions | None = None) -> Iterator[RunningServer]:
     """Yield a running server with the models of `options`; it has ended after the block."""
     reporter = RecordingReporter()
-    catalog = Catalog(options.models, options.aliases)
-    opener = ModelOpener(options, catalog, reporter)
-    pool = ModelPool(
-        opener.open_model, max_models=options.max_models, keep_alive_s=options.keep_alive_s
-    )
-    service = Service(catalog, pool)
+    service = make_service(options, reporter, lambda _model, _reply: None)
     log: list[Served] = []
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

@@ -11,7 +11,7 @@ from tests.support.builders.tiny_file import build_tiny
 from tests.support.run.server import RunningServer, run_server, tiny_options
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """Return a server with the model `tiny`, also called `small`, greedy by default."""
     path = tmp_path_factory.mktemp("models") / "tiny.gguf"

@@ -1,0 +1,44 @@
+"""The API keys of a server, and where one is needed."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from g4cli.core.errors import UsageError
+from g4cli.core.files import require_file
+
+_MAX_FILE_BYTES: Final = 1 << 20
+
+
+def read_keys(given: Sequence[str], path: Path | None) -> tuple[str, ...]:
+    """Return the keys that were given and those of a file, one a line. Raises FileMissing, UsageError."""
+    lines = list(given)
+    if path is not None:
+        file = require_file(path.expanduser())
+        if file.stat().st_size > _MAX_FILE_BYTES:
+            raise UsageError(f"{path} is too large for a file of keys", hint="one key per line")
+        lines += file.read_text(encoding="utf-8", errors="replace").splitlines()
+    keys = tuple(dict.fromkeys(key for line in lines if (key := line.strip())))
+    if (given or path is not None) and not keys:
+        raise UsageError("no API key was given: all of them are empty", hint="--api-key KEY")
+    return keys
+
+
+def require_key(host: str, keys: Sequence[str], *, no_auth: bool) -> None:
+    """Raise UsageError if a server at `host` would answer the whole network without a key."""
+    if keys or no_auth or _is_loopback(host):
+        return
+    raise UsageError(
+        f"at {host}, everybody in the network could use this server: an API key is needed",
+        hint="--api-key-file FILE, or --no-auth if all of them may",
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,133 @@
+"""Listen, load the first model, serve until told to stop.
+
+The first Ctrl-C (or SIGTERM) closes the port and gives running answers `GRACE_S` seconds; a second
+one ends them at once. The models' processes end in either case.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from types import FrameType
+from typing import Final
+
+import uvicorn
+
+from g4cli.chat import Reply
+from g4cli.core.errors import UsageError
+from g4cli.core.reporter import Reporter
+from g4cli.operations.serving.catalog import Catalog
+from g4cli.operations.serving.loaded import LoadedModel
+from g4cli.operations.serving.opening import ModelOpener
+from g4cli.operations.serving.options import ServeOptions
+from g4cli.operations.serving.pool import ModelPool
+from g4cli.operations.serving.service import Service
+from g4cli.server.app import make_app
+from g4cli.server.guard import GuardOptions
+from g4cli.server.limits import MAX_HEADER_BYTES
+from g4cli.server.logs import log_request
+from g4cli.server.protocol import TimedProtocol
+
+GRACE_S: Final = 2
+_BACKLOG: Final = 512
+
+
+def open_port(host: str, port: int) -> socket.socket:
+    """Return a socket that listens at `host`; `port` 0 takes a free one. Raises UsageError."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except (OSError, OverflowError) as err:
+        raise UsageError(
+            f"the server cannot listen at {host}, port {port}: {err.args[-1]}",
+            hint="g4 serve --port 0",
+        ) from err
+
+
+def make_url(listener: socket.socket) -> str:
+    """Return the address of a server for its clients on this machine."""
+    host, port = listener.getsockname()[:2]
+    if host in ("0.0.0.0", "::"):
+        host = "127.0.0.1"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def make_service(
+    options: ServeOptions, reporter: Reporter, on_reply: Callable[[str, Reply], None]
+) -> Service:
+    """Return the service that `options` describe. Raises what finding its models raises."""
+    catalog = Catalog(options.models, options.aliases)
+    opener = ModelOpener(options, catalog, reporter)
+    pool = ModelPool(
+        opener.open_model, max_models=options.max_models, keep_alive_s=options.keep_alive_s
+    )
+    return Service(catalog, pool, on_reply)
+
+
+def serve_until_stopped(
+    service: Service,
+    listener: socket.socket,
+    guard: GuardOptions,
+    *,
+    preload: str | None = None,
+    show_loaded: Callable[[LoadedModel], None] = lambda _: None,
+) -> None:
+    """Serve until Ctrl-C or SIGTERM; then the service is closed.
+
+    `preload` is the model to load at once ("": the default): the server answers with 503 until
+    `show_loaded` was called with it. Raises what loading it raises.
+    """
+    asyncio.run(_serve(service, listener, guard, preload, show_loaded))
+
+
+async def _serve(
+    service: Service,
+    listener: socket.socket,
+    guard: GuardOptions,
+    preload: str | None,
+    show_loaded: Callable[[LoadedModel], None],
+) -> None:
+    config = uvicorn.Config(
+        make_app(service, guard, log_request),
+        http=TimedProtocol,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+        timeout_graceful_shutdown=GRACE_S,
+        timeout_keep_alive=60,
+    )
+    server = _Server(config)
+    loading: asyncio.Task[None] | None = None
+    if preload is not None:
+
+        async def load() -> None:
+            try:
+                show_loaded(await service.preload(preload))
+            except BaseException:
+                server.should_exit = True
+                raise
+
+        loading = asyncio.create_task(load())
+    await server.serve([listener])
+    if loading is not None:
+        if not loading.done():
+            loading.cancel()
+        await asyncio.gather(loading, return_exceptions=True)
+        if not loading.cancelled() and (err := loading.exception()) is not None:
+            raise err
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server: to be told to stop is no failure, and twice means at once."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to stop; at the second signal cut all connections."""
+        del sig, frame
+        if self.should_exit:
+            self.force_exit = True
+            for connection in list(self.server_state.connections):
+                connection.transport.abort()
+        self.should_exit = True

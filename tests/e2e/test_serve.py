@@ -1,0 +1,146 @@
+"""`g4 serve` as a user starts and stops it: a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from tests.support.builders.tiny_file import build_tiny
+from tests.support.run.command import g4
+from tests.support.run.server import wait_until
+
+pytestmark = pytest.mark.slow
+ASK = {"messages": [{"role": "user", "content": "What is Q4_0?"}]}
+# An answer that goes on until the context is full.
+LONG: dict[str, Any] = {**ASK, "ignore_eos": True, "stream": True, "temperature": 2,
+                        "g4": {"stop_on_loop": False}}  # fmt: skip
+
+
+@contextmanager
+def started(*args: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Yield the process of `g4 serve ARGS` and its address."""
+    program = "from g4cli.cli.start import main; main()"
+    command = [sys.executable, "-c", program, "serve", *args, "--port", "0", "--json"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stdout is not None
+    try:
+        lines = []
+        while not lines or lines[-1] != "}":
+            line = process.stdout.readline()
+            assert line, process.communicate()[1]
+            lines.append(line.rstrip("\n"))
+        url = json.loads("".join(lines))["url"]
+        wait_until(lambda: httpx.get(f"{url}/health").status_code == 200, 60)
+        yield process, url
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    path = tmp_path / "tiny.gguf"
+    path.write_bytes(build_tiny())
+    return str(path)
+
+
+def test_ctrl_c_ends_the_server_and_its_model(model: str) -> None:
+    with started(model, "--log-format", "json") as (process, url):
+        answer = httpx.post(f"{url}/v1/chat/completions", json=ASK, timeout=60)
+        assert answer.json()["choices"][0]["message"]["content"]
+        children = psutil.Process(process.pid).children()
+        assert children
+        process.send_signal(signal.SIGINT)
+        log = process.communicate(timeout=20)[1]
+        assert process.returncode == 0
+        wait_until(lambda: not any(child.is_running() for child in children))
+    entries = [json.loads(line) for line in log.splitlines()]
+    assert [e["event"] for e in entries if "event" in e][-2:] == ["answer", "request"]
+    assert "Q4_0" not in log, "no word of a prompt is logged"
+
+
+def test_a_running_answer_gets_two_seconds(model: str) -> None:
+    with started(model, "--ctx", "2048") as (process, url):
+        body = {**ASK, "stream": True}
+        with httpx.stream("POST", f"{url}/v1/chat/completions", json=body, timeout=60) as answer:
+            lines = answer.iter_lines()
+            next(lines)
+            process.send_signal(signal.SIGINT)
+            assert [line for line in lines if line][-1] == "data: [DONE]"
+        process.wait(20)
+        assert process.returncode == 0
+
+
+def test_a_second_ctrl_c_ends_a_running_answer_at_once(model: str) -> None:
+    with started(model, "--ctx", "2048") as (process, url):
+        with httpx.stream("POST", f"{url}/v1/chat/completions", json=LONG, timeout=60) as answer:
+            lines = answer.iter_lines()
+            next(lines)
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.3)
+            process.send_signal(signal.SIGINT)
+            with pytest.raises(httpx.RemoteProtocolError):
+                list(lines)
+        process.wait(20)
+        assert process.returncode == 0
+
+
+def test_a_server_that_is_killed_leaves_no_model_behind(model: str) -> None:
+    with started(model) as (process, url):
+        httpx.post(f"{url}/v1/chat/completions", json={**ASK, "max_tokens": 1}, timeout=60)
+        children = psutil.Process(process.pid).children()
+        os.kill(process.pid, signal.SIGKILL)
+        wait_until(lambda: not any(child.is_running() for child in children))
+
+
+def test_a_file_that_cannot_be_served_ends_the_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "broken.gguf"
+    path.write_bytes(b"GGUF" + b"\0" * 100)
+    code, _, err = g4(capsys, "serve", path, "--port", "0")
+    assert code == 5
+    assert "broken.gguf" in err
+
+
+@pytest.mark.parametrize(
+    ("args", "what"),
+    [
+        (["--host", "0.0.0.0"], "an API key is needed"),
+        (["--host", "::"], "an API key is needed"),
+        (["--parallel", "0"], "--parallel auto"),
+        (["--keep-alive", "soon"], "--keep-alive 30m"),
+        (["--api-key", " "], "all of them are empty"),
+        (["--api-key-file", "missing.txt"], "missing.txt"),
+        (["--host", "256.1.1.1", "--no-auth"], "cannot listen"),
+    ],
+)
+def test_options_that_cannot_be_obeyed(
+    model: str, capsys: pytest.CaptureFixture[str], args: list[str], what: str
+) -> None:
+    code, _, err = g4(capsys, "serve", model, "--port", "0", *args)
+    assert code in (2, 3)
+    assert what in err
+
+
+def test_a_port_in_use_is_named(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with started(model) as (_, url):
+        port = url.rpartition(":")[2]
+        code, _, err = g4(capsys, "serve", model, "--port", port)
+    assert code == 2
+    assert port in err
+    assert "--port 0" in err
