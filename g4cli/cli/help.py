@@ -33,8 +33,11 @@ def _name_values(parameters: list[Any]) -> list[Any]:
         if isinstance(parameter, TyperOption):
             parameter.metavar = name_value(parameter)
         elif isinstance(parameter, TyperArgument):
-            # Typer would show the Python type of an argument after its name.
+            # Typer would show the Python type after the name, and braces in the usage line.
             parameter.display_type_rich = lambda **_: ""  # type: ignore[method-assign]
+            name = parameter.display_name_raw
+            pieces = [name if parameter.required else f"[{name}]"]
+            parameter.get_usage_pieces = lambda _, pieces=pieces: pieces  # type: ignore
     return parameters
 
 

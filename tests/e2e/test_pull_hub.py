@@ -138,7 +138,7 @@ def test_without_a_network_the_file_here_is_used(
     ok(capsys, "pull", "e2b")
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     code, out, err = g4(capsys, "pull", "e2b")
-    assert (code, out.splitlines()[0][:33]) == (0, "e2b:q4_0 is on this disk already,")
+    assert (code, out.splitlines()[0][:33]) == (0, "e2b:q4_0 is already on this disk,")
     assert "cannot check for a newer file" in err
     assert "cannot be reached" in refused(capsys, 6, "pull", "e2b:q8_0")
     assert hub.requests

@@ -33,7 +33,7 @@ def test_pull_tiny_then_again(capsys: pytest.CaptureFixture[str]) -> None:
     assert ok(capsys, "pull", "tiny:q4_0")["new"] is False
     assert g4(capsys, "pull", "tiny:q4_0", "-q") == (0, first["path"] + "\n", "")
     code, out, err = g4(capsys, "pull", "tiny:q4_0")
-    assert (code, out.splitlines()[0]) == (0, "tiny:q4_0 is on this disk already, 2.96 MiB")
+    assert (code, out.splitlines()[0]) == (0, "tiny:q4_0 is already on this disk, 2.96 MiB")
     assert err == "next: g4 chat tiny:q4_0\n"
 
 

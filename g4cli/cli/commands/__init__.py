@@ -1,1 +1,1 @@
-"""The commands of g4, one file each: parse the options, call one operation, show the result."""
+"""The commands of g4, one per file: parse the options, call one operation, show the result."""

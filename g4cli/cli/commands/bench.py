@@ -20,13 +20,17 @@ def bench(
             "-p",
             min=0,
             metavar="N",
-            help="Tokens of the prompt processing test; 0: none.",
+            help="Tokens of the prompt processing test; 0: no such test.",
         ),
     ] = 512,
     n_gen: Annotated[
         int,
         typer.Option(
-            "--n-gen", "-n", min=0, metavar="N", help="Tokens of the decoding test; 0: none."
+            "--n-gen",
+            "-n",
+            min=0,
+            metavar="N",
+            help="Tokens of the decoding test; 0: no such test.",
         ),
     ] = 128,
     depth: Annotated[
@@ -36,7 +40,7 @@ def bench(
             "--depth",
             "-d",
             metavar="N,N",
-            help="Tokens in the context before each test: 0,4096.",
+            help="Tokens in the context before each test, as a list: 0,4096.",
         ),
     ] = "0",
     repetitions: Annotated[
@@ -55,7 +59,7 @@ def bench(
     json: JsonOpt = False,
     quiet: QuietOpt = False,
 ) -> None:
-    """Measure prompt and decoding speed, load time and peak memory.
+    """Measure the speed of prompt processing and decoding, load time and peak memory.
 
     pp512 and tg128 are the tests of llama-bench: random tokens, no sampling,
     mean and standard deviation over the repetitions after one warm-up.

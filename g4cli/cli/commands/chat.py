@@ -49,13 +49,13 @@ def chat(
 ) -> None:
     """Chat with a model, or ask it one question.
 
-    Without MODEL, the model pulled last is used. Without --prompt, a
-    conversation opens; /help lists its commands. Standard input is read to its
-    end: it is the question, or goes before the text of --prompt.
+    Without MODEL, the model that was pulled last is used. Without --prompt, a
+    conversation begins; /help lists its commands. Piped standard input is the
+    prompt, or is placed before the text of --prompt.
 
-    Conversations are saved; --resume last continues. Sampling values are those
-    of the model file, or Gemma 4's own (temp 1.0, top-p 0.95, top-k 64).
-    Ctrl-C stops an answer.
+    Conversations are saved; --resume last continues the last one. The default
+    sampling parameters are those in the model file, or else Gemma 4's own
+    (temp 1.0, top-p 0.95, top-k 64). Ctrl-C stops an answer.
 
     \b
     Examples:
@@ -64,7 +64,7 @@ def chat(
       g4 chat tiny -p "What is Q4_0?"
       g4 chat e2b --think on < question.txt
       cat file.txt | g4 chat e2b -p "Summarize this."
-      g4 chat e2b -p "What is on it?" --image photo.jpg
+      g4 chat e2b -p "What does it show?" --image photo.jpg
       g4 chat e2b -p "Draw a pelican as SVG." --svg pelican.svg
       g4 chat tiny -p "What is GGUF?" --temp 0 --json
     """

@@ -1,4 +1,4 @@
-"""g4 convert: write a Hugging Face checkpoint as a GGUF file."""
+"""`g4 convert`: write a Hugging Face checkpoint as a GGUF file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def convert(
     source: Annotated[
         str,
         typer.Argument(
-            help="A folder with config.json and safetensors, or hf:OWNER/REPO.",
+            help="Folder with config.json and safetensors, or hf:OWNER/REPO.",
             metavar="DIR",
             show_default=False,
         ),
@@ -29,18 +29,21 @@ def convert(
     type_name: Annotated[
         str,
         typer.Option(
-            "--type", "-t", help="bf16, f16, f32, or as in g4 quantize: q4_0, q8_0, sfp8, ..."
+            "--type",
+            "-t",
+            metavar="TYPE",
+            help="bf16, f16, f32, or a type of g4 quantize: q4_0, q8_0, sfp8, ...",
         ),
     ] = "bf16",
     mmproj: Annotated[
         bool,
         typer.Option(
-            "--mmproj", help="Convert the vision and audio towers instead of the text network."
+            "--mmproj", help="Convert the image and audio encoders instead of the text network."
         ),
     ] = False,
     ignore_key: Annotated[
         list[str] | None,
-        typer.Option(help="Ignore this unknown key of config.json. Repeatable."),
+        typer.Option(metavar="KEY", help="Ignore this unknown key of config.json. Repeatable."),
     ] = None,
     force: ForceOpt = False,
     threads: Annotated[
@@ -50,10 +53,11 @@ def convert(
     json: JsonOpt = False,
     quiet: QuietOpt = False,
 ) -> None:
-    """Make a GGUF from a Hugging Face checkpoint of Gemma 4, in one pass and in constant memory.
+    """Convert a Hugging Face checkpoint of Gemma 4 to GGUF, in one pass and in constant memory.
 
-    Output in bf16, f16 or f32 equals that of llama.cpp's converter byte for byte. Other types equal
-    its converter followed by its quantizer, without the large intermediate file.
+    In bf16, f16 and f32 the file equals the output of llama.cpp's converter byte for byte. In other
+    types it equals that of the converter followed by llama-quantize; no large intermediate file is
+    written.
 
     \b
     Examples:
@@ -79,7 +83,7 @@ def convert(
             progress=progress,
         )
     data = {"path": str(done.path), "type": type_name.lower(), "part": part, **done.as_json()}
-    out.result(data, lambda: _draw(out, done, part), brief=str(done.path))
+    out.result(data, lambda: _draw_result(out, done, part), brief=str(done.path))
 
 
 def _find_folder(source: str, out: Output) -> Path:
@@ -94,7 +98,7 @@ def _find_folder(source: str, out: Output) -> Path:
     return fetch_checkpoint(source, out)
 
 
-def _draw(out: Output, done: Converted, part: str) -> None:
+def _draw_result(out: Output, done: Converted, part: str) -> None:
     from g4cli.core.quoting import shell_word
     from g4cli.core.units import duration_text, rate_text, size_text
 
@@ -106,7 +110,7 @@ def _draw(out: Output, done: Converted, part: str) -> None:
     out.line(f"  {done.n_tensors} tensors: {types}")
     for reason in sorted(set(done.ignored.values())):
         n = sum(r == reason for r in done.ignored.values())
-        out.say(f"  {n} tensors left out: {reason}")
+        out.say(f"  {n} {'tensor' if n == 1 else 'tensors'} left out: {reason}")
     if part == "text":
         path = shell_word(done.path)
         out.say(f"next: g4 chat {path} or g4 doctor {path}")

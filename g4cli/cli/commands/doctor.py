@@ -1,4 +1,4 @@
-"""g4 doctor: find out what is wrong with a file, or with this machine."""
+"""`g4 doctor`: find out what is wrong with a file, or with this machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from g4cli.core.errors import UsageError
 FileArg: TypeAlias = Annotated[
     str | None,
     typer.Argument(
-        help="A GGUF, a pulled model, or hf:OWNER/REPO/FILE with --quick. Without it: this machine.",
+        help="GGUF file, pulled model, or hf:OWNER/REPO/FILE with --quick. "
+        "Without FILE, this machine is checked.",
         metavar="FILE",
         show_default=False,
     ),
@@ -27,7 +28,7 @@ OnlyOpt: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
         "--only",
-        help="Run only this check or family of checks (file, keys, ...). Repeatable.",
+        help="Run only this check, or this family of checks (file, keys, ...). Repeatable.",
         metavar="ID",
     ),
 ]
@@ -53,11 +54,11 @@ def doctor(
     json: JsonOpt = False,
     quiet: QuietOpt = False,
 ) -> None:
-    """Find out why a GGUF, or this machine, does not work.
+    """Find out why a GGUF file does not work, or what is wrong with this machine.
 
-    Names the cause, shows the evidence and says what to type.
-    Exit codes: 0 nothing failed, 8 a check failed, 5 the file is not a GGUF.
-    With --fix, a repaired copy that was kept decides the exit code.
+    The report names the cause, the evidence and the command that helps. Exits with 0 if no check
+    failed, with 8 if one failed, and with 5 if the file is not a GGUF. With --fix, the exit code is
+    that of the repaired copy, if one was kept.
 
     \b
     Examples:

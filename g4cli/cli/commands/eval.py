@@ -1,4 +1,4 @@
-"""g4 eval: perplexity of a model, and KL divergence from another."""
+"""`g4 eval`: perplexity of a model, and KL divergence from another."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def eval_(
 ) -> None:
     """Measure the perplexity of a model on given answers, and its KL divergence from another.
 
-    Text is formatted with Gemma's chat template, and only the model's turns
-    are scored: on raw text the perplexity of an instruction-tuned Gemma is
-    meaningless. --against adds the mean KL divergence and the share of tokens
-    for which both models have the same most probable token; both models are
-    in memory at once. ± is one standard error.
+    The text is formatted with Gemma's chat template and only the model's turns
+    are scored, since the perplexity of an instruction-tuned model on raw text
+    means little. --against adds the mean KL divergence from another model, and
+    the share of tokens on which both agree about the most probable one; both
+    models are in memory at once. ± is one standard error.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""g4 fit: whether a model fits this machine, what needs memory, and what would fit instead."""
+"""`g4 fit`: whether a model fits this machine, what needs memory, and what would fit instead."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def fit(
     json: JsonOpt = False,
     quiet: QuietOpt = False,
 ) -> None:
-    """Tell whether a model fits this machine, term by term, before anything is downloaded.
+    """Estimate whether a model fits this machine, before anything is downloaded.
 
-    Exits with 0 if it fits and with 4 if it does not; the answer is printed in both cases. Nothing
-    is loaded; only hf:OWNER/REPO uses the network, to read the header of the file.
+    Exits with 0 if it fits and with 4 if it does not; the memory it needs is listed in both cases.
+    No model is loaded; only hf:OWNER/REPO uses the network, to read the header of the file.
 
     \b
     Examples:
@@ -49,7 +49,7 @@ def fit(
     """
     out = make_output(as_json=json, quiet=quiet)
     if not (model or matrix):
-        raise UsageError("no model is given", hint="g4 fit e2b, or g4 fit --matrix for all of them")
+        raise UsageError("missing MODEL", hint="g4 fit e2b, or g4 fit --matrix for all models")
     from g4cli.cli.views.fit import draw_fit, draw_matrix, fit_to_json, summarize_fit
     from g4cli.operations.fit.answer import answer_fit, answer_matrix
     from g4cli.operations.fit.request import FitRequest

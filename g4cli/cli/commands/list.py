@@ -1,4 +1,4 @@
-"""g4 list: the models on this disk."""
+"""`g4 list`: the models on this disk."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def list_(json: JsonOpt = False, quiet: QuietOpt = False) -> None:
-    """Show the models on this disk, and those of other programs.
+    """List the models that were pulled, and those of other programs.
 
-    Gemma 4 files of the Hugging Face cache, LM Studio, llama.cpp and Ollama are listed with their
-    paths: every command that takes a MODEL takes such a path too.
+    Gemma 4 files in the Hugging Face cache and in the folders of LM Studio, llama.cpp and Ollama
+    are listed with their paths. Every command that takes a MODEL also takes such a path.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""g4 pull: get a model onto this disk."""
+"""`g4 pull`: download a model, or take one from this disk into the store."""
 
 from __future__ import annotations
 
@@ -16,21 +16,26 @@ if TYPE_CHECKING:
 ModelToPull = Annotated[
     str,
     typer.Argument(
-        help="tiny, e2b, e2b:q8_0, hf:OWNER/REPO, a Hugging Face folder, or a GGUF.",
+        help="tiny, e2b, e2b:q8_0, hf:OWNER/REPO, a checkpoint folder, or a GGUF file.",
         metavar="MODEL",
         show_default=False,
     ),
 ]
 NameOpt = Annotated[
     str | None,
-    typer.Option("--name", help="Name for a local folder or file.", show_default=False),
+    typer.Option(
+        "--name",
+        metavar="NAME",
+        help="Name of the model in the store, for a local folder or file.",
+        show_default=False,
+    ),
 ]
 
 
 def pull(
     model: ModelToPull,
     fit: Annotated[
-        bool, typer.Option("--fit", help="Take the best type that fits this machine.")
+        bool, typer.Option("--fit", help="Choose the best type that fits this machine.")
     ] = False,
     mmproj: Annotated[
         bool, typer.Option(help="Also get the mmproj (images and audio), if there is one.")
@@ -41,7 +46,7 @@ def pull(
     no_update: Annotated[
         bool,
         typer.Option(
-            "--no-update", help="If the model is on this disk, do not check for a newer file."
+            "--no-update", help="Do not look for a newer file if the model is on this disk."
         ),
     ] = False,
     offline: Annotated[
@@ -49,7 +54,7 @@ def pull(
     ] = False,
     restart: Annotated[
         bool,
-        typer.Option("--restart", help="Discard what was downloaded before and start again."),
+        typer.Option("--restart", help="Discard what was downloaded before, and start again."),
     ] = False,
     name: NameOpt = None,
     json: JsonOpt = False,
@@ -57,13 +62,13 @@ def pull(
 ) -> None:
     """Get a model: by name, from the Hugging Face hub, or from this disk.
 
-    If it is interrupted, run the same command again to resume. A downloaded file gets its final
-    name only when its sha256 equals the hub's. Without a type the default is taken: Q4_0 for
-    Google's models (they were trained for it), BF16 for tiny (it has only 8 MB).
+    If the download is interrupted, run the same command again to resume it. A file gets its final
+    name only after its sha256 was checked against the hub's. The default type is Q4_0 for Google's
+    models, which were trained for it, and BF16 for tiny, which has only 8 MB.
 
     \b
     Examples:
-      g4 pull tiny              the small model that comes with g4; needs no network
+      g4 pull tiny              the small model that comes with g4 (no network needed)
       g4 pull e2b               Google's Q4_0 file, and the mmproj for images and audio
       g4 pull 31b --fit         the best type that fits this machine
       g4 pull e2b:sfp8          not published: made on this machine from the BF16 file
@@ -103,7 +108,7 @@ def _show_pulled(out: Output, pulled: Pulled, seconds: float, reason: str) -> No
         if pulled.is_new:
             out.line(f"{entry.label}  {size_text(entry.nbytes)} in {duration_text(seconds)}")
         else:
-            out.line(f"{entry.label} is on this disk already, {size_text(entry.nbytes)}")
+            out.line(f"{entry.label} is already on this disk, {size_text(entry.nbytes)}")
         out.line(f"  {entry.path}")
         out.say(f"next: g4 chat {entry.label}")
 

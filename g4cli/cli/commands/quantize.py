@@ -1,4 +1,4 @@
-"""g4 quantize: write a GGUF file with fewer bits per weight."""
+"""`g4 quantize`: write a GGUF file with fewer bits per weight."""
 
 from __future__ import annotations
 
@@ -17,22 +17,27 @@ if TYPE_CHECKING:
 
 # fmt: off
 _Source: TypeAlias = Annotated[
-    str, typer.Argument(help="GGUF file or pulled model to quantize, preferably BF16.", metavar="FILE")]
+    str,
+    typer.Argument(help="GGUF file or pulled model to quantize, preferably BF16.", metavar="FILE")]
 _Target: TypeAlias = Annotated[
     Path | None, typer.Argument(help="GGUF file to write. Default: next to FILE.",
                                 metavar="OUT", show_default=False)]
 _Type: TypeAlias = Annotated[
-    str, typer.Option("--type", "-t", help="q4_0, sfp8, bf16, q8_0, q6_k, q5_k_m, q4_k_m, ...")]
+    str, typer.Option("--type", "-t", metavar="TYPE",
+                      help="q4_0, sfp8, bf16, q8_0, q6_k, q5_k_m, q4_k_m, ...")]
 _Pure: TypeAlias = Annotated[bool, typer.Option("--pure", help="Use one type for all matrices.")]
 _TensorType: TypeAlias = Annotated[
-    list[str] | None, typer.Option(help="PATTERN=TYPE: a type for matching tensors. Repeatable.")]
+    list[str] | None, typer.Option(metavar="PATTERN=TYPE",
+                                   help="Type of the tensors that match. Repeatable.")]
 _Imatrix: TypeAlias = Annotated[
-    Path | None, typer.Option(help="Importance matrix from llama-imatrix (GGUF or .dat).", metavar="FILE")]
+    Path | None, typer.Option(help="Importance matrix from llama-imatrix (GGUF or .dat).")]
 _KeepPle: TypeAlias = Annotated[
     str | None, typer.Option(help="Type of the per-layer embedding table.", metavar="TYPE")]
 _Carrier: TypeAlias = Annotated[
-    str | None, typer.Option(help="Storage of SFP8 values: archive (1 byte each), bf16 (exact) or q8_0.")]
-_Encoder: TypeAlias = Annotated[str | None, typer.Option(help="SFP8 rounding: nearest or gemma.cpp.")]
+    str | None, typer.Option(metavar="TYPE", help="How to store SFP8: archive (1 byte per weight), "
+                                                  "bf16 (exact) or q8_0.")]
+_Encoder: TypeAlias = Annotated[
+    str | None, typer.Option(metavar="NAME", help="SFP8 rounding: nearest or gemma.cpp.")]
 _Requantize: TypeAlias = Annotated[
     bool, typer.Option("--allow-requantize", help="Quantize a file that is already quantized.")]
 _DryRun: TypeAlias = Annotated[
@@ -66,9 +71,9 @@ def quantize(
 ) -> None:
     """Quantize a GGUF file to Q4_0, SFP8, Q8_0 or another type, byte for byte as llama.cpp does.
 
-    SFP8 is Google's format of one byte per weight. Q8_0, at 8.5 bits, is
-    closer to the original (45 dB against 31 dB). Use SFP8 to get the values
-    that gemma.cpp computes with.
+    SFP8 is Google's format with one byte per weight: choose it to get the
+    values that gemma.cpp computes with. Q8_0, with 8.5 bits per weight, is
+    closer to the original (45 dB against 31 dB).
 
     \b
     Examples:
@@ -114,10 +119,10 @@ def quantize(
         source_sha256=found.sha256,
         hashed=json,
     )
-    _write(out, found.path, job, report=report)
+    _run_and_report(out, found.path, job, report=report)
 
 
-def _write(out: Output, source: Path, job: partial[Quantized], *, report: bool) -> None:
+def _run_and_report(out: Output, source: Path, job: partial[Quantized], *, report: bool) -> None:
     from g4cli.cli.views.quantize import draw_diff, draw_result
     from g4cli.quant.metrics import diff_files
 
@@ -125,7 +130,7 @@ def _write(out: Output, source: Path, job: partial[Quantized], *, report: bool) 
         done = job(progress=progress)
     data = done.as_json()
     if report:
-        with out.progress("measure the loss", unit="steps") as progress:
+        with out.progress("measure the error", unit="steps") as progress:
             diff = diff_files(source, done.path, progress=progress)
         data["loss"] = diff.as_json()
     out.result(data, lambda: draw_result(out, done), brief=str(done.path))

@@ -1,4 +1,4 @@
-"""g4 remove: delete a model from the store."""
+"""`g4 remove`: delete a model from the store."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def remove(
     model: Annotated[
         str,
         typer.Argument(
-            help="One type of a model (e2b:q4_0), or all its files (e2b).",
+            help="One type of a model (e2b:q4_0), or all files of it (e2b).",
             metavar="MODEL",
             show_default=False,
         ),
@@ -27,9 +27,9 @@ def remove(
     json: JsonOpt = False,
     quiet: QuietOpt = False,
 ) -> None:
-    """Remove a model from the store, after asking.
+    """Remove a model from the store, after asking for confirmation.
 
-    A file that was pulled from a path on this disk stays at that path.
+    A file that was pulled from a path on this disk is kept at that path.
 
     \b
     Examples:

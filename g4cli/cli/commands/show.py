@@ -1,4 +1,4 @@
-"""g4 show: what a model file says about itself."""
+"""`g4 show`: the metadata and tensors of a model file, or how two files differ."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ def show(
     model: ModelArg,
     other: Annotated[
         str | None,
-        typer.Argument(help="With --diff: the model to compare with.", show_default=False),
+        typer.Argument(
+            metavar="OTHER", help="With --diff: the model to compare with.", show_default=False
+        ),
     ] = None,
     *,
     diff: Annotated[
@@ -29,13 +31,13 @@ def show(
     ] = False,
     full: Annotated[
         bool,
-        typer.Option("--full", help="Show every key; with --json also every item of long arrays."),
+        typer.Option("--full", help="Show all keys; with --json also all items of long arrays."),
     ] = False,
     tensors: Annotated[bool, typer.Option("--tensors", help="List the tensors.")] = False,
     json: JsonOpt = False,
     quiet: QuietOpt = False,
 ) -> None:
-    """Show what a model file says about itself.
+    """Show the metadata of a model file, and with options its keys and tensors.
 
     Only the header is read. In JSON, an array of more than 64 items is shortened to
     {"item_type", "count", "first"} unless --full is given.

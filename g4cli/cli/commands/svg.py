@@ -1,4 +1,4 @@
-"""g4 svg: check, repair, render and show drawings in files and answers."""
+"""`g4 svg`: check, repair, render and show drawings in files and answers."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 def check(file: FileArg, json: JsonOpt = False, quiet: QuietOpt = False) -> None:
-    """Say what is wrong with a drawing, and what can be repaired.
+    """List the faults of a drawing, and which of them can be repaired.
 
-    The last whole drawing of an answer is taken. Exits with 0 if nothing is wrong with it, with 8
-    otherwise; matters of style do not count.
+    Of several drawings in an answer, the last complete one is checked. Exits with 0 if it has no
+    faults and with 8 if it has; findings about style are not faults.
 
     \b
     Examples:
@@ -51,8 +51,8 @@ def fix(
 ) -> None:
     """Repair a drawing so that it opens everywhere and does nothing but draw.
 
-    What is right stays as it is, byte for byte. Exits with 8 if something is left that cannot be
-    repaired; the drawing is written all the same if it opens.
+    Everything else stays as it is, byte for byte. Exits with 8 if a fault cannot be repaired; the
+    drawing is written even then if it opens.
 
     \b
     Examples:
@@ -111,8 +111,8 @@ def png(
 def show(file: FileArg, json: JsonOpt = False, quiet: QuietOpt = False) -> None:
     """Repair a drawing and show it in the terminal.
 
-    As a picture in kitty, WezTerm, Ghostty, Konsole and iTerm2, elsewhere in half blocks. Nothing
-    is drawn where standard output is no terminal.
+    kitty, WezTerm, Ghostty, Konsole and iTerm2 show it as a picture, other terminals as colored
+    half blocks. Nothing is drawn if standard output is not a terminal.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""g4 verify: whether the files on this disk are what was pulled."""
+"""`g4 verify`: whether the files in the store are still what was pulled."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def verify(
         str | None,
         typer.Argument(
             help="A model (e2b) or one type of it (e2b:q4_0). Default: all models.",
-            metavar="[MODEL]",
+            metavar="MODEL",
         ),
     ] = None,
     json: JsonOpt = False,
     quiet: QuietOpt = False,
 ) -> None:
-    """Compare the files on this disk with the hashes recorded when they were pulled.
+    """Compare the files in the store with the hashes recorded when they were pulled.
 
     Exits with 5 if a file has changed.
 

@@ -1,4 +1,4 @@
-"""The options of `g4 chat` and `g4 bench`, and what they say about the display of a chat."""
+"""The options of `g4 chat` and `g4 bench`, and those of them that concern the display."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ PromptOpt: TypeAlias = Annotated[
         "--prompt",
         "-p",
         metavar="TEXT",
-        help="Answer this prompt and exit; text from standard input goes before it.",
+        help="Answer this prompt and exit; piped standard input is placed before it.",
     ),
 ]
 SystemOpt: TypeAlias = Annotated[
@@ -53,7 +53,7 @@ ThinkOpt: TypeAlias = Annotated[
     Think,
     typer.Option(
         "--think",
-        help="Think before answering; low: 256 tokens at most, medium: 1024.",
+        help="Think before answering; low: at most 256 tokens, medium: at most 1024.",
         rich_help_panel=_PROMPT,
     ),
 ]
@@ -69,7 +69,7 @@ ToolsOpt: TypeAlias = Annotated[
     Path | None,
     typer.Option(
         "--tools",
-        help="JSON list of tools in OpenAI's format; calls are shown, not run.",
+        help="JSON list of tools in OpenAI's format; calls are printed, not run.",
         rich_help_panel=_PROMPT,
     ),
 ]
@@ -78,7 +78,7 @@ ResumeOpt: TypeAlias = Annotated[
     typer.Option(
         "--resume",
         metavar="last|list|NAME|FILE",
-        help="Continue a chat: the last, a saved one, or a file written by /save.",
+        help="Continue the last chat, a saved one, or a file written by /save; list them.",
         rich_help_panel=_PROMPT,
     ),
 ]
@@ -106,21 +106,19 @@ GrammarOpt: TypeAlias = Annotated[
 ]
 ImageOpt: TypeAlias = Annotated[
     list[Path] | None,
-    typer.Option(
-        "--image", help="An image (jpg, png, bmp, gif); repeatable.", rich_help_panel=_MEDIA
-    ),
+    typer.Option("--image", help="Image (jpg, png, bmp, gif). Repeatable.", rich_help_panel=_MEDIA),
 ]
 AudioOpt: TypeAlias = Annotated[
     list[Path] | None,
     typer.Option(
-        "--audio", help="An audio file (wav, mp3, flac); repeatable.", rich_help_panel=_MEDIA
+        "--audio", help="Audio file (wav, mp3, flac). Repeatable.", rich_help_panel=_MEDIA
     ),
 ]
 MmprojOpt: TypeAlias = Annotated[
     Path | None,
     typer.Option(
         "--mmproj",
-        help="The encoder of images and audio, if it is not beside the model.",
+        help="Encoder of images and audio. Default: the mmproj in the folder of the model.",
         rich_help_panel=_MEDIA,
     ),
 ]
@@ -211,7 +209,7 @@ CtxOpt: TypeAlias = Annotated[
         "--ctx",
         "-c",
         metavar="N",
-        help="Tokens of context: 8192, 32k, max. Default: what fits.",
+        help="Tokens of context: 8192, 32k, max. Default: as many as fit.",
         rich_help_panel=_ENGINE,
     ),
 ]
@@ -243,7 +241,7 @@ DeviceOpt: TypeAlias = Annotated[
     typer.Option(
         "--device",
         metavar="NAME",
-        help="The GPU to use, by its name in llama.cpp, such as CUDA0.",
+        help="GPU to use, by its name in llama.cpp, such as CUDA0.",
         rich_help_panel=_ENGINE,
     ),
 ]
@@ -265,14 +263,14 @@ LazyPleOpt: TypeAlias = Annotated[
 ]
 CpuMoeOpt: TypeAlias = Annotated[
     bool,
-    typer.Option(
-        "--cpu-moe", help="Keep the experts of the 26B model on the CPU.", rich_help_panel=_ENGINE
-    ),
+    typer.Option("--cpu-moe", help="Keep the experts of 26B on the CPU.", rich_help_panel=_ENGINE),
 ]
 ExpandOpt: TypeAlias = Annotated[
     Carrier,
     typer.Option(
-        "--expand", help="Expand an SFP8 archive to bf16 (exact) or q8_0.", rich_help_panel=_ENGINE
+        "--expand",
+        help="Type to expand an SFP8 archive to: bf16 (exact) or q8_0.",
+        rich_help_panel=_ENGINE,
     ),
 ]
 DraftOpt: TypeAlias = Annotated[

@@ -21,15 +21,15 @@ YesOpt: TypeAlias = Annotated[
     bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")
 ]
 OutOpt: TypeAlias = Annotated[
-    Path | None, typer.Option("--out", "-o", help="The file to write.", show_default=False)
+    Path | None, typer.Option("--out", "-o", help="File to write.", show_default=False)
 ]
 ForceOpt: TypeAlias = Annotated[
-    bool, typer.Option("--force", "-f", help="Replace the file to write if it exists.")
+    bool, typer.Option("--force", "-f", help="Overwrite the file if it exists.")
 ]
 ModelArg: TypeAlias = Annotated[
     str,
     typer.Argument(
-        help="A model (e2b, 31b:q4_0, tiny) or the path of a GGUF file.",
+        help="Model (e2b, 31b:q4_0, tiny) or path of a GGUF file.",
         metavar="MODEL",
         show_default=False,
     ),
@@ -40,12 +40,12 @@ def check_threads(n_threads: int | None) -> int | None:
     """Return `n_threads` unless this machine has fewer logical cores. Raises UsageError.
 
     With more threads than cores, every matrix product waits for threads that are not running; with
-    many more, a token takes minutes. G4_FORCE_THREADS=1 allows it.
+    many more, a token takes minutes. The environment variable G4_FORCE_THREADS=1 allows it.
     """
     n_cores = os.cpu_count() or 1
     if n_threads and n_threads > n_cores and os.environ.get("G4_FORCE_THREADS", "") in ("", "0"):
         raise UsageError(
-            f"{n_threads:,} threads on a machine with {n_cores} logical cores would stall each other",
+            f"{n_threads:,} threads would stall each other on the {n_cores} cores of this machine",
             hint=f"--threads {n_cores}, or G4_FORCE_THREADS=1 to run it anyway",
         )
     return n_threads

@@ -1,4 +1,4 @@
-"""The options of `g4 fit`, in the panels of its help, and their parsers."""
+"""The options of `g4 fit`, and the parsers of their values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MAX_MEMORY_BYTES: Final = 1 << 60
 
 ModelOrNone: TypeAlias = Annotated[
     str,
-    typer.Argument(help="A model (e2b, 31b:q8_0), a GGUF, or hf:OWNER/REPO.", metavar="MODEL"),
+    typer.Argument(help="Model (e2b, 31b:q8_0), GGUF file, or hf:OWNER/REPO.", metavar="MODEL"),
 ]
 CtxOpt: TypeAlias = Annotated[
     str,
@@ -32,8 +32,8 @@ KvOpt: TypeAlias = Annotated[
 DraftOpt: TypeAlias = Annotated[
     str,
     typer.Option(
-        metavar="HOW",
-        help="Speculative decoding: auto, off, lookup, network (the published draft model), or a FILE.",
+        metavar="auto|off|lookup|network|FILE",
+        help="Speculative decoding: prompt lookup, or a draft model (network: the published one).",
         rich_help_panel=_RUN,
     ),
 ]
@@ -41,7 +41,7 @@ MmprojOpt: TypeAlias = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="Count this mmproj too (images and audio).",
+        help="Include this mmproj (images and audio).",
         show_default=False,
         rich_help_panel=_RUN,
     ),
@@ -50,7 +50,8 @@ ImageOpt: TypeAlias = Annotated[
     int, typer.Option(metavar="N", help="Most tokens per image.", rich_help_panel=_RUN)
 ]
 UbatchOpt: TypeAlias = Annotated[
-    int, typer.Option(metavar="N", help="Tokens computed at once.", rich_help_panel=_DETAILS)
+    int,
+    typer.Option(metavar="N", help="Tokens computed at once (n_ubatch).", rich_help_panel=_DETAILS),
 ]
 SequencesOpt: TypeAlias = Annotated[
     int, typer.Option(metavar="N", help="Parallel sequences.", rich_help_panel=_DETAILS)
@@ -77,7 +78,10 @@ LazyOpt: TypeAlias = Annotated[
 ]
 GpuOpt: TypeAlias = Annotated[
     Literal["auto", "off", "probe"],
-    typer.Option(help="auto: the GPUs seen last; probe: look again.", rich_help_panel=_WHERE),
+    typer.Option(
+        help="auto: GPUs as last detected; probe: detect them again; off: ignore GPUs.",
+        rich_help_panel=_WHERE,
+    ),
 ]
 LayersOpt: TypeAlias = Annotated[
     str,
@@ -99,7 +103,7 @@ MemoryOpt: TypeAlias = Annotated[
     str,
     typer.Option(
         metavar="SIZE",
-        help="Judge for a machine with this memory: 8GB.",
+        help="Assume a machine with this much memory: 8GB.",
         show_default=False,
         rich_help_panel=_WHERE,
     ),
@@ -108,7 +112,7 @@ GpuMemoryOpt: TypeAlias = Annotated[
     str,
     typer.Option(
         metavar="SIZE",
-        help="Judge for a GPU of this memory: 24GB; for two: 24GB,24GB.",
+        help="Assume a GPU with this much memory: 24GB; two GPUs: 24GB,24GB.",
         show_default=False,
         rich_help_panel=_WHERE,
     ),
@@ -117,7 +121,7 @@ VerifyOpt: TypeAlias = Annotated[
     bool, typer.Option("--verify", help="Compare with llama.cpp's own figures.")
 ]
 MatrixOpt: TypeAlias = Annotated[
-    bool, typer.Option("--matrix", help="Show all models in all types.")
+    bool, typer.Option("--matrix", help="Show all models in all types in one table.")
 ]
 
 

@@ -10,7 +10,7 @@ import typer
 FileArg: TypeAlias = Annotated[
     str,
     typer.Argument(
-        help="An SVG, or a whole answer with one in it; - reads standard input.",
+        help="SVG file, or an answer that contains one; - reads standard input.",
         metavar="FILE",
         show_default=False,
     ),
@@ -18,17 +18,15 @@ FileArg: TypeAlias = Annotated[
 RepairedArg: TypeAlias = Annotated[
     Path | None,
     typer.Argument(
-        help="The file to write; without it the drawing goes to standard output.",
-        metavar="[OUT]",
+        help="File to write. Default: standard output.",
+        metavar="OUT",
         show_default=False,
     ),
 ]
 PictureArg: TypeAlias = Annotated[
-    Path, typer.Argument(help="The PNG to write.", metavar="OUT", show_default=False)
+    Path, typer.Argument(help="PNG file to write.", metavar="OUT", show_default=False)
 ]
 WidthOpt: TypeAlias = Annotated[
     int | None,
-    typer.Option(
-        "--width", min=1, max=8192, help="Pixels; without it as wide as the drawing says."
-    ),
+    typer.Option("--width", min=1, max=8192, help="Width in pixels. Default: that of the drawing."),
 ]

@@ -20,6 +20,27 @@ def test_no_type_of_python_is_shown(
     assert "Show this message and exit." in page
 
 
+@pytest.mark.parametrize(
+    ("command", "usage"),
+    [
+        ("pull", "g4 pull [OPTIONS] MODEL\n"),
+        ("verify", "g4 verify [OPTIONS] [MODEL]\n"),
+        ("show", "g4 show [OPTIONS] MODEL [OTHER]\n"),
+        ("svg fix", "g4 svg fix [OPTIONS] FILE [OUT]\n"),
+    ],
+)
+def test_the_usage_line_shows_arguments_as_command_lines_do(
+    command: str,
+    usage: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    assert run([*command.split(), "--help"]) == 0
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert f"Usage: {usage.strip()}" in lines
+
+
 def test_values_have_names(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
