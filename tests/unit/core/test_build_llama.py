@@ -22,7 +22,9 @@ BUILD = [
 ]
 
 
-def built(tmp_path: Path, lines: list[str], code: int = 0, *, is_terminal: bool = False) -> str:
+def show_build(
+    tmp_path: Path, lines: list[str], code: int = 0, *, is_terminal: bool = False
+) -> str:
     """What the user sees of a build that prints `lines` and leaves with `code`."""
     program = f"import sys; print({chr(10).join(lines)!r}); sys.exit({code})"
     out = io.StringIO()
@@ -39,7 +41,7 @@ def built(tmp_path: Path, lines: list[str], code: int = 0, *, is_terminal: bool 
 
 
 def test_a_terminal_shows_every_file_in_one_line(tmp_path: Path) -> None:
-    text = built(tmp_path, BUILD, is_terminal=True)
+    text = show_build(tmp_path, BUILD, is_terminal=True)
     assert text.count("\n") == 1, "only the last line is ended"
     shown = [part.rstrip() for part in text.split("\r")]
     assert "  llama.cpp: compiling: file 2 of 4 (50 %), 0:00" in shown
@@ -49,21 +51,21 @@ def test_a_terminal_shows_every_file_in_one_line(tmp_path: Path) -> None:
 
 def test_without_a_terminal_a_line_appears_now_and_then(tmp_path: Path) -> None:
     files = [f"[{i}/500] Building CXX object x.o" for i in range(1, 501)]
-    text = built(tmp_path, [*BUILD[:2], *files, BUILD[-1]])
+    text = show_build(tmp_path, [*BUILD[:2], *files, BUILD[-1]])
     assert "\r" not in text
     assert "configuring" in text
     assert 3 < text.count("\n") < 20
 
 
 def test_makes_own_progress_is_understood(tmp_path: Path) -> None:
-    text = built(tmp_path, ["[ 42%] Building CXX object x.o"], is_terminal=True)
+    text = show_build(tmp_path, ["[ 42%] Building CXX object x.o"], is_terminal=True)
     assert "compiling: 42 %" in text
 
 
 def test_a_failure_shows_its_errors_and_the_last_lines(tmp_path: Path) -> None:
     early = "a.cpp:7:3: error: unknown type name 'x'"
     lines = [*BUILD[:3], early, *[f"line {i}" for i in range(100)]]
-    text = built(tmp_path, lines, 3)
+    text = show_build(tmp_path, lines, 3)
     assert "failed with exit code 3" in text
     assert early in text
     assert "line 59\n" not in text

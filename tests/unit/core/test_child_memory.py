@@ -26,9 +26,7 @@ ONE_WIDE_HEAD = 1 << 16
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a sound file whose keys ask for 128 MiB of KV cache: two layers with one head of
-    65,536.
-    """
+    """Return a sound file with two layers of 65,536 wide heads: 128 MiB of KV cache."""
     shape = replace(
         shapes.TINY,
         n_layer=2,
@@ -46,7 +44,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
-def python(code: str) -> subprocess.Popen[bytes]:
+def start_python(code: str) -> subprocess.Popen[bytes]:
     """Return a Python child with pipes."""
     return subprocess.Popen(
         [sys.executable, "-c", code],
@@ -57,7 +55,7 @@ def python(code: str) -> subprocess.Popen[bytes]:
 
 
 def test_a_child_that_keeps_to_its_limits_is_heard_to_the_end() -> None:
-    child = python("import sys; print(sys.stdin.read() * 2); print('x', file=sys.stderr)")
+    child = start_python("import sys; print(sys.stdin.read() * 2); print('x', file=sys.stderr)")
     seen = communicate(child, "ab", timeout_s=20, limit_bytes=1 << 40)
     assert (seen.stdout, seen.stderr, seen.timed_out, seen.over_limit) == (
         "abab\n",
@@ -68,10 +66,10 @@ def test_a_child_that_keeps_to_its_limits_is_heard_to_the_end() -> None:
 
 
 def test_a_child_that_takes_too_much_memory_is_ended() -> None:
-    child = python("print('start', flush=True); b = bytearray(b'1') * (200 << 20); input()")
+    child = start_python("print('start', flush=True); b = bytearray(b'1') * (200 << 20); input()")
     seen = communicate(child, "", timeout_s=20, limit_bytes=100 * MIB, used=lambda _: 150 * MIB)
     assert (seen.over_limit, seen.timed_out, child.returncode) == (True, False, -9)
-    child = python("b = b'1' * (200 << 20); import time; time.sleep(30)")
+    child = start_python("b = b'1' * (200 << 20); import time; time.sleep(30)")
     seen = communicate(child, "", timeout_s=20, limit_bytes=100 * MIB)
     assert seen.over_limit
     assert 100 * MIB < seen.peak_bytes < 400 * MIB
@@ -82,15 +80,16 @@ def test_a_mapped_file_does_not_count(tmp_path: Path) -> None:
     with path.open("wb") as file:
         file.truncate(300 * MIB)
     code = (
-        f"import mmap; f = open({str(path)!r}, 'rb'); m = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)\n"
+        f"import mmap; f = open({str(path)!r}, 'rb')\n"
+        "m = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)\n"
         "print(sum(m[i] for i in range(0, len(m), 4096)), flush=True); input()"
     )
-    seen = communicate(python(code), "\n", timeout_s=20, limit_bytes=100 * MIB)
+    seen = communicate(start_python(code), "\n", timeout_s=20, limit_bytes=100 * MIB)
     assert (seen.stdout, seen.over_limit) == ("0\n", False)
 
 
 def test_a_child_that_takes_too_long_is_ended() -> None:
-    child = python("import time; print('start', flush=True); time.sleep(60)")
+    child = start_python("import time; print('start', flush=True); time.sleep(60)")
     seen = communicate(child, "", timeout_s=0.3, limit_bytes=1 << 40)
     assert (seen.timed_out, seen.over_limit, child.returncode) == (True, False, -9)
 
@@ -169,7 +168,7 @@ def test_a_refusal_of_the_kernel_is_the_limit_too(
 def test_macos_is_asked_for_the_footprint(
     status: int, bytes_seen: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its struct is uuid[16], user, system, two wakeups, pageins, wired, resident, footprint, ..."""
+    """Its struct: uuid[16], user, system, two wakeups, pageins, wired, resident, footprint, ..."""
 
     class LibProc:
         def proc_pid_rusage(self, pid: Any, flavour: Any, buffer: Any) -> int:

@@ -1,4 +1,4 @@
-"""Drafters: their inventory against published sizes, their memory against llama.cpp's own figures."""
+"""Draft models: tensors against published sizes, memory against llama.cpp's own figures."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ HEADER_BYTES = 15_767_500
 
 
 @cache
-def golden() -> dict[str, Any]:
+def read_golden() -> dict[str, Any]:
     data: dict[str, Any] = json.loads(GOLDEN.read_text())
     return data
 
@@ -62,7 +62,7 @@ def test_the_registry_has_the_same_shapes() -> None:
 @pytest.mark.parametrize("model", shapes.DRAFTS)
 def test_its_scratch_equals_llama_cpp_in_every_cell(model: str) -> None:
     wrong = []
-    cells = [row for row in golden()["rows"] if row[3] == model]
+    cells = [row for row in read_golden()["rows"] if row[3] == model]
     for run, kv, compute, _ in cells:
         given = dict(run)
         draft = Draft(
@@ -82,8 +82,8 @@ def test_its_scratch_equals_llama_cpp_in_every_cell(model: str) -> None:
 @pytest.mark.parametrize("model", shapes.DRAFTS)
 @pytest.mark.parametrize("repack", [True, False])
 def test_its_weights_equal_llama_cpp_for_every_type(model: str, repack: bool) -> None:
-    kinds = repacked_types(frozenset(golden()["cpu_features"])) if repack else frozenset()
-    for kind, buffers in golden()["weights"][model].items():
+    kinds = repacked_types(frozenset(read_golden()["cpu_features"])) if repack else frozenset()
+    for kind, buffers in read_golden()["weights"][model].items():
         tensors = choose_types(draft_tensors(shapes.DRAFTS[model]), Recipe(kind))
         options = Options(256, mmap=False, repack=kinds, draft=Draft(shapes.DRAFTS[model], tensors))
         terms = estimate(shapes.ALL[model], [], options).terms
@@ -92,7 +92,7 @@ def test_its_weights_equal_llama_cpp_for_every_type(model: str, repack: bool) ->
 
 
 def test_the_golden_was_recorded_with_the_pinned_library() -> None:
-    assert golden()["library"] == LLAMA_CPP_PYTHON
+    assert read_golden()["library"] == LLAMA_CPP_PYTHON
 
 
 def test_drafting_costs_the_model_rows_of_logits() -> None:

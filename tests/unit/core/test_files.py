@@ -22,14 +22,14 @@ from g4cli.core.files import (
 )
 
 
-def write(path: Path, data: bytes = b"new", **options: int) -> None:
+def write_file(path: Path, data: bytes = b"new", **options: int) -> None:
     with atomic_file(path, **options) as file:
         file.write(data)
 
 
 def test_a_new_file_appears_with_usual_permissions(tmp_path: Path) -> None:
     target = tmp_path / "deep" / "er" / "model.gguf"
-    write(target)
+    write_file(target)
     assert target.read_bytes() == b"new"
     mask = os.umask(0)
     os.umask(mask)
@@ -67,7 +67,7 @@ def test_an_interruption_leaves_the_old_file_or_none(
     assert old is None or target.read_bytes() == old
 
 
-def full(*_: object) -> None:
+def raise_full_disk(*_: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
@@ -75,9 +75,9 @@ def full(*_: object) -> None:
 def test_a_full_disk_at_the_end_is_no_space(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    monkeypatch.setattr(files.os, where, full)
+    monkeypatch.setattr(files.os, where, raise_full_disk)
     with pytest.raises(NoSpace, match="disk is full") as caught:
-        write(tmp_path / "model.gguf")
+        write_file(tmp_path / "model.gguf")
     assert caught.value.exit_code == 4
     assert os.listdir(tmp_path) == []
 
@@ -103,7 +103,7 @@ def test_a_write_that_the_system_refuses_is_no_space(tmp_path: Path) -> None:
 
 def test_space_is_checked_before_the_first_byte(tmp_path: Path) -> None:
     with pytest.raises(NoSpace, match="needed"):
-        write(tmp_path / "model.gguf", expected_bytes=1 << 60)
+        write_file(tmp_path / "model.gguf", expected_bytes=1 << 60)
     assert os.listdir(tmp_path) == []
     require_space(tmp_path / "not" / "there" / "yet", 1)
 
@@ -124,7 +124,7 @@ def test_a_target_that_cannot_be_a_file(tmp_path: Path, make: str) -> None:
         target = target / "model.gguf"
     before = sorted(os.listdir(tmp_path))
     with pytest.raises(UsageError) as caught:
-        write(target)
+        write_file(target)
     assert caught.value.hint
     assert sorted(os.listdir(tmp_path)) == before
 
@@ -139,7 +139,7 @@ def test_a_folder_that_cannot_be_written(
 
     monkeypatch.setattr(files.tempfile, "mkstemp", refuse)
     with pytest.raises(UsageError, match="cannot be written"):
-        write(tmp_path / "model.gguf")
+        write_file(tmp_path / "model.gguf")
 
 
 KILLED = """
@@ -161,7 +161,7 @@ def test_the_next_writer_removes_what_a_killed_one_left(tmp_path: Path) -> None:
     other.write_bytes(b"")
     with atomic_file(target):
         assert len(os.listdir(tmp_path)) == 2
-        write(target)  # a second writer at the same time: the first one's file is in use
+        write_file(target)  # a second writer at the same time: the first one's file is in use
         assert len(os.listdir(tmp_path)) == 3
     assert sorted(os.listdir(tmp_path)) == [other.name, target.name]
 
@@ -173,7 +173,7 @@ def test_errors_of_other_files_inside_the_block_keep_their_name(tmp_path: Path) 
 
 def test_a_long_but_lawful_name_works(tmp_path: Path) -> None:
     target = tmp_path / ("ü" * 120 + ".gguf")
-    write(target)
+    write_file(target)
     assert target.exists()
 
 
@@ -181,7 +181,7 @@ def test_an_existing_file_is_replaced_at_once(tmp_path: Path) -> None:
     target = tmp_path / "model.gguf"
     target.write_bytes(b"old")
     with open(target, "rb") as reader:
-        write(target)
+        write_file(target)
         assert reader.read() == b"old"  # who has it open keeps the old one
     assert target.read_bytes() == b"new"
 

@@ -1,5 +1,6 @@
-"""The header reader takes good files as gguf-py does and refuses every bad one: file, offset,
-field.
+"""The header reader agrees with gguf-py on good files, and refuses every bad one.
+
+The error names file, offset and field.
 """
 
 from __future__ import annotations
@@ -65,24 +66,24 @@ TWO = [
 ]
 
 
-def parse(data: bytes, **options: Any) -> Header:
+def parse_bytes(data: bytes, **options: Any) -> Header:
     return parse_header(data, path="x.gguf", file_size=len(data), **options)
 
 
-def values(header: Header) -> dict[str, Any]:
+def read_values(header: Header) -> dict[str, Any]:
     return {
         name: value.data.tolist() if isinstance(value.data, Array) else value.data
         for name, value in header.keys.items()
     }
 
 
-# --- good files -----------------------------------------------------------------------------------------
+# --- good files -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("version", [2, 3])
 def test_every_kind_of_value_is_read(tmp_path: Path, version: int) -> None:
     header = read_header(write_gguf(tmp_path / "x.gguf", EVERY_KIND, TWO, version))
-    assert values(header) == {name: value for name, _, value in EVERY_KIND}
+    assert read_values(header) == {name: value for name, _, value in EVERY_KIND}
     assert header.version == version
     assert header.architecture == "gemma4"
 
@@ -97,7 +98,7 @@ def test_the_reader_agrees_with_gguf_py(tmp_path: Path) -> None:
         for name, field in oracle.fields.items()
         if not name.startswith("GGUF.")
     }
-    assert values(header) == theirs
+    assert read_values(header) == theirs
     assert [
         (t.name, t.type.name, t.shape, header.file_offset(t), t.nbytes)
         for t in header.tensors.values()
@@ -112,22 +113,22 @@ def test_the_reader_agrees_with_gguf_py(tmp_path: Path) -> None:
 @pytest.mark.parametrize("alignment", [8, 32, 64, 4096, 65_536])
 def test_alignments_of_powers_of_two(alignment: int) -> None:
     data = build_gguf([ARCH, ("general.alignment", "u32", alignment)], TWO, alignment=alignment)
-    header = parse(data)
+    header = parse_bytes(data)
     assert header.alignment == alignment
     assert all(header.file_offset(t) % alignment == 0 for t in header.tensors.values())
 
 
 def test_a_file_of_keys_alone_needs_no_padding() -> None:
-    header = parse(build_gguf([ARCH]))
+    header = parse_bytes(build_gguf([ARCH]))
     assert (header.tensors, header.trailing_bytes) == ({}, 0)
 
 
 def test_trailing_bytes_are_counted_and_missing_padding_is_fine() -> None:
-    assert parse(build_gguf([ARCH], TWO)).trailing_bytes == 0
-    assert parse(build_gguf([ARCH], TWO, pad_end=False)).trailing_bytes == 0
-    assert parse(build_gguf([ARCH], TWO, trailing=b"x" * 7)).trailing_bytes == 7
+    assert parse_bytes(build_gguf([ARCH], TWO)).trailing_bytes == 0
+    assert parse_bytes(build_gguf([ARCH], TWO, pad_end=False)).trailing_bytes == 0
+    assert parse_bytes(build_gguf([ARCH], TWO, trailing=b"x" * 7)).trailing_bytes == 7
     short = build_gguf([ARCH], TWO, pad_end=False)[:-4]
-    assert parse(short, check_data=False).trailing_bytes == -4
+    assert parse_bytes(short, check_data=False).trailing_bytes == -4
 
 
 def test_arrays_are_loaded_late_and_only_as_asked(tmp_path: Path) -> None:
@@ -155,7 +156,9 @@ def test_iter_tensor_yields_whole_rows(tmp_path: Path) -> None:
 
 
 def test_getters_never_invent_a_value() -> None:
-    header = parse(build_gguf([ARCH, ("n", "u32", 7), ("yes", "bool", True), ("s", "str", "7")]))
+    header = parse_bytes(
+        build_gguf([ARCH, ("n", "u32", 7), ("yes", "bool", True), ("s", "str", "7")])
+    )
     assert header.get("n", int) == 7
     assert header.get("absent", int, 3) == 3
     for name, kind, words in (
@@ -169,15 +172,15 @@ def test_getters_never_invent_a_value() -> None:
         assert (caught.value.offset is None) == (name == "absent")
 
 
-# --- bad files: reference/broken-ggufs 4.1, and the cases of tests/test-gguf.cpp, llama.cpp@0c1e57098 ------
+# --- bad files, among them the cases of tests/test-gguf.cpp, llama.cpp@0c1e57098 ----------
 
 
-def claim(kind: int, count: int, item: int = 4) -> bytes:
+def claim_array(kind: int, count: int, item: int = 4) -> bytes:
     """Return a key whose array claims `count` items and holds none."""
     return text("big") + struct.pack("<IIQ", kind, item, count)
 
 
-def infos(*entries: bytes, **options: Any) -> bytes:
+def build_infos(*entries: bytes, **options: Any) -> bytes:
     return build_gguf([ARCH], infos=entries, **options) + bytes(4096)
 
 
@@ -244,7 +247,7 @@ BATTERY: tuple[tuple[str, bytes, str, str | None, int | None], ...] = (
     ("bool 2", build_gguf([text("k") + struct.pack("<IB", 7, 2)]), "neither 0 nor 1", "k", None),
     (
         "bool 2 in an array",
-        build_gguf([claim(9, 3, 7) + b"\0\2\1"]),
+        build_gguf([claim_array(9, 3, 7) + b"\0\2\1"]),
         "neither 0 nor 1",
         "big",
         None,
@@ -265,42 +268,54 @@ BATTERY: tuple[tuple[str, bytes, str, str | None, int | None], ...] = (
     ),
     (
         "array of 2^28 strings",
-        build_gguf([claim(9, 2**28, 8)]),
+        build_gguf([claim_array(9, 2**28, 8)]),
         "claims 268,435,456 items",
         "big",
         43,
     ),
     (
         "array of 2^28 bytes",
-        build_gguf([claim(9, 2**28, 0)]),
+        build_gguf([claim_array(9, 2**28, 0)]),
         "claims 268,435,456 items",
         "big",
         43,
     ),
-    ("array of 2^64-1 doubles", build_gguf([claim(9, 2**64 - 1, 12)]), "items", "big", 43),
+    ("array of 2^64-1 doubles", build_gguf([claim_array(9, 2**64 - 1, 12)]), "items", "big", 43),
     (
         "array item string too long",
-        build_gguf([claim(9, 1, 8) + struct.pack("<Q", 2**50)]),
+        build_gguf([claim_array(9, 1, 8) + struct.pack("<Q", 2**50)]),
         "claims",
         "big",
         None,
     ),
     (
         "array cut inside a string",
-        build_gguf([claim(9, 1, 8) + struct.pack("<Q", 9) + b"abc"]),
+        build_gguf([claim_array(9, 1, 8) + struct.pack("<Q", 9) + b"abc"]),
         "truncated",
         None,
         None,
     ),
     (
         "array cut before a string",
-        build_gguf([claim(9, 2, 8) + text("abcdefgh")]),
+        build_gguf([claim_array(9, 2, 8) + text("abcdefgh")]),
         "truncated",
         None,
         None,
     ),
-    ("array of unknown type", build_gguf([claim(9, 1, 13)]), "unknown value type 13", "big", 39),
-    ("nested array", build_gguf([claim(9, 1, 9) + struct.pack("<IQ", 0, 0)]), "nested", "big", 39),
+    (
+        "array of unknown type",
+        build_gguf([claim_array(9, 1, 13)]),
+        "unknown value type 13",
+        "big",
+        39,
+    ),
+    (
+        "nested array",
+        build_gguf([claim_array(9, 1, 9) + struct.pack("<IQ", 0, 0)]),
+        "nested",
+        "big",
+        39,
+    ),
     # alignment
     *(
         (
@@ -327,53 +342,95 @@ BATTERY: tuple[tuple[str, bytes, str, str | None, int | None], ...] = (
         24,
     ),
     # tensors
-    ("tensor without a name", infos(tensor_info("", F32, (4,), 0)), "no name", None, None),
-    ("tensor name of 64", infos(tensor_info("n" * 64, F32, (4,), 0)), "claims 64", None, None),
+    ("tensor without a name", build_infos(tensor_info("", F32, (4,), 0)), "no name", None, None),
+    (
+        "tensor name of 64",
+        build_infos(tensor_info("n" * 64, F32, (4,), 0)),
+        "claims 64",
+        None,
+        None,
+    ),
     (
         "tensor name not utf-8",
-        infos(tensor_info(b"\xc3", F32, (4,), 0)),
+        build_infos(tensor_info(b"\xc3", F32, (4,), 0)),
         "not valid UTF-8",
         None,
         None,
     ),
     (
         "duplicate tensor",
-        infos(tensor_info("t", F32, (8,), 0), tensor_info("t", F32, (8,), 32)),
+        build_infos(tensor_info("t", F32, (8,), 0), tensor_info("t", F32, (8,), 32)),
         "twice",
         "t",
         None,
     ),
-    ("no dimension", infos(tensor_info("t", F32, (), 0)), "0 dimensions", "t", None),
-    ("nine dimensions", infos(tensor_info("t", F32, (1,) * 9, 0)), "9 dimensions", "t", None),
-    ("2^32-1 dimensions", infos(text("t") + struct.pack("<I", 2**32 - 1)), "dimensions", "t", None),
-    ("extent 0", infos(tensor_info("t", F32, (4, 0), 0)), "impossible shape", "t", None),
-    ("extent negative", infos(tensor_info("t", F32, (4, -1), 0)), "impossible shape", "t", None),
-    ("extent 2^63-1", infos(tensor_info("t", F32, (2**63 - 1,), 0)), "truncated|beyond", "t", None),
+    ("no dimension", build_infos(tensor_info("t", F32, (), 0)), "0 dimensions", "t", None),
+    ("nine dimensions", build_infos(tensor_info("t", F32, (1,) * 9, 0)), "9 dimensions", "t", None),
+    (
+        "2^32-1 dimensions",
+        build_infos(text("t") + struct.pack("<I", 2**32 - 1)),
+        "dimensions",
+        "t",
+        None,
+    ),
+    ("extent 0", build_infos(tensor_info("t", F32, (4, 0), 0)), "impossible shape", "t", None),
+    (
+        "extent negative",
+        build_infos(tensor_info("t", F32, (4, -1), 0)),
+        "impossible shape",
+        "t",
+        None,
+    ),
+    (
+        "extent 2^63-1",
+        build_infos(tensor_info("t", F32, (2**63 - 1,), 0)),
+        "truncated|beyond",
+        "t",
+        None,
+    ),
     (
         "product overflows",
-        infos(tensor_info("t", F32, (2**32, 2**32, 2), 0)),
+        build_infos(tensor_info("t", F32, (2**32, 2**32, 2), 0)),
         "impossible shape",
         "t",
         None,
     ),
     (
         "bytes overflow 64 bits",
-        infos(tensor_info("t", 28, (2**62,), 0)),
+        build_infos(tensor_info("t", 28, (2**62,), 0)),
         "truncated|beyond",
         "t",
         None,
     ),
-    ("type 999", infos(tensor_info("t", 999, (4,), 0)), "unknown tensor type 999", "t", None),
-    ("removed type 4", infos(tensor_info("t", 4, (32,), 0)), "unknown tensor type 4", "t", None),
-    ("removed type 36", infos(tensor_info("t", 36, (32,), 0)), "unknown tensor type 36", "t", None),
+    ("type 999", build_infos(tensor_info("t", 999, (4,), 0)), "unknown tensor type 999", "t", None),
+    (
+        "removed type 4",
+        build_infos(tensor_info("t", 4, (32,), 0)),
+        "unknown tensor type 4",
+        "t",
+        None,
+    ),
+    (
+        "removed type 36",
+        build_infos(tensor_info("t", 36, (32,), 0)),
+        "unknown tensor type 36",
+        "t",
+        None,
+    ),
     (
         "row cuts a block",
-        infos(tensor_info("t", Q4_0, (33,), 0)),
+        build_infos(tensor_info("t", Q4_0, (33,), 0)),
         "multiple of the Q4_0 block size",
         "t",
         None,
     ),
-    ("offset misaligned", infos(tensor_info("t", F32, (4,), 1)), "offset 1, expected 0", "t", None),
+    (
+        "offset misaligned",
+        build_infos(tensor_info("t", F32, (4,), 1)),
+        "offset 1, expected 0",
+        "t",
+        None,
+    ),
     (
         "offset shifted by 32",
         build_gguf([ARCH], TWO, offsets={TWO[1][0]: 160}),
@@ -388,7 +445,13 @@ BATTERY: tuple[tuple[str, bytes, str, str | None, int | None], ...] = (
         TWO[1][0],
         None,
     ),
-    ("offset 2^64-32", infos(tensor_info("t", F32, (4,), 2**64 - 32)), "expected 0", "t", None),
+    (
+        "offset 2^64-32",
+        build_infos(tensor_info("t", F32, (4,), 2**64 - 32)),
+        "expected 0",
+        "t",
+        None,
+    ),
     (
         "data cut",
         build_gguf([ARCH], TWO, pad_end=False, cut=-1),
@@ -421,12 +484,12 @@ def test_every_malformed_file_is_refused_by_name(
 
 def test_every_cut_of_a_header_is_refused_at_once() -> None:
     data = build_gguf(EVERY_KIND, TWO)
-    header = parse(data)
+    header = parse_bytes(data)
     for size in range(len(data) - 31):
         if size >= header.data_end:
             continue
         with pytest.raises(BadGGUF):
-            parse(data[:size])
+            parse_bytes(data[:size])
 
 
 def test_a_header_still_arriving_says_how_much_it_needs() -> None:
@@ -452,7 +515,7 @@ def test_a_header_may_not_go_on_for_ever(monkeypatch: pytest.MonkeyPatch) -> Non
         ("s", "str", "x" * 5000),
     ):
         with pytest.raises(BadGGUF, match="longer than 4,096 bytes"):
-            parse(build_gguf([ARCH, entry]))
+            parse_bytes(build_gguf([ARCH, entry]))
 
 
 def test_what_is_no_file_at_all(tmp_path: Path) -> None:
@@ -467,15 +530,15 @@ def test_what_is_no_file_at_all(tmp_path: Path) -> None:
             read_header(path)
 
 
-# --- properties -----------------------------------------------------------------------------------------
+# --- properties -------------------------------------------------------------------------
 
 GOOD = build_gguf(EVERY_KIND, TWO)
 
 
-def survives(data: bytes) -> None:
+def assert_survives(data: bytes) -> None:
     """A Header or a BadGGUF, and everything a Header offers can be read."""
     try:
-        header = parse(data, load=lambda offset, n: data[offset : offset + n])
+        header = parse_bytes(data, load=lambda offset, n: data[offset : offset + n])
     except BadGGUF:
         return
     for value in header.keys.values():
@@ -493,7 +556,7 @@ def test_any_change_of_bytes_gives_a_header_or_bad_gguf(data: st.DataObject) -> 
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(0, len(changed) - 1))
         changed[at] = data.draw(st.integers(0, 255) | st.sampled_from([0, 1, 0x7F, 0x80, 0xFF]))
-    survives(bytes(changed))
+    assert_survives(bytes(changed))
 
 
 @settings(max_examples=200, deadline=None)
@@ -503,8 +566,8 @@ def test_any_change_of_bytes_gives_a_header_or_bad_gguf(data: st.DataObject) -> 
 def test_any_splice_gives_a_header_or_bad_gguf(
     start: int, cut: int, piece: bytes, dropped: int
 ) -> None:
-    survives(GOOD[:start] + piece + GOOD[start + dropped :])
-    survives(GOOD[:start] + GOOD[cut:])
+    assert_survives(GOOD[:start] + piece + GOOD[start + dropped :])
+    assert_survives(GOOD[:start] + GOOD[cut:])
 
 
 @settings(max_examples=200, deadline=None)
@@ -513,16 +576,16 @@ def test_any_splice_gives_a_header_or_bad_gguf(
     st.sampled_from([0, 1, 7, 2**16, 2**31, 2**32, 2**40, 2**63, 2**64 - 1]),
 )
 def test_any_wrong_length_gives_a_header_or_bad_gguf(at: int, number: int) -> None:
-    survives(GOOD[:at] + struct.pack("<Q", number) + GOOD[at + 8 :])
+    assert_survives(GOOD[:at] + struct.pack("<Q", number) + GOOD[at + 8 :])
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=400))
 def test_any_bytes_after_the_magic_give_a_header_or_bad_gguf(tail: bytes) -> None:
-    survives(b"GGUF\3\0\0\0" + tail)
+    assert_survives(b"GGUF\3\0\0\0" + tail)
 
 
-# --- cost -----------------------------------------------------------------------------------------------
+# --- cost -------------------------------------------------------------------------------
 
 # VmHWM, because ru_maxrss of a child starts at its parent's size; elsewhere than on Linux it has to
 # do.
@@ -560,7 +623,7 @@ def test_a_hostile_count_costs_little(tmp_path: Path, monkeypatch: pytest.Monkey
         Limits, "HEADER_BYTES", 16 << 20
     )  # an eighth of the real limit, of its time too
     path = tmp_path / "x.gguf"
-    path.write_bytes(build_gguf([claim(9, 2**28, 8)]))
+    path.write_bytes(build_gguf([claim_array(9, 2**28, 8)]))
     os.truncate(path, 2**33)  # sparse: the count is now within the file, every string is empty
     started = time.process_time()
     with pytest.raises(BadGGUF, match="longer than"):

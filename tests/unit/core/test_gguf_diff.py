@@ -16,7 +16,7 @@ from tests.support.builders.gguf import F32, build_gguf
 KEYS = [("general.name", "str", "a"), ("x.count", "u32", 3), ("x.list", "[u32]", [1, 2, 3])]
 
 
-def differences(
+def diff_files(
     folder: Path, first: tuple[Any, Any], second: tuple[Any, Any]
 ) -> list[tuple[str, str, str, str]]:
     paths = []
@@ -30,7 +30,7 @@ def differences(
 
 def test_equal_files_do_not_differ(tmp_path: Path) -> None:
     file = (KEYS, [("t", F32, [32], bytes(range(128)))])
-    assert differences(tmp_path, file, file) == []
+    assert diff_files(tmp_path, file, file) == []
 
 
 def test_keys_that_differ_are_named_with_both_values(tmp_path: Path) -> None:
@@ -40,7 +40,7 @@ def test_keys_that_differ_are_named_with_both_values(tmp_path: Path) -> None:
         ("x.list", "[u32]", [1, 7, 3]),
         ("y", "bool", True),
     ]
-    assert differences(tmp_path, (KEYS, []), (other, [])) == [
+    assert diff_files(tmp_path, (KEYS, []), (other, [])) == [
         ("key", "general.name", "'a'", "'b'"),
         ("key", "x.list", "3 x uint32, [1] = 2", "3 x uint32, [1] = 7"),
         ("key", "y", "", "True"),
@@ -49,7 +49,7 @@ def test_keys_that_differ_are_named_with_both_values(tmp_path: Path) -> None:
 
 def test_a_key_of_another_type_differs(tmp_path: Path) -> None:
     other = [KEYS[0], ("x.count", "u64", 3), KEYS[2]]
-    assert differences(tmp_path, (KEYS, []), (other, [])) == [
+    assert diff_files(tmp_path, (KEYS, []), (other, [])) == [
         ("key", "x.count", "3 (uint32)", "3 (uint64)")
     ]
 
@@ -58,7 +58,7 @@ def test_tensors_differ_by_presence_and_shape(tmp_path: Path) -> None:
     data = bytes(range(128))
     first = (KEYS, [("a", F32, [32], data), ("b", F32, [32], data), ("c", F32, [32], data)])
     second = (KEYS, [("a", F32, [32], data), ("b", F32, [16, 2], data), ("d", F32, [32], data)])
-    assert differences(tmp_path, first, second) == [
+    assert diff_files(tmp_path, first, second) == [
         ("tensor", "b", "F32 32", "F32 16 x 2"),
         ("tensor", "c", "F32 32", ""),
         ("tensor", "d", "", "F32 32"),

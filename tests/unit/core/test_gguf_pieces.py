@@ -38,7 +38,9 @@ def test_pieces_merge_and_know_their_ends() -> None:
     assert pieces.end_of(3) == 12
 
 
-def parse(data: bytes, spans: list[tuple[int, int]], *, jumps: bool) -> tuple[list[str], bool]:
+def parse_spans(
+    data: bytes, spans: list[tuple[int, int]], *, jumps: bool
+) -> tuple[list[str], bool]:
     """Return the keys that are found in `spans` of `data`, and whether a jump was needed."""
     pieces = Pieces(len(data))
     for start, end in spans:
@@ -55,12 +57,15 @@ def test_numbers_are_stepped_over_without_being_here() -> None:
     data = builders.build_gguf([("n", "[f32]", LONG), ("after", "u32", 1)], TENSORS)
     behind = data.index(b"after") - 8
     head = behind - 4 * len(LONG)
-    assert parse(data, [(0, head), (behind, len(data))], jumps=True) == (["n", "after"], False)
+    assert parse_spans(data, [(0, head), (behind, len(data))], jumps=True) == (
+        ["n", "after"],
+        False,
+    )
     with pytest.raises(HeaderIncomplete) as gap:
-        parse(data, [(0, head), (behind, len(data))], jumps=False)
+        parse_spans(data, [(0, head), (behind, len(data))], jumps=False)
     assert (gap.value.at, gap.value.needed) == (head, behind)
     with pytest.raises(HeaderIncomplete) as gap:
-        parse(data, [(0, head)], jumps=True)
+        parse_spans(data, [(0, head)], jumps=True)
     assert gap.value.at == behind
 
 
@@ -68,7 +73,7 @@ def test_bools_are_looked_at() -> None:
     data = builders.build_gguf([("n", "[bool]", [True] * 80_000), ("after", "u32", 1)], TENSORS)
     behind = data.index(b"after") - 8
     with pytest.raises(HeaderIncomplete):
-        parse(data, [(0, 100), (behind, len(data))], jumps=True)
+        parse_spans(data, [(0, 100), (behind, len(data))], jumps=True)
 
 
 @pytest.mark.parametrize("count", [(1 << 60), 1 << 24])
@@ -77,7 +82,7 @@ def test_no_step_leaves_the_file(count: int) -> None:
     at = good.index(struct.pack("<Q", len(LONG)))
     bad = good[:at] + struct.pack("<Q", count) + good[at + 8 :]
     with pytest.raises(BadGGUF):
-        parse(bad, [(0, 200)], jumps=True)
+        parse_spans(bad, [(0, 200)], jumps=True)
 
 
 @pytest.mark.requires_vocab

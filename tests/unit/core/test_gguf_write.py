@@ -51,7 +51,7 @@ SPECS = [TensorSpec("a", ggml.Q8_0, (64, 3)), TensorSpec("b", ggml.F32, (5,))]
 DATA = [bytes(range(204)), bytes(20)]
 
 
-def write(path: Path, pieces: list[bytes]) -> Written:
+def write_pieces(path: Path, pieces: list[bytes]) -> Written:
     with create_gguf(path, KEYS, SPECS) as writer:
         for piece in pieces:
             writer.write(piece)
@@ -59,7 +59,7 @@ def write(path: Path, pieces: list[bytes]) -> Written:
 
 
 def test_the_file_is_what_an_independent_builder_makes(tmp_path: Path) -> None:
-    written = write(tmp_path / "x.gguf", DATA)
+    written = write_pieces(tmp_path / "x.gguf", DATA)
     expected = build_gguf(SAME_KEYS, [("a", Q8_0, (64, 3), DATA[0]), ("b", F32, (5,), DATA[1])])
     assert written.path.read_bytes() == expected
     assert (written.nbytes, written.sha256) == (len(expected), sha256(expected).hexdigest())
@@ -67,7 +67,7 @@ def test_the_file_is_what_an_independent_builder_makes(tmp_path: Path) -> None:
 
 
 def test_gguf_py_reads_it(tmp_path: Path) -> None:
-    write(tmp_path / "x.gguf", DATA)
+    write_pieces(tmp_path / "x.gguf", DATA)
     reader = gguf.GGUFReader(tmp_path / "x.gguf")
     assert [t.name for t in reader.tensors] == ["a", "b"]
     assert reader.tensors[0].data.tobytes() == DATA[0]
@@ -87,7 +87,7 @@ def test_pieces_may_have_any_size(
             at += size
         pieces.append(data[at:])
     path = tmp_path_factory.mktemp("w") / "x.gguf"
-    write(path, [p for p in pieces if p])
+    write_pieces(path, [p for p in pieces if p])
     header = read_header(path)
     assert path.read_bytes()[header.file_offset(header.tensors["a"]) :][:204] == DATA[0]
 
@@ -117,7 +117,7 @@ def test_a_wrong_count_of_bytes_leaves_nothing(
     tmp_path: Path, pieces: list[bytes], words: str
 ) -> None:
     with pytest.raises(ValueError, match=words):
-        write(tmp_path / "x.gguf", pieces)
+        write_pieces(tmp_path / "x.gguf", pieces)
     assert os.listdir(tmp_path) == []
 
 
@@ -190,23 +190,23 @@ def test_keys_may_change_where_nothing_is_hashed(tmp_path: Path) -> None:
 def test_a_failed_early_flush_is_not_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: int
 ) -> None:
-    """The system tells a failed write once, to the first who flushes: the last flush would succeed."""
+    """The system reports a failed write once, to the first flush: the last one would succeed."""
     monkeypatch.setattr("g4cli.core.gguf_write._FLUSH_BYTES", 1)
     calls = []
 
-    def fails(descriptor: int) -> None:
+    def fail_once(descriptor: int) -> None:
         calls.append(descriptor)
         if len(calls) == when:
             raise OSError(errno.ENOSPC, "full")
 
-    monkeypatch.setattr("g4cli.core.gguf_write.os.fsync", fails)
+    monkeypatch.setattr("g4cli.core.gguf_write.os.fsync", fail_once)
     with pytest.raises(NoSpace):
-        write(tmp_path / "x.gguf", [bytes([b]) for b in DATA[0]] + [DATA[1]])
+        write_pieces(tmp_path / "x.gguf", [bytes([b]) for b in DATA[0]] + [DATA[1]])
     assert os.listdir(tmp_path) == []
 
 
 def test_prove_notices_a_change(tmp_path: Path) -> None:
-    written = write(tmp_path / "x.gguf", DATA)
+    written = write_pieces(tmp_path / "x.gguf", DATA)
     with pytest.raises(BadGGUF, match="differs"):
         verify_written(written, SPECS[:1])
     with pytest.raises(BadGGUF, match="on disk"):

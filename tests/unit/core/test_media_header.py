@@ -81,10 +81,8 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         yield engine.media._handle
 
 
-def decoded(encoder: Any, data: bytes) -> tuple[int, int]:
-    """Width and height of what llama.cpp decodes `data` to: of a sound, its samples at 16 kHz and
-    1.
-    """
+def decode_size(encoder: Any, data: bytes) -> tuple[int, int]:
+    """Return width and height of what llama.cpp decodes; for audio, the samples at 16 kHz and 1."""
     c = load_mtmd()
     start = ctypes.cast(ctypes.c_char_p(data), ctypes.POINTER(ctypes.c_uint8))
     bitmap = c.mtmd_helper_bitmap_init_from_buf(encoder, start, len(data), False)
@@ -98,19 +96,20 @@ def decoded(encoder: Any, data: bytes) -> tuple[int, int]:
 def test_pictures_have_the_size_that_llama_cpp_decodes(encoder: Any, name: str) -> None:
     header = read_image_header(IMAGES[name])
     assert (header.format, header.width, header.height) == (name, 50, 34)
-    assert decoded(encoder, IMAGES[name]) == (50, 34)
+    assert decode_size(encoder, IMAGES[name]) == (50, 34)
 
 
 @pytest.mark.parametrize("name", SOUNDS)
 def test_sounds_are_at_least_as_long_as_llama_cpp_decodes(encoder: Any, name: str) -> None:
     header = read_sound_header(SOUNDS[name])
-    found = decoded(encoder, SOUNDS[name])[0]
+    found = decode_size(encoder, SOUNDS[name])[0]
     assert found <= header.seconds * 16000 + 1
     # Exact for WAV and FLAC; an MP3's frames are counted with the tag's, and with what looks like
     # one.
     assert found > header.seconds * 16000 * (0.9 if header.format == "mp3" else 0.999)
 
 
+SIDES_OF_8 = struct.pack(">HH", 8, 8)
 RATE_1_HZ = wav(sound(16000), rate=1)
 LIES = {
     "a BMP of 54 bytes": (bmp(picture(1, 1))[:18] + struct.pack("<ii", 26000, 26000)
@@ -124,12 +123,12 @@ LIES = {
     "a PNG of 18000 x 18000": (png_lie(18000, 18000), "too large"),
     "a PNG of 2^31 - 1": (png_lie(2**31 - 1, 1), "too large"),
     "a PNG with few rows": (png_lie(4000, 4000), "cannot hold"),
-    "a PNG with too many rows": (png_lie(8, 8, rows=bytes(1 << 20), times=900), "more pixels than its"),
+    "a PNG with too many rows": (png_lie(8, 8, rows=bytes(1 << 20), times=900), "more pixels than"),
     "a PNG without an end": (png(picture(48, 48))[:-12], "ends"),
     "a PNG with nothing in it": (png_lie(0, 5), "damaged"),
-    "a JPEG of 65535 x 65535": (jpeg(8, 8).replace(struct.pack(">HH", 8, 8), b"\xff" * 4), "too large"),
-    "a JPEG with false sides": (jpeg(8, 8).replace(struct.pack(">HH", 8, 8), struct.pack(">HH", 4000, 4000)),
-                                "cannot hold"),
+    "a JPEG of 65535 x 65535": (jpeg(8, 8).replace(SIDES_OF_8, b"\xff" * 4), "too large"),
+    "a JPEG with false sides": (
+        jpeg(8, 8).replace(SIDES_OF_8, struct.pack(">HH", 4000, 4000)), "cannot hold"),
     "a lossless JPEG": (jpeg(8, 8, frame=0xC3), "lossless"),
     "a JPEG of 1000 scans": (jpeg(8, 8, frame=0xC2, scans=1000), "scans"),
     "a JPEG without a size": (b"\xff\xd8\xff\xe0\0\4ab\xff\xda", "damaged"),
@@ -172,9 +171,7 @@ def test_false_headers_are_refused_before_anything_is_decoded(name: str, tmp_pat
 
 
 def test_flac_of_223_kb_that_holds_gigabytes() -> None:
-    """Its frames are real, 10 bytes for 65,535 samples each: half an hour in a file is all it may
-    claim.
-    """
+    """Its frames are real, 10 bytes for 65,535 samples each, but claim half an hour."""
     n_frames = 22_300
     body = bytes(10 * n_frames)
     head = bytearray(flac(0, claims=65535 * n_frames))
@@ -224,9 +221,7 @@ def test_a_streamed_wav_has_what_the_file_has() -> None:
 
 
 def test_large_pictures_of_cameras_are_allowed() -> None:
-    """64 million pixels as a progressive JPEG, 50 million as a PNG with transparency: from
-    telephones.
-    """
+    """64 million pixels as a progressive JPEG, 50 million as a PNG with transparency."""
     found = read_image_header(jpeg(9248, 6936, frame=0xC2))
     assert (found.width, found.height) == (9248, 6936)
     rows = bytes((1 + 8160 * 4) * 60)
@@ -238,8 +233,8 @@ VALID = [*IMAGES.values(), *SOUNDS.values()]
 
 
 @st.composite
-def mutations(draw: st.DrawFn) -> bytes:
-    """A valid file with some bytes changed, and perhaps an end or a beginning cut off or repeated."""
+def draw_mutation(draw: st.DrawFn) -> bytes:
+    """Return a valid file with some bytes changed, and perhaps its start or end cut or repeated."""
     data = bytearray(draw(st.sampled_from(VALID)))
     for at, value in draw(
         st.lists(st.tuples(st.integers(0, 120), st.integers(0, 255)), max_size=6)
@@ -249,7 +244,7 @@ def mutations(draw: st.DrawFn) -> bytes:
     return bytes(data[:end] if draw(st.booleans()) else data) * draw(st.sampled_from((1, 1, 1, 2)))
 
 
-@given(st.one_of(mutations(), st.binary(max_size=200)))
+@given(st.one_of(draw_mutation(), st.binary(max_size=200)))
 def test_any_bytes_give_a_bounded_header_or_bad_media(data: bytes) -> None:
     for read in (read_image_header, read_sound_header):
         try:

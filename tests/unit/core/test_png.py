@@ -1,4 +1,4 @@
-"""Pixels come out of a PNG as they went in, through every filter; a damaged one is an error."""
+"""PNGs are decoded through every filter; a damaged one is an error."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from g4cli.core.png import decode_png
 WIDTH, HEIGHT = 7, 5
 
 
-def chunk(kind: bytes, body: bytes) -> bytes:
+def make_chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
-def encode(rows: list[bytes], channels: int, filters: list[int]) -> bytes:
+def encode_png(rows: list[bytes], channels: int, filters: list[int]) -> bytes:
     """Return a PNG of `rows`, each with its own filter; written from the standard's formulas."""
     raw, above = b"", bytes(len(rows[0]))
     for row, kind in zip(rows, filters, strict=True):
@@ -33,15 +33,15 @@ def encode(rows: list[bytes], channels: int, filters: list[int]) -> bytes:
         above = row
     color = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
     header = struct.pack(">IIBBBBB", len(rows[0]) // channels, len(rows), 8, color, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(raw)) + chunk(
-        b"IEND", b"")  # fmt: skip
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(raw)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(make_chunk(kind, body) for kind, body in chunks)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_every_filter_is_undone(channels: int) -> None:
     rng = random.Random(channels)
     rows = [rng.randbytes(WIDTH * channels) for _ in range(HEIGHT)]
-    pixels = decode_png(encode(rows, channels, [0, 1, 2, 3, 4]))
+    pixels = decode_png(encode_png(rows, channels, [0, 1, 2, 3, 4]))
     assert (pixels.width, pixels.height) == (WIDTH, HEIGHT)
     for y, row in enumerate(rows):
         for x in range(WIDTH):
@@ -53,6 +53,6 @@ def test_every_filter_is_undone(channels: int) -> None:
 
 @pytest.mark.parametrize("cut", [0, 4, 20, 33, 44])
 def test_a_damaged_png_is_an_error(cut: int) -> None:
-    whole = encode([bytes(12)] * 3, 4, [0, 0, 0])
+    whole = encode_png([bytes(12)] * 3, 4, [0, 0, 0])
     with pytest.raises(BadMedia):
         decode_png(whole[:cut])

@@ -1,4 +1,4 @@
-"""core.records: what g4 remembers for itself is optional, private, and believed from nobody else."""
+"""Records of earlier probes are optional, private, and trusted only from this user."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ REAL = [m for m in MODELS if not m.is_bundled]
 
 
 def n_text_params(shape: Shape) -> int:
-    """Count the weights of a Gemma 4 text network from its shape (layout: src/models/gemma4.cpp)."""
+    """Return the number of weights of a text network (layout: src/models/gemma4.cpp)."""
     e, total = shape.n_embd, 0
     for i in range(shape.n_layer):
         width = shape.head_dim_of(i)
@@ -225,7 +225,8 @@ def test_names_and_paths_are_told_apart(text: str, expected: bool) -> None:
 def test_the_registry_loads_no_heavy_module() -> None:
     code = (
         "import sys, g4cli.core.registry\n"
-        "heavy = {'numpy', 'platformdirs', 'rich', 'typer', 'huggingface_hub', 'llama_cpp', 'jinja2'}\n"
+        "heavy = {'numpy', 'platformdirs', 'rich', 'typer', 'huggingface_hub', 'llama_cpp',"
+        " 'jinja2'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,6 +1,4 @@
-"""Operations report to a Reporter: the terminal's Output is one, and so is the recorder of the
-tests.
-"""
+"""Operations use a Reporter: the terminal's Output is one, and so is the tests' recorder."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from g4cli.store.make import pull_bundled
 from tests.support.builders.gguf import BF16, gemma4_keys, write_gguf
 
 
-def shape(
+def read_shape(
     tmp_path: Path, replace: dict[str, Any] | None = None, tensors: list[Any] | None = None
 ) -> Shape:
     return shape_of(
@@ -25,7 +25,7 @@ def shape(
 
 
 def test_a_small_network(tmp_path: Path) -> None:
-    assert shape(tmp_path) == Shape(
+    assert read_shape(tmp_path) == Shape(
         n_layer=5,
         n_embd=64,
         n_vocab=16,
@@ -41,7 +41,7 @@ def test_a_small_network(tmp_path: Path) -> None:
 
 
 def test_arrays_per_layer(tmp_path: Path) -> None:
-    got = shape(
+    got = read_shape(
         tmp_path,
         {
             "gemma4.attention.head_count_kv": ("[i32]", [8, 8, 8, 8, 2]),
@@ -60,14 +60,14 @@ def test_arrays_per_layer(tmp_path: Path) -> None:
 
 
 def test_the_embedding_table_decides_the_vocabulary(tmp_path: Path) -> None:
-    assert shape(tmp_path, tensors=[("token_embd.weight", BF16, (64, 20), None)]).n_vocab == 20
+    assert read_shape(tmp_path, tensors=[("token_embd.weight", BF16, (64, 20), None)]).n_vocab == 20
 
 
 def test_k_equals_v_is_seen_from_missing_tensors(tmp_path: Path) -> None:
     names = ["blk.0.attn_k.weight", "blk.0.attn_v.weight", "blk.4.attn_k.weight"]
     tensors = [(name, BF16, (64, 16), None) for name in names]
-    assert shape(tmp_path, tensors=tensors).k_eq_v
-    assert not shape(
+    assert read_shape(tmp_path, tensors=tensors).k_eq_v
+    assert not read_shape(
         tmp_path, tensors=[*tensors, ("blk.4.attn_v.weight", BF16, (64, 16), None)]
     ).k_eq_v
 
@@ -131,12 +131,12 @@ A = "gemma4.attention."
 )
 def test_bad_keys_are_named(tmp_path: Path, key: str, value: Any, words: str) -> None:
     with pytest.raises(BadGGUF, match=words) as caught:
-        shape(tmp_path, {key: value})
+        read_shape(tmp_path, {key: value})
     assert caught.value.field == key
 
 
 def test_a_pattern_may_be_numbers(tmp_path: Path) -> None:
-    got = shape(tmp_path, {A + "sliding_window_pattern": ("[u32]", [1, 1, 0, 1, 0])})
+    got = read_shape(tmp_path, {A + "sliding_window_pattern": ("[u32]", [1, 1, 0, 1, 0])})
     assert got.is_swa == (True, True, False, True, False)
 
 

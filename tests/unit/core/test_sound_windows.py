@@ -12,21 +12,21 @@ from g4cli.core.sound_windows import split_at_silences
 RATE = 16_000
 
 
-def _tone(seconds: float) -> np.ndarray:
+def make_tone(seconds: float) -> np.ndarray:
     return (0.3 * np.sin(np.arange(int(seconds * RATE)) * 0.2)).astype(np.float32)
 
 
-def _silence(seconds: float) -> np.ndarray:
+def make_silence(seconds: float) -> np.ndarray:
     return np.zeros(int(seconds * RATE), np.float32)
 
 
 def test_a_short_recording_is_one_window() -> None:
-    samples = _tone(12.3)
+    samples = make_tone(12.3)
     assert split_at_silences(samples, RATE, 30) == [(0, len(samples))]
 
 
 def test_a_cut_lies_in_the_pause() -> None:
-    samples = np.concatenate([_tone(20), _silence(0.4), _tone(20)])
+    samples = np.concatenate([make_tone(20), make_silence(0.4), make_tone(20)])
     (_, cut), (start, end) = split_at_silences(samples, RATE, 30)
     assert cut == start
     assert 20.0 <= cut / RATE <= 20.4
@@ -34,26 +34,30 @@ def test_a_cut_lies_in_the_pause() -> None:
 
 
 def test_the_last_of_several_pauses_is_taken() -> None:
-    samples = np.concatenate([_tone(16), _silence(0.4), _tone(9), _silence(0.4), _tone(20)])
+    samples = np.concatenate(
+        [make_tone(16), make_silence(0.4), make_tone(9), make_silence(0.4), make_tone(20)]
+    )
     first, _ = split_at_silences(samples, RATE, 30)
     assert 25.4 <= first[1] / RATE <= 25.8
 
 
 def test_a_pause_beats_a_softer_word() -> None:
-    samples = np.concatenate([_tone(18), _silence(0.3), _tone(4), 0.3 * _tone(1), _tone(20)])
+    samples = np.concatenate(
+        [make_tone(18), make_silence(0.3), make_tone(4), 0.3 * make_tone(1), make_tone(20)]
+    )
     first, _ = split_at_silences(samples.astype(np.float32), RATE, 30)
     assert 18.0 <= first[1] / RATE <= 18.3
 
 
 def test_without_a_pause_windows_are_as_long_as_they_may_be_at_most() -> None:
-    windows = split_at_silences(_tone(65), RATE, 30)
+    windows = split_at_silences(make_tone(65), RATE, 30)
     assert windows[0][0] == 0
     assert all(end - start <= 30 * RATE for start, end in windows)
     assert sum(end - start for start, end in windows) == 65 * RATE
 
 
 def test_silence_is_left_out() -> None:
-    samples = np.concatenate([_silence(40), _tone(5), _silence(50)])
+    samples = np.concatenate([make_silence(40), make_tone(5), make_silence(50)])
     windows = split_at_silences(samples, RATE, 30)
     assert len(windows) <= 2
     assert any(start <= 40 * RATE < end for start, end in windows)

@@ -1,6 +1,4 @@
-"""What the eye cannot see is written out: names on one line, answers with what their script needs,
-JSON.
-"""
+"""Invisible characters are escaped in names, answers and JSON; joiners that a script needs stay."""
 
 from __future__ import annotations
 
@@ -16,7 +14,8 @@ from g4cli.core.visible import AnswerCleaner, escape_invisible, json_text, one_l
 
 UNSEEN = [
     *map(chr, [*range(0x20), *range(0x7F, 0xA0)]),
-    *"\u00ad\u034f\u061c\u180e\u200b\u200c\u200d\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e",
+    *"\u00ad\u034f\u061c\u180e\u200b\u200c\u200d\u200e\u200f\u2028\u2029",
+    *"\u202a\u202b\u202c\u202d\u202e",
     *"\u2060\u2061\u2064\u2066\u2067\u2068\u2069\u206a\u206f\u3164\ufeff\ufff9\ufffb",
     *"\U000e0001\U000e0020\U000e0041\U000e007f\U000e0100\U000e01ef\ud83d\udce9",
 ]

@@ -35,7 +35,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def examined(
+def examine_with(
     path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch, depth: str = "default"
 ) -> Report:
     monkeypatch.setattr("g4cli.doctor.probe.child.ask_child", engine)
@@ -46,18 +46,18 @@ def examined(
 def test_each_fault_of_an_engine_gets_the_right_verdict(
     fault: EngineFault, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    report = examined(tiny, Engine(fault), monkeypatch, fault.depth)
+    report = examine_with(tiny, Engine(fault), monkeypatch, fault.depth)
     assert report.verdict in fault.verdicts, report.evidence
     assert report.exit_code == (0 if report.verdict == "not-checked" else 8)
 
 
 def test_a_sound_engine_is_asked_once(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = Engine()
-    report = examined(tiny, engine, monkeypatch)
+    report = examine_with(tiny, engine, monkeypatch)
     assert report.verdict == "not-checked"
     assert len(engine.requests) == 1
     engine = Engine()
-    examined(tiny, engine, monkeypatch, "deep")
+    examine_with(tiny, engine, monkeypatch, "deep")
     assert len(engine.requests) == 1 + len([c for c in ALTERNATIVE_CONFIGS if not c.needs_gpu]) + 1
 
 
@@ -65,7 +65,7 @@ def test_a_gpu_is_tried_without_being_asked_for(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = Engine(EngineFault("none", lambda _o, _p: False, "loop", ("healthy",), True))
-    report = examined(tiny, engine, monkeypatch)
+    report = examine_with(tiny, engine, monkeypatch)
     assert [r["options"].get("n_gpu_layers") for r in engine.requests] == [None, 999]
     assert (
         "the same answer with the GPU" in {f.id: f.found for f in report.findings}["probe.configs"]
@@ -75,7 +75,7 @@ def test_a_gpu_is_tried_without_being_asked_for(
 def test_a_gpu_that_fails_is_named_with_a_workaround(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    report = examined(tiny, Engine(FAULTS[0]), monkeypatch)
+    report = examine_with(tiny, Engine(FAULTS[0]), monkeypatch)
     assert "with the GPU the answer is broken" in report.evidence[0]
     assert "--gpu-layers 0" in report.fix
 
@@ -84,13 +84,13 @@ def test_a_crash_in_one_configuration_alone_is_named(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fault = next(f for f in FAULTS if f.name == "dies-with-flash")
-    report = examined(tiny, Engine(fault), monkeypatch)
+    report = examine_with(tiny, Engine(fault), monkeypatch)
     assert (
         "with flash attention off the answer is sound, and with the usual configuration it is not"
         in report.evidence[0]
     )
     fault = next(f for f in FAULTS if f.name == "dies-at-once")
-    report = examined(tiny, Engine(fault), monkeypatch)
+    report = examine_with(tiny, Engine(fault), monkeypatch)
     assert (report.verdict, report.confidence) == ("runtime", "medium")
     assert (
         "it also crashes with flash attention off"
@@ -101,9 +101,7 @@ def test_a_crash_in_one_configuration_alone_is_named(
 def test_an_answer_in_the_format_of_the_files_template(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A template that makes another prompt of the question: wherever it fails alone, it is the
-    template.
-    """
+    """If only the prompt that the file's template makes fails, the template is at fault."""
     file = GGUF(tiny.read_bytes())
     turn = "<|turn>{{ m.role }}\n{{ m.content }} !<turn|>\n"
     odd = "{{ bos_token }}{% for m in messages %}" + turn + "{% endfor %}<|turn>model"
@@ -115,13 +113,13 @@ def test_an_answer_in_the_format_of_the_files_template(
     own = {a.text for a in render_chat_questions("tiny")}
     theirs = {a.text: a.expected for a in rendered}
     fails = EngineFault("file's template", lambda _o, p: p in theirs, "loop", ())
-    report = examined(path, Engine(fails, theirs), monkeypatch, "deep")
+    report = examine_with(path, Engine(fails, theirs), monkeypatch, "deep")
     assert (report.verdict, report.fix.split(" (")[0]) == (
         "template",
         f"g4 doctor {path} --fix odd-repaired.gguf",
     )
     fails = EngineFault("g4's format", lambda _o, p: p in own, "loop", ())
-    report = examined(path, Engine(fails, theirs), monkeypatch)
+    report = examine_with(path, Engine(fails, theirs), monkeypatch)
     assert report.verdict == "template"
     assert "sound with the file's own template and fail with Gemma 4's" in report.evidence[0]
 
@@ -136,7 +134,7 @@ def test_a_base_model_is_asked_in_plain_text(
     path = tmp_path / "base.gguf"
     path.write_bytes(file.encode())
     engine = Engine(EngineFault("turns", in_turns, "loop", ()))
-    report = examined(path, engine, monkeypatch, "deep")
+    report = examine_with(path, engine, monkeypatch, "deep")
     assert {f.id: f.status for f in report.findings}["probe.loop"] == "ok"
     assert all("<|turn>" not in prompt for r in engine.requests for prompt in r["prompts"])
 
@@ -149,7 +147,7 @@ def test_a_base_model_with_a_chat_template_is_no_damage(
     file.keys["gemma4.block_count"] = value("u32", 9)
     path = tmp_path / "base.gguf"
     path.write_bytes(file.encode())
-    report = examined(path, Engine(EngineFault("turns", in_turns, "loop", ())), monkeypatch)
+    report = examine_with(path, Engine(EngineFault("turns", in_turns, "loop", ())), monkeypatch)
     assert report.verdict == "template"
     assert "this is a pre-trained model, not a chat model" in report.evidence[0]
 
@@ -206,7 +204,7 @@ def test_plain_text_questions_are_the_answers_of_the_bundled_model() -> None:
 
 
 def test_the_formats_are_named_in_the_report(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    report = examined(tiny, Engine(EngineFault("all", always, "loop", ())), monkeypatch)
+    report = examine_with(tiny, Engine(EngineFault("all", always, "loop", ())), monkeypatch)
     found = {f.id: f.found for f in report.findings}
     assert (
         found["probe.formats"] == f"{PLAIN_TEXT} fail in the same way: the template is not at fault"

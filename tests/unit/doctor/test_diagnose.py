@@ -275,7 +275,7 @@ def test_a_flipped_bit_shows_in_the_hash_on_record(
     assert report.verdict == "file-damaged"
 
 
-def tower(width: int, kind: str = "gemma4v") -> bytes:
+def build_mmproj(width: int, kind: str = "gemma4v") -> bytes:
     """Return a small mmproj file of a projection width."""
     weights = np.linspace(-1, 1, 32 * width, dtype="<f4").tobytes()
     keys = [
@@ -301,7 +301,7 @@ def test_an_mmproj_is_compared_with_the_model_beside_it(
 ) -> None:
     (tmp_path / "model.gguf").write_bytes((folder / "tiny.gguf").read_bytes())
     path = tmp_path / "mmproj.gguf"
-    path.write_bytes(tower(width, kind))
+    path.write_bytes(build_mmproj(width, kind))
     assert diagnose_file(path).verdict == verdict
 
 
@@ -325,10 +325,8 @@ def test_numbers_at_the_end_of_their_range_make_no_noise(good: bytes, tmp_path: 
     assert judge_facts(gather_facts(path)).verdict == "file-damaged"
 
 
-def test_converted_towers_and_fixtures_are_not_called_broken(tmp_path: Path) -> None:
-    """Limits of clipped layers are infinite in some. With their answers:
-    tests/bench/bench_doctor.py.
-    """
+def test_converted_encoders_and_fixtures_are_not_called_broken(tmp_path: Path) -> None:
+    """Limits of clipped layers are infinite in some. With answers: tests/bench/bench_doctor.py."""
     judged = {path.stem: judge_facts(gather_facts(path)) for path in fixture_files(tmp_path)}
     assert len(judged) == 13
     assert {name: report.evidence for name, report in judged.items() if report.exit_code} == {}
@@ -347,7 +345,7 @@ def test_what_to_type_has_the_names_of_file_copy_and_model(
     assert "g4 pull tiny" in diagnose_file(folder / "dashes.gguf", depth="quick").fix
 
 
-def _facts(path: Path, *only: str) -> FileFacts:
+def probe_facts(path: Path, *only: str) -> FileFacts:
     return probe_file(gather_facts(path, "deep", only=only), path, only=only)
 
 
@@ -355,10 +353,10 @@ def test_a_single_check_costs_what_it_needs(folder: Path, monkeypatch: pytest.Mo
     """The weights are read and llama.cpp is asked only for the checks that look at them."""
     monkeypatch.setattr("g4cli.doctor.probe.child.ask_child", None)
     monkeypatch.setattr("g4cli.doctor.probe.tokenizer.ask_child", None)
-    facts = _facts(folder / "tiny.gguf", "weights")
+    facts = probe_facts(folder / "tiny.gguf", "weights")
     assert (len(facts.stats), facts.probe, facts.tokenizer) == (161, None, None)
     monkeypatch.setattr("g4cli.doctor.facts.gather.scan_tensors", None)
-    facts = _facts(folder / "tiny.gguf", "template", "tensors.tied", "file.size")
+    facts = probe_facts(folder / "tiny.gguf", "template", "tensors.tied", "file.size")
     assert (facts.stats, facts.probe, facts.tokenizer) == ((), None, None)
 
 

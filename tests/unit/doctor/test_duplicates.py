@@ -1,4 +1,4 @@
-"""Rows and tensors that stand in a file twice, counted against a plain search for equal bytes."""
+"""Rows and tensors that occur twice in a file, compared with a plain search for equal bytes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.builders.gguf import BF16, F32, build_gguf
 WIDTH = 128
 
 
-def matrix(rows: int, seed: int) -> NDArray[np.float32]:
+def random_matrix(rows: int, seed: int) -> NDArray[np.float32]:
     return np.random.default_rng(seed).standard_normal((rows, WIDTH)).astype("<f4")
 
 
@@ -38,7 +38,7 @@ def copies_in(path: Path) -> RepeatedRows:
 
 
 def test_trained_rows_are_all_different(tmp_path: Path) -> None:
-    assert copies_in(file_of(tmp_path, a=matrix(5000, 1))) == RepeatedRows(5000)
+    assert copies_in(file_of(tmp_path, a=random_matrix(5000, 1))) == RepeatedRows(5000)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_trained_rows_are_all_different(tmp_path: Path) -> None:
 def test_a_block_that_comes_back_is_found(
     block: int, first: int, again: int, tmp_path: Path
 ) -> None:
-    values = matrix(5000, 2)
+    values = random_matrix(5000, 2)
     values[again : again + block] = values[first : first + block]
     found = copies_in(file_of(tmp_path, a=values))
     low, high = sorted((first, again))
@@ -55,14 +55,14 @@ def test_a_block_that_comes_back_is_found(
 
 
 def test_a_short_block_and_equal_rows_here_and_there_are_no_block(tmp_path: Path) -> None:
-    values = matrix(5000, 3)
+    values = random_matrix(5000, 3)
     values[700:707] = values[300:307]
     values[[20, 4000, 31]] = values[[9, 8, 4500]]
     assert copies_in(file_of(tmp_path, a=values)) == RepeatedRows(5000, 10)
 
 
 def test_one_content_that_occurs_often_is_no_block(tmp_path: Path) -> None:
-    values = matrix(5000, 4)
+    values = random_matrix(5000, 4)
     values[1000:1200] = 0
     values[3000:3200] = values[7]
     assert copies_in(file_of(tmp_path, a=values)) == RepeatedRows(5000, 199 + 200)
@@ -72,8 +72,7 @@ def test_the_count_is_that_of_a_plain_search() -> None:
     r = np.random.default_rng(5)
     for _ in range(50):
         hashes = r.integers(0, 300, 200).astype(np.uint64)
-        seen: set[int] = set()
-        again = sum(1 for h in hashes.tolist() if h in seen or seen.add(h))  # type: ignore[func-returns-value]
+        again = len(hashes) - len(set(hashes.tolist()))
         found = find_repeated_rows(hashes, np.arange(200))
         assert (found.rows, found.n_repeated) == (200, again)
 
@@ -87,7 +86,7 @@ def test_rows_with_gaps_between_them_are_not_one_block() -> None:
 
 
 def test_two_names_for_the_same_bytes(tmp_path: Path) -> None:
-    a, b = matrix(600, 6), matrix(600, 7)
+    a, b = random_matrix(600, 6), random_matrix(600, 7)
     path = file_of(
         tmp_path, a=a, b=b, c=a, d=np.zeros((600, WIDTH), "<f4"), e=np.zeros((600, WIDTH), "<f4")
     )
@@ -97,7 +96,7 @@ def test_two_names_for_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_tensors_that_differ_between_the_samples_are_not_the_same(tmp_path: Path) -> None:
-    a = matrix(600, 8)
+    a = random_matrix(600, 8)
     b = a.copy()
     b.reshape(-1)[100] += 1  # byte 400 of the first 4096
     header = read_header(file_of(tmp_path, a=a, b=b))
@@ -107,7 +106,7 @@ def test_tensors_that_differ_between_the_samples_are_not_the_same(tmp_path: Path
 
 
 def test_small_tensors_may_agree(tmp_path: Path) -> None:
-    a = matrix(8, 9)
+    a = random_matrix(8, 9)
     header = read_header(file_of(tmp_path, a=a, b=a))
     assert find_equal_tensors(header, scan_tensors(header)) == ()
 
@@ -124,7 +123,7 @@ def test_samples_of_a_large_tensor_are_whole_rows(tmp_path: Path) -> None:
 
 
 def test_the_report_names_both_places(tmp_path: Path) -> None:
-    values = matrix(3000, 11)
+    values = random_matrix(3000, 11)
     values[2000:2100] = values[500:600]
     report = judge_facts(gather_facts(file_of(tmp_path, a=values)), ("weights.duplicates",))
     assert report.verdict == "file-damaged"

@@ -1,6 +1,4 @@
-"""What the doctor says of sound files that are no Gemma 4 text model: it names them and judges no
-more.
-"""
+"""Sound files that are not Gemma 4 text models are named, and their content is not judged."""
 
 from __future__ import annotations
 
@@ -31,10 +29,8 @@ MATRIX: Tensor = ("token_embd.weight", F32, [32, 32], VALUES)
 BIAS: Tensor = ("a.pre_encode.out.bias", F32, [32], bytes(128))
 
 
-def foreign(architecture: str, *more: Key, file_type: int = 15) -> list[Key]:
-    """Return the keys of a model of another architecture, with a tokenizer and a template of its
-    own.
-    """
+def foreign_keys(architecture: str, *more: Key, file_type: int = 15) -> list[Key]:
+    """Return the keys of another architecture, with its own tokenizer and template."""
     return [
         ("general.architecture", "str", architecture),
         ("general.file_type", "u32", file_type),
@@ -46,7 +42,7 @@ def foreign(architecture: str, *more: Key, file_type: int = 15) -> list[Key]:
     ]
 
 
-def tower(projector: str) -> list[Key]:
+def mmproj_keys(projector: str) -> list[Key]:
     return [
         ("general.architecture", "str", "clip"),
         ("clip.has_vision_encoder", "bool", True),
@@ -70,16 +66,19 @@ ZEROS: Tensor = ("blk.0.attn_q.weight.lora_b", F32, [32, 32], None)
 
 # keys, tensors, kind, words of the summary, words of what to do next
 FILES: tuple[tuple[list[Key], list[Tensor], FileKind, str, str], ...] = (
-    (foreign("gemma3"), [MATRIX], "other-model",
-     "this is Gemma 3 (gemma3, Q4_K_M), not Gemma 4. Its format is sound; tokenizer, template and weights "
-     "were not examined", "llama-cli -m "),
-    (foreign("zzzzz", file_type=0), [MATRIX], "other-model",
+    (foreign_keys("gemma3"), [MATRIX], "other-model",
+     "this is Gemma 3 (gemma3, Q4_K_M), not Gemma 4. Its format is sound; tokenizer, template and "
+     "weights were not examined", "llama-cli -m "),
+    (foreign_keys("zzzzz", file_type=0), [MATRIX], "other-model",
      "a model of the architecture zzzzz, F32, not Gemma 4", "llama-cli -m "),
-    (foreign("llama"), [], "other-model", "the vocabulary of Llama (llama, Q4_K_M)", "llama-cli"),
-    ([("general.name", "str", "x")], [MATRIX], "other-model", "does not name its architecture", "llama"),
-    (tower("gemma4v"), [PROJECTION, BIAS], "mmproj",
+    (foreign_keys("llama"), [], "other-model",
+     "the vocabulary of Llama (llama, Q4_K_M)", "llama-cli"),
+    ([("general.name", "str", "x")], [MATRIX], "other-model",
+     "does not name its architecture", "llama"),
+    (mmproj_keys("gemma4v"), [PROJECTION, BIAS], "mmproj",
      "this is the image encoder (mmproj) of a Gemma 4 model", "g4 chat MODEL --mmproj "),
-    (tower("pixtral"), [PROJECTION], "other-mmproj", "of another model (pixtral)", "llama-mtmd-cli"),
+    (mmproj_keys("pixtral"), [PROJECTION], "other-mmproj",
+     "of another model (pixtral)", "llama-mtmd-cli"),
     (DRAFT, [MATRIX], "draft-model", "a draft model of Gemma 4", "g4 chat MODEL --draft "),
     (ADAPTER, [ZEROS], "adapter", "a LoRA adapter", "--lora "),
     (IMATRIX, [ZEROS], "imatrix", "an importance matrix", "g4 quantize MODEL OUT --imatrix "),
@@ -119,26 +118,28 @@ def test_it_is_refused_where_a_text_model_is_needed(
 def test_commands_say_what_was_given_instead_of_a_model(
     command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    gemma3 = write_gguf(tmp_path / "gemma3.gguf", foreign("gemma3"), [MATRIX])
-    mmproj = write_gguf(tmp_path / "mmproj.gguf", tower("gemma4v"), [PROJECTION])
+    gemma3 = write_gguf(tmp_path / "gemma3.gguf", foreign_keys("gemma3"), [MATRIX])
+    mmproj = write_gguf(tmp_path / "mmproj.gguf", mmproj_keys("gemma4v"), [PROJECTION])
     text = tmp_path / "text.txt"
     text.write_text("some words to score")
     more = {"chat": ["-p", "hi"], "eval": ["--text", str(text)]}.get(command, [])
     assert run([command, str(gemma3), *more]) == 5
-    assert "this is Gemma 3 (gemma3, Q4_K_M), not Gemma 4; g4 runs Gemma 4 only" in _error(capsys)
+    assert "this is Gemma 3 (gemma3, Q4_K_M), not Gemma 4; g4 runs Gemma 4 only" in read_error(
+        capsys
+    )
     assert run([command, str(mmproj), *more]) == 5
-    assert f"g4 chat MODEL --mmproj {mmproj}" in _error(capsys)
+    assert f"g4 chat MODEL --mmproj {mmproj}" in read_error(capsys)
 
 
 def test_show_says_why_there_is_no_network_to_describe(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = write_gguf(tmp_path / "gemma3.gguf", foreign("gemma3"), [MATRIX])
+    path = write_gguf(tmp_path / "gemma3.gguf", foreign_keys("gemma3"), [MATRIX])
     assert run(["show", str(path)]) == 0
     assert "this is Gemma 3 (gemma3, Q4_K_M), not Gemma 4" in capsys.readouterr().out
 
 
-def _error(capsys: pytest.CaptureFixture[str]) -> str:
+def read_error(capsys: pytest.CaptureFixture[str]) -> str:
     """Return what was said on stderr, unfolded."""
     return " ".join(capsys.readouterr().err.split())
 
@@ -149,12 +150,12 @@ def test_fix_refuses_another_kind_of_file(
 ) -> None:
     path, out = write_gguf(tmp_path / "m.gguf", row[0], row[1]), tmp_path / "fixed.gguf"
     assert run(["doctor", str(path), "--fix", str(out)]) == 2
-    assert row[3].split(". ")[0] in _error(capsys)
+    assert row[3].split(". ")[0] in read_error(capsys)
     assert not out.exists()
 
 
 def test_a_damaged_file_of_another_model_is_damaged(tmp_path: Path) -> None:
-    path = write_gguf(tmp_path / "m.gguf", foreign("gemma3"), [MATRIX], cut=-2000)
+    path = write_gguf(tmp_path / "m.gguf", foreign_keys("gemma3"), [MATRIX], cut=-2000)
     report = diagnose_file(path)
     assert (report.verdict, report.exit_code) == ("file-damaged", 8)
 
@@ -230,20 +231,20 @@ def test_fix_replaces_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     out.write_text("my notes")
     assert run(["doctor", str(broken), "--quick", "--fix", str(out)]) == 2
     assert out.read_text() == "my notes"
-    assert "exists" in _error(capsys)
+    assert "exists" in read_error(capsys)
 
 
 def test_a_bias_of_zeros_is_no_defect_and_a_matrix_of_zeros_is(tmp_path: Path) -> None:
-    path = write_gguf(tmp_path / "m.gguf", tower("gemma4v"), [PROJECTION, BIAS])
+    path = write_gguf(tmp_path / "m.gguf", mmproj_keys("gemma4v"), [PROJECTION, BIAS])
     assert diagnose_file(path).exit_code == 0
     zeros: Tensor = ("v.blk.0.attn_q.weight", F32, [32, 32], None)
-    path = write_gguf(tmp_path / "m.gguf", tower("gemma4v"), [PROJECTION, BIAS, zeros])
+    path = write_gguf(tmp_path / "m.gguf", mmproj_keys("gemma4v"), [PROJECTION, BIAS, zeros])
     report = diagnose_file(path)
     assert [f.id for f in report.findings if f.status == "fail"] == ["weights.zero"]
     assert "1 of 3 tensors" in report.evidence[0]
 
 
-def safetensors() -> bytes:
+def build_safetensors() -> bytes:
     header = b'{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
     return struct.pack("<Q", len(header)) + header + bytes(4)
 
@@ -254,7 +255,7 @@ def test_a_checkpoint_is_no_gguf_and_the_way_to_convert_it_is_named(
     folder = tmp_path / "my model"
     folder.mkdir()
     (folder / "config.json").write_text("{}")
-    (folder / "model.safetensors").write_bytes(safetensors())
+    (folder / "model.safetensors").write_bytes(build_safetensors())
     for name in (folder, folder / "model.safetensors"):
         assert run(["doctor", str(name), "--json"]) == 5
         answer = json.loads(capsys.readouterr().out)
@@ -262,12 +263,19 @@ def test_a_checkpoint_is_no_gguf_and_the_way_to_convert_it_is_named(
         assert "checkpoint" in answer["summary"]
         assert answer["fix"] == f"g4 convert '{folder}'"
     assert run(["chat", str(folder), "-p", "hi"]) == 2
-    assert f"g4 convert '{folder}'" in _error(capsys)
+    assert f"g4 convert '{folder}'" in read_error(capsys)
 
 
 @pytest.mark.parametrize(
     "data",
-    [b"\xe0L\x00\x00rest", b"hello", b"", safetensors(), b"\x80\x02}q\x00", b"\x1f\x8b\x08\x00"],
+    [
+        b"\xe0L\x00\x00rest",
+        b"hello",
+        b"",
+        build_safetensors(),
+        b"\x80\x02}q\x00",
+        b"\x1f\x8b\x08\x00",
+    ],
 )
 def test_no_message_shows_bytes_as_python_writes_them(data: bytes, tmp_path: Path) -> None:
     path = tmp_path / "m.gguf"
@@ -282,7 +290,7 @@ def test_no_message_shows_bytes_as_python_writes_them(data: bytes, tmp_path: Pat
 
 def test_a_gguf_with_a_damaged_magic_is_a_damaged_gguf(tmp_path: Path) -> None:
     path = tmp_path / "m.gguf"
-    path.write_bytes(b"XXXX" + build_gguf(foreign("gemma3"), [MATRIX])[4:])
+    path.write_bytes(b"XXXX" + build_gguf(foreign_keys("gemma3"), [MATRIX])[4:])
     report = diagnose_file(path)
     assert (report.verdict, report.exit_code) == ("file-damaged", 8)
     assert "58 58 58 58" in report.evidence[0]

@@ -34,7 +34,7 @@ GOOD = MachineFacts(
 )
 
 
-def crash(layout: str) -> dict[str, Any]:
+def crash_events(layout: str) -> dict[str, Any]:
     product = {"type": "Q4_0", "layout": layout, "status": "crash", "detail": "SIGILL"}
     return {"products": [product], "use_extra_bufts": False, "reason": "weights are not repacked"}
 
@@ -57,8 +57,8 @@ def test_a_good_machine_is_healthy() -> None:
         ({"versions": GOOD.versions | {"rich": ""}}, "machine.libraries", "fail"),
         ({"versions": GOOD.versions | {"llama-cpp-python": "0.3.9"}}, "machine.libraries", "warn"),
         ({"engine": EngineFacts(error="no libgomp")}, "machine.engine", "fail"),
-        ({"engine": with_kernels(crash("plain"))}, "machine.kernels", "fail"),
-        ({"engine": with_kernels(crash("extra"))}, "machine.kernels", "warn"),
+        ({"engine": with_kernels(crash_events("plain"))}, "machine.kernels", "fail"),
+        ({"engine": with_kernels(crash_events("extra"))}, "machine.kernels", "warn"),
         ({"engine": with_kernels({})}, "machine.kernels", "skipped"),
         ({"memory_free": 2 * GIB}, "machine.memory", "warn"),
         ({"memory_total": 0}, "machine.memory", "skipped"),

@@ -1,6 +1,4 @@
-"""g4 doctor --fix and --report: what metadata can mend comes out byte for byte, and nothing private
-leaks.
-"""
+"""--fix restores metadata byte for byte, and --report contains nothing private."""
 
 from __future__ import annotations
 
@@ -28,7 +26,7 @@ def good() -> bytes:
     return build_tiny()
 
 
-def mend(folder: Path, data: bytes) -> tuple[Report, Repair, Path]:
+def repair_bytes(folder: Path, data: bytes) -> tuple[Report, Repair, Path]:
     source, target = folder / "broken.gguf", folder / "mended.gguf"
     source.write_bytes(data)
     report = judge_facts(gather_facts(source))
@@ -37,26 +35,27 @@ def mend(folder: Path, data: bytes) -> tuple[Report, Repair, Path]:
 
 @pytest.mark.parametrize(
     "kind",
-    ["control-normal", "bytes-normal", "rope-base-1e4", "rope-base-swa-1e6", "epsilon-1e-5", "softcap-0",
-     "rope-table-ones", "eos-107", "bos-1", "space-prefix", "tokenizer-llama", "tokenizer-gpt2",
-     "template-chatml", "template-gemma3", "template-poison", "template-escape", "architecture-gemma3",
-     "layers-9", "width-512", "shared-kv-0", "window-1024", "pattern-all-sliding", "rope-dims"],
+    ["control-normal", "bytes-normal", "rope-base-1e4", "rope-base-swa-1e6", "epsilon-1e-5",
+     "softcap-0", "rope-table-ones", "eos-107", "bos-1", "space-prefix", "tokenizer-llama",
+     "tokenizer-gpt2", "template-chatml", "template-gemma3", "template-poison",
+     "template-escape", "architecture-gemma3", "layers-9", "width-512", "shared-kv-0",
+     "window-1024", "pattern-all-sliding", "rope-dims"],
 )  # fmt: skip
 def test_what_metadata_can_mend_is_the_good_file_again(
     kind: str, good: bytes, tmp_path: Path
 ) -> None:
-    _, done, target = mend(tmp_path, KINDS[kind](good))
+    _, done, target = repair_bytes(tmp_path, KINDS[kind](good))
     assert done.changes
     assert target.read_bytes() == good
 
 
 @pytest.mark.parametrize(
     "kind",
-    ["window-missing", "head-width-missing", "ple-missing", "bos-missing", "rope-base-missing", "rope-scaled",
-     "template-missing", "rope-table-missing"],
+    ["window-missing", "head-width-missing", "ple-missing", "bos-missing", "rope-base-missing",
+     "rope-scaled", "template-missing", "rope-table-missing"],
 )  # fmt: skip
 def test_what_was_missing_is_healthy_again(kind: str, good: bytes, tmp_path: Path) -> None:
-    report, done, target = mend(tmp_path, KINDS[kind](good))
+    report, done, target = repair_bytes(tmp_path, KINDS[kind](good))
     assert report.verdict != "healthy"
     assert done.changes
     assert judge_facts(gather_facts(target)).exit_code == 0
@@ -66,20 +65,20 @@ def test_what_was_missing_is_healthy_again(kind: str, good: bytes, tmp_path: Pat
     "kind", ["truncate", "zero-hole", "random-page", "v-missing", "merges-one"]
 )
 def test_what_no_metadata_mends_is_left_alone(kind: str, good: bytes, tmp_path: Path) -> None:
-    _, done, target = mend(tmp_path, KINDS[kind](good))
+    _, done, target = repair_bytes(tmp_path, KINDS[kind](good))
     assert done.changes == ()
     assert not target.exists()
 
 
 def test_the_missing_bytes_are_named_exactly(good: bytes, tmp_path: Path) -> None:
     cut = KINDS["truncate"](good)
-    _, done, _ = mend(tmp_path, cut)
+    _, done, _ = repair_bytes(tmp_path, cut)
     assert done.ranges == ((len(cut), len(good) - 1),)
 
 
 def test_a_damaged_tensor_is_named_as_a_range(good: bytes, tmp_path: Path) -> None:
     broken = KINDS["zero-hole"](good)
-    _, done, _ = mend(tmp_path, broken)
+    _, done, _ = repair_bytes(tmp_path, broken)
     ((first, last),) = done.ranges
     assert broken[:first] + good[first : last + 1] + broken[last + 1 :] == good
 
@@ -92,7 +91,7 @@ def test_the_copy_needs_another_name(good: bytes, tmp_path: Path) -> None:
 
 
 def test_a_bug_report_holds_no_private_path(good: bytes, tmp_path: Path) -> None:
-    report, _, _ = mend(tmp_path, KINDS["eos-107"](good))
+    report, _, _ = repair_bytes(tmp_path, KINDS["eos-107"](good))
     text = write_bug_report(report)
     assert "tokenizer.ids" in text
     assert "broken.gguf" in text
@@ -126,7 +125,10 @@ def test_the_folders_of_the_file_are_taken_out(
         "home": str(Path("~/ACME (secret) merger/m n.gguf").expanduser()),
     }[how]
     elsewhere = tmp_path / "home of alice smith" / "x.bin"
-    said = f"cannot open '{folder / 'm n.gguf'}' (in {folder}) beside {elsewhere}, {tmp_path}/link/m n.gguf"
+    said = (
+        f"cannot open '{folder / 'm n.gguf'}' (in {folder}) beside {elsewhere}, "
+        f"{tmp_path}/link/m n.gguf"
+    )
     text = remove_private_parts(said, subject)
     assert text.startswith("cannot open 'm n.gguf' (in FOLDER) beside x.bin, ")
     for word in ("alice", "smith", "ACME", "secret", "merger", str(tmp_path)):
@@ -135,7 +137,8 @@ def test_the_folders_of_the_file_are_taken_out(
 
 
 NASTY = (
-    "![x](http://evil/i.png) <img src=x> @torvalds #1 | \\| `` ` [a](b)\n# heading\n- item\u202e\x1b[2J",
+    "![x](http://evil/i.png) <img src=x> @torvalds #1 | \\| `` ` [a](b)\n"
+    "# heading\n- item\u202e\x1b[2J",
     "`",
     "``` ~~~",
     "  ",

@@ -1,6 +1,4 @@
-"""Files that call themselves SFP8: real ones of g4's encoder pass, a single foreign number is
-found.
-"""
+"""Files labeled SFP8: those of g4's encoder pass, and a single other number is found."""
 
 from __future__ import annotations
 
@@ -26,9 +24,7 @@ CODED = "blk.0.ffn_down.weight"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with one network as an archive, a carrier, an expansion and gemma.cpp's
-    rounding.
-    """
+    """Return a folder with a network as archive, BF16 values, expansion and gemma.cpp rounding."""
     folder = tmp_path_factory.mktemp("carrier")
     source = write_network(folder / "net.gguf", n_layer=2, n_embd=128, n_ff=96, ple=32, sigma=0.4)
     quantize_file(source, folder / "archive.gguf", recipe=Recipe("sfp8"))
@@ -81,7 +77,7 @@ def test_every_value_of_the_table_passes_at_every_scale(exponent: int) -> None:
 
 
 def test_every_other_number_is_counted() -> None:
-    """All bfloat16 numbers up to 1.875 that are not in the table, one at a time beside the largest."""
+    """All bfloat16 numbers up to 1.875 that are not in the table, each with the largest."""
     known = {w & 0x7FFF for w in sfp8_table().tolist()}
     missed = []
     for word in range(1, 0x3FF1):

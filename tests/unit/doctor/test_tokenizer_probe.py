@@ -1,6 +1,4 @@
-"""llama.cpp's 46 golden rows inside the doctor: the table, and what it finds in the real
-vocabulary.
-"""
+"""llama.cpp's 46 golden rows: the doctor's copy of them, and their tokens in the vocabulary."""
 
 from __future__ import annotations
 

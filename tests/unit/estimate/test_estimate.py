@@ -1,6 +1,4 @@
-"""Estimates against llama.cpp's own figures, recorded by tests/oracle/record_memory.py. Every cell
-equal.
-"""
+"""Estimates equal llama.cpp's own figures, as tests/oracle/record_memory.py recorded them."""
 
 from __future__ import annotations
 
@@ -27,7 +25,7 @@ from tests.support.paths import GOLDEN
 
 
 @cache
-def golden(model: str) -> dict[str, Any]:
+def read_golden(model: str) -> dict[str, Any]:
     data: dict[str, Any] = json.loads((GOLDEN / f"memory_{model}.json").read_text())
     return data
 
@@ -43,7 +41,7 @@ def options_of(recorded: dict[str, Any]) -> Options:
 @pytest.mark.parametrize("model", shapes.ALL)
 def test_kv_compute_and_output_equal_llama_cpp_in_every_cell(model: str) -> None:
     shape, wrong = shapes.ALL[model], []
-    for recorded, kv, compute, output, caches in golden(model)["rows"]:
+    for recorded, kv, compute, output, caches in read_golden(model)["rows"]:
         options = options_of(recorded)
         cells = kv_cells(shape, options)
         found = (
@@ -62,7 +60,7 @@ def test_kv_compute_and_output_equal_llama_cpp_in_every_cell(model: str) -> None
 @pytest.mark.parametrize("model", shapes.ALL)
 @pytest.mark.parametrize("repack", [True, False])
 def test_weights_equal_llama_cpp_for_every_type(model: str, repack: bool) -> None:
-    shape, data = shapes.ALL[model], golden(model)
+    shape, data = shapes.ALL[model], read_golden(model)
     kinds = repacked_types(frozenset(data["cpu_features"])) if repack else frozenset()
     for type_name, buffers in data["weights"].items():
         tensors = choose_types(text_tensors(shape), Recipe(type_name))
@@ -75,18 +73,16 @@ def test_weights_equal_llama_cpp_for_every_type(model: str, repack: bool) -> Non
 
 
 def test_the_grid_is_the_one_that_was_promised() -> None:
-    """Five shapes, five contexts, three types, two ubatches, swa_full and flash attention on and
-    off.
-    """
+    """Five shapes and contexts, three types, two ubatches, with and without both options."""
     for model in shapes.PUBLISHED:
         contexts = 5 if shapes.ALL[model].n_ctx_train == 262144 else 4
         # Quantised V needs flash attention: f16 has two settings of it, the others one.
-        assert len(golden(model)["rows"]) >= contexts * 2 * 2 * (2 + 1 + 1)
+        assert len(read_golden(model)["rows"]) >= contexts * 2 * 2 * (2 + 1 + 1)
 
 
 @pytest.mark.parametrize("model", shapes.ALL)
 def test_goldens_were_recorded_with_the_pinned_library(model: str) -> None:
-    assert golden(model)["library"] == LLAMA_CPP_PYTHON
+    assert read_golden(model)["library"] == LLAMA_CPP_PYTHON
 
 
 def small_network() -> list[TensorSpec]:
@@ -177,7 +173,7 @@ def test_strange_shapes_give_a_number_or_an_error_at_once(changes: dict[str, int
 
 
 def test_one_row_of_logits_saves_half_a_gibibyte() -> None:
-    """llama.cpp reserves logits for a whole ubatch unless told that a chat reads only the last row."""
+    """llama.cpp reserves logits for a whole ubatch unless only the last row is requested."""
     chat, every = Options(8192), Options(8192, n_outputs=0)
     saved = compute_bytes(shapes.E2B, every) - compute_bytes(shapes.E2B, chat)
     assert 400 * MIB < saved < 512 * MIB

@@ -23,14 +23,14 @@ GOLDEN = TESTS / "golden" / "memory_encoders.json"
 WARMUP_TOKENS = 256  # of the image that mtmd plans for when it warms up
 
 
-def golden() -> dict[str, Any]:
+def read_golden() -> dict[str, Any]:
     data: dict[str, Any] = json.loads(GOLDEN.read_text())
     return data
 
 
 def test_the_scratch_equals_what_mtmd_plans_for_every_model_and_size(tmp_path: Path) -> None:
     """Five models, images of 256 to 9,216 patches, 30 s of sound; mtmd logs two digits of a MiB."""
-    wrong, cells = [], golden()["rows"]
+    wrong, cells = [], read_golden()["rows"]
     for model, merge, kind, size, mib in cells:
         path = real_mmproj.build(tmp_path / "mmproj.gguf", model, merge=merge)
         found = media_bytes(read_header(path), WARMUP_TOKENS)
@@ -43,7 +43,7 @@ def test_the_scratch_equals_what_mtmd_plans_for_every_model_and_size(tmp_path: P
             wrong.append((model, merge, kind, nbytes / MIB, mib))
     assert not wrong
     assert {row[0] for row in cells} == set(shapes.PUBLISHED)
-    assert golden()["library"] == LLAMA_CPP_PYTHON
+    assert read_golden()["library"] == LLAMA_CPP_PYTHON
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_a_model_is_no_encoder(tmp_path: Path) -> None:
         media_bytes(read_header(path))
 
 
-def without(key: str, *more: Key) -> list[Any]:
+def keys_without(key: str, *more: Key) -> list[Any]:
     return [k for k in real_mmproj.keys_of(1536, real_mmproj.SMALL, None, 3) if k[0] != key] + list(
         more
     )
@@ -98,16 +98,21 @@ def without(key: str, *more: Key) -> list[Any]:
     ("keys", "words"),
     [
         (
-            without("clip.vision.projector_type", ("clip.vision.projector_type", "str", "llava")),
+            keys_without(
+                "clip.vision.projector_type", ("clip.vision.projector_type", "str", "llava")
+            ),
             "llava",
         ),
         (
-            without("clip.vision.block_count", ("clip.vision.block_count", "u32", 1 << 30)),
+            keys_without("clip.vision.block_count", ("clip.vision.block_count", "u32", 1 << 30)),
             "out of range",
         ),
-        (without("clip.vision.patch_size", ("clip.vision.patch_size", "u32", 0)), "out of range"),
-        (without("clip.vision.embedding_length"), "missing"),
-        (without(""), "projection to the language model is missing"),
+        (
+            keys_without("clip.vision.patch_size", ("clip.vision.patch_size", "u32", 0)),
+            "out of range",
+        ),
+        (keys_without("clip.vision.embedding_length"), "missing"),
+        (keys_without(""), "projection to the language model is missing"),
     ],
 )
 def test_an_encoder_that_makes_no_sense_is_refused(keys: list[Any], words: str) -> None:

@@ -21,12 +21,12 @@ class Weights:
     shape: tuple[int, ...] = (1,)
 
 
-def needs(n: int) -> Estimate:
+def estimate_of(n: int) -> Estimate:
     return Estimate((Term("weights", HOST, "weights", n), Term("table", HOST, "disk", 10**15)))
 
 
 def test_fits_and_says_what_stays_free() -> None:
-    found = judge_estimate(needs(4 * GIB), [Memory(HOST, 16 * GIB, 8 * GIB)])
+    found = judge_estimate(estimate_of(4 * GIB), [Memory(HOST, 16 * GIB, 8 * GIB)])
     assert found.fits
     assert found.reason == "4.00 GiB needed, 8.00 GiB free; 4.00 GiB stays free"
 
@@ -34,8 +34,8 @@ def test_fits_and_says_what_stays_free() -> None:
 def test_the_margin_is_kept() -> None:
     memory = Memory(HOST, 16 * GIB, 5 * GIB)
     assert memory.reserve_bytes == GIB
-    assert judge_estimate(needs(4 * GIB), [memory]).fits
-    assert not judge_estimate(needs(4 * GIB + 1), [memory]).fits
+    assert judge_estimate(estimate_of(4 * GIB), [memory]).fits
+    assert not judge_estimate(estimate_of(4 * GIB + 1), [memory]).fits
 
 
 def test_the_reserve_of_a_small_machine_is_an_eighth() -> None:
@@ -43,12 +43,12 @@ def test_the_reserve_of_a_small_machine_is_an_eighth() -> None:
 
 
 def test_reasons_of_a_refusal() -> None:
-    busy = judge_estimate(needs(4 * GIB), [Memory(HOST, 16 * GIB, 2 * GIB)])
+    busy = judge_estimate(estimate_of(4 * GIB), [Memory(HOST, 16 * GIB, 2 * GIB)])
     assert not busy.fits
     assert busy.reason.endswith("close other programs")
-    tight = judge_estimate(needs(15 * GIB + 1), [Memory(HOST, 16 * GIB, 16 * GIB)])
+    tight = judge_estimate(estimate_of(15 * GIB + 1), [Memory(HOST, 16 * GIB, 16 * GIB)])
     assert tight.reason.endswith("less than 1.00 GiB would stay free")
-    never = judge_estimate(needs(17 * GIB), [Memory(HOST, 16 * GIB, 16 * GIB)])
+    never = judge_estimate(estimate_of(17 * GIB), [Memory(HOST, 16 * GIB, 16 * GIB)])
     assert never.reason == "17.0 GiB needed, 16.0 GiB free, 16.0 GiB in all"
 
 
@@ -60,10 +60,10 @@ def test_the_largest_context_is_the_last_that_fits() -> None:
     assert best % 256 == 0
     assert 0 < best < shapes.G31B.n_ctx_train
 
-    def needed(n_ctx: int) -> int:
+    def needed_bytes(n_ctx: int) -> int:
         return estimate(shapes.G31B, weights, replace(options, n_ctx=n_ctx)).total_bytes
 
-    assert needed(best) <= memory.usable_bytes < needed(best + 256)
+    assert needed_bytes(best) <= memory.usable_bytes < needed_bytes(best + 256)
 
 
 def test_the_whole_context_or_none() -> None:

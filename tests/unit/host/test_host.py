@@ -17,7 +17,7 @@ from g4cli.core.units import GIB, MIB
 TOTAL, AVAILABLE = 16 * GIB, 8 * GIB
 
 
-def machine(root: Path, files: dict[str, str]) -> Path:
+def write_machine(root: Path, files: dict[str, str]) -> Path:
     """Return `root` with the kernel's files written into it."""
     for name, text in files.items():
         path = root / name
@@ -27,13 +27,13 @@ def machine(root: Path, files: dict[str, str]) -> Path:
 
 
 def test_without_control_groups(tmp_path: Path) -> None:
-    root = machine(tmp_path, {})
+    root = write_machine(tmp_path, {})
     assert host.limit_memory(root, TOTAL, AVAILABLE) == (TOTAL, AVAILABLE, "memory")
 
 
 def test_version_2_limit_of_a_parent_counts(tmp_path: Path) -> None:
     group = "sys/fs/cgroup"
-    root = machine(
+    root = write_machine(
         tmp_path,
         {
             "proc/self/cgroup": "0::/user/app\n",
@@ -51,7 +51,7 @@ def test_version_2_limit_of_a_parent_counts(tmp_path: Path) -> None:
 
 def test_version_1_and_a_path_that_only_the_outside_sees(tmp_path: Path) -> None:
     group = "sys/fs/cgroup/memory"
-    root = machine(
+    root = write_machine(
         tmp_path,
         {
             "proc/self/cgroup": "5:cpu,cpuacct:/\n4:memory:/docker/0123\n1:name=systemd:/\n",
@@ -65,7 +65,7 @@ def test_version_1_and_a_path_that_only_the_outside_sees(tmp_path: Path) -> None
 
 def test_version_1_without_a_limit(tmp_path: Path) -> None:
     group = "sys/fs/cgroup/memory"
-    root = machine(
+    root = write_machine(
         tmp_path,
         {
             "proc/self/cgroup": "4:memory:/\n",
@@ -79,7 +79,7 @@ def test_version_1_without_a_limit(tmp_path: Path) -> None:
 
 def test_a_group_over_its_limit_leaves_nothing(tmp_path: Path) -> None:
     group = "sys/fs/cgroup"
-    root = machine(
+    root = write_machine(
         tmp_path,
         {
             "proc/self/cgroup": "0::/\n",

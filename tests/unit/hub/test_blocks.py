@@ -74,10 +74,10 @@ def test_after_a_full_disk_every_block_comes_back(
     line = Line(tmp_path, 10_000)
     assert line.put(5000, b"x" * 100).acquire(timeout=5)
 
-    def full(*_: object) -> int:
+    def raise_full_disk(*_: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(os, "pwrite", full)
+    monkeypatch.setattr(os, "pwrite", raise_full_disk)
     locks = [line.put(at, b"y" * 100) for at in (6000, 7000, 8000)]
     assert all(lock.acquire(timeout=5) for lock in locks)  # nobody waits for ever
     line.writer.finish()
@@ -90,11 +90,11 @@ def test_it_is_flushed_beside_the_transfer(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(journal, "_SYNC_BYTES", 1000)
     flushing, go_on = threading.Event(), threading.Event()
 
-    def slow(_: int) -> None:
+    def wait_slowly(_: int) -> None:
         flushing.set()
         assert go_on.wait(5)
 
-    monkeypatch.setattr(os, "fsync", slow)
+    monkeypatch.setattr(os, "fsync", wait_slowly)
     line = Line(tmp_path, 10_000)
     line.put(0, b"x" * 1000)
     assert flushing.wait(5)
@@ -103,10 +103,10 @@ def test_it_is_flushed_beside_the_transfer(tmp_path: Path, monkeypatch: pytest.M
     line.writer.finish()
     assert b"sync\n" in line.partial.journal.read_bytes()
 
-    def broken(_: int) -> None:
+    def raise_full_disk(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", broken)
+    monkeypatch.setattr(os, "fsync", raise_full_disk)
     line = Line(tmp_path / "other", 10_000)
     line.put(0, b"x" * 1000)
     line.writer.finish()

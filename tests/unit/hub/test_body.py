@@ -1,6 +1,4 @@
-"""The bytes of an answer, past http.client: plain, over TLS, and every way in which a server can be
-odd.
-"""
+"""Bodies of responses are read past http.client: plain, over TLS, from misbehaving servers."""
 
 from __future__ import annotations
 
@@ -26,31 +24,31 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(write_authority(tmp_path / "ca.pem")))
 
 
-def url(script: Script, tls: bool) -> str:
+def url_of(script: Script, tls: bool) -> str:
     return f"http{'s' * tls}://localhost:{script.port}/x"
 
 
-def read(reader: body.Body, *, block: int = 70_000) -> bytes:
+def read_body(reader: body.Body, *, block: int = 70_000) -> bytes:
     view, found = memoryview(bytearray(block)), b""
     while n := reader.readinto(view):
         found += view[:n]
     return found
 
 
-def fetched(client: Connection, where: str, start: int, end: int) -> bytes:
-    return read(client.get_range(where, {}, start, end))
+def fetch_range(client: Connection, where: str, start: int, end: int) -> bytes:
+    return read_body(client.get_range(where, {}, start, end))
 
 
 def fetched_all(script: Script, tls: bool, *ranges: tuple[int, int]) -> list[bytes]:
     """What one client gets for `ranges`, one after the other."""
     with scripted(script, tls=tls):
         client = Connection()
-        found = [fetched(client, url(script, tls), start, end) for start, end in ranges]
+        found = [fetch_range(client, url_of(script, tls), start, end) for start, end in ranges]
         client.close()
     return found
 
 
-def whole(start: int, end: int) -> bytes:
+def answer_whole(start: int, end: int) -> bytes:
     return answer(DATA[start:end], f"{start}-{end - 1}/{len(DATA)}")
 
 
@@ -59,11 +57,13 @@ both = pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 
 @both
 def test_ranges_come_over_one_connection(tls: bool) -> None:
-    script = Script([[whole(0, 100), whole(100, 100_000), whole(100_000, 102_400)]])
+    script = Script(
+        [[answer_whole(0, 100), answer_whole(100, 100_000), answer_whole(100_000, 102_400)]]
+    )
     with scripted(script, tls=tls):
         client = Connection()
         parts = [
-            fetched(client, url(script, tls), *r)
+            fetch_range(client, url_of(script, tls), *r)
             for r in ((0, 100), (100, 100_000), (100_000, 102_400))
         ]
         client.close()
@@ -74,7 +74,7 @@ def test_ranges_come_over_one_connection(tls: bool) -> None:
 
 @both
 def test_a_kept_connection_that_was_closed_is_opened_again(tls: bool) -> None:
-    script = Script([[whole(0, 100)], [whole(100, 200)]])
+    script = Script([[answer_whole(0, 100)], [answer_whole(100, 200)]])
     ranges = (0, 100), (100, 200)
     assert fetched_all(script, tls, *ranges) == [DATA[:100], DATA[100:200]]
     assert len(script.requests) == 2
@@ -82,11 +82,11 @@ def test_a_kept_connection_that_was_closed_is_opened_again(tls: bool) -> None:
 
 @both
 def test_an_end_in_the_middle_is_an_end(tls: bool) -> None:
-    script = Script([[whole(0, 1000)[:-300]]])
+    script = Script([[answer_whole(0, 1000)[:-300]]])
     with scripted(script, tls=tls):
         client = Connection()
-        reader = client.get_range(url(script, tls), {}, 0, 1000)
-        assert read(reader) == DATA[:700]
+        reader = client.get_range(url_of(script, tls), {}, 0, 1000)
+        assert read_body(reader) == DATA[:700]
         assert not reader.finish()
         client.close()
 
@@ -94,7 +94,7 @@ def test_an_end_in_the_middle_is_an_end(tls: bool) -> None:
 @both
 def test_a_shorter_answer_than_its_range(tls: bool) -> None:
     short = answer(DATA[:600], f"0-999/{len(DATA)}")
-    script = Script([[short, 0], [whole(600, 1000)]])
+    script = Script([[short, 0], [answer_whole(600, 1000)]])
     ranges = (0, 1000), (600, 1000)
     assert fetched_all(script, tls, *ranges) == [DATA[:600], DATA[600:1000]]
 
@@ -103,7 +103,7 @@ def test_a_shorter_answer_than_its_range(tls: bool) -> None:
 def test_of_a_longer_answer_only_the_range_is_taken(tls: bool) -> None:
     # What is left in the connection must not be taken for the next answer.
     long = answer(DATA[:5000], f"0-999/{len(DATA)}")
-    script = Script([[long, 0], [whole(1000, 2000)]])
+    script = Script([[long, 0], [answer_whole(1000, 2000)]])
     ranges = (0, 1000), (1000, 2000)
     assert fetched_all(script, tls, *ranges) == [DATA[:1000], DATA[1000:2000]]
 
@@ -130,17 +130,17 @@ def test_a_chunked_answer(tls: bool) -> None:
     chunked = answer(
         chunks + b"0\r\n\r\n", f"0-999/{len(DATA)}", head="Transfer-Encoding: chunked\r\n"
     )
-    script = Script([[chunked, 0], [whole(1000, 2000)]])
+    script = Script([[chunked, 0], [answer_whole(1000, 2000)]])
     ranges = (0, 1000), (1000, 2000)
     assert fetched_all(script, tls, *ranges) == [DATA[:1000], DATA[1000:2000]]
 
 
 @both
 def test_a_slow_line_hands_on_what_has_come(tls: bool) -> None:
-    script = Script([[whole(0, 1000)[:-300], 0]])
+    script = Script([[answer_whole(0, 1000)[:-300], 0]])
     with scripted(script, tls=tls):
         client = Connection(stall_s=0.1)
-        reader = client.get_range(url(script, tls), {}, 0, 1000)
+        reader = client.get_range(url_of(script, tls), {}, 0, 1000)
         view, got = memoryview(bytearray(1000)), 0
         while got < 700:
             got += reader.readinto(view[got:])
@@ -154,14 +154,14 @@ def test_a_slow_line_hands_on_what_has_come(tls: bool) -> None:
 
 @both
 def test_another_thread_can_wake_a_reader(tls: bool) -> None:
-    script = Script([[whole(0, 1000)[:-300], 0]])
+    script = Script([[answer_whole(0, 1000)[:-300], 0]])
     with scripted(script, tls=tls):
         client = Connection(stall_s=60)
-        reader = client.get_range(url(script, tls), {}, 0, 1000)
+        reader = client.get_range(url_of(script, tls), {}, 0, 1000)
         timer = threading.Timer(0.05, client.abort)
         timer.start()
         started = time.monotonic()
-        assert read(reader) == DATA[:700]
+        assert read_body(reader) == DATA[:700]
         assert time.monotonic() - started < 30
         timer.join()
         client.close()
@@ -189,16 +189,16 @@ def test_answers_that_are_not_the_bytes(given: bytes, words: str) -> None:
     script = Script([[given]])
     client = Connection()
     with scripted(script), pytest.raises(BadAnswer, match=words) as caught, closing(client):
-        client.get_range(url(script, False), {}, 0, 10)
+        client.get_range(url_of(script, False), {}, 0, 10)
     assert caught.value.retry_after == (7 if "503" in words else 0)
 
 
 def test_a_certificate_that_nobody_vouches_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("REQUESTS_CA_BUNDLE")
-    script = Script([[whole(0, 10)]])
+    script = Script([[answer_whole(0, 10)]])
     client = Connection()
     with scripted(script, tls=True), pytest.raises(ssl.SSLCertVerificationError), closing(client):
-        client.get_range(url(script, True), {}, 0, 10)
+        client.get_range(url_of(script, True), {}, 0, 10)
 
 
 @both
@@ -206,8 +206,8 @@ def test_a_byte_now_and_then_is_too_slow(tls: bool, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(body, "_SLOW_S", 0.3)
     script = Script([[answer(b"x" * 10, "0-999/1000", head="Content-Length: 1000\r\n"), 1]])
     with scripted(script, tls=tls), closing(Connection(stall_s=30)) as client:
-        reader = client.get_range(url(script, tls), {}, 0, 1000)
+        reader = client.get_range(url_of(script, tls), {}, 0, 1000)
         # Instead of a server that sends a byte every 29 seconds.
         monkeypatch.setattr(reader, "_read", lambda _: time.sleep(0.05) or 1)
         with pytest.raises(TimeoutError, match="less than 1 KiB/s"):
-            read(reader, block=1)
+            read_body(reader, block=1)

@@ -1,4 +1,4 @@
-"""Certificates and proxies, end to end: the hub speaks TLS, and a proxy stands before it."""
+"""Certificates and proxies, end to end: a hub that speaks TLS, behind a proxy."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
     state = FakeHub(repos={REPO: FakeRepo(lfs={"m-Q4_0.gguf": DATA})}, tls=server_context())
     with running(state):
         monkeypatch.setenv("HF_ENDPOINT", state.url)
-        forget()
+        reset_client()
         yield state
     monkeypatch.undo()
-    forget()
+    reset_client()
 
 
-def forget() -> None:
+def reset_client() -> None:
     """The library's client remembers what it trusts and where its proxies are."""
     set_client_factory(default_client_factory)
     client._set_client_factory.cache_clear()
 
 
-def pulled(capsys: pytest.CaptureFixture[str]) -> bool:
+def pull_file(capsys: pytest.CaptureFixture[str]) -> bool:
     code, out, err = g4(capsys, "pull", f"hf:{REPO}", "--quiet")
     assert code == 0, err
     return Path(out.strip()).read_bytes() == DATA
@@ -51,7 +51,7 @@ def test_certificates_of_ones_own(
     name: str,
 ) -> None:
     monkeypatch.setenv(name, str(write_authority(tmp_path / "ca.pem")))
-    assert pulled(capsys)
+    assert pull_file(capsys)
     assert hub.sent_bytes == len(DATA)
 
 
@@ -73,7 +73,7 @@ def proxy(hub: FakeHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iter
         monkeypatch.setenv("HF_ENDPOINT", "https://hub.example")
         monkeypatch.setenv("HTTPS_PROXY", f"http://me:pass%20word@127.0.0.1:{port}")
         hub.storage_host = "storage.example"
-        forget()
+        reset_client()
         yield seen
 
 
@@ -83,7 +83,7 @@ def test_tls_goes_through_a_proxy(
     proxy: list[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert pulled(capsys)
+    assert pull_file(capsys)
     login = "bWU6cGFzcyB3b3Jk"  # me:pass word
     assert set(proxy) == {
         f"CONNECT hub.example:443 {login}",
@@ -92,7 +92,7 @@ def test_tls_goes_through_a_proxy(
     assert hub.proxy_logins == set()  # the proxy's password stays with the proxy
     proxy.clear()
     monkeypatch.setenv("NO_PROXY", ".example")
-    forget()
+    reset_client()
     assert "cannot be reached" in g4(capsys, "pull", f"hf:{REPO}:q8_0")[2]
     assert proxy == []
 

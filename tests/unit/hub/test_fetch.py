@@ -51,7 +51,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
         yield state
 
 
-def fetch(
+def fetch_path(
     tmp_path: Path, path: str = "m-Q4_0.gguf", limits: Limits = FAST, **options: Any
 ) -> Fetched:
     client = Hub(HubOptions.from_environment())
@@ -62,11 +62,11 @@ def fetch(
     )
 
 
-def left(tmp_path: Path) -> list[str]:
+def list_store(tmp_path: Path) -> list[str]:
     return sorted(os.listdir(tmp_path / "store")) if (tmp_path / "store").exists() else []
 
 
-# --- the good way ---------------------------------------------------------------------------------------
+# --- the good way -----------------------------------------------------------------------
 
 
 def test_a_listing_has_sizes_and_hashes_over_all_pages(hub: FakeHub) -> None:
@@ -80,25 +80,25 @@ def test_a_listing_has_sizes_and_hashes_over_all_pages(hub: FakeHub) -> None:
 
 
 def test_a_file_arrives_whole_over_several_connections(hub: FakeHub, tmp_path: Path) -> None:
-    done = fetch(tmp_path)
+    done = fetch_path(tmp_path)
     assert done.path.read_bytes() == DATA
     assert done == Fetched(done.path, len(DATA), SHA, len(DATA), 0, "hub")
     assert sorted(hub.ranges) == [(0, 1_000_000), (1_000_000, 2_000_000), (2_000_000, 3_000_000)]
     assert hub.sent_bytes == len(DATA)
-    assert left(tmp_path) == ["m-Q4_0.gguf"]
-    assert fetch(tmp_path).origin == "here"
+    assert list_store(tmp_path) == ["m-Q4_0.gguf"]
+    assert fetch_path(tmp_path).origin == "here"
     assert hub.sent_bytes == len(DATA)
 
 
 @pytest.mark.usefixtures("hub")
 def test_a_small_file_of_git_itself_is_checked_by_its_git_hash(tmp_path: Path) -> None:
-    done = fetch(tmp_path, "config.json")
+    done = fetch_path(tmp_path, "config.json")
     assert done.path.read_bytes() == b'{"a": 1}'
 
 
 def test_an_empty_file(hub: FakeHub, tmp_path: Path) -> None:
     hub.repos[REPO].plain["empty.json"] = b""
-    assert fetch(tmp_path, "empty.json").path.read_bytes() == b""
+    assert fetch_path(tmp_path, "empty.json").path.read_bytes() == b""
 
 
 def test_the_token_goes_to_the_hub_and_never_to_its_storage(
@@ -106,8 +106,8 @@ def test_the_token_goes_to_the_hub_and_never_to_its_storage(
 ) -> None:
     hub.repos[REPO].gated = True
     monkeypatch.setenv("HF_TOKEN", hub.token)
-    fetch(tmp_path)
-    fetch(tmp_path, "config.json")
+    fetch_path(tmp_path)
+    fetch_path(tmp_path, "config.json")
     assert hub.leaked_tokens == 0
 
 
@@ -137,12 +137,12 @@ def test_everything_goes_through_a_proxy(
     hub.storage_host = "storage.example"
     close_session()  # the library's client remembers the proxies of its first call
     try:
-        assert fetch(tmp_path).path.read_bytes() == DATA
+        assert fetch_path(tmp_path).path.read_bytes() == DATA
         assert hub.proxy_logins == {"me:pass word"}
         monkeypatch.setenv("NO_PROXY", "hub.example,storage.example")
         close_session()
         with pytest.raises(NetworkError, match="cannot be reached"):
-            fetch(tmp_path, "config.json")
+            fetch_path(tmp_path, "config.json")
     finally:
         close_session()
 
@@ -163,7 +163,7 @@ def test_named_certificates_that_cannot_be_read(
     assert load_certificates()
 
 
-# --- faults that a retry mends --------------------------------------------------------------------------
+# --- faults that a retry mends ----------------------------------------------------------
 
 MENDED = {
     "500": Fault("status", 500),
@@ -180,7 +180,7 @@ MENDED = {
 @pytest.mark.parametrize("name", MENDED)
 def test_a_fault_is_mended_by_trying_again(hub: FakeHub, tmp_path: Path, name: str) -> None:
     hub.faults = [replace(MENDED[name])]
-    done = fetch(tmp_path)
+    done = fetch_path(tmp_path)
     assert done.path.read_bytes() == DATA
     assert not hub.faults
     # What had arrived before the fault is not fetched again (a read of 128 KiB may be lost).
@@ -189,7 +189,7 @@ def test_a_fault_is_mended_by_trying_again(hub: FakeHub, tmp_path: Path, name: s
 
 def test_many_faults_with_progress_between_them_do_not_add_up(hub: FakeHub, tmp_path: Path) -> None:
     hub.faults = [Fault("reset", after=200_000) for _ in range(12)]
-    assert fetch(tmp_path).path.read_bytes() == DATA
+    assert fetch_path(tmp_path).path.read_bytes() == DATA
 
 
 def test_an_expired_address_is_asked_for_again(hub: FakeHub, tmp_path: Path) -> None:
@@ -235,53 +235,53 @@ def test_passing_faults_of_the_hub_itself_are_waited_for(
     assert capfd.readouterr().err == ""  # the library's own reports would fall between the bars
 
 
-# --- faults that stay -----------------------------------------------------------------------------------
+# --- faults that stay -------------------------------------------------------------------
 
 
 def test_when_nothing_helps_what_arrived_is_kept_and_used(hub: FakeHub, tmp_path: Path) -> None:
     hub.faults = [Fault("reset", after=500_000), *(Fault("status", 502) for _ in range(40))]
     with pytest.raises(NetworkError, match=r"502.* are kept") as caught:
-        fetch(tmp_path, limits=replace(FAST, connections=1))
+        fetch_path(tmp_path, limits=replace(FAST, connections=1))
     assert "same command again" in (caught.value.hint or "")
-    assert [name[-5:] for name in left(tmp_path)] == ["urnal", ".part"]
+    assert [name[-5:] for name in list_store(tmp_path)] == ["urnal", ".part"]
     hub.faults, hub.sent_bytes = [], 0
-    done = fetch(tmp_path)
+    done = fetch_path(tmp_path)
     assert done.path.read_bytes() == DATA
     assert done.resumed_bytes > 350_000
     assert hub.sent_bytes == len(DATA) - done.resumed_bytes
-    assert left(tmp_path) == ["m-Q4_0.gguf"]
+    assert list_store(tmp_path) == ["m-Q4_0.gguf"]
 
 
 def test_a_wrong_content_is_named_by_both_hashes_and_kept(hub: FakeHub, tmp_path: Path) -> None:
     hub.repos[REPO].claimed_sha256["m-Q4_0.gguf"] = wrong = "0" * 64
     with pytest.raises(HashMismatch) as caught:
-        fetch(tmp_path)
+        fetch_path(tmp_path)
     assert SHA in caught.value.message
     assert wrong in caught.value.message
     assert "--restart" in (caught.value.hint or "")
-    assert "m-Q4_0.gguf" not in left(tmp_path)
-    assert any(name.endswith(".part") for name in left(tmp_path))
+    assert "m-Q4_0.gguf" not in list_store(tmp_path)
+    assert any(name.endswith(".part") for name in list_store(tmp_path))
 
 
 def test_restart_throws_a_bad_partial_away(hub: FakeHub, tmp_path: Path) -> None:
     hub.faults = [Fault("garbage")]
     with pytest.raises(HashMismatch):
-        fetch(tmp_path)
+        fetch_path(tmp_path)
     with pytest.raises(HashMismatch):
-        fetch(tmp_path)
-    assert fetch(tmp_path, restart=True).path.read_bytes() == DATA
+        fetch_path(tmp_path)
+    assert fetch_path(tmp_path, restart=True).path.read_bytes() == DATA
 
 
 def test_a_server_without_ranges_is_named(hub: FakeHub, tmp_path: Path) -> None:
     hub.faults = [Fault("whole")] * 8
     with pytest.raises(NetworkError, match="ignores byte ranges"):
-        fetch(tmp_path)
+        fetch_path(tmp_path)
 
 
 def test_a_change_in_mid_transfer_is_noticed(hub: FakeHub, tmp_path: Path) -> None:
     hub.faults = [Fault("other size")]
     with pytest.raises(BadFile, match="changed during the download"):
-        fetch(tmp_path)
+        fetch_path(tmp_path)
     client = Hub()
     repository = client.read_repository(REPO)
     hub.repos[REPO].lfs["m-Q4_0.gguf"] = DATA[::-1]
@@ -289,18 +289,18 @@ def test_a_change_in_mid_transfer_is_noticed(hub: FakeHub, tmp_path: Path) -> No
         fetch_file(client, repository, repository.files[0], tmp_path / "x", limits=FAST)
 
 
-# --- refusals of the hub --------------------------------------------------------------------------------
+# --- refusals of the hub ----------------------------------------------------------------
 
 
-def gated(hub: FakeHub) -> None:
+def make_gated(hub: FakeHub) -> None:
     hub.repos[REPO].gated = True
 
 
-def private(hub: FakeHub) -> None:
+def make_private(hub: FakeHub) -> None:
     hub.repos[REPO].private = True
 
 
-def status(code: int) -> Callable[[FakeHub], None]:
+def answer_status(code: int) -> Callable[[FakeHub], None]:
     def apply(hub: FakeHub) -> None:
         hub.api_faults = [Fault("status", code, retry_after=0) for _ in range(20)]
 
@@ -310,12 +310,12 @@ def status(code: int) -> Callable[[FakeHub], None]:
 @pytest.mark.parametrize(
     ("what", "error", "words", "hint"),
     [
-        (gated, NetworkError, "is gated", "accept it at"),
-        (private, NotFound, "no repository", "HF_TOKEN"),
+        (make_gated, NetworkError, "is gated", "accept it at"),
+        (make_private, NotFound, "no repository", "HF_TOKEN"),
         (lambda hub: hub.repos.clear(), NotFound, "no repository", "HF_TOKEN"),
-        (status(403), NetworkError, r"refuses the request \(403\)", "hf auth login"),
-        (status(429), NetworkError, "too many requests", "wait"),
-        (status(500), NetworkError, "status 500", "later"),
+        (answer_status(403), NetworkError, r"refuses the request \(403\)", "hf auth login"),
+        (answer_status(429), NetworkError, "too many requests", "wait"),
+        (answer_status(500), NetworkError, "status 500", "later"),
         (
             lambda hub: setattr(hub, "api_faults", [Fault("close")] * 9),
             NetworkError,
@@ -336,9 +336,9 @@ def test_refusals_are_told_with_what_to_type(
     monkeypatch.setattr(time, "sleep", lambda _: None)  # the library's own back-off
     what(hub)
     with pytest.raises(error, match=words) as caught:
-        fetch(tmp_path)
+        fetch_path(tmp_path)
     assert hint in (caught.value.hint or "")
-    assert left(tmp_path) == []
+    assert list_store(tmp_path) == []
 
 
 def test_a_wrong_token_for_a_gated_repository(
@@ -347,7 +347,7 @@ def test_a_wrong_token_for_a_gated_repository(
     hub.repos[REPO].gated = True
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
     with pytest.raises(NetworkError, match="gated"):
-        fetch(tmp_path)
+        fetch_path(tmp_path)
 
 
 @pytest.mark.usefixtures("hub")
@@ -383,14 +383,14 @@ def test_offline_sends_nothing(hub: FakeHub, monkeypatch: pytest.MonkeyPatch, na
     assert hub.requests == []
 
 
-# --- the cache, the lock, the end of a process -----------------------------------------------------------
+# --- the cache, the lock, the end of a process ------------------------------------------
 
 
 def test_a_file_in_the_hubs_cache_is_used(hub: FakeHub, tmp_path: Path) -> None:
     blob = hub_cache_dir() / f"models--{REPO.replace('/', '--')}" / "blobs" / SHA
     blob.parent.mkdir(parents=True)
     blob.write_bytes(DATA)
-    done = fetch(tmp_path)
+    done = fetch_path(tmp_path)
     assert (done.origin, done.fetched_bytes) == ("cache", 0)
     assert os.path.samefile(done.path, blob)
     assert hub.sent_bytes == 0
@@ -401,7 +401,7 @@ def test_a_damaged_cache_is_not_used(tmp_path: Path) -> None:
     blob = hub_cache_dir() / f"models--{REPO.replace('/', '--')}" / "blobs" / SHA
     blob.parent.mkdir(parents=True)
     blob.write_bytes(DATA[:-1] + b"x")
-    assert fetch(tmp_path).origin == "hub"
+    assert fetch_path(tmp_path).origin == "hub"
 
 
 def test_a_second_one_waits_and_finds_the_file(hub: FakeHub, tmp_path: Path) -> None:
@@ -442,9 +442,7 @@ fetch_file(client, repository, repository.files[0], Path(sys.argv[2]),
 
 
 def kill_until_whole(hub: FakeHub, target: Path, kills: int, spread_s: float) -> tuple[int, int]:
-    """Start, kill -9 at spread points, start again; return kills that hit a transfer, and bytes
-    sent.
-    """
+    """Start and kill -9 until the file is complete; return kills that hit, and bytes sent."""
     hits = 0
     for n in range(kills):
         before = hub.sent_bytes
@@ -469,7 +467,7 @@ def test_kill_9_loses_at_most_a_mebibyte_each_time(hub: FakeHub, tmp_path: Path)
     assert target.read_bytes() == data
     assert hits == 4
     assert sent <= 1.05 * len(data) + hits * 2**20
-    assert left(tmp_path) == ["m.gguf"]
+    assert list_store(tmp_path) == ["m.gguf"]
 
 
 def test_ctrl_c_keeps_what_arrived(hub: FakeHub, tmp_path: Path) -> None:
@@ -485,17 +483,17 @@ def test_ctrl_c_keeps_what_arrived(hub: FakeHub, tmp_path: Path) -> None:
     assert "Interrupted: interrupted; " in err
     assert " are kept" in err
     hub.rate, hub.sent_bytes = 0, 0
-    assert fetch(tmp_path.joinpath(), limits=FAST).origin == "hub"
+    assert fetch_path(tmp_path.joinpath(), limits=FAST).origin == "hub"
 
 
 def test_an_older_partial_goes_when_the_new_file_is_whole(hub: FakeHub, tmp_path: Path) -> None:
     hub.faults = [Fault("reset", after=500_000), *(Fault("status", 502) for _ in range(40))]
     with pytest.raises(NetworkError):
-        fetch(tmp_path)
+        fetch_path(tmp_path)
     hub.faults = []
     hub.repos[REPO].lfs["m-Q4_0.gguf"] = newer = DATA[::-1]
-    assert fetch(tmp_path).path.read_bytes() == newer
-    assert left(tmp_path) == ["m-Q4_0.gguf"]
+    assert fetch_path(tmp_path).path.read_bytes() == newer
+    assert list_store(tmp_path) == ["m-Q4_0.gguf"]
 
 
 def gguf_of(template: str, fill: int) -> bytes:
@@ -510,15 +508,15 @@ def test_an_update_of_the_header_keeps_the_weights(
     monkeypatch.setattr(reuse, "WORTH_BYTES", 1)
     files = hub.repos[REPO].lfs
     files["m-Q4_0.gguf"] = gguf_of("old", 1)
-    fetch(tmp_path)
+    fetch_path(tmp_path)
     hub.sent_bytes = 0
     files["m-Q4_0.gguf"] = gguf_of("a newer template" * 50, 1)
     told: list[str] = []
-    done = fetch(tmp_path, notice=told.append)
+    done = fetch_path(tmp_path, notice=told.append)
     assert done.path.read_bytes() == files["m-Q4_0.gguf"]
     assert told == ["m-Q4_0.gguf: only its header changed; reusing the weights on this disk"]
     assert hub.sent_bytes < 1_100_000  # the first MiB, to read the header, and the header itself
-    assert left(tmp_path) == ["m-Q4_0.gguf"]
+    assert list_store(tmp_path) == ["m-Q4_0.gguf"]
 
 
 def test_an_update_of_weights_and_header_is_noticed_by_the_hash(
@@ -527,14 +525,14 @@ def test_an_update_of_weights_and_header_is_noticed_by_the_hash(
     monkeypatch.setattr(reuse, "WORTH_BYTES", 1)
     files = hub.repos[REPO].lfs
     files["m-Q4_0.gguf"] = gguf_of("old", 1)
-    fetch(tmp_path)
+    fetch_path(tmp_path)
     files["m-Q4_0.gguf"] = gguf_of("new", 2)
     told: list[str] = []
-    assert fetch(tmp_path, notice=told.append).path.read_bytes() == files["m-Q4_0.gguf"]
+    assert fetch_path(tmp_path, notice=told.append).path.read_bytes() == files["m-Q4_0.gguf"]
     assert told[-1] == "m-Q4_0.gguf: its weights changed too; downloading them"
     files["m-Q4_0.gguf"] = build_gguf(gemma4_keys(), [("other.weight", BF16, (64, 20_000), None)])
     told.clear()
-    assert fetch(tmp_path, notice=told.append).path.read_bytes() == files["m-Q4_0.gguf"]
+    assert fetch_path(tmp_path, notice=told.append).path.read_bytes() == files["m-Q4_0.gguf"]
     assert told == []
 
 

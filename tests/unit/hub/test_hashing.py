@@ -24,11 +24,11 @@ def partial_of(tmp_path: Path, sha: str = SHA, git_oid: str = "") -> Partial:
     return Partial(tmp_path / "m.gguf", Goal(len(DATA), sha, git_oid))
 
 
-def block(at: int, end: int) -> memoryview:
+def block_of(at: int, end: int) -> memoryview:
     return memoryview(bytearray(DATA[at:end]))
 
 
-def finished(hasher: Hasher) -> Hasher:
+def run_hasher(hasher: Hasher) -> Hasher:
     hasher.join(10)
     assert not hasher.is_alive()
     return hasher
@@ -38,10 +38,10 @@ def test_blocks_in_order_never_touch_the_file(tmp_path: Path) -> None:
     given: list[memoryview] = []
     hasher = Hasher(partial_of(tmp_path), threading.Event(), given.append)
     hasher.start()
-    blocks = [block(at, at + 500_000) for at in range(0, len(DATA), 500_000)]
+    blocks = [block_of(at, at + 500_000) for at in range(0, len(DATA), 500_000)]
     for n, one in enumerate(blocks):
         assert hasher.take_block(n * 500_000, one, len(one))
-    finished(hasher).check_hash("m")  # nothing was ever written to the partial
+    run_hasher(hasher).check_hash("m")  # nothing was ever written to the partial
     assert given == blocks
     assert hasher.hashed_bytes == len(DATA)
 
@@ -55,66 +55,66 @@ def test_blocks_in_any_order(tmp_path: Path, seed: int) -> None:
     spans = list(pairwise(edges))
     # A few out of place, as from several connections; one part was here before.
     for at, end in spans[10:14]:
-        partial.write(at, block(at, end))
+        partial.write(at, block_of(at, end))
     spans[10:14] = []
     for _ in range(12):
         i = chance.randrange(len(spans) - 1)
         spans[i], spans[i + 1] = spans[i + 1], spans[i]
     hasher.start()
     for at, end in spans:
-        one = block(at, end)
+        one = block_of(at, end)
         partial.write_unrecorded(at, one)
         hasher.take_block(at, one, end - at)
         partial.note_span(at, end)
         time.sleep(chance.choice([0, 0, 0.002]))
-    finished(hasher).check_hash("m")
+    run_hasher(hasher).check_hash("m")
 
 
 def test_the_hash_of_git(tmp_path: Path) -> None:
     oid = hashlib.sha1(f"blob {len(DATA)}\0".encode() + DATA).hexdigest()
     partial = partial_of(tmp_path, "", oid)
-    partial.write(0, block(0, len(DATA)))
+    partial.write(0, block_of(0, len(DATA)))
     hasher = Hasher(partial, threading.Event(), lambda _: None)
     hasher.start()
-    finished(hasher).check_hash("m")
+    run_hasher(hasher).check_hash("m")
 
 
 def test_a_wrong_content_and_a_file_that_shrinks(tmp_path: Path) -> None:
     partial = partial_of(tmp_path, "0" * 64)
-    partial.write(0, block(0, len(DATA)))
+    partial.write(0, block_of(0, len(DATA)))
     hasher = Hasher(partial, threading.Event(), lambda _: None)
     hasher.start()
     with pytest.raises(HashMismatch, match=SHA):
-        finished(hasher).check_hash("m")
+        run_hasher(hasher).check_hash("m")
     os.truncate(partial.path, 2_500_000)
     hasher = Hasher(partial, threading.Event(), lambda _: None)
     hasher.start()
     with pytest.raises(BadFile, match="became shorter"):
-        finished(hasher).check_hash("m")
+        run_hasher(hasher).check_hash("m")
 
 
 def test_blocks_come_back_when_the_file_cannot_be_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     partial = partial_of(tmp_path)
-    partial.write(0, block(0, 2_000_000))
+    partial.write(0, block_of(0, 2_000_000))
     reading, go_on = threading.Event(), threading.Event()
 
-    def broken(*_: object) -> int:
+    def raise_io_error(*_: object) -> int:
         reading.set()
         assert go_on.wait(5)
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(partial, "readinto", broken)
+    monkeypatch.setattr(partial, "readinto", raise_io_error)
     given: list[memoryview] = []
     hasher = Hasher(partial, threading.Event(), given.append)
     hasher.start()
     assert reading.wait(5)
-    one = block(1_048_576, 1_500_000)
+    one = block_of(1_048_576, 1_500_000)
     assert hasher.take_block(1_048_576, one, len(one))
     go_on.set()
     with pytest.raises(BadFile, match="Input/output error"):
-        finished(hasher).check_hash("m")
+        run_hasher(hasher).check_hash("m")
     assert given == [one]
     assert not hasher.take_block(1_500_000, one, len(one))  # nobody would give it back
 
@@ -124,4 +124,4 @@ def test_it_ends_when_it_is_told_to(tmp_path: Path) -> None:
     hasher = Hasher(partial_of(tmp_path), stop, lambda _: None)
     hasher.start()
     stop.set()
-    finished(hasher)
+    run_hasher(hasher)

@@ -1,6 +1,4 @@
-"""The header of a file on a (loopback) hub: read by ranges, no byte of the weights, faults
-survived.
-"""
+"""The header of a file on a loopback hub is read by ranges, without the weights."""
 
 from __future__ import annotations
 
@@ -59,7 +57,7 @@ def header_of(name: str, *, whole: bool = False) -> Header:
     )
 
 
-def strings(name: str, count: int, nbytes: int) -> bytes:
+def strings_key(name: str, count: int, nbytes: int) -> bytes:
     """Return a key with `count` strings that take `nbytes` with their lengths."""
     short, more = divmod(nbytes - 8 * count, count)
     long_item = struct.pack("<Q", short + 1) + b"y" * (short + 1)
@@ -68,16 +66,16 @@ def strings(name: str, count: int, nbytes: int) -> bytes:
     return head + long_item * more + short_item * (count - more)
 
 
-def numbers(name: str, kind: str, count: int) -> bytes:
+def numbers_key(name: str, kind: str, count: int) -> bytes:
     return key(name, kind, [])[:-8] + struct.pack("<Q", count) + bytes(4 * count)
 
 
 def after_tokens(n_tokens: int, n_merges: int, merges_bytes: int) -> tuple[bytes, ...]:
     """Return the keys that follow the tokens."""
     return (
-        numbers("tokenizer.ggml.scores", "[f32]", n_tokens),
-        numbers("tokenizer.ggml.token_type", "[i32]", n_tokens),
-        strings("tokenizer.ggml.merges", n_merges, merges_bytes),
+        numbers_key("tokenizer.ggml.scores", "[f32]", n_tokens),
+        numbers_key("tokenizer.ggml.token_type", "[i32]", n_tokens),
+        strings_key("tokenizer.ggml.merges", n_merges, merges_bytes),
         key("tokenizer.chat_template", "str", "{{ 'x' }}" * 2000),
     )
 
@@ -113,10 +111,8 @@ def test_the_header_equals_the_local_one_and_weights_stay_there(hub: FakeHub, mo
     assert sum(end - start for start, end in hub.ranges) <= local.data_offset + (1 << 20)
 
 
-def offer(hub: FakeHub, data: bytes, folder: Path) -> tuple[Header, Header, int, int]:
-    """Return the header of `data` read on disk and over the network, the bytes fetched and the
-    ranges.
-    """
+def read_both(hub: FakeHub, data: bytes, folder: Path) -> tuple[Header, Header, int, int]:
+    """Return the header read on disk and over the network, the bytes fetched, and the ranges."""
     path = folder / "made-F32.gguf"
     path.write_bytes(data)
     hub.repos[REPO].lfs[path.name] = data
@@ -127,9 +123,9 @@ def offer(hub: FakeHub, data: bytes, folder: Path) -> tuple[Header, Header, int,
 
 
 def test_the_known_vocabulary_is_stepped_over(hub: FakeHub, tmp_path: Path) -> None:
-    tokens = strings("tokenizer.ggml.tokens", 262_144, 4_413_447)
+    tokens = strings_key("tokenizer.ggml.tokens", 262_144, 4_413_447)
     data = file_of(tokens, *after_tokens(262_144, 514_906, 9_251_719))
-    local, remote, fetched, ranges = offer(hub, data, tmp_path)
+    local, remote, fetched, ranges = read_both(hub, data, tmp_path)
     assert (remote.tensors, remote.data_offset) == (local.tensors, local.data_offset)
     assert shape_of(remote) == shape_of(local)
     assert local.data_offset > 15 << 20
@@ -141,8 +137,8 @@ def test_the_known_vocabulary_is_stepped_over(hub: FakeHub, tmp_path: Path) -> N
 
 @pytest.mark.usefixtures("known")
 def test_a_doctor_reads_it_whole(hub: FakeHub, tmp_path: Path) -> None:
-    tokens = strings("tokenizer.ggml.tokens", N_TOKENS, TOKENS_BYTES)
-    local, _, fetched, _ = offer(hub, file_of(tokens, *AFTER_TOKENS), tmp_path)
+    tokens = strings_key("tokenizer.ggml.tokens", N_TOKENS, TOKENS_BYTES)
+    local, _, fetched, _ = read_both(hub, file_of(tokens, *AFTER_TOKENS), tmp_path)
     assert fetched < 1 << 19 < local.data_offset
     hub.ranges.clear()
     assert header_of("made-F32.gguf", whole=True).keys == local.keys
@@ -157,7 +153,7 @@ def test_the_published_vocabulary_is_stepped_over(hub: FakeHub, tmp_path: Path) 
     path = real_shapes.build(
         tmp_path / "x.gguf", "tiny", shapes.TINY, "q4_0", vocabulary=vocabulary
     )
-    local, remote, fetched, ranges = offer(hub, path.read_bytes(), tmp_path)
+    local, remote, fetched, ranges = read_both(hub, path.read_bytes(), tmp_path)
     assert remote.tensors == local.tensors
     assert list(remote.keys) == list(local.keys)
     assert fetched < 1 << 19
@@ -169,23 +165,23 @@ def test_the_published_vocabulary_is_stepped_over(hub: FakeHub, tmp_path: Path) 
     "tokens",
     [
         pytest.param(
-            strings("tokenizer.ggml.tokens", N_TOKENS, TOKENS_BYTES + 1), id="one byte longer"
+            strings_key("tokenizer.ggml.tokens", N_TOKENS, TOKENS_BYTES + 1), id="one byte longer"
         ),
-        pytest.param(strings("tokenizer.ggml.tokens", N_TOKENS, 600_000), id="shorter"),
-        pytest.param(strings("tokenizer.ggml.tokens", N_TOKENS, 1_100_000), id="longer"),
+        pytest.param(strings_key("tokenizer.ggml.tokens", N_TOKENS, 600_000), id="shorter"),
+        pytest.param(strings_key("tokenizer.ggml.tokens", N_TOKENS, 1_100_000), id="longer"),
         pytest.param(
-            strings("tokenizer.ggml.tokens", N_TOKENS - 1, TOKENS_BYTES), id="another count"
+            strings_key("tokenizer.ggml.tokens", N_TOKENS - 1, TOKENS_BYTES), id="another count"
         ),
     ],
 )
 def test_another_vocabulary_is_walked(tokens: bytes, hub: FakeHub, tmp_path: Path) -> None:
-    local, remote, fetched, _ = offer(hub, file_of(tokens, *AFTER_TOKENS), tmp_path)
+    local, remote, fetched, _ = read_both(hub, file_of(tokens, *AFTER_TOKENS), tmp_path)
     assert remote.keys == local.keys
     assert remote.tensors == local.tensors
     assert fetched > TOKENS_BYTES  # the merges may be known when the tokens are not
 
 
-def hostile(landing: bytes) -> bytes:
+def hostile_tokens(landing: bytes) -> bytes:
     """Return tokens in one of which `landing` stands where the jump arrives."""
     plain = struct.pack("<Q", 8) + b"x" * 8
     n = 30_000
@@ -215,7 +211,9 @@ LADDER = b"".join(
     ],
 )
 def test_a_hostile_landing_is_refused(landing: bytes, hub: FakeHub, tmp_path: Path) -> None:
-    local, remote, fetched, ranges = offer(hub, file_of(hostile(landing), *AFTER_TOKENS), tmp_path)
+    local, remote, fetched, ranges = read_both(
+        hub, file_of(hostile_tokens(landing), *AFTER_TOKENS), tmp_path
+    )
     assert list(remote.keys) == list(local.keys)
     assert remote.tensors == local.tensors
     assert fetched < 2 * local.data_offset + (4 << 20)
@@ -234,7 +232,7 @@ def test_a_jump_never_finds_other_tensors_than_the_walk(monkeypatch: pytest.Monk
     monkeypatch.setattr(
         header._Source, "_read_range", lambda _self, data, at, end, out: out.extend(data[at:end])
     )
-    good = file_of(strings("tokenizer.ggml.tokens", n, n_bytes), *after_tokens(n, m, m_bytes))
+    good = file_of(strings_key("tokenizer.ggml.tokens", n, n_bytes), *after_tokens(n, m, m_bytes))
     behind = len(good) - 256 * 768 * 4
     rng, outcomes = random.Random(4), []
     for _ in range(200):
@@ -258,7 +256,8 @@ def both_ways(data: bytes) -> str:
     found: list[Header] = []
     for whole in (False, True):
         with suppress(BadGGUF):
-            found.append(remote_header(hub, SimpleNamespace(repo="a/b"), file, whole=whole))  # type: ignore[arg-type]
+            repository: Any = SimpleNamespace(repo="a/b")
+            found.append(remote_header(hub, repository, file, whole=whole))
     if len(found) < 2:
         return "one" if found else "neither"
     return "equal" if found[0].tensors == found[1].tensors else "other"

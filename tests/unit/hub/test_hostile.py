@@ -1,4 +1,4 @@
-"""A hub that lies: every answer gives a typed error, in bounded time and memory."""
+"""Every answer of a malicious hub gives a typed error, in bounded time and memory."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ TREE: list[dict[str, Any]] = [
     {"type": "file", "oid": git_oid(b"{}"), "size": 2, "path": "config.json"},
 ]
 INFO: dict[str, Any] = {
-    "_id": "1", "id": REPO, "modelId": REPO, "sha": "c" * 40, "siblings": [{"rfilename": "config.json"}],
+    "_id": "1", "id": REPO, "modelId": REPO, "sha": "c" * 40,
+    "siblings": [{"rfilename": "config.json"}],
     "tags": [], "private": False, "downloads": 0, "likes": 0,
 }  # fmt: skip
 
@@ -64,16 +65,16 @@ def liar(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Liar]]:
         yield kind
 
 
-def listing() -> Repository:
+def read_listing() -> Repository:
     return Hub().read_repository(REPO)
 
 
 def test_the_honest_answer_is_one(liar: type[Liar]) -> None:
     assert liar.info_body is INFO
-    assert [f.path for f in listing().files] == ["m-Q4_0.gguf", "config.json"]
+    assert [f.path for f in read_listing().files] == ["m-Q4_0.gguf", "config.json"]
 
 
-# --- shapes ---------------------------------------------------------------------------------------------
+# --- shapes -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -83,10 +84,10 @@ def test_the_honest_answer_is_one(liar: type[Liar]) -> None:
 def test_a_commit_is_a_hash_and_nothing_else(liar: type[Liar], sha: object) -> None:
     liar.info_body = {**INFO, "sha": sha}
     with pytest.raises(BadFile, match="invalid commit"):
-        listing()
+        read_listing()
 
 
-def row(**fields: object) -> list[object]:
+def listing_with(**fields: object) -> list[object]:
     """Return a listing whose last row has other fields."""
     return [*TREE[:1], {**TREE[1], **fields}]
 
@@ -96,26 +97,26 @@ SHAPES: dict[str, object] = {
     "rows that are texts": ["a", "b"],
     "rows that are numbers": [1],
     "rows that are lists": [[1]],
-    "a size in words": row(lfs=None, size="12"),
-    "a negative size": row(lfs=None, size=-1),
-    "a size beyond any disk": row(lfs=None, size=1 << 70),
-    "a size that is true": row(lfs=None, size=True),
-    "a fractional size": row(lfs=None, size=1.5),
-    "a lone surrogate": row(path="m\ud800-Q4_0.gguf"),
-    "a path that is a list": row(path=["m"]),
-    "no path": row(path=None),
-    "a right-to-left override": row(path="m\u202e-Q4_0.gguf"),
-    "a C1 control": row(path="m\u009b-Q4_0.gguf"),
-    "an LFS record that is a list": row(lfs=[1, 2]),
-    "an LFS record that is a text": row(lfs="x"),
-    "an LFS record without hash": row(lfs={"size": 9, "pointerSize": 1}),
-    "an LFS hash that is a path": row(
+    "a size in words": listing_with(lfs=None, size="12"),
+    "a negative size": listing_with(lfs=None, size=-1),
+    "a size beyond any disk": listing_with(lfs=None, size=1 << 70),
+    "a size that is true": listing_with(lfs=None, size=True),
+    "a fractional size": listing_with(lfs=None, size=1.5),
+    "a lone surrogate": listing_with(path="m\ud800-Q4_0.gguf"),
+    "a path that is a list": listing_with(path=["m"]),
+    "no path": listing_with(path=None),
+    "a right-to-left override": listing_with(path="m\u202e-Q4_0.gguf"),
+    "a C1 control": listing_with(path="m\u009b-Q4_0.gguf"),
+    "an LFS record that is a list": listing_with(lfs=[1, 2]),
+    "an LFS record that is a text": listing_with(lfs="x"),
+    "an LFS record without hash": listing_with(lfs={"size": 9, "pointerSize": 1}),
+    "an LFS hash that is a path": listing_with(
         lfs={"oid": "../../" + "a" * 58, "size": 9, "pointerSize": 1}
     ),
-    "an LFS hash that is a number": row(lfs={"oid": 7, "size": 9, "pointerSize": 1}),
-    "an LFS size in words": row(lfs={"oid": "a" * 64, "size": "nine", "pointerSize": 1}),
-    "a git hash that is a path": row(lfs=None, oid="/etc/passwd"),
-    "a dictionary for a row's oid": row(lfs=None, oid={}),
+    "an LFS hash that is a number": listing_with(lfs={"oid": 7, "size": 9, "pointerSize": 1}),
+    "an LFS size in words": listing_with(lfs={"oid": "a" * 64, "size": "nine", "pointerSize": 1}),
+    "a git hash that is a path": listing_with(lfs=None, oid="/etc/passwd"),
+    "a dictionary for a row's oid": listing_with(lfs=None, oid={}),
     "no JSON": b"<html>",
     "no text": b"\xff\xfe\x00",
     "deep": b"[" * 100_000,
@@ -127,7 +128,7 @@ SHAPES: dict[str, object] = {
 def test_listings_of_other_shapes(liar: type[Liar], name: str) -> None:
     liar.tree_body = SHAPES[name]
     with pytest.raises((NetworkError, BadFile)) as caught:
-        listing()
+        read_listing()
     assert caught.value.hint
 
 
@@ -141,7 +142,7 @@ JSON = st.recursive(
 
 
 @st.composite
-def mutated(draw: st.DrawFn, body: object) -> object:
+def draw_mutation(draw: st.DrawFn, body: object) -> object:
     """Return `body` with some values replaced or removed anywhere in it."""
     body = copy.deepcopy(body)
     for _ in range(draw(st.integers(1, 3))):
@@ -164,13 +165,13 @@ def mutated(draw: st.DrawFn, body: object) -> object:
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(info=mutated(INFO), tree=mutated(TREE))
+@given(info=draw_mutation(INFO), tree=draw_mutation(TREE))
 def test_any_mutation_is_a_listing_or_a_typed_error(
     liar: type[Liar], info: object, tree: object
 ) -> None:
     liar.info_body, liar.tree_body = info, tree
     try:
-        found = listing()
+        found = read_listing()
     except (NetworkError, BadFile):
         return
     assert found.commit == "c" * 40
@@ -180,7 +181,7 @@ def test_any_mutation_is_a_listing_or_a_typed_error(
         assert len(file.sha256) in (0, 64)
 
 
-# --- answers without end --------------------------------------------------------------------------------
+# --- answers without end ----------------------------------------------------------------
 
 
 def test_a_listing_without_end(liar: type[Liar], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,28 +190,28 @@ def test_a_listing_without_end(liar: type[Liar], monkeypatch: pytest.MonkeyPatch
     liar.head = {"Link": f'<{url}>; rel="next"'}
     liar.tree_body = []
     with pytest.raises(NetworkError, match="sent too much: more than 20 answers"):
-        listing()
+        read_listing()
 
 
 def test_a_listing_of_too_many_rows(liar: type[Liar], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("g4cli.hub.client._MAX_ROWS", 2)
     assert len(liar.tree_body) == 3
     with pytest.raises(BadFile, match="more than 2 files"):
-        listing()
+        read_listing()
 
 
 def test_too_many_bytes(liar: type[Liar], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bounds, "MAX_BYTES", 10_000)
     liar.tree_body = b"[" + b" " * 20_000 + b"]"
     with pytest.raises(NetworkError, match=r"more than 9\.77 KiB for one request"):
-        listing()
+        read_listing()
 
 
 def test_an_answer_that_grows_when_unpacked(liar: type[Liar]) -> None:
     liar.head = {"Content-Encoding": "gzip"}
     liar.tree_body = gzip.compress(b"[" + b" " * 50_000_000 + b"]")
     with pytest.raises(NetworkError, match="compressed"):
-        listing()
+        read_listing()
 
 
 def test_a_wait_that_is_no_number(liar: type[Liar], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,10 +222,10 @@ def test_a_wait_that_is_no_number(liar: type[Liar], monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(liar, "info", info)
     with pytest.raises(NetworkError, match="503"):
-        listing()
+        read_listing()
 
 
-# --- where a token goes ---------------------------------------------------------------------------------
+# --- where a token goes -----------------------------------------------------------------
 
 
 def test_the_next_page_elsewhere_never_sees_the_token(
@@ -245,7 +246,7 @@ def test_the_next_page_elsewhere_never_sees_the_token(
         self.raw(TREE, more)
 
     monkeypatch.setattr(liar, "tree", tree)
-    listing()
+    read_listing()
     assert seen == ["Bearer hf_secret", None]
 
 
@@ -260,12 +261,12 @@ def test_a_password_in_the_endpoint_is_never_shown(
         monkeypatch.setenv("HF_ENDPOINT", endpoint)
         liar.tree_body = body
         with pytest.raises(G4Error) as caught:
-            listing()
+            read_listing()
         assert "pa55word" not in f"{caught.value.message} {caught.value.hint}"
         assert "127.0.0.1" in caught.value.message
 
 
-# --- redirects and ranges of the storage ----------------------------------------------------------------
+# --- redirects and ranges of the storage ------------------------------------------------
 
 PLACES = [
     "http://127.0.0.1:99999/x",
@@ -278,7 +279,7 @@ PLACES = [
 ]
 
 
-def redirecting(
+def make_redirecting(
     place: str | Callable[[], str], head: dict[str, str] | None = None
 ) -> type[Handler]:
     class Storage(Handler):
@@ -291,13 +292,13 @@ def redirecting(
 
 @pytest.mark.parametrize("place", PLACES)
 def test_redirects_to_nowhere(place: str) -> None:
-    with running(FakeHub(), redirecting(place)) as hub, pytest.raises(BadAnswer):
+    with running(FakeHub(), make_redirecting(place)) as hub, pytest.raises(BadAnswer):
         Connection().get_range(hub.url + "/f", {}, 0, 1)
 
 
 def test_a_redirect_to_a_path_that_is_not_ascii() -> None:
     with (
-        running(FakeHub(), redirecting("/caf\xe9 x")) as hub,
+        running(FakeHub(), make_redirecting("/caf\xe9 x")) as hub,
         pytest.raises(BadAnswer, match="too many"),
     ):
         Connection().get_range(hub.url + "/f", {}, 0, 1)
@@ -309,7 +310,7 @@ def test_a_redirect_to_a_path_that_is_not_ascii() -> None:
 )
 def test_ranges_that_are_no_numbers(text: str) -> None:
     with (
-        running(FakeHub(), redirecting("", {"Content-Range": text})) as hub,
+        running(FakeHub(), make_redirecting("", {"Content-Range": text})) as hub,
         pytest.raises(BadAnswer),
     ):
         Connection().get_range(hub.url + "/f", {}, 0, 1)
@@ -322,7 +323,7 @@ def test_a_redirect_without_tls_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_
     hub = FakeHub(tls=server_context())
     with (
         running(FakeHub()) as plain,
-        running(hub, redirecting(lambda: f"http://127.0.0.1:{plain.port}/f")),
+        running(hub, make_redirecting(lambda: f"http://127.0.0.1:{plain.port}/f")),
         pytest.raises(BadAnswer, match="from https to http: refused"),
     ):
         Connection().get_range(hub.url + "/f", {"Authorization": "Bearer secret"}, 0, 1)

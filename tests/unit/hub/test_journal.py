@@ -42,7 +42,7 @@ def test_gaps_are_what_is_not_covered(items: list[tuple[int, int]], piece: int) 
     assert all(0 < b - a <= piece for a, b in missing)
 
 
-def put(partial: Partial, *items: tuple[int, int]) -> None:
+def put_spans(partial: Partial, *items: tuple[int, int]) -> None:
     for start, end in items:
         partial.write(start, memoryview(bytes([7]) * (end - start)))
 
@@ -59,7 +59,7 @@ def test_what_arrived_is_there_in_the_next_process(
         0,
         [(0, 400), (400, 800), (800, 1000)],
     )
-    put(first, (0, 100), (500, 600), (100, 150))
+    put_spans(first, (0, 100), (500, 600), (100, 150))
     # no close: as after kill -9
     second = Partial(tmp_path / "m.gguf", GOAL)
     assert (second.have, second.frontier, second.is_whole) == (250, 150, False)
@@ -67,7 +67,7 @@ def test_what_arrived_is_there_in_the_next_process(
     data = bytearray(5)
     assert second.readinto(memoryview(data)[:3], 500) == 3
     assert data == b"\7\7\7\0\0"
-    put(second, (150, 500), (600, 1000))
+    put_spans(second, (150, 500), (600, 1000))
     assert second.is_whole
     second.finish(tmp_path / "m.gguf")
     assert (tmp_path / "m.gguf").read_bytes() == b"\7" * 1000
@@ -75,7 +75,7 @@ def test_what_arrived_is_there_in_the_next_process(
 
 
 def test_another_content_has_another_partial(tmp_path: Path) -> None:
-    put(Partial(tmp_path / "m.gguf", GOAL), (0, 100))
+    put_spans(Partial(tmp_path / "m.gguf", GOAL), (0, 100))
     assert Partial(tmp_path / "m.gguf", Goal(1000, "b" * 64)).have == 0
     assert Partial(tmp_path / "m.gguf", GOAL).have == 100
 
@@ -96,7 +96,7 @@ def test_another_content_has_another_partial(tmp_path: Path) -> None:
 )
 def test_damaged_ends_of_a_journal(tmp_path: Path, tail: bytes, have: int) -> None:
     partial = Partial(tmp_path / "m.gguf", GOAL)
-    put(partial, (0, 200))
+    put_spans(partial, (0, 200))
     with partial.journal.open("ab") as file:
         file.write(tail)
     assert Partial(tmp_path / "m.gguf", GOAL).have == have
@@ -107,14 +107,14 @@ def test_damaged_ends_of_a_journal(tmp_path: Path, tail: bytes, have: int) -> No
 )
 def test_a_damaged_head_means_nothing_is_known(tmp_path: Path, head: bytes) -> None:
     partial = Partial(tmp_path / "m.gguf", GOAL)
-    put(partial, (0, 200))
+    put_spans(partial, (0, 200))
     partial.journal.write_bytes(head)
     assert Partial(tmp_path / "m.gguf", GOAL).have == 0
 
 
 def test_a_partial_of_the_wrong_size_is_not_believed(tmp_path: Path) -> None:
     partial = Partial(tmp_path / "m.gguf", GOAL)
-    put(partial, (0, 200))
+    put_spans(partial, (0, 200))
     os.truncate(partial.path, 500)
     assert Partial(tmp_path / "m.gguf", GOAL).have == 0
 
@@ -124,9 +124,9 @@ def test_after_a_restart_only_what_was_synced_counts(
 ) -> None:
     monkeypatch.setattr(journal, "_boot_id", lambda: "monday")
     partial = Partial(tmp_path / "m.gguf", GOAL)
-    put(partial, (0, 100))
+    put_spans(partial, (0, 100))
     partial.sync()
-    put(partial, (100, 300))
+    put_spans(partial, (100, 300))
     assert Partial(tmp_path / "m.gguf", GOAL).have == 300  # another process, the same boot
     monkeypatch.setattr(journal, "_boot_id", lambda: "tuesday")
     after = Partial(tmp_path / "m.gguf", GOAL)
@@ -137,7 +137,7 @@ def test_after_a_restart_only_what_was_synced_counts(
 
 def test_forgetting_a_part(tmp_path: Path) -> None:
     partial = Partial(tmp_path / "m.gguf", GOAL)
-    put(partial, (0, 300))
+    put_spans(partial, (0, 300))
     partial.forget_span(100, 200)
     assert partial.find_missing(1000) == [(100, 200), (300, 1000)]
     assert Partial(tmp_path / "m.gguf", GOAL).find_missing(1000) == [(100, 200), (300, 1000)]
@@ -145,14 +145,14 @@ def test_forgetting_a_part(tmp_path: Path) -> None:
 
 def test_a_full_disk_keeps_what_was_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     partial = Partial(tmp_path / "m.gguf", GOAL)
-    put(partial, (0, 100))
+    put_spans(partial, (0, 100))
 
-    def full(*_: object) -> int:
+    def raise_full_disk(*_: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(os, "pwrite", full)
+    monkeypatch.setattr(os, "pwrite", raise_full_disk)
     with pytest.raises(NoSpace, match="what has arrived is kept"):
-        put(partial, (100, 200))
+        put_spans(partial, (100, 200))
     monkeypatch.undo()
     assert Partial(tmp_path / "m.gguf", GOAL).have == 100
 
@@ -189,7 +189,7 @@ def test_a_file_system_without_direct_writes(
         return real(descriptor, data, at)
 
     monkeypatch.setattr(os, "pwrite", pwrite)
-    put(partial, (0, 4096), (4096, 8192))
+    put_spans(partial, (0, 4096), (4096, 8192))
     assert refused == [0]  # asked once
     partial.finish(tmp_path / "m.gguf")
     assert (tmp_path / "m.gguf").read_bytes() == b"\7" * 8192
@@ -200,21 +200,21 @@ def test_a_disk_that_fails_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     partial = Partial(tmp_path / "m.gguf", GOAL)
-    put(partial, (0, 100))
+    put_spans(partial, (0, 100))
 
-    def broken(*_: object) -> int:
+    def raise_io_error(*_: object) -> int:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(os, name, broken)
+    monkeypatch.setattr(os, name, raise_io_error)
 
-    def act() -> None:
-        put(partial, (100, 200))
+    def write_and_sync() -> None:
+        put_spans(partial, (100, 200))
         partial.sync()
 
     with pytest.raises(
         UsageError, match="cannot be written: Input/output error; what has arrived is kept"
     ):
-        act()
+        write_and_sync()
     monkeypatch.undo()
     assert Partial(tmp_path / "m.gguf", GOAL).have >= 100
 
@@ -222,7 +222,7 @@ def test_a_disk_that_fails_is_named(
 def test_space_is_checked_first_and_what_is_here_is_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    put(Partial(tmp_path / "m.gguf", GOAL), (0, 600))
+    put_spans(Partial(tmp_path / "m.gguf", GOAL), (0, 600))
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 500})())
     assert Partial(tmp_path / "m.gguf", GOAL).have == 600
     with pytest.raises(NoSpace, match="needed"):
@@ -238,7 +238,7 @@ def test_a_store_that_cannot_be_written(tmp_path: Path) -> None:
 def test_many_small_pieces_stay_one_span(tmp_path: Path) -> None:
     partial = Partial(tmp_path / "m.gguf", GOAL)
     for at in range(0, 1000, 10):
-        put(partial, (at, at + 10))
+        put_spans(partial, (at, at + 10))
     assert partial._spans == [(0, 1000)]
 
 
@@ -278,7 +278,7 @@ def test_what_others_put_in_place_of_our_files_is_not_written_through(
         else:
             os.link(victim, path)
     again = Partial(tmp_path / "m.gguf", GOAL)
-    put(again, (0, 5))
+    put_spans(again, (0, 5))
     again.close()
     assert victim.read_bytes() == b"precious"
     third = Partial(tmp_path / "m.gguf", GOAL)

@@ -1,4 +1,4 @@
-"""Types, roles and parts from the names that publishers really use; addresses as people type them."""
+"""Types, roles and parts of files from published names; addresses as users type them."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ def test_names_of_published_files(path: str, role: str | None, kind: str) -> Non
     assert type_of_name(path) == kind
 
 
-def files(*paths: str) -> tuple[RemoteFile, ...]:
+def make_files(*paths: str) -> tuple[RemoteFile, ...]:
     return tuple(RemoteFile(path, 10) for path in paths)
 
 
-GGML_ORG = files(
+GGML_ORG = make_files(
     "README.md",
     "gemma-4-E2B-it-Q4_0.gguf",
     "gemma-4-E2B-it-Q8_0.gguf",
@@ -84,29 +84,29 @@ def test_one_file_is_picked_for_each_role() -> None:
     assert draft.path == "mtp-gemma-4-E2B-it-Q8_0.gguf"
     assert types_of(GGML_ORG) == ("q4_0", "q8_0", "bf16")
     assert preferred_type(GGML_ORG) == "q4_0"
-    assert pick_mmproj(files("a.gguf")) is pick_draft(files("a.gguf")) is None
+    assert pick_mmproj(make_files("a.gguf")) is pick_draft(make_files("a.gguf")) is None
 
 
 def test_the_plain_file_in_the_root_is_preferred() -> None:
-    held = files("old/gemma-Q4_0.gguf", "gemma-decorated-long-Q4_0.gguf", "gemma-Q4_0.gguf")
+    held = make_files("old/gemma-Q4_0.gguf", "gemma-decorated-long-Q4_0.gguf", "gemma-Q4_0.gguf")
     assert pick_model("r", held, "q4_0")[0].path == "gemma-Q4_0.gguf"
 
 
 def test_a_file_without_a_type_serves_when_none_is_asked_for() -> None:
-    assert pick_model("r", files("model.gguf"), "")[0].path == "model.gguf"
-    assert preferred_type(files("model.gguf")) == ""
-    assert preferred_type(files("m-IQ4_XS.gguf")) == "iq4_xs"
+    assert pick_model("r", make_files("model.gguf"), "")[0].path == "model.gguf"
+    assert preferred_type(make_files("model.gguf")) == ""
+    assert preferred_type(make_files("m-IQ4_XS.gguf")) == "iq4_xs"
 
 
 def test_an_absent_type_lists_what_there_is() -> None:
     with pytest.raises(NotFound, match=r"no q6_k file \(its types: q4_0 q8_0 bf16\)"):
         pick_model("r", GGML_ORG, "q6_k")
     with pytest.raises(NotFound, match="its types: none"):
-        pick_model("r", files("mmproj-Q4_0.gguf"), "q4_0")
+        pick_model("r", make_files("mmproj-Q4_0.gguf"), "q4_0")
 
 
 def test_a_split_file_comes_whole_and_in_order() -> None:
-    held = files(
+    held = make_files(
         "m-BF16-00002-of-00003.gguf", "m-BF16-00001-of-00003.gguf", "m-BF16-00003-of-00003.gguf"
     )
     assert [f.path[7:12] for f in pick_model("r", held, "bf16")] == ["00001", "00002", "00003"]
@@ -114,7 +114,7 @@ def test_a_split_file_comes_whole_and_in_order() -> None:
     with pytest.raises(BadFile, match="00003-of-00003"):
         pick_model("r", held[:2], "bf16")
     with pytest.raises(BadFile, match="99999 parts"):
-        pick_model("r", files("m-BF16-00001-of-99999.gguf"), "bf16")
+        pick_model("r", make_files("m-BF16-00001-of-99999.gguf"), "bf16")
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_ordinary_paths_are_fine() -> None:
 
 
 def test_the_files_of_a_checkpoint() -> None:
-    held = files(
+    held = make_files(
         "model-1.safetensors",
         "config.json",
         "x.gguf",
@@ -156,7 +156,7 @@ def test_the_files_of_a_checkpoint() -> None:
     names = [f.path for f in checkpoint_files("r", held)]
     assert names == ["README.md", "config.json", "tokenizer.json", "model-1.safetensors"]
     with pytest.raises(NotFound, match="no checkpoint"):
-        checkpoint_files("r", files("config.json"))
+        checkpoint_files("r", make_files("config.json"))
 
 
 @pytest.mark.parametrize(

@@ -38,11 +38,11 @@ def test_kill_9_frees_the_lock(tmp_path: Path) -> None:
     waited: list[str] = []
     with start_holder(target) as holder:
 
-        def kill() -> None:
+        def kill_holder() -> None:
             waited.append("once")
             holder.send_signal(signal.SIGKILL)
 
-        with hold_lock(target, on_wait=kill):
+        with hold_lock(target, on_wait=kill_holder):
             assert waited == ["once"]
 
 
@@ -61,11 +61,11 @@ def test_ctrl_c_ends_the_wait_and_leaves_no_lock(
 ) -> None:
     target = tmp_path / "m.gguf"
 
-    def interrupt(_: float) -> None:
+    def raise_interrupt(_: float) -> None:
         raise KeyboardInterrupt
 
     with start_holder(target) as holder:
-        monkeypatch.setattr(lock.time, "sleep", interrupt)
+        monkeypatch.setattr(lock.time, "sleep", raise_interrupt)
         with pytest.raises(KeyboardInterrupt), hold_lock(target):
             pass
         holder.kill()
@@ -84,9 +84,9 @@ def test_a_folder_that_cannot_be_made_is_told() -> None:
 def test_a_file_system_without_locks_is_used_without(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: object, **__: object) -> None:
+    def refuse_lock(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(lock.FileLock, "acquire", refuse)
+    monkeypatch.setattr(lock.FileLock, "acquire", refuse_lock)
     with hold_lock(tmp_path / "m.gguf"):
         pass

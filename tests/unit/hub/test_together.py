@@ -30,16 +30,16 @@ def test_results_come_in_order_and_jobs_overlap() -> None:
 def test_a_failure_lets_the_others_end() -> None:
     ended: list[str] = []
 
-    def bad(_: Cancelled) -> None:
+    def fail_job(_: Cancelled) -> None:
         raise ValueError("first")
 
-    def good(cancelled: Cancelled) -> None:
+    def finish_job(cancelled: Cancelled) -> None:
         time.sleep(0.05)
         assert not cancelled()
         ended.append("good")
 
     with pytest.raises(ValueError, match="first"):
-        run_together([good, bad])
+        run_together([finish_job, fail_job])
     assert ended == ["good"]
 
 

@@ -1,6 +1,4 @@
-"""How many connections a transfer opens, and what it does when the network is faster than this
-machine.
-"""
+"""How many connections a transfer opens, and how it writes when the network is fast."""
 
 from __future__ import annotations
 
@@ -51,7 +49,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
         yield state
 
 
-def fetch(folder: Path, limits: Limits = LIMITS) -> bytes:
+def fetch_file_to(folder: Path, limits: Limits = LIMITS) -> bytes:
     client = Hub()
     repository = client.read_repository(REPO)
     return fetch_file(
@@ -61,7 +59,7 @@ def fetch(folder: Path, limits: Limits = LIMITS) -> bytes:
 
 def test_a_slow_server_gets_more_connections_one_by_one(hub: FakeHub, tmp_path: Path) -> None:
     hub.rate = 10_000_000
-    assert fetch(tmp_path, EAGER) == DATA
+    assert fetch_file_to(tmp_path, EAGER) == DATA
     assert Watched.opened == 4
     assert hub.sent_bytes == len(DATA)
 
@@ -74,7 +72,7 @@ def test_a_fast_one_keeps_one_connection_larger_pieces_and_the_page_cache_out(
     monkeypatch.setattr(Partial, "_put_direct", lambda *a: direct.append(real(*a)) or direct[-1])
     hub.rate = 20_000_000
     limits = replace(LIMITS, tick_s=0.01, grow_s=0.15, fast_bytes_per_s=1_000_000)
-    assert fetch(tmp_path, limits) == DATA
+    assert fetch_file_to(tmp_path, limits) == DATA
     assert Watched.opened == 1
     sizes = {end - start for start, end in hub.ranges}
     assert 300_000 in sizes  # before it knew
@@ -94,7 +92,7 @@ def _can_direct(folder: Path) -> bool:
 def test_a_dead_connection_does_not_hold_the_others_up(hub: FakeHub, tmp_path: Path) -> None:
     hub.faults = [Fault("stall", after=10_000)]
     started = time.monotonic()
-    assert fetch(tmp_path, replace(EAGER, stall_s=0.3)) == DATA
+    assert fetch_file_to(tmp_path, replace(EAGER, stall_s=0.3)) == DATA
     assert time.monotonic() - started < 30
     assert hub.sent_bytes <= len(DATA) + 10_000
 
@@ -135,4 +133,4 @@ def test_a_long_hash_has_a_bar_of_its_own(
 def test_a_wrong_hash_after_direct_writes(hub: FakeHub, tmp_path: Path) -> None:
     hub.faults = [Fault("garbage")]
     with pytest.raises(HashMismatch):
-        fetch(tmp_path, replace(LIMITS, fast_bytes_per_s=1))
+        fetch_file_to(tmp_path, replace(LIMITS, fast_bytes_per_s=1))

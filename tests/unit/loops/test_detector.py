@@ -30,7 +30,7 @@ def find_loop(stream: Iterable[int]) -> tuple[int, Loop] | None:
     return None
 
 
-def prose(n: int, seed: int = 1) -> list[int]:
+def make_prose(n: int, seed: int = 1) -> list[int]:
     rng = random.Random(seed)
     return [rng.randrange(300, 30_000) for _ in range(n)]
 
@@ -48,7 +48,7 @@ def test_dashes_from_the_first_token_stop_within_256() -> None:
 @pytest.mark.parametrize("period", [1, 2, 3, 7, 64, 65, 300, MAX_PERIOD])
 def test_every_period_is_found_with_its_onset(period: int, before: int) -> None:
     unit = list(range(1000, 1000 + period))
-    found = find_loop(prose(before) + unit * (max(400, 4 * period) // period + 1))
+    found = find_loop(make_prose(before) + unit * (max(400, 4 * period) // period + 1))
     assert found is not None
     _, loop = found
     assert (loop.period, loop.onset) == (period, before)
@@ -56,39 +56,41 @@ def test_every_period_is_found_with_its_onset(period: int, before: int) -> None:
 
 def test_a_loop_once_found_stays() -> None:
     detector = LoopDetector()
-    loops = [detector.feed(token) for token in [*[5, 6, 7] * 200, *prose(50)]]
+    loops = [detector.feed(token) for token in [*[5, 6, 7] * 200, *make_prose(50)]]
     found = loops.index(next(loop for loop in loops if loop))
     assert loops[:found] == [None] * 391
     assert loops[found:] == [Loop("exact", 3, 0, 392)] * 259
 
 
 def test_text_without_repetition_is_left_alone() -> None:
-    assert find_loop(prose(30_000)) is None
+    assert find_loop(make_prose(30_000)) is None
 
 
 def test_a_repetition_that_ends_is_left_alone() -> None:
     table = [236812, 236787] * 100
-    assert find_loop(table + prose(500) + table) is None
+    assert find_loop(table + make_prose(500) + table) is None
 
 
 def test_memory_stays_bounded() -> None:
     detector = LoopDetector(digits=dict(GEMMA4_DIGITS))
     sizes = []
-    for count, token in enumerate(prose(100_000), 1):
+    for count, token in enumerate(make_prose(100_000), 1):
         detector.feed(token)
         if count % 10_000 == 0:
             sizes.append(len(pickle.dumps(detector)))
     assert max(sizes[5:]) < 1.5 * max(sizes[:5])
 
 
-def noisy(unit: list[int], copies: int, rate: float, seed: int = 3) -> list[int]:
+def add_noise(unit: list[int], copies: int, rate: float, seed: int = 3) -> list[int]:
     rng = random.Random(seed)
     return [rng.randrange(300, 30_000) if rng.random() < rate else t for t in unit * copies]
 
 
 @pytest.mark.parametrize("period", [3, 8, 20])
 def test_a_cycle_with_stray_tokens_is_found(period: int) -> None:
-    found = find_loop(prose(100) + noisy(list(range(1000, 1000 + period)), 600 // period, 0.02))
+    found = find_loop(
+        make_prose(100) + add_noise(list(range(1000, 1000 + period)), 600 // period, 0.02)
+    )
     assert found is not None
     _, loop = found
     assert (loop.kind, loop.period) == ("noisy", period)
@@ -98,7 +100,7 @@ def test_a_cycle_with_stray_tokens_is_found(period: int) -> None:
 DIGIT = {value: token for token, value in GEMMA4_DIGITS.items()}
 
 
-def counted(template: list[int], numbers: Iterable[int]) -> list[int]:
+def count_up(template: list[int], numbers: Iterable[int]) -> list[int]:
     """Return copies of `template` with each -1 replaced by the digits of the next number."""
     out: list[int] = []
     left = iter(numbers)
@@ -115,15 +117,15 @@ def counted(template: list[int], numbers: Iterable[int]) -> list[int]:
 
 def test_a_counter_that_goes_on_is_found_and_a_short_one_is_not() -> None:
     template = [4539, 236743, -1, 236787, 7000, 107]
-    found = find_loop(counted(template, range(1, 300)))
+    found = find_loop(count_up(template, range(1, 300)))
     assert found is not None
     assert (found[1].kind, found[1].period) == ("counter", 6)
-    assert find_loop(counted(template, range(1, 100))) is None
+    assert find_loop(count_up(template, range(1, 100))) is None
 
 
 def test_numbers_that_do_not_count_are_left_alone() -> None:
     rng = random.Random(5)
-    rows = counted(
+    rows = count_up(
         [4539, 236743, -1, 236787, 7000, 107], (rng.randrange(100, 999) for _ in range(300))
     )
     assert find_loop(rows) is None
@@ -136,7 +138,7 @@ def test_babble_of_few_tokens_is_found_and_a_grid_is_not() -> None:
     assert found[1].kind == "few-tokens"
     zero, space, newline = 236771, 236743, 107
     matrix = ([zero, space] * 14 + [zero, newline]) * 15
-    assert find_loop(matrix + prose(100)) is None
+    assert find_loop(matrix + make_prose(100)) is None
 
 
 def test_records_of_one_layout_are_left_alone() -> None:
@@ -161,7 +163,7 @@ def test_rows_without_text_may_go_on_for_longer() -> None:
 
 def test_the_onset_is_found_where_the_unit_repeats_itself() -> None:
     unit = [50, 51] * 12 + [52, 53, 54, 55, 56, 57, 58]
-    found = find_loop(prose(300) + unit * 40)
+    found = find_loop(make_prose(300) + unit * 40)
     assert found is not None
     _, loop = found
     assert (loop.kind, loop.period, loop.onset) == ("exact", len(unit), 300)
@@ -171,7 +173,7 @@ def test_the_onset_is_found_where_the_unit_repeats_itself() -> None:
 def test_babble_of_words_with_separators_is_found(words: int) -> None:
     rng = random.Random(words)
     stream = chain.from_iterable((rng.randrange(500, 500 + words), 236764) for _ in range(700))
-    found = find_loop(prose(100) + list(stream))
+    found = find_loop(make_prose(100) + list(stream))
     assert found is not None
     assert found[1].kind == "few-tokens"
     assert words + 1 <= found[1].period <= 16  # a few of the text before may count
@@ -180,16 +182,16 @@ def test_babble_of_words_with_separators_is_found(words: int) -> None:
 def test_digits_in_any_order_are_data() -> None:
     rng = random.Random(8)
     bits = [DIGIT[rng.randrange(2)] for _ in range(700)]
-    assert find_loop(bits + prose(100)) is None
+    assert find_loop(bits + make_prose(100)) is None
     decimals = [DIGIT[rng.randrange(10)] for _ in range(5000)]
     assert find_loop(decimals) is None
 
 
 def test_the_same_phrases_in_any_order_are_found() -> None:
     rng = random.Random(9)
-    phrases = [prose(n, seed=n) for n in (9, 12, 15)]
+    phrases = [make_prose(n, seed=n) for n in (9, 12, 15)]
     stream = list(chain.from_iterable(rng.choice(phrases) for _ in range(200)))
-    found = find_loop(prose(200) + stream)
+    found = find_loop(make_prose(200) + stream)
     assert found is not None
     assert found[1].kind == "few-phrases"
     assert found[0] < 200 + 1600
@@ -197,7 +199,7 @@ def test_the_same_phrases_in_any_order_are_found() -> None:
 
 def test_a_cycle_with_much_noise_is_found_in_the_longer_look() -> None:
     unit = list(range(1000, 1030))
-    found = find_loop(prose(100) + noisy(unit, 80, 0.07))
+    found = find_loop(make_prose(100) + add_noise(unit, 80, 0.07))
     assert found is not None
     assert found[1].kind == "noisy"
 
@@ -209,7 +211,7 @@ def test_rows_that_end_differently_are_a_grid() -> None:
     assert find_loop(rows) is None
 
 
-def times(n: int) -> list[int]:
+def clock_lines(n: int) -> list[int]:
     """Return `n` lines like "12:07:41: again"."""
     out = []
     for i in range(43_000, 43_000 + n):
@@ -222,25 +224,25 @@ def times(n: int) -> list[int]:
 @pytest.mark.parametrize(
     "stream",
     [
-        times(200),
+        clock_lines(200),
         [
-            t for i in range(300) for t in counted([4539, -1, 7000 + i % 3, 107], [i])
+            t for i in range(300) for t in count_up([4539, -1, 7000 + i % 3, 107], [i])
         ],  # three lines in turn
-        counted([4539, -1, 900, -1, 107], (n for i in range(300) for n in (i, i + 1))),
-        counted([-1, 107], range(100, 900)),
+        count_up([4539, -1, 900, -1, 107], (n for i in range(300) for n in (i, i + 1))),
+        count_up([-1, 107], range(100, 900)),
     ],
     ids=["times", "three lines", "two numbers", "bare"],
 )
 def test_every_sort_of_counter_is_found(stream: list[int]) -> None:
-    found = find_loop(prose(100) + stream)
+    found = find_loop(make_prose(100) + stream)
     assert found is not None
     assert found[1].kind == "counter"
 
 
 def test_a_table_of_squares_and_a_short_count_are_left_alone() -> None:
-    squares = counted([-1, 900, -1, 107], (n for i in range(10, 160) for n in (i, i * i)))
+    squares = count_up([-1, 900, -1, 107], (n for i in range(10, 160) for n in (i, i * i)))
     assert find_loop(squares) is None
-    assert find_loop(counted([-1, 107], range(1, 270)) + prose(50)) is None
+    assert find_loop(count_up([-1, 107], range(1, 270)) + make_prose(50)) is None
 
 
 def test_integers_of_numpy_are_tokens_too() -> None:
@@ -267,7 +269,7 @@ def test_any_ids_are_taken_and_a_cycle_of_any_is_found(
     assert n < 700 or loops[-1] is not None
 
 
-def work(stream: Iterable[int]) -> list[int]:
+def count_lines(stream: Iterable[int]) -> list[int]:
     """Return the lines of the detector that ran for each 2,048 tokens."""
     lines, totals = 0, list[int]()
 
@@ -292,7 +294,7 @@ def work(stream: Iterable[int]) -> list[int]:
     return totals
 
 
-def records() -> list[int]:
+def make_records() -> list[int]:
     """Return what keeps every search busy and is no loop: rows of a layout with new values."""
     rng = random.Random(11)
     layout = list(range(2000, 2030))
@@ -302,9 +304,9 @@ def records() -> list[int]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stream", [prose(2048 * 9), records()], ids=["prose", "records"])
+@pytest.mark.parametrize("stream", [make_prose(2048 * 9), make_records()], ids=["prose", "records"])
 def test_the_work_for_a_token_does_not_grow(stream: list[int]) -> None:
-    totals = work(stream)
+    totals = count_lines(stream)
     assert len(totals) == 9
     assert max(totals) <= 2048 * 120
     assert max(totals[5:]) <= 1.1 * max(totals[1:5])

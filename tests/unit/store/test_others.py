@@ -33,24 +33,24 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "home"
 
 
-def put(path: Path, data: bytes) -> Path:
+def put_file(path: Path, data: bytes) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
     return path
 
 
-def ollama(
+def put_ollama(
     folder: Path, place: str, data: bytes, kind: str = "model", digest: str = "a" * 64
 ) -> Path:
     layers = [
         {"mediaType": f"application/vnd.ollama.image.{kind}", "digest": f"sha256:{digest}"},
         {"mediaType": "application/vnd.ollama.image.license", "digest": "sha256:" + "0" * 64},
     ]
-    put(folder / "manifests" / place, json.dumps({"layers": layers}).encode())
-    return put(folder / "blobs" / f"sha256-{digest}", data)
+    put_file(folder / "manifests" / place, json.dumps({"layers": layers}).encode())
+    return put_file(folder / "blobs" / f"sha256-{digest}", data)
 
 
-def shown() -> list[tuple[str, str, str, bool]]:
+def list_shown() -> list[tuple[str, str, str, bool]]:
     return [(f.program, f.name, f.type, f.usable) for f in list_foreign_models()]
 
 
@@ -60,7 +60,7 @@ def test_an_empty_disk_has_nothing(home: Path) -> None:
 
 
 def test_the_hugging_face_cache_with_each_blob_once(home: Path) -> None:
-    blob = put(hub_cache_dir() / "models--a--b-GGUF" / "blobs" / "x", MODEL)
+    blob = put_file(hub_cache_dir() / "models--a--b-GGUF" / "blobs" / "x", MODEL)
     for commit in ("1" * 40, "2" * 40):
         link = hub_cache_dir() / "models--a--b-GGUF" / "snapshots" / commit / "sub" / "m-Q4_0.gguf"
         link.parent.mkdir(parents=True)
@@ -74,27 +74,27 @@ def test_the_hugging_face_cache_with_each_blob_once(home: Path) -> None:
 
 
 def test_lm_studio_with_its_home_elsewhere(home: Path, tmp_path: Path) -> None:
-    put(tmp_path / "lms" / "models" / "pub" / "repo" / "m.gguf", MODEL)
-    put(home / ".lmstudio" / "models" / "pub" / "repo" / "n.gguf", MODEL)
-    put(home / ".lmstudio-home-pointer", str(tmp_path / "lms").encode())
-    assert shown() == [
+    put_file(tmp_path / "lms" / "models" / "pub" / "repo" / "m.gguf", MODEL)
+    put_file(home / ".lmstudio" / "models" / "pub" / "repo" / "n.gguf", MODEL)
+    put_file(home / ".lmstudio-home-pointer", str(tmp_path / "lms").encode())
+    assert list_shown() == [
         ("LM Studio", "pub/repo/m.gguf", "q4_0", True),
         ("LM Studio", "pub/repo/n.gguf", "q4_0", True),
     ]
 
 
 def test_llama_cpps_own_cache(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    put(home / ".cache" / "llama.cpp" / "m.gguf", MODEL)
-    assert shown() == [("llama.cpp", "m.gguf", "q4_0", True)]
+    put_file(home / ".cache" / "llama.cpp" / "m.gguf", MODEL)
+    assert list_shown() == [("llama.cpp", "m.gguf", "q4_0", True)]
     monkeypatch.setenv("LLAMA_CACHE", str(home / "other"))
-    assert shown() == []
+    assert list_shown() == []
 
 
 def test_ollama_and_its_mixed_files(home: Path, tmp_path: Path) -> None:
     folder = tmp_path / "ollama"
-    ollama(folder, "registry.ollama.ai/library/gemma4/e2b", MIXED)
-    ollama(folder, "hf.co/me/mine/latest", MODEL, digest="b" * 64)
-    assert shown() == [
+    put_ollama(folder, "registry.ollama.ai/library/gemma4/e2b", MIXED)
+    put_ollama(folder, "hf.co/me/mine/latest", MODEL, digest="b" * 64)
+    assert list_shown() == [
         ("Ollama", "hf.co/me/mine:latest", "q4_0", True),
         ("Ollama", "gemma4:e2b", "f32", False),
     ]
@@ -108,36 +108,36 @@ def test_ollama_and_its_mixed_files(home: Path, tmp_path: Path) -> None:
 def test_damaged_manifests_of_ollama_are_passed_over(
     home: Path, tmp_path: Path, text: bytes
 ) -> None:
-    put(tmp_path / "ollama" / "manifests" / "a" / "b" / "c" / "d", text)
-    assert shown() == []
+    put_file(tmp_path / "ollama" / "manifests" / "a" / "b" / "c" / "d", text)
+    assert list_shown() == []
     assert home
 
 
 def test_a_digest_cannot_leave_the_folder(home: Path, tmp_path: Path) -> None:
-    put(tmp_path / "evil", MODEL)
+    put_file(tmp_path / "evil", MODEL)
     layers = [{"mediaType": "application/vnd.ollama.image.model", "digest": "sha256:../../evil"}]
-    put(
+    put_file(
         tmp_path / "ollama" / "manifests" / "a" / "b" / "c" / "d",
         json.dumps({"layers": layers}).encode(),
     )
-    assert shown() == []
+    assert list_shown() == []
     assert home
 
 
 def test_other_networks_and_broken_files_are_left_out(home: Path) -> None:
     folder = home / ".lmstudio" / "models" / "p" / "gemma-4-E2B-it-GGUF"
-    put(folder / "llama.gguf", LLAMA)
-    put(folder / "broken.gguf", MODEL[:-1])
-    put(folder / "text.gguf", b"hello")
-    put(folder / "mmproj.gguf", CLIP)
-    put(home / ".lmstudio" / "models" / "p" / "other" / "mmproj.gguf", CLIP)
+    put_file(folder / "llama.gguf", LLAMA)
+    put_file(folder / "broken.gguf", MODEL[:-1])
+    put_file(folder / "text.gguf", b"hello")
+    put_file(folder / "mmproj.gguf", CLIP)
+    put_file(home / ".lmstudio" / "models" / "p" / "other" / "mmproj.gguf", CLIP)
     assert [(f.name, f.role) for f in list_foreign_models()] == [
         ("p/gemma-4-E2B-it-GGUF/mmproj.gguf", "mmproj")
     ]
 
 
 def test_they_stand_in_the_list(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = put(home / ".lmstudio" / "models" / "p" / "r" / "m.gguf", MODEL)
+    path = put_file(home / ".lmstudio" / "models" / "p" / "r" / "m.gguf", MODEL)
     assert run(["list"]) == 0
     out = capsys.readouterr().out
     assert "LM Studio: p/r/m.gguf  q4_0, model, " in out

@@ -1,4 +1,4 @@
-"""A checkpoint to any type in one pass: equal to converting and then running llama.cpp's quantiser."""
+"""A checkpoint in any type in one pass equals a conversion and llama.cpp's quantizer."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
 
 
-def tensors(path: Path) -> list[tuple[str, str, bytes]]:
+def read_tensors(path: Path) -> list[tuple[str, str, bytes]]:
     return [(t.name, t.tensor_type.name, t.data.tobytes()) for t in GGUFReader(path).tensors]
 
 
@@ -50,7 +50,10 @@ def test_every_variant_equals_convert_and_llama_quantize(
     for name, folder in folders.items():
         for kind in TYPES:
             done = convert_folder(folder, tmp_path / "ours.gguf", type_name=kind, force=True)
-            assert tensors(done.path) == tensors(tmp_path / f"{name}-{kind}.peer"), (name, kind)
+            assert read_tensors(done.path) == read_tensors(tmp_path / f"{name}-{kind}.peer"), (
+                name,
+                kind,
+            )
 
 
 def test_towers_in_q8_0(folders: dict[str, Path], tmp_path: Path) -> None:
@@ -99,16 +102,16 @@ def test_threads_do_not_change_the_file(folders: dict[str, Path], tmp_path: Path
 
 
 def test_an_interrupt_says_what_is_kept(folders: dict[str, Path], tmp_path: Path) -> None:
-    def stop(done: int, total: int, _label: str) -> None:
+    def interrupt_halfway(done: int, total: int, _label: str) -> None:
         if done > total // 2:
             raise KeyboardInterrupt
 
     folder, target = folders["my-finetune"], tmp_path / "out" / "x.gguf"
     with pytest.raises(Interrupted, match="nothing was kept"):
-        convert_folder(folder, target, type_name="q4_0", progress=stop)
+        convert_folder(folder, target, type_name="q4_0", progress=interrupt_halfway)
     assert list(target.parent.iterdir()) == []
     before = convert_folder(folder, target, type_name="q4_0").sha256
     with pytest.raises(Interrupted, match="was not changed"):
-        convert_folder(folder, target, type_name="bf16", force=True, progress=stop)
+        convert_folder(folder, target, type_name="bf16", force=True, progress=interrupt_halfway)
     assert hashlib.sha256(target.read_bytes()).hexdigest() == before
     assert [p.name for p in target.parent.iterdir()] == ["x.gguf"]

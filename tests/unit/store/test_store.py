@@ -43,7 +43,9 @@ from g4cli.store.models import (
 from tests.support.builders.gguf import BF16, F32, Q4_0, build_gguf, gemma4_keys, write_gguf
 
 
-def put(name: str, file: str = "m.gguf", kind: int = F32, architecture: str = "gemma4") -> Path:
+def put_model(
+    name: str, file: str = "m.gguf", kind: int = F32, architecture: str = "gemma4"
+) -> Path:
     """Put a small model into the store as `g4 pull` does."""
     path = model_folder(name) / file
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,11 +57,11 @@ def put(name: str, file: str = "m.gguf", kind: int = F32, architecture: str = "g
     return path
 
 
-# --- manifests ------------------------------------------------------------------------------------------
+# --- manifests --------------------------------------------------------------------------
 
 
 def test_a_manifest_says_what_the_file_is() -> None:
-    path = put("e2b", kind=Q4_0)
+    path = put_model("e2b", kind=Q4_0)
     fields = json.loads(manifest_path(path).read_text())
     assert fields["name"] == "e2b"
     assert fields["type"] == "q4_0"
@@ -83,16 +85,19 @@ DAMAGES = {
     "a list": b"[]",
     "another format": b'{"format": 99}',
     "a field missing": b'{"format": 1, "type": "q4_0"}',
-    "a wrong kind": b'{"format":1,"type":1,"sha256":"","date":"","source":"","role":"model","bytes":3}',
-    "an unknown role": b'{"format":1,"type":"x","sha256":"","date":"","source":"","role":"boss","bytes":3}',
-    "a float": b'{"format":1,"type":"","sha256":"","date":"","source":"","role":"model","bytes":1.5}',
+    "a wrong kind": b'{"format":1,"type":1,"sha256":"","date":"","source":"","role":"model",'
+    b'"bytes":3}',
+    "an unknown role": b'{"format":1,"type":"x","sha256":"","date":"","source":"","role":"boss",'
+    b'"bytes":3}',
+    "a float": b'{"format":1,"type":"","sha256":"","date":"","source":"","role":"model",'
+    b'"bytes":1.5}',
     "huge": b"[" * 100_000,
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_for_a_damaged_manifest_the_file_speaks(damage: str) -> None:
-    path = put("e2b", kind=BF16)
+    path = put_model("e2b", kind=BF16)
     content = DAMAGES[damage]
     manifest_path(path).unlink()
     if content is not None:
@@ -107,7 +112,7 @@ def test_for_a_damaged_manifest_the_file_speaks(damage: str) -> None:
 
 
 def test_a_file_that_changed_is_told_by_its_manifest() -> None:
-    path = put("e2b")
+    path = put_model("e2b")
     assert describe_damage(load_entry(path, "e2b")) is None
     os.truncate(path, path.stat().st_size - 1)
     assert "in its manifest" in (describe_damage(load_entry(path, "e2b")) or "")
@@ -144,14 +149,14 @@ def test_roles_follow_from_the_architecture(tmp_path: Path, architecture: str, r
     assert role_of(read_header(path)) == role
 
 
-# --- names to paths -------------------------------------------------------------------------------------
+# --- names to paths ---------------------------------------------------------------------
 
 
 def test_a_name_finds_its_file_and_says_why() -> None:
-    small = put("e2b", "a.gguf", Q4_0)
+    small = put_model("e2b", "a.gguf", Q4_0)
     assert find_model_file("e2b").path == small
     assert find_model_file("e2b").reason == "e2b:q4_0: the only one here"
-    large = put("e2b", "b.gguf", BF16)
+    large = put_model("e2b", "b.gguf", BF16)
     assert (find_model_file("e2b").path, find_model_file("e2b").reason) == (
         small,
         "e2b:q4_0: the usual type",
@@ -170,24 +175,24 @@ def test_without_the_usual_type_the_newest_is_taken() -> None:
         ("a.gguf", BF16, "2026-01-01T00:00:00Z"),
         ("b.gguf", F32, "2026-02-01T00:00:00Z"),
     ):
-        path = put("e2b", file, kind)
+        path = put_model("e2b", file, kind)
         fields = json.loads(manifest_path(path).read_text()) | {"date": date}
         manifest_path(path).write_text(json.dumps(fields))
     assert find_model_file("e2b").reason == "e2b:f32: the newest of 2"
 
 
 def test_a_sidecar_is_never_taken_for_the_model() -> None:
-    put("e2b", "mmproj.gguf", architecture="clip")
+    put_model("e2b", "mmproj.gguf", architecture="clip")
     with pytest.raises(NotFound, match="not on this disk yet"):
         find_model_file("e2b")
-    model = put("e2b", "model.gguf")
+    model = put_model("e2b", "model.gguf")
     assert find_model_path("e2b") == model
     assert [e.role for e in list_models()] == ["model", "mmproj"]
 
 
 def test_local_and_hub_names() -> None:
-    mine = put("my-model")
-    theirs = put("hf:someone/gemma-4-E2B--x")
+    mine = put_model("my-model")
+    theirs = put_model("hf:someone/gemma-4-E2B--x")
     assert find_model_path("my-model") == mine
     assert find_model_path("My-Model:f32") == mine
     assert find_model_path("hf:someone/gemma-4-E2B--x") == theirs
@@ -221,7 +226,7 @@ def test_what_cannot_be_found(
     hint: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    put("my-model")
+    put_model("my-model")
     with pytest.raises(error, match=words) as caught:
         find_model_file(text)
     assert hint in (caught.value.hint or "")
@@ -249,14 +254,14 @@ def test_paths_win_only_where_they_look_like_paths(
 
 def test_the_list_is_ordered_and_leaves_out_what_is_no_model() -> None:
     for name in ("zeta", "31b", "tiny", "e2b"):
-        put(name)
+        put_model(name)
     (models_dir() / "tiny" / "junk.gguf").write_bytes(b"junk")
     (models_dir() / "tiny" / "dir.gguf").mkdir()
     (models_dir() / "stray.gguf").write_bytes(b"")
     assert [e.name for e in list_models()] == ["tiny", "e2b", "31b", "zeta"]
 
 
-# --- adopting and making --------------------------------------------------------------------------------
+# --- adopting and making ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -309,10 +314,10 @@ def test_a_local_file_on_another_disk_is_copied(
 ) -> None:
     source = write_gguf(tmp_path / "own.gguf", gemma4_keys(), [("t", BF16, (64, 2), None)])
 
-    def refuse(*_: object) -> None:
+    def refuse_link(*_: object) -> None:
         raise OSError(18, "Invalid cross-device link")
 
-    monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setattr(os, "link", refuse_link)
     seen: list[tuple[int, int]] = []
     entry = add_local_file(
         source, name="own", progress=lambda done, total, _: seen.append((done, total))
@@ -385,13 +390,13 @@ def test_a_checkpoint_folder_becomes_a_model(tmp_path: Path) -> None:
     assert find_model_path("my-finetune") == pulled.entry.path
 
 
-# --- removing -------------------------------------------------------------------------------------------
+# --- removing ---------------------------------------------------------------------------
 
 
 def test_remove_takes_one_type_or_all() -> None:
-    put("e2b", "a.gguf", Q4_0)
-    put("e2b", "b.gguf", BF16)
-    put("e2b", "mmproj.gguf", architecture="clip")
+    put_model("e2b", "a.gguf", Q4_0)
+    put_model("e2b", "b.gguf", BF16)
+    put_model("e2b", "mmproj.gguf", architecture="clip")
     assert [e.label for e in select_entries("e2b:bf16")] == ["e2b:bf16"]
     assert len(select_entries("e2b")) == len(select_entries("gemma-4-E2B-it")) == 3
     for entry in select_entries("e2b:bf16"):
@@ -421,7 +426,7 @@ def test_the_headers_of_one_model_are_read_for_its_name_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name in ("e2b", "e4b", "mine"):
-        manifest_path(put(name)).unlink()
+        manifest_path(put_model(name)).unlink()
     read = []
     real = manifest.describe_file
     monkeypatch.setattr(
@@ -435,7 +440,7 @@ def test_the_headers_of_one_model_are_read_for_its_name_alone(
 
 @pytest.mark.parametrize("name", ["..", ".", "", "a/../..", "../models"])
 def test_a_name_never_leaves_the_store(name: str) -> None:
-    path = put("e2b")
+    path = put_model("e2b")
     path.rename(models_dir().parent / path.name)
     assert list_entries(name) == ()
 
@@ -453,7 +458,7 @@ def test_what_is_no_gemma_4_text_model_is_not_pulled(tmp_path: Path) -> None:
 
 
 def test_the_newest_model_is_one_that_can_be_talked_to() -> None:
-    put("e2b")
+    put_model("e2b")
     keys = [("general.architecture", "str", "gemma3")]
     model_folder("hf:a/b").mkdir()
     path = write_gguf(model_folder("hf:a/b") / "m.gguf", keys, [("a.weight", F32, (4, 1), None)])
