@@ -9,6 +9,7 @@ their tokens.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final, Protocol
@@ -169,7 +170,7 @@ class Answer:
     def _check_end(self, token: int, *, has_room: bool) -> None:
         """Set `finish` if the token just added is the last one."""
         loop = self._detector.feed(token) if self._options.stop_on_loop else None
-        if self._stops.found:
+        if self._stops.found or len(self._calls) >= (self._options.max_calls or math.inf):
             self.finish = "stop"
         elif loop is not None:
             self._loop, self.finish = self._describe_loop(loop), "loop"

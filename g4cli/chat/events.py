@@ -17,7 +17,8 @@ class TurnOptions:
 
     `max_tokens` 0: until the context is full. `thought_tokens` 0: no limit. `stop`: texts that end
     the answer; they are looked for in the answer, not in thoughts. `n_probs`: each token is told
-    with so many of the most probable ones in its place; None: not at all. `raw`: all that the model
+    with so many of the most probable ones in its place; None: not at all. `max_calls`: the answer
+    ends with so many tool calls; 0: no limit. `raw`: all that the model
     writes is the answer, thoughts and tool calls with their marks too. `in_thought`: the prompt
     ends inside of a thought.
     """
@@ -29,6 +30,7 @@ class TurnOptions:
     n_probs: int | None = None
     raw: bool = False
     in_thought: bool = False
+    max_calls: int = 0
 
 
 @dataclass(frozen=True, slots=True)

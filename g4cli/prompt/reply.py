@@ -17,10 +17,10 @@ from g4cli.prompt.tools import parse_call
 
 CHANNEL_OPEN: Final = "<|channel>"
 CHANNEL_CLOSE: Final = "<channel|>"
-_CALL_OPEN: Final = "<|tool_call>"
-_CALL_CLOSE: Final = "<tool_call|>"
+CALL_OPEN: Final = "<|tool_call>"
+CALL_CLOSE: Final = "<tool_call|>"
 # Token texts that steer the parser, as bytes.
-MARKS: Final = frozenset(t.encode() for t in (CHANNEL_OPEN, CHANNEL_CLOSE, _CALL_OPEN, _CALL_CLOSE))
+MARKS: Final = frozenset(t.encode() for t in (CHANNEL_OPEN, CHANNEL_CLOSE, CALL_OPEN, CALL_CLOSE))
 # Channel names are short; whatever follows '<|channel>' without a newline is a thought all the
 # same.
 _NAME_LIMIT: Final = 32
@@ -104,7 +104,7 @@ class ReplyParser:
             return []
         if piece == CHANNEL_CLOSE:
             return self._close_thought()
-        if piece == _CALL_OPEN:
+        if piece == CALL_OPEN:
             events = self._close_thought() if self.in_thought else []
             self._state, self._held = _In.CALL, ""
             return events
@@ -138,7 +138,7 @@ class ReplyParser:
         return [*events, ThoughtEnded()] if was_open else events
 
     def _feed_call(self, piece: str) -> list[ReplyEvent]:
-        if piece != _CALL_CLOSE:
+        if piece != CALL_CLOSE:
             self._held += piece
             return []
         text, self._held, self._state = self._held, "", _In.ANSWER

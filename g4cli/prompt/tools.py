@@ -35,7 +35,7 @@ def format_value(value: Any, *, quote_keys: bool) -> str:
             (quote_text(key) if quote_keys else key)
             + ":"
             + format_value(item, quote_keys=quote_keys)
-            for key, item in _sort_members(value)
+            for key, item in sort_members(value)
         )
         return "{" + ",".join(items) + "}"
     if isinstance(value, Sequence):
@@ -153,7 +153,7 @@ def _format_properties(properties: Mapping[str, Any], depth: int = 0) -> str:
         raise UsageError("the tool's parameters are nested too deeply")
     return ",".join(
         f"{key}:{{{_format_property(value, depth)}}}"
-        for key, value in _sort_members(properties)
+        for key, value in sort_members(properties)
         if key not in _SCHEMA_KEYS and isinstance(value, Mapping)
     )
 
@@ -182,7 +182,7 @@ def _format_property(value: Mapping[str, Any], depth: int) -> str:
 
 def _format_items(items: Mapping[str, Any], depth: int) -> str:
     fields = []
-    for key, value in _sort_members(items):
+    for key, value in sort_members(items):
         if value is None:
             continue
         if key == "properties":
@@ -209,15 +209,14 @@ def _format_members(mapping: Mapping[str, Any]) -> str:
     return (
         "{"
         + ",".join(
-            f"{key}:{format_value(value, quote_keys=False)}"
-            for key, value in _sort_members(mapping)
+            f"{key}:{format_value(value, quote_keys=False)}" for key, value in sort_members(mapping)
         )
         + "}"
     )
 
 
-def _sort_members(mapping: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    # jinja2's dictsort: by key, letter case ignored.
+def sort_members(mapping: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Return the members in the order of jinja2's dictsort: by key, letter case ignored."""
     return sorted(mapping.items(), key=lambda item: item[0].lower())
 
 

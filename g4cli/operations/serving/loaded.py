@@ -13,8 +13,9 @@ from g4cli.core.errors import BadField, ContextFull, RuntimeFailed
 from g4cli.operations.chat.session import THOUGHT_TOKENS
 from g4cli.operations.serving.requests import TurnRequest
 from g4cli.prompt import Part, PromptStyle, Renderer
+from g4cli.prompt.call_grammar import make_answer_grammar, make_call_grammar
 from g4cli.runtime.engine.messages import Grammar, Loaded, RunTurn, TurnDone
-from g4cli.runtime.engine.options import Sampling
+from g4cli.runtime.engine.options import GrammarScope, Sampling
 
 CLOSE_THOUGHT: Final = "\n<channel|>"
 
@@ -113,15 +114,28 @@ class LoadedModel:
             thought_tokens=THOUGHT_TOKENS[request.thinking],
             stop=request.stop,
             n_probs=request.n_probs,
+            max_calls=0 if request.parallel_tool_calls else 1,
             raw=request.prompt is not None,
         )
         sampling = replace(self._defaults.sampling, **request.sampling)
-        return RunTurn(prompt, sampling, options, await self._make_grammar(request), CLOSE_THOUGHT)
+        grammar, scope = await self._make_grammar(request)
+        return RunTurn(prompt, sampling, options, grammar, CLOSE_THOUGHT, scope)
 
-    async def _make_grammar(self, request: TurnRequest) -> str | None:
+    async def _make_grammar(self, request: TurnRequest) -> tuple[str | None, GrammarScope]:
+        """Return what the answer must belong to; calls follow the schemas of their tools, always."""
+        grammar = request.grammar
         if request.json_schema:
-            return (await self.engine.compile_schema(request.json_schema)).text
-        return request.grammar or None
+            grammar = (await self.engine.compile_schema(request.json_schema)).text
+        scope: GrammarScope = "after-thought" if request.thinking != "off" else "all"
+        choice = request.tool_choice
+        if not request.tools or choice.mode == "none":
+            return grammar or None, scope
+        if choice.mode == "auto" and not grammar:
+            return make_call_grammar(request.tools), "calls"
+        tools = [t for t in request.tools if choice.name in ("", t["function"]["name"])]
+        several = request.parallel_tool_calls
+        other = grammar if choice.mode == "auto" else ""
+        return make_answer_grammar(tools, several=several, schema_grammar=other), scope
 
 
 class Turn:

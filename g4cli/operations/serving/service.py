@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from g4cli.chat import Reply
 from g4cli.operations.serving.catalog import Catalog, Offer, read_facts
@@ -26,6 +27,7 @@ class ServedModel:
     """
 
     name: str
+    path: Path
     aliases: tuple[str, ...]
     sha256: str
     type: str
@@ -142,6 +144,7 @@ class Service:
         left = self.pool.seconds_left(offer.name)
         return ServedModel(
             offer.name,
+            offer.path,
             offer.aliases,
             offer.sha256,
             facts.type,

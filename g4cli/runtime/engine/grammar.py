@@ -18,9 +18,10 @@ from typing import Any, Final
 from g4cli.core.errors import RuntimeFailed, UsageError
 from g4cli.core.gbnf import check_grammar
 from g4cli.core.json_schema import parse_schema
+from g4cli.prompt.reply import CALL_CLOSE, CALL_OPEN, CHANNEL_CLOSE, CHANNEL_OPEN
 from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.model import Model
-from g4cli.runtime.engine.options import Sampling
+from g4cli.runtime.engine.options import GrammarScope, Sampling
 from g4cli.runtime.engine.sampler import Sampler
 from g4cli.runtime.llama.library import load_grammar_module, load_llama
 
@@ -111,9 +112,11 @@ def _silence_stderr() -> Iterator[None]:
 
 
 class GrammarSampler:
-    """A sampler chain restricted to the tokens that the grammar allows."""
+    """A sampler chain restricted, where `scope` says so, to the tokens that the grammar allows."""
 
-    def __init__(self, model: Model, sampling: Sampling, grammar: str) -> None:
+    def __init__(
+        self, model: Model, sampling: Sampling, grammar: str, scope: GrammarScope = "all"
+    ) -> None:
         """Raises UsageError if the grammar cannot be parsed, or is too large for llama.cpp."""
         import numpy as np
 
@@ -132,16 +135,40 @@ class GrammarSampler:
         self._candidates = np.zeros(model.n_vocab, kind)
         self._ids = np.arange(model.n_vocab, dtype=np.int32)
         self.rejected = 0
+        self._scope = scope
+        self._is_active = scope == "all"
+        self._is_first = True
+        opening, closing = (
+            (CALL_OPEN, CALL_CLOSE) if scope == "calls" else (CHANNEL_OPEN, CHANNEL_CLOSE)
+        )
+        self._opening = model.tokenize(opening, control=True)[0]
+        self._closing = model.tokenize(closing, control=True)[0]
 
     def sample(self, context: Context) -> int:
         """Return the next token. Raises RuntimeFailed if the grammar allows none."""
         chosen = self._sample_token(context, constrained=False)
-        if not self._is_allowed(chosen):
+        if self._scope == "after-thought" and self._is_first and chosen != self._opening:
+            self._is_active = True  # there is no thought
+        if self._is_active and not self._is_allowed(chosen):
             self.rejected += 1
             chosen = self._sample_token(context, constrained=True)
-        self._c.llama_sampler_accept(self._grammar, chosen)
-        self._c.llama_sampler_accept(self._sampler.handle, chosen)
+        self.accept(chosen)
         return chosen
+
+    def accept(self, token: int) -> None:
+        """Record the next token of the answer."""
+        self._is_first = False
+        self._c.llama_sampler_accept(self._sampler.handle, token)
+        if self._is_active:
+            self._c.llama_sampler_accept(self._grammar, token)
+        if self._scope == "calls" and token == (
+            self._closing if self._is_active else self._opening
+        ):
+            self._is_active = not self._is_active
+            if self._is_active:
+                self._c.llama_sampler_reset(self._grammar)  # each call from its beginning
+        elif self._scope == "after-thought" and token == self._closing:
+            self._is_active = True
 
     def _sample_token(self, context: Context, *, constrained: bool) -> int:
         import numpy as np

@@ -19,7 +19,7 @@ from g4cli.prompt.reply import SampledToken
 from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.drafting import DraftStats, Exactness
 from g4cli.runtime.engine.model import Model
-from g4cli.runtime.engine.options import ContextOptions, ModelOptions, Sampling
+from g4cli.runtime.engine.options import ContextOptions, GrammarScope, ModelOptions, Sampling
 from g4cli.runtime.engine.prompt_tokens import PromptTokens
 from g4cli.runtime.engine.sampler import Sampler
 from g4cli.runtime.engine.sequence import Sequence
@@ -45,6 +45,7 @@ class LlamaEngine:
         self.interrupt = interrupt
         self.context, self._sequence = self._make_context()
         self._sampler: Sampler | GrammarSampler | None = None
+        self._sampled = -1
         self._drafting: tuple[Callable[[Context], Drafter], Exactness] | None = None
         self._speculation: Speculation | None = None
 
@@ -103,14 +104,16 @@ class LlamaEngine:
         """Return drafted and accepted tokens of this answer, or None without speculative decoding."""
         return self._speculation.drafted if self._speculation else None
 
-    def begin(self, sampling: Sampling, grammar: str | None = None) -> None:
+    def begin(
+        self, sampling: Sampling, grammar: str | None = None, scope: GrammarScope = "all"
+    ) -> None:
         """Start an answer with a new sampler chain. Raises UsageError if the grammar cannot be parsed."""
         if self._speculation:
             self._speculation.begin_answer(self.n_past, greedy=sampling.temp <= 0)
         if self._sampler:
             self._sampler.close()
             self._sampler = None
-        self._sampler = make_sampler(self.model, sampling, grammar)
+        self._sampler = make_sampler(self.model, sampling, grammar, scope)
 
     def evaluate(self, tokens: Tokens[int], progress: Progress = no_progress) -> Evaluated:
         """Make the context hold exactly `tokens`; only what follows the reused prefix is evaluated.
@@ -140,7 +143,8 @@ class LlamaEngine:
     def sample(self) -> int:
         """Return the next token."""
         assert self._sampler is not None, "call begin() first"
-        return self._sampler.sample(self.context)
+        self._sampled = self._sampler.sample(self.context)
+        return self._sampled
 
     def read_probabilities(self, token: int, n_top: int) -> SampledToken:
         """Return the probability of `token`, which was sampled just now, and the `n_top` highest."""
@@ -156,6 +160,8 @@ class LlamaEngine:
             done = self.context.decode_one(token)
         if done:
             self._sequence.tokens.append(token)
+            if self._sampler and token != self._sampled:  # forced: the sampler does not know it
+                self._sampler.accept(token)
         return done
 
     def piece(self, token: int) -> bytes:
@@ -194,13 +200,15 @@ class LlamaEngine:
         self.model.close()
 
 
-def make_sampler(model: Model, sampling: Sampling, grammar: str | None) -> Sampler | GrammarSampler:
+def make_sampler(
+    model: Model, sampling: Sampling, grammar: str | None, scope: GrammarScope = "all"
+) -> Sampler | GrammarSampler:
     """Return the sampler of an answer. Raises UsageError if the grammar cannot be parsed."""
     if grammar is None:
         return Sampler(model, sampling)
     from g4cli.runtime.engine.grammar import GrammarSampler
 
-    return GrammarSampler(model, sampling, grammar)
+    return GrammarSampler(model, sampling, grammar, scope)
 
 
 @contextmanager

@@ -21,7 +21,13 @@ from g4cli.prompt.messages import Media, Part
 from g4cli.prompt.reply import AnswerText, CallMade, ThoughtEnded, ThoughtText
 from g4cli.runtime.engine.codec import Codec
 from g4cli.runtime.engine.drafting import DraftChoice, DraftStats
-from g4cli.runtime.engine.options import ContextOptions, MediaOptions, ModelOptions, Sampling
+from g4cli.runtime.engine.options import (
+    ContextOptions,
+    GrammarScope,
+    MediaOptions,
+    ModelOptions,
+    Sampling,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +101,7 @@ class CompileSchema:
 @dataclass(frozen=True, slots=True)
 class RunTurn:
     """Evaluate the prompt and answer it. `close_thought` is the text of the tokens that end a
-    thought.
+    thought. `grammar_scope` says what of the answer must belong to `grammar`.
     """
 
     prompt: tuple[int, ...]
@@ -103,6 +109,7 @@ class RunTurn:
     options: TurnOptions
     grammar: str | None = None
     close_thought: str = ""
+    grammar_scope: GrammarScope = "all"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from g4cli.core.gguf_header import Header
@@ -69,6 +69,15 @@ class MediaOptions:
     image_tokens: int | None = None
     n_threads: int = 0
     use_gpu: bool = True
+
+
+GrammarScope: TypeAlias = Literal["all", "after-thought", "calls"]
+"""What of an answer must belong to a grammar.
+
+all             everything
+after-thought   everything but a thought that the answer begins with, if it does
+calls           what follows each '<|tool_call>', up to its '<tool_call|>'
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,10 @@ class Sampler:
         """Return a token sampled from the logits of the context's `row`, and record it for penalties."""
         return int(self._c.llama_sampler_sample(self._chain, context.handle, context.row))
 
+    def accept(self, token: int) -> None:
+        """Record a token of the answer that was not sampled."""
+        self._c.llama_sampler_accept(self._chain, token)
+
     def close(self) -> None:
         """Free the chain and its samplers."""
         if self._chain:

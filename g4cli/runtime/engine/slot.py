@@ -39,7 +39,7 @@ class Turn:
         request = waiting.request
         self.number, self.prompt = waiting.number, request.prompt
         self._sampler: Sampler | GrammarSampler = make_sampler(
-            model, request.sampling, request.grammar
+            model, request.sampling, request.grammar, request.grammar_scope
         )
         close_thought = model.tokenize(request.close_thought, control=True)
         self.answer = Answer(model, request.options, TextDecoder(), close_thought)
@@ -75,6 +75,8 @@ class Turn:
         token = answer.take_forced()
         if token is None:
             token = self._sampler.sample(context)
+        else:
+            self._sampler.accept(token)
         sampled = None
         if answer.n_probs is not None:
             from g4cli.runtime.engine.probabilities import read_probabilities

@@ -55,7 +55,7 @@ class TurnQueue:
 
     def _begin_turn(self, request: RunTurn) -> Iterator[TurnEvent]:
         engine = self._engine
-        engine.begin(request.sampling, request.grammar)
+        engine.begin(request.sampling, request.grammar, request.grammar_scope)
         return run_turn(
             engine,
             request.prompt,

@@ -7,9 +7,11 @@ import json
 from typing import Any
 
 import httpx
+import jsonschema
 import pytest
 from openai import BadRequestError, OpenAI
 
+from g4cli.core.gguf import read_header
 from tests.support.run.server import RunningServer
 
 pytestmark = pytest.mark.slow
@@ -299,3 +301,87 @@ def test_curl_needs_no_content_type(server: RunningServer) -> None:
         headers={"Content-Type": "application/x-www-form-urlencoded"},
     )
     assert answer.status_code == 200
+
+
+CITY: Any = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "city": {"enum": ["Bern", 'Santiago "de" Chile']},
+                "days": {"type": "array", "items": {"enum": [1, 2, None]}},
+                "exact": {"type": "boolean"},
+            },
+            "required": ["city", "exact"],
+        },
+        "strict": True,
+    },
+}
+TIME: Any = {"type": "function", "function": {"name": "get_time"}}
+
+
+def check_call(call: Any) -> None:
+    """Assert that a call is one of CITY and matches its schema."""
+    assert (call.type, call.function.name, call.id[:5]) == ("function", "get_weather", "call_")
+    arguments = json.loads(call.function.arguments)
+    jsonschema.validate(arguments, CITY["function"]["parameters"])
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("thinking", [False, True])
+def test_a_tool_that_must_be_called_is_called_with_valid_arguments(
+    openai: OpenAI, seed: int, thinking: bool
+) -> None:
+    name: Any = {"type": "function", "function": {"name": "get_weather"}}
+    fields: Any = {
+        "tools": [CITY, TIME],
+        "tool_choice": name,
+        "parallel_tool_calls": False,
+        "temperature": 3,
+        "seed": seed,
+        "extra_body": {"chat_template_kwargs": {"enable_thinking": thinking}, "top_k": 0},
+        "max_tokens": 900,
+        "reasoning_effort": "low" if thinking else None,
+    }
+    done = ask(openai, **fields)
+    (choice,) = done.choices
+    if choice.finish_reason == "length":  # lists and thoughts may be of any length
+        return
+    assert choice.finish_reason == "tool_calls"
+    assert choice.message.content is None
+    (call,) = choice.message.tool_calls
+    check_call(call)
+    chunks = list(ask(openai, stream=True, **fields))
+    calls = [c for chunk in chunks for c in chunk.choices[0].delta.tool_calls or ()]
+    assert [c.function.arguments for c in calls] == [call.function.arguments]
+    assert chunks[-1].choices[0].finish_reason == "tool_calls"
+
+
+def test_an_answer_may_be_json_after_a_thought(openai: OpenAI) -> None:
+    schema = {"type": "object", "properties": {"n": {"enum": [1]}}, "required": ["n"],
+              "additionalProperties": False}  # fmt: skip
+    form: Any = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
+    done = ask(openai, response_format=form, reasoning_effort="low", max_tokens=400)
+    assert json.loads(done.choices[0].message.content) == {"n": 1}
+
+
+def test_a_call_that_the_model_chooses_to_make_is_valid_too(
+    server: RunningServer, openai: OpenAI
+) -> None:
+    path = server.service.find_model("tiny").path
+    tokens: Any = read_header(path).keys["tokenizer.ggml.tokens"].data
+    bias: Any = {str(list(tokens).index("<|tool_call>")): 100}
+    n_calls = 0
+    for seed in range(4):
+        fields: Any = {"temperature": 3, "seed": seed, "max_tokens": 300, "logit_bias": bias}
+        done = ask(openai, tools=[CITY, TIME], parallel_tool_calls=False, **fields)
+        if done.choices[0].finish_reason == "tool_calls":
+            (call,) = done.choices[0].message.tool_calls
+            n_calls += 1
+            if call.function.name == "get_weather":
+                check_call(call)
+            else:
+                assert (call.function.name, call.function.arguments[0]) == ("get_time", "{")
+    assert n_calls

@@ -1,0 +1,187 @@
+"""A grammar of tool calls: GBNF for what Gemma 4 may write between '<|tool_call>' and '<tool_call|>'.
+
+    call:get_weather{city:<|"|>Bern<|"|>,days:3}
+
+Members stand in the order in which the chat template writes them (by name, letter case ignored),
+which is the order that the model was trained with; optional ones may be missing. Values follow the
+JSON schema of the parameter as far as a grammar can: types, enum, const, items, properties, anyOf,
+and references. What it cannot express (a number's range, a pattern) is left to the caller of the
+tool, as with every grammar of llama.cpp. GBNF: grammars/README.md, llama.cpp@0c1e57098.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from g4cli.prompt.reply import CALL_CLOSE, CALL_OPEN
+from g4cli.prompt.tools import QUOTE, format_value, sort_members
+
+_VALUES: Final = {
+    "string": f"{QUOTE} !{QUOTE}* {QUOTE}",
+    "integer": '"-"? [0-9]+',
+    "number": '"-"? [0-9]+ ("." [0-9]+)? ([eE] [-+]? [0-9]+)?',
+    "boolean": '"true" | "false"',
+    "null": '"null"',
+}
+# Any value, for schemas that say nothing; keys are bare, as in the template.
+_ANY: Final = (
+    "any ::= any-string | any-number | any-boolean | any-null | any-array | any-object",
+    f"any-string ::= {_VALUES['string']}",
+    f"any-number ::= {_VALUES['number']}",
+    f"any-boolean ::= {_VALUES['boolean']}",
+    f"any-null ::= {_VALUES['null']}",
+    'any-array ::= "[" (any ("," any)*)? "]"',
+    'any-object ::= "{" (any-member ("," any-member)*)? "}"',
+    'any-member ::= [^,:{}\\[\\]"<]+ ":" any',
+)
+
+
+def make_call_grammar(tools: Sequence[Mapping[str, Any]]) -> str:
+    """Return the grammar of one call of one of `tools` (OpenAI's form) with its closing mark.
+
+    Its root follows '<|tool_call>'.
+    """
+    return "\n".join([f"root ::= call {CALL_CLOSE}", *_call_rules(tools)])
+
+
+def make_answer_grammar(
+    tools: Sequence[Mapping[str, Any]], *, several: bool, schema_grammar: str = ""
+) -> str:
+    """Return the grammar of an answer that consists of calls, with their marks.
+
+    `several`: whether there may be more than one. `schema_grammar` is what the answer may be
+    instead, a grammar with the rule `root` ("": nothing else).
+    """
+    calls = "marked-call+" if several else "marked-call"
+    rules = [f"marked-call ::= {CALL_OPEN} call {CALL_CLOSE}", *_call_rules(tools)]
+    if not schema_grammar:
+        return "\n".join([f"root ::= {calls}", *rules])
+    lines = schema_grammar.splitlines()
+    others = [f"text-{line}" if line.startswith("root ::=") else line for line in lines]
+    return "\n".join([f"root ::= text-root | {calls}", *rules, *others])
+
+
+def _call_rules(tools: Sequence[Mapping[str, Any]]) -> list[str]:
+    writer = _Writer()
+    names = []
+    for index, tool in enumerate(tools):
+        function = tool.get("function", tool)
+        parameters = function.get("parameters") or {}
+        body = writer.write_object(parameters, f"tool-{index}", parameters)
+        writer.add_rule(f"call-{index}", f"{_literal(function['name'])} {body}")
+        names.append(f"call-{index}")
+    return [f'call ::= "call:" ({" | ".join(names)})', *writer.rules, *_ANY]
+
+
+class _Writer:
+    """Collects rules; the rule of a schema is named after its place."""
+
+    def __init__(self) -> None:
+        self.rules: list[str] = []
+        self._references: dict[tuple[int, str], str] = {}
+
+    def add_rule(self, name: str, text: str) -> str:
+        """Add a rule and return its name."""
+        self.rules.append(f"{name} ::= {text}")
+        return name
+
+    def write_value(self, schema: Any, name: str, root: Mapping[str, Any]) -> str:
+        """Return the name of a rule for the values of `schema`; `root` is what references are into."""
+        if not isinstance(schema, Mapping) or not schema:
+            return "any"
+        if isinstance(reference := schema.get("$ref"), str):
+            return self._write_reference(reference, name, root)
+        if "const" in schema:
+            return self.add_rule(name, _value_text(schema["const"]))
+        if isinstance(values := schema.get("enum"), list) and values:
+            return self.add_rule(name, " | ".join(_value_text(value) for value in values))
+        for key in ("anyOf", "oneOf"):
+            if isinstance(options := schema.get(key), list) and options:
+                return self._write_options(options, name, root)
+        kinds = schema.get("type")
+        if isinstance(kinds, list):
+            return self._write_options([{**schema, "type": kind} for kind in kinds], name, root)
+        kind = str(kinds).lower()
+        if schema.get("nullable"):
+            plain = {key: value for key, value in schema.items() if key != "nullable"}
+            return self._write_options([plain, {"type": "null"}], name, root)
+        if kind in _VALUES:
+            return self.add_rule(name, _VALUES[kind])
+        if kind == "array":
+            item = self.write_value(schema.get("items"), f"{name}-i", root)
+            return self.add_rule(name, f'"[" ({item} ("," {item})*)? "]"')
+        if kind == "object" or "properties" in schema:
+            return self.write_object(schema, name, root)
+        return "any"
+
+    def write_object(self, schema: Mapping[str, Any], name: str, root: Mapping[str, Any]) -> str:
+        """Return the name of a rule for objects: declared members alone, unless there are none."""
+        properties = schema.get("properties")
+        if not isinstance(properties, Mapping) or not properties:
+            return "any-object"
+        required = set(schema.get("required") or ())
+        members = [
+            (
+                f'{_literal(key)} ":" {self.write_value(value, f"{name}-{index}", root)}',
+                key in required,
+            )
+            for index, (key, value) in enumerate(sort_members(properties))
+        ]
+        return self.add_rule(name, f'"{{" {self._write_members(members, name)} "}}"')
+
+    def _write_members(self, members: Sequence[tuple[str, bool]], name: str) -> str:
+        """Return what stands between the braces: for each member a rule for what follows the others.
+
+        There are two such rules, for when a member came before it (then a comma does) and when not.
+        """
+        rest = {False: '""', True: '""'}
+        for index in reversed(range(len(members))):
+            text, is_required = members[index]
+            rules = {}
+            for after_comma in (False, True):
+                lead = '"," ' if after_comma else ""
+                body = f"{lead}{text} {rest[True]}"
+                if not is_required:
+                    body = f"{body} | {rest[after_comma]}"
+                rule = f"{name}-m{index}{'c' if after_comma else ''}"
+                rules[after_comma] = self.add_rule(rule, body)
+            rest = rules
+        return rest[False]
+
+    def _write_options(self, options: Sequence[Any], name: str, root: Mapping[str, Any]) -> str:
+        rules = [
+            self.write_value(option, f"{name}-o{index}", root)
+            for index, option in enumerate(options)
+        ]
+        return self.add_rule(name, " | ".join(rules))
+
+    def _write_reference(self, reference: str, name: str, root: Mapping[str, Any]) -> str:
+        known = self._references.get((id(root), reference))
+        if known is not None:
+            return known
+        target: Any = root
+        for step in reference.removeprefix("#").strip("/").split("/"):
+            step = step.replace("~1", "/").replace("~0", "~")
+            if step:
+                target = target.get(step) if isinstance(target, Mapping) else None
+        if not reference.startswith("#") or not isinstance(target, Mapping):
+            return "any"
+        self._references[id(root), reference] = f"{name}-r"
+        return self.add_rule(f"{name}-r", self.write_value(target, f"{name}-t", root))
+
+
+def _value_text(value: Any) -> str:
+    """Return a constant in Gemma's notation as literals and quotation marks of GBNF."""
+    text = "null" if value is None else format_value(value, quote_keys=False)
+    pieces = text.split(QUOTE)
+    parts = [QUOTE if index % 2 else pieces[index // 2] for index in range(2 * len(pieces) - 1)]
+    return " ".join(part if part == QUOTE else _literal(part) for part in parts if part) or '""'
+
+
+def _literal(text: str) -> str:
+    """Return `text` as a literal of GBNF."""
+    characters = (
+        f"\\x{ord(c):02x}" if ord(c) < 0x20 else f"\\{c}" if c in '"\\' else c for c in text
+    )
+    return f'"{"".join(characters)}"'
