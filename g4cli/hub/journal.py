@@ -3,9 +3,6 @@
     .NAME.SHA12.part     the bytes at their final offsets; the file has holes
     .NAME.SHA12.journal  a line of JSON (what the file must be), then a line per range: "START END"
 
-.NAME.SHA12.part       the bytes, sparse, at their final offsets .NAME.SHA12.journal    a line of
-JSON (what the file must be), then a line per piece: "START END\\n"
-
 Theory. Two events may end a download: the process is killed, or the machine stops. They destroy
 different things, so the journal answers two questions.
 

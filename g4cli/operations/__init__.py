@@ -1,1 +1,1 @@
-"""One use case each: resolve the request, plan, act. No terminal, no HTTP; progress goes to a Reporter."""
+"""One use case each: resolve, plan, act. No terminal and no HTTP; progress goes to a Reporter."""
