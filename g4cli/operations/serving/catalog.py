@@ -109,6 +109,12 @@ def read_facts(path: Path) -> OfferFacts:
     return _read_facts(path, status.st_size, int(status.st_mtime))
 
 
+def read_template(path: Path) -> str:
+    """Return the chat template of a model file, "" if it has none. Raises FileMissing or BadGGUF."""
+    template: str = read_header(path).get("tokenizer.chat_template", str, "")
+    return template
+
+
 @lru_cache(maxsize=64)
 def _read_facts(path: Path, nbytes: int, modified: int) -> OfferFacts:
     header = read_header(path)

@@ -14,6 +14,7 @@ from g4cli.operations.chat.session import THOUGHT_TOKENS
 from g4cli.operations.serving.requests import TurnRequest
 from g4cli.prompt import Part, PromptStyle, Renderer
 from g4cli.prompt.call_grammar import make_answer_grammar, make_call_grammar
+from g4cli.runtime.engine.async_client import ActiveTurn
 from g4cli.runtime.engine.messages import Grammar, Loaded, RunTurn, TurnDone
 from g4cli.runtime.engine.options import GrammarScope, Sampling
 
@@ -27,6 +28,12 @@ class Engine(Protocol):
     def loaded(self) -> Loaded: ...
     @property
     def has_media(self) -> bool: ...
+    @property
+    def n_starts(self) -> int: ...
+    @property
+    def n_waiting(self) -> int: ...
+    @property
+    def active_turns(self) -> Sequence[ActiveTurn]: ...
     async def tokens_of(self, parts: Sequence[Part]) -> tuple[int, ...]: ...
     async def text_of(self, tokens: Sequence[int]) -> str: ...
     async def compile_schema(self, schema: str) -> Grammar: ...
@@ -60,7 +67,7 @@ class LoadedModel:
         n_slots: int = 1,
     ) -> None:
         self.name, self.engine, self.n_slots = name, engine, n_slots
-        self.renderer, self._defaults = renderer, defaults
+        self.renderer, self.defaults = renderer, defaults
         self.n_users = 0
         self.used_at = time.monotonic()
         self.loaded_at = time.time()
@@ -109,15 +116,15 @@ class LoadedModel:
                 f"the prompt has {len(prompt):,} tokens, the context holds {self.n_ctx:,}"
             )
         options = TurnOptions(
-            max_tokens=request.max_tokens or self._defaults.max_tokens,
-            stop_on_loop=request.stop_on_loop and self._defaults.stop_on_loop,
+            max_tokens=request.max_tokens or self.defaults.max_tokens,
+            stop_on_loop=request.stop_on_loop and self.defaults.stop_on_loop,
             thought_tokens=THOUGHT_TOKENS[request.thinking],
             stop=request.stop,
             n_probs=request.n_probs,
             max_calls=0 if request.parallel_tool_calls else 1,
             raw=request.prompt is not None,
         )
-        sampling = replace(self._defaults.sampling, **request.sampling)
+        sampling = replace(self.defaults.sampling, **request.sampling)
         grammar, scope = await self._make_grammar(request)
         return RunTurn(prompt, sampling, options, grammar, CLOSE_THOUGHT, scope)
 

@@ -73,7 +73,7 @@ class ModelPool:
         timer = self._timers.get(name)
         if timer is None:
             return None
-        return max(0.0, timer.when() - asyncio.get_running_loop().time())
+        return max(0.0, timer.when() - time.monotonic())  # asyncio's own clock
 
     async def close(self) -> None:
         """Close all models."""

@@ -372,7 +372,7 @@ def test_a_call_that_the_model_chooses_to_make_is_valid_too(
 ) -> None:
     path = server.service.find_model("tiny").path
     tokens: Any = read_header(path).keys["tokenizer.ggml.tokens"].data
-    bias: Any = {str(list(tokens).index("<|tool_call>")): 100}
+    bias: Any = {str(tokens.tolist().index("<|tool_call>")): 100}
     n_calls = 0
     for seed in range(4):
         fields: Any = {"temperature": 3, "seed": seed, "max_tokens": 300, "logit_bias": bias}
