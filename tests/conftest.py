@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 TESTS = Path(__file__).parent
 
@@ -28,6 +29,17 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 SHARED_DATA = TESTS.parents[1] / "shared" / "data"
 PUBLISHED_VOCAB = SHARED_DATA / "gemma4-vocab" / "ggml-vocab-gemma-4.gguf"
 PUBLISHED_TEMPLATE = SHARED_DATA / "gemma4-vocab" / "google-gemma-4-31B-it.jinja"
+
+
+# The same examples on every machine, and no judgment of its speed: what fails once fails always.
+settings.register_profile(
+    "g4",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("g4")
 
 
 class Requirement(NamedTuple):

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pyte
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -216,7 +216,7 @@ _START = st.sampled_from(
 _TEXT = st.lists(st.one_of(st.just(""), st.builds(str.__add__, _START, _LINE), _START), max_size=14)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(lines=_TEXT, columns=st.sampled_from([9, 20, 40, 100]), step=st.integers(4, 40))
 def test_no_letter_digit_or_foreign_character_is_ever_lost(
     lines: list[str], columns: int, step: int

@@ -549,7 +549,7 @@ def assert_survives(data: bytes) -> None:
         assert header.file_offset(tensor) + tensor.nbytes <= len(data)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.data())
 def test_any_change_of_bytes_gives_a_header_or_bad_gguf(data: st.DataObject) -> None:
     changed = bytearray(GOOD)
@@ -559,7 +559,7 @@ def test_any_change_of_bytes_gives_a_header_or_bad_gguf(data: st.DataObject) -> 
     assert_survives(bytes(changed))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.integers(0, len(GOOD)), st.integers(0, len(GOOD)), st.binary(max_size=24), st.integers(0, 40)
 )
@@ -570,7 +570,7 @@ def test_any_splice_gives_a_header_or_bad_gguf(
     assert_survives(GOOD[:start] + GOOD[cut:])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.integers(0, len(GOOD) - 8),
     st.sampled_from([0, 1, 7, 2**16, 2**31, 2**32, 2**40, 2**63, 2**64 - 1]),
@@ -579,7 +579,7 @@ def test_any_wrong_length_gives_a_header_or_bad_gguf(at: int, number: int) -> No
     assert_survives(GOOD[:at] + struct.pack("<Q", number) + GOOD[at + 8 :])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.binary(max_size=400))
 def test_any_bytes_after_the_magic_give_a_header_or_bad_gguf(tail: bytes) -> None:
     assert_survives(b"GGUF\3\0\0\0" + tail)

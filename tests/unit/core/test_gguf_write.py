@@ -74,7 +74,7 @@ def test_gguf_py_reads_it(tmp_path: Path) -> None:
     assert reader.fields["words"].contents() == ["a", "", "é"]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.integers(1, 100), max_size=12))
 def test_pieces_may_have_any_size(
     tmp_path_factory: pytest.TempPathFactory, sizes: list[int]

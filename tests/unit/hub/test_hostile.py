@@ -162,9 +162,7 @@ def draw_mutation(draw: st.DrawFn, body: object) -> object:
 
 
 @pytest.mark.slow
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(info=draw_mutation(INFO), tree=draw_mutation(TREE))
 def test_any_mutation_is_a_listing_or_a_typed_error(
     liar: type[Liar], info: object, tree: object

@@ -254,7 +254,7 @@ ids = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(ids, max_size=40), st.lists(ids, min_size=1, max_size=60), st.integers(1, 1500))
 def test_any_ids_are_taken_and_a_cycle_of_any_is_found(
     before: list[int], unit: list[int], n: int

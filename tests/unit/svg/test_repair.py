@@ -273,7 +273,7 @@ PIECES = [
 ]  # fmt: skip
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.one_of(st.text(), st.lists(st.sampled_from(PIECES)).map("".join)))
 def test_any_text_gives_a_drawing_that_opens_and_only_draws_or_none(text: str) -> None:
     for answer in (text, f"{HEAD}{text}</svg>", f"{HEAD}<g {text}/></svg>"):
