@@ -69,7 +69,7 @@ def test_tiny_recordings(n_samples: int) -> None:
     assert windows == ([(0, n_samples)] if n_samples else [])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(st.floats(0, 9), st.booleans()), max_size=12),
     st.sampled_from([8_000, 16_000, 44_100]),
