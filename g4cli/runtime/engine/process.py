@@ -151,12 +151,25 @@ class Worker:
                     request, answer = self._codec.decode(frame)
                     if request == number:
                         return answer
-                if select.select([self._out], [], [], _POLL_S)[0] and not self._frames.read_more():
+                if self._wait_for_bytes() and not self._frames.read_more():
                     raise self._make_end_error()
         except ProtocolError as err:
             self._child.kill()
             self._child.wait()
             raise RuntimeFailed(f"the model's process sent an invalid message: {err}") from err
+
+    def _wait_for_bytes(self) -> bool:
+        """Wait a moment; return whether there is something to read, the end of the pipe included.
+
+        Raises how the worker ended if it has, and a process that it started (a driver's, say) keeps
+        the pipe open: then its end never comes.
+        """
+        has_ended = self.has_ended  # asked first: what it wrote before its end is in the pipe then
+        if select.select([self._out], [], [], _POLL_S)[0]:
+            return True
+        if has_ended:
+            raise self._make_end_error()
+        return False
 
     def _make_end_error(self) -> G4Error:
         """Return the error that says how the worker ended."""

@@ -35,7 +35,7 @@ from g4cli.prompt.reply import AnswerText
 from g4cli.runtime.engine import process
 from g4cli.runtime.engine.client import EngineClient
 from g4cli.runtime.engine.drafting import DraftChoice
-from g4cli.runtime.engine.messages import Open, RunTurn
+from g4cli.runtime.engine.messages import CODEC, Open, RunTurn
 from g4cli.runtime.engine.options import ContextOptions, MediaOptions, ModelOptions, Sampling
 from tests.support.builders.draft_file import build_tiny_draft
 from tests.support.builders.gguf import F16, build_gguf
@@ -243,6 +243,19 @@ class TestDeath:
             engine.open(opening(folder / "tiny.gguf"))
             pid = engine.pid
         assert wait_until_gone(pid)
+
+
+@pytest.mark.requires_linux
+def test_a_death_is_seen_although_another_process_holds_the_pipe(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(process, "_END_S", 0.1)
+    worker = process.Worker("tests.support.fakes.dying_worker", CODEC)
+    try:
+        with pytest.raises(RuntimeFailed, match="SIGSEGV"):
+            worker.read_hello()
+    finally:
+        worker.close()
 
 
 class TestCtrlC:
