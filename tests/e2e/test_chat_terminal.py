@@ -18,6 +18,7 @@ from tests.support.builders.media_files import picture, png, sound, wav, write
 from tests.support.builders.tiny_file import build_tiny, tiny_parts
 from tests.support.paths import TESTS
 from tests.support.run.terminal import Terminal
+from tests.unit.core.test_child import wait_until_gone
 
 PROMPT = ">>>"
 MMPROJ = TESTS / "golden/tiny_mmproj.gguf"
@@ -352,6 +353,13 @@ def model_process(front: int) -> int:
     raise AssertionError("no process runs the model")
 
 
+def crash_model_process(front: int) -> None:
+    """Return when the process that runs the model for `front` has died of a signal."""
+    pid = model_process(front)
+    os.kill(pid, signal.SIGSEGV)
+    assert wait_until_gone(pid)
+
+
 @pytest.mark.requires_linux
 def test_a_crash_costs_one_answer(talk: Callable[..., Terminal], endless: tuple[str, ...]) -> None:
     """The model's process is killed in the middle of an answer, and between two questions."""
@@ -359,7 +367,7 @@ def test_a_crash_costs_one_answer(talk: Callable[..., Terminal], endless: tuple[
         t.enter("What is GGUF?")
         t.wait_for("file format of llama.cpp")
         t.wait_for(PROMPT, count=2)
-        os.kill(model_process(t.pid), signal.SIGSEGV)
+        crash_model_process(t.pid)
         t.enter("What is Q4_0?")
         t.wait_for("loading the model again")
         t.wait_for("4.5 bits per weight")
@@ -369,7 +377,7 @@ def test_a_crash_costs_one_answer(talk: Callable[..., Terminal], endless: tuple[
     with talk(*endless) as t:
         t.enter("What is GGUF?")
         t.wait_for("drip drip")
-        os.kill(model_process(t.pid), signal.SIGSEGV)
+        crash_model_process(t.pid)
         t.wait_for("error: the process that runs the model ended (SIGSEGV")
         t.wait_for("the conversation is kept")
         t.wait_for(PROMPT, count=2)

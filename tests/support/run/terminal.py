@@ -12,8 +12,12 @@ import time
 from collections.abc import Mapping, Sequence
 from fcntl import ioctl
 from types import TracebackType
+from typing import Final
 
 import pyte
+
+# How long a program may show nothing new: only one that hangs takes as long, on a loaded machine too.
+PATIENCE_S: Final = 300.0
 
 
 class Terminal:
@@ -28,8 +32,9 @@ class Terminal:
         self.exit_code: int | None = None
         self.pid, self._fd = pty.fork()
         if self.pid == 0:
+            # Here, not in the parent: the program must not start before the window has its size.
+            ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
             os.execvpe(args[0], list(args), {**os.environ, "TERM": "xterm-256color", **env})
-        ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
     def __enter__(self) -> Terminal:
         return self
@@ -62,24 +67,30 @@ class Terminal:
         """Type a line and press Enter."""
         self.send(line + "\r")
 
-    def wait_for(self, wanted: str, *, count: int = 1, seconds: float = 60) -> float:
+    def wait_for(self, wanted: str, *, count: int = 1, seconds: float = PATIENCE_S) -> float:
         """Read until `wanted` is shown `count` times; return the seconds it took. Fails with the
-        screen.
+        screen if the program ends or takes longer than `seconds`.
         """
         started = time.monotonic()
         while self.text.count(wanted) < count:
             left = started + seconds - time.monotonic()
-            if left <= 0 or not self._read(left):
-                raise AssertionError(f"{wanted!r} x {count} is not on the screen:\n{self.text}")
+            if not self._read(max(0.0, left)):
+                why = "the program has closed its terminal" if left > 0 else "it took too long"
+                raise AssertionError(
+                    f"{wanted!r} x {count} is not on the screen ({why}):\n{self.text}"
+                )
         return time.monotonic() - started
 
-    def wait_end(self, seconds: float = 60) -> int:
+    def wait_end(self, seconds: float = PATIENCE_S) -> int:
         """Read until the program ends; return its exit code, or minus the signal's number."""
         end = time.monotonic() + seconds
         while self._read(max(0.0, end - time.monotonic())):
             pass
-        _, status = os.waitpid(self.pid, 0)
-        self.exit_code = os.waitstatus_to_exitcode(status)
+        while (ended := os.waitpid(self.pid, os.WNOHANG))[0] == 0:
+            if time.monotonic() > end:
+                raise AssertionError(f"the program does not end:\n{self.text}")
+            time.sleep(0.01)
+        self.exit_code = os.waitstatus_to_exitcode(ended[1])
         return self.exit_code
 
     def _read(self, seconds: float) -> bool:
