@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.models import CommandInfo
 
 from g4cli.cli.main import COMMANDS, app, register_commands
@@ -95,6 +96,14 @@ def test_links_lead_somewhere(name: str) -> None:
     links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)]+)\)", text)]
     broken = [link for link in links if "://" not in link and not (ROOT / link).exists()]
     assert not broken
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / ".github").rglob("*.yml")), ids=lambda p: str(p.relative_to(ROOT))
+)
+def test_workflows_and_templates_are_yaml(path: Path) -> None:
+    """A plain scalar with ": " in it is not YAML: GitHub then ignores the whole workflow."""
+    assert isinstance(yaml.safe_load(path.read_text(encoding="utf-8")), dict)
 
 
 def test_the_readme_is_short() -> None:
