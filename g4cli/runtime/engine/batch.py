@@ -26,6 +26,9 @@ class Batch:
         self._positions = np.zeros(n_tokens, np.int32)
         self._counts = np.ones(n_tokens, np.int32)  # sequences of each token
         self._sequences = np.arange(n_parallel, dtype=np.int32)
+        self._addresses = self._sequences.ctypes.data + self._sequences.strides[0] * np.arange(
+            n_parallel, dtype=np.uintp
+        )
         self._pointers = np.zeros(n_tokens, np.uintp)  # to the token's entry in _sequences
         self._logits = np.zeros(n_tokens, np.int8)
         self._batch: Any = load_llama().llama_batch(
@@ -57,10 +60,14 @@ class Batch:
         `with_logits`: the logits after the last one are computed.
         """
         first, end = self.n_tokens, self.n_tokens + len(tokens)
-        self._tokens[first:end] = tokens
-        self._positions[first:end] = np.arange(position, position + len(tokens))
-        self._pointers[first:end] = self._sequences.ctypes.data + seq * self._sequences.itemsize
-        self._logits[first:end] = 0
+        if len(tokens) == 1:  # of an answer: a slice takes longer
+            self._tokens[first], self._positions[first] = tokens[0], position
+            self._pointers[first] = self._addresses[seq]
+        else:
+            self._tokens[first:end] = tokens
+            self._positions[first:end] = np.arange(position, position + len(tokens))
+            self._pointers[first:end] = self._addresses[seq]
+            self._logits[first:end] = 0
         self._logits[end - 1] = with_logits
         self.n_tokens = end
         return end - 1

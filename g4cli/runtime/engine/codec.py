@@ -79,11 +79,12 @@ class FrameReader:
         return bool(data)
 
 
-def write_all(fd: int, data: bytes) -> None:
+def write_all(fd: int, data: bytes | bytearray) -> None:
     """Write all of `data`. Raises OSError (BrokenPipeError: the other process has gone)."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
+    with memoryview(data) as view:
+        n_written = 0
+        while n_written < len(view):
+            n_written += os.write(fd, view[n_written:])
 
 
 def _to_data(value: Any) -> Any:

@@ -118,11 +118,15 @@ class Scheduler:
 
     def run_step(self) -> None:
         """Give slots away, evaluate one batch, and sample a token of each answer in it."""
+        self._service.hold()
         self._end_cancelled()
         self._fill_slots()
         running = [(slot, slot.turn) for slot in self._slots if slot.turn]
-        if not running:
-            return
+        if running:
+            self._evaluate(running)
+        self._service.flush()
+
+    def _evaluate(self, running: list[tuple[Slot, Turn]]) -> None:
         try:
             if not self._evaluate_run(running):
                 self._evaluate_batch(running)

@@ -47,6 +47,7 @@ class Service:
         self._running: set[int] = set()
         self._cancelled: set[int] = set()
         self._number = 0
+        self._held, self._holds = bytearray(), False
         self._out = os.dup(1)
         os.dup2(2, 1)  # whatever else is printed must not land among the messages
 
@@ -55,11 +56,23 @@ class Service:
         self.send_to(self._number, message)
 
     def send_to(self, number: int, *messages: Any) -> None:
-        """Send answers to a request. Ends the process if nobody reads any more."""
+        """Send answers to a request."""
+        self._held += b"".join(self._codec.encode(number, item) for item in messages)
+        if not self._holds:
+            self.flush()
+
+    def hold(self) -> None:
+        """Keep what is sent until `flush`: one write, and one wake-up of its reader, for it all."""
+        self._holds = True
+
+    def flush(self) -> None:
+        """Write what was kept back. Ends the process if nobody reads any more."""
+        self._holds = False
         try:
-            write_all(self._out, b"".join(self._codec.encode(number, item) for item in messages))
+            write_all(self._out, self._held)
         except OSError:
             os._exit(1)
+        self._held.clear()
 
     def progress(self, done: int, total: int, label: str) -> None:
         """Tell how far the request has come; fits `g4cli.core.progress`."""

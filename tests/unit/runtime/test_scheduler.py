@@ -51,6 +51,10 @@ class Pipe:
     def send_to(self, number: int, *messages: Any) -> None:
         self.told.setdefault(number, []).extend(messages)
 
+    def hold(self) -> None: ...
+
+    def flush(self) -> None: ...
+
     def begin(self, number: int) -> None:
         self.begun.append(number)
 
