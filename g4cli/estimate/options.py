@@ -158,10 +158,10 @@ def check_options(shape: Shape, options: Options) -> None:
         )
     if options.n_ctx < 1:
         raise UsageError(f"a context of {options.n_ctx} tokens is too small", hint="--ctx 4096")
-    if options.n_ctx > shape.n_ctx_train:
+    each = options.n_ctx if options.kv_unified else options.n_ctx // max(1, options.n_seq)
+    if each > shape.n_ctx_train:
         raise UsageError(
-            f"a context of {options.n_ctx:,} tokens; "
-            f"the model supports at most {shape.n_ctx_train:,}",
+            f"a context of {each:,} tokens; the model supports at most {shape.n_ctx_train:,}",
             hint=f"--ctx {shape.n_ctx_train}, or --ctx max for the largest that fits",
         )
     if options.n_ubatch < 0 or options.n_batch < 1 or options.n_seq < 1:

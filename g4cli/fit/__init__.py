@@ -3,6 +3,7 @@
 memory.py      devices, the reserve, the verdict
 placement.py   layers on GPUs and host
 context.py     the largest context, and the one that a chat opens
+parallel.py    how many conversations at once
 plan.py        all of it for one network
 ranking.py     the types of a model
 """
@@ -16,6 +17,7 @@ from g4cli.fit.context import (
     try_options,
 )
 from g4cli.fit.memory import RESERVE_BYTES, Memory, Verdict, judge_estimate
+from g4cli.fit.parallel import MOST_PARALLEL, ParallelPlan, plan_parallel, share_context
 from g4cli.fit.placement import Placement, place_layers
 from g4cli.fit.plan import ContextRow, FitPlan, plan_fit
 from g4cli.fit.ranking import TypeRanking, TypeRow, TypeVariant, rank_types
@@ -23,11 +25,13 @@ from g4cli.fit.ranking import TypeRanking, TypeRow, TypeVariant, rank_types
 __all__ = [
     "COMMON_CTX",
     "CONTEXTS",
+    "MOST_PARALLEL",
     "RESERVE_BYTES",
     "ContextPlan",
     "ContextRow",
     "FitPlan",
     "Memory",
+    "ParallelPlan",
     "Placement",
     "TypeRanking",
     "TypeRow",
@@ -38,6 +42,8 @@ __all__ = [
     "place_layers",
     "plan_context",
     "plan_fit",
+    "plan_parallel",
     "rank_types",
+    "share_context",
     "try_options",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -47,18 +47,23 @@ def try_options(
 def largest_context(
     shape: Shape, tensors: Sequence[Tensor], options: Options, memories: Sequence[Memory]
 ) -> int:
-    """Return the largest context that fits: a multiple of 256, the model's own, or 0.
-
-    The memory needed grows with the context, so a binary search finds the limit.
-    """
+    """Return the largest context that fits: a multiple of 256, the model's own, or 0."""
 
     def fits(n_ctx: int) -> bool:
         return try_options(shape, tensors, replace(options, n_ctx=n_ctx), memories).verdict.fits
 
-    if fits(shape.n_ctx_train):
-        return shape.n_ctx_train
-    low, high = 1, -(-shape.n_ctx_train // CTX_PAD)  # low fits, high does not
-    if not fits(min(CTX_PAD, shape.n_ctx_train)):
+    return find_largest(fits, shape.n_ctx_train)
+
+
+def find_largest(fits: Callable[[int], bool], most: int) -> int:
+    """Return the largest context that `fits`: a multiple of 256, `most`, or 0.
+
+    The memory needed grows with the context, so a binary search finds the limit.
+    """
+    if fits(most):
+        return most
+    low, high = 1, -(-most // CTX_PAD)  # low fits, high does not
+    if not fits(min(CTX_PAD, most)):
         return 0
     while high - low > 1:
         middle = (low + high) // 2

@@ -60,7 +60,7 @@ class Context:
         n_parallel = options.n_parallel
         params.n_ctx, params.n_seq_max = options.n_ctx * n_parallel, n_parallel
         params.kv_unified = False
-        params.n_batch = min(options.n_batch, max(options.n_ctx, 1))
+        params.n_batch = min(options.n_batch, max(params.n_ctx, 1))
         params.n_ubatch = min(options.n_ubatch, params.n_batch)
         params.n_outputs_max = max(options.n_outputs, n_parallel)
         params.n_outputs_max_per_seq = options.n_outputs
