@@ -58,7 +58,7 @@ class Conversation:
                 return message
         return None
 
-    def drop_until(self, fits: Callable[[Sequence[Message]], bool]) -> None:
+    def drop_oldest_until(self, fits: Callable[[Sequence[Message]], bool]) -> None:
         """Hide as few of the oldest questions, with all that answers them, as let `fits` be true of the rest.
 
         The last question stays, whether it fits or not. What `fits` is asked about is in all a few
@@ -141,7 +141,7 @@ def fit_prompt(
             hint=_more_context(len(tokens), n_ctx, n_ctx_most) + ", or --on-overflow drop",
         )
     before = conversation.n_dropped
-    conversation.drop_until(lambda messages: len(tokens_of(messages)) <= n_ctx // 2)
+    conversation.drop_oldest_until(lambda messages: len(tokens_of(messages)) <= n_ctx // 2)
     tokens = tokens_of(conversation.messages())
     if len(tokens) >= n_ctx:
         raise ContextFull(

@@ -1,1 +1,4 @@
-"""One use case each: resolve, plan, act. No terminal and no HTTP; progress goes to a Reporter."""
+"""One use case per module: resolve the request, plan, act. No terminal, no HTTP.
+
+Messages and progress go to the Reporter that is passed in.
+"""

@@ -1,4 +1,4 @@
-"""What `g4 doctor` does: diagnose a file or this machine, write a repaired copy and a bug report."""
+"""Diagnose a file or this machine, write a repaired copy and a bug report, for `g4 doctor`."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class DiagnoseRequest:
     """What to diagnose, and what to write.
 
     `file` is a path, the name of a pulled model, hf:OWNER/REPO/FILE, or None for this machine.
-    `only` names ids or families of checks. `repaired` is where a repaired copy goes, `bug_report`
-    where the report goes as Markdown.
+    `only` are ids or families of checks, empty for all. `repaired` and `bug_report` are the files
+    to write: a repaired copy, and the report as Markdown.
     """
 
     file: str | None
@@ -45,7 +45,7 @@ class DiagnoseRequest:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """The report, and with a repair: what was changed, the report on the copy, whether it was kept."""
+    """The report; after a repair also the changes, the report on the copy, and if it was kept."""
 
     report: Report
     repair: Repair | None = None
@@ -54,12 +54,12 @@ class Diagnosis:
 
     @property
     def exit_code(self) -> int:
-        """That of the copy if one was kept, else that of the file."""
+        """The exit code for the repaired copy if it was kept, else for the file."""
         kept = self.repaired_report if self.is_kept else None
         return (kept or self.report).exit_code
 
     def as_json(self) -> dict[str, Any]:
-        """Return the diagnosis as docs/reference/schemas/doctor.json describes it."""
+        """Return the document of `g4 doctor --json`: docs/reference/schemas/doctor.json."""
         data = self.report.as_json()
         if self.repair is not None:
             after = self.repaired_report
@@ -72,7 +72,7 @@ class Diagnosis:
 
 
 def run_diagnosis(request: DiagnoseRequest, reporter: Reporter) -> Diagnosis:
-    """Return the diagnosis that was asked for; writes the repaired copy and the bug report.
+    """Return the diagnosis, after writing the repaired copy and the bug report of the request.
 
     A copy that is not better than the source is deleted. Raises UsageError for a request that
     contradicts itself, an unknown check, and a file that would be overwritten; and what finding or
@@ -83,7 +83,7 @@ def run_diagnosis(request: DiagnoseRequest, reporter: Reporter) -> Diagnosis:
     report = _diagnose_subject(request, path, reporter)
     diagnosis = Diagnosis(report)
     if request.repaired is not None and path is not None and report.header_readable:
-        diagnosis = _repair(report, path, request.repaired, request.depth, reporter)
+        diagnosis = _write_repaired_copy(report, path, request.repaired, request.depth, reporter)
     if request.bug_report is not None:
         with atomic_file(request.bug_report) as target:
             target.write(write_bug_report(report).encode("utf-8", "replace"))
@@ -92,7 +92,7 @@ def run_diagnosis(request: DiagnoseRequest, reporter: Reporter) -> Diagnosis:
 
 
 def _check_request(request: DiagnoseRequest) -> None:
-    """Raise UsageError for what would fail after minutes of checks."""
+    """Raise UsageError now for what would otherwise fail after minutes of checks."""
     known = known_ids(machine=request.file is None)
     unknown = sorted(set(request.only) - known)
     if unknown:
@@ -112,18 +112,18 @@ def _check_request(request: DiagnoseRequest) -> None:
 
 
 def _require_report(path: Path) -> None:
-    """Raise UsageError if `path` is a file that g4 did not write as a report: it would be lost."""
+    """Raise UsageError if `path` is a file other than a report of g4, which would be lost."""
     if path.is_file() and path.stat().st_size:
         with open_file(path) as file:
             if file.read(len(HEADING)) != HEADING.encode():
                 raise UsageError(
-                    f"{path} exists and is not a report of g4",
+                    f"{path} exists and was not written by g4 doctor --report",
                     hint="--report with the name of a new file",
                 )
 
 
 def _find_file(request: DiagnoseRequest) -> Path | None:
-    """Return the path of a local file, also of a pulled model; None for the hub and this machine."""
+    """Return the path of a local file or pulled model; None for the hub and this machine."""
     if request.file is None or request.is_remote:
         return None
     path = Path(request.file)
@@ -147,11 +147,11 @@ def _diagnose_file(path: Path, depth: Depth, only: tuple[str, ...], reporter: Re
         return diagnose_file(path, depth=depth, only=only, free_bytes=free_bytes, progress=progress)
 
 
-def _repair(
+def _write_repaired_copy(
     report: Report, source: Path, target: Path, depth: Depth, reporter: Reporter
 ) -> Diagnosis:
     """Write a repaired copy, diagnose it, and delete it if it is not better than its source."""
-    with reporter.progress(f"writing {target.name}") as progress:
+    with reporter.progress(f"write {target.name}") as progress:
         repair = repair_file(report, source, target, progress=progress)
     if not repair.changes:
         return Diagnosis(report, repair)

@@ -1,7 +1,6 @@
-"""Prepare a model for loading: find it, expand an SFP8 archive, check what can be known without
-loading it.
+"""Prepare a model for loading: find it, expand an SFP8 archive, check its header.
 
-`g4 chat`, `bench` and `eval` begin with it.
+`g4 chat`, `bench`, `eval` and `serve` begin with this step.
 """
 
 from __future__ import annotations
@@ -39,9 +38,9 @@ def prepare_model(
 ) -> LoadableModel:
     """Return the model called `name` (a reference or a path), ready to be loaded.
 
-    The first use of an SFP8 archive writes a copy in the type `expand` to the cache, which takes as
-    long as reading and writing the file. Raises NotFound, BadGGUF or another error of the file,
-    NoSpace, or RuntimeFailed if no kernel of this machine works.
+    The first use of an SFP8 archive writes a copy in the type `expand` to the cache: gigabytes for
+    a large model. Raises NotFound, BadGGUF or another error of the file, NoSpace, or RuntimeFailed
+    if no kernel works on this machine.
     """
     path = find_model_path(name)
     header = read_header(path)
@@ -56,16 +55,13 @@ def prepare_model(
 
 
 def _expand_archive(archive: Path, expand: Literal["bf16", "q8_0"], reporter: Reporter) -> Path:
-    """Return the file with the values of an SFP8 archive in a type of llama.cpp, written the first
-    time.
-    """
+    """Return the copy of an SFP8 archive in a type of llama.cpp, written at its first use."""
     from g4cli.quant.expand import make_runnable
 
     folder = cache_dir() / "expanded"
-    reporter.say(
-        f"{archive.name} is an SFP8 archive; llama.cpp runs its {expand.upper()} copy in {folder}"
-    )
-    with reporter.progress(f"expand {archive.name} for llama.cpp, once") as progress:
+    kind = expand.upper()
+    reporter.say(f"{archive.name} is an SFP8 archive; llama.cpp runs a {kind} copy in {folder}")
+    with reporter.progress(f"expand {archive.name}, only once") as progress:
         return make_runnable(archive, folder, carrier=expand, progress=progress)
 
 
@@ -73,7 +69,7 @@ def _require_gemma4(path: Path, header: Header) -> None:
     """Raise BadGGUF unless the file holds a Gemma 4 text model with weights and tokenizer."""
     shape_of(header)  # raises for another architecture
     if not header.tensors:
-        raise BadGGUF(path, "it holds a vocabulary but no weights", hint="g4 list")
+        raise BadGGUF(path, "it has a vocabulary but no weights", hint="g4 list")
     require_tokenizer(header)
 
 
@@ -86,7 +82,7 @@ def make_model_options(
     cpu_moe: bool,
     use_extra_bufts: bool,
 ) -> ModelOptions:
-    """Return how to load a model. Raises UsageError if `gpu_layers` is neither "auto" nor a number."""
+    """Return how to load a model. Raises UsageError unless `gpu_layers` is "auto" or a number."""
     if gpu_layers != "auto" and not gpu_layers.isdecimal():
         raise UsageError(f"not a number of layers: {gpu_layers!r}", hint="--gpu-layers auto")
     return ModelOptions(

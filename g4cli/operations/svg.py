@@ -1,4 +1,4 @@
-"""What `g4 svg` does: check a drawing, repair it, render it, and prove that the result works."""
+"""Check a drawing, repair it, render it, and test that the result works, for `g4 svg`."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from g4cli.svg.grade import Proof, Stage, grade_drawing, is_blank, measure_frame
 from g4cli.svg.repair import TEXT_LIMIT, Drawing, find_parse_error, repair_drawing
 from g4cli.svg.rules import RULES
 
-# A picture of which side is judged: enough to see whether there is anything, quick to decode.
+# Pixels of the longer side of the test rendering: enough to see whether it is blank.
 _PROOF_SIDE: Final = 96
-_DECLARED: Final = re.compile(
+_DECLARED_ENCODING: Final = re.compile(
     rb"""\A\s*<\?xml\b[^>]*\bencoding\s*=\s*["']([A-Za-z0-9._-]{1,40})["']"""
 )
-_MARKS: Final = (
+_BYTE_ORDER_MARKS: Final = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
@@ -41,22 +41,22 @@ class CheckedDrawing:
 
     @property
     def is_flawless(self) -> bool:
-        """Whether it is right as it came, matters of style left out."""
+        """Whether the drawing works and has no faults; findings about style are not faults."""
         return not any(finding.kind != "style" for finding in self.drawing.findings) and self.works
 
     @property
     def is_repaired(self) -> bool:
-        """Whether nothing is left that is wrong, matters of style left out."""
+        """Whether the repaired drawing works and no fault is left in it."""
         return not self.drawing.unrepaired and self.works
 
     @property
     def works(self) -> bool:
-        """Whether the repaired drawing opens, renders and shows something, as far as was tried."""
+        """Whether the repaired drawing parses, renders and is not blank, as far as was tried."""
         proof = self.proof
         return proof is not None and not (proof.parse_error or proof.render_error or proof.is_blank)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the result as docs/reference/schemas/svg.json describes it."""
+        """Return the document of `g4 svg --json`: docs/reference/schemas/svg.json."""
         frame = self.drawing.frame
         return {
             "name": self.name,
@@ -83,15 +83,15 @@ class CheckedDrawing:
 
 
 def describe_repair(rule: str, detail: str) -> str:
-    """Return what the repair of a fault does, '' if there is none."""
+    """Return what the repair of a fault does, or "" if it has no repair."""
     return RULES[rule].repair.replace("{}", detail)
 
 
 def read_answer(path: Path) -> str:
-    """Return the text of a file that holds a drawing, or an answer with one.
+    """Return the text of a file that contains a drawing, or an answer with one.
 
-    The encoding is that of its byte order mark, else the declared one, else UTF-8. Raises
-    FileMissing, UsageError, or BadFile if it is too large.
+    The encoding is given by its byte order mark, else by its XML declaration, else it is UTF-8.
+    Raises FileMissing, UsageError, or BadFile if the file is too large.
     """
     path = require_file(path.expanduser())
     with open_file(path) as file:
@@ -104,9 +104,9 @@ def read_answer(path: Path) -> str:
 
 
 def decode_answer(data: bytes) -> str:
-    """Return the characters of a file; what is no character of its encoding becomes U+FFFD."""
-    declared = _DECLARED.match(data)
-    encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "")
+    """Return the text of a file; bytes that are invalid in its encoding become U+FFFD."""
+    declared = _DECLARED_ENCODING.match(data)
+    encoding = next((name for mark, name in _BYTE_ORDER_MARKS if data.startswith(mark)), "")
     if not encoding and declared:
         encoding = declared[1].decode()
     try:
@@ -116,24 +116,22 @@ def decode_answer(data: bytes) -> str:
 
 
 def check_drawing(answer: str, name: str) -> CheckedDrawing:
-    """Return the drawing in `answer`, repaired, proved and graded. `name` says where it is from."""
+    """Return the drawing in `answer`, repaired, tested and graded; `name` is shown as its name."""
     drawing = repair_drawing(answer)
-    proof = None
-    if drawing.text is not None:
-        proof = _prove(drawing)
+    proof = None if drawing.text is None else _try_drawing(drawing)
     return CheckedDrawing(name, drawing, proof, grade_drawing(drawing, proof))
 
 
-def _prove(drawing: Drawing) -> Proof:
-    """Return whether the repaired drawing opens, renders, shows anything, and where."""
+def _try_drawing(drawing: Drawing) -> Proof:
+    """Return whether the repaired drawing parses and renders, and how much of it is visible."""
     proof = Proof(find_parse_error(drawing.text or "") or "")
     refusal = refuse_rendering(drawing)
     if proof.parse_error or refusal:
         return replace(proof, render_error=refusal or None)
     plain, wide = render_jobs(
         [
-            RenderJob(drawing.text or "", _ratio(drawing), _PROOF_SIDE),
-            RenderJob(drawing.surroundings, _ratio(drawing), 3 * _PROOF_SIDE),
+            RenderJob(drawing.text or "", _find_aspect_ratio(drawing), _PROOF_SIDE),
+            RenderJob(drawing.surroundings, _find_aspect_ratio(drawing), 3 * _PROOF_SIDE),
         ]
     )
     if plain.error:
@@ -143,21 +141,21 @@ def _prove(drawing: Drawing) -> Proof:
     return replace(proof, render_error="", is_blank=blank, in_frame=share)
 
 
-def _ratio(drawing: Drawing) -> float:
+def _find_aspect_ratio(drawing: Drawing) -> float:
     frame = drawing.frame
     return frame.width / frame.height if frame else 1.0
 
 
 def render_drawing(drawing: Drawing, *, width: int | None = None, most: int | None = None) -> bytes:
-    """Return a drawing as PNG, `width` pixels wide, else as large as it says, `most` pixels at most.
+    """Return a drawing as PNG, `width` pixels wide, or else in the size that it declares.
 
-    Raises RuntimeFailed if it cannot be rendered.
+    `most` limits the pixels of the longer side. Raises RuntimeFailed if it cannot be rendered.
     """
     frame = drawing.frame
     error = refuse_rendering(drawing)
     rendered = Rendering(error=error)
     if not error and frame is not None and drawing.text is not None:
-        ratio = _ratio(drawing)
+        ratio = _find_aspect_ratio(drawing)
         side = round(max(frame.width, frame.height))
         if width is not None:
             side = round(width if ratio >= 1 else width / ratio)
@@ -171,15 +169,15 @@ def render_drawing(drawing: Drawing, *, width: int | None = None, most: int | No
 def require_drawing_target(path: Path) -> None:
     """Raise UsageError unless `path` ends with .svg or .png and no file is there."""
     if path.suffix.lower() not in (".svg", ".png"):
-        raise UsageError(f"{path} ends with neither .svg nor .png")
+        raise UsageError(f"the name {path} must end with .svg or .png")
     if is_there(path.expanduser()):
-        raise UsageError(f"{path} exists", hint="name a new file")
+        raise UsageError(f"{path} already exists", hint="choose another file name")
 
 
 def save_drawing(drawing: Drawing, path: Path) -> None:
-    """Write a repaired drawing to a new file, as PNG if its name ends so.
+    """Write a repaired drawing to a new file, as PNG or SVG according to its suffix.
 
-    Raises UsageError if the name is wrong or taken, RuntimeFailed if it cannot be rendered.
+    Raises what require_drawing_target raises, and RuntimeFailed if it cannot be rendered.
     """
     require_drawing_target(path)
     is_png = path.suffix.lower() == ".png"
@@ -188,8 +186,8 @@ def save_drawing(drawing: Drawing, path: Path) -> None:
 
 
 def write_result(path: Path, content: bytes, *, replace_file: bool = False) -> None:
-    """Write `content` to `path`. Raises UsageError if a file is there that is not to be replaced."""
+    """Write `content` to `path`. Raises UsageError if it exists, unless `replace_file`."""
     if path.exists() and not replace_file:
-        raise UsageError(f"{path} exists", hint="add --force to replace it")
+        raise UsageError(f"{path} already exists", hint="add --force to overwrite it")
     with atomic_file(path, expected_bytes=len(content)) as file:
         file.write(content)

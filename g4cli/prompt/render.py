@@ -70,7 +70,7 @@ def _append_turn(out: _Builder, turns: Sequence[Message], index: int) -> bool:
         out.add_control(f"<|turn>{'model' if message.role == 'assistant' else message.role}\n")
     for call in message.tool_calls:
         out.add_control("<|tool_call>")
-        out.add_notation(notation.call_text(call.name, call.arguments))
+        out.add_notation(notation.format_tool_call(call.name, call.arguments))
         out.add_control("<tool_call|>")
     answered = _append_responses(out, turns, index) if message.tool_calls else False
     for item in message.media:
@@ -94,7 +94,9 @@ def _append_responses(out: _Builder, turns: Sequence[Message], index: int) -> bo
         if follower.role != "tool":
             break
         out.add_control("<|tool_response>")
-        out.add_notation(notation.response_text(follower.name or "unknown", follower.content))
+        out.add_notation(
+            notation.format_tool_response(follower.name or "unknown", follower.content)
+        )
         out.add_control("<tool_response|>")
         answered = True
     return answered

@@ -92,7 +92,7 @@ def choose_renderer(template: str | None, run: RunTemplate) -> Renderer:
     )
 
 
-def variables_of(
+def make_template_variables(
     messages: Sequence[Message],
     style: PromptStyle,
     change: Callable[[str], str] = lambda text: text,
@@ -129,7 +129,7 @@ def _renders_alike(template: str, run: RunTemplate, empty_thought: bool) -> bool
         for messages in _SAMPLES
         for think in (False, True)
     ]
-    theirs = run(template, [variables_of(*case) for case in asked])
+    theirs = run(template, [make_template_variables(*case) for case in asked])
     ours = ["".join(part.text for part in render(*case)) for case in asked]
     return theirs == ours
 
@@ -151,7 +151,10 @@ def render_by_template(
         start = len(text) - len(text.lstrip())
         return text[:start] + opening + core + closing + text[start + len(core) :] if core else text
 
-    cases = [variables_of(messages, style, change) for change in (str, mark_text, _disarm_text)]
+    cases = [
+        make_template_variables(messages, style, change)
+        for change in (str, mark_text, _disarm_text)
+    ]
     plain, with_marks, disarmed = run(template, cases)
     parts = _split_at_marks(with_marks, opening, closing)
     if parts is None or "".join(part.text for part in parts) != plain:
@@ -176,7 +179,9 @@ def _choose_marks(
     template: str, messages: Sequence[Message], style: PromptStyle
 ) -> tuple[str, str]:
     """Return two characters that neither the template nor anything that it is given holds."""
-    taken = set(template).union(json.dumps(variables_of(messages, style), ensure_ascii=False))
+    taken = set(template).union(
+        json.dumps(make_template_variables(messages, style), ensure_ascii=False)
+    )
     low, high = _MARK_RANGE
     found: list[str] = []
     while len(found) < 2:

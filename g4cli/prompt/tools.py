@@ -43,12 +43,12 @@ def format_value(value: Any, *, quote_keys: bool) -> str:
     return str(value)  # as the template does: None becomes 'None'
 
 
-def call_text(name: str, arguments: Mapping[str, Any]) -> str:
+def format_tool_call(name: str, arguments: Mapping[str, Any]) -> str:
     """Return a call without its control tokens: 'call:NAME{key:value}'."""
     return f"call:{name}{_format_members(arguments)}"
 
 
-def response_text(name: str, content: Any) -> str:
+def format_tool_response(name: str, content: Any) -> str:
     """Return a tool's answer without its control tokens."""
     body = content if isinstance(content, Mapping) else {"value": content}
     return f"response:{name}{_format_members(body)}"

@@ -307,7 +307,7 @@ def test_a_drafting_network_is_counted(tmp_path: Path, capsys: pytest.CaptureFix
     path = real_shapes.build_draft(tmp_path / "d.gguf", shapes.E2B, shapes.DRAFTS["e2b"], "bf16")
     assert terms("e2b", "--draft", str(path))["draft model"] > 154_000_000
     assert run(["fit", "e4b", "--draft", str(path)]) == 2
-    assert "drafts for a hidden size of 1536" in capsys.readouterr().err
+    assert "draft model for a hidden size of 1536" in capsys.readouterr().err
     assert run(["fit", "tiny", "--draft", "network"]) == 2
     assert run(["fit", "e2b", "--draft", str(tmp_path / "d.gguf"), "--memory", "32GB"]) == 0
     assert "speculative decoding: draft model" in capsys.readouterr().out

@@ -11,7 +11,7 @@ from g4cli.cli.views.chat import draw_turns, make_view
 from g4cli.cli.views.reply import describe_loop, format_stats
 from g4cli.core.errors import G4Error, UsageError
 from g4cli.core.files import require_file
-from g4cli.operations.chat.saved import keep_chat
+from g4cli.operations.chat.saved import autosave_chat
 from g4cli.prompt.messages import Media, Message
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class ChatController:
         """Save the conversation for --resume. If that fails, warn once and do not try again."""
         try:
             if self._can_save:
-                keep_chat(self.session.conversation)
+                autosave_chat(self.session.conversation)
         except G4Error as err:
             self._can_save = False
             self.out.warn(f"this conversation is not saved: {err.message}")

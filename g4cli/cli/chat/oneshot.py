@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from g4cli.cli.views.plain_chat import PlainView
 from g4cli.cli.views.reply import describe_loop, format_stats, reply_to_json
 from g4cli.core.errors import DoctorFailed, Interrupted, LoopStopped
-from g4cli.operations.chat.inputs import requested_media
+from g4cli.operations.chat.inputs import list_requested_media
 
 if TYPE_CHECKING:
     from g4cli.cli.options.chat import ChatDisplay
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def answer_once(out: Output, session: ChatSession, question: str, display: ChatDisplay) -> int:
     """Answer `question` about the media of the request; return the exit code of g4."""
-    session.conversation.ask(question, requested_media(session.request))
+    session.conversation.ask(question, list_requested_media(session.request))
     with PlainView(out, display.thoughts) as view:
         reply = session.run_turn(view)
     data = reply_to_json(reply, session.load_s, session.engine.drafted)

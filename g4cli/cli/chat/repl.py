@@ -14,7 +14,7 @@ from g4cli.cli.chat.line_editor import LineEditor
 from g4cli.cli.chat.slash_commands import COMMANDS, run_command
 from g4cli.core.paths import state_dir
 from g4cli.core.units import size_text
-from g4cli.operations.chat.inputs import requested_media
+from g4cli.operations.chat.inputs import list_requested_media
 
 if TYPE_CHECKING:
     from g4cli.cli.options.chat import ChatDisplay
@@ -69,7 +69,7 @@ def _read_lines(controller: ChatController) -> None:
     """Show the banner and the turns so far, then act on each line."""
     out, session = controller.out, controller.session
     engine = session.engine
-    controller.media.extend(requested_media(session.request))
+    controller.media.extend(list_requested_media(session.request))
     editor = LineEditor(COMMANDS, state_dir() / "history")
     if controller.display.banner:
         out.say(

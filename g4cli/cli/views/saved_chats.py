@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from g4cli.operations.chat.saved import chat_names, load_chat
+from g4cli.operations.chat.saved import list_chat_names, load_chat
 
 if TYPE_CHECKING:
     from g4cli.cli.output import Output
@@ -22,7 +22,7 @@ def shorten_line(text: str, width: int = 60) -> str:
 def draw_saved_chats(out: Output) -> None:
     """Draw the newest 30 saved chats, newest first: name, number of turns, first prompt."""
     rows = []
-    for name in chat_names()[:_MAX_LISTED]:
+    for name in list_chat_names()[:_MAX_LISTED]:
         with out.show_errors():
             turns = load_chat(Path(name)).turns
             first = next((turn.content for turn in turns if turn.role == "user"), "")

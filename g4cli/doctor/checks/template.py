@@ -13,7 +13,7 @@ from g4cli.doctor.report import Check, Outcome, fail, ok, skipped, warn
 from g4cli.prompt.messages import Message
 from g4cli.prompt.published_templates import describe_published, find_published, hash_template
 from g4cli.prompt.render import PromptStyle, render
-from g4cli.prompt.template import variables_of
+from g4cli.prompt.template import make_template_variables
 
 FOREIGN: Final = (
     # marker, family
@@ -107,7 +107,7 @@ def check_rendering(facts: FileFacts) -> Outcome:
     message = "What is the capital of France?"
     try:
         [rendered] = render_template(
-            text, [variables_of([Message("user", message)], PromptStyle())]
+            text, [make_template_variables([Message("user", message)], PromptStyle())]
         )
     except BadFile as err:
         return fail(err.message, REPAIR_TEMPLATE, cause="template")

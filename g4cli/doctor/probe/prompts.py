@@ -15,7 +15,7 @@ from g4cli.doctor.probe.tiny_questions import read_tiny_questions
 from g4cli.doctor.reference import EMPTY_THOUGHT_MODELS
 from g4cli.prompt.messages import Message
 from g4cli.prompt.render import PromptStyle, render
-from g4cli.prompt.template import variables_of
+from g4cli.prompt.template import make_template_variables
 
 # Questions that any Gemma 4 chat model answers, with a word of the right answer ...
 _CHAT: Final = (
@@ -61,7 +61,7 @@ def render_chat_questions(model_name: str) -> tuple[Question, ...]:
 def render_template_questions(model_name: str, template: str) -> tuple[Question, ...]:
     """Return the questions as the file's own template renders them; () if it fails."""
     cases = [
-        variables_of([Message("user", question)], PromptStyle())
+        make_template_variables([Message("user", question)], PromptStyle())
         for question, _ in _questions_for(model_name)
     ]
     try:

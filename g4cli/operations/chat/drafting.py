@@ -1,6 +1,4 @@
-"""Choose how a chat drafts tokens (speculative decoding): not at all, by prompt lookup, or by a
-draft model.
-"""
+"""Choose how a chat drafts tokens: by a draft model, by prompt lookup, or not at all."""
 
 from __future__ import annotations
 
@@ -29,10 +27,10 @@ def choose_draft(
     """Return how to draft, from the value `option` of --draft.
 
     `build_refusal` returns why this build of llama.cpp cannot use a draft model, or "". "auto"
-    takes the draft model beside the model, else prompt lookup where that is faster, and at
-    temperature 0 drafts only where the answer stays the same; whoever names a method gets it also
-    where near ties may be decided differently. Raises FileMissing, or UsageError if the draft model
-    fits neither the model nor the build.
+    takes the draft model that was pulled with the model, else prompt lookup where that is faster;
+    at temperature 0 it drafts only where the answer stays the same. A method that is named is used
+    even where near ties may be decided differently. Raises FileMissing, or UsageError if the draft
+    model does not fit the model or the build.
     """
     if option in ("off", "lookup"):
         return DraftChoice("lookup" if option == "lookup" else "off", "not asked for")
@@ -43,7 +41,7 @@ def choose_draft(
     path = find_sidecar(model.path, "draft") if is_auto else require_file(Path(option).expanduser())
     if path is None:
         nbytes = sum(tensor.nbytes for tensor in model.header.tensors.values())
-        # With experts each token reads other weights; what drafting gains there was never measured.
+        # Mixtures of experts read other weights for each token: the gain was never measured there.
         pays = nbytes >= MIN_DRAFTING_BYTES and not shape_of(model.header).n_expert
         return DraftChoice("lookup" if pays else "off", exactness)
     refusal = build_refusal() or find_mismatch(read_header(path), model.header)

@@ -1,4 +1,4 @@
-"""The files that a chat request names, read and checked before a model is loaded for nothing."""
+"""Read and check the files that a chat request names, before the model is loaded."""
 
 from __future__ import annotations
 
@@ -24,9 +24,7 @@ _MAX_TEXT_BYTES: Final = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class ChatInputs:
-    """The contents of --tools, --grammar (GBNF) and --json-schema; "" where an option was not
-    given.
-    """
+    """The contents of --tools, --grammar (GBNF) and --json-schema, empty if not given."""
 
     tools: tuple[Mapping[str, Any], ...] = ()
     grammar: str = ""
@@ -34,15 +32,15 @@ class ChatInputs:
 
 
 def read_inputs(request: ChatRequest) -> ChatInputs:
-    """Return the texts that `request` names; its images, audio files and encoder are checked only.
+    """Return the contents of the text files of `request`; its other files are only checked.
 
-    Raises FileMissing, BadMedia, or UsageError for a text that is none of its kind and for options
-    that exclude each other.
+    Raises FileMissing, BadMedia, or UsageError for a malformed text and for options that exclude
+    each other.
     """
     if request.json_schema and request.grammar:
         raise UsageError("--json-schema and --grammar exclude each other")
     if (request.json_schema or request.grammar) and request.think != "off":
-        raise UsageError("a grammar leaves no room for thoughts", hint="--think off")
+        raise UsageError("a grammar or schema cannot be used with --think", hint="--think off")
     if request.mmproj:
         require_file(request.mmproj.expanduser())
     for path in request.image:
@@ -60,8 +58,7 @@ def read_inputs(request: ChatRequest) -> ChatInputs:
 
 
 def find_conversation(request: ChatRequest) -> Conversation:
-    """Return the conversation to continue: the given one, the saved one of --resume, or an empty
-    one.
+    """Return the conversation to continue: that of the request, a saved one, or an empty one.
 
     Raises what load_chat raises.
     """
@@ -73,7 +70,7 @@ def find_conversation(request: ChatRequest) -> Conversation:
     return conversation
 
 
-def requested_media(request: ChatRequest) -> tuple[Media, ...]:
+def list_requested_media(request: ChatRequest) -> tuple[Media, ...]:
     """Return the images and audio files of the request, with absolute paths."""
     return (
         *(Media("image", path.expanduser().absolute()) for path in request.image),

@@ -19,23 +19,23 @@ if TYPE_CHECKING:
 def open_session(request: ChatRequest, reporter: Reporter) -> Iterator[ChatSession]:
     """Yield a session with the model loaded; the worker process ends with the block.
 
-    Raises what is wrong with the files of the request, and what preparing and loading the model
-    raise (prepare_model, EngineClient.open).
+    Raises what read_inputs, find_conversation, prepare_model, choose_draft, plan_chat and
+    EngineClient.open raise.
     """
     # The worker loads llama.cpp while this process imports the rest and reads the files.
     with EngineClient() as engine:
         from g4cli.host import read_host
         from g4cli.operations.chat.drafting import choose_draft
         from g4cli.operations.chat.inputs import find_conversation, read_inputs
-        from g4cli.operations.chat.plan import make_open_request, plan_chat, with_live_gpus
+        from g4cli.operations.chat.plan import make_open_request, plan_chat, replace_gpus
         from g4cli.operations.chat.session import ChatSession
         from g4cli.operations.models import prepare_model
 
         conversation, inputs = find_conversation(request), read_inputs(request)
         model = prepare_model(request.model, reporter, expand=request.expand)
         draft = choose_draft(request.draft, model, lambda: engine.hello().draft_refusal, reporter)
-        # Before the weights are loaded: they would count twice.
-        host = with_live_gpus(read_host(), engine.hello().devices)
+        # Free memory is read before the weights are loaded, which would count twice otherwise.
+        host = replace_gpus(read_host(), engine.hello().devices)
         plan = plan_chat(request, model, host, reporter, draft=draft.option)
         started = time.perf_counter()
         with reporter.progress(f"load {model.path.name}", unit="steps") as progress:

@@ -1,4 +1,4 @@
-"""Plan a chat before its weights are loaded: the context, and which layers go to the GPUs."""
+"""Plan a chat before the model is loaded: the context size, and which layers to offload."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ _DATA_SLACK: Final = 2 * GIB
 
 @dataclass(frozen=True, slots=True)
 class ChatPlan:
-    """How to load and what to open. `gpu_layers` is a number or "auto" (all).
+    """The context size, and how to load the model. `gpu_layers` is a number or "auto" (all).
 
-    `data_bytes`: the private memory that the model's process may have at most; 0: no limit is
-    known. `fits`: whether it fits by the estimate.
+    `data_bytes` is the most private memory that the model's process may have; 0 means no limit.
+    `fits` says whether the plan fits into memory by the estimate.
     """
 
     n_ctx: int
@@ -72,8 +72,8 @@ def plan_chat(
         lazy_ple=request.lazy_ple,
         use_extra_bufts=model.use_extra_bufts,
     )
-    # The encoder is loaded for the first image: it counts if the request has one or names the
-    # encoder.
+    # The encoder is loaded for the first image or audio file: it counts if the request has one or
+    # names the encoder.
     mmproj = request.mmproj or (
         find_encoder(model.path) if request.image or request.audio else None
     )
@@ -89,7 +89,8 @@ def plan_chat(
     options = replace(options, n_ctx=min(n_ctx, subject.shape.n_ctx_train))
     verdict = try_options(subject.shape, subject.tensors, options, memories).verdict
     if not verdict.fits:
-        reporter.warn(f"this may not fit: {verdict.reason} (g4 fit {shell_word(request.model)})")
+        command = f"g4 fit {shell_word(request.model)}"
+        reporter.warn(f"the model may not fit into memory: {verdict.reason} ({command})")
     is_free = request.gpu_layers == "auto" and request.device is None and not request.cpu_moe
     if not is_free or len(memories) == 1:
         data_bytes = 0
@@ -106,14 +107,14 @@ def _choose_context(
     memories: tuple[Memory, ...],
     reporter: Reporter,
 ) -> int:
-    """Return the number of tokens of --ctx, or the largest context that fits, with its reason said."""
+    """Return the context of --ctx, or the largest that fits; reports the reason of a choice."""
     most = subject.shape.n_ctx_train
     if request.ctx == "max":
         n_ctx = largest_context(subject.shape, subject.tensors, options, memories)
         reporter.say(
             f"context {n_ctx:,}: the largest that fits"
             if n_ctx
-            else "no context fits: the smallest is used"
+            else "no context size fits: the smallest is used"
         )
         return n_ctx or min(CONTEXTS[0], most)
     if request.ctx:
@@ -136,9 +137,7 @@ def _place_on_gpus(
     n_ctx: int,
     reporter: Reporter,
 ) -> ChatPlan:
-    """Return the plan with what fits the GPUs: all layers, all but the experts, or some of the
-    layers.
-    """
+    """Return the plan that offloads what fits: all layers, all but the experts, or some layers."""
     laid = place_layers(subject.shape, subject.tensors, options, memories)
     n_gpu_layers = laid.options.n_gpu_layers
     reporter.say(laid.reason)
@@ -150,9 +149,7 @@ def _place_on_gpus(
 def _limit_data(
     subject: Subject, options: Options, request: ChatRequest, model: LoadableModel
 ) -> int:
-    """Return the bytes of private memory beyond any need of this run, where a hostile file is
-    stopped.
-    """
+    """Return a limit of private memory in bytes that only a hostile file would exceed."""
     # /image may load the encoder later; a file that is not an encoder is reported then.
     if options.media is None and (mmproj := request.mmproj or find_encoder(model.path)):
         with suppress(G4Error):
@@ -192,8 +189,8 @@ def make_open_request(
     return Open(model.path, options, context, draft, plan.data_bytes)
 
 
-def with_live_gpus(host: HostFacts, devices: Sequence[DeviceFacts]) -> HostFacts:
-    """Return `host` with the GPUs among the devices that llama.cpp sees now."""
+def replace_gpus(host: HostFacts, devices: Sequence[DeviceFacts]) -> HostFacts:
+    """Return `host` with the GPUs among `devices`, those that llama.cpp sees now."""
     gpus = tuple(
         Gpu(d.name, d.description, d.total_bytes, d.free_bytes, unified=is_unified(d.kind))
         for d in devices

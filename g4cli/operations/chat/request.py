@@ -1,6 +1,4 @@
-"""What a chat is asked to do: the values of the options of `g4 chat`, without those about its
-display.
-"""
+"""The request of a chat: the options of `g4 chat`, without those that concern the display."""
 
 from __future__ import annotations
 
@@ -20,13 +18,14 @@ LazyPle: TypeAlias = Literal["auto", "on", "off"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatRequest:
-    """The model to open, how to run it, and how it is to answer.
+    """The model to load, how to run it, and how it should answer.
 
-    Sampling values that are None come from the model file, or are Gemma 4's own. `ctx` is a number
-    ("8192", "32k"), "max", or "" for the largest context that fits; `gpu_layers` a number or
-    "auto"; `draft` is auto, off, lookup or the path of a draft model; `max_tokens` 0 means no
-    limit, `threads` 0 as many as cores. `conversation` is the one to continue, before `resume` (the
-    name or file of a saved one). Each other field is the option of the same name.
+    Sampling parameters that are None come from the model file, or else are Gemma 4's own. `ctx` is
+    a number ("8192", "32k"), "max", or "" for the largest context that fits; `gpu_layers` is a
+    number or "auto"; `draft` is auto, off, lookup or the path of a draft model. `max_tokens` 0
+    means no limit, `threads` 0 all cores. `conversation` is the one to continue; it takes
+    precedence over `resume`, the name or file of a saved one. Each other field is the option of
+    the same name.
     """
 
     model: str
@@ -63,6 +62,6 @@ class ChatRequest:
 
     @property
     def sampling(self) -> dict[str, Any]:
-        """Return the sampling values that were given, by the names of the engine's Sampling."""
+        """The sampling parameters that were given, named as the fields of the engine's Sampling."""
         names = ("temp", "top_p", "top_k", "min_p", "repeat_penalty", "seed")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}

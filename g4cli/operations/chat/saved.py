@@ -1,7 +1,7 @@
-"""Conversations on the disk: each in a file of its own, so that none is lost to another.
+"""Save and load conversations: each in a file of its own, so that none overwrites another.
 
-The files lie in `state_dir()/chats`, readable by their user alone, named by when they began. The
-one written last is 'last'.
+The files are in `state_dir()/chats`, readable by their user only, and named by the time at which
+they began. "last" means the one that was written last.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _MOST_BYTES: Final = 64 << 20
 
 
 def chats_dir() -> Path:
-    """Return the folder of the conversations that g4 keeps by itself (not created)."""
+    """Return the folder of the automatically saved conversations; it may not exist yet."""
     return state_dir() / "chats"
 
 
-def chat_names() -> list[str]:
-    """Return the names of the kept conversations, the one written last first."""
+def list_chat_names() -> list[str]:
+    """Return the names of the automatically saved conversations, the newest first."""
     try:
         files = [path for path in chats_dir().iterdir() if path.suffix == _SUFFIX]
         files.sort(key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True)
@@ -39,26 +39,26 @@ def chat_names() -> list[str]:
     return [path.stem for path in files if not path.name.startswith(".")]
 
 
-def keep_chat(conversation: Conversation) -> None:
-    """Write the conversation to its file; a new one gets its name here. One without turns is not written.
+def autosave_chat(conversation: Conversation) -> None:
+    """Write a conversation that has turns to its own file; a new one gets its name here.
 
     Raises UsageError or NoSpace.
     """
     if not conversation.turns:
         return
     if not conversation.name:
-        conversation.name = _new_name()
+        conversation.name = _reserve_name()
     save_chat(conversation, chats_dir() / f"{conversation.name}{_SUFFIX}")
 
 
 def save_chat(conversation: Conversation, path: Path) -> None:
-    """Write the conversation to `path`, whole or not at all, readable by the user alone."""
+    """Write the conversation to `path`, completely or not at all, readable by the user only."""
     with atomic_file(path, mode=0o600) as file:
         file.write(conversation.to_text().encode("utf-8", "surrogateescape"))
 
 
 def may_replace(path: Path) -> bool:
-    """Return whether nothing but a saved chat would be lost if `path` were written.
+    """Return whether `path` is free or a saved chat, so that nothing else would be overwritten.
 
     Raises UsageError if its folder does not exist.
     """
@@ -69,34 +69,35 @@ def may_replace(path: Path) -> bool:
     if not path.exists():
         return True
     try:
-        Conversation.from_text(_text_of(path))
+        Conversation.from_text(_read_chat_text(path))
     except (BadFile, UsageError):
         return False
     return True
 
 
 def load_chat(wanted: Path) -> Conversation:
-    """Return the conversation in the file `wanted`, or the kept one of that name; 'last' is the newest.
+    """Return the saved conversation of the name `wanted`, or the one in that file.
 
-    A kept one goes on in its own file. Raises FileMissing, UsageError or BadFile.
+    "last" is the newest. A conversation that was saved automatically continues in its own file.
+    Raises FileMissing, UsageError or BadFile.
     """
-    names = chat_names()
+    names = list_chat_names()
     name = str(wanted)
     if name == LAST:
         if not names:
             raise FileMissing(chats_dir(), hint="g4 chat")
         name = names[0]
     if name in names:
-        conversation = Conversation.from_text(_text_of(chats_dir() / f"{name}{_SUFFIX}"))
+        conversation = Conversation.from_text(_read_chat_text(chats_dir() / f"{name}{_SUFFIX}"))
         conversation.name = name
         return conversation
     try:
-        return Conversation.from_text(_text_of(wanted.expanduser()))
+        return Conversation.from_text(_read_chat_text(wanted.expanduser()))
     except FileMissing as err:
         raise FileMissing(wanted, hint="g4 chat --resume list") from err
 
 
-def _text_of(path: Path) -> str:
+def _read_chat_text(path: Path) -> str:
     size = require_file(path).stat().st_size
     if size > _MOST_BYTES:
         raise UsageError(f"{path} is too large ({size_text(size)})")
@@ -104,20 +105,17 @@ def _text_of(path: Path) -> str:
         return file.read(_MOST_BYTES).decode("utf-8", "replace")
 
 
-def _new_name() -> str:
-    """Return a name that no other conversation has or gets: an empty file holds its place."""
+def _reserve_name() -> str:
+    """Return a new name, reserved by an empty file so that no other process takes it."""
     folder = chats_dir()
     began = time.strftime("%Y-%m-%d-%H%M%S")
     try:
         make_folder(folder, private=True)
         for number in range(1, 1000):
             name = began if number == 1 else f"{began}-{number}"
+            path = folder / f"{name}{_SUFFIX}"
             try:
-                os.close(
-                    os.open(
-                        folder / f"{name}{_SUFFIX}", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600
-                    )
-                )
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
             except FileExistsError:
                 continue
             return name
@@ -125,4 +123,4 @@ def _new_name() -> str:
         raise UsageError(
             f"{folder} cannot be written: {err.strerror}", hint="export G4_HOME=FOLDER"
         ) from err
-    raise UsageError(f"{folder} takes no more names", hint=shell_command("ls", folder))
+    raise UsageError(f"{folder} has too many chats", hint=shell_command("ls", folder))

@@ -1,4 +1,4 @@
-"""A conversation with a loaded model: it asks, encodes images and audio, and answers turn by turn."""
+"""A conversation with a loaded model: encode images and audio, and answer turn by turn."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _CLOSE_THOUGHT: Final = "\n<channel|>"
 
 
 class View(Protocol):
-    """Shows the events of a turn and, before them, the progress of encoding and prompt processing."""
+    """Shows the progress of encoding and prompt processing, then the events of a turn."""
 
     def show_waiting(self) -> None:
         """The prompt was handed to the model."""
@@ -48,15 +48,15 @@ class View(Protocol):
         """`done` of `total` prompt tokens are evaluated: a `Progress`."""
 
     def show(self, event: TurnEvent) -> None:
-        """The next event of the turn."""
+        """An event of the turn, in order."""
 
 
 class ChatSession:
     """Holds the engine and the conversation; `run_turn` answers the last question.
 
-    `think` is the level of thinking of the next answers, a key of THOUGHT_TOKENS. `load_s`: seconds
-    that loading the model took. Making one compiles the JSON schema of the request and chooses the
-    chat template: raises UsageError or BadFile.
+    `think` is the level of thinking of the next answers, a key of THOUGHT_TOKENS. `load_s` is how
+    many seconds it took to load the model. The constructor compiles the JSON schema of the request
+    and chooses the chat template; it raises UsageError or BadFile.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class ChatSession:
 
     @property
     def has_grammar(self) -> bool:
-        """Return whether answers must obey a grammar or a JSON schema."""
+        """Whether answers are constrained by a grammar or a JSON schema."""
         return self._grammar is not None
 
     def _compile_schema(self, json_schema: str) -> str:
@@ -114,9 +114,7 @@ class ChatSession:
             self.engine.reopen(progress)
 
     def require_encoder(self) -> None:
-        """Load the encoder of images and audio, once. Raises UsageError if none is known for this
-        model.
-        """
+        """Load the encoder of images and audio, once. Raises UsageError if there is none."""
         self._ensure_engine()
         if self.engine.has_media:
             return
@@ -124,7 +122,8 @@ class ChatSession:
         mmproj = self.request.mmproj or find_encoder(path)
         if mmproj is None:
             raise UsageError(
-                f"there is no encoder for images and audio beside {path.name}", hint="--mmproj FILE"
+                f"no encoder for images and audio was found in the folder of {path.name}",
+                hint="--mmproj FILE",
             )
         self.engine.attach_media(
             MediaOptions(
@@ -135,10 +134,10 @@ class ChatSession:
         )
 
     def encode_media(self, media: Sequence[Media], view: View) -> list[Encoded] | None:
-        """Return the encoded `media`, in order, or None if Ctrl-C stopped it. Known ones are not
-        encoded again.
+        """Return the encoded `media`, in order, or None if Ctrl-C stopped it.
 
-        Raises FileMissing, BadMedia or what EngineClient.encode raises.
+        The engine remembers what it has encoded. Raises FileMissing, BadMedia or what
+        EngineClient.encode raises.
         """
         encoded = []
         with self.engine.ctrl_c.listening():
@@ -152,16 +151,15 @@ class ChatSession:
         return encoded
 
     def run_turn(self, view: View) -> Reply:
-        """Return the answer to the last question, which the conversation keeps; `view` shows its
-        events.
+        """Return the answer to the last question and add it to the conversation; `view` shows it.
 
-        Ctrl-C ends it with what there is. Raises ContextFull, BadMedia, or RuntimeFailed if
-        llama.cpp fails; if the worker has ended, the question is kept with an empty answer and can
-        be asked again.
+        After Ctrl-C it is what was generated so far. Raises ContextFull, BadMedia, or RuntimeFailed
+        if llama.cpp fails. If the worker has ended, the question is kept with an empty answer and
+        can be asked again.
         """
         try:
             with self.engine.ctrl_c.listening():
-                reply = self._answer(view)
+                reply = self._answer_question(view)
         except Interrupted:
             reply = Reply.interrupted()
         except G4Error:
@@ -171,7 +169,7 @@ class ChatSession:
         self.conversation.answer(reply.message())
         return reply
 
-    def _answer(self, view: View) -> Reply:
+    def _answer_question(self, view: View) -> Reply:
         self._ensure_engine()
         media = [medium for turn in self.conversation.messages() for medium in turn.media]
         if media:
@@ -187,10 +185,8 @@ class ChatSession:
             policy=self.request.on_overflow,
             n_ctx_most=self.engine.loaded.n_ctx_train,
         )
-        if fitted.dropped_turns:
-            self._reporter.warn(
-                f"the context is full: the oldest {fitted.dropped_turns} turns were left out of the prompt"
-            )
+        if n := fitted.dropped_turns:
+            self._reporter.warn(f"the context is full: the prompt omits the oldest {n} turns")
         options = TurnOptions(
             max_tokens=self.request.max_tokens,
             stop_on_loop=self.request.stop_on_loop,
@@ -206,7 +202,7 @@ class ChatSession:
         return reply
 
     def _report_pieces(self, media: Sequence[Media], encoded: Sequence[Encoded]) -> None:
-        """Say which audio files of the last question are too long to be encoded in one piece."""
+        """Report which audio files of the last question are too long to be encoded in one piece."""
         first = len(media) - len(self.conversation.turns[-1].media)
         for medium, result in zip(media[first:], encoded[first:], strict=True):
             if result.n_pieces > 1:

@@ -1,4 +1,4 @@
-"""What fits when a model does not: the next best choice, as a sentence with the command to type."""
+"""Find what fits when a model does not: the next best choice, with the command to type."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def find_alternative(
 
 
 def _list_savings(subject: Subject, options: Options) -> Iterator[tuple[str, str, Options]]:
-    """Yield what can be saved, the option for it, and the options with it."""
+    """Yield ways to save memory: description, command-line option, and the changed options."""
     if subject.shape.n_embd_per_layer and not options.lazy_ple:
         description = "the per-layer embeddings on the disk (about a tenth slower)"
         yield description, "--lazy-ple on", replace(options, lazy_ple=True)

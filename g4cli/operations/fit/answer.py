@@ -1,4 +1,4 @@
-"""The steps of `g4 fit`: subject, machine, options, plan, and the answer made of them."""
+"""Answer `g4 fit`: find subject, machine and options, plan, and collect the answer."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class FitAnswer:
     """Whether a model fits a machine, and what follows from it.
 
     `ranking` is None for a file that is not in the registry. `verification` holds llama.cpp's own
-    figures where they were asked for (verification.compare_with_llama_cpp). `library` is the
+    figures if the request has `verify` (verification.compare_with_llama_cpp). `library` is the
     version of the installed llama-cpp-python, "" if there is none. `alternative` says what fits
     instead, "" if the model fits or nothing does.
     """
@@ -59,7 +59,7 @@ def answer_fit(request: FitRequest, reporter: Reporter) -> FitAnswer:
     check_options(subject.shape, options)
     choose = request.ctx if isinstance(request.ctx, str) else "given"
     plan = plan_fit(subject.shape, subject.tensors, options, machine.memories, choose=choose)
-    # Types are compared with the context that was asked for, or one that most people need.
+    # Types are compared at the requested context, or at one that is enough for most uses.
     n_ctx = plan.options.n_ctx if request.ctx != "auto" else min(plan.options.n_ctx, COMMON_CTX)
     ranking = rank_model_types(subject, options, machine.memories, machine.host, n_ctx)
     library = engine_version() or ""

@@ -1,4 +1,4 @@
-"""Speculative decoding as the estimator counts it: rows of logits, and a draft model."""
+"""Add to the options of the estimate what speculative decoding needs: logits, a draft model."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from g4cli.store.models import find_sidecar
 
 
 def find_draft_file(subject: Subject, draft: str) -> Path | None:
-    """Return the file of the draft model that the option `draft` means, or None.
+    """Return the draft model's file for the value `draft` of --draft, or None.
 
-    "auto" and "network" mean the one pulled with the model. Raises FileMissing.
+    "auto" and "network" mean the one that was pulled with the model. Raises FileMissing.
     """
     if draft in ("off", "lookup"):
         return None
@@ -29,11 +29,11 @@ def find_draft_file(subject: Subject, draft: str) -> Path | None:
 
 
 def add_drafting(options: Options, subject: Subject, draft: str) -> Options:
-    """Return `options` with the speculative decoding that the option `draft` of `g4 chat` means.
+    """Return `options` with the speculative decoding that the value `draft` of --draft selects.
 
-    "auto" is the draft model pulled with the model, else prompt lookup, except for small models and
-    mixtures of experts, where it does not pay. "network" is the draft model that is published for a
-    model of the registry. Raises FileMissing, BadGGUF or UsageError.
+    "auto" is the draft model that was pulled with the model, else prompt lookup, except for small
+    models and mixtures of experts, where it does not pay. "network" is the draft model that is
+    published for a model of the registry. Raises FileMissing, BadGGUF or UsageError.
     """
     drafting = replace(options, n_draft=N_DRAFT)
     if draft in ("off", "lookup"):
@@ -48,8 +48,8 @@ def add_drafting(options: Options, subject: Subject, draft: str) -> Options:
     shape = draft_shape_of(header)
     if shape.n_embd_out != subject.shape.n_embd:
         raise UsageError(
-            f"{path.name} drafts for a hidden size of {shape.n_embd_out}; {subject.name} has "
-            f"{subject.shape.n_embd}",
+            f"{path.name} is a draft model for a hidden size of {shape.n_embd_out}; "
+            f"{subject.name} has {subject.shape.n_embd}",
             hint="--draft lookup",
         )
     return replace(drafting, draft=Draft(shape, tuple(header.tensors.values())))
@@ -60,7 +60,7 @@ def _describe_published_draft(subject: Subject) -> Draft:
     if model is None or model.draft_shape is None:
         raise UsageError(
             f"no draft model is known for {subject.name}",
-            hint="--draft FILE for a draft model of your own, or --draft lookup",
+            hint="--draft FILE with the file of a draft model, or --draft lookup",
         )
     kind = model.drafts[0].type if model.drafts else "q8_0"
     return Draft(model.draft_shape, choose_types(draft_tensors(model.draft_shape), Recipe(kind)))

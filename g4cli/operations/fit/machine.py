@@ -1,4 +1,4 @@
-"""The machine that `g4 fit` judges for: this one, or one that the user describes."""
+"""The machine for which `g4 fit` plans: this one, or one that the user describes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MAX_GPUS: Final = 16
 class Machine:
     """Facts and devices of a machine.
 
-    `description` is how a sentence names it: "this machine", or "a machine with 8.00 GiB".
+    `description` names it in sentences: "this machine", or "a machine with 8.00 GiB".
     """
 
     host: HostFacts

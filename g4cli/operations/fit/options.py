@@ -1,4 +1,4 @@
-"""From a request and a machine to the options and devices that the estimator takes."""
+"""Make the options and devices of the estimate from a request and a machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The types of a model, judged for a machine: the ranking and the matrix of `g4 fit`."""
+"""Rank the types of one model, or of all models, for a machine."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from g4cli.operations.fit.drafting import add_drafting
 from g4cli.operations.fit.options import make_run_options
 from g4cli.operations.fit.subject import Subject, describe_model
 
-# One type for each step of size: what people choose between. The others are between two of these,
-# and each would cost every `g4 fit` ten milliseconds more.
+# One type for each step of size. Each further type, between two of these, would cost every `g4 fit`
+# ten milliseconds.
 RANKED: Final = ("bf16", "q8_0", "q6_k", "q4_k_m", "q4_0", "q3_k_m")
 
 

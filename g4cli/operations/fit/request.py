@@ -1,4 +1,4 @@
-"""What `g4 fit` is asked: the settings of a run, and the machine to judge them for."""
+"""The request of `g4 fit`: the settings of a run, and the machine to plan for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The network that `g4 fit` estimates, found by name, path or address: shape and typed tensors."""
+"""Find the network that `g4 fit` estimates, by name, path or address: its shape and tensors."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ _HEADER_TOLERANCE: Final = 1 << 16
 class Subject:
     """A network to estimate.
 
-    `path` is its file, None where only the registry or the hub describes it; `source` says in words
-    which of them does. `model` is its name in the registry, None for a plain file; `published` says
-    which file `g4 pull` would fetch, "" if none is known. `unlisted_bytes` is by how much the
-    weights of the published file exceed those of `tensors` (negative: fall short of), where the
-    publisher mixes types in another way than g4's recipe.
+    `path` is its file, None where only the registry or the hub describes it; `source` names the
+    origin of the description. `model` is its name in the registry, None for a plain file;
+    `published` says which file `g4 pull` would fetch, "" if none is known. `unlisted_bytes` is how
+    many bytes larger (negative: smaller) the weights of the published file are than `tensors`,
+    where the publisher's mixture of types differs from g4's recipe.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Subject:
 
     @property
     def weight_bytes(self) -> int:
-        """Return the bytes of all weights in the file."""
+        """The bytes of all weights in the file."""
         return sum(t.nbytes for t in self.tensors) + self.unlisted_bytes
 
 
@@ -89,9 +89,7 @@ def make_subject(path: Path, header: Header) -> Subject:
     header = expanded_header(header)
     shape = shape_of(header)
     if not header.tensors:
-        raise BadGGUF(
-            path, "a vocabulary without weights: nothing to estimate", hint="g4 fit MODEL"
-        )
+        raise BadGGUF(path, "it has a vocabulary but no weights", hint="g4 fit MODEL")
     return Subject(path.name, shape, tuple(header.tensors.values()), source, path)
 
 
@@ -100,7 +98,7 @@ def read_hub_subject(address: str) -> Subject:
 
     Raises NotFound, NetworkError, BadGGUF or UsageError.
     """
-    # A name or a file needs nothing of the hub, which takes long to load.
+    # Imported here, since the hub's modules take long to load and most subjects do not need them.
     from g4cli.hub.address import parse_address
     from g4cli.hub.client import Hub
     from g4cli.hub.header import remote_header

@@ -1,4 +1,4 @@
-"""llama.cpp's own memory figures compared with g4's estimate: `g4 fit --verify`."""
+"""Compare g4's estimate with llama.cpp's own memory figures, for `g4 fit --verify`."""
 
 from __future__ import annotations
 

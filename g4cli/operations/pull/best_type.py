@@ -1,4 +1,4 @@
-"""The best type of a model for this machine, for `g4 pull --fit`; `g4 fit` recommends the same."""
+"""Choose the best type of a model for this machine, for `g4 pull --fit`, as `g4 fit` does."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from g4cli.operations.fit.options import list_memories, make_run_options
 from g4cli.operations.fit.ranking import RANKED, rank_model_types
 from g4cli.operations.fit.subject import describe_model
 
-# A type that fits with the first context is preferred to one that fits only with the next.
+# A type that fits with a longer context is preferred to one that fits only with a shorter one.
 _CONTEXTS: Final = (32768, 8192, 4096)
 
 
 def choose_best_type(text: str) -> tuple[str, str]:
-    """Return `MODEL:TYPE`, the published type to take on this machine, and the reason.
+    """Return `MODEL:TYPE` with the best published type for this machine, and the reason.
 
-    Raises UnknownModel, UsageError (a type was given already), NoMemory if none fits.
+    Raises UnknownModel, UsageError if `text` has a type, NoMemory if no type fits.
     """
     ref = parse_name(text)
     name = ref.model.name
     if ref.chosen:
         raise UsageError(
-            f"{text} names a type already; --fit chooses one",
+            f"{text} already names a type, and --fit chooses one",
             hint=shell_command("g4", "pull", name, "--fit"),
         )
     for n_ctx in sorted({min(n, ref.model.shape.n_ctx_train) for n in _CONTEXTS}, reverse=True):

@@ -1,4 +1,4 @@
-"""What a plan is made from: the files of the store, and the repositories of the hub."""
+"""What a PullPlan is based on: the files in the store, and the repositories of the hub."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from g4cli.store.verify import is_intact
 
 
 class PullFacts(Protocol):
-    """Answers the questions of plan_pull. A test answers them from lists."""
+    """What plan_pull needs to know. Tests implement it with lists."""
 
     def list_entries(self, name: str) -> Sequence[Entry]:
-        """Return the files that the store has of the model `name`."""
+        """Return the files of the model `name` in the store."""
 
     def is_intact(self, entry: Entry) -> bool:
         """Return whether the file of `entry` is what it was when it was recorded."""
@@ -30,22 +30,22 @@ class PullFacts(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HubAndStore:
-    """The store and the hub as they are now; offline, the Hugging Face cache instead of the hub."""
+    """The current store and hub; offline, the Hugging Face cache takes the place of the hub."""
 
     hub: Hub
     reporter: Reporter
     progress: Progress
 
     def list_entries(self, name: str) -> Sequence[Entry]:
-        """Return the files that the store has of the model `name`."""
+        """Return the files of the model `name` in the store."""
         return list_entries(name)
 
     def is_intact(self, entry: Entry) -> bool:
-        """Return whether the file of `entry` is what it was; it is hashed if its times changed."""
+        """Return whether the file of `entry` is unchanged; it is hashed if its times differ."""
         return is_intact(entry, progress=self.progress)
 
     def list_repository(self, repo: str, revision: str | None = None) -> Repository:
-        """Return a repository at the commit that `revision` (default: main) means now.
+        """Return a repository at the current commit of `revision` (default: main).
 
         Raises NetworkError, NotFound or BadFile.
         """

@@ -1,4 +1,4 @@
-"""What `g4 pull` will do, decided before anything is written.
+"""Plan what `g4 pull` will do, before anything is written.
 
 tiny                           converted from the checkpoint inside the package
 a path                         a GGUF is linked, a checkpoint folder converted
@@ -41,9 +41,9 @@ PullKind: TypeAlias = Literal["keep", "bundled", "local", "fetch", "convert", "q
 
 @dataclass(frozen=True, slots=True)
 class PlannedFile:
-    """A file of the hub and where it goes; `known` is set if the very same file is there already.
+    """A file on the hub and its target path; `known` is set if the target is already that file.
 
-    `type_name` is recorded as its type, "" leaves that to its header.
+    `type_name` is recorded as its type; if it is "", the type is taken from the file's header.
     """
 
     repository: Repository
@@ -55,18 +55,18 @@ class PlannedFile:
 
 @dataclass(frozen=True, slots=True)
 class PullPlan:
-    """How a model comes onto this disk. Plans are values: nothing has been done yet.
+    """How to get a model onto this disk: a value, nothing has been done yet.
 
-    kind        what happens                                     what it needs
-    keep        nothing: the model is here                       entry
+    kind        what happens                                     which fields are used
+    keep        nothing: the model is on this disk               entry
     bundled     the checkpoint of the package is converted       name, type
     local       a path is linked or converted                    path; name, "" for its own
     fetch       files are downloaded                             files, sidecars
     convert     a checkpoint is downloaded (files), converted    target, type, origin
     quantize    another plan (source) is run, its file quantized target, type
 
-    `reasons` says in words why it is done so. `origin` is what a converted file is recorded as made
-    from. `restart` discards what an earlier run has left.
+    `reasons` explain the choice to the user. `origin` is recorded as the source of a converted
+    file. `restart` discards what an earlier run has left.
     """
 
     kind: PullKind
@@ -84,12 +84,12 @@ class PullPlan:
 
     @property
     def label(self) -> str:
-        """What the model is called while it is pulled: `e2b:q4_0`."""
+        """The name shown with progress, such as `e2b:q4_0`."""
         return str(self.path) if self.path else f"{self.name}:{self.type}".removesuffix(":")
 
 
 def plan_pull(text: str, options: PullOptions, facts: PullFacts) -> PullPlan:
-    """Return how the model that `text` names comes onto this disk.
+    """Return the plan to get the model that `text` names onto this disk.
 
     Raises UnknownModel, UsageError, NotFound, NetworkError or BadFile.
     """
@@ -111,7 +111,7 @@ def plan_pull(text: str, options: PullOptions, facts: PullFacts) -> PullPlan:
 
 
 def plan_checkpoint(address: str, facts: PullFacts) -> tuple[PlannedFile, ...]:
-    """Return the files of the checkpoint at hf:OWNER/REPO[@REVISION], and where they go.
+    """Return the files of the checkpoint at hf:OWNER/REPO[@REVISION], with their target paths.
 
     Raises UsageError, NotFound, NetworkError or BadFile.
     """
@@ -180,7 +180,7 @@ class _Planner:
         return self._plan_fetch(repository, name, type_name)
 
     def _plan_made(self, ref: ModelRef) -> PullPlan:
-        """Return the plan for a type that nobody publishes: made from the best source that is."""
+        """Return the plan for an unpublished type: made from BF16, or else from the checkpoint."""
         name, model = ref.model.name, ref.model
         target = store_path(name, f"{name}-{ref.type.upper()}.gguf")
         from_type = model.find_published("bf16") is not None
@@ -222,7 +222,7 @@ class _Planner:
     def _plan_fetch(
         self, repository: Repository, name: str, type_name: str, model: Model | None = None
     ) -> PullPlan:
-        """Return the plan for one type of a repository, with the sidecars that are wanted."""
+        """Return the plan to download one type of a repository and the requested sidecars."""
         parts = pick_model(repository.repo, repository.files, type_name)
         files = [self._plan_file(name, repository, part, type_name) for part in parts]
         return self._make_fetch_plan(
@@ -250,7 +250,7 @@ class _Planner:
     def _plan_file(
         self, name: str, repository: Repository, file: RemoteFile, type_name: str = ""
     ) -> PlannedFile:
-        """Return where `file` goes, and whether it must be downloaded (again)."""
+        """Return the target path of `file`, and whether it must be downloaded (again)."""
         target = store_path(name, file.name)
         planned = PlannedFile(repository, file, target, type_name)
         known = next((e for e in self.facts.list_entries(name) if e.path == target), None)
@@ -267,7 +267,7 @@ class _Planner:
     def _plan_sidecars(
         self, name: str, model: Model | None, repository: Repository
     ) -> list[PlannedFile]:
-        """Return what is wanted with the model and not here yet: the mmproj, the draft model.
+        """Return the requested sidecars that are not on this disk: mmproj and draft model.
 
         They come from the model's repository, or else from those that the registry names.
         """
@@ -310,7 +310,7 @@ def _plan_nothing(entry: Entry, *reasons: str) -> PullPlan:
 
 
 def _list_checkpoint_files(repository: Repository) -> tuple[PlannedFile, ...]:
-    """Return the files of a checkpoint; they stay in g4's cache until the user removes them."""
+    """Return the files of a checkpoint, with target paths in g4's cache."""
     folder = cache_dir() / "checkpoints" / repository.repo.replace("/", "--")
     return tuple(
         PlannedFile(repository, file, folder / repository.commit[:12] / file.name)
@@ -319,7 +319,7 @@ def _list_checkpoint_files(repository: Repository) -> tuple[PlannedFile, ...]:
 
 
 def _is_folder(text: str) -> bool:
-    """Return whether `text` names a folder on this disk and no model: "./" may be left out."""
+    """Return whether `text` is a folder and not the name of a model: "./" may be omitted."""
     try:
         parse_name(text)
     except UnknownModel:

@@ -1,4 +1,4 @@
-"""What `g4 pull` is asked for, besides the model."""
+"""The options of `g4 pull`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from dataclasses import dataclass
 class PullOptions:
     """The options of `g4 pull`. The defaults are those of the command line.
 
-    `name` is what a local file or folder is to be called (None: by its own name). `offline` uses no
-    network; `no_update` uses it only if the model is not on this disk; `restart` discards what was
-    downloaded or made before. `mmproj` and `draft` tell whether these are wanted with the model.
+    `name` is the name in the store for a local file or folder (None: its own name). `offline` uses
+    no network; `no_update` uses it only if the model is not on this disk; `restart` discards what
+    was downloaded or made before. `mmproj` and `draft` request these files with the model.
     """
 
     name: str | None = None

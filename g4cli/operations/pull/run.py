@@ -31,7 +31,10 @@ from g4cli.store.models import select_unfinished
 
 
 def pull_model(text: str, options: PullOptions, reporter: Reporter) -> Pulled:
-    """Return the model `text`, on this disk. Raises what plan_pull and run_pull raise."""
+    """Get the model that `text` names onto this disk and return it.
+
+    Raises what plan_pull and run_pull raise.
+    """
     hub = Hub(HubOptions.from_environment(offline=options.offline))
     with reporter.progress(f"look up {text}", unit="files") as progress:
         plan = plan_pull(text, options, HubAndStore(hub, reporter, progress))
@@ -39,7 +42,7 @@ def pull_model(text: str, options: PullOptions, reporter: Reporter) -> Pulled:
 
 
 def fetch_checkpoint(address: str, reporter: Reporter) -> Path:
-    """Return a folder with the checkpoint at hf:OWNER/REPO[@REVISION], downloaded.
+    """Download the checkpoint at hf:OWNER/REPO[@REVISION] and return its folder.
 
     Raises what plan_checkpoint and fetch_file raise.
     """
@@ -50,7 +53,7 @@ def fetch_checkpoint(address: str, reporter: Reporter) -> Path:
 
 
 def run_pull(plan: PullPlan, hub: Hub, reporter: Reporter) -> Pulled:
-    """Return the model of `plan`, on this disk. An interrupted plan can be run again to resume.
+    """Carry out `plan` and return the model. An interrupted plan can be run again to resume.
 
     Raises NetworkError, NotFound, BadFile, HashMismatch, NoSpace, UsageError or Interrupted.
     """
@@ -80,7 +83,7 @@ class _Run:
     def fetch_checkpoint_files(
         self, files: tuple[PlannedFile, ...], *, restart: bool = False
     ) -> Path:
-        """Return the folder of a checkpoint, its `files` downloaded one after the other."""
+        """Download the `files` of a checkpoint one after the other and return its folder."""
         for planned in files:
             fetch_file(
                 self.hub,
@@ -133,12 +136,12 @@ class _Run:
         return Pulled(entry, True)
 
     def _fetch_files(self, plan: PullPlan) -> Pulled:
-        """Return the model in the first of the plan's files, all of them downloaded at once."""
+        """Download the plan's files at the same time and return the model in the first of them."""
         wanted = [*plan.files, *plan.sidecars]
         arrived = {part.file: part.have_bytes for part in select_unfinished(plan.name)}
         absent = sum(p.file.nbytes for p in wanted if not p.target.is_file())
         require_space(wanted[0].target.parent, absent - sum(arrived.values()))
-        for planned in wanted:  # the bars in this order, the model first
+        for planned in wanted:  # progress bars in this order, the model first
             if planned.known is None:
                 name = planned.file.name
                 self.progress(arrived.get(name, 0), planned.file.nbytes, name)
@@ -174,5 +177,5 @@ class _Run:
         return entry, fetched.origin != "here"
 
     def _label_progress(self, label: str) -> Progress:
-        """Return the progress of one job under its own label, whatever its parts are called."""
+        """Return a progress that shows every part of one job under the label `label`."""
         return lambda done, total, _: self.progress(done, total, label)

@@ -14,7 +14,7 @@ from g4cli.core.template_child import TEMPLATE_KEY, render_template
 from g4cli.fit import COMMON_CTX
 from g4cli.host import HostFacts, read_host
 from g4cli.operations.chat.drafting import choose_draft
-from g4cli.operations.chat.plan import make_open_request, plan_chat, with_live_gpus
+from g4cli.operations.chat.plan import make_open_request, plan_chat, replace_gpus
 from g4cli.operations.chat.request import ChatRequest
 from g4cli.operations.fit.options import find_encoder
 from g4cli.operations.models import LoadableModel, prepare_model
@@ -72,7 +72,7 @@ class ModelOpener:
         n_parallel = options.parallel or 1
         option = "off" if options.draft == "auto" and n_parallel > 1 else options.draft
         draft = choose_draft(option, model, lambda: hello.draft_refusal, self._reporter)
-        host = with_live_gpus(self._subtract_mapped(read_host(), others), hello.devices)
+        host = replace_gpus(self._subtract_mapped(read_host(), others), hello.devices)
         plan = plan_chat(request, model, host, self._reporter, draft=draft.option)
         least = min(COMMON_CTX, shape_of(model.header).n_ctx_train)
         if others and (not plan.fits or (not options.ctx and plan.n_ctx < least)):

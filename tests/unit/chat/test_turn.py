@@ -235,10 +235,10 @@ class TestConversation:
 
     def test_dropping_the_oldest_keeps_the_last_question(self) -> None:
         conversation = self.full()
-        conversation.drop_until(lambda _: False)
+        conversation.drop_oldest_until(lambda _: False)
         assert [m.content for m in conversation.messages()] == ["rules", "c", "d"]
         assert len(conversation.turns) == 6, "nothing is forgotten"
-        conversation.drop_until(lambda _: False)
+        conversation.drop_oldest_until(lambda _: False)
         assert conversation.n_dropped == 4
         conversation.undo()
         conversation.undo()

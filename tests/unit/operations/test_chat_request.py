@@ -11,7 +11,7 @@ import pytest
 from g4cli.chat import Conversation
 from g4cli.cli.commands.chat import chat
 from g4cli.core.errors import FileMissing, UsageError
-from g4cli.operations.chat.inputs import find_conversation, read_inputs, requested_media
+from g4cli.operations.chat.inputs import find_conversation, list_requested_media, read_inputs
 from g4cli.operations.chat.request import ChatRequest
 
 
@@ -43,7 +43,7 @@ def test_texts_are_read(tmp_path: Path) -> None:
     assert read_inputs(ChatRequest(model="tiny", json_schema=schema)).json_schema
     with pytest.raises(UsageError, match="exclude each other"):
         read_inputs(ChatRequest(model="tiny", grammar=grammar, json_schema=schema))
-    with pytest.raises(UsageError, match="no room for thoughts"):
+    with pytest.raises(UsageError, match="cannot be used with --think"):
         read_inputs(ChatRequest(model="tiny", grammar=grammar, think="on"))
 
 
@@ -63,5 +63,5 @@ def test_the_conversation_to_continue() -> None:
 def test_media_have_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     request = ChatRequest(model="tiny", image=[Path("a.png")], audio=[Path("b.wav")])
-    found = [(medium.kind, medium.path) for medium in requested_media(request)]
+    found = [(medium.kind, medium.path) for medium in list_requested_media(request)]
     assert found == [("image", tmp_path / "a.png"), ("audio", tmp_path / "b.wav")]

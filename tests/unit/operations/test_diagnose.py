@@ -58,7 +58,7 @@ def test_a_repaired_copy_and_a_bug_report_are_written(broken: Path, tmp_path: Pa
     assert reporter.messages == [f"report written to {report}"]
     assert [label for label, _ in reporter.jobs] == [
         "examine broken.gguf",
-        "writing copy.gguf",
+        "write copy.gguf",
         "examine copy.gguf",
     ]
 

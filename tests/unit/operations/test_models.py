@@ -37,8 +37,8 @@ def test_an_sfp8_archive_is_expanded_once(tmp_path: Path) -> None:
     model = prepare_model(str(archive), reporter)
     assert model.path.parent == cache_dir() / "expanded"
     assert model.header.architecture == read_header(model.path).architecture == "gemma4"
-    assert "is an SFP8 archive; llama.cpp runs its BF16 copy" in reporter.messages[0]
-    assert reporter.jobs == [("expand tiny-sfp8.gguf for llama.cpp, once", "bytes")]
+    assert "is an SFP8 archive; llama.cpp runs a BF16 copy" in reporter.messages[0]
+    assert reporter.jobs == [("expand tiny-sfp8.gguf, only once", "bytes")]
     assert reporter.steps
     again = RecordingReporter()
     assert prepare_model(str(archive), again).path == model.path

@@ -14,7 +14,7 @@ import pytest
 from g4cli.core.gguf import read_header
 from g4cli.core.units import GIB
 from g4cli.host import Gpu, GpuList, HostFacts
-from g4cli.operations.chat.plan import ChatPlan, plan_chat, with_live_gpus
+from g4cli.operations.chat.plan import ChatPlan, plan_chat, replace_gpus
 from g4cli.operations.chat.request import ChatRequest
 from g4cli.operations.models import LoadableModel
 from g4cli.runtime.engine.messages import DeviceFacts
@@ -130,7 +130,7 @@ def test_experts_stay_behind_first(files: dict[str, LoadableModel]) -> None:
 def test_what_does_not_fit_is_opened_with_a_warning(files: dict[str, LoadableModel]) -> None:
     reporter = RecordingReporter()
     assert plan(files["26b"], machine(8 * GIB), reporter, ctx="256k").n_ctx == 262_144
-    assert reporter.warnings[0].startswith("this may not fit: ")
+    assert reporter.warnings[0].startswith("the model may not fit into memory: ")
     assert reporter.warnings[0].endswith("(g4 fit it)")
 
 
@@ -143,7 +143,7 @@ def test_the_largest_context(files: dict[str, LoadableModel]) -> None:
 
 def test_gpus_are_seen_live() -> None:
     devices = [DeviceFacts("CPU", "a CPU", "cpu", 2, 3), DeviceFacts("CUDA0", "a GPU", "gpu", 4, 5)]
-    found = with_live_gpus(machine(GIB), devices)
+    found = replace_gpus(machine(GIB), devices)
     assert found.gpus is not None
     assert found.gpus.age_s == 0.0
     assert found.gpus.gpus == (Gpu("CUDA0", "a GPU", 5, 4, unified=sys.platform == "darwin"),)

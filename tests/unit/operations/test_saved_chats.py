@@ -10,9 +10,9 @@ import pytest
 from g4cli.chat import Conversation
 from g4cli.core.errors import BadFile, FileMissing, UsageError
 from g4cli.operations.chat.saved import (
-    chat_names,
+    autosave_chat,
     chats_dir,
-    keep_chat,
+    list_chat_names,
     load_chat,
     may_replace,
     save_chat,
@@ -27,11 +27,11 @@ def asked(text: str) -> Conversation:
 
 def test_each_has_a_file_of_its_own_and_goes_on_in_it() -> None:
     one, two = asked("one"), asked("two")
-    keep_chat(one)
-    keep_chat(two)
+    autosave_chat(one)
+    autosave_chat(two)
     one.ask("more")
-    keep_chat(one)
-    assert len({one.name, two.name}) == len(chat_names()) == 2
+    autosave_chat(one)
+    assert len({one.name, two.name}) == len(list_chat_names()) == 2
     assert load_chat(Path(one.name)).turns == one.turns
     assert load_chat(Path(two.name)).turns == two.turns
     assert load_chat(Path(one.name)).name == one.name
@@ -40,22 +40,22 @@ def test_each_has_a_file_of_its_own_and_goes_on_in_it() -> None:
 def test_last_is_the_one_written_last() -> None:
     for number in range(3):
         conversation = asked(str(number))
-        keep_chat(conversation)
+        autosave_chat(conversation)
         os.utime(chats_dir() / f"{conversation.name}.json", ns=(0, (number + 1) % 3 * 10**9))
     wanted = max(chats_dir().iterdir(), key=lambda path: path.stat().st_mtime_ns)
-    assert load_chat(Path("last")).name == chat_names()[0] == wanted.stem
+    assert load_chat(Path("last")).name == list_chat_names()[0] == wanted.stem
 
 
 def test_they_are_private() -> None:
-    keep_chat(asked("secret"))
+    autosave_chat(asked("secret"))
     (path,) = chats_dir().iterdir()
     assert path.stat().st_mode & 0o777 == 0o600
     assert chats_dir().stat().st_mode & 0o777 == 0o700
 
 
 def test_a_conversation_without_turns_is_not_kept() -> None:
-    keep_chat(Conversation("system"))
-    assert chat_names() == []
+    autosave_chat(Conversation("system"))
+    assert list_chat_names() == []
     with pytest.raises(FileMissing):
         load_chat(Path("last"))
 

@@ -23,7 +23,7 @@ from g4cli.prompt import (
 )
 from g4cli.prompt.messages import Media
 from g4cli.prompt.reply import AnswerText, CallMade, ThoughtEnded, ThoughtText
-from g4cli.prompt.tools import call_text, declare_tool, parse_call, parse_tools
+from g4cli.prompt.tools import declare_tool, format_tool_call, parse_call, parse_tools
 from tests.support.paths import ROOT
 
 TINY_TEMPLATE = (ROOT / "g4cli/data/tiny/chat_template.jinja").read_text()
@@ -218,7 +218,7 @@ class TestTemplates:
 
 class TestTools:
     def test_what_is_rendered_can_be_read_back(self) -> None:
-        text = call_text(CALL.name, CALL.arguments)
+        text = format_tool_call(CALL.name, CALL.arguments)
         assert parse_call(text) == (
             "weather",
             {"town": "Bonn", "Days": 2, "deep": {"x": [1, True, "y"]}},

@@ -171,7 +171,7 @@ def test_on_the_command_line(
     assert run([*args, "-n", "200"]) == 0
     assert set(json.loads(capsys.readouterr().out)) == {"kind", "bits", "ok"}
     assert run([*args, "--think", "on"]) == 2
-    assert "no room for thoughts" in capsys.readouterr().err
+    assert "cannot be used with --think" in capsys.readouterr().err
     assert run([*args, "--grammar", str(schema)]) == 2
     assert "exclude each other" in capsys.readouterr().err
     grammar = tmp_path / "bad.gbnf"
