@@ -75,7 +75,7 @@ def test_json_has_the_grade(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("a.txt", "neither .svg nor .png"), ("b.svg", "exists")]
+    ("name", "words"), [("a.txt", "must end with .svg or .png"), ("b.svg", "exists")]
 )
 def test_a_wrong_target_is_refused_before_a_model_is_looked_for(
     tmp_path: Path, name: str, words: str, capsys: pytest.CaptureFixture[str]
