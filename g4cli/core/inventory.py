@@ -144,8 +144,3 @@ def text_tensors(shape: Shape) -> tuple[TensorDims, ...]:
     for name, model_rule in _AFTER_LAYERS:
         add_tensor(name, model_rule(shape))
     return tuple(tensors)
-
-
-def n_parameters(shape: Shape) -> int:
-    """Return the number of parameters as the publisher counts them: without the RoPE table."""
-    return sum(t.n_weights for t in text_tensors(shape) if t.name != ROPE_FREQS)

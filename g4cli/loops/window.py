@@ -37,10 +37,7 @@ _MAX_STRAY: Final = 0.20  # lags that are far or 0
 _LONG_PERIOD: Final = 32
 _MANY_STRAYS: Final = 0.035  # beginnings of strays for which a long period needs twice the window
 # Pairs are for short and for long periods.
-_SAME_PLACE: Final = (
-    0.40,
-    0.35,
-)  # strays with another one a period before, of which tables have more
+_SAME_PLACE: Final = (0.40, 0.35)  # strays with another one a period before: tables have more
 _MIN_DISTINCT: Final = (0.50, 0.87)  # different contexts of strays, of those that chance would give
 _MIN_DISTINCT_DIGITS: Final = 0.75  # the same for short periods with many digits
 _MANY_DIGITS: Final = 0.25  # share of digits above which it may be a table
