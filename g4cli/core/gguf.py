@@ -150,6 +150,7 @@ def _read_value(cursor: Cursor, key: str, load: Callable[[int, int], bytes]) -> 
     at = cursor.pos
     count = cursor.read_u64(f"the length of {key}")
     item_bytes = 8 if item is ValueType.STRING else SCALARS[item].size
+    # Checked before the loop over strings, whose time grows with the claimed count.
     if count * item_bytes > cursor.file_size - cursor.pos:
         raise cursor.fault_at(
             f"the array claims {count:,} items, more than the file can hold", at, key
@@ -203,6 +204,7 @@ def _read_tensors(cursor: Cursor, count: int, alignment: int) -> dict[str, Tenso
         kind = BY_ID.get(number)
         if kind is None:
             raise cursor.fault_at(f"unknown tensor type {number}", cursor.pos - 4, name)
+        # llama.cpp keeps the product in 64 bits; Python's integers do not overflow, so check it here.
         elements = 1
         for extent in shape:
             elements *= extent

@@ -28,6 +28,7 @@ def decode_words() -> list[int]:
 
     Source: compression/types.h `SfpStream`, google/gemma.cpp@3ed403e.
     """
+    # Codes below 64 have two mantissa bits, the others three: shifted to bfloat16's seven.
     positive = [0] + [(0x3400 + (c << 5)) if c < 64 else (0x3800 + (c << 4)) for c in range(1, 128)]
     return positive + [0] + [word | 0x8000 for word in positive[1:]]
 

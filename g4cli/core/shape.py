@@ -93,6 +93,7 @@ def shape_of(header: Header) -> Shape:
         n_expert=n_expert,
         n_expert_used=keys.read_number("expert_used_count", (0, n_expert), default=0),
         n_ff_expert=max(keys.read_per_layer("expert_feed_forward_length", n_layer, default=0)),
+        # Full-attention layers without V use K as V; the first layer is a sliding-window one.
         k_eq_v="blk.0.attn_v.weight" in header.tensors
         and any(
             f"blk.{i}.attn_k.weight" in header.tensors

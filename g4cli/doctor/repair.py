@@ -194,6 +194,7 @@ def _repair_values(_header: Header, keys: Keys, failed: Failed, changes: list[Ch
 
 
 def _repair_tokenizer(_header: Header, keys: Keys, failed: Failed, changes: list[Change]) -> None:
+    # Gemma 4's tokenizer works by merges: without them its name alone would not repair the file.
     merges = keys.get(TOKENIZER + "merges")
     if (
         "tokenizer.model" in failed
@@ -332,6 +333,7 @@ def _repair_rope_table(
         or not isinstance(width.data, int)
     ):
         return None
+    # Damage around the table cannot be repaired, and a good table would hide it.
     if failed.get("weights.rope") is not None and failed["weights.rope"].cause == "file-damaged":
         return None
     n = width.data // 2

@@ -47,6 +47,7 @@ def decide_verdict(findings: Sequence[Finding]) -> tuple[Verdict, Confidence, tu
     """Return the verdict, its confidence, and the findings that decided it, most certain first."""
     failures = [f for f in findings if f.status == "fail"]
     suspicions = [f for f in findings if f.status == "warn" and f.cause]
+    # A warning with a cause is too weak for a verdict, but too strong for "healthy".
     if not failures and suspicions:
         return "unknown", "medium", tuple(suspicions)
     if not failures:

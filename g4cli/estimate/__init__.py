@@ -147,6 +147,7 @@ def _compute_terms(shape: Shape, options: Options, gpus: Sequence[str]) -> list[
             Term("compute buffer", HOST, "compute", compute_bytes(shape, options), note),
             output,
         ]
+    # If all layers are on GPUs, the host only prepares their inputs.
     on_gpu = compute_bytes(shape, options, GPU_ALIGNMENT)
     host = (
         inputs_bytes(shape, options) if options.n_gpu_layers < 0 else compute_bytes(shape, options)

@@ -119,6 +119,7 @@ class _DraftBuilder(Builder):
         out_ids = g.new_input(self.n_outputs)
         for layer in range(network.n_layer):
             attended = self._add_draft_attention(layer, self.rms_norm(stream))
+            # After the last attention, only the rows whose logits are needed are computed.
             if layer == network.n_layer - 1:
                 self.n_tokens = self.n_outputs
                 rows = (network.n_embd, self.n_outputs)

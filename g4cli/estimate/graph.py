@@ -105,6 +105,7 @@ def graph_bytes(graph: Graph, alignment: int = CPU_ALIGNMENT) -> int:
     Sizes and addresses are multiples of `alignment` bytes.
     """
     arena = _Arena(alignment)
+    # Inputs are written before the graph runs, so none may share a block with a result.
     for leaf in graph.leaves:
         arena.allocate_node(leaf)
     # As in ggml, all readers are counted before the first node is allocated.

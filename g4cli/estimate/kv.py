@@ -37,6 +37,7 @@ def kv_cells(shape: Shape, options: Options) -> Cells:
     """Return how many cells each kind of layer has."""
     n_ctx = _pad_cells(options.n_ctx)
     full = n_ctx if options.kv_unified else _pad_cells(n_ctx // options.n_seq)
+    # In a unified cache every sequence needs a window of its own.
     together = options.n_seq if options.kv_unified else 1
     sliding = _pad_cells(min(full, shape.n_swa * together + options.ubatch))
     return Cells(

@@ -85,6 +85,7 @@ def _explain_refusal(needed: int, memory: Memory, facts: str) -> str:
     reserve, total = memory.reserve_bytes, memory.total_bytes
     if needed <= memory.usable_bytes:
         return ""
+    # A size that the user gave is all that counts: no other program's memory could become free.
     if needed + reserve <= total and not memory.is_told:
         return f"{facts} now; {size_text(total)} in all would be enough: close other programs"
     if needed <= total:

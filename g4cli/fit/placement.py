@@ -35,6 +35,7 @@ def place_layers(
     usable = [float(m.usable_bytes) for m in gpus]
     if not any(usable):
         return Placement(options, "the GPU has no free memory: everything in host memory")
+    # As llama.cpp does by default: layers in proportion to the free memory of the GPUs.
     options = replace(options, tensor_split=options.tensor_split or tuple(usable))
     if options.fixed_layout:
         layers = "all" if options.n_gpu_layers < 0 else str(options.n_gpu_layers)

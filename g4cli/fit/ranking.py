@@ -76,6 +76,7 @@ def rank_types(
                 trial.estimate.sum_bytes(group="disk"),
             )
         )
+    # More bytes are taken for more precision: types of one model differ in nothing else.
     rows.sort(key=lambda row: -row.weights_bytes)
     best, reason = _choose_type([row.type for row in rows if row.fits], n_ctx, trained_for)
     return TypeRanking(n_ctx, tuple(rows), best, reason)

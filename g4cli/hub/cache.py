@@ -20,6 +20,7 @@ _MAX_FILES: Final = 10_000
 
 def cached_file(cache: Path, repo: str, file: RemoteFile) -> Path | None:
     """Return the cached copy of `file`, found by its hash, or None."""
+    # Blobs are named by their hash, so that any revision's copy will do.
     blob = _repository_folder(cache, repo) / "blobs" / (file.sha256 or file.git_oid)
     if not (file.sha256 or file.git_oid) or not _is_plain_name(blob.name):
         return None

@@ -153,6 +153,7 @@ class Hub:
             )
         with _translate_errors(repository.repo, repository.commit, self.options.endpoint):
             target, home = origin_of(found.location), origin_of(self.options.endpoint)
+        # Without TLS the signed URL could be read on the way.
         if home[0] == "https" != target[0]:
             raise NetworkError(
                 f"{repository.repo}/{file.path}: refused a redirect from https to {target[0]}",

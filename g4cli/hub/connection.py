@@ -60,6 +60,7 @@ class Connection:
         http.client.HTTPException for a broken connection.
         """
         sent = {**headers, "Range": f"bytes={start}-{end - 1}", "Accept-Encoding": "identity"}
+        # Unread bytes of the previous response would be taken for the next one.
         if self._body is not None and not self._body.finish():
             self.close()
         self._body = None
@@ -108,6 +109,7 @@ class Connection:
         try:
             return self._send_request(url, headers)
         except ConnectionError:
+            # A server may close an idle connection at any time; a new one that fails is an error.
             if not was_open:
                 raise
             self.close()

@@ -103,6 +103,7 @@ def _download_file(request: _Request) -> Fetched:
         try:
             fetched = _run_transfer(request, partial, first)
         except HashMismatch:
+            # Equal headers do not prove equal weights: fetch what was copied.
             if not copied:
                 raise
             request.notice(f"{file.name}: its weights changed too; downloading them")

@@ -61,6 +61,7 @@ def _read_with_jumps(source: _Source) -> Header | None:
             header = source.parse_pieces(cursor)
         except HeaderIncomplete as gap:
             start = source.pieces.end_of(gap.at)
+            # No jump in the first megabyte means another vocabulary: read that header completely.
             most = _JUMP_BYTES if cursor.jumped else _FOREIGN_BYTES
             step = _LANDING_BYTES if cursor.jumped else _FIRST_BYTES
             end = max(gap.needed, start + step)

@@ -119,6 +119,7 @@ def pick_model(repo: str, files: Sequence[RemoteFile], type_name: str) -> tuple[
 
 def pick_mmproj(files: Sequence[RemoteFile]) -> RemoteFile | None:
     """Return the mmproj to download with a model: BF16, else the most precise; None without one."""
+    # "" is a name without a type. F32 files are larger than F16 and no better.
     order = ("bf16", "f16", "", "f32", "q8_0")
     found = select_role(files, "mmproj")
 

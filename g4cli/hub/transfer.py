@@ -138,6 +138,7 @@ class Transfer:
             if self._failure is None:
                 self._watch_hasher()
         finally:
+            # A worker may wait for bytes, for a block or for its turn: all three end here.
             self._stop.set()
             for connection in self._connections:
                 connection.abort()
@@ -244,6 +245,7 @@ class Transfer:
                 self._count_arrived(n)
         except (OSError, http.client.HTTPException, BadAnswer) as err:
             connection.close()
+            # The rest of the piece goes first, so that the hash does not wait for it.
             with self._lock:
                 self._queue.appendleft((at, end))
             self._wait_after(err, location)
@@ -263,6 +265,7 @@ class Transfer:
         if n == 0:
             self._pool.return_block(block)
             raise http.client.IncompleteRead(b"", end - at)
+        # Wait until this worker's previous block is recorded: a kill loses at most two blocks each.
         written.acquire()
         self._writer.queue_block(at, block, n, written)
         return n

@@ -117,6 +117,7 @@ def add_local_file(source: Path, *, name: str, progress: Progress = no_progress)
         raise not_a_text_model(header)
     target = store_path(name, source.name)
     for entry in list_entries(name):
+        # A hard link from an earlier call: the same file under both names.
         if entry.path == target and os.path.samefile(entry.path, source):
             return entry
         if entry.path == target:

@@ -50,6 +50,7 @@ def pull_bundled(
     """
     target = store_path(name, f"{name}-{type_name.upper()}.gguf")
     source = f"bundled@{_fingerprint_checkpoint(tiny_dir())}"
+    # Without the file there is no entry, so that it is converted again.
     if restart:
         target.unlink(missing_ok=True)
     return _convert_once(tiny_dir(), target, name, type_name, source, progress)

@@ -156,6 +156,7 @@ def describe_file(path: Path, name: str) -> Entry:
 def role_of(header: Header) -> Role:
     """Return what the file is for, by its architecture and, of a split file, its part number."""
     part = header.keys.get("split.no")
+    # The first part (number 0) stands for the whole: llama.cpp finds the others by its name.
     if part and isinstance(part.data, int) and part.data > 0:
         return "part"
     architecture = text_key(header, "general.architecture")

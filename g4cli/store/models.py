@@ -99,6 +99,7 @@ def list_models() -> tuple[Entry, ...]:
 def list_entries(name: str) -> tuple[Entry, ...]:
     """Return the files of one model: models first."""
     folder = model_folder(name)
+    # Names come from users and scripts: they must not lead out of the store.
     if name == ".." or folder.parent != models_dir() or folder_model_name(folder) != name:
         return ()
     return tuple(sorted(_read_entries(folder), key=lambda e: e.role != "model"))
@@ -259,6 +260,7 @@ def _choose_entry(name: str, type_name: str, here: list[Entry]) -> FoundModel:
         held = " ".join(e.label for e in here)
         hint = shell_command("g4", "pull", str(ref)) if ref else f"one of: {held}"
         raise NotFound(f"{name}:{type_name} is not in the store (there is {held})", hint=hint)
+    # Without a type: the only one, else the model's default type, else the newest.
     if len(here) == 1:
         return FoundModel(here[0].path, f"{here[0].label}: the only one here", here[0])
     try:

@@ -102,6 +102,7 @@ def check_shape(facts: FileFacts) -> Outcome:
             if f.name not in ("k_eq_v", "n_vocab", "n_ctx_train")
             and getattr(shape, f.name) != getattr(known, f.name)
         ]
+        # A changed context length is common in fine-tuned models and breaks nothing.
         if not bad and shape.n_ctx_train != known.n_ctx_train:
             return warn(
                 f"the context length is {shape.n_ctx_train:,}, {facts.model_name} has "

@@ -128,6 +128,7 @@ def check_ids(facts: FileFacts) -> Outcome:
     bad = []
     for name, expected in SPECIAL_IDS:
         value = header.keys.get(TOKENIZER + name)
+        # 106 is <turn|>, at which llama.cpp ends generation as well.
         if (
             value is not None
             and value.data != expected

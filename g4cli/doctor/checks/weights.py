@@ -64,6 +64,7 @@ def check_zero(facts: FileFacts) -> Outcome:
             DOWNLOAD_AGAIN,
             cause="file-damaged",
         )
+    # In tables many unused rows may be zero, so more than a third must be.
     holes = [s for s in facts.stats if s.zero_pages and not s.all_zero and s.name not in _TABLES]
     holes += [
         s

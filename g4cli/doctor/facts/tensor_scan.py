@@ -124,6 +124,7 @@ class _TensorScan:
             self.non_finite += words.size - finite.size
             top = finite.max() if finite.size else words.dtype.type(0)
         self.largest = max(self.largest, float(to_float32(np.array([top]), name)[0]))
+        # The median is taken once, from the first piece with finite numbers.
         sample = words[:65_536]
         sample = sample[sample < plain.first_non_finite] if not self.median else sample[:0]
         if sample.size:
