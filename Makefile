@@ -44,7 +44,7 @@ $(VENV)/.test-tools: $(VENV)/.installed
 		--constraint requirements-dev.txt --editable '.[test]'
 	@touch $@
 
-## make unit    the fast tests of single parts, while you work
+## make unit    the tests of single parts that need no llama.cpp and no other process (20 s)
 unit: $(VENV)/.test-tools
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" tests/unit tests/architecture
 

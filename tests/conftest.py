@@ -165,6 +165,11 @@ def pytest_collection_finish() -> None:
         raise pytest.UsageError(f"a test file loads {', '.join(loaded)} when it is imported")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the unit tests first: they fail fastest, and prove that none of them loads llama.cpp."""
+    items.sort(key=lambda item: TESTS / "unit" not in item.path.parents)
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Leave out the folders of BY_NAME unless an argument lies in them."""
     for folder in BY_NAME:

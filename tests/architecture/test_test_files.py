@@ -11,7 +11,7 @@ from tests.support.paths import TESTS
 PROGRAMS = {"llama_quantize.py", "llama_types.py"}
 FILES = [
     path
-    for folder in ("architecture", "e2e", "support", "unit")
+    for folder in ("architecture", "e2e", "integration", "support", "unit")
     for path in sorted((TESTS / folder).rglob("*.py"))
     if path.name not in PROGRAMS
 ]

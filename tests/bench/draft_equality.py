@@ -24,8 +24,8 @@ from g4cli.core.gguf import read_header  # noqa: E402
 from g4cli.runtime.engine.drafting import N_OUTPUTS, Exactness, find_float_matrices  # noqa: E402
 from g4cli.runtime.engine.llama_engine import LlamaEngine, open_engine  # noqa: E402
 from g4cli.runtime.engine.options import ContextOptions, ModelOptions  # noqa: E402
+from tests.integration.runtime.test_speculation import GREEDY, QUESTIONS, Oracle, asked  # noqa: E402
 from tests.support.builders.tiny_file import build_tiny, build_tiny_q8  # noqa: E402
-from tests.unit.runtime.test_speculation import GREEDY, QUESTIONS, Oracle, asked  # noqa: E402
 
 MOST = 160
 

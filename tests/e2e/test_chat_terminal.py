@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.unit.core.test_child import wait_until_gone
 
 from g4cli.cli.chat.repl import find_dropped_file
 from tests.support.builders.gguf import F16, build_gguf
@@ -18,7 +19,6 @@ from tests.support.builders.media_files import picture, png, sound, wav, write
 from tests.support.builders.tiny_file import build_tiny, tiny_parts
 from tests.support.paths import TESTS
 from tests.support.run.terminal import Terminal
-from tests.unit.core.test_child import wait_until_gone
 
 PROMPT = ">>>"
 MMPROJ = TESTS / "golden/tiny_mmproj.gguf"

@@ -151,7 +151,7 @@ def test_tables_fit_80_columns(
 def test_importance_matrix_and_exceptions(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import numpy as np
 
-    from tests.unit.quant.test_imatrix import dat
+    from tests.integration.quant.test_imatrix import dat
 
     widths = {"attn_q": 64, "ffn_down": 64}
     sums = {f"blk.0.{name}.weight": np.ones(n, np.float32) for name, n in widths.items()}

@@ -27,12 +27,12 @@ from g4cli.core.inventory import text_tensors  # noqa: E402
 from g4cli.quant.file import quantize_file  # noqa: E402
 from g4cli.quant.imatrix import read_imatrix  # noqa: E402
 from g4cli.quant.recipes import TYPES, Recipe  # noqa: E402
+from tests.integration.quant.test_imatrix import as_gguf, sums_for  # noqa: E402
 from tests.support.builders.gguf import BF16, F32, gemma4_keys, write_gguf  # noqa: E402
 from tests.support.builders.shapes import PUBLISHED  # noqa: E402
 from tests.support.builders.tiny_file import build_tiny  # noqa: E402
 from tests.support.builders.weights import KINDS, bf16, write_network  # noqa: E402
 from tests.support.run.llama_quantize import expect  # noqa: E402
-from tests.unit.quant.test_imatrix import as_gguf, sums_for  # noqa: E402
 
 VARIANTS = ("mixture", "pure", "imatrix")
 

@@ -140,9 +140,10 @@ def _run_products(layout: Layout, types: Sequence[str]) -> tuple[str, str]:
 
 
 def _machine_key() -> str:
-    cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
-    if info.is_file():
+    if not info.is_file():
+        cpu = platform.processor() or platform.machine()  # it may run `uname -p`
+    else:
         first = info.read_text(errors="replace").split("\n\n", 1)[0].splitlines()
         # Frequency and bogomips change from one reading to the next.
         cpu = "\n".join(

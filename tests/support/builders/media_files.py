@@ -183,3 +183,22 @@ def mp3(n_frames: int, *, xing: int | None = None) -> bytes:
         first = b"\xff\xfb\x90\xc0" + bytes(17) + b"Xing" + struct.pack(">II", 1, xing)
         first += bytes(417 - len(first))
     return first + frame * n_frames
+
+
+# One sound file of each format that g4 reads, 50 x 34 pixels or about a second.
+ID3 = b"ID3\4\0\0\0\0\0\0"  # a tag without content
+IMAGES = {
+    "png": png(picture(50, 34)),
+    "bmp": bmp(picture(50, 34)),
+    "gif": gif(50, 34),
+    "jpg": jpeg(50, 34),
+}
+SOUNDS = {
+    "wav": wav(sound(12000)),
+    "wav of 8 kHz": wav(sound(6000), 8000),
+    "flac": flac(3),
+    "flac behind a tag": b"ID3\4\0\0\0\0\0\x05.....ID3\4\0\0\0\0\0\1." + flac(3),
+    "mp3": mp3(40),
+    "mp3 with a tag": mp3(40, xing=40),
+    "mp3 behind rubbish": ID3 + bytes(500) + mp3(40),
+}

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from math import prod
 
 import pytest
@@ -220,17 +218,6 @@ def test_base_variants_are_made_from_googles_checkpoints() -> None:
 )
 def test_names_and_paths_are_told_apart(text: str, expected: bool) -> None:
     assert looks_like_name(text) is expected
-
-
-def test_the_registry_loads_no_heavy_module() -> None:
-    code = (
-        "import sys, g4cli.core.registry\n"
-        "heavy = {'numpy', 'platformdirs', 'rich', 'typer', 'huggingface_hub', 'llama_cpp',"
-        " 'jinja2'}\n"
-        "print(sorted(heavy & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
 
 
 def test_made_types_are_those_that_the_quantiser_knows() -> None:

@@ -7,7 +7,6 @@ import struct
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from g4cli.cli.main import run
@@ -15,40 +14,13 @@ from g4cli.core.errors import BadGGUF
 from g4cli.core.file_kind import FileKind, kind_of
 from g4cli.core.gguf import read_header
 from g4cli.core.shape import shape_of
-from g4cli.doctor.diagnose import diagnose_file, judge_facts
-from g4cli.doctor.facts.gather import gather_facts
-from g4cli.doctor.report import Report
+from g4cli.doctor.diagnose import diagnose_file
 from tests.support.builders.damage import GGUF, KINDS
 from tests.support.builders.gguf import F32, Key, Tensor, build_gguf, write_gguf
+from tests.support.builders.other_kinds import MATRIX, PROJECTION, foreign_keys, mmproj_keys
 from tests.support.builders.tiny_file import build_tiny
 
-pytestmark = pytest.mark.slow
-
-VALUES = np.linspace(-1, 1, 32 * 32, dtype="<f4").tobytes()
-MATRIX: Tensor = ("token_embd.weight", F32, [32, 32], VALUES)
 BIAS: Tensor = ("a.pre_encode.out.bias", F32, [32], bytes(128))
-
-
-def foreign_keys(architecture: str, *more: Key, file_type: int = 15) -> list[Key]:
-    """Return the keys of another architecture, with its own tokenizer and template."""
-    return [
-        ("general.architecture", "str", architecture),
-        ("general.file_type", "u32", file_type),
-        (f"{architecture}.block_count", "u32", 26),
-        ("tokenizer.ggml.model", "str", "llama"),
-        ("tokenizer.ggml.tokens", "[str]", [f"<unused{i}>" for i in range(120)]),
-        ("tokenizer.chat_template", "str", "<start_of_turn>user\n{{ messages[0].content }}"),
-        *more,
-    ]
-
-
-def mmproj_keys(projector: str) -> list[Key]:
-    return [
-        ("general.architecture", "str", "clip"),
-        ("clip.has_vision_encoder", "bool", True),
-        ("clip.projector_type", "str", projector),
-        ("clip.vision.projection_dim", "u32", 32),
-    ]
 
 
 DRAFT: list[Key] = [("general.architecture", "str", "gemma4-assistant")]
@@ -61,7 +33,6 @@ IMATRIX: list[Key] = [
     ("general.type", "str", "imatrix"),
     ("imatrix.datasets", "[str]", ["wiki"]),
 ]
-PROJECTION: Tensor = ("mm.input_projection.weight", F32, [32, 32], VALUES)
 ZEROS: Tensor = ("blk.0.attn_q.weight.lora_b", F32, [32, 32], None)
 
 # keys, tensors, kind, words of the summary, words of what to do next
@@ -114,23 +85,6 @@ def test_it_is_refused_where_a_text_model_is_needed(
     assert kind_of(header) == kind
 
 
-@pytest.mark.parametrize("command", ["chat", "fit", "bench", "eval"])
-def test_commands_say_what_was_given_instead_of_a_model(
-    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    gemma3 = write_gguf(tmp_path / "gemma3.gguf", foreign_keys("gemma3"), [MATRIX])
-    mmproj = write_gguf(tmp_path / "mmproj.gguf", mmproj_keys("gemma4v"), [PROJECTION])
-    text = tmp_path / "text.txt"
-    text.write_text("some words to score")
-    more = {"chat": ["-p", "hi"], "eval": ["--text", str(text)]}.get(command, [])
-    assert run([command, str(gemma3), *more]) == 5
-    assert "this is Gemma 3 (gemma3, Q4_K_M), not Gemma 4; g4 runs Gemma 4 only" in read_error(
-        capsys
-    )
-    assert run([command, str(mmproj), *more]) == 5
-    assert f"g4 chat MODEL --mmproj {mmproj}" in read_error(capsys)
-
-
 def test_show_says_why_there_is_no_network_to_describe(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -160,13 +114,6 @@ def test_a_damaged_file_of_another_model_is_damaged(tmp_path: Path) -> None:
     assert (report.verdict, report.exit_code) == ("file-damaged", 8)
 
 
-def test_a_gemma_4_under_another_name_is_a_defect_and_no_other_model(tmp_path: Path) -> None:
-    path = tmp_path / "m.gguf"
-    path.write_bytes(KINDS["architecture-gemma3"](build_tiny()))
-    report = judge_facts(gather_facts(path))
-    assert (report.verdict, report.kind) == ("conversion-defect", "text-model")
-
-
 def test_a_vocabulary_is_called_one(tmp_path: Path) -> None:
     file = GGUF(build_tiny())
     file.tensors = {}
@@ -175,37 +122,6 @@ def test_a_vocabulary_is_called_one(tmp_path: Path) -> None:
     report = diagnose_file(path, depth="quick")
     assert (report.verdict, report.kind) == ("not-checked", "vocabulary")
     assert "the vocabulary of a Gemma 4 model without its weights" in report.summary
-
-
-def tiny_report(tmp_path: Path, *, depth: Any = "default", only: tuple[str, ...] = ()) -> Report:
-    path = tmp_path / "tiny.gguf"
-    path.write_bytes(build_tiny())
-    return judge_facts(gather_facts(path, depth, only=only), only)
-
-
-def test_healthy_is_said_only_of_what_was_looked_at(tmp_path: Path) -> None:
-    quick = tiny_report(tmp_path, depth="quick")
-    assert (quick.verdict, quick.exit_code) == ("not-checked", 0)
-    assert quick.summary == "nothing wrong was found; not checked: tokenizer, weights, answers"
-    assert quick.fix == f"g4 doctor {tmp_path / 'tiny.gguf'}"
-    silent = tiny_report(tmp_path)
-    assert silent.summary == "nothing wrong was found; not checked: tokenizer, answers"
-    part = tiny_report(tmp_path, only=("file",))
-    assert part.verdict == "not-checked"
-    assert part.as_json()["kind"] == "text-model"
-
-
-def test_what_keeps_a_model_from_answering_is_part_of_the_verdict(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("g4cli.doctor.diagnose._LARGE", 1000)
-    path = tmp_path / "tiny.gguf"
-    path.write_bytes(build_tiny())
-    report = diagnose_file(path)
-    assert report.verdict == "not-checked"
-    assert "not checked: answers (" in report.summary
-    assert "only with --deep" in report.summary
-    assert report.fix == f"g4 doctor {path} --deep"
 
 
 def test_a_copy_whose_verdict_is_no_better_is_not_kept(

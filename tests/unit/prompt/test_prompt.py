@@ -11,7 +11,6 @@ import jinja2.sandbox
 import pytest
 
 from g4cli.core.errors import UsageError
-from g4cli.core.gguf import read_header
 from g4cli.core.template_child import render_template
 from g4cli.prompt import (
     Message,
@@ -24,9 +23,7 @@ from g4cli.prompt import (
 from g4cli.prompt.messages import Media
 from g4cli.prompt.reply import AnswerText, CallMade, ThoughtEnded, ThoughtText
 from g4cli.prompt.tools import declare_tool, format_tool_call, parse_call, parse_tools
-from tests.support.paths import ROOT
 
-TINY_TEMPLATE = (ROOT / "g4cli/data/tiny/chat_template.jinja").read_text()
 WEATHER: dict[str, Any] = {
     "type": "function",
     "function": {
@@ -178,39 +175,10 @@ def test_known_tokens_of_an_answer_are_kept() -> None:
 
 
 class TestTemplates:
-    def test_tinys_template_agrees_with_the_renderer(self) -> None:
-        renderer = choose_renderer(TINY_TEMPLATE, render_template)
-        assert renderer.notice == ""
-        assert not renderer.empty_thought
-        parts = renderer(CONVERSATIONS["history"], PromptStyle())
-        assert [part.control for part in parts] == [True, False] * 3 + [True]
-
     @pytest.mark.requires_template
     def test_the_large_template_is_known_by_its_hash(self, published_template: str) -> None:
         renderer = choose_renderer(published_template, render_template)
         assert (renderer.notice, renderer.empty_thought) == ("", True)
-
-    def test_tools_on_tiny_go_through_its_template(self) -> None:
-        parts = choose_renderer(TINY_TEMPLATE, render_template)(
-            CONVERSATIONS["one question"], PromptStyle(tools=(WEATHER,))
-        )
-        assert "<|tool>declaration:weather{description:" in parts[0].text
-        assert [part.text for part in parts if not part.control] == ["What is GGUF?"]
-
-    def test_a_strange_template_is_used_as_it_is_with_a_notice(self) -> None:
-        template = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
-        renderer = choose_renderer(template, render_template)
-        assert "none that g4 knows" in renderer.notice
-        parts = renderer(CONVERSATIONS["history"], PromptStyle())
-        assert "".join(part.text for part in parts) == "[user]a[assistant] b [user]c"
-
-    @pytest.mark.requires_vocab
-    def test_the_launch_template_is_named(self, vocab_file: Path) -> None:
-        template = read_header(vocab_file).get("tokenizer.chat_template", str)
-        renderer = choose_renderer(template, render_template)
-        assert "the chat template of 2026-04-02" in renderer.notice
-        text = renderer(CONVERSATIONS["one question"], PromptStyle(think=True))[0].text
-        assert text.startswith("<bos><|turn>system\n<|think|>")
 
     def test_no_template(self) -> None:
         assert "no chat template" in choose_renderer(None, render_template).notice

@@ -57,17 +57,3 @@ def test_renderer_show_and_doctor_agree_on_a_revision(
     report = judge_facts(gather_facts(path, "quick"), ("template.revision",))
     assert [(f.status, f.found) for f in report.findings] == [("ok", name)]
     assert choose_renderer(TEMPLATE, render_template).empty_thought is (size == "large")
-
-
-def test_the_launch_revision_is_a_warning_everywhere(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    row = PublishedTemplate(hash_template(TEMPLATE)[:8], "2026-04-02", "all", is_launch=True)
-    monkeypatch.setattr(published_templates, "PUBLISHED", (row,))
-    file = GGUF(build_tiny())
-    file.keys["tokenizer.chat_template"] = value("str", TEMPLATE)
-    path = tmp_path / "model.gguf"
-    path.write_bytes(file.encode())
-    report = judge_facts(gather_facts(path, "quick"), ("template.revision",))
-    assert [f.status for f in report.findings] == ["warn"]
-    assert "2026-04-02" in choose_renderer(TEMPLATE, render_template).notice

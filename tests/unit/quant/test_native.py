@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import gguf
@@ -112,14 +110,6 @@ def test_types_without_an_encoder_are_known() -> None:
         "I64",
         "F64",
     ]
-
-
-def test_the_runtime_is_not_imported() -> None:
-    code = (
-        "import sys; from g4cli.quant import native; native.load_library(); "
-        "sys.exit('llama_cpp' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_a_missing_library_is_an_error_with_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:

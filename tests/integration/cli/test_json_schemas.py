@@ -1,0 +1,56 @@
+"""The published JSON Schemas describe what the commands really print."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from tests.support.paths import ROOT
+from tests.support.run.command import run
+
+SCHEMAS = ROOT / "docs" / "reference" / "schemas"
+ERROR = "error"
+
+# Schema, the arguments that produce a document, and whether it is the error that is looked at.
+CASES = [
+    ("chat", ["chat", "tiny", "-p", "What is GGUF?", "--temp", "0", "--json"]),
+    ("fit", ["fit", "tiny", "--json"]),
+    ("fit", ["fit", "e2b", "--memory", "2GB", "--json"]),
+    ("doctor", ["doctor", "tiny", "--quick", "--json"]),
+    ("file", ["pull", "tiny", "--json"]),
+    ("file", ["quantize", "tiny", "OUT", "--type", "q8_0", "--json"]),
+    ("show", ["show", "tiny", "--json"]),
+    ("list", ["list", "--json"]),
+    ("bench", ["bench", "tiny", "-p", "8", "-n", "2", "-r", "2", "--json"]),
+    (ERROR, ["chat", "no-such-model", "-p", "x", "--json"]),
+    (ERROR, ["quantize", "tiny", "--no-such-option", "--json"]),
+]
+
+
+def schema(name: str) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((SCHEMAS / f"{name}.json").read_text())
+    return loaded
+
+
+@pytest.mark.parametrize("path", sorted(SCHEMAS.glob("*.json")), ids=lambda path: path.stem)
+def test_a_schema_is_a_schema_and_is_listed(path: Path) -> None:
+    jsonschema.Draft202012Validator.check_schema(json.loads(path.read_text()))
+    assert f"schemas/{path.name}" in (SCHEMAS.parent / "json.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"), CASES, ids=lambda v: v if isinstance(v, str) else ""
+)
+def test_output_is_what_the_schema_says(
+    name: str, arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(["pull", "tiny", "--quiet"])
+    capsys.readouterr()
+    run([str(tmp_path / "out.gguf") if argument == "OUT" else argument for argument in arguments])
+    seen = capsys.readouterr()
+    text = seen.err if name == ERROR else seen.out
+    jsonschema.validate(json.loads(text), schema(name))

@@ -1,0 +1,144 @@
+"""g4 eval on the bundled network: against one plain decode of the same tokens, and against itself."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from g4cli.cli.main import run
+from g4cli.core.errors import BadFile
+from g4cli.prompt import Message
+from g4cli.quant.file import quantize_file
+from g4cli.quant.recipes import Recipe
+from g4cli.runtime.measure.evaluate import evaluate_model
+from tests.support.builders.tiny_file import TINY, build_tiny
+
+CHATS = [
+    json.loads(line)["messages"] for line in (TINY / "corpus.jsonl").read_text().splitlines()[5:9]
+]
+CONVERSATIONS = [tuple(Message(m["role"], m["content"]) for m in chat) for chat in CHATS]
+
+# All tokens in one batch, every one with scores, no product code: [[answer tokens], [log p of
+# each]].
+ORACLE = """
+import json, sys
+import numpy as np
+from llama_cpp import llama_cpp as lib
+path, prompt, answer = sys.argv[1:]
+mp = lib.llama_model_default_params()
+mp.use_extra_bufts = False
+model = lib.llama_model_load_from_file(path.encode(), mp)
+vocab = lib.llama_model_get_vocab(model)
+def tokens(text):
+    out = (lib.llama_token * 4096)()
+    n = lib.llama_tokenize(vocab, text.encode(), len(text.encode()), out, 4096, False, True)
+    return list(out[:n])
+head, tail = tokens(prompt), tokens(answer)
+cp = lib.llama_context_default_params()
+cp.n_ctx = cp.n_batch = 1024
+cp.swa_full = True
+context = lib.llama_init_from_model(model, cp)
+batch = lib.llama_batch_init(1024, 0, 1)
+batch.n_tokens = len(head + tail)
+for i, t in enumerate(head + tail):
+    batch.token[i], batch.pos[i], batch.n_seq_id[i], batch.seq_id[i][0], batch.logits[i] = t, i, 1, 0, 1
+assert lib.llama_decode(context, batch) == 0
+n = lib.llama_vocab_n_tokens(vocab)
+rows = np.ctypeslib.as_array(lib.llama_get_logits(context), (len(head + tail), n)).astype(np.float64)
+rows = rows[len(head) - 1 : -1]
+rows -= rows.max(axis=1, keepdims=True)
+rows -= np.log(np.exp(rows).sum(axis=1, keepdims=True))
+print(json.dumps([tail, [float(row[t]) for row, t in zip(rows, tail)]]))
+"""
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("eval") / "tiny-bf16.gguf"
+    path.write_bytes(build_tiny())
+    return path
+
+
+def test_equals_one_plain_decode(tiny: Path) -> None:
+    found = evaluate_model(tiny, CONVERSATIONS, use_extra_bufts=False)
+    logs: list[float] = []
+    for user, answer in CHATS:
+        prompt = f"<bos><|turn>user\n{user['content']}<turn|>\n<|turn>model\n"
+        done = subprocess.run(
+            [sys.executable, "-c", ORACLE, str(tiny), prompt, answer["content"] + "<turn|>"],
+            capture_output=True,
+            text=True,
+        )
+        logs += json.loads(done.stdout.splitlines()[-1])[1]
+    assert found.score.n == len(logs)
+    assert found.score.perplexity == pytest.approx(float(np.exp(-np.mean(logs))), rel=2e-3)
+    assert found.n_documents == 4
+
+
+def test_a_long_answer_is_scored_piece_by_piece(tiny: Path) -> None:
+    """More tokens than one batch: every token once."""
+    text = " ".join(["GGUF is a file format."] * 40)
+    seen: list[tuple[int, int]] = []
+    found = evaluate_model(
+        tiny,
+        [(Message("user", "x"), Message("assistant", text))],
+        against=tiny,
+        use_extra_bufts=False,
+        progress=lambda done, total, _: seen.append((done, total)),
+    )
+    assert found.score.n > 200
+    # Told after every batch of either model, up to the end.
+    assert len(seen) >= 2 * found.score.n // 64
+    assert seen[-1][0] == seen[-1][1]
+
+
+def test_against_itself_and_against_four_bits(tiny: Path, tmp_path: Path) -> None:
+    same = evaluate_model(tiny, CONVERSATIONS[:2], against=tiny, use_extra_bufts=False).score
+    assert same.kl_mean < 1e-7
+    assert same.same_top1 == 1
+    rough = quantize_file(tiny, tmp_path / "q.gguf", recipe=Recipe("q2_k", pure=True)).path
+    other = evaluate_model(rough, CONVERSATIONS[:2], against=tiny, use_extra_bufts=False).score
+    assert other.kl_mean > 1e-4
+    assert other.base_perplexity == pytest.approx(same.base_perplexity)
+
+
+def test_other_vocabularies_are_refused(tiny: Path, tmp_path: Path) -> None:
+    changed = tmp_path / "other.gguf"
+    changed.write_bytes(build_tiny().replace(b"<bos>", b"<boz>", 1))
+    with pytest.raises(BadFile, match="different vocabularies"):
+        evaluate_model(tiny, CONVERSATIONS[:1], against=changed, use_extra_bufts=False)
+
+
+def test_command(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = tmp_path / "chats.jsonl"
+    text.write_text("\n".join(json.dumps({"messages": chat}) for chat in CHATS))
+    assert (
+        run(
+            [
+                "eval",
+                str(tiny),
+                "--text",
+                str(text),
+                "--against",
+                str(tiny),
+                "--limit",
+                "2",
+                "--json",
+            ]
+        )
+        == 0
+    )
+    data = json.loads(capsys.readouterr().out)
+    assert data["documents"] == 2
+    assert data["perplexity"] > 1
+    assert data["against"]["same_top1"] == 1
+    assert run(["eval", str(tiny), "--text", str(text), "--limit", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert "perplexity" in shown
+    assert "in 1 answer\n" in shown
+    assert run(["eval", str(tiny), "--text", str(tmp_path / "none")]) == 3

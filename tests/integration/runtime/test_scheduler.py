@@ -1,0 +1,351 @@
+"""Many turns in one context: same answers as alone, fair shares, prompts in pieces, slots, cancels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from g4cli.chat import PromptRead, TurnOptions
+from g4cli.core.errors import ContextFull, G4Error, RuntimeFailed, UsageError
+from g4cli.prompt.messages import Media, Message, Part
+from g4cli.prompt.render import PromptStyle, render
+from g4cli.prompt.reply import AnswerText
+from g4cli.runtime.engine.context import Context
+from g4cli.runtime.engine.llama_engine import open_engine
+from g4cli.runtime.engine.messages import RunTurn, TurnDone
+from g4cli.runtime.engine.model import Model
+from g4cli.runtime.engine.options import ContextOptions, MediaOptions, ModelOptions, Sampling
+from g4cli.runtime.engine.scheduler import PAUSE_S, PromptPacer, Scheduler
+from g4cli.runtime.llama.interrupt import Interrupt
+from tests.support.builders.media_files import picture, png, write
+from tests.support.builders.tiny_file import build_tiny
+from tests.support.paths import TESTS
+
+GREEDY = Sampling(temp=0)
+ENDLESS = Sampling(temp=9, top_k=0, top_p=1, seed=1, ignore_eos=True)
+NO_END = TurnOptions(stop_on_loop=False)
+QUESTIONS = (
+    "What is GGUF?", "Who are you?", "What is a context?", "Tell me about llama.cpp.",
+    "What is 2 + 3?", "Write a haiku.",
+)  # fmt: skip
+N_PARALLEL = 4
+
+
+class Pipe:
+    """What the scheduler tells the other process, by request; requests can be cancelled."""
+
+    def __init__(self) -> None:
+        self.interrupt = Interrupt()
+        self.told: dict[int, list[Any]] = {}
+        self.failed: dict[int, BaseException] = {}
+        self.begun: list[int] = []
+        self.done: list[int] = []
+        self.cancelled: set[int] = set()
+
+    def send_to(self, number: int, *messages: Any) -> None:
+        self.told.setdefault(number, []).extend(messages)
+
+    def hold(self) -> None: ...
+
+    def flush(self) -> None: ...
+
+    def begin(self, number: int) -> None:
+        self.begun.append(number)
+
+    def is_cancelled(self, number: int) -> bool:
+        return number in self.cancelled
+
+    def finish(self, number: int) -> None:
+        self.done.append(number)
+
+    def fail(self, err: BaseException, number: int = 0) -> None:
+        self.failed[number] = err
+
+
+class Bench:
+    """A scheduler in this process, with what it tells and the batches that it evaluates."""
+
+    def __init__(self, model: Model, options: ContextOptions) -> None:
+        self.pipe = Pipe()
+        self.scheduler = Scheduler(model, options, self.pipe)  # type: ignore[arg-type]
+        self.model, self._number = model, 0
+        self.batches: list[dict[int, int]] = []  # tokens by sequence
+        self._watch(self.scheduler.context)
+
+    def _watch(self, context: Context) -> None:
+        decode = context.decode_batch
+
+        def watched(batch: Any) -> bool:
+            counts: dict[int, int] = {}
+            for i in range(batch.n_tokens):
+                seq = batch.seq_id[i][0]
+                counts[seq] = counts.get(seq, 0) + 1
+            self.batches.append(counts)
+            return decode(batch)
+
+        context.decode_batch = watched  # type: ignore[method-assign]
+
+    def prompt(self, question: str) -> tuple[int, ...]:
+        parts = render([Message("user", question)], PromptStyle())
+        return tuple(self.scheduler.prompts.tokens_of(parts))
+
+    def long_prompt(self, n_tokens: int) -> tuple[int, ...]:
+        piece = self.prompt("la la la, says the song")
+        return (piece[0], *(piece[1:] * (n_tokens // len(piece) + 1)))[:n_tokens]
+
+    def add(
+        self,
+        prompt: tuple[int, ...],
+        sampling: Sampling = GREEDY,
+        options: TurnOptions = NO_END,
+        grammar: str | None = None,
+    ) -> int:
+        self._number += 1
+        self.scheduler.add_turn(self._number, RunTurn(prompt, sampling, options, grammar))
+        return self._number
+
+    def run(self, *, steps: int = 5000, until: Callable[[], bool] = lambda: False) -> None:
+        """Run until nothing is left to do, or `until` is true."""
+        for _ in range(steps):
+            if not self.scheduler.has_work or until():
+                return
+            self.scheduler.run_step()
+        raise AssertionError("there is no end to it")
+
+    def reply(self, number: int) -> Any:
+        assert number in self.pipe.done, self.pipe.failed.get(number)
+        done = self.pipe.told[number][-1]
+        assert isinstance(done, TurnDone)
+        return done.reply
+
+    def ask(self, prompt: tuple[int, ...], **changes: Any) -> Any:
+        number = self.add(prompt, **changes)
+        self.run()
+        return self.reply(number)
+
+    def n_told(self, number: int) -> int:
+        return sum(isinstance(event, AnswerText) for event in self.pipe.told.get(number, ()))
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("scheduler") / "tiny.gguf", build_tiny())
+
+
+@pytest.fixture(scope="module")
+def model(tiny: Path) -> Iterator[Model]:
+    model = Model(tiny)
+    yield model
+    model.close()
+
+
+@pytest.fixture
+def bench(model: Model) -> Iterator[Bench]:
+    bench = Bench(model, ContextOptions(2048, n_parallel=N_PARALLEL))
+    yield bench
+    bench.scheduler.context.close()
+
+
+class TestAnswers:
+    def test_greedy_answers_are_the_same_alone_and_among_others(
+        self, bench: Bench, tiny: Path
+    ) -> None:
+        prompts = [bench.prompt(question) for question in QUESTIONS]
+        alone = [bench.ask(prompt).tokens for prompt in prompts]
+        numbers = [bench.add(prompt) for prompt in prompts]
+        bench.run()
+        assert [bench.reply(number).tokens for number in numbers] == alone
+        assert max(len(batch) for batch in bench.batches) == N_PARALLEL
+        with open_engine(
+            tiny, model_options=ModelOptions(), context_options=lambda _: ContextOptions(2048)
+        ) as engine:
+            for prompt, tokens in zip(prompts, alone, strict=True):
+                engine.evaluate(prompt)
+                engine.begin(GREEDY)
+                assert engine.sample() == tokens[0]
+
+    def test_what_a_slot_holds_is_used_again_and_answers_the_same(self, bench: Bench) -> None:
+        first = bench.prompt("What is GGUF?")
+        fresh = bench.ask(first)
+        assert fresh.reused_tokens == 0
+        longer = (*first, *fresh.tokens, *bench.prompt("And who are you?")[1:])
+        again = bench.ask(longer)
+        assert again.reused_tokens == len(first) + len(fresh.tokens)
+        for slot in bench.scheduler._slots:
+            slot.sequence.truncate(0)
+        afresh = bench.ask(longer)
+        assert (afresh.reused_tokens, afresh.tokens) == (0, again.tokens)
+
+    def test_a_return_to_what_the_window_has_left_restores_a_checkpoint(self, bench: Bench) -> None:
+        """An edit far back needs the checkpoint."""
+        start = bench.long_prompt(bench.model.n_swa + 100)
+        bench.ask(start, options=replace(NO_END, max_tokens=1))
+        far = replace(NO_END, max_tokens=900)
+        assert bench.ask(start, sampling=ENDLESS, options=far).finish_reason == "length"
+        edit = (*start, *bench.prompt("What is GGUF?")[1:])
+        edited = bench.ask(edit)
+        assert edited.reused_tokens == len(start)
+        for slot in bench.scheduler._slots:
+            slot.sequence.truncate(0)
+        assert bench.ask(edit).tokens == edited.tokens
+
+    def test_an_image_among_others(self, model: Model, tmp_path: Path) -> None:
+        bench = Bench(model, ContextOptions(2048, n_parallel=2))
+        bench.scheduler.attach_media(MediaOptions(TESTS / "golden/tiny_mmproj.gguf"))
+        bench._watch(bench.scheduler.context)
+        photo = Media("image", write(tmp_path / "p.png", png(picture(480, 336))))
+        parts = [Part("Look: "), Part("", media=photo), Part(" What is it?")]
+        prompt = tuple(bench.scheduler.prompts.tokens_of(parts))
+        options = replace(NO_END, max_tokens=20)
+        alone = bench.ask(prompt, options=options)
+        other = bench.add(bench.prompt("Who are you?"), ENDLESS, replace(NO_END, max_tokens=60))
+        bench.run(until=lambda: bench.n_told(other) > 5)
+        among = bench.add(prompt[:-3] + prompt[-2:], options=options)
+        again = bench.add(prompt, options=options)
+        bench.run()
+        assert bench.reply(again).tokens == alone.tokens
+        assert bench.reply(among).reused_tokens == len(prompt) - 3
+        bench.scheduler.prompts.require_media().close()
+        bench.scheduler.context.close()
+
+
+class TestFairness:
+    def test_a_long_prompt_shares_batches_with_running_answers(self, bench: Bench) -> None:
+        answering = [bench.add(bench.prompt("Who are you?"), ENDLESS) for _ in range(2)]
+        bench.run(until=lambda: all(bench.n_told(n) for n in answering))
+        bench.scheduler.pacer.count_tokens = lambda **_: 64  # type: ignore[method-assign]
+        long = bench.add(bench.long_prompt(1000))
+        bench.batches.clear()
+        bench.run(until=lambda: bench.n_told(long) > 0)
+        pieces = [batch for batch in bench.batches if 64 in batch.values()]
+        assert len(pieces) == 1000 // 64
+        # Each of these batches also holds one token of every answer.
+        assert all(sorted(batch.values())[:2] == [1, 1] for batch in pieces)
+        bench.pipe.cancelled |= set(answering)
+        bench.run()
+
+    def test_a_short_prompt_does_not_wait_for_a_long_one(self, bench: Bench) -> None:
+        bench.scheduler.pacer.count_tokens = lambda **_: 64  # type: ignore[method-assign]
+        long = bench.add(bench.long_prompt(1000))
+        short = bench.add(bench.prompt("Who are you?"), options=replace(NO_END, max_tokens=3))
+        bench.run(until=lambda: short in bench.pipe.done)
+        assert long not in bench.pipe.done
+        assert all(sum(batch.values()) <= 64 + 1 for batch in bench.batches)
+        bench.run()
+
+    def test_answers_get_equal_shares_and_slots_go_to_the_first(self, bench: Bench) -> None:
+        options = replace(NO_END, max_tokens=40)
+        numbers = [bench.add(bench.prompt("Who are you?"), ENDLESS, options) for _ in range(9)]
+        bench.run(until=lambda: bench.n_told(1) > 20)
+        assert bench.pipe.begun == numbers[:N_PARALLEL]
+        counts = [len(bench.scheduler._slots[i].sequence.tokens) for i in range(N_PARALLEL)]
+        assert max(counts) - min(counts) <= 1
+        bench.run()
+        assert bench.pipe.begun == numbers
+        assert {len(bench.reply(number).tokens) for number in numbers} == {40}
+
+    def test_pieces_follow_the_speed_of_the_machine(self) -> None:
+        pacer = PromptPacer(512)
+        assert pacer.count_tokens(others_answer=False) == 512
+        assert pacer.count_tokens(others_answer=True) == 16
+        pacer.record_batch(100, 0.1)
+        assert pacer.count_tokens(others_answer=True) == int(1000 * PAUSE_S)
+        pacer.record_batch(1, 10.0)  # an answer's token: says nothing of prompts
+        assert pacer.count_tokens(others_answer=True) == int(1000 * PAUSE_S)
+        for _ in range(20):
+            pacer.record_batch(512, 0.01)
+        assert pacer.count_tokens(others_answer=True) == 512
+
+
+class TestEnds:
+    def test_a_cancelled_turn_frees_its_slot_before_the_next_batch(self, bench: Bench) -> None:
+        numbers = [bench.add(bench.prompt("Who are you?"), ENDLESS) for _ in range(N_PARALLEL)]
+        waiting = bench.add(bench.prompt("What is GGUF?"))
+        gone = bench.add(bench.prompt("What is GGUF?"))
+        bench.run(until=lambda: bench.n_told(numbers[0]) > 3)
+        bench.pipe.cancelled |= {numbers[1], gone}
+        n_batches = len(bench.batches)
+        bench.scheduler.run_step()
+        assert len(bench.batches) == n_batches + 1
+        assert set(bench.pipe.done) == {numbers[1], gone}
+        assert waiting in bench.pipe.begun
+        assert gone not in bench.pipe.begun
+        bench.pipe.cancelled |= set(numbers)
+        bench.run()
+        assert bench.reply(waiting).finish_reason == "stop"
+
+    def test_an_abort_leaves_the_sequences_usable(self, bench: Bench) -> None:
+        prompt = bench.long_prompt(1500)
+        number = bench.add(prompt)
+        bench.scheduler.run_step()
+        bench.pipe.interrupt.set()
+        bench.scheduler.run_step()
+        bench.pipe.interrupt.clear()
+        bench.pipe.cancelled.add(number)
+        bench.run()
+        assert bench.reply(number).finish_reason == "interrupted"
+        again = bench.ask(prompt)
+        assert 0 < again.reused_tokens < len(prompt)
+        for slot in bench.scheduler._slots:
+            slot.sequence.truncate(0)
+        assert bench.ask(prompt).tokens == again.tokens
+
+    def test_errors_of_one_turn_are_its_own(self, bench: Bench) -> None:
+        other = bench.add(bench.prompt("What is GGUF?"))
+        full = bench.add(tuple(range(200, 200 + 2048)))
+        bad = bench.add(bench.prompt("Who are you?"), grammar="root ::= (")
+        stuck = bench.add(bench.prompt("Who are you?"), grammar='root ::= "x" [^\\x00-\\U0010ffff]')
+        bench.run()
+        assert isinstance(bench.pipe.failed[full], ContextFull)
+        assert isinstance(bench.pipe.failed[bad], UsageError)
+        assert isinstance(bench.pipe.failed.get(stuck, RuntimeFailed("")), G4Error)
+        assert bench.reply(other).finish_reason == "stop"
+
+    def test_a_failed_batch_fails_what_runs_and_empties_its_slots(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        numbers = [bench.add(bench.prompt(question)) for question in QUESTIONS]
+        bench.run(until=lambda: len(bench.batches) > 3)
+
+        def fail(_batch: Any) -> bool:
+            raise RuntimeFailed("llama.cpp failed to evaluate (code -3)")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(bench.scheduler.context, "decode_batch", fail)
+            bench.scheduler.run_step()
+        assert set(bench.pipe.failed) == set(numbers[:N_PARALLEL])
+        bench.run()
+        assert all(bench.reply(number).text for number in numbers[N_PARALLEL:])
+
+    def test_an_answer_ends_where_its_share_of_the_context_does(self, model: Model) -> None:
+        bench = Bench(model, ContextOptions(256, n_parallel=2))
+        numbers = [bench.add(bench.prompt("Who are you?"), ENDLESS) for _ in range(2)]
+        bench.run()
+        for number in numbers:
+            reply = bench.reply(number)
+            assert (reply.finish_reason, reply.context_full) == ("length", True)
+            assert reply.prompt_tokens + len(reply.tokens) == 256 + 1
+        bench.scheduler.context.close()
+
+
+class TestSlots:
+    def test_a_conversation_comes_back_to_its_slot(self, bench: Bench) -> None:
+        prompts = [bench.prompt(question) for question in QUESTIONS[:N_PARALLEL]]
+        numbers = [bench.add(prompt) for prompt in prompts]
+        bench.run()
+        for prompt, number in reversed(list(zip(prompts, numbers, strict=True))):
+            longer = (*prompt, *bench.reply(number).tokens, *bench.prompt("More, please.")[1:])
+            assert bench.ask(longer).reused_tokens == len(prompt) + len(bench.reply(number).tokens)
+
+    def test_a_new_conversation_takes_an_empty_slot_and_then_the_oldest(self, bench: Bench) -> None:
+        slots = []
+        for question in ("What is GGUF?", *(f"{i} {q} {i}" * 5 for i, q in enumerate(QUESTIONS))):
+            number = bench.add(bench.prompt(question), options=replace(NO_END, max_tokens=2))
+            bench.run()
+            slots += [e.slot for e in bench.pipe.told[number] if isinstance(e, PromptRead)]
+        assert sorted(slots[:4]) == [0, 1, 2, 3]
+        assert slots[4:] == slots[:3]

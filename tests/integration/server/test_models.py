@@ -1,0 +1,41 @@
+"""What a server says about its models, over HTTP."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+from openai import NotFoundError, OpenAI
+
+from tests.support.run.server import RunningServer
+
+
+def test_a_client_lists_models_and_asks_for_one(openai: OpenAI) -> None:
+    (model,) = openai.models.list().data
+    assert (model.id, model.owned_by) == ("tiny", "g4")
+    assert openai.models.retrieve("small").id == "tiny"
+    assert openai.models.retrieve("tiny:latest").id == "tiny"
+    with pytest.raises(NotFoundError, match="no model is called 'large'; on offer: tiny"):
+        openai.models.retrieve("large")
+
+
+def test_no_path_is_read_from_a_request(server: RunningServer) -> None:
+    for path in ("/etc/passwd", "tiny.gguf", "%2Fetc%2Fpasswd", "%2e%2e%2ftiny.gguf"):
+        answer = httpx.get(f"{server.url}/v1/models/{path}")
+        assert answer.status_code == 404
+        assert answer.json()["error"]["code"] == "model_not_found"
+
+
+def test_facts_of_a_model(server: RunningServer) -> None:
+    data = httpx.get(f"{server.url}/models").json()["data"][0]
+    assert data["meta"]["n_ctx_train"] == 2048
+    assert data["meta"]["size"] > 1_000_000
+    assert data["architecture"]["input_modalities"] == ["text"]
+
+
+def test_health_and_unknown_paths(server: RunningServer) -> None:
+    assert httpx.get(f"{server.url}/health").json() == {"status": "ok"}
+    assert httpx.get(f"{server.url}/v1/health").status_code == 200
+    missing = httpx.get(f"{server.url}/v1/nothing")
+    assert missing.status_code == 404
+    assert missing.json()["error"]["message"] == "Not Found"
+    assert httpx.post(f"{server.url}/v1/models").status_code == 405

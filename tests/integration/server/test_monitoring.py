@@ -1,0 +1,55 @@
+"""/metrics, /slots, /props and /openapi.json of a server with `tiny`."""
+
+from __future__ import annotations
+
+import re
+
+import httpx
+from openai import OpenAI
+
+from tests.support.run.server import RunningServer
+
+
+def read_metrics(server: RunningServer) -> dict[str, float]:
+    text = httpx.get(f"{server.url}/metrics").text
+    assert re.fullmatch(r"(# HELP .+\n# TYPE \S+ (counter|gauge)\n\S+ [0-9.e+-]+\n)+", text)
+    rows = (line.split(" ") for line in text.splitlines() if line[0] != "#")
+    return {name: float(value) for name, value in rows}
+
+
+def test_metrics_count_what_was_answered(server: RunningServer, openai: OpenAI) -> None:
+    before = read_metrics(server)
+    done = openai.chat.completions.create(
+        model="tiny", messages=[{"role": "user", "content": "Count me."}], max_tokens=5
+    )
+    after = read_metrics(server)
+    assert done.usage
+    grown = {name: after[name] - before[name] for name in after}
+    assert grown["llamacpp:tokens_predicted_total"] == 5
+    assert grown["g4:answers_total"] == 1
+    seen = grown["llamacpp:prompt_tokens_total"] + grown["g4:prompt_tokens_cached_total"]
+    assert seen == done.usage.prompt_tokens
+    assert after["llamacpp:requests_processing"] == after["llamacpp:requests_deferred"] == 0
+    assert after["g4:models_loaded"] == 1
+
+
+def test_props_and_slots(server: RunningServer) -> None:
+    props = httpx.get(f"{server.url}/props", timeout=60).json()
+    assert props["model_alias"] == "tiny"
+    assert props["default_generation_settings"]["n_ctx"] == 1024
+    assert props["default_generation_settings"]["params"]["temperature"] == 0
+    assert "<|turn>" in props["chat_template"]
+    slots = httpx.get(f"{server.url}/slots").json()
+    assert len(slots) == props["total_slots"]
+    assert not any(slot["is_processing"] for slot in slots)
+    assert httpx.get(f"{server.url}/props?model=large").status_code == 404
+
+
+def test_the_description_of_the_api_is_whole(server: RunningServer) -> None:
+    api = httpx.get(f"{server.url}/openapi.json").json()
+    body = api["components"]["schemas"]["ChatBody"]
+    assert body["additionalProperties"] is False
+    assert {"messages", "stop", "tools"} <= body["properties"].keys()
+    assert "/v1/chat/completions" in api["paths"]
+    for page in ("/docs", "/redoc"):
+        assert httpx.get(f"{server.url}{page}").status_code == 404, "it would load foreign scripts"
