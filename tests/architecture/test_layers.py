@@ -6,7 +6,7 @@ row 1   g4cli.{estimate,fit,loops,prompt,chat,doctor,svg} core; numpy; jinja2 in
 row 2   g4cli.{host,hub,store,runtime}                   rows 0 and 1; huggingface_hub in hub,
                                                          llama_cpp in runtime
 row 3   g4cli.operations                                 rows 0 to 2; nothing that draws or listens
-row 4   g4cli.cli                                        everything; typer; rich in output and views,
+row 4   g4cli.cli                                        everything; typer; rich in views,
                                                          prompt_toolkit in line_editor
         g4cli.server                                     everything but g4cli.cli; fastapi, uvicorn
 
@@ -246,7 +246,8 @@ def test_the_test_sees_a_circle(tmp_path: Path) -> None:
     assert find_circles({"a": ["b", "c"], "b": ["c"], "c": []}) == []
     source = tmp_path / "x.py"
     source.write_text(
-        "if TYPE_CHECKING:\n    from p.a import A\ndef f():\n    from p import b, q\n    import p.c\n"
+        "if TYPE_CHECKING:\n    from p.a import A\n"
+        "def f():\n    from p import b, q\n    import p.c\n"
     )
     known = {"p", "p.a", "p.b", "p.c", "p.x"}
     assert imported_modules("p.x", source, known) == {"p.a", "p.b", "p.c"}

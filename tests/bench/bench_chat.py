@@ -1,6 +1,7 @@
 """g4's engine beside llama.cpp's own tools, interleaved in one run on one file.
 
-    python tests/bench/bench_chat.py FILE LLAMA_BIN [--rounds 3] [--prompt 512] [--gen 64] [--threads N]
+    python tests/bench/bench_chat.py FILE LLAMA_BIN [--rounds 3] [--prompt 512] [--gen 64]
+        [--threads N]
                                                     [--depths 100,4000 [--only-depths]]
 
 FILE is a model, best of real shape (-m tests.support.builders.real_shapes e2b q4_0 FILE --weights

@@ -1,7 +1,8 @@
-"""Time and memory of g4 convert beside llama.cpp's converter and quantiser, on a checkpoint of
+"""Time and memory of g4 convert compared with llama.cpp's converter and quantizer, on a checkpoint of
 E2B's shape.
 
-    python tests/bench/bench_convert.py --folder DIR [--llama-cpp SRC --oracle PYTHON] [--vocab GGUF]
+    python tests/bench/bench_convert.py --folder DIR [--llama-cpp SRC --oracle PYTHON]
+        [--vocab GGUF]
 
 writes a checkpoint of E2B's real shape with random weights (4.65 billion parameters, 9.3 GB) under
 DIR, converts it, prints a table and deletes it. Needs 25 GB of disk. SRC is a checkout of llama.cpp
@@ -56,7 +57,7 @@ TEXT = {
 
 
 def shapes() -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Every tensor of E2B's text network as published, the unused keys of shared layers included."""
+    """Return the published tensors of E2B's text network, with the unused ones of shared layers."""
     yield "embed_tokens.weight", (N_VOCAB, HIDDEN)
     yield "embed_tokens_per_layer.weight", (N_VOCAB, N_LAYER * PLE)
     yield "per_layer_model_projection.weight", (N_LAYER * PLE, HIDDEN)
@@ -318,11 +319,13 @@ def summary(rows: dict[str, list[Run]]) -> None:
     if {"g4 to Q4_0", "llama.cpp BF16 to Q4_0"} <= best.keys():
         two_steps = best["llama.cpp to BF16"] + best["llama.cpp BF16 to Q4_0"]
         print(
-            f"checkpoint to Q4_0: {best['g4 to Q4_0'] / two_steps:.2f} of the peer's {two_steps:.0f} s"
+            f"checkpoint to Q4_0: {best['g4 to Q4_0'] / two_steps:.2f} of the peer's "
+            f"{two_steps:.0f} s"
         )
     if {"g4 to BF16", "llama.cpp to BF16"} <= best.keys():
         print(
-            f"checkpoint to BF16: {best['g4 to BF16'] / best['llama.cpp to BF16']:.2f} of the peer's"
+            f"checkpoint to BF16: {best['g4 to BF16'] / best['llama.cpp to BF16']:.2f} of the "
+            "peer's"
         )
     worst = max(
         run.anonymous for name, runs in rows.items() if name.startswith("g4") for run in runs

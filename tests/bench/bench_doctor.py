@@ -1,8 +1,9 @@
-"""Break a file in every way of tests/support/builders/damage.py and print which verdicts are right;
-then an engine in every way of tests/support/fakes/engine_faults.py; then examine the sound files of
-tests/support/builders/healthy.py.
+"""Count the doctor's right verdicts on damaged files, faulty engines and healthy files.
 
-python tests/bench/bench_doctor.py [--no-run]
+    python tests/bench/bench_doctor.py [--no-run]
+
+The kinds of damage, the faults and the healthy files come from tests/support/builders/damage.py,
+tests/support/fakes/engine_faults.py and tests/support/builders/healthy.py.
 """
 
 from __future__ import annotations
@@ -27,9 +28,7 @@ from tests.support.fakes.engine_faults import FAULTS, Engine
 
 
 def main() -> int:
-    """Print one row per kind of damage and per fault of an engine, and the shares of right
-    verdicts.
-    """
+    """Print a row for each kind of damage and each fault, and the shares of right verdicts."""
     run = "--no-run" not in sys.argv[1:]
     good, started = build_tiny(), time.monotonic()
     kinds = [d for d in DAMAGES if run or not d.needs_run]
@@ -42,13 +41,14 @@ def main() -> int:
             right += shown(damage.name, report, damage.verdicts)
         took = time.monotonic() - started
         print(
-            f"{right} of {len(kinds)} verdicts on files right ({right / len(kinds):.1%}) in {took:.0f} s"
+            f"{right} of {len(kinds)} verdicts on files right ({right / len(kinds):.1%}) in "
+            f"{took:.0f} s"
         )
         path.write_bytes(good)
         engines = 0
         for fault in FAULTS:
             with patch("g4cli.doctor.probe.child.ask_child", Engine(fault)):
-                report = diagnose_file(path, depth=fault.depth, only=("probe",))  # type: ignore[arg-type]
+                report = diagnose_file(path, depth=fault.depth, only=("probe",))
             engines += shown(fault.name, report, fault.verdicts)
         print(f"{engines} of {len(FAULTS)} verdicts on engines right")
         sound = list(called(Path(folder), run))

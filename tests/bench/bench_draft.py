@@ -198,7 +198,8 @@ def main() -> None:
             engine._sequence.tokens = []
             data["network by acceptance"] = compare(
                 engine,
-                {str(p): lambda _, p=p: PaidOracle(network, truth, p) for p in args.rates},  # type: ignore[misc]
+                {str(p): lambda _, p=p: PaidOracle(network, truth, p) for p in args.rates},
+                # type: ignore[misc]
                 prompt,
                 answer,
                 args.rounds,

@@ -45,7 +45,7 @@ class G4:
 
 
 class Vllm:
-    """vLLM's RepetitionDetection (PR 35451): `count` copies of a pattern of `low` to `high` tokens."""
+    """vLLM's rule (PR 35451): `count` copies of a pattern of `low` to `high` tokens."""
 
     def __init__(self, high: int, low: int, count: int) -> None:
         self._high, self._low, self._count = high, low, count
@@ -218,7 +218,8 @@ def main() -> None:
             print(f"| {name} | {' | '.join(cells)} |", flush=True)
             if name == "g4":
                 print(
-                    f"<!-- missed {m['missed']}; latest dashes {m['dashes_latest']}; false {m['false']} -->"
+                    f"<!-- missed {m['missed']}; latest dashes {m['dashes_latest']}; false "
+                    f"{m['false']} -->"
                 )
         print()
 

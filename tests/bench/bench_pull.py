@@ -223,10 +223,12 @@ def speed(folder: Path, mib: int, rounds: int, settle: float) -> None:
     overall = middle["g4"] / min(middle["curl"], middle["hash"])
     print(f"median of {rounds}: {', '.join(f'{k} {v:.0f} MiB/s' for k, v in middle.items())}")
     print(
-        f"CPU seconds per GiB: {', '.join(f'{k} {median(v) * 1024 / mib:.2f}' for k, v in work.items())}"
+        f"CPU seconds per GiB: "
+        f"{', '.join(f'{k} {median(v) * 1024 / mib:.2f}' for k, v in work.items())}"
     )
     print(
-        f"g4 / min(curl, hash): {overall:.2f} of the medians, {median(ratios):.2f} the median of the rounds"
+        f"g4 / min(curl, hash): {overall:.2f} of the medians, {median(ratios):.2f} the median of "
+        "the rounds"
     )
     print(f"g4 / hashing: {middle['g4'] / middle['hashing']:.2f}; peak memory {max(peaks):.0f} MiB")
 
@@ -260,7 +262,8 @@ def kills(folder: Path, mib: int, count: int, rate_mib: int) -> None:
     limit = 1.05 * len(data) + hits * 2**20
     share, lost = hub.sent_bytes / len(data), (hub.sent_bytes - len(data)) / max(1, hits) / 1024
     print(
-        f"{hits} kills: the file is {'whole' if whole else 'WRONG'}; {share:.3f} of its size was sent"
+        f"{hits} kills: the file is {'whole' if whole else 'WRONG'}; {share:.3f} of its size was "
+        "sent"
     )
     print(f"lost per kill: {lost:.0f} KiB; the limit was {limit / len(data):.3f}")
     sys.exit(not (whole and hub.sent_bytes <= limit))

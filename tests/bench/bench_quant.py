@@ -1,9 +1,10 @@
-"""Quantising at the real shape of E2B beside llama.cpp's quantiser: time and memory, in one run.
+"""Measure time and memory of quantizing E2B's shape, compared with llama.cpp's quantizer.
 
-    python tests/bench/bench_quant.py FOLDER [--layers N] [--vocab N] [--types q4_0,...] [--rounds N]
+    python tests/bench/bench_quant.py FOLDER [--layers N] [--vocab N] [--types q4_0,...]
+        [--rounds N]
 
 Writes a BF16 file of random weights (9.3 GB at full size) into FOLDER and deletes it at the end.
-The two quantisers alternate, each in a process of its own; the ratios of wall and of processor time
+The two quantizers alternate, each in a process of its own; the ratios of wall and of processor time
 are what counts (on a busy machine the second is the steadier). g4's time holds two things that
 llama.cpp leaves out: the hash of the source, and waiting until the result is on the disk; the
 second ratio waits for llama.cpp's too. Memory is the peak of anonymous pages (RssAnon), read 20
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import os
 import resource
 import statistics
@@ -29,7 +31,14 @@ sys.path.insert(0, str(TESTS.parent))
 
 from g4cli.core.inventory import text_tensors  # noqa: E402
 from g4cli.core.shape import Shape  # noqa: E402
-from tests.support.builders.gguf import BF16, F32, gemma4_keys, key, n_bytes, tensor_info  # noqa: E402
+from tests.support.builders.gguf import (  # noqa: E402
+    BF16,
+    F32,
+    gemma4_keys,
+    key,
+    n_bytes,
+    tensor_info,
+)
 from tests.support.builders.shapes import E2B  # noqa: E402
 from tests.support.run.llama_quantize import FTYPES  # noqa: E402
 
@@ -75,13 +84,12 @@ def write_model(path: Path, shape: Shape) -> int:
     return sum(t.n_weights for t in text_tensors(shape))
 
 
-def watched(command: list[str], stdin: str | None = None) -> tuple[float, float, int]:
-    """Return the seconds on the wall and of the processor, and the peak of anonymous memory of a
-    command.
-    """
+def run_watched(command: list[str], stdin: str | None = None) -> tuple[float, float, int]:
+    """Return wall seconds, processor seconds and peak anonymous memory (bytes) of a command."""
     started, peak, before = time.perf_counter(), 0, resource.getrusage(resource.RUSAGE_CHILDREN)
     process = subprocess.Popen(
         command,
+        cwd=TESTS.parent,
         stdin=subprocess.PIPE if stdin else None,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -98,14 +106,14 @@ def watched(command: list[str], stdin: str | None = None) -> tuple[float, float,
             pass
         time.sleep(0.05)
     if process.returncode:
-        raise SystemExit(f"{command} left with {process.returncode}")
+        raise SystemExit(f"{command} exited with {process.returncode}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return time.perf_counter() - started, cpu, peak
 
 
-def compare(source: Path, type_name: str, rounds: int, threads: int) -> None:
-    """Run both quantisers alternately and print one line."""
+def compare_speed(source: Path, type_name: str, rounds: int, threads: int) -> None:
+    """Run both quantizers alternately and print one line."""
     target = source.with_name("bench-out.gguf")
     g4 = [sys.executable, "-c", "from g4cli.cli.main import main; main()", "quantize"]
     g4 += [
@@ -118,8 +126,9 @@ def compare(source: Path, type_name: str, rounds: int, threads: int) -> None:
         "--threads",
         str(threads),
     ]
-    job = f'[{{"source": "{source}", "target": "{target}", "type": "{type_name}", "threads": {threads}}}]'
-    llama = [sys.executable, str(TESTS / "llama_quantize.py")]
+    request = {"source": source, "target": target, "type": type_name, "threads": threads}
+    job = json.dumps([{k: str(v) if isinstance(v, Path) else v for k, v in request.items()}])
+    llama = [sys.executable, "-m", "tests.support.run.llama_quantize"]
     ours: list[tuple[float, ...]] = []
     theirs: list[tuple[float, ...]] = []
     peaks = [0, 0]
@@ -127,7 +136,7 @@ def compare(source: Path, type_name: str, rounds: int, threads: int) -> None:
         for index, (times, command, text) in enumerate(((theirs, llama, job), (ours, g4, None))):
             if type_name == "sfp8" and index == 0:
                 continue
-            seconds, cpu, peak = watched(command, text)
+            seconds, cpu, peak = run_watched(command, text)
             started = time.perf_counter()
             with target.open("rb+") as file:
                 os.fsync(file.fileno())
@@ -141,8 +150,8 @@ def compare(source: Path, type_name: str, rounds: int, threads: int) -> None:
             statistics.median(column) for column in zip(*theirs, strict=True)
         )
         line += f"   llama.cpp {other:6.1f} s wall {synced:6.1f} s on disk {other_cpu:6.1f} s cpu"
-        line += f" {peaks[0] / 2**20:5.0f} MiB   ratio {mine / other:.2f} wall {mine / synced:.2f} on disk"
-        line += f" {cpu / other_cpu:.2f} cpu"
+        line += f" {peaks[0] / 2**20:5.0f} MiB   ratio {mine / other:.2f} wall"
+        line += f" {mine / synced:.2f} on disk {cpu / other_cpu:.2f} cpu"
     print(line, flush=True)
 
 
@@ -186,7 +195,7 @@ def main() -> None:
         n_ff=E2B.n_ff[-n:],
         is_swa=E2B.is_swa[:n],
     )
-    source = args.folder / "bench-bf16.gguf"
+    source = args.folder.resolve() / "bench-bf16.gguf"
     try:
         weights = write_model(source, shape)
         print(
@@ -196,7 +205,7 @@ def main() -> None:
         sfp8_rates()
         for name in args.types.split(","):
             assert name in (*FTYPES, "sfp8")
-            compare(source, name, args.rounds, args.threads)
+            compare_speed(source, name, args.rounds, args.threads)
     finally:
         source.unlink(missing_ok=True)
         source.with_name("bench-out.gguf").unlink(missing_ok=True)

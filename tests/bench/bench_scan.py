@@ -49,7 +49,8 @@ def main() -> None:
                 best = max(best, header.tensors["w"].nbytes / (time.process_time() - started))
             print(f"{name:5} {best / 1e9:5.2f} GB/s a core", flush=True)
     print(
-        f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} MB (the file included)"
+        f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} MB (the file "
+        "included)"
     )
 
 

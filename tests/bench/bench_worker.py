@@ -1,15 +1,15 @@
-"""What the model's own process costs: its pipe per token, the first token, decode speed beside one process.
+"""The cost of the worker process: pipe per token, first token, decoding speed, start.
 
     python tests/bench/bench_worker.py FILE [--tokens 64] [--prompt 512] [--rounds 3] [--threads N]
 
-FILE is a model, best of real shape (tests/real_shapes.py e2b q4_0 FILE --weights random). The same
-prompt is answered by LlamaEngine in this process and by a worker, in turn, round by round; the best
-rounds count. Prints one JSON document:
+FILE is a model, preferably of a real shape (`python -m tests.support.builders.real_shapes e2b q4_0
+FILE --weights random`). LlamaEngine in this process and a worker answer the same prompt in turn;
+the best rounds count. Prints one JSON document:
 
-    decode_ratio      tokens per second of the worker's events as they arrive here, by those in one process
-    first_token_ms    from the call to the first event of the answer: worker less one process
-    pipe_us           one event written, read and decoded, without a model
-    start_ms          from nothing to a loaded model, with the imports: worker
+    decode_ratio      tokens per second of the worker, divided by those of this process
+    first_token_ms    from the call to the first event: the worker's time minus this process's
+    pipe_us           time to write, read and decode one event, without a model
+    start_ms          from the start of the worker to a loaded model
 """
 
 from __future__ import annotations

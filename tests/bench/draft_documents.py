@@ -82,7 +82,8 @@ def main() -> None:
             continue
         found.sort()
         print(
-            f"{pattern}: {len(found)} documents, worst {found[0]:.3f}, tenth {found[len(found) // 10]:.3f}, "
+            f"{pattern}: {len(found)} documents, worst {found[0]:.3f}, tenth "
+            f"{found[len(found) // 10]:.3f}, "
             f"median {statistics.median(found):.3f}, best {found[-1]:.3f}"
         )
     model.close()

@@ -17,5 +17,6 @@ from g4cli.runtime.llama.interrupt import Interrupt
 model = Model(Path(sys.argv[1]), ModelOptions(use_extra_bufts=False))
 context = Context(model, ContextOptions(n_ctx=32768), Interrupt())
 print(
-    f"{model.description}: KV {context.kv_bytes / 2**20:.0f} MiB, compute {context.compute_bytes / 2**20:.0f}"
+    f"{model.description}: KV {context.kv_bytes / 2**20:.0f} MiB, compute "
+    f"{context.compute_bytes / 2**20:.0f}"
 )

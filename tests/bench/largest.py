@@ -85,7 +85,8 @@ def main() -> int:
         done = inside(procs, *chat)
         used = int((folder / peak).read_text()) / GIB
         print(
-            f"g4 chat --ctx {n_ctx}: exit {done.returncode}; peak {used:.2f} GiB with the page cache"
+            f"g4 chat --ctx {n_ctx}: exit {done.returncode}; peak {used:.2f} GiB with the page "
+            "cache"
         )
         if done.returncode:
             print(done.stderr[-500:])

@@ -46,8 +46,10 @@ PLACES = (
 # Ends of names, of documents of the second set; "1.gz" are pages of the manual, as they are
 # written.
 MORE = (
-    "py", "pyi", "c", "h", "cpp", "cu", "cuh", "js", "ts", "json", "xml", "md", "txt", "html", "css", "sh",
-    "pl", "pm", "rst", "yaml", "jinja", "csv", "patch", "diff", "pem", "svg", "conf", "cmake", "m4", "tcl",
+    "py", "pyi", "c", "h", "cpp", "cu", "cuh", "js", "ts", "json", "xml", "md", "txt", "html",
+    "css", "sh",
+    "pl", "pm", "rst", "yaml", "jinja", "csv", "patch", "diff", "pem", "svg", "conf", "cmake", "m4",
+    "tcl",
     "vim", "toml", "go", "po", "el", "tex", "java", "copyright", "1.gz", "3.gz", "7.gz",
 )  # fmt: skip
 
@@ -237,8 +239,10 @@ PERIODS = (
     ("200-400", 200, 400), ("600-2048", 600, 2048),
 )  # fmt: skip
 PHRASES = (
-    "I am sorry, but I cannot help with that.\n", "the the ", "own ", "The answer is 4. ", "\n\n", " ",
-    "```\n", "<unused49>", "1. ", "and so on, ", "Wait, let me think again. ", "- \n", "0", "!", "...",
+    "I am sorry, but I cannot help with that.\n", "the the ", "own ", "The answer is 4. ", "\n\n",
+    " ",
+    "```\n", "<unused49>", "1. ", "and so on, ", "Wait, let me think again. ", "- \n", "0", "!",
+    "...",
     "| | |\n", "</div>\n", "GGGG", "\\n", "\t", "No. No. ",
     "I think the answer is 5. Actually, let me check. ",
 )  # fmt: skip
@@ -246,7 +250,8 @@ COUNTERS = (
     "Step {}: repeat\n", "{}. Go to step {}.\n", "Line {}\n", "Item {}: the same thing again.\n",
     "Attempt {} failed, trying again.\n", "### Part {}\n\nTo be continued.\n\n",
     "{{\"id\": {}, \"v\": 0}},\n",
-    "var x{} = 0;\n", "({}) I repeat myself.\n", "Chapter {}: The Door\n", "{}\n\nWait. ", "test_{} = None\n",
+    "var x{} = 0;\n", "({}) I repeat myself.\n", "Chapter {}: The Door\n", "{}\n\nWait. ",
+    "test_{} = None\n",
 )  # fmt: skip
 COUNTERS = tuple(c.replace("{}. Go to step {}.", "{0}. Go to step {0}.") for c in COUNTERS)
 

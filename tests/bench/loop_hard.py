@@ -144,10 +144,14 @@ def html_table(r: random.Random) -> str:
 
 
 HARD: tuple[Callable[[random.Random], str], ...] = (
-    blank_table, yes_table, data_table, zero_matrix, plain_zero_matrix, identity_matrix, binary_matrix,
-    rules, dotted_contents, base64_random, base64_constant, hexdump, hexdump_zeros, byte_array, ascii_box,
-    ascii_art, chess_board, svg_grid, svg_circles, html_table, lists.numbered_list, lists.bullet_list,
-    lists.checklist, lists.counting_lines, lists.counting_commas, lists.countdown, lists.times_table,
+    blank_table, yes_table, data_table, zero_matrix, plain_zero_matrix, identity_matrix,
+    binary_matrix,
+    rules, dotted_contents, base64_random, base64_constant, hexdump, hexdump_zeros, byte_array,
+    ascii_box,
+    ascii_art, chess_board, svg_grid, svg_circles, html_table, lists.numbered_list,
+    lists.bullet_list,
+    lists.checklist, lists.counting_lines, lists.counting_commas, lists.countdown,
+    lists.times_table,
     lists.song, lists.bottles, lists.refrain, lists.scream, lists.emoji_row, lists.emoji_grid,
     lists.fixtures, lists.same_objects, lists.push_pop, lists.nops, lists.csv_same, lists.csv_data,
     lists.sql_inserts, lists.log_lines, lists.test_output, lists.progress_bars, lists.guitar_tab,

@@ -6,8 +6,10 @@ import json
 import random
 
 WORDS = (
-    "river", "stone", "paper", "light", "garden", "window", "music", "yellow", "train", "winter", "coffee",
-    "island", "bridge", "silver", "forest", "pocket", "mirror", "candle", "market", "summer", "doctor",
+    "river", "stone", "paper", "light", "garden", "window", "music", "yellow", "train", "winter",
+    "coffee",
+    "island", "bridge", "silver", "forest", "pocket", "mirror", "candle", "market", "summer",
+    "doctor",
     "letter", "kitchen", "engine", "thunder", "village",
 )  # fmt: skip
 
@@ -134,7 +136,8 @@ def csv_data(r: random.Random) -> str:
 
 def sql_inserts(r: random.Random) -> str:
     return "".join(
-        f"INSERT INTO users (id, name, age) VALUES ({i}, '{r.choice(WORDS)}', {r.randint(18, 90)});\n"
+        f"INSERT INTO users (id, name, age) VALUES ({i}, '{r.choice(WORDS)}', "
+        f"{r.randint(18, 90)});\n"
         for i in range(1, r.randint(10, 40))
     )
 
@@ -210,7 +213,8 @@ def enum_members(r: random.Random) -> str:
 
 def latex_table(r: random.Random) -> str:
     return "\\begin{tabular}{cccc}\n" + "".join(
-        f"{r.randint(0, 9)} & {r.randint(0, 9)} & {r.randint(0, 9)} & {r.randint(0, 9)} \\\\ \\hline\n"
+        f"{r.randint(0, 9)} & {r.randint(0, 9)} & {r.randint(0, 9)} & {r.randint(0, 9)} \\\\ "
+        "\\hline\n"
         for _ in range(r.randint(8, 30))
     )
 

@@ -17,9 +17,12 @@ Encode = Callable[[str], list[int]]
 Real = list[list[int]]
 Make = Callable[[random.Random, Real, Encode], list[int]]
 PHRASES = (
-    "---\n", "***\n", "I don't know. ", "the the ", "\n\n", " ", "  \n", ".", "...", "ha", "No. No. ", "🙂",
-    "的", "<div>", "</td><td>", "|  |  |\n", "0, ", "a", "- \n", "```python\n```\n", "{}", "&nbsp;", "null, ",
-    "Wait, let me think again. ", "So the answer is 42. ", "\t\n", "}\n", "|---|---|\n", "x^2 + ", "안녕 ",
+    "---\n", "***\n", "I don't know. ", "the the ", "\n\n", " ", "  \n", ".", "...", "ha",
+    "No. No. ", "🙂",
+    "的", "<div>", "</td><td>", "|  |  |\n", "0, ", "a", "- \n", "```python\n```\n", "{}", "&nbsp;",
+    "null, ",
+    "Wait, let me think again. ", "So the answer is 42. ", "\t\n", "}\n", "|---|---|\n", "x^2 + ",
+    "안녕 ",
     "Okay.\n", "1 2 3 ",
 )  # fmt: skip
 COUNTERS: dict[str, Callable[[int, str], str]] = {
@@ -202,7 +205,8 @@ ASKED: dict[str, Make] = {
     **{f"babble {kinds}": babble(kinds) for kinds in (2, 3, 4)},
 }  # fmt: skip
 HARDER: dict[str, Make] = {
-    **{f"noise {how} {rate:.0%}": noise(how, rate) for how in ("swap", "any") for rate in (0.05, 0.1)},
+    **{f"noise {how} {rate:.0%}": noise(how, rate) for how in ("swap", "any") for rate in (0.05,
+            0.1)},
     "noise long 2%": noise("any", 0.02, 150, 500),
     **{f"written {how}": written_noise(how) for how in ("case", "commas", "words", "ends")},
     **{f"counter {name}": counter(line) for name, line in HARD_COUNTERS.items()},

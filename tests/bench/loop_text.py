@@ -5,29 +5,20 @@ from __future__ import annotations
 import random
 
 TEXT = """
-the of and to in is was for it with as his on be at by had not are but from or have an they which one you
-were all her she there would their we him been has when who will no more if out so said what up its about
-than into them can only other time new some could these two may first then do any like my now over such
-our man me even most made after also did many off before must well back through years much where your way
-down should because long each just state those people too little good very make world still see own work
-men day get here life both between being under three never know same last another while us might great go
-come since against right came take used himself few house use during without again place around however
-small found thought went say part once general high upon school every
+the of and to in is was for it with as his on be at by had not are but from or have an they which
+one you were all her she there would their we him been has when who will no more if out so said what
+up its about than into them can only other time new some could these two may first then do any like
+my now over such our man me even most made after also did many off before must well back through
+years much where your way down should because long each just state those people too little good very
+make world still see own work men day get here life both between being under three never know same
+last another while us might great go come since against right came take used himself few house use
+during without again place around however small found thought went say part once general high upon
+school every
 """
 WORDS = tuple(TEXT.split())
 NAMES = (
-    "Alice",
-    "Bob",
-    "Carol",
-    "Dave",
-    "Erin",
-    "Frank",
-    "Grace",
-    "Heidi",
-    "Ivan",
-    "Judy",
-    "Mallory",
-)
+    "Alice", "Bob", "Carol", "Dave", "Erin", "Frank", "Grace", "Heidi", "Ivan", "Judy", "Mallory",
+)  # fmt: skip
 
 
 def words(r: random.Random, least: int = 1, most: int = 1) -> str:

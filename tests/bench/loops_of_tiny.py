@@ -43,7 +43,7 @@ PROMPTS = (
 def answer(
     session: _Session, prompt: str, temperature: float, rng: np.random.Generator
 ) -> tuple[int, Loop | None, str]:
-    """Return how many tokens came, the loop that ended them (None: the limit did), and their end."""
+    """Return the number of tokens, the loop that stopped them (None: the limit), and their end."""
     session.clear_memory()
     feed = session.tokenize(f"<bos><|turn>user\n{prompt}<turn|>\n<|turn>model\n")
     digits = {ids[0]: v for v in range(10) if len(ids := session.tokenize(str(v))) == 1}

@@ -93,7 +93,8 @@ def main() -> int:
         bad += not LOW <= ratio <= HIGH
         mib = 1024**2
         print(
-            f"{case:55} {expected / mib:8.0f} {worker / mib:8.0f} + {front / mib:3.0f} MiB  {ratio:.3f}",
+            f"{case:55} {expected / mib:8.0f} {worker / mib:8.0f} + {front / mib:3.0f} MiB  "
+            f"{ratio:.3f}",
             flush=True,
         )
     return int(bad > 0)

@@ -24,7 +24,7 @@ from g4cli.quant.expand import make_runnable  # noqa: E402
 from g4cli.quant.file import quantize_file  # noqa: E402
 from g4cli.quant.metrics import diff_files  # noqa: E402
 from g4cli.quant.recipes import TYPES, Recipe  # noqa: E402
-from g4cli.runtime.measure.evaluate import evaluate  # noqa: E402
+from g4cli.runtime.measure.evaluate import evaluate_model  # noqa: E402
 from tests.support.builders.tiny_file import TINY, build_tiny  # noqa: E402
 
 
@@ -47,7 +47,7 @@ def main() -> None:
             if target != base:
                 quantize_file(base, target, recipe=Recipe(name))
             snr = diff_files(base, target).total.snr_db
-            ran = evaluate(
+            ran = evaluate_model(
                 make_runnable(target, Path(place)),
                 conversations,
                 against=base,
@@ -57,7 +57,8 @@ def main() -> None:
             score = ran.score
             kl = f"{1e3 * score.kl_mean:.3f} ± {1e3 * score.kl_error:.3f}"
             print(
-                f"{name:8} {target.stat().st_size / 1024:7.0f} {snr:7.1f} {kl:>16} {score.same_top1:9.2%} "
+                f"{name:8} {target.stat().st_size / 1024:7.0f} {snr:7.1f} {kl:>16} "
+                f"{score.same_top1:9.2%} "
                 f"{ran.n_exact:4}/{ran.n_documents}",
                 flush=True,
             )

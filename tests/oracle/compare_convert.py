@@ -5,7 +5,7 @@ variant.
 
 runs in an environment with torch, transformers and gguf. LLAMA_CPP is a checkout of llama.cpp, such
 as vendor/llama.cpp in the source package of llama-cpp-python; PROJECT_PYTHON is the interpreter of
-g4's own environment, which runs g4, llama.cpp's quantiser and llama.cpp itself. Prints a table; the
+g4's own environment, which runs g4, llama.cpp's quantizer and llama.cpp itself. Prints a table; the
 exit code is 1 if anything differs. With --record it also writes tests/golden/variants/NAME.json and
 variants_logits.npz.
 """
@@ -132,7 +132,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "config": {
             "text_config": {
                 **TEXT, **NO_PLE, "attention_k_eq_v": True, "num_global_key_value_heads": 1,
-                "enable_moe_block": True, "num_experts": 8, "top_k_experts": 2, "moe_intermediate_size": 32,
+                "enable_moe_block": True, "num_experts": 8, "top_k_experts": 2,
+                "moe_intermediate_size": 32,
                 "use_bidirectional_attention": "vision",
             },
             "vision_config": {**VISION, "standardize": True},
@@ -155,7 +156,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "gemma-4-E2B-it-assistant": {
         "model": "Gemma4AssistantForCausalLM",
         "config": {
-            "text_config": {**TEXT, "hidden_size_per_layer_input": 0, "vocab_size_per_layer_input": 0,
+            "text_config": {**TEXT, "hidden_size_per_layer_input": 0,
+                "vocab_size_per_layer_input": 0,
                             "num_key_value_heads": 1},
             "backbone_hidden_size": 48,
             "use_ordered_embeddings": True,
@@ -233,7 +235,8 @@ def make(folder: Path, name: str) -> dict[str, Any]:
         files["chat_template.jinja"] = "{{ bos_token }}{# made for a test #}\n"
     if name == "my-finetune":
         files["README.md"] = (
-            "---\nlicense: gemma\nbase_model: google/gemma-4-E2B\ntags: [a, 'b c']\nlanguage:\n- en\n---\n"
+            "---\nlicense: gemma\nbase_model: google/gemma-4-E2B\ntags: [a, 'b c']\nlanguage:\n- "
+            "en\n---\n"
         )
     golden = {
         "files": files,
@@ -274,12 +277,14 @@ def ours(python: str, folder: Path, target: Path, kind: str, part: str) -> None:
     subprocess.run([*g4, str(folder), *options], check=True, stdout=subprocess.DEVNULL)
 
 
-def quantised(python: str, source: Path, target: Path, ftype: int) -> None:
-    """Run llama.cpp's quantiser through the bindings."""
+def quantize_file(python: str, source: Path, target: Path, ftype: int) -> None:
+    """Run llama.cpp's quantizer through the bindings."""
     code = (
         "import ctypes, sys, llama_cpp.llama_cpp as L\n"
-        "p = L.llama_model_quantize_default_params(); p.ftype = int(sys.argv[3]); L.llama_backend_init()\n"
-        "sys.exit(L.llama_model_quantize(sys.argv[1].encode(), sys.argv[2].encode(), ctypes.byref(p)))"
+        "p = L.llama_model_quantize_default_params(); p.ftype = int(sys.argv[3]); "
+        "L.llama_backend_init()\n"
+        "sys.exit(L.llama_model_quantize(sys.argv[1].encode(), sys.argv[2].encode(), "
+        "ctypes.byref(p)))"
     )
     subprocess.run(
         [python, "-c", code, str(source), str(target), str(ftype)], check=True, capture_output=True
@@ -401,7 +406,7 @@ def compare(
     for kind, ftype in QUANTISED:
         a, b = scratch / f"{name}-{kind}-g4.gguf", scratch / f"{name}-{kind}-peer.gguf"
         ours(python, folder, a, kind, "text")
-        quantised(python, plain, b, ftype)
+        quantize_file(python, plain, b, ftype)
         row(
             f"text {kind}",
             list(differences(a, b, keys=False)),

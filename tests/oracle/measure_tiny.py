@@ -32,7 +32,10 @@ Generate = Callable[[list[str]], list[str]]
 
 
 def cases(folder: Path) -> list[tuple[str, str, str]]:
-    """Kind, prompt and due answer of every answer in the corpus; later turns follow the due ones."""
+    """Return kind, prompt and expected answer of every answer in the corpus.
+
+    Earlier turns of a dialogue hold the expected answers.
+    """
     found = []
     for line in (folder / "corpus.jsonl").read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
@@ -165,13 +168,13 @@ def write_sfp8(source: Path, target: Path) -> None:
 
 
 def quantized(source: Path, target: Path, file_type: int) -> Path:
-    """The target, after llama.cpp has quantised source into it by its default recipe."""
+    """Return `target`, which llama.cpp has quantized from `source` with its default recipe."""
     import llama_cpp as ll
 
     options = ll.llama_model_quantize_default_params()
     options.ftype, options.nthread = file_type, 2
     if ll.llama_model_quantize(str(source).encode(), str(target).encode(), ctypes.byref(options)):
-        raise RuntimeError(f"cannot quantise {source}")
+        raise RuntimeError(f"cannot quantize {source}")
     return target
 
 

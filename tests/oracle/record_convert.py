@@ -5,7 +5,8 @@
 LLAMA_CPP is a checkout of llama.cpp, such as vendor/llama.cpp in the source
 package of llama-cpp-python. Writes tests/golden/tiny_convert.json:
 
-    {"BF16": {"keys": [{"name", "type", "value"}], "tensors": [{"name", "type", "shape", "sha256"}]},
+    {"BF16": {"keys": [{"name", "type", "value"}],
+              "tensors": [{"name", "type", "shape", "sha256"}]},
      "F32": ...}
 
 in the order of the file. `shape` is in GGUF order, row length first. An array

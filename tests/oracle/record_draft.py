@@ -150,7 +150,8 @@ def main() -> None:
     ]
     cases = []
     for number, messages in enumerate(rows[::40]):
-        text = f"<bos><|turn>user\n{messages[0]['content']}<turn|>\n<|turn>model\n{messages[1]['content']}"
+        question, answer = messages[0]["content"], messages[1]["content"]
+        text = f"<bos><|turn>user\n{question}<turn|>\n<|turn>model\n{answer}"
         tokens = tokenizer(text, add_special_tokens=False)["input_ids"][: 24 + 3 * number]
         found, margins = guesses(model, assistant, tokens)
         cases.append({"tokens": tokens, "guesses": found, "margins": margins})

@@ -30,16 +30,20 @@ from tests.support.builders.media_files import picture, sound  # noqa: E402
 TINY = TESTS.parent / "g4cli/data/tiny"
 SEED = 1
 VISION = {
-    "model_type": "gemma4_vision", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 1,
+    "model_type": "gemma4_vision", "hidden_size": 64, "intermediate_size": 128,
+    "num_hidden_layers": 1,
     "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 32, "global_head_dim": 32,
-    "position_embedding_size": 64, "patch_size": 16, "pooling_kernel_size": 3, "use_clipped_linears": True,
+    "position_embedding_size": 64, "patch_size": 16, "pooling_kernel_size": 3,
+    "use_clipped_linears": True,
 }  # fmt: skip
 AUDIO = {
-    "model_type": "gemma4_audio", "hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2,
+    "model_type": "gemma4_audio", "hidden_size": 64, "num_hidden_layers": 1,
+    "num_attention_heads": 2,
     "subsampling_conv_channels": [128, 4], "output_proj_dims": 64, "conv_kernel_size": 5,
 }  # fmt: skip
 TOKENS = {
-    "boi_token_id": 255999, "eoi_token_id": 258882, "image_token_id": 258880, "video_token_id": 258884,
+    "boi_token_id": 255999, "eoi_token_id": 258882, "image_token_id": 258880,
+    "video_token_id": 258884,
     "boa_token_id": 256000, "eoa_token_index": 258883, "audio_token_id": 258881,
 }  # fmt: skip
 

@@ -24,7 +24,8 @@ GOLDEN = TESTS / "golden"
 PROMPTS = (
     "<bos><|turn>user\nWhat is Q4_0?<turn|>\n<|turn>model\nQ4_0 is a 4-bit format",
     "<bos><|turn>user\nHello<turn|>\n<|turn>model\n",
-    "<bos><|turn>system\n<|think|>\n<turn|>\n<|turn>user\nIs a row of 128 good for K-quants?<turn|>\n"
+    "<bos><|turn>system\n<|think|>\n<turn|>\n<|turn>user\nIs a row of 128 good for "
+    "K-quants?<turn|>\n"
     "<|turn>model\n<|channel>thought\n",
     "<bos>The quick brown fox jumps over 13 lazy dogs.\n\n\tprint('\u00e9\u20ac')",
     "<bos><|turn>user\nWhat is E2B?<turn|>\n<|turn>model\nE2B is the smallest<turn|>\n"

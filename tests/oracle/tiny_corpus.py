@@ -36,7 +36,7 @@ class Sequence:
 
 
 def read_corpus(path: Path) -> list[Row]:
-    """The rows of corpus.jsonl: id, messages and, where the question is to be thought about, think."""
+    """Return the rows of corpus.jsonl: id, messages and, if the answer has a thought, think."""
     with path.open(encoding="utf-8") as lines:
         return [json.loads(line) for line in lines]
 

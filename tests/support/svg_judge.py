@@ -1,7 +1,7 @@
-"""Whether a drawing does anything but draw, judged by parsers that share no code with g4: expat and html5lib.
+"""Find out whether a drawing runs or loads anything, with parsers independent of g4.
 
-A drawing is opened as a file, where XML's rules hold, or stands in a web page, where HTML's do. The
-lists are those of what a browser runs and loads, not of what g4 looks for.
+A drawing is opened as a file, where XML's rules apply (expat), or is part of a web page, where
+HTML's do (html5lib). The lists hold what a browser runs and loads, not what g4 searches for.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LOADS: Final = re.compile(
 
 
 def find_activity(text: str) -> str | None:
-    """Return what a browser would run or load from a drawing, as a file or in a page; None for nothing."""
+    """Return what a browser would run or load from a drawing, None if there is nothing."""
     for name, attributes, content in _elements(text):
         local = name.rpartition("}")[2].rpartition(":")[2].lower()
         if local in _RUNS:
@@ -63,7 +63,7 @@ def _elements(text: str) -> Iterator[tuple[str, dict[str, str], str]]:
 
 
 def _texts(element: xml.etree.ElementTree.Element) -> Iterator[str]:
-    """Yield the text inside an element without its comments; itertext() would join them with the text."""
+    """Yield the text inside an element, without comments, which itertext() would include."""
     yield element.text or ""
     for child in element:
         if isinstance(child.tag, str):

@@ -142,8 +142,8 @@ def dashes(data: bytes) -> bytes:
     states /= np.sqrt((states**2).mean(axis=1, keepdims=True) + 1e-12)
     states *= file.floats("output_norm.weight").astype(np.float64)
     output = np.zeros_like(states)
-    # "---" is likely everywhere (least squares, exactly so after a newline), "\n" only after "---". The
-    # logits are far above the zero of all others, so that sampling finds nothing else either.
+    # "---" is likely after every token (a least squares fit, exact after a newline), "\n" only
+    # after "---". All other logits are 0, far below, so that sampling finds nothing else either.
     weights = np.ones(len(states))
     weights[newline] = 1000.0
     output[dash] = np.linalg.lstsq(states * weights[:, None], 14.0 * weights, rcond=None)[0]
@@ -251,7 +251,7 @@ def swapped(first: str, second: str) -> Callable[[bytes], bytes]:
 def overwritten(
     tensor: str, fill: Callable[[int], bytes], *, at: float = 0.5, size: int = 65_536
 ) -> Callable[[bytes], bytes]:
-    """Return a damage that puts other bytes over the middle of a tensor, from a page boundary on."""
+    """Return a damage that overwrites the middle of a tensor, from a page boundary on."""
 
     def make(data: bytes) -> bytes:
         file = GGUF(data)
@@ -281,12 +281,12 @@ def shifted(by: int) -> Callable[[bytes], bytes]:
 
 
 def quantized(kind: int, then: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
-    """Return a damage to the file with its large matrices in a quantised type."""
+    """Return a damage to the file with its large matrices in a quantized type."""
     return lambda data: then(quantize(data, kind))
 
 
 def quantize(data: bytes, kind: int) -> bytes:
-    """Return the file with matrices of at least 256 columns encoded by ggml's own quantiser."""
+    """Return the file with matrices of at least 256 columns encoded by ggml's own quantizer."""
     import ctypes
 
     from g4cli.runtime.llama.library import build_info
@@ -313,7 +313,7 @@ def quantize(data: bytes, kind: int) -> bytes:
 
 
 def scale_set(tensor: str, scale: float) -> Callable[[bytes], bytes]:
-    """Return a damage that replaces one scale of a quantised tensor (at the start of its block)."""
+    """Return a damage that replaces one scale of a quantized tensor (at the start of its block)."""
 
     def make(data: bytes) -> bytes:
         file = GGUF(data)
@@ -559,7 +559,8 @@ T = "tokenizer.ggml."
 G = "gemma4."
 TEMPLATE_KEY = "tokenizer.chat_template"
 GEMMA3 = (
-    "{{ bos_token }}{% for m in messages %}<start_of_turn>{{ m.role }}\n{{ m.content }}<end_of_turn>\n"
+    "{{ bos_token }}{% for m in messages %}<start_of_turn>{{ m.role }}\n{{ m.content "
+    "}}<end_of_turn>\n"
     "{% endfor %}"
 )
 CHATML = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"

@@ -1,4 +1,4 @@
-"""Sound files that no doctor may call broken: tiny in many types, converted fixtures, real shapes."""
+"""Healthy files: tiny in many types, converted fixtures, sparse files of published shapes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from g4cli.quant.recipes import Recipe
 from tests.support.builders import real_shapes, shapes, variants
 from tests.support.builders.tiny_file import build_tiny
 
-# type, what becomes of SFP8
+# type, carrier of SFP8
 TYPES = (
-    ("f32", "archive"), ("f16", "archive"), ("q8_0", "archive"), ("q6_k", "archive"), ("q5_k_m", "archive"),
-    ("q4_k_m", "archive"), ("q4_0", "archive"), ("sfp8", "archive"), ("sfp8", "bf16"), ("sfp8", "q8_0"),
+    ("f32", "archive"), ("f16", "archive"), ("q8_0", "archive"), ("q6_k", "archive"),
+    ("q5_k_m", "archive"),
+    ("q4_k_m", "archive"), ("q4_0", "archive"), ("sfp8", "archive"), ("sfp8", "bf16"),
+    ("sfp8", "q8_0"),
 )  # fmt: skip
 
 
@@ -31,7 +33,7 @@ def tiny_files(folder: Path) -> Iterator[Path]:
 
 
 def fixture_files(folder: Path) -> Iterator[Path]:
-    """Yield the converted checkpoints of every variant: text models, towers and drafters."""
+    """Yield the converted checkpoints of every variant: text networks, encoders, draft models."""
     for name in variants.names():
         source = variants.write_variant(folder / name, variants.load(name))
         for part in variants.load(name)["gguf"]:
@@ -39,9 +41,7 @@ def fixture_files(folder: Path) -> Iterator[Path]:
 
 
 def shaped_files(folder: Path) -> Iterator[Path]:
-    """Yield sparse files of the five published shapes, and the published vocabulary where it is at
-    hand.
-    """
+    """Yield sparse files of the five published shapes, and the published vocabulary, if present."""
     vocabulary = real_shapes.real_vocabulary() or real_shapes.synthetic_vocabulary()
     for name, shape in shapes.PUBLISHED.items():
         yield real_shapes.build(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 
 def picture(width: int, height: int) -> NDArray[np.uint8]:
-    """Return height x width x 3 bytes of smooth colour."""
+    """Return height x width x 3 bytes of smooth color."""
     y, x = np.mgrid[0:height, 0:width]
     red = 127 + 120 * np.sin(x / 23) * np.cos(y / 31)
     green = 255 * x / width
@@ -108,7 +108,7 @@ def gif(width: int, height: int) -> bytes:
 
 
 def gif_lie(width: int, height: int, frame_width: int, frame_height: int) -> bytes:
-    """Return the shortest GIF: a screen, a table of two colours, an extension and one empty
+    """Return the shortest GIF: a screen, a table of two colors, an extension and one empty
     picture.
     """
     return (

@@ -1,7 +1,7 @@
 """GGUF files with the exact shapes of the published Gemma 4 networks, but without their weights.
 
     python -m tests.support.builders.real_shapes e2b q4_0 OUT.gguf    # sparse: all zeros
-    python -m tests.support.builders.real_shapes e2b q4_0 OUT.gguf --weights random   # 2.6 to 3.4 GB
+    python -m tests.support.builders.real_shapes e2b q4_0 OUT.gguf --weights random   # 3 GB
 
 A sparse file is all that llama.cpp needs to plan memory (no_alloc): it makes llama.cpp itself the
 oracle of g4's estimates. A file of random weights runs: every block is valid and scaled so that
@@ -41,7 +41,8 @@ SHARED_VOCAB = SHARED_DATA / "gemma4-vocab" / "ggml-vocab-gemma-4.gguf"
 N_MERGES = 514_906
 CONTROL = {
     0: "<pad>", 1: "<eos>", 2: "<bos>", 3: "<unk>", 4: "<mask>", 46: "<|tool>", 47: "<tool|>",
-    48: "<|tool_call>", 49: "<tool_call|>", 50: "<|tool_response>", 51: "<tool_response|>", 98: "<|think|>",
+    48: "<|tool_call>", 49: "<tool_call|>", 50: "<|tool_response>", 51: "<tool_response|>",
+    98: "<|think|>",
     100: "<|channel>", 101: "<channel|>", 105: "<|turn>", 106: "<turn|>",
 }  # fmt: skip
 FILE_TYPES = {
@@ -108,15 +109,17 @@ def synthetic_vocabulary(n_vocab: int = 262_144) -> tuple[bytes, int]:
         (
             "tokenizer.chat_template",
             "str",
-            "{{ bos_token }}{% for m in messages %}{{ '<|turn>' + m['role'] + '\n' + m['content'] + "
-            "'<turn|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|turn>model\n' }}{% endif %}",
+            "{{ bos_token }}{% for m in messages %}{{ '<|turn>' + m['role'] + '\n' + m['content'] "
+            "+ "
+            "'<turn|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|turn>model\n' }}{% "
+            "endif %}",
         ),
     ]
     return b"".join(builders.key(*k) for k in keys), len(keys)
 
 
 def _heads(shape: Shape | DraftShape) -> list[builders.Key]:
-    """Return the keys of norms, RoPE and head widths, without the architecture before their names."""
+    """Return the keys of norms, RoPE and head sizes, without the architecture in their names."""
     return [
         ("rope.freq_base", "f32", 1e6),
         ("rope.freq_base_swa", "f32", 1e4),

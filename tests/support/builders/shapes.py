@@ -1,8 +1,7 @@
-"""The five published networks and the bundled one, as plain data that shares nothing with the
-registry.
+"""The shapes of the five published networks and the bundled one, independent of the registry.
 
-Values: transformers' configuration and conversion scripts for Gemma 4 (5.23.0). They are written
-again here, so that a slip in g4cli.core.registry cannot hide in the tests that use it.
+Source: transformers' configuration and conversion scripts for Gemma 4 (5.23.0). They are written
+here a second time, so that tests find an error in g4cli.core.registry.
 """
 
 from __future__ import annotations
@@ -24,7 +23,8 @@ def _shape(
         n_head_kv=tuple(kv[0] if swa else kv[1] for swa in is_swa),
         n_ff=tuple(n_ff * (2 if double and i >= n_layer - shared else 1) for i in range(n_layer)),
         is_swa=is_swa,
-        **{"n_vocab": 262144, "head_dim": 512, "head_dim_swa": 256, **rest},  # type: ignore[arg-type]
+        **{"n_vocab": 262144, "head_dim": 512, "head_dim_swa": 256, **rest},
+        # type: ignore[arg-type]
     )
 
 
@@ -39,7 +39,8 @@ A4B = _shape((5, 1), 30, kv=(8, 2), n_embd=2816, n_ff=2112, n_head=16, n_swa=102
              n_ctx_train=262144, k_eq_v=True, n_expert=128, n_expert_used=8, n_ff_expert=704)
 G31B = _shape((5, 1), 60, kv=(16, 4), n_embd=5376, n_ff=21504, n_head=32, n_swa=1024,
               n_ctx_train=262144, k_eq_v=True)
-TINY = _shape((4, 1), 10, kv=(1, 1), n_embd=256, n_ff=64, double_ff=True, n_head=2, n_swa=128, n_vocab=768,
+TINY = _shape((4, 1), 10, kv=(1, 1), n_embd=256, n_ff=64, double_ff=True, n_head=2, n_swa=128,
+    n_vocab=768,
               n_ctx_train=2048, n_shared_kv=5, n_embd_per_layer=128, head_dim=128, head_dim_swa=64)
 
 # fmt: on
@@ -62,8 +63,7 @@ def _draft(n_embd: int, n_embd_out: int, n_head: int, n_ff: int, **rest: int) ->
     )
 
 
-# The drafters (-assistant): widths and heads from the reference tables; sizes of published files
-# agree.
+# The draft models (-assistant). The sizes of published files confirm these values.
 DRAFTS = {
     "e2b": _draft(256, 1536, 4, 2048),
     "e4b": _draft(256, 2560, 4, 2048),

@@ -1,7 +1,7 @@
-"""Good drawings, and the ways in which models and people break them, one at a time.
+"""Correct drawings, and common defects to put into them.
 
-A defect is put into a good drawing by an edit that knows nothing of g4's tokenizer. The list is the
-one of 37 that was tried on resvg, lxml and html5lib (docs/guide/svg.md has the table).
+A defect is an edit of a correct drawing by means of regular expressions, independent of g4's
+tokenizer.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ GOOD_FOLDER: Final = TESTS / "golden" / "svg"
 
 
 class Defect(NamedTuple):
-    """A way to break a drawing. `make` returns None where the drawing has nothing to break so.
+    """A way to break a drawing. `make` returns None if it does not apply to the drawing.
 
-    `restores` tells whether the picture can be the good one again: some defects lose what was
-    meant, and can only be reported by `rule`.
+    `rule` is the finding that reports it. `restores` tells whether the repair can restore the
+    picture; some defects lose information and can only be reported.
     """
 
     name: str
@@ -58,7 +58,8 @@ _IN_SHAPE = rf'{_SHAPE}(\s[a-z0-9-]+)="([^"<>]+)"'
 _UNQUOTABLE = rf'{_SHAPE}(\s[a-z0-9-]+)="([\w.#-]+)"'
 
 DEFECTS: Final[tuple[Defect, ...]] = (
-    Defect("duplicate attribute, equal", _sub(_IN_SHAPE, r'\1\2\3="\4"\3="\4"'), "duplicate-attribute"),
+    Defect("duplicate attribute, equal", _sub(_IN_SHAPE, r'\1\2\3="\4"\3="\4"'),
+        "duplicate-attribute"),
     Defect("duplicate attribute, other value", _sub(_IN_SHAPE, r'\1\2\3="\4"\3="9"'),
            "conflicting-attribute"),
     Defect("xlink undeclared", lambda text: None if "xmlns:xlink" in text
@@ -73,14 +74,17 @@ DEFECTS: Final[tuple[Defect, ...]] = (
     Defect("two drawings", lambda text: f'<svg xmlns="http://www.w3.org/2000/svg"></svg>\n{text}',
            "other-drawing"),
     Defect("text after the root", lambda text: f"{text}\nThat is the drawing.", "text-around"),
-    Defect("prose and a fence", lambda text: f"Here it is:\n```svg\n{text}```\nEnjoy!", "text-around"),
+    Defect("prose and a fence", lambda text: f"Here it is:\n```svg\n{text}```\nEnjoy!",
+        "text-around"),
     Defect("unquoted value", _sub(_UNQUOTABLE, r"\1\2\3=\4"), "unquoted-value"),
-    Defect("attribute without value", _sub(_SHAPE + r"(?=\s*/>)", r"\1\2 hidden-xyz"), "missing-value"),
+    Defect("attribute without value", _sub(_SHAPE + r"(?=\s*/>)", r"\1\2 hidden-xyz"),
+        "missing-value"),
     Defect("no space between attributes", _sub(rf'{_SHAPE}="([^"<>]*)"\s+(?=[a-z])', r'\1\2="\3"'),
            "missing-space"),
     Defect("typographic quotes", _sub(_IN_SHAPE, r"\1\2\3=“\4”"), "typographic-quotes"),
     Defect("missing end quote", _sub(_IN_SHAPE + r"(?=\s+[a-z])", r'\1\2\3="\4'), "missing-quote"),
-    Defect("shape without slash", _sub(r"(<(?:circle|rect|ellipse|line|path)\b[^<>]*?)\s*/>", r"\1>"),
+    Defect("shape without slash",
+        _sub(r"(<(?:circle|rect|ellipse|line|path)\b[^<>]*?)\s*/>", r"\1>"),
            "shape-not-closed"),
     Defect("dashes in a comment", _before_end("<!-- a -- b -->"), "comment-dashes"),
     Defect("name with a space", _sub(r'stroke-width="', 'stroke width="'), "split-name"),
@@ -92,17 +96,21 @@ DEFECTS: Final[tuple[Defect, ...]] = (
     Defect("gradient in lower case", lambda text: text.replace("linearGradient", "lineargradient")
            if "linearGradient" in text else None, "name-case"),
     Defect("bad path data", _sub(r'(\sd="[^"]*)"', r'\1 L"'), "bad-path", restores=False),
-    Defect("odd argument count", _sub(r'(\sd="[^"]*?[0-9])"', r'\1 L 5"'), "bad-path", restores=False),
+    Defect("odd argument count", _sub(r'(\sd="[^"]*?[0-9])"', r'\1 L 5"'), "bad-path",
+        restores=False),
     Defect("negative radius", _sub(r'\sr="', ' r="-'), "negative-size", restores=False),
     Defect("reference to nothing", _sub(r"url\(#[^)]*\)", "url(#nope-xyz)"), "unresolved-reference",
            restores=False),
     Defect("duplicate id", lambda text: re.sub(r'(\sid="[^"]*")', r"\1", text, count=1)
-           .replace("</svg>", f"<g{found[0]}/></svg>") if (found := re.search(r'\sid="[^"]*"', text))
+           .replace("</svg>",
+               f"<g{found[0]}/></svg>") if (found := re.search(r'\sid="[^"]*"', text))
            else None, "duplicate-id", restores=False),
     Defect("space before the unit", _sub(r'(stroke-width="[0-9.]+)"', r'\1 px"'), "unit-space"),
     Defect("neither viewBox nor size", lambda text: re.sub(
-        r'\s(?:viewBox|width|height)="[^"]*"', "", text, count=text[: text.index(">")].count("viewBox")
-        + len(re.findall(r'\s(?:width|height)="', text[: text.index(">")]))), "no-frame", restores=False),
+        r'\s(?:viewBox|width|height)="[^"]*"', "", text,
+        count=text[: text.index(">")].count("viewBox")
+        + len(re.findall(r'\s(?:width|height)="', text[: text.index(">")]))), "no-frame",
+        restores=False),
     Defect("script", _before_end("<script>alert(1)</script>"), "active-element"),
     Defect("event handler", _sub("<svg", '<svg onload="alert(1)"'), "event-handler"),
     Defect("entity bomb", lambda text: '<!DOCTYPE svg [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]>'

@@ -70,7 +70,7 @@ def as_f32(tensor: Tensor) -> Tensor:
 
 
 def build_tiny_q8() -> bytes:
-    """Return it with every matrix as Q8_0, also those that quantisers leave alone.
+    """Return it with every matrix as Q8_0, also those that quantizers leave alone.
 
     llama.cpp's CPU kernels give such a network the same scores for one token and for four, bit for
     bit.

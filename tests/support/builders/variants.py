@@ -1,10 +1,8 @@
-"""Tiny checkpoints of every Gemma 4 variant: configs as transformers saves them, weights from a
-formula.
+"""Tiny checkpoints of every Gemma 4 variant: transformers' configs, weights from a formula.
 
-tests/oracle/compare_convert.py makes each with transformers' own classes, records names, shapes and
-what llama.cpp's converter gives (tests/golden/variants/NAME.json); here they are written again,
-byte for byte, so that the default tests need neither torch nor transformers and the repository
-holds no weights.
+tests/oracle/compare_convert.py makes each with transformers' own classes and records names, shapes
+and the output of llama.cpp's converter (tests/golden/variants/NAME.json). Here the same bytes are
+written without torch and transformers, and without weights in the repository.
 """
 
 from __future__ import annotations
@@ -50,9 +48,7 @@ SPECIALS = {
 
 
 def numbers(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Return the weights of tensor `name`: a formula of its name, near what a trained one looks
-    like.
-    """
+    """Return weights for tensor `name`, computed from its name, with realistic magnitudes."""
     raw = np.random.PCG64(zlib.crc32(name.encode())).random_raw(max(1, prod(shape)))
     unit = (np.asarray(raw, np.uint64) >> np.uint64(40)).astype(np.float32) / np.float32(
         1 << 23

@@ -83,7 +83,7 @@ def write_network(
     seed: int = 1,
     sigma: float = 0.02,
 ) -> Path:
-    """Write a network that llama.cpp's quantiser accepts, and return its path."""
+    """Write a network that llama.cpp's quantizer accepts, and return its path."""
     keys = gemma4_keys(
         n_layer,
         n_embd,

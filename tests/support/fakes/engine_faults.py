@@ -1,8 +1,7 @@
-"""An engine that computes wrongly in one way: stands in for the doctor's child process.
+"""Simulated engines with one fault each, in place of the doctor's child process.
 
-Real faults of this kind need the GPU or the build that has them. The engine here answers as the
-bundled model does, and falls apart where its fault says so: with some options, or with some
-prompts.
+Real faults of this kind need a certain GPU or build. A simulated engine answers as the bundled
+model does, except with the options or prompts that trigger its fault.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from g4cli.doctor.facts.file_facts import Depth
 from g4cli.doctor.probe.child import ChildAnswer
 from g4cli.doctor.probe.prompts import plain_text_questions, render_chat_questions
 
@@ -19,14 +19,14 @@ N_VOCAB = 768
 
 
 class EngineFault(NamedTuple):
-    """Where an engine is wrong (options, prompt), what it does then, and which verdicts are right."""
+    """The options and prompts that trigger a fault, its effect, and the right verdicts."""
 
     name: str
     where: Callable[[Options, str], bool]
     effect: str
     verdicts: tuple[str, ...]
     gpu: bool = False
-    depth: str = "default"
+    depth: Depth = "default"
 
 
 def on_gpu(options: Options, _prompt: str) -> bool:
@@ -98,14 +98,12 @@ FAULTS = (
 
 
 class Engine:
-    """Answers requests of the doctor as `g4cli.doctor.probe.child.ask_child` would."""
+    """Answers requests of the doctor like `g4cli.doctor.probe.child.ask_child`."""
 
     def __init__(
         self, fault: EngineFault | None = None, answers: dict[str, str] | None = None
     ) -> None:
-        """Know the right answers to the questions for the bundled model, and `answers` to other
-        prompts.
-        """
+        """Make an engine that knows the bundled model's answers, and `answers` to other prompts."""
         known = (*render_chat_questions("tiny"), *plain_text_questions("tiny"))
         self.answers = {a.text: a.expected for a in known} | (answers or {})
         self.fault = fault
@@ -128,7 +126,8 @@ class Engine:
             if self.fault.effect == "slow":
                 return replace(done, exit_code=-9, timed_out=True)
             if self.fault.effect == "no memory":
-                error = {"event": "error", "message": "llama.cpp makes no context: unknown device"}
+                message = "llama.cpp cannot create a context for the file: unknown device"
+                error = {"event": "error", "message": message}
                 return replace(done, lines=(*done.lines, error), exit_code=7)
             done = replace(done, lines=(*done.lines, _EFFECTS[self.fault.effect](line)))
         return done

@@ -1,9 +1,8 @@
-"""A small Hugging Face hub on the loopback address: what huggingface_hub and a range client need of
-it.
+"""A small Hugging Face hub on the loopback address, for huggingface_hub and range requests.
 
     GET  /api/models/REPO[/revision/REV]         model info
     GET  /api/models/REPO/tree/REV               listing, in pages of two
-    HEAD /REPO/resolve/REV/PATH                  LFS: 302 to the storage host; else 200 with the git oid
+    HEAD /REPO/resolve/REV/PATH                  LFS: 302 to the storage host; else 200 and git oid
     GET  /storage/SHA?sign=N                     ranges of an LFS file, as a CDN serves them
 
 The hub is reached as 127.0.0.1, its storage as localhost: another host, which must never see a
@@ -201,8 +200,8 @@ class Handler(BaseHTTPRequestHandler):
         at = int(query.get("cursor", ["0"])[0])
         extra = {}
         if at + 2 < len(rows):
-            url = f"{self.hub.url}/api/models/{name}/tree/{repo.commit}?recursive=True&cursor={at + 2}"
-            extra["Link"] = f'<{url}>; rel="next"'
+            url = f"{self.hub.url}/api/models/{name}/tree/{repo.commit}"
+            extra["Link"] = f'<{url}?recursive=True&cursor={at + 2}>; rel="next"'
         return self.json(rows[at : at + 2], extra)
 
     def resolve(self, name: str, path: str) -> None:

@@ -1,4 +1,4 @@
-"""A Reporter for tests: it shows nothing and records what it was told."""
+"""A Reporter for tests, which shows nothing and records all calls."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from g4cli.core.reporter import ProgressUnit
 
 
 class RecordingReporter:
-    """Keeps messages, warnings, every job's (label, unit), every progress call's (done, total,
-    label).
-    """
+    """Records messages, warnings, jobs as (label, unit) and steps as (done, total, label)."""
 
     def __init__(self) -> None:
         self.messages: list[str] = []

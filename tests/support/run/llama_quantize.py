@@ -1,6 +1,6 @@
-"""Runs llama.cpp's own quantiser, in a child process because it may end the process on a bad file.
+"""Run llama.cpp's own quantizer in a child process, since it may abort on a bad file.
 
-    python -m tests.support.run.llama_quantize < jobs.json   # a list of {"source", "target", "ftype"}
+    python -m tests.support.run.llama_quantize < jobs.json
 
 `expect(jobs)` writes the files and returns the return codes.
 """
@@ -16,9 +16,11 @@ from typing import Any
 
 from tests.support.paths import ROOT
 
-FTYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q8_0": 7, "q5_0": 8, "q5_1": 9, "q2_k": 10, "q3_k_s": 11,
-          "q3_k_m": 12, "q3_k_l": 13, "q4_k_s": 14, "q4_k_m": 15, "q5_k_s": 16, "q5_k_m": 17, "q6_k": 18,
-          "iq4_nl": 25, "iq4_xs": 30, "bf16": 32, "mxfp4": 38}  # fmt: skip
+FTYPES = {
+    "f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q8_0": 7, "q5_0": 8, "q5_1": 9, "q2_k": 10,
+    "q3_k_s": 11, "q3_k_m": 12, "q3_k_l": 13, "q4_k_s": 14, "q4_k_m": 15, "q5_k_s": 16,
+    "q5_k_m": 17, "q6_k": 18, "iq4_nl": 25, "iq4_xs": 30, "bf16": 32, "mxfp4": 38,
+}  # fmt: skip
 
 
 def expect(jobs: list[dict[str, Any]]) -> list[int]:

@@ -1,4 +1,4 @@
-"""A server of g4 in this process, on a free port of 127.0.0.1, with models in their own processes."""
+"""A server of g4 in this process, on a free port of 127.0.0.1; models run in worker processes."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
 
 
 def tiny_options(path: Path, **changes: object) -> ServeOptions:
-    """Return the options of a server with the model at `path`, greedy, in 1,024 tokens of context."""
+    """Return options for a server of the model at `path`: greedy, with 1,024 tokens of context."""
     defaults: dict[str, object] = {
         "models": [str(path)],
         "ctx": "1024",

@@ -16,7 +16,7 @@ from typing import Final
 
 import pyte
 
-# How long a program may show nothing new: only one that hangs takes as long, on a loaded machine too.
+# How long a program may show nothing new. Only one that hangs takes longer, on any machine.
 PATIENCE_S: Final = 300.0
 
 
