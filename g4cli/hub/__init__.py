@@ -5,6 +5,7 @@
     address.py       hf:OWNER/REPO[/FILE][:TYPE][@REVISION]
     listing.py       which file of a repository is which type (no I/O)
     connection.py    one HTTP GET of a byte range: proxies, certificates, redirects
+    response.py      the lines of its response, in bounded time
     body.py          the bytes of its response
     blocks.py        reused buffers, and the thread that writes them
     hashing.py       the thread that hashes them

@@ -8,13 +8,14 @@ left to http.client.
 
 from __future__ import annotations
 
-import http.client
 import socket
 import ssl
 import struct
 import time
 from collections.abc import Callable
 from typing import Final
+
+from g4cli.hub.response import TimedResponse
 
 _GATHER_S: Final = 0.25  # after this time a read returns what has arrived, full buffer or not
 _SLOW_S: Final = 60.0
@@ -37,7 +38,7 @@ class Body:
 
     def __init__(
         self,
-        response: http.client.HTTPResponse,
+        response: TimedResponse,
         sock: socket.socket,
         nbytes: int,
         total: int,
@@ -49,7 +50,7 @@ class Body:
             response.length == nbytes and not response.chunked and not response.will_close
         )
         self.total = total
-        self._read: Callable[[memoryview], int] = response.readinto
+        self._read: Callable[[memoryview], int] = self._read_chunk
         self._early = 0
         self._waited_s, self._got = 0.0, 0
         if response.chunked:
@@ -108,6 +109,13 @@ class Body:
     def close(self) -> None:
         """Close the response, which may own the socket if the server closes the connection."""
         self._response.close()
+
+    def _read_chunk(self, view: memoryview) -> int:
+        # The lines between chunks can be as long, and come as slowly, as the server likes.
+        self._response.limit_time(_SLOW_S)
+        data = self._response.read1(len(view))
+        view[: len(data)] = data
+        return len(data)
 
     def _read_plain(self, view: memoryview) -> int:
         since = time.monotonic()

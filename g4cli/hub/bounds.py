@@ -10,10 +10,13 @@ page, nor to the same host without TLS.
 
 from __future__ import annotations
 
+import socket
 import ssl
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+import weakref
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -55,6 +58,9 @@ class _Question:
 
 
 _asked: ContextVar[_Question | None] = ContextVar("asked", default=None)
+# The connections to the hub, which later questions use again.
+_sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+_sockets_lock = threading.Lock()
 
 
 @contextmanager
@@ -63,10 +69,19 @@ def one_question(endpoint: str) -> Iterator[None]:
 
     A token is sent to `endpoint` only.
     """
-    token = _asked.set(_Question(endpoint, time.monotonic()))
+    asked = _Question(endpoint, time.monotonic())
+    token = _asked.set(asked)
+    # A server that sends a header byte by byte is noticed by nobody else: httpx limits each wait.
+    timer = threading.Timer(MAX_SECONDS, _shut_down_sockets)
+    timer.daemon = True
+    timer.start()
     try:
         yield
+    except Exception:
+        asked.check_limits()  # a connection that was shut down is not the cause
+        raise
     finally:
+        timer.cancel()
         _asked.reset(token)
 
 
@@ -101,6 +116,7 @@ def new_client(context: ssl.SSLContext | None) -> httpx2.Client:
 
 def _check_request(request: httpx2.Request) -> None:
     request.headers["Accept-Encoding"] = "identity"
+    request.extensions["trace"] = _note_socket
     asked = _asked.get()
     if asked is None:
         return
@@ -108,6 +124,22 @@ def _check_request(request: httpx2.Request) -> None:
     asked.check_limits()
     if origin_of(str(request.url)) != origin_of(asked.endpoint):
         request.headers.pop("Authorization", None)
+
+
+def _note_socket(event: str, info: Mapping[str, Any]) -> None:
+    """Remember a new connection: httpx calls this with each step of a request."""
+    if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
+        with _sockets_lock:
+            _sockets.add(info["return_value"].get_extra_info("socket"))
+
+
+def _shut_down_sockets() -> None:
+    """Let all threads that wait for the hub go on, with an error."""
+    with _sockets_lock:
+        sockets = list(_sockets)
+    for sock in sockets:
+        with suppress(OSError):  # it is closed already
+            sock.shutdown(socket.SHUT_RDWR)
 
 
 def _check_response(response: httpx2.Response) -> None:

@@ -16,13 +16,14 @@ import ssl
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from g4cli.core.errors import NetworkError, UsageError
 from g4cli.hub.body import Body
 from g4cli.hub.bounds import origin_of, without_login
+from g4cli.hub.response import TimedResponse
 
 if TYPE_CHECKING:
     import httpx2
@@ -100,7 +101,7 @@ class Connection:
             with suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
 
-    def _get_response(self, url: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
+    def _get_response(self, url: str, headers: Mapping[str, str]) -> TimedResponse:
         """Return the response before its body is read.
 
         A connection closed by the server is opened again.
@@ -115,7 +116,7 @@ class Connection:
             self.close()
             return self._send_request(url, headers)
 
-    def _send_request(self, url: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
+    def _send_request(self, url: str, headers: Mapping[str, str]) -> TimedResponse:
         parts = _parse_url(url)
         key = (parts.scheme, parts.netloc)
         if self._open and self._open[0] != key:
@@ -129,9 +130,9 @@ class Connection:
         connection = self._open[1]
         connection.request("GET", path, headers=dict(headers))
         self._sock = connection.sock  # http.client drops its reference if the server closes
-        return connection.getresponse()
+        return cast(TimedResponse, connection.getresponse())
 
-    def _check_response(self, response: http.client.HTTPResponse, start: int, end: int) -> Body:
+    def _check_response(self, response: TimedResponse, start: int, end: int) -> Body:
         if response.status == 206:
             match = _RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
             if not match or (int(match[1]), int(match[2])) != (start, end - 1):
@@ -193,9 +194,13 @@ def _open_connection(
 ) -> http.client.HTTPConnection:
     host, port = parts.hostname or "", parts.port
     through = (proxy.hostname or "", proxy.port or 80) if proxy else (host, port)
+    connection: http.client.HTTPConnection
     if parts.scheme == "http":
-        return http.client.HTTPConnection(*through, timeout=stall_s)
+        connection = http.client.HTTPConnection(*through, timeout=stall_s)
+        connection.response_class = TimedResponse
+        return connection
     connection = http.client.HTTPSConnection(*through, timeout=stall_s, context=_tls_context())
+    connection.response_class = TimedResponse
     if proxy:
         connection.set_tunnel(host, port or 443, headers=_proxy_auth(proxy))
     return connection

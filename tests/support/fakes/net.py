@@ -7,6 +7,7 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -45,14 +46,23 @@ def answer(
     return (lines + (head or f"Content-Length: {len(body)}\r\n") + "\r\n").encode() + body
 
 
+@dataclass(frozen=True)
+class Drip:
+    """A step of a Script: `start` answers the request, then `drop` comes again and again."""
+
+    start: bytes
+    drop: bytes = b"x"
+    pause_s: float = 0.02
+
+
 @dataclass
 class Script:
     """What a server does with each connection: for each request the next step, then it hangs up.
 
-    A step is the bytes to send; a number waits until the reader has hung up.
+    A step is the bytes to send; a number waits until the reader has hung up; a Drip never ends.
     """
 
-    connections: list[list[bytes | int]]
+    connections: list[list[bytes | int | Drip]]
     port: int = 0
     requests: list[bytes] = field(default_factory=list)
 
@@ -76,19 +86,23 @@ def scripted(script: Script, *, tls: bool = False) -> Iterator[Script]:
         yield script
 
 
-def _play(script: Script, peer: socket.socket, steps: list[bytes | int]) -> None:
+def _play(script: Script, peer: socket.socket, steps: list[bytes | int | Drip]) -> None:
     for step in steps:
         if isinstance(step, int):
             while peer.recv(4096):
                 pass
             return
+        start = step.start if isinstance(step, Drip) else step
         head = b""
-        while b"\r\n\r\n" not in head and step.startswith(b"HTTP"):
+        while b"\r\n\r\n" not in head and start.startswith(b"HTTP"):
             if not (more := peer.recv(4096)):
                 return
             head += more
         script.requests.append(head)
-        peer.sendall(step)
+        peer.sendall(start)
+        while isinstance(step, Drip):
+            time.sleep(step.pause_s)
+            peer.sendall(step.drop)
 
 
 @contextmanager

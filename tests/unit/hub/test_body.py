@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from g4cli.hub import body
+from g4cli.hub import body, response
 from g4cli.hub.connection import BadAnswer, Connection
-from tests.support.fakes.net import Script, answer, scripted, write_authority
+from tests.support.fakes.net import Drip, Script, answer, scripted, write_authority
 
 DATA = bytes(range(256)) * 400
 
@@ -211,3 +211,39 @@ def test_a_byte_now_and_then_is_too_slow(tls: bool, monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(reader, "_read", lambda _: time.sleep(0.05) or 1)
         with pytest.raises(TimeoutError, match="less than 1 KiB/s"):
             read_body(reader, block=1)
+
+
+HEAD = b"HTTP/1.1 206 Partial Content\r\n"
+CHUNKED = HEAD + b"Content-Range: bytes 0-999/1000\r\nTransfer-Encoding: chunked\r\n\r\n"
+DRIPS = {
+    "a status line": Drip(b"HTTP/1.1 206 "),
+    "a header line": Drip(HEAD + b"X: "),
+    "interim responses": Drip(b"HTTP/1.1 100 Continue\r\n", b"\r\nHTTP/1.1 100 Continue\r\n"),
+    "a chunk's size line": Drip(CHUNKED + b"9;"),
+    "lines behind the last chunk": Drip(CHUNKED + b"0\r\n", b"x: y\r\n"),
+}
+
+
+@both
+@pytest.mark.parametrize("name", DRIPS)
+def test_lines_that_never_end_are_given_up(
+    monkeypatch: pytest.MonkeyPatch, tls: bool, name: str
+) -> None:
+    """Each byte comes in time, the whole never."""
+    monkeypatch.setattr(response, "HEADER_S", 0.3)
+    monkeypatch.setattr(body, "_SLOW_S", 0.3)
+    script = Script([[DRIPS[name]]])
+    with scripted(script, tls=tls):
+        client = Connection()
+        with pytest.raises(TimeoutError):
+            fetch_range(client, url_of(script, tls), 0, 1000)
+        client.close()
+
+
+def test_a_proxy_that_never_ends_its_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(response, "HEADER_S", 0.3)
+    script = Script([[Drip(b"HTTP/1.1 200 OK\r\n", b"x: y\r\n")]])
+    with scripted(script):
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{script.port}")
+        with closing(Connection()) as client, pytest.raises(TimeoutError):
+            client.get_range("https://hub.example/x", {}, 0, 10)

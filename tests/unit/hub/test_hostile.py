@@ -17,6 +17,7 @@ from g4cli.core.errors import BadFile, G4Error, NetworkError, UsageError
 from g4cli.hub import Hub, HubOptions, Repository, bounds
 from g4cli.hub.connection import BadAnswer, Connection
 from tests.support.fakes.hub import FakeHub, Handler, git_oid, running
+from tests.support.fakes.net import Drip, Script, scripted
 
 REPO = "a/b"
 TREE: list[dict[str, Any]] = [
@@ -210,6 +211,16 @@ def test_an_answer_that_grows_when_unpacked(liar: type[Liar]) -> None:
     liar.tree_body = gzip.compress(b"[" + b" " * 50_000_000 + b"]")
     with pytest.raises(NetworkError, match="compressed"):
         read_listing()
+
+
+def test_a_header_that_comes_byte_by_byte(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each byte comes in time, the whole never."""
+    monkeypatch.setattr(bounds, "MAX_SECONDS", 0.5)
+    script = Script([[Drip(b"HTTP/1.1 200 OK\r\nX: ")]] * 3)
+    with scripted(script):
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{script.port}")
+        with pytest.raises(NetworkError, match="sent too much: more than"):
+            read_listing()
 
 
 def test_a_wait_that_is_no_number(liar: type[Liar], monkeypatch: pytest.MonkeyPatch) -> None:
