@@ -71,7 +71,7 @@ class UsageError(G4Error):
 
 
 class BadField(UsageError):
-    """A field of a request that cannot be obeyed: `field` is its path, such as `messages.0.role`."""
+    """A field of a request that is not valid: `field` is its path, such as `messages.0.role`."""
 
     reference = "bad-field"
 

@@ -204,7 +204,7 @@ def _read_tensors(cursor: Cursor, count: int, alignment: int) -> dict[str, Tenso
         kind = BY_ID.get(number)
         if kind is None:
             raise cursor.fault_at(f"unknown tensor type {number}", cursor.pos - 4, name)
-        # llama.cpp keeps the product in 64 bits; Python's integers do not overflow, so check it here.
+        # llama.cpp keeps the product in 64 bits. Python's integers cannot overflow: check it here.
         elements = 1
         for extent in shape:
             elements *= extent

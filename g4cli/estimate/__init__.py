@@ -68,7 +68,7 @@ __all__ = [
     "Tensor",
     "Term",
     "check_options",
-    "estimate",
+    "estimate_memory",
     "kv_bytes",
     "kv_cells",
     "kv_type",
@@ -86,7 +86,7 @@ _FRONT_BYTES: Final = 54 * MIB
 _WORKER_BYTES: Final = 38 * MIB
 
 
-def estimate(
+def estimate_memory(
     shape: Shape, tensors: Sequence[Tensor], options: Options, gpus: Sequence[str] = ()
 ) -> Estimate:
     """Return the memory that a run of `g4 chat` with `options` needs on the host and on `gpus`.

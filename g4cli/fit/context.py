@@ -8,7 +8,7 @@ from typing import Final
 
 from g4cli.core.shape import Shape
 from g4cli.core.units import size_text
-from g4cli.estimate import CTX_PAD, HOST, Estimate, Options, Tensor, estimate
+from g4cli.estimate import CTX_PAD, HOST, Estimate, Options, Tensor, estimate_memory
 from g4cli.fit.memory import Memory, Verdict, judge_estimate
 from g4cli.fit.placement import place_layers
 
@@ -39,7 +39,7 @@ def try_options(
     """Return what `options` need on the devices `memories`, with the layers placed best."""
     placed = place_layers(shape, tensors, options, memories)
     gpus = tuple(m.name for m in memories if m.name != HOST)
-    needed = estimate(shape, tensors, placed.options, gpus)
+    needed = estimate_memory(shape, tensors, placed.options, gpus)
     verdict = judge_estimate(needed, memories)
     return Trial(placed.options, needed, verdict, placed.reason, placed.chat_option)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from g4cli.core.shape import Shape
 from g4cli.core.units import size_text
-from g4cli.estimate import HOST, Options, Tensor, estimate
+from g4cli.estimate import HOST, Options, Tensor, estimate_memory
 from g4cli.fit.memory import Memory, judge_estimate
 
 
@@ -44,7 +44,7 @@ def place_layers(
     names = tuple(m.name for m in gpus)
 
     def fits(trial: Options) -> bool:
-        return judge_estimate(estimate(shape, tensors, trial, names), gpus).fits
+        return judge_estimate(estimate_memory(shape, tensors, trial, names), gpus).fits
 
     on = " and ".join(f"{m.name} ({size_text(m.available_bytes)} free)" for m in gpus)
     everything = replace(options, n_gpu_layers=-1)

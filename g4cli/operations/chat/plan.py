@@ -12,7 +12,7 @@ from g4cli.core.quoting import shell_word
 from g4cli.core.reporter import Reporter
 from g4cli.core.shape import MAX_CONTEXT, capped_context
 from g4cli.core.units import GIB, parse_count
-from g4cli.estimate import HOST, IMAGE_TOKENS, Options, estimate
+from g4cli.estimate import HOST, IMAGE_TOKENS, Options, estimate_memory
 from g4cli.fit import CONTEXTS, Memory, largest_context, place_layers, plan_context, try_options
 from g4cli.host import Gpu, GpuList, HostFacts, engine_version, is_unified
 from g4cli.operations.chat.request import ChatRequest
@@ -155,7 +155,7 @@ def _limit_data(
         with suppress(G4Error):
             image_tokens = request.image_tokens or IMAGE_TOKENS
             options = add_encoder(options, subject.shape, mmproj, image_tokens)
-    needed = estimate(subject.shape, subject.tensors, options).sum_bytes(device=HOST)
+    needed = estimate_memory(subject.shape, subject.tensors, options).sum_bytes(device=HOST)
     return needed + needed // 2 + _DATA_SLACK
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 from g4cli.core.errors import UsageError
 from g4cli.core.quoting import shell_command
 from g4cli.core.units import MIB
-from g4cli.estimate import Options, estimate
+from g4cli.estimate import Options, estimate_memory
 from g4cli.estimate.draft import draft_compute_bytes
 from g4cli.operations.fit.subject import Subject
 from g4cli.runtime.probes.memory import describe_run, probe_in_child
@@ -53,7 +53,7 @@ def compare_with_llama_cpp(
 def _compare_model(
     subject: Subject, options: Options, found: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    own = estimate(subject.shape, subject.tensors, replace(_as_planned(options), draft=None))
+    own = estimate_memory(subject.shape, subject.tensors, replace(_as_planned(options), draft=None))
     compute = sum(t.nbytes for t in own.terms if t.name == "compute buffer")
     weights = sum(t.nbytes for t in subject.tensors)
     return [

@@ -17,7 +17,7 @@ from g4cli.core.ggml import BY_ID
 from g4cli.core.gguf import parse_header, read_header
 from g4cli.core.inventory import text_tensors
 from g4cli.core.registry import MODELS
-from g4cli.estimate import HOST, N_DRAFT, Draft, Options, estimate
+from g4cli.estimate import HOST, N_DRAFT, Draft, Options, estimate_memory
 from g4cli.estimate.compute import compute_bytes, output_bytes
 from g4cli.estimate.draft import draft_compute_bytes, draft_output_bytes
 from g4cli.estimate.weights import repacked_types
@@ -86,7 +86,7 @@ def test_its_weights_equal_llama_cpp_for_every_type(model: str, repack: bool) ->
     for kind, buffers in read_golden()["weights"][model].items():
         tensors = choose_types(draft_tensors(shapes.DRAFTS[model]), Recipe(kind))
         options = Options(256, mmap=False, repack=kinds, draft=Draft(shapes.DRAFTS[model], tensors))
-        terms = estimate(shapes.ALL[model], [], options).terms
+        terms = estimate_memory(shapes.ALL[model], [], options).terms
         found = sum(t.nbytes for t in terms if t.group == "weights")
         assert found == sum(buffers[0 if repack else 1].values()), kind
 
@@ -120,7 +120,9 @@ def test_on_a_gpu_the_drafter_goes_with_the_layers() -> None:
     own = choose_types(text_tensors(shapes.E2B), Recipe("q8_0"))
     options = Options(4096, n_gpu_layers=-1, n_draft=3, draft=Draft(shapes.DRAFTS["e2b"], tensors))
     terms = [
-        t for t in estimate(shapes.E2B, own, options, ("CUDA0",)).terms if "draft model" in t.name
+        t
+        for t in estimate_memory(shapes.E2B, own, options, ("CUDA0",)).terms
+        if "draft model" in t.name
     ]
     on_gpu = sum(t.nbytes for t in terms if t.device == "CUDA0" and t.group == "weights")
     on_host = sum(t.nbytes for t in terms if t.device == HOST and t.group == "weights")

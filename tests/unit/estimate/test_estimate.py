@@ -16,7 +16,7 @@ from g4cli.core.ggml import BF16, BY_ID, BY_NAME
 from g4cli.core.gguf_write import TensorSpec
 from g4cli.core.inventory import text_tensors
 from g4cli.core.units import MIB
-from g4cli.estimate import HOST, Estimate, Options, Term, estimate, kv_bytes, kv_cells
+from g4cli.estimate import HOST, Estimate, Options, Term, estimate_memory, kv_bytes, kv_cells
 from g4cli.estimate.compute import compute_bytes, output_bytes
 from g4cli.estimate.weights import repacked_types
 from g4cli.quant.recipes import Recipe, choose_types
@@ -65,7 +65,7 @@ def test_weights_equal_llama_cpp_for_every_type(model: str, repack: bool) -> Non
     for type_name, buffers in data["weights"].items():
         tensors = choose_types(text_tensors(shape), Recipe(type_name))
         # llama.cpp plans without mmap: padded tensors, the tied embeddings twice.
-        found = estimate(shape, tensors, Options(512, mmap=False, repack=kinds))
+        found = estimate_memory(shape, tensors, Options(512, mmap=False, repack=kinds))
         repacked = sum(t.nbytes for t in found.terms if "repacked" in t.name)
         recorded = buffers[0 if repack else 1]
         assert repacked == recorded.get("CPU_REPACK", 0), type_name
@@ -102,7 +102,7 @@ def by_name(found: Estimate) -> dict[str, Term]:
 def test_mapped_weights_are_not_copied_but_for_the_repacked() -> None:
     """210/256 and 18/32 bytes per weight; the vector is not padded, since it lies in the file."""
     terms = by_name(
-        estimate(shapes.TINY, small_network(), Options(512, repack=frozenset({"Q4_0"})))
+        estimate_memory(shapes.TINY, small_network(), Options(512, repack=frozenset({"Q4_0"})))
     )
     assert terms["weights"].nbytes == 1024 * 210 + 4 * 250 + 2 * 256 * 64
     assert terms["per-layer embeddings"].nbytes == 1024 * 256 // 32 * 18
@@ -112,7 +112,7 @@ def test_mapped_weights_are_not_copied_but_for_the_repacked() -> None:
 
 
 def test_without_mmap_the_embeddings_are_loaded_twice_and_vectors_are_padded() -> None:
-    terms = by_name(estimate(shapes.TINY, small_network(), Options(512, mmap=False)))
+    terms = by_name(estimate_memory(shapes.TINY, small_network(), Options(512, mmap=False)))
     assert terms["output matrix"].nbytes == 1024 * 210
     assert terms["weights"].nbytes == 1024 * 210 + 64 * 256 // 32 * 18 + 1024 + 2 * 256 * 64
     assert "page cache" not in terms
@@ -120,12 +120,14 @@ def test_without_mmap_the_embeddings_are_loaded_twice_and_vectors_are_padded() -
 
 def test_a_file_with_an_output_matrix_of_its_own_copies_nothing() -> None:
     tensors = [*small_network(), TensorSpec("output.weight", BY_NAME["Q6_K"], (256, 1024))]
-    assert "output matrix" not in by_name(estimate(shapes.TINY, tensors, Options(512, mmap=False)))
+    assert "output matrix" not in by_name(
+        estimate_memory(shapes.TINY, tensors, Options(512, mmap=False))
+    )
 
 
 def test_lazy_per_layer_embeddings_take_no_memory() -> None:
-    eager = estimate(shapes.TINY, small_network(), Options(512))
-    lazy = estimate(shapes.TINY, small_network(), Options(512, lazy_ple=True))
+    eager = estimate_memory(shapes.TINY, small_network(), Options(512))
+    lazy = estimate_memory(shapes.TINY, small_network(), Options(512, lazy_ple=True))
     assert by_name(lazy)["per-layer embeddings"].group == "disk"
     assert eager.total_bytes - lazy.total_bytes == 1024 * 256 // 32 * 18
 
@@ -169,7 +171,7 @@ def test_strange_shapes_give_a_number_or_an_error_at_once(changes: dict[str, int
     for kind in ("F16", "Q8_0"):
         options = Options(2048, type_k=BY_NAME[kind], type_v=BY_NAME[kind])
         with suppress(UsageError, BadFile):
-            assert estimate(shape, small_network(), options).total_bytes > 0
+            assert estimate_memory(shape, small_network(), options).total_bytes > 0
 
 
 def test_one_row_of_logits_saves_half_a_gibibyte() -> None:

@@ -13,7 +13,7 @@ from g4cli.cli.main import run
 from g4cli.core.errors import BadGGUF
 from g4cli.core.gguf import parse_header, read_header
 from g4cli.core.units import MIB
-from g4cli.estimate import HOST, Options, estimate, media_bytes
+from g4cli.estimate import HOST, Options, estimate_memory, media_bytes
 from g4cli.operations.fit.options import add_encoder
 from tests.support.builders import real_mmproj, shapes
 from tests.support.builders.gguf import Key, build_gguf, tensor_info, write_gguf
@@ -67,16 +67,18 @@ def test_a_larger_image_takes_more_and_sound_stays(tmp_path: Path) -> None:
 
 def test_both_senses_are_terms_of_the_estimate(tmp_path: Path) -> None:
     found = media_bytes(read_header(real_mmproj.build(tmp_path / "mmproj.gguf", "e2b")), 280)
-    terms = {t.name: t for t in estimate(shapes.E2B, [], Options(4096, media=found)).terms}
+    terms = {t.name: t for t in estimate_memory(shapes.E2B, [], Options(4096, media=found)).terms}
     assert (terms["encoder"].nbytes, terms["encoder"].group) == (found.weights, "weights")
     assert (terms["image compute buffer"].nbytes, terms["audio compute buffer"].nbytes) == (
         found.image,
         found.audio,
     )
     eyes = media_bytes(read_header(real_mmproj.build(tmp_path / "mmproj.gguf", "31b")))
-    terms = {t.name: t for t in estimate(shapes.G31B, [], Options(4096, media=eyes)).terms}
+    terms = {t.name: t for t in estimate_memory(shapes.G31B, [], Options(4096, media=eyes)).terms}
     assert "audio compute buffer" not in terms
-    on_gpu = estimate(shapes.G31B, [], Options(4096, media=eyes, n_gpu_layers=-1), ("CUDA0",))
+    on_gpu = estimate_memory(
+        shapes.G31B, [], Options(4096, media=eyes, n_gpu_layers=-1), ("CUDA0",)
+    )
     assert (
         {t.device for t in on_gpu.terms if t.name == "image compute buffer"} == {"CUDA0"} != {HOST}
     )

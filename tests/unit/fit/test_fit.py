@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from g4cli.core.ggml import F16, GGMLType
 from g4cli.core.units import GIB, MIB
-from g4cli.estimate import HOST, Estimate, Options, Term, estimate
+from g4cli.estimate import HOST, Estimate, Options, Term, estimate_memory
 from g4cli.fit import Memory, judge_estimate, largest_context, plan_context, plan_fit
 from tests.support.builders import shapes
 
@@ -61,7 +61,7 @@ def test_the_largest_context_is_the_last_that_fits() -> None:
     assert 0 < best < shapes.G31B.n_ctx_train
 
     def needed_bytes(n_ctx: int) -> int:
-        return estimate(shapes.G31B, weights, replace(options, n_ctx=n_ctx)).total_bytes
+        return estimate_memory(shapes.G31B, weights, replace(options, n_ctx=n_ctx)).total_bytes
 
     assert needed_bytes(best) <= memory.usable_bytes < needed_bytes(best + 256)
 
@@ -104,10 +104,14 @@ def test_the_plan_keeps_what_was_asked_for() -> None:
 def test_unlisted_weights_are_counted_where_the_first_layer_is() -> None:
     """The published file is larger than the tensors of g4's recipe say, or smaller."""
     options = Options(4096, unlisted_weight_bytes=GIB)
-    plain = estimate(shapes.E2B, [Weights(GIB)], replace(options, unlisted_weight_bytes=0))
-    larger = estimate(shapes.E2B, [Weights(GIB)], options)
+    plain = estimate_memory(shapes.E2B, [Weights(GIB)], replace(options, unlisted_weight_bytes=0))
+    larger = estimate_memory(shapes.E2B, [Weights(GIB)], options)
     assert larger.weights_bytes - plain.weights_bytes == GIB
-    smaller = estimate(shapes.E2B, [Weights(2 * GIB)], replace(options, unlisted_weight_bytes=-GIB))
+    smaller = estimate_memory(
+        shapes.E2B, [Weights(2 * GIB)], replace(options, unlisted_weight_bytes=-GIB)
+    )
     assert smaller.weights_bytes == plain.weights_bytes
-    on_gpu = estimate(shapes.E2B, [Weights(GIB)], replace(options, n_gpu_layers=-1), ("CUDA0",))
+    on_gpu = estimate_memory(
+        shapes.E2B, [Weights(GIB)], replace(options, n_gpu_layers=-1), ("CUDA0",)
+    )
     assert on_gpu.sum_bytes(group="weights", device="CUDA0") == 2 * GIB

@@ -10,7 +10,7 @@ import pytest
 from g4cli.core.gguf import read_header
 from g4cli.core.shape import shape_of
 from g4cli.core.units import GIB, MIB
-from g4cli.estimate import HOST, Options, estimate, kv_bytes
+from g4cli.estimate import HOST, Options, estimate_memory, kv_bytes
 from g4cli.fit import MOST_PARALLEL, Memory, plan_parallel, share_context
 from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.model import Model
@@ -53,7 +53,7 @@ def test_what_is_asked_for_is_kept_and_judged() -> None:
     assert longest.fits
     assert longest.n_ctx % 256 == 0
     one_more = share_context(Options(1), 7, longest.n_ctx + 256)
-    assert estimate(shapes.E2B, WEIGHTS, one_more).sum_bytes(device=HOST) > int(4.1 * GIB)
+    assert estimate_memory(shapes.E2B, WEIGHTS, one_more).sum_bytes(device=HOST) > int(4.1 * GIB)
 
 
 def test_drafting_is_for_one_conversation() -> None:
@@ -73,7 +73,7 @@ def test_llama_cpp_allocates_what_is_planned(tmp_path: Path) -> None:
         assert context.n_ctx == -(-n_ctx // 256) * 256
         # llama.cpp prints MiB with two digits, a line for each kind of layer.
         assert context.kv_bytes == pytest.approx(sum(kv_bytes(shape, planned)), abs=0.01 * MIB)
-        terms = estimate(shape, (), replace(planned, n_ctx=planned.n_ctx)).terms
+        terms = estimate_memory(shape, (), replace(planned, n_ctx=planned.n_ctx)).terms
         compute = sum(term.nbytes for term in terms if term.name == "compute buffer")
         assert context.compute_bytes == pytest.approx(compute, abs=0.01 * MIB)
         context.close()

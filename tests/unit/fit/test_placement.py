@@ -9,7 +9,7 @@ import pytest
 from g4cli.core.ggml import F16, GGMLType
 from g4cli.core.inventory import text_tensors
 from g4cli.core.units import GIB, MIB
-from g4cli.estimate import HOST, Options, estimate
+from g4cli.estimate import HOST, Options, estimate_memory
 from g4cli.estimate.placement import device_of, layer_devices
 from g4cli.fit import Memory, judge_estimate, largest_context, place_layers, try_options
 from g4cli.quant.recipes import Recipe, choose_types
@@ -58,16 +58,18 @@ def test_tensors_follow_their_layer() -> None:
 
 
 def test_every_weight_and_cell_lies_somewhere_once() -> None:
-    here = estimate(shapes.E2B, E2B, Options(8192, mmap=False))
+    here = estimate_memory(shapes.E2B, E2B, Options(8192, mmap=False))
     for n in (0, 1, 20, 36):
-        there = estimate(shapes.E2B, E2B, Options(8192, n_gpu_layers=n, mmap=False), ("CUDA0",))
+        there = estimate_memory(
+            shapes.E2B, E2B, Options(8192, n_gpu_layers=n, mmap=False), ("CUDA0",)
+        )
         assert there.kv_bytes == here.kv_bytes
         # Alignment apart: only the host's tensors are padded to 32 bytes.
         assert there.weights_bytes == pytest.approx(here.weights_bytes, abs=35 * 32)
 
 
 def test_the_embeddings_stay_on_the_host_and_are_copied_as_the_output() -> None:
-    found = estimate(shapes.E2B, E2B, Options(8192, n_gpu_layers=-1), ("CUDA0",))
+    found = estimate_memory(shapes.E2B, E2B, Options(8192, n_gpu_layers=-1), ("CUDA0",))
     table = next(t for t in found.terms if t.name == "per-layer embeddings")
     assert table.device == HOST
     copy = next(t for t in found.terms if t.name == "output matrix")
@@ -96,7 +98,7 @@ def test_experts_are_the_first_to_stay_behind() -> None:
     assert 0 < n < 30
     assert f"the experts of the first {n} of 30 in host memory" in found.placement
     fewer = replace(found.options, n_cpu_moe=n - 1)
-    assert not judge_estimate(estimate(shapes.A4B, A4B, fewer, ("CUDA0",)), [small]).fits
+    assert not judge_estimate(estimate_memory(shapes.A4B, A4B, fewer, ("CUDA0",)), [small]).fits
 
 
 def test_as_many_layers_as_fit() -> None:
@@ -107,7 +109,7 @@ def test_as_many_layers_as_fit() -> None:
     assert found.verdict.fits
     assert found.chat_option == f"--gpu-layers {n}"
     more = replace(found.options, n_gpu_layers=n + 1)
-    assert not judge_estimate(estimate(shapes.E2B, E2B, more, ("CUDA0",)), [small]).fits
+    assert not judge_estimate(estimate_memory(shapes.E2B, E2B, more, ("CUDA0",)), [small]).fits
 
 
 def test_a_gpu_too_small_for_anything() -> None:
