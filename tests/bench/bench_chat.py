@@ -1,14 +1,13 @@
-"""g4's engine beside llama.cpp's own tools, interleaved in one run on one file.
+"""Compare the speed of g4's engine with llama.cpp's own tools, in turn on one file.
 
     python tests/bench/bench_chat.py FILE LLAMA_BIN [--rounds 3] [--prompt 512] [--gen 64]
-        [--threads N]
-                                                    [--depths 100,4000 [--only-depths]]
+        [--threads N] [--depths 100,4000 [--only-depths]]
 
-FILE is a model, best of real shape (-m tests.support.builders.real_shapes e2b q4_0 FILE --weights
-random); LLAMA_BIN the folder of llama-bench and llama-completion, built from the sources of the
-same llama-cpp-python with the same CMAKE_ARGS. Prints one JSON document: medians, ratios, Python's
-own share per token, and with --depths what of its decode speed each side keeps behind so many
-tokens (the last against the first).
+FILE is a model, preferably of a real shape (-m tests.support.builders.real_shapes e2b q4_0 FILE
+--weights random). LLAMA_BIN is the folder of llama-bench and llama-completion, built from the
+sources of the same llama-cpp-python with the same CMAKE_ARGS. Prints one JSON document: medians,
+ratios, the time that Python takes per token, and with --depths the decoding speed at the last depth
+relative to the first, for both.
 """
 
 from __future__ import annotations
@@ -76,7 +75,7 @@ def g4_bench(file: Path, args: argparse.Namespace) -> dict[str, float]:
 
 
 def at_depth(command: Sequence[Any], key: str) -> dict[int, float]:
-    """Decode speed by depth, of llama-bench's JSON or of g4 bench's."""
+    """Return decoding speed by depth from the JSON of llama-bench or g4 bench."""
     data = json.loads(
         subprocess.run(list(map(str, command)), check=True, capture_output=True).stdout
     )
@@ -85,7 +84,7 @@ def at_depth(command: Sequence[Any], key: str) -> dict[int, float]:
 
 
 def depths(file: Path, args: argparse.Namespace) -> dict[str, Any]:
-    """What each side loses from the first depth to the last, in turn, round by round."""
+    """Return the decoding speeds of both at each depth, measured in turn in every round."""
     same = ["-p", 0, "-n", args.gen, "-r", 3, "-d", args.depths, "-t", args.threads]
     commands = {
         "llama": [args.llama_bin / "llama-bench", "-m", file, *same, "-fa", "auto", "-o", "json"],
@@ -110,7 +109,7 @@ def depths(file: Path, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def g4_chat(file: Path, args: argparse.Namespace) -> dict[str, float]:
-    """A real answer: sampling, text, parser and loop detector included."""
+    """Return the figures of a complete answer, with sampling, text, parser and loop detector."""
     command = [
         *G4,
         "chat",
@@ -137,7 +136,7 @@ def g4_chat(file: Path, args: argparse.Namespace) -> dict[str, float]:
 
 
 def first_token(command: Sequence[Any]) -> float:
-    """Seconds from the shell to the end of a one-token answer."""
+    """Return the seconds from the start of a command to the end of its one-token answer."""
     started = time.perf_counter()
     subprocess.run(
         list(map(str, command)), check=True, capture_output=True, stdin=subprocess.DEVNULL
@@ -146,7 +145,7 @@ def first_token(command: Sequence[Any]) -> float:
 
 
 def python_share(n_tokens: int) -> float:
-    """Milliseconds a token of everything but llama.cpp: parser, decoder, detector, events."""
+    """Return the milliseconds per token outside of llama.cpp: parser, decoder, detector, events."""
     from g4cli.chat import TurnOptions, run_turn
     from g4cli.runtime.engine.text_decoder import TextDecoder
     from tests.unit.chat.test_turn import ScriptedEngine

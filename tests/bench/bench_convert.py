@@ -1,17 +1,16 @@
-"""Time and memory of g4 convert compared with llama.cpp's converter and quantizer, on a checkpoint of
-E2B's shape.
+"""Compare time and memory of g4 convert with llama.cpp's converter and quantizer.
 
     python tests/bench/bench_convert.py --folder DIR [--llama-cpp SRC --oracle PYTHON]
         [--vocab GGUF]
 
 writes a checkpoint of E2B's real shape with random weights (4.65 billion parameters, 9.3 GB) under
 DIR, converts it, prints a table and deletes it. Needs 25 GB of disk. SRC is a checkout of llama.cpp
-and PYTHON an interpreter with torch, transformers and gguf, for the peer; without them g4 is
-measured alone. GGUF is a file with Gemma 4's real vocabulary; without one a vocabulary of the same
-size is made up.
+and PYTHON an interpreter with torch, transformers and gguf; without them only g4 is measured. GGUF
+is a file with Gemma 4's real vocabulary; without one a synthetic vocabulary of the same size is
+used.
 
-Peak anonymous memory is RssAnon of /proc, sampled: what the process holds itself. The pages of
-mapped files count in "resident" only; the kernel takes them back when it needs them.
+Peak anonymous memory is RssAnon of /proc, sampled. The pages of mapped files count in "resident"
+only; the operating system can reclaim them.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""CPU seconds a token, g4 against llama-bench, one thread each: a measure that a busy machine
-hardly moves.
+"""Compare CPU seconds per token of g4 and llama-bench, with one thread each.
+
+Other work on the machine hardly changes this measure.
 
     python tests/bench/bench_cpu_time.py FILE LLAMA_BIN [--gen 8 40] [--prompt 64 320] [--rounds 3]
 

@@ -57,12 +57,12 @@ def main() -> int:
 
 
 def examine(path: Path, *, run: bool) -> Report:
-    """Return the report on a file; without `run`, llama.cpp is not asked."""
+    """Return the report on a file; without `run`, llama.cpp does not run."""
     return diagnose_file(path) if run else judge_facts(gather_facts(path))
 
 
 def called(folder: Path, run: bool) -> Iterator[bool]:
-    """Yield for each sound file whether it is not called broken."""
+    """Yield for each healthy file whether the doctor does not call it broken."""
     for path in chain(tiny_files(folder), fixture_files(folder), shaped_files(folder)):
         report = examine(path, run=run)
         # A file without weights is no model yet: 'unknown' says so. Towers and vocabularies are not

@@ -1,14 +1,13 @@
-"""What speculative decoding costs and gains: batches, the text itself, a draft model by its
-acceptance.
+"""Measure speculative decoding: the cost of batches, prompt lookup, a draft model by acceptance.
 
     python tests/bench/bench_draft.py FILE [--draft DRAFT] [--rounds 3] [--gen 96] [--threads N]
 
-FILE is best of real shape (-m tests.support.builders.real_shapes e2b q4_0 FILE --weights random),
-DRAFT its draft model (-m tests.support.builders.real_shapes --draft, the same way). The
-answers are given: real English, because a network of random weights says nothing that could be
-drafted. What a trained network would accept cannot be measured without one, so its drafts are
-replaced: each is right with probability p, at the cost of the real ones. Prints one JSON document;
-plain decoding and drafting take turns, each kind of step counts with its median.
+FILE has preferably a real shape (-m tests.support.builders.real_shapes e2b q4_0 FILE --weights
+random), DRAFT is its draft model (the same with --draft). The answers are given, in English,
+because a network of random weights writes nothing that could be drafted. For the same reason the
+acceptance rate of a draft model cannot be measured: its drafts are replaced by tokens that are
+right with probability p, at the cost of real drafts. Prints one JSON document. Plain decoding and
+drafting take turns, and each kind of step counts with its median.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ N_PROMPT = 300
 
 
 class PaidOracle:
-    """Pays for the network's drafts and answers with true tokens, each with probability `p`."""
+    """Runs the draft model, but returns the right tokens, each with probability `p`."""
 
     cost = ModelDrafter.cost
 
@@ -58,7 +57,7 @@ class PaidOracle:
 
 
 def batch_costs(engine: LlamaEngine, depth: int, rounds: int) -> dict[str, float]:
-    """The time of a batch of 1 to 8 tokens behind `depth` tokens, in single ones."""
+    """Return the time of batches of 1 to 8 tokens at `depth`, relative to a single token."""
     context = engine.context
     tokens = [2, *(random.Random(0).randrange(300, engine.model.n_vocab) for _ in range(depth + 8))]
     context.truncate(0)
@@ -152,9 +151,7 @@ def compare(
 
 
 def texts(engine: LlamaEngine, count: int) -> dict[str, tuple[list[int], list[int]]]:
-    """Prompts with given answers: prose that goes on, and the prompt's text with a word changed
-    now.
-    """
+    """Return prompts with given answers: continued prose, or the prompt with changed words."""
     words = TEXT.read_text(encoding="utf-8")
     prose = engine.model.tokenize(words[words.index("## Is it broken") :], control=False)
     prompt = [max(engine.model.bos, 0), *prose[:N_PROMPT]]

@@ -1,9 +1,9 @@
-"""How long Ctrl-C takes on a large model: reading a prompt, answering, encoding a picture.
+"""Measure how long Ctrl-C takes during prompt processing, decoding and image encoding.
 
-python tests/bench/bench_interrupt.py FILE [MMPROJ]
+    python tests/bench/bench_interrupt.py FILE [MMPROJ]
 
-MMPROJ may be of real shape without weights (-m tests.support.builders.real_mmproj e2b FILE): zeros
-take as long. The picture takes 1,120 tokens, the most there is.
+MMPROJ may be a file of real shape without weights (-m tests.support.builders.real_mmproj e2b FILE):
+zeros take as long. The image takes 1,120 tokens, the largest budget.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MAIN = "from g4cli.cli.main import main; main()"
 
 @contextmanager
 def chat(*args: str) -> Iterator[Terminal]:
-    """A chat in a terminal of its own, ready for a question."""
+    """Return a chat in a pseudo-terminal, ready for a prompt."""
     with tempfile.TemporaryDirectory() as home:
         command = [sys.executable, "-c", MAIN, "chat", *args, "-c", "4096", "--no-loop-stop"]
         with Terminal(command, {"G4_HOME": home, "NO_COLOR": "1"}) as terminal:

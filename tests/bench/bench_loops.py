@@ -1,13 +1,13 @@
-"""Print how the loop detector does beside published rules: recall, false stops, cost.
+"""Compare the loop detector with published rules: recall, false stops, cost.
 
     python tests/bench/bench_loops.py [--seed 37] [--sources DIR] [--only RULE]
 
 Needs the real vocabulary file in ../shared. Real documents are whatever this machine holds under
 /usr and in Python's folders; --sources adds a folder, such as llama.cpp's sources. A stop before
-the loop begins counts as a miss. Two sets: loops of 400 tokens and more with documents of up to
-2,000, and another, drafted before the first was read, of loops of 1,000 to 3,000 tokens with
-documents of up to 4,000 of many more kinds; its 'harder' loops are more than the detector promises.
-Even seeds, and odd ones up to 35, were used to tune or to look.
+the loop begins counts as a miss. There are two sets: loops of 400 tokens and more with documents of
+up to 2,000, and an independent one of loops of 1,000 to 3,000 tokens with documents of up to 4,000
+of many more kinds; its 'harder' loops are more than the detector promises. Even seeds, and odd ones
+up to 35, were used for tuning.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from g4cli.loops.detector import LoopDetector
 
 
 class Rule(Protocol):
-    """Says True when the stream must stop."""
+    """A rule: `feed` returns True when the stream must stop."""
 
     def feed(self, token: int) -> Any: ...
 
 
 class G4:
-    """The product."""
+    """g4's loop detector."""
 
     def __init__(self) -> None:
         self._detector = LoopDetector()
@@ -141,7 +141,7 @@ RULES: tuple[tuple[str, Callable[[], Rule]], ...] = (
 
 
 def stop_at(rule: Rule, tokens: list[int]) -> int:
-    """Return the place of the token at which the rule stops, or -1."""
+    """Return the index of the token at which the rule stops, or -1."""
     for place, token in enumerate(tokens):
         if rule.feed(token):
             return place

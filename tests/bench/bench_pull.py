@@ -1,9 +1,9 @@
-"""g4's transfer beside curl's, and 50 kills -9: from a hub on the loopback address.
+"""Compare g4's downloads with curl's, and kill them 50 times, from a hub on the loopback address.
 
     python tests/bench/bench_pull.py speed [--mib 2048] [--rounds 5] [--settle 4] [--folder DIR]
     python tests/bench/bench_pull.py kills [--mib 64] [--kills 50] [--rate 32] [--folder DIR]
 
-speed: the same file, in turn, from a server in a process of its own that sends with sendfile:
+speed: the same file, in turn, from a server process that sends with sendfile:
 
     curl     curl -o FILE: no hash, no flush; the file is in memory when it ends, not on the disk
     hashing  curl | tee FILE | sha256sum: the same work as g4's, but for the flush
@@ -58,7 +58,7 @@ print(json.dumps([seconds, peak, done.origin]))
 
 
 class FileHub(FakeHub):
-    """A hub whose one LFS file lies on disk."""
+    """A hub with one LFS file, which it sends from the disk."""
 
     def __init__(self, path: Path, sha: str) -> None:
         super().__init__(repos={REPO: FakeRepo(lfs={})})
@@ -66,7 +66,7 @@ class FileHub(FakeHub):
 
 
 class FileHandler(Handler):
-    """Sends the file with sendfile: the server must not be what is measured."""
+    """Sends the file with sendfile, so that the server is not the bottleneck."""
 
     hub: FileHub
 
@@ -165,7 +165,7 @@ WAYS = {"curl": fetched_by_curl, "hashing": hashed_by_curl, "g4": fetched_by_g4}
 
 
 def write_source(path: Path, mib: int) -> str:
-    """Write `mib` MiB that no disk compresses and return their sha256."""
+    """Write `mib` MiB of random bytes and return their sha256."""
     digest, block = hashlib.sha256(), os.urandom(1 << 20)
     with path.open("wb") as file:
         for n in range(mib):

@@ -4,11 +4,11 @@
         [--rounds N]
 
 Writes a BF16 file of random weights (9.3 GB at full size) into FOLDER and deletes it at the end.
-The two quantizers alternate, each in a process of its own; the ratios of wall and of processor time
-are what counts (on a busy machine the second is the steadier). g4's time holds two things that
-llama.cpp leaves out: the hash of the source, and waiting until the result is on the disk; the
-second ratio waits for llama.cpp's too. Memory is the peak of anonymous pages (RssAnon), read 20
-times a second. SFP8 speeds are of one thread.
+The two quantizers take turns, each in its own process. The ratios of wall time and of processor
+time are printed (the latter varies less on a busy machine). g4's time includes the hash of the
+source and the flush of the result, which llama.cpp omits; the second ratio adds a flush to
+llama.cpp's time. Memory is the peak of anonymous pages (RssAnon), read 20 times a second. SFP8
+speeds are those of one thread.
 """
 
 from __future__ import annotations

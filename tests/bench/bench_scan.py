@@ -1,5 +1,4 @@
-"""How fast `g4 doctor --deep` reads weights: bytes per second of one core, by type, with a warm
-cache.
+"""Measure how fast `g4 doctor --deep` reads weights of each type, on one core with a warm cache.
 
 python tests/bench/bench_scan.py [MEGABYTES]
 """

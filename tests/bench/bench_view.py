@@ -1,10 +1,10 @@
-"""What drawing an answer costs, for prose, code, tables and lists, beside writing it plainly.
+"""Measure the cost of formatting an answer (prose, code, tables, lists) compared with plain text.
 
     python tests/bench/bench_view.py [--tokens 2000] [--rate 100]
 
-Tokens of four characters arrive at --rate a second by a simulated clock that also counts the
-processor time drawing takes, so that redraws are as frequent as in a real chat. Prints one JSON
-document: the share of a core that drawing takes, and how many times the plain view's time that is.
+Tokens of four characters arrive at --rate per second of a simulated clock, which also counts the
+processor time of formatting, so that redraws are as frequent as in a real chat. Prints one JSON
+document: the share of a core that formatting takes, and its ratio to the time of plain text.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ KINDS = {
 
 
 def answer(kind: str, n_chars: int) -> str:
-    """An answer of one kind, `n_chars` long."""
+    """Return an answer of one kind with `n_chars` characters."""
     begin, unit = KINDS[kind]
     parts, length, number = [begin], len(begin), 0
     while length < n_chars:
@@ -44,7 +44,7 @@ def answer(kind: str, n_chars: int) -> str:
 
 
 def share_of_core(text: str, rate: float) -> float:
-    """Processor time of drawing over the time that the answer takes to arrive."""
+    """Return the processor time of formatting, divided by the time in which the answer arrives."""
     out = Output()
     console = Console(
         file=io.StringIO(), width=100, height=40, force_terminal=True, color_system="256"
@@ -65,7 +65,7 @@ def share_of_core(text: str, rate: float) -> float:
 
 
 def plain_seconds(text: str) -> float:
-    """Processor time of writing the same tokens as they are."""
+    """Return the processor time of writing the same tokens as plain text."""
     stream = io.StringIO()
     started = time.process_time()
     for i in range(0, len(text), 4):

@@ -39,7 +39,7 @@ SAMPLING = Sampling(temp=0)
 
 
 def pipe_us(count: int = 20_000) -> float:
-    """Microseconds for an event to go through a pipe in this process, both ends included."""
+    """Return the microseconds to write an event to a pipe and read it, in this process."""
     reading, writing = os.pipe()
     frames = FrameReader(reading)
     started = time.perf_counter()
@@ -52,7 +52,7 @@ def pipe_us(count: int = 20_000) -> float:
 
 
 def measure(events: Any) -> tuple[float, float]:
-    """Seconds to the first event of the answer, and events per second behind it."""
+    """Return the seconds to the first event of the answer, and events per second after it."""
     started = time.perf_counter()
     times = [time.perf_counter() for e in events if isinstance(e, AnswerText | ThoughtText)]
     return times[0] - started, (len(times) - 1) / (times[-1] - times[0])

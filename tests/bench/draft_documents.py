@@ -1,12 +1,11 @@
-"""What prompt lookup gains or loses on real documents: rounds are counted, their price is
-given.
+"""Compute the relative speed of prompt lookup on real documents, from the number of batches.
 
     python tests/bench/draft_documents.py VOCABULARY.gguf [--price 1.7] GLOB ...
 
 The first 300 tokens of each document of 1,300 tokens are the prompt, the rest is the answer. No
-network runs: which tokens are drafted depends on tokens alone. A round costs `--price` single
-tokens (bench_draft.py measures it). Prints the speed-up of the worst document, of the tenth, the
-median and the best.
+network runs, since drafts depend on tokens alone. A batch costs as much as `--price` single tokens
+(bench_draft.py measures it). Prints the relative speed of the worst document, the tenth percentile,
+the median and the best.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ MOST = 60
 
 
 class Counting:
-    """A context that counts what it is asked to evaluate."""
+    """A context that only counts the batches that it would evaluate."""
 
     n_ctx = 1 << 20
 
@@ -47,7 +46,7 @@ class Counting:
 
 
 def speed_up(tokens: list[int], price: float) -> float:
-    """Single tokens that the answer would cost, in what it costs with drafting."""
+    """Return the speed of decoding with drafts, relative to plain decoding."""
     context: Any = Counting()
     speculation = Speculation(context, LookupDrafter(), "not asked for")
     speculation.set_prompt(tokens[:N_PROMPT], restored=False)

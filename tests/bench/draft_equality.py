@@ -1,11 +1,10 @@
-"""Whether drafting ahead changes greedy answers: every question of tiny's corpus, and long answers.
+"""Count the greedy answers that drafting changes, to tiny's corpus and in long answers.
 
     python tests/bench/draft_equality.py [FILE ...] [--threads 1 2] [--long 1500]
 
 Without FILE: the bundled network as BF16, Q8_0, Q4_0, and with every matrix as Q8_0. Each answer is
 decoded one by one and with drafts, of which 7 of 10 are right. Prints how many answers differ,
-with the rule of `--draft auto` (scores must be equal to the bit) and without it (`--draft lookup`
-or FILE).
+with the rule of `--draft auto` (logits must be identical) and without it.
 """
 
 from __future__ import annotations
@@ -24,14 +23,19 @@ from g4cli.core.gguf import read_header  # noqa: E402
 from g4cli.runtime.engine.drafting import N_OUTPUTS, Exactness, find_float_matrices  # noqa: E402
 from g4cli.runtime.engine.llama_engine import LlamaEngine, open_engine  # noqa: E402
 from g4cli.runtime.engine.options import ContextOptions, ModelOptions  # noqa: E402
-from tests.integration.runtime.test_speculation import GREEDY, QUESTIONS, Oracle, asked  # noqa: E402
+from tests.integration.runtime.test_speculation import (  # noqa: E402
+    GREEDY,
+    QUESTIONS,
+    Oracle,
+    asked,
+)
 from tests.support.builders.tiny_file import build_tiny, build_tiny_q8  # noqa: E402
 
 MOST = 160
 
 
 def spoken(engine: LlamaEngine, prompt: list[int], most: int, *, ends: bool) -> list[int]:
-    """The greedy answer, `most` tokens at most; without `ends` it goes on behind its end."""
+    """Return the greedy answer of at most `most` tokens; without `ends` it continues after EOT."""
     engine.begin(GREEDY)
     engine.evaluate(prompt)
     tokens: list[int] = []
@@ -45,7 +49,7 @@ def spoken(engine: LlamaEngine, prompt: list[int], most: int, *, ends: bool) -> 
 
 
 def compare(file: Path, n_threads: int, long: int, *, rule: bool) -> dict[str, object]:
-    """Answers that differ, tokens compared, drafted tokens that were right."""
+    """Return the number of answers that differ, of tokens, and of accepted tokens."""
     options = ContextOptions(2048, n_threads=n_threads, n_outputs=N_OUTPUTS)
     exact: Exactness = "impossible" if find_float_matrices(read_header(file)) else "by comparison"
     n_different = n_tokens = n_kept = 0

@@ -1,10 +1,9 @@
-"""Throw mutated files at the doctor: it must answer each in bounded time, without a crash, and
-cleanly.
+"""Fuzz the doctor with mutated files: it must report on each in bounded time without a crash.
 
     python tests/bench/fuzz_doctor.py [SECONDS] [SEED]
 
-Mutates the bytes of a small GGUF (header, sizes, strings, data) and its chat template; every report
-must be made, hold no crashed check, print no control character, and take less than 5 seconds.
+Mutates the bytes of a small GGUF (header, sizes, strings, data) and its chat template. Every report
+must contain no crashed check, print no control character, and take less than 5 seconds.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ EDGES = tuple(
 
 
 def base(r: random.Random) -> bytes:
-    """Return a small file, structurally good, with a template of random pieces."""
+    """Return a small file with a valid structure and a template of random pieces."""
     template = "".join(r.choice(PIECES) for _ in range(r.randint(0, 12)))
     name = r.choice(["small", "\x1b]0;owned\x07", "a" * 300, "\u202etxt.exe"])
     keys = gemma4_keys(
@@ -116,7 +115,7 @@ def examine(path: Path) -> str:
 
 
 def main() -> None:
-    """Fuzz for a while and print what came out."""
+    """Fuzz for the given time and print the verdicts."""
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 60
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else 1
     verdicts: Counter[str] = Counter()

@@ -1,10 +1,10 @@
-"""Throw mutated pictures, sounds and grammars at g4, and at llama.cpp what g4 lets through.
+"""Fuzz g4 with mutated images, audio and grammars, and llama.cpp with those that g4 accepts.
 
     python tests/bench/fuzz_media.py [SECONDS] [SEED]
 
-Each file must be read or refused (BadMedia, UsageError) in less than a second, and what passes must
-not end this process, whose memory is limited to 4 GiB. The case in hand is kept in CASE, for after
-a crash.
+Each file must be read or refused (BadMedia, UsageError) in less than a second, and those that are
+accepted must not crash this process, whose memory is limited to 4 GiB. The current case is stored
+in CASE, to be examined after a crash.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def mutated(r: random.Random) -> bytes:
 
 
 def try_media(engine: LlamaEngine, r: random.Random) -> str:
-    """Return what became of one file."""
+    """Return the outcome for one file."""
     assert engine.prompts.media is not None
     data = mutated(r)
     CASE.write_bytes(data)
@@ -82,7 +82,7 @@ def try_media(engine: LlamaEngine, r: random.Random) -> str:
 
 
 def try_grammar(engine: LlamaEngine, r: random.Random) -> str:
-    """Return what became of one grammar."""
+    """Return the outcome for one grammar."""
     rules = ["".join(r.choices(PIECES, k=r.randint(1, 15))) for _ in range(3)]
     grammar = "\n".join(
         f"{name} ::= {rule}" for name, rule in zip(("root", "b", "c"), rules, strict=True)

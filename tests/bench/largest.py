@@ -1,11 +1,10 @@
-"""The largest context that `g4 fit` proposes under a memory limit really runs there (Linux, as
-root).
+"""Check that the largest context which `g4 fit` proposes runs under a memory limit (Linux, root).
 
     python tests/bench/largest.py /tmp/e2b.gguf 4.4 [WORDS of the prompt]
 
-Makes a control group of that many GiB, asks g4 in it for `--ctx max`, and chats in it with that
-context. No swap: a wrong figure ends in the kernel's killer. Prints the context, the peak of the
-group and the exit code, and asks whether a tenth more would fit: it must not.
+Creates a control group with that many GiB and no swap, runs `g4 fit --ctx max` in it, and chats in
+it with that context; a wrong figure would end with an out-of-memory kill. Prints the context, the
+group's peak and the exit code. A context that is 10 % larger must not fit.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ def group(limit: int) -> tuple[Path, Path, str]:
 
 
 def forget(file: str) -> None:
-    """Drop the file's pages: those that another group has read would not count in ours."""
+    """Drop the file from the page cache: pages that another group read would not count here."""
     descriptor = os.open(file, os.O_RDONLY)
     os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     os.close(descriptor)
@@ -53,7 +52,7 @@ def inside(procs: Path, *args: str) -> subprocess.CompletedProcess[str]:
 
 
 def main() -> int:
-    """Run the proof; return 0 if the chat ended well."""
+    """Return 0 if the chat with the largest context ended without an error."""
     file, limit = sys.argv[1], int(float(sys.argv[2]) * GIB)
     words = int(sys.argv[3]) if len(sys.argv) > 3 else WORDS
     prompt = " ".join(f"word{i % 97} and" for i in range(words))

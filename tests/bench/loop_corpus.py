@@ -1,7 +1,7 @@
 """The benchmark of the loop detector: real documents of this machine, hard texts, and loops.
 
-Token ids are those of Gemma 4's own vocabulary. Everything is drawn with a seed; the seeds of
-`tune` and `held-out` differ, so do the real documents.
+Token ids are those of Gemma 4's vocabulary. A seed determines all random choices; the halves `tune`
+and `held-out` have different seeds and different documents.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Texts that repeat because somebody asked for them: the loop detector must let them pass.
+"""Hard texts: they repeat on request, and the loop detector must not stop them.
 
 Each kind is a function of a random generator; sizes are those that people ask for in a chat.
 """

@@ -1,4 +1,4 @@
-"""Texts that repeat because somebody asked for them: lists, songs, code. See `loop_hard`."""
+"""Hard texts: lists, songs, code. See `loop_hard`."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""More texts that repeat because somebody asked for them, of other kinds and sizes than
-`loop_hard`.
+"""More hard texts, of other kinds and sizes than those of `loop_hard`.
 
 Most are lines of one template; the others are functions of a random generator.
 """

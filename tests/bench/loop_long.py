@@ -1,5 +1,4 @@
-"""Long loops of many kinds behind 0 to 800 tokens of real text: what the issue asks for, and harder
-ones.
+"""Long loops of many kinds after 0 to 800 tokens of real text, some harder than promised.
 
 A kind is a function of a random generator and the real documents that returns token ids.
 """

@@ -1,5 +1,4 @@
-"""Let damaged copies of `tiny` talk until they loop by themselves, and show what the loop detector
-says.
+"""Run the loop detector on answers of damaged copies of `tiny`, which loop by themselves.
 
     python tests/bench/loops_of_tiny.py
 

@@ -1,13 +1,13 @@
-"""Peak resident memory of real runs of `g4 chat` beside the estimate of `g4 fit`.
+"""Compare the peak resident memory of `g4 chat` with the estimate of `g4 fit`.
 
     python -m tests.support.builders.real_shapes e2b q4_0 /tmp/e2b.gguf --weights random
     python tests/bench/resident.py /tmp/e2b.gguf [CASE ...]
 
 Each case processes a prompt of more than one ubatch (so that every buffer is touched) and answers a
-few tokens. The figures are the kernel's own: the worker that holds the model, plus the process that
-holds the conversation. Bar: estimate / measured between 0.97 and 1.10. Linux only. With 2 cores a
-case takes about a minute; --words 10 takes 10 s and leaves most of the compute buffer untouched (2
-to 4 % of the whole).
+few tokens. Measured are the worker that holds the model and the process that holds the
+conversation. The ratio of estimated to measured memory must be between 0.97 and 1.10. Linux only.
+With 2 cores a case takes about a minute; with --words 10 it takes 10 s, but most of the compute
+buffer stays untouched (2 to 4 % of the total).
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
-"""The bundled network in every type: size, loss of the weights, loss of the predictions, answers
-still right.
+"""Measure the bundled network in every type: size, errors of weights and predictions, answers.
 
     python tests/bench/tiny_types.py [--limit N] [--types q4_0,...]
 
-Predictions are scored on the network's own corpus, beside BF16. An answer is right if greedy
-decoding would write it word for word. The network is small and half of it is embeddings: the order
-of the types carries over to large networks, the distances do not.
+Predictions on the network's own corpus are compared with BF16. An answer is right if greedy
+decoding gives it word for word. The network is small and half of it is embeddings: the order of the
+types is the same for large networks, their distances are not.
 """
 
 from __future__ import annotations

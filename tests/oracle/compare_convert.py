@@ -1,5 +1,4 @@
-"""Compare g4's converter with llama.cpp's, and the GGUF's logits with transformers, for every
-variant.
+"""Compare g4's converter with llama.cpp's, and logits with transformers, for every variant.
 
     python tests/oracle/compare_convert.py LLAMA_CPP PROJECT_PYTHON [--only NAME] [--record]
 
@@ -324,7 +323,7 @@ def differences(ours_path: Path, peer_path: Path, *, keys: bool = True) -> Itera
 
 
 def with_values(path: Path, contents: dict[str, Any]) -> dict[str, Any]:
-    """Put the numbers themselves beside the hash where one unit in the last place may differ."""
+    """Add the values themselves where one unit in the last place may differ."""
     from gguf import GGUFReader
 
     data = {t.name: t.data for t in GGUFReader(path).tensors}

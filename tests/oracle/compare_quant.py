@@ -1,11 +1,11 @@
-"""g4's quantizer against llama.cpp's on every type: the matrix of the README.
+"""Compare g4's quantizer with llama.cpp's for every type.
 
     python tests/oracle/compare_quant.py [FOLDER]
 
-For each type, mixed, --pure and with an importance matrix: equal types, order, keys and bytes.
-Files: the bundled network, an E-kind network, experts, awkward rows, and a layer of each published
-network with rows of real length, but fewer of them. Prints one line for all types that do alike;
-leaves with 1 on any difference.
+Types, order, keys and bytes must be equal for each type, as mixture, with --pure and with an
+importance matrix. The files are the bundled network, one with E2B's architecture, experts, rows
+that do not divide into blocks, and a layer of each published network with fewer rows. Prints one
+line for all types with the same result; exits with 1 on any difference.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ def cases(folder: Path) -> list[tuple[str, str, str]]:
 
 
 def hurried(found: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
-    """The first questions again in lower case and without a question mark."""
+    """Return the first questions in lower case and without a question mark."""
     again = []
     for kind, prompt, answer in found:
         if kind not in ("thinking", "dialogue"):

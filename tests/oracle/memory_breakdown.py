@@ -4,7 +4,7 @@
 
 Answers as `g4cli.runtime.probes.memory_child` does, with "buffers" added to each plan: {buffer
 type: {"model", "context", "compute"}}, in bytes. The log of llama.cpp rounds to 0.01 MiB; its
-estimates are proved to the byte with these figures (`record_memory.py`).
+estimates are compared to the byte with these figures (`record_memory.py`).
 """
 
 from __future__ import annotations

@@ -1,12 +1,10 @@
-"""Record what transformers' own drafting network guesses for the bundled model:
-tests/golden/tiny_draft.json.
+"""Record the drafts of transformers' draft model for the bundled model (golden/tiny_draft.json).
 
     python tests/oracle/record_draft.py
 
 Needs torch and transformers. The weights are those of tests/support/builders/draft_file.py
-(random), put into Gemma4AssistantForCausalLM; the guesses those of
-SinglePositionMultiTokenCandidateGenerator, transformers' way to draft with it, for questions and
-the first tokens of their answers.
+(random), loaded into Gemma4AssistantForCausalLM; the drafts are those of transformers'
+SinglePositionMultiTokenCandidateGenerator, for questions and the first tokens of their answers.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
-"""Make a small multimodal encoder from random weights and record what transformers' towers give for
-it.
+"""Make a small mmproj with random weights and record the embeddings of transformers' encoders.
 
     python tests/oracle/record_media.py LLAMA_CPP_SOURCES
 
 writes tests/golden/tiny_mmproj.gguf (by llama.cpp's own converter) and tests/golden/tiny_media.npz:
-the soft tokens of one picture and one sound. The picture has 480 x 336 pixels, exactly 70 soft
-tokens, so that neither side resizes it.
+the embeddings of one image and one sound. The image has 480 x 336 pixels, exactly 70 tokens, so
+that neither program resizes it.
 """
 
 from __future__ import annotations

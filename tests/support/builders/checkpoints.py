@@ -1,6 +1,4 @@
-"""Hugging Face folders for tests: safetensors written and edited by hand, no code of `converters`
-used.
-"""
+"""Hugging Face folders for tests, written and edited without the code of `converters`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Make broken files from good ones: what `g4 doctor` must recognise.
+"""Make broken files from good ones, which `g4 doctor` must recognize.
 
     python -m tests.support.builders.damage truncate IN OUT     the last third is missing
-    python -m tests.support.builders.damage dashes IN OUT       prints `---` for ever
+    python -m tests.support.builders.damage dashes IN OUT       prints `---` forever
     python -m tests.support.builders.damage KIND IN OUT         any row of DAMAGES
 
 Shares no code with g4: a GGUF is read and written here with its own few lines, after docs/gguf.md.

@@ -1,6 +1,4 @@
-"""A draft model (`gemma4-assistant`) for the bundled model: random weights, no code of
-`converters`.
-"""
+"""A draft model (`gemma4-assistant`) for the bundled model, with random weights."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Bytes of GGUF files, written out by hand from docs/gguf.md: shares no code with the product.
+"""Bytes of GGUF files, by llama.cpp's docs/gguf.md, without the code under test.
 
-Every knob that breaks the format is a keyword, so that a test names exactly what is wrong with its
-file.
+Every way to break the format is a keyword argument, so that a test names exactly what is wrong with
+its file.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Pictures and sounds for tests, written with the standard library alone."""
+"""Images and audio for tests, written with the standard library alone."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ PROJECTIONS = ("attn_q", "attn_k", "attn_v", "attn_out", "ffn_up", "ffn_gate", "
 
 @dataclass(frozen=True)
 class Vision:
-    """A tower, or with `n_layer` 0 the embedder of 12B."""
+    """A vision encoder, or with `n_layer` 0 the embedder of 12B."""
 
     n_layer: int
     width: int
@@ -33,7 +33,7 @@ class Vision:
 
 @dataclass(frozen=True)
 class Audio:
-    """A conformer, or with `n_layer` 0 the embedder of 12B."""
+    """An audio encoder, or with `n_layer` 0 the embedder of 12B."""
 
     n_layer: int = 12
     width: int = 1024
@@ -53,7 +53,7 @@ ENCODERS: dict[str, tuple[int, Vision, Audio | None]] = {
 
 
 def vision_tensors(vision: Vision, n_out: int) -> list[tuple[str, str, Dims]]:
-    """Return name, kind ("w": a matrix, "f": F32) and extents of every tensor of the eye."""
+    """Return name, kind ("w": a matrix, "f": F32) and extents of every vision tensor."""
     width, inner = vision.width, vision.inner
     found: list[tuple[str, str, Dims]] = [("mm.input_projection.weight", "w", (width, n_out))]
     if not vision.n_layer:
@@ -84,7 +84,7 @@ def vision_tensors(vision: Vision, n_out: int) -> list[tuple[str, str, Dims]]:
 
 
 def audio_tensors(audio: Audio, n_out: int) -> list[tuple[str, str, Dims]]:
-    """Return name, kind and extents of every tensor of the ear."""
+    """Return name, kind and extents of every audio tensor."""
     width, inner = audio.width, 4 * audio.width
     found: list[tuple[str, str, Dims]] = [
         ("mm.a.input_projection.weight", "w", (audio.n_encoded if audio.n_layer else width, n_out))

@@ -1,4 +1,4 @@
-"""The bundled checkpoint as a GGUF, put together by hand: shares no code with `converters`.
+"""The bundled checkpoint as a GGUF, made without the code of `converters`.
 
 Used where a test needs a real network that llama.cpp runs and does not test the conversion itself.
 """

@@ -1,6 +1,4 @@
-"""Random Gemma 4 files of real tensor names: an E-kind network, a mixture of experts, awkward row
-lengths.
-"""
+"""Random Gemma 4 files: E2B's architecture, experts, rows that do not divide into blocks."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Stand-ins for what tests cannot have: hubs, networks, faulty engines."""
+"""Fakes of what tests cannot use: hubs, networks, faulty engines."""

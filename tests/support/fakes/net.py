@@ -1,6 +1,4 @@
-"""Servers on the loopback address below HTTP: scripted bytes, TLS with a CA of their own, a CONNECT
-proxy.
-"""
+"""Servers on the loopback address: scripted answers, TLS with their own CA, a CONNECT proxy."""
 
 from __future__ import annotations
 

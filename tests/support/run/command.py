@@ -1,4 +1,4 @@
-"""g4 run in this process, as a user types it: its exit code and its words, or its JSON document."""
+"""Run g4 in this process: exit code and output, or the JSON document."""
 
 from __future__ import annotations
 

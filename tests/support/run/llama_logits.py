@@ -1,7 +1,7 @@
-"""Logits of a GGUF in llama.cpp, by the low-level bindings, F32 cache, every position.
+"""Logits of a GGUF in llama.cpp at every position, with an F32 KV cache.
 
-The bindings are g4's own copy of them: `import llama_cpp` would load the whole package, which
-prints llama.cpp's log from then on, in every test of the process.
+The bindings are loaded as g4 does it: `import llama_cpp` would print llama.cpp's log from then on,
+in all later tests of the process.
 """
 
 from __future__ import annotations

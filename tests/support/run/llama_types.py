@@ -1,4 +1,4 @@
-"""Asks llama.cpp which type it gives to each tensor of a real network, from names and shapes alone.
+"""Get the types that llama.cpp chooses for the tensors of a network, from names and shapes.
 
     python -m tests.support.run.llama_types < request.json
 

@@ -1,4 +1,4 @@
-"""A program in a real pseudo-terminal, seen through a terminal emulator: what a user would see."""
+"""Run a program in a pseudo-terminal and read its screen through a terminal emulator."""
 
 from __future__ import annotations
 
