@@ -13,6 +13,7 @@ help:
 
 ## make demo    install into .venv, then run the main commands on the bundled model, offline
 demo: setup
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements-dev.txt openai
 	@$(BIN)/python tools/demo.py
 
 ## make test    install into .venv, then all checks and tests

@@ -43,6 +43,10 @@ STEPS = (
         "Use it in a pipe, with JSON output.",
         'echo "What is the KV cache?" | g4 chat tiny --json --temp 0',
     ),
+    Step(
+        "Serve it to other programs: curl and OpenAI's own client ask a server on a free port.",
+        "python {root}/tools/demo_server.py",
+    ),
     Step("Is the file healthy?", "g4 doctor tiny-q4_0.gguf"),
     Step(
         "Now two broken files. One is truncated, as by an interrupted download:",
@@ -70,8 +74,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="g4-demo-") as folder:
         env = os.environ | {"G4_HOME": f"{folder}/home", "PATH": path, "PYTHONPATH": str(ROOT)}
         for step in STEPS:
-            typed = step.command.format(checkpoint=shlex.quote(str(CHECKPOINT)))
-            shown = step.command.format(checkpoint="g4cli/data/tiny")
+            typed = step.command.format(
+                checkpoint=shlex.quote(str(CHECKPOINT)), root=shlex.quote(str(ROOT))
+            )
+            shown = step.command.format(checkpoint="g4cli/data/tiny", root=".")
             print(f"\n{DIM}# {step.why}{PLAIN}\n{BOLD}$ {shown}{PLAIN}", flush=True)
             code = subprocess.run(
                 typed, shell=True, cwd=folder, env=env, stdin=subprocess.DEVNULL, check=False
