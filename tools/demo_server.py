@@ -51,7 +51,7 @@ def _wait_until_loaded(url: str) -> None:
         except urllib.error.HTTPError:  # 503: the model is being loaded
             if time.monotonic() > end:
                 raise
-        time.sleep(0.05)
+        time.sleep(0.5)
 
 
 def _ask_by_curl(url: str) -> None:

@@ -34,7 +34,12 @@ def start_log(log_format: Literal["text", "json"], stream: IO[str]) -> None:
 
 
 def log_request(served: Served) -> None:
-    """Log a request that was answered; 499 stands for a client that went away."""
+    """Log a request that was answered; 499 stands for a client that went away.
+
+    Questions after the health of the server are not logged: programs ask them all the time.
+    """
+    if served.path.endswith("/health"):
+        return
     fields = {
         "method": served.method,
         "path": served.path,

@@ -13,7 +13,15 @@ from g4cli.core.reporter import Reporter
 from g4cli.core.shape import MAX_CONTEXT, capped_context
 from g4cli.core.units import GIB, parse_count
 from g4cli.estimate import HOST, IMAGE_TOKENS, Options, estimate_memory
-from g4cli.fit import CONTEXTS, Memory, largest_context, place_layers, plan_context, try_options
+from g4cli.fit import (
+    CONTEXTS,
+    Memory,
+    largest_context,
+    place_layers,
+    plan_context,
+    plan_parallel,
+    try_options,
+)
 from g4cli.host import Gpu, GpuList, HostFacts, engine_version, is_unified
 from g4cli.operations.chat.request import ChatRequest
 from g4cli.operations.fit.drafting import add_drafting
@@ -40,6 +48,7 @@ class ChatPlan:
 
     `data_bytes` is the most private memory that the model's process may have; 0 means no limit.
     `fits` says whether the plan fits into memory by the estimate.
+    `n_parallel` conversations run at once, each with `n_ctx` tokens.
     """
 
     n_ctx: int
@@ -47,6 +56,7 @@ class ChatPlan:
     cpu_moe: bool
     data_bytes: int = 0
     fits: bool = True
+    n_parallel: int = 1
 
 
 def plan_chat(
@@ -56,12 +66,14 @@ def plan_chat(
     reporter: Reporter,
     *,
     draft: str = "off",
+    n_parallel: int = 1,
 ) -> ChatPlan:
     """Return the plan for `host`, and say what was chosen and why.
 
     `host` is this machine before the weights are loaded. `draft` is "off", "lookup" or the path of
-    a draft model. What the request prescribes is not changed; a warning says if it may not fit, or
-    if its context is longer than the model's. Raises UsageError.
+    a draft model. `n_parallel` 0: as many conversations at once as fit, a few at most. What the
+    request prescribes is not changed; a warning says if it may not fit, or if its context is longer
+    than the model's. Raises UsageError.
     """
     subject, memories = make_subject(model.path, model.header), list_memories(host)
     options = make_run_options(
@@ -84,6 +96,8 @@ def plan_chat(
         reporter.warn(
             f"the file claims a context of {claimed:,} tokens; Gemma 4 has {MAX_CONTEXT:,}"
         )
+    if n_parallel != 1:
+        return _plan_together(request, model, subject, options, memories, reporter, n_parallel)
     n_ctx = _choose_context(request, subject, options, memories, reporter)
     # The estimate ends at the context that the model was trained for.
     options = replace(options, n_ctx=min(n_ctx, subject.shape.n_ctx_train))
@@ -98,6 +112,45 @@ def plan_chat(
             data_bytes = _limit_data(subject, options, request, model)
         return ChatPlan(n_ctx, request.gpu_layers, request.cpu_moe, data_bytes, verdict.fits)
     return replace(_place_on_gpus(subject, options, memories, n_ctx, reporter), fits=verdict.fits)
+
+
+def _plan_together(
+    request: ChatRequest,
+    model: LoadableModel,
+    subject: Subject,
+    options: Options,
+    memories: tuple[Memory, ...],
+    reporter: Reporter,
+    n_parallel: int,
+) -> ChatPlan:
+    """Return the plan for several conversations in one context, and say why so many."""
+    most = subject.shape.n_ctx_train
+    asked = 0 if request.ctx in ("", "max") else parse_count(request.ctx)
+    plan = plan_parallel(
+        subject.shape,
+        subject.tensors,
+        options,
+        memories,
+        n_parallel=n_parallel,
+        n_ctx=min(asked, most),
+    )
+    if plan.fits:
+        reporter.say(plan.reason)
+    else:
+        reporter.warn(f"this may not fit: {plan.reason} (g4 fit {shell_word(request.model)})")
+    if asked > most:
+        reporter.warn(
+            f"--ctx exceeds the {most:,} tokens that this model was trained for; quality drops"
+        )
+    n_ctx = max(asked, plan.n_ctx)
+    data_bytes = 0
+    if len(memories) == 1 and n_ctx <= most:
+        data_bytes = _limit_data(subject, plan.options, request, model)
+    gpu_layers, cpu_moe = request.gpu_layers, request.cpu_moe
+    if gpu_layers == "auto" and request.device is None and not cpu_moe and len(memories) > 1:
+        layers = plan.options.n_gpu_layers
+        gpu_layers, cpu_moe = "auto" if layers < 0 else str(layers), plan.options.n_cpu_moe > 0
+    return ChatPlan(n_ctx, gpu_layers, cpu_moe, data_bytes, plan.fits, plan.n_parallel)
 
 
 def _choose_context(
@@ -164,13 +217,8 @@ def make_open_request(
     model: LoadableModel,
     plan: ChatPlan,
     draft: DraftChoice,
-    *,
-    n_parallel: int = 1,
 ) -> Open:
-    """Return what the worker is told to load; `n_parallel` conversations share its context.
-
-    Raises UsageError for --gpu-layers.
-    """
+    """Return what the worker is told to load. Raises UsageError for --gpu-layers."""
     options = make_model_options(
         gpu_layers=plan.gpu_layers,
         device=request.device,
@@ -184,7 +232,7 @@ def make_open_request(
         kv_type=request.kv_type,
         n_threads=request.threads,
         n_outputs=draft.n_outputs,
-        n_parallel=n_parallel,
+        n_parallel=plan.n_parallel,
     )
     return Open(model.path, options, context, draft, plan.data_bytes)
 

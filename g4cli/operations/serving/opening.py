@@ -69,15 +69,20 @@ class ModelOpener:
         hello, options = self._hello, self._options
         model = prepare_model(str(offer.path), self._reporter)
         request = self._make_request(offer.name, model)
-        n_parallel = options.parallel or 1
-        option = "off" if options.draft == "auto" and n_parallel > 1 else options.draft
+        # Tokens are drafted for one conversation at a time.
+        n_parallel = options.parallel
+        if n_parallel == 0 and options.draft not in ("auto", "off"):
+            n_parallel = 1
+        option = "off" if options.draft == "auto" and n_parallel != 1 else options.draft
         draft = choose_draft(option, model, lambda: hello.draft_refusal, self._reporter)
         host = replace_gpus(self._subtract_mapped(read_host(), others), hello.devices)
-        plan = plan_chat(request, model, host, self._reporter, draft=draft.option)
+        plan = plan_chat(
+            request, model, host, self._reporter, draft=draft.option, n_parallel=n_parallel
+        )
         least = min(COMMON_CTX, shape_of(model.header).n_ctx_train)
         if others and (not plan.fits or (not options.ctx and plan.n_ctx < least)):
             raise DoesNotFit(f"{offer.name} does not fit beside the models that are loaded")
-        opening = make_open_request(request, model, plan, draft, n_parallel=n_parallel)
+        opening = make_open_request(request, model, plan, draft)
         media = None
         if request.mmproj is not None:
             media = MediaOptions(request.mmproj, options.image_tokens, options.threads)
