@@ -11,6 +11,11 @@ keeps pieces so small that a batch takes PAUSE_S. While nobody answers, a piece 
 llama.cpp evaluates at once. Several prompts share a batch in equal parts, so that a short one is
 not kept waiting by a long one that came before it.
 
+llama.cpp computes sequences together only if their numbers follow each other (see `Batch`). Where
+answers run in the sequences 0 and 2, each would read all weights for itself. So a token is put into
+sequence 1 as well, and removed again: a filler costs a column of the batch instead of another
+reading of the weights.
+
 A turn gets a slot, a sequence of its own, in the order in which turns came. Among the free slots it
 gets the one whose tokens have the longest prefix in common with its prompt (`slot.choose_slot`);
 that prefix is not evaluated again, as far as the sliding window allows it (`sequence`). Images and
@@ -42,6 +47,10 @@ from g4cli.runtime.engine.slot import Slot, Turn, WaitingTurn, choose_slot
 
 PAUSE_S: Final = 0.2
 _LEAST_TOKENS: Final = 16  # of a prompt in a batch: fewer would waste the weights that are read
+# Idle sequences between two running ones that are filled. A column costs a quarter of a reading of
+# the weights (tests/bench/bench_draft.py).
+_MOST_FILLERS: Final = 3
+_FILLER: Final = 0  # any token will do
 _MEASURED_TOKENS: Final = 8  # batches with fewer tokens of prompts say nothing of their speed
 
 
@@ -76,6 +85,7 @@ class Scheduler:
         self._service, self._options = service, options
         self._waiting: deque[WaitingTurn] = deque()
         self._n_started = 0
+        self._filled: list[Sequence] = []  # sequences with a filler in this batch
         self._make_context()
 
     def _make_context(self) -> None:
@@ -180,7 +190,12 @@ class Scheduler:
     def _evaluate_batch(self, running: list[tuple[Slot, Turn]]) -> None:
         n_prompt_tokens = self._fill_batch([turn for _, turn in running])
         started = time.perf_counter()
-        if not self.context.decode_batch(self._batch.c_batch):
+        try:
+            done = self.context.decode_batch(self._batch.c_batch)
+        finally:
+            for sequence in self._filled:
+                sequence.truncate(len(sequence.tokens))
+        if not done:
             for _, turn in running:
                 turn.sequence.truncate_unfinished(turn.sequence.tokens)
             return  # all of them are cancelled
@@ -198,13 +213,17 @@ class Scheduler:
     def _fill_batch(self, turns: list[Turn]) -> int:
         """Fill the batch; return how many tokens of prompts are in it."""
         self._batch.clear()
+        self._filled = []
+        last = turns[0].sequence.number
         n_reading = sum(turn.is_reading for turn in turns)
         n_answering = len(turns) - n_reading
         room = self.pacer.count_tokens(others_answer=n_answering > 0)
-        room = min(room, self.context.n_batch - n_answering)
+        room = min(room, self.context.n_batch - len(self._slots))
         n_prompt_tokens = 0
         for turn in turns:
             sequence, position = turn.sequence, len(turn.sequence.tokens)
+            self._fill_gap(last, sequence.number)
+            last = sequence.number
             if turn.is_reading:
                 share = max(1, (room - n_prompt_tokens) // n_reading)
                 n_reading -= 1
@@ -219,6 +238,18 @@ class Scheduler:
             turn.row = row if with_logits else None
             sequence.tokens += tokens
         return n_prompt_tokens
+
+    def _fill_gap(self, last: int, number: int) -> None:
+        """Put a token into each idle sequence between two that run; `_filled` lists them."""
+        between = [slot.sequence for slot in self._slots[last + 1 : number]]
+        if len(between) > _MOST_FILLERS:
+            return
+        if any(len(sequence.tokens) >= self.context.n_ctx for sequence in between):
+            return
+        for sequence in between:
+            position = len(sequence.tokens)
+            self._batch.add_tokens((_FILLER,), position, sequence.number, with_logits=False)
+        self._filled += between
 
     def _continue_answer(self, slot: Slot, turn: Turn) -> None:
         events: list[Any] = [turn.end_prompt(slot.sequence.number)] if turn.is_reading else []

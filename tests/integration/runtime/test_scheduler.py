@@ -261,6 +261,32 @@ class TestFairness:
         assert pacer.count_tokens(others_answer=True) == 512
 
 
+class TestFillers:
+    def test_idle_sequences_between_running_ones_are_filled_and_keep_their_tokens(
+        self, bench: Bench
+    ) -> None:
+        prompts = [bench.prompt(question) for question in QUESTIONS[:3]]
+        first = bench.ask(prompts[1])  # in slot 0
+        ends = [replace(NO_END, max_tokens=n) for n in (300, 20, 300)]
+        numbers = [bench.add(bench.long_prompt(20 + n), ENDLESS, end) for n, end in enumerate(ends)]
+        bench.run(until=lambda: numbers[1] in bench.pipe.done)
+        idle = bench.scheduler._slots[2]
+        held = list(idle.sequence.tokens)
+        assert idle.turn is None
+        bench.batches.clear()
+        bench.run()
+        assert {tuple(sorted(batch)) for batch in bench.batches} == {(1, 2, 3)}
+        assert idle.sequence.tokens == held
+        # What it holds still answers as if read afresh.
+        longer = (*held, *prompts[2][1:])
+        again = bench.ask(longer)
+        assert again.reused_tokens == len(held)
+        for slot in bench.scheduler._slots:
+            slot.sequence.truncate(0)
+        assert bench.ask(longer).tokens == again.tokens
+        assert first.tokens
+
+
 class TestEnds:
     def test_a_cancelled_turn_frees_its_slot_before_the_next_batch(self, bench: Bench) -> None:
         numbers = [bench.add(bench.prompt("Who are you?"), ENDLESS) for _ in range(N_PARALLEL)]
