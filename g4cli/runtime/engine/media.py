@@ -25,6 +25,7 @@ from g4cli.core.errors import BadMedia, Interrupted, RuntimeFailed, UsageError
 from g4cli.core.files import require_file
 from g4cli.core.gguf import read_header
 from g4cli.core.media_file import FORMATS, read_media
+from g4cli.core.units import MIB
 from g4cli.estimate.media import read_image_grid
 from g4cli.prompt.messages import Media
 from g4cli.runtime.engine.context import Context
@@ -40,6 +41,8 @@ _IMAGE_CHUNK: Final = 1
 # Operations between two calls of the callback that may stop an encoder: each call stops its
 # threads.
 _OPERATIONS: Final = 8
+# For the results together: an image of 280 positions takes 1.7 MiB with E2B, 6 with 31B.
+_KEPT_BYTES: Final = 256 * MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,10 @@ class _Run:
 
 
 class MediaEncoder:
-    """Encodes images and sounds. Each file is encoded once; results are kept until `close`."""
+    """Encodes images and sounds. Each file is encoded once, while its result is kept.
+
+    Results take at most `_KEPT_BYTES` together; those that were not used for the longest time go.
+    """
 
     def __init__(
         self, model: Model, options: MediaOptions, interrupt: Interrupt | None = None
@@ -116,7 +122,10 @@ class MediaEncoder:
             data, _header = read_media(path, media.kind, inflate=True)
             self._known[key] = tuple(self._encode(media.kind, path, data))
 
-        return self._background.run(encode)
+        done = self._background.run(encode)
+        if done:
+            self._drop_oldest()
+        return done
 
     def tokens(self, media: Media) -> tuple[int, ...]:
         """Return what stands in a prompt for a file: control tokens and the numbers of its runs.
@@ -127,7 +136,9 @@ class MediaEncoder:
         """
         if not self.encode(media):
             raise Interrupted("")
-        return self._known[_file_key(media.path.expanduser())]
+        key = _file_key(media.path.expanduser())
+        tokens = self._known[key] = self._known.pop(key)  # the last one used
+        return tokens
 
     def count_pieces(self, media: Media) -> int:
         """Return into how many pieces the library split a file: sound longer than 30 s has several."""
@@ -135,7 +146,7 @@ class MediaEncoder:
 
     def find_run(self, token: int) -> tuple[int, int]:
         """Return the length of the run that begins with `token`, and its first number."""
-        run = self._runs[token]
+        run = self._require_run(token)
         return run.n_tokens, run.first
 
     def find_run_start(self, tokens: Sequence[int], position: int) -> int:
@@ -147,7 +158,7 @@ class MediaEncoder:
     def decode(self, context: Context, token: int, position: int, seq: int = 0) -> bool:
         """Evaluate the run that begins with `token`. Return False if interrupted. Raises RuntimeFailed."""
         self._background.wait()
-        run = self._runs[token]
+        run = self._require_run(token)
         after = load_llama().llama_pos()
         result = self._c.mtmd_helper_decode_image_chunk(
             self._handle,
@@ -164,6 +175,25 @@ class MediaEncoder:
         if result != 0 and not context.interrupt.is_set:
             raise engine_failure(f"llama.cpp failed to evaluate an image or sound (code {result})")
         return bool(result == 0)
+
+    def _require_run(self, token: int) -> _Run:
+        if token not in self._runs:
+            raise RuntimeFailed(
+                "an image or sound of this prompt is not in memory any more: too many came after it",
+                hint="ask again",
+            )
+        return self._runs[token]
+
+    def _drop_oldest(self) -> None:
+        """Free the results that were not used for the longest time, as far as all take too much."""
+        total = sum(ctypes.sizeof(run.embeddings) for run in self._runs.values())
+        for key in list(self._known)[:-1]:
+            if total <= _KEPT_BYTES:
+                return
+            for token in self._known.pop(key):
+                if run := self._runs.pop(token, None):
+                    total -= ctypes.sizeof(run.embeddings)
+                    self._c.mtmd_input_chunk_free(run.chunk)
 
     def close(self) -> None:
         """Free the encoder and all results."""

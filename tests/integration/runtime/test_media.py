@@ -7,6 +7,7 @@ transformers' towers give for the same picture and sound (tests/oracle/record_me
 
 from __future__ import annotations
 
+import ctypes
 import io
 import json
 import threading
@@ -20,6 +21,7 @@ import pytest
 from g4cli.cli.main import run
 from g4cli.core.errors import BadMedia, FileMissing, Interrupted, RuntimeFailed, UsageError
 from g4cli.prompt.messages import Media, Part
+from g4cli.runtime.engine import media as media_module
 from g4cli.runtime.engine.client import EngineClient
 from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.drafting import N_OUTPUTS
@@ -92,6 +94,33 @@ def test_a_file_is_encoded_once(engine: LlamaEngine, folder: Path) -> None:
     assert set(engine.prompts.media.tokens(Media("image", folder / "other.png"))) & set(
         first
     ) <= set(range(800))
+
+
+def test_results_that_take_too_much_are_dropped_oldest_first(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_engine(
+        folder / "tiny.gguf",
+        model_options=ModelOptions(),
+        context_options=lambda _: ContextOptions(n_ctx=1024),
+    ) as engine:
+        engine.attach_media(MediaOptions(MMPROJ))
+        media = engine.prompts.media
+        assert media is not None
+        images = [
+            Media("image", write(tmp_path / f"{n}.png", png(picture(480, 336 + n))))
+            for n in range(3)
+        ]
+        first, second = media.tokens(images[0]), media.tokens(images[1])
+        assert media.tokens(images[0]) is first  # used again: the second is the oldest
+        (start, *_), (dropped, *_) = ([t for t in each if t < 0] for each in (first, second))
+        size = ctypes.sizeof(media._runs[start].embeddings)
+        monkeypatch.setattr(media_module, "_KEPT_BYTES", 2 * size)
+        media.tokens(images[2])
+        assert media.tokens(images[0]) is first
+        with pytest.raises(RuntimeFailed, match="not in memory any more"):
+            media.find_run(dropped)
+        assert media.tokens(images[1]) != second
 
 
 def test_the_ubatch_holds_an_image(engine: LlamaEngine) -> None:
