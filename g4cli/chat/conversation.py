@@ -1,4 +1,4 @@
-"""The messages of a chat: what was said, what to take back, what to keep on disk."""
+"""The messages of a chat: add, undo, save and load them, and drop the oldest if they do not fit."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from g4cli.prompt.messages import Media, Message, Role, ToolCall
 OverflowPolicy: TypeAlias = Literal["drop", "error"]
 FORMAT: Final = "g4-chat"
 VERSION: Final = 1
-# Room for the answer that a prompt must leave, as a share of the context, and at most so many
-# tokens.
+# Room that a prompt must leave for the answer: this part of the context (1/4), and at most this
+# many tokens.
 _ANSWER_SHARE: Final = 4
 _ANSWER_TOKENS: Final = 1024
 _SHORTER: Final = "a shorter prompt"
@@ -23,10 +23,10 @@ _SHORTER: Final = "a shorter prompt"
 
 @dataclass(slots=True)
 class Conversation:
-    """Turns in order; the system text apart, because it can change at any time.
+    """Turns in order, and the system prompt, which can change at any time.
 
-    `n_dropped`: how many of the oldest turns the model does not see any more. `name`: what the
-    conversation is kept under, empty until it is kept.
+    `n_dropped` is how many of the oldest turns are no longer part of the prompt. `name` is the name
+    under which the conversation is saved, empty until then.
     """
 
     system: str = ""
@@ -35,7 +35,7 @@ class Conversation:
     name: str = field(default="", compare=False)
 
     def messages(self) -> list[Message]:
-        """Return what the prompt is rendered from."""
+        """Return the messages that the prompt is rendered from."""
         return self._messages_from(self.n_dropped)
 
     def _messages_from(self, first: int) -> list[Message]:
@@ -50,7 +50,7 @@ class Conversation:
         self.turns.append(message)
 
     def undo(self) -> Message | None:
-        """Take the last question and its answer back; return the question, or None if there is none."""
+        """Remove the last question and its answer; return the question, or None without one."""
         while self.turns:
             message = self.turns.pop()
             self.n_dropped = min(self.n_dropped, len(self.turns))
@@ -59,11 +59,11 @@ class Conversation:
         return None
 
     def drop_oldest_until(self, fits: Callable[[Sequence[Message]], bool]) -> None:
-        """Hide as few of the oldest questions, with all that answers them, as let `fits` be true of the rest.
+        """Drop as few of the oldest questions, with their answers, as make `fits` true of the rest.
 
-        The last question stays, whether it fits or not. What `fits` is asked about is in all a few
-        times what fits, however long the conversation: from the newest question backwards in steps
-        that double, then between the last two of them.
+        The last question stays, whether it fits or not. The search goes back from the newest
+        question in steps that double, then halves the last step. So the messages given to `fits`
+        are in all a few times what fits, however long the conversation is.
         """
         starts = [i for i, turn in enumerate(self.turns) if turn.role == "user"]
         starts = [i for i in starts if i > self.n_dropped] or starts[-1:]
@@ -85,21 +85,24 @@ class Conversation:
             "format": FORMAT,
             "version": VERSION,
             "system": self.system,
-            "messages": [_message_json(turn) for turn in self.turns],
+            "messages": [_message_to_json(turn) for turn in self.turns],
         }
         return json.dumps(data, ensure_ascii=False, indent=1)
 
     @classmethod
     def from_text(cls, text: str) -> Conversation:
-        """Return the saved conversation. Raises BadFile if `text` is none."""
+        """Return the conversation saved as `text`. Raises BadFile if it is not one."""
         try:
             data = json.loads(text)
         except (ValueError, RecursionError):
             data = None
         if not isinstance(data, Mapping) or data.get("format") != FORMAT:
-            raise BadFile("this is no chat that g4 saved", hint="write one with /save FILE")
+            raise BadFile("not a chat saved by g4", hint="save one in a chat: /save FILE")
         if data.get("version") != VERSION:
-            raise BadFile(f"the chat has version {data.get('version')!r}, this g4 reads {VERSION}")
+            raise BadFile(
+                f"the saved chat has format version {data.get('version')!r}; "
+                f"this version of g4 reads {VERSION}"
+            )
         try:
             return cls(
                 str(data.get("system", "")), [_parse_message(item) for item in data["messages"]]
@@ -110,7 +113,7 @@ class Conversation:
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """A prompt that fits, and how many turns were dropped for it."""
+    """The tokens of a prompt that fits, and how many turns were dropped for it."""
 
     tokens: tuple[int, ...]
     dropped_turns: int = 0
@@ -124,12 +127,13 @@ def fit_prompt(
     policy: OverflowPolicy,
     n_ctx_most: int = 0,
 ) -> Fitted:
-    """Return the prompt's tokens with room left for an answer.
+    """Return the prompt's tokens, few enough to leave room for an answer.
 
-    With 'drop' the oldest turns are hidden from the model until a prompt that was too long fills at
-    most half of the context: dropping one turn at each question would evaluate everything again
-    each time. `n_ctx_most` is the context that the model was made for, for the hint. Raises
-    ContextFull with 'error', or if the last question alone is too long.
+    With the policy "drop", a prompt that is too long loses its oldest turns until it fills at most
+    half of the context. Dropping one turn at each question instead would change the start of every
+    prompt, and all of it would be evaluated again each time. `n_ctx_most` is the context that the
+    model was trained for, used in the hint. Raises ContextFull with the policy "error", or if the
+    last question alone is too long.
     """
     tokens = tokens_of(conversation.messages())
     room = n_ctx - min(_ANSWER_TOKENS, n_ctx // _ANSWER_SHARE)
@@ -137,30 +141,31 @@ def fit_prompt(
         return Fitted(tuple(tokens))
     if policy == "error":
         raise ContextFull(
-            f"the conversation has {len(tokens):,} tokens; of a context of {n_ctx:,} it may take {room:,}",
-            hint=_more_context(len(tokens), n_ctx, n_ctx_most) + ", or --on-overflow drop",
+            f"the conversation has {len(tokens):,} tokens; "
+            f"it may fill {room:,} of the context of {n_ctx:,}",
+            hint=_suggest_context(len(tokens), n_ctx, n_ctx_most) + ", or --on-overflow drop",
         )
     before = conversation.n_dropped
     conversation.drop_oldest_until(lambda messages: len(tokens_of(messages)) <= n_ctx // 2)
     tokens = tokens_of(conversation.messages())
     if len(tokens) >= n_ctx:
         raise ContextFull(
-            f"the question alone has {len(tokens):,} tokens, the context holds {n_ctx:,}",
-            hint=_more_context(len(tokens), n_ctx, n_ctx_most),
+            f"the question alone has {len(tokens):,} tokens; the context holds {n_ctx:,}",
+            hint=_suggest_context(len(tokens), n_ctx, n_ctx_most),
         )
     return Fitted(tuple(tokens), conversation.n_dropped - before)
 
 
-def _more_context(n_tokens: int, n_ctx: int, n_ctx_most: int) -> str:
-    """Return how to get room for `n_tokens`, or that no context of this model has it."""
+def _suggest_context(n_tokens: int, n_ctx: int, n_ctx_most: int) -> str:
+    """Return the option that makes room for `n_tokens`, or that this model has no such context."""
     wanted = n_tokens + _ANSWER_TOKENS
     if n_ctx_most and wanted > n_ctx_most:
         larger = f"--ctx max, or {_SHORTER}" if n_ctx < n_ctx_most else _SHORTER
-        return f"{larger}: this model takes {n_ctx_most:,} tokens at most"
+        return f"{larger}: this model takes at most {n_ctx_most:,} tokens"
     return f"--ctx {wanted}"
 
 
-def _message_json(message: Message) -> dict[str, Any]:
+def _message_to_json(message: Message) -> dict[str, Any]:
     data: dict[str, Any] = {"role": message.role, "content": message.content}
     if message.thought:
         data["thought"] = message.thought
@@ -181,7 +186,7 @@ _KINDS: Final[Mapping[str, Literal["image", "audio"]]] = {"image": "image", "aud
 
 def _parse_message(data: Mapping[str, Any]) -> Message:
     if not isinstance(data["content"], str):
-        raise TypeError("a message's content is no text")
+        raise TypeError("the content of a message is not text")
     return Message(
         _ROLES[data["role"]],
         data["content"],

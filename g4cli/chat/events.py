@@ -62,7 +62,7 @@ class FoundLoop:
 
 @dataclass(frozen=True, slots=True)
 class PromptRead:
-    """The prompt is evaluated; the answer begins. `slot`: the sequence of the context that holds it."""
+    """The prompt is evaluated and the answer begins; `slot` is its sequence in the context."""
 
     prompt_tokens: int
     reused: int

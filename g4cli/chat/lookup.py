@@ -1,10 +1,10 @@
-"""Prompt lookup: draft the next tokens by copying what followed the same tokens earlier in the text.
+"""Prompt lookup: draft the next tokens by copying what followed the same tokens earlier.
 
-Answers that repeat parts of their prompt (a text to correct, code to change, names, numbers) are
-drafted well, and a draft costs a look into a dictionary (apoorvumang/prompt-lookup-decoding). The
-text is indexed by every run of `NGRAM` tokens. Of the latest places where the last `NGRAM` tokens
-stood before, the one with the longest common past is taken, since a longer match is less often
-chance.
+This works well for answers that repeat parts of their prompt (a text to correct, code to change,
+names, numbers), and a draft costs little more than a dictionary lookup
+(apoorvumang/prompt-lookup-decoding). The text is indexed by every run of `NGRAM` tokens. Of the
+latest positions at which the last `NGRAM` tokens occurred before, the one with the longest match
+backwards is copied from, since a longer match is less often chance.
 
 Sans-I/O: token ids in, token ids out.
 """
@@ -15,17 +15,17 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 NGRAM: Final = 3
-"""Tokens that must be the same before anything is drafted: two are too often the same by chance."""
-_CANDIDATES: Final = 8  # places compared, newest first
-_LONGEST: Final = 32  # tokens compared backwards at each
+"""Tokens that must match before anything is drafted: two match too often by chance."""
+_CANDIDATES: Final = 8  # positions compared, newest first
+_LONGEST: Final = 32  # tokens compared backwards at each position
 _NOWHERE: Final = -1
 
 
 class PromptLookup:
     """The tokens of a conversation, indexed by every run of `NGRAM` of them.
 
-    Adding or removing a token costs the same however many there are: each place remembers the place
-    before it with the same run, so the index can be taken back step by step.
+    Adding or removing a token costs the same however many there are: for each position the previous
+    position with the same run is stored, so that the index can be undone step by step.
     """
 
     def __init__(self) -> None:
@@ -46,9 +46,9 @@ class PromptLookup:
             self._newest[key] = len(self._tokens)
 
     def set_tokens(self, tokens: Sequence[int]) -> None:
-        """Replace the text with `tokens`; only what follows the common prefix costs anything.
+        """Replace the text with `tokens`; only what follows the common prefix is indexed again.
 
-        The prefix is found by comparing: some nanoseconds a token, once a prompt.
+        Finding the prefix takes some nanoseconds per token, once per prompt.
         """
         same = 0
         for have, want in zip(self._tokens, tokens, strict=False):
@@ -56,7 +56,7 @@ class PromptLookup:
                 break
             same += 1
         self._truncate(same)
-        self._extend(tokens[same:])
+        self._add_tokens(tokens[same:])
 
     def draft_tokens(self, token: int, count: int) -> list[int]:
         """Return `count` tokens that may follow `token`, or none; `token` itself is not added.
@@ -80,7 +80,7 @@ class PromptLookup:
             return []
         drafted: list[int] = []
         for index in range(best, best + count):
-            # A text that repeats itself continues beyond its end with what was just drafted.
+            # Beyond the end of the text, a repetition continues with what was just drafted.
             found = tokens[index] if index < end else (token, *drafted)[index - end]
             if found < 0:
                 return []
@@ -88,14 +88,14 @@ class PromptLookup:
         return drafted
 
     def _count_common_past(self, place: int) -> int:
-        """Return how many tokens before `place` equal the last ones, `_LONGEST` at most."""
+        """Return how many tokens before `place` equal the last ones, at most `_LONGEST`."""
         tokens, end = self._tokens, len(self._tokens)
         length = NGRAM
         while length < min(_LONGEST, place) and tokens[place - 1 - length] == tokens[end - length]:
             length += 1
         return length
 
-    def _extend(self, tokens: Iterable[int]) -> None:
+    def _add_tokens(self, tokens: Iterable[int]) -> None:
         for token in tokens:
             self.add_token(token)
 
@@ -111,10 +111,11 @@ class PromptLookup:
 
 
 class DraftPacer:
-    """Decides when drafting pays. It depends on tokens alone, so a seed gives the same answer each time.
+    """Decides when drafting pays, from tokens alone: the same seed gives the same answer.
 
-    A round costs `cost` single tokens more than a token alone, and each accepted token saves one.
-    While rounds lose, the wait before the next one doubles: 8, 16 ... 128 tokens.
+    A round of drafting costs `cost` single tokens more than one token, and each accepted token
+    saves one. While rounds cost more than they save, the wait before the next one doubles: 8, 16,
+    ... 128 tokens.
     """
 
     def __init__(self, cost: float) -> None:
@@ -125,7 +126,7 @@ class DraftPacer:
 
     @property
     def is_due(self) -> bool:
-        """Return whether tokens may be drafted now."""
+        """Whether tokens should be drafted now."""
         return self._wait == 0
 
     def count_single_token(self) -> None:
@@ -134,7 +135,8 @@ class DraftPacer:
 
     def record_round(self, n_accepted: int) -> None:
         """Take a finished round into account, of which `n_accepted` tokens were accepted."""
-        # A short memory: text changes between the new and the repeated within a sentence.
+        # Old rounds lose half their weight each time: text switches between new and repeated parts
+        # within a sentence.
         self._gain = 0.5 * self._gain + (n_accepted - self._cost)
         if self._gain >= 0:
             self._next_wait = _FIRST_WAIT

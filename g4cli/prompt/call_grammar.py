@@ -1,4 +1,4 @@
-"""A grammar of tool calls: GBNF for what Gemma 4 may write between '<|tool_call>' and '<tool_call|>'.
+"""GBNF grammars of tool calls: what Gemma 4 may write from '<|tool_call>' to '<tool_call|>'.
 
     call:get_weather{city:<|"|>Bern<|"|>,days:3}
 
@@ -87,7 +87,7 @@ class _Writer:
         return name
 
     def write_value(self, schema: Any, name: str, root: Mapping[str, Any]) -> str:
-        """Return the name of a rule for the values of `schema`; `root` is what references are into."""
+        """Return the name of a rule for the values of `schema`, whose references are to `root`."""
         if not isinstance(schema, Mapping) or not schema:
             return "any"
         if isinstance(reference := schema.get("$ref"), str):
@@ -131,7 +131,7 @@ class _Writer:
         return self.add_rule(name, f'"{{" {self._write_members(members, name)} "}}"')
 
     def _write_members(self, members: Sequence[tuple[str, bool]], name: str) -> str:
-        """Return what stands between the braces: for each member a rule for what follows the others.
+        """Return the content of the braces: for each member a rule for what follows the others.
 
         There are two such rules, for when a member came before it (then a comma does) and when not.
         """

@@ -1,4 +1,4 @@
-"""What a conversation is made of. Pure values."""
+"""The values that a conversation and a prompt consist of: messages, tool calls, media, parts."""
 
 from __future__ import annotations
 
@@ -41,9 +41,10 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A piece of a prompt. In a `control` part '<|turn>' is the control token; elsewhere it is just text.
+    """A piece of a prompt. Only in a `control` part, '<|turn>' is tokenized as a control token.
 
-    User text is never in a control part: nobody can end a turn by typing its end mark.
+    Text from users is never in a control part: typing '<turn|>' does not end a turn. `tokens` are
+    the token ids of the text, if known; `media` is what a media token stands for.
     """
 
     text: str

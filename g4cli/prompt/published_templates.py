@@ -13,12 +13,12 @@ from typing import Final, Literal
 
 @dataclass(frozen=True, slots=True)
 class PublishedTemplate:
-    """A published revision: its `date`, and the models it is for.
+    """A published revision of the chat template: its `date`, and the models it is for.
 
-    `size` is "large" for 12B, 26B and 31B, which begin an answer without thinking by an empty
-    thought, and "small" for E2B and E4B, which do not. The launch revision has no newline after
-    <|think|>, newlines around images and another format of tool results; llama.cpp calls it
-    outdated.
+    `size` is "large" for 12B, 26B and 31B, whose answers without thinking begin with an empty
+    thought, and "small" for E2B and E4B, whose answers do not. The revision of the launch has no
+    newline after <|think|>, newlines around images and another format of tool results; llama.cpp
+    calls it outdated.
     """
 
     sha256_prefix: str

@@ -8,8 +8,8 @@
     <|turn>model
 
 Source: google-gemma-4-31B-it.jinja (revision of 2026-04-10), ggml-org/llama.cpp@0c1e57098,
-models/templates; E2B and E4B differ by the empty thought alone. Two things are left out on purpose:
-thoughts of earlier turns (model card) and video.
+models/templates; E2B and E4B differ only by the empty thought. Two things are omitted on purpose:
+thoughts of earlier turns (as the model card says) and video.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ MEDIA_MARK: Final = {"image": "<|image|>", "audio": "<|audio|>"}
 
 @dataclass(frozen=True, slots=True)
 class PromptStyle:
-    """What varies: thinking, tools, and the empty thought that 12B, 26B and 31B expect without thinking."""
+    """How to render a prompt: with thinking, with tools, with an empty thought.
+
+    12B, 26B and 31B expect `empty_thought` at the start of an answer without thinking.
+    """
 
     think: bool = False
     tools: tuple[Mapping[str, Any], ...] = ()
@@ -63,7 +66,7 @@ def render(
 
 
 def _append_turn(out: _Builder, turns: Sequence[Message], index: int) -> bool:
-    """Append one turn with the tool answers that follow it; return whether the model goes on in it."""
+    """Append one turn and the tool results after it; return whether the model continues it."""
     message = turns[index]
     before = next((turn.role for turn in reversed(turns[:index]) if turn.role != "tool"), None)
     if not (message.role == "assistant" and before == "assistant"):
@@ -103,12 +106,12 @@ def _append_responses(out: _Builder, turns: Sequence[Message], index: int) -> bo
 
 
 def strip_thoughts(text: str) -> str:
-    """Return `text` without '<|channel>...<channel|>' stretches, trimmed, as the template does."""
+    """Return `text` without '<|channel>...<channel|>' spans, stripped, as the template does."""
     return "".join(piece.split("<|channel>")[0] for piece in text.split("<channel|>")).strip()
 
 
 class _Builder:
-    """Parts, neighbours of the same kind joined."""
+    """Collects parts; neighboring control parts are joined."""
 
     def __init__(self) -> None:
         self.parts: list[Part] = []
@@ -123,7 +126,7 @@ class _Builder:
             self.parts.append(Part(text, tokens=tokens))
 
     def add_notation(self, text: str) -> None:
-        # Gemma's quotation mark is a token; everything between the marks is somebody's text.
+        # Gemma's quotation mark is a control token; everything else is text from outside.
         for index, piece in enumerate(text.split(notation.QUOTE)):
             if index:
                 self.add_control(notation.QUOTE)

@@ -1,9 +1,9 @@
-"""A streamed answer taken apart: text, thoughts, tool calls. Fed with one token's text at a time.
+"""Split a streamed answer into text, thoughts and tool calls, one token's text at a time.
 
     <|channel>thought\n ... <channel|> answer <|tool_call>call:NAME{...}<tool_call|>
 
-A control token always arrives as a piece of its own, so that a model (or a quoted user) that spells
-'<|channel>' in ordinary letters changes nothing.
+A control token always arrives as a piece of its own. An answer that spells '<|channel>' in ordinary
+letters, such as a quotation, is therefore plain text.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ CHANNEL_OPEN: Final = "<|channel>"
 CHANNEL_CLOSE: Final = "<channel|>"
 CALL_OPEN: Final = "<|tool_call>"
 CALL_CLOSE: Final = "<tool_call|>"
-# Token texts that steer the parser, as bytes.
+# The texts of the control tokens that the parser acts on, as bytes.
 MARKS: Final = frozenset(t.encode() for t in (CHANNEL_OPEN, CHANNEL_CLOSE, CALL_OPEN, CALL_CLOSE))
-# Channel names are short; whatever follows '<|channel>' without a newline is a thought all the
-# same.
+# The name of a channel has at most this many characters. What follows '<|channel>' without a
+# newline is a thought too.
 _NAME_LIMIT: Final = 32
 
 
@@ -84,7 +84,7 @@ class _In(Enum):
 
 
 class ReplyParser:
-    """Turns token texts into events. `thinking` tells whether the prompt left a thought open."""
+    """Turns token texts into events. `thinking` says whether the prompt ends inside a thought."""
 
     def __init__(self, *, thinking: bool = False) -> None:
         self._state = _In.THOUGHT if thinking else _In.ANSWER
@@ -92,7 +92,7 @@ class ReplyParser:
 
     @property
     def in_thought(self) -> bool:
-        """Return whether the model is thinking."""
+        """Whether the model is thinking."""
         return self._state in (_In.NAME, _In.THOUGHT)
 
     def feed(self, piece: str) -> list[ReplyEvent]:
@@ -115,10 +115,10 @@ class ReplyParser:
         return [ThoughtText(piece) if self._state is _In.THOUGHT else AnswerText(piece)]
 
     def finish(self) -> list[ReplyEvent]:
-        """Return what was held back when the answer ends in the middle of something."""
+        """Return the events of an answer that ends inside a call or the name of a channel."""
         held, self._held = self._held, ""
         if self._state is _In.CALL and held:
-            return self._call_events(held)
+            return self._parse_call(held)
         if self._state is _In.NAME and held:
             return [ThoughtText(held)]
         return []
@@ -142,9 +142,9 @@ class ReplyParser:
             self._held += piece
             return []
         text, self._held, self._state = self._held, "", _In.ANSWER
-        return self._call_events(text)
+        return self._parse_call(text)
 
-    def _call_events(self, text: str) -> list[ReplyEvent]:
+    def _parse_call(self, text: str) -> list[ReplyEvent]:
         parsed = parse_call(text)
-        # What cannot be parsed is shown as it came: nothing vanishes.
+        # A malformed call is shown as text, so that nothing is lost.
         return [CallMade(ToolCall(*parsed)) if parsed else AnswerText(text)]

@@ -1,7 +1,7 @@
-"""Jinja2 for templates from strangers, in the child process that `g4cli.core.template_child` starts.
+"""Render untrusted Jinja2 templates, in the child process of `g4cli.core.template_child`.
 
-The immutable sandbox keeps a template away from Python's insides; the kernel limits the child's
-time and memory. Filters and globals are those that transformers gives a chat template
+The immutable sandbox denies a template access to Python's internals; the kernel limits the time and
+memory of the child. Filters and globals are those that transformers gives a chat template
 (src/transformers/utils/chat_template_utils.py, _compile_jinja_template), except the clock.
 """
 
@@ -14,12 +14,12 @@ from typing import Any, Final
 from jinja2 import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-# Characters that all cases together may have.
+# Most characters that the outputs of all cases may have together.
 OUTPUT_LIMIT: Final = 1 << 26
 
 
 class TemplateFault(Exception):
-    """What is wrong with a template; goes on after 'the chat template '."""
+    """What is wrong with a template, to follow the words 'the chat template '."""
 
 
 def render_cases(source: str, cases: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -80,7 +80,7 @@ def _format_json(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    # jinja2's own writes \\u003c for "<", which no model has seen.
+    # jinja2's own filter writes \\u003c for "<", which models were not trained on.
     return json.dumps(
         value,
         ensure_ascii=ensure_ascii,

@@ -1,17 +1,18 @@
-"""The chat template inside a file: whether g4's own renderer says the same, and what it renders if not.
+"""Choose how to render prompts for a model file: by g4's own renderer or by the file's template.
 
-Templates come from strangers: the caller passes in how to run one (`g4cli.core.template_child` does
-it in a child process with limits).
+g4's renderer is used if it writes the same as the file's chat template. Templates are untrusted:
+the caller passes in a function that runs one (`g4cli.core.template_child` does so in a child
+process with limits).
 
-User text and control tokens. A template mixes what it writes itself with what the user wrote into
-one text. Tokenized as a whole, a pasted document with "<turn|>" in it would end the user's turn. So
-every string that comes from outside (messages, tool calls and answers, tool declarations) is put
-between two marks, random characters for private use, and the template is run twice: with and
-without marks. If both texts are the same apart from the marks, and the marks come in pairs, then
-what is between the marks is tokenized as plain text and the rest with control tokens. A template
-that cuts up its input (`content[:100]`) or decides by its first letters breaks that; then the text
-without marks is used, rendered from strings in which every "<" is another character, so that no
-cutting and joining can make a control token.
+How text from outside is kept apart from control tokens: A template joins what it writes itself and
+what the user wrote to one text. Tokenized as a whole, a pasted document that contains "<turn|>"
+would end the user's turn. So every string from outside (messages, tool calls and results, tool
+declarations) is put between two marks, random private-use characters, and the template is run with
+and without marks. If both outputs are the same apart from the marks, and the marks come in pairs,
+then the text between marks is tokenized as plain text, and the rest with control tokens. A template
+that slices its input (`content[:100]`) or tests its first letters fails this check. Then the
+template is run on strings in which "<" is replaced by another character, so that slicing and
+joining cannot make a control token.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ from g4cli.prompt.messages import Media, Message, Part, ToolCall
 from g4cli.prompt.published_templates import find_published
 from g4cli.prompt.render import MEDIA_MARK, PromptStyle, render
 
-# 32 characters for each token of the longest context, 262,144: text has 4.
+# 32 characters for each token of the longest context, 262,144; ordinary text has 4.
 TEXT_LIMIT: Final = 1 << 23
-# What every control token of Gemma 4 holds.
+# Every control token of Gemma 4 has one of these characters.
 _SPELLING: Final = re.compile(r"[<>|\[\]]")
 _MEDIA_MARKS: Final = re.compile(r"(<\|image\|>|<\|audio\|>)")
 # Supplementary Private Use Area-B of Unicode.
@@ -39,12 +40,12 @@ _EMPTY_THOUGHT: Final = "<|channel>thought\\n<channel|>"
 
 Render: TypeAlias = Callable[[Sequence[Message], PromptStyle], list[Part]]
 RunTemplate: TypeAlias = Callable[[str, Sequence[Mapping[str, Any]]], list[str]]
-"""Template and cases (variables by name) -> what it writes for each. Raises BadFile."""
+"""Takes a template and cases (variables by name), returns its output for each. Raises BadFile."""
 
 
 @dataclass(frozen=True, slots=True)
 class Renderer:
-    """How prompts for one file are made. `notice` is for the user, empty when all is as expected."""
+    """Renders the prompts for one model file. `notice` is a message for the user, or empty."""
 
     render: Render
     empty_thought: bool
@@ -69,26 +70,26 @@ def choose_renderer(template: str | None, run: RunTemplate) -> Renderer:
         return Renderer(render, published.size == "large")
     empty_thought = _EMPTY_THOUGHT in template
 
-    def by_template(messages: Sequence[Message], style: PromptStyle) -> list[Part]:
+    def render_with_template(messages: Sequence[Message], style: PromptStyle) -> list[Part]:
         return render_by_template(template, run, messages, style)
 
     if _renders_alike(template, run, empty_thought):
         # Only plain conversations were compared; tools are left to the template.
         def render_mixed(messages: Sequence[Message], style: PromptStyle) -> list[Part]:
             plain = not style.tools and all(m.role != "tool" and not m.tool_calls for m in messages)
-            return (render if plain else by_template)(messages, style)
+            return (render if plain else render_with_template)(messages, style)
 
         return Renderer(render_mixed, empty_thought)
     if published is not None:
         return Renderer(
-            by_template,
+            render_with_template,
             empty_thought,
-            f"the file has the chat template of {published.date}, which later ones correct: it is used",
+            f"the chat template of {published.date} in the file is used; later ones correct it",
         )
     return Renderer(
-        by_template,
+        render_with_template,
         empty_thought,
-        "the file's chat template is none that g4 knows: it is used as it is (g4 doctor FILE looks closer)",
+        "the file's chat template is unknown to g4; it is used unchanged (to check it: g4 doctor)",
     )
 
 
@@ -97,17 +98,17 @@ def make_template_variables(
     style: PromptStyle,
     change: Callable[[str], str] = lambda text: text,
 ) -> dict[str, Any]:
-    """Return what a template is given, as transformers and llama.cpp name it. JSON values only.
+    """Return the variables of a template, named as in transformers and llama.cpp: JSON values only.
 
-    `change` is applied to every text that comes from outside. Of tool declarations those alone that
-    could be part of a control token: templates compare the others ("string", "object").
+    `change` is applied to every text from outside. In tool declarations it is applied only to text
+    that could be part of a control token, since templates compare the rest ("string", "object").
     """
 
     def change_declared(text: str) -> str:
         return change(text) if _SPELLING.search(text) else text
 
     return {
-        "messages": [_as_dict(message, change) for message in messages],
+        "messages": [_message_to_dict(message, change) for message in messages],
         "tools": [_map_texts(tool, change_declared) for tool in style.tools] or None,
         "add_generation_prompt": True,
         "enable_thinking": style.think,
@@ -137,17 +138,18 @@ def _renders_alike(template: str, run: RunTemplate, empty_thought: bool) -> bool
 def render_by_template(
     template: str, run: RunTemplate, messages: Sequence[Message], style: PromptStyle
 ) -> list[Part]:
-    """Return what `template` makes of a conversation; no text from outside is in a control part.
+    """Return the prompt that `template` writes; no text from outside is in a control part.
 
-    Raises BadFile if the template fails, or leaves out an image or a sound of the conversation.
+    Raises ContextFull if the conversation has too many characters, BadFile if the template fails or
+    omits an image or audio file.
     """
     size = sum(len(message.content) for message in messages)
     if size > TEXT_LIMIT:
-        raise ContextFull(f"the conversation has {size:,} characters: no context holds them")
+        raise ContextFull(f"the conversation has {size:,} characters: too many for any context")
     opening, closing = _choose_marks(template, messages, style)
 
     def mark_text(text: str) -> str:
-        core = text.strip()  # templates trim: blanks stay outside
+        core = text.strip()  # templates strip text: white space stays outside of the marks
         start = len(text) - len(text.lstrip())
         return text[:start] + opening + core + closing + text[start + len(core) :] if core else text
 
@@ -159,7 +161,7 @@ def render_by_template(
     parts = _split_at_marks(with_marks, opening, closing)
     if parts is None or "".join(part.text for part in parts) != plain:
         parts = [Part(disarmed, control=True)]
-    return _with_media(parts, [item for message in messages for item in message.media])
+    return _fill_media(parts, [item for message in messages for item in message.media])
 
 
 def _split_at_marks(text: str, opening: str, closing: str) -> list[Part] | None:
@@ -178,7 +180,7 @@ def _split_at_marks(text: str, opening: str, closing: str) -> list[Part] | None:
 def _choose_marks(
     template: str, messages: Sequence[Message], style: PromptStyle
 ) -> tuple[str, str]:
-    """Return two characters that neither the template nor anything that it is given holds."""
+    """Return two characters that occur neither in the template nor in its variables."""
     taken = set(template).union(
         json.dumps(make_template_variables(messages, style), ensure_ascii=False)
     )
@@ -192,12 +194,12 @@ def _choose_marks(
 
 
 def _disarm_text(text: str) -> str:
-    """Return `text` in which nothing begins a control token: '<turn|>' becomes '\u2039turn|>'."""
+    """Return `text` without anything that begins a control token: '<turn|>' -> '\u2039turn|>'."""
     return text.replace("<", "\u2039").replace("[multimodal", "(multimodal")
 
 
-def _with_media(parts: Sequence[Part], media: Sequence[Media]) -> list[Part]:
-    """Return `parts` with the places that the template made for images and sounds filled, in order."""
+def _fill_media(parts: Sequence[Part], media: Sequence[Media]) -> list[Part]:
+    """Return `parts` with `media` assigned, in order, to the media tokens of the template."""
     left, found = list(media), list[Part]()
     for part in parts:
         if not part.control:
@@ -208,17 +210,17 @@ def _with_media(parts: Sequence[Part], media: Sequence[Media]) -> list[Part]:
             if piece:
                 found.append(Part(piece, control=True, media=item))
     if left:
-        raise BadFile(f"the file's chat template has no place for {left[0].path.name}")
+        raise BadFile(f"the file's chat template does not take {left[0].path.name}")
     return found
 
 
 def _map_texts(value: Any, change: Callable[[str], str]) -> Any:
     if isinstance(value, str):
-        return change(_whole_characters(value))
+        return change(_replace_surrogates(value))
     if isinstance(value, Mapping):
-        # Templates look keys up: they cannot be marked.
+        # Keys cannot be marked, since templates look them up.
         return {
-            _disarm_text(_whole_characters(str(key))): _map_texts(item, change)
+            _disarm_text(_replace_surrogates(str(key))): _map_texts(item, change)
             for key, item in value.items()
         }
     if isinstance(value, (list, tuple)):
@@ -226,12 +228,12 @@ def _map_texts(value: Any, change: Callable[[str], str]) -> Any:
     return value
 
 
-def _whole_characters(text: str) -> str:
-    """Return `text` without half characters (lone surrogates), which no tokenizer takes."""
+def _replace_surrogates(text: str) -> str:
+    """Return `text` with '?' for lone surrogates, which no tokenizer accepts."""
     return text.encode("utf-8", "replace").decode()
 
 
-def _as_dict(message: Message, change: Callable[[str], str]) -> dict[str, Any]:
+def _message_to_dict(message: Message, change: Callable[[str], str]) -> dict[str, Any]:
     content: Any = _map_texts(message.content, change)
     if message.media:
         content = [{"type": item.kind} for item in message.media] + [
@@ -239,12 +241,12 @@ def _as_dict(message: Message, change: Callable[[str], str]) -> dict[str, Any]:
         ]
     data: dict[str, Any] = {"role": message.role, "content": content}
     if message.tool_calls:
-        data["tool_calls"] = [_call_dict(call, change) for call in message.tool_calls]
+        data["tool_calls"] = [_call_to_dict(call, change) for call in message.tool_calls]
     if message.name:
         data["name"] = _map_texts(message.name, change)
     return data
 
 
-def _call_dict(call: ToolCall, change: Callable[[str], str]) -> dict[str, Any]:
+def _call_to_dict(call: ToolCall, change: Callable[[str], str]) -> dict[str, Any]:
     function = {"name": call.name, "arguments": call.arguments}
     return {"type": "function", "function": _map_texts(function, change)}

@@ -1,4 +1,4 @@
-"""Tools in Gemma 4's notation: declarations, calls, responses, and calls parsed back to JSON values.
+"""Write tool declarations, calls and results in Gemma 4's notation, and parse calls.
 
 Source: google-gemma-4-31B-it.jinja (revision of 2026-04-10), ggml-org/llama.cpp@0c1e57098,
 models/templates. `tests/unit/prompt/test_prompt.py` compares with that template.
@@ -25,7 +25,7 @@ def quote_text(text: object) -> str:
 
 
 def format_value(value: Any, *, quote_keys: bool) -> str:
-    """Return a JSON value in Gemma's notation; the template quotes keys in declarations only."""
+    """Return a JSON value in Gemma's notation; the template quotes keys only in declarations."""
     if isinstance(value, str):
         return quote_text(value)
     if isinstance(value, bool):
@@ -44,18 +44,18 @@ def format_value(value: Any, *, quote_keys: bool) -> str:
 
 
 def format_tool_call(name: str, arguments: Mapping[str, Any]) -> str:
-    """Return a call without its control tokens: 'call:NAME{key:value}'."""
+    """Return a tool call without its control tokens: 'call:NAME{key:value}'."""
     return f"call:{name}{_format_members(arguments)}"
 
 
 def format_tool_response(name: str, content: Any) -> str:
-    """Return a tool's answer without its control tokens."""
+    """Return a tool result without its control tokens: 'response:NAME{key:value}'."""
     body = content if isinstance(content, Mapping) else {"value": content}
     return f"response:{name}{_format_members(body)}"
 
 
 def declare_tool(tool: Mapping[str, Any]) -> str:
-    """Return one tool of an OpenAI-style list as Gemma declares it. Raises UsageError if it is none."""
+    """Return the declaration of a tool in OpenAI's format. Raises UsageError if it is malformed."""
     function = tool.get("function", tool)
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
         raise UsageError(
@@ -85,23 +85,24 @@ def declare_tool(tool: Mapping[str, Any]) -> str:
 
 
 def parse_tools(text: str) -> tuple[Mapping[str, Any], ...]:
-    """Return the tools in a JSON document, a list or a single one. Raises UsageError."""
+    """Return the tools in a JSON document: a list, or a single tool. Raises UsageError."""
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as err:
         raise UsageError(
-            f"the tools are no JSON: {err}", hint='[{"type": "function", ...}]'
+            f"the tools are not valid JSON: {err}", hint='[{"type": "function", ...}]'
         ) from err
     tools = data if isinstance(data, list) else [data]
     for tool in tools:
         if not isinstance(tool, Mapping):
-            raise UsageError("the tools are no list of objects", hint='[{"type": "function", ...}]')
-        declare_tool(tool)  # says what is wrong with it
+            raise UsageError(
+                "the tools are not a list of objects", hint='[{"type": "function", ...}]'
+            )
+        declare_tool(tool)  # raises if the tool is malformed
     return tuple(tools)
 
 
-# What a JSON schema may hold under some keys; other types would end in an exception somewhere
-# below.
+# The types that a JSON schema may have under these keys; others would make the code below fail.
 _KINDS: Final[Mapping[str, tuple[type, ...]]] = MappingProxyType(
     {
         "parameters": (Mapping, NoneType),
@@ -114,18 +115,18 @@ _KINDS: Final[Mapping[str, tuple[type, ...]]] = MappingProxyType(
 
 
 def _check_schema(tool: str, function: Mapping[str, Any]) -> None:
-    """Raise UsageError unless the parameters and the response of a tool have the shape of a JSON schema."""
+    """Raise UsageError unless the parameters and the response of a tool look like a JSON schema."""
 
     def check_value(value: Any, depth: int, kind: Literal["schema", "names", "data"]) -> None:
         if depth > _DEPTH:
-            raise UsageError(f"the tool {tool}: it is nested too deeply")
+            raise UsageError(f"the tool {tool} is nested too deeply")
         if isinstance(value, (list, tuple)):
             for item in value:
                 check_value(item, depth + 1, "data")
         for key, item in value.items() if isinstance(value, Mapping) else ():
             if kind == "schema" and not isinstance(item, _KINDS.get(key, (object,))):
                 raise UsageError(
-                    f"the tool {tool}: {key} is {str(item)[:40]!r}, {_WANTED[key]} is needed"
+                    f"the tool {tool}: {key} must be {_WANTED[key]}, not {str(item)[:40]!r}"
                 )
             if kind == "data" or key in _VALUES:
                 check_value(item, depth + 1, "data")
@@ -171,9 +172,8 @@ def _format_property(value: Mapping[str, Any], depth: int) -> str:
         fields.append("nullable:true")
     if kind == "OBJECT":
         inner = value.get("properties")
-        fields.append(
-            f"properties:{{{_format_properties(inner if isinstance(inner, Mapping) else value, depth + 1)}}}"
-        )
+        members = inner if isinstance(inner, Mapping) else value
+        fields.append(f"properties:{{{_format_properties(members, depth + 1)}}}")
         if value.get("required"):
             fields.append(f"required:{_format_names(value['required'])}")
     fields.append(f"type:{quote_text(kind)}")
@@ -186,9 +186,8 @@ def _format_items(items: Mapping[str, Any], depth: int) -> str:
         if value is None:
             continue
         if key == "properties":
-            fields.append(
-                f"properties:{{{_format_properties(value, depth + 1) if isinstance(value, Mapping) else ''}}}"
-            )
+            members = value if isinstance(value, Mapping) else {}
+            fields.append(f"properties:{{{_format_properties(members, depth + 1)}}}")
         elif key == "required":
             fields.append(f"required:{_format_names(value)}")
         elif key == "type":
@@ -206,13 +205,8 @@ def _format_names(names: Sequence[str]) -> str:
 
 
 def _format_members(mapping: Mapping[str, Any]) -> str:
-    return (
-        "{"
-        + ",".join(
-            f"{key}:{format_value(value, quote_keys=False)}" for key, value in sort_members(mapping)
-        )
-        + "}"
-    )
+    members = sort_members(mapping)
+    return f"{{{','.join(f'{k}:{format_value(v, quote_keys=False)}' for k, v in members)}}}"
 
 
 def sort_members(mapping: Mapping[str, Any]) -> list[tuple[str, Any]]:
@@ -225,7 +219,7 @@ _WORD: Final = re.compile(r"[^,:\[\]{}]+")
 
 
 def parse_call(text: str) -> tuple[str, dict[str, Any]] | None:
-    """Return name and arguments of 'call:NAME{...}', or None if the text is no such call."""
+    """Return the name and the arguments of 'call:NAME{...}', or None for any other text."""
     match = _CALL.fullmatch(text)
     if not match:
         return None
@@ -238,7 +232,7 @@ def parse_call(text: str) -> tuple[str, dict[str, Any]] | None:
 
 
 class _Reader:
-    """A recursive reader of Gemma's notation, which is JSON with other quotation marks and bare keys."""
+    """A recursive parser of Gemma's notation: JSON with other quotation marks and bare keys."""
 
     def __init__(self, text: str) -> None:
         self._text, self._at, self._depth = text, 0, 0
@@ -259,7 +253,7 @@ class _Reader:
             result = self._read_object() if char == "{" else self._read_array()
             self._depth -= 1
             return result
-        if char == '"':  # a model may fall back to JSON's own
+        if char == '"':  # a model may use JSON's quotation marks instead
             result, length = json.JSONDecoder().raw_decode(self._text[self._at :])
             self._at += length
             return result
@@ -310,8 +304,8 @@ class _Reader:
     def _read_word(self) -> Any:
         word = self._read_key()
         try:
-            # true, false, null and numbers are JSON's; Python's spellings come from the template
-            # itself.
+            # true, false, null and numbers are written as in JSON. The template itself writes
+            # Python's spellings.
             return (
                 {"None": None, "True": True, "False": False}[word]
                 if word[:1] in "NTF"

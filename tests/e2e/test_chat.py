@@ -235,7 +235,7 @@ class TestErrors:
             (["tiny.gguf", "-p", "x", "--gpu-layers", "all"], 2, "not a number of layers"),
             (["tiny.gguf", "-p", "x", "--device", "cuda7"], 2, "no device 'cuda7'"),
             (["tiny.gguf", "-p", "x", "--tools", "nowhere.json"], 3, "no such file"),
-            (["tiny.gguf", "-p", "x", "--resume", "tiny.gguf"], 5, "no chat that g4 saved"),
+            (["tiny.gguf", "-p", "x", "--resume", "tiny.gguf"], 5, "not a chat saved by g4"),
             (["tiny.gguf", "-p", "word " * 600, "--ctx", "512"], 4, "the question alone has"),
             (["tiny.gguf", "-p", "x", "--kv-type", "q3"], 2, "kv-type"),
         ],

@@ -45,7 +45,7 @@ def test_tools_on_tiny_go_through_its_template() -> None:
 def test_a_strange_template_is_used_as_it_is_with_a_notice() -> None:
     template = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
     renderer = choose_renderer(template, render_template)
-    assert "none that g4 knows" in renderer.notice
+    assert "unknown to g4" in renderer.notice
     parts = renderer(HISTORY, PromptStyle())
     assert "".join(part.text for part in parts) == "[user]a[assistant] b [user]c"
 

@@ -302,8 +302,8 @@ class TestOverflow:
         [
             (0, "--ctx 1524"),
             (4096, "--ctx 1524"),
-            (512, "--ctx max, or a shorter prompt: this model takes 512 tokens at most"),
-            (100, "a shorter prompt: this model takes 100 tokens at most"),
+            (512, "--ctx max, or a shorter prompt: this model takes at most 512 tokens"),
+            (100, "a shorter prompt: this model takes at most 100 tokens"),
         ],
     )
     def test_the_hint_knows_the_models_maximum(self, n_ctx_most: int, hint: str) -> None:
@@ -314,7 +314,7 @@ class TestOverflow:
         assert (caught.value.exit_code, caught.value.hint) == (4, hint)
 
     def test_error_names_the_sizes(self) -> None:
-        with pytest.raises(ContextFull, match=r"100 tokens; of a context of 100 it may take 75"):
+        with pytest.raises(ContextFull, match=r"100 tokens; it may fill 75 of the context of 100"):
             fit_prompt(self.long(), self.tokens, n_ctx=100, policy="error")
 
     def test_a_question_longer_than_the_context(self) -> None:

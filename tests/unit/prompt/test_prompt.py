@@ -219,15 +219,15 @@ class TestTools:
     @pytest.mark.parametrize(
         ("function", "said"),
         [
-            ({"parameters": "x"}, "parameters is 'x', an object is needed"),
-            ({"response": "x"}, "response is 'x'"),
-            ({"parameters": {"properties": [1]}}, "properties is"),
-            ({"parameters": {"required": 3}}, "required is '3'"),
-            ({"parameters": {"properties": {"a": {"type": 3}}}}, "type is '3'"),
+            ({"parameters": "x"}, "parameters must be an object, not 'x'"),
+            ({"response": "x"}, "response must be an object, not 'x'"),
+            ({"parameters": {"properties": [1]}}, "properties must be an object"),
+            ({"parameters": {"required": 3}}, "required must be a list of names, not '3'"),
+            ({"parameters": {"properties": {"a": {"type": 3}}}}, "type must be the name of a type"),
             ({"parameters": {"properties": {"a": {"type": "object", "required": 3}}}}, "required"),
             (
                 {"parameters": {"properties": {"a": {"type": "array", "items": {"type": 3}}}}},
-                "type is '3'",
+                "type must be the name of a type, not '3'",
             ),
             ({"parameters": {"properties": {"a": {"enum": json.loads("[" * 300 + "]" * 300)}}}},
              "nested too deeply"),

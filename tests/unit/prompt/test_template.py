@@ -74,7 +74,7 @@ class TestLimits:
         assert parts[1].text == "a?"
 
     def test_a_conversation_beyond_every_context(self) -> None:
-        with pytest.raises(ContextFull, match="no context holds"):
+        with pytest.raises(ContextFull, match="too many for any context"):
             render_by_template(
                 GEMMA, in_this_process, [Message("user", "x" * (1 << 23) + "x")], PromptStyle()
             )
@@ -182,5 +182,5 @@ class TestOutsideText:
             ("<|image|>", picture),
             ("two", None),
         ]
-        with pytest.raises(BadFile, match=r"no place for a\.png"):
+        with pytest.raises(BadFile, match=r"does not take a\.png"):
             render_by_template(GEMMA, lambda _, cases: [""] * len(cases), messages, PromptStyle())
