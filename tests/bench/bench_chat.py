@@ -74,7 +74,7 @@ def g4_bench(file: Path, args: argparse.Namespace) -> dict[str, float]:
     return {test["test"][:2]: test["tokens_per_s"] for test in data["tests"]}
 
 
-def at_depth(command: Sequence[Any], key: str) -> dict[int, float]:
+def read_speeds(command: Sequence[Any], key: str) -> dict[int, float]:
     """Return decoding speed by depth from the JSON of llama-bench or g4 bench."""
     data = json.loads(
         subprocess.run(list(map(str, command)), check=True, capture_output=True).stdout
@@ -83,7 +83,7 @@ def at_depth(command: Sequence[Any], key: str) -> dict[int, float]:
     return {row["n_depth"]: row[key] for row in rows}
 
 
-def depths(file: Path, args: argparse.Namespace) -> dict[str, Any]:
+def compare_depths(file: Path, args: argparse.Namespace) -> dict[str, Any]:
     """Return the decoding speeds of both at each depth, measured in turn in every round."""
     same = ["-p", 0, "-n", args.gen, "-r", 3, "-d", args.depths, "-t", args.threads]
     commands = {
@@ -94,7 +94,7 @@ def depths(file: Path, args: argparse.Namespace) -> dict[str, Any]:
     for number in range(args.rounds):
         for side in ("llama", "g4") if number % 2 == 0 else ("g4", "llama"):
             key = "avg_ts" if side == "llama" else "tokens_per_s"
-            speeds[side].append(at_depth(commands[side], key))
+            speeds[side].append(read_speeds(commands[side], key))
             print(f"round {number + 1}, {side}: {speeds[side][-1]}", file=sys.stderr)
     first, *_, last = (int(depth) for depth in args.depths.split(","))
     kept = {
@@ -108,7 +108,7 @@ def depths(file: Path, args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def g4_chat(file: Path, args: argparse.Namespace) -> dict[str, float]:
+def measure_chat(file: Path, args: argparse.Namespace) -> dict[str, float]:
     """Return the figures of a complete answer, with sampling, text, parser and loop detector."""
     command = [
         *G4,
@@ -135,7 +135,7 @@ def g4_chat(file: Path, args: argparse.Namespace) -> dict[str, float]:
     return {"tokens": data["usage"]["completion_tokens"], "tg": data["timing"]["decode_tps"]}
 
 
-def first_token(command: Sequence[Any]) -> float:
+def measure_first_token(command: Sequence[Any]) -> float:
     """Return the seconds from the start of a command to the end of its one-token answer."""
     started = time.perf_counter()
     subprocess.run(
@@ -144,7 +144,7 @@ def first_token(command: Sequence[Any]) -> float:
     return time.perf_counter() - started
 
 
-def python_share(n_tokens: int) -> float:
+def measure_python_share(n_tokens: int) -> float:
     """Return the milliseconds per token outside of llama.cpp: parser, decoder, detector, events."""
     from g4cli.chat import TurnOptions, run_turn
     from g4cli.runtime.engine.text_decoder import TextDecoder
@@ -171,7 +171,7 @@ def main() -> None:
     parser.add_argument("--only-depths", action="store_true")
     args = parser.parse_args()
     if args.only_depths:
-        print(json.dumps(depths(args.file, args), indent=1))
+        print(json.dumps(compare_depths(args.file, args), indent=1))
         return
     g4_one = [
         *G4,
@@ -206,18 +206,18 @@ def main() -> None:
         "-st",
         "--no-warmup",
     ]
-    first_token(g4_one)  # kernels probed, the file tried and in the page cache
+    measure_first_token(g4_one)  # kernels probed, the file tried and in the page cache
     found: dict[str, list[float]] = {}
     for number in range(args.rounds):
         # The order alternates, so that a drift of the machine does not favour one side.
         for side in ("llama", "g4") if number % 2 == 0 else ("g4", "llama"):
             if side == "llama":
                 speeds = llama_bench(args.llama_bin, args.file, args)
-                found.setdefault("llama first token s", []).append(first_token(llama_one))
+                found.setdefault("llama first token s", []).append(measure_first_token(llama_one))
             else:
                 speeds = g4_bench(args.file, args)
-                found.setdefault("g4 first token s", []).append(first_token(g4_one))
-                found.setdefault("g4 chat tg", []).append(g4_chat(args.file, args)["tg"])
+                found.setdefault("g4 first token s", []).append(measure_first_token(g4_one))
+                found.setdefault("g4 chat tg", []).append(measure_chat(args.file, args)["tg"])
             for test, value in speeds.items():
                 found.setdefault(f"{side} {test}", []).append(value)
         print(
@@ -235,10 +235,10 @@ def main() -> None:
         g - c for g, c in zip(found["g4 first token s"], found["llama first token s"], strict=True)
     )
     share: dict[str, Any] = {
-        f"python ms a token, {n} tokens": python_share(n) for n in (1000, 4000, 16000)
+        f"python ms a token, {n} tokens": measure_python_share(n) for n in (1000, 4000, 16000)
     }
     if args.depths:
-        share |= depths(args.file, args)
+        share |= compare_depths(args.file, args)
     document = {
         "samples": found,
         "medians": medians,

@@ -188,7 +188,7 @@ class Run:
     resident: int
 
 
-def measure(command: list[str], target: Path) -> Run:
+def measure_command(command: list[str], target: Path) -> Run:
     """Run `command` until `target` is on the disk; return its time and its peaks of memory.
 
     g4 waits for the disk by itself; llama.cpp's tools leave gigabytes to be written after they have
@@ -272,7 +272,7 @@ def run_all(base: Path, arguments: argparse.Namespace) -> None:
     rows: dict[str, list[Run]] = {}
 
     def add(name: str, command: list[str], target: Path) -> None:
-        run = measure(command, target)
+        run = measure_command(command, target)
         rows.setdefault(name, []).append(run)
         size = target.stat().st_size
         print(
@@ -309,10 +309,10 @@ def run_all(base: Path, arguments: argparse.Namespace) -> None:
             )
             target.unlink()
             small.unlink()
-    summary(rows)
+    print_ratios(rows)
 
 
-def summary(rows: dict[str, list[Run]]) -> None:
+def print_ratios(rows: dict[str, list[Run]]) -> None:
     """Print the ratios of the best runs."""
     best = {name: min(run.seconds for run in runs) for name, runs in rows.items()}
     if {"g4 to Q4_0", "llama.cpp BF16 to Q4_0"} <= best.keys():

@@ -37,8 +37,8 @@ def main() -> int:
         right = 0
         for damage in kinds:
             path.write_bytes(damage.make(good))
-            report = examine(path, run=run)
-            right += shown(damage.name, report, damage.verdicts)
+            report = diagnose_path(path, run=run)
+            right += print_row(damage.name, report, damage.verdicts)
         took = time.monotonic() - started
         print(
             f"{right} of {len(kinds)} verdicts on files right ({right / len(kinds):.1%}) in "
@@ -49,29 +49,29 @@ def main() -> int:
         for fault in FAULTS:
             with patch("g4cli.doctor.probe.child.ask_child", Engine(fault)):
                 report = diagnose_file(path, depth=fault.depth, only=("probe",))
-            engines += shown(fault.name, report, fault.verdicts)
+            engines += print_row(fault.name, report, fault.verdicts)
         print(f"{engines} of {len(FAULTS)} verdicts on engines right")
-        sound = list(called(Path(folder), run))
+        sound = list(check_healthy_files(Path(folder), run))
         print(f"{sum(sound)} of {len(sound)} sound files not called broken")
     return 0 if right >= 0.95 * len(kinds) and engines >= 0.95 * len(FAULTS) and all(sound) else 1
 
 
-def examine(path: Path, *, run: bool) -> Report:
+def diagnose_path(path: Path, *, run: bool) -> Report:
     """Return the report on a file; without `run`, llama.cpp does not run."""
     return diagnose_file(path) if run else judge_facts(gather_facts(path))
 
 
-def called(folder: Path, run: bool) -> Iterator[bool]:
+def check_healthy_files(folder: Path, run: bool) -> Iterator[bool]:
     """Yield for each healthy file whether the doctor does not call it broken."""
     for path in chain(tiny_files(folder), fixture_files(folder), shaped_files(folder)):
-        report = examine(path, run=run)
+        report = diagnose_path(path, run=run)
         # A file without weights is no model yet: 'unknown' says so. Towers and vocabularies are not
         # run.
         sound = ("healthy", "not-checked", "unknown")
-        yield shown(path.stem, report, sound) and report.exit_code == 0
+        yield print_row(path.stem, report, sound) and report.exit_code == 0
 
 
-def shown(name: str, report: Report, verdicts: tuple[str, ...]) -> bool:
+def print_row(name: str, report: Report, verdicts: tuple[str, ...]) -> bool:
     """Print a row and return whether the verdict is right."""
     hit = report.verdict in verdicts
     evidence = report.evidence[0][:90] if report.evidence else ""

@@ -56,7 +56,7 @@ class PaidOracle:
         return [t if self._rng.random() < self._p else 9 for t in true]
 
 
-def batch_costs(engine: LlamaEngine, depth: int, rounds: int) -> dict[str, float]:
+def measure_batches(engine: LlamaEngine, depth: int, rounds: int) -> dict[str, float]:
     """Return the time of batches of 1 to 8 tokens at `depth`, relative to a single token."""
     context = engine.context
     tokens = [2, *(random.Random(0).randrange(300, engine.model.n_vocab) for _ in range(depth + 8))]
@@ -80,7 +80,7 @@ def batch_costs(engine: LlamaEngine, depth: int, rounds: int) -> dict[str, float
 Steps = dict[str, list[float]]
 
 
-def spoken(
+def time_answer(
     engine: LlamaEngine, prompt: Sequence[int], answer: Sequence[int]
 ) -> tuple[Steps, float]:
     """The seconds of each step of a given answer, sampling included, by kind; and the share of
@@ -113,7 +113,7 @@ def spoken(
     return steps, accepted_before / drafted_before if drafted_before else 0.0
 
 
-def compare(
+def compare_speeds(
     engine: LlamaEngine,
     drafters: dict[str, Callable[[Context], Any]],
     prompt: Sequence[int],
@@ -132,7 +132,7 @@ def compare(
             engine._speculation = (
                 Speculation(engine.context, drafter, "not asked for") if drafter else None
             )
-            samples.append(spoken(engine, prompt, answer))
+            samples.append(time_answer(engine, prompt, answer))
     single = statistics.median(t for s in found.values() for steps, _ in s for t in steps["single"])
     result: dict[str, Any] = {"plain tokens_per_s": round(1 / single, 2)}
     for name in drafters:
@@ -150,7 +150,7 @@ def compare(
     return result
 
 
-def texts(engine: LlamaEngine, count: int) -> dict[str, tuple[list[int], list[int]]]:
+def make_texts(engine: LlamaEngine, count: int) -> dict[str, tuple[list[int], list[int]]]:
     """Return prompts with given answers: continued prose, or the prompt with changed words."""
     words = TEXT.read_text(encoding="utf-8")
     prose = engine.model.tokenize(words[words.index("## Is it broken") :], control=False)
@@ -179,12 +179,12 @@ def main() -> None:
     ) as engine:
         data: dict[str, Any] = {
             "batch": {
-                f"behind {d} tokens": batch_costs(engine, d, args.rounds) for d in (100, 1500)
+                f"behind {d} tokens": measure_batches(engine, d, args.rounds) for d in (100, 1500)
             }
         }
-        cases = texts(engine, args.gen)
+        cases = make_texts(engine, args.gen)
         for name, (prompt, answer) in cases.items():
-            data[name] = compare(
+            data[name] = compare_speeds(
                 engine, {"lookup": lambda _: LookupDrafter()}, prompt, answer, args.rounds
             )
         if args.draft:
@@ -193,7 +193,7 @@ def main() -> None:
             network = ModelDrafter(args.draft, engine.context, ModelOptions())
             engine.context.truncate(0)  # the network shares the cells, and has emptied them
             engine._sequence.tokens = []
-            data["network by acceptance"] = compare(
+            data["network by acceptance"] = compare_speeds(
                 engine,
                 {str(p): lambda _, p=p: PaidOracle(network, truth, p) for p in args.rates},
                 # type: ignore[misc]

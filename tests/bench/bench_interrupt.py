@@ -25,7 +25,7 @@ MAIN = "from g4cli.cli.main import main; main()"
 
 
 @contextmanager
-def chat(*args: str) -> Iterator[Terminal]:
+def open_chat(*args: str) -> Iterator[Terminal]:
     """Return a chat in a pseudo-terminal, ready for a prompt."""
     with tempfile.TemporaryDirectory() as home:
         command = [sys.executable, "-c", MAIN, "chat", *args, "-c", "4096", "--no-loop-stop"]
@@ -36,7 +36,9 @@ def chat(*args: str) -> Iterator[Terminal]:
             terminal.wait_end()
 
 
-def press(terminal: Terminal, name: str, pause: float, wanted: str, count: int = 1) -> None:
+def measure_ctrl_c(
+    terminal: Terminal, name: str, pause: float, wanted: str, count: int = 1
+) -> None:
     """Press Ctrl-C after `pause` seconds and print how long the answer takes."""
     time.sleep(pause)
     started = time.perf_counter()
@@ -46,20 +48,20 @@ def press(terminal: Terminal, name: str, pause: float, wanted: str, count: int =
 
 
 def main(file: str, mmproj: str = "") -> None:
-    with chat(file) as terminal:
+    with open_chat(file) as terminal:
         terminal.enter("word " * 1500)
         terminal.wait_for("reading 1,5", seconds=60)
-        press(terminal, "reading", 2, "stopped; /retry")
+        measure_ctrl_c(terminal, "reading", 2, "stopped; /retry")
         terminal.enter("Hi")
-        press(terminal, "answering", 8, "stopped; /retry", 2)
+        measure_ctrl_c(terminal, "answering", 8, "stopped; /retry", 2)
     if not mmproj:
         return
     with tempfile.TemporaryDirectory() as folder:
         image = write(Path(folder) / "p.png", png(picture(2400, 1800)))
-        with chat(file, "--mmproj", mmproj, "--image-tokens", "1120") as terminal:
+        with open_chat(file, "--mmproj", mmproj, "--image-tokens", "1120") as terminal:
             terminal.enter(f"/image {image}")
             terminal.wait_for("encoding p.png", seconds=300)
-            press(terminal, "encoding a picture", 4, "was not added")
+            measure_ctrl_c(terminal, "encoding a picture", 4, "was not added")
             started = time.perf_counter()
             terminal.enter(f"/image {image}")
             terminal.wait_for("now ask about it", seconds=600)

@@ -148,7 +148,7 @@ def stop_at(rule: Rule, tokens: list[int]) -> int:
     return -1
 
 
-def measure(make: Callable[[], Rule], documents: dict[str, list[Document]]) -> dict[str, Any]:
+def measure_rule(make: Callable[[], Rule], documents: dict[str, list[Document]]) -> dict[str, Any]:
     """Return the figures of one rule on one set."""
     false = {
         part: [d.kind for d in documents[part] if stop_at(make(), d.tokens) >= 0]
@@ -212,7 +212,7 @@ def main() -> None:
         for name, make in RULES:
             if args.only and args.only not in name:
                 continue
-            m = measure(make, documents)
+            m = measure_rule(make, documents)
             cells = [f"{m['exact']:.3f}", f"{m['all']:.3f}", *[f"{m['harder']:.3f}"] * has_harder]
             cells += [str(m["real"]), str(m["hard"]), f"{m['us']:.2f}", m["dashes"]]
             print(f"| {name} | {' | '.join(cells)} |", flush=True)

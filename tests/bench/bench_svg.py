@@ -44,7 +44,7 @@ PIECES = [
 ]  # fmt: skip
 
 
-def picture(svg: str) -> bytes | None:
+def render_picture(svg: str) -> bytes | None:
     """Return a drawing as PNG, None if resvg refuses it."""
     try:
         return resvg_py.svg_to_bytes(svg_string=svg, width=SIDE, dpi=96, skip_system_fonts=True)
@@ -57,7 +57,9 @@ def is_good(text: str) -> bool:
     if find_parse_error(text) or re.match(r"[^>]*encoding=.(?!utf-8)", text, re.IGNORECASE):
         return False
     root = xml.etree.ElementTree.fromstring(text.encode())
-    return root.tag == NAMESPACED and find_activity(text) is None and picture(text) is not None
+    return (
+        root.tag == NAMESPACED and find_activity(text) is None and render_picture(text) is not None
+    )
 
 
 def read_good_files(folder: Path, most: int) -> list[str]:
@@ -91,7 +93,7 @@ def measure_defects(texts: list[str]) -> None:
             repaired = drawing.text or ""
             counts["tried"] += 1
             counts["opens"] += bool(repaired) and find_parse_error(repaired) is None
-            counts["equal"] += bool(repaired) and picture(repaired) == picture(text)
+            counts["equal"] += bool(repaired) and render_picture(repaired) == render_picture(text)
             counts["named"] += defect.rule in {finding.rule for finding in drawing.findings}
         if defect.restores:
             total += counts["tried"]
@@ -102,7 +104,7 @@ def measure_defects(texts: list[str]) -> None:
     print(f"restored: {equal:,} of {total:,} ({equal / max(1, total):.4f})")
 
 
-def mutate(text: str, rng: random.Random) -> str:
+def mutate_text(text: str, rng: random.Random) -> str:
     """Return `text` with one to six random edits."""
     for _ in range(rng.randint(1, 6)):
         at, kind = rng.randrange(len(text) + 1), rng.random()
@@ -130,7 +132,7 @@ def measure_mutations(texts: list[str], n: int) -> bool:
     worst = 0.0
     n_drawings = 0
     for _ in range(n):
-        text = mutate(rng.choice(texts), rng)
+        text = mutate_text(rng.choice(texts), rng)
         before = time.process_time()
         drawing = repair_drawing(text)
         worst = max(worst, time.process_time() - before)

@@ -32,7 +32,7 @@ KINDS = {
 }
 
 
-def answer(kind: str, n_chars: int) -> str:
+def make_answer(kind: str, n_chars: int) -> str:
     """Return an answer of one kind with `n_chars` characters."""
     begin, unit = KINDS[kind]
     parts, length, number = [begin], len(begin), 0
@@ -43,7 +43,7 @@ def answer(kind: str, n_chars: int) -> str:
     return "".join(parts)
 
 
-def share_of_core(text: str, rate: float) -> float:
+def measure_share(text: str, rate: float) -> float:
     """Return the processor time of formatting, divided by the time in which the answer arrives."""
     out = Output()
     console = Console(
@@ -64,7 +64,7 @@ def share_of_core(text: str, rate: float) -> float:
     return (time.process_time() - started) / (len(tokens) / rate)
 
 
-def plain_seconds(text: str) -> float:
+def measure_plain_text(text: str) -> float:
     """Return the processor time of writing the same tokens as plain text."""
     stream = io.StringIO()
     started = time.process_time()
@@ -79,16 +79,16 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=2000)
     parser.add_argument("--rate", type=float, default=100)
     args = parser.parse_args()
-    share_of_core(answer("code", 400), args.rate)  # imports
+    measure_share(make_answer("code", 400), args.rate)  # imports
     rows = {}
     for kind in KINDS:
-        text = answer(kind, 4 * args.tokens)
-        share = share_of_core(text, args.rate)
+        text = make_answer(kind, 4 * args.tokens)
+        share = measure_share(text, args.rate)
         seconds = share * args.tokens / args.rate
         rows[kind] = {
             "share of a core": round(share, 4),
             "us per token": round(1e6 * seconds / args.tokens, 1),
-            "times plain": round(seconds / max(1e-6, plain_seconds(text)), 1),
+            "times plain": round(seconds / max(1e-6, measure_plain_text(text)), 1),
         }
     print(json.dumps(rows, indent=1))
 

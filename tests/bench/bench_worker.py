@@ -51,7 +51,7 @@ def pipe_us(count: int = 20_000) -> float:
     return (time.perf_counter() - started) / count * 1e6
 
 
-def measure(events: Any) -> tuple[float, float]:
+def measure_answer(events: Any) -> tuple[float, float]:
     """Return the seconds to the first event of the answer, and events per second after it."""
     started = time.perf_counter()
     times = [time.perf_counter() for e in events if isinstance(e, AnswerText | ThoughtText)]
@@ -76,7 +76,7 @@ def main() -> None:
 
     def alone(engine: LlamaEngine, prompt: list[int]) -> tuple[float, float]:
         engine.begin(SAMPLING)
-        return measure(run_turn(engine, prompt, options, TextDecoder()))
+        return measure_answer(run_turn(engine, prompt, options, TextDecoder()))
 
     with (
         client,
@@ -93,7 +93,7 @@ def main() -> None:
                     found = alone(engine, prompt)
                 else:
                     request = RunTurn(tuple(prompt), SAMPLING, options)
-                    found = measure(client.run_turn(request))
+                    found = measure_answer(client.run_turn(request))
                 if turn:  # the first warms up
                     rounds[name].append(found)
     # The best of the rounds: whatever else the machine does can only take time away.

@@ -34,7 +34,7 @@ from tests.support.builders.tiny_file import build_tiny, build_tiny_q8  # noqa: 
 MOST = 160
 
 
-def spoken(engine: LlamaEngine, prompt: list[int], most: int, *, ends: bool) -> list[int]:
+def generate_answer(engine: LlamaEngine, prompt: list[int], most: int, *, ends: bool) -> list[int]:
     """Return the greedy answer of at most `most` tokens; without `ends` it continues after EOT."""
     engine.begin(GREEDY)
     engine.evaluate(prompt)
@@ -48,7 +48,7 @@ def spoken(engine: LlamaEngine, prompt: list[int], most: int, *, ends: bool) -> 
     return tokens
 
 
-def compare(file: Path, n_threads: int, long: int, *, rule: bool) -> dict[str, object]:
+def compare_answers(file: Path, n_threads: int, long: int, *, rule: bool) -> dict[str, object]:
     """Return the number of answers that differ, of tokens, and of accepted tokens."""
     options = ContextOptions(2048, n_threads=n_threads, n_outputs=N_OUTPUTS)
     exact: Exactness = "impossible" if find_float_matrices(read_header(file)) else "by comparison"
@@ -64,9 +64,9 @@ def compare(file: Path, n_threads: int, long: int, *, rule: bool) -> dict[str, o
         drafting.attach_drafter(lambda _: Oracle(truth, 0.7), exact if rule else "not asked for")
         for question, most, ends in cases:
             prompt = asked(plain, question)
-            expected = spoken(plain, prompt, most, ends=ends)
+            expected = generate_answer(plain, prompt, most, ends=ends)
             truth[:] = [*prompt, *expected]
-            found = spoken(drafting, prompt, most, ends=ends)
+            found = generate_answer(drafting, prompt, most, ends=ends)
             n_different += found != expected
             n_tokens += len(expected)
             n_kept += drafting.drafted.n_accepted if drafting.drafted else 0
@@ -99,7 +99,7 @@ def main() -> None:
         for file in args.files:
             for n_threads in args.threads:
                 for rule in (True, False):
-                    row = compare(file, n_threads, args.long, rule=rule)
+                    row = compare_answers(file, n_threads, args.long, rule=rule)
                     print(
                         json.dumps({"file": file.name, "threads": n_threads, "rule": rule, **row}),
                         flush=True,

@@ -42,7 +42,7 @@ EDGES = tuple(
 )
 
 
-def base(r: random.Random) -> bytes:
+def make_base_file(r: random.Random) -> bytes:
     """Return a small file with a valid structure and a template of random pieces."""
     template = "".join(r.choice(PIECES) for _ in range(r.randint(0, 12)))
     name = r.choice(["small", "\x1b]0;owned\x07", "a" * 300, "\u202etxt.exe"])
@@ -69,7 +69,7 @@ def base(r: random.Random) -> bytes:
     return build_gguf(keys, tensors)
 
 
-def mutated(data: bytes, r: random.Random) -> bytes:
+def mutate_file(data: bytes, r: random.Random) -> bytes:
     """Return the file with a few bytes, lengths or pieces changed, moved, cut or doubled."""
     out = bytearray(data)
     for _ in range(r.choice([0, 1, 1, 1, 2, 4, 16])):
@@ -92,7 +92,7 @@ def mutated(data: bytes, r: random.Random) -> bytes:
     return bytes(out)
 
 
-def examine(path: Path) -> str:
+def check_report(path: Path) -> str:
     """Return the verdict on a file after every way to show it. Raises AssertionError for a fault of
     g4.
     """
@@ -124,9 +124,9 @@ def main() -> None:
         path = Path(folder) / "model.gguf"
         while time.monotonic() - started < seconds:
             r = random.Random(f"{seed}/{number}")
-            path.write_bytes(mutated(base(r), r))
+            path.write_bytes(mutate_file(make_base_file(r), r))
             try:
-                verdicts[examine(path)] += 1
+                verdicts[check_report(path)] += 1
             except Exception:
                 print(f"seed {seed}, file {number}")
                 raise

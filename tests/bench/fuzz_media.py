@@ -56,7 +56,7 @@ PIECES = (
 )
 
 
-def mutated(r: random.Random) -> bytes:
+def mutate_file(r: random.Random) -> bytes:
     """Return a file with some bytes of its head changed, and perhaps cut."""
     data = bytearray(r.choice(FILES))
     for _ in range(r.randint(1, 5)):
@@ -68,7 +68,7 @@ def mutated(r: random.Random) -> bytes:
 def try_media(engine: LlamaEngine, r: random.Random) -> str:
     """Return the outcome for one file."""
     assert engine.prompts.media is not None
-    data = mutated(r)
+    data = mutate_file(r)
     CASE.write_bytes(data)
     data, header = read_media(CASE, media_kind_of(data) or "image", inflate=True)
     start = ctypes.cast(ctypes.c_char_p(data), ctypes.POINTER(ctypes.c_uint8))

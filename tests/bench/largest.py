@@ -21,7 +21,7 @@ WORDS = 150  # more than one ubatch
 EXIT_DOES_NOT_FIT = 4
 
 
-def group(limit: int) -> tuple[Path, Path, str]:
+def make_group(limit: int) -> tuple[Path, Path, str]:
     """Return a new control group's folder, its file of processes, and the name of its peak file."""
     folder, limit_name, peak = Path("/sys/fs/cgroup/g4-largest"), "memory.max", "memory.peak"
     if not Path("/sys/fs/cgroup/cgroup.controllers").is_file():
@@ -32,14 +32,14 @@ def group(limit: int) -> tuple[Path, Path, str]:
     return folder, folder / "cgroup.procs", peak
 
 
-def forget(file: str) -> None:
+def drop_cached_pages(file: str) -> None:
     """Drop the file from the page cache: pages that another group read would not count here."""
     descriptor = os.open(file, os.O_RDONLY)
     os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     os.close(descriptor)
 
 
-def inside(procs: Path, *args: str) -> subprocess.CompletedProcess[str]:
+def run_inside(procs: Path, *args: str) -> subprocess.CompletedProcess[str]:
     """Run g4 in the group."""
     return subprocess.run(
         [G4, *args],
@@ -56,10 +56,10 @@ def main() -> int:
     file, limit = sys.argv[1], int(float(sys.argv[2]) * GIB)
     words = int(sys.argv[3]) if len(sys.argv) > 3 else WORDS
     prompt = " ".join(f"word{i % 97} and" for i in range(words))
-    forget(file)
-    folder, procs, peak = group(limit)
+    drop_cached_pages(file)
+    folder, procs, peak = make_group(limit)
     try:
-        plan = json.loads(inside(procs, "fit", file, "--ctx", "max", "--json").stdout)
+        plan = json.loads(run_inside(procs, "fit", file, "--ctx", "max", "--json").stdout)
         n_ctx, needed = plan["largest_ctx"], plan["total_bytes"] / GIB
         print(
             f"limit {limit / GIB:.2f} GiB: {n_ctx:,} tokens need {needed:.2f} GiB; {plan['reason']}"
@@ -67,7 +67,7 @@ def main() -> int:
         if n_ctx == plan["n_ctx_train"]:
             print("that is all that the model was made for: take a smaller limit")
             return 1
-        more = inside(procs, "fit", file, "--ctx", str(n_ctx * 11 // 10), "--json")
+        more = run_inside(procs, "fit", file, "--ctx", str(n_ctx * 11 // 10), "--json")
         print(f"a tenth more: exit {more.returncode}; {json.loads(more.stdout)['reason']}")
         chat = (
             "chat",
@@ -81,7 +81,7 @@ def main() -> int:
             "-p",
             prompt,
         )
-        done = inside(procs, *chat)
+        done = run_inside(procs, *chat)
         used = int((folder / peak).read_text()) / GIB
         print(
             f"g4 chat --ctx {n_ctx}: exit {done.returncode}; peak {used:.2f} GiB with the page "

@@ -39,7 +39,7 @@ PROMPTS = (
 )
 
 
-def answer(
+def generate_answer(
     session: _Session, prompt: str, temperature: float, rng: np.random.Generator
 ) -> tuple[int, Loop | None, str]:
     """Return the number of tokens, the loop that stopped them (None: the limit), and their end."""
@@ -75,7 +75,7 @@ def main() -> None:
             session, rng = _Session(str(path), {}), np.random.default_rng(1)
             for prompt in PROMPTS:
                 for temperature in (0.0, 0.2):
-                    n, loop, end = answer(session, prompt, temperature, rng)
+                    n, loop, end = generate_answer(session, prompt, temperature, rng)
                     said = (
                         f"{loop.kind}, period {loop.period}, from token {loop.onset}"
                         if loop

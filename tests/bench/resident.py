@@ -31,14 +31,14 @@ G4 = str(Path(sys.executable).with_name("g4"))
 LOW, HIGH = 0.97, 1.10
 
 
-def estimated(path: Path, case: str, draft: str) -> int:
+def estimate_memory(path: Path, case: str, draft: str) -> int:
     """Return the resident bytes that `g4 fit` expects."""
     command = [G4, "fit", str(path), *case.split(), "--draft", draft, "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return int(json.loads(done.stdout)["resident_bytes"])
 
 
-def measured(path: Path, case: str, words: int, draft: str) -> tuple[int, int]:
+def measure_memory(path: Path, case: str, words: int, draft: str) -> tuple[int, int]:
     """Return the peaks of the resident bytes of one run of `g4 chat`: the worker's and the front's.
 
     The front waits for its worker, so the kernel's figure for it (ru_maxrss of wait4) is the larger
@@ -86,8 +86,8 @@ def main() -> int:
     args = parser.parse_args()
     bad = 0
     for case in [CASES[i] for i in args.case] or CASES:
-        expected = estimated(args.file, case, args.draft)
-        worker, front = measured(args.file, case, args.words, args.draft)
+        expected = estimate_memory(args.file, case, args.draft)
+        worker, front = measure_memory(args.file, case, args.words, args.draft)
         found = worker + front
         ratio = expected / found
         bad += not LOW <= ratio <= HIGH

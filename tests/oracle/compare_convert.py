@@ -199,7 +199,7 @@ def share_all_layers() -> None:
         cls.kv_sharing_modes = property(modes)
 
 
-def make(folder: Path, name: str) -> dict[str, Any]:
+def make_variant(folder: Path, name: str) -> dict[str, Any]:
     """Write variant `name` into `folder`; return its description as the golden holds it."""
     spec = VARIANTS[name]
     cls = getattr(transformers, spec["model"])
@@ -246,7 +246,7 @@ def make(folder: Path, name: str) -> dict[str, Any]:
     return golden
 
 
-def peer(llama_cpp: Path, folder: Path, target: Path, kind: str, part: str) -> None:
+def run_llama_converter(llama_cpp: Path, folder: Path, target: Path, kind: str, part: str) -> None:
     """Run llama.cpp's converter."""
     options = [
         "--outtype",
@@ -261,7 +261,7 @@ def peer(llama_cpp: Path, folder: Path, target: Path, kind: str, part: str) -> N
         raise SystemExit(f"{folder.name} {part}: {done.stderr[-2000:]}")
 
 
-def ours(python: str, folder: Path, target: Path, kind: str, part: str) -> None:
+def run_g4(python: str, folder: Path, target: Path, kind: str, part: str) -> None:
     """Run g4 convert."""
     options = [
         "-o",
@@ -290,13 +290,13 @@ def quantize_file(python: str, source: Path, target: Path, ftype: int) -> None:
     )
 
 
-def ulps(a: bytes, b: bytes) -> int:
+def count_ulps(a: bytes, b: bytes) -> int:
     """The largest distance of two F32 tensors in units of the last place."""
     x, y = (np.frombuffer(d, np.int32).astype(np.int64) for d in (a, b))
     return int(np.abs(x - y).max())
 
 
-def differences(ours_path: Path, peer_path: Path, *, keys: bool = True) -> Iterator[str]:
+def find_differences(ours_path: Path, peer_path: Path, *, keys: bool = True) -> Iterator[str]:
     """Yield what differs between two files, order not counted."""
     from gguf import GGUFReader
 
@@ -315,7 +315,7 @@ def differences(ours_path: Path, peer_path: Path, *, keys: bool = True) -> Itera
             gap = ""
             if name in left and name in right and left[name]["shape"] == right[name]["shape"]:
                 same_type = left[name]["type"] == right[name]["type"] == "F32"
-                distance = ulps(raw[0][name], raw[1][name]) if same_type else -1
+                distance = count_ulps(raw[0][name], raw[1][name]) if same_type else -1
                 if name.endswith("per_dim_scale.weight") and 0 <= distance <= 1:
                     continue  # softplus: torch itself differs from machine to machine
                 gap = f" ({distance} ulp)"
@@ -340,7 +340,7 @@ def logits_of(folder: Path, model_class: str) -> np.ndarray:
         return model(input_ids=torch.tensor([PROMPT])).logits[0].float().numpy()
 
 
-def divergence(python: str, path: Path, theirs: np.ndarray) -> tuple[float, float]:
+def measure_divergence(python: str, path: Path, theirs: np.ndarray) -> tuple[float, float]:
     """Mean KL divergence and largest difference of llama.cpp's logits from transformers'."""
     code = (
         "import sys, json, numpy as np; sys.path.insert(0, sys.argv[1])\n"
@@ -363,14 +363,14 @@ def divergence(python: str, path: Path, theirs: np.ndarray) -> tuple[float, floa
 QUANTISED = (("q4_0", 2), ("q8_0", 7), ("q4_k_m", 15), ("q6_k", 18))
 
 
-def compare(
+def compare_variant(
     name: str, scratch: Path, llama_cpp: Path, python: str
 ) -> tuple[dict[str, Any], Any, int]:
     """Print the rows of one variant; return its golden, its logits (or None) and the number of
     faults.
     """
     folder = scratch / name
-    golden = make(folder, name)
+    golden = make_variant(folder, name)
     recorded: dict[str, Any] = {}
     n_faults = 0
 
@@ -391,30 +391,30 @@ def compare(
                 scratch / f"{name}-{part}-{kind}-g4.gguf",
                 scratch / f"{name}-{part}-{kind}-peer.gguf",
             )
-            ours(python, folder, a, kind, part)
-            peer(llama_cpp, folder, b, kind, part)
+            run_g4(python, folder, a, kind, part)
+            run_llama_converter(llama_cpp, folder, b, kind, part)
             contents = contents_of(b)
             if kind == "bf16":
                 recorded[part] = with_values(b, contents)
             counts = f"{len(contents['keys'])} keys, {len(contents['tensors'])} tensors"
-            row(f"{part} {kind}", list(differences(a, b)), counts)
+            row(f"{part} {kind}", list(find_differences(a, b)), counts)
     own = {"bfloat16": "bf16", "float16": "f16", "float32": "f32"}[
         VARIANTS[name].get("dtype", "bfloat16")
     ]
     plain = scratch / f"{name}-text-{own}-peer.gguf"
     for kind, ftype in QUANTISED:
         a, b = scratch / f"{name}-{kind}-g4.gguf", scratch / f"{name}-{kind}-peer.gguf"
-        ours(python, folder, a, kind, "text")
+        run_g4(python, folder, a, kind, "text")
         quantize_file(python, plain, b, ftype)
         row(
             f"text {kind}",
-            list(differences(a, b, keys=False)),
+            list(find_differences(a, b, keys=False)),
             "tensors, against convert + llama-quantize",
         )
     logits = None
     if "assistant" not in name:
         logits = logits_of(folder, VARIANTS[name]["model"])
-        kl, gap = divergence(python, scratch / f"{name}-text-f32-g4.gguf", logits)
+        kl, gap = measure_divergence(python, scratch / f"{name}-text-f32-g4.gguf", logits)
         row(
             "logits f32",
             [f"KL {kl:.2e}"] if kl >= 1e-4 else [],
@@ -436,7 +436,9 @@ def main() -> None:
     n_faults, logits = 0, {}
     with tempfile.TemporaryDirectory() as scratch:
         for name in [n for n in VARIANTS if arguments.only in (None, n)]:
-            golden, found, n = compare(name, Path(scratch), arguments.llama_cpp, arguments.python)
+            golden, found, n = compare_variant(
+                name, Path(scratch), arguments.llama_cpp, arguments.python
+            )
             n_faults += n
             if found is not None:
                 logits[name] = found

@@ -64,7 +64,7 @@ def real_layer(path: Path, name: str) -> Path:
     return write_gguf(path, keys, tensors)
 
 
-def sources(folder: Path) -> Iterator[Path]:
+def write_sources(folder: Path) -> Iterator[Path]:
     """Yield the files to quantize."""
     tiny = folder / "tiny.gguf"
     tiny.write_bytes(build_tiny())
@@ -91,11 +91,11 @@ def is_equal(ours: Path, theirs: Path) -> bool:
     )
 
 
-def compare(folder: Path) -> int:
+def compare_types(folder: Path) -> int:
     """Print the matrix and return how many cells differ."""
     names = [t for t in TYPES if t != "sfp8"]
     verdicts: dict[tuple[str, str], list[str]] = {}
-    for source in sources(folder):
+    for source in write_sources(folder):
         experts = max(
             (t.shape[2] for t in read_header(source).tensors.values() if len(t.shape) > 2),
             default=1,
@@ -144,9 +144,9 @@ def _cell(found: list[str]) -> str:
 def main() -> int:
     """Run in FOLDER or a temporary one."""
     if len(sys.argv) > 1:
-        return bool(compare(Path(sys.argv[1])))
+        return bool(compare_types(Path(sys.argv[1])))
     with tempfile.TemporaryDirectory() as folder:
-        return bool(compare(Path(folder)))
+        return bool(compare_types(Path(folder)))
 
 
 if __name__ == "__main__":

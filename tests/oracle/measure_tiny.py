@@ -31,7 +31,7 @@ Generate = Callable[[list[str]], list[str]]
 """Prompts to what greedy decoding writes after each, control tokens included."""
 
 
-def cases(folder: Path) -> list[tuple[str, str, str]]:
+def read_cases(folder: Path) -> list[tuple[str, str, str]]:
     """Return kind, prompt and expected answer of every answer in the corpus.
 
     Earlier turns of a dialogue hold the expected answers.
@@ -52,7 +52,7 @@ def cases(folder: Path) -> list[tuple[str, str, str]]:
     return found
 
 
-def hurried(found: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+def make_hurried_cases(found: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
     """Return the first questions in lower case and without a question mark."""
     again = []
     for kind, prompt, answer in found:
@@ -62,7 +62,7 @@ def hurried(found: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
     return again
 
 
-def report(label: str, found: list[tuple[str, str, str]], generate: Generate) -> None:
+def print_report(label: str, found: list[tuple[str, str, str]], generate: Generate) -> None:
     """Print the share of right answers, and of thinking and later turns among them."""
     right: dict[str, list[bool]] = {}
     written = generate([prompt for _, prompt, _ in found])
@@ -167,7 +167,7 @@ def write_sfp8(source: Path, target: Path) -> None:
     reader.data.flush()
 
 
-def quantized(source: Path, target: Path, file_type: int) -> Path:
+def quantize_file(source: Path, target: Path, file_type: int) -> Path:
     """Return `target`, which llama.cpp has quantized from `source` with its default recipe."""
     import llama_cpp as ll
 
@@ -184,18 +184,18 @@ def measure_llama(source: Path, found: list[tuple[str, str, str]]) -> None:
 
     silence = ll.llama_log_callback(lambda *_: None)
     ll.llama_log_set(silence, None)
-    report("llama.cpp BF16", found, with_llama(source))
-    report("llama.cpp BF16, hurried", hurried(found), with_llama(source))
+    print_report("llama.cpp BF16", found, with_llama(source))
+    print_report("llama.cpp BF16, hurried", make_hurried_cases(found), with_llama(source))
     with tempfile.TemporaryDirectory() as folder:
         sfp8 = Path(folder, "sfp8.gguf")
         write_sfp8(source, sfp8)
-        report("llama.cpp SFP8", found, with_llama(sfp8))
+        print_report("llama.cpp SFP8", found, with_llama(sfp8))
         for name, file_type in (
             ("Q8_0", ll.LLAMA_FTYPE_MOSTLY_Q8_0),
             ("Q4_0", ll.LLAMA_FTYPE_MOSTLY_Q4_0),
         ):
-            made = quantized(source, Path(folder, f"{name}.gguf"), file_type)
-            report(f"llama.cpp {name}", found, with_llama(made))
+            made = quantize_file(source, Path(folder, f"{name}.gguf"), file_type)
+            print_report(f"llama.cpp {name}", found, with_llama(made))
 
 
 def main() -> None:
@@ -205,9 +205,9 @@ def main() -> None:
     options.add_argument("gguf", type=Path, nargs="?")
     options.add_argument("--folder", type=Path, default=FOLDER)
     arguments = options.parse_args()
-    found = cases(arguments.folder)
+    found = read_cases(arguments.folder)
     if arguments.engine == "transformers":
-        report("transformers BF16", found, with_transformers(arguments.folder))
+        print_report("transformers BF16", found, with_transformers(arguments.folder))
     else:
         measure_llama(arguments.gguf, found)
 

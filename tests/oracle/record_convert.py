@@ -34,7 +34,7 @@ TYPES = ("BF16", "F32")
 LONGEST_ARRAY = 64
 
 
-def convert(llama_cpp: Path, type_name: str, target: Path) -> None:
+def convert_tiny(llama_cpp: Path, type_name: str, target: Path) -> None:
     """Run llama.cpp's converter on the bundled checkpoint."""
     script = str(llama_cpp / "convert_hf_to_gguf.py")
     options = ["--outtype", type_name.lower(), "--outfile", str(target)]
@@ -86,7 +86,7 @@ def main() -> None:
         folder = arguments.keep or Path(scratch)
         for type_name in TYPES:
             target = folder / f"tiny-{type_name.lower()}.gguf"
-            convert(arguments.llama_cpp, type_name, target)
+            convert_tiny(arguments.llama_cpp, type_name, target)
             recorded[type_name] = contents_of(target)
     parts = []
     for type_name, contents in recorded.items():

@@ -53,7 +53,7 @@ MODEL = {
 }  # fmt: skip
 
 
-def drafter() -> Gemma4AssistantForCausalLM:
+def make_draft_model() -> Gemma4AssistantForCausalLM:
     """The network of tests/support/builders/draft_file.py as transformers builds it."""
     text = Gemma4TextConfig(
         vocab_size=N_VOCAB,
@@ -115,7 +115,7 @@ def drafter() -> Gemma4AssistantForCausalLM:
 
 
 @torch.no_grad()
-def guesses(model: Any, assistant: Any, tokens: list[int]) -> tuple[list[int], list[float]]:
+def draft_tokens(model: Any, assistant: Any, tokens: list[int]) -> tuple[list[int], list[float]]:
     """The guesses behind `tokens`, whose last one the model has not seen yet, and how clear each
     was.
     """
@@ -142,7 +142,7 @@ def guesses(model: Any, assistant: Any, tokens: list[int]) -> tuple[list[int], l
 def main() -> None:
     model = Gemma4ForConditionalGeneration.from_pretrained(TINY, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(TINY)
-    assistant = drafter()
+    assistant = make_draft_model()
     rows = [
         json.loads(line)["messages"] for line in (TINY / "corpus.jsonl").read_text().splitlines()
     ]
@@ -151,12 +151,12 @@ def main() -> None:
         question, answer = messages[0]["content"], messages[1]["content"]
         text = f"<bos><|turn>user\n{question}<turn|>\n<|turn>model\n{answer}"
         tokens = tokenizer(text, add_special_tokens=False)["input_ids"][: 24 + 3 * number]
-        found, margins = guesses(model, assistant, tokens)
+        found, margins = draft_tokens(model, assistant, tokens)
         cases.append({"tokens": tokens, "guesses": found, "margins": margins})
     # Beyond the sliding window: the network reads the last 128 positions in three of its four
     # layers.
     long = [2, *(300 + i * 37 % 400 for i in range(400))]
-    found, margins = guesses(model, assistant, long)
+    found, margins = draft_tokens(model, assistant, long)
     cases.append({"tokens": long, "guesses": found, "margins": margins})
     path = TESTS / "golden/tiny_draft.json"
     path.write_text("[\n" + ",\n".join(json.dumps(case) for case in cases) + "\n]\n")

@@ -31,7 +31,7 @@ _BUFFER = re.compile(r"CPU compute buffer size = +([0-9.]+) MiB")
 _WARMUP = re.compile(r"warmup with (image size|audio size) = (\d+)")
 
 
-def ask(text: Path, mmproj: Path) -> list[tuple[str, int, float]]:
+def plan_in_child(text: Path, mmproj: Path) -> list[tuple[str, int, float]]:
     """Return what was planned, its size and the MiB that mtmd logs; called in a child process."""
     c, media = load_llama(), load_mtmd()
     params = c.llama_model_default_params()
@@ -53,7 +53,7 @@ def ask(text: Path, mmproj: Path) -> list[tuple[str, int, float]]:
 def main() -> None:
     """Record every encoder, or answer for the files on the command line."""
     if len(sys.argv) > 2:
-        print(json.dumps(ask(Path(sys.argv[1]), Path(sys.argv[2]))))
+        print(json.dumps(plan_in_child(Path(sys.argv[1]), Path(sys.argv[2]))))
         return
     rows: list[Any] = []
     with tempfile.TemporaryDirectory() as folder:

@@ -47,7 +47,7 @@ TOKENS = {
 }  # fmt: skip
 
 
-def network() -> Gemma4ForConditionalGeneration:
+def make_network() -> Gemma4ForConditionalGeneration:
     """The bundled text network with random towers, in BF16 values."""
     config = json.loads((TINY / "config.json").read_text())
     torch.manual_seed(SEED)
@@ -61,7 +61,7 @@ def network() -> Gemma4ForConditionalGeneration:
     return model.to(torch.bfloat16)
 
 
-def convert(model: Gemma4ForConditionalGeneration, sources: Path, out: Path) -> None:
+def convert_network(model: Gemma4ForConditionalGeneration, sources: Path, out: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
@@ -83,8 +83,8 @@ def convert(model: Gemma4ForConditionalGeneration, sources: Path, out: Path) -> 
 
 
 def main() -> None:
-    model = network()
-    convert(model, Path(sys.argv[1]), TESTS / "golden/tiny_mmproj.gguf")
+    model = make_network()
+    convert_network(model, Path(sys.argv[1]), TESTS / "golden/tiny_mmproj.gguf")
     model = model.float().eval()
     image = Gemma4ImageProcessorPil(max_soft_tokens=70)(picture(480, 336), return_tensors="pt")
     waves = sound(16000)

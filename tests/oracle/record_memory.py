@@ -48,7 +48,7 @@ EXTRAS: tuple[dict[str, Any], ...] = (
 )
 
 
-def grid(n_ctx_train: int) -> list[dict[str, Any]]:
+def list_options(n_ctx_train: int) -> list[dict[str, Any]]:
     """Return the options of every cell."""
     cells: list[dict[str, Any]] = []
     for n_ctx, kind, ubatch, swa_full, flash in product(
@@ -70,7 +70,7 @@ def grid(n_ctx_train: int) -> list[dict[str, Any]]:
     return cells + [dict(extra) for extra in EXTRAS if extra["n_ctx"] <= n_ctx_train]
 
 
-def ask(path: Path, runs: list[dict[str, Any]]) -> dict[str, Any]:
+def plan_in_child(path: Path, runs: list[dict[str, Any]]) -> dict[str, Any]:
     """Return llama.cpp's answer, from a child process."""
     done = subprocess.run(
         [sys.executable, str(Path(__file__).with_name("memory_breakdown.py")), str(path)],
@@ -85,12 +85,12 @@ def ask(path: Path, runs: list[dict[str, Any]]) -> dict[str, Any]:
     return answer
 
 
-def record(model: str, folder: Path) -> dict[str, Any]:
+def record_model(model: str, folder: Path) -> dict[str, Any]:
     """Return the golden of one model."""
     shape = shapes.ALL[model]
     path = real_shapes.build(folder / f"{model}.gguf", model, shape, "q4_0")
-    runs = grid(shape.n_ctx_train)
-    answer = ask(path, runs)
+    runs = list_options(shape.n_ctx_train)
+    answer = plan_in_child(path, runs)
     rows = []
     for run, result in zip(runs, answer["runs"], strict=True):
         cpu = result["buffers"]["CPU"]
@@ -107,18 +107,18 @@ def record(model: str, folder: Path) -> dict[str, Any]:
     weights = {}
     for type_name in FILE_TYPES:
         path = real_shapes.build(folder / f"{model}.gguf", model, shape, type_name)
-        results = ask(path, [{"n_ctx": 256}, {"n_ctx": 256, "repack": False}])["runs"]
+        results = plan_in_child(path, [{"n_ctx": 256}, {"n_ctx": 256, "repack": False}])["runs"]
         weights[type_name] = [{k: b["model"] for k, b in r["buffers"].items()} for r in results]
     return {
         "library": answer["library"],
-        **features(),
+        **read_cpu_features(),
         "columns": ["options", "kv_bytes", "compute_bytes", "output_bytes", "[cells, layers]"],
         "rows": rows,
         "weights": weights,
     }
 
 
-def draft_grid(n_ctx_train: int) -> list[dict[str, Any]]:
+def list_draft_options(n_ctx_train: int) -> list[dict[str, Any]]:
     """Return the options of every cell of a drafter: contexts, cache types, its own batches."""
     cells: list[dict[str, Any]] = []
     contexts = (1024, 2048) if n_ctx_train < MODEST else (4096, 32768, n_ctx_train)
@@ -160,22 +160,28 @@ def record_drafts(folder: Path) -> dict[str, Any]:
                 folder / "b.gguf", target, shape, type_name, vocabulary=vocabulary
             )
             run = {"n_ctx": 256, "draft": str(draft)}
-            results = ask(beside, [run, {**run, "repack": False}])["runs"]
+            results = plan_in_child(beside, [run, {**run, "repack": False}])["runs"]
             sizes[type_name] = [
                 {k: b["model"] for k, b in r["draft"]["buffers"].items()} for r in results
             ]
         weights[model] = sizes
-        runs = draft_grid(target.n_ctx_train)
-        answer = ask(beside, [{**run, "draft": str(draft)} for run in runs])
+        runs = list_draft_options(target.n_ctx_train)
+        answer = plan_in_child(beside, [{**run, "draft": str(draft)} for run in runs])
         library = answer["library"]
         for run, result in zip(runs, answer["runs"], strict=True):
             cpu = result["draft"]["buffers"]["CPU"]
             rows.append([run, cpu["context"], cpu["compute"], model])
     columns = ["options", "kv_bytes", "compute_bytes", "model"]
-    return {"library": library, **features(), "columns": columns, "rows": rows, "weights": weights}
+    return {
+        "library": library,
+        **read_cpu_features(),
+        "columns": columns,
+        "rows": rows,
+        "weights": weights,
+    }
 
 
-def features() -> dict[str, Any]:
+def read_cpu_features() -> dict[str, Any]:
     """Return what of this CPU decides which weights are repacked."""
     return {
         "cpu_features": sorted(read_host().cpu_features & {"avx2", "avx512f", "asimddp", "i8mm"})
@@ -187,7 +193,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for model in sys.argv[1:] or [*shapes.ALL, "drafts"]:
             golden = (
-                record_drafts(Path(folder)) if model == "drafts" else record(model, Path(folder))
+                record_drafts(Path(folder))
+                if model == "drafts"
+                else record_model(model, Path(folder))
             )
             text = json.dumps(golden, separators=(",", ":")).replace('],[{"', '],\n[{"')
             (GOLDEN / f"memory_{model}.json").write_text(text + "\n")

@@ -108,7 +108,7 @@ class Rounding:
             weight.copy_(exact)
 
 
-def padded(batch: list[Sequence]) -> tuple[Tensor, Tensor]:
+def pad_batch(batch: list[Sequence]) -> tuple[Tensor, Tensor]:
     """Ids and labels of a batch as two arrays (sequences, longest length)."""
     length = max(len(sequence.ids) for sequence in batch)
     ids = [sequence.ids + [0] * (length - len(sequence.ids)) for sequence in batch]
@@ -125,7 +125,7 @@ def share_correct(model: Gemma4ForCausalLM, renderer: Renderer, rows: list[Row])
     with torch.no_grad():
         for row in rows:
             sequence = renderer.render(row["messages"], think=bool(row.get("think")))
-            ids, labels = padded([sequence])
+            ids, labels = pad_batch([sequence])
             best = model(input_ids=ids, use_cache=False).logits[0, :-1].argmax(-1)
             due = labels[0, 1:]
             correct += bool((best == due)[due != -100].all())
@@ -148,7 +148,9 @@ def rate_at(step: int, done: float) -> float:
     return PEAK_RATE * min((step + 1) / WARMUP_STEPS, 0.5 + 0.5 * math.cos(math.pi * done) + 0.01)
 
 
-def report(model: Gemma4ForCausalLM, renderer: Renderer, rows: list[Row], heading: str) -> None:
+def print_report(
+    model: Gemma4ForCausalLM, renderer: Renderer, rows: list[Row], heading: str
+) -> None:
     """Print the share of right answers with the weights as they are and as Q4_0."""
     exact = share_correct(model, renderer, rows)
     with Rounding(model):
@@ -156,7 +158,7 @@ def report(model: Gemma4ForCausalLM, renderer: Renderer, rows: list[Row], headin
     print(f"{heading}  correct {exact:.3f}  as Q4_0 {q4_0:.3f}", flush=True)
 
 
-def train(model: Gemma4ForCausalLM, renderer: Renderer, rows: list[Row], epochs: int) -> int:
+def train_model(model: Gemma4ForCausalLM, renderer: Renderer, rows: list[Row], epochs: int) -> int:
     """The number of steps taken; the model is trained in place."""
     rng = random.Random(SEED)
     optimizer = optimizer_for(model)
@@ -169,7 +171,7 @@ def train(model: Gemma4ForCausalLM, renderer: Renderer, rows: list[Row], epochs:
             done = (number + index / len(batches)) / epochs
             for group in optimizer.param_groups:
                 group["lr"] = rate_at(step, done)
-            ids, labels = padded(batch)
+            ids, labels = pad_batch(batch)
             rounds = done > ROUNDING_FROM and rng.random() < ROUNDING_SHARE
             with rounding if rounds else nullcontext():
                 loss = model(input_ids=ids, labels=labels, use_cache=False).loss
@@ -184,11 +186,11 @@ def train(model: Gemma4ForCausalLM, renderer: Renderer, rows: list[Row], epochs:
             heading = (
                 f"epoch {number + 1}  step {step}  {spent:.0f} s  loss {total / len(batches):.4f}"
             )
-            report(model, renderer, rows, heading)
+            print_report(model, renderer, rows, heading)
     return step
 
 
-def save(model: Gemma4ForCausalLM, folder: Path) -> int:
+def save_checkpoint(model: Gemma4ForCausalLM, folder: Path) -> int:
     """Bytes of the BF16 checkpoint written, with the tensor names of google/gemma-4-E2B-it."""
     tensors = {
         name.replace("model.", "model.language_model.", 1): weight.detach()
@@ -213,8 +215,8 @@ def main() -> None:
     renderer = Renderer(write_tokenizer(all_texts(rows), arguments.folder))
     model = new_model(arguments.folder)
     started = time.monotonic()
-    steps = train(model, renderer, rows, arguments.epochs)
-    size = save(model, arguments.folder)
+    steps = train_model(model, renderer, rows, arguments.epochs)
+    size = save_checkpoint(model, arguments.folder)
     print(f"seed {SEED}, {steps} steps, {time.monotonic() - started:.0f} s, {size} bytes")
 
 
