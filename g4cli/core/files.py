@@ -108,7 +108,7 @@ def atomic_file(
     On any exception, Ctrl-C included, the temporary file is removed and an old `path` stays as it
     was; after a kill -9 the next writer of the same `path` removes it. `mode`: the permissions of
     the file, by default those that the umask leaves; 0o600 at no moment shows it to others, and
-    folders made for it are 0o700. Raises UsageError if `path` cannot be a regular file of ours,
+    folders made for it are 0o700. Raises UsageError if `path` cannot be a regular file,
     NoSpace if the disk is, or becomes, full; other exceptions of the block pass unchanged.
     """
     temporary, descriptor = _temporary_for(path, expected_bytes, mode)
@@ -146,7 +146,7 @@ def _temporary_for(path: Path, expected_bytes: int, mode: int | None) -> tuple[P
         make_folder(path.parent, private=mode is not None and not mode & 0o077)
         if expected_bytes:
             require_space(path.parent, expected_bytes)
-        # The longest name a folder takes is 255 bytes; ours adds 20.
+        # File names have at most 255 bytes; the prefix and suffix here add 20.
         stem = os.fsencode(path.name)[:200].decode("utf-8", "ignore")
         _remove_stale(path.parent, stem)
         descriptor, name = tempfile.mkstemp(

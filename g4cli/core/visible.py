@@ -23,7 +23,7 @@ _BYTES: Final = range(0xDC80, 0xDD00)
 _SHORT: Final = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
 
 # Unicode's Default_Ignorable_Code_Point (DerivedCoreProperties 16.0) and all of its category Cf
-# that has no glyph, but for the joiners and the variation selectors of the Basic Multilingual
+# that has no glyph, except the joiners and the variation selectors of the Basic Multilingual
 # Plane: see below.
 _INVISIBLE: Final = (
     "\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u2028-\u202e"

@@ -1,6 +1,6 @@
 """Download files from the Hugging Face Hub and verify them. The only user of huggingface_hub.
 
-    client.py        Hub: token, endpoint, listing, metadata; its exceptions become ours
+    client.py        Hub: token, endpoint, listing, metadata; its exceptions become G4Error
     bounds.py        limits on what the hub may answer to the listing and metadata requests
     address.py       hf:OWNER/REPO[/FILE][:TYPE][@REVISION]
     listing.py       which file of a repository is which type (no I/O)

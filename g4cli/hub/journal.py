@@ -14,7 +14,7 @@ middle, and all that follows it, is ignored. What was not yet recorded is lost: 
 journal may have reached the disk before them. So every 512 MiB the data are flushed with fsync, and
 then the list of ranges that the flush covers is appended between the lines "restart" and "sync".
 The first line of the journal holds the boot id of the machine. If it differs from the present one,
-the machine was restarted, and only ranges between "restart" and "sync" are believed.
+the machine was restarted, and only ranges between "restart" and "sync" are trusted.
 
 The name of both files holds the first digits of the expected hash: a new version of the file on the
 hub starts a new partial file, and never continues the old one. Neither is opened through a link.

@@ -271,7 +271,7 @@ def required_cover(period: int, *, is_grid: bool = False) -> int:
 
     `period` is in tokens. One or two tokens for ever is what a broken file generates, so these stop
     first. `is_grid` says that the unit has few different tokens, as a row of a matrix of zeros or
-    of a blank table, which people ask for.
+    of a blank table, which users ask for.
     """
     if period <= 2:
         return 250

@@ -39,7 +39,7 @@ _FEW_PHRASES: Final = ((768, 10), (1024, 25))
 _PHRASE_GRAM: Final = 8
 _PHRASE_DIGITS: Final = 0.35  # highest share of digits: an array of bytes has no new 8-grams either
 _PHRASE_LAG: Final = 384  # an 8-gram is new if it has not occurred within so many tokens
-_MAX_NEW_GRAMS: Final = 300  # of 768 4-grams; text with more of them is no loop of phrases
+_MAX_NEW_GRAMS: Final = 300  # of 768 4-grams; text with more of them is not such a loop
 
 _COUNTER_COVER: Final = 896
 _BARE_COVER: Final = 2048  # for numbers with nothing but a separator between them

@@ -52,7 +52,7 @@ class RecipeCoder:
     def plan_tensors(
         self, keys: Mapping[str, Value], specs: Sequence[TensorSpec]
     ) -> tuple[Mapping[str, Value], Sequence[TensorSpec]]:
-        """Return the keys and tensors as `g4 quantize` would write them, but for the source's hash.
+        """Return the keys and tensors as `g4 quantize` writes them, without the source's hash.
 
         The checkpoint is read once, while it is converted: its hash is not known when the header is
         written.
