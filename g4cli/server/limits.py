@@ -9,6 +9,8 @@ from g4cli.core.units import MIB
 MAX_BODY_BYTES: Final = 64 * MIB
 """Default of --max-body: a few photos or ten minutes of speech as base64."""
 MAX_HEADER_BYTES: Final = 64 * 1024
+MAX_TOKENS: Final = 1 << 24
+"""Of max_tokens and other numbers of tokens: beyond any context."""
 MAX_MESSAGES: Final = 8192
 MAX_STOP_STRINGS: Final = 16
 MAX_STOP_CHARACTERS: Final = 1024

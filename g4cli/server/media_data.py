@@ -5,11 +5,16 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from typing import Final, Literal
+from collections.abc import Callable
+from typing import Final, Literal, TypeAlias
 
 from g4cli.core.errors import BadField, BadMedia
 from g4cli.operations.serving.media_files import MediaFiles
 from g4cli.prompt.messages import Media
+from g4cli.server.limits import MAX_MEDIA
+
+SaveMedia: TypeAlias = Callable[[Literal["image", "audio"], str, str], Media]
+"""(kind, base64, field of the request) -> a file with the data. Raises BadField."""
 
 # RFC 2397; parameters such as ;charset=... may stand before ;base64.
 _DATA_URI: Final = re.compile(r"data:(?:[\w.+-]+/[\w.+-]+)?(?:;[\w.+-]+=[^;,]*)*;base64,", re.A)
@@ -36,3 +41,17 @@ def store_base64(
         return files.store(kind, data)
     except BadMedia as err:
         raise BadField(field, err.message) from None
+
+
+def limit_media(files: MediaFiles) -> SaveMedia:
+    """Return `store_base64` for one request: it raises BadField too after MAX_MEDIA calls."""
+    n_media = 0
+
+    def save(kind: Literal["image", "audio"], text: str, field: str) -> Media:
+        nonlocal n_media
+        n_media += 1
+        if n_media > MAX_MEDIA:
+            raise BadField(field, f"a request has at most {MAX_MEDIA} images and sounds")
+        return store_base64(files, kind, text, field)
+
+    return save

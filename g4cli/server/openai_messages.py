@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from g4cli.core.errors import BadField, UsageError
+from g4cli.core.errors import BadField
 from g4cli.operations.serving.media_files import MediaFiles
 from g4cli.operations.serving.requests import Thinking, ToolChoice, TurnRequest
 from g4cli.prompt.messages import Media, Message, ToolCall
-from g4cli.prompt.tools import declare_tool
 from g4cli.runtime.engine.options import TokenBias
-from g4cli.server.limits import MAX_MEDIA, MAX_SCHEMA_BYTES, MAX_TOOL_BYTES
+from g4cli.server.declarations import choose_tools, declare_tools, encode_schema
+from g4cli.server.limits import MAX_MEDIA
 from g4cli.server.media_data import store_base64, store_data_uri
 from g4cli.server.openai_request import (
     AssistantMessage,
@@ -135,24 +135,10 @@ def convert_messages(messages: Sequence[WireMessage], files: MediaFiles) -> list
 
 def convert_tools(tools: Sequence[Tool]) -> tuple[Mapping[str, Any], ...]:
     """Return tools as `g4cli.prompt.tools` takes them. Raises BadField."""
-    found = []
-    names: set[str] = set()
-    size = 0
-    for index, tool in enumerate(tools):
-        function = tool.function.model_dump(exclude_none=True, exclude={"strict"})
-        try:
-            size += len(json.dumps(function))
-            declare_tool({"type": "function", "function": function})
-        except (UsageError, AttributeError, TypeError, ValueError) as err:
-            said = err.message if isinstance(err, UsageError) else "this is no JSON schema"
-            raise BadField(f"tools.{index}.function", said) from None
-        if tool.function.name in names:
-            raise BadField(f"tools.{index}.function.name", "two tools have this name")
-        names.add(tool.function.name)
-        found.append({"type": "function", "function": function})
-    if size > MAX_TOOL_BYTES:
-        raise BadField("tools", f"they have {size:,} bytes; at most {MAX_TOOL_BYTES:,}")
-    return tuple(found)
+    return declare_tools(
+        (f"tools.{index}.function", tool.function.model_dump(exclude_none=True, exclude={"strict"}))
+        for index, tool in enumerate(tools)
+    )
 
 
 def parse_arguments(text: str, field: str) -> Mapping[str, Any]:
@@ -220,15 +206,9 @@ def _choose_thinking(body: ChatBody) -> Thinking:
 
 def _choose_tools(body: ChatBody, tools: Sequence[Mapping[str, Any]]) -> ToolChoice:
     choice = body.tool_choice
-    if choice is None or choice == "auto":
-        return ToolChoice()
-    if choice == "none":
-        return ToolChoice("none")
-    name = choice.function.name if isinstance(choice, NamedToolChoice) else ""
-    names = [tool["function"]["name"] for tool in tools]
-    if not names or (name and name not in names):
-        raise BadField("tool_choice", f"no such tool is among tools: {name or 'there are none'}")
-    return ToolChoice("required", name)
+    if isinstance(choice, NamedToolChoice):
+        return choose_tools("required", choice.function.name, tools)
+    return choose_tools(choice or "auto", "", tools)
 
 
 def _choose_grammar(body: ChatBody) -> tuple[str, str]:
@@ -239,10 +219,7 @@ def _choose_grammar(body: ChatBody) -> tuple[str, str]:
         value = form.json_schema.schema_
     elif isinstance(form, JsonObjectFormat):
         value = form.schema_ or {"type": "object"}
-    schema = "" if value is None else json.dumps(value)
-    if len(schema) > MAX_SCHEMA_BYTES:
-        what = f"the schema has {len(schema):,} bytes; at most {MAX_SCHEMA_BYTES:,}"
-        raise BadField("response_format", what)
+    schema = "" if value is None else encode_schema(value, "response_format")
     if schema and body.grammar:
         raise BadField("grammar", "response_format says what the answer is already")
     return schema, body.grammar or ""

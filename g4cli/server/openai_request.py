@@ -15,7 +15,7 @@ These are accepted and change nothing, because a local model has nothing that th
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, JsonValue
 
@@ -26,12 +26,12 @@ from g4cli.server.limits import (
     MAX_MESSAGES,
     MAX_STOP_CHARACTERS,
     MAX_STOP_STRINGS,
+    MAX_TOKENS,
     MAX_TOOLS,
     MAX_TOP_LOGPROBS,
 )
 from g4cli.server.wire_model import RequestBody, WireModel
 
-MAX_TOKENS: Final = 1 << 24
 _Stop: TypeAlias = Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARACTERS)]
 Effort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
 

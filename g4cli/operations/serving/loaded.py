@@ -77,6 +77,12 @@ class LoadedModel:
         """Return the tokens of context that one request may have."""
         return self.engine.loaded.n_ctx
 
+    @property
+    def memory_bytes(self) -> int:
+        """Return what llama.cpp reports for weights, KV cache and compute buffers together."""
+        loaded = self.engine.loaded
+        return loaded.size_bytes + loaded.kv_bytes + loaded.compute_bytes
+
     async def make_prompt(self, request: TurnRequest) -> tuple[int, ...]:
         """Return the tokens of the prompt of `request`, images and sounds encoded.
 
@@ -118,7 +124,7 @@ class LoadedModel:
         options = TurnOptions(
             max_tokens=request.max_tokens or self.defaults.max_tokens,
             stop_on_loop=request.stop_on_loop and self.defaults.stop_on_loop,
-            thought_tokens=THOUGHT_TOKENS[request.thinking],
+            thought_tokens=request.thought_tokens or THOUGHT_TOKENS[request.thinking],
             stop=request.stop,
             n_probs=request.n_probs,
             max_calls=0 if request.parallel_tool_calls else 1,

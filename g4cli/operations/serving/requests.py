@@ -34,6 +34,7 @@ class TurnRequest:
     from the options of the server, then from the model file. `max_tokens` 0: until the context is
     full. `json_schema` (JSON) or `grammar` (GBNF) restrict the answer, not the thought before it.
     `n_probs`: tokens are told with their log-probability and this many alternatives; None: not.
+    `thought_tokens`: the most tokens of a thought; 0: as many as `thinking` says.
     `continue_last`: the last message is the assistant's and is to be continued.
     """
 
@@ -44,6 +45,7 @@ class TurnRequest:
     tool_choice: ToolChoice = ToolChoice()
     parallel_tool_calls: bool = True
     thinking: Thinking = "off"
+    thought_tokens: int = 0
     continue_last: bool = False
     sampling: Mapping[str, Any] = field(default_factory=dict)
     stop: tuple[str, ...] = ()

@@ -20,10 +20,11 @@ from g4cli.prompt.messages import Media, Part
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A model as clients see it. Bytes are those of its file; times are in Unix seconds.
+    """A model as clients see it. `nbytes` are those of its file; times are in Unix seconds.
 
-    `modalities` is among "text", "image" and "audio". `n_ctx` and `n_slots` are 0 and `loaded_at`
-    is 0 while it is not loaded; `unload_at` is 0 if it stays.
+    `modalities` is among "text", "image" and "audio". While it is not loaded, `n_ctx`, `n_slots`,
+    `loaded_at` and `memory_bytes` (weights, KV cache, compute buffers) are 0; `unload_at` is 0 if
+    it stays.
     """
 
     name: str
@@ -40,6 +41,7 @@ class ServedModel:
     n_slots: int = 0
     loaded_at: int = 0
     unload_at: int = 0
+    memory_bytes: int = 0
 
 
 class Service:
@@ -157,4 +159,5 @@ class Service:
             n_slots=model.n_slots if model else 0,
             loaded_at=int(model.loaded_at) if model else 0,
             unload_at=int(time.time() + left) if left is not None else 0,
+            memory_bytes=model.memory_bytes if model else 0,
         )

@@ -1,0 +1,138 @@
+"""Anthropic's Messages API: POST /v1/messages and /v1/messages/count_tokens.
+
+Source: https://docs.anthropic.com/en/api/messages-streaming and the types of the `anthropic`
+package 2.14. `anthropic_request` has the other direction.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any, Final
+from uuid import uuid4
+
+from g4cli.chat import Finished, PromptRead, Reply, TurnEvent
+from g4cli.prompt.messages import ToolCall
+from g4cli.prompt.reply import AnswerText, CallMade, ThoughtText
+
+# Clients send thoughts back with their signature, and do not look into it.
+_SIGNATURE: Final = "g4"
+
+
+class MessageStream:
+    """The events of one message, in the order that Anthropic's clients expect.
+
+    message_start, then for each block content_block_start, content_block_delta and
+    content_block_stop, at last message_delta and message_stop.
+    """
+
+    def __init__(self, model: str, *, omit_thoughts: bool = False) -> None:
+        """`omit_thoughts`: blocks of thoughts come without their text (`display`: "omitted")."""
+        self._omit_thoughts = omit_thoughts
+        self._open_type = ""
+        self._texts: list[str] = []
+        self.message: dict[str, Any] = {
+            "id": f"msg_{uuid4().hex}",
+            "type": "message",
+            "role": "assistant",
+            "model": model,
+            "content": [],
+            "stop_reason": None,
+            "stop_sequence": None,
+            "usage": {"input_tokens": 0, "cache_read_input_tokens": 0, "output_tokens": 0},
+        }
+
+    def convert(self, event: TurnEvent) -> Iterator[dict[str, Any]]:
+        """Yield what a client is told of `event`; the name of each is its `type`.
+
+        `message` holds all that was told so far: after Finished it is the answer to a client that
+        does not want a stream.
+        """
+        if isinstance(event, PromptRead):
+            self.message["usage"] |= {
+                "input_tokens": event.prompt_tokens - event.reused,
+                "cache_read_input_tokens": event.reused,
+            }
+            usage = dict(self.message["usage"])
+            yield {
+                "type": "message_start",
+                "message": {**self.message, "content": [], "usage": usage},
+            }
+        elif isinstance(event, AnswerText):
+            yield from self._open({"type": "text", "text": ""})
+            yield self._tell("text_delta", "text", event.text)
+        elif isinstance(event, ThoughtText):
+            yield from self._open({"type": "thinking", "thinking": "", "signature": ""})
+            if not self._omit_thoughts:
+                yield self._tell("thinking_delta", "thinking", event.text)
+        elif isinstance(event, CallMade):
+            yield from self._close()
+            yield from self._tell_call(event.call)
+        elif isinstance(event, Finished):
+            yield from self._close()
+            yield from self._tell_end(event.reply)
+
+    def _open(self, empty: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Begin a block like `empty` unless one of its type is open."""
+        if self._open_type == empty["type"]:
+            return
+        yield from self._close()
+        self._open_type = empty["type"]
+        index = len(self.message["content"])
+        self.message["content"].append(empty)
+        yield {"type": "content_block_start", "index": index, "content_block": dict(empty)}
+
+    def _tell(self, delta_type: str, key: str, text: str) -> dict[str, Any]:
+        self._texts.append(text)
+        return self._delta({"type": delta_type, key: text})
+
+    def _delta(self, delta: Mapping[str, Any]) -> dict[str, Any]:
+        index = len(self.message["content"]) - 1
+        return {"type": "content_block_delta", "index": index, "delta": delta}
+
+    def _tell_call(self, call: ToolCall) -> Iterator[dict[str, Any]]:
+        block = {"type": "tool_use", "id": f"toolu_{uuid4().hex}", "name": call.name, "input": {}}
+        yield from self._open(block)
+        self.message["content"][-1] = {**block, "input": dict(call.arguments)}
+        text = json.dumps(call.arguments, ensure_ascii=False)
+        yield self._delta({"type": "input_json_delta", "partial_json": text})
+        yield from self._close()
+
+    def _close(self) -> Iterator[dict[str, Any]]:
+        """End the block that is open, if one is."""
+        if not self._open_type:
+            return
+        block = self.message["content"][-1]
+        if self._open_type == "thinking":
+            block["thinking"], block["signature"] = "".join(self._texts), _SIGNATURE
+            yield self._delta({"type": "signature_delta", "signature": _SIGNATURE})
+        elif self._open_type == "text":
+            block["text"] = "".join(self._texts)
+        self._open_type, self._texts = "", []
+        yield {"type": "content_block_stop", "index": len(self.message["content"]) - 1}
+
+    def _tell_end(self, reply: Reply) -> Iterator[dict[str, Any]]:
+        delta = {"stop_reason": _stop_reason(reply), "stop_sequence": reply.stop_string or None}
+        self.message |= delta
+        self.message["usage"]["output_tokens"] = reply.completion_tokens
+        event: dict[str, Any] = {
+            "type": "message_delta",
+            "delta": delta,
+            "usage": dict(self.message["usage"]),
+        }
+        if reply.loop is not None:
+            loop = {"loop": asdict(reply.loop)}
+            event["g4"] = self.message["g4"] = loop
+        yield event
+        yield {"type": "message_stop"}
+
+
+def _stop_reason(reply: Reply) -> str:
+    if reply.tool_calls:
+        return "tool_use"
+    if reply.stop_string:
+        return "stop_sequence"
+    if reply.context_full:
+        return "model_context_window_exceeded"
+    return "max_tokens" if reply.finish_reason == "length" else "end_turn"

@@ -1,0 +1,91 @@
+"""POST /v1/messages and /v1/messages/count_tokens: Anthropic's form of a conversation."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from g4cli.chat import Finished
+from g4cli.core.errors import Interrupted
+from g4cli.operations.serving.loaded import Turn
+from g4cli.server.anthropic_answer import MessageStream
+from g4cli.server.anthropic_request import (
+    CountRequest,
+    MessagesRequest,
+    omits_thoughts,
+    read_request,
+)
+from g4cli.server.errors import explain_error
+from g4cli.server.media_data import limit_media
+from g4cli.server.streaming import (
+    encode_json,
+    start_first_turn,
+    stream_events,
+    wait_for_result,
+)
+from g4cli.server.wire_model import ServiceParam
+
+router = APIRouter(tags=["messages"])
+_LOG = logging.getLogger("g4.serve")
+
+
+@router.post("/v1/messages", response_model=None)
+async def create_message(
+    body: MessagesRequest, request: Request, service: ServiceParam
+) -> Response:
+    """Answer the last message of a conversation: as one JSON object, or as a stream of events."""
+    asked = await asyncio.to_thread(read_request, body, limit_media(service.media))
+    turns = AsyncExitStack()
+    turn = await start_first_turn(request, service, asked, turns)
+    message = MessageStream(turn.model.name, omit_thoughts=omits_thoughts(body))
+    if body.stream:
+        return stream_events(_write_events(turn, message), turns)
+    async with turns:
+        whole = await wait_for_result(request, _collect_message(turn, message))
+    return Response(encode_json(whole), media_type="application/json")
+
+
+@router.post("/v1/messages/count_tokens", response_model=None)
+async def count_tokens(body: CountRequest, service: ServiceParam) -> dict[str, int]:
+    """Return how many tokens the prompt of a message would have."""
+    asked = await asyncio.to_thread(read_request, body, limit_media(service.media))
+    return {"input_tokens": await service.count_tokens(asked)}
+
+
+async def _collect_message(turn: Turn, message: MessageStream) -> dict[str, Any]:
+    async for event in turn:
+        _check_finished(event)
+        for _ in message.convert(event):
+            pass
+    return message.message
+
+
+async def _write_events(turn: Turn, message: MessageStream) -> AsyncIterator[str]:
+    """Yield the events of an answer; an error that comes later is the last one."""
+    try:
+        async for event in turn:
+            _check_finished(event)
+            for wire in message.convert(event):
+                yield _write_event(wire)
+    except Exception as err:
+        problem = explain_error(err)
+        if problem.code == "error":
+            _LOG.error("a bug in g4 at POST /v1/messages", exc_info=err)
+        yield _write_event(problem.as_body("/v1/messages"))
+
+
+def _check_finished(event: object) -> None:
+    """Raise Interrupted if `event` ends an answer that was stopped."""
+    if isinstance(event, Finished) and event.reply.finish_reason == "interrupted":
+        raise Interrupted("the answer was stopped")
+
+
+def _write_event(wire: dict[str, Any]) -> str:
+    return f"event: {wire['type']}\ndata: {encode_json(wire)}\n\n"

@@ -1,0 +1,64 @@
+"""Tools and JSON schemas that a request declares, within their limits, in whatever wire format."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+from g4cli.core.errors import BadField, UsageError
+from g4cli.operations.serving.requests import ToolChoice
+from g4cli.prompt.tools import declare_tool
+from g4cli.server.limits import MAX_SCHEMA_BYTES, MAX_TOOL_BYTES
+
+
+def declare_tools(
+    functions: Iterable[tuple[str, Mapping[str, Any]]],
+) -> tuple[Mapping[str, Any], ...]:
+    """Return tools as `g4cli.prompt.tools` takes them.
+
+    `functions`: the field of the request where each stands, and its name, description and
+    parameters. Raises BadField with that field, or with "tools" if they are too large together.
+    """
+    tools: list[Mapping[str, Any]] = []
+    names: set[str] = set()
+    nbytes = 0
+    for field, function in functions:
+        tool = {"type": "function", "function": dict(function)}
+        try:
+            nbytes += len(json.dumps(function))
+            declare_tool(tool)
+        except (UsageError, AttributeError, TypeError, ValueError) as err:
+            reason = err.message if isinstance(err, UsageError) else "this is not a JSON schema"
+            raise BadField(field, reason) from None
+        if function["name"] in names:
+            raise BadField(f"{field}.name", "two tools have this name")
+        names.add(function["name"])
+        tools.append(tool)
+    if nbytes > MAX_TOOL_BYTES:
+        raise BadField("tools", f"they have {nbytes:,} bytes; at most {MAX_TOOL_BYTES:,}")
+    return tuple(tools)
+
+
+def choose_tools(
+    mode: Literal["auto", "none", "required"], name: str, tools: Sequence[Mapping[str, Any]]
+) -> ToolChoice:
+    """Return the choice of `tools`; `name`: the only one that must be called, or "".
+
+    Raises BadField if there is no such tool.
+    """
+    if mode != "required":
+        return ToolChoice(mode)
+    names = [tool["function"]["name"] for tool in tools]
+    if not names or (name and name not in names):
+        raise BadField("tool_choice", f"no such tool is among tools: {name or 'there are none'}")
+    return ToolChoice("required", name)
+
+
+def encode_schema(schema: Mapping[str, Any], field: str) -> str:
+    """Return a JSON schema as text. Raises BadField if it is too large."""
+    text = json.dumps(schema)
+    if len(text) > MAX_SCHEMA_BYTES:
+        what = f"the schema has {len(text):,} bytes; at most {MAX_SCHEMA_BYTES:,}"
+        raise BadField(field, what)
+    return text

@@ -1,0 +1,173 @@
+"""Ollama's API: /api/version, /api/tags, /api/show, /api/ps, /api/chat and /api/generate.
+
+Source: docs/api.md and api/types.go of ollama/ollama. Durations are in nanoseconds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from datetime import datetime, timezone
+from typing import Any, Final, Literal
+from uuid import uuid4
+
+from g4cli.chat import Finished, Reply, TurnEvent
+from g4cli.operations.serving.service import ServedModel
+from g4cli.prompt.messages import ToolCall
+from g4cli.prompt.reply import AnswerText, CallMade, SampledToken, ThoughtText, TokenProbability
+
+API_VERSION: Final = "0.13.0"
+"""The version of Ollama whose API this is; editors refuse older ones."""
+_NEVER: Final = datetime(2318, 1, 1, tzinfo=timezone.utc)  # as Ollama says "for ever"
+
+
+class OllamaStream:
+    """The JSON objects of one answer. `kind` says in which of two forms the text comes."""
+
+    def __init__(self, kind: Literal["chat", "generate"], model: str, load_s: float = 0.0) -> None:
+        """`load_s`: the seconds that the request waited for the model to be loaded."""
+        self._kind, self._model, self._load_s = kind, model, load_s
+        self._started = time.perf_counter() - load_s
+        self._calls: list[dict[str, Any]] = []
+        self._logprobs: list[dict[str, Any]] = []
+
+    def convert(self, event: TurnEvent) -> Iterator[dict[str, Any]]:
+        """Yield what a client is told of `event`."""
+        if isinstance(event, AnswerText):
+            yield self._piece(content=event.text, tokens=event.tokens)
+        elif isinstance(event, ThoughtText):
+            yield self._piece(thinking=event.text, tokens=event.tokens)
+        elif isinstance(event, CallMade):
+            self._calls.append(_call_object(event.call, len(self._calls)))
+            yield self._piece(calls=self._calls[-1:])
+        elif isinstance(event, Finished):
+            yield self._piece() | self._end_fields(event.reply)
+
+    def gather(self, reply: Reply) -> dict[str, Any]:
+        """Return the whole answer as one object, after its events were converted."""
+        whole = self._piece(content=reply.text, thinking=reply.thought, calls=self._calls)
+        logprobs = {"logprobs": self._logprobs} if self._logprobs else {}
+        return whole | self._end_fields(reply) | logprobs
+
+    def _piece(
+        self,
+        *,
+        content: str = "",
+        thinking: str = "",
+        calls: Sequence[dict[str, Any]] = (),
+        tokens: Sequence[SampledToken] = (),
+    ) -> dict[str, Any]:
+        piece: dict[str, Any] = {"model": self._model, "created_at": format_time(time.time())}
+        extra: dict[str, Any] = {"thinking": thinking} if thinking else {}
+        if calls:
+            extra["tool_calls"] = list(calls)
+        if self._kind == "chat":
+            piece["message"] = {"role": "assistant", "content": content, **extra}
+        else:
+            piece |= {"response": content, **extra}
+        piece["done"] = False
+        if tokens:
+            piece["logprobs"] = [_logprob_object(token) for token in tokens]
+            self._logprobs += piece["logprobs"]
+        return piece
+
+    def _end_fields(self, reply: Reply) -> dict[str, Any]:
+        fields: dict[str, Any] = {
+            "done": True,
+            "done_reason": "length" if reply.finish_reason == "length" else "stop",
+            "total_duration": _nanoseconds(time.perf_counter() - self._started),
+            "load_duration": _nanoseconds(self._load_s),
+            "prompt_eval_count": reply.prompt_tokens,
+            "prompt_eval_duration": _nanoseconds(reply.prompt_s),
+            "eval_count": reply.completion_tokens,
+            "eval_duration": _nanoseconds(reply.decode_s),
+        }
+        if reply.loop is not None:
+            fields["g4"] = {"loop": asdict(reply.loop)}
+        return fields
+
+
+def loaded_answer(
+    kind: Literal["chat", "generate"], model: str, reason: Literal["load", "unload"]
+) -> dict[str, Any]:
+    """Return the answer to a request without a prompt, which loads or unloads the model."""
+    text: dict[str, Any] = {"response": ""}
+    if kind == "chat":
+        text = {"message": {"role": "assistant", "content": ""}}
+    head = {"model": model, "created_at": format_time(time.time())}
+    return {**head, **text, "done": True, "done_reason": reason}
+
+
+def tag_object(model: ServedModel) -> dict[str, Any]:
+    """Return a model as /api/tags lists it."""
+    return {
+        "name": model.name,
+        "model": model.name,
+        "modified_at": format_time(model.created),
+        "size": model.nbytes,
+        "digest": model.sha256,
+        "details": details_object(model),
+        "capabilities": capabilities_of(model),
+    }
+
+
+def process_object(model: ServedModel) -> dict[str, Any]:
+    """Return a loaded model as /api/ps lists it."""
+    expires = format_time(model.unload_at) if model.unload_at else _NEVER.isoformat()
+    return {
+        "name": model.name,
+        "model": model.name,
+        "size": model.memory_bytes,
+        "digest": model.sha256,
+        "details": details_object(model),
+        "expires_at": expires,
+        "size_vram": 0,
+        "context_length": model.n_ctx,
+    }
+
+
+def details_object(model: ServedModel) -> dict[str, Any]:
+    """Return the `details` of a model."""
+    size = (
+        f"{model.n_params / 1e9:.1f}B" if model.n_params >= 1e8 else f"{model.n_params / 1e6:.2f}M"
+    )
+    return {
+        "parent_model": "",
+        "format": "gguf",
+        "family": "gemma4",
+        "families": ["gemma4"],
+        "parameter_size": size if model.n_params else "",
+        "quantization_level": model.type.upper(),
+        "context_length": model.n_ctx or model.n_ctx_train,
+    }
+
+
+def capabilities_of(model: ServedModel) -> list[str]:
+    """Return what a model can do, by Ollama's names (types/model/capability.go)."""
+    media = [("image", "vision"), ("audio", "audio")]
+    found = [name for modality, name in media if modality in model.modalities]
+    return ["completion", "tools", "thinking", *found]
+
+
+def format_time(seconds: float) -> str:
+    """Return a time of the Unix clock as RFC 3339 has it."""
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat()
+
+
+def _nanoseconds(seconds: float) -> int:
+    return round(seconds * 1e9)
+
+
+def _call_object(call: ToolCall, index: int) -> dict[str, Any]:
+    function = {"index": index, "name": call.name, "arguments": dict(call.arguments)}
+    return {"id": f"call_{uuid4().hex}", "function": function}
+
+
+def _logprob_object(token: SampledToken) -> dict[str, Any]:
+    return _token_object(token) | {"top_logprobs": [_token_object(other) for other in token.top]}
+
+
+def _token_object(token: SampledToken | TokenProbability) -> dict[str, Any]:
+    text = token.piece.decode("utf-8", "replace")
+    return {"token": text, "logprob": token.logprob, "bytes": list(token.piece)}

@@ -1,0 +1,255 @@
+"""The bodies of Ollama's /api/chat and /api/generate, and the TurnRequest that they ask for.
+
+Source: docs/api.md and api/types.go of ollama/ollama; the `ollama` package 0.6.
+
+Ollama itself ignores options that it does not know. Here an option is obeyed or refused by its
+name. Refused are those that are decided when the server starts (`num_ctx` beyond the context that
+it gives, `num_gpu`, `num_thread`), samplers that g4 does not have, and whatever would let a prompt
+be cut without a word (`truncate`, `shift`, `num_keep`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Annotated, Any, Final, Literal, TypeAlias
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from g4cli.core.errors import BadField
+from g4cli.operations.serving.requests import Thinking, TurnRequest
+from g4cli.prompt.messages import Media, Message, ToolCall
+
+SaveMedia: TypeAlias = Callable[[str, str, str], Media]
+"""("image" or "audio", base64 text, field) -> a file that holds it. Raises BadField or BadMedia."""
+
+_UNITS_S: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
+# Options of llama.cpp's context and of the sampler chain: what `Sampling` calls them.
+_SAMPLING: Final = {
+    "temperature": "temp",
+    "top_p": "top_p",
+    "top_k": "top_k",
+    "min_p": "min_p",
+    "seed": "seed",
+    "repeat_penalty": "repeat_penalty",
+    "repeat_last_n": "repeat_last_n",
+    "presence_penalty": "presence_penalty",
+    "frequency_penalty": "frequency_penalty",
+}
+_JSON_OBJECT: Final = '{"type": "object"}'
+
+
+def read_duration(value: object) -> float:
+    """Return a duration in seconds, below 0 for "for ever": a number of seconds, or Go's "1h30m".
+
+    Raises ValueError.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, str):
+        sign, text = (-1.0, value[1:]) if value.startswith("-") else (1.0, value)
+        pieces = _DURATION.findall(text)
+        if text == "0":
+            return 0.0
+        if pieces and "".join(number + unit for number, unit in pieces) == text:
+            return sign * sum(float(number) * _UNITS_S[unit] for number, unit in pieces)
+    raise ValueError('a duration is a number of seconds or a text such as "5m"')
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Options(_Body):
+    """What may stand in `options`. Literal values are those that change nothing."""
+
+    seed: int | None = Field(default=None, ge=-1, le=0xFFFFFFFF)
+    num_predict: int | None = Field(default=None, ge=-2)
+    num_ctx: int | None = Field(default=None, ge=1)
+    temperature: float | None = Field(default=None, ge=0)
+    top_k: int | None = Field(default=None, ge=0)
+    top_p: float | None = Field(default=None, ge=0, le=1)
+    min_p: float | None = Field(default=None, ge=0, le=1)
+    repeat_penalty: float | None = Field(default=None, gt=0)
+    repeat_last_n: int | None = Field(default=None, ge=-1)
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    stop: list[str] | str | None = None
+    num_keep: Literal[0] | None = None
+    typical_p: Literal[1] | None = None
+    tfs_z: Literal[1] | None = None
+    mirostat: Literal[0] | None = None
+
+
+class ToolFunction(_Body):
+    """A function that the model may call; `parameters` is a JSON schema of an object."""
+
+    name: str = Field(min_length=1)
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+
+
+class Tool(_Body):
+    """A tool that the model may call."""
+
+    type: Literal["function"] = "function"
+    function: ToolFunction
+
+
+class CallFunction(_Body):
+    """The function of a call, with its arguments as an object."""
+
+    name: str
+    arguments: dict[str, Any] = {}
+    description: None = None
+    index: int | None = None
+
+
+class Call(_Body):
+    """A call that the model made earlier."""
+
+    function: CallFunction
+    id: str | None = None
+    type: Literal["function"] | None = None
+
+
+class ChatMessage(_Body):
+    """A turn of the conversation; images are base64."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str | None = None
+    thinking: str | None = None
+    images: list[str] | None = None
+    tool_calls: list[Call] | None = None
+    tool_name: str | None = None
+    tool_call_id: str | None = None
+
+
+class _Asked(_Body):
+    model: str = Field(min_length=1)
+    stream: bool = True
+    format: Literal["", "json"] | dict[str, Any] | None = None
+    options: Options | None = None
+    think: bool | Literal["low", "medium", "high", "max"] | None = None
+    keep_alive: Annotated[float, BeforeValidator(read_duration)] | None = None
+    logprobs: bool = False
+    top_logprobs: int = Field(default=0, ge=0, le=20)
+    truncate: Literal[False] | None = None
+    shift: Literal[False] | None = None
+
+
+class ChatRequest(_Asked):
+    """The body of POST /api/chat. Without messages it loads the model, or unloads it."""
+
+    messages: list[ChatMessage] = []
+    tools: list[Tool] | None = None
+
+
+class GenerateRequest(_Asked):
+    """The body of POST /api/generate. Without a prompt it loads the model, or unloads it."""
+
+    prompt: str = ""
+    system: str | None = None
+    images: list[str] | None = None
+    raw: bool = False
+    suffix: Literal[""] | None = None
+    template: Literal[""] | None = None
+    context: Annotated[list[int], Field(max_length=0)] | None = None
+
+
+def read_chat(body: ChatRequest, save_media: SaveMedia) -> TurnRequest:
+    """Return what `body` asks for. Raises BadField or BadMedia."""
+    messages = tuple(_read_messages(body.messages, save_media))
+    return TurnRequest(
+        messages=messages,
+        tools=tuple(tool.model_dump(exclude_none=True) for tool in body.tools or ()),
+        continue_last=bool(messages) and messages[-1].role == "assistant",
+        **_common_fields(body),
+    )
+
+
+def read_generate(body: GenerateRequest, save_media: SaveMedia) -> TurnRequest:
+    """Return what `body` asks for. Raises BadField or BadMedia."""
+    if body.raw:
+        for name in ("system", "images", "think", "format"):
+            if getattr(body, name):
+                raise BadField(name, "a raw prompt is the whole prompt")
+        return TurnRequest(prompt=body.prompt, **_common_fields(body))
+    media = _save_images(body.images, "images", save_media)
+    system = (Message("system", body.system),) if body.system else ()
+    return TurnRequest(
+        messages=(*system, Message("user", body.prompt, media=media)), **_common_fields(body)
+    )
+
+
+def _common_fields(body: _Asked) -> dict[str, Any]:
+    options = body.options or Options()
+    given = options.model_dump(exclude_none=True)
+    if given.get("seed") == -1:
+        del given["seed"]  # another seed each time, which is the default
+    stop = [options.stop] if isinstance(options.stop, str) else options.stop or []
+    return {
+        "model": body.model,
+        "thinking": _read_thinking(body.think),
+        "sampling": {name: given[key] for key, name in _SAMPLING.items() if key in given},
+        "stop": tuple(stop),
+        "max_tokens": max(options.num_predict or 0, 0),
+        "json_schema": _read_format(body.format),
+        "n_probs": body.top_logprobs if body.logprobs else None,
+        "keep_alive_s": body.keep_alive,
+    }
+
+
+def _read_format(value: str | dict[str, Any] | None) -> str:
+    if isinstance(value, dict):
+        return json.dumps(value)
+    return _JSON_OBJECT if value == "json" else ""
+
+
+def _read_thinking(think: bool | str | None) -> Thinking:
+    levels: Mapping[bool | str | None, Thinking] = {
+        True: "on",
+        "low": "low",
+        "medium": "medium",
+        "high": "high",
+        "max": "on",
+    }
+    return levels.get(think, "off")
+
+
+def _read_messages(messages: Sequence[ChatMessage], save_media: SaveMedia) -> Iterator[Message]:
+    names: dict[str, str] = {}
+    unanswered: list[str] = []
+    for index, message in enumerate(messages):
+        calls = message.tool_calls or ()
+        if calls and message.role != "assistant":
+            raise BadField(f"messages.{index}.tool_calls", f"role {message.role!r} calls no tools")
+        if calls:
+            unanswered = [call.function.name for call in calls]
+            names |= {call.id: call.function.name for call in calls if call.id}
+        name = ""
+        if message.role == "tool":
+            # Results without a name or an id belong to the calls in their order.
+            first = unanswered.pop(0) if unanswered else ""
+            name = message.tool_name or names.get(message.tool_call_id or "", first)
+        media = _save_images(message.images, f"messages.{index}.images", save_media)
+        if media and message.role != "user":
+            raise BadField(f"messages.{index}.images", "images belong to messages of the user")
+        yield Message(
+            message.role,
+            message.content or "",
+            message.thinking or "",
+            tuple(ToolCall(call.function.name, call.function.arguments) for call in calls),
+            name,
+            media,
+        )
+
+
+def _save_images(
+    images: Sequence[str] | None, field: str, save_media: SaveMedia
+) -> tuple[Media, ...]:
+    return tuple(
+        save_media("image", data, f"{field}.{index}") for index, data in enumerate(images or ())
+    )

@@ -1,0 +1,96 @@
+"""The events of a turn in Ollama's form, judged by the types of the `ollama` package."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import ollama
+import pytest
+
+from g4cli.chat import Finished, FoundLoop, PromptRead, Reply, TurnEvent
+from g4cli.operations.serving.service import ServedModel
+from g4cli.prompt.messages import ToolCall
+from g4cli.prompt.reply import AnswerText, CallMade, SampledToken, ThoughtText, TokenProbability
+from g4cli.server.ollama_answer import OllamaStream, loaded_answer, process_object, tag_object
+
+REPLY = replace(
+    Reply.interrupted(), finish_reason="stop", text="Yes!", thought="hm",
+    prompt_tokens=12, completion_tokens=7, prompt_s=0.5, decode_s=1.5,
+)  # fmt: skip
+MODEL = ServedModel(
+    "e2b:q4_0", Path("e2b.gguf"), ("e2b",), sha256="ab" * 32, type="q4_0", nbytes=3_000_000_000,
+    created=1_750_000_000, n_params=4_600_000_000, n_ctx_train=131072,
+    modalities=("text", "image"), n_ctx=8192,
+)  # fmt: skip
+
+
+def _convert(stream: OllamaStream, *events: TurnEvent) -> list[dict[str, Any]]:
+    return [wire for event in events for wire in stream.convert(event)]
+
+
+def test_a_chat() -> None:
+    stream = OllamaStream("chat", "tiny", load_s=2.0)
+    call = CallMade(ToolCall("find", {"x": 1}))
+    told = _convert(
+        stream, PromptRead(12, 0, 0.5), ThoughtText("hm"), AnswerText("Yes"), AnswerText("!"), call,
+        call, Finished(REPLY),
+    )  # fmt: skip
+    read = [ollama.ChatResponse.model_validate(wire) for wire in told]
+    assert [item.done for item in read] == [False] * 5 + [True]
+    assert read[0].message.thinking == "hm"
+    assert "".join(item.message.content for item in read) == "Yes!"
+    assert [item.message.tool_calls[0].function.arguments for item in read[3:5]] == [{"x": 1}] * 2
+    assert told[4]["message"]["tool_calls"][0]["function"]["index"] == 1
+    last = read[-1]
+    assert (last.done_reason, last.prompt_eval_count, last.eval_count) == ("stop", 12, 7)
+    assert (last.prompt_eval_duration, last.eval_duration) == (500_000_000, 1_500_000_000)
+    assert last.load_duration == 2_000_000_000 <= last.total_duration
+    whole = ollama.ChatResponse.model_validate(stream.gather(REPLY))
+    assert (whole.message.content, whole.message.thinking, whole.done) == ("Yes!", "hm", True)
+    assert len(whole.message.tool_calls) == 2
+
+
+def test_a_completion() -> None:
+    stream = OllamaStream("generate", "tiny")
+    told = _convert(stream, ThoughtText("hm"), AnswerText("Yes!"), Finished(REPLY))
+    read = [ollama.GenerateResponse.model_validate(wire) for wire in told]
+    assert (read[0].thinking, read[1].response, read[2].done) == ("hm", "Yes!", True)
+    assert stream.gather(REPLY)["response"] == "Yes!"
+
+
+def test_probabilities() -> None:
+    top = (TokenProbability(5, b"Yes", -0.5), TokenProbability(6, b"\xc3", -1.5))
+    token = SampledToken(5, b"Yes", -0.5, top)
+    stream = OllamaStream("chat", "tiny")
+    told = _convert(stream, AnswerText("Yes", (token,)), AnswerText("!", (token,)))
+    (first,) = ollama.ChatResponse.model_validate(told[0]).logprobs
+    assert (first.token, first.logprob) == ("Yes", -0.5)
+    assert [other.logprob for other in first.top_logprobs] == [-0.5, -1.5]
+    assert told[0]["logprobs"][0]["top_logprobs"][1]["bytes"] == [0xC3]
+    assert len(stream.gather(REPLY)["logprobs"]) == 2
+
+
+def test_ends() -> None:
+    loop = replace(REPLY, finish_reason="loop", loop=FoundLoop("la ", 2, 5, 60))
+    assert _convert(OllamaStream("chat", "tiny"), Finished(loop))[0]["g4"]["loop"]["unit"] == "la "
+    length = replace(REPLY, finish_reason="length")
+    assert _convert(OllamaStream("chat", "tiny"), Finished(length))[0]["done_reason"] == "length"
+
+
+@pytest.mark.parametrize("kind", ["chat", "generate"])
+def test_loading(kind: Any) -> None:
+    answer = loaded_answer(kind, "tiny", "unload")
+    assert (answer["done"], answer["done_reason"]) == (True, "unload")
+
+
+def test_lists_of_models() -> None:
+    (tag,) = ollama.ListResponse.model_validate({"models": [tag_object(MODEL)]}).models
+    assert (tag.model, tag.size, tag.digest) == ("e2b:q4_0", 3_000_000_000, "ab" * 32)
+    assert (tag.details.parameter_size, tag.details.quantization_level) == ("4.6B", "Q4_0")
+    assert tag_object(MODEL)["capabilities"] == ["completion", "tools", "thinking", "vision"]
+    for model in (MODEL, replace(MODEL, unload_at=1_750_000_300, memory_bytes=5)):
+        (row,) = ollama.ProcessResponse.model_validate({"models": [process_object(model)]}).models
+        assert row.context_length == 8192
+        assert row.expires_at.timestamp() == (model.unload_at or row.expires_at.timestamp())
