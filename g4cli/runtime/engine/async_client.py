@@ -123,12 +123,18 @@ class AsyncEngine:
         return tokens.ids
 
     async def text_of(self, tokens: Sequence[int]) -> str:
-        """Return the text of tokens, control tokens by their names. Raises UsageError (no such token)."""
+        """Return the text of tokens, control tokens by their names.
+
+        Raises UsageError (no such token).
+        """
         text: Text = await self._ask(Detokenize(tuple(tokens)))
         return text.text
 
     async def encode(self, media: Media) -> Encoded:
-        """Encode an image or sound, if that was not done before. Raises BadMedia, UsageError or NotFound."""
+        """Encode an image or sound, if that was not done before.
+
+        Raises BadMedia, UsageError or NotFound.
+        """
         encoded: Encoded = await self._ask(Encode(media))
         return encoded
 
@@ -186,7 +192,10 @@ class AsyncEngine:
         return await (await self._get_worker()).ask(message)
 
     async def _get_worker(self) -> AsyncWorker:
-        """Return a worker with the model loaded; all that wait for a start wait for the same one."""
+        """Return a worker with the model loaded.
+
+        All that wait for a start wait for the same one.
+        """
         if self._worker is not None and not self._worker.has_ended:
             return self._worker
         if self._closed:

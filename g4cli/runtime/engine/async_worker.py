@@ -78,7 +78,10 @@ class AsyncWorker:
     """One worker process. Use it from one event loop; close it when done."""
 
     def __init__(self, module: str, codec: Codec) -> None:
-        """Start `module`, which serves messages of `codec`. Raises RuntimeFailed if that is impossible."""
+        """Start `module`, which serves messages of `codec`.
+
+        Raises RuntimeFailed if that is impossible.
+        """
         self._codec = codec
         self._oom_kills = count_oom_kills()
         try:
@@ -200,7 +203,10 @@ class AsyncWorker:
             answers.end()
 
     def _read_stderr(self) -> None:
-        """Keep the end of what the worker writes to its standard error; nothing of it is shown as it is."""
+        """Keep the end of what the worker writes to its standard error.
+
+        Nothing of it is shown as it is.
+        """
         try:
             data = os.read(self._stderr, _READ_BYTES)
         except BlockingIOError:
@@ -220,7 +226,7 @@ class AsyncWorker:
             self._ending = self._loop.create_task(self._end())
 
     async def _end(self) -> None:
-        """Wait for the end of the process, free its pipes, and fail the requests that wait for it."""
+        """Wait for the end of the process, free its pipes, and fail its requests."""
         try:
             status = await asyncio.to_thread(self._child.wait, _END_S)
         except subprocess.TimeoutExpired:  # it closed its pipe and goes on: it serves nobody

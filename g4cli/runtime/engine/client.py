@@ -54,7 +54,10 @@ class EngineClient:
         self._worker.handle_interrupt()
 
     def hello(self) -> Hello:
-        """Return what llama.cpp sees here, once it is loaded. Raises EngineMissing or RuntimeFailed."""
+        """Return what llama.cpp sees here, once it is loaded.
+
+        Raises EngineMissing or RuntimeFailed.
+        """
         if self._hello is None:
             self._hello = self._worker.read_hello()
         return self._hello
@@ -70,7 +73,7 @@ class EngineClient:
         self._opened, self._loaded = request, self._worker.ask(request, progress)
 
     def reopen(self, progress: Progress = no_progress) -> None:
-        """Start another worker in the place of one that has ended, and load the same model there."""
+        """Start another worker in the place of one that has ended, with the same model."""
         if self._opened is None:
             raise RuntimeFailed("no model was loaded")
         self._worker.close()
@@ -139,7 +142,10 @@ class EngineClient:
         return encoded
 
     def tokens_of(self, parts: Sequence[Part]) -> tuple[int, ...]:
-        """Return the tokens of a rendered prompt. Raises what `encode` raises for new media in it."""
+        """Return the tokens of a rendered prompt.
+
+        Raises what `encode` raises for new media in it.
+        """
         tokens: Tokens = self._worker.ask(Tokenize(tuple(parts)))
         return tokens.ids
 
@@ -149,7 +155,10 @@ class EngineClient:
         return grammar
 
     def run_turn(self, request: RunTurn, progress: Progress = no_progress) -> Iterator[TurnEvent]:
-        """Yield the events of a turn, Finished last. Raises ContextFull, UsageError or RuntimeFailed."""
+        """Yield the events of a turn, Finished last.
+
+        Raises ContextFull, UsageError or RuntimeFailed.
+        """
         for event in self._worker.read_answers(self._worker.send_request(request), progress):
             if isinstance(event, TurnDone):
                 self.n_past, self.drafted = event.n_past, event.drafted

@@ -44,7 +44,10 @@ class Codec:
         return _LENGTH.pack(len(data)) + data.encode("ascii")
 
     def decode(self, data: bytes) -> tuple[int, Any]:
-        """Return the request's number and the message in the JSON of a frame. Raises ProtocolError."""
+        """Return the request's number and the message in the JSON of a frame.
+
+        Raises ProtocolError.
+        """
         try:
             request, name, values = json.loads(data)
             return int(request), _make_reader(self._classes[name])(values)
@@ -59,7 +62,10 @@ class FrameReader:
         self._fd, self._buffer = fd, bytearray()
 
     def take_frame(self) -> bytes | None:
-        """Return the next frame that is here whole, or None. Raises ProtocolError if it is too long."""
+        """Return the next frame that is here whole, or None.
+
+        Raises ProtocolError if it is too long.
+        """
         if len(self._buffer) < _LENGTH.size:
             return None
         (length,) = _LENGTH.unpack_from(self._buffer)

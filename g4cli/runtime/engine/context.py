@@ -107,7 +107,7 @@ class Context:
         return self._handle
 
     def require_room(self, prompt: Sequence[int]) -> None:
-        """Raise ContextFull if a sequence has no room for a prompt and the first token behind it."""
+        """Raise ContextFull if a sequence has no room for a prompt and a token behind it."""
         if len(prompt) >= self.n_ctx:
             raise ContextFull(
                 f"the prompt has {len(prompt):,} tokens, the context holds {self.n_ctx:,}",
@@ -121,7 +121,10 @@ class Context:
         return self._check_result(self._c.llama_decode(self._handle, self._one))
 
     def decode(self, tokens: Sequence[int]) -> bool:
-        """Evaluate up to `n_batch` tokens, with logits for the last one. Return False if interrupted."""
+        """Evaluate up to `n_batch` tokens, with logits for the last one.
+
+        Return False if interrupted.
+        """
         self._many[: len(tokens)] = tokens
         self._row = len(tokens) - 1
         return self._check_result(
@@ -141,7 +144,10 @@ class Context:
         return self._check_result(self._c.llama_decode(self.handle, batch))
 
     def decode_batch(self, batch: Any) -> bool:
-        """Evaluate a llama_batch, which marks the tokens that get logits. Return False if interrupted."""
+        """Evaluate a llama_batch, which marks the tokens that get logits.
+
+        Return False if interrupted.
+        """
         self._row = -1
         return self._check_result(self._c.llama_decode(self.handle, batch))
 
@@ -180,7 +186,10 @@ class Context:
         return 0 <= first <= needed and self.find_last_position(seq) >= n_past - 1
 
     def truncate(self, n_past: int, seq: int = 0) -> None:
-        """Remove all tokens from position `n_past` on. Raises RuntimeFailed if llama.cpp refuses."""
+        """Remove all tokens from position `n_past` on.
+
+        Raises RuntimeFailed if llama.cpp refuses.
+        """
         if n_past == 0 and self.n_parallel == 1:
             self._c.llama_memory_clear(self._memory, False)
         elif not self._c.llama_memory_seq_rm(self._memory, seq, n_past, -1):
@@ -229,7 +238,7 @@ class Context:
         self._row += 1
 
     def logits(self) -> Any:
-        """Return a pointer to `n_vocab` logits (float32) after token `row`, valid until the next decode."""
+        """Return a pointer to the `n_vocab` float32 logits of `row`, valid until it decodes."""
         return self._c.llama_get_logits_ith(self.handle, self._row)
 
     def copy_logits(self) -> bytes:
@@ -294,7 +303,7 @@ def count_physical_cores() -> int:
 
 
 def read_cpu_quota(cgroup: Path) -> int:
-    """Return the CPU quota of the container, in CPUs (cgroup v2 or v1); a large number without a limit.
+    """Return the CPU quota of the container (cgroup v2 or v1) in CPUs, or a large number.
 
     Threads beyond the quota are paused in the middle of a matrix, and the others wait for them.
     """

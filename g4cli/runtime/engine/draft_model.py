@@ -30,7 +30,10 @@ _N_BATCH: Final = 1  # one token at a time: each depends on the one before
 
 
 def explain_unsupported() -> str | None:
-    """Return why this build of llama.cpp cannot use a draft model, or None. Raises EngineMissing."""
+    """Return why this build of llama.cpp cannot use a draft model, or None.
+
+    Raises EngineMissing.
+    """
     missing = [name for name in (_SET_STATES, _STATE) if _find_function(name) is None]
     if missing:
         return f"this build of llama.cpp cannot use draft models: it does not export {missing[0]}"
@@ -41,8 +44,9 @@ class DraftModel:
     """A loaded draft model that reads the KV cache of `target`. Close it before the target."""
 
     def __init__(self, path: Path, target: Context, model_options: ModelOptions) -> None:
-        """Load `path`. The KV cache of `target` is empty afterwards: llama.cpp makes the shared cells anew.
+        """Load `path`. The KV cache of `target` is empty afterwards.
 
+        llama.cpp makes the shared cells anew.
         Raises UsageError (not for this model, or not with this build), RuntimeFailed or NoMemory.
         """
         if why := explain_unsupported():

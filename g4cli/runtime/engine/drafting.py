@@ -1,4 +1,4 @@
-"""Speculative decoding as far as it needs no llama.cpp: choices, figures, and checks of file headers.
+"""Speculative decoding as far as it needs no llama.cpp: choices, figures, checks of headers.
 
 The process that holds the conversation chooses by them; `speculation` carries the choice out in the
 worker.
@@ -66,9 +66,9 @@ class DraftStats:
 
 
 def find_mismatch(drafter: Header, model: Header) -> str | None:
-    """Return why `drafter` was not made for `model`, or None. llama.cpp would abort, or draft nonsense.
+    """Return why `drafter` was not made for `model`, or None.
 
-    Raises BadGGUF if a key is missing.
+    llama.cpp would abort, or draft nonsense. Raises BadGGUF if a key is missing.
     """
     name = Path(drafter.path).name
     if drafter.architecture != DRAFT:
@@ -80,7 +80,10 @@ def find_mismatch(drafter: Header, model: Header) -> str | None:
         ours = drafter.get(f"{DRAFT}.{own}", int)
         theirs = model.get(f"{model.architecture}.{other}", int)
         if ours != theirs:
-            return f"{name} drafts for another model: its {own} is {ours}, the model's {other} is {theirs}"
+            return (
+                f"{name} drafts for another model: its {own} is {ours}, "
+                f"the model's {other} is {theirs}"
+            )
     return None
 
 

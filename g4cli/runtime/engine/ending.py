@@ -61,7 +61,7 @@ def find_reason(said: str) -> str:
 
 
 def count_oom_kills(vmstat: Path = _VMSTAT) -> int | None:
-    """Return how many processes the kernel has killed for lack of memory since it started, if it tells."""
+    """Return how many processes the kernel has killed for lack of memory, if it tells."""
     try:
         lines = vmstat.read_text().splitlines()
     except OSError:

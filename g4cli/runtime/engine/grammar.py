@@ -100,7 +100,10 @@ def find_unenforced_keywords(schema: str) -> tuple[str, ...]:
 
 @contextmanager
 def _silence_stderr() -> Iterator[None]:
-    """Redirect standard error to the null device: llama.cpp prints a grammar that it refuses, unescaped."""
+    """Redirect standard error to the null device.
+
+    llama.cpp prints a grammar that it refuses, unescaped.
+    """
     saved, devnull = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(devnull, 2)

@@ -101,13 +101,16 @@ class LlamaEngine:
 
     @property
     def drafted(self) -> DraftStats | None:
-        """Return drafted and accepted tokens of this answer, or None without speculative decoding."""
+        """Return drafted and accepted tokens of this answer, or None where nothing drafts."""
         return self._speculation.drafted if self._speculation else None
 
     def begin(
         self, sampling: Sampling, grammar: str | None = None, scope: GrammarScope = "all"
     ) -> None:
-        """Start an answer with a new sampler chain. Raises UsageError if the grammar cannot be parsed."""
+        """Start an answer with a new sampler chain.
+
+        Raises UsageError if the grammar cannot be parsed.
+        """
         if self._speculation:
             self._speculation.begin_answer(self.n_past, greedy=sampling.temp <= 0)
         if self._sampler:
@@ -147,7 +150,7 @@ class LlamaEngine:
         return self._sampled
 
     def read_probabilities(self, token: int, n_top: int) -> SampledToken:
-        """Return the probability of `token`, which was sampled just now, and the `n_top` highest."""
+        """Return how probable `token`, just sampled, and the `n_top` best ones were."""
         from g4cli.runtime.engine.probabilities import read_probabilities  # loads numpy: 70 ms
 
         return read_probabilities(self.context, self.model, token, n_top)

@@ -47,7 +47,10 @@ _KEPT_BYTES: Final = 256 * MIB
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """An encoded piece: its numbers in prompts are `first`, `first` - 1 and so on, `n_tokens` of them."""
+    """An encoded piece of an image or sound.
+
+    Its numbers in prompts are `first`, `first` - 1 and so on, `n_tokens` of them.
+    """
 
     first: int
     n_tokens: int
@@ -141,7 +144,7 @@ class MediaEncoder:
         return tokens
 
     def count_pieces(self, media: Media) -> int:
-        """Return into how many pieces the library split a file: sound longer than 30 s has several."""
+        """Return into how many pieces a file was split: several for sound of more than 30 s."""
         return sum(token in self._runs for token in self.tokens(media))
 
     def find_run(self, token: int) -> tuple[int, int]:
@@ -156,7 +159,10 @@ class MediaEncoder:
         return position
 
     def decode(self, context: Context, token: int, position: int, seq: int = 0) -> bool:
-        """Evaluate the run that begins with `token`. Return False if interrupted. Raises RuntimeFailed."""
+        """Evaluate the run that begins with `token`.
+
+        Return False if interrupted. Raises RuntimeFailed.
+        """
         self._background.wait()
         run = self._require_run(token)
         after = load_llama().llama_pos()
@@ -179,7 +185,8 @@ class MediaEncoder:
     def _require_run(self, token: int) -> _Run:
         if token not in self._runs:
             raise RuntimeFailed(
-                "an image or sound of this prompt is not in memory any more: too many came after it",
+                "an image or sound of this prompt is not in memory any more: "
+                "too many came after it",
                 hint="ask again",
             )
         return self._runs[token]
@@ -276,8 +283,9 @@ class MediaEncoder:
                 side = max(columns, rows) if columns * rows == n_tokens else n_tokens
             if n_tokens > self._max_image or side > most:
                 raise BadMedia(
-                    f"{path} is too narrow for this encoder: {width} x {height} pixels take {n_tokens:,} "
-                    f"positions, {side:,} on a side (at most {self._max_image:,}, and {most:,} on a side)",
+                    f"{path} is too narrow for this encoder: {width} x {height} pixels "
+                    f"take {n_tokens:,} positions, {side:,} on a side "
+                    f"(at most {self._max_image:,}, and {most:,} on a side)",
                     hint="crop it into pieces that are less narrow",
                 )
 

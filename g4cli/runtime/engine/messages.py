@@ -122,7 +122,10 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """llama.cpp is loaded. `draft_refusal`: why this build cannot use draft models, "" if it can."""
+    """llama.cpp is loaded.
+
+    `draft_refusal`: why this build cannot use draft models, "" if it can.
+    """
 
     devices: tuple[DeviceFacts, ...] = ()
     draft_refusal: str = ""

@@ -19,7 +19,7 @@ N_UBATCH: Final = 512
 RANDOM_SEED: Final = 0xFFFFFFFF  # LLAMA_DEFAULT_SEED: another seed each time
 
 IMAGE_TOKENS: Final = (70, 140, 280, 560, 1120)
-"""Image token budgets that Gemma 4 was trained with (image_processing_gemma4.py, transformers 5.23.0)."""
+"""Image token budgets of Gemma 4 (image_processing_gemma4.py, transformers 5.23.0)."""
 
 AUDIO_CHUNK_S: Final = 30
 """Seconds of sound that are encoded at once; llama.cpp splits longer ones."""
@@ -27,9 +27,10 @@ AUDIO_CHUNK_S: Final = 30
 
 @dataclass(frozen=True, slots=True)
 class ModelOptions:
-    """How to load a model. `device` is a ggml device name; `lazy_ple` keeps per-layer embeddings on disk.
+    """How to load a model.
 
-    `cpu_moe` keeps experts in host memory; `use_extra_bufts` allows repacking.
+    `device` is a ggml device name; `lazy_ple` keeps per-layer embeddings on disk; `cpu_moe` keeps
+    experts in host memory; `use_extra_bufts` allows repacking.
     """
 
     n_gpu_layers: int = ALL_LAYERS
@@ -123,7 +124,7 @@ _FILE_KEYS: Final = (
 
 
 def read_recommended_sampling(header: Header) -> Sampling:
-    """Return the sampling parameters that a file recommends, and Gemma's defaults for the others."""
+    """Return the sampling parameters that a file recommends, else Gemma's defaults."""
     found: dict[str, Any] = {}
     for field, key, kind in _FILE_KEYS:
         value = header.keys.get(key)

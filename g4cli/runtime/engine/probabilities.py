@@ -12,7 +12,7 @@ from g4cli.runtime.engine.model import Model
 
 
 def read_probabilities(context: Context, model: Model, token: int, n_top: int) -> SampledToken:
-    """Return `token` with its probability at the context's `row`, and the `n_top` most probable tokens.
+    """Return `token` with its probability at the context's `row`, and the `n_top` best ones.
 
     The probabilities are the softmax of the model's logits over the whole vocabulary, before any
     bias, penalty or sampler: llama-server's `n_probs` without `post_sampling_probs`

@@ -42,9 +42,10 @@ class Worker:
     """One worker process. Close it when done; use it from one thread."""
 
     def __init__(self, module: str, codec: Codec, ctrl_c: CtrlC | None = None) -> None:
-        """Start `module`, which serves messages of `codec`. Raises RuntimeFailed if that is impossible.
+        """Start `module`, which serves messages of `codec`.
 
-        `ctrl_c`: where presses are counted; it has to call `handle_interrupt`.
+        `ctrl_c`: where presses are counted; it has to call `handle_interrupt`. Raises RuntimeFailed
+        if the system starts no process.
         """
         self._codec, self._ctrl_c = codec, ctrl_c
         self._oom_kills = count_oom_kills()
@@ -83,7 +84,10 @@ class Worker:
         return self._child.pid
 
     def send_request(self, message: Any) -> int:
-        """Send a request and return its number. Raises what the end of the worker raises, or Interrupted."""
+        """Send a request and return its number.
+
+        Raises what the end of the worker raises, or Interrupted.
+        """
         if self._ctrl_c and self._ctrl_c.is_set:
             raise Interrupted("")
         self._number += 1
@@ -205,7 +209,10 @@ class Worker:
             self._send_message(self._number, Cancel())
 
     def handle_interrupt(self) -> None:
-        """Act on Ctrl-C. Runs as a signal handler of the main thread, between any two of its steps."""
+        """Act on Ctrl-C.
+
+        Runs as a signal handler of the main thread, between any two of its steps.
+        """
         if not (self._running or self._starting):
             return
         now = time.monotonic()
@@ -221,7 +228,10 @@ class Worker:
                 self._send_message(self._number, Cancel())
 
     def _read_stderr(self, fd: int) -> None:
-        """Keep the end of what the worker writes to its standard error; nothing of it is shown as it is."""
+        """Keep the end of what the worker writes to its standard error.
+
+        Nothing of it is shown as it is.
+        """
         while True:
             try:
                 data = os.read(fd, 1 << 12)

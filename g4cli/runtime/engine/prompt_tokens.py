@@ -43,14 +43,14 @@ class PromptTokens:
         return tokens
 
     def count_next_batch(self, tokens: Sequence[int], position: int, most: int) -> int:
-        """Return how many tokens to evaluate next: a run as a whole, or text up to a run or `most`."""
+        """Return how many tokens to evaluate next: a whole run, or text up to a run or `most`."""
         if tokens[position] < 0:
             return self.require_media().find_run(tokens[position])[0]
         piece = tokens[position : position + most]
         return next((index for index, token in enumerate(piece) if token < 0), len(piece))
 
     def round_down_to_run(self, tokens: Sequence[int], position: int) -> int:
-        """Return `position`, or the start of the run (of an image or sound) that it is inside of."""
+        """Return `position`, or where the run (an image or sound) begins that it is inside of."""
         if self.media is None or position >= len(tokens):
             return position
         return self.media.find_run_start(tokens, position)

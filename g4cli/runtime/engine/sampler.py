@@ -54,7 +54,7 @@ class Sampler:
         return self._chain
 
     def sample(self, context: Context) -> int:
-        """Return a token sampled from the logits of the context's `row`, and record it for penalties."""
+        """Return a token sampled at the context's `row`, and record it for penalties."""
         return int(self._c.llama_sampler_sample(self._chain, context.handle, context.row))
 
     def accept(self, token: int) -> None:

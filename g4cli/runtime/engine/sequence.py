@@ -23,7 +23,7 @@ class _Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class Reused:
-    """How much of a prompt is in the context, and whether a checkpoint of the window was restored."""
+    """How much of a prompt is in the context; whether a checkpoint was restored for it."""
 
     n_tokens: int
     restored: bool

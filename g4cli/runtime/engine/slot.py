@@ -117,7 +117,7 @@ class Slot:
 
 
 def choose_slot(slots: list[Slot], prompt: tuple[int, ...]) -> Slot | None:
-    """Return the free slot for a prompt: the one that holds most of it, else the least recently used.
+    """Return the free slot that holds most of a prompt, else the least recently used one.
 
     A slot that shares only the beginning that all prompts share would lose the rest of what it
     holds: it counts only if the shared part is half of the prompt, or half of what it holds. Of

@@ -1,4 +1,4 @@
-"""Speculative decoding: draft a few tokens, evaluate them in one batch, accept those the model agrees with.
+"""Speculative decoding: draft tokens, evaluate them in one batch, accept those that are right.
 
 Why it is faster: decoding is bound by memory. Each step reads every weight once, whether it
 computes one token or four, so a batch of four tokens costs little more than one. A round evaluates
@@ -60,7 +60,7 @@ class Drafter(Protocol):
 
 
 class LookupDrafter:
-    """Prompt lookup: drafts by copying what followed the same tokens earlier in the conversation."""
+    """Drafts by copying what followed the same tokens earlier in the conversation."""
 
     cost: Final = 0.0
 
@@ -189,7 +189,7 @@ class Speculation:
         self._n_accepted = 0
 
     def _draft_tokens(self, token: int, n_past: int) -> list[int]:
-        """Return N_DRAFT tokens that may follow, or none where they would not pay or not be exact."""
+        """Return N_DRAFT tokens that may follow; none where they do not pay or are not exact."""
         fits = n_past + N_OUTPUTS <= self._context.n_ctx
         if not (fits and self._pacer.is_due and self._may_be_exact(n_past)):
             self._pacer.count_single_token()
@@ -227,9 +227,9 @@ class Speculation:
         return True
 
     def _compare_with_single(self, token: int, draft: list[int], n_past: int) -> bool | None:
-        """Evaluate `token` alone, then with `draft`; return whether its logits are equal bit by bit.
+        """Evaluate `token` alone, then with `draft`; return whether its logits are equal.
 
-        None if interrupted. The batch stays in the KV cache.
+        They are compared bit by bit. None if interrupted. The batch stays in the KV cache.
         """
         if not self._context.decode_one(token):
             return None

@@ -1,4 +1,4 @@
-"""The process that holds the model: `python -m g4cli.runtime.engine.worker`, started by `engine.client`.
+"""The process that holds the model: `python -m g4cli.runtime.engine.worker`.
 
 Loads the file, holds context, drafter and media encoder, and runs turns token by token; see
 `messages` for what it is asked and answers.

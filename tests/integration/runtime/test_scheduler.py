@@ -1,4 +1,4 @@
-"""Many turns in one context: same answers as alone, fair shares, prompts in pieces, slots, cancels."""
+"""Many turns in one context: answers as alone, fair shares, prompts in pieces, slots, ends."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from g4cli.runtime.engine.messages import RunTurn, TurnDone
 from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.options import ContextOptions, MediaOptions, ModelOptions, Sampling
 from g4cli.runtime.engine.scheduler import PAUSE_S, PromptPacer, Scheduler
-from g4cli.runtime.llama.interrupt import Interrupt
 from tests.support.builders.media_files import picture, png, write
 from tests.support.builders.tiny_file import build_tiny
+from tests.support.fakes.pipe import Pipe
 from tests.support.paths import TESTS
 
 GREEDY = Sampling(temp=0)
@@ -33,37 +33,6 @@ QUESTIONS = (
     "What is 2 + 3?", "Write a haiku.",
 )  # fmt: skip
 N_PARALLEL = 4
-
-
-class Pipe:
-    """What the scheduler tells the other process, by request; requests can be cancelled."""
-
-    def __init__(self) -> None:
-        self.interrupt = Interrupt()
-        self.told: dict[int, list[Any]] = {}
-        self.failed: dict[int, BaseException] = {}
-        self.begun: list[int] = []
-        self.done: list[int] = []
-        self.cancelled: set[int] = set()
-
-    def send_to(self, number: int, *messages: Any) -> None:
-        self.told.setdefault(number, []).extend(messages)
-
-    def hold(self) -> None: ...
-
-    def flush(self) -> None: ...
-
-    def begin(self, number: int) -> None:
-        self.begun.append(number)
-
-    def is_cancelled(self, number: int) -> bool:
-        return number in self.cancelled
-
-    def finish(self, number: int) -> None:
-        self.done.append(number)
-
-    def fail(self, err: BaseException, number: int = 0) -> None:
-        self.failed[number] = err
 
 
 class Bench:
@@ -175,8 +144,7 @@ class TestAnswers:
         longer = (*first, *fresh.tokens, *bench.prompt("And who are you?")[1:])
         again = bench.ask(longer)
         assert again.reused_tokens == len(first) + len(fresh.tokens)
-        for slot in bench.scheduler._slots:
-            slot.sequence.truncate(0)
+        bench.scheduler.forget_prompts()
         afresh = bench.ask(longer)
         assert (afresh.reused_tokens, afresh.tokens) == (0, again.tokens)
 
@@ -189,8 +157,7 @@ class TestAnswers:
         edit = (*start, *bench.prompt("What is GGUF?")[1:])
         edited = bench.ask(edit)
         assert edited.reused_tokens == len(start)
-        for slot in bench.scheduler._slots:
-            slot.sequence.truncate(0)
+        bench.scheduler.forget_prompts()
         assert bench.ask(edit).tokens == edited.tokens
 
     def test_an_image_among_others(self, model: Model, tmp_path: Path) -> None:
@@ -281,8 +248,7 @@ class TestFillers:
         longer = (*held, *prompts[2][1:])
         again = bench.ask(longer)
         assert again.reused_tokens == len(held)
-        for slot in bench.scheduler._slots:
-            slot.sequence.truncate(0)
+        bench.scheduler.forget_prompts()
         assert bench.ask(longer).tokens == again.tokens
         assert first.tokens
 
@@ -316,8 +282,7 @@ class TestEnds:
         assert bench.reply(number).finish_reason == "interrupted"
         again = bench.ask(prompt)
         assert 0 < again.reused_tokens < len(prompt)
-        for slot in bench.scheduler._slots:
-            slot.sequence.truncate(0)
+        bench.scheduler.forget_prompts()
         assert bench.ask(prompt).tokens == again.tokens
 
     def test_errors_of_one_turn_are_its_own(self, bench: Bench) -> None:
