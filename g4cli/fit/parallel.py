@@ -91,7 +91,7 @@ def plan_parallel(
     if not trial.verdict.fits:
         reason = f"{what}: {trial.verdict.reason}"
     elif n_parallel and n_ctx:
-        reason = f"{what}: as asked for"
+        reason = f"{what}: as requested"
     elif each == shape.n_ctx_train and (n_parallel or count == MOST_PARALLEL):
         reason = f"{what}: the context that the model was trained for"
     else:

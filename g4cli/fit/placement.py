@@ -40,7 +40,7 @@ def place_layers(
     if options.fixed_layout:
         layers = "all" if options.n_gpu_layers < 0 else str(options.n_gpu_layers)
         moe = f", experts of {options.n_cpu_moe} layers in host memory" if options.n_cpu_moe else ""
-        return Placement(options, f"{layers} layers on the GPU{moe}: as asked for")
+        return Placement(options, f"{layers} layers on the GPU{moe}: as requested")
     names = tuple(m.name for m in gpus)
 
     def fits(trial: Options) -> bool:

@@ -53,7 +53,7 @@ def plan_fit(
     would open, "max" the largest that fits.
     """
     largest = largest_context(shape, tensors, options, memories)
-    reason = f"context {options.n_ctx:,}: as asked for"
+    reason = f"context {options.n_ctx:,}: as requested"
     if choose == "auto":
         context = plan_context(shape, tensors, options, memories)
         options, reason = replace(options, n_ctx=context.n_ctx), context.reason

@@ -58,7 +58,7 @@ def test_the_human_screen(
         "to get it: g4 pull e2b:q4_0 (google/",
         "3.12 GiB",
         "e2b:q4_0",
-        "context 4,096: as asked for",
+        "context 4,096: as requested",
         "KV cache, sliding",
         "12.0 MiB",
         "131,072",
@@ -130,7 +130,8 @@ def test_a_vocabulary_has_nothing_to_estimate(
 def test_the_registry_alone_loads_nothing_heavy() -> None:
     code = (
         "import sys; from g4cli.cli.main import run; run(['fit', 'e2b', '--json']);"
-        "print([m for m in ('numpy', 'llama_cpp', 'huggingface_hub', 'torch', 'rich') if m in sys.modules],"
+        "heavy = ('numpy', 'llama_cpp', 'huggingface_hub', 'torch', 'rich')\n"
+        "print([m for m in heavy if m in sys.modules],"
         "file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -338,7 +339,7 @@ def test_a_layout_that_was_asked_for_is_kept(
     machine(monkeypatch, free=30 * GIB, gpus=GpuList((gpu,), "0.3.36", 5.0))
     assert run(["fit", "26b", "--ctx", "8k", "--gpu-layers", "10", "--json"]) == 0
     data = json.loads(capsys.readouterr().out)
-    assert data["placement"] == "10 layers on the GPU: as asked for"
+    assert data["placement"] == "10 layers on the GPU: as requested"
     assert 4 * GIB < gpu_weights(data) < 6 * GIB  # 9 of 30 layers and the output matrix
     assert run(["fit", "26b", "--ctx", "8k", "--cpu-moe", "30", "--json"]) == 0
     data = json.loads(capsys.readouterr().out)

@@ -102,7 +102,7 @@ def test_a_damaged_projector_is_mended_by_the_command_that_verify_names(
     projector.write_bytes(good[:-1] + b"x")
     code, out, err = g4(capsys, "verify", "e2b:mmproj")
     assert code == 5
-    assert "e2b:q4_0" not in out  # only what was asked for
+    assert "e2b:q4_0" not in out  # only what was requested
     assert "g4 remove e2b:mmproj --yes && g4 pull e2b:q4_0" in err
     assert ok(capsys, "remove", "e2b:mmproj", "--yes")["removed"][0]["role"] == "mmproj"
     sent = hub.sent_bytes
@@ -308,7 +308,7 @@ def test_fit_chooses_a_type_with_its_reason(
     assert hub.requests
 
 
-# --- bad input ------------------------------------------------------------------------------------------
+# --- bad input ---
 
 
 def test_a_missing_repository(capsys: pytest.CaptureFixture[str], hub: FakeHub) -> None:
@@ -417,7 +417,7 @@ def test_addresses_that_are_none(capsys: pytest.CaptureFixture[str], text: str) 
     assert "hf:OWNER/REPO" in refused(capsys, 2, "pull", text)
 
 
-# --- what counts as here --------------------------------------------------------------------------------
+# --- when a model counts as present ---
 
 
 @pytest.mark.parametrize("damage", ["cut", "zeros", "a changed byte"])

@@ -21,7 +21,8 @@ NARROW = {"PYTHONIOENCODING": "ascii"}
 
 def shell(command: str, **environment: str) -> tuple[int, str, str]:
     """Run `command` in bash; `g4` in it is this g4."""
-    start = f"g4() {{ {sys.executable} -c 'from g4cli.cli.main import main; main()' \"$@\"; }}; {command}"
+    program = "from g4cli.cli.main import main; main()"
+    start = f"g4() {{ {sys.executable} -c '{program}' \"$@\"; }}; {command}"
     done = subprocess.run(
         ["bash", "-c", start],
         capture_output=True,

@@ -91,7 +91,7 @@ def test_the_control_tokens_have_their_real_ids() -> None:
 
 
 def ask(engine: LlamaEngine, dialogue: dict[str, object]) -> list[bool]:
-    """For each answer of a dialogue: is it word for word right, and did the model stop by itself?"""
+    """Return for each answer whether it is exact, and whether the model stopped by itself."""
     rows = dialogue["messages"]
     assert isinstance(rows, list)
     results = []

@@ -186,5 +186,5 @@ def _find_device(name: str) -> int:
     handle = load_ggml().ggml_backend_dev_by_name(name.encode())
     if not handle:
         known = ", ".join(f"{d.name} ({d.description})" for d in list_devices())
-        raise UsageError(f"no device {name!r}; this build sees {known}", hint="leave --device away")
+        raise UsageError(f"no device {name!r}; this build sees {known}", hint="omit --device")
     return int(handle)

@@ -80,7 +80,10 @@ BAD = {
     "an unknown escape": (r'root ::= "\q"', "column 11: expected a character, or an escape"),
     "an open string": ('root ::= "a', 'column 10: this has no closing "'),
     "an open class": ("root ::= [a", "column 10: this has no closing ]"),
-    "an open parenthesis": ('root ::= ("a" ("b")', "column 10: this parenthesis has no closing one"),
+    "an open parenthesis": (
+        'root ::= ("a" ("b")',
+        "column 10: this parenthesis has no closing one",
+    ),
     "a closed parenthesis": ('root ::= "a")', "column 13: expected a symbol or a new line"),
     "nothing to repeat": ("root ::= *", "nothing to repeat"),
     "an empty literal repeated": ('root ::= "" +', "nothing to repeat"),
@@ -103,8 +106,8 @@ def test_mistakes_are_told_with_their_place(vocab: Any, name: str) -> None:
         assert not llama_parses(vocab, grammar)
 
 
-PIECES = ("root", "::=", " ", "\n", '"a"', "[a-z]", "[^b]", "(", ")", "|", "*", "+", "?", "{2}", "{0,3}",
-          "{2,}", ".", "b", "#", "\\", '"', "]", "b ::= 'c'", "\nb ::= [0-9] | root", "<[3]>",
+PIECES = ("root", "::=", " ", "\n", '"a"', "[a-z]", "[^b]", "(", ")", "|", "*", "+", "?", "{2}",
+          "{0,3}", "{2,}", ".", "b", "#", "\\", '"', "]", "b ::= 'c'", "\nb ::= [0-9] | root", "<[3]>",
           "\r\n")  # fmt: skip
 
 

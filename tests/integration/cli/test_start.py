@@ -43,7 +43,8 @@ def test_ctrl_c_during_the_imports(tmp_path: Path, module: str, text: str) -> No
 
 def test_an_ignored_interrupt_stays_ignored() -> None:
     code = (
-        "import signal; from g4cli.cli.start import main; import sys; sys.argv = ['g4', '--version']\n"
+        "import signal; from g4cli.cli.start import main\n"
+        "import sys; sys.argv = ['g4', '--version']\n"
         "try: main()\nfinally: print(signal.getsignal(signal.SIGINT) is signal.SIG_IGN)"
     )
     done = subprocess.run(

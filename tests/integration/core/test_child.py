@@ -126,7 +126,7 @@ def wait_until_gone(pid: int, seconds: float = 20) -> bool:
             state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
         except OSError:
             return True
-        if state == "Z":  # it has ended; nobody has asked for its status yet
+        if state == "Z":  # it has ended; nobody has requested its status yet
             return True
         time.sleep(0.02)
     return False

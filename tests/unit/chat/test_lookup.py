@@ -10,7 +10,7 @@ from g4cli.chat.lookup import NGRAM, DraftPacer, PromptLookup
 
 
 def searched(tokens: list[int], token: int, count: int) -> list[int]:
-    """The oracle: every earlier place with the same run, the newest eight, the longest past first."""
+    """The oracle: of the newest eight positions with the same run, take the longest match."""
     text = [*tokens, token]
     run = text[-NGRAM:]
     places = [i for i in range(NGRAM, len(text)) if text[i - NGRAM : i] == run][::-1][:8]

@@ -19,7 +19,10 @@ def twofold(n: int, after: str) -> str:
 
 
 HARMFUL = {
-    "20,000 parentheses": ("root ::= " + "(" * 20000 + '"a"' + ")" * 20000, "1000 nested parentheses"),
+    "20,000 parentheses": (
+        "root ::= " + "(" * 20000 + '"a"' + ")" * 20000,
+        "1000 nested parentheses",
+    ),
     "200,000 rules": (chain(200_000), "too large"),
     "rules that fit the text": (chain(50_000), "too large"),
     "rules too deep": (chain(15_000), "nested"),

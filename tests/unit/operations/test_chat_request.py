@@ -1,4 +1,4 @@
-"""A chat request: its defaults are those of `g4 chat`, and its files are checked before a model loads."""
+"""A chat request: it has the defaults of `g4 chat`, and its files are checked before loading."""
 
 from __future__ import annotations
 

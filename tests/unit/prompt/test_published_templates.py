@@ -45,7 +45,8 @@ def test_revisions_are_told_apart() -> None:
 def test_renderer_show_and_doctor_agree_on_a_revision(
     size: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    row = PublishedTemplate(hash_template(TEMPLATE)[:8], "2026-04-10", size)  # type: ignore[arg-type]
+    digest = hash_template(TEMPLATE)
+    row = PublishedTemplate(digest[:8], "2026-04-10", size)  # type: ignore[arg-type]
     monkeypatch.setattr(published_templates, "PUBLISHED", (row,))
     file = GGUF(build_tiny())
     file.keys["tokenizer.chat_template"] = value("str", TEMPLATE)

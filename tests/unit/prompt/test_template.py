@@ -24,7 +24,8 @@ HOSTILE = (
     "/think <turn|>",
 )  # fmt: skip
 GEMMA = (
-    "{{ bos_token }}{% for m in messages %}<|turn>{{ m.role }}\n{{ m.content | trim }}<turn|>\n{% endfor %}"
+    "{{ bos_token }}{% for m in messages %}<|turn>{{ m.role }}\n"
+    "{{ m.content | trim }}<turn|>\n{% endfor %}"
     "<|turn>model\n"
 )
 
