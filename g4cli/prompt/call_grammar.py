@@ -37,6 +37,39 @@ _ANY: Final = (
 )
 
 
+_NOT_ENFORCED: Final = frozenset(
+    (
+        "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf",
+        "minLength", "maxLength", "pattern", "format",
+        "minItems", "maxItems", "uniqueItems", "prefixItems", "contains",
+        "minProperties", "maxProperties", "patternProperties", "propertyNames",
+        "allOf", "not", "if", "dependentRequired", "dependentSchemas",
+    )
+)  # fmt: skip
+# Keywords whose values are data, and those whose values map names to schemas.
+_DATA: Final = ("const", "enum", "default", "examples")
+_NAMED: Final = ("properties", "$defs", "definitions")
+
+
+def list_unenforced_keywords(schema: Any) -> tuple[str, ...]:
+    """Return the keywords of a parameter schema that the grammar does not enforce, sorted."""
+    found: set[str] = set()
+    open_values: list[tuple[Any, bool]] = [(schema, False)]
+    while open_values:
+        value, is_names = open_values.pop()
+        if isinstance(value, list):
+            open_values += [(item, False) for item in value]
+        elif isinstance(value, Mapping):
+            if not is_names:
+                found |= _NOT_ENFORCED & value.keys()
+            open_values += [
+                (item, not is_names and key in _NAMED)
+                for key, item in value.items()
+                if is_names or key not in _DATA
+            ]
+    return tuple(sorted(found))
+
+
 def make_call_grammar(tools: Sequence[Mapping[str, Any]]) -> str:
     """Return the grammar of one call of one of `tools` (OpenAI's form) with its closing mark.
 

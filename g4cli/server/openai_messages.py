@@ -10,6 +10,7 @@ from typing import Any, Final
 from g4cli.core.errors import BadField
 from g4cli.operations.serving.media_files import MediaFiles
 from g4cli.operations.serving.requests import Thinking, ToolChoice, TurnRequest
+from g4cli.prompt.call_grammar import list_unenforced_keywords
 from g4cli.prompt.messages import Media, Message, ToolCall
 from g4cli.runtime.engine.options import TokenBias
 from g4cli.server.declarations import choose_tools, declare_tools, encode_schema
@@ -72,6 +73,7 @@ def make_turn_request(body: ChatBody, files: MediaFiles) -> TurnRequest:
         stop=make_stop(body),
         max_tokens=body.max_completion_tokens or body.max_tokens or 0,
         json_schema=schema,
+        strict_schema=_is_strict(body),
         grammar=grammar,
         n_probs=_choose_n_probs(body),
         stop_on_loop=body.g4 is None or body.g4.stop_on_loop is not False,
@@ -135,6 +137,11 @@ def convert_messages(messages: Sequence[WireMessage], files: MediaFiles) -> list
 
 def convert_tools(tools: Sequence[Tool]) -> tuple[Mapping[str, Any], ...]:
     """Return tools as `g4cli.prompt.tools` takes them. Raises BadField."""
+    for index, tool in enumerate(tools):
+        unenforced = list_unenforced_keywords(tool.function.parameters)
+        if tool.function.strict and unenforced:
+            what = f"strict cannot be held for: {', '.join(unenforced)}"
+            raise BadField(f"tools.{index}.function.parameters", what)
     return declare_tools(
         (f"tools.{index}.function", tool.function.model_dump(exclude_none=True, exclude={"strict"}))
         for index, tool in enumerate(tools)
@@ -223,6 +230,11 @@ def _choose_grammar(body: ChatBody) -> tuple[str, str]:
     if schema and body.grammar:
         raise BadField("grammar", "response_format says what the answer is already")
     return schema, body.grammar or ""
+
+
+def _is_strict(body: ChatBody) -> bool:
+    form = body.response_format
+    return isinstance(form, JsonSchemaFormat) and bool(form.json_schema.strict)
 
 
 def _choose_n_probs(body: ChatBody) -> int | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from g4cli.chat import Finished, Reply, TurnEvent, TurnOptions
-from g4cli.core.errors import BadField, ContextFull, RuntimeFailed
+from g4cli.core.errors import BadField, BadMedia, ContextFull, RuntimeFailed
 from g4cli.operations.chat.session import THOUGHT_TOKENS
 from g4cli.operations.serving.requests import TurnRequest
 from g4cli.prompt import Part, PromptStyle, Renderer
@@ -93,7 +93,10 @@ class LoadedModel:
             if any(not 0 <= token < n_vocab for token in request.prompt):
                 raise BadField("prompt", f"a token id is outside of the {n_vocab:,} of this model")
             return request.prompt
-        return await self.engine.tokens_of(await self.render_parts(request))
+        try:
+            return await self.engine.tokens_of(await self.render_parts(request))
+        except BadMedia as err:
+            raise _name_medium(err, request) from None
 
     async def render_parts(self, request: TurnRequest) -> list[Part]:
         """Return the parts of the prompt of `request`. Raises UsageError or BadFile."""
@@ -138,7 +141,11 @@ class LoadedModel:
         """Return what the answer must belong to; calls follow the schemas of their tools, always."""
         grammar = request.grammar
         if request.json_schema:
-            grammar = (await self.engine.compile_schema(request.json_schema)).text
+            compiled = await self.engine.compile_schema(request.json_schema)
+            if request.strict_schema and compiled.not_enforced:
+                names = ", ".join(compiled.not_enforced)
+                raise BadField("response_format", f"strict cannot be held for: {names}")
+            grammar = compiled.text
         scope: GrammarScope = "after-thought" if request.thinking != "off" else "all"
         choice = request.tool_choice
         if not request.tools or choice.mode == "none":
@@ -181,6 +188,16 @@ class Turn:
     async def close(self) -> None:
         """End the request, if it is not done."""
         await self._events.aclose()
+
+
+def _name_medium(err: BadMedia, request: TurnRequest) -> BadField:
+    """Return what is wrong with an image or sound without the path of its file, which is g4's own."""
+    text = err.message
+    media = [medium for message in request.messages for medium in message.media]
+    for index, medium in enumerate(media):
+        name = "image" if medium.kind == "image" else "sound"
+        text = text.replace(str(medium.path), f"{name} {index + 1}")
+    return BadField("messages", text)
 
 
 async def _end_with_finished(answers: AsyncIterator[Any]) -> AsyncGenerator[TurnEvent, None]:

@@ -31,6 +31,11 @@ class MediaFiles:
         self._sizes: OrderedDict[Path, int] = OrderedDict()  # least recently used first
         self._uses: dict[Path, int] = {}
 
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Return the files, least recently used first."""
+        return tuple(self._sizes)
+
     def store(self, kind: Literal["image", "audio"], data: bytes) -> Media:
         """Return `data` as a file of its own. Raises BadMedia if its first bytes are of another kind.
 
