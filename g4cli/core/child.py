@@ -45,7 +45,10 @@ _BOOT: Final = (
     "from g4cli.core.child import enter;enter(_start)"
 )
 _KEPT_NAMES: Final = frozenset(
-    ("PATH", "HOME", "USERPROFILE", "SYSTEMROOT", "TMPDIR", "TEMP", "TMP", "LANG", "LANGUAGE", "TZ")
+    (
+        "PATH", "HOME", "USERPROFILE", "SYSTEMROOT", "TMPDIR", "TEMP", "TMP", "LANG", "LANGUAGE",
+        "TZ", "COVERAGE_PROCESS_CONFIG",  # set by `coverage run` for the processes that it measures
+    )
 )
 _KEPT_PREFIXES: Final = (
     "LC_", "LD_", "DYLD_", "G4_", "XDG_", "GGML_", "LLAMA_", "OMP_", "OPENBLAS_", "MKL_",
