@@ -46,8 +46,17 @@ _BOOT: Final = (
 )
 _KEPT_NAMES: Final = frozenset(
     (
-        "PATH", "HOME", "USERPROFILE", "SYSTEMROOT", "TMPDIR", "TEMP", "TMP", "LANG", "LANGUAGE",
-        "TZ", "COVERAGE_PROCESS_CONFIG",  # set by `coverage run` for the processes that it measures
+        "PATH",
+        "HOME",
+        "USERPROFILE",
+        "SYSTEMROOT",
+        "TMPDIR",
+        "TEMP",
+        "TMP",
+        "LANG",
+        "LANGUAGE",
+        "TZ",
+        "COVERAGE_PROCESS_CONFIG",  # set by `coverage run` for the processes that it measures
     )
 )
 _KEPT_PREFIXES: Final = (

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from jsonschema import ValidationError
 
 from g4cli.chat import Conversation, Reply
 from g4cli.cli.chat.controller import ChatController
@@ -18,6 +20,7 @@ from g4cli.cli.output import Output
 from g4cli.core.errors import UsageError
 from g4cli.core.png import decode_png
 from tests.support.run.command import g4
+from tests.support.schemas import validate_output
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 8 8"><rect width="4" height="4"/></svg>'
 BROKEN = SVG.replace('width="4"', 'width="4" width="4"')
@@ -69,9 +72,17 @@ def test_an_answer_without_a_drawing_exits_with_8(
     assert "not written" in capsys.readouterr().err
 
 
-def test_json_has_the_grade(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_has_the_grade_as_the_schema_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert answer(ANSWER, tmp_path / "a.svg", "json") == 0
-    assert '"rule": "duplicate-attribute"' in capsys.readouterr().out
+    document = json.loads(capsys.readouterr().out)
+    validate_output(document, "chat")
+    rules = [finding["rule"] for finding in document["svg"]["findings"]]
+    assert rules == ["text-around", "duplicate-attribute"]
+    del document["svg"]["stages"]
+    with pytest.raises(ValidationError, match="stages"):
+        validate_output(document, "chat")
 
 
 @pytest.mark.parametrize(

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import jsonschema
 import pytest
 
-from tests.support.paths import ROOT
 from tests.support.run.command import run
+from tests.support.schemas import SCHEMAS, validate_output
 
-SCHEMAS = ROOT / "docs" / "reference" / "schemas"
 ERROR = "error"
 
 # Schema, the arguments that produce a document, and whether it is the error that is looked at.
@@ -29,11 +27,6 @@ CASES = [
     (ERROR, ["chat", "no-such-model", "-p", "x", "--json"]),
     (ERROR, ["quantize", "tiny", "--no-such-option", "--json"]),
 ]
-
-
-def schema(name: str) -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads((SCHEMAS / f"{name}.json").read_text())
-    return loaded
 
 
 @pytest.mark.parametrize("path", sorted(SCHEMAS.glob("*.json")), ids=lambda path: path.stem)
@@ -53,4 +46,4 @@ def test_output_is_what_the_schema_says(
     run([str(tmp_path / "out.gguf") if argument == "OUT" else argument for argument in arguments])
     seen = capsys.readouterr()
     text = seen.err if name == ERROR else seen.out
-    jsonschema.validate(json.loads(text), schema(name))
+    validate_output(json.loads(text), name)

@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 
 from g4cli.cli.views.picture import (
@@ -18,8 +17,8 @@ from g4cli.cli.views.picture import (
 )
 from g4cli.core.png import Pixels, decode_png
 from tests.support.builders.svg_defects import good_drawings
-from tests.support.paths import ROOT
 from tests.support.run.command import g4
+from tests.support.schemas import validate_output
 
 HEAD = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 10 10">'
 BROKEN = f'Here:\n```svg\n{HEAD}<rect width="5" width="6" height="5"/></svg>\n```\n'
@@ -148,8 +147,7 @@ def test_json_is_what_the_schema_says(
     arguments = {"check": [], "fix": [], "png": [tmp_path / "out.png"]}[action]
     _, out, err = g4(capsys, "svg", action, broken, *arguments, "--json")
     data: dict[str, Any] = json.loads(out)
-    schema = json.loads((ROOT / "docs/reference/schemas/svg.json").read_text())
-    jsonschema.validate(data, schema)
+    validate_output(data, "svg")
     assert err == ""
     assert [f["rule"] for f in data["findings"]] == ["text-around", "conflicting-attribute"]
     assert all(stage["passed"] is not None for stage in data["stages"])
