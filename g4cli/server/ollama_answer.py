@@ -1,4 +1,4 @@
-"""Ollama's API: /api/version, /api/tags, /api/show, /api/ps, /api/chat and /api/generate.
+"""The answers of Ollama's API: a turn's events as JSON objects, and models as it lists them.
 
 Source: docs/api.md and api/types.go of ollama/ollama. Durations are in nanoseconds.
 """
@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from typing import Any, Final, Literal
 from uuid import uuid4
 
-from g4cli.chat import Finished, Reply, TurnEvent
+from g4cli.chat import Finished, PromptRead, Reply, TurnEvent
 from g4cli.operations.serving.service import ServedModel
 from g4cli.prompt.messages import ToolCall
 from g4cli.prompt.reply import AnswerText, CallMade, SampledToken, ThoughtText, TokenProbability
@@ -25,16 +25,19 @@ _NEVER: Final = datetime(2318, 1, 1, tzinfo=timezone.utc)  # as Ollama says "for
 class OllamaStream:
     """The JSON objects of one answer. `kind` says in which of two forms the text comes."""
 
-    def __init__(self, kind: Literal["chat", "generate"], model: str, load_s: float = 0.0) -> None:
-        """`load_s`: the seconds that the request waited for the model to be loaded."""
-        self._kind, self._model, self._load_s = kind, model, load_s
-        self._started = time.perf_counter() - load_s
+    def __init__(self, kind: Literal["chat", "generate"], model: str, *, started: float) -> None:
+        """`started`: when the request came, by time.perf_counter."""
+        self._kind, self._model, self._started = kind, model, started
+        self._load_s = 0.0
         self._calls: list[dict[str, Any]] = []
         self._logprobs: list[dict[str, Any]] = []
 
     def convert(self, event: TurnEvent) -> Iterator[dict[str, Any]]:
         """Yield what a client is told of `event`."""
-        if isinstance(event, AnswerText):
+        if isinstance(event, PromptRead):
+            # What is neither reading the prompt nor answering is waiting: for the model, for a slot.
+            self._load_s = max(0.0, time.perf_counter() - self._started - event.seconds)
+        elif isinstance(event, AnswerText):
             yield self._piece(content=event.text, tokens=event.tokens)
         elif isinstance(event, ThoughtText):
             yield self._piece(thinking=event.text, tokens=event.tokens)
@@ -88,7 +91,7 @@ class OllamaStream:
         return fields
 
 
-def loaded_answer(
+def make_loaded_answer(
     kind: Literal["chat", "generate"], model: str, reason: Literal["load", "unload"]
 ) -> dict[str, Any]:
     """Return the answer to a request without a prompt, which loads or unloads the model."""
@@ -99,7 +102,7 @@ def loaded_answer(
     return {**head, **text, "done": True, "done_reason": reason}
 
 
-def tag_object(model: ServedModel) -> dict[str, Any]:
+def describe_offer(model: ServedModel) -> dict[str, Any]:
     """Return a model as /api/tags lists it."""
     return {
         "name": model.name,
@@ -107,12 +110,12 @@ def tag_object(model: ServedModel) -> dict[str, Any]:
         "modified_at": format_time(model.created),
         "size": model.nbytes,
         "digest": model.sha256,
-        "details": details_object(model),
-        "capabilities": capabilities_of(model),
+        "details": describe_details(model),
+        "capabilities": list_capabilities(model),
     }
 
 
-def process_object(model: ServedModel) -> dict[str, Any]:
+def describe_loaded(model: ServedModel) -> dict[str, Any]:
     """Return a loaded model as /api/ps lists it."""
     expires = format_time(model.unload_at) if model.unload_at else _NEVER.isoformat()
     return {
@@ -120,14 +123,14 @@ def process_object(model: ServedModel) -> dict[str, Any]:
         "model": model.name,
         "size": model.memory_bytes,
         "digest": model.sha256,
-        "details": details_object(model),
+        "details": describe_details(model),
         "expires_at": expires,
         "size_vram": 0,
         "context_length": model.n_ctx,
     }
 
 
-def details_object(model: ServedModel) -> dict[str, Any]:
+def describe_details(model: ServedModel) -> dict[str, Any]:
     """Return the `details` of a model."""
     size = (
         f"{model.n_params / 1e9:.1f}B" if model.n_params >= 1e8 else f"{model.n_params / 1e6:.2f}M"
@@ -143,7 +146,7 @@ def details_object(model: ServedModel) -> dict[str, Any]:
     }
 
 
-def capabilities_of(model: ServedModel) -> list[str]:
+def list_capabilities(model: ServedModel) -> list[str]:
     """Return what a model can do, by Ollama's names (types/model/capability.go)."""
     media = [("image", "vision"), ("audio", "audio")]
     found = [name for modality, name in media if modality in model.modalities]

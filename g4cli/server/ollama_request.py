@@ -10,19 +10,26 @@ be cut without a word (`truncate`, `shift`, `num_keep`).
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field, JsonValue
 
 from g4cli.core.errors import BadField
 from g4cli.operations.serving.requests import Thinking, TurnRequest
 from g4cli.prompt.messages import Media, Message, ToolCall
-
-SaveMedia: TypeAlias = Callable[[str, str, str], Media]
-"""("image" or "audio", base64 text, field) -> a file that holds it. Raises BadField or BadMedia."""
+from g4cli.server.declarations import declare_tools, encode_schema
+from g4cli.server.limits import (
+    MAX_MESSAGES,
+    MAX_STOP_CHARACTERS,
+    MAX_STOP_STRINGS,
+    MAX_TOKENS,
+    MAX_TOOLS,
+    MAX_TOP_LOGPROBS,
+)
+from g4cli.server.media_data import SaveMedia
+from g4cli.server.wire_model import RequestBody, WireModel
 
 _UNITS_S: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
@@ -38,7 +45,7 @@ _SAMPLING: Final = {
     "presence_penalty": "presence_penalty",
     "frequency_penalty": "frequency_penalty",
 }
-_JSON_OBJECT: Final = '{"type": "object"}'
+StopString: TypeAlias = Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARACTERS)]
 
 
 def read_duration(value: object) -> float:
@@ -58,56 +65,52 @@ def read_duration(value: object) -> float:
     raise ValueError('a duration is a number of seconds or a text such as "5m"')
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class Options(_Body):
+class Options(WireModel):
     """What may stand in `options`. Literal values are those that change nothing."""
 
     seed: int | None = Field(default=None, ge=-1, le=0xFFFFFFFF)
-    num_predict: int | None = Field(default=None, ge=-2)
-    num_ctx: int | None = Field(default=None, ge=1)
-    temperature: float | None = Field(default=None, ge=0)
-    top_k: int | None = Field(default=None, ge=0)
+    num_predict: int | None = Field(default=None, ge=-2, le=MAX_TOKENS)
+    num_ctx: int | None = Field(default=None, ge=1, le=MAX_TOKENS)
+    temperature: float | None = Field(default=None, ge=0, le=100)
+    top_k: int | None = Field(default=None, ge=0, le=MAX_TOKENS)
     top_p: float | None = Field(default=None, ge=0, le=1)
     min_p: float | None = Field(default=None, ge=0, le=1)
-    repeat_penalty: float | None = Field(default=None, gt=0)
-    repeat_last_n: int | None = Field(default=None, ge=-1)
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    stop: list[str] | str | None = None
+    repeat_penalty: float | None = Field(default=None, gt=0, le=10)
+    repeat_last_n: int | None = Field(default=None, ge=-1, le=MAX_TOKENS)
+    presence_penalty: float | None = Field(default=None, ge=-10, le=10)
+    frequency_penalty: float | None = Field(default=None, ge=-10, le=10)
+    stop: Annotated[list[StopString], Field(max_length=MAX_STOP_STRINGS)] | StopString | None = None
     num_keep: Literal[0] | None = None
     typical_p: Literal[1] | None = None
     tfs_z: Literal[1] | None = None
     mirostat: Literal[0] | None = None
 
 
-class ToolFunction(_Body):
+class ToolFunction(WireModel):
     """A function that the model may call; `parameters` is a JSON schema of an object."""
 
     name: str = Field(min_length=1)
     description: str | None = None
-    parameters: dict[str, Any] | None = None
+    parameters: dict[str, JsonValue] | None = None
 
 
-class Tool(_Body):
+class Tool(WireModel):
     """A tool that the model may call."""
 
     type: Literal["function"] = "function"
     function: ToolFunction
 
 
-class CallFunction(_Body):
+class CallFunction(WireModel):
     """The function of a call, with its arguments as an object."""
 
     name: str
-    arguments: dict[str, Any] = {}
+    arguments: dict[str, JsonValue] = Field(default={})
     description: None = None
     index: int | None = None
 
 
-class Call(_Body):
+class Call(WireModel):
     """A call that the model made earlier."""
 
     function: CallFunction
@@ -115,7 +118,7 @@ class Call(_Body):
     type: Literal["function"] | None = None
 
 
-class ChatMessage(_Body):
+class ChatMessage(WireModel):
     """A turn of the conversation; images are base64."""
 
     role: Literal["system", "user", "assistant", "tool"]
@@ -127,15 +130,15 @@ class ChatMessage(_Body):
     tool_call_id: str | None = None
 
 
-class _Asked(_Body):
+class _Asked(RequestBody):
     model: str = Field(min_length=1)
     stream: bool = True
-    format: Literal["", "json"] | dict[str, Any] | None = None
+    format: Literal["", "json"] | dict[str, JsonValue] | None = None
     options: Options | None = None
     think: bool | Literal["low", "medium", "high", "max"] | None = None
     keep_alive: Annotated[float, BeforeValidator(read_duration)] | None = None
     logprobs: bool = False
-    top_logprobs: int = Field(default=0, ge=0, le=20)
+    top_logprobs: int = Field(default=0, ge=0, le=MAX_TOP_LOGPROBS)
     truncate: Literal[False] | None = None
     shift: Literal[False] | None = None
 
@@ -143,8 +146,8 @@ class _Asked(_Body):
 class ChatRequest(_Asked):
     """The body of POST /api/chat. Without messages it loads the model, or unloads it."""
 
-    messages: list[ChatMessage] = []
-    tools: list[Tool] | None = None
+    messages: list[ChatMessage] = Field(default=[], max_length=MAX_MESSAGES)
+    tools: list[Tool] | None = Field(default=None, max_length=MAX_TOOLS)
 
 
 class GenerateRequest(_Asked):
@@ -164,10 +167,17 @@ def read_chat(body: ChatRequest, save_media: SaveMedia) -> TurnRequest:
     messages = tuple(_read_messages(body.messages, save_media))
     return TurnRequest(
         messages=messages,
-        tools=tuple(tool.model_dump(exclude_none=True) for tool in body.tools or ()),
-        continue_last=bool(messages) and messages[-1].role == "assistant",
+        tools=declare_tools(
+            (f"tools.{index}.function", tool.function.model_dump(exclude_none=True))
+            for index, tool in enumerate(body.tools or ())
+        ),
+        continue_last=messages[-1:] != () and _is_unfinished(messages[-1]),
         **_common_fields(body),
     )
+
+
+def _is_unfinished(message: Message) -> bool:
+    return message.role == "assistant" and not message.tool_calls
 
 
 def read_generate(body: GenerateRequest, save_media: SaveMedia) -> TurnRequest:
@@ -185,6 +195,8 @@ def read_generate(body: GenerateRequest, save_media: SaveMedia) -> TurnRequest:
 
 
 def _common_fields(body: _Asked) -> dict[str, Any]:
+    if body.top_logprobs and not body.logprobs:
+        raise BadField("top_logprobs", "it needs logprobs=true")
     options = body.options or Options()
     given = options.model_dump(exclude_none=True)
     if given.get("seed") == -1:
@@ -204,8 +216,8 @@ def _common_fields(body: _Asked) -> dict[str, Any]:
 
 def _read_format(value: str | dict[str, Any] | None) -> str:
     if isinstance(value, dict):
-        return json.dumps(value)
-    return _JSON_OBJECT if value == "json" else ""
+        return encode_schema(value, "format")
+    return '{"type": "object"}' if value == "json" else ""
 
 
 def _read_thinking(think: bool | str | None) -> Thinking:

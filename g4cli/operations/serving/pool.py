@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from g4cli.core.errors import DoesNotFit, QueueFull
 from g4cli.operations.serving.loaded import LoadedModel
@@ -20,6 +20,8 @@ OpenModel: TypeAlias = Callable[[str, Sequence[str]], Awaitable[LoadedModel]]
 
 Raises DoesNotFit if it does not fit beside them.
 """
+
+_LEAST_KEEP_ALIVE_S: Final = 0.1
 
 
 class ModelPool:
@@ -66,6 +68,8 @@ class ModelPool:
         seconds = self._keep_alive.get(model.name, self._keep_alive_s)
         if seconds >= 0:
             loop = asyncio.get_running_loop()
+            # Requests that waited for the model to be opened come before it is closed again.
+            seconds = max(seconds, _LEAST_KEEP_ALIVE_S)
             self._timers[model.name] = loop.call_later(seconds, self._close_unused, model)
 
     def seconds_left(self, name: str) -> float | None:

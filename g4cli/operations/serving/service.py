@@ -113,6 +113,17 @@ class Service:
         async with self._use_model(model_name) as model:
             return await model.engine.text_of(tokens)
 
+    async def load(self, name: str, keep_alive_s: float | None = None) -> None:
+        """Load the model `name` unless it is loaded. Raises what opening it raises."""
+        async with self._use_model(name, keep_alive_s):
+            pass
+
+    async def unload(self, name: str) -> None:
+        """End the model `name` as soon as no request has it. Raises UnknownModel."""
+        offer = self._catalog.find(name)
+        if offer.name in self.pool.models:
+            await self.load(name, 0.0)
+
     async def preload(self, name: str) -> LoadedModel:
         """Return the model `name`, loaded; `is_loading` until then. Raises what opening it raises."""
         self.is_loading = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,12 @@ from g4cli.chat import Finished, FoundLoop, PromptRead, Reply, TurnEvent
 from g4cli.operations.serving.service import ServedModel
 from g4cli.prompt.messages import ToolCall
 from g4cli.prompt.reply import AnswerText, CallMade, SampledToken, ThoughtText, TokenProbability
-from g4cli.server.ollama_answer import OllamaStream, loaded_answer, process_object, tag_object
+from g4cli.server.ollama_answer import (
+    OllamaStream,
+    describe_loaded,
+    describe_offer,
+    make_loaded_answer,
+)
 
 REPLY = replace(
     Reply.interrupted(), finish_reason="stop", text="Yes!", thought="hm",
@@ -31,7 +37,7 @@ def _convert(stream: OllamaStream, *events: TurnEvent) -> list[dict[str, Any]]:
 
 
 def test_a_chat() -> None:
-    stream = OllamaStream("chat", "tiny", load_s=2.0)
+    stream = OllamaStream("chat", "tiny", started=time.perf_counter() - 2.5)
     call = CallMade(ToolCall("find", {"x": 1}))
     told = _convert(
         stream, PromptRead(12, 0, 0.5), ThoughtText("hm"), AnswerText("Yes"), AnswerText("!"), call,
@@ -46,14 +52,14 @@ def test_a_chat() -> None:
     last = read[-1]
     assert (last.done_reason, last.prompt_eval_count, last.eval_count) == ("stop", 12, 7)
     assert (last.prompt_eval_duration, last.eval_duration) == (500_000_000, 1_500_000_000)
-    assert last.load_duration == 2_000_000_000 <= last.total_duration
+    assert 2_000_000_000 <= last.load_duration <= last.total_duration
     whole = ollama.ChatResponse.model_validate(stream.gather(REPLY))
     assert (whole.message.content, whole.message.thinking, whole.done) == ("Yes!", "hm", True)
     assert len(whole.message.tool_calls) == 2
 
 
 def test_a_completion() -> None:
-    stream = OllamaStream("generate", "tiny")
+    stream = OllamaStream("generate", "tiny", started=0.0)
     told = _convert(stream, ThoughtText("hm"), AnswerText("Yes!"), Finished(REPLY))
     read = [ollama.GenerateResponse.model_validate(wire) for wire in told]
     assert (read[0].thinking, read[1].response, read[2].done) == ("hm", "Yes!", True)
@@ -63,7 +69,7 @@ def test_a_completion() -> None:
 def test_probabilities() -> None:
     top = (TokenProbability(5, b"Yes", -0.5), TokenProbability(6, b"\xc3", -1.5))
     token = SampledToken(5, b"Yes", -0.5, top)
-    stream = OllamaStream("chat", "tiny")
+    stream = OllamaStream("chat", "tiny", started=0.0)
     told = _convert(stream, AnswerText("Yes", (token,)), AnswerText("!", (token,)))
     (first,) = ollama.ChatResponse.model_validate(told[0]).logprobs
     assert (first.token, first.logprob) == ("Yes", -0.5)
@@ -74,23 +80,25 @@ def test_probabilities() -> None:
 
 def test_ends() -> None:
     loop = replace(REPLY, finish_reason="loop", loop=FoundLoop("la ", 2, 5, 60))
-    assert _convert(OllamaStream("chat", "tiny"), Finished(loop))[0]["g4"]["loop"]["unit"] == "la "
+    (told,) = _convert(OllamaStream("chat", "tiny", started=0.0), Finished(loop))
+    assert (told["g4"]["loop"]["unit"], told["done_reason"]) == ("la ", "stop")
     length = replace(REPLY, finish_reason="length")
-    assert _convert(OllamaStream("chat", "tiny"), Finished(length))[0]["done_reason"] == "length"
+    (told,) = _convert(OllamaStream("chat", "tiny", started=0.0), Finished(length))
+    assert told["done_reason"] == "length"
 
 
 @pytest.mark.parametrize("kind", ["chat", "generate"])
 def test_loading(kind: Any) -> None:
-    answer = loaded_answer(kind, "tiny", "unload")
+    answer = make_loaded_answer(kind, "tiny", "unload")
     assert (answer["done"], answer["done_reason"]) == (True, "unload")
 
 
 def test_lists_of_models() -> None:
-    (tag,) = ollama.ListResponse.model_validate({"models": [tag_object(MODEL)]}).models
+    (tag,) = ollama.ListResponse.model_validate({"models": [describe_offer(MODEL)]}).models
     assert (tag.model, tag.size, tag.digest) == ("e2b:q4_0", 3_000_000_000, "ab" * 32)
     assert (tag.details.parameter_size, tag.details.quantization_level) == ("4.6B", "Q4_0")
-    assert tag_object(MODEL)["capabilities"] == ["completion", "tools", "thinking", "vision"]
+    assert describe_offer(MODEL)["capabilities"] == ["completion", "tools", "thinking", "vision"]
     for model in (MODEL, replace(MODEL, unload_at=1_750_000_300, memory_bytes=5)):
-        (row,) = ollama.ProcessResponse.model_validate({"models": [process_object(model)]}).models
+        (row,) = ollama.ProcessResponse.model_validate({"models": [describe_loaded(model)]}).models
         assert row.context_length == 8192
         assert row.expires_at.timestamp() == (model.unload_at or row.expires_at.timestamp())

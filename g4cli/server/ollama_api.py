@@ -1,0 +1,182 @@
+"""Ollama's routes: /api/version, /api/tags, /api/show, /api/ps, /api/chat and /api/generate.
+
+A body whose prompt is empty loads the model; with `keep_alive` 0 it unloads it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Any, Literal
+
+from fastapi import APIRouter
+from pydantic import model_validator
+from starlette.requests import Request
+from starlette.responses import Response
+
+from g4cli import __version__
+from g4cli.chat import Finished, Reply
+from g4cli.core.errors import BadField, Interrupted
+from g4cli.operations.serving.loaded import Turn
+from g4cli.operations.serving.requests import TurnRequest
+from g4cli.operations.serving.service import Service
+from g4cli.server.errors import explain_error
+from g4cli.server.media_data import limit_media
+from g4cli.server.ollama_answer import (
+    API_VERSION,
+    OllamaStream,
+    describe_details,
+    describe_loaded,
+    describe_offer,
+    format_time,
+    list_capabilities,
+    make_loaded_answer,
+)
+from g4cli.server.ollama_request import ChatRequest, GenerateRequest, read_chat, read_generate
+from g4cli.server.streaming import encode_json, start_first_turn, stream_lines, wait_for_result
+from g4cli.server.wire_model import RequestBody, ServiceParam
+
+router = APIRouter(tags=["ollama"])
+_LOG = logging.getLogger("g4.serve")
+
+
+class ShowRequest(RequestBody):
+    """The body of POST /api/show; `name` is the older name of `model`."""
+
+    model: str = ""
+    name: str = ""
+    verbose: Literal[False] | None = None
+
+    @model_validator(mode="after")
+    def require_model(self) -> ShowRequest:
+        """Raise ValueError if no model is named."""
+        if not (self.model or self.name):
+            raise ValueError("model: this field is required")
+        return self
+
+
+@router.get("/api/version")
+async def show_version() -> dict[str, str]:
+    """Return the version of Ollama whose API this is, and that of g4."""
+    return {"version": API_VERSION, "g4": __version__}
+
+
+@router.get("/api/tags")
+async def list_tags(service: ServiceParam) -> dict[str, Any]:
+    """Return the models on offer."""
+    return {"models": [describe_offer(model) for model in service.list_models()]}
+
+
+@router.get("/api/ps")
+async def list_loaded(service: ServiceParam) -> dict[str, Any]:
+    """Return the models that are loaded."""
+    models = service.list_models()
+    return {"models": [describe_loaded(model) for model in models if model.loaded_at]}
+
+
+@router.post("/api/show", response_model=None)
+async def show_model(body: ShowRequest, service: ServiceParam) -> dict[str, Any]:
+    """Return what is known of a model."""
+    model = service.find_model(body.model or body.name)
+    return {
+        "details": describe_details(model),
+        "model_info": {
+            "general.architecture": "gemma4",
+            "general.parameter_count": model.n_params,
+            "gemma4.context_length": model.n_ctx or model.n_ctx_train,
+        },
+        "capabilities": list_capabilities(model),
+        "modified_at": format_time(model.created),
+    }
+
+
+@router.post("/api/chat", response_model=None)
+async def chat(body: ChatRequest, request: Request, service: ServiceParam) -> Response:
+    """Answer the last message of a conversation: as JSON lines, or as one object."""
+    asked = await asyncio.to_thread(read_chat, body, limit_media(service.media))
+    if not body.messages:
+        return await _change_loading("chat", body, request, service)
+    return await _answer("chat", body, asked, request, service)
+
+
+@router.post("/api/generate", response_model=None)
+async def generate(body: GenerateRequest, request: Request, service: ServiceParam) -> Response:
+    """Answer a prompt: as JSON lines, or as one object."""
+    asked = await asyncio.to_thread(read_generate, body, limit_media(service.media))
+    if not body.prompt and not body.images:
+        return await _change_loading("generate", body, request, service)
+    return await _answer("generate", body, asked, request, service)
+
+
+async def _answer(
+    kind: Literal["chat", "generate"],
+    body: ChatRequest | GenerateRequest,
+    asked: TurnRequest,
+    request: Request,
+    service: Service,
+) -> Response:
+    started = time.perf_counter()
+    n_ctx = body.options.num_ctx if body.options else None
+    turns = AsyncExitStack()
+    turn = await start_first_turn(request, service, asked, turns)
+    if n_ctx is not None and n_ctx > turn.model.n_ctx:
+        await turns.aclose()
+        given = f"a request has {turn.model.n_ctx:,} tokens of context here (g4 serve --ctx)"
+        raise BadField("options.num_ctx", given)
+    stream = OllamaStream(kind, body.model, started=started)
+    if body.stream:
+        return stream_lines(_write_lines(turn, stream, request.url.path), turns)
+    async with turns:
+        reply = await wait_for_result(request, _find_reply(turn, stream))
+    return Response(encode_json(stream.gather(reply)), media_type="application/json")
+
+
+async def _change_loading(
+    kind: Literal["chat", "generate"],
+    body: ChatRequest | GenerateRequest,
+    request: Request,
+    service: Service,
+) -> Response:
+    """Load the model of a request without a prompt, or unload it if `keep_alive` is 0."""
+    if body.keep_alive == 0:
+        await service.unload(body.model)
+    else:
+        await wait_for_result(request, service.load(body.model, body.keep_alive))
+    reason: Literal["load", "unload"] = "unload" if body.keep_alive == 0 else "load"
+    answer = make_loaded_answer(kind, body.model, reason)
+    end = "\n" if body.stream else ""
+    media_type = "application/x-ndjson" if body.stream else "application/json"
+    return Response(encode_json(answer) + end, media_type=media_type)
+
+
+async def _find_reply(turn: Turn, stream: OllamaStream) -> Reply:
+    async for event in turn:
+        for _ in stream.convert(event):
+            pass
+        if isinstance(event, Finished):
+            _require_whole(event.reply)
+            return event.reply
+    raise Interrupted("the answer was stopped")
+
+
+async def _write_lines(turn: Turn, stream: OllamaStream, path: str) -> AsyncIterator[str]:
+    """Yield the objects of an answer; an error that comes later is the last one."""
+    try:
+        async for event in turn:
+            if isinstance(event, Finished):
+                _require_whole(event.reply)
+            for wire in stream.convert(event):
+                yield encode_json(wire) + "\n"
+    except Exception as err:
+        problem = explain_error(err)
+        if problem.code == "error":
+            _LOG.error("a bug in g4 at POST %s", path, exc_info=err)
+        yield encode_json(problem.as_body(path)) + "\n"
+
+
+def _require_whole(reply: Reply) -> None:
+    if reply.finish_reason == "interrupted":
+        raise Interrupted("the answer was stopped")
