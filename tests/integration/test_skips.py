@@ -13,6 +13,8 @@ import pytest
 from tests.support.paths import TESTS
 
 CONFTEST = TESTS / "conftest.py"
+# Loading them takes most of the time of these runs.
+NO_PLUGINS = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-p", "no:pytest_cov")
 EXPECTED = """
 import pytest
 
@@ -48,7 +50,7 @@ def run_pytest(folder: Path, text: str, *args: str) -> tuple[int, str]:
     shutil.copy(CONFTEST, tests)
     (tests / "test_it.py").write_text(text)
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--strict-markers", *args],
+        [sys.executable, "-m", "pytest", "-q", *NO_PLUGINS, "--strict-markers", *args],
         cwd=tests,
         capture_output=True,
         text=True,
