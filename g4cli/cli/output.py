@@ -167,7 +167,7 @@ class Output:
     def confirm(self, question: str) -> bool:
         """Return whether the user answers yes. Raises UsageError where there is no terminal."""
         if not self.is_human or not sys.stdin.isatty():
-            raise UsageError(f"cannot ask: {question}", hint="add --yes")
+            raise UsageError(f"not a terminal, cannot ask: {question}", hint="add --yes")
         self.console(stderr=True).print(_make_text([f"{question} [y/N] "]), end="")
         return sys.stdin.readline().strip().lower() in ("y", "yes")
 

@@ -103,8 +103,7 @@ def plan_chat(
     options = replace(options, n_ctx=min(n_ctx, subject.shape.n_ctx_train))
     verdict = try_options(subject.shape, subject.tensors, options, memories).verdict
     if not verdict.fits:
-        command = f"g4 fit {shell_word(request.model)}"
-        reporter.warn(f"the model may not fit into memory: {verdict.reason} ({command})")
+        _warn_of_size(verdict.reason, request, reporter)
     is_free = request.gpu_layers == "auto" and request.device is None and not request.cpu_moe
     if not is_free or len(memories) == 1:
         data_bytes = 0
@@ -123,7 +122,7 @@ def _plan_together(
     reporter: Reporter,
     n_parallel: int,
 ) -> ChatPlan:
-    """Return the plan for several conversations in one context, and say why so many."""
+    """Return the plan for several conversations in one context; reports why this many."""
     most = subject.shape.n_ctx_train
     asked = 0 if request.ctx in ("", "max") else parse_count(request.ctx)
     plan = plan_parallel(
@@ -137,11 +136,8 @@ def _plan_together(
     if plan.fits:
         reporter.say(plan.reason)
     else:
-        reporter.warn(f"this may not fit: {plan.reason} (g4 fit {shell_word(request.model)})")
-    if asked > most:
-        reporter.warn(
-            f"--ctx exceeds the {most:,} tokens that this model was trained for; quality drops"
-        )
+        _warn_of_size(plan.reason, request, reporter)
+    _warn_beyond_training(asked, most, reporter)
     n_ctx = max(asked, plan.n_ctx)
     data_bytes = 0
     if len(memories) == 1 and n_ctx <= most:
@@ -172,15 +168,25 @@ def _choose_context(
         return n_ctx or min(CONTEXTS[0], most)
     if request.ctx:
         n_ctx = parse_count(request.ctx)
-        if n_ctx > most:
-            reporter.warn(
-                f"--ctx exceeds the {most:,} tokens that this model was trained for; quality drops"
-            )
+        _warn_beyond_training(n_ctx, most, reporter)
         return n_ctx
     plan = plan_context(subject.shape, subject.tensors, options, memories)
     if plan.n_ctx < most:
         reporter.say(plan.reason)
     return plan.n_ctx
+
+
+def _warn_beyond_training(n_ctx: int, n_ctx_train: int, reporter: Reporter) -> None:
+    if n_ctx > n_ctx_train:
+        reporter.warn(
+            f"--ctx exceeds the {n_ctx_train:,} tokens that this model was trained for; "
+            "quality drops"
+        )
+
+
+def _warn_of_size(reason: str, request: ChatRequest, reporter: Reporter) -> None:
+    command = f"g4 fit {shell_word(request.model)}"
+    reporter.warn(f"the model may not fit into memory: {reason} ({command})")
 
 
 def _place_on_gpus(
