@@ -23,15 +23,25 @@ from starlette.types import ASGIApp
 from g4cli import __version__
 from g4cli.core.errors import G4Error
 from g4cli.operations.serving.service import Service
-from g4cli.server import anthropic_messages, models, monitoring, ollama_api, openai_chat
+from g4cli.server import (
+    anthropic_messages,
+    llama_server,
+    models,
+    monitoring,
+    ollama_api,
+    openai_chat,
+    openai_completions,
+)
 from g4cli.server.errors import HttpError, explain_error
 from g4cli.server.guard import Guard, GuardOptions, Served
 
 ROUTERS: Final = (
     models.router,
     openai_chat.router,
+    openai_completions.router,
     anthropic_messages.router,
     ollama_api.router,
+    llama_server.router,
     monitoring.router,
 )
 _LOG = logging.getLogger("g4.serve")

@@ -103,10 +103,12 @@ class Service:
         async with self._use_model(request.model) as model:
             return "".join(part.text for part in await model.render_parts(request))
 
-    async def tokenize(self, model_name: str, text: str, *, control: bool) -> tuple[int, ...]:
-        """Return the tokens of `text`, a BOS first. `control`: '<|turn>' in it is one token."""
+    async def tokenize(
+        self, model_name: str, text: str, *, control: bool, with_bos: bool
+    ) -> tuple[int, ...]:
+        """Return the tokens of `text`. `control`: '<|turn>' in it is one token; `with_bos`: a BOS first."""
         async with self._use_model(model_name) as model:
-            return await model.engine.tokens_of([Part(text, control=control)])
+            return await model.engine.tokens_of([Part(text, control=control)], with_bos=with_bos)
 
     async def detokenize(self, model_name: str, tokens: tuple[int, ...]) -> str:
         """Return the text of tokens, control tokens by their names. Raises UsageError."""

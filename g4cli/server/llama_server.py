@@ -1,0 +1,204 @@
+"""POST /completion, /tokenize, /detokenize and /apply-template, as llama-server answers them.
+
+Source: tools/server/README.md and server-task.cpp to_json_non_oaicompat, llama.cpp@0c1e57098. Of
+/completion the fields are those of g4's samplers; others are refused by their names, and so are
+prompts that mix text and tokens or hold images.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter
+from pydantic import Field, JsonValue
+from starlette.requests import Request
+from starlette.responses import Response
+
+from g4cli.chat import Finished, Reply
+from g4cli.core.errors import BadField, Interrupted
+from g4cli.operations.serving.loaded import Turn
+from g4cli.operations.serving.requests import TurnRequest
+from g4cli.prompt.reply import AnswerText, SampledToken
+from g4cli.server.declarations import declare_tools, encode_schema
+from g4cli.server.limits import (
+    MAX_GRAMMAR_CHARACTERS,
+    MAX_MESSAGES,
+    MAX_TOKENS,
+    MAX_TOOLS,
+    MAX_TOP_LOGPROBS,
+)
+from g4cli.server.openai_answer import describe_loops, list_logprobs, make_timings
+from g4cli.server.openai_chat import describe_late_error
+from g4cli.server.openai_messages import convert_messages, make_sampling, make_stop
+from g4cli.server.openai_request import SamplingFields, TemplateOptions, Tool, WireMessage
+from g4cli.server.streaming import encode_json, start_first_turn, stream_events, wait_for_result
+from g4cli.server.wire_model import RequestBody, ServiceParam
+
+router = APIRouter(tags=["llama-server"])
+_LOG = logging.getLogger("g4.serve")
+
+
+class LlamaCompletionBody(SamplingFields):
+    """The body of POST /completion."""
+
+    model: str = ""
+    prompt: str | Annotated[list[int], Field(min_length=1, max_length=MAX_TOKENS)]
+    stream: bool | None = None
+    n_predict: Annotated[int, Field(ge=-1, le=MAX_TOKENS)] | None = None
+    n_probs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
+    grammar: Annotated[str, Field(max_length=MAX_GRAMMAR_CHARACTERS)] | None = None
+    json_schema: dict[str, JsonValue] | None = None
+    return_tokens: bool | None = None
+    cache_prompt: Literal[True] | None = None
+    id_slot: Literal[-1] | None = None
+    post_sampling_probs: Literal[False] | None = None
+
+
+class TokenizeBody(RequestBody):
+    """The body of POST /tokenize."""
+
+    model: str = ""
+    content: str
+    add_special: bool = False
+    parse_special: bool = True
+    with_pieces: Literal[False] = False
+
+
+class DetokenizeBody(RequestBody):
+    """The body of POST /detokenize."""
+
+    model: str = ""
+    tokens: Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=MAX_TOKENS)]
+
+
+class TemplateBody(RequestBody):
+    """The body of POST /apply-template."""
+
+    model: str = ""
+    messages: Annotated[list[WireMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
+    tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS)] | None = None
+    chat_template_kwargs: TemplateOptions | None = None
+    add_generation_prompt: Literal[True] | None = None
+
+
+@router.post("/tokenize", response_model=None)
+async def tokenize(body: TokenizeBody, service: ServiceParam) -> dict[str, Any]:
+    """Return the tokens of a text."""
+    tokens = await service.tokenize(
+        body.model, body.content, control=body.parse_special, with_bos=body.add_special
+    )
+    return {"tokens": list(tokens)}
+
+
+@router.post("/detokenize", response_model=None)
+async def detokenize(body: DetokenizeBody, service: ServiceParam) -> dict[str, Any]:
+    """Return the text of tokens."""
+    return {"content": await service.detokenize(body.model, tuple(body.tokens))}
+
+
+@router.post("/apply-template", response_model=None)
+async def apply_template(body: TemplateBody, service: ServiceParam) -> dict[str, Any]:
+    """Return the prompt that the messages of a chat become."""
+    messages = await asyncio.to_thread(convert_messages, body.messages, service.media)
+    tools = declare_tools(
+        (f"tools.{index}.function", tool.function.model_dump(exclude_none=True, exclude={"strict"}))
+        for index, tool in enumerate(body.tools or ())
+    )
+    options = body.chat_template_kwargs
+    request = TurnRequest(
+        model=body.model,
+        messages=tuple(messages),
+        tools=tools,
+        thinking="on" if options is not None and options.enable_thinking else "off",
+        continue_last=messages[-1].role == "assistant" and not messages[-1].tool_calls,
+    )
+    return {"prompt": await service.render_prompt(request)}
+
+
+@router.post("/completion", response_model=None)
+@router.post("/completions", response_model=None, include_in_schema=False)
+async def complete(body: LlamaCompletionBody, request: Request, service: ServiceParam) -> Response:
+    """Continue a prompt in llama-server's own form."""
+    if body.json_schema is not None and body.grammar:
+        raise BadField("grammar", "json_schema says what the answer is already")
+    if body.n_predict == 0:
+        raise BadField("n_predict", "at least one token is generated")
+    asked = TurnRequest(
+        model=body.model,
+        prompt=body.prompt if isinstance(body.prompt, str) else tuple(body.prompt),
+        sampling=make_sampling(body),
+        stop=make_stop(body),
+        max_tokens=max(body.n_predict or 0, 0),
+        grammar=body.grammar or "",
+        json_schema=(
+            "" if body.json_schema is None else encode_schema(body.json_schema, "json_schema")
+        ),
+        n_probs=body.n_probs or None,
+    )
+    turns = AsyncExitStack()
+    turn = await start_first_turn(request, service, asked, turns)
+    if body.stream:
+        return stream_events(_write_pieces(turn, body), turns)
+    async with turns:
+        text, reply, tokens = await wait_for_result(request, _collect(turn))
+    whole = _make_end(turn, body, reply, text)
+    if tokens:
+        whole["completion_probabilities"] = list_logprobs(tokens)
+    return Response(encode_json(whole), media_type="application/json")
+
+
+async def _collect(turn: Turn) -> tuple[str, Reply, list[SampledToken]]:
+    tokens: list[SampledToken] = []
+    async for event in turn:
+        if isinstance(event, AnswerText):
+            tokens += event.tokens
+        if isinstance(event, Finished):
+            return event.reply.text, _require_whole(event.reply), tokens
+    raise Interrupted("the answer was stopped")
+
+
+async def _write_pieces(turn: Turn, body: LlamaCompletionBody) -> AsyncIterator[str]:
+    """Yield a piece for each text of the answer; the last one has the figures."""
+    try:
+        async for event in turn:
+            if isinstance(event, AnswerText):
+                piece: dict[str, Any] = {"index": 0, "content": event.text, "stop": False}
+                if event.tokens:
+                    piece["completion_probabilities"] = list_logprobs(event.tokens)
+                yield f"data: {encode_json(piece)}\n\n"
+            elif isinstance(event, Finished):
+                end = _make_end(turn, body, _require_whole(event.reply), "")
+                yield f"data: {encode_json(end)}\n\n"
+    except Exception as err:
+        yield describe_late_error(err, "/completion")
+
+
+def _make_end(turn: Turn, body: LlamaCompletionBody, reply: Reply, text: str) -> dict[str, Any]:
+    stop_type = "word" if reply.stop_string else "eos"
+    return {
+        "index": 0,
+        "content": text,
+        "tokens": list(reply.tokens) if body.return_tokens else [],
+        "stop": True,
+        "model": turn.model.name,
+        "tokens_predicted": reply.completion_tokens,
+        "tokens_evaluated": reply.prompt_tokens,
+        "prompt": body.prompt,
+        "has_new_line": "\n" in reply.text,
+        "truncated": reply.context_full,
+        "stop_type": "limit" if reply.finish_reason == "length" else stop_type,
+        "stopping_word": reply.stop_string,
+        "tokens_cached": reply.reused_tokens,
+        "timings": make_timings(reply),
+        **describe_loops([reply]),
+    }
+
+
+def _require_whole(reply: Reply) -> Reply:
+    if reply.finish_reason == "interrupted":
+        raise Interrupted("the answer was stopped")
+    return reply
