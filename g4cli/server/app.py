@@ -31,6 +31,7 @@ from g4cli.server import (
     ollama_api,
     openai_chat,
     openai_completions,
+    responses_api,
 )
 from g4cli.server.errors import HttpError, explain_error
 from g4cli.server.guard import Guard, GuardOptions, Served
@@ -39,6 +40,7 @@ ROUTERS: Final = (
     models.router,
     openai_chat.router,
     openai_completions.router,
+    responses_api.router,
     anthropic_messages.router,
     ollama_api.router,
     llama_server.router,

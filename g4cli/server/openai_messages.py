@@ -32,7 +32,7 @@ from g4cli.server.openai_request import (
     WireMessage,
 )
 
-_EFFORTS: Final[Mapping[str, Thinking]] = {
+EFFORTS: Final[Mapping[str, Thinking]] = {
     "none": "off",
     "minimal": "low",
     "low": "low",
@@ -205,7 +205,7 @@ def _choose_thinking(body: ChatBody) -> Thinking:
     enabled = body.chat_template_kwargs.enable_thinking if body.chat_template_kwargs else None
     if body.reasoning_effort is None:
         return "on" if enabled else "off"
-    thinking = _EFFORTS[body.reasoning_effort]
+    thinking = EFFORTS[body.reasoning_effort]
     if enabled is not None and enabled != (thinking != "off"):
         raise BadField("chat_template_kwargs.enable_thinking", "reasoning_effort says otherwise")
     return thinking

@@ -1,0 +1,247 @@
+"""POST /v1/responses: OpenAI's newer form of a conversation, as one object or as typed events.
+
+Source: openai-python, src/openai/types/responses/. Nothing is stored: each request holds the whole
+conversation. An answer is a list of items (a thought, a message, calls) in the order they came.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import asdict
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from g4cli.chat import Finished, Reply, TurnEvent
+from g4cli.core.errors import Interrupted
+from g4cli.operations.serving.loaded import Turn
+from g4cli.prompt.messages import ToolCall
+from g4cli.prompt.reply import AnswerText, CallMade, ThoughtText
+from g4cli.server.errors import explain_error
+from g4cli.server.openai_answer import make_call
+from g4cli.server.responses_request import ResponsesBody, make_turn_request
+from g4cli.server.streaming import encode_json, start_first_turn, stream_events, wait_for_result
+from g4cli.server.wire_model import ServiceParam
+
+router = APIRouter(tags=["responses"])
+_LOG = logging.getLogger("g4.serve")
+
+
+@router.post("/v1/responses", response_model=None)
+@router.post("/responses", response_model=None, include_in_schema=False)
+async def create_response(body: ResponsesBody, request: Request, service: ServiceParam) -> Response:
+    """Answer a conversation: as one JSON object, or as a stream of events."""
+    asked = await asyncio.to_thread(make_turn_request, body, service.media)
+    turns = AsyncExitStack()
+    turn = await start_first_turn(request, service, asked, turns)
+    stream = ResponseStream(body, turn.model.name)
+    if body.stream:
+        return stream_events(_write_events(turn, stream), turns)
+    async with turns:
+        await wait_for_result(request, _collect(turn, stream))
+    return Response(encode_json(stream.response), media_type="application/json")
+
+
+async def _collect(turn: Turn, stream: ResponseStream) -> None:
+    async for event in turn:
+        for _ in stream.convert(event):
+            pass
+
+
+async def _write_events(turn: Turn, stream: ResponseStream) -> AsyncIterator[str]:
+    """Yield the events of an answer; an error that comes later is the last one."""
+    try:
+        for wire in stream.begin():
+            yield _write_event(wire)
+        async for event in turn:
+            for wire in stream.convert(event):
+                yield _write_event(wire)
+    except Exception as err:
+        problem = explain_error(err)
+        if problem.code == "error":
+            _LOG.error("a bug in g4 at POST /v1/responses", exc_info=err)
+        yield _write_event(stream.fail(problem.message))
+
+
+def _write_event(wire: dict[str, Any]) -> str:
+    return f"event: {wire['type']}\ndata: {encode_json(wire)}\n\n"
+
+
+class ResponseStream:
+    """The events of one response. `response` is the object as far as it has come."""
+
+    def __init__(self, body: ResponsesBody, model: str) -> None:
+        self._n_events = 0
+        self._text: list[str] = []
+        self._open_type = ""
+        self.response: dict[str, Any] = {
+            "id": f"resp_{secrets.token_hex(16)}",
+            "object": "response",
+            "created_at": int(time.time()),
+            "status": "in_progress",
+            "error": None,
+            "incomplete_details": None,
+            "model": model,
+            "output": [],
+            "usage": None,
+            **_repeat_request(body),
+        }
+
+    def begin(self) -> Iterator[dict[str, Any]]:
+        """Yield the events before the answer."""
+        for kind in ("created", "in_progress"):
+            yield self._event(f"response.{kind}", response=self._copy())
+
+    def convert(self, event: TurnEvent) -> Iterator[dict[str, Any]]:
+        """Yield what a client is told of `event`. Raises Interrupted if the answer was stopped."""
+        if isinstance(event, AnswerText):
+            yield from self._open("message")
+            self._text.append(event.text)
+            more = {"content_index": 0, "delta": event.text, "logprobs": []}
+            yield self._item_event("response.output_text.delta", **more)
+        elif isinstance(event, ThoughtText):
+            yield from self._open("reasoning")
+            self._text.append(event.text)
+            more = {"content_index": 0, "delta": event.text}
+            yield self._item_event("response.reasoning_text.delta", **more)
+        elif isinstance(event, CallMade):
+            yield from self._close()
+            yield from self._tell_call(event.call)
+        elif isinstance(event, Finished):
+            if event.reply.finish_reason == "interrupted":
+                raise Interrupted("the answer was stopped")
+            is_cut = event.reply.finish_reason == "length"
+            yield from self._close("incomplete" if is_cut else "completed")
+            yield self._tell_end(event.reply)
+
+    def fail(self, message: str) -> dict[str, Any]:
+        """Return the last event of an answer that an error ended."""
+        self.response |= {
+            "status": "failed",
+            "error": {"code": "server_error", "message": message},
+        }
+        return self._event("response.failed", response=self._copy())
+
+    def _event(self, kind: str, **fields: Any) -> dict[str, Any]:
+        event = {"type": kind, "sequence_number": self._n_events, **fields}
+        self._n_events += 1
+        return event
+
+    def _item_event(self, kind: str, **fields: Any) -> dict[str, Any]:
+        output = self.response["output"]
+        place = {"item_id": output[-1]["id"], "output_index": len(output) - 1}
+        return self._event(kind, **place, **fields)
+
+    def _copy(self) -> dict[str, Any]:
+        return {**self.response, "output": list(self.response["output"])}
+
+    def _add_item(self, item: dict[str, Any]) -> dict[str, Any]:
+        self.response["output"].append(item)
+        index = len(self.response["output"]) - 1
+        return self._event("response.output_item.added", output_index=index, item=item)
+
+    def _end_item(self, item: dict[str, Any]) -> dict[str, Any]:
+        self.response["output"][-1] = item
+        index = len(self.response["output"]) - 1
+        return self._event("response.output_item.done", output_index=index, item=item)
+
+    def _open(self, kind: str) -> Iterator[dict[str, Any]]:
+        """Begin a message or a thought unless one is open."""
+        if self._open_type == kind:
+            return
+        yield from self._close()
+        self._open_type = kind
+        item: dict[str, Any] = {"type": kind, "status": "in_progress", "content": []}
+        if kind == "message":
+            yield self._add_item(
+                {"id": f"msg_{secrets.token_hex(16)}", "role": "assistant", **item}
+            )
+        else:
+            yield self._add_item({"id": f"rs_{secrets.token_hex(16)}", "summary": [], **item})
+        part = self._make_part("")
+        yield self._item_event("response.content_part.added", content_index=0, part=part)
+
+    def _make_part(self, text: str) -> dict[str, Any]:
+        if self._open_type == "reasoning":
+            return {"type": "reasoning_text", "text": text}
+        return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+
+    def _close(self, status: str = "completed") -> Iterator[dict[str, Any]]:
+        """End the message or thought that is open, if one is."""
+        if not self._open_type:
+            return
+        text = "".join(self._text)
+        part = self._make_part(text)
+        if self._open_type == "message":
+            more = {"content_index": 0, "text": text, "logprobs": []}
+            yield self._item_event("response.output_text.done", **more)
+        else:
+            yield self._item_event("response.reasoning_text.done", content_index=0, text=text)
+        yield self._item_event("response.content_part.done", content_index=0, part=part)
+        last = self.response["output"][-1]
+        self._open_type, self._text = "", []
+        yield self._end_item({**last, "status": status, "content": [part]})
+
+    def _tell_call(self, call: ToolCall) -> Iterator[dict[str, Any]]:
+        made = make_call(call)
+        arguments = made["function"]["arguments"]
+        item = {
+            "id": f"fc_{secrets.token_hex(16)}",
+            "type": "function_call",
+            "status": "in_progress",
+            "call_id": made["id"],
+            "name": call.name,
+            "arguments": "",
+        }
+        yield self._add_item(item)
+        yield self._item_event("response.function_call_arguments.delta", delta=arguments)
+        kind = "response.function_call_arguments.done"
+        yield self._item_event(kind, arguments=arguments, name=call.name)
+        yield self._end_item({**item, "status": "completed", "arguments": arguments})
+
+    def _tell_end(self, reply: Reply) -> dict[str, Any]:
+        status = "completed"
+        if reply.finish_reason == "length":
+            status = "incomplete"
+            self.response["incomplete_details"] = {"reason": "max_output_tokens"}
+        self.response |= {
+            "status": status,
+            "usage": {
+                "input_tokens": reply.prompt_tokens,
+                "input_tokens_details": {"cached_tokens": reply.reused_tokens},
+                "output_tokens": reply.completion_tokens,
+                "total_tokens": reply.prompt_tokens + reply.completion_tokens,
+            },
+        }
+        if reply.loop is not None:
+            self.response["g4"] = {"loop": asdict(reply.loop)}
+        return self._event(f"response.{status}", response=self._copy())
+
+
+def _repeat_request(body: ResponsesBody) -> dict[str, Any]:
+    """Return what a response says about its request."""
+    given = body.model_dump(
+        include={"text", "tool_choice", "tools"}, by_alias=True, exclude_none=True
+    )
+    return {
+        "instructions": body.instructions,
+        "max_output_tokens": body.max_output_tokens,
+        "metadata": body.metadata or {},
+        "parallel_tool_calls": body.parallel_tool_calls is not False,
+        "previous_response_id": None,
+        "reasoning": {"effort": body.reasoning.effort if body.reasoning else None, "summary": None},
+        "store": False,
+        "temperature": body.temperature,
+        "text": given.get("text", {"format": {"type": "text"}}),
+        "tool_choice": given.get("tool_choice", "auto"),
+        "tools": given.get("tools", []),
+        "top_p": body.top_p,
+        "truncation": "disabled",
+    }

@@ -1,0 +1,323 @@
+"""The body of POST /v1/responses, field by field, and the TurnRequest that it becomes.
+
+Source: openai-python, src/openai/types/responses/response_create_params.py. Nothing is stored here:
+`store`=true, `previous_response_id`, `conversation` and `prompt` are refused, and so are tools that
+OpenAI's own servers run. Accepted without a meaning here:
+
+    user, safety_identifier, metadata, prompt_cache_key, prompt_cache_retention, service_tier
+    include=[reasoning.encrypted_content]   thoughts come as text, to be sent back by the client
+    reasoning.summary=auto                  thoughts come whole, not summarized
+    truncation=disabled, background=false, text.verbosity=medium
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import Discriminator, Field, JsonValue, Tag
+
+from g4cli.core.errors import BadField
+from g4cli.operations.serving.media_files import MediaFiles
+from g4cli.operations.serving.requests import Thinking, ToolChoice, TurnRequest
+from g4cli.prompt.messages import Media, Message, ToolCall
+from g4cli.server.declarations import choose_tools, declare_tools, encode_schema
+from g4cli.server.limits import MAX_MEDIA, MAX_MESSAGES, MAX_TOKENS, MAX_TOOLS
+from g4cli.server.media_data import store_data_uri
+from g4cli.server.openai_messages import EFFORTS, parse_arguments
+from g4cli.server.openai_request import Effort, TextFormat
+from g4cli.server.wire_model import RequestBody, WireModel
+
+Status: TypeAlias = Literal["in_progress", "completed", "incomplete"]
+
+
+class InputText(WireModel):
+    """A piece of text; of an earlier answer it has another `type`."""
+
+    type: Literal["input_text", "output_text"]
+    text: str
+    annotations: list[Any] | None = None
+    logprobs: list[Any] | None = None
+
+
+class InputImage(WireModel):
+    """An image as a data URI; the server opens no other address."""
+
+    type: Literal["input_image"]
+    image_url: str
+    detail: Literal["auto"] | None = None
+    file_id: None = None
+
+
+InputPart: TypeAlias = Annotated[InputText | InputImage, Field(discriminator="type")]
+
+
+def _text_or_parts(value: object) -> str:
+    # A plain union would report the errors of both kinds, the wrong one first.
+    return "text" if isinstance(value, str) else "parts"
+
+
+Content: TypeAlias = Annotated[
+    Annotated[str, Tag("text")] | Annotated[list[InputPart], Tag("parts")],
+    Discriminator(_text_or_parts),
+]
+
+
+class MessageItem(WireModel):
+    """A message of the conversation."""
+
+    type: Literal["message"] = "message"
+    role: Literal["user", "assistant", "system", "developer"]
+    content: Content
+    id: str | None = None
+    status: Status | None = None
+    phase: str | None = None
+
+
+class CallItem(WireModel):
+    """A call that the model made earlier; `arguments` is a JSON object as text."""
+
+    type: Literal["function_call"]
+    call_id: str
+    name: str
+    arguments: str
+    id: str | None = None
+    status: Status | None = None
+    caller: None = None
+    namespace: None = None
+
+
+class ResultItem(WireModel):
+    """What a tool returned."""
+
+    type: Literal["function_call_output"]
+    call_id: str
+    output: Content
+    id: str | None = None
+    status: Status | None = None
+
+
+class ThoughtPart(WireModel):
+    """A piece of an earlier thought."""
+
+    type: Literal["reasoning_text", "summary_text"]
+    text: str
+
+
+class ReasoningItem(WireModel):
+    """An earlier thought."""
+
+    type: Literal["reasoning"]
+    summary: list[ThoughtPart] = Field(default=[])
+    content: list[ThoughtPart] | None = None
+    encrypted_content: None = None
+    id: str | None = None
+    status: Status | None = None
+
+
+def _item_type(value: object) -> str:
+    kind = value.get("type", "message") if isinstance(value, dict) else "message"
+    return kind if isinstance(kind, str) else "message"
+
+
+Item: TypeAlias = Annotated[
+    Annotated[MessageItem, Tag("message")]
+    | Annotated[CallItem, Tag("function_call")]
+    | Annotated[ResultItem, Tag("function_call_output")]
+    | Annotated[ReasoningItem, Tag("reasoning")],
+    Discriminator(_item_type),
+]
+
+
+class FunctionTool(WireModel):
+    """A function that the client runs. Calls follow its schema, with `strict` and without."""
+
+    type: Literal["function"]
+    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.:/-]{1,128}$")]
+    description: str | None = None
+    parameters: dict[str, JsonValue] | None = None
+    strict: bool | None = None
+
+
+class NamedTool(WireModel):
+    """The only tool that the model may call, and must."""
+
+    type: Literal["function"]
+    name: str
+
+
+class AnyObject(WireModel):
+    """Any JSON object."""
+
+    type: Literal["json_object"]
+
+
+class NamedSchema(WireModel):
+    """JSON that matches a schema; the name and the description are not shown to the model."""
+
+    type: Literal["json_schema"]
+    name: str
+    schema_: Annotated[dict[str, JsonValue], Field(alias="schema")]
+    description: str | None = None
+    strict: bool | None = None
+
+
+class TextOptions(WireModel):
+    """What the text of the answer must be."""
+
+    format: Annotated[TextFormat | AnyObject | NamedSchema, Field(discriminator="type")] | None = (
+        None
+    )
+    verbosity: Literal["medium"] | None = None
+
+
+class ReasoningOptions(WireModel):
+    """How much to think."""
+
+    effort: Effort | None = None
+    summary: Literal["auto"] | None = None
+
+
+class StreamOptions(WireModel):
+    """What a stream has besides the answer."""
+
+    include_obfuscation: Literal[False] | None = None
+
+
+class ResponsesBody(RequestBody):
+    """The body of POST /v1/responses."""
+
+    model: str = ""
+    input: Annotated[
+        Annotated[str, Tag("text")]
+        | Annotated[list[Item], Field(min_length=1, max_length=MAX_MESSAGES), Tag("parts")],
+        Discriminator(_text_or_parts),
+    ]
+    instructions: str | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    max_output_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=100)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    tools: Annotated[list[FunctionTool], Field(max_length=MAX_TOOLS)] | None = None
+    tool_choice: Literal["auto", "none", "required"] | NamedTool | None = None
+    parallel_tool_calls: bool | None = None
+    reasoning: ReasoningOptions | None = None
+    text: TextOptions | None = None
+    store: Literal[False] | None = None
+    background: Literal[False] | None = None
+    truncation: Literal["disabled"] | None = None
+    include: list[Literal["reasoning.encrypted_content"]] | None = None
+    top_logprobs: Literal[0] | None = None
+    metadata: dict[str, str] | None = None
+    user: str | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+    prompt_cache_retention: str | None = None
+    service_tier: Literal["auto", "default"] | None = None
+
+
+def make_turn_request(body: ResponsesBody, files: MediaFiles) -> TurnRequest:
+    """Return what `body` asks for. Raises BadField with the field's name."""
+    messages = _read_items(body, files)
+    tools = declare_tools(
+        (f"tools.{index}", tool.model_dump(exclude_none=True, exclude={"type", "strict"}))
+        for index, tool in enumerate(body.tools or ())
+    )
+    sampling = {"temp": body.temperature, "top_p": body.top_p}
+    return TurnRequest(
+        model=body.model,
+        messages=tuple(messages),
+        tools=tools,
+        tool_choice=_read_choice(body, tools),
+        parallel_tool_calls=body.parallel_tool_calls is not False,
+        thinking=_read_thinking(body),
+        continue_last=messages[-1].role == "assistant" and not messages[-1].tool_calls,
+        sampling={name: value for name, value in sampling.items() if value is not None},
+        max_tokens=body.max_output_tokens or 0,
+        json_schema=_read_schema(body),
+    )
+
+
+def _read_thinking(body: ResponsesBody) -> Thinking:
+    effort = body.reasoning.effort if body.reasoning else None
+    return EFFORTS[effort] if effort else "off"
+
+
+def _read_choice(body: ResponsesBody, tools: Sequence[Any]) -> ToolChoice:
+    if isinstance(body.tool_choice, NamedTool):
+        return choose_tools("required", body.tool_choice.name, tools)
+    return choose_tools(body.tool_choice or "auto", "", tools)
+
+
+def _read_schema(body: ResponsesBody) -> str:
+    form = body.text.format if body.text else None
+    if isinstance(form, NamedSchema):
+        return encode_schema(form.schema_, "text.format.schema")
+    return '{"type": "object"}' if isinstance(form, AnyObject) else ""
+
+
+def _read_items(body: ResponsesBody, files: MediaFiles) -> list[Message]:
+    """Return the messages that the items are; thoughts and calls belong to the answer beside them."""
+    found: list[Message] = []
+    if isinstance(body.input, str):
+        found.append(Message("user", body.input))
+    names: dict[str, str] = {}
+    thought = ""
+    for index, item in enumerate(body.input if isinstance(body.input, list) else ()):
+        field = f"input.{index}"
+        if isinstance(item, ReasoningItem):
+            thought += "".join(part.text for part in item.content or item.summary)
+        elif isinstance(item, CallItem):
+            call = ToolCall(item.name, parse_arguments(item.arguments, f"{field}.arguments"))
+            names[item.call_id] = item.name
+            if found and found[-1].role == "assistant" and not thought:
+                last = found.pop()
+                found.append(replace(last, tool_calls=(*last.tool_calls, call)))
+            else:
+                found.append(Message("assistant", "", thought, (call,)))
+            thought = ""
+        elif isinstance(item, ResultItem):
+            if item.call_id not in names:
+                what = f"no earlier call has the id {item.call_id!r:.80}"
+                raise BadField(f"{field}.call_id", what)
+            text, media = _read_content(item.output, files, f"{field}.output")
+            found.append(Message("tool", text, name=names[item.call_id]))
+            if media:  # Gemma's format has no images in the results of tools
+                found.append(Message("user", "", media=media))
+        else:
+            text, media = _read_content(item.content, files, f"{field}.content")
+            if media and item.role != "user":
+                raise BadField(f"{field}.content", "images belong to messages of the user")
+            role = "system" if item.role == "developer" else item.role
+            found.append(Message(role, text, thought if role == "assistant" else "", media=media))
+            thought = ""
+    if sum(len(message.media) for message in found) > MAX_MEDIA:
+        raise BadField("input", f"a request has at most {MAX_MEDIA} images")
+    if not found:
+        raise BadField("input", "it holds no message")
+    return _join_systems(body.instructions, found)
+
+
+def _join_systems(instructions: str | None, messages: list[Message]) -> list[Message]:
+    """Return `messages` with the instructions and the system messages at the start as one."""
+    texts = [instructions] if instructions else []
+    rest = list(messages)
+    while len(rest) > 1 and rest[0].role == "system":
+        texts.append(rest.pop(0).content)
+    return [Message("system", "\n\n".join(texts)), *rest] if texts else rest
+
+
+def _read_content(
+    content: str | Sequence[InputText | InputImage], files: MediaFiles, field: str
+) -> tuple[str, tuple[Media, ...]]:
+    if isinstance(content, str):
+        return content, ()
+    texts, media = list[str](), list[Media]()
+    for index, part in enumerate(content):
+        if isinstance(part, InputImage):
+            media.append(store_data_uri(files, part.image_url, f"{field}.{index}.image_url"))
+        else:
+            texts.append(part.text)
+    return "\n".join(texts), tuple(media)
