@@ -18,6 +18,7 @@ from g4cli.core import child as child_module
 from g4cli.core.child import ChildLimits, child_environment, run_child, start_child
 from g4cli.core.child_memory import ChildOutput, communicate
 from tests.support.paths import ROOT
+from tests.support.run.process import wait_until_gone
 
 # Everything that a child might import, and what a hostile folder would therefore plant.
 PACKAGES = (
@@ -117,19 +118,6 @@ def test_secrets_stay_with_the_parent() -> None:
     }
     kept = child_environment(given)
     assert set(kept) == {"PATH", "G4_HOME", "LC_ALL", "CUDA_VISIBLE_DEVICES", "GGML_NO_BACKTRACE"}
-
-
-def wait_until_gone(pid: int, seconds: float = 20) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:
-            return True
-        if state == "Z":  # it has ended; nobody has requested its status yet
-            return True
-        time.sleep(0.02)
-    return False
 
 
 # A parent that starts a child which never ends, from its main thread or from another.

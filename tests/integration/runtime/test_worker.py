@@ -37,12 +37,12 @@ from g4cli.runtime.engine.client import EngineClient
 from g4cli.runtime.engine.drafting import DraftChoice
 from g4cli.runtime.engine.messages import CODEC, Open, RunTurn
 from g4cli.runtime.engine.options import ContextOptions, MediaOptions, ModelOptions, Sampling
-from tests.integration.core.test_child import wait_until_gone
 from tests.support.builders.draft_file import build_tiny_draft
 from tests.support.builders.gguf import F16, build_gguf
 from tests.support.builders.media_files import picture, png, sound, wav, write
 from tests.support.builders.tiny_file import build_tiny, build_tiny_q8, tiny_parts
 from tests.support.paths import TESTS
+from tests.support.run.process import wait_until_gone
 
 MMPROJ = TESTS / "golden/tiny_mmproj.gguf"
 QUESTION = [Part("<|turn>user\nWhat is GGUF?<turn|>\n<|turn>model\n", control=True)]
