@@ -164,9 +164,14 @@ class Output:
         if err.hint:
             self._print_message("hint", err.hint, "cyan")
 
+    @property
+    def can_ask(self) -> bool:
+        """Return whether somebody is there to answer `confirm`."""
+        return self.is_human and sys.stdin.isatty()
+
     def confirm(self, question: str) -> bool:
         """Return whether the user answers yes. Raises UsageError where there is no terminal."""
-        if not self.is_human or not sys.stdin.isatty():
+        if not self.can_ask:
             raise UsageError(f"not a terminal, cannot ask: {question}", hint="add --yes")
         self.console(stderr=True).print(_make_text([f"{question} [y/N] "]), end="")
         return sys.stdin.readline().strip().lower() in ("y", "yes")

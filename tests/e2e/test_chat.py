@@ -174,6 +174,21 @@ def test_resume(chat: Any, tiny: Path, tmp_path: Path) -> None:
     assert json.loads(out)["usage"]["prompt_tokens"] > 30
 
 
+def test_a_chat_that_names_files_elsewhere_is_refused(
+    chat: Any, tiny: Path, tmp_path: Path
+) -> None:
+    saved = tmp_path / "chat.json"
+    media = [{"kind": "image", "path": "/home/me/private.png"}]
+    turns = [{"role": "user", "content": "Hi", "media": media}]
+    saved.write_text(
+        json.dumps({"format": "g4-chat", "version": 1, "system": "", "messages": turns})
+    )
+    code, out, err = chat(tiny, "-p", QUESTION, "--resume", saved)
+    assert (code, out) == (2, "")
+    assert "names files outside its folder: /home/me/private.png" in err
+    assert f"hint: g4 chat --resume {saved}" in err
+
+
 @pytest.fixture(scope="module")
 def looping(home: Path) -> Path:
     path = home / "dashes.gguf"

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.unit.core.test_child import wait_until_gone
 
 from g4cli.cli.chat.repl import find_dropped_file
 from tests.support.builders.gguf import F16, build_gguf
 from tests.support.builders.media_files import picture, png, sound, wav, write
 from tests.support.builders.tiny_file import build_tiny, tiny_parts
 from tests.support.paths import TESTS
+from tests.support.run.process import wait_until_gone
 from tests.support.run.terminal import Terminal
 
 PROMPT = ">>>"
@@ -127,6 +127,32 @@ def test_the_last_chat_is_kept_however_it_ends(
         assert "Traceback" not in t.text
     with talk("--resume", "last") as t:
         t.wait_for(">>> What is GGUF?")
+        t.enter("/quit")
+        assert t.wait_end() == 0
+
+
+def test_a_chat_file_opens_files_elsewhere_only_if_allowed(
+    talk: Callable[..., Terminal], tmp_path: Path
+) -> None:
+    image = write(tmp_path / "private.png", png(picture(96, 96)))
+    saved = tmp_path / "given" / "chat.json"
+    saved.parent.mkdir()
+    media = [{"kind": "image", "path": str(image)}]
+    messages = [
+        {"role": "user", "content": "What is it?", "media": media},
+        {"role": "assistant", "content": "A picture."},
+    ]
+    saved.write_text(json.dumps({"format": "g4-chat", "version": 1, "messages": messages}))
+    with talk() as t:
+        t.enter(f"/load {saved}")
+        t.wait_for("Open them? [y/N]")
+        t.send("n\n")
+        t.wait_for("is not continued")
+        t.wait_for(PROMPT, count=2)
+        t.enter(f"/load {saved}")
+        t.wait_for("Open them? [y/N]", count=2)
+        t.send("y\n")
+        t.wait_for("A picture.")
         t.enter("/quit")
         assert t.wait_end() == 0
 

@@ -13,6 +13,8 @@ from g4cli.operations.chat.saved import LIST
 from g4cli.store import find_model_path, find_newest_model
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from g4cli.cli.options.chat import ChatDisplay
     from g4cli.cli.output import Output
     from g4cli.operations.chat.request import ChatRequest
@@ -21,13 +23,20 @@ if TYPE_CHECKING:
 _MAX_PIPED: Final = 16 << 20
 
 
-def run_chat(out: Output, request: ChatRequest, prompt: str | None, display: ChatDisplay) -> int:
-    """Return the exit code of `g4 chat`; `prompt` is the value of --prompt.
+def run_chat(
+    out: Output,
+    request: ChatRequest,
+    prompt: str | None,
+    display: ChatDisplay,
+    *,
+    resume: Path | None = None,
+) -> int:
+    """Return the exit code of `g4 chat`; `prompt` and `resume` are the values of these options.
 
     An empty `request.model` stands for the model that was pulled last. If the model that /model
     named cannot be opened, the previous one is opened again.
     """
-    if str(request.resume) == LIST:
+    if str(resume) == LIST:
         from g4cli.cli.views.saved_chats import draw_saved_chats
 
         draw_saved_chats(out)
@@ -41,6 +50,12 @@ def run_chat(out: Output, request: ChatRequest, prompt: str | None, display: Cha
 
         require_drawing_target(display.drawing)
     find_model_path(request.model)  # an unknown name is reported before standard input is read
+    if resume is not None:
+        from g4cli.cli.chat.resume import resume_chat
+
+        conversation = resume_chat(out, resume)
+        conversation.system = request.system or conversation.system
+        request = replace(request, conversation=conversation)
     question = _read_question(out, request, prompt)
     if question is None and display.drawing is not None:
         raise UsageError("--svg needs --prompt", hint="-p TEXT, or /svg FILE in a conversation")

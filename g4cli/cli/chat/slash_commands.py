@@ -10,10 +10,11 @@ from typing import Final
 from g4cli.chat import Conversation
 from g4cli.cli.chat.command import Command
 from g4cli.cli.chat.controller import ChatController, strip_quotes
+from g4cli.cli.chat.resume import resume_chat
 from g4cli.cli.views.saved_chats import draw_saved_chats, shorten_line
 from g4cli.core.errors import UsageError
 from g4cli.core.units import size_text
-from g4cli.operations.chat.saved import LIST, load_chat, may_replace, save_chat
+from g4cli.operations.chat.saved import LIST, may_replace, save_chat
 from g4cli.operations.chat.session import THOUGHT_TOKENS
 from g4cli.operations.models import prepare_model
 
@@ -97,7 +98,7 @@ def _run_load(chat: ChatController, rest: str) -> None:
     if not rest or rest == LIST:
         draw_saved_chats(chat.out)
         return
-    chat.switch_conversation(load_chat(Path(rest)))
+    chat.switch_conversation(resume_chat(chat.out, Path(rest)))
     chat.show_history()
 
 

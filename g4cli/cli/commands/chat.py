@@ -83,7 +83,6 @@ def chat(
         tools=tools,
         json_schema=json_schema,
         grammar=grammar,
-        resume=resume,
         on_overflow=on_overflow,
         temp=temp,
         top_p=top_p,
@@ -105,4 +104,4 @@ def chat(
         draft=draft,
     )
     display = o.ChatDisplay(thoughts=thoughts, stats=stats, banner=not quiet, drawing=svg)
-    raise typer.Exit(run_chat(out, request, prompt, display))
+    raise typer.Exit(run_chat(out, request, prompt, display, resume=resume))

@@ -15,7 +15,6 @@ from g4cli.core.json_schema import parse_schema
 from g4cli.core.media_file import read_media
 from g4cli.core.units import size_text
 from g4cli.operations.chat.request import ChatRequest
-from g4cli.operations.chat.saved import load_chat
 from g4cli.prompt.messages import Media
 from g4cli.prompt.tools import parse_tools
 
@@ -58,16 +57,10 @@ def read_inputs(request: ChatRequest) -> ChatInputs:
 
 
 def find_conversation(request: ChatRequest) -> Conversation:
-    """Return the conversation to continue: that of the request, a saved one, or an empty one.
-
-    Raises what load_chat raises.
-    """
+    """Return the conversation to continue: that of the request, or an empty one."""
     if request.conversation is not None:
         return request.conversation
-    conversation = load_chat(request.resume) if request.resume else Conversation()
-    if request.system:
-        conversation.system = request.system
-    return conversation
+    return Conversation(request.system)
 
 
 def list_requested_media(request: ChatRequest) -> tuple[Media, ...]:

@@ -23,9 +23,8 @@ class ChatRequest:
     Sampling parameters that are None come from the model file, or else are Gemma 4's own. `ctx` is
     a number ("8192", "32k"), "max", or "" for the largest context that fits; `gpu_layers` is a
     number or "auto"; `draft` is auto, off, lookup or the path of a draft model. `max_tokens` 0
-    means no limit, `threads` 0 all cores. `conversation` is the one to continue; it takes
-    precedence over `resume`, the name or file of a saved one. Each other field is the option of
-    the same name.
+    means no limit, `threads` 0 all cores. `conversation` is the one to continue. Each
+    other field is the option of the same name.
     """
 
     model: str
@@ -38,7 +37,6 @@ class ChatRequest:
     tools: Path | None = None
     json_schema: Path | None = None
     grammar: Path | None = None
-    resume: Path | None = None
     on_overflow: OverflowPolicy = "drop"
     temp: float | None = None
     top_p: float | None = None

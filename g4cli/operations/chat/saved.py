@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -92,9 +93,36 @@ def load_chat(wanted: Path) -> Conversation:
         conversation.name = name
         return conversation
     try:
-        return Conversation.from_text(_read_chat_text(wanted.expanduser()))
+        conversation = Conversation.from_text(_read_chat_text(wanted.expanduser()))
     except FileMissing as err:
         raise FileMissing(wanted, hint="g4 chat --resume list") from err
+    # g4 writes absolute paths; a chat that is passed on with its files names them from where it is.
+    folder = wanted.expanduser().absolute().parent
+    conversation.turns = [
+        replace(turn, media=tuple(replace(item, path=folder / item.path) for item in turn.media))
+        for turn in conversation.turns
+    ]
+    return conversation
+
+
+def find_outside_media(conversation: Conversation, file: Path) -> tuple[Path, ...]:
+    """Return the images and audio files of `conversation` that are outside the folder of `file`.
+
+    Links are followed. None are outside for a conversation that was saved automatically: g4 itself
+    wrote what it names.
+    """
+    if conversation.name:
+        return ()
+    folder = file.expanduser().resolve().parent
+    paths = dict.fromkeys(item.path for turn in conversation.turns for item in turn.media)
+    return tuple(path for path in paths if not _is_inside(path, folder))
+
+
+def _is_inside(path: Path, folder: Path) -> bool:
+    try:
+        return path.resolve().is_relative_to(folder)
+    except (OSError, RuntimeError, ValueError):  # a loop of links, a null byte
+        return False
 
 
 def _read_chat_text(path: Path) -> str:

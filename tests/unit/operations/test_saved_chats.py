@@ -12,11 +12,13 @@ from g4cli.core.errors import BadFile, FileMissing, UsageError
 from g4cli.operations.chat.saved import (
     autosave_chat,
     chats_dir,
+    find_outside_media,
     list_chat_names,
     load_chat,
     may_replace,
     save_chat,
 )
+from g4cli.prompt.messages import Media
 
 
 def asked(text: str) -> Conversation:
@@ -87,3 +89,29 @@ def test_the_history_of_questions_is_private(tmp_path: Path) -> None:
     _open_history(tmp_path / "state" / "history").append_string("secret")
     assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
     assert (tmp_path / "state" / "history").stat().st_mode & 0o777 == 0o600
+
+
+def ask_about(*paths: Path | str) -> Conversation:
+    conversation = Conversation()
+    conversation.ask("what is it?", [Media("image", Path(path)) for path in paths])
+    return conversation
+
+
+def test_files_outside_the_folder_of_a_chat_are_found(tmp_path: Path) -> None:
+    folder = tmp_path / "chat"
+    folder.mkdir()
+    (folder / "link.png").symlink_to(tmp_path / "private.png")
+    strange = ["/etc/passwd", "../private.png", "link.png", "nul\0.png"]
+    save_chat(ask_about("beside.png", folder / "x/in.png", *strange), folder / "c.json")
+    loaded = load_chat(folder / "c.json")
+    assert [item.path for item in loaded.turns[0].media][:2] == [
+        folder / "beside.png",
+        folder / "x/in.png",
+    ]
+    outside = find_outside_media(loaded, folder / "c.json")
+    assert outside == tuple(folder / path for path in strange)
+
+
+def test_a_chat_that_g4_saved_itself_names_any_file(tmp_path: Path) -> None:
+    autosave_chat(ask_about(tmp_path / "a.png"))
+    assert find_outside_media(load_chat(Path("last")), Path("last")) == ()
