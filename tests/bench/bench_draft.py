@@ -62,7 +62,7 @@ def measure_batches(engine: LlamaEngine, depth: int, rounds: int) -> dict[str, f
     tokens = [2, *(random.Random(0).randrange(300, engine.model.n_vocab) for _ in range(depth + 8))]
     context.truncate(0)
     for start in range(0, depth, context.n_batch):
-        context.decode(tokens[start : min(depth, start + context.n_batch)])
+        context.decode_tokens(tokens[start : min(depth, start + context.n_batch)])
     times: dict[int, list[float]] = {n: [] for n in range(1, 9)}
     for _ in range(rounds + 1):
         for n, found in times.items():

@@ -169,7 +169,7 @@ class AsyncEngine:
                     yield answer
             finally:
                 del self._turns[turn.number]
-                worker.cancel(answers)
+                worker.cancel_request(answers)
         finally:
             self._n_turns -= 1
 

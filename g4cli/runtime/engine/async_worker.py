@@ -55,7 +55,7 @@ class Answers:
             await self._wake
         return self._waiting.popleft()
 
-    def add(self, answer: Any) -> bool:
+    def add_answer(self, answer: Any) -> bool:
         """Append an answer; return False if too many wait already."""
         if len(self._waiting) >= MOST_WAITING:
             return False
@@ -63,7 +63,7 @@ class Answers:
         self._wake_reader()
         return True
 
-    def end(self, error: G4Error | None = None) -> None:
+    def mark_end(self, error: G4Error | None = None) -> None:
         """Let the reader see the end, or `error`, behind what it has not read yet."""
         if not self.is_done:
             self.is_done, self._error = True, error
@@ -130,11 +130,11 @@ class AsyncWorker:
         self._send_message(self._number, message)
         return answers
 
-    def cancel(self, answers: Answers) -> None:
+    def cancel_request(self, answers: Answers) -> None:
         """Tell the worker that nobody reads these answers any more."""
         if self._open_answers.pop(answers.number, None) is not None and not self.has_ended:
             self._send_message(answers.number, Cancel())
-        answers.end()
+        answers.mark_end()
 
     async def ask(self, message: Any) -> Any:
         """Send a request and return its last answer, None if it has none."""
@@ -143,7 +143,7 @@ class AsyncWorker:
             async for answer in answers:
                 last = answer
         finally:
-            self.cancel(answers)
+            self.cancel_request(answers)
         return last
 
     async def close(self) -> None:
@@ -192,15 +192,15 @@ class AsyncWorker:
             del self._open_answers[number]
             self._opening = None
         if isinstance(answer, Failed):
-            answers.end(error_of(answer.reference, answer.message, answer.hint))
+            answers.mark_end(error_of(answer.reference, answer.message, answer.hint))
         elif isinstance(answer, Done):
-            answers.end()
-        elif not answers.add(answer):
+            answers.mark_end()
+        elif not answers.add_answer(answer):
             self._open_answers.pop(number)
             self._send_message(number, Cancel())
-            answers.end(ReaderTooSlow("the answer was cancelled: nobody read it for too long"))
+            answers.mark_end(ReaderTooSlow("the answer was cancelled: nobody read it for too long"))
         if number == 0:
-            answers.end()
+            answers.mark_end()
 
     def _read_stderr(self) -> None:
         """Keep the end of what the worker writes to its standard error.
@@ -246,6 +246,6 @@ class AsyncWorker:
         )
         self._child.close()
         for answers in self._open_answers.values():
-            answers.end(self.end_error)
+            answers.mark_end(self.end_error)
         self._open_answers.clear()
         self._ended.set()

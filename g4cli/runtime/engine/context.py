@@ -11,8 +11,8 @@ Several conversations are several sequences. Each has cells of its own (llama.cp
 off), so that none takes memory from another, a sequence reads its own cells alone, and what it
 computes does not depend on where the others put theirs.
 
-Logits are computed for one row after `decode` and `decode_one`, and for each of a few rows after
-`decode_run`. `row` is the one that `logits` and the sampler read.
+Logits are computed for one row after `decode_tokens` and `decode_one`, and for each of a few rows after
+`decode_run`. `row` is the one that `get_logits` and the sampler read.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class Context:
         self._row = 0
         return self._check_result(self._c.llama_decode(self._handle, self._one))
 
-    def decode(self, tokens: Sequence[int]) -> bool:
+    def decode_tokens(self, tokens: Sequence[int]) -> bool:
         """Evaluate up to `n_batch` tokens, with logits for the last one.
 
         Return False if interrupted.
@@ -237,13 +237,13 @@ class Context:
         """Read the logits of the next token of a run from now on."""
         self._row += 1
 
-    def logits(self) -> Any:
+    def get_logits(self) -> Any:
         """Return a pointer to the `n_vocab` float32 logits of `row`, valid until it decodes."""
         return self._c.llama_get_logits_ith(self.handle, self._row)
 
     def copy_logits(self) -> bytes:
         """Return a copy of those logits as bytes, to compare bit by bit."""
-        return ctypes.string_at(self.logits(), 4 * self.model.n_vocab)
+        return ctypes.string_at(self.get_logits(), 4 * self.model.n_vocab)
 
     @property
     def kv_bytes(self) -> int:

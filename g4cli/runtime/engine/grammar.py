@@ -147,7 +147,7 @@ class GrammarSampler:
         self._opening = model.tokenize(opening, control=True)[0]
         self._closing = model.tokenize(closing, control=True)[0]
 
-    def sample(self, context: Context) -> int:
+    def sample_token(self, context: Context) -> int:
         """Return the next token. Raises RuntimeFailed if the grammar allows none."""
         chosen = self._sample_token(context, constrained=False)
         if self._scope == "after-thought" and self._is_first and chosen != self._opening:
@@ -155,10 +155,10 @@ class GrammarSampler:
         if self._is_active and not self._is_allowed(chosen):
             self.rejected += 1
             chosen = self._sample_token(context, constrained=True)
-        self.accept(chosen)
+        self.accept_token(chosen)
         return chosen
 
-    def accept(self, token: int) -> None:
+    def accept_token(self, token: int) -> None:
         """Record the next token of the answer."""
         self._is_first = False
         self._c.llama_sampler_accept(self._sampler.handle, token)
@@ -178,7 +178,7 @@ class GrammarSampler:
 
         rows = self._candidates
         rows["id"] = self._ids  # samplers sort in place
-        rows["logit"] = np.ctypeslib.as_array(context.logits(), (self._n_vocab,))
+        rows["logit"] = np.ctypeslib.as_array(context.get_logits(), (self._n_vocab,))
         rows["p"] = 0
         data = ctypes.cast(rows.ctypes.data, ctypes.POINTER(self._c.llama_token_data))
         array = self._c.llama_token_data_array(data, self._n_vocab, -1, False)

@@ -146,7 +146,7 @@ class LlamaEngine:
     def sample(self) -> int:
         """Return the next token."""
         assert self._sampler is not None, "call begin() first"
-        self._sampled = self._sampler.sample(self.context)
+        self._sampled = self._sampler.sample_token(self.context)
         return self._sampled
 
     def read_probabilities(self, token: int, n_top: int) -> SampledToken:
@@ -164,7 +164,7 @@ class LlamaEngine:
         if done:
             self._sequence.tokens.append(token)
             if self._sampler and token != self._sampled:  # forced: the sampler does not know it
-                self._sampler.accept(token)
+                self._sampler.accept_token(token)
         return done
 
     def piece(self, token: int) -> bytes:
@@ -183,7 +183,7 @@ class LlamaEngine:
     def _decode(self, tokens: Tokens[int], position: int, count: int) -> bool:
         if tokens[position] < 0:
             return self.prompts.require_media().decode(self.context, tokens[position], position)
-        return self.context.decode(tokens[position : position + count])
+        return self.context.decode_tokens(tokens[position : position + count])
 
     def close_context(self) -> None:
         """Free sampler, drafter and context; the model stays loaded."""

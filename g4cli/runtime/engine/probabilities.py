@@ -18,7 +18,7 @@ def read_probabilities(context: Context, model: Model, token: int, n_top: int) -
     bias, penalty or sampler: llama-server's `n_probs` without `post_sampling_probs`
     (tools/server/server-common.cpp get_token_probabilities, llama.cpp@0c1e57098).
     """
-    logits = np.ctypeslib.as_array(context.logits(), (model.n_vocab,))
+    logits = np.ctypeslib.as_array(context.get_logits(), (model.n_vocab,))
     highest = float(logits.max())
     total = highest + math.log(float(np.exp(logits - highest, dtype=np.float64).sum()))
     n_top = min(n_top, model.n_vocab)

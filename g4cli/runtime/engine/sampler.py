@@ -53,11 +53,11 @@ class Sampler:
         """Return llama.cpp's pointer to the chain."""
         return self._chain
 
-    def sample(self, context: Context) -> int:
+    def sample_token(self, context: Context) -> int:
         """Return a token sampled at the context's `row`, and record it for penalties."""
         return int(self._c.llama_sampler_sample(self._chain, context.handle, context.row))
 
-    def accept(self, token: int) -> None:
+    def accept_token(self, token: int) -> None:
         """Record a token of the answer that was not sampled."""
         self._c.llama_sampler_accept(self._chain, token)
 

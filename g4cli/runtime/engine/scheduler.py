@@ -128,19 +128,19 @@ class Scheduler:
         try:
             self.context.require_room(request.prompt)
         except G4Error as err:
-            self._service.fail(err, number)
+            self._service.fail_request(err, number)
         else:
             self._waiting.append(WaitingTurn(number, request, time.perf_counter()))
 
     def run_step(self) -> None:
         """Give slots away, evaluate one batch, and sample a token of each answer in it."""
-        self._service.hold()
+        self._service.hold_output()
         self._end_cancelled()
         self._fill_slots()
         running = [(slot, slot.turn) for slot in self._slots if slot.turn]
         if running:
             self._evaluate(running)
-        self._service.flush()
+        self._service.flush_output()
 
     def _evaluate(self, running: list[tuple[Slot, Turn]]) -> None:
         try:
@@ -152,7 +152,7 @@ class Scheduler:
                 slot.turn = None
                 turn.close()
                 slot.sequence.truncate(0)
-                self._service.fail(err, turn.number)
+                self._service.fail_request(err, turn.number)
 
     def _end_cancelled(self) -> None:
         """End the turns that nobody reads any more; their slots are free for the next batch."""
@@ -162,7 +162,7 @@ class Scheduler:
                 self._end_turn(slot, turn, [])
         for waiting in [w for w in self._waiting if self._service.is_cancelled(w.number)]:
             self._waiting.remove(waiting)
-            self._service.finish(waiting.number)
+            self._service.finish_request(waiting.number)
 
     def _fill_slots(self) -> None:
         while self._waiting:
@@ -172,11 +172,11 @@ class Scheduler:
             waiting = self._waiting.popleft()
             self._n_started += 1
             slot.used_at = self._n_started
-            self._service.begin(waiting.number)
+            self._service.begin_request(waiting.number)
             try:
                 slot.turn = Turn(waiting, self.model, slot.sequence)
             except G4Error as err:
-                self._service.fail(err, waiting.number)
+                self._service.fail_request(err, waiting.number)
 
     def _evaluate_run(self, running: list[tuple[Slot, Turn]]) -> bool:
         """Evaluate an image or sound that a prompt has come to; return whether there was one."""
@@ -214,7 +214,7 @@ class Scheduler:
             except G4Error as err:  # its grammar allows no token: the others go on
                 slot.turn = None
                 turn.close()
-                self._service.fail(err, turn.number)
+                self._service.fail_request(err, turn.number)
 
     def _fill_batch(self, turns: list[Turn]) -> int:
         """Fill the batch; return how many tokens of prompts are in it."""
@@ -268,7 +268,7 @@ class Scheduler:
     def _end_turn(self, slot: Slot, turn: Turn, events: list[Any]) -> None:
         slot.turn = None
         self._service.send_to(turn.number, *events, *turn.end())
-        self._service.finish(turn.number)
+        self._service.finish_request(turn.number)
 
     def close(self) -> None:
         """Free everything."""

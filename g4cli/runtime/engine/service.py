@@ -51,7 +51,7 @@ class Service:
         self._out = os.dup(1)
         os.dup2(2, 1)  # whatever else is printed must not land among the messages
 
-    def send(self, message: Any) -> None:
+    def send_answer(self, message: Any) -> None:
         """Send an answer to the request that is being answered."""
         self.send_to(self._number, message)
 
@@ -59,13 +59,13 @@ class Service:
         """Send answers to a request."""
         self._held += b"".join(self._codec.encode(number, item) for item in messages)
         if not self._holds:
-            self.flush()
+            self.flush_output()
 
-    def hold(self) -> None:
-        """Keep what is sent until `flush`: one write, and one wake-up of its reader, for it all."""
+    def hold_output(self) -> None:
+        """Keep what is sent until `flush_output`: one write, and one wake-up of its reader, for it all."""
         self._holds = True
 
-    def flush(self) -> None:
+    def flush_output(self) -> None:
         """Write what was kept back. Ends the process if nobody reads any more."""
         self._holds = False
         try:
@@ -76,9 +76,11 @@ class Service:
 
     def progress(self, done: int, total: int, label: str) -> None:
         """Tell how far the request has come; fits `g4cli.core.progress`."""
-        self.send(Progress(done, total, label))
+        self.send_answer(Progress(done, total, label))
 
-    def run(self, handlers: Mapping[type[Any], Handler], turns: Turns | None = None) -> None:
+    def serve_requests(
+        self, handlers: Mapping[type[Any], Handler], turns: Turns | None = None
+    ) -> None:
         """Answer requests until the other side closes the pipe."""
         threading.Thread(target=self._read_requests, daemon=True).start()
         while True:
@@ -97,7 +99,7 @@ class Service:
             else:
                 self._answer_request(number, handlers[type(request)], request)
 
-    def begin(self, number: int) -> None:
+    def begin_request(self, number: int) -> None:
         """Count a request among those that run."""
         with self._lock:
             self._running.add(number)
@@ -107,12 +109,12 @@ class Service:
         """Return whether the other side does not want a request's answers any more."""
         return number in self._cancelled
 
-    def finish(self, number: int) -> None:
+    def finish_request(self, number: int) -> None:
         """End a request that was carried out."""
         self._end(number)
         self.send_to(number, Done())
 
-    def fail(self, err: BaseException, number: int = 0) -> None:
+    def fail_request(self, err: BaseException, number: int = 0) -> None:
         """End a request with an error; one that nobody expects keeps its traceback."""
         self._end(number)
         if isinstance(err, G4Error):
@@ -127,14 +129,14 @@ class Service:
 
     def _answer_request(self, number: int, handler: Handler, request: Any) -> None:
         self._number = number
-        self.begin(number)
+        self.begin_request(number)
         try:
             for answer in handler(request):
-                self.send(answer)
+                self.send_answer(answer)
         except Exception as err:
-            self.fail(err, number)
+            self.fail_request(err, number)
         else:
-            self.finish(number)
+            self.finish_request(number)
 
     def _read_requests(self) -> None:
         frames = FrameReader(sys.stdin.fileno())

@@ -74,9 +74,9 @@ class Turn:
         answer = self.answer
         token = answer.take_forced()
         if token is None:
-            token = self._sampler.sample(context)
+            token = self._sampler.sample_token(context)
         else:
-            self._sampler.accept(token)
+            self._sampler.accept_token(token)
         sampled = None
         if answer.n_probs is not None:
             from g4cli.runtime.engine.probabilities import read_probabilities

@@ -35,7 +35,7 @@ class TurnQueue:
         try:
             if self._events is None:
                 self._number, request = self._waiting.popleft()
-                self._service.begin(self._number)
+                self._service.begin_request(self._number)
                 self._events = self._begin_turn(request)
                 return
             if self._service.is_cancelled(self._number):
@@ -43,12 +43,12 @@ class TurnQueue:
             event = next(self._events)
         except Exception as err:
             self._events = None
-            self._service.fail(err, self._number)
+            self._service.fail_request(err, self._number)
             return
         if isinstance(event, Finished):
             done = TurnDone(event.reply, self._engine.n_past, self._engine.drafted)
             self._service.send_to(self._number, done)
-            self._service.finish(self._number)
+            self._service.finish_request(self._number)
             self._events = None
         else:
             self._service.send_to(self._number, event)

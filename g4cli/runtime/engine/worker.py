@@ -72,7 +72,7 @@ class EngineWorker:
     def add_turn(self, number: int, request: RunTurn) -> None:
         """Take a turn on, or fail it if no model is loaded."""
         if self._turns is None:
-            self._service.fail(RuntimeFailed("no model is loaded"), number)
+            self._service.fail_request(RuntimeFailed("no model is loaded"), number)
         else:
             self._turns.add_turn(number, request)
 
@@ -176,12 +176,12 @@ def main() -> None:
     """Serve the process that started this one."""
     service = Service(CODEC)
     try:
-        service.send(describe_build())
+        service.send_answer(describe_build())
     except G4Error as err:
-        service.fail(err)
+        service.fail_request(err)
         return
     worker = EngineWorker(service)
-    service.run(worker.handlers, worker)
+    service.serve_requests(worker.handlers, worker)
 
 
 if __name__ == "__main__":

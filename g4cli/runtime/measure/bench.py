@@ -131,7 +131,7 @@ def _time_run(context: Context, state: bytes | None, run: Callable[[], bool]) ->
 def _decode_prompt(context: Context, n_tokens: int) -> bool:
     tokens = _random_tokens(context, n_tokens)
     return all(
-        context.decode(tokens[start : start + context.n_batch])
+        context.decode_tokens(tokens[start : start + context.n_batch])
         for start in range(0, n_tokens, context.n_batch)
     )
 

@@ -20,7 +20,7 @@ def main() -> None:
     service = Service(CODEC)
 
     def send_opening(path: Path | None) -> None:
-        service.send(Opening(path))
+        service.send_answer(Opening(path))
 
     def answer_bench(request: RunBench) -> Iterator[Any]:
         yield run_bench(
@@ -45,10 +45,10 @@ def main() -> None:
     try:
         load_llama()
     except G4Error as err:
-        service.fail(err)
+        service.fail_request(err)
         return
-    service.send(Hello())
-    service.run({RunBench: answer_bench, RunEvaluation: answer_evaluation})
+    service.send_answer(Hello())
+    service.serve_requests({RunBench: answer_bench, RunEvaluation: answer_evaluation})
 
 
 if __name__ == "__main__":

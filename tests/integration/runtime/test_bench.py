@@ -72,11 +72,11 @@ def test_what_lies_in_memory_is_put_back_whole(tiny: Path) -> None:
     model = Model(tiny)
     context = Context(model, ContextOptions(n_ctx=512, n_ubatch=64, n_batch=64), Interrupt())
     for start in range(0, 300, 60):  # beyond the 256 cells of the sliding layers
-        context.decode(range(100 + start, 160 + start))
+        context.decode_tokens(range(100 + start, 160 + start))
     state = context.save_state()
     context.decode_one(9)
     expected = np.frombuffer(context.copy_logits(), np.float32)
-    context.decode([5, 6, 7])
+    context.decode_tokens([5, 6, 7])
     context.truncate(0)
     context.restore_state(state)
     assert (context.find_last_position(), context.can_branch(300)) == (299, True)

@@ -72,7 +72,7 @@ def drafts_and_logits(model_path: Path, draft_path: Path) -> Iterator[list[tuple
     for case in GOLDEN:
         *past, last = case["tokens"]
         context.truncate(0)
-        context.decode(past)
+        context.decode_tokens(past)
         steps = []
         for count in (1, 2, 3):
             token = made.draft_tokens(last, count, len(past))[-1]
@@ -112,7 +112,7 @@ def test_drafts_are_those_of_transformers(folder: Path) -> None:
 def test_a_draft_follows_from_the_row_that_is_looked_at(
     drafter: DraftModel, target: Context
 ) -> None:
-    target.decode(PROMPT)
+    target.decode_tokens(PROMPT)
     draft = drafter.draft_tokens(400, 3, len(PROMPT))
     assert len(draft) == 3
     assert drafter.draft_tokens(400, 3, len(PROMPT)) == draft
@@ -125,16 +125,16 @@ def test_a_draft_follows_from_the_row_that_is_looked_at(
     assert drafter.draft_tokens(400, 3, len(PROMPT)) == draft
     # Another past, another draft: it reads the KV cache of the model.
     target.truncate(0)
-    target.decode([2, *range(500, 549), PROMPT[-1]])
+    target.decode_tokens([2, *range(500, 549), PROMPT[-1]])
     assert drafter.draft_tokens(400, 3, len(PROMPT)) != draft
 
 
 def test_the_model_says_the_same_with_a_drafter_beside_it(folder: Path, target: Context) -> None:
-    target.decode(PROMPT)
+    target.decode_tokens(PROMPT)
     alone = target.copy_logits()
     made = DraftModel(folder / "draft.gguf", target, ModelOptions())
     target.truncate(0)
-    target.decode(PROMPT)
+    target.decode_tokens(PROMPT)
     assert target.copy_logits() == alone
     made.draft_tokens(400, 3, len(PROMPT))
     target.decode_one(7)
@@ -148,7 +148,7 @@ def test_the_model_says_the_same_with_a_drafter_beside_it(folder: Path, target: 
 
 
 def test_interrupted(drafter: DraftModel, target: Context) -> None:
-    target.decode(PROMPT)
+    target.decode_tokens(PROMPT)
     target.interrupt.set()
     assert drafter.draft_tokens(400, 3, len(PROMPT)) == []
     target.interrupt.clear()

@@ -72,14 +72,14 @@ def answer(
 
 
 def scores(context: Context, n_vocab: int) -> np.ndarray:
-    return np.ctypeslib.as_array(context.logits(), (n_vocab,)).copy()
+    return np.ctypeslib.as_array(context.get_logits(), (n_vocab,)).copy()
 
 
 def fresh_scores(model: Model, tokens: list[int]) -> np.ndarray:
     """The oracle: the same tokens through a context that has seen nothing."""
     context = Context(model, ContextOptions(n_ctx=2048, n_ubatch=64, n_batch=64), Interrupt())
     for start in range(0, len(tokens), 64):
-        assert context.decode(tokens[start : start + 64])
+        assert context.decode_tokens(tokens[start : start + 64])
     found = scores(context, model.n_vocab)
     context.close()
     return found
@@ -203,7 +203,7 @@ class TestReuse:
         cut, tail = 120, [300 + i for i in range(20)]
         assert not engine.context.can_branch(cut)
         engine.context.truncate(cut)
-        assert engine.context.decode(tail)
+        assert engine.context.decode_tokens(tail)
         wrong = scores(engine.context, engine.model.n_vocab)
         expected = fresh_scores(engine.model, tokens[:cut] + tail)
         assert np.abs(wrong - expected).max() > 0.05 * np.abs(expected).max()
@@ -253,9 +253,9 @@ class TestLimits:
     def test_the_flag_reaches_into_a_running_evaluation(self, model: Model) -> None:
         context = Context(model, ContextOptions(n_ctx=512), Interrupt())
         context.interrupt.set()
-        assert not context.decode([2, 300, 301])
+        assert not context.decode_tokens([2, 300, 301])
         context.interrupt.clear()
-        assert context.decode([2, 300, 301])
+        assert context.decode_tokens([2, 300, 301])
         context.close()
 
     def test_kv_cache_is_what_the_formula_says(self, model: Model) -> None:
@@ -333,9 +333,9 @@ def test_suppressed_tokens_are_never_chosen(tmp_path: Path) -> None:
     loaded = Model(forbidding, ModelOptions())
     assert loaded.suppressed == (favourite,)
     context = Context(loaded, ContextOptions(n_ctx=256), Interrupt())
-    assert context.decode(tokens)
+    assert context.decode_tokens(tokens)
     sampler = Sampler(loaded, GREEDY)
-    assert sampler.sample(context) != favourite
+    assert sampler.sample_token(context) != favourite
     sampler.close()
     context.close()
     loaded.close()

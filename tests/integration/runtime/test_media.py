@@ -193,7 +193,7 @@ class TestReuse:
     """
 
     def scores(self, engine: LlamaEngine) -> np.ndarray:
-        return np.ctypeslib.as_array(engine.context.logits(), (engine.model.n_vocab,)).copy()
+        return np.ctypeslib.as_array(engine.context.get_logits(), (engine.model.n_vocab,)).copy()
 
     def prompt(self, engine: LlamaEngine, folder: Path, name: str, text: str) -> list[int]:
         return engine.prompts.tokens_of(

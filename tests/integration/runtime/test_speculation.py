@@ -95,7 +95,7 @@ def runs_are_exact(model: Model) -> bool:
     found = []
     for run in ([350], [350, 351, 352, 353]):
         context.truncate(0)
-        context.decode(tokens)
+        context.decode_tokens(tokens)
         assert context.decode_one(350) if len(run) == 1 else context.decode_run(run)
         found.append(context.copy_logits())
     context.close()

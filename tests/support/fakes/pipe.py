@@ -21,18 +21,18 @@ class Pipe:
     def send_to(self, number: int, *messages: Any) -> None:
         self.told.setdefault(number, []).extend(messages)
 
-    def hold(self) -> None: ...
+    def hold_output(self) -> None: ...
 
-    def flush(self) -> None: ...
+    def flush_output(self) -> None: ...
 
-    def begin(self, number: int) -> None:
+    def begin_request(self, number: int) -> None:
         self.begun.append(number)
 
     def is_cancelled(self, number: int) -> bool:
         return number in self.cancelled
 
-    def finish(self, number: int) -> None:
+    def finish_request(self, number: int) -> None:
         self.done.append(number)
 
-    def fail(self, err: BaseException, number: int = 0) -> None:
+    def fail_request(self, err: BaseException, number: int = 0) -> None:
         self.failed[number] = err
