@@ -131,7 +131,7 @@ def no_network() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def vocab_file() -> Path:
-    """Return the published Gemma 4 vocabulary (262,144 tokens, no weights). Needs `requires_vocab`."""
+    """Return the published Gemma 4 vocabulary (no weights). Needs `requires_vocab`."""
     return PUBLISHED_VOCAB
 
 

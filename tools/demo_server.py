@@ -1,4 +1,4 @@
-"""A step of `make demo`: start `g4 serve` on a free port, ask it by curl and by OpenAI's client, stop it."""
+"""A step of `make demo`: start `g4 serve`, ask it by curl and by OpenAI's client, stop it."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def drafter(folder: Path, target: Context) -> Iterator[DraftModel]:
 
 
 def drafts_and_logits(model_path: Path, draft_path: Path) -> Iterator[list[tuple[int, np.ndarray]]]:
-    """Yield for each case of GOLDEN its three drafted tokens, each with the scores that it was chosen by."""
+    """Yield for each case of GOLDEN its three drafted tokens, each with its scores."""
     model = Model(model_path)
     context = Context(model, ContextOptions(n_ctx=512, n_outputs=4), Interrupt())
     made = DraftModel(draft_path, context, ModelOptions())

@@ -259,7 +259,7 @@ class TestLimits:
         context.close()
 
     def test_kv_cache_is_what_the_formula_says(self, model: Model) -> None:
-        """Full layers 1 of 5 with n_ctx cells, sliding ones min(n_ctx, 128 + ubatch) padded to 256."""
+        """One layer of 5 has n_ctx cells, the others min(n_ctx, 128 + ubatch) padded to 256."""
         context = Context(model, ContextOptions(n_ctx=2048, n_ubatch=64), Interrupt())
         full, sliding = 2048 * 128 * 2 * 2 * 1, 256 * 64 * 2 * 2 * 4
         assert context.kv_bytes == full + sliding

@@ -1,4 +1,4 @@
-"""g4 eval on the bundled network: against one plain decode of the same tokens, and against itself."""
+"""g4 eval on the bundled network, against a plain decode of the same tokens and itself."""
 
 from __future__ import annotations
 
@@ -46,10 +46,12 @@ context = lib.llama_init_from_model(model, cp)
 batch = lib.llama_batch_init(1024, 0, 1)
 batch.n_tokens = len(head + tail)
 for i, t in enumerate(head + tail):
-    batch.token[i], batch.pos[i], batch.n_seq_id[i], batch.seq_id[i][0], batch.logits[i] = t, i, 1, 0, 1
+    batch.token[i], batch.pos[i] = t, i
+    batch.n_seq_id[i], batch.seq_id[i][0], batch.logits[i] = 1, 0, 1
 assert lib.llama_decode(context, batch) == 0
 n = lib.llama_vocab_n_tokens(vocab)
-rows = np.ctypeslib.as_array(lib.llama_get_logits(context), (len(head + tail), n)).astype(np.float64)
+logits = lib.llama_get_logits(context)
+rows = np.ctypeslib.as_array(logits, (len(head + tail), n)).astype(np.float64)
 rows = rows[len(head) - 1 : -1]
 rows -= rows.max(axis=1, keepdims=True)
 rows -= np.log(np.exp(rows).sum(axis=1, keepdims=True))

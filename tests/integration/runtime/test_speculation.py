@@ -1,4 +1,4 @@
-"""Speculative decoding changes no answer: tokens, scores and memory equal those of decoding one by one,
+"""Speculative decoding changes no answer: tokens, scores and memory equal plain decoding's,
 to the bit.
 
 The oracle is the same engine without drafting, on the bundled network with every matrix as Q8_0,

@@ -174,7 +174,7 @@ class TestBadFiles:
             engine.open(opening(bad))
 
     def test_a_file_that_kills_llama_cpp(self, tmp_path: Path) -> None:
-        """rope_freqs in another type than F32 fails an assertion in ggml, which aborts the process."""
+        """rope_freqs in another type than F32 fails an assertion in ggml, which aborts."""
         keys, tensors = tiny_parts()
         others = [tensor for tensor in tensors if tensor[0] != "rope_freqs.weight"]
         freqs = ("rope_freqs.weight", F16, [64], np.ones(64, np.float16).tobytes())

@@ -50,10 +50,13 @@ LIES: list[tuple[str, Any, str]] = [
     ("an empty tensor", {"a": {"shape": [0, 3], "data_offsets": [0, 0]}}, "it is empty"),
     ("offsets the wrong way", {"a": {"data_offsets": [12, 0]}}, "impossible data_offsets"),
     ("three offsets", {"a": {"data_offsets": [0, 12, 24]}}, "impossible data_offsets"),
-    ("too few bytes for the shape", {"a": {"data_offsets": [0, 10]}}, "takes 12 bytes, data_offsets give 10"),
+    ("too few bytes for the shape", {"a": {"data_offsets": [0, 10]}},
+        "takes 12 bytes, data_offsets give 10"),
     ("an overlap", {"b": {"data_offsets": [8, 24]}}, "tensor b overlaps"),
-    ("a gap", {"b": {"data_offsets": [16, 32]}, "c": {"data_offsets": [32, 34]}}, "tensor b follows a gap"),
-    ("beyond the end", {"c": {"dtype": "F32", "shape": [9], "data_offsets": [28, 64]}}, "truncated, 34"),
+    ("a gap", {"b": {"data_offsets": [16, 32]}, "c": {"data_offsets": [32, 34]}},
+        "tensor b follows a gap"),
+    ("beyond the end", {"c": {"dtype": "F32", "shape": [9], "data_offsets": [28, 64]}},
+        "truncated, 34"),
     ("an entry that is no object", {"a": 7}, "tensor a: its entry is not an object"),
 ]  # fmt: skip
 

@@ -161,21 +161,27 @@ def test_all_faults_are_told_at_once_and_a_key_can_be_vouched_for() -> None:
 
 # google/gemma-4-E2B-it as third parties quote it: the keys that its config.json is known to have.
 PUBLISHED_VISION = {
-    "model_type": "gemma4_vision", "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 16,
+    "model_type": "gemma4_vision", "hidden_size": 768, "intermediate_size": 3072,
+    "num_hidden_layers": 16,
     "num_attention_heads": 12, "num_key_value_heads": 12, "head_dim": 64, "global_head_dim": 64,
     "patch_size": 16, "pooling_kernel_size": 3, "position_embedding_size": 10240,
     "default_output_length": 280,
     "rms_norm_eps": 1e-6, "standardize": False, "use_clipped_linears": True, "hidden_activation":
-    "gelu_pytorch_tanh", "attention_bias": False, "attention_dropout": 0.0, "max_position_embeddings": 131072,
+    "gelu_pytorch_tanh", "attention_bias": False, "attention_dropout": 0.0,
+    "max_position_embeddings": 131072,
     "rope_parameters": {"rope_type": "default", "rope_theta": 100.0}, "_name_or_path": "",
     "architectures": None,
-    "chunk_size_feed_forward": 0, "dtype": "bfloat16", "id2label": {"0": "LABEL_0"}, "return_dict": True,
+    "chunk_size_feed_forward": 0, "dtype": "bfloat16", "id2label": {"0": "LABEL_0"},
+    "return_dict": True,
 }  # fmt: skip
 PUBLISHED_AUDIO = {
-    "model_type": "gemma4_audio", "hidden_size": 1024, "num_hidden_layers": 12, "num_attention_heads": 8,
+    "model_type": "gemma4_audio", "hidden_size": 1024, "num_hidden_layers": 12,
+    "num_attention_heads": 8,
     "subsampling_conv_channels": [128, 32], "conv_kernel_size": 5, "attention_chunk_size": 12,
-    "attention_context_left": 13, "attention_context_right": 0, "attention_invalid_logits_value": -1e9,
-    "attention_logit_cap": 50.0, "gradient_clipping": 1e10, "output_proj_dims": 1536, "residual_weight": 0.5,
+    "attention_context_left": 13, "attention_context_right": 0,
+    "attention_invalid_logits_value": -1e9,
+    "attention_logit_cap": 50.0, "gradient_clipping": 1e10, "output_proj_dims": 1536,
+    "residual_weight": 0.5,
     "rms_norm_eps": 1e-6, "use_clipped_linears": True,
 }  # fmt: skip
 PUBLISHED_12B = {
@@ -183,7 +189,8 @@ PUBLISHED_12B = {
     "eoa_token_id": 258883,
     "text_config": {
         "model_type": "gemma4_unified_text", "hidden_size": 3840, "intermediate_size": 15360,
-        "num_hidden_layers": 48, "num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 256,
+        "num_hidden_layers": 48, "num_attention_heads": 16, "num_key_value_heads": 8,
+        "head_dim": 256,
         "global_head_dim": 512, "num_global_key_value_heads": 1, "sliding_window": 1024,
         "enable_moe_block": False, "num_experts": None, "hidden_size_per_layer_input": 0,
         "attention_k_eq_v": True, "num_kv_shared_layers": 0, "final_logit_softcapping": 30.0,
@@ -194,7 +201,8 @@ PUBLISHED_12B = {
         "output_proj_dims": 3840,
     },
     "audio_config": {
-        "model_type": "gemma4_unified_audio", "audio_embed_dim": 640, "audio_samples_per_token": 640,
+        "model_type": "gemma4_unified_audio", "audio_embed_dim": 640,
+        "audio_samples_per_token": 640,
         "hidden_size": 640, "output_proj_dims": 640,
     },
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""The hash beside another reader: right, in order, never far ahead, stopped when nobody wants it."""
+"""The hash beside another reader: right, in order, never far ahead, stopped when unwanted."""
 
 from __future__ import annotations
 

@@ -13,12 +13,13 @@ from g4cli.core.errors import EngineMissing
 from g4cli.core.ggml import BF16, BY_NAME, F16, F32
 from g4cli.quant import blocks, native
 
-QUANTS = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS",
+QUANTS = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K",
+    "IQ4_NL", "IQ4_XS",
           "MXFP4"]  # fmt: skip
 
 
 def awkward(rows: int = 24, n: int = 512) -> NDArray[np.float32]:
-    """Normal rows, then blocks of zeros, one outlier, tiny and huge values, ties and signed zeros."""
+    """Normal rows, then zeros, an outlier, tiny and huge values, ties and signed zeros."""
     rng = np.random.default_rng(7)
     values = rng.normal(0, 0.02, (rows, n)).astype(np.float32)
     values[1, :64] = 0

@@ -120,7 +120,7 @@ def test_first_override_wins_and_ple_first_of_all() -> None:
 
 
 def test_an_override_does_not_count_as_a_layer() -> None:
-    """llama.cpp counts only tensors that its rules see; layers 0 and 1 named, layer 2 is its first."""
+    """llama.cpp counts only tensors that its rules see: with 0 and 1 named, 2 is first."""
     recipe = Recipe("q3_k_m", overrides=((r"blk\.[01]\.attn_v", "F16"),))
     types = [
         c.type.name

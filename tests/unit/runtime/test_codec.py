@@ -111,7 +111,8 @@ def test_a_frame_without_end_is_refused() -> None:
 def test_find_reason() -> None:
     said = "llama: hello\nggml.c:12: GGML_ASSERT(a == b) failed\n#1 trace\n"
     assert find_reason(said) == "ggml.c:12: GGML_ASSERT(a == b) failed"
-    said = "terminate called after throwing an instance of 'std::bad_alloc'\n  what():  std::bad_alloc\n"
+    said = "terminate called after throwing an instance of 'std::bad_alloc'\n"
+    said += "  what():  std::bad_alloc\n"
     assert find_reason(said) == "std::bad_alloc"
     assert find_reason("x\nGGML_ASSERT(\x1b]52;evil)\n") == "GGML_ASSERT(?]52;evil)"
     assert find_reason("") == ""

@@ -82,7 +82,8 @@ def test_every_defect_that_cannot_be_restored_is_found_somewhere() -> None:
         ("<text>a<tspan>b<g/>", "<text>a<tspan>b</tspan></text><g/>"),
         ("<g><text>a</tspan><g/></g>", "<g><text>a</text><g/></g>"),
         ("<g></a></g></b>", "<g></g>"),
-        ("<linearGradient><stop><stop></g><g/>", "<linearGradient><stop/><stop/></linearGradient><g/>"),
+        ("<linearGradient><stop><stop></g><g/>",
+            "<linearGradient><stop/><stop/></linearGradient><g/>"),
         ("<g fill='red' fill='blue'/>", "<g fill='red'/>"),
         ("<g fill=red/>", '<g fill="red"/>'),
         ("<g strokeWidth='2' className='a'/>", "<g stroke-width='2' class='a'/>"),
@@ -266,10 +267,13 @@ def test_nesting_has_a_limit_and_repetition_is_counted() -> None:
 
 
 PIECES = [
-    "<", ">", "/>", "'", '"', "=", "&", "&amp;", "--", "<!--", "-->", "<![CDATA[", "]]>", "<g>", "</g>",
-    "<text>", "<title>", "</title>", "<style>", "</style>", "<svg ", "</svg>", "<!DOCTYPE svg [", "]>",
+    "<", ">", "/>", "'", '"', "=", "&", "&amp;", "--", "<!--", "-->", "<![CDATA[", "]]>", "<g>",
+    "</g>",
+    "<text>", "<title>", "</title>", "<style>", "</style>", "<svg ", "</svg>", "<!DOCTYPE svg [",
+    "]>",
     "<?xml ", "?>", " x=1", ' fill="red"', "<rect ", "url(http://x)", "<script>", " onload=x", "“",
-    "\x00", "\ud800", "é", " ", "\n", "xlink:href", "<p>", "<a:b ", "xmlns:a=''", "@import 'x';", "\\",
+    "\x00", "\ud800", "é", " ", "\n", "xlink:href", "<p>", "<a:b ", "xmlns:a=''", "@import 'x';",
+    "\\",
 ]  # fmt: skip
 
 
