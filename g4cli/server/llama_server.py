@@ -23,7 +23,7 @@ from g4cli.core.errors import BadField, Interrupted
 from g4cli.operations.serving.loaded import Turn
 from g4cli.operations.serving.requests import TurnRequest
 from g4cli.prompt.reply import AnswerText, SampledToken
-from g4cli.server.declarations import declare_tools, encode_schema
+from g4cli.server.declarations import encode_schema
 from g4cli.server.limits import (
     MAX_GRAMMAR_CHARACTERS,
     MAX_MESSAGES,
@@ -33,7 +33,12 @@ from g4cli.server.limits import (
 )
 from g4cli.server.openai_answer import describe_loops, list_logprobs, make_timings
 from g4cli.server.openai_chat import describe_late_error
-from g4cli.server.openai_messages import convert_messages, make_sampling, make_stop
+from g4cli.server.openai_messages import (
+    convert_messages,
+    convert_tools,
+    make_sampling,
+    make_stop,
+)
 from g4cli.server.openai_request import SamplingFields, TemplateOptions, Tool, WireMessage
 from g4cli.server.streaming import encode_json, start_first_turn, stream_events, wait_for_result
 from g4cli.server.wire_model import RequestBody, ServiceParam
@@ -104,15 +109,11 @@ async def detokenize(body: DetokenizeBody, service: ServiceParam) -> dict[str, A
 async def apply_template(body: TemplateBody, service: ServiceParam) -> dict[str, Any]:
     """Return the prompt that the messages of a chat become."""
     messages = await asyncio.to_thread(convert_messages, body.messages, service.media)
-    tools = declare_tools(
-        (f"tools.{index}.function", tool.function.model_dump(exclude_none=True, exclude={"strict"}))
-        for index, tool in enumerate(body.tools or ())
-    )
     options = body.chat_template_kwargs
     request = TurnRequest(
         model=body.model,
         messages=tuple(messages),
-        tools=tools,
+        tools=convert_tools(body.tools or ()),
         thinking="on" if options is not None and options.enable_thinking else "off",
         continue_last=messages[-1].role == "assistant" and not messages[-1].tool_calls,
     )

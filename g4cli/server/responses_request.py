@@ -12,7 +12,7 @@ OpenAI's own servers run. Accepted without a meaning here:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -21,6 +21,7 @@ from pydantic import Discriminator, Field, JsonValue, Tag
 from g4cli.core.errors import BadField
 from g4cli.operations.serving.media_files import MediaFiles
 from g4cli.operations.serving.requests import Thinking, ToolChoice, TurnRequest
+from g4cli.prompt.call_grammar import list_unenforced_keywords
 from g4cli.prompt.messages import Media, Message, ToolCall
 from g4cli.server.declarations import choose_tools, declare_tools, encode_schema
 from g4cli.server.limits import MAX_MEDIA, MAX_MESSAGES, MAX_TOKENS, MAX_TOOLS
@@ -131,7 +132,7 @@ Item: TypeAlias = Annotated[
 
 
 class FunctionTool(WireModel):
-    """A function that the client runs. Calls follow its schema, with `strict` and without."""
+    """A function that the client runs. `strict` refuses a schema that no grammar can enforce."""
 
     type: Literal["function"]
     name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.:/-]{1,128}$")]
@@ -221,10 +222,8 @@ class ResponsesBody(RequestBody):
 def make_turn_request(body: ResponsesBody, files: MediaFiles) -> TurnRequest:
     """Return what `body` asks for. Raises BadField with the field's name."""
     messages = _read_items(body, files)
-    tools = declare_tools(
-        (f"tools.{index}", tool.model_dump(exclude_none=True, exclude={"type", "strict"}))
-        for index, tool in enumerate(body.tools or ())
-    )
+    tools = _read_tools(body.tools or ())
+    form = body.text.format if body.text else None
     sampling = {"temp": body.temperature, "top_p": body.top_p}
     return TurnRequest(
         model=body.model,
@@ -237,6 +236,19 @@ def make_turn_request(body: ResponsesBody, files: MediaFiles) -> TurnRequest:
         sampling={name: value for name, value in sampling.items() if value is not None},
         max_tokens=body.max_output_tokens or 0,
         json_schema=_read_schema(body),
+        strict_schema=isinstance(form, NamedSchema) and bool(form.strict),
+    )
+
+
+def _read_tools(tools: Sequence[FunctionTool]) -> tuple[Mapping[str, Any], ...]:
+    for index, tool in enumerate(tools):
+        unenforced = list_unenforced_keywords(tool.parameters)
+        if tool.strict and unenforced:
+            what = f"strict cannot be held for: {', '.join(unenforced)}"
+            raise BadField(f"tools.{index}.parameters", what)
+    return declare_tools(
+        (f"tools.{index}", tool.model_dump(exclude_none=True, exclude={"type", "strict"}))
+        for index, tool in enumerate(tools)
     )
 
 
