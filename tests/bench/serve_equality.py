@@ -5,7 +5,8 @@
 The same prompts are answered one by one in an empty context, and then all together by the scheduler
 with --parallel slots. Kernels may round differently for one token and for several (see
 `g4cli.runtime.engine.speculation`), so an answer may differ where two tokens are nearly equal.
-Prints one JSON document.
+Prints one JSON document; `margins` tells of each answer that differs how much more probable, in
+nats, the first token that differs was than the next best one. A large margin is a bug.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from g4cli.chat import TurnOptions
-from g4cli.runtime.engine.messages import RunTurn, TurnDone
+from g4cli.prompt.reply import SampledToken
+from g4cli.runtime.engine.messages import RunTurn
 from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.options import ContextOptions, Sampling
 from g4cli.runtime.engine.scheduler import Scheduler
@@ -56,18 +58,28 @@ WORDS = [
     "Gemma",
     "quantize",
 ]
-OPTIONS = TurnOptions(max_tokens=96, stop_on_loop=False)
+OPTIONS = TurnOptions(max_tokens=96, stop_on_loop=False, n_probs=2)
 
 
-def answer_all(scheduler: Scheduler, pipe: Pipe, turns: list[RunTurn]) -> list[tuple[int, ...]]:
-    """Return the tokens of the answers to `turns`, which run at once."""
+def answer_all(scheduler: Scheduler, pipe: Pipe, turns: list[RunTurn]) -> list[list[SampledToken]]:
+    """Return the tokens of the answers to `turns`, which run at once, with their rivals."""
     numbers = [len(pipe.told) + 1 + i for i in range(len(turns))]
     for number, turn in zip(numbers, turns, strict=True):
         scheduler.add_turn(number, turn)
     while scheduler.has_work:
         scheduler.run_step()
-    done = [pipe.told[number][-1] for number in numbers]
-    return [item.reply.tokens for item in done if isinstance(item, TurnDone)]
+    return [
+        [token for event in pipe.told[number] for token in getattr(event, "tokens", ())]
+        for number in numbers
+    ]
+
+
+def find_margin(alone: list[SampledToken], among: list[SampledToken]) -> float | None:
+    """Return how much more probable (in nats) the first token that differs was; None if none does."""
+    for a, b in zip(alone, among, strict=False):
+        if a.id != b.id:
+            return a.top[0].logprob - a.top[1].logprob
+    return None
 
 
 def main() -> None:
@@ -93,9 +105,10 @@ def main() -> None:
         alone += answer_all(scheduler, pipe, [turn])
     scheduler.forget_prompts()
     together = answer_all(scheduler, pipe, turns)
-    different = sum(a != b for a, b in zip(alone, together, strict=True))
-    found = {"answers": len(turns), "tokens": sum(map(len, alone)), "different": different}
-    print(json.dumps({**found, "parallel": args.parallel, "threads": args.threads}))
+    margins = [find_margin(a, b) for a, b in zip(alone, together, strict=True)]
+    found = sorted(margin for margin in margins if margin is not None)
+    figures = {"answers": len(turns), "tokens": sum(map(len, alone)), "different": len(found)}
+    print(json.dumps({**figures, "margins": found, "parallel": args.parallel}))
 
 
 if __name__ == "__main__":
