@@ -33,7 +33,7 @@ from g4cli.server import (
     openai_completions,
     responses_api,
 )
-from g4cli.server.errors import HttpError, explain_error
+from g4cli.server.errors import ERRORS, HttpError, explain_error
 from g4cli.server.guard import Guard, GuardOptions, Served
 
 ROUTERS: Final = (
@@ -79,7 +79,29 @@ def make_api(service: Service | None = None) -> FastAPI:
     for kind in (G4Error, HttpError, HTTPException, RequestValidationError, RecursionError):
         api.add_exception_handler(kind, _answer_error)
     api.add_exception_handler(Exception, _answer_bug)
+    api.openapi_schema = _document_errors(api.openapi())
     return api
+
+
+def _document_errors(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the description of the API with the statuses of g4's errors.
+
+    FastAPI documents status 422 for invalid requests; here it is 400, as OpenAI's clients expect.
+    """
+    errors = {
+        str(status): {"description": text, "content": {"application/json": {"schema": {}}}}
+        for status, text in ERRORS.items()
+    }
+    for path, operations in schema["paths"].items():
+        stream = "application/x-ndjson" if path.startswith("/api/") else "text/event-stream"
+        for method, operation in operations.items():
+            operation["responses"].pop("422", None)
+            if method == "post":  # answers may be streamed
+                operation["responses"]["200"]["content"][stream] = {"schema": {"type": "string"}}
+            operation["responses"] |= errors
+    for name in ("HTTPValidationError", "ValidationError"):
+        schema.get("components", {}).get("schemas", {}).pop(name, None)
+    return schema
 
 
 async def _answer_error(request: Request, err: Exception) -> Response:

@@ -27,6 +27,18 @@ from g4cli.core.errors import (
 )
 
 RETRY_AFTER_S: Final = 1
+ERRORS: Final[Mapping[int, str]] = {
+    400: "The request cannot be obeyed; the error names the field.",
+    401: "A valid API key is needed.",
+    403: "This host or this web page may not use the server.",
+    404: "There is no such model or endpoint.",
+    405: "The endpoint has another method.",
+    408: "The body did not arrive in time.",
+    413: "The body is too large.",
+    500: "The model failed; the next request starts it again.",
+    503: "The server is busy, loading, or being stopped: try again after Retry-After.",
+}
+"""The statuses of errors that every endpoint may answer with."""
 _INVALID: Final = "invalid_request_error"
 # Status -> the names that OpenAI and Anthropic give to it.
 _OPENAI_TYPES: Final[Mapping[int, str]] = {
@@ -113,6 +125,8 @@ def _explain_invalid(errors: Sequence[Any], body: Any) -> Problem:
     first = errors[0]
     name = _find_field(first["loc"], body)
     kind, text = first["type"], str(first["msg"])
+    if not name and body is None and kind == "missing":
+        return Problem(400, "a JSON body is needed", code="bad-json")
     if kind == "json_invalid":
         reason = first.get("ctx", {}).get("error", text)
         return Problem(400, f"the body is no JSON: {reason}", code="bad-json")
