@@ -85,15 +85,19 @@ class LoadedModel:
         loaded = self.engine.loaded
         return loaded.size_bytes + loaded.kv_bytes + loaded.compute_bytes
 
+    def require_tokens(self, tokens: Sequence[int], field: str) -> None:
+        """Raise BadField, which names `field`, unless all token ids are in the vocabulary."""
+        n_vocab = self.engine.loaded.n_vocab
+        if any(not 0 <= token < n_vocab for token in tokens):
+            raise BadField(field, f"a token id is outside of the {n_vocab:,} of this model")
+
     async def make_prompt(self, request: TurnRequest) -> tuple[int, ...]:
         """Return the tokens of the prompt of `request`, images and sounds encoded.
 
         Raises UsageError, BadMedia, BadFile or RuntimeFailed.
         """
         if isinstance(request.prompt, tuple):
-            n_vocab = self.engine.loaded.n_vocab
-            if any(not 0 <= token < n_vocab for token in request.prompt):
-                raise BadField("prompt", f"a token id is outside of the {n_vocab:,} of this model")
+            self.require_tokens(request.prompt, "prompt")
             return request.prompt
         try:
             return await self.engine.tokens_of(await self.render_parts(request))
@@ -136,6 +140,7 @@ class LoadedModel:
             raw=request.prompt is not None,
         )
         sampling = replace(self.defaults.sampling, **request.sampling)
+        self.require_tokens([item.token for item in sampling.logit_bias], "logit_bias")
         grammar, scope = await self._make_grammar(request)
         return RunTurn(prompt, sampling, options, grammar, CLOSE_THOUGHT, scope)
 

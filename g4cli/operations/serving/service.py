@@ -113,6 +113,7 @@ class Service:
     async def detokenize(self, model_name: str, tokens: tuple[int, ...]) -> str:
         """Return the text of tokens, control tokens by their names. Raises UsageError."""
         async with self._use_model(model_name) as model:
+            model.require_tokens(tokens, "tokens")
             return await model.engine.text_of(tokens)
 
     async def load(self, name: str, keep_alive_s: float | None = None) -> None:

@@ -139,6 +139,7 @@ def test_a_biased_token_appears_or_does_not(server: RunningServer, openai: OpenA
     other = ask(openai, max_tokens=1, logprobs=True, logit_bias={str(first): -100})
     assert other.choices[0].logprobs.content[0].model_extra["id"] != first
     assert refusal(server, logit_bias={"x": 1})[0] == "logit_bias.x"
+    assert refusal(server, logit_bias={"900000000": 1})[0] == "logit_bias"
 
 
 def test_log_probabilities(openai: OpenAI) -> None:
