@@ -14,7 +14,7 @@ _MAX_FILE_BYTES: Final = 1 << 20
 
 
 def read_keys(given: Sequence[str], path: Path | None) -> tuple[str, ...]:
-    """Return the keys that were given and those of a file, one a line. Raises FileMissing, UsageError."""
+    """Return the given keys and those of a file, one per line. Raises FileMissing, UsageError."""
     lines = list(given)
     if path is not None:
         file = require_file(path.expanduser())

@@ -1,4 +1,4 @@
-"""GET /metrics, /slots and /props: what the server does and how it is set up, as llama-server says it.
+"""GET /metrics, /slots and /props: state and settings of the server, in llama-server's format.
 
 Source: llama.cpp, tools/server/README.md; names that begin with `g4:` are extensions.
 """

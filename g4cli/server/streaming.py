@@ -43,7 +43,7 @@ class PiecewiseResponse(StreamingResponse):
 
 
 def stream_events(events: AsyncIterator[str], turns: AsyncExitStack) -> Response:
-    """Return a response of server-sent events; each item is the text of one, with its blank line."""
+    """Return a response of server-sent events; each item is one event with its blank line."""
     return PiecewiseResponse(events, turns, "text/event-stream")
 
 

@@ -1,4 +1,4 @@
-"""What all request bodies share: unknown fields are refused by name, and no value is nested without end."""
+"""The base of all request bodies: unknown fields are refused by name, nesting is limited."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ def read_facts(path: Path) -> OfferFacts:
 
 
 def read_template(path: Path) -> str:
-    """Return the chat template of a model file, "" if it has none. Raises FileMissing or BadGGUF."""
+    """Return a model file's chat template, "" if it has none. Raises FileMissing, BadGGUF."""
     template: str = read_header(path).get("tokenizer.chat_template", str, "")
     return template
 

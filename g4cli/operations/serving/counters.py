@@ -9,7 +9,7 @@ from g4cli.chat import Reply
 
 @dataclass(slots=True)
 class Counters:
-    """Sums over all answers. Tokens of a prompt are those that were evaluated; times are in seconds."""
+    """Sums over all answers. Prompt tokens are those that were evaluated; times are in seconds."""
 
     prompt_tokens: int = 0
     prompt_s: float = 0.0

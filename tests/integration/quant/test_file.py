@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -196,7 +197,7 @@ def test_weights_that_are_only_copied_are_checked_too(tmp_path: Path) -> None:
             "scale is NaN or infinite",
         ),
     ):
-        source = write_gguf(tmp_path / "in.gguf", gemma4_keys(1, 64), tensors_)  # type: ignore[arg-type]
+        source = write_gguf(tmp_path / "in.gguf", gemma4_keys(1, 64), cast("Any", tensors_))
         with pytest.raises(BadFile, match=words_):
             quantize_file(source, tmp_path / "out.gguf", recipe=Recipe(type_name))
     assert sorted(p.name for p in tmp_path.iterdir() if p.is_file()) == ["in.gguf"]
@@ -214,11 +215,14 @@ def test_infinite_limits_of_clipped_layers_are_no_damage(tmp_path: Path) -> None
 def test_hashes_of_source_and_result(references: Path, tmp_path: Path, known: bool) -> None:
     source = references / "e.gguf"
     theirs = hashlib.sha256(source.read_bytes()).hexdigest()
-    options = {"recipe": Recipe("q8_0"), "source_sha256": theirs if known else None}
-    done = quantize_file(source, tmp_path / "a.gguf", **options)  # type: ignore[arg-type]
+    options: dict[str, Any] = {
+        "recipe": Recipe("q8_0"),
+        "source_sha256": theirs if known else None,
+    }
+    done = quantize_file(source, tmp_path / "a.gguf", **options)
     assert done.sha256 == hashlib.sha256(done.path.read_bytes()).hexdigest()
     assert read_header(done.path).keys["g4.source.sha256"].data == theirs
-    again = quantize_file(source, tmp_path / "b.gguf", hashed=False, **options)  # type: ignore[arg-type]
+    again = quantize_file(source, tmp_path / "b.gguf", hashed=False, **options)
     assert again.sha256 == ""
     assert again.path.read_bytes() == done.path.read_bytes()
 

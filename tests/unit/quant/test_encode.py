@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from g4cli.core.errors import BadFile, EngineMissing
 from g4cli.core.ggml import BF16, BY_NAME, F32, Q4_0, Q8_0
@@ -16,8 +19,8 @@ from tests.support.builders.weights import bf16
 VALUES = np.random.default_rng(2).normal(0, 0.02, (300, 256)).astype(np.float32)
 
 
-def coded(spec: TensorSpec, array: np.ndarray, recipe: Recipe, **options: object) -> bytes:  # type: ignore[type-arg]
-    with open_encoder(recipe, **options) as run:  # type: ignore[arg-type]
+def coded(spec: TensorSpec, array: NDArray[Any], recipe: Recipe, **options: Any) -> bytes:
+    with open_encoder(recipe, **options) as run:
         return b"".join(run(spec, rows_of(array)))
 
 
