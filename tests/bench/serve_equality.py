@@ -75,7 +75,7 @@ def answer_all(scheduler: Scheduler, pipe: Pipe, turns: list[RunTurn]) -> list[l
 
 
 def find_margin(alone: list[SampledToken], among: list[SampledToken]) -> float | None:
-    """Return how much more probable (in nats) the first token that differs was; None if none does."""
+    """Return by how many nats the first token that differs was the best; None if none does."""
     for a, b in zip(alone, among, strict=False):
         if a.id != b.id:
             return a.top[0].logprob - a.top[1].logprob
