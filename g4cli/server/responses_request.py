@@ -4,7 +4,8 @@ Source: openai-python, src/openai/types/responses/response_create_params.py. Not
 `store`=true, `previous_response_id`, `conversation` and `prompt` are refused, and so are tools that
 OpenAI's own servers run. Accepted without a meaning here:
 
-    user, safety_identifier, metadata, prompt_cache_key, prompt_cache_retention, service_tier
+    user, safety_identifier, metadata, client_metadata (Codex's notes about itself)
+    prompt_cache_key, prompt_cache_retention, service_tier
     include=[reasoning.encrypted_content]   thoughts come as text, to be sent back by the client
     reasoning.summary=auto                  thoughts come whole, not summarized
     truncation=disabled, background=false, text.verbosity=medium
@@ -212,6 +213,7 @@ class ResponsesBody(RequestBody):
     include: list[Literal["reasoning.encrypted_content"]] | None = None
     top_logprobs: Literal[0] | None = None
     metadata: dict[str, str] | None = None
+    client_metadata: dict[str, JsonValue] | None = None
     user: str | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
