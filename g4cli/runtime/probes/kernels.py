@@ -16,18 +16,21 @@ import hashlib
 import json
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 from g4cli.core.child import exit_text, run_child
+from g4cli.core.child_memory import ChildOutput
 from g4cli.core.paths import cache_dir
 from g4cli.core.records import read_record, write_record
 from g4cli.runtime.llama.installation import library_fingerprint
 
 Layout = Literal["plain", "extra"]
+# What `run_child` is: runs a module of g4 in a child, returns what it printed and its exit status.
+RunChild: TypeAlias = Callable[..., tuple[ChildOutput, int]]
 
 _TIMEOUT_S: Final = 60
 # The types of published Gemma 4 files; name -> ggml_type id (ggml/include/ggml.h).
@@ -76,18 +79,21 @@ class KernelReport:
         )
 
 
-def probe_kernels(*, refresh: bool = False) -> KernelReport:
+def probe_kernels(
+    *, refresh: bool = False, machine: str = "", run: RunChild = run_child
+) -> KernelReport:
     """Return which products work here: the stored report, if it is of this machine and library.
 
-    `refresh` tries all of them again. Raises EngineMissing.
+    `refresh` tries all of them again. `machine` names the machine and library, "" for the real
+    ones. `run` starts the children. Raises EngineMissing.
     """
     store = cache_dir() / "kernels.json"
-    key = _machine_key()
+    key = machine or _machine_key()
     if not refresh:
         stored = _load_products(store, key)
         if stored is not None:
             return _make_report(stored)
-    products = (*_try_all("plain"), *_try_all("extra"))
+    products = (*_try_all("plain", run), *_try_all("extra", run))
     _save_products(store, key, products)
     return _make_report(products)
 
@@ -105,14 +111,14 @@ def _make_report(products: Sequence[Product]) -> KernelReport:
 _VERB: Final = MappingProxyType({"crash": "crashes", "wrong": "gives wrong numbers"})
 
 
-def _try_all(layout: Layout) -> list[Product]:
+def _try_all(layout: Layout, run: RunChild) -> list[Product]:
     """Return an outcome for every type; the type at which a child dies gets 'crash'.
 
     A new child goes on with the types that are left.
     """
     left, products = list(TYPES), list[Product]()
     while left:
-        printed, ended = _run_products(layout, left)
+        printed, ended = _run_products(layout, left, run)
         started: str | None = None
         for line in printed.splitlines():
             step = json.loads(line)
@@ -131,11 +137,9 @@ def _try_all(layout: Layout) -> list[Product]:
     return products
 
 
-def _run_products(layout: Layout, types: Sequence[str]) -> tuple[str, str]:
+def _run_products(layout: Layout, types: Sequence[str], run: RunChild) -> tuple[str, str]:
     """Return what a child that tries `types` printed, and how it ended."""
-    seen, status = run_child(
-        "g4cli.runtime.probes.kernel_child", [layout, *types], timeout_s=_TIMEOUT_S
-    )
+    seen, status = run("g4cli.runtime.probes.kernel_child", [layout, *types], timeout_s=_TIMEOUT_S)
     return seen.stdout, f"no end in {_TIMEOUT_S} s" if seen.timed_out else exit_text(status)
 
 

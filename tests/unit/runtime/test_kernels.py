@@ -12,7 +12,6 @@ import pytest
 from g4cli.core.child import exit_text
 from g4cli.core.child_memory import ChildOutput
 from g4cli.core.paths import cache_dir
-from g4cli.runtime.probes import kernels
 from g4cli.runtime.probes.kernels import TYPES, probe_kernels
 
 
@@ -44,10 +43,9 @@ def dies_at(dead: str, code: int) -> Any:
     return fake_child(script)
 
 
-def test_a_child_that_dies_costs_only_its_product(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_child_that_dies_costs_only_its_product() -> None:
     child = dies_at("Q4_0", -4)
-    monkeypatch.setattr(kernels, "run_child", child)
-    report = probe_kernels()
+    report = probe_kernels(run=child)
     assert not report.use_extra_bufts
     assert (
         report.reason == "weights are not repacked: the Q4_0 matrix product crashes here (SIGILL)"
@@ -58,25 +56,23 @@ def test_a_child_that_dies_costs_only_its_product(monkeypatch: pytest.MonkeyPatc
     assert "Q4_0" not in child.calls[2][1]
 
 
-def test_wrong_numbers_count_as_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_numbers_count_as_broken() -> None:
     def script(layout: str, types: list[str]) -> tuple[list[dict[str, str]], int]:
         bad = {"status": "wrong" if layout == "extra" else "ok", "detail": "relative error 1.4"}
         return [line for name in types for line in ({"start": name}, bad)], 0
 
-    monkeypatch.setattr(kernels, "run_child", fake_child(script))
-    report = probe_kernels()
+    report = probe_kernels(run=fake_child(script))
     assert not report.use_extra_bufts
     assert "gives wrong numbers here (relative error 1.4)" in report.reason
 
 
-def test_a_library_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "run_child", fake_child(lambda *_: ([], -11)))
-    report = probe_kernels()
+def test_a_library_that_does_not_start() -> None:
+    report = probe_kernels(run=fake_child(lambda *_: ([], -11)))
     assert {p.status for p in report.products} == {"crash"}
     assert {p.detail for p in report.products} == {"SIGSEGV"}
 
 
-def test_a_product_without_end_counts_as_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_product_without_end_counts_as_broken() -> None:
     usual = dies_at("none", 0)
 
     def run(module: str, args: list[str], **options: Any) -> tuple[ChildOutput, int]:
@@ -85,38 +81,33 @@ def test_a_product_without_end_counts_as_broken(monkeypatch: pytest.MonkeyPatch)
             return ChildOutput(started, "", timed_out=True, over_limit=False, peak_bytes=0), -9
         return usual(module, args, **options)
 
-    monkeypatch.setattr(kernels, "run_child", run)
-    report = probe_kernels()
+    report = probe_kernels(run=run)
     assert [(p.type, p.detail) for p in report.find_broken("extra")] == [("F32", "no end in 60 s")]
 
 
 class TestMemory:
-    def test_asked_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_asked_once(self) -> None:
         child = dies_at("Q8_0", -11)
-        monkeypatch.setattr(kernels, "run_child", child)
-        first = probe_kernels()
+        first = probe_kernels(run=child)
         n_calls = len(child.calls)
-        assert probe_kernels() == first
+        assert probe_kernels(run=child) == first
         assert len(child.calls) == n_calls
-        probe_kernels(refresh=True)
+        probe_kernels(refresh=True, run=child)
         assert len(child.calls) > n_calls
 
-    def test_another_library_is_another_question(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_another_library_is_another_question(self) -> None:
         child = dies_at("none", 0)
-        monkeypatch.setattr(kernels, "run_child", child)
-        probe_kernels()
+        probe_kernels(run=child)
         n_calls = len(child.calls)
-        monkeypatch.setattr(kernels, "_machine_key", lambda: "another")
-        probe_kernels()
+        probe_kernels(machine="another", run=child)
         assert len(child.calls) > n_calls
 
     @pytest.mark.parametrize("text", ["", "{", "[]", '{"key": 1}', '{"products": [{"type": 1}]}'])
-    def test_a_damaged_memory_is_ignored(self, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    def test_a_damaged_memory_is_ignored(self, text: str) -> None:
         store = Path(cache_dir() / "kernels.json")
         store.parent.mkdir(parents=True)
         store.write_text(text)
-        monkeypatch.setattr(kernels, "run_child", dies_at("none", 0))
-        assert probe_kernels().use_extra_bufts
+        assert probe_kernels(run=dies_at("none", 0)).use_extra_bufts
 
 
 @pytest.mark.parametrize(
