@@ -57,7 +57,7 @@ def make_app(
 
 
 def make_api(service: Service | None = None) -> FastAPI:
-    """Return the routes without the guard; without a service only /openapi.json can be asked for."""
+    """Return the routes without the guard; without a service only /openapi.json answers."""
 
     @asynccontextmanager
     async def close_service(_: FastAPI) -> AsyncIterator[None]:

@@ -32,7 +32,7 @@ def store_data_uri(files: MediaFiles, uri: str, field: str) -> Media:
 def store_base64(
     files: MediaFiles, kind: Literal["image", "audio"], text: str, field: str
 ) -> Media:
-    """Return the data of `text` as a file. Raises BadField if it is no base64 or of another kind."""
+    """Return the data of `text` as a file. Raises BadField if it is not base64 of this kind."""
     try:
         data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):

@@ -35,7 +35,7 @@ class OllamaStream:
     def convert(self, event: TurnEvent) -> Iterator[dict[str, Any]]:
         """Yield what a client is told of `event`."""
         if isinstance(event, PromptRead):
-            # What is neither reading the prompt nor answering is waiting: for the model, for a slot.
+            # What is neither reading the prompt nor answering is waiting for the model or a slot.
             self._load_s = max(0.0, time.perf_counter() - self._started - event.seconds)
         elif isinstance(event, AnswerText):
             yield self._piece(content=event.text, tokens=event.tokens)

@@ -81,7 +81,7 @@ def make_turn_request(body: ChatBody, files: MediaFiles) -> TurnRequest:
 
 
 def make_sampling(body: SamplingFields) -> dict[str, Any]:
-    """Return the sampling parameters that a body sets, by the names of the engine. Raises BadField."""
+    """Return the sampling parameters of a body by the names of the engine. Raises BadField."""
     found: dict[str, Any] = {
         _SAMPLING_NAMES.get(name, name): value
         for name in _SAMPLING_FIELDS

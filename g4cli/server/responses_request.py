@@ -273,7 +273,7 @@ def _read_schema(body: ResponsesBody) -> str:
 
 
 def _read_items(body: ResponsesBody, files: MediaFiles) -> list[Message]:
-    """Return the messages that the items are; thoughts and calls belong to the answer beside them."""
+    """Return the messages of the items; thoughts and calls join the answer beside them."""
     found: list[Message] = []
     if isinstance(body.input, str):
         found.append(Message("user", body.input))

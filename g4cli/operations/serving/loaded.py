@@ -53,7 +53,7 @@ class ModelDefaults:
 
 
 class LoadedModel:
-    """A model that answers. `name` is the one that clients use, `n_slots` how many it computes at once.
+    """A model that answers. `name` is what clients call it; it computes `n_slots` answers at once.
 
     `n_users`: how many requests have it now. `used_at` is when the last one ended, by the clock
     `time.monotonic`; `loaded_at` is in Unix seconds.
@@ -145,7 +145,7 @@ class LoadedModel:
         return RunTurn(prompt, sampling, options, grammar, CLOSE_THOUGHT, scope)
 
     async def _make_grammar(self, request: TurnRequest) -> tuple[str | None, GrammarScope]:
-        """Return what the answer must belong to; calls follow the schemas of their tools, always."""
+        """Return the grammar of the answer; calls always follow the schemas of their tools."""
         grammar = request.grammar
         if request.json_schema:
             compiled = await self.engine.compile_schema(request.json_schema)
@@ -198,7 +198,7 @@ class Turn:
 
 
 def _name_medium(err: BadMedia, request: TurnRequest) -> BadField:
-    """Return what is wrong with an image or sound without the path of its file, which is g4's own."""
+    """Return what is wrong with an image or sound, without the path of g4's own file."""
     text = err.message
     media = [medium for message in request.messages for medium in message.media]
     for index, medium in enumerate(media):

@@ -37,7 +37,7 @@ class MediaFiles:
         return tuple(self._sizes)
 
     def store(self, kind: Literal["image", "audio"], data: bytes) -> Media:
-        """Return `data` as a file of its own. Raises BadMedia if its first bytes are of another kind.
+        """Return `data` as a file. Raises BadMedia if its first bytes are of another kind.
 
         The worker checks the whole file before it decodes it.
         """

@@ -2,7 +2,8 @@
 
 A model is opened when a request needs it. Where the next does not fit beside those that are loaded
 (DoesNotFit from `open_model`), the one whose last request ended longest ago is closed, and it is
-tried again; a model that answers is never closed. So is one that nobody has used for `keep_alive_s`.
+tried again; a model that answers is never closed. One that nobody has used for `keep_alive_s` is
+closed too.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class ModelPool:
             self._timers[model.name] = loop.call_later(seconds, self._close_unused, model)
 
     def seconds_left(self, name: str) -> float | None:
-        """Return after how long the model is closed if nobody uses it; None: never, or it is in use."""
+        """Return after how long the model is closed unless it is used; None: never, or in use."""
         timer = self._timers.get(name)
         if timer is None:
             return None

@@ -1,4 +1,4 @@
-"""What a server asks of a model, in no wire format: every HTTP format is translated to a TurnRequest."""
+"""What a server asks of a model: every HTTP format is translated to a TurnRequest."""
 
 from __future__ import annotations
 

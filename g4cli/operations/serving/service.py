@@ -106,7 +106,10 @@ class Service:
     async def tokenize(
         self, model_name: str, text: str, *, control: bool, with_bos: bool
     ) -> tuple[int, ...]:
-        """Return the tokens of `text`. `control`: '<|turn>' in it is one token; `with_bos`: a BOS first."""
+        """Return the tokens of `text`, with a BOS first if `with_bos`.
+
+        `control`: '<|turn>' in it is one token.
+        """
         async with self._use_model(model_name) as model:
             return await model.engine.tokens_of([Part(text, control=control)], with_bos=with_bos)
 
@@ -128,7 +131,7 @@ class Service:
             await self.load(name, 0.0)
 
     async def preload(self, name: str) -> LoadedModel:
-        """Return the model `name`, loaded; `is_loading` until then. Raises what opening it raises."""
+        """Return the model `name`, loaded; `is_loading` until then. Raises what opening raises."""
         self.is_loading = True
         try:
             async with self._use_model(name) as model:

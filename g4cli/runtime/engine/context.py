@@ -11,8 +11,8 @@ Several conversations are several sequences. Each has cells of its own (llama.cp
 off), so that none takes memory from another, a sequence reads its own cells alone, and what it
 computes does not depend on where the others put theirs.
 
-Logits are computed for one row after `decode_tokens` and `decode_one`, and for each of a few rows after
-`decode_run`. `row` is the one that `get_logits` and the sampler read.
+Logits are computed for one row after `decode_tokens` and `decode_one`, and for each of a few rows
+after `decode_run`. `row` is the one that `get_logits` and the sampler read.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ class Service:
             self.flush_output()
 
     def hold_output(self) -> None:
-        """Keep what is sent until `flush_output`: one write, and one wake-up of its reader, for it all."""
+        """Keep what is sent until `flush_output`: one write and one wake-up of its reader."""
         self._holds = True
 
     def flush_output(self) -> None:

@@ -224,7 +224,10 @@ REFUSED: Any = [
     ({"messages": [{"role": "king", "content": "x"}]}, "messages.0"),
     ({"messages": [{"role": "user", "content": "x", "name": "Ann"}]}, "messages.0.name"),
     ({"messages": [{"role": "user"}]}, "messages.0.content"),
-    ({"messages": [{"role": "tool", "content": "x", "tool_call_id": "a"}]}, "messages.0.tool_call_id"),
+    (
+        {"messages": [{"role": "tool", "content": "x", "tool_call_id": "a"}]},
+        "messages.0.tool_call_id",
+    ),
     ({"chat_template_kwargs": {"custom": 1}}, "chat_template_kwargs.custom"),
     ({"wonder": 1}, "wonder"),
     ({"response_format": {"type": "xml"}}, "response_format"),
