@@ -249,7 +249,7 @@ def test_a_full_context_drops_old_turns_and_says_so(talk: Callable[..., Terminal
         for number in range(1, 6):
             t.enter("What is GGUF?")
             t.wait_for(PROMPT, count=number + 1)
-        assert "warning: the context is full: the oldest" in t.text
+        assert "warning: the context is full: the prompt omits the oldest" in t.text
         # The mark of waiting leaves no trace.
         assert "\n...\n" not in t.text
         t.enter("/quit")

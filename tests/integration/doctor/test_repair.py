@@ -168,7 +168,7 @@ def test_a_report_replaces_a_report_and_nothing_else(
     notes.write_text("my precious notes\n")
     code, _, err = g4(capsys, "doctor", model, "--quick", "--report", notes)
     assert (code, notes.read_text()) == (2, "my precious notes\n")
-    assert "is not a report of g4" in err
+    assert "was not written by g4 doctor --report" in err
     for _ in range(2):
         code, _, err = g4(capsys, "doctor", model, "--quick", "--report", report)
         assert code in (0, 8), err
