@@ -36,7 +36,7 @@ def _name_values(parameters: list[Any]) -> list[Any]:
             # Typer would show the Python type after the name, and braces in the usage line.
             parameter.display_type_rich = lambda **_: ""  # type: ignore[method-assign]
             name = parameter.display_name_raw
-            pieces = [name if parameter.required else f"[{name}]"]
+            pieces = [name if parameter.required or name.startswith("[") else f"[{name}]"]
             parameter.get_usage_pieces = lambda _, pieces=pieces: pieces  # type: ignore
     return parameters
 

@@ -27,6 +27,7 @@ def test_no_type_of_python_is_shown(
         ("verify", "g4 verify [OPTIONS] [MODEL]\n"),
         ("show", "g4 show [OPTIONS] MODEL [OTHER]\n"),
         ("svg fix", "g4 svg fix [OPTIONS] FILE [OUT]\n"),
+        ("serve", "g4 serve [OPTIONS] [MODEL]..."),
     ],
 )
 def test_the_usage_line_shows_arguments_as_command_lines_do(
