@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 
 import pytest
 import resvg_py
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 from g4cli.svg.repair import DEPTH_LIMIT, Drawing, find_parse_error, repair_drawing
 from g4cli.svg.rules import RULES
 from tests.support.builders.svg_defects import DEFECTS, Defect, good_drawings
+from tests.support.growth import assert_linear
 from tests.support.svg_judge import find_activity
 
 GOOD = dict(good_drawings())
@@ -307,13 +307,7 @@ def test_what_editors_leave_in_a_file_is_right(text: str) -> None:
     "piece", ["<g", "<circle>", "<think>", "<b></c>", "<path d='M0 0L", "&", "<p>"]
 )
 def test_time_is_linear_in_the_length(piece: str) -> None:
-    def seconds(n: int) -> float:
-        before = time.process_time()
-        repair_drawing(HEAD + piece * n)
-        return time.process_time() - before
-
-    # Quadratic time would be 64 times as much; the floor keeps the clock's noise out.
-    assert seconds(4_000) < 24 * max(seconds(500), 0.05)
+    assert_linear(lambda n: repair_drawing(HEAD + piece * n), 500)
 
 
 @pytest.mark.parametrize(

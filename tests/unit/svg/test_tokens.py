@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from g4cli.svg.tokens import Tokenizer
+from tests.support.growth import assert_linear
 
 # What markup is made of, so that texts come close to it.
 PIECES = [
@@ -74,10 +73,4 @@ def test_attributes_are_read_as_they_were_meant(text: str, names: list[str]) -> 
     ],
 )  # fmt: skip
 def test_time_is_linear_in_the_length(piece: str) -> None:
-    def seconds(n: int) -> float:
-        before = time.process_time()
-        Tokenizer(piece * n)
-        return time.process_time() - before
-
-    # Quadratic time would be 64 times as much; the floor keeps the clock's noise out.
-    assert seconds(16_000) < 24 * max(seconds(2_000), 0.02)
+    assert_linear(lambda n: Tokenizer(piece * n), 2_000)
