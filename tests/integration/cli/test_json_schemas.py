@@ -47,3 +47,17 @@ def test_output_is_what_the_schema_says(
     seen = capsys.readouterr()
     text = seen.err if name == ERROR else seen.out
     validate_output(json.loads(text), name)
+
+
+def test_what_serve_prints_once_it_listens_is_what_the_schema_says(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("g4cli.server.logs.start_log", lambda *_: None)
+    monkeypatch.setattr("g4cli.server.run.serve_until_stopped", lambda *_, **__: None)
+    run(["pull", "tiny", "--quiet"])
+    capsys.readouterr()
+    run(["serve", "tiny", "--port", "0", "--json"])
+    document = json.loads(capsys.readouterr().out)
+    validate_output(document, "serve")
+    assert document["models"] == ["tiny:bf16"]
+    assert document["api_key_needed"] is False
