@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from g4cli.core.errors import BadField
 from g4cli.prompt.reply import CALL_CLOSE, CALL_OPEN
 from g4cli.prompt.tools import QUOTE, format_value, sort_members
 
@@ -37,6 +38,8 @@ _ANY: Final = (
 )
 
 
+_MOST_CHARACTERS: Final = 4 << 20  # of all rules: nested alternatives multiply
+_KINDS: Final = (*_VALUES, "array", "object")
 _NOT_ENFORCED: Final = frozenset(
     (
         "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf",
@@ -73,7 +76,7 @@ def list_unenforced_keywords(schema: Any) -> tuple[str, ...]:
 def make_call_grammar(tools: Sequence[Mapping[str, Any]]) -> str:
     """Return the grammar of one call of one of `tools` (OpenAI's form) with its closing mark.
 
-    Its root follows '<|tool_call>'.
+    Its root follows '<|tool_call>'. Raises BadField if the grammar would be too large.
     """
     return "\n".join([f"root ::= call {CALL_CLOSE}", *_call_rules(tools)])
 
@@ -84,7 +87,8 @@ def make_answer_grammar(
     """Return the grammar of an answer that consists of calls, with their marks.
 
     `several`: whether there may be more than one. `schema_grammar` is what the answer may be
-    instead, a grammar with the rule `root` ("": nothing else).
+    instead, a grammar with the rule `root` ("": nothing else). Raises BadField as
+    make_call_grammar does.
     """
     calls = "marked-call+" if several else "marked-call"
     rules = [f"marked-call ::= {CALL_OPEN} call {CALL_CLOSE}", *_call_rules(tools)]
@@ -112,11 +116,15 @@ class _Writer:
 
     def __init__(self) -> None:
         self.rules: list[str] = []
+        self._n_characters = 0
         self._references: dict[tuple[int, str], str] = {}
 
     def add_rule(self, name: str, text: str) -> str:
-        """Add a rule and return its name."""
+        """Add a rule and return its name. Raises BadField if all are too large together."""
         self.rules.append(f"{name} ::= {text}")
+        self._n_characters += len(self.rules[-1])
+        if self._n_characters > _MOST_CHARACTERS:
+            raise BadField("tools", "the grammar of their parameters is too large")
         return name
 
     def write_value(self, schema: Any, name: str, root: Mapping[str, Any]) -> str:
@@ -134,7 +142,9 @@ class _Writer:
                 return self._write_options(options, name, root)
         kinds = schema.get("type")
         if isinstance(kinds, list):
-            return self._write_options([{**schema, "type": kind} for kind in kinds], name, root)
+            known = dict.fromkeys(str(kind).lower() for kind in kinds)
+            known = dict.fromkeys(kind if kind in _KINDS else "any" for kind in known)
+            return self._write_options([{**schema, "type": kind} for kind in known], name, root)
         kind = str(kinds).lower()
         if schema.get("nullable"):
             plain = {key: value for key, value in schema.items() if key != "nullable"}

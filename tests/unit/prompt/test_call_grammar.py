@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from g4cli.core.errors import BadField
 from g4cli.core.gbnf import check_grammar
 from g4cli.prompt.call_grammar import make_answer_grammar, make_call_grammar
 
@@ -75,3 +76,17 @@ SCHEMAS: Any = [
 def test_every_schema_gives_a_grammar_that_llama_cpp_takes(schema: Any) -> None:
     check_grammar(make_call_grammar([tool(schema), tool(schema, "g.h-i")]))
     check_grammar(make_answer_grammar([tool(schema)], several=True))
+
+
+def test_alternatives_that_multiply_are_refused() -> None:
+    schema: Any = {"type": "string"}
+    for _ in range(18):
+        schema = {"anyOf": [{"type": "array", "items": schema}] * 2}
+    with pytest.raises(BadField, match="too large"):
+        make_call_grammar([tool({"properties": {"x": schema}})])
+
+
+def test_a_type_that_is_listed_many_times_is_written_once() -> None:
+    types = ["string", "STRING", "x", "y"] * 50
+    grammar = make_call_grammar([tool({"properties": {"x": {"type": types}}})])
+    assert rules(grammar)["tool-0-0"] == "tool-0-0-o0 | any"
