@@ -116,18 +116,17 @@ class Guard:
         if scope["method"] == "OPTIONS" and "origin" in headers:
             await Response(status_code=204)(scope, receive, exchange.send)
             return
-        body, problem = b"", None
-        if scope["method"] not in ("GET", "HEAD", "OPTIONS"):
-            body, problem = await self._read_body(headers, receive)
-            _set_content_type(scope)
-        if problem is not None:
-            await _send_problem(problem, scope, receive, exchange)
-            return
-        self._held_bytes += len(body)
+        body = b""
         try:
+            if scope["method"] not in ("GET", "HEAD", "OPTIONS"):
+                body, problem = await self._read_body(headers, receive, exchange)
+                _set_content_type(scope)
+            if problem is not None:
+                await _send_problem(problem, scope, receive, exchange)
+                return
             await self._app(scope, _replay_body(body, receive), exchange.send)
         finally:
-            self._held_bytes -= len(body)
+            self._held_bytes -= exchange.held_bytes
 
     def _find_problem(self, scope: Scope, headers: dict[str, str]) -> Problem | None:
         """Return why a request is refused by its headers, or None."""
@@ -203,20 +202,19 @@ class Guard:
         return [(name.encode(), value.encode("latin-1")) for name, value in found.items()]
 
     async def _read_body(
-        self, headers: dict[str, str], receive: Receive
+        self, headers: dict[str, str], receive: Receive, exchange: _Exchange
     ) -> tuple[bytes, Problem | None]:
         most = self._options.max_body_bytes
         too_large = Problem(413, f"the body is larger than {most:,} bytes", code="body-too-large")
         length = headers.get("content-length", "")
         if length.isdecimal() and int(length) > most:
             return b"", too_large
-        if self._held_bytes + (int(length) if length.isdecimal() else 0) > max(
-            self._options.max_held_bytes, most
-        ):
-            busy = "the server holds as many large requests as it may"
-            return b"", Problem(503, busy, code="queue-full", headers={"Retry-After": "1"})
+        most_held = max(self._options.max_held_bytes, most)
+        what = "the server holds as many large requests as it may"
+        busy = Problem(503, what, code="queue-full", headers={"Retry-After": "1"})
+        if self._held_bytes + (int(length) if length.isdecimal() else 0) > most_held:
+            return b"", busy
         pieces: list[bytes] = []
-        size = 0
         while True:
             try:
                 message = await asyncio.wait_for(receive(), self._options.body_timeout_s)
@@ -225,20 +223,28 @@ class Guard:
             if message["type"] == "http.disconnect":
                 return b"", Problem(499, "the client went away")
             pieces.append(message.get("body", b""))
-            size += len(pieces[-1])
-            if size > most:
+            # Bodies that are still coming count too: many at once would fill the memory.
+            exchange.held_bytes += len(pieces[-1])
+            self._held_bytes += len(pieces[-1])
+            if exchange.held_bytes > most:
                 return b"", too_large
+            if self._held_bytes > most_held:
+                return b"", busy
             if not message.get("more_body", False):
                 return b"".join(pieces), None
 
 
 class _Exchange:
-    """The sending side of one request: remembers its status and adds the CORS headers."""
+    """The sending side of one request: remembers its status and adds the CORS headers.
+
+    `held_bytes`: how much of its body has been read.
+    """
 
     def __init__(self, send: Send, extra_headers: Iterable[tuple[bytes, bytes]]) -> None:
         self._send = send
         self._extra_headers = list(extra_headers)
         self.status = 0
+        self.held_bytes = 0
 
     async def send(self, message: Message) -> None:
         """Send a message."""

@@ -180,6 +180,32 @@ def test_bodies_held_at_once_are_limited() -> None:
     assert (b"retry-after", b"1") in sent[0]["headers"]
 
 
+def test_bodies_that_are_still_coming_are_counted() -> None:
+    guard = Guard(echo, GuardOptions(max_body_bytes=10, max_held_bytes=10, body_timeout_s=0.05))
+
+    async def send_parts_of_two_bodies() -> list[Any]:
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message.get("status"))
+
+        def client() -> Any:
+            left = [{"type": "http.request", "body": b"123456", "more_body": True}]
+
+            async def receive() -> Any:
+                return left.pop() if left else await asyncio.Event().wait()
+
+            headers = [(b"host", b"127.0.0.1")]
+            scope = {"type": "http", "method": "POST", "path": "/x", "headers": headers}
+            return guard(scope, receive, send)
+
+        await asyncio.gather(client(), client())
+        return [status for status in sent if status]
+
+    assert asyncio.run(send_parts_of_two_bodies()) == [503, 408]
+    assert guard._held_bytes == 0
+
+
 def test_keys_and_bodies_do_not_reach_the_log() -> None:
     log: list[Served] = []
     guard = Guard(echo, GuardOptions(keys=("secret",)), log.append)
