@@ -119,16 +119,19 @@ class ModelPool:
         if not idle:
             names = ", ".join(self.models)
             raise QueueFull(f"there is no room for another model while {names} answers")
-        await self._close_model(min(idle, key=lambda model: model.used_at))
+        model = min(idle, key=lambda model: model.used_at)
+        self._remove_model(model)
+        await model.engine.close()
 
     def _close_unused(self, model: LoadedModel) -> None:
         if not model.n_users and self.models.get(model.name) is model:
-            task = asyncio.get_running_loop().create_task(self._close_model(model))
+            # Taken out at once: no request may get it before the task runs.
+            self._remove_model(model)
+            task = asyncio.get_running_loop().create_task(model.engine.close())
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
 
-    async def _close_model(self, model: LoadedModel) -> None:
+    def _remove_model(self, model: LoadedModel) -> None:
         if timer := self._timers.pop(model.name, None):
             timer.cancel()
         del self.models[model.name]
-        await model.engine.close()
