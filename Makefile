@@ -28,6 +28,8 @@ $(VENV)/.installed: pyproject.toml g4cli/core/build_flags.py
 	@$(PYTHON) g4cli/core/build_flags.py >/dev/null 2>&1 || \
 		$(PYTHON) g4cli/core/build_flags.py >/dev/null
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@# Before 23.1, pip compiles llama.cpp again for each clone: --no-binary kept it from its cache.
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "pip>=23.1"
 	@CMAKE_ARGS="$$($(PYTHON) g4cli/core/build_flags.py)" $(BIN)/python tools/build_llama.py "$(LLAMA)"
 	@echo "Installing g4 into $(VENV)"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable .
