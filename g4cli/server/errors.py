@@ -103,7 +103,8 @@ def explain_error(err: BaseException) -> Problem:
         return Problem(err.status_code, str(err.detail), headers=err.headers or {})
     if isinstance(err, RecursionError):
         return Problem(400, "the request is nested too deeply", code="too-deep")
-    if not isinstance(err, G4Error):
+    # The model's process reports a bug as "error", with its traceback as the message.
+    if not isinstance(err, G4Error) or err.reference == "error":
         return Problem(500, "a bug in g4; the server's log has the details", code="error")
     headers: dict[str, str] = {}
     if isinstance(err, ContextFull):

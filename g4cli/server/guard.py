@@ -168,7 +168,10 @@ class Guard:
     def _may_use(self, origin: str, host: str) -> bool:
         if "*" in self._options.origins or origin in self._options.origins:
             return True
-        own = urlsplit(origin)
+        try:
+            own = urlsplit(origin)
+        except ValueError:  # "http://[x" is no address
+            return False
         return own.scheme in ("http", "https") and bool(host) and own.netloc.lower() == host.lower()
 
     def _has_key(self, headers: dict[str, str]) -> bool:

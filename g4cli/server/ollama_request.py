@@ -32,6 +32,8 @@ from g4cli.server.media_data import SaveMedia
 from g4cli.server.wire_model import RequestBody, WireModel
 
 _UNITS_S: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION_CHARACTERS: Final = 64
+_LONGEST_S: Final = 100 * 365 * 86_400.0  # beyond it, the time when a model goes is no date
 _DURATION: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
 # Options of llama.cpp's context and of the sampler chain: what `Sampling` calls them.
 _SAMPLING: Final = {
@@ -54,14 +56,16 @@ def read_duration(value: object) -> float:
     Raises ValueError.
     """
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(value, str):
+        return min(float(value), _LONGEST_S)
+    # Long texts are refused first: to look for the parts takes time in the square of the length.
+    if isinstance(value, str) and len(value) <= _DURATION_CHARACTERS:
         sign, text = (-1.0, value[1:]) if value.startswith("-") else (1.0, value)
         pieces = _DURATION.findall(text)
         if text == "0":
             return 0.0
         if pieces and "".join(number + unit for number, unit in pieces) == text:
-            return sign * sum(float(number) * _UNITS_S[unit] for number, unit in pieces)
+            seconds = sign * sum(float(number) * _UNITS_S[unit] for number, unit in pieces)
+            return min(seconds, _LONGEST_S)
     raise ValueError('a duration is a number of seconds or a text such as "5m"')
 
 

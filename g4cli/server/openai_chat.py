@@ -29,6 +29,7 @@ from g4cli.server.openai_messages import choose_seed, make_turn_request
 from g4cli.server.openai_request import ChatBody
 from g4cli.server.streaming import (
     encode_json,
+    run_together,
     start_first_turn,
     stream_events,
     wait_for_result,
@@ -48,7 +49,7 @@ async def complete_chat(body: ChatBody, request: Request, service: ServiceParam)
     first = await asyncio.to_thread(make_turn_request, body, service.media)
     requests = [choose_seed(first, index) for index in range(body.n or 1)]
     if not body.stream:
-        collecting = asyncio.gather(*(_collect_turn(service, turn) for turn in requests))
+        collecting = run_together(_collect_turn(service, turn) for turn in requests)
         choices = await wait_for_result(request, collecting)
         answer = AnswerId.new(service.find_model(body.model).name)
         completion = make_completion(answer, choices, logprobs=bool(body.logprobs))
@@ -129,8 +130,8 @@ async def _merge_turns(
 
     async def run_all() -> None:
         try:
-            starting = (start(index, request) for index, request in enumerate(others, 1))
-            await asyncio.gather(forward(0, first), *starting)
+            starting = [start(index, request) for index, request in enumerate(others, 1)]
+            await run_together([forward(0, first), *starting])
             await queue.put(None)
         except Exception as err:
             await queue.put(err)

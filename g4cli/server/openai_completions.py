@@ -9,7 +9,6 @@ prompt have no probabilities, since their logits are not computed.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
@@ -37,7 +36,13 @@ from g4cli.server.openai_answer import (
 from g4cli.server.openai_chat import describe_late_error
 from g4cli.server.openai_messages import choose_seed, make_sampling, make_stop
 from g4cli.server.openai_request import LoopOptions, SamplingFields, StreamOptions
-from g4cli.server.streaming import encode_json, start_first_turn, stream_events, wait_for_result
+from g4cli.server.streaming import (
+    encode_json,
+    run_together,
+    start_first_turn,
+    stream_events,
+    wait_for_result,
+)
 from g4cli.server.wire_model import ServiceParam
 
 router = APIRouter(tags=["completions"])
@@ -118,7 +123,7 @@ async def complete(body: CompletionBody, request: Request, service: ServiceParam
         turn = await start_first_turn(request, service, requests[0], turns)
         stream = _CompletionStream(service, body, turn.model.name)
         return stream_events(stream.write_chunks(turn, requests), turns)
-    collecting = asyncio.gather(*(_collect(service, body, item) for item in requests))
+    collecting = run_together(_collect(service, body, item) for item in requests)
     choices = await wait_for_result(request, collecting)
     answer = AnswerId.new(service.find_model(body.model).name, "cmpl-")
     replies = [reply for _, reply in choices]

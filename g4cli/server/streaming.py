@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Coroutine, Iterable
 from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
@@ -39,6 +39,9 @@ class PiecewiseResponse(StreamingResponse):
         try:
             await super().__call__(scope, receive, send)
         finally:
+            # The pieces first: what they started reads from the turns.
+            if isinstance(self.body_iterator, AsyncGenerator):
+                await self.body_iterator.aclose()
             await self._turns.aclose()
 
 
@@ -84,6 +87,20 @@ async def wait_for_result(request: Request, work: Awaitable[T]) -> T:
         for part in (task, watcher):
             part.cancel()
         await asyncio.gather(task, watcher, return_exceptions=True)
+
+
+async def run_together(jobs: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Return the results of all `jobs`, which run at once; when one fails, the others are canceled.
+
+    Raises what the first of them to fail raises, after all have ended.
+    """
+    tasks = [asyncio.ensure_future(job) for job in jobs]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _wait_for_disconnect(request: Request) -> None:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from starlette.requests import Request
 
 from g4cli.operations.serving.service import Service
-from g4cli.server.limits import MAX_DEPTH
+from g4cli.server.limits import MAX_DEPTH, MAX_PARTS
 
 
 class WireModel(BaseModel):
@@ -18,18 +18,40 @@ class WireModel(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
 
+def _find_token_lists(body: Any) -> set[int]:
+    """Return the `id` of each list of token ids in `body`, which are its "tokens" or "prompt"."""
+    if not isinstance(body, dict):
+        return set()
+    prompt = body.get("prompt")
+    lists = [body.get("tokens"), prompt, *(prompt if isinstance(prompt, list) else ())]
+    return {
+        id(item)
+        for item in lists
+        if isinstance(item, list) and all(type(token) is int for token in item)
+    }
+
+
 class RequestBody(WireModel):
     """A whole request."""
 
     @model_validator(mode="before")
     @classmethod
     def check_depth(cls, value: Any) -> Any:
-        """Raise ValueError for lists and objects within each other deeper than MAX_DEPTH."""
-        level, depth = [value], 0
+        """Raise ValueError if `value` is nested deeper than MAX_DEPTH or has too many parts.
+
+        Each part that is wrong would cost an error of its own, which takes more memory than the
+        body. The token ids of a prompt are not counted.
+        """
+        level = [value] if isinstance(value, (dict, list)) else []
+        depth = n_parts = 0
+        token_lists = _find_token_lists(value)
         while level:
             depth += 1
             if depth > MAX_DEPTH + 1:
                 raise ValueError(f"the request is nested more than {MAX_DEPTH} levels deep")
+            n_parts += sum(len(outer) for outer in level if id(outer) not in token_lists)
+            if n_parts > MAX_PARTS:
+                raise ValueError(f"the request has more than {MAX_PARTS:,} fields and items")
             level = [
                 item
                 for outer in level

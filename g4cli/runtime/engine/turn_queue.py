@@ -32,6 +32,8 @@ class TurnQueue:
 
     def run_step(self) -> None:
         """Begin the next turn, or send its next event."""
+        if self._events is not None:
+            self._drop_cancelled()
         try:
             if self._events is None:
                 self._number, request = self._waiting.popleft()
@@ -52,6 +54,12 @@ class TurnQueue:
             self._events = None
         else:
             self._service.send_to(self._number, event)
+
+    def _drop_cancelled(self) -> None:
+        """End the turns that nobody waits for any more before they have begun."""
+        for item in [item for item in self._waiting if self._service.is_cancelled(item[0])]:
+            self._waiting.remove(item)
+            self._service.finish_request(item[0])
 
     def _begin_turn(self, request: RunTurn) -> Iterator[TurnEvent]:
         engine = self._engine

@@ -62,7 +62,9 @@ def test_a_name_that_was_given_is_a_host() -> None:
     assert ask(options, headers={"Host": "Models.Example:8080"}).status_code == 200
 
 
-@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:3000"])
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "null", "http://127.0.0.1:3000", "http://[x"]
+)
 def test_pages_of_strangers_may_not_use_the_server(origin: str) -> None:
     answer = ask(GuardOptions(), headers={"Origin": origin})
     assert answer.status_code == 403
