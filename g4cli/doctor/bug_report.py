@@ -46,7 +46,7 @@ def write_bug_report(report: Report) -> str:
         *(f"- **{f.status}** {f.id}: {quote_text(f.found)}" for f in findings),
         *(["", "Details:", "", *details] if details else []),
         "",
-        ", ".join((*versions, platform.platform())),
+        ", ".join((*versions, _describe_system())),
         libraries,
         "",
     ]
@@ -104,3 +104,8 @@ def _code_span(text: str) -> str:
     fence = "`" * (longest + 1)
     pad = " " if not text.strip() or text[0] in "` " or text[-1] in "` " else ""
     return f"{fence}{pad}{text}{pad}{fence}" if text else ""
+
+
+def _describe_system() -> str:
+    """Return system, release and machine; `platform.platform` would start a process for them."""
+    return f"{platform.system()} {platform.release()} {platform.machine()}"

@@ -1,24 +1,11 @@
-"""How many conversations fit at once, and what llama.cpp makes of the plan."""
+"""How many conversations fit at once, with what context."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path
-
-import pytest
-
-from g4cli.core.gguf import read_header
-from g4cli.core.shape import shape_of
-from g4cli.core.units import GIB, MIB
-from g4cli.estimate import HOST, Options, estimate_memory, kv_bytes
+from g4cli.core.units import GIB
+from g4cli.estimate import HOST, Options, estimate_memory
 from g4cli.fit import MOST_PARALLEL, Memory, plan_parallel, share_context
-from g4cli.runtime.engine.context import Context
-from g4cli.runtime.engine.model import Model
-from g4cli.runtime.engine.options import ContextOptions
-from g4cli.runtime.llama.interrupt import Interrupt
 from tests.support.builders import shapes
-from tests.support.builders.media_files import write
-from tests.support.builders.tiny_file import build_tiny
 from tests.unit.fit.test_fit import Weights
 
 WEIGHTS = [Weights(3 * GIB)]
@@ -60,21 +47,3 @@ def test_drafting_is_for_one_conversation() -> None:
     options = Options(1, n_draft=3)
     assert share_context(options, 1, 4096).n_draft == 3
     assert share_context(options, 2, 4096).n_draft == 0
-
-
-@pytest.mark.slow
-def test_llama_cpp_allocates_what_is_planned(tmp_path: Path) -> None:
-    path = write(tmp_path / "tiny.gguf", build_tiny())
-    shape = shape_of(read_header(path))
-    model = Model(path)
-    for n_parallel, n_ctx in ((1, 1024), (3, 1000), (4, 2048)):
-        context = Context(model, ContextOptions(n_ctx, n_parallel=n_parallel), Interrupt())
-        planned = share_context(Options(1, repack=frozenset()), n_parallel, n_ctx)
-        assert context.n_ctx == -(-n_ctx // 256) * 256
-        # llama.cpp prints MiB with two digits, a line for each kind of layer.
-        assert context.kv_bytes == pytest.approx(sum(kv_bytes(shape, planned)), abs=0.01 * MIB)
-        terms = estimate_memory(shape, (), replace(planned, n_ctx=planned.n_ctx)).terms
-        compute = sum(term.nbytes for term in terms if term.name == "compute buffer")
-        assert context.compute_bytes == pytest.approx(compute, abs=0.01 * MIB)
-        context.close()
-    model.close()
