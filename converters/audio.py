@@ -13,7 +13,7 @@ from g4cli.converters.config import Config
 from g4cli.converters.media_config import AudioConfig
 from g4cli.converters.names import Row, ShapeOf
 from g4cli.converters.transforms import apply_softplus, drop_middle
-from g4cli.converters.vision import clipped_linear, require_embedder
+from g4cli.converters.vision import clipped_linear_rows, require_embedder
 from g4cli.core.gguf_values import Value, bool_value, float32_value, string_value, uint32_value
 
 
@@ -25,7 +25,7 @@ def require_audio(config: Config) -> AudioConfig:
 
 
 def _linear_rows(source: str, target: str, shape: ShapeOf) -> tuple[Row, ...]:
-    return clipped_linear(
+    return clipped_linear_rows(
         f"audio_tower.layers.{{}}.{source}",
         f"a.blk.{{}}.{target}",
         shape,

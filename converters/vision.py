@@ -27,6 +27,7 @@ IGNORES: Final = (
     Ignore(r"(model\.)?language_model\..*|lm_head\..*", "text: g4 convert without --mmproj"),
     Ignore(r".*\.rotary_emb\..*inv_freq", "computed from the config"),
 )
+# The limits to which a clipped linear layer clamps its input and its output.
 BOUNDS: Final = ("input_min", "input_max", "output_min", "output_max")
 
 
@@ -38,14 +39,14 @@ def require_vision(config: Config) -> VisionConfig:
 
 
 def require_embedder(config: Config) -> EmbedderConfig:
-    """Return the 12B's embedders; the caller has checked that there are some."""
+    """Return the config of the 12B's embedders; the caller has checked that there are some."""
     if config.embedder is None:
         raise ValueError("not a unified model")
     return config.embedder
 
 
-def clipped_linear(source: str, target: str, shape: ShapeOf, when: When) -> tuple[Row, ...]:
-    """Return the rows of a linear layer and its four bounds, which exist where `when` is true.
+def clipped_linear_rows(source: str, target: str, shape: ShapeOf, when: When) -> tuple[Row, ...]:
+    """Return the rows of a linear layer and of its four bounds, which exist where `when` is true.
 
     A bound that was never set is infinite (Gemma4ClippableLinear, transformers 5.23.0).
     """
@@ -57,7 +58,7 @@ def clipped_linear(source: str, target: str, shape: ShapeOf, when: When) -> tupl
 
 
 def _linear_rows(source: str, target: str, shape: ShapeOf) -> tuple[Row, ...]:
-    return clipped_linear(
+    return clipped_linear_rows(
         f"vision_tower.encoder.layers.{{}}.{source}",
         f"v.blk.{{}}.{target}",
         shape,
@@ -73,7 +74,7 @@ def _norm_row(source: str, target: str) -> Row:
     )
 
 
-def _heads_in(config: Config, _: int) -> tuple[int, ...]:
+def _qkv_shape(config: Config, _: int) -> tuple[int, ...]:
     v = require_vision(config)
     return v.n_head * v.head_dim, v.hidden
 
@@ -82,11 +83,11 @@ def _up_shape(config: Config, _: int) -> tuple[int, ...]:
     return require_vision(config).n_ff, require_vision(config).hidden
 
 
-def _head_shape(config: Config, _: int) -> tuple[int, ...]:
+def _head_norm_shape(config: Config, _: int) -> tuple[int, ...]:
     return (require_vision(config).head_dim,)
 
 
-def _has_standardize(config: Config, _: int) -> bool:
+def _is_standardized(config: Config, _: int) -> bool:
     return require_vision(config).standardize
 
 
@@ -107,17 +108,17 @@ ENCODER_ROWS: Final = (
         "vision_tower.std_bias",
         "v.std_bias",
         lambda c, _: (require_vision(c).hidden,),
-        _has_standardize,
+        _is_standardized,
     ),
     Row(
         "vision_tower.std_scale",
         "v.std_scale",
         lambda c, _: (require_vision(c).hidden,),
-        _has_standardize,
+        _is_standardized,
     ),
-    *_linear_rows("self_attn.q_proj", "attn_q", _heads_in),
-    *_linear_rows("self_attn.k_proj", "attn_k", _heads_in),
-    *_linear_rows("self_attn.v_proj", "attn_v", _heads_in),
+    *_linear_rows("self_attn.q_proj", "attn_q", _qkv_shape),
+    *_linear_rows("self_attn.k_proj", "attn_k", _qkv_shape),
+    *_linear_rows("self_attn.v_proj", "attn_v", _qkv_shape),
     *_linear_rows(
         "self_attn.o_proj",
         "attn_out",
@@ -134,12 +135,12 @@ ENCODER_ROWS: Final = (
     Row(
         "vision_tower.encoder.layers.{}.self_attn.q_norm.weight",
         "v.blk.{}.attn_q_norm.weight",
-        _head_shape,
+        _head_norm_shape,
     ),
     Row(
         "vision_tower.encoder.layers.{}.self_attn.k_norm.weight",
         "v.blk.{}.attn_k_norm.weight",
-        _head_shape,
+        _head_norm_shape,
     ),
     _norm_row("input_layernorm", "ln1"),
     _norm_row("post_attention_layernorm", "attn_post_norm"),
@@ -153,7 +154,8 @@ ENCODER_ROWS: Final = (
 )
 
 
-def _pixel_shape(config: Config, _: int) -> tuple[int, ...]:
+def _patch_values_shape(config: Config, _: int) -> tuple[int, ...]:
+    """Return the number of values of a patch: three colors for each pixel."""
     return (3 * require_embedder(config).patch ** 2,)
 
 
@@ -161,7 +163,7 @@ def _embed_shape(config: Config, _: int) -> tuple[int, ...]:
     return (require_embedder(config).embed,)
 
 
-def _weight_and_bias(
+def _weight_and_bias_rows(
     source: str, target: str, shape: ShapeOf, view: View = as_is, merge: int = 1
 ) -> tuple[Row, ...]:
     return tuple(
@@ -170,20 +172,22 @@ def _weight_and_bias(
     )
 
 
-# The first norm and the projection expect pixels in the order (row, column, color); in ggml each
-# color is a plane.
+# The first projection and the norm before it expect the values of a patch in the order (row,
+# column, color). ggml passes them in the order (color, row, column).
 EMBEDDER_ROWS: Final = (
     Row(
         "vision_embedder.patch_dense.weight",
         "v.patch_embd.weight",
-        lambda c, i: (require_embedder(c).embed, *_pixel_shape(c, i)),
+        lambda c, i: (require_embedder(c).embed, *_patch_values_shape(c, i)),
         view=columns_to_chw,
         merge=3,
     ),
     Row("vision_embedder.patch_dense.bias", "v.patch_embd.bias", _embed_shape),
-    *_weight_and_bias("patch_ln1", "v.patch_norm.1", _pixel_shape, view=columns_to_chw, merge=3),
-    *_weight_and_bias("patch_ln2", "v.patch_norm.2", _embed_shape),
-    *_weight_and_bias("pos_norm", "v.patch_norm.3", _embed_shape),
+    *_weight_and_bias_rows(
+        "patch_ln1", "v.patch_norm.1", _patch_values_shape, view=columns_to_chw, merge=3
+    ),
+    *_weight_and_bias_rows("patch_ln2", "v.patch_norm.2", _embed_shape),
+    *_weight_and_bias_rows("pos_norm", "v.patch_norm.3", _embed_shape),
     Row(
         "vision_embedder.pos_embedding",
         "v.position_embd.weight",
@@ -205,7 +209,7 @@ def normalize_name(name: str) -> str:
 
 
 def vision_keys(config: Config, mean: Sequence[float], std: Sequence[float]) -> dict[str, Value]:
-    """Return the vision keys except projector and epsilon, which come last (`closing_keys`)."""
+    """Return the vision keys, except those that come last (`closing_keys`)."""
     if config.embedder is not None:  # the 12B has no encoder: its sizes are 0
         sizes = (config.embedder.patch_key, config.embedder.embed, 0, 0, 0)
     else:
@@ -227,7 +231,7 @@ def vision_keys(config: Config, mean: Sequence[float], std: Sequence[float]) -> 
 
 
 def closing_keys(config: Config) -> dict[str, Value]:
-    """Return the projector's name and the norm's epsilon."""
+    """Return the last vision keys: the projector's name and the epsilon of the norms."""
     projector = "gemma4v" if config.embedder is None else "gemma4uv"
     return {
         "clip.vision.projector_type": string_value(projector),
