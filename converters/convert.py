@@ -23,7 +23,7 @@ from g4cli.converters.checkpoint import (
 from g4cli.converters.config import Config, read_config
 from g4cli.converters.metadata import general_keys
 from g4cli.converters.names import Claim, Wanted, claim_tensors, expand_rows
-from g4cli.converters.parts import Part, PartName, choose_part
+from g4cli.converters.parts import Part, PartName, make_part
 from g4cli.core.errors import BadCheckpoint, UsageError
 from g4cli.core.ggml import BF16, F16, F32, GGMLType
 from g4cli.core.gguf_values import Value, uint32_value
@@ -96,7 +96,7 @@ def convert_checkpoint(
     require_folder(folder)
     config = read_config(read_json(where), str(where), ignore_keys, media=part == "mmproj")
     checkpoint = open_checkpoint(folder)
-    chosen = choose_part(part, config, folder)
+    chosen = make_part(part, config, folder)
     table: dict[str, Wanted] = {}
     for rows, n_layer in chosen.tables:
         table |= expand_rows(rows, config, n_layer)
@@ -141,7 +141,7 @@ def _make_keys(
     )
     keys.update(part.keys(FILE_TYPES[plain.name]))
     keys["general.quantization_version"] = uint32_value(QUANTIZATION_VERSION)
-    keys.update(part.more_keys)
+    keys.update(part.tokenizer_keys)
     return keys
 
 

@@ -26,9 +26,10 @@ PartName: TypeAlias = Literal["text", "mmproj"]
 class Part:
     """The content of one output file.
 
-    `tables` pair rows with the number of layers of their network. `generated` are tensors that no
-    checkpoint has. `keys(file_type)` gives the network's keys; `more_keys` follow after
-    general.quantization_version.
+    `arch` and `kind` are the values of general.architecture and general.type. `tables` pair the
+    rows of a mapping (names.py) with the number of layers of their network. `generated` are tensors
+    that no checkpoint has. `keys(file_type)` returns the network's keys. `tokenizer_keys` are
+    written last, after general.quantization_version; an mmproj has none.
     """
 
     arch: str
@@ -38,11 +39,14 @@ class Part:
     normalize_name: Callable[[str], str]
     generated: Mapping[str, NDArray[Any]]
     keys: Callable[[int], dict[str, Value]]
-    more_keys: Mapping[str, Value]
+    tokenizer_keys: Mapping[str, Value]
 
 
-def choose_part(name: PartName, config: Config, folder: Path) -> Part:
-    """Return the part `name`. Raises UsageError if the checkpoint lacks it, BadCheckpoint."""
+def make_part(name: PartName, config: Config, folder: Path) -> Part:
+    """Return the part `name` of the checkpoint in `folder`.
+
+    Raises UsageError if the checkpoint has no such part, BadCheckpoint if a file of it is unusable.
+    """
     return _make_text_part(config, folder) if name == "text" else _make_mmproj_part(config, folder)
 
 
@@ -50,14 +54,14 @@ def _make_text_part(config: Config, folder: Path) -> Part:
     is_assistant = config.family == "assistant"
     arch = "gemma4-assistant" if is_assistant else "gemma4"
     tokenizer = read_tokenizer(
-        folder, config.raw, config.text.n_vocab, suppress=config.family == "unified"
+        folder, config.raw, config.text.n_vocab, with_suppressed=config.family == "unified"
     )
 
     def make_keys(file_type: int) -> dict[str, Value]:
         keys = text.hparam_keys(config, arch, file_type)
-        if tokenizer.suppress is not None:
+        if tokenizer.suppressed_ids is not None:
             keys["tokenizer.ggml.suppress_tokens"] = array_value(
-                ValueType.INT32, tokenizer.suppress
+                ValueType.INT32, tokenizer.suppressed_ids
             )
         if is_assistant:
             keys.update(assistant.extra_keys(config, arch))
@@ -72,18 +76,19 @@ def _make_text_part(config: Config, folder: Path) -> Part:
         normalize_name=text.normalize_name,
         generated=generated,
         keys=make_keys,
-        more_keys=tokenizer_keys(tokenizer),
+        tokenizer_keys=tokenizer_keys(tokenizer),
     )
 
 
 def _make_mmproj_part(config: Config, folder: Path) -> Part:
+    # The embedders of the 12B are for images and audio.
     has_audio = config.audio is not None or config.embedder is not None
     if config.vision is None and config.embedder is None:
         raise UsageError(
             f"{folder} has no vision_config, so no mmproj can be made from it",
             hint=f"g4 convert {shell_word(folder)}",
         )
-    mean, std = _read_pixel_scale(folder)
+    mean, std = _read_pixel_mean_and_std(folder)
 
     def make_keys(file_type: int) -> dict[str, Value]:
         return {
@@ -104,11 +109,12 @@ def _make_mmproj_part(config: Config, folder: Path) -> Part:
     return Part("clip", "mmproj", tables, vision.IGNORES, vision.normalize_name, {}, make_keys, {})
 
 
-def _read_pixel_scale(folder: Path) -> tuple[list[float], list[float]]:
-    """Return mean and standard deviation of pixels, per color.
+def _read_pixel_mean_and_std(folder: Path) -> tuple[list[float], list[float]]:
+    """Return the mean and the standard deviation of pixels, for each color.
 
-    They come from processor_config.json, else from preprocessor_config.json, else they are 0 and 1:
-    Gemma 4 does not normalize its pixels (image_processing_gemma4.py, transformers 5.23.0).
+    They come from processor_config.json, else from preprocessor_config.json. Without either they
+    are 0 and 1: Gemma 4 does not normalize its pixels (image_processing_gemma4.py, transformers
+    5.23.0).
     """
     scale: dict[str, Any] = {"image_mean": [0.0, 0.0, 0.0], "image_std": [1.0, 1.0, 1.0]}
     for name in ("preprocessor_config.json", "processor_config.json"):

@@ -1,8 +1,8 @@
-"""tokenizer.json and its companions as GGUF keys.
+"""tokenizer.json and the tokenizer files beside it as GGUF keys.
 
 Sources: gguf-py/gguf/vocab.py (LlamaHfVocab, SpecialVocab) and conversion/gemma.py
-(Gemma4Model.set_vocab), llama.cpp@0c1e57098; which tokens transformers 5.23.0 calls special:
-tokenization_utils_base.py (all_special_tokens) and models/gemma/tokenization_gemma.py.
+(Gemma4Model.set_vocab), llama.cpp@0c1e57098. tokenization_utils_base.py (all_special_tokens) and
+models/gemma/tokenization_gemma.py, transformers 5.23.0, say which tokens are special.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ from g4cli.core.gguf_values import (
 # Token types (enum llama_token_type, include/llama.h).
 NORMAL, CONTROL, USER_DEFINED, BYTE = 1, 3, 4, 6
 
-# Always rendered, so that a chat parser can see them (conversion/gemma.py, visible_tokens).
-VISIBLE: Final = frozenset(
+# Control tokens that are detokenized as text, so that a parser of answers can see them
+# (conversion/gemma.py, visible_tokens).
+VISIBLE_TOKENS: Final = frozenset(
     (
         "<|channel>",
         "<channel|>",
@@ -42,8 +43,8 @@ VISIBLE: Final = frozenset(
         '<|"|>',
     )
 )
-SCORE: Final = -1000.0  # every token: Gemma 4's merges decide, not scores
-MAX_TEMPLATE: Final = 1 << 20
+TOKEN_SCORE: Final = -1000.0  # of every token: merges decide how Gemma 4 tokenizes, not scores
+MAX_TEMPLATE_CHARS: Final = 1 << 20
 
 _BYTE_TOKEN: Final = re.compile("<0x[0-9A-Fa-f]{2}>")
 
@@ -52,27 +53,27 @@ _BYTE_TOKEN: Final = re.compile("<0x[0-9A-Fa-f]{2}>")
 class Tokenizer:
     """A checked tokenizer. `types` has one of NORMAL, CONTROL, USER_DEFINED and BYTE per token.
 
-    `adds` says for "bos", "eos" and "sep" whether that token is added to a text. `suppress` are the
-    ids that must never be generated.
+    `is_added` says for "bos", "eos" and "sep" whether that token is added to a text.
+    `suppressed_ids` are the tokens that must never be generated.
     """
 
     tokens: tuple[str, ...]
     types: tuple[int, ...]
     merges: tuple[str, ...]
     special_ids: Mapping[str, int]
-    adds: Mapping[str, bool]
+    is_added: Mapping[str, bool]
     template: str | None
-    suppress: tuple[int, ...] | None
+    suppressed_ids: tuple[int, ...] | None
 
 
 def read_tokenizer(
-    folder: Path, config: Mapping[str, Any], n_vocab: int, *, suppress: bool
+    folder: Path, config: Mapping[str, Any], n_vocab: int, *, with_suppressed: bool
 ) -> Tokenizer:
     """Return the tokenizer of the checkpoint in `folder`.
 
-    `config` is the raw config.json. `suppress`: read suppress_tokens of generation_config.json,
-    which only the 12B has. Raises BadCheckpoint if the tokenizer is of another kind or does not
-    have `n_vocab` tokens.
+    `config` is the raw config.json. With `with_suppressed`, suppress_tokens of
+    generation_config.json is read, which only the 12B has. Raises BadCheckpoint if the tokenizer is
+    of another kind or does not have `n_vocab` tokens.
     """
     path = folder / "tokenizer.json"
     data = read_json(path)
@@ -102,9 +103,9 @@ def read_tokenizer(
         types=_choose_types(tokens, vocab, specials),
         merges=_read_merges(path, model.get("merges")),
         special_ids=special_ids(settings, added, config, n_vocab),
-        adds=_read_adds(data.get("post_processor"), settings),
+        is_added=_read_is_added(data.get("post_processor"), settings),
         template=_read_template(folder, settings),
-        suppress=_read_suppressed(folder, n_vocab) if suppress else None,
+        suppressed_ids=_read_suppressed_ids(folder, n_vocab) if with_suppressed else None,
     )
 
 
@@ -113,14 +114,16 @@ def tokenizer_keys(tokenizer: Tokenizer) -> dict[str, Value]:
     keys = {
         "tokenizer.ggml.model": string_value("gemma4"),
         "tokenizer.ggml.tokens": array_value(ValueType.STRING, tokenizer.tokens),
-        "tokenizer.ggml.scores": array_value(ValueType.FLOAT32, [SCORE] * len(tokenizer.tokens)),
+        "tokenizer.ggml.scores": array_value(
+            ValueType.FLOAT32, [TOKEN_SCORE] * len(tokenizer.tokens)
+        ),
         "tokenizer.ggml.token_type": array_value(ValueType.INT32, tokenizer.types),
     }
     if tokenizer.merges:
         keys["tokenizer.ggml.merges"] = array_value(ValueType.STRING, tokenizer.merges)
-    for kind, number in tokenizer.special_ids.items():
-        keys[f"tokenizer.ggml.{SPECIAL_KINDS[kind]}_token_id"] = uint32_value(number)
-    for kind, value in tokenizer.adds.items():
+    for kind, token_id in tokenizer.special_ids.items():
+        keys[f"tokenizer.ggml.{SPECIAL_KINDS[kind]}_token_id"] = uint32_value(token_id)
+    for kind, value in tokenizer.is_added.items():
         keys[f"tokenizer.ggml.add_{kind}_token"] = bool_value(value)
     if tokenizer.template is not None:
         keys["tokenizer.chat_template"] = string_value(tokenizer.template)
@@ -161,8 +164,10 @@ def _read_tokens(
 def _choose_types(
     tokens: tuple[str, ...], vocab: Mapping[str, int], specials: frozenset[str]
 ) -> tuple[int, ...]:
+    """Return the type of each token, as llama.cpp's converter chooses it."""
+
     def choose_type(text: str) -> int:
-        if text in VISIBLE:
+        if text in VISIBLE_TOKENS:
             return USER_DEFINED
         if text not in vocab:  # an added token
             return CONTROL if text in specials else USER_DEFINED
@@ -174,11 +179,14 @@ def _choose_types(
 
 
 def _read_merges(path: Path, merges: Any) -> tuple[str, ...]:
-    """Return the merges as 'left right'; a space inside a part becomes U+0120, as in vocab.py."""
+    """Return the merges as "left right"; a space inside either side becomes U+0120.
+
+    Source: gguf-py/gguf/vocab.py (SpecialVocab).
+    """
     if not isinstance(merges, list):
         raise BadCheckpoint(f"{path}: no merges")
     if set(map(type, merges)) == {list} and set(map(len, merges)) == {2}:
-        # The usual case, half a million pairs of strings without spaces, done fast.
+        # The usual case is fast: half a million pairs of strings without spaces.
         with suppress(TypeError):
             plain = tuple([left + " " + right for left, right in merges])
             if "".join(plain).count(" ") == len(plain):
@@ -198,12 +206,13 @@ def _read_merges(path: Path, merges: Any) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _read_adds(processor: Any, settings: Mapping[str, Any]) -> dict[str, bool]:
-    """Return whether BOS, EOS and SEP are added to a text.
+def _read_is_added(processor: Any, settings: Mapping[str, Any]) -> dict[str, bool]:
+    """Return for "bos", "eos" and "sep" whether that token is added to a text.
 
-    The post-processor decides; for what it does not say, the settings do.
+    The post-processor of tokenizer.json decides. Where it says nothing, `settings`
+    (tokenizer_config.json) do. Source: gguf-py/gguf/vocab.py (SpecialVocab).
     """
-    adds: dict[str, bool] = {}
+    is_added: dict[str, bool] = {}
     bos, eos, sep = (token_text(settings.get(f"{kind}_token")) for kind in ("bos", "eos", "sep"))
     steps = processor.get("processors", [processor]) if isinstance(processor, dict) else []
     for step in steps if isinstance(steps, list) else []:
@@ -213,25 +222,26 @@ def _read_adds(processor: Any, settings: Mapping[str, Any]) -> dict[str, bool]:
         first = single[0] if len(single) > 1 else None
         last = single[-1] if len(single) > 1 else None
         if first:
-            adds["bos"] = first == bos
+            is_added["bos"] = first == bos
         if last:
-            adds["eos"] = last == eos
+            is_added["eos"] = last == eos
+        # The template of a pair without its BOS and EOS: a text, the tokens between, a text.
         inner = pair[
             1 if first and pair[:1] == [first] else 0 : -1 if last and pair[-1:] == [last] else None
         ]
         middle = inner[1:-1] if len(inner) > 2 and inner[0] is None and inner[-1] is None else []
-        if middle:  # the tokens between two texts
-            adds["sep"] = bool(middle[0] in (sep, eos) and middle[0] and not last) or (
+        if middle:
+            is_added["sep"] = bool(middle[0] in (sep, eos) and middle[0] and not last) or (
                 len(middle) == 2 and middle[1] is not None and middle[1] in (sep, eos)
             )
     for kind in ("bos", "eos", "sep"):
         if isinstance(settings.get(f"add_{kind}_token"), bool):
-            adds.setdefault(kind, settings[f"add_{kind}_token"])
-    return adds
+            is_added.setdefault(kind, settings[f"add_{kind}_token"])
+    return is_added
 
 
 def _list_special_tokens(template: Any) -> list[str | None]:
-    """Return the special tokens of a post-processor's template in order, None for a text."""
+    """Return the special tokens of a post-processor's template in order, None for each text."""
     pieces: list[str | None] = []
     for part in template if isinstance(template, list) else []:
         special = part.get("SpecialToken") if isinstance(part, dict) else None
@@ -249,7 +259,7 @@ def _read_template(folder: Path, settings: Mapping[str, Any]) -> str | None:
     if template is None:
         path = folder / "chat_template.jinja"
         try:
-            data = read_inside(path, 4 * MAX_TEMPLATE)
+            data = read_inside(path, 4 * MAX_TEMPLATE_CHARS)  # UTF-8 takes at most 4 bytes each
             template = data.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
         except FileNotFoundError:
             template = read_json(folder / "chat_template.json", required=False).get("chat_template")
@@ -260,14 +270,18 @@ def _read_template(folder: Path, settings: Mapping[str, Any]) -> str | None:
             item.get("name"): item.get("template") for item in template if isinstance(item, dict)
         }
         template = named.get("default")
-    if template is not None and (not isinstance(template, str) or len(template) > MAX_TEMPLATE):
+    if template is not None and (
+        not isinstance(template, str) or len(template) > MAX_TEMPLATE_CHARS
+    ):
         raise BadCheckpoint(
-            f"{folder}: the chat template is not a string of at most {MAX_TEMPLATE:,} characters"
+            f"{folder}: the chat template is not a string of at most {MAX_TEMPLATE_CHARS:,} "
+            "characters"
         )
     return template
 
 
-def _read_suppressed(folder: Path, n_vocab: int) -> tuple[int, ...] | None:
+def _read_suppressed_ids(folder: Path, n_vocab: int) -> tuple[int, ...] | None:
+    """Return suppress_tokens of generation_config.json, or None if it names none."""
     ids = read_json(folder / "generation_config.json", required=False).get("suppress_tokens")
     if ids is None:
         return None

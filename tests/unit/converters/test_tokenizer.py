@@ -36,7 +36,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_types_of_tokens(folder: Path) -> None:
-    tokenizer = read_tokenizer(folder, RAW, 768, suppress=False)
+    tokenizer = read_tokenizer(folder, RAW, 768, with_suppressed=False)
     kinds = dict(zip(tokenizer.tokens, tokenizer.types, strict=True))
     assert kinds["<0x0A>"] == BYTE
     assert kinds["<|turn>"] == kinds["<bos>"] == CONTROL
@@ -61,7 +61,7 @@ def test_special_tokens_by_every_spelling(folder: Path) -> None:
     settings["extra_special_tokens"] = ["<turn|>"]
     settings["additional_special_tokens"] = ["ignored: the other one is there"]
     path.write_text(json.dumps(settings))
-    types = read_tokenizer(folder, RAW, 768, suppress=False).types
+    types = read_tokenizer(folder, RAW, 768, with_suppressed=False).types
     assert (types[105], types[106], types[98]) == (CONTROL, CONTROL, NORMAL)
 
 
@@ -115,7 +115,7 @@ def test_a_token_beyond_the_vocabulary_proper_is_user_defined(folder: Path) -> N
     data = json.loads(path.read_text())
     data["added_tokens"].append({"id": 768, "content": "<mine>", "special": False})
     path.write_text(json.dumps(data))
-    tokenizer = read_tokenizer(folder, RAW, 769, suppress=False)
+    tokenizer = read_tokenizer(folder, RAW, 769, with_suppressed=False)
     assert (tokenizer.tokens[768], tokenizer.types[768]) == ("<mine>", USER_DEFINED)
 
 
@@ -124,7 +124,7 @@ def test_merges_of_both_formats(folder: Path) -> None:
     data = json.loads(path.read_text())
     data["model"]["merges"] = [["a", "b"], ["a ", "b"], "c d"]
     path.write_text(json.dumps(data))
-    assert read_tokenizer(folder, RAW, 768, suppress=False).merges == ("a b", "aĠ b", "c d")
+    assert read_tokenizer(folder, RAW, 768, with_suppressed=False).merges == ("a b", "aĠ b", "c d")
 
 
 @pytest.mark.parametrize(
@@ -142,9 +142,9 @@ def test_what_the_post_processor_adds(
     step = {"type": "TemplateProcessing", "single": single, "pair": pair}
     for processor in (step, {"type": "Sequence", "processors": [step]}):
         edit_json(folder / "tokenizer.json", {"post_processor": processor})
-        assert read_tokenizer(folder, RAW, 768, suppress=False).adds == expected
+        assert read_tokenizer(folder, RAW, 768, with_suppressed=False).is_added == expected
     edit_json(folder / "tokenizer_config.json", {"add_eos_token": False})
-    assert read_tokenizer(folder, RAW, 768, suppress=False).adds["eos"] is expected.get(
+    assert read_tokenizer(folder, RAW, 768, with_suppressed=False).is_added["eos"] is expected.get(
         "eos", False
     )
 
@@ -152,33 +152,33 @@ def test_what_the_post_processor_adds(
 def test_special_ids_prefer_the_tokenizer_and_fall_back_to_the_config(folder: Path) -> None:
     edit_json(folder / "tokenizer_config.json", {"pad_token": ..., "bos_token": "<eos>"})
     raw = {**RAW, "bos_token_id": 5, "pad_token_id": None}
-    tokenizer = read_tokenizer(folder, raw, 768, suppress=False)
+    tokenizer = read_tokenizer(folder, raw, 768, with_suppressed=False)
     assert tokenizer.special_ids == {"bos": 1, "eos": 1, "unk": 3, "mask": 4, "pad": 0}
     with pytest.raises(BadCheckpoint, match="pad_token_id is 999"):
-        read_tokenizer(folder, {**raw, "pad_token_id": 999}, 768, suppress=False)
+        read_tokenizer(folder, {**raw, "pad_token_id": 999}, 768, with_suppressed=False)
 
 
 def test_the_template_from_each_place(folder: Path) -> None:
     own = (folder / "chat_template.jinja").read_text()
-    assert read_tokenizer(folder, RAW, 768, suppress=False).template == own
+    assert read_tokenizer(folder, RAW, 768, with_suppressed=False).template == own
     (folder / "chat_template.jinja").unlink()
     (folder / "chat_template.json").write_text('{"chat_template": "from json"}')
-    assert read_tokenizer(folder, RAW, 768, suppress=False).template == "from json"
+    assert read_tokenizer(folder, RAW, 768, with_suppressed=False).template == "from json"
     named = [{"name": "tool", "template": "t"}, {"name": "default", "template": "d"}]
     edit_json(folder / "tokenizer_config.json", {"chat_template": named})
-    assert read_tokenizer(folder, RAW, 768, suppress=False).template == "d"
+    assert read_tokenizer(folder, RAW, 768, with_suppressed=False).template == "d"
     edit_json(folder / "tokenizer_config.json", {"chat_template": "x" * (1 << 21)})
     with pytest.raises(BadCheckpoint, match="chat template"):
-        read_tokenizer(folder, RAW, 768, suppress=False)
+        read_tokenizer(folder, RAW, 768, with_suppressed=False)
 
 
 def test_suppressed_tokens_only_where_they_belong(folder: Path) -> None:
     edit_json(folder / "generation_config.json", {"suppress_tokens": [7, 8]})
-    assert read_tokenizer(folder, RAW, 768, suppress=True).suppress == (7, 8)
-    assert read_tokenizer(folder, RAW, 768, suppress=False).suppress is None
+    assert read_tokenizer(folder, RAW, 768, with_suppressed=True).suppressed_ids == (7, 8)
+    assert read_tokenizer(folder, RAW, 768, with_suppressed=False).suppressed_ids is None
     edit_json(folder / "generation_config.json", {"suppress_tokens": [768]})
     with pytest.raises(BadCheckpoint, match="suppress_tokens"):
-        read_tokenizer(folder, RAW, 768, suppress=True)
+        read_tokenizer(folder, RAW, 768, with_suppressed=True)
 
 
 @pytest.mark.parametrize(
@@ -196,26 +196,26 @@ def test_a_tokenizer_of_another_kind_is_refused(
 ) -> None:
     edit_json(folder / "tokenizer.json", change)
     with pytest.raises(BadCheckpoint, match=match):
-        read_tokenizer(folder, RAW, 768, suppress=False)
+        read_tokenizer(folder, RAW, 768, with_suppressed=False)
 
 
 def test_a_vocabulary_of_another_size_is_refused(folder: Path) -> None:
     with pytest.raises(
         BadCheckpoint, match=r"768 tokens, .* 1,000: 232 ids have no token \(first 768\)"
     ):
-        read_tokenizer(folder, RAW, 1000, suppress=False)
+        read_tokenizer(folder, RAW, 1000, with_suppressed=False)
     with pytest.raises(BadCheckpoint, match=r"2,147,483,000: 2,147,482,232 ids"):  # told at once
-        read_tokenizer(folder, RAW, 2_147_483_000, suppress=False)
+        read_tokenizer(folder, RAW, 2_147_483_000, with_suppressed=False)
     with pytest.raises(BadCheckpoint, match=r"768 tokens, .* 700: the id 767 is too large"):
-        read_tokenizer(folder, RAW, 700, suppress=False)
+        read_tokenizer(folder, RAW, 700, with_suppressed=False)
     (folder / "tokenizer.json").unlink()
     with pytest.raises(BadCheckpoint, match=r"no tokenizer\.json"):
-        read_tokenizer(folder, RAW, 768, suppress=False)
+        read_tokenizer(folder, RAW, 768, with_suppressed=False)
 
 
 def test_keys_end_as_gemma_needs_them(folder: Path) -> None:
     edit_json(folder / "tokenizer_config.json", {"add_bos_token": False})
-    keys = tokenizer_keys(read_tokenizer(folder, RAW, 768, suppress=False))
+    keys = tokenizer_keys(read_tokenizer(folder, RAW, 768, with_suppressed=False))
     assert keys["tokenizer.ggml.model"].data == "gemma4"
     assert keys["tokenizer.ggml.add_bos_token"].data is True  # whatever the settings say
     assert keys["tokenizer.ggml.add_space_prefix"].data is False
@@ -229,6 +229,6 @@ def test_the_defaults_of_a_class_hold_for_that_class_alone(
 ) -> None:
     """As llama.cpp's converter: <mask> is a control token only if somebody says so."""
     edit_json(folder / "tokenizer_config.json", {"mask_token": ..., "tokenizer_class": name or ...})
-    tokenizer = read_tokenizer(folder, RAW, 768, suppress=False)
+    tokenizer = read_tokenizer(folder, RAW, 768, with_suppressed=False)
     assert tokenizer.types[tokenizer.tokens.index("<mask>")] == kind
     assert tokenizer.types[tokenizer.tokens.index("<bos>")] == CONTROL
