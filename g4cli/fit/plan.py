@@ -1,4 +1,4 @@
-"""The plan for one network on one machine: context, layers, memory, and other contexts."""
+"""The plan for one network on one machine: context, placement, memory, and a table of contexts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from g4cli.fit.memory import Memory, Verdict
 
 @dataclass(frozen=True, slots=True)
 class ContextRow:
-    """A context size: the memory it needs on all devices, and whether that fits."""
+    """A context size, the memory that a run with it needs on all devices, and whether it fits."""
 
     n_ctx: int
     total_bytes: int
@@ -23,10 +23,11 @@ class ContextRow:
 
 @dataclass(frozen=True, slots=True)
 class FitPlan:
-    """What runs and whether it fits.
+    """What runs, what it needs and whether it fits.
 
-    `context_reason` and `placement` say in words how context and layers were chosen; `chat_option`
-    is the option of `g4 chat` for that placement.
+    `context_reason` says in words why the context was chosen, and `placement` where the layers are.
+    `chat_option` is the option of `g4 chat` for that placement. `largest_ctx` is the largest
+    context that fits, or 0. `contexts` are the common contexts up to the model's own.
     """
 
     options: Options
@@ -45,19 +46,19 @@ def plan_fit(
     options: Options,
     memories: Sequence[Memory],
     *,
-    choose: Literal["given", "auto", "max"] = "given",
+    context_choice: Literal["given", "auto", "max"] = "given",
 ) -> FitPlan:
     """Return the plan for `options` on the devices `memories`.
 
-    `choose` decides the context: "given" takes the one of `options`, "auto" the one that `g4 chat`
-    would open, "max" the largest that fits.
+    `context_choice` decides the context: "given" takes the one of `options`, "auto" the one that
+    `g4 chat` would open, "max" the largest that fits.
     """
     largest = largest_context(shape, tensors, options, memories)
     reason = f"context {options.n_ctx:,}: as requested"
-    if choose == "auto":
+    if context_choice == "auto":
         context = plan_context(shape, tensors, options, memories)
         options, reason = replace(options, n_ctx=context.n_ctx), context.reason
-    elif choose == "max":
+    elif context_choice == "max":
         n_ctx = largest or min(CONTEXTS[0], shape.n_ctx_train)
         reason = (
             f"context {n_ctx:,}: the largest that fits"

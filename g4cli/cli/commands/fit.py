@@ -11,7 +11,7 @@ from g4cli.core.errors import DoesNotFit, UsageError
 
 
 def fit(
-    model: o.ModelOrNone = "",
+    model: o.FitModelArg = "",
     ctx: o.CtxOpt = "",
     kv_type: o.KvOpt = "f16",
     ubatch: o.UbatchOpt = 512,

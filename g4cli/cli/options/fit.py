@@ -10,31 +10,37 @@ import typer
 from g4cli.core.errors import UsageError
 from g4cli.core.units import GIB, parse_count, parse_size
 
-_RUN: Final = "What runs"
-_DETAILS: Final = "Details of the run"
-_WHERE: Final = "Where it runs"
+# The panels of `g4 fit --help`.
+_RUN_PANEL: Final = "What runs"
+_DETAILS_PANEL: Final = "Details of the run"
+_WHERE_PANEL: Final = "Where it runs"
 _MIN_MEMORY_BYTES: Final = GIB // 4
 _MAX_MEMORY_BYTES: Final = 1 << 60
 
-ModelOrNone: TypeAlias = Annotated[
+# "" stands for no model, which --matrix allows.
+FitModelArg: TypeAlias = Annotated[
     str,
     typer.Argument(help="Model (e2b, 31b:q8_0), GGUF file, or hf:OWNER/REPO.", metavar="MODEL"),
 ]
 CtxOpt: TypeAlias = Annotated[
     str,
     typer.Option(
-        "--ctx", "-c", metavar="N", help="Tokens of context: 8192, 32k, max.", rich_help_panel=_RUN
+        "--ctx",
+        "-c",
+        metavar="N",
+        help="Tokens of context: 8192, 32k, max.",
+        rich_help_panel=_RUN_PANEL,
     ),
 ]
 KvOpt: TypeAlias = Annotated[
-    str, typer.Option(metavar="TYPE", help="KV cache: f16, q8_0, q4_0.", rich_help_panel=_RUN)
+    str, typer.Option(metavar="TYPE", help="KV cache: f16, q8_0, q4_0.", rich_help_panel=_RUN_PANEL)
 ]
 DraftOpt: TypeAlias = Annotated[
     str,
     typer.Option(
         metavar="auto|off|lookup|network|FILE",
         help="Speculative decoding: prompt lookup, or a draft model (network: the published one).",
-        rich_help_panel=_RUN,
+        rich_help_panel=_RUN_PANEL,
     ),
 ]
 MmprojOpt: TypeAlias = Annotated[
@@ -43,44 +49,47 @@ MmprojOpt: TypeAlias = Annotated[
         metavar="FILE",
         help="Include this mmproj (images and audio).",
         show_default=False,
-        rich_help_panel=_RUN,
+        rich_help_panel=_RUN_PANEL,
     ),
 ]
 ImageOpt: TypeAlias = Annotated[
-    int, typer.Option(metavar="N", help="Most tokens per image.", rich_help_panel=_RUN)
+    int, typer.Option(metavar="N", help="Most tokens per image.", rich_help_panel=_RUN_PANEL)
 ]
 UbatchOpt: TypeAlias = Annotated[
     int,
-    typer.Option(metavar="N", help="Tokens computed at once (n_ubatch).", rich_help_panel=_DETAILS),
+    typer.Option(
+        metavar="N", help="Tokens computed at once (n_ubatch).", rich_help_panel=_DETAILS_PANEL
+    ),
 ]
 SequencesOpt: TypeAlias = Annotated[
-    int, typer.Option(metavar="N", help="Parallel sequences.", rich_help_panel=_DETAILS)
+    int, typer.Option(metavar="N", help="Parallel sequences.", rich_help_panel=_DETAILS_PANEL)
 ]
 FlashOpt: TypeAlias = Annotated[
-    bool, typer.Option(help="Use flash attention.", rich_help_panel=_DETAILS)
+    bool, typer.Option(help="Use flash attention.", rich_help_panel=_DETAILS_PANEL)
 ]
 SwaOpt: TypeAlias = Annotated[
     bool,
     typer.Option(
         "--swa-full",
         help="Full-size KV cache for sliding-window layers.",
-        rich_help_panel=_DETAILS,
+        rich_help_panel=_DETAILS_PANEL,
     ),
 ]
 MmapOpt: TypeAlias = Annotated[
-    bool, typer.Option(help="Map the file instead of reading it.", rich_help_panel=_DETAILS)
+    bool, typer.Option(help="Map the file instead of reading it.", rich_help_panel=_DETAILS_PANEL)
 ]
 LazyOpt: TypeAlias = Annotated[
     Literal["auto", "on", "off"],
     typer.Option(
-        help="Keep per-layer embeddings on the disk; auto: above 4 GiB.", rich_help_panel=_DETAILS
+        help="Keep per-layer embeddings on the disk; auto: above 4 GiB.",
+        rich_help_panel=_DETAILS_PANEL,
     ),
 ]
 GpuOpt: TypeAlias = Annotated[
     Literal["auto", "off", "probe"],
     typer.Option(
         help="auto: GPUs as last detected; probe: detect them again; off: ignore GPUs.",
-        rich_help_panel=_WHERE,
+        rich_help_panel=_WHERE_PANEL,
     ),
 ]
 LayersOpt: TypeAlias = Annotated[
@@ -88,7 +97,7 @@ LayersOpt: TypeAlias = Annotated[
     typer.Option(
         metavar="N",
         help="Layers to offload, counted from the last; auto: as many as fit.",
-        rich_help_panel=_WHERE,
+        rich_help_panel=_WHERE_PANEL,
     ),
 ]
 MoeOpt: TypeAlias = Annotated[
@@ -96,7 +105,7 @@ MoeOpt: TypeAlias = Annotated[
     typer.Option(
         metavar="N",
         help="Keep the experts of the first N layers on the CPU.",
-        rich_help_panel=_WHERE,
+        rich_help_panel=_WHERE_PANEL,
     ),
 ]
 MemoryOpt: TypeAlias = Annotated[
@@ -105,7 +114,7 @@ MemoryOpt: TypeAlias = Annotated[
         metavar="SIZE",
         help="Assume a machine with this much memory: 8GB.",
         show_default=False,
-        rich_help_panel=_WHERE,
+        rich_help_panel=_WHERE_PANEL,
     ),
 ]
 GpuMemoryOpt: TypeAlias = Annotated[
@@ -114,7 +123,7 @@ GpuMemoryOpt: TypeAlias = Annotated[
         metavar="SIZE",
         help="Assume a GPU with this much memory: 24GB; two GPUs: 24GB,24GB.",
         show_default=False,
-        rich_help_panel=_WHERE,
+        rich_help_panel=_WHERE_PANEL,
     ),
 ]
 VerifyOpt: TypeAlias = Annotated[

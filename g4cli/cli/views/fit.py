@@ -1,4 +1,4 @@
-"""Draw the answer of `g4 fit` (devices, memory terms, contexts, types), or return it as JSON."""
+"""Draw the answer of `g4 fit` (terms of each device, contexts, types), or return it as JSON."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from g4cli.fit import FitPlan, Memory, TypeRanking
     from g4cli.operations.fit.answer import FitAnswer, MatrixAnswer
 
-BAR: Final = 56
-# Group of terms -> glyph and style. The glyphs tell the groups apart where there are no colors.
-_LOOK: Final = MappingProxyType(
+BAR_CELLS: Final = 56  # the width of a device's bar
+# Group of terms -> glyph and style. Without colors the glyphs distinguish the groups.
+_LOOK_OF_GROUP: Final = MappingProxyType(
     {
         "weights": ("█", "blue"),
         "kv": ("▓", "green"),
@@ -28,10 +28,12 @@ _LOOK: Final = MappingProxyType(
         "disk": (" ", "dim"),
     }
 )
-_FREE: Final = "·"
-_KEPT: Final = "-"
-_OVER: Final = "!"
-_FITS: Final = MappingProxyType({True: "✓ fits", False: "✗ does not fit"})
+# Groups that a run does not need in memory: they are shown in parentheses, and not in the bar.
+_NOT_NEEDED: Final = ("cache", "disk")
+_FREE_GLYPH: Final = "·"
+_RESERVE_GLYPH: Final = "-"
+_EXCESS_GLYPH: Final = "!"
+_FITS_TEXT: Final = MappingProxyType({True: "✓ fits", False: "✗ does not fit"})
 
 
 def fit_to_json(answer: FitAnswer) -> dict[str, Any]:
@@ -40,18 +42,18 @@ def fit_to_json(answer: FitAnswer) -> dict[str, Any]:
     Schema: docs/reference/schemas/fit.json.
     """
     plan, subject, host = answer.plan, answer.subject, answer.machine.host
-    found, options = plan.estimate, plan.options
+    estimate, options = plan.estimate, plan.options
     data: dict[str, Any] = {
         "model": subject.name,
         "n_ctx": options.n_ctx,
         "kv_type": options.type_k.name.lower(),
-        "weights_bytes": found.weights_bytes,
-        "kv_bytes": found.kv_bytes,
-        "compute_bytes": found.compute_bytes,
-        "total_bytes": found.total_bytes,
+        "weights_bytes": estimate.weights_bytes,
+        "kv_bytes": estimate.kv_bytes,
+        "compute_bytes": estimate.compute_bytes,
+        "total_bytes": estimate.total_bytes,
         "fits": plan.verdict.fits,
         "reason": plan.verdict.reason,
-        "resident_bytes": found.resident_bytes,
+        "resident_bytes": estimate.resident_bytes,
         "instead": answer.alternative,
         "context_reason": plan.context_reason,
         "largest_ctx": plan.largest_ctx,
@@ -61,7 +63,7 @@ def fit_to_json(answer: FitAnswer) -> dict[str, Any]:
         "source": subject.source,
         "published": subject.published,
         "library": answer.library,
-        "terms": [asdict(term) for term in found.terms],
+        "terms": [asdict(term) for term in estimate.terms],
         "contexts": [asdict(row) for row in plan.contexts],
         "devices": [
             {**asdict(m), "reserve_bytes": m.reserve_bytes} for m in answer.machine.memories
@@ -124,58 +126,66 @@ def _describe_drafting(plan: FitPlan) -> str:
 
 def _render_device(out: Output, memory: Memory, answer: FitAnswer) -> None:
     terms = sorted(
-        answer.plan.estimate.terms_on(memory.name), key=lambda t: list(_LOOK).index(t.group)
+        answer.plan.estimate.terms_on(memory.name),
+        key=lambda t: list(_LOOK_OF_GROUP).index(t.group),
     )
-    limit = answer.machine.host.limited_by
+    limit = answer.machine.host.limited_by  # "memory", or a control group
     limited = f" (limited by {limit})" if memory.name == "host" and limit != "memory" else ""
     out.line()
     out.line(
-        f"{memory.name:5} ", *make_bar(terms, memory, min(BAR, max(16, out.console().width - 7)))
+        f"{memory.name:5} ",
+        *make_bar(terms, memory, min(BAR_CELLS, max(16, out.console().width - 7))),
     )
-    needed = sum(t.nbytes for t in terms if t.group not in ("cache", "disk"))
+    needed = sum(t.nbytes for t in terms if t.group not in _NOT_NEEDED)
     free = f"{size_text(memory.available_bytes)} of {size_text(memory.total_bytes)}"
     state = "assumed free" if memory.is_told else "free"
-    reserve = f"{size_text(memory.reserve_bytes)} kept in reserve ({_KEPT})"
+    reserve = f"{size_text(memory.reserve_bytes)} kept in reserve ({_RESERVE_GLYPH})"
     out.line(f"      needs {size_text(needed)}; {free} {state}{limited}, {reserve}")
     for term in terms:
-        glyph, style = _LOOK[term.group]
+        glyph, style = _LOOK_OF_GROUP[term.group]
         size = size_text(term.nbytes)
-        size = f"({size})" if term.group in ("cache", "disk") else f"{size} "
-        words = f"{term.name:23}{size:>12} {term.note}".rstrip()
-        out.line((f"      {glyph} ", style), words)
+        size = f"({size})" if term.group in _NOT_NEEDED else f"{size} "
+        text = f"{term.name:23}{size:>12} {term.note}".rstrip()
+        out.line((f"      {glyph} ", style), text)
 
 
-def make_bar(terms: Sequence[Term], memory: Memory, n_cells: int = BAR) -> list[tuple[str, str]]:
+def make_bar(
+    terms: Sequence[Term], memory: Memory, n_cells: int = BAR_CELLS
+) -> list[tuple[str, str]]:
     """Return a bar of `n_cells` characters, as pairs of text and style.
 
-    It shows the terms by size, then free memory and the reserve; or, if the terms need more than
-    the device has available, by how much.
+    Each term that the run needs has cells in proportion to its bytes. The rest shows the memory
+    that stays free, and at its end the reserve. What exceeds the device's available memory is drawn
+    with a glyph of its own.
     """
-    needed_terms = [t for t in terms if t.group not in ("cache", "disk")]
+    needed_terms = [t for t in terms if t.group not in _NOT_NEEDED]
     needed = sum(t.nbytes for t in needed_terms)
     whole = max(needed, memory.available_bytes, 1)
     parts: list[tuple[str, str]] = []
-    done, drawn = 0, 0
+    done, drawn = 0, 0  # bytes and cells so far
     limit = memory.available_bytes * n_cells // whole
     for term in needed_terms:
         done += term.nbytes
-        glyph, style = _LOOK[term.group]
+        glyph, style = _LOOK_OF_GROUP[term.group]
         end = round(done / whole * n_cells)
-        parts += [(_OVER, "red") if cell >= limit else (glyph, style) for cell in range(drawn, end)]
+        parts += [
+            (_EXCESS_GLYPH, "red") if cell >= limit else (glyph, style)
+            for cell in range(drawn, end)
+        ]
         drawn = max(drawn, end)
     kept = min(n_cells - drawn, round(memory.reserve_bytes / whole * n_cells))
-    return [*parts, (_FREE * (n_cells - drawn - kept) + _KEPT * kept, "dim")]
+    return [*parts, (_FREE_GLYPH * (n_cells - drawn - kept) + _RESERVE_GLYPH * kept, "dim")]
 
 
 def _render_contexts(out: Output, answer: FitAnswer) -> None:
     rows = [
-        (f"{row.n_ctx:,}", size_text(row.total_bytes), _FITS[row.fits])
+        (f"{row.n_ctx:,}", size_text(row.total_bytes), _FITS_TEXT[row.fits])
         for row in answer.plan.contexts
     ]
     out.table(("context", "needs", ""), rows, right=(0, 1))
-    largest, whole = answer.plan.largest_ctx, answer.subject.shape.n_ctx_train
-    if 0 < largest < whole:
-        out.line(f"Largest context that fits: {largest:,} (the model was trained for {whole:,}).")
+    largest, trained = answer.plan.largest_ctx, answer.subject.shape.n_ctx_train
+    if 0 < largest < trained:
+        out.line(f"Largest context that fits: {largest:,} (the model was trained for {trained:,}).")
 
 
 def _render_types(out: Output, ranking: TypeRanking) -> None:
@@ -185,7 +195,7 @@ def _render_types(out: Output, ranking: TypeRanking) -> None:
             size_text(row.weights_bytes),
             size_text(row.total_bytes),
             f"{row.largest_ctx:,}" if row.largest_ctx else "none",
-            _FITS[row.fits] + (" *" if row.disk_bytes else ""),
+            _FITS_TEXT[row.fits] + (" *" if row.disk_bytes else ""),
         )
         for row in ranking.types
     ]
@@ -219,11 +229,15 @@ def _render_verification(out: Output, verification: Mapping[str, Any]) -> None:
 
 
 def draw_matrix(out: Output, answer: MatrixAnswer) -> None:
-    """Draw a table of types and models: the largest context that fits, or else the weights."""
+    """Draw a table of types and models.
+
+    A cell holds the largest context that fits, or, if none does, the size of the weights.
+    """
     rows, machine = answer.rows, answer.machine
     models = list(dict.fromkeys(row["model"] for row in rows))
-    largest = sorted(rows, key=lambda r: (r["model"] != models[-1], -r["weights_bytes"]))
-    types = list(dict.fromkeys(row["type"] for row in largest))
+    # Types by their size in the last model, then those that it does not have.
+    ordered = sorted(rows, key=lambda r: (r["model"] != models[-1], -r["weights_bytes"]))
+    types = list(dict.fromkeys(row["type"] for row in ordered))
     cells = {(row["model"], row["type"]): _format_cell(row) for row in rows}
     table = [(kind, *(cells.get((model, kind), "") for model in models)) for kind in types]
     out.table(("type", *models), table, title=f"Largest context that fits {machine.description}")

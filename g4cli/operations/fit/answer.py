@@ -57,8 +57,10 @@ def answer_fit(request: FitRequest, reporter: Reporter) -> FitAnswer:
     machine = find_machine(request.gpu, request.memory_bytes, request.gpu_memory_bytes)
     options = make_fit_options(request, machine.host, subject)
     check_options(subject.shape, options)
-    choose = request.ctx if isinstance(request.ctx, str) else "given"
-    plan = plan_fit(subject.shape, subject.tensors, options, machine.memories, choose=choose)
+    context_choice = request.ctx if isinstance(request.ctx, str) else "given"
+    plan = plan_fit(
+        subject.shape, subject.tensors, options, machine.memories, context_choice=context_choice
+    )
     # Types are compared at the requested context, or at one that is enough for most uses.
     n_ctx = plan.options.n_ctx if request.ctx != "auto" else min(plan.options.n_ctx, COMMON_CTX)
     ranking = rank_model_types(subject, options, machine.memories, machine.host, n_ctx)

@@ -95,7 +95,7 @@ def test_the_plan_keeps_what_was_asked_for() -> None:
     asked = plan_fit(shapes.G31B, [], Options(65536), memories)
     assert asked.options.n_ctx == 65536  # never lowered
     assert not asked.verdict.fits
-    most = plan_fit(shapes.G31B, [], Options(262144), memories, choose="max")
+    most = plan_fit(shapes.G31B, [], Options(262144), memories, context_choice="max")
     assert most.options.n_ctx == asked.largest_ctx
     assert most.verdict.fits
     assert [row.n_ctx for row in most.contexts] == [4096, 8192, 16384, 32768, 65536, 131072, 262144]
