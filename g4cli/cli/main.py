@@ -19,7 +19,7 @@ from g4cli.core.errors import G4Error, Interrupted, UsageError
 from g4cli.core.paths import wants_tracebacks
 from g4cli.core.visible import escape_invisible
 
-# In the order of the help page, which is that in which a new user needs them.
+# In the order of the help page, where those that a new user needs first come first.
 COMMANDS: Final[tuple[tuple[str, str, str], ...]] = (
     # name, module, function
     ("pull", "g4cli.cli.commands.pull", "pull"),
@@ -77,7 +77,7 @@ def _handle_root_options(
 
 
 def register_commands() -> None:
-    """Register COMMANDS in the app, once. Their modules import nothing heavy before they run."""
+    """Register COMMANDS in the app, once. Their modules import what is slow only when they run."""
     if app.registered_commands:
         return
     groups = {name: typer.Typer(help=text, no_args_is_help=True) for name, text in GROUPS.items()}
@@ -97,7 +97,7 @@ def main() -> None:
 
 
 def run(args: list[str]) -> int:
-    """Return the exit code of `g4 ARGS`. Unknown exceptions keep their traceback."""
+    """Run `g4 ARGS` and return its exit code. Exceptions from bugs in g4 are raised."""
     out = Output("json" if "--json" in args else "human")
     try:
         register_commands()
@@ -115,13 +115,13 @@ def run(args: list[str]) -> int:
         if message.lstrip().startswith("Usage:"):  # `g4` alone: the help page
             print(message)
             return UsageError.exit_code
-        # Typer lists the choices of an argument on separate lines.
+        # Typer puts the choices of an argument on separate lines: join them.
         out.error(UsageError(" ".join(message.split()).rstrip("."), hint=_help_command_for(args)))
         return UsageError.exit_code
     except (KeyboardInterrupt, typer.Abort):
         return Interrupted.exit_code
     except BrokenPipeError:
-        silence_stdout()  # `g4 list | head` closed the pipe: the rest is not read
+        silence_stdout()  # the reader closed the pipe, as in `g4 list | head`
         return 0
     except SystemExit as end:
         # rich exits with 1 when the pipe is closed; completion has exit codes of its own.
@@ -143,6 +143,7 @@ def _show_traceback(
 
 
 def _help_command_for(args: list[str]) -> str:
+    """Return the command that shows the help of the command in `args`, or of g4."""
     words = [arg for arg in args if not arg.startswith("-")]
     known = {name for name, _, _ in COMMANDS} | set(GROUPS)
     named = next((name for n in (2, 1) if (name := " ".join(words[:n])) in known), "")

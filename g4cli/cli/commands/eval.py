@@ -58,18 +58,18 @@ def eval_(
     conversations = read_conversations(text)
     conversations = conversations[: limit or len(conversations)]
     loadable = prepare_model(model, out)
-    base = prepare_model(against, out) if against else None
+    reference = prepare_model(against, out) if against else None
     with out.progress(f"evaluate {loadable.path.name}", unit="steps") as progress:
         request = RunEvaluation(
             loadable.path,
             tuple(conversations),
-            base.path if base else None,
+            reference.path if reference else None,
             loadable.use_extra_bufts,
             threads,
         )
-        found = measure_quality(request, progress)
+        evaluation = measure_quality(request, progress)
     out.result(
-        evaluation_to_json(model, against, found),
-        lambda: draw_evaluation(out, model, against, found),
-        brief=f"{found.score.perplexity:.4f}",
+        evaluation_to_json(model, against, evaluation),
+        lambda: draw_evaluation(out, model, against, evaluation),
+        brief=f"{evaluation.score.perplexity:.4f}",
     )

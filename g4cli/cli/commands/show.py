@@ -86,17 +86,17 @@ def _show_diff(out: Output, model: str, other: str | None) -> None:
         )
     before, after = find_model_file(model).path, find_model_file(other).path
     with out.progress(f"compare {before.name} and {after.name}") as progress:
-        found = diff_files(before, after, progress=progress)
-    names = diff_headers(read_header(before), read_header(after))
+        weights = diff_files(before, after, progress=progress)
+    differences = diff_headers(read_header(before), read_header(after))
 
     def render() -> None:
-        if names:
+        if differences:
             columns = ["differs", "name", before.name, after.name]
-            out.table(columns, [d.row for d in names], whole=(0, 1))
-        draw_diff(out, found)
+            out.table(columns, [d.row for d in differences], whole=(0, 1))
+        draw_diff(out, weights)
 
-    data = found.as_json() | {"differences": [d.as_json() for d in names]}
-    out.result(data, render, brief=f"{found.total.snr_db:.2f} dB")
+    data = weights.as_json() | {"differences": [d.as_json() for d in differences]}
+    out.result(data, render, brief=f"{weights.total.snr_db:.2f} dB")
 
 
 def _render_summary(out: Output, header: Header, found: FoundModel) -> None:
