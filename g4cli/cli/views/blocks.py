@@ -1,9 +1,9 @@
 """Split streamed Markdown into pieces that later text cannot change. Nothing is drawn here.
 
 A piece of text is a paragraph, a heading, a table, a quote, or one list item with everything that
-is nested in it. Fenced code is passed on line by line, so that a long block costs no more than a
-short one. Its lines lose the indentation of the list around them, so that code copied from the
-screen runs.
+is nested in it. Fenced code is split into lines, so that a line of a long code block costs no more
+than one of a short block. Its lines lose the indentation of the list around them, so that code
+copied from the screen runs.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from typing import Final, TypeAlias
 
 _FENCE: Final = re.compile(r"( *)(`{3,}|~{3,})(.*)$")
 _ITEM: Final = re.compile(r" {0,3}(?:[-*+]|\d{1,9}[.)])(?:\s|$)")
-# What may follow a paragraph without a blank line: an ordered list only if it begins with 1
-# (CommonMark 5.2).
-_INTERRUPTS: Final = re.compile(r" {0,3}(?:[-*+]|1[.)])\s+\S")
-_ITEM_OF_CODE: Final = re.compile(r"\s*(?:(?:[-*+]|\d{1,9}[.)])\s+)+(`{3,}|~{3,})")
+# A list item that ends the paragraph before it without a blank line: an ordered list must begin
+# with 1 to do so (CommonMark, section 5.2).
+_INTERRUPTING_ITEM: Final = re.compile(r" {0,3}(?:[-*+]|1[.)])\s+\S")
+# A list item on whose first line a fence opens.
+_ITEM_WITH_FENCE: Final = re.compile(r"\s*(?:(?:[-*+]|\d{1,9}[.)])\s+)+(`{3,}|~{3,})")
 _HEADING: Final = re.compile(r" {0,3}#{1,6}(?:\s|$)")
 
 
@@ -49,18 +50,19 @@ Piece: TypeAlias = TextBlock | CodeBegin | CodeLine
 
 
 class BlockReader:
-    """Takes text as it arrives and returns finished pieces; `pending` is the unfinished rest."""
+    """Splits text that arrives bit by bit into pieces; `pending` is what is not finished yet."""
 
     def __init__(self) -> None:
-        self._partial = ""  # the last line, no newline yet
-        self._lines: list[str] = []  # of the unfinished text block
-        self._gap = False  # a blank line came before that block
-        self._blank = False  # a blank line came last
-        self._base = 0  # indentation of the list whose code was shown last
-        self._fence = ""  # the fence that is open, "" in text
+        self._partial = ""  # the last line, whose newline has not arrived
+        self._lines: list[str] = []  # the lines of the unfinished text block
+        self._has_gap = False  # whether a blank line came before that block
+        self._blank = False  # whether the last line was blank
+        # The indentation of the last fence. Text that is indented as far continues its list item.
+        self._list_indent = 0
+        self._fence = ""  # the fence that is open, or "" in text
         self._fence_indent = 0
         # A fence that opened on the line of a list marker: its code is part of the list item.
-        self._inner_fence = ""
+        self._item_fence = ""
 
     @property
     def in_code(self) -> bool:
@@ -73,10 +75,10 @@ class BlockReader:
         if self._fence:
             return TextBlock(self._without_indent(self._partial, self._fence_indent))
         if not self._lines:
-            base = self._base if _count_indent(self._partial) >= self._base else 0
-            return TextBlock(self._partial[base:], base, self._gap or self._blank)
-        last = self._without_indent(self._partial, self._base)
-        return TextBlock("\n".join([*self._lines, last]), self._base, self._gap)
+            indent = self._list_indent if _count_indent(self._partial) >= self._list_indent else 0
+            return TextBlock(self._partial[indent:], indent, self._has_gap or self._blank)
+        last = self._without_indent(self._partial, self._list_indent)
+        return TextBlock("\n".join([*self._lines, last]), self._list_indent, self._has_gap)
 
     def feed(self, text: str) -> list[Piece]:
         """Return the pieces that `text` finishes."""
@@ -99,12 +101,13 @@ class BlockReader:
         return done
 
     def _take_line(self, line: str, done: list[Piece]) -> None:
+        """Read a whole line and append the pieces that it finishes to `done`."""
         if self._fence:
             self._take_code(line, done)
-        elif self._inner_fence:
-            self._lines.append(self._without_indent(line, self._base))
-            if _closes_fence(line, self._inner_fence):
-                self._inner_fence = ""
+        elif self._item_fence:
+            self._lines.append(self._without_indent(line, self._list_indent))
+            if _closes_fence(line, self._item_fence):
+                self._item_fence = ""
         elif not line.strip():
             self._lines += [""] if self._lines else []
             self._blank = True
@@ -116,20 +119,20 @@ class BlockReader:
         if fence and self._opens_code(fence):
             self._finish_block(done)
             self._fence, self._fence_indent = fence[2], len(fence[1])
-            self._base = len(fence[1])
-            done.append(CodeBegin(fence[3].strip().split(" ")[0], self._gap or self._blank))
-            self._gap = self._blank = False
+            self._list_indent = len(fence[1])
+            done.append(CodeBegin(fence[3].strip().split(" ")[0], self._has_gap or self._blank))
+            self._has_gap = self._blank = False
             return
         if self._lines and self._ends_before(line):
             self._finish_block(done)
         if not self._lines:
-            self._gap, self._blank = self._gap or self._blank, False
-            if _count_indent(line) < self._base:
-                self._base = 0
+            self._has_gap, self._blank = self._has_gap or self._blank, False
+            if _count_indent(line) < self._list_indent:
+                self._list_indent = 0
         self._blank = False
-        self._lines.append(self._without_indent(line, self._base))
-        if inner := _ITEM_OF_CODE.match(line):
-            self._inner_fence = inner[1]
+        self._lines.append(self._without_indent(line, self._list_indent))
+        if inner := _ITEM_WITH_FENCE.match(line):
+            self._item_fence = inner[1]
         if len(self._lines) == 1 and _HEADING.match(self._lines[0]):
             self._finish_block(done)
 
@@ -142,7 +145,8 @@ class BlockReader:
     def _opens_code(self, fence: re.Match[str]) -> bool:
         if "`" in fence[2] and "`" in fence[3]:
             return False  # a code span, such as ```x```
-        return len(fence[1]) < 4 + self._base or self._in_list
+        # Four more spaces than the text around it would make it indented code.
+        return len(fence[1]) < 4 + self._list_indent or self._in_list
 
     @property
     def _in_list(self) -> bool:
@@ -150,22 +154,23 @@ class BlockReader:
 
     def _ends_before(self, line: str) -> bool:
         """Return whether the unfinished block is complete now that `line` follows it."""
-        inner = line[self._base :] if 0 < self._base <= _count_indent(line) else line
+        # `inner` is the line without the indentation of the list item that it continues, if any.
+        inner = line[self._list_indent :] if 0 < self._list_indent <= _count_indent(line) else line
         if self._blank:
             return not (self._in_list and inner[0].isspace())
-        if _HEADING.match(inner) or (inner is line and self._base and _ITEM.match(line)):
+        if _HEADING.match(inner) or (inner is line and self._list_indent and _ITEM.match(line)):
             return True  # also the next item of a list whose code was shown
-        marker = _ITEM if self._in_list else _INTERRUPTS
+        marker = _ITEM if self._in_list else _INTERRUPTING_ITEM
         return marker.match(inner) is not None and (not self._in_list or not inner[0].isspace())
 
     def _finish_block(self, done: list[Piece]) -> None:
         while self._lines and not self._lines[-1]:
             self._lines.pop()
         if self._lines:
-            done.append(TextBlock("\n".join(self._lines), self._base, self._gap))
-            self._gap = False
+            done.append(TextBlock("\n".join(self._lines), self._list_indent, self._has_gap))
+            self._has_gap = False
         self._lines = []
-        self._inner_fence = ""
+        self._item_fence = ""
 
     @staticmethod
     def _without_indent(line: str, indent: int) -> str:
