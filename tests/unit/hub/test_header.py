@@ -33,7 +33,7 @@ REPO = "someone/gemma-4-tiny-GGUF"
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return tiny's shape behind a header of more than one piece."""
+    """Return a file with tiny's shape, whose header is too long for one range."""
     path = tmp_path_factory.mktemp("hub") / "tiny-Q8_0.gguf"
     vocabulary = real_shapes.synthetic_vocabulary(30_000)
     return real_shapes.build(path, "tiny", shapes.TINY, "q8_0", vocabulary=vocabulary)
@@ -58,7 +58,7 @@ def header_of(name: str, *, whole: bool = False) -> Header:
 
 
 def strings_key(name: str, count: int, nbytes: int) -> bytes:
-    """Return a key with `count` strings that take `nbytes` with their lengths."""
+    """Return a key with `count` strings that take `nbytes`, including the length of each."""
     short, more = divmod(nbytes - 8 * count, count)
     long_item = struct.pack("<Q", short + 1) + b"y" * (short + 1)
     short_item = struct.pack("<Q", short) + b"x" * short
@@ -70,8 +70,8 @@ def numbers_key(name: str, kind: str, count: int) -> bytes:
     return key(name, kind, [])[:-8] + struct.pack("<Q", count) + bytes(4 * count)
 
 
-def after_tokens(n_tokens: int, n_merges: int, merges_bytes: int) -> tuple[bytes, ...]:
-    """Return the keys that follow the tokens."""
+def keys_after_tokens(n_tokens: int, n_merges: int, merges_bytes: int) -> tuple[bytes, ...]:
+    """Return the tokenizer keys that follow the tokens in a header."""
     return (
         numbers_key("tokenizer.ggml.scores", "[f32]", n_tokens),
         numbers_key("tokenizer.ggml.token_type", "[i32]", n_tokens),
@@ -80,13 +80,13 @@ def after_tokens(n_tokens: int, n_merges: int, merges_bytes: int) -> tuple[bytes
     )
 
 
-# A smaller vocabulary to be known, for the tests of what is not it.
+# A vocabulary smaller than the published one, which the fixture `known` makes known instead.
 N_TOKENS, TOKENS_BYTES = 40_000, 700_000
 KNOWN = {
     ("tokenizer.ggml.tokens", N_TOKENS): TOKENS_BYTES,
     ("tokenizer.ggml.merges", 40_000): 900_000,
 }
-AFTER_TOKENS = after_tokens(N_TOKENS, 40_000, 900_000)
+AFTER_TOKENS = keys_after_tokens(N_TOKENS, 40_000, 900_000)
 
 
 @pytest.fixture
@@ -101,7 +101,9 @@ def file_of(*tokenizer: bytes) -> bytes:
     return build_gguf([*keys, *tokenizer], tensors)  # type: ignore[arg-type]
 
 
-def test_the_header_equals_the_local_one_and_weights_stay_there(hub: FakeHub, model: Path) -> None:
+def test_the_header_equals_the_local_one_and_no_weights_are_fetched(
+    hub: FakeHub, model: Path
+) -> None:
     local, remote = read_header(model), header_of(model.name)
     assert remote.keys == local.keys
     assert remote.tensors == local.tensors
@@ -122,21 +124,21 @@ def read_both(hub: FakeHub, data: bytes, folder: Path) -> tuple[Header, Header, 
     return read_header(path), remote, sum(end - start for start, end in ranges), len(ranges)
 
 
-def test_the_known_vocabulary_is_stepped_over(hub: FakeHub, tmp_path: Path) -> None:
+def test_the_known_vocabulary_is_skipped(hub: FakeHub, tmp_path: Path) -> None:
     tokens = strings_key("tokenizer.ggml.tokens", 262_144, 4_413_447)
-    data = file_of(tokens, *after_tokens(262_144, 514_906, 9_251_719))
+    data = file_of(tokens, *keys_after_tokens(262_144, 514_906, 9_251_719))
     local, remote, fetched, ranges = read_both(hub, data, tmp_path)
     assert (remote.tensors, remote.data_offset) == (local.tensors, local.data_offset)
     assert shape_of(remote) == shape_of(local)
     assert local.data_offset > 15 << 20
     assert fetched < 1 << 19
     assert ranges <= 6
-    assert remote.keys == local.keys  # what was stepped over is fetched when it is looked at
+    assert remote.keys == local.keys  # what was skipped is fetched when it is used
     assert sum(end - start for start, end in hub.ranges) > local.data_offset
 
 
 @pytest.mark.usefixtures("known")
-def test_a_doctor_reads_it_whole(hub: FakeHub, tmp_path: Path) -> None:
+def test_with_whole_every_byte_of_the_header_is_fetched_once(hub: FakeHub, tmp_path: Path) -> None:
     tokens = strings_key("tokenizer.ggml.tokens", N_TOKENS, TOKENS_BYTES)
     local, _, fetched, _ = read_both(hub, file_of(tokens, *AFTER_TOKENS), tmp_path)
     assert fetched < 1 << 19 < local.data_offset
@@ -148,7 +150,7 @@ def test_a_doctor_reads_it_whole(hub: FakeHub, tmp_path: Path) -> None:
 
 
 @pytest.mark.requires_vocab
-def test_the_published_vocabulary_is_stepped_over(hub: FakeHub, tmp_path: Path) -> None:
+def test_the_published_vocabulary_is_skipped(hub: FakeHub, tmp_path: Path) -> None:
     vocabulary = real_shapes.real_vocabulary()
     path = real_shapes.build(
         tmp_path / "x.gguf", "tiny", shapes.TINY, "q4_0", vocabulary=vocabulary
@@ -174,7 +176,9 @@ def test_the_published_vocabulary_is_stepped_over(hub: FakeHub, tmp_path: Path) 
         ),
     ],
 )
-def test_another_vocabulary_is_walked(tokens: bytes, hub: FakeHub, tmp_path: Path) -> None:
+def test_another_vocabulary_is_read_string_by_string(
+    tokens: bytes, hub: FakeHub, tmp_path: Path
+) -> None:
     local, remote, fetched, _ = read_both(hub, file_of(tokens, *AFTER_TOKENS), tmp_path)
     assert remote.keys == local.keys
     assert remote.tensors == local.tensors
@@ -182,7 +186,7 @@ def test_another_vocabulary_is_walked(tokens: bytes, hub: FakeHub, tmp_path: Pat
 
 
 def hostile_tokens(landing: bytes) -> bytes:
-    """Return tokens in one of which `landing` stands where the jump arrives."""
+    """Return tokens that have `landing`, inside one of them, where the jump over them ends."""
     plain = struct.pack("<Q", 8) + b"x" * 8
     n = 30_000
     filler = TOKENS_BYTES - 16 * n - 8
@@ -193,6 +197,7 @@ def hostile_tokens(landing: bytes) -> bytes:
 
 FAKE_KEYS = b"".join(key(f"forged.{i}", "u32", i) for i in range(4))
 FAKE_TENSOR = tensor_info("token_embd.weight", 0, (256, 768), 0)
+# Arrays of numbers, each long enough to be skipped: only the limit of ranges ends the jumps.
 LADDER = b"".join(
     key(f"l.{i}", "[i32]", [])[:-8] + struct.pack("<Q", 20_000) + bytes(80_000) for i in range(60)
 )
@@ -210,7 +215,9 @@ LADDER = b"".join(
         pytest.param(b"", id="nothing"),
     ],
 )
-def test_a_hostile_landing_is_refused(landing: bytes, hub: FakeHub, tmp_path: Path) -> None:
+def test_a_jump_into_hostile_bytes_does_not_change_the_header(
+    landing: bytes, hub: FakeHub, tmp_path: Path
+) -> None:
     local, remote, fetched, ranges = read_both(
         hub, file_of(hostile_tokens(landing), *AFTER_TOKENS), tmp_path
     )
@@ -221,8 +228,8 @@ def test_a_hostile_landing_is_refused(landing: bytes, hub: FakeHub, tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_a_jump_never_finds_other_tensors_than_the_walk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """200 mutated files: what both ways read is equal, and what neither does is BadGGUF."""
+def test_with_and_without_jumps_the_tensors_are_equal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """200 mutated files: if both ways read a header, it has the same tensors."""
     n, n_bytes, m, m_bytes = 3000, 60_000, 2000, 50_000
     known = {("tokenizer.ggml.tokens", n): n_bytes, ("tokenizer.ggml.merges", m): m_bytes}
     monkeypatch.setattr(gguf_pieces, "KNOWN_STRINGS", known)
@@ -232,25 +239,31 @@ def test_a_jump_never_finds_other_tensors_than_the_walk(monkeypatch: pytest.Monk
     monkeypatch.setattr(
         header._Source, "_read_range", lambda _self, data, at, end, out: out.extend(data[at:end])
     )
-    good = file_of(strings_key("tokenizer.ggml.tokens", n, n_bytes), *after_tokens(n, m, m_bytes))
-    behind = len(good) - 256 * 768 * 4
+    good = file_of(
+        strings_key("tokenizer.ggml.tokens", n, n_bytes), *keys_after_tokens(n, m, m_bytes)
+    )
+    header_bytes = len(good) - 256 * 768 * 4
     rng, outcomes = random.Random(4), []
     for _ in range(200):
         data = bytearray(good)
         at = rng.choice(
-            [rng.randrange(3000), rng.randrange(behind), rng.randrange(behind - 20_000, behind)]
+            [
+                rng.randrange(3000),
+                rng.randrange(header_bytes),
+                rng.randrange(header_bytes - 20_000, header_bytes),
+            ]
         )
         length = rng.choice([0, 1, 255, 1 << 31, 1 << 62, (1 << 64) - 1]).to_bytes(8, "little")
         data[at : at + rng.choice([0, 1, 8])] = rng.choice(
             [length, length[:1], bytes([rng.randrange(256)])]
         )
-        outcomes.append(both_ways(bytes(data)))
+        outcomes.append(compare_ways(bytes(data)))
     assert {"equal", "neither"} <= set(outcomes)
     assert "other" not in outcomes
 
 
-def both_ways(data: bytes) -> str:
-    """Return what comes of reading `data` with jumps and without: equal, other, neither, or one."""
+def compare_ways(data: bytes) -> str:
+    """Read `data` with jumps and without; return "equal", "other", "one" or "neither"."""
     file = RemoteFile("x.gguf", len(data), "", "")
     hub: Any = SimpleNamespace(locate_file=lambda _repository, _file: data)
     found: list[Header] = []
@@ -263,7 +276,7 @@ def both_ways(data: bytes) -> str:
     return "equal" if found[0].tensors == found[1].tensors else "other"
 
 
-def test_broken_connections_are_tried_again(hub: FakeHub, model: Path) -> None:
+def test_a_broken_connection_is_retried(hub: FakeHub, model: Path) -> None:
     hub.faults = [Fault("reset", after=1000), Fault("status", status=503)]
     assert header_of(model.name).tensors == read_header(model).tensors
     hub.faults = [Fault("status", status=503)] * 5
@@ -272,17 +285,19 @@ def test_broken_connections_are_tried_again(hub: FakeHub, model: Path) -> None:
 
 
 @pytest.mark.usefixtures("hub")
-def test_a_file_that_is_no_gguf() -> None:
+def test_a_file_that_is_not_a_gguf_is_refused() -> None:
     with pytest.raises(BadGGUF, match="not a GGUF"):
         header_of("bad-BF16.gguf")
 
 
 @pytest.mark.usefixtures("hub")
-def test_fit_before_pull(capsys: pytest.CaptureFixture[str]) -> None:
+def test_fit_reads_a_header_on_the_hub(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["fit", f"hf:{REPO}:q8_0", "--ctx", "1k", "--json"]) == 0
     data = json.loads(capsys.readouterr().out)
     assert data["model"] == f"hf:{REPO}/tiny-Q8_0.gguf"
     assert data["source"] == "the header on the hub"
+    # Four sliding layers of 768 cells (the window of 128 and a ubatch of 512, rounded up to 256)
+    # and a full one of 1,024, each with one KV head, of 64 or 128; keys and values of two bytes.
     assert data["kv_bytes"] == (4 * 768 * 64 + 1 * 1024 * 128) * 2 * 2
 
 
@@ -303,7 +318,7 @@ def test_what_cannot_be_answered(
     assert words in capsys.readouterr().err
 
 
-def test_an_unreachable_hub(
+def test_an_unreachable_hub_is_an_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
