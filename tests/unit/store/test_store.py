@@ -1,7 +1,8 @@
-"""What is on disk: manifests, names to paths, adopting, making, removing."""
+"""The store: manifests, the file of a name, adopting and making models, removing them."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -96,7 +97,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_for_a_damaged_manifest_the_file_speaks(damage: str) -> None:
+def test_without_a_sound_manifest_the_file_itself_is_described(damage: str) -> None:
     path = put_model("e2b", kind=BF16)
     content = DAMAGES[damage]
     manifest_path(path).unlink()
@@ -107,11 +108,12 @@ def test_for_a_damaged_manifest_the_file_speaks(damage: str) -> None:
     entry = load_entry(path, "e2b")
     assert (entry.type, entry.sha256, entry.source) == ("bf16", "", "found")
     assert list_models() == (entry,)
-    left = manifest_path(path)
-    assert (left.read_bytes() if left.exists() else None) == content  # looking writes nothing
+    manifest_file = manifest_path(path)
+    # Reading the store does not write the manifest again.
+    assert (manifest_file.read_bytes() if manifest_file.exists() else None) == content
 
 
-def test_a_file_that_changed_is_told_by_its_manifest() -> None:
+def test_a_changed_file_is_detected_by_its_manifest() -> None:
     path = put_model("e2b")
     assert describe_damage(load_entry(path, "e2b")) is None
     os.truncate(path, path.stat().st_size - 1)
@@ -122,7 +124,7 @@ def test_a_file_that_changed_is_told_by_its_manifest() -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "kinds", "marks", "expected"),
+    ("file_type", "kinds", "extra_keys", "expected"),
     [
         (2, [Q4_0], {}, "q4_0"),
         (15, [Q4_0], {}, "q4_k_m"),
@@ -132,10 +134,14 @@ def test_a_file_that_changed_is_told_by_its_manifest() -> None:
         (0, [], {}, "vocab"),
     ],
 )
-def test_types_of_files(
-    tmp_path: Path, number: int, kinds: list[int], marks: dict[str, tuple[str, str]], expected: str
+def test_the_type_of_a_file_follows_from_its_keys_and_tensors(
+    tmp_path: Path,
+    file_type: int,
+    kinds: list[int],
+    extra_keys: dict[str, tuple[str, str]],
+    expected: str,
 ) -> None:
-    keys = gemma4_keys(replace={"general.file_type": ("u32", number), **marks})
+    keys = gemma4_keys(replace={"general.file_type": ("u32", file_type), **extra_keys})
     tensors = [(f"t{i}", kind, (64, 16), None) for i, kind in enumerate(kinds)]
     assert type_of(read_header(write_gguf(tmp_path / "x.gguf", keys, tensors))) == expected
 
@@ -149,7 +155,7 @@ def test_roles_follow_from_the_architecture(tmp_path: Path, architecture: str, r
     assert role_of(read_header(path)) == role
 
 
-# --- names to paths ---------------------------------------------------------------------
+# --- the file of a name ---------------------------------------------------------------------
 
 
 def test_a_name_finds_its_file_and_says_why() -> None:
@@ -181,7 +187,7 @@ def test_without_the_usual_type_the_newest_is_taken() -> None:
     assert find_model_file("e2b").reason == "e2b:f32: the newest of 2"
 
 
-def test_a_sidecar_is_never_taken_for_the_model() -> None:
+def test_an_mmproj_is_never_taken_for_the_model() -> None:
     put_model("e2b", "mmproj.gguf", architecture="clip")
     with pytest.raises(NotFound, match="not on this disk yet"):
         find_model_file("e2b")
@@ -232,7 +238,7 @@ def test_what_cannot_be_found(
     assert hint in (caught.value.hint or "")
 
 
-def test_paths_win_only_where_they_look_like_paths(
+def test_a_text_is_a_path_only_if_it_looks_like_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -241,7 +247,7 @@ def test_paths_win_only_where_they_look_like_paths(
     with pytest.raises(NotFound, match="tiny is not on this disk yet"):
         find_model_file("tiny")
     assert find_model_file("./tiny").reason == "a path"
-    assert find_model_path("weights.bin") == Path("weights.bin")  # no model is called so
+    assert find_model_path("weights.bin") == Path("weights.bin")  # no model has this name
     assert find_model_path(Path("tiny")) == Path("tiny")
     with pytest.raises(UsageError, match="is a directory"):
         find_model_file(str(tmp_path))
@@ -252,7 +258,7 @@ def test_paths_win_only_where_they_look_like_paths(
     assert caught.value.hint == "did you mean weights.bin?"
 
 
-def test_the_list_is_ordered_and_leaves_out_what_is_no_model() -> None:
+def test_the_list_is_ordered_and_has_only_models() -> None:
     for name in ("zeta", "31b", "tiny", "e2b"):
         put_model(name)
     (models_dir() / "tiny" / "junk.gguf").write_bytes(b"junk")
@@ -315,7 +321,7 @@ def test_a_local_file_on_another_disk_is_copied(
     source = write_gguf(tmp_path / "own.gguf", gemma4_keys(), [("t", BF16, (64, 2), None)])
 
     def refuse_link(*_: object) -> None:
-        raise OSError(18, "Invalid cross-device link")
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
 
     monkeypatch.setattr(os, "link", refuse_link)
     seen: list[tuple[int, int]] = []
@@ -337,7 +343,7 @@ def test_another_file_of_the_same_name_is_not_replaced(tmp_path: Path) -> None:
     assert pull_path(tmp_path / "b" / "own.gguf", name="other").entry.name == "other"
 
 
-def test_a_bad_file_leaves_nothing(tmp_path: Path) -> None:
+def test_a_bad_file_leaves_nothing_in_the_store(tmp_path: Path) -> None:
     bad = tmp_path / "bad.gguf"
     bad.write_bytes(build_gguf(gemma4_keys(), [("t", BF16, (64, 2), None)])[:-100])
     with pytest.raises(BadGGUF, match="truncated"):
@@ -393,7 +399,7 @@ def test_a_checkpoint_folder_becomes_a_model(tmp_path: Path) -> None:
 # --- removing ---------------------------------------------------------------------------
 
 
-def test_remove_takes_one_type_or_all() -> None:
+def test_one_type_of_a_model_or_all_are_removed() -> None:
     put_model("e2b", "a.gguf", Q4_0)
     put_model("e2b", "b.gguf", BF16)
     put_model("e2b", "mmproj.gguf", architecture="clip")
@@ -422,7 +428,7 @@ def test_what_cannot_be_removed(text: str, error: type[G4Error]) -> None:
         select_entries(text)
 
 
-def test_the_headers_of_one_model_are_read_for_its_name_alone(
+def test_a_name_reads_no_headers_of_other_models(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name in ("e2b", "e4b", "mine"):
@@ -445,7 +451,7 @@ def test_a_name_never_leaves_the_store(name: str) -> None:
     assert list_entries(name) == ()
 
 
-def test_what_is_no_gemma_4_text_model_is_not_pulled(tmp_path: Path) -> None:
+def test_only_gemma_4_text_models_are_pulled(tmp_path: Path) -> None:
     for architecture, words in (("gemma3", "Gemma 3"), ("clip", "mmproj")):
         keys = [("general.architecture", "str", architecture)]
         source = write_gguf(
@@ -457,7 +463,7 @@ def test_what_is_no_gemma_4_text_model_is_not_pulled(tmp_path: Path) -> None:
         assert list_models() == ()
 
 
-def test_the_newest_model_is_one_that_can_be_talked_to() -> None:
+def test_the_newest_model_is_one_that_g4_can_run() -> None:
     put_model("e2b")
     keys = [("general.architecture", "str", "gemma3")]
     model_folder("hf:a/b").mkdir()
