@@ -1,4 +1,4 @@
-"""Records of earlier probes are optional, private, and trusted only from this user."""
+"""Records are optional and private, and trusted only if no other user can write them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from g4cli.core.records import read_record, write_record
 
 
 def test_a_record_comes_back_and_is_private(tmp_path: Path) -> None:
-    place = tmp_path / "cache" / "kernels.json"
-    assert write_record(place, {"a": [1]})
-    assert read_record(place) == {"a": [1]}
-    assert place.stat().st_mode & 0o777 == 0o600
-    assert place.parent.stat().st_mode & 0o777 == 0o700
+    path = tmp_path / "cache" / "kernels.json"
+    assert write_record(path, {"a": [1]})
+    assert read_record(path) == {"a": [1]}
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
 
 
-def test_a_folder_that_cannot_be_made_stops_nothing(tmp_path: Path) -> None:
+def test_without_its_folder_a_record_is_neither_written_nor_read(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     assert not write_record(tmp_path / "file" / "cache" / "kernels.json", {})
     assert read_record(tmp_path / "file" / "cache" / "kernels.json") is None
@@ -27,40 +27,40 @@ def test_a_folder_that_cannot_be_made_stops_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", [b"", b"{", b"[" * 100_000, b"9" * 5000, b"\xff", b'"' + b"x" * (1 << 20) + b'"']
 )
-def test_damaged_records_are_none(tmp_path: Path, text: bytes) -> None:
-    place = tmp_path / "r.json"
-    assert write_record(place, 1)
-    place.write_bytes(text)
-    assert read_record(place) is None
+def test_a_damaged_record_is_read_as_none(tmp_path: Path, text: bytes) -> None:
+    path = tmp_path / "r.json"
+    assert write_record(path, 1)
+    path.write_bytes(text)
+    assert read_record(path) is None
 
 
-def test_a_record_that_others_may_write_is_not_believed(tmp_path: Path) -> None:
-    place = tmp_path / "r.json"
-    write_record(place, 1)
+def test_a_record_that_others_may_write_is_not_trusted(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    write_record(path, 1)
     for mode in (0o620, 0o602, 0o666):
-        place.chmod(mode)
-        assert read_record(place) is None
-    place.chmod(0o644)
-    assert read_record(place) == 1
+        path.chmod(mode)
+        assert read_record(path) is None
+    path.chmod(0o644)
+    assert read_record(path) == 1
 
 
-def test_a_record_of_another_user_is_not_believed(
+def test_a_record_of_another_user_is_not_trusted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = tmp_path / "r.json"
-    write_record(place, 1)
+    path = tmp_path / "r.json"
+    write_record(path, 1)
     if os.geteuid() == 0:
-        os.chown(place, 12345, -1)
+        os.chown(path, 12345, -1)
     else:
         monkeypatch.setattr(os, "geteuid", lambda: 12345)
-    assert read_record(place) is None
+    assert read_record(path) is None
 
 
-def test_a_pipe_or_a_link_in_its_place_is_none(tmp_path: Path) -> None:
-    real, place = tmp_path / "real.json", tmp_path / "r.json"
+def test_a_pipe_or_a_link_is_read_as_none(tmp_path: Path) -> None:
+    real, path = tmp_path / "real.json", tmp_path / "r.json"
     write_record(real, 1)
-    place.symlink_to(real)
-    assert read_record(place) is None
-    place.unlink()
-    os.mkfifo(place)
-    assert read_record(place) is None
+    path.symlink_to(real)
+    assert read_record(path) is None
+    path.unlink()
+    os.mkfifo(path)
+    assert read_record(path) is None

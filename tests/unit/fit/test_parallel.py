@@ -12,6 +12,7 @@ WEIGHTS = [Weights(3 * GIB)]
 
 
 def host(free_gib: float) -> list[Memory]:
+    """Return a machine with `free_gib` free, of which a plan may use all but 1 GiB."""
     return [Memory(HOST, 64 * GIB, int(free_gib * GIB))]
 
 
@@ -32,18 +33,19 @@ def test_a_small_machine_runs_one_at_a_time() -> None:
     assert not plan_parallel(shapes.E2B, WEIGHTS, Options(1), host(3)).fits
 
 
-def test_what_is_asked_for_is_kept_and_judged() -> None:
+def test_a_requested_number_is_kept_and_judged() -> None:
     asked = plan_parallel(shapes.E2B, WEIGHTS, Options(1), host(16), n_parallel=7, n_ctx=8192)
     assert (asked.n_parallel, asked.n_ctx, asked.fits) == (7, 8192, True)
     assert asked.reason.endswith("as requested")
     longest = plan_parallel(shapes.E2B, WEIGHTS, Options(1), host(5.1), n_parallel=7)
     assert longest.fits
     assert longest.n_ctx % 256 == 0
-    one_more = share_context(Options(1), 7, longest.n_ctx + 256)
-    assert estimate_memory(shapes.E2B, WEIGHTS, one_more).sum_bytes(device=HOST) > int(4.1 * GIB)
+    # 256 more tokens each would need more than the 5.1 GiB without the reserve.
+    larger = share_context(Options(1), 7, longest.n_ctx + 256)
+    assert estimate_memory(shapes.E2B, WEIGHTS, larger).sum_bytes(device=HOST) > int(4.1 * GIB)
 
 
-def test_drafting_is_for_one_conversation() -> None:
+def test_only_a_single_conversation_drafts() -> None:
     options = Options(1, n_draft=3)
     assert share_context(options, 1, 4096).n_draft == 3
     assert share_context(options, 2, 4096).n_draft == 0

@@ -17,6 +17,7 @@ from g4cli.operations.chat.request import ChatRequest
 
 def test_the_defaults_are_those_of_the_command() -> None:
     options = {p.name: p.default for p in inspect.signature(chat).parameters.values()}
+    # Fields whose name or default differs from that of the option.
     renamed = {"model", "conversation", "stop_on_loop", "image", "audio"}
     for field in dataclasses.fields(ChatRequest):
         if field.name not in renamed:
@@ -24,12 +25,12 @@ def test_the_defaults_are_those_of_the_command() -> None:
     assert options["no_loop_stop"] is False
 
 
-def test_sampling_holds_what_was_given() -> None:
+def test_sampling_holds_only_what_was_given() -> None:
     assert ChatRequest(model="tiny", temp=0.0, seed=1).sampling == {"temp": 0.0, "seed": 1}
     assert ChatRequest(model="tiny").sampling == {}
 
 
-def test_texts_are_read(tmp_path: Path) -> None:
+def test_the_files_of_options_are_read(tmp_path: Path) -> None:
     grammar, tools, schema = tmp_path / "g.gbnf", tmp_path / "t.json", tmp_path / "s.json"
     grammar.write_text('root ::= "x"')
     tools.write_text('[{"name": "clock"}]')
@@ -48,7 +49,7 @@ def test_texts_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("option", ["mmproj", "tools", "grammar", "json_schema"])
-def test_a_missing_file_is_named(tmp_path: Path, option: str) -> None:
+def test_a_missing_file_is_refused(tmp_path: Path, option: str) -> None:
     request = dataclasses.replace(ChatRequest(model="tiny"), **{option: tmp_path / "none"})
     with pytest.raises(FileMissing):
         read_inputs(request)
