@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -101,12 +102,19 @@ def test_endless_standard_input_is_refused(
 
 
 class TestWithoutAModel:
-    def test_an_empty_store_says_what_to_type(self, chat: Any) -> None:
-        code, out, err = chat("-p", QUESTION)
+    @pytest.fixture
+    def ask(self, chat: Any, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+        """Run `g4 chat` with a store of the test's own; what is known of the kernels is kept."""
+        shutil.copytree(home, tmp_path / "home", ignore=shutil.ignore_patterns("models"))
+        monkeypatch.setenv("G4_HOME", str(tmp_path / "home"))
+        return chat
+
+    def test_an_empty_store_says_what_to_type(self, ask: Any) -> None:
+        code, out, err = ask("-p", QUESTION)
         assert (code, out) == (3, "")
         assert err == "error: no model is on this disk yet\nhint: g4 pull tiny, or g4 pull e2b\n"
 
-    def test_the_one_pulled_last_answers(self, chat: Any, tiny: Path) -> None:
+    def test_the_one_pulled_last_answers(self, ask: Any, tiny: Path) -> None:
         dates = {"older": "2026-11-20T10:00:00Z", "newer": "2026-11-21T10:00:00Z"}
         for name, date in dates.items():
             folder = models_dir() / name
@@ -119,7 +127,7 @@ class TestWithoutAModel:
                     manifest | {"sha256": "", "date": date, "source": "found", "role": "model"}
                 )
             )
-        code, out, err = chat("-p", QUESTION, "--temp", 0)
+        code, out, err = ask("-p", QUESTION, "--temp", 0)
         assert (code, out) == (0, ANSWER + "\n")
         assert err.startswith("newer:bf16: pulled last, of 2 here\n")
 
