@@ -68,8 +68,9 @@ def test_a_fast_one_keeps_one_connection_larger_pieces_and_the_page_cache_out(
     direct: list[int] = []
     real = Partial._put_direct
     monkeypatch.setattr(Partial, "_put_direct", lambda *a: direct.append(real(*a)) or direct[-1])
-    hub.rate = 20_000_000
-    limits = replace(LIMITS, tick_s=0.01, grow_s=0.15, fast_bytes_per_s=1_000_000)
+    hub.rate = 6_000_000
+    # Whatever arrives at all is fast: a busy machine must not look like a slow network.
+    limits = replace(LIMITS, tick_s=0.01, grow_s=0.4, fast_bytes_per_s=1)
     assert fetch_file_to(tmp_path, limits) == DATA
     assert Watched.opened == 1
     sizes = {end - start for start, end in hub.ranges}

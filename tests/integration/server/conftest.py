@@ -21,6 +21,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 
 
 @pytest.fixture
-def openai(server: RunningServer) -> OpenAI:
-    """Return OpenAI's own client of the server."""
-    return OpenAI(base_url=server.openai_url, api_key="none", max_retries=0)
+def openai(server: RunningServer) -> Iterator[OpenAI]:
+    """Return OpenAI's own client of the server, whose sockets are closed after the test."""
+    with OpenAI(base_url=server.openai_url, api_key="none", max_retries=0) as client:
+        yield client

@@ -41,11 +41,11 @@ def audio(data: bytes) -> Any:
 
 
 def ask(server: RunningServer, *parts: Any) -> Any:
-    client = OpenAI(base_url=server.openai_url, api_key="none", max_retries=0)
     content = [*parts, {"type": "text", "text": "What is it?"}]
-    return client.chat.completions.create(
-        model="tiny", messages=[{"role": "user", "content": content}], max_tokens=3
-    )
+    with OpenAI(base_url=server.openai_url, api_key="none", max_retries=0) as client:
+        return client.chat.completions.create(
+            model="tiny", messages=[{"role": "user", "content": content}], max_tokens=3
+        )
 
 
 def test_an_image_and_a_sound_take_tokens_of_the_prompt(server: RunningServer) -> None:

@@ -51,8 +51,16 @@ def worker_pid(server: RunningServer) -> int:
     return pid
 
 
-def test_a_killed_model_fails_its_answers_and_serves_the_next(server: RunningServer) -> None:
-    client = OpenAI(base_url=server.openai_url, api_key="none", max_retries=0)
+@pytest.fixture
+def client(server: RunningServer) -> Iterator[OpenAI]:
+    """Return OpenAI's own client of the server, whose sockets are closed after the test."""
+    with OpenAI(base_url=server.openai_url, api_key="none", max_retries=0) as client:
+        yield client
+
+
+def test_a_killed_model_fails_its_answers_and_serves_the_next(
+    server: RunningServer, client: OpenAI
+) -> None:
     ask(server)
     body = {k: v for k, v in LONG.items() if k not in ("messages", "stream")}
     for _ in range(3):
@@ -67,8 +75,9 @@ def test_a_killed_model_fails_its_answers_and_serves_the_next(server: RunningSer
     assert server.service.counters.answers >= 4
 
 
-def test_a_model_that_dies_before_the_first_token_is_status_500(server: RunningServer) -> None:
-    client = OpenAI(base_url=server.openai_url, api_key="none", max_retries=0)
+def test_a_model_that_dies_before_the_first_token_is_status_500(
+    server: RunningServer, client: OpenAI
+) -> None:
     ask(server)
     failures: list[Exception] = []
 
