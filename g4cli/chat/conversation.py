@@ -85,7 +85,7 @@ class Conversation:
             "format": FORMAT,
             "version": VERSION,
             "system": self.system,
-            "messages": [_message_to_json(turn) for turn in self.turns],
+            "messages": [message_to_json(turn) for turn in self.turns],
         }
         return json.dumps(data, ensure_ascii=False, indent=1)
 
@@ -105,7 +105,7 @@ class Conversation:
             )
         try:
             return cls(
-                str(data.get("system", "")), [_parse_message(item) for item in data["messages"]]
+                str(data.get("system", "")), [parse_message(item) for item in data["messages"]]
             )
         except (KeyError, TypeError, ValueError, AttributeError) as err:
             raise BadFile(f"the saved chat is damaged: {err}") from err
@@ -165,7 +165,8 @@ def _suggest_context(n_tokens: int, n_ctx: int, n_ctx_most: int) -> str:
     return f"--ctx {wanted}"
 
 
-def _message_to_json(message: Message) -> dict[str, Any]:
+def message_to_json(message: Message) -> dict[str, Any]:
+    """Return `message` as the mapping that a saved chat holds; without its tokens."""
     data: dict[str, Any] = {"role": message.role, "content": message.content}
     if message.thought:
         data["thought"] = message.thought
@@ -184,7 +185,11 @@ _ROLES: Final[Mapping[str, Role]] = {"user": "user", "assistant": "assistant", "
 _KINDS: Final[Mapping[str, Literal["image", "audio"]]] = {"image": "image", "audio": "audio"}
 
 
-def _parse_message(data: Mapping[str, Any]) -> Message:
+def parse_message(data: Mapping[str, Any]) -> Message:
+    """Return the message of a saved chat.
+
+    Raises KeyError, TypeError, ValueError or AttributeError if it is not one.
+    """
     if not isinstance(data["content"], str):
         raise TypeError("the content of a message is not text")
     return Message(

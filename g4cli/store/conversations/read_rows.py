@@ -1,0 +1,125 @@
+"""Rows of the database as values. A file may hold anything: types and links are checked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from g4cli.chat.conversation import parse_message
+from g4cli.core.errors import BadFile
+from g4cli.store.conversations.records import StoredConversation, StoredTurn, Summary
+
+SUMMARY_SQL: Final = (
+    "SELECT id, title, system, source, model, created, updated, head,"
+    " (SELECT count(*) FROM turns WHERE turns.conversation = conversations.id)"
+    " FROM conversations"
+)
+TURN_SQL: Final = (
+    "SELECT id, parent, role, content, thought, rest, model, finish_reason, settings, figures,"
+    " created FROM turns"
+)
+
+
+def read_id(value: Any) -> int:
+    """Return `value` if it is a row's id. Raises BadFile."""
+    if not isinstance(value, int):
+        raise BadFile(f"the saved conversations are damaged: {value!r:.40} is not an id")
+    return value
+
+
+def read_summary(row: Sequence[Any]) -> Summary:
+    """Return a row of SUMMARY_SQL. Raises BadFile."""
+    id_, title, system, source, model, created, updated, head, n_turns = row
+    return Summary(
+        read_id(id_),
+        _read_text(title),
+        _read_text(system),
+        _read_text(source),
+        _read_text(model),
+        _read_time(created),
+        _read_time(updated),
+        None if head is None else read_id(head),
+        read_id(n_turns),
+    )
+
+
+def read_turn(row: Sequence[Any]) -> StoredTurn:
+    """Return a row of TURN_SQL. Raises BadFile."""
+    id_, parent, role, content, thought, rest, model, finish, settings, figures, created = row
+    more = _read_mapping(rest)
+    data = {**more, "role": _read_text(role), "content": _read_text(content)}
+    data["thought"] = _read_text(thought)
+    try:
+        message = parse_message(data)
+        hashes = tuple(str(item.get("sha256", "")) for item in more.get("media", ()))
+    except (KeyError, TypeError, ValueError, AttributeError) as err:
+        raise BadFile(f"the saved conversations are damaged: turn {id_!r:.20}") from err
+    return StoredTurn(
+        read_id(id_),
+        None if parent is None else read_id(parent),
+        message,
+        _read_time(created),
+        _read_text(model),
+        _read_text(finish),
+        _read_mapping(settings),
+        _read_mapping(figures),
+        hashes,
+    )
+
+
+def collect_branch(
+    summary: Summary, turns: Sequence[StoredTurn], last: int | None
+) -> StoredConversation:
+    """Return the branch of `turns` that ends with the id `last`; None: one without turns.
+
+    Raises BadFile if the links between the turns go in a circle or to another conversation.
+    """
+    by_id = {turn.id: turn for turn in turns}
+    children: dict[int | None, list[int]] = {}
+    for turn in turns:
+        children.setdefault(turn.parent, []).append(turn.id)
+    branch: list[StoredTurn] = []
+    at = last
+    while at is not None:
+        found = by_id.pop(at, None)
+        if found is None:
+            raise BadFile(f"the saved conversations are damaged: the links of turn {last}")
+        branch.append(found)
+        at = found.parent
+    branch.reverse()
+    siblings = {turn.id: tuple(children[turn.parent]) for turn in branch}
+    return StoredConversation(summary, tuple(branch), siblings)
+
+
+def find_leaf(turns: Sequence[StoredTurn], turn: int) -> int:
+    """Return the end of the newest branch through `turn`. `turns` are ordered by their ids."""
+    newest = {item.parent: item.id for item in turns}  # the last one of each parent remains
+    seen = {turn}
+    while (child := newest.get(turn)) is not None and child not in seen:
+        turn = child
+        seen.add(turn)
+    return turn
+
+
+def _read_text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise BadFile(f"the saved conversations are damaged: {value!r:.40} is not text")
+    return value
+
+
+def _read_time(value: Any) -> float:
+    # Beyond the year 9999 Python has no date.
+    if not isinstance(value, int | float) or not 0 <= value < 253_000_000_000:
+        raise BadFile(f"the saved conversations are damaged: {value!r:.40} is not a time")
+    return float(value)
+
+
+def _read_mapping(value: Any) -> Mapping[str, Any]:
+    try:
+        data = json.loads(_read_text(value))
+    except (ValueError, RecursionError):
+        data = None
+    if not isinstance(data, dict):
+        raise BadFile(f"the saved conversations are damaged: {value!r:.40} is not JSON")
+    return data

@@ -1,0 +1,91 @@
+"""The tables of the database of conversations, and what older versions of g4 kept in files."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from g4cli.chat import Conversation
+from g4cli.core.errors import BadFile, G4Error
+from g4cli.core.files import open_file, require_file
+from g4cli.core.paths import state_dir
+
+# The version of these tables; a later one adds the step from each version to the next.
+VERSION: Final = 1
+_MAX_FILE_BYTES: Final = 64 << 20
+
+# The index is filled by the store and not by triggers, which PRAGMA trusted_schema = OFF forbids.
+# unicode61 folds case and accents; it takes a sentence without spaces (Chinese, Japanese, Thai) as
+# one word, which search() makes up for.
+_TABLES: Final = (
+    """CREATE TABLE conversations (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, title TEXT NOT NULL, system TEXT NOT NULL,
+        source TEXT NOT NULL, model TEXT NOT NULL, created REAL NOT NULL, updated REAL NOT NULL,
+        head INTEGER)""",
+    """CREATE TABLE turns (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        conversation INTEGER NOT NULL REFERENCES conversations (id) ON DELETE CASCADE,
+        parent INTEGER REFERENCES turns (id) ON DELETE CASCADE,
+        role TEXT NOT NULL, content TEXT NOT NULL, thought TEXT NOT NULL,
+        rest TEXT NOT NULL, model TEXT NOT NULL, finish_reason TEXT NOT NULL,
+        settings TEXT NOT NULL, figures TEXT NOT NULL, created REAL NOT NULL)""",
+    "CREATE INDEX turns_of_conversation ON turns (conversation, id)",
+    "CREATE INDEX turns_of_parent ON turns (parent)",
+    "CREATE INDEX conversations_by_time ON conversations (updated)",
+    """CREATE VIRTUAL TABLE turn_text USING fts5 (
+        content, content='turns', content_rowid='id',
+        tokenize='unicode61 remove_diacritics 2')""",
+)
+
+
+def prepare_schema(connection: sqlite3.Connection) -> bool:
+    """Make the tables of an empty database; return whether this call made them.
+
+    Raises BadFile if a newer version of g4 made the database.
+    """
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version > VERSION:
+            raise BadFile(
+                f"the saved conversations have format version {version}; "
+                f"this version of g4 reads {VERSION}",
+                hint="pip install --upgrade g4cli",
+            )
+        if version == VERSION:
+            connection.execute("COMMIT")
+            return False
+        for statement in _TABLES:
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+        connection.execute("COMMIT")
+        return True
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def read_old_files() -> Iterator[tuple[str, float, Conversation]]:
+    """Yield name, time and content of the conversations that older versions kept in JSON files.
+
+    Those that cannot be read are left where they are.
+    """
+    try:
+        files = sorted(
+            (state_dir() / "chats").glob("[!.]*.json"), key=lambda file: file.stat().st_mtime
+        )
+    except OSError:
+        return
+    for path in files:
+        try:
+            yield path.stem, path.stat().st_mtime, Conversation.from_text(_read_text(path))
+        except (G4Error, OSError):
+            continue
+
+
+def _read_text(path: Path) -> str:
+    with open_file(require_file(path)) as file:
+        return file.read(_MAX_FILE_BYTES).decode("utf-8", "replace")

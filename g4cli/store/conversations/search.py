@@ -1,0 +1,52 @@
+"""Find text in the turns and titles of conversations."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Final
+
+from g4cli.core.errors import UsageError
+from g4cli.store.conversations.read_rows import read_id
+
+_EXCERPT_CHARS: Final = 80
+_MAX_QUERY_CHARS: Final = 1000
+
+
+def find_matches(db: sqlite3.Connection, text: str) -> dict[int, tuple[int | None, str]]:
+    """Return, by the id of each conversation that matches, its newest matching turn and an excerpt.
+
+    The turn is None where only the title matches. See `ConversationStore.search`. Raises
+    UsageError if `text` is too long.
+    """
+    if len(text) > _MAX_QUERY_CHARS:
+        raise UsageError(f"a search has at most {_MAX_QUERY_CHARS:,} characters")
+    words = [word.replace('"', '""') for word in text.split()]
+    if not words:
+        return {}
+    query = " ".join(f'"{word}"' for word in words) + "*"
+    rows = (
+        db.execute(
+            "SELECT t.conversation, t.id, snippet(turn_text, 0, '', '', '...', 16)"
+            " FROM turn_text JOIN turns t ON t.id = turn_text.rowid"
+            " WHERE turn_text MATCH ? ORDER BY t.id DESC",
+            (query,),
+        ).fetchall()
+        or db.execute(
+            "SELECT conversation, id, substr(content, max(1, instr(content, ?) - 30), ?)"
+            " FROM turns WHERE instr(content, ?) ORDER BY id DESC",
+            (text, _EXCERPT_CHARS, text),
+        ).fetchall()
+    )
+    found: dict[int, tuple[int | None, str]] = {}
+    for conversation, turn, excerpt in rows:
+        found.setdefault(read_id(conversation), (read_id(turn), str(excerpt)))
+    for row in db.execute(
+        "SELECT id FROM conversations WHERE title LIKE ? ESCAPE '\\'",
+        (f"%{_escape_like(text)}%",),
+    ):
+        found.setdefault(read_id(row[0]), (None, ""))
+    return found
+
+
+def _escape_like(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")

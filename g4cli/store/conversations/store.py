@@ -1,0 +1,385 @@
+"""The conversations of this user: create, append, branch, load, list, search and delete.
+
+Every method is one transaction and may be called from any thread; two processes may use the same
+database at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from g4cli.core.errors import NotFound
+from g4cli.core.files import atomic_file
+from g4cli.prompt.messages import Media, Message
+from g4cli.store.conversations.database import (
+    conversations_path,
+    media_dir,
+    open_database,
+    translate_errors,
+)
+from g4cli.store.conversations.read_rows import (
+    SUMMARY_SQL,
+    TURN_SQL,
+    collect_branch,
+    find_leaf,
+    read_id,
+    read_summary,
+    read_turn,
+)
+from g4cli.store.conversations.records import (
+    SearchHit,
+    StoredConversation,
+    StoredTurn,
+    Summary,
+)
+from g4cli.store.conversations.schema import prepare_schema, read_old_files
+from g4cli.store.conversations.search import find_matches
+from g4cli.store.conversations.write_rows import (
+    mapping_text,
+    message_rest,
+    shorten_title,
+    storable_text,
+)
+
+_MAX_LISTED: Final = 1_000_000
+
+
+class ConversationStore:
+    """The database of conversations. Use `ConversationStore.open()` in a `with` block.
+
+    All methods raise BadFile if the database is damaged, UsageError or NoSpace if it cannot be
+    written, and RuntimeFailed if another process keeps it locked.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._connection, self.path = connection, path
+        self._lock = threading.RLock()
+
+    @classmethod
+    def open(cls, path: Path | None = None) -> ConversationStore:
+        """Return the open store, by default that of this user; it is made if there is none.
+
+        A damaged file is moved aside and BadFile is raised; the next call makes a new one.
+        """
+        path = path or conversations_path()
+        connection, is_empty = open_database(path)
+        store = cls(connection, path)
+        try:
+            with translate_errors(path):
+                made = prepare_schema(connection)
+            if made and is_empty and path == conversations_path():
+                store._import_old_files()
+        except BaseException:
+            connection.close()
+            raise
+        return store
+
+    def close(self) -> None:
+        """Close the database."""
+        with self._lock:
+            self._connection.close()
+
+    def __enter__(self) -> ConversationStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --- writing
+
+    def create(self, *, title: str = "", system: str = "", source: str = "chat") -> int:
+        """Return the id of a new, empty conversation. Without `title` the first question is it."""
+        now = time.time()
+        with self._transaction() as db:
+            cursor = db.execute(
+                "INSERT INTO conversations (title, system, source, model, created, updated)"
+                " VALUES (?, ?, ?, '', ?, ?)",
+                (storable_text(title), storable_text(system), source, now, now),
+            )
+            return read_id(cursor.lastrowid)
+
+    def append(
+        self,
+        conversation: int,
+        message: Message,
+        *,
+        parent: int | None,
+        model: str = "",
+        finish_reason: str = "",
+        settings: Mapping[str, Any] | None = None,
+        figures: Mapping[str, Any] | None = None,
+    ) -> int:
+        """Store `message` after the turn `parent` and return its id; it becomes the head.
+
+        `parent` is None for the first turn. A second turn after the same parent begins a branch.
+        Raises NotFound if there is no such conversation or parent.
+        """
+        rest = message_rest(message)
+        with self._transaction() as db:
+            summary = self._summary(conversation)
+            if parent is not None:
+                self._require_turn(conversation, parent)
+            now = time.time()
+            cursor = db.execute(
+                "INSERT INTO turns (conversation, parent, role, content, thought, rest, model,"
+                " finish_reason, settings, figures, created) VALUES (?,?,?,?,?,?,?,?,?,?,?)",
+                (conversation, parent, message.role, storable_text(message.content),
+                 storable_text(message.thought), rest, storable_text(model), finish_reason,
+                 mapping_text(settings), mapping_text(figures), now),
+            )  # fmt: skip
+            turn = read_id(cursor.lastrowid)
+            self._index(turn, storable_text(message.content))
+            title = summary.title
+            if not title and message.role == "user":
+                title = shorten_title(message.content)
+            db.execute(
+                "UPDATE conversations SET head = ?, updated = ?, title = ?, model = ? WHERE id = ?",
+                (
+                    turn,
+                    now,
+                    storable_text(title),
+                    storable_text(model or summary.model),
+                    conversation,
+                ),
+            )
+            return turn
+
+    def update_answer(
+        self,
+        turn: int,
+        message: Message,
+        *,
+        finish_reason: str,
+        figures: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Replace the content of an answer that is being written. Raises NotFound."""
+        with self._transaction() as db:
+            row = db.execute("SELECT content FROM turns WHERE id = ?", (turn,)).fetchone()
+            if row is None:
+                raise NotFound(f"there is no turn {turn} any more", hint="g4 chats")
+            self._unindex(turn, row[0])
+            self._index(turn, storable_text(message.content))
+            db.execute(
+                "UPDATE turns SET content = ?, thought = ?, rest = ?, finish_reason = ?,"
+                " figures = ? WHERE id = ?",
+                (storable_text(message.content), storable_text(message.thought),
+                 message_rest(message), finish_reason, mapping_text(figures), turn),
+            )  # fmt: skip
+            db.execute(
+                "UPDATE conversations SET updated = ?"
+                " WHERE id = (SELECT conversation FROM turns WHERE id = ?)",
+                (time.time(), turn),
+            )
+
+    def set_head(self, conversation: int, turn: int | None) -> None:
+        """Let the shown branch end with `turn`; None: before the first turn. Raises NotFound."""
+        with self._transaction() as db:
+            self._summary(conversation)
+            if turn is not None:
+                self._require_turn(conversation, turn)
+            db.execute("UPDATE conversations SET head = ? WHERE id = ?", (turn, conversation))
+
+    def show_branch(self, conversation: int, turn: int) -> None:
+        """Show the branch that goes through `turn`, to its newest end. Raises NotFound."""
+        with self._transaction() as db:
+            self._require_turn(conversation, turn)
+            leaf = find_leaf(self._read_turns(conversation), turn)
+            db.execute("UPDATE conversations SET head = ? WHERE id = ?", (leaf, conversation))
+
+    def rename(self, conversation: int, title: str) -> None:
+        """Give a conversation another title. Raises NotFound."""
+        with self._transaction() as db:
+            self._summary(conversation)
+            db.execute(
+                "UPDATE conversations SET title = ? WHERE id = ?",
+                (storable_text(title), conversation),
+            )
+
+    def set_system(self, conversation: int, system: str) -> None:
+        """Replace the system prompt of a conversation. Raises NotFound."""
+        with self._transaction() as db:
+            self._summary(conversation)
+            db.execute(
+                "UPDATE conversations SET system = ? WHERE id = ?",
+                (storable_text(system), conversation),
+            )
+
+    def delete(self, conversation: int) -> None:
+        """Delete a conversation with all branches, and the media that only it used.
+
+        What it said is overwritten on the disk, also in the index. Raises NotFound.
+        """
+        with self._transaction() as db:
+            self._summary(conversation)
+            turns = self._read_turns(conversation)
+            kept = {
+                item.path
+                for turn in turns
+                for item in turn.message.media
+                if item.path.parent == media_dir()
+            }
+            for turn in turns:
+                self._unindex(turn.id, turn.message.content)
+            db.execute("DELETE FROM conversations WHERE id = ?", (conversation,))
+            for path in kept:
+                pattern = f"%{path.name}%"
+                if db.execute("SELECT 1 FROM turns WHERE rest LIKE ?", (pattern,)).fetchone():
+                    continue
+                with suppress(OSError):
+                    path.unlink()
+            db.execute("INSERT INTO turn_text (turn_text) VALUES ('optimize')")
+        with self._lock, translate_errors(self.path):
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def keep_media(self, kind: Literal["image", "audio"], data: bytes, suffix: str) -> Media:
+        """Write the content of an image or a sound that has no file into a private folder.
+
+        The file is named by its hash: the same content is kept once. `suffix`: such as ".png".
+        """
+        path = media_dir() / f"{hashlib.sha256(data).hexdigest()}{suffix}"
+        if not path.exists():
+            with atomic_file(path, mode=0o600) as file:
+                file.write(data)
+        return Media(kind, path)
+
+    # --- reading
+
+    def load(self, conversation: int, *, head: int | None = None) -> StoredConversation:
+        """Return a conversation with its shown branch, or the branch that ends with `head`.
+
+        Raises NotFound.
+        """
+        with self._reading():
+            summary = self._summary(conversation)
+            turns = self._read_turns(conversation)
+            last = summary.head if head is None else head
+            if last is not None and all(turn.id != last for turn in turns):
+                raise _no_turn(conversation, last)
+            return collect_branch(summary, turns, last)
+
+    def load_turns(self, conversation: int) -> tuple[StoredTurn, ...]:
+        """Return the turns of all branches, oldest first. Raises NotFound."""
+        with self._reading():
+            self._summary(conversation)
+            return tuple(self._read_turns(conversation))
+
+    def find_latest(self, source: str = "") -> int | None:
+        """Return the id of the conversation that was written last, or None if there is none."""
+        with self._reading() as db:
+            row = db.execute(
+                "SELECT id FROM conversations WHERE (? = '' OR source = ?)"
+                " AND head IS NOT NULL ORDER BY updated DESC, id DESC LIMIT 1",
+                (source, source),
+            ).fetchone()
+            return None if row is None else read_id(row[0])
+
+    def find_imported(self, name: str) -> int | None:
+        """Return the id of the conversation that an older version kept in the file `name`.json."""
+        with self._reading() as db:
+            row = db.execute(
+                "SELECT id FROM conversations WHERE source = ?", (f"{name}.json",)
+            ).fetchone()
+            return None if row is None else read_id(row[0])
+
+    def list_conversations(self, *, limit: int = 0, offset: int = 0) -> tuple[Summary, ...]:
+        """Return the conversations, the one written last first; `limit` 0: all of them."""
+        with self._reading() as db:
+            rows = db.execute(
+                f"{SUMMARY_SQL} ORDER BY updated DESC, id DESC LIMIT ? OFFSET ?",
+                (limit or _MAX_LISTED, offset),
+            )
+            return tuple(read_summary(row) for row in rows)
+
+    def search(self, text: str, *, limit: int = 0) -> tuple[SearchHit, ...]:
+        """Return the conversations with all words of `text` in one turn or in the title.
+
+        The last word may be the beginning of a word. Case and accents do not count. If nothing is
+        found so, `text` is searched as it stands, also inside of words. The newest are first.
+        """
+        with self._reading() as db:
+            found = find_matches(db, text)
+            hits = [SearchHit(self._summary(id_), *found[id_]) for id_ in found]
+        hits.sort(key=lambda hit: (hit.summary.updated, hit.summary.id), reverse=True)
+        return tuple(hits[:limit] if limit else hits)
+
+    # --- inside
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, translate_errors(self.path):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        """A block that sees one state of the database."""
+        with self._lock, translate_errors(self.path):
+            self._connection.execute("BEGIN")
+            try:
+                yield self._connection
+            finally:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+
+    def _summary(self, conversation: int) -> Summary:
+        row = self._connection.execute(f"{SUMMARY_SQL} WHERE id = ?", (conversation,)).fetchone()
+        if row is None:
+            raise NotFound(f"there is no conversation {conversation}", hint="g4 chats")
+        return read_summary(row)
+
+    def _read_turns(self, conversation: int) -> list[StoredTurn]:
+        rows = self._connection.execute(
+            f"{TURN_SQL} WHERE conversation = ? ORDER BY id", (conversation,)
+        )
+        return [read_turn(row) for row in rows]
+
+    def _require_turn(self, conversation: int, turn: int) -> None:
+        found = self._connection.execute(
+            "SELECT 1 FROM turns WHERE id = ? AND conversation = ?", (turn, conversation)
+        ).fetchone()
+        if found is None:
+            raise _no_turn(conversation, turn)
+
+    def _index(self, turn: int, content: str) -> None:
+        self._connection.execute(
+            "INSERT INTO turn_text (rowid, content) VALUES (?, ?)", (turn, content)
+        )
+
+    def _unindex(self, turn: int, content: str) -> None:
+        # The index holds no text of its own: it is told the words to remove
+        # (https://www.sqlite.org/fts5.html#the_delete_command).
+        self._connection.execute(
+            "INSERT INTO turn_text (turn_text, rowid, content) VALUES ('delete', ?, ?)",
+            (turn, content),
+        )
+
+    def _import_old_files(self) -> None:
+        for name, written, old in read_old_files():
+            id_ = self.create(system=old.system, source=f"{name}.json")
+            parent = None
+            for message in old.turns:
+                parent = self.append(id_, message, parent=parent)
+            with self._transaction() as db:
+                db.execute(
+                    "UPDATE conversations SET created = ?, updated = ? WHERE id = ?",
+                    (written, written, id_),
+                )
+
+
+def _no_turn(conversation: int, turn: int) -> NotFound:
+    return NotFound(
+        f"conversation {conversation} has no turn {turn}", hint=f"g4 chats show {conversation}"
+    )

@@ -1,0 +1,46 @@
+"""Messages as the columns of a row."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from g4cli.chat.conversation import message_to_json
+from g4cli.core.errors import G4Error
+from g4cli.core.hashing import sha256_of
+from g4cli.prompt.messages import Message
+
+_TITLE_CHARS: Final = 80
+
+
+def shorten_title(text: str) -> str:
+    """Return `text` as a title: its first 80 characters, on one line."""
+    line = " ".join(text.split())
+    return line if len(line) <= _TITLE_CHARS else line[: _TITLE_CHARS - 3] + "..."
+
+
+def storable_text(text: str) -> str:
+    """Return `text` without the surrogates that stand for bytes that are not UTF-8."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def mapping_text(data: Mapping[str, Any] | None) -> str:
+    """Return `data` as JSON; None: an empty object."""
+    return json.dumps(dict(data or {}))
+
+
+def message_rest(message: Message) -> str:
+    """Return the parts of `message` without a column of their own as JSON, media with hashes."""
+    data = message_to_json(message)
+    for name in ("role", "content", "thought"):
+        data.pop(name, None)
+    for item in data.get("media", ()):
+        item["path"] = os.path.abspath(item["path"])
+        item["sha256"] = ""
+        with suppress(G4Error, OSError):
+            item["sha256"] = sha256_of(Path(item["path"]))
+    return json.dumps(data)
