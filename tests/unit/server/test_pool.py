@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -154,10 +155,8 @@ def test_nothing_is_opened_or_left_open_by_a_pool_that_is_closed() -> None:
         opened: list[LoadedModel] = []
 
         async def open_model(name: str, _others: Sequence[str]) -> LoadedModel:
-            try:
+            with suppress(asyncio.CancelledError):  # too late to stop: it is loaded
                 await may_open.wait()
-            except asyncio.CancelledError:  # too late to stop: it is loaded
-                pass
             opened.append(fake_model(name))
             return opened[-1]
 
