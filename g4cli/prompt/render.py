@@ -8,13 +8,14 @@
     <|turn>model
 
 Source: google-gemma-4-31B-it.jinja (revision of 2026-04-10), ggml-org/llama.cpp@0c1e57098,
-models/templates; E2B and E4B differ only by the empty thought. Two things are omitted on purpose:
-thoughts of earlier turns (as the model card says) and video.
+models/templates; E2B and E4B differ only by the empty thought. As in the template, thoughts are
+part of the prompt only while tools are called: those of the messages with tool calls after the last
+message of the user, as <|channel>thought\ntext\n<channel|>. Video is omitted on purpose.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -54,10 +55,17 @@ def render(
             out.add_control("<tool|>")
         out.add_control("<turn|>\n")
     turns = messages[1:] if has_system else messages
-    open_turn = False
+    last_question = max((i for i, turn in enumerate(turns) if turn.role == "user"), default=-1)
+    open_turn, before = False, ""
     for index, message in enumerate(turns):
-        if message.role != "tool":
-            open_turn = _append_turn(out, turns, index)
+        if message.role == "tool":
+            continue
+        if not message.role == before == "assistant":
+            out.add_control(f"<|turn>{'model' if message.role == 'assistant' else message.role}\n")
+        if message.tool_calls and index > last_question:
+            out.add_parts(render_thought(message.thought))
+        open_turn = _append_turn(out, turns, index)
+        before = message.role
     if continued and not open_turn:
         out.add_control("<|turn>model\n")
         if style.empty_thought and not style.think:
@@ -68,9 +76,6 @@ def render(
 def _append_turn(out: _Builder, turns: Sequence[Message], index: int) -> bool:
     """Append one turn and the tool results after it; return whether the model continues it."""
     message = turns[index]
-    before = next((turn.role for turn in reversed(turns[:index]) if turn.role != "tool"), None)
-    if not (message.role == "assistant" and before == "assistant"):
-        out.add_control(f"<|turn>{'model' if message.role == 'assistant' else message.role}\n")
     for call in message.tool_calls:
         out.add_control("<|tool_call>")
         out.add_notation(notation.format_tool_call(call.name, call.arguments))
@@ -105,6 +110,18 @@ def _append_responses(out: _Builder, turns: Sequence[Message], index: int) -> bo
     return answered
 
 
+def render_thought(thought: str) -> list[Part]:
+    """Return the parts of a thought at the start of an answer, none if it is empty.
+
+    White space around it is left out: models write one newline there, and clients keep it or not.
+    """
+    text = thought.strip()
+    if not text:
+        return []
+    opening, closing = "<|channel>thought\n", "\n<channel|>"
+    return [Part(opening, control=True), Part(text), Part(closing, control=True)]
+
+
 def strip_thoughts(text: str) -> str:
     """Return `text` without '<|channel>...<channel|>' spans, stripped, as the template does."""
     return "".join(piece.split("<|channel>")[0] for piece in text.split("<channel|>")).strip()
@@ -124,6 +141,13 @@ class _Builder:
     def add_text(self, text: str, tokens: tuple[int, ...] = ()) -> None:
         if text:
             self.parts.append(Part(text, tokens=tokens))
+
+    def add_parts(self, parts: Iterable[Part]) -> None:
+        for part in parts:
+            if part.control:
+                self.add_control(part.text)
+            else:
+                self.add_text(part.text)
 
     def add_notation(self, text: str) -> None:
         # Gemma's quotation mark is a control token; everything else is text from outside.

@@ -242,6 +242,8 @@ def _message_to_dict(message: Message, change: Callable[[str], str]) -> dict[str
     data: dict[str, Any] = {"role": message.role, "content": content}
     if message.tool_calls:
         data["tool_calls"] = [_call_to_dict(call, change) for call in message.tool_calls]
+    if message.thought.strip():
+        data["reasoning_content"] = _map_texts(message.thought.strip(), change)
     if message.name:
         data["name"] = _map_texts(message.name, change)
     return data
