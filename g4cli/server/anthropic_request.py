@@ -17,7 +17,12 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 from pydantic import Discriminator, Field, JsonValue, Tag
 
 from g4cli.core.errors import BadField
-from g4cli.operations.serving.requests import Thinking, ToolChoice, TurnRequest
+from g4cli.operations.serving.requests import (
+    Thinking,
+    ToolChoice,
+    TurnRequest,
+    continues_last,
+)
 from g4cli.prompt.messages import Media, Message, ToolCall
 from g4cli.server.declarations import choose_tools, declare_tools, encode_schema
 from g4cli.server.limits import (
@@ -241,15 +246,16 @@ def read_request(body: CountRequest, save_media: SaveMedia) -> TurnRequest:
     choice, parallel = _read_choice(body, tools)
     thinking, thought_tokens = _read_thinking(body)
     output = body.output_config.format
+    messages = tuple(_read_messages(body, save_media))
     request = TurnRequest(
         model=body.model,
-        messages=tuple(_read_messages(body, save_media)),
+        messages=messages,
         tools=tools,
         tool_choice=choice,
         parallel_tool_calls=parallel,
         thinking=thinking,
         thought_tokens=thought_tokens,
-        continue_last=body.messages[-1].role == "assistant",
+        continue_last=continues_last(messages, f"messages.{len(body.messages) - 1}.content"),
         json_schema=encode_schema(output.schema_, "output_config.format") if output else "",
     )
     if not isinstance(body, MessagesRequest):
@@ -275,13 +281,20 @@ def _read_choice(body: CountRequest, tools: Sequence[Mapping[str, Any]]) -> tupl
 
 
 def _read_thinking(body: CountRequest) -> tuple[Thinking, int]:
-    """Return whether to think, and the most tokens of a thought, 0 for no limit."""
-    if isinstance(body.thinking, ThinkingOn):
-        return "on", body.thinking.budget_tokens
+    """Return whether to think, and the most tokens of a thought, 0 for as many as the level says.
+
+    Raises BadField for an effort without a thought: it says nothing else here. "high" is what
+    Anthropic's API assumes where no effort is given.
+    """
+    effort = body.output_config.effort
     if isinstance(body.thinking, ThinkingAdaptive):
-        effort = body.output_config.effort
         known: Mapping[str | None, Thinking] = {"low": "low", "medium": "medium", "high": "high"}
         return known.get(effort, "on"), 0
+    if effort not in (None, "high"):
+        what = 'it limits thoughts, so it needs thinking.type="adaptive"'
+        raise BadField("output_config.effort", what)
+    if isinstance(body.thinking, ThinkingOn):
+        return "on", body.thinking.budget_tokens
     return "off", 0
 
 

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 from pydantic import BeforeValidator, Field, JsonValue
 
 from g4cli.core.errors import BadField
-from g4cli.operations.serving.requests import Thinking, TurnRequest
+from g4cli.operations.serving.requests import Thinking, TurnRequest, continues_last
 from g4cli.prompt.messages import Media, Message, ToolCall
 from g4cli.server.declarations import declare_tools, encode_schema
 from g4cli.server.limits import (
@@ -175,13 +175,9 @@ def read_chat(body: ChatRequest, save_media: SaveMedia) -> TurnRequest:
             (f"tools.{index}.function", tool.function.model_dump(exclude_none=True))
             for index, tool in enumerate(body.tools or ())
         ),
-        continue_last=messages[-1:] != () and _is_unfinished(messages[-1]),
+        continue_last=continues_last(messages, f"messages.{len(messages) - 1}.tool_calls"),
         **_common_fields(body),
     )
-
-
-def _is_unfinished(message: Message) -> bool:
-    return message.role == "assistant" and not message.tool_calls
 
 
 def read_generate(body: GenerateRequest, save_media: SaveMedia) -> TurnRequest:

@@ -9,7 +9,12 @@ from typing import Any, Final
 
 from g4cli.core.errors import BadField
 from g4cli.operations.serving.media_files import MediaFiles
-from g4cli.operations.serving.requests import Thinking, ToolChoice, TurnRequest
+from g4cli.operations.serving.requests import (
+    Thinking,
+    ToolChoice,
+    TurnRequest,
+    continues_last,
+)
 from g4cli.prompt.call_grammar import list_unenforced_keywords
 from g4cli.prompt.messages import Media, Message, ToolCall
 from g4cli.runtime.engine.options import TokenBias
@@ -68,7 +73,7 @@ def make_turn_request(body: ChatBody, files: MediaFiles) -> TurnRequest:
         tool_choice=_choose_tools(body, tools),
         parallel_tool_calls=body.parallel_tool_calls is not False,
         thinking=thinking,
-        continue_last=messages[-1].role == "assistant" and not messages[-1].tool_calls,
+        continue_last=continues_last(messages, f"messages.{len(body.messages) - 1}.tool_calls"),
         sampling=make_sampling(body),
         stop=make_stop(body),
         max_tokens=body.max_completion_tokens or body.max_tokens or 0,
@@ -117,7 +122,8 @@ def convert_messages(messages: Sequence[WireMessage], files: MediaFiles) -> list
                 calls.append(ToolCall(call.function.name, arguments))
                 names[call.id] = call.function.name
             text = _join_text(message.content or "")
-            found.append(Message("assistant", text, tool_calls=tuple(calls)))
+            thought = message.reasoning_content or ""
+            found.append(Message("assistant", text, thought, tuple(calls)))
         elif isinstance(message, ToolMessage):
             name = message.name or names.get(message.tool_call_id)
             if name is None:

@@ -107,8 +107,8 @@ class AssistantCall(WireModel):
 class AssistantMessage(WireModel):
     """An earlier answer; the last message of a request is continued if it is one.
 
-    Thoughts of earlier turns (`reasoning_content`) are not shown to the model again: Gemma 4 is
-    trained without them (model card).
+    As in Gemma 4's chat template, thoughts (`reasoning_content`) are shown to the model again
+    only while tools are called: those of calls after the last message of the user.
     """
 
     role: Literal["assistant"]

@@ -21,7 +21,12 @@ from pydantic import Discriminator, Field, JsonValue, Tag
 
 from g4cli.core.errors import BadField
 from g4cli.operations.serving.media_files import MediaFiles
-from g4cli.operations.serving.requests import Thinking, ToolChoice, TurnRequest
+from g4cli.operations.serving.requests import (
+    Thinking,
+    ToolChoice,
+    TurnRequest,
+    continues_last,
+)
 from g4cli.prompt.call_grammar import list_unenforced_keywords
 from g4cli.prompt.messages import Media, Message, ToolCall
 from g4cli.server.declarations import choose_tools, declare_tools, encode_schema
@@ -234,7 +239,7 @@ def make_turn_request(body: ResponsesBody, files: MediaFiles) -> TurnRequest:
         tool_choice=_read_choice(body, tools),
         parallel_tool_calls=body.parallel_tool_calls is not False,
         thinking=_read_thinking(body),
-        continue_last=messages[-1].role == "assistant" and not messages[-1].tool_calls,
+        continue_last=continues_last(messages, "input"),
         sampling={name: value for name, value in sampling.items() if value is not None},
         max_tokens=body.max_output_tokens or 0,
         json_schema=_read_schema(body),

@@ -14,6 +14,7 @@ from g4cli.operations.chat.session import THOUGHT_TOKENS
 from g4cli.operations.serving.requests import TurnRequest
 from g4cli.prompt import Part, PromptStyle, Renderer
 from g4cli.prompt.call_grammar import make_answer_grammar, make_call_grammar
+from g4cli.prompt.render import render_thought
 from g4cli.runtime.engine.async_client import ActiveTurn
 from g4cli.runtime.engine.messages import Grammar, Loaded, RunTurn, TurnDone
 from g4cli.runtime.engine.options import GrammarScope, Sampling
@@ -113,12 +114,14 @@ class LoadedModel:
         style = PromptStyle(
             think=request.thinking != "off",
             tools=request.tools if request.tool_choice.mode != "none" else (),
-            empty_thought=self.renderer.empty_thought,
+            empty_thought=self.renderer.empty_thought and not (last and last.thought),
         )
         # A template that g4 does not know runs in a child process: other requests go on meanwhile.
         parts = await asyncio.to_thread(self.renderer, messages, style)
-        if last is not None and last.content:
-            parts.append(Part(last.content))
+        if last is not None:
+            parts += render_thought(last.thought)
+            if last.content:
+                parts.append(Part(last.content))
         return parts
 
     async def make_run(self, request: TurnRequest) -> RunTurn:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
+from g4cli.core.errors import BadField
 from g4cli.prompt.messages import Message
 
 Thinking: TypeAlias = Literal["off", "on", "low", "medium", "high"]
@@ -36,7 +37,7 @@ class TurnRequest:
     `strict_schema` refuses a schema of which a grammar cannot enforce every keyword.
     `n_probs`: tokens are told with their log-probability and this many alternatives; None: not.
     `thought_tokens`: the most tokens of a thought; 0: as many as `thinking` says.
-    `continue_last`: the last message is the assistant's and is to be continued.
+    `continue_last`: the last message is the assistant's and is to be continued, after its thought.
     """
 
     model: str = ""
@@ -57,3 +58,15 @@ class TurnRequest:
     n_probs: int | None = None
     stop_on_loop: bool = True
     keep_alive_s: float | None = None
+
+
+def continues_last(messages: Sequence[Message], field: str) -> bool:
+    """Return whether the last message is the assistant's, to be continued.
+
+    Raises BadField, which names `field`, if it calls tools: what they return has to follow.
+    """
+    if not messages or messages[-1].role != "assistant":
+        return False
+    if messages[-1].tool_calls:
+        raise BadField(field, "results of the tools that the last message calls are missing")
+    return True

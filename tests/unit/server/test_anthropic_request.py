@@ -134,11 +134,28 @@ def test_the_choice_of_tools(wire: dict[str, Any], choice: ToolChoice, parallel:
         ({"type": "adaptive"}, None, ("on", 0)),
         ({"type": "adaptive"}, "low", ("low", 0)),
         ({"type": "adaptive"}, "max", ("on", 0)),
+        ({"type": "disabled"}, "high", ("off", 0)),
     ],
 )
 def test_thinking(thinking: dict[str, Any], effort: str | None, expected: tuple[str, int]) -> None:
     request = _read(thinking=thinking, output_config={"effort": effort})
     assert (request.thinking, request.thought_tokens) == expected
+
+
+@pytest.mark.parametrize(
+    "thinking", [None, {"type": "disabled"}, {"type": "enabled", "budget_tokens": 9}]
+)
+def test_an_effort_needs_a_thought_that_it_limits(thinking: Any) -> None:
+    with pytest.raises(BadField) as raised:
+        _read(thinking=thinking, output_config={"effort": "low"})
+    assert raised.value.field == "output_config.effort"
+
+
+def test_an_answer_whose_calls_have_no_results_is_not_continued() -> None:
+    call = {"type": "tool_use", "id": "t1", "name": "find", "input": {}}
+    with pytest.raises(BadField) as raised:
+        _read(messages=[*BASE["messages"], {"role": "assistant", "content": [call]}])
+    assert raised.value.field == "messages.1.content"
 
 
 def test_a_schema_and_an_answer_to_be_continued() -> None:

@@ -57,6 +57,13 @@ def test_options_are_obeyed() -> None:
     assert (request.max_tokens, request.stop) == (5, ("END",))
 
 
+def test_an_answer_whose_calls_have_no_results_is_not_continued() -> None:
+    call = {"function": {"name": "find", "arguments": {}}}
+    with pytest.raises(BadField) as raised:
+        _chat(messages=[*HELLO, {"role": "assistant", "tool_calls": [call]}])
+    assert raised.value.field == "messages.1.tool_calls"
+
+
 def test_minus_one_means_no_limit_and_a_random_seed() -> None:
     request = _chat(options={"num_predict": -1, "seed": -1})
     assert request.max_tokens == 0
