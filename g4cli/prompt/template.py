@@ -1,6 +1,10 @@
 """Choose how to render prompts for a model file: by g4's own renderer or by the file's template.
 
-g4's renderer is used if it writes the same as the file's chat template. Templates are untrusted:
+g4's renderer is used if it writes the same as the file's chat template: for conversations without
+tools if both agree on such, and for those with tools if they agree on these too. It takes a time in
+proportion to the text; a template may take seconds to declare a hundred tools. It also shows the
+model what templates of other publishers leave out of such a conversation, for example thoughts
+between tool calls. Templates are untrusted:
 the caller passes in a function that runs one (`g4cli.core.template_child` does so in a child
 process with limits).
 
@@ -73,8 +77,11 @@ def choose_renderer(template: str | None, run: RunTemplate) -> Renderer:
     def render_with_template(messages: Sequence[Message], style: PromptStyle) -> list[Part]:
         return render_by_template(template, run, messages, style)
 
-    if _renders_alike(template, run, empty_thought):
-        # Only plain conversations were compared; tools are left to the template.
+    is_alike, is_alike_with_tools = _compare_with(template, run, empty_thought)
+    if is_alike and is_alike_with_tools:
+        return Renderer(render, empty_thought)
+    if is_alike:
+
         def render_mixed(messages: Sequence[Message], style: PromptStyle) -> list[Part]:
             plain = not style.tools and all(m.role != "tool" and not m.tool_calls for m in messages)
             return (render if plain else render_with_template)(messages, style)
@@ -124,15 +131,55 @@ _SAMPLES: Final = (
 )
 
 
-def _renders_alike(template: str, run: RunTemplate, empty_thought: bool) -> bool:
-    asked = [
-        (messages, PromptStyle(think=think, empty_thought=empty_thought))
-        for messages in _SAMPLES
+_SAMPLE_TOOL: Final = {
+    "type": "function",
+    "function": {
+        "name": "find",
+        "description": "Finds files.",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "kind": {"type": "string", "description": "Which", "enum": ["a", "b"]},
+                "most": {"type": "integer"},
+                "paths": {"type": "array", "items": {"type": "string"}},
+                "place": {"type": "object", "properties": {"row": {"type": "number"}}},
+            },
+            "required": ["kind"],
+        },
+    },
+}
+_SAMPLE_CALL: Final = ToolCall("find", {"kind": "a", "most": 2, "place": {"row": [1.5, True]}})
+_TOOL_SAMPLES: Final = (
+    (Message("user", "one"),),
+    (Message("system", "rules"), Message("user", "one")),
+    (
+        Message("user", "one"),
+        Message("assistant", "", tool_calls=(_SAMPLE_CALL, _SAMPLE_CALL)),
+        Message("tool", "two", name="find"),
+        Message("tool", "three", name="find"),
+    ),
+)
+
+
+def _compare_with(template: str, run: RunTemplate, empty_thought: bool) -> tuple[bool, bool]:
+    """Return whether g4's renderer writes the same as `template` without tools, and with tools.
+
+    Raises BadFile if the template fails without tools.
+    """
+    cases = [
+        (messages, PromptStyle(think, tools, empty_thought))
+        for samples, tools in ((_SAMPLES, ()), (_TOOL_SAMPLES, (_SAMPLE_TOOL,)))
+        for messages in samples
         for think in (False, True)
     ]
-    theirs = run(template, [make_template_variables(*case) for case in asked])
-    ours = ["".join(part.text for part in render(*case)) for case in asked]
-    return theirs == ours
+    n_plain = 2 * len(_SAMPLES)
+    variables = [make_template_variables(*case) for case in cases]
+    try:
+        theirs = run(template, variables)
+    except BadFile:  # it may refuse tools
+        theirs = run(template, variables[:n_plain])
+    ours = ["".join(part.text for part in render(*case)) for case in cases]
+    return theirs[:n_plain] == ours[:n_plain], theirs[n_plain:] == ours[n_plain:]
 
 
 def render_by_template(

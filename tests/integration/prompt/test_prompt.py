@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from g4cli.core.errors import BadFile
 from g4cli.core.gguf import read_header
 from g4cli.core.template_child import render_template
 from g4cli.prompt import (
@@ -13,6 +17,7 @@ from g4cli.prompt import (
     PromptStyle,
     choose_renderer,
 )
+from g4cli.prompt.template import RunTemplate
 from tests.support.paths import ROOT
 
 TINY_TEMPLATE = (ROOT / "g4cli/data/tiny/chat_template.jinja").read_text()
@@ -36,10 +41,45 @@ def test_tinys_template_agrees_with_the_renderer() -> None:
     assert [part.control for part in parts] == [True, False] * 3 + [True]
 
 
-def test_tools_on_tiny_go_through_its_template() -> None:
-    parts = choose_renderer(TINY_TEMPLATE, render_template)(QUESTION, PromptStyle(tools=(WEATHER,)))
-    assert "<|tool>declaration:weather{description:" in parts[0].text
-    assert [part.text for part in parts if not part.control] == ["What is GGUF?"]
+def count_runs(cases: list[int]) -> RunTemplate:
+    """Return `render_template`, which notes in `cases` how many it renders at each call."""
+
+    def run(template: str, variables: Sequence[Mapping[str, Any]]) -> list[str]:
+        cases.append(len(variables))
+        return render_template(template, variables)
+
+    return run
+
+
+def test_tools_are_declared_without_the_template_if_it_agrees() -> None:
+    runs: list[int] = []
+    renderer = choose_renderer(TINY_TEMPLATE, count_runs(runs))
+    parts = renderer(QUESTION, PromptStyle(tools=(WEATHER,)))
+    assert "declaration:weather{description:" in "".join(part.text for part in parts)
+    assert len(runs) == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("<|tool>declaration:", "<|tool>function:"),
+        ("{%- for tool in tools or [] -%}", "{%- for tool in tools or [] -%}{{ tool.x.y }}"),
+    ],
+    ids=["differs", "fails"],
+)
+def test_tools_go_through_a_template_that_has_its_own_way_with_them(old: str, new: str) -> None:
+    runs: list[int] = []
+    assert old in TINY_TEMPLATE
+    renderer = choose_renderer(TINY_TEMPLATE.replace(old, new), count_runs(runs))
+    assert renderer.notice == ""
+    del runs[:]
+    assert renderer(HISTORY, PromptStyle())
+    assert runs == []
+    with suppress(BadFile):
+        parts = renderer(QUESTION, PromptStyle(tools=(WEATHER,)))
+        assert "<|tool>function:weather{description:" in parts[0].text
+        assert [part.text for part in parts if not part.control] == ["What is GGUF?"]
+    assert runs == [3]
 
 
 def test_a_strange_template_is_used_as_it_is_with_a_notice() -> None:
