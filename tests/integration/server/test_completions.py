@@ -129,3 +129,22 @@ def test_the_template_gives_the_prompt_of_a_chat(server: RunningServer, openai: 
     raw = openai.completions.create(model="tiny", prompt=prompt, max_tokens=8)
     assert raw.usage.prompt_tokens == chat.usage.prompt_tokens
     assert raw.choices[0].text == chat.choices[0].message.content
+
+
+def test_thoughts_stay_in_the_prompt_while_tools_are_called(server: RunningServer) -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    loop = [
+        {"role": "user", "content": "Where?"},
+        {"role": "assistant", "reasoning_content": "I look.", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "1", "content": "here"},
+    ]
+    begun = {"role": "assistant", "reasoning_content": "So.", "content": "It"}
+
+    def render(*messages: Any) -> str:
+        answer = httpx.post(f"{server.url}/apply-template", json={"messages": messages}, timeout=60)
+        return str(answer.json()["prompt"])
+
+    assert "<|turn>model\n<|channel>thought\nI look.\n<channel|><|tool_call>" in render(*loop)
+    assert render(*loop, begun).endswith("<|channel>thought\nSo.\n<channel|>It")
+    later = render(*loop, {"role": "assistant", "content": "Here."}, loop[0])
+    assert "I look." not in later
