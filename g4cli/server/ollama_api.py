@@ -35,7 +35,14 @@ from g4cli.server.ollama_answer import (
     list_capabilities,
     make_loaded_answer,
 )
-from g4cli.server.ollama_request import ChatRequest, GenerateRequest, read_chat, read_generate
+from g4cli.server.ollama_request import (
+    ChatRequest,
+    GenerateRequest,
+    read_chat,
+    read_generate,
+    require_context,
+    require_load_only,
+)
 from g4cli.server.streaming import encode_json, start_first_turn, stream_lines, wait_for_result
 from g4cli.server.wire_model import RequestBody, ServiceParam
 
@@ -96,18 +103,18 @@ async def show_model(body: ShowRequest, service: ServiceParam) -> dict[str, Any]
 @router.post("/api/chat", response_model=None)
 async def chat(body: ChatRequest, request: Request, service: ServiceParam) -> Response:
     """Answer the last message of a conversation: as JSON lines, or as one object."""
-    asked = await asyncio.to_thread(read_chat, body, limit_media(service.media))
     if not body.messages:
         return await _change_loading("chat", body, request, service)
+    asked = await asyncio.to_thread(read_chat, body, limit_media(service.media))
     return await _answer("chat", body, asked, request, service)
 
 
 @router.post("/api/generate", response_model=None)
 async def generate(body: GenerateRequest, request: Request, service: ServiceParam) -> Response:
     """Answer a prompt: as JSON lines, or as one object."""
-    asked = await asyncio.to_thread(read_generate, body, limit_media(service.media))
     if not body.prompt and not body.images:
         return await _change_loading("generate", body, request, service)
+    asked = await asyncio.to_thread(read_generate, body, limit_media(service.media))
     return await _answer("generate", body, asked, request, service)
 
 
@@ -119,13 +126,13 @@ async def _answer(
     service: Service,
 ) -> Response:
     started = time.perf_counter()
-    n_ctx = body.options.num_ctx if body.options else None
     turns = AsyncExitStack()
     turn = await start_first_turn(request, service, asked, turns)
-    if n_ctx is not None and n_ctx > turn.model.n_ctx:
+    try:
+        require_context(body, turn.model.n_ctx)
+    except BadField:
         await turns.aclose()
-        given = f"a request has {turn.model.n_ctx:,} tokens of context here (g4 serve --ctx)"
-        raise BadField("options.num_ctx", given)
+        raise
     stream = OllamaStream(kind, body.model, started=started)
     if body.stream:
         return stream_lines(_write_lines(turn, stream, request.url.path), turns)
@@ -141,10 +148,12 @@ async def _change_loading(
     service: Service,
 ) -> Response:
     """Load the model of a request without a prompt, or unload it if `keep_alive` is 0."""
+    require_load_only(body)
     if body.keep_alive == 0:
         await service.unload(body.model)
     else:
-        await wait_for_result(request, service.load(body.model, body.keep_alive))
+        n_ctx = await wait_for_result(request, service.load(body.model, body.keep_alive))
+        require_context(body, n_ctx)
     reason: Literal["load", "unload"] = "unload" if body.keep_alive == 0 else "load"
     answer = make_loaded_answer(kind, body.model, reason)
     end = "\n" if body.stream else ""

@@ -47,6 +47,8 @@ _SAMPLING: Final = {
     "presence_penalty": "presence_penalty",
     "frequency_penalty": "frequency_penalty",
 }
+# What a request without a prompt may have: it loads or unloads a model.
+_LOAD_FIELDS: Final = ("model", "messages", "prompt", "stream", "keep_alive", "options")
 StopString: TypeAlias = Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARACTERS)]
 
 
@@ -192,6 +194,24 @@ def read_generate(body: GenerateRequest, save_media: SaveMedia) -> TurnRequest:
     return TurnRequest(
         messages=(*system, Message("user", body.prompt, media=media)), **_common_fields(body)
     )
+
+
+def require_load_only(body: ChatRequest | GenerateRequest) -> None:
+    """Raise BadField if a request without a prompt has a field that only an answer could obey."""
+    given = body.model_dump(exclude_defaults=True, exclude=set(_LOAD_FIELDS))
+    options = (
+        body.options.model_dump(exclude_none=True, exclude={"num_ctx"}) if body.options else {}
+    )
+    names = [*(name for name, value in given.items() if value), *(f"options.{o}" for o in options)]
+    if names:
+        raise BadField(names[0], "there is no prompt, so the model is only loaded or unloaded")
+
+
+def require_context(body: ChatRequest | GenerateRequest, n_ctx: int) -> None:
+    """Raise BadField if `body` asks for more than the `n_ctx` tokens that a request has here."""
+    if body.options and (body.options.num_ctx or 0) > n_ctx:
+        given = f"a request has {n_ctx:,} tokens of context here (g4 serve --ctx)"
+        raise BadField("options.num_ctx", given)
 
 
 def _common_fields(body: _Asked) -> dict[str, Any]:

@@ -119,10 +119,13 @@ class Service:
             model.require_tokens(tokens, "tokens")
             return await model.engine.text_of(tokens)
 
-    async def load(self, name: str, keep_alive_s: float | None = None) -> None:
-        """Load the model `name` unless it is loaded. Raises what opening it raises."""
-        async with self._use_model(name, keep_alive_s):
-            pass
+    async def load(self, name: str, keep_alive_s: float | None = None) -> int:
+        """Load the model `name` unless it is loaded, and return the context of a request in tokens.
+
+        Raises what opening the model raises.
+        """
+        async with self._use_model(name, keep_alive_s) as model:
+            return model.n_ctx
 
     async def unload(self, name: str) -> None:
         """End the model `name` as soon as no request has it. Raises UnknownModel."""

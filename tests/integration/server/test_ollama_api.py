@@ -116,6 +116,17 @@ def test_a_model_is_loaded_and_unloaded(client: ollama.Client) -> None:
     assert client.ps().models
 
 
+def test_a_request_to_load_obeys_or_refuses_its_options(client: ollama.Client) -> None:
+    assert client.generate("tiny", options={"num_ctx": 1024}).done_reason == "load"
+    assert client.chat("tiny", [], think=False, stream=False).done_reason == "load"
+    with pytest.raises(ollama.ResponseError, match=r"options\.num_ctx: a request has 1,024"):
+        client.generate("tiny", options={"num_ctx": 4096})
+    with pytest.raises(ollama.ResponseError, match=r"options\.temperature: there is no prompt"):
+        client.chat("tiny", [], options={"temperature": 1})
+    with pytest.raises(ollama.ResponseError, match="system: there is no prompt"):
+        client.generate("tiny", system="Be brief.", keep_alive=0)
+
+
 def test_what_cannot_be_obeyed_is_refused(client: ollama.Client) -> None:
     for options, message in (
         ({"num_gpu": 1}, "options.num_gpu: this field is unknown to g4"),
