@@ -53,10 +53,12 @@ async def create_message(
 
 
 @router.post("/v1/messages/count_tokens", response_model=None)
-async def count_tokens(body: CountRequest, service: ServiceParam) -> dict[str, int]:
+async def count_tokens(
+    body: CountRequest, request: Request, service: ServiceParam
+) -> dict[str, int]:
     """Return how many tokens the prompt of a message would have."""
     asked = await asyncio.to_thread(read_request, body, limit_media(service.media))
-    return {"input_tokens": await service.count_tokens(asked)}
+    return {"input_tokens": await wait_for_result(request, service.count_tokens(asked))}
 
 
 async def _collect_message(turn: Turn, message: MessageStream) -> dict[str, Any]:

@@ -91,33 +91,39 @@ class TemplateBody(RequestBody):
 
 
 @router.post("/tokenize", response_model=None)
-async def tokenize(body: TokenizeBody, service: ServiceParam) -> dict[str, Any]:
+async def tokenize(body: TokenizeBody, request: Request, service: ServiceParam) -> dict[str, Any]:
     """Return the tokens of a text."""
-    tokens = await service.tokenize(
+    tokenizing = service.tokenize(
         body.model, body.content, control=body.parse_special, with_bos=body.add_special
     )
+    tokens = await wait_for_result(request, tokenizing)
     return {"tokens": list(tokens)}
 
 
 @router.post("/detokenize", response_model=None)
-async def detokenize(body: DetokenizeBody, service: ServiceParam) -> dict[str, Any]:
+async def detokenize(
+    body: DetokenizeBody, request: Request, service: ServiceParam
+) -> dict[str, Any]:
     """Return the text of tokens."""
-    return {"content": await service.detokenize(body.model, tuple(body.tokens))}
+    detokenizing = service.detokenize(body.model, tuple(body.tokens))
+    return {"content": await wait_for_result(request, detokenizing)}
 
 
 @router.post("/apply-template", response_model=None)
-async def apply_template(body: TemplateBody, service: ServiceParam) -> dict[str, Any]:
+async def apply_template(
+    body: TemplateBody, request: Request, service: ServiceParam
+) -> dict[str, Any]:
     """Return the prompt that the messages of a chat become."""
     messages = await asyncio.to_thread(convert_messages, body.messages, service.media)
     options = body.chat_template_kwargs
-    request = TurnRequest(
+    asked = TurnRequest(
         model=body.model,
         messages=tuple(messages),
         tools=convert_tools(body.tools or ()),
         thinking="on" if options is not None and options.enable_thinking else "off",
         continue_last=messages[-1].role == "assistant" and not messages[-1].tool_calls,
     )
-    return {"prompt": await service.render_prompt(request)}
+    return {"prompt": await wait_for_result(request, service.render_prompt(asked))}
 
 
 @router.post("/completion", response_model=None)

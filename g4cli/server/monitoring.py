@@ -9,11 +9,13 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 
 from g4cli import LLAMA_CPP_PYTHON, __version__
 from g4cli.operations.serving.catalog import read_template
 from g4cli.operations.serving.loaded import LoadedModel
+from g4cli.server.streaming import wait_for_result
 from g4cli.server.wire_model import ServiceParam
 
 router = APIRouter(tags=["monitoring"])
@@ -77,9 +79,12 @@ def _describe_slots(model: LoadedModel) -> list[dict[str, Any]]:
 
 
 @router.get("/props")
-async def report_props(service: ServiceParam, model: _ModelName = "") -> dict[str, Any]:
+async def report_props(
+    request: Request, service: ServiceParam, model: _ModelName = ""
+) -> dict[str, Any]:
     """Return how a model is set up; it is loaded for that if it is not yet."""
-    served, loaded = service.find_model(model), await service.preload(model)
+    served = service.find_model(model)
+    loaded = await wait_for_result(request, service.preload(model))
     sampling = asdict(loaded.defaults.sampling)
     sampling["temperature"] = sampling.pop("temp")
     sampling["n_predict"] = loaded.defaults.max_tokens or -1
