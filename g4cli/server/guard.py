@@ -28,7 +28,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from g4cli.server.errors import Problem, explain_error
-from g4cli.server.limits import BODY_TIMEOUT_S, MAX_BODY_BYTES
+from g4cli.server.limits import BODY_TIMEOUT_S, MAX_BODY_BYTES, MIN_BODY_RATE
 
 _LOG: Final = logging.getLogger("g4.serve")
 _PUBLIC: Final = frozenset(("/health", "/v1/health"))
@@ -43,7 +43,8 @@ class GuardOptions:
 
     `hosts`: names, besides IP addresses and those of this machine, by which it may be addressed.
     `origins`: pages that may use it ("*": all). `keys`: one of them must come with each request; no
-    key is needed if there is none. Sizes in bytes, times in seconds.
+    key is needed if there is none. Sizes in bytes, times in seconds. A body may pause for
+    `body_timeout_s`, and take as long in all, and a second more for each `min_body_rate` bytes.
     """
 
     hosts: tuple[str, ...] = ()
@@ -51,6 +52,7 @@ class GuardOptions:
     keys: tuple[str, ...] = ()
     max_body_bytes: int = MAX_BODY_BYTES
     body_timeout_s: float = BODY_TIMEOUT_S
+    min_body_rate: int = MIN_BODY_RATE
     max_held_bytes: int = 4 * MAX_BODY_BYTES
 
 
@@ -218,9 +220,13 @@ class Guard:
         if self._held_bytes + (int(length) if length.isdecimal() else 0) > most_held:
             return b"", busy
         pieces: list[bytes] = []
+        pause_s = self._options.body_timeout_s
+        begun = time.monotonic()
         while True:
+            most_s = pause_s + exchange.held_bytes / self._options.min_body_rate
+            left_s = begun + most_s - time.monotonic()
             try:
-                message = await asyncio.wait_for(receive(), self._options.body_timeout_s)
+                message = await asyncio.wait_for(receive(), min(pause_s, left_s))
             except asyncio.TimeoutError:
                 return b"", Problem(408, "the body did not come in time", code="timeout")
             if message["type"] == "http.disconnect":

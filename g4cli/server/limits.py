@@ -33,4 +33,6 @@ SEND_TIMEOUT_S: Final = 60.0
 """After so long a client that takes nothing of its answer is cut off."""
 HEADER_TIMEOUT_S: Final = 20.0
 BODY_TIMEOUT_S: Final = 60.0
-"""The longest pause within a body."""
+"""The longest pause within a body, and how long any body may take."""
+MIN_BODY_RATE: Final = 32 * 1024
+"""Bytes per second that a body has to come with once BODY_TIMEOUT_S has passed."""

@@ -156,6 +156,26 @@ def test_a_client_that_does_not_send_its_body_is_told_so() -> None:
     assert sent[0]["status"] == 408
 
 
+def test_a_client_that_sends_its_body_byte_by_byte_is_told_so() -> None:
+    guard = Guard(echo, GuardOptions(body_timeout_s=0.2, min_body_rate=1000))
+    sent: list[Any] = []
+    n_bytes = 0
+
+    async def receive() -> Any:
+        nonlocal n_bytes
+        n_bytes += 1
+        await asyncio.sleep(0.01)
+        return {"type": "http.request", "body": b"x", "more_body": n_bytes < 2000}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"host", b"127.0.0.1")]
+    scope = {"type": "http", "method": "POST", "path": "/x", "headers": headers, "client": None}
+    asyncio.run(asyncio.wait_for(guard(scope, receive, send), 20))
+    assert (sent[0]["status"], n_bytes < 100) == (408, True)
+
+
 def test_a_client_that_goes_away_while_it_sends_costs_nothing() -> None:
     log: list[Served] = []
     guard = Guard(echo, GuardOptions(), log.append)
