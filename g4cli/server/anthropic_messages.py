@@ -22,6 +22,7 @@ from g4cli.server.anthropic_request import (
     omits_thoughts,
     read_request,
 )
+from g4cli.server.body import ThreadedBodyRoute
 from g4cli.server.errors import explain_error
 from g4cli.server.media_data import limit_media
 from g4cli.server.streaming import (
@@ -32,7 +33,7 @@ from g4cli.server.streaming import (
 )
 from g4cli.server.wire_model import ServiceParam
 
-router = APIRouter(tags=["messages"])
+router = APIRouter(tags=["messages"], route_class=ThreadedBodyRoute)
 _LOG = logging.getLogger("g4.serve")
 
 

@@ -21,6 +21,8 @@ MAX_SCHEMA_BYTES: Final = 1 * MIB
 MAX_GRAMMAR_CHARACTERS: Final = 256 * 1024
 MAX_DEPTH: Final = 64
 """Of the JSON of a request."""
+MAX_COMMAS: Final = 1 << 20
+"""In the JSON of a request; the longest context takes 262,144 tokens."""
 MAX_PARTS: Final = 50_000
 """Fields and items in the JSON of a request, token ids aside."""
 MAX_LOGIT_BIAS: Final = 1024

@@ -23,6 +23,7 @@ from g4cli.core.errors import BadField, Interrupted
 from g4cli.operations.serving.loaded import Turn
 from g4cli.operations.serving.requests import TurnRequest
 from g4cli.prompt.reply import AnswerText, SampledToken
+from g4cli.server.body import ThreadedBodyRoute
 from g4cli.server.declarations import encode_schema
 from g4cli.server.limits import (
     MAX_GRAMMAR_CHARACTERS,
@@ -43,7 +44,7 @@ from g4cli.server.openai_request import SamplingFields, TemplateOptions, Tool, W
 from g4cli.server.streaming import encode_json, start_first_turn, stream_events, wait_for_result
 from g4cli.server.wire_model import RequestBody, ServiceParam
 
-router = APIRouter(tags=["llama-server"])
+router = APIRouter(tags=["llama-server"], route_class=ThreadedBodyRoute)
 _LOG = logging.getLogger("g4.serve")
 
 

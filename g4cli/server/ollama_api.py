@@ -23,6 +23,7 @@ from g4cli.core.errors import BadField, Interrupted
 from g4cli.operations.serving.loaded import Turn
 from g4cli.operations.serving.requests import TurnRequest
 from g4cli.operations.serving.service import Service
+from g4cli.server.body import ThreadedBodyRoute
 from g4cli.server.errors import explain_error
 from g4cli.server.media_data import limit_media
 from g4cli.server.ollama_answer import (
@@ -46,7 +47,7 @@ from g4cli.server.ollama_request import (
 from g4cli.server.streaming import encode_json, start_first_turn, stream_lines, wait_for_result
 from g4cli.server.wire_model import RequestBody, ServiceParam
 
-router = APIRouter(tags=["ollama"])
+router = APIRouter(tags=["ollama"], route_class=ThreadedBodyRoute)
 _LOG = logging.getLogger("g4.serve")
 
 

@@ -16,6 +16,7 @@ from g4cli.chat import Reply, TurnEvent
 from g4cli.operations.serving.loaded import Turn
 from g4cli.operations.serving.requests import TurnRequest
 from g4cli.operations.serving.service import Service
+from g4cli.server.body import ThreadedBodyRoute
 from g4cli.server.errors import explain_error
 from g4cli.server.openai_answer import (
     AnswerId,
@@ -36,7 +37,7 @@ from g4cli.server.streaming import (
 )
 from g4cli.server.wire_model import ServiceParam
 
-router = APIRouter(tags=["chat"])
+router = APIRouter(tags=["chat"], route_class=ThreadedBodyRoute)
 _LOG = logging.getLogger("g4.serve")
 _EVENTS_AHEAD = 64
 

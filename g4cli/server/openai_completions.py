@@ -25,6 +25,7 @@ from g4cli.operations.serving.loaded import Turn
 from g4cli.operations.serving.requests import TurnRequest
 from g4cli.operations.serving.service import Service
 from g4cli.prompt.reply import AnswerText, SampledToken
+from g4cli.server.body import ThreadedBodyRoute
 from g4cli.server.limits import MAX_CHOICES, MAX_GRAMMAR_CHARACTERS, MAX_TOKENS
 from g4cli.server.openai_answer import (
     AnswerId,
@@ -45,7 +46,7 @@ from g4cli.server.streaming import (
 )
 from g4cli.server.wire_model import ServiceParam
 
-router = APIRouter(tags=["completions"])
+router = APIRouter(tags=["completions"], route_class=ThreadedBodyRoute)
 _LOG = logging.getLogger("g4.serve")
 # OpenAI's default of max_tokens, which clients know and expect.
 _MAX_TOKENS: Final = 16

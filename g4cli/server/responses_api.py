@@ -24,13 +24,14 @@ from g4cli.core.errors import Interrupted
 from g4cli.operations.serving.loaded import Turn
 from g4cli.prompt.messages import ToolCall
 from g4cli.prompt.reply import AnswerText, CallMade, ThoughtText
+from g4cli.server.body import ThreadedBodyRoute
 from g4cli.server.errors import explain_error
 from g4cli.server.openai_answer import make_call
 from g4cli.server.responses_request import ResponsesBody, make_turn_request
 from g4cli.server.streaming import encode_json, start_first_turn, stream_events, wait_for_result
 from g4cli.server.wire_model import ServiceParam
 
-router = APIRouter(tags=["responses"])
+router = APIRouter(tags=["responses"], route_class=ThreadedBodyRoute)
 _LOG = logging.getLogger("g4.serve")
 
 

@@ -15,6 +15,7 @@ from g4cli.operations.serving.requests import TurnRequest
 from g4cli.prompt import Part, PromptStyle, Renderer
 from g4cli.prompt.call_grammar import make_answer_grammar, make_call_grammar
 from g4cli.prompt.render import render_thought
+from g4cli.prompt.template import TEXT_LIMIT
 from g4cli.runtime.engine.async_client import ActiveTurn
 from g4cli.runtime.engine.messages import Grammar, Loaded, RunTurn, TurnDone
 from g4cli.runtime.engine.options import GrammarScope, Sampling
@@ -100,8 +101,10 @@ class LoadedModel:
         if isinstance(request.prompt, tuple):
             self.require_tokens(request.prompt, "prompt")
             return request.prompt
+        parts = await self.render_parts(request)
+        require_readable(sum(len(part.text) for part in parts))
         try:
-            return await self.engine.tokens_of(await self.render_parts(request))
+            return await self.engine.tokens_of(parts)
         except BadMedia as err:
             raise _name_medium(err, request) from None
 
@@ -161,11 +164,20 @@ class LoadedModel:
         if not request.tools or choice.mode == "none":
             return grammar or None, scope
         if choice.mode == "auto" and not grammar:
-            return make_call_grammar(request.tools), "calls"
+            return await asyncio.to_thread(make_call_grammar, request.tools), "calls"
         tools = [t for t in request.tools if choice.name in ("", t["function"]["name"])]
         several = request.parallel_tool_calls
         other = grammar if choice.mode == "auto" else ""
-        return make_answer_grammar(tools, several=several, schema_grammar=other), scope
+        writing = asyncio.to_thread(
+            make_answer_grammar, tools, several=several, schema_grammar=other
+        )
+        return await writing, scope
+
+
+def require_readable(n_characters: int) -> None:
+    """Raise ContextFull for a text that is too long for any context."""
+    if n_characters > TEXT_LIMIT:
+        raise ContextFull(f"the prompt has {n_characters:,} characters: too many for any context")
 
 
 class Turn:

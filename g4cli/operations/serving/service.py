@@ -11,7 +11,7 @@ from pathlib import Path
 from g4cli.chat import Reply
 from g4cli.operations.serving.catalog import Catalog, Offer, read_facts
 from g4cli.operations.serving.counters import Counters
-from g4cli.operations.serving.loaded import LoadedModel, Turn
+from g4cli.operations.serving.loaded import LoadedModel, Turn, require_readable
 from g4cli.operations.serving.media_files import MediaFiles
 from g4cli.operations.serving.pool import ModelPool
 from g4cli.operations.serving.requests import TurnRequest
@@ -108,8 +108,10 @@ class Service:
     ) -> tuple[int, ...]:
         """Return the tokens of `text`, with a BOS first if `with_bos`.
 
-        `control`: '<|turn>' in it is one token.
+        `control`: '<|turn>' in it is one token. Raises ContextFull if the text is too long for any
+        context.
         """
+        require_readable(len(text))
         async with self._use_model(model_name) as model:
             return await model.engine.tokens_of([Part(text, control=control)], with_bos=with_bos)
 
