@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -63,6 +64,10 @@ REQUIREMENTS = {
         "the published 31B chat template in ../shared/data", PUBLISHED_TEMPLATE.is_file
     ),
 }
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or ""
+REQUIREMENTS["requires_chromium"] = Requirement(
+    "Chromium (apt-get install chromium) for the page of g4 serve", lambda: bool(CHROMIUM)
+)
 # Folders that run only when they are named on the command line.
 BY_NAME = ("oracle", "bench")
 LOOPBACK = ("127.0.0.1", "::1", "localhost", "")

@@ -35,6 +35,9 @@ from g4cli.server import (
 )
 from g4cli.server.errors import ERRORS, HttpError, explain_error
 from g4cli.server.guard import Guard, GuardOptions, Served
+from g4cli.server.page_routes import answers, conversations, files
+from g4cli.server.page_routes import models as page_models
+from g4cli.server.page_routes.access import Page
 
 ROUTERS: Final = (
     models.router,
@@ -45,24 +48,37 @@ ROUTERS: Final = (
     ollama_api.router,
     llama_server.router,
     monitoring.router,
+    files.router,
+    conversations.router,
+    page_models.router,
+    answers.router,
 )
 _LOG = logging.getLogger("g4.serve")
 
 
 def make_app(
-    service: Service, options: GuardOptions, log: Callable[[Served], None] = lambda _: None
+    service: Service,
+    options: GuardOptions,
+    log: Callable[[Served], None] = lambda _: None,
+    *,
+    private: bool = False,
 ) -> ASGIApp:
-    """Return the ASGI application that serves `service`."""
-    return Guard(make_api(service), options, log)
+    """Return the ASGI application that serves `service`.
+
+    `private`: the page forgets its conversations when the server ends.
+    """
+    return Guard(make_api(service, private=private), options, log)
 
 
-def make_api(service: Service | None = None) -> FastAPI:
+def make_api(service: Service | None = None, *, private: bool = False) -> FastAPI:
     """Return the routes without the guard; without a service only /openapi.json answers."""
+    page = None if service is None else Page(service, private=private)
 
     @asynccontextmanager
     async def close_service(_: FastAPI) -> AsyncIterator[None]:
         yield
-        if service is not None:
+        if page is not None and service is not None:
+            await page.close()
             await service.close()
 
     api = FastAPI(
@@ -73,7 +89,7 @@ def make_api(service: Service | None = None) -> FastAPI:
         redoc_url=None,
         lifespan=close_service,
     )
-    api.state.service = service
+    api.state.service, api.state.page = service, page
     for router in ROUTERS:
         api.include_router(router)
     for kind in (G4Error, HttpError, HTTPException, RequestValidationError, RecursionError):
@@ -106,8 +122,6 @@ def _document_errors(schema: dict[str, Any]) -> dict[str, Any]:
 
 async def _answer_error(request: Request, err: Exception) -> Response:
     problem = explain_error(err)
-    if problem.code == "error" and isinstance(err, G4Error):  # of the model's process
-        _LOG.error("a bug in g4 at %s %r", request.method, request.url.path, exc_info=err)
     body: dict[str, Any] = problem.as_body(request.url.path)
     return JSONResponse(body, problem.status, dict(problem.headers))
 

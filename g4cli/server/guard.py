@@ -31,7 +31,9 @@ from g4cli.server.errors import Problem, explain_error
 from g4cli.server.limits import BODY_TIMEOUT_S, MAX_BODY_BYTES, MIN_BODY_RATE
 
 _LOG: Final = logging.getLogger("g4.serve")
-_PUBLIC: Final = frozenset(("/health", "/v1/health"))
+_PUBLIC: Final = frozenset(("/", "/health", "/v1/health"))
+_PAGE: Final = "/page/"
+_PAGE_API: Final = "/page/api/"
 _LOCAL_NAMES: Final = ("localhost", "host.docker.internal", "host.containers.internal")
 _CORS_METHODS: Final = "GET, POST, OPTIONS"
 _CORS_AGE_S: Final = "600"
@@ -148,7 +150,7 @@ class Guard:
         if is_hidden and headers.get("sec-fetch-mode") != "navigate":
             return Problem(403, "other pages may not use this server", code="origin")
         is_preflight = scope["method"] == "OPTIONS" and origin
-        if not is_preflight and scope["path"] not in _PUBLIC and not self._has_key(headers):
+        if not is_preflight and not _is_public(scope["path"]) and not self._has_key(headers):
             return Problem(
                 401,
                 "a valid API key is needed: Authorization: Bearer KEY",
@@ -261,6 +263,14 @@ class _Exchange:
             self.status = message["status"]
             message["headers"] = [*message.get("headers", ()), *self._extra_headers]
         await self._send(message)
+
+
+def _is_public(path: str) -> bool:
+    """Return whether a path needs no key: the page, which asks for it, and whether the server runs.
+
+    Drawings are below /page/ too: a frame sends no key, but their names cannot be guessed.
+    """
+    return path in _PUBLIC or (path.startswith(_PAGE) and not path.startswith(_PAGE_API))
 
 
 def _read_headers(scope: Scope) -> dict[str, str]:

@@ -29,7 +29,7 @@ def read_keys(given: Sequence[str], path: Path | None) -> tuple[str, ...]:
 
 def require_key(host: str, keys: Sequence[str], *, no_auth: bool) -> None:
     """Raise UsageError if a server at `host` would answer the whole network without a key."""
-    if keys or no_auth or _is_loopback(host):
+    if keys or no_auth or is_loopback(host):
         return
     raise UsageError(
         f"at {host}, everybody in the network could use this server: an API key is needed",
@@ -37,7 +37,8 @@ def require_key(host: str, keys: Sequence[str], *, no_auth: bool) -> None:
     )
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine reaches a server at `host`."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

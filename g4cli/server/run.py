@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Final
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from g4cli.chat import Reply
 from g4cli.core.errors import UsageError
@@ -72,24 +73,27 @@ def serve_until_stopped(
     *,
     preload: str | None = None,
     show_loaded: Callable[[LoadedModel], None] = lambda _: None,
+    private: bool = False,
 ) -> None:
     """Serve until Ctrl-C or SIGTERM; then the service is closed.
 
     `preload` is the model to load at once ("": the default): the server answers with 503 until
-    `show_loaded` was called with it. Raises what loading it raises.
+    `show_loaded` was called with it. `private`: the page forgets its conversations at the end.
+    Raises what loading the model raises.
     """
-    asyncio.run(_serve(service, listener, guard, preload, show_loaded))
+    app = make_app(service, guard, log_request, private=private)
+    asyncio.run(_serve(app, service, listener, preload, show_loaded))
 
 
 async def _serve(
+    app: ASGIApp,
     service: Service,
     listener: socket.socket,
-    guard: GuardOptions,
     preload: str | None,
     show_loaded: Callable[[LoadedModel], None],
 ) -> None:
     config = uvicorn.Config(
-        make_app(service, guard, log_request),
+        app,
         http=TimedProtocol,
         ws="none",
         log_config=None,

@@ -50,7 +50,7 @@ def serve(
     json: JsonOpt = False,
     quiet: QuietOpt = False,
 ) -> None:
-    """Serve models to other programs over HTTP, in the form of OpenAI's API.
+    """Serve models to a page in the browser, and to other programs in the form of OpenAI's API.
 
     The first MODEL is loaded at once, others when a request names them. Only
     programs of this machine reach the server, unless --host says otherwise;
@@ -70,7 +70,7 @@ def serve(
     from g4cli.core.units import parse_size
     from g4cli.operations.serving.options import ServeOptions, parse_keep_alive, parse_parallel
     from g4cli.server.guard import GuardOptions
-    from g4cli.server.keys import read_keys, require_key
+    from g4cli.server.keys import is_loopback, read_keys, require_key
     from g4cli.server.logs import LogReporter, log_reply, start_log
     from g4cli.server.run import make_service, make_url, open_port, serve_until_stopped
 
@@ -117,5 +117,7 @@ def serve(
             guard,
             preload="" if models else None,
             show_loaded=lambda model: LogReporter().say(describe_loaded(model)),
+            # Without a key the whole network would read the conversations of this user.
+            private=not keys and not is_loopback(host),
         )
     raise typer.Exit

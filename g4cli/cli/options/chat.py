@@ -27,15 +27,13 @@ LazyPle: TypeAlias = Literal["auto", "on", "off"]
 class ChatDisplay:
     """How a chat is shown: `thoughts` (show, fold or hide), speeds after each answer, the banner.
 
-    `drawing` is the file for the drawing in the answer to the only question. `private`: neither the
-    conversation nor the typed lines are saved.
+    `drawing` is the file for the drawing in the answer to the only question.
     """
 
     thoughts: str = "show"
     stats: bool = False
     banner: bool = True
     drawing: Path | None = None
-    private: bool = False
 
 
 PromptOpt: TypeAlias = Annotated[
@@ -75,24 +73,14 @@ ToolsOpt: TypeAlias = Annotated[
         rich_help_panel=_PROMPT,
     ),
 ]
-ContinueOpt: TypeAlias = Annotated[
-    bool,
-    typer.Option(
-        "--continue", "-c", help="Continue the last conversation.", rich_help_panel=_PROMPT
-    ),
-]
 ResumeOpt: TypeAlias = Annotated[
-    str | None,
+    Path | None,
     typer.Option(
         "--resume",
-        metavar="ID|last|FILE",
-        help="Continue a saved conversation (g4 chats lists them) or a file written by /save.",
+        metavar="last|list|NAME|FILE",
+        help="Continue the last chat, a saved one, or a file written by /save; list them.",
         rich_help_panel=_PROMPT,
     ),
-]
-PrivateOpt: TypeAlias = Annotated[
-    bool,
-    typer.Option("--private", help="Do not save this conversation.", rich_help_panel=_PROMPT),
 ]
 OverflowOpt: TypeAlias = Annotated[
     Overflow,
@@ -219,6 +207,7 @@ CtxOpt: TypeAlias = Annotated[
     str,
     typer.Option(
         "--ctx",
+        "-c",
         metavar="N",
         help="Tokens of context: 8192, 32k, max. Default: as many as fit.",
         rich_help_panel=_ENGINE,

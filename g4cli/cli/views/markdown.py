@@ -1,13 +1,7 @@
 """Render Markdown as lines of a terminal that show every character that is not markup.
 
-CommonMark with tables and strikethrough, without the parts that would hide text that models write
-literally:
-- HTML, entities and <addresses> are shown as text
-- reference definitions ('[^1]: a footnote') are shown as text, and images as '!' and a link
-- '_' is not emphasis (__init__), nor is '*' between two letters or digits (2*3*4, x**2)
-- a backslash is removed only before a character that would be markup: \\( and \\\\ of formulas stay
-- a line of '=' or '-' does not turn the line above it into a heading
-A single line break stays a line break, as in every chat.
+The Markdown is that of `g4cli.chat.markdown`. A single line break stays a line break, as in every
+chat.
 """
 
 from __future__ import annotations
@@ -15,12 +9,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cache
 from typing import TYPE_CHECKING, Final
 
-from markdown_it import MarkdownIt
-from markdown_it.rules_inline import StateInline
-from markdown_it.rules_inline.state_inline import Delimiter
 from markdown_it.tree import SyntaxTreeNode
 from rich import box
 from rich.cells import cell_len
@@ -28,12 +18,12 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from g4cli.chat.markdown import make_markdown_parser
 from g4cli.cli.views.code import Highlighter
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
-_ESCAPED: Final = "*_`#~<>|"
 _STYLES: Final = {"strong": "bold", "em": "italic", "s": "strike", "link": "underline"}
 _HEADINGS: Final = {"h1": "bold underline", "h2": "bold", "h3": "bold"}
 _BULLET: Final = "• "
@@ -52,7 +42,7 @@ def render_markdown(console: Console, source: str, *, width: int, indent: int = 
     width, indent = (width - indent, indent) if width - indent >= _NARROWEST else (width, 0)
     source = source.expandtabs(4)
     try:
-        tree = SyntaxTreeNode(_make_parser().parse(source))
+        tree = SyntaxTreeNode(make_markdown_parser().parse(source))
         lines: list[Text] | None = list(_draw_blocks(tree, _Page(console, source, width)))
     except RecursionError:  # nested a thousand times: not written by a person
         lines = None
@@ -241,59 +231,3 @@ def _format_address(link: SyntaxTreeNode) -> str:
 
 def _wrap_text(console: Console, text: Text, width: int) -> Iterator[Text]:
     yield from text.wrap(console, width, overflow="fold")
-
-
-@cache
-def _make_parser() -> MarkdownIt:
-    # Nesting is limited by the RecursionError above, since the parser's own limit omits text.
-    parser = MarkdownIt("commonmark", {"html": False, "maxNesting": 10_000})
-    parser.enable(["table", "strikethrough"])
-    parser.disable(["html_block", "html_inline", "autolink", "entity", "image"])
-    parser.disable(["reference", "lheading"])
-    parser.inline.ruler.at("emphasis", _parse_emphasis)
-    parser.inline.ruler.at("escape", _parse_escape)
-    parser.normalizeLink = lambda url: url  # type: ignore[method-assign]
-    parser.normalizeLinkText = lambda link: link  # type: ignore[method-assign]
-    return parser
-
-
-def _parse_emphasis(state: StateInline, silent: bool) -> bool:
-    """Parse a run of '*' as markdown_it.rules_inline.emphasis does, but open none inside a word."""
-    if silent or state.src[state.pos] != "*":
-        return False
-    run = state.scanDelims(state.pos, True)
-    before = state.src[state.pos - 1 : state.pos] if state.pos else ""
-    after = state.src[state.pos + run.length : state.pos + run.length + 1]
-    in_word = _is_word(before) and _is_word(after)
-    for _ in range(run.length):
-        token = state.push("text", "", 0)
-        token.content = "*"
-        state.delimiters.append(
-            Delimiter(
-                marker=ord("*"),
-                length=run.length,
-                token=len(state.tokens) - 1,
-                end=-1,
-                open=run.can_open and not in_word,
-                close=run.can_close,
-            )
-        )
-    state.pos += run.length
-    return True
-
-
-def _is_word(char: str) -> bool:
-    return char.isascii() and char.isalnum()
-
-
-def _parse_escape(state: StateInline, silent: bool) -> bool:
-    """Parse a backslash: it is removed before markup and kept before every other character."""
-    if state.src[state.pos] != "\\" or state.pos + 1 >= state.posMax:
-        return False
-    char = state.src[state.pos + 1]
-    if char == "\n":
-        return False
-    if not silent:
-        state.push("text", "", 0).content = char if char in _ESCAPED else f"\\{char}"
-    state.pos += 2
-    return True

@@ -23,7 +23,8 @@ def show_start(out: Output, url: str, service: Service, *, has_keys: bool) -> No
     def render() -> None:
         names = ", ".join(model.name for model in models)
         out.line(f"serving {names or 'no model yet: g4 pull tiny'}")
-        out.line(f"address: {url}  (OpenAI's API: {url}/v1)")
+        out.line(f"page:    {url}  (in a browser)")
+        out.line(f"API:     {url}/v1  (OpenAI's form)")
         message = json.dumps({"messages": [{"role": "user", "content": "Hello"}]})
         key = " -H 'Authorization: Bearer KEY'" if has_keys else ""
         out.line(f"try it:  curl {url}/v1/chat/completions{key} -d '{message}'")

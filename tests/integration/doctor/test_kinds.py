@@ -67,7 +67,7 @@ def test_healthy_is_said_only_of_what_was_looked_at(tmp_path: Path) -> None:
 def test_what_keeps_a_model_from_answering_is_part_of_the_verdict(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("g4cli.doctor.run_network.LARGE_BYTES", 1000)
+    monkeypatch.setattr("g4cli.doctor.diagnose._LARGE", 1000)
     path = tmp_path / "tiny.gguf"
     path.write_bytes(build_tiny())
     report = diagnose_file(path)

@@ -17,7 +17,7 @@ from g4cli.operations.serving.service import Service
 from g4cli.server.app import make_app
 from g4cli.server.guard import GuardOptions, Served
 from g4cli.server.protocol import TimedProtocol
-from g4cli.server.run import make_service
+from g4cli.server.run import GRACE_S, make_service
 from tests.support.fakes.reporter import RecordingReporter
 
 
@@ -41,17 +41,38 @@ def run_server(options: ServeOptions, guard: GuardOptions | None = None) -> Iter
     """Yield a running server with the models of `options`; it has ended after the block."""
     reporter = RecordingReporter()
     service = make_service(options, reporter, lambda _model, _reply: None)
+    with run_service(service, guard, reporter) as running:
+        yield running
+
+
+@contextmanager
+def run_service(
+    service: Service,
+    guard: GuardOptions | None = None,
+    reporter: RecordingReporter | None = None,
+    *,
+    port: int = 0,
+    private: bool = False,
+) -> Iterator[RunningServer]:
+    """Yield a running server with the models of `service`; it has ended after the block.
+
+    `private`: its page keeps no conversations.
+    """
     log: list[Served] = []
     with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        app = make_app(service, guard or GuardOptions(), log.append)
-        server = uvicorn.Server(uvicorn.Config(app, http=TimedProtocol, log_level="warning"))
+        app = make_app(service, guard or GuardOptions(), log.append, private=private)
+        config = uvicorn.Config(
+            app, http=TimedProtocol, log_level="critical", timeout_graceful_shutdown=GRACE_S
+        )
+        server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
             wait_until(lambda: server.started)
-            yield RunningServer(url, service, reporter, log)
+            yield RunningServer(url, service, reporter or RecordingReporter(), log)
         finally:
             server.should_exit = True
             thread.join(30)

@@ -1,0 +1,252 @@
+"""The conversations of the page: those of the store, with the answers that are being written."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal, TypeVar
+
+from g4cli.core.errors import BadField, BadFile, NotFound
+from g4cli.core.media_file import FORMATS, media_kind_of
+from g4cli.operations.page.answers import PageAnswer
+from g4cli.operations.serving.requests import Thinking, TurnRequest
+from g4cli.operations.serving.service import Service
+from g4cli.prompt.messages import Media, Message
+from g4cli.store.conversations import (
+    ConversationStore,
+    SearchHit,
+    StoredConversation,
+    media_dir,
+    reply_figures,
+)
+
+SOURCE: Final = "page"
+_LOG: Final = logging.getLogger("g4.serve")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerSettings:
+    """How an answer is asked for: the model ("": the default) and what TurnRequest has of it."""
+
+    model: str = ""
+    thinking: Thinking = "off"
+    max_tokens: int = 0
+    stop_on_loop: bool = True
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what is stored with the answer."""
+        return {
+            "thinking": self.thinking,
+            "max_tokens": self.max_tokens,
+            "stop_on_loop": self.stop_on_loop,
+            "sampling": dict(self.sampling),
+        }
+
+
+class PageConversations:
+    """Conversations and their answers under way. `private`: nothing is kept after the server ends.
+
+    All methods that use the store raise what ConversationStore raises.
+    """
+
+    def __init__(self, service: Service, *, private: bool = False) -> None:
+        self._service, self._private = service, private
+        self._store: ConversationStore | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._opening = asyncio.Lock()
+        self.answers: dict[int, PageAnswer] = {}  # those under way, by the id of their turn
+
+    # --- reading
+
+    async def list(self, text: str = "", *, limit: int = 200) -> tuple[SearchHit, ...]:
+        """Return the conversations that hold `text`, the one written last first; "": all."""
+        if text.strip():
+            return await self._ask_store(lambda store: store.search(text[:500], limit=limit))
+        found = await self._ask_store(lambda store: store.list_conversations(limit=limit))
+        return tuple(SearchHit(summary, None, "") for summary in found if summary.head is not None)
+
+    async def load(self, conversation: int) -> StoredConversation:
+        """Return the branch of a conversation that is shown. Raises NotFound."""
+        return await self._ask_store(lambda store: store.load(conversation))
+
+    async def find_media(self, conversation: int, turn: int, number: int) -> Media:
+        """Return an image or a sound of a turn. Raises NotFound."""
+        turns = await self._ask_store(lambda store: store.load_turns(conversation))
+        media = next((item.message.media for item in turns if item.id == turn), ())
+        if not 0 <= number < len(media):
+            raise NotFound("there is no such image or sound")
+        return media[number]
+
+    # --- writing
+
+    async def create(self, system: str = "") -> int:
+        """Return the id of a new conversation."""
+        return await self._ask_store(lambda store: store.create(system=system, source=SOURCE))
+
+    async def rename(self, conversation: int, title: str) -> None:
+        """Give a conversation another title. Raises NotFound."""
+        await self._ask_store(lambda store: store.rename(conversation, title))
+
+    async def set_system(self, conversation: int, system: str) -> None:
+        """Replace the system prompt. Raises NotFound."""
+        await self._ask_store(lambda store: store.set_system(conversation, system))
+
+    async def show_branch(self, conversation: int, turn: int) -> None:
+        """Show the branch that goes through `turn`. Raises NotFound."""
+        await self._ask_store(lambda store: store.show_branch(conversation, turn))
+
+    async def delete(self, conversation: int) -> None:
+        """Delete a conversation; its answers under way are stopped first. Raises NotFound."""
+        await self._stop_answers(conversation)
+        await self._ask_store(lambda store: store.delete(conversation))
+
+    async def keep_media(self, data: bytes) -> Media:
+        """Return `data`, an image or a sound, as a file. Raises BadField."""
+        kind = media_kind_of(data)
+        if kind not in ("image", "audio"):
+            formats = f"{FORMATS['image']}; {FORMATS['audio']}"
+            raise BadField("file", f"this is no image or sound that g4 reads ({formats})")
+        found: Literal["image", "audio"] = "image" if kind == "image" else "audio"
+        if self._private:
+            return await asyncio.to_thread(self._service.media.store, found, data)
+        return await self._ask_store(lambda store: store.keep_media(found, data, ""))
+
+    def find_kept_media(self, kind: Literal["image", "audio"], name: str) -> Media:
+        """Return what `keep_media` kept under the file name `name`. Raises NotFound."""
+        if len(name) == 64 and all(char in "0123456789abcdef" for char in name):
+            kept = [path for path in self._service.media.paths if path.name == name]
+            for path in (media_dir() / name, *kept):
+                if path.is_file():
+                    return Media(kind, path)
+        raise NotFound("this image or sound is not here any more: attach it again")
+
+    async def ask(
+        self, conversation: int, message: Message, *, parent: int | None, settings: AnswerSettings
+    ) -> PageAnswer:
+        """Append a question after the turn `parent` and begin its answer. Raises NotFound."""
+        model = self._service.find_model(settings.model).name
+        turn = await self._ask_store(
+            lambda store: store.append(conversation, message, parent=parent)
+        )
+        return await self._begin_answer(conversation, turn, model, settings)
+
+    async def answer_again(
+        self, conversation: int, question: int, settings: AnswerSettings
+    ) -> PageAnswer:
+        """Begin one more answer to the turn `question`. Raises NotFound."""
+        model = self._service.find_model(settings.model).name
+        return await self._begin_answer(conversation, question, model, settings)
+
+    async def close(self) -> None:
+        """Stop all answers, save them, and close the store."""
+        await asyncio.gather(*(answer.stop() for answer in list(self.answers.values())))
+        if self._store is not None:
+            self._store.close()
+        if self._folder is not None:
+            self._folder.cleanup()
+
+    async def _begin_answer(
+        self, conversation: int, question: int, model: str, settings: AnswerSettings
+    ) -> PageAnswer:
+        stored = await self._ask_store(lambda store: store.load(conversation, head=question))
+        system = stored.summary.system
+        messages = [Message("system", system)] if system else []
+        request = TurnRequest(
+            model=model,
+            messages=(*messages, *(m for m in stored.messages if _has_content(m))),
+            thinking=settings.thinking,
+            max_tokens=settings.max_tokens,
+            stop_on_loop=settings.stop_on_loop,
+            sampling=settings.sampling,
+        )
+        turn = await self._ask_store(
+            lambda store: store.append(
+                conversation,
+                Message("assistant", ""),
+                parent=question,
+                model=model,
+                finish_reason="partial",
+                settings=settings.as_json(),
+            )
+        )
+        answer = self.answers[turn] = PageAnswer(conversation, turn, request, model)
+        answer.start(self._service, self._save)
+        return answer
+
+    async def _save(self, answer: PageAnswer) -> None:
+        if answer.is_bug and answer.error is not None:
+            _LOG.error("a bug in g4 in an answer of the page", exc_info=answer.error.__cause__)
+        try:
+            await self._ask_store(
+                lambda store: store.update_answer(
+                    answer.turn,
+                    answer.message,
+                    finish_reason=answer.finish_reason,
+                    figures=collect_figures(answer),
+                )
+            )
+        except NotFound:
+            pass  # it was deleted meanwhile
+        except Exception as err:
+            _LOG.error("an answer of the page was not saved: %s", err)
+        finally:
+            if answer.state == "done":
+                self.answers.pop(answer.turn, None)
+
+    async def _stop_answers(self, conversation: int) -> None:
+        running = [a for a in self.answers.values() if a.conversation == conversation]
+        await asyncio.gather(*(answer.stop() for answer in running))
+
+    async def _ask_store(self, question: Callable[[ConversationStore], T]) -> T:
+        """Return the answer of the store; it may block, and waits for the disk."""
+        async with self._opening:
+            if self._store is None:
+                self._store = await asyncio.to_thread(self._open_store)
+        return await asyncio.to_thread(question, self._store)
+
+    def _open_store(self) -> ConversationStore:
+        path = None
+        if self._private:
+            self._folder = tempfile.TemporaryDirectory(prefix="g4-page-")
+            path = Path(self._folder.name) / "conversations.db"
+        try:
+            return ConversationStore.open(path)
+        except BadFile as err:  # a damaged database was moved aside
+            _LOG.error("%s", err.message)
+            return ConversationStore.open(path)
+
+
+def _has_content(message: Message) -> bool:
+    """Return whether a message is a part of the prompt: answers that failed at once are not."""
+    return message.role != "assistant" or bool(message.content or message.tool_calls)
+
+
+def collect_figures(answer: PageAnswer) -> dict[str, Any]:
+    """Return what is stored of an answer besides its text: figures, its loop, its error."""
+    figures: dict[str, Any] = {}
+    if answer.reply is not None:
+        figures |= reply_figures(answer.reply)
+    if answer.thought:
+        figures["thought_s"] = round(answer.thought_s, 1)
+    if answer.n_dropped:
+        figures["dropped_messages"] = answer.n_dropped
+    if answer.loop is not None:
+        loop = answer.loop
+        figures["loop"] = {
+            "unit": loop.unit,
+            "period": loop.period,
+            "onset": loop.onset,
+            "covered": loop.covered,
+            "kind": loop.kind,
+        }
+    if answer.reply is not None and answer.reply.context_full:
+        figures["context_full"] = True
+    if answer.error is not None:
+        figures["error"] = {"message": answer.error.message, "hint": answer.error.hint or ""}
+    return figures

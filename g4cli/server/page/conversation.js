@@ -1,0 +1,223 @@
+/** The conversation that is open: ask, watch answers, branch; in step with other tabs. */
+
+import { change, read, readBlob, RequestError, watchAnswer } from "./api.js";
+import { announce, find, make } from "./dom.js";
+
+/** @typedef {import("./types.js").Conversation} Conversation */
+/** @typedef {import("./types.js").Turn} Turn */
+/** @typedef {import("./types.js").Medium} Medium */
+/** @typedef {import("./thread.js").Thread} Thread */
+
+const ANNOUNCED = 2000; // characters of an answer that are read aloud
+const RETRY_MS = [300, 1000, 2000, 4000];
+
+/**
+ * What the conversation needs of the page.
+ *
+ * @typedef {{thread: Thread, greeting: () => Node, settings: () => Record<string, any>,
+ *   onChange: () => void, onAnswering: (isAnswering: boolean) => void,
+ *   onError: (error: unknown) => void}} Surroundings
+ */
+
+/** The open conversation. `id` is null for one that has no turn yet. */
+export class OpenConversation {
+  /** @param {Surroundings} page */
+  constructor(page) {
+    this.page = page;
+    /** @type {number | null} */
+    this.id = null;
+    this.system = "";
+    /** @type {Turn[]} */
+    this.turns = [];
+    /** @type {AbortController | null} */
+    this.watching = null;
+    this.channel = new BroadcastChannel("g4");
+    this.channel.addEventListener("message", (event) => {
+      if (event.data === this.id && this.id !== null) void this.reload();
+      this.page.onChange();
+    });
+  }
+
+  /** The turn that is being answered, or undefined. */
+  get running() {
+    return this.turns.find((turn) => turn.running);
+  }
+
+  /**
+   * Opens a conversation; null: a new one.
+   *
+   * @param {number | null} id
+   */
+  async open(id) {
+    this.stopWatching();
+    this.id = id;
+    if (id !== null) {
+      await this.reload();
+      return;
+    }
+    this.turns = [];
+    this.system = "";
+    this.page.thread.show(null, this.page.greeting());
+    this.showTitle("");
+    this.page.onAnswering(false);
+  }
+
+  /** Reads the open conversation again. */
+  async reload() {
+    const id = this.id;
+    if (id === null) return;
+    /** @type {Conversation} */
+    let found;
+    try {
+      found = await read(`/conversations/${id}`);
+    } catch (error) {
+      if (id !== this.id) return;
+      this.page.onError(error);
+      if (error instanceof RequestError && error.status === 404) await this.open(null);
+      return;
+    }
+    if (id !== this.id) return;
+    this.stopWatching();
+    this.turns = found.turns;
+    this.system = found.system;
+    this.page.thread.show(found, this.page.greeting());
+    this.showTitle(found.title);
+    this.page.onAnswering(Boolean(this.running));
+    if (this.running) void this.watch(this.running);
+  }
+
+  /** @param {string} title */
+  showTitle(title) {
+    find("title").textContent = title || "New conversation";
+    document.title = title ? `${title} · g4` : "g4";
+  }
+
+  /**
+   * Asks a question after the last turn, or after `parent`.
+   *
+   * @param {string} text
+   * @param {Medium[]} media
+   * @param {number | null} [parent]
+   */
+  async ask(text, media, parent = this.turns.at(-1)?.id ?? null) {
+    if (this.id === null) {
+      this.id = (await change("POST", "/conversations", { system: this.system })).id;
+      history.replaceState(null, "", `#${this.id}`);
+    }
+    const body = { ...this.page.settings(), parent, text, media };
+    await change("POST", `/conversations/${this.id}/questions`, body);
+    await this.noteChange();
+  }
+
+  /**
+   * Asks for another answer to the question before `turn`.
+   *
+   * @param {Turn} turn
+   */
+  async answerAgain(turn) {
+    const path = `/conversations/${this.id}/questions/${turn.parent}/answers`;
+    await change("POST", path, this.page.settings());
+    await this.noteChange();
+  }
+
+  /**
+   * Shows another version of a turn, and what follows it.
+   *
+   * @param {number} turn
+   */
+  async showBranch(turn) {
+    await change("POST", `/conversations/${this.id}`, { branch: turn });
+    await this.noteChange();
+  }
+
+  /** @param {string} system */
+  async setSystem(system) {
+    this.system = system;
+    if (this.id === null) return;
+    await change("POST", `/conversations/${this.id}`, { system });
+    this.channel.postMessage(this.id);
+  }
+
+  /** Ends the answer that is being written. */
+  async stop() {
+    if (this.running) await change("POST", `/answers/${this.running.id}/stop`);
+  }
+
+  async noteChange() {
+    await this.reload();
+    this.page.onChange();
+    this.channel.postMessage(this.id);
+  }
+
+  /**
+   * Returns the address of an image or a sound of a turn, for this page only.
+   *
+   * @param {Turn} turn
+   * @param {number} number
+   */
+  async loadMedia(turn, number) {
+    const path = `/conversations/${this.id}/turns/${turn.id}/media/${number}`;
+    const blob = await readBlob(path);
+    return URL.createObjectURL(blob);
+  }
+
+  /**
+   * Shows an answer while it is written. When the connection is lost, it tries again: the answer
+   * goes on without the page, from where the page has seen it.
+   *
+   * @param {Turn} turn
+   */
+  async watch(turn) {
+    const watching = (this.watching = new AbortController());
+    const seen = { after: "0.0" };
+    for (let attempt = 0; !watching.signal.aborted; attempt++) {
+      try {
+        for await (const event of watchAnswer(turn.id, watching.signal, seen)) {
+          if (watching.signal.aborted) return;
+          attempt = 0;
+          this.page.thread.answers.get(turn.id)?.apply(event);
+          this.page.thread.followEnd();
+          if (event.end) {
+            this.end(turn, event.end);
+            return;
+          }
+        }
+      } catch (error) {
+        if (watching.signal.aborted) return;
+        if (error instanceof RequestError && error.status === 404) {
+          await this.reload(); // it has ended meanwhile, or the server was started again
+          this.page.onChange();
+          return;
+        }
+        if (attempt) this.page.onError(error); // one cut of the connection is nobody's concern
+        await new Promise((resolve) => setTimeout(resolve, RETRY_MS[Math.min(attempt, 3)]));
+      }
+    }
+  }
+
+  /**
+   * @param {Turn} turn
+   * @param {import("./types.js").AnswerEnd} end
+   */
+  end(turn, end) {
+    Object.assign(turn, end, { running: false });
+    this.page.thread.finish(turn);
+    this.page.thread.followEnd();
+    this.page.onAnswering(false);
+    this.page.onChange();
+    const error = end.figures.error?.message ?? "";
+    announce(`${end.model} answered: ${end.text.slice(0, ANNOUNCED)}${error}`);
+  }
+
+  stopWatching() {
+    this.watching?.abort();
+    this.watching = null;
+  }
+}
+
+/** Returns what stands on the page before the first question. */
+export function drawGreeting() {
+  return make("div", { class: "greeting" }, make("p", { class: "logo", "aria-hidden": "true" }, "g4"),
+    make("p", { class: "welcome" }, "What would you like to know?"),
+    make("p", { class: "quiet" }, "Everything stays on this machine."));
+}

@@ -1,0 +1,7 @@
+"""The routes of the page in the browser: its files, conversations, answers, media and models.
+
+files           /, /page/...: what the browser loads
+access          who may call the routes below /page/api: the token against forged requests, origins
+markdown        answers as HTML: rendered, cleaned, code in colors
+stream          Markdown that arrives bit by bit as blocks, of which only the last one changes
+"""

@@ -1,0 +1,63 @@
+"""Who may call the routes of the page, and what they share.
+
+A key, where the server wants one, comes with each request as for every other route (`guard`). In
+addition a page of another origin may not call these routes, even one that `--cors-origin` lets use
+the models: conversations are nobody else's. And every request that changes something carries a
+token that only the page of this server can read: a form or an image of a stranger's page has none.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from typing import Annotated, Final
+from urllib.parse import urlsplit
+
+from fastapi import Depends
+from starlette.requests import Request
+
+from g4cli.operations.page.conversations import PageConversations
+from g4cli.operations.serving.service import Service
+from g4cli.server.errors import HttpError, Problem
+
+TOKEN_HEADER: Final = "x-g4-token"
+_READING: Final = ("GET", "HEAD")
+
+
+class Page:
+    """What the routes of the page share, for as long as the server runs."""
+
+    def __init__(self, service: Service, *, private: bool = False) -> None:
+        """`private`: conversations are forgotten when the server ends."""
+        self.service, self.private = service, private
+        self.token = secrets.token_urlsafe(32)
+        self.conversations = PageConversations(service, private=private)
+
+    async def close(self) -> None:
+        """Stop and save the answers under way."""
+        await self.conversations.close()
+
+
+def check_access(request: Request) -> None:
+    """Raise HttpError unless the request comes from this server's own page, or from no page."""
+    headers = request.headers
+    origin = headers.get("origin", "")
+    if origin and urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
+        raise HttpError(Problem(403, "other pages may not use this route", code="origin"))
+    if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        raise HttpError(Problem(403, "other pages may not use this route", code="origin"))
+    if request.method in _READING:
+        return
+    given = headers.get(TOKEN_HEADER, "").encode()
+    if not hmac.compare_digest(given, find_page(request).token.encode()):
+        raise HttpError(Problem(403, "the page's token is missing or old", code="page-token"))
+
+
+def find_page(request: Request) -> Page:
+    """Return what the routes of the page share."""
+    page: Page = request.app.state.page
+    return page
+
+
+PageParam = Annotated[Page, Depends(find_page)]
+"""What the routes of the page share, as a parameter of a route."""

@@ -1,0 +1,202 @@
+"""Answers of the page: begin, watch, stop.
+
+The events of an answer are its changes since the last event that the page has seen, not each token:
+a page that was away for a minute gets one event with all of it. The id of an event says what was
+seen: characters of the thought, and changes of the blocks (`stream`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import threading
+import weakref
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends
+from pydantic import Field
+from starlette.responses import Response
+
+from g4cli.core.errors import NotFound
+from g4cli.core.visible import AnswerCleaner
+from g4cli.operations.page.answers import PageAnswer
+from g4cli.operations.page.conversations import AnswerSettings
+from g4cli.operations.serving.requests import Thinking
+from g4cli.prompt.messages import Message
+from g4cli.server.limits import MAX_MEDIA, MAX_TOKENS
+from g4cli.server.page_routes.access import PageParam, check_access
+from g4cli.server.page_routes.stream import MarkdownStream
+from g4cli.server.page_routes.turns import describe_end
+from g4cli.server.streaming import encode_json, stream_events
+from g4cli.server.wire_model import RequestBody, WireModel
+
+router = APIRouter(
+    prefix="/page/api", dependencies=[Depends(check_access)], include_in_schema=False
+)
+_PAUSE_S: Final = 0.06  # between two events: what comes meanwhile is sent together
+_KEEP_ALIVE_S: Final = 15.0
+_SEEN: Final = re.compile(r"(\d{1,12})\.(\d{1,12})", re.ASCII)
+
+
+class SamplingBody(WireModel):
+    """Sampling parameters; what is not given is the model's default."""
+
+    temp: Annotated[float, Field(ge=0, le=100)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=0, le=MAX_TOKENS)] | None = None
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    repeat_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=1 << 32)] | None = None
+
+
+class AnswerBody(RequestBody):
+    """How an answer is asked for."""
+
+    model: Annotated[str, Field(max_length=1000)] = ""
+    thinking: Thinking = "off"
+    max_tokens: Annotated[int, Field(ge=0, le=MAX_TOKENS)] = 0
+    stop_on_loop: bool = True
+    sampling: SamplingBody = SamplingBody()
+
+    def make_settings(self) -> AnswerSettings:
+        """Return the settings of the answer."""
+        return AnswerSettings(
+            model=self.model,
+            thinking=self.thinking,
+            max_tokens=self.max_tokens,
+            stop_on_loop=self.stop_on_loop,
+            sampling=self.sampling.model_dump(exclude_none=True),
+        )
+
+
+class MediaBody(WireModel):
+    """An image or a sound that was sent before: its kind and its name."""
+
+    kind: Annotated[str, Field(pattern="^(image|audio)$")]
+    name: Annotated[str, Field(max_length=64)]
+
+
+class QuestionBody(AnswerBody):
+    """A question, after the turn `parent`; null: the first one."""
+
+    parent: int | None
+    text: str
+    media: Annotated[list[MediaBody], Field(max_length=MAX_MEDIA)] = Field(default_factory=list)
+
+
+@router.post("/conversations/{conversation}/questions")
+async def ask_question(conversation: int, body: QuestionBody, page: PageParam) -> dict[str, Any]:
+    """Append a question and begin its answer; return the id of the answer's turn."""
+    find = page.conversations.find_kept_media
+    media = tuple(
+        find("image" if item.kind == "image" else "audio", item.name) for item in body.media
+    )
+    message = Message("user", body.text, media=media)
+    answer = await page.conversations.ask(
+        conversation, message, parent=body.parent, settings=body.make_settings()
+    )
+    return {"answer": answer.turn}
+
+
+@router.post("/conversations/{conversation}/questions/{question}/answers")
+async def answer_again(
+    conversation: int, question: int, body: AnswerBody, page: PageParam
+) -> dict[str, Any]:
+    """Begin one more answer to a question; return the id of its turn."""
+    answer = await page.conversations.answer_again(conversation, question, body.make_settings())
+    return {"answer": answer.turn}
+
+
+@router.post("/answers/{turn}/stop")
+async def stop_answer(turn: int, page: PageParam) -> dict[str, Any]:
+    """Stop an answer; what is written stays."""
+    answer = page.conversations.answers.get(turn)
+    if answer is not None:
+        await answer.stop()
+    return {"stopped": answer is not None}
+
+
+@router.get("/answers/{turn}")
+async def watch_answer(turn: int, page: PageParam, after: str = "0.0") -> Response:
+    """Return the events of an answer after what the page has `seen`: CHARACTERS.CHANGES.
+
+    Raises NotFound for one that is not being written: it is in its conversation.
+    """
+    answer = page.conversations.answers.get(turn)
+    if answer is None:
+        raise NotFound("this answer is not being written any more")
+    match = _SEEN.fullmatch(after)
+    seen = (int(match[1]), int(match[2])) if match else (0, 0)
+    return stream_events(_write_events(answer, *seen), AsyncExitStack())
+
+
+async def _write_events(answer: PageAnswer, n_thought: int, n_changes: int) -> AsyncIterator[str]:
+    view = find_view(answer)
+    while True:
+        version, is_done = answer.version, answer.state == "done"
+        event, n_thought, n_changes = await asyncio.to_thread(
+            view.describe_changes, n_thought, n_changes, is_done=is_done
+        )
+        yield f"id: {n_thought}.{n_changes}\ndata: {encode_json(event)}\n\n"
+        if is_done:
+            return
+        await asyncio.sleep(_PAUSE_S)
+        while answer.version == version and answer.state != "done":
+            try:
+                await asyncio.wait_for(answer.wait_for_change(version), _KEEP_ALIVE_S)
+            except asyncio.TimeoutError:
+                yield ": waiting\n\n"
+
+
+class AnswerView:
+    """An answer as HTML while it is written; all pages that show it share it."""
+
+    def __init__(self, answer: PageAnswer) -> None:
+        self._answer = answer
+        self._stream = MarkdownStream()
+        self._n_fed = 0
+        self._clean = AnswerCleaner()
+        self._thought = ""
+        self._n_thought = 0
+        self._lock = threading.Lock()
+
+    def describe_changes(
+        self, n_thought: int, n_changes: int, *, is_done: bool
+    ) -> tuple[dict[str, Any], int, int]:
+        """Return what changed since so many characters of the thought and changes of the blocks.
+
+        Two numbers follow: what is seen with it.
+        """
+        answer, stream = self._answer, self._stream
+        with self._lock:
+            text, thought = answer.text, answer.thought
+            stream.feed(text[self._n_fed :])
+            self._n_fed = len(text)
+            self._thought += self._clean(thought[self._n_thought :])
+            self._n_thought = len(thought)
+            if is_done:
+                stream.finish()
+            event: dict[str, Any] = {
+                "state": answer.state if is_done or answer.state != "done" else "writing",
+                "thought": self._thought[n_thought:],
+                "thought_s": round(answer.thought_s, 1),
+                "changes": stream.list_changes(n_changes),
+            }
+            if answer.prompt is not None:
+                event["prompt_tokens"] = answer.prompt.prompt_tokens
+            if is_done:
+                event["end"] = describe_end(answer)
+            return event, len(self._thought), stream.version
+
+
+_views: weakref.WeakKeyDictionary[PageAnswer, AnswerView] = weakref.WeakKeyDictionary()
+
+
+def find_view(answer: PageAnswer) -> AnswerView:
+    """Return the HTML of an answer, made when it is shown first."""
+    view = _views.get(answer)
+    if view is None:
+        view = _views[answer] = AnswerView(answer)
+    return view

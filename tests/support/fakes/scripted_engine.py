@@ -1,0 +1,81 @@
+"""A model that answers with what a test has written, at the pace that the test wants."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from g4cli.chat import PromptRead, Reply
+from g4cli.operations.serving.catalog import Catalog
+from g4cli.operations.serving.loaded import LoadedModel, ModelDefaults
+from g4cli.operations.serving.pool import ModelPool
+from g4cli.operations.serving.service import Service
+from g4cli.prompt import Part, Renderer
+from g4cli.prompt.render import render
+from g4cli.prompt.reply import AnswerText, ThoughtText
+from g4cli.runtime.engine.messages import Loaded, RunTurn, TurnDone
+from g4cli.runtime.engine.options import Sampling
+
+
+class ScriptedEngine:
+    """Answers each question by `script`, which gets the prompt and returns pieces of text.
+
+    A piece that begins with "thought:" is one of the thought; a number is a pause in seconds.
+    """
+
+    has_media = True
+    n_starts = 1
+    n_waiting = 0
+    active_turns: Sequence[Any] = ()
+    loaded = Loaded(4096, 4096, 1000, 1, 1 << 20, "scripted", 1 << 20, 1 << 20, 1)
+
+    def __init__(self, script: Callable[[str], Sequence[str | float]]) -> None:
+        self._script = script
+        self._prompt = ""
+
+    async def tokens_of(self, parts: Sequence[Part], *, with_bos: bool = True) -> tuple[int, ...]:
+        """Return one token for each part; the text is remembered for the script."""
+        del with_bos
+        self._prompt = "".join(part.text for part in parts)
+        return tuple(range(len(parts)))
+
+    async def run_turn(self, request: RunTurn) -> AsyncIterator[Any]:
+        """Yield the answer that the script has for the prompt."""
+        pieces = self._script(self._prompt)
+        yield PromptRead(len(request.prompt), 0, 0.01)
+        text = thought = ""
+        for piece in pieces:
+            if isinstance(piece, float):
+                await asyncio.sleep(piece)
+            elif piece.startswith("thought:"):
+                thought += piece.removeprefix("thought:")
+                yield ThoughtText(piece.removeprefix("thought:"))
+            else:
+                text += piece
+                yield AnswerText(piece)
+        reply = Reply(
+            text, thought, (), "stop", False, len(request.prompt), 2, 3, len(pieces), 0.01, 1.0,
+            None, (),
+        )  # fmt: skip
+        yield TurnDone(reply, 0, None)
+
+    async def close(self) -> None:
+        """Do nothing: there is no process."""
+
+
+def make_scripted_service(
+    path: Path, script: Callable[[str], Sequence[str | float]], name: str = "scripted"
+) -> Service:
+    """Return a service whose only model, called `name`, answers by `script`.
+
+    `path`: a GGUF that stands for it.
+    """
+
+    async def open_model(_name: str, _others: Sequence[str]) -> LoadedModel:
+        engine: Any = ScriptedEngine(script)
+        renderer = Renderer(render, False)
+        return LoadedModel(path.stem, engine, renderer, ModelDefaults(Sampling()))
+
+    return Service(Catalog([str(path)], [name]), ModelPool(open_model))
