@@ -165,6 +165,10 @@ class Context:
             hint=f"g4 doctor {shell_word(self.model.path)}",
         )
 
+    def synchronize(self) -> None:
+        """Wait until all that was asked of the devices is computed."""
+        self._c.llama_synchronize(self._handle)
+
     def find_first_position(self, seq: int = 0) -> int:
         """Return the first position that the sliding-window layers still hold, or -1."""
         return int(self._c.llama_memory_seq_pos_min(self._memory, seq))

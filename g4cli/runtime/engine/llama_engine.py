@@ -6,6 +6,7 @@ are compared and rolled back. Many conversations at once are run by `scheduler`.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Sequence as Tokens
 from contextlib import ExitStack, contextmanager
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from g4cli.runtime.engine.grammar import GrammarSampler
     from g4cli.runtime.engine.options import MediaOptions
     from g4cli.runtime.engine.speculation import Drafter
+    from g4cli.runtime.engine.states import StateCache
 
 CHECKPOINT_BYTES: Final = 256 * 1024**2
 """For all checkpoints of the window together: one is 12 MiB for E2B, up to 1.2 GiB for 31B."""
@@ -43,6 +45,7 @@ class LlamaEngine:
         self.prompts = PromptTokens(model)
         self._options = options
         self.interrupt = interrupt
+        self._states: StateCache | None = None
         self.context, self._sequence = self._make_context()
         self._sampler: Sampler | GrammarSampler | None = None
         self._sampled = -1
@@ -51,7 +54,10 @@ class LlamaEngine:
 
     def _make_context(self) -> tuple[Context, Sequence]:
         context = Context(self.model, self._options, self.interrupt)
-        return context, Sequence(context, self.prompts, checkpoint_bytes=CHECKPOINT_BYTES)
+        sequence = Sequence(context, self.prompts, checkpoint_bytes=CHECKPOINT_BYTES)
+        if self._states is not None:
+            sequence.states = self._states.attach(context, self.prompts, 0)
+        return context, sequence
 
     @property
     def n_ctx(self) -> int:
@@ -131,13 +137,16 @@ class LlamaEngine:
         reused = position = found.n_tokens
         while position < len(tokens):
             progress(position - reused, len(tokens) - reused, "prompt")
-            count = self.prompts.count_next_batch(tokens, position, self.context.n_batch)
+            most = sequence.limit_batch(position, self.context.n_batch)
+            count = self.prompts.count_next_batch(tokens, position, most)
+            started = time.perf_counter()
             if self.interrupt.is_set or not self._decode(tokens, position, count):
                 sequence.truncate_unfinished(tokens)
                 evaluated = max(0, self.n_past - reused)
                 return Evaluated(reused=reused, evaluated=evaluated, complete=False)
             sequence.tokens += tokens[position : position + count]
             position += count
+            sequence.record_reading(count, started)
         sequence.add_checkpoint()
         if self._speculation:
             self._speculation.set_prompt(sequence.tokens, restored=found.restored)
@@ -157,6 +166,7 @@ class LlamaEngine:
 
     def advance(self, token: int) -> bool:
         """Evaluate `token`; return False if interrupted. Raises ContextFull."""
+        self._save_turn()
         if self._speculation:
             done = self._speculation.advance(token, self.n_past)
         else:
@@ -166,6 +176,22 @@ class LlamaEngine:
             if self._sampler and token != self._sampled:  # forced: the sampler does not know it
                 self._sampler.accept_token(token)
         return done
+
+    def end_turn(self) -> None:
+        """Save the state of a turn whose answer is complete, or of a prompt read in part."""
+        if self._speculation:
+            self._speculation.drop_rejected(self.n_past)
+        self._sequence.mark_unsaved()
+        self._save_turn()
+
+    def _save_turn(self) -> None:
+        if self._sequence.save_turn() and self._speculation:
+            self._speculation.note_moved_cells()
+
+    def use_states(self, cache: StateCache) -> None:
+        """Save and restore states of prompts from now on."""
+        self._states = cache
+        self._sequence.states = cache.attach(self.context, self.prompts, 0)
 
     def piece(self, token: int) -> bytes:
         """Return the bytes of `token`."""

@@ -15,6 +15,7 @@ of operations, because its evaluation callback then returns false.
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -99,6 +100,7 @@ class MediaEncoder:
         self._grid = read_image_grid(read_header(options.mmproj)) if self.has_vision else None
         self._runs: dict[int, _Run] = {}
         self._known: dict[tuple[str, int, int], tuple[int, ...]] = {}
+        self._digests: dict[int, bytes] = {}  # of runs, by their first numbers
         self._next = -1
 
     @property
@@ -152,6 +154,18 @@ class MediaEncoder:
         run = self._require_run(token)
         return run.n_tokens, run.first
 
+    def find_digest(self, token: int) -> tuple[int, bytes] | None:
+        """Return the length of the run that begins with `token` and a digest of its embeddings.
+
+        None if no run begins with it.
+        """
+        run = self._runs.get(token)
+        if run is None:
+            return None
+        if token not in self._digests:
+            self._digests[token] = hashlib.blake2b(run.embeddings, digest_size=16).digest()
+        return run.n_tokens, self._digests[token]
+
     def find_run_start(self, tokens: Sequence[int], position: int) -> int:
         """Return where the run begins that `position` of `tokens` is inside of; else `position`."""
         while position > 0 and tokens[position] < 0 and tokens[position] not in self._runs:
@@ -198,6 +212,7 @@ class MediaEncoder:
             if total <= _KEPT_BYTES:
                 return
             for token in self._known.pop(key):
+                self._digests.pop(token, None)
                 if run := self._runs.pop(token, None):
                     total -= ctypes.sizeof(run.embeddings)
                     self._c.mtmd_input_chunk_free(run.chunk)

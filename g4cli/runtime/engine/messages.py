@@ -3,7 +3,8 @@
 Every request has a number, and every answer carries the number of its request. A request ends with
 `Done`, or with `Failed`. Any number of other answers come before that.
 
-    front -> worker   Open, AttachMedia, Tokenize, Detokenize, Encode, CompileSchema, RunTurn;
+    front -> worker   Open, AttachMedia, Tokenize, Detokenize, Encode, CompileSchema, RunTurn,
+                      FinishStates;
                       Cancel (of a request)
     worker -> front   Hello (once, number 0), Opening, Progress, Loaded, Tokens, Text, Encoded,
                       Grammar, the events of a turn as `g4cli.chat` has them, TurnDone
@@ -27,6 +28,7 @@ from g4cli.runtime.engine.options import (
     MediaOptions,
     ModelOptions,
     Sampling,
+    StateOptions,
 )
 
 
@@ -49,7 +51,7 @@ class Open:
     """Load the model and make its context.
 
     `data_bytes`: the most private memory that the kernel may give the worker from now on; 0: no
-    limit.
+    limit. `states`: None saves and restores no states of prompts.
     """
 
     path: Path
@@ -57,6 +59,7 @@ class Open:
     context: ContextOptions
     draft: DraftChoice
     data_bytes: int = 0
+    states: StateOptions | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +113,13 @@ class RunTurn:
     grammar: str | None = None
     close_thought: str = ""
     grammar_scope: GrammarScope = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class FinishStates:
+    """Done when all states of prompts are written, or after `timeout_s` seconds."""
+
+    timeout_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +231,7 @@ COMMON: Final = (Cancel, Progress, Done, Failed)
 CODEC: Final = Codec(
     (
         *COMMON, Open, AttachMedia, Tokenize, Detokenize, Encode, CompileSchema, RunTurn,
-        Hello, Opening, Loaded, Tokens, Text, Encoded, Grammar, TurnDone,
+        FinishStates, Hello, Opening, Loaded, Tokens, Text, Encoded, Grammar, TurnDone,
         PromptRead, AnswerText, ThoughtText, ThoughtEnded, CallMade,
     )
 )  # fmt: skip

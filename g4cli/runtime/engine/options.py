@@ -72,6 +72,20 @@ class MediaOptions:
     use_gpu: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class StateOptions:
+    """Where states of prompts are saved, and how much they may take on disk and in memory.
+
+    `model_id` is the same for the same model alone; `name` is what people call it.
+    """
+
+    folder: Path
+    limit_bytes: int
+    model_id: str
+    name: str
+    ram_bytes: int = 0
+
+
 GrammarScope: TypeAlias = Literal["all", "after-thought", "calls"]
 """What of an answer must belong to a grammar.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -55,6 +56,22 @@ class PromptTokens:
             return position
         return self.media.find_run_start(tokens, position)
 
+    def pack_tokens(self, tokens: Sequence[int]) -> bytes | None:
+        """Return `tokens` as 4 bytes each, which are the same in every process.
+
+        In the place of the numbers of a run stands the digest of its embeddings, repeated. None if
+        a run is not in memory any more.
+        """
+        packed, position = bytearray(array("i", tokens)), 0
+        while (start := _find_negative(tokens, position)) is not None:
+            found = self.require_media().find_digest(tokens[start])
+            if found is None:
+                return None
+            n_tokens, digest = found
+            position = start + n_tokens
+            packed[4 * start : 4 * position] = (digest * n_tokens)[: 4 * n_tokens]
+        return bytes(packed)
+
     def require_media(self) -> MediaEncoder:
         """Return the encoder of images and sound. Raises UsageError if none is attached."""
         if self.media is None:
@@ -63,3 +80,8 @@ class PromptTokens:
                 hint="--mmproj FILE, or g4 pull MODEL",
             )
         return self.media
+
+
+def _find_negative(tokens: Sequence[int], start: int) -> int | None:
+    """Return where the first negative number from `start` on is."""
+    return next((index for index in range(start, len(tokens)) if tokens[index] < 0), None)

@@ -31,7 +31,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from dataclasses import replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from g4cli.core.errors import G4Error
 from g4cli.runtime.engine.batch import Batch
@@ -44,6 +44,9 @@ from g4cli.runtime.engine.prompt_tokens import PromptTokens
 from g4cli.runtime.engine.sequence import Sequence
 from g4cli.runtime.engine.service import Service
 from g4cli.runtime.engine.slot import Slot, Turn, WaitingTurn, choose_slot
+
+if TYPE_CHECKING:
+    from g4cli.runtime.engine.states import StateCache
 
 PAUSE_S: Final = 0.2
 _LEAST_TOKENS: Final = 16  # of a prompt in a batch: fewer would waste the weights that are read
@@ -86,6 +89,7 @@ class Scheduler:
         self._waiting: deque[WaitingTurn] = deque()
         self._n_started = 0
         self._filled: list[Sequence] = []  # sequences with a filler in this batch
+        self._states: StateCache | None = None
         self._make_context()
 
     def _make_context(self) -> None:
@@ -96,8 +100,17 @@ class Scheduler:
             Slot(Sequence(self.context, self.prompts, number=number, checkpoint_bytes=share))
             for number in range(options.n_parallel)
         ]
+        if self._states is not None:
+            self.use_states(self._states)
         self.pacer = PromptPacer(self.context.n_ubatch)
         self._batch = Batch(self.context.n_batch, options.n_parallel)
+
+    def use_states(self, cache: StateCache) -> None:
+        """Save and restore states of prompts from now on."""
+        self._states = cache
+        for slot in self._slots:
+            sequence = slot.sequence
+            sequence.states = cache.attach(self.context, self.prompts, sequence.number)
 
     def attach_media(self, options: MediaOptions) -> None:
         """Load the encoder of images and sound, before the first turn.
@@ -141,6 +154,8 @@ class Scheduler:
         if running:
             self._evaluate(running)
         self._service.flush_output()
+        for slot, _ in running:
+            slot.sequence.save_turn()
 
     def _evaluate(self, running: list[tuple[Slot, Turn]]) -> None:
         try:
@@ -206,6 +221,9 @@ class Scheduler:
                 turn.sequence.truncate_unfinished(turn.sequence.tokens)
             return  # all of them are cancelled
         self.pacer.record_batch(n_prompt_tokens, time.perf_counter() - started)
+        for _, turn in running:
+            if turn.is_reading:
+                turn.sequence.record_reading(n_prompt_tokens, started)
         for slot, turn in running:
             if turn.row is None:
                 continue
@@ -232,6 +250,7 @@ class Scheduler:
             last = sequence.number
             if turn.is_reading:
                 share = max(1, (room - n_prompt_tokens) // n_reading)
+                share = sequence.limit_batch(position, share)
                 n_reading -= 1
                 count = self.prompts.count_next_batch(turn.prompt, position, share)
                 tokens = turn.prompt[position : position + count]
@@ -267,6 +286,7 @@ class Scheduler:
 
     def _end_turn(self, slot: Slot, turn: Turn, events: list[Any]) -> None:
         slot.turn = None
+        slot.sequence.mark_unsaved()
         self._service.send_to(turn.number, *events, *turn.end())
         self._service.finish_request(turn.number)
 

@@ -8,11 +8,16 @@ made at the end of each prompt, where retries and edits branch off.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence as Tokens
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.prompt_tokens import PromptTokens
+
+if TYPE_CHECKING:
+    from g4cli.runtime.engine.states import SequenceStates
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +28,7 @@ class _Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class Reused:
-    """How much of a prompt is in the context; whether a checkpoint was restored for it."""
+    """How much of a prompt is in the context; whether a checkpoint or state was restored for it."""
 
     n_tokens: int
     restored: bool
@@ -41,6 +46,8 @@ class Sequence:
         self._context, self._prompts = context, prompts
         self._checkpoint_bytes = checkpoint_bytes
         self._checkpoints: list[_Checkpoint] = []
+        self.states: SequenceStates | None = None  # saves and restores what it holds
+        self._is_unsaved = False
 
     def count_common(self, prompt: Tokens[int]) -> int:
         """Return the length of the common prefix with `prompt`, whose last token is never counted.
@@ -68,13 +75,50 @@ class Sequence:
         restored = not self._can_go_on(common)
         if restored:
             common = self._restore_checkpoint(prompt)
+        if self.states is not None:
+            saved = self.states.restore_prefix(prompt, common)
+            if saved is not None:
+                common, restored = saved, True
+                self.tokens[:] = prompt[:common]
         self.truncate(common)
+        if self.states is not None:
+            self.states.plan_reading(prompt, common)
         return Reused(common, restored)
+
+    def limit_batch(self, position: int, most: int) -> int:
+        """Return how many tokens of a prompt to evaluate at once at `position`, `most` at most."""
+        return self.states.limit_batch(position, most) if self.states else most
+
+    def record_reading(self, n_tokens: int, started: float) -> None:
+        """Note that `n_tokens` more tokens of a prompt are evaluated.
+
+        `started`: when their evaluation began, by the clock `time.perf_counter`.
+        """
+        if self.states is not None:
+            self._context.synchronize()
+            self.states.cache.record_reading(n_tokens, time.perf_counter() - started)
+            self.states.save_border(self.tokens)
+
+    def mark_unsaved(self) -> None:
+        """Let the next `save_turn` save what the sequence holds now, or what follows it."""
+        self._is_unsaved = True
+
+    def save_turn(self) -> bool:
+        """Save the state at the end of a prompt or answer; return whether its cells may have moved.
+
+        Called when the tokens of the answer up to here are on their way to the reader.
+        """
+        if self.states is None or not self._is_unsaved:
+            return False
+        self._is_unsaved = False
+        return self.states.save_turn(self.tokens)
 
     def truncate(self, n_past: int) -> None:
         """Remove all tokens from position `n_past` on."""
         self._context.truncate(n_past, self.number)
         del self.tokens[n_past:]
+        if self.states is not None:
+            self.states.note_truncated(n_past)
 
     def truncate_unfinished(self, prompt: Tokens[int]) -> None:
         """Keep what llama.cpp has of `prompt` after an evaluation that was interrupted."""
@@ -85,6 +129,7 @@ class Sequence:
 
     def add_checkpoint(self) -> None:
         """Make a checkpoint of the window at the end of a prompt."""
+        self.mark_unsaved()
         n_swa = self._context.model.n_swa
         if not n_swa or len(self.tokens) < n_swa:
             return  # the window still holds everything

@@ -143,7 +143,11 @@ class Speculation:
         """
         self._drafter.set_tokens(tokens)
         if restored:
-            self._equal_blocks.clear()
+            self.note_moved_cells()
+
+    def note_moved_cells(self) -> None:
+        """Compare a batch with a single token anew: the cells of the window may have moved."""
+        self._equal_blocks.clear()
 
     def advance(self, token: int, n_past: int) -> bool:
         """Evaluate `token` after the `n_past` tokens before it; return False if interrupted.

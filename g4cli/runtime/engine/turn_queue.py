@@ -52,6 +52,7 @@ class TurnQueue:
             self._service.send_to(self._number, done)
             self._service.finish_request(self._number)
             self._events = None
+            self._engine.end_turn()
         else:
             self._service.send_to(self._number, event)
 

@@ -24,6 +24,7 @@ from g4cli.runtime.engine.messages import (
     DeviceFacts,
     Encode,
     Encoded,
+    FinishStates,
     Grammar,
     Hello,
     Loaded,
@@ -42,6 +43,7 @@ from g4cli.runtime.llama.devices import list_devices
 
 if TYPE_CHECKING:
     from g4cli.runtime.engine.scheduler import Scheduler
+    from g4cli.runtime.engine.states import StateCache
 
 
 class EngineWorker:
@@ -51,6 +53,7 @@ class EngineWorker:
         self._service = service
         self._opened: LlamaEngine | Scheduler | None = None
         self._turns: Turns | None = None
+        self._states: StateCache | None = None
 
     @property
     def handlers(self) -> Mapping[type[Any], Handler]:
@@ -62,6 +65,7 @@ class EngineWorker:
             Detokenize: self._detokenize,
             Encode: self._encode_media,
             CompileSchema: self._compile_schema,
+            FinishStates: self._finish_states,
         }
 
     @property
@@ -111,6 +115,12 @@ class EngineWorker:
             engine = self._opened = LlamaEngine(model, request.context, interrupt)
             yield from self._attach_drafter(engine, request)
             self._turns = TurnQueue(engine, self._service)
+        if request.states is not None:
+            from g4cli.runtime.engine.states import StateCache
+
+            kv_type = request.context.kv_type
+            self._states = StateCache(request.states, model, request.model, kv_type)
+            self._engine.use_states(self._states)
         yield self._describe_loaded()
 
     def _attach_drafter(self, engine: LlamaEngine, request: Open) -> Iterator[Any]:
@@ -163,6 +173,11 @@ class EngineWorker:
 
     def _compile_schema(self, request: CompileSchema) -> Iterator[Any]:
         yield Grammar(convert_schema(request.schema), find_unenforced_keywords(request.schema))
+
+    def _finish_states(self, request: FinishStates) -> Iterator[Any]:
+        if self._states is not None:
+            self._states.finish(request.timeout_s)
+        yield from ()
 
 
 def describe_build() -> Hello:

@@ -1,0 +1,182 @@
+"""Where the rows of tokens are in a state of llama.cpp, and what makes a state fit any sequence.
+
+`llama_state_seq_get_data` gives one piece of bytes, which `llama_state_seq_set_data` takes whole:
+llama.cpp has no way to ask for the tokens from one position on. To write only what is new, the rows
+of the full-attention layers have to be found in it (src/llama-kv-cache.cpp state_write_meta and
+state_write_data, llama.cpp@0c1e57098):
+
+    u32 magic, i32 sequence
+    twice, for the full-attention layers and for the sliding ones:
+        u32 n_stream, for each stream: u32 n_cells, and unless that is 0:
+            for each cell: i32 position, u32 1, i32 sequence
+            u32 v_trans, u32 n_layer
+            for each layer: i32 type, u64 row_bytes, n_cells rows of keys
+            for each layer: i32 type, u64 row_bytes, n_cells rows of values (unless transposed)
+
+The cells of full-attention layers are in the order of their positions, 0 upwards. The sliding ones
+are those of the window, in the order in which the cache holds them.
+
+Sequences of a context with several differ in the number of the stream alone, so a state is saved as
+that of sequence 0 of a context with one, and can be restored to any.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+from g4cli.store.states.rows import BLOCK_TOKENS, Data, Table, Tables
+
+_MAGIC: Final = 0xAF143CD8
+_U32: Final = struct.Struct("<I")
+_START: Final = struct.Struct("<Ii")
+_CELL: Final = struct.Struct("<iIi")
+_DATA: Final = struct.Struct("<II")
+_TABLE: Final = struct.Struct("<iQ")
+_MAX_LAYERS: Final = 1024
+_MAX_ROW: Final = 1 << 24
+
+
+class UnknownLayoutError(Exception):
+    """These bytes are not a state as this module knows it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Cache:
+    """One of the two caches in a state, which ends at `end`.
+
+    `streams`: where the counts of its streams begin; `cells`: where its cells begin.
+    """
+
+    n_stream: int
+    stream: int
+    n_cells: int
+    streams: int
+    cells: int
+    rows: tuple[tuple[int, int], ...]  # of each table: where it begins, bytes of a row
+    end: int
+
+
+def find_tables(state: Data, n_tokens: int) -> Tables:
+    """Return where the rows of the full-attention layers are. Raises UnknownLayoutError.
+
+    `state` holds the first `n_tokens` positions of sequence 0, as `make_portable` returns it.
+    """
+    full, _window = _read_caches(memoryview(state), n_tokens)
+    n_blocks = n_tokens // BLOCK_TOKENS
+    tables, done = [], 0
+    for start, row_bytes in full.rows:
+        tables.append(Table(start - done, row_bytes))
+        done = start + n_blocks * BLOCK_TOKENS * row_bytes
+    return Tables(len(memoryview(state)), tuple(tables), n_blocks)
+
+
+def make_portable(state: memoryview, n_tokens: int) -> bytearray | memoryview:
+    """Return a state of any sequence as that of sequence 0 of a context with one sequence.
+
+    Raises UnknownLayoutError unless it holds the positions 0 to `n_tokens` - 1.
+    """
+    full, window = _read_caches(state, n_tokens)
+    if full.n_stream == 1 and full.stream == 0:
+        return state
+    out = bytearray(state[: _START.size])
+    _START.pack_into(out, 0, _MAGIC, 0)
+    for cache in (full, window):
+        out += _U32.pack(1) + _U32.pack(cache.n_cells)
+        first = len(out)
+        rows = cache.cells + cache.n_cells * _CELL.size
+        out += state[cache.cells : rows]
+        for index in range(cache.n_cells):
+            _U32.pack_into(out, first + index * _CELL.size + 8, 0)
+        out += state[rows : _end_of_rows(cache)]
+    return out
+
+
+def fit_to_context(state: memoryview, n_tokens: int, n_stream: int) -> bytearray | memoryview:
+    """Return a portable state as a context of `n_stream` sequences takes it.
+
+    Which sequence it is restored to is told to llama.cpp apart from it. Raises UnknownLayoutError.
+    """
+    full, window = _read_caches(state, n_tokens)
+    if n_stream == 1:
+        return state
+    out = bytearray(state[: _START.size])
+    for cache in (full, window):
+        out += _U32.pack(n_stream) + state[cache.streams : cache.end]
+        out += bytes(_U32.size * (n_stream - 1))
+    return out
+
+
+def _end_of_rows(cache: _Cache) -> int:
+    return cache.end - _U32.size * (cache.n_stream - 1 - cache.stream)
+
+
+def _read_caches(state: memoryview, n_tokens: int) -> tuple[_Cache, _Cache]:
+    """Return both caches of a state with the positions 0 to `n_tokens` - 1."""
+    try:
+        magic, _sequence = _START.unpack_from(state)
+        if magic != _MAGIC:
+            raise UnknownLayoutError("another magic number")
+        full = _read_cache(state, _START.size)
+        window = _read_cache(state, full.end)
+    except struct.error as err:
+        raise UnknownLayoutError("it is too short") from err
+    if window.end != len(state):
+        raise UnknownLayoutError("something follows the window")
+    positions = [cell[0] for cell in _iter_cells(state, full)]
+    if positions != list(range(n_tokens)):
+        raise UnknownLayoutError("the cells are not in the order of their positions")
+    in_window = sorted(cell[0] for cell in _iter_cells(state, window))
+    if in_window != list(range(n_tokens - len(in_window), n_tokens)) or not in_window:
+        raise UnknownLayoutError("the window has gaps")
+    return full, window
+
+
+def _iter_cells(state: memoryview, cache: _Cache) -> list[tuple[int, int, int]]:
+    cells = state[cache.cells : cache.cells + cache.n_cells * _CELL.size]
+    return list(_CELL.iter_unpack(cells))
+
+
+def _read_cache(state: memoryview, place: int) -> _Cache:
+    (n_stream,) = _U32.unpack_from(state, place)
+    place += _U32.size
+    if not 1 <= n_stream <= 1024:
+        raise UnknownLayoutError(f"{n_stream} streams")
+    streams, found = place, None
+    for stream in range(n_stream):
+        (n_cells,) = _U32.unpack_from(state, place)
+        place += _U32.size
+        if n_cells == 0:
+            continue
+        if found is not None:
+            raise UnknownLayoutError("cells in two streams")
+        cells = place
+        place += n_cells * _CELL.size
+        if place > len(state):
+            raise UnknownLayoutError("more cells than bytes")
+        rows, place = _read_rows(state, place, n_cells)
+        found = (stream, n_cells, cells, rows)
+    if found is None:
+        raise UnknownLayoutError("no cells")
+    stream, n_cells, cells, rows = found
+    return _Cache(n_stream, stream, n_cells, streams, cells, rows, place)
+
+
+def _read_rows(
+    state: memoryview, place: int, n_cells: int
+) -> tuple[tuple[tuple[int, int], ...], int]:
+    """Return where each table begins with the bytes of its rows, and where the last one ends."""
+    v_trans, n_layer = _DATA.unpack_from(state, place)
+    place += _DATA.size
+    if v_trans != 0 or not 1 <= n_layer <= _MAX_LAYERS:
+        raise UnknownLayoutError("values are transposed, or there are no layers")
+    rows = []
+    for _table in range(2 * n_layer):
+        _type, row_bytes = _TABLE.unpack_from(state, place)
+        place += _TABLE.size
+        if not 1 <= row_bytes <= _MAX_ROW or place + n_cells * row_bytes > len(state):
+            raise UnknownLayoutError("rows that are longer than the state")
+        rows.append((place, row_bytes))
+        place += n_cells * row_bytes
+    return tuple(rows), place

@@ -1,0 +1,334 @@
+"""All saved states of a machine: a folder for each namespace, a file for each state and block.
+
+Several processes use the folder at once. Nothing that is read is ever changed: files appear whole,
+by a rename, and vanish whole. Whoever writes or removes holds a lock, which the kernel frees with
+the process. So whatever no state names while the lock is held was left by a process that was
+killed, and is removed (`clean`).
+
+A state that is damaged, foreign, or misses a block is removed when somebody comes across it, and
+then it is as if it had never been there.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from g4cli.core.errors import G4Error
+from g4cli.core.files import make_folder
+from g4cli.core.records import read_record, write_record
+from g4cli.store.states.files import (
+    BLOCK_SUFFIX,
+    STATE_SUFFIX,
+    DamagedStateError,
+    StateHeader,
+    digest_bytes,
+    read_header,
+    read_state,
+    write_block,
+    write_state,
+)
+from g4cli.store.states.keys import iter_prefix_digests
+from g4cli.store.states.rows import Data, Tables, cut_block, cut_rest
+
+LOG: Final = logging.getLogger("g4.states")
+_RECORD: Final = "about.json"
+_LOCK: Final = ".lock"
+_NAMESPACE: Final = re.compile(r"[0-9a-f]{32}")
+_STATE_NAME: Final = re.compile(r"(\d{8})-([0-9a-f]{32})")
+_TEMPORARY: Final = re.compile(r"\..*\.g4-tmp")
+
+
+@dataclass(frozen=True, slots=True)
+class StateName:
+    """Names a state within its namespace: how many tokens it holds, and their digest."""
+
+    n_tokens: int
+    digest: str
+
+    @property
+    def file(self) -> str:
+        """Return the name of its file."""
+        return f"{self.n_tokens:08d}-{self.digest}{STATE_SUFFIX}"
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a namespace is for, as `g4 list --states` shows it."""
+
+    model: str
+    file: str
+    kv_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """The states of one model with one set of options. `used_at`: the newest use, Unix seconds."""
+
+    name: str
+    about: About
+    n_states: int
+    n_bytes: int
+    used_at: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the row as `g4 list --states --json` shows it."""
+        return {
+            "model": self.about.model,
+            "file": self.about.file,
+            "kv_type": self.about.kv_type,
+            "states": self.n_states,
+            "bytes": self.n_bytes,
+            "used_at": int(self.used_at),
+        }
+
+
+class StateFolder:
+    """The states in a folder, which take at most `limit_bytes` together."""
+
+    def __init__(self, root: Path, limit_bytes: int) -> None:
+        """Nothing is read or made yet."""
+        self.root, self.limit_bytes = root, limit_bytes
+
+    def find_states(self, namespace: str, packed: bytes) -> list[StateName]:
+        """Return the states that are prefixes of the tokens in `packed`, the longest first."""
+        found: dict[int, set[str]] = {}
+        for name in self._list_names(namespace):
+            found.setdefault(name.n_tokens, set()).add(name.digest)
+        matching = [
+            StateName(n_tokens, digest)
+            for n_tokens, digest in iter_prefix_digests(packed, found)
+            if digest in found[n_tokens]
+        ]
+        return matching[::-1]
+
+    def has_state(self, namespace: str, name: StateName) -> bool:
+        """Return whether there is such a state."""
+        return (self.root / namespace / name.file).is_file()
+
+    def read_state(
+        self, namespace: str, name: StateName, allocate: Callable[[int], memoryview]
+    ) -> tuple[StateHeader, memoryview] | None:
+        """Return a state and its header, or None (then the state is gone).
+
+        `allocate` returns the memory for a number of bytes; what it raises passes.
+        """
+        path = self.root / namespace / name.file
+        try:
+            header, state = read_state(path, allocate)
+            if header.n_tokens != name.n_tokens:
+                raise DamagedStateError("it holds another number of tokens")
+        except (DamagedStateError, OSError) as err:
+            LOG.debug("%s is removed: %s", path, err)
+            self._remove_broken(path)
+            return None
+        with suppress(OSError):
+            os.utime(path)
+        return header, state
+
+    def write_state(
+        self,
+        namespace: str,
+        about: About,
+        name: StateName,
+        state: Data,
+        tables: Tables,
+        known: Sequence[str | None] = (),
+    ) -> tuple[str, ...] | None:
+        """Write a state and return the digests of its blocks; None if it was not written.
+
+        `known`: the digests of its first blocks where they are known; else they are computed. What
+        was used least recently is removed if there is no room. A full or read-only disk stops
+        nothing: the state is not there, that is all.
+        """
+        try:
+            with self._lock() as folder_is_ready:
+                if not folder_is_ready:
+                    return None
+                return self._write(namespace, about, name, state, tables, known)
+        except (G4Error, OSError) as err:
+            LOG.debug("no state was written to %s: %s", self.root, err)
+            return None
+
+    def remove_state(self, namespace: str, name: StateName) -> None:
+        """Remove a state, and its blocks that no other state needs."""
+        with suppress(OSError), self._lock():
+            (self.root / namespace / name.file).unlink(missing_ok=True)
+            self._remove_unnamed(self.root / namespace)
+
+    def clean(self) -> None:
+        """Remove what processes that were killed have left, and what is beyond the limit."""
+        if not self.root.is_dir():
+            return
+        with suppress(OSError), self._lock():
+            for folder in self._list_folders():
+                for path in folder.iterdir():
+                    if _TEMPORARY.fullmatch(path.name):
+                        path.unlink(missing_ok=True)
+                self._remove_unnamed(folder)
+            self._make_room(0)
+
+    def list_namespaces(self) -> tuple[Namespace, ...]:
+        """Return what is there, by model; nothing is checked."""
+        found = []
+        for folder in self._list_folders():
+            states = [entry for entry in _scan(folder) if entry.name.endswith(STATE_SUFFIX)]
+            found.append(
+                Namespace(
+                    folder.name,
+                    _read_about(folder),
+                    len(states),
+                    sum(entry.stat().st_size for entry in _scan(folder)),
+                    max((entry.stat().st_mtime for entry in states), default=0.0),
+                )
+            )
+        return tuple(sorted(found, key=lambda n: (n.about.model, n.about.kv_type, n.name)))
+
+    def remove_namespaces(self, namespaces: Sequence[Namespace]) -> None:
+        """Remove all states of these. Raises OSError."""
+        with self._lock():
+            for namespace in namespaces:
+                shutil.rmtree(self.root / namespace.name)
+
+    def _list_names(self, namespace: str) -> Iterator[StateName]:
+        for entry in _scan(self.root / namespace):
+            match = _STATE_NAME.fullmatch(entry.name.removesuffix(STATE_SUFFIX))
+            if match and entry.name.endswith(STATE_SUFFIX):
+                yield StateName(int(match[1]), match[2])
+
+    def _list_folders(self) -> list[Path]:
+        return [
+            self.root / entry.name
+            for entry in _scan(self.root)
+            if _NAMESPACE.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)
+        ]
+
+    @contextmanager
+    def _lock(self) -> Iterator[bool]:
+        """Hold the lock of the folder, which is made; yields whether it is this user's own.
+
+        Raises OSError.
+        """
+        make_folder(self.root, private=True)
+        status = self.root.stat()
+        if status.st_uid != os.geteuid():
+            yield False
+            return
+        if status.st_mode & 0o077:
+            self.root.chmod(0o700)
+        descriptor = os.open(self.root / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            with suppress(ImportError):
+                import fcntl
+
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield True
+        finally:
+            os.close(descriptor)
+
+    def _write(
+        self,
+        namespace: str,
+        about: About,
+        name: StateName,
+        state: Data,
+        tables: Tables,
+        known: Sequence[str | None],
+    ) -> tuple[str, ...] | None:
+        folder = self.root / namespace
+        if not self._make_room(tables.n_bytes):
+            return None
+        make_folder(folder, private=True)
+        if not (folder / _RECORD).is_file():
+            write_record(
+                folder / _RECORD,
+                {"model": about.model, "file": about.file, "kv_type": about.kv_type},
+            )
+        digests = []
+        for index in range(tables.n_blocks):
+            digest = known[index] if index < len(known) else None
+            if digest is None or not (folder / f"{digest}{BLOCK_SUFFIX}").is_file():
+                block = cut_block(state, tables, index)
+                digest = digest_bytes(block)
+                if not (folder / f"{digest}{BLOCK_SUFFIX}").is_file():
+                    write_block(folder, digest, block)
+            digests.append(digest)
+        rest = cut_rest(state, tables)
+        header = StateHeader(name.n_tokens, tables, tuple(digests), digest_bytes(rest))
+        write_state(folder / name.file, header, rest)
+        return header.blocks
+
+    def _make_room(self, n_bytes: int) -> bool:
+        """Remove what was used least recently until `n_bytes` more are within the limit."""
+        if n_bytes > self.limit_bytes:
+            return False
+        folders = self._list_folders()
+        used = sum(entry.stat().st_size for folder in folders for entry in _scan(folder))
+        if used + n_bytes <= self.limit_bytes:
+            return True
+        states = sorted(
+            (
+                (entry.stat().st_mtime, Path(entry.path))
+                for folder in folders
+                for entry in _scan(folder)
+                if entry.name.endswith(STATE_SUFFIX)
+            ),
+        )
+        for _, path in states:
+            if used + n_bytes <= self.limit_bytes:
+                break
+            used -= path.stat().st_size
+            path.unlink(missing_ok=True)
+            used -= self._remove_unnamed(path.parent)
+        return used + n_bytes <= self.limit_bytes
+
+    def _remove_broken(self, path: Path) -> None:
+        """Remove a state that cannot be read, and blocks of it that are not what they should be."""
+        with suppress(OSError):
+            with suppress(DamagedStateError):
+                for digest in read_header(path).blocks:
+                    block = path.parent / f"{digest}{BLOCK_SUFFIX}"
+                    with suppress(FileNotFoundError):
+                        if digest_bytes(block.read_bytes()) != digest:
+                            block.unlink()
+            path.unlink(missing_ok=True)
+
+    def _remove_unnamed(self, folder: Path) -> int:
+        """Remove the blocks of a namespace that no state names; return their bytes."""
+        named: set[str] = set()
+        for entry in _scan(folder):
+            if not entry.name.endswith(STATE_SUFFIX):
+                continue
+            try:
+                named |= set(read_header(Path(entry.path)).blocks)
+            except (DamagedStateError, OSError) as err:
+                LOG.debug("%s is removed: %s", entry.path, err)
+                Path(entry.path).unlink(missing_ok=True)
+        removed = 0
+        for entry in _scan(folder):
+            if entry.name.endswith(BLOCK_SUFFIX) and Path(entry.name).stem not in named:
+                removed += entry.stat().st_size
+                Path(entry.path).unlink(missing_ok=True)
+        return removed
+
+
+def _scan(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError:
+        return []
+
+
+def _read_about(folder: Path) -> About:
+    data = read_record(folder / _RECORD)
+    if not isinstance(data, dict):
+        data = {}
+    return About(*(str(data.get(key, "")) for key in ("model", "file", "kv_type")))
