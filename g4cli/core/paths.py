@@ -12,7 +12,7 @@ from typing import Final
 ENVIRONMENT: Final[tuple[tuple[str, str, str], ...]] = (
     ("G4_HOME", "One folder for models, cache and state; overrides the three XDG folders.", ""),
     ("XDG_DATA_HOME", "Models and their manifests.", "~/.local/share/g4"),
-    ("XDG_CACHE_HOME", "Probe results and expanded SFP8 files.", "~/.cache/g4"),
+    ("XDG_CACHE_HOME", "Probe results, expanded SFP8 files, saved states.", "~/.cache/g4"),
     ("XDG_STATE_HOME", "Line history and saved conversations.", "~/.local/state/g4"),
     ("HF_HOME, HF_HUB_CACHE", "The Hugging Face cache.", "~/.cache/huggingface/hub"),
     ("HF_ENDPOINT", "The hub, or a mirror of it.", "https://huggingface.co"),

@@ -42,6 +42,7 @@ def chat(
     cpu_moe: o.CpuMoeOpt = False,
     expand: o.ExpandOpt = "bf16",
     draft: o.DraftOpt = "auto",
+    state_cache: o.StateCacheOpt = "auto",
     stats: o.StatsOpt = False,
     svg: o.DrawingOpt = None,
     json: JsonOpt = False,
@@ -67,6 +68,7 @@ def chat(
       g4 chat e2b -p "What does it show?" --image photo.jpg
       g4 chat e2b -p "Draw a pelican as SVG." --svg pelican.svg
       g4 chat tiny -p "What is GGUF?" --temp 0 --json
+      g4 chat e2b --resume last --state-cache 4G
     """
     out = make_output(as_json=json, quiet=quiet)
     from g4cli.cli.chat.run import run_chat
@@ -102,6 +104,7 @@ def chat(
         cpu_moe=cpu_moe,
         expand=expand,
         draft=draft,
+        state_cache=state_cache,
     )
     display = o.ChatDisplay(thoughts=thoughts, stats=stats, banner=not quiet, drawing=svg)
     raise typer.Exit(run_chat(out, request, prompt, display, resume=resume))

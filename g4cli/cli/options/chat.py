@@ -282,6 +282,15 @@ DraftOpt: TypeAlias = Annotated[
         rich_help_panel=_ENGINE,
     ),
 ]
+StateCacheOpt: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--state-cache",
+        metavar="SIZE|off",
+        help="Most disk for prompts that were read (8G); auto: a tenth of what is free.",
+        rich_help_panel=_ENGINE,
+    ),
+]
 StatsOpt: TypeAlias = Annotated[
     bool, typer.Option("--stats", help="Show speeds after each answer.")
 ]

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Final
 
+from g4cli.core.errors import G4Error
 from g4cli.runtime.engine.client import EngineClient
 
 if TYPE_CHECKING:
     from g4cli.core.reporter import Reporter
     from g4cli.operations.chat.request import ChatRequest
     from g4cli.operations.chat.session import ChatSession
+
+
+# How long the end of a chat waits for states of prompts that are still being written.
+_FINISH_S: Final = 5.0
 
 
 @contextmanager
@@ -42,3 +47,5 @@ def open_session(request: ChatRequest, reporter: Reporter) -> Iterator[ChatSessi
             engine.open(make_open_request(request, model, plan, draft), progress)
         load_s = time.perf_counter() - started
         yield ChatSession(request, model, engine, conversation, inputs, load_s, reporter)
+        with suppress(G4Error), engine.ctrl_c.listening():
+            engine.finish_states(_FINISH_S)

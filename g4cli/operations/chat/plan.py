@@ -33,6 +33,7 @@ from g4cli.operations.fit.options import (
 )
 from g4cli.operations.fit.subject import Subject, make_subject
 from g4cli.operations.models import LoadableModel, make_model_options
+from g4cli.operations.states import make_state_options
 from g4cli.runtime.engine.drafting import DraftChoice
 from g4cli.runtime.engine.messages import DeviceFacts, Open
 from g4cli.runtime.engine.options import ContextOptions
@@ -223,8 +224,13 @@ def make_open_request(
     model: LoadableModel,
     plan: ChatPlan,
     draft: DraftChoice,
+    *,
+    ram_bytes: int = 0,
 ) -> Open:
-    """Return what the worker is told to load. Raises UsageError for --gpu-layers."""
+    """Return what the worker is told to load. Raises UsageError for --gpu-layers, --state-cache.
+
+    `ram_bytes`: for states of prompts in memory.
+    """
     options = make_model_options(
         gpu_layers=plan.gpu_layers,
         device=request.device,
@@ -240,7 +246,8 @@ def make_open_request(
         n_outputs=draft.n_outputs,
         n_parallel=plan.n_parallel,
     )
-    return Open(model.path, options, context, draft, plan.data_bytes)
+    states = make_state_options(model.path, request.model, request.state_cache, ram_bytes=ram_bytes)
+    return Open(model.path, options, context, draft, plan.data_bytes, states)
 
 
 def replace_gpus(host: HostFacts, devices: Sequence[DeviceFacts]) -> HostFacts:

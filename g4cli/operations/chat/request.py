@@ -23,8 +23,8 @@ class ChatRequest:
     Sampling parameters that are None come from the model file, or else are Gemma 4's own. `ctx` is
     a number ("8192", "32k"), "max", or "" for the largest context that fits; `gpu_layers` is a
     number or "auto"; `draft` is auto, off, lookup or the path of a draft model. `max_tokens` 0
-    means no limit, `threads` 0 all cores. `conversation` is the one to continue. Each
-    other field is the option of the same name.
+    means no limit, `threads` 0 all cores. `state_cache` is a size, auto or off. `conversation` is
+    the one to continue. Each other field is the option of the same name.
     """
 
     model: str
@@ -56,6 +56,7 @@ class ChatRequest:
     cpu_moe: bool = False
     expand: ExpandedType = "bf16"
     draft: str = "auto"
+    state_cache: str = "auto"
     conversation: Conversation | None = None
 
     @property

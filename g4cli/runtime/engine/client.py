@@ -21,6 +21,7 @@ from g4cli.runtime.engine.messages import (
     CompileSchema,
     Encode,
     Encoded,
+    FinishStates,
     Grammar,
     Hello,
     Loaded,
@@ -165,6 +166,11 @@ class EngineClient:
                 yield Finished(event.reply)
             else:
                 yield event
+
+    def finish_states(self, timeout_s: float) -> None:
+        """Wait until the states of prompts are written, at most that long. Ctrl-C ends it."""
+        if self._opened is not None and self._opened.states is not None and not self.has_ended:
+            self._worker.ask(FinishStates(timeout_s))
 
     def close(self) -> None:
         """End the worker: its memory is free at once."""

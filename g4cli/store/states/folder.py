@@ -292,7 +292,7 @@ class StateFolder:
     def _remove_broken(self, path: Path) -> None:
         """Remove a state that cannot be read, and blocks of it that are not what they should be."""
         with suppress(OSError):
-            with suppress(DamagedStateError):
+            with suppress(DamagedStateError, OSError):
                 for digest in read_header(path).blocks:
                     block = path.parent / f"{digest}{BLOCK_SUFFIX}"
                     with suppress(FileNotFoundError):
