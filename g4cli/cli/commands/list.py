@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from g4cli.cli.options.common import JsonOpt, QuietOpt
+from g4cli.cli.options.common import JsonOpt, QuietOpt, StatesOpt
 from g4cli.cli.output import Output, make_output
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from g4cli.store.others import ForeignModel
 
 
-def list_(json: JsonOpt = False, quiet: QuietOpt = False) -> None:
+def list_(states: StatesOpt = False, json: JsonOpt = False, quiet: QuietOpt = False) -> None:
     """List the models that were pulled, and those of other programs.
 
     Gemma 4 files in the Hugging Face cache and in the folders of LM Studio, llama.cpp and Ollama
@@ -24,8 +24,12 @@ def list_(json: JsonOpt = False, quiet: QuietOpt = False) -> None:
       g4 list
       g4 list -q        names only, one per line
       g4 list --json
+      g4 list --states  what the prompt cache holds
     """
     out = make_output(as_json=json, quiet=quiet)
+    if states:
+        _list_states(out)
+        return
     from g4cli.store.manifest import describe_damage
     from g4cli.store.models import list_models, list_unfinished
     from g4cli.store.others import list_foreign_models
@@ -51,6 +55,15 @@ def list_(json: JsonOpt = False, quiet: QuietOpt = False) -> None:
         "elsewhere": [f.as_json() for f in foreign],
     }
     out.result(data, render, brief=[e.label for e in entries if e.role == "model"])
+
+
+def _list_states(out: Output) -> None:
+    from g4cli.cli.views.states import draw_states
+    from g4cli.operations.states import list_states
+
+    saved = list_states()
+    brief = list(dict.fromkeys(namespace.about.model for namespace in saved.namespaces))
+    out.result(saved.as_json(), lambda: draw_states(out, saved), brief=brief)
 
 
 def _format_amount(part: Unfinished) -> str:

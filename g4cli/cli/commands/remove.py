@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from g4cli.cli.options.common import JsonOpt, QuietOpt, YesOpt
-from g4cli.cli.output import make_output
+from g4cli.cli.options.common import JsonOpt, QuietOpt, StatesOpt, YesOpt
+from g4cli.cli.output import Output, make_output
 
 if TYPE_CHECKING:
     from g4cli.store.manifest import Entry
@@ -22,21 +22,32 @@ def remove(
             metavar="MODEL",
             show_default=False,
         ),
-    ],
+    ] = "",
+    states: StatesOpt = False,
     yes: YesOpt = False,
     json: JsonOpt = False,
     quiet: QuietOpt = False,
 ) -> None:
     """Remove a model from the store, after asking for confirmation.
 
-    A file that was pulled from a path on this disk is kept at that path.
+    A file that was pulled from a path on this disk is kept at that path. With
+    --states, the saved states of prompts are removed and the model is kept;
+    without MODEL, those of all models.
 
     \b
     Examples:
       g4 remove tiny:q4_0
       g4 remove e2b --yes     every file of e2b
+      g4 remove --states      all saved states of prompts
     """
     out = make_output(as_json=json, quiet=quiet)
+    if states:
+        _remove_states(out, model, yes=yes)
+        return
+    if not model:
+        from g4cli.core.errors import UsageError
+
+        raise UsageError("which model?", hint="g4 remove MODEL, or g4 remove --states")
     from g4cli.core.units import size_text
     from g4cli.store.models import remove_entry, select_removable
 
@@ -56,3 +67,19 @@ def remove(
     names = ", ".join(dict.fromkeys([e.title for e in entries] + [u.file for u in unfinished]))
     data = {"removed": [item.as_json() for item in gone], "bytes": total}
     out.result(data, lambda: out.line(f"removed {names}: {size_text(total)}"))
+
+
+def _remove_states(out: Output, model: str, *, yes: bool) -> None:
+    from g4cli.cli.views.states import draw_states
+    from g4cli.core.units import size_text
+    from g4cli.operations.states import remove_states, select_states
+
+    saved = select_states(model)
+    draw_states(out, saved)
+    size = size_text(saved.n_bytes)
+    if saved.namespaces and not yes and not out.confirm(f"Remove these states ({size})?"):
+        out.say("nothing was removed")
+        raise typer.Exit(130)
+    remove_states(saved)
+    data = {"removed": saved.as_json()["states"], "bytes": saved.n_bytes}
+    out.result(data, lambda: out.line(f"removed saved states: {size}"))

@@ -20,6 +20,9 @@ QuietOpt: TypeAlias = Annotated[
 YesOpt: TypeAlias = Annotated[
     bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")
 ]
+StatesOpt: TypeAlias = Annotated[
+    bool, typer.Option("--states", help="The saved states of prompts, instead of models.")
+]
 OutOpt: TypeAlias = Annotated[
     Path | None, typer.Option("--out", "-o", help="File to write.", show_default=False)
 ]

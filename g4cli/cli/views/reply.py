@@ -26,6 +26,7 @@ def reply_to_json(reply: Reply, load_s: float, drafted: DraftStats | None = None
         "finish_reason": reply.finish_reason,
         "usage": {
             "prompt_tokens": reply.prompt_tokens,
+            "cached_tokens": reply.reused_tokens,
             "completion_tokens": reply.completion_tokens,
         },
         "timing": {

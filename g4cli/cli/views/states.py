@@ -1,0 +1,31 @@
+"""Draw the saved states of prompts for `g4 list --states` and `g4 remove --states`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from g4cli.core.units import size_text
+
+if TYPE_CHECKING:
+    from g4cli.cli.output import Output
+    from g4cli.operations.states import SavedStates
+
+
+def draw_states(out: Output, saved: SavedStates) -> None:
+    """Print a row for each model and KV type, and the sum."""
+    if not saved.namespaces:
+        out.say("no saved states")
+        return
+    rows = [
+        (
+            namespace.about.model,
+            namespace.about.kv_type,
+            f"{namespace.n_states:,}",
+            size_text(namespace.n_bytes),
+            datetime.fromtimestamp(namespace.used_at).strftime("%Y-%m-%d %H:%M"),
+        )
+        for namespace in saved.namespaces
+    ]
+    out.table(["model", "kv", "states", "size", "last used"], rows, right=[2, 3])
+    out.say(f"{size_text(saved.n_bytes)} in {saved.folder}")
