@@ -139,7 +139,7 @@ def test_json(chat: Any, tiny: Path) -> None:
     assert set(data) == {"text", "thought", "finish_reason", "usage", "timing", "loop"}
     assert (data["text"], data["thought"], data["finish_reason"]) == (ANSWER, "", "stop")
     assert data["loop"] is None
-    assert set(data["usage"]) == {"prompt_tokens", "completion_tokens"}
+    assert set(data["usage"]) == {"prompt_tokens", "cached_tokens", "completion_tokens"}
     assert data["usage"]["prompt_tokens"] == 19
     assert set(data["timing"]) == {"load_s", "prompt_tps", "decode_tps"}
     assert all(value > 0 for value in data["timing"].values())

@@ -111,6 +111,7 @@ class ModelOpener:
             device=options.device,
             mmap=options.mmap,
             cpu_moe=options.cpu_moe,
+            state_cache=options.state_cache,
         )
 
 
