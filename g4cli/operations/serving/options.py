@@ -20,10 +20,10 @@ class ServeOptions:
     """How models are loaded and how long they stay.
 
     `models` as `g4 chat` takes them; none: all of the store. `aliases` are further names of the
-    first. `ctx`, `gpu_layers`, `draft`, `state_cache` and `threads` as in ChatRequest; `ctx` is that
-    of one request. `parallel` is how many requests a model computes at once; 0: as many as fit, at most
-    4. `keep_alive_s` below 0: models stay loaded. `sampling` holds defaults by the names of the
-    engine's Sampling.
+    first. `ctx`, `gpu_layers`, `draft`, `state_cache` and `threads` as in ChatRequest; `ctx` is
+    that of one request. `parallel` is how many requests a model computes at once; 0: as many as
+    fit, at most 4. `keep_alive_s` below 0: models stay loaded. `sampling` holds defaults by the
+    names of the engine's Sampling.
     """
 
     models: Sequence[str] = ()
