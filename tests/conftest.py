@@ -21,6 +21,10 @@ from hypothesis import HealthCheck, settings
 
 TESTS = Path(__file__).parent
 
+# Tests start g4 some hundred times: without compiled modules each start takes a second more.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # A shell starts its background jobs with SIGINT ignored, and children inherit that; tests press
 # Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)

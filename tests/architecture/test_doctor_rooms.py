@@ -11,6 +11,7 @@ from g4cli.doctor.checks.machine import CHECKS as MACHINE_CHECKS
 from g4cli.doctor.diagnose import CHECKS
 from g4cli.doctor.report import Check
 from tests.support.paths import ROOT
+from tests.support.sources import list_nodes
 
 DOCTOR = ROOT / "g4cli" / "doctor"
 # room -> the rooms of the doctor that it may import
@@ -28,7 +29,7 @@ def module_name(path: Path) -> str:
 def doctor_imports(path: Path) -> set[str]:
     """Return the doctor's modules that a file imports, also inside functions and for types."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in list_nodes(path):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("g4cli.doctor"):
             names = {f"{node.module}.{alias.name}" for alias in node.names}
             modules = {n for n in names if (ROOT / f"{n.replace('.', '/')}.py").is_file()}
@@ -52,7 +53,7 @@ def test_advice_that_checks_share_is_written_once() -> None:
     """Advice with a command, if more than one check gives it, is in advice.py."""
     files: dict[str, set[str]] = {}
     for path in sorted((DOCTOR / "checks").glob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in list_nodes(path):
             text = node.value if isinstance(node, ast.Constant) else None
             commands = ("g4 pull", "g4 doctor", "pip install")
             if isinstance(text, str) and any(command in text for command in commands):

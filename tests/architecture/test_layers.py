@@ -26,6 +26,7 @@ import pytest
 
 from g4cli.cli.main import COMMANDS
 from tests.support.paths import ROOT
+from tests.support.sources import list_nodes, parse_source
 
 # The folders `converters` and `quant` are the packages g4cli.converters and g4cli.quant, by links
 # in g4cli/, which rglob does not follow.
@@ -96,14 +97,17 @@ def find_part(module: str) -> str:
     return f"g4cli.{names[1] if names[1] in known else stem}"
 
 
+def is_for_type_checkers(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+
+
 def iter_imports(path: Path) -> Iterator[tuple[str, int]]:
     """Yield every imported module and its line; `from g4cli import host` imports g4cli.host."""
     typing_only: set[ast.AST] = set()
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+    for node in list_nodes(path):
+        if is_for_type_checkers(node):
             typing_only.update(ast.walk(node))
-    for node in ast.walk(tree):
+    for node in list_nodes(path):
         if (
             node in typing_only
             and isinstance(node, ast.ImportFrom)
@@ -157,12 +161,10 @@ def explain_fault(module: str, imported: str) -> str | None:
     return f"{own} may not import {top}"
 
 
-@pytest.mark.parametrize(
-    ("module", "path"), list(iter_modules()), ids=lambda v: v if isinstance(v, str) else ""
-)
-def test_imports_follow_the_table(module: str, path: Path) -> None:
+def test_imports_follow_the_table() -> None:
     faults = [
-        f"{path.name}:{line}: {why}"
+        f"{path.relative_to(ROOT)}:{line}: {why}"
+        for module, path in iter_modules()
         for name, line in iter_imports(path)
         if (why := explain_fault(module, name))
     ]
@@ -206,7 +208,7 @@ def test_the_test_sees_a_forbidden_import(module: str, imported: str) -> None:
 def imported_modules(module: str, path: Path, known: Collection[str]) -> set[str]:
     """Return the modules of `known` that `module` imports anywhere, without its own packages."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in list_nodes(path):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -275,7 +277,7 @@ def test_commands_import_the_rest_of_g4_inside_their_function() -> None:
     for module, path in iter_modules():
         if module not in loaded_at_start:
             continue
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        for node in parse_source(path).body:
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("g4cli"):
                 name = node.module or ""
                 if name not in light and not name.startswith("g4cli.cli.") and name != "g4cli":
@@ -304,14 +306,11 @@ def find_imports_of(roots: list[str]) -> dict[str, str]:
     found = dict.fromkeys(roots, "")
     queue = list(roots)
     for module in queue:
-        tree = ast.parse(paths[module].read_text(encoding="utf-8"))
+        nodes = list_nodes(paths[module])
         typing_only = {
-            child
-            for node in ast.walk(tree)
-            if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
-            for child in ast.walk(node)
+            child for node in nodes if is_for_type_checkers(node) for child in ast.walk(node)
         }
-        for node in ast.walk(tree):
+        for node in nodes:
             if node in typing_only or not isinstance(node, ast.ImportFrom):
                 continue
             names = [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]

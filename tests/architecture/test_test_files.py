@@ -6,6 +6,7 @@ import ast
 from pathlib import Path
 
 from tests.support.paths import TESTS
+from tests.support.sources import list_nodes
 
 # Programs that tests run in child processes.
 PROGRAMS = {"llama_quantize.py", "llama_types.py"}
@@ -20,7 +21,7 @@ FILES = [
 def read_imports(path: Path) -> set[str]:
     """Return the packages that a file imports anywhere."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in list_nodes(path):
         if isinstance(node, ast.Import):
             found |= {name.name.partition(".")[0] for name in node.names}
         elif isinstance(node, ast.ImportFrom):
