@@ -7,6 +7,7 @@ requirement is not met. Any other skip fails the run, so that no test disappears
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import shutil
 import signal
@@ -103,24 +104,36 @@ FOREIGN = (
 )
 
 _unexpected: list[str] = []
+_homes = itertools.count()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_settings() -> Iterator[None]:
+    """Replace the caller's settings by those that the tests expect."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in FOREIGN:
+            patch.delenv(name, raising=False)
+        patch.setenv("NO_COLOR", "1")
+        patch.setenv("COLUMNS", "100")
+        patch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
+        yield
 
 
 @pytest.fixture(autouse=True)
-def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Point every directory that g4 uses into the test's own folder."""
-    for name in FOREIGN:
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("G4_HOME", str(tmp_path / "g4-home"))
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf-home"))
-    monkeypatch.setenv("NO_COLOR", "1")
-    monkeypatch.setenv("COLUMNS", "100")
-    monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
+def own_home(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
+    """Point every directory that g4 uses into a folder of the test's own; yield that folder.
 
-
-@pytest.fixture(autouse=True)
-def empty_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give commands that run in this process an empty standard input: many read it to its end."""
+    The folder is made by what writes into it: most tests write nothing. Commands that run in this
+    process get an empty standard input: many read it to its end.
+    """
+    home = tmp_path_factory.getbasetemp() / f"home-{next(_homes)}"
+    monkeypatch.setenv("G4_HOME", str(home / "g4-home"))
+    monkeypatch.setenv("HF_HOME", str(home / "hf-home"))
     monkeypatch.setattr("sys.stdin", io.StringIO())
+    yield home
+    shutil.rmtree(home, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True, scope="session")

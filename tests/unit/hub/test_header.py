@@ -81,12 +81,12 @@ def keys_after_tokens(n_tokens: int, n_merges: int, merges_bytes: int) -> tuple[
 
 
 # A vocabulary smaller than the published one, which the fixture `known` makes known instead.
-N_TOKENS, TOKENS_BYTES = 40_000, 700_000
+N_TOKENS, N_MERGES, TOKENS_BYTES = 8_000, 8_000, 700_000
 KNOWN = {
     ("tokenizer.ggml.tokens", N_TOKENS): TOKENS_BYTES,
-    ("tokenizer.ggml.merges", 40_000): 900_000,
+    ("tokenizer.ggml.merges", N_MERGES): 900_000,
 }
-AFTER_TOKENS = keys_after_tokens(N_TOKENS, 40_000, 900_000)
+AFTER_TOKENS = keys_after_tokens(N_TOKENS, N_MERGES, 900_000)
 
 
 @pytest.fixture
@@ -188,7 +188,7 @@ def test_another_vocabulary_is_read_string_by_string(
 def hostile_tokens(landing: bytes) -> bytes:
     """Return tokens that have `landing`, inside one of them, where the jump over them ends."""
     plain = struct.pack("<Q", 8) + b"x" * 8
-    n = 30_000
+    n = 6_000
     filler = TOKENS_BYTES - 16 * n - 8
     long_item = b"z" * filler + landing
     items = plain * n + struct.pack("<Q", len(long_item)) + long_item + plain * (N_TOKENS - n - 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 
 import pytest
 import resvg_py
@@ -19,9 +20,10 @@ GOOD = dict(good_drawings())
 HEAD = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9">'
 
 
+@cache
 def picture(svg: str) -> bytes:
     """Return a drawing as PNG, without fonts: what a machine has of them must not matter."""
-    return resvg_py.svg_to_bytes(svg_string=svg, width=200, dpi=96, skip_system_fonts=True)
+    return resvg_py.svg_to_bytes(svg_string=svg, width=100, dpi=96, skip_system_fonts=True)
 
 
 def rules_of(drawing: Drawing) -> list[str]:
@@ -303,6 +305,7 @@ def test_what_editors_leave_in_a_file_is_right(text: str) -> None:
     assert not drawing.unrepaired
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "piece", ["<g", "<circle>", "<think>", "<b></c>", "<path d='M0 0L", "&", "<p>"]
 )

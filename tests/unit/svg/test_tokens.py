@@ -65,6 +65,7 @@ def test_attributes_are_read_as_they_were_meant(text: str, names: list[str]) -> 
     assert [f"{item.name}={item.value}" for item in token.attributes] == names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "piece",
     [
