@@ -169,14 +169,17 @@ def test_importance_matrix_and_exceptions(source: Path, capsys: pytest.CaptureFi
 
 
 def test_a_pulled_model_is_known_by_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    own_home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert run(["pull", "tiny", "--json"]) == 0
     capsys.readouterr()
     data = answer(capsys, "tiny:bf16", "--type", "q4_0")
     assert data["path"] == "tiny-Q4_0.gguf"  # here, not in the store
-    pulled = next((tmp_path / "g4-home").rglob("tiny-BF16.gguf"))
+    pulled = next((own_home / "g4-home").rglob("tiny-BF16.gguf"))
     sha256 = read_header(Path(data["path"])).keys["g4.source.sha256"].data
     assert sha256 == hashlib.sha256(pulled.read_bytes()).hexdigest()
     assert run(["quantize", "e2b:bf16"]) == 3

@@ -205,6 +205,7 @@ def test_the_folder_names_the_model(tmp_path: Path) -> None:
     assert keys["general.name"] == "Gemma 4 E2B It"
 
 
+@pytest.mark.slow
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_change_of_a_small_file_gives_a_gguf_or_an_error(
