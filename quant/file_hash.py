@@ -16,26 +16,26 @@ from pathlib import Path
 from threading import Condition
 from typing import Final
 
-_PIECE_BYTES: Final = 1 << 20  # stays in the core's cache between reading and hashing
+PIECE_BYTES: Final = 1 << 20  # stays in the core's cache between reading and hashing
 # How far the hash may be ahead of the encoder: little enough to stay in the page cache.
-_LEAD_BYTES: Final = 1 << 28
+LEAD_BYTES: Final = 1 << 28
 
 
 class FileHash:
     """The running sha256 of files, read one after another in a thread."""
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self._paths = paths
+    def __init__(self, paths: Sequence[Path], piece_bytes: int, lead_bytes: int) -> None:
+        self._paths, self._piece_bytes, self._lead_bytes = paths, piece_bytes, lead_bytes
         self._total = sum(path.stat().st_size for path in paths)
-        self._limit = _LEAD_BYTES
+        self._limit = lead_bytes
         self._stopped = False
         self._turn = Condition()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="file-hash")
         self._digest = self._pool.submit(self._hash_all)
 
     def allow_share(self, share: float) -> None:
-        """Let the hash advance to this share (0 to 1) of all bytes, and _LEAD_BYTES further."""
-        self._raise_limit(int(share * self._total) + _LEAD_BYTES)
+        """Let the hash advance to this share (0 to 1) of all bytes, and `lead_bytes` further."""
+        self._raise_limit(int(share * self._total) + self._lead_bytes)
 
     def wait_for_digest(self) -> str:
         """Return the hexadecimal digest when all files are read.
@@ -57,7 +57,7 @@ class FileHash:
             self._turn.notify()
 
     def _hash_all(self) -> str:
-        digest, buffer, done = hashlib.sha256(), memoryview(bytearray(_PIECE_BYTES)), 0
+        digest, buffer, done = hashlib.sha256(), memoryview(bytearray(self._piece_bytes)), 0
         for path in self._paths:
             with path.open("rb", buffering=0) as file:
                 while (n := file.readinto(buffer)) and not self._stopped:
@@ -70,9 +70,14 @@ class FileHash:
 
 
 @contextmanager
-def hash_files(paths: Sequence[Path]) -> Iterator[FileHash]:
-    """Yield the running hash of the files at `paths`; on leaving its thread is stopped."""
-    running = FileHash(paths)
+def hash_files(
+    paths: Sequence[Path], *, piece_bytes: int = PIECE_BYTES, lead_bytes: int = LEAD_BYTES
+) -> Iterator[FileHash]:
+    """Yield the running hash of the files at `paths`; on leaving its thread is stopped.
+
+    It reads `piece_bytes` at a time, and at most `lead_bytes` more than `allow_share` permits.
+    """
+    running = FileHash(paths, piece_bytes, lead_bytes)
     try:
         yield running
     finally:

@@ -196,7 +196,7 @@ class Output:
                         bar.remove_task(tasks.pop(""))
                     # The bar starts at what was done before: it must not count as speed.
                     tasks[key] = bar.add_task(
-                        _shorten_name(escape_invisible(part)), total=total or None, completed=done
+                        shorten_name(escape_invisible(part)), total=total or None, completed=done
                     )
                 bar.update(tasks[key], completed=done, total=total or None)
 
@@ -335,6 +335,6 @@ def _make_bars(console: Console, *, in_bytes: bool) -> Any:
     )
 
 
-def _shorten_name(name: str, width: int = 30) -> str:
+def shorten_name(name: str, width: int = 30) -> str:
     """Return `name`, its middle omitted if it is long: file names differ at both ends."""
     return name if len(name) <= width else f"{name[: width // 2 - 1]}…{name[-(width // 2) :]}"

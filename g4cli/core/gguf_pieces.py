@@ -30,7 +30,7 @@ KNOWN_STRINGS: Final = MappingProxyType(
     }
 )
 # Arrays of numbers below this many bytes are read, because the network's shape may be among them.
-_MIN_JUMP_BYTES: Final = 1 << 16
+MIN_JUMP_BYTES: Final = 1 << 16
 
 
 class Pieces:
@@ -69,11 +69,20 @@ class Pieces:
 class PieceCursor(Cursor):
     """A cursor over pieces. With `jumps` it skips known arrays of strings and sets `jumped`."""
 
-    __slots__ = ("jumped", "jumps", "pieces")
+    __slots__ = ("jumped", "jumps", "min_jump_bytes", "pieces")
 
-    def __init__(self, pieces: Pieces, path: str, file_size: int, *, jumps: bool) -> None:
+    def __init__(
+        self,
+        pieces: Pieces,
+        path: str,
+        file_size: int,
+        *,
+        jumps: bool,
+        min_jump_bytes: int = MIN_JUMP_BYTES,
+    ) -> None:
         super().__init__(pieces.buffer, path, file_size)
         self.pieces, self.jumps, self.jumped = pieces, jumps, False
+        self.min_jump_bytes = min_jump_bytes
 
     def require_bytes(self, n: int, what: str) -> None:
         """Raise BadGGUF unless the file has `n` more bytes, HeaderIncomplete unless a piece has."""
@@ -82,7 +91,7 @@ class PieceCursor(Cursor):
 
     def skip_numbers(self, n: int, name: str) -> None:
         """Skip `n` bytes of numbers, whether they are present or not."""
-        if n < _MIN_JUMP_BYTES or not self.jumps:
+        if n < self.min_jump_bytes or not self.jumps:
             return super().skip_numbers(n, name)
         self.check_limits(n, name)
         self.pos += n

@@ -26,9 +26,9 @@ from g4cli.core.progress import Progress, no_progress
 # Pieces of at least this size are hashed in another thread; for smaller ones that takes longer.
 _HASH_THREAD_BYTES: Final = 1 << 18
 # Progress is reported after this many bytes, and at the end of each tensor.
-_REPORT_BYTES: Final = 1 << 23
+REPORT_BYTES: Final = 1 << 23
 # The file is flushed after this many bytes, so that the last flush does not wait for all of them.
-_FLUSH_BYTES: Final = 1 << 28
+FLUSH_BYTES: Final = 1 << 28
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,10 @@ class GGUFWriter:
         tensors: Sequence[TensorSpec],
         progress: Progress,
         hashed: bool,
+        report_bytes: int,
+        flush_bytes: int,
     ) -> None:
+        self._report_bytes, self._flush_bytes = report_bytes, flush_bytes
         self._file, self._path, self._tensors, self._progress = file, path, list(tensors), progress
         self._alignment = _alignment_of(keys)
         self._hash = hashlib.sha256() if hashed else None
@@ -112,7 +115,7 @@ class GGUFWriter:
             self._index += 1
             if self._index < len(self._tensors):
                 self._left = self._tensors[self._index].nbytes
-        elif self.nbytes - self._reported < _REPORT_BYTES:
+        elif self.nbytes - self._reported < self._report_bytes:
             return
         self._reported = self.nbytes
         self._progress(self.nbytes, self.total, name)
@@ -147,7 +150,7 @@ class GGUFWriter:
     def _append_bytes(self, data: bytes | memoryview) -> None:
         self._write_hashed(data)
         self.nbytes += len(data)
-        if self.nbytes - self._flushed >= _FLUSH_BYTES and (
+        if self.nbytes - self._flushed >= self._flush_bytes and (
             self._flushing is None or self._flushing.done()
         ):
             if self._flushing is not None:
@@ -176,18 +179,21 @@ def create_gguf(
     *,
     progress: Progress = no_progress,
     hashed: bool = True,
+    report_bytes: int = REPORT_BYTES,
+    flush_bytes: int = FLUSH_BYTES,
 ) -> Iterator[GGUFWriter]:
     """Yield a writer for a new file, which becomes `path` if the block ends without error.
 
     Raises NoSpace before the first byte. After an exception no file is left. The caller ends with
     `written = writer.finish()`. Without `hashed` that has no hash, and keys may change until then.
+    `progress` is told after `report_bytes`, and the disk flushed after `flush_bytes`.
     """
     alignment = _alignment_of(keys)
     expected = len(encode_header(keys, tensors)) + sum(
         _pad_to(t.nbytes, alignment) for t in tensors
     )
     with atomic_file(path, expected_bytes=expected) as file:
-        writer = GGUFWriter(file, path, keys, tensors, progress, hashed)
+        writer = GGUFWriter(file, path, keys, tensors, progress, hashed, report_bytes, flush_bytes)
         try:
             yield writer
             writer.finish()

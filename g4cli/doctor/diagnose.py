@@ -64,7 +64,7 @@ CHECKS: Final[tuple[Check, ...]] = (
 # Checks and families that hold for a GGUF of any kind; the others need a file of Gemma 4.
 _ANY_KIND: Final = ("file", "keys.architecture", "tensors.parts")
 # Larger files run only with --deep, and for fewer tokens: a token takes seconds on a CPU.
-_LARGE: Final = 8 * GIB
+LARGE_BYTES: Final = 8 * GIB
 # The known texts contain tokens up to 107, the newline.
 _MIN_TOKENS: Final = 108
 
@@ -75,15 +75,24 @@ def diagnose_file(
     depth: Depth = "default",
     only: tuple[str, ...] = (),
     free_bytes: int = 0,
+    large_bytes: int = LARGE_BYTES,
     progress: Progress = no_progress,
 ) -> Report:
     """Return the report on the file at `path`, from the checks (or families) in `only`, or all.
 
-    `free_bytes` is the memory that llama.cpp may use, 0 if unknown. `progress` counts tensors, then
-    runs. Raises FileMissing, and UsageError for a directory or a file that cannot be opened.
+    `free_bytes` is the memory that llama.cpp may use, 0 if unknown. A file of more than
+    `large_bytes` runs at depth "deep" only. `progress` counts tensors, then runs. Raises
+    FileMissing, and UsageError for a directory or a file that cannot be opened.
     """
     facts = gather_facts(path, depth, only=only, progress=progress)
-    facts = probe_file(facts, path, only=only, free_bytes=free_bytes, progress=progress)
+    facts = probe_file(
+        facts,
+        path,
+        only=only,
+        free_bytes=free_bytes,
+        large_bytes=large_bytes,
+        progress=progress,
+    )
     return judge_facts(facts, only)
 
 
@@ -93,6 +102,7 @@ def probe_file(
     *,
     only: tuple[str, ...] = (),
     free_bytes: int = 0,
+    large_bytes: int = LARGE_BYTES,
     progress: Progress = no_progress,
 ) -> FileFacts:
     """Return `facts` with what llama.cpp makes of the file, as far as the checks in `only` need it.
@@ -118,19 +128,21 @@ def probe_file(
         facts = replace(facts, backends=ask_backends())
     if not (header.tensors and complete and is_requested(only, "probe")):
         return facts
-    reason = _reason_not_to_run(facts, free_bytes)
+    reason = _reason_not_to_run(facts, free_bytes, large_bytes)
     if reason:
         return replace(facts, probe_skipped=reason)
-    return _run_network(facts, path, free_bytes, progress)
+    n_tokens = N_TOKENS if facts.size <= large_bytes else N_TOKENS_SHORT
+    return _run_network(facts, path, n_tokens, free_bytes, progress)
 
 
-def _run_network(facts: FileFacts, path: Path, free_bytes: int, progress: Progress) -> FileFacts:
+def _run_network(
+    facts: FileFacts, path: Path, n_tokens: int, free_bytes: int, progress: Progress
+) -> FileFacts:
     """Ask some questions; if the answers are suspicious, ask again with one thing changed."""
     name, text = facts.model_name, facts.template
     # A pre-trained model has never seen a turn.
     is_chat = facts.is_chat_model or "<|turn>" in (text or "")
     questions = render_chat_questions(name) if is_chat else plain_text_questions(name)
-    n_tokens = N_TOKENS if facts.size <= _LARGE else N_TOKENS_SHORT
     progress(0, 0, f"{len(questions)} questions")
     first = greedy_probe(path, [(q.name, q.text) for q in questions], n_tokens=n_tokens)
     facts = replace(facts, probe=first, expected=tuple(q.expected for q in questions))
@@ -165,11 +177,11 @@ def _configs_to_compare(
     return tuple(config for config in ALTERNATIVE_CONFIGS if config.needs_gpu)
 
 
-def _reason_not_to_run(facts: FileFacts, free_bytes: int) -> str:
+def _reason_not_to_run(facts: FileFacts, free_bytes: int, large_bytes: int) -> str:
     """Return why the network is not run, or ''."""
     if free_bytes and facts.size > 0.9 * free_bytes:
         return f"{size_text(facts.size)} do not fit into {size_text(free_bytes)} of memory"
-    if facts.size > _LARGE and facts.depth != "deep":
+    if facts.size > large_bytes and facts.depth != "deep":
         return f"{size_text(facts.size)} take minutes: only with --deep"
     if facts.stats and all(s.all_zero for s in facts.stats):
         return "all weights are zero"

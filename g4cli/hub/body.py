@@ -13,21 +13,27 @@ import ssl
 import struct
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from g4cli.hub.response import TimedResponse
 
-_GATHER_S: Final = 0.25  # after this time a read returns what has arrived, full buffer or not
-_SLOW_S: Final = 60.0
+STALL_S: Final = 30.0
 _SLOW_BYTES: Final = 60 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a body may take, in seconds."""
+
+    stall_s: float = STALL_S  # without a byte: the connection is given up
+    gather_s: float = 0.25  # then a read returns what has arrived, full buffer or not
+    slow_s: float = 60.0  # a minute with less than 60 KiB is given up as well
 
 
 def pack_timeval(seconds: float) -> bytes:
     """Return `seconds` as the C structure that SO_RCVTIMEO takes."""
     return struct.pack("ll", int(seconds), int(seconds % 1 * 1e6))
-
-
-_TIMEVAL: Final = pack_timeval(_GATHER_S)
 
 
 class Body:
@@ -42,9 +48,9 @@ class Body:
         sock: socket.socket,
         nbytes: int,
         total: int,
-        stall_s: float,
+        patience: Patience,
     ) -> None:
-        self._response, self._sock, self._stall_s = response, sock, stall_s
+        self._response, self._sock, self._patience = response, sock, patience
         self._left = nbytes if response.length is None else min(nbytes, response.length)
         self._is_kept = (
             response.length == nbytes and not response.chunked and not response.will_close
@@ -58,11 +64,12 @@ class Body:
         # The buffer that the header was read from may hold the first bytes of the body.
         self._early = len(response.fp.peek()) if self._left else 0
         if isinstance(sock, ssl.SSLSocket):
-            sock.settimeout(_GATHER_S)
+            sock.settimeout(patience.gather_s)
             self._read = self._read_records
         else:
             sock.settimeout(None)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIMEVAL)
+            timeval = pack_timeval(patience.gather_s)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
             self._read = self._read_plain
 
     def readinto(self, view: memoryview) -> int:
@@ -90,7 +97,7 @@ class Body:
         """
         self._waited_s += waited_s
         self._got += nbytes
-        if self._waited_s >= _SLOW_S:
+        if self._waited_s >= self._patience.slow_s:
             if self._got < _SLOW_BYTES:
                 raise TimeoutError("less than 1 KiB/s")
             self._waited_s, self._got = 0.0, 0
@@ -103,7 +110,7 @@ class Body:
         if self._left or not self._is_kept:
             return False
         self._response.close()
-        self._sock.settimeout(self._stall_s)
+        self._sock.settimeout(self._patience.stall_s)
         return True
 
     def close(self) -> None:
@@ -112,7 +119,7 @@ class Body:
 
     def _read_chunk(self, view: memoryview) -> int:
         # The lines between chunks can be as long, and come as slowly, as the server likes.
-        self._response.limit_time(_SLOW_S)
+        self._response.limit_time(self._patience.slow_s)
         data = self._response.read1(len(view))
         view[: len(data)] = data
         return len(data)
@@ -136,10 +143,10 @@ class Body:
                 self._check_stall(since)
                 continue
             filled += n
-            if not n or time.monotonic() - since > _GATHER_S:
+            if not n or time.monotonic() - since > self._patience.gather_s:
                 break
         return filled
 
     def _check_stall(self, since: float) -> None:
-        if time.monotonic() - since >= self._stall_s:
+        if time.monotonic() - since >= self._patience.stall_s:
             raise TimeoutError("no data for too long")

@@ -29,9 +29,7 @@ from g4cli.hub.listing import RemoteFile, check_paths
 _TRUE: Final = ("1", "true", "yes", "on")
 _DEFAULT: Final = "https://huggingface.co"
 _TIMEOUT_S: Final = 15.0
-_WAITS_S: Final = (0.5, 1.0, 2.0, 4.0)
 _TEMPORARY: Final = (408, 429, 500, 502, 503, 504)
-_MAX_ROWS: Final = 100_000
 _MAX_BYTES: Final = 1 << 50
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 _SHA256: Final = re.compile(r"(?:[0-9a-f]{64})?")
@@ -40,11 +38,13 @@ _OID: Final = re.compile(r"(?:[0-9a-f]{40})?")
 
 @dataclass(frozen=True, slots=True)
 class HubOptions:
-    """Where the hub is, and whether it may be used."""
+    """Where the hub is, whether it may be used, and how much of it g4 takes."""
 
     offline: bool = False
     endpoint: str = _DEFAULT
     cache: Path = Path()
+    max_rows: int = 100_000  # files of one repository
+    waits_s: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)  # before each retry
 
     @classmethod
     def from_environment(cls, *, offline: bool = False) -> HubOptions:
@@ -107,13 +107,16 @@ class Hub:
         self._require_network(repo)
         with _translate_errors(repo, revision, self.options.endpoint):
             info = _retry_call(
-                lambda: self._make_api().model_info(repo, revision=revision, timeout=_TIMEOUT_S)
+                lambda: self._make_api().model_info(repo, revision=revision, timeout=_TIMEOUT_S),
+                self.options.waits_s,
             )
             empty = Repository(repo, str(info.sha), ())
             rows = self._make_api().list_repo_tree(repo, recursive=True, revision=empty.commit)
-            items = list(islice(rows, _MAX_ROWS + 1))
-        if len(items) > _MAX_ROWS:
-            raise BadFile(f"{repo} lists more than {_MAX_ROWS:,} files", hint="check HF_ENDPOINT")
+            items = list(islice(rows, self.options.max_rows + 1))
+        if len(items) > self.options.max_rows:
+            raise BadFile(
+                f"{repo} lists more than {self.options.max_rows:,} files", hint="check HF_ENDPOINT"
+            )
         # Folders have no blob.
         files = tuple(_remote_file(repo, item) for item in items if hasattr(item, "blob_id"))
         check_paths(repo, (f.path for f in files))
@@ -217,15 +220,15 @@ def _remote_file(repo: str, item: Any) -> RemoteFile:
     return RemoteFile(item.path, size, sha256, oid)
 
 
-def _retry_call(ask: Callable[[], Any]) -> Any:
-    """Return the result of `ask`, retried after temporary errors.
+def _retry_call(ask: Callable[[], Any], waits_s: tuple[float, ...]) -> Any:
+    """Return the result of `ask`, retried after temporary errors, each time after one of `waits_s`.
 
     huggingface_hub does not retry this request itself.
     """
     import httpx2
     from huggingface_hub import errors
 
-    for wait in _WAITS_S:
+    for wait in waits_s:
         try:
             return ask()
         except errors.HfHubHTTPError as err:

@@ -21,14 +21,13 @@ from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from g4cli.core.errors import NetworkError, UsageError
-from g4cli.hub.body import Body
+from g4cli.hub.body import Body, Patience
 from g4cli.hub.bounds import origin_of, without_login
 from g4cli.hub.response import TimedResponse
 
 if TYPE_CHECKING:
     import httpx2
 
-STALL_S: Final = 30.0
 _BUNDLES: Final = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _REDIRECTS: Final = 5
 _RANGE: Final = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
@@ -48,8 +47,8 @@ class BadAnswer(Exception):
 class Connection:
     """An HTTP connection that stays open between requests to the same host."""
 
-    def __init__(self, *, stall_s: float = STALL_S) -> None:
-        self._stall_s = stall_s
+    def __init__(self, patience: Patience | None = None) -> None:
+        self._patience = patience or Patience()
         self._open: tuple[tuple[str, str], http.client.HTTPConnection] | None = None
         self._sock: socket.socket | None = None
         self._body: Body | None = None
@@ -123,7 +122,7 @@ class Connection:
             self.close()
         proxy = _proxy_for(parts)
         if not self._open:
-            self._open = (key, _open_connection(parts, proxy, self._stall_s))
+            self._open = (key, _open_connection(parts, proxy, self._patience.stall_s))
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         if proxy and parts.scheme == "http":  # an HTTP proxy needs the whole URL
             path, headers = f"http://{parts.netloc}{path}", {**headers, **_proxy_auth(proxy)}
@@ -144,7 +143,7 @@ class Connection:
                 raise BadAnswer(206, "compressed, although that was not requested")
             assert self._sock is not None
             total = -1 if match[3] == "*" else int(match[3])
-            self._body = Body(response, self._sock, end - start, total, self._stall_s)
+            self._body = Body(response, self._sock, end - start, total, self._patience)
             return self._body
         if response.status == 200:
             raise BadAnswer(200, "the server, or a proxy, ignores byte ranges")

@@ -9,27 +9,35 @@ read to find the next.
 from __future__ import annotations
 
 import http.client
+from dataclasses import dataclass
 from typing import Final
 
 from g4cli.core.errors import BadGGUF, NetworkError
 from g4cli.core.gguf import parse_header
 from g4cli.core.gguf_cursor import HeaderIncomplete
 from g4cli.core.gguf_header import Header
-from g4cli.core.gguf_pieces import PieceCursor, Pieces, accounts_for_file
+from g4cli.core.gguf_pieces import MIN_JUMP_BYTES, PieceCursor, Pieces, accounts_for_file
 from g4cli.core.hub_name import HUB_PREFIX
 from g4cli.core.progress import Progress, no_progress
 from g4cli.hub.client import Hub, Location, Repository
 from g4cli.hub.connection import BadAnswer, Connection
 from g4cli.hub.listing import RemoteFile
 
-_FIRST_BYTES: Final = 1 << 17
-_LANDING_BYTES: Final = 1 << 16  # read after a jump: often one more key, and the next jump
 _FOREIGN_BYTES: Final = 1 << 20  # without a jump so far: it has another vocabulary
 _MOST_BYTES: Final = 1 << 23
 # A header made to mislead the jumps may not cause more requests than reading all of it.
 _JUMP_RANGES: Final = 16
 _JUMP_BYTES: Final = 1 << 22
 _ATTEMPTS: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ReadSizes:
+    """How many bytes of a header are requested at a time."""
+
+    first: int = 1 << 17
+    landing: int = 1 << 16  # after a jump: often one more key, and the next jump
+    min_jump: int = MIN_JUMP_BYTES  # shorter arrays are read
 
 
 def remote_header(
@@ -39,13 +47,18 @@ def remote_header(
     *,
     whole: bool = False,
     progress: Progress = no_progress,
+    connection: Connection | None = None,
+    sizes: ReadSizes | None = None,
 ) -> Header:
     """Return the checked header of `file`; skipped arrays are fetched when they are used.
 
-    With `whole` every byte of the header is read and checked. Raises BadGGUF if the file is not a
+    With `whole` every byte of the header is read and checked. The bytes come over `connection`, by
+    default a new one, in pieces of `sizes`. Raises BadGGUF if the file is not a
     GGUF, NetworkError if the server does not send the bytes.
     """
-    source = _Source(hub, repository, file, progress)
+    source = _Source(
+        hub, repository, file, progress, connection or Connection(), sizes or ReadSizes()
+    )
     try:
         header = None if whole else _read_with_jumps(source)
         return header or _read_completely(source)
@@ -63,7 +76,7 @@ def _read_with_jumps(source: _Source) -> Header | None:
             start = source.pieces.end_of(gap.at)
             # No jump in the first megabyte means another vocabulary: read that header completely.
             most = _JUMP_BYTES if cursor.jumped else _FOREIGN_BYTES
-            step = _LANDING_BYTES if cursor.jumped else _FIRST_BYTES
+            step = source.sizes.landing if cursor.jumped else source.sizes.first
             end = max(gap.needed, start + step)
             if source.fetched_bytes + end - start > most:
                 break
@@ -87,7 +100,7 @@ def _read_completely(source: _Source) -> Header:
         except HeaderIncomplete as gap:
             have = source.pieces.end_of(0)
             source.fetch_range(
-                have, max(gap.needed, have + min(max(have, _FIRST_BYTES), _MOST_BYTES))
+                have, max(gap.needed, have + min(max(have, source.sizes.first), _MOST_BYTES))
             )
 
 
@@ -95,20 +108,32 @@ class _Source:
     """The pieces of one file on the hub."""
 
     def __init__(
-        self, hub: Hub, repository: Repository, file: RemoteFile, progress: Progress
+        self,
+        hub: Hub,
+        repository: Repository,
+        file: RemoteFile,
+        progress: Progress,
+        connection: Connection,
+        sizes: ReadSizes,
     ) -> None:
+        self.sizes, self._connection = sizes, connection
         self._hub, self._repository, self._file, self._progress = hub, repository, file, progress
         self.label = f"{HUB_PREFIX}{repository.repo}/{file.path}"
         self.pieces = Pieces(file.nbytes)
         self.fetched_bytes = 0
-        self._connection = Connection()
         self._location: Location | None = None
 
     def make_cursor(self, *, jumps: bool) -> PieceCursor:
         """Return a cursor at the start; fetches the first bytes if they are absent."""
         if not self.pieces.end_of(0):
-            self.fetch_range(0, _FIRST_BYTES)
-        return PieceCursor(self.pieces, self.label, self._file.nbytes, jumps=jumps)
+            self.fetch_range(0, self.sizes.first)
+        return PieceCursor(
+            self.pieces,
+            self.label,
+            self._file.nbytes,
+            jumps=jumps,
+            min_jump_bytes=self.sizes.min_jump,
+        )
 
     def parse_pieces(self, cursor: PieceCursor) -> Header:
         """Return the header that `cursor` reads. Raises HeaderIncomplete or BadGGUF."""

@@ -40,7 +40,7 @@ from typing import Final
 from g4cli.core.errors import G4Error, NoSpace, UsageError
 from g4cli.core.files import FULL_DISK, require_space
 
-_SYNC_BYTES: Final = 512 * 1024**2
+SYNC_BYTES: Final = 512 * 1024**2
 _DIRECT_BYTES: Final = 4096  # O_DIRECT requires offsets, sizes and buffers in multiples of this
 _FULL_DISK: Final = "the disk is full; what has arrived is kept"
 _MAX_JOURNAL: Final = 64 * 1024**2  # 20 GB in pieces of 128 KiB take 4 MB
@@ -87,8 +87,22 @@ def find_gaps(spans: Iterable[Span], nbytes: int, piece: int) -> list[Span]:
 class Partial:
     """The partial file of `target`. Thread-safe; used by one process at a time (see lock.py)."""
 
-    def __init__(self, target: Path, goal: Goal) -> None:
+    def __init__(
+        self,
+        target: Path,
+        goal: Goal,
+        *,
+        boot_id: str | None = None,
+        sync_bytes: int = SYNC_BYTES,
+    ) -> None:
+        """Open or create the partial file of `target` in the same folder.
+
+        `boot_id` identifies the running system, by default as the system tells it; after
+        `sync_bytes` of new data `note_span` asks for a flush. Raises NoSpace or UsageError.
+        """
         self.goal = goal
+        self._boot_id = read_boot_id() if boot_id is None else boot_id
+        self._sync_bytes = sync_bytes
         self.path = target.with_name(f".{target.name}.{goal.key}.part")
         self.journal = self.path.with_suffix(".journal")
         self._lock = Lock()
@@ -159,7 +173,7 @@ class Partial:
             except OSError as err:
                 raise self._write_error(err) from err
             self._since_sync += end - start
-            due = self._since_sync >= _SYNC_BYTES
+            due = self._since_sync >= self._sync_bytes
             if due:
                 self._since_sync = 0
             return due
@@ -173,7 +187,7 @@ class Partial:
                 # directly.
                 os.posix_fadvise(self._data, 0, 0, os.POSIX_FADV_RANDOM)
                 # Flush what is in the cache soon, while the transfer continues.
-                self._since_sync = _SYNC_BYTES
+                self._since_sync = self._sync_bytes
 
     def readinto(self, view: memoryview, start: int) -> int:
         """Read bytes that have arrived into `view`; return how many."""
@@ -262,11 +276,11 @@ class Partial:
         except (OSError, ValueError, LookupError, TypeError, RecursionError):
             return [], []
         spans, synced = _parse_spans(lines[1:-1], self.goal.nbytes)
-        return (spans if head.get("boot") == _boot_id() else synced), synced
+        return (spans if head.get("boot") == self._boot_id else synced), synced
 
     def _rewrite_journal(self) -> int:
         """Replace the journal by a short one and return it opened for appending."""
-        head = {"bytes": self.goal.nbytes, "sha256": self.goal.sha256, "boot": _boot_id()}
+        head = {"bytes": self.goal.nbytes, "sha256": self.goal.sha256, "boot": self._boot_id}
         text = json.dumps(head) + "\n" + _sync_lines(self._synced)
         text += "".join(f"{a} {b}\n" for a, b in self._spans)
         fresh = self.journal.with_suffix(".journal-new")
@@ -327,7 +341,7 @@ def _parse_spans(lines: list[bytes], nbytes: int) -> tuple[list[Span], list[Span
     return merge_spans(spans), merge_spans(synced)
 
 
-def _boot_id() -> str:
+def read_boot_id() -> str:
     """Return an id that changes when the machine restarts; "" if the system has none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -45,9 +45,9 @@ from g4cli.core.errors import BadFile, G4Error, NetworkError
 from g4cli.core.progress import Progress
 from g4cli.core.units import size_text
 from g4cli.hub.blocks import BLOCK_BYTES, Pool, Writer
-from g4cli.hub.body import Body
+from g4cli.hub.body import STALL_S, Body, Patience
 from g4cli.hub.client import Location
-from g4cli.hub.connection import STALL_S, BadAnswer, Connection, untrusted_error
+from g4cli.hub.connection import BadAnswer, Connection, untrusted_error
 from g4cli.hub.hashing import Hasher
 from g4cli.hub.journal import Partial, Span
 
@@ -180,7 +180,7 @@ class Transfer:
 
     def _add_worker(self) -> None:
         if self._queue:
-            connection = Connection(stall_s=self._limits.stall_s)
+            connection = Connection(Patience(stall_s=self._limits.stall_s))
             worker = threading.Thread(
                 target=self._run_worker, args=[connection], name="fetch", daemon=True
             )

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import numpy as np
 
 from g4cli.loops.detector import Loop, LoopDetector
-from g4cli.runtime.probes.doctor_child import _Session
+from g4cli.runtime.probes.doctor_child import Session
 from tests.support.builders.damage import changed, dashes
 from tests.support.builders.tiny_file import build_tiny
 
@@ -40,7 +40,7 @@ PROMPTS = (
 
 
 def generate_answer(
-    session: _Session, prompt: str, temperature: float, rng: np.random.Generator
+    session: Session, prompt: str, temperature: float, rng: np.random.Generator
 ) -> tuple[int, Loop | None, str]:
     """Return the number of tokens, the loop that stopped them (None: the limit), and their end."""
     session.clear_memory()
@@ -72,7 +72,7 @@ def main() -> None:
         for name, make in COPIES:
             path = Path(folder) / "model.gguf"
             path.write_bytes(make(good))
-            session, rng = _Session(str(path), {}), np.random.default_rng(1)
+            session, rng = Session(str(path), {}), np.random.default_rng(1)
             for prompt in PROMPTS:
                 for temperature in (0.0, 0.2):
                     n, loop, end = generate_answer(session, prompt, temperature, rng)

@@ -93,12 +93,9 @@ def test_standard_input_goes_before_the_prompt(
     assert questions == [asked]
 
 
-def test_endless_standard_input_is_refused(
-    chat: Any, tiny: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("g4cli.cli.chat.run._MAX_PIPED", 10)
-    code, _, err = chat(tiny, "-p", "Hi", stdin="x" * 11)
-    assert (code, "more than 10 characters" in err) == (2, True)
+def test_endless_standard_input_is_refused(chat: Any, tiny: Path) -> None:
+    code, _, err = chat(tiny, "-p", "Hi", stdin="x" * ((16 << 20) + 1))
+    assert (code, "more than 16,777,216 characters" in err) == (2, True)
 
 
 class TestWithoutAModel:

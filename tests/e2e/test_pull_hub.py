@@ -7,13 +7,11 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from g4cli.core.gguf import read_header
 from g4cli.core.paths import cache_dir, hub_cache_dir, models_dir, tiny_dir
-from g4cli.hub import RemoteFile
 from g4cli.store import find_model_path, find_sidecar, list_models
 from tests.support.builders.gguf import BF16, F32, Q4_0, Q8_0, build_gguf, gemma4_keys
 from tests.support.fakes.hub import FakeHub, FakeRepo, running
@@ -464,9 +462,9 @@ def test_a_tampered_text_of_a_checkpoint_is_fetched_again(
 
 
 def test_without_a_hash_in_the_listing_that_of_the_etag_counts(
-    capsys: pytest.CaptureFixture[str], hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], hub: FakeHub
 ) -> None:
-    monkeypatch.setattr("g4cli.hub.client._remote_file", without_hash)
+    hub.repos[GOOGLE].lists_hashes = False
     done = ok(capsys, "pull", "e2b", "--no-mmproj")
     name = "gemma-4-E2B_q4_0-it.gguf"
     assert done["sha256"] == hub.repos[GOOGLE].sha256(name)
@@ -475,17 +473,12 @@ def test_without_a_hash_in_the_listing_that_of_the_etag_counts(
 
 
 def test_a_file_without_any_hash_is_refused(
-    capsys: pytest.CaptureFixture[str], hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], hub: FakeHub
 ) -> None:
-    monkeypatch.setattr("g4cli.hub.client._remote_file", without_hash)
+    hub.repos[GOOGLE].lists_hashes = False
     hub.repos[GOOGLE].claimed_sha256["gemma-4-E2B_q4_0-it.gguf"] = "not a hash"
     assert "cannot be verified" in refused(capsys, 5, "pull", "e2b", "--no-mmproj")
     assert held() == []
-
-
-def without_hash(_repo: str, item: Any) -> RemoteFile:
-    """Return a row of a mirror's listing that knows no hashes."""
-    return RemoteFile(item.path, item.size)
 
 
 def test_addresses_as_everybody_types_them(

@@ -35,7 +35,7 @@ class LineEditor:
 
     def __init__(self, commands: Sequence[Command], history_file: Path | None) -> None:
         self._session: PromptSession[str] = PromptSession(
-            history=_open_history(history_file),
+            history=open_history(history_file),
             completer=_Completer(commands),
             complete_while_typing=False,
             key_bindings=_bind_keys(),
@@ -112,7 +112,8 @@ def _continuation_prompt(width: int, _line: int, _wrapped: int) -> FormattedText
     return FormattedText([("class:prompt", "... ".rjust(width))])
 
 
-def _open_history(path: Path | None) -> History:
+def open_history(path: Path | None) -> History:
+    """Return the history of questions in the file `path`, or in memory if there can be no file."""
     if path is None:
         return InMemoryHistory()
     with suppress(OSError):

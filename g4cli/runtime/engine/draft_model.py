@@ -12,6 +12,7 @@ C++ names: with a build that has none of them a draft model cannot be used.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,12 +30,14 @@ _STATE: Final = "_Z30llama_get_embeddings_nextn_ithP13llama_contexti"
 _N_BATCH: Final = 1  # one token at a time: each depends on the one before
 
 
-def explain_unsupported() -> str | None:
+def explain_unsupported(find: Callable[[str], Any] | None = None) -> str | None:
     """Return why this build of llama.cpp cannot use a draft model, or None.
 
+    `find` returns an exported function by its name, or None; by default it is `find_function`.
     Raises EngineMissing.
     """
-    missing = [name for name in (_SET_STATES, _STATE) if _find_function(name) is None]
+    find = find or find_function
+    missing = [name for name in (_SET_STATES, _STATE) if find(name) is None]
     if missing:
         return f"this build of llama.cpp cannot use draft models: it does not export {missing[0]}"
     return None
@@ -59,8 +62,8 @@ class DraftModel:
         if self.model.n_vocab != target.model.n_vocab:
             self.close()
             raise UsageError(f"{path.name} has another vocabulary than {target.model.path.name}")
-        self._state: Any = _find_function(_STATE)
-        set_states: Any = _find_function(_SET_STATES)
+        self._state: Any = find_function(_STATE)
+        set_states: Any = find_function(_SET_STATES)
         self._make_context()
         # All rows of the model: otherwise rows without logits are skipped, and other kernels
         # compute.
@@ -132,7 +135,7 @@ class DraftModel:
         self.model.close()
 
 
-def _find_function(name: str) -> Any:
+def find_function(name: str) -> Any:
     """Return llama.cpp's function of that exported name with its types declared, or None."""
     found = getattr(load_llama()._lib, name, None)
     if found is None:

@@ -62,7 +62,7 @@ class _Run:
 class MediaEncoder:
     """Encodes images and sounds. Each file is encoded once, while its result is kept.
 
-    Results take at most `_KEPT_BYTES` together; those that were not used for the longest time go.
+    Results take at most `kept_bytes` together; those that were not used for the longest time go.
     """
 
     def __init__(
@@ -83,7 +83,8 @@ class MediaEncoder:
             params.image_min_tokens = _least_tokens(options.image_tokens)
         self._background = Background(interrupt or Interrupt())
         self._n_operations = 0
-        self._on_operation = load_llama().ggml_backend_sched_eval_callback(self._on_operation_done)
+        self.kept_bytes = _KEPT_BYTES
+        self._on_operation = load_llama().ggml_backend_sched_eval_callback(self.on_operation_done)
         params.cb_eval = self._on_operation
         LOG.clear()
         self._handle = self._c.mtmd_init_from_file(
@@ -209,7 +210,7 @@ class MediaEncoder:
         """Free the results that were not used for the longest time, as far as all take too much."""
         total = sum(ctypes.sizeof(run.embeddings) for run in self._runs.values())
         for key in list(self._known)[:-1]:
-            if total <= _KEPT_BYTES:
+            if total <= self.kept_bytes:
                 return
             for token in self._known.pop(key):
                 self._digests.pop(token, None)
@@ -228,7 +229,7 @@ class MediaEncoder:
             self._c.mtmd_free(self._handle)
             self._handle = None
 
-    def _on_operation_done(self, _tensor: int, asks: bool, _data: int) -> bool:
+    def on_operation_done(self, _tensor: int, asks: bool, _data: int) -> bool:
         """The encoder's ggml_backend_sched_eval_callback.
 
         With `asks` it returns whether the encoder shall stop its threads after this operation to

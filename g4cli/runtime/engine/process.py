@@ -34,20 +34,23 @@ PATIENCE_S: Final = 2.0
 # How often a waiting process looks whether Ctrl-C was pressed in the moment before it began to
 # wait.
 _POLL_S: Final = 0.05
-_END_S: Final = 5.0
+END_S: Final = 5.0
 _KEPT_BYTES: Final = 1 << 16
 
 
 class Worker:
     """One worker process. Close it when done; use it from one thread."""
 
-    def __init__(self, module: str, codec: Codec, ctrl_c: CtrlC | None = None) -> None:
+    def __init__(
+        self, module: str, codec: Codec, ctrl_c: CtrlC | None = None, *, end_s: float = END_S
+    ) -> None:
         """Start `module`, which serves messages of `codec`.
 
-        `ctrl_c`: where presses are counted; it has to call `handle_interrupt`. Raises RuntimeFailed
-        if the system starts no process.
+        `ctrl_c`: where presses are counted; it has to call `handle_interrupt`. `end_s`: how long to
+        wait for a process that closed its pipe. Raises RuntimeFailed if the system starts no
+        process.
         """
-        self._codec, self._ctrl_c = codec, ctrl_c
+        self._codec, self._ctrl_c, self._end_s = codec, ctrl_c, end_s
         self._oom_kills = count_oom_kills()
         try:
             self._child = start_child(module, ignore_interrupt=True)
@@ -144,7 +147,7 @@ class Worker:
         """End the process, at once."""
         self._child.kill()
         self._child.wait()
-        self._listener.join(_END_S)
+        self._listener.join(self._end_s)
         self._child.close()
 
     def _read_answer(self, number: int) -> Any:
@@ -178,7 +181,7 @@ class Worker:
     def _make_end_error(self) -> G4Error:
         """Return the error that says how the worker ended."""
         try:
-            status = self._child.wait(_END_S)
+            status = self._child.wait(self._end_s)
         except subprocess.TimeoutExpired:  # it closed its pipe and goes on: it serves nobody
             self._child.kill()
             status = self._child.wait()
@@ -186,7 +189,7 @@ class Worker:
             return Interrupted("")
         if self._killed:
             return RuntimeFailed("the model did not stop at Ctrl-C: its process was ended")
-        self._listener.join(_END_S)
+        self._listener.join(self._end_s)
         return error_of_end(
             status,
             bytes(self._said).decode("utf-8", "replace"),

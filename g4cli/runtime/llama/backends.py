@@ -30,13 +30,13 @@ _MAX_FEATURES: Final = 256
 Loader = Callable[[str], Any]
 
 
-class _Feature(ctypes.Structure):
+class Feature(ctypes.Structure):
     """struct ggml_backend_feature, ggml/include/ggml-backend.h."""
 
     _fields_ = (("name", ctypes.c_char_p), ("value", ctypes.c_char_p))
 
 
-_FeatureFunction: Final = ctypes.CFUNCTYPE(ctypes.POINTER(_Feature), ctypes.c_void_p)
+_FeatureFunction: Final = ctypes.CFUNCTYPE(ctypes.POINTER(Feature), ctypes.c_void_p)
 
 
 def read_backend_facts() -> dict[str, Any]:

@@ -107,7 +107,7 @@ def _report_backends(_request: dict[str, Any]) -> None:
     _emit_event(event="backends", **read_backend_facts())
 
 
-class _Session:
+class Session:
     """A loaded model and its context, on the CPU unless the options say otherwise.
 
     This uses the C functions directly, not g4's engine: what the doctor reports must not depend on
@@ -178,7 +178,7 @@ class _Session:
 
 
 def _run_greedy(request: dict[str, Any]) -> None:
-    session = _Session(request["path"], request.get("options") or {})
+    session = Session(request["path"], request.get("options") or {})
     _emit_event(event="loaded", n_vocab=session.n_vocab, gpus=_list_gpus())
     for prompt in request["prompts"]:
         session.clear_memory()
@@ -188,7 +188,7 @@ def _run_greedy(request: dict[str, Any]) -> None:
 
 
 def _report_tokens(request: dict[str, Any]) -> None:
-    session = _Session(request["path"], {"vocab_only": True})
+    session = Session(request["path"], {"vocab_only": True})
     _emit_event(
         event="tokenized",
         ids=[session.tokenize(text) for text in request["texts"]],
@@ -200,7 +200,7 @@ def _report_tokens(request: dict[str, Any]) -> None:
     )
 
 
-def _run_prompt(session: _Session, text: str, n_tokens: int) -> dict[str, Any]:
+def _run_prompt(session: Session, text: str, n_tokens: int) -> dict[str, Any]:
     """Return the greedy answer to a prompt and what its logits looked like.
 
     "top_probability" and "entropy" (bits) hold one number per generated token; "non_finite" counts

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from g4cli.core.errors import UsageError
 from g4cli.core.gbnf import check_grammar
-from g4cli.runtime.engine.grammar import _silence_stderr, convert_schema
+from g4cli.runtime.engine.grammar import convert_schema
 from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.options import ModelOptions
 from g4cli.runtime.llama.library import load_grammar_module, load_llama
@@ -31,8 +31,7 @@ def vocab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 def llama_parses(vocab: Any, grammar: str) -> bool:
-    with _silence_stderr():
-        sampler = load_llama().llama_sampler_init_grammar(vocab, grammar.encode(), b"root")
+    sampler = load_llama().llama_sampler_init_grammar(vocab, grammar.encode(), b"root")
     if sampler:
         load_llama().llama_sampler_free(sampler)
     return bool(sampler)

@@ -64,13 +64,10 @@ def test_healthy_is_said_only_of_what_was_looked_at(tmp_path: Path) -> None:
     assert part.as_json()["kind"] == "text-model"
 
 
-def test_what_keeps_a_model_from_answering_is_part_of_the_verdict(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("g4cli.doctor.diagnose._LARGE", 1000)
+def test_what_keeps_a_model_from_answering_is_part_of_the_verdict(tmp_path: Path) -> None:
     path = tmp_path / "tiny.gguf"
     path.write_bytes(build_tiny())
-    report = diagnose_file(path)
+    report = diagnose_file(path, large_bytes=1000)
     assert report.verdict == "not-checked"
     assert "not checked: answers (" in report.summary
     assert "only with --deep" in report.summary

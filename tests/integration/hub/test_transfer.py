@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import random
 import threading
@@ -14,9 +15,9 @@ import pytest
 
 from g4cli.core.errors import HashMismatch
 from g4cli.hub import Hub, fetch_file, transfer
+from g4cli.hub.body import Patience
 from g4cli.hub.connection import Connection
 from g4cli.hub.hashing import Hasher
-from g4cli.hub.journal import Partial
 from g4cli.hub.transfer import Limits
 from tests.support.fakes.hub import FakeHub, FakeRepo, Fault, running
 
@@ -32,8 +33,8 @@ class Watched(Connection):
 
     opened = 0
 
-    def __init__(self, *, stall_s: float) -> None:
-        super().__init__(stall_s=stall_s)
+    def __init__(self, patience: Patience) -> None:
+        super().__init__(patience)
         type(self).opened += 1
 
 
@@ -66,8 +67,15 @@ def test_a_fast_one_keeps_one_connection_larger_pieces_and_the_page_cache_out(
     hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     direct: list[int] = []
-    real = Partial._put_direct
-    monkeypatch.setattr(Partial, "_put_direct", lambda *a: direct.append(real(*a)) or direct[-1])
+    real = os.pwrite
+
+    def count_direct(descriptor: int, data: memoryview, at: int) -> int:
+        n = real(descriptor, data, at)
+        if fcntl.fcntl(descriptor, fcntl.F_GETFL) & getattr(os, "O_DIRECT", 0):
+            direct.append(n)
+        return n
+
+    monkeypatch.setattr(os, "pwrite", count_direct)
     hub.rate = 6_000_000
     # Whatever arrives at all is fast: a busy machine must not look like a slow network.
     limits = replace(LIMITS, tick_s=0.01, grow_s=0.4, fast_bytes_per_s=1)

@@ -18,7 +18,7 @@ from g4cli.doctor.facts.file_facts import FileFacts
 from g4cli.doctor.facts.gather import gather_facts
 from g4cli.doctor.known_bugs import release_of
 from g4cli.runtime.llama.backends import (
-    _Feature,
+    Feature,
     find_cudart,
     format_cuda_version,
     read_backend_facts,
@@ -55,7 +55,7 @@ class Registry:
         names = list(backends)
         self.kept = []
         for features in backends.values():
-            rows = (_Feature * (len(features or {}) + 1))()
+            rows = (Feature * (len(features or {}) + 1))()
             for row, (name, text) in zip(rows, (features or {}).items(), strict=False):
                 row.name, row.value = name.encode(), text.encode()
             give = GIVE(lambda _reg, rows=rows: ctypes.addressof(rows))

@@ -177,8 +177,11 @@ def test_files_that_are_refused(folder: Path, target: Context, name: str, said: 
 def test_a_build_without_the_functions_says_so(
     folder: Path, target: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(draft_model_module, "_find_function", lambda _name: None)
-    with pytest.raises(UsageError, match="does not export _Z26llama_set_embeddings_nextn"):
+    missing = draft_model_module.explain_unsupported(lambda _name: None)
+    assert missing is not None
+    assert "does not export _Z26llama_set_embeddings_nextn" in missing
+    monkeypatch.setattr(draft_model_module, "explain_unsupported", lambda: missing)
+    with pytest.raises(UsageError, match="does not export"):
         DraftModel(folder / "draft.gguf", target, ModelOptions())
 
 

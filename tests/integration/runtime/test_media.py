@@ -21,7 +21,6 @@ import pytest
 from g4cli.cli.main import run
 from g4cli.core.errors import BadMedia, FileMissing, Interrupted, RuntimeFailed, UsageError
 from g4cli.prompt.messages import Media, Part
-from g4cli.runtime.engine import media as media_module
 from g4cli.runtime.engine.client import EngineClient
 from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.drafting import N_OUTPUTS
@@ -96,9 +95,7 @@ def test_a_file_is_encoded_once(engine: LlamaEngine, folder: Path) -> None:
     ) <= set(range(800))
 
 
-def test_results_that_take_too_much_are_dropped_oldest_first(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_results_that_take_too_much_are_dropped_oldest_first(folder: Path, tmp_path: Path) -> None:
     with open_engine(
         folder / "tiny.gguf",
         model_options=ModelOptions(),
@@ -114,8 +111,7 @@ def test_results_that_take_too_much_are_dropped_oldest_first(
         first, second = media.tokens(images[0]), media.tokens(images[1])
         assert media.tokens(images[0]) is first  # used again: the second is the oldest
         (start, *_), (dropped, *_) = ([t for t in each if t < 0] for each in (first, second))
-        size = ctypes.sizeof(media._runs[start].embeddings)
-        monkeypatch.setattr(media_module, "_KEPT_BYTES", 2 * size)
+        media.kept_bytes = 2 * ctypes.sizeof(media._runs[start].embeddings)
         media.tokens(images[2])
         assert media.tokens(images[0]) is first
         with pytest.raises(RuntimeFailed, match="not in memory any more"):
@@ -390,7 +386,7 @@ class TestCtrlC:
         self, engine: LlamaEngine, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         inside, go_on, answers = threading.Event(), threading.Event(), list[bool]()
-        real = MediaEncoder._on_operation_done
+        real = MediaEncoder.on_operation_done
 
         def busy(self: MediaEncoder, tensor: int, asks: bool, data: int) -> bool:
             """An operation that takes until the test says so: the first press of Ctrl-C falls into
@@ -403,7 +399,7 @@ class TestCtrlC:
             answers.append(real(self, tensor, asks, data))
             return answers[-1]
 
-        monkeypatch.setattr(MediaEncoder, "_on_operation_done", busy)
+        monkeypatch.setattr(MediaEncoder, "on_operation_done", busy)
         engine.attach_media(MediaOptions(MMPROJ, image_tokens=70))
         assert engine.prompts.media is not None
         photo = Media("image", folder / "p.png")

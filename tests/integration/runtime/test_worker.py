@@ -244,11 +244,8 @@ class TestDeath:
 
 
 @pytest.mark.requires_linux
-def test_a_death_is_seen_although_another_process_holds_the_pipe(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(process, "_END_S", 0.1)
-    worker = process.Worker("tests.support.fakes.dying_worker", CODEC)
+def test_a_death_is_seen_although_another_process_holds_the_pipe() -> None:
+    worker = process.Worker("tests.support.fakes.dying_worker", CODEC, end_s=0.1)
     try:
         with pytest.raises(RuntimeFailed, match="SIGSEGV"):
             worker.read_hello()

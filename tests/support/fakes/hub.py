@@ -50,6 +50,7 @@ class FakeRepo:
     plain: dict[str, bytes] = field(default_factory=dict)
     commit: str = "c" * 40
     gated: bool = False
+    lists_hashes: bool = True  # a mirror may list names and sizes only
     private: bool = False
     claimed_sha256: dict[str, str] = field(default_factory=dict)
 
@@ -192,11 +193,11 @@ class Handler(BaseHTTPRequestHandler):
         ]
         for path, data in repo.lfs.items():
             lfs = {"oid": repo.sha256(path), "size": len(data), "pointerSize": 130}
-            rows.append(
-                {"type": "file", "oid": "e" * 40, "size": len(data), "path": path, "lfs": lfs}
-            )
+            row = {"type": "file", "oid": "e" * 40, "size": len(data), "path": path, "lfs": lfs}
+            rows.append(row if repo.lists_hashes else {**row, "oid": "", "lfs": None})
         for path, data in repo.plain.items():
-            rows.append({"type": "file", "oid": git_oid(data), "size": len(data), "path": path})
+            oid = git_oid(data) if repo.lists_hashes else ""
+            rows.append({"type": "file", "oid": oid, "size": len(data), "path": path})
         at = int(query.get("cursor", ["0"])[0])
         extra = {}
         if at + 2 < len(rows):

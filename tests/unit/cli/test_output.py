@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from g4cli.cli.output import Mode, Output, _shorten_name, escape_invisible, make_output
+from g4cli.cli.output import Mode, Output, escape_invisible, make_output, shorten_name
 from g4cli.core.errors import BadGGUF, UsageError
 
 
@@ -263,5 +263,5 @@ def test_bars_on_a_terminal(monkeypatch: pytest.MonkeyPatch, unit: Any) -> None:
 
 
 def test_long_names_keep_both_ends() -> None:
-    assert _shorten_name("a" * 30) == "a" * 30
-    assert _shorten_name("gemma-4-26B-A4B-it-UD-Q4_K_M.gguf") == "gemma-4-26B-A4…-UD-Q4_K_M.gguf"
+    assert shorten_name("a" * 30) == "a" * 30
+    assert shorten_name("gemma-4-26B-A4B-it-UD-Q4_K_M.gguf") == "gemma-4-26B-A4…-UD-Q4_K_M.gguf"

@@ -26,7 +26,14 @@ from g4cli.core.gguf_values import (
     string_value,
     uint32_value,
 )
-from g4cli.core.gguf_write import TensorSpec, Written, create_gguf, encode_header, verify_written
+from g4cli.core.gguf_write import (
+    FLUSH_BYTES,
+    TensorSpec,
+    Written,
+    create_gguf,
+    encode_header,
+    verify_written,
+)
 from tests.support.builders.gguf import F32, Q8_0, build_gguf
 
 KEYS = {
@@ -51,8 +58,8 @@ SPECS = [TensorSpec("a", ggml.Q8_0, (64, 3)), TensorSpec("b", ggml.F32, (5,))]
 DATA = [bytes(range(204)), bytes(20)]
 
 
-def write_pieces(path: Path, pieces: list[bytes]) -> Written:
-    with create_gguf(path, KEYS, SPECS) as writer:
+def write_pieces(path: Path, pieces: list[bytes], *, flush_bytes: int = FLUSH_BYTES) -> Written:
+    with create_gguf(path, KEYS, SPECS, flush_bytes=flush_bytes) as writer:
         for piece in pieces:
             writer.write(piece)
         return writer.finish()
@@ -149,13 +156,14 @@ def test_progress_counts_to_the_whole_file(tmp_path: Path) -> None:
     assert seen[-1][:2] == (nbytes, nbytes)
 
 
-def test_progress_is_told_within_a_large_tensor(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("g4cli.core.gguf_write._REPORT_BYTES", 100)
+def test_progress_is_told_within_a_large_tensor(tmp_path: Path) -> None:
     seen: list[int] = []
     with create_gguf(
-        tmp_path / "x.gguf", {}, SPECS[:1], progress=lambda done, *_: seen.append(done)
+        tmp_path / "x.gguf",
+        {},
+        SPECS[:1],
+        progress=lambda done, *_: seen.append(done),
+        report_bytes=100,
     ) as writer:
         for byte in DATA[0]:
             writer.write(bytes([byte]))
@@ -191,7 +199,6 @@ def test_a_failed_early_flush_is_not_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: int
 ) -> None:
     """The system reports a failed write once, to the first flush: the last one would succeed."""
-    monkeypatch.setattr("g4cli.core.gguf_write._FLUSH_BYTES", 1)
     calls = []
 
     def fail_once(descriptor: int) -> None:
@@ -201,7 +208,7 @@ def test_a_failed_early_flush_is_not_lost(
 
     monkeypatch.setattr("g4cli.core.gguf_write.os.fsync", fail_once)
     with pytest.raises(NoSpace):
-        write_pieces(tmp_path / "x.gguf", [bytes([b]) for b in DATA[0]] + [DATA[1]])
+        write_pieces(tmp_path / "x.gguf", [bytes([b]) for b in DATA[0]] + [DATA[1]], flush_bytes=1)
     assert os.listdir(tmp_path) == []
 
 

@@ -10,17 +10,17 @@ from pathlib import Path
 import pytest
 
 from g4cli.core.errors import NoSpace
-from g4cli.hub import journal
 from g4cli.hub.blocks import BLOCK_BYTES, Pool, Writer
 from g4cli.hub.hashing import Hasher
-from g4cli.hub.journal import Goal, Partial
+from g4cli.hub.journal import SYNC_BYTES, Goal, Partial
 
 
 class Line:
     """A pool, a writer and a hasher over one partial, as a transfer has them."""
 
-    def __init__(self, folder: Path, nbytes: int) -> None:
-        self.partial = Partial(folder / "m.gguf", Goal(nbytes, ""))
+    def __init__(self, folder: Path, nbytes: int, sync_bytes: int = SYNC_BYTES) -> None:
+        goal = Goal(nbytes, "")
+        self.partial = Partial(folder / "m.gguf", goal, sync_bytes=sync_bytes)
         self.errors: list[BaseException] = []
         self.pool, self.stop = Pool(), threading.Event()
         self.hasher = Hasher(self.partial, self.stop, self.pool.return_block)
@@ -87,7 +87,6 @@ def test_after_a_full_disk_every_block_comes_back(
 
 
 def test_it_is_flushed_beside_the_transfer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal, "_SYNC_BYTES", 1000)
     flushing, go_on = threading.Event(), threading.Event()
 
     def wait_slowly(_: int) -> None:
@@ -95,7 +94,7 @@ def test_it_is_flushed_beside_the_transfer(tmp_path: Path, monkeypatch: pytest.M
         assert go_on.wait(5)
 
     monkeypatch.setattr(os, "fsync", wait_slowly)
-    line = Line(tmp_path, 10_000)
+    line = Line(tmp_path, 10_000, sync_bytes=1000)
     line.put(0, b"x" * 1000)
     assert flushing.wait(5)
     assert line.put(1000, b"x" * 500).acquire(timeout=5)  # written while the flush goes on
@@ -107,7 +106,7 @@ def test_it_is_flushed_beside_the_transfer(tmp_path: Path, monkeypatch: pytest.M
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", raise_full_disk)
-    line = Line(tmp_path / "other", 10_000)
+    line = Line(tmp_path / "other", 10_000, sync_bytes=1000)
     line.put(0, b"x" * 1000)
     line.writer.finish()
     assert [type(err) for err in line.errors] == [NoSpace]

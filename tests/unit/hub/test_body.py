@@ -6,21 +6,22 @@ import ssl
 import threading
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from g4cli.hub import body, response
+from g4cli.hub import response
+from g4cli.hub.body import Body, Patience
 from g4cli.hub.connection import BadAnswer, Connection
 from tests.support.fakes.net import Drip, Script, answer, scripted, write_authority
 
 DATA = bytes(range(256)) * 400
+QUICK = Patience(gather_s=0.03)
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(body, "_GATHER_S", 0.03)
-    monkeypatch.setattr(body, "_TIMEVAL", body.pack_timeval(0.03))
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(write_authority(tmp_path / "ca.pem")))
 
 
@@ -28,7 +29,7 @@ def url_of(script: Script, tls: bool) -> str:
     return f"http{'s' * tls}://localhost:{script.port}/x"
 
 
-def read_body(reader: body.Body, *, block: int = 70_000) -> bytes:
+def read_body(reader: Body, *, block: int = 70_000) -> bytes:
     view, found = memoryview(bytearray(block)), b""
     while n := reader.readinto(view):
         found += view[:n]
@@ -42,7 +43,7 @@ def fetch_range(client: Connection, where: str, start: int, end: int) -> bytes:
 def fetched_all(script: Script, tls: bool, *ranges: tuple[int, int]) -> list[bytes]:
     """What one client gets for `ranges`, one after the other."""
     with scripted(script, tls=tls):
-        client = Connection()
+        client = Connection(QUICK)
         found = [fetch_range(client, url_of(script, tls), start, end) for start, end in ranges]
         client.close()
     return found
@@ -61,7 +62,7 @@ def test_ranges_come_over_one_connection(tls: bool) -> None:
         [[answer_whole(0, 100), answer_whole(100, 100_000), answer_whole(100_000, 102_400)]]
     )
     with scripted(script, tls=tls):
-        client = Connection()
+        client = Connection(QUICK)
         parts = [
             fetch_range(client, url_of(script, tls), *r)
             for r in ((0, 100), (100, 100_000), (100_000, 102_400))
@@ -84,7 +85,7 @@ def test_a_kept_connection_that_was_closed_is_opened_again(tls: bool) -> None:
 def test_an_end_in_the_middle_is_an_end(tls: bool) -> None:
     script = Script([[answer_whole(0, 1000)[:-300]]])
     with scripted(script, tls=tls):
-        client = Connection()
+        client = Connection(QUICK)
         reader = client.get_range(url_of(script, tls), {}, 0, 1000)
         assert read_body(reader) == DATA[:700]
         assert not reader.finish()
@@ -139,7 +140,7 @@ def test_a_chunked_answer(tls: bool) -> None:
 def test_a_slow_line_hands_on_what_has_come(tls: bool) -> None:
     script = Script([[answer_whole(0, 1000)[:-300], 0]])
     with scripted(script, tls=tls):
-        client = Connection(stall_s=0.1)
+        client = Connection(replace(QUICK, stall_s=0.1))
         reader = client.get_range(url_of(script, tls), {}, 0, 1000)
         view, got = memoryview(bytearray(1000)), 0
         while got < 700:
@@ -156,7 +157,7 @@ def test_a_slow_line_hands_on_what_has_come(tls: bool) -> None:
 def test_another_thread_can_wake_a_reader(tls: bool) -> None:
     script = Script([[answer_whole(0, 1000)[:-300], 0]])
     with scripted(script, tls=tls):
-        client = Connection(stall_s=60)
+        client = Connection(replace(QUICK, stall_s=60))
         reader = client.get_range(url_of(script, tls), {}, 0, 1000)
         timer = threading.Timer(0.05, client.abort)
         timer.start()
@@ -187,7 +188,7 @@ def test_another_thread_can_wake_a_reader(tls: bool) -> None:
 )
 def test_answers_that_are_not_the_bytes(given: bytes, words: str) -> None:
     script = Script([[given]])
-    client = Connection()
+    client = Connection(QUICK)
     with scripted(script), pytest.raises(BadAnswer, match=words) as caught, closing(client):
         client.get_range(url_of(script, False), {}, 0, 10)
     assert caught.value.retry_after == (7 if "503" in words else 0)
@@ -196,19 +197,18 @@ def test_answers_that_are_not_the_bytes(given: bytes, words: str) -> None:
 def test_a_certificate_that_nobody_vouches_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("REQUESTS_CA_BUNDLE")
     script = Script([[answer_whole(0, 10)]])
-    client = Connection()
+    client = Connection(QUICK)
     with scripted(script, tls=True), pytest.raises(ssl.SSLCertVerificationError), closing(client):
         client.get_range(url_of(script, True), {}, 0, 10)
 
 
 @both
-def test_a_byte_now_and_then_is_too_slow(tls: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(body, "_SLOW_S", 0.3)
-    script = Script([[answer(b"x" * 10, "0-999/1000", head="Content-Length: 1000\r\n"), 1]])
-    with scripted(script, tls=tls), closing(Connection(stall_s=30)) as client:
+def test_a_byte_now_and_then_is_too_slow(tls: bool) -> None:
+    """As of a server that sends a byte every 29 seconds, on another scale."""
+    script = Script([[Drip(answer(b"", "0-999/1000", head="Content-Length: 1000\r\n"))]])
+    patience = replace(QUICK, stall_s=30, slow_s=0.3)
+    with scripted(script, tls=tls), closing(Connection(patience)) as client:
         reader = client.get_range(url_of(script, tls), {}, 0, 1000)
-        # Instead of a server that sends a byte every 29 seconds.
-        monkeypatch.setattr(reader, "_read", lambda _: time.sleep(0.05) or 1)
         with pytest.raises(TimeoutError, match="less than 1 KiB/s"):
             read_body(reader, block=1)
 
@@ -231,10 +231,9 @@ def test_lines_that_never_end_are_given_up(
 ) -> None:
     """Each byte comes in time, the whole never."""
     monkeypatch.setattr(response, "HEADER_S", 0.3)
-    monkeypatch.setattr(body, "_SLOW_S", 0.3)
     script = Script([[DRIPS[name]]])
     with scripted(script, tls=tls):
-        client = Connection()
+        client = Connection(replace(QUICK, slow_s=0.3))
         with pytest.raises(TimeoutError):
             fetch_range(client, url_of(script, tls), 0, 1000)
         client.close()
@@ -245,5 +244,5 @@ def test_a_proxy_that_never_ends_its_answer_is_given_up(monkeypatch: pytest.Monk
     script = Script([[Drip(b"HTTP/1.1 200 OK\r\n", b"x: y\r\n")]])
     with scripted(script):
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{script.port}")
-        with closing(Connection()) as client, pytest.raises(TimeoutError):
+        with closing(Connection(QUICK)) as client, pytest.raises(TimeoutError):
             client.get_range("https://hub.example/x", {}, 0, 10)

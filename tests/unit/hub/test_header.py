@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
 import struct
@@ -20,9 +21,8 @@ from g4cli.core.errors import BadGGUF, NetworkError
 from g4cli.core.gguf import read_header
 from g4cli.core.gguf_header import Header
 from g4cli.core.shape import shape_of
-from g4cli.hub import header
-from g4cli.hub.client import Hub
-from g4cli.hub.header import remote_header
+from g4cli.hub.client import Hub, Location
+from g4cli.hub.header import ReadSizes, remote_header
 from g4cli.hub.listing import RemoteFile
 from tests.support.builders import real_shapes, shapes
 from tests.support.builders.gguf import build_gguf, key, tensor_info
@@ -233,12 +233,6 @@ def test_with_and_without_jumps_the_tensors_are_equal(monkeypatch: pytest.Monkey
     n, n_bytes, m, m_bytes = 3000, 60_000, 2000, 50_000
     known = {("tokenizer.ggml.tokens", n): n_bytes, ("tokenizer.ggml.merges", m): m_bytes}
     monkeypatch.setattr(gguf_pieces, "KNOWN_STRINGS", known)
-    monkeypatch.setattr(gguf_pieces, "_MIN_JUMP_BYTES", 1024)
-    monkeypatch.setattr(header, "_FIRST_BYTES", 8192)
-    monkeypatch.setattr(header, "_LANDING_BYTES", 2048)
-    monkeypatch.setattr(
-        header._Source, "_read_range", lambda _self, data, at, end, out: out.extend(data[at:end])
-    )
     good = file_of(
         strings_key("tokenizer.ggml.tokens", n, n_bytes), *keys_after_tokens(n, m, m_bytes)
     )
@@ -265,12 +259,21 @@ def test_with_and_without_jumps_the_tensors_are_equal(monkeypatch: pytest.Monkey
 def compare_ways(data: bytes) -> str:
     """Read `data` with jumps and without; return "equal", "other", "one" or "neither"."""
     file = RemoteFile("x.gguf", len(data), "", "")
-    hub: Any = SimpleNamespace(locate_file=lambda _repository, _file: data)
+    hub: Any = SimpleNamespace(locate_file=lambda *_: Location("x.gguf", {}, "", len(data)))
+    connection: Any = SimpleNamespace(
+        get_range=lambda _url, _headers, start, end: io.BytesIO(data[start:end]),
+        close=lambda: None,
+    )
+    sizes = ReadSizes(first=8192, landing=2048, min_jump=1024)
     found: list[Header] = []
     for whole in (False, True):
         with suppress(BadGGUF):
             repository: Any = SimpleNamespace(repo="a/b")
-            found.append(remote_header(hub, repository, file, whole=whole))
+            found.append(
+                remote_header(
+                    hub, repository, file, whole=whole, connection=connection, sizes=sizes
+                )
+            )
     if len(found) < 2:
         return "one" if found else "neither"
     return "equal" if found[0].tensors == found[1].tensors else "other"

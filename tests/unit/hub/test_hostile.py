@@ -6,6 +6,7 @@ import copy
 import gzip
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +67,8 @@ def liar(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Liar]]:
         yield kind
 
 
-def read_listing() -> Repository:
-    return Hub().read_repository(REPO)
+def read_listing(**limits: Any) -> Repository:
+    return Hub(replace(HubOptions.from_environment(), **limits)).read_repository(REPO)
 
 
 def test_the_honest_answer_is_one(liar: type[Liar]) -> None:
@@ -192,11 +193,10 @@ def test_a_listing_without_end(liar: type[Liar], monkeypatch: pytest.MonkeyPatch
         read_listing()
 
 
-def test_a_listing_of_too_many_rows(liar: type[Liar], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("g4cli.hub.client._MAX_ROWS", 2)
+def test_a_listing_of_too_many_rows(liar: type[Liar]) -> None:
     assert len(liar.tree_body) == 3
     with pytest.raises(BadFile, match="more than 2 files"):
-        read_listing()
+        read_listing(max_rows=2)
 
 
 def test_too_many_bytes(liar: type[Liar], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,14 +224,12 @@ def test_a_header_that_comes_byte_by_byte(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_wait_that_is_no_number(liar: type[Liar], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("g4cli.hub.client._WAITS_S", (0.0,))
-
     def info(self: Liar, *_: object) -> None:
         self.answer(503, b"{}", {"Retry-After": "\xb2"})
 
     monkeypatch.setattr(liar, "info", info)
     with pytest.raises(NetworkError, match="503"):
-        read_listing()
+        read_listing(waits_s=(0.0,))
 
 
 # --- where a token goes -----------------------------------------------------------------

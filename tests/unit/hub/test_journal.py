@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from g4cli.core.errors import NoSpace, UsageError
-from g4cli.hub import journal
 from g4cli.hub.journal import Goal, Partial, find_gaps, merge_spans
 
 GOAL = Goal(1000, "a" * 64)
@@ -119,20 +118,15 @@ def test_a_partial_of_the_wrong_size_is_not_believed(tmp_path: Path) -> None:
     assert Partial(tmp_path / "m.gguf", GOAL).have == 0
 
 
-def test_after_a_restart_only_what_was_synced_counts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(journal, "_boot_id", lambda: "monday")
-    partial = Partial(tmp_path / "m.gguf", GOAL)
+def test_after_a_restart_only_what_was_synced_counts(tmp_path: Path) -> None:
+    partial = Partial(tmp_path / "m.gguf", GOAL, boot_id="monday")
     put_spans(partial, (0, 100))
     partial.sync()
     put_spans(partial, (100, 300))
-    assert Partial(tmp_path / "m.gguf", GOAL).have == 300  # another process, the same boot
-    monkeypatch.setattr(journal, "_boot_id", lambda: "tuesday")
-    after = Partial(tmp_path / "m.gguf", GOAL)
-    assert after.have == 100
-    monkeypatch.setattr(journal, "_boot_id", lambda: "wednesday")
-    assert Partial(tmp_path / "m.gguf", GOAL).have == 100  # still on the disk
+    same_boot = Partial(tmp_path / "m.gguf", GOAL, boot_id="monday")  # as another process does
+    assert same_boot.have == 300
+    assert Partial(tmp_path / "m.gguf", GOAL, boot_id="tuesday").have == 100
+    assert Partial(tmp_path / "m.gguf", GOAL, boot_id="wednesday").have == 100  # still on the disk
 
 
 def test_forgetting_a_part(tmp_path: Path) -> None:

@@ -84,9 +84,9 @@ def test_what_may_be_replaced(tmp_path: Path) -> None:
 
 
 def test_the_history_of_questions_is_private(tmp_path: Path) -> None:
-    from g4cli.cli.chat.line_editor import _open_history
+    from g4cli.cli.chat.line_editor import open_history
 
-    _open_history(tmp_path / "state" / "history").append_string("secret")
+    open_history(tmp_path / "state" / "history").append_string("secret")
     assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
     assert (tmp_path / "state" / "history").stat().st_mode & 0o777 == 0o600
 

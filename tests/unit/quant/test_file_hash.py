@@ -23,19 +23,14 @@ def parts(tmp_path: Path) -> list[Path]:
     return found
 
 
-def test_parts_are_hashed_one_after_another(
-    parts: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(file_hash, "_PIECE_BYTES", 999)
-    with hash_files(parts) as hashing:
+def test_parts_are_hashed_one_after_another(parts: list[Path]) -> None:
+    with hash_files(parts, piece_bytes=999) as hashing:
         assert hashing.wait_for_digest() == hashlib.sha256(b"\1" * 5000 + b"\2" * 5000).hexdigest()
     with hash_files(()) as hashing:
         assert hashing.wait_for_digest() == hashlib.sha256().hexdigest()
 
 
 def test_it_waits_for_the_other_reader(parts: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(file_hash, "_PIECE_BYTES", 100)
-    monkeypatch.setattr(file_hash, "_LEAD_BYTES", 1000)
     seen: list[int] = []
     sha256 = hashlib.sha256
 
@@ -62,7 +57,7 @@ def test_it_waits_for_the_other_reader(parts: list[Path], monkeypatch: pytest.Mo
             time.sleep(0.02)
         return seen[-1]
 
-    with hash_files(parts) as hashing:
+    with hash_files(parts, piece_bytes=100, lead_bytes=1000) as hashing:
         assert settled() == 1000
         hashing.allow_share(0.5)
         assert settled() == 6000
@@ -70,19 +65,14 @@ def test_it_waits_for_the_other_reader(parts: list[Path], monkeypatch: pytest.Mo
     assert seen[-1] == 10000
 
 
-def test_leaving_early_stops_the_thread(parts: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(file_hash, "_PIECE_BYTES", 1)
-    monkeypatch.setattr(file_hash, "_LEAD_BYTES", 1)
-    with pytest.raises(KeyboardInterrupt), hash_files(parts):
+def test_leaving_early_stops_the_thread(parts: list[Path]) -> None:
+    with pytest.raises(KeyboardInterrupt), hash_files(parts, piece_bytes=1, lead_bytes=1):
         raise KeyboardInterrupt
     assert not [t for t in threading.enumerate() if t.name.startswith("file-hash")]
 
 
-def test_a_file_that_cannot_be_read_is_told(
-    parts: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(file_hash, "_LEAD_BYTES", 1)
-    with hash_files(parts) as hashing:
+def test_a_file_that_cannot_be_read_is_told(parts: list[Path]) -> None:
+    with hash_files(parts, lead_bytes=1) as hashing:
         parts[1].unlink()
         with pytest.raises(FileNotFoundError):
             hashing.wait_for_digest()
