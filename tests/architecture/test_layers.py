@@ -3,9 +3,11 @@
 row 0   g4cli.core                                       numpy, platformdirs
 row 1   g4cli.{estimate,fit,loops,prompt,chat,doctor,svg} core; numpy; jinja2 in prompt
         g4cli.{converters,quant}                         core and themselves; numpy
-row 2   g4cli.{host,hub,store,runtime}                   rows 0 and 1; huggingface_hub in hub,
+row 2   g4cli.{host,hub,remote,store,runtime}            rows 0 and 1; huggingface_hub in hub,
+                                                         httpx2 in hub and remote,
                                                          llama_cpp in runtime
-row 3   g4cli.operations                                 rows 0 to 2; nothing that draws or listens
+row 3   g4cli.operations                                 rows 0 to 2; nothing that draws or
+                                                         listens; jsonschema
 row 4   g4cli.cli                                        everything; typer; rich in views,
                                                          prompt_toolkit in line_editor
         g4cli.server                                     everything but g4cli.cli; fastapi, uvicorn
@@ -47,7 +49,7 @@ OURS = {
 }
 ROW_1 = {"g4cli.estimate", "g4cli.fit", "g4cli.loops", "g4cli.prompt", "g4cli.chat", "g4cli.doctor",
          "g4cli.converters", "g4cli.quant", "g4cli.svg"}  # fmt: skip
-ROW_2 = {"g4cli.host", "g4cli.hub", "g4cli.store", "g4cli.runtime"}
+ROW_2 = {"g4cli.host", "g4cli.hub", "g4cli.remote", "g4cli.store", "g4cli.runtime"}
 THIRD_PARTY = {
     "numpy": {"g4cli.core"} | ROW_1 | ROW_2,
     "platformdirs": {"g4cli.core"},
@@ -56,7 +58,10 @@ THIRD_PARTY = {
     "huggingface_hub": {"g4cli.hub"},
     "filelock": {"g4cli.hub"},
     "psutil": {"g4cli.host"},
-    "httpx2": {"g4cli.hub"},  # huggingface_hub's own HTTP library: its exceptions and certificates
+    # huggingface_hub's own HTTP library
+    "httpx2": {"g4cli.hub", "g4cli.remote"},
+    "jsonschema": {"g4cli.operations"},
+    "referencing": {"g4cli.operations"},  # also jsonschema's
     "llama_cpp": {"g4cli.runtime"},
     "resvg_py": {"g4cli.runtime"},  # in the child that renders
     "typer": {"g4cli.cli"},

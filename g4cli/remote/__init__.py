@@ -1,0 +1,1 @@
+"""Models behind an OpenAI-style HTTP endpoint, on this machine or another."""
