@@ -137,6 +137,16 @@ def _read_cgroup(
         return None
 
 
+def read_cpu_name(root: Path = Path("/")) -> str:
+    """Return the name of the processor, as Linux tells it; elsewhere the architecture's."""
+    try:
+        lines = (root / "proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.processor() or platform.machine()
+
+
 def engine_version() -> str | None:
     """Return the version of the installed llama-cpp-python, or None if there is none.
 

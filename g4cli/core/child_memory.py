@@ -52,6 +52,18 @@ def private_bytes(pid: int) -> int:
     return status_bytes(Path(f"/proc/{pid}/status"))
 
 
+def peak_resident_bytes(pid: int) -> int:
+    """Return the most resident memory that process `pid` had, mapped files included; 0 if unknown.
+
+    That is VmHWM of /proc/PID/status, which Linux alone has.
+    """
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+
+
 def status_bytes(status: Path) -> int:
     """Return RssAnon + VmSwap of a /proc/PID/status, or 0 without one."""
     try:

@@ -21,10 +21,13 @@ _FINISH_S: Final = 5.0
 
 
 @contextmanager
-def open_session(request: ChatRequest, reporter: Reporter) -> Iterator[ChatSession]:
+def open_session(
+    request: ChatRequest, reporter: Reporter, *, require_fit: bool = False
+) -> Iterator[ChatSession]:
     """Yield a session with the model loaded; the worker process ends with the block.
 
-    Raises what read_inputs, find_conversation, prepare_model, choose_draft, plan_chat and
+    With `require_fit` a model that does not fit into memory is not loaded. Raises DoesNotFit then,
+    and what read_inputs, find_conversation, prepare_model, choose_draft, plan_chat and
     EngineClient.open raise.
     """
     # The worker loads llama.cpp while this process imports the rest and reads the files.
@@ -41,11 +44,15 @@ def open_session(request: ChatRequest, reporter: Reporter) -> Iterator[ChatSessi
         draft = choose_draft(request.draft, model, lambda: engine.hello().draft_refusal, reporter)
         # Free memory is read before the weights are loaded, which would count twice otherwise.
         host = replace_gpus(read_host(), engine.hello().devices)
-        plan = plan_chat(request, model, host, reporter, draft=draft.option)
+        plan = plan_chat(
+            request, model, host, reporter, draft=draft.option, require_fit=require_fit
+        )
         started = time.perf_counter()
         with reporter.progress(f"load {model.path.name}", unit="steps") as progress:
             engine.open(make_open_request(request, model, plan, draft), progress)
         load_s = time.perf_counter() - started
-        yield ChatSession(request, model, engine, conversation, inputs, load_s, reporter)
+        session = ChatSession(request, model, engine, conversation, inputs, load_s, reporter)
+        session.resident_bytes = plan.resident_bytes
+        yield session
         with suppress(G4Error), engine.ctrl_c.listening():
             engine.finish_states(_FINISH_S)

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
-from g4cli.core.errors import G4Error
+from g4cli.core.errors import DoesNotFit, G4Error
 from g4cli.core.quoting import shell_word
 from g4cli.core.reporter import Reporter
 from g4cli.core.shape import MAX_CONTEXT, capped_context
@@ -49,7 +49,8 @@ class ChatPlan:
 
     `data_bytes` is the most private memory that the model's process may have; 0 means no limit.
     `fits` says whether the plan fits into memory by the estimate.
-    `n_parallel` conversations run at once, each with `n_ctx` tokens.
+    `n_parallel` conversations run at once, each with `n_ctx` tokens. `resident_bytes` is the
+    estimate of the peak of resident memory on the host; 0: not estimated.
     """
 
     n_ctx: int
@@ -58,6 +59,7 @@ class ChatPlan:
     data_bytes: int = 0
     fits: bool = True
     n_parallel: int = 1
+    resident_bytes: int = 0
 
 
 def plan_chat(
@@ -68,13 +70,14 @@ def plan_chat(
     *,
     draft: str = "off",
     n_parallel: int = 1,
+    require_fit: bool = False,
 ) -> ChatPlan:
     """Return the plan for `host`, and say what was chosen and why.
 
     `host` is this machine before the weights are loaded. `draft` is "off", "lookup" or the path of
     a draft model. `n_parallel` 0: as many conversations at once as fit, a few at most. What the
     request prescribes is not changed; a warning says if it may not fit, or if its context is longer
-    than the model's. Raises UsageError.
+    than the model's. Raises UsageError, or with `require_fit` DoesNotFit instead of the warning.
     """
     subject, memories = make_subject(model.path, model.header), list_memories(host)
     options = make_run_options(
@@ -102,7 +105,13 @@ def plan_chat(
     n_ctx = _choose_context(request, subject, options, memories, reporter)
     # The estimate ends at the context that the model was trained for.
     options = replace(options, n_ctx=min(n_ctx, subject.shape.n_ctx_train))
-    verdict = try_options(subject.shape, subject.tensors, options, memories).verdict
+    trial = try_options(subject.shape, subject.tensors, options, memories)
+    verdict, resident_bytes = trial.verdict, trial.estimate.resident_bytes
+    if not verdict.fits and require_fit:
+        raise DoesNotFit(
+            f"{request.model} does not fit into memory: {verdict.reason}",
+            hint=f"g4 fit {shell_word(request.model)}",
+        )
     if not verdict.fits:
         _warn_of_size(verdict.reason, request, reporter)
     is_free = request.gpu_layers == "auto" and request.device is None and not request.cpu_moe
@@ -110,8 +119,16 @@ def plan_chat(
         data_bytes = 0
         if len(memories) == 1 and n_ctx <= subject.shape.n_ctx_train:
             data_bytes = _limit_data(subject, options, request, model)
-        return ChatPlan(n_ctx, request.gpu_layers, request.cpu_moe, data_bytes, verdict.fits)
-    return replace(_place_on_gpus(subject, options, memories, n_ctx, reporter), fits=verdict.fits)
+        return ChatPlan(
+            n_ctx,
+            request.gpu_layers,
+            request.cpu_moe,
+            data_bytes,
+            verdict.fits,
+            resident_bytes=resident_bytes,
+        )
+    placed = _place_on_gpus(subject, options, memories, n_ctx, reporter)
+    return replace(placed, fits=verdict.fits, resident_bytes=resident_bytes)
 
 
 def _plan_together(

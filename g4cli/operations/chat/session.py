@@ -55,8 +55,9 @@ class ChatSession:
     """Holds the engine and the conversation; `run_turn` answers the last question.
 
     `think` is the level of thinking of the next answers, a key of THOUGHT_TOKENS. `load_s` is how
-    many seconds it took to load the model. The constructor compiles the JSON schema of the request
-    and chooses the chat template; it raises UsageError or BadFile.
+    many seconds it took to load the model, `resident_bytes` the estimate of its peak of resident
+    memory (0: not estimated), `header` that of its file. The constructor compiles the JSON schema
+    of the request and chooses the chat template; it raises UsageError or BadFile.
     """
 
     def __init__(
@@ -70,7 +71,8 @@ class ChatSession:
         reporter: Reporter,
     ) -> None:
         self.request, self.engine, self.conversation = request, engine, conversation
-        self.load_s = load_s
+        self.load_s, self.resident_bytes = load_s, 0
+        self.header = model.header
         self.think: str = request.think
         self.sampling: Sampling = replace(
             read_recommended_sampling(model.header), **request.sampling
