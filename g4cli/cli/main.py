@@ -32,6 +32,7 @@ COMMANDS: Final[tuple[tuple[str, str, str], ...]] = (
     ("eval", "g4cli.cli.commands.eval", "eval_"),
     ("fit", "g4cli.cli.commands.fit", "fit"),
     ("chat", "g4cli.cli.commands.chat", "chat"),
+    ("compare", "g4cli.cli.commands.compare", "compare"),
     ("serve", "g4cli.cli.commands.serve", "serve"),
     ("doctor", "g4cli.cli.commands.doctor", "doctor"),
     ("bench", "g4cli.cli.commands.bench", "bench"),

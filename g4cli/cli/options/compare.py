@@ -1,0 +1,144 @@
+"""The arguments and options of `g4 compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
+
+import typer
+
+from g4cli.core.quoting import shell_command
+
+_MODELS = "Models"
+_ANSWERS = "Answers"
+_MEASURE = "Measurements"
+
+PromptArg: TypeAlias = Annotated[
+    str,
+    typer.Argument(
+        help="What to ask every model; with --types, the model whose types are compared.",
+        metavar="PROMPT",
+        show_default=False,
+    ),
+]
+ModelsOpt: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="MODEL[@OPTION=VALUE,...]",
+        help="Model, path, or openai:URL#NAME for a model of a server. Repeatable.",
+        rich_help_panel=_MODELS,
+    ),
+]
+TypesOpt: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--types",
+        metavar="TYPE,TYPE",
+        help="Compare these types of the model that is named in place of the prompt.",
+        rich_help_panel=_MODELS,
+    ),
+]
+PromptsOpt: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--prompts",
+        metavar="pelican|facts|code|schema|FILE",
+        help="A set of prompts, or a file of JSON lines with id and prompt.",
+        rich_help_panel=_ANSWERS,
+    ),
+]
+PromptLimitOpt: TypeAlias = Annotated[
+    int,
+    typer.Option(
+        "--limit",
+        metavar="N",
+        min=0,
+        help="Use the first N prompts, and the first N documents of --text; 0: all.",
+        rich_help_panel=_ANSWERS,
+    ),
+]
+SamplesOpt: TypeAlias = Annotated[
+    int,
+    typer.Option(
+        "--samples",
+        "-n",
+        metavar="N",
+        min=1,
+        max=1000,
+        help="Answers of each model to each prompt.",
+        rich_help_panel=_ANSWERS,
+    ),
+]
+SeedOpt: TypeAlias = Annotated[
+    int,
+    typer.Option(
+        "--seed",
+        min=0,
+        max=(1 << 32) - 1001,
+        help="Seed of the first answer; the next ones count on from it.",
+        rich_help_panel=_ANSWERS,
+    ),
+]
+MaxTokensOpt: TypeAlias = Annotated[
+    int,
+    typer.Option(
+        "--max-tokens",
+        min=0,
+        help="Most tokens of an answer; 0: no limit.",
+        rich_help_panel=_ANSWERS,
+    ),
+]
+CompareCtxOpt: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--ctx",
+        "-c",
+        metavar="N",
+        help="Tokens of context of local models: 8192, 32k, max. Default: 16k.",
+        show_default=False,
+        rich_help_panel=_ANSWERS,
+    ),
+]
+JudgeOpt: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--judge",
+        metavar="MODEL",
+        help="Let this model say which of two answers is better: an opinion.",
+        rich_help_panel=_MEASURE,
+    ),
+]
+TextOpt: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--text",
+        metavar="FILE",
+        help="Measure perplexity on this text (as g4 eval) and speed of local models.",
+        rich_help_panel=_MEASURE,
+    ),
+]
+ReportOpt: TypeAlias = Annotated[
+    Path,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="FILE.html",
+        help="Report to write; the results are appended to FILE.jsonl.",
+    ),
+]
+MarkdownOpt: TypeAlias = Annotated[
+    bool, typer.Option("--md", help="Print the comparison as Markdown.")
+]
+
+
+def write_command(prompt: str, models: list[str], options: dict[str, Any]) -> str:
+    """Return the command line of a comparison; options that are empty or None are left out."""
+    words = ["g4", "compare", *([prompt] if prompt else [])]
+    for model in models:
+        words += ["-m", model]
+    for name, value in options.items():
+        if value not in ("", None):
+            words += [name, str(value)]
+    return shell_command(*words)

@@ -1,0 +1,151 @@
+"""Graphs of a comparison as SVG: shares with their intervals, quality against size and speed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any, Final
+
+from g4cli.core.units import GIB
+from g4cli.core.visible import one_line
+
+# Eight colors that people with color blindness can tell apart (Okabe and Ito, 2008).
+COLORS: Final = (
+    "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#b8a800",
+)  # fmt: skip
+_WIDTH: Final = 720
+_ROW: Final = 18
+_LEFT: Final = 190
+_RIGHT: Final = 24
+_LABEL_CHARS: Final = 40
+
+
+def color_of(index: int) -> str:
+    """Return the color of the model at `index`."""
+    return COLORS[index % len(COLORS)]
+
+
+def draw_shares(names: Sequence[str], models: Sequence[Mapping[str, Any]]) -> str:
+    """Return a graph of the shares `names` of all models: a dot each, and its 95 % interval."""
+    span = _WIDTH - _LEFT - _RIGHT
+    parts: list[str] = []
+    y = 14.0
+    for name in names:
+        shares = [(at, m["summary"]["shares"].get(name)) for at, m in enumerate(models)]
+        shown = [(at, share) for at, share in shares if share]
+        if not shown:
+            continue
+        middle = y + _ROW * len(shown) / 2
+        parts.append(_text(_LEFT - 14, middle + 4, name, anchor="end"))
+        for at, share in shown:
+            cy = y + _ROW / 2
+            low, high, x = (_LEFT + span * share[key] for key in ("low", "high", "share"))
+            color = color_of(at)
+            parts.append(
+                f'<line x1="{low:.1f}" y1="{cy:.1f}" x2="{high:.1f}" y2="{cy:.1f}" '
+                f'stroke="{color}" stroke-width="6" stroke-opacity=".3" stroke-linecap="round"/>'
+                f'<circle cx="{x:.1f}" cy="{cy:.1f}" r="5" fill="{color}">'
+                f"<title>{_clean(models[at]['label'])}: {share['count']} of {share['total']}"
+                "</title></circle>"
+            )
+            y += _ROW
+        y += 10
+    grid = []
+    for percent in (0, 25, 50, 75, 100):
+        x = _LEFT + span * percent / 100
+        grid.append(f'<line class="grid" x1="{x:.1f}" y1="8" x2="{x:.1f}" y2="{y:.1f}"/>')
+        grid.append(_text(x, y + 14, f"{percent} %", anchor="middle"))
+    return _svg(y + 22, [*grid, *parts], "Shares of answers with their 95 % intervals")
+
+
+def draw_quality(models: Sequence[Mapping[str, Any]]) -> str:
+    """Return two graphs of the evaluated models: perplexity against size and against speed."""
+    points = [
+        (
+            at,
+            m["label"],
+            m["quality"]["bytes"] / GIB,
+            m["quality"]["tg32_tps"],
+            m["quality"]["perplexity"],
+            m["quality"]["perplexity_error"],
+        )
+        for at, m in enumerate(models)
+        if m["quality"]
+    ]
+    unit, factor = ("GiB", 1.0) if max(p[2] for p in points) >= 0.5 else ("MiB", 1024.0)
+    by_size = [(p[0], p[1], p[2] * factor, p[4], p[5]) for p in points]
+    by_speed = [(p[0], p[1], p[3], p[4], p[5]) for p in points]
+    return _svg(
+        300,
+        [
+            *_draw_panel(by_size, 0, f"size in {unit}"),
+            *_draw_panel(by_speed, _WIDTH / 2, "decoding, tokens per second"),
+        ],
+        "Perplexity against size and speed",
+    )
+
+
+def _draw_panel(
+    points: Sequence[tuple[int, str, float, float, float]], left: float, title: str
+) -> list[str]:
+    """Return a scatter plot, half as wide as the graph, with perplexity from bottom to top."""
+    x0, x1, y0, y1 = left + 62, left + _WIDTH / 2 - 20, 18.0, 246.0
+    x_ticks = find_ticks([p[2] for p in points])
+    y_ticks = find_ticks([v for p in points for v in (p[3] - p[4], p[3] + p[4])])
+
+    def place(value: float, ticks: Sequence[float], begin: float, end: float) -> float:
+        return begin + (value - ticks[0]) / (ticks[-1] - ticks[0]) * (end - begin)
+
+    parts = []
+    for tick in y_ticks:
+        y = place(tick, y_ticks, y1, y0)
+        parts.append(f'<line class="grid" x1="{x0:.1f}" y1="{y:.1f}" x2="{x1:.1f}" y2="{y:.1f}"/>')
+        parts.append(_text(x0 - 8, y + 4, f"{tick:g}", anchor="end"))
+    for tick in x_ticks:
+        x = place(tick, x_ticks, x0, x1)
+        parts.append(f'<line class="grid" x1="{x:.1f}" y1="{y0:.1f}" x2="{x:.1f}" y2="{y1:.1f}"/>')
+        parts.append(_text(x, y1 + 18, f"{tick:g}", anchor="middle"))
+    parts.append(_text((x0 + x1) / 2, y1 + 40, title, anchor="middle"))
+    parts.append(_text(x0, y0 - 6, "perplexity (lower is better)"))
+    for at, label, value, quality, error in points:
+        x, y = place(value, x_ticks, x0, x1), place(quality, y_ticks, y1, y0)
+        top, bottom = (place(quality + e, y_ticks, y1, y0) for e in (error, -error))
+        color = color_of(at)
+        anchor = "end" if x > (x0 + x1) / 2 else "start"
+        parts.append(
+            f'<line x1="{x:.1f}" y1="{top:.1f}" x2="{x:.1f}" y2="{bottom:.1f}" stroke="{color}" '
+            f'stroke-width="2" stroke-opacity=".5"/>'
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{color}"/>'
+        )
+        parts.append(_text(x + (-9 if anchor == "end" else 9), y + 4, label, anchor=anchor))
+    return parts
+
+
+def find_ticks(values: Sequence[float]) -> list[float]:
+    """Return round numbers, four to eight, around all `values`, from below to above them."""
+    low, high = min(values), max(values)
+    if high - low <= 1e-9 * max(1.0, abs(high)):
+        low, high = low - 0.5 * abs(low or 1), high + 0.5 * abs(high or 1)
+    rough = (high - low) / 4
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * n for n in (1, 2, 5, 10) if power * n >= rough)
+    first, last = math.floor(low / step), math.ceil(high / step)
+    return [round(n * step, 10) for n in range(first, last + 1)]
+
+
+def _text(x: float, y: float, text: str, *, anchor: str = "start") -> str:
+    text = one_line(text)
+    shown = text if len(text) <= _LABEL_CHARS else f"…{text[1 - _LABEL_CHARS :]}"
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(shown)}</text>'
+
+
+def _clean(text: str) -> str:
+    return escape(one_line(text))
+
+
+def _svg(height: float, parts: Sequence[str], title: str) -> str:
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height:.0f}" '
+        f'class="graph" role="img" aria-label="{escape(title)}">{"".join(parts)}</svg>'
+    )

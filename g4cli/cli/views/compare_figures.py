@@ -1,0 +1,166 @@
+"""The figures of a comparison as text: the rows that terminal, Markdown and HTML share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from g4cli.core.units import duration_text, size_text
+from g4cli.operations.compare.summary import SHARES
+
+Row = tuple[str, list[str]]
+_SIZES: Final = (
+    ("file", "bytes"),
+    ("memory at its peak", "peak_bytes"),
+    ("g4 fit estimated", "fit_bytes"),
+)
+
+
+def share_text(share: Mapping[str, Any]) -> str:
+    """Return a share with its 95 % interval: "7 of 20, 35 % (18 to 57)"."""
+    low, high = 100 * share["low"], 100 * share["high"]
+    percent = 100 * share["share"]
+    return f"{share['count']} of {share['total']}, {percent:.0f} % ({low:.0f} to {high:.0f})"
+
+
+def list_summary_rows(document: Mapping[str, Any]) -> list[Row]:
+    """Return the summary table: a heading, and the text of each model. Empty rows are left out."""
+    models = document["models"]
+    rows: list[Row] = []
+    if document["prompts"]:
+        asked = [f"{m['summary']['answered']} of {m['summary']['asked']}" for m in models]
+        rows.append(("answers", asked))
+    for name in SHARES:
+        shares = [m["summary"]["shares"].get(name) for m in models]
+        rows.append((name, [share_text(s) if s else "" for s in shares]))
+    wins = [m["wins"] for m in models]
+    rows.append(("preferred by the judge", [_wins_text(w) if w else "" for w in wins]))
+    rows.append(("time to first token", [_time_text(m["summary"]["first_s"]) for m in models]))
+    rows.append(("tokens per second", [_number_text(m["summary"]["decode_tps"]) for m in models]))
+    rows.append(
+        (
+            "tokens of an answer",
+            [_number_text(m["summary"]["completion_tokens"]) for m in models],
+        )
+    )
+    for heading, name in _SIZES:
+        rows.append((heading, [_size_text(m["facts"].get(name)) for m in models]))
+    rows.append(("type", [str(m["facts"].get("file_type", "")) for m in models]))
+    return [row for row in rows if any(row[1])]
+
+
+def list_quality_rows(document: Mapping[str, Any]) -> list[list[str]]:
+    """Return a row for each model that was evaluated, as QUALITY_HEADINGS names its columns."""
+    rows = []
+    for model in document["models"]:
+        quality = model["quality"]
+        if quality:
+            error = quality["perplexity_error"]
+            rows.append(
+                [
+                    model["label"],
+                    size_text(quality["bytes"]),
+                    f"{quality['perplexity']:.4f} ± {error:.4f}",
+                    f"{quality['pp128_tps']:.1f}",
+                    f"{quality['tg32_tps']:.1f}",
+                    size_text(quality["peak_bytes"]),
+                ]
+            )
+    return rows
+
+
+QUALITY_HEADINGS: Final = (
+    "model",
+    "size",
+    "perplexity",
+    "pp128, tokens/s",
+    "tg32, tokens/s",
+    "memory at its peak",
+)
+
+
+def list_fault_rows(document: Mapping[str, Any]) -> list[list[str]]:
+    """Return the faults of all drawings: rule, what it means, and for each model how many."""
+    models = document["models"]
+    counts: dict[str, dict[int, Mapping[str, Any]]] = {}
+    for at, model in enumerate(models):
+        for fault in model["summary"]["faults"]:
+            counts.setdefault(fault["rule"], {})[at] = fault
+    rows = []
+    for rule, by_model in sorted(
+        counts.items(), key=lambda item: -sum(f["drawings"] for f in item[1].values())
+    ):
+        known = next(iter(by_model.values()))
+        cells = [_fault_text(by_model.get(at)) for at in range(len(models))]
+        rows.append([rule, f"{known['message']} ({known['kind']})", *cells])
+    return rows
+
+
+def describe_answer(answer: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what is known of an answer in a few words each, with "good", "bad" or "" as mark."""
+    words: list[tuple[str, str]] = []
+    if answer["correct"] is not None:
+        words.append(("correct", "good") if answer["correct"] else ("wrong", "bad"))
+    if answer["valid"] is not None:
+        words.append(("valid", "good") if answer["valid"] else ("invalid", "bad"))
+    if answer["problem"]:
+        words.append((answer["problem"], ""))
+    if answer["drawing"]:
+        words.append(_describe_drawing(answer["drawing"]))
+    if answer["loop"]:
+        words.append(("loop", "bad"))
+    if answer["finish_reason"] == "length":
+        words.append(("cut off", "bad"))
+    return words
+
+
+def _describe_drawing(drawing: Mapping[str, Any]) -> tuple[str, str]:
+    faults = [f for f in drawing["findings"] if f["kind"] != "style" and f["rule"] != "text-around"]
+    if any(f["rule"] == "no-drawing" for f in faults):
+        return "no drawing", "bad"
+    stages = {stage["name"]: stage["passed"] for stage in drawing["stages"]}
+    if not drawing["works"]:
+        return ("blank" if stages.get("renders") else "cannot be repaired"), "bad"
+    if not faults:
+        return "flawless as it came", "good"
+    n_left = sum(not f["repaired"] for f in faults)
+    n_repaired = len(faults) - n_left
+    repaired = f"{n_repaired} {'fault' if n_repaired == 1 else 'faults'} repaired"
+    left = f"{n_left} left"
+    if not n_left:
+        return repaired, "good"
+    return (f"{repaired}, {left}" if n_repaired else left.replace("left", "faults left")), ""
+
+
+def describe_speed(answer: Mapping[str, Any]) -> str:
+    """Return the figures of an answer in one line."""
+    parts = []
+    if answer["first_s"] is not None:
+        parts.append(f"first token after {duration_text(answer['first_s'])}")
+    if answer["decode_tps"]:
+        parts.append(f"{answer['decode_tps']:.1f} tokens/s")
+    if answer["completion_tokens"] is not None:
+        parts.append(f"{answer['completion_tokens']:,} tokens")
+    return " · ".join(parts)
+
+
+def _wins_text(wins: Mapping[str, Any]) -> str:
+    return f"{share_text(wins)}, {wins['ties']} ties"
+
+
+def _fault_text(fault: Mapping[str, Any] | None) -> str:
+    if fault is None:
+        return ""
+    return f"{fault['drawings']} ({fault['repaired']} repaired)"
+
+
+def _time_text(seconds: float | None) -> str:
+    return "" if seconds is None else duration_text(seconds)
+
+
+def _number_text(value: float | None) -> str:
+    return "" if value is None else f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
+
+
+def _size_text(value: int | None) -> str:
+    return size_text(value) if value else ""

@@ -1,0 +1,247 @@
+"""The report of `g4 compare`: one HTML file without scripts that loads nothing from outside.
+
+All text of models is escaped. A drawing is an image of its own (`<img>` with a data: URL), in which
+browsers run no script and load nothing; the Content-Security-Policy of the page forbids both too.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from typing import Any, Final
+
+from g4cli.cli.views.compare_chart import color_of, draw_quality, draw_shares
+from g4cli.cli.views.compare_figures import (
+    QUALITY_HEADINGS,
+    describe_answer,
+    describe_speed,
+    list_fault_rows,
+    list_quality_rows,
+    list_summary_rows,
+)
+from g4cli.cli.views.compare_style import STYLE
+from g4cli.core.visible import escape_invisible, one_line
+from g4cli.operations.compare.summary import SHARES
+
+GENERATOR: Final = '<meta name="generator" content="g4 compare">'
+_SHORT: Final = 600  # characters of an answer that are shown at once
+
+
+def make_html(document: Mapping[str, Any]) -> str:
+    """Return the report of a comparison (`make_document`)."""
+    digest = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
+    policy = f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'"
+    title = _make_title(document)
+    return "".join(
+        (
+            '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">',
+            f'<meta http-equiv="Content-Security-Policy" content="{policy}">{GENERATOR}',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f"<title>{_line(title)}</title><style>{STYLE}</style></head><body><main>\n",
+            *_draw_page(document, title),
+            "</main></body></html>\n",
+        )
+    )
+
+
+def _make_title(document: Mapping[str, Any]) -> str:
+    models, prompts = document["models"], document["prompts"]
+    what = "1 model" if len(models) == 1 else f"{len(models)} models"
+    if not prompts:
+        return f"{what} compared"
+    asked = "1 prompt" if len(prompts) == 1 else f"{len(prompts)} prompts"
+    return f"{what}, {asked}"
+
+
+def _draw_page(document: Mapping[str, Any], title: str) -> Iterator[str]:
+    run = document["run"]
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(run["written_at"]))
+    yield f"<h1>{_line(title)}</h1>\n"
+    yield f'<p class="soft">g4 compare, {when}, {_line(run["machine"])}</p>'
+    if not run["complete"]:
+        yield '<p class="note">Answers are missing; the same command asks for them.</p>'
+    for model in document["models"]:
+        if model["problem"]:
+            yield f'<p class="note"><b>{_line(model["label"])}</b>: {_line(model["problem"])}</p>'
+    yield from _draw_summary(document)
+    yield from _draw_quality(document)
+    yield from _draw_faults(document)
+    if document["opinions"]:
+        yield from _draw_opinions(document)
+    for prompt in document["prompts"]:
+        yield from _draw_prompt(prompt, document["models"])
+    yield from _draw_run(document)
+
+
+def _draw_summary(document: Mapping[str, Any]) -> Iterator[str]:
+    rows = list_summary_rows(document)
+    if not rows:
+        return
+    models = document["models"]
+    yield "<h2>Summary</h2>\n"
+    names = [name for name in SHARES if name not in ("loops", "cut off")]
+    if any(m["summary"]["shares"].get(name) for m in models for name in names):
+        yield f'<div class="scroll">{draw_shares(names, models)}</div><p></p>'
+    yield _table(
+        ["", *_labels(models)], ((_heading(name), *map(_line, cells)) for name, cells in rows)
+    )
+    yield (
+        '<p class="soft">In parentheses: the 95 % confidence interval (Wilson). '
+        "Times and speeds are medians.</p>\n"
+    )
+
+
+def _heading(name: str) -> str:
+    meaning = SHARES.get(name, "")
+    return f"{_line(name)}<small>{_line(meaning)}</small>" if meaning else _line(name)
+
+
+def _labels(models: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [f"{_key(at)}{_line(model['label'])}" for at, model in enumerate(models)]
+
+
+def _key(index: int) -> str:
+    """Return a dot in the color of a model in the graphs."""
+    return (
+        f'<svg class="key" viewBox="0 0 2 2"><circle cx="1" cy="1" r="1" '
+        f'fill="{color_of(index)}"/></svg>'
+    )
+
+
+def _draw_quality(document: Mapping[str, Any]) -> Iterator[str]:
+    rows = list_quality_rows(document)
+    if rows:
+        yield f"<h2>Quality on {_line(document['run']['text'] or '')}</h2>\n"
+        yield f'<div class="scroll">{draw_quality(document["models"])}</div><p></p>'
+        yield _table(QUALITY_HEADINGS, (map(_line, row) for row in rows))
+
+
+def _draw_faults(document: Mapping[str, Any]) -> Iterator[str]:
+    rows = list_fault_rows(document)
+    if rows:
+        yield '<h2>Faults of the drawings</h2>\n<p class="soft">In how many drawings each rule was '
+        yield "broken, and in how many of them all of it could be repaired.</p>"
+        headings = ["rule", "what is wrong", *_labels(document["models"])]
+        yield _table(headings, (map(_line, row) for row in rows))
+
+
+def _draw_opinions(document: Mapping[str, Any]) -> Iterator[str]:
+    yield f"<h2>Opinions of {_line(document['run']['judge'])}</h2>\n"
+    yield '<p class="note">These are opinions of a model, not measurements. It was asked twice, '
+    yield "with the answers in both orders; it counts only if it preferred the same one.</p>"
+    rows = (
+        (
+            _line(opinion["prompt"]),
+            str(opinion["sample"] + 1),
+            _line(opinion["a"]),
+            _line(opinion["b"]),
+            _line(opinion["winner"]),
+        )
+        for opinion in document["opinions"]
+    )
+    table = _table(["prompt", "answer", "one", "other", "preferred"], rows)
+    yield f"<details><summary>All {len(document['opinions'])} opinions</summary>{table}</details>"
+
+
+def _draw_prompt(prompt: Mapping[str, Any], models: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    yield f'<h2>{_line(prompt["id"])}</h2>\n<p class="prompt">{_text(prompt["prompt"])}</p>'
+    if prompt.get("expected") is not None:
+        expected = prompt["expected"]
+        words = expected if isinstance(expected, list) else [expected]
+        yield f'<p class="soft">Expected: {_line(" or ".join(map(str, words)))}</p>'
+    yield '<div class="cards">'
+    for at, model in enumerate(models):
+        answers = [a for a in prompt["answers"] if a["model"] == model["label"]]
+        if answers:
+            yield f'<section class="card"><h3>{_key(at)}{_line(model["label"])}</h3>'
+            yield from (_draw_answer(answer) for answer in answers)
+            yield "</section>"
+    yield "</div>\n"
+
+
+def _draw_answer(answer: Mapping[str, Any]) -> str:
+    chips = "".join(
+        f'<span class="chip {mark}">{_line(word)}</span>' for word, mark in describe_answer(answer)
+    )
+    drawing, text = answer["drawing"], answer["text"]
+    parts = ['<div class="answer">']
+    if drawing:
+        parts.append(_draw_picture(drawing))
+    elif text:
+        shown = text if len(text) <= _SHORT else text[:_SHORT] + "…"
+        parts.append(f'<div class="text">{_text(shown)}</div>')
+    else:
+        parts.append('<p class="soft">an empty answer</p>')
+    parts.append(f'<div class="chips">{chips}</div><small>{_line(describe_speed(answer))}</small>')
+    if drawing and drawing["findings"]:
+        items = "".join(f"<li>{_line(_describe_finding(f))}</li>" for f in drawing["findings"])
+        parts.append(f"<details><summary>Findings</summary><ul>{items}</ul></details>")
+    if answer["thought"]:
+        thought = _text(answer["thought"])
+        parts.append(f"<details><summary>Thought</summary><pre>{thought}</pre></details>")
+    if drawing or len(text) > _SHORT:
+        parts.append(f"<details><summary>Answer</summary><pre>{_text(text)}</pre></details>")
+    return "".join((*parts, "</div>"))
+
+
+def _draw_picture(drawing: Mapping[str, Any]) -> str:
+    if not drawing.get("svg"):
+        return '<div class="picture none">nothing to see</div>'
+    encoded = base64.b64encode(drawing["svg"].encode("utf-8", "replace")).decode()
+    return f'<div class="picture"><img alt="" src="data:image/svg+xml;base64,{encoded}"></div>'
+
+
+def _describe_finding(finding: Mapping[str, Any]) -> str:
+    done = finding["repair"] if finding["repaired"] else ""
+    after = f": {done}" if done else ""
+    return f"line {finding['line']}: {finding['message']}{after}"
+
+
+def _draw_run(document: Mapping[str, Any]) -> Iterator[str]:
+    run = document["run"]
+    yield "<h2>How to repeat it</h2>\n"
+    yield f"<pre>{_text(run['command'])}</pre><p></p>"
+    common = {
+        "g4": run["g4"],
+        "llama-cpp-python": run["llama_cpp_python"],
+        "machine": run["machine"],
+        "answers to a prompt": run["samples"],
+        "results": run["results"],
+    }
+    yield _table(("", ""), ((_line(k), _line(v)) for k, v in common.items()))
+    for at, model in enumerate(document["models"]):
+        rows = [(name, value) for name, value in _list_facts(model) if value not in ("", None)]
+        table = _table(("", ""), ((_line(name), _line(value)) for name, value in rows))
+        yield f"<details><summary>{_key(at)}{_line(model['label'])}</summary>{table}</details>"
+
+
+def _list_facts(model: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, value in model["settings"].items():
+        yield f"--{name}", value
+    for name, value in model["facts"].items():
+        if isinstance(value, Mapping):
+            yield name, ", ".join(f"{k} {v}" for k, v in value.items())
+        else:
+            yield ("sha256 or endpoint" if name == "identity" else name), value
+
+
+def _table(headings: Sequence[str], rows: Any) -> str:
+    """Return a table of cells that are HTML; the first cell of a row is its heading."""
+    head = "".join(f"<th>{cell}</th>" for cell in headings)
+    body = "".join(
+        f"<tr><th>{cells[0]}</th>{''.join(f'<td>{cell}</td>' for cell in cells[1:])}</tr>"
+        for cells in map(list, rows)
+    )
+    top = f"<thead><tr>{head}</tr></thead>" if any(headings) else ""
+    return f'<div class="scroll"><table>{top}<tbody>{body}</tbody></table></div>'
+
+
+def _line(value: Any) -> str:
+    return escape(one_line(str(value)))
+
+
+def _text(value: str) -> str:
+    return escape(escape_invisible(value))

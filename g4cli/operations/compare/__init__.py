@@ -1,0 +1,1 @@
+"""`g4 compare`: the same prompts for several models, and what became of the answers."""

@@ -1,0 +1,132 @@
+"""Judge an answer by its kind: is the drawing valid, the fact right, the JSON as the schema says?
+
+Nothing that a model wrote is executed: code is only parsed, drawings are rendered by a child.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import warnings
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import jsonschema
+from referencing import Registry
+
+from g4cli.loops import LoopDetector
+from g4cli.operations.compare.prompts import Prompt
+from g4cli.operations.svg import check_drawing
+
+_FENCE: Final = re.compile(r"```[\w+-]*[ \t]*\n(.*?)(?:\n```|\Z)", re.DOTALL)
+_MAX_CODE: Final = 200_000
+_WORD: Final = re.compile(r"\w+|\s+|[^\w\s]")
+# Words stand for tokens where those are unknown; the ids of the detector have 20 bits.
+_MAX_WORD_ID: Final = (1 << 20) - 2
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What an answer is worth by itself; None for what its kind does not ask.
+
+    `correct`: it agrees with what was expected. `valid`: its JSON matches the schema, or its code
+    parses. `problem` says why not. `drawing` is the document of `g4 svg --json` with the repaired
+    drawing as `svg`.
+    """
+
+    correct: bool | None = None
+    valid: bool | None = None
+    problem: str = ""
+    drawing: dict[str, Any] | None = None
+
+
+def judge_answer(prompt: Prompt, answer: str) -> Judgement:
+    """Return what the answer to `prompt` is worth."""
+    if prompt.kind == "svg":
+        checked = check_drawing(answer, prompt.id)
+        text = checked.drawing.text if checked.works else None
+        return Judgement(drawing=checked.as_json() | {"svg": text, "works": checked.works})
+    if prompt.kind == "schema":
+        return _judge_json(prompt, answer)
+    if prompt.kind == "code":
+        return _judge_code(prompt, answer)
+    if prompt.expected is None:
+        return Judgement()
+    return Judgement(correct=contains_answer(answer, prompt.expected))
+
+
+def contains_answer(answer: str, expected: Any) -> bool:
+    """Return whether an answer has one of the `expected` texts as a whole word, in any case."""
+    texts = expected if isinstance(expected, list) else [expected]
+    plain = _fold_text(answer)
+    return any(
+        re.search(rf"(?<![\w.,]){re.escape(_fold_text(str(text)))}(?!\w|[.,]\d)", plain)
+        for text in texts
+    )
+
+
+def _fold_text(text: str) -> str:
+    """Return a text in lower case, without Markdown's emphasis, and each white space a blank."""
+    return " ".join(re.sub(r"[*_`]+", "", text).casefold().split())
+
+
+def _judge_json(prompt: Prompt, answer: str) -> Judgement:
+    try:
+        value = json.loads(extract_block(answer))
+    except (ValueError, RecursionError):
+        return Judgement(valid=False, problem="it is not JSON", correct=_no(prompt))
+    try:
+        # An empty registry: a $ref never leads to the network or to a file.
+        validator = jsonschema.Draft202012Validator(prompt.schema or {}, registry=Registry())
+        error = next(validator.iter_errors(value), None)
+    except Exception as err:  # the schema, which is the user's, may be wrong in any way
+        return Judgement(valid=False, problem=f"the schema cannot be used: {err}"[:300])
+    if error is not None:
+        place = "/".join(map(str, error.absolute_path)) or "the top"
+        problem = f"at {place}: {error.message}"[:300]
+        return Judgement(valid=False, problem=problem, correct=_no(prompt))
+    correct = None if prompt.expected is None else value == prompt.expected
+    return Judgement(correct=correct, valid=True)
+
+
+def _judge_code(prompt: Prompt, answer: str) -> Judgement:
+    code = extract_block(answer)[:_MAX_CODE]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an invalid escape in a string of the answer
+            ast.parse(code)
+    except SyntaxError as err:
+        problem = f"line {err.lineno}: {err.msg}"
+        return Judgement(valid=False, problem=problem, correct=_no(prompt))
+    except (ValueError, RecursionError, MemoryError) as err:
+        return Judgement(valid=False, problem=f"it cannot be parsed: {err}", correct=_no(prompt))
+    wanted = prompt.expected if isinstance(prompt.expected, list) else [prompt.expected]
+    correct = None if prompt.expected is None else all(str(text) in code for text in wanted)
+    problem = "" if correct is not False else f"it lacks {wanted[0]}"
+    return Judgement(correct=correct, valid=True, problem=problem)
+
+
+def _no(prompt: Prompt) -> bool | None:
+    return None if prompt.expected is None else False
+
+
+def extract_block(answer: str) -> str:
+    """Return the longest code block of an answer, or all of it if there is none."""
+    blocks = [found[1] for found in _FENCE.finditer(answer)]
+    return max(blocks, key=len) if blocks else answer.strip()
+
+
+def find_word_loop(text: str) -> dict[str, Any] | None:
+    """Return the loop in an answer of which only the text is known, or None.
+
+    The loop detector counts words and signs in place of tokens.
+    """
+    ids: dict[str, int] = {}
+    detector = LoopDetector(digits={})
+    for word in _WORD.findall(text):
+        token = ids.setdefault(word, len(ids) % _MAX_WORD_ID)
+        loop = detector.feed(token)
+        if loop is not None:
+            return asdict(loop)
+    return None

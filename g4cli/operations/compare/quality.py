@@ -1,0 +1,79 @@
+"""Measure the perplexity of local models on a text, and their speed, as g4 eval and g4 bench do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from g4cli import __version__
+from g4cli.core.hashing import sha256_of
+from g4cli.core.reporter import Reporter
+from g4cli.host import engine_version, read_host
+from g4cli.operations.chat.plan import plan_chat
+from g4cli.operations.compare.answerers import describe_machine, identify_model
+from g4cli.operations.compare.results import ResultsFile, make_key
+from g4cli.operations.compare.specs import ModelSpec
+from g4cli.operations.models import make_model_options, prepare_model
+from g4cli.runtime.measure.client import measure_quality, measure_speed
+from g4cli.runtime.measure.eval_text import read_conversations
+from g4cli.runtime.measure.messages import RunBench, RunEvaluation
+from g4cli.runtime.measure.reports import BenchOptions
+
+_BENCH: Final = BenchOptions(n_prompt=128, n_gen=32, repetitions=3)
+
+
+def measure_model(
+    spec: ModelSpec, text: Path, limit: int, results: ResultsFile, reporter: Reporter
+) -> Mapping[str, Any]:
+    """Return perplexity on `text` (`limit` documents, 0: all), speed and size of a local model.
+
+    Raises DoesNotFit, and what g4 eval and g4 bench raise.
+    """
+    identity = identify_model(spec, reporter)
+    key = make_key(identity, sha256_of(text), limit)
+    found = results.find("quality", key)
+    if found is not None:
+        return {**found, "label": spec.label}
+    conversations = read_conversations(text)
+    conversations = conversations[: limit or len(conversations)]
+    model = prepare_model(spec.name, reporter)
+    request = spec.make_request()
+    plan = plan_chat(request, model, read_host(), reporter, require_fit=True)
+    options = make_model_options(
+        gpu_layers=plan.gpu_layers,
+        device=request.device,
+        mmap=request.mmap,
+        lazy_ple=request.lazy_ple,
+        cpu_moe=plan.cpu_moe,
+        use_extra_bufts=model.use_extra_bufts,
+    )
+    with reporter.progress(f"evaluate {spec.label}", unit="steps") as progress:
+        evaluation = measure_quality(
+            RunEvaluation(
+                model.path, tuple(conversations), None, model.use_extra_bufts, request.threads
+            ),
+            progress,
+        )
+        speed = measure_speed(RunBench(model.path, options, _BENCH), progress)
+    rates = {test.name[:2]: round(test.mean, 2) for test in speed.tests}
+    return results.add(
+        "quality",
+        key,
+        {
+            "label": spec.label,
+            "identity": identity,
+            "text": text.name,
+            "bytes": model.path.stat().st_size,
+            "documents": evaluation.n_documents,
+            "tokens": evaluation.score.n,
+            "perplexity": round(evaluation.score.perplexity, 5),
+            "perplexity_error": round(evaluation.score.perplexity_error, 5),
+            "pp128_tps": rates["pp"],
+            "tg32_tps": rates["tg"],
+            "peak_bytes": speed.peak_bytes,
+            "g4": __version__,
+            "llama_cpp_python": engine_version() or "",
+            "machine": describe_machine(),
+        },
+    )

@@ -1,0 +1,224 @@
+"""The models of a comparison as they are written: MODEL[:TYPE][@OPTION=VALUE,...], openai:URL#NAME.
+
+The options are those of `g4 chat`, without their dashes. An endpoint takes some of them, and `key`
+(the environment variable with its key) and `parallel` (how many answers are asked for at once).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from g4cli.core.errors import UsageError
+from g4cli.core.units import parse_count
+from g4cli.operations.chat.request import ChatRequest
+from g4cli.remote.endpoint import check_url
+
+REMOTE: Final = "openai:"
+_MAX_PARALLEL: Final = 64
+# Hosts whose key is found without `key`. Any other host gets one only if it is named.
+_KEYS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "api.openai.com": "OPENAI_API_KEY",
+        "generativelanguage.googleapis.com": "GEMINI_API_KEY",
+    }
+)
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"one of {', '.join(words)}")
+        return text
+
+    return parse
+
+
+def _number(kind: type[int] | type[float], low: float, high: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = kind(-1)
+        if not low <= value <= high:
+            raise ValueError(f"a number from {low:g} to {high:g}")
+        return value
+
+    return parse
+
+
+def _count(text: str) -> int:
+    return 0 if text in ("", "0") else parse_count(text)
+
+
+def _context(text: str) -> str:
+    if text not in ("", "max"):
+        parse_count(text)
+    return text
+
+
+def _switch(text: str) -> bool:
+    return _one_of("on", "off")(text) == "on"
+
+
+# Option -> field of ChatRequest and parser.
+_LOCAL: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = MappingProxyType({
+    "ctx": ("ctx", _context),
+    "kv-type": ("kv_type", _one_of("f16", "q8_0", "q4_0")),
+    "temp": ("temp", _number(float, 0, 100)),
+    "top-p": ("top_p", _number(float, 0, 1)),
+    "top-k": ("top_k", _number(int, 0, 1 << 20)),
+    "min-p": ("min_p", _number(float, 0, 1)),
+    "repeat-penalty": ("repeat_penalty", _number(float, 0.1, 100)),
+    "seed": ("seed", _number(int, 0, (1 << 32) - 2)),
+    "max-tokens": ("max_tokens", _count),
+    "system": ("system", str),
+    "think": ("think", _one_of("off", "on", "low", "medium", "high")),
+    "threads": ("threads", _number(int, 0, 4096)),
+    "gpu-layers": ("gpu_layers", str),
+    "device": ("device", str),
+    "mmap": ("mmap", _switch),
+    "lazy-ple": ("lazy_ple", _one_of("auto", "on", "off")),
+    "cpu-moe": ("cpu_moe", _switch),
+    "expand": ("expand", _one_of("bf16", "q8_0")),
+    "draft": ("draft", str),
+    "mmproj": ("mmproj", Path),
+    "image-tokens": ("image_tokens", _number(int, 70, 1120)),
+})  # fmt: skip
+_REMOTE: Final[Mapping[str, Callable[[str], Any]]] = MappingProxyType({
+    "temp": _number(float, 0, 100),
+    "top-p": _number(float, 0, 1),
+    "seed": _number(int, 0, (1 << 32) - 2),
+    "max-tokens": _count,
+    "system": str,
+    "think": _one_of("low", "medium", "high"),
+    "key": str,
+    "parallel": _number(int, 1, _MAX_PARALLEL),
+})  # fmt: skip
+# Settings that change how fast an answer comes, but not what was asked.
+_SPEED_ONLY: Final = frozenset(("threads", "key", "parallel"))
+_SETTINGS: Final = re.compile(r"[a-z][a-z-]*=[^,]*(?:,[a-z][a-z-]*=[^,]*)*")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """One model with its settings. `label` is how it was written, `url` "" for a local model."""
+
+    label: str
+    name: str
+    settings: Mapping[str, str]
+    url: str = ""
+
+    @property
+    def seed(self) -> int:
+        """The seed of the first answer; the next answers to a prompt count on from it."""
+        return int(self.settings["seed"])
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """The settings that an answer depends on."""
+        return {k: v for k, v in sorted(self.settings.items()) if k not in _SPEED_ONLY}
+
+    @property
+    def n_parallel(self) -> int:
+        """How many answers of an endpoint are asked for at once."""
+        return int(self.settings.get("parallel", "1"))
+
+    def make_request(self) -> ChatRequest:
+        """Return the chat request of a local model."""
+        fields = {_LOCAL[name][0]: _LOCAL[name][1](value) for name, value in self.settings.items()}
+        return ChatRequest(model=self.name, **fields)
+
+    def make_options(self, seed: int) -> dict[str, Any]:
+        """Return the fields of a request to an endpoint, without model and messages."""
+        names = {"temp": "temperature", "top-p": "top_p", "think": "reasoning_effort"}
+        values = {name: _REMOTE[name](value) for name, value in self.settings.items()}
+        options = {names[name]: values[name] for name in names if name in values}
+        if values.get("max-tokens"):
+            options["max_tokens"] = values["max-tokens"]
+        return options | {"seed": seed}
+
+    def read_key(self) -> str:
+        """Return the key of an endpoint, from its environment variable, or "".
+
+        Raises UsageError if the variable that was named is not set.
+        """
+        named = self.settings.get("key", "")
+        if named and not os.environ.get(named):
+            raise UsageError(
+                f"{self.label}: the environment variable {named} is not set",
+                hint=f"export {named}=...",
+            )
+        host = urlsplit(self.url).hostname or ""
+        return os.environ.get(named or _KEYS.get(host, ""), "").strip()
+
+
+def parse_models(texts: Sequence[str], defaults: Mapping[str, str]) -> tuple[ModelSpec, ...]:
+    """Return the models of -m, with the settings of the command line where they have none.
+
+    Raises UsageError for an unknown option, a wrong value, or a model that is named twice.
+    """
+    specs = tuple(_parse_model(text, defaults) for text in texts)
+    labels = [spec.label for spec in specs]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise UsageError(f"{label} is named twice", hint=f"-m {label} -m {label}@temp=0")
+    return specs
+
+
+def _parse_model(text: str, defaults: Mapping[str, str]) -> ModelSpec:
+    name, settings = _split_settings(text)
+    is_remote = name.startswith(REMOTE)
+    known: Mapping[str, Any] = _REMOTE if is_remote else _LOCAL
+    for option, value in settings.items():
+        if option not in known:
+            raise UsageError(
+                f"{text}: unknown option {option!r}; known: {', '.join(sorted(known))}",
+                hint=f"-m {name}@{'temp=0' if is_remote else 'kv-type=q8_0'}",
+            )
+        _check_value(text, option, value, is_remote=is_remote)
+    merged = {k: v for k, v in defaults.items() if k in known} | settings
+    if not is_remote:
+        return ModelSpec(text, name, merged)
+    url, mark, model = name.removeprefix(REMOTE).partition("#")
+    if not mark or not model:
+        raise UsageError(
+            f"{text} does not say which model of the endpoint to ask",
+            hint="-m openai:http://127.0.0.1:8080/v1#MODEL",
+        )
+    spec = ModelSpec(text, model, merged, check_url(url, has_key=False))
+    check_url(url, has_key=bool(spec.read_key()))
+    return spec
+
+
+def _split_settings(text: str) -> tuple[str, dict[str, str]]:
+    """Return the name and the settings of "NAME@OPTION=VALUE,...@OPTION=VALUE".
+
+    An @ that no option follows belongs to the name, such as a revision on the hub.
+    """
+    name = text
+    settings: dict[str, str] = {}
+    while "@" in name:
+        before, _, rest = name.rpartition("@")
+        if not _SETTINGS.fullmatch(rest):
+            break
+        pairs = (item.partition("=") for item in rest.split(","))
+        settings = {key: value for key, _, value in pairs} | settings
+        name = before
+    if not name or name == REMOTE:
+        raise UsageError("a model has no name", hint="-m e2b")
+    return name, settings
+
+
+def _check_value(text: str, option: str, value: str, *, is_remote: bool) -> None:
+    parse = _REMOTE[option] if is_remote else _LOCAL[option][1]
+    try:
+        parse(value)
+    except ValueError as err:
+        raise UsageError(f"{text}: {option} must be {err}, not {value!r}") from None
