@@ -35,7 +35,7 @@ from g4cli.server import (
 )
 from g4cli.server.errors import ERRORS, HttpError, explain_error
 from g4cli.server.guard import Guard, GuardOptions, Served
-from g4cli.server.page_routes import answers, conversations, files
+from g4cli.server.page_routes import answers, conversations, drawings, files
 from g4cli.server.page_routes import models as page_models
 from g4cli.server.page_routes.access import Page
 
@@ -52,6 +52,8 @@ ROUTERS: Final = (
     conversations.router,
     page_models.router,
     answers.router,
+    drawings.router,
+    drawings.frames,
 )
 _LOG = logging.getLogger("g4.serve")
 

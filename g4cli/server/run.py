@@ -24,6 +24,7 @@ from g4cli.operations.serving.opening import ModelOpener
 from g4cli.operations.serving.options import ServeOptions
 from g4cli.operations.serving.pool import ModelPool
 from g4cli.operations.serving.service import Service
+from g4cli.runtime.engine.options import IMAGE_TOKENS
 from g4cli.server.app import make_app
 from g4cli.server.guard import GuardOptions
 from g4cli.server.limits import MAX_HEADER_BYTES
@@ -63,7 +64,8 @@ def make_service(
     pool = ModelPool(
         opener.open_model, max_models=options.max_models, keep_alive_s=options.keep_alive_s
     )
-    return Service(catalog, pool, on_reply)
+    image_tokens = options.image_tokens or IMAGE_TOKENS[-1]
+    return Service(catalog, pool, on_reply, image_tokens=image_tokens)
 
 
 def serve_until_stopped(

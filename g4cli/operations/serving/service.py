@@ -16,6 +16,7 @@ from g4cli.operations.serving.media_files import MediaFiles
 from g4cli.operations.serving.pool import ModelPool
 from g4cli.operations.serving.requests import TurnRequest
 from g4cli.prompt.messages import Media, Part
+from g4cli.runtime.engine.options import IMAGE_TOKENS
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +53,14 @@ class Service:
         catalog: Catalog,
         pool: ModelPool,
         on_reply: Callable[[str, Reply], None] = lambda _model, _reply: None,
+        *,
+        image_tokens: int = IMAGE_TOKENS[-1],
     ) -> None:
-        """`on_reply` is told every finished answer, with the name of its model."""
+        """`on_reply` is told every finished answer, with the name of its model.
+
+        `image_tokens`: how many tokens an image has at most.
+        """
+        self.image_tokens = image_tokens
         self._catalog, self.pool = catalog, pool
         self.media = MediaFiles()
         self.counters = Counters()

@@ -88,7 +88,7 @@ export class AnswerBody {
   finishCode(index, isLast) {
     const next = this.blocks.children[index + 1];
     if (next?.classList.contains("joined")) return;
-    const parts = [];
+    const parts = /** @type {HTMLElement[]} */ ([]);
     for (; index >= 0; index--) {
       const block = this.blocks.children[index];
       const pre = /** @type {HTMLElement | null} */ (block.querySelector(":scope > pre"));

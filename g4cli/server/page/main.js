@@ -1,10 +1,12 @@
 /** Starts the page: makes its parts and connects them. */
 
 import { onKeyNeeded, read, RequestError, start } from "./api.js";
+import { Attachments } from "./attachments.js";
 import { Composer } from "./composer.js";
 import { drawGreeting, OpenConversation } from "./conversation.js";
 import { askForKey, showKeys } from "./dialog.js";
 import { find, make } from "./dom.js";
+import { showDrawing } from "./drawing.js";
 import { Settings } from "./settings.js";
 import { Sidebar } from "./sidebar.js";
 import { Thread } from "./thread.js";
@@ -19,14 +21,16 @@ const modelChoice = /** @type {HTMLSelectElement} */ (find("model"));
 
 onKeyNeeded(askForKey);
 const settings = new Settings((system) => void conversation.setSystem(system).catch(showError));
+/** @type {Thread} */
 const thread = new Thread({
   again: (turn) => void attempt(conversation.answerAgain(turn)),
   edit: (turn, text) => void attempt(conversation.ask(text, turn.media, turn.parent)),
   show: (turn) => void attempt(conversation.showBranch(turn)),
   loadMedia: (turn, number) => conversation.loadMedia(turn, number),
-  onCode: () => undefined,
+  onCode: (parts, isLast) => void showDrawing(parts, isLast).then(() => thread.followEnd()),
 });
 const sidebar = new Sidebar(open, showError);
+/** @type {OpenConversation} */
 const conversation = new OpenConversation({
   thread,
   greeting: drawGreeting,
@@ -36,10 +40,14 @@ const conversation = new OpenConversation({
   onError: showError,
 });
 const composer = new Composer(send, () => void attempt(conversation.stop()));
+const attachments = new Attachments(() => composer.update(), showError);
+composer.hasMore = () => attachments.items.length > 0;
 
 /** @param {string} text */
 async function send(text) {
-  return attempt(conversation.ask(text, []));
+  const isTaken = await attempt(attachments.upload().then((media) => conversation.ask(text, media)));
+  if (isTaken) attachments.clear();
+  return isTaken;
 }
 
 /**
@@ -82,7 +90,7 @@ function showError(error) {
   notice.hidden = error === null;
   if (error === null) return;
   const text = error instanceof Error ? error.message : String(error);
-  showNotice(error instanceof RequestError ? text : `A bug in the page: ${text}`);
+  showNotice(error instanceof TypeError ? `A bug in the page: ${text}` : text);
 }
 
 /** @param {string} text */
@@ -118,12 +126,18 @@ async function readModels() {
   if (models.some((model) => model.name === wanted)) modelChoice.value = wanted;
   modelChoice.disabled = models.length === 0;
   if (!models.length) modelChoice.append(make("option", { value: "" }, "No model yet"));
-  settings.describeModel(models.find((model) => model.name === modelChoice.value));
+  describeModel();
+}
+
+function describeModel() {
+  const model = models.find((one) => one.name === modelChoice.value);
+  settings.describeModel(model);
+  attachments.describeModel(model);
 }
 
 modelChoice.addEventListener("change", () => {
   localStorage.setItem(MODEL, modelChoice.value);
-  settings.describeModel(models.find((model) => model.name === modelChoice.value));
+  describeModel();
 });
 find("show-keys").addEventListener("click", showKeys);
 find("toggle-settings").addEventListener("click", () => void readModels().catch(showError));

@@ -22,6 +22,6 @@
  *   seed: number | null}} Sampling
  * @typedef {{name: string, aliases: string[], type: string, nbytes: number, loaded: boolean,
  *   n_ctx: number, n_ctx_train: number, n_slots: number, memory_bytes: number,
- *   modalities: string[], sampling: Sampling, max_tokens: number}} ServedModel
+ *   modalities: string[], image: {pixels: number, budgets: number[]} | null, sampling: Sampling, max_tokens: number}} ServedModel
  */
 export {};

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final
 
 from fastapi import APIRouter, Depends
 
+from g4cli.core.errors import G4Error
 from g4cli.core.gguf import read_header
+from g4cli.estimate.media import read_image_grid
+from g4cli.operations.fit.options import find_encoder
 from g4cli.operations.serving.service import ServedModel, Service
-from g4cli.runtime.engine.options import RANDOM_SEED, Sampling, read_recommended_sampling
+from g4cli.runtime.engine.options import (
+    IMAGE_TOKENS,
+    RANDOM_SEED,
+    Sampling,
+    read_recommended_sampling,
+)
 from g4cli.server.page_routes.access import PageParam, check_access
 
 router = APIRouter(
@@ -46,9 +56,25 @@ def describe_model(service: Service, model: ServedModel) -> dict[str, Any]:
         "n_slots": model.n_slots,
         "memory_bytes": model.memory_bytes,
         "modalities": list(model.modalities),
+        "image": describe_images(model.path, service.image_tokens),
         "sampling": describe_sampling(sampling),
         "max_tokens": loaded.defaults.max_tokens if loaded else 0,
     }
+
+
+def describe_images(path: Path, image_tokens: int) -> dict[str, Any] | None:
+    """Return how the encoder of the model at `path` divides images; None if it takes none.
+
+    `pixels` is the side of what becomes one token, `budgets` are the numbers of tokens that an
+    image may have at most: the page makes an image smaller for less.
+    """
+    with suppress(G4Error):
+        mmproj = find_encoder(path)
+        grid = read_image_grid(read_header(mmproj)) if mmproj else None
+        if grid is not None:
+            budgets = [budget for budget in IMAGE_TOKENS if budget <= image_tokens]
+            return {"pixels": grid.position_pixels, "budgets": budgets}
+    return None
 
 
 def describe_sampling(sampling: Sampling) -> dict[str, Any]:

@@ -1,0 +1,106 @@
+/** A drawing of an answer: its picture in a frame that runs nothing, what was found, its source. */
+
+import { change, readBlob } from "./api.js";
+import { joinCode } from "./answer.js";
+import { announce, make } from "./dom.js";
+
+/**
+ * @typedef {{rule: string, kind: string, line: number, message: string, repaired: boolean,
+ *   repair: string}} Finding
+ * @typedef {{id: string, works: boolean, flawless: boolean, repaired: boolean, text: string | null,
+ *   width: number | null, height: number | null, findings: Finding[]}} Drawing
+ */
+
+const OPENS = /<svg[\s>]/i;
+const CLOSES = /<\/svg\s*>/i;
+const SHOWN_SIDE = 480;
+
+/**
+ * Shows the drawing of a block of code, if there is one that is complete or cannot grow any more.
+ *
+ * @param {HTMLElement[]} parts of the block
+ * @param {boolean} isLast of the answer
+ */
+export async function showDrawing(parts, isLast) {
+  const text = joinCode(parts);
+  if (!OPENS.test(text) || !(CLOSES.test(text) || isLast)) return;
+  const place = /** @type {HTMLElement} */ (parts[0].parentElement);
+  const figure = make("figure", { class: "drawing" }, make("p", { class: "state" },
+    make("span", { class: "dots", "aria-hidden": "true" }), "Checking the drawing"));
+  place.prepend(figure);
+  place.classList.add("has-drawing");
+  try {
+    const drawing = /** @type {Drawing} */ (await change("POST", "/drawings", { text }));
+    figure.replaceChildren(...drawPicture(drawing), drawFindings(drawing), drawButtons(drawing, parts));
+    if (drawing.works) for (const pre of parts) pre.parentElement?.classList.add("folded");
+  } catch (error) {
+    figure.replaceChildren(make("p", { class: "note" },
+      `The drawing was not checked: ${error instanceof Error ? error.message : error}`));
+  }
+}
+
+/** @param {Drawing} drawing */
+function drawPicture(drawing) {
+  if (!drawing.works) return [];
+  const frame = make("iframe", { title: "The drawing", loading: "lazy" });
+  frame.setAttribute("sandbox", "");
+  frame.src = `/page/drawings/${drawing.id}`;
+  const width = drawing.width || 1;
+  const height = drawing.height || 1;
+  const scale = SHOWN_SIDE / Math.max(width, height);
+  frame.style.aspectRatio = `${width} / ${height}`;
+  frame.style.width = `${Math.round(width * scale)}px`;
+  return [frame];
+}
+
+/** @param {Drawing} drawing */
+function drawFindings(drawing) {
+  const faults = drawing.findings.filter((finding) => finding.kind !== "style");
+  const nRepaired = faults.filter((finding) => finding.repaired).length;
+  const nLeft = faults.length - nRepaired;
+  if (!faults.length) {
+    return make("figcaption", { class: drawing.works ? "good" : "bad-text" },
+      drawing.works ? "No faults." : "Nothing can be shown.");
+  }
+  const count = (/** @type {number} */ n) => (n === 1 ? "1 fault" : `${n} faults`);
+  const title = [nRepaired ? `${count(nRepaired)} repaired` : "", nLeft ? `${count(nLeft)} left` : "",
+    drawing.works ? "" : "nothing can be shown"].filter(Boolean).join(", ");
+  announce(`A drawing: ${title}`);
+  return make("details", { class: "findings" }, make("summary", {}, title), make("ul", {},
+    ...faults.map((finding) => make("li", {}, make("span", { class: "quiet" }, `line ${finding.line} `),
+      finding.message, finding.repaired && finding.repair
+        ? make("span", { class: "good" }, ` Repaired: ${finding.repair}.`) : null))));
+}
+
+/**
+ * @param {Drawing} drawing
+ * @param {HTMLElement[]} parts
+ */
+function drawButtons(drawing, parts) {
+  const source = make("button", { class: "plain", type: "button", "aria-expanded": "false", click: () => {
+    const isFolded = parts[0].parentElement?.classList.contains("folded");
+    for (const pre of parts) pre.parentElement?.classList.toggle("folded", !isFolded);
+    source.setAttribute("aria-expanded", String(isFolded));
+    source.textContent = isFolded ? "Hide the source" : "Show the source";
+  } }, "Show the source");
+  const row = make("div", { class: "row" });
+  if (!drawing.works) return row;
+  const save = (/** @type {string} */ name, /** @type {() => Promise<Blob>} */ read) =>
+    make("button", { class: "plain", type: "button", click: () => void read().then((blob) => saveFile(blob, name)) },
+      `Save ${name.slice(-3).toUpperCase()}`);
+  row.append(source,
+    save("drawing.svg", async () => new Blob([drawing.text ?? ""], { type: "image/svg+xml" })),
+    save("drawing.png", () => readBlob(`/drawings/${drawing.id}/png`)));
+  return row;
+}
+
+/**
+ * @param {Blob} blob
+ * @param {string} name
+ */
+function saveFile(blob, name) {
+  const url = URL.createObjectURL(blob);
+  const link = make("a", { href: url, download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(url), 10_000);
+}

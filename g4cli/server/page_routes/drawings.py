@@ -1,0 +1,95 @@
+"""Drawings in answers: checked, repaired, and shown in a frame that runs nothing.
+
+The frame has no key to send, so a drawing has a name that cannot be guessed: an HMAC of its text
+with a secret of this server. Its document holds the drawing as an image in a data URI. So three
+walls stand between a drawing and the page: what is unsafe was removed by the repair, an image runs
+no script and loads nothing, and the frame's sandbox and policy allow neither.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import secrets
+from collections import OrderedDict
+from types import MappingProxyType
+from typing import Any, Final
+
+from fastapi import APIRouter, Depends
+from starlette.responses import Response
+
+from g4cli.core.errors import NotFound
+from g4cli.operations.svg import CheckedDrawing, check_drawing, render_drawing
+from g4cli.server.page_routes.access import check_access
+from g4cli.server.wire_model import RequestBody
+
+router = APIRouter(
+    prefix="/page/api", dependencies=[Depends(check_access)], include_in_schema=False
+)
+frames = APIRouter(include_in_schema=False)
+_KEPT: Final = 64
+_PNG_SIDE: Final = 2048
+_HEADERS: Final = MappingProxyType(
+    {
+        "Content-Security-Policy": "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'self'; sandbox",
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+        "Cross-Origin-Resource-Policy": "same-origin",
+        "Cache-Control": "private, max-age=3600",
+    }
+)
+_DOCUMENT: Final = (
+    '<!DOCTYPE html><html lang="en"><title>Drawing</title><style>html,body{margin:0;height:100%;'
+    "background:#fff}img{width:100%;height:100%;object-fit:contain;display:block}</style>"
+    '<img alt="Drawing" src="data:image/svg+xml;base64,@"></html>'
+)
+_secret: Final = secrets.token_bytes(32)
+_drawings: Final[OrderedDict[str, CheckedDrawing]] = OrderedDict()
+_checking: Final = asyncio.Semaphore(2)
+
+
+class DrawingBody(RequestBody):
+    """The part of an answer with the drawing."""
+
+    text: str
+
+
+@router.post("/drawings")
+async def check(body: DrawingBody) -> dict[str, Any]:
+    """Return what the check of a drawing found, and the repaired text."""
+    text = body.text.encode("utf-8", "replace")
+    name = hmac.new(_secret, text, hashlib.sha256).hexdigest()[:40]
+    checked = _drawings.pop(name, None)
+    if checked is None:
+        async with _checking:
+            checked = await asyncio.to_thread(check_drawing, body.text, "the drawing")
+    _drawings[name] = checked
+    if len(_drawings) > _KEPT:
+        _drawings.popitem(last=False)
+    return {**checked.as_json(), "id": name, "works": checked.works, "text": checked.drawing.text}
+
+
+@frames.get("/page/drawings/{name}")
+async def send_frame(name: str) -> Response:
+    """Return the document of the frame that shows a drawing. Raises NotFound."""
+    text = (_find(name).drawing.text or "").encode("utf-8", "replace")
+    document = _DOCUMENT.replace("@", base64.b64encode(text).decode())
+    return Response(document, headers=dict(_HEADERS), media_type="text/html")
+
+
+@router.get("/drawings/{name}/png")
+async def send_png(name: str) -> Response:
+    """Return a drawing as PNG. Raises NotFound or RuntimeFailed."""
+    async with _checking:
+        data = await asyncio.to_thread(render_drawing, _find(name).drawing, most=_PNG_SIDE)
+    return Response(data, media_type="image/png")
+
+
+def _find(name: str) -> CheckedDrawing:
+    checked = _drawings.get(name)
+    if checked is None:
+        raise NotFound("this drawing is not here any more: reload the page")
+    return checked

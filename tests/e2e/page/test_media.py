@@ -1,0 +1,111 @@
+"""Pictures and sound: attached, pasted, recorded, made smaller, and sent."""
+
+from __future__ import annotations
+
+import base64
+import struct
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import expect
+
+from g4cli.core.paths import state_dir
+from tests.e2e.page.test_conversation import ask
+from tests.support.builders.tiny_file import build_tiny
+from tests.support.paths import TESTS
+from tests.support.run.server import RunningServer, run_server, tiny_options
+
+pytestmark = [pytest.mark.requires_chromium, pytest.mark.slow]
+DRAW = """([width, height, type]) => {
+  const canvas = document.createElement('canvas');
+  [canvas.width, canvas.height] = [width, height];
+  canvas.getContext('2d').fillRect(0, 0, width, height / 2);
+  return canvas.toDataURL(type).split(',')[1];
+}"""
+PASTE = """(base64) => {
+  const bytes = Uint8Array.from(atob(base64), (char) => char.charCodeAt(0));
+  const data = new DataTransfer();
+  data.items.add(new File([bytes], 'x.png', {type: 'image/png'}));
+  document.querySelector('#question').dispatchEvent(
+    new ClipboardEvent('paste', {clipboardData: data, bubbles: true, cancelable: true}));
+}"""
+
+
+@pytest.fixture(scope="module")
+def media_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """Return a server of `tiny` with its encoder of images and sound."""
+    folder = tmp_path_factory.mktemp("models")
+    (folder / "tiny.gguf").write_bytes(build_tiny())
+    (folder / "mmproj-tiny.gguf").write_bytes((TESTS / "golden/tiny_mmproj.gguf").read_bytes())
+    with run_server(tiny_options(folder / "tiny.gguf")) as running:
+        yield running
+
+
+def make_picture(page: Any, width: int, height: int, kind: str = "image/png") -> bytes:
+
+    return base64.b64decode(page.evaluate(DRAW, [width, height, kind]))
+
+
+def test_a_picture_is_attached_shrunk_and_read(page: Any, media_server: RunningServer) -> None:
+    page.goto(media_server.url)
+    expect(page.get_by_label("Attach pictures or sound")).to_be_visible()
+    picture = {"name": "a.png", "mimeType": "image/png", "buffer": make_picture(page, 900, 600)}
+    page.set_input_files("input[type=file]", picture)
+    expect(page.locator("#attached img")).to_be_visible()
+    page.get_by_label("Tokens of a picture").select_option("70")
+    note = page.locator("#attached .quiet").inner_text()
+    n_tokens = int(note.split()[0])
+    assert 40 <= n_tokens <= 70
+    ask(page, "What is it?")
+    expect(page.locator(".figures")).to_be_visible()
+    expect(page.locator(".user .media img")).to_be_visible()
+    expect(page.locator("#attached li")).to_have_count(0)
+    prompt = page.locator(".figures").inner_text()
+    assert n_tokens < int(prompt.partition("prompt ")[2].split(",")[0]) < n_tokens + 60
+    page.reload()
+    expect(page.locator(".user .media img")).to_be_visible()
+
+
+def test_a_pasted_picture_of_another_format_is_converted(
+    page: Any, media_server: RunningServer
+) -> None:
+    page.goto(media_server.url)
+    expect(page.get_by_label("Attach pictures or sound")).to_be_visible()
+    webp = {"name": "a.webp", "mimeType": "image/webp"}
+    data = make_picture(page, 64, 64, "image/webp")
+    page.set_input_files("input[type=file]", {**webp, "buffer": data})
+    page.evaluate(PASTE, page.evaluate(DRAW, [50, 50, "image/png"]))
+    expect(page.locator("#attached img")).to_have_count(2)
+    page.get_by_label("Remove the picture").last.click()
+    ask(page, "")
+    expect(page.locator(".user .media img")).to_have_count(1)
+    expect(page.locator(".figures")).to_be_visible()
+
+
+def test_recorded_sound_is_sent_as_wav(page: Any, media_server: RunningServer) -> None:
+    page.goto(media_server.url)
+    page.get_by_label("Record sound").click()
+    expect(page.locator("#composer-hint")).to_contain_text("recording, 1.")
+    page.wait_for_function("document.querySelector('meter').value > 0")  # Chromium's own beep
+    page.get_by_label("End the recording").click()
+    expect(page.locator("#attached audio")).to_be_visible()
+    ask(page, "What do you hear?")
+    expect(page.locator(".user .media audio")).to_be_visible()
+    expect(page.locator(".figures")).to_be_visible()
+    (file,) = (state_dir() / "media").iterdir()
+    data = file.read_bytes()
+    assert data[:4] == b"RIFF"
+    channels, rate, _, _, bits = struct.unpack("<HIIHH", data[22:36])
+    assert (channels, rate, bits) == (1, 16_000, 16)
+    assert len(data) - 44 >= 16_000 * 2
+
+
+def test_a_model_that_reads_text_only_has_no_such_buttons(
+    page: Any, serve_script: Callable[..., RunningServer]
+) -> None:
+    server = serve_script(lambda _: ["x"])
+    page.goto(server.url)
+    expect(page.locator("#model option")).to_have_count(1)
+    assert page.get_by_label("Attach pictures or sound").is_hidden()
+    assert page.get_by_label("Record sound").is_hidden()
