@@ -25,14 +25,16 @@ _SHORTER: Final = "a shorter prompt"
 class Conversation:
     """Turns in order, and the system prompt, which can change at any time.
 
-    `n_dropped` is how many of the oldest turns are no longer part of the prompt. `name` is the name
-    under which the conversation is saved, empty until then.
+    `n_dropped` is how many of the oldest turns are no longer part of the prompt. `stored_id` is the
+    id of the conversation in the database of conversations, None until it is saved, and `stored`
+    are its turns there with their ids: where they differ from `turns`, something is to be saved.
     """
 
     system: str = ""
     turns: list[Message] = field(default_factory=list)
     n_dropped: int = field(default=0, compare=False)
-    name: str = field(default="", compare=False)
+    stored_id: int | None = field(default=None, compare=False)
+    stored: list[tuple[int, Message]] = field(default_factory=list, compare=False)
 
     def messages(self) -> list[Message]:
         """Return the messages that the prompt is rendered from."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType, TracebackType
 from typing import Annotated, Final
 
@@ -13,6 +13,7 @@ import typer
 
 from g4cli import __version__
 from g4cli.cli.help import Command, Group
+from g4cli.cli.options.common import JsonOpt, QuietOpt
 from g4cli.cli.output import Output
 from g4cli.cli.streams import as_output_error, repair_std_streams, silence_stdout
 from g4cli.core.errors import G4Error, Interrupted, UsageError
@@ -33,6 +34,12 @@ COMMANDS: Final[tuple[tuple[str, str, str], ...]] = (
     ("fit", "g4cli.cli.commands.fit", "fit"),
     ("chat", "g4cli.cli.commands.chat", "chat"),
     ("compare", "g4cli.cli.commands.compare", "compare"),
+    ("chats list", "g4cli.cli.commands.chats", "list_chats"),
+    ("chats search", "g4cli.cli.commands.chats", "search"),
+    ("chats show", "g4cli.cli.commands.chats", "show"),
+    ("chats export", "g4cli.cli.commands.chats_change", "export"),
+    ("chats rename", "g4cli.cli.commands.chats_change", "rename"),
+    ("chats delete", "g4cli.cli.commands.chats_change", "delete"),
     ("serve", "g4cli.cli.commands.serve", "serve"),
     ("doctor", "g4cli.cli.commands.doctor", "doctor"),
     ("bench", "g4cli.cli.commands.bench", "bench"),
@@ -43,8 +50,13 @@ COMMANDS: Final[tuple[tuple[str, str, str], ...]] = (
 )
 # The first word of commands with two words, and its help text.
 GROUPS: Final[Mapping[str, str]] = MappingProxyType(
-    {"svg": "Check, repair, render and show drawings (SVG) in files and in answers of models."}
+    {
+        "chats": "List, search, show, export and delete saved conversations.",
+        "svg": "Check, repair, render and show drawings (SVG) in files and in answers of models.",
+    }
 )
+# What a group does without a second word.
+DEFAULTS: Final[Mapping[str, str]] = MappingProxyType({"chats": "list"})
 
 app = typer.Typer(
     name="g4",
@@ -81,13 +93,33 @@ def register_commands() -> None:
     """Register COMMANDS in the app, once. Their modules import what is slow only when they run."""
     if app.registered_commands:
         return
-    groups = {name: typer.Typer(help=text, no_args_is_help=True) for name, text in GROUPS.items()}
+    groups = {
+        name: typer.Typer(
+            cls=Group,
+            help=text,
+            no_args_is_help=name not in DEFAULTS,
+            invoke_without_command=name in DEFAULTS,
+        )
+        for name, text in GROUPS.items()
+    }
     for name, module, function in COMMANDS:
         group, _, command = name.rpartition(" ")
         parent = groups[group] if group else app
         parent.command(command, cls=Command)(getattr(importlib.import_module(module), function))
+    for name, command in DEFAULTS.items():
+        groups[name].callback()(_run_by_default(name, command))
     for name, group_app in groups.items():
         app.add_typer(group_app, name=name)
+
+
+def _run_by_default(group: str, command: str) -> Callable[..., None]:
+    def run_default(ctx: typer.Context, json: JsonOpt = False, quiet: QuietOpt = False) -> None:
+        if ctx.invoked_subcommand is None:
+            flags = [flag for flag, given in (("--json", json), ("--quiet", quiet)) if given]
+            raise typer.Exit(run([group, command, *flags]))
+
+    run_default.__doc__ = f"{GROUPS[group]} Without a command: {command}."
+    return run_default
 
 
 def main() -> None:

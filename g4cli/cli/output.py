@@ -207,6 +207,10 @@ class Output:
         sys.stdout.write(self._answer(text))
         sys.stdout.flush()
 
+    def write_text(self, text: str) -> None:
+        """Write a text of several lines to standard output, without control characters."""
+        self.stream(text if text.endswith("\n") else f"{text}\n")
+
     def write_xml(self, text: str) -> None:
         """Write an XML document to standard output: unchanged, or cleaned on a terminal.
 

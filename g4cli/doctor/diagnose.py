@@ -33,27 +33,42 @@ from pathlib import Path
 from typing import Final
 
 from g4cli.core.errors import NotGGUF
+from g4cli.core.gguf_header import Header
 from g4cli.core.hub_name import is_on_hub
 from g4cli.core.progress import Progress, no_progress
 from g4cli.core.quoting import shell_word
-from g4cli.core.units import GIB, size_text
-from g4cli.doctor.checks import file, keys, mmproj, probe, template, tensors, tokenizer, weights
+from g4cli.doctor.checks import (
+    any_model,
+    file,
+    keys,
+    mmproj,
+    probe,
+    template,
+    tensors,
+    tokenizer,
+    weights,
+)
+from g4cli.doctor.checks.advice import OTHER_MODEL_ADVICE
 from g4cli.doctor.checks.machine import CHECKS as MACHINE_CHECKS
 from g4cli.doctor.facts.file_facts import JUDGED_KINDS, Depth, FileFacts
 from g4cli.doctor.facts.gather import gather_facts
 from g4cli.doctor.known_bugs import find_bugs
-from g4cli.doctor.probe.child import N_TOKENS, ProbeResult, greedy_probe
-from g4cli.doctor.probe.compare import (
-    ALTERNATIVE_CONFIGS,
-    N_TOKENS_SHORT,
-    EngineConfig,
-    ask_in_formats,
-    compare_configs,
+from g4cli.doctor.probe.any_model import (
+    ask_own_tokenizer,
+    own_plain_questions,
+    own_questions,
+    render_own_template,
 )
 from g4cli.doctor.probe.engine import ask_backends
-from g4cli.doctor.probe.prompts import other_formats, plain_text_questions, render_chat_questions
+from g4cli.doctor.probe.prompts import (
+    PLAIN_TEXT,
+    other_formats,
+    plain_text_questions,
+    render_chat_questions,
+)
 from g4cli.doctor.probe.tokenizer import ask_tokenizer
 from g4cli.doctor.report import Check, Report, is_requested, run_checks, skipped
+from g4cli.doctor.run_network import LARGE_BYTES, Interview, run_network
 from g4cli.doctor.verdict import SUMMARY, decide_verdict, judge_without_failures
 
 # In this order, because what an early check finds explains what later ones find.
@@ -63,8 +78,12 @@ CHECKS: Final[tuple[Check, ...]] = (
 )  # fmt: skip
 # Checks and families that hold for a GGUF of any kind; the others need a file of Gemma 4.
 _ANY_KIND: Final = ("file", "keys.architecture", "tensors.parts")
-# Larger files run only with --deep, and for fewer tokens: a token takes seconds on a CPU.
-LARGE_BYTES: Final = 8 * GIB
+# Checks of tensor data that hold for a language model of any architecture.
+_ANY_MODEL: Final = (
+    "weights.zero", "weights.finite", "weights.scales", "weights.duplicates", "tensors.engine-bug",
+)  # fmt: skip
+_NEED_TOKENIZER: Final = ("tokenizer", "template", "probe", "keys.architecture")
+_GEMMA4_ONLY: Final = "holds for Gemma 4 only"
 # The known texts contain tokens up to 107, the newline.
 _MIN_TOKENS: Final = 108
 
@@ -107,85 +126,77 @@ def probe_file(
 ) -> FileFacts:
     """Return `facts` with what llama.cpp makes of the file, as far as the checks in `only` need it.
 
-    Nothing is asked at depth "quick" or about a file without Gemma 4's shape. For the arguments see
-    `diagnose_file`.
+    Nothing is asked at depth "quick" or about a file that is no language model. For the arguments
+    see `diagnose_file`.
     """
     header, vocabulary = facts.header, facts.vocabulary
-    if facts.depth == "quick" or header is None or facts.shape is None:
-        return facts
-    if facts.kind not in JUDGED_KINDS:
+    if facts.depth == "quick" or header is None or facts.kind not in JUDGED_KINDS:
         return facts
     complete = header.data_end <= facts.size
-    if (
-        vocabulary is not None
-        and vocabulary.n_tokens >= _MIN_TOKENS
-        and complete
-        and is_requested(only, "tokenizer")
-    ):
-        facts = replace(facts, tokenizer=ask_tokenizer(path, vocabulary.n_tokens))
+    if facts.is_other_model:
+        if complete and any(is_requested(only, family) for family in _NEED_TOKENIZER):
+            facts = _ask_own_tokenizer(facts, header, path)
+        interview = _interview_other_model(facts)
+    elif facts.shape is not None:
+        if (
+            vocabulary is not None
+            and vocabulary.n_tokens >= _MIN_TOKENS
+            and complete
+            and is_requested(only, "tokenizer")
+        ):
+            facts = replace(facts, tokenizer=ask_tokenizer(path, vocabulary.n_tokens))
+        interview = _interview_gemma4(facts)
+    else:
+        return facts
     types = {tensor.type.name for tensor in header.tensors.values()}
     if is_requested(only, "tensors.engine-bug") and find_bugs(types):
         facts = replace(facts, backends=ask_backends())
-    if not (header.tensors and complete and is_requested(only, "probe")):
+    if interview is None or not (header.tensors and complete and is_requested(only, "probe")):
         return facts
-    reason = _reason_not_to_run(facts, free_bytes, large_bytes)
-    if reason:
-        return replace(facts, probe_skipped=reason)
-    n_tokens = N_TOKENS if facts.size <= large_bytes else N_TOKENS_SHORT
-    return _run_network(facts, path, n_tokens, free_bytes, progress)
+    return run_network(
+        facts,
+        path,
+        interview,
+        free_bytes=free_bytes,
+        large_bytes=large_bytes,
+        progress=progress,
+    )
 
 
-def _run_network(
-    facts: FileFacts, path: Path, n_tokens: int, free_bytes: int, progress: Progress
-) -> FileFacts:
-    """Ask some questions; if the answers are suspicious, ask again with one thing changed."""
+def _interview_gemma4(facts: FileFacts) -> Interview:
+    """Return the questions for a Gemma 4 network, in turns or, before instruction tuning, plain."""
     name, text = facts.model_name, facts.template
     # A pre-trained model has never seen a turn.
     is_chat = facts.is_chat_model or "<|turn>" in (text or "")
     questions = render_chat_questions(name) if is_chat else plain_text_questions(name)
-    progress(0, 0, f"{len(questions)} questions")
-    first = greedy_probe(path, [(q.name, q.text) for q in questions], n_tokens=n_tokens)
-    facts = replace(facts, probe=first, expected=tuple(q.expected for q in questions))
-
-    suspicious = probe.is_suspicious(facts) or facts.depth == "deep"
-    configs = _configs_to_compare(first, suspicious=suspicious, untrained=facts.is_untrained)
-    comparisons = compare_configs(
-        path, questions, first, configs, free_bytes=free_bytes, progress=progress
+    return Interview(
+        questions,
+        probe.is_suspicious,
+        lambda: other_formats(questions, name, text) if is_chat else (),
     )
-    facts = replace(facts, comparisons=comparisons)
-    if not (first.runs and suspicious and is_chat) or facts.is_untrained:
+
+
+def _ask_own_tokenizer(facts: FileFacts, header: Header, path: Path) -> FileFacts:
+    """Return the facts with what the file's own template writes and its vocabulary makes of it."""
+    if facts.vocabulary is None:
         return facts
-    formats = other_formats(questions, name, text)
-    answers = ask_in_formats(path, formats, n_tokens=n_tokens, progress=progress)
-    return replace(facts, formats=answers)
+    text = facts.template
+    facts = replace(facts, own_prompt=render_own_template(text, header) if text else None)
+    return replace(facts, own_tokenizer=ask_own_tokenizer(path, facts.own_prompt))
 
 
-def _configs_to_compare(
-    first: ProbeResult, *, suspicious: bool, untrained: bool
-) -> tuple[EngineConfig, ...]:
-    """Return the configurations of llama.cpp that the first answers should be compared with."""
-    on_cpu = tuple(config for config in ALTERNATIVE_CONFIGS if not config.needs_gpu)
-    if not first.runs:
-        # A crash may belong to one configuration: another one may answer.
-        crashed = first.exit_code < 0 and not (first.timed_out or first.over_limit)
-        return on_cpu if crashed else ()
-    if untrained:
-        return ()
-    if suspicious:
-        return ALTERNATIVE_CONFIGS
-    # g4 chat would use the GPU, and the CPU's good answer says nothing about it.
-    return tuple(config for config in ALTERNATIVE_CONFIGS if config.needs_gpu)
-
-
-def _reason_not_to_run(facts: FileFacts, free_bytes: int, large_bytes: int) -> str:
-    """Return why the network is not run, or ''."""
-    if free_bytes and facts.size > 0.9 * free_bytes:
-        return f"{size_text(facts.size)} do not fit into {size_text(free_bytes)} of memory"
-    if facts.size > large_bytes and facts.depth != "deep":
-        return f"{size_text(facts.size)} take minutes: only with --deep"
-    if facts.stats and all(s.all_zero for s in facts.stats):
-        return "all weights are zero"
-    return ""
+def _interview_other_model(facts: FileFacts) -> Interview | None:
+    """Return the questions for another network; None if llama.cpp cannot ask it any."""
+    tokenizer = facts.own_tokenizer
+    if tokenizer is None or tokenizer.failed or not facts.is_generative:
+        return None
+    asked = own_questions(facts.own_prompt, tokenizer)
+    plain = own_plain_questions(tokenizer)
+    return Interview(
+        asked,
+        any_model.probe.is_suspicious,
+        lambda: ((PLAIN_TEXT, plain),) if asked != plain else (),
+    )
 
 
 def judge_facts(facts: FileFacts, only: tuple[str, ...] = ()) -> Report:
@@ -213,15 +224,27 @@ def judge_facts(facts: FileFacts, only: tuple[str, ...] = ()) -> Report:
 
 def _checks_for(facts: FileFacts) -> tuple[Check, ...]:
     """Return all checks; those that do not hold for this kind of file give "skipped"."""
+    if facts.is_other_model:
+        own = {check.id: check for check in any_model.CHECKS}
+        return tuple(
+            own.get(check.id, check if _holds_for_any_model(check) else _skip(check, _GEMMA4_ONLY))
+            for check in CHECKS
+        )
     if facts.kind in JUDGED_KINDS:
         return CHECKS
-    why = "the header cannot be read" if facts.header is None else "holds for Gemma 4 only"
+    why = "the header cannot be read" if facts.header is None else _GEMMA4_ONLY
     return tuple(
-        check
-        if check.id in _ANY_KIND or check.family in _ANY_KIND
-        else replace(check, run=lambda _: skipped(why))
+        check if check.id in _ANY_KIND or check.family in _ANY_KIND else _skip(check, why)
         for check in CHECKS
     )
+
+
+def _holds_for_any_model(check: Check) -> bool:
+    return check.id in _ANY_MODEL or check.family in _ANY_KIND or check.id in _ANY_KIND
+
+
+def _skip(check: Check, why: str) -> Check:
+    return replace(check, run=lambda _: skipped(why))
 
 
 def known_ids(*, machine: bool = False) -> set[str]:
@@ -236,6 +259,8 @@ def insert_names(fix: str, facts: FileFacts) -> str:
         "FILE": shell_word(Path(facts.path) if not is_on_hub(facts.path) else facts.path),
         "OUT": shell_word(Path(f"{Path(facts.path).stem}-repaired.gguf")),
     }
+    if facts.is_other_model:
+        fix = OTHER_MODEL_ADVICE.get(fix, fix)
     if facts.model_name:
         names["g4 pull MODEL"] = f"g4 pull {shell_word(facts.model_name)}"
     return re.sub(r"\b(?:FILE|OUT|g4 pull MODEL)\b", lambda m: names.get(m[0], m[0]), fix)

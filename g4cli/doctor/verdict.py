@@ -69,10 +69,10 @@ def judge_without_failures(
 ) -> tuple[Verdict, str, str]:
     """Return verdict, summary and next command for a file without a failed check.
 
-    A Gemma 4 text model is healthy if its tokenizer, weights and answers were examined. Any other
-    file is "not-checked", and the summary says what it is and what was not examined.
+    A language model is healthy if its tokenizer, weights and answers were examined. Any other file
+    is "not-checked", and the summary says what it is and what was not examined.
     """
-    if facts.kind not in ("text-model", "vocabulary"):
+    if facts.kind not in ("text-model", "vocabulary", "other-model"):
         judged = facts.kind in JUDGED_KINDS
         what = (
             "Nothing wrong was found, but llama.cpp did not run it"
@@ -84,11 +84,14 @@ def judge_without_failures(
     missing = [name for name, check in _AREAS if statuses.get(check, "skipped") == "skipped"]
     if not missing:
         text = f"the file is sound, but {UNTRAINED}" if facts.is_untrained else SUMMARY["healthy"]
+        if facts.is_other_model:
+            found = UNTRAINED if facts.is_untrained else "nothing wrong was found in it"
+            text = f"this is {kind_text(header)}; {found}, by what holds for every language model"
         return "healthy", text, ""
     not_run = next((f for f in findings if f.id == _LOADING and f.status == "skipped"), None)
-    reason = f" ({facts.probe_skipped})" if facts.probe_skipped else ""
+    reason = f" ({_reason_not_asked(facts)})" if _reason_not_asked(facts) else ""
     text = UNTRAINED if facts.is_untrained else "nothing wrong was found"
-    if facts.kind == "vocabulary":
+    if facts.kind == "vocabulary" or facts.is_other_model:
         text = f"this is {kind_text(header)}; {text}"
     text += f"; not checked: {', '.join(missing)}{reason}"
     command = (
@@ -96,5 +99,18 @@ def judge_without_failures(
         if not_run and facts.probe_skipped
         else shell_command("g4", "doctor", Path(facts.path))
     )
+    if facts.is_other_model and facts.depth != "quick" and not facts.probe_skipped:
+        command = command_for(header)
     is_local = not is_on_hub(facts.path)
     return "not-checked", text, command if is_local and header.tensors else ""
+
+
+def _reason_not_asked(facts: FileFacts) -> str:
+    """Return why llama.cpp gave no answers of this file, or ''."""
+    if facts.probe_skipped:
+        return facts.probe_skipped
+    if facts.has_unknown_architecture:
+        return "this llama.cpp does not know the architecture"
+    if facts.is_other_model and not facts.is_generative:
+        return "it makes embeddings and no answers"
+    return ""

@@ -124,6 +124,8 @@ def _document_errors(schema: dict[str, Any]) -> dict[str, Any]:
 
 async def _answer_error(request: Request, err: Exception) -> Response:
     problem = explain_error(err)
+    if problem.code == "error" and isinstance(err, G4Error):  # of the model's process
+        _LOG.error("a bug in g4 at %s %r", request.method, request.url.path, exc_info=err)
     body: dict[str, Any] = problem.as_body(request.url.path)
     return JSONResponse(body, problem.status, dict(problem.headers))
 

@@ -84,7 +84,7 @@ def test_standard_input_goes_before_the_prompt(
 ) -> None:
     questions = []
 
-    def answer(_out: object, _session: object, question: str, _media: object) -> int:
+    def answer(_out: object, _session: object, question: str, *_: object) -> int:
         questions.append(question)
         return 0
 
@@ -133,7 +133,9 @@ def test_json(chat: Any, tiny: Path) -> None:
     code, out, err = chat(tiny, "-p", QUESTION, "--temp", 0, "--json")
     data = json.loads(out)
     assert (code, err) == (0, "")
-    assert set(data) == {"text", "thought", "finish_reason", "usage", "timing", "loop"}
+    assert set(data) == {
+        "text", "thought", "finish_reason", "usage", "timing", "loop", "conversation",
+    }  # fmt: skip
     assert (data["text"], data["thought"], data["finish_reason"]) == (ANSWER, "", "stop")
     assert data["loop"] is None
     assert set(data["usage"]) == {"prompt_tokens", "cached_tokens", "completion_tokens"}

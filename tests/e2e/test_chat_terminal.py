@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from g4cli.cli.chat.repl import find_dropped_file
+from g4cli.store.conversations import ConversationStore, StoredConversation
 from tests.support.builders.gguf import F16, build_gguf
 from tests.support.builders.media_files import picture, png, sound, wav, write
 from tests.support.builders.tiny_file import build_tiny, tiny_parts
@@ -115,20 +117,48 @@ def test_the_last_chat_is_kept_however_it_ends(
     with talk() as t:
         t.enter("What is GGUF?")
         t.wait_for(PROMPT, count=2)
-        kept = home / "state" / "chats" / f"{chat_names_in(home)[-1]}.json"
-        assert json.loads(kept.read_text())["messages"][1]["content"], "kept after the turn"
-        assert kept.stat().st_mode & 0o077 == 0, "private"
-        assert kept.parent.stat().st_mode & 0o077 == 0, "private"
+        assert read_chats(home)[0].messages[1].content, "kept after the turn"
         if end == signal.SIGINT:
             t.send("\x03")
         else:
             os.kill(t.pid, end)
         assert t.wait_end() == code
         assert "Traceback" not in t.text
-    with talk("--resume", "last") as t:
+    with talk("-c") as t:
         t.wait_for(">>> What is GGUF?")
         t.enter("/quit")
         assert t.wait_end() == 0
+
+
+def test_a_killed_chat_keeps_what_there_was_of_the_answer(
+    talk: Callable[..., Terminal], home: Path, tmp_path: Path
+) -> None:
+    grammar = tmp_path / "endless.gbnf"
+    grammar.write_text(ENDLESS)
+    with talk("--grammar", str(grammar), "--no-loop-stop") as t:
+        t.enter("What is rain?")
+        for _ in range(200):
+            stored = read_chats(home)[0]
+            if stored.turns[-1].finish_reason == "partial":
+                break
+            time.sleep(0.1)
+        os.kill(t.pid, signal.SIGKILL)
+    stored = read_chats(home)[0]
+    assert [turn.message.role for turn in stored.turns] == ["user", "assistant"]
+    assert stored.turns[1].message.content.startswith("drip drip")
+    assert stored.turns[1].settings["temp"] == 0
+
+
+def test_a_private_chat_leaves_nothing(talk: Callable[..., Terminal], home: Path) -> None:
+    before = [stored.summary for stored in read_chats(home)]
+    with talk("--private") as t:
+        t.enter("What is a secret?")
+        t.wait_for(PROMPT, count=2)
+        t.enter("/quit")
+        assert t.wait_end() == 0
+    assert [stored.summary for stored in read_chats(home)] == before
+    files = [path for path in (home / "state").rglob("*") if path.is_file()]
+    assert not any(b"What is a secret" in path.read_bytes() for path in files)
 
 
 def test_a_chat_file_opens_files_elsewhere_only_if_allowed(
@@ -157,14 +187,15 @@ def test_a_chat_file_opens_files_elsewhere_only_if_allowed(
         assert t.wait_end() == 0
 
 
-def chat_names_in(home: Path) -> list[str]:
-    """The kept chats in the order of their names, which begin with their time."""
-    return sorted(path.stem for path in (home / "state" / "chats").glob("*.json"))
+def read_chats(home: Path) -> list[StoredConversation]:
+    """The saved conversations, the newest first."""
+    with ConversationStore.open(home / "state" / "conversations.db") as store:
+        return [store.load(summary.id) for summary in store.list_conversations()]
 
 
 def test_no_conversation_is_lost_to_another(talk: Callable[..., Terminal], home: Path) -> None:
-    """/clear and /load begin another file; /edit takes nothing back until it is sent."""
-    before = set(chat_names_in(home))
+    """/clear and /load begin another one; /edit takes nothing back until it is sent."""
+    before = {stored.summary.id for stored in read_chats(home)}
     with talk("-q") as t:
         assert "context 2,048" not in t.text, "no banner"
         t.enter("What is GGUF?")
@@ -179,11 +210,8 @@ def test_no_conversation_is_lost_to_another(talk: Callable[..., Terminal], home:
         t.wait_for(PROMPT, count=4)
         t.enter("/quit")
         assert t.wait_end() == 0
-    new = sorted(set(chat_names_in(home)) - before)
-    asked = [
-        json.loads((home / "state/chats" / f"{name}.json").read_text())["messages"][0]["content"]
-        for name in new
-    ]
+    new = [stored for stored in read_chats(home) if stored.summary.id not in before]
+    asked = [stored.messages[0].content for stored in reversed(new)]
     assert asked == ["What is GGUF?", "What is Q4_0?"]
 
 

@@ -11,13 +11,13 @@ from g4cli.cli.views.chat import draw_turns, make_view
 from g4cli.cli.views.reply import describe_loop, format_stats
 from g4cli.core.errors import G4Error, UsageError
 from g4cli.core.files import require_file
-from g4cli.operations.chat.saved import autosave_chat
 from g4cli.prompt.messages import Media, Message
 
 if TYPE_CHECKING:
     from g4cli.chat import Conversation, Reply
     from g4cli.cli.options.chat import ChatDisplay
     from g4cli.cli.output import Output
+    from g4cli.operations.chat.recording import ChatRecorder
     from g4cli.operations.chat.session import ChatSession
     from g4cli.operations.svg import CheckedDrawing
 
@@ -29,15 +29,17 @@ class ChatController:
     next input line begins with, `edited` the question that /edit put there.
     """
 
-    def __init__(self, out: Output, session: ChatSession, display: ChatDisplay) -> None:
+    def __init__(
+        self, out: Output, session: ChatSession, display: ChatDisplay, recorder: ChatRecorder
+    ) -> None:
         self.out, self.session, self.display = out, session, display
+        self.recorder = recorder
         self.prefill = ""
         self.edited: Message | None = None
         self.media: list[Media] = []
         self.finished = False
         self.next_model: str | None = None
         self._last_reply: Reply | None = None
-        self._can_save = True
 
     def ask_with_media(self, text: str, *, edited: Message | None = None) -> None:
         """Ask `text` about the added media; if `edited` is given, in place of that question."""
@@ -70,13 +72,14 @@ class ChatController:
         """Ask `text` about `media`, show the answer and save both, even after an interruption."""
         session = self.session
         session.conversation.ask(text, media)
+        self.save()
         with (
             _undo_on_error(session),
             make_view(self.out, self.display.thoughts) as view,
         ):
-            reply = session.run_turn(view)
+            reply = session.run_turn(self.recorder.watch(view, session.conversation))
         self._last_reply = reply
-        self.save()
+        self.recorder.save(session.conversation, reply)
         if reply.finish_reason == "loop" and reply.loop:
             self.out.warn(
                 describe_loop(reply.loop, session.engine.path, forced=session.has_grammar)
@@ -111,13 +114,8 @@ class ChatController:
         self.session.conversation = conversation
 
     def save(self) -> None:
-        """Save the conversation for --resume. If that fails, warn once and do not try again."""
-        try:
-            if self._can_save:
-                autosave_chat(self.session.conversation)
-        except G4Error as err:
-            self._can_save = False
-            self.out.warn(f"this conversation is not saved: {err.message}")
+        """Save the conversation for --continue and --resume."""
+        self.recorder.save(self.session.conversation)
 
     def show_stats(self) -> None:
         """Show the speeds of the last answer."""

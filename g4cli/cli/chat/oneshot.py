@@ -14,16 +14,28 @@ from g4cli.operations.chat.inputs import list_requested_media
 if TYPE_CHECKING:
     from g4cli.cli.options.chat import ChatDisplay
     from g4cli.cli.output import Output
+    from g4cli.operations.chat.recording import ChatRecorder
     from g4cli.operations.chat.session import ChatSession
     from g4cli.operations.svg import CheckedDrawing
 
 
-def answer_once(out: Output, session: ChatSession, question: str, display: ChatDisplay) -> int:
+def answer_once(
+    out: Output,
+    session: ChatSession,
+    question: str,
+    display: ChatDisplay,
+    recorder: ChatRecorder,
+) -> int:
     """Answer `question` about the media of the request; return the exit code of g4."""
-    session.conversation.ask(question, list_requested_media(session.request))
+    conversation = session.conversation
+    conversation.ask(question, list_requested_media(session.request))
+    recorder.save(conversation)
     with PlainView(out, display.thoughts) as view:
-        reply = session.run_turn(view)
+        reply = session.run_turn(recorder.watch(view, conversation))
+    recorder.save(conversation, reply)
     data = reply_to_json(reply, session.load_s, session.engine.drafted)
+    if conversation.stored_id is not None:
+        data["conversation"] = conversation.stored_id
     checked = None
     if display.drawing is not None:
         checked = _save_drawing(out, reply.text, display.drawing)

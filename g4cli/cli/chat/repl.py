@@ -19,6 +19,7 @@ from g4cli.operations.chat.inputs import list_requested_media
 if TYPE_CHECKING:
     from g4cli.cli.options.chat import ChatDisplay
     from g4cli.cli.output import Output
+    from g4cli.operations.chat.recording import ChatRecorder
     from g4cli.operations.chat.session import ChatSession
 
 
@@ -36,12 +37,14 @@ class ConversationEnd:
     next_model: str | None = None
 
 
-def run_conversation(out: Output, session: ChatSession, display: ChatDisplay) -> ConversationEnd:
-    """Hold a conversation until the user ends it, save it for --resume, and return how it ended.
+def run_conversation(
+    out: Output, session: ChatSession, display: ChatDisplay, recorder: ChatRecorder
+) -> ConversationEnd:
+    """Hold a conversation until the user ends it, save each turn, and return how it ended.
 
     Raises SystemExit when the terminal is closed (SIGHUP) or the process is told to end (SIGTERM).
     """
-    controller = ChatController(out, session, display)
+    controller = ChatController(out, session, display, recorder)
     with _exit_on(signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])):
         try:
             _read_lines(controller)
@@ -70,7 +73,9 @@ def _read_lines(controller: ChatController) -> None:
     out, session = controller.out, controller.session
     engine = session.engine
     controller.media.extend(list_requested_media(session.request))
-    editor = LineEditor(COMMANDS, state_dir() / "history")
+    # A private chat leaves no trace, not even its questions.
+    history = None if controller.display.private else state_dir() / "history"
+    editor = LineEditor(COMMANDS, history)
     if controller.display.banner:
         out.say(
             f"{engine.path.name}, {size_text(engine.loaded.size_bytes)}, "

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Final
 
 from g4cli.core.errors import UsageError
 from g4cli.core.quoting import shell_command
-from g4cli.operations.chat.saved import find_outside_media, load_chat
+from g4cli.operations.chat.saved import (
+    LAST,
+    find_changed_media,
+    find_chat,
+    find_outside_media,
+    load_chat_file,
+    load_stored_chat,
+    make_conversation,
+)
+from g4cli.store.conversations import ConversationStore
 
 if TYPE_CHECKING:
     from g4cli.chat import Conversation
@@ -16,22 +25,33 @@ if TYPE_CHECKING:
 _MOST_NAMED: Final = 3
 
 
-def resume_chat(out: Output, wanted: Path) -> Conversation:
-    """Return the saved conversation `wanted`, a name or a file.
+def resume_chat(out: Output, wanted: str) -> tuple[Conversation, str]:
+    """Return the saved conversation `wanted`, an id, "last" or a file, and the model it was with.
 
-    Whoever wrote a chat file chose the images and audio files that it names: if they are outside
-    its folder, the user is asked. Raises UsageError without consent, and what load_chat raises.
+    The model is "" if it is not known. Whoever wrote a chat file chose the images and audio files
+    that it names: if they are outside its folder, the user is asked. Raises UsageError without
+    consent, NotFound, BadFile, and what load_chat_file raises.
     """
-    conversation = load_chat(wanted)
-    outside = find_outside_media(conversation, wanted)
+    with ConversationStore.open() as store:
+        if wanted == LAST or find_chat(store, wanted) is not None:
+            stored = load_stored_chat(store, wanted)
+            for path in find_changed_media(stored):
+                out.warn(f"{path} is not the file that this conversation was about")
+            return make_conversation(stored), stored.summary.model
+    return _open_file(out, Path(wanted)), ""
+
+
+def _open_file(out: Output, file: Path) -> Conversation:
+    conversation = load_chat_file(file)
+    outside = find_outside_media(conversation, file)
     if outside:
         more = len(outside) - _MOST_NAMED
         named = ", ".join(map(str, outside[:_MOST_NAMED])) + (
             f" and {more} more" if more > 0 else ""
         )
-        what = f"{wanted} names files outside its folder: {named}"
+        what = f"{file} names files outside its folder: {named}"
         if not out.can_ask:
-            raise UsageError(what, hint=shell_command("g4", "chat", "--resume", wanted))
+            raise UsageError(what, hint=shell_command("g4", "chat", "--resume", file))
         if not out.confirm(f"{what}. Open them?"):
-            raise UsageError(f"{wanted} is not continued: its files were not to be opened")
+            raise UsageError(f"{file} is not continued: its files were not to be opened")
     return conversation

@@ -11,7 +11,7 @@ from g4cli.chat import Conversation
 from g4cli.cli.chat.command import Command
 from g4cli.cli.chat.controller import ChatController, strip_quotes
 from g4cli.cli.chat.resume import resume_chat
-from g4cli.cli.views.saved_chats import draw_saved_chats, shorten_line
+from g4cli.cli.views.saved_chats import draw_newest_chats, shorten_line
 from g4cli.core.errors import UsageError
 from g4cli.core.units import size_text
 from g4cli.operations.chat.saved import LIST, may_replace, save_chat
@@ -96,9 +96,10 @@ def _run_save(chat: ChatController, rest: str) -> None:
 
 def _run_load(chat: ChatController, rest: str) -> None:
     if not rest or rest == LIST:
-        draw_saved_chats(chat.out)
+        draw_newest_chats(chat.out)
         return
-    chat.switch_conversation(resume_chat(chat.out, Path(rest)))
+    conversation, _ = resume_chat(chat.out, strip_quotes(rest))
+    chat.switch_conversation(conversation)
     chat.show_history()
 
 
@@ -162,7 +163,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     Command("image", "FILE", "add an image to the next question", _run_image, takes_path=True),
     Command("audio", "FILE", "add an audio file to the next question", _run_audio, takes_path=True),
     Command("save", "FILE", "save the conversation as JSON", _run_save, takes_path=True),
-    Command("load", "[NAME|FILE]", "continue or list saved chats", _run_load, takes_path=True),
+    Command("load", "[ID|FILE]", "continue or list saved chats", _run_load, takes_path=True),
     Command("svg", "[FILE]", "show the last drawing, or save it", _run_svg, takes_path=True),
     Command("stats", "[on|off]", "show speeds: of the last answer, or of each", _run_stats,
             choices=("on", "off")),

@@ -7,6 +7,7 @@ import typer
 import g4cli.cli.options.chat as o
 from g4cli.cli.options.common import JsonOpt, ModelArg, QuietOpt
 from g4cli.cli.output import make_output
+from g4cli.core.errors import UsageError
 
 
 def chat(
@@ -22,7 +23,9 @@ def chat(
     tools: o.ToolsOpt = None,
     json_schema: o.SchemaOpt = None,
     grammar: o.GrammarOpt = None,
+    continue_: o.ContinueOpt = False,
     resume: o.ResumeOpt = None,
+    private: o.PrivateOpt = False,
     on_overflow: o.OverflowOpt = "drop",
     temp: o.TempOpt = None,
     top_p: o.TopPOpt = None,
@@ -54,7 +57,8 @@ def chat(
     conversation begins; /help lists its commands. Piped standard input is the
     prompt, or is placed before the text of --prompt.
 
-    Conversations are saved; --resume last continues the last one. The default
+    Conversations are saved: --continue continues the last one, also with --prompt,
+    and "g4 chats" lists them. The default
     sampling parameters are those in the model file, or else Gemma 4's own
     (temp 1.0, top-p 0.95, top-k 64). Ctrl-C stops an answer.
 
@@ -63,6 +67,7 @@ def chat(
       g4 chat
       g4 chat tiny
       g4 chat tiny -p "What is Q4_0?"
+      g4 chat -c -p "And in one sentence?"
       g4 chat e2b --think on < question.txt
       cat file.txt | g4 chat e2b -p "Summarize this."
       g4 chat e2b -p "What does it show?" --image photo.jpg
@@ -71,6 +76,8 @@ def chat(
       g4 chat e2b --resume last --state-cache 4G
     """
     out = make_output(as_json=json, quiet=quiet)
+    if continue_ and resume is not None:
+        raise UsageError("--continue and --resume exclude each other")
     from g4cli.cli.chat.run import run_chat
     from g4cli.operations.chat.request import ChatRequest
 
@@ -106,5 +113,9 @@ def chat(
         draft=draft,
         state_cache=state_cache,
     )
-    display = o.ChatDisplay(thoughts=thoughts, stats=stats, banner=not quiet, drawing=svg)
-    raise typer.Exit(run_chat(out, request, prompt, display, resume=resume))
+    display = o.ChatDisplay(
+        thoughts=thoughts, stats=stats, banner=not quiet, drawing=svg, private=private
+    )
+    raise typer.Exit(
+        run_chat(out, request, prompt, display, resume="last" if continue_ else resume)
+    )

@@ -27,13 +27,15 @@ LazyPle: TypeAlias = Literal["auto", "on", "off"]
 class ChatDisplay:
     """How a chat is shown: `thoughts` (show, fold or hide), speeds after each answer, the banner.
 
-    `drawing` is the file for the drawing in the answer to the only question.
+    `drawing` is the file for the drawing in the answer to the only question. `private`: neither the
+    conversation nor the typed lines are saved.
     """
 
     thoughts: str = "show"
     stats: bool = False
     banner: bool = True
     drawing: Path | None = None
+    private: bool = False
 
 
 PromptOpt: TypeAlias = Annotated[
@@ -73,14 +75,24 @@ ToolsOpt: TypeAlias = Annotated[
         rich_help_panel=_PROMPT,
     ),
 ]
+ContinueOpt: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--continue", "-c", help="Continue the last conversation.", rich_help_panel=_PROMPT
+    ),
+]
 ResumeOpt: TypeAlias = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--resume",
-        metavar="last|list|NAME|FILE",
-        help="Continue the last chat, a saved one, or a file written by /save; list them.",
+        metavar="ID|last|FILE",
+        help="Continue a saved conversation (g4 chats lists them) or a file written by /save.",
         rich_help_panel=_PROMPT,
     ),
+]
+PrivateOpt: TypeAlias = Annotated[
+    bool,
+    typer.Option("--private", help="Do not save this conversation.", rich_help_panel=_PROMPT),
 ]
 OverflowOpt: TypeAlias = Annotated[
     Overflow,
@@ -207,7 +219,6 @@ CtxOpt: TypeAlias = Annotated[
     str,
     typer.Option(
         "--ctx",
-        "-c",
         metavar="N",
         help="Tokens of context: 8192, 32k, max. Default: as many as fit.",
         rich_help_panel=_ENGINE,

@@ -26,7 +26,6 @@ CtxOpt: TypeAlias = Annotated[
     str,
     typer.Option(
         "--ctx",
-        "-c",
         metavar="N",
         help="Tokens of context: 8192, 32k, max.",
         rich_help_panel=_RUN_PANEL,

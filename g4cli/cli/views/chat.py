@@ -249,7 +249,7 @@ class MarkdownView:
 
 def make_view(out: Output, thoughts: str) -> MarkdownView | PlainView:
     """Return a Markdown view, or a plain one for a terminal that cannot move its cursor."""
-    is_dumb = out.console().is_dumb_terminal
+    is_dumb = not out.is_terminal or out.console().is_dumb_terminal
     return PlainView(out, thoughts) if is_dumb else MarkdownView(out, thoughts)
 
 

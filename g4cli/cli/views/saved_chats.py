@@ -1,14 +1,17 @@
-"""Draw the list of saved chats, for `g4 chat --resume list` and /load."""
+"""Draw saved conversations: a list of them, one with its turns, the places where text was found."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from g4cli.operations.chat.saved import list_chat_names, load_chat
+from g4cli.cli.views.chat import draw_turns
+from g4cli.store.conversations import ConversationStore
 
 if TYPE_CHECKING:
     from g4cli.cli.output import Output
+    from g4cli.store.conversations import SearchHit, StoredConversation, Summary
 
 _MAX_LISTED: Final = 30
 
@@ -19,19 +22,43 @@ def shorten_line(text: str, width: int = 60) -> str:
     return line if len(line) <= width else line[: width - 3] + "..."
 
 
-def draw_saved_chats(out: Output) -> None:
-    """Draw the newest 30 saved chats, newest first: name, number of turns, first prompt."""
-    rows = []
-    for name in list_chat_names()[:_MAX_LISTED]:
-        with out.show_errors():
-            turns = load_chat(Path(name)).turns
-            first = next((turn.content for turn in turns if turn.role == "user"), "")
-            rows.append({"name": name, "turns": len(turns), "question": shorten_line(first, 40)})
+def draw_chats(out: Output, summaries: Sequence[Summary]) -> None:
+    """Draw a line for each conversation: id, time, number of turns, title."""
+    rows = [
+        (summary.id, _local_time(summary.updated), summary.n_turns, shorten_line(summary.title))
+        for summary in summaries
+    ]
+    if rows:
+        out.table(["id", "last turn", "turns", "title"], rows, right=[0, 2])
+    else:
+        out.say("no conversations are saved yet; to start one: g4 chat")
 
-    def draw_rows() -> None:
-        for row in rows:
-            out.line(f"{row['name']:<20}  {row['turns']:>3} turns  {row['question']}")
-        if not rows:
-            out.say("there are no saved chats yet")
 
-    out.result(rows, draw_rows, brief="\n".join(str(row["name"]) for row in rows))
+def draw_newest_chats(out: Output) -> None:
+    """Draw the newest 30 conversations of this user, newest first."""
+    with ConversationStore.open() as store:
+        draw_chats(out, store.list_conversations(limit=_MAX_LISTED))
+
+
+def draw_hits(out: Output, hits: Sequence[SearchHit]) -> None:
+    """Draw each conversation that was found, and below it the text around the match."""
+    for hit in hits:
+        out.line((f"{hit.summary.id:>5}", "bold"), f"  {shorten_line(hit.summary.title)}")
+        if hit.excerpt:
+            out.line(f"       {shorten_line(hit.excerpt, 72)}")
+    if not hits:
+        out.say("nothing was found")
+
+
+def draw_chat(out: Output, conversation: StoredConversation) -> None:
+    """Draw the turns of a conversation, as a chat that is continued shows them."""
+    if conversation.summary.system:
+        out.say(f"system: {conversation.summary.system}")
+    draw_turns(out, conversation.messages)
+    more = conversation.summary.n_turns - len(conversation.turns)
+    if more:
+        out.say(f"other branches have {more} more turn{'' if more == 1 else 's'}")
+
+
+def _local_time(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))

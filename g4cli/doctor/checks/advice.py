@@ -25,6 +25,16 @@ QUANTIZE_SFP8: Final = "quantize it again: g4 quantize SOURCE --type sfp8, or g4
 UPDATE_ENGINE: Final = "update llama.cpp (g4 doctor shows its version)"
 REPORT_BUG: Final = "report it: g4 doctor FILE --report bug.md"
 
+# g4 has no other file of a model that is no Gemma 4, and no repair for it.
+_ANOTHER_FILE: Final = "download another file of the same model"
+OTHER_MODEL_ADVICE: Final = {
+    GET_ANOTHER: _ANOTHER_FILE,
+    DOWNLOAD_AGAIN: "download the file again",
+    RECONVERT: f"{_ANOTHER_FILE}, or convert it again (llama.cpp's convert_hf_to_gguf.py)",
+    REPAIR_TEMPLATE: _ANOTHER_FILE,
+}
+"""What to do instead about a model of another architecture, by the advice for Gemma 4."""
+
 # This Python, since g4 may be installed by pip, pipx or uv, or run from a clone.
 _PIP: Final = f"{shell_word(sys.executable)} -m pip install"
 INSTALL: Final = f"{_PIP} g4cli"

@@ -114,7 +114,7 @@ def check_loop(facts: FileFacts) -> Outcome:
     if figures and sum(figures) / len(figures) < _CERTAIN:
         text += ", with certainty"
     return fail(
-        text + "; a sound Gemma 4 never does this",
+        text + "; a sound model never does this",
         GET_ANOTHER,
         cause="conversion-defect",
         confidence="medium",
@@ -150,7 +150,8 @@ def check_logits(facts: FileFacts) -> Outcome:
             cause="conversion-defect",
             confidence="medium",
         )
-    return ok(f"finite, range {spread:.0f}, {saturated:.1%} at the softcap")
+    at_softcap = f", {saturated:.1%} at the softcap" if facts.shape is not None else ""
+    return ok(f"finite, range {spread:.0f}{at_softcap}")
 
 
 def check_answers(facts: FileFacts) -> Outcome:

@@ -105,6 +105,8 @@ def find_repeated_rows(hashes: NDArray[np.uint64], numbers: NDArray[np.int64]) -
     common = np.repeat(counts > max(8, len(hashes) // 64), counts)
     previous[order[common]] = -1
     lag = np.where(previous >= 0, numbers - numbers[previous], -1)
+    # A block that repeats at once has too few different rows: tokens that no text used, in a row.
+    lag[lag < _MIN_BLOCK_ROWS] = -1
     block, end = _find_longest_run(lag, numbers)
     if block < _MIN_BLOCK_ROWS:
         return RepeatedRows(len(hashes), n_repeated)

@@ -10,14 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from g4cli.core.errors import BadGGUF
-from g4cli.core.file_kind import FileKind
+from g4cli.core.file_kind import FileKind, text_key
 from g4cli.core.gguf_header import Header
 from g4cli.core.shape import Shape
 from g4cli.core.template_child import TEMPLATE_KEY, TEMPLATE_LIMIT
 from g4cli.doctor.facts.hashes import Hashes
 from g4cli.doctor.facts.tensor_stats import TensorStats
 from g4cli.doctor.facts.vocabulary import Vocabulary
-from g4cli.doctor.probe.child import ProbeResult
+from g4cli.doctor.probe.any_model import OwnPrompt, OwnTokenizer
+from g4cli.doctor.probe.child import UNKNOWN_ARCHITECTURE, ProbeResult
 from g4cli.doctor.probe.compare import ConfigComparison, FormatAnswers
 from g4cli.doctor.probe.tokenizer import TokenizerAnswers
 
@@ -25,7 +26,7 @@ Depth: TypeAlias = Literal["quick", "default", "deep"]
 """What is examined: only the header; also samples and llama.cpp; every byte and every probe."""
 
 JUDGED_KINDS: Final[frozenset[str]] = frozenset(
-    ("text-model", "vocabulary", "sfp8-archive", "draft-model", "mmproj")
+    ("text-model", "vocabulary", "sfp8-archive", "draft-model", "mmproj", "other-model")
 )
 """The kinds of files whose content g4 can judge; of others it judges the format."""
 
@@ -40,7 +41,8 @@ class FileFacts:
     them, to the prompts of `probe`, and `probe_skipped` the reason why there is no probe.
     `backends` is what llama.cpp says about itself. `equal_tensors` pairs the names of tensors with
     the same bytes. `neighbors` are the headers of other GGUF files in the folder, which an mmproj
-    is compared with.
+    is compared with. `own_prompt` and `own_tokenizer` are asked for models other than Gemma 4:
+    what the file's own template writes, and what llama.cpp makes of its vocabulary.
     """
 
     path: str
@@ -68,6 +70,29 @@ class FileFacts:
     backends: Mapping[str, Any] = field(default_factory=dict)
     equal_tensors: tuple[tuple[str, str], ...] = ()
     neighbors: tuple[Header, ...] = ()
+    own_prompt: OwnPrompt | None = None
+    own_tokenizer: OwnTokenizer | None = None
+
+    @property
+    def is_other_model(self) -> bool:
+        """Whether the file is a language model of another architecture than Gemma 4."""
+        return self.kind == "other-model"
+
+    @property
+    def is_generative(self) -> bool:
+        """Whether the network continues a text: an embedding model or an encoder does not."""
+        if self.header is None:
+            return False
+        name = text_key(self.header, "general.architecture")
+        causal = self.header.keys.get(f"{name}.attention.causal")
+        is_encoder = causal is not None and causal.data is False
+        return not (is_encoder or f"{name}.pooling_type" in self.header.keys or "t5" in name)
+
+    @property
+    def has_unknown_architecture(self) -> bool:
+        """Whether llama.cpp was asked and does not know the architecture."""
+        answers = self.own_tokenizer
+        return answers is not None and answers.code == UNKNOWN_ARCHITECTURE
 
     @property
     def is_untrained(self) -> bool:

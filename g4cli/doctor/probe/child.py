@@ -19,6 +19,10 @@ from g4cli.core.child_memory import DATA_SLACK
 from g4cli.core.units import GIB, size_text
 
 N_TOKENS: Final = 32
+UNKNOWN_ARCHITECTURE: Final = "unknown-architecture"
+"""The code of an error: this llama.cpp does not know the network."""
+UNKNOWN_PRE_TOKENIZER: Final = "unknown-pre-tokenizer"
+"""The code of an error: this llama.cpp does not know how the model splits text into words."""
 # Enough for a question and its answer; the KV cache of the 31B model is then 220 MiB.
 N_CTX: Final = 256
 TIMEOUT_S: Final = 300.0
@@ -103,6 +107,12 @@ class ChildAnswer:
     def find_event(self, name: str) -> dict[str, Any] | None:
         """Return the first line of the event `name`, or None."""
         return next((line for line in self.lines if line.get("event") == name), None)
+
+    @property
+    def error_code(self) -> str:
+        """The code of the last error event: UNKNOWN_ARCHITECTURE ..., or ''."""
+        codes = [str(e.get("code", "")) for e in self.lines if e.get("event") == "error"]
+        return codes[-1] if codes else ""
 
     @property
     def error(self) -> str:

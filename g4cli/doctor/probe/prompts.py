@@ -18,13 +18,13 @@ from g4cli.prompt.render import PromptStyle, render
 from g4cli.prompt.template import make_template_variables
 
 # Questions that any Gemma 4 chat model answers, with a word of the right answer ...
-_CHAT: Final = (
+CHAT_QUESTIONS: Final = (
     ("What is the capital of France?", "paris"),
     ("What is 2 + 2?", "4"),
     ("Repeat this word: zebra", "zebra"),
 )
 # ... and texts that any language model continues.
-_PLAIN: Final = (
+PLAIN_QUESTIONS: Final = (
     ("The capital of France is", "paris"),
     ("One, two, three, four, five, six,", "seven"),
     ("Monday, Tuesday, Wednesday, Thursday,", "friday"),
@@ -32,7 +32,7 @@ _PLAIN: Final = (
 _N_TINY_QUESTIONS: Final = 6
 # Longer prompts do not fit into the probe's context. No sound template makes one of a short
 # question.
-_MAX_PROMPT: Final = 600
+MAX_PROMPT: Final = 600
 
 FILE_TEMPLATE: Final = "the file's template"
 PLAIN_TEXT: Final = "plain text"
@@ -68,7 +68,7 @@ def render_template_questions(model_name: str, template: str) -> tuple[Question,
         texts = render_template(template, cases)
     except BadFile:
         return ()
-    if any(not text.strip() or len(text) > _MAX_PROMPT for text in texts):
+    if any(not text.strip() or len(text) > MAX_PROMPT for text in texts):
         return ()
     # Engines put <bos> in front if the template does not.
     whole = [text if text.startswith("<bos>") else "<bos>" + text for text in texts]
@@ -79,7 +79,7 @@ def render_template_questions(model_name: str, template: str) -> tuple[Question,
 def plain_text_questions(model_name: str) -> tuple[Question, ...]:
     """Return texts to continue: <bos> and the words, without turns."""
     if model_name != "tiny":
-        return tuple(Question(text, "<bos>" + text, answer) for text, answer in _PLAIN)
+        return tuple(Question(text, "<bos>" + text, answer) for text, answer in PLAIN_QUESTIONS)
     halves = []
     for _, answer in read_tiny_questions(_N_TINY_QUESTIONS):
         words = answer.split(" ")
@@ -107,4 +107,4 @@ def other_formats(
 
 
 def _questions_for(model_name: str) -> tuple[tuple[str, str], ...]:
-    return read_tiny_questions(_N_TINY_QUESTIONS) if model_name == "tiny" else _CHAT
+    return read_tiny_questions(_N_TINY_QUESTIONS) if model_name == "tiny" else CHAT_QUESTIONS

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from g4cli.chat import Conversation, Finished, Reply, TurnEvent, TurnOptions, fit_prompt
 from g4cli.core.errors import G4Error, Interrupted, UsageError
@@ -90,6 +90,15 @@ class ChatSession:
     def has_grammar(self) -> bool:
         """Whether answers are constrained by a grammar or a JSON schema."""
         return self._grammar is not None
+
+    def describe_settings(self) -> dict[str, Any]:
+        """Return what the next answer depends on beside its prompt, to be stored with it."""
+        names = ("temp", "top_p", "top_k", "min_p", "repeat_penalty", "seed")
+        return {
+            **{name: getattr(self.sampling, name) for name in names},
+            "think": self.think,
+            "ctx": self.engine.n_ctx,
+        }
 
     def _compile_schema(self, json_schema: str) -> str:
         grammar = self.engine.compile_schema(json_schema)

@@ -3,7 +3,7 @@
 A model is opened when a request needs it. Where the next does not fit beside those that are loaded
 (DoesNotFit from `open_model`), the one whose last request ended longest ago is closed, and it is
 tried again; a model that answers is never closed. One that nobody has used for `keep_alive_s` is
-closed too.
+closed too. Its memory is free when its process has ended: no model is opened before that.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeAlias
 
-from g4cli.core.errors import DoesNotFit, QueueFull
+from g4cli.core.errors import DoesNotFit, Interrupted, QueueFull
 from g4cli.operations.serving.loaded import LoadedModel
 
 OpenModel: TypeAlias = Callable[[str, Sequence[str]], Awaitable[LoadedModel]]
@@ -39,18 +39,27 @@ class ModelPool:
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._lock = asyncio.Lock()
         self._closing: set[asyncio.Task[None]] = set()
+        self._is_closed = False
 
     async def acquire(self, name: str, keep_alive_s: float | None = None) -> LoadedModel:
         """Return the model `name`, loaded; `release` must follow.
 
         `keep_alive_s`: how long it stays loaded after this request; None: as usual. Raises what
-        opening it raises, and QueueFull if models that answer leave no room for it.
+        opening it raises, QueueFull if models that answer leave no room for it, and Interrupted if
+        the pool is closed.
         """
         while (model := self.models.get(name)) is None:
+            if self._is_closed:
+                raise Interrupted("the server is being stopped")
             if name not in self._opening:
-                self._opening[name] = asyncio.create_task(self._open(name))
-            # All who wait share the start; whoever goes away must not end it for the others.
-            await asyncio.shield(self._opening[name])
+                self._opening[name] = task = asyncio.create_task(self._open(name))
+                task.add_done_callback(lambda task: task.cancelled() or task.exception())
+            # All who wait share the start; whoever goes away does not end it for the others.
+            opening = self._opening[name]
+            await asyncio.wait((opening,))
+            if opening.cancelled():  # by `close`
+                raise Interrupted("the server is being stopped")
+            opening.result()
         model.n_users += 1
         self._keep_alive[name] = self._keep_alive_s if keep_alive_s is None else keep_alive_s
         if timer := self._timers.pop(name, None):
@@ -81,7 +90,8 @@ class ModelPool:
         return max(0.0, timer.when() - time.monotonic())  # asyncio's own clock
 
     async def close(self) -> None:
-        """Close all models."""
+        """Close all models, those too that are being opened; none is opened any more."""
+        self._is_closed = True
         opening = list(self._opening.values())
         for task in opening:
             task.cancel()
@@ -97,39 +107,49 @@ class ModelPool:
         try:
             # One at a time: each needs to know what the last one took.
             async with self._lock:
-                model = self.models[name] = await self._open_beside_others(name)
+                model = await self._open_beside_others(name)
+            if self._is_closed:
+                await model.engine.close()
+                return
+            self.models[name] = model
             self._start_timer(model)
         finally:
             del self._opening[name]
 
     async def _open_beside_others(self, name: str) -> LoadedModel:
         while True:
+            if self._closing:
+                await asyncio.gather(*self._closing, return_exceptions=True)
             if self._max_models and len(self.models) >= self._max_models:
-                await self._close_least_used()
+                self._close_least_used()
                 continue
             try:
                 return await self._open_model(name, tuple(self.models))
             except DoesNotFit:
                 if not self.models:
                     raise
-            await self._close_least_used()
+            self._close_least_used()
 
-    async def _close_least_used(self) -> None:
+    def _close_least_used(self) -> None:
         idle = [model for model in self.models.values() if not model.n_users]
         if not idle:
             names = ", ".join(self.models)
             raise QueueFull(f"there is no room for another model while {names} answers")
         model = min(idle, key=lambda model: model.used_at)
         self._remove_model(model)
-        await model.engine.close()
+        self._start_close(model)
 
     def _close_unused(self, model: LoadedModel) -> None:
         if not model.n_users and self.models.get(model.name) is model:
             # Taken out at once: no request may get it before the task runs.
             self._remove_model(model)
-            task = asyncio.get_running_loop().create_task(model.engine.close())
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+            self._start_close(model)
+
+    def _start_close(self, model: LoadedModel) -> None:
+        """Close a model that is not in `models` any more, whoever is cancelled meanwhile."""
+        task = asyncio.get_running_loop().create_task(model.engine.close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
 
     def _remove_model(self, model: LoadedModel) -> None:
         if timer := self._timers.pop(model.name, None):

@@ -33,7 +33,6 @@ from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from g4cli.core.errors import G4Error
 from g4cli.runtime.engine.batch import Batch
 from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.llama_engine import CHECKPOINT_BYTES
@@ -140,7 +139,7 @@ class Scheduler:
         """Append a turn to those that wait for a slot."""
         try:
             self.context.require_room(request.prompt)
-        except G4Error as err:
+        except Exception as err:
             self._service.fail_request(err, number)
         else:
             self._waiting.append(WaitingTurn(number, request, time.perf_counter()))
@@ -162,35 +161,34 @@ class Scheduler:
             if not self._evaluate_run(running):
                 self._evaluate_batch(running)
         except Exception as err:
-            # What the sequences hold now is unknown.
             for slot, turn in running:
-                slot.turn = None
-                turn.close()
-                slot.sequence.truncate(0)
-                self._service.fail_request(err, turn.number)
+                if slot.turn is turn:
+                    slot.sequence.truncate(0)  # what it holds now is unknown
+                    self._fail_turn(slot, turn, err)
 
     def _end_cancelled(self) -> None:
         """End the turns that nobody reads any more; their slots are free for the next batch."""
         for slot in self._slots:
             if (turn := slot.turn) and self._service.is_cancelled(turn.number):
                 turn.answer.finish = "interrupted"
-                self._end_turn(slot, turn, [])
+                try:
+                    self._end_turn(slot, turn, [])
+                except Exception as err:
+                    self._fail_turn(slot, turn, err)
         for waiting in [w for w in self._waiting if self._service.is_cancelled(w.number)]:
             self._waiting.remove(waiting)
             self._service.finish_request(waiting.number)
 
     def _fill_slots(self) -> None:
-        while self._waiting:
-            slot = choose_slot(self._slots, self._waiting[0].request.prompt)
-            if slot is None:
-                return
+        while self._waiting and any(slot.turn is None for slot in self._slots):
             waiting = self._waiting.popleft()
             self._n_started += 1
-            slot.used_at = self._n_started
             self._service.begin_request(waiting.number)
             try:
+                slot = choose_slot(self._slots, waiting.request.prompt)
+                slot.used_at = self._n_started
                 slot.turn = Turn(waiting, self.model, slot.sequence)
-            except G4Error as err:
+            except Exception as err:
                 self._service.fail_request(err, waiting.number)
 
     def _evaluate_run(self, running: list[tuple[Slot, Turn]]) -> bool:
@@ -229,10 +227,8 @@ class Scheduler:
                 continue
             try:
                 self._continue_answer(slot, turn)
-            except G4Error as err:  # its grammar allows no token: the others go on
-                slot.turn = None
-                turn.close()
-                self._service.fail_request(err, turn.number)
+            except Exception as err:  # such as a grammar that allows no token: the others go on
+                self._fail_turn(slot, turn, err)
 
     def _fill_batch(self, turns: list[Turn]) -> int:
         """Fill the batch; return how many tokens of prompts are in it."""
@@ -285,10 +281,15 @@ class Scheduler:
             self._service.send_to(turn.number, *events)
 
     def _end_turn(self, slot: Slot, turn: Turn, events: list[Any]) -> None:
-        slot.turn = None
         slot.sequence.mark_unsaved()
         self._service.send_to(turn.number, *events, *turn.end())
+        slot.turn = None
         self._service.finish_request(turn.number)
+
+    def _fail_turn(self, slot: Slot, turn: Turn, err: Exception) -> None:
+        slot.turn = None
+        turn.close()
+        self._service.fail_request(err, turn.number)
 
     def close(self) -> None:
         """Free everything."""

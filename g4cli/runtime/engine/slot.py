@@ -116,12 +116,14 @@ class Slot:
         self.used_at = 0  # the number of the turn that used it last
 
 
-def choose_slot(slots: list[Slot], prompt: tuple[int, ...]) -> Slot | None:
+def choose_slot(slots: list[Slot], prompt: tuple[int, ...]) -> Slot:
     """Return the free slot that holds most of a prompt, else the least recently used one.
+
+    One of `slots` must be free.
 
     A slot that shares only the beginning that all prompts share would lose the rest of what it
     holds: it counts only if the shared part is half of the prompt, or half of what it holds. Of
-    empty slots, one beside a running turn is the best: see `Batch`. None if all slots are busy.
+    empty slots, one beside a running turn is the best: see `Batch`.
     """
     running = {slot.sequence.number for slot in slots if slot.turn}
 
@@ -134,5 +136,4 @@ def choose_slot(slots: list[Slot], prompt: tuple[int, ...]) -> Slot | None:
         is_neighbor = bool(running & {sequence.number - 1, sequence.number + 1})
         return reusable, is_empty, is_empty and is_neighbor, -slot.used_at
 
-    free = [slot for slot in slots if not slot.turn]
-    return max(free, key=rate) if free else None
+    return max((slot for slot in slots if not slot.turn), key=rate)

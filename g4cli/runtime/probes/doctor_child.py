@@ -11,6 +11,7 @@ The tasks, and the events that answer them:
     backends {}                                  backends
     greedy   {path, prompts, n_tokens, options}  loaded, then a run for each prompt
     tokenize {path, texts, round_trips, tokens}  tokenized: ids, round_trips, ends
+    describe {path, texts, round_trips}          described: ids, round_trips, ends, bos, adds_bos
 
 Prompts are complete, from <bos> on. With "data_limit" (bytes) the operating system refuses this
 process more memory than that, where it can (Linux); the pages of the mapped file do not count.
@@ -21,6 +22,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import re
 import sys
 from typing import Any, Final
 
@@ -35,8 +37,17 @@ from g4cli.runtime.probes.kernels import probe_kernels
 
 N_CTX: Final = 1024
 N_BATCH: Final = 512
-# A logit at 0.995 of the softcap of 30 and above is pinned there: tanh(3) * 30 = 29.85.
-SATURATED: Final = 29.85
+# A logit at this share of the softcap and above is pinned there: tanh(3) = 0.995.
+SATURATED_SHARE: Final = 0.995
+_GEMMA4_SOFTCAP: Final = 30.0
+# Why llama.cpp refuses a file, by its messages (src/llama-model.cpp and src/llama-vocab.cpp,
+# llama.cpp@0c1e57098): it has no codes for them.
+_REFUSALS: Final = (
+    ("unknown-architecture", re.compile(r"unknown model architecture")),
+    ("unknown-pre-tokenizer", re.compile(r"unknown pre-tokenizer type")),
+)
+# More tokens than any vocabulary has to end an answer.
+_MAX_ENDS: Final = 16
 GGML_TYPES: Final = {"f32": 0, "f16": 1, "q8_0": 8, "q4_0": 2}
 
 
@@ -49,11 +60,13 @@ def main() -> None:
         "backends": _report_backends,
         "greedy": _run_greedy,
         "tokenize": _report_tokens,
+        "describe": _report_vocabulary,
     }
     try:
         tasks[request["task"]](request)
     except G4Error as err:
-        _emit_event(event="error", message=err.message)
+        code = next((code for code, text in _REFUSALS if text.search(err.message)), "")
+        _emit_event(event="error", message=err.message, code=code)
         sys.exit(err.exit_code)
 
 
@@ -125,6 +138,7 @@ class Session:
             raise engine_failure("llama.cpp cannot load the file")
         self.vocab = api.llama_model_get_vocab(self.model)
         self.n_vocab = api.llama_vocab_n_tokens(self.vocab)
+        self.saturated = self._find_softcap() * SATURATED_SHARE
         self.context = None if params.vocab_only else self._make_context(options)
 
     def _make_context(self, options: dict[str, Any]) -> Any:
@@ -145,6 +159,22 @@ class Session:
         if not context:
             raise engine_failure("llama.cpp cannot create a context for the file")
         return context
+
+    def _find_softcap(self) -> float:
+        """Return the magnitude that no logit of this network can exceed, or infinity."""
+        name = self._meta_text("general.architecture")
+        # A Gemma 4 has it, whatever a damaged file says.
+        if name.startswith("gemma4"):
+            return _GEMMA4_SOFTCAP
+        try:
+            return float(self._meta_text(f"{name}.final_logit_softcapping")) or float("inf")
+        except ValueError:
+            return float("inf")
+
+    def _meta_text(self, key: str) -> str:
+        buffer = ctypes.create_string_buffer(256)
+        length = self.api.llama_model_meta_val_str(self.model, key.encode(), buffer, len(buffer))
+        return buffer.value.decode("utf-8", "replace") if length >= 0 else ""
 
     def tokenize(self, text: str) -> list[int]:
         data = text.encode()
@@ -200,6 +230,21 @@ def _report_tokens(request: dict[str, Any]) -> None:
     )
 
 
+def _report_vocabulary(request: dict[str, Any]) -> None:
+    session = Session(request["path"], {"vocab_only": True})
+    api, vocab = session.api, session.vocab
+    bos = api.llama_vocab_bos(vocab)
+    ends = [t for t in range(session.n_vocab) if api.llama_vocab_is_eog(vocab, t)][:_MAX_ENDS]
+    _emit_event(
+        event="described",
+        ids=[session.tokenize(text) for text in request["texts"]],
+        round_trips=[session.detokenize(session.tokenize(t)) for t in request["round_trips"]],
+        ends=[(t, session.detokenize([t])) for t in ends],
+        bos=session.detokenize([bos]) if bos >= 0 else "",
+        adds_bos=bool(api.llama_vocab_get_add_bos(vocab)),
+    )
+
+
 def _run_prompt(session: Session, text: str, n_tokens: int) -> dict[str, Any]:
     """Return the greedy answer to a prompt and what its logits looked like.
 
@@ -218,7 +263,7 @@ def _run_prompt(session: Session, text: str, n_tokens: int) -> dict[str, Any]:
         if not finite.size:
             break
         lowest, highest = min(lowest, float(finite.min())), max(highest, float(finite.max()))
-        saturated = max(saturated, float(np.mean(np.abs(finite) >= SATURATED)))
+        saturated = max(saturated, float(np.mean(np.abs(finite) >= session.saturated)))
         best = int(np.nanargmax(logits))
         weights = np.exp(finite - finite.max(), dtype=np.float64)
         weights /= weights.sum()

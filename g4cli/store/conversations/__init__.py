@@ -15,7 +15,7 @@ conversation is the last turn of the branch that is shown.
 """
 
 from g4cli.store.conversations.database import conversations_path, media_dir
-from g4cli.store.conversations.export import to_json, to_markdown
+from g4cli.store.conversations.export import summary_to_json, to_json, to_markdown
 from g4cli.store.conversations.records import (
     SearchHit,
     StoredConversation,
@@ -34,6 +34,7 @@ __all__ = [
     "conversations_path",
     "media_dir",
     "reply_figures",
+    "summary_to_json",
     "to_json",
     "to_markdown",
 ]

@@ -14,6 +14,7 @@ from g4cli.core.errors import ContextFull, G4Error, RuntimeFailed, UsageError
 from g4cli.prompt.messages import Media, Message, Part
 from g4cli.prompt.render import PromptStyle, render
 from g4cli.prompt.reply import AnswerText
+from g4cli.runtime.engine import slot as slot_module
 from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.llama_engine import open_engine
 from g4cli.runtime.engine.messages import RunTurn, TurnDone
@@ -295,6 +296,31 @@ class TestEnds:
         assert isinstance(bench.pipe.failed[bad], UsageError)
         assert isinstance(bench.pipe.failed.get(stuck, RuntimeFailed("")), G4Error)
         assert bench.reply(other).finish_reason == "stop"
+
+    @pytest.mark.parametrize("where", ["make_sampler", "sample_token", "end"])
+    def test_a_bug_in_one_turn_ends_no_other(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch, where: str
+    ) -> None:
+        other = bench.add(bench.prompt("What is GGUF?"))
+        bench.run(until=lambda: bench.n_told(other) > 0)
+        broken = bench.add(bench.prompt("Who are you?"), ENDLESS)
+
+        def fail(*_: Any) -> Any:
+            raise ValueError("a bug")
+
+        with monkeypatch.context() as patch:
+            if where == "make_sampler":
+                patch.setattr(slot_module, where, fail)
+            bench.scheduler.run_step()
+        if where != "make_sampler":
+            (turn,) = (s.turn for s in bench.scheduler._slots if s.turn and s.turn.number == broken)
+            monkeypatch.setattr(turn, where, fail)
+        if where == "end":
+            bench.pipe.cancelled.add(broken)
+        bench.run()
+        assert str(bench.pipe.failed[broken]) == "a bug"
+        assert bench.reply(other).finish_reason == "stop"
+        assert bench.ask(bench.prompt("Who are you?")).text
 
     def test_a_failed_batch_fails_what_runs_and_empties_its_slots(
         self, bench: Bench, monkeypatch: pytest.MonkeyPatch

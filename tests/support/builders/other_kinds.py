@@ -18,7 +18,7 @@ def foreign_keys(architecture: str, *more: Key, file_type: int = 15) -> list[Key
         ("general.file_type", "u32", file_type),
         (f"{architecture}.block_count", "u32", 26),
         ("tokenizer.ggml.model", "str", "llama"),
-        ("tokenizer.ggml.tokens", "[str]", [f"<unused{i}>" for i in range(120)]),
+        ("tokenizer.ggml.tokens", "[str]", [f"<unused{i}>" for i in range(32)]),
         ("tokenizer.chat_template", "str", "<start_of_turn>user\n{{ messages[0].content }}"),
         *more,
     ]

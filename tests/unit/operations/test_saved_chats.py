@@ -1,24 +1,53 @@
-"""Kept conversations: a file for each, private, found again by name, never written over another."""
+"""Conversations in files and how a chat is recorded: branches, privacy, partial answers."""
 
 from __future__ import annotations
 
-import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from g4cli.chat import Conversation
-from g4cli.core.errors import BadFile, FileMissing, UsageError
+from g4cli.chat import Conversation, Finished, Reply
+from g4cli.core.errors import BadFile, FileMissing, NotFound, UsageError
+from g4cli.operations.chat.recording import ChatRecorder
 from g4cli.operations.chat.saved import (
-    autosave_chat,
-    chats_dir,
+    find_changed_media,
+    find_chat,
     find_outside_media,
-    list_chat_names,
-    load_chat,
+    load_chat_file,
+    load_stored_chat,
+    make_conversation,
     may_replace,
     save_chat,
 )
-from g4cli.prompt.messages import Media
+from g4cli.prompt.messages import Media, Message
+from g4cli.prompt.reply import AnswerText, ThoughtText
+from g4cli.store.conversations import ConversationStore, conversations_path
+
+
+class Messages:
+    """A reporter that remembers its warnings."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+class NoView:
+    def show_waiting(self) -> None: ...
+    def show_encoding(self, name: str) -> None: ...
+    def show_reading(self, done: int, total: int, label: str) -> None: ...
+    def show(self, event: Any) -> None: ...
+
+
+@pytest.fixture
+def recorder() -> Iterator[ChatRecorder]:
+    made = ChatRecorder(Messages(), "tiny", lambda: {"temp": 0.0}, interval_s=0)  # type: ignore[arg-type]
+    yield made
+    made.close()
 
 
 def asked(text: str) -> Conversation:
@@ -27,49 +56,125 @@ def asked(text: str) -> Conversation:
     return conversation
 
 
-def test_each_has_a_file_of_its_own_and_goes_on_in_it() -> None:
-    one, two = asked("one"), asked("two")
-    autosave_chat(one)
-    autosave_chat(two)
-    one.ask("more")
-    autosave_chat(one)
-    assert len({one.name, two.name}) == len(list_chat_names()) == 2
-    assert load_chat(Path(one.name)).turns == one.turns
-    assert load_chat(Path(two.name)).turns == two.turns
-    assert load_chat(Path(one.name)).name == one.name
+def stored_texts(conversation: Conversation) -> list[str]:
+    assert conversation.stored_id is not None
+    with ConversationStore.open() as store:
+        return [message.content for message in store.load(conversation.stored_id).messages]
 
 
-def test_last_is_the_one_written_last() -> None:
-    for number in range(3):
-        conversation = asked(str(number))
-        autosave_chat(conversation)
-        os.utime(chats_dir() / f"{conversation.name}.json", ns=(0, (number + 1) % 3 * 10**9))
-    wanted = max(chats_dir().iterdir(), key=lambda path: path.stat().st_mtime_ns)
-    assert load_chat(Path("last")).name == list_chat_names()[0] == wanted.stem
+def test_undo_edit_and_retry_make_branches(recorder: ChatRecorder) -> None:
+    conversation = asked("one")
+    recorder.save(conversation)
+    conversation.answer(Message("assistant", "1"))
+    recorder.save(conversation, Reply.interrupted())
+    assert stored_texts(conversation) == ["one", "1"]
+    conversation.undo()
+    conversation.ask("ONE")
+    conversation.answer(Message("assistant", "I"))
+    recorder.save(conversation)
+    assert stored_texts(conversation) == ["ONE", "I"]
+    conversation.undo()
+    recorder.save(conversation)
+    assert stored_texts(conversation) == []
+    with ConversationStore.open() as store:
+        turns = store.load_turns(conversation.stored_id or 0)
+        assert [turn.message.content for turn in turns] == ["one", "1", "ONE", "I"]
+        assert (turns[1].model, turns[1].finish_reason) == ("tiny", "interrupted")
+        assert turns[1].settings == {"temp": 0.0}
 
 
-def test_they_are_private() -> None:
-    autosave_chat(asked("secret"))
-    (path,) = chats_dir().iterdir()
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert chats_dir().stat().st_mode & 0o777 == 0o700
+def test_a_conversation_is_continued_where_it_was(recorder: ChatRecorder) -> None:
+    conversation = asked("one")
+    conversation.answer(Message("assistant", "1"))
+    recorder.save(conversation)
+    with ConversationStore.open() as store:
+        again = make_conversation(load_stored_chat(store, "last"))
+    assert again.turns == conversation.turns
+    again.system = "S"
+    again.ask("two")
+    recorder.save(again)
+    assert again.stored_id == conversation.stored_id
+    assert stored_texts(again) == ["one", "1", "two"]
+    with ConversationStore.open() as store:
+        assert store.load(again.stored_id or 0).summary.system == "S"
+        assert len(store.list_conversations()) == 1
+        for name, found in (("1", 1), ("last", 1), ("nowhere", None), ("9" * 40, None)):
+            assert find_chat(store, name) == found
+        with pytest.raises(NotFound, match="nowhere"):
+            load_stored_chat(store, "nowhere")
 
 
-def test_a_conversation_without_turns_is_not_kept() -> None:
-    autosave_chat(Conversation("system"))
-    assert list_chat_names() == []
-    with pytest.raises(FileMissing):
-        load_chat(Path("last"))
+def test_a_partial_answer_is_saved_and_becomes_the_whole_one(
+    recorder: ChatRecorder,
+) -> None:
+    conversation = asked("one")
+    recorder.save(conversation)
+    view = recorder.watch(NoView(), conversation)
+    view.show(ThoughtText("hm"))
+    view.show(AnswerText("Hel"))
+    assert stored_texts(conversation) == ["one", "Hel"]
+    view.show(AnswerText("lo"))
+    view.show(Finished(Reply.interrupted()))
+    conversation.answer(Message("assistant", "Hello", thought="hm"))
+    recorder.save(conversation, Reply.interrupted())
+    with ConversationStore.open() as store:
+        _, said = store.load_turns(conversation.stored_id or 0)
+    assert (said.message.content, said.message.thought) == ("Hello", "hm")
+    assert said.finish_reason == "interrupted"
 
 
-def test_a_file_of_the_user_is_no_kept_one(tmp_path: Path) -> None:
+def test_an_answer_that_a_signal_ends_is_not_emptied(
+    recorder: ChatRecorder,
+) -> None:
+    conversation = asked("one")
+    recorder.save(conversation)
+    recorder.watch(NoView(), conversation).show(AnswerText("Hel"))
+    conversation.answer(Message("assistant", ""))
+    recorder.save(conversation)
+    assert stored_texts(conversation) == ["one", "Hel"]
+
+
+def test_nothing_is_saved_of_an_empty_or_private_conversation(recorder: ChatRecorder) -> None:
+    recorder.save(Conversation("system"))
+    private = ChatRecorder(Messages(), "tiny", dict, private=True)  # type: ignore[arg-type]
+    conversation = asked("secret")
+    private.save(conversation)
+    private.watch(NoView(), conversation).show(AnswerText("x"))
+    private.save(conversation)
+    assert not conversations_path().exists()
+
+
+def test_a_folder_that_cannot_be_written_is_reported_once() -> None:
+    conversations_path().parent.parent.mkdir(parents=True, exist_ok=True)
+    conversations_path().parent.write_text("a file in the place of the folder")
+    messages = Messages()
+    recorder = ChatRecorder(messages, "tiny", dict)  # type: ignore[arg-type]
+    for _ in range(2):
+        recorder.save(asked("x"))
+    assert len(messages.warnings) == 1
+    assert "not saved" in messages.warnings[0]
+
+
+def test_media_that_changed_are_found(recorder: ChatRecorder, tmp_path: Path) -> None:
+    same, changed, gone = (tmp_path / name for name in ("same", "changed", "gone"))
+    for path in (same, changed, gone):
+        path.write_bytes(b"before")
+    recorder.save(ask_about(same, changed, gone))
+    changed.write_bytes(b"after")
+    gone.unlink()
+    with ConversationStore.open() as store:
+        assert find_changed_media(load_stored_chat(store, "last")) == (changed, gone)
+
+
+def test_a_chat_in_a_file(tmp_path: Path) -> None:
     save_chat(asked("x"), tmp_path / "mine.json")
-    assert load_chat(tmp_path / "mine.json").name == ""
+    assert load_chat_file(tmp_path / "mine.json").turns == asked("x").turns
+    assert load_chat_file(tmp_path / "mine.json").stored_id is None
     with pytest.raises(FileMissing, match="no such file"):
-        load_chat(Path("nowhere"))
+        load_chat_file(Path("nowhere"))
     (tmp_path / "text").write_text("text")
     with pytest.raises(BadFile):
-        load_chat(tmp_path / "text")
+        load_chat_file(tmp_path / "text")
 
 
 def test_what_may_be_replaced(tmp_path: Path) -> None:
@@ -103,15 +208,10 @@ def test_files_outside_the_folder_of_a_chat_are_found(tmp_path: Path) -> None:
     (folder / "link.png").symlink_to(tmp_path / "private.png")
     strange = ["/etc/passwd", "../private.png", "link.png", "nul\0.png"]
     save_chat(ask_about("beside.png", folder / "x/in.png", *strange), folder / "c.json")
-    loaded = load_chat(folder / "c.json")
+    loaded = load_chat_file(folder / "c.json")
     assert [item.path for item in loaded.turns[0].media][:2] == [
         folder / "beside.png",
         folder / "x/in.png",
     ]
     outside = find_outside_media(loaded, folder / "c.json")
     assert outside == tuple(folder / path for path in strange)
-
-
-def test_a_chat_that_g4_saved_itself_names_any_file(tmp_path: Path) -> None:
-    autosave_chat(ask_about(tmp_path / "a.png"))
-    assert find_outside_media(load_chat(Path("last")), Path("last")) == ()

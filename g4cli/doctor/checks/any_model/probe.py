@@ -1,0 +1,112 @@
+"""Checks of the answers of a model of another architecture than Gemma 4.
+
+What a sound model answers is not known, and small models answer little rightly. So a wrong answer
+is called weak, and only what no trained network does is called a fault: logits that are not
+numbers, a next token that is near a random guess, answers that another configuration of llama.cpp
+does not give.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Final
+
+from g4cli.core.units import size_text
+from g4cli.doctor.checks.advice import EXAMINE_DEEP, GET_ANOTHER
+from g4cli.doctor.checks.probe import (
+    check_configs,
+    check_entropy,
+    check_load,
+    check_logits,
+    check_loop,
+)
+from g4cli.doctor.facts.file_facts import FileFacts
+from g4cli.doctor.probe.answers import mean_score, shorten_answer
+from g4cli.doctor.probe.prompts import PLAIN_TEXT
+from g4cli.doctor.report import Check, Outcome, fail, ok, skipped, warn
+
+# Smaller networks do not know the capital of France for certain. SmolLM2-135M answers three of
+# three; nothing between it and published models of 1e9 weights was measured.
+_LARGE_ENOUGH: Final = 1_000_000_000
+
+
+def check_answers(facts: FileFacts) -> Outcome:
+    """Say how many of three simple questions are answered rightly; a small model may be weak."""
+    probe = facts.probe
+    if probe is None or not probe.runs:
+        return skipped("there are no answers")
+    if facts.is_untrained:
+        return warn("the weights are random: the answers prove nothing")
+    n_right = round(mean_score(probe.runs, facts.expected) * len(probe.runs))
+    first = probe.runs[0]
+    text = (
+        f"{n_right} of {len(probe.runs)} simple questions answered rightly; to {first.prompt!r} "
+        f"it answers {shorten_answer(first)!r}"
+    )
+    if n_right:
+        return ok(text)
+    assert facts.header is not None
+    n_weights = sum(prod(t.shape) for t in facts.header.tensors.values())
+    if n_weights < _LARGE_ENOUGH or _continues_text(facts):
+        return warn(f"{text}: weak, which a small or a special model may be")
+    return fail(text, GET_ANOTHER, cause="conversion-defect", confidence="medium")
+
+
+def check_formats(facts: FileFacts) -> Outcome:
+    """Fail if plain text is continued well and no question in the file's template is answered."""
+    plain = next((f for f in facts.formats if f.name == PLAIN_TEXT and f.runs), None)
+    if facts.probe is None or not facts.probe.runs or plain is None:
+        return skipped("only with --deep, or if an answer is wrong", EXAMINE_DEEP)
+    if facts.is_untrained:
+        return skipped("the weights are random: no format gives an answer")
+    if any(c.differs for c in facts.comparisons):
+        return skipped("llama.cpp is at fault: its answers in other formats prove nothing")
+    if mean_score(facts.probe.runs, facts.expected) > 0:
+        return ok("the file's template and plain text both give sound answers")
+    if not _continues_text(facts):
+        return ok("plain text is continued as badly: the template is not at fault")
+    first = plain.runs[0]
+    return fail(
+        f"plain text is continued well ({first.prompt!r}: {shorten_answer(first)!r}), questions in "
+        "the file's own template are not answered: template and model do not belong together",
+        GET_ANOTHER,
+        cause="template",
+        confidence="medium",
+    )
+
+
+def _continues_text(facts: FileFacts) -> bool:
+    """Return whether most plain texts are continued as any language model does."""
+    plain = next((f for f in facts.formats if f.name == PLAIN_TEXT and f.runs), None)
+    return plain is not None and not plain.broken and plain.score > 0.5
+
+
+def is_suspicious(facts: FileFacts) -> bool:
+    """Return whether the first answers fail a check, so that asking again may tell why."""
+    wrong = facts.probe is not None and not mean_score(facts.probe.runs, facts.expected)
+    suspects = (check_loop, check_logits, check_entropy)
+    return wrong or any(check(facts).status == "fail" for check in suspects)
+
+
+def check_size(facts: FileFacts) -> Outcome:
+    """As `probe.check_load`, but a large need for memory is no fault of an unknown network."""
+    probe = facts.probe
+    if probe is not None and probe.over_limit:
+        return skipped(
+            f"it needs more than {size_text(probe.limit_bytes)} besides the file to answer a "
+            "question: it was not run"
+        )
+    if facts.has_unknown_architecture:
+        return skipped("this llama.cpp does not know the architecture")
+    return check_load(facts)
+
+
+CHECKS: Final = (
+    Check("probe.load", check_size),
+    Check("probe.loop", check_loop),
+    Check("probe.logits", check_logits),
+    Check("probe.entropy", check_entropy),
+    Check("probe.answers", check_answers),
+    Check("probe.configs", check_configs),
+    Check("probe.formats", check_formats),
+)

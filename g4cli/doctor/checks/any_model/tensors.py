@@ -1,0 +1,119 @@
+"""Checks of the tensor list against the file's own keys: layers, widths, vocabulary, experts."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import Final
+
+from g4cli.core.file_kind import text_key
+from g4cli.core.gguf_header import Header
+from g4cli.core.inventory import OUTPUT, TOKEN_EMBD
+from g4cli.doctor.checks.advice import GET_ANOTHER
+from g4cli.doctor.facts.file_facts import FileFacts
+from g4cli.doctor.report import Check, Outcome, fail, format_count, ok, skipped
+
+_LAYER: Final = re.compile(r"^blk\.(\d+)\.(.+)$")
+# Expert matrices of a layer are one tensor: its last dimension counts the experts.
+_EXPERTS: Final = re.compile(r"^blk\.\d+\.ffn_(gate|up|down|gate_up)_exps\.weight$")
+
+
+def check_output(facts: FileFacts) -> Outcome:
+    """Say whether the output matrix is stored, and fail if it has another size than the input."""
+    assert facts.header is not None
+    output = facts.header.tensors.get(OUTPUT)
+    embedding = facts.header.tensors.get(TOKEN_EMBD)
+    if embedding is None:
+        return skipped(f"there is no {TOKEN_EMBD}")
+    if output is None:
+        return ok("output tied to the embeddings")
+    if output.shape != embedding.shape:
+        return fail(
+            f"{OUTPUT} is {list(output.shape)}, {TOKEN_EMBD} is {list(embedding.shape)}",
+            GET_ANOTHER,
+            cause="conversion-defect",
+        )
+    return ok(f"an output matrix of its own, {list(output.shape)}")
+
+
+def check_inventory(facts: FileFacts) -> Outcome:
+    """Fail if layers are missing or shapes contradict the keys.
+
+    Layers may differ in hybrid networks, so a tensor counts as missing only if every layer but one
+    has it.
+    """
+    header = facts.header
+    assert header is not None
+    if not header.tensors:
+        return skipped("a vocabulary file has no tensors")
+    if "split.count" in header.keys and int(header.get("split.count", int, 0)) > 1:
+        return skipped("one part of a split file: the other parts hold the rest")
+    bad = [*_missing_layers(header), *_missing_tensors(header), *_wrong_shapes(header, facts)]
+    if bad:
+        more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
+        return fail(bad[0] + more, GET_ANOTHER, cause="conversion-defect", detail=tuple(bad))
+    layers = {int(match[1]) for name in header.tensors if (match := _LAYER.match(name))}
+    return ok(f"{len(header.tensors)} tensors, {len(layers)} layers, in agreement with the keys")
+
+
+def _missing_layers(header: Header) -> list[str]:
+    """Return which of the layers that the keys announce have no tensor, or are too many."""
+    key = f"{text_key(header, 'general.architecture')}.block_count"
+    value = header.keys.get(key)
+    layers = {int(match[1]) for name in header.tensors if (match := _LAYER.match(name))}
+    if value is None or not isinstance(value.data, int) or not layers:
+        return []
+    count = max(layers) + 1
+    holes = [n for n in range(min(count, value.data)) if n not in layers]
+    if holes:
+        return [f"{format_count(len(holes), 'layer')} without tensors, first blk.{holes[0]}"]
+    return [f"{key} is {value.data}, the file has {count} layers"] if count != value.data else []
+
+
+def _missing_tensors(header: Header) -> list[str]:
+    """Return the tensors that every layer but one has."""
+    found = [match for name in header.tensors if (match := _LAYER.match(name))]
+    n_layers = len({match[1] for match in found})
+    having = Counter(match[2] for match in found)
+    names = set(header.tensors)
+    layers = sorted({int(match[1]) for match in found})
+    return [
+        f"blk.{layer}.{suffix} is missing, all other layers have it"
+        for suffix, count in having.items()
+        if count == n_layers - 1 and n_layers > 3
+        for layer in layers
+        if f"blk.{layer}.{suffix}" not in names
+        # The first or the last layer differs by design in some networks.
+        and layer not in (layers[0], layers[-1])
+    ]
+
+
+def _wrong_shapes(header: Header, facts: FileFacts) -> list[str]:
+    """Return the tensors whose shapes contradict the keys."""
+    prefix = text_key(header, "general.architecture")
+    bad = []
+    embedding = header.tensors.get(TOKEN_EMBD)
+    width = header.keys.get(f"{prefix}.embedding_length")
+    if embedding is not None and len(embedding.shape) == 2:
+        if width is not None and width.data != embedding.shape[0]:
+            bad.append(
+                f"{TOKEN_EMBD} is {embedding.shape[0]} wide, {prefix}.embedding_length is "
+                f"{width.data}"
+            )
+        n_tokens = facts.vocabulary.n_tokens if facts.vocabulary is not None else -1
+        if n_tokens > embedding.shape[1]:
+            bad.append(f"{n_tokens:,} tokens for {embedding.shape[1]:,} rows of {TOKEN_EMBD}")
+    experts = header.keys.get(f"{prefix}.expert_count")
+    if experts is not None and isinstance(experts.data, int) and experts.data:
+        bad += [
+            f"{name} holds {tensor.shape[-1]} experts, {prefix}.expert_count is {experts.data}"
+            for name, tensor in header.tensors.items()
+            if _EXPERTS.match(name) and tensor.shape[-1] != experts.data
+        ]
+    return bad
+
+
+CHECKS: Final = (
+    Check("tensors.tied", check_output),
+    Check("tensors.inventory", check_inventory),
+)

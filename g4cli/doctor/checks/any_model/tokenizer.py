@@ -1,0 +1,151 @@
+"""Checks of the tokenizer against itself: arrays, special ids, control tokens, round trips."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from g4cli.core.gguf_values import Array
+from g4cli.doctor.checks.advice import EXAMINE, GET_ANOTHER, UPDATE_ENGINE
+from g4cli.doctor.facts.file_facts import FileFacts
+from g4cli.doctor.probe.child import UNKNOWN_PRE_TOKENIZER, strip_function_names
+from g4cli.doctor.reference import TOKENIZER
+from g4cli.doctor.report import Check, Outcome, fail, ok, skipped, warn
+
+# Token types (llama_token_type in llama.h): text; 3 is a control token.
+_NORMAL: Final = 1
+_SPECIAL: Final = (
+    "bos_token_id", "eos_token_id", "eot_token_id", "eom_token_id", "unknown_token_id",
+    "padding_token_id", "seperator_token_id", "mask_token_id",  # the format spells it so
+)  # fmt: skip
+
+
+def check_model(facts: FileFacts) -> Outcome:
+    """Name the tokenizer; fail if this llama.cpp does not know its pre-tokenizer."""
+    vocabulary, answers = facts.vocabulary, facts.own_tokenizer
+    if vocabulary is None:
+        return skipped("no tokenizer in the file")
+    name = vocabulary.model + (f", pre-tokenizer {vocabulary.pre}" if vocabulary.pre else "")
+    if answers is not None and answers.code == UNKNOWN_PRE_TOKENIZER:
+        return fail(
+            f"this llama.cpp does not know the pre-tokenizer {vocabulary.pre!r}",
+            UPDATE_ENGINE,
+            cause="runtime",
+            confidence="high",
+        )
+    if vocabulary.model == "gpt2" and not vocabulary.pre:
+        # llama.cpp warns and takes "default", which splits words in another way than the model's.
+        return warn(f"{name}: the pre-tokenizer is not named, so llama.cpp guesses it")
+    return ok(name)
+
+
+def check_counts(facts: FileFacts) -> Outcome:
+    """Compare the lengths of the arrays with each other."""
+    v, header = facts.vocabulary, facts.header
+    if v is None or header is None:
+        return skipped("no tokenizer in the file")
+    bad = (
+        ["the tokens are missing"] if v.n_tokens < 0 and v.model not in ("none", "no_vocab") else []
+    )
+    for name, count in (("scores", v.n_scores), ("types", v.n_types)):
+        if 0 <= count != v.n_tokens:
+            bad.append(f"{count:,} {name} for {v.n_tokens:,} tokens")
+    if v.model == "gpt2" and v.n_merges <= 0:
+        bad.append("no merges: every word becomes single bytes")
+    if bad:
+        return fail("; ".join(bad), GET_ANOTHER, cause="tokenizer")
+    return ok(f"{max(v.n_tokens, 0):,} tokens, {max(v.n_merges, 0):,} merges")
+
+
+def check_ids(facts: FileFacts) -> Outcome:
+    """Fail for special ids outside of the vocabulary, and for answers that could never end."""
+    header, v = facts.header, facts.vocabulary
+    if header is None or v is None or v.n_tokens < 0:
+        return skipped("no tokens to look at")
+    bad = []
+    for name in _SPECIAL:
+        value = header.keys.get(TOKENIZER + name)
+        if value is not None and not isinstance(value.data, str | Array):
+            # 0xFFFFFFFF says that there is no such token.
+            number = int(value.data)
+            if not 0 <= number < v.n_tokens and number != 0xFFFFFFFF and number != -1:
+                bad.append(f"{name} is {number:,}, there are {v.n_tokens:,} tokens")
+    if bad:
+        return fail("; ".join(bad), GET_ANOTHER, cause="tokenizer")
+    answers = facts.own_tokenizer
+    if answers is not None and not answers.failed:
+        # Without eos_token_id llama.cpp takes a number that was right for another vocabulary.
+        text = next((t for i, t in answers.ends if i < len(v.types) and v.types[i] == _NORMAL), "")
+        if text or not answers.ends:
+            found = f"{text!r}, an ordinary token, ends answers" if text else "nothing ends answers"
+            return fail(
+                f"{found}: eos_token_id is wrong or missing", GET_ANOTHER, cause="tokenizer"
+            )
+    ends = ", ".join(text for _, text in answers.ends[:4]) if answers is not None else ""
+    return ok(f"all special ids are in the vocabulary{f'; {ends} ends an answer' if ends else ''}")
+
+
+def check_control(facts: FileFacts) -> Outcome:
+    """Fail if the tokens that the template writes are not in the vocabulary as single tokens."""
+    prompt, answers = facts.own_prompt, facts.own_tokenizer
+    if prompt is None or answers is None or answers.failed:
+        return skipped("no prompt of the file's own template was tokenized", EXAMINE)
+    split = [(text, ids) for text, ids in answers.markers if len(ids) != 1]
+    if split:
+        text, ids = split[0]
+        return fail(
+            f"the template writes {text!r}, which this vocabulary splits into {len(ids)} tokens: "
+            "the model never saw it so",
+            GET_ANOTHER,
+            cause="template",
+            confidence="medium",
+            detail=tuple(f"{text} -> {list(ids)}" for text, ids in split),
+        )
+    if not answers.markers:
+        return ok("the template writes no control tokens")
+    shown = " ".join(text for text, _ in answers.markers[:4])
+    return ok(f"what the template writes is single tokens: {shown}")
+
+
+def check_encoding(facts: FileFacts) -> Outcome:
+    """Fail if texts are not the same after tokenizing and detokenizing."""
+    answers = facts.own_tokenizer
+    if facts.has_unknown_architecture:
+        return skipped("this llama.cpp does not know the architecture")
+    if answers is None:
+        return skipped("llama.cpp was not asked", EXAMINE)
+    if answers.code == UNKNOWN_PRE_TOKENIZER:
+        return skipped("this llama.cpp does not know the pre-tokenizer")
+    if answers.died or answers.error:
+        why = answers.died or strip_function_names(answers.error)
+        return fail(
+            f"llama.cpp cannot use the tokenizer: {why}",
+            GET_ANOTHER,
+            cause="tokenizer",
+            confidence="high",
+        )
+    bad = [
+        f"{text!r} is detokenized as {back!r}"
+        for text, back in answers.round_trips
+        if text != back.removeprefix(" ")
+    ]
+    if len(bad) * 2 > len(answers.round_trips):
+        return fail(
+            f"{len(bad)} of {len(answers.round_trips)} texts change when they are tokenized: "
+            f"{bad[0]}",
+            GET_ANOTHER,
+            cause="tokenizer",
+            detail=tuple(bad),
+        )
+    if bad:
+        # Lower-casing tokenizers and those without byte tokens lose something by design.
+        return warn(f"a text changes when it is tokenized: {bad[0]}", detail=tuple(bad))
+    return ok(f"{len(answers.round_trips)} texts are the same after tokenizing and detokenizing")
+
+
+CHECKS: Final = (
+    Check("tokenizer.model", check_model),
+    Check("tokenizer.counts", check_counts),
+    Check("tokenizer.ids", check_ids),
+    Check("tokenizer.control", check_control),
+    Check("tokenizer.encoding", check_encoding),
+)

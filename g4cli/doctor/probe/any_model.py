@@ -1,0 +1,163 @@
+"""Ask llama.cpp about a model of any architecture, in the prompt format of the file itself.
+
+Nothing is known about such a model from elsewhere. So the file's own template writes the questions,
+its own vocabulary must hold what the template writes, and the answers are those that any language
+model gives.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from g4cli.core.errors import BadFile
+from g4cli.core.gguf_header import Header
+from g4cli.core.gguf_values import Array
+from g4cli.core.template_child import render_template
+from g4cli.doctor.probe.child import ProbeResult, ask_child
+from g4cli.doctor.probe.prompts import (
+    CHAT_QUESTIONS,
+    MAX_PROMPT,
+    PLAIN_QUESTIONS,
+    Question,
+)
+from g4cli.doctor.probe.tokenizer import ROUND_TRIPS
+from g4cli.doctor.reference import TOKENIZER
+
+_TIMEOUT_S: Final = 60.0
+# How the published models of other families spell their control tokens.
+_MARKER: Final = re.compile(
+    "<[|\N{FULLWIDTH VERTICAL LINE}][^<>\\s]{1,60}[|\N{FULLWIDTH VERTICAL LINE}]>"
+    r"|<(?:start|end)_of_turn>|</?s>|<[be]os>"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class OwnPrompt:
+    """The questions as the file's own template writes them, or why it fails (`fault`)."""
+
+    questions: tuple[Question, ...] = ()
+    fault: str = ""
+
+    @property
+    def text(self) -> str:
+        """The first prompt, or ''."""
+        return self.questions[0].text if self.questions else ""
+
+    @property
+    def question(self) -> str:
+        """What the first prompt asks, or ''."""
+        return self.questions[0].name if self.questions else ""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnTokenizer:
+    """What llama.cpp makes of the file's vocabulary, or how it failed (`died`, `error`, `code`).
+
+    `round_trips` holds (text, detokenized text), `markers` what the template writes as control
+    tokens with their ids, `ends` the tokens that end an answer, (id, text). `adds_bos` is whether
+    programs put the token `bos` in front of a text.
+    """
+
+    round_trips: tuple[tuple[str, str], ...] = ()
+    markers: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    ends: tuple[tuple[int, str], ...] = ()
+    bos: str = ""
+    adds_bos: bool = False
+    died: str = ""
+    error: str = ""
+    code: str = ""
+
+    @property
+    def failed(self) -> bool:
+        """Whether there are no answers."""
+        return bool(self.died or self.error)
+
+
+def render_own_template(template: str, header: Header) -> OwnPrompt:
+    """Return the chat questions as `template`, that of the file with `header`, writes them."""
+    variables = {
+        "add_generation_prompt": True,
+        "enable_thinking": False,
+        "tools": None,
+        "bos_token": token_text(header, "bos_token_id"),
+        "eos_token": token_text(header, "eos_token_id"),
+    }
+    cases = [
+        {**variables, "messages": [{"role": "user", "content": question}]}
+        for question, _ in CHAT_QUESTIONS
+    ]
+    try:
+        texts = render_template(template, cases)
+    except BadFile as fault:
+        return OwnPrompt(fault=fault.message)
+    pairs = zip(CHAT_QUESTIONS, texts, strict=True)
+    return OwnPrompt(tuple(Question(question, text, word) for (question, word), text in pairs))
+
+
+def token_text(header: Header, key: str) -> str:
+    """Return the text of the token whose id is under `tokenizer.ggml.KEY`, or ''."""
+    number, tokens = header.keys.get(TOKENIZER + key), header.keys.get(TOKENIZER + "tokens")
+    if number is None or tokens is None or not isinstance(tokens.data, Array):
+        return ""
+    if isinstance(number.data, str | Array) or tokens.data.item_type.name != "STRING":
+        return ""
+    index = int(number.data)
+    if not 0 <= index < tokens.data.count:
+        return ""
+    return str(tokens.data.first_items(index + 1)[index])
+
+
+def ask_own_tokenizer(path: Path, prompt: OwnPrompt | None) -> OwnTokenizer:
+    """Return what llama.cpp makes of known texts, and of what the template writes."""
+    found = _MARKER.findall(prompt.text) if prompt is not None else []
+    markers = list(dict.fromkeys(found))
+    answer = ask_child(
+        {
+            "task": "describe",
+            "path": str(path.absolute()),
+            "texts": markers,
+            "round_trips": list(ROUND_TRIPS),
+        },
+        _TIMEOUT_S,
+    )
+    event = answer.find_event("described")
+    if event is None:
+        died = ProbeResult(
+            (), answer.exit_code, answer.timed_out, over_limit=answer.over_limit
+        ).died
+        return OwnTokenizer(died=died, error=answer.error or "no answer", code=answer.error_code)
+    return OwnTokenizer(
+        tuple(zip(ROUND_TRIPS, event["round_trips"], strict=True)),
+        tuple((text, tuple(ids)) for text, ids in zip(markers, event["ids"], strict=True)),
+        tuple((int(token), str(text)) for token, text in event["ends"]),
+        str(event["bos"]),
+        bool(event["adds_bos"]),
+    )
+
+
+def own_questions(prompt: OwnPrompt | None, tokenizer: OwnTokenizer | None) -> tuple[Question, ...]:
+    """Return the questions to ask: in the file's template if it works, else texts to continue."""
+    if prompt is not None and prompt.questions:
+        fits = all(q.text.strip() and len(q.text) <= MAX_PROMPT for q in prompt.questions)
+        if fits:
+            return tuple(
+                Question(q.name, _put_bos(q.text, tokenizer), q.expected) for q in prompt.questions
+            )
+    return own_plain_questions(tokenizer)
+
+
+def own_plain_questions(tokenizer: OwnTokenizer | None) -> tuple[Question, ...]:
+    """Return texts that any language model continues, as programs tokenize them for this one."""
+    return tuple(
+        Question(text, _put_bos(text, tokenizer), answer) for text, answer in PLAIN_QUESTIONS
+    )
+
+
+def _put_bos(text: str, tokenizer: OwnTokenizer | None) -> str:
+    """Return `text` with the token that begins a text in front, if it belongs there."""
+    if tokenizer is None or not tokenizer.adds_bos or text.startswith(tokenizer.bos):
+        return text
+    return tokenizer.bos + text

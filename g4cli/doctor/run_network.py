@@ -1,0 +1,100 @@
+"""Run the network of a file: ask some questions, and ask again if the answers are suspicious."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from g4cli.core.progress import Progress
+from g4cli.core.units import GIB, size_text
+from g4cli.doctor.facts.file_facts import FileFacts
+from g4cli.doctor.probe.child import N_TOKENS, ProbeResult, greedy_probe
+from g4cli.doctor.probe.compare import (
+    ALTERNATIVE_CONFIGS,
+    N_TOKENS_SHORT,
+    EngineConfig,
+    ask_in_formats,
+    compare_configs,
+)
+from g4cli.doctor.probe.prompts import Question
+
+# Larger files run only with --deep, and for fewer tokens: a token takes seconds on a CPU.
+LARGE_BYTES: Final = 8 * GIB
+
+Format: TypeAlias = tuple[str, tuple[Question, ...]]
+"""The name of a prompt format, and the questions in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interview:
+    """What to ask a network: `questions`; if `is_suspicious`, the same in `other_formats`."""
+
+    questions: tuple[Question, ...]
+    is_suspicious: Callable[[FileFacts], bool]
+    other_formats: Callable[[], tuple[Format, ...]]
+
+
+def run_network(
+    facts: FileFacts,
+    path: Path,
+    interview: Interview,
+    *,
+    free_bytes: int,
+    large_bytes: int,
+    progress: Progress,
+) -> FileFacts:
+    """Return `facts` with the answers of the network in the file at `path`, or why there are none.
+
+    `free_bytes` is the memory that llama.cpp may use, 0 if unknown. A file of more than
+    `large_bytes` runs at depth "deep" only. `progress` counts runs.
+    """
+    reason = _reason_not_to_run(facts, free_bytes, large_bytes)
+    if reason:
+        return replace(facts, probe_skipped=reason)
+    questions = interview.questions
+    n_tokens = N_TOKENS if facts.size <= large_bytes else N_TOKENS_SHORT
+    progress(0, 0, f"{len(questions)} questions")
+    first = greedy_probe(path, [(q.name, q.text) for q in questions], n_tokens=n_tokens)
+    facts = replace(facts, probe=first, expected=tuple(q.expected for q in questions))
+
+    suspicious = interview.is_suspicious(facts) or facts.depth == "deep"
+    configs = _configs_to_compare(first, suspicious=suspicious, untrained=facts.is_untrained)
+    comparisons = compare_configs(
+        path, questions, first, configs, free_bytes=free_bytes, progress=progress
+    )
+    facts = replace(facts, comparisons=comparisons)
+    if not (first.runs and suspicious) or facts.is_untrained:
+        return facts
+    formats = interview.other_formats()
+    answers = ask_in_formats(path, formats, n_tokens=n_tokens, progress=progress)
+    return replace(facts, formats=answers)
+
+
+def _configs_to_compare(
+    first: ProbeResult, *, suspicious: bool, untrained: bool
+) -> tuple[EngineConfig, ...]:
+    """Return the configurations of llama.cpp that the first answers should be compared with."""
+    on_cpu = tuple(config for config in ALTERNATIVE_CONFIGS if not config.needs_gpu)
+    if not first.runs:
+        # A crash may belong to one configuration: another one may answer.
+        crashed = first.exit_code < 0 and not (first.timed_out or first.over_limit)
+        return on_cpu if crashed else ()
+    if untrained:
+        return ()
+    if suspicious:
+        return ALTERNATIVE_CONFIGS
+    # g4 chat would use the GPU, and the CPU's good answer says nothing about it.
+    return tuple(config for config in ALTERNATIVE_CONFIGS if config.needs_gpu)
+
+
+def _reason_not_to_run(facts: FileFacts, free_bytes: int, large_bytes: int) -> str:
+    """Return why the network is not run, or ''."""
+    if free_bytes and facts.size > 0.9 * free_bytes:
+        return f"{size_text(facts.size)} do not fit into {size_text(free_bytes)} of memory"
+    if facts.size > large_bytes and facts.depth != "deep":
+        return f"{size_text(facts.size)} take minutes: only with --deep"
+    if facts.stats and all(s.all_zero for s in facts.stats):
+        return "all weights are zero"
+    return ""

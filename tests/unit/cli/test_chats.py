@@ -1,0 +1,115 @@
+"""`g4 chats`: what it prints, writes and deletes; hostile content never reaches the terminal."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from g4cli.chat import Conversation
+from g4cli.cli.main import run
+from g4cli.prompt.messages import Media, Message
+from g4cli.store.conversations import ConversationStore
+
+HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202egnp.exe\r\x00\x08"
+
+Chats = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def chats(capsys: pytest.CaptureFixture[str]) -> Chats:
+    """Runs `g4 chats` with some arguments; returns its exit code and what it printed."""
+
+    def call(*args: object) -> tuple[int, str, str]:
+        code = run(["chats", *map(str, args)])
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return call
+
+
+def store_chat(*texts: str, **fields: Any) -> int:
+    with ConversationStore.open() as store:
+        id_, parent = store.create(**fields), None
+        for number, text in enumerate(texts):
+            role = "assistant" if number % 2 else "user"
+            parent = store.append(id_, Message(role, text), parent=parent, model="tiny")
+        return id_
+
+
+def test_without_a_command_it_lists(chats: Chats) -> None:
+    code, out, err = chats()
+    assert (code, out) == (0, "")
+    assert "no conversations are saved yet" in err
+    store_chat("What is GGUF?", "A file format.")
+    assert "What is GGUF?" in chats()[1]
+    (row,) = json.loads(chats("--json")[1])
+    assert (row["id"], row["title"], row["turns"], row["model"]) == (1, "What is GGUF?", 2, "tiny")
+    assert json.loads(chats("list", "--json")[1]) == [row]
+    assert chats("-q")[1] == "1\n"
+
+
+def test_search_and_show(chats: Chats) -> None:
+    store_chat("What is GGUF?", "A *file format* of llama.cpp.")
+    store_chat("other")
+    assert [row["id"] for row in json.loads(chats("search", "gguf", "--json")[1])] == [1]
+    assert "*file format*" in chats("search", "file format")[1]
+    assert "nothing was found" in chats("search", "absent")[2]
+    code, out, _ = chats("show", 1)
+    assert code == 0
+    assert out.startswith(">>> What is GGUF?\nA *file format* of llama.cpp.")
+    assert chats("show", "1", "-q")[1] == "A *file format* of llama.cpp.\n"
+    assert json.loads(chats("show", "--json")[1])["messages"][0]["content"] == "other"
+    code, _, err = chats("show", 77)
+    assert (code, "there is no conversation 77" in err, "hint: g4 chats" in err) == (3, True, True)
+
+
+def test_export(chats: Chats, tmp_path: Path) -> None:
+    store_chat("What is GGUF?", "A file format.")
+    assert chats("export", "last")[1].startswith("# What is GGUF?")
+    code, _, err = chats("export", 1, tmp_path / "chat.json")
+    assert (code, f"wrote {tmp_path}/chat.json" in err) == (0, True)
+    text = (tmp_path / "chat.json").read_text()
+    assert [turn.content for turn in Conversation.from_text(text).turns][1] == "A file format."
+    assert chats("export", 1, tmp_path / "chat.md")[0] == 0
+    assert (tmp_path / "chat.md").read_text().endswith("A file format.\n")
+    code, _, err = chats("export", 1, tmp_path / "chat.md")
+    assert (code, "exists already" in err) == (2, True)
+    assert chats("export", 1, tmp_path / "chat.md", "--force")[0] == 0
+
+
+def test_rename_and_delete(chats: Chats) -> None:
+    store_chat("one")
+    store_chat("two")
+    assert chats("rename", 1, "New title")[0] == 0
+    assert "New title" in chats()[1]
+    code, _, err = chats("delete", 1)
+    assert (code, "--yes" in err) == (2, True)
+    assert chats("delete", 1, 2, "9", "--yes")[0] == 3, "all or nothing"
+    assert len(json.loads(chats("--json")[1])) == 2
+    assert chats("delete", 1, "last", "--yes")[:2] == (0, "deleted 2 conversations\n")
+    assert json.loads(chats("--json")[1]) == []
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        (), ("--json",), ("-q",), ("search", "word"), ("search", "word", "--json"), ("show", 1),
+        ("show", 1, "--json"), ("show", 1, "-q"), ("export", 1), ("export", 1, "--format", "json"),
+        ("rename", 1, "x\x1b[2J"), ("delete", 1, "--yes"), ("delete", 1, "--yes", "--json"),
+    ],
+)  # fmt: skip
+def test_hostile_content_never_reaches_the_terminal(chats: Chats, args: tuple[object]) -> None:
+    id_ = store_chat(system=HOSTILE, title=HOSTILE)
+    with ConversationStore.open() as store:
+        media = (Media("image", Path(f"/{HOSTILE.replace(chr(0), '')}.png")),)
+        message = Message("user", f"word {HOSTILE}", thought=HOSTILE, media=media)
+        turn = store.append(id_, message, parent=None, model=HOSTILE)
+        store.append(id_, Message("assistant", HOSTILE), parent=turn, model=HOSTILE)
+    code, out, err = chats(*args)
+    assert code == 0
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", out + err)
