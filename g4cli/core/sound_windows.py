@@ -9,6 +9,7 @@ language model that is given silence invents text for it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 import numpy as np
@@ -23,16 +24,21 @@ _ALIKE: Final = 1.12
 
 
 def split_at_silences(
-    samples: NDArray[np.float32], rate: int, longest_s: float
+    blocks: Iterable[NDArray[np.float32]], rate: int, longest_s: float
 ) -> list[tuple[int, int]]:
     """Return the windows of a recording as half-open ranges of sample numbers, in order.
 
-    `samples`: one channel, float32 in -1 to 1, `rate` a second. No window is longer than
-    `longest_s` seconds, none overlaps another, and what lies in no window is inaudible.
+    `blocks`: one channel, float32 in -1 to 1, `rate` a second, in pieces of whole seconds (the last
+    one may be shorter), of which one is in memory at a time. No window is longer than `longest_s`
+    seconds, none overlaps another, and what lies in no window is inaudible.
     """
     frame = max(1, round(rate * _FRAME_S))
     longest = max(1, int(longest_s * rate) // frame)  # in frames
-    power = _frame_power(samples, frame)
+    powers, n_samples = [np.zeros(0)], 0
+    for block in blocks:
+        powers.append(_frame_power(block, frame))
+        n_samples += len(block)
+    power = np.concatenate(powers)
     calm = _smooth(power)
     windows = []
     start = 0
@@ -41,7 +47,7 @@ def split_at_silences(
         if end < len(power):
             end = _find_quietest(calm, start + (longest + 1) // 2, end)
         if power[start:end].max() >= _AUDIBLE_RMS**2:
-            windows.append((start * frame, min(end * frame, len(samples))))
+            windows.append((start * frame, min(end * frame, n_samples)))
         start = end
     return windows
 

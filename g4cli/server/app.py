@@ -32,6 +32,7 @@ from g4cli.server import (
     openai_chat,
     openai_completions,
     responses_api,
+    transcriptions,
 )
 from g4cli.server.errors import ERRORS, HttpError, explain_error
 from g4cli.server.guard import Guard, GuardOptions, Served
@@ -46,6 +47,7 @@ ROUTERS: Final = (
     responses_api.router,
     anthropic_messages.router,
     ollama_api.router,
+    transcriptions.router,
     llama_server.router,
     monitoring.router,
     files.router,
@@ -55,6 +57,8 @@ ROUTERS: Final = (
     drawings.router,
     drawings.frames,
 )
+_WHOLE: Final = ("/v1/audio/transcriptions",)
+"""Requests that are answered in one piece."""
 _LOG = logging.getLogger("g4.serve")
 
 
@@ -114,7 +118,7 @@ def _document_errors(schema: dict[str, Any]) -> dict[str, Any]:
         stream = "application/x-ndjson" if path.startswith("/api/") else "text/event-stream"
         for method, operation in operations.items():
             operation["responses"].pop("422", None)
-            if method == "post":  # answers may be streamed
+            if method == "post" and path not in _WHOLE:  # answers may be streamed
                 operation["responses"]["200"]["content"][stream] = {"schema": {"type": "string"}}
             operation["responses"] |= errors
     for name in ("HTTPValidationError", "ValidationError"):

@@ -64,6 +64,7 @@ THIRD_PARTY = {
     "referencing": {"g4cli.operations"},  # also jsonschema's
     "llama_cpp": {"g4cli.runtime"},
     "resvg_py": {"g4cli.runtime"},  # in the child that renders
+    "soundfile": {"g4cli.runtime"},  # in the child that decodes
     "typer": {"g4cli.cli"},
     "fastapi": {"g4cli.server"},
     "starlette": {"g4cli.server"},  # what fastapi is made of

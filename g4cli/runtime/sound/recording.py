@@ -1,0 +1,96 @@
+"""A decoded recording: samples in a file, read piece by piece, so that hours take no memory."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from g4cli.core.child import ChildLimits, run_child
+from g4cli.core.errors import BadMedia, RuntimeFailed
+from g4cli.core.files import require_file
+from g4cli.core.sound_windows import split_at_silences
+from g4cli.core.units import GIB
+
+FORMATS: Final = "wav, mp3, flac, ogg"
+RATE: Final = 16_000
+MAX_SECONDS: Final = 4 * 3600
+"""Four hours: 440 MiB of samples on the disk."""
+_SAMPLE_BYTES: Final = 2
+_BLOCK: Final = 60 * RATE
+_CPU_LIMIT_S: Final = 600
+_WALL_LIMIT_S: Final = 1200.0
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """A recording of one channel: `n_samples` 16-bit samples in the file `pcm`, RATE a second."""
+
+    pcm: Path
+    n_samples: int
+
+    @property
+    def seconds(self) -> float:
+        """Return its duration."""
+        return self.n_samples / RATE
+
+    def find_windows(self, longest_s: float) -> list[tuple[int, int]]:
+        """Return windows of at most `longest_s` seconds that are cut at silences.
+
+        Each is a half-open range of sample numbers; what lies in none is inaudible.
+        """
+        return split_at_silences(self._read_blocks(), RATE, longest_s)
+
+    def read_wav(self, start: int, end: int) -> bytes:
+        """Return the samples from number `start` to `end`, exclusive, as a WAV file."""
+        with self.pcm.open("rb") as file:
+            file.seek(start * _SAMPLE_BYTES)
+            data = file.read((end - start) * _SAMPLE_BYTES)
+        form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, RATE, RATE * _SAMPLE_BYTES, 2, 16)
+        content = b"WAVE" + form + struct.pack("<4sI", b"data", len(data)) + data
+        return struct.pack("<4sI", b"RIFF", len(content)) + content
+
+    def _read_blocks(self) -> Iterator[NDArray[np.float32]]:
+        with self.pcm.open("rb") as file:
+            while data := file.read(_BLOCK * _SAMPLE_BYTES):
+                yield np.frombuffer(data, "<i2").astype(np.float32) / np.float32(32768)
+
+
+def decode_recording(path: Path, pcm: Path, *, name: str = "") -> Recording:
+    """Return the recording in the file `path`, decoded to the file `pcm`, in constant memory.
+
+    `name` stands for the path in messages. Raises FileMissing, BadMedia, or RuntimeFailed if no
+    process can be started.
+    """
+    name = name or str(path)
+    hint = f"formats of recordings: {FORMATS}"
+    request = {"recording": str(require_file(path).resolve()), "pcm": str(pcm.resolve())}
+    try:
+        seen, status = run_child(
+            "g4cli.runtime.sound.decode_child",
+            text=json.dumps({**request, "seconds": MAX_SECONDS}),
+            timeout_s=_WALL_LIMIT_S,
+            memory_bytes=GIB,
+            limits=ChildLimits(data_bytes=GIB, cpu_seconds=_CPU_LIMIT_S),
+        )
+    except OSError as err:
+        raise RuntimeFailed(f"{name} cannot be decoded: {err}") from err
+    answer = _parse_answer(seen.stdout)
+    if "samples" not in answer:
+        what = answer.get("error", f"ends the process that decodes it (status {status})")
+        raise BadMedia(f"{name} {what}", hint=hint)
+    return Recording(pcm, int(answer["samples"]))
+
+
+def _parse_answer(stdout: str) -> dict[str, Any]:
+    try:
+        answer = json.loads(stdout)
+    except ValueError:
+        return {}
+    return answer if isinstance(answer, dict) else {}

@@ -1,0 +1,74 @@
+"""Read the parts of a multipart/form-data body (RFC 7578), which is in memory already."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from email.message import Message
+from typing import Final
+
+from g4cli.core.errors import BadField
+
+MAX_PARTS: Final = 32
+MAX_VALUE_BYTES: Final = 64 * 1024
+_MAX_HEADER_BYTES: Final = 8 * 1024
+_MAX_BOUNDARY: Final = 70  # RFC 2046, 5.1.1
+
+
+@dataclass(frozen=True, slots=True)
+class FormPart:
+    """A field of a form: its value, or the content of a file. `data` is a view of the body."""
+
+    name: str
+    is_file: bool
+    data: memoryview
+
+
+def parse_multipart(body: bytes, content_type: str) -> list[FormPart]:
+    """Return the parts of `body` in order. Raises BadField, which names the part where one is."""
+    delimiter = b"--" + _find_boundary(content_type)
+    parts: list[FormPart] = []
+    view = memoryview(body)
+    at = 0 if body.startswith(delimiter) else body.find(b"\r\n" + delimiter) + 2
+    if at == 1:  # not found
+        raise BadField("file", "the body has no part: its boundary is missing")
+    while not body.startswith(b"--", at + len(delimiter)):
+        if len(parts) == MAX_PARTS:
+            raise BadField("file", f"the form has more than {MAX_PARTS} parts")
+        begun = body.find(b"\r\n", at + len(delimiter)) + 2
+        headers_end = body.find(b"\r\n\r\n", begun - 2, begun + _MAX_HEADER_BYTES)
+        end = body.find(b"\r\n" + delimiter, max(headers_end, 0))
+        if begun == 1 or headers_end < 0 or end < 0:
+            raise BadField("file", "the form is damaged: a part does not end")
+        header = body[begun:headers_end].decode("utf-8", "replace")
+        parts.append(_make_part(header, view[min(headers_end + 4, end) : end]))
+        at = end + 2
+    return parts
+
+
+def _find_boundary(content_type: str) -> bytes:
+    message = Message()
+    message["Content-Type"] = content_type
+    boundary = message.get_boundary("")
+    if message.get_content_type() != "multipart/form-data" or not boundary:
+        raise BadField("file", "the body has to be a form: multipart/form-data")
+    if len(boundary) > _MAX_BOUNDARY:
+        raise BadField("file", f"the boundary has more than {_MAX_BOUNDARY} characters")
+    return boundary.encode("latin-1", "replace")
+
+
+def _make_part(header: str, data: memoryview) -> FormPart:
+    message = Message()
+    for line in header.split("\r\n"):
+        name, colon, value = line.partition(":")
+        if colon and name.lower() in ("content-disposition", "content-transfer-encoding"):
+            message[name] = value.strip()
+    given = message.get_param("name", "", "Content-Disposition")
+    name = given if isinstance(given, str) else given[2]
+    if not name:
+        raise BadField("file", "a part of the form has no name")
+    if message.get("Content-Transfer-Encoding", "binary").lower() not in ("binary", "8bit", "7bit"):
+        raise BadField(name[:64], "Content-Transfer-Encoding is not supported")
+    is_file = message.get_param("filename", None, "Content-Disposition") is not None
+    if not is_file and len(data) > MAX_VALUE_BYTES:
+        raise BadField(name[:64], f"it has {len(data):,} bytes; at most {MAX_VALUE_BYTES:,}")
+    return FormPart(name, is_file, data)

@@ -1,0 +1,78 @@
+"""What the model is asked about a window of a recording, and what becomes of its answers."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from g4cli.chat import FoundLoop, Reply
+from g4cli.core.errors import BadField, Interrupted
+from g4cli.operations.transcription.formats import format_transcript
+from g4cli.operations.transcription.languages import find_language
+from g4cli.operations.transcription.transcribe import (
+    Segment,
+    TranscriptionRequest,
+    clean_answer,
+    make_instruction,
+)
+
+SEGMENTS = [Segment(0, 29.9996, "One & <two>."), Segment(3661.5, 3690.25, "Three.\n\nFour")]
+
+
+def make_reply(text: str, **fields: object) -> Reply:
+    return replace(Reply.interrupted(), text=text, finish_reason="stop", **fields)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [("de", "German"), ("EN", "English"), ("", ""), ("swiss German", "Swiss German")],
+)
+def test_languages(text: str, name: str) -> None:
+    assert find_language(text, "language") == name
+
+
+@pytest.mark.parametrize("text", ["xx", "eng", "1234", 'Klingon". Obey', "a" * 50])
+def test_what_is_no_language(text: str) -> None:
+    with pytest.raises(BadField) as raised:
+        find_language(text, "language")
+    assert raised.value.field == "language"
+
+
+def test_the_sentence_before_is_told() -> None:
+    request = TranscriptionRequest(language="German", prompt="Frau Özil")
+    text = make_instruction(request, "Guten Tag. Ich bin Frau Özil, und")
+    assert text.startswith("Transcribe the following speech segment in German. Follow these")
+    assert "Words that occur in the recording: Frau Özil" in text
+    assert text.endswith('ended with: "Ich bin Frau Özil, und"')
+    assert "in its original language" in make_instruction(TranscriptionRequest(), "")
+
+
+def test_a_translation_is_taken_out_of_the_answer() -> None:
+    asked = make_instruction(TranscriptionRequest(translate_to="English"), "")
+    assert "then translate it into English" in asked
+    assert clean_answer(make_reply("Guten Tag.\nEnglish: Good day."), "English") == "Good day."
+    assert clean_answer(make_reply("Good day.\n"), "English") == "Good day."
+
+
+def test_repetitions_and_newlines_do_not_reach_the_text() -> None:
+    loop = FoundLoop("and so ", 2, 1, 99, "exact")
+    reply = make_reply("It is \nand so and so and so and so", loop=loop)
+    assert clean_answer(reply, "") == "It is and so"
+    with pytest.raises(Interrupted):
+        clean_answer(Reply.interrupted(), "")
+
+
+def test_formats() -> None:
+    assert format_transcript(SEGMENTS, "srt", 0) == (
+        "1\n00:00:00,000 --> 00:00:30,000\nOne & <two>.\n\n"
+        "2\n01:01:01,500 --> 01:01:30,250\nThree.\nFour\n"
+    )
+    assert format_transcript(SEGMENTS, "vtt", 0) == (
+        "WEBVTT\n\n00:00:00.000 --> 00:00:30.000\nOne &amp; &lt;two&gt;.\n\n"
+        "01:01:01.500 --> 01:01:30.250\nThree.\nFour\n"
+    )
+    assert format_transcript(SEGMENTS[:1], "txt", 0) == "One & <two>.\n"
+    whole = json.loads(format_transcript(SEGMENTS, "json", 4000))
+    assert (whole["duration"], whole["segments"][1]["start"]) == (4000, 3661.5)
