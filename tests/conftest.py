@@ -111,7 +111,7 @@ _homes = itertools.count()
 def own_settings() -> Iterator[None]:
     """Replace the caller's settings by those that the tests expect."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in FOREIGN:
+        for name in (*FOREIGN, *(name for name in os.environ if name.startswith("G4_"))):
             patch.delenv(name, raising=False)
         patch.setenv("NO_COLOR", "1")
         patch.setenv("COLUMNS", "100")

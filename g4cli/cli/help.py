@@ -8,6 +8,9 @@ from typing import Any, Final
 
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
+from g4cli.cli.settings import apply_settings, resolve_model_word
+from g4cli.core.config import COMMAND_SECTIONS
+
 _WORDS: Final = {int: "N", float: "X", Path: "FILE"}
 
 
@@ -36,6 +39,8 @@ def _name_values(parameters: list[Any]) -> list[Any]:
             # Typer would show the Python type after the name, and braces in the usage line.
             parameter.display_type_rich = lambda **_: ""  # type: ignore[method-assign]
             name = parameter.display_name_raw
+            if "MODEL" in name:
+                parameter.callback = resolve_model_word
             pieces = [name if parameter.required or name.startswith("[") else f"[{name}]"]
             parameter.get_usage_pieces = lambda _, pieces=pieces: pieces  # type: ignore
     return parameters
@@ -47,6 +52,12 @@ class Command(TyperCommand):
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the parameters, --help included."""
         return _name_values(super().get_params(ctx))
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse `args`; what they leave out comes from the user's settings."""
+        if self.name in COMMAND_SECTIONS and not ctx.resilient_parsing:
+            apply_settings(self, ctx, args)
+        return super().parse_args(ctx, args)
 
 
 class Group(TyperGroup):

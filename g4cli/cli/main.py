@@ -40,6 +40,9 @@ COMMANDS: Final[tuple[tuple[str, str, str], ...]] = (
     ("chats export", "g4cli.cli.commands.chats_change", "export"),
     ("chats rename", "g4cli.cli.commands.chats_change", "rename"),
     ("chats delete", "g4cli.cli.commands.chats_change", "delete"),
+    ("config show", "g4cli.cli.commands.config", "show"),
+    ("config check", "g4cli.cli.commands.config", "check"),
+    ("config edit", "g4cli.cli.commands.config", "edit"),
     ("serve", "g4cli.cli.commands.serve", "serve"),
     ("doctor", "g4cli.cli.commands.doctor", "doctor"),
     ("bench", "g4cli.cli.commands.bench", "bench"),
@@ -52,11 +55,12 @@ COMMANDS: Final[tuple[tuple[str, str, str], ...]] = (
 GROUPS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "chats": "List, search, show, export and delete saved conversations.",
+        "config": "Show, check and edit your settings: defaults of options, aliases and presets.",
         "svg": "Check, repair, render and show drawings (SVG) in files and in answers of models.",
     }
 )
 # What a group does without a second word.
-DEFAULTS: Final[Mapping[str, str]] = MappingProxyType({"chats": "list"})
+DEFAULTS: Final[Mapping[str, str]] = MappingProxyType({"chats": "list", "config": "show"})
 
 app = typer.Typer(
     name="g4",

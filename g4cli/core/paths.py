@@ -14,6 +14,13 @@ ENVIRONMENT: Final[tuple[tuple[str, str, str], ...]] = (
     ("XDG_DATA_HOME", "Models and their manifests.", "~/.local/share/g4"),
     ("XDG_CACHE_HOME", "Probe results, expanded SFP8 files, saved states.", "~/.cache/g4"),
     ("XDG_STATE_HOME", "Line history and saved conversations.", "~/.local/state/g4"),
+    ("XDG_CONFIG_HOME", "The config file.", "~/.config/g4"),
+    (
+        "G4_MODEL, G4_CTX, G4_TEMP, ...",
+        "Defaults of options; see [settings](../guide/settings.md).",
+        "",
+    ),
+    ("EDITOR, VISUAL", "The editor of `g4 config edit`.", "vi"),
     ("HF_HOME, HF_HUB_CACHE", "The Hugging Face cache.", "~/.cache/huggingface/hub"),
     ("HF_ENDPOINT", "The hub, or a mirror of it.", "https://huggingface.co"),
     ("HF_TOKEN", "The token for gated repositories.", "that of `hf auth login`"),
@@ -47,6 +54,16 @@ def cache_dir() -> Path:
 def state_dir() -> Path:
     """Return the folder of the line history and saved chats (not created)."""
     return _home_folder("state")
+
+
+def config_path() -> Path:
+    """Return the path of the config file; it may not exist."""
+    override = os.environ.get("G4_HOME")
+    if override:
+        return Path(override).expanduser() / "config.toml"
+    import platformdirs
+
+    return Path(platformdirs.user_config_dir("g4", appauthor=False)) / "config.toml"
 
 
 def tiny_dir() -> Path:

@@ -53,6 +53,7 @@ ROW_2 = {"g4cli.host", "g4cli.hub", "g4cli.remote", "g4cli.store", "g4cli.runtim
 THIRD_PARTY = {
     "numpy": {"g4cli.core"} | ROW_1 | ROW_2,
     "platformdirs": {"g4cli.core"},
+    "tomli": {"g4cli.core"},  # tomllib of Python 3.11
     "jinja2": {"g4cli.prompt"},
     "yaml": {"g4cli.converters"},
     "huggingface_hub": {"g4cli.hub"},

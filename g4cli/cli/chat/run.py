@@ -76,6 +76,10 @@ def run_chat(
                 continue
             recorder = _make_recorder(out, session, request, private=display.private)
             stack.callback(recorder.close)
+            if display.stats:
+                from g4cli.cli.views.config import describe_origins
+
+                out.say(describe_origins(session, display.origins))
             if question is not None:
                 from g4cli.cli.chat.oneshot import answer_once
 

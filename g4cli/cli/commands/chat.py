@@ -7,10 +7,12 @@ import typer
 import g4cli.cli.options.chat as o
 from g4cli.cli.options.common import JsonOpt, ModelArg, QuietOpt
 from g4cli.cli.output import make_output
+from g4cli.cli.settings import read_origins
 from g4cli.core.errors import UsageError
 
 
 def chat(
+    context: typer.Context,
     model: ModelArg = "",
     prompt: o.PromptOpt = None,
     image: o.ImageOpt = None,
@@ -114,7 +116,12 @@ def chat(
         state_cache=state_cache,
     )
     display = o.ChatDisplay(
-        thoughts=thoughts, stats=stats, banner=not quiet, drawing=svg, private=private
+        thoughts=thoughts,
+        stats=stats,
+        banner=not quiet,
+        drawing=svg,
+        private=private,
+        origins=read_origins(context),
     )
     raise typer.Exit(
         run_chat(out, request, prompt, display, resume="last" if continue_ else resume)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
@@ -28,7 +29,7 @@ class ChatDisplay:
     """How a chat is shown: `thoughts` (show, fold or hide), speeds after each answer, the banner.
 
     `drawing` is the file for the drawing in the answer to the only question. `private`: neither the
-    conversation nor the typed lines are saved.
+    conversation nor the typed lines are saved. `origins` says where the options come from.
     """
 
     thoughts: str = "show"
@@ -36,6 +37,7 @@ class ChatDisplay:
     banner: bool = True
     drawing: Path | None = None
     private: bool = False
+    origins: Mapping[str, str] = field(default_factory=dict)
 
 
 PromptOpt: TypeAlias = Annotated[

@@ -21,6 +21,7 @@ from g4cli.runtime.engine.options import (
     AUDIO_CHUNK_S,
     MediaOptions,
     Sampling,
+    find_recommended,
     read_recommended_sampling,
 )
 
@@ -77,6 +78,8 @@ class ChatSession:
         self.sampling: Sampling = replace(
             read_recommended_sampling(model.header), **request.sampling
         )
+        # The names of the sampling parameters that the model file recommends.
+        self.recommended = frozenset(find_recommended(model.header))
         self._reporter, self._model, self._tools = reporter, model, inputs.tools
         self._grammar = inputs.grammar or None
         if inputs.json_schema:

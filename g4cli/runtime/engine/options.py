@@ -139,6 +139,11 @@ _FILE_KEYS: Final = (
 
 def read_recommended_sampling(header: Header) -> Sampling:
     """Return the sampling parameters that a file recommends, else Gemma's defaults."""
+    return replace(GEMMA, **find_recommended(header))
+
+
+def find_recommended(header: Header) -> dict[str, Any]:
+    """Return the sampling parameters that a file recommends, named as the fields of Sampling."""
     found: dict[str, Any] = {}
     for field, key, kind in _FILE_KEYS:
         value = header.keys.get(key)
@@ -148,4 +153,4 @@ def read_recommended_sampling(header: Header) -> Sampling:
                 found[field] = kind(data)
             except (ValueError, OverflowError, TypeError):
                 continue
-    return replace(GEMMA, **found)
+    return found

@@ -1,0 +1,168 @@
+"""Where the value of an option comes from: option, preset, environment, config file, default.
+
+An option on the command line wins; then the preset that was named (`g4 chat @reviewer`), then the
+environment (G4_TEMP), then the section of the command in the config file. What remains is the
+recommendation of the model file, or the default.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import typer
+
+from g4cli.core.config import (
+    COMMAND_SECTIONS,
+    PRESET_MARK,
+    Config,
+    expand_alias,
+    find_preset,
+    read_config,
+    suggest,
+)
+from g4cli.core.errors import BadFile, UsageError
+
+_ORIGINS: Final = "g4.origins"
+# Options without a lasting value: how this one call prints, what it asks, which files it writes.
+_NOT_SETTINGS: Final = frozenset(
+    ("json", "quiet", "help", "prompt", "prompts", "continue_", "resume", "svg", "output", "verify",
+     "matrix", "image", "audio")
+)  # fmt: skip
+_ENVIRONMENT: Final = (
+    "model", "ctx", "system", "temp", "top_p", "top_k", "min_p", "repeat_penalty", "seed", "think",
+    "max_tokens", "kv_type", "threads", "gpu_layers", "device", "draft", "mmproj", "host", "port",
+    "keep_alive", "parallel",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A value for an option and where it comes from, such as "G4_TEMP"."""
+
+    value: Any
+    origin: str
+
+
+def apply_settings(command: Any, ctx: Any, args: list[str]) -> None:
+    """Let the options of `command` that `args` leave out take the user's settings.
+
+    `command` is Typer's, `ctx` its context. Raises BadFile, UsageError or NotFound.
+    """
+    parser = command.make_parser(ctx)
+    try:
+        given = parser.parse_args(list(args))[0]
+    except typer.TyperException:
+        return  # reported when the command itself parses its arguments
+    parameters = {parameter.name: parameter for parameter in command.get_params(ctx)}
+    word = given.get("model") or given.get("models") or ""
+    word = word[0] if isinstance(word, (list, tuple)) else word
+    preset = word[1:] if word.startswith(PRESET_MARK) else ""
+    settings = collect_settings(command.name, parameters, ctx, preset)
+    ctx.default_map = {name: setting.value for name, setting in settings.items()}
+    ctx.meta[_ORIGINS] = {name: setting.origin for name, setting in settings.items()} | {
+        name: _name_option(parameters[name]) for name, value in given.items() if value is not None
+    }
+
+
+def collect_settings(
+    name: str, parameters: Mapping[str, Any], ctx: Any, preset: str = ""
+) -> dict[str, Setting]:
+    """Return the settings of the command `name` by parameter, checked but for their combination."""
+    config = read_config()
+    found: dict[str, Setting] = {}
+    section = config.commands.get(name, {})
+    for key, value in section.items():
+        _require_known(config, f"[{name}]", key, parameters)
+        found[_parameter_of(key, parameters)] = Setting(value, f"{config.path.name} [{name}]")
+    for key in _ENVIRONMENT:
+        value = os.environ.get(f"G4_{key.upper()}", "")
+        if value and _parameter_of(key, parameters) in parameters:
+            found[_parameter_of(key, parameters)] = Setting(value, f"G4_{key.upper()}")
+    if preset:
+        for key, value in find_preset(config, preset).items():
+            if _parameter_of(key, parameters) in parameters:
+                found[_parameter_of(key, parameters)] = Setting(value, f"preset {preset}")
+    return {
+        key: Setting(_convert(parameters[key], setting, ctx), setting.origin)
+        for key, setting in found.items()
+    }
+
+
+def read_origins(ctx: Any) -> Mapping[str, str]:
+    """Return where each value of this call comes from, without those that are defaults."""
+    origins: Mapping[str, str] = ctx.meta.get(_ORIGINS, {})
+    return origins
+
+
+def resolve_model_word(ctx: Any, _parameter: Any, value: Any) -> Any:
+    """Return a MODEL argument with aliases replaced, and "@preset" by the model of the preset."""
+    if isinstance(value, (list, tuple)):
+        return [resolve_model_word(ctx, _parameter, item) for item in value] or None
+    if not isinstance(value, str) or not value:
+        return value
+    if value.startswith(PRESET_MARK):
+        if ctx.command.name not in COMMAND_SECTIONS:
+            return value
+        value = (ctx.default_map or {}).get("model") or (ctx.default_map or {}).get("models") or ""
+        value = value[0] if isinstance(value, list) else value
+    return expand_alias(value)
+
+
+def iter_settable(command: Any) -> Iterator[str]:
+    """Yield the names that a section of the config file may have for `command`."""
+    for parameter in command.params:
+        if parameter.name not in _NOT_SETTINGS:
+            yield "model" if parameter.name == "models" else str(parameter.name)
+
+
+def check_presets(config: Config, commands: Mapping[str, Any]) -> None:
+    """Raise BadFile for a setting of a preset that no command has."""
+    known = {name for command in commands.values() for name in iter_settable(command)}
+    for preset, section in config.presets.items():
+        for key in section:
+            if key not in known:
+                raise BadFile(
+                    f"{config.path}: [presets.{preset}] has no setting {key!r}"
+                    f"{suggest(key, known)}",
+                    hint="g4 config edit",
+                )
+
+
+def _parameter_of(key: str, parameters: Mapping[str, Any]) -> str:
+    return "models" if key == "model" and "models" in parameters else key
+
+
+def _require_known(config: Config, section: str, key: str, parameters: Mapping[str, Any]) -> None:
+    known = ["model" if name == "models" else name for name in parameters]
+    known = [name for name in known if name not in _NOT_SETTINGS]
+    if key not in known:
+        raise BadFile(
+            f"{config.path}: {section} has no setting {key!r}{suggest(key, known)}",
+            hint="g4 config edit",
+        )
+
+
+def _convert(parameter: Any, setting: Setting, ctx: Any) -> Any:
+    """Return the value as the option takes it. Raises UsageError that names its origin."""
+    value = setting.value
+    is_flag = getattr(parameter, "is_flag", False)
+    if isinstance(value, bool) != bool(is_flag):
+        wanted = "takes true or false" if is_flag else "does not take true or false"
+        raise UsageError(f"{setting.origin}: {parameter.name} {wanted}", hint="g4 config")
+    many = parameter.nargs == -1 or getattr(parameter, "multiple", False)
+    values = [str(item) for item in value] if isinstance(value, list) else [str(value)]
+    given = values if many else value if is_flag else values[0]
+    try:
+        if not is_flag:
+            parameter.get_runtime_param().coerce(given, param=parameter, ctx=ctx)
+    except typer.TyperException as err:
+        message = " ".join(err.format_message().split()).rstrip(".")
+        raise UsageError(f"{setting.origin}: {message}", hint="g4 config") from err
+    return given
+
+
+def _name_option(parameter: Any) -> str:
+    return parameter.opts[0] if parameter.opts[0].startswith("-") else "argument"

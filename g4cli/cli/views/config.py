@@ -1,0 +1,103 @@
+"""The user's settings with their origins, for `g4 config` and `g4 chat --stats`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from g4cli.cli.settings import check_presets, collect_settings
+from g4cli.core.config import COMMAND_SECTIONS, Config, read_config
+
+if TYPE_CHECKING:
+    from g4cli.cli.output import Output
+    from g4cli.operations.chat.session import ChatSession
+
+
+@dataclass(frozen=True, slots=True)
+class SettingRow:
+    """One setting of one command. `origin`: such as "G4_TEMP" or "config.toml [chat]"."""
+
+    command: str
+    name: str
+    value: Any
+    origin: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the row as `g4 config --json` shows it."""
+        return asdict(self)
+
+
+def list_settings() -> list[SettingRow]:
+    """Return every setting that is not a default, by command. Raises as collect_settings."""
+    return [
+        SettingRow(name, key.replace("_", "-"), setting.value, setting.origin)
+        for name, command in _iter_commands()
+        for key, setting in collect_settings(
+            name, {parameter.name: parameter for parameter in command.params}, _context(command)
+        ).items()
+    ]
+
+
+def check_config() -> Config:
+    """Return the config if all of it is valid. Raises BadFile or UsageError."""
+    config = read_config()
+    commands = dict(_iter_commands())
+    check_presets(config, commands)
+    for name, command in commands.items():
+        parameters = {parameter.name: parameter for parameter in command.params}
+        for preset in ("", *config.presets):
+            collect_settings(name, parameters, _context(command), preset)
+    return config
+
+
+def draw_config(out: Output, config: Config, rows: Sequence[SettingRow]) -> None:
+    """Draw the settings, aliases and presets of `config`."""
+    if rows:
+        cells = [(row.command, row.name, _show(row.value), row.origin) for row in rows]
+        out.table(["command", "setting", "value", "from"], cells)
+    if config.aliases:
+        out.table(["alias", "model"], sorted(config.aliases.items()))
+    for name, preset in sorted(config.presets.items()):
+        values = ", ".join(f"{key.replace('_', '-')} = {_show(v)}" for key, v in preset.items())
+        out.line((f"@{name}", "bold"), f"  {values}")
+    if not rows and not config.aliases and not config.presets:
+        out.say("nothing is set; to begin: g4 config edit")
+    if config.path.exists():
+        out.say(f"config file: {config.path}")
+
+
+def describe_origins(session: ChatSession, origins: Mapping[str, str]) -> str:
+    """Return model, context and sampling parameters of a chat, each with its origin, as one line.
+
+    `origins` are those of the options that were set; the rest is recommended by the model file or
+    is a default.
+    """
+    found = {"model": session.request.model, "ctx": f"{session.engine.n_ctx:,}"}
+    where = {"model": "the newest", "ctx": "chosen to fit"}
+    for name in ("temp", "top_p", "top_k", "min_p", "repeat_penalty"):
+        found[name] = f"{getattr(session.sampling, name):g}"
+        where[name] = "model file" if name in session.recommended else "default"
+    known = {name: origins.get(name, where[name]) for name in found}
+    more = {n: o for n, o in origins.items() if n not in found and n in ("seed", "think", "draft")}
+    parts = [f"{n.replace('_', '-')} {found[n]} ({known[n]})" for n in found]
+    parts += [f"{n} {getattr(session.request, n)} ({o})" for n, o in more.items()]
+    return " · ".join(parts)
+
+
+def _iter_commands() -> Iterator[tuple[str, Any]]:
+    from g4cli.cli.main import app
+
+    group: Any = typer.main.get_command(app)
+    for name in COMMAND_SECTIONS:
+        yield name, group.commands[name]
+
+
+def _context(command: Any) -> Any:
+    return typer.Context(command)
+
+
+def _show(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

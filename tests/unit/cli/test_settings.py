@@ -1,0 +1,185 @@
+"""Settings: option, preset, environment, config file, default; mistakes are never ignored."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import typer
+
+from g4cli.cli.main import app, register_commands, run
+from g4cli.cli.settings import read_origins
+from g4cli.core.config import expand_alias, read_config
+from g4cli.core.errors import BadFile
+from g4cli.core.paths import config_path
+
+CONFIG = """
+[chat]
+model = "mine"
+temp = 1
+ctx = 8192
+top-k = 10
+mmap = false
+[serve]
+model = "tiny"
+port = 9090
+api-key = ["a", "b"]
+[aliases]
+mine = "tiny:q4_0"
+[presets.reviewer]
+model = "mine"
+system = "You review."
+temp = 0.2
+"""
+
+
+def write(text: str) -> None:
+    config_path().parent.mkdir(parents=True, exist_ok=True)
+    config_path().write_text(text)
+
+
+def parse(command: str, *args: str) -> tuple[Mapping[str, Any], Mapping[str, str]]:
+    """Return the values of the options of `command`, and their origins."""
+    register_commands()
+    group: Any = typer.main.get_command(app)
+    context = group.commands[command].make_context(command, list(args))
+    return context.params, read_origins(context)
+
+
+def test_the_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
+    write(CONFIG)
+    monkeypatch.setenv("G4_TOP_K", "20")
+    monkeypatch.setenv("G4_TEMP", "0.9")
+    values, origins = parse("chat", "--min-p", "0.5")
+    assert (values["model"], origins["model"]) == ("tiny:q4_0", "config.toml [chat]")
+    assert (values["temp"], origins["temp"]) == (0.9, "G4_TEMP")
+    assert (values["top_k"], origins["top_k"]) == (20, "G4_TOP_K")
+    assert (values["ctx"], values["mmap"]) == ("8192", False)
+    assert (values["min_p"], origins["min_p"]) == (0.5, "--min-p")
+    assert (values["top_p"], "top_p" in origins) == (None, False)
+    values, origins = parse("chat", "@reviewer", "--top-k", "30")
+    assert (values["model"], values["system"]) == ("tiny:q4_0", "You review.")
+    assert (values["temp"], origins["temp"]) == (0.2, "preset reviewer")
+    assert (values["top_k"], origins["top_k"]) == (30, "--top-k")
+    assert parse("chat", "other")[0]["model"] == "other"
+
+
+def test_other_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    write(CONFIG)
+    values, _ = parse("serve")
+    assert (values["models"], values["port"], values["api_key"]) == (["tiny"], 9090, ["a", "b"])
+    assert parse("serve", "@reviewer")[0]["models"] == ["tiny:q4_0"]
+    assert parse("serve", "mine", "e2b")[0]["models"] == ["tiny:q4_0", "e2b"]
+    assert parse("bench", "@reviewer")[0]["model"] == "tiny:q4_0"
+    monkeypatch.setenv("G4_MODEL", "mine")
+    assert parse("fit")[0]["model"] == "tiny:q4_0"
+    assert parse("show", "mine")[0]["model"] == "tiny:q4_0"
+
+
+def test_a_prompt_that_begins_with_the_mark_is_no_preset() -> None:
+    write(CONFIG)
+    values, _ = parse("chat", "-p", "@reviewer")
+    assert (values["prompt"], values["system"]) == ("@reviewer", "")
+
+
+def test_without_a_file_nothing_changes() -> None:
+    values, origins = parse("chat")
+    assert (values["model"], values["temp"], origins) == ("", None, {})
+    assert expand_alias("mine") == "mine"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[chat", "is not valid TOML"),
+        ("\xff".encode("latin-1"), "is not valid TOML"),
+        ("[chta]", "unknown section [chta]; did you mean chat?"),
+        ("chat = 1", "[chat] is not a section"),
+        ("[chat]\ntmep = 1", "[chat] has no setting 'tmep'; did you mean temp?"),
+        ("[chat]\njson = true", "[chat] has no setting 'json'"),
+        ("[chat]\ntemp = 'hot'", "config.toml [chat]: "),
+        ("[chat]\ntemp = -1", "config.toml [chat]: "),
+        ("[chat]\ntemp = true", "temp does not take true or false"),
+        ("[chat]\nmmap = 'no'", "mmap takes true or false"),
+        ("[chat]\nthink = 'hard'", "config.toml [chat]: "),
+        ("[aliases]\nx = 1", "alias 'x' is not the name of a model"),
+        ("[aliases]\ne2b = 'tiny'", "alias 'e2b' is a model of its own"),
+        ("[presets.x]\ntmep = 1", "[presets.x] has no setting 'tmep'; did you mean temp?"),
+        ("[presets.x]\ntemp = 'hot'", "preset x: "),
+        ("[presets]\nx = 1", "[presets.x] is not a section"),
+    ],
+)
+def test_mistakes_are_named(
+    text: str | bytes, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write("")
+    config_path().write_bytes(text if isinstance(text, bytes) else text.encode())
+    assert run(["config", "check"]) in (2, 5)
+    assert message in capsys.readouterr().err
+
+
+def test_a_mistake_is_an_error_in_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    write("[chat]\ntmep = 1")
+    assert run(["chat", "tiny", "-p", "x"]) == 5
+    assert "hint: g4 config edit" in capsys.readouterr().err
+    write("[presets.x]\ntemp = 1")
+    assert run(["chat", "@xx", "-p", "x"]) == 3
+    assert "no preset is called @xx; did you mean x?" in capsys.readouterr().err
+
+
+def test_g4_config(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(["config"]) == 0
+    assert "nothing is set" in capsys.readouterr().err
+    write(CONFIG)
+    monkeypatch.setenv("G4_TEMP", "0.5")
+    assert run(["config"]) == 0
+    page = capsys.readouterr().out
+    for words in ("chat temp 0.5 G4_TEMP", "serve port 9090 config.toml [serve]", "mine tiny:q4_0"):
+        assert words in " ".join(page.split())
+    assert "@reviewer" in page
+    assert run(["config", "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["file"] == str(config_path())
+    row = {"command": "chat", "name": "temp", "value": "0.5", "origin": "G4_TEMP"}
+    assert row in data["settings"]
+    assert run(["config", "check", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["valid"] is True
+
+
+@pytest.mark.parametrize("found", [None, "[chat]\ntemp = 0\n"])
+def test_edit_makes_a_file_and_checks_it(
+    monkeypatch: pytest.MonkeyPatch, found: str | None
+) -> None:
+    if found is not None:
+        write(found)
+    commands: list[list[str]] = []
+
+    class Done:
+        returncode = 0
+
+    def start(command: list[str], **_: object) -> Done:
+        commands.append(command)
+        return Done()
+
+    monkeypatch.setattr("subprocess.run", start)
+    monkeypatch.delenv("VISUAL", raising=False)
+    monkeypatch.setenv("EDITOR", "my editor --wait")
+    assert run(["config", "edit"]) == 0
+    assert commands == [["my", "editor", "--wait", str(config_path())]]
+    assert config_path().read_text().startswith(found or "# Settings of g4")
+    if found is None:  # what the template shows is valid as it stands
+        lines = config_path().read_text().splitlines()
+        shown = [line.removeprefix("# ") for line in lines if " = " in line or "# [" in line]
+        write("\n".join(shown))
+        assert run(["config", "check"]) == 0
+        assert read_config().presets["reviewer"]["temp"] == 0.2
+    write("[chta]")
+    assert run(["config", "edit"]) == 5
+
+
+def test_a_config_that_is_too_large_is_refused() -> None:
+    write("#" * (1 << 20) + "\n")
+    with pytest.raises(BadFile, match="too large"):
+        read_config()
