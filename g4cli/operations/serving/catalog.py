@@ -61,6 +61,11 @@ class Catalog:
         self._aliases = tuple(aliases)
         self._seen: tuple[Offer, ...] = ()
 
+    @property
+    def is_fixed(self) -> bool:
+        """Whether the models are those of the command line, not all of the store."""
+        return bool(self._fixed)
+
     def list_offers(self) -> tuple[Offer, ...]:
         """Return the models on offer, the default first; of the store those that are in it now."""
         if not self._fixed:

@@ -67,6 +67,11 @@ class Service:
         self.is_loading = False
         self._on_reply = on_reply
 
+    @property
+    def is_fixed(self) -> bool:
+        """Whether only the models of the command line are on offer."""
+        return self._catalog.is_fixed
+
     def list_models(self) -> tuple[ServedModel, ...]:
         """Return the models on offer, the default first. Raises BadGGUF."""
         return tuple(self._describe(offer) for offer in self._catalog.list_offers())

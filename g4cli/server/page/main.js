@@ -7,6 +7,7 @@ import { drawGreeting, OpenConversation } from "./conversation.js";
 import { askForKey, showKeys } from "./dialog.js";
 import { find, make } from "./dom.js";
 import { showDrawing } from "./drawing.js";
+import { ModelDialog } from "./models.js";
 import { Settings } from "./settings.js";
 import { Sidebar } from "./sidebar.js";
 import { Thread } from "./thread.js";
@@ -139,6 +140,7 @@ modelChoice.addEventListener("change", () => {
   localStorage.setItem(MODEL, modelChoice.value);
   describeModel();
 });
+find("show-models").addEventListener("click", () => new ModelDialog(() => void readModels().catch(showError)));
 find("show-keys").addEventListener("click", showKeys);
 find("toggle-settings").addEventListener("click", () => void readModels().catch(showError));
 window.addEventListener("hashchange", () => open(readAddress()));

@@ -17,6 +17,7 @@ from fastapi import Depends
 from starlette.requests import Request
 
 from g4cli.operations.page.conversations import PageConversations
+from g4cli.operations.page.pulls import Pulls
 from g4cli.operations.serving.service import Service
 from g4cli.server.errors import HttpError, Problem
 
@@ -32,10 +33,12 @@ class Page:
         self.service, self.private = service, private
         self.token = secrets.token_urlsafe(32)
         self.conversations = PageConversations(service, private=private)
+        self.pulls = Pulls()
 
     async def close(self) -> None:
-        """Stop and save the answers under way."""
+        """Stop and save the answers under way, and stop the pulls."""
         await self.conversations.close()
+        await self.pulls.close()
 
 
 def check_access(request: Request) -> None:

@@ -1,18 +1,22 @@
-"""The models of the server, as the page shows them."""
+"""The models of the server, and those that can be pulled: list, fit, load, unload, pull."""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends
+from pydantic import Field
 
-from g4cli.core.errors import G4Error
+from g4cli.core.errors import BadField, G4Error
 from g4cli.core.gguf import read_header
+from g4cli.core.registry import looks_like_name, parse_name
 from g4cli.estimate.media import read_image_grid
 from g4cli.operations.fit.options import find_encoder
+from g4cli.operations.page.models import describe_fit, list_known_models
+from g4cli.operations.page.pulls import PullJob
 from g4cli.operations.serving.service import ServedModel, Service
 from g4cli.runtime.engine.options import (
     IMAGE_TOKENS,
@@ -20,18 +24,108 @@ from g4cli.runtime.engine.options import (
     Sampling,
     read_recommended_sampling,
 )
+from g4cli.server.errors import HttpError, Problem
+from g4cli.server.logs import LogReporter
 from g4cli.server.page_routes.access import PageParam, check_access
+from g4cli.server.wire_model import RequestBody
 
 router = APIRouter(
     prefix="/page/api", dependencies=[Depends(check_access)], include_in_schema=False
 )
+_fitting: Final = asyncio.Semaphore(1)  # each takes a second of computing
 _SHOWN: Final = ("temp", "top_p", "top_k", "min_p", "repeat_penalty")
+
+
+class NameBody(RequestBody):
+    """The name of a model."""
+
+    name: Annotated[str, Field(max_length=1000)]
 
 
 @router.get("/models")
 async def list_models(page: PageParam) -> dict[str, Any]:
-    """Return the models on offer, the default first."""
-    return {"models": await asyncio.to_thread(describe_models, page.service)}
+    """Return the models on offer, the default first.
+
+    `fixed`: they are those of the command line, and a model that is pulled is not among them.
+    """
+    models = await asyncio.to_thread(describe_models, page.service)
+    return {"models": models, "fixed": page.service.is_fixed}
+
+
+@router.get("/models/fit")
+async def fit_model(name: str, page: PageParam) -> dict[str, Any]:
+    """Return how a model on offer fits this machine."""
+    return await _describe_fit(str(page.service.find_model(name).path))
+
+
+@router.post("/models/load")
+async def load_model(body: NameBody, page: PageParam) -> dict[str, Any]:
+    """Load a model; return when it is loaded."""
+    await page.service.load(body.name)
+    return {}
+
+
+@router.post("/models/unload")
+async def unload_model(body: NameBody, page: PageParam) -> dict[str, Any]:
+    """Unload a model as soon as it has no request."""
+    await page.service.unload(body.name)
+    return {}
+
+
+@router.get("/catalog")
+async def list_catalog(page: PageParam) -> dict[str, Any]:
+    """Return the models that can be pulled; `may_pull`: whether this page may."""
+    return {"models": await asyncio.to_thread(list_known_models), "may_pull": not page.private}
+
+
+@router.get("/catalog/fit")
+async def fit_known_model(name: str) -> dict[str, Any]:
+    """Return how a model of the registry fits this machine, before it is pulled."""
+    if not looks_like_name(name):
+        raise BadField("name", "this is no name of a model")
+    return await _describe_fit(str(parse_name(name)))
+
+
+@router.get("/pulls")
+async def list_pulls(page: PageParam) -> dict[str, Any]:
+    """Return the pulls since the server began."""
+    return {"pulls": [describe_pull(job) for job in page.pulls.jobs.values()]}
+
+
+@router.post("/pulls")
+async def start_pull(body: NameBody, page: PageParam) -> dict[str, Any]:
+    """Begin to pull a model."""
+    if page.private:
+        what = "a server without a key at an address of the network pulls no models"
+        raise HttpError(Problem(403, what, code="private"))
+    return describe_pull(page.pulls.start(body.name))
+
+
+@router.post("/pulls/stop")
+async def stop_pull(body: NameBody, page: PageParam) -> dict[str, Any]:
+    """Stop a pull."""
+    page.pulls.stop(body.name)
+    return {}
+
+
+def describe_pull(job: PullJob) -> dict[str, Any]:
+    """Return how far a pull is."""
+    parts = dict(job.parts)
+    return {
+        "name": job.name,
+        "state": job.state,
+        "error": job.error,
+        "hint": job.hint,
+        "message": job.messages[-1] if job.messages else "",
+        "parts": [
+            {"name": name, "done": done, "total": total} for name, (done, total) in parts.items()
+        ],
+    }
+
+
+async def _describe_fit(model: str) -> dict[str, Any]:
+    async with _fitting:
+        return await asyncio.to_thread(describe_fit, model, LogReporter())
 
 
 def describe_models(service: Service) -> list[dict[str, Any]]:
