@@ -43,12 +43,12 @@ function drawDevice(device) {
   const free = make("span", { class: "free-mark" });
   free.style.left = `${(100 * Math.min(device.available_bytes, whole)) / whole}%`;
   bar.append(free);
-  const name = device.name === "host" ? "Memory" : device.name;
+  const name = device.name === "host" ? "" : device.name;
   return make("div", {}, bar, make("p", { class: "legend" },
-    make("span", {}, `${name} ${formatSize(device.total_bytes)}`),
+    name ? make("span", {}, name) : null,
     ...parts.map(([group, label]) => make("span", { class: `key key-${group}` },
       `${label} ${formatSize(device.groups[group])}`)),
-    make("span", { class: "key key-free" }, `${formatSize(device.available_bytes)} free`)));
+    make("span", { class: "key key-free" }, `${formatSize(device.available_bytes)} of ${formatSize(device.total_bytes)} free`)));
 }
 
 /** @param {Record<string, number>} groups */
