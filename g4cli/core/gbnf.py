@@ -1,18 +1,19 @@
-"""Check a GBNF grammar before llama.cpp parses it.
+"""Convert grammars in GBNF, the notation of llama.cpp, to the Lark syntax that llguidance reads.
 
-llama.cpp crashes on some large grammars and prints the whole grammar on a syntax error. This parser
-accepts the same language (src/llama-grammar.cpp, llama.cpp@0c1e57098; grammars/README.md describes
-it), reports line and column of an error, and bounds the time and memory that llama.cpp will need:
+The language is that of src/llama-grammar.cpp (llama.cpp@0c1e57098; grammars/README.md describes
+it). Errors are told with line and column. llguidance has a converter too (gbnf_to_lark.py), which
+knows neither tokens (`<[5]>`, `<|turn>`) nor all escapes, and joins nothing (see below).
 
-- Its parser recurses once for each open parenthesis, so nesting is limited.
-- It expands repetitions to rules and elements, which are counted here as it generates them.
-- Its search for left recursion and its parsing stacks enumerate every derivation of the first
-  symbol of a rule. A few lines of grammar can have 2^40 of them. They are counted here, visiting
-  each rule once.
+llguidance reads text in two stages: a lexer finds words by regular expressions, always the longest
+one, and a parser finds the structure. A rule of GBNF that consists of characters and of other such
+rules becomes one regular expression, a terminal. In other rules, each run of neighbors that could
+be terminals becomes one too: otherwise `[a-z]* "b"` would be two words, and the first one would
+take the "b" of the second.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,43 +22,50 @@ from typing import Final, NoReturn
 from g4cli.core.errors import UsageError
 
 MAX_TEXT: Final = 1 << 20
-MAX_NESTING: Final = 1000
-MAX_REPETITIONS: Final = 2000  # MAX_REPETITION_THRESHOLD
+MAX_NESTING: Final = 24  # llguidance allows 30, of which a repetition may take two
 MAX_RULES: Final = 20_000
-MAX_ELEMENTS: Final = 500_000
-MAX_DERIVATIONS: Final = 20_000  # of the first symbol of a rule
-MAX_DEPTH: Final = 10_000  # rules in such a derivation
+MAX_TIMES: Final = 1_000_000  # of a repetition
 
 _GUIDE: Final = "see https://github.com/ggml-org/llama.cpp/blob/master/grammars/README.md"
 _NAME: Final = re.compile(r"[a-zA-Z0-9-]+")
 _BLANK: Final = re.compile(r"(?:[ \t]|#[^\r\n]*)*")
 _BLANK_LINES: Final = re.compile(r"(?:[ \t\r\n]|#[^\r\n]*)*")
 _CHAR: Final = re.compile(
-    r'\\(?:x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|[trn\\"\[\]-])|[^\\\0]', re.DOTALL
+    r'\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([trn\\"\[\]-]))|([^\\\0])',
+    re.DOTALL,
 )
-_TOKEN: Final = re.compile(r"!?<(?:\[\d{1,9}\]|[^>\[\0][^>\0]*)>")
+_ESCAPES: Final = {"t": "\t", "r": "\r", "n": "\n"}
+_TOKEN: Final = re.compile(r"(!?)<(?:\[(\d{1,9})\]|([^>\[\0][^>\0]*))>")
 _COUNT: Final = re.compile(r"\{[ \t]*(\d{1,18})[ \t]*(?:(,)[ \t]*(?:(\d{1,18})[ \t]*)?)?\}")
 
-# A sequence as the search for left recursion needs it: names of rules, None for a character.
-_Sequence = list["str | None"]
+
+@dataclass(slots=True)
+class _Symbol:
+    """A part of a sequence: `text` in Lark's syntax, a rule's name, or a group in parentheses.
+
+    `is_token`: it stands for a token of the vocabulary, which no regular expression can do.
+    `repetition` is Lark's suffix: "", "*", "+", "?" or "{2,5}".
+    """
+
+    text: str = ""
+    rule: str = ""
+    group: list[list[_Symbol]] | None = None
+    is_token: bool = False
+    repetition: str = ""
 
 
 @dataclass(slots=True)
 class _Group:
     """A rule or a pair of parentheses that is being parsed; its last alternative is incomplete."""
 
-    name: str
     opened_at: int
-    symbols_before: int
-    alternatives: list[_Sequence] = field(default_factory=lambda: [[]])
-    last_at: int = 0  # index of the last symbol in the alternative
-    last_weight: int = 1  # rules that a repetition of the last symbol repeats (n_prev_rules)
+    alternatives: list[list[_Symbol]] = field(default_factory=lambda: [[]])
 
 
-def check_grammar(text: str) -> None:
-    """Raise UsageError if `text` is not a grammar, or one that llama.cpp cannot handle.
+def convert_gbnf(text: str) -> str:
+    """Return a GBNF grammar in Lark's syntax.
 
-    The message has line and column.
+    Raises UsageError with line and column if `text` is no grammar, or is too large.
     """
     if not text.strip():
         raise UsageError("the grammar cannot be parsed: it is empty", hint='root ::= "yes" | "no"')
@@ -67,20 +75,16 @@ def check_grammar(text: str) -> None:
         )
     reader = _Reader(text)
     reader.read_rules()
-    _check_derivations(reader.rules)
+    return _Writer(reader.rules).write_grammar()
 
 
 class _Reader:
-    """Parses a grammar into `rules`, as llama.cpp expands them.
-
-    Parentheses and repetitions become rules of their own.
-    """
+    """Parses a grammar into `rules`: alternatives of sequences of symbols, by name."""
 
     def __init__(self, text: str) -> None:
         self._text, self._at = text, 0
-        self.rules: dict[str, list[_Sequence]] = {}
+        self.rules: dict[str, list[list[_Symbol]]] = {}
         self._first_use: dict[str, int] = {}
-        self._n_generated, self._n_elements = 0, 0
 
     def read_rules(self) -> None:
         """Read all rules. Raises UsageError."""
@@ -98,14 +102,15 @@ class _Reader:
                 )
 
     def _read_rule(self) -> None:
-        name = self._take_match(_NAME, "the name of a rule (letters, digits and -)")
-        self._first_use.setdefault(name, self._at - len(name))
+        name = self._take_match(_NAME, "the name of a rule (letters, digits and -)")[0]
+        if len(self.rules) >= MAX_RULES:
+            self._fail_here(f"the grammar is too large: more than {MAX_RULES:,} rules")
         self._skip_match(_BLANK)
         if not self._text.startswith("::=", self._at):
             self._fail_here("expected ::=")
         self._at += 3
         self._skip_match(_BLANK_LINES)
-        groups = [_Group(name, self._at, len(self._first_use) + self._n_generated)]
+        groups = [_Group(self._at)]
         while self._at < len(self._text):
             char = self._text[self._at]
             if char in "\r\n":
@@ -113,16 +118,20 @@ class _Reader:
             if char == "|":
                 self._at += 1
                 groups[-1].alternatives.append([])
-                groups[-1].last_at = 0
-                self._count_elements(1)
                 self._skip_match(_BLANK_LINES)
                 continue
             if char == ")" and len(groups) > 1:
-                self._close_group(groups)
+                self._at += 1
+                inner = groups.pop()
+                groups[-1].alternatives[-1].append(_Symbol(group=inner.alternatives))
             elif char == "(":
-                self._open_group(groups)
+                if len(groups) > MAX_NESTING:
+                    self._fail_here(f"more than {MAX_NESTING} nested parentheses")
+                groups.append(_Group(self._at))
+                self._at += 1
+                self._skip_match(_BLANK_LINES)
                 continue
-            elif not self._read_symbol(groups[-1], char):
+            elif not self._read_symbol(groups[-1].alternatives[-1], char):
                 self._fail_here(
                     "expected ')' or more" if len(groups) > 1 else "expected a symbol or a new line"
                 )
@@ -131,115 +140,109 @@ class _Reader:
             self._at = groups[-1].opened_at
             self._fail_here("this parenthesis has no closing one")
         self.rules[name] = groups[0].alternatives
-        self._count_elements(1)
 
-    def _open_group(self, groups: list[_Group]) -> None:
-        if len(groups) > MAX_NESTING:
-            self._fail_here(f"more than {MAX_NESTING} nested parentheses")
-        before = len(self._first_use) + self._n_generated
-        groups.append(_Group(self._generate_name(), self._at, before))
-        self._at += 1
-        self._skip_match(_BLANK_LINES)
-
-    def _close_group(self, groups: list[_Group]) -> None:
-        inner = groups.pop()
-        self._at += 1
-        self.rules[inner.name] = inner.alternatives
-        made = len(self._first_use) + self._n_generated - inner.symbols_before
-        self._append_symbol(groups[-1], [inner.name], weight=max(1, made))
-
-    def _read_symbol(self, group: _Group, char: str) -> bool:
+    def _read_symbol(self, sequence: list[_Symbol], char: str) -> bool:
         """Parse a literal, class, token, reference or repetition; return False if none is here."""
-        if char == '"' or char == "[":
-            self._read_chars(group, '"' if char == '"' else "]")
+        if char == '"':
+            self._at += 1
+            sequence.append(_Symbol(json.dumps(self._read_literal(), ensure_ascii=False)))
+        elif char == "[":
+            sequence.append(_Symbol(self._read_class()))
         elif char in "<!":
-            self._take_match(_TOKEN, "a token as <[id]> or <text>")
-            self._append_symbol(group, [None])
+            sequence.append(self._read_token())
         elif char == ".":
             self._at += 1
-            self._append_symbol(group, [None])
+            sequence.append(_Symbol("/(?s:.)/"))
         elif match := _NAME.match(self._text, self._at):
             self._first_use.setdefault(match[0], self._at)
             self._at = match.end()
-            self._append_symbol(group, [match[0]])
+            sequence.append(_Symbol(rule=match[0]))
         elif char in "*+?":
-            least, most = {"*": (0, None), "+": (1, None), "?": (0, 1)}[char]
-            self._repeat_symbol(group, least, most, self._at + 1)
+            self._repeat_symbol(sequence, char, self._at + 1)
         elif char == "{":
             match = _COUNT.match(self._text, self._at)
             if not match:
                 self._fail_here("expected a repetition as {2}, {2,} or {2,5}")
-            least = int(match[1])
-            most = int(match[3]) if match[3] else None if match[2] else least
-            self._repeat_symbol(group, least, most, match.end())
+            least, most = int(match[1]), int(match[3] or match[1])
+            if most < least:
+                self._fail_here(f"a repetition of at least {least:,} but at most {most:,}")
+            if most > MAX_TIMES:
+                self._fail_here(f"a repetition of more than {MAX_TIMES:,} times")
+            end = "" if match[2] and not match[3] else str(most)
+            self._repeat_symbol(sequence, f"{{{least},{end}}}", match.end())
         else:
             return False
         return True
 
-    def _read_chars(self, group: _Group, end: str) -> None:
-        start, n_chars = self._at, 0
-        self._at += 2 if end == "]" and self._text.startswith("^", self._at + 1) else 1
-        while not self._text.startswith(end, self._at):
+    def _read_literal(self) -> str:
+        start, chars = self._at - 1, []
+        while not self._text.startswith('"', self._at):
             if self._at >= len(self._text):
                 self._at = start
-                self._fail_here(f"this has no closing {end}")
-            self._take_match(_CHAR, "a character, or an escape of GBNF")
-            n_chars += 1
+                self._fail_here('this has no closing "')
+            chars.append(self._read_char())
         self._at += 1
-        self._append_symbol(group, [None] * min(n_chars, 1), n_elements=n_chars)
+        return "".join(chars)
 
-    def _append_symbol(
-        self, group: _Group, symbol: _Sequence, *, weight: int = 1, n_elements: int = 1
-    ) -> None:
-        group.last_at, group.last_weight = len(group.alternatives[-1]), weight
-        group.alternatives[-1] += symbol
-        self._count_elements(n_elements)
+    def _read_class(self) -> str:
+        """Return a class of characters as a regular expression of Rust between slashes."""
+        start = self._at
+        is_negated = self._text.startswith("^", self._at + 1)
+        self._at += 2 if is_negated else 1
+        ranges = []
+        while not self._text.startswith("]", self._at):
+            if self._at >= len(self._text):
+                self._at = start
+                self._fail_here("this has no closing ]")
+            low = high = self._read_char()
+            if self._text.startswith("-", self._at) and not self._text.startswith("-]", self._at):
+                self._at += 1
+                high = self._read_char()
+            if low > high:
+                self._fail_here(f"a range that ends before it begins: {low!r} to {high!r}")
+            ranges.append(f"\\x{{{ord(low):x}}}-\\x{{{ord(high):x}}}")
+        self._at += 1
+        if not ranges and not is_negated:
+            self._at = start
+            self._fail_here("a class without characters")
+        return f"/[{'^' * is_negated}{''.join(ranges)}]/" if ranges else "/(?s:.)/"
 
-    def _repeat_symbol(self, group: _Group, least: int, most: int | None, after: int) -> None:
-        """Repeat the last symbol as llama.cpp does: copies, then rules for the optional ones."""
-        sequence = group.alternatives[-1]
-        symbol = sequence[group.last_at :]
-        if not symbol:
+    def _read_char(self) -> str:
+        match = self._take_match(_CHAR, "a character, or an escape of GBNF")
+        code = match[1] or match[2] or match[3]
+        if not code:
+            return _ESCAPES.get(match[4], match[4]) if match[4] else match[5]
+        number = int(code, 16)
+        if number > 0x10FFFF or 0xD800 <= number < 0xE000:
+            self._fail_here(f"U+{number:04X} is no character")
+        return chr(number)
+
+    def _read_token(self) -> _Symbol:
+        match = self._take_match(_TOKEN, "a token as <[id]> or <text>")
+        if match[1] and not match[2]:
+            self._fail_here("a token that may not stand here is written by its number: !<[5]>")
+        inside = f"[{'^' if match[1] else ''}{int(match[2])}]" if match[2] else match[3]
+        return _Symbol(f"<{inside}>", is_token=True)
+
+    def _repeat_symbol(self, sequence: list[_Symbol], repetition: str, after: int) -> None:
+        if not sequence or sequence[-1].text == '""':
             self._fail_here("there is nothing to repeat here")
-        if most is not None and most < least:
-            self._fail_here(f"a repetition of at least {least:,} but at most {most:,}")
-        times = (most or least or 1) if most is not None else (least or 1)
-        if times > MAX_REPETITIONS or group.last_weight * times > MAX_REPETITIONS:
-            self._fail_here(f"a repetition that expands to more than {MAX_REPETITIONS:,} rules")
-        sequence[group.last_at :] = symbol * least
-        self._count_elements(len(symbol) * least)
-        optional = 1 if most is None else most - least
-        previous: _Sequence = []
-        for _ in range(optional):
-            name = self._generate_name()
-            self.rules[name] = [[*symbol, *([name] if most is None else previous)], []]
-            self._count_elements(len(symbol) + 3)
-            previous = [name]
-        sequence += previous
-        group.last_weight *= times
+        last = sequence[-1]
+        if last.repetition:  # "a"?* in GBNF repeats what is repeated already
+            sequence[-1] = last = _Symbol(group=[[last]])
+        last.repetition = repetition
         self._at = after
-
-    def _generate_name(self) -> str:
-        self._n_generated += 1
-        return f"({self._n_generated}"  # not a valid name, so that no rule of the grammar has it
-
-    def _count_elements(self, n_elements: int) -> None:
-        self._n_elements += n_elements
-        if self._n_generated + len(self._first_use) > MAX_RULES:
-            self._fail_here(f"the grammar is too large: more than {MAX_RULES:,} rules so far")
-        if self._n_elements > MAX_ELEMENTS:
-            self._fail_here(f"the grammar is too large: more than {MAX_ELEMENTS:,} elements so far")
 
     def _skip_match(self, pattern: re.Pattern[str]) -> None:
         match = pattern.match(self._text, self._at)
         self._at = match.end() if match else self._at
 
-    def _take_match(self, pattern: re.Pattern[str], what: str) -> str:
+    def _take_match(self, pattern: re.Pattern[str], what: str) -> re.Match[str]:
         match = pattern.match(self._text, self._at)
         if not match:
             self._fail_here(f"expected {what}")
         self._at = match.end()
-        return match[0]
+        return match
 
     def _fail_here(self, what: str) -> NoReturn:
         position = self._describe_position(self._at)
@@ -250,85 +253,121 @@ class _Reader:
         return f"line {line}, column {at - self._text.rfind(chr(10), 0, at)}"
 
 
-def _check_derivations(rules: dict[str, list[_Sequence]]) -> None:
-    """Raise UsageError for left recursion, and for too many or too deep derivations.
+class _Writer:
+    """Writes rules in Lark's syntax: names of terminals in capitals, of others in small letters."""
 
-    Derivations are those of the first symbol of each rule.
+    def __init__(self, rules: dict[str, list[list[_Symbol]]]) -> None:
+        rules = {name: _turn_into_repetition(name, rules[name]) for name in rules}
+        self._rules = rules
+        self._terminals = _find_terminals(rules)
+        self._names = {
+            name: f"T{index}_{_word(name).upper()}"
+            if name in self._terminals
+            else f"r{index}_{_word(name).lower()}"
+            for index, name in enumerate(rules)
+        }
+        self._joined: dict[
+            str, str
+        ] = {}  # terminals that were joined from neighbors, by their text
 
-    A depth-first search without recursion: `path` is the stack, `derivations` and `depth` are the
-    results of finished rules.
+    def write_grammar(self) -> str:
+        """Return the grammar; its first rule is `start`."""
+        lines = [f"start: {self._names['root']}"]
+        for name, alternatives in self._rules.items():
+            join = name not in self._terminals
+            lines.append(f"{self._names[name]}: {self._write_alternatives(alternatives, join)}")
+        lines += [f"{name}: {text}" for text, name in self._joined.items()]
+        return "\n".join(lines)
+
+    def _write_alternatives(self, alternatives: list[list[_Symbol]], join: bool) -> str:
+        return " | ".join(self._write_sequence(sequence, join) for sequence in alternatives)
+
+    def _write_sequence(self, sequence: list[_Symbol], join: bool) -> str:
+        if not join:
+            return " ".join(self._write_symbol(symbol, join) for symbol in sequence) or '""'
+        parts: list[str] = []
+        run: list[_Symbol] = []
+        for symbol in [*sequence, None]:
+            if symbol is not None and self._is_terminal(symbol):
+                run.append(symbol)
+                continue
+            if run:
+                parts.append(self._join_run(run))
+                run = []
+            if symbol is not None:
+                parts.append(self._write_symbol(symbol, join))
+        return " ".join(parts) or '""'
+
+    def _join_run(self, run: list[_Symbol]) -> str:
+        text = self._write_sequence(run, join=False)
+        if len(run) == 1 and not run[0].repetition and run[0].group is None:
+            return text
+        return self._joined.setdefault(text, f"J{len(self._joined)}")
+
+    def _write_symbol(self, symbol: _Symbol, join: bool) -> str:
+        if symbol.group is not None:
+            text = f"({self._write_alternatives(symbol.group, join)})"
+        else:
+            text = symbol.text or self._names[symbol.rule]
+        return text + symbol.repetition
+
+    def _is_terminal(self, symbol: _Symbol) -> bool:
+        return all(
+            not part.is_token and (not part.rule or part.rule in self._terminals)
+            for part in _list_symbols([[symbol]])
+        )
+
+
+def _turn_into_repetition(name: str, alternatives: list[list[_Symbol]]) -> list[list[_Symbol]]:
+    """Return the alternatives of a rule `a ::= x a | y` as those of `a ::= x* y`.
+
+    The parser of llguidance needs more time and memory with each turn of the first form, and gives
+    up after a thousand.
     """
-    empty = _can_be_empty(rules)
-    derivations: dict[str, int] = {}
-    depth: dict[str, int] = {}
-    for start in rules:
-        path = [] if start in derivations else [(start, _leading_symbols(rules[start], empty))]
-        open_rules = {start}
-        while path:
-            name, first = path[-1]
-            for part in first:  # an iterator, which continues where it stopped
-                if part in open_rules:
-                    raise UsageError(
-                        "the grammar cannot be parsed: "
-                        f"its rule {_display_name(part)!r} begins with itself",
-                        hint='write a ::= b ("," b)* instead of a ::= a "," b | b',
-                    )
-                if part not in derivations:
-                    path.append((part, _leading_symbols(rules[part], empty)))
-                    open_rules.add(part)
-                    break
-            else:
-                path.pop()
-                open_rules.discard(name)
-                parts = list(_leading_symbols(rules[name], empty))
-                derivations[name] = 1 + sum(derivations[part] for part in parts)
-                depth[name] = 1 + max((depth[part] for part in parts), default=0)
-                if derivations[name] > MAX_DERIVATIONS or depth[name] > MAX_DEPTH:
-                    raise UsageError(
-                        f"the grammar is too large: its rule {_display_name(name)!r} can begin in "
-                        f"more than {MAX_DERIVATIONS:,} ways, or has more than {MAX_DEPTH:,} "
-                        "nested rules",
-                        hint=_GUIDE,
-                    )
-
-
-def _leading_symbols(alternatives: list[_Sequence], empty: set[str]) -> Iterator[str]:
-    """Yield the rules with which a rule can begin."""
+    rest, repeated = [], []
     for sequence in alternatives:
-        for part in sequence:
-            if part is None:
-                break
-            yield part
-            if part not in empty:
-                break
+        last = sequence[-1] if sequence else None
+        if last is not None and last.rule == name and not last.repetition:
+            repeated.append(sequence[:-1])
+        else:
+            rest.append(sequence)
+    if not rest or not all(repeated) or not repeated:
+        return alternatives
+    return [
+        [_Symbol(group=repeated, repetition="*"), *([_Symbol(group=rest)] if any(rest) else [])]
+    ]
 
 
-def _can_be_empty(rules: dict[str, list[_Sequence]]) -> set[str]:
-    """Return the rules that match the empty string."""
-    users: dict[str, list[tuple[str, int]]] = {}
-    # Parts of each alternative that are not known to be empty.
-    missing: dict[tuple[str, int], int] = {}
-    todo = []
+def _list_symbols(alternatives: list[list[_Symbol]]) -> Iterator[_Symbol]:
+    """Yield the symbols of alternatives, those within parentheses too."""
+    waiting = list(alternatives)
+    while waiting:
+        for symbol in waiting.pop():
+            yield symbol
+            waiting += symbol.group or ()
+
+
+def _find_terminals(rules: dict[str, list[list[_Symbol]]]) -> set[str]:
+    """Return the rules without tokens that refer to such rules alone, not to themselves."""
+    users: dict[str, set[str]] = {}
+    missing: dict[str, int] = {}  # rules that each one refers to and that are no terminals yet
     for name, alternatives in rules.items():
-        for index, sequence in enumerate(alternatives):
-            if not sequence:
-                todo.append(name)
-            elif None not in sequence:
-                missing[name, index] = len(sequence)
-                for part in sequence:
-                    users.setdefault(str(part), []).append((name, index))
-    empty: set[str] = set()
-    while todo:
-        name = todo.pop()
-        if name in empty:
-            continue
-        empty.add(name)
+        symbols = list(_list_symbols(alternatives))
+        parts = {symbol.rule for symbol in symbols if symbol.rule}
+        missing[name] = len(parts) + any(symbol.is_token for symbol in symbols)
+        for part in parts:
+            users.setdefault(part, set()).add(name)
+    found: set[str] = set()
+    waiting = [name for name, count in missing.items() if not count]
+    while waiting:
+        name = waiting.pop()
+        found.add(name)
         for user in users.get(name, ()):
             missing[user] -= 1
             if not missing[user]:
-                todo.append(user[0])
-    return empty
+                waiting.append(user)
+    return found
 
 
-def _display_name(name: str) -> str:
-    return "( )" if name.startswith("(") else name
+def _word(name: str) -> str:
+    return name.replace("-", "_")

@@ -1,31 +1,57 @@
-"""Bounds on a JSON schema, checked before llama.cpp writes its repetitions out as a grammar."""
+"""JSON schemas for answers: what can be enforced, and how large they may be.
+
+llguidance enforces most of JSON Schema 2020-12 (docs/json_schema.md, llguidance 1.9.1). It ignores
+what its list of known keywords lacks, and names no place for those that it refuses. So keywords are
+checked here first: one that restricts values and cannot be enforced is refused with its place.
+"""
 
 from __future__ import annotations
 
 import json
-import re
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 from g4cli.core.errors import UsageError
 
 MAX_TEXT: Final = 1 << 20
-MAX_TIMES: Final = 1000
 MAX_NESTING: Final = 100
-MAX_PROPERTIES: Final = 300
-MAX_PATTERN: Final = 500
+MAX_PROPERTIES: Final = 1000  # of one object
+MAX_PATTERN: Final = 2000
 
-_LENGTHS: Final = (("minLength", "maxLength"), ("minItems", "maxItems"))
-# Keywords whose values are data, not schemas, and those whose values map arbitrary names to
-# schemas.
-_DATA: Final = frozenset(("const", "enum", "default", "example", "examples"))
-_NAMED: Final = frozenset(
-    ("properties", "patternProperties", "definitions", "$defs", "dependentSchemas")
+# Keywords that restrict values, and that llguidance does not implement (parser/src/json/schema.rs,
+# IMPLEMENTED, llguidance 1.8.0).
+_NOT_ENFORCED: Final = frozenset(
+    (
+        "not", "if", "then", "else",
+        "contains", "minContains", "maxContains", "unevaluatedItems",
+        "propertyNames", "dependentRequired", "dependentSchemas", "dependencies",
+        "unevaluatedProperties",
+        "$dynamicRef", "$recursiveRef",
+    )
+)  # fmt: skip
+FORMATS: Final = (
+    "date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri",
+)  # fmt: skip
+_TYPES: Final = ("null", "boolean", "integer", "number", "string", "array", "object")
+_DRAFTS: Final = (
+    "https://json-schema.org/draft/2020-12/schema",
+    "https://json-schema.org/draft/2019-09/schema",
+    "http://json-schema.org/draft-07/schema",
+    "http://json-schema.org/draft-06/schema",
 )
-_QUANTIFIER: Final = re.compile(r"\{([\d\s,]*)\}")
+# Keywords whose values map names to schemas, those whose values are lists of schemas, and those
+# whose values are one.
+_NAMED: Final = ("properties", "patternProperties", "definitions", "$defs")
+_LISTS: Final = ("anyOf", "oneOf", "allOf", "prefixItems", "items")
+_SINGLE: Final = ("items", "additionalItems", "additionalProperties")
+
+# Whitespace between two parts of the answer: with no bound, a model may write it for ever.
+WHITESPACE: Final = r"\x0A[\x20\x09]{0,80}|[\x20\x09]{1,4}"
 
 
-def parse_schema(text: str) -> Any:
-    """Return the JSON value of a schema whose numbers are small enough to become a grammar.
+def parse_schema(text: str) -> dict[str, Any]:
+    """Return a JSON schema that llguidance enforces whole, with g4's options for it.
 
     Raises UsageError, which names the keyword and its place in the schema.
     """
@@ -36,54 +62,155 @@ def parse_schema(text: str) -> Any:
     except (ValueError, RecursionError) as err:
         said = str(err) if isinstance(err, ValueError) else "it is nested too deeply"
         raise _schema_error(f"it is not JSON: {said}") from None
-    open_values: list[tuple[Any, str, int, bool]] = [(schema, "#", 0, False)]
+    if schema is True:
+        schema = {}
+    if not isinstance(schema, dict):
+        raise _schema_error("it is no object")
+    for place, part in _list_parts(schema):
+        _check_keywords(part, place)
+    draft = schema.get("$schema")
+    if draft is not None and str(draft).rstrip("#") not in _DRAFTS:
+        raise _schema_error(f"$schema is {str(draft)[:80]}, which g4 does not know")
+    return {**schema, "x-guidance": {"whitespace_pattern": WHITESPACE}}
+
+
+def _list_parts(schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield all schemas inside of a schema with their places. Raises UsageError for what is none.
+
+    Every object and list is counted for depth, data in `enum` and the like too.
+    """
+    open_values: list[tuple[Any, str, int]] = [(schema, "#", 0)]
     while open_values:
-        value, place, depth, names = open_values.pop()
+        value, place, depth = open_values.pop()
         if depth > MAX_NESTING:
             raise _schema_error(f"it is nested more than {MAX_NESTING} deep at {place[:200]}")
-        if isinstance(value, list):
-            open_values += [(v, f"{place}/{i}", depth + 1, False) for i, v in enumerate(value)]
-        elif isinstance(value, dict):
-            if not names:
-                _check_keywords(value, place)
-            for key, inner in value.items():
-                if names or key not in _DATA:
-                    where = f"{place}/{key[:80]}"
-                    open_values.append((inner, where, depth + 1, not names and key in _NAMED))
-    return schema
+        if isinstance(value, bool):
+            continue
+        if not isinstance(value, dict):
+            raise _schema_error(f"{place[-200:]} is no schema but {str(value)[:40]!r}")
+        yield place, value
+        for key, inner in value.items():
+            where = f"{place}/{key[:80]}"
+            if key in _NAMED:
+                if not isinstance(inner, dict):
+                    raise _schema_error(f"{key} is no object at {place[-200:]}")
+                open_values += [
+                    (item, f"{where}/{name[:80]}", depth + 1) for name, item in inner.items()
+                ]
+            elif key in _LISTS and isinstance(inner, list):
+                open_values += [(v, f"{where}/{i}", depth + 1) for i, v in enumerate(inner)]
+            elif key in _SINGLE:
+                open_values.append((inner, where, depth + 1))
+            elif isinstance(inner, dict | list):
+                _check_depth(inner, where, depth + 1)
+
+
+def _check_depth(data: Any, place: str, depth: int) -> None:
+    """Raise UsageError if data is nested too deeply for the parsers behind this one."""
+    level = [data]
+    while level:
+        depth += 1
+        if depth > MAX_NESTING:
+            raise _schema_error(f"it is nested more than {MAX_NESTING} deep at {place[:200]}")
+        level = [
+            item
+            for value in level
+            for item in (value.values() if isinstance(value, dict) else value)
+            if isinstance(item, dict | list)
+        ]
 
 
 def _check_keywords(schema: dict[str, Any], place: str) -> None:
-    for low, high in _LENGTHS:
-        for key in (low, high):
-            if key in schema:
-                _check_times(schema[key], key, place)
-        if schema.get(low, 0) > schema.get(high, MAX_TIMES):
+    place = place[-200:]
+    for key, value in schema.items():
+        if key in _NOT_ENFORCED or (key == "uniqueItems" and value is not False):
+            raise _schema_error(f"{key} at {place} cannot be enforced")
+        if key == "format" and value not in FORMATS:
+            raise _schema_error(
+                f"format {str(value)[:40]!r} at {place} cannot be enforced",
+                hint=f"the formats are {', '.join(FORMATS)}",
+            )
+        if key == "$ref" and not (isinstance(value, str) and value.startswith("#")):
+            raise _schema_error(f"$ref {str(value)[:80]!r} at {place} leaves the schema")
+        if key in ("$id", "id") and place != "#":
+            raise _schema_error(
+                f"{key} at {place}: a schema within a schema has no name of its own"
+            )
+        if key == "type":
+            kinds = value if isinstance(value, list) else [value]
+            if unknown := [kind for kind in kinds if kind not in _TYPES]:
+                raise _schema_error(f"type {str(unknown[0])[:40]!r} at {place} is unknown")
+        if key == "pattern" and isinstance(value, str) and len(value) > MAX_PATTERN:
+            raise _schema_error(
+                f"pattern has {len(value):,} characters at {place}, at most {MAX_PATTERN:,}"
+            )
+    for low, high in _BOUNDS.items():
+        if _is_larger(schema.get(low), schema.get(high)):
             raise _schema_error(f"{low} is larger than {high} at {place}")
-    properties = schema.get("properties")
-    if isinstance(properties, dict) and len(properties) > MAX_PROPERTIES:
-        raise _schema_error(f"{len(properties):,} properties at {place}, at most {MAX_PROPERTIES}")
-    pattern = schema.get("pattern")
-    if isinstance(pattern, str):
-        if len(pattern) > MAX_PATTERN:
-            raise _schema_error(
-                f"pattern has {len(pattern):,} characters at {place}, at most {MAX_PATTERN}"
+    n_properties = len(schema.get("properties") or ())
+    if n_properties > MAX_PROPERTIES:
+        raise _schema_error(f"{n_properties:,} properties at {place}, at most {MAX_PROPERTIES:,}")
+
+
+_BOUNDS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "minLength": "maxLength",
+        "minItems": "maxItems",
+        "minProperties": "maxProperties",
+        "minimum": "maximum",
+    }
+)
+
+
+def _is_larger(low: Any, high: Any) -> bool:
+    numbers = isinstance(low, int | float) and isinstance(high, int | float)
+    return numbers and low > high
+
+
+def _schema_error(what: str, hint: str = '{"type": "object", ...}') -> UsageError:
+    return UsageError(f"the JSON schema cannot be used: {what}", hint=hint)
+
+
+# --- The short form ---
+
+_SHORT_TYPES: Final[Mapping[str, str]] = MappingProxyType(
+    {"str": "string", "int": "integer", "float": "number", "bool": "boolean"}
+)
+
+
+def expand_short_schema(text: str) -> str:
+    """Return the JSON schema that a short form means: "name, age int, bio: a short biography".
+
+    Fields are separated by commas, or by lines if there are several. A field is a name, a type
+    (str, int, float, bool; str if there is none) and, after a colon, a description. All fields are
+    required. The syntax is that of the program `llm` (llm/utils.py schema_dsl, llm 0.32). Raises
+    UsageError.
+    """
+    text = text.strip()
+    fields = text.splitlines() if "\n" in text else text.split(",")
+    properties: dict[str, Any] = {}
+    for field in fields:
+        head, _, description = field.partition(":")
+        words = head.split()
+        if not words and not description.strip():
+            continue
+        if not words or len(words) > 2 or (len(words) == 2 and words[1] not in _SHORT_TYPES):
+            raise UsageError(
+                f"--schema: {field.strip()!r} is no field",
+                hint='--schema "name, age int, score float, member bool, bio: one sentence"',
             )
-        counts = [
-            int(n) for found in _QUANTIFIER.findall(pattern) for n in re.findall(r"\d+", found)
-        ]
-        if sum(counts) > MAX_TIMES:
-            raise _schema_error(
-                f"pattern repeats {sum(counts):,} times at {place}, at most {MAX_TIMES:,}"
-            )
-
-
-def _check_times(value: Any, key: str, place: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise _schema_error(f"{key} is {str(value)[:40]} at {place}, not a number of times")
-    if value > MAX_TIMES:
-        raise _schema_error(f"{key} {value:,} at {place} is too large, at most {MAX_TIMES:,}")
-
-
-def _schema_error(what: str) -> UsageError:
-    return UsageError(f"the JSON schema cannot be used: {what}", hint='{"type": "object", ...}')
+        if words[0] in properties:
+            raise UsageError(f"--schema: {words[0]!r} is there twice")
+        properties[words[0]] = {"type": _SHORT_TYPES[words[1]] if len(words) == 2 else "string"}
+        if description.strip():
+            properties[words[0]]["description"] = description.strip()
+    if not properties:
+        raise UsageError("--schema: it has no fields", hint='--schema "name, age int, bio"')
+    return json.dumps(
+        {
+            "type": "object",
+            "properties": properties,
+            "required": list(properties),
+            "additionalProperties": False,
+        }
+    )

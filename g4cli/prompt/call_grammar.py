@@ -1,50 +1,52 @@
-"""GBNF grammars of tool calls: what Gemma 4 may write from '<|tool_call>' to '<tool_call|>'.
+"""Grammars of tool calls: what Gemma 4 may write from '<|tool_call>' to '<tool_call|>'.
 
     call:get_weather{city:<|"|>Bern<|"|>,days:3}
 
 Members stand in the order in which the chat template writes them (by name, letter case ignored),
 which is the order that the model was trained with; optional ones may be missing. Values follow the
-JSON schema of the parameter as far as a grammar can: types, enum, const, items, properties, anyOf,
-and references. What it cannot express (a number's range, a pattern) is left to the caller of the
-tool, as with every grammar of llama.cpp. GBNF: grammars/README.md, llama.cpp@0c1e57098.
+JSON schema of the parameter: types, enum, const, bounds of numbers, lengths of strings and lists,
+items, properties, anyOf, and references. The rest (a pattern, a format) is left to the caller of
+the tool. Lark syntax: docs/syntax.md, llguidance 1.9.1.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from g4cli.core.errors import BadField
-from g4cli.prompt.reply import CALL_CLOSE, CALL_OPEN
 from g4cli.prompt.tools import QUOTE, format_value, sort_members
 
 _VALUES: Final = {
-    "string": f"{QUOTE} !{QUOTE}* {QUOTE}",
-    "integer": '"-"? [0-9]+',
-    "number": '"-"? [0-9]+ ("." [0-9]+)? ([eE] [-+]? [0-9]+)?',
-    "boolean": '"true" | "false"',
+    "string": f"{QUOTE} TEXT {QUOTE}",
+    "integer": "INTEGER",
+    "number": "NUMBER",
+    "boolean": "BOOLEAN",
     "null": '"null"',
 }
 # Any value, for schemas that say nothing; keys are bare, as in the template.
 _ANY: Final = (
-    "any ::= any-string | any-number | any-boolean | any-null | any-array | any-object",
-    f"any-string ::= {_VALUES['string']}",
-    f"any-number ::= {_VALUES['number']}",
-    f"any-boolean ::= {_VALUES['boolean']}",
-    f"any-null ::= {_VALUES['null']}",
-    'any-array ::= "[" (any ("," any)*)? "]"',
-    'any-object ::= "{" (any-member ("," any-member)*)? "}"',
-    'any-member ::= [^,:{}\\[\\]"<]+ ":" any',
+    'any: any_string | NUMBER | BOOLEAN | "null" | any_array | any_object',
+    f"any_string: {_VALUES['string']}",
+    'any_array: "[" (any ("," any)*)? "]"',
+    'any_object: "{" (any_member ("," any_member)*)? "}"',
+    'any_member: KEY ":" any',
+    "TEXT: /(?s:.*)/",
+    'KEY: /[^,:{}\\[\\]"<]+/',
+    "INTEGER: /-?(0|[1-9][0-9]*)/",
+    "NUMBER: /-?(0|[1-9][0-9]*)(\\.[0-9]+)?([eE][-+]?[0-9]+)?/",
+    'BOOLEAN: "true" | "false"',
 )
+_RANGES: Final = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
 
 
 _MOST_CHARACTERS: Final = 4 << 20  # of all rules: nested alternatives multiply
+_MOST_TIMES: Final = 100_000  # of a character or an item
 _KINDS: Final = (*_VALUES, "array", "object")
 _NOT_ENFORCED: Final = frozenset(
     (
-        "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf",
-        "minLength", "maxLength", "pattern", "format",
-        "minItems", "maxItems", "uniqueItems", "prefixItems", "contains",
+        "pattern", "format", "uniqueItems", "prefixItems", "contains",
         "minProperties", "maxProperties", "patternProperties", "propertyNames",
         "allOf", "not", "if", "dependentRequired", "dependentSchemas",
     )
@@ -73,42 +75,19 @@ def list_unenforced_keywords(schema: Any) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def make_call_grammar(tools: Sequence[Mapping[str, Any]]) -> str:
-    """Return the grammar of one call of one of `tools` (OpenAI's form) with its closing mark.
+def write_call_rules(tools: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return rules of Lark; `call` is a call of one of `tools` (OpenAI's form) without its marks.
 
-    Its root follows '<|tool_call>'. Raises BadField if the grammar would be too large.
+    Raises BadField if the rules would be too large.
     """
-    return "\n".join([f"root ::= call {CALL_CLOSE}", *_call_rules(tools)])
-
-
-def make_answer_grammar(
-    tools: Sequence[Mapping[str, Any]], *, several: bool, schema_grammar: str = ""
-) -> str:
-    """Return the grammar of an answer that consists of calls, with their marks.
-
-    `several`: whether there may be more than one. `schema_grammar` is what the answer may be
-    instead, a grammar with the rule `root` ("": nothing else). Raises BadField as
-    make_call_grammar does.
-    """
-    calls = "marked-call+" if several else "marked-call"
-    rules = [f"marked-call ::= {CALL_OPEN} call {CALL_CLOSE}", *_call_rules(tools)]
-    if not schema_grammar:
-        return "\n".join([f"root ::= {calls}", *rules])
-    lines = schema_grammar.splitlines()
-    others = [f"text-{line}" if line.startswith("root ::=") else line for line in lines]
-    return "\n".join([f"root ::= text-root | {calls}", *rules, *others])
-
-
-def _call_rules(tools: Sequence[Mapping[str, Any]]) -> list[str]:
     writer = _Writer()
     names = []
     for index, tool in enumerate(tools):
         function = tool.get("function", tool)
         parameters = function.get("parameters") or {}
-        body = writer.write_object(parameters, f"tool-{index}", parameters)
-        writer.add_rule(f"call-{index}", f"{_literal(function['name'])} {body}")
-        names.append(f"call-{index}")
-    return [f'call ::= "call:" ({" | ".join(names)})', *writer.rules, *_ANY]
+        body = writer.write_object(parameters, f"tool_{index}", parameters)
+        names.append(writer.add_rule(f"call_{index}", f"{_literal(function['name'])} {body}"))
+    return [f'call: "call:" ({" | ".join(names)})', *writer.rules, *_ANY]
 
 
 class _Writer:
@@ -121,7 +100,7 @@ class _Writer:
 
     def add_rule(self, name: str, text: str) -> str:
         """Add a rule and return its name. Raises BadField if all are too large together."""
-        self.rules.append(f"{name} ::= {text}")
+        self.rules.append(f"{name}: {text}")
         self._n_characters += len(self.rules[-1])
         if self._n_characters > _MOST_CHARACTERS:
             raise BadField("tools", "the grammar of their parameters is too large")
@@ -150,10 +129,10 @@ class _Writer:
             plain = {key: value for key, value in schema.items() if key != "nullable"}
             return self._write_options([plain, {"type": "null"}], name, root)
         if kind in _VALUES:
-            return self.add_rule(name, _VALUES[kind])
+            return self.add_rule(name, self._write_scalar(kind, schema, name))
         if kind == "array":
-            item = self.write_value(schema.get("items"), f"{name}-i", root)
-            return self.add_rule(name, f'"[" ({item} ("," {item})*)? "]"')
+            item = self.write_value(schema.get("items"), f"{name}_i", root)
+            return self.add_rule(name, f'"[" {_repeat_item(item, schema)} "]"')
         if kind == "object" or "properties" in schema:
             return self.write_object(schema, name, root)
         return "any"
@@ -162,11 +141,11 @@ class _Writer:
         """Return the name of a rule for objects: declared members alone, unless there are none."""
         properties = schema.get("properties")
         if not isinstance(properties, Mapping) or not properties:
-            return "any-object"
+            return "any_object"
         required = set(schema.get("required") or ())
         members = [
             (
-                f'{_literal(key)} ":" {self.write_value(value, f"{name}-{index}", root)}',
+                f"{_literal(f'{key}:')} {self.write_value(value, f'{name}_{index}', root)}",
                 key in required,
             )
             for index, (key, value) in enumerate(sort_members(properties))
@@ -187,14 +166,26 @@ class _Writer:
                 body = f"{lead}{text} {rest[True]}"
                 if not is_required:
                     body = f"{body} | {rest[after_comma]}"
-                rule = f"{name}-m{index}{'c' if after_comma else ''}"
+                rule = f"{name}_m{index}{'c' if after_comma else ''}"
                 rules[after_comma] = self.add_rule(rule, body)
             rest = rules
         return rest[False]
 
+    def _write_scalar(self, kind: str, schema: Mapping[str, Any], name: str) -> str:
+        """Return a value that is no list or object, within its bounds."""
+        ranges = {key: schema[key] for key in _RANGES if _is_number(schema.get(key))}
+        if kind in ("integer", "number") and ranges:
+            return f"%json {json.dumps({'type': kind, **ranges})}"
+        least, most = _read_bounds(schema, "minLength", "maxLength")
+        if kind == "string" and (least or most is not None):
+            end = "" if most is None else most
+            text = self.add_rule(f"T_{name.upper()}", f"/(?s:.{{{least},{end}}})/")
+            return f"{QUOTE} {text} {QUOTE}"
+        return _VALUES[kind]
+
     def _write_options(self, options: Sequence[Any], name: str, root: Mapping[str, Any]) -> str:
         rules = [
-            self.write_value(option, f"{name}-o{index}", root)
+            self.write_value(option, f"{name}_o{index}", root)
             for index, option in enumerate(options)
         ]
         return self.add_rule(name, " | ".join(rules))
@@ -210,8 +201,8 @@ class _Writer:
                 target = target.get(step) if isinstance(target, Mapping) else None
         if not reference.startswith("#") or not isinstance(target, Mapping):
             return "any"
-        self._references[id(root), reference] = f"{name}-r"
-        return self.add_rule(f"{name}-r", self.write_value(target, f"{name}-t", root))
+        self._references[id(root), reference] = f"{name}_r"
+        return self.add_rule(f"{name}_r", self.write_value(target, f"{name}_t", root))
 
 
 def _value_text(value: Any) -> str:
@@ -223,8 +214,29 @@ def _value_text(value: Any) -> str:
 
 
 def _literal(text: str) -> str:
-    """Return `text` as a literal of GBNF."""
-    characters = (
-        f"\\x{ord(c):02x}" if ord(c) < 0x20 else f"\\{c}" if c in '"\\' else c for c in text
-    )
-    return f'"{"".join(characters)}"'
+    """Return `text` as a literal of Lark."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _repeat_item(item: str, schema: Mapping[str, Any]) -> str:
+    """Return the content of a list, with as many items as minItems and maxItems allow."""
+    least, most = _read_bounds(schema, "minItems", "maxItems")
+    if most == 0:
+        return '""'
+    end = "" if most is None else most - 1
+    items = f'{item} ("," {item}){{{max(least - 1, 0)},{end}}}'
+    return items if least else f"({items})?"
+
+
+def _read_bounds(schema: Mapping[str, Any], low: str, high: str) -> tuple[int, int | None]:
+    """Return how many there must and may be; what makes no sense counts as not said."""
+    least, most = _read_times(schema.get(low)) or 0, _read_times(schema.get(high))
+    return least, None if most is None or most < least else most
+
+
+def _read_times(value: Any) -> int | None:
+    return int(value) if _is_number(value) and 0 <= value <= _MOST_TIMES else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300

@@ -78,7 +78,6 @@ def make_turn_request(body: ChatBody, files: MediaFiles) -> TurnRequest:
         stop=make_stop(body),
         max_tokens=body.max_completion_tokens or body.max_tokens or 0,
         json_schema=schema,
-        strict_schema=_is_strict(body),
         grammar=grammar,
         n_probs=_choose_n_probs(body),
         stop_on_loop=body.g4 is None or body.g4.stop_on_loop is not False,
@@ -236,11 +235,6 @@ def _choose_grammar(body: ChatBody) -> tuple[str, str]:
     if schema and body.grammar:
         raise BadField("grammar", "response_format says what the answer is already")
     return schema, body.grammar or ""
-
-
-def _is_strict(body: ChatBody) -> bool:
-    form = body.response_format
-    return isinstance(form, JsonSchemaFormat) and bool(form.json_schema.strict)
 
 
 def _choose_n_probs(body: ChatBody) -> int | None:

@@ -230,7 +230,6 @@ def make_turn_request(body: ResponsesBody, files: MediaFiles) -> TurnRequest:
     """Return what `body` asks for. Raises BadField with the field's name."""
     messages = _read_items(body, files)
     tools = _read_tools(body.tools or ())
-    form = body.text.format if body.text else None
     sampling = {"temp": body.temperature, "top_p": body.top_p}
     return TurnRequest(
         model=body.model,
@@ -243,7 +242,6 @@ def make_turn_request(body: ResponsesBody, files: MediaFiles) -> TurnRequest:
         sampling={name: value for name, value in sampling.items() if value is not None},
         max_tokens=body.max_output_tokens or 0,
         json_schema=_read_schema(body),
-        strict_schema=isinstance(form, NamedSchema) and bool(form.strict),
     )
 
 

@@ -5,7 +5,7 @@ row 1   g4cli.{estimate,fit,loops,prompt,chat,doctor,svg} core; numpy; jinja2 in
         g4cli.{converters,quant}                         core and themselves; numpy
 row 2   g4cli.{host,hub,remote,store,runtime}            rows 0 and 1; huggingface_hub in hub,
                                                          httpx2 in hub and remote,
-                                                         llama_cpp in runtime
+                                                         llama_cpp, llguidance in runtime
 row 3   g4cli.operations                                 rows 0 to 2; nothing that draws or
                                                          listens; jsonschema
 row 4   g4cli.cli                                        everything; typer; rich in views,
@@ -64,6 +64,7 @@ THIRD_PARTY = {
     "jsonschema": {"g4cli.operations"},
     "referencing": {"g4cli.operations"},  # also jsonschema's
     "llama_cpp": {"g4cli.runtime"},
+    "llguidance": {"g4cli.runtime"},
     "resvg_py": {"g4cli.runtime"},  # in the child that renders
     "soundfile": {"g4cli.runtime"},  # in the child that decodes
     "typer": {"g4cli.cli"},

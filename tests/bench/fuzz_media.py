@@ -21,11 +21,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from g4cli.core.errors import G4Error
-from g4cli.core.gbnf import check_grammar
 from g4cli.core.media_file import media_kind_of, read_media
+from g4cli.prompt.answer_grammar import AnswerForm, make_grammar
 from g4cli.runtime.engine.llama_engine import LlamaEngine, open_engine
 from g4cli.runtime.engine.model import ModelOptions
-from g4cli.runtime.engine.options import ContextOptions, MediaOptions, Sampling
+from g4cli.runtime.engine.options import ContextOptions, MediaOptions
 from g4cli.runtime.llama.library import load_mtmd
 from tests.support.builders.media_files import bmp, flac, gif, jpeg, mp3, picture, png, sound, wav
 from tests.support.builders.tiny_file import build_tiny
@@ -88,8 +88,9 @@ def try_grammar(engine: LlamaEngine, r: random.Random) -> str:
         f"{name} ::= {rule}" for name, rule in zip(("root", "b", "c"), rules, strict=True)
     )
     CASE.write_text(grammar)
-    check_grammar(grammar)
-    engine.begin(Sampling(), grammar)
+    fault = engine.masks.find_fault(make_grammar(AnswerForm("gbnf", grammar)))
+    if fault:
+        return "grammar refused by llguidance"
     return "grammar parsed"
 
 

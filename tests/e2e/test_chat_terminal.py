@@ -26,7 +26,7 @@ PROMPT = ">>>"
 MMPROJ = TESTS / "golden/tiny_mmproj.gguf"
 MAIN = "from g4cli.cli.main import main; main()"
 # A grammar whose only sentence has no end: the answer runs until it is stopped.
-ENDLESS = 'root ::= "drip " root'
+ENDLESS = 'root ::= "drip "{1000000}'
 
 
 @pytest.fixture(scope="module")

@@ -56,7 +56,11 @@ def run_chat(
 
         require_drawing_target(display.drawing)
     find_model_path(request.model)  # an unknown name is reported before standard input is read
-    question = _read_question(out, request, prompt)
+    if str(request.json_schema) == "-":
+        request = replace(request, json_schema=None, json_schema_text=_read_schema(prompt))
+        question = prompt
+    else:
+        question = _read_question(out, request, prompt)
     if question is None and display.drawing is not None:
         raise UsageError("--svg needs --prompt", hint="-p TEXT, or /svg FILE in a conversation")
     previous: ChatRequest | None = None
@@ -145,6 +149,19 @@ def _read_question(out: Output, request: ChatRequest, prompt: str | None) -> str
             "the question is empty", hint=f'g4 chat {shell_word(request.model)} -p "What is GGUF?"'
         )
     return question
+
+
+def _read_schema(prompt: str | None) -> str:
+    """Return the JSON schema on standard input.
+
+    Raises UsageError if a terminal is there, or if the question would have to come from it too.
+    """
+    if sys.stdin.isatty() or prompt is None or prompt == "-":
+        raise UsageError(
+            "--json-schema - takes the schema from standard input, and needs --prompt",
+            hint='g4 chat tiny --json-schema - -p "What is GGUF?" < schema.json',
+        )
+    return _read_stdin()
 
 
 def _read_stdin() -> str:

@@ -23,8 +23,10 @@ def chat(
     think: o.ThinkOpt = "off",
     thoughts: o.ThoughtsOpt = "show",
     tools: o.ToolsOpt = None,
-    json_schema: o.SchemaOpt = None,
+    json_schema: o.JsonSchemaOpt = None,
+    schema: o.SchemaOpt = "",
     grammar: o.GrammarOpt = None,
+    regex: o.RegexOpt = "",
     continue_: o.ContinueOpt = False,
     resume: o.ResumeOpt = None,
     private: o.PrivateOpt = False,
@@ -72,6 +74,7 @@ def chat(
       g4 chat -c -p "And in one sentence?"
       g4 chat e2b --think on < question.txt
       cat file.txt | g4 chat e2b -p "Summarize this."
+      g4 chat e2b -p "Invent a dog." --schema "name, age int, bio"
       g4 chat e2b -p "What does it show?" --image photo.jpg
       g4 chat e2b -p "Draw a pelican as SVG." --svg pelican.svg
       g4 chat tiny -p "What is GGUF?" --temp 0 --json
@@ -93,7 +96,9 @@ def chat(
         think=think,
         tools=tools,
         json_schema=json_schema,
+        schema=schema,
         grammar=grammar,
+        regex=regex,
         on_overflow=on_overflow,
         temp=temp,
         top_p=top_p,

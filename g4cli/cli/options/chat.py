@@ -104,18 +104,41 @@ OverflowOpt: TypeAlias = Annotated[
         rich_help_panel=_PROMPT,
     ),
 ]
-SchemaOpt: TypeAlias = Annotated[
+JsonSchemaOpt: TypeAlias = Annotated[
     Path | None,
     typer.Option(
         "--json-schema",
-        help="Constrain the answer to JSON that matches this schema.",
+        metavar="FILE",
+        help="Constrain the answer to JSON that matches this JSON Schema; - reads it from standard "
+        "input.",
+        rich_help_panel=_PROMPT,
+    ),
+]
+SchemaOpt: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--schema",
+        metavar="FIELDS",
+        help='The same in short: "name, age int, bio: one sentence" (str, int, float, bool).',
         rich_help_panel=_PROMPT,
     ),
 ]
 GrammarOpt: TypeAlias = Annotated[
     Path | None,
     typer.Option(
-        "--grammar", help="Constrain the answer to this GBNF grammar.", rich_help_panel=_PROMPT
+        "--grammar",
+        metavar="FILE",
+        help="Constrain the answer to this grammar: FILE.lark, or else GBNF.",
+        rich_help_panel=_PROMPT,
+    ),
+]
+RegexOpt: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--regex",
+        metavar="RE",
+        help="Constrain the answer to this regular expression (the syntax of Rust).",
+        rich_help_panel=_PROMPT,
     ),
 ]
 ImageOpt: TypeAlias = Annotated[

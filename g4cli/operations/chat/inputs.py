@@ -5,29 +5,38 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from g4cli.chat import Conversation
 from g4cli.core.errors import UsageError
 from g4cli.core.files import require_file
-from g4cli.core.gbnf import check_grammar
-from g4cli.core.json_schema import parse_schema
+from g4cli.core.json_schema import expand_short_schema
 from g4cli.core.media_file import read_media
 from g4cli.core.units import size_text
 from g4cli.operations.chat.request import ChatRequest
+from g4cli.prompt.answer_grammar import AnswerForm, make_call_grammar, make_grammar
 from g4cli.prompt.messages import Media
 from g4cli.prompt.tools import parse_tools
+from g4cli.runtime.engine.options import GrammarScope
 
 _MAX_TEXT_BYTES: Final = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class ChatInputs:
-    """The contents of --tools, --grammar (GBNF) and --json-schema, empty if not given."""
+    """The tools of --tools, and the grammar (llguidance's JSON) of what answers may be, or None.
+
+    `grammar_scope`: which part of an answer must belong to it while the model does not think.
+    """
 
     tools: tuple[Mapping[str, Any], ...] = ()
-    grammar: str = ""
-    json_schema: str = ""
+    grammar: str | None = None
+    grammar_scope: GrammarScope = "all"
+
+    @property
+    def has_form(self) -> bool:
+        """Whether the whole answer is restricted, not just calls of tools."""
+        return self.grammar is not None and self.grammar_scope == "all"
 
 
 def read_inputs(request: ChatRequest) -> ChatInputs:
@@ -36,10 +45,7 @@ def read_inputs(request: ChatRequest) -> ChatInputs:
     Raises FileMissing, BadMedia, or UsageError for a malformed text and for options that exclude
     each other.
     """
-    if request.json_schema and request.grammar:
-        raise UsageError("--json-schema and --grammar exclude each other")
-    if (request.json_schema or request.grammar) and request.think != "off":
-        raise UsageError("a grammar or schema cannot be used with --think", hint="--think off")
+    form = read_form(request)
     if request.mmproj:
         require_file(request.mmproj.expanduser())
     for path in request.image:
@@ -47,13 +53,35 @@ def read_inputs(request: ChatRequest) -> ChatInputs:
     for path in request.audio:
         read_media(path, "audio")
     tools = parse_tools(_read_text(request.tools)) if request.tools else ()
-    grammar = _read_text(request.grammar) if request.grammar else ""
-    if request.grammar:
-        check_grammar(grammar)
-    json_schema = _read_text(request.json_schema) if request.json_schema else ""
+    if form is not None:
+        return ChatInputs(tools, make_grammar(form, tools))
+    return ChatInputs(tools, make_call_grammar(tools), "calls") if tools else ChatInputs()
+
+
+def read_form(request: ChatRequest) -> AnswerForm | None:
+    """Return what --json-schema, --schema, --grammar or --regex say of the answer, None without.
+
+    Raises FileMissing, or UsageError if there are several of them.
+    """
+    given = {
+        "--json-schema": request.json_schema or request.json_schema_text,
+        "--schema": request.schema,
+        "--grammar": request.grammar,
+        "--regex": request.regex,
+    }
+    names = [name for name, value in given.items() if value]
+    if len(names) > 1:
+        raise UsageError(f"{' and '.join(names)} exclude each other")
+    if request.json_schema_text:
+        return AnswerForm("json_schema", request.json_schema_text)
     if request.json_schema:
-        parse_schema(json_schema)
-    return ChatInputs(tools, grammar, json_schema)
+        return AnswerForm("json_schema", _read_text(request.json_schema))
+    if request.schema:
+        return AnswerForm("json_schema", expand_short_schema(request.schema))
+    if request.grammar:
+        kind: Literal["lark", "gbnf"] = "lark" if request.grammar.suffix == ".lark" else "gbnf"
+        return AnswerForm(kind, _read_text(request.grammar))
+    return AnswerForm("regex", request.regex) if request.regex else None
 
 
 def find_conversation(request: ChatRequest) -> Conversation:

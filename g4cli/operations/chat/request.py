@@ -24,7 +24,8 @@ class ChatRequest:
     a number ("8192", "32k"), "max", or "" for the largest context that fits; `gpu_layers` is a
     number or "auto"; `draft` is auto, off, lookup or the path of a draft model. `max_tokens` 0
     means no limit, `threads` 0 all cores. `state_cache` is a size, auto or off. `conversation` is
-    the one to continue. Each other field is the option of the same name.
+    the one to continue; `json_schema_text` is a JSON schema that was read already. Each other field
+    is the option of the same name.
     """
 
     model: str
@@ -36,7 +37,10 @@ class ChatRequest:
     think: Think = "off"
     tools: Path | None = None
     json_schema: Path | None = None
+    json_schema_text: str = ""
+    schema: str = ""
     grammar: Path | None = None
+    regex: str = ""
     on_overflow: OverflowPolicy = "drop"
     temp: float | None = None
     top_p: float | None = None

@@ -57,8 +57,8 @@ class ChatSession:
 
     `think` is the level of thinking of the next answers, a key of THOUGHT_TOKENS. `load_s` is how
     many seconds it took to load the model, `resident_bytes` the estimate of its peak of resident
-    memory (0: not estimated), `header` that of its file. The constructor compiles the JSON schema
-    of the request and chooses the chat template; it raises UsageError or BadFile.
+    memory (0: not estimated), `header` that of its file. The constructor checks the grammar of the
+    request and chooses the chat template; it raises UsageError or BadFile.
     """
 
     def __init__(
@@ -81,9 +81,9 @@ class ChatSession:
         # The names of the sampling parameters that the model file recommends.
         self.recommended = frozenset(find_recommended(model.header))
         self._reporter, self._model, self._tools = reporter, model, inputs.tools
-        self._grammar = inputs.grammar or None
-        if inputs.json_schema:
-            self._grammar = self._compile_schema(inputs.json_schema)
+        self._inputs = inputs
+        if inputs.grammar is not None:
+            engine.check_grammar(inputs.grammar)
         template: str = model.header.get(TEMPLATE_KEY, str, "")
         self._render = choose_renderer(template or None, partial(render_template, path=model.path))
         if self._render.notice:
@@ -91,8 +91,8 @@ class ChatSession:
 
     @property
     def has_grammar(self) -> bool:
-        """Whether answers are constrained by a grammar or a JSON schema."""
-        return self._grammar is not None
+        """Whether whole answers are constrained by a grammar or a JSON schema."""
+        return self._inputs.has_form
 
     def describe_settings(self) -> dict[str, Any]:
         """Return what the next answer depends on beside its prompt, to be stored with it."""
@@ -102,14 +102,6 @@ class ChatSession:
             "think": self.think,
             "ctx": self.engine.n_ctx,
         }
-
-    def _compile_schema(self, json_schema: str) -> str:
-        grammar = self.engine.compile_schema(json_schema)
-        if ignored := grammar.not_enforced:
-            self._reporter.warn(
-                f"these keywords of the schema are not enforced: {', '.join(ignored)}"
-            )
-        return grammar.text
 
     def _tokenize_prompt(self, messages: Sequence[Message]) -> tuple[int, ...]:
         style = PromptStyle(
@@ -207,7 +199,12 @@ class ChatSession:
             thought_tokens=THOUGHT_TOKENS[self.think],
         )
         view.show_waiting()
-        request = RunTurn(fitted.tokens, self.sampling, options, self._grammar, _CLOSE_THOUGHT)
+        scope = self._inputs.grammar_scope
+        if scope == "all" and self.think != "off":
+            scope = "after-thought"
+        request = RunTurn(
+            fitted.tokens, self.sampling, options, self._inputs.grammar, _CLOSE_THOUGHT, scope
+        )
         reply = Reply.interrupted()
         for event in self.engine.run_turn(request, view.show_reading):
             view.show(event)

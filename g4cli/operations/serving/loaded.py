@@ -9,15 +9,15 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from g4cli.chat import Finished, Reply, TurnEvent, TurnOptions
-from g4cli.core.errors import BadField, BadMedia, ContextFull, RuntimeFailed
+from g4cli.core.errors import BadField, BadMedia, ContextFull, RuntimeFailed, UsageError
 from g4cli.operations.chat.session import THOUGHT_TOKENS
 from g4cli.operations.serving.requests import TurnRequest
 from g4cli.prompt import Part, PromptStyle, Renderer
-from g4cli.prompt.call_grammar import make_answer_grammar, make_call_grammar
+from g4cli.prompt.answer_grammar import AnswerForm, make_call_grammar, make_grammar
 from g4cli.prompt.render import render_thought
 from g4cli.prompt.template import TEXT_LIMIT
 from g4cli.runtime.engine.async_client import ActiveTurn
-from g4cli.runtime.engine.messages import Grammar, Loaded, RunTurn, TurnDone
+from g4cli.runtime.engine.messages import Loaded, RunTurn, TurnDone
 from g4cli.runtime.engine.options import GrammarScope, Sampling
 
 CLOSE_THOUGHT: Final = "\n<channel|>"
@@ -40,7 +40,6 @@ class Engine(Protocol):
         self, parts: Sequence[Part], *, with_bos: bool = True
     ) -> tuple[int, ...]: ...
     async def text_of(self, tokens: Sequence[int]) -> str: ...
-    async def compile_schema(self, schema: str) -> Grammar: ...
     def run_turn(self, request: RunTurn) -> AsyncIterator[Any]: ...
     async def close(self) -> None: ...
 
@@ -147,31 +146,37 @@ class LoadedModel:
         )
         sampling = replace(self.defaults.sampling, **request.sampling)
         self.require_tokens([item.token for item in sampling.logit_bias], "logit_bias")
-        grammar, scope = await self._make_grammar(request)
+        grammar, scope = await asyncio.to_thread(_make_grammar, request)
         return RunTurn(prompt, sampling, options, grammar, CLOSE_THOUGHT, scope)
 
-    async def _make_grammar(self, request: TurnRequest) -> tuple[str | None, GrammarScope]:
-        """Return the grammar of the answer; calls always follow the schemas of their tools."""
-        grammar = request.grammar
-        if request.json_schema:
-            compiled = await self.engine.compile_schema(request.json_schema)
-            if request.strict_schema and compiled.not_enforced:
-                names = ", ".join(compiled.not_enforced)
-                raise BadField("response_format", f"strict cannot be held for: {names}")
-            grammar = compiled.text
-        scope: GrammarScope = "after-thought" if request.thinking != "off" else "all"
-        choice = request.tool_choice
-        if not request.tools or choice.mode == "none":
-            return grammar or None, scope
-        if choice.mode == "auto" and not grammar:
-            return await asyncio.to_thread(make_call_grammar, request.tools), "calls"
-        tools = [t for t in request.tools if choice.name in ("", t["function"]["name"])]
-        several = request.parallel_tool_calls
-        other = grammar if choice.mode == "auto" else ""
-        writing = asyncio.to_thread(
-            make_answer_grammar, tools, several=several, schema_grammar=other
-        )
-        return await writing, scope
+
+def _make_grammar(request: TurnRequest) -> tuple[str | None, GrammarScope]:
+    """Return the grammar of the answer; calls always follow the schemas of their tools.
+
+    Raises BadField if a schema or a grammar cannot be enforced.
+    """
+    form = None
+    if request.json_schema:
+        form = AnswerForm("json_schema", request.json_schema)
+    elif request.grammar:
+        form = AnswerForm("gbnf", request.grammar)
+    scope: GrammarScope = "after-thought" if request.thinking != "off" else "all"
+    choice = request.tool_choice
+    tools = () if choice.mode == "none" else request.tools
+    tools = tuple(t for t in tools if choice.name in ("", t["function"]["name"]))
+    if tools and choice.mode == "required":
+        form = None  # the answer is a call
+    try:
+        if tools and choice.mode == "auto" and form is None:
+            return make_call_grammar(tools), "calls"
+        if form is None and not tools:
+            return None, scope
+        return make_grammar(form, tools, several=request.parallel_tool_calls), scope
+    except BadField:
+        raise
+    except UsageError as err:
+        field = "grammar" if request.grammar else "response_format"
+        raise BadField(field, err.message) from None
 
 
 def require_readable(n_characters: int) -> None:

@@ -21,11 +21,9 @@ from g4cli.runtime.engine.client import MODULE
 from g4cli.runtime.engine.messages import (
     CODEC,
     AttachMedia,
-    CompileSchema,
     Detokenize,
     Encode,
     Encoded,
-    Grammar,
     Hello,
     Loaded,
     Open,
@@ -137,11 +135,6 @@ class AsyncEngine:
         """
         encoded: Encoded = await self._ask(Encode(media))
         return encoded
-
-    async def compile_schema(self, schema: str) -> Grammar:
-        """Return the grammar of a JSON schema. Raises UsageError if it is none."""
-        grammar: Grammar = await self._ask(CompileSchema(schema))
-        return grammar
 
     async def run_turn(self, request: RunTurn) -> AsyncIterator[TurnEvent | TurnDone]:
         """Yield the events of a turn, TurnDone last. To close the iterator cancels the turn.

@@ -18,11 +18,10 @@ from g4cli.runtime.engine.drafting import DraftStats
 from g4cli.runtime.engine.messages import (
     CODEC,
     AttachMedia,
-    CompileSchema,
+    CheckGrammar,
     Encode,
     Encoded,
     FinishStates,
-    Grammar,
     Hello,
     Loaded,
     Open,
@@ -150,10 +149,9 @@ class EngineClient:
         tokens: Tokens = self._worker.ask(Tokenize(tuple(parts)))
         return tokens.ids
 
-    def compile_schema(self, schema: str) -> Grammar:
-        """Return the grammar of a JSON schema. Raises UsageError if it is none."""
-        grammar: Grammar = self._worker.ask(CompileSchema(schema))
-        return grammar
+    def check_grammar(self, grammar: str) -> None:
+        """Raise UsageError if a grammar cannot be used."""
+        self._worker.ask(CheckGrammar(grammar))
 
     def run_turn(self, request: RunTurn, progress: Progress = no_progress) -> Iterator[TurnEvent]:
         """Yield the events of a turn, Finished last.

@@ -29,6 +29,7 @@ from g4cli.runtime.llama.interrupt import Interrupt
 
 if TYPE_CHECKING:
     from g4cli.runtime.engine.grammar import GrammarSampler
+    from g4cli.runtime.engine.masks import MaskProcess
     from g4cli.runtime.engine.options import MediaOptions
     from g4cli.runtime.engine.speculation import Drafter
     from g4cli.runtime.engine.states import StateCache
@@ -51,6 +52,7 @@ class LlamaEngine:
         self._sampled = -1
         self._drafting: tuple[Callable[[Context], Drafter], Exactness] | None = None
         self._speculation: Speculation | None = None
+        self._masks: MaskProcess | None = None
 
     def _make_context(self) -> tuple[Context, Sequence]:
         context = Context(self.model, self._options, self.interrupt)
@@ -110,19 +112,45 @@ class LlamaEngine:
         """Return drafted and accepted tokens of this answer, or None where nothing drafts."""
         return self._speculation.drafted if self._speculation else None
 
-    def begin(
-        self, sampling: Sampling, grammar: str | None = None, scope: GrammarScope = "all"
-    ) -> None:
-        """Start an answer with a new sampler chain.
+    @property
+    def masks(self) -> MaskProcess:
+        """Return the process for grammars, which may not be started yet."""
+        if self._masks is None:
+            from g4cli.runtime.engine.grammar import make_mask_process
 
-        Raises UsageError if the grammar cannot be parsed.
-        """
+            self._masks = make_mask_process(self.model)
+        return self._masks
+
+    def begin(
+        self,
+        sampling: Sampling,
+        grammar: str | None = None,
+        scope: GrammarScope = "all",
+        *,
+        in_thought: bool = False,
+        keep_logits: bool = False,
+    ) -> None:
+        """Start an answer with a new sampler chain. Grammars: see `grammar.GrammarSampler`."""
         if self._speculation:
             self._speculation.begin_answer(self.n_past, greedy=sampling.temp <= 0)
         if self._sampler:
             self._sampler.close()
             self._sampler = None
-        self._sampler = make_sampler(self.model, sampling, grammar, scope)
+        if grammar is None:
+            self._sampler = Sampler(self.model, sampling)
+            return
+        from g4cli.runtime.engine.grammar import GrammarSampler
+
+        self._sampler = GrammarSampler(
+            self.model,
+            sampling,
+            self.masks,
+            grammar,
+            scope,
+            in_thought=in_thought,
+            keep_logits=keep_logits,
+            is_stopped=lambda: self.interrupt.is_set,
+        )
 
     def evaluate(self, tokens: Tokens[int], progress: Progress = no_progress) -> Evaluated:
         """Make the context hold exactly `tokens`; only what follows the reused prefix is evaluated.
@@ -224,20 +252,11 @@ class LlamaEngine:
     def close(self) -> None:
         """Free everything."""
         self.close_context()
+        if self._masks:
+            self._masks.close()
         if self.prompts.media:
             self.prompts.media.close()
         self.model.close()
-
-
-def make_sampler(
-    model: Model, sampling: Sampling, grammar: str | None, scope: GrammarScope = "all"
-) -> Sampler | GrammarSampler:
-    """Return the sampler of an answer. Raises UsageError if the grammar cannot be parsed."""
-    if grammar is None:
-        return Sampler(model, sampling)
-    from g4cli.runtime.engine.grammar import GrammarSampler
-
-    return GrammarSampler(model, sampling, grammar, scope)
 
 
 @contextmanager

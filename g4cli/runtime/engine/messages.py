@@ -3,11 +3,11 @@
 Every request has a number, and every answer carries the number of its request. A request ends with
 `Done`, or with `Failed`. Any number of other answers come before that.
 
-    front -> worker   Open, AttachMedia, Tokenize, Detokenize, Encode, CompileSchema, RunTurn,
+    front -> worker   Open, AttachMedia, Tokenize, Detokenize, Encode, CheckGrammar, RunTurn,
                       FinishStates;
                       Cancel (of a request)
     worker -> front   Hello (once, number 0), Opening, Progress, Loaded, Tokens, Text, Encoded,
-                      Grammar, the events of a turn as `g4cli.chat` has them, TurnDone
+                      the events of a turn as `g4cli.chat` has them, TurnDone
 """
 
 from __future__ import annotations
@@ -95,16 +95,17 @@ class Encode:
 
 
 @dataclass(frozen=True, slots=True)
-class CompileSchema:
-    """Answer with the Grammar of a JSON schema."""
+class CheckGrammar:
+    """Fail if a grammar cannot be used; begin to index the vocabulary for it."""
 
-    schema: str
+    grammar: str
 
 
 @dataclass(frozen=True, slots=True)
 class RunTurn:
     """Evaluate the prompt and answer it. `close_thought` is the text of the tokens that end a
-    thought. `grammar_scope` says what of the answer must belong to `grammar`.
+    thought. `grammar_scope` says what of the answer must belong to `grammar`, which is llguidance's
+    JSON (see `g4cli.prompt.answer_grammar`).
     """
 
     prompt: tuple[int, ...]
@@ -197,14 +198,6 @@ class Encoded:
 
 
 @dataclass(frozen=True, slots=True)
-class Grammar:
-    """The GBNF of a JSON schema, and the keywords of the schema that it does not enforce."""
-
-    text: str
-    not_enforced: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class TurnDone:
     """The answer with its figures; `n_past` tokens are in the context now."""
 
@@ -230,8 +223,8 @@ class Failed:
 COMMON: Final = (Cancel, Progress, Done, Failed)
 CODEC: Final = Codec(
     (
-        *COMMON, Open, AttachMedia, Tokenize, Detokenize, Encode, CompileSchema, RunTurn,
-        FinishStates, Hello, Opening, Loaded, Tokens, Text, Encoded, Grammar, TurnDone,
+        *COMMON, Open, AttachMedia, Tokenize, Detokenize, Encode, CheckGrammar, RunTurn,
+        FinishStates, Hello, Opening, Loaded, Tokens, Text, Encoded, TurnDone,
         PromptRead, AnswerText, ThoughtText, ThoughtEnded, CallMade,
     )
 )  # fmt: skip

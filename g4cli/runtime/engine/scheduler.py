@@ -45,6 +45,7 @@ from g4cli.runtime.engine.service import Service
 from g4cli.runtime.engine.slot import Slot, Turn, WaitingTurn, choose_slot
 
 if TYPE_CHECKING:
+    from g4cli.runtime.engine.masks import MaskProcess
     from g4cli.runtime.engine.states import StateCache
 
 PAUSE_S: Final = 0.2
@@ -53,6 +54,7 @@ _LEAST_TOKENS: Final = 16  # of a prompt in a batch: fewer would waste the weigh
 # the weights (tests/bench/bench_draft.py).
 _MOST_FILLERS: Final = 3
 _FILLER: Final = 0  # any token will do
+_WAIT_S: Final = 0.01  # for a grammar, while there is nothing else to do
 _MEASURED_TOKENS: Final = 8  # batches with fewer tokens of prompts say nothing of their speed
 
 
@@ -89,6 +91,7 @@ class Scheduler:
         self._n_started = 0
         self._filled: list[Sequence] = []  # sequences with a filler in this batch
         self._states: StateCache | None = None
+        self._masks: MaskProcess | None = None
         self._make_context()
 
     def _make_context(self) -> None:
@@ -123,6 +126,15 @@ class Scheduler:
             self._options = replace(self._options, n_ubatch=media.n_ubatch)
             self.context.close()
             self._make_context()
+
+    @property
+    def masks(self) -> MaskProcess:
+        """Return the process for grammars, which may not be started yet."""
+        if self._masks is None:
+            from g4cli.runtime.engine.grammar import make_mask_process
+
+            self._masks = make_mask_process(self.model)
+        return self._masks
 
     @property
     def has_work(self) -> bool:
@@ -185,9 +197,10 @@ class Scheduler:
             self._n_started += 1
             self._service.begin_request(waiting.number)
             try:
+                masks = self.masks if waiting.request.grammar is not None else None
                 slot = choose_slot(self._slots, waiting.request.prompt)
                 slot.used_at = self._n_started
-                slot.turn = Turn(waiting, self.model, slot.sequence)
+                slot.turn = Turn(waiting, self.model, slot.sequence, masks)
             except Exception as err:
                 self._service.fail_request(err, waiting.number)
 
@@ -208,6 +221,9 @@ class Scheduler:
 
     def _evaluate_batch(self, running: list[tuple[Slot, Turn]]) -> None:
         n_prompt_tokens = self._fill_batch([turn for _, turn in running])
+        if not self._batch.n_tokens:  # all of them wait for their grammars
+            self.masks.read_replies(_WAIT_S)
+            return
         started = time.perf_counter()
         try:
             done = self.context.decode_batch(self._batch.c_batch)
@@ -242,19 +258,24 @@ class Scheduler:
         n_prompt_tokens = 0
         for turn in turns:
             sequence, position = turn.sequence, len(turn.sequence.tokens)
-            self._fill_gap(last, sequence.number)
-            last = sequence.number
             if turn.is_reading:
                 share = max(1, (room - n_prompt_tokens) // n_reading)
                 share = sequence.limit_batch(position, share)
                 n_reading -= 1
                 count = self.prompts.count_next_batch(turn.prompt, position, share)
+                if position + count == len(turn.prompt) and not turn.is_ready:
+                    count -= 1  # its last token waits for its grammar: logits are not kept
+                if not count:
+                    turn.row = None
+                    continue
                 tokens = turn.prompt[position : position + count]
                 n_prompt_tokens += count
                 with_logits = position + count == len(turn.prompt)
             else:
                 assert turn.next_token is not None
                 tokens, with_logits = (turn.next_token,), True
+            self._fill_gap(last, sequence.number)
+            last = sequence.number
             row = self._batch.add_tokens(tokens, position, sequence.number, with_logits=with_logits)
             turn.row = row if with_logits else None
             sequence.tokens += tokens
@@ -293,6 +314,8 @@ class Scheduler:
 
     def close(self) -> None:
         """Free everything."""
+        if self._masks:
+            self._masks.close()
         self.context.close()
         if self.prompts.media:
             self.prompts.media.close()

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from g4cli.chat import Answer, Evaluated, PromptRead, TurnEvent
 from g4cli.runtime.engine.context import Context
-from g4cli.runtime.engine.llama_engine import make_sampler
 from g4cli.runtime.engine.messages import RunTurn, TurnDone
 from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.sampler import Sampler
@@ -17,6 +16,7 @@ from g4cli.runtime.engine.text_decoder import TextDecoder
 
 if TYPE_CHECKING:
     from g4cli.runtime.engine.grammar import GrammarSampler
+    from g4cli.runtime.engine.masks import MaskProcess
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +31,16 @@ class WaitingTurn:
 class Turn:
     """A turn in a slot: it reads its prompt, then answers, one token a batch."""
 
-    def __init__(self, waiting: WaitingTurn, model: Model, sequence: Sequence) -> None:
+    def __init__(
+        self, waiting: WaitingTurn, model: Model, sequence: Sequence, masks: MaskProcess | None
+    ) -> None:
         """Build its sampler, and keep what the sequence already holds of its prompt.
 
-        Raises UsageError if the grammar cannot be parsed.
+        `masks`: for its grammar, if it has one.
         """
         request = waiting.request
         self.number, self.prompt = waiting.number, request.prompt
-        self._sampler: Sampler | GrammarSampler = make_sampler(
-            model, request.sampling, request.grammar, request.grammar_scope
-        )
+        self._sampler = _make_sampler(model, request, masks)
         close_thought = model.tokenize(request.close_thought, control=True)
         self.answer = Answer(model, request.options, TextDecoder(), close_thought)
         self._model, self.sequence = model, sequence
@@ -59,6 +59,11 @@ class Turn:
     def n_unread(self) -> int:
         """Return how many tokens of the prompt are not evaluated yet."""
         return len(self.prompt) - len(self.sequence.tokens) if self.is_reading else 0
+
+    @property
+    def is_ready(self) -> bool:
+        """Return whether the first token can be sampled: its grammar, if any, is compiled."""
+        return isinstance(self._sampler, Sampler) or self._sampler.is_ready
 
     def end_prompt(self, slot: int) -> PromptRead:
         """Note that the prompt is evaluated; return the event that says so."""
@@ -105,6 +110,24 @@ class Turn:
     def close(self) -> None:
         """Free the sampler."""
         self._sampler.close()
+
+
+def _make_sampler(
+    model: Model, request: RunTurn, masks: MaskProcess | None
+) -> Sampler | GrammarSampler:
+    if request.grammar is None or masks is None:
+        return Sampler(model, request.sampling)
+    from g4cli.runtime.engine.grammar import GrammarSampler
+
+    return GrammarSampler(
+        model,
+        request.sampling,
+        masks,
+        request.grammar,
+        request.grammar_scope,
+        in_thought=request.options.in_thought,
+        keep_logits=request.options.n_probs is not None,
+    )
 
 
 class Slot:

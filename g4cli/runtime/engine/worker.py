@@ -6,26 +6,26 @@ Loads the file, holds context, drafter and media encoder, and runs turns token b
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from g4cli.core.child import ChildLimits, set_limits
 from g4cli.core.errors import G4Error, Interrupted, RuntimeFailed, UsageError
+from g4cli.core.visible import one_line
 from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.draft_model import explain_unsupported
-from g4cli.runtime.engine.grammar import convert_schema, find_unenforced_keywords
 from g4cli.runtime.engine.llama_engine import LlamaEngine
 from g4cli.runtime.engine.messages import (
     CODEC,
     AttachMedia,
-    CompileSchema,
+    CheckGrammar,
     Detokenize,
     DeviceFacts,
     Encode,
     Encoded,
     FinishStates,
-    Grammar,
     Hello,
     Loaded,
     Open,
@@ -64,7 +64,7 @@ class EngineWorker:
             Tokenize: self._tokenize_parts,
             Detokenize: self._detokenize,
             Encode: self._encode_media,
-            CompileSchema: self._compile_schema,
+            CheckGrammar: self._check_grammar,
             FinishStates: self._finish_states,
         }
 
@@ -171,8 +171,12 @@ class EngineWorker:
             raise Interrupted("")
         yield Encoded(len(encoder.tokens(request.media)), encoder.count_pieces(request.media))
 
-    def _compile_schema(self, request: CompileSchema) -> Iterator[Any]:
-        yield Grammar(convert_schema(request.schema), find_unenforced_keywords(request.schema))
+    def _check_grammar(self, request: CheckGrammar) -> Iterator[Any]:
+        masks = self._engine.masks
+        threading.Thread(target=masks.start, daemon=True).start()
+        if fault := masks.find_fault(request.grammar):
+            raise UsageError(f"the grammar cannot be used: {one_line(fault)[:400]}")
+        yield from ()
 
     def _finish_states(self, request: FinishStates) -> Iterator[Any]:
         if self._states is not None:

@@ -112,13 +112,6 @@ def load_mtmd() -> Any:
 
 
 @cache
-def load_grammar_module() -> Any:
-    """Return `llama_cpp.llama_grammar`, which converts JSON schemas. Raises EngineMissing."""
-    load_llama()
-    return _import_module("llama_grammar")
-
-
-@cache
 def build_info() -> BuildInfo:
     """Return version, path and CPU features of the loaded library. Raises EngineMissing."""
     module = load_llama()

@@ -25,6 +25,7 @@ PACKAGES = (
     "numpy",
     "g4cli",
     "llama_cpp",
+    "llguidance",
     "jinja2",
     "markupsafe",
     "huggingface_hub",
@@ -39,6 +40,7 @@ CHILDREN = (
     "g4cli.runtime.probes.template_child",
     "g4cli.runtime.probes.memory_child",
     "g4cli.runtime.engine.worker",
+    "g4cli.runtime.engine.mask_child",
     "g4cli.runtime.render.child",
 )
 

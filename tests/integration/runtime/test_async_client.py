@@ -78,7 +78,6 @@ class TestTurns:
             async with aclosing(engine.run_turn(RunTurn(prompt, ENDLESS, NO_END))) as events:
                 await anext(events)
                 assert await engine.text_of(prompt[1:]) == QUESTION[0].text
-                assert (await engine.compile_schema('{"enum": [1]}')).not_enforced == ()
                 assert [turn.slot for turn in engine.active_turns] == [0]
 
         run_with(tiny, use, n_parallel=n_parallel)

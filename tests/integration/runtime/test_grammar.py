@@ -1,8 +1,7 @@
-"""Answers under a grammar are valid, and the same as free ones where those are valid."""
+"""Answers under a grammar belong to it, and are the same as free ones where those belong to it."""
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from collections.abc import Iterator
@@ -11,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from g4cli.chat import Finished, TurnOptions, run_turn
+from g4cli.chat import Finished, Reply, TurnOptions, run_turn
 from g4cli.cli.main import run
-from g4cli.core.errors import UsageError
+from g4cli.core.errors import RuntimeFailed, UsageError
 from g4cli.prompt import Message, PromptStyle, render
-from g4cli.runtime.engine.grammar import GrammarSampler, convert_schema, find_unenforced_keywords
+from g4cli.prompt.answer_grammar import AnswerForm, make_call_grammar, make_grammar
+from g4cli.prompt.tools import parse_call
 from g4cli.runtime.engine.llama_engine import LlamaEngine, open_engine
-from g4cli.runtime.engine.options import ContextOptions, ModelOptions, Sampling
+from g4cli.runtime.engine.options import ContextOptions, GrammarScope, ModelOptions, Sampling
 from g4cli.runtime.engine.text_decoder import TextDecoder
 from tests.support.builders.tiny_file import build_tiny
 
@@ -26,13 +26,14 @@ SCHEMA = json.dumps(
         "type": "object",
         "properties": {
             "kind": {"enum": ["file", "format"]},
-            "bits": {"type": "integer"},
+            "bits": {"type": "integer", "minimum": 1, "maximum": 64, "multipleOf": 4},
             "ok": {"type": "boolean"},
         },
         "required": ["kind", "bits", "ok"],
         "additionalProperties": False,
     }
 )
+HOT = {"temp": 2.0, "top_k": 0, "top_p": 1.0}
 
 
 @pytest.fixture(scope="module")
@@ -50,141 +51,258 @@ def engine(tiny: Path) -> Iterator[LlamaEngine]:
         yield made
 
 
-def answer(engine: LlamaEngine, grammar: str | None, sampling: Sampling, limit: int = 200) -> str:
+def gbnf(text: str) -> str:
+    return make_grammar(AnswerForm("gbnf", text))
+
+
+def answer(
+    engine: LlamaEngine,
+    grammar: str | None,
+    sampling: Sampling,
+    limit: int = 200,
+    *,
+    scope: GrammarScope = "all",
+    forced: str = "",
+    **options: Any,
+) -> Reply:
+    """Return the answer to a question; it begins with the tokens of `forced`."""
     tokens = engine.prompts.tokens_of(render([Message("user", "What is Q4_0?")], PromptStyle()))
-    engine.begin(sampling, grammar)
-    last = list(
-        run_turn(engine, tokens, TurnOptions(max_tokens=limit, stop_on_loop=False), TextDecoder())
-    )[-1]
+    tokens += engine.model.tokenize(forced, control=True)
+    engine.begin(sampling, grammar, scope, in_thought=options.get("in_thought", False))
+    turn = TurnOptions(max_tokens=limit, stop_on_loop=False, **options)
+    close = engine.model.tokenize("\n<channel|>", control=True)
+    last = list(run_turn(engine, tokens, turn, TextDecoder(), close_thought=close))[-1]
     assert isinstance(last, Finished)
-    return last.reply.text
+    return last.reply
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_schema_is_obeyed_even_when_hot(engine: LlamaEngine, seed: int) -> None:
-    text = answer(engine, convert_schema(SCHEMA), Sampling(temp=2.0, top_k=0, top_p=1.0, seed=seed))
-    data = json.loads(text)
+    grammar = make_grammar(AnswerForm("json_schema", SCHEMA))
+    data = json.loads(answer(engine, grammar, Sampling(**HOT, seed=seed)).text)
     assert set(data) == {"kind", "bits", "ok"}
     assert data["kind"] in ("file", "format")
-    assert isinstance(data["bits"], int)
+    assert data["bits"] in range(4, 65, 4)
 
 
+FORMS = {
+    "gbnf": (AnswerForm("gbnf", 'root ::= ("yes" | "no") " " [0-9]{3}'), r"(yes|no) [0-9]{3}"),
+    "neighbors": (AnswerForm("gbnf", 'root ::= "(" root? ")" [a-c]{1,3} "b"'),
+                  r"[()]+([)a-c]*)b"),
+    "lark": (AnswerForm("lark", 'start: word (" " word){2}\nword: /[a-z]{1,4}/'),
+             r"[a-z]{1,4} [a-z]{1,4} [a-z]{1,4}"),
+    "regex": (AnswerForm("regex", r"\d{3}/\d{2}"), r"\d{3}/\d{2}"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FORMS)
 @pytest.mark.parametrize("seed", range(3))
-def test_a_grammar_is_obeyed(engine: LlamaEngine, seed: int) -> None:
-    text = answer(engine, 'root ::= ("yes" | "no") " " [0-9]{3}', Sampling(temp=2.0, seed=seed))
-    assert re.fullmatch(r"(yes|no) [0-9]{3}", text)
+def test_a_grammar_is_obeyed(engine: LlamaEngine, name: str, seed: int) -> None:
+    form, wanted = FORMS[name]
+    text = answer(engine, make_grammar(form), Sampling(temp=2.0, seed=seed)).text
+    assert re.fullmatch(wanted, text)
 
 
 def test_a_grammar_that_allows_everything_changes_nothing(engine: LlamaEngine) -> None:
     greedy = Sampling(temp=0)
-    free = answer(engine, None, greedy)
-    assert answer(engine, "root ::= [^\\x00]*", greedy) == free
-    assert isinstance(engine._sampler, GrammarSampler)
-    assert engine._sampler.rejected == 0
+    free = answer(engine, None, greedy).text
+    assert answer(engine, gbnf("root ::= [^\\x00]*"), greedy).text == free
 
 
-def test_rejection_falls_back_to_the_best_allowed_token(engine: LlamaEngine) -> None:
+def test_the_best_allowed_token_is_taken(engine: LlamaEngine) -> None:
     """Greedy under a grammar is the most probable allowed token, not any."""
-    text = answer(engine, 'root ::= "Q8_0" | "GGUF is" [a-z ]*', Sampling(temp=0))
+    text = answer(engine, gbnf('root ::= "Q8_0" | "GGUF is" [a-z ]*'), Sampling(temp=0)).text
     assert text.startswith(("Q8_0", "GGUF is"))
-    assert isinstance(engine._sampler, GrammarSampler)
-    assert engine._sampler.rejected >= 1
+
+
+def test_probabilities_are_those_without_the_grammar(engine: LlamaEngine) -> None:
+    """The logits that clients are told are the model's own: the mask is taken off again."""
+    tokens = engine.prompts.tokens_of(render([Message("user", "What is Q4_0?")], PromptStyle()))
+    engine.begin(Sampling(temp=0), gbnf('root ::= "zz"'), keep_logits=True)
+    engine.evaluate(tokens)
+    before = engine.context.copy_logits()
+    engine.sample()
+    assert engine.context.copy_logits() == before
 
 
 @pytest.mark.parametrize("grammar", ["", " ", "nonsense", 'other ::= "x"', "root ::= missing"])
-def test_bad_grammars(engine: LlamaEngine, grammar: str) -> None:
+def test_bad_grammars(grammar: str) -> None:
     with pytest.raises(UsageError, match="grammar cannot be parsed"):
-        engine.begin(Sampling(), grammar)
+        gbnf(grammar)
 
 
-@pytest.mark.parametrize(
-    "schema", ["", "{", '{"type": "nothing"}', '{"$ref": "http://x/y"}', '{"$ref": "#/no"}']
-)
-def test_bad_schemas(schema: str) -> None:
-    with pytest.raises(UsageError, match="JSON schema cannot be used"):
-        convert_schema(schema)
+def test_a_token_that_the_model_lacks(engine: LlamaEngine) -> None:
+    with pytest.raises(UsageError, match=r"cannot be used.*no such token"):
+        answer(engine, gbnf("root ::= <no such token>"), Sampling())
+    assert answer(engine, gbnf('root ::= "x"'), Sampling()).text == "x"
 
 
 @pytest.mark.parametrize(
     ("schema", "said"),
     [
-        ('{"type": "string", "maxLength": 20000}', "maxLength 20,000 at # is too large"),
-        ('{"type": "array", "items": {}, "maxItems": 100000}', "maxItems 100,000"),
-        ('{"properties": {"a": {"items": {}, "minItems": 1000000000}}}', "at #/properties/a is"),
-        ('{"minItems": 1e9}', "not a number of times"),
-        ('{"minLength": 5, "maxLength": 2}', "minLength is larger than maxLength"),
-        ('{"type": "string", "pattern": "^a{1000000000}$"}', "pattern repeats"),
-        ('{"type": "string", "pattern": "^(ab{400}){400}(c{400})$"}',
-            "pattern repeats 1,200 times"),
-        ("[" * 5000, "nested too deeply|not JSON"),
-        ('{"items":' * 200 + "{}" + "}" * 200, "nested more than 100 deep"),
-        (json.dumps({"properties": {f"p{i}": {} for i in range(400)}}), "400 properties at #"),
-        (json.dumps({"anyOf": [{"$ref": "#/$defs/d_0"}], "$defs": {
-            **{f"d_{i}": {"anyOf": [{"$ref": f"#/$defs/d_{i + 1}"}] * 2} for i in range(40)},
-            "d_40": {"type": "null"}}}), "expands to more than 5,000 nested schemas"),
+        ({"properties": {"a": {"oneOf": [{"type": "integer"}, {"type": "number"}]}}},
+         "#/properties/a: oneOf"),
+        ({"items": {"type": "string", "pattern": "(?=a)b"}}, "#/items: .*look-around"),
+        ({"properties": {"a": {"type": "object", "properties": {"x": {}, "y": {}},
+                               "minProperties": 2}}}, "#/properties/a: min/maxProperties"),
     ],
 )  # fmt: skip
-def test_schemas_too_large_for_a_grammar(schema: str, said: str) -> None:
-    with pytest.raises(UsageError, match=said) as caught:
-        convert_schema(schema)
-    assert len(caught.value.message) < 500
+def test_schemas_that_only_llguidance_refuses(engine: LlamaEngine, schema: Any, said: str) -> None:
+    """They are told with their place, like those that g4 refuses itself."""
+    with pytest.raises(UsageError, match=said):
+        answer(engine, make_grammar(AnswerForm("json_schema", json.dumps(schema))), Sampling())
 
 
-def test_words_of_schemas_as_names_and_data() -> None:
-    schema = {
-        "properties": {
-            "maxLength": {"const": {"maxLength": 10**9}},
-            "minItems": {"type": "integer"},
-        },
-        "required": ["maxLength"],
-    }
-    assert "maxLength" in convert_schema(json.dumps(schema))
-
-
-def test_llama_cpp_prints_no_grammar(
-    engine: LlamaEngine, capfd: pytest.CaptureFixture[str]
+def test_a_grammar_that_takes_too_long(
+    engine: LlamaEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The text of a token is the one thing that needs the model's vocabulary."""
-    for grammar in ("root ::= \x1b]52;c;YQ==\x07", 'root ::= <no such token> "\x1b]52;c;YQ==\x07"'):
-        with pytest.raises(UsageError, match="cannot be parsed"):
-            engine.begin(Sampling(), grammar)
-    assert capfd.readouterr() == ("", "")
+    """It ends the process that checks it, and no other: llguidance would take 6 GiB in the end."""
+    monkeypatch.setattr("g4cli.runtime.engine.masks.CHECK_S", 1.5)
+    parts = [{"type": "string", "pattern": f".*a.{{{n}}}$"} for n in range(5, 25)]
+    with pytest.raises(UsageError, match="cannot be used: to compile it takes more than"):
+        answer(engine, make_grammar(AnswerForm("json_schema", json.dumps({"allOf": parts}))),
+               Sampling())  # fmt: skip
+    assert answer(engine, gbnf('root ::= "x"'), Sampling()).text == "x"
 
 
-def test_what_a_schema_asks_in_vain() -> None:
-    nested = {
-        "properties": {"a": {"minimum": 1}, "maximum": {"type": "string"}},
-        "anyOf": [{"multipleOf": 2}],
-    }
-    assert find_unenforced_keywords(json.dumps(nested)) == ("minimum", "multipleOf")
-    assert find_unenforced_keywords(SCHEMA) == ()
+def test_the_process_is_started_again_after_it_ended(engine: LlamaEngine) -> None:
+    assert answer(engine, gbnf('root ::= "x"'), Sampling()).text == "x"
+    child = engine.masks._child
+    assert child is not None
+    child.kill()
+    child.wait()
+    with pytest.raises(RuntimeFailed, match="its process ended"):
+        answer(engine, gbnf('root ::= "y"'), Sampling())
+    assert answer(engine, gbnf('root ::= "z"'), Sampling()).text == "z"
+
+
+def test_a_thought_is_free_and_the_answer_is_bound(engine: LlamaEngine) -> None:
+    grammar = gbnf('root ::= "yes"')
+    found = answer(engine, grammar, Sampling(temp=0), scope="after-thought",
+                   forced="<|channel>thought\n", in_thought=True, thought_tokens=12)  # fmt: skip
+    assert found.text == "yes"
+    assert len(found.thought) > 8
+    without = answer(engine, grammar, Sampling(temp=0), scope="after-thought")
+    assert without.text == "yes" or without.thought
+
+
+TOOL: Any = {
+    "type": "function",
+    "function": {
+        "name": "find",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "name": {"type": "string", "minLength": 2, "maxLength": 5},
+                "n": {"type": "integer", "minimum": 10, "maximum": 12},
+                "tags": {"type": "array", "items": {"enum": ["a", "b"]}, "minItems": 1,
+                         "maxItems": 2},
+                "any": {},
+            },
+            "required": ["name", "n", "tags"],
+        },
+    },
+}  # fmt: skip
+
+
+PARAMETERS: Any = [
+    {},
+    None,
+    {"type": "object"},
+    {"type": "object", "properties": {}},
+    {"type": "object", "properties": {"a": {}, "b": {"type": "what"}, "c": {"type": "array"}}},
+    {"type": "object", "properties": {"a": {"type": ["string", "null"]}, "b": {"nullable": True,
+     "type": "number"}}},
+    {"type": "object", "properties": {"a": {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/t"}]}},
+     "$defs": {"t": {"type": "object", "properties": {"next": {"$ref": "#/$defs/t"}}}}},
+    {"type": "object", "properties": {"a": {"$ref": "#"}, "b": {"$ref": "https://x.example/s"},
+     "c": {"$ref": "#/missing"}}},
+    {"type": "object", "properties": {'odd "key"\n\\': {"const": "\x01"}}},
+    {"type": "object", "properties": {f"p{i}": {"type": "string"} for i in range(100)}},
+    {"type": "object", "properties": {"a": {"type": "array", "items": {"type": "object",
+     "properties": {"x": {"type": "number"}}, "required": ["x"]}}}},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("parameters", PARAMETERS, ids=range(len(PARAMETERS)))
+def test_every_schema_of_a_tool_gives_a_grammar(engine: LlamaEngine, parameters: Any) -> None:
+    tools: Any = [
+        {"type": "function", "function": {"name": name, "parameters": parameters}}
+        for name in ("f", "g.h-i")
+    ]
+    assert engine.masks.find_fault(make_call_grammar(tools)) == ""
+    assert engine.masks.find_fault(make_grammar(None, tools)) == ""
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_call_follows_the_schema_of_its_tool(engine: LlamaEngine, seed: int) -> None:
+    found = answer(engine, make_grammar(None, [TOOL], several=False), Sampling(**HOT, seed=seed),
+                   limit=400, max_calls=1, raw=False)  # fmt: skip
+    assert found.text == ""
+    if found.finish_reason == "length":
+        return  # it wrote a long value for "any"
+    (call,) = found.tool_calls
+    assert call.name == "find"
+    assert 2 <= len(call.arguments["name"]) <= 5
+    assert call.arguments["n"] in (10, 11, 12)
+    assert 1 <= len(call.arguments["tags"]) <= 2
+    assert set(call.arguments["tags"]) <= {"a", "b"}
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_every_call_is_bound_and_the_text_around_it_is_free(engine: LlamaEngine, seed: int) -> None:
+    """The answer is made to begin with a call: what follows its mark must be one."""
+    engine.begin(Sampling(**HOT, seed=seed), make_call_grammar([TOOL]), "calls")
+    prompt = engine.prompts.tokens_of(render([Message("user", "Find it.")], PromptStyle()))
+    engine.evaluate(prompt)
+    opening, closing = (engine.model.tokenize(mark, control=True)[0]
+                        for mark in ("<|tool_call>", "<tool_call|>"))  # fmt: skip
+    for _ in range(2):
+        engine.sample()
+        engine.advance(opening)  # forced
+        pieces = []
+        while (token := engine.sample()) != closing and len(pieces) < 300:
+            pieces.append(engine.piece(token))
+            engine.advance(token)
+        engine.advance(closing)
+        text = b"".join(pieces).decode()
+        parsed = parse_call(text)
+        assert parsed is None or parsed[0] == "find"
+        assert text.startswith("call:find{")
+
+
+def test_an_answer_may_be_a_call_or_obey_a_schema(engine: LlamaEngine) -> None:
+    grammar = make_grammar(AnswerForm("json_schema", SCHEMA), [TOOL])
+    found = answer(engine, grammar, Sampling(temp=0))
+    assert found.tool_calls or json.loads(found.text)["kind"]
 
 
 def test_on_the_command_line(
-    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO())
     schema = tmp_path / "schema.json"
     schema.write_text(SCHEMA)
-    args: list[Any] = ["chat", str(tiny), "-p", "What?", "--json-schema", str(schema)]
-    assert run([*args, "-n", "200"]) == 0
-    assert set(json.loads(capsys.readouterr().out)) == {"kind", "bits", "ok"}
-    assert run([*args, "--think", "on"]) == 2
-    assert "cannot be used with --think" in capsys.readouterr().err
-    assert run([*args, "--grammar", str(schema)]) == 2
-    assert "exclude each other" in capsys.readouterr().err
+    args: list[Any] = ["chat", str(tiny), "-p", "What?", "-n", "200"]
+    assert run([*args, "--json-schema", str(schema), "--think", "on"]) == 0
+    written = capsys.readouterr().out
+    assert set(json.loads(written[written.rindex("{") :])) == {"kind", "bits", "ok"}
+    assert run([*args, "--schema", "bits int, ok bool"]) == 0
+    assert set(json.loads(capsys.readouterr().out)) == {"bits", "ok"}
+    assert run([*args, "--json-schema", str(schema), "--grammar", str(schema)]) == 2
+    assert "--json-schema and --grammar exclude each other" in capsys.readouterr().err
     grammar = tmp_path / "bad.gbnf"
     grammar.write_text("root ::= foo")
-    assert run(["chat", str(tiny), "-p", "x", "--grammar", str(grammar)]) == 2
+    assert run([*args, "--grammar", str(grammar)]) == 2
     assert "has no rule 'foo' (line 1, column 10)" in capsys.readouterr().err
+    assert run([*args, "--regex", "("]) == 2
+    assert "the grammar cannot be used: " in capsys.readouterr().err
 
 
 def test_a_loop_that_the_grammar_forces_is_not_the_files_fault(
-    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO())
     grammar = tmp_path / "forced.gbnf"
-    grammar.write_text('root ::= "ab " root')
+    grammar.write_text('root ::= "ab "{900}')
     assert run(["chat", str(tiny), "-p", "x", "--grammar", str(grammar), "-n", "800"]) == 9
     said = capsys.readouterr().err
     assert "the grammar may allow nothing else" in said

@@ -18,6 +18,7 @@ import pytest
 from g4cli.chat import Finished, Reply, TurnOptions, run_turn
 from g4cli.core.errors import ContextFull
 from g4cli.prompt import Message, PromptStyle, render
+from g4cli.prompt.answer_grammar import AnswerForm, make_grammar
 from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.drafting import N_DRAFT, N_OUTPUTS, DraftStats
 from g4cli.runtime.engine.llama_engine import LlamaEngine
@@ -323,7 +324,7 @@ def test_a_grammar(engine_of: Callable[..., LlamaEngine], runs_are_exact: bool) 
     limit = TurnOptions(max_tokens=60, stop_on_loop=False)
 
     def under_grammar(engine: LlamaEngine) -> Reply:
-        engine.begin(GREEDY, grammar)
+        engine.begin(GREEDY, make_grammar(AnswerForm("gbnf", grammar)))
         *_, last = run_turn(engine, prompt, limit, TextDecoder())
         assert isinstance(last, Finished)
         return last.reply

@@ -30,6 +30,7 @@ from g4cli.core.errors import (
     UsageError,
     error_of,
 )
+from g4cli.prompt.answer_grammar import AnswerForm, make_grammar
 from g4cli.prompt.messages import Media, Part
 from g4cli.prompt.reply import AnswerText
 from g4cli.runtime.engine import process
@@ -129,18 +130,18 @@ class TestAnswers:
         assert answer(shared).startswith("GGUF is")
 
     def test_errors_keep_their_class(self, shared: EngineClient) -> None:
-        with pytest.raises(UsageError, match="the JSON schema cannot be used"):
-            shared.compile_schema("no JSON")
+        with pytest.raises(UsageError, match="the grammar cannot be used"):
+            shared.check_grammar(make_grammar(AnswerForm("regex", "(")))
         with pytest.raises(ContextFull):
             list(shared.run_turn(RunTurn(tuple(range(200, 5000)), GREEDY, NO_END)))
         with pytest.raises(UsageError, match="no encoder of images and sound"):
             shared.encode(Media("image", Path("x.png")))
 
     def test_a_grammar(self, shared: EngineClient) -> None:
-        grammar = shared.compile_schema('{"enum": ["yes"], "minimum": 3}')
-        assert grammar.not_enforced == ("minimum",)
+        grammar = make_grammar(AnswerForm("json_schema", '{"enum": ["yes"]}'))
+        shared.check_grammar(grammar)
         tokens = shared.tokens_of(QUESTION)
-        events = list(shared.run_turn(RunTurn(tokens, GREEDY, NO_END, grammar.text)))
+        events = list(shared.run_turn(RunTurn(tokens, GREEDY, NO_END, grammar)))
         assert events[-1].reply.text == '"yes"'
 
     def test_a_drafting_network(self, folder: Path) -> None:

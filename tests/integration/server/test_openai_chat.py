@@ -240,9 +240,9 @@ REFUSED: Any = [
     ({"response_format": {"type": "xml"}}, "response_format"),
     ({"logit_bias": {"1": 1000}}, "logit_bias.1"),
     ({"response_format": {"type": "json_schema", "json_schema": {"name": "n", "strict": True,
-      "schema": {"type": "integer", "minimum": 3, "multipleOf": 2}}}}, "response_format"),
+      "schema": {"type": "array", "uniqueItems": True}}}}, "response_format"),
     ({"tools": [{"type": "function", "function": {"name": "f", "strict": True, "parameters": {
-      "type": "object", "properties": {"a": {"type": "integer", "minimum": 1}}}}}]},
+      "type": "object", "properties": {"a": {"type": "string", "format": "date"}}}}}]},
      "tools.0.function.parameters"),
 ]  # fmt: skip
 

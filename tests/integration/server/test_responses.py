@@ -109,7 +109,7 @@ def test_thinking(openai: OpenAI) -> None:
         ({"background": True}, "background"),
         ({"tools": [{"type": "web_search"}]}, "tools.0.type"),
         ({"tools": [{**WEATHER, "parameters": {"type": "object", "properties": {
-            "n": {"type": "integer", "minimum": 3}}}}]}, "tools.0.parameters: strict"),
+            "n": {"type": "string", "pattern": "^a"}}}}]}, "tools.0.parameters: strict"),
         ({"tools": [WEATHER], "tool_choice": {"type": "function", "name": "x"}}, "tool_choice"),
         ({"input": [{"type": "item_reference", "id": "x"}]}, "input.0"),
         ({"input": [{"type": "function_call_output", "call_id": "c", "output": ""}]}, "call_id"),

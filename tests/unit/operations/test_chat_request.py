@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from g4cli.operations.chat.request import ChatRequest
 def test_the_defaults_are_those_of_the_command() -> None:
     options = {p.name: p.default for p in inspect.signature(chat).parameters.values()}
     # Fields whose name or default differs from that of the option.
-    renamed = {"model", "conversation", "stop_on_loop", "image", "audio"}
+    renamed = {"model", "conversation", "stop_on_loop", "image", "audio", "json_schema_text"}
     for field in dataclasses.fields(ChatRequest):
         if field.name not in renamed:
             assert field.default == options[field.name], field.name
@@ -36,16 +37,26 @@ def test_the_files_of_options_are_read(tmp_path: Path) -> None:
     tools.write_text('[{"name": "clock"}]')
     schema.write_text('{"type": "string"}')
     inputs = read_inputs(ChatRequest(model="tiny", grammar=grammar, tools=tools))
-    assert (inputs.grammar, inputs.tools, inputs.json_schema) == (
-        'root ::= "x"',
-        ({"name": "clock"},),
-        "",
-    )
-    assert read_inputs(ChatRequest(model="tiny", json_schema=schema)).json_schema
+    assert inputs.tools == ({"name": "clock"},)
+    assert "marked_call" in str(inputs.grammar)
+    assert inputs.has_form
+    only_tools = read_inputs(ChatRequest(model="tiny", tools=tools))
+    assert only_tools.grammar_scope == "calls"
+    assert not only_tools.has_form
+    assert read_inputs(ChatRequest(model="tiny", json_schema=schema)).has_form
+    assert read_inputs(ChatRequest(model="tiny", schema="a, b int")).has_form
+    assert read_inputs(ChatRequest(model="tiny", regex="a|b")).has_form
+    assert read_inputs(ChatRequest(model="tiny")).grammar is None
     with pytest.raises(UsageError, match="exclude each other"):
         read_inputs(ChatRequest(model="tiny", grammar=grammar, json_schema=schema))
-    with pytest.raises(UsageError, match="cannot be used with --think"):
-        read_inputs(ChatRequest(model="tiny", grammar=grammar, think="on"))
+    assert read_inputs(ChatRequest(model="tiny", grammar=grammar, think="on")).has_form
+
+
+def test_a_grammar_in_larks_syntax_is_told_by_its_name(tmp_path: Path) -> None:
+    lark = tmp_path / "g.lark"
+    lark.write_text('start: "x"')
+    found = read_inputs(ChatRequest(model="tiny", grammar=lark)).grammar
+    assert json.loads(str(found))["grammars"][1]["lark_grammar"] == 'start: "x"'
 
 
 @pytest.mark.parametrize("option", ["mmproj", "tools", "grammar", "json_schema"])

@@ -1,23 +1,31 @@
-"""The grammar of tool calls: what it says, and that llama.cpp can be given it."""
+"""The grammar of tool calls: what it says."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from g4cli.core.errors import BadField
-from g4cli.core.gbnf import check_grammar
-from g4cli.prompt.call_grammar import make_answer_grammar, make_call_grammar
+from g4cli.prompt.answer_grammar import AnswerForm, make_call_grammar, make_grammar
+from g4cli.prompt.call_grammar import write_call_rules
 
 
 def tool(parameters: Any, name: str = "f") -> Any:
     return {"type": "function", "function": {"name": name, "parameters": parameters}}
 
 
-def rules(grammar: str) -> dict[str, str]:
-    """Return the rules of a grammar by name."""
-    return dict(line.split(" ::= ", 1) for line in grammar.splitlines())
+def rules(parameters: Any) -> dict[str, str]:
+    """Return the rules of the calls of a tool by name."""
+    return dict(line.split(": ", 1) for line in write_call_rules([tool(parameters)]))
+
+
+def lark(grammar: str) -> dict[str, str]:
+    """Return the rules of the first part of a grammar by name."""
+    lines = json.loads(grammar)["grammars"][0]["lark_grammar"].splitlines()
+    assert lines[0] == '%llguidance {"no_forcing": true}'
+    return dict(line.split(": ", 1) for line in lines[1:])
 
 
 def test_members_are_sorted_and_required_ones_cannot_be_left_out() -> None:
@@ -26,56 +34,53 @@ def test_members_are_sorted_and_required_ones_cannot_be_left_out() -> None:
         "properties": {"b": {"type": "integer"}, "A": {"type": "boolean"}},
         "required": ["b"],
     }
-    found = rules(make_call_grammar([tool(schema)]))
-    assert found["root"] == "call <tool_call|>"
-    assert found["call"] == '"call:" (call-0)'
-    assert found["call-0"] == '"f" tool-0'
-    assert found["tool-0"] == '"{" tool-0-m0 "}"'
-    assert found["tool-0-m0"] == '"A" ":" tool-0-0 tool-0-m1c | tool-0-m1'
-    assert found["tool-0-m1"] == '"b" ":" tool-0-1 ""'
-    assert found["tool-0-m1c"] == '"," "b" ":" tool-0-1 ""'
-    assert found["tool-0-0"] == '"true" | "false"'
+    found = rules(schema)
+    assert found["call"] == '"call:" (call_0)'
+    assert found["call_0"] == '"f" tool_0'
+    assert found["tool_0"] == '"{" tool_0_m0 "}"'
+    assert found["tool_0_m0"] == '"A:" tool_0_0 tool_0_m1c | tool_0_m1'
+    assert found["tool_0_m1"] == '"b:" tool_0_1 ""'
+    assert found["tool_0_m1c"] == '"," "b:" tool_0_1 ""'
+    assert found["tool_0_0"] == "BOOLEAN"
+
+
+def test_bounds() -> None:
+    schema = {
+        "properties": {
+            "n": {"type": "integer", "minimum": 1, "exclusiveMaximum": 9},
+            "s": {"type": "string", "minLength": 2},
+            "t": {"type": "string", "maxLength": 9, "minLength": -1},
+            "v": {"type": "array", "items": {"type": "null"}, "minItems": 2, "maxItems": 4},
+            "w": {"type": "array", "items": {"type": "null"}, "maxItems": 3},
+            "x": {"type": "array", "maxItems": 0},
+        }
+    }
+    found = rules(schema)
+    assert found["tool_0_0"] == '%json {"type": "integer", "minimum": 1, "exclusiveMaximum": 9}'
+    assert found["T_TOOL_0_1"] == "/(?s:.{2,})/"
+    assert found["T_TOOL_0_2"] == "/(?s:.{0,9})/"
+    assert found["tool_0_3"] == '"[" tool_0_3_i ("," tool_0_3_i){1,3} "]"'
+    assert found["tool_0_4"] == '"[" (tool_0_4_i ("," tool_0_4_i){0,2})? "]"'
+    assert found["tool_0_5"] == '"[" "" "]"'
 
 
 def test_constants_are_written_in_gemmas_notation() -> None:
     schema = {"type": "object", "properties": {"x": {"enum": ['a"b', 1, True, None, ["c"]]}}}
-    found = rules(make_call_grammar([tool(schema)]))["tool-0-0"]
-    assert found == ('<|"|> "a\\"b" <|"|> | "1" | "true" | "null" | "[" <|"|> "c" <|"|> "]"')
+    assert rules(schema)["tool_0_0"] == (
+        '<|"|> "a\\"b" <|"|> | "1" | "true" | "null" | "[" <|"|> "c" <|"|> "]"'
+    )
 
 
 def test_an_answer_may_be_calls_or_text_of_another_grammar() -> None:
-    text = 'root ::= "{" rest\nrest ::= "}"'
-    found = rules(make_answer_grammar([tool({})], several=True, schema_grammar=text))
-    assert found["root"] == "text-root | marked-call+"
-    assert found["text-root"] == '"{" rest'
-    assert found["marked-call"] == "<|tool_call> call <tool_call|>"
-    alone = rules(make_answer_grammar([tool({})], several=False))
-    assert alone["root"] == "marked-call"
-
-
-SCHEMAS: Any = [
-    {},
-    None,
-    {"type": "object"},
-    {"type": "object", "properties": {}},
-    {"type": "object", "properties": {"a": {}, "b": {"type": "what"}, "c": {"type": "array"}}},
-    {"type": "object", "properties": {"a": {"type": ["string", "null"]}, "b": {"nullable": True,
-     "type": "number"}}},
-    {"type": "object", "properties": {"a": {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/t"}]}},
-     "$defs": {"t": {"type": "object", "properties": {"next": {"$ref": "#/$defs/t"}}}}},
-    {"type": "object", "properties": {"a": {"$ref": "#"}, "b": {"$ref": "https://x.example/s"},
-     "c": {"$ref": "#/missing"}}},
-    {"type": "object", "properties": {'odd "key"\n\\': {"const": "\x01"}}},
-    {"type": "object", "properties": {f"p{i}": {"type": "string"} for i in range(100)}},
-    {"type": "object", "properties": {"a": {"type": "array", "items": {"type": "object",
-     "properties": {"x": {"type": "number"}}, "required": ["x"]}}}},
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("schema", SCHEMAS, ids=range(len(SCHEMAS)))
-def test_every_schema_gives_a_grammar_that_llama_cpp_takes(schema: Any) -> None:
-    check_grammar(make_call_grammar([tool(schema), tool(schema, "g.h-i")]))
-    check_grammar(make_answer_grammar([tool(schema)], several=True))
+    form = AnswerForm("regex", "a/b")
+    both = make_grammar(form, [tool({})])
+    assert lark(both)["start"] == "@answer | marked_call+"
+    assert lark(both)["marked_call"] == "<|tool_call> call <tool_call|>"
+    answer = {"name": "answer", "lark_grammar": "start: /a\\/b/"}
+    assert json.loads(both)["grammars"][1] == answer
+    assert lark(make_grammar(None, [tool({})], several=False))["start"] == "marked_call"
+    assert lark(make_grammar(form))["start"] == "@answer"
+    assert lark(make_call_grammar([tool({})]))["start"] == "call <tool_call|>"
 
 
 def test_alternatives_that_multiply_are_refused() -> None:
@@ -83,10 +88,9 @@ def test_alternatives_that_multiply_are_refused() -> None:
     for _ in range(18):
         schema = {"anyOf": [{"type": "array", "items": schema}] * 2}
     with pytest.raises(BadField, match="too large"):
-        make_call_grammar([tool({"properties": {"x": schema}})])
+        rules({"properties": {"x": schema}})
 
 
 def test_a_type_that_is_listed_many_times_is_written_once() -> None:
     types = ["string", "STRING", "x", "y"] * 50
-    grammar = make_call_grammar([tool({"properties": {"x": {"type": types}}})])
-    assert rules(grammar)["tool-0-0"] == "tool-0-0-o0 | any"
+    assert rules({"properties": {"x": {"type": types}}})["tool_0_0"] == "tool_0_0_o0 | any"

@@ -1,0 +1,219 @@
+"""The process that says which tokens a grammar allows next, by llguidance.
+
+    python -m g4cli.runtime.engine.mask_child         answers the requests of `masks`
+    python -m g4cli.runtime.engine.mask_child check   compiles the grammar on its standard input
+
+Why a process of its own: to index a vocabulary of 262,144 tokens takes seconds, and a hostile
+grammar can make llguidance allocate gigabytes, which ends its process. Neither may touch the worker
+that computes answers for everyone. So a new grammar is first compiled by a `check` that has little
+time and memory; only one that passes comes to the process with the masks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import re
+import sys
+import threading
+from array import array
+from collections.abc import Iterator
+from typing import Any, Final
+
+import llguidance
+
+from g4cli.runtime.engine.mask_frames import (
+    COUNTS,
+    DROP,
+    ERROR,
+    GRAMMAR,
+    HEADER,
+    MASK,
+    TOKEN,
+    VOCABULARY,
+    pack_vocabulary,
+)
+
+# Of lexers, up to 2 KiB each. The errors of llguidance would quote the schema by default.
+_MOST_STATES: Final = 200_000
+_MOST_PLACES: Final = 300  # parts of a schema that are compiled to find the one at fault
+_TOKEN_NAME: Final = re.compile(r"<[^<>\[\]\n]+>")
+_TOKEN_NUMBER: Final = re.compile(r"\d{1,9}(?=[^<>]*\]>)")
+_MOST_TOKENS: Final = 1 << 19  # of a vocabulary
+# Keywords whose values map names to schemas, lists of schemas, and single ones.
+_NAMED: Final = ("properties", "patternProperties", "$defs", "definitions")
+_LISTS: Final = ("anyOf", "oneOf", "allOf", "prefixItems")
+_SINGLE: Final = ("items", "additionalProperties", "additionalItems")
+
+
+class _Vocabulary:
+    """The tokens in the form that llguidance asks for (`llguidance.TokenizerWrapper`)."""
+
+    is_tokenizer_wrapper = True
+    bos_token_id = None
+
+    def __init__(self, data: bytes) -> None:
+        n_tokens, n_special, n_ends = COUNTS.unpack_from(data)
+        at = COUNTS.size
+        ids = array("I", data[at : at + 4 * (n_special + n_ends)])
+        at += 4 * len(ids)
+        lengths = array("I", data[at : at + 4 * n_tokens])
+        at += 4 * n_tokens
+        self.special_token_ids = list(ids[:n_special])
+        self.ends = list(ids[n_special:])
+        self.eos_token_id = self.ends[0]
+        self.tokens = []
+        for length in lengths:
+            self.tokens.append(data[at : at + length])
+            at += length
+
+    def __call__(self, _text: bytes) -> list[int]:
+        """Forced tokens are not asked for: g4 tokenizes with llama.cpp."""
+        return []
+
+
+def build_tokenizer(data: bytes) -> Any:
+    """Return llguidance's index of the vocabulary that `pack_vocabulary` packed."""
+    vocabulary = _Vocabulary(data)
+    return llguidance.LLTokenizer(vocabulary, eos_token=vocabulary.ends)  # type: ignore[arg-type]
+
+
+def compile_grammar(tokenizer: Any, grammar: str) -> Any:
+    """Return a matcher of llguidance; its `get_error()` is empty if the grammar is good."""
+    limits = llguidance.LLParserLimits(max_lexer_states=_MOST_STATES, verbose_errors=False)
+    return llguidance.LLMatcher(tokenizer, grammar, log_level=0, limits=limits)
+
+
+# --- check ---
+
+
+def explain_error(grammar: str) -> str:
+    """Return why llguidance cannot use a grammar, "" if it can.
+
+    For a JSON schema in it the place of the fault is found by compiling its parts.
+    """
+    tokenizer = _make_small_tokenizer(grammar)
+    error: str = compile_grammar(tokenizer, grammar).get_error()
+    if not error:
+        return ""
+    for part in json.loads(grammar)["grammars"]:
+        schema = part.get("json_schema")
+        if schema is not None and (place := _find_fault(tokenizer, schema)):
+            return place
+    return error
+
+
+def _make_small_tokenizer(grammar: str) -> Any:
+    """Return a tokenizer of bytes, and of the control tokens that a grammar names."""
+    texts = [part.get("lark_grammar", "") for part in json.loads(grammar)["grammars"]]
+    names = sorted({name for text in texts for name in _TOKEN_NAME.findall(text)})
+    pieces = [bytes([value]) for value in range(256)] + [name.encode() for name in names]
+    numbers = [int(number) for text in texts for number in _TOKEN_NUMBER.findall(text)]
+    special = list(range(256, len(pieces)))
+    if numbers:
+        most = min(max(numbers), _MOST_TOKENS)
+        pieces += [b"<%d>" % number for number in range(len(pieces), most + 1)]
+    return build_tokenizer(pack_vocabulary(pieces, special, [0]))
+
+
+def _find_fault(tokenizer: Any, root: Any) -> str:
+    """Return the error of the innermost part of a schema that cannot be compiled, with its place.
+
+    "" if no part alone is at fault.
+    """
+    shared = {
+        key: root[key] for key in ("$defs", "definitions") if isinstance(root, dict) and key in root
+    }
+    for index, (place, part) in enumerate(_list_parts(root, "#")):
+        if index >= _MOST_PLACES:
+            break
+        schema = {**shared, **part} if isinstance(part, dict) else part
+        alone = json.dumps({"grammars": [{"json_schema": schema}]})
+        if error := compile_grammar(tokenizer, alone).get_error():
+            return f"{place}: {error}"
+    return ""
+
+
+def _list_parts(schema: Any, place: str) -> Iterator[tuple[str, Any]]:
+    """Yield the schemas inside of a schema with their places, inner ones first."""
+    for key, value in schema.items() if isinstance(schema, dict) else ():
+        if key in _NAMED and isinstance(value, dict):
+            for name, inner in value.items():
+                yield from _list_parts(inner, f"{place}/{key}/{name}")
+        elif key in _LISTS and isinstance(value, list):
+            for number, inner in enumerate(value):
+                yield from _list_parts(inner, f"{place}/{key}/{number}")
+        elif key in _SINGLE and isinstance(value, dict):
+            yield from _list_parts(value, f"{place}/{key}")
+    yield place, schema
+
+
+# --- masks ---
+
+
+def _read_requests(requests: queue.SimpleQueue[tuple[int, bytes, bytes] | None]) -> None:
+    """Put all requests into a queue, None at the end of the pipe.
+
+    The pipe is always emptied: the worker must never wait until it may write.
+    """
+    pipe = sys.stdin.buffer
+    while len(head := pipe.read(HEADER.size)) == HEADER.size:
+        length, number, kind = HEADER.unpack(head)
+        payload = pipe.read(length)
+        if len(payload) < length:
+            break
+        requests.put((number, kind, payload))
+    requests.put(None)
+
+
+def _send_frame(number: int, kind: bytes, payload: bytes) -> None:
+    data = memoryview(HEADER.pack(len(payload), number, kind) + payload)
+    while data:
+        data = data[os.write(1, data) :]
+
+
+def _send_mask(number: int, matcher: Any) -> None:
+    mask = b"" if matcher.is_error() else matcher.compute_bitmask()
+    if matcher.is_error():  # computing the mask may exceed a limit
+        _send_frame(number, ERROR, matcher.get_error().encode("utf-8", "replace"))
+    else:
+        _send_frame(number, MASK, mask)
+
+
+def serve_masks() -> None:
+    """Answer requests until the worker closes the pipe."""
+    tokenizer: Any = None
+    matchers: dict[int, Any] = {}
+    requests: queue.SimpleQueue[tuple[int, bytes, bytes] | None] = queue.SimpleQueue()
+    threading.Thread(target=_read_requests, args=(requests,), daemon=True).start()
+    while (request := requests.get()) is not None:
+        number, kind, payload = request
+        if kind == VOCABULARY:
+            tokenizer = build_tokenizer(payload)
+            continue
+        if kind == DROP:
+            matchers.pop(number, None)
+            continue
+        if kind == GRAMMAR:
+            matchers[number] = compile_grammar(tokenizer, payload.decode("utf-8"))
+        elif kind == TOKEN:
+            matchers[number].consume_token(int.from_bytes(payload, "little"))
+        else:
+            matchers[number].reset()
+        _send_mask(number, matchers[number])
+
+
+def main() -> None:
+    """Check one grammar, or serve masks."""
+    if sys.argv[1:] == ["check"]:
+        json.dump({"error": explain_error(sys.stdin.read())}, sys.stdout)
+        return
+    with contextlib.suppress(BrokenPipeError):
+        serve_masks()
+    os._exit(0)  # frees nothing: the vocabulary alone would take a tenth of a second
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""What the worker and the process with the grammars say to each other.
+
+Both directions carry frames: 4 bytes length of the payload, 4 bytes number of the grammar, 1 byte
+kind (little-endian). Requests: VOCABULARY (once), GRAMMAR (llguidance's JSON), TOKEN (4 bytes: the
+grammar goes on with it), RESET (from its beginning), DROP. Each of GRAMMAR, TOKEN and RESET is
+answered by a MASK (one bit a token, lowest bit first), or by an ERROR (text).
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Sequence
+from typing import Final
+
+HEADER: Final = struct.Struct("<IIc")
+VOCABULARY: Final = b"V"
+GRAMMAR: Final = b"G"
+TOKEN: Final = b"T"
+RESET: Final = b"R"
+DROP: Final = b"D"
+MASK: Final = b"M"
+ERROR: Final = b"E"
+
+COUNTS: Final = struct.Struct("<III")
+"""How a vocabulary begins: its tokens, the control tokens, and the tokens that end an answer."""
+
+
+def pack_vocabulary(pieces: Sequence[bytes], special: Sequence[int], ends: Sequence[int]) -> bytes:
+    """Return the payload of VOCABULARY: the bytes of all tokens, the control tokens among them, and
+    those that end an answer.
+
+    Counts, ids and lengths are 32-bit integers; the bytes of the tokens come last.
+    """
+    head = COUNTS.pack(len(pieces), len(special), len(ends))
+    ids = array("I", [*special, *ends])
+    return b"".join((head, ids.tobytes(), array("I", map(len, pieces)).tobytes(), *pieces))

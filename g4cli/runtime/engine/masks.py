@@ -1,0 +1,265 @@
+"""Which tokens grammars allow next, from a process of their own (`mask_child`).
+
+The worker tells that process each token as soon as it is chosen, and needs the mask for the next
+one only when the model has evaluated it: both compute at the same time. The process is started for
+the first grammar. Until it has indexed the vocabulary, which takes seconds, the prompt is read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import select
+import subprocess
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from g4cli.core.child import Child, ChildLimits, run_child, start_child
+from g4cli.core.errors import Interrupted, RuntimeFailed, UsageError
+from g4cli.core.units import GIB, MIB
+from g4cli.core.visible import one_line
+from g4cli.runtime.engine.mask_frames import (
+    DROP,
+    ERROR,
+    GRAMMAR,
+    HEADER,
+    RESET,
+    TOKEN,
+    VOCABULARY,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+MODULE: Final = "g4cli.runtime.engine.mask_child"
+CHECK_S: Final = 10.0
+"""Most seconds that it may take to compile a grammar."""
+
+CHECK_BYTES: Final = 512 * MIB
+"""Most memory that it may take to compile a grammar."""
+
+_MASK_BYTES: Final = 2 * GIB  # of the process with all grammars: 300 MiB are the vocabulary
+_FIRST_S: Final = 120.0  # for the first mask: the vocabulary is indexed before it
+_MASK_S: Final = 10.0
+_POLL_S: Final = 0.05  # how often a wait looks whether it was cancelled
+_MOST_KNOWN: Final = 256  # grammars that are known to compile
+_READ_BYTES: Final = 1 << 20
+
+
+class MaskStream:
+    """The masks of one answer. Close it when done; all calls come from the thread that samples."""
+
+    def __init__(self, process: MaskProcess, number: int) -> None:
+        self.number = number
+        self.error = ""
+        self.is_fault_of_grammar = True
+        self._process = process
+        self._masks: deque[bytes] = deque()
+        self._n_unread = 1  # masks that were asked for and not taken: at first the grammar's own
+        self._has_begun = False
+
+    @property
+    def is_ready(self) -> bool:
+        """Return whether `take_mask` need not wait."""
+        self._process.read_replies(0)
+        return bool(self.error) or len(self._masks) >= self._n_unread
+
+    def take_mask(self, is_stopped: Callable[[], bool] = bool) -> NDArray[np.bool_]:
+        """Return which tokens may come next, shape (n_vocab,).
+
+        Raises UsageError if the grammar cannot be compiled, RuntimeFailed if it exceeds a limit or
+        its process ends, Interrupted if `is_stopped` returns true.
+        """
+        import numpy as np
+
+        end = time.monotonic() + (_MASK_S if self._has_begun else _FIRST_S + CHECK_S)
+        while not self.is_ready:
+            self._process.read_replies(_POLL_S)
+            if is_stopped():
+                raise Interrupted("")
+            if time.monotonic() > end:
+                self._process.stop("it gave no answer")
+        if self.error:
+            raise self._make_error()
+        while self._n_unread > 1:  # tokens that were forced: nobody asked what else there was
+            self._masks.popleft()
+            self._n_unread -= 1
+        bits = np.frombuffer(self._masks[0], np.uint8)
+        return np.unpackbits(bits, count=self._process.n_vocab, bitorder="little").view(np.bool_)
+
+    def add_token(self, token: int) -> None:
+        """Tell that the answer goes on with `token`."""
+        self._process.send_frame(self.number, TOKEN, token.to_bytes(4, "little"))
+        self._n_unread += 1
+        self._has_begun = True
+
+    def reset(self) -> None:
+        """Let the next token be the first one of the grammar again."""
+        if self._has_begun:
+            self._process.send_frame(self.number, RESET)
+            self._n_unread += 1
+
+    def close(self) -> None:
+        """Forget the grammar."""
+        self._process.drop_stream(self)
+
+    def add_reply(self, kind: bytes, payload: bytes) -> None:
+        """Take what the process says."""
+        if kind == ERROR:
+            self.error = payload.decode("utf-8", "replace") or "unknown"
+            self.is_fault_of_grammar = not self._has_begun
+        else:
+            self._masks.append(payload)
+
+    def _make_error(self) -> Exception:
+        said = one_line(self.error)[:400]
+        if self.is_fault_of_grammar:
+            return UsageError(f"the grammar cannot be used: {said}")
+        return RuntimeFailed(f"the grammar cannot be applied any further: {said}")
+
+
+class MaskProcess:
+    """The process that computes masks for one vocabulary, and the streams of all answers."""
+
+    def __init__(self, n_vocab: int, pack_vocabulary: Callable[[], bytes]) -> None:
+        """`pack_vocabulary` returns what `mask_frames.pack_vocabulary` does; it is called when the
+        process is started, in another thread.
+        """
+        self.n_vocab = n_vocab
+        self._pack_vocabulary = pack_vocabulary
+        self._child: Child | None = None
+        self._lock = threading.Lock()  # of the pipe to the child, and of starting it
+        self._buffer = bytearray()
+        self._streams: dict[int, MaskStream] = {}
+        self._number = 0
+        self._known: dict[bytes, str] = {}
+
+    def open_stream(self, grammar: str) -> MaskStream:
+        """Return the masks of a grammar, which is compiled in the meantime."""
+        self._number += 1
+        stream = self._streams[self._number] = MaskStream(self, self._number)
+        threading.Thread(target=self._prepare, args=(stream, grammar), daemon=True).start()
+        return stream
+
+    def find_fault(self, grammar: str) -> str:
+        """Return why a grammar cannot be used, "" if it can. Takes CHECK_S at most."""
+        key = hashlib.sha256(grammar.encode("utf-8", "replace")).digest()
+        if key not in self._known:
+            if len(self._known) >= _MOST_KNOWN:
+                with contextlib.suppress(KeyError, StopIteration, RuntimeError):
+                    del self._known[next(iter(self._known))]
+            self._known[key] = _check_grammar(grammar)
+        return self._known[key]
+
+    def start(self) -> None:
+        """Start the process and let it index the vocabulary, unless it runs already."""
+        with self._lock:
+            if self._child is None:
+                child = start_child(MODULE, limits=ChildLimits(data_bytes=_MASK_BYTES),
+                                    ignore_interrupt=True, stderr=subprocess.DEVNULL)  # fmt: skip
+                try:
+                    _write(child, 0, VOCABULARY, self._pack_vocabulary())
+                except OSError:
+                    child.close()
+                    raise
+                self._buffer.clear()
+                self._child = child
+
+    def send_frame(self, number: int, kind: bytes, payload: bytes = b"") -> None:
+        """Send a request about a grammar."""
+        with self._lock, contextlib.suppress(OSError):  # its end shows where its replies are read
+            if self._child is not None:
+                _write(self._child, number, kind, payload)
+
+    def read_replies(self, timeout_s: float) -> None:
+        """Wait for replies, `timeout_s` at most, and give them to their streams."""
+        child = self._child
+        if child is None:
+            time.sleep(timeout_s)
+            return
+        assert child.stdout is not None
+        if not select.select([child.stdout], [], [], timeout_s)[0]:
+            return
+        data = os.read(child.stdout.fileno(), _READ_BYTES)
+        if not data:
+            self.stop("its process ended")
+            return
+        buffer = self._buffer
+        buffer += data
+        while len(buffer) >= HEADER.size:
+            length, number, kind = HEADER.unpack_from(buffer)
+            end = HEADER.size + length
+            if len(buffer) < end:
+                return
+            if stream := self._streams.get(number):
+                stream.add_reply(kind, bytes(buffer[HEADER.size : end]))
+            del buffer[:end]
+
+    def drop_stream(self, stream: MaskStream) -> None:
+        """Forget a stream."""
+        if self._streams.pop(stream.number, None) is not None:
+            self.send_frame(stream.number, DROP)
+
+    def stop(self, reason: str) -> None:
+        """End the process; the answers that need it fail with `reason`. The next grammar starts it
+        anew.
+        """
+        with self._lock:
+            child, self._child = self._child, None
+            for stream in self._streams.values():
+                stream.error = stream.error or reason
+                stream.is_fault_of_grammar = False
+        if child is not None:
+            child.close()
+
+    def close(self) -> None:
+        """End the process."""
+        self.stop("the model was closed")
+
+    def _prepare(self, stream: MaskStream, grammar: str) -> None:
+        """Start the process while the grammar is checked; then let it compile the grammar."""
+        starting = threading.Thread(target=self._try_start, args=(stream,), daemon=True)
+        starting.start()
+        try:
+            fault = self.find_fault(grammar)
+        except OSError as err:
+            fault = f"the system starts no process for it: {err}"
+        starting.join()
+        if fault:
+            stream.error = stream.error or fault
+        elif stream.number in self._streams:
+            self.send_frame(stream.number, GRAMMAR, grammar.encode("utf-8", "replace"))
+
+    def _try_start(self, stream: MaskStream) -> None:
+        try:
+            self.start()
+        except Exception as err:
+            stream.error = f"the system starts no process for it: {err}"
+            stream.is_fault_of_grammar = False
+
+
+def _write(child: Any, number: int, kind: bytes, payload: bytes) -> None:
+    child.stdin.write(HEADER.pack(len(payload), number, kind) + payload)
+    child.stdin.flush()
+
+
+def _check_grammar(grammar: str) -> str:
+    """Return why a grammar cannot be compiled within the limits, "" if it can. Raises OSError."""
+    limits = ChildLimits(data_bytes=2 * CHECK_BYTES)
+    output, status = run_child(
+        MODULE, ["check"], text=grammar, timeout_s=CHECK_S, memory_bytes=CHECK_BYTES, limits=limits
+    )
+    try:
+        error = json.loads(output.stdout)["error"]
+    except (ValueError, KeyError, TypeError):
+        error = None
+    if status or not isinstance(error, str):
+        mib = CHECK_BYTES // MIB
+        return f"to compile it takes more than {CHECK_S:.0f} s or {mib} MiB"
+    return error
