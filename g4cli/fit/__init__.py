@@ -16,7 +16,13 @@ from g4cli.fit.context import (
     plan_context,
     try_options,
 )
-from g4cli.fit.memory import RESERVE_BYTES, Memory, Verdict, judge_estimate
+from g4cli.fit.memory import (
+    RESERVE_BYTES,
+    Memory,
+    Verdict,
+    count_spare_bytes,
+    judge_estimate,
+)
 from g4cli.fit.parallel import MOST_PARALLEL, ParallelPlan, plan_parallel, share_context
 from g4cli.fit.placement import Placement, place_layers
 from g4cli.fit.plan import ContextRow, FitPlan, plan_fit
@@ -37,6 +43,7 @@ __all__ = [
     "TypeRow",
     "TypeVariant",
     "Verdict",
+    "count_spare_bytes",
     "judge_estimate",
     "largest_context",
     "place_layers",

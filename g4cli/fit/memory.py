@@ -74,6 +74,15 @@ def count_needed_bytes(estimate: Estimate, memory: Memory, memories: Sequence[Me
     return needed
 
 
+def count_spare_bytes(estimate: Estimate, memories: Sequence[Memory]) -> int:
+    """Return the bytes of host memory that stay free beside a run and the reserve."""
+    return sum(
+        max(0, memory.usable_bytes - count_needed_bytes(estimate, memory, memories))
+        for memory in memories
+        if memory.name == HOST
+    )
+
+
 def _name_device(memory: Memory, memories: Sequence[Memory]) -> str:
     if memory.name == HOST:
         return " in host memory" if len(memories) > 1 else ""

@@ -69,7 +69,9 @@ class Start:
         self.began = time.perf_counter()
         self.client = EngineClient()
         context = ContextOptions(args.ctx, kv_type=kv_type, n_threads=args.threads)
-        request = Open(args.file, ModelOptions(), context, DraftChoice("off", "not asked for"), states=states)
+        request = Open(
+            args.file, ModelOptions(), context, DraftChoice("off", "not asked for"), states=states
+        )
         self.client.open(request)
         self.loaded_s = time.perf_counter() - self.began
 
@@ -100,7 +102,11 @@ class Start:
 def measure_times(args: argparse.Namespace, kv_type: str, folder: Path) -> dict[str, Any]:
     """Read a prompt, and start again with it read already."""
     with EngineClient() as client:
-        client.open(Open(args.file, ModelOptions(), ContextOptions(256), DraftChoice("off", "not asked for")))
+        client.open(
+            Open(
+                args.file, ModelOptions(), ContextOptions(256), DraftChoice("off", "not asked for")
+            )
+        )
         n_vocab = client.loaded.n_vocab
     prompt = make_prompt(args.tokens, n_vocab)
     states = StateOptions(folder, LIMIT, "bench", "bench")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from g4cli.core.errors import DoesNotFit, G4Error
@@ -16,6 +16,7 @@ from g4cli.estimate import HOST, IMAGE_TOKENS, Options, estimate_memory
 from g4cli.fit import (
     CONTEXTS,
     Memory,
+    count_spare_bytes,
     largest_context,
     place_layers,
     plan_context,
@@ -50,7 +51,8 @@ class ChatPlan:
     `data_bytes` is the most private memory that the model's process may have; 0 means no limit.
     `fits` says whether the plan fits into memory by the estimate.
     `n_parallel` conversations run at once, each with `n_ctx` tokens. `resident_bytes` is the
-    estimate of the peak of resident memory on the host; 0: not estimated.
+    estimate of the peak of resident memory on the host; 0: not estimated. `spare_bytes` of host
+    memory stay free beside the reserve.
     """
 
     n_ctx: int
@@ -60,6 +62,7 @@ class ChatPlan:
     fits: bool = True
     n_parallel: int = 1
     resident_bytes: int = 0
+    spare_bytes: int = field(default=0, compare=False)
 
 
 def plan_chat(
@@ -107,6 +110,7 @@ def plan_chat(
     options = replace(options, n_ctx=min(n_ctx, subject.shape.n_ctx_train))
     trial = try_options(subject.shape, subject.tensors, options, memories)
     verdict, resident_bytes = trial.verdict, trial.estimate.resident_bytes
+    spare_bytes = count_spare_bytes(trial.estimate, memories)
     if not verdict.fits and require_fit:
         raise DoesNotFit(
             f"{request.model} does not fit into memory: {verdict.reason}",
@@ -126,9 +130,12 @@ def plan_chat(
             data_bytes,
             verdict.fits,
             resident_bytes=resident_bytes,
+            spare_bytes=spare_bytes,
         )
     placed = _place_on_gpus(subject, options, memories, n_ctx, reporter)
-    return replace(placed, fits=verdict.fits, resident_bytes=resident_bytes)
+    return replace(
+        placed, fits=verdict.fits, resident_bytes=resident_bytes, spare_bytes=spare_bytes
+    )
 
 
 def _plan_together(
@@ -164,7 +171,9 @@ def _plan_together(
     if gpu_layers == "auto" and request.device is None and not cpu_moe and len(memories) > 1:
         layers = plan.options.n_gpu_layers
         gpu_layers, cpu_moe = "auto" if layers < 0 else str(layers), plan.options.n_cpu_moe > 0
-    return ChatPlan(n_ctx, gpu_layers, cpu_moe, data_bytes, plan.fits, plan.n_parallel)
+    estimate = estimate_memory(subject.shape, subject.tensors, plan.options)
+    spare = count_spare_bytes(estimate, memories)
+    return ChatPlan(n_ctx, gpu_layers, cpu_moe, data_bytes, plan.fits, plan.n_parallel, spare)
 
 
 def _choose_context(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from g4cli import LLAMA_CPP_PYTHON
 from g4cli.core.reporter import Reporter
-from g4cli.estimate import check_options
+from g4cli.core.units import size_text
+from g4cli.estimate import HOST, Estimate, Term, check_options
 from g4cli.fit import COMMON_CTX, FitPlan, TypeRanking, plan_fit
 from g4cli.host import engine_version
 from g4cli.operations.fit.alternatives import find_alternative
@@ -18,6 +19,7 @@ from g4cli.operations.fit.options import make_fit_options
 from g4cli.operations.fit.ranking import rank_all_models, rank_model_types
 from g4cli.operations.fit.request import FitRequest
 from g4cli.operations.fit.subject import Subject, find_subject
+from g4cli.store.states.limits import AUTO, choose_limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ def answer_fit(request: FitRequest, reporter: Reporter) -> FitAnswer:
     plan = plan_fit(
         subject.shape, subject.tensors, options, machine.memories, context_choice=context_choice
     )
+    plan = replace(plan, estimate=add_saved_states(plan.estimate))
     # Types are compared at the requested context, or at one that is enough for most uses.
     n_ctx = plan.options.n_ctx if request.ctx != "auto" else min(plan.options.n_ctx, COMMON_CTX)
     ranking = rank_model_types(subject, options, machine.memories, machine.host, n_ctx)
@@ -75,6 +78,19 @@ def answer_fit(request: FitRequest, reporter: Reporter) -> FitAnswer:
         alternative = find_alternative(subject, machine, options, plan, ranking)
     verification = _compare_figures(request, subject, plan) if request.verify else None
     return FitAnswer(subject, machine, plan, ranking, verification, library, alternative)
+
+
+def add_saved_states(estimate: Estimate) -> Estimate:
+    """Return `estimate` with what the saved states of a conversation may take on the disk.
+
+    A state of a full context holds as much as the KV cache. Nothing is added where states are off.
+    """
+    limit_bytes = choose_limit(AUTO)
+    if not limit_bytes:
+        return estimate
+    note = f"on disk, of a full context; {size_text(limit_bytes)} at most in all"
+    n_bytes = min(estimate.kv_bytes, limit_bytes)
+    return Estimate((*estimate.terms, Term("saved states", HOST, "disk", n_bytes, note)))
 
 
 def answer_matrix(request: FitRequest) -> MatrixAnswer:

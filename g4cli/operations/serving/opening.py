@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Final
 
 from g4cli.core.errors import DoesNotFit
 from g4cli.core.reporter import Reporter
 from g4cli.core.shape import shape_of
 from g4cli.core.template_child import TEMPLATE_KEY, render_template
+from g4cli.core.units import GIB
 from g4cli.fit import COMMON_CTX
 from g4cli.host import HostFacts, read_host
 from g4cli.operations.chat.drafting import choose_draft
@@ -26,6 +28,9 @@ from g4cli.runtime.engine.async_client import AsyncEngine
 from g4cli.runtime.engine.client import EngineClient
 from g4cli.runtime.engine.messages import Hello, Open
 from g4cli.runtime.engine.options import MediaOptions, read_recommended_sampling
+
+MOST_RAM_BYTES: Final = 8 * GIB
+"""For states of prompts in memory: llama-server's default too (--cache-ram)."""
 
 
 class ModelOpener:
@@ -82,7 +87,8 @@ class ModelOpener:
         least = min(COMMON_CTX, shape_of(model.header).n_ctx_train)
         if others and (not plan.fits or (not options.ctx and plan.n_ctx < least)):
             raise DoesNotFit(f"{offer.name} does not fit beside the models that are loaded")
-        opening = make_open_request(request, model, plan, draft)
+        ram_bytes = min(plan.spare_bytes // 2, MOST_RAM_BYTES)
+        opening = make_open_request(request, model, plan, draft, ram_bytes=ram_bytes)
         media = None
         if request.mmproj is not None:
             media = MediaOptions(request.mmproj, options.image_tokens, options.threads)

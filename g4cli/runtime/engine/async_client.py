@@ -8,12 +8,13 @@ loads wait for the same start.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from g4cli.chat import PromptRead, TurnEvent
-from g4cli.core.errors import QueueFull, RuntimeFailed
+from g4cli.core.errors import G4Error, QueueFull, RuntimeFailed
 from g4cli.prompt.messages import Media, Part
 from g4cli.prompt.reply import AnswerText, ThoughtText
 from g4cli.runtime.engine.async_worker import AsyncWorker
@@ -24,6 +25,7 @@ from g4cli.runtime.engine.messages import (
     Detokenize,
     Encode,
     Encoded,
+    FinishStates,
     Hello,
     Loaded,
     Open,
@@ -34,6 +36,8 @@ from g4cli.runtime.engine.messages import (
     TurnDone,
 )
 from g4cli.runtime.engine.options import MediaOptions
+
+_FINISH_S: Final = 5.0
 
 
 @dataclass(slots=True)
@@ -173,7 +177,15 @@ class AsyncEngine:
             self._starting.cancel()
             await asyncio.gather(self._starting, return_exceptions=True)
         if self._worker is not None:
+            await self._finish_states(self._worker)
             await self._worker.close()
+
+    async def _finish_states(self, worker: AsyncWorker) -> None:
+        """Wait a moment for states of prompts that are being written, unless answers run."""
+        if self.request.states is None or worker.has_ended or self._turns:
+            return
+        with contextlib.suppress(G4Error, TimeoutError, asyncio.TimeoutError):
+            await asyncio.wait_for(worker.ask(FinishStates(_FINISH_S)), _FINISH_S)
 
     async def __aenter__(self) -> AsyncEngine:
         return self
