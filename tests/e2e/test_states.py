@@ -61,6 +61,7 @@ def test_a_state_cache_that_is_off_writes_nothing(
     ask("What does it say?")  # probes the kernels
     monkeypatch.setattr("g4cli.store.states.limits.cache_dir", lambda: tmp_path / "cache")
     ask("What does it say?", "--state-cache", "off")
+    ask("What does it say?", "--private")
     assert not (tmp_path / "cache").exists()
     assert cache_dir().is_dir()
 

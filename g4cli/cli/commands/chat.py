@@ -118,7 +118,7 @@ def chat(
         cpu_moe=cpu_moe,
         expand=expand,
         draft=draft,
-        state_cache=state_cache,
+        state_cache="off" if private else state_cache,
     )
     display = o.ChatDisplay(
         thoughts=thoughts,

@@ -94,7 +94,11 @@ ResumeOpt: TypeAlias = Annotated[
 ]
 PrivateOpt: TypeAlias = Annotated[
     bool,
-    typer.Option("--private", help="Do not save this conversation.", rich_help_panel=_PROMPT),
+    typer.Option(
+        "--private",
+        help="Save neither this conversation nor the states of its prompts.",
+        rich_help_panel=_PROMPT,
+    ),
 ]
 OverflowOpt: TypeAlias = Annotated[
     Overflow,

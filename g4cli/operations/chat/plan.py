@@ -173,7 +173,10 @@ def _plan_together(
         gpu_layers, cpu_moe = "auto" if layers < 0 else str(layers), plan.options.n_cpu_moe > 0
     estimate = estimate_memory(subject.shape, subject.tensors, plan.options)
     spare = count_spare_bytes(estimate, memories)
-    return ChatPlan(n_ctx, gpu_layers, cpu_moe, data_bytes, plan.fits, plan.n_parallel, spare)
+    return ChatPlan(
+        *(n_ctx, gpu_layers, cpu_moe, data_bytes, plan.fits, plan.n_parallel),
+        spare_bytes=spare,
+    )
 
 
 def _choose_context(
