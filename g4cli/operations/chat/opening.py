@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 # How long the end of a chat waits for states of prompts that are still being written.
-_FINISH_S: Final = 5.0
+_FINISH_S: Final = 20.0
 
 
 @contextmanager

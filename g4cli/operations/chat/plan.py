@@ -61,7 +61,7 @@ class ChatPlan:
     data_bytes: int = 0
     fits: bool = True
     n_parallel: int = 1
-    resident_bytes: int = 0
+    resident_bytes: int = field(default=0, compare=False)
     spare_bytes: int = field(default=0, compare=False)
 
 

@@ -217,10 +217,10 @@ class StateCache:
         return [border for border in borders if border < len(prompt)]
 
     def _write_jobs(self) -> None:
-        """The thread that writes, at the lowest priority: answers are computed meanwhile."""
+        """The thread that writes, at a low priority: answers are computed meanwhile."""
         if sys.platform == "linux":
             with suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
         if self.options.limit_bytes:
             self._folder.clean()
         while True:
