@@ -1,11 +1,14 @@
 """Measure how much g4's repair of drawings restores, on a folder of SVG files.
 
     python tests/bench/bench_svg.py /usr/share/icons [--files 200] [--mutations 20000]
+        [--browser /usr/bin/chromium] [--seed 1]
 
 Three figures are printed: how many correct files stay unchanged, byte for byte; for each defect of
 tests/support/builders/svg_defects.py how many repaired pictures are equal in every pixel; and for
 files damaged at random the crashes, the time, and the texts that do not open or do more than draw
-according to two other parsers. Correct files have at most 100 KB, SVG's namespace, UTF-8 and no
+according to two other parsers. The judge of pictures is resvg; with --browser Chromium is a second
+one. "html5lib" is how many pictures that parser restores, which repairs as browsers repair a page.
+Correct files have at most 100 KB, SVG's namespace, UTF-8 and no
 active or external content, and a strict XML parser and resvg accept them. No file is written.
 """
 
@@ -16,16 +19,19 @@ import random
 import re
 import sys
 import time
+import warnings
 import xml.etree.ElementTree
 from collections import Counter
 from pathlib import Path
 
+import html5lib
 import resvg_py
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from g4cli.operations.svg import decode_answer
 from g4cli.svg.repair import find_parse_error, repair_drawing
+from tests.support.browser_judge import BrowserJudge, open_browser
 from tests.support.builders.svg_defects import DEFECTS, good_drawings
 from tests.support.svg_judge import find_activity
 
@@ -76,12 +82,57 @@ def read_good_files(folder: Path, most: int) -> list[str]:
     return texts
 
 
-def measure_defects(texts: list[str]) -> None:
+def repair_as_page(text: str) -> str:
+    """Return a drawing as html5lib reads it in a page, written as XML; "" if it finds none."""
+    # Control characters are not its business: it would pass them on.
+    plain = re.sub(r"[\x00-\x08\x0b-\x1f]", "", text)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        page = html5lib.parse(f"<!DOCTYPE html><body>{plain}")
+        inner = {
+            id(svg) for outer in page.iter(NAMESPACED) for svg in outer.findall(f".//{NAMESPACED}")
+        }
+        found = [svg for svg in page.iter(NAMESPACED) if id(svg) not in inner]
+        for element in page.iter():
+            for name in [key for key in element.attrib if "xmlns" in str(key)]:
+                del element.attrib[name]  # ElementTree declares namespaces itself
+        for svg in found:
+            svg.tail = None
+        try:
+            return xml.etree.ElementTree.tostring(found[-1], encoding="unicode") if found else ""
+        except (ValueError, TypeError):
+            return ""
+
+
+class BrowserCount:
+    """Counts what Chromium says of broken and repaired drawings."""
+
+    def __init__(self, judge: BrowserJudge) -> None:
+        self._judge = judge
+
+    def add_counts(self, triples: list[tuple[str, str, str]], counts: Counter[str]) -> None:
+        """Count the broken and the repaired texts that open, and the pictures that are equal.
+
+        Each triple has the correct text, the broken one and the repaired one.
+        """
+        hashes = [
+            self._judge.hash_pictures([triple[which] for triple in triples]) for which in range(3)
+        ]
+        for good, broken, repaired in zip(*hashes, strict=True):
+            counts["c: as is"] += broken is not None and broken == good
+            counts["c: opens"] += repaired is not None
+            counts["c: equal"] += repaired is not None and repaired == good
+
+
+def measure_defects(texts: list[str], browser: BrowserCount | None) -> None:
     """Print for each defect how many pictures are restored, and the share of all that can be."""
-    total = equal = 0
-    print(f"{'defect':34} {'tried':>6} {'opens':>6} {'equal':>6} {'named':>6}")
+    names = ["tried", "opens", "equal", "named", "html5lib"]
+    names += ["c: as is", "c: opens", "c: equal"] if browser else []
+    totals: Counter[str] = Counter()
+    print(f"{'defect':34} {' '.join(f'{name:>8}' for name in names)}")
     for defect in DEFECTS:
         counts: Counter[str] = Counter()
+        triples = []
         for text in texts:
             try:
                 broken = defect.make(text)
@@ -93,15 +144,22 @@ def measure_defects(texts: list[str]) -> None:
             repaired = drawing.text or ""
             counts["tried"] += 1
             counts["opens"] += bool(repaired) and find_parse_error(repaired) is None
-            counts["equal"] += bool(repaired) and render_picture(repaired) == render_picture(text)
+            picture = render_picture(text)
+            counts["equal"] += bool(repaired) and render_picture(repaired) == picture
             counts["named"] += defect.rule in {finding.rule for finding in drawing.findings}
+            page = repair_as_page(broken)
+            counts["html5lib"] += bool(page) and render_picture(page) == picture
+            triples.append((text, broken, repaired))
+        if browser:
+            browser.add_counts(triples, counts)
         if defect.restores:
-            total += counts["tried"]
-            equal += counts["equal"]
+            totals.update(counts)
         mark = "" if defect.restores else "  (can only be reported)"
-        columns = " ".join(f"{counts[name]:6}" for name in ("tried", "opens", "equal", "named"))
-        print(f"{defect.name:34} {columns}{mark}")
-    print(f"restored: {equal:,} of {total:,} ({equal / max(1, total):.4f})")
+        print(f"{defect.name:34} {' '.join(f'{counts[name]:8}' for name in names)}{mark}")
+    for name in ("equal", "html5lib", "c: as is", "c: equal"):
+        if name in names:
+            share = totals[name] / max(1, totals["tried"])
+            print(f"{name}: {totals[name]:,} of {totals['tried']:,} ({share:.4f})")
 
 
 def mutate_text(text: str, rng: random.Random) -> str:
@@ -125,9 +183,9 @@ def mutate_text(text: str, rng: random.Random) -> str:
     return text
 
 
-def measure_mutations(texts: list[str], n: int) -> bool:
+def measure_mutations(texts: list[str], n: int, seed: int) -> bool:
     """Print what becomes of `n` mutated files; return whether all went well."""
-    rng = random.Random(1)
+    rng = random.Random(seed)
     bad: Counter[str] = Counter()
     worst = 0.0
     n_drawings = 0
@@ -158,15 +216,25 @@ def main() -> int:
     parser.add_argument("folder", type=Path, nargs="?", help="default: the drawings of the tests")
     parser.add_argument("--files", type=int, default=200)
     parser.add_argument("--mutations", type=int, default=20_000)
+    xml.etree.ElementTree.register_namespace("", NAMESPACED[1:-4])
+    xml.etree.ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
+    parser.add_argument("--seed", type=int, default=1, help="of the mutations")
+    parser.add_argument("--browser", help="Chromium, as a second judge of pictures")
     options = parser.parse_args()
     texts = [text for _, text in good_drawings()]
     if options.folder:
         texts = read_good_files(options.folder, options.files)
     changed = [text for text in texts if repair_drawing(text).text != text]
     print(f"good files: {len(texts)}, changed: {len(changed)}")
-    measure_defects(texts)
+    if options.browser:
+        with open_browser(options.browser) as judge:
+            refused = judge.hash_pictures(texts).count(None)
+            print(f"good files that Chromium refuses: {refused}")
+            measure_defects(texts, BrowserCount(judge))
+    else:
+        measure_defects(texts, None)
     small = [text for text in texts if len(text) < 20_000]
-    return int(bool(changed) or not measure_mutations(small, options.mutations))
+    return int(bool(changed) or not measure_mutations(small, options.mutations, options.seed))
 
 
 if __name__ == "__main__":

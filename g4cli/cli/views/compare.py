@@ -11,6 +11,7 @@ from g4cli.cli.views.compare_figures import (
     list_fault_rows,
     list_quality_rows,
     list_summary_rows,
+    name_models,
 )
 from g4cli.cli.views.compare_html import GENERATOR, make_html
 from g4cli.core.errors import UsageError
@@ -46,7 +47,7 @@ def write_report(document: Mapping[str, Any], path: Path) -> None:
 
 def draw_comparison(out: Output, document: Mapping[str, Any], report: Path) -> None:
     """Draw the tables of a comparison, and say where its report is."""
-    labels = [model["label"] for model in document["models"]]
+    labels = name_models(document["models"])
     rows = [[name, *cells] for name, cells in list_summary_rows(document)]
     if rows:
         out.table(["", *labels], rows)
@@ -64,5 +65,5 @@ def draw_comparison(out: Output, document: Mapping[str, Any], report: Path) -> N
         if model["problem"]:
             out.line(f"{model['label']}: {model['problem']}")
     if not document["run"]["complete"]:
-        out.say("answers are missing; the same command asks for them")
+        out.say("results are missing; the same command asks for them")
     out.line(f"report: {report}")

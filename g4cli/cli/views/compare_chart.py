@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any, Final
 
+from g4cli.cli.views.compare_figures import name_models
 from g4cli.core.units import GIB
 from g4cli.core.visible import one_line
 
@@ -19,6 +20,7 @@ _ROW: Final = 18
 _LEFT: Final = 190
 _RIGHT: Final = 24
 _LABEL_CHARS: Final = 40
+_CHAR: Final = 6.4  # about the width of a character
 
 
 def color_of(index: int) -> str:
@@ -64,13 +66,13 @@ def draw_quality(models: Sequence[Mapping[str, Any]]) -> str:
     points = [
         (
             at,
-            m["label"],
+            name,
             m["quality"]["bytes"] / GIB,
             m["quality"]["tg32_tps"],
             m["quality"]["perplexity"],
             m["quality"]["perplexity_error"],
         )
-        for at, m in enumerate(models)
+        for at, (m, name) in enumerate(zip(models, name_models(models), strict=True))
         if m["quality"]
     ]
     unit, factor = ("GiB", 1.0) if max(p[2] for p in points) >= 0.5 else ("MiB", 1024.0)
@@ -108,18 +110,53 @@ def _draw_panel(
         parts.append(_text(x, y1 + 18, f"{tick:g}", anchor="middle"))
     parts.append(_text((x0 + x1) / 2, y1 + 40, title, anchor="middle"))
     parts.append(_text(x0, y0 - 6, "perplexity (lower is better)"))
-    for at, label, value, quality, error in points:
-        x, y = place(value, x_ticks, x0, x1), place(quality, y_ticks, y1, y0)
+    spots = [(place(p[2], x_ticks, x0, x1), place(p[3], y_ticks, y1, y0), p[1]) for p in points]
+    for (at, _, _, quality, error), (x, y, _) in zip(points, spots, strict=True):
         top, bottom = (place(quality + e, y_ticks, y1, y0) for e in (error, -error))
         color = color_of(at)
-        anchor = "end" if x > (x0 + x1) / 2 else "start"
         parts.append(
             f'<line x1="{x:.1f}" y1="{top:.1f}" x2="{x:.1f}" y2="{bottom:.1f}" stroke="{color}" '
             f'stroke-width="2" stroke-opacity=".5"/>'
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{color}"/>'
         )
-        parts.append(_text(x + (-9 if anchor == "end" else 9), y + 4, label, anchor=anchor))
+    for (x, y, anchor), (_, _, label) in zip(place_labels(spots, x0, x1), spots, strict=True):
+        parts.append(_text(x, y, label, anchor=anchor))
     return parts
+
+
+def place_labels(
+    spots: Sequence[tuple[float, float, str]], left: float, right: float
+) -> list[tuple[float, float, str]]:
+    """Return x, y and text-anchor for the label of each point: where it covers no other.
+
+    `spots` are the points with their labels; those must lie between `left` and `right`.
+    """
+    taken = [(x - 7, y - 7, x + 7, y + 7) for x, y, _ in spots]
+    placed = []
+    for x, y, label in spots:
+        width = _CHAR * min(len(label), _LABEL_CHARS)
+        choices = [
+            (x + 10, y + 4, "start"),
+            (x - 10, y + 4, "end"),
+            *((x + 5, y + dy, "start") for dy in (-11, 20, -25, 34)),
+            *((x - 5, y + dy, "end") for dy in (-11, 20, -25, 34)),
+        ]
+        for tx, ty, anchor in choices:
+            begin = tx if anchor == "start" else tx - width
+            box = (begin, ty - 11, begin + width, ty + 3)
+            if left <= begin and box[2] <= right and not any(_overlap(box, b) for b in taken):
+                break
+        else:
+            tx, ty, anchor = choices[x > (left + right) / 2]
+            begin = tx if anchor == "start" else tx - width
+            box = (begin, ty - 11, begin + width, ty + 3)
+        taken.append(box)
+        placed.append((tx, ty, anchor))
+    return placed
+
+
+def _overlap(a: Sequence[float], b: Sequence[float]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
 def find_ticks(values: Sequence[float]) -> list[float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from g4cli.core.units import duration_text, size_text
@@ -14,6 +14,18 @@ _SIZES: Final = (
     ("memory at its peak", "peak_bytes"),
     ("g4 fit estimated", "fit_bytes"),
 )
+
+
+def name_models(models: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a name for each model: of an endpoint the model's own, if that is unique."""
+    labels = [str(model["label"]) for model in models]
+    short = [
+        label.partition("#")[2] or label if label.startswith("openai:") else label
+        for label in labels
+    ]
+    return [
+        name if short.count(name) == 1 else label for name, label in zip(short, labels, strict=True)
+    ]
 
 
 def share_text(share: Mapping[str, Any]) -> str:
@@ -52,15 +64,17 @@ def list_summary_rows(document: Mapping[str, Any]) -> list[Row]:
 def list_quality_rows(document: Mapping[str, Any]) -> list[list[str]]:
     """Return a row for each model that was evaluated, as QUALITY_HEADINGS names its columns."""
     rows = []
-    for model in document["models"]:
+    models = document["models"]
+    for name, model in zip(name_models(models), models, strict=True):
         quality = model["quality"]
         if quality:
             error = quality["perplexity_error"]
+            digits = 4 if error >= 0.0005 else 6
             rows.append(
                 [
-                    model["label"],
+                    name,
                     size_text(quality["bytes"]),
-                    f"{quality['perplexity']:.4f} ± {error:.4f}",
+                    f"{quality['perplexity']:.{digits}f} ± {error:.{digits}f}",
                     f"{quality['pp128_tps']:.1f}",
                     f"{quality['tg32_tps']:.1f}",
                     size_text(quality["peak_bytes"]),

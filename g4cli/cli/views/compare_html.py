@@ -21,6 +21,7 @@ from g4cli.cli.views.compare_figures import (
     list_fault_rows,
     list_quality_rows,
     list_summary_rows,
+    name_models,
 )
 from g4cli.cli.views.compare_style import STYLE
 from g4cli.core.visible import escape_invisible, one_line
@@ -62,7 +63,7 @@ def _draw_page(document: Mapping[str, Any], title: str) -> Iterator[str]:
     yield f"<h1>{_line(title)}</h1>\n"
     yield f'<p class="soft">g4 compare, {when}, {_line(run["machine"])}</p>'
     if not run["complete"]:
-        yield '<p class="note">Answers are missing; the same command asks for them.</p>'
+        yield '<p class="note">Results are missing; the same command asks for them.</p>'
     for model in document["models"]:
         if model["problem"]:
             yield f'<p class="note"><b>{_line(model["label"])}</b>: {_line(model["problem"])}</p>'
@@ -100,7 +101,15 @@ def _heading(name: str) -> str:
 
 
 def _labels(models: Sequence[Mapping[str, Any]]) -> list[str]:
-    return [f"{_key(at)}{_line(model['label'])}" for at, model in enumerate(models)]
+    names = name_models(models)
+    return [_draw_name(at, name, models[at]["label"]) for at, name in enumerate(names)]
+
+
+def _draw_name(index: int, name: str, label: str) -> str:
+    """Return the name of a model after its color; below it the address of its endpoint."""
+    address = "" if name == label else label.partition("#")[0].removeprefix("openai:")
+    small = f"<small>{_line(address)}</small>" if address else ""
+    return f"{_key(index)}{_line(name)}{small}"
 
 
 def _key(index: int) -> str:
@@ -153,10 +162,11 @@ def _draw_prompt(prompt: Mapping[str, Any], models: Sequence[Mapping[str, Any]])
         words = expected if isinstance(expected, list) else [expected]
         yield f'<p class="soft">Expected: {_line(" or ".join(map(str, words)))}</p>'
     yield '<div class="cards">'
+    labels = _labels(models)
     for at, model in enumerate(models):
         answers = [a for a in prompt["answers"] if a["model"] == model["label"]]
         if answers:
-            yield f'<section class="card"><h3>{_key(at)}{_line(model["label"])}</h3>'
+            yield f'<section class="card"><h3>{labels[at]}</h3>'
             yield from (_draw_answer(answer) for answer in answers)
             yield "</section>"
     yield "</div>\n"
@@ -189,7 +199,7 @@ def _draw_answer(answer: Mapping[str, Any]) -> str:
 
 def _draw_picture(drawing: Mapping[str, Any]) -> str:
     if not drawing.get("svg"):
-        return '<div class="picture none">nothing to see</div>'
+        return '<div class="picture none">nothing to show</div>'
     encoded = base64.b64encode(drawing["svg"].encode("utf-8", "replace")).decode()
     return f'<div class="picture"><img alt="" src="data:image/svg+xml;base64,{encoded}"></div>'
 

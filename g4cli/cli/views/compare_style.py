@@ -26,24 +26,27 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: 8px 0 0; padding: 
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; vertical-align: top; padding: 8px 14px;
   border-bottom: 1px solid var(--line); }
+td, thead th { min-width: 8.5em; }
 tr:last-child > * { border-bottom: 0; }
+thead th small, h3 small { display: block; font-weight: 400; overflow-wrap: anywhere; }
 thead th { font-size: 13px; color: var(--soft); font-weight: 600; overflow-wrap: anywhere; }
 tbody th { font-weight: 500; white-space: nowrap; } tbody th small { display: block;
   white-space: normal; font-weight: 400; max-width: 34em; }
-.graph { display: block; width: 100%; max-width: 860px; height: auto; padding: 12px;
+.graph { display: block; width: 100%; max-width: 980px; height: auto; padding: 14px;
+  margin: 0 auto;
   font: 12px system-ui, sans-serif; fill: var(--ink); }
 .graph .grid { stroke: var(--line); stroke-width: 1; }
 .key { display: inline-block; width: 11px; height: 11px; margin-right: 7px; border-radius: 50%; }
-.cards { display: grid; gap: 16px; grid-template-columns: repeat(auto-fill, minmax(290px, 1fr)); }
+.cards { display: grid; gap: 16px; grid-template-columns: repeat(auto-fit, minmax(290px, 1fr)); }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 12px;
-  padding: 14px; min-width: 0; }
+  padding: 14px; min-width: 0; max-width: 640px; }
 .prompt { white-space: pre-wrap; overflow-wrap: anywhere; max-width: 76ch; margin: 0 0 14px; }
 .answer { border-top: 1px solid var(--line); margin-top: 12px; padding-top: 12px; }
 h3 + .answer { border-top: 0; padding-top: 0; }
 .picture { display: flex; align-items: center; justify-content: center; aspect-ratio: 4 / 3;
   border-radius: 8px; overflow: hidden; background: #fff; border: 1px solid var(--line); }
 .picture img { width: 100%; height: 100%; object-fit: contain; }
-.none { background: var(--back); color: var(--soft); border-style: dashed; }
+.none { background: var(--back); color: var(--soft); border-style: dashed; aspect-ratio: 5 / 1; }
 .text { white-space: pre-wrap; overflow-wrap: anywhere; max-height: 220px; overflow: auto; }
 .chips { display: flex; flex-wrap: wrap; gap: 6px; margin: 10px 0 4px; }
 .chip { font-size: 12.5px; line-height: 1.5; padding: 1px 9px; border-radius: 99px;

@@ -32,6 +32,7 @@ from g4cli.store.manifest import type_of
 
 # Enough for long answers; what fits would depend on the memory that is free at the moment.
 _DEFAULT_CTX: Final = 16384
+_LEAST_S: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,8 +205,10 @@ class RemoteAnswerer:
         got = self._endpoint.answer(messages, self._spec.make_options(seed))
         self._name, self._not_sent = got.model, got.not_sent
         rate = None
-        if got.completion_tokens and got.first_s is not None and got.total_s > got.first_s:
-            rate = round(got.completion_tokens / (got.total_s - got.first_s), 2)
+        if got.completion_tokens and got.first_s is not None:
+            decode_s = got.total_s - got.first_s
+            # An answer that comes at once was not streamed while it was made.
+            rate = round(got.completion_tokens / decode_s, 2) if decode_s > _LEAST_S else None
         return Answer(
             got.text,
             got.thought,

@@ -81,8 +81,9 @@ def run_comparison(request: CompareRequest, results: ResultsFile, reporter: Repo
             except Interrupted:
                 raise
             except G4Error as err:
-                model.problem, model.error = err.message, err
-                reporter.warn(f"{model.spec.label}: {err.message}")
+                model.error = err
+                model.problem = err.message + (f" ({err.hint})" if err.hint else "")
+                reporter.warn(f"{model.spec.label}: {model.problem}")
         if request.judge is not None:
             _add_opinions(comparison, request.judge, results, reporter)
     except (Interrupted, KeyboardInterrupt):

@@ -103,7 +103,7 @@ def test_a_run_that_fails_half_way_continues_where_it_was(
         assert code == 0
         assert "gone" in err
         assert "3 of 4" in out
-        assert "answers are missing" in err
+        assert "results are missing" in err
         left[0] = 99
         document = ok(capsys, *command)
     assert document["run"]["complete"]
@@ -125,7 +125,7 @@ def test_ctrl_c_keeps_the_answers_and_the_report(
         code, out, _ = g4(capsys, "compare", "--prompts", prompts, "-m", remote(fake))
         assert code == 130
         assert "2 of 4" in out
-        assert "Answers are missing" in Path("compare.html").read_text()
+        assert "Results are missing" in Path("compare.html").read_text()
         monkeypatch.setattr(RemoteAnswerer, "answer", answer)
         document = ok(capsys, "compare", "--prompts", prompts, "-m", remote(fake))
     assert document["run"]["complete"]

@@ -8,79 +8,17 @@ import re
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import html5lib
 import pytest
 
 from g4cli.cli.views.compare import require_report_target
-from g4cli.cli.views.compare_chart import draw_quality, draw_shares, find_ticks
-from g4cli.cli.views.compare_figures import share_text
+from g4cli.cli.views.compare_chart import draw_quality, draw_shares, find_ticks, place_labels
+from g4cli.cli.views.compare_figures import name_models, share_text
 from g4cli.cli.views.compare_html import make_html
 from g4cli.cli.views.compare_markdown import make_markdown
 from g4cli.core.errors import UsageError
-
-EVIL = '"><script>alert(1)</script><img src=http://e.example/x onerror=alert(1)>\u202e</pre></p>'
-DRAWING = (
-    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 8 8"><rect width="4" height="4"/></svg>'
-)
-
-
-def share(count: int, total: int) -> dict[str, Any]:
-    return {"count": count, "total": total, "share": count / total, "low": 0.1, "high": 0.9}
-
-
-def make_document(text: str) -> dict[str, Any]:
-    """Return a comparison in which every text that is not g4's own is `text`."""
-    finding = {
-        "rule": text, "kind": "xml", "line": 1, "column": 1, "message": text,
-        "repaired": True, "repair": text,
-    }  # fmt: skip
-    drawing = {
-        "works": True, "flawless": False, "repaired": True, "svg": DRAWING + text,
-        "findings": [finding], "stages": [{"name": "found", "passed": True, "detail": ""}],
-    }  # fmt: skip
-    answer = {
-        "model": text, "sample": 0, "seed": 1, "text": text, "thought": text,
-        "finish_reason": "stop", "prompt_tokens": 1, "reused_tokens": 0, "completion_tokens": 2,
-        "first_s": 0.1, "total_s": 0.2, "prompt_tps": 1.0, "decode_tps": 2.0, "loop": None,
-        "correct": True, "valid": False, "problem": text, "drawing": None, "at": 0,
-    }  # fmt: skip
-    model = {
-        "label": text,
-        "problem": text,
-        "settings": {"system": text},
-        "facts": {"identity": text, "served_as": text, "file_type": text, "sampling": {"a": text}},
-        "summary": {
-            "asked": 2,
-            "answered": 2,
-            "shares": {"correct": share(1, 2)},
-            "faults": [{"rule": text, "kind": text, "message": text, "drawings": 1, "repaired": 1}],
-            "first_s": 0.1,
-            "decode_tps": 2.0,
-            "completion_tokens": 2.0,
-        },
-        "quality": {
-            "bytes": 1 << 30, "perplexity": 5.0, "perplexity_error": 0.1, "pp128_tps": 9.0,
-            "tg32_tps": 3.0, "peak_bytes": 1 << 30,
-        },
-        "wins": share(1, 2) | {"ties": 1},
-    }  # fmt: skip
-    return {
-        "run": {
-            "command": text, "samples": 1, "complete": False, "results": text, "written_at": 0,
-            "g4": "0", "llama_cpp_python": "0", "machine": text, "judge": text, "text": text,
-        },
-        "models": [model],
-        "prompts": [
-            {"id": text, "kind": "svg", "prompt": text, "expected": text,
-             "answers": [answer, answer | {"drawing": drawing}]},
-        ],
-        "opinions": [
-            {"prompt": text, "sample": 0, "a": text, "b": text, "first": text, "second": text,
-             "winner": text},
-        ],
-    }  # fmt: skip
+from tests.support.builders.comparison import DRAWING, EVIL, make_document, make_share
 
 
 def list_elements(page: str) -> list[tuple[str, dict[str, str]]]:
@@ -176,7 +114,7 @@ def test_ticks_are_few_and_round_and_hold_all_values(values: list[float]) -> Non
 
 
 def test_a_share_is_told_with_its_interval() -> None:
-    assert share_text(share(1, 2)) == "1 of 2, 50 % (10 to 90)"
+    assert share_text(make_share(1, 2)) == "1 of 2, 50 % (10 to 90)"
 
 
 def test_a_file_that_is_no_report_is_not_overwritten(tmp_path: Path) -> None:
@@ -191,3 +129,25 @@ def test_a_file_that_is_no_report_is_not_overwritten(tmp_path: Path) -> None:
         require_report_target(tmp_path / "r.txt")
     with pytest.raises(UsageError, match="no such folder"):
         require_report_target(tmp_path / "no" / "r.html")
+
+
+def test_a_model_of_an_endpoint_has_its_own_name_unless_two_have_the_same() -> None:
+    urls = ["openai:http://a/v1#x", "openai:http://b/v1#x", "openai:http://b/v1#y@temp=0"]
+    names = name_models([{"label": label} for label in [*urls, "e2b"]])
+    assert names == [*urls[:2], "y@temp=0", "e2b"]
+
+
+def test_labels_of_points_cover_neither_points_nor_each_other() -> None:
+    spots = [(100.0, 50.0, "e2b:bf16"), (112.0, 51.0, "e2b:q8_0"), (124.0, 49.0, "e2b:q6_k")]
+    placed = place_labels(spots, 0, 300)
+    assert len({(x, y) for x, y, _ in placed}) == 3
+    boxes = []
+    for (x, y, anchor), (_, _, label) in zip(placed, spots, strict=True):
+        begin = x if anchor == "start" else x - 6.4 * len(label)
+        boxes.append((begin, begin + 6.4 * len(label), y - 11, y + 3))
+    for at, one in enumerate(boxes):
+        assert one[0] >= 0
+        assert one[1] <= 300
+        for other in boxes[at + 1 :]:
+            apart = one[1] <= other[0] or other[1] <= one[0]
+            assert apart or one[3] <= other[2] or other[3] <= one[2]
