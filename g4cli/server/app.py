@@ -18,7 +18,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from g4cli import __version__
 from g4cli.core.errors import G4Error
@@ -73,7 +73,14 @@ def make_app(
 
     `private`: the page forgets its conversations when the server ends.
     """
-    return Guard(make_api(service, private=private), options, log)
+    api = make_api(service, private=private)
+
+    async def answer_with_media(scope: Scope, receive: Receive, send: Send) -> None:
+        # The files of its images and sounds end with the request, whether answered or refused.
+        with service.media.hold_request():
+            await api(scope, receive, send)
+
+    return Guard(answer_with_media, options, log)
 
 
 def make_api(service: Service | None = None, *, private: bool = False) -> FastAPI:

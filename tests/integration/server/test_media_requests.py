@@ -13,7 +13,7 @@ from openai import BadRequestError, OpenAI
 from tests.support.builders.media_files import picture, png, png_lie, sound, wav
 from tests.support.builders.tiny_file import build_tiny
 from tests.support.paths import GOLDEN
-from tests.support.run.server import RunningServer, run_server, tiny_options
+from tests.support.run.server import RunningServer, run_server, tiny_options, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -77,11 +77,26 @@ def test_bad_media_are_named_and_nothing_else_is(server: RunningServer) -> None:
     assert ask(server, image(PNG)).usage
 
 
-def test_files_of_requests_are_gone_when_the_server_ends(tmp_path: Path) -> None:
-    (tmp_path / "tiny.gguf").write_bytes(build_tiny())
-    (tmp_path / "mmproj-tiny.gguf").write_bytes((GOLDEN / "tiny_mmproj.gguf").read_bytes())
-    with run_server(tiny_options(tmp_path / "tiny.gguf")) as server:
-        ask(server, image(PNG))
-        (path,) = server.service.media.paths
-        assert path.stat().st_mode & 0o077 == 0 or path.parent.stat().st_mode & 0o077 == 0
-    assert not path.exists()
+def test_files_of_requests_are_gone_when_the_requests_are(server: RunningServer) -> None:
+    seen: list[int] = []
+    media = server.service.media
+    store = media.store
+
+    def watched(*args: Any) -> Any:
+        stored = store(*args)
+        seen.append(stored.path.parent.stat().st_mode & 0o077)
+        assert stored.path.is_file()
+        return stored
+
+    media.store = watched  # type: ignore[method-assign]
+    try:
+        ask(server, image(PNG), audio(WAV))
+        wait_until(lambda: not media.paths)
+        with pytest.raises(BadRequestError, match="not an image"):
+            ask(server, image(PNG), image(WAV))  # the first one is stored already
+        wait_until(lambda: not media.paths)
+    finally:
+        media.store = store  # type: ignore[method-assign]
+    assert seen == [0, 0, 0], "only the user may read the folder"
+    (folder,) = {Path(media._folder.name)} if media._folder else set()
+    assert list(folder.iterdir()) == []
