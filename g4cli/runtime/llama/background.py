@@ -12,49 +12,71 @@ _POLL_S: Final = 0.02
 
 
 class Background:
-    """Runs one call at a time; an interrupted one is abandoned: it ends by itself, unheard."""
+    """Runs one call at a time; an interrupted one is abandoned: it ends by itself, unheard.
+
+    Calls may come from several threads.
+    """
 
     def __init__(self, interrupt: Interrupt) -> None:
         self._interrupt = interrupt
         self._thread: threading.Thread | None = None
         self._abandoned = False
+        self._lock = threading.Lock()
+
+    @property
+    def is_busy(self) -> bool:
+        """Return whether a call runs."""
+        return self._thread is not None and self._thread.is_alive()
 
     @property
     def is_abandoned(self) -> bool:
         """Return whether nobody waits for the running call any more; it may then end early."""
         return self._abandoned
 
-    def run(self, call: Callable[[], None]) -> bool:
-        """Return whether `call` came to its end; False if interrupted. Raises what it raises.
+    def start(self, call: Callable[[], None]) -> bool:
+        """Start `call`, which must not raise; return False if another one still runs.
 
-        An abandoned call is waited for first: until then it may still use what this one needs.
+        An abandoned call counts: until its end it may use what this one needs.
         """
-        while self._thread is not None and self._thread.is_alive():
-            if self._interrupt.is_set:
+        with self._lock:
+            if self.is_busy:
                 return False
-            self._thread.join(_POLL_S)
-        self._abandoned = False
+            self._abandoned = False
+            self._thread = threading.Thread(target=call, daemon=True)
+            self._thread.start()
+            return True
+
+    def run(self, call: Callable[[], None]) -> bool:
+        """Return whether `call` came to its end; False if interrupted. Raises what it raises."""
         raised: list[BaseException] = []
+        done = threading.Event()
 
         def run_call() -> None:
             try:
                 call()
             except BaseException as err:  # raised again where somebody waits
                 raised.append(err)
+            done.set()
 
-        self._thread = thread = threading.Thread(target=run_call, daemon=True)
-        thread.start()
+        while not self.start(run_call):
+            if self._interrupt.is_set:
+                return False
+            self.wait(_POLL_S)
         try:
-            while thread.is_alive() and not self._interrupt.is_set:
-                thread.join(_POLL_S)
+            while not done.wait(_POLL_S) and not self._interrupt.is_set:
+                pass
         finally:  # a second Ctrl-C raises here
-            self._abandoned = thread.is_alive()
+            if not done.is_set():
+                self.abandon()
         if raised:
             raise raised[0]
-        return not self._abandoned
+        return done.is_set()
 
-    def wait(self) -> None:
-        """Wait until nothing runs."""
-        if self._thread:
-            self._thread.join()
-            self._thread = None
+    def abandon(self) -> None:
+        """Let the running call end as soon as it looks at `is_abandoned`."""
+        self._abandoned = True
+
+    def wait(self, seconds: float | None = None) -> None:
+        """Wait until nothing runs, or for so long."""
+        if thread := self._thread:
+            thread.join(seconds)

@@ -7,7 +7,6 @@ transformers' towers give for the same picture and sound (tests/oracle/record_me
 
 from __future__ import annotations
 
-import ctypes
 import io
 import json
 import threading
@@ -61,6 +60,9 @@ def engine(folder: Path) -> Iterator[LlamaEngine]:
 def soft_tokens(engine: LlamaEngine, tokens: tuple[int, ...]) -> np.ndarray:
     """What the encoder made of the medium in `tokens`: positions x width."""
     assert engine.prompts.media is not None
+    first = next(token for token in tokens if token < 0)
+    while not engine.prompts.media.prepare_run(first):
+        engine.prompts.media.wait(1)
     (run,) = (
         engine.prompts.media._runs[token] for token in tokens if token in engine.prompts.media._runs
     )
@@ -108,15 +110,48 @@ def test_results_that_take_too_much_are_dropped_oldest_first(folder: Path, tmp_p
             Media("image", write(tmp_path / f"{n}.png", png(picture(480, 336 + n))))
             for n in range(3)
         ]
-        first, second = media.tokens(images[0]), media.tokens(images[1])
-        assert media.tokens(images[0]) is first  # used again: the second is the oldest
-        (start, *_), (dropped, *_) = ([t for t in each if t < 0] for each in (first, second))
-        media.kept_bytes = 2 * ctypes.sizeof(media._runs[start].embeddings)
-        media.tokens(images[2])
-        assert media.tokens(images[0]) is first
-        with pytest.raises(RuntimeFailed, match="not in memory any more"):
-            media.find_run(dropped)
-        assert media.tokens(images[1]) != second
+        for image in images[:2]:
+            assert media.encode(image)
+        runs = [media._split(image).runs[0] for image in images[:2]]
+        assert media._split(images[0]).runs == runs[:1]  # used again: the second is the oldest
+        size = runs[0].medium.kept_bytes
+        media.kept_bytes = 2 * size
+        assert media.encode(images[2])
+        assert [run.embeddings is not None for run in runs] == [True, False]
+        assert [run.medium.chunks is not None for run in runs] == [True, False]
+
+
+def test_a_prompt_that_waits_is_answered_whatever_was_dropped(folder: Path, tmp_path: Path) -> None:
+    """Its images are split and encoded once more, under the same numbers."""
+    with open_engine(
+        folder / "tiny.gguf",
+        model_options=ModelOptions(),
+        context_options=lambda _: ContextOptions(n_ctx=1024),
+    ) as engine:
+        engine.attach_media(MediaOptions(MMPROJ, image_tokens=70))
+        media = engine.prompts.media
+        assert media is not None
+        image = Media("image", folder / "p.png")
+        prompt = engine.prompts.tokens_of([Part("", media=image), Part("What is it?")])
+        assert engine.evaluate(prompt).complete
+        expected = engine.context.copy_logits()
+        media.kept_bytes = 0
+        assert media.encode(Media("image", folder / "other.png"))
+        (run,) = media._split(image).runs
+        media._drop_results(run.medium)
+        assert engine.prompts.tokens_of([Part("", media=image), Part("What is it?")]) == prompt
+        engine.evaluate([2, 700])
+        assert engine.evaluate(prompt).complete
+        assert engine.context.copy_logits() == expected
+        media._drop_results(run.medium)
+        gone = write(tmp_path / "gone.png", png(picture(48, 48)))
+        lost = engine.prompts.tokens_of([Part("", media=Media("image", gone))])
+        media._drop_results(media._known[list(media._known)[-1]])
+        gone.unlink()
+        with pytest.raises(RuntimeFailed, match="has changed or is gone"):
+            engine.evaluate(lost)
+        engine.evaluate([2, 700])
+        assert engine.evaluate(prompt).complete
 
 
 def test_the_ubatch_holds_an_image(engine: LlamaEngine) -> None:
