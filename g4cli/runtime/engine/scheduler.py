@@ -18,8 +18,9 @@ reading of the weights.
 
 A turn gets a slot, a sequence of its own, in the order in which turns came. Among the free slots it
 gets the one whose tokens have the longest prefix in common with its prompt (`slot.choose_slot`);
-that prefix is not evaluated again, as far as the sliding window allows it (`sequence`). Images and
-sounds are evaluated by themselves, each in one step.
+that prefix is not evaluated again, as far as the sliding window allows it (`sequence`). Where a
+prompt comes to an image or sound, its turn waits for the encoder, which works beside the batches of
+the others; the result is evaluated by itself, each piece in one step.
 
 Why there is another loop for a single conversation (`turn_queue`): it may draft tokens. A round of
 drafts is compared and rolled back within a batch that nobody shares. The state of a turn is the
@@ -55,6 +56,7 @@ _LEAST_TOKENS: Final = 16  # of a prompt in a batch: fewer would waste the weigh
 _MOST_FILLERS: Final = 3
 _FILLER: Final = 0  # any token will do
 _WAIT_S: Final = 0.01  # for a grammar, while there is nothing else to do
+_ENCODER_WAIT_S: Final = 0.02  # between two looks for requests while all wait for the encoder
 _MEASURED_TOKENS: Final = 8  # batches with fewer tokens of prompts say nothing of their speed
 
 
@@ -169,11 +171,17 @@ class Scheduler:
             slot.sequence.save_turn()
 
     def _evaluate(self, running: list[tuple[Slot, Turn]]) -> None:
+        ready = [(slot, turn) for slot, turn in running if self._is_ready(slot, turn)]
+        if not ready:
+            if any(slot.turn for slot in self._slots):
+                self.prompts.require_media().wait(_ENCODER_WAIT_S)
+            return
+        if self._evaluate_run(ready):
+            return
         try:
-            if not self._evaluate_run(running):
-                self._evaluate_batch(running)
+            self._evaluate_batch(ready)
         except Exception as err:
-            for slot, turn in running:
+            for slot, turn in ready:
                 if slot.turn is turn:
                     slot.sequence.truncate(0)  # what it holds now is unknown
                     self._fail_turn(slot, turn, err)
@@ -182,6 +190,8 @@ class Scheduler:
         """End the turns that nobody reads any more; their slots are free for the next batch."""
         for slot in self._slots:
             if (turn := slot.turn) and self._service.is_cancelled(turn.number):
+                if turn.next_run is not None:
+                    self.prompts.require_media().abandon_run(turn.next_run)
                 turn.answer.finish = "interrupted"
                 try:
                     self._end_turn(slot, turn, [])
@@ -204,20 +214,35 @@ class Scheduler:
             except Exception as err:
                 self._service.fail_request(err, waiting.number)
 
-    def _evaluate_run(self, running: list[tuple[Slot, Turn]]) -> bool:
+    def _is_ready(self, slot: Slot, turn: Turn) -> bool:
+        """Return whether a turn can go on: not while the image or sound that comes is encoded."""
+        if turn.next_run is None:
+            return True
+        try:
+            return self.prompts.require_media().prepare_run(turn.next_run)
+        except Exception as err:
+            self._fail_turn(slot, turn, err)
+            return False
+
+    def _evaluate_run(self, ready: list[tuple[Slot, Turn]]) -> bool:
         """Evaluate an image or sound that a prompt has come to; return whether there was one."""
-        for _, turn in running:
-            sequence, position = turn.sequence, len(turn.sequence.tokens)
-            if turn.n_unread and turn.prompt[position] < 0:
-                media = self.prompts.require_media()
-                count = media.find_run(turn.prompt[position])[0]
-                done = media.decode(self.context, turn.prompt[position], position, sequence.number)
-                if done:
-                    sequence.tokens += turn.prompt[position : position + count]
-                else:
-                    sequence.truncate_unfinished(turn.prompt)
+        for slot, turn in ready:
+            if turn.next_run is not None:
+                try:
+                    self._decode_run(turn, turn.next_run)
+                except Exception as err:
+                    slot.sequence.truncate(0)  # what it holds now is unknown
+                    self._fail_turn(slot, turn, err)
                 return True
         return False
+
+    def _decode_run(self, turn: Turn, token: int) -> None:
+        media, sequence = self.prompts.require_media(), turn.sequence
+        position, count = len(sequence.tokens), media.find_run(token)[0]
+        if media.decode(self.context, token, position, sequence.number):
+            sequence.tokens += turn.prompt[position : position + count]
+        else:
+            sequence.truncate_unfinished(turn.prompt)
 
     def _evaluate_batch(self, running: list[tuple[Slot, Turn]]) -> None:
         n_prompt_tokens = self._fill_batch([turn for _, turn in running])

@@ -65,6 +65,14 @@ class Turn:
         """Return whether the first token can be sampled: its grammar, if any, is compiled."""
         return isinstance(self._sampler, Sampler) or self._sampler.is_ready
 
+    @property
+    def next_run(self) -> int | None:
+        """Return the first number of the image or sound to be evaluated next, else None."""
+        if not self.n_unread:
+            return None
+        token = self.prompt[len(self.sequence.tokens)]
+        return token if token < 0 else None
+
     def end_prompt(self, slot: int) -> PromptRead:
         """Note that the prompt is evaluated; return the event that says so."""
         self.sequence.add_checkpoint()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from g4cli.prompt.reply import AnswerText
 from g4cli.runtime.engine import slot as slot_module
 from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.llama_engine import open_engine
+from g4cli.runtime.engine.media import MediaEncoder
 from g4cli.runtime.engine.messages import RunTurn, TurnDone
 from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.options import ContextOptions, MediaOptions, ModelOptions, Sampling
@@ -180,6 +182,83 @@ class TestAnswers:
         assert bench.reply(among).reused_tokens == len(prompt) - 3
         bench.scheduler.prompts.require_media().close()
         bench.scheduler.context.close()
+
+
+class TestEncoder:
+    """Images are encoded while others answer."""
+
+    @pytest.fixture
+    def bench(self, model: Model) -> Iterator[Bench]:
+        bench = Bench(model, ContextOptions(2048, n_parallel=2))
+        bench.scheduler.attach_media(MediaOptions(TESTS / "golden/tiny_mmproj.gguf"))
+        yield bench
+        bench.scheduler.prompts.require_media().close()
+        bench.scheduler.context.close()
+
+    def image_prompt(self, bench: Bench, folder: Path) -> tuple[int, ...]:
+        photo = Media("image", write(folder / "p.png", png(picture(480, 336))))
+        parts = [Part("Look: "), Part("", media=photo), Part(" What is it?")]
+        return tuple(bench.scheduler.prompts.tokens_of(parts))
+
+    def hold_encoder(self, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+        """Let the encoder stand still until the event is set."""
+        go_on = threading.Event()
+        encode = MediaEncoder._compute_embeddings
+
+        def wait_and_encode(self: MediaEncoder, run: Any) -> Any:
+            assert go_on.wait(60)
+            return encode(self, run)
+
+        monkeypatch.setattr(MediaEncoder, "_compute_embeddings", wait_and_encode)
+        return go_on
+
+    def test_others_answer_meanwhile(
+        self, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        prompt = self.image_prompt(bench, tmp_path)
+        options = replace(NO_END, max_tokens=20)
+        go_on = self.hold_encoder(monkeypatch)
+        waiting = bench.add(prompt, options=options)
+        others = [bench.add(bench.prompt(question), options=options) for question in QUESTIONS]
+        bench.run(until=lambda: set(others) <= set(bench.pipe.done))
+        assert waiting not in bench.pipe.done
+        go_on.set()
+        bench.run()
+        among = bench.reply(waiting).tokens
+        bench.scheduler.forget_prompts()
+        assert bench.ask(prompt, options=options).tokens == among
+
+    def test_whoever_goes_away_meanwhile_frees_the_slot(
+        self, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        go_on = self.hold_encoder(monkeypatch)
+        prompt = self.image_prompt(bench, tmp_path)
+        gone = bench.add(prompt)
+        bench.scheduler.run_step()
+        bench.pipe.cancelled.add(gone)
+        bench.scheduler.run_step()
+        assert gone in bench.pipe.done
+        go_on.set()
+        assert bench.ask(prompt, options=replace(NO_END, max_tokens=3)).text
+
+    def test_an_error_of_the_encoder_ends_its_turn_alone(
+        self, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        prompt = self.image_prompt(bench, tmp_path)
+        other = bench.add(bench.prompt("What is GGUF?"))
+
+        def fail(*_: Any) -> Any:
+            raise RuntimeFailed("the encoder failed")
+
+        for name in ("_compute_embeddings", "_decode_run"):
+            with monkeypatch.context() as patch:
+                patch.setattr(MediaEncoder, name, fail)
+                broken = bench.add(prompt)
+                bench.run(until=lambda broken=broken: broken in bench.pipe.failed)  # type: ignore[misc]
+            assert str(bench.pipe.failed[broken]) == "the encoder failed"
+        bench.run()
+        assert bench.reply(other).finish_reason == "stop"
+        assert bench.ask(prompt, options=replace(NO_END, max_tokens=3)).text
 
 
 class TestFairness:
