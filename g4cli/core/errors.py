@@ -204,6 +204,11 @@ class Interrupted(G4Error):
     exit_code = 130
 
 
+def too_many_tokens(count: str, most: int) -> ContextFull:
+    """Return the error for a prompt of `count` tokens ("1,234", "at least 1,234")."""
+    return ContextFull(f"the prompt has {count} tokens, the context holds {most:,}")
+
+
 def error_of(reference: str, message: str, hint: str | None = None) -> G4Error:
     """Return the error that another process of g4 reported by `reference` and message.
 

@@ -114,7 +114,9 @@ class PageConversations:
             raise BadField("file", f"this is no image or sound that g4 reads ({formats})")
         found: Literal["image", "audio"] = "image" if kind == "image" else "audio"
         if self._private:
-            return await asyncio.to_thread(self._service.media.store, found, data)
+            media = await asyncio.to_thread(self._service.media.store, found, data)
+            self._service.media.use([media])  # until the server ends: nothing else keeps it
+            return media
         return await self._ask_store(lambda store: store.keep_media(found, data, ""))
 
     def find_kept_media(self, kind: Literal["image", "audio"], name: str) -> Media:

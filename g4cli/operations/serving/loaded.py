@@ -9,14 +9,21 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from g4cli.chat import Finished, Reply, TurnEvent, TurnOptions
-from g4cli.core.errors import BadField, BadMedia, ContextFull, RuntimeFailed, UsageError
+from g4cli.core.errors import (
+    BadField,
+    BadMedia,
+    ContextFull,
+    RuntimeFailed,
+    UsageError,
+    too_many_tokens,
+)
 from g4cli.operations.chat.session import THOUGHT_TOKENS
 from g4cli.operations.serving.requests import TurnRequest
 from g4cli.prompt import Part, PromptStyle, Renderer
 from g4cli.prompt.answer_grammar import AnswerForm, make_call_grammar, make_grammar
 from g4cli.prompt.render import render_thought
 from g4cli.prompt.template import TEXT_LIMIT
-from g4cli.runtime.engine.async_client import ActiveTurn
+from g4cli.runtime.engine.async_client import ActiveTurn, Places
 from g4cli.runtime.engine.messages import Loaded, RunTurn, TurnDone
 from g4cli.runtime.engine.options import GrammarScope, Sampling
 
@@ -36,8 +43,12 @@ class Engine(Protocol):
     def n_waiting(self) -> int: ...
     @property
     def active_turns(self) -> Sequence[ActiveTurn]: ...
+    @property
+    def turn_places(self) -> Places: ...
+    @property
+    def question_places(self) -> Places: ...
     async def tokens_of(
-        self, parts: Sequence[Part], *, with_bos: bool = True
+        self, parts: Sequence[Part], *, with_bos: bool = True, most_tokens: int = 0
     ) -> tuple[int, ...]: ...
     async def text_of(self, tokens: Sequence[int]) -> str: ...
     def run_turn(self, request: RunTurn) -> AsyncIterator[Any]: ...
@@ -93,9 +104,9 @@ class LoadedModel:
             raise BadField(field, f"a token id is outside of the {n_vocab:,} of this model")
 
     async def make_prompt(self, request: TurnRequest) -> tuple[int, ...]:
-        """Return the tokens of the prompt of `request`, images and sounds encoded.
+        """Return the tokens of the prompt of `request`.
 
-        Raises UsageError, BadMedia, BadFile or RuntimeFailed.
+        Raises UsageError, BadMedia, BadFile, ContextFull or RuntimeFailed.
         """
         if isinstance(request.prompt, tuple):
             self.require_tokens(request.prompt, "prompt")
@@ -132,9 +143,7 @@ class LoadedModel:
             raise BadField("messages", f"{self.name} has no encoder of images and sound")
         prompt = await self.make_prompt(request)
         if len(prompt) >= self.n_ctx:
-            raise ContextFull(
-                f"the prompt has {len(prompt):,} tokens, the context holds {self.n_ctx:,}"
-            )
+            raise too_many_tokens(f"{len(prompt):,}", self.n_ctx)
         options = TurnOptions(
             max_tokens=request.max_tokens or self.defaults.max_tokens,
             stop_on_loop=request.stop_on_loop and self.defaults.stop_on_loop,

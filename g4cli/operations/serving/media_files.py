@@ -54,15 +54,13 @@ class MediaFiles:
     def store(self, kind: Literal["image", "audio"], data: bytes) -> Media:
         """Return `data` as a file, which stays until the end of the request (`hold_request`).
 
-        Raises BadMedia if its first bytes are of another kind, and RuntimeError outside of a
-        request. The worker checks the whole file before it decodes it.
+        Outside of a request it stays until `close`. Raises BadMedia if its first bytes are of
+        another kind. The worker checks the whole file before it decodes it.
         """
         if media_kind_of(data) != kind:
             name = "an image" if kind == "image" else "a sound"
             raise BadMedia(f"the data is not {name} that g4 reads ({FORMATS[kind]})")
         stored = self._request.get()
-        if stored is None:
-            raise RuntimeError("an image or sound is stored that belongs to no request")
         name = hashlib.sha256(data).hexdigest()
         with self._lock:
             if self._folder is None:
@@ -71,7 +69,8 @@ class MediaFiles:
             if media.path not in self._uses:
                 _write_file(media.path, data)
             self._uses[media.path] = self._uses.get(media.path, 0) + 1
-            stored.append(media)
+            if stored is not None:
+                stored.append(media)
         return media
 
     def use(self, media: Iterable[Media]) -> None:

@@ -91,12 +91,14 @@ class Service:
         self.media.use(media)
         try:
             async with self._use_model(request.model, request.keep_alive_s) as model:
-                turn = Turn(model, await model.make_run(request), self._count_reply)
-                try:
-                    await turn.start()
-                    yield turn
-                finally:
-                    await turn.close()
+                # A place is taken before any work is done for the request.
+                with model.engine.turn_places.take():
+                    turn = Turn(model, await model.make_run(request), self._count_reply)
+                    try:
+                        await turn.start()
+                        yield turn
+                    finally:
+                        await turn.close()
         finally:
             self.media.release(media)
 
@@ -105,14 +107,14 @@ class Service:
         media: list[Media] = [medium for message in request.messages for medium in message.media]
         self.media.use(media)
         try:
-            async with self._use_model(request.model) as model:
+            async with self._question_model(request.model) as model:
                 return len(await model.make_prompt(request))
         finally:
             self.media.release(media)
 
     async def render_prompt(self, request: TurnRequest) -> str:
         """Return the prompt of `request` as text. Raises what start_turn raises."""
-        async with self._use_model(request.model) as model:
+        async with self._question_model(request.model) as model:
             return "".join(part.text for part in await model.render_parts(request))
 
     async def tokenize(
@@ -124,12 +126,14 @@ class Service:
         context.
         """
         require_readable(len(text))
-        async with self._use_model(model_name) as model:
-            return await model.engine.tokens_of([Part(text, control=control)], with_bos=with_bos)
+        async with self._question_model(model_name) as model:
+            parts = [Part(text, control=control)]
+            most = max(model.n_ctx, model.engine.loaded.n_ctx_train)
+            return await model.engine.tokens_of(parts, with_bos=with_bos, most_tokens=most)
 
     async def detokenize(self, model_name: str, tokens: tuple[int, ...]) -> str:
         """Return the text of tokens, control tokens by their names. Raises UsageError."""
-        async with self._use_model(model_name) as model:
+        async with self._question_model(model_name) as model:
             model.require_tokens(tokens, "tokens")
             return await model.engine.text_of(tokens)
 
@@ -170,6 +174,13 @@ class Service:
             yield model
         finally:
             self.pool.release(model)
+
+    @asynccontextmanager
+    async def _question_model(self, name: str) -> AsyncIterator[LoadedModel]:
+        """Yield a model for a question that no slot is needed for. Raises QueueFull too."""
+        async with self._use_model(name) as model:
+            with model.engine.question_places.take():
+                yield model
 
     def _count_reply(self, model: LoadedModel, reply: Reply) -> None:
         self.counters.add_reply(reply)

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from g4cli.chat import PromptRead, TurnEvent
-from g4cli.core.errors import G4Error, QueueFull, RuntimeFailed
+from g4cli.core.errors import G4Error, QueueFull, RuntimeFailed, too_many_tokens
 from g4cli.prompt.messages import Media, Part
 from g4cli.prompt.reply import AnswerText, ThoughtText
 from g4cli.runtime.engine.async_worker import AsyncWorker
@@ -25,9 +25,11 @@ from g4cli.runtime.engine.messages import (
     Detokenize,
     Encode,
     Encoded,
+    FindLongestPiece,
     FinishStates,
     Hello,
     Loaded,
+    LongestPiece,
     Open,
     RunTurn,
     Text,
@@ -50,19 +52,45 @@ class ActiveTurn:
     n_events: int = field(default=0)
 
 
+class Places:
+    """As many requests as may be in progress or wait at once."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.n_taken = 0
+
+    @contextlib.contextmanager
+    def take(self) -> Iterator[None]:
+        """Hold a place for the block. Raises QueueFull if there is none."""
+        if self.n_taken >= self._most:
+            raise QueueFull(
+                f"{self.n_taken} requests are in progress or waiting already",
+                hint="try again later, or start the server with a larger --queue",
+            )
+        self.n_taken += 1
+        try:
+            yield
+        finally:
+            self.n_taken -= 1
+
+
 class AsyncEngine:
     """One model for many requests. Use it from one event loop; close it when done."""
 
     def __init__(self, request: Open, media: MediaOptions | None = None, *, n_queue: int = 64):
-        """`n_queue`: how many turns may wait for a slot. Nothing is started yet: see `start`."""
+        """`n_queue`: how many turns may wait for a slot. Nothing is started yet: see `start`.
+
+        `turn_places` and `question_places` count who uses the engine, for `tokens_of` and others.
+        """
         self.request = request
         self._media = media
-        self._n_queue = n_queue
+        most = request.context.n_parallel + n_queue
+        self.turn_places, self.question_places = Places(most), Places(most)
+        self._longest_piece: int | None = None
         self._worker: AsyncWorker | None = None
         self._starting: asyncio.Task[AsyncWorker] | None = None
         self._loaded: Loaded | None = None
         self._turns: dict[int, ActiveTurn] = {}
-        self._n_turns = 0
         self._closed = False
         self.hello = Hello()
         self.n_starts = 0
@@ -113,15 +141,30 @@ class AsyncEngine:
 
     @property
     def n_waiting(self) -> int:
-        """Return how many turns are in flight beyond the slots."""
-        return max(0, self._n_turns - self.request.context.n_parallel)
+        """Return how many places for turns are taken beyond the slots."""
+        return max(0, self.turn_places.n_taken - self.request.context.n_parallel)
 
-    async def tokens_of(self, parts: Sequence[Part], *, with_bos: bool = True) -> tuple[int, ...]:
-        """Return the tokens of a rendered prompt; media in it are encoded.
+    async def tokens_of(
+        self, parts: Sequence[Part], *, with_bos: bool = True, most_tokens: int = 0
+    ) -> tuple[int, ...]:
+        """Return the tokens of a rendered prompt.
 
-        `with_bos`: a BOS stands before them. Raises what `encode` raises.
+        `with_bos`: a BOS stands before them. `most_tokens`: as many as there may be, 0: as many as
+        the context holds. Raises ContextFull, and BadMedia, UsageError or NotFound for an image or
+        sound in it.
         """
-        tokens: Tokens = await self._ask(Tokenize(tuple(parts), with_bos))
+        most = most_tokens or self.loaded.n_ctx
+        n_bytes = sum(len(part.text.encode("utf-8", "replace")) for part in parts)
+        # A text of so few bytes has no more tokens than that. A larger one is not even sent where
+        # its bytes cannot fit into that many of the longest tokens there are.
+        if n_bytes > most:
+            if self._longest_piece is None:
+                found: LongestPiece = await self._ask(FindLongestPiece())
+                self._longest_piece = found.n_bytes
+            least = -(-n_bytes // self._longest_piece)
+            if least > most:
+                raise too_many_tokens(f"at least {least:,}", most)
+        tokens: Tokens = await self._ask(Tokenize(tuple(parts), with_bos, most))
         return tokens.ids
 
     async def text_of(self, tokens: Sequence[int]) -> str:
@@ -143,32 +186,23 @@ class AsyncEngine:
     async def run_turn(self, request: RunTurn) -> AsyncIterator[TurnEvent | TurnDone]:
         """Yield the events of a turn, TurnDone last. To close the iterator cancels the turn.
 
-        Raises QueueFull, ContextFull, UsageError (the grammar), ReaderTooSlow, or how the worker
-        ended.
+        Whoever serves many clients takes a place first (`turn_places`). Raises ContextFull,
+        UsageError (the grammar), ReaderTooSlow, or how the worker ended.
         """
-        if self._n_turns >= self.request.context.n_parallel + self._n_queue:
-            raise QueueFull(
-                f"{self._n_turns} requests are in progress or waiting already",
-                hint="try again later, or start the server with a larger --queue",
-            )
-        self._n_turns += 1
+        worker = await self._get_worker()
+        answers = worker.send_request(request)
+        turn = ActiveTurn(answers.number, len(request.prompt))
+        self._turns[turn.number] = turn
         try:
-            worker = await self._get_worker()
-            answers = worker.send_request(request)
-            turn = ActiveTurn(answers.number, len(request.prompt))
-            self._turns[turn.number] = turn
-            try:
-                async for answer in answers:
-                    if isinstance(answer, PromptRead):
-                        turn.slot = answer.slot
-                    elif isinstance(answer, AnswerText | ThoughtText):
-                        turn.n_events += 1
-                    yield answer
-            finally:
-                del self._turns[turn.number]
-                worker.cancel_request(answers)
+            async for answer in answers:
+                if isinstance(answer, PromptRead):
+                    turn.slot = answer.slot
+                elif isinstance(answer, AnswerText | ThoughtText):
+                    turn.n_events += 1
+                yield answer
         finally:
-            self._n_turns -= 1
+            del self._turns[turn.number]
+            worker.cancel_request(answers)
 
     async def close(self) -> None:
         """End the worker: its memory is free when this returns."""

@@ -124,7 +124,6 @@ class MediaEncoder:
         if options.image_tokens is not None:
             params.image_max_tokens = options.image_tokens
             params.image_min_tokens = _least_tokens(options.image_tokens)
-        self._identity = (*_file_key(options.mmproj), options.image_tokens)
         self._background = Background(interrupt or Interrupt())
         self._n_operations = 0
         self.kept_bytes = _KEPT_BYTES
@@ -139,6 +138,7 @@ class MediaEncoder:
                 f"{options.mmproj} is not an encoder for {model.path.name}",
                 hint="g4 pull MODEL",
             )
+        self._identity = (*_file_key(options.mmproj), options.image_tokens)
         self.has_vision = bool(self._c.mtmd_support_vision(self._handle))
         self.has_audio = bool(self._c.mtmd_support_audio(self._handle))
         self._max_image = options.image_tokens or IMAGE_TOKENS[-1]

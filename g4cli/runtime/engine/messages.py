@@ -3,11 +3,10 @@
 Every request has a number, and every answer carries the number of its request. A request ends with
 `Done`, or with `Failed`. Any number of other answers come before that.
 
-    front -> worker   Open, AttachMedia, Tokenize, Detokenize, Encode, CheckGrammar, RunTurn,
-                      FinishStates;
-                      Cancel (of a request)
-    worker -> front   Hello (once, number 0), Opening, Progress, Loaded, Tokens, Text, Encoded,
-                      the events of a turn as `g4cli.chat` has them, TurnDone
+    front -> worker   Open, AttachMedia, Tokenize, Detokenize, FindLongestPiece, Encode,
+                      CheckGrammar, RunTurn, FinishStates; Cancel (of a request)
+    worker -> front   Hello (once, number 0), Opening, Progress, Loaded, Tokens, Text, LongestPiece,
+                      Encoded, the events of a turn as `g4cli.chat` has them, TurnDone
 """
 
 from __future__ import annotations
@@ -71,13 +70,15 @@ class AttachMedia:
 
 @dataclass(frozen=True, slots=True)
 class Tokenize:
-    """Answer with the Tokens of a rendered prompt. Media in it are encoded if they are new.
+    """Answer with the Tokens of a rendered prompt.
 
-    `bos`: with the token that begins every prompt, if it is not there already.
+    `bos`: with the token that begins every prompt, if it is not there already. `most_tokens`: more
+    are refused (ContextFull); 0: any number.
     """
 
     parts: tuple[Part, ...]
     bos: bool = True
+    most_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,11 @@ class Detokenize:
     """Answer with the Text of tokens."""
 
     tokens: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FindLongestPiece:
+    """Answer with the LongestPiece of the vocabulary."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +196,13 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
+class LongestPiece:
+    """How many bytes of text a token of the vocabulary stands for at most."""
+
+    n_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Encoded:
     """An encoded image or sound: its positions in a prompt, and the pieces it was cut into."""
 
@@ -223,8 +236,9 @@ class Failed:
 COMMON: Final = (Cancel, Progress, Done, Failed)
 CODEC: Final = Codec(
     (
-        *COMMON, Open, AttachMedia, Tokenize, Detokenize, Encode, CheckGrammar, RunTurn,
-        FinishStates, Hello, Opening, Loaded, Tokens, Text, Encoded, TurnDone,
+        *COMMON, Open, AttachMedia, Tokenize, Detokenize, FindLongestPiece, Encode, CheckGrammar,
+        RunTurn, FinishStates, Hello, Opening, Loaded, Tokens, Text, LongestPiece, Encoded,
+        TurnDone,
         PromptRead, AnswerText, ThoughtText, ThoughtEnded, CallMade,
     )
 )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -62,6 +63,7 @@ class Model:
         self.n_vocab: int = self._c.llama_vocab_n_tokens(self.vocab)
         self.n_ctx_train: int = self._c.llama_model_n_ctx_train(self._handle)
         self.n_swa: int = self._c.llama_model_n_swa(self._handle)
+        self._piece_lock = threading.Lock()  # of the buffer
         self._piece_buffer = ctypes.create_string_buffer(_PIECE_BYTES)
 
     @property
@@ -135,15 +137,21 @@ class Model:
 
     def piece(self, token: int) -> bytes:
         """Return the bytes of `token`; a control token gives its name, '<|turn>'."""
-        size = self._c.llama_token_to_piece(
-            self.vocab, token, self._piece_buffer, len(self._piece_buffer), 0, True
-        )
-        if size < 0:
-            self._piece_buffer = ctypes.create_string_buffer(-size)
+        with self._piece_lock:
             size = self._c.llama_token_to_piece(
-                self.vocab, token, self._piece_buffer, -size, 0, True
+                self.vocab, token, self._piece_buffer, len(self._piece_buffer), 0, True
             )
-        return self._piece_buffer.raw[:size]
+            if size < 0:
+                self._piece_buffer = ctypes.create_string_buffer(-size)
+                size = self._c.llama_token_to_piece(
+                    self.vocab, token, self._piece_buffer, -size, 0, True
+                )
+            return self._piece_buffer.raw[:size]
+
+    @cached_property
+    def longest_piece(self) -> int:
+        """Return how many bytes of text a token stands for at most; the first time takes 0.2 s."""
+        return max(len(self.piece(token)) for token in range(self.n_vocab))
 
     def read_key(self, key: str) -> str | None:
         """Return the value of a scalar key of the file as text, or None if it has no such key."""

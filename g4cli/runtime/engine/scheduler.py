@@ -176,15 +176,16 @@ class Scheduler:
             if any(slot.turn for slot in self._slots):
                 self.prompts.require_media().wait(_ENCODER_WAIT_S)
             return
-        if self._evaluate_run(ready):
+        self._evaluate_run(ready)
+        ready = [(slot, turn) for slot, turn in ready if slot.turn and turn.next_run is None]
+        if not ready:
             return
         try:
             self._evaluate_batch(ready)
         except Exception as err:
             for slot, turn in ready:
-                if slot.turn is turn:
-                    slot.sequence.truncate(0)  # what it holds now is unknown
-                    self._fail_turn(slot, turn, err)
+                slot.sequence.truncate(0)  # what it holds now is unknown
+                self._fail_turn(slot, turn, err)
 
     def _end_cancelled(self) -> None:
         """End the turns that nobody reads any more; their slots are free for the next batch."""
@@ -224,8 +225,8 @@ class Scheduler:
             self._fail_turn(slot, turn, err)
             return False
 
-    def _evaluate_run(self, ready: list[tuple[Slot, Turn]]) -> bool:
-        """Evaluate an image or sound that a prompt has come to; return whether there was one."""
+    def _evaluate_run(self, ready: list[tuple[Slot, Turn]]) -> None:
+        """Evaluate an image or sound that a prompt has come to, if one has."""
         for slot, turn in ready:
             if turn.next_run is not None:
                 try:
@@ -233,8 +234,7 @@ class Scheduler:
                 except Exception as err:
                     slot.sequence.truncate(0)  # what it holds now is unknown
                     self._fail_turn(slot, turn, err)
-                return True
-        return False
+                return
 
     def _decode_run(self, turn: Turn, token: int) -> None:
         media, sequence = self.prompts.require_media(), turn.sequence

@@ -5,6 +5,11 @@ that run (`Turns`), if the worker has any. A second thread reads: while the main
 takes a Cancel and sets the flag that llama.cpp looks at between two operations. That flag stops a
 whole batch, so it is set only while every request that runs is cancelled; among others, a cancelled
 turn ends before the next batch.
+
+Questions that need no context, such as the tokens of a text, are answered by a third thread
+(`beside`): a megabyte of text takes a second, in which answers would stand still. There is one such
+thread, so that a flood of questions takes one core at most. The question with the least work comes
+first, but each second of waiting counts like _BYTES_PER_S bytes less: nobody waits for ever.
 """
 
 from __future__ import annotations
@@ -13,17 +18,24 @@ import os
 import queue
 import sys
 import threading
+import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol, TypeAlias
+from collections.abc import Callable, Container, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, Final, Protocol, TypeAlias
 
-from g4cli.core.errors import G4Error
+from g4cli.core.errors import G4Error, Interrupted
 from g4cli.runtime.engine.codec import Codec, FrameReader, ProtocolError, write_all
 from g4cli.runtime.engine.messages import Cancel, Done, Failed, Progress, RunTurn, failed_of
 from g4cli.runtime.llama.interrupt import Interrupt
 
 Handler: TypeAlias = Callable[[Any], Iterator[Any]]
 """Carries out a request and yields its answers."""
+
+_BYTES_PER_S: Final = 100_000
+# Python hands its lock over to a thread that waits for it after this time. The main thread gives it
+# up for each call of llama.cpp, and has to wait so long when another thread computes.
+_SWITCH_S: Final = 0.0005
 
 
 class Turns(Protocol):
@@ -42,12 +54,16 @@ class Service:
         self._codec = codec
         self.interrupt = Interrupt()
         self._requests: queue.SimpleQueue[tuple[int, Any] | None] = queue.SimpleQueue()
+        # (when it would be due if it were worked on from its arrival on, its number, the message)
+        self._questions: queue.PriorityQueue[tuple[float, int, Any]] = queue.PriorityQueue()
         self._lock = threading.Lock()
         self._known: set[int] = set()  # read from the pipe and not ended
         self._running: set[int] = set()
         self._cancelled: set[int] = set()
         self._number = 0
         self._held, self._holds = bytearray(), False
+        self._main = threading.get_ident()
+        self._writing = threading.Lock()
         self._out = os.dup(1)
         os.dup2(2, 1)  # whatever else is printed must not land among the messages
 
@@ -57,32 +73,49 @@ class Service:
 
     def send_to(self, number: int, *messages: Any) -> None:
         """Send answers to a request."""
-        self._held += b"".join(self._codec.encode(number, item) for item in messages)
-        if not self._holds:
-            self.flush_output()
+        frames = b"".join(self._codec.encode(number, item) for item in messages)
+        if threading.get_ident() != self._main:
+            self._write(frames)
+        elif self._holds:
+            self._held += frames
+        else:
+            self._write(frames)
 
     def hold_output(self) -> None:
-        """Keep what is sent until `flush_output`: one write and one wake-up of its reader."""
+        """Keep what the main thread sends until `flush_output`: its reader wakes up once."""
         self._holds = True
 
     def flush_output(self) -> None:
         """Write what was kept back. Ends the process if nobody reads any more."""
         self._holds = False
+        self._write(self._held)
+        self._held.clear()
+
+    def _write(self, frames: bytes | bytearray) -> None:
         try:
-            write_all(self._out, self._held)
+            with self._writing:
+                write_all(self._out, frames)
         except OSError:
             os._exit(1)
-        self._held.clear()
 
     def progress(self, done: int, total: int, label: str) -> None:
         """Tell how far the request has come; fits `g4cli.core.progress`."""
         self.send_answer(Progress(done, total, label))
 
     def serve_requests(
-        self, handlers: Mapping[type[Any], Handler], turns: Turns | None = None
+        self,
+        handlers: Mapping[type[Any], Handler],
+        turns: Turns | None = None,
+        beside: Mapping[type[Any], Handler] = MappingProxyType({}),
     ) -> None:
-        """Answer requests until the other side closes the pipe."""
-        threading.Thread(target=self._read_requests, daemon=True).start()
+        """Answer requests until the other side closes the pipe.
+
+        `beside`: handlers of those that another thread carries out.
+        """
+        if beside:
+            sys.setswitchinterval(_SWITCH_S)
+            threading.Thread(target=self._answer_beside, args=(beside,), daemon=True).start()
+        threading.Thread(target=self._read_requests, args=(beside,), daemon=True).start()
         while True:
             has_work = turns is not None and turns.has_work
             try:
@@ -127,18 +160,26 @@ class Service:
                 number, Failed("error", f"a bug in the process that runs the model:\n{text}")
             )
 
+    def _answer_beside(self, handlers: Mapping[type[Any], Handler]) -> None:
+        while True:
+            _, number, request = self._questions.get()
+            self._answer_request(number, handlers[type(request)], request)
+
     def _answer_request(self, number: int, handler: Handler, request: Any) -> None:
-        self._number = number
+        if threading.get_ident() == self._main:
+            self._number = number  # of `progress`
         self.begin_request(number)
         try:
+            if self.is_cancelled(number):
+                raise Interrupted("")
             for answer in handler(request):
-                self.send_answer(answer)
+                self.send_to(number, answer)
         except Exception as err:
             self.fail_request(err, number)
         else:
             self.finish_request(number)
 
-    def _read_requests(self) -> None:
+    def _read_requests(self, beside: Container[type[Any]]) -> None:
         frames = FrameReader(sys.stdin.fileno())
         try:
             while frames.read_more():
@@ -148,7 +189,11 @@ class Service:
                         self._cancel_request(number)
                     else:
                         self._known.add(number)
-                        self._requests.put((number, message))
+                        if type(message) in beside:
+                            due = time.monotonic() + len(frame) / _BYTES_PER_S
+                            self._questions.put((due, number, message))
+                        else:
+                            self._requests.put((number, message))
         except (OSError, ProtocolError):
             traceback.print_exc()
         self._requests.put(None)

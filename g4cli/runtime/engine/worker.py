@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from g4cli.core.child import ChildLimits, set_limits
-from g4cli.core.errors import G4Error, Interrupted, RuntimeFailed, UsageError
+from g4cli.core.errors import G4Error, Interrupted, RuntimeFailed, UsageError, too_many_tokens
 from g4cli.core.visible import one_line
 from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.draft_model import explain_unsupported
@@ -25,9 +25,11 @@ from g4cli.runtime.engine.messages import (
     DeviceFacts,
     Encode,
     Encoded,
+    FindLongestPiece,
     FinishStates,
     Hello,
     Loaded,
+    LongestPiece,
     Open,
     Opening,
     RunTurn,
@@ -57,15 +59,22 @@ class EngineWorker:
 
     @property
     def handlers(self) -> Mapping[type[Any], Handler]:
-        """Return what carries out each kind of request."""
+        """Return what carries out each kind of request between two batches."""
         return {
             Open: self._open_model,
             AttachMedia: self._attach_media,
-            Tokenize: self._tokenize_parts,
-            Detokenize: self._detokenize,
-            Encode: self._encode_media,
             CheckGrammar: self._check_grammar,
             FinishStates: self._finish_states,
+        }
+
+    @property
+    def questions(self) -> Mapping[type[Any], Handler]:
+        """Return what answers each kind of request that needs no context, beside the batches."""
+        return {
+            Tokenize: self._tokenize_parts,
+            Detokenize: self._detokenize,
+            FindLongestPiece: self._find_longest_piece,
+            Encode: self._encode_media,
         }
 
     @property
@@ -156,7 +165,13 @@ class EngineWorker:
         yield self._describe_loaded()
 
     def _tokenize_parts(self, request: Tokenize) -> Iterator[Any]:
-        yield Tokens(tuple(self._engine.prompts.tokens_of(request.parts, with_bos=request.bos)))
+        tokens = self._engine.prompts.tokens_of(request.parts, with_bos=request.bos)
+        if request.most_tokens and len(tokens) > request.most_tokens:
+            raise too_many_tokens(f"{len(tokens):,}", request.most_tokens)
+        yield Tokens(tuple(tokens))
+
+    def _find_longest_piece(self, _request: FindLongestPiece) -> Iterator[Any]:
+        yield LongestPiece(self._engine.model.longest_piece)
 
     def _detokenize(self, request: Detokenize) -> Iterator[Any]:
         model = self._engine.model
@@ -200,7 +215,7 @@ def main() -> None:
         service.fail_request(err)
         return
     worker = EngineWorker(service)
-    service.serve_requests(worker.handlers, worker)
+    service.serve_requests(worker.handlers, worker, worker.questions)
 
 
 if __name__ == "__main__":

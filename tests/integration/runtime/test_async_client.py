@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable, Coroutine
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from g4cli.chat import TurnOptions
-from g4cli.core.errors import BadFile, G4Error, QueueFull, ReaderTooSlow, UsageError
+from g4cli.core.errors import BadFile, ContextFull, G4Error, QueueFull, ReaderTooSlow, UsageError
 from g4cli.prompt.messages import Part
 from g4cli.prompt.reply import AnswerText, SampledToken
 from g4cli.runtime.engine import async_worker
@@ -94,19 +94,37 @@ class TestTurns:
 
     def test_a_full_queue_refuses(self, tiny: Path, n_parallel: int) -> None:
         async def use(engine: AsyncEngine, prompt: tuple[int, ...]) -> None:
-            turns = [engine.run_turn(RunTurn(prompt, ENDLESS, NO_END)) for _ in range(n_parallel)]
-            for turn in turns:
-                await anext(turn)
-            waiting = asyncio.create_task(finish(engine, RunTurn(prompt, GREEDY, NO_END)))
-            await asyncio.sleep(0)
-            assert engine.n_waiting == 1
-            with pytest.raises(QueueFull):
-                await finish(engine, RunTurn(prompt, GREEDY, NO_END))
-            for turn in turns:
-                await turn.aclose()
-            assert (await waiting)[1].reply.finish_reason == "stop"
+            with ExitStack() as taken:
+                for _ in range(n_parallel + 1):
+                    taken.enter_context(engine.turn_places.take())
+                assert engine.n_waiting == 1
+                with pytest.raises(QueueFull), engine.turn_places.take():
+                    pass
+                with engine.question_places.take():
+                    assert await engine.tokens_of(QUESTION) == prompt
+            with engine.turn_places.take():
+                assert engine.n_waiting == 0
 
         run_with(tiny, use, n_queue=1, n_parallel=n_parallel)
+
+    def test_a_flood_of_long_texts_does_not_stop_answers(self, tiny: Path, n_parallel: int) -> None:
+        text = "".join(chr(97 + i * i % 26) for i in range(1 << 20))
+
+        async def use(engine: AsyncEngine, prompt: tuple[int, ...]) -> None:
+            parts = [Part(text)]
+            flood = [
+                asyncio.create_task(engine.tokens_of(parts, most_tokens=len(text)))
+                for _ in range(20)
+            ]
+            await asyncio.sleep(0)
+            _, done = await finish(engine, RunTurn(prompt, GREEDY, NO_END))
+            assert done.reply.finish_reason == "stop"
+            assert await engine.tokens_of(QUESTION) == prompt, "a short question comes first"
+            assert not all(task.done() for task in flood)
+            for task in flood:
+                task.cancel()
+
+        run_with(tiny, use, n_parallel=n_parallel)
 
     def test_a_reader_that_stops_is_cancelled_and_stalls_nobody(
         self, tiny: Path, n_parallel: int, monkeypatch: pytest.MonkeyPatch
@@ -209,3 +227,30 @@ def test_a_file_that_ends_the_worker_is_blamed(tmp_path: Path) -> None:
             await AsyncEngine.start(Open(fatal, ModelOptions(), ContextOptions(2048), OFF))
 
     asyncio.run(main())
+
+
+class TestLongTexts:
+    def test_what_cannot_fit_is_refused_before_it_is_tokenized(
+        self, tiny: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[str] = []
+        ask = AsyncEngine._ask
+
+        async def watched(self: AsyncEngine, message: Any) -> Any:
+            asked.append(type(message).__name__)
+            return await ask(self, message)
+
+        monkeypatch.setattr(AsyncEngine, "_ask", watched)
+
+        async def use(engine: AsyncEngine, _: tuple[int, ...]) -> None:
+            asked.clear()
+            # The longest tokens there are: no text has fewer tokens for its bytes.
+            for text, what in ((" " * 500_000, "at least"), ("\u00e9" * 3000, "the prompt has")):
+                with pytest.raises(ContextFull, match=what):
+                    await engine.tokens_of([Part(text)])
+            assert asked == ["FindLongestPiece", "Tokenize"]
+            n_spaces = len(await engine.tokens_of([Part(" " * 20_000)]))
+            assert engine._longest_piece is not None
+            assert n_spaces >= 20_000 / engine._longest_piece
+
+        run_with(tiny, use)
