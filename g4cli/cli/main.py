@@ -43,6 +43,7 @@ COMMANDS: Final[tuple[tuple[str, str, str], ...]] = (
     ("config show", "g4cli.cli.commands.config", "show"),
     ("config check", "g4cli.cli.commands.config", "check"),
     ("config edit", "g4cli.cli.commands.config", "edit"),
+    ("transcribe", "g4cli.cli.commands.transcribe", "transcribe"),
     ("serve", "g4cli.cli.commands.serve", "serve"),
     ("doctor", "g4cli.cli.commands.doctor", "doctor"),
     ("bench", "g4cli.cli.commands.bench", "bench"),

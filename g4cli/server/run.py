@@ -15,16 +15,9 @@ from typing import Final
 import uvicorn
 from starlette.types import ASGIApp
 
-from g4cli.chat import Reply
 from g4cli.core.errors import UsageError
-from g4cli.core.reporter import Reporter
-from g4cli.operations.serving.catalog import Catalog
 from g4cli.operations.serving.loaded import LoadedModel
-from g4cli.operations.serving.opening import ModelOpener
-from g4cli.operations.serving.options import ServeOptions
-from g4cli.operations.serving.pool import ModelPool
 from g4cli.operations.serving.service import Service
-from g4cli.runtime.engine.options import IMAGE_TOKENS
 from g4cli.server.app import make_app
 from g4cli.server.guard import GuardOptions
 from g4cli.server.limits import MAX_HEADER_BYTES
@@ -53,19 +46,6 @@ def make_url(listener: socket.socket) -> str:
     if host in ("0.0.0.0", "::"):
         host = "127.0.0.1"
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def make_service(
-    options: ServeOptions, reporter: Reporter, on_reply: Callable[[str, Reply], None]
-) -> Service:
-    """Return the service that `options` describe. Raises what finding its models raises."""
-    catalog = Catalog(options.models, options.aliases)
-    opener = ModelOpener(options, catalog, reporter)
-    pool = ModelPool(
-        opener.open_model, max_models=options.max_models, keep_alive_s=options.keep_alive_s
-    )
-    image_tokens = options.image_tokens or IMAGE_TOKENS[-1]
-    return Service(catalog, pool, on_reply, image_tokens=image_tokens)
 
 
 def serve_until_stopped(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Final
 
+from g4cli.chat import Reply
 from g4cli.core.errors import DoesNotFit
 from g4cli.core.reporter import Reporter
 from g4cli.core.shape import shape_of
@@ -23,11 +24,33 @@ from g4cli.operations.models import LoadableModel, prepare_model
 from g4cli.operations.serving.catalog import Catalog, Offer
 from g4cli.operations.serving.loaded import LoadedModel, ModelDefaults
 from g4cli.operations.serving.options import ServeOptions
+from g4cli.operations.serving.pool import ModelPool
+from g4cli.operations.serving.service import Service
 from g4cli.prompt import choose_renderer
 from g4cli.runtime.engine.async_client import AsyncEngine
 from g4cli.runtime.engine.client import EngineClient
 from g4cli.runtime.engine.messages import Hello, Open
-from g4cli.runtime.engine.options import MediaOptions, read_recommended_sampling
+from g4cli.runtime.engine.options import IMAGE_TOKENS, MediaOptions, read_recommended_sampling
+
+
+def _ignore_reply(_model: str, _reply: Reply) -> None:
+    pass
+
+
+def make_service(
+    options: ServeOptions,
+    reporter: Reporter,
+    on_reply: Callable[[str, Reply], None] = _ignore_reply,
+) -> Service:
+    """Return the service that `options` describe. Raises what finding its models raises."""
+    catalog = Catalog(options.models, options.aliases)
+    opener = ModelOpener(options, catalog, reporter)
+    pool = ModelPool(
+        opener.open_model, max_models=options.max_models, keep_alive_s=options.keep_alive_s
+    )
+    image_tokens = options.image_tokens or IMAGE_TOKENS[-1]
+    return Service(catalog, pool, on_reply, image_tokens=image_tokens)
+
 
 MOST_RAM_BYTES: Final = 8 * GIB
 """For states of prompts in memory: llama-server's default too (--cache-ram)."""

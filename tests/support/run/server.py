@@ -12,12 +12,13 @@ from pathlib import Path
 
 import uvicorn
 
+from g4cli.operations.serving.opening import make_service
 from g4cli.operations.serving.options import ServeOptions
 from g4cli.operations.serving.service import Service
 from g4cli.server.app import make_app
 from g4cli.server.guard import GuardOptions, Served
 from g4cli.server.protocol import TimedProtocol
-from g4cli.server.run import GRACE_S, make_service
+from g4cli.server.run import GRACE_S
 from tests.support.fakes.reporter import RecordingReporter
 
 

@@ -1,0 +1,149 @@
+"""Transcribe recordings for the terminal: one after another, with what is done kept on the disk."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from g4cli.core.errors import BadField, UnknownModel, UsageError
+from g4cli.core.files import atomic_file, require_file
+from g4cli.core.paths import state_dir
+from g4cli.core.reporter import Reporter
+from g4cli.operations.serving.service import Service
+from g4cli.operations.transcription.formats import TranscriptFormat
+from g4cli.operations.transcription.saved import SavedSegments
+from g4cli.operations.transcription.transcribe import (
+    WINDOW_S,
+    Segment,
+    TranscriptionRequest,
+    require_audio,
+    transcribe,
+)
+from g4cli.runtime.sound.recording import RATE, Recording, decode_recording
+
+_FOLDER: Final = "transcripts"
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """What is said in the file `path`, which lasts `seconds`; `saved` are its parts on the disk."""
+
+    path: Path
+    seconds: float
+    segments: tuple[Segment, ...]
+    saved: SavedSegments
+
+
+def choose_model(service: Service, name: str) -> str:
+    """Return the name of the model to use; "" is the first on offer that takes audio.
+
+    Raises UsageError if it takes none, or UnknownModel.
+    """
+    if name:
+        try:
+            require_audio(service, "")
+        except BadField as err:
+            raise UsageError(err.message, hint="g4 pull e2b") from None
+        return ""
+    for model in service.list_models():
+        if "audio" in model.modalities:
+            return model.name
+    raise UnknownModel("no model with an audio encoder was pulled", hint="g4 pull e2b")
+
+
+def plan_outputs(
+    files: Sequence[Path], out: Path | None, kind: TranscriptFormat, *, replace_files: bool
+) -> list[Path | None]:
+    """Return where the transcript of each of `files` goes; None: standard output.
+
+    With several files `out` is a folder. Raises UsageError if a file exists or two would be one.
+    """
+    if out is None:
+        if len(files) > 1 and kind != "txt":
+            what = f"{len(files)} transcripts in the form {kind} are not one document"
+            raise UsageError(what, hint="--out FOLDER")
+        return [None for _ in files]
+    is_folder = out.is_dir() or len(files) > 1
+    paths = [out / f"{file.stem}.{kind}" if is_folder else out for file in files]
+    if len(set(paths)) < len(paths):
+        raise UsageError("two recordings have the same name", hint="transcribe them one by one")
+    for path in paths:
+        if path.exists() and not replace_files:
+            raise UsageError(f"{path} already exists", hint="add --force to overwrite it")
+    return list(paths)
+
+
+def write_transcript(path: Path, text: str) -> None:
+    """Write a transcript to `path`."""
+    data = text.encode()
+    with atomic_file(path, expected_bytes=len(data)) as file:
+        file.write(data)
+
+
+async def transcribe_files(
+    service: Service, files: Sequence[Path], request: TranscriptionRequest, reporter: Reporter
+) -> AsyncIterator[Transcript]:
+    """Yield the transcripts of `files` in order; the caller deletes what is `saved` of each.
+
+    Raises FileMissing, BadMedia, and what opening the model and answering raise. What was done
+    until then is found by the next call with the same files and options.
+    """
+    for path in files:
+        require_file(path)
+    for path in files:
+        with tempfile.TemporaryDirectory(prefix="g4-transcribe-") as folder:
+            recording = decode_recording(path, Path(folder) / "samples.pcm")
+            yield await _transcribe_recording(service, path, recording, request, reporter)
+
+
+async def _transcribe_recording(
+    service: Service,
+    path: Path,
+    recording: Recording,
+    request: TranscriptionRequest,
+    reporter: Reporter,
+) -> Transcript:
+    windows = recording.find_windows(WINDOW_S)
+    saved = SavedSegments(state_dir() / _FOLDER, _make_key(service, path, request))
+    segments = _match_windows(saved.load(), windows)
+    saved.write(segments)
+    total = round(recording.seconds)
+    label = f"transcribe {path.name}"
+    if segments:
+        done = f"{segments[-1].end_s:,.0f} of {total:,} s"
+        reporter.say(f"{path.name}: {done} were transcribed before and are kept")
+    with reporter.progress(label, unit="steps") as progress:
+        progress(round(segments[-1].end_s) if segments else 0, total, label)
+        before = next((s.text for s in reversed(segments) if s.text), "")
+        rest = windows[len(segments) :]
+        async for segment in transcribe(service, recording, rest, request, before=before):
+            saved.add(segment)
+            segments.append(segment)
+            progress(round(segment.end_s), total, label)
+    spoken = tuple(segment for segment in segments if segment.text)
+    return Transcript(path, recording.seconds, spoken, saved)
+
+
+def _make_key(service: Service, path: Path, request: TranscriptionRequest) -> list[object]:
+    """Return what the text of a recording depends on."""
+    model, status = service.find_model(request.model), path.stat()
+    return [
+        [str(path.resolve()), status.st_size, status.st_mtime_ns],
+        [str(model.path), model.nbytes, model.created],
+        [request.language, request.translate_to, request.prompt, request.temperature],
+    ]
+
+
+def _match_windows(
+    segments: Sequence[Segment], windows: Sequence[tuple[int, int]]
+) -> list[Segment]:
+    """Return those of `segments` that are the first of `windows`."""
+    found = []
+    for segment, (start, end) in zip(segments, windows, strict=False):
+        if (segment.start_s, segment.end_s) != (start / RATE, end / RATE):
+            break
+        found.append(segment)
+    return found

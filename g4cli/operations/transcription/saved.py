@@ -1,0 +1,67 @@
+"""The windows of a transcription that are done, in a file, so that it can go on after a stop.
+
+Each line is one window as JSON. A line that was cut by a power failure, and what follows it, is
+done again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from g4cli.core.files import make_folder
+from g4cli.operations.transcription.transcribe import Segment
+
+_KEPT_S: Final = 30 * 86_400.0  # nobody goes on after a month
+
+
+class SavedSegments:
+    """The segments of one recording with one model and one set of options; `path` is their file."""
+
+    def __init__(self, folder: Path, key: Sequence[Any]) -> None:
+        """`key`: what the text depends on; the file's name is its hash."""
+        name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
+        self.path = folder / f"{name}.jsonl"
+        _remove_old(folder)
+
+    def load(self) -> list[Segment]:
+        """Return the segments that were saved, in order; none if there is no such file."""
+        found: list[Segment] = []
+        with suppress(OSError, ValueError, TypeError, KeyError):
+            for line in self.path.read_text("utf-8").splitlines():
+                data = json.loads(line)
+                found.append(Segment(float(data["start"]), float(data["end"]), str(data["text"])))
+        return found
+
+    def write(self, segments: Sequence[Segment]) -> None:
+        """Replace what is saved by `segments`."""
+        make_folder(self.path.parent, private=True)
+        self.path.unlink(missing_ok=True)
+        for segment in segments:
+            self.add(segment)
+
+    def add(self, segment: Segment) -> None:
+        """Save one segment more; it is on the disk afterwards."""
+        line = {"start": segment.start_s, "end": segment.end_s, "text": segment.text}
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        with open(descriptor, "ab") as file:
+            file.write(json.dumps(line).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def delete(self) -> None:
+        """Forget the segments, since the transcript is written."""
+        self.path.unlink(missing_ok=True)
+
+
+def _remove_old(folder: Path) -> None:
+    with suppress(OSError):
+        for path in folder.glob("*.jsonl"):
+            if time.time() - path.stat().st_mtime > _KEPT_S:
+                path.unlink(missing_ok=True)

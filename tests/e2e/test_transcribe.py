@@ -1,0 +1,108 @@
+"""`g4 transcribe` as a command, with an encoder of random weights: what it writes, where, and when.
+
+What is said in the answers means nothing: `tiny` has heard no speech.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.support.builders.media_files import wav
+from tests.support.builders.tiny_file import build_tiny
+from tests.support.paths import GOLDEN
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a model that takes audio, and a recording of four windows."""
+    folder = tmp_path_factory.mktemp("transcribe")
+    (folder / "tiny.gguf").write_bytes(build_tiny())
+    (folder / "mmproj-tiny.gguf").write_bytes((GOLDEN / "tiny_mmproj.gguf").read_bytes())
+    tone = 0.3 * np.sin(np.arange(22 * 16000) * 0.2).astype("f4")
+    pause = np.zeros(16000, np.float32)
+    (folder / "a.wav").write_bytes(wav(np.concatenate([tone, pause] * 4)))
+    (folder / "b.wav").write_bytes(wav(tone[:48000]))
+    return folder
+
+
+def start(home: Path, folder: Path, *args: str) -> subprocess.Popen[str]:
+    command = [str(Path(sys.executable).with_name("g4")), "transcribe", *args]
+    return subprocess.Popen(
+        [*command, "--model", str(folder / "tiny.gguf"), "--threads", "1"],
+        cwd=folder,
+        env={**os.environ, "G4_HOME": str(home), "G4_FORCE_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(home: Path, folder: Path, *args: str) -> tuple[int, str, str]:
+    with start(home, folder, *args) as process:
+        out, said = process.communicate(timeout=300)
+        return process.returncode, out, said
+
+
+def test_subtitles_text_and_json_of_several_recordings(tmp_path: Path, folder: Path) -> None:
+    out = tmp_path / "out"
+    status, printed, said = run(
+        tmp_path, folder, "a.wav", "b.wav", "--to", "srt", "-o", str(out), "--json"
+    )
+    assert status == 0, said
+    first, second = json.loads(printed)["transcripts"]
+    assert [segment["id"] for segment in first["segments"]] == [0, 1, 2, 3]
+    assert (out / "a.srt").read_text().count(" --> ") == 4
+    assert first["path"] == str(out / "a.srt")
+    assert second["duration"] == 3
+    again = run(tmp_path, folder, "a.wav", "b.wav", "--to", "srt", "-o", str(out))
+    assert (again[0], "already exists" in again[2]) == (2, True)
+    assert not list((tmp_path / "state").glob("transcripts/*"))
+
+
+def test_a_transcription_that_was_killed_goes_on(tmp_path: Path, folder: Path) -> None:
+    def read_saved() -> list[str]:
+        files = list(tmp_path.rglob("transcripts/*.jsonl"))
+        return files[0].read_text().splitlines() if files else []
+
+    with start(tmp_path, folder, "a.wav") as process:
+        deadline = time.monotonic() + 120
+        while not read_saved():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    saved = read_saved()
+    assert 1 <= len(saved) < 4
+    status, printed, said = run(tmp_path, folder, "a.wav")
+    assert status == 0
+    assert "were transcribed before and are kept" in said
+    assert printed.startswith(json.loads(saved[0])["text"])
+    assert not read_saved()
+
+
+@pytest.mark.parametrize(
+    ("args", "status", "said"),
+    [
+        (("none.wav",), 3, "none.wav"),
+        (("tiny.gguf",), 5, "cannot be decoded"),
+        (("a.wav", "b.wav", "--to", "vtt"), 2, "are not one document"),
+        (("a.wav", "--translate", "xx"), 2, "this is no language: 'xx'"),
+    ],
+)
+def test_errors(
+    tmp_path: Path, folder: Path, args: tuple[str, ...], status: int, said: str
+) -> None:
+    got, printed, message = run(tmp_path, folder, *args)
+    assert (got, printed) == (status, "")
+    assert said in message
