@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+from g4cli.chat.code_block import find_code_block
+from g4cli.cli.views.json_lines import JsonLinesView
 from g4cli.cli.views.plain_chat import PlainView
-from g4cli.cli.views.reply import describe_loop, format_stats, reply_to_json
-from g4cli.core.errors import DoctorFailed, Interrupted, LoopStopped
+from g4cli.cli.views.reply import describe_loop, format_stats, reply_to_json, tokens_to_json
+from g4cli.core.errors import DoctorFailed, Interrupted, LoopStopped, NotFound
+from g4cli.core.files import atomic_file
+from g4cli.core.visible import json_text
 from g4cli.operations.chat.inputs import list_requested_media
 
 if TYPE_CHECKING:
+    from g4cli.chat import Reply
     from g4cli.cli.options.chat import ChatDisplay
     from g4cli.cli.output import Output
     from g4cli.operations.chat.recording import ChatRecorder
     from g4cli.operations.chat.session import ChatSession
     from g4cli.operations.svg import CheckedDrawing
+
+_View: TypeAlias = "PlainView | JsonLinesView"
 
 
 def answer_once(
@@ -26,22 +33,26 @@ def answer_once(
     display: ChatDisplay,
     recorder: ChatRecorder,
 ) -> int:
-    """Answer `question` about the media of the request; return the exit code of g4."""
+    """Answer `question` about the media of the request; return the exit code of g4.
+
+    Raises NotFound if the code block of the answer is wanted and it has none.
+    """
     conversation = session.conversation
     conversation.ask(question, list_requested_media(session.request))
     recorder.save(conversation)
-    with PlainView(out, display.thoughts) as view:
+    with _make_view(out, session, display) as view:
         reply = session.run_turn(recorder.watch(view, conversation))
     recorder.save(conversation, reply)
     data = reply_to_json(reply, session.load_s, session.engine.drafted)
+    if session.request.n_probs is not None:
+        data["logprobs"] = tokens_to_json(session.sampled)
     if conversation.stored_id is not None:
         data["conversation"] = conversation.stored_id
     checked = None
     if display.drawing is not None:
         checked = _save_drawing(out, reply.text, display.drawing)
         data["svg"] = checked.as_json()
-    if out.mode == "json":
-        out.result(data)
+    _write_answer(out, view, reply, data, display)
     if reply.loop and reply.finish_reason == "loop":
         out.warn(describe_loop(reply.loop, session.engine.path, forced=session.has_grammar))
         return LoopStopped.exit_code
@@ -54,6 +65,40 @@ def answer_once(
         out.say(format_stats(session, reply))
     sys.stdout.flush()
     return 0 if checked is None or checked.works else DoctorFailed.exit_code
+
+
+def _make_view(out: Output, session: ChatSession, display: ChatDisplay) -> _View:
+    if display.stream_json:
+        view = JsonLinesView()
+        view.start(session.request.model, session.engine.n_ctx)
+        return view
+    streams = not display.only_code and display.output is None
+    return PlainView(out, display.thoughts, streams=streams)
+
+
+def _write_answer(
+    out: Output, view: _View, reply: Reply, data: dict[str, Any], display: ChatDisplay
+) -> None:
+    """Write what was not streamed: a JSON document, the code of the answer, a file."""
+    if isinstance(view, JsonLinesView):
+        view.end(data)
+        return
+    text = reply.text
+    if display.only_code:
+        code = find_code_block(text)
+        if code is None:
+            raise NotFound("the answer has no code block", hint="g4 chats show last")
+        data["code"] = text = code
+    if out.mode == "json":
+        text = json_text(data, indent=2)
+    if display.output is not None:
+        with atomic_file(display.output) as file:
+            file.write(f"{text.rstrip()}\n".encode("utf-8", "replace"))
+        out.say(f"wrote {display.output}")
+    elif out.mode == "json":
+        out.result(data)
+    elif display.only_code:
+        out.write_text(text)
 
 
 def _save_drawing(out: Output, answer: str, path: Path) -> CheckedDrawing:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from g4cli.cli.chat.question import read_at_file, read_piped_schema, read_question
 from g4cli.core.errors import G4Error, UsageError
-from g4cli.core.quoting import shell_word
+from g4cli.core.files import require_file
 from g4cli.operations.chat.saved import LIST
 from g4cli.store import find_model_path, find_newest_model
 
@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from g4cli.operations.chat.recording import ChatRecorder
     from g4cli.operations.chat.request import ChatRequest
     from g4cli.operations.chat.session import ChatSession
-
-# Characters of standard input; a context of 262,144 tokens holds about a million.
-_MAX_PIPED: Final = 16 << 20
+    from g4cli.operations.compare.prompts import Prompt
 
 
 def run_chat(
@@ -31,8 +29,9 @@ def run_chat(
     display: ChatDisplay,
     *,
     resume: str | None = None,
+    prompts: Path | None = None,
 ) -> int:
-    """Return the exit code of `g4 chat`; `prompt` and `resume` are the values of these options.
+    """Return the exit code of `g4 chat`; `prompt`, `resume` and `prompts` are options of that name.
 
     An empty `request.model` stands for the model that was pulled last. If the model that /model
     named cannot be opened, the previous one is opened again.
@@ -42,27 +41,19 @@ def run_chat(
 
         draw_newest_chats(out)
         return 0
-    known_model = ""
-    if resume is not None:
-        from g4cli.cli.chat.resume import resume_chat
-
-        conversation, known_model = resume_chat(out, resume)
-        conversation.system = request.system or conversation.system
-        request = replace(request, conversation=conversation)
-    if not request.model:
-        request = replace(request, model=_choose_model(out, known_model))
+    request = _choose_conversation(out, request, resume)
     if display.drawing is not None:
         from g4cli.operations.svg import require_drawing_target
 
         require_drawing_target(display.drawing)
     find_model_path(request.model)  # an unknown name is reported before standard input is read
+    batch = None if prompts is None else _read_batch(prompts, prompt, display)
     if str(request.json_schema) == "-":
-        request = replace(request, json_schema=None, json_schema_text=_read_schema(prompt))
-        question = prompt
+        request = replace(request, json_schema=None, json_schema_text=read_piped_schema(prompt))
+        question = None if prompt is None else read_at_file(prompt)
     else:
-        question = _read_question(out, request, prompt)
-    if question is None and display.drawing is not None:
-        raise UsageError("--svg needs --prompt", hint="-p TEXT, or /svg FILE in a conversation")
+        question = "" if batch is not None else read_question(out, request, prompt)
+    _check_output(question, request, display, out)
     previous: ChatRequest | None = None
     while True:
         with ExitStack() as stack:
@@ -78,6 +69,10 @@ def run_chat(
                 out.say(f"going back to {previous.model}")
                 request, previous = previous, None
                 continue
+            if batch is not None and display.output is not None:
+                from g4cli.cli.chat.batch import answer_batch
+
+                return answer_batch(out, session, batch, display.output)
             recorder = _make_recorder(out, session, request, private=display.private)
             stack.callback(recorder.close)
             if display.stats:
@@ -100,6 +95,51 @@ def run_chat(
         draft = request.draft if request.draft in ("off", "lookup") else "auto"
         previous = replace(request, conversation=session.conversation)
         request = replace(previous, model=end.next_model, draft=draft)
+
+
+def _choose_conversation(out: Output, request: ChatRequest, resume: str | None) -> ChatRequest:
+    """Return the request with the conversation to continue, and with a model."""
+    known_model = ""
+    if resume is not None:
+        from g4cli.cli.chat.resume import resume_chat
+
+        conversation, known_model = resume_chat(out, resume)
+        conversation.system = request.system or conversation.system
+        request = replace(request, conversation=conversation)
+    if not request.model:
+        request = replace(request, model=_choose_model(out, known_model))
+    return request
+
+
+def _read_batch(prompts: Path, prompt: str | None, display: ChatDisplay) -> tuple[Prompt, ...]:
+    """Return the prompts of the file. Raises UsageError if other options contradict it."""
+    from g4cli.operations.compare.prompts import read_prompts
+
+    if prompt is not None:
+        raise UsageError("--prompts and --prompt exclude each other")
+    if display.output is None:
+        raise UsageError("--prompts needs --output", hint="--output answers.jsonl")
+    if display.only_code or display.stream_json or display.drawing is not None:
+        raise UsageError("--prompts cannot be used with --extract, --stream-json or --svg")
+    require_file(prompts.expanduser())
+    return read_prompts(str(prompts))
+
+
+def _check_output(
+    question: str | None, request: ChatRequest, display: ChatDisplay, out: Output
+) -> None:
+    """Raise UsageError if options for the only answer are given without one, or contradict."""
+    if request.n_probs is not None and out.mode != "json":
+        raise UsageError("--logprobs needs --json or --stream-json")
+    if display.stream_json and (display.only_code or display.output or display.drawing):
+        raise UsageError("--stream-json cannot be used with --extract, --output or --svg")
+    if question is not None:
+        return
+    if display.drawing is not None:
+        raise UsageError("--svg needs --prompt", hint="-p TEXT, or /svg FILE in a conversation")
+    for option, is_given in (("--output", display.output), ("--extract", display.only_code)):
+        if is_given:
+            raise UsageError(f"{option} needs --prompt", hint="-p TEXT")
 
 
 def _choose_model(out: Output, known_model: str) -> str:
@@ -125,50 +165,3 @@ def _make_recorder(
     path = Path(request.model).expanduser()
     model = str(path.absolute()) if path.exists() else request.model
     return ChatRecorder(out, model, session.describe_settings, private=private)
-
-
-def _read_question(out: Output, request: ChatRequest, prompt: str | None) -> str | None:
-    """Return the only question, or None for a conversation. Raises UsageError if neither works.
-
-    Text from standard input goes before --prompt, as in llm (https://llm.datasette.io).
-    """
-    if prompt is None and sys.stdin.isatty():
-        if out.mode == "json" or not sys.stdout.isatty():
-            raise UsageError(
-                "a conversation needs a terminal",
-                hint=f'g4 chat {shell_word(request.model)} -p "..."',
-            )
-        return None
-    piped = _read_stdin() if prompt == "-" or not sys.stdin.isatty() else ""
-    if prompt is None or prompt == "-":
-        question = piped
-    else:
-        question = f"{piped.rstrip()}\n\n{prompt}" if piped.strip() else prompt
-    if not question.strip():
-        raise UsageError(
-            "the question is empty", hint=f'g4 chat {shell_word(request.model)} -p "What is GGUF?"'
-        )
-    return question
-
-
-def _read_schema(prompt: str | None) -> str:
-    """Return the JSON schema on standard input.
-
-    Raises UsageError if a terminal is there, or if the question would have to come from it too.
-    """
-    if sys.stdin.isatty() or prompt is None or prompt == "-":
-        raise UsageError(
-            "--json-schema - takes the schema from standard input, and needs --prompt",
-            hint='g4 chat tiny --json-schema - -p "What is GGUF?" < schema.json',
-        )
-    return _read_stdin()
-
-
-def _read_stdin() -> str:
-    """Return standard input, read to its end. Raises UsageError if it is larger than any prompt."""
-    text = sys.stdin.read(_MAX_PIPED + 1)
-    if len(text) > _MAX_PIPED:
-        raise UsageError(
-            f"standard input has more than {_MAX_PIPED:,} characters", hint="head -c 1000000 FILE"
-        )
-    return text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 import g4cli.cli.options.chat as o
+import g4cli.cli.options.chat_output as form
 from g4cli.cli.options.common import JsonOpt, ModelArg, QuietOpt
 from g4cli.cli.output import make_output
 from g4cli.cli.settings import read_origins
@@ -15,6 +16,7 @@ def chat(
     context: typer.Context,
     model: ModelArg = "",
     prompt: o.PromptOpt = None,
+    prompts: o.PromptsOpt = None,
     image: o.ImageOpt = None,
     audio: o.AudioOpt = None,
     mmproj: o.MmprojOpt = None,
@@ -38,6 +40,7 @@ def chat(
     repeat_penalty: o.PenaltyOpt = None,
     seed: o.SeedOpt = None,
     max_tokens: o.MaxTokensOpt = 0,
+    stop: o.StopOpt = None,
     no_loop_stop: o.NoLoopStopOpt = False,
     ctx: o.CtxOpt = "",
     kv_type: o.KvTypeOpt = "f16",
@@ -50,6 +53,10 @@ def chat(
     expand: o.ExpandOpt = "bf16",
     draft: o.DraftOpt = "auto",
     state_cache: o.StateCacheOpt = "auto",
+    output: form.OutputOpt = None,
+    extract: form.OnlyCodeOpt = False,
+    stream_json: form.StreamJsonOpt = False,
+    logprobs: form.LogprobsOpt = None,
     stats: o.StatsOpt = False,
     svg: o.DrawingOpt = None,
     json: JsonOpt = False,
@@ -73,6 +80,8 @@ def chat(
       g4 chat tiny -p "What is Q4_0?"
       g4 chat -c -p "And in one sentence?"
       g4 chat e2b --think on < question.txt
+      g4 chat e2b --prompts questions.jsonl --output answers.jsonl
+      g4 chat e2b -x -p "A Python script that counts files." -o count.py
       cat file.txt | g4 chat e2b -p "Summarize this."
       g4 chat e2b -p "Invent a dog." --schema "name, age int, bio"
       g4 chat e2b -p "What does it show?" --image photo.jpg
@@ -80,9 +89,10 @@ def chat(
       g4 chat tiny -p "What is GGUF?" --temp 0 --json
       g4 chat e2b --resume last --state-cache 4G
     """
-    out = make_output(as_json=json, quiet=quiet)
+    out = make_output(as_json=json or stream_json, quiet=quiet)
     if continue_ and resume is not None:
         raise UsageError("--continue and --resume exclude each other")
+    from g4cli.cli.chat.question import read_at_file
     from g4cli.cli.chat.run import run_chat
     from g4cli.operations.chat.request import ChatRequest
 
@@ -92,7 +102,7 @@ def chat(
         audio=audio or (),
         mmproj=mmproj,
         image_tokens=image_tokens,
-        system=system,
+        system=read_at_file(system),
         think=think,
         tools=tools,
         json_schema=json_schema,
@@ -107,6 +117,8 @@ def chat(
         repeat_penalty=repeat_penalty,
         seed=seed,
         max_tokens=max_tokens,
+        stop=stop or (),
+        n_probs=logprobs,
         stop_on_loop=not no_loop_stop,
         ctx=ctx,
         kv_type=kv_type,
@@ -121,13 +133,8 @@ def chat(
         state_cache="off" if private else state_cache,
     )
     display = o.ChatDisplay(
-        thoughts=thoughts,
-        stats=stats,
-        banner=not quiet,
-        drawing=svg,
-        private=private,
-        origins=read_origins(context),
-    )
-    raise typer.Exit(
-        run_chat(out, request, prompt, display, resume="last" if continue_ else resume)
-    )
+        thoughts=thoughts, stats=stats, banner=not quiet, drawing=svg, private=private,
+        output=output, only_code=extract, stream_json=stream_json, origins=read_origins(context),
+    )  # fmt: skip
+    resumed = "last" if continue_ else resume
+    raise typer.Exit(run_chat(out, request, prompt, display, resume=resumed, prompts=prompts))

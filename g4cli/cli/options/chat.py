@@ -30,6 +30,8 @@ class ChatDisplay:
 
     `drawing` is the file for the drawing in the answer to the only question. `private`: neither the
     conversation nor the typed lines are saved. `origins` says where the options come from.
+    `output` is the file for the answer to the only question; `only_code`: of it, only the first
+    code block; `stream_json`: its events as JSON lines.
     """
 
     thoughts: str = "show"
@@ -37,6 +39,9 @@ class ChatDisplay:
     banner: bool = True
     drawing: Path | None = None
     private: bool = False
+    output: Path | None = None
+    only_code: bool = False
+    stream_json: bool = False
     origins: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -46,12 +51,17 @@ PromptOpt: TypeAlias = Annotated[
         "--prompt",
         "-p",
         metavar="TEXT",
-        help="Answer this prompt and exit; piped standard input is placed before it.",
+        help="Answer this prompt and exit; @FILE: that in a file; piped input goes before it.",
     ),
 ]
 SystemOpt: TypeAlias = Annotated[
     str,
-    typer.Option("--system", metavar="TEXT", help="The system prompt.", rich_help_panel=_PROMPT),
+    typer.Option(
+        "--system",
+        metavar="TEXT",
+        help="The system prompt; @FILE reads it from a file.",
+        rich_help_panel=_PROMPT,
+    ),
 ]
 ThinkOpt: TypeAlias = Annotated[
     Think,
@@ -89,6 +99,23 @@ ResumeOpt: TypeAlias = Annotated[
         "--resume",
         metavar="ID|last|FILE",
         help="Continue a saved conversation (g4 chats lists them) or a file written by /save.",
+        rich_help_panel=_PROMPT,
+    ),
+]
+StopOpt: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--stop",
+        metavar="TEXT",
+        help="End the answer before this text (repeatable).",
+        rich_help_panel=_PROMPT,
+    ),
+]
+PromptsOpt: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--prompts",
+        help="Answer each line of a JSONL file (id, prompt, system, image); needs --output.",
         rich_help_panel=_PROMPT,
     ),
 ]

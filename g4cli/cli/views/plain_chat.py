@@ -20,8 +20,9 @@ THOUGHT_ENDS: Final = "... done thinking.\n\n"
 class PlainView:
     """Writes the answer to standard output as it is, and thoughts to standard error."""
 
-    def __init__(self, out: Output, thoughts: str) -> None:
-        self._out = out
+    def __init__(self, out: Output, thoughts: str, *, streams: bool = True) -> None:
+        """`streams`: whether the answer itself is written."""
+        self._out, self._streams = out, streams
         self._show_thoughts = thoughts == "show" and out.is_human
         self._ends_line = True
         self._thought = ""
@@ -31,6 +32,8 @@ class PlainView:
     def show(self, event: TurnEvent) -> None:
         """Write the text of one event of the turn."""
         if self._out.mode == "json":
+            return
+        if isinstance(event, (AnswerText, CallMade)) and not self._streams:
             return
         if isinstance(event, AnswerText):
             self._out.stream(event.text)

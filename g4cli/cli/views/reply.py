@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from g4cli.core.quoting import shell_command
 from g4cli.core.units import duration_text
 from g4cli.core.visible import json_text
-from g4cli.prompt.reply import CallMade
+from g4cli.prompt.reply import CallMade, SampledToken, TokenProbability
 
 if TYPE_CHECKING:
     from g4cli.chat import FoundLoop, Reply
@@ -53,6 +54,27 @@ def reply_to_json(reply: Reply, load_s: float, drafted: DraftStats | None = None
             {"name": c.name, "arguments": dict(c.arguments)} for c in reply.tool_calls
         ]
     return data
+
+
+def tokens_to_json(tokens: Sequence[SampledToken]) -> list[dict[str, Any]]:
+    """Return tokens with their log-probabilities, in the form of OpenAI's API."""
+    return [
+        {
+            **_token_to_json(token),
+            "top_logprobs": [_token_to_json(other) for other in token.top],
+        }
+        for token in tokens
+    ]
+
+
+def _token_to_json(token: SampledToken | TokenProbability) -> dict[str, Any]:
+    # A token that could not be sampled has -inf, which JSON lacks: OpenAI uses -9999.
+    return {
+        "id": token.id,
+        "token": token.piece.decode("utf-8", "replace"),
+        "bytes": list(token.piece),
+        "logprob": max(token.logprob, -9999.0),
+    }
 
 
 def format_call(event: CallMade) -> str:

@@ -24,8 +24,9 @@ class ChatRequest:
     a number ("8192", "32k"), "max", or "" for the largest context that fits; `gpu_layers` is a
     number or "auto"; `draft` is auto, off, lookup or the path of a draft model. `max_tokens` 0
     means no limit, `threads` 0 all cores. `state_cache` is a size, auto or off. `conversation` is
-    the one to continue; `json_schema_text` is a JSON schema that was read already. Each other field
-    is the option of the same name.
+    the one to continue; `json_schema_text` is a JSON schema that was read already. `n_probs`: each
+    token of the answer is told with so many of the most probable ones in its place; None: not at
+    all. Each other field is the option of the same name.
     """
 
     model: str
@@ -49,6 +50,8 @@ class ChatRequest:
     repeat_penalty: float | None = None
     seed: int | None = None
     max_tokens: int = 0
+    stop: Sequence[str] = ()
+    n_probs: int | None = None
     stop_on_loop: bool = True
     ctx: str = ""
     kv_type: str = "f16"

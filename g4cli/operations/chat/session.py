@@ -16,6 +16,7 @@ from g4cli.operations.chat.request import ChatRequest
 from g4cli.operations.fit.options import find_encoder
 from g4cli.prompt import Message, PromptStyle, choose_renderer
 from g4cli.prompt.messages import Media
+from g4cli.prompt.reply import AnswerText, SampledToken
 from g4cli.runtime.engine.messages import RunTurn
 from g4cli.runtime.engine.options import (
     AUDIO_CHUNK_S,
@@ -78,6 +79,8 @@ class ChatSession:
         self.sampling: Sampling = replace(
             read_recommended_sampling(model.header), **request.sampling
         )
+        # The tokens of the last answer, if the request asks for their probabilities.
+        self.sampled: list[SampledToken] = []
         # The names of the sampling parameters that the model file recommends.
         self.recommended = frozenset(find_recommended(model.header))
         self._reporter, self._model, self._tools = reporter, model, inputs.tools
@@ -197,6 +200,8 @@ class ChatSession:
             max_tokens=self.request.max_tokens,
             stop_on_loop=self.request.stop_on_loop,
             thought_tokens=THOUGHT_TOKENS[self.think],
+            stop=tuple(self.request.stop),
+            n_probs=self.request.n_probs,
         )
         view.show_waiting()
         scope = self._inputs.grammar_scope
@@ -206,8 +211,11 @@ class ChatSession:
             fitted.tokens, self.sampling, options, self._inputs.grammar, _CLOSE_THOUGHT, scope
         )
         reply = Reply.interrupted()
+        self.sampled.clear()
         for event in self.engine.run_turn(request, view.show_reading):
             view.show(event)
+            if isinstance(event, AnswerText):
+                self.sampled += event.tokens
             if isinstance(event, Finished):
                 reply = event.reply
         return reply

@@ -1,0 +1,64 @@
+"""An answer as JSON lines while it is written, for `g4 chat --stream-json`.
+
+{"type": "start", "model": "tiny", "n_ctx": 2048}
+{"type": "thought", "text": "..."}       also "text", with "tokens" for --logprobs
+{"type": "tool", "name": "...", "arguments": {...}}
+{"type": "loop", "unit": "...", ...}     before the end, if the loop detector stopped the answer
+{"type": "end", "finish_reason": "stop", "usage": {...}, "timing": {...}}
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from g4cli.chat import TurnEvent
+from g4cli.cli.views.reply import tokens_to_json
+from g4cli.core.visible import json_text
+from g4cli.prompt.reply import AnswerText, CallMade, ThoughtText
+
+
+class JsonLinesView:
+    """Writes each event of a turn as a line of JSON to standard output."""
+
+    def __enter__(self) -> JsonLinesView:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        """Nothing is held back."""
+
+    def start(self, model: str, n_ctx: int) -> None:
+        """Write the first line."""
+        _write_line({"type": "start", "model": model, "n_ctx": n_ctx})
+
+    def show(self, event: TurnEvent) -> None:
+        """Write an event, if a reader can use it."""
+        if isinstance(event, (AnswerText, ThoughtText)):
+            kind = "text" if isinstance(event, AnswerText) else "thought"
+            tokens = {"tokens": tokens_to_json(event.tokens)} if event.tokens else {}
+            _write_line({"type": kind, "text": event.text, **tokens})
+        elif isinstance(event, CallMade):
+            arguments = dict(event.call.arguments)
+            _write_line({"type": "tool", "name": event.call.name, "arguments": arguments})
+
+    def end(self, data: Mapping[str, Any]) -> None:
+        """Write the last lines, from the document of `g4 chat --json`."""
+        if data["loop"]:
+            _write_line({"type": "loop", **data["loop"]})
+        kept = ("finish_reason", "usage", "timing", "conversation")
+        _write_line({"type": "end", **{name: data[name] for name in kept if name in data}})
+
+    def show_waiting(self) -> None:
+        """Ignored: there is nothing to tell yet."""
+
+    def show_encoding(self, name: str) -> None:
+        """Ignored."""
+
+    def show_reading(self, done: int, total: int, label: str) -> None:
+        """Ignored."""
+
+
+def _write_line(row: Mapping[str, Any]) -> None:
+    sys.stdout.write(json_text(row, ascii_only=True) + "\n")
+    sys.stdout.flush()

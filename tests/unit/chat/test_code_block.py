@@ -1,0 +1,26 @@
+"""The first fenced code block of an answer, by the rules of CommonMark."""
+
+from __future__ import annotations
+
+import pytest
+
+from g4cli.chat.code_block import find_code_block
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("no code", None),
+        ("`inline` and ``two``", None),
+        ("```x``` is inline", None),
+        ("Here:\n\n```py\nf(1)\n\nf(2)\n```\nthen\n```\nother\n```", "f(1)\n\nf(2)\n"),
+        ("~~~\na\n```\nb\n~~~", "a\n```\nb\n"),
+        ("````md\n```\nx\n```\n````", "```\nx\n```\n"),
+        ("  ```\n  a\n    b\n c\n  ```", "a\n  b\nc\n"),
+        ("    ```\n    four blanks\n", None),
+        ("```\nnot closed", "not closed\n"),
+        ("```\n```", ""),
+    ],
+)  # fmt: skip
+def test_it(text: str, code: str | None) -> None:
+    assert find_code_block(text) == code
