@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from g4cli.core.errors import RuntimeFailed
 from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.options import Sampling
 from g4cli.runtime.llama.library import load_llama
+
+if TYPE_CHECKING:
+    from g4cli.runtime.engine.candidates import CandidateFinder
 
 
 class Sampler:
@@ -21,15 +25,24 @@ class Sampler:
         params = c.llama_sampler_chain_default_params()
         params.no_perf = True
         self._chain = c.llama_sampler_chain_init(params)
-        if biases := _find_biases(model, sampling):
+        biases = _find_biases(model, sampling)
+        if biases:
             array = (c.llama_logit_bias * len(biases))(*biases)
             self._add(c.llama_sampler_init_logit_bias(model.n_vocab, len(biases), array))
+        self._candidates: CandidateFinder | None = None
+        self._n_vocab = model.n_vocab
+        # Each bias may take one of the best tokens away, and bring another one among them.
+        self._biased = [token for token, _ in biases]
+        self._n_best = len(biases) + (1 if sampling.temp <= 0 else sampling.top_k)
         penalties = (
             sampling.repeat_penalty, sampling.frequency_penalty, sampling.presence_penalty
         )  # fmt: skip
         if penalties != (1.0, 0.0, 0.0) and sampling.repeat_last_n:
             last_n = model.n_ctx_train if sampling.repeat_last_n < 0 else sampling.repeat_last_n
             self._add(c.llama_sampler_init_penalties(model.n_vocab, last_n, *penalties))
+            self._n_best = 0
+        if sampling.temp > 0 and sampling.top_k <= 0:
+            self._n_best = 0  # unknown: any token may be chosen
         if sampling.temp <= 0:
             self._add(c.llama_sampler_init_greedy())
             return
@@ -55,7 +68,23 @@ class Sampler:
 
     def sample_token(self, context: Context) -> int:
         """Return a token sampled at the context's `row`, and record it for penalties."""
+        found = self._candidates
+        if found is not None and found.find(context.get_logits()):
+            self._c.llama_sampler_apply(self._chain, ctypes.byref(found.array))
+            token = int(found.array.data[found.array.selected].id)
+            self._c.llama_sampler_accept(self._chain, token)
+            return token
         return int(self._c.llama_sampler_sample(self._chain, context.handle, context.row))
+
+    def find_candidates_first(self) -> None:
+        """Show the chain from now on only what it may choose, where that is known: see candidates.
+
+        Loads numpy, which takes 70 ms: not worth it for a single answer.
+        """
+        from g4cli.runtime.engine.candidates import CandidateFinder
+
+        if CandidateFinder.can_find(self._n_vocab, self._n_best):
+            self._candidates = CandidateFinder(self._n_vocab, self._n_best, self._biased)
 
     def accept_token(self, token: int) -> None:
         """Record a token of the answer that was not sampled."""

@@ -124,7 +124,9 @@ def _make_sampler(
     model: Model, request: RunTurn, masks: MaskProcess | None
 ) -> Sampler | GrammarSampler:
     if request.grammar is None or masks is None:
-        return Sampler(model, request.sampling)
+        sampler = Sampler(model, request.sampling)
+        sampler.find_candidates_first()
+        return sampler
     from g4cli.runtime.engine.grammar import GrammarSampler
 
     return GrammarSampler(
