@@ -62,6 +62,14 @@ class Bench:
 
         context.decode_batch = watched  # type: ignore[method-assign]
 
+    def close(self) -> None:
+        """Free all but the model."""
+        if self.scheduler._masks is not None:
+            self.scheduler._masks.close()
+        if self.scheduler.prompts.media is not None:
+            self.scheduler.prompts.media.close()
+        self.scheduler.context.close()
+
     def prompt(self, question: str) -> tuple[int, ...]:
         parts = render([Message("user", question)], PromptStyle())
         return tuple(self.scheduler.prompts.tokens_of(parts))
@@ -120,7 +128,7 @@ def model(tiny: Path) -> Iterator[Model]:
 def bench(model: Model) -> Iterator[Bench]:
     bench = Bench(model, ContextOptions(2048, n_parallel=N_PARALLEL))
     yield bench
-    bench.scheduler.context.close()
+    bench.close()
 
 
 class TestAnswers:
@@ -192,8 +200,7 @@ class TestEncoder:
         bench = Bench(model, ContextOptions(2048, n_parallel=2))
         bench.scheduler.attach_media(MediaOptions(TESTS / "golden/tiny_mmproj.gguf"))
         yield bench
-        bench.scheduler.prompts.require_media().close()
-        bench.scheduler.context.close()
+        bench.close()
 
     def image_prompt(self, bench: Bench, folder: Path) -> tuple[int, ...]:
         photo = Media("image", write(folder / "p.png", png(picture(480, 336))))
