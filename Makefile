@@ -101,9 +101,11 @@ bench: $(VENV)/.test-tools
 	$(BIN)/python tests/bench/bench_pull.py speed
 	$(BIN)/python tests/bench/tiny_types.py
 
-## make picture draw the README's picture from a chat in a pseudo-terminal
+## make picture draw the README's pictures: a chat in a terminal, the page (needs Chromium)
 picture: $(VENV)/.test-tools
 	$(BIN)/python -m tools.picture tests/golden/terminal.svg
+	$(BIN)/python -m tools.page_pictures build/pictures
+	cp build/pictures/page-chat-wide-light.png build/pictures/page-drawing-wide-dark.png docs/pictures/
 
 $(VENV)/.docs-tools: $(VENV)/.installed
 	@$(BIN)/pip install --quiet --disable-pip-version-check \

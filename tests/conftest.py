@@ -73,6 +73,17 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or ""
 REQUIREMENTS["requires_chromium"] = Requirement(
     "Chromium (apt-get install chromium) for the page of g4 serve", lambda: bool(CHROMIUM)
 )
+# Tools from npm: npm install --prefix build/node axe-core@4 typescript@5
+NODE_MODULES = TESTS.parent / "build" / "node" / "node_modules"
+AXE = NODE_MODULES / "axe-core" / "axe.min.js"
+TSC = NODE_MODULES / "typescript" / "bin" / "tsc"
+REQUIREMENTS["requires_axe"] = Requirement(
+    "axe-core (npm install --prefix build/node axe-core@4)", AXE.is_file
+)
+REQUIREMENTS["requires_tsc"] = Requirement(
+    "node and typescript (npm install --prefix build/node typescript@5)",
+    lambda: TSC.is_file() and shutil.which("node") is not None,
+)
 # Folders that run only when they are named on the command line.
 BY_NAME = ("oracle", "bench")
 LOOPBACK = ("127.0.0.1", "::1", "localhost", "")

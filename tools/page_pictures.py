@@ -1,7 +1,6 @@
 """Take pictures of the page of `g4 serve` in a real Chromium, from an answer that is written here.
 
-python -m tools.page_pictures OUT        all states at 360 and 1280 pixels, light and dark
-python -m tools.page_pictures OUT --docs only the two of the README and the documentation
+python -m tools.page_pictures OUT    all states at 360 and 1280 pixels, light and dark
 """
 
 from __future__ import annotations
@@ -70,7 +69,7 @@ def answer_question(prompt: str) -> list[str | float]:
     return ["thought:They ask what fits. I compare weights and the KV cache.", 0.4, ANSWER]
 
 
-def take_pictures(folder: Path, *, only_docs: bool) -> None:
+def take_pictures(folder: Path) -> None:
     """Write the pictures into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     sizes = {"wide": (1280, 800), "narrow": (360, 740)}
@@ -97,8 +96,7 @@ def take_pictures(folder: Path, *, only_docs: bool) -> None:
                     ) -> None:
                         label = f"{state}-{name}-{scheme}"
                         page.wait_for_timeout(400)
-                        if not only_docs or label in ("chat-wide-light", "drawing-wide-dark"):
-                            page.screenshot(path=folder / f"page-{label}.png")
+                        page.screenshot(path=folder / f"page-{label}.png")
 
                     _visit_states(page, save, first=first, is_narrow=name == "narrow")
                     first = False
@@ -151,4 +149,4 @@ def _open(page: Any, title: str, *, is_narrow: bool) -> None:
 
 
 if __name__ == "__main__":
-    take_pictures(Path(sys.argv[1]), only_docs="--docs" in sys.argv)
+    take_pictures(Path(sys.argv[1]))

@@ -30,6 +30,8 @@ export class AnswerBody {
     this.notes = make("div", { class: "notes" });
     this.element = make("div", { class: "answer" }, this.thought, this.blocks, this.state, this.notes);
     this.seenCode = new WeakSet();
+    /** @type {Element | null} */
+    this.growing = null;
     this.model = "";
   }
 
@@ -57,9 +59,17 @@ export class AnswerBody {
     this.describeThought(event.thought_s, event.state === "thinking");
     this.applyChanges(event.changes);
     this.showState(event.end || this.blocks.childElementCount ? "" : event.state, event.prompt_tokens);
-    this.element.classList.toggle("writing", !event.end && event.state === "writing");
+    this.markGrowing(!event.end && event.state === "writing" ? this.blocks.lastElementChild : null);
     if (event.end) this.model = event.end.model;
     if (event.end) this.showEnd(event.end.finish, event.end.figures, event.end.calls);
+  }
+
+  /** @param {Element | null} block the one with a cursor at its end */
+  markGrowing(block) {
+    if (block === this.growing) return;
+    this.growing?.classList.remove("growing");
+    block?.classList.add("growing");
+    this.growing = block;
   }
 
   /** @param {Change[]} changes */
@@ -69,6 +79,7 @@ export class AnswerBody {
       if (change.html !== undefined) {
         if (!block) {
           block = make("div", { class: change.joined ? "block joined" : "block" });
+          if (change.joined) this.blocks.lastElementChild?.classList.add("continues");
           this.blocks.append(block);
           this.finishCode(change.block - 1, false);
         }
@@ -144,7 +155,7 @@ export class AnswerBody {
    */
   showEnd(finish, figures, calls) {
     this.showState("");
-    this.element.classList.remove("writing");
+    this.markGrowing(null);
     for (let i = 0; i < this.blocks.childElementCount; i++) {
       this.finishCode(i, i === this.blocks.childElementCount - 1);
     }

@@ -9,6 +9,7 @@ import { announce, find, make } from "./dom.js";
 /** @typedef {import("./thread.js").Thread} Thread */
 
 const ANNOUNCED = 2000; // characters of an answer that are read aloud
+const HIDDEN_FRAME_MS = 250;
 const RETRY_MS = [300, 1000, 2000, 4000];
 
 /**
@@ -176,6 +177,7 @@ export class OpenConversation {
           if (watching.signal.aborted) return;
           attempt = 0;
           this.page.thread.answers.get(turn.id)?.apply(event);
+          await waitForFrame(); // one event a frame, if several have come at once
           this.page.thread.followEnd();
           if (event.end) {
             this.end(turn, event.end);
@@ -213,6 +215,14 @@ export class OpenConversation {
     this.watching?.abort();
     this.watching = null;
   }
+}
+
+/** Waits until the browser draws next; a page that is hidden is not drawn, and does not wait long. */
+function waitForFrame() {
+  return new Promise((resolve) => {
+    requestAnimationFrame(resolve);
+    setTimeout(resolve, HIDDEN_FRAME_MS);
+  });
 }
 
 /** Returns what stands on the page before the first question. */

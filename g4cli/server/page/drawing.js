@@ -7,7 +7,7 @@ import { announce, make } from "./dom.js";
 /**
  * @typedef {{rule: string, kind: string, line: number, message: string, repaired: boolean,
  *   repair: string}} Finding
- * @typedef {{id: string, works: boolean, flawless: boolean, repaired: boolean, text: string | null,
+ * @typedef {{id: string, shown: boolean, blank: boolean, flawless: boolean, repaired: boolean, text: string | null,
  *   width: number | null, height: number | null, findings: Finding[]}} Drawing
  */
 
@@ -32,7 +32,7 @@ export async function showDrawing(parts, isLast) {
   try {
     const drawing = /** @type {Drawing} */ (await change("POST", "/drawings", { text }));
     figure.replaceChildren(...drawPicture(drawing), drawFindings(drawing), drawButtons(drawing, parts));
-    if (drawing.works) for (const pre of parts) pre.parentElement?.classList.add("folded");
+    if (drawing.shown) for (const pre of parts) pre.parentElement?.classList.add("folded");
   } catch (error) {
     figure.replaceChildren(make("p", { class: "note" },
       `The drawing was not checked: ${error instanceof Error ? error.message : error}`));
@@ -41,7 +41,7 @@ export async function showDrawing(parts, isLast) {
 
 /** @param {Drawing} drawing */
 function drawPicture(drawing) {
-  if (!drawing.works) return [];
+  if (!drawing.shown) return [];
   const frame = make("iframe", { title: "The drawing", loading: "lazy" });
   frame.setAttribute("sandbox", "");
   frame.src = `/page/drawings/${drawing.id}`;
@@ -59,12 +59,13 @@ function drawFindings(drawing) {
   const nRepaired = faults.filter((finding) => finding.repaired).length;
   const nLeft = faults.length - nRepaired;
   if (!faults.length) {
-    return make("figcaption", { class: drawing.works ? "good" : "bad-text" },
-      drawing.works ? "No faults." : "Nothing can be shown.");
+    return make("figcaption", { class: drawing.shown ? "good" : "bad-text" },
+      drawing.blank ? "It is blank." : drawing.shown ? "No faults." : "Nothing can be shown.");
   }
+  const isBlank = drawing.blank ? "it is blank" : "";
   const count = (/** @type {number} */ n) => (n === 1 ? "1 fault" : `${n} faults`);
   const title = [nRepaired ? `${count(nRepaired)} repaired` : "", nLeft ? `${count(nLeft)} left` : "",
-    drawing.works ? "" : "nothing can be shown"].filter(Boolean).join(", ");
+    isBlank, drawing.shown ? "" : "nothing can be shown"].filter(Boolean).join(", ");
   announce(`A drawing: ${title}`);
   return make("details", { class: "findings" }, make("summary", {}, title), make("ul", {},
     ...faults.map((finding) => make("li", {}, make("span", { class: "quiet" }, `line ${finding.line} `),
@@ -84,7 +85,7 @@ function drawButtons(drawing, parts) {
     source.textContent = isFolded ? "Hide the source" : "Show the source";
   } }, "Show the source");
   const row = make("div", { class: "row" });
-  if (!drawing.works) return row;
+  if (!drawing.shown) return row;
   const save = (/** @type {string} */ name, /** @type {() => Promise<Blob>} */ read) =>
     make("button", { class: "plain", type: "button", click: () => void read().then((blob) => saveFile(blob, name)) },
       `Save ${name.slice(-3).toUpperCase()}`);

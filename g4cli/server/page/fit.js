@@ -48,7 +48,7 @@ function drawDevice(device) {
     name ? make("span", {}, name) : null,
     ...parts.map(([group, label]) => make("span", { class: `key key-${group}` },
       `${label} ${formatSize(device.groups[group])}`)),
-    make("span", { class: "key key-free" }, `${formatSize(device.available_bytes)} of ${formatSize(device.total_bytes)} free`)));
+    make("span", { class: "key key-free" }, `${formatSize(device.available_bytes)} free of ${formatSize(device.total_bytes)}`)));
 }
 
 /** @param {Record<string, number>} groups */

@@ -140,8 +140,14 @@ modelChoice.addEventListener("change", () => {
   localStorage.setItem(MODEL, modelChoice.value);
   describeModel();
 });
-find("show-models").addEventListener("click", () => new ModelDialog(() => void readModels().catch(showError)));
-find("show-keys").addEventListener("click", showKeys);
+find("show-models").addEventListener("click", () => {
+  sidebar.show(false);
+  new ModelDialog(() => void readModels().catch(showError));
+});
+find("show-keys").addEventListener("click", () => {
+  sidebar.show(false);
+  showKeys();
+});
 find("toggle-settings").addEventListener("click", () => void readModels().catch(showError));
 window.addEventListener("hashchange", () => open(readAddress()));
 window.addEventListener("focus", () => void readModels().catch(() => undefined));

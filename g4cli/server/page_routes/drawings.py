@@ -69,7 +69,15 @@ async def check(body: DrawingBody) -> dict[str, Any]:
     _drawings[name] = checked
     if len(_drawings) > _KEPT:
         _drawings.popitem(last=False)
-    return {**checked.as_json(), "id": name, "works": checked.works, "text": checked.drawing.text}
+    proof = checked.proof
+    renders = proof is not None and not proof.parse_error and not proof.render_error
+    return {
+        **checked.as_json(),
+        "id": name,
+        "text": checked.drawing.text,
+        "shown": renders,
+        "blank": renders and not checked.works,
+    }
 
 
 @frames.get("/page/drawings/{name}")
