@@ -3,7 +3,7 @@
 The interface for other packages:
 
     from g4cli.quant.recipes import Recipe, choose_types
-    recipe = Recipe("q4_0")                       # also pure=, overrides=, carrier= (of sfp8)
+    recipe = Recipe("q4_0")                       # also pure=, overrides=, container= (of sfp8)
     specs = choose_types(tensors, recipe)         # -> tuple[TensorSpec, ...] in file order
         `tensors`: anything with .name and .shape (row length first); a .type is the type in the
         source file, by default what the converter gives (norms and vectors F32, the rest BF16).

@@ -21,7 +21,7 @@ def make_runnable(
     path: Path,
     cache: Path,
     *,
-    carrier: Literal["bf16", "q8_0"] = "bf16",
+    container: Literal["bf16", "q8_0"] = "bf16",
     progress: Progress = no_progress,
 ) -> Path:
     """Return a file that llama.cpp can run: `path`, or the expansion of an SFP8 archive in `cache`.
@@ -35,9 +35,9 @@ def make_runnable(
     with open_file(path) as file:
         digest = hashlib.sha256(file.read(header.data_offset))
     digest.update(str(header.file_size).encode())
-    target = cache / f"{path.stem}-{digest.hexdigest()[:12]}-{carrier}.gguf"
+    target = cache / f"{path.stem}-{digest.hexdigest()[:12]}-{container}.gguf"
     if not target.is_file():
-        expand_archive(path, target, carrier=carrier, progress=progress)
+        expand_archive(path, target, container=container, progress=progress)
     return target
 
 
@@ -45,7 +45,7 @@ def expand_archive(
     source: Path,
     target: Path,
     *,
-    carrier: Literal["bf16", "q8_0"] = "bf16",
+    container: Literal["bf16", "q8_0"] = "bf16",
     progress: Progress = no_progress,
     force: bool = False,
     threads: int | None = None,
@@ -53,7 +53,7 @@ def expand_archive(
 ) -> Quantized:
     """Return the finished file `target`: the SFP8 archive `source` in a type that llama.cpp runs.
 
-    `carrier` is that type: `bf16` holds the archive's values exactly; `q8_0` takes half the space
+    `container` is that type: `bf16` holds the archive's values exactly; `q8_0` takes half the space
     and adds a rounding error 45 dB below the values. Raises UsageError if `source` is not an
     archive, and what `quantize_file` raises.
     """
@@ -62,7 +62,7 @@ def expand_archive(
     return quantize_file(
         source,
         target,
-        recipe=Recipe(carrier),
+        recipe=Recipe(container),
         progress=progress,
         force=force,
         allow_requantize=True,

@@ -19,6 +19,7 @@ from g4cli.core.errors import BadFile, BadGGUF, Interrupted, UsageError
 from g4cli.core.gguf_values import Value, string_value
 from g4cli.core.gguf_write import TensorSpec, Written, create_gguf, verify_written
 from g4cli.core.progress import Progress, no_progress
+from g4cli.core.split_name import parse_split_name
 from g4cli.quant.encode import Counts, Job, one_block, open_encoder
 from g4cli.quant.file_hash import hash_files
 from g4cli.quant.imatrix import ImportanceMatrix, check_fits
@@ -99,7 +100,8 @@ def default_target(source: Path, type_name: str) -> Path:
 
     For example m-BF16.gguf becomes m-Q4_0.gguf.
     """
-    stem = re.sub(r"-\d{5}-of-\d{5}$", "", source.name.removesuffix(".gguf"))
+    split = parse_split_name(source.name)
+    stem = split.stem if split else source.name.removesuffix(".gguf")
     known = "|".join(sorted((*TYPES, "q3_k", "q4_k", "q5_k"), key=len, reverse=True))
     found = list(re.finditer(rf"(?<![a-z0-9])({known})(?![a-z0-9])", stem, re.IGNORECASE))
     if not found:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from g4cli.core.errors import UsageError
 from g4cli.quant.mixtures import tensor_type
-from g4cli.quant.recipes import CARRIERS, ENCODERS, PLE_TABLE, Carrier, Recipe, file_type
+from g4cli.quant.recipes import CONTAINERS, ENCODERS, PLE_TABLE, Container, Recipe, file_type
 
 if TYPE_CHECKING:
     from g4cli.quant.imatrix import ImportanceMatrix
@@ -39,7 +39,7 @@ def recipe_from(
     tensor_types: Sequence[str] = (),
     keep_ple: str | None = None,
     has_imatrix: bool = False,
-    carrier: str | None = None,
+    container: str | None = None,
     sfp8_encoder: str | None = None,
 ) -> Recipe:
     """Return the recipe for the options of `g4 quantize`. Raises UsageError on an unknown name.
@@ -48,7 +48,7 @@ def recipe_from(
     """
     row = file_type(type_name)
     for value, known, option in (
-        (carrier, CARRIERS, "--carrier"),
+        (container, CONTAINERS, "--container"),
         (sfp8_encoder, ENCODERS, "--encoder"),
     ):
         if value is None:
@@ -65,6 +65,6 @@ def recipe_from(
         pure=pure,
         overrides=tuple(overrides),
         has_imatrix=has_imatrix,
-        carrier=cast("Carrier", carrier or "archive"),
+        container=cast("Container", container or "archive"),
         sfp8_encoder=cast("Literal['nearest', 'gemma.cpp']", sfp8_encoder or "nearest"),
     )

@@ -82,7 +82,9 @@ def _new_architecture(value: Value, recipe: Recipe) -> Value:
 
 def _file_type(recipe: Recipe) -> int:
     return (
-        file_type("q8_0").ftype if recipe.is_sfp8 and recipe.carrier == "q8_0" else recipe.row.ftype
+        file_type("q8_0").ftype
+        if recipe.is_sfp8 and recipe.container == "q8_0"
+        else recipe.row.ftype
     )
 
 

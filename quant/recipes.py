@@ -32,8 +32,8 @@ from g4cli.quant.mixtures import (
 )
 
 TYPES: Final = tuple(t.name for t in FILE_TYPES)
-Carrier: TypeAlias = Literal["archive", "bf16", "q8_0"]
-CARRIERS: Final = ("archive", "bf16", "q8_0")
+Container: TypeAlias = Literal["archive", "bf16", "q8_0"]
+CONTAINERS: Final = ("archive", "bf16", "q8_0")
 ENCODERS: Final = ("nearest", "gemma.cpp")
 DEFAULT_REASON: Final = "default"
 PLE_TABLE: Final = "per_layer_token_embd.weight"
@@ -63,7 +63,7 @@ class Recipe:
     """A file type and its exceptions.
 
     `type_name` may be an alias, in any case. `overrides` are (regular expression, tensor type); the
-    first match wins. `carrier` and `sfp8_encoder` apply to the type sfp8 only. Raises UsageError
+    first match wins. `container` and `sfp8_encoder` apply to the type sfp8 only. Raises UsageError
     for an unknown type or an invalid regular expression.
     """
 
@@ -71,7 +71,7 @@ class Recipe:
     pure: bool = False
     overrides: tuple[tuple[str, str], ...] = ()
     has_imatrix: bool = False
-    carrier: Carrier = "archive"
+    container: Container = "archive"
     sfp8_encoder: Literal["nearest", "gemma.cpp"] = "nearest"
 
     def __post_init__(self) -> None:
@@ -104,13 +104,13 @@ class Recipe:
     @property
     def is_archive(self) -> bool:
         """Return whether the file holds SFP8 codes themselves, which llama.cpp cannot run."""
-        return self.is_sfp8 and self.carrier == "archive"
+        return self.is_sfp8 and self.container == "archive"
 
     @property
     def default_type(self) -> GGMLType:
         """Return the tensor type of most tensors, as stored in the file."""
         if self.is_sfp8:
-            return {"archive": I8, "bf16": BF16, "q8_0": Q8_0}[self.carrier]
+            return {"archive": I8, "bf16": BF16, "q8_0": Q8_0}[self.container]
         return BY_NAME[self.row.default]
 
     def as_options(self) -> str:
@@ -119,8 +119,8 @@ class Recipe:
         They are recorded under the key g4.recipe.
         """
         parts = [self.type]
-        if self.is_sfp8 and self.carrier != "archive":
-            parts.append(f"--carrier {self.carrier}")
+        if self.is_sfp8 and self.container != "archive":
+            parts.append(f"--container {self.container}")
         if self.is_sfp8 and self.sfp8_encoder != "nearest":
             parts.append(f"--encoder {self.sfp8_encoder}")
         if self.pure:

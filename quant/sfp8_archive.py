@@ -63,10 +63,10 @@ def sfp8_keys(recipe: Recipe, tensors: tuple[str, ...]) -> dict[str, Value]:
     """Return the keys that label a file of SFP8 values."""
     keys = {
         FORMAT_KEY: string_value(
-            FORMAT if recipe.carrier != "q8_0" else "SFP8 rounded, stored as Q8_0"
+            FORMAT if recipe.container != "q8_0" else "SFP8 rounded, stored as Q8_0"
         ),
         VERSION_KEY: uint32_value(1),
-        CONTAINER_KEY: string_value("I8" if recipe.is_archive else recipe.carrier.upper()),
+        CONTAINER_KEY: string_value("I8" if recipe.is_archive else recipe.container.upper()),
         "g4.sfp8.spec": string_value(SPEC),
         ENCODER_KEY: string_value(
             "rne" if recipe.sfp8_encoder == "nearest" else recipe.sfp8_encoder

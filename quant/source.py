@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +11,10 @@ from g4cli.core.errors import BadGGUF, FileMissing
 from g4cli.core.gguf import read_header
 from g4cli.core.gguf_header import Header, TensorInfo
 from g4cli.core.gguf_values import Value
+from g4cli.core.split_name import name_part, parse_split_name
 from g4cli.quant.sfp8_archive import coded_tensors, decoded_view, is_archive
 
 SPLIT_KEYS: Final = ("split.no", "split.count", "split.tensors.count")
-_SPLIT_NAME = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +82,16 @@ def open_source(path: Path) -> Source:
 def _open_parts(path: Path, first: Header, count: int) -> Iterator[Header]:
     if first.get("split.no", int, 0) != 0:
         raise BadGGUF(path, "this is not the first part of a split model", field="split.no")
-    match = _SPLIT_NAME.fullmatch(path.name)
-    if not match or int(match[3]) != count:
+    split = parse_split_name(path.name) if path.suffix == ".gguf" else None
+    if split is None or split.total != count:
         raise BadGGUF(
             path,
-            f"one of {count} parts, but its name does not end with -00001-of-{count:05d}.gguf",
+            f"one of {count} parts, but its name does not end with {name_part('', 1, count)}",
             field="split.count",
         )
     yield first
     for number in range(2, count + 1):
-        part = path.with_name(f"{match[1]}-{number:05d}-of-{count:05d}.gguf")
+        part = path.with_name(name_part(split.stem, number, count))
         if not part.is_file():
             raise FileMissing(part, hint=f"download part {number} of {count} into {path.parent}")
         header = read_header(part)

@@ -17,14 +17,15 @@ RESERVE_BYTES: Final = GIB
 class Memory:
     """The memory of a device ("host" or a GPU's name): bytes in all, and free now.
 
-    A `unified` GPU takes its memory from the host's. `is_told`: the user described it.
+    A `unified` GPU takes its memory from the host's. With `is_assumed` the user
+    described it (--memory), and nothing was measured.
     """
 
     name: str
     total_bytes: int
     available_bytes: int
     unified: bool = False
-    is_told: bool = False
+    is_assumed: bool = False
 
     @property
     def reserve_bytes(self) -> int:
@@ -95,7 +96,7 @@ def _explain_refusal(needed: int, memory: Memory, facts: str) -> str:
     if needed <= memory.usable_bytes:
         return ""
     # A size that the user gave is all that counts: no other program's memory could become free.
-    if needed + reserve <= total and not memory.is_told:
+    if needed + reserve <= total and not memory.is_assumed:
         return f"{facts} now; {size_text(total)} in all would be enough: close other programs"
     if needed <= total:
         return f"{facts}, {size_text(total)} in all: less than {size_text(reserve)} would stay free"

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from g4cli.core.errors import BadFile, NotFound
+from g4cli.core.split_name import name_part, parse_split_name
 
 Role = Literal["model", "mmproj", "draft"]
 
@@ -34,7 +35,6 @@ _TYPE: Final = re.compile(
     r"(?=[-_.]|$)",
     re.IGNORECASE,
 )
-_PART: Final = re.compile(r"-(\d{5})-of-(\d{5})$")
 _UNSAFE: Final = re.compile(r"\\|^[/~]|^[A-Za-z]:|(?:^|/)\.\.?(?:/|$)|//")
 # The types to prefer if the user names none.
 PREFERENCE: Final = ("q4_0", "q4_k_m", "ud-q4_k_xl", "q5_k_m", "q6_k", "q8_0", "bf16", "f16", "f32")
@@ -138,15 +138,11 @@ def pick_draft(files: Sequence[RemoteFile]) -> RemoteFile | None:
 
 def parts_of(repo: str, files: Sequence[RemoteFile], first: RemoteFile) -> tuple[RemoteFile, ...]:
     """Return `first` alone, or all parts of the split file that it belongs to, in order."""
-    match = _PART.search(first.path.removesuffix(".gguf"))
-    if not match:
+    split = parse_split_name(first.path)
+    if split is None:
         return (first,)
-    base, total = first.path[: match.start()], int(match[2])
-    wanted = (
-        [f"{base}-{i:05d}-of-{total:05d}.gguf" for i in range(1, total + 1)]
-        if total <= 1000
-        else []
-    )
+    total = split.total
+    wanted = [name_part(split.stem, i, total) for i in range(1, total + 1)] if total <= 1000 else []
     by_path = {f.path: f for f in files}
     missing = [path for path in wanted if path not in by_path]
     if missing or not wanted:
@@ -181,4 +177,5 @@ def preferred_type(files: Sequence[RemoteFile]) -> str:
 def _stem_of(path: str) -> str:
     name = path.rsplit("/", 1)[-1]
     name = name[: -len(".gguf")] if name.lower().endswith(".gguf") else name
-    return _PART.sub("", name)
+    split = parse_split_name(name)
+    return split.stem if split else name

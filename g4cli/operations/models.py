@@ -62,7 +62,7 @@ def _expand_archive(archive: Path, expand: Literal["bf16", "q8_0"], reporter: Re
     kind = expand.upper()
     reporter.say(f"{archive.name} is an SFP8 archive; llama.cpp runs a {kind} copy in {folder}")
     with reporter.progress(f"expand {archive.name}, only once") as progress:
-        return make_runnable(archive, folder, carrier=expand, progress=progress)
+        return make_runnable(archive, folder, container=expand, progress=progress)
 
 
 def _require_gemma4(path: Path, header: Header) -> None:

@@ -119,7 +119,7 @@ def make_from_file(
     from g4cli.quant.file import quantize_file
     from g4cli.quant.recipes import Recipe
 
-    recipe = Recipe(type_name, carrier="bf16") if type_name == "sfp8" else Recipe(type_name)
+    recipe = Recipe(type_name, container="bf16") if type_name == "sfp8" else Recipe(type_name)
     done = quantize_file(source, target, recipe=recipe, progress=progress)
     return Made(done.path, type_name, done.nbytes, done.sha256)
 

@@ -162,7 +162,7 @@ def _choose_coder(
                 f"an mmproj file cannot be {name}", hint="--type bf16, f16, f32 or q8_0"
             )
         return BF16, MmprojCoder(threads)
-    recipe = Recipe(name, carrier="bf16") if name == "sfp8" else Recipe(name)
+    recipe = Recipe(name, container="bf16") if name == "sfp8" else Recipe(name)
     return None, RecipeCoder(recipe, folder, threads)
 
 

@@ -232,7 +232,9 @@ class TestLoops:
 
 def test_an_sfp8_archive_is_expanded_once(chat: Any, tiny: Path, home: Path) -> None:
     archive = home / "archive.gguf"
-    assert run(["quantize", str(tiny), str(archive), "--type", "sfp8", "--carrier", "archive"]) == 0
+    assert (
+        run(["quantize", str(tiny), str(archive), "--type", "sfp8", "--container", "archive"]) == 0
+    )
     code, out, err = chat(archive, "-p", QUESTION, "--temp", 0, "-n", 12)
     assert code == 0
     assert "SFP8 archive" in err

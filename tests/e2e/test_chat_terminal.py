@@ -343,8 +343,7 @@ def test_ctrl_c_while_a_sound_is_encoded(talk: Callable[..., Terminal], tmp_path
 def test_dropped_files(tmp_path: Path, line: str, kind: str | None) -> None:
     path = write(tmp_path / "a b.png", b"x")
     found = find_dropped_file(line.format(path))
-    assert (found and found[0]) == kind
-    assert found is None or found[1] == str(path)
+    assert found == ((kind, str(path)) if kind else None)
 
 
 def test_completion_and_history(talk: Callable[..., Terminal]) -> None:

@@ -70,8 +70,9 @@ def test_kitty_gets_the_picture_itself(tmp_path: Path) -> None:
     assert "▀" not in terminal.text
 
 
-def test_what_cannot_be_rendered_is_an_error(tmp_path: Path) -> None:
+def test_a_text_without_a_drawing_exits_as_check_does(tmp_path: Path) -> None:
     terminal = show(tmp_path, text="no drawing here")
-    assert terminal.exit_code == 7
-    assert "error: " in terminal.text
+    assert terminal.exit_code == 8
+    assert "error: " not in terminal.text
+    assert "no drawing" in terminal.text
     assert "▀" not in terminal.text

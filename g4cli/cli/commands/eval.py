@@ -24,7 +24,10 @@ def eval_(
         typer.Option("--against", metavar="MODEL", help="Model to compare with, preferably BF16."),
     ] = None,
     limit: Annotated[
-        int, typer.Option("--limit", help="Number of documents to score; 0 for all.", min=0)
+        int,
+        typer.Option(
+            "--limit", help="Score only the first N conversations or parts; 0: all.", min=0
+        ),
     ] = 0,
     threads: Annotated[
         int,

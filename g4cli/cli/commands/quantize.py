@@ -33,7 +33,7 @@ _Imatrix: TypeAlias = Annotated[
     Path | None, typer.Option(help="Importance matrix from llama-imatrix (GGUF or .dat).")]
 _KeepPle: TypeAlias = Annotated[
     str | None, typer.Option(help="Type of the per-layer embedding table.", metavar="TYPE")]
-_Carrier: TypeAlias = Annotated[
+_Container: TypeAlias = Annotated[
     str | None, typer.Option(metavar="TYPE", help="How to store SFP8: archive (1 byte per weight), "
                                                   "bf16 (exact) or q8_0.")]
 _Encoder: TypeAlias = Annotated[
@@ -59,7 +59,7 @@ def quantize(
     tensor_type: _TensorType = None,
     imatrix: _Imatrix = None,
     keep_ple: _KeepPle = None,
-    carrier: _Carrier = None,
+    container: _Container = None,
     encoder: _Encoder = None,
     allow_requantize: _Requantize = False,
     dry_run: _DryRun = False,
@@ -95,7 +95,7 @@ def quantize(
         tensor_types=tensor_type or (),
         keep_ple=keep_ple,
         has_imatrix=imatrix is not None,
-        carrier=carrier,
+        container=container,
         sfp8_encoder=encoder,
     )
     found, importance = find_model_file(source), read_importance(imatrix)

@@ -20,7 +20,7 @@ Think: TypeAlias = Literal["off", "on", "low", "medium", "high"]
 Thoughts: TypeAlias = Literal["show", "fold", "hide"]
 Overflow: TypeAlias = Literal["drop", "error"]
 KvType: TypeAlias = Literal["f16", "q8_0", "q4_0"]
-Carrier: TypeAlias = Literal["bf16", "q8_0"]
+Container: TypeAlias = Literal["bf16", "q8_0"]
 LazyPle: TypeAlias = Literal["auto", "on", "off"]
 
 
@@ -194,7 +194,7 @@ ImageTokensOpt: TypeAlias = Annotated[
     int | None,
     typer.Option(
         "--image-tokens",
-        help="Token budget per image: 70, 140, 280, 560 or 1120.",
+        help="Most tokens that one image takes: 70, 140, 280, 560 or 1120.",
         rich_help_panel=_MEDIA,
     ),
 ]
@@ -333,7 +333,7 @@ CpuMoeOpt: TypeAlias = Annotated[
     typer.Option("--cpu-moe", help="Keep the experts of 26B on the CPU.", rich_help_panel=_ENGINE),
 ]
 ExpandOpt: TypeAlias = Annotated[
-    Carrier,
+    Container,
     typer.Option(
         "--expand",
         help="Type to expand an SFP8 archive to: bf16 (exact) or q8_0.",

@@ -138,7 +138,7 @@ def _render_device(out: Output, memory: Memory, answer: FitAnswer) -> None:
     )
     needed = sum(t.nbytes for t in terms if t.group not in _NOT_NEEDED)
     free = f"{size_text(memory.available_bytes)} of {size_text(memory.total_bytes)}"
-    state = "assumed free" if memory.is_told else "free"
+    state = "assumed free" if memory.is_assumed else "free"
     reserve = f"{size_text(memory.reserve_bytes)} kept in reserve ({_RESERVE_GLYPH})"
     out.line(f"      needs {size_text(needed)}; {free} {state}{limited}, {reserve}")
     for term in terms:
@@ -244,8 +244,10 @@ def draw_matrix(out: Output, answer: MatrixAnswer) -> None:
     free = " and ".join(
         f"{size_text(m.available_bytes)} free on {m.name}" for m in machine.memories
     )
-    out.line(f"{free}. ✓ holds 32,768 tokens (tiny: its 2,048), ~ fewer,")
-    out.line("✗ does not fit: its weights alone, in GiB. Details: g4 fit MODEL:TYPE")
+    out.line(f"Memory: {free}.")
+    out.line("✓  the context holds 32,768 tokens or more (tiny: 2,048, its maximum)")
+    out.line("~  it holds fewer      ✗  it does not fit: the size of its weights in GiB")
+    out.line("Details of one: g4 fit MODEL:TYPE")
 
 
 def _format_cell(row: Mapping[str, Any]) -> str:

@@ -28,10 +28,12 @@ _UPPER: Final = "▀"
 
 
 def show_picture(out: Output, drawing: Drawing) -> None:
-    """Show a drawing on standard output if it is a terminal.
+    """Show a drawing on standard output if it is a terminal; nothing if no drawing was found.
 
     Raises RuntimeFailed if it cannot be rendered.
     """
+    if drawing.text is None:
+        return
     protocol = choose_picture_protocol(os.environ) if out.is_terminal else "none"
     if protocol == "none":
         out.say("this output cannot show pictures; to write a PNG: g4 svg png FILE OUT")

@@ -9,13 +9,13 @@ from typing import Final
 
 from g4cli.core.inventory import OUTPUT, text_tensors
 from g4cli.core.shape import Shape
+from g4cli.core.split_name import name_part, parse_split_name
 from g4cli.doctor.checks.advice import GET_PLAIN_GGUF, RECONVERT
 from g4cli.doctor.facts.file_facts import FileFacts
 from g4cli.doctor.known_bugs import EngineBug, find_bugs, release_of
 from g4cli.doctor.report import Check, Outcome, fail, format_count, ok, skipped, warn
 
 _ENCODER_PREFIXES: Final = ("v.", "a.", "mm.")
-_PART: Final = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 
 
 def check_tied(facts: FileFacts) -> Outcome:
@@ -88,16 +88,15 @@ def check_parts(facts: FileFacts) -> Outcome:
     if count <= 1:
         return ok("the only part")
     path = Path(facts.path)
-    match = _PART.search(path.name)
-    if not match:
+    part = parse_split_name(path.name) if path.suffix == ".gguf" else None
+    if part is None:
         return fail(
             f"part {number + 1} of {count}, but its name does not say so: llama.cpp does not "
             "find the others",
-            f"mv {path.name} MODEL-{number + 1:05d}-of-{count:05d}.gguf",
+            f"mv {path.name} {name_part('MODEL', number + 1, count)}",
             cause="file-damaged",
         )
-    stem = path.name[: match.start()]
-    names = [f"{stem}-{i + 1:05d}-of-{count:05d}.gguf" for i in range(count)]
+    names = [name_part(part.stem, i + 1, count) for i in range(count)]
     missing = [name for name in names if not (path.parent / name).is_file()]
     if missing:
         return fail(

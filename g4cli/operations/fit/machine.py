@@ -62,7 +62,7 @@ def find_machine(
     parts += [f"a GPU of {size_text(g.total_bytes)}" for g in gpus]
     name = "this machine" if memory_bytes is None else "a machine"
     memories = tuple(
-        replace(m, is_told=memory_bytes is not None or m.name != HOST)
+        replace(m, is_assumed=memory_bytes is not None or m.name != HOST)
         for m in list_memories(host, with_gpus=gpu != "off")
     )
     return Machine(host, memories, f"{name} with {' and '.join(parts)}")

@@ -149,7 +149,7 @@ def list_typed_tensors(name: str, type_name: str) -> tuple[Tensor, ...]:
     """Return the tensors of the model `name` as `g4 quantize` types them; SFP8 in its BF16 form."""
     shape = parse_name(name).model.shape
     tensors: tuple[Tensor, ...] = choose_types(
-        text_tensors(shape), Recipe(type_name, carrier="bf16")
+        text_tensors(shape), Recipe(type_name, container="bf16")
     )
     return tensors
 

@@ -124,7 +124,7 @@ def test_requantizing_equals_llama_cpp(references: Path, tmp_path: Path) -> None
 
 def test_provenance_is_rewritten_on_every_step(references: Path, tmp_path: Path) -> None:
     first, second = tmp_path / "first.gguf", tmp_path / "second.gguf"
-    quantize_file(references / "e.gguf", first, recipe=Recipe("sfp8", carrier="bf16"))
+    quantize_file(references / "e.gguf", first, recipe=Recipe("sfp8", container="bf16"))
     keys = read_header(first).keys
     assert keys["g4.format"].data == "SFP8"
     assert (
@@ -141,7 +141,7 @@ def test_provenance_is_rewritten_on_every_step(references: Path, tmp_path: Path)
 
 def test_sfp8_files_count_as_quantized(references: Path, tmp_path: Path) -> None:
     rounded = tmp_path / "sfp8.gguf"
-    quantize_file(references / "e.gguf", rounded, recipe=Recipe("sfp8", carrier="bf16"))
+    quantize_file(references / "e.gguf", rounded, recipe=Recipe("sfp8", container="bf16"))
     with pytest.raises(UsageError, match="SFP8"):
         quantize_file(rounded, tmp_path / "out.gguf", recipe=Recipe("q4_0"))
     quantize_file(
@@ -164,7 +164,7 @@ def test_bad_weights_are_named_with_their_place(
     made[index] = (*made[index][:3], words.tobytes())
     source = write_gguf(tmp_path / "in.gguf", gemma4_keys(2, 64), made)
     with pytest.raises(BadFile, match=rf"blk\.1\.attn_k\.weight is {word} at row 5, column 7"):
-        quantize_file(source, tmp_path / "out.gguf", recipe=Recipe(name, carrier="bf16"))
+        quantize_file(source, tmp_path / "out.gguf", recipe=Recipe(name, container="bf16"))
     assert sorted(p.name for p in tmp_path.iterdir() if p.is_file()) == ["in.gguf"]
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
 from g4cli.chat import Finished, Reply, TurnOptions, run_turn
@@ -81,8 +82,7 @@ def test_a_schema_is_obeyed_even_when_hot(engine: LlamaEngine, seed: int) -> Non
     grammar = make_grammar(AnswerForm("json_schema", SCHEMA))
     data = json.loads(answer(engine, grammar, Sampling(**HOT, seed=seed)).text)
     assert set(data) == {"kind", "bits", "ok"}
-    assert data["kind"] in ("file", "format")
-    assert data["bits"] in range(4, 65, 4)
+    jsonschema.validate(data, json.loads(SCHEMA))
 
 
 FORMS = {

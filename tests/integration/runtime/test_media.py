@@ -212,7 +212,9 @@ def test_speculative_decoding_after_an_image(folder: Path, network: bool) -> Non
                 assert made.advance(tokens[-1])
             answers.append(tokens)
             assert (made.drafted is not None) is drafts
-            assert made.drafted is None or not network or made.drafted.n_drafted > 0
+            if drafts and network:
+                assert made.drafted is not None
+                assert made.drafted.n_drafted > 0
     assert answers[0] == answers[1]
 
 

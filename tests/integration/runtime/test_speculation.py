@@ -164,7 +164,8 @@ def test_answers_are_those_of_plain_decoding(
         assert drafting.context.copy_logits() == plain.context.copy_logits()
         assert drafting.n_past == plain.n_past
         n_kept += drafting.drafted.n_accepted if drafting.drafted else 0
-    assert n_kept > 0 or name == "network" or not runs_are_exact
+    if runs_are_exact and name != "network":  # whose guesses are random
+        assert n_kept > 0
 
 
 @pytest.mark.parametrize(
@@ -312,7 +313,7 @@ def test_a_full_context(
     assert drafting.n_past == drafting.n_ctx == 256
     assert drafting.context.copy_logits() == plain.context.copy_logits()
     assert drafting.drafted is not None
-    assert drafting.drafted.n_accepted > 6 or not runs_are_exact
+    assert drafting.drafted.n_accepted >= (7 if runs_are_exact else 0)
     with pytest.raises(ContextFull):
         drafting.evaluate([*prompt, *[9] * drafting.n_ctx])
 
@@ -333,7 +334,7 @@ def test_a_grammar(engine_of: Callable[..., LlamaEngine], runs_are_exact: bool) 
     drafting = engine_of(lambda _: LookupDrafter())
     assert under_grammar(drafting).tokens == expected.tokens
     assert drafting.drafted is not None
-    assert drafting.drafted.n_accepted > 0 or not runs_are_exact
+    assert drafting.drafted.n_accepted >= (1 if runs_are_exact else 0)
 
 
 def test_undo_edit_and_retry(engine_of: Callable[..., LlamaEngine], folder: Path) -> None:

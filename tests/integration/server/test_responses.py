@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import jsonschema
 import pytest
 from openai import BadRequestError, OpenAI
 
@@ -65,7 +66,7 @@ def test_a_round_of_tools(openai: OpenAI) -> None:
     fields: Any = {"tools": [WEATHER], "max_output_tokens": 128, "parallel_tool_calls": False}
     events = list(ask(openai, **fields, tool_choice=choice, stream=True))
     (call,) = events[-1].response.output
-    assert json.loads(call.arguments)["city"] in ("Rome", "Oslo")
+    jsonschema.validate(json.loads(call.arguments), WEATHER["parameters"])
     (done,) = [e for e in events if e.type == "response.function_call_arguments.done"]
     assert done.arguments == call.arguments
     history: Any = [

@@ -486,7 +486,7 @@ def keys_too_large(data: bytes) -> bytes:
 
 
 def sfp8(container: str, then: Callable[[GGUF], None]) -> Callable[[bytes], bytes]:
-    """Return the file as an SFP8 archive (I8) or carrier (BF16) with one coded tensor, then
+    """Return the file as an SFP8 archive (I8) or container (BF16) with one coded tensor, then
     damaged.
     """
 

@@ -11,7 +11,7 @@ from g4cli.quant.recipes import Recipe
 from tests.support.builders import real_shapes, shapes, variants
 from tests.support.builders.tiny_file import build_tiny
 
-# type, carrier of SFP8
+# type, container of SFP8
 TYPES = (
     ("f32", "archive"), ("f16", "archive"), ("q8_0", "archive"), ("q6_k", "archive"),
     ("q5_k_m", "archive"),
@@ -25,9 +25,9 @@ def tiny_files(folder: Path) -> Iterator[Path]:
     base = folder / "tiny-bf16.gguf"
     base.write_bytes(build_tiny())
     yield base
-    for name, carrier in TYPES:
-        recipe = Recipe(name, carrier=carrier)  # type: ignore[arg-type]
-        path = folder / f"tiny-{name}-{carrier}.gguf"
+    for name, container in TYPES:
+        recipe = Recipe(name, container=container)  # type: ignore[arg-type]
+        path = folder / f"tiny-{name}-{container}.gguf"
         quantize_file(base, path, recipe=recipe)
         yield path
 

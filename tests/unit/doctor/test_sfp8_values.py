@@ -25,17 +25,17 @@ CODED = "blk.0.ffn_down.weight"
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with a network as archive, BF16 values, expansion and gemma.cpp rounding."""
-    folder = tmp_path_factory.mktemp("carrier")
+    folder = tmp_path_factory.mktemp("container")
     source = write_network(folder / "net.gguf", n_layer=2, n_embd=128, n_ff=96, ple=32, sigma=0.4)
     quantize_file(source, folder / "archive.gguf", recipe=Recipe("sfp8"))
-    quantize_file(source, folder / "carrier.gguf", recipe=Recipe("sfp8", carrier="bf16"))
-    recipe = Recipe("sfp8", carrier="bf16", sfp8_encoder="gemma.cpp")
+    quantize_file(source, folder / "container.gguf", recipe=Recipe("sfp8", container="bf16"))
+    recipe = Recipe("sfp8", container="bf16", sfp8_encoder="gemma.cpp")
     quantize_file(source, folder / "gemma-cpp.gguf", recipe=recipe)
     expand_archive(folder / "archive.gguf", folder / "expanded.gguf")
     return folder
 
 
-@pytest.mark.parametrize("name", ["archive", "carrier", "expanded", "gemma-cpp"])
+@pytest.mark.parametrize("name", ["archive", "container", "expanded", "gemma-cpp"])
 def test_what_g4_writes_passes(name: str, folder: Path) -> None:
     report = judge_facts(gather_facts(folder / f"{name}.gguf"), ("weights.sfp8",))
     (finding,) = report.findings
@@ -47,7 +47,7 @@ def test_a_plain_file_has_no_label(folder: Path) -> None:
     assert read_labels(read_header(folder / "net.gguf").keys) == ("", frozenset())
 
 
-@pytest.mark.parametrize(("name", "number"), [("carrier", b"\x01\x3c"), ("archive", b"\x80")])
+@pytest.mark.parametrize(("name", "number"), [("container", b"\x01\x3c"), ("archive", b"\x80")])
 def test_one_foreign_number_is_found(
     name: str, number: bytes, folder: Path, tmp_path: Path
 ) -> None:
@@ -88,7 +88,7 @@ def test_every_other_number_is_counted() -> None:
     assert missed == []
 
 
-def test_a_float_carrier_has_nothing_below_its_upper_half() -> None:
+def test_a_float_container_has_nothing_below_its_upper_half() -> None:
     for number, foreign in ((1.5, 0), (1.5 + 2**-20, 1)):
         counter = Sfp8ValueCounter("F32", only_scaled_down=False)
         counter.add_piece(np.frombuffer(struct.pack("<ff", 1.875, number), np.uint8))

@@ -107,7 +107,7 @@ def test_sfp8_on_bfloat16_holds_only_sfp8_values() -> None:
 
     spec = TensorSpec("blk.0.ffn_up.weight", BF16, (256, 300))
     for sigma in (0.0001, 1, 300):  # scaled up, about right, scaled down
-        data = coded(spec, VALUES * np.float32(sigma), Recipe("sfp8", carrier="bf16"))
+        data = coded(spec, VALUES * np.float32(sigma), Recipe("sfp8", container="bf16"))
         words = np.frombuffer(data, "<u2")
         largest = float(np.abs(VALUES * np.float32(sigma)).max())
         k = sfp8.scale_exponent(largest)
@@ -119,4 +119,4 @@ def test_sfp8_on_bfloat16_holds_only_sfp8_values() -> None:
 
 def test_kept_tensors_are_not_rounded_by_the_sfp8_recipe() -> None:
     norm = TensorSpec("blk.0.attn_norm.weight", F32, (256,))
-    assert coded(norm, VALUES[:1], Recipe("sfp8", carrier="bf16")) == VALUES[:1].tobytes()
+    assert coded(norm, VALUES[:1], Recipe("sfp8", container="bf16")) == VALUES[:1].tobytes()

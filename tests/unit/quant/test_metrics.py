@@ -96,8 +96,10 @@ def test_same_files_have_no_error(wide: Path) -> None:
 
 def test_an_archive_is_compared_by_its_values(wide: Path, tmp_path: Path) -> None:
     archive = quantize_file(wide, tmp_path / "a.gguf", recipe=Recipe("sfp8")).path
-    carrier = quantize_file(wide, tmp_path / "c.gguf", recipe=Recipe("sfp8", carrier="bf16")).path
-    diff = diff_files(archive, carrier)
+    container = quantize_file(
+        wide, tmp_path / "c.gguf", recipe=Recipe("sfp8", container="bf16")
+    ).path
+    diff = diff_files(archive, container)
     assert diff.total.noise == 0
     assert [(t.before, t.after) for t in diff.tensors] == [("SFP8", "BF16")]
 

@@ -63,7 +63,7 @@ def test_groups_put_layers_together_and_the_largest_first(source: Path) -> None:
 
 
 def test_sfp8_is_named_as_such(source: Path) -> None:
-    planned = plan_file(source, Recipe("sfp8", carrier="bf16"))
+    planned = plan_file(source, Recipe("sfp8", container="bf16"))
     assert {g.names: g.type for g in planned.group_by_kind()}["ffn_up"] == "SFP8"
     assert planned.nbytes == planned.source_bytes
     data = plan_file(source, Recipe("sfp8")).as_json()

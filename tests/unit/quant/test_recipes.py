@@ -171,9 +171,9 @@ def test_aliases(alias: str, name: str) -> None:
     assert Recipe(alias).type == name
 
 
-@pytest.mark.parametrize(("carrier", "kind"), [("bf16", BF16), ("q8_0", Q8_0), ("archive", I8)])
-def test_sfp8_takes_every_matrix(carrier: str, kind: object) -> None:
-    choices = choose_tensors(text_tensors(ALL["e2b"]), recipe_from("sfp8", carrier=carrier))
+@pytest.mark.parametrize(("container", "kind"), [("bf16", BF16), ("q8_0", Q8_0), ("archive", I8)])
+def test_sfp8_takes_every_matrix(container: str, kind: object) -> None:
+    choices = choose_tensors(text_tensors(ALL["e2b"]), recipe_from("sfp8", container=container))
     rounded = [c for c in choices if c.rounds]
     assert {c.type for c in rounded} == {kind}
     assert "token_embd.weight" in {c.name for c in rounded}
@@ -193,8 +193,8 @@ def test_an_archive_has_a_scale_per_tensor_and_one_byte_per_weight() -> None:
 
 
 def test_gemma_cpp_options_belong_to_sfp8() -> None:
-    with pytest.raises(UsageError, match="--carrier goes with"):
-        recipe_from("q4_0", carrier="bf16")
+    with pytest.raises(UsageError, match="--container goes with"):
+        recipe_from("q4_0", container="bf16")
     with pytest.raises(UsageError, match="unknown encoder"):
         recipe_from("sfp8", sfp8_encoder="best")
 
@@ -205,8 +205,8 @@ def test_gemma_cpp_options_belong_to_sfp8() -> None:
         (Recipe("Q4_K"), "q4_k_m"),
         (Recipe("q4_0", pure=True, has_imatrix=True), "q4_0 --pure --imatrix"),
         (
-            Recipe("sfp8", carrier="bf16", sfp8_encoder="gemma.cpp"),
-            "sfp8 --carrier bf16 --encoder gemma.cpp",
+            Recipe("sfp8", container="bf16", sfp8_encoder="gemma.cpp"),
+            "sfp8 --container bf16 --encoder gemma.cpp",
         ),
         (Recipe("q8_0", overrides=(("a.b", "F16"),)), "q8_0 --tensor-type a.b=f16"),
     ],

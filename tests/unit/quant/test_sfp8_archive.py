@@ -26,11 +26,11 @@ CODED = "blk.0.ffn_down.weight"
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A BF16 network, its archive, and the archive's values on a BF16 carrier, made directly."""
+    """A BF16 network, its archive, and the archive's values on a BF16 container, made directly."""
     folder = tmp_path_factory.mktemp("sfp8")
     source = write_network(folder / "net.gguf", n_layer=3, n_embd=128, n_ff=96, ple=32, sigma=0.4)
     quantize_file(source, folder / "archive.gguf", recipe=Recipe("sfp8"))
-    quantize_file(source, folder / "carrier.gguf", recipe=Recipe("sfp8", carrier="bf16"))
+    quantize_file(source, folder / "container.gguf", recipe=Recipe("sfp8", container="bf16"))
     return folder
 
 
@@ -47,7 +47,7 @@ def tensors(path: Path) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
 
 
 def test_archive_describes_itself(files: Path) -> None:
-    """Read with gguf-py: codes through the file's own table, times the scale, are the carrier's
+    """Read with gguf-py: codes through the file's own table, times the scale, are the container's
     values.
     """
     reader = gguf.GGUFReader(files / "archive.gguf")
@@ -63,11 +63,11 @@ def test_archive_describes_itself(files: Path) -> None:
     assert keys["g4.sfp8.decode_sha256"] == hashlib.sha256(table.tobytes()).hexdigest()
     values = (table.astype(np.uint32) << 16).view(np.float32)
     data = {t.name: t.data for t in reader.tensors}
-    carrier = tensors(files / "carrier.gguf")
+    container = tensors(files / "container.gguf")
     for name in keys["g4.sfp8.tensors"]:
         scale = float(data[name + ".sfp8_scale"][0])
         exact = values[data[name].view(np.uint8)] * np.float32(scale)
-        words = np.frombuffer(carrier[name][2], np.uint16)
+        words = np.frombuffer(container[name][2], np.uint16)
         assert np.array_equal(
             exact.reshape(-1), (words.astype(np.uint32) << 16).view(np.float32)
         ), name
@@ -90,8 +90,8 @@ def test_expansion_gives_back_exactly_the_values(files: Path, tmp_path: Path) ->
             expand_archive(files / "archive.gguf", tmp_path / "b.gguf"),
         )
     ):
-        assert tensors(done.path) == tensors(files / "carrier.gguf"), index
-        ours, theirs = read_header(done.path).keys, read_header(files / "carrier.gguf").keys
+        assert tensors(done.path) == tensors(files / "container.gguf"), index
+        ours, theirs = read_header(done.path).keys, read_header(files / "container.gguf").keys
         same = [k for k in theirs if not k.startswith(("g4.recipe", "g4.source"))]
         assert {k: ours[k] for k in same} == {k: theirs[k] for k in same}
         assert ours["g4.source.file"].data == "archive.gguf"
@@ -99,13 +99,13 @@ def test_expansion_gives_back_exactly_the_values(files: Path, tmp_path: Path) ->
 
 def test_expansion_to_single_precision_is_exact_too(files: Path, tmp_path: Path) -> None:
     done = quantize_file(files / "archive.gguf", tmp_path / "f.gguf", recipe=Recipe("f32"))
-    words = np.frombuffer(tensors(files / "carrier.gguf")[CODED][2], np.uint16)
+    words = np.frombuffer(tensors(files / "container.gguf")[CODED][2], np.uint16)
     assert tensors(done.path)[CODED][2] == (words.astype(np.uint32) << 16).tobytes()
 
 
-def test_archives_and_carriers_quantize_alike(files: Path, tmp_path: Path) -> None:
+def test_archives_and_containers_quantize_alike(files: Path, tmp_path: Path) -> None:
     made: list[Quantized] = []
-    for name in ("archive", "carrier"):
+    for name in ("archive", "container"):
         with pytest.raises(UsageError, match="already quantized"):
             quantize_file(files / f"{name}.gguf", tmp_path / "x.gguf", recipe=Recipe("q4_0"))
         made.append(
@@ -121,12 +121,12 @@ def test_archives_and_carriers_quantize_alike(files: Path, tmp_path: Path) -> No
 
 
 def test_expansion_to_q8_0_is_labelled(files: Path, tmp_path: Path) -> None:
-    done = expand_archive(files / "archive.gguf", tmp_path / "q8.gguf", carrier="q8_0")
+    done = expand_archive(files / "archive.gguf", tmp_path / "q8.gguf", container="q8_0")
     keys = read_header(done.path).keys
     assert keys["g4.format"].data == "SFP8 rounded, stored as Q8_0"
     assert keys["general.file_type"].data == 7
     direct = quantize_file(
-        files / "net.gguf", tmp_path / "direct.gguf", recipe=Recipe("sfp8", carrier="q8_0")
+        files / "net.gguf", tmp_path / "direct.gguf", recipe=Recipe("sfp8", container="q8_0")
     )
     assert tensors(done.path)[CODED] == tensors(direct.path)[CODED]
 
@@ -142,17 +142,17 @@ def test_a_second_archive_from_the_first_has_the_same_values(files: Path, tmp_pa
         allow_requantize=True,
     )
     assert tensors(expand_archive(again.path, tmp_path / "e.gguf").path) == tensors(
-        files / "carrier.gguf"
+        files / "container.gguf"
     )
 
 
 def test_expand_refuses_other_files(files: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not an SFP8 archive"):
-        expand_archive(files / "carrier.gguf", tmp_path / "x.gguf")
+        expand_archive(files / "container.gguf", tmp_path / "x.gguf")
 
 
 def test_an_archive_is_expanded_once(files: Path, tmp_path: Path) -> None:
-    plain = files / "carrier.gguf"
+    plain = files / "container.gguf"
     assert make_runnable(plain, tmp_path) == plain
     first = make_runnable(files / "archive.gguf", tmp_path / "cache")
     stamp = first.stat().st_mtime_ns
@@ -165,13 +165,13 @@ def test_an_archive_is_expanded_once(files: Path, tmp_path: Path) -> None:
         recipe=Recipe("sfp8", sfp8_encoder="gemma.cpp"),
     )
     assert make_runnable(other.path, tmp_path / "cache") != first
-    small = make_runnable(files / "archive.gguf", tmp_path / "cache", carrier="q8_0")
+    small = make_runnable(files / "archive.gguf", tmp_path / "cache", container="q8_0")
     assert small.stat().st_size < 0.8 * first.stat().st_size
 
 
 def test_an_archive_is_sized_as_its_expansion(files: Path) -> None:
     header = read_header(files / "archive.gguf")
-    plain, real = expanded_header(header), read_header(files / "carrier.gguf")
+    plain, real = expanded_header(header), read_header(files / "container.gguf")
     assert plain.architecture == "gemma4"
     assert [(t.name, t.type, t.shape, t.offset, t.nbytes) for t in plain.tensors.values()] == [
         (t.name, t.type, t.shape, t.offset, t.nbytes) for t in real.tensors.values()

@@ -14,7 +14,7 @@ from httpx import ASGITransport, AsyncClient, Response
 from g4cli.core.errors import BadField
 from g4cli.operations.serving.media_files import MediaFiles
 from g4cli.server.app import make_api
-from g4cli.server.body import _parse_json, read_body
+from g4cli.server.body import parse_json_body, read_body
 from g4cli.server.errors import explain_error
 from g4cli.server.limits import MAX_COMMAS
 from g4cli.server.llama_server import DetokenizeBody
@@ -35,7 +35,7 @@ LONG = 1 << 20
 )
 def test_json_is_read_as_by_python(value: Any) -> None:
     for ascii_only in (False, True):
-        assert _parse_json(json.dumps(value, ensure_ascii=ascii_only).encode()) == value
+        assert parse_json_body(json.dumps(value, ensure_ascii=ascii_only).encode()) == value
 
 
 @pytest.mark.parametrize(
