@@ -159,12 +159,12 @@ class AsyncEngine:
         # its bytes cannot fit into that many of the longest tokens there are.
         if n_bytes > most:
             if self._longest_piece is None:
-                found: LongestPiece = await self._ask(FindLongestPiece())
+                found: LongestPiece = await self.ask_worker(FindLongestPiece())
                 self._longest_piece = found.n_bytes
             least = -(-n_bytes // self._longest_piece)
             if least > most:
                 raise too_many_tokens(f"at least {least:,}", most)
-        tokens: Tokens = await self._ask(Tokenize(tuple(parts), with_bos, most))
+        tokens: Tokens = await self.ask_worker(Tokenize(tuple(parts), with_bos, most))
         return tokens.ids
 
     async def text_of(self, tokens: Sequence[int]) -> str:
@@ -172,7 +172,7 @@ class AsyncEngine:
 
         Raises UsageError (no such token).
         """
-        text: Text = await self._ask(Detokenize(tuple(tokens)))
+        text: Text = await self.ask_worker(Detokenize(tuple(tokens)))
         return text.text
 
     async def encode(self, media: Media) -> Encoded:
@@ -180,7 +180,7 @@ class AsyncEngine:
 
         Raises BadMedia, UsageError or NotFound.
         """
-        encoded: Encoded = await self._ask(Encode(media))
+        encoded: Encoded = await self.ask_worker(Encode(media))
         return encoded
 
     async def run_turn(self, request: RunTurn) -> AsyncIterator[TurnEvent | TurnDone]:
@@ -227,7 +227,8 @@ class AsyncEngine:
     async def __aexit__(self, *_exc: object) -> None:
         await self.close()
 
-    async def _ask(self, message: Any) -> Any:
+    async def ask_worker(self, message: Any) -> Any:
+        """Return the worker's answer to `message`, a request of the engine's protocol."""
         return await (await self._get_worker()).ask(message)
 
     async def _get_worker(self) -> AsyncWorker:

@@ -448,14 +448,18 @@ class MediaEncoder:
                 if run.medium.chunks is None:
                     self._read_chunks(run.medium)
             if run.embeddings is None:
-                embeddings = self._compute_embeddings(run)
+                embeddings = self.compute_embeddings(run)
                 with self._lock:
                     run.embeddings = embeddings
                     if run.medium.key in self._known:
                         self._known[run.medium.key] = self._known.pop(run.medium.key)
                     self._drop_oldest()
 
-    def _compute_embeddings(self, run: _Run) -> Any:
+    def compute_embeddings(self, run: _Run) -> Any:
+        """Return the embeddings of a run, a C array of floats. Raises Interrupted, RuntimeFailed.
+
+        The encoder computes for up to seconds; another thread may stop it.
+        """
         LOG.clear()
         chunk = self._c.mtmd_input_chunks_get(run.medium.chunks, run.index)
         failed = self._c.mtmd_encode_chunk(self._handle, chunk)

@@ -234,13 +234,13 @@ class TestLongTexts:
         self, tiny: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         asked: list[str] = []
-        ask = AsyncEngine._ask
+        ask = AsyncEngine.ask_worker
 
         async def watched(self: AsyncEngine, message: Any) -> Any:
             asked.append(type(message).__name__)
             return await ask(self, message)
 
-        monkeypatch.setattr(AsyncEngine, "_ask", watched)
+        monkeypatch.setattr(AsyncEngine, "ask_worker", watched)
 
         async def use(engine: AsyncEngine, _: tuple[int, ...]) -> None:
             asked.clear()

@@ -210,13 +210,13 @@ class TestEncoder:
     def hold_encoder(self, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
         """Let the encoder stand still until the event is set."""
         go_on = threading.Event()
-        encode = MediaEncoder._compute_embeddings
+        encode = MediaEncoder.compute_embeddings
 
         def wait_and_encode(self: MediaEncoder, run: Any) -> Any:
             assert go_on.wait(60)
             return encode(self, run)
 
-        monkeypatch.setattr(MediaEncoder, "_compute_embeddings", wait_and_encode)
+        monkeypatch.setattr(MediaEncoder, "compute_embeddings", wait_and_encode)
         return go_on
 
     def test_others_answer_meanwhile(
@@ -257,7 +257,7 @@ class TestEncoder:
         def fail(*_: Any) -> Any:
             raise RuntimeFailed("the encoder failed")
 
-        for name in ("_compute_embeddings", "_decode_run"):
+        for name in ("compute_embeddings", "_decode_run"):
             with monkeypatch.context() as patch:
                 patch.setattr(MediaEncoder, name, fail)
                 broken = bench.add(prompt)
