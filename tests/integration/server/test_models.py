@@ -39,3 +39,10 @@ def test_health_and_unknown_paths(server: RunningServer) -> None:
     assert missing.status_code == 404
     assert missing.json()["error"]["message"] == "Not Found"
     assert httpx.post(f"{server.url}/v1/models").status_code == 405
+
+
+def test_head_is_answered_as_get_without_its_body(server: RunningServer) -> None:
+    for path in ("/", "/health", "/v1/models", "/api/version"):
+        answer = httpx.head(server.url + path)
+        assert (answer.status_code, answer.content) == (200, b""), path
+    assert httpx.head(f"{server.url}/nothing").status_code == 404
