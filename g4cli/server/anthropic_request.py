@@ -4,7 +4,8 @@ Source: https://docs.anthropic.com/en/api/messages and the types of the `anthrop
 
 Without meaning here, and therefore accepted: `metadata`, `service_tier`, `cache_control` (prefixes
 are always reused), `eager_input_streaming` (the input of a tool comes in one piece), `strict` of a
-tool when it is false.
+tool when it is false, and of `context_management` the clearing of thoughts: Gemma's chat template
+decides which thoughts are shown to the model, those of the calls after the last question.
 """
 
 from __future__ import annotations
@@ -198,6 +199,26 @@ class OutputConfig(WireModel):
     format: JsonFormat | None = None
 
 
+class ThinkingTurns(WireModel):
+    """How many of the last answers keep their thoughts."""
+
+    type: Literal["thinking_turns"]
+    value: int = Field(ge=1)
+
+
+class ClearThinking(WireModel):
+    """Which thoughts of earlier answers are left out."""
+
+    type: Literal["clear_thinking_20251015"]
+    keep: Literal["all"] | ThinkingTurns | None = None
+
+
+class ContextManagement(WireModel):
+    """What is left out of a long conversation. Results of tools never are: the edit is refused."""
+
+    edits: list[ClearThinking] = Field(default=[], max_length=MAX_TOOLS)
+
+
 class Metadata(WireModel):
     """Notes about the request; nobody reads them here."""
 
@@ -219,6 +240,7 @@ class CountRequest(RequestBody):
         Annotated[ThinkingOff | ThinkingOn | ThinkingAdaptive, Field(discriminator="type")] | None
     ) = None
     output_config: OutputConfig = OutputConfig()
+    context_management: ContextManagement | None = None
     cache_control: CacheControl | None = None
 
 

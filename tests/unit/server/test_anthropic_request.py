@@ -173,6 +173,13 @@ def test_counting_asks_for_the_same_prompt() -> None:
     assert count.tools == _read(**fields).tools
 
 
+def test_thoughts_may_be_kept_or_cleared_and_results_of_tools_may_not() -> None:
+    edit = {"type": "clear_thinking_20251015", "keep": "all"}
+    assert _read(context_management={"edits": [edit]}) == _read()
+    with pytest.raises(ValidationError, match="clear_thinking_20251015"):
+        _read(context_management={"edits": [{"type": "clear_tool_uses_20250919"}]})
+
+
 @pytest.mark.parametrize(
     ("fields", "place"),
     [
