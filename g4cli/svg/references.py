@@ -36,6 +36,7 @@ def check_namespaces(elements: list[Element]) -> list[Fault]:
     faults = list(_check_root(root))
     declared: dict[int, frozenset[str]] = {}
     missing: dict[str, int] = {}
+    used = {name.rpartition(":")[0] for e in elements for name in (e.name, *e.attributes)}
     for element in elements:
         above = declared[id(element.parent)] if element.parent else frozenset(("xml", "xmlns"))
         own = {name[6:] for name in element.attributes if name.startswith("xmlns:")}
@@ -47,7 +48,7 @@ def check_namespaces(elements: list[Element]) -> list[Fault]:
             prefix = name.rpartition(":")[0]
             if prefix and prefix not in in_scope:
                 missing.setdefault(prefix, element.start.start)
-        faults += _check_bindings(element)
+        faults += _check_bindings(element, used)
     at = root.start.start + 1 + len(root.name)
     for prefix, offset in missing.items():
         address = NAMESPACES.get(prefix, f"{_UNKNOWN}{prefix}")
@@ -80,13 +81,16 @@ def _check_root(root: Element) -> Iterator[Fault]:
         yield Fault("no-namespace", root.start.start, "", (edit,))
 
 
-def _check_bindings(element: Element) -> Iterator[Fault]:
-    """Yield the faults of an element's namespace declarations: wrong or empty namespaces."""
+def _check_bindings(element: Element, used: set[str]) -> Iterator[Fault]:
+    """Yield the faults of an element's namespace declarations: wrong or empty namespaces.
+
+    `used` are the prefixes of all names: what another prefix stands for does not matter.
+    """
     for attribute in element.start.attributes:
         name, value = attribute.name, element.attributes[attribute.name]
         is_svg = name == "xmlns" and local_name(element.name) == "svg" and ":" not in element.name
-        right = SVG_NAMESPACE if is_svg or name == "xmlns:svg" else ""
-        right = XLINK_NAMESPACE if name == "xmlns:xlink" else right
+        right = SVG_NAMESPACE if is_svg or (name == "xmlns:svg" and "svg" in used) else ""
+        right = XLINK_NAMESPACE if name == "xmlns:xlink" and "xlink" in used else right
         if name == "xmlns:xml" and value == _XML:
             continue
         if not right and name.startswith("xmlns:") and (not value or value in _RESERVED):

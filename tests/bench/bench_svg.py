@@ -1,13 +1,14 @@
 """Measure how much g4's repair of drawings restores, on a folder of SVG files.
 
     python tests/bench/bench_svg.py /usr/share/icons [--files 200] [--mutations 20000]
-        [--browser /usr/bin/chromium] [--seed 1]
+        [--browser /usr/bin/chromium] [--html5lib] [--seed 1]
 
 Three figures are printed: how many correct files stay unchanged, byte for byte; for each defect of
 tests/support/builders/svg_defects.py how many repaired pictures are equal in every pixel; and for
 files damaged at random the crashes, the time, and the texts that do not open or do more than draw
 according to two other parsers. The judge of pictures is resvg; with --browser Chromium is a second
-one. "html5lib" is how many pictures that parser restores, which repairs as browsers repair a page.
+one. --html5lib adds how many pictures that parser restores, which repairs as browsers repair a
+page.
 Correct files have at most 100 KB, SVG's namespace, UTF-8 and no
 active or external content, and a strict XML parser and resvg accept them. No file is written.
 """
@@ -63,8 +64,14 @@ def is_good(text: str) -> bool:
     if find_parse_error(text) or re.match(r"[^>]*encoding=.(?!utf-8)", text, re.IGNORECASE):
         return False
     root = xml.etree.ElementTree.fromstring(text.encode())
+    # Links of another namespace than XLink's have no effect: the picture is not the one meant.
+    names = {str(name) for element in root.iter() for name in element.attrib}
+    links = {name for name in names if name.endswith("}href")}
     return (
-        root.tag == NAMESPACED and find_activity(text) is None and render_picture(text) is not None
+        root.tag == NAMESPACED
+        and links <= {"{http://www.w3.org/1999/xlink}href"}
+        and find_activity(text) is None
+        and render_picture(text) is not None
     )
 
 
@@ -124,9 +131,11 @@ class BrowserCount:
             counts["c: equal"] += repaired is not None and repaired == good
 
 
-def measure_defects(texts: list[str], browser: BrowserCount | None) -> None:
+def measure_defects(
+    texts: list[str], browser: BrowserCount | None = None, *, html5: bool = False
+) -> None:
     """Print for each defect how many pictures are restored, and the share of all that can be."""
-    names = ["tried", "opens", "equal", "named", "html5lib"]
+    names = ["tried", "opens", "equal", "named", *(["html5lib"] if html5 else [])]
     names += ["c: as is", "c: opens", "c: equal"] if browser else []
     totals: Counter[str] = Counter()
     print(f"{'defect':34} {' '.join(f'{name:>8}' for name in names)}")
@@ -147,7 +156,7 @@ def measure_defects(texts: list[str], browser: BrowserCount | None) -> None:
             picture = render_picture(text)
             counts["equal"] += bool(repaired) and render_picture(repaired) == picture
             counts["named"] += defect.rule in {finding.rule for finding in drawing.findings}
-            page = repair_as_page(broken)
+            page = repair_as_page(broken) if html5 else ""
             counts["html5lib"] += bool(page) and render_picture(page) == picture
             triples.append((text, broken, repaired))
         if browser:
@@ -219,6 +228,7 @@ def main() -> int:
     xml.etree.ElementTree.register_namespace("", NAMESPACED[1:-4])
     xml.etree.ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
     parser.add_argument("--seed", type=int, default=1, help="of the mutations")
+    parser.add_argument("--html5lib", action="store_true", help="also what html5lib restores")
     parser.add_argument("--browser", help="Chromium, as a second judge of pictures")
     options = parser.parse_args()
     texts = [text for _, text in good_drawings()]
@@ -230,9 +240,9 @@ def main() -> int:
         with open_browser(options.browser) as judge:
             refused = judge.hash_pictures(texts).count(None)
             print(f"good files that Chromium refuses: {refused}")
-            measure_defects(texts, BrowserCount(judge))
+            measure_defects(texts, BrowserCount(judge), html5=options.html5lib)
     else:
-        measure_defects(texts, None)
+        measure_defects(texts, html5=options.html5lib)
     small = [text for text in texts if len(text) < 20_000]
     return int(bool(changed) or not measure_mutations(small, options.mutations, options.seed))
 

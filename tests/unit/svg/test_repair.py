@@ -39,6 +39,14 @@ def repaired(inside: str) -> str:
     return text[len(HEAD) : -len("</svg>")]
 
 
+def test_a_prefix_of_another_namespace_matters_only_where_it_is_used() -> None:
+    unused = HEAD.replace(" viewBox", ' xmlns:xlink="urn:other" xmlns:svg="urn:x" viewBox')
+    drawing = repair_drawing(f'{unused}<rect width="9" height="9"/></svg>')
+    assert (drawing.text, drawing.findings) == (f'{unused}<rect width="9" height="9"/></svg>', ())
+    used = f'{unused}<g id="a"><path d="M0 0h9v9"/></g><use xlink:href="#a"/></svg>'
+    assert rules_of(repair_drawing(used)) == ["wrong-namespace"]
+
+
 @pytest.mark.parametrize("name", GOOD)
 def test_a_good_drawing_stays_as_it_is(name: str) -> None:
     drawing = repair_drawing(GOOD[name])
