@@ -116,7 +116,7 @@ def _parse_lines(text: str, path: Path) -> Iterator[Prompt]:
             raise BadFile(f"{path} has more than {_MAX_PROMPTS:,} prompts")
         try:
             row = json.loads(line)
-            prompt = _parse_row(row, number, path.parent)
+            prompt = _parse_row(row, number, path.absolute().parent)
         except RecursionError:
             raise BadFile(f"{path}, line {number}: it is nested too deeply") from None
         except (ValueError, UsageError) as err:

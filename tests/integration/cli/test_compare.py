@@ -13,6 +13,7 @@ import pytest
 
 import g4cli.host
 from g4cli.operations.compare.answerers import RemoteAnswerer
+from tests.support.builders.media_files import picture, png
 from tests.support.fakes.endpoint import Answer, FakeEndpoint, refuse, run_endpoint, stream_text
 from tests.support.run.command import g4, ok, run
 from tests.support.schemas import validate_output
@@ -162,6 +163,23 @@ def test_what_is_expected_can_change_without_asking_again(
         document = ok(capsys, *command)
     assert document["models"][0]["summary"]["shares"]["correct"]["count"] == 0
     assert len(fake.bodies) == 4
+
+
+def test_an_image_is_sent_to_a_server_and_belongs_to_the_answer(
+    prompts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = prompts.parent / "photo.png"
+    image.write_bytes(png(picture(8, 8)))
+    prompts.write_text(json.dumps({"id": "p", "prompt": "sum it", "image": "photo.png"}))
+    with run_endpoint(lambda _: stream_text("a photo")) as fake:
+        command = ["compare", "--prompts", prompts, "-m", remote(fake)]
+        ok(capsys, *command)
+        image.write_bytes(png(picture(9, 9)))
+        ok(capsys, *command)
+    part, text = fake.bodies[0]["messages"][0]["content"]
+    assert part["image_url"]["url"].startswith("data:image/png;base64,")
+    assert text == {"type": "text", "text": "sum it"}
+    assert len(fake.bodies) == 2, "another image is another question"
 
 
 def test_only_a_preference_that_survives_the_swap_counts(

@@ -123,6 +123,16 @@ def test_png_is_as_wide_as_asked(
     assert pixels.at(15, 5)[3] == 0
 
 
+def test_show_of_a_text_without_a_drawing_exits_as_check_and_fix_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.txt").write_text("I cannot draw.")
+    for command in ("show", "check", "fix"):
+        code, out, err = g4(capsys, "svg", command, tmp_path / "a.txt")
+        assert code == 8, command
+        assert "no drawing that can be repaired was found" in out + err
+
+
 def test_show_draws_nothing_without_a_terminal(
     broken: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
