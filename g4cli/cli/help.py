@@ -11,6 +11,8 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 from g4cli.cli.settings import apply_settings, resolve_model_word
 from g4cli.core.config import COMMAND_SECTIONS
 
+# Names of other programs for commands; the first one that a group has is meant.
+OTHER_NAMES: Final = {"rm": ("remove", "delete"), "ls": ("list",), "run": ("chat",)}
 _WORDS: Final = {int: "N", float: "X", Path: "FILE"}
 
 
@@ -61,7 +63,18 @@ class Command(TyperCommand):
 
 
 class Group(TyperGroup):
-    """The program `g4`, whose help page does not show Python's types."""
+    """A group of commands whose help page does not show Python's types.
+
+    It also takes the names that Ollama and shells use: `rm`, `ls`, `run`.
+    """
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return the command called `cmd_name`, by its own or another program's name."""
+        found = super().get_command(ctx, cmd_name)
+        if found is None:
+            for name in OTHER_NAMES.get(cmd_name, ()):
+                found = found or super().get_command(ctx, name)
+        return found
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the parameters, --help included."""

@@ -52,6 +52,15 @@ COMMANDS: Final[tuple[tuple[str, str, str], ...]] = (
     ("svg png", "g4cli.cli.commands.svg", "png"),
     ("svg show", "g4cli.cli.commands.svg", "show"),
 )
+# The sections of the help page, in order.
+_GET, _RUN, _MAKE, _EXAMINE = "Get models", "Run models", "Make models", "Examine"
+_SECTIONS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "convert": _MAKE, "quantize": _MAKE, "fit": _RUN, "chat": _RUN, "chats": _RUN,
+        "compare": _RUN, "transcribe": _RUN, "serve": _RUN, "config": _RUN, "eval": _EXAMINE,
+        "doctor": _EXAMINE, "bench": _EXAMINE, "svg": _EXAMINE,
+    }
+)  # fmt: skip
 # The first word of commands with two words, and its help text.
 GROUPS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -67,9 +76,8 @@ app = typer.Typer(
     name="g4",
     cls=Group,
     help="Gemma 4 on your own machine: download, convert, quantize, chat, serve, diagnose.",
-    epilog="Start with: g4 pull tiny, then g4 chat tiny. Exit codes: 0 success, 2 usage error, "
-    "3 not found, 4 does not fit, 5 bad file, 6 network, 7 llama.cpp failed, 8 the doctor found a "
-    "failure, 9 stopped by the loop detector, 130 interrupted.",
+    epilog="Start with: g4 pull tiny, then g4 chat tiny. In scripts: --json, and the exit codes in "
+    "docs/reference/exit-codes.md.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -110,11 +118,13 @@ def register_commands() -> None:
     for name, module, function in COMMANDS:
         group, _, command = name.rpartition(" ")
         parent = groups[group] if group else app
-        parent.command(command, cls=Command)(getattr(importlib.import_module(module), function))
+        section = None if group else _SECTIONS.get(name, _GET)
+        add = parent.command(command, cls=Command, rich_help_panel=section)
+        add(getattr(importlib.import_module(module), function))
     for name, command in DEFAULTS.items():
         groups[name].callback()(_run_by_default(name, command))
     for name, group_app in groups.items():
-        app.add_typer(group_app, name=name)
+        app.add_typer(group_app, name=name, rich_help_panel=_SECTIONS[name])
 
 
 def _run_by_default(group: str, command: str) -> Callable[..., None]:

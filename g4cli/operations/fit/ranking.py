@@ -41,7 +41,24 @@ def rank_model_types(
         typed_options = replace(options, lazy_ple=lazy, unlisted_weight_bytes=typed.unlisted_bytes)
         variants.append(_make_variant(typed, typed_options))
     trained_for = next((p.type for p in model.published if p.is_qat), "")
+    variants = drop_dominated(variants, keep=trained_for)
     return rank_types(subject.shape, variants, memories, n_ctx=n_ctx, trained_for=trained_for)
+
+
+def drop_dominated(variants: Sequence[TypeVariant], *, keep: str = "") -> list[TypeVariant]:
+    """Return `variants` without those that are not smaller than a more precise one.
+
+    `variants` begin with the most precise type. Types of few bits leave some tensors in others, so
+    that Q3_K_M of a small model may be larger than its Q4_K_M. `keep` is never left out.
+    """
+    kept: list[TypeVariant] = []
+    sizes: list[int] = []
+    for variant in variants:
+        size = sum(t.nbytes for t in variant.tensors) + variant.options.unlisted_weight_bytes
+        if variant.type == keep or all(size < other for other in sizes):
+            kept.append(variant)
+            sizes.append(size)
+    return kept
 
 
 def rank_all_models(

@@ -55,3 +55,24 @@ def test_values_have_names(
         ("--prompt", "TEXT"),
     ):
         assert re.search(rf"{option}\s+(-\w\s+)?{re.escape(value)}\s", page), option
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("rm", "Remove a model"), ("ls", "List the models"), ("run", "Chat with a model"),
+     ("chats rm", "Delete conversations"), ("chats ls", "List the saved")],
+)  # fmt: skip
+def test_names_of_other_programs(
+    typed: str, meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*typed.split(), "--help"]) == 0
+    assert meant in capsys.readouterr().out
+
+
+def test_commands_are_grouped(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--help"]) == 0
+    page = capsys.readouterr().out
+    at = [page.index(f" {title} ") for title in
+          ("Get models", "Run models", "Make models", "Examine")]  # fmt: skip
+    assert len(set(at)) == 4
+    assert all(f" {name.split()[0]} " in page for name, _, _ in COMMANDS)
