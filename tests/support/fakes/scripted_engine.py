@@ -15,6 +15,7 @@ from g4cli.operations.serving.service import Service
 from g4cli.prompt import Part, Renderer
 from g4cli.prompt.render import render
 from g4cli.prompt.reply import AnswerText, ThoughtText
+from g4cli.runtime.engine.async_client import Places
 from g4cli.runtime.engine.messages import Loaded, RunTurn, TurnDone
 from g4cli.runtime.engine.options import Sampling
 
@@ -33,11 +34,14 @@ class ScriptedEngine:
 
     def __init__(self, script: Callable[[str], Sequence[str | float]]) -> None:
         self._script = script
+        self.turn_places, self.question_places = Places(100), Places(100)
         self._prompt = ""
 
-    async def tokens_of(self, parts: Sequence[Part], *, with_bos: bool = True) -> tuple[int, ...]:
+    async def tokens_of(
+        self, parts: Sequence[Part], *, with_bos: bool = True, most_tokens: int = 0
+    ) -> tuple[int, ...]:
         """Return one token for each part; the text is remembered for the script."""
-        del with_bos
+        del with_bos, most_tokens
         self._prompt = "".join(part.text for part in parts)
         return tuple(range(len(parts)))
 
