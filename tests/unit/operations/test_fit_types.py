@@ -12,13 +12,19 @@ from g4cli.operations.fit.subject import describe_model
 
 
 def make_variants(name: str, kinds: tuple[str, ...]) -> list[TypeVariant]:
-    options = Options(n_ctx=4096)
     subjects = {kind: describe_model(f"{name}:{kind}") for kind in kinds}
-    return [TypeVariant(kind, subject.tensors, options) for kind, subject in subjects.items()]
+    return [
+        TypeVariant(
+            kind,
+            subject.tensors,
+            Options(n_ctx=4096, unlisted_weight_bytes=subject.unlisted_bytes),
+        )
+        for kind, subject in subjects.items()
+    ]
 
 
 def size_of(variant: TypeVariant) -> int:
-    return sum(tensor.nbytes for tensor in variant.tensors)
+    return sum(t.nbytes for t in variant.tensors) + variant.options.unlisted_weight_bytes
 
 
 @pytest.mark.parametrize("model", [m.name for m in MODELS if m.name != "tiny"])
