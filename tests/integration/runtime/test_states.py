@@ -15,6 +15,7 @@ from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.llama_engine import LlamaEngine
 from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.options import ContextOptions, ModelOptions, Sampling, StateOptions
+from g4cli.runtime.engine.prompt_tokens import PromptTokens
 from g4cli.runtime.engine.state_copy import put_state, take_state
 from g4cli.runtime.engine.state_layout import (
     UnknownLayoutError,
@@ -253,3 +254,29 @@ def test_states_in_memory_need_no_disk(model: Model, tmp_path: Path) -> None:
         assert not (tmp_path / "none").exists()
     finally:
         engine.close_context()
+
+
+class Pictures:
+    """Stands in for the encoder: runs of three positions with the digests it was given."""
+
+    def __init__(self, digests: dict[int, bytes]) -> None:
+        self.digests = digests
+
+    def find_digest(self, token: int) -> tuple[int, bytes] | None:
+        digest = self.digests.get(token)
+        return None if digest is None else (3, digest)
+
+
+def test_a_picture_counts_by_its_content_and_not_by_its_number(model: Model) -> None:
+    def pack(tokens: list[int], digests: dict[int, bytes]) -> bytes | None:
+        prompts = PromptTokens(model)
+        prompts.media = Pictures(digests)  # type: ignore[assignment]
+        return prompts.pack_tokens(tokens)
+
+    cat, dog = b"c" * 16, b"d" * 16
+    first = pack([2, -1, -2, -3, 5], {-1: cat})
+    assert first is not None
+    assert len(first) == 4 * 5
+    assert first == pack([2, -7, -8, -9, 5], {-7: cat, -1: dog})
+    assert first != pack([2, -1, -2, -3, 5], {-1: dog})
+    assert pack([2, -1, -2, -3, 5], {}) is None, "a picture that was forgotten matches nothing"
