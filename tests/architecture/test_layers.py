@@ -65,6 +65,7 @@ THIRD_PARTY = {
     "referencing": {"g4cli.operations"},  # also jsonschema's
     "llama_cpp": {"g4cli.runtime"},
     "llguidance": {"g4cli.runtime"},
+    "mcp": {"g4cli.operations"},
     "resvg_py": {"g4cli.runtime"},  # in the child that renders
     "soundfile": {"g4cli.runtime"},  # in the child that decodes
     "typer": {"g4cli.cli"},

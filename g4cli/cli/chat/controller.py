@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from g4cli.operations.chat.recording import ChatRecorder
     from g4cli.operations.chat.session import ChatSession
     from g4cli.operations.svg import CheckedDrawing
+    from g4cli.operations.tools.toolbox import Toolbox
 
 
 class ChatController:
@@ -30,10 +31,16 @@ class ChatController:
     """
 
     def __init__(
-        self, out: Output, session: ChatSession, display: ChatDisplay, recorder: ChatRecorder
+        self,
+        out: Output,
+        session: ChatSession,
+        display: ChatDisplay,
+        recorder: ChatRecorder,
+        toolbox: Toolbox | None = None,
     ) -> None:
+        """`toolbox`: the tools that are run when the model calls them."""
         self.out, self.session, self.display = out, session, display
-        self.recorder = recorder
+        self.recorder, self.toolbox = recorder, toolbox
         self.prefill = ""
         self.edited: Message | None = None
         self.media: list[Media] = []
@@ -73,11 +80,15 @@ class ChatController:
         session = self.session
         session.conversation.ask(text, media)
         self.save()
-        with (
-            _undo_on_error(session),
-            make_view(self.out, self.display.thoughts) as view,
-        ):
-            reply = session.run_turn(self.recorder.watch(view, session.conversation))
+        with _undo_on_error(session):
+            if self.toolbox is None:
+                reply = self._answer()
+            else:
+                from g4cli.cli.chat.consent import answer_with_consent
+
+                reply = answer_with_consent(
+                    self.out, self.toolbox, self._answer, session.conversation.answer
+                )
         self._last_reply = reply
         self.recorder.save(session.conversation, reply)
         if reply.finish_reason == "loop" and reply.loop:
@@ -97,6 +108,11 @@ class ChatController:
             self.out.say(f"the drawing: {summary}; /svg shows it, /svg FILE saves it")
         if self.display.stats:
             self.show_stats()
+
+    def _answer(self) -> Reply:
+        """Let the model answer what there is of the conversation."""
+        with make_view(self.out, self.display.thoughts) as view:
+            return self.session.run_turn(self.recorder.watch(view, self.session.conversation))
 
     def find_drawing(self) -> CheckedDrawing:
         """Return the newest drawing of the chat, repaired. Raises UsageError if there is none."""

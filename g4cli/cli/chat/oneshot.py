@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from g4cli.operations.chat.recording import ChatRecorder
     from g4cli.operations.chat.session import ChatSession
     from g4cli.operations.svg import CheckedDrawing
+    from g4cli.operations.tools.toolbox import Toolbox
 
 _View: TypeAlias = "PlainView | JsonLinesView"
 
@@ -32,16 +33,28 @@ def answer_once(
     question: str,
     display: ChatDisplay,
     recorder: ChatRecorder,
+    toolbox: Toolbox | None = None,
 ) -> int:
     """Answer `question` about the media of the request; return the exit code of g4.
 
-    Raises NotFound if the code block of the answer is wanted and it has none.
+    Raises NotFound if the code block of the answer is wanted and it has none, LoopStopped if the
+    model does not stop to call tools of `toolbox`.
     """
     conversation = session.conversation
     conversation.ask(question, list_requested_media(session.request))
     recorder.save(conversation)
     with _make_view(out, session, display) as view:
-        reply = session.run_turn(recorder.watch(view, conversation))
+        if toolbox is None:
+            reply = session.run_turn(recorder.watch(view, conversation))
+        else:
+            from g4cli.cli.chat.consent import answer_with_consent
+
+            reply = answer_with_consent(
+                out,
+                toolbox,
+                lambda: session.run_turn(recorder.watch(view, conversation)),
+                conversation.answer,
+            )
     recorder.save(conversation, reply)
     data = reply_to_json(reply, session.load_s, session.engine.drafted)
     if session.request.n_probs is not None:

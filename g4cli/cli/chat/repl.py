@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from g4cli.cli.output import Output
     from g4cli.operations.chat.recording import ChatRecorder
     from g4cli.operations.chat.session import ChatSession
+    from g4cli.operations.tools.toolbox import Toolbox
 
 
 _MAX_PATH_CHARS: Final = 4096
@@ -38,13 +39,19 @@ class ConversationEnd:
 
 
 def run_conversation(
-    out: Output, session: ChatSession, display: ChatDisplay, recorder: ChatRecorder
+    out: Output,
+    session: ChatSession,
+    display: ChatDisplay,
+    recorder: ChatRecorder,
+    toolbox: Toolbox | None = None,
 ) -> ConversationEnd:
     """Hold a conversation until the user ends it, save each turn, and return how it ended.
 
+    `toolbox`: the tools that are run when the model calls them.
+
     Raises SystemExit when the terminal is closed (SIGHUP) or the process is told to end (SIGTERM).
     """
-    controller = ChatController(out, session, display, recorder)
+    controller = ChatController(out, session, display, recorder, toolbox)
     with _exit_on(signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])):
         try:
             _read_lines(controller)

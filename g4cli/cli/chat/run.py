@@ -14,12 +14,16 @@ from g4cli.operations.chat.saved import LIST
 from g4cli.store import find_model_path, find_newest_model
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from g4cli.cli.options.chat import ChatDisplay
     from g4cli.cli.output import Output
     from g4cli.operations.chat.recording import ChatRecorder
     from g4cli.operations.chat.request import ChatRequest
     from g4cli.operations.chat.session import ChatSession
     from g4cli.operations.compare.prompts import Prompt
+    from g4cli.operations.tools.options import ToolOptions
+    from g4cli.operations.tools.toolbox import Toolbox
 
 
 def run_chat(
@@ -30,8 +34,11 @@ def run_chat(
     *,
     resume: str | None = None,
     prompts: Path | None = None,
+    tool_options: ToolOptions | None = None,
 ) -> int:
     """Return the exit code of `g4 chat`; `prompt`, `resume` and `prompts` are options of that name.
+
+    `tool_options`: the tools that are run when the model calls them, if there are any.
 
     An empty `request.model` stands for the model that was pulled last. If the model that /model
     named cannot be opened, the previous one is opened again.
@@ -54,6 +61,27 @@ def run_chat(
     else:
         question = "" if batch is not None else read_question(out, request, prompt)
     _check_output(question, request, display, out)
+    with ExitStack() as tools:
+        toolbox = None
+        if tool_options is not None:
+            if batch is not None:
+                raise UsageError("--prompts runs no tools", hint="-p TEXT")
+            from g4cli.operations.tools.toolbox import open_toolbox
+
+            toolbox = tools.enter_context(open_toolbox(tool_options, out.warn))
+            request = replace(request, declarations=toolbox.declarations)
+        return _run_sessions(out, request, question, display, batch, toolbox)
+
+
+def _run_sessions(
+    out: Output,
+    request: ChatRequest,
+    question: str | None,
+    display: ChatDisplay,
+    batch: Sequence[Prompt] | None,
+    toolbox: Toolbox | None,
+) -> int:
+    """Answer the question or the batch, or hold conversations, with one model after the other."""
     previous: ChatRequest | None = None
     while True:
         with ExitStack() as stack:
@@ -82,13 +110,13 @@ def run_chat(
             if question is not None:
                 from g4cli.cli.chat.oneshot import answer_once
 
-                return answer_once(out, session, question, display, recorder)
+                return answer_once(out, session, question, display, recorder, toolbox)
             from g4cli.cli.chat.repl import run_conversation
             from g4cli.cli.output import Output
 
             # In a conversation --quiet hides the banner only.
             shown = out if out.is_human else Output("human")
-            end = run_conversation(shown, session, display, recorder)
+            end = run_conversation(shown, session, display, recorder, toolbox)
         if end.next_model is None:
             return 0
         # A draft model works only with the model that it was trained for.

@@ -25,6 +25,11 @@ def chat(
     think: o.ThinkOpt = "off",
     thoughts: o.ThoughtsOpt = "show",
     tools: o.ToolsOpt = None,
+    tool: o.ToolOpt = None,
+    mcp: o.McpOpt = None,
+    builtin: o.BuiltinOpt = "",
+    yes: o.YesToolOpt = None,
+    max_tool_rounds: o.ToolRoundsOpt = 10,
     json_schema: o.JsonSchemaOpt = None,
     schema: o.SchemaOpt = "",
     grammar: o.GrammarOpt = None,
@@ -84,6 +89,8 @@ def chat(
       g4 chat e2b -x -p "A Python script that counts files." -o count.py
       cat file.txt | g4 chat e2b -p "Summarize this."
       g4 chat e2b -p "Invent a dog." --schema "name, age int, bio"
+      g4 chat e2b -p "What day is it?" --builtin time --yes current_time
+      g4 chat e2b --mcp servers.json --tools my_functions.py
       g4 chat e2b -p "What does it show?" --image photo.jpg
       g4 chat e2b -p "Draw a pelican as SVG." --svg pelican.svg
       g4 chat tiny -p "What is GGUF?" --temp 0 --json
@@ -95,7 +102,23 @@ def chat(
     from g4cli.cli.chat.question import read_at_file
     from g4cli.cli.chat.run import run_chat
     from g4cli.operations.chat.request import ChatRequest
+    from g4cli.operations.tools.options import ToolOptions
 
+    runs_functions = tools is not None and tools.suffix == ".py"
+    tool_options = ToolOptions(
+        tool=tool or (),
+        tools=tools if runs_functions else None,
+        mcp=mcp,
+        builtin=builtin,
+        yes=yes or (),
+        max_tool_rounds=max_tool_rounds,
+    )
+    if tools is not None and not runs_functions and tool_options.has_tools:
+        raise UsageError(
+            "a JSON list of --tools declares what g4 does not run: it excludes --tool, --mcp and "
+            "--builtin",
+            hint="--tools FILE.py",
+        )
     request = ChatRequest(
         model=model,
         image=image or (),
@@ -104,7 +127,7 @@ def chat(
         image_tokens=image_tokens,
         system=read_at_file(system),
         think=think,
-        tools=tools,
+        tools=None if runs_functions else tools,
         json_schema=json_schema,
         schema=schema,
         grammar=grammar,
@@ -136,5 +159,14 @@ def chat(
         thoughts=thoughts, stats=stats, banner=not quiet, drawing=svg, private=private,
         output=output, only_code=extract, stream_json=stream_json, origins=read_origins(context),
     )  # fmt: skip
-    resumed = "last" if continue_ else resume
-    raise typer.Exit(run_chat(out, request, prompt, display, resume=resumed, prompts=prompts))
+    raise typer.Exit(
+        run_chat(
+            out,
+            request,
+            prompt,
+            display,
+            resume="last" if continue_ else resume,
+            prompts=prompts,
+            tool_options=tool_options if tool_options.has_tools else None,
+        )
+    )

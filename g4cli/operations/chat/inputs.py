@@ -53,6 +53,7 @@ def read_inputs(request: ChatRequest) -> ChatInputs:
     for path in request.audio:
         read_media(path, "audio")
     tools = parse_tools(_read_text(request.tools)) if request.tools else ()
+    tools = (*tools, *request.declarations)
     if form is not None:
         return ChatInputs(tools, make_grammar(form, tools))
     return ChatInputs(tools, make_call_grammar(tools), "calls") if tools else ChatInputs()

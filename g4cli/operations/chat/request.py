@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -24,9 +24,9 @@ class ChatRequest:
     a number ("8192", "32k"), "max", or "" for the largest context that fits; `gpu_layers` is a
     number or "auto"; `draft` is auto, off, lookup or the path of a draft model. `max_tokens` 0
     means no limit, `threads` 0 all cores. `state_cache` is a size, auto or off. `conversation` is
-    the one to continue; `json_schema_text` is a JSON schema that was read already. `n_probs`: each
-    token of the answer is told with so many of the most probable ones in its place; None: not at
-    all. Each other field is the option of the same name.
+    the one to continue; `json_schema_text` is a JSON schema that was read already, `declarations`
+    are tools that can be run. `n_probs`: each token of the answer is told with so many of the most
+    probable ones in its place; None: not at all. Any other field is the option of that name.
     """
 
     model: str
@@ -39,6 +39,7 @@ class ChatRequest:
     tools: Path | None = None
     json_schema: Path | None = None
     json_schema_text: str = ""
+    declarations: Sequence[Mapping[str, Any]] = ()
     schema: str = ""
     grammar: Path | None = None
     regex: str = ""

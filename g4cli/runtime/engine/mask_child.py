@@ -42,6 +42,10 @@ _MOST_PLACES: Final = 300  # parts of a schema that are compiled to find the one
 _TOKEN_NAME: Final = re.compile(r"<[^<>\[\]\n]+>")
 _TOKEN_NUMBER: Final = re.compile(r"\d{1,9}(?=[^<>]*\]>)")
 _MOST_TOKENS: Final = 1 << 19  # of a vocabulary
+# Messages that speak of options which g4 does not have.
+_WORDS: Final = {
+    "oneOf constraints are not supported": "oneOf: a value may match two of its options; use anyOf"
+}
 # Keywords whose values map names to schemas, lists of schemas, and single ones.
 _NAMED: Final = ("properties", "patternProperties", "$defs", "definitions")
 _LISTS: Final = ("anyOf", "oneOf", "allOf", "prefixItems")
@@ -132,7 +136,7 @@ def _find_fault(tokenizer: Any, root: Any) -> str:
         schema = {**shared, **part} if isinstance(part, dict) else part
         alone = json.dumps({"grammars": [{"json_schema": schema}]})
         if error := compile_grammar(tokenizer, alone).get_error():
-            return f"{place}: {error}"
+            return f"{place}: {_WORDS.get(error.partition('.')[0], error)}"
     return ""
 
 

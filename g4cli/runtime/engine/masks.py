@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MODULE: Final = "g4cli.runtime.engine.mask_child"
-CHECK_S: Final = 10.0
+CHECK_S: Final = 20.0
 """Most seconds that it may take to compile a grammar."""
 
 CHECK_BYTES: Final = 512 * MIB

@@ -218,7 +218,7 @@ PARAMETERS: Any = [
     {"type": "object", "properties": {"a": {"$ref": "#"}, "b": {"$ref": "https://x.example/s"},
      "c": {"$ref": "#/missing"}}},
     {"type": "object", "properties": {'odd "key"\n\\': {"const": "\x01"}}},
-    {"type": "object", "properties": {f"p{i}": {"type": "string"} for i in range(100)}},
+    {"type": "object", "properties": {f"p{i}": {"type": "string"} for i in range(40)}},
     {"type": "object", "properties": {"a": {"type": "array", "items": {"type": "object",
      "properties": {"x": {"type": "number"}}, "required": ["x"]}}}},
 ]  # fmt: skip

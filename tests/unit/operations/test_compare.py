@@ -55,7 +55,7 @@ def test_a_prompt_survives_being_written_to_a_file_and_read_back(tmp_path: Path)
         ('{"prompt": "x", "kin": "svg"}', "unknown field 'kin'"),
         ('{"prompt": "x", "kind": "poem"}', "kind must be one of"),
         ('{"prompt": "x", "kind": "schema"}', "needs a schema"),
-        ('{"prompt": "x", "schema": {"maxLength": 5000000, "type": "string"}}', "maxLength"),
+        ('{"prompt": "x", "schema": {"uniqueItems": true, "type": "array"}}', "uniqueItems"),
         ('{"prompt": "x", "image": 5}', "image must be a path"),
         ('{"prompt": "x", "id": ""}', "id must be"),
         ('{"id": "a", "prompt": "x"}\n{"id": "a", "prompt": "y"}', "used twice"),

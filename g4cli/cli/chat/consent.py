@@ -1,0 +1,69 @@
+"""Calls of tools in a chat: each one is shown, consented to, and shown with its result."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from g4cli.core.visible import one_line
+from g4cli.operations.tools.toolbox import Consent, answer_with_tools
+
+if TYPE_CHECKING:
+    from g4cli.chat import Reply
+    from g4cli.cli.output import Output
+    from g4cli.operations.tools.tool import Tool
+    from g4cli.operations.tools.toolbox import Toolbox
+    from g4cli.prompt.messages import Message, ToolCall
+
+_SHOWN_ARGUMENTS: Final = 2000  # characters: one consents to what one sees
+_SHOWN_RESULT: Final = 200
+_ANSWERS: Final[dict[str, Consent]] = {
+    "y": "yes", "yes": "yes", "n": "no", "no": "no", "": "no", "a": "always", "always": "always",
+}  # fmt: skip
+
+
+def answer_with_consent(
+    out: Output,
+    toolbox: Toolbox,
+    answer: Callable[[], Reply],
+    add_message: Callable[[Message], None],
+) -> Reply:
+    """Return the reply that calls no tool any more.
+
+    Raises what `operations.tools.toolbox.answer_with_tools` raises.
+    """
+
+    def ask(call: ToolCall, tool: Tool) -> Consent:
+        arguments = one_line(json.dumps(dict(call.arguments), ensure_ascii=False))
+        if len(arguments) > _SHOWN_ARGUMENTS:
+            arguments = f"{arguments[:_SHOWN_ARGUMENTS]} ... ({len(arguments):,} characters)"
+        out.say(f"{call.name} {arguments}  ({tool.source})")
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            out.warn(f"{call.name} was not run: nobody is there to allow it (--yes {call.name})")
+            return "no"
+        return _read_consent(call.name)
+
+    def show_result(call: ToolCall, result: str) -> None:
+        line = one_line(result)
+        more = f" ... ({len(result):,} characters)" if len(line) > _SHOWN_RESULT else ""
+        out.say(f"{call.name}: {line[:_SHOWN_RESULT]}{more}")
+
+    return answer_with_tools(answer, add_message, toolbox, ask=ask, show_result=show_result)
+
+
+def _read_consent(name: str) -> Consent:
+    """Return what the user answers; Ctrl-C and the end of input mean no."""
+    while True:
+        sys.stderr.write(f"run {name}? [y]es, [N]o, [a]lways in this chat: ")
+        sys.stderr.flush()
+        try:
+            line = sys.stdin.readline()
+        except KeyboardInterrupt:
+            sys.stderr.write("\n")
+            return "no"
+        if not line:
+            return "no"
+        if (found := _ANSWERS.get(line.strip().lower())) is not None:
+            return found

@@ -1,0 +1,195 @@
+"""Tools of MCP servers, by the official package `mcp`, which is imported here alone.
+
+The servers run in an event loop of a thread of their own, from `open_servers` to `close`. The
+package starts them with a clean environment and ends them with all their children.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import json
+import os
+import shutil
+import sys
+import threading
+from collections.abc import Coroutine, Mapping
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, TextIO
+
+from g4cli.core.errors import RuntimeFailed, UsageError
+from g4cli.core.files import require_file
+from g4cli.core.visible import one_line
+from g4cli.operations.tools.tool import Tool, ToolFailed, declare_function
+
+START_S: Final = 60.0
+CALL_S: Final = 120.0
+"""Most seconds that a call may take."""
+
+# The package gives a server a session of its own, and ends it by closing its standard input. What
+# the server started itself must not outlive it: the launcher ends its whole process group.
+_LAUNCH: Final = (
+    "import os,signal,subprocess,sys;subprocess.call(sys.argv[1:]);os.killpg(0,signal.SIGKILL)"
+)
+_MOST_TOOLS: Final = 200
+_HINT: Final = '{"mcpServers": {"NAME": {"command": "npx", "args": ["-y", "PACKAGE"]}}}'
+
+
+def read_servers(path: Path) -> dict[str, Mapping[str, Any]]:
+    """Return the servers of a file in the form of Claude, Cursor and LM Studio, by name.
+
+    Raises FileMissing or UsageError.
+    """
+    path = require_file(path.expanduser())
+    try:
+        data = json.loads(path.read_text(encoding="utf-8", errors="replace"))
+        servers = data["mcpServers"]
+        items = dict(servers.items())
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        raise UsageError(f"{path} holds no mcpServers", hint=_HINT) from None
+    for name, server in items.items():
+        is_one = isinstance(server, Mapping) and ("command" in server) != ("url" in server)
+        if not is_one:
+            raise UsageError(f"{path}: the server {name} needs a command or a url", hint=_HINT)
+    return items
+
+
+class McpServers:
+    """Running servers. Close them when done."""
+
+    def __init__(self, servers: Mapping[str, Mapping[str, Any]], log: Path) -> None:
+        """Start the servers; what they write to standard error goes to the file `log`.
+
+        Raises RuntimeFailed with the name of the one that does not start, or UsageError if the
+        package `mcp` is missing.
+        """
+        try:
+            import mcp  # noqa: F401
+        except ImportError as err:
+            raise UsageError(
+                "MCP servers need the Python package mcp", hint="pip install 'g4cli[mcp]'"
+            ) from err
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self._log: TextIO = log.open("a", encoding="utf-8", errors="replace")
+        self.log_path = log
+        self.tools: list[Tool] = []
+        self._servers = servers
+        self._stop: asyncio.Event | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ready: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self._thread = threading.Thread(target=self._run_loop, daemon=True)
+        self._thread.start()
+        try:
+            self._ready.result(START_S * max(1, len(servers)))
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End the servers."""
+        if self._loop is not None and self._stop is not None and self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(10)
+        self._log.close()
+
+    def _run_loop(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except BaseException as err:
+            if not self._ready.done():
+                self._ready.set_exception(err)
+
+    async def _serve(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        async with AsyncExitStack() as stack:
+            for name, server in self._servers.items():
+                try:
+                    await self._open_server(stack, name, server)
+                except Exception as err:
+                    said = one_line(str(err) or type(err).__name__)[:300]
+                    failed = RuntimeFailed(
+                        f"the MCP server {name} does not start: {said}",
+                        hint=f"its messages are in {self.log_path}",
+                    )
+                    # The package would wrap an exception that passes through its blocks.
+                    self._ready.set_exception(failed)
+                    return
+            self._ready.set_result(None)
+            await self._stop.wait()
+
+    async def _open_server(
+        self, stack: AsyncExitStack, name: str, server: Mapping[str, Any]
+    ) -> None:
+        from mcp import ClientSession, StdioServerParameters
+        from mcp.client.stdio import stdio_client
+
+        if "command" in server:
+            command = [str(server["command"]), *map(str, server.get("args") or ())]
+            if shutil.which(command[0]) is None:
+                raise FileNotFoundError(f"there is no program {command[0]}")
+            if os.name == "posix":
+                command = [sys.executable, "-I", "-c", _LAUNCH, *command]
+            parameters = StdioServerParameters(
+                command=command[0],
+                args=command[1:],
+                env={str(k): str(v) for k, v in dict(server.get("env") or {}).items()} or None,
+                cwd=server.get("cwd"),
+                encoding_error_handler="replace",  # else one bad byte would end the connection
+            )
+            transport = stdio_client(parameters, errlog=self._log)
+        else:
+            transport = _open_http(server)
+        streams = await stack.enter_async_context(transport)
+        session = await stack.enter_async_context(ClientSession(streams[0], streams[1]))
+        await asyncio.wait_for(session.initialize(), START_S)
+        found = (await asyncio.wait_for(session.list_tools(), START_S)).tools
+        for item in found[:_MOST_TOOLS]:
+            declaration = declare_function(item.name, item.description or "", item.input_schema)
+            self.tools.append(
+                Tool(declaration, f"MCP server {name}", partial(self._call, session, item.name))
+            )
+
+    def _call(self, session: Any, name: str, arguments: Mapping[str, Any]) -> str:
+        """Return the result of a call as text. Raises ToolFailed."""
+        calling: Coroutine[Any, Any, Any] = session.call_tool(
+            name, dict(arguments), read_timeout_seconds=CALL_S
+        )
+        if self._loop is None or not self._thread.is_alive():
+            calling.close()
+            raise ToolFailed("its server has ended")
+        future = asyncio.run_coroutine_threadsafe(calling, self._loop)
+        try:
+            result = future.result(CALL_S + 5)
+        except concurrent.futures.TimeoutError:
+            future.cancel()
+            raise ToolFailed(f"it took more than {CALL_S:.0f} seconds") from None
+        except Exception as err:
+            said = one_line(str(err))[:500] or type(err).__name__
+            raise ToolFailed(f"its server: {said}") from err
+        text = "\n".join(_content_text(item) for item in result.content)
+        if result.is_error:
+            raise ToolFailed(text or "the server says no more than that it failed")
+        return text
+
+
+def _open_http(server: Mapping[str, Any]) -> Any:
+    from mcp.client.streamable_http import streamable_http_client
+    from mcp.shared._httpx_utils import create_mcp_http_client
+
+    headers = {str(k): str(v) for k, v in dict(server.get("headers") or {}).items()}
+    client = create_mcp_http_client(headers=headers) if headers else None
+    return streamable_http_client(str(server["url"]), http_client=client)
+
+
+def _content_text(item: Any) -> str:
+    """Return a part of a result as text; what is none is named with its size."""
+    if item.type == "text":
+        return str(item.text)
+    resource = getattr(item, "resource", item)
+    if (text := getattr(resource, "text", None)) is not None:
+        return str(text)
+    data = str(getattr(resource, "data", None) or getattr(resource, "blob", ""))
+    kind = getattr(resource, "mime_type", None) or item.type
+    return f"[{kind}, {len(data):,} bytes in base64, left out]"

@@ -1,0 +1,140 @@
+"""The tools of a chat: found by name, run after consent, and never the end of the chat."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from g4cli.chat import Reply
+from g4cli.core.errors import G4Error, LoopStopped, UsageError
+from g4cli.core.paths import state_dir
+from g4cli.operations.tools.options import ToolOptions
+from g4cli.operations.tools.tool import Tool, ToolFailed, format_result
+from g4cli.prompt.messages import Message, ToolCall
+from g4cli.prompt.tools import declare_tool
+
+Consent: TypeAlias = Literal["yes", "no", "always"]
+SAME_CALLS = 3
+"""So many equal calls in one answer are a loop."""
+
+
+@dataclass(slots=True)
+class Toolbox:
+    """Tools by name, and what the user has consented to."""
+
+    tools: Mapping[str, Tool]
+    max_rounds: int = 10
+    allowed: set[str] = field(default_factory=set)
+
+    @property
+    def declarations(self) -> tuple[Mapping[str, Any], ...]:
+        """Return the declarations of all tools, in OpenAI's form."""
+        return tuple(tool.declaration for tool in self.tools.values())
+
+    def run_call(self, call: ToolCall, ask: Callable[[ToolCall, Tool], Consent]) -> str:
+        """Return the result of a call as the model sees it; a failure is a result too."""
+        tool = self.tools.get(call.name)
+        if tool is None:
+            return f"error: there is no tool {call.name}"
+        if call.name not in self.allowed:
+            consent = ask(call, tool)
+            if consent == "no":
+                return "error: the user did not allow this call"
+            if consent == "always":
+                self.allowed.add(call.name)
+        try:
+            return format_result(tool.run(call.arguments))
+        except ToolFailed as err:
+            return format_result(f"error: {err}")
+        except (Exception, RecursionError) as err:
+            return format_result(f"error: {type(err).__name__}: {err}")
+
+
+def answer_with_tools(
+    answer: Callable[[], Reply],
+    add_message: Callable[[Message], None],
+    toolbox: Toolbox,
+    *,
+    ask: Callable[[ToolCall, Tool], Consent],
+    show_result: Callable[[ToolCall, str], None],
+) -> Reply:
+    """Return the reply that calls no tool any more; the results before it become messages.
+
+    `answer` lets the model answer what there is of the conversation. Raises LoopStopped if it calls
+    tools for more rounds than it may, or makes the same call SAME_CALLS times.
+    """
+    calls: Counter[str] = Counter()
+    rounds = 0
+    while True:
+        reply = answer()
+        if reply.finish_reason != "stop" or not reply.tool_calls:
+            return reply
+        rounds += 1
+        if rounds > toolbox.max_rounds:
+            raise LoopStopped(
+                f"the model has called tools {toolbox.max_rounds} times and did not answer",
+                hint=f"--max-tool-rounds {2 * toolbox.max_rounds}",
+            )
+        for call in reply.tool_calls:
+            arguments = json.dumps(call.arguments, sort_keys=True, default=str)
+            calls[f"{call.name} {arguments}"] += 1
+            if calls[f"{call.name} {arguments}"] >= SAME_CALLS:
+                raise LoopStopped(
+                    f"the model is in a loop: it called {call.name} with the same arguments "
+                    f"{SAME_CALLS} times",
+                    hint="ask in another way",
+                )
+            result = toolbox.run_call(call, ask)
+            show_result(call, result)
+            add_message(Message("tool", result, name=call.name))
+
+
+@contextmanager
+def open_toolbox(
+    options: ToolOptions, warn: Callable[[str], None] = lambda _: None
+) -> Iterator[Toolbox]:
+    """Yield the tools of a chat; MCP servers end with the block.
+
+    Raises UsageError, FileMissing or RuntimeFailed.
+    """
+    from g4cli.operations.tools.builtin import make_builtin_tools
+    from g4cli.operations.tools.functions import load_function, load_functions
+
+    found = [load_function(reference) for reference in options.tool]
+    if options.tools:
+        found += load_functions(options.tools)
+    if options.builtin:
+        found += make_builtin_tools(options.builtin)
+    servers = None
+    if options.mcp:
+        from g4cli.operations.tools.mcp_servers import McpServers, read_servers
+
+        servers = McpServers(read_servers(options.mcp), state_dir() / "mcp.log")
+        found += servers.tools
+    try:
+        yield Toolbox(_sort_by_name(found, warn), options.max_tool_rounds, set(options.yes))
+    finally:
+        if servers is not None:
+            servers.close()
+
+
+def _sort_by_name(found: Sequence[Tool], warn: Callable[[str], None]) -> dict[str, Tool]:
+    """Return tools by name. Raises UsageError if two have one name; leaves malformed ones out."""
+    tools: dict[str, Tool] = {}
+    for tool in found:
+        if tool.name in tools:
+            raise UsageError(
+                f"two tools are called {tool.name}: of {tools[tool.name].source} and of "
+                f"{tool.source}"
+            )
+        try:
+            declare_tool(tool.declaration)
+        except (G4Error, AttributeError, TypeError, ValueError) as err:
+            warn(f"the tool {tool.name} of {tool.source} is left out: {err}")
+            continue
+        tools[tool.name] = tool
+    return tools
