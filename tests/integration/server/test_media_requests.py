@@ -100,3 +100,18 @@ def test_files_of_requests_are_gone_when_the_requests_are(server: RunningServer)
     assert seen == [0, 0, 0], "only the user may read the folder"
     (folder,) = {Path(media._folder.name)} if media._folder else set()
     assert list(folder.iterdir()) == []
+
+
+def test_limits_are_named(server: RunningServer) -> None:
+    too_many = [image(PNG)] * 65
+    # A header that declares an hour and more, with room for it: 4,000 bytes a second.
+    long_sound = wav(sound(4000 * 3700), rate=4000)
+    for parts, what in (
+        (too_many, "65 images and sounds; at most 64"),
+        ([audio(long_sound)], "is too long: more than 3,600 s of audio"),
+        ([image(png_lie(20000, 10))], "image 1"),
+        ([image(png_lie(16384, 16384))], "image 1"),
+    ):
+        with pytest.raises(BadRequestError, match=what) as caught:
+            ask(server, *parts)
+        assert caught.value.body["param"].startswith("messages"), caught.value.body
