@@ -25,6 +25,7 @@ from g4cli.operations.serving.requests import (
     continues_last,
 )
 from g4cli.prompt.messages import Media, Message, ToolCall
+from g4cli.server.anthropic_context import ContextManagement
 from g4cli.server.declarations import choose_tools, declare_tools, encode_schema
 from g4cli.server.limits import (
     MAX_MESSAGES,
@@ -197,26 +198,6 @@ class OutputConfig(WireModel):
 
     effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
     format: JsonFormat | None = None
-
-
-class ThinkingTurns(WireModel):
-    """How many of the last answers keep their thoughts."""
-
-    type: Literal["thinking_turns"]
-    value: int = Field(ge=1)
-
-
-class ClearThinking(WireModel):
-    """Which thoughts of earlier answers are left out."""
-
-    type: Literal["clear_thinking_20251015"]
-    keep: Literal["all"] | ThinkingTurns | None = None
-
-
-class ContextManagement(WireModel):
-    """What is left out of a long conversation. Results of tools never are: the edit is refused."""
-
-    edits: list[ClearThinking] = Field(default=[], max_length=MAX_TOOLS)
 
 
 class Metadata(WireModel):

@@ -2,81 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
-from typing import Annotated, Literal
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 import g4cli.cli.options.chat as o
+import g4cli.cli.options.transcribe as t
 from g4cli.cli.options.common import ForceOpt, JsonOpt, QuietOpt
-from g4cli.cli.output import make_output
+from g4cli.cli.output import Output, make_output
 
-_ENGINE = "Engine"
+if TYPE_CHECKING:
+    from g4cli.operations.transcription.files import Transcript
+    from g4cli.operations.transcription.formats import TranscriptFormat
 
 
 def transcribe(
-    files: Annotated[
-        list[Path],
-        typer.Argument(
-            help="Recordings: wav, mp3, flac or ogg, up to four hours each.",
-            metavar="FILE...",
-            show_default=False,
-        ),
-    ],
-    model: Annotated[
-        str,
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="MODEL",
-            help="Model with an audio encoder (e2b, e4b, 12b) or a GGUF file. "
-            "Default: the first of g4 list that has one.",
-            show_default=False,
-        ),
-    ] = "",
-    to: Annotated[
-        Literal["txt", "srt", "vtt", "json"],
-        typer.Option("--to", help="Form of the transcript; srt and vtt are subtitles."),
-    ] = "txt",
-    language: Annotated[
-        str,
-        typer.Option(
-            "--language",
-            metavar="LANG",
-            help="Language that is spoken: de, or German. Default: the model finds it out.",
-            show_default=False,
-        ),
-    ] = "",
-    translate: Annotated[
-        str,
-        typer.Option(
-            "--translate",
-            metavar="LANG",
-            help="Translate to this language: en, or English.",
-            show_default=False,
-        ),
-    ] = "",
-    prompt: Annotated[
-        str,
-        typer.Option(
-            "--prompt",
-            "-p",
-            metavar="TEXT",
-            help="Names and words that occur in the recording.",
-            show_default=False,
-        ),
-    ] = "",
-    out_path: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="PATH",
-            help="File to write; with several recordings a folder. Default: standard output.",
-            show_default=False,
-        ),
-    ] = None,
+    files: t.RecordingsArg,
+    model: t.ModelOpt = "",
+    to: t.FormOpt = "txt",
+    language: t.LanguageOpt = "",
+    translate: t.TranslateOpt = "",
+    prompt: t.PromptOpt = "",
+    out_path: t.OutOpt = None,
     force: ForceOpt = False,
     mmproj: o.MmprojOpt = None,
     threads: o.ThreadsOpt = 0,
@@ -99,24 +45,19 @@ def transcribe(
       g4 transcribe meeting.wav --model e4b --prompt "Özil, GGUF" --json
     """
     out = make_output(as_json=json, quiet=quiet)
-    from g4cli.core.errors import Interrupted
     from g4cli.operations.serving.opening import make_service
     from g4cli.operations.serving.options import ServeOptions
     from g4cli.operations.transcription.files import (
-        Transcript,
         choose_model,
         plan_outputs,
-        transcribe_files,
-        write_transcript,
+        run_transcription,
     )
-    from g4cli.operations.transcription.formats import format_transcript, transcript_to_json
     from g4cli.operations.transcription.languages import find_language
     from g4cli.operations.transcription.transcribe import TranscriptionRequest
 
-    kind = "json" if json and out_path is None else to
-    targets = plan_outputs(
-        files, out_path, "txt" if json and out_path is None else to, replace_files=force
-    )
+    targets = plan_outputs(files, out_path, "txt" if json and not out_path else to, force)
+    spoken = find_language(language, "--language")
+    written = find_language(translate, "--translate")
     options = ServeOptions(
         models=[model] if model else (),
         ctx="2048",
@@ -129,42 +70,40 @@ def transcribe(
         state_cache="off",  # no window comes again
         keep_alive_s=-1,
     )
-    spoken = find_language(language, "--language")
-    written = find_language(translate, "--translate")
     service = make_service(options, out)
+    name = choose_model(service, model)
     request = TranscriptionRequest(
-        model=choose_model(service, model),
-        language=spoken,
-        translate_to=written,
-        prompt=prompt.strip(),
+        model=name, language=spoken, translate_to=written, prompt=prompt.strip()
     )
-    documents = []
+    documents, left = [], iter(targets)
 
-    def finish(transcript: Transcript, target: Path | None) -> None:
-        text = format_transcript(transcript.segments, kind, transcript.seconds)
-        if target is not None:
-            write_transcript(target, text)
-            out.say(f"{transcript.path.name}: {target}")
-        elif not json:
-            if len(files) > 1:
-                out.say(f"{transcript.path}:")
-            out.write_text(text)
-        data = transcript_to_json(transcript.segments, transcript.seconds)
-        place = {"file": str(transcript.path), "path": str(target) if target else None}
-        documents.append({**place, **data})
-        transcript.saved.delete()
+    def finish(transcript: Transcript) -> None:
+        target = next(left)
+        _write_or_print(out, transcript, target, to)
+        documents.append(_to_json(transcript, target))
 
-    async def run() -> None:
-        try:
-            left = iter(targets)
-            async for transcript in transcribe_files(service, files, request, out):
-                finish(transcript, next(left))
-        finally:
-            await service.close()
-
-    try:
-        asyncio.run(run())
-    except KeyboardInterrupt:
-        raise Interrupted("stopped; the same command goes on where it was") from None
+    run_transcription(service, files, request, out, finish)
     if json:
         out.result({"transcripts": documents}, lambda: None)
+
+
+def _write_or_print(
+    out: Output, transcript: Transcript, target: Path | None, kind: TranscriptFormat
+) -> None:
+    from g4cli.operations.transcription.files import write_transcript
+    from g4cli.operations.transcription.formats import format_transcript
+
+    text = format_transcript(transcript.segments, kind, transcript.seconds)
+    if target is not None:
+        write_transcript(target, text)
+        out.say(f"{transcript.path.name}: {target}")
+    elif out.mode != "json":
+        out.say(f"{transcript.path.name}:")
+        out.write_text(text)
+
+
+def _to_json(transcript: Transcript, target: Path | None) -> dict[str, Any]:
+    from g4cli.operations.transcription.formats import transcript_to_json
+
+    place = {"file": str(transcript.path), "path": str(target) if target else None}
+    return place | transcript_to_json(transcript.segments, transcript.seconds)

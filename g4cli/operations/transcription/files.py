@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from g4cli.core.errors import BadField, UnknownModel, UsageError
+from g4cli.core.errors import BadField, Interrupted, UnknownModel, UsageError
 from g4cli.core.files import atomic_file, require_file
 from g4cli.core.paths import state_dir
 from g4cli.core.reporter import Reporter
@@ -55,7 +56,7 @@ def choose_model(service: Service, name: str) -> str:
 
 
 def plan_outputs(
-    files: Sequence[Path], out: Path | None, kind: TranscriptFormat, *, replace_files: bool
+    files: Sequence[Path], out: Path | None, kind: TranscriptFormat, replace_files: bool
 ) -> list[Path | None]:
     """Return where the transcript of each of `files` goes; None: standard output.
 
@@ -83,20 +84,42 @@ def write_transcript(path: Path, text: str) -> None:
         file.write(data)
 
 
-async def transcribe_files(
-    service: Service, files: Sequence[Path], request: TranscriptionRequest, reporter: Reporter
-) -> AsyncIterator[Transcript]:
-    """Yield the transcripts of `files` in order; the caller deletes what is `saved` of each.
+def run_transcription(
+    service: Service,
+    files: Sequence[Path],
+    request: TranscriptionRequest,
+    reporter: Reporter,
+    finish: Callable[[Transcript], None],
+) -> None:
+    """Call `finish` with the transcript of each of `files`, in order; then `service` is closed.
 
-    Raises FileMissing, BadMedia, and what opening the model and answering raise. What was done
-    until then is found by the next call with the same files and options.
+    Raises FileMissing, BadMedia, what opening the model and answering raise, and Interrupted at
+    Ctrl-C. What was done until then is found by the next call with the same files and options.
     """
     for path in files:
         require_file(path)
-    for path in files:
-        with tempfile.TemporaryDirectory(prefix="g4-transcribe-") as folder:
-            recording = decode_recording(path, Path(folder) / "samples.pcm")
-            yield await _transcribe_recording(service, path, recording, request, reporter)
+    try:
+        asyncio.run(_transcribe_files(service, files, request, reporter, finish))
+    except KeyboardInterrupt:
+        raise Interrupted("stopped; the same command goes on where it was") from None
+
+
+async def _transcribe_files(
+    service: Service,
+    files: Sequence[Path],
+    request: TranscriptionRequest,
+    reporter: Reporter,
+    finish: Callable[[Transcript], None],
+) -> None:
+    try:
+        for path in files:
+            with tempfile.TemporaryDirectory(prefix="g4-transcribe-") as folder:
+                recording = decode_recording(path, Path(folder) / "samples.pcm")
+                made = await _transcribe_recording(service, path, recording, request, reporter)
+            finish(made)
+            made.saved.delete()
+    finally:
+        await service.close()
 
 
 async def _transcribe_recording(

@@ -1,0 +1,70 @@
+"""The options of `g4 transcribe` that `g4 chat` does not have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+
+import typer
+
+RecordingsArg: TypeAlias = Annotated[
+    list[Path],
+    typer.Argument(
+        help="Recordings: wav, mp3, flac or ogg, up to four hours each.",
+        metavar="FILE...",
+        show_default=False,
+    ),
+]
+ModelOpt: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="MODEL",
+        help="Model with an audio encoder (e2b, e4b, 12b) or a GGUF file. "
+        "Default: the first of g4 list that has one.",
+        show_default=False,
+    ),
+]
+FormOpt: TypeAlias = Annotated[
+    Literal["txt", "srt", "vtt", "json"],
+    typer.Option("--to", help="Form of the transcript; srt and vtt are subtitles."),
+]
+LanguageOpt: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--language",
+        metavar="LANG",
+        help="Language that is spoken: de, or German. Default: the model finds it out.",
+        show_default=False,
+    ),
+]
+TranslateOpt: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--translate",
+        metavar="LANG",
+        help="Translate to this language: en, or English.",
+        show_default=False,
+    ),
+]
+PromptOpt: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--prompt",
+        "-p",
+        metavar="TEXT",
+        help="Names and words that occur in the recording.",
+        show_default=False,
+    ),
+]
+OutOpt: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="PATH",
+        help="File to write; with several recordings a folder. Default: standard output.",
+        show_default=False,
+    ),
+]
