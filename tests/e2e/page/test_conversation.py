@@ -98,6 +98,7 @@ def test_two_tabs_show_the_same_answer(page: Any, serve_script: ServeScript) -> 
     other.goto(page.url)
     expect(other.locator(".assistant .blocks")).to_contain_text("29 30")
     expect(page.locator(".assistant .blocks")).to_contain_text("29 30")
+    expect(other.locator("#send")).to_be_visible()  # the answer has ended
     ask(other, "Again.")
     expect(page.locator(".assistant")).to_have_count(2)
 
@@ -127,6 +128,7 @@ def test_rename_search_and_delete(page: Any, serve_script: ServeScript) -> None:
         page.click("#new-chat")
         ask(page, question)
         expect(page.locator(".figures")).to_be_visible()
+    expect(page.locator(".list .name")).to_have_count(2)
     page.fill("#search", "purp")
     expect(page.locator(".list .name")).to_have_text(["Which color?"])
     page.locator(".list .item").click()
