@@ -85,10 +85,14 @@ def fit_to_json(answer: FitAnswer) -> dict[str, Any]:
 
 
 def draw_fit(out: Output, answer: FitAnswer) -> None:
-    """Draw the answer: for each device a bar and its terms, then contexts, types and verdict."""
+    """Draw the answer: the verdict, a bar with its terms for each device, contexts and types."""
     plan, subject, machine = answer.plan, answer.subject, answer.machine
     kind = plan.options.type_k.name.lower()
     out.line(f"{subject.name} on {machine.description}", style="bold")
+    line = summarize_fit(answer)
+    out.line(f"{line[0].upper()}{line[1:]}.", style="green" if plan.verdict.fits else "red")
+    if answer.alternative:
+        out.line(f"Instead: {answer.alternative}")
     out.line(plan.context_reason)
     out.line(f"KV cache {kind}; {_describe_drafting(plan)}", style="dim")
     if subject.published:
@@ -105,10 +109,6 @@ def draw_fit(out: Output, answer: FitAnswer) -> None:
         out.line(f"Layers: {plan.placement}.")
     elif machine.host.gpus is None:
         out.line("Host memory only: GPUs were not checked yet. To check them, add --gpu probe.")
-    line = summarize_fit(answer)
-    out.line(f"{line[0].upper()}{line[1:]}.", style="green" if plan.verdict.fits else "red")
-    if answer.alternative:
-        out.line(f"Instead: {answer.alternative}")
 
 
 def summarize_fit(answer: FitAnswer) -> str:
