@@ -61,8 +61,12 @@ if TYPE_CHECKING:
     from g4cli.runtime.engine.model import Model
 
 _VERSION: Final = 1  # of what is saved: a change makes older states foreign
-LEAST_TOKENS: Final = 128
-"""States of fewer tokens are not saved, and prefixes that save less reading are not restored."""
+LEAST_TOKENS: Final = 256
+"""States of fewer tokens are not saved, and prefixes that save less reading are not restored.
+
+When a state is taken, the cells that have left the window go: a retry of a short question further
+back is then read again, which takes a moment only as long as it is shorter than this.
+"""
 
 _LEAST_NEW: Final = 32  # tokens that a state must have more than the one before it
 # Bytes a second that are cut, hashed, written, read and checked: docs/benchmarks.md.
