@@ -6,6 +6,7 @@ import typer
 
 import g4cli.cli.options.chat as o
 import g4cli.cli.options.chat_output as form
+import g4cli.cli.options.chat_tools as t
 from g4cli.cli.options.common import JsonOpt, ModelArg, QuietOpt
 from g4cli.cli.output import make_output
 from g4cli.cli.settings import read_origins
@@ -24,12 +25,12 @@ def chat(
     system: o.SystemOpt = "",
     think: o.ThinkOpt = "off",
     thoughts: o.ThoughtsOpt = "show",
-    tools: o.ToolsOpt = None,
-    tool: o.ToolOpt = None,
-    mcp: o.McpOpt = None,
-    builtin: o.BuiltinOpt = "",
-    yes: o.YesToolOpt = None,
-    max_tool_rounds: o.ToolRoundsOpt = 10,
+    tools: t.ToolsOpt = None,
+    tool: t.ToolOpt = None,
+    mcp: t.McpOpt = None,
+    builtin: t.BuiltinOpt = "",
+    yes: t.YesToolOpt = None,
+    max_tool_rounds: t.ToolRoundsOpt = 10,
     json_schema: o.JsonSchemaOpt = None,
     schema: o.SchemaOpt = "",
     grammar: o.GrammarOpt = None,
@@ -74,9 +75,9 @@ def chat(
     prompt, or is placed before the text of --prompt.
 
     Conversations are saved: --continue continues the last one, also with --prompt,
-    and "g4 chats" lists them. The default
-    sampling parameters are those in the model file, or else Gemma 4's own
-    (temp 1.0, top-p 0.95, top-k 64). Ctrl-C stops an answer.
+    and "g4 chats" lists them. The default sampling parameters are those in the
+    model file, or else Gemma 4's own (temp 1.0, top-p 0.95, top-k 64). Ctrl-C
+    stops an answer.
 
     \b
     Examples:
@@ -102,71 +103,28 @@ def chat(
     from g4cli.cli.chat.question import read_at_file
     from g4cli.cli.chat.run import run_chat
     from g4cli.operations.chat.request import ChatRequest
-    from g4cli.operations.tools.options import ToolOptions
 
-    runs_functions = tools is not None and tools.suffix == ".py"
-    tool_options = ToolOptions(
-        tool=tool or (),
-        tools=tools if runs_functions else None,
-        mcp=mcp,
-        builtin=builtin,
-        yes=yes or (),
-        max_tool_rounds=max_tool_rounds,
+    tool_options = t.make_tool_options(
+        tools=tools, tool=tool, mcp=mcp, builtin=builtin, yes=yes, max_tool_rounds=max_tool_rounds
     )
-    if tools is not None and not runs_functions and tool_options.has_tools:
-        raise UsageError(
-            "a JSON list of --tools declares what g4 does not run: it excludes --tool, --mcp and "
-            "--builtin",
-            hint="--tools FILE.py",
-        )
+    only_declared = None if t.is_python_file(tools) else tools
     request = ChatRequest(
-        model=model,
-        image=image or (),
-        audio=audio or (),
-        mmproj=mmproj,
-        image_tokens=image_tokens,
-        system=read_at_file(system),
-        think=think,
-        tools=None if runs_functions else tools,
-        json_schema=json_schema,
-        schema=schema,
-        grammar=grammar,
-        regex=regex,
-        on_overflow=on_overflow,
-        temp=temp,
-        top_p=top_p,
-        top_k=top_k,
-        min_p=min_p,
-        repeat_penalty=repeat_penalty,
-        seed=seed,
-        max_tokens=max_tokens,
-        stop=stop or (),
-        n_probs=logprobs,
-        stop_on_loop=not no_loop_stop,
-        ctx=ctx,
-        kv_type=kv_type,
-        threads=threads,
-        gpu_layers=gpu_layers,
-        device=device,
-        mmap=mmap,
-        lazy_ple=lazy_ple,
-        cpu_moe=cpu_moe,
-        expand=expand,
-        draft=draft,
+        model=model, image=image or (), audio=audio or (), mmproj=mmproj,
+        image_tokens=image_tokens, system=read_at_file(system), think=think, tools=only_declared,
+        json_schema=json_schema, schema=schema, grammar=grammar, regex=regex,
+        on_overflow=on_overflow, temp=temp, top_p=top_p, top_k=top_k, min_p=min_p,
+        repeat_penalty=repeat_penalty, seed=seed, max_tokens=max_tokens, stop=stop or (),
+        n_probs=logprobs, stop_on_loop=not no_loop_stop, ctx=ctx, kv_type=kv_type,
+        threads=threads, gpu_layers=gpu_layers, device=device, mmap=mmap, lazy_ple=lazy_ple,
+        cpu_moe=cpu_moe, expand=expand, draft=draft,
         state_cache="off" if private else state_cache,
-    )
+    )  # fmt: skip
     display = o.ChatDisplay(
         thoughts=thoughts, stats=stats, banner=not quiet, drawing=svg, private=private,
         output=output, only_code=extract, stream_json=stream_json, origins=read_origins(context),
     )  # fmt: skip
+    resumed = "last" if continue_ else resume
     raise typer.Exit(
-        run_chat(
-            out,
-            request,
-            prompt,
-            display,
-            resume="last" if continue_ else resume,
-            prompts=prompts,
-            tool_options=tool_options if tool_options.has_tools else None,
-        )
-    )
+        run_chat(out, request, prompt, display, resume=resumed, prompts=prompts,
+                 tool_options=tool_options)
+    )  # fmt: skip

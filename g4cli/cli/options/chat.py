@@ -79,62 +79,6 @@ ThoughtsOpt: TypeAlias = Annotated[
         rich_help_panel=_PROMPT,
     ),
 ]
-ToolsOpt: TypeAlias = Annotated[
-    Path | None,
-    typer.Option(
-        "--tools",
-        metavar="FILE",
-        help="Python file whose public functions the model may call; or a JSON list of tools in "
-        "OpenAI's format, whose calls are printed, not run.",
-        rich_help_panel=_PROMPT,
-    ),
-]
-ToolOpt: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--tool",
-        metavar="MODULE:FUNCTION",
-        help="Python function that the model may call. Repeatable.",
-        rich_help_panel=_PROMPT,
-    ),
-]
-McpOpt: TypeAlias = Annotated[
-    Path | None,
-    typer.Option(
-        "--mcp",
-        metavar="FILE",
-        help="JSON with mcpServers, whose tools the model may call.",
-        rich_help_panel=_PROMPT,
-    ),
-]
-BuiltinOpt: TypeAlias = Annotated[
-    str,
-    typer.Option(
-        "--builtin",
-        metavar="NAMES",
-        help="Tools of g4 that the model may call: time,files:FOLDER (reads below FOLDER).",
-        rich_help_panel=_PROMPT,
-    ),
-]
-YesToolOpt: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--yes",
-        metavar="TOOL",
-        help="Run this tool without asking. Repeatable.",
-        rich_help_panel=_PROMPT,
-    ),
-]
-ToolRoundsOpt: TypeAlias = Annotated[
-    int,
-    typer.Option(
-        "--max-tool-rounds",
-        min=1,
-        metavar="N",
-        help="Stop an answer that called tools so many times.",
-        rich_help_panel=_PROMPT,
-    ),
-]
 ContinueOpt: TypeAlias = Annotated[
     bool,
     typer.Option(

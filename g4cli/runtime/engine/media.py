@@ -29,76 +29,37 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from g4cli.core.errors import BadMedia, Interrupted, RuntimeFailed, UsageError
 from g4cli.core.files import require_file
 from g4cli.core.gguf import read_header
-from g4cli.core.media_file import FORMATS, read_media
 from g4cli.core.units import MIB
 from g4cli.estimate.media import read_image_grid
 from g4cli.prompt.messages import Media
 from g4cli.runtime.engine.context import Context
+from g4cli.runtime.engine.media_split import (
+    TEXT_CHUNK,
+    ImageLimits,
+    Medium,
+    Run,
+    least_positions,
+    split_file,
+)
 from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.options import IMAGE_TOKENS, MediaOptions
 from g4cli.runtime.llama.background import Background
 from g4cli.runtime.llama.interrupt import Interrupt
 from g4cli.runtime.llama.library import LOG, engine_failure, load_llama, load_mtmd
 
-# MTMD_INPUT_CHUNK_TYPE_TEXT and _IMAGE, tools/mtmd/mtmd.h
-_TEXT_CHUNK: Final = 0
-_IMAGE_CHUNK: Final = 1
 # Operations between two calls of the callback that may stop an encoder: each call stops its
 # threads.
 _OPERATIONS: Final = 8
 # For all that is kept: an image of 280 positions takes 7.4 MiB split, and encoded 1.7 MiB with E2B,
 # 6 with 31B.
 _KEPT_BYTES: Final = 256 * MIB
-# A position of an image is a square of 48 x 48 pixels (three patches of 16), a position of a sound
-# is four frames of 128 bands: float32 each.
-_CHUNK_BYTES: Final = {"image": 3 * 48 * 48 * 4, "audio": 4 * 128 * 4}
 _MOST_KNOWN: Final = 16384  # files whose numbers are remembered: beyond what can wait at once
-
-
-@dataclass(eq=False, slots=True)
-class _Run:
-    """A piece of an image or sound.
-
-    Its numbers in prompts are `first`, `first` - 1 and so on, `n_tokens` of them. `index` is its
-    place among the chunks of its file.
-    """
-
-    first: int
-    n_tokens: int
-    medium: _Medium
-    index: int
-    embeddings: Any = None
-    error: Exception | None = None
-
-
-@dataclass(eq=False, slots=True)
-class _Medium:
-    """A file that was split. `chunks`: mtmd's pieces of it, None once they were dropped."""
-
-    media: Media
-    path: Path
-    key: tuple[str, int, int]
-    digest: bytes = b""
-    tokens: tuple[int, ...] = ()
-    runs: list[_Run] = field(default_factory=list)
-    chunks: Any = None
-
-    @property
-    def kept_bytes(self) -> int:
-        """Return what its chunks and embeddings take; of chunks estimated."""
-        chunk_bytes = _CHUNK_BYTES[self.media.kind] if self.chunks else 0
-        return sum(
-            chunk_bytes * run.n_tokens
-            + (ctypes.sizeof(run.embeddings) if run.embeddings is not None else 0)
-            for run in self.runs
-        )
 
 
 class MediaEncoder:
@@ -123,7 +84,7 @@ class MediaEncoder:
         params.n_threads = options.n_threads or params.n_threads
         if options.image_tokens is not None:
             params.image_max_tokens = options.image_tokens
-            params.image_min_tokens = _least_tokens(options.image_tokens)
+            params.image_min_tokens = least_positions(options.image_tokens)
         self._background = Background(interrupt or Interrupt())
         self._n_operations = 0
         self.kept_bytes = _KEPT_BYTES
@@ -141,15 +102,15 @@ class MediaEncoder:
         self._identity = (*_file_key(options.mmproj), options.image_tokens)
         self.has_vision = bool(self._c.mtmd_support_vision(self._handle))
         self.has_audio = bool(self._c.mtmd_support_audio(self._handle))
-        self._max_image = options.image_tokens or IMAGE_TOKENS[-1]
-        self._grid = read_image_grid(read_header(options.mmproj)) if self.has_vision else None
-        self._runs: dict[int, _Run] = {}
-        self._known: dict[tuple[str, int, int], _Medium] = {}  # least recently used first
+        grid = read_image_grid(read_header(options.mmproj)) if self.has_vision else None
+        self._limits = ImageLimits(options.image_tokens or IMAGE_TOKENS[-1], grid)
+        self._runs: dict[int, Run] = {}
+        self._known: dict[tuple[str, int, int], Medium] = {}  # least recently used first
         self._next = -1
         self._lock = threading.RLock()  # of these three and of what is kept
         self._splitting = threading.Lock()
-        self._encoding: _Run | None = None
-        self._pinned: list[_Medium] = []  # must not be dropped now
+        self._encoding: Run | None = None
+        self._pinned: list[Medium] = []  # must not be dropped now
 
     @property
     def n_ubatch(self) -> int:
@@ -157,7 +118,11 @@ class MediaEncoder:
 
         Models with bidirectional attention within an image must evaluate it in one ubatch.
         """
-        return self._max_image if self._c.mtmd_decode_use_non_causal(self._handle, None) else 0
+        return (
+            self._limits.most_positions
+            if self._c.mtmd_decode_use_non_causal(self._handle, None)
+            else 0
+        )
 
     def encode(self, media: Media) -> bool:
         """Encode a file unless that was done before. Return False if interrupted.
@@ -254,7 +219,7 @@ class MediaEncoder:
             raise engine_failure(f"llama.cpp failed to evaluate an image or sound (code {result})")
         return result == 0
 
-    def _decode_run(self, context: Context, run: _Run, position: int, seq: int) -> int:
+    def _decode_run(self, context: Context, run: Run, position: int, seq: int) -> int:
         after = load_llama().llama_pos()
         result: int = self._c.mtmd_helper_decode_image_chunk(
             self._handle,
@@ -271,7 +236,7 @@ class MediaEncoder:
         return result
 
     @contextmanager
-    def _pin(self, medium: _Medium) -> Iterator[None]:
+    def _pin(self, medium: Medium) -> Iterator[None]:
         """Keep what there is of a file while the block uses it."""
         with self._lock:
             self._pinned.append(medium)
@@ -281,7 +246,7 @@ class MediaEncoder:
             with self._lock:
                 self._pinned.remove(medium)
 
-    def _require_run(self, token: int) -> _Run:
+    def _require_run(self, token: int) -> Run:
         if token not in self._runs:
             raise RuntimeFailed(
                 "an image or sound of this prompt is not known any more: too many came after it",
@@ -289,7 +254,7 @@ class MediaEncoder:
             )
         return self._runs[token]
 
-    def _split(self, media: Media) -> _Medium:
+    def _split(self, media: Media) -> Medium:
         """Return the file with its numbers, known or not."""
         path = require_file(media.path.expanduser())
         self._require_modality(media.kind, path)
@@ -297,7 +262,7 @@ class MediaEncoder:
         with self._splitting:
             medium = self._known.get(key)
             if medium is None:
-                medium = _Medium(media, path, key)
+                medium = Medium(media, path, key)
                 self._read_chunks(medium)
             with self._lock:
                 self._known.pop(key, None)
@@ -321,7 +286,7 @@ class MediaEncoder:
                 for run in medium.runs:
                     del self._runs[run.first]
 
-    def _drop_results(self, medium: _Medium) -> None:
+    def _drop_results(self, medium: Medium) -> None:
         for run in medium.runs:
             run.embeddings = None
         if medium.chunks is not None:
@@ -356,7 +321,7 @@ class MediaEncoder:
         if kind == "audio" and not self.has_audio:
             raise BadMedia(f"{path}: this model takes no audio", hint="g4 pull e2b")
 
-    def _read_chunks(self, medium: _Medium) -> None:
+    def _read_chunks(self, medium: Medium) -> None:
         """Split the file of `medium`; the first time its pieces get their numbers.
 
         Raises FileMissing, BadMedia or RuntimeFailed (the file is gone, or another one by now).
@@ -366,82 +331,31 @@ class MediaEncoder:
             raise RuntimeFailed(
                 "an image or sound of this prompt has changed or is gone", hint="attach it again"
             )
-        data, _header = read_media(path, kind, inflate=True)
-        medium.digest = hashlib.blake2b(data, digest_size=16).digest()
-        LOG.clear()
-        start = ctypes.cast(ctypes.c_char_p(data), ctypes.POINTER(ctypes.c_uint8))
-        bitmap = self._c.mtmd_helper_bitmap_init_from_buf(self._handle, start, len(data), False)
-        if not bitmap:
-            raise BadMedia(
-                f"{path} cannot be read: it is damaged", hint=f"{kind} formats: {FORMATS[kind]}"
-            )
-        chunks = self._c.mtmd_input_chunks_init()
-        try:
-            self._split_into_chunks(bitmap, chunks, path)
-            self._check_positions(bitmap, chunks, path)
-            if not medium.tokens:
-                self._number_chunks(medium, chunks)
-        except BaseException:
-            self._c.mtmd_input_chunks_free(chunks)
-            raise
-        finally:
-            self._c.mtmd_bitmap_free(bitmap)
+        chunks, medium.digest = split_file(self._c, self._handle, path, kind, self._limits)
+        if not medium.tokens:
+            self._number_chunks(medium, chunks)
         with self._lock:
             medium.chunks = chunks
 
-    def _number_chunks(self, medium: _Medium, chunks: Any) -> None:
+    def _number_chunks(self, medium: Medium, chunks: Any) -> None:
         tokens: list[int] = []
         with self._lock:
             for index in range(self._c.mtmd_input_chunks_size(chunks)):
                 chunk = self._c.mtmd_input_chunks_get(chunks, index)
-                if self._c.mtmd_input_chunk_get_type(chunk) == _TEXT_CHUNK:
+                if self._c.mtmd_input_chunk_get_type(chunk) == TEXT_CHUNK:
                     count = ctypes.c_size_t()
                     text = self._c.mtmd_input_chunk_get_tokens_text(chunk, ctypes.byref(count))
                     tokens += [int(text[i]) for i in range(count.value)]
                     continue
                 n_tokens = self._c.mtmd_input_chunk_get_n_tokens(chunk)
-                run = _Run(self._next, n_tokens, medium, index)
+                run = Run(self._next, n_tokens, medium, index)
                 self._next -= n_tokens
                 self._runs[run.first] = run
                 medium.runs.append(run)
                 tokens += range(run.first, run.first - n_tokens, -1)
         medium.tokens = tuple(tokens)
 
-    def _split_into_chunks(self, bitmap: Any, chunks: Any, path: Path) -> None:
-        part = self._c.mtmd_input_part(None, bitmap)
-        parts = (ctypes.POINTER(self._c.mtmd_input_part) * 1)(ctypes.pointer(part))
-        if self._c.mtmd_tokenize_from_parts(self._handle, chunks, parts, 1, False):
-            raise BadMedia(engine_failure(f"{path} cannot be prepared").message)
-
-    def _check_positions(self, bitmap: Any, chunks: Any, path: Path) -> None:
-        """Raise BadMedia for an image that takes more positions than the batch or the encoder has.
-
-        An image that is much longer than wide is scaled to a single row, of any length.
-        """
-        images = [
-            self._c.mtmd_input_chunk_get_n_tokens(chunk)
-            for index in range(self._c.mtmd_input_chunks_size(chunks))
-            for chunk in [self._c.mtmd_input_chunks_get(chunks, index)]
-            if self._c.mtmd_input_chunk_get_type(chunk) == _IMAGE_CHUNK
-        ]
-        for n_tokens in images:
-            width, height = self._c.mtmd_bitmap_get_nx(bitmap), self._c.mtmd_bitmap_get_ny(bitmap)
-            side, most = n_tokens, n_tokens
-            if self._grid is not None:
-                most = self._grid.most_positions
-                least = _least_tokens(self._max_image)
-                columns, rows = self._grid.count_positions(width, height, least, self._max_image)
-                # If llama.cpp counts differently: the side of a single row.
-                side = max(columns, rows) if columns * rows == n_tokens else n_tokens
-            if n_tokens > self._max_image or side > most:
-                raise BadMedia(
-                    f"{path} is too narrow for this encoder: {width} x {height} pixels "
-                    f"take {n_tokens:,} positions, {side:,} on a side "
-                    f"(at most {self._max_image:,}, and {most:,} on a side)",
-                    hint="crop it into pieces that are less narrow",
-                )
-
-    def _encode_run(self, run: _Run) -> None:
+    def _encode_run(self, run: Run) -> None:
         """Encode a piece, in the background thread. Raises Interrupted if it is abandoned."""
         with self._pin(run.medium):
             with self._splitting:
@@ -455,7 +369,7 @@ class MediaEncoder:
                         self._known[run.medium.key] = self._known.pop(run.medium.key)
                     self._drop_oldest()
 
-    def compute_embeddings(self, run: _Run) -> Any:
+    def compute_embeddings(self, run: Run) -> Any:
         """Return the embeddings of a run, a C array of floats. Raises Interrupted, RuntimeFailed.
 
         The encoder computes for up to seconds; another thread may stop it.
@@ -474,11 +388,6 @@ class MediaEncoder:
             embeddings, self._c.mtmd_get_output_embd(self._handle), ctypes.sizeof(embeddings)
         )
         return embeddings
-
-
-def _least_tokens(most: int) -> int:
-    """Return the positions to which small images are enlarged; rounding up can double them."""
-    return min(most // 2, IMAGE_TOKENS[0])
 
 
 def _file_key(path: Path) -> tuple[str, int, int]:

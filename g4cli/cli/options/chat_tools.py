@@ -1,0 +1,111 @@
+"""The options of `g4 chat` that name tools which the model may call."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeAlias
+
+import typer
+
+from g4cli.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from g4cli.operations.tools.options import ToolOptions
+
+_PROMPT = "Prompt"
+
+ToolsOpt: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--tools",
+        metavar="FILE",
+        help="Python file whose public functions the model may call; or a JSON list of tools in "
+        "OpenAI's format, whose calls are printed, not run.",
+        rich_help_panel=_PROMPT,
+    ),
+]
+ToolOpt: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tool",
+        metavar="MODULE:FUNCTION",
+        help="Python function that the model may call. Repeatable.",
+        rich_help_panel=_PROMPT,
+    ),
+]
+McpOpt: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--mcp",
+        metavar="FILE",
+        help="JSON with mcpServers, whose tools the model may call.",
+        rich_help_panel=_PROMPT,
+    ),
+]
+BuiltinOpt: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--builtin",
+        metavar="NAMES",
+        help="Tools of g4 that the model may call: time,files:FOLDER (reads below FOLDER).",
+        rich_help_panel=_PROMPT,
+    ),
+]
+YesToolOpt: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--yes",
+        metavar="TOOL",
+        help="Run this tool without asking. Repeatable.",
+        rich_help_panel=_PROMPT,
+    ),
+]
+ToolRoundsOpt: TypeAlias = Annotated[
+    int,
+    typer.Option(
+        "--max-tool-rounds",
+        min=1,
+        metavar="N",
+        help="Stop an answer that called tools so many times.",
+        rich_help_panel=_PROMPT,
+    ),
+]
+
+
+def make_tool_options(
+    *,
+    tools: Path | None,
+    tool: list[str] | None,
+    mcp: Path | None,
+    builtin: str,
+    yes: list[str] | None,
+    max_tool_rounds: int,
+) -> ToolOptions | None:
+    """Return what g4 runs for the model, None without any of it; the arguments are the options.
+
+    Raises UsageError for a JSON list of tools, which g4 does not run, beside tools that it runs.
+    """
+    from g4cli.operations.tools.options import ToolOptions
+
+    options = ToolOptions(
+        tool=tool or (),
+        tools=tools if is_python_file(tools) else None,
+        mcp=mcp,
+        builtin=builtin,
+        yes=yes or (),
+        max_tool_rounds=max_tool_rounds,
+    )
+    if not options.has_tools:
+        return None
+    if tools is not None and not is_python_file(tools):
+        raise UsageError(
+            "a JSON list of --tools declares what g4 does not run: it excludes --tool, --mcp and "
+            "--builtin",
+            hint="--tools FILE.py",
+        )
+    return options
+
+
+def is_python_file(tools: Path | None) -> bool:
+    """Return whether --tools names functions of Python, and no declarations in JSON."""
+    return tools is not None and tools.suffix == ".py"

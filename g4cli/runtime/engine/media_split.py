@@ -1,0 +1,143 @@
+"""Split an image or a sound into the pieces that mtmd encodes one by one.
+
+The file is decoded and scaled, and the positions of each piece are counted; nothing is encoded yet.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from g4cli.core.errors import BadMedia
+from g4cli.core.media_file import FORMATS, read_media
+from g4cli.estimate.media import ImageGrid
+from g4cli.prompt.messages import Media
+from g4cli.runtime.engine.options import IMAGE_TOKENS
+from g4cli.runtime.llama.library import LOG, engine_failure
+
+# MTMD_INPUT_CHUNK_TYPE_TEXT and _IMAGE, tools/mtmd/mtmd.h
+TEXT_CHUNK: Final = 0
+"""The type of a chunk of tokens around an image or sound."""
+_IMAGE_CHUNK: Final = 1
+
+
+# A position of an image is a square of 48 x 48 pixels (three patches of 16), a position of a sound
+# is four frames of 128 bands: float32 each.
+_CHUNK_BYTES: Final = {"image": 3 * 48 * 48 * 4, "audio": 4 * 128 * 4}
+
+
+@dataclass(eq=False, slots=True)
+class Run:
+    """A piece of an image or sound.
+
+    Its numbers in prompts are `first`, `first` - 1 and so on, `n_tokens` of them. `index` is its
+    place among the chunks of its file.
+    """
+
+    first: int
+    n_tokens: int
+    medium: Medium
+    index: int
+    embeddings: Any = None
+    error: Exception | None = None
+
+
+@dataclass(eq=False, slots=True)
+class Medium:
+    """A file that was split. `chunks`: mtmd's pieces of it, None once they were dropped."""
+
+    media: Media
+    path: Path
+    key: tuple[str, int, int]
+    digest: bytes = b""
+    tokens: tuple[int, ...] = ()
+    runs: list[Run] = field(default_factory=list)
+    chunks: Any = None
+
+    @property
+    def kept_bytes(self) -> int:
+        """Return what its chunks and embeddings take; of chunks estimated."""
+        chunk_bytes = _CHUNK_BYTES[self.media.kind] if self.chunks else 0
+        return sum(
+            chunk_bytes * run.n_tokens
+            + (ctypes.sizeof(run.embeddings) if run.embeddings is not None else 0)
+            for run in self.runs
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ImageLimits:
+    """What an image may take: `most_positions` in a prompt, and the encoder's `grid` if known."""
+
+    most_positions: int
+    grid: ImageGrid | None
+
+
+def split_file(
+    library: Any, handle: Any, path: Path, kind: str, limits: ImageLimits
+) -> tuple[Any, bytes]:
+    """Return mtmd's chunks of the file and a digest of its bytes; the caller frees the chunks.
+
+    `library` are the functions of mtmd, `handle` the loaded encoder, `kind` is "image" or "audio".
+    Raises FileMissing, and BadMedia for a file that is damaged, too large or too narrow.
+    """
+    data, _header = read_media(path, kind, inflate=True)
+    LOG.clear()
+    start = ctypes.cast(ctypes.c_char_p(data), ctypes.POINTER(ctypes.c_uint8))
+    bitmap = library.mtmd_helper_bitmap_init_from_buf(handle, start, len(data), False)
+    if not bitmap:
+        raise BadMedia(
+            f"{path} cannot be read: it is damaged", hint=f"{kind} formats: {FORMATS[kind]}"
+        )
+    chunks = library.mtmd_input_chunks_init()
+    try:
+        part = library.mtmd_input_part(None, bitmap)
+        parts = (ctypes.POINTER(library.mtmd_input_part) * 1)(ctypes.pointer(part))
+        if library.mtmd_tokenize_from_parts(handle, chunks, parts, 1, False):
+            raise BadMedia(engine_failure(f"{path} cannot be prepared").message)
+        _check_positions(library, bitmap, chunks, path, limits)
+    except BaseException:
+        library.mtmd_input_chunks_free(chunks)
+        raise
+    finally:
+        library.mtmd_bitmap_free(bitmap)
+    return chunks, hashlib.blake2b(data, digest_size=16).digest()
+
+
+def _check_positions(
+    library: Any, bitmap: Any, chunks: Any, path: Path, limits: ImageLimits
+) -> None:
+    """Raise BadMedia for an image that takes more positions than the batch or the encoder has.
+
+    An image that is much longer than wide is scaled to a single row, of any length.
+    """
+    images = [
+        library.mtmd_input_chunk_get_n_tokens(chunk)
+        for index in range(library.mtmd_input_chunks_size(chunks))
+        for chunk in [library.mtmd_input_chunks_get(chunks, index)]
+        if library.mtmd_input_chunk_get_type(chunk) == _IMAGE_CHUNK
+    ]
+    for n_tokens in images:
+        width, height = library.mtmd_bitmap_get_nx(bitmap), library.mtmd_bitmap_get_ny(bitmap)
+        side, most = n_tokens, n_tokens
+        if limits.grid is not None:
+            most = limits.grid.most_positions
+            least = least_positions(limits.most_positions)
+            columns, rows = limits.grid.count_positions(width, height, least, limits.most_positions)
+            # If llama.cpp counts differently: the side of a single row.
+            side = max(columns, rows) if columns * rows == n_tokens else n_tokens
+        if n_tokens > limits.most_positions or side > most:
+            raise BadMedia(
+                f"{path} is too narrow for this encoder: {width} x {height} pixels "
+                f"take {n_tokens:,} positions, {side:,} on a side "
+                f"(at most {limits.most_positions:,}, and {most:,} on a side)",
+                hint="crop it into pieces that are less narrow",
+            )
+
+
+def least_positions(most: int) -> int:
+    """Return the positions to which small images are enlarged; rounding up can double them."""
+    return min(most // 2, IMAGE_TOKENS[0])
