@@ -35,7 +35,8 @@ def rank_model_types(
         return None
     model = find_model(subject.model)
     variants = []
-    for typed in _list_variants(model.name, kinds):
+    precise_first = sorted(kinds, key=MADE_TYPES.index)
+    for typed in _list_variants(model.name, precise_first):
         # A table that is small in one type stays in memory; a large one stays on the disk.
         lazy = options.lazy_ple or make_run_options(host, typed).lazy_ple
         typed_options = replace(options, lazy_ple=lazy, unlisted_weight_bytes=typed.unlisted_bytes)

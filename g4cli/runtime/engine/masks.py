@@ -139,6 +139,7 @@ class MaskProcess:
         self._streams: dict[int, MaskStream] = {}
         self._number = 0
         self._known: dict[bytes, str] = {}
+        self._is_closed = False
 
     def open_stream(self, grammar: str) -> MaskStream:
         """Return the masks of a grammar, which is compiled in the meantime."""
@@ -160,7 +161,8 @@ class MaskProcess:
     def start(self) -> None:
         """Start the process and let it index the vocabulary, unless it runs already."""
         with self._lock:
-            if self._child is None:
+            # A grammar may be prepared in its thread while the model is closed.
+            if self._child is None and not self._is_closed:
                 child = start_child(MODULE, limits=ChildLimits(data_bytes=_MASK_BYTES),
                                     ignore_interrupt=True, stderr=subprocess.DEVNULL)  # fmt: skip
                 try:
@@ -219,7 +221,8 @@ class MaskProcess:
             child.close()
 
     def close(self) -> None:
-        """End the process."""
+        """End the process, and start none any more."""
+        self._is_closed = True
         self.stop("the model was closed")
 
     def _prepare(self, stream: MaskStream, grammar: str) -> None:

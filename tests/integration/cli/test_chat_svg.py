@@ -19,6 +19,7 @@ from g4cli.cli.options.chat import ChatDisplay
 from g4cli.cli.output import Output
 from g4cli.core.errors import UsageError
 from g4cli.core.png import decode_png
+from g4cli.operations.chat.recording import ChatRecorder
 from tests.support.run.command import g4
 from tests.support.schemas import validate_output
 
@@ -33,7 +34,7 @@ class OneAnswer:
     def __init__(self, text: str) -> None:
         self._reply = replace(Reply.interrupted(), text=text, finish_reason="stop")
         self.conversation = Conversation()
-        self.request = SimpleNamespace(image=(), audio=())
+        self.request = SimpleNamespace(image=(), audio=(), n_probs=None)
         self.engine: Any = SimpleNamespace(drafted=None, has_ended=False, path=Path("x.gguf"))
         self.load_s, self.has_grammar = 0.0, False
 
@@ -42,14 +43,19 @@ class OneAnswer:
         return self._reply
 
 
+def unsaved() -> ChatRecorder:
+    """Return the recorder of a chat that is not saved."""
+    return ChatRecorder(Output(), "x", dict, private=True)
+
+
 def answer(text: str, path: Path, mode: Any = "human") -> int:
     session: Any = OneAnswer(text)
-    return answer_once(Output(mode), session, "Draw.", ChatDisplay(drawing=path))
+    return answer_once(Output(mode), session, "Draw.", ChatDisplay(drawing=path), unsaved())
 
 
 def converse(text: str) -> ChatController:
     session: Any = OneAnswer(text)
-    chat = ChatController(Output(), session, ChatDisplay())
+    chat = ChatController(Output(), session, ChatDisplay(), unsaved())
     chat.ask("Draw.")
     return chat
 

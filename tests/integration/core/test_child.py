@@ -42,6 +42,7 @@ CHILDREN = (
     "g4cli.runtime.engine.worker",
     "g4cli.runtime.engine.mask_child",
     "g4cli.runtime.render.child",
+    "g4cli.runtime.sound.decode_child",
 )
 
 

@@ -86,6 +86,7 @@ def engine_of(model: Model) -> Iterator[Callable[..., LlamaEngine]]:
     yield make
     for engine in made:
         engine.close_context()
+        engine.masks.close()
 
 
 @pytest.fixture(scope="module")
