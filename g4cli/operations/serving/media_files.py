@@ -74,19 +74,25 @@ class MediaFiles:
         return media
 
     def use(self, media: Iterable[Media]) -> None:
-        """Keep the files of `media` until as many calls of `release`."""
+        """Keep the files of `media` until as many calls of `release`.
+
+        Files of others, such as those of a saved conversation, are theirs to keep and to delete.
+        """
         with self._lock:
-            for medium in media:
+            for medium in filter(self._is_own, media):
                 self._uses[medium.path] = self._uses.get(medium.path, 0) + 1
 
     def release(self, media: Iterable[Media]) -> None:
         """End a use of `media`; what nobody uses any more is deleted."""
         with self._lock:
-            for medium in media:
+            for medium in filter(self._is_own, media):
                 self._uses[medium.path] -= 1
                 if not self._uses[medium.path]:
                     del self._uses[medium.path]
                     medium.path.unlink(missing_ok=True)
+
+    def _is_own(self, medium: Media) -> bool:
+        return self._folder is not None and medium.path.parent == Path(self._folder.name)
 
     def close(self) -> None:
         """Delete all files."""

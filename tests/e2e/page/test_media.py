@@ -65,6 +65,7 @@ def test_a_picture_is_attached_shrunk_and_read(page: Any, media_server: RunningS
     assert n_tokens < int(prompt.partition("prompt ")[2].split(",")[0]) < n_tokens + 60
     page.reload()
     expect(page.locator(".user .media img")).to_be_visible()
+    page.wait_for_function("document.querySelector('.user .media img').naturalWidth > 0")
 
 
 def test_a_pasted_picture_of_another_format_is_converted(

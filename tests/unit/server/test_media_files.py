@@ -11,6 +11,7 @@ import pytest
 
 from g4cli.core.errors import BadMedia
 from g4cli.operations.serving.media_files import MediaFiles
+from g4cli.prompt.messages import Media
 from tests.support.builders.media_files import picture, png
 
 PNG = png(picture(8, 8))
@@ -50,6 +51,18 @@ def test_an_answer_that_still_runs_keeps_it() -> None:
     files.release([media])
     assert not media.path.exists()
     files.close()
+
+
+def test_a_file_of_a_saved_conversation_stays(tmp_path: Path) -> None:
+    files = MediaFiles()
+    (tmp_path / "kept").write_bytes(PNG)
+    media = Media("image", tmp_path / "kept")
+    with files.hold_request():
+        files.store("image", PNG)
+        files.use([media])
+        files.release([media])
+    files.close()
+    assert media.path.read_bytes() == PNG
 
 
 def test_a_thread_of_the_request_stores_for_it() -> None:
