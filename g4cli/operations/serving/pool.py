@@ -72,6 +72,21 @@ class ModelPool:
         model.used_at = time.monotonic()
         self._start_timer(model)
 
+    async def unload(self, name: str) -> None:
+        """Close the model `name`, and return when its memory is free.
+
+        If requests have it, return at once: it is closed after the last of them, unless another
+        comes before that.
+        """
+        model = self.models.get(name)
+        if model is None:
+            return
+        if model.n_users:
+            self._keep_alive[name] = 0.0
+            return
+        self._remove_model(model)
+        await asyncio.wait((self._start_close(model),))  # goes on if this is cancelled
+
     def _start_timer(self, model: LoadedModel) -> None:
         if model.n_users or self.models.get(model.name) is not model:
             return
@@ -145,11 +160,12 @@ class ModelPool:
             self._remove_model(model)
             self._start_close(model)
 
-    def _start_close(self, model: LoadedModel) -> None:
+    def _start_close(self, model: LoadedModel) -> asyncio.Task[None]:
         """Close a model that is not in `models` any more, whoever is cancelled meanwhile."""
         task = asyncio.get_running_loop().create_task(model.engine.close())
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
+        return task
 
     def _remove_model(self, model: LoadedModel) -> None:
         if timer := self._timers.pop(model.name, None):

@@ -146,10 +146,8 @@ class Service:
             return model.n_ctx
 
     async def unload(self, name: str) -> None:
-        """End the model `name` as soon as no request has it. Raises UnknownModel."""
-        offer = self._catalog.find(name)
-        if offer.name in self.pool.models:
-            await self.load(name, 0.0)
+        """End the model `name`, or let it end after its requests. Raises UnknownModel."""
+        await self.pool.unload(self._catalog.find(name).name)
 
     async def preload(self, name: str) -> LoadedModel:
         """Return the model `name`, loaded; `is_loading` until then. Raises what opening raises."""

@@ -29,6 +29,8 @@ export class ModelDialog {
     this.pulls = new Map();
     /** @type {Map<string, HTMLElement>} */
     this.progress = new Map();
+    /** @type {Set<string>} models that are unloaded after their answers */
+    this.ending = new Set();
     this.dialog = openDialog("Models", this.note, make("h3", {}, "On this machine"), this.served,
       make("h3", {}, "To be pulled"), this.known);
     this.dialog.classList.add("wide");
@@ -40,6 +42,7 @@ export class ModelDialog {
       await this.draw();
       while (this.dialog.open) {
         if ([...this.pulls.values()].some((pull) => isActive(pull))) await this.readPulls();
+        if (this.ending.size) await this.readEnding();
         await new Promise((resolve) => setTimeout(resolve, POLL_MS));
       }
     } catch (error) {
@@ -181,6 +184,20 @@ export class ModelDialog {
     }
   }
 
+  async readEnding() {
+    /** @type {ServedModel[]} */
+    const models = (await read("/models")).models;
+    const ended = [...this.ending].filter((name) => !models.some((model) => model.name === name && model.loaded));
+    if (!ended.length) return;
+    for (const name of ended) {
+      this.ending.delete(name);
+      announce(`${name}: unloaded`);
+    }
+    this.showError(null);
+    this.onChange();
+    await this.draw();
+  }
+
   /** @param {string} name */
   async pull(name) {
     try {
@@ -202,9 +219,12 @@ export class ModelDialog {
     button.disabled = true;
     button.textContent = action === "load" ? "Loading" : "Unloading";
     try {
-      await change("POST", `/models/${action}`, { name });
-      announce(`${name}: ${action}ed`);
+      const answer = await change("POST", `/models/${action}`, { name });
+      const isEnding = action === "unload" && answer.loaded;
+      this.ending[isEnding ? "add" : "delete"](name);
       this.showError(null);
+      if (isEnding) this.note.textContent = `${name} answers now, and is unloaded after that.`;
+      else announce(`${name}: ${action}ed`);
     } catch (error) {
       this.showError(error);
     }

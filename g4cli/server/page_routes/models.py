@@ -67,9 +67,9 @@ async def load_model(body: NameBody, page: PageParam) -> dict[str, Any]:
 
 @router.post("/models/unload")
 async def unload_model(body: NameBody, page: PageParam) -> dict[str, Any]:
-    """Unload a model as soon as it has no request."""
+    """Unload a model; `loaded`: it has requests, and is unloaded after them."""
     await page.service.unload(body.name)
-    return {}
+    return {"loaded": bool(page.service.find_model(body.name).loaded_at)}
 
 
 @router.get("/catalog")

@@ -149,6 +149,40 @@ def test_the_next_model_waits_for_one_that_is_being_closed() -> None:
     asyncio.run(main())
 
 
+def test_a_model_is_closed_when_unload_returns() -> None:
+    async def main() -> None:
+        pool = ModelPool(Machine(room=1).open_model)
+        model = await use(pool, "a")
+        engine_of(model).may_end.clear()
+        unload = asyncio.create_task(pool.unload("a"))
+        await asyncio.sleep(0.01)
+        assert not pool.models
+        assert not unload.done()
+        engine_of(model).may_end.set()
+        await unload
+        assert engine_of(model).is_closed
+        await pool.unload("a")
+        await pool.close()
+
+    asyncio.run(main())
+
+
+def test_a_model_that_answers_is_unloaded_after_its_answer() -> None:
+    async def main() -> None:
+        pool = ModelPool(Machine(room=1).open_model)
+        model = await pool.acquire("a")
+        await pool.unload("a")
+        assert pool.models == {"a": model}
+        pool.release(model)
+        assert pool.seconds_left("a") is not None
+        while not engine_of(model).is_closed:
+            await asyncio.sleep(0.01)
+        assert not pool.models
+        await pool.close()
+
+    asyncio.run(main())
+
+
 def test_nothing_is_opened_or_left_open_by_a_pool_that_is_closed() -> None:
     async def main() -> None:
         may_open = asyncio.Event()
