@@ -16,8 +16,9 @@ from tests.support.schemas import validate_output
 DOCUMENT = " ".join(f"line {number} says little." for number in range(80))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home without states: each test begins with none."""
     path = tmp_path_factory.mktemp("states")
     (path / "tiny.gguf").write_bytes(build_tiny())
     return path
