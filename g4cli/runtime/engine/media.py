@@ -103,7 +103,7 @@ class MediaEncoder:
         self.has_vision = bool(self._c.mtmd_support_vision(self._handle))
         self.has_audio = bool(self._c.mtmd_support_audio(self._handle))
         grid = read_image_grid(read_header(options.mmproj)) if self.has_vision else None
-        self._limits = ImageLimits(options.image_tokens or IMAGE_TOKENS[-1], grid)
+        self.limits = ImageLimits(options.image_tokens or IMAGE_TOKENS[-1], grid)
         self._runs: dict[int, Run] = {}
         self._known: dict[tuple[str, int, int], Medium] = {}  # least recently used first
         self._next = -1
@@ -119,7 +119,7 @@ class MediaEncoder:
         Models with bidirectional attention within an image must evaluate it in one ubatch.
         """
         return (
-            self._limits.most_positions
+            self.limits.most_positions
             if self._c.mtmd_decode_use_non_causal(self._handle, None)
             else 0
         )
@@ -331,7 +331,7 @@ class MediaEncoder:
             raise RuntimeFailed(
                 "an image or sound of this prompt has changed or is gone", hint="attach it again"
             )
-        chunks, medium.digest = split_file(self._c, self._handle, path, kind, self._limits)
+        chunks, medium.digest = split_file(self._c, self._handle, path, kind, self.limits)
         if not medium.tokens:
             self._number_chunks(medium, chunks)
         with self._lock:

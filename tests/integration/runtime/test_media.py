@@ -312,8 +312,8 @@ class TestBadFiles:
         prompt = engine.prompts.tokens_of([Part("", media=Media("image", path)), Part("What?")])
         assert engine.evaluate(prompt).complete
         assert engine.prompts.media is not None
-        assert engine.prompts.media._grid is not None
-        columns, rows = engine.prompts.media._grid.count_positions(*sides, 35, 70)
+        assert engine.prompts.media.limits.grid is not None
+        columns, rows = engine.prompts.media.limits.grid.count_positions(*sides, 35, 70)
         assert sum(token < 0 for token in prompt) == columns * rows <= 70
 
     def test_no_file(self, engine: LlamaEngine, tmp_path: Path) -> None:
