@@ -37,7 +37,7 @@ from g4cli.operations.models import LoadableModel, make_model_options
 from g4cli.operations.states import make_state_options
 from g4cli.runtime.engine.drafting import DraftChoice
 from g4cli.runtime.engine.messages import DeviceFacts, Open
-from g4cli.runtime.engine.options import ContextOptions
+from g4cli.runtime.engine.options import ContextOptions, ModelOptions
 
 # What the worker may take beyond the estimate and half as much again, before the kernel refuses it:
 # Python, the stacks of threads, decoded images, and what the estimate does not know.
@@ -248,6 +248,20 @@ def _limit_data(
     return needed + needed // 2 + _DATA_SLACK
 
 
+def choose_model_options(
+    request: ChatRequest, model: LoadableModel, plan: ChatPlan
+) -> ModelOptions:
+    """Return how the weights are loaded, as planned. Raises UsageError for --gpu-layers."""
+    return make_model_options(
+        gpu_layers=plan.gpu_layers,
+        device=request.device,
+        mmap=request.mmap,
+        lazy_ple=request.lazy_ple,
+        cpu_moe=plan.cpu_moe,
+        use_extra_bufts=model.use_extra_bufts,
+    )
+
+
 def make_open_request(
     request: ChatRequest,
     model: LoadableModel,
@@ -260,14 +274,7 @@ def make_open_request(
 
     `ram_bytes`: for states of prompts in memory.
     """
-    options = make_model_options(
-        gpu_layers=plan.gpu_layers,
-        device=request.device,
-        mmap=request.mmap,
-        lazy_ple=request.lazy_ple,
-        cpu_moe=plan.cpu_moe,
-        use_extra_bufts=model.use_extra_bufts,
-    )
+    options = choose_model_options(request, model, plan)
     context = ContextOptions(
         n_ctx=plan.n_ctx,
         kv_type=request.kv_type,

@@ -10,11 +10,11 @@ from g4cli import __version__
 from g4cli.core.hashing import sha256_of
 from g4cli.core.reporter import Reporter
 from g4cli.host import engine_version, read_host
-from g4cli.operations.chat.plan import plan_chat
+from g4cli.operations.chat.plan import choose_model_options, plan_chat
 from g4cli.operations.compare.answerers import describe_machine, identify_model
 from g4cli.operations.compare.results import ResultsFile, make_key
 from g4cli.operations.compare.specs import ModelSpec
-from g4cli.operations.models import make_model_options, prepare_model
+from g4cli.operations.models import prepare_model
 from g4cli.runtime.measure.client import measure_quality, measure_speed
 from g4cli.runtime.measure.eval_text import read_conversations
 from g4cli.runtime.measure.messages import RunBench, RunEvaluation
@@ -40,14 +40,7 @@ def measure_model(
     model = prepare_model(spec.name, reporter)
     request = spec.make_request()
     plan = plan_chat(request, model, read_host(), reporter, require_fit=True)
-    options = make_model_options(
-        gpu_layers=plan.gpu_layers,
-        device=request.device,
-        mmap=request.mmap,
-        lazy_ple=request.lazy_ple,
-        cpu_moe=plan.cpu_moe,
-        use_extra_bufts=model.use_extra_bufts,
-    )
+    options = choose_model_options(request, model, plan)
     with reporter.progress(f"evaluate {spec.label}", unit="steps") as progress:
         evaluation = measure_quality(
             RunEvaluation(

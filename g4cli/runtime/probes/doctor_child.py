@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from g4cli.core.errors import G4Error, RuntimeFailed
+from g4cli.doctor.probe.child import UNKNOWN_ARCHITECTURE, UNKNOWN_PRE_TOKENIZER
 from g4cli.runtime.llama.backends import read_backend_facts
 from g4cli.runtime.llama.devices import list_devices
 from g4cli.runtime.llama.library import build_info, engine_failure, load_llama
@@ -43,8 +44,8 @@ _GEMMA4_SOFTCAP: Final = 30.0
 # Why llama.cpp refuses a file, by its messages (src/llama-model.cpp and src/llama-vocab.cpp,
 # llama.cpp@0c1e57098): it has no codes for them.
 _REFUSALS: Final = (
-    ("unknown-architecture", re.compile(r"unknown model architecture")),
-    ("unknown-pre-tokenizer", re.compile(r"unknown pre-tokenizer type")),
+    (UNKNOWN_ARCHITECTURE, re.compile(r"unknown model architecture")),
+    (UNKNOWN_PRE_TOKENIZER, re.compile(r"unknown pre-tokenizer type")),
 )
 # More tokens than any vocabulary has to end an answer.
 _MAX_ENDS: Final = 16

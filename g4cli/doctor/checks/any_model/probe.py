@@ -22,6 +22,7 @@ from g4cli.doctor.checks.probe import (
 )
 from g4cli.doctor.facts.file_facts import FileFacts
 from g4cli.doctor.probe.answers import mean_score, shorten_answer
+from g4cli.doctor.probe.compare import FormatAnswers
 from g4cli.doctor.probe.prompts import PLAIN_TEXT
 from g4cli.doctor.report import Check, Outcome, fail, ok, skipped, warn
 
@@ -54,7 +55,7 @@ def check_answers(facts: FileFacts) -> Outcome:
 
 def check_formats(facts: FileFacts) -> Outcome:
     """Fail if plain text is continued well and no question in the file's template is answered."""
-    plain = next((f for f in facts.formats if f.name == PLAIN_TEXT and f.runs), None)
+    plain = _find_plain_answers(facts)
     if facts.probe is None or not facts.probe.runs or plain is None:
         return skipped("only with --deep, or if an answer is wrong", EXAMINE_DEEP)
     if facts.is_untrained:
@@ -75,9 +76,14 @@ def check_formats(facts: FileFacts) -> Outcome:
     )
 
 
+def _find_plain_answers(facts: FileFacts) -> FormatAnswers | None:
+    """Return the continuations of plain texts, None if there are none."""
+    return next((f for f in facts.formats if f.name == PLAIN_TEXT and f.runs), None)
+
+
 def _continues_text(facts: FileFacts) -> bool:
     """Return whether most plain texts are continued as any language model does."""
-    plain = next((f for f in facts.formats if f.name == PLAIN_TEXT and f.runs), None)
+    plain = _find_plain_answers(facts)
     return plain is not None and not plain.broken and plain.score > 0.5
 
 
