@@ -16,7 +16,7 @@ from g4cli.core.errors import BadFile
 from g4cli.core.gguf_header import Header
 from g4cli.core.gguf_values import Array
 from g4cli.core.template_child import render_template
-from g4cli.doctor.probe.child import ProbeResult, ask_child
+from g4cli.doctor.probe.child import ask_child
 from g4cli.doctor.probe.prompts import (
     CHAT_QUESTIONS,
     MAX_PROMPT,
@@ -125,10 +125,9 @@ def ask_own_tokenizer(path: Path, prompt: OwnPrompt | None) -> OwnTokenizer:
     )
     event = answer.find_event("described")
     if event is None:
-        died = ProbeResult(
-            (), answer.exit_code, answer.timed_out, over_limit=answer.over_limit
-        ).died
-        return OwnTokenizer(died=died, error=answer.error or "no answer", code=answer.error_code)
+        return OwnTokenizer(
+            died=answer.died, error=answer.error or "no answer", code=answer.error_code
+        )
     return OwnTokenizer(
         tuple(zip(ROUND_TRIPS, event["round_trips"], strict=True)),
         tuple((text, tuple(ids)) for text, ids in zip(markers, event["ids"], strict=True)),

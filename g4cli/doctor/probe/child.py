@@ -86,11 +86,7 @@ class ProbeResult:
     @property
     def died(self) -> str:
         """How the child failed: 'SIGSEGV', 'no answer in time' ..., or ''."""
-        if self.over_limit:
-            return f"it needed more than {size_text(self.limit_bytes)} of memory"
-        if self.timed_out:
-            return "no answer in time"
-        return signal_name(self.exit_code)
+        return _describe_death(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +99,12 @@ class ChildAnswer:
     stderr: str
     over_limit: bool = False
     peak_bytes: int = 0
+    limit_bytes: int = 0
+
+    @property
+    def died(self) -> str:
+        """How the child failed: 'SIGSEGV', 'no answer in time' ..., or ''."""
+        return _describe_death(self)
 
     def find_event(self, name: str) -> dict[str, Any] | None:
         """Return the first line of the event `name`, or None."""
@@ -122,6 +124,14 @@ class ChildAnswer:
         errors = [str(line["message"]) for line in self.lines if line.get("event") == "error"]
         stderr = self.stderr.strip().splitlines()
         return errors[-1] if errors else stderr[-1] if stderr else ""
+
+
+def _describe_death(child: ProbeResult | ChildAnswer) -> str:
+    if child.over_limit:
+        return f"it needed more than {size_text(child.limit_bytes)} of memory"
+    if child.timed_out:
+        return "no answer in time"
+    return signal_name(child.exit_code)
 
 
 def strip_function_names(error: str) -> str:
@@ -150,11 +160,18 @@ def ask_child(
         result.stderr[-4000:],
         result.over_limit,
         result.peak_bytes,
+        limit_bytes,
     )
     if not result.over_limit and _OUT_OF_MEMORY.search(answer.error):
         # RLIMIT_DATA refused the allocation before the parent's poll saw it.
         return ChildAnswer(
-            answer.lines, answer.exit_code, False, answer.stderr, True, result.peak_bytes
+            answer.lines,
+            answer.exit_code,
+            False,
+            answer.stderr,
+            True,
+            result.peak_bytes,
+            limit_bytes,
         )
     return answer
 

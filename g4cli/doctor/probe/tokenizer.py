@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from g4cli.doctor.probe.child import ProbeResult, ask_child
+from g4cli.doctor.probe.child import ask_child
 from g4cli.doctor.probe.golden_tokens import GOLDEN
 from g4cli.doctor.reference import N_TOKENS
 
@@ -77,10 +77,7 @@ def ask_tokenizer(path: Path, n_tokens: int) -> TokenizerAnswers:
     )
     event = answer.find_event("tokenized")
     if event is None:
-        died = ProbeResult(
-            (), answer.exit_code, answer.timed_out, over_limit=answer.over_limit
-        ).died
-        return TokenizerAnswers(died=died, error=answer.error or "no answer")
+        return TokenizerAnswers(died=answer.died, error=answer.error or "no answer")
     return TokenizerAnswers(
         tuple(
             (text, tuple(ids), want) for (text, want), ids in zip(known, event["ids"], strict=True)
