@@ -47,9 +47,9 @@ $(VENV)/.test-tools: $(VENV)/.installed
 		--constraint requirements-dev.txt --editable '.[test]'
 	@touch $@
 
-## make unit    the tests of single parts that need no llama.cpp and no other process (20 s)
+## make unit    the quick tests of single parts: no llama.cpp, no other process (20 s on 2 cores)
 unit: $(VENV)/.test-tools
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" tests/unit tests/architecture
+	$(BIN)/python -m pytest -n logical --dist loadfile -m "not slow" tests/unit
 
 ## make check   lint, types, and the wheel in an empty environment
 check: lint smoke

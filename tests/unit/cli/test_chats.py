@@ -41,6 +41,7 @@ def store_chat(*texts: str, **fields: Any) -> int:
         return id_
 
 
+@pytest.mark.slow
 def test_without_a_command_it_lists(chats: Chats) -> None:
     code, out, err = chats()
     assert (code, out) == (0, "")
@@ -53,6 +54,7 @@ def test_without_a_command_it_lists(chats: Chats) -> None:
     assert chats("-q")[1] == "1\n"
 
 
+@pytest.mark.slow
 def test_search_and_show(chats: Chats) -> None:
     store_chat("What is GGUF?", "A *file format* of llama.cpp.")
     store_chat("other")
@@ -68,6 +70,7 @@ def test_search_and_show(chats: Chats) -> None:
     assert (code, "there is no conversation 77" in err, "hint: g4 chats" in err) == (3, True, True)
 
 
+@pytest.mark.slow
 def test_export(chats: Chats, tmp_path: Path) -> None:
     store_chat("What is GGUF?", "A file format.")
     assert chats("export", "last")[1].startswith("# What is GGUF?")
@@ -82,6 +85,7 @@ def test_export(chats: Chats, tmp_path: Path) -> None:
     assert chats("export", 1, tmp_path / "chat.md", "--force")[0] == 0
 
 
+@pytest.mark.slow
 def test_rename_and_delete(chats: Chats) -> None:
     store_chat("one")
     store_chat("two")
@@ -95,6 +99,7 @@ def test_rename_and_delete(chats: Chats) -> None:
     assert json.loads(chats("--json")[1]) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "args",
     [

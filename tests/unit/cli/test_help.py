@@ -9,6 +9,7 @@ import pytest
 from g4cli.cli.main import COMMANDS, run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["", *(name for name, _, _ in COMMANDS)])
 def test_no_type_of_python_is_shown(
     command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -42,6 +43,7 @@ def test_the_usage_line_shows_arguments_as_command_lines_do(
     assert f"Usage: {usage.strip()}" in lines
 
 
+@pytest.mark.slow
 def test_values_have_names(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

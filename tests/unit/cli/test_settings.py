@@ -48,6 +48,7 @@ def parse(command: str, *args: str) -> tuple[Mapping[str, Any], Mapping[str, str
     return context.params, read_origins(context)
 
 
+@pytest.mark.slow
 def test_the_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
     write(CONFIG)
     monkeypatch.setenv("G4_TOP_K", "20")
@@ -66,6 +67,7 @@ def test_the_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
     assert parse("chat", "other")[0]["model"] == "other"
 
 
+@pytest.mark.slow
 def test_other_commands(monkeypatch: pytest.MonkeyPatch) -> None:
     write(CONFIG)
     values, _ = parse("serve")
@@ -90,6 +92,7 @@ def test_without_a_file_nothing_changes() -> None:
     assert expand_alias("mine") == "mine"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -129,6 +132,7 @@ def test_a_mistake_is_an_error_in_the_command(capsys: pytest.CaptureFixture[str]
     assert "no preset is called @xx; did you mean x?" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_g4_config(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(["config"]) == 0
     assert "nothing is set" in capsys.readouterr().err
@@ -148,6 +152,7 @@ def test_g4_config(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monke
     assert json.loads(capsys.readouterr().out)["valid"] is True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("found", [None, "[chat]\ntemp = 0\n"])
 def test_edit_makes_a_file_and_checks_it(
     monkeypatch: pytest.MonkeyPatch, found: str | None

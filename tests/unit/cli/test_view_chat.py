@@ -166,6 +166,7 @@ SAMPLES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", SAMPLES)
 @pytest.mark.parametrize("columns", [20, 80])
 def test_what_is_no_markup_is_on_the_screen(text: str, columns: int) -> None:
@@ -216,6 +217,7 @@ _START = st.sampled_from(
 _TEXT = st.lists(st.one_of(st.just(""), st.builds(str.__add__, _START, _LINE), _START), max_size=14)
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(lines=_TEXT, columns=st.sampled_from([9, 20, 40, 100]), step=st.integers(4, 40))
 def test_no_letter_digit_or_foreign_character_is_ever_lost(
@@ -233,6 +235,7 @@ def test_no_letter_digit_or_foreign_character_is_ever_lost(
     assert not letters - content(text), "nothing twice"
 
 
+@pytest.mark.slow
 def test_a_long_answer_is_there_once_and_in_order() -> None:
     """For an answer longer than the screen, the scroll-back holds each line exactly once."""
     screen = Screen()
@@ -360,6 +363,7 @@ def test_a_window_made_narrower_keeps_no_second_copy(columns: int) -> None:
     assert screen.words == words
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "unit",
     [
@@ -392,6 +396,7 @@ def test_the_number_of_redraws_is_bounded_by_their_cost(unit: str) -> None:
     assert all(later - earlier >= 30 for earlier, later in pairwise(draws))
 
 
+@pytest.mark.slow
 def test_a_line_of_code_is_highlighted_from_a_bounded_past() -> None:
     highlighter = Highlighter("python")
     highlighter.highlight_line('"""')

@@ -101,6 +101,7 @@ def test_a_header_larger_than_the_limit_is_refused_unread(tmp_path: Path) -> Non
     refused(tmp_path, "the header has 16,777,217 bytes")
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(at=st.integers(0, 400), new=st.binary(min_size=1, max_size=4))
 def test_any_mutation_gives_a_checkpoint_or_an_error(

@@ -55,6 +55,7 @@ def contents(path: Path) -> dict[str, Any]:
     return {"keys": keys, "tensors": tensors}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["BF16", "F32"])
 def test_tiny_equals_llama_cpp_key_by_key_and_tensor_by_tensor(kind: str, tmp_path: Path) -> None:
     golden = json.loads((GOLDEN / "tiny_convert.json").read_text())[kind]
@@ -67,6 +68,7 @@ def test_tiny_equals_llama_cpp_key_by_key_and_tensor_by_tensor(kind: str, tmp_pa
     assert done.path.stat().st_size == done.nbytes
 
 
+@pytest.mark.slow
 def test_shards_give_the_same_file_as_one(tmp_path: Path) -> None:
     one = convert_checkpoint(copy_tiny(tmp_path / "tiny"), tmp_path / "one.gguf")
     shard(tmp_path / "tiny")
@@ -77,6 +79,7 @@ def test_shards_give_the_same_file_as_one(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["F32", "F16"])
 def test_sources_of_other_types_round_as_numpy_does(kind: str, tmp_path: Path) -> None:
     folder = copy_tiny(tmp_path / "tiny")
@@ -151,6 +154,7 @@ def test_towers_in_the_folder_are_left_out_with_a_reason(tmp_path: Path) -> None
     }
 
 
+@pytest.mark.slow
 def test_keys_and_values_of_shared_layers_may_be_there(tmp_path: Path) -> None:
     # The published E-models hold them, transformers 5 does not write them.
     folder = copy_tiny(tmp_path / "tiny")
@@ -196,6 +200,7 @@ def test_only_plain_types_without_a_coder(tmp_path: Path) -> None:
         convert_checkpoint(TINY, tmp_path / "out.gguf", plain=ggml.Q4_0)
 
 
+@pytest.mark.slow
 def test_the_folder_names_the_model(tmp_path: Path) -> None:
     folder = copy_tiny(tmp_path / "gemma-4-E2B-it")
     (folder / "README.md").unlink()

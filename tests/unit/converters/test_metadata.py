@@ -74,6 +74,7 @@ WORDS = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(words=st.lists(WORDS, min_size=1, max_size=6), total=st.sampled_from((0, 4_000_000_000)))
 def test_any_name_is_taken_apart_as_gguf_py_does(words: list[str], total: int) -> None:

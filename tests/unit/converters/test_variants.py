@@ -43,6 +43,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "part"), CASES)
 def test_equal_to_llama_cpp(name: str, part: Any, folders: dict[str, Path], tmp_path: Path) -> None:
     golden = variants.load(name)["gguf"][part]

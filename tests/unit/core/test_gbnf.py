@@ -81,6 +81,7 @@ BAD = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BAD)
 def test_mistakes_are_told_with_their_place(name: str) -> None:
     grammar, said = BAD[name]

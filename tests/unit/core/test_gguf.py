@@ -481,6 +481,7 @@ def test_every_malformed_file_is_refused_by_name(
         assert err.offset is not None
 
 
+@pytest.mark.slow
 def test_every_cut_of_a_header_is_refused_at_once() -> None:
     data = build_gguf(EVERY_KIND, TWO)
     header = parse_bytes(data)
@@ -548,6 +549,7 @@ def assert_survives(data: bytes) -> None:
         assert header.file_offset(tensor) + tensor.nbytes <= len(data)
 
 
+@pytest.mark.slow
 @settings(max_examples=400)
 @given(st.data())
 def test_any_change_of_bytes_gives_a_header_or_bad_gguf(data: st.DataObject) -> None:
@@ -558,6 +560,7 @@ def test_any_change_of_bytes_gives_a_header_or_bad_gguf(data: st.DataObject) -> 
     assert_survives(bytes(changed))
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(
     st.integers(0, len(GOOD)), st.integers(0, len(GOOD)), st.binary(max_size=24), st.integers(0, 40)
@@ -569,6 +572,7 @@ def test_any_splice_gives_a_header_or_bad_gguf(
     assert_survives(GOOD[:start] + GOOD[cut:])
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(
     st.integers(0, len(GOOD) - 8),
@@ -584,6 +588,7 @@ def test_any_bytes_after_the_magic_give_a_header_or_bad_gguf(tail: bytes) -> Non
     assert_survives(b"GGUF\3\0\0\0" + tail)
 
 
+@pytest.mark.slow
 def test_a_hostile_count_costs_little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         Limits, "HEADER_BYTES", 16 << 20
@@ -597,6 +602,7 @@ def test_a_hostile_count_costs_little(tmp_path: Path, monkeypatch: pytest.Monkey
     assert time.process_time() - started < 5
 
 
+@pytest.mark.slow
 @pytest.mark.requires_vocab
 def test_the_real_vocabulary_agrees_with_itself_by_another_reader(vocab_file: Path) -> None:
     """The token list against a walk of the raw bytes, written here."""

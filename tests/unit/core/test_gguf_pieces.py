@@ -85,6 +85,7 @@ def test_no_step_leaves_the_file(count: int) -> None:
         parse_spans(bad, [(0, 200)], jumps=True)
 
 
+@pytest.mark.slow
 @pytest.mark.requires_vocab
 def test_the_known_lengths_are_those_of_the_published_vocabulary() -> None:
     keys = read_header(real_shapes.SHARED_VOCAB).keys

@@ -89,6 +89,7 @@ LIES = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LIES)
 def test_false_headers_are_refused_before_anything_is_decoded(name: str, tmp_path: Path) -> None:
     data, said = LIES[name]
@@ -178,6 +179,7 @@ def draw_mutation(draw: st.DrawFn) -> bytes:
     return bytes(data[:end] if draw(st.booleans()) else data) * draw(st.sampled_from((1, 1, 1, 2)))
 
 
+@pytest.mark.slow
 @given(st.one_of(draw_mutation(), st.binary(max_size=200)))
 def test_any_bytes_give_a_bounded_header_or_bad_media(data: bytes) -> None:
     for read in (read_image_header, read_sound_header):

@@ -77,6 +77,7 @@ def test_answers_keep_no_other_joiner(text: str, expected: str) -> None:
     assert escape_invisible(text) == expected
 
 
+@pytest.mark.slow
 @given(st.text(), st.lists(st.integers(0, 60)))
 def test_an_answer_in_pieces_is_the_whole(text: str, cuts: list[int]) -> None:
     edges = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
@@ -85,6 +86,7 @@ def test_an_answer_in_pieces_is_the_whole(text: str, cuts: list[int]) -> None:
     assert "".join(pieces) == escape_invisible(text)
 
 
+@pytest.mark.slow
 @given(st.text(st.characters()))
 def test_nothing_of_unicode_that_controls_passes(text: str) -> None:
     for char in one_line(text):

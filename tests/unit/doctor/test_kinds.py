@@ -127,6 +127,7 @@ def test_a_vocabulary_is_called_one(tmp_path: Path) -> None:
     assert "the vocabulary of a Gemma 4 model without its weights" in report.summary
 
 
+@pytest.mark.slow
 def test_a_copy_whose_verdict_is_no_better_is_not_kept(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -144,6 +145,7 @@ def test_a_copy_whose_verdict_is_no_better_is_not_kept(
     )
 
 
+@pytest.mark.slow
 def test_fix_replaces_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     broken, out = tmp_path / "b.gguf", tmp_path / "m.gguf"
     broken.write_bytes(KINDS["eos-107"](build_tiny()))
@@ -168,6 +170,7 @@ def build_safetensors() -> bytes:
     return struct.pack("<Q", len(header)) + header + bytes(4)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_no_gguf_and_the_way_to_convert_it_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -76,6 +76,7 @@ def test_every_value_of_the_table_passes_at_every_scale(exponent: int) -> None:
     assert counter.count_invalid() == 0
 
 
+@pytest.mark.slow
 def test_every_other_number_is_counted() -> None:
     """All bfloat16 numbers up to 1.875 that are not in the table, each with the largest."""
     known = {w & 0x7FFF for w in sfp8_table().tolist()}

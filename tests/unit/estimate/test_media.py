@@ -28,6 +28,7 @@ def read_golden() -> dict[str, Any]:
     return data
 
 
+@pytest.mark.slow
 def test_the_scratch_equals_what_mtmd_plans_for_every_model_and_size(tmp_path: Path) -> None:
     """Five models, images of 256 to 9,216 patches, 30 s of sound; mtmd logs two digits of a MiB."""
     wrong, cells = [], read_golden()["rows"]
@@ -134,6 +135,7 @@ def test_large_networks_need_a_ubatch_that_holds_the_image(tmp_path: Path) -> No
     assert add_encoder(Options(8192), shapes.E2B, path, 1120).n_ubatch == 512
 
 
+@pytest.mark.slow
 def test_fit_with_an_encoder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = real_mmproj.build(tmp_path / "mmproj.gguf", "e2b")
     run(["fit", "e2b", "--ctx", "4k", "--json"])

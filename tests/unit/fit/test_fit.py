@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import pytest
+
 from g4cli.core.ggml import F16, GGMLType
 from g4cli.core.units import GIB, MIB
 from g4cli.estimate import HOST, Estimate, Options, Term, estimate_memory
@@ -71,6 +73,7 @@ def test_the_whole_context_or_none() -> None:
     assert largest_context(shapes.E2B, [], Options(1), [Memory(HOST, 64 * GIB, 1)]) == 0
 
 
+@pytest.mark.slow
 def test_the_planned_context_says_why() -> None:
     plenty = plan_context(shapes.E2B, [], Options(1), [Memory(HOST, 64 * GIB, 64 * GIB)])
     assert (plenty.n_ctx, plenty.reason) == (

@@ -137,6 +137,7 @@ def test_two_gpus_hold_what_one_cannot() -> None:
     assert both.options.n_gpu_layers == -1  # all layers
 
 
+@pytest.mark.slow
 def test_more_memory_never_shortens_the_context() -> None:
     contexts = [
         largest_context(shapes.A4B, A4B, Options(1), [Memory(HOST, 64 * GIB, n * GIB)])

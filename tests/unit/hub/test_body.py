@@ -136,6 +136,7 @@ def test_a_chunked_answer(tls: bool) -> None:
     assert fetched_all(script, tls, *ranges) == [DATA[:1000], DATA[1000:2000]]
 
 
+@pytest.mark.slow
 @both
 def test_a_slow_line_hands_on_what_has_come(tls: bool) -> None:
     script = Script([[answer_whole(0, 1000)[:-300], 0]])
@@ -202,6 +203,7 @@ def test_a_certificate_that_nobody_vouches_for(monkeypatch: pytest.MonkeyPatch) 
         client.get_range(url_of(script, True), {}, 0, 10)
 
 
+@pytest.mark.slow
 @both
 def test_a_byte_now_and_then_is_too_slow(tls: bool) -> None:
     """As of a server that sends a byte every 29 seconds, on another scale."""
@@ -224,6 +226,7 @@ DRIPS = {
 }
 
 
+@pytest.mark.slow
 @both
 @pytest.mark.parametrize("name", DRIPS)
 def test_lines_that_never_end_are_given_up(
@@ -239,6 +242,7 @@ def test_lines_that_never_end_are_given_up(
         client.close()
 
 
+@pytest.mark.slow
 def test_a_proxy_that_never_ends_its_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(response, "HEADER_S", 0.3)
     script = Script([[Drip(b"HTTP/1.1 200 OK\r\n", b"x: y\r\n")]])

@@ -42,6 +42,7 @@ def pull_file(capsys: pytest.CaptureFixture[str]) -> bool:
     return Path(out.strip()).read_bytes() == DATA
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
 def test_certificates_of_ones_own(
     capsys: pytest.CaptureFixture[str],
@@ -55,6 +56,7 @@ def test_certificates_of_ones_own(
     assert hub.sent_bytes == len(DATA)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("hub")
 def test_a_certificate_that_nobody_vouches_for(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = g4(capsys, "pull", f"hf:{REPO}")
@@ -77,6 +79,7 @@ def proxy(hub: FakeHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iter
         yield seen
 
 
+@pytest.mark.slow
 def test_tls_goes_through_a_proxy(
     capsys: pytest.CaptureFixture[str],
     hub: FakeHub,
@@ -97,6 +100,7 @@ def test_tls_goes_through_a_proxy(
     assert proxy == []
 
 
+@pytest.mark.slow
 def test_a_storage_host_that_is_not_who_it_says_it_is(
     capsys: pytest.CaptureFixture[str], hub: FakeHub, proxy: list[str]
 ) -> None:

@@ -101,6 +101,7 @@ def file_of(*tokenizer: bytes) -> bytes:
     return build_gguf([*keys, *tokenizer], tensors)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_the_header_equals_the_local_one_and_no_weights_are_fetched(
     hub: FakeHub, model: Path
 ) -> None:
@@ -124,6 +125,7 @@ def read_both(hub: FakeHub, data: bytes, folder: Path) -> tuple[Header, Header, 
     return read_header(path), remote, sum(end - start for start, end in ranges), len(ranges)
 
 
+@pytest.mark.slow
 def test_the_known_vocabulary_is_skipped(hub: FakeHub, tmp_path: Path) -> None:
     tokens = strings_key("tokenizer.ggml.tokens", 262_144, 4_413_447)
     data = file_of(tokens, *keys_after_tokens(262_144, 514_906, 9_251_719))
@@ -137,6 +139,7 @@ def test_the_known_vocabulary_is_skipped(hub: FakeHub, tmp_path: Path) -> None:
     assert sum(end - start for start, end in hub.ranges) > local.data_offset
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("known")
 def test_with_whole_every_byte_of_the_header_is_fetched_once(hub: FakeHub, tmp_path: Path) -> None:
     tokens = strings_key("tokenizer.ggml.tokens", N_TOKENS, TOKENS_BYTES)
@@ -149,6 +152,7 @@ def test_with_whole_every_byte_of_the_header_is_fetched_once(hub: FakeHub, tmp_p
     assert spans[-1][1] >= local.data_offset
 
 
+@pytest.mark.slow
 @pytest.mark.requires_vocab
 def test_the_published_vocabulary_is_skipped(hub: FakeHub, tmp_path: Path) -> None:
     vocabulary = real_shapes.real_vocabulary()
@@ -162,6 +166,7 @@ def test_the_published_vocabulary_is_skipped(hub: FakeHub, tmp_path: Path) -> No
     assert ranges <= 6
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("known")
 @pytest.mark.parametrize(
     "tokens",
@@ -203,6 +208,7 @@ LADDER = b"".join(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("known")
 @pytest.mark.parametrize(
     "landing",
@@ -279,6 +285,7 @@ def compare_ways(data: bytes) -> str:
     return "equal" if found[0].tensors == found[1].tensors else "other"
 
 
+@pytest.mark.slow
 def test_a_broken_connection_is_retried(hub: FakeHub, model: Path) -> None:
     hub.faults = [Fault("reset", after=1000), Fault("status", status=503)]
     assert header_of(model.name).tensors == read_header(model).tensors
@@ -293,6 +300,7 @@ def test_a_file_that_is_not_a_gguf_is_refused() -> None:
         header_of("bad-BF16.gguf")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("hub")
 def test_fit_reads_a_header_on_the_hub(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["fit", f"hf:{REPO}:q8_0", "--ctx", "1k", "--json"]) == 0

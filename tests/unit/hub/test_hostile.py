@@ -126,6 +126,7 @@ SHAPES: dict[str, object] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHAPES)
 def test_listings_of_other_shapes(liar: type[Liar], name: str) -> None:
     liar.tree_body = SHAPES[name]
@@ -208,6 +209,7 @@ def test_too_many_bytes(liar: type[Liar], monkeypatch: pytest.MonkeyPatch) -> No
         read_listing()
 
 
+@pytest.mark.slow
 def test_an_answer_that_grows_when_unpacked(liar: type[Liar]) -> None:
     liar.head = {"Content-Encoding": "gzip"}
     liar.tree_body = gzip.compress(b"[" + b" " * 50_000_000 + b"]")
@@ -215,6 +217,7 @@ def test_an_answer_that_grows_when_unpacked(liar: type[Liar]) -> None:
         read_listing()
 
 
+@pytest.mark.slow
 def test_a_header_that_comes_byte_by_byte(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each byte comes in time, the whole never."""
     monkeypatch.setattr(bounds, "MAX_SECONDS", 0.5)

@@ -22,6 +22,7 @@ spans = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(spans)
 def test_merging_keeps_every_byte_once(items: list[tuple[int, int]]) -> None:
     covered = {n for a, b in items for n in range(a, b)}
@@ -31,6 +32,7 @@ def test_merging_keeps_every_byte_once(items: list[tuple[int, int]]) -> None:
     assert all(b < c for (_, b), (c, _) in pairwise(result))
 
 
+@pytest.mark.slow
 @given(spans, st.integers(1, 30))
 def test_gaps_are_what_is_not_covered(items: list[tuple[int, int]], piece: int) -> None:
     missing = find_gaps(items, 70, piece)

@@ -43,6 +43,7 @@ def test_a_failure_lets_the_others_end() -> None:
     assert ended == ["good"]
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_them_all() -> None:
     def job(cancelled: Cancelled) -> None:
         while not cancelled():

@@ -44,6 +44,7 @@ def test_dashes_from_the_first_token_stop_within_256() -> None:
     assert loop.covered == count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", [0, 1, 5, 700, 20_000])
 @pytest.mark.parametrize("period", [1, 2, 3, 7, 64, 65, 300, MAX_PERIOD])
 def test_every_period_is_found_with_its_onset(period: int, before: int) -> None:
@@ -71,6 +72,7 @@ def test_a_repetition_that_ends_is_left_alone() -> None:
     assert find_loop(table + make_prose(500) + table) is None
 
 
+@pytest.mark.slow
 def test_memory_stays_bounded() -> None:
     detector = LoopDetector(digits=dict(GEMMA4_DIGITS))
     sizes = []
@@ -254,6 +256,7 @@ ids = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(st.lists(ids, max_size=40), st.lists(ids, min_size=1, max_size=60), st.integers(1, 1500))
 def test_any_ids_are_taken_and_a_cycle_of_any_is_found(

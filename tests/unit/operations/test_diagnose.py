@@ -44,6 +44,7 @@ def test_a_request_that_cannot_work_is_refused_first(
         run_diagnosis(request_, RecordingReporter())
 
 
+@pytest.mark.slow
 def test_a_repaired_copy_and_a_bug_report_are_written(broken: Path, tmp_path: Path) -> None:
     reporter = RecordingReporter()
     copy, report = tmp_path / "copy.gguf", tmp_path / "report.md"
@@ -63,6 +64,7 @@ def test_a_repaired_copy_and_a_bug_report_are_written(broken: Path, tmp_path: Pa
     ]
 
 
+@pytest.mark.slow
 def test_the_memory_that_this_process_may_use_decides_whether_a_model_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

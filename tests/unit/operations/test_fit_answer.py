@@ -10,6 +10,7 @@ from g4cli.operations.fit.request import FitRequest
 from tests.support.fakes.reporter import RecordingReporter
 
 
+@pytest.mark.slow
 def test_the_answer_is_a_value(capsys: pytest.CaptureFixture[str]) -> None:
     reporter = RecordingReporter()
     answer = answer_fit(FitRequest(model="12b", ctx=8192, memory_bytes=8 * GIB), reporter)

@@ -121,6 +121,7 @@ def test_drafting_counts(files: dict[str, LoadableModel], tmp_path: Path) -> Non
     assert lengths[0] >= lengths[1] > lengths[2] > 0
 
 
+@pytest.mark.slow
 def test_experts_stay_behind_first(files: dict[str, LoadableModel]) -> None:
     card = Gpu("CUDA0", "a card", 12 * GIB, 12 * GIB)
     found = plan(files["26b"], machine(32 * GIB, card), ctx="8k")

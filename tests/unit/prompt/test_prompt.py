@@ -166,6 +166,7 @@ def published(template: str) -> jinja2.Template:
     return environment.from_string(template)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("think", [False, True])
 @pytest.mark.parametrize("with_tools", [False, True])
 @pytest.mark.parametrize("name", CONVERSATIONS)

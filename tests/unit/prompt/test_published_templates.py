@@ -41,6 +41,7 @@ def test_revisions_are_told_apart() -> None:
     assert {row.size for row in PUBLISHED if row.is_current} == {"large", "small"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", ["large", "small"])
 def test_renderer_show_and_doctor_agree_on_a_revision(
     size: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

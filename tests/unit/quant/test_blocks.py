@@ -87,11 +87,13 @@ FLOATS = hnp.arrays(
 )
 
 
+@pytest.mark.slow
 @given(values=FLOATS)
 def test_bf16_rounds_as_gguf_py(values: NDArray[np.float32]) -> None:
     assert to_bf16(values).tobytes() == quantize(values, GGMLQuantizationType.BF16).tobytes()
 
 
+@pytest.mark.slow
 @given(values=FLOATS)
 def test_widening_is_exact(values: NDArray[np.float32]) -> None:
     bits = to_bf16(values)

@@ -57,6 +57,7 @@ def recipes_text(shape: Shape) -> str:
     return "".join(parts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ALL)
 def test_golden(model: str) -> None:
     assert recipes_text(ALL[model]) == (GOLDEN / f"{model}.txt").read_text()

@@ -59,6 +59,7 @@ def test_what_is_wrong_with_a_body_is_told(body: bytes, said: str) -> None:
     assert said in problem.message
 
 
+@pytest.mark.slow
 def test_other_requests_go_on_while_a_large_body_is_read() -> None:
     body = json.dumps({"tokens": [1] * 200_000}).encode()
 
@@ -88,6 +89,7 @@ def post(path: str, content: bytes) -> Response:
     return asyncio.run(ask())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_tokens", [3, 100_000])
 def test_small_and_large_bodies_are_answered_alike(n_tokens: int) -> None:
     answer = post("/detokenize", json.dumps({"tokens": [1] * n_tokens}).encode())

@@ -21,6 +21,7 @@ class BrokenService:
         raise G4Error("a bug in the process that runs the model:\nTraceback: secret.py")
 
 
+@pytest.mark.slow
 def test_a_bug_of_the_model_is_logged_and_not_told(caplog: pytest.LogCaptureFixture) -> None:
     service: Any = BrokenService()
     sent: list[dict[str, Any]] = []

@@ -32,6 +32,7 @@ class StuckService:
         return wait
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "body", "call"),
     [

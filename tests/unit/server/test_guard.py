@@ -156,6 +156,7 @@ def test_a_client_that_does_not_send_its_body_is_told_so() -> None:
     assert sent[0]["status"] == 408
 
 
+@pytest.mark.slow
 def test_a_client_that_sends_its_body_byte_by_byte_is_told_so() -> None:
     guard = Guard(echo, GuardOptions(body_timeout_s=0.2, min_body_rate=1000))
     sent: list[Any] = []

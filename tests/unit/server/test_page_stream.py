@@ -104,6 +104,7 @@ def test_who_was_away_gets_what_changed_since() -> None:
     assert stream.list_changes(stream.version) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "text"),
     [
@@ -127,6 +128,7 @@ def test_no_block_grows_with_the_answer(name: str, text: str) -> None:
     assert page.n_bytes < 120 * len(text), f"{name}: the same is not sent again and again"
 
 
+@pytest.mark.slow
 def test_a_list_that_was_cut_goes_on_counting() -> None:
     page = play("".join(f"{n}. item\n" for n in range(1, 1000)), 1, most=600)
     starts = [int(n) for block in page.blocks.values() for n in re.findall(r'start="(\d+)"', block)]

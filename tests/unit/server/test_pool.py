@@ -64,6 +64,7 @@ async def use(pool: ModelPool, name: str) -> LoadedModel:
     return model
 
 
+@pytest.mark.slow
 def test_no_request_gets_a_model_that_is_about_to_be_closed() -> None:
     async def open_model(name: str, _others: Sequence[str]) -> LoadedModel:
         return fake_model(name)

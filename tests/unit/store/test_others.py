@@ -136,6 +136,7 @@ def test_other_networks_and_broken_files_are_left_out(home: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_they_stand_in_the_list(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = put_file(home / ".lmstudio" / "models" / "p" / "r" / "m.gguf", MODEL)
     assert run(["list"]) == 0

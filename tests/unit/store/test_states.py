@@ -208,6 +208,7 @@ def test_a_folder_that_cannot_be_made_stops_nothing(tmp_path: Path) -> None:
     assert folder.list_namespaces() == ()
 
 
+@pytest.mark.slow
 def test_several_writers_and_readers_get_whole_states(folder: StateFolder) -> None:
     expected = {n_tokens: make_state(n_tokens)[0] for n_tokens in (300, 600, 900)}
     wrong: list[object] = []

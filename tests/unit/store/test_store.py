@@ -355,6 +355,7 @@ def test_a_bad_file_leaves_nothing_in_the_store(tmp_path: Path) -> None:
     assert not models_dir().exists()
 
 
+@pytest.mark.slow
 def test_tiny_is_made_once_and_again_when_its_checkpoint_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -375,6 +376,7 @@ def test_tiny_is_made_once_and_again_when_its_checkpoint_changes(
     assert pull_bundled("tiny", "bf16").is_new
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("type_name", ["f32", "q8_0", "q4_0", "sfp8"])
 def test_tiny_in_other_types(type_name: str) -> None:
     entry = pull_bundled("tiny", type_name).entry

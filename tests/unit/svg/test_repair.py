@@ -56,6 +56,7 @@ def test_a_good_drawing_stays_as_it_is(name: str) -> None:
     assert drawing.is_whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("defect", DEFECTS, ids=lambda defect: defect.name)
 def test_a_defect_is_named_and_the_picture_restored(defect: Defect) -> None:
     tried = 0
@@ -288,6 +289,7 @@ PIECES = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(st.one_of(st.text(), st.lists(st.sampled_from(PIECES)).map("".join)))
 def test_any_text_gives_a_drawing_that_opens_and_only_draws_or_none(text: str) -> None:
