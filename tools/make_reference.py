@@ -3,9 +3,9 @@
     python tools/make_reference.py           write them
     python tools/make_reference.py --check   exit with 1 and name the pages that are out of date
 
-The pages are docs/reference/{cli,exit-codes,environment}.md, docs/explanation/file-map.md and
-docs/man/g4.1. Their sources are Typer's declarations, the error tree, the table of paths and the
-first line of every module.
+The pages are docs/reference/{cli,exit-codes,environment,known-faults}.md,
+docs/explanation/file-map.md and docs/man/g4.1. Their sources are Typer's declarations, the error
+tree, the table of paths, the table of known faults and the first line of every module.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from g4cli.cli.help import name_value
 from g4cli.cli.main import app, register_commands
 from g4cli.core import errors
 from g4cli.core.paths import ENVIRONMENT
+from g4cli.doctor.lore import ENGINE_DATE, KNOWN_FAULTS
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 # Options of every command, which have no row in the tables.
@@ -38,6 +39,7 @@ def main(arguments: list[str]) -> int:
         "docs/reference/cli.md": make_cli_page(),
         "docs/reference/exit-codes.md": make_exit_code_page(),
         "docs/reference/environment.md": make_environment_page(),
+        "docs/reference/known-faults.md": make_faults_page(),
         "docs/explanation/file-map.md": make_file_map(),
         "docs/man/g4.1": make_man_page(),
     }
@@ -171,6 +173,40 @@ def make_environment_page() -> str:
 
 
 # --- The file map ---
+
+
+def make_faults_page() -> str:
+    """Return docs/reference/known-faults.md."""
+    lines = [
+        "# Known faults",
+        "",
+        "Faults of engines, converters and models that make a sound file answer nonsense, as their "
+        "reports describe them. `g4 doctor FILE` warns of those that depend on tensor types; "
+        "`g4 doctor FILE --loop` compares the conditions that it finds with this table. Generated "
+        "from `g4cli/doctor/lore.py`.",
+        "",
+        f"The llama.cpp that g4 requires is of {ENGINE_DATE}. No published report names the cause "
+        "of the `---` loop of a 31B file of 2 April 2026.",
+        "",
+        "| fault | gives | if | in | ended by | instead | source |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for fault in KNOWN_FAULTS:
+        conditions = " and ".join(fault.conditions).replace("-", " ")
+        if fault.backends:
+            conditions += f" ({' or '.join(fault.backends)})"
+        ended = f"{fault.fixed_in} ({fault.fixed_on})" if fault.fixed_on else fault.fixed_in
+        cells = (
+            fault.title,
+            fault.symptom_text,
+            conditions,
+            f"{fault.engine}: {fault.builds}",
+            ended or "nothing known",
+            fault.workaround,
+            fault.source,
+        )
+        lines.append(f"| {' | '.join(map(_escape_cell, cells))} |")
+    return "\n".join([*lines, ""])
 
 
 def make_file_map() -> str:

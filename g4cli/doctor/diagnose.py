@@ -52,7 +52,7 @@ from g4cli.doctor.checks.advice import OTHER_MODEL_ADVICE
 from g4cli.doctor.checks.machine import CHECKS as MACHINE_CHECKS
 from g4cli.doctor.facts.file_facts import JUDGED_KINDS, Depth, FileFacts
 from g4cli.doctor.facts.gather import gather_facts
-from g4cli.doctor.known_bugs import find_bugs
+from g4cli.doctor.lore import find_type_faults
 from g4cli.doctor.probe.any_model import (
     ask_own_tokenizer,
     own_plain_questions,
@@ -149,7 +149,7 @@ def probe_file(
     else:
         return facts
     types = {tensor.type.name for tensor in header.tensors.values()}
-    if is_requested(only, "tensors.engine-bug") and find_bugs(types):
+    if is_requested(only, "tensors.engine-bug") and find_type_faults(types):
         facts = replace(facts, backends=ask_backends())
     if interview is None or not (header.tensors and complete and is_requested(only, "probe")):
         return facts

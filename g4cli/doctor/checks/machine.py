@@ -12,7 +12,7 @@ from g4cli.doctor.checks.advice import (
     REINSTALL_ENGINE,
 )
 from g4cli.doctor.facts.machine import LIBRARIES, MachineFacts
-from g4cli.doctor.known_bugs import KNOWN_BUGS, release_of
+from g4cli.doctor.lore import KNOWN_FAULTS, find_release
 from g4cli.doctor.report import Check, Outcome, fail, ok, skipped, warn
 
 # The smallest published model needs about this much.
@@ -89,7 +89,7 @@ def check_gpu(facts: MachineFacts) -> Outcome:
     if not backends:
         return skipped("llama.cpp did not answer")
     names = [d["description"] for d in backends["devices"] if d["kind"] in ("gpu", "igpu")]
-    cuda = release_of("CUDA", backends)
+    cuda = find_release("CUDA", backends)
     others = [b for b in backends["backends"] if b != "CPU"]
     versions = backends.get("cuda", {})
     text = ", ".join(
@@ -97,13 +97,15 @@ def check_gpu(facts: MachineFacts) -> Outcome:
         + ([f"CUDA {cuda or 'of an unknown release'}"] if cuda is not None else [])
         + [f"{what} {versions[key]}" for key, what in _DRIVER if versions.get(key)]
     )
-    for bug in KNOWN_BUGS:
-        if release_of(bug.backend, backends) == bug.release:
-            return warn(
-                f"{text}: llama.cpp built with it computes {', '.join(sorted(bug.tensor_types))} "
-                f"tensors wrongly ({bug.symptom})",
-                f"{bug.workaround}, or files of other types",
-            )
+    for fault in KNOWN_FAULTS:
+        for backend in fault.backends if fault.release else ():
+            if find_release(backend, backends) == fault.release:
+                return warn(
+                    f"{text}: llama.cpp built with it computes "
+                    f"{', '.join(sorted(fault.tensor_types))} tensors wrongly "
+                    f"({fault.symptom_text})",
+                    f"{fault.workaround}, or files of other types",
+                )
     if others and not names:
         return warn(f"{text}: llama.cpp was built for a GPU and finds none", "check the GPU driver")
     return ok(text)

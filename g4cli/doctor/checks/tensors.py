@@ -12,7 +12,7 @@ from g4cli.core.shape import Shape
 from g4cli.core.split_name import name_part, parse_split_name
 from g4cli.doctor.checks.advice import GET_PLAIN_GGUF, RECONVERT
 from g4cli.doctor.facts.file_facts import FileFacts
-from g4cli.doctor.known_bugs import EngineBug, find_bugs, release_of
+from g4cli.doctor.lore import KnownFault, find_release, find_type_faults
 from g4cli.doctor.report import Check, Outcome, fail, format_count, ok, skipped, warn
 
 _ENCODER_PREFIXES: Final = ("v.", "a.", "mm.")
@@ -138,36 +138,38 @@ def _first_names(names: list[str]) -> str:
 
 
 def check_engine_bug(facts: FileFacts) -> Outcome:
-    """Compare the tensor types, and the installed llama.cpp, with the table of known bugs."""
+    """Compare the tensor types, and the installed llama.cpp, with the table of known faults."""
     if facts.header is None:
         return skipped("the header cannot be read")
     types = {t.type.name for t in facts.header.tensors.values()}
-    bugs = find_bugs(types)
-    outcomes = [_judge_bug(bug, types, facts) for bug in bugs]
+    outcomes = [
+        _judge_fault(fault, backend, types, facts)
+        for fault in find_type_faults(types)
+        for backend in fault.backends
+    ]
     worst = [o for status in ("fail", "warn") for o in outcomes if o.status == status]
     return next(iter(worst or outcomes), ok("no tensor type with a known bug of llama.cpp"))
 
 
-def _judge_bug(bug: EngineBug, types: set[str], facts: FileFacts) -> Outcome:
-    """Return whether the llama.cpp here has a bug that concerns this file."""
-    build = f"{bug.backend} {bug.release}"
+def _judge_fault(fault: KnownFault, backend: str, types: set[str], facts: FileFacts) -> Outcome:
+    """Return whether the llama.cpp here has a fault that concerns this file."""
     what = (
-        f"{', '.join(sorted(types & bug.tensor_types))} tensors: llama.cpp built with {build} "
-        f"computes them wrongly ({bug.symptom})"
+        f"{', '.join(sorted(types & fault.tensor_types))} tensors: llama.cpp built with {backend} "
+        f"{fault.release} computes them wrongly ({fault.symptom_text})"
     )
-    advice = f"{bug.workaround}, or a file of another type: g4 pull MODEL:q4_0"
-    release = release_of(bug.backend, facts.backends)
-    if release == bug.release:
+    advice = f"{fault.workaround}, or a file of another type: g4 pull MODEL:q4_0"
+    release = find_release(backend, facts.backends)
+    if release == fault.release:
         return fail(
             f"{what}, and that is the build here", advice, cause="runtime", confidence="high"
         )
     if release:
-        return ok(f"{what}; the one here uses {bug.backend} {release}")
+        return ok(f"{what}; the one here uses {backend} {release}")
     if release == "":
-        return warn(f"{what}; which {bug.backend} the one here uses is unknown", advice)
+        return warn(f"{what}; which {backend} the one here uses is unknown", advice)
     if not facts.backends:
         return warn(what, advice)
-    return warn(f"{what}; the one here has no {bug.backend}, those in other programs may", advice)
+    return warn(f"{what}; the one here has no {backend}, those in other programs may", advice)
 
 
 CHECKS: Final = (

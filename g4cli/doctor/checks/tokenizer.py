@@ -9,6 +9,7 @@ from g4cli.core.inventory import TOKEN_EMBD
 from g4cli.doctor.checks.advice import EXAMINE, GET_PLAIN_GGUF, RECONVERT, REPAIR
 from g4cli.doctor.facts.file_facts import FileFacts
 from g4cli.doctor.facts.vocabulary import hash_array, tiny_vocabulary_hashes
+from g4cli.doctor.lore import find_fault
 from g4cli.doctor.probe.child import strip_function_names
 from g4cli.doctor.reference import (
     BYTE_TYPE,
@@ -145,7 +146,8 @@ def check_ids(facts: FileFacts) -> Outcome:
         return fail("; ".join(bad), REPAIR, cause="tokenizer")
     bos = header.keys.get(TOKENIZER + "add_bos_token")
     if bos is not None and bos.data is False:
-        return warn("add_bos_token is false: older builds of llama.cpp omit <bos>", REPAIR)
+        fault = find_fault("bos-missing")
+        return warn(f"add_bos_token is false: {fault.engine} {fault.builds} omits <bos>", REPAIR)
     return ok("BOS 2, EOS 1, no space before the text")
 
 

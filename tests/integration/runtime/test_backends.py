@@ -16,7 +16,7 @@ from g4cli.doctor.diagnose import judge_facts
 from g4cli.doctor.diagnose_machine import judge_machine
 from g4cli.doctor.facts.file_facts import FileFacts
 from g4cli.doctor.facts.gather import gather_facts
-from g4cli.doctor.known_bugs import release_of
+from g4cli.doctor.lore import find_release
 from g4cli.runtime.llama.backends import (
     Feature,
     find_cudart,
@@ -179,7 +179,7 @@ def test_a_known_bug_is_judged_by_the_installed_engine(
     report = judge_facts(replace(iq3, backends=engine(runtime)), ("tensors.engine-bug",))
     assert (report.findings[0].status, report.verdict) == (status, verdict)
     assert "IQ3_S" in report.findings[0].found
-    assert release_of("CUDA", engine(runtime)) == runtime
+    assert find_release("CUDA", engine(runtime)) == runtime
 
 
 def test_without_an_answer_of_the_engine_a_known_bug_is_a_warning(iq3: FileFacts) -> None:

@@ -1,0 +1,435 @@
+"""Known faults of engines and converters: the one table of them.
+
+The checks read what concerns tensor types, `g4 doctor FILE --loop` what concerns conditions, and
+docs/reference/known-faults.md is generated from it. Each row was read in the sources that it names.
+A row says what is known and no more: most published reports of loops name no cause.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final, Literal, TypeAlias
+
+Symptom: TypeAlias = Literal["loop", "garbage", "empty", "hang", "wrong"]
+"""What the user sees.
+
+loop      the same tokens again and again
+garbage   gibberish, or a stream of <unusedNN> or padding tokens
+empty     no answer, or one that ends at once
+hang      no further tokens, or a crash
+wrong     an answer of lower quality
+"""
+
+Condition: TypeAlias = Literal[
+    "always", "gpu", "kv-in-host-memory", "long-context", "kv-quantized", "rotation-off",
+    "flash-attention-on", "flash-attention-off", "large-batch", "bos-missing", "template",
+    "thinking-on", "thinking-off", "tools", "schema", "greedy", "drafting", "second-request",
+]  # fmt: skip
+"""A circumstance without which the symptom does not show; `--loop` varies most of them."""
+
+ENGINE_DATE: Final = "2026-10-01"
+"""The date of the llama.cpp in the llama-cpp-python that g4 requires (commit 0c1e57098)."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownFault:
+    """One fault of an engine, a converter or a model.
+
+    It shows as `symptoms` where all `conditions` hold, with `engine` of `builds`. `backends` are
+    the llama.cpp backends that are concerned, () for any. `fixed_in` says which change ended it,
+    "" where none did; `fixed_on` is the day of that change (ISO), "" if unknown. `tensor_types` and
+    `release` (of the one backend) let a check recognize it before the file runs.
+    """
+
+    id: str
+    title: str
+    symptoms: tuple[Symptom, ...]
+    conditions: tuple[Condition, ...]
+    engine: str
+    builds: str
+    source: str
+    workaround: str
+    backends: tuple[str, ...] = ()
+    fixed_in: str = ""
+    fixed_on: str = ""
+    tensor_types: frozenset[str] = frozenset()
+    release: str = ""
+
+    @property
+    def is_fixed_here(self) -> bool:
+        """Whether the llama.cpp that g4 requires is newer than the fix."""
+        return self.engine == "llama.cpp" and "" < self.fixed_on <= ENGINE_DATE
+
+    @property
+    def symptom_text(self) -> str:
+        """What messages say that it gives: "gibberish or repetition"."""
+        return " or ".join(SYMPTOMS[symptom] for symptom in self.symptoms)
+
+
+_UPDATE: Final = "update the program that runs the model"
+
+KNOWN_FAULTS: Final[tuple[KnownFault, ...]] = (
+    # --- Kernels of GPUs, and compilers ---
+    KnownFault(
+        "cuda-13.2-iq",
+        "NVIDIA's compiler of CUDA 13.2 miscompiles __byte_perm",
+        ("garbage",),
+        ("gpu",),
+        "llama.cpp",
+        "compiled with CUDA 13.2",
+        "ggml-org/llama.cpp#28581",
+        "use a build with CUDA 13.1, 13.3 or later",
+        backends=("CUDA",),
+        fixed_in="CUDA 13.3; worked around in ggml-org/llama.cpp#28784",
+        tensor_types=frozenset(("IQ1_S", "IQ2_S", "IQ3_S", "IQ3_XXS")),
+        release="13.2",
+    ),
+    KnownFault(
+        "cuda-fused-gemv",
+        "buffers of fused matrix-vector products overlap",
+        ("garbage", "loop"),
+        ("gpu",),
+        "llama.cpp",
+        "before 2026-04-07",
+        "ggml-org/llama.cpp#21321",
+        _UPDATE,
+        backends=("CUDA",),
+        fixed_in="ggml-org/llama.cpp#21566",
+        fixed_on="2026-04-07",
+    ),
+    KnownFault(
+        "hip-gfx1151",
+        "wrong numbers on gfx1151 from 3,400 tokens of prompt on; Vulkan and CPU are right",
+        ("garbage", "loop"),
+        ("gpu", "long-context"),
+        "llama.cpp",
+        "with ROCm of summer 2026",
+        "ggml-org/llama.cpp#26239, #27579, ROCm/TheRock#7714",
+        "use the Vulkan backend or the CPU",
+        backends=("ROCm", "HIP"),
+    ),
+    KnownFault(
+        "hip-host-access",
+        "the GPU reads host memory before it is written",
+        ("garbage",),
+        ("gpu",),
+        "llama.cpp",
+        "before September 2026",
+        "ggml-org/llama.cpp#28574",
+        _UPDATE,
+        backends=("ROCm", "HIP"),
+        fixed_in="ggml-org/llama.cpp#28604",
+    ),
+    KnownFault(
+        "vulkan-mmvq",
+        "a fused product repeats tokens with all layers of the 26B network on gfx1150",
+        ("loop",),
+        ("gpu",),
+        "llama.cpp",
+        "not known",
+        "ggml-org/llama.cpp#27007",
+        "use the CPU, or fewer layers on the GPU",
+        backends=("Vulkan",),
+    ),
+    KnownFault(
+        "vulkan-experts",
+        "products of experts give <unused> tokens",
+        ("garbage",),
+        ("gpu",),
+        "llama.cpp",
+        "spring and summer 2026",
+        "ggml-org/llama.cpp#21516, #25777, #24560",
+        "use the CPU",
+        backends=("Vulkan",),
+    ),
+    KnownFault(
+        "vulkan-long-reasoning",
+        "reasoning ends in growing garbage (31B, Q8_0), on GPUs of two makers",
+        ("garbage",),
+        ("gpu", "thinking-on"),
+        "llama.cpp",
+        "open in September 2026",
+        "ggml-org/llama.cpp#28827",
+        "use the CPU or another backend",
+        backends=("Vulkan",),
+    ),
+    KnownFault(
+        "sycl-no-flash-attention",
+        "gibberish without flash attention",
+        ("garbage",),
+        ("gpu", "flash-attention-off"),
+        "llama.cpp",
+        "May 2026",
+        "ggml-org/llama.cpp#23341",
+        "leave flash attention on",
+        backends=("SYCL",),
+    ),
+    KnownFault(
+        "metal-f16-overflow",
+        "16-bit sums overflow in products of experts",
+        ("garbage", "empty"),
+        ("gpu",),
+        "llama.cpp",
+        "summer 2026",
+        "ggml-org/llama.cpp#25389, #25442",
+        _UPDATE,
+        backends=("Metal", "MTL"),
+        fixed_in="ggml-org/llama.cpp#26223",
+    ),
+    KnownFault(
+        "ollama-flash-attention-dense",
+        "flash attention stalls on dense networks (31B) after 500 tokens",
+        ("hang",),
+        ("gpu", "flash-attention-on"),
+        "Ollama",
+        "before 2026-04-07",
+        "ollama/ollama#15350, #15368",
+        "update Ollama, or switch flash attention off",
+        fixed_in="ollama/ollama#15378",
+        fixed_on="2026-04-07",
+    ),
+    KnownFault(
+        "kv-in-host-memory",
+        "gibberish with the KV cache in host memory and the network on a GPU",
+        ("garbage",),
+        ("gpu", "kv-in-host-memory"),
+        "llama.cpp",
+        "April 2026",
+        "ggml-org/llama.cpp#21726",
+        "leave the KV cache on the GPU",
+        backends=("CUDA",),
+        fixed_in="closed; the change is not named",
+    ),
+    # --- KV cache and context ---
+    KnownFault(
+        "kv-rotation-off",
+        "a quantized KV cache without the rotation of its values loses precision",
+        ("loop", "wrong"),
+        ("kv-quantized", "rotation-off"),
+        "llama.cpp",
+        "before the rotation was on for Gemma 4, or with LLAMA_ATTN_ROT_DISABLE=1",
+        "ggml-org/llama.cpp#21394, #21513",
+        "update, unset LLAMA_ATTN_ROT_DISABLE, or --kv-type f16",
+        fixed_in="the rotation is on for Gemma 4 in llama.cpp of 2026-10-01",
+        fixed_on="2026-10-01",
+    ),
+    KnownFault(
+        "kv-quantized",
+        "a quantized KV cache makes long answers repeat; sliding-window networks suffer more",
+        ("loop", "wrong"),
+        ("kv-quantized",),
+        "llama.cpp",
+        "reported; no build is named",
+        "ggml-org/llama.cpp#21394, ikawrakow/ik_llama.cpp#1572",
+        "--kv-type f16, or q8_0 instead of q4_0",
+    ),
+    KnownFault(
+        "kv-quantized-long",
+        "a quantized KV cache degrades with the length of the context",
+        ("loop", "wrong"),
+        ("kv-quantized", "long-context"),
+        "llama.cpp",
+        "reported; no build is named",
+        "ggml-org/llama.cpp#21394",
+        "--kv-type f16",
+    ),
+    KnownFault(
+        "checkpoints-beyond-window",
+        "a checkpoint of the sliding window beyond the next position is restored",
+        ("garbage", "wrong"),
+        ("second-request",),
+        "llama.cpp",
+        "llama-server before 2026-06-10",
+        "ggml-org/llama.cpp#21769, #22288",
+        "update llama-server, or --swa-full",
+        fixed_in="ggml-org/llama.cpp#24411",
+        fixed_on="2026-06-10",
+    ),
+    KnownFault(
+        "long-context-collapse",
+        "a token is repeated at random after some ten thousand tokens, without a known trigger",
+        ("loop",),
+        ("long-context",),
+        "the model",
+        "every engine",
+        "ggml-org/llama.cpp#21365, #21799",
+        "a shorter context, or a larger quantization",
+    ),
+    # --- Prompt ---
+    KnownFault(
+        "bos-missing",
+        "files whose tokenizer.ggml.add_bos_token is false run without <bos>",
+        ("loop", "garbage"),
+        ("bos-missing",),
+        "llama.cpp",
+        "before 2026-04-06",
+        "ggml-org/llama.cpp#21500, vllm-project/vllm#39842",
+        "update, or a file whose add_bos_token is true: g4 doctor FILE --fix OUT",
+        fixed_in="ggml-org/llama.cpp#21500",
+        fixed_on="2026-04-06",
+    ),
+    KnownFault(
+        "template-missing",
+        "without a template in the file programs fall back to another model's format",
+        ("loop", "garbage"),
+        ("template",),
+        "any program",
+        "files without tokenizer.chat_template",
+        "block/goose#9110, Blaizzy/mlx-vlm#1099",
+        "g4 doctor FILE --fix OUT",
+    ),
+    KnownFault(
+        "template-launch",
+        "the template of launch day renders tool calls and results wrongly",
+        ("loop", "wrong"),
+        ("tools", "template"),
+        "llama.cpp",
+        "files converted before 2026-04-10",
+        "ggml-org/llama.cpp#21704, lmstudio-ai/lmstudio-bug-tracker#1732",
+        "g4 doctor FILE --fix OUT, or a newer file",
+        fixed_in="ggml-org/llama.cpp#21704",
+        fixed_on="2026-04-10",
+    ),
+    KnownFault(
+        "tokenizer-launch",
+        "Gemma 4's vocabulary was split as SentencePiece instead of BPE",
+        ("wrong", "loop"),
+        ("tools",),
+        "llama.cpp",
+        "before 2026-04-03",
+        "ggml-org/llama.cpp#21343",
+        _UPDATE,
+        fixed_in="ggml-org/llama.cpp#21343",
+        fixed_on="2026-04-03",
+    ),
+    # --- The model itself ---
+    KnownFault(
+        "constrained-collapse",
+        "words double, then one token is repeated, in long text under a JSON schema",
+        ("loop",),
+        ("schema",),
+        "the model",
+        "every engine; without a schema the same questions are answered",
+        "ollama/ollama#15502, vllm-project/vllm#40080, google-deepmind/gemma#622",
+        "ask for shorter strings, or without a schema",
+    ),
+    KnownFault(
+        "tools-collapse",
+        "words double, then one token is repeated, where tools are declared",
+        ("loop",),
+        ("tools",),
+        "the model",
+        "every engine; without tools the same questions are answered",
+        "vllm-project/vllm#40080, lablup/mlxcel#432",
+        "declare the tools only where they are needed",
+    ),
+    KnownFault(
+        "thinking-off-empty",
+        "26B ends its answer after four tokens in long exchanges with tools",
+        ("empty",),
+        ("thinking-off", "tools"),
+        "the model",
+        "every engine",
+        "ollama/ollama#17459",
+        "leave thinking on there",
+    ),
+    KnownFault(
+        "continued-turn",
+        "the 31B network repeats itself where its turn begins without the empty thought",
+        ("loop",),
+        ("template", "thinking-off"),
+        "the model",
+        "every engine",
+        "LostRuins/koboldcpp#2096",
+        "a program that writes the empty thought, as g4 does",
+    ),
+    KnownFault(
+        "greedy-collapse",
+        "greedy decoding, or a very low temperature, makes small networks repeat themselves",
+        ("loop",),
+        ("greedy",),
+        "the model",
+        "every engine",
+        "arXiv 2206.02369",
+        "the recommended sampling: --temp 1.0 --top-k 64 --top-p 0.95",
+    ),
+    # --- Drafting ---
+    KnownFault(
+        "drafting",
+        "drafts that are wrong are kept, or the window is not rolled back",
+        ("loop", "wrong"),
+        ("drafting",),
+        "llama.cpp",
+        "reported in 2026",
+        "ggml-org/llama.cpp#23398, #24376, #24623",
+        "--draft off",
+    ),
+    # --- Files ---
+    KnownFault(
+        "damaged-file",
+        "the weights are damaged, or were converted wrongly",
+        ("loop", "garbage"),
+        ("always",),
+        "the file",
+        "every engine and every prompt",
+        "ggml-org/llama.cpp#8661, ikawrakow/ik_llama.cpp#2437",
+        "g4 doctor FILE --deep, then download or convert the file again",
+    ),
+)
+
+
+SYMPTOMS: Final[Mapping[Symptom, str]] = MappingProxyType(
+    {
+        "loop": "repetition",
+        "garbage": "gibberish",
+        "empty": "empty answers",
+        "hang": "a hang or a crash",
+        "wrong": "worse answers",
+    }
+)
+"""What messages call a symptom."""
+
+
+def find_fault(fault_id: str) -> KnownFault:
+    """Return the fault with that id. Raises KeyError."""
+    return {fault.id: fault for fault in KNOWN_FAULTS}[fault_id]
+
+
+def find_type_faults(tensor_types: Collection[str]) -> tuple[KnownFault, ...]:
+    """Return the faults that concern a file with tensors of these types."""
+    types = set(tensor_types)
+    return tuple(fault for fault in KNOWN_FAULTS if fault.tensor_types & types)
+
+
+def match_faults(
+    conditions: Collection[str], symptom: str, backend: str = ""
+) -> tuple[KnownFault, ...]:
+    """Return the faults that show as `symptom` under exactly these conditions, best first.
+
+    `backend` is the one whose answers are wrong ("CUDA", "Vulkan" ...), "" where the CPU's are: a
+    fault of other backends does not fit. A fault that needs a part of the conditions fits less.
+    Those of the llama.cpp that g4 requires come before those that are fixed there.
+    """
+    wanted = set(conditions) or {"always"}
+    found = []
+    for fault in KNOWN_FAULTS:
+        needs = set(fault.conditions)
+        if symptom not in fault.symptoms or not needs <= wanted:
+            continue
+        if fault.backends and not any(backend.startswith(name) for name in fault.backends):
+            continue
+        found.append((needs != wanted, fault.is_fixed_here, not fault.backends, fault))
+    return tuple(row[-1] for row in sorted(found, key=lambda row: row[:3]))
+
+
+def find_release(backend: str, backends: Mapping[str, Any]) -> str | None:
+    """Return the release of a backend of the installed llama.cpp.
+
+    It is '' if unknown, None if the backend is absent. `backends` is the probe's event of that
+    name: {"backends": {name: ...}, "cuda": {"runtime": "13.1"}, ...}.
+    """
+    if backend not in backends.get("backends", {}):
+        return None
+    return str(backends.get(backend.lower(), {}).get("runtime", ""))
