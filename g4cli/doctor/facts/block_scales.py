@@ -3,7 +3,8 @@
 Source: ggml/src/ggml-common.h and the encoders in ggml-quants.c, ggml-org/llama.cpp@0c1e57098. An
 encoder that divides by the largest magnitude writes a scale >= 0; one that keeps the sign of the
 largest weight (Q4_0, Q3_K, Q6_K, IQ4_NL) may write a negative one. `levels` is the largest
-factor that a scale is multiplied with.
+factor that a scale is multiplied with: the largest level, in types with scales of parts of a block
+times the largest of those (Q4_K: 15 * 63, Q6_K: 32 * 128).
 """
 
 from __future__ import annotations

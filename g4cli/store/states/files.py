@@ -3,6 +3,8 @@
     NAME.state   magic, length of the header, digest of the header, header (JSON), rest
     NAME.block   the rows of a block; its name is the digest of its bytes
 
+`rows` says what tables, blocks and the rest of a state are.
+
 Both are written to a temporary file, flushed and renamed, readable by their owner alone. Whatever
 is read is checked before it is used: whose file it is, sizes before anything is allocated, then the
 digest of every byte.

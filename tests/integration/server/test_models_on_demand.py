@@ -212,7 +212,7 @@ def test_too_large_headers_are_refused(server: RunningServer) -> None:
     with connect(server) as client:
         client.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 100_000)
         answer = client.recv(1000)
-        assert answer.startswith(b"HTTP/1.1 4") or answer == b""
+        assert answer.startswith(b"HTTP/1.1 4")
 
 
 def test_what_is_no_http_is_refused(server: RunningServer) -> None:
