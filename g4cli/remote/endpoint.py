@@ -29,6 +29,7 @@ _MAX_ERROR_BYTES: Final = 64 * 1024
 _MAX_WAIT_S: Final = 900.0
 _FIRST_WAIT_S: Final = 2.0
 _LONGEST_WAIT_S: Final = 60.0
+_MAX_NAME: Final = 200  # characters of the names that a server sends
 _BUSY: Final = (429, 500, 502, 503, 504)
 # A server may take long to read a prompt: the wait for each piece of the answer.
 _TIMEOUT: Final = httpx2.Timeout(connect=15.0, read=600.0, write=60.0, pool=60.0)
@@ -153,7 +154,7 @@ class Endpoint:
             self._add_event(answer, "\n".join(plain), started)
         if not answer.n_events:
             raise self._error("it sent an empty answer")
-        return answer.finish(time.monotonic() - started, self.model, self._refused)
+        return answer.finish(time.monotonic() - started, self.model, self._refused, self._clean)
 
     def _add_event(self, answer: _Collected, data: str, started: float) -> None:
         try:
@@ -209,17 +210,19 @@ class _Collected:
         self._text.append(text)
         self._thought.append(thought)
 
-    def finish(self, total_s: float, model: str, refused: tuple[str, ...]) -> RemoteAnswer:
-        """Return the complete answer."""
+    def finish(
+        self, total_s: float, model: str, refused: tuple[str, ...], clean: Callable[[str], str]
+    ) -> RemoteAnswer:
+        """Return the complete answer, all its texts as `clean` returns them."""
         return RemoteAnswer(
-            "".join(self._text),
-            "".join(self._thought),
-            self._finish or "stop",
+            clean("".join(self._text)),
+            clean("".join(self._thought)),
+            clean(self._finish)[:_MAX_NAME] or "stop",
             _count_of(self._usage.get("prompt_tokens")),
             _count_of(self._usage.get("completion_tokens")),
             self._first_s,
             total_s,
-            self._model or model,
+            clean(self._model)[:_MAX_NAME] or model,
             refused,
         )
 

@@ -110,6 +110,19 @@ def test_an_error_has_the_servers_words_but_never_the_key() -> None:
     assert "@key=VARIABLE" in str(caught.value.hint)
 
 
+def test_a_server_that_repeats_the_key_does_not_bring_it_into_the_results() -> None:
+    # The key is split over two chunks.
+    deltas = [{"content": "your s3cret"}, {"content": "-key"}, {"reasoning_content": "s3cret-key"}]
+    events: list[dict[str, Any]] = [{"choices": [{"delta": delta}]} for delta in deltas]
+    events += [{"model": "s3cret-key", "choices": [{"finish_reason": "s3cret-key" + "x" * 999}]}]
+    body = "".join(f"data: {json.dumps(event)}\n\n" for event in events).encode()
+    with connect(lambda _: (200, {}, body), "s3cret-key") as (end, _, _, _):
+        got = end.answer(QUESTION, {})
+    assert (got.text, got.thought, got.model) == ("your ***", "***", "***")
+    assert got.finish_reason.startswith("***x")
+    assert len(got.finish_reason) == 200
+
+
 @pytest.mark.parametrize(
     ("headers", "body", "words"),
     [
