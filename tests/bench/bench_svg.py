@@ -9,8 +9,9 @@ files damaged at random the crashes, the time, and the texts that do not open or
 according to two other parsers. The judge of pictures is resvg; with --browser Chromium is a second
 one. --html5lib adds how many pictures that parser restores, which repairs as browsers repair a
 page.
-Correct files have at most 100 KB, SVG's namespace, UTF-8 and no
-active or external content, and a strict XML parser and resvg accept them. No file is written.
+Correct files have at most 100,000 characters, SVG's namespace, UTF-8, no active or external
+content, and links that have an effect, and a strict XML parser and resvg accept them. The files
+that are not taken are counted by reason. No file is written.
 """
 
 from __future__ import annotations
@@ -59,20 +60,26 @@ def render_picture(svg: str) -> bytes | None:
         return None
 
 
-def is_good(text: str) -> bool:
-    """Return whether a file is right, as judges see it that share no code with g4."""
-    if find_parse_error(text) or re.match(r"[^>]*encoding=.(?!utf-8)", text, re.IGNORECASE):
-        return False
-    root = xml.etree.ElementTree.fromstring(text.encode())
-    # Links of another namespace than XLink's have no effect: the picture is not the one meant.
+def find_flaw(text: str) -> str:
+    """Return why a file is not a correct drawing, "" if it is; the judges share no code with g4."""
+    if len(text) > MOST_CHARACTERS:
+        return "large"
+    if re.match(r"[^>]*encoding=.(?!utf-8)", text, re.IGNORECASE):
+        return "another encoding"
+    try:
+        root = xml.etree.ElementTree.fromstring(text.encode())
+    except xml.etree.ElementTree.ParseError:
+        return "not XML"
     names = {str(name) for element in root.iter() for name in element.attrib}
     links = {name for name in names if name.endswith("}href")}
-    return (
-        root.tag == NAMESPACED
-        and links <= {"{http://www.w3.org/1999/xlink}href"}
-        and find_activity(text) is None
-        and render_picture(text) is not None
-    )
+    if root.tag != NAMESPACED:
+        return "not SVG"
+    # Browsers ignore links of another namespace than XLink's: the picture is not the one meant.
+    if not links <= {"{http://www.w3.org/1999/xlink}href"}:
+        return "links without effect"
+    if find_activity(text) is not None:
+        return "active or external content"
+    return "refused by resvg" if render_picture(text) is None else ""
 
 
 def read_good_files(folder: Path, most: int) -> list[str]:
@@ -80,12 +87,17 @@ def read_good_files(folder: Path, most: int) -> list[str]:
     paths = sorted(path for path in folder.rglob("*.svg") if path.is_file())
     random.Random(0).shuffle(paths)
     texts: list[str] = []
+    flaws: Counter[str] = Counter()
     for path in paths:
         text = decode_answer(path.read_bytes())
-        if len(text) <= MOST_CHARACTERS and text not in texts and is_good(text):
+        flaw = "a copy" if text in texts else find_flaw(text)
+        if flaw:
+            flaws[flaw] += 1
+        else:
             texts.append(text)
         if len(texts) == most:
             break
+    print(f"files looked at: {len(texts) + flaws.total()}, not taken: {dict(flaws)}")
     return texts
 
 
@@ -103,6 +115,12 @@ def repair_as_page(text: str) -> str:
         for element in page.iter():
             for name in [key for key in element.attrib if "xmlns" in str(key)]:
                 del element.attrib[name]  # ElementTree declares namespaces itself
+            # HTML has no prefixes: a colon is a part of the name, which XML would not open.
+            if isinstance(element.tag, str):
+                element.tag = _escape_colon(element.tag)
+            attributes = {_escape_colon(key): value for key, value in element.attrib.items()}
+            element.attrib.clear()
+            element.attrib.update(attributes)
         for svg in found:
             svg.tail = None
         try:
@@ -111,11 +129,19 @@ def repair_as_page(text: str) -> str:
             return ""
 
 
+def _escape_colon(name: str) -> str:
+    """Return a name "{namespace}local" with the colons of its local part as low lines."""
+    namespace, brace, local = name.rpartition("}")
+    return namespace + brace + local.replace(":", "_")
+
+
 class BrowserCount:
     """Counts what Chromium says of broken and repaired drawings."""
 
-    def __init__(self, judge: BrowserJudge) -> None:
+    def __init__(self, judge: BrowserJudge, texts: list[str]) -> None:
         self._judge = judge
+        self._good = dict(zip(texts, judge.hash_pictures(texts), strict=True))
+        self.n_refused = list(self._good.values()).count(None)
 
     def add_counts(self, triples: list[tuple[str, str, str]], counts: Counter[str]) -> None:
         """Count the broken and the repaired texts that open, and the pictures that are equal.
@@ -123,9 +149,10 @@ class BrowserCount:
         Each triple has the correct text, the broken one and the repaired one.
         """
         hashes = [
-            self._judge.hash_pictures([triple[which] for triple in triples]) for which in range(3)
+            self._judge.hash_pictures([triple[which] for triple in triples]) for which in (1, 2)
         ]
-        for good, broken, repaired in zip(*hashes, strict=True):
+        for (text, *_), broken, repaired in zip(triples, *hashes, strict=True):
+            good = self._good[text]
             counts["c: as is"] += broken is not None and broken == good
             counts["c: opens"] += repaired is not None
             counts["c: equal"] += repaired is not None and repaired == good
@@ -138,6 +165,7 @@ def measure_defects(
     names = ["tried", "opens", "equal", "named", *(["html5lib"] if html5 else [])]
     names += ["c: as is", "c: opens", "c: equal"] if browser else []
     totals: Counter[str] = Counter()
+    pictures = {text: render_picture(text) for text in texts}
     print(f"{'defect':34} {' '.join(f'{name:>8}' for name in names)}")
     for defect in DEFECTS:
         counts: Counter[str] = Counter()
@@ -153,7 +181,7 @@ def measure_defects(
             repaired = drawing.text or ""
             counts["tried"] += 1
             counts["opens"] += bool(repaired) and find_parse_error(repaired) is None
-            picture = render_picture(text)
+            picture = pictures[text]
             counts["equal"] += bool(repaired) and render_picture(repaired) == picture
             counts["named"] += defect.rule in {finding.rule for finding in drawing.findings}
             page = repair_as_page(broken) if html5 else ""
@@ -238,9 +266,9 @@ def main() -> int:
     print(f"good files: {len(texts)}, changed: {len(changed)}")
     if options.browser:
         with open_browser(options.browser) as judge:
-            refused = judge.hash_pictures(texts).count(None)
-            print(f"good files that Chromium refuses: {refused}")
-            measure_defects(texts, BrowserCount(judge), html5=options.html5lib)
+            browser = BrowserCount(judge, texts)
+            print(f"good files that Chromium refuses: {browser.n_refused}")
+            measure_defects(texts, browser, html5=options.html5lib)
     else:
         measure_defects(texts, html5=options.html5lib)
     small = [text for text in texts if len(text) < 20_000]
