@@ -50,6 +50,9 @@ def _iter_stages(drawing: Drawing, proof: Proof | None) -> Iterator[Stage]:
     rules = {finding.rule for finding in drawing.findings}
     n_broken = sum(finding.kind == "xml" for finding in drawing.findings)
     n_unsafe = sum(finding.kind == "unsafe" for finding in drawing.findings)
+    if "too-large" in rules:  # nobody has looked
+        yield Stage("found", None, "the text is too large")
+        return
     yield Stage("found", "no-drawing" not in rules)
     if "no-drawing" in rules:
         return

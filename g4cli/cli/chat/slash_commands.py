@@ -111,7 +111,7 @@ def _run_svg(chat: ChatController, rest: str) -> None:
 
     if not rest:
         show_picture(chat.out, checked.drawing)
-        chat.out.say(summarize_check(checked))
+        chat.out.say(summarize_check(checked, repairs_made=True))
         return
     path = Path(strip_quotes(rest)).expanduser()
     save_drawing(checked.drawing, path)

@@ -70,7 +70,7 @@ def fix(
         write_result(out_file, text.encode(), replace_file=force)
     if out_file is None and not json:
         out.write_xml(text or "")
-        out.say(summarize_check(checked))
+        out.say(summarize_check(checked, repairs_made=True))
     else:
         data = checked.as_json() | {"svg": text, "path": str(out_file) if out_file else None}
         out.result(
@@ -125,7 +125,7 @@ def show(file: FileArg, json: JsonOpt = False, quiet: QuietOpt = False) -> None:
 
     checked = _check(file)
     out.result(checked.as_json(), lambda: show_picture(out, checked.drawing))
-    out.say(summarize_check(checked))
+    out.say(summarize_check(checked, repairs_made=True))
     if not checked.works:
         raise typer.Exit(DoctorFailed.exit_code)
 

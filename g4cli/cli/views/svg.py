@@ -37,7 +37,7 @@ def draw_check(out: Output, checked: CheckedDrawing, *, repairs_made: bool) -> N
         if not stage.passed:
             detail = f", {stage.detail}" if stage.detail else ""
             out.line(f"{stage.name}: {_MARKS[stage.passed]}{detail}")
-    out.line(f"{checked.name}: {summarize_check(checked)}")
+    out.line(f"{checked.name}: {summarize_check(checked, repairs_made=repairs_made)}")
 
 
 def _describe_state(finding: Finding, *, repairs_made: bool) -> str:
@@ -52,12 +52,12 @@ def _describe_state(finding: Finding, *, repairs_made: bool) -> str:
 
 def describe_saved(checked: CheckedDrawing, path: Path) -> str:
     """Return whether the drawing was saved at `path`, and its state, in one sentence."""
-    summary = summarize_check(checked)
+    summary = summarize_check(checked, repairs_made=True)
     return f"{path}: {summary}" if checked.works else f"{path} was not written: {summary}"
 
 
-def summarize_check(checked: CheckedDrawing) -> str:
-    """Return the state of a drawing in one sentence."""
+def summarize_check(checked: CheckedDrawing, *, repairs_made: bool = False) -> str:
+    """Return the state of a drawing in one sentence; `repairs_made` as in draw_check."""
     if checked.drawing.text is None:
         return "no drawing that can be repaired was found"
     n_repaired = sum(finding.repaired for finding in checked.drawing.findings)
@@ -66,7 +66,9 @@ def summarize_check(checked: CheckedDrawing) -> str:
     if checked.is_flawless:
         return "no faults"
     if checked.is_repaired:
-        return f"{faults}, all can be repaired"
+        return f"{faults}, all repaired" if repairs_made else f"{faults}, all can be repaired"
     if not checked.works:
         return "the drawing does not work, even after repair"
+    if repairs_made:
+        return f"{faults} repaired, {n_left} cannot be repaired"
     return f"{faults} can be repaired, {n_left} cannot"

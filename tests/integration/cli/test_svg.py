@@ -73,7 +73,7 @@ def test_fix_filters_standard_input(
     monkeypatch.setattr("sys.stdin", io.StringIO(BROKEN))
     code, out, err = g4(capsys, "svg", "fix", "-")
     assert (code, out) == (0, REPAIRED)
-    assert "repaired" in err
+    assert "2 faults, all repaired" in err
 
 
 def test_fix_leaves_with_8_when_something_cannot_be_repaired(
@@ -84,7 +84,18 @@ def test_fix_leaves_with_8_when_something_cannot_be_repaired(
     code, out, _ = g4(capsys, "svg", "fix", source, target)
     assert code == 8
     assert "path data are wrong" in out
+    assert "0 faults repaired, 1 cannot be repaired" in out
     assert target.read_text() == LOST
+
+
+def test_a_text_that_is_too_large_is_not_said_to_hold_a_drawing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "a.txt"
+    source.write_text("x" * 4_200_000)
+    code, out, _ = g4(capsys, "svg", "check", source)
+    assert code == 8
+    assert "found: not tried, the text is too large" in out
 
 
 @pytest.mark.parametrize("text", ["no drawing at all", ""])
