@@ -29,6 +29,7 @@ from g4cli.operations.compare.summary import SHARES
 
 GENERATOR: Final = '<meta name="generator" content="g4 compare">'
 _SHORT: Final = 600  # characters of an answer that are shown at once
+_LONG: Final = 100_000  # characters of a text in the report; the results have all of it
 
 
 def make_html(document: Mapping[str, Any]) -> str:
@@ -254,4 +255,6 @@ def _line(value: Any) -> str:
 
 
 def _text(value: str) -> str:
-    return escape(escape_invisible(value))
+    rest = len(value) - _LONG
+    more = f"\n… and {rest:,} more characters in the file of results" if rest > 0 else ""
+    return escape(escape_invisible(value[:_LONG]) + more)

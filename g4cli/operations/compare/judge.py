@@ -91,7 +91,7 @@ def ask_judge(
                     "b": b,
                     "first": first,
                     "second": second,
-                    "winner": first if first == second else "tie",
+                    "winner": first if first == second and first else "tie",
                 },
             )
 

@@ -184,13 +184,17 @@ def _iter_jobs(model_key: str, request: CompareRequest, spec: ModelSpec) -> Iter
 def _iter_answers(
     answerer: Answerer, jobs: Sequence[_Job], n_parallel: int
 ) -> Iterator[tuple[_Job, Answer]]:
-    """Yield the answers as they come; up to `n_parallel` are asked for at once."""
+    """Yield the answers as they come; up to `n_parallel` are asked for at once.
+
+    After an error nothing more is asked, but the answers under way are yielded before it is raised.
+    """
     if n_parallel == 1:
         for job in jobs:
             yield job, answerer.answer(job.prompt, job.seed)
         return
     pool = ThreadPoolExecutor(n_parallel)
     pending: dict[Future[Answer], _Job] = {}
+    error: G4Error | None = None
     try:
         for job in jobs:
             pending[pool.submit(answerer.answer, job.prompt, job.seed)] = job
@@ -199,7 +203,16 @@ def _iter_answers(
             if done is None:
                 time.sleep(0.05)
                 continue
-            yield pending.pop(done), done.result()
+            job = pending.pop(done)
+            try:
+                answer = done.result()
+            except G4Error as err:
+                error = error or err
+                pending = {other: pending[other] for other in pending if not other.cancel()}
+                continue
+            yield job, answer
+        if error is not None:
+            raise error
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 

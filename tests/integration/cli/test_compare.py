@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import sys
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -109,6 +111,28 @@ def test_a_run_that_fails_half_way_continues_where_it_was(
         document = ok(capsys, *command)
     assert document["run"]["complete"]
     assert len(fake.bodies) == 5
+
+
+def test_an_error_costs_no_answer_that_is_under_way(
+    prompts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    under_way = threading.Barrier(2)
+
+    def fail_first(body: dict[str, Any]) -> Answer:
+        if "cat" in body["messages"][-1]["content"]:
+            under_way.wait(20)
+            return refuse(404, "gone")
+        if "dog" in body["messages"][-1]["content"]:
+            under_way.wait(20)
+            time.sleep(0.3)  # longer than the refusal takes
+        return answer_by_prompt(body)
+
+    with run_endpoint(fail_first) as fake:
+        command = ["compare", "--prompts", prompts, "--limit", "2"]
+        code, out, err = g4(capsys, *command, "-m", remote(fake, "@parallel=2"))
+    assert code == 0
+    assert "gone" in err
+    assert "1 of 2" in out
 
 
 def test_ctrl_c_keeps_the_answers_and_the_report(
@@ -228,6 +252,17 @@ def test_types_of_a_model_are_evaluated_and_drawn(
     assert large["perplexity"] != small["perplexity"]
     assert 'aria-label="Perplexity against size and speed"' in Path("compare.html").read_text()
     assert ok_with_warning(capsys, *command)["models"][0]["quality"] == large
+
+
+def test_two_unclear_verdicts_are_a_tie(prompts: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with (
+        run_endpoint(answer_by_prompt) as one,
+        run_endpoint(answer_by_prompt) as other,
+        run_endpoint(lambda _: stream_text("I cannot decide.")) as judging,
+    ):
+        command = ["compare", "--prompts", prompts, "-m", remote(one), "-m", remote(other)]
+        document = ok(capsys, *command, "--judge", remote(judging))
+    assert {opinion["winner"] for opinion in document["opinions"]} == {"tie"}
 
 
 def ok_with_warning(capsys: pytest.CaptureFixture[str], *command: str | Path) -> Any:

@@ -39,6 +39,14 @@ def test_text_of_models_never_becomes_markup() -> None:
     assert "\u202e" not in make_html(make_document(EVIL))
 
 
+def test_a_text_without_end_is_cut_in_the_report_alone() -> None:
+    document = make_document("x")
+    document["prompts"][0]["answers"][0]["text"] = "y" * 3_000_000
+    page = make_html(document)
+    assert len(page) < 200_000
+    assert "2,900,000 more characters in the file of results" in page
+
+
 def test_the_report_loads_nothing_and_has_no_handlers_and_inline_styles() -> None:
     for name, attributes in list_elements(make_html(make_document(EVIL))):
         for key, value in attributes.items():
