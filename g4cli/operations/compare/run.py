@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from queue import Empty, Queue
+from threading import Thread
 from typing import Any, NamedTuple
 
 from g4cli.core.errors import G4Error, Interrupted
@@ -192,29 +194,51 @@ def _iter_answers(
         for job in jobs:
             yield job, answerer.answer(job.prompt, job.seed)
         return
-    pool = ThreadPoolExecutor(n_parallel)
-    pending: dict[Future[Answer], _Job] = {}
-    error: G4Error | None = None
-    try:
-        for job in jobs:
-            pending[pool.submit(answerer.answer, job.prompt, job.seed)] = job
-        while pending:
-            done = next((future for future in pending if future.done()), None)
-            if done is None:
-                time.sleep(0.05)
-                continue
-            job = pending.pop(done)
-            try:
-                answer = done.result()
-            except G4Error as err:
-                error = error or err
-                pending = {other: pending[other] for other in pending if not other.cancel()}
-                continue
-            yield job, answer
-        if error is not None:
-            raise error
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+    waiting: Queue[_Job] = Queue()
+    done: Queue[tuple[_Job, Answer | Exception]] = Queue()
+    for job in jobs:
+        waiting.put(job)
+    for _ in range(min(n_parallel, len(jobs))):
+        # Daemons, since Ctrl-C must not wait for a server to answer.
+        Thread(target=_answer_jobs, args=(answerer, waiting, done), daemon=True).start()
+    n_left, error = len(jobs), None
+    while n_left:
+        job, outcome = done.get()
+        n_left -= 1
+        if isinstance(outcome, Answer):
+            yield job, outcome
+        elif not isinstance(outcome, G4Error):
+            raise outcome
+        else:
+            error = error or outcome
+            n_left -= _empty_queue(waiting)
+    if error is not None:
+        raise error
+
+
+def _answer_jobs(
+    answerer: Answerer, waiting: Queue[_Job], done: Queue[tuple[_Job, Answer | Exception]]
+) -> None:
+    """Answer the jobs that are waiting until there are none; errors are outcomes too."""
+    while True:
+        try:
+            job = waiting.get_nowait()
+        except Empty:
+            return
+        try:
+            done.put((job, answerer.answer(job.prompt, job.seed)))
+        except Exception as err:
+            done.put((job, err))
+
+
+def _empty_queue(queue: Queue[_Job]) -> int:
+    """Take all jobs out of a queue and return how many there were."""
+    count = 0
+    with suppress(Empty):
+        while True:
+            queue.get_nowait()
+            count += 1
+    return count
 
 
 def _judge_again(row: Mapping[str, Any], prompt: Prompt) -> Mapping[str, Any]:
