@@ -1,133 +1,136 @@
-"""Functions of Python as tools: their type hints become the schema of the parameters."""
+"""Functions of Python as tools: they run in a process of their own, which can be ended.
+
+A function that hangs or crashes takes its process along, and the next call starts a new one.
+"""
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import inspect
-import sys
-import threading
-import types
-from collections.abc import Callable, Mapping
+import contextlib
+import json
+import os
+import select
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
+from typing import IO, Any, Final
 
+from g4cli.core.child import Child, exit_text, start_child
 from g4cli.core.errors import UsageError
 from g4cli.core.files import require_file
-from g4cli.operations.tools.tool import Tool, ToolFailed, declare_function
+from g4cli.operations.tools.function_child import MAX_RESULT_BYTES
+from g4cli.operations.tools.tool import Tool, ToolFailed
+
+MODULE: Final = "g4cli.operations.tools.function_child"
+START_S: Final = 60.0
+"""Most seconds that the import of the functions may take."""
 
 CALL_S: Final = 60.0
 """Most seconds that a function may take."""
 
-_TYPES: Final[Mapping[Any, str]] = types.MappingProxyType(
-    {str: "string", int: "integer", float: "number", bool: "boolean", list: "array", dict: "object"}
-)
+_READ_BYTES: Final = 1 << 16
 
 
-def load_function(reference: str) -> Tool:
-    """Return the tool of MODULE:FUNCTION. Raises UsageError."""
-    module_name, colon, name = reference.partition(":")
-    if not colon or not module_name or not name:
-        raise UsageError(f"--tool {reference!r} is not MODULE:FUNCTION", hint="--tool math:sqrt")
-    try:
-        function = getattr(importlib.import_module(module_name), name)
-    except Exception as err:
-        raise UsageError(
-            f"--tool {reference}: {type(err).__name__}: {err}",
-            hint="for a file: --tools FILE.py",
-        ) from err
-    return make_function_tool(function, reference)
+class FunctionProcess:
+    """The process with the functions. Close it when done."""
 
+    def __init__(self, references: Sequence[str], path: Path | None, log: Path) -> None:
+        """Start it, and load the functions MODULE:FUNCTION and the public ones of a file.
 
-def load_functions(path: Path) -> list[Tool]:
-    """Return the public functions that a file of Python defines. Raises UsageError, FileMissing."""
-    path = require_file(path.expanduser())
-    name = f"g4_tools_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise UsageError(f"{path} is no file of Python")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except Exception as err:
-        raise UsageError(f"{path}: {type(err).__name__}: {err}") from err
-    tools = [
-        make_function_tool(value, path.name)
-        for key, value in vars(module).items()
-        if inspect.isfunction(value) and value.__module__ == name and not key.startswith("_")
-    ]
-    if not tools:
-        raise UsageError(
-            f"{path} defines no public function", hint="def today() -> str: ... in the file"
-        )
-    return tools
-
-
-def make_function_tool(function: Callable[..., Any], source: str) -> Tool:
-    """Return a function as a tool. Raises UsageError if a parameter has no usable type hint."""
-    name = getattr(function, "__name__", "")
-    try:
-        signature = inspect.signature(function)
-        hints = get_type_hints(function)
-    except (TypeError, ValueError, NameError) as err:
-        raise UsageError(f"{source}: {name or function!r} cannot be a tool: {err}") from err
-    properties: dict[str, Any] = {}
-    required = []
-    for key, parameter in signature.parameters.items():
-        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
-            raise UsageError(f"{source}: {name}: the parameter {key} has no name to call it by")
-        if key not in hints:
-            raise UsageError(
-                f"{source}: {name}: the parameter {key} has no type", hint=f"{key}: str"
-            )
-        properties[key] = _make_schema(hints[key], f"{source}: {name}: the parameter {key}")
-        if parameter.default is parameter.empty:
-            required.append(key)
-    parameters = {"type": "object", "properties": properties, "required": required}
-    declaration = declare_function(name, inspect.getdoc(function) or "", parameters)
-    return Tool(declaration, source, lambda arguments: _call_in_thread(function, arguments))
-
-
-def _make_schema(hint: Any, where: str) -> dict[str, Any]:
-    origin, args = get_origin(hint), get_args(hint)
-    if hint in _TYPES:
-        return {"type": _TYPES[hint]}
-    if origin is list:
-        return {"type": "array", "items": _make_schema(args[0], where)}
-    if origin is dict:
-        return {"type": "object"}
-    if origin is Literal:
-        return {"type": "string", "enum": list(args)}
-    if origin in (Union, types.UnionType):
-        options = [arg for arg in args if arg is not types.NoneType]
-        if len(options) == 1:
-            return {**_make_schema(options[0], where), "nullable": True}
-    raise UsageError(
-        f"{where} has a type that g4 does not know: {hint}",
-        hint="str, int, float, bool, list[T], dict, Literal, or one of them | None",
-    )
-
-
-def _call_in_thread(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
-    """Return what the function returns. Raises ToolFailed.
-
-    A function that takes too long goes on in its thread, and nobody waits for it.
-    """
-    found: list[Any] = []
-    failed: list[BaseException] = []
-
-    def call() -> None:
+        What they print goes to the file `log`. Raises UsageError or FileMissing.
+        """
+        if path is not None:
+            path = require_file(path.expanduser()).absolute()
+        self._start = {
+            "environment": dict(os.environ),
+            "references": list(references),
+            "path": None if path is None else str(path),
+        }
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self._log: IO[bytes] = log.open("ab")
+        self._child: Child | None = None
         try:
-            found.append(function(**arguments))
-        except BaseException as err:
-            failed.append(err)
+            self.tools = self._load()
+        except ToolFailed as err:
+            self.close()
+            raise UsageError(
+                f"the functions of --tool and --tools cannot be loaded: {err}",
+                hint=f"what they print is in {log}",
+            ) from err
+        except BaseException:
+            self.close()
+            raise
 
-    thread = threading.Thread(target=call, daemon=True)
-    thread.start()
-    thread.join(CALL_S)
-    if failed:
-        raise ToolFailed(f"{type(failed[0]).__name__}: {failed[0]}")
-    if not found:
-        raise ToolFailed(f"it took more than {CALL_S:.0f} seconds")
-    return found[0]
+    def close(self) -> None:
+        """End the process, and what its functions started."""
+        self._end_child()
+        self._log.close()
+
+    def _load(self) -> list[Tool]:
+        self._child = start_child(MODULE, ignore_interrupt=True, stderr=self._log.fileno())
+        reply = self._ask(self._start, START_S)
+        if "error" in reply:
+            raise UsageError(reply["error"], hint=reply["hint"])
+        return [
+            Tool(declaration, source, partial(self._call, number))
+            for number, (declaration, source) in enumerate(reply["functions"])
+        ]
+
+    def _call(self, number: int, arguments: Mapping[str, Any]) -> Any:
+        """Return what a function returns. Raises ToolFailed."""
+        if self._child is None or self._child.poll() is not None:
+            self._end_child()
+            try:
+                self._load()
+            except UsageError as err:
+                raise ToolFailed(err.message) from err
+        reply = self._ask({"function": number, "arguments": dict(arguments)}, CALL_S)
+        if "failed" in reply:
+            raise ToolFailed(reply["failed"])
+        return reply["result"]
+
+    def _ask(self, request: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
+        """Return the reply to a request. Raises ToolFailed, after the process has been ended."""
+        child = self._child
+        assert child is not None
+        assert child.stdin is not None
+        try:
+            with contextlib.suppress(OSError):  # that it has ended shows in its reply
+                child.stdin.write(json.dumps(request).encode() + b"\n")
+                child.stdin.flush()
+            line = _read_line(child, time.monotonic() + timeout_s)
+            if line is None:
+                raise ToolFailed(f"it took more than {timeout_s:.0f} seconds")
+            if not line:
+                child.wait()
+                raise ToolFailed(f"its process ended: {exit_text(child.returncode)}")
+            reply: dict[str, Any] = json.loads(line)
+            return reply
+        except BaseException:  # Ctrl-C too: nobody would read its reply
+            self._end_child()
+            raise
+
+    def _end_child(self) -> None:
+        child, self._child = self._child, None
+        if child is None:
+            return
+        if os.name == "posix":  # the functions may have started processes
+            with contextlib.suppress(OSError):
+                os.killpg(child.pid, signal.SIGKILL)
+        child.close()
+
+
+def _read_line(child: Child, end: float) -> bytes | None:
+    """Return the next line that a child writes, b"" at its end, None if it takes too long."""
+    assert child.stdout is not None
+    fd = child.stdout.fileno()
+    data = bytearray()
+    while not data.endswith(b"\n"):
+        if not select.select([fd], [], [], max(0.0, end - time.monotonic()))[0]:
+            return None
+        part = os.read(fd, _READ_BYTES)
+        if not part or len(data) > 2 * MAX_RESULT_BYTES:
+            return b""
+        data += part
+    return bytes(data)

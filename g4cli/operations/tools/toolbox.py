@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -48,6 +48,8 @@ class Toolbox:
                 self.allowed.add(call.name)
         try:
             return format_result(tool.run(call.arguments))
+        except KeyboardInterrupt:
+            return "error: the user stopped this call"
         except ToolFailed as err:
             return format_result(f"error: {err}")
         except (Exception, RecursionError) as err:
@@ -97,29 +99,30 @@ def answer_with_tools(
 def open_toolbox(
     options: ToolOptions, warn: Callable[[str], None] = lambda _: None
 ) -> Iterator[Toolbox]:
-    """Yield the tools of a chat; MCP servers end with the block.
+    """Yield the tools of a chat.
 
-    Raises UsageError, FileMissing or RuntimeFailed.
+    The processes of Python functions and MCP servers end with the block. Raises UsageError,
+    FileMissing or RuntimeFailed.
     """
-    from g4cli.operations.tools.builtin import make_builtin_tools
-    from g4cli.operations.tools.functions import load_function, load_functions
+    found: list[Tool] = []
+    with ExitStack() as stack:
+        if options.tool or options.tools:
+            from g4cli.operations.tools.functions import FunctionProcess
 
-    found = [load_function(reference) for reference in options.tool]
-    if options.tools:
-        found += load_functions(options.tools)
-    if options.builtin:
-        found += make_builtin_tools(options.builtin)
-    servers = None
-    if options.mcp:
-        from g4cli.operations.tools.mcp_servers import McpServers, read_servers
+            functions = FunctionProcess(options.tool, options.tools, state_dir() / "tools.log")
+            stack.callback(functions.close)
+            found += functions.tools
+        if options.builtin:
+            from g4cli.operations.tools.builtin import make_builtin_tools
 
-        servers = McpServers(read_servers(options.mcp), state_dir() / "mcp.log")
-        found += servers.tools
-    try:
+            found += make_builtin_tools(options.builtin)
+        if options.mcp:
+            from g4cli.operations.tools.mcp_servers import McpServers, read_servers
+
+            servers = McpServers(read_servers(options.mcp), state_dir() / "mcp.log")
+            stack.callback(servers.close)
+            found += servers.tools
         yield Toolbox(_sort_by_name(found, warn), options.max_tool_rounds, set(options.yes))
-    finally:
-        if servers is not None:
-            servers.close()
 
 
 def _sort_by_name(found: Sequence[Tool], warn: Callable[[str], None]) -> dict[str, Tool]:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
-import time
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 
 from g4cli.core.errors import FileMissing, UsageError
-from g4cli.operations.tools import functions
+from g4cli.operations.tools import function_child
 from g4cli.operations.tools.builtin import make_builtin_tools
-from g4cli.operations.tools.functions import load_function, load_functions, make_function_tool
+from g4cli.operations.tools.function_child import (
+    answer_requests,
+    describe_function,
+    load_functions,
+    run_call,
+)
 from g4cli.operations.tools.tool import ToolFailed
 
 
@@ -24,8 +30,8 @@ def find(
 
 
 def test_type_hints_become_a_schema() -> None:
-    tool = make_function_tool(find, "test")
-    assert tool.declaration["function"] == {
+    function = describe_function(find, "test")
+    assert function.declaration["function"] == {
         "name": "find",
         "description": "Finds things.",
         "parameters": {
@@ -39,18 +45,29 @@ def test_type_hints_become_a_schema() -> None:
             "required": ["name"],
         },
     }
-    assert tool.run({"name": "x", "tags": ["t"]}) == "x 3 a ['t']"
-    with pytest.raises(ToolFailed, match="TypeError"):
-        tool.run({"other": 1})
 
 
-def test_a_function_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    def wait() -> None:
-        time.sleep(5)
+def test_what_a_call_returns_or_raises_is_its_reply(monkeypatch: pytest.MonkeyPatch) -> None:
+    def call(function: Any, **arguments: Any) -> Any:
+        return json.loads(run_call(describe_function(function, "test"), arguments))
 
-    monkeypatch.setattr(functions, "CALL_S", 0.01)
-    with pytest.raises(ToolFailed, match="more than 0 seconds"):
-        make_function_tool(wait, "test").run({})
+    def leave() -> None:
+        raise SystemExit(3)
+
+    def circle() -> list[Any]:
+        found: list[Any] = []
+        found.append(found)
+        return found
+
+    assert call(find, name="x", tags=["t"]) == {"result": "x 3 a ['t']"}
+    assert call(find, other=1)["failed"].startswith("TypeError: ")
+    assert call(leave) == {"failed": "SystemExit: 3"}
+    assert call(circle)["failed"].startswith("ValueError: ")
+    assert call(lambda: {"path": Path("a"), "odd": "\ud800"}) == {
+        "result": {"path": "a", "odd": "\ud800"}
+    }
+    monkeypatch.setattr(function_child, "MAX_RESULT_BYTES", 1 << 20)
+    assert call(lambda: "x" * (1 << 20)) == {"failed": "its result has more than 1 MiB"}
 
 
 def test_a_file_of_functions(tmp_path: Path) -> None:
@@ -60,8 +77,14 @@ def test_a_file_of_functions(tmp_path: Path) -> None:
         "def double(x: float) -> float:\n    'Doubles.'\n    return _twice(x)\n"
         "def _twice(x):\n    return 2 * x\n"
     )
-    (tool,) = load_functions(path)
-    assert (tool.name, tool.source, tool.run({"x": 2.5})) == ("double", "mine.py", 5.0)
+    start = {"environment": {}, "references": ["platform:node"], "path": str(path)}
+    requests = [start, {"function": 1, "arguments": {"x": 2.5}}]
+    replies = io.BytesIO()
+    answer_requests(iter([json.dumps(request).encode() for request in requests]), replies)
+    declared, called = map(json.loads, replies.getvalue().splitlines())
+    names = [(item["function"]["name"], source) for item, source in declared["functions"]]
+    assert names == [("node", "platform:node"), ("double", "mine.py")]
+    assert called == {"result": 5.0}
 
 
 @pytest.mark.parametrize(
@@ -72,19 +95,20 @@ def test_a_file_of_functions(tmp_path: Path) -> None:
         ("def f(x: bytes): pass", "has a type that g4 does not know"),
         ("def f(*x: int): pass", "has no name to call it by"),
         ("1/0", "ZeroDivisionError"),
+        ("raise SystemExit", "SystemExit"),
     ],
 )
 def test_files_that_cannot_be_used(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "mine.py"
     path.write_text(text)
     with pytest.raises(UsageError, match=said):
-        load_functions(path)
+        load_functions([], str(path))
 
 
 @pytest.mark.parametrize("reference", ["math", "math:", ":sqrt", "math:no", "g4_no_module:f"])
 def test_references_that_lead_nowhere(reference: str) -> None:
     with pytest.raises(UsageError, match="--tool"):
-        load_function(reference)
+        load_functions([reference], None)
 
 
 @pytest.mark.parametrize("names", ["", "shell", "files", "time:x", "time,"])
