@@ -1,10 +1,13 @@
-"""The few tokens that a sampler chain can choose, found without looking at each of the vocabulary.
+"""The few tokens that a sampler chain can choose, shown to it without the rest of the vocabulary.
 
 llama.cpp hands a chain all 262,144 tokens with their logits, 3 MiB that are written and read anew
 for each token of each answer. A chain that begins with top-k keeps k of them, a greedy one keeps
 the best. The vocabulary is seen as blocks of 512 tokens: of k blocks that hold the k largest
 maxima, each holds at least one token as good as the smallest of these maxima. So the k best tokens
 are among those that reach it, and these are all in blocks whose maxima reach it.
+
+Where a grammar allows only a few tokens, the chain is shown these alone: any other one could just
+as well have a logit of minus infinity.
 """
 
 from __future__ import annotations
@@ -14,11 +17,31 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from g4cli.runtime.llama.library import load_llama
 
 _BLOCK: Final = 512
-_MOST: Final = 4096  # beyond that, llama.cpp's own way is as fast
+MOST_CANDIDATES: Final = 4096
+"""Beyond that, llama.cpp's own way is as fast."""
+
+
+class CandidateArray:
+    """A llama_token_data_array of up to MOST_CANDIDATES tokens."""
+
+    def __init__(self) -> None:
+        kind = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
+        self._rows = np.zeros(MOST_CANDIDATES, kind)
+        c = load_llama()
+        data = ctypes.cast(self._rows.ctypes.data, ctypes.POINTER(c.llama_token_data))
+        self.array: Any = c.llama_token_data_array(data, 0, -1, False)
+
+    def fill(self, ids: NDArray[np.int64], logits: NDArray[np.float32]) -> None:
+        """Hold the tokens `ids` (ascending) with their logits, out of `logits` of all tokens."""
+        count = len(ids)
+        self._rows["id"][:count] = ids
+        self._rows["logit"][:count] = logits[ids]
+        self.array.size, self.array.selected, self.array.sorted = count, -1, False
 
 
 class CandidateFinder:
@@ -29,11 +52,12 @@ class CandidateFinder:
         self._n_vocab, self._n_best = n_vocab, n_best
         self._others = np.array(sorted(others), np.int64)
         self._type: Any = ctypes.c_float * n_vocab
-        kind = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
-        self._rows = np.zeros(_MOST, kind)
-        c = load_llama()
-        data = ctypes.cast(self._rows.ctypes.data, ctypes.POINTER(c.llama_token_data))
-        self.array: Any = c.llama_token_data_array(data, 0, -1, False)
+        self._candidates = CandidateArray()
+
+    @property
+    def array(self) -> Any:
+        """Return the llama_token_data_array that `find` fills."""
+        return self._candidates.array
 
     @classmethod
     def can_find(cls, n_vocab: int, n_best: int) -> bool:
@@ -56,10 +80,7 @@ class CandidateFinder:
         ids = chosen[at] * _BLOCK + inside  # ascending
         if len(self._others):
             ids = np.union1d(ids, self._others)
-        count = len(ids)
-        if count > _MOST:
+        if len(ids) > MOST_CANDIDATES:
             return False
-        self._rows["id"][:count] = ids
-        self._rows["logit"][:count] = values[ids]
-        self.array.size, self.array.selected, self.array.sorted = count, -1, False
+        self._candidates.fill(ids, values)
         return True

@@ -2,6 +2,7 @@
 
 Which tokens those are says a process of its own (`masks`). Since all samplers come after the mask,
 every token is allowed by construction, and among the allowed ones the model chooses as always.
+Where only a few are allowed, the samplers see these alone, which is the same and costs less.
 """
 
 from __future__ import annotations
@@ -72,7 +73,11 @@ class GrammarSampler:
         `in_thought`: the prompt ends inside of a thought. `keep_logits`: the logits are read after
         the token was sampled. `is_stopped`: whether to give up waiting for a mask.
         """
+        from g4cli.runtime.engine.candidates import MOST_CANDIDATES, CandidateArray
+
         self._sampler = Sampler(model, sampling)
+        self._sampler.find_candidates_first()
+        self._candidates, self._most_candidates = CandidateArray(), MOST_CANDIDATES
         self._stream = masks.open_stream(grammar)
         self._n_vocab, self._keep_logits = model.n_vocab, keep_logits
         self._is_stopped = is_stopped
@@ -115,12 +120,17 @@ class GrammarSampler:
         if self._may_think:
             allowed[self._thought_open] = True
         logits: NDArray[np.float32] = np.ctypeslib.as_array(context.get_logits(), (self._n_vocab,))
-        kept = logits.copy() if self._keep_logits else None
-        np.putmask(logits, ~allowed, -np.inf)
-        token = self._sampler.sample_token(context)
-        if kept is not None:
-            logits[:] = kept
-        if not allowed[token]:
+        n_allowed = np.count_nonzero(allowed)
+        if 0 < n_allowed <= self._most_candidates:
+            ids = np.flatnonzero(allowed)
+            token = self._sampler.sample_among(self._candidates, ids, logits)
+        else:
+            kept = logits.copy() if self._keep_logits else None
+            np.putmask(logits, ~allowed, -np.inf)
+            token = self._sampler.sample_token(context)
+            if kept is not None:
+                logits[:] = kept
+        if token < 0 or not allowed[token]:
             raise RuntimeFailed(
                 "the grammar allows no token here",
                 hint="a rule of the grammar ends where the answer cannot",

@@ -13,7 +13,10 @@ from g4cli.runtime.engine.options import Sampling
 from g4cli.runtime.llama.library import load_llama
 
 if TYPE_CHECKING:
-    from g4cli.runtime.engine.candidates import CandidateFinder
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from g4cli.runtime.engine.candidates import CandidateArray, CandidateFinder
 
 
 class Sampler:
@@ -70,11 +73,27 @@ class Sampler:
         """Return a token sampled at the context's `row`, and record it for penalties."""
         found = self._candidates
         if found is not None and found.find(context.get_logits()):
-            self._c.llama_sampler_apply(self._chain, ctypes.byref(found.array))
-            token = int(found.array.data[found.array.selected].id)
-            self._c.llama_sampler_accept(self._chain, token)
-            return token
+            return self._sample_from(found.array)
         return int(self._c.llama_sampler_sample(self._chain, context.handle, context.row))
+
+    def sample_among(
+        self, candidates: CandidateArray, ids: NDArray[np.int64], logits: NDArray[np.float32]
+    ) -> int:
+        """Return a token sampled among `ids` alone, and record it; -1 if all are forbidden.
+
+        `ids`: ascending, one to MOST_CANDIDATES of them. `logits`: of all tokens, shape (n_vocab,).
+        """
+        candidates.fill(ids, logits)
+        return self._sample_from(candidates.array)
+
+    def _sample_from(self, array: Any) -> int:
+        self._c.llama_sampler_apply(self._chain, ctypes.byref(array))
+        selected = array.data[array.selected]
+        if selected.logit == -math.inf:
+            return -1
+        token = int(selected.id)
+        self._c.llama_sampler_accept(self._chain, token)
+        return token
 
     def find_candidates_first(self) -> None:
         """Show the chain from now on only what it may choose, where that is known: see candidates.

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from g4cli.runtime.engine.candidates import CandidateArray
 from g4cli.runtime.engine.options import Sampling, TokenBias
 from g4cli.runtime.engine.sampler import Sampler
 from g4cli.runtime.llama.library import load_llama
@@ -90,4 +91,38 @@ def test_equal_or_broken_logits_are_left_to_llama_cpp(model: Any) -> None:
     for value in (0.0, np.nan, -np.inf):
         values = np.full(model.n_vocab, value, np.float32)
         assert not sampler._candidates.find(Logits(values).get_logits())
+    sampler.close()
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(temp=0),
+        Sampling(seed=1),
+        Sampling(seed=2, temp=2.0, top_k=0, top_p=1.0),
+        Sampling(seed=3, repeat_penalty=1.3, logit_bias=(TokenBias(512, 4.0), TokenBias(9, 99.0))),
+    ],
+)
+@pytest.mark.parametrize("n_allowed", [1, 3, 700])
+def test_a_few_allowed_tokens_are_sampled_as_if_the_others_were_impossible(
+    model: Any, sampling: Sampling, n_allowed: int
+) -> None:
+    few, masked = Sampler(model, sampling), Sampler(model, sampling)
+    random, candidates = np.random.default_rng(6), CandidateArray()
+    for _ in range(16):
+        values = random.standard_normal(model.n_vocab).astype(np.float32)
+        ids = np.sort(random.choice(model.n_vocab, n_allowed, replace=False))
+        token = few.sample_among(candidates, ids, values)
+        others = np.full_like(values, -np.inf)
+        others[ids] = values[ids]
+        assert token == sample_whole(masked, others)
+    few.close()
+    masked.close()
+
+
+def test_a_forbidden_token_is_not_sampled_though_no_other_is_allowed(model: Any) -> None:
+    sampler = Sampler(model, Sampling(logit_bias=(TokenBias(7, -np.inf),)))
+    values = np.zeros(model.n_vocab, np.float32)
+    assert sampler.sample_among(CandidateArray(), np.array([7]), values) == -1
+    assert sampler.sample_among(CandidateArray(), np.array([7, 9]), values) == 9
     sampler.close()
