@@ -32,6 +32,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from g4cli.core.child_memory import ChildOutput, communicate
@@ -69,6 +70,7 @@ _PR_SET_NO_NEW_PRIVS: Final = 38
 # Private memory of a child unless its caller says otherwise. Python, llama.cpp and a vocabulary
 # take 300 MiB.
 MEMORY_BYTES: Final = 2 * GIB
+NO_VARIABLES: Final[Mapping[str, str]] = MappingProxyType({})
 _ORPHANED: Final = 120  # the exit status of a child whose parent has gone
 
 
@@ -124,11 +126,13 @@ def start_child(
     limits: ChildLimits = ChildLimits(),
     ignore_interrupt: bool = False,
     stderr: int = subprocess.PIPE,
+    environment: Mapping[str, str] = NO_VARIABLES,
 ) -> Child:
     """Start `module` of g4 with `args` as its `sys.argv[1:]`; its three streams are pipes of bytes.
 
     `ignore_interrupt` keeps Ctrl-C, which a terminal sends to all processes of a command, from
-    ending the child: its parent then decides. Raises OSError if the system cannot start a process.
+    ending the child: its parent then decides. `environment`: variables that it gets in addition to
+    those that are passed on. Raises OSError if the system cannot start a process.
     """
     reading, writing = os.pipe() if os.name == "posix" else (None, None)
     start = {
@@ -147,7 +151,7 @@ def start_child(
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,
-            env=child_environment(os.environ),
+            env={**child_environment(os.environ), **environment},
             pass_fds=() if reading is None else (reading,),
         )
     except BaseException:

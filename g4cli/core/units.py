@@ -46,6 +46,15 @@ def duration_text(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
+def parse_duration(text: str) -> float:
+    """Return seconds from '90', '90s', '10m' or '1.5h'. Raises UsageError."""
+    match = re.fullmatch(r"(\d{1,6}(?:\.\d{1,3})?)\s*([smh]?)", text.strip().lower())
+    seconds = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]] if match else 0.0
+    if seconds <= 0:
+        raise UsageError(f"not a duration: {text!r}", hint="write it as 90s, 10m or 1h")
+    return seconds
+
+
 def parse_size(text: str) -> int:
     """Return bytes from '8G', '512MiB' or '1024' (all units binary). Raises UsageError."""
     match = _SIZE.fullmatch(text)

@@ -26,7 +26,7 @@ def write_bug_report(report: Report) -> str:
     """Return the report as Markdown; paths become file names, and the user's name becomes USER."""
 
     def quote_text(text: str) -> str:
-        return _code_span(remove_private_parts(text, report.subject))
+        return code_span(remove_private_parts(text, report.subject))
 
     findings = [f for f in report.worst_first if f.status != "skipped"]
     detail = [f for f in findings if f.status == "fail" and f.detail]
@@ -35,22 +35,26 @@ def write_bug_report(report: Report) -> str:
         + (f" ... ({len(f.detail)})" if len(f.detail) > _MAX_DETAIL else "")
         for f in detail
     ]
-    versions = [f"g4 {installed_version('g4cli')}", f"Python {platform.python_version()}"]
-    libraries = ", ".join(f"{n} {v}" for n, _ in LIBRARIES if (v := installed_version(n)))
     summary = report.summary[:1].upper() + report.summary[1:]
     lines = [
         f"{HEADING}{report.verdict} ({report.confidence})",
         "",
-        f"File: {_code_span(Path(report.subject).name)}. {summary}.",
+        f"File: {code_span(Path(report.subject).name)}. {summary}.",
         "",
         *(f"- **{f.status}** {f.id}: {quote_text(f.found)}" for f in findings),
         *(["", "Details:", "", *details] if details else []),
         "",
-        ", ".join((*versions, _describe_system())),
-        libraries,
+        *list_versions(),
         "",
     ]
     return "\n".join(lines)
+
+
+def list_versions() -> tuple[str, str]:
+    """Return two lines with the versions of g4, Python and the system, and of the libraries."""
+    versions = [f"g4 {installed_version('g4cli')}", f"Python {platform.python_version()}"]
+    libraries = ", ".join(f"{n} {v}" for n, _ in LIBRARIES if (v := installed_version(n)))
+    return ", ".join((*versions, _describe_system())), libraries
 
 
 def remove_private_parts(text: str, subject: str) -> str:
@@ -97,7 +101,7 @@ def _parent_folders(path: Path) -> list[str]:
     return sorted(words | {one_line(word) for word in words}, key=len, reverse=True)
 
 
-def _code_span(text: str) -> str:
+def code_span(text: str) -> str:
     """Return `text` as a Markdown code span on one line."""
     text = one_line(text)
     longest = max(map(len, re.findall("`+", text)), default=0)

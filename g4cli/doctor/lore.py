@@ -420,8 +420,10 @@ def match_faults(
             continue
         if fault.backends and not any(backend.startswith(name) for name in fault.backends):
             continue
-        found.append((needs != wanted, fault.is_fixed_here, not fault.backends, fault))
-    return tuple(row[-1] for row in sorted(found, key=lambda row: row[:3]))
+        # Of the conditions, the length of the context alone explains least.
+        rank = (needs != wanted, fault.is_fixed_here, not fault.backends, needs == {"long-context"})
+        found.append((rank, fault))
+    return tuple(fault for _, fault in sorted(found, key=lambda row: row[0]))
 
 
 def find_release(backend: str, backends: Mapping[str, Any]) -> str | None:

@@ -108,10 +108,10 @@ def _check_request(request: DiagnoseRequest) -> None:
             hint=f"g4 doctor {shell_word(request.file or '')} --quick",
         )
     if request.bug_report is not None:
-        _require_report(request.bug_report)
+        require_report(request.bug_report)
 
 
-def _require_report(path: Path) -> None:
+def require_report(path: Path) -> None:
     """Raise UsageError if `path` is a file other than a report of g4, which would be lost."""
     if path.is_file() and path.stat().st_size:
         with open_file(path) as file:

@@ -3,49 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, TypeAlias
 
 import typer
 
 from g4cli.cli.options.common import JsonOpt, QuietOpt
-from g4cli.cli.output import make_output
+from g4cli.cli.options.doctor import (
+    BudgetOpt,
+    DeepOpt,
+    FileArg,
+    FixOpt,
+    LoopOpt,
+    OnlyOpt,
+    PromptArg,
+    QuickOpt,
+    ReportOpt,
+)
+from g4cli.cli.output import Output, make_output
 from g4cli.core.errors import UsageError
-
-FileArg: TypeAlias = Annotated[
-    str | None,
-    typer.Argument(
-        help="GGUF file, pulled model, or hf:OWNER/REPO/FILE with --quick. "
-        "Without FILE, this machine is checked.",
-        metavar="FILE",
-        show_default=False,
-    ),
-]
-QuickOpt: TypeAlias = Annotated[bool, typer.Option("--quick", help="Read only the header.")]
-DeepOpt: TypeAlias = Annotated[
-    bool, typer.Option("--deep", help="Read every byte and run every probe.")
-]
-OnlyOpt: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--only",
-        help="Run only this check, or this family of checks (file, keys, ...). Repeatable.",
-        metavar="ID",
-    ),
-]
-FixOpt: TypeAlias = Annotated[
-    Path | None,
-    typer.Option("--fix", help="Write a copy with repaired metadata.", metavar="OUT"),
-]
-ReportOpt: TypeAlias = Annotated[
-    Path | None,
-    typer.Option(
-        "--report", help="Write a bug report in Markdown, without private paths.", metavar="MD"
-    ),
-]
+from g4cli.core.units import parse_duration
 
 
 def doctor(
     file: FileArg = None,
+    prompt: PromptArg = None,
+    loop: LoopOpt = False,
+    budget: BudgetOpt = "10m",
     quick: QuickOpt = False,
     deep: DeepOpt = False,
     only: OnlyOpt = None,
@@ -60,6 +42,10 @@ def doctor(
     failed, with 8 if one failed, and with 5 if the file is not a GGUF. With --fix, the exit code is
     that of the repaired copy, if one was kept.
 
+    With --loop, the same question is asked under other conditions until it is clear which of them
+    make the model repeat itself: length of the context, BOS token, thinking, tools, a JSON schema,
+    sampling, flash attention, the KV cache, batches, drafting, each GPU.
+
     \b
     Examples:
       g4 doctor                                 check this machine
@@ -67,10 +53,20 @@ def doctor(
       g4 doctor hf:ggml-org/gemma-4-E2B-it-GGUF --quick
       g4 doctor model.gguf --fix repaired.gguf  repair its metadata in a copy
       g4 doctor model.gguf --deep --report bug.md
+      g4 doctor model.gguf --loop --budget 5m   why does it repeat itself?
+      g4 doctor model.gguf --loop "Draw a pelican" --report loop.md
     """
     out = make_output(as_json=json, quiet=quiet)
     if quick and deep:
         raise UsageError("--quick and --deep exclude each other")
+    if loop or prompt is not None:
+        if quick or deep or only or fix:
+            raise UsageError(
+                "--loop goes without --quick, --deep, --only and --fix",
+                hint="g4 doctor FILE --loop PROMPT",
+            )
+        _run_loop_experiments(out, file, prompt, loop, parse_duration(budget), report)
+        return
     from g4cli.cli.views.doctor import draw_diagnosis
     from g4cli.operations.diagnose import DiagnoseRequest, run_diagnosis
 
@@ -86,6 +82,37 @@ def doctor(
         diagnosis.as_json(),
         lambda: draw_diagnosis(out, diagnosis),
         brief=diagnosis.report.verdict,
+    )
+    if diagnosis.exit_code:
+        raise typer.Exit(diagnosis.exit_code)
+
+
+def _run_loop_experiments(
+    out: Output,
+    file: str | None,
+    prompt: str | None,
+    loop: bool,
+    budget_s: float,
+    report: Path | None,
+) -> None:
+    if not loop or file is None:
+        raise UsageError(
+            "--loop needs a file" if file is None else "one file; a prompt goes with --loop",
+            hint="g4 doctor FILE --loop PROMPT",
+        )
+    from g4cli.cli.views.doctor_loop import draw_experiment, draw_loop_diagnosis
+    from g4cli.operations.diagnose_loop import LoopRequest, diagnose_loop
+
+    request = LoopRequest(
+        file, budget_s=budget_s, bug_report=report, **({"question": prompt} if prompt else {})
+    )
+    diagnosis = diagnose_loop(
+        request, out, lambda result, n_left, left_s: draw_experiment(out, result, n_left, left_s)
+    )
+    out.result(
+        diagnosis.as_json(),
+        lambda: draw_loop_diagnosis(out, diagnosis),
+        brief=diagnosis.conclusion.text,
     )
     if diagnosis.exit_code:
         raise typer.Exit(diagnosis.exit_code)

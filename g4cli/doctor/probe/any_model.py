@@ -8,9 +8,10 @@ model gives.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from g4cli.core.errors import BadFile
 from g4cli.core.gguf_header import Header
@@ -78,6 +79,22 @@ class OwnTokenizer:
 
 def render_own_template(template: str, header: Header) -> OwnPrompt:
     """Return the chat questions as `template`, that of the file with `header`, writes them."""
+    cases = [
+        {"messages": [{"role": "user", "content": question}]} for question, _ in CHAT_QUESTIONS
+    ]
+    try:
+        texts = render_cases(template, header, cases)
+    except BadFile as fault:
+        return OwnPrompt(fault=fault.message)
+    pairs = zip(CHAT_QUESTIONS, texts, strict=True)
+    return OwnPrompt(tuple(Question(question, text, word) for (question, word), text in pairs))
+
+
+def render_cases(template: str, header: Header, cases: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what `template` writes for each case: variables in addition to the usual ones.
+
+    Raises BadFile if it fails.
+    """
     variables = {
         "add_generation_prompt": True,
         "enable_thinking": False,
@@ -85,16 +102,7 @@ def render_own_template(template: str, header: Header) -> OwnPrompt:
         "bos_token": token_text(header, "bos_token_id"),
         "eos_token": token_text(header, "eos_token_id"),
     }
-    cases = [
-        {**variables, "messages": [{"role": "user", "content": question}]}
-        for question, _ in CHAT_QUESTIONS
-    ]
-    try:
-        texts = render_template(template, cases)
-    except BadFile as fault:
-        return OwnPrompt(fault=fault.message)
-    pairs = zip(CHAT_QUESTIONS, texts, strict=True)
-    return OwnPrompt(tuple(Question(question, text, word) for (question, word), text in pairs))
+    return render_template(template, [{**variables, **case} for case in cases])
 
 
 def token_text(header: Header, key: str) -> str:

@@ -6,10 +6,11 @@ raises how it ended (see `ending`); `reopen` starts another worker with the same
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from g4cli.chat import Finished, TurnEvent
+from g4cli.core.child import NO_VARIABLES
 from g4cli.core.errors import RuntimeFailed
 from g4cli.core.progress import Progress, no_progress
 from g4cli.prompt.messages import Media, Part
@@ -19,6 +20,7 @@ from g4cli.runtime.engine.messages import (
     CODEC,
     AttachMedia,
     CheckGrammar,
+    Detokenize,
     Encode,
     Encoded,
     FinishStates,
@@ -26,6 +28,7 @@ from g4cli.runtime.engine.messages import (
     Loaded,
     Open,
     RunTurn,
+    Text,
     Tokenize,
     Tokens,
     TurnDone,
@@ -39,16 +42,23 @@ MODULE = "g4cli.runtime.engine.worker"
 class EngineClient:
     """One model in a worker process. Close it when done; use it as a context manager."""
 
-    def __init__(self) -> None:
-        """Start the worker: it loads llama.cpp while the caller goes on. Raises RuntimeFailed."""
+    def __init__(self, environment: Mapping[str, str] = NO_VARIABLES) -> None:
+        """Start the worker: it loads llama.cpp while the caller goes on. Raises RuntimeFailed.
+
+        `environment`: variables that the worker gets in addition, such as switches of llama.cpp.
+        """
+        self._environment = environment
         self.ctrl_c = CtrlC(self._handle_interrupt)
-        self._worker = Worker(MODULE, CODEC, self.ctrl_c)
+        self._worker = self._start_worker()
         self._hello: Hello | None = None
         self._opened: Open | None = None
         self._media: AttachMedia | None = None
         self._loaded: Loaded | None = None
         self.n_past = 0
         self.drafted: DraftStats | None = None
+
+    def _start_worker(self) -> Worker:
+        return Worker(MODULE, CODEC, self.ctrl_c, environment=self._environment)
 
     def _handle_interrupt(self) -> None:
         self._worker.handle_interrupt()
@@ -77,7 +87,7 @@ class EngineClient:
         if self._opened is None:
             raise RuntimeFailed("no model was loaded")
         self._worker.close()
-        self._worker, self._hello = Worker(MODULE, CODEC, self.ctrl_c), None
+        self._worker, self._hello = self._start_worker(), None
         self.n_past, self.drafted = 0, None
         try:
             self.open(self._opened, progress)
@@ -141,13 +151,21 @@ class EngineClient:
             self._worker.subject = self.path
         return encoded
 
-    def tokens_of(self, parts: Sequence[Part]) -> tuple[int, ...]:
-        """Return the tokens of a rendered prompt.
+    def tokens_of(self, parts: Sequence[Part], *, bos: bool = True) -> tuple[int, ...]:
+        """Return the tokens of a rendered prompt, with `bos` exactly one BOS at its start.
 
         Raises what `encode` raises for new media in it.
         """
-        tokens: Tokens = self._worker.ask(Tokenize(tuple(parts)))
+        tokens: Tokens = self._worker.ask(Tokenize(tuple(parts), bos))
         return tokens.ids
+
+    def text_of(self, tokens: Sequence[int]) -> str:
+        """Return the text of tokens; bytes that are no UTF-8 become U+FFFD.
+
+        Raises UsageError for a token that is not in the vocabulary.
+        """
+        text: Text = self._worker.ask(Detokenize(tuple(tokens)))
+        return text.text
 
     def check_grammar(self, grammar: str) -> None:
         """Raise UsageError if a grammar cannot be used."""

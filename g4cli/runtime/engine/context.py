@@ -66,7 +66,10 @@ class Context:
         params.n_outputs_max_per_seq = options.n_outputs
         params.n_threads = params.n_threads_batch = options.n_threads or choose_n_threads(model)
         params.type_k = params.type_v = KV_TYPES[options.kv_type]
-        params.flash_attn_type = FLASH_ATTENTION_AUTO
+        wanted = options.flash_attention
+        params.flash_attn_type = FLASH_ATTENTION_AUTO if wanted is None else int(wanted)
+        if not options.use_gpu:
+            params.offload_kqv = params.op_offload = False
         # By default sliding-window layers get a cell for every position: 3 to 18 times the KV
         # cache.
         params.swa_full = False

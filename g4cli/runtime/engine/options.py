@@ -51,6 +51,8 @@ class ContextOptions:
 
     `n_ctx` is the size of one conversation; `n_parallel` of them share the memory of the context.
     `n_outputs` is how many tokens of a batch get logits: 1 MiB each with Gemma's vocabulary.
+    `flash_attention` None: llama.cpp decides. `use_gpu`: whether a GPU may compute with what is in
+    host memory, and holds the KV cache.
     """
 
     n_ctx: int
@@ -60,6 +62,8 @@ class ContextOptions:
     n_ubatch: int = N_UBATCH
     n_outputs: int = 1
     n_parallel: int = 1
+    flash_attention: bool | None = None
+    use_gpu: bool = True
 
 
 @dataclass(frozen=True, slots=True)

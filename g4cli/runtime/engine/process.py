@@ -17,11 +17,11 @@ import select
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from g4cli.core.child import start_child
+from g4cli.core.child import NO_VARIABLES, start_child
 from g4cli.core.errors import G4Error, Interrupted, RuntimeFailed, error_of
 from g4cli.core.progress import Progress as ProgressCallback
 from g4cli.core.progress import no_progress
@@ -42,18 +42,24 @@ class Worker:
     """One worker process. Close it when done; use it from one thread."""
 
     def __init__(
-        self, module: str, codec: Codec, ctrl_c: CtrlC | None = None, *, end_s: float = END_S
+        self,
+        module: str,
+        codec: Codec,
+        ctrl_c: CtrlC | None = None,
+        *,
+        end_s: float = END_S,
+        environment: Mapping[str, str] = NO_VARIABLES,
     ) -> None:
         """Start `module`, which serves messages of `codec`.
 
         `ctrl_c`: where presses are counted; it has to call `handle_interrupt`. `end_s`: how long to
-        wait for a process that closed its pipe. Raises RuntimeFailed if the system starts no
-        process.
+        wait for a process that closed its pipe. `environment`: variables that it gets in addition.
+        Raises RuntimeFailed if the system starts no process.
         """
         self._codec, self._ctrl_c, self._end_s = codec, ctrl_c, end_s
         self._oom_kills = count_oom_kills()
         try:
-            self._child = start_child(module, ignore_interrupt=True)
+            self._child = start_child(module, ignore_interrupt=True, environment=environment)
         except OSError as err:
             raise RuntimeFailed(f"the system starts no process for the model: {err}") from err
         assert self._child.stdin is not None

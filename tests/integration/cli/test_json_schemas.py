@@ -19,6 +19,7 @@ CASES = [
     ("fit", ["fit", "tiny", "--json"]),
     ("fit", ["fit", "e2b", "--memory", "2GB", "--json"]),
     ("doctor", ["doctor", "tiny", "--quick", "--json"]),
+    ("doctor-loop", ["doctor", "tiny", "--loop", "--budget", "1s", "--json"]),
     ("file", ["pull", "tiny", "--json"]),
     ("file", ["quantize", "tiny", "OUT", "--type", "q8_0", "--json"]),
     ("show", ["show", "tiny", "--json"]),

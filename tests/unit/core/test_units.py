@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from g4cli.core.errors import UsageError
-from g4cli.core.units import duration_text, parse_count, parse_size, rate_text, size_text
+from g4cli.core.units import (
+    duration_text,
+    parse_count,
+    parse_duration,
+    parse_size,
+    rate_text,
+    size_text,
+)
 
 KIB, MIB, GIB, TIB = (1024**n for n in (1, 2, 3, 4))
 
@@ -96,3 +103,17 @@ def test_counts_are_parsed(text: str, n: int) -> None:
 def test_what_is_no_count(text: str) -> None:
     with pytest.raises(UsageError, match="not a number of tokens"):
         parse_count(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90", 90.0), ("90s", 90.0), ("10m", 600.0), (" 1.5 h ", 5400.0), ("2M", 120.0)],
+)
+def test_durations_are_read(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1s", "10 minutes", "1d", "1e3", "9" * 400])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="not a duration"):
+        parse_duration(text)

@@ -1,0 +1,79 @@
+"""Draw the experiments of `g4 doctor FILE --loop`: a row when one is done, then what follows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from g4cli.cli.output import Output
+from g4cli.core.quoting import shell_word
+from g4cli.core.units import duration_text
+from g4cli.doctor.loop.outcome import LoopResult
+from g4cli.doctor.loop.report import describe_fix, describe_result
+from g4cli.doctor.loop.settings import describe_settings
+from g4cli.doctor.lore import KnownFault
+from g4cli.operations.diagnose_loop import LoopDiagnosis
+
+_MARK: Final = {
+    "loop": ("LOOP", "bold red"),
+    "garbage": ("BAD", "bold red"),
+    "failed": ("FAIL", "magenta"),
+    "skipped": ("skip", "dim"),
+    "ended": ("ok", "green"),
+    "unended": ("ok", "green"),
+}
+_SETTINGS: Final = 44
+_TEXT: Final = 32
+
+
+def draw_experiment(out: Output, result: LoopResult, n_left: int, left_s: float) -> None:
+    """Draw one row: outcome, settings, what the answer did, time; and how many are left."""
+    mark, style = _MARK[result.outcome]
+    said = (result.unit or result.text)[:_TEXT]
+    rest = f"  {duration_text(result.seconds)}" if result.outcome != "skipped" else ""
+    if n_left:
+        time_left = f", {duration_text(left_s)}" if left_s >= 1 else ""
+        rest += f"  ({n_left} left{time_left})"
+    out.line(
+        (f"{mark:<5}", style),
+        f"{describe_settings(result.settings):<{_SETTINGS}}  {describe_result(result)}",
+        (f"  {said!r}" if said else "", "dim"),
+        (rest, "dim"),
+    )
+
+
+def draw_loop_diagnosis(out: Output, diagnosis: LoopDiagnosis) -> None:
+    """Draw the conclusion, the known faults that fit it, and what to do."""
+    found = diagnosis.conclusion
+    n_run = sum(result.was_run for result in diagnosis.results)
+    heading = ("LOOP", "bold red") if found.loops else ("NO LOOP", "bold green")
+    if not n_run:
+        heading = ("UNKNOWN", "bold yellow")
+    text = found.text if n_run else "no experiment gave an answer"
+    out.line()
+    out.line(
+        heading,
+        f"  {diagnosis.subject}: {text}",
+        (f"  ({n_run} experiments, {duration_text(diagnosis.spent_s)})", "dim"),
+    )
+    for fault in found.causes:
+        _draw_cause(out, fault)
+    out.line(f"next: {_advise(diagnosis, n_run)}", style="bold")
+
+
+def _advise(diagnosis: LoopDiagnosis, n_run: int) -> str:
+    """Return what to do next, with the name of the file quoted for a shell."""
+    found, file = diagnosis.conclusion, shell_word(Path(diagnosis.subject))
+    if found.causes:
+        advice = found.causes[0].workaround
+    elif found.loops or not n_run:
+        advice = "g4 doctor FILE --deep; the same command with --report bug.md writes a bug report"
+    else:
+        advice = "the prompt at which it repeats itself: g4 doctor FILE --loop PROMPT"
+    return advice.replace("FILE", file).replace("OUT", "repaired.gguf")
+
+
+def _draw_cause(out: Output, fault: KnownFault) -> None:
+    out.line(f"  fits: {fault.title}")
+    out.line(f"        {fault.engine}: {fault.builds}; {describe_fix(fault)}")
+    out.line(f"        {fault.source}", style="dim")

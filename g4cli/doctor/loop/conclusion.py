@@ -1,0 +1,151 @@
+"""What follows from the experiments: the smallest set of conditions that makes the loop, its cause.
+
+A condition is a value of one factor; for the length of the context, a least length. A set of
+conditions explains the experiments if every answer that was given under all of them is bad, and no
+other answer is. Where several causes act at once no set explains all; then one is enough that holds
+for some of the bad answers and for no good one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Any, Final
+
+from g4cli.doctor.loop.outcome import LoopResult
+from g4cli.doctor.loop.settings import (
+    DEFAULTS,
+    FACTORS,
+    LoopSettings,
+    describe_value,
+    find_condition,
+)
+from g4cli.doctor.lore import KnownFault, find_fault, match_faults
+
+_MOST_CONDITIONS: Final = 4
+_MOST_CAUSES: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class LoopCondition:
+    """A value of a factor, or with `at_least` the least value, without which there is no loop."""
+
+    factor: str
+    value: Any
+    at_least: bool = False
+
+    @property
+    def text(self) -> str:
+        """The condition in words: "1,200 tokens of context or more"."""
+        return describe_value(self.factor, self.value) + (" or more" if self.at_least else "")
+
+    def holds(self, settings: LoopSettings) -> bool:
+        """Return whether an experiment with these settings meets the condition."""
+        value = getattr(settings, self.factor)
+        return bool(value >= self.value if self.at_least else value == self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """Whether there is a loop, under which conditions, and the known faults that fit, best first.
+
+    No conditions: it loops in every experiment. None: no set of them explains the experiments.
+    """
+
+    loops: bool
+    conditions: tuple[LoopCondition, ...] | None
+    causes: tuple[KnownFault, ...]
+
+    @property
+    def text(self) -> str:
+        """The conclusion as a sentence."""
+        if not self.loops:
+            return "no experiment makes the model repeat itself"
+        if self.conditions is None:
+            return "it repeats itself in some experiments, and no few conditions explain which"
+        if not self.conditions:
+            return "it repeats itself in every experiment: the file or all of llama.cpp is at fault"
+        return f"it repeats itself with {join_words([c.text for c in self.conditions])}"
+
+
+def join_words(words: Sequence[str]) -> str:
+    """Return "a, b and c"."""
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1]))) if words else ""
+
+
+def conclude(results: Sequence[LoopResult]) -> Conclusion:
+    """Return what follows from the experiments that were run."""
+    run = [result for result in results if result.was_run]
+    bad = [result for result in run if result.is_bad]
+    if not bad:
+        return Conclusion(False, (), ())
+    conditions = find_conditions(run)
+    symptoms = dict.fromkeys("garbage" if r.outcome == "garbage" else "loop" for r in bad)
+    if any(result.repetition for result in bad):
+        symptoms["loop"] = None
+    names: list[str] = []
+    device = ""
+    for condition in conditions or ():
+        name = find_condition(condition.factor, condition.value)
+        device = condition.value if condition.factor == "device" else device
+        names += [name] if name else []
+    if conditions is None:
+        return Conclusion(True, None, _explain_chance(run))
+    # Conditions without a name in the table, such as the absence of tools, leave no cause.
+    causes: list[KnownFault] = []
+    if names or not conditions:
+        causes = [fault for symptom in symptoms for fault in match_faults(names, symptom, device)]
+    return Conclusion(True, conditions, tuple(dict.fromkeys(causes))[:_MOST_CAUSES])
+
+
+def _explain_chance(results: Sequence[LoopResult]) -> tuple[KnownFault, ...]:
+    """Return the fault of greedy decoding, if all bad answers are greedy and a sampled one is good.
+
+    A small network that is near a loop leaves it with any change of its prompt.
+    """
+    is_greedy = all(not result.settings.sampled for result in results if result.is_bad)
+    sampled_well = any(r.settings.sampled and not r.is_bad for r in results)
+    return (find_fault("greedy-collapse"),) if is_greedy and sampled_well else ()
+
+
+def find_conditions(results: Sequence[LoopResult]) -> tuple[LoopCondition, ...] | None:
+    """Return the smallest set of conditions that bad answers share and no good answer meets.
+
+    Of sets of one size, the one that holds for most bad answers. None if there is none of at most
+    four conditions.
+    """
+    bad = [result.settings for result in results if result.is_bad]
+    good = [result.settings for result in results if not result.is_bad]
+    # A schema forbids most tokens: that it ends a loop tells nothing.
+    good = [
+        settings
+        for settings in good
+        if not (settings.schema and replace(settings, schema=False) in bad)
+    ]
+    candidates = [LoopSettings()] if LoopSettings() in bad else bad
+    for size in range(_MOST_CONDITIONS + 1):
+        found = [
+            chosen
+            for settings in candidates
+            for chosen in combinations(_list_conditions(settings, good), size)
+            if not any(all(c.holds(other) for c in chosen) for other in good)
+        ]
+        if found:
+            return max(found, key=lambda chosen: sum(all(c.holds(s) for c in chosen) for s in bad))
+    return None
+
+
+def _list_conditions(
+    settings: LoopSettings, good: Iterable[LoopSettings]
+) -> tuple[LoopCondition, ...]:
+    """Return the conditions that an experiment meets and that some good answer does not."""
+    found = []
+    for factor in FACTORS:
+        value = getattr(settings, factor)
+        if all(getattr(other, factor) == value for other in good):
+            continue
+        is_length = factor == "n_context" and value != DEFAULTS[factor]
+        found += [LoopCondition(factor, value, at_least=True)] if is_length else []
+        found.append(LoopCondition(factor, value))
+    return tuple(found)

@@ -1,0 +1,146 @@
+"""The prompts of the experiments on a loop: formats, thinking, tools, text before the question."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any, Final
+
+from g4cli.core.errors import BadFile
+from g4cli.core.file_kind import TEXT
+from g4cli.core.gguf_header import Header
+from g4cli.core.template_child import TEMPLATE_KEY, TEMPLATE_LIMIT
+from g4cli.doctor.loop.search import LoopChoices
+from g4cli.doctor.loop.settings import CONTEXTS, LoopSettings
+from g4cli.doctor.probe.any_model import render_cases, token_text
+from g4cli.doctor.reference import EMPTY_THOUGHT_MODELS, TOKENIZER
+from g4cli.prompt.messages import Message, Part
+from g4cli.prompt.render import PromptStyle, render
+
+DEFAULT_QUESTION: Final = "Tell me a short story about a lighthouse, then explain what it is for."
+SCHEMA: Final = (
+    '{"type": "object", "properties": {"title": {"type": "string"}, "text": {"type": "string"}}, '
+    '"required": ["title", "text"], "additionalProperties": false}'
+)
+"""Of the answers of experiments with a JSON schema: long strings, where loops were reported."""
+_TOOL: Final[Mapping[str, Any]] = MappingProxyType(
+    {
+        "type": "function",
+        "function": {
+            "name": "look_up",
+            "description": "Look a word up in the encyclopedia.",
+            "parameters": {
+                "type": "object",
+                "properties": {"word": {"type": "string", "description": "The word."}},
+                "required": ["word"],
+            },
+        },
+    }
+)
+# The kind of vocabulary whose programs put BOS in front of a text unless the file says otherwise.
+_WITH_BOS: Final = "llama"
+
+
+@dataclass(frozen=True, slots=True)
+class PromptWriter:
+    """Writes the prompts for one file.
+
+    `template` is the file's, None if it has none that works. `bos` is the text of the token that
+    begins a prompt, "" if this file needs none. `empty_thought`: the model expects one at the start
+    of an answer without thinking.
+    """
+
+    header: Header
+    question: str
+    template: str | None
+    bos: str = "<bos>"
+    empty_thought: bool = False
+
+    @property
+    def is_gemma4(self) -> bool:
+        """Whether the model is a Gemma 4, whose turns g4 writes itself."""
+        return self.header.architecture == TEXT
+
+    def write(self, settings: LoopSettings, text: str = "") -> list[Part]:
+        """Return the parts of a prompt: `text`, then the question, without the BOS token.
+
+        Raises BadFile if the file's template fails.
+        """
+        content = f"{text}\n\n{self.question}" if text else self.question
+        if self.is_gemma4 and settings.own_format:
+            style = PromptStyle(
+                think=settings.thinking,
+                tools=(_TOOL,) if settings.tools else (),
+                empty_thought=self.empty_thought,
+            )
+            first, *rest = render([Message("user", content)], style)
+            return [replace(first, text=first.text.removeprefix("<bos>")), *rest]
+        if self.template is None or self.is_gemma4 == settings.own_format:
+            return [Part(content)]
+        return [Part(self._fill_template(settings, content).removeprefix(self.bos), control=True)]
+
+    def _fill_template(self, settings: LoopSettings, content: str) -> str:
+        assert self.template is not None
+        case = {
+            "messages": [{"role": "user", "content": content}],
+            "enable_thinking": settings.thinking,
+            "tools": [dict(_TOOL)] if settings.tools else None,
+        }
+        return render_cases(self.template, self.header, [case])[0]
+
+    def list_choices(self, n_ctx: int, n_answer: int, gpus: tuple[str, ...]) -> LoopChoices:
+        """Return what can be varied, in a context of `n_ctx` tokens with `n_answer` of an answer.
+
+        Factors that do not change the prompt of this file are left out.
+        """
+        first = self.write(LoopSettings())
+        return LoopChoices(
+            most_context=min(CONTEXTS[-1], n_ctx - n_answer - _count_at_most(first)),
+            has_bos=bool(self.bos),
+            thinks=self.write(LoopSettings(thinking=True)) != first,
+            takes_tools=self.write(LoopSettings(tools=True)) != first,
+            other_format=_joined(self.write(LoopSettings(own_format=False))) != _joined(first),
+            gpus=gpus,
+        )
+
+
+def make_writer(header: Header, model_name: str, question: str) -> PromptWriter:
+    """Return what writes the prompts for a file; `model_name` is g4's, "" for an unknown model."""
+    value = header.keys.get(TEMPLATE_KEY)
+    text = value.data if value is not None and isinstance(value.data, str) else None
+    writer = PromptWriter(
+        header,
+        question,
+        text if text is not None and len(text) <= TEMPLATE_LIMIT else None,
+        empty_thought=model_name in EMPTY_THOUGHT_MODELS,
+    )
+    begins = ""
+    if writer.template is not None:
+        try:
+            (part,) = writer.write(LoopSettings(own_format=not writer.is_gemma4))
+            begins = part.text
+        except BadFile:
+            writer = replace(writer, template=None)
+    if writer.is_gemma4:
+        return writer
+    bos = token_text(header, "bos_token_id")
+    return replace(writer, bos=bos if _adds_bos(header) or (bos and begins.startswith(bos)) else "")
+
+
+def _adds_bos(header: Header) -> bool:
+    """Return whether programs put the BOS token in front of a text."""
+    added = header.keys.get(f"{TOKENIZER}add_bos_token")
+    if added is not None:
+        return added.data is True
+    kind = header.keys.get(f"{TOKENIZER}model")
+    return kind is not None and kind.data == _WITH_BOS
+
+
+def _joined(parts: list[Part]) -> str:
+    return "".join(part.text for part in parts)
+
+
+def _count_at_most(parts: list[Part]) -> int:
+    """Return a number of tokens that the parts do not exceed."""
+    return sum(len(part.text.encode()) for part in parts) + 64

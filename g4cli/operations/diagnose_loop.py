@@ -1,0 +1,372 @@
+"""Run the experiments of `g4 doctor FILE --loop`: why does this model repeat itself, and when?
+
+Every experiment is one answer of the engine in a worker process. Those that differ only in their
+prompt share a process; a switch of llama.cpp needs another one, and a crash costs one experiment.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from g4cli.chat import Finished, TurnOptions
+from g4cli.core.errors import G4Error, Interrupted, UsageError
+from g4cli.core.file_kind import kind_of
+from g4cli.core.files import atomic_file, is_there
+from g4cli.core.gguf import read_header
+from g4cli.core.gguf_header import Header
+from g4cli.core.paths import tiny_dir
+from g4cli.core.progress import Progress
+from g4cli.core.quoting import shell_word
+from g4cli.core.reporter import Reporter
+from g4cli.core.shape import shape_of
+from g4cli.core.units import GIB, duration_text
+from g4cli.doctor.loop.conclusion import Conclusion, conclude
+from g4cli.doctor.loop.outcome import LoopResult, find_repetition, is_garbage
+from g4cli.doctor.loop.prompt import DEFAULT_QUESTION, SCHEMA, PromptWriter, make_writer
+from g4cli.doctor.loop.report import write_loop_report
+from g4cli.doctor.loop.search import LoopChoices, propose_experiments
+from g4cli.doctor.loop.settings import EngineSettings, LoopSettings, describe_settings
+from g4cli.doctor.reference import find_model_name
+from g4cli.host import engine_version
+from g4cli.operations.diagnose import require_report
+from g4cli.prompt.answer_grammar import AnswerForm, make_grammar
+from g4cli.prompt.reply import AnswerText
+from g4cli.runtime.engine.client import EngineClient
+from g4cli.runtime.engine.drafting import N_OUTPUTS, DraftChoice
+from g4cli.runtime.engine.messages import Open, RunTurn
+from g4cli.runtime.engine.options import (
+    ALL_LAYERS,
+    ContextOptions,
+    ModelOptions,
+    Sampling,
+    read_recommended_sampling,
+)
+from g4cli.runtime.probes.kernels import probe_kernels
+from g4cli.store.models import find_model_path
+
+DEFAULT_BUDGET_S: Final = 600.0
+MAX_TOKENS: Final = 384
+"""Of one answer: loops of broken files begin at once, those of small models within 300 tokens."""
+_N_CTX: Final = 5120
+_LOOK_EVERY: Final = 16  # tokens
+_SEED: Final = 1
+_TEXT: Final = 200  # characters of an answer that are kept
+# Private memory that the worker may have beside copies of the file: the KV cache of the 31B model
+# at 5,000 tokens has 1 GiB.
+_DATA_SLACK: Final = 6 * GIB
+
+ResultCallback: TypeAlias = Callable[[LoopResult, int, float], None]
+"""Called as `(result, experiments left, seconds left)` after each experiment."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoopRequest:
+    """What to ask a model, and for how long. `bug_report`: the file to write, as Markdown."""
+
+    file: str
+    question: str = DEFAULT_QUESTION
+    budget_s: float = DEFAULT_BUDGET_S
+    bug_report: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LoopDiagnosis:
+    """The experiments and what follows from them. `build` is llama.cpp's version."""
+
+    subject: str
+    question: str
+    results: tuple[LoopResult, ...]
+    conclusion: Conclusion
+    build: str
+    spent_s: float
+    budget_s: float
+
+    @property
+    def exit_code(self) -> int:
+        """8 if the model repeats itself or could not be run, else 0."""
+        return 8 if self.conclusion.loops or not any(r.was_run for r in self.results) else 0
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the document of `--json`: docs/reference/schemas/doctor-loop.json."""
+        found = self.conclusion
+        return {
+            "subject": self.subject,
+            "prompt": self.question,
+            "build": self.build,
+            "loops": found.loops,
+            "conclusion": found.text,
+            "conditions": None
+            if found.conditions is None
+            else [
+                {"factor": c.factor, "value": c.value, "at_least": c.at_least, "text": c.text}
+                for c in found.conditions
+            ],
+            "causes": [
+                {
+                    "id": fault.id,
+                    "title": fault.title,
+                    "engine": fault.engine,
+                    "builds": fault.builds,
+                    "fixed_in": fault.fixed_in,
+                    "fixed_on": fault.fixed_on,
+                    "fixed_here": fault.is_fixed_here,
+                    "workaround": fault.workaround,
+                    "source": fault.source,
+                }
+                for fault in found.causes
+            ],
+            "experiments": [result.as_json() for result in self.results],
+            "seconds": round(self.spent_s, 3),
+            "budget": self.budget_s,
+        }
+
+
+def diagnose_loop(
+    request: LoopRequest, reporter: Reporter, on_result: ResultCallback
+) -> LoopDiagnosis:
+    """Return what the experiments gave; `on_result` hears of each when it is done.
+
+    Raises UsageError for a file that is no language model or a report that would be overwritten,
+    and what finding or reading the file raises. Ctrl-C ends the experiments, not the diagnosis.
+    """
+    if request.bug_report is not None:
+        require_report(request.bug_report)
+    path = Path(request.file)
+    path = path if is_there(path) else find_model_path(request.file)
+    header = read_header(path)
+    if kind_of(header) not in ("text-model", "other-model") or not header.tensors:
+        raise UsageError(
+            f"{path} is no language model: it cannot repeat itself",
+            hint=f"g4 doctor {shell_word(path)}",
+        )
+    started = time.monotonic()
+    laboratory = _Laboratory(path, header, request, started)
+    results: list[LoopResult] = []
+    try:
+        for result, left in laboratory.run_experiments(reporter, results):
+            on_result(result, left, laboratory.estimate_left(results, left))
+    except (Interrupted, KeyboardInterrupt):
+        reporter.warn("stopped: what follows is what the experiments so far tell")
+    finally:
+        laboratory.close()
+    diagnosis = LoopDiagnosis(
+        str(path),
+        request.question,
+        tuple(results),
+        conclude(results),
+        f"llama-cpp-python {engine_version() or 'of unknown version'}",
+        time.monotonic() - started,
+        request.budget_s,
+    )
+    if request.bug_report is not None:
+        text = write_loop_report(
+            diagnosis.subject, request.question, results, diagnosis.conclusion, diagnosis.build
+        )
+        with atomic_file(request.bug_report) as target:
+            target.write(text.encode("utf-8", "replace"))
+        reporter.say(f"report written to {request.bug_report}")
+    return diagnosis
+
+
+@dataclass
+class _Laboratory:
+    """Runs experiments on one file, and holds the worker of the last one."""
+
+    path: Path
+    header: Header
+    request: LoopRequest
+    started: float
+    _writer: PromptWriter = field(init=False)
+    _sampling: Sampling = field(init=False)
+    _client: EngineClient | None = field(init=False, default=None)
+    _engine: EngineSettings | None = field(init=False, default=None)
+    _gpus: tuple[str, ...] = field(init=False, default=())
+
+    def __post_init__(self) -> None:
+        name = ""
+        with suppress(G4Error):
+            name = find_model_name(shape_of(self.header))
+        self._writer = make_writer(self.header, name, self.request.question)
+        self._sampling = read_recommended_sampling(self.header)
+
+    @property
+    def budget_left(self) -> float:
+        """Return the seconds that are left."""
+        return self.started + self.request.budget_s - time.monotonic()
+
+    @property
+    def n_ctx(self) -> int:
+        """Return the size of the context in tokens: as far as the model was trained."""
+        architecture = self.header.architecture
+        trained = self.header.get(f"{architecture}.context_length", int, 0)
+        return min(_N_CTX, trained) if trained > 0 else _N_CTX
+
+    def estimate_left(self, results: list[LoopResult], n_left: int) -> float:
+        """Return how many seconds the remaining experiments will take, the budget at most."""
+        times = [result.seconds for result in results if result.outcome != "skipped"]
+        each = sum(times) / len(times) if times else 0.0
+        return max(0.0, min(self.budget_left, each * n_left))
+
+    def run_experiments(
+        self, reporter: Reporter, results: list[LoopResult]
+    ) -> Iterator[tuple[LoopResult, int]]:
+        """Yield each result and how many experiments are left; `results` grows with them."""
+        with reporter.progress(f"try {self.path.name}", unit="steps") as progress:
+            choices = self._list_choices(progress)
+            while plan := propose_experiments(results, choices):
+                settings = plan[0]
+                if self.budget_left <= 0 and results:
+                    result = LoopResult(settings, "skipped", reason="no time left")
+                else:
+                    label = describe_settings(settings)
+                    total = len(results) + len(plan)
+                    progress(len(results), total, self._label(label, results, len(plan)))
+                    count = partial(_count_tokens, progress, len(results), total, label)
+                    result = self._run_experiment(settings, count, progress)
+                results.append(result)
+                yield result, len(propose_experiments(results, choices))
+
+    def _label(self, label: str, results: list[LoopResult], n_left: int) -> str:
+        left = self.estimate_left(results, n_left)
+        return f"{label}, about {duration_text(left)} left" if left else label
+
+    def _list_choices(self, progress: Progress) -> LoopChoices:
+        """Return what can be varied; starts the first worker, which knows the GPUs."""
+        progress(0, 0, "read the chat template")
+        self._client = EngineClient()
+        devices = self._client.hello().devices
+        self._gpus = tuple(d.name for d in devices if d.kind in ("gpu", "igpu"))
+        return self._writer.list_choices(self.n_ctx, MAX_TOKENS, self._gpus)
+
+    def _run_experiment(
+        self,
+        settings: LoopSettings,
+        on_token: Callable[[int], None],
+        progress: Progress,
+    ) -> LoopResult:
+        """Return what became of one answer; a crash or a refusal is a result too."""
+        started = time.monotonic()
+        try:
+            client = self._open_engine(settings.engine, progress)
+            with client.ctrl_c.listening():
+                result = self._ask(client, settings, on_token)
+        except Interrupted:
+            raise
+        except G4Error as err:
+            self.close()
+            result = LoopResult(settings, "failed", reason=err.message)
+        return replace(result, seconds=time.monotonic() - started)
+
+    def _open_engine(self, wanted: EngineSettings, progress: Progress) -> EngineClient:
+        """Return a worker with the file in that configuration."""
+        if self._client is not None and self._engine == wanted:
+            return self._client
+        if self._client is None or self._engine is not None or not wanted.rotation:
+            self.close()
+            switch = {} if wanted.rotation else {"LLAMA_ATTN_ROT_DISABLE": "1"}
+            self._client = EngineClient(switch)
+        client, self._engine = self._client, wanted
+        on_gpu = bool(wanted.device)
+        model = ModelOptions(
+            n_gpu_layers=ALL_LAYERS if on_gpu else 0,
+            device=wanted.device or None,
+            use_extra_bufts=probe_kernels().use_extra_bufts,
+        )
+        context = ContextOptions(
+            n_ctx=self.n_ctx,
+            kv_type=wanted.kv_type,
+            n_ubatch=wanted.n_ubatch,
+            n_batch=max(wanted.n_ubatch, 512),
+            n_outputs=N_OUTPUTS if wanted.drafting else 1,
+            flash_attention=None if wanted.flash_attention else False,
+            use_gpu=on_gpu,
+        )
+        draft = DraftChoice("lookup" if wanted.drafting else "off", "not asked for")
+        # Repacking copies the weights; the drivers of GPUs reserve address space by the terabyte.
+        data_bytes = 0 if self._gpus else 2 * self.path.stat().st_size + _DATA_SLACK
+        with client.ctrl_c.listening():
+            client.open(Open(self.path, model, context, draft, data_bytes), progress)
+        return client
+
+    def _ask(
+        self, client: EngineClient, settings: LoopSettings, on_token: Callable[[int], None]
+    ) -> LoopResult:
+        """Return what became of the answer under these settings."""
+        text = _read_context(client, settings.n_context) if settings.n_context else ""
+        parts = self._writer.write(settings, text)
+        prompt = client.tokens_of(parts, bos=settings.bos and bool(self._writer.bos))
+        sampling = replace(self._sampling, seed=_SEED) if settings.sampled else Sampling(temp=0.0)
+        grammar = make_grammar(AnswerForm("json_schema", SCHEMA)) if settings.schema else None
+        options = TurnOptions(MAX_TOKENS, n_probs=0, raw=True)
+        tokens: list[int] = []
+        said: list[str] = []
+        turn = client.run_turn(RunTurn(prompt, sampling, options, grammar))
+        for event in turn:
+            if isinstance(event, Finished):
+                if event.reply.finish_reason == "interrupted":
+                    raise Interrupted("")
+                return self._judge(client, settings, event.reply.tokens, "".join(said), event)
+            if not isinstance(event, AnswerText):
+                continue
+            said.append(event.text)
+            before = len(tokens)
+            tokens += [sampled.id for sampled in event.tokens]
+            on_token(len(tokens))
+            is_due = len(tokens) // _LOOK_EVERY > before // _LOOK_EVERY
+            if is_due and (find_repetition(tokens) or self.budget_left <= 0):
+                turn.close()  # type: ignore[attr-defined]
+                break
+        return self._judge(client, settings, tuple(tokens), "".join(said), None)
+
+    def _judge(
+        self,
+        client: EngineClient,
+        settings: LoopSettings,
+        tokens: tuple[int, ...],
+        said: str,
+        finished: Finished | None,
+    ) -> LoopResult:
+        """Return the result with the answer `tokens`, which stand for the text `said`."""
+        ended = finished is not None and finished.reply.finish_reason == "stop"
+        found = None if ended else find_repetition(tokens)
+        base = LoopResult(settings, "ended" if ended else "unended", len(tokens), text=said[:_TEXT])
+        if is_garbage(said, len(tokens)):
+            base = replace(base, outcome="garbage")
+        elif found is not None:
+            base = replace(base, outcome="loop")
+        if found is None:
+            return base
+        cycle = tokens[found.onset : found.onset + min(found.period, 64)]
+        return replace(base, repetition=found, unit=client.text_of(cycle))
+
+    def close(self) -> None:
+        """End the worker."""
+        if self._client is not None:
+            self._client.close()
+        self._client, self._engine = None, None
+
+
+def _count_tokens(progress: Progress, done: int, total: int, label: str, n_tokens: int) -> None:
+    progress(done, total, f"{label}: {n_tokens} of {MAX_TOKENS} tokens")
+
+
+def _read_context(client: EngineClient, n_tokens: int) -> str:
+    """Return about `n_tokens` tokens of English text: the corpus of the bundled model."""
+    from g4cli.prompt.messages import Part
+
+    text = ""
+    lines = (tiny_dir() / "corpus.jsonl").read_text(encoding="utf-8").splitlines()
+    for line in lines:
+        for message in json.loads(line)["messages"]:
+            text += message["content"].strip() + "\n"
+        if len(text) > 8 * n_tokens:
+            break
+    n_all = len(client.tokens_of([Part(text)], bos=False))
+    return text[: len(text) * n_tokens // max(n_all, 1)]

@@ -1,0 +1,193 @@
+"""Which experiments are run, and what follows: simulated engines that loop under known conditions.
+
+The simulated engine answers at once; what is tested is that the search finds its conditions with
+few questions, and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from g4cli.doctor.loop.conclusion import Conclusion, conclude
+from g4cli.doctor.loop.outcome import LoopResult, Repetition, find_repetition, is_garbage
+from g4cli.doctor.loop.report import write_loop_report
+from g4cli.doctor.loop.search import LoopChoices, propose_experiments
+from g4cli.doctor.loop.settings import (
+    DEFAULTS,
+    FACTORS,
+    LoopSettings,
+    describe_settings,
+    describe_value,
+    find_condition,
+)
+
+GPU = LoopChoices(gpus=("Vulkan0",))
+
+
+def run_search(
+    loops: Callable[[LoopSettings], bool], choices: LoopChoices = GPU
+) -> tuple[Conclusion, list[LoopResult]]:
+    results: list[LoopResult] = []
+    while plan := propose_experiments(results, choices):
+        found = Repetition(2, 0) if loops(plan[0]) else None
+        results.append(LoopResult(plan[0], "loop" if found else "ended", 64, repetition=found))
+        assert len(results) < 60
+    return conclude(results), results
+
+
+CASES: tuple[tuple[Callable[[LoopSettings], bool], set[tuple[str, Any]], str], ...] = (
+    (lambda _: True, set(), "damaged-file"),
+    (lambda s: not s.bos, {("bos", False)}, "bos-missing"),
+    (lambda s: s.tools, {("tools", True)}, "tools-collapse"),
+    (lambda s: s.schema, {("schema", True)}, "constrained-collapse"),
+    (lambda s: s.thinking, {("thinking", True)}, ""),
+    (lambda s: not s.own_format, {("own_format", False)}, "template-missing"),
+    (lambda s: not s.sampled, {("sampled", False)}, "greedy-collapse"),
+    (lambda s: s.drafting, {("drafting", True)}, "drafting"),
+    (lambda s: not s.flash_attention, {("flash_attention", False)}, ""),
+    (lambda s: s.flash_attention, {("flash_attention", True)}, ""),
+    (lambda s: s.n_ubatch > 32, {("n_ubatch", 512)}, ""),
+    (lambda s: s.kv_type != "f16", {("kv_type", "q8_0")}, "kv-quantized"),
+    (lambda s: s.kv_type == "f16", {("kv_type", "f16")}, ""),
+    (lambda s: not s.rotation, {("rotation", False)}, ""),
+    (lambda s: s.device == "Vulkan0", {("device", "Vulkan0")}, "vulkan-mmvq"),
+    (lambda s: s.device == "", {("device", "")}, ""),
+    (lambda s: s.n_context >= 200, {("n_context", 200)}, "long-context-collapse"),
+    (lambda s: s.n_context >= 1200, {("n_context", 1200)}, "long-context-collapse"),
+    (lambda s: s.n_context >= 4000, {("n_context", 4000)}, "long-context-collapse"),
+    (
+        lambda s: s.kv_type == "q4_0" and s.n_context >= 1200,
+        {("kv_type", "q4_0"), ("n_context", 1200)},
+        "kv-quantized-long",
+    ),
+    (
+        lambda s: s.kv_type == "q8_0" and s.n_context >= 4000,
+        {("kv_type", "q8_0"), ("n_context", 4000)},
+        "kv-quantized-long",
+    ),
+    (
+        lambda s: s.schema and s.n_context >= 1200,
+        {("schema", True), ("n_context", 1200)},
+        "constrained-collapse",
+    ),
+    (
+        lambda s: s.device != "" and s.n_context >= 1200,
+        {("device", "Vulkan0"), ("n_context", 1200)},
+        "vulkan-mmvq",
+    ),
+    (
+        lambda s: not s.sampled and s.flash_attention,
+        {("sampled", False), ("flash_attention", True)},
+        "greedy-collapse",
+    ),
+)
+
+
+@pytest.mark.parametrize(("loops", "conditions", "cause"), CASES)
+def test_the_smallest_set_of_conditions_is_found(
+    loops: Callable[[LoopSettings], bool], conditions: set[tuple[str, Any]], cause: str
+) -> None:
+    found, _ = run_search(loops)
+    assert found.loops
+    assert found.conditions is not None
+    assert {(c.factor, c.value) for c in found.conditions} == conditions
+    assert (found.causes[0].id if found.causes else "") == cause
+
+
+def test_a_sound_model_is_asked_under_all_conditions() -> None:
+    found, results = run_search(lambda _: False)
+    assert (found.loops, found.conditions, found.causes) == (False, (), ())
+    changed = {factor for result in results for factor, _ in result.settings.list_changes()}
+    assert changed == set(FACTORS)
+
+
+@pytest.mark.parametrize(
+    ("loops", "most"),
+    [(lambda s: not s.bos, 8), (lambda s: s.tools, 8), (lambda _: True, 18)],
+)
+def test_the_search_ends_early(loops: Callable[[LoopSettings], bool], most: int) -> None:
+    """The plan of the prompt is not cut, the configurations of llama.cpp are."""
+    assert len(run_search(loops)[1]) <= most
+
+
+def test_prompts_are_changed_before_a_file_is_loaded_again() -> None:
+    plan = propose_experiments([], GPU)
+    engines = [settings.engine for settings in plan]
+    n_first = next(i for i, engine in enumerate(engines) if engine != engines[0])
+    assert plan[0] == LoopSettings()
+    assert n_first >= 7
+
+
+def test_what_a_file_does_not_have_is_not_varied() -> None:
+    choices = LoopChoices(300, has_bos=False, thinks=False, takes_tools=False, other_format=False)
+    plan = propose_experiments([], choices)
+    changed = {change for settings in plan for change in settings.list_changes()}
+    assert ("n_context", 200) in changed
+    assert ("n_context", 1200) not in changed
+    assert not {name for name, _ in changed} & {"bos", "thinking", "tools", "own_format", "device"}
+
+
+def test_a_loop_that_any_change_ends_is_chance() -> None:
+    found, _ = run_search(lambda s: s == LoopSettings())
+    assert found.conditions is None
+    assert [cause.id for cause in found.causes] == ["greedy-collapse"]
+
+
+def test_crashes_prove_no_loop() -> None:
+    results = [LoopResult(LoopSettings(), "failed", reason="SIGSEGV")]
+    assert conclude(results).loops is False
+
+
+def test_a_length_that_loops_alone_is_said_exactly() -> None:
+    good = [LoopResult(LoopSettings(n_context=n), "ended") for n in (0, 200, 4000)]
+    bad = LoopResult(LoopSettings(n_context=1200), "loop", repetition=Repetition(1, 0))
+    (condition,) = conclude([*good, bad]).conditions or ()
+    assert condition.text == "1,200 tokens of context"
+
+
+def test_every_value_can_be_said() -> None:
+    for settings in propose_experiments([], GPU):
+        assert describe_settings(settings)
+        for factor in FACTORS:
+            assert describe_value(factor, getattr(settings, factor))
+            find_condition(factor, getattr(settings, factor))
+    assert all(describe_value(name, value) for name, value in DEFAULTS.items())
+
+
+@pytest.mark.parametrize(
+    ("tokens", "found"),
+    [
+        ([7] * 64, Repetition(1, 0)),
+        ([7] * 63, None),
+        ([1, 2, 3] + [7, 8] * 40, Repetition(2, 3)),
+        (list(range(50)) * 4, Repetition(50, 0)),
+        (list(range(50)) * 3, None),
+        (list(range(300)), None),
+        ([], None),
+    ],
+)
+def test_a_cycle_at_the_end_is_found(tokens: list[int], found: Repetition | None) -> None:
+    assert find_repetition(tokens) == found
+
+
+def test_tokens_without_text_are_garbage() -> None:
+    assert is_garbage("<unused24><unused49>" * 8, 16)
+    assert is_garbage("<pad>" * 20, 20)
+    assert not is_garbage("A lighthouse <unused1> stands on a rock by the sea.", 16)
+
+
+def test_the_report_has_no_folders_and_no_markup_of_the_file() -> None:
+    bad = LoopResult(
+        LoopSettings(tools=True), "loop", 64, 1.0, "|x|", Repetition(2, 0), "<img> | @someone\n"
+    )
+    results = [LoopResult(LoopSettings(), "ended", 9, 0.5, "Hi"), bad]
+    text = write_loop_report(
+        "/home/somebody/secret/model.gguf", "Why?", results, conclude(results), "llama.cpp 1"
+    )
+    assert text.startswith("# g4 doctor: experiments on a loop")
+    assert "secret" not in text
+    assert "`<img> \\| @someone" in text
+    assert "tools declared" in text
