@@ -77,7 +77,7 @@ def _check_element(element: Element, has_styles: bool, in_metadata: bool) -> Ite
         yield Fault("misplaced-element", at, f"{name}> inside of <{above}")
     missing = [key for key in _NEEDED.get(name, ()) if key not in element.attributes]
     if missing and not has_styles and "style" not in element.attributes and not element.children:
-        yield Fault("missing-attribute", at, f"{name}> has no {' and no '.join(missing)}")
+        yield Fault("missing-attribute", at, f"<{name}> has no {' and no '.join(missing)}")
 
 
 def _check_attribute(element: Element, name: str, value: str, at: int) -> Iterator[Fault]:

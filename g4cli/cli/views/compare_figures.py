@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -69,7 +70,8 @@ def list_quality_rows(document: Mapping[str, Any]) -> list[list[str]]:
         quality = model["quality"]
         if quality:
             error = quality["perplexity_error"]
-            digits = 4 if error >= 0.0005 else 6
+            # Three significant digits of the error.
+            digits = min(6, max(0, 2 - math.floor(math.log10(error)))) if error > 0 else 6
             rows.append(
                 [
                     name,

@@ -221,8 +221,10 @@ def _draw_run(document: Mapping[str, Any]) -> Iterator[str]:
         "machine": run["machine"],
         "answers to a prompt": run["samples"],
         "results": run["results"],
+        "judge": run["judge"] or "",
+        "sha256 or endpoint of the judge": run["judge_identity"] or "",
     }
-    yield _table(("", ""), ((_line(k), _line(v)) for k, v in common.items()))
+    yield _table(("", ""), ((_line(k), _line(v)) for k, v in common.items() if v != ""))
     for at, model in enumerate(document["models"]):
         rows = [(name, value) for name, value in _list_facts(model) if value not in ("", None)]
         table = _table(("", ""), ((_line(name), _line(value)) for name, value in rows))
@@ -232,7 +234,8 @@ def _draw_run(document: Mapping[str, Any]) -> Iterator[str]:
 def _list_facts(model: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for name, value in model["settings"].items():
         yield f"--{name}", value
-    for name, value in model["facts"].items():
+    # A model that answered nothing, but was evaluated, has its facts there.
+    for name, value in (model["facts"] or model["quality"] or {}).items():
         if isinstance(value, Mapping):
             yield name, ", ".join(f"{k} {v}" for k, v in value.items())
         else:

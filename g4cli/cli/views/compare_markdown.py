@@ -59,8 +59,13 @@ def _iter_lines(document: Mapping[str, Any]) -> Iterator[str]:
     yield f"g4 {run['g4']}, llama-cpp-python {run['llama_cpp_python']}, {_cell(run['machine'])}\n"
     for model in models:
         settings = ", ".join(f"{name} {value}" for name, value in model["settings"].items())
-        identity = model["facts"].get("identity", "")
+        facts = model["facts"] or model["quality"] or {}
+        identity = facts.get("identity", "")
         yield f"- {_cell(model['label'])}: {_cell(str(identity))}; {_cell(settings)}"
+        if facts.get("llama_cpp_sha256"):
+            yield f"  - build of llama.cpp: {_cell(facts['llama_cpp_sha256'])}"
+    if run["judge"]:
+        yield f"- judge {_cell(run['judge'])}: {_cell(run['judge_identity'] or '')}"
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:

@@ -27,6 +27,7 @@ from g4cli.operations.compare.prompts import Prompt
 from g4cli.operations.compare.specs import ModelSpec
 from g4cli.prompt.reply import AnswerText, ThoughtText
 from g4cli.remote.endpoint import Endpoint
+from g4cli.runtime.llama.installation import hash_library
 from g4cli.store import find_model_file
 from g4cli.store.manifest import type_of
 
@@ -177,9 +178,17 @@ class LocalAnswerer:
                 for name in ("temp", "top_p", "top_k", "min_p", "repeat_penalty")
             },
             "g4": __version__,
-            "llama_cpp_python": engine_version() or "",
-            "machine": describe_machine(),
+            **describe_setup(),
         }
+
+
+def describe_setup() -> dict[str, str]:
+    """Return the version and build of llama.cpp and this machine, as the facts name them."""
+    return {
+        "llama_cpp_python": engine_version() or "",
+        "llama_cpp_sha256": hash_library(),
+        "machine": describe_machine(),
+    }
 
 
 def describe_machine() -> str:

@@ -37,6 +37,7 @@ def make_document(comparison: Comparison, results: ResultsFile) -> dict[str, Any
             "llama_cpp_python": engine_version() or "",
             "machine": describe_machine(),
             "judge": request.judge.label if request.judge else None,
+            "judge_identity": comparison.judge_identity or None,
             "text": request.text.name if request.text else None,
         },
         "models": [_describe_model(model, comparison, wins) for model in comparison.models],

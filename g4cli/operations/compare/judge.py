@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from g4cli.core.errors import Interrupted
 from g4cli.core.reporter import Reporter
-from g4cli.operations.compare.answerers import Answerer, identify_model, open_answerer
+from g4cli.operations.compare.answerers import Answerer, open_answerer
 from g4cli.operations.compare.prompts import Prompt
 from g4cli.operations.compare.results import ResultsFile, make_key
 from g4cli.operations.compare.specs import ModelSpec
@@ -46,6 +46,7 @@ Answers = Mapping[tuple[str, int], Mapping[str, Any]]
 
 def ask_judge(
     judge: ModelSpec,
+    identity: str,
     prompts: Sequence[Prompt],
     answers: Mapping[str, Answers],
     results: ResultsFile,
@@ -53,13 +54,14 @@ def ask_judge(
 ) -> Iterator[Mapping[str, Any]]:
     """Yield an opinion about each pair of answers to the same prompt, as a row of the results.
 
-    `answers` are those of each model by its label. Raises what open_answerer and answering raise.
+    `identity` is what identify_model says of the judge; `answers` are those of each model by its
+    label. Raises what open_answerer and answering raise.
     """
-    identity = make_key(identify_model(judge, reporter), judge.identity)
+    judge_key = make_key(identity, judge.identity)
     missing = []
     for a, b, prompt, sample in _iter_pairs(prompts, answers):
         pair = (answers[a][prompt.id, sample], answers[b][prompt.id, sample])
-        key = make_key(identity, pair[0]["key"], pair[1]["key"])
+        key = make_key(judge_key, pair[0]["key"], pair[1]["key"])
         found = results.find("opinion", key)
         if found is not None:
             yield {**found, "a": a, "b": b, "prompt": prompt.id}

@@ -9,9 +9,9 @@ from typing import Any, Final
 from g4cli import __version__
 from g4cli.core.hashing import sha256_of
 from g4cli.core.reporter import Reporter
-from g4cli.host import engine_version, read_host
+from g4cli.host import read_host
 from g4cli.operations.chat.plan import choose_model_options, plan_chat
-from g4cli.operations.compare.answerers import describe_machine, identify_model
+from g4cli.operations.compare.answerers import describe_setup, identify_model
 from g4cli.operations.compare.results import ResultsFile, make_key
 from g4cli.operations.compare.specs import ModelSpec
 from g4cli.operations.models import prepare_model
@@ -31,7 +31,8 @@ def measure_model(
     Raises DoesNotFit, and what g4 eval and g4 bench raise.
     """
     identity = identify_model(spec, reporter)
-    key = make_key(identity, sha256_of(text), limit)
+    text_sha256 = sha256_of(text)
+    key = make_key(identity, text_sha256, limit)
     found = results.find("quality", key)
     if found is not None:
         return {**found, "label": spec.label}
@@ -57,6 +58,7 @@ def measure_model(
             "label": spec.label,
             "identity": identity,
             "text": text.name,
+            "text_sha256": text_sha256,
             "bytes": model.path.stat().st_size,
             "documents": evaluation.n_documents,
             "tokens": evaluation.score.n,
@@ -66,7 +68,6 @@ def measure_model(
             "tg32_tps": rates["tg"],
             "peak_bytes": speed.peak_bytes,
             "g4": __version__,
-            "llama_cpp_python": engine_version() or "",
-            "machine": describe_machine(),
+            **describe_setup(),
         },
     )

@@ -59,6 +59,7 @@ class Comparison:
     request: CompareRequest
     models: list[ComparedModel]
     opinions: list[Mapping[str, Any]] = field(default_factory=list)
+    judge_identity: str = ""
     interrupted: bool = False
 
 
@@ -117,7 +118,9 @@ def _add_opinions(
     if judge.label in answers:
         reporter.warn(f"{judge.label} judges its own answers")
     try:
-        for opinion in ask_judge(judge, comparison.request.prompts, answers, results, reporter):
+        identity = comparison.judge_identity = identify_model(judge, reporter)
+        prompts = comparison.request.prompts
+        for opinion in ask_judge(judge, identity, prompts, answers, results, reporter):
             comparison.opinions.append(opinion)
     except Interrupted:
         raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
 import platform
@@ -11,6 +12,7 @@ from typing import Final
 
 from g4cli import LLAMA_CPP_PYTHON
 from g4cli.core.errors import EngineMissing
+from g4cli.core.hashing import sha256_of
 
 WHEELS: Final = "https://abetlen.github.io/llama-cpp-python/whl/"
 
@@ -35,6 +37,22 @@ def library_folder() -> Path:
 def library_fingerprint() -> str:
     """Return a text that changes with the installed library. Raises EngineMissing."""
     return fingerprint_of(library_folder())
+
+
+def hash_library() -> str:
+    """Return the sha256 of the names and contents of the shared libraries: of llama.cpp's build.
+
+    It is "" if llama-cpp-python is not installed.
+    """
+    try:
+        folder = library_folder()
+    except EngineMissing:
+        return ""
+    whole = hashlib.sha256()
+    for path in sorted(folder.glob("*")):
+        if path.is_file() and not path.is_symlink():
+            whole.update(f"{path.name} {sha256_of(path)}\n".encode())
+    return whole.hexdigest()
 
 
 def fingerprint_of(folder: Path) -> str:

@@ -70,6 +70,7 @@ def test_a_local_and_a_remote_model_answer_the_same_prompts(
     assert {body["seed"] for body in fake.bodies} == {1, 2}
     local, far = document["models"]
     assert len(local["facts"]["identity"]) == 64
+    assert len(local["facts"]["llama_cpp_sha256"]) == 64
     assert local["facts"]["n_ctx"] == 2048
     assert local["facts"]["fit_bytes"] > local["facts"]["bytes"]
     if sys.platform == "linux":
@@ -231,6 +232,8 @@ def test_only_a_preference_that_survives_the_swap_counts(
     assert winners == {"cat": "tie", "dog": "tie", "sum": remote(good), "json": remote(good)}
     assert document["models"][0]["wins"]["count"] == 2
     assert document["models"][1]["wins"]["ties"] == 2
+    assert document["run"]["judge_identity"] == f"{judging.url}#m"
+    assert f"{judging.url}#m" in Path("compare.html").read_text()
     assert len(judging.bodies) == 8
     assert judging.bodies[0]["temperature"] == 0
     assert "opinions of a model, not measurements" in Path("compare.html").read_text()
@@ -249,6 +252,10 @@ def test_types_of_a_model_are_evaluated_and_drawn(
     assert missing is None
     assert document["models"][2]["problem"]
     assert large["bytes"] > small["bytes"]
+    page = Path("compare.html").read_text()
+    for sha256 in (large["identity"], large["llama_cpp_sha256"], large["text_sha256"]):
+        assert len(sha256) == 64
+        assert sha256 in page
     assert large["perplexity"] != small["perplexity"]
     assert 'aria-label="Perplexity against size and speed"' in Path("compare.html").read_text()
     assert ok_with_warning(capsys, *command)["models"][0]["quality"] == large

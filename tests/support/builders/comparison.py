@@ -54,7 +54,8 @@ def make_document(text: str) -> dict[str, Any]:
     return {
         "run": {
             "command": text, "samples": 1, "complete": False, "results": text, "written_at": 0,
-            "g4": "0", "llama_cpp_python": "0", "machine": text, "judge": text, "text": text,
+            "g4": "0", "llama_cpp_python": "0", "machine": text, "judge": text,
+            "judge_identity": text, "text": text,
         },
         "models": [model],
         "prompts": [
