@@ -22,13 +22,13 @@ class StopFilter:
 
     def filter_events(self, events: Sequence[ReplyEvent]) -> list[ReplyEvent]:
         """Return the events that cannot be part of a stop string; nothing once one was `found`."""
+        if not self._stops:
+            return [*events]
         passed: list[ReplyEvent] = []
         for event in events:
             if self.found:
                 break
-            if not self._stops:
-                passed.append(event)
-            elif isinstance(event, AnswerText):
+            if isinstance(event, AnswerText):
                 passed += self._add_text(event)
             else:
                 passed += [*self.release_held(), event]

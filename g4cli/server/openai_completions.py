@@ -10,6 +10,7 @@ prompt have no probabilities, since their logits are not computed.
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from typing import Annotated, Any, Final, Literal, TypeAlias
@@ -172,8 +173,12 @@ class _CompletionStream:
     def __init__(self, service: Service, body: CompletionBody, model: str) -> None:
         self._service, self._body = service, body
         self._answer = AnswerId.new(model, "cmpl-")
+        self._frame: list[str] = []
         options = body.stream_options
         self._include_usage = options is not None and bool(options.include_usage)
+        # A chunk with a piece of text is the common case: all around the text is made once.
+        mark = secrets.token_hex(8)
+        self._frame = self._write(0, mark, ()).split(f'"index":0,"text":"{mark}"')
 
     async def write_chunks(self, first: Turn, requests: list[TurnRequest]) -> AsyncIterator[str]:
         """Yield all events; `first` is the answer to the first of `requests`, begun."""
@@ -207,6 +212,9 @@ class _CompletionStream:
         return {**head, "usage": None} if self._include_usage else head
 
     def _write(self, index: int, text: str, tokens: Sequence[SampledToken], offset: int = 0) -> str:
+        if self._frame and self._body.logprobs is None:
+            begun, ended = self._frame
+            return f'{begun}"index":{index},"text":{encode_json(text)}{ended}'
         logprobs = None if self._body.logprobs is None else list_logprobs(tokens, offset)
         choice = {"index": index, "text": text, "logprobs": logprobs, "finish_reason": None}
         return _write_event({**self._head(), "choices": [choice]})

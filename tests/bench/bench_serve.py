@@ -1,15 +1,18 @@
-"""Many clients at once: g4's scheduler beside llama-server of the same sources, on the same file.
+"""Many clients at once: `g4 serve` beside llama-server of the same sources, on the same file.
 
     python tests/bench/bench_serve.py FILE [--llama-server PATH] [--clients 1,2,4,8] [--tokens 64]
-        [--prompt 512] [--long 4000] [--threads N] [--only g4|llama-server]
+        [--prompt 512] [--long 4000] [--threads N] [--rounds 1] [--only g4|llama-server]
 
 FILE is a model, best of real shape (tests/support/builders/real_shapes.py e2b q4_0 FILE --weights
-random). g4 is asked through its asynchronous client, llama-server through HTTP with token ids. Both
+random). Both are asked through HTTP for streamed completions of token ids, by the same client. Both
 get as many slots as the most clients, the same context, threads and greedy sampling, and no token
-ends an answer. Prompts differ from each other, so that nothing is found in memory. Prints one JSON
-document:
+ends an answer. Prompts differ from each other, so that nothing is found in memory. The two take
+turns; of several rounds the median counts. Prints one JSON document:
 
     answer_tps        answer tokens per second of all clients together, by number of clients
+    cpu_ms            processor time of the process that holds the sockets, per answer token, with
+                      the most clients (of llama-server: of the whole server)
+    front_mib         resident memory of that process at the end
     first_token_ms    an empty server, a prompt of --prompt tokens: best of three
     longest_pause_ms  between two tokens of a running answer, while another client sends --long
                       tokens; and how long that prompt took
@@ -20,77 +23,55 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import random
 import socket
+import statistics
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
+
+import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from g4cli.chat import PromptRead, TurnOptions
 from g4cli.core.gguf import read_header
 from g4cli.core.shape import shape_of
-from g4cli.runtime.engine.async_client import AsyncEngine
-from g4cli.runtime.engine.drafting import DraftChoice
-from g4cli.runtime.engine.messages import Open, RunTurn, TurnDone
-from g4cli.runtime.engine.options import ContextOptions, ModelOptions, Sampling
-
-SAMPLING = Sampling(temp=0, ignore_eos=True)
 
 
-class Server(Protocol):
-    """Yields once for every token of an answer."""
-
-    def answer(self, prompt: Sequence[int], n_tokens: int, /) -> AsyncIterator[None]: ...
-    async def close(self) -> None: ...
-
-
-class G4:
-    """The scheduler in its worker process, without HTTP."""
-
-    def __init__(self, engine: AsyncEngine) -> None:
-        self.engine = engine
-
-    @classmethod
-    async def start(cls, args: argparse.Namespace, n_slots: int) -> G4:
-        context = ContextOptions(args.ctx, n_threads=args.threads, n_parallel=n_slots)
-        off = DraftChoice("off", "not asked for")
-        return cls(await AsyncEngine.start(Open(args.file, ModelOptions(), context, off)))
-
-    async def answer(self, prompt: Sequence[int], n_tokens: int) -> AsyncIterator[None]:
-        options = TurnOptions(max_tokens=n_tokens, stop_on_loop=False, raw=True, n_probs=None)
-        turn = RunTurn(tuple(prompt), SAMPLING, options)
-        async with aclosing(self.engine.run_turn(turn)) as events:
-            async for event in events:
-                if not isinstance(event, PromptRead | TurnDone):
-                    yield
-
-    async def close(self) -> None:
-        await self.engine.close()
-
-
-class LlamaServer:
-    """llama-server, asked for /completion as a stream of events."""
+class Server:
+    """A server that is asked for /v1/completions as a stream of events."""
 
     def __init__(self, process: asyncio.subprocess.Process, port: int) -> None:
         self._process, self._port = process, port
+        self.front = psutil.Process(process.pid)
 
     @classmethod
-    async def start(cls, args: argparse.Namespace, n_slots: int) -> LlamaServer:
+    async def start(cls, name: str, args: argparse.Namespace, n_slots: int) -> Server:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        threads = ["-t", str(args.threads)] if args.threads else []
+        if name == "g4":
+            command = [
+                Path(sys.executable).with_name("g4"), "serve", args.file, "--port", str(port),
+                "--parallel", str(n_slots), "--ctx", str(args.ctx), "--threads", str(args.threads),
+            ]  # fmt: skip
+        else:
+            threads = ["-t", str(args.threads)] if args.threads else []
+            command = [
+                args.llama_server, "-m", args.file, "--port", str(port), "-np", str(n_slots),
+                "-c", str(args.ctx * n_slots), "-fa", "auto", "--no-webui", *threads,
+            ]  # fmt: skip
         process = await asyncio.create_subprocess_exec(
-            args.llama_server, "-m", args.file, "--port", str(port), "-np", str(n_slots),
-            "-c", str(args.ctx * n_slots), "-fa", "auto", "--no-webui", *threads,
-            stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
-        )  # fmt: skip
+            *command,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+            env={**os.environ, "XDG_CACHE_HOME": args.cache},
+        )
         server = cls(process, port)
         while process.returncode is None:
             try:
@@ -103,7 +84,7 @@ class LlamaServer:
             if b"200" in status:
                 return server
             await asyncio.sleep(0.2)
-        raise SystemExit(f"{args.llama_server} ended with status {process.returncode}")
+        raise SystemExit(f"{command[0]} ended with status {process.returncode}")
 
     async def _send(
         self, method: str, path: str, body: str = ""
@@ -114,21 +95,26 @@ class LlamaServer:
         return reader, writer
 
     async def answer(self, prompt: Sequence[int], n_tokens: int) -> AsyncIterator[None]:
+        """Yield once for every event of an answer."""
         body = {
-            "prompt": list(prompt), "n_predict": n_tokens, "temperature": 0, "stream": True,
-            "ignore_eos": True, "cache_prompt": True,
+            "prompt": list(prompt), "max_tokens": n_tokens, "temperature": 0, "stream": True,
+            "ignore_eos": True, "g4": {"stop_on_loop": False},
         }  # fmt: skip
-        reader, writer = await self._send("POST", "/completion", json.dumps(body))
+        reader, writer = await self._send("POST", "/v1/completions", json.dumps(body))
         try:
             if b" 200 " not in await reader.readline():
                 raise SystemExit((await reader.read(1000)).decode())
             while line := await reader.readline():
-                if line.startswith(b"data:") and b'"stop":true' in line:
-                    return
                 if line.startswith(b"data:"):
+                    if b'"stop":true' in line or b'"finish_reason":"' in line:
+                        return
                     yield
         finally:
             writer.close()
+
+    def read_cpu_s(self) -> float:
+        times = self.front.cpu_times()
+        return float(times.user + times.system)
 
     async def close(self) -> None:
         self._process.terminate()
@@ -145,11 +131,18 @@ async def collect_times(events: AsyncIterator[None]) -> list[float]:
 
 
 async def measure_answers(server: Server, n_clients: int, args: argparse.Namespace) -> float:
-    """Return tokens per second of all clients, from when all answer until the first one ends."""
+    """Return tokens per second of all clients, from when all answer until the first one ends.
+
+    A token that ends in the middle of a character has no event: each event counts for as many
+    tokens as the answer has on the average.
+    """
     answers = [server.answer(make_prompt(64, args.n_vocab), args.tokens) for _ in range(n_clients)]
     times = await asyncio.gather(*map(collect_times, answers))
     start, end = max(each[0] for each in times), min(each[-1] for each in times)
-    return sum(start < when <= end for each in times for when in each) / (end - start)
+    n_tokens = sum(
+        sum(start < when <= end for when in each) * args.tokens / len(each) for each in times
+    )
+    return n_tokens / (end - start)
 
 
 async def measure_first_token(server: Server, args: argparse.Namespace) -> float:
@@ -157,7 +150,7 @@ async def measure_first_token(server: Server, args: argparse.Namespace) -> float
     best = float("inf")
     for _ in range(3):
         started = time.perf_counter()
-        times = await collect_times(server.answer(make_prompt(args.prompt, args.n_vocab), 2))
+        times = await collect_times(server.answer(make_prompt(args.prompt, args.n_vocab), 3))
         best = min(best, times[0] - started)
     return best * 1e3
 
@@ -175,22 +168,29 @@ async def measure_pause(server: Server, args: argparse.Namespace) -> dict[str, f
     while len(times) < 5 and not reading.done():
         await asyncio.sleep(0.01)
     started = time.perf_counter()
-    first = (await collect_times(server.answer(make_prompt(args.long, args.n_vocab), 2)))[0]
+    first = (await collect_times(server.answer(make_prompt(args.long, args.n_vocab), 3)))[0]
     reading.cancel()
     await asyncio.gather(reading, return_exceptions=True)
-    during = [when for when in times if when >= started - 1]
-    gaps = [b - a for a, b in pairwise(during)]
+    during = [when for when in times if started - 1 <= when <= first]
+    gaps = [b - a for a, b in pairwise([*during, first])]
     return {"longest_pause_ms": max(gaps) * 1e3, "long_prompt_ms": (first - started) * 1e3}
 
 
-async def measure(kind: Any, args: argparse.Namespace) -> dict[str, Any]:
-    server = await kind.start(args, max(args.clients))
+async def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
+    server = await Server.start(name, args, max(args.clients))
     try:
         await collect_times(server.answer(make_prompt(64, args.n_vocab), 8))  # warm up
-        found: dict[str, Any] = {"first_token_ms": await measure_first_token(server, args)}
-        found["answer_tps"] = {str(n): await measure_answers(server, n, args) for n in args.clients}
+        found: dict[str, Any] = {}
+        if args.prompt:
+            found["first_token_ms"] = await measure_first_token(server, args)
+        for n_clients in args.clients:
+            cpu_s = server.read_cpu_s()
+            found[f"answer_tps_{n_clients}"] = await measure_answers(server, n_clients, args)
+            cpu_s = server.read_cpu_s() - cpu_s
+        found["cpu_ms"] = cpu_s * 1e3 / (args.tokens * n_clients)
         if args.long:
             found |= await measure_pause(server, args)
+        found["front_mib"] = server.front.memory_info().rss / 2**20
         return found
     finally:
         await server.close()
@@ -206,16 +206,21 @@ def main() -> None:
     parser.add_argument("--long", type=int, default=4000)
     parser.add_argument("--ctx", type=int, default=4608)
     parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--n-vocab", type=int, default=0)
     parser.add_argument("--only", choices=("g4", "llama-server"))
     args = parser.parse_args()
     args.clients = [int(n) for n in args.clients.split(",")]
     args.n_vocab = args.n_vocab or shape_of(read_header(args.file)).n_vocab
-    kinds = {"g4": G4, "llama-server": LlamaServer}
+    names = [args.only] if args.only else ["g4", "llama-server"]
+    rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    with tempfile.TemporaryDirectory() as args.cache:
+        for _ in range(args.rounds):
+            for name in names:
+                rounds[name].append(asyncio.run(measure(name, args)))
     found = {
-        name: asyncio.run(measure(kind, args))
-        for name, kind in kinds.items()
-        if args.only in (None, name)
+        name: {key: round(statistics.median(each[key] for each in all_), 3) for key in all_[0]}
+        for name, all_ in rounds.items()
     }
     print(json.dumps(found, indent=1))
 

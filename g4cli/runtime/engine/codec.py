@@ -39,9 +39,9 @@ class Codec:
 
     def encode(self, request: int, message: Any) -> bytes:
         """Return the frame of `message`, which belongs to the request of that number."""
-        cls = type(message)
-        data = json.dumps([request, cls.__name__, _to_data(message)], separators=(",", ":"))
-        return _LENGTH.pack(len(data)) + data.encode("ascii")
+        cls: Any = type(message)
+        data = f'[{request},"{cls.__name__}",{_make_writer(cls)(message)}]'.encode("ascii")
+        return _LENGTH.pack(len(data)) + data
 
     def decode(self, data: bytes) -> tuple[int, Any]:
         """Return the request's number and the message in the JSON of a frame.
@@ -49,7 +49,7 @@ class Codec:
         Raises ProtocolError.
         """
         try:
-            request, name, values = json.loads(data)
+            request, name, values = json.loads(str(data, "ascii"))
             return int(request), _make_reader(self._classes[name])(values)
         except (ValueError, KeyError, TypeError, RecursionError) as err:
             raise ProtocolError(f"not a message: {err!r}") from err
@@ -93,30 +93,47 @@ def write_all(fd: int, data: bytes | bytearray) -> None:
             n_written += os.write(fd, view[n_written:])
 
 
-def _to_data(value: Any) -> Any:
-    if is_dataclass(value) and not isinstance(value, type):
-        return {name: convert(getattr(value, name)) for name, convert in _find_writers(type(value))}
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode("ascii")
-    if isinstance(value, tuple):
-        return [_to_data(item) for item in value]
-    return value
-
-
 @cache
-def _find_writers(cls: type[Any]) -> tuple[tuple[str, Callable[[Any], Any]], ...]:
-    """Return the fields of a dataclass, each with what turns its value into JSON."""
+def _make_writer(hint: Any) -> Callable[[Any], str]:
+    """Return what turns a value of the annotated type `hint` into JSON in ASCII.
+
+    One is made for each type and kept: a message goes through this code for every token.
+    """
+    origin, args = get_origin(hint), get_args(hint)
+    if hint == tuple[int, ...]:
+        return _pack_tokens
+    if is_dataclass(hint):
+        return _make_dataclass_writer(hint)
+    if hint is Path:
+        return lambda value: json.dumps(str(value))
+    if hint is bytes:
+        return lambda value: f'"{base64.b64encode(value).decode("ascii")}"'
+    if origin in (Union, types.UnionType) and types.NoneType in args:
+        (some,) = (_make_writer(arg) for arg in args if arg is not types.NoneType)
+        return lambda value: "null" if value is None else some(value)
+    if origin is tuple and args[1:] == (...,):
+        item = _make_writer(args[0])
+        return lambda value: f"[{','.join(map(item, value))}]" if value else "[]"
+    return json.dumps
+
+
+def _make_dataclass_writer(cls: Any) -> Callable[[Any], str]:
     hints = get_type_hints(cls)
-    return tuple(
-        (f.name, _pack_tokens if hints[f.name] == tuple[int, ...] else _to_data)
-        for f in fields(cls)
-    )
+    writers = [
+        (f.name, ("," if index else "{") + f'"{f.name}":', _make_writer(hints[f.name]))
+        for index, f in enumerate(fields(cls))
+    ]
+
+    def write_fields(value: Any) -> str:
+        return (
+            "".join([begin + write(getattr(value, name)) for name, begin, write in writers]) + "}"
+        )
+
+    return write_fields if writers else lambda _: "{}"
 
 
 def _pack_tokens(tokens: tuple[int, ...]) -> str:
-    return base64.b64encode(array("i", tokens).tobytes()).decode("ascii")
+    return f'"{base64.b64encode(array("i", tokens).tobytes()).decode("ascii")}"'
 
 
 def _unpack_tokens(text: Any) -> tuple[int, ...]:

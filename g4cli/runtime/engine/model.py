@@ -6,7 +6,7 @@ import ctypes
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ from g4cli.runtime.llama.library import LOG, engine_failure, load_llama
 _EXPERTS: Final = rb"\.ffn_(up|down|gate|gate_up)_(ch|)exps"
 _LAZY: Final = {"off": 0, "auto": 1, "on": 2}
 _PIECE_BYTES: Final = 512
+_KNOWN_TOKENS: Final = 1 << 15  # whose bytes are kept: asking llama.cpp takes longer
 # llama_load_mode: 0 none, 1 mmap.
 _LOAD_NONE, _LOAD_MMAP = 0, 1
 
@@ -65,6 +66,8 @@ class Model:
         self.n_swa: int = self._c.llama_model_n_swa(self._handle)
         self._piece_lock = threading.Lock()  # of the buffer
         self._piece_buffer = ctypes.create_string_buffer(_PIECE_BYTES)
+        self._find_piece = lru_cache(_KNOWN_TOKENS)(self._read_piece)
+        self._find_end = lru_cache(_KNOWN_TOKENS)(self._read_end)
 
     @property
     def handle(self) -> Any:
@@ -92,12 +95,15 @@ class Model:
 
     def is_end(self, token: int) -> bool:
         """Return whether `token` ends an answer (the file's EOS, EOT and EOM)."""
+        return self._find_end(token)
+
+    def _read_end(self, token: int) -> bool:
         return bool(self._c.llama_vocab_is_eog(self.vocab, token))
 
     @cached_property
     def end_tokens(self) -> tuple[int, ...]:
         """Return all tokens that end an answer."""
-        return tuple(filter(self.is_end, range(self.n_vocab)))
+        return tuple(filter(self._read_end, range(self.n_vocab)))
 
     @cached_property
     def digits(self) -> Mapping[int, int]:
@@ -137,6 +143,9 @@ class Model:
 
     def piece(self, token: int) -> bytes:
         """Return the bytes of `token`; a control token gives its name, '<|turn>'."""
+        return self._find_piece(token)
+
+    def _read_piece(self, token: int) -> bytes:
         with self._piece_lock:
             size = self._c.llama_token_to_piece(
                 self.vocab, token, self._piece_buffer, len(self._piece_buffer), 0, True
@@ -151,7 +160,7 @@ class Model:
     @cached_property
     def longest_piece(self) -> int:
         """Return how many bytes of text a token stands for at most; the first time takes 0.2 s."""
-        return max(len(self.piece(token)) for token in range(self.n_vocab))
+        return max(len(self._read_piece(token)) for token in range(self.n_vocab))
 
     def read_key(self, key: str) -> str | None:
         """Return the value of a scalar key of the file as text, or None if it has no such key."""

@@ -43,7 +43,7 @@ from g4cli.runtime.engine.options import ContextOptions, MediaOptions
 from g4cli.runtime.engine.prompt_tokens import PromptTokens
 from g4cli.runtime.engine.sequence import Sequence
 from g4cli.runtime.engine.service import Service
-from g4cli.runtime.engine.slot import Slot, Turn, WaitingTurn, choose_slot
+from g4cli.runtime.engine.slot import MOST_FILLERS, Slot, Turn, WaitingTurn, choose_slot
 
 if TYPE_CHECKING:
     from g4cli.runtime.engine.masks import MaskProcess
@@ -51,9 +51,6 @@ if TYPE_CHECKING:
 
 PAUSE_S: Final = 0.2
 _LEAST_TOKENS: Final = 16  # of a prompt in a batch: fewer would waste the weights that are read
-# Idle sequences between two running ones that are filled. A column costs a quarter of a reading of
-# the weights (tests/bench/bench_draft.py).
-_MOST_FILLERS: Final = 3
 _FILLER: Final = 0  # any token will do
 _WAIT_S: Final = 0.01  # for a grammar, while there is nothing else to do
 _ENCODER_WAIT_S: Final = 0.02  # between two looks for requests while all wait for the encoder
@@ -171,15 +168,17 @@ class Scheduler:
             slot.sequence.save_turn()
 
     def _evaluate(self, running: list[tuple[Slot, Turn]]) -> None:
-        ready = [(slot, turn) for slot, turn in running if self._is_ready(slot, turn)]
-        if not ready:
-            if any(slot.turn for slot in self._slots):
-                self.prompts.require_media().wait(_ENCODER_WAIT_S)
-            return
-        self._evaluate_run(ready)
-        ready = [(slot, turn) for slot, turn in ready if slot.turn and turn.next_run is None]
-        if not ready:
-            return
+        ready = running
+        if self.prompts.media is not None:
+            ready = [(slot, turn) for slot, turn in running if self._is_ready(slot, turn)]
+            if not ready:
+                if any(slot.turn for slot in self._slots):
+                    self.prompts.require_media().wait(_ENCODER_WAIT_S)
+                return
+            self._evaluate_run(ready)
+            ready = [(slot, turn) for slot, turn in ready if slot.turn and turn.next_run is None]
+            if not ready:
+                return
         try:
             self._evaluate_batch(ready)
         except Exception as err:
@@ -309,7 +308,7 @@ class Scheduler:
     def _fill_gap(self, last: int, number: int) -> None:
         """Put a token into each idle sequence between two that run; `_filled` lists them."""
         between = [slot.sequence for slot in self._slots[last + 1 : number]]
-        if len(between) > _MOST_FILLERS:
+        if len(between) > MOST_FILLERS:
             return
         if any(len(sequence.tokens) >= self.context.n_ctx for sequence in between):
             return

@@ -117,13 +117,10 @@ class Service:
             threading.Thread(target=self._answer_beside, args=(beside,), daemon=True).start()
         threading.Thread(target=self._read_requests, args=(beside,), daemon=True).start()
         while True:
-            has_work = turns is not None and turns.has_work
-            try:
-                item = self._requests.get(block=not has_work)
-            except queue.Empty:
-                assert turns is not None
+            if turns is not None and turns.has_work and self._requests.empty():
                 turns.run_step()
                 continue
+            item = self._requests.get()
             if item is None:
                 return
             number, request = item

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from g4cli.chat import Answer, Evaluated, PromptRead, TurnEvent
 from g4cli.runtime.engine.context import Context
@@ -17,6 +17,10 @@ from g4cli.runtime.engine.text_decoder import TextDecoder
 if TYPE_CHECKING:
     from g4cli.runtime.engine.grammar import GrammarSampler
     from g4cli.runtime.engine.masks import MaskProcess
+
+# Idle sequences between two running ones that are filled. A column costs a quarter of a reading of
+# the weights (tests/bench/bench_draft.py).
+MOST_FILLERS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,18 +159,25 @@ def choose_slot(slots: list[Slot], prompt: tuple[int, ...]) -> Slot:
     One of `slots` must be free.
 
     A slot that shares only the beginning that all prompts share would lose the rest of what it
-    holds: it counts only if the shared part is half of the prompt, or half of what it holds. Of
-    empty slots, one beside a running turn is the best: see `Batch`.
-    """
-    running = {slot.sequence.number for slot in slots if slot.turn}
+    holds: it counts only if the shared part is half of the prompt, or half of what it holds.
 
-    def rate(slot: Slot) -> tuple[int, bool, bool, int]:
+    Turns of sequences that do not follow each other need fillers in their batches or, if too many
+    idle ones are between them, batches of their own (see `scheduler`), which would cost every
+    token of every answer. So a slot that is too far away from the running ones is taken last, even
+    before others have to forget what they hold; then come empty ones, then those that need the
+    fewest fillers.
+    """
+    running = [slot.sequence.number for slot in slots if slot.turn]
+
+    def rate(slot: Slot) -> tuple[int, bool, bool, int, int]:
         sequence = slot.sequence
         is_empty = not sequence.tokens
+        n_between = min((abs(sequence.number - number) - 1 for number in running), default=0)
+        together = (*running, sequence.number)
+        n_idle = max(together) - min(together) + 1 - len(together)  # between the first and last
         reusable = sequence.count_reusable(prompt)
         if 2 * reusable < min(len(prompt), len(sequence.tokens)):
             reusable = 0
-        is_neighbor = bool(running & {sequence.number - 1, sequence.number + 1})
-        return reusable, is_empty, is_empty and is_neighbor, -slot.used_at
+        return reusable, n_between <= MOST_FILLERS, is_empty, -n_idle, -slot.used_at
 
     return max((slot for slot in slots if not slot.turn), key=rate)

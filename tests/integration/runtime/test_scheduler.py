@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from g4cli.runtime.engine.messages import RunTurn, TurnDone
 from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.options import ContextOptions, MediaOptions, ModelOptions, Sampling
 from g4cli.runtime.engine.scheduler import PAUSE_S, PromptPacer, Scheduler
+from g4cli.runtime.engine.slot import choose_slot
 from tests.support.builders.media_files import picture, png, write
 from tests.support.builders.tiny_file import build_tiny
 from tests.support.fakes.pipe import Pipe
@@ -339,6 +341,39 @@ class TestFillers:
         bench.scheduler.forget_prompts()
         assert bench.ask(longer).tokens == again.tokens
         assert first.tokens
+
+
+class TestChooseSlot:
+    """Among sequences 0 to 7, of which some run; each holds something, the last one least."""
+
+    @staticmethod
+    def choose(running: set[int], empty: set[int] = frozenset(), holds: int = -1) -> int:  # type: ignore[assignment]
+        slots: list[Any] = []
+        for number in range(8):
+            tokens = [] if number in empty else [5] * 10
+            reusable = 9 if number == holds else 0
+            sequence = SimpleNamespace(
+                number=number, tokens=tokens, count_reusable=lambda _, n=reusable: n
+            )
+            turn = object() if number in running else None
+            slots.append(SimpleNamespace(sequence=sequence, turn=turn, used_at=8 - number))
+        chosen: int = choose_slot(slots, (5,) * 10).sequence.number
+        return chosen
+
+    def test_what_is_held_of_the_prompt_counts_first(self) -> None:
+        assert self.choose({0, 1}, empty={2}, holds=6) == 6
+
+    def test_the_least_recently_used_one_while_nothing_runs(self) -> None:
+        assert self.choose(set()) == 7
+        assert self.choose(set(), empty={3}) == 3
+
+    def test_turns_stay_near_each_other(self) -> None:
+        """A gap of more than three would give each side batches of its own."""
+        assert self.choose({0}) == 1
+        assert self.choose({0, 2}) == 1
+        assert self.choose({0, 1}, empty={7}) == 2
+        assert self.choose({0, 1}, empty={4}) == 4
+        assert self.choose({3, 4}) == 5  # 2 was used later
 
 
 class TestEnds:
