@@ -169,7 +169,7 @@ def _make_reader(hint: Any) -> Callable[[Any], Any]:
         return lambda value: None if value is None else options[0](value)
     if origin is tuple and args[1:] == (...,):
         item = _make_reader(args[0])
-        return lambda value: tuple(item(part) for part in _check_type(value, list))
+        return lambda value: tuple(map(item, _check_type(value, list)))
     if origin is not None and issubclass(origin, Mapping):
         return lambda value: _check_type(value, dict)
     if isinstance(hint, type):
@@ -179,13 +179,12 @@ def _make_reader(hint: Any) -> Callable[[Any], Any]:
 
 def _make_dataclass_reader(cls: Any) -> Callable[[Any], Any]:
     hints = get_type_hints(cls)
-    readers = {f.name: _make_reader(hints[f.name]) for f in fields(cls)}
-    names = readers.keys()
+    readers = [(f.name, _make_reader(hints[f.name])) for f in fields(cls)]
 
     def read_fields(values: Any) -> Any:
-        if _check_type(values, dict).keys() != names:
+        if len(_check_type(values, dict)) != len(readers):
             raise TypeError(f"{cls.__name__} has other fields")
-        return cls(**{name: readers[name](value) for name, value in values.items()})
+        return cls(*[read(values[name]) for name, read in readers])
 
     return read_fields
 
