@@ -2,7 +2,6 @@
 
     client.py        Hub: token, endpoint, listing, metadata; its exceptions become G4Error
     bounds.py        limits on what the hub may answer to the listing and metadata requests
-    address.py       hf:OWNER/REPO[/FILE][:TYPE][@REVISION]
     listing.py       which file of a repository is which type (no I/O)
     connection.py    one HTTP GET of a byte range: proxies, certificates, redirects
     response.py      the lines of its response, in bounded time

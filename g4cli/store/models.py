@@ -12,6 +12,7 @@ from g4cli.core.errors import BadFile, FileMissing, NotFound, UnknownModel, Usag
 from g4cli.core.file_kind import is_runnable
 from g4cli.core.files import is_there, require_file
 from g4cli.core.gguf import read_header
+from g4cli.core.hub_address import as_address, parse_address
 from g4cli.core.hub_name import HUB_PREFIX, is_on_hub
 from g4cli.core.paths import models_dir
 from g4cli.core.quoting import shell_command, shell_word
@@ -111,21 +112,24 @@ def find_model_path(text: str | Path) -> Path:
 
 
 def find_model_file(text: str | Path) -> FoundModel:
-    """Return the file that `text` means: a path, or a name with or without a type.
+    """Return the file that `text` means: a path, a name with or without a type, or an address.
 
-    A name is preferred to a file of that name in the current folder (write ./tiny for the file).
-    Raises FileMissing, UsageError (a folder), NotFound (known, but not pulled) or UnknownModel
-    (with similar names).
+    A name is preferred to a file of that name in the current folder (write ./tiny for the file);
+    a path that exists is preferred to the repository OWNER/REPO. Raises FileMissing, UsageError (a
+    folder, another web site), NotFound (known, but not pulled) or UnknownModel (with similar
+    names).
     """
-    word = str(text)
-    if isinstance(text, Path) or not (is_on_hub(word) or looks_like_name(word)):
+    if isinstance(text, Path):
+        return FoundModel(_require_existing(text.expanduser()), "a path")
+    word = as_address(text)
+    if is_on_hub(word):
+        return _find_pulled_address(word)
+    if not looks_like_name(word):
         return FoundModel(_require_existing(Path(word).expanduser()), "a path")
     name, _, type_name = _split_name(word)
     here = [e for e in list_entries(name) if e.role == "model"]
     if here:
         return _choose_entry(name, type_name, here)
-    if is_on_hub(word):
-        raise NotFound(f"{word} is not on this disk yet", hint=shell_command("g4", "pull", word))
     try:
         ref = parse_name(word)
     except UnknownModel as err:
@@ -174,12 +178,18 @@ def select_entries(text: str) -> tuple[Entry, ...]:
 
     Raises UsageError for a path, NotFound or UnknownModel.
     """
+    text = as_address(text)
     if not is_on_hub(text) and not looks_like_name(text):
         raise UsageError(
             f"{text} is a path; models of the store are named, as in g4 list", hint="g4 list"
         )
-    name, separator, type_name = _split_name(text)
-    entries = list_entries(name)
+    file = ""
+    if is_on_hub(text):
+        repo, file, type_name, _ = parse_address(text)
+        name, separator = f"{HUB_PREFIX}{repo}", ":" if type_name else ""
+    else:
+        name, separator, type_name = _split_name(text)
+    entries = tuple(e for e in list_entries(name) if file.rpartition("/")[2] in ("", e.path.name))
     if not entries:
         if is_on_hub(text):
             raise NotFound(f"{text} is not in the store", hint="g4 list")
@@ -201,6 +211,7 @@ def select_removable(text: str) -> tuple[tuple[Entry, ...], tuple[Unfinished, ..
 
     Raises what select_entries raises, but not where only partial files exist.
     """
+    text = as_address(text)
     unfinished = select_unfinished(text)
     if unfinished and not list_entries(text):
         return (), unfinished
@@ -259,6 +270,8 @@ def _choose_entry(name: str, type_name: str, here: list[Entry]) -> FoundModel:
             ref = None
         held = " ".join(e.label for e in here)
         hint = shell_command("g4", "pull", str(ref)) if ref else f"one of: {held}"
+        if is_on_hub(name):
+            hint = shell_command("g4", "pull", f"{name}:{type_name}")
         raise NotFound(f"{name}:{type_name} is not in the store (there is {held})", hint=hint)
     # Without a type: the only one, else the model's default type, else the newest.
     if len(here) == 1:
@@ -272,6 +285,20 @@ def _choose_entry(name: str, type_name: str, here: list[Entry]) -> FoundModel:
             return FoundModel(entry.path, f"{entry.label}: the usual type", entry)
     last = max(here, key=lambda e: e.date)
     return FoundModel(last.path, f"{last.label}: the newest of {len(here)}", last)
+
+
+def _find_pulled_address(address: str) -> FoundModel:
+    """Return the file that was pulled from `address`: its file, its type, or the usual one."""
+    repo, path, type_name, _ = parse_address(address)
+    name = f"{HUB_PREFIX}{repo}"
+    here = [e for e in list_entries(name) if e.role == "model"]
+    if path:
+        here = [e for e in here if e.path.name == path.rsplit("/", 1)[-1]]
+    if not here:
+        raise NotFound(
+            f"{address} is not on this disk yet", hint=shell_command("g4", "pull", address)
+        )
+    return _choose_entry(name, type_name, here)
 
 
 def _find_pulled(ref: ModelRef) -> FoundModel:

@@ -87,8 +87,8 @@ def convert(
 
 
 def _find_folder(source: str, out: Output) -> Path:
+    from g4cli.core.hub_address import as_address
     from g4cli.core.hub_name import is_on_hub
-    from g4cli.hub.address import as_address
 
     source = as_address(source)
     if not is_on_hub(source):

@@ -68,10 +68,11 @@ def doctor(
         _run_loop_experiments(out, file, prompt, loop, parse_duration(budget), report)
         return
     from g4cli.cli.views.doctor import draw_diagnosis
+    from g4cli.core.hub_address import as_address
     from g4cli.operations.diagnose import DiagnoseRequest, run_diagnosis
 
     request = DiagnoseRequest(
-        file,
+        as_address(file) if file else None,
         depth="quick" if quick else "deep" if deep else "default",
         only=tuple(only or ()),
         repaired=fix,

@@ -54,11 +54,10 @@ def show(
         _show_diff(out, model, other if diff else None)
         return
     from g4cli.core.gguf import read_header
-    from g4cli.hub.address import as_address
     from g4cli.store.describe import header_to_json
     from g4cli.store.models import find_model_file
 
-    found = find_model_file(as_address(model))
+    found = find_model_file(model)
     header = read_header(found.path)
 
     def render() -> None:

@@ -11,6 +11,7 @@ from typing import Final
 from g4cli.core.errors import BadGGUF, NotFound
 from g4cli.core.gguf import read_header
 from g4cli.core.gguf_header import Header
+from g4cli.core.hub_address import as_address, parse_address
 from g4cli.core.hub_name import HUB_PREFIX, is_on_hub
 from g4cli.core.inventory import text_tensors
 from g4cli.core.quoting import shell_command
@@ -54,12 +55,13 @@ class Subject:
 
 
 def find_subject(text: str) -> Subject:
-    """Return the network that `text` names: a GGUF, a model, or hf:OWNER/REPO[/FILE][:TYPE].
+    """Return the network that `text` names: a GGUF, a model, or [hf:]OWNER/REPO[/FILE][:TYPE].
 
-    A model that was pulled is described by its file, any other by the registry. Only hf: uses the
-    network, to read the header of the file. Raises FileMissing, BadGGUF (also for a file of another
-    architecture), UnknownModel, NotFound, NetworkError or UsageError.
+    A model that was pulled is described by its file, any other by the registry. Only an address of
+    the hub uses the network, to read the header of the file. Raises FileMissing, BadGGUF (also for
+    a file of another architecture), UnknownModel, NotFound, NetworkError or UsageError.
     """
+    text = as_address(text)
     if is_on_hub(text):
         return read_hub_subject(text)
     if not looks_like_name(text) or Path(text).is_file():
@@ -99,7 +101,6 @@ def read_hub_subject(address: str) -> Subject:
     Raises NotFound, NetworkError, BadGGUF or UsageError.
     """
     # Imported here, since the hub's modules take long to load and most subjects do not need them.
-    from g4cli.hub.address import parse_address
     from g4cli.hub.client import Hub
     from g4cli.hub.header import remote_header
     from g4cli.hub.listing import parts_of, pick_model, preferred_type

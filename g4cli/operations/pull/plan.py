@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from g4cli.core.errors import NetworkError, NotFound, UnknownModel, UsageError
+from g4cli.core.hub_address import as_address, parse_address
 from g4cli.core.hub_name import HUB_PREFIX, is_on_hub
 from g4cli.core.paths import cache_dir
 from g4cli.core.quoting import shell_command
 from g4cli.core.registry import Model, ModelRef, looks_like_name, parse_name
 from g4cli.hub import RemoteFile, Repository
-from g4cli.hub.address import as_address, parse_address
 from g4cli.hub.listing import (
     checkpoint_files,
     parts_of,

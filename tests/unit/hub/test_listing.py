@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from g4cli.core.errors import BadFile, NotFound, UsageError
-from g4cli.hub.address import as_address, parse_address
+from g4cli.core.hub_address import as_address, parse_address
 from g4cli.hub.listing import (
     RemoteFile,
     check_paths,

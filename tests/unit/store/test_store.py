@@ -209,6 +209,45 @@ def test_local_and_hub_names() -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "someone/gemma-x",
+        "someone/gemma-x:f32",
+        "hf:someone/gemma-x",
+        "https://huggingface.co/someone/gemma-x",
+        "huggingface.co/someone/gemma-x",
+        "hf.co/someone/gemma-x",
+        "https://huggingface.co/someone/gemma-x/blob/main/{file}",
+        "hf:someone/gemma-x/{file}",
+    ],
+)
+def test_every_way_to_write_an_address_finds_the_pulled_file(text: str) -> None:
+    theirs = put_model("hf:someone/gemma-x")
+    word = text.format(file=theirs.name)
+    assert find_model_path(word) == theirs
+    assert [e.path for e in select_entries(word)] == [theirs]
+
+
+def test_an_address_names_another_type_or_file_of_the_repository() -> None:
+    put_model("hf:someone/gemma-x")
+    with pytest.raises(NotFound) as caught:
+        find_model_file("someone/gemma-x:q4_0")
+    assert caught.value.hint == "g4 pull hf:someone/gemma-x:q4_0"
+    with pytest.raises(NotFound, match="not on this disk"):
+        find_model_file("hf:someone/gemma-x/other.gguf")
+
+
+def test_a_path_that_exists_is_preferred_to_a_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("someone").mkdir()
+    Path("someone/gemma-x").write_bytes(b"")
+    put_model("hf:someone/gemma-x")
+    assert find_model_file("someone/gemma-x").reason == "a path"
+
+
+@pytest.mark.parametrize(
     ("text", "error", "words", "hint"),
     [
         ("e2b", NotFound, "e2b is not on this disk yet", "g4 pull e2b"),
@@ -219,6 +258,8 @@ def test_local_and_hub_names() -> None:
         ("./absent.gguf", FileMissing, "no such file", "g4 list"),
         ("absent.gguf", FileMissing, "no such file", "g4 list"),
         ("hf:a/b", NotFound, "hf:a/b", "g4 pull hf:a/b"),
+        ("google/gemma-4-E2B-it", NotFound, "not on this disk", "g4 pull hf:google/gemma-4-E2B-it"),
+        ("https://example.com/a.gguf", UsageError, "not an address on the hub", "hf:OWNER/REPO"),
         ("", G4Error, ".", ""),
         ("a\0b", G4Error, "no model", "g4 pull"),
     ],
