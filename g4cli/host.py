@@ -4,8 +4,8 @@
         what the system can give to a new process without swapping (psutil)
         for each control group from ours to the root: its limit minus its use that cannot be freed
 
-Reading these takes milliseconds. GPUs are listed by llama.cpp in a child process (`refresh_gpus`),
-and the list is cached with its age.
+Reading these takes milliseconds, but for the GPUs: llama.cpp lists them in a child process. The
+list is remembered until a device, a driver or the installed llama.cpp changes (`find_gpus`).
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ from g4cli.core.paths import cache_dir
 from g4cli.core.records import read_record, write_record
 
 PROBE_TIMEOUT_S: Final = 60
+# As glob patterns and paths below the root folder.
+_GPU_NODES: Final = ("dev/nvidia[0-9]*", "dev/dri/render*", "dev/kfd", "dev/dxg")
+_DRIVER_VERSIONS: Final = ("proc/driver/nvidia/version", "sys/module/amdgpu/version")
 UNLIMITED: Final = 1 << 60  # control groups of version 1 write "no limit" as a huge number
 
 
@@ -59,8 +62,8 @@ class GpuList:
 class HostFacts:
     """Facts about this machine.
 
-    `limited_by` is "memory", or names the control group that limits it. `gpus` is None until they
-    were listed for the first time.
+    `limited_by` is "memory", or names the control group that limits it. `gpus` is None if they
+    could not be listed.
     """
 
     total_bytes: int
@@ -78,7 +81,7 @@ def read_host(root: Path = Path("/")) -> HostFacts:
     else:
         features = set(cpu_features(root / "proc/cpuinfo"))
     return HostFacts(
-        *limit_memory(root, memory.total, memory.available), frozenset(features), cached_gpus()
+        *limit_memory(root, memory.total, memory.available), frozenset(features), find_gpus()
     )
 
 
@@ -165,19 +168,59 @@ def _gpu_file() -> Path:
     return cache_dir() / "devices.json"
 
 
+def find_gpus() -> GpuList | None:
+    """Return the GPUs of this machine, remembered or listed now; None if llama.cpp cannot.
+
+    A Linux machine without a device file of a GPU has none, and llama.cpp is not asked.
+    """
+    if not engine_version():
+        return None
+    nodes = list_gpu_nodes()
+    if not nodes and sys.platform == "linux":
+        return GpuList((), engine_version() or "", 0.0)
+    remembered = cached_gpus()
+    if remembered is not None:
+        return remembered
+    try:
+        return refresh_gpus()
+    except RuntimeFailed:
+        return None
+
+
+def list_gpu_nodes(root: Path = Path("/")) -> tuple[str, ...]:
+    """Return what changes when a GPU or its driver does: device files and versions of drivers.
+
+    Sources: the device files of NVIDIA's driver, of DRM (AMD, Intel), ROCm and WSL 2.
+    """
+    found = sorted(str(path) for pattern in _GPU_NODES for path in root.glob(pattern))
+    for name in _DRIVER_VERSIONS if found else ():
+        try:
+            found.append((root / name).read_text(encoding="utf-8", errors="replace").strip())
+        except OSError:
+            continue
+    return tuple(found)
+
+
+def describe_gpu_setup() -> list[str]:
+    """Return what a remembered list of GPUs depends on, besides the installed llama.cpp."""
+    return [platform.mac_ver()[0], *list_gpu_nodes()]
+
+
 def cached_gpus() -> GpuList | None:
-    """Return the GPUs that were listed last, or None if there is no record that can be read."""
+    """Return the GPUs that were listed last, or None if there is no record that still holds."""
     path = _gpu_file()
     record = read_record(path)
     try:
         gpus = tuple(Gpu(**item) for item in record["gpus"])
-        return GpuList(gpus, str(record["library"]), max(0.0, time.time() - path.stat().st_mtime))
+        found = GpuList(gpus, str(record["library"]), max(0.0, time.time() - path.stat().st_mtime))
+        is_same = record["setup"] == describe_gpu_setup()
+        return found if is_same and found.library == (engine_version() or "") else None
     except (OSError, ValueError, LookupError, TypeError):
         return None
 
 
 def refresh_gpus() -> GpuList:
-    """Return the GPUs that llama.cpp lists now, and keep them for `cached_gpus`.
+    """Return the GPUs that llama.cpp lists now, and remember them.
 
     llama.cpp is asked in a child process, because a GPU driver may crash. Raises RuntimeFailed if
     the child gave no answer.
@@ -203,7 +246,8 @@ def refresh_gpus() -> GpuList:
     )
     library = engine_version() or ""
     path = _gpu_file()
-    write_record(path, {"library": library, "gpus": [asdict(g) for g in gpus]})
+    record = {"library": library, "setup": describe_gpu_setup(), "gpus": [asdict(g) for g in gpus]}
+    write_record(path, record)
     return GpuList(gpus, library, 0.0)
 
 

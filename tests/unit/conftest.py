@@ -33,6 +33,12 @@ sys.addaudithook(_refuse)  # Python can only add hooks, so this one is switched
 
 
 @pytest.fixture(autouse=True)
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the machine have no GPU: llama.cpp would be asked for it, in a process."""
+    monkeypatch.setattr("g4cli.host.list_gpu_nodes", lambda *_: ())
+
+
+@pytest.fixture(autouse=True)
 def one_process() -> Iterator[None]:
     """Refuse new processes and llama.cpp while a unit test runs."""
     global _in_unit_test

@@ -74,6 +74,7 @@ def bench(
     out = make_output(as_json=json, quiet=quiet)
     from g4cli.cli.views.bench import bench_to_json, draw_bench
     from g4cli.core.errors import UsageError
+    from g4cli.operations.fit.speed import has_gpus, remember_bench
     from g4cli.operations.models import make_model_options, prepare_model
     from g4cli.runtime.measure.client import measure_speed
     from g4cli.runtime.measure.messages import RunBench
@@ -101,6 +102,9 @@ def bench(
             warmup=not no_warmup,
         )
         report = measure_speed(RunBench(loadable.path, options, settings), progress)
+    # For `g4 fit`, which estimates speeds on all cores of the CPU.
+    if not threads and (gpu_layers == "0" or not has_gpus()):
+        remember_bench(model, loadable.path, report.find_decode_speed())
     out.result(
         bench_to_json(loadable.path, report, kv_type),
         lambda: draw_bench(out, report),

@@ -33,13 +33,18 @@ def fit(
     json: JsonOpt = False,
     quiet: QuietOpt = False,
 ) -> None:
-    """Estimate whether a model fits this machine, before anything is downloaded.
+    """Show which models this machine can run, or whether one of them fits.
+
+    Without MODEL: one line for each model with its best type, and the best of them. With MODEL:
+    whether it fits, and what needs the memory, before anything is downloaded. Speeds are estimated
+    from the rate at which this machine reads weights, which is measured once.
 
     Exits with 0 if it fits and with 4 if it does not; the memory it needs is listed in both cases.
     No model is loaded; only hf:OWNER/REPO uses the network, to read the header of the file.
 
     \b
     Examples:
+      g4 fit
       g4 fit e2b
       g4 fit 31b:q4_0 --ctx max --kv-type q8_0
       g4 fit model.gguf --ctx 32k --verify
@@ -48,8 +53,8 @@ def fit(
       g4 fit --matrix
     """
     out = make_output(as_json=json, quiet=quiet)
-    if not (model or matrix):
-        raise UsageError("missing MODEL", hint="g4 fit e2b, or g4 fit --matrix for all models")
+    if verify and not model:
+        raise UsageError("--verify needs a MODEL", hint="g4 fit e2b --verify")
     from g4cli.cli.views.fit import draw_fit, draw_matrix, fit_to_json, summarize_fit
     from g4cli.operations.fit.answer import answer_fit, answer_matrix
     from g4cli.operations.fit.request import FitRequest
@@ -80,6 +85,16 @@ def fit(
     if matrix:
         every = answer_matrix(request)
         out.result(every.rows, lambda: draw_matrix(out, every))
+        return
+    if not model:
+        from g4cli.cli.views.fit_overview import draw_overview
+        from g4cli.operations.fit.overview import answer_overview
+
+        overview = answer_overview(request, out)
+        best = overview.best.label if overview.best else ""
+        out.result(overview.as_json(), lambda: draw_overview(out, overview), brief=best)
+        if not overview.best:
+            raise typer.Exit(DoesNotFit.exit_code)
         return
     answer = answer_fit(request, out)
     out.result(fit_to_json(answer), lambda: draw_fit(out, answer), brief=summarize_fit(answer))

@@ -1,11 +1,14 @@
-"""`g4 list`: the models on this disk."""
+"""`g4 list`: the models on this disk, and those that can be pulled."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from g4cli.cli.options.common import JsonOpt, QuietOpt, StatesOpt
 from g4cli.cli.output import Output, make_output
+from g4cli.core.errors import UsageError
 
 if TYPE_CHECKING:
     from g4cli.store.manifest import Entry
@@ -13,7 +16,17 @@ if TYPE_CHECKING:
     from g4cli.store.others import ForeignModel
 
 
-def list_(states: StatesOpt = False, json: JsonOpt = False, quiet: QuietOpt = False) -> None:
+AvailableOpt = Annotated[
+    bool, typer.Option("--available", help="The models that can be pulled, and which of them fit.")
+]
+
+
+def list_(
+    available: AvailableOpt = False,
+    states: StatesOpt = False,
+    json: JsonOpt = False,
+    quiet: QuietOpt = False,
+) -> None:
     """List the models that were pulled, and those of other programs.
 
     Gemma 4 files in the Hugging Face cache and in the folders of LM Studio, llama.cpp and Ollama
@@ -24,11 +37,14 @@ def list_(states: StatesOpt = False, json: JsonOpt = False, quiet: QuietOpt = Fa
       g4 list
       g4 list -q        names only, one per line
       g4 list --json
+      g4 list --available   what can be pulled, with sizes
       g4 list --states  what the prompt cache holds
     """
     out = make_output(as_json=json, quiet=quiet)
-    if states:
-        _list_states(out)
+    if states and available:
+        raise UsageError("--available and --states exclude each other")
+    if states or available:
+        (_list_states if states else _list_available)(out)
         return
     from g4cli.store.manifest import describe_damage
     from g4cli.store.models import list_models, list_unfinished
@@ -55,6 +71,18 @@ def list_(states: StatesOpt = False, json: JsonOpt = False, quiet: QuietOpt = Fa
         "elsewhere": [f.as_json() for f in foreign],
     }
     out.result(data, render, brief=[e.label for e in entries if e.role == "model"])
+
+
+def _list_available(out: Output) -> None:
+    from g4cli.cli.views.available import draw_available
+    from g4cli.operations.fit.available import list_available
+
+    rows = list_available()
+    data = {
+        "models": [], "unfinished": [], "elsewhere": [],
+        "available": [row.as_json() for row in rows],
+    }  # fmt: skip
+    out.result(data, lambda: draw_available(out, rows), brief=[row.name for row in rows])
 
 
 def _list_states(out: Output) -> None:

@@ -17,10 +17,14 @@ _WHERE_PANEL: Final = "Where it runs"
 _MIN_MEMORY_BYTES: Final = GIB // 4
 _MAX_MEMORY_BYTES: Final = 1 << 60
 
-# "" stands for no model, which --matrix allows.
+# "" stands for no model: an overview of all.
 FitModelArg: TypeAlias = Annotated[
     str,
-    typer.Argument(help="Model (e2b, 31b:q8_0), GGUF file, or hf:OWNER/REPO.", metavar="MODEL"),
+    typer.Argument(
+        help="Model (e2b, 31b:q8_0), GGUF file, or OWNER/REPO on the hub; none: all models.",
+        metavar="MODEL",
+        show_default=False,
+    ),
 ]
 CtxOpt: TypeAlias = Annotated[
     str,
@@ -87,7 +91,7 @@ LazyOpt: TypeAlias = Annotated[
 GpuOpt: TypeAlias = Annotated[
     Literal["auto", "off", "probe"],
     typer.Option(
-        help="auto: GPUs as last detected; probe: detect them again; off: ignore GPUs.",
+        help="auto: use the GPUs of this machine; probe: detect them again; off: ignore them.",
         rich_help_panel=_WHERE_PANEL,
     ),
 ]

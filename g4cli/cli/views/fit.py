@@ -108,7 +108,7 @@ def draw_fit(out: Output, answer: FitAnswer) -> None:
     if any(m.name != "host" for m in machine.memories):
         out.line(f"Layers: {plan.placement}.")
     elif machine.host.gpus is None:
-        out.line("Host memory only: GPUs were not checked yet. To check them, add --gpu probe.")
+        out.line("Host memory only: llama.cpp could not list the GPUs; to find out why: g4 doctor")
 
 
 def summarize_fit(answer: FitAnswer) -> str:

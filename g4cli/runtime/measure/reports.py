@@ -67,6 +67,11 @@ class BenchReport:
     tests: tuple[SpeedResult, ...]
     peak_bytes: int
 
+    def find_decode_speed(self) -> float | None:
+        """Return the tokens per second of decoding in an empty context, if that was measured."""
+        found = (t.mean for t in self.tests if t.name.startswith("tg") and not t.n_depth)
+        return next(found, None)
+
 
 def parse_depths(text: str) -> tuple[int, ...]:
     """Return the numbers of a list such as '0,4k'. Raises UsageError."""

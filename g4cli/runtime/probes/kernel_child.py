@@ -17,8 +17,14 @@ from typing import Any, Final
 
 import numpy as np
 
-from g4cli.runtime.llama.devices import declare_functions, load_ggml
 from g4cli.runtime.probes.kernels import TYPES
+from g4cli.runtime.probes.product import (
+    InitParams,
+    accepts_weight,
+    allocate_tensor,
+    list_extra_bufts,
+    load_product_functions,
+)
 
 # The names of functions such as dequantize_row_q4_K keep a capital K.
 _SYMBOL: Final = MappingProxyType({"Q4_K": "q4_K", "Q5_K": "q5_K", "Q6_K": "q6_K"})
@@ -28,77 +34,18 @@ _COLUMNS, _ROWS, _BATCHES = 512, 64, (1, 32)
 _TOLERANCE: Final = 0.03
 
 
-class _InitParams(ctypes.Structure):
-    _fields_ = (
-        ("mem_size", ctypes.c_size_t),
-        ("mem_buffer", ctypes.c_void_p),
-        ("no_alloc", ctypes.c_bool),
-    )
-
-
-class _TensorHead(ctypes.Structure):
-    # The first two fields of struct ggml_tensor, ggml/include/ggml.h.
-    _fields_ = (("type", ctypes.c_int), ("buffer", ctypes.c_void_p))
-
-
 def main(args: Sequence[str]) -> None:
     """Try the products named on the command line and print a line before and after each."""
     layout, types = args[0], args[1:]
-    ggml = _load_ggml()
+    ggml = load_product_functions()
     cpu = ggml.ggml_backend_init_by_type(0, None)  # GGML_BACKEND_DEVICE_TYPE_CPU
-    bufts = _extra_bufts(ggml, cpu) if layout == "extra" else [None]
+    bufts = list_extra_bufts(ggml, cpu) if layout == "extra" else [None]
     for name in types:
         print(json.dumps({"start": name}), flush=True)
         errors = [e for buft in bufts for e in _try_type(ggml, cpu, TYPES[name], name, buft)]
         status = "absent" if not errors else "ok" if max(errors) < _TOLERANCE else "wrong"
         detail = f"relative error {max(errors):.4f}" if errors else ""
         print(json.dumps({"status": status, "detail": detail}), flush=True)
-
-
-def _load_ggml() -> Any:
-    """Return libggml with the functions declared that compute one product."""
-    library = load_ggml()
-    p, n, i = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int64
-    declare_functions(
-        library,
-        ("ggml_init", p, [_InitParams]),
-        ("ggml_free", None, [p]),
-        ("ggml_new_tensor_2d", p, [p, ctypes.c_int, i, i]),
-        ("ggml_mul_mat", p, [p, p, p]),
-        ("ggml_new_graph", p, [p]),
-        ("ggml_build_forward_expand", None, [p, p]),
-        ("ggml_nbytes", n, [p]),
-        ("ggml_quantize_chunk", n, [ctypes.c_int, p, p, i, i, i, p]),
-        ("ggml_backend_init_by_type", p, [ctypes.c_int, ctypes.c_char_p]),
-        ("ggml_backend_get_device", p, [p]),
-        ("ggml_backend_dev_backend_reg", p, [p]),
-        ("ggml_backend_reg_get_proc_address", p, [p, ctypes.c_char_p]),
-        ("ggml_backend_dev_supports_op", ctypes.c_bool, [p, p]),
-        ("ggml_backend_get_default_buffer_type", p, [p]),
-        ("ggml_backend_buft_alloc_buffer", p, [p, n]),
-        ("ggml_backend_buft_get_alloc_size", n, [p, p]),
-        ("ggml_backend_buffer_get_base", p, [p]),
-        ("ggml_backend_buffer_free", None, [p]),
-        ("ggml_backend_tensor_alloc", ctypes.c_int, [p, p, p]),
-        ("ggml_backend_tensor_set", None, [p, p, n, n]),
-        ("ggml_backend_tensor_get", None, [p, p, n, n]),
-        ("ggml_backend_graph_compute", ctypes.c_int, [p, p]),
-    )
-    return library
-
-
-def _extra_bufts(ggml: Any, cpu: int) -> list[int]:
-    """Return the CPU's extra buffer types (AMX, repacking), as make_cpu_buft_list finds them."""
-    device = ggml.ggml_backend_get_device(cpu)
-    registry = ggml.ggml_backend_dev_backend_reg(device)
-    address = ggml.ggml_backend_reg_get_proc_address(registry, b"ggml_backend_dev_get_extra_bufts")
-    if not address:
-        return []
-    listing = ctypes.CFUNCTYPE(ctypes.POINTER(ctypes.c_void_p), ctypes.c_void_p)(address)(device)
-    bufts: list[int] = []
-    while listing and listing[len(bufts)]:  # a zero ends the list
-        bufts.append(listing[len(bufts)])
-    return bufts
 
 
 def _try_type(ggml: Any, cpu: int, type_id: int, name: str, buft: int | None) -> list[float]:
@@ -112,15 +59,15 @@ def _try_type(ggml: Any, cpu: int, type_id: int, name: str, buft: int | None) ->
     errors: list[float] = []
     for batch in _BATCHES:
         x = rng.standard_normal((batch, _COLUMNS), dtype=np.float32)
-        context = ggml.ggml_init(_InitParams(1 << 20, None, True))
+        context = ggml.ggml_init(InitParams(1 << 20, None, True))
         w = ggml.ggml_new_tensor_2d(context, type_id, _COLUMNS, _ROWS)
         a = ggml.ggml_new_tensor_2d(context, 0, _COLUMNS, batch)
         y = ggml.ggml_mul_mat(context, w, a)
         plain = ggml.ggml_backend_get_default_buffer_type(cpu)
-        if buft is not None and not _accepts_weight(ggml, cpu, buft, w, y):
+        if buft is not None and not accepts_weight(ggml, cpu, buft, w, y):
             ggml.ggml_free(context)
             return []
-        buffers = [_allocate_tensor(ggml, t, buft or plain if t == w else plain) for t in (w, a, y)]
+        buffers = [allocate_tensor(ggml, t, buft or plain if t == w else plain) for t in (w, a, y)]
         encoded = ctypes.create_string_buffer(ggml.ggml_nbytes(w))
         ggml.ggml_quantize_chunk(type_id, weights.ctypes.data, encoded, 0, _ROWS, _COLUMNS, None)
         ggml.ggml_backend_tensor_set(w, encoded, 0, len(encoded))
@@ -136,24 +83,6 @@ def _try_type(ggml: Any, cpu: int, type_id: int, name: str, buft: int | None) ->
             ggml.ggml_backend_buffer_free(buffer)
         ggml.ggml_free(context)
     return errors
-
-
-def _accepts_weight(ggml: Any, cpu: int, buft: int, weight: int, product: int) -> bool:
-    # As weight_buft_supported in src/llama-model-loader.cpp does it: with an empty buffer.
-    head = _TensorHead.from_address(weight)
-    head.buffer = ggml.ggml_backend_buft_alloc_buffer(buft, 0)
-    answer = bool(ggml.ggml_backend_dev_supports_op(ggml.ggml_backend_get_device(cpu), product))
-    ggml.ggml_backend_buffer_free(head.buffer)
-    head.buffer = None
-    return answer
-
-
-def _allocate_tensor(ggml: Any, tensor: int, buft: int) -> int:
-    buffer = ggml.ggml_backend_buft_alloc_buffer(
-        buft, ggml.ggml_backend_buft_get_alloc_size(buft, tensor)
-    )
-    ggml.ggml_backend_tensor_alloc(buffer, tensor, ggml.ggml_backend_buffer_get_base(buffer))
-    return int(buffer)
 
 
 def _dequantize(ggml: Any, name: str, encoded: Any) -> Any:

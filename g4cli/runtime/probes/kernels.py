@@ -88,7 +88,7 @@ def probe_kernels(
     ones. `run` starts the children. Raises EngineMissing.
     """
     store = cache_dir() / "kernels.json"
-    key = machine or _machine_key()
+    key = machine or machine_key()
     if not refresh:
         stored = _load_products(store, key)
         if stored is not None:
@@ -143,7 +143,8 @@ def _run_products(layout: Layout, types: Sequence[str], run: RunChild) -> tuple[
     return seen.stdout, f"no end in {_TIMEOUT_S} s" if seen.timed_out else exit_text(status)
 
 
-def _machine_key() -> str:
+def machine_key() -> str:
+    """Return a text that changes with the CPU and with the installed llama.cpp."""
     info = Path("/proc/cpuinfo")
     if not info.is_file():
         cpu = platform.processor() or platform.machine()  # it may run `uname -p`

@@ -18,6 +18,8 @@ CASES = [
     ("chat", ["chat", "tiny", "-p", "What is GGUF?", "--temp", "0", "--json"]),
     ("fit", ["fit", "tiny", "--json"]),
     ("fit", ["fit", "e2b", "--memory", "2GB", "--json"]),
+    ("models", ["fit", "--memory", "16GB", "--json"]),
+    ("list", ["list", "--available", "--json"]),
     ("doctor", ["doctor", "tiny", "--quick", "--json"]),
     ("doctor-loop", ["doctor", "tiny", "--loop", "--budget", "1s", "--json"]),
     ("file", ["pull", "tiny", "--json"]),

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from g4cli import host
+from g4cli.core.child_memory import ChildOutput
 from g4cli.core.paths import cache_dir
 from g4cli.core.units import GIB, MIB
 
 TOTAL, AVAILABLE = 16 * GIB, 8 * GIB
+list_gpu_nodes = host.list_gpu_nodes  # as it is; each test replaces it
 
 
 def write_machine(root: Path, files: dict[str, str]) -> Path:
@@ -93,14 +96,88 @@ def test_a_group_over_its_limit_leaves_nothing(tmp_path: Path) -> None:
 def test_this_machine_is_plausible() -> None:
     facts = host.read_host()
     assert 0 < facts.available_bytes <= facts.total_bytes
-    assert facts.gpus is None  # nothing was probed in this test's home
 
 
-def test_gpus_are_remembered_with_their_age() -> None:
+@pytest.fixture
+def gpu_nodes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The device files of a machine with a GPU; llama.cpp lists one GPU each time it is asked."""
+    nodes = ["/dev/nvidia0", "535.1"]
+    monkeypatch.setattr(host, "list_gpu_nodes", lambda: tuple(nodes))
+    monkeypatch.setattr(host, "engine_version", lambda: "build 1")
+    listed = [{"name": "CUDA0", "description": "A", "kind": "gpu"}]
+    listed[0] |= {"total_bytes": 8, "free_bytes": 7}  # type: ignore[dict-item]
+
+    def run(*_: object, **__: object) -> tuple[ChildOutput, int]:
+        asked.append(1)
+        text = json.dumps(listed)
+        return ChildOutput(text, "", timed_out=False, over_limit=False, peak_bytes=0), 0
+
+    asked: list[int] = []
+    monkeypatch.setattr(host, "run_child", run)
+    monkeypatch.setattr(host, "asked", asked, raising=False)
+    return nodes
+
+
+@pytest.mark.usefixtures("gpu_nodes")
+def test_gpus_are_looked_for_by_themselves_and_remembered() -> None:
+    for _ in range(3):
+        found = host.read_host().gpus
+        assert found is not None
+        assert [gpu.name for gpu in found.gpus] == ["CUDA0"]
+    assert host.asked == [1]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("change", ["driver", "device", "library"])
+def test_gpus_are_listed_again_when_something_changed(
+    gpu_nodes: list[str], change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.find_gpus()
+    if change == "driver":
+        gpu_nodes[1] = "550.2"
+    elif change == "device":
+        gpu_nodes.insert(1, "/dev/nvidia1")
+    else:
+        monkeypatch.setattr(host, "engine_version", lambda: "build 2")
+    host.find_gpus()
+    assert host.asked == [1, 1]  # type: ignore[attr-defined]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="device files are Linux's")
+def test_a_machine_without_device_files_is_not_probed(
+    gpu_nodes: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu_nodes.clear()
+    found = host.find_gpus()
+    assert found is not None
+    assert found.gpus == ()
+    assert host.asked == []  # type: ignore[attr-defined]
+    monkeypatch.setattr(host, "engine_version", lambda: None)
+    assert host.find_gpus() is None
+
+
+def test_device_files_and_driver_versions_are_listed(tmp_path: Path) -> None:
+    assert list_gpu_nodes(tmp_path) == ()
+    for name, text in {
+        "dev/nvidia0": "",
+        "dev/nvidiactl": "",
+        "dev/dri/renderD128": "",
+        "proc/driver/nvidia/version": "NVRM version: 535.1\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    found = list_gpu_nodes(tmp_path)
+    assert [Path(name).name for name in found[:2]] == ["renderD128", "nvidia0"]
+    assert found[2:] == ("NVRM version: 535.1",)
+
+
+def test_gpus_are_remembered_with_their_age(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "engine_version", lambda: "build 1")
     path = cache_dir() / "devices.json"
     path.parent.mkdir(parents=True)
     gpu = {"name": "CUDA0", "description": "A", "total_bytes": 8, "free_bytes": 7, "unified": False}
-    path.write_text(json.dumps({"library": "build 1", "gpus": [gpu]}))
+    path.write_text(
+        json.dumps({"library": "build 1", "setup": host.describe_gpu_setup(), "gpus": [gpu]})
+    )
     os.utime(path, (time.time() - 100, time.time() - 100))
     found = host.cached_gpus()
     assert found is not None

@@ -1,0 +1,87 @@
+"""List what can be pulled: each published type of each model, its size, and whether it fits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from g4cli.core.registry import MADE_TYPES, MODELS, Model
+from g4cli.fit import COMMON_CTX, try_options
+from g4cli.operations.fit.drafting import add_drafting
+from g4cli.operations.fit.machine import Machine, find_machine
+from g4cli.operations.fit.options import make_run_options
+from g4cli.operations.fit.subject import Subject, describe_model
+from g4cli.store.models import list_models
+
+
+@dataclass(frozen=True, slots=True)
+class AvailableModel:
+    """A published type of a model. `download_bytes` is what a pull loads, an estimate if unknown.
+
+    `fits`: with `n_ctx` tokens of context, on this machine, as it is now.
+    """
+
+    model: str
+    title: str
+    type: str
+    download_bytes: int
+    n_ctx: int
+    fits: bool
+    is_default: bool
+    is_here: bool
+
+    @property
+    def name(self) -> str:
+        """The model with its type, as `g4 pull` takes it."""
+        return f"{self.model}:{self.type}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the row as `g4 list --available --json` shows it."""
+        return {"ref": self.name, **asdict(self)}
+
+
+def list_available(machine: Machine | None = None) -> tuple[AvailableModel, ...]:
+    """Return what can be pulled, the smallest model first, judged for `machine` (None: this one).
+
+    Types that are larger and less precise than another of the same model are left out, but never
+    the default one.
+    """
+    here = {entry.label for entry in list_models() if entry.role == "model"}
+    machine = machine or find_machine()
+    models = sorted(MODELS, key=lambda model: model.n_params)
+    return tuple(row for model in models for row in _list_types(model, machine, here))
+
+
+def _list_types(model: Model, machine: Machine, here: set[str]) -> Iterator[AvailableModel]:
+    kinds = model.published_types or (model.default_type,)
+    smallest = None
+    rows = []
+    for kind in sorted(kinds, key=MADE_TYPES.index):  # the most precise first
+        subject = describe_model(f"{model.name}:{kind}")
+        nbytes = _find_download_bytes(model, subject)
+        if smallest is not None and nbytes >= smallest and kind != model.default_type:
+            continue
+        smallest = nbytes if smallest is None else min(smallest, nbytes)
+        n_ctx = min(COMMON_CTX, model.shape.n_ctx_train)
+        options = make_run_options(machine.host, subject, n_ctx=n_ctx)
+        options = add_drafting(options, subject, "auto")
+        trial = try_options(subject.shape, subject.tensors, options, machine.memories)
+        rows.append(
+            AvailableModel(
+                model.name,
+                model.title,
+                kind,
+                nbytes,
+                n_ctx,
+                trial.verdict.fits,
+                kind == model.default_type,
+                subject.name in here,
+            )
+        )
+    yield from rows
+
+
+def _find_download_bytes(model: Model, subject: Subject) -> int:
+    file = model.find_published(subject.name.partition(":")[2])
+    return file.nbytes if file and file.nbytes else subject.weight_bytes

@@ -1,0 +1,168 @@
+"""Say what to run on a machine: each model in its best type, and the best of them.
+
+The best is the most capable model whose answers are not slower than people read: the order of
+capability is that of Google's model card (ai.google.dev/gemma/docs/core/model_card_4), and 31B,
+which is dense, comes before 26B, which reads an eighth of its weights for a token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from g4cli.core.registry import MODELS, Model
+from g4cli.core.reporter import Reporter
+from g4cli.estimate import HOST
+from g4cli.fit import COMMON_CTX, try_options
+from g4cli.operations.fit.drafting import add_drafting
+from g4cli.operations.fit.machine import Machine, find_machine
+from g4cli.operations.fit.options import make_run_options
+from g4cli.operations.fit.ranking import RANKED, rank_model_types
+from g4cli.operations.fit.request import FitRequest
+from g4cli.operations.fit.speed import DecodeSpeeds, has_decode_rates, read_decode_speeds
+from g4cli.operations.fit.subject import describe_model
+from g4cli.store.models import list_models
+
+READING_TOKENS_PER_S: Final = 5.0
+"""About as fast as people read: 240 words a minute, 1.3 tokens a word."""
+
+_SHORT_CTX: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """A model in its best type for a machine; `type` is "" if no type fits.
+
+    `n_ctx` is the context of `total_bytes`, `largest_ctx` the largest that fits. `tokens_per_s` is
+    None where the speed cannot be estimated. `is_here`: that type was pulled.
+    """
+
+    model: str
+    title: str
+    type: str
+    n_ctx: int
+    largest_ctx: int
+    weights_bytes: int
+    total_bytes: int
+    download_bytes: int
+    tokens_per_s: float | None
+    is_here: bool
+
+    @property
+    def label(self) -> str:
+        """The model with its type: e2b:q4_0."""
+        return f"{self.model}:{self.type}".removesuffix(":")
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """The models for a machine, the smallest first, and the one to take: None if none fits."""
+
+    machine: Machine
+    choices: tuple[ModelChoice, ...]
+    best: ModelChoice | None
+    reason: str
+    speeds: DecodeSpeeds
+
+    @property
+    def command(self) -> str:
+        """The command to type next."""
+        if self.best is None:
+            return ""
+        return f"g4 {'chat' if self.best.is_here else 'pull'} {self.best.label}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the document of `g4 fit --json` without MODEL, with all sizes in bytes."""
+        return {
+            "machine": self.machine.description,
+            "models": [asdict(choice) for choice in self.choices],
+            "best": self.best.label if self.best else None,
+            "reason": self.reason,
+            "command": self.command,
+            "speed_checks": [
+                {**asdict(check), "error": check.error} for check in self.speeds.checks
+            ],
+        }
+
+
+def answer_overview(request: FitRequest, reporter: Reporter) -> Overview:
+    """Return what to run on the machine of `request`. Raises UsageError.
+
+    The first call measures for some seconds how fast this machine reads weights.
+    """
+    machine = find_machine(request.gpu, request.memory_bytes, request.gpu_memory_bytes)
+    is_this = request.memory_bytes is None and not request.gpu_memory_bytes
+    gpus = tuple(m.name for m in machine.memories if m.name != HOST)
+    speeds = DecodeSpeeds({})
+    if is_this:
+        if not has_decode_rates(gpus):
+            reporter.say("measuring how fast this machine reads weights, once ...")
+        speeds = read_decode_speeds(gpus)
+    choices = tuple(_choose(machine, speeds, request))
+    best, reason = choose_best(choices)
+    return Overview(machine, choices, best, reason, speeds)
+
+
+def choose_best(choices: tuple[ModelChoice, ...]) -> tuple[ModelChoice | None, str]:
+    """Return the model to take and the reason; `choices` begin with the least capable."""
+    fitting = [choice for choice in choices if choice.type and choice.model != "tiny"]
+    if not fitting:
+        return None, "no model fits: this machine has too little free memory"
+    known = [choice for choice in fitting if choice.tokens_per_s is not None]
+    if not known:
+        return fitting[-1], "the most capable that fits"
+    fast = [choice for choice in known if (choice.tokens_per_s or 0) >= READING_TOKENS_PER_S]
+    if fast:
+        slower = fitting[fitting.index(fast[-1]) + 1 :]
+        note = "; larger ones answer more slowly than people read" if slower else ""
+        return fast[-1], f"the most capable that fits and answers as fast as people read{note}"
+    fastest = max(known, key=lambda choice: choice.tokens_per_s or 0)
+    return fastest, "the fastest: all that fit answer more slowly than people read"
+
+
+def _choose(machine: Machine, speeds: DecodeSpeeds, request: FitRequest) -> Iterator[ModelChoice]:
+    here = {entry.label for entry in list_models() if entry.role == "model"}
+    ordered = sorted(MODELS, key=lambda model: model.n_params)
+    for model in ordered:
+        if not model.is_bundled:
+            yield _choose_type(machine, speeds, model, request, here)
+
+
+def _choose_type(
+    machine: Machine, speeds: DecodeSpeeds, model: Model, request: FitRequest, here: set[str]
+) -> ModelChoice:
+    kv_type, asked = request.kv_type, request.ctx
+    contexts = (asked,) if isinstance(asked, int) else (COMMON_CTX, _SHORT_CTX)
+    gpus = tuple(m.name for m in machine.memories if m.name != HOST)
+    subject = describe_model(model.name)
+    for n_ctx in dict.fromkeys(min(n_ctx, model.shape.n_ctx_train) for n_ctx in contexts):
+        options = make_run_options(machine.host, subject, n_ctx=n_ctx, kv_type=kv_type)
+        options = add_drafting(options, subject, "auto")
+        # The type that the model was trained for is the best if it fits: others need no look.
+        for kinds in ((model.default_type,), RANKED):
+            ranking = rank_model_types(
+                subject, options, machine.memories, machine.host, n_ctx, kinds
+            )
+            if ranking and ranking.best:
+                break
+        else:
+            continue
+        typed = describe_model(f"{model.name}:{ranking.best}")
+        row = next(row for row in ranking.types if row.type == ranking.best)
+        options = make_run_options(machine.host, typed, n_ctx=n_ctx, kv_type=kv_type)
+        trial = try_options(typed.shape, typed.tensors, options, machine.memories)
+        file = model.find_published(ranking.best)
+        return ModelChoice(
+            model.name,
+            model.title,
+            ranking.best,
+            n_ctx,
+            row.largest_ctx,
+            row.weights_bytes,
+            row.total_bytes,
+            file.nbytes if file else 0,
+            speeds.estimate_tokens_per_s(typed.shape, typed.tensors, trial.options, gpus),
+            typed.name in here,
+        )
+    return ModelChoice(model.name, model.title, "", 0, 0, subject.weight_bytes, 0, 0, None, False)

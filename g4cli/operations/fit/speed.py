@@ -1,0 +1,133 @@
+"""Estimate how many tokens per second a model decodes on this machine, and tell the error of it.
+
+Decoding reads each weight once a token, so that the time of a token is the bytes read of each type,
+over the rate at which the device reads that type (runtime/probes/read_rates.py). What is left out:
+attention to a long context, the work between the matrices, and the copies between devices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from g4cli.core.ggml import ggml_type
+from g4cli.core.gguf import read_header
+from g4cli.core.shape import Shape, shape_of
+from g4cli.core.units import MIB
+from g4cli.estimate import HOST, Options, Tensor
+from g4cli.estimate.decode import count_read_bytes
+from g4cli.host import engine_version, find_gpus
+from g4cli.runtime.probes.read_rates import (
+    MeasuredSpeed,
+    find_read_rates,
+    list_measured_speeds,
+    record_measured_speed,
+)
+from g4cli.store.models import find_model_file
+
+_MIN_BYTES: Final = 512 * MIB
+
+CPU: Final = "CPU"
+"""The name of the host's processor in ggml."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpeedCheck:
+    """A model that `g4 bench` measured on this machine, and what the estimate says of it."""
+
+    model: str
+    measured: float
+    estimated: float
+
+    @property
+    def error(self) -> float:
+        """The estimate's error: 0.1 if it is 10 % too high."""
+        return self.estimated / self.measured - 1
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeSpeeds:
+    """The rates of this machine, by device and type in bytes per second, and the checks of them.
+
+    Without rates (another machine is described, or llama.cpp is missing) no speed is estimated.
+    """
+
+    rates: Mapping[tuple[str, str], float]
+    checks: tuple[SpeedCheck, ...] = ()
+
+    def estimate_tokens_per_s(
+        self, shape: Shape, tensors: Sequence[Tensor], options: Options, gpus: Sequence[str] = ()
+    ) -> float | None:
+        """Return the tokens per second of a run in an empty context, None without rates."""
+        return self.rate_bytes(count_read_bytes(shape, tensors, options, gpus))
+
+    def rate_bytes(self, read_bytes: Mapping[tuple[str, str], int]) -> float | None:
+        """Return the tokens per second if a token reads `read_bytes` by device and type."""
+        seconds = 0.0
+        for (device, kind), n_bytes in read_bytes.items():
+            rate = self._find_rate(CPU if device == HOST else device, kind)
+            if rate is None:
+                return None
+            seconds += n_bytes / rate
+        return 1 / seconds if seconds else None
+
+    def _find_rate(self, device: str, kind: str) -> float | None:
+        """Return the rate of a type, or of the measured one that is most like it in bits."""
+        bits = ggml_type(kind).bits_per_weight
+        known = [
+            (abs(ggml_type(name).bits_per_weight - bits), name != kind, rate)
+            for (where, name), rate in self.rates.items()
+            if where == device
+        ]
+        return min(known)[2] if known else None
+
+
+def has_decode_rates(gpus: Sequence[str] = ()) -> bool:
+    """Return whether the rates of all devices are known, or cannot be: there is no llama.cpp."""
+    known = find_read_rates((CPU, *gpus), measure="never") if engine_version() else {}
+    return not engine_version() or {CPU, *gpus} <= {device for device, _ in known}
+
+
+def read_decode_speeds(gpus: Sequence[str] = (), *, measure: bool = True) -> DecodeSpeeds:
+    """Return the rates of this machine; with `measure`, those that are not known are measured."""
+    if not engine_version():
+        return DecodeSpeeds({})
+    speeds = DecodeSpeeds(find_read_rates((CPU, *gpus), measure="missing" if measure else "never"))
+    checks = []
+    for bench in list_measured_speeds():
+        read = {split_key(key): n_bytes for key, n_bytes in bench.read_bytes.items()}
+        estimated = speeds.rate_bytes(read)
+        if estimated and bench.tokens_per_s > 0:
+            checks.append(SpeedCheck(bench.model, bench.tokens_per_s, estimated))
+    return DecodeSpeeds(speeds.rates, tuple(checks))
+
+
+def split_key(key: str) -> tuple[str, str]:
+    """Return device and type of a key such as "host Q4_0"."""
+    device, _, kind = key.rpartition(" ")
+    return device, kind
+
+
+def has_gpus() -> bool:
+    """Return whether llama.cpp has GPUs on this machine."""
+    found = find_gpus()
+    return bool(found and found.gpus)
+
+
+def remember_bench(word: str, path: Path, tokens_per_s: float | None) -> None:
+    """Keep what `g4 bench` measured of the model `word`, all in host memory, for `g4 fit`.
+
+    `path` is its file. Small models are left out: they are not read from memory for each token.
+    """
+    header = read_header(path)
+    tensors = tuple(header.tensors.values())
+    if not tokens_per_s or sum(t.nbytes for t in tensors) < _MIN_BYTES:
+        return
+    shape = shape_of(header)
+    read = count_read_bytes(shape, tensors, Options(shape.n_ctx_train))
+    by_key = {f"{device} {kind}": n_bytes for (device, kind), n_bytes in read.items()}
+    find_read_rates((CPU,), measure="all")  # at the same time, on the same idle or busy machine
+    entry = find_model_file(word).entry
+    record_measured_speed(MeasuredSpeed(entry.label if entry else path.name, tokens_per_s, by_key))

@@ -1,0 +1,92 @@
+"""Single matrix products in ggml, without a model: what the probes of kernels and speed share."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+from g4cli.runtime.llama.devices import declare_functions, load_ggml
+
+
+class InitParams(ctypes.Structure):
+    """struct ggml_init_params, ggml/include/ggml.h."""
+
+    _fields_ = (
+        ("mem_size", ctypes.c_size_t),
+        ("mem_buffer", ctypes.c_void_p),
+        ("no_alloc", ctypes.c_bool),
+    )
+
+
+class _TensorHead(ctypes.Structure):
+    # The first two fields of struct ggml_tensor, ggml/include/ggml.h.
+    _fields_ = (("type", ctypes.c_int), ("buffer", ctypes.c_void_p))
+
+
+def load_product_functions() -> Any:
+    """Return libggml with the functions declared that compute one product."""
+    library = load_ggml()
+    p, n, i = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int64
+    declare_functions(
+        library,
+        ("ggml_init", p, [InitParams]),
+        ("ggml_free", None, [p]),
+        ("ggml_new_tensor_2d", p, [p, ctypes.c_int, i, i]),
+        ("ggml_mul_mat", p, [p, p, p]),
+        ("ggml_new_graph", p, [p]),
+        ("ggml_build_forward_expand", None, [p, p]),
+        ("ggml_nbytes", n, [p]),
+        ("ggml_quantize_chunk", n, [ctypes.c_int, p, p, i, i, i, p]),
+        ("ggml_backend_init_by_type", p, [ctypes.c_int, ctypes.c_char_p]),
+        ("ggml_backend_dev_init", p, [p, ctypes.c_char_p]),
+        ("ggml_backend_free", None, [p]),
+        ("ggml_backend_get_device", p, [p]),
+        ("ggml_backend_dev_backend_reg", p, [p]),
+        ("ggml_backend_reg_get_proc_address", p, [p, ctypes.c_char_p]),
+        ("ggml_backend_dev_supports_op", ctypes.c_bool, [p, p]),
+        ("ggml_backend_get_default_buffer_type", p, [p]),
+        ("ggml_backend_buft_alloc_buffer", p, [p, n]),
+        ("ggml_backend_buft_get_alloc_size", n, [p, p]),
+        ("ggml_backend_buffer_get_base", p, [p]),
+        ("ggml_backend_buffer_free", None, [p]),
+        ("ggml_backend_buffer_clear", None, [p, ctypes.c_uint8]),
+        ("ggml_backend_tensor_alloc", ctypes.c_int, [p, p, p]),
+        ("ggml_backend_tensor_set", None, [p, p, n, n]),
+        ("ggml_backend_tensor_get", None, [p, p, n, n]),
+        ("ggml_backend_graph_compute", ctypes.c_int, [p, p]),
+    )
+    return library
+
+
+def list_extra_bufts(ggml: Any, cpu: int) -> list[int]:
+    """Return the CPU's extra buffer types (AMX, repacking), as make_cpu_buft_list finds them."""
+    device = ggml.ggml_backend_get_device(cpu)
+    registry = ggml.ggml_backend_dev_backend_reg(device)
+    address = ggml.ggml_backend_reg_get_proc_address(registry, b"ggml_backend_dev_get_extra_bufts")
+    if not address:
+        return []
+    listing = ctypes.CFUNCTYPE(ctypes.POINTER(ctypes.c_void_p), ctypes.c_void_p)(address)(device)
+    bufts: list[int] = []
+    while listing and listing[len(bufts)]:  # a zero ends the list
+        bufts.append(listing[len(bufts)])
+    return bufts
+
+
+def accepts_weight(ggml: Any, cpu: int, buft: int, weight: int, product: int) -> bool:
+    """Return whether buffers of type `buft` can hold the matrix `weight` of `product`."""
+    # As weight_buft_supported in src/llama-model-loader.cpp does it: with an empty buffer.
+    head = _TensorHead.from_address(weight)
+    head.buffer = ggml.ggml_backend_buft_alloc_buffer(buft, 0)
+    answer = bool(ggml.ggml_backend_dev_supports_op(ggml.ggml_backend_get_device(cpu), product))
+    ggml.ggml_backend_buffer_free(head.buffer)
+    head.buffer = None
+    return answer
+
+
+def allocate_tensor(ggml: Any, tensor: int, buft: int) -> int:
+    """Return a new buffer of type `buft`, in which `tensor` is."""
+    buffer = ggml.ggml_backend_buft_alloc_buffer(
+        buft, ggml.ggml_backend_buft_get_alloc_size(buft, tensor)
+    )
+    ggml.ggml_backend_tensor_alloc(buffer, tensor, ggml.ggml_backend_buffer_get_base(buffer))
+    return int(buffer)

@@ -1,0 +1,119 @@
+"""How fast the devices of this machine read weights: measured once, and remembered.
+
+The rate is that of ggml's product of a matrix and a vector, per type of weights: types that take
+much work to decode are read more slowly than memory allows. It is measured again when the CPU, the
+GPU or the installed llama.cpp changes. What `g4 bench` measures is kept beside it, to tell how far
+estimates are off. Other programs can only slow a measurement down: of two, the faster is kept.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import psutil
+
+from g4cli.core.child import run_child
+from g4cli.core.paths import cache_dir
+from g4cli.core.records import read_record, write_record
+from g4cli.core.units import GIB, MIB
+from g4cli.host import describe_gpu_setup
+from g4cli.runtime.probes.kernels import RunChild, machine_key, probe_kernels
+
+MEASURED_TYPES: Final = ("Q4_0", "Q4_K", "Q6_K", "Q8_0", "BF16")
+
+_TIMEOUT_S: Final = 60
+_MAX_BENCHES: Final = 20
+# Larger than the caches of large servers, and smaller than the free memory of small computers.
+_MATRIX_BYTES: Final = GIB
+_MIN_MATRIX_BYTES: Final = 64 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredSpeed:
+    """What `g4 bench` measured: tokens per second in an empty context, on all cores.
+
+    `read_bytes` are those of estimate.decode.count_read_bytes, with keys such as "host Q4_0".
+    """
+
+    model: str
+    tokens_per_s: float
+    read_bytes: Mapping[str, int]
+
+
+def find_read_rates(
+    devices: Sequence[str],
+    *,
+    measure: Literal["never", "missing", "all"] = "missing",
+    run: RunChild = run_child,
+) -> dict[tuple[str, str], float]:
+    """Return bytes per second by device ("CPU" or a GPU's name in ggml) and type.
+
+    `measure` says which devices are measured now. One that cannot be measured is left out. Raises
+    EngineMissing.
+    """
+    key = _setup_key()
+    record = _read_record(key)
+    rates: dict[str, dict[str, float]] = record["rates"]
+    chosen = {"never": [], "all": devices, "missing": [d for d in devices if d not in rates]}
+    for name in chosen[measure]:
+        before, now = rates.get(name, {}), _measure_device(name, run)
+        rates[name] = {kind: max(rate, before.get(kind, 0.0)) for kind, rate in now.items()}
+    if chosen[measure]:
+        write_record(_path(), {**record, "rates": rates})
+    return {(name, kind): rate for name in devices for kind, rate in rates.get(name, {}).items()}
+
+
+def list_measured_speeds() -> tuple[MeasuredSpeed, ...]:
+    """Return what `g4 bench` measured on this machine, the newest last."""
+    try:
+        return tuple(MeasuredSpeed(**row) for row in _read_record(_setup_key())["benches"])
+    except TypeError:
+        return ()
+
+
+def record_measured_speed(speed: MeasuredSpeed) -> None:
+    """Keep `speed`, instead of the one that was measured of the same model before."""
+    key = _setup_key()
+    record = _read_record(key)
+    others = [row for row in record["benches"] if row.get("model") != speed.model]
+    benches = [*others, asdict(speed)][-_MAX_BENCHES:]
+    write_record(_path(), {**record, "benches": benches})
+
+
+def _measure_device(name: str, run: RunChild) -> dict[str, float]:
+    layout = "extra" if name == "CPU" and probe_kernels(run=run).use_extra_bufts else "plain"
+    n_bytes = _MATRIX_BYTES
+    if name == "CPU":
+        n_bytes = min(n_bytes, max(_MIN_MATRIX_BYTES, psutil.virtual_memory().available // 4))
+    args = [name, str(n_bytes), layout, *MEASURED_TYPES]
+    seen, _ = run("g4cli.runtime.probes.read_rate_child", args, timeout_s=_TIMEOUT_S)
+    rows = [json.loads(line) for line in seen.stdout.splitlines() if line.startswith("{")]
+    return {row["type"]: float(row["bytes_per_s"]) for row in rows}
+
+
+def _path() -> Path:
+    return cache_dir() / "speed.json"
+
+
+def _read_record(key: str) -> dict[str, Any]:
+    """Return the record of this machine and library, or an empty one."""
+    record = read_record(_path())
+    empty: dict[str, Any] = {"key": key, "rates": {}, "benches": []}
+    if not isinstance(record, dict) or record.get("key") != key:
+        return empty
+    rates, benches = record.get("rates"), record.get("benches")
+    is_sound = isinstance(rates, dict) and all(
+        isinstance(rate, (int, float)) and rate > 0
+        for kinds in rates.values()
+        for rate in (kinds.values() if isinstance(kinds, dict) else ("",))
+    )
+    is_sound = is_sound and isinstance(benches, list) and all(isinstance(b, dict) for b in benches)
+    return {"key": key, "rates": rates, "benches": benches} if is_sound else empty
+
+
+def _setup_key() -> str:
+    return "|".join((machine_key(), *describe_gpu_setup()))
