@@ -14,13 +14,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-import psutil
-
 from g4cli.core.child import run_child
 from g4cli.core.paths import cache_dir
 from g4cli.core.records import read_record, write_record
 from g4cli.core.units import GIB, MIB
-from g4cli.host import describe_gpu_setup
+from g4cli.host import describe_gpu_setup, read_host
 from g4cli.runtime.probes.kernels import RunChild, machine_key, probe_kernels
 
 MEASURED_TYPES: Final = ("Q4_0", "Q4_K", "Q6_K", "Q8_0", "BF16")
@@ -88,7 +86,7 @@ def _measure_device(name: str, run: RunChild) -> dict[str, float]:
     layout = "extra" if name == "CPU" and probe_kernels(run=run).use_extra_bufts else "plain"
     n_bytes = _MATRIX_BYTES
     if name == "CPU":
-        n_bytes = min(n_bytes, max(_MIN_MATRIX_BYTES, psutil.virtual_memory().available // 4))
+        n_bytes = min(n_bytes, max(_MIN_MATRIX_BYTES, read_host().available_bytes // 4))
     args = [name, str(n_bytes), layout, *MEASURED_TYPES]
     seen, _ = run("g4cli.runtime.probes.read_rate_child", args, timeout_s=_TIMEOUT_S)
     rows = [json.loads(line) for line in seen.stdout.splitlines() if line.startswith("{")]
