@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import prod
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from g4cli.core.errors import G4Error, UnknownModel
 from g4cli.core.file_kind import file_type_text, is_runnable
@@ -19,6 +19,7 @@ from g4cli.core.shape import shape_of
 from g4cli.operations.fit.options import find_encoder
 from g4cli.store import Entry, find_model_file, find_newest_model, list_models
 
+T = TypeVar("T")
 _LATEST: Final = ":latest"  # what Ollama's clients put behind a name without a tag
 
 
@@ -44,21 +45,28 @@ class OfferFacts:
     n_params: int
     nbytes: int
     modified: int
-    modalities: tuple[str, ...]
+    modalities: tuple[str, ...] = ("text",)
 
 
 class Catalog:
     """The models of the command line, or without any all of the store."""
 
-    def __init__(self, words: Sequence[str] = (), aliases: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        words: Sequence[str] = (),
+        aliases: Sequence[str] = (),
+        mmproj: Path | None = None,
+    ) -> None:
         """`words` as `g4 chat` takes them; `aliases` are further names of the first.
+
+        `mmproj`: the encoder that all models are loaded with; None: the one that belongs to each.
 
         Raises what find_model_file raises, and BadGGUF for a file that is not Gemma 4's.
         """
         self._fixed = tuple(
             _offer_file(word, aliases if index == 0 else ()) for index, word in enumerate(words)
         )
-        self._aliases = tuple(aliases)
+        self._aliases, self._mmproj = tuple(aliases), mmproj
         self._seen: tuple[Offer, ...] = ()
 
     @property
@@ -85,6 +93,15 @@ class Catalog:
         names = ", ".join(offer.name for offer in self.list_offers()) or "none: g4 pull tiny"
         raise UnknownModel(f"no model is called {name[:100]!r}; on offer: {names}", hint="g4 list")
 
+    def read_facts(self, offer: Offer) -> OfferFacts:
+        """Return what the headers of a model and of its encoder say.
+
+        They are read again when a file changes. Raises FileMissing or BadGGUF.
+        """
+        mmproj = self._mmproj or find_encoder(offer.path)
+        modalities = () if mmproj is None else _read_once(_read_modalities, mmproj)
+        return replace(_read_once(_read_facts, offer.path), modalities=("text", *modalities))
+
     def _read_store(self) -> tuple[Offer, ...]:
         entries = [e for e in list_models() if e.role == "model" and _can_run(e)]
         if not entries:
@@ -105,23 +122,23 @@ def _choose_offer(offers: Sequence[Offer], name: str) -> Offer | None:
     return None
 
 
-def read_facts(path: Path) -> OfferFacts:
-    """Return what the header of the file says; it is read again when the file changes.
-
-    Raises FileMissing or BadGGUF.
-    """
-    status = require_file(path).stat()
-    return _read_facts(path, status.st_size, int(status.st_mtime))
-
-
 def read_template(path: Path) -> str:
     """Return a model file's chat template, "" if it has none. Raises FileMissing, BadGGUF."""
     template: str = read_header(path).get("tokenizer.chat_template", str, "")
     return template
 
 
+def _read_once(read: Callable[[Path, int, int], T], path: Path) -> T:
+    """Return what `read`, which remembers, finds in the file at `path` as it is now.
+
+    Raises FileMissing.
+    """
+    status = require_file(path).stat()
+    return read(path, status.st_size, status.st_mtime_ns)
+
+
 @lru_cache(maxsize=64)
-def _read_facts(path: Path, nbytes: int, modified: int) -> OfferFacts:
+def _read_facts(path: Path, nbytes: int, modified_ns: int) -> OfferFacts:
     header = read_header(path)
     n_params = sum(prod(t.shape) for t in header.tensors.values())
     return OfferFacts(
@@ -129,24 +146,17 @@ def _read_facts(path: Path, nbytes: int, modified: int) -> OfferFacts:
         shape_of(header).n_ctx_train,
         n_params,
         nbytes,
-        modified,
-        _find_modalities(path),
+        modified_ns // 10**9,
     )
 
 
-def _find_modalities(path: Path) -> tuple[str, ...]:
-    mmproj = find_encoder(path)
-    if mmproj is None:
-        return ("text",)
+@lru_cache(maxsize=64)
+def _read_modalities(mmproj: Path, _nbytes: int, _modified_ns: int) -> tuple[str, ...]:
     with suppress(G4Error):
         header = read_header(mmproj)
-        found = [
-            name
-            for key, name in (("vision", "image"), ("audio", "audio"))
-            if _is_set(header, f"clip.has_{key}_encoder")
-        ]
-        return ("text", *found)
-    return ("text",)
+        kinds = (("vision", "image"), ("audio", "audio"))
+        return tuple(name for key, name in kinds if _is_set(header, f"clip.has_{key}_encoder"))
+    return ()
 
 
 def _is_set(header: Header, key: str) -> bool:

@@ -43,7 +43,7 @@ def make_service(
     on_reply: Callable[[str, Reply], None] = _ignore_reply,
 ) -> Service:
     """Return the service that `options` describe. Raises what finding its models raises."""
-    catalog = Catalog(options.models, options.aliases)
+    catalog = Catalog(options.models, options.aliases, options.mmproj)
     opener = ModelOpener(options, catalog, reporter)
     pool = ModelPool(
         opener.open_model, max_models=options.max_models, keep_alive_s=options.keep_alive_s

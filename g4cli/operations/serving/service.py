@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from g4cli.chat import Reply
-from g4cli.operations.serving.catalog import Catalog, Offer, read_facts
+from g4cli.operations.serving.catalog import Catalog, Offer
 from g4cli.operations.serving.counters import Counters
 from g4cli.operations.serving.loaded import LoadedModel, Turn, require_readable
 from g4cli.operations.serving.media_files import MediaFiles
@@ -185,7 +185,7 @@ class Service:
         self._on_reply(model.name, reply)
 
     def _describe(self, offer: Offer) -> ServedModel:
-        facts, model = read_facts(offer.path), self.pool.models.get(offer.name)
+        facts, model = self._catalog.read_facts(offer), self.pool.models.get(offer.name)
         left = self.pool.seconds_left(offer.name)
         return ServedModel(
             offer.name,

@@ -40,6 +40,8 @@ from g4cli.runtime.engine.messages import (
 from g4cli.runtime.engine.options import MediaOptions
 
 _FINISH_S: Final = 5.0
+# Of a prompt in one message: to write 16,000 parts takes 80 ms, in which no other request gets on.
+_PARTS_AT_ONCE: Final = 256
 
 
 @dataclass(slots=True)
@@ -164,8 +166,15 @@ class AsyncEngine:
             least = -(-n_bytes // self._longest_piece)
             if least > most:
                 raise too_many_tokens(f"at least {least:,}", most)
-        tokens: Tokens = await self.ask_worker(Tokenize(tuple(parts), with_bos, most))
-        return tokens.ids
+        ids: list[int] = []
+        for start in range(0, max(1, len(parts)), _PARTS_AT_ONCE):
+            piece = tuple(parts[start : start + _PARTS_AT_ONCE])
+            question = Tokenize(piece, with_bos and not start, most)
+            tokens: Tokens = await self.ask_worker(question)
+            ids += tokens.ids
+            if len(ids) > most:
+                raise too_many_tokens(f"at least {len(ids):,}", most)
+        return tuple(ids)
 
     async def text_of(self, tokens: Sequence[int]) -> str:
         """Return the text of tokens, control tokens by their names.

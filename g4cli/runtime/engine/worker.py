@@ -63,7 +63,6 @@ class EngineWorker:
         return {
             Open: self._open_model,
             AttachMedia: self._attach_media,
-            CheckGrammar: self._check_grammar,
             FinishStates: self._finish_states,
         }
 
@@ -75,6 +74,7 @@ class EngineWorker:
             Detokenize: self._detokenize,
             FindLongestPiece: self._find_longest_piece,
             Encode: self._encode_media,
+            CheckGrammar: self._check_grammar,
         }
 
     @property

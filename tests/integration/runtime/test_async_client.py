@@ -254,3 +254,17 @@ class TestLongTexts:
             assert n_spaces >= 20_000 / engine._longest_piece
 
         run_with(tiny, use)
+
+    def test_a_prompt_of_many_parts_is_sent_piece_by_piece(self, tiny: Path) -> None:
+        parts = [Part("<|turn>" if n % 2 else f"{n}", control=n % 2 == 1) for n in range(600)]
+
+        async def use(engine: AsyncEngine, _: tuple[int, ...]) -> None:
+            alone = [await engine.tokens_of([part], with_bos=False) for part in parts[:40]]
+            whole = await engine.tokens_of(parts)
+            bos = whole[0]
+            assert whole[1 : 1 + sum(map(len, alone))] == sum(alone, ())
+            assert whole.count(bos) == 1
+            with pytest.raises(ContextFull, match="the prompt has at least"):
+                await engine.tokens_of(parts, most_tokens=len(whole) - 1)
+
+        run_with(tiny, use)

@@ -1,0 +1,48 @@
+"""The models that a server offers: what their files say now."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from g4cli.core.errors import FileMissing
+from g4cli.operations.serving.catalog import Catalog
+from tests.support.builders.media_files import write
+from tests.support.builders.tiny_file import build_tiny
+from tests.support.paths import TESTS
+
+MMPROJ = TESTS / "golden/tiny_mmproj.gguf"
+
+
+def test_modalities_follow_the_encoder_beside_the_model(tmp_path: Path) -> None:
+    model = write(tmp_path / "tiny.gguf", build_tiny())
+    catalog = Catalog([str(model)])
+    offer = catalog.find("")
+    assert catalog.read_facts(offer).modalities == ("text",)
+    mmproj = Path(shutil.copy(MMPROJ, tmp_path / "mmproj.gguf"))
+    assert catalog.read_facts(offer).modalities == ("text", "image", "audio")
+    data = mmproj.read_bytes()
+    mmproj.write_bytes(data[:100])  # the same file, no longer an encoder
+    assert catalog.read_facts(offer).modalities == ("text",)
+    mmproj.unlink()
+    assert catalog.read_facts(offer).modalities == ("text",)
+
+
+def test_the_encoder_that_was_given_counts(tmp_path: Path) -> None:
+    model = write(tmp_path / "tiny.gguf", build_tiny())
+    catalog = Catalog([str(model)], mmproj=MMPROJ)
+    assert catalog.read_facts(catalog.find("")).modalities == ("text", "image", "audio")
+
+
+def test_facts_follow_the_file(tmp_path: Path) -> None:
+    model = write(tmp_path / "tiny.gguf", build_tiny())
+    catalog = Catalog([str(model)])
+    offer = catalog.find("")
+    os.utime(model, (1_000_000_000, 1_000_000_000))
+    assert catalog.read_facts(offer).modified == 1_000_000_000
+    model.unlink()
+    with pytest.raises(FileMissing):
+        catalog.read_facts(offer)
