@@ -33,7 +33,7 @@ from g4cli.quant.mixtures import category_of
 
 _I32: Final = struct.Struct("<i")
 _SUMS, _COUNTS = ".in_sum2", ".counts"
-_HOW_TO_MAKE: Final = "create one with llama-imatrix"
+_HOW_TO_MAKE: Final = "g4 imatrix MODEL makes one"
 _NAME_BYTES: Final = 1024
 # llama.cpp keeps 127 bytes of a text in a key override.
 _KEY_TEXT: Final = 127

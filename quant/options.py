@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import Literal, cast
 
 from g4cli.core.errors import UsageError
 from g4cli.quant.mixtures import tensor_type
 from g4cli.quant.recipes import CONTAINERS, ENCODERS, PLE_TABLE, Container, Recipe, file_type
-
-if TYPE_CHECKING:
-    from g4cli.quant.imatrix import ImportanceMatrix
 
 
 def parse_override(text: str) -> tuple[str, str]:
@@ -21,15 +17,6 @@ def parse_override(text: str) -> tuple[str, str]:
     if not sign or not pattern or not type_name:
         raise UsageError(f"not PATTERN=TYPE: {text!r}", hint="--tensor-type 'ffn_down=q6_k'")
     return pattern, tensor_type(type_name).name
-
-
-def read_importance(path: Path | None) -> ImportanceMatrix | None:
-    """Return the importance matrix at `path`, None for None. Raises what reading it raises."""
-    if path is None:
-        return None
-    from g4cli.quant.imatrix import read_imatrix  # numpy only where it is needed
-
-    return read_imatrix(path)
 
 
 def recipe_from(

@@ -30,6 +30,7 @@ COMMANDS: Final[tuple[tuple[str, str, str], ...]] = (
     ("remove", "g4cli.cli.commands.remove", "remove"),
     ("convert", "g4cli.cli.commands.convert", "convert"),
     ("quantize", "g4cli.cli.commands.quantize", "quantize"),
+    ("imatrix", "g4cli.cli.commands.imatrix", "imatrix"),
     ("eval", "g4cli.cli.commands.eval", "eval_"),
     ("fit", "g4cli.cli.commands.fit", "fit"),
     ("chat", "g4cli.cli.commands.chat", "chat"),
@@ -56,9 +57,9 @@ COMMANDS: Final[tuple[tuple[str, str, str], ...]] = (
 _GET, _RUN, _MAKE, _EXAMINE = "Get models", "Run models", "Make models", "Examine"
 _SECTIONS: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "convert": _MAKE, "quantize": _MAKE, "fit": _RUN, "chat": _RUN, "chats": _RUN,
-        "compare": _RUN, "transcribe": _RUN, "serve": _RUN, "config": _RUN, "eval": _EXAMINE,
-        "doctor": _EXAMINE, "bench": _EXAMINE, "svg": _EXAMINE,
+        "convert": _MAKE, "quantize": _MAKE, "imatrix": _MAKE, "fit": _RUN, "chat": _RUN,
+        "chats": _RUN, "compare": _RUN, "transcribe": _RUN, "serve": _RUN, "config": _RUN,
+        "eval": _EXAMINE, "doctor": _EXAMINE, "bench": _EXAMINE, "svg": _EXAMINE,
     }
 )  # fmt: skip
 # The first word of commands with two words, and its help text.

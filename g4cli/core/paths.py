@@ -12,7 +12,11 @@ from typing import Final
 ENVIRONMENT: Final[tuple[tuple[str, str, str], ...]] = (
     ("G4_HOME", "One folder for models, cache and state; overrides the three XDG folders.", ""),
     ("XDG_DATA_HOME", "Models and their manifests.", "~/.local/share/g4"),
-    ("XDG_CACHE_HOME", "Probe results, expanded SFP8 files, saved states.", "~/.cache/g4"),
+    (
+        "XDG_CACHE_HOME",
+        "Probe results, expanded SFP8 files, saved states, importance matrices.",
+        "~/.cache/g4",
+    ),
     ("XDG_STATE_HOME", "Line history and saved conversations.", "~/.local/state/g4"),
     ("XDG_CONFIG_HOME", "The config file.", "~/.config/g4"),
     (
@@ -69,6 +73,11 @@ def config_path() -> Path:
 def tiny_dir() -> Path:
     """Return the folder of the bundled checkpoint."""
     return Path(__file__).resolve().parents[1] / "data" / "tiny"
+
+
+def calibration_path() -> Path:
+    """Return the path of the bundled calibration text."""
+    return Path(__file__).resolve().parents[1] / "data" / "calibration" / "text.jsonl"
 
 
 def hub_cache_dir() -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -11,8 +12,6 @@ from g4cli.cli.options.common import ForceOpt, JsonOpt, QuietOpt, check_threads
 from g4cli.cli.output import Output, make_output
 
 if TYPE_CHECKING:
-    from functools import partial
-
     from g4cli.quant.file import Quantized
 
 # fmt: off
@@ -30,7 +29,8 @@ _TensorType: TypeAlias = Annotated[
     list[str] | None, typer.Option(metavar="PATTERN=TYPE",
                                    help="Type of the tensors that match. Repeatable.")]
 _Imatrix: TypeAlias = Annotated[
-    Path | None, typer.Option(help="Importance matrix from llama-imatrix (GGUF or .dat).")]
+    str | None, typer.Option(metavar="FILE|auto", help="Importance matrix (GGUF or .dat); auto: "
+                                                       "make one, see g4 imatrix.")]
 _KeepPle: TypeAlias = Annotated[
     str | None, typer.Option(help="Type of the per-layer embedding table.", metavar="TYPE")]
 _Container: TypeAlias = Annotated[
@@ -71,21 +71,21 @@ def quantize(
 ) -> None:
     """Quantize a GGUF file to Q4_0, SFP8, Q8_0 or another type, byte for byte as llama.cpp does.
 
-    SFP8 is Google's format with one byte per weight: choose it to get the
-    values that gemma.cpp computes with. Q8_0, with 8.5 bits per weight, is
-    closer to the original (45 dB against 31 dB).
+    SFP8 is Google's format with one byte per weight, for the values that
+    gemma.cpp computes with. Q8_0 is closer to the original.
 
     \b
     Examples:
       g4 quantize model-bf16.gguf --type q4_0
       g4 quantize m-bf16.gguf out.gguf -t q4_k_m --tensor-type 'ffn_down=q6_k'
+      g4 quantize e2b:bf16 --type q3_k_m --imatrix auto
       g4 quantize e2b:bf16 --type q8_0 --dry-run
     """
     out = make_output(as_json=json, quiet=quiet)
-    from functools import partial
-
     from g4cli.cli.views.quantize import draw_plan
-    from g4cli.quant.options import read_importance, recipe_from
+    from g4cli.operations.imatrix import read_importance
+    from g4cli.quant.file import check_target, default_target, quantize_file
+    from g4cli.quant.options import recipe_from
     from g4cli.quant.plan import plan_file
     from g4cli.store.models import find_model_file
 
@@ -98,15 +98,16 @@ def quantize(
         container=container,
         sfp8_encoder=encoder,
     )
-    found, importance = find_model_file(source), read_importance(imatrix)
+    found = find_model_file(source)
+    planned = plan_file(found.path, recipe, allow_requantize=allow_requantize)
+    if not dry_run:  # an importance matrix may take hours: what is wrong is said before
+        default = default_target(found.path, recipe.type)
+        target = target or (Path(default.name) if found.entry else default)
+        check_target(found.path, target, force=force)
+    importance = read_importance(imatrix, source, out, n_threads=threads or 0, make=not dry_run)
     if dry_run:
-        planned = plan_file(found.path, recipe, allow_requantize=allow_requantize)
         out.result(planned.as_json(), lambda: draw_plan(out, planned), brief=str(planned.nbytes))
         return
-    from g4cli.quant.file import default_target, quantize_file
-
-    if found.entry and target is None:
-        target = Path(default_target(found.path, recipe.type).name)
     job = partial(
         quantize_file,
         found.path,

@@ -49,8 +49,18 @@ _INT8_P = ctypes.POINTER(ctypes.c_int8)
 class Context:
     """The context of `n_parallel` sequences, each of `n_ctx` tokens. `seq` is the number of one."""
 
-    def __init__(self, model: Model, options: ContextOptions, interrupt: Interrupt) -> None:
-        """Allocate KV cache and buffers. Raises NoMemory or UsageError (an unknown KV type)."""
+    def __init__(
+        self,
+        model: Model,
+        options: ContextOptions,
+        interrupt: Interrupt,
+        *,
+        eval_callback: Any = None,
+    ) -> None:
+        """Allocate KV cache and buffers. `eval_callback` (llama.cpp's cb_eval) sees operations.
+
+        It has to live as long as the context. Raises NoMemory or UsageError (an unknown KV type).
+        """
         if options.kv_type not in KV_TYPES:
             raise UsageError(
                 f"unknown KV type {options.kv_type!r}", hint=f"--kv-type {'|'.join(KV_TYPES)}"
@@ -76,6 +86,8 @@ class Context:
         params.no_perf = True
         params.abort_callback = interrupt.callback(self._c.ggml_abort_callback)
         params.abort_callback_data = interrupt.data
+        if eval_callback is not None:
+            params.cb_eval = eval_callback
         LOG.clear()
         self._handle = self._c.llama_init_from_model(model.handle, params)
         if not self._handle:

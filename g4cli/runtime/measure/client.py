@@ -6,8 +6,8 @@ from typing import Any
 
 from g4cli.core.progress import Progress, no_progress
 from g4cli.runtime.engine.process import Worker
-from g4cli.runtime.measure.messages import CODEC, RunBench, RunEvaluation
-from g4cli.runtime.measure.reports import BenchReport, Evaluation
+from g4cli.runtime.measure.messages import CODEC, RunBench, RunEvaluation, RunImatrix
+from g4cli.runtime.measure.reports import BenchReport, Evaluation, ImatrixReport
 
 
 def measure_speed(request: RunBench, progress: Progress = no_progress) -> BenchReport:
@@ -29,7 +29,16 @@ def measure_quality(request: RunEvaluation, progress: Progress = no_progress) ->
     return evaluation
 
 
-def _run_in_worker(request: RunBench | RunEvaluation, progress: Progress) -> Any:
+def measure_importance(request: RunImatrix, progress: Progress = no_progress) -> ImatrixReport:
+    """Write an importance matrix with `make_imatrix`, called in a new process; return its figures.
+
+    Raises what `measure_speed` raises, and Interrupted on Ctrl-C.
+    """
+    report: ImatrixReport = _run_in_worker(request, progress)
+    return report
+
+
+def _run_in_worker(request: RunBench | RunEvaluation | RunImatrix, progress: Progress) -> Any:
     worker = Worker("g4cli.runtime.measure.worker", CODEC)
     worker.subject = request.path
     try:

@@ -31,19 +31,28 @@ def read_conversations(path: Path) -> list[tuple[Message, ...]]:
     Raises FileMissing, or BadFile if the file is too large, empty, not UTF-8, or a line of a .jsonl
     file is not a conversation.
     """
-    if require_file(path).stat().st_size > _MAX_BYTES:
-        raise BadFile(f"{path} is larger than 64 MiB", hint="a few thousand words are enough")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as err:
-        raise BadFile(f"{path} is not UTF-8 text (byte {err.start})") from err
-    conversations = _read_jsonl(path, text) if path.suffix == ".jsonl" else _read_plain(text)
+    text = read_text_file(path)
+    conversations = _read_jsonl(path, text) if path.suffix == ".jsonl" else split_passages(text)
     if not conversations:
         raise BadFile(f"{path} holds no text to evaluate on", hint="--text FILE with paragraphs")
     return conversations
 
 
-def _read_plain(text: str) -> list[tuple[Message, ...]]:
+def read_text_file(path: Path) -> str:
+    """Return the text in the file at `path`.
+
+    Raises FileMissing, or BadFile if it is too large or not UTF-8.
+    """
+    if require_file(path).stat().st_size > _MAX_BYTES:
+        raise BadFile(f"{path} is larger than 64 MiB", hint="a few thousand words are enough")
+    try:
+        return path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as err:
+        raise BadFile(f"{path} is not UTF-8 text (byte {err.start})") from err
+
+
+def split_passages(text: str) -> list[tuple[Message, ...]]:
+    """Return the passages of a plain text, each as the answer to a request for one."""
     passages: list[str] = []
     for paragraph in filter(None, (p.strip() for p in text.replace("\r\n", "\n").split("\n\n"))):
         if passages and len(passages[-1]) + len(paragraph) < _PASSAGE_CHARACTERS:

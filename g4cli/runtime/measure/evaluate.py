@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -20,12 +19,13 @@ from numpy.typing import NDArray
 from g4cli.core.errors import BadFile, Interrupted
 from g4cli.core.progress import Progress, no_progress
 from g4cli.core.template_child import render_template
-from g4cli.prompt import Message, PromptStyle, Renderer, choose_renderer
+from g4cli.prompt import Message, choose_renderer
 from g4cli.quant.scores import Score, score_predictions
 from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.llama_engine import LlamaEngine, open_engine
 from g4cli.runtime.engine.options import ContextOptions, ModelOptions
 from g4cli.runtime.llama.library import load_llama
+from g4cli.runtime.measure.document import Document, tokenize_conversation
 from g4cli.runtime.measure.reports import Evaluation, TellOpening, ignore_opening
 
 # Tokens decoded together: each has a row of logits, 1 MiB with Gemma's vocabulary.
@@ -34,16 +34,6 @@ _BATCH: Final = 64
 _ROWS: Final = 8
 _CTX_STEP: Final = 256
 _MAX_CTX: Final = 8192
-_END_OF_TURN: Final = "<turn|>"
-_THOUGHT_TAGS: Final = ("<|channel>thought\n", "\n<channel|>")
-
-
-@dataclass(frozen=True, slots=True)
-class Document:
-    """Tokens of a conversation. Those from index `first` on are the answer, which is scored."""
-
-    tokens: tuple[int, ...]
-    first: int
 
 
 def evaluate_model(
@@ -122,24 +112,10 @@ def _tokenize_all(
     render = choose_renderer(
         engine.model.chat_template, partial(render_template, path=engine.model.path)
     )
-    return [_tokenize_one(engine, render, conversation) for conversation in conversations]
-
-
-def _tokenize_one(
-    engine: LlamaEngine, render: Renderer, conversation: tuple[Message, ...]
-) -> Document:
-    """Return the tokens of a conversation; the last turn and its end token are what is scored."""
-    answer = conversation[-1]
-    style = PromptStyle(think=bool(answer.thought), empty_thought=render.empty_thought)
-    prompt = engine.prompts.tokens_of(render(conversation[:-1], style))
-    model = engine.model
-    scored: list[int] = []
-    if answer.thought:
-        start, end = (model.tokenize(tag, control=True) for tag in _THOUGHT_TAGS)
-        scored += start + model.tokenize(answer.thought, control=False) + end
-    scored += model.tokenize(answer.content, control=False)
-    scored += model.tokenize(_END_OF_TURN, control=True)
-    return Document(tuple(prompt + scored), len(prompt))
+    return [
+        tokenize_conversation(engine.model, engine.prompts, render, conversation)
+        for conversation in conversations
+    ]
 
 
 def _sample_vocabulary(engine: LlamaEngine) -> tuple[int, int, bytes]:

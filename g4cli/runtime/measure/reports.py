@@ -1,4 +1,4 @@
-"""The options and results of `g4 bench` and `g4 eval`: plain values, without llama.cpp."""
+"""Options and results of `g4 bench`, `eval` and `imatrix`: plain values, without llama.cpp."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from g4cli.core.units import parse_count
 from g4cli.quant.scores import Score
+
+if TYPE_CHECKING:
+    from g4cli.quant.activation_sums import ActivationSums
 
 TellOpening: TypeAlias = Callable[[Path | None], None]
 """Called with a file that is being loaded, and with None when all are."""
@@ -91,3 +94,36 @@ class Evaluation:
     n_cut: int
     score: Score
     against: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class ImatrixReport:
+    """What is in an importance matrix, and how this run made it.
+
+    `n_total_chunks` and `datasets` count what was added from files too. Of `n_experts` expert
+    matrices `n_unused_experts` got no token. `n_chunks` chunks were evaluated, `n_resumed` of them
+    by a run that was interrupted. `peak_bytes` is the largest resident size of the process.
+    """
+
+    n_ctx: int
+    n_total_chunks: int
+    n_matrices: int
+    n_experts: int
+    n_unused_experts: int
+    datasets: tuple[str, ...]
+    n_chunks: int = 0
+    n_resumed: int = 0
+    seconds: float = 0.0
+    peak_bytes: int = 0
+
+
+def describe_sums(sums: ActivationSums) -> ImatrixReport:
+    """Return what is in `sums`."""
+    return ImatrixReport(
+        sums.chunk_size,
+        sums.n_chunks,
+        len(sums.matrices),
+        sums.n_experts,
+        sums.n_unused_experts,
+        sums.datasets,
+    )

@@ -1,4 +1,4 @@
-"""The worker process of `g4 bench` and `g4 eval`, started by `measure.client`."""
+"""The worker process of `g4 bench`, `eval` and `imatrix`, started by `measure.client`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from g4cli.runtime.engine.service import Service
 from g4cli.runtime.llama.library import load_llama
 from g4cli.runtime.measure.bench import run_bench
 from g4cli.runtime.measure.evaluate import evaluate_model
-from g4cli.runtime.measure.messages import CODEC, RunBench, RunEvaluation
+from g4cli.runtime.measure.imatrix import make_imatrix
+from g4cli.runtime.measure.messages import CODEC, RunBench, RunEvaluation, RunImatrix
 
 
 def main() -> None:
@@ -42,13 +43,24 @@ def main() -> None:
             opening=send_opening,
         )
 
+    def answer_imatrix(request: RunImatrix) -> Iterator[Any]:
+        yield make_imatrix(
+            request, service.interrupt, progress=service.progress, opening=send_opening
+        )
+
     try:
         load_llama()
     except G4Error as err:
         service.fail_request(err)
         return
     service.send_answer(Hello())
-    service.serve_requests({RunBench: answer_bench, RunEvaluation: answer_evaluation})
+    service.serve_requests(
+        {
+            RunBench: answer_bench,
+            RunEvaluation: answer_evaluation,
+            RunImatrix: answer_imatrix,
+        }
+    )
 
 
 if __name__ == "__main__":

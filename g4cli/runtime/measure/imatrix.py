@@ -1,0 +1,229 @@
+"""Makes an importance matrix: evaluates a text in chunks, and sums what goes into each matrix.
+
+As llama-imatrix does it (tools/imatrix/imatrix.cpp `compute_imatrix`, llama.cpp@0c1e57098): chunks
+of `n_ctx` tokens, each in an empty context and with BOS as its first token; what is left at the end
+is omitted. As many chunks as a batch holds are evaluated together, as sequences of their own. The
+rows then have the same order in each batch, and the sums are the same bits.
+
+llama-imatrix asks for the logits of all tokens, 1 MiB each with Gemma's vocabulary; the matrices of
+Gemma 4's layers see all tokens without that (src/models/gemma4.cpp), so only the last token of each
+chunk gets logits here.
+
+Every few seconds, between two batches, the sums so far are written to a partial file. It is an
+importance matrix too, with two more keys: what it was made from (`job`), and how many chunks are
+done. A run with the same job continues there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Final
+
+from g4cli.core.errors import BadFile, G4Error, Interrupted, UsageError
+from g4cli.core.gguf import read_header
+from g4cli.core.gguf_values import string_value, uint32_value
+from g4cli.core.progress import Progress, no_progress
+from g4cli.core.template_child import render_template
+from g4cli.prompt import choose_renderer
+from g4cli.quant.activation_sums import ActivationSums, merge_files, read_sums, write_sums
+from g4cli.runtime.engine.context import Context
+from g4cli.runtime.engine.model import Model
+from g4cli.runtime.engine.options import N_BATCH, ContextOptions
+from g4cli.runtime.engine.prompt_tokens import PromptTokens
+from g4cli.runtime.llama.interrupt import Interrupt
+from g4cli.runtime.llama.library import load_llama
+from g4cli.runtime.measure.activations import ActivationCollector
+from g4cli.runtime.measure.bench import read_peak_memory
+from g4cli.runtime.measure.calibration_text import CalibrationText
+from g4cli.runtime.measure.document import tokenize_conversation
+from g4cli.runtime.measure.messages import RunImatrix
+from g4cli.runtime.measure.reports import (
+    ImatrixReport,
+    TellOpening,
+    describe_sums,
+    ignore_opening,
+)
+
+_JOB: Final = "g4.imatrix.job"
+_DONE: Final = "g4.imatrix.chunks_done"
+
+
+@dataclass(frozen=True, slots=True)
+class _Batching:
+    """How chunks are laid out: `n_seq` at once, in batches of `n_batch` tokens together."""
+
+    n_ctx: int
+    n_seq: int
+    n_batch: int
+
+
+def choose_batching(n_ctx: int) -> _Batching:
+    """Return llama-imatrix's layout for chunks of `n_ctx` tokens and its usual batch of 2048."""
+    n_seq = max(1, N_BATCH // n_ctx)
+    return _Batching(n_ctx, n_seq, min(N_BATCH, n_seq * n_ctx))
+
+
+def make_imatrix(
+    request: RunImatrix,
+    interrupt: Interrupt,
+    *,
+    progress: Progress = no_progress,
+    opening: TellOpening = ignore_opening,
+) -> ImatrixReport:
+    """Write the importance matrix that `request` describes, and return its figures.
+
+    Raises Interrupted (the partial file then holds what was done), BadFile (too little text, a
+    model whose activations are NaN, a file of another model in `in_files`), and what loading
+    raises.
+    """
+    opening(request.path)
+    model = Model(request.path, request.model)
+    opening(None)
+    try:
+        chunks = _cut_chunks(model, request)
+        sums, first = _start_sums(request, len(chunks))
+        started = time.perf_counter()
+        _evaluate_chunks(model, request, chunks, sums, first, interrupt, progress)
+        seconds = time.perf_counter() - started
+    finally:
+        model.close()
+    write_sums(request.out, sums)
+    request.partial_file.unlink(missing_ok=True)
+    return replace(
+        describe_sums(sums),
+        n_chunks=len(chunks),
+        n_resumed=first,
+        seconds=seconds,
+        peak_bytes=read_peak_memory(),
+    )
+
+
+def _cut_chunks(model: Model, request: RunImatrix) -> list[list[int]]:
+    """Return the chunks of `n_ctx` tokens each, the first one BOS, at most `n_chunks` of them."""
+    tokens = _tokenize(model, request.text)
+    n_ctx = request.n_ctx
+    if n_ctx > model.n_ctx_train:
+        raise UsageError(
+            f"the model was trained on {model.n_ctx_train:,} tokens at most",
+            hint=f"--ctx {model.n_ctx_train}",
+        )
+    n_chunks = len(tokens) // n_ctx
+    if not n_chunks:
+        raise BadFile(
+            f"{request.text.name} has {len(tokens):,} tokens, and a chunk has {n_ctx:,}",
+            hint="a longer text, or a smaller --ctx",
+        )
+    chunks = [tokens[i * n_ctx : (i + 1) * n_ctx] for i in range(n_chunks)]
+    if model.bos >= 0:
+        for chunk in chunks:
+            chunk[0] = model.bos
+    return chunks[: request.n_chunks or n_chunks]
+
+
+def _tokenize(model: Model, text: CalibrationText) -> list[int]:
+    """Return the tokens of a text: as it is, or of its conversations one after another."""
+    start = [model.bos] if model.bos >= 0 else []
+    if text.raw is not None:
+        return start + model.tokenize(text.raw, control=False)
+    prompts = PromptTokens(model)
+    render = choose_renderer(model.chat_template, partial(render_template, path=model.path))
+    tokens = list(start)
+    for conversation in text.conversations:
+        document = tokenize_conversation(
+            model, prompts, render, conversation.messages, conversation.tools
+        )
+        tokens += document.tokens[len(start) :]  # each begins with BOS
+    return tokens
+
+
+def _start_sums(request: RunImatrix, n_chunks: int) -> tuple[ActivationSums, int]:
+    """Return the sums to go on with, and how many chunks are in them already."""
+    resumed = _read_partial(request, n_chunks)
+    if resumed:
+        return resumed
+    if request.in_files:
+        sums = merge_files(request.in_files, request.n_ctx)
+    else:
+        sums = ActivationSums(request.n_ctx)
+    sums.datasets += (request.text.name,)
+    return sums, 0
+
+
+def _read_partial(request: RunImatrix, n_chunks: int) -> tuple[ActivationSums, int] | None:
+    """Return what an interrupted run with the same job left, or None."""
+    if not request.partial_file.is_file():
+        return None
+    try:
+        header = read_header(request.partial_file)
+        done = int(header.get(_DONE, int))
+        if header.get(_JOB, str) != request.job or not 0 < done <= n_chunks:
+            return None
+        return read_sums(request.partial_file), done
+    except G4Error:  # damaged: it is made again
+        return None
+
+
+def _evaluate_chunks(
+    model: Model,
+    request: RunImatrix,
+    chunks: Sequence[Sequence[int]],
+    sums: ActivationSums,
+    first: int,
+    interrupt: Interrupt,
+    progress: Progress,
+) -> None:
+    """Add the activations of all chunks from number `first` on to `sums`."""
+    layout = choose_batching(request.n_ctx)
+    collector = ActivationCollector(sums)
+    options = ContextOptions(
+        layout.n_ctx,
+        n_threads=request.n_threads,
+        n_batch=layout.n_batch,
+        n_parallel=layout.n_seq,
+    )
+    context = Context(model, options, interrupt, eval_callback=collector.callback)
+    batch = load_llama().llama_batch_init(layout.n_batch, 0, 1)
+    saved = time.monotonic()
+    try:
+        progress(first, len(chunks), "chunks")
+        for start in range(first, len(chunks), layout.n_seq):
+            group = chunks[start : start + layout.n_seq]
+            is_complete = _evaluate_group(context, batch, group, layout)
+            if collector.error is not None:
+                raise collector.error
+            if not is_complete:
+                raise Interrupted("")
+            done = start + len(group)
+            progress(done, len(chunks), "chunks")
+            if time.monotonic() - saved > request.save_every_s and done < len(chunks):
+                keys = {_JOB: string_value(request.job), _DONE: uint32_value(done)}
+                write_sums(request.partial_file, sums, keys)
+                saved = time.monotonic()
+    finally:
+        load_llama().llama_batch_free(batch)
+        context.close()
+
+
+def _evaluate_group(
+    context: Context, batch: Any, group: Sequence[Sequence[int]], layout: _Batching
+) -> bool:
+    """Evaluate the chunks of `group` in empty sequences; return False if interrupted."""
+    for seq in range(layout.n_seq):
+        context.truncate(0, seq)
+    step = min(layout.n_batch, layout.n_ctx)
+    for position in range(0, layout.n_ctx, step):
+        end = min(position + step, layout.n_ctx)
+        batch.n_tokens = row = 0
+        for seq, chunk in enumerate(group):
+            for place in range(position, end):
+                batch.token[row], batch.pos[row] = chunk[place], place
+                batch.n_seq_id[row], batch.seq_id[row][0] = 1, seq
+                batch.logits[row] = place == end - 1
+                row += 1
+        batch.n_tokens = row
+        if not context.decode_batch(batch):
+            return False
+    return True

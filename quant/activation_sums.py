@@ -1,0 +1,209 @@
+"""Sums of squared activations, from which quantizers weigh errors: the GGUF form of llama-imatrix.
+
+    keys      general.type "imatrix", imatrix.datasets, imatrix.chunk_count, imatrix.chunk_size
+    tensors   by name: NAME.in_sum2 f32 [columns, experts], NAME.counts f32 [1, experts]
+
+The bytes are those that llama-imatrix writes for the same sums. `quant.imatrix` reads such files
+as weights. Source: tools/imatrix/imatrix.cpp (`save_imatrix`, `load_imatrix`),
+llama.cpp@0c1e57098.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from g4cli.core.errors import BadFile
+from g4cli.core.files import open_file, require_file
+from g4cli.core.ggml import F32
+from g4cli.core.gguf import read_header
+from g4cli.core.gguf_cursor import MAGIC
+from g4cli.core.gguf_data import iter_tensor
+from g4cli.core.gguf_header import Header
+from g4cli.core.gguf_values import Array, Value, ValueType, array_value, string_value, uint32_value
+from g4cli.core.gguf_write import TensorSpec, create_gguf
+
+SUMS: Final = ".in_sum2"
+COUNTS: Final = ".counts"
+# Rows that are squared together: their copy stays in a core's second cache.
+_ROWS: Final = 32
+# Larger counts are not exact in the file's float32.
+_MOST_ROWS: Final = 1 << 24
+
+
+@dataclass(slots=True)
+class MatrixSums:
+    """The input of one matrix, or of the matrices of all experts.
+
+    `sums` (experts, columns) float32 holds the sums of squares, `counts` (experts,) int64 how many
+    rows went into each; a matrix that is no expert's has one row.
+    """
+
+    sums: NDArray[np.float32]
+    counts: NDArray[np.int64]
+
+    def add_rows(self, expert: int, rows: NDArray[np.float32]) -> None:
+        """Add the squares of `rows` (rows, columns) to the sums of `expert`."""
+        add_squares(self.sums[expert], rows)
+        self.counts[expert] += len(rows)
+
+
+@dataclass(slots=True)
+class ActivationSums:
+    """The sums of all matrices of a model, by tensor name; `chunk_size` in tokens."""
+
+    chunk_size: int
+    datasets: tuple[str, ...] = ()
+    matrices: dict[str, MatrixSums] = field(default_factory=dict)
+
+    @property
+    def n_chunks(self) -> int:
+        """How many chunks went in, as llama-imatrix counts them: by the largest count."""
+        largest = max((int(m.counts.max()) for m in self.matrices.values()), default=0)
+        return largest // self.chunk_size
+
+    @property
+    def n_experts(self) -> int:
+        """The number of expert matrices."""
+        return sum(len(m.counts) for m in self.matrices.values() if len(m.counts) > 1)
+
+    @property
+    def n_unused_experts(self) -> int:
+        """How many of the expert matrices no row was routed to."""
+        return sum(int((m.counts == 0).sum()) for m in self.matrices.values() if len(m.counts) > 1)
+
+    def find_matrix(self, name: str, n_experts: int, n_columns: int) -> MatrixSums:
+        """Return the sums of the matrix `name`, new ones if it has none.
+
+        Raises BadFile if those that were read from a file have another size.
+        """
+        found = self.matrices.get(name)
+        if found is None:
+            found = self.matrices[name] = MatrixSums(
+                np.zeros((n_experts, n_columns), np.float32), np.zeros(n_experts, np.int64)
+            )
+        elif found.sums.shape != (n_experts, n_columns):
+            raise BadFile(
+                f"the sums of {name} were made from another model: they have "
+                f"{found.sums.shape[1]:,} columns for {n_columns:,}",
+                hint="leave out --in-file",
+            )
+        return found
+
+    def add_file(self, other: ActivationSums, path: Path) -> None:
+        """Add the sums that were read from `path`. Raises BadFile if it is of another model."""
+        for name, matrix in other.matrices.items():
+            own = self.matrices.get(name)
+            if own is None:
+                self.matrices[name] = matrix
+            elif own.sums.shape != matrix.sums.shape:
+                raise BadFile(
+                    f"{path} was made from another model: {name} has {matrix.sums.shape[1]:,} "
+                    f"columns for {own.sums.shape[1]:,}",
+                    hint="leave it out",
+                )
+            else:
+                own.sums += matrix.sums
+                own.counts += matrix.counts
+        self.datasets += other.datasets
+
+
+def add_squares(total: NDArray[np.float32], rows: NDArray[np.float32]) -> None:
+    """Add the squares of `rows` (rows, columns) to `total` (columns,), one row after another.
+
+    Each square and each sum is rounded to float32, in the order of the rows, as llama-imatrix does
+    it: the sums are the same bits.
+    """
+    scratch = np.empty((min(_ROWS, len(rows)) + 1, len(total)), np.float32)
+    for start in range(0, len(rows), _ROWS):
+        block = rows[start : start + _ROWS]
+        scratch[0] = total
+        np.multiply(block, block, out=scratch[1 : len(block) + 1])
+        # Along the first axis numpy adds whole rows in order; it pairs only within a row.
+        np.add.reduce(scratch[: len(block) + 1], axis=0, out=total)
+
+
+def merge_files(paths: Sequence[Path], chunk_size: int | None = None) -> ActivationSums:
+    """Return the sums of all files at `paths`, added in that order.
+
+    `chunk_size` None: that of the first file. Raises what read_sums raises, and BadFile if two
+    files are of different models.
+    """
+    first = read_sums(paths[0])
+    total = ActivationSums(chunk_size or first.chunk_size)
+    for path in paths:
+        total.add_file(first if path is paths[0] else read_sums(path), path)
+    return total
+
+
+def read_sums(path: Path) -> ActivationSums:
+    """Return the sums in the GGUF file at `path`.
+
+    Raises FileMissing, BadGGUF, or BadFile if it is no importance matrix, in the older .dat form
+    (which has no sums, but means), or holds numbers that are no sums of squares.
+    """
+    with open_file(require_file(path)) as file:
+        if file.read(4) != MAGIC:
+            raise BadFile(
+                f"{path} is not a GGUF; only importance matrices in GGUF form can be added up",
+                hint=f"llama-imatrix --in-file {path} -o OUT.gguf converts a .dat file",
+            )
+    header = read_header(path)
+    names = [name.removesuffix(SUMS) for name in header.tensors if name.endswith(SUMS)]
+    datasets = header.keys.get("imatrix.datasets")
+    chunk_size = int(header.get("imatrix.chunk_size", int, 0))
+    if not names or datasets is None or not isinstance(datasets.data, Array) or chunk_size < 1:
+        raise BadFile(f"{path} is a GGUF, but not an importance matrix", hint="g4 imatrix MODEL")
+    return ActivationSums(
+        chunk_size,
+        tuple(map(str, datasets.data.tolist())),
+        {name: _read_matrix(header, name) for name in names},
+    )
+
+
+def write_sums(
+    path: Path, sums: ActivationSums, more_keys: Mapping[str, Value] | None = None
+) -> None:
+    """Write the file that llama-imatrix would write, with `more_keys` after its own."""
+    keys: dict[str, Value] = {
+        "general.type": string_value("imatrix"),
+        "imatrix.datasets": array_value(ValueType.STRING, sums.datasets),
+        "imatrix.chunk_count": uint32_value(sums.n_chunks),
+        "imatrix.chunk_size": uint32_value(sums.chunk_size),
+        **(more_keys or {}),
+    }
+    names = sorted(sums.matrices)
+    specs = []
+    for name in names:
+        n_experts, n_columns = sums.matrices[name].sums.shape
+        experts = (n_experts,) if n_experts > 1 else ()
+        specs.append(TensorSpec(name + SUMS, F32, (n_columns, *experts)))
+        specs.append(TensorSpec(name + COUNTS, F32, (1, *experts)))
+    with create_gguf(path, keys, specs, hashed=False) as writer:
+        for name in names:
+            matrix = sums.matrices[name]
+            writer.write(np.ascontiguousarray(matrix.sums, "<f4").data)
+            writer.write(matrix.counts.astype("<f4").data)
+
+
+def _read_matrix(header: Header, name: str) -> MatrixSums:
+    sums, counts = _read_floats(header, name + SUMS), _read_floats(header, name + COUNTS)
+    if len(sums) % len(counts):
+        raise BadFile(f"{header.path}: {name} has {len(sums)} sums for {len(counts)} counts")
+    if not np.isfinite(sums).all() or not ((counts >= 0) & (counts <= _MOST_ROWS)).all():
+        raise BadFile(f"{header.path}: {name} holds numbers that are no sums of squares")
+    return MatrixSums(
+        sums.reshape(len(counts), -1).copy(), np.rint(counts.astype(np.float64)).astype(np.int64)
+    )
+
+
+def _read_floats(header: Header, name: str) -> NDArray[np.float32]:
+    tensor = header.tensors.get(name)
+    if tensor is None or tensor.type is not F32:
+        raise BadFile(f"{header.path}: {name} is missing or not F32", hint="g4 imatrix MODEL")
+    return np.frombuffer(b"".join(iter_tensor(header, tensor)), "<f4")
