@@ -38,6 +38,12 @@ examined as a whole: `window.py` looks for cycles with noise, `unordered.py` for
 come in no fixed order and for counters. Text that is new ends that search early, so that ordinary
 answers cost little.
 
+*The second signal.* A model that is caught in a cycle is certain of each token: the repetition
+itself is the reason. One that writes a table or a refrain hesitates wherever it could end or go on
+in another way. So with the probability that the model gave to each token, an exact cycle stops much
+earlier: after `CERTAIN_COVER` tokens in a row of which none had less than `CERTAIN`, and at least
+two copies. The probability is needed only while the stream repeats (`wants_probability`).
+
 False alarms are avoided by the number of tokens that a loop must cover, not by the number of
 copies: tables, rulers and matrices of zeros repeat often but end.
 """
@@ -70,6 +76,13 @@ GEMMA4_DIGITS: Final[Mapping[int, int]] = MappingProxyType(
         )
     }
 )
+
+CERTAIN: Final = 0.99
+"""The probability from which on a token counts as certain."""
+CERTAIN_COVER: Final = 128
+"""Certain tokens in a row, all of them repeated, that stop an answer."""
+_CERTAIN_ROWS: Final = 320  # the same for rows of a grid
+_WATCHED_RUN: Final = 8  # repeated tokens from which on probabilities are wanted
 
 _GRAM: Final = 4  # tokens that must recur before a period is proposed
 _LONG_GRAM: Final = 24
@@ -129,10 +142,21 @@ class LoopDetector:
         self._period = 0
         self._run = 0  # tokens that equal the one a period before them
         self._examine_at = 0  # the run at which it is examined
+        self._certain = 0  # certain tokens in a row at the end of the run
+        self._certain_at = CERTAIN_COVER  # how many of them are looked at
         self._found: Loop | None = None
 
-    def feed(self, token_id: int) -> Loop | None:
-        """Return the loop that the stream ends with, or None; a loop once found stays."""
+    @property
+    def wants_probability(self) -> bool:
+        """Whether the probability of the next token may tell something: the stream repeats."""
+        return self._period > 0 and self._run >= _WATCHED_RUN
+
+    def feed(self, token_id: int, probability: float | None = None) -> Loop | None:
+        """Return the loop that the stream ends with, or None; a loop once found stays.
+
+        `probability` is the model's own for this token (0 to 1, before any sampler), None if
+        unknown.
+        """
         if self._found is not None:
             return self._found
         if token_id.__class__ is not int:
@@ -142,8 +166,13 @@ class LoopDetector:
         if self._period:
             if tokens[here - self._period] == token_id:
                 self._run += 1
+                if probability is not None and probability > CERTAIN:
+                    self._certain += 1
+                else:
+                    self._certain, self._certain_at = 0, CERTAIN_COVER
             else:
-                self._period = 0
+                self._period = self._certain = 0
+                self._certain_at = CERTAIN_COVER
         tokens.append(token_id)
         position = here + self._dropped
         self._gram = gram = (self._gram << _ID_BITS | token_id) & _GRAM_MASK
@@ -164,6 +193,8 @@ class LoopDetector:
                 self._propose_long_lag(position)
             if self._run >= self._examine_at:
                 return self._examine_run()
+            if self._certain >= self._certain_at and self._is_certain_cycle():
+                return self._report("exact", WindowLoop(self._period, self._run + self._period))
         if not here & _STRIDE_MASK:
             return self._examine_window()
         return None
@@ -194,6 +225,16 @@ class LoopDetector:
         self._examine_at = need - self._period
         return None
 
+    def _is_certain_cycle(self) -> bool:
+        """Return whether enough of the run is certain, else set when to look again."""
+        least = _CERTAIN_ROWS if self._is_grid() else CERTAIN_COVER
+        least = max(least, 2 * self._period)
+        if min(self._certain, self._run) >= least:
+            self._run += self._count_missed()
+            return True
+        self._certain_at = self._certain + 16
+        return False
+
     def _count_missed(self) -> int:
         """Return how many tokens before the run repeat as well.
 
@@ -209,12 +250,16 @@ class LoopDetector:
 
     def _required_cover(self) -> int:
         """Return the number of tokens that the present cycle must cover."""
+        return required_cover(self._period, is_grid=self._is_grid())
+
+    def _is_grid(self) -> bool:
+        """Return whether the cycle may be the row of a grid: few different tokens, or no text."""
         period, kinds = self._period, Counter(self._tokens[-self._period :])
-        commonest = sum(count for _, count in kinds.most_common(_GRID_KINDS))
-        is_grid = _GRID_KINDS * len(kinds) <= period and commonest >= _GRID_SHARE * period
         if self._is_text is not None and not any(map(self._is_text, kinds)):
-            is_grid = True
-        return required_cover(period, is_grid=is_grid)
+            return is_row(period)
+        commonest = sum(count for _, count in kinds.most_common(_GRID_KINDS))
+        is_few = _GRID_KINDS * len(kinds) <= period and commonest >= _GRID_SHARE * period
+        return is_few and is_row(period)
 
     def _examine_window(self) -> Loop | None:
         """Return a loop of the kinds without an exact period, or None."""
@@ -275,5 +320,9 @@ def required_cover(period: int, *, is_grid: bool = False) -> int:
     """
     if period <= 2:
         return 250
-    is_row = is_grid and _GRID_PERIODS[0] <= period <= _GRID_PERIODS[1]
-    return max(640 if is_row else 392, (3 if period >= 64 else 4) * period)
+    return max(640 if is_grid and is_row(period) else 392, (3 if period >= 64 else 4) * period)
+
+
+def is_row(period: int) -> bool:
+    """Return whether rows of a grid have so many tokens."""
+    return _GRID_PERIODS[0] <= period <= _GRID_PERIODS[1]

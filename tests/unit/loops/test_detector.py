@@ -55,6 +55,70 @@ def test_every_period_is_found_with_its_onset(period: int, before: int) -> None:
     assert (loop.period, loop.onset) == (period, before)
 
 
+def find_certain_loop(
+    stream: Iterable[tuple[int, float]], is_text: Callable[[int], bool] | None = None
+) -> tuple[int, Loop] | None:
+    """Return the same as `find_loop` for a stream of tokens with their probabilities.
+
+    Probabilities are told when they are wanted, as the engine does.
+    """
+    detector = LoopDetector(is_text)
+    for count, (token, probability) in enumerate(stream, 1):
+        wanted = probability if detector.wants_probability else None
+        loop = detector.feed(token, wanted)
+        if loop is not None:
+            return count, loop
+    return None
+
+
+@pytest.mark.parametrize(("period", "most"), [(1, 150), (2, 150), (3, 150), (30, 200), (100, 320)])
+def test_a_cycle_of_certain_tokens_stops_earlier(period: int, most: int) -> None:
+    unit = list(range(1000, 1000 + period))
+    found = find_certain_loop([(token, 0.999) for token in unit * 700])
+    alone = find_loop(unit * 700)
+    assert found is not None
+    assert alone is not None
+    assert found[1].onset == alone[1].onset == 0
+    assert found[0] == found[1].covered <= most
+    assert 10 * found[0] <= 9 * alone[0]
+
+
+@pytest.mark.parametrize("low", [0.4, 0.98])
+def test_a_cycle_with_doubts_stops_as_by_its_tokens_alone(low: float) -> None:
+    """A refrain is repeated at other probabilities, a list hesitates where it could end."""
+    unit = list(range(1000, 1020))
+    stream = [(token, low if token == 1000 else 1.0) for token in unit * 50]
+    assert find_certain_loop(stream) == find_loop(token for token, _ in stream)
+
+
+def test_rows_of_a_grid_may_be_certain_for_longer() -> None:
+    row = [236771, 236764] * 19 + [236771, 107]  # "0,0,...,0\n"
+    found = find_certain_loop([(token, 1.0) for token in row * 40])
+    assert found is not None
+    assert 320 <= found[0] <= 400
+
+
+def test_a_short_repetition_that_someone_asked_for_is_not_stopped() -> None:
+    """40 certain copies of a short row in a text."""
+    tokens = [*make_prose(200), *[500, 501, 502] * 40, *make_prose(200, seed=2)]
+    assert find_certain_loop([(token, 1.0) for token in tokens]) is None
+
+
+def test_doubts_between_copies_begin_the_count_anew() -> None:
+    stream = [(7, 1.0)] * 120 + [(7, 0.9)] + [(7, 1.0)] * 100
+    assert find_certain_loop(stream) is None
+
+
+def test_probabilities_are_wanted_only_while_the_stream_repeats() -> None:
+    detector = LoopDetector()
+    for token in make_prose(500):
+        detector.feed(token)
+        assert not detector.wants_probability
+    for token in [5, 6, 7] * 10:
+        detector.feed(token, 0.5)
+    assert detector.wants_probability
+
+
 def test_a_loop_once_found_stays() -> None:
     detector = LoopDetector()
     loops = [detector.feed(token) for token in [*[5, 6, 7] * 200, *make_prose(50)]]
