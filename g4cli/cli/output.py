@@ -199,6 +199,8 @@ class Output:
                         shorten_name(escape_invisible(part)), total=total or None, completed=done
                     )
                 bar.update(tasks[key], completed=done, total=total or None)
+                if unit == "steps" and part and part not in label:
+                    bar.update(tasks[key], description=f"{one_line(label)}: {one_line(part)}")
 
             yield update_bar
 

@@ -100,8 +100,9 @@ def diagnose_file(
     """Return the report on the file at `path`, from the checks (or families) in `only`, or all.
 
     `free_bytes` is the memory that llama.cpp may use, 0 if unknown. A file of more than
-    `large_bytes` runs at depth "deep" only. `progress` counts tensors, then runs. Raises
-    FileMissing, and UsageError for a directory or a file that cannot be opened.
+    `large_bytes` runs at depth "deep" only. `progress` names each step, and counts
+    tensors and runs. Raises FileMissing, and UsageError for a directory or a file that cannot be
+    opened.
     """
     facts = gather_facts(path, depth, only=only, progress=progress)
     facts = probe_file(
@@ -135,6 +136,7 @@ def probe_file(
     complete = header.data_end <= facts.size
     if facts.is_other_model:
         if complete and any(is_requested(only, family) for family in _NEED_TOKENIZER):
+            progress(0, 0, "chat template and tokenizer")
             facts = _ask_own_tokenizer(facts, header, path)
         interview = _interview_other_model(facts)
     elif facts.shape is not None:
@@ -144,12 +146,14 @@ def probe_file(
             and complete
             and is_requested(only, "tokenizer")
         ):
+            progress(0, 0, "tokenizer")
             facts = replace(facts, tokenizer=ask_tokenizer(path, vocabulary.n_tokens))
         interview = _interview_gemma4(facts)
     else:
         return facts
     types = {tensor.type.name for tensor in header.tensors.values()}
     if is_requested(only, "tensors.engine-bug") and find_type_faults(types):
+        progress(0, 0, "backends of llama.cpp")
         facts = replace(facts, backends=ask_backends())
     if interview is None or not (header.tensors and complete and is_requested(only, "probe")):
         return facts

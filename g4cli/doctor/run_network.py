@@ -55,7 +55,7 @@ def run_network(
         return replace(facts, probe_skipped=reason)
     questions = interview.questions
     n_tokens = N_TOKENS if facts.size <= large_bytes else N_TOKENS_SHORT
-    progress(0, 0, f"{len(questions)} questions")
+    progress(0, 0, f"load it and ask {len(questions)} questions")
     first = greedy_probe(path, [(q.name, q.text) for q in questions], n_tokens=n_tokens)
     facts = replace(facts, probe=first, expected=tuple(q.expected for q in questions))
 

@@ -136,9 +136,11 @@ def _diagnose_subject(request: DiagnoseRequest, path: Path | None, reporter: Rep
     if request.file is not None:
         return judge_facts(read_remote_facts(request.file), request.only)
     memory = host.read_host()
-    return diagnose_machine(
-        request.only, memory_total=memory.total_bytes, memory_free=memory.available_bytes
-    )
+    label = "examine libraries, kernels and GPUs of this machine"
+    with reporter.progress(label, unit="steps"):
+        return diagnose_machine(
+            request.only, memory_total=memory.total_bytes, memory_free=memory.available_bytes
+        )
 
 
 def _diagnose_file(path: Path, depth: Depth, only: tuple[str, ...], reporter: Reporter) -> Report:

@@ -35,9 +35,9 @@ def gather_facts(
 ) -> FileFacts:
     """Return the facts about the file at `path` that the checks in `only` need, or all.
 
-    `progress` counts tensors. Whatever the file holds is a fact and not an error; a folder with a
-    Hugging Face checkpoint is a file of another kind. Raises FileMissing, and UsageError for
-    another folder or a file that cannot be opened.
+    `progress` names each step and counts tensors. Whatever the file holds is a fact and not an
+    error; a folder with a Hugging Face checkpoint is a file of another kind. Raises FileMissing,
+    and UsageError for another folder or a file that cannot be opened.
     """
     if hint := checkpoint_folder_hint(path):
         folder = NotGGUF(path, "a folder with a Hugging Face checkpoint", hint=hint)
@@ -92,6 +92,7 @@ def _add_data_facts(
 ) -> FileFacts:
     deep = facts.depth == "deep"
     if is_requested(only, "file.hash"):
+        progress(0, 0, "sha256 of the file")
         facts = replace(facts, hashes=read_hashes(path, deep=deep))
     if facts.kind not in JUDGED_KINDS:
         return facts
@@ -99,6 +100,7 @@ def _add_data_facts(
         facts = replace(facts, neighbors=_read_neighbors(path))
     wanted = is_requested(only, "weights")
     stats = scan_tensors(header, full=deep, progress=progress) if wanted else ()
+    progress(0, 0, "equal tensors")
     return replace(
         facts,
         stats=stats,

@@ -41,6 +41,16 @@ def test_a_sound_model_is_healthy_and_named(tmp_path: Path) -> None:
     assert "g4 pull" not in "".join(f.fix for f in report.findings)
 
 
+def test_every_step_that_may_take_long_is_named(tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "m.gguf", llama_keys(), llama_tensors())
+    steps: list[str] = []
+    diagnose_file(path, progress=lambda _done, _total, label: steps.append(label))
+    named = list(dict.fromkeys(steps))
+    assert named[:4] == ["sha256 of the file", "tensors", "equal tensors", named[3]]
+    assert named[3] == "chat template and tokenizer"
+    assert any("questions" in step for step in named[4:])
+
+
 def test_a_model_that_this_llama_cpp_does_not_know_is_not_called_healthy(tmp_path: Path) -> None:
     report = diagnose_llama(tmp_path, architecture="zzzzz")
     assert (report.verdict, report.exit_code) == ("not-checked", 0)

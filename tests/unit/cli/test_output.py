@@ -262,6 +262,14 @@ def test_bars_on_a_terminal(monkeypatch: pytest.MonkeyPatch, unit: Any) -> None:
     assert ("10.0 MiB" in text or "10.0/10.0 MiB" in text) is (unit != "steps")
 
 
+def test_the_step_that_runs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Keyboard()
+    monkeypatch.setattr(sys, "stderr", screen)
+    with Output().progress("examine m.gguf", unit="steps") as progress:
+        progress(0, 3, "sha256 of the file")
+    assert "examine m.gguf: sha256 of the file" in screen.getvalue()
+
+
 def test_long_names_keep_both_ends() -> None:
     assert shorten_name("a" * 30) == "a" * 30
     assert shorten_name("gemma-4-26B-A4B-it-UD-Q4_K_M.gguf") == "gemma-4-26B-A4…-UD-Q4_K_M.gguf"
