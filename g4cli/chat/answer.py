@@ -14,7 +14,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final, Protocol
 
-from g4cli.chat.events import Evaluated, FinishReason, FoundLoop, Reply, TurnOptions
+from g4cli.chat.events import (
+    Evaluated,
+    FinishReason,
+    FoundLoop,
+    LoopNoticed,
+    Reply,
+    TurnOptions,
+)
 from g4cli.chat.stop_strings import StopFilter
 from g4cli.loops.detector import Loop, LoopDetector
 from g4cli.prompt.messages import ToolCall
@@ -78,6 +85,13 @@ class Answer:
         self._calls: list[ToolCall] = []
         self._context_full = False
         self._loop: FoundLoop | None = None
+        self._retried: FoundLoop | None = None
+
+    @property
+    def wants_probability(self) -> bool:
+        """Return whether the loop detector asks how probable the next token was."""
+        is_watched = self._options.stop_on_loop and self._loop is None
+        return is_watched and self._detector.wants_probability
 
     @property
     def n_probs(self) -> int | None:
@@ -89,19 +103,56 @@ class Answer:
         return self._forced.pop(0) if self._forced else None
 
     def add_token(
-        self, token: int, sampled: SampledToken | None = None, *, has_room: bool = True
-    ) -> list[ReplyEvent]:
+        self,
+        token: int,
+        sampled: SampledToken | None = None,
+        *,
+        has_room: bool = True,
+        probability: float | None = None,
+    ) -> list[ReplyEvent | LoopNoticed]:
         """Return the events of the next token; `finish` is set if it is the last one.
 
         `sampled`: what is told of it with the events. `has_room`: whether the context can take it.
+        `probability`: the model's own for it, if the answer `wants_probability`.
         """
         if self._vocabulary.is_end(token):
             self.finish = "stop"
             return []
         self.tokens.append(token)
-        events = self._parse_token(token, sampled)
-        self._check_end(token, has_room=has_room)
+        events: list[ReplyEvent | LoopNoticed] = [*self._parse_token(token, sampled)]
+        had_loop = self._loop is not None
+        if probability is None and sampled is not None:
+            probability = math.exp(sampled.logprob)
+        self._check_end(token, probability, has_room=has_room)
+        if self._loop is not None and not (had_loop or self.finish):
+            events.append(LoopNoticed(self._loop))
         return events
+
+    def cut_back(self) -> tuple[Answer, int]:
+        """Return this answer as it was when its loop began, and the token that went on with it.
+
+        `finish` must be "loop". One copy of what is repeated stays, if the copies have an order.
+        """
+        loop = self._loop
+        assert loop is not None
+        n_kept = loop.onset if loop.kind.startswith("few") else loop.onset + loop.period
+        answer = Answer(
+            self._vocabulary,
+            replace(self._options, on_loop="stop"),
+            self._decoder,
+            self._close_thought,
+        )
+        answer._retried = loop
+        for token in self.tokens[:n_kept]:
+            answer.take_forced()  # a thought that was ended is in the tokens
+            answer.add_token(token)
+        return answer, self.tokens[n_kept]
+
+    def notice_retry(self) -> LoopNoticed:
+        """Return the event that tells of the cut: what is left of the answer."""
+        assert self._retried is not None
+        thought = "".join(self._thought)
+        return LoopNoticed(self._retried, retried=True, text="".join(self._text), thought=thought)
 
     def end(self) -> list[ReplyEvent]:
         """Return what was held back in the middle of a character, a call or a stop string."""
@@ -130,6 +181,7 @@ class Answer:
             loop=self._loop,
             tokens=tuple(self.tokens),
             stop_string=self._stops.found,
+            retried=self._retried,
         )
 
     def _parse_token(self, token: int, sampled: SampledToken | None) -> list[ReplyEvent]:
@@ -167,13 +219,15 @@ class Answer:
                 self._calls.append(event.call)
         return events
 
-    def _check_end(self, token: int, *, has_room: bool) -> None:
+    def _check_end(self, token: int, probability: float | None, *, has_room: bool) -> None:
         """Set `finish` if the token just added is the last one."""
-        loop = self._detector.feed(token) if self._options.stop_on_loop else None
+        if self._options.stop_on_loop and self._loop is None:
+            loop = self._detector.feed(token, probability)
+            self._loop = self._describe_loop(loop) if loop is not None else None
         if self._stops.found or len(self._calls) >= (self._options.max_calls or math.inf):
             self.finish = "stop"
-        elif loop is not None:
-            self._loop, self.finish = self._describe_loop(loop), "loop"
+        elif self._loop is not None and self._options.on_loop != "warn":
+            self.finish = "loop"
         elif len(self.tokens) == self._options.max_tokens:
             self.finish = "length"
         elif not has_room:

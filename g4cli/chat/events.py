@@ -10,11 +10,20 @@ from g4cli.prompt.reply import ReplyEvent
 
 FinishReason: TypeAlias = Literal["stop", "length", "loop", "interrupted"]
 
+OnLoop: TypeAlias = Literal["stop", "retry", "warn"]
+"""What becomes of an answer that repeats itself.
+
+stop    it ends
+retry   once, it is cut back to where the repetition began and continued in another way
+warn    it goes on, and the reader is told
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class TurnOptions:
     """Limits of one answer, and what is told of it.
 
+    `stop_on_loop`: whether repetitions are looked for; `on_loop`: what becomes of them.
     `max_tokens` 0: until the context is full. `thought_tokens` 0: no limit. `stop`: texts that end
     the answer; they are looked for in the answer, not in thoughts. `n_probs`: each token is told
     with so many of the most probable ones in its place; None: not at all. `max_calls`: the answer
@@ -25,6 +34,7 @@ class TurnOptions:
 
     max_tokens: int = 0
     stop_on_loop: bool = True
+    on_loop: OnLoop = "stop"
     thought_tokens: int = 0
     stop: tuple[str, ...] = ()
     n_probs: int | None = None
@@ -61,6 +71,19 @@ class FoundLoop:
 
 
 @dataclass(frozen=True, slots=True)
+class LoopNoticed:
+    """An answer repeats itself and goes on all the same. `retried`: it was cut back first.
+
+    `text` and `thought` are what is left of it then.
+    """
+
+    loop: FoundLoop
+    retried: bool = False
+    text: str = ""
+    thought: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class PromptRead:
     """The prompt is evaluated and the answer begins; `slot` is its sequence in the context."""
 
@@ -74,7 +97,8 @@ class PromptRead:
 class Reply:
     """A finished answer with its figures. Seconds are wall-clock time.
 
-    `stop_string`: the one that ended the answer, which is not part of `text`, or "".
+    `stop_string`: the one that ended the answer, which is not part of `text`, or "". `retried`: the
+    repetition that was cut out of the answer.
     """
 
     text: str
@@ -91,6 +115,7 @@ class Reply:
     loop: FoundLoop | None
     tokens: tuple[int, ...]
     stop_string: str = ""
+    retried: FoundLoop | None = None
 
     @classmethod
     def interrupted(cls) -> Reply:
@@ -128,4 +153,4 @@ class Finished:
     reply: Reply
 
 
-TurnEvent: TypeAlias = PromptRead | ReplyEvent | Finished
+TurnEvent: TypeAlias = PromptRead | ReplyEvent | LoopNoticed | Finished

@@ -28,7 +28,9 @@ class Engine(Vocabulary, Protocol):
     def evaluate(self, tokens: Sequence[int], progress: Progress = no_progress) -> Evaluated: ...
     def sample(self) -> int: ...
     def read_probabilities(self, token: int, n_top: int) -> SampledToken: ...
+    def read_probability(self, token: int) -> float: ...
     def advance(self, token: int) -> bool: ...
+    def continue_without(self, tokens: Sequence[int], banned: int) -> bool: ...
 
 
 def run_turn(
@@ -54,6 +56,13 @@ def run_turn(
         yield PromptRead(len(prompt), read.reused, prompt_s)
         started = time.perf_counter()
         yield from _generate_answer(engine, answer)
+        if answer.finish == "loop" and options.on_loop == "retry":
+            answer, banned = answer.cut_back()
+            yield answer.notice_retry()
+            if engine.continue_without((*prompt, *answer.tokens), banned):
+                yield from _generate_answer(engine, answer)
+            else:
+                answer.finish = "interrupted"
         decode_s = time.perf_counter() - started
     else:
         answer.finish = "interrupted"
@@ -69,7 +78,11 @@ def _generate_answer(engine: Engine, answer: Answer) -> Iterator[TurnEvent]:
         if token is None:
             token = engine.sample()
         sampled = engine.read_probabilities(token, n) if (n := answer.n_probs) is not None else None
-        yield from answer.add_token(token, sampled, has_room=engine.n_past < engine.n_ctx)
+        probability = None
+        if sampled is None and answer.wants_probability:
+            probability = engine.read_probability(token)
+        has_room = engine.n_past < engine.n_ctx
+        yield from answer.add_token(token, sampled, has_room=has_room, probability=probability)
         if not answer.finish and not engine.advance(token):
             answer.finish = "interrupted"
     yield from answer.end()

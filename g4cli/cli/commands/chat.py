@@ -48,6 +48,7 @@ def chat(
     max_tokens: o.MaxTokensOpt = 0,
     stop: o.StopOpt = None,
     no_loop_stop: o.NoLoopStopOpt = False,
+    on_loop: o.OnLoopOpt = "stop",
     ctx: o.CtxOpt = "",
     kv_type: o.KvTypeOpt = "f16",
     threads: o.ThreadsOpt = 0,
@@ -96,6 +97,7 @@ def chat(
       g4 chat e2b -p "Draw a pelican as SVG." --svg pelican.svg
       g4 chat tiny -p "What is GGUF?" --temp 0 --json
       g4 chat e2b --resume last --state-cache 4G
+      g4 chat e2b -p "A long story." --on-loop retry
     """
     out = make_output(as_json=json or stream_json, quiet=quiet)
     if continue_ and resume is not None:
@@ -114,7 +116,7 @@ def chat(
         json_schema=json_schema, schema=schema, grammar=grammar, regex=regex,
         on_overflow=on_overflow, temp=temp, top_p=top_p, top_k=top_k, min_p=min_p,
         repeat_penalty=repeat_penalty, seed=seed, max_tokens=max_tokens, stop=stop or (),
-        n_probs=logprobs, stop_on_loop=not no_loop_stop, ctx=ctx, kv_type=kv_type,
+        n_probs=logprobs, stop_on_loop=not no_loop_stop, on_loop=on_loop, ctx=ctx, kv_type=kv_type,
         threads=threads, gpu_layers=gpu_layers, device=device, mmap=mmap, lazy_ple=lazy_ple,
         cpu_moe=cpu_moe, expand=expand, draft=draft,
         state_cache="off" if private else state_cache,

@@ -263,6 +263,15 @@ NoLoopStopOpt: TypeAlias = Annotated[
         rich_help_panel=_SAMPLING,
     ),
 ]
+OnLoopOpt: TypeAlias = Annotated[
+    Literal["stop", "retry", "warn"],
+    typer.Option(
+        "--on-loop",
+        help="What to do when an answer repeats itself: stop it; retry: cut it back to where that "
+        "began and continue once in another way; warn: say so and go on.",
+        rich_help_panel=_SAMPLING,
+    ),
+]
 CtxOpt: TypeAlias = Annotated[
     str,
     typer.Option(

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Final
 from rich.cells import cell_len
 from rich.text import Text
 
-from g4cli.chat import PromptRead, TurnEvent
+from g4cli.chat import LoopNoticed, PromptRead, TurnEvent
 from g4cli.cli.views.blocks import BlockReader, CodeBegin, CodeLine, Piece
 from g4cli.cli.views.code import Highlighter
 from g4cli.cli.views.markdown import render_lines, render_markdown, split_rows, strip_styles
 from g4cli.cli.views.plain_chat import THOUGHT_BEGINS, THOUGHT_ENDS, PlainView
-from g4cli.cli.views.reply import format_call
+from g4cli.cli.views.reply import describe_notice, format_call
 from g4cli.core.units import duration_text
 from g4cli.core.visible import AnswerCleaner, escape_invisible, one_line
 from g4cli.prompt.reply import AnswerText, CallMade, ThoughtEnded, ThoughtText
@@ -159,6 +159,10 @@ class MarkdownView:
             self._print_piece(CodeBegin("json", gap=True))
             self._print_piece(CodeLine(escape_invisible(format_call(event))))
             self._reader.feed("\n")  # a blank line before what follows
+        elif isinstance(event, LoopNoticed):
+            self._end_thought()
+            self._finish_text()
+            self._out.warn(describe_notice(event))
         elif isinstance(event, PromptRead):
             self._region.draw([_dim_text("...")])
 

@@ -3,7 +3,9 @@
 {"type": "start", "model": "tiny", "n_ctx": 2048}
 {"type": "thought", "text": "..."}       also "text", with "tokens" for --logprobs
 {"type": "tool", "name": "...", "arguments": {...}}
-{"type": "loop", "unit": "...", ...}     before the end, if the loop detector stopped the answer
+{"type": "loop", "unit": "...", ...}     the answer repeats itself: before the end, if that stopped
+                                         it, else when it was noticed (--on-loop warn)
+{"type": "retry", "unit": "...", "text": "...", ...}   the answer was cut back to this text
 {"type": "end", "finish_reason": "stop", "usage": {...}, "timing": {...}}
 """
 
@@ -13,8 +15,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from g4cli.chat import TurnEvent
-from g4cli.cli.views.reply import tokens_to_json
+from g4cli.chat import LoopNoticed, TurnEvent
+from g4cli.cli.views.reply import loop_to_json, tokens_to_json
 from g4cli.core.visible import json_text
 from g4cli.prompt.reply import AnswerText, CallMade, ThoughtText
 
@@ -38,13 +40,17 @@ class JsonLinesView:
             kind = "text" if isinstance(event, AnswerText) else "thought"
             tokens = {"tokens": tokens_to_json(event.tokens)} if event.tokens else {}
             _write_line({"type": kind, "text": event.text, **tokens})
+        elif isinstance(event, LoopNoticed):
+            loop = loop_to_json(event.loop)
+            kept = {"text": event.text, "thought": event.thought} if event.retried else {}
+            _write_line({"type": "retry" if event.retried else "loop", **(loop or {}), **kept})
         elif isinstance(event, CallMade):
             arguments = dict(event.call.arguments)
             _write_line({"type": "tool", "name": event.call.name, "arguments": arguments})
 
     def end(self, data: Mapping[str, Any]) -> None:
         """Write the last lines, from the document of `g4 chat --json`."""
-        if data["loop"]:
+        if data["loop"] and data["finish_reason"] == "loop":
             _write_line({"type": "loop", **data["loop"]})
         kept = ("finish_reason", "usage", "timing", "conversation")
         _write_line({"type": "end", **{name: data[name] for name in kept if name in data}})

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Final
 
-from g4cli.chat import TurnEvent
-from g4cli.cli.views.reply import format_call
+from g4cli.chat import LoopNoticed, TurnEvent
+from g4cli.cli.views.reply import describe_notice, format_call
 from g4cli.prompt.reply import AnswerText, CallMade, ThoughtEnded, ThoughtText
 
 if TYPE_CHECKING:
@@ -35,7 +35,11 @@ class PlainView:
             return
         if isinstance(event, (AnswerText, CallMade)) and not self._streams:
             return
-        if isinstance(event, AnswerText):
+        if isinstance(event, LoopNoticed):
+            self.end_line()
+            self._ends_line = True
+            self._out.warn(describe_notice(event))
+        elif isinstance(event, AnswerText):
             self._out.stream(event.text)
             self._ends_line = event.text.endswith("\n")
         elif isinstance(event, CallMade):

@@ -11,7 +11,7 @@ from g4cli.core.visible import json_text
 from g4cli.prompt.reply import CallMade, SampledToken, TokenProbability
 
 if TYPE_CHECKING:
-    from g4cli.chat import FoundLoop, Reply
+    from g4cli.chat import FoundLoop, LoopNoticed, Reply
     from g4cli.operations.chat.session import ChatSession
     from g4cli.runtime.engine.drafting import DraftStats
 
@@ -20,7 +20,6 @@ _UNIT_CHARS: Final = 60
 
 def reply_to_json(reply: Reply, load_s: float, drafted: DraftStats | None = None) -> dict[str, Any]:
     """Return the document of `g4 chat --json`, described by docs/reference/schemas/chat.json."""
-    loop = reply.loop
     data: dict[str, Any] = {
         "text": reply.text,
         "thought": reply.thought,
@@ -35,15 +34,10 @@ def reply_to_json(reply: Reply, load_s: float, drafted: DraftStats | None = None
             "prompt_tps": round(reply.prompt_tps, 2),
             "decode_tps": round(reply.decode_tps, 2),
         },
-        "loop": {
-            "unit": loop.unit,
-            "period": loop.period,
-            "onset": loop.onset,
-            "covered": loop.covered,
-        }
-        if loop
-        else None,
+        "loop": loop_to_json(reply.loop),
     }
+    if reply.retried is not None:
+        data["retried"] = loop_to_json(reply.retried)
     if drafted is not None:
         data["usage"] |= {
             "draft_tokens": drafted.n_drafted,
@@ -54,6 +48,18 @@ def reply_to_json(reply: Reply, load_s: float, drafted: DraftStats | None = None
             {"name": c.name, "arguments": dict(c.arguments)} for c in reply.tool_calls
         ]
     return data
+
+
+def loop_to_json(loop: FoundLoop | None) -> dict[str, Any] | None:
+    """Return a repetition as an object of docs/reference/schemas/chat.json."""
+    if loop is None:
+        return None
+    return {
+        "unit": loop.unit,
+        "period": loop.period,
+        "onset": loop.onset,
+        "covered": loop.covered,
+    }
 
 
 def tokens_to_json(tokens: Sequence[SampledToken]) -> list[dict[str, Any]]:
@@ -83,28 +89,39 @@ def format_call(event: CallMade) -> str:
     return json_text({"tool_call": call})
 
 
+def describe_notice(notice: LoopNoticed) -> str:
+    """Return what happens to an answer that repeats itself and goes on."""
+    text = _describe_repetition(notice.loop)
+    if notice.retried:
+        return f"{text}; cut back to where that began, and continued in another way"
+    return f"{text}; Ctrl-C stops it"
+
+
 def describe_loop(loop: FoundLoop, path: object, *, forced: bool = False) -> str:
     """Return why the loop detector stopped an answer: what repeats, how often, from which token.
 
     `path` is the model file. `forced` says that a grammar constrains the answer: it may leave the
     model no other continuation.
     """
-    unit = repr(loop.unit if len(loop.unit) <= _UNIT_CHARS else loop.unit[:_UNIT_CHARS] + "...")
-    extent = f"{loop.covered} tokens, from token {loop.onset + 1}"
-    if loop.kind in ("few-tokens", "few-phrases"):
-        few = f"the same {loop.period} tokens" if loop.kind == "few-tokens" else "a few phrases"
-        text = f"stopped: the answer repeats {few}, such as {unit} ({extent})"
-    else:
-        changes = {"noisy": " with small changes", "counter": " while a number counts"}
-        times = f"{loop.covered // max(1, loop.period)} times, {extent}"
-        text = f"stopped: the answer repeats {unit}{changes.get(loop.kind, '')} ({times})"
+    text = f"stopped: {_describe_repetition(loop)}"
     if forced:
         return f"{text}; the grammar may allow nothing else; --no-loop-stop lets it continue"
     # A sound model drifts into a loop; a damaged one begins with it.
     if loop.onset < loop.period + 16:
         examine = shell_command("g4", "doctor", str(path))
         return f"{text}; it repeats from the beginning, so the file may be damaged: {examine}"
-    return f"{text}; --no-loop-stop lets it continue"
+    return f"{text}; --on-loop retry continues it in another way, --no-loop-stop lets it go on"
+
+
+def _describe_repetition(loop: FoundLoop) -> str:
+    unit = repr(loop.unit if len(loop.unit) <= _UNIT_CHARS else loop.unit[:_UNIT_CHARS] + "...")
+    extent = f"{loop.covered} tokens, from token {loop.onset + 1}"
+    if loop.kind in ("few-tokens", "few-phrases"):
+        few = f"the same {loop.period} tokens" if loop.kind == "few-tokens" else "a few phrases"
+        return f"the answer repeats {few}, such as {unit} ({extent})"
+    changes = {"noisy": " with small changes", "counter": " while a number counts"}
+    times = f"{loop.covered // max(1, loop.period)} times, {extent}"
+    return f"the answer repeats {unit}{changes.get(loop.kind, '')} ({times})"
 
 
 def format_stats(session: ChatSession, reply: Reply) -> str:

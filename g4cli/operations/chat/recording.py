@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from g4cli.chat import Conversation, Finished, Reply, TurnEvent
+from g4cli.chat import Conversation, Finished, LoopNoticed, Reply, TurnEvent
 from g4cli.core.errors import G4Error
 from g4cli.prompt.messages import Message
 from g4cli.prompt.reply import AnswerText, ThoughtText
@@ -169,6 +169,8 @@ class _RecordingView:
             self._text.append(event.text)
         elif isinstance(event, ThoughtText):
             self._thought.append(event.text)
+        elif isinstance(event, LoopNoticed) and event.retried:
+            self._text, self._thought = [event.text], [event.thought]
         elif isinstance(event, Finished):
             return
         if time.monotonic() - self._saved_at >= self._recorder.interval_s and (

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 # A request is made before the worker process is started: whatever is imported here delays it.
 if TYPE_CHECKING:
-    from g4cli.chat import Conversation, OverflowPolicy
+    from g4cli.chat import Conversation, OnLoop, OverflowPolicy
 
 ExpandedType: TypeAlias = Literal["bf16", "q8_0"]
 Think: TypeAlias = Literal["off", "on", "low", "medium", "high"]
@@ -54,6 +54,7 @@ class ChatRequest:
     stop: Sequence[str] = ()
     n_probs: int | None = None
     stop_on_loop: bool = True
+    on_loop: OnLoop = "stop"
     ctx: str = ""
     kv_type: str = "f16"
     threads: int = 0

@@ -7,7 +7,16 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from g4cli.chat import Conversation, Finished, Reply, TurnEvent, TurnOptions, fit_prompt
+from g4cli.chat import (
+    Conversation,
+    Finished,
+    LoopNoticed,
+    OnLoop,
+    Reply,
+    TurnEvent,
+    TurnOptions,
+    fit_prompt,
+)
 from g4cli.core.errors import G4Error, Interrupted, UsageError
 from g4cli.core.files import require_file
 from g4cli.core.template_child import TEMPLATE_KEY, render_template
@@ -199,6 +208,7 @@ class ChatSession:
         options = TurnOptions(
             max_tokens=self.request.max_tokens,
             stop_on_loop=self.request.stop_on_loop,
+            on_loop=self._choose_on_loop(),
             thought_tokens=THOUGHT_TOKENS[self.think],
             stop=tuple(self.request.stop),
             n_probs=self.request.n_probs,
@@ -216,9 +226,17 @@ class ChatSession:
             view.show(event)
             if isinstance(event, AnswerText):
                 self.sampled += event.tokens
+            elif isinstance(event, LoopNoticed) and event.retried:
+                _cut_sampled(self.sampled, len(event.text.encode()))
             if isinstance(event, Finished):
                 reply = event.reply
         return reply
+
+    def _choose_on_loop(self) -> OnLoop:
+        """Return what becomes of a loop; where a grammar has to be kept, there is no other way."""
+        if self.request.on_loop == "retry" and self._inputs.grammar is not None:
+            return "stop"
+        return self.request.on_loop
 
     def _report_pieces(self, media: Sequence[Media], encoded: Sequence[Encoded]) -> None:
         """Report which audio files of the last question are too long to be encoded in one piece."""
@@ -229,3 +247,11 @@ class ChatSession:
                     f"{medium.path.name} is longer than {AUDIO_CHUNK_S} s: "
                     f"it is encoded in {result.n_pieces} pieces"
                 )
+
+
+def _cut_sampled(sampled: list[SampledToken], n_bytes: int) -> None:
+    """Remove the tokens that are not part of the first `n_bytes` of the answer."""
+    n = 0
+    while n < len(sampled) and (n_bytes := n_bytes - len(sampled[n].piece)) >= 0:
+        n += 1
+    del sampled[n:]

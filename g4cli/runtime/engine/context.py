@@ -260,6 +260,10 @@ class Context:
         """Return a pointer to the `n_vocab` float32 logits of `row`, valid until it decodes."""
         return self._c.llama_get_logits_ith(self.handle, self._row)
 
+    def forbid_token(self, token: int) -> None:
+        """Keep `token` from being sampled at `row`; the next evaluation allows it again."""
+        self.get_logits()[token] = float("-inf")
+
     def copy_logits(self) -> bytes:
         """Return a copy of those logits as bytes, to compare bit by bit."""
         return ctypes.string_at(self.get_logits(), 4 * self.model.n_vocab)

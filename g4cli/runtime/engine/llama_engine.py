@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from g4cli.runtime.engine.speculation import Drafter
     from g4cli.runtime.engine.states import StateCache
 
+RETRY_TEMP: Final = 1.0
+"""The temperature with which an answer is continued that was cut back because of a loop."""
 CHECKPOINT_BYTES: Final = 256 * 1024**2
 """For all checkpoints of the window together: one is 12 MiB for E2B, up to 1.2 GiB for 31B."""
 
@@ -50,6 +52,7 @@ class LlamaEngine:
         self.context, self._sequence = self._make_context()
         self._sampler: Sampler | GrammarSampler | None = None
         self._sampled = -1
+        self._sampling = Sampling()
         self._drafting: tuple[Callable[[Context], Drafter], Exactness] | None = None
         self._speculation: Speculation | None = None
         self._masks: MaskProcess | None = None
@@ -131,6 +134,7 @@ class LlamaEngine:
         keep_logits: bool = False,
     ) -> None:
         """Start an answer with a new sampler chain. Grammars: see `grammar.GrammarSampler`."""
+        self._sampling = sampling
         if self._speculation:
             self._speculation.begin_answer(self.n_past, greedy=sampling.temp <= 0)
         if self._sampler:
@@ -192,6 +196,12 @@ class LlamaEngine:
 
         return read_probabilities(self.context, self.model, token, n_top)
 
+    def read_probability(self, token: int) -> float:
+        """Return how probable `token`, just sampled, was: 0 to 1."""
+        from g4cli.runtime.engine.probabilities import read_probability  # loads numpy: 70 ms
+
+        return read_probability(self.context, self.model, token)
+
     def advance(self, token: int) -> bool:
         """Evaluate `token`; return False if interrupted. Raises ContextFull."""
         self._save_turn()
@@ -204,6 +214,18 @@ class LlamaEngine:
             if self._sampler and token != self._sampled:  # forced: the sampler does not know it
                 self._sampler.accept_token(token)
         return done
+
+    def continue_without(self, tokens: Tokens[int], banned: int) -> bool:
+        """Make the context hold exactly `tokens`, and never sample `banned` as the next one.
+
+        From there on the temperature is RETRY_TEMP at least: a network that is caught in a cycle
+        would return to it. Not for answers with a grammar. Return False if interrupted.
+        """
+        self.begin(replace(self._sampling, temp=max(self._sampling.temp, RETRY_TEMP)))
+        if not self.evaluate(tokens).complete:
+            return False
+        self.context.forbid_token(banned)
+        return True
 
     def end_turn(self) -> None:
         """Save the state of a turn whose answer is complete, or of a prompt read in part."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from g4cli.chat import PromptRead, Reply, TurnOptions
+from g4cli.chat import LoopNoticed, PromptRead, Reply, TurnOptions
 from g4cli.core.errors import G4Error
 from g4cli.prompt.messages import Media, Part
 from g4cli.prompt.reply import AnswerText, CallMade, ThoughtEnded, ThoughtText
@@ -239,7 +239,7 @@ CODEC: Final = Codec(
         *COMMON, Open, AttachMedia, Tokenize, Detokenize, FindLongestPiece, Encode, CheckGrammar,
         RunTurn, FinishStates, Hello, Opening, Loaded, Tokens, Text, LongestPiece, Encoded,
         TurnDone,
-        PromptRead, AnswerText, ThoughtText, ThoughtEnded, CallMade,
+        PromptRead, LoopNoticed, AnswerText, ThoughtText, ThoughtEnded, CallMade,
     )
 )  # fmt: skip
 

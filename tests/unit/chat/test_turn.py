@@ -11,6 +11,7 @@ from g4cli.chat import (
     Conversation,
     Evaluated,
     Finished,
+    LoopNoticed,
     PromptRead,
     Reply,
     TurnEvent,
@@ -38,6 +39,8 @@ class ScriptedEngine:
         self.given = 0
         self.advanced: list[int] = []
         self.interrupt_after = interrupt_after
+        self.probability, self.asked = 0.5, list[int]()
+        self.continued: list[tuple[tuple[int, ...], int]] = []
 
     @property
     def interrupted(self) -> bool:
@@ -57,8 +60,17 @@ class ScriptedEngine:
         self.n_past += 1
         return True
 
+    def continue_without(self, tokens: Sequence[int], banned: int) -> bool:
+        self.continued.append((tuple(tokens), banned))
+        self.n_past = len(tokens)
+        return True
+
     def read_probabilities(self, token: int, n_top: int) -> SampledToken:
         return SampledToken(token, self.piece(token), -0.5 * n_top)
+
+    def read_probability(self, token: int) -> float:
+        self.asked.append(token)
+        return self.probability
 
     def piece(self, token: int) -> bytes:
         return self.pieces[token - 10] if token >= 10 else b"<channel|>"
@@ -77,6 +89,16 @@ class LoopingEngine(ScriptedEngine):
     def sample(self) -> int:
         self.given += 1
         return 10 + self.given - 1 if self.given <= 2 else 12 + self.given % 2
+
+
+class RecoveringEngine(LoopingEngine):
+    """The same, but once it was cut back it says 'a' and ends."""
+
+    def sample(self) -> int:
+        if not self.continued:
+            return super().sample()
+        self.n_after = getattr(self, "n_after", 0) + 1
+        return 10 if self.n_after == 1 else END
 
 
 def events_of(engine: ScriptedEngine, options: TurnOptions = NO_LIMITS) -> list[TurnEvent]:
@@ -154,6 +176,20 @@ class TestTurn:
         assert (reply.loop.period, reply.loop.onset) == (2, 2)
         assert sorted(reply.loop.unit.split()) == ["x", "y"]
 
+    def test_a_loop_of_certain_tokens_ends_earlier(self) -> None:
+        engine = LoopingEngine("a", "b", "x ", "y ")
+        engine.probability = 0.999
+        reply = reply_of(engine)
+        assert reply.finish_reason == "loop"
+        assert reply.completion_tokens < 160
+        assert len(engine.asked) < reply.completion_tokens, "only while it repeats"
+
+    def test_probabilities_are_not_read_for_a_text_that_is_new(self) -> None:
+        engine = ScriptedEngine(*map(str, range(300)))
+        engine.probability = 0.999
+        assert reply_of(engine).finish_reason == "stop"
+        assert not engine.asked
+
     def test_a_counting_loop_is_found_by_the_vocabularys_own_digits(self) -> None:
         class Counting(ScriptedEngine):
             """'item 000\n', 'item 001\n', ...: the tokens 10 to 19 are digits, 20 is the word, 21
@@ -174,6 +210,59 @@ class TestTurn:
         assert reply.finish_reason == "loop"
         assert reply.loop is not None
         assert reply.loop.kind == "counter"
+
+    def test_a_loop_is_cut_back_and_continued_once(self) -> None:
+        engine = RecoveringEngine("a", "b", "x ", "y ", n_ctx=9999)
+        events = events_of(engine, TurnOptions(on_loop="retry"))
+        (notice,) = [event for event in events if isinstance(event, LoopNoticed)]
+        assert notice.retried
+        assert notice.loop.period == 2
+        assert notice.text == "aby x ", "one copy stays"
+        reply = reply_of(
+            RecoveringEngine("a", "b", "x ", "y ", n_ctx=9999), TurnOptions(on_loop="retry")
+        )
+        assert reply.text == "aby x a"
+        assert (reply.finish_reason, reply.loop, reply.retried) == ("stop", None, notice.loop)
+        assert reply.tokens == (10, 11, 13, 12, 10)
+        ((tokens, banned),) = engine.continued
+        assert tokens[-4:] == (10, 11, 13, 12)
+        assert banned == 13
+
+    def test_a_second_loop_ends_the_answer(self) -> None:
+        engine = LoopingEngine("a", "b", "x ", "y ", n_ctx=9999)
+        reply = reply_of(engine, TurnOptions(on_loop="retry"))
+        assert reply.finish_reason == "loop"
+        assert reply.loop is not None
+        assert reply.retried is not None
+        assert len(engine.continued) == 1
+
+    def test_an_interruption_while_the_prompt_is_read_again_ends_the_answer(self) -> None:
+        class Interrupted(LoopingEngine):
+            def continue_without(self, tokens: Sequence[int], banned: int) -> bool:
+                super().continue_without(tokens, banned)
+                return False
+
+        reply = reply_of(
+            Interrupted("a", "b", "x ", "y ", n_ctx=9999), TurnOptions(on_loop="retry")
+        )
+        assert (reply.finish_reason, reply.text) == ("interrupted", "aby x ")
+
+    def test_a_loop_may_be_told_and_go_on(self) -> None:
+        options = TurnOptions(max_tokens=1000, on_loop="warn")
+        engine = LoopingEngine("a", "b", "x ", "y ", n_ctx=9999)
+        events = events_of(engine, options)
+        (notice,) = [event for event in events if isinstance(event, LoopNoticed)]
+        assert not notice.retried
+        reply = events[-1].reply  # type: ignore[union-attr]
+        assert (reply.finish_reason, reply.completion_tokens) == ("length", 1000)
+        assert reply.loop == notice.loop
+
+    def test_a_loop_in_a_thought_is_cut_back_there(self) -> None:
+        pieces = ["<|channel>", "thought\n", "x ", "y "]
+        engine = RecoveringEngine(*pieces, n_ctx=9999)
+        events = events_of(engine, TurnOptions(on_loop="retry"))
+        (notice,) = [event for event in events if isinstance(event, LoopNoticed)]
+        assert (notice.text, notice.thought) == ("", "y x ")
 
     def test_a_loop_may_go_on(self) -> None:
         options = TurnOptions(max_tokens=2000, stop_on_loop=False)
