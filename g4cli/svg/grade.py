@@ -57,8 +57,8 @@ def _iter_stages(drawing: Drawing, proof: Proof | None) -> Iterator[Stage]:
     if "no-drawing" in rules:
         return
     yield Stage("complete", drawing.is_whole, "" if drawing.is_whole else "the answer was cut off")
-    yield Stage("well-formed", not n_broken, f"{n_broken} faults" if n_broken else "")
-    yield Stage("safe", not n_unsafe, f"{n_unsafe} faults" if n_unsafe else "")
+    yield Stage("well-formed", not n_broken, _count_faults(n_broken))
+    yield Stage("safe", not n_unsafe, _count_faults(n_unsafe))
     yield Stage("repaired", drawing.text is not None)
     if proof is None:
         return
@@ -70,7 +70,13 @@ def _iter_stages(drawing: Drawing, proof: Proof | None) -> Iterator[Stage]:
     shown = "" if share is None else f"{share:.0%} of the painted area"
     yield Stage("in frame", None if share is None else share >= _IN_FRAME, shown)
     n_references = sum(finding.rule in _REFERENCES for finding in drawing.unrepaired)
-    yield Stage("references", not n_references, f"{n_references} faults" if n_references else "")
+    yield Stage("references", not n_references, _count_faults(n_references))
+
+
+def _count_faults(count: int) -> str:
+    if not count:
+        return ""
+    return "1 fault" if count == 1 else f"{count} faults"
 
 
 def is_blank(pixels: Pixels) -> bool:

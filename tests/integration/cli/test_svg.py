@@ -41,6 +41,9 @@ def test_check_names_faults_and_changes_nothing(
     assert "attribute width of <rect> is given twice, with different values" in out
     assert "3:" in out
     assert broken.read_text() == BROKEN
+    assert "well-formed: no, 2 faults" in out
+    broken.write_text(LOST.replace("L5", "L5 5").replace("<rect", '<rect x="1" x="1"'))
+    assert "well-formed: no, 1 fault\n" in g4(capsys, "svg", "check", broken)[1]
 
 
 def test_check_of_a_good_drawing_leaves_with_0(
