@@ -55,7 +55,7 @@ def require_file(path: Path) -> Path:
     try:
         mode = os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError, ValueError) as err:
-        raise FileMissing(path, hint="g4 list") from err
+        raise FileMissing(path, hint=_find_hint(path)) from err
     except OSError as err:
         raise _unreadable_error(err, path) from err
     if stat.S_ISDIR(mode):
@@ -88,9 +88,16 @@ def open_file(path: Path | str, *, buffering: int = -1) -> BinaryIO:
     try:
         return path.open("rb", buffering=buffering)
     except FileNotFoundError as err:
-        raise FileMissing(path, hint="g4 list") from err
+        raise FileMissing(path, hint=_find_hint(path)) from err
     except OSError as err:
         raise _unreadable_error(err, path) from err
+
+
+def _find_hint(path: Path) -> str:
+    """Return a command that lists what there is in place of a missing file."""
+    if path.suffix.lower() in ("", ".gguf"):
+        return "g4 list"
+    return shell_command("ls", path.parent)
 
 
 def _unreadable_error(err: OSError, path: Path) -> UsageError:

@@ -179,6 +179,16 @@ def test_require_file_names_what_is_there_instead(
     assert caught.value.hint
 
 
+def test_the_hint_for_a_missing_file_lists_what_there_is(tmp_path: Path) -> None:
+    hints = []
+    for name in ("model.gguf", "model", "photo.jpg"):
+        for look in (require_file, open_file):
+            with pytest.raises(FileMissing) as caught:
+                look(tmp_path / name)
+            hints.append(caught.value.hint)
+    assert hints == ["g4 list"] * 4 + [f"ls {tmp_path}"] * 2
+
+
 def test_a_file_without_permission_is_a_usage_error(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
