@@ -73,6 +73,10 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or ""
 REQUIREMENTS["requires_chromium"] = Requirement(
     "Chromium (apt-get install chromium) for the page of g4 serve", lambda: bool(CHROMIUM)
 )
+for shell in ("bash", "zsh", "fish"):
+    REQUIREMENTS[f"requires_{shell}"] = Requirement(
+        f"{shell}, for its completion", lambda shell=shell: shutil.which(shell) is not None
+    )
 # Tools from npm: npm install --prefix build/node axe-core@4 typescript@5
 NODE_MODULES = TESTS.parent / "build" / "node" / "node_modules"
 AXE = NODE_MODULES / "axe-core" / "axe.min.js"

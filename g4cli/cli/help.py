@@ -12,7 +12,9 @@ from g4cli.cli.settings import apply_settings, resolve_model_word
 from g4cli.core.config import COMMAND_SECTIONS
 
 # Names of other programs for commands; the first one that a group has is meant.
-OTHER_NAMES: Final = {"rm": ("remove", "delete"), "ls": ("list",), "run": ("chat",)}
+OTHER_NAMES: Final = {
+    "rm": ("remove", "delete"), "ls": ("list",), "run": ("chat",), "cp": ("copy",)
+}  # fmt: skip
 _WORDS: Final = {int: "N", float: "X", Path: "FILE"}
 
 
@@ -65,7 +67,7 @@ class Command(TyperCommand):
 class Group(TyperGroup):
     """A group of commands whose help page does not show Python's types.
 
-    It also takes the names that Ollama and shells use: `rm`, `ls`, `run`.
+    It also takes the names that Ollama and shells use: `rm`, `ls`, `run`, `cp`.
     """
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:

@@ -12,6 +12,7 @@ from typing import Annotated, Final
 import typer
 
 from g4cli import __version__
+from g4cli.cli.completion import is_completing, run_completion
 from g4cli.cli.help import Command, Group
 from g4cli.cli.options.common import JsonOpt, QuietOpt
 from g4cli.cli.output import Output
@@ -27,6 +28,7 @@ COMMANDS: Final[tuple[tuple[str, str, str], ...]] = (
     ("list", "g4cli.cli.commands.list", "list_"),
     ("show", "g4cli.cli.commands.show", "show"),
     ("verify", "g4cli.cli.commands.verify", "verify"),
+    ("copy", "g4cli.cli.commands.copy", "copy"),
     ("remove", "g4cli.cli.commands.remove", "remove"),
     ("convert", "g4cli.cli.commands.convert", "convert"),
     ("quantize", "g4cli.cli.commands.quantize", "quantize"),
@@ -142,7 +144,7 @@ def main() -> None:
     """Run g4 and exit with its exit code."""
     repair_std_streams()
     sys.excepthook = _show_traceback
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(run_completion(lambda: run(sys.argv[1:])) if is_completing() else run(sys.argv[1:]))
 
 
 def run(args: list[str]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -131,3 +132,33 @@ def add_local_file(source: Path, *, name: str, progress: Progress = no_progress)
         raise UsageError(f"{target} exists already", hint="g4 list") from err
     digest = sha256_of(target, progress=progress)
     return record_file(target, name=name, source=f"file:{source.resolve()}", sha256=digest)
+
+
+def copy_entries(
+    entries: Sequence[Entry], name: str, *, progress: Progress = no_progress
+) -> tuple[Entry, ...]:
+    """Return the files of `entries` under the name `name`: hard links, or copies.
+
+    Raises UsageError for a name that is invalid or taken, NoSpace.
+    """
+    check_name(name)
+    if list_entries(name):
+        raise UsageError(
+            f"{name} is the name of a model in the store already",
+            hint=f"g4 remove {shell_word(name)}",
+        )
+    copies = []
+    for entry in entries:
+        target = store_path(name, entry.path.name)
+        link_or_copy(entry.path, target, progress=progress)
+        copies.append(
+            record_file(
+                target,
+                name=name,
+                source=entry.source,
+                sha256=entry.sha256,
+                type_name=entry.type,
+                role=entry.role,
+            )
+        )
+    return tuple(copies)

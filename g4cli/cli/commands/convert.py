@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from g4cli.cli.completion import complete_type
 from g4cli.cli.options.common import ForceOpt, JsonOpt, OutOpt, QuietOpt, check_threads
 from g4cli.cli.output import Output, make_output
 
@@ -32,6 +33,7 @@ def convert(
             "--type",
             "-t",
             metavar="TYPE",
+            autocompletion=complete_type,
             help="bf16, f16, f32, or a type of g4 quantize: q4_0, q8_0, sfp8, ...",
         ),
     ] = "bf16",

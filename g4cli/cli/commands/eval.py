@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from g4cli.cli.completion import complete_pulled
 from g4cli.cli.options.common import JsonOpt, ModelArg, QuietOpt, check_threads
 from g4cli.cli.output import make_output
 
@@ -21,7 +22,12 @@ def eval_(
     ],
     against: Annotated[
         str | None,
-        typer.Option("--against", metavar="MODEL", help="Model to compare with, preferably BF16."),
+        typer.Option(
+            "--against",
+            metavar="MODEL",
+            help="Model to compare with, preferably BF16.",
+            autocompletion=complete_pulled,
+        ),
     ] = None,
     limit: Annotated[
         int,

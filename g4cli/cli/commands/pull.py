@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from g4cli.cli.completion import complete_known
 from g4cli.cli.options.common import JsonOpt, QuietOpt
 from g4cli.cli.output import Output, make_output
 
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
 ModelToPull = Annotated[
     str,
     typer.Argument(
-        help="tiny, e2b, e2b:q8_0, hf:OWNER/REPO, a checkpoint folder, or a GGUF file.",
+        help="tiny, e2b, e2b:q8_0, OWNER/REPO, a checkpoint folder, or a GGUF file.",
         metavar="MODEL",
+        autocompletion=complete_known,
         show_default=False,
     ),
 ]

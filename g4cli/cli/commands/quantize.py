@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
+from g4cli.cli.completion import complete_pulled, complete_type
 from g4cli.cli.options.common import ForceOpt, JsonOpt, QuietOpt, check_threads
 from g4cli.cli.output import Output, make_output
 
@@ -17,12 +18,13 @@ if TYPE_CHECKING:
 # fmt: off
 _Source: TypeAlias = Annotated[
     str,
-    typer.Argument(help="GGUF file or pulled model to quantize, preferably BF16.", metavar="FILE")]
+    typer.Argument(help="GGUF file or pulled model to quantize, preferably BF16.", metavar="FILE",
+                        autocompletion=complete_pulled)]
 _Target: TypeAlias = Annotated[
     Path | None, typer.Argument(help="GGUF file to write. Default: next to FILE.",
                                 metavar="OUT", show_default=False)]
 _Type: TypeAlias = Annotated[
-    str, typer.Option("--type", "-t", metavar="TYPE",
+    str, typer.Option("--type", "-t", metavar="TYPE", autocompletion=complete_type,
                       help="q4_0, sfp8, bf16, q8_0, q6_k, q5_k_m, q4_k_m, ...")]
 _Pure: TypeAlias = Annotated[bool, typer.Option("--pure", help="Use one type for all matrices.")]
 _TensorType: TypeAlias = Annotated[

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from g4cli.cli.completion import complete_pulled
 from g4cli.cli.options.common import JsonOpt, QuietOpt, StatesOpt, YesOpt
 from g4cli.cli.output import Output, make_output
 
@@ -20,6 +21,7 @@ def remove(
         typer.Argument(
             help="One type of a model (e2b:q4_0), or all files of it (e2b).",
             metavar="MODEL",
+            autocompletion=complete_pulled,
             show_default=False,
         ),
     ] = "",

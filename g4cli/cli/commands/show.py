@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from g4cli.cli.completion import complete_pulled
 from g4cli.cli.options.common import JsonOpt, ModelArg, QuietOpt
 from g4cli.cli.output import Output, make_output
 
@@ -19,7 +20,10 @@ def show(
     other: Annotated[
         str | None,
         typer.Argument(
-            metavar="OTHER", help="With --diff: the model to compare with.", show_default=False
+            metavar="OTHER",
+            help="With --diff: the model to compare with.",
+            show_default=False,
+            autocompletion=complete_pulled,
         ),
     ] = None,
     *,

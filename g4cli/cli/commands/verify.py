@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from g4cli.cli.completion import complete_pulled
 from g4cli.cli.options.common import JsonOpt, QuietOpt
 from g4cli.cli.output import make_output
 from g4cli.core.errors import BadFile
@@ -17,6 +18,7 @@ def verify(
         typer.Argument(
             help="A model (e2b) or one type of it (e2b:q4_0). Default: all models.",
             metavar="MODEL",
+            autocompletion=complete_pulled,
         ),
     ] = None,
     json: JsonOpt = False,

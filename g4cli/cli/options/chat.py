@@ -9,6 +9,7 @@ from typing import Annotated, Literal, TypeAlias
 
 import typer
 
+from g4cli.cli.completion import complete_conversation
 from g4cli.cli.options.common import check_threads
 
 _PROMPT = "Prompt"
@@ -90,6 +91,7 @@ ResumeOpt: TypeAlias = Annotated[
     typer.Option(
         "--resume",
         metavar="ID|last|FILE",
+        autocompletion=complete_conversation,
         help="Continue a saved conversation (g4 chats lists them) or a file written by /save.",
         rich_help_panel=_PROMPT,
     ),

@@ -7,12 +7,22 @@ from typing import Annotated, Literal, TypeAlias
 
 import typer
 
+from g4cli.cli.completion import complete_conversation
+
 ChatArg: TypeAlias = Annotated[
     str,
-    typer.Argument(help="Id of a conversation, or last.", metavar="ID", show_default=False),
+    typer.Argument(
+        help="Id of a conversation, or last.",
+        metavar="ID",
+        show_default=False,
+        autocompletion=complete_conversation,
+    ),
 ]
 ChatsArg: TypeAlias = Annotated[
-    list[str], typer.Argument(help="Ids of conversations.", metavar="ID...")
+    list[str],
+    typer.Argument(
+        help="Ids of conversations.", metavar="ID...", autocompletion=complete_conversation
+    ),
 ]
 LimitOpt: TypeAlias = Annotated[
     int, typer.Option("--limit", "-n", min=0, help="At most N conversations; 0: all.")

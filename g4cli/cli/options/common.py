@@ -8,6 +8,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from g4cli.cli.completion import complete_model_or_preset
 from g4cli.core.errors import UsageError
 
 JsonOpt: TypeAlias = Annotated[
@@ -32,8 +33,9 @@ ForceOpt: TypeAlias = Annotated[
 ModelArg: TypeAlias = Annotated[
     str,
     typer.Argument(
-        help="Model (e2b, 31b:q4_0, tiny) or path of a GGUF file.",
+        help="Model (e2b, 31b:q4_0, OWNER/REPO) or path of a GGUF file.",
         metavar="MODEL",
+        autocompletion=complete_model_or_preset,
         show_default=False,
     ),
 ]

@@ -7,6 +7,7 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 
+from g4cli.cli.completion import complete_pulled
 from g4cli.core.quoting import shell_command
 
 _MODELS = "Models"
@@ -27,6 +28,7 @@ ModelsOpt: TypeAlias = Annotated[
         "--model",
         "-m",
         metavar="MODEL[@OPTION=VALUE,...]",
+        autocompletion=complete_pulled,
         help="Model, path, or openai:URL#NAME for a model of a server. Repeatable.",
         rich_help_panel=_MODELS,
     ),
@@ -106,6 +108,7 @@ JudgeOpt: TypeAlias = Annotated[
     typer.Option(
         "--judge",
         metavar="MODEL",
+        autocompletion=complete_pulled,
         help="Let this model say which of two answers is better: an opinion.",
         rich_help_panel=_MEASURE,
     ),

@@ -7,13 +7,16 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from g4cli.cli.completion import complete_check, complete_pulled
+
 FileArg: TypeAlias = Annotated[
     str | None,
     typer.Argument(
-        help="GGUF file, pulled model, or hf:OWNER/REPO/FILE with --quick. "
+        help="GGUF file, pulled model, or OWNER/REPO with --quick. "
         "Without FILE, this machine is checked.",
         metavar="FILE",
         show_default=False,
+        autocompletion=complete_pulled,
     ),
 ]
 PromptArg: TypeAlias = Annotated[
@@ -44,6 +47,7 @@ OnlyOpt: TypeAlias = Annotated[
         "--only",
         help="Run only this check, or this family of checks (file, keys, ...). Repeatable.",
         metavar="ID",
+        autocompletion=complete_check,
     ),
 ]
 FixOpt: TypeAlias = Annotated[

@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 import typer
 
+from g4cli.cli.completion import complete_known
 from g4cli.core.errors import UsageError
 from g4cli.core.units import GIB, parse_count, parse_size
 
@@ -23,6 +24,7 @@ FitModelArg: TypeAlias = Annotated[
     typer.Argument(
         help="Model (e2b, 31b:q8_0), GGUF file, or OWNER/REPO on the hub; none: all models.",
         metavar="MODEL",
+        autocompletion=complete_known,
         show_default=False,
     ),
 ]

@@ -7,6 +7,8 @@ from typing import Annotated, Literal, TypeAlias
 
 import typer
 
+from g4cli.cli.completion import complete_model_or_preset
+
 _ACCESS = "Access"
 _MODELS = "Models"
 _ENGINE = "Engine"
@@ -18,6 +20,7 @@ ModelsArg: TypeAlias = Annotated[
     typer.Argument(
         help="Models to offer (e2b, 31b:q4_0, tiny) or GGUF files; none: all that were pulled.",
         metavar="[MODEL]...",
+        autocompletion=complete_model_or_preset,
         show_default=False,
     ),
 ]

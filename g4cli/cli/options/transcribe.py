@@ -7,6 +7,8 @@ from typing import Annotated, Literal, TypeAlias
 
 import typer
 
+from g4cli.cli.completion import complete_pulled
+
 RecordingsArg: TypeAlias = Annotated[
     list[Path],
     typer.Argument(
@@ -21,6 +23,7 @@ ModelOpt: TypeAlias = Annotated[
         "--model",
         "-m",
         metavar="MODEL",
+        autocompletion=complete_pulled,
         help="Model with an audio encoder (e2b, e4b, 12b) or a GGUF file. "
         "Default: the first of g4 list that has one.",
         show_default=False,

@@ -62,6 +62,7 @@ def test_values_have_names(
 @pytest.mark.parametrize(
     ("typed", "meant"),
     [("rm", "Remove a model"), ("ls", "List the models"), ("run", "Chat with a model"),
+     ("cp", "Give a model"),
      ("chats rm", "Delete conversations"), ("chats ls", "List the saved")],
 )  # fmt: skip
 def test_names_of_other_programs(

@@ -23,7 +23,14 @@ from g4cli.core.errors import (
 from g4cli.core.gguf import read_header
 from g4cli.core.paths import models_dir, tiny_dir
 from g4cli.store import find_model_file, find_model_path, list_models, manifest
-from g4cli.store.adopt import add_local_file, check_name, make_local_name, record_file, store_path
+from g4cli.store.adopt import (
+    add_local_file,
+    check_name,
+    copy_entries,
+    make_local_name,
+    record_file,
+    store_path,
+)
 from g4cli.store.make import pull_bundled, pull_path
 from g4cli.store.manifest import (
     describe_damage,
@@ -440,6 +447,26 @@ def test_a_checkpoint_folder_becomes_a_model(tmp_path: Path) -> None:
 
 
 # --- removing ---------------------------------------------------------------------------
+
+
+def test_a_copy_has_its_own_name_and_the_same_bytes() -> None:
+    model, encoder = put_model("e2b"), put_model("e2b", "mmproj.gguf", architecture="clip")
+    copies = copy_entries(select_entries("e2b"), "mine")
+    assert [(e.name, e.role) for e in copies] == [("mine", "model"), ("mine", "mmproj")]
+    assert find_model_path("mine").samefile(model)
+    for entry in select_entries("e2b"):
+        remove_entry(entry)
+    assert find_model_path("mine").is_file()
+    assert not encoder.exists()
+
+
+@pytest.mark.parametrize("name", ["tiny", "e2b", "../x", "Mine", ""])
+def test_a_copy_needs_a_name_of_its_own(name: str) -> None:
+    put_model("other")
+    with pytest.raises(UsageError, match="name"):
+        copy_entries(select_entries("other"), name)
+    with pytest.raises(UsageError, match="already"):
+        copy_entries(select_entries("other"), "other")
 
 
 def test_one_type_of_a_model_or_all_are_removed() -> None:

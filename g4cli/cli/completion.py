@@ -1,0 +1,151 @@
+"""What a shell completes: models, types, checks, conversations and presets.
+
+Typer answers the shell (`g4 --install-completion`). Without a fitting word the shell completes
+paths by itself. Bash splits words at colons, which names such as e2b:q4_0 have: `repair_bash_words`
+joins them again, and only what follows the last colon is printed.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import redirect_stdout, suppress
+
+from g4cli.core.config import PRESET_MARK, read_config
+from g4cli.core.errors import G4Error
+from g4cli.core.registry import MADE_TYPES, MODELS, known_names
+
+Completion = tuple[str, str]
+_VARIABLE = "_G4_COMPLETE"
+_SEPARATORS = (":", "=")
+
+
+def complete_pulled(incomplete: str) -> list[Completion]:
+    """Return the models of the store, and their types after a colon, with what they are."""
+    from g4cli.store.models import list_models
+
+    with suppress(G4Error, OSError):
+        entries = [entry for entry in list_models() if entry.role == "model"]
+        names = {entry.name: "pulled" for entry in entries}
+        labels = {entry.label: "pulled" for entry in entries}
+        found = labels if ":" in incomplete.removeprefix("hf:") else names
+        return _select({**found, **_list_aliases()}, incomplete)
+    return []
+
+
+def complete_model_or_preset(incomplete: str) -> list[Completion]:
+    """Return what `g4 chat` and `g4 serve` take: models of the store, aliases, and @presets."""
+    with suppress(G4Error, OSError):
+        presets = {f"{PRESET_MARK}{name}": "preset" for name in read_config().presets}
+        if incomplete.startswith(PRESET_MARK):
+            return _select(presets, incomplete)
+        return [*complete_pulled(incomplete), *_select(presets, incomplete)]
+    return complete_pulled(incomplete)
+
+
+def complete_known(incomplete: str) -> list[Completion]:
+    """Return every model that g4 knows, and after a colon its types."""
+    name, colon, _ = incomplete.partition(":")
+    titles = {model.name: model.title for model in MODELS}
+    known = {word: titles.get(word, "pre-trained") for word in known_names()}
+    if not colon:
+        return _select({**known, **dict(complete_pulled(incomplete))}, incomplete)
+    model = next((m for m in MODELS if m.name == name.removesuffix("-base")), None)
+    if model is None:
+        return complete_pulled(incomplete)
+    published = () if name.endswith("-base") else model.published_types
+    return _select(
+        {f"{name}:{t}": "published" if t in published else "made here" for t in model.types},
+        incomplete,
+    )
+
+
+def complete_type(incomplete: str) -> list[str]:
+    """Return the types that `g4 quantize` and `g4 convert` make."""
+    return [name for name in MADE_TYPES if name.startswith(incomplete)]
+
+
+def complete_check(incomplete: str) -> list[str]:
+    """Return what `g4 doctor --only` takes: ids and families of checks."""
+    from g4cli.doctor.diagnose import known_ids
+
+    known = known_ids() | known_ids(machine=True)
+    return sorted(name for name in known if name.startswith(incomplete))
+
+
+def complete_conversation(incomplete: str) -> list[Completion]:
+    """Return the ids of the newest saved conversations with their titles, and "last"."""
+    from g4cli.store.conversations import ConversationStore
+
+    found: dict[str, str] = {"last": "the newest"}
+    with suppress(G4Error, OSError), ConversationStore.open() as store:
+        found |= {str(chat.id): chat.title for chat in store.list_conversations(limit=50)}
+    return _select(found, incomplete)
+
+
+def run_completion(
+    run: Callable[[], int], environment: MutableMapping[str, str] = os.environ
+) -> int:
+    """Answer a shell that asks for completions by `run`, and return its exit code.
+
+    What bash has split at colons and equals signs is joined before, and left out of the answers.
+    """
+    if environment.get(_VARIABLE) != "complete_bash":
+        return run()
+    head = repair_bash_words(environment)
+    printed = io.StringIO()
+    try:
+        with redirect_stdout(printed):
+            return run()
+    finally:
+        for line in printed.getvalue().splitlines():
+            print(line.removeprefix(head))
+
+
+def is_completing(environment: MutableMapping[str, str] = os.environ) -> bool:
+    """Return whether a shell asks for completions."""
+    return environment.get(_VARIABLE, "").startswith("complete_")
+
+
+def repair_bash_words(environment: MutableMapping[str, str]) -> str:
+    """Join in COMP_WORDS what bash has split at colons; return what it will not replace."""
+    words = environment.get("COMP_WORDS", "").split("\n")
+    with suppress(ValueError):
+        current = int(environment.get("COMP_CWORD", ""))
+        joined, at = _join_words(words, current)
+        environment["COMP_WORDS"] = "\n".join(joined)
+        environment["COMP_CWORD"] = str(at)
+        if at < len(joined):
+            word = joined[at]
+            return word[: max(word.rfind(mark) for mark in _SEPARATORS) + 1]
+    return ""
+
+
+def _join_words(words: list[str], current: int) -> tuple[list[str], int]:
+    joined: list[str] = []
+    at = len(words)
+    for index, word in enumerate(words):
+        is_mark = word and all(c in _SEPARATORS for c in word)
+        follows_mark = index > 0 and words[index - 1] and words[index - 1][-1] in _SEPARATORS
+        if joined and index > 1 and (is_mark or follows_mark):
+            joined[-1] += word
+        else:
+            joined.append(word)
+        if index == current:
+            at = len(joined) - 1
+    return joined, min(at, len(joined))
+
+
+def _list_aliases() -> dict[str, str]:
+    return {name: f"alias of {model}" for name, model in read_config().aliases.items()}
+
+
+def _select(found: dict[str, str], incomplete: str) -> list[Completion]:
+    return list(_iter_matching(found, incomplete))
+
+
+def _iter_matching(found: dict[str, str], incomplete: str) -> Iterator[Completion]:
+    for word, text in found.items():
+        if word.startswith(incomplete):
+            yield word, text
