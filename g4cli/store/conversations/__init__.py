@@ -5,6 +5,7 @@
     records.py     the values that come back
     read_rows.py   rows as values, with their types and links checked
     write_rows.py  messages as the columns of a row
+    delete_rows.py turns, with what follows them and what only they used
     search.py      full-text search
     store.py       ConversationStore: create, append, branch, load, list, search, delete
     export.py      a conversation as JSON or Markdown

@@ -11,7 +11,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -23,6 +23,12 @@ from g4cli.store.conversations.database import (
     media_dir,
     open_database,
     translate_errors,
+)
+from g4cli.store.conversations.delete_rows import (
+    choose_head,
+    choose_title,
+    collect_followers,
+    delete_turns,
 )
 from g4cli.store.conversations.read_rows import (
     SUMMARY_SQL,
@@ -42,10 +48,12 @@ from g4cli.store.conversations.records import (
 from g4cli.store.conversations.schema import prepare_schema, read_old_files
 from g4cli.store.conversations.search import find_matches
 from g4cli.store.conversations.write_rows import (
+    index_text,
     mapping_text,
     message_rest,
     shorten_title,
     storable_text,
+    unindex_text,
 )
 
 _MAX_LISTED: Final = 1_000_000
@@ -135,7 +143,7 @@ class ConversationStore:
                  mapping_text(settings), mapping_text(figures), now),
             )  # fmt: skip
             turn = read_id(cursor.lastrowid)
-            self._index(turn, storable_text(message.content))
+            index_text(db, turn, storable_text(message.content))
             title = summary.title
             if not title and message.role == "user":
                 title = shorten_title(message.content)
@@ -164,8 +172,8 @@ class ConversationStore:
             row = db.execute("SELECT content FROM turns WHERE id = ?", (turn,)).fetchone()
             if row is None:
                 raise NotFound(f"there is no turn {turn} any more", hint="g4 chats")
-            self._unindex(turn, row[0])
-            self._index(turn, storable_text(message.content))
+            unindex_text(db, turn, row[0])
+            index_text(db, turn, storable_text(message.content))
             db.execute(
                 "UPDATE turns SET content = ?, thought = ?, rest = ?, finish_reason = ?,"
                 " figures = ? WHERE id = ?",
@@ -218,25 +226,34 @@ class ConversationStore:
         """
         with self._transaction() as db:
             self._summary(conversation)
-            turns = self._read_turns(conversation)
-            kept = {
-                item.path
-                for turn in turns
-                for item in turn.message.media
-                if item.path.parent == media_dir()
-            }
-            for turn in turns:
-                self._unindex(turn.id, turn.message.content)
+            delete_turns(db, self._read_turns(conversation))
             db.execute("DELETE FROM conversations WHERE id = ?", (conversation,))
-            for path in kept:
-                pattern = f"%{path.name}%"
-                if db.execute("SELECT 1 FROM turns WHERE rest LIKE ?", (pattern,)).fetchone():
-                    continue
-                with suppress(OSError):
-                    path.unlink()
-            db.execute("INSERT INTO turn_text (turn_text) VALUES ('optimize')")
-        with self._lock, translate_errors(self.path):
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._empty_journal()
+
+    def delete_turn(self, conversation: int, turn: int) -> bool:
+        """Delete a turn and all that follow it, as `delete` does; return whether any turn is left.
+
+        Other versions of it stay, and one of them is shown instead. A conversation without turns
+        is deleted. Raises NotFound.
+        """
+        with self._transaction() as db:
+            summary = self._summary(conversation)
+            self._require_turn(conversation, turn)
+            turns = self._read_turns(conversation)
+            deleted = collect_followers(turns, turn)
+            delete_turns(db, deleted)
+            left = self._read_turns(conversation)
+            head = choose_head(turns, deleted, summary.head)
+            if head is None:
+                db.execute("DELETE FROM conversations WHERE id = ?", (conversation,))
+            else:
+                title = choose_title(summary.title, deleted, left)
+                db.execute(
+                    "UPDATE conversations SET head = ?, title = ? WHERE id = ?",
+                    (find_leaf(left, head), title, conversation),
+                )
+        self._empty_journal()
+        return head is not None
 
     def keep_media(self, kind: Literal["image", "audio"], data: bytes, suffix: str) -> Media:
         """Write the content of an image or a sound that has no file into a private folder.
@@ -353,18 +370,10 @@ class ConversationStore:
         if found is None:
             raise _no_turn(conversation, turn)
 
-    def _index(self, turn: int, content: str) -> None:
-        self._connection.execute(
-            "INSERT INTO turn_text (rowid, content) VALUES (?, ?)", (turn, content)
-        )
-
-    def _unindex(self, turn: int, content: str) -> None:
-        # The index holds no text of its own: it is told the words to remove
-        # (https://www.sqlite.org/fts5.html#the_delete_command).
-        self._connection.execute(
-            "INSERT INTO turn_text (turn_text, rowid, content) VALUES ('delete', ?, ?)",
-            (turn, content),
-        )
+    def _empty_journal(self) -> None:
+        """Write the journal into the database, so that nothing that was deleted is left in it."""
+        with self._lock, translate_errors(self.path):
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _import_old_files(self) -> None:
         for name, written, old in read_old_files():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -44,3 +45,18 @@ def message_rest(message: Message) -> str:
         with suppress(G4Error, OSError):
             item["sha256"] = sha256_of(Path(item["path"]))
     return json.dumps(data)
+
+
+def index_text(db: sqlite3.Connection, turn: int, content: str) -> None:
+    """Let the content of a turn be found by its words."""
+    db.execute("INSERT INTO turn_text (rowid, content) VALUES (?, ?)", (turn, content))
+
+
+def unindex_text(db: sqlite3.Connection, turn: int, content: str) -> None:
+    """Remove the content of a turn, which must be that of its row, from the index."""
+    # The index holds no text of its own: it is told the words to remove
+    # (https://www.sqlite.org/fts5.html#the_delete_command).
+    db.execute(
+        "INSERT INTO turn_text (turn_text, rowid, content) VALUES ('delete', ?, ?)",
+        (turn, content),
+    )

@@ -8,6 +8,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -168,6 +169,66 @@ def test_what_is_deleted_is_gone_from_the_disk(store: ConversationStore) -> None
         assert word not in data
 
 
+def test_a_turn_is_deleted_with_what_follows_and_other_versions_stay(
+    store: ConversationStore,
+) -> None:
+    id_ = talk(store, "cats?", "meow", "more?", "more meow")
+    first, reply, more, _ = (turn.id for turn in store.load(id_).turns)
+    other = store.append(id_, answer("purr"), parent=first)
+    store.append(id_, question("why purr?"), parent=other)
+    assert store.delete_turn(id_, more)  # of a branch that is not shown
+    assert contents(store, id_) == ["cats?", "purr", "why purr?"]
+    assert store.delete_turn(id_, other)
+    assert contents(store, id_) == ["cats?", "meow"]
+    assert store.search("purr") == ()
+    assert store.delete_turn(id_, reply)
+    assert contents(store, id_) == ["cats?"]
+    assert not store.delete_turn(id_, first)
+    with pytest.raises(NotFound):
+        store.load(id_)
+
+
+def test_a_deleted_question_leaves_neither_its_title_nor_its_picture(
+    store: ConversationStore,
+) -> None:
+    id_ = store.create()
+    own = store.keep_media("image", b"own", ".png")
+    first = store.append(id_, Message("user", "secret plan", media=(own,)), parent=None)
+    store.append(id_, question("weather?"), parent=None)
+    store.delete_turn(id_, first)
+    assert store.load(id_).summary.title == "weather?"
+    assert not own.path.exists()
+    data = b"".join(path.read_bytes() for path in state_dir().glob("conversations.db*"))
+    assert b"secret" not in data
+    store.rename(id_, "My title")
+    last = store.append(id_, answer("Sunny."), parent=store.load(id_).turns[-1].id)
+    store.delete_turn(id_, last)
+    assert store.load(id_).summary.title == "My title"
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_long_conversation_can_be_deleted(store: ConversationStore, whole: bool) -> None:
+    """SQLite itself follows no more than 1,000 links from row to row."""
+    id_ = talk(store, "0")
+    first = store.load(id_).turns[0].id
+    with closing(sqlite3.connect(conversations_path())) as db, db:  # quicker than by the store
+        for turn in range(first + 1, first + 1_100):
+            db.execute(
+                "INSERT INTO turns SELECT ?, conversation, ?, role, ?, thought, rest, model,"
+                " finish_reason, settings, figures, created FROM turns WHERE id = ?",
+                (turn, turn - 1, str(turn - first), first),
+            )
+        db.execute("INSERT INTO turn_text (turn_text) VALUES ('rebuild')")
+        db.execute("UPDATE conversations SET head = ?", (first + 1_099,))
+    assert len(store.load(id_).turns) == 1_100
+    if whole:
+        store.delete(id_)
+    else:
+        assert store.delete_turn(id_, first + 1)
+        assert contents(store, id_) == ["0"]
+    assert store.search("1099") == ()
+
+
 @pytest.mark.parametrize(
     "call",
     [
@@ -181,6 +242,8 @@ def test_what_is_deleted_is_gone_from_the_disk(store: ConversationStore) -> None
         lambda store: store.show_branch(2, 1),
         lambda store: store.rename(99, "x"),
         lambda store: store.delete(99),
+        lambda store: store.delete_turn(1, 2),
+        lambda store: store.delete_turn(99, 1),
     ],
 )
 def test_what_is_not_there_is_reported(store: ConversationStore, call: object) -> None:
