@@ -20,6 +20,7 @@ from g4cli.store.conversations import (
     ConversationStore,
     SearchHit,
     StoredConversation,
+    StoredTurn,
     media_dir,
     reply_figures,
 )
@@ -105,6 +106,20 @@ class PageConversations:
         """Delete a conversation; its answers under way are stopped first. Raises NotFound."""
         await self._stop_answers(conversation)
         await self._ask_store(lambda store: store.delete(conversation))
+
+    async def delete_turn(self, conversation: int, turn: int) -> bool:
+        """Delete a turn and all that follow it; return whether any turn is left. Raises NotFound.
+
+        Answers under way among them are stopped.
+        """
+        is_left = await self._ask_store(lambda store: store.delete_turn(conversation, turn))
+        turns: tuple[StoredTurn, ...] = ()
+        if is_left:
+            turns = await self._ask_store(lambda store: store.load_turns(conversation))
+        left = {item.id for item in turns}
+        running = [a for a in self.answers.values() if a.conversation == conversation]
+        await asyncio.gather(*(answer.stop() for answer in running if answer.turn not in left))
+        return is_left
 
     async def keep_media(self, data: bytes) -> Media:
         """Return `data`, an image or a sound, as a file. Raises BadField."""

@@ -111,12 +111,13 @@ export class OpenConversation {
   }
 
   /**
-   * Asks for another answer to the question before `turn`.
+   * Asks for one more answer to the question `turn`, or to the one before the answer `turn`.
    *
    * @param {Turn} turn
    */
   async answerAgain(turn) {
-    const path = `/conversations/${this.id}/questions/${turn.parent}/answers`;
+    const question = turn.role === "assistant" ? turn.parent : turn.id;
+    const path = `/conversations/${this.id}/questions/${question}/answers`;
     await change("POST", path, this.page.settings());
     await this.noteChange();
   }
@@ -129,6 +130,19 @@ export class OpenConversation {
   async showBranch(turn) {
     await change("POST", `/conversations/${this.id}`, { branch: turn });
     await this.noteChange();
+  }
+
+  /**
+   * Deletes a turn and all that follow it, in every version of them; returns whether any is left.
+   *
+   * @param {Turn} turn
+   * @returns {Promise<boolean>}
+   */
+  async deleteTurn(turn) {
+    const { left } = await change("DELETE", `/conversations/${this.id}/turns/${turn.id}`);
+    if (left) await this.noteChange();
+    else this.channel.postMessage(this.id);
+    return left;
   }
 
   /** @param {string} system */

@@ -27,6 +27,7 @@ const thread = new Thread({
   again: (turn) => void attempt(conversation.answerAgain(turn)),
   edit: (turn, text) => void attempt(conversation.ask(text, turn.media, turn.parent)),
   show: (turn) => void attempt(conversation.showBranch(turn)),
+  remove: (turn) => void confirmDeletion(turn),
   loadMedia: (turn, number) => conversation.loadMedia(turn, number),
   onCode: (parts, isLast) => void showDrawing(parts, isLast).then(() => thread.followEnd()),
 });
@@ -65,6 +66,21 @@ async function attempt(action) {
     showError(error);
     return false;
   }
+}
+
+/**
+ * Deletes a turn if the user confirms.
+ *
+ * @param {import("./types.js").Turn} turn
+ */
+async function confirmDeletion(turn) {
+  const isQuestion = turn.role === "user";
+  const others = turn.siblings.length > 1 ? "Its other versions stay." : isQuestion ? "" : "The question stays.";
+  const text = `${isQuestion ? "The question, its answers" : "The answer"} and all that follows are deleted, ` +
+    `also for g4 chat. ${others}`;
+  if (!await askToConfirm(`Delete the ${isQuestion ? "question" : "answer"}?`, text, "Delete")) return;
+  await attempt(conversation.deleteTurn(turn).then((isLeft) => isLeft || open(null)));
+  composer.focus();
 }
 
 /**

@@ -11,7 +11,7 @@ import { formatCount } from "./format.js";
  * What the buttons do.
  *
  * @typedef {{again: (turn: Turn) => void, edit: (turn: Turn, text: string) => void,
- *   show: (turn: number) => void,
+ *   show: (turn: number) => void, remove: (turn: Turn) => void,
  *   loadMedia: (turn: Turn, number: number) => Promise<string>,
  *   onCode: (parts: HTMLElement[], isLast: boolean) => void}} ThreadActions
  */
@@ -121,9 +121,13 @@ export class Thread {
       foot.append(copy);
     }
     if (turn.role === "user") {
-      foot.append(iconButton("edit", "Edit and ask again", () => this.edit(turn)));
+      foot.append(iconButton("edit", "Edit and ask again", () => this.edit(turn)),
+        iconButton("again", "Answer this question", () => this.actions.again(turn), "icon unanswered"));
     } else {
       foot.append(iconButton("again", "Try again", () => this.actions.again(turn)));
+    }
+    foot.append(iconButton("trash", "Delete this and what follows", () => this.actions.remove(turn)));
+    if (turn.role !== "user") {
       const figures = describeFigures(turn.figures);
       if (figures) foot.append(figures);
     }

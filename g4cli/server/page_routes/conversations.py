@@ -94,6 +94,12 @@ async def delete_conversation(conversation: int, page: PageParam) -> dict[str, A
     return {}
 
 
+@router.delete("/conversations/{conversation}/turns/{turn}")
+async def delete_turn(conversation: int, turn: int, page: PageParam) -> dict[str, Any]:
+    """Delete a turn with all that follow it; `left`: whether the conversation has any other."""
+    return {"left": await page.conversations.delete_turn(conversation, turn)}
+
+
 @router.post("/media")
 async def keep_media(request: Request, page: PageParam) -> dict[str, Any]:
     """Keep the image or sound that is the body; return its kind and name for a question."""

@@ -144,6 +144,37 @@ def test_rename_search_and_delete(page: Any, serve_script: ServeScript) -> None:
     expect(page.locator(".list .name")).to_have_text(["Which sound?"])
 
 
+def test_a_deleted_turn_leaves_its_other_versions(page: Any, serve_script: ServeScript) -> None:
+    server = serve_script(lambda prompt: ["cats" if "cat" in prompt else "dogs"])
+    page.goto(server.url)
+    ask(page, "cat?")
+    expect(page.locator(".figures")).to_be_visible()
+    page.get_by_label("Edit and ask again").click()
+    page.get_by_label("Edit the question").fill("dog?")
+    page.keyboard.press("Enter")
+    expect(page.locator(".assistant .blocks")).to_have_text("dogs")
+    expect(page.locator(".figures")).to_be_visible()
+
+    def delete(kind: str) -> None:
+        page.locator(f".turn.{kind}").get_by_label("Delete this and what follows").click()
+        page.get_by_role("button", name="Delete", exact=True).click()
+
+    delete("user")
+    expect(page.locator(".assistant .blocks")).to_have_text("cats")
+    expect(page.locator(".bubble")).to_have_text("cat?")
+    expect(page.locator(".branches")).to_have_count(0)
+    delete("assistant")
+    expect(page.locator(".assistant")).to_have_count(0)
+    page.get_by_label("Answer this question").click()
+    expect(page.locator(".assistant .blocks")).to_have_text("cats")
+    expect(page.locator(".figures")).to_be_visible()
+    expect(page.get_by_label("Answer this question")).to_be_hidden()
+    delete("user")
+    expect(page.locator(".greeting")).to_be_visible()
+    expect(page.locator(".list .name")).to_have_count(0)
+    assert page.url == f"{server.url}/"
+
+
 def test_settings_reach_the_model_and_stay(page: Any, serve_script: ServeScript) -> None:
     server = serve_script(lambda prompt: ["a pirate" if "pirate" in prompt else "nobody"])
     page.goto(server.url)
