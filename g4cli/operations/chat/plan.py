@@ -104,7 +104,16 @@ def plan_chat(
             f"the file claims a context of {claimed:,} tokens; Gemma 4 has {MAX_CONTEXT:,}"
         )
     if n_parallel != 1:
-        return _plan_together(request, model, subject, options, memories, reporter, n_parallel)
+        return _plan_together(
+            request,
+            model,
+            subject,
+            options,
+            memories,
+            reporter,
+            n_parallel,
+            require_fit=require_fit,
+        )
     n_ctx = _choose_context(request, subject, options, memories, reporter)
     # The estimate ends at the context that the model was trained for.
     options = replace(options, n_ctx=min(n_ctx, subject.shape.n_ctx_train))
@@ -112,10 +121,7 @@ def plan_chat(
     verdict, resident_bytes = trial.verdict, trial.estimate.resident_bytes
     spare_bytes = count_spare_bytes(trial.estimate, memories)
     if not verdict.fits and require_fit:
-        raise DoesNotFit(
-            f"{request.model} does not fit into memory: {verdict.reason}",
-            hint=f"g4 fit {shell_word(request.model)}",
-        )
+        raise _too_large(request, verdict.reason)
     if not verdict.fits:
         _warn_of_size(verdict.reason, request, reporter)
     is_free = request.gpu_layers == "auto" and request.device is None and not request.cpu_moe
@@ -138,6 +144,13 @@ def plan_chat(
     )
 
 
+def _too_large(request: ChatRequest, reason: str) -> DoesNotFit:
+    return DoesNotFit(
+        f"{request.model} does not fit into memory: {reason}",
+        hint=f"g4 fit {shell_word(request.model)}",
+    )
+
+
 def _plan_together(
     request: ChatRequest,
     model: LoadableModel,
@@ -146,6 +159,8 @@ def _plan_together(
     memories: tuple[Memory, ...],
     reporter: Reporter,
     n_parallel: int,
+    *,
+    require_fit: bool,
 ) -> ChatPlan:
     """Return the plan for several conversations in one context; reports why this many."""
     most = subject.shape.n_ctx_train
@@ -160,6 +175,8 @@ def _plan_together(
     )
     if plan.fits:
         reporter.say(plan.reason)
+    elif require_fit:
+        raise _too_large(request, plan.reason)
     else:
         _warn_of_size(plan.reason, request, reporter)
     _warn_beyond_training(asked, most, reporter)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -44,12 +44,13 @@ def make_service(
 ) -> Service:
     """Return the service that `options` describe. Raises what finding its models raises."""
     catalog = Catalog(options.models, options.aliases, options.mmproj)
-    opener = ModelOpener(options, catalog, reporter)
+    contexts: dict[str, int] = {}
+    opener = ModelOpener(options, catalog, reporter, contexts)
     pool = ModelPool(
         opener.open_model, max_models=options.max_models, keep_alive_s=options.keep_alive_s
     )
     image_tokens = options.image_tokens or IMAGE_TOKENS[-1]
-    return Service(catalog, pool, on_reply, image_tokens=image_tokens)
+    return Service(catalog, pool, on_reply, image_tokens=image_tokens, contexts=contexts)
 
 
 MOST_RAM_BYTES: Final = 8 * GIB
@@ -57,17 +58,27 @@ MOST_RAM_BYTES: Final = 8 * GIB
 
 
 class ModelOpener:
-    """Opens the models of a catalog with the options of the server."""
+    """Opens the models of a catalog with the options of the server.
 
-    def __init__(self, options: ServeOptions, catalog: Catalog, reporter: Reporter) -> None:
+    `contexts` are the contexts, in tokens, that were chosen for models by name since it started.
+    """
+
+    def __init__(
+        self,
+        options: ServeOptions,
+        catalog: Catalog,
+        reporter: Reporter,
+        contexts: Mapping[str, int],
+    ) -> None:
         self._options, self._catalog, self._reporter = options, catalog, reporter
+        self._contexts = contexts
         self._hello: Hello | None = None
 
     async def open_model(self, name: str, others: Sequence[str]) -> LoadedModel:
         """Return the model `name` of the catalog, loaded; those called `others` are loaded already.
 
-        Raises DoesNotFit if it does not fit beside them, or only with a short context. Raises what
-        preparing and loading it raise.
+        Raises DoesNotFit if it does not fit beside them, or only with a short context, or not with
+        the context that was chosen for it. Raises what preparing and loading it raise.
         """
         if self._hello is None:
             self._hello = await asyncio.to_thread(_read_hello)
@@ -105,10 +116,16 @@ class ModelOpener:
         draft = choose_draft(option, model, lambda: hello.draft_refusal, self._reporter)
         host = replace_gpus(self._subtract_mapped(read_host(), others), hello.devices)
         plan = plan_chat(
-            request, model, host, self._reporter, draft=draft.option, n_parallel=n_parallel
+            request,
+            model,
+            host,
+            self._reporter,
+            draft=draft.option,
+            n_parallel=n_parallel,
+            require_fit=offer.name in self._contexts,
         )
         least = min(COMMON_CTX, shape_of(model.header).n_ctx_train)
-        if others and (not plan.fits or (not options.ctx and plan.n_ctx < least)):
+        if others and (not plan.fits or (not request.ctx and plan.n_ctx < least)):
             raise DoesNotFit(f"{offer.name} does not fit beside the models that are loaded")
         ram_bytes = min(plan.spare_bytes // 2, MOST_RAM_BYTES)
         opening = make_open_request(request, model, plan, draft, ram_bytes=ram_bytes)
@@ -133,7 +150,7 @@ class ModelOpener:
             model=name,
             mmproj=options.mmproj or find_encoder(model.path),
             image_tokens=options.image_tokens,
-            ctx=options.ctx,
+            ctx=str(self._contexts.get(name) or options.ctx),
             kv_type=options.kv_type,
             threads=options.threads,
             gpu_layers=options.gpu_layers,

@@ -97,6 +97,10 @@ class ModelPool:
             seconds = max(seconds, _LEAST_KEEP_ALIVE_S)
             self._timers[model.name] = loop.call_later(seconds, self._close_unused, model)
 
+    def is_opening(self, name: str) -> bool:
+        """Return whether the model `name` is being opened."""
+        return name in self._opening
+
     def seconds_left(self, name: str) -> float | None:
         """Return after how long the model is closed unless it is used; None: never, or in use."""
         timer = self._timers.get(name)

@@ -7,8 +7,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from g4cli.chat import Reply
+from g4cli.core.errors import QueueFull, UsageError
 from g4cli.operations.serving.catalog import Catalog, Offer
 from g4cli.operations.serving.counters import Counters
 from g4cli.operations.serving.loaded import LoadedModel, Turn, require_readable
@@ -17,6 +19,9 @@ from g4cli.operations.serving.pool import ModelPool
 from g4cli.operations.serving.requests import TurnRequest
 from g4cli.prompt.messages import Media, Part
 from g4cli.runtime.engine.options import IMAGE_TOKENS
+
+LEAST_CTX: Final = 256
+"""The shortest context that can be chosen, in tokens: llama.cpp rounds up to a multiple of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +60,15 @@ class Service:
         on_reply: Callable[[str, Reply], None] = lambda _model, _reply: None,
         *,
         image_tokens: int = IMAGE_TOKENS[-1],
+        contexts: dict[str, int] | None = None,
     ) -> None:
         """`on_reply` is told every finished answer, with the name of its model.
 
-        `image_tokens`: how many tokens an image has at most.
+        `image_tokens`: how many tokens an image has at most. `contexts`: those that `set_context`
+        chooses, by the names of models; what opens them reads it.
         """
         self.image_tokens = image_tokens
+        self.contexts: dict[str, int] = {} if contexts is None else contexts
         self._catalog, self.pool = catalog, pool
         self.media = MediaFiles()
         self.counters = Counters()
@@ -148,6 +156,41 @@ class Service:
     async def unload(self, name: str) -> None:
         """End the model `name`, or let it end after its requests. Raises UnknownModel."""
         await self.pool.unload(self._catalog.find(name).name)
+
+    async def set_context(self, name: str, n_ctx: int) -> int:
+        """Load the model `name` again with a context of `n_ctx` tokens; return what it has now.
+
+        0: what it has without a choice. Raises UnknownModel, UsageError for a size that the model
+        does not have, QueueFull while it is loaded or answers, DoesNotFit and what loading raises:
+        then the next request loads it as before.
+        """
+        offer = self._catalog.find(name)
+        most = self._catalog.read_facts(offer).n_ctx_train
+        if n_ctx and not min(LEAST_CTX, most) <= n_ctx <= most:
+            raise UsageError(
+                f"the context of this model has {min(LEAST_CTX, most):,} to {most:,} tokens"
+            )
+        self._require_idle(offer.name)
+        before = self.contexts.get(offer.name, 0)
+        self._note_context(offer.name, n_ctx)
+        try:
+            await self.pool.unload(offer.name)
+            self._require_idle(offer.name)
+            return await self.load(offer.name)
+        except BaseException:
+            self._note_context(offer.name, before)
+            raise
+
+    def _note_context(self, name: str, n_ctx: int) -> None:
+        self.contexts.pop(name, None)
+        if n_ctx:
+            self.contexts[name] = n_ctx
+
+    def _require_idle(self, name: str) -> None:
+        model = self.pool.models.get(name)
+        if self.pool.is_opening(name) or (model is not None and model.n_users):
+            what = "answers" if model else "is being loaded"
+            raise QueueFull(f"{name} {what}: change its context after that")
 
     async def preload(self, name: str) -> LoadedModel:
         """Return the model `name`, loaded; `is_loading` until then. Raises what opening raises."""

@@ -193,7 +193,7 @@ function describeEnd(finish, figures, calls, model) {
     notes.push(make("p", { class: "note" }, "The server ended while this was written."));
   } else if (finish === "length") {
     notes.push(make("p", { class: "note" }, figures.context_full
-      ? "The context is full: begin a new conversation, or start the server with a larger --ctx."
+      ? "The context is full: begin a new conversation, or load the model with a larger context (settings)."
       : "Cut off at the limit of tokens; the settings have it."));
   }
   if (figures.dropped_messages) {

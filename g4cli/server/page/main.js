@@ -21,7 +21,8 @@ let models = [];
 const modelChoice = /** @type {HTMLSelectElement} */ (find("model"));
 
 onKeyNeeded(askForKey);
-const settings = new Settings((system) => void conversation.setSystem(system).catch(showError));
+const settings = new Settings((system) => void conversation.setSystem(system).catch(showError),
+  () => void readModels().catch(showError));
 /** @type {Thread} */
 const thread = new Thread({
   again: (turn) => void attempt(conversation.answerAgain(turn)),

@@ -1,5 +1,6 @@
 /** The side panel: system prompt, thinking, sampling, limits; defaults are those of the model. */
 
+import { ContextField } from "./context.js";
 import { find, make } from "./dom.js";
 import { formatCount, formatSize } from "./format.js";
 
@@ -22,10 +23,13 @@ const SAMPLING = /** @type {[keyof import("./types.js").Sampling, string, number
   ["seed", "Seed", 1, 0, 4294967295],
 ]);
 
-/** The panel and its values. `onSystem` is called with a new system prompt. */
+/** The panel and its values. */
 export class Settings {
-  /** @param {(system: string) => void} onSystem */
-  constructor(onSystem) {
+  /**
+   * @param {(system: string) => void} onSystem
+   * @param {() => void} onLoaded when a model was loaded again
+   */
+  constructor(onSystem, onLoaded) {
     this.panel = find("settings");
     this.button = find("toggle-settings");
     this.button.addEventListener("click", () => this.toggle());
@@ -40,6 +44,7 @@ export class Settings {
       change: () => this.store("stop_on_loop", this.loops.checked) });
     this.fields = new Map(SAMPLING.map(([name, , step, least, most]) =>
       [name, this.makeNumber(name, step, least, most)]));
+    this.context = new ContextField(onLoaded);
     this.about = make("dl", { class: "about" });
     this.draw();
   }
@@ -57,6 +62,7 @@ export class Settings {
         field(`set-${name}`, label, /** @type {HTMLElement} */ (this.fields.get(name))))),
       make("h3", {}, "Limits"),
       field("set-max_tokens", "Most tokens of an answer", this.maxTokens),
+      this.context.element,
       make("label", { class: "check" }, this.loops, "Stop an answer that repeats itself"),
       reset,
       make("h3", {}, "Model"), this.about);
@@ -68,14 +74,15 @@ export class Settings {
    * @param {ServedModel | undefined} model
    */
   describeModel(model) {
+    this.context.describeModel(model);
     if (!model) return;
     for (const [name, input] of this.fields) {
       const value = model.sampling[name];
-      input.placeholder = value === null ? "another each time" : `${Math.round(value * 1e4) / 1e4}`;
+      input.placeholder = value === null ? "random" : `${Math.round(value * 1e4) / 1e4}`;
     }
     this.maxTokens.placeholder = model.max_tokens ? formatCount(model.max_tokens) : "until the context is full";
-    const context = model.loaded ? `${formatCount(model.n_ctx)} tokens (model: up to ` +
-      `${formatCount(model.n_ctx_train)}; g4 serve --ctx)` : `up to ${formatCount(model.n_ctx_train)} tokens`;
+    const context = model.loaded ? `${formatCount(model.n_ctx)} tokens`
+      : `up to ${formatCount(model.n_ctx_train)} tokens`;
     const rows = [["Name", model.name], ["Type", model.type], ["File", formatSize(model.nbytes)],
       ["Context", context], ["Reads", model.modalities.join(", ")],
       ["Memory", model.loaded ? formatSize(model.memory_bytes) : "not loaded"]];

@@ -21,7 +21,7 @@
  * @typedef {{temp: number, top_p: number, top_k: number, min_p: number, repeat_penalty: number,
  *   seed: number | null}} Sampling
  * @typedef {{name: string, aliases: string[], type: string, nbytes: number, loaded: boolean,
- *   n_ctx: number, n_ctx_train: number, n_slots: number, memory_bytes: number,
+ *   n_ctx: number, n_ctx_chosen: number, n_ctx_train: number, n_slots: number, memory_bytes: number,
  *   modalities: string[], image: {pixels: number, budgets: number[]} | null, sampling: Sampling, max_tokens: number}} ServedModel
  */
 export {};

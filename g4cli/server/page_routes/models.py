@@ -25,6 +25,7 @@ from g4cli.runtime.engine.options import (
     read_recommended_sampling,
 )
 from g4cli.server.errors import HttpError, Problem
+from g4cli.server.limits import MAX_TOKENS
 from g4cli.server.logs import LogReporter
 from g4cli.server.page_routes.access import PageParam, check_access
 from g4cli.server.wire_model import RequestBody
@@ -70,6 +71,18 @@ async def unload_model(body: NameBody, page: PageParam) -> dict[str, Any]:
     """Unload a model; `loaded`: it has requests, and is unloaded after them."""
     await page.service.unload(body.name)
     return {"loaded": bool(page.service.find_model(body.name).loaded_at)}
+
+
+class ContextBody(NameBody):
+    """The context of a model in tokens; 0: what it has without a choice."""
+
+    n_ctx: Annotated[int, Field(ge=0, le=MAX_TOKENS)]
+
+
+@router.post("/models/context")
+async def set_context(body: ContextBody, page: PageParam) -> dict[str, Any]:
+    """Load a model again with another context; return when it is loaded."""
+    return {"n_ctx": await page.service.set_context(body.name, body.n_ctx)}
 
 
 @router.get("/catalog")
@@ -146,6 +159,7 @@ def describe_model(service: Service, model: ServedModel) -> dict[str, Any]:
         "nbytes": model.nbytes,
         "loaded": bool(model.loaded_at),
         "n_ctx": model.n_ctx,
+        "n_ctx_chosen": service.contexts.get(model.name, 0),
         "n_ctx_train": model.n_ctx_train,
         "n_slots": model.n_slots,
         "memory_bytes": model.memory_bytes,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,18 @@ import httpx
 import pytest
 
 from g4cli.core.paths import state_dir
+from g4cli.host import read_host
+from g4cli.operations.serving import opening
 from g4cli.server.guard import GuardOptions
 from tests.support.builders.tiny_file import build_tiny
 from tests.support.fakes.scripted_engine import make_scripted_service
-from tests.support.run.server import RunningServer, run_service, wait_until
+from tests.support.run.server import (
+    RunningServer,
+    run_server,
+    run_service,
+    tiny_options,
+    wait_until,
+)
 
 PAGE = Path(__file__).parents[3] / "g4cli" / "server" / "page"
 
@@ -193,3 +202,64 @@ def test_a_private_page_keeps_nothing(tiny_path: Path) -> None:
         ask(client, "Hi")
         assert client.get("/page/api/conversations").json()["conversations"]
         assert not state_dir().exists()
+
+
+def test_a_deleted_turn_takes_what_follows_and_the_last_one_the_conversation(
+    client: httpx.Client,
+) -> None:
+    chat, answer = ask(client, "Count slowly")
+    path = f"/page/api/conversations/{chat}"
+    first = client.get(path).json()["turns"][0]["id"]
+    again = client.post(f"{path}/questions", json={"parent": None, "text": "Hi"})
+    assert client.delete(f"{path}/turns/{first}").json() == {"left": True}
+    wait_until(lambda: client.get(f"/page/api/answers/{answer}").status_code == 404)
+    other = again.json()["answer"]
+    wait_until(lambda: client.get(f"/page/api/answers/{other}").status_code == 404)
+    turns = client.get(path).json()["turns"]
+    assert [turn["text"] for turn in turns] == ["Hi", "one **two**\n\nthree"]
+    assert turns[0]["siblings"] == [turns[0]["id"]]
+    assert client.delete(f"{path}/turns/{other}").json() == {"left": True}
+    assert client.delete(f"{path}/turns/{turns[0]['id']}").json() == {"left": False}
+    assert client.get(path).status_code == 404
+    assert client.delete(f"{path}/turns/{other}").status_code == 404
+
+
+def test_the_context_of_a_model_is_changed_by_loading_it_again(
+    tiny_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with run_server(tiny_options(tiny_path)) as server, httpx.Client(
+        base_url=f"{server.url}/page/api", timeout=60
+    ) as client:  # fmt: skip
+        client.headers["x-g4-token"] = client.get("start").json()["token"]
+
+        def change(n_ctx: int) -> httpx.Response:
+            return client.post("models/context", json={"name": "tiny", "n_ctx": n_ctx})
+
+        def read() -> tuple[int, int]:
+            (model,) = client.get("models").json()["models"]
+            return model["n_ctx"], model["n_ctx_chosen"]
+
+        assert change(512).json() == {"n_ctx": 512}
+        assert read() == (512, 512)
+        refused = change(4096)
+        assert (refused.status_code, read()) == (400, (512, 512))
+        assert "256 to 2,048 tokens" in refused.json()["error"]["message"]
+        with monkeypatch.context() as patch:
+            patch.setattr(opening, "read_host", lambda: replace(read_host(), available_bytes=1))
+            refused = change(2048)
+        assert (refused.status_code, read()) == (503, (0, 512))
+        assert "does not fit into memory" in refused.json()["error"]["message"]
+        assert change(0).json() == {"n_ctx": 1024}
+        assert read() == (1024, 0)
+
+
+def test_the_context_of_a_model_that_answers_stays(tiny_path: Path) -> None:
+    service = make_scripted_service(tiny_path, lambda _: ["x", 60.0])
+    with run_service(service) as server, httpx.Client(base_url=server.url) as client:
+        client.headers["x-g4-token"] = client.get("/page/api/start").json()["token"]
+        _, answer = ask(client, "Hi")
+        read_events(client, answer, most=1)
+        body = {"name": "scripted", "n_ctx": 512}
+        refused = client.post("/page/api/models/context", json=body)
+        assert refused.status_code == 503
+        assert "answers: change its context" in refused.json()["error"]["message"]
