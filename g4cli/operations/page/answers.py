@@ -31,7 +31,8 @@ class PageAnswer:
     `state`: the model is loaded, the prompt is read, a thought or the answer is written, all is
     done. When it is done either `reply` is set or `error` says why there is none. `n_dropped` is
     how many of the oldest messages were left out because the context has no room for them.
-    `thought_s` is the time that the thought took.
+    `thought_s` is the time that the thought took. `doctor_command` examines the model of an answer
+    that repeated itself.
     """
 
     def __init__(self, conversation: int, turn: int, request: TurnRequest, model: str) -> None:
@@ -43,6 +44,7 @@ class PageAnswer:
         self.prompt: PromptRead | None = None
         self.reply: Reply | None = None
         self.error: G4Error | None = None
+        self.doctor_command = ""
         self.is_bug = False
         self.stopped = False
         self.version = 0

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, TypeVar
 from g4cli.core.errors import BadField, BadFile, NotFound
 from g4cli.core.media_file import FORMATS, media_kind_of
 from g4cli.operations.page.answers import PageAnswer
+from g4cli.operations.page.models import write_doctor_command
 from g4cli.operations.serving.requests import Thinking, TurnRequest
 from g4cli.operations.serving.service import Service
 from g4cli.prompt.messages import Media, Message
@@ -200,6 +201,11 @@ class PageConversations:
         if answer.is_bug and answer.error is not None:
             _LOG.error("a bug in g4 in an answer of the page", exc_info=answer.error.__cause__)
         try:
+            # Visitors from the network learn no paths of this machine.
+            if answer.loop is not None and not self._private:
+                answer.doctor_command = await asyncio.to_thread(
+                    write_doctor_command, self._service, answer.model
+                )
             await self._ask_store(
                 lambda store: store.update_answer(
                     answer.turn,
@@ -261,6 +267,7 @@ def collect_figures(answer: PageAnswer) -> dict[str, Any]:
             "onset": loop.onset,
             "covered": loop.covered,
             "kind": loop.kind,
+            "command": answer.doctor_command,
         }
     if answer.reply is not None and answer.reply.context_full:
         figures["context_full"] = True

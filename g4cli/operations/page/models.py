@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Final
 
+from g4cli.core.errors import G4Error
+from g4cli.core.quoting import shell_command
 from g4cli.core.registry import MODELS, Model
 from g4cli.core.reporter import Reporter
 from g4cli.operations.fit.answer import answer_fit
 from g4cli.operations.fit.request import FitRequest
-from g4cli.store import list_models
+from g4cli.operations.serving.service import Service
+from g4cli.store import find_model_file, list_models
 
 _GROUPS: Final = ("weights", "kv", "compute", "process")
 _BASE: Final = "-base"
@@ -72,6 +76,15 @@ def describe_fit(model: str, reporter: Reporter) -> dict[str, Any]:
             for memory in answer.machine.memories
         ],
     }
+
+
+def write_doctor_command(service: Service, name: str) -> str:
+    """Return the command that examines the file of the model `name` on offer."""
+    path = service.find_model(name).path
+    with suppress(G4Error):
+        if find_model_file(name).path == path:
+            return shell_command("g4", "doctor", name)
+    return shell_command("g4", "doctor", path)
 
 
 def _list_types(model: Model) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 /** An answer on the page: its thought, its blocks as they change, its figures and what ended it. */
 
 import { copyText, iconButton, make, setCleanHtml } from "./dom.js";
-import { formatCount, formatSeconds } from "./format.js";
+import { count, formatCount, formatSeconds } from "./format.js";
 
 /** @typedef {import("./types.js").Turn} Turn */
 /** @typedef {import("./types.js").Change} Change */
@@ -131,7 +131,7 @@ export class AnswerBody {
   describeThought(seconds, isOpen) {
     const words = (this.thoughtText.textContent ?? "").split(/\s+/).length;
     this.thoughtTitle.textContent = isOpen ? "Thinking" : "Thought";
-    this.thoughtNote.textContent = `${formatCount(words)} words` +
+    this.thoughtNote.textContent = count(words, "word") +
       (seconds ? `, ${formatSeconds(seconds)}` : "");
     this.thought.classList.toggle("writing", isOpen);
   }
@@ -142,7 +142,7 @@ export class AnswerBody {
    */
   showState(state, nPrompt) {
     const text = STATES[state] ?? "";
-    const tokens = state === "reading" && nPrompt ? ` ${formatCount(nPrompt)} tokens` : "";
+    const tokens = state === "reading" && nPrompt ? ` ${count(nPrompt, "token")}` : "";
     const label = /** @type {HTMLElement} */ (this.state.lastElementChild);
     if (label.textContent !== text + tokens) label.textContent = text + tokens;
     this.state.hidden = !state || state === "thinking";
@@ -198,8 +198,8 @@ function describeEnd(finish, figures, calls, model) {
   }
   if (figures.dropped_messages) {
     notes.push(make("p", { class: "note" },
-      `The oldest ${formatCount(figures.dropped_messages)} messages were left out: ` +
-      "the context has no room for them."));
+      `The oldest ${count(figures.dropped_messages, "message")} ` +
+      `${figures.dropped_messages === 1 ? "was" : "were"} left out: the context has no room for more.`));
   }
   if (calls.length) {
     notes.push(make("p", { class: "note" }, `Asked to call: ${calls.join(", ")}`));
@@ -212,14 +212,19 @@ function describeEnd(finish, figures, calls, model) {
  * @param {string} model
  */
 function describeLoop(loop, model) {
-  const command = `g4 doctor ${model}`;
+  const command = loop.command || `g4 doctor ${model}`;
   const button = iconButton("copy", "Copy the command", () => void copyText(button, command));
+  const what = loop.kind === "few-tokens" ? `the same ${count(loop.period, "token")}`
+    : loop.kind === "few-phrases" ? "a few phrases"
+    : `the same text ${count(Math.floor(loop.covered / loop.period), "time")}`;
+  // A sound model drifts into a loop; a damaged one begins with it.
+  const cause = loop.onset < loop.period + 16 ? "It repeats from the beginning: the file may be damaged. Examine it with "
+    : "A sound model can drift into a loop. If it happens often, examine the file with ";
   return make("div", { class: "note bad" },
-    make("p", {}, `Stopped, because the answer repeated itself: ${formatCount(loop.covered)} ` +
-      `tokens in a loop of ${formatCount(loop.period)}.`),
-    make("p", { class: "loop-unit" }, make("code", {}, JSON.stringify(loop.unit))),
-    make("p", {}, "A damaged file or a bug of the runtime can be the cause: ",
-      make("code", {}, command), button));
+    make("p", {}, `Stopped: the answer repeated ${what} (${count(loop.covered, "token")}, ` +
+      `from token ${formatCount(loop.onset + 1)}).`),
+    make("p", { class: "loop-unit" }, make("code", {}, loop.unit.trim() || JSON.stringify(loop.unit))),
+    make("p", {}, cause, make("code", {}, command), button));
 }
 
 /**
@@ -232,7 +237,7 @@ export function describeFigures(figures) {
   if (!n || !nPrompt) return null;
   const speed = seconds ? `${(n / seconds).toFixed(1)} tokens/s` : "";
   const cached = figures.reused_tokens ? `, ${formatCount(figures.reused_tokens)} cached` : "";
-  const parts = [speed, `${formatCount(n)} tokens`, `prompt ${formatCount(nPrompt)}${cached}`];
+  const parts = [speed, count(n, "token"), `prompt ${formatCount(nPrompt)}${cached}`];
   return make("span", { class: "figures quiet" }, parts.filter(Boolean).join(" · "));
 }
 

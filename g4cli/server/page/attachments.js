@@ -2,7 +2,7 @@
 
 import { change } from "./api.js";
 import { find, icon, iconButton, make } from "./dom.js";
-import { formatCount, formatSeconds } from "./format.js";
+import { count, formatCount, formatSeconds } from "./format.js";
 import { countTokens, readPicture, shrinkPicture } from "./picture.js";
 import { encodeWav, Recorder, toWav } from "./sound.js";
 
@@ -139,12 +139,12 @@ export class Attachments {
       if (item.bitmap && this.model?.image) {
         const n = countTokens(item.bitmap, this.model.image.pixels, Number(this.budget.value));
         total += n;
-        note.textContent = `${formatCount(n)} tokens`;
+        note.textContent = count(n, "token");
       } else if (item.seconds) note.textContent = formatSeconds(item.seconds);
     }
     const context = this.model?.n_ctx || 0;
     const share = context ? `, ${Math.ceil((100 * total) / context)} % of the context` : "";
-    this.hint.textContent = total ? `about ${formatCount(total)} tokens${share}` : "";
+    this.hint.textContent = total ? `about ${count(total, "token")}${share}` : "";
     this.onChange();
   }
 

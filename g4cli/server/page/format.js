@@ -10,6 +10,16 @@ export function formatCount(number) {
 }
 
 /**
+ * Returns a number with what it counts: "1 token", "2,000 tokens".
+ *
+ * @param {number} number
+ * @param {string} noun
+ */
+export function count(number, noun) {
+  return `${formatCount(number)} ${noun}${number === 1 ? "" : "s"}`;
+}
+
+/**
  * Returns a size in GiB or MiB, as g4 writes sizes.
  *
  * @param {number} nbytes

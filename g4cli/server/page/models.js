@@ -32,7 +32,7 @@ export class ModelDialog {
     /** @type {Set<string>} models that are unloaded after their answers */
     this.ending = new Set();
     this.dialog = openDialog("Models", this.note, make("h3", {}, "On this machine"), this.served,
-      make("h3", {}, "To be pulled"), this.known);
+      make("h3", {}, "Available"), this.known);
     this.dialog.classList.add("wide");
     void this.run();
   }
@@ -88,9 +88,8 @@ export class ModelDialog {
   drawServed(model, fits) {
     const fit = make("div", { class: "fit" });
     fits.push([fit, `/models/fit?name=${encodeURIComponent(model.name)}`]);
-    const state = model.loaded
-      ? `loaded, ${formatCount(model.n_slots)} at once with ${formatCount(model.n_ctx)} tokens each`
-      : "not loaded";
+    const together = model.n_slots > 1 ? ` for each of ${model.n_slots} answers at once` : "";
+    const state = model.loaded ? `loaded, context ${formatCount(model.n_ctx)}${together}` : "not loaded";
     const action = model.loaded ? "unload" : "load";
     const button = make("button", { class: "secondary", type: "button",
       "aria-label": `${action} ${model.name}`, click: () => void this.act(button, action, model.name) },

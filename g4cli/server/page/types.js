@@ -4,7 +4,8 @@
  * @typedef {{id: number, title: string, updated: number, model: string, excerpt: string,
  *   running: boolean}} Listed
  * @typedef {{block: number, html?: string, joined?: boolean, text?: string}} Change
- * @typedef {{unit: string, period: number, onset: number, covered: number, kind: string}} Loop
+ * @typedef {{unit: string, period: number, onset: number, covered: number, kind: string,
+ *   command?: string}} Loop
  * @typedef {{prompt_tokens?: number, reused_tokens?: number, completion_tokens?: number,
  *   prompt_s?: number, decode_s?: number, thought_s?: number, dropped_messages?: number,
  *   context_full?: boolean, loop?: Loop, error?: {message: string, hint: string}}} Figures

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-from g4cli.chat import PromptRead, Reply
+from g4cli.chat import FoundLoop, PromptRead, Reply
 from g4cli.operations.serving.catalog import Catalog
 from g4cli.operations.serving.loaded import LoadedModel, ModelDefaults
 from g4cli.operations.serving.pool import ModelPool
@@ -19,11 +19,14 @@ from g4cli.runtime.engine.async_client import Places
 from g4cli.runtime.engine.messages import Loaded, RunTurn, TurnDone
 from g4cli.runtime.engine.options import Sampling
 
+Piece: TypeAlias = str | float | FoundLoop
+
 
 class ScriptedEngine:
     """Answers each question by `script`, which gets the prompt and returns pieces of text.
 
-    A piece that begins with "thought:" is one of the thought; a number is a pause in seconds.
+    A piece that begins with "thought:" is one of the thought; a number is a pause in seconds; a
+    FoundLoop ends the answer.
     """
 
     has_media = True
@@ -32,7 +35,7 @@ class ScriptedEngine:
     active_turns: Sequence[Any] = ()
     loaded = Loaded(4096, 4096, 1000, 1, 1 << 20, "scripted", 1 << 20, 1 << 20, 1)
 
-    def __init__(self, script: Callable[[str], Sequence[str | float]]) -> None:
+    def __init__(self, script: Callable[[str], Sequence[Piece]]) -> None:
         self._script = script
         self.turn_places, self.question_places = Places(100), Places(100)
         self._prompt = ""
@@ -50,8 +53,11 @@ class ScriptedEngine:
         pieces = self._script(self._prompt)
         yield PromptRead(len(request.prompt), 0, 0.01)
         text = thought = ""
+        loop: FoundLoop | None = None
         for piece in pieces:
-            if isinstance(piece, float):
+            if isinstance(piece, FoundLoop):
+                loop = piece
+            elif isinstance(piece, float):
                 await asyncio.sleep(piece)
             elif piece.startswith("thought:"):
                 thought += piece.removeprefix("thought:")
@@ -60,8 +66,8 @@ class ScriptedEngine:
                 text += piece
                 yield AnswerText(piece)
         reply = Reply(
-            text, thought, (), "stop", False, len(request.prompt), 2, 3, len(pieces), 0.01, 1.0,
-            None, (),
+            text, thought, (), "loop" if loop else "stop", False, len(request.prompt), 2, 3,
+            len(pieces), 0.01, 1.0, loop, (),
         )  # fmt: skip
         yield TurnDone(reply, 0, None)
 
@@ -70,7 +76,7 @@ class ScriptedEngine:
 
 
 def make_scripted_service(
-    path: Path, script: Callable[[str], Sequence[str | float]], name: str = "scripted"
+    path: Path, script: Callable[[str], Sequence[Piece]], name: str = "scripted"
 ) -> Service:
     """Return a service whose only model, called `name`, answers by `script`.
 
