@@ -2,7 +2,8 @@
 
 import { change, readBlob } from "./api.js";
 import { joinCode } from "./answer.js";
-import { announce, make } from "./dom.js";
+import { announce, find, make } from "./dom.js";
+import { count } from "./format.js";
 
 /**
  * @typedef {{rule: string, kind: string, line: number, message: string, repaired: boolean,
@@ -14,6 +15,7 @@ import { announce, make } from "./dom.js";
 const OPENS = /<svg[\s>]/i;
 const CLOSES = /<\/svg\s*>/i;
 const SHOWN_SIDE = 480;
+const BESIDE_WIDTH = 900; // pixels from which the source stands beside the picture, as in answer.css
 
 /**
  * Shows the drawing of a block of code, if there is one that is complete or cannot grow any more.
@@ -28,11 +30,11 @@ export async function showDrawing(parts, isLast) {
   const figure = make("figure", { class: "drawing" }, make("p", { class: "state" },
     make("span", { class: "dots", "aria-hidden": "true" }), "Checking the drawing"));
   place.prepend(figure);
-  place.classList.add("has-drawing");
   try {
     const drawing = /** @type {Drawing} */ (await change("POST", "/drawings", { text }));
-    figure.replaceChildren(...drawPicture(drawing), drawFindings(drawing), drawButtons(drawing, parts));
-    if (drawing.shown) for (const pre of parts) pre.parentElement?.classList.add("folded");
+    const buttons = drawing.shown ? drawButtons(drawing, place) : "";
+    figure.replaceChildren(...drawPicture(drawing), drawFindings(drawing), buttons);
+    if (drawing.shown) gatherSource(place, figure, parts);
   } catch (error) {
     figure.replaceChildren(make("p", { class: "note" },
       `The drawing was not checked: ${error instanceof Error ? error.message : error}`));
@@ -63,8 +65,7 @@ function drawFindings(drawing) {
       drawing.blank ? "It is blank." : drawing.shown ? "No faults." : "Nothing can be shown.");
   }
   const isBlank = drawing.blank ? "it is blank" : "";
-  const count = (/** @type {number} */ n) => (n === 1 ? "1 fault" : `${n} faults`);
-  const title = [nRepaired ? `${count(nRepaired)} repaired` : "", nLeft ? `${count(nLeft)} left` : "",
+  const title = [nRepaired ? `${count(nRepaired, "fault")} repaired` : "", nLeft ? `${count(nLeft, "fault")} left` : "",
     isBlank, drawing.shown ? "" : "nothing can be shown"].filter(Boolean).join(", ");
   announce(`A drawing: ${title}`);
   return make("details", { class: "findings" }, make("summary", {}, title), make("ul", {},
@@ -74,18 +75,33 @@ function drawFindings(drawing) {
 }
 
 /**
- * @param {Drawing} drawing
+ * Puts all parts of the source into one place, beside the picture or below it.
+ *
+ * @param {HTMLElement} place
+ * @param {HTMLElement} figure
  * @param {HTMLElement[]} parts
  */
-function drawButtons(drawing, parts) {
-  const source = make("button", { class: "plain", type: "button", "aria-expanded": "false", click: () => {
-    const isFolded = parts[0].parentElement?.classList.contains("folded");
-    for (const pre of parts) pre.parentElement?.classList.toggle("folded", !isFolded);
-    source.setAttribute("aria-expanded", String(isFolded));
-    source.textContent = isFolded ? "Hide the source" : "Show the source";
-  } }, "Show the source");
+function gatherSource(place, figure, parts) {
+  for (const pre of parts.slice(1)) /** @type {HTMLElement} */ (pre.parentElement).hidden = true;
+  const head = place.querySelector(".code-head");
+  place.replaceChildren(figure, make("div", { class: "source" },
+    make("div", {}, head, make("div", { class: "source-code" }, ...parts))));
+  place.classList.add("has-drawing");
+}
+
+/**
+ * @param {Drawing} drawing
+ * @param {HTMLElement} place
+ */
+function drawButtons(drawing, place) {
+  const source = make("button", { class: "plain", type: "button", click: () => show(place.matches(".folded")) });
+  const show = (/** @type {boolean} */ isShown) => {
+    place.classList.toggle("folded", !isShown);
+    source.setAttribute("aria-expanded", String(isShown));
+    source.textContent = isShown ? "Hide the source" : "Show the source";
+  };
+  show(find("scroll").clientWidth >= BESIDE_WIDTH);
   const row = make("div", { class: "row" });
-  if (!drawing.shown) return row;
   const save = (/** @type {string} */ name, /** @type {() => Promise<Blob>} */ read) =>
     make("button", { class: "plain", type: "button", click: () => void read().then((blob) => saveFile(blob, name)) },
       `Save ${name.slice(-3).toUpperCase()}`);

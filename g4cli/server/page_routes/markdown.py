@@ -101,7 +101,8 @@ def _find_class(kind: Any) -> str:
 def _find_lexer(language: str) -> Any:
     try:
         # The text must come out as it went in: no newline more or less, no tab replaced.
-        return get_lexer_by_name(language, stripnl=False, ensurenl=False) if language else None
+        name = "xml" if language == "svg" else language
+        return get_lexer_by_name(name, stripnl=False, ensurenl=False) if name else None
     except ClassNotFound:
         return None
 

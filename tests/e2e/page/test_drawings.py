@@ -44,9 +44,19 @@ def test_a_drawing_is_shown_repaired_and_can_be_saved(page: Any, serve_script: S
     page.wait_for_function("document.querySelector('.drawing iframe')")
     picture = page.frame_locator(".drawing iframe").locator("img")
     expect(picture).to_be_visible()
+    figure, source = page.locator("figure").bounding_box(), page.locator(".source").bounding_box()
+    assert source["x"] >= figure["x"] + figure["width"]  # beside the picture
+    assert source["x"] + source["width"] <= 1280
+    assert source["y"] == figure["y"]
+    page.get_by_text("Hide the source").click()
     assert page.locator(".block pre").is_hidden()
     page.get_by_text("Show the source").click()
     assert page.locator(".block pre").is_visible()
+    page.get_by_label("Copy the code").click()
+    assert page.evaluate("navigator.clipboard.readText()") == PELICAN
+    page.set_viewport_size({"width": 360, "height": 800})
+    below, frame = page.locator(".source").bounding_box(), frame.bounding_box()
+    assert below["y"] > frame["y"] + frame["height"]
     for kind, magic in (("SVG", b"<svg"), ("PNG", b"\x89PNG")):
         with page.expect_download() as download:
             page.get_by_text(f"Save {kind}").click()
@@ -54,6 +64,7 @@ def test_a_drawing_is_shown_repaired_and_can_be_saved(page: Any, serve_script: S
             assert file.read(4) == magic
     page.reload()
     expect(page.locator(".drawing summary")).to_have_text("1 fault repaired")
+    expect(page.locator(".source")).to_be_hidden()  # on narrow screens until it is asked for
 
 
 def test_a_drawing_without_a_fence_and_without_an_end(page: Any, serve_script: ServeScript) -> None:
@@ -62,6 +73,23 @@ def test_a_drawing_without_a_fence_and_without_an_end(page: Any, serve_script: S
     ask(page, "Draw a pelican.")
     expect(page.locator(".drawing summary")).to_contain_text("repaired")
     expect(page.frame_locator(".drawing iframe").locator("img")).to_be_visible()
+
+
+def test_a_drawing_of_many_lines_is_one_picture_with_one_source(
+    page: Any, serve_script: ServeScript
+) -> None:
+    lines = "\n".join(f'<circle cx="{n % 90}" cy="{n % 40}" r="2"/>' for n in range(300))
+    drawing = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 90 40">\n{lines}\n</svg>'
+    server = serve_script(lambda _: [f"```svg\n{drawing}\n```\nThere it is."])
+    page.goto(server.url)
+    ask(page, "Draw circles.")
+    expect(page.locator(".drawing iframe")).to_have_count(1)
+    assert page.locator(".block pre").count() > 1
+    assert page.locator(".source pre").count() == page.locator(".block pre").count()
+    page.get_by_label("Copy the code").click()
+    assert page.evaluate("navigator.clipboard.readText()") == drawing
+    boxes = [page.locator(name).bounding_box() for name in ("figure", ".source")]
+    assert abs(boxes[0]["height"] - boxes[1]["height"]) < 20  # the source scrolls by itself
 
 
 def test_nothing_of_a_hostile_answer_runs(page: Any, serve_script: ServeScript) -> None:
