@@ -1,7 +1,7 @@
 /** The conversation that is open: ask, watch answers, branch; in step with other tabs. */
 
 import { change, read, readBlob, RequestError, watchAnswer } from "./api.js";
-import { announce, find, make } from "./dom.js";
+import { announce, find } from "./dom.js";
 
 /** @typedef {import("./types.js").Conversation} Conversation */
 /** @typedef {import("./types.js").Turn} Turn */
@@ -58,9 +58,14 @@ export class OpenConversation {
     }
     this.turns = [];
     this.system = "";
-    this.page.thread.show(null, this.page.greeting());
+    this.showGreeting();
     this.showTitle("");
     this.page.onAnswering(false);
+  }
+
+  /** Shows the greeting if there is no turn. */
+  showGreeting() {
+    if (!this.turns.length) this.page.thread.show(null, this.page.greeting());
   }
 
   /** Reads the open conversation again. */
@@ -237,11 +242,4 @@ function waitForFrame() {
     requestAnimationFrame(resolve);
     setTimeout(resolve, HIDDEN_FRAME_MS);
   });
-}
-
-/** Returns what stands on the page before the first question. */
-export function drawGreeting() {
-  return make("div", { class: "greeting" }, make("p", { class: "logo", "aria-hidden": "true" }, "g4"),
-    make("p", { class: "welcome" }, "What would you like to know?"),
-    make("p", { class: "quiet" }, "Everything stays on this machine."));
 }

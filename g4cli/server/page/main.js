@@ -3,10 +3,11 @@
 import { onKeyNeeded, read, RequestError, start } from "./api.js";
 import { Attachments } from "./attachments.js";
 import { Composer } from "./composer.js";
-import { drawGreeting, OpenConversation } from "./conversation.js";
-import { askForKey, showKeys } from "./dialog.js";
+import { OpenConversation } from "./conversation.js";
+import { askForKey, askToConfirm, showKeys } from "./dialog.js";
 import { find, make } from "./dom.js";
 import { showDrawing } from "./drawing.js";
+import { drawGreeting } from "./greeting.js";
 import { ModelDialog } from "./models.js";
 import { Settings } from "./settings.js";
 import { Sidebar } from "./sidebar.js";
@@ -18,6 +19,7 @@ const MODEL = "g4-model";
 const RETRY_MS = 1000;
 /** @type {ServedModel[]} */
 let models = [];
+let hasModel = true; // until the server has said which there are
 const modelChoice = /** @type {HTMLSelectElement} */ (find("model"));
 
 onKeyNeeded(askForKey);
@@ -36,7 +38,7 @@ const sidebar = new Sidebar(open, showError);
 /** @type {OpenConversation} */
 const conversation = new OpenConversation({
   thread,
-  greeting: drawGreeting,
+  greeting: () => drawGreeting(hasModel, showModels),
   settings: () => ({ ...settings.read(), model: modelChoice.value }),
   onChange: () => sidebar.mark(conversation.id),
   onAnswering: (isAnswering) => composer.setAnswering(isAnswering),
@@ -144,7 +146,16 @@ async function readModels() {
   if (models.some((model) => model.name === wanted)) modelChoice.value = wanted;
   modelChoice.disabled = models.length === 0;
   if (!models.length) modelChoice.append(make("option", { value: "" }, "No model yet"));
+  if (hasModel !== models.length > 0) {
+    hasModel = models.length > 0;
+    conversation.showGreeting();
+  }
   describeModel();
+}
+
+function showModels() {
+  sidebar.show(false);
+  new ModelDialog(() => void readModels().catch(showError));
 }
 
 function describeModel() {
@@ -157,10 +168,7 @@ modelChoice.addEventListener("change", () => {
   localStorage.setItem(MODEL, modelChoice.value);
   describeModel();
 });
-find("show-models").addEventListener("click", () => {
-  sidebar.show(false);
-  new ModelDialog(() => void readModels().catch(showError));
-});
+find("show-models").addEventListener("click", showModels);
 find("show-keys").addEventListener("click", () => {
   sidebar.show(false);
   showKeys();
@@ -197,7 +205,7 @@ function readAddress() {
 
 async function begin() {
   composer.focus();
-  thread.show(null, drawGreeting());
+  conversation.showGreeting();
   await start();
   open(readAddress());
   await readModels();
