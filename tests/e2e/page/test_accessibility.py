@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
+from g4cli.chat import FoundLoop
+from g4cli.operations.serving.options import ServeOptions
 from tests.conftest import AXE, TSC
 from tests.e2e.page.test_conversation import ask
+from tests.support.fakes.scripted_engine import Piece
 from tests.support.paths import ROOT
-from tests.support.run.server import RunningServer
+from tests.support.run.server import RunningServer, run_server
 
 pytestmark = pytest.mark.slow
 browser_test = pytest.mark.requires_chromium
@@ -37,13 +40,25 @@ x="1" x="0"/></svg>
 """
 
 
+def answer(prompt: str) -> list[Piece]:
+    question = prompt.rpartition("<|turn>user")[2]
+    if "loop" in question:
+        return ["again ", FoundLoop("again ", 2, 0, 40)]
+    if "slowly" in question:
+        return ["One moment: ", 120.0]
+    return ["thought:Hm.", ANSWER]
+
+
 def serve_answer(serve_script: ServeScript) -> RunningServer:
-    return serve_script(lambda _: ["thought:Hm.", ANSWER])
+    return serve_script(answer)
 
 
 @browser_test
 @pytest.mark.requires_axe
-@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 360)])
+@pytest.mark.parametrize(
+    ("scheme", "width"),
+    [("light", 1280), ("dark", 360), ("light", 360), ("dark", 1280)],
+)
 def test_axe_finds_nothing_serious(
     browser: Any, serve_script: ServeScript, scheme: str, width: int
 ) -> None:
@@ -72,19 +87,57 @@ def test_axe_finds_nothing_serious(
     ask(page, "Hello")
     expect(page.locator(".figures")).to_be_visible()
     expect(page.locator(".drawing summary")).to_have_text("1 fault repaired")
-    page.get_by_text("Show the source").click()
+    if page.get_by_text("Show the source").count():
+        page.get_by_text("Show the source").click()
     page.locator(".thought summary").click()
+    page.locator(".drawing summary").click()
     check("answer")
+    page.get_by_label("Edit and ask again").click()
+    check("edit")
+    page.keyboard.press("Escape")
+    page.get_by_label("Delete this and what follows").last.click()
+    check("deletion")
+    page.keyboard.press("Escape")
+    ask(page, "loop")
+    expect(page.locator(".note.bad")).to_be_visible()
+    check("loop")
+    ask(page, "slowly")
+    expect(page.locator(".assistant .blocks").last).to_contain_text("One moment")
+    check("writing")
+    page.keyboard.press("Escape")
     page.click("#toggle-settings")
     check("settings")
     page.keyboard.press("Escape")
     page.keyboard.press("Control+/")
     check("keyboard")
     page.keyboard.press("Escape")
+    page.keyboard.press("Control+k")
+    page.keyboard.type("nothing like this")
+    expect(page.locator("#list-note")).to_be_visible()
+    check("search")
     page.locator("#show-models").dispatch_event("click")
     expect(page.locator(".memory-bar").first).to_be_visible()
     check("models")
+    page.keyboard.press("Escape")
+    page.route("**/page/api/conversations**", lambda route: route.abort())
+    page.fill("#search", "")
+    expect(page.locator("#notice")).to_be_visible()
+    check("no server")
     context.close()
+
+
+@browser_test
+@pytest.mark.requires_axe
+def test_axe_finds_nothing_serious_on_the_first_visit(browser: Any) -> None:
+    with run_server(ServeOptions()) as server:
+        context = browser.new_context(bypass_csp=True)
+        page = context.new_page()
+        page.goto(server.url)
+        expect(page.get_by_role("button", name="Choose a model")).to_be_visible()
+        page.evaluate(AXE.read_text(encoding="utf-8"))
+        found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+        assert [rule["id"] for rule in found if rule["impact"] in ("serious", "critical")] == []
+        context.close()
 
 
 @browser_test

@@ -12,6 +12,8 @@ from playwright.sync_api import expect
 
 from g4cli.core.paths import state_dir
 from tests.e2e.page.test_conversation import ask
+from tests.support.builders.media_files import sound
+from tests.support.builders.media_files import wav as make_wav
 from tests.support.builders.tiny_file import build_tiny
 from tests.support.paths import TESTS
 from tests.support.run.server import RunningServer, run_server, tiny_options
@@ -29,6 +31,17 @@ PASTE = """(base64) => {
   data.items.add(new File([bytes], 'x.png', {type: 'image/png'}));
   document.querySelector('#question').dispatchEvent(
     new ClipboardEvent('paste', {clipboardData: data, bubbles: true, cancelable: true}));
+}"""
+
+DROP = """([name, type, base64]) => {
+  const bytes = Uint8Array.from(atob(base64), (char) => char.charCodeAt(0));
+  const dataTransfer = new DataTransfer();
+  dataTransfer.items.add(new File([bytes], name, {type}));
+  const drop = {dataTransfer, bubbles: true, cancelable: true};
+  const isShown = !document.body.dispatchEvent(new DragEvent('dragover', drop)) &&
+    document.querySelector('#composer').matches('.dropping');
+  const isTaken = !document.body.dispatchEvent(new DragEvent('drop', drop));
+  return [isShown, isTaken, document.querySelector('#composer').matches('.dropping')];
 }"""
 
 
@@ -82,6 +95,28 @@ def test_a_pasted_picture_of_another_format_is_converted(
     ask(page, "")
     expect(page.locator(".user .media img")).to_have_count(1)
     expect(page.locator(".figures")).to_be_visible()
+
+
+def test_dropped_files_are_attached(page: Any, media_server: RunningServer) -> None:
+    page.goto(media_server.url)
+    expect(page.get_by_label("Attach pictures or sound")).to_be_visible()
+
+    def drop(name: str, kind: str, data: bytes) -> Any:
+        return page.evaluate(DROP, [name, kind, base64.b64encode(data).decode()])
+
+    picture, wav = make_picture(page, 50, 50), make_wav(sound(16_000))
+    assert drop("a.png", "image/png", picture) == [True, True, False]
+    assert drop("b.wav", "audio/wav", wav) == [True, True, False]
+    expect(page.locator("#attached img")).to_have_count(1)
+    expect(page.locator("#attached audio")).to_have_count(1)
+    drop("c.txt", "text/plain", b"text")
+    expect(page.locator("#notice")).to_contain_text("c.txt is no picture and no sound")
+    expect(page.locator("#attached li")).to_have_count(2)
+    ask(page, "What do you see and hear?")
+    expect(page.locator(".user .media img")).to_have_count(1)
+    expect(page.locator(".user .media audio")).to_have_count(1)
+    expect(page.locator(".figures")).to_be_visible()
+    expect(page.locator("#notice")).to_be_hidden()
 
 
 def test_recorded_sound_is_sent_as_wav(page: Any, media_server: RunningServer) -> None:
