@@ -116,7 +116,7 @@ def test_a_server_that_was_killed_and_is_back(page: Any, tiny_path: Path) -> Non
         expect(page.locator(".notes")).to_contain_text("The server ended while this was written")
         expect(page.locator(".assistant .blocks")).to_contain_text("1 2 3")
         page.get_by_label("Try again").click()
-        expect(page.locator(".branches")).to_contain_text("2 / 2")
         expect(page.locator(".assistant .blocks")).to_contain_text("5 6 7")
         page.get_by_label("Stop", exact=True).click()
         expect(page.locator(".notes")).to_have_text("Stopped.")
+        expect(page.locator(".branches")).to_contain_text("2 / 2")
