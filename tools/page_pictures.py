@@ -14,10 +14,12 @@ from typing import Any
 
 from playwright.sync_api import sync_playwright
 
+from g4cli.chat import FoundLoop
+from g4cli.operations.serving.options import ServeOptions
 from tests.conftest import CHROMIUM
 from tests.support.builders.tiny_file import build_tiny
-from tests.support.fakes.scripted_engine import make_scripted_service
-from tests.support.run.server import run_service
+from tests.support.fakes.scripted_engine import Piece, make_scripted_service
+from tests.support.run.server import run_server, run_service
 
 ANSWER = """Both fit into **16 GiB**, but not with the same context:
 
@@ -59,14 +61,22 @@ PELICAN = """Here it is:
 """
 
 
-def answer_question(prompt: str) -> list[str | float]:
+def answer_question(prompt: str) -> list[Piece]:
     """Return the answer to the last question of a prompt."""
     question = prompt.rpartition("<|turn>user")[2]
     if "pelican" in question:
-        return [PELICAN]
-    if "write" in question:
-        return [part for word in ANSWER.split(" ") * 9 for part in (f"{word} ", 0.06)]
-    return ["thought:They ask what fits. I compare weights and the KV cache.", 0.4, ANSWER]
+        return _split(PELICAN)
+    if "poem" in question:
+        return ["The rain, the rain, ", FoundLoop("the rain, ", 3, 24, 48)]
+    if "slowly" in question:
+        return ["thought:Let me see.", *_split(ANSWER[:120]), 30.0]
+    thought = "thought:They ask what fits. I compare weights and the KV cache."
+    return [thought, 0.4, *_split(ANSWER)]
+
+
+def _split(text: str) -> list[Piece]:
+    """Return `text` in pieces of 24 characters: some twenty a second, as the engine counts them."""
+    return [text[at : at + 24] for at in range(0, len(text), 24)]
 
 
 def take_pictures(folder: Path) -> None:
@@ -79,7 +89,7 @@ def take_pictures(folder: Path) -> None:
         model.write_bytes(build_tiny())
         service = make_scripted_service(model, answer_question)
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        with run_service(service) as server:
+        with run_service(service) as server, run_server(ServeOptions()) as empty:
             first = True
             for scheme in ("light", "dark"):
                 for name, (width, height) in sizes.items():
@@ -88,16 +98,20 @@ def take_pictures(folder: Path) -> None:
                         color_scheme=scheme,  # type: ignore[arg-type]
                         reduced_motion="reduce",
                     )
-                    page.goto(server.url)
-                    page.wait_for_selector("#model option", state="attached")
 
                     def save(
                         state: str, page: Any = page, name: str = name, scheme: str = scheme
                     ) -> None:
                         label = f"{state}-{name}-{scheme}"
+                        page.mouse.move(1, 300)  # what is below the mouse looks different
                         page.wait_for_timeout(400)
                         page.screenshot(path=folder / f"page-{label}.png")
 
+                    page.goto(empty.url)
+                    page.wait_for_selector(".greeting .primary")
+                    save("first-visit")
+                    page.goto(server.url)
+                    page.wait_for_selector("#model option", state="attached")
                     _visit_states(page, save, first=first, is_narrow=name == "narrow")
                     first = False
                     page.close()
@@ -123,9 +137,25 @@ def _visit_states(page: Any, save: Callable[[str], None], *, first: bool, is_nar
     page.wait_for_selector(".drawing iframe")
     page.locator("#scroll").evaluate("element => (element.scrollTop = 0)")
     save("drawing")
+    page.get_by_label("Delete this and what follows").first.click()
+    save("deletion")
+    page.keyboard.press("Escape")
     page.click("#toggle-settings")
     save("settings")
+    page.locator("#settings").evaluate("element => (element.scrollTop = 9999)")
+    save("context")
     page.keyboard.press("Escape")
+    page.keyboard.press("Control+/")
+    save("keyboard")
+    page.keyboard.press("Escape")
+    page.keyboard.press("Control+Shift+O")
+    _ask(page, "Write a poem about rain", ".note.bad")
+    save("loop")
+    _ask(page, "Explain it slowly", "#stop")
+    page.wait_for_selector("[data-turn]:last-child .block")
+    save("writing")
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#send")
     if is_narrow:
         page.click("#open-sidebar")
         save("sidebar")
