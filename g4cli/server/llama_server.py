@@ -114,7 +114,7 @@ async def detokenize(
 async def apply_template(
     body: TemplateBody, request: Request, service: ServiceParam
 ) -> dict[str, Any]:
-    """Return the prompt that the messages of a chat become."""
+    """Return the prompt that the messages of a chat become, without the BOS that begins it."""
     messages = await asyncio.to_thread(convert_messages, body.messages, service.media)
     options = body.chat_template_kwargs
     asked = TurnRequest(
@@ -124,7 +124,8 @@ async def apply_template(
         thinking="on" if options is not None and options.enable_thinking else "off",
         continue_last=messages[-1].role == "assistant" and not messages[-1].tool_calls,
     )
-    return {"prompt": await wait_for_result(request, service.render_prompt(asked))}
+    prompt = await wait_for_result(request, service.render_prompt(asked))
+    return {"prompt": prompt.removeprefix("<bos>")}
 
 
 @router.post("/completion", response_model=None)
@@ -149,11 +150,18 @@ async def complete(body: LlamaCompletionBody, request: Request, service: Service
     )
     turns = AsyncExitStack()
     turn = await start_first_turn(request, service, asked, turns)
+    try:
+        prompt = asked.prompt
+        if isinstance(prompt, tuple):
+            prompt = await wait_for_result(request, service.detokenize(body.model, prompt))
+    except BaseException:
+        await turns.aclose()
+        raise
     if body.stream:
-        return stream_events(_write_pieces(turn, body), turns)
+        return stream_events(_write_pieces(turn, body, prompt or ""), turns)
     async with turns:
         text, reply, tokens = await wait_for_result(request, _collect(turn))
-    whole = _make_end(turn, body, reply, text)
+    whole = _make_end(turn, body, reply, text, prompt or "")
     if tokens:
         whole["completion_probabilities"] = list_logprobs(tokens)
     return Response(encode_json(whole), media_type="application/json")
@@ -169,7 +177,7 @@ async def _collect(turn: Turn) -> tuple[str, Reply, list[SampledToken]]:
     raise Interrupted("the answer was stopped")
 
 
-async def _write_pieces(turn: Turn, body: LlamaCompletionBody) -> AsyncIterator[str]:
+async def _write_pieces(turn: Turn, body: LlamaCompletionBody, prompt: str) -> AsyncIterator[str]:
     """Yield a piece for each text of the answer; the last one has the figures."""
     try:
         async for event in turn:
@@ -179,13 +187,15 @@ async def _write_pieces(turn: Turn, body: LlamaCompletionBody) -> AsyncIterator[
                     piece["completion_probabilities"] = list_logprobs(event.tokens)
                 yield f"data: {encode_json(piece)}\n\n"
             elif isinstance(event, Finished):
-                end = _make_end(turn, body, _require_whole(event.reply), "")
+                end = _make_end(turn, body, _require_whole(event.reply), "", prompt)
                 yield f"data: {encode_json(end)}\n\n"
     except Exception as err:
         yield describe_late_error(err, "/completion")
 
 
-def _make_end(turn: Turn, body: LlamaCompletionBody, reply: Reply, text: str) -> dict[str, Any]:
+def _make_end(
+    turn: Turn, body: LlamaCompletionBody, reply: Reply, text: str, prompt: str
+) -> dict[str, Any]:
     stop_type = "word" if reply.stop_string else "eos"
     return {
         "index": 0,
@@ -195,7 +205,7 @@ def _make_end(turn: Turn, body: LlamaCompletionBody, reply: Reply, text: str) ->
         "model": turn.model.name,
         "tokens_predicted": reply.completion_tokens,
         "tokens_evaluated": reply.prompt_tokens,
-        "prompt": body.prompt,
+        "prompt": prompt,
         "has_new_line": "\n" in reply.text,
         "truncated": reply.context_full,
         "stop_type": "limit" if reply.finish_reason == "length" else stop_type,

@@ -43,7 +43,7 @@ async def report_metrics(service: ServiceParam) -> PlainTextResponse:
          sum(len(model.engine.active_turns) for model in models) - waiting),
         ("llamacpp:requests_deferred", "gauge", "Requests that wait for a slot.", waiting),
         ("g4:answers_total", "counter", "Answers finished.", counters.answers),
-        ("g4:prompt_tokens_cached_total", "counter", "Prompt tokens found in the KV cache.",
+        ("llamacpp:prompt_tokens_cached_total", "counter", "Prompt tokens found in the KV cache.",
          counters.reused_tokens),
         ("g4:loops_total", "counter", "Answers that the loop detector ended.", counters.loops),
         ("g4:models_loaded", "gauge", "Models in memory.", len(models)),
@@ -86,6 +86,7 @@ async def report_props(
     served = service.find_model(model)
     loaded = await wait_for_result(request, service.preload(model))
     sampling = asdict(loaded.defaults.sampling)
+    del sampling["logit_bias"]
     sampling["temperature"] = sampling.pop("temp")
     sampling["n_predict"] = loaded.defaults.max_tokens or -1
     return {

@@ -10,8 +10,8 @@ ends an answer. Prompts differ from each other, so that nothing is found in memo
 turns; of several rounds the median counts. Prints one JSON document:
 
     answer_tps        answer tokens per second of all clients together, by number of clients
-    cpu_ms            processor time of the process that holds the sockets, per answer token, with
-                      the most clients (of llama-server: of the whole server)
+    cpu_ms            processor time of the process that holds the sockets, per answer token, by
+                      number of clients (of llama-server: of the whole server)
     front_mib         resident memory of that process at the end
     first_token_ms    an empty server, a prompt of --prompt tokens: best of three
     longest_pause_ms  between two tokens of a running answer, while another client sends --long
@@ -195,7 +195,7 @@ async def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
             cpu_s = server.read_cpu_s()
             found[f"answer_tps_{n_clients}"] = await measure_answers(server, n_clients, args)
             cpu_s = server.read_cpu_s() - cpu_s
-        found["cpu_ms"] = cpu_s * 1e3 / (args.tokens * n_clients)
+            found[f"cpu_ms_{n_clients}"] = cpu_s * 1e3 / (args.tokens * n_clients)
         if args.long:
             found |= await measure_pause(server, args)
         found["front_mib"] = server.front.memory_info().rss / 2**20

@@ -124,7 +124,7 @@ def test_tokens_there_and_back(server: RunningServer) -> None:
 def test_the_template_gives_the_prompt_of_a_chat(server: RunningServer, openai: OpenAI) -> None:
     messages: Any = [{"role": "system", "content": "Short."}, {"role": "user", "content": QUESTION}]
     prompt = post(server, "/apply-template", messages=messages)["prompt"]
-    assert prompt.startswith("<bos><|turn>system\nShort.<turn|>\n<|turn>user\n")
+    assert prompt.startswith("<|turn>system\nShort.<turn|>\n<|turn>user\n")
     chat = openai.chat.completions.create(model="tiny", messages=messages, max_tokens=8)
     raw = openai.completions.create(model="tiny", prompt=prompt, max_tokens=8)
     assert raw.usage.prompt_tokens == chat.usage.prompt_tokens

@@ -29,7 +29,7 @@ def test_metrics_count_what_was_answered(server: RunningServer, openai: OpenAI) 
     grown = {name: after[name] - before[name] for name in after}
     assert grown["llamacpp:tokens_predicted_total"] == 5
     assert grown["g4:answers_total"] == 1
-    seen = grown["llamacpp:prompt_tokens_total"] + grown["g4:prompt_tokens_cached_total"]
+    seen = grown["llamacpp:prompt_tokens_total"] + grown["llamacpp:prompt_tokens_cached_total"]
     assert seen == done.usage.prompt_tokens
     assert after["llamacpp:requests_processing"] == after["llamacpp:requests_deferred"] == 0
     assert after["g4:models_loaded"] == 1
