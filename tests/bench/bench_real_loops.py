@@ -1,0 +1,229 @@
+"""Measure the loop detector on answers of real models, beside the published rules.
+
+    python tests/bench/bench_real_loops.py ANSWERS.jsonl MODEL.gguf [--show KIND]
+
+ANSWERS comes from real_loops.py, MODEL is the file that gave them (only its vocabulary is read).
+The labels do not use the detector: they look at the whole answer, also at what follows.
+
+loop      the answer did not end by itself, and its last 300 tokens and more brought no new 8-gram
+          (a number counts as one token, so that a counter is a loop too)
+asked     the same, but the prompt asked for a sequence to be counted up: neither loop nor text
+doubtful  the answer ended by itself after such a stretch, or it was cut off in a shorter one
+          of 150 tokens and more; neither loop nor text
+text      everything else
+
+A loop begins with the first copy of what is repeated. Its kind is that of its tail: an exact cycle
+by its period; "counter" if numbers change; else "noisy". A stop before the beginning counts as a
+false stop; waste is counted from the beginning to the stop.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from bench_loops import RULES, Rule
+
+from g4cli.loops.detector import LoopDetector
+from g4cli.runtime.engine.model import Model
+from g4cli.runtime.engine.options import ModelOptions
+
+GRAM = 8
+STALE, DOUBTFUL = 300, 150
+COUNTING = "counting"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer with its label; `onset` is where a loop begins, -1 without one."""
+
+    row: dict[str, Any]
+    label: str
+    kind: str
+    onset: int = -1
+
+
+def collapse_numbers(tokens: Sequence[int], digits: Mapping[int, int]) -> tuple[list[int], bool]:
+    """Return the tokens with one -1 for each number, and whether numbers differ at the end.
+
+    The list has as many entries as `tokens`: the digits of a number after its first are -2, which
+    `find_stale` skips.
+    """
+    out: list[int] = []
+    for token in tokens:
+        out.append(token if token not in digits else -2 if out and out[-1] < 0 else -1)
+    return out, -1 in out[-STALE:]
+
+
+def find_stale(tokens: Sequence[int]) -> tuple[int, int]:
+    """Return where the stretch without new 8-grams at the end begins, and how long its cycle is.
+
+    The cycle is the commonest distance between equal 8-grams there, 0 if there is no stretch.
+    """
+    kept = [i for i, token in enumerate(tokens) if token != -2]
+    seen: dict[tuple[int, ...], int] = {}
+    newest, lags = 0, Counter[int]()
+    for n, i in enumerate(kept):
+        gram = tuple(tokens[k] for k in kept[max(0, n - GRAM + 1) : n + 1])
+        if gram in seen:
+            lags[i - seen[gram]] += 1
+        else:
+            newest = i + 1
+            lags.clear()
+        seen[gram] = i
+    return newest, lags.most_common(1)[0][0] if lags else 0
+
+
+def find_cycle(tokens: Sequence[int]) -> tuple[int, int]:
+    """Return (period, start) of the exact cycle at the end that covers most, (0, n) without one."""
+    n, best = len(tokens), (0, len(tokens))
+    for period in range(1, n // 2):
+        at = n - 1
+        while at >= period and tokens[at] == tokens[at - period]:
+            at -= 1
+        start = at - period + 1
+        if n - start >= max(3 * period, STALE) and start < best[1]:
+            best = (period, start)
+            break
+    return best
+
+
+def label_answer(row: dict[str, Any], digits: Mapping[int, int]) -> Answer:
+    """Return the answer with its label and, for a loop, where it begins."""
+    tokens = row["tokens"]
+    newest, lag = find_stale(tokens)
+    is_counter = False
+    collapsed, _ = collapse_numbers(tokens, digits)
+    if len(tokens) - newest < STALE:
+        newest_collapsed, lag_collapsed = find_stale(collapsed)
+        if len(tokens) - newest_collapsed >= STALE:
+            newest, lag, is_counter = newest_collapsed, lag_collapsed, True
+    stale = len(tokens) - newest
+    if stale < DOUBTFUL:
+        return Answer(row, "text", row["kind"])
+    if row["ended"] == "end" or stale < STALE:
+        return Answer(row, "doubtful", row["kind"])
+    if row["kind"] == COUNTING and is_counter:
+        return Answer(row, "asked", row["kind"])
+    period, start = find_cycle(tokens)
+    if period:
+        kind = next(
+            name
+            for name, most in (("1-2", 2), ("3-30", 30), ("31-150", 150), ("longer", 10**9))
+            if period <= most
+        )
+        return Answer(row, "loop", f"cycle of {kind}", start)
+    onset = max(0, newest - GRAM - lag)
+    return Answer(row, "loop", "counter" if is_counter else "noisy", onset)
+
+
+class Detector:
+    """g4's loop detector, with or without the probabilities of an answer."""
+
+    def __init__(self, digits: Mapping[int, int], is_text: Callable[[int], bool]) -> None:
+        self._detector = LoopDetector(is_text, digits)
+
+    def stop_at(self, answer: Answer, *, with_p: bool) -> int:
+        """Return the index of the token at which the answer is stopped, or -1."""
+        detector = self._detector
+        pairs = zip(answer.row["tokens"], answer.row["p"], strict=True)
+        for place, (token, p) in enumerate(pairs):
+            wanted = p if with_p and detector.wants_probability else None
+            if detector.feed(token, wanted) is not None:
+                return place
+        return -1
+
+
+def run_rule(rule: Rule, tokens: Sequence[int]) -> int:
+    """Return the index of the token at which a rule stops, or -1."""
+    return next((place for place, token in enumerate(tokens) if rule.feed(token)), -1)
+
+
+def describe_rule(answers: Sequence[Answer], stops: Sequence[int]) -> tuple[str, Counter[str]]:
+    """Return the cells of a rule's row, and the loops that it missed by kind."""
+    loops = [(a, s) for a, s in zip(answers, stops, strict=True) if a.label == "loop"]
+    waste = sorted(s - a.onset + 1 for a, s in loops if s >= a.onset)
+    early = sum(0 <= s < a.onset for a, s in loops)
+    texts = [s for a, s in zip(answers, stops, strict=True) if a.label == "text"]
+    false = sum(s >= 0 for s in texts) + early
+    others = sum(
+        s >= 0 for a, s in zip(answers, stops, strict=True) if a.label in ("asked", "doubtful")
+    )
+    middle = waste[len(waste) // 2] if waste else 0
+    high = waste[int(0.9 * (len(waste) - 1))] if waste else 0
+    recall = len(waste) / max(1, len(loops))
+    cells = f"{recall:.3f} | {middle} | {high} | {false} | {others}"
+    return cells, Counter(a.kind for a, s in loops if s < a.onset)
+
+
+def main() -> None:
+    """Print what the answers are, and a row for each rule."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("answers", type=Path)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--show", default="", help="print the ends of the answers of this label")
+    parser.add_argument("--rules", action="store_true", help="the published rules too")
+    args = parser.parse_args()
+    model = Model(args.model, ModelOptions(vocab_only=True))
+    digits = dict(model.digits)
+    texts: dict[int, bool] = {}
+
+    def is_text(token: int) -> bool:
+        if token not in texts:
+            piece = model.piece(token).decode("utf-8", "ignore")
+            texts[token] = any(c.isalnum() for c in piece)
+        return texts[token]
+
+    rows = [json.loads(line) for line in args.answers.open(encoding="utf-8")]
+    answers = [label_answer(row, digits) for row in rows]
+    if args.show:
+        for a in answers:
+            if args.show in (a.label, a.kind):
+                end = b"".join(map(model.piece, a.row["tokens"][-120:])).decode("utf-8", "replace")
+                told = f"{a.row['temperature']} {a.row['prompt'][:50]!r} {a.row['ended']}"
+                print(f"{a.label} {a.kind} from {a.onset}: {told} ...{end[-240:]!r}")
+        return
+    n_tokens = sum(len(a.row["tokens"]) for a in answers)
+    labels = Counter(a.label for a in answers)
+    print(f"{len(answers)} answers, {n_tokens:,} tokens: {dict(labels)}")
+    by_temperature = Counter(
+        (a.row["temperature"], a.label == "loop") for a in answers if a.label in ("loop", "text")
+    )
+    print("loops by temperature:", {t: n for (t, is_loop), n in by_temperature.items() if is_loop})
+    kinds = Counter(a.kind for a in answers if a.label == "loop")
+    print("loops by kind:", dict(kinds), "\n")
+    print("| rule | recall | median waste | p90 | false stops | asked, doubtful |")
+    print("|---|--:|--:|--:|--:|--:|")
+    by_kind: dict[str, list[tuple[int, int]]] = {}
+    for name, with_p in (("g4, ids alone", False), ("g4, with probabilities", True)):
+        stops = [Detector(digits, is_text).stop_at(a, with_p=with_p) for a in answers]
+        cells, missed = describe_rule(answers, stops)
+        print(f"| {name} | {cells} |", f"<!-- missed {dict(missed)} -->" if missed else "")
+        for a, s in zip(answers, stops, strict=True):
+            if a.label == "loop":
+                by_kind.setdefault(f"{a.kind}/{with_p}", []).append((a.onset, s))
+    for name, make in RULES[1:] if args.rules else ():
+        stops = [run_rule(make(), a.row["tokens"]) for a in answers]
+        print(f"| {name} | {describe_rule(answers, stops)[0]} |", flush=True)
+    print(
+        "\n| kind | loops | found | median waste, ids | with probabilities |\n|---|--:|--:|--:|--:|"
+    )
+    for kind, n in sorted(kinds.items()):
+        cells = []
+        for with_p in (False, True):
+            pairs = by_kind[f"{kind}/{with_p}"]
+            waste = sorted(s - o + 1 for o, s in pairs if s >= o)
+            cells.append((len(waste), waste[len(waste) // 2] if waste else 0))
+        print(f"| {kind} | {n} | {cells[1][0]} | {cells[0][1]} | {cells[1][1]} |")
+
+
+if __name__ == "__main__":
+    main()

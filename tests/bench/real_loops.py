@@ -1,0 +1,206 @@
+"""Let a small model talk until it loops, and keep its answers as token ids and probabilities.
+
+    python tests/bench/real_loops.py MODEL.gguf FOLDER [--answers 48] [--tokens 900]
+
+Each call adds answers to FOLDER/MODEL.jsonl until every prompt has one at each temperature; without
+--answers it makes all that are missing. One line is one answer: model, kind, mode, prompt,
+temperature, ended ("end", "length", "stuck"), tokens, and p, the probability that the model itself
+gave to each chosen token (at temperature 1, before top-k and top-p). End tokens end an answer. An
+answer that brings no new 8-gram for 450 tokens is "stuck": more of it would tell nothing new.
+Sampling is g4's: top-k 64, top-p 0.95. The same llama.cpp on the same CPU makes the same answers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from real_loop_prompts import Prompt, list_prompts
+
+from g4cli.runtime.llama.library import load_llama
+
+TEMPERATURES = (0.0, 0.3, 0.7, 1.0)
+TOP_K, TOP_P = 64, 0.95
+STUCK = 450
+N_PARALLEL = 48
+N_BATCH = 512
+_CHAT = {
+    "llama": (
+        "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face"
+        "<|im_end|>\n<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n",
+        "{}",
+    ),
+    "gemma4": ("<bos><|turn>user\n{}<turn|>\n<|turn>model\n", "<bos>{}"),
+}
+
+
+class Answer:
+    """One answer while it is made."""
+
+    def __init__(self, prompt: Prompt, temperature: float, number: int, feed: list[int]) -> None:
+        self.prompt, self.temperature, self.feed = prompt, temperature, feed
+        self.n_past, self.rng = 0, np.random.default_rng(number)
+        self.tokens: list[int] = []
+        self.p: list[float] = []
+        self.ended = ""
+        self._grams: set[tuple[int, ...]] = set()
+        self._newest = 0
+
+    def take_logits(self, logits: NDArray[np.float32], ends: set[int], longest: int) -> None:
+        """Choose the next token; set `ended` when it is the last."""
+        best = np.argpartition(logits, -TOP_K)[-TOP_K:]
+        best = best[np.argsort(-logits[best], kind="stable")]
+        highest = float(logits[best[0]])
+        total = float(np.exp(logits - highest, dtype=np.float32).sum(dtype=np.float64))
+        shares = np.exp(logits[best].astype(np.float64) - highest) / total
+        place = 0
+        if self.temperature:
+            keep = int(np.searchsorted(np.cumsum(shares / shares.sum()), TOP_P)) + 1
+            weights = shares[:keep] ** (1 / self.temperature)
+            place = int(self.rng.choice(len(weights), p=weights / weights.sum()))
+        token = int(best[place])
+        if token in ends:
+            self.ended = "end"
+            return
+        self.tokens.append(token)
+        self.p.append(float(f"{shares[place]:.4g}"))
+        self.feed = [token]
+        gram = tuple(self.tokens[-8:])
+        if gram not in self._grams:
+            self._grams.add(gram)
+            self._newest = len(self.tokens)
+        if len(self.tokens) - self._newest >= STUCK:
+            self.ended = "stuck"
+        elif len(self.tokens) >= longest:
+            self.ended = "length"
+
+
+class Model:
+    """A model with room for N_PARALLEL answers of `longest` tokens at once."""
+
+    def __init__(self, path: Path, longest: int, threads: int) -> None:
+        self.api = api = load_llama()
+        params = api.llama_model_default_params()
+        params.use_extra_bufts = False
+        self.model = api.llama_model_load_from_file(str(path).encode(), params)
+        self.vocab = api.llama_model_get_vocab(self.model)
+        self.n_vocab = api.llama_vocab_n_tokens(self.vocab)
+        context = api.llama_context_default_params()
+        context.n_ctx = N_PARALLEL * (longest + 256)
+        context.n_batch = context.n_ubatch = N_BATCH
+        context.n_seq_max = N_PARALLEL
+        context.n_threads = context.n_threads_batch = threads
+        self.context = api.llama_init_from_model(self.model, context)
+        self.batch = api.llama_batch_init(N_BATCH, 0, 1)
+        self.ends = {t for t in range(self.n_vocab) if api.llama_vocab_is_eog(self.vocab, t)}
+        buffer = (api.ctypes.c_char * 64)()
+        api.llama_model_meta_val_str(self.model, b"general.architecture", buffer, 64)
+        self.architecture = bytes(buffer).split(b"\0")[0].decode()
+
+    def tokenize(self, prompt: Prompt) -> list[int]:
+        """Return the ids of a prompt in the model's own format."""
+        chat, plain = _CHAT[self.architecture]
+        data = (chat if prompt.mode == "chat" else plain).format(prompt.text).encode()
+        ids = (self.api.llama_token * (len(data) + 8))()
+        n = self.api.llama_tokenize(self.vocab, data, len(data), ids, len(ids), False, True)
+        return list(ids[:n])
+
+    def decode(self, answers: dict[int, Answer]) -> dict[int, NDArray[np.float32]]:
+        """Run one batch with the answers' next tokens; return the logits of those that are ready.
+
+        What does not fit into the batch any more waits for the next one.
+        """
+        n, rows = 0, {}
+        for slot, answer in answers.items():
+            piece, rest = answer.feed[: N_BATCH - n], answer.feed[N_BATCH - n :]
+            for i, token in enumerate(piece):
+                last = i == len(piece) - 1 and not rest
+                self.batch.token[n], self.batch.pos[n] = token, answer.n_past
+                self.batch.n_seq_id[n], self.batch.seq_id[n][0] = 1, slot
+                self.batch.logits[n] = last
+                if last:
+                    rows[slot] = n
+                answer.n_past += 1
+                n += 1
+            answer.feed = rest
+        self.batch.n_tokens = n
+        if self.api.llama_decode(self.context, self.batch):
+            raise SystemExit("llama_decode failed")
+        shape = (self.n_vocab,)
+        return {
+            slot: np.ctypeslib.as_array(self.api.llama_get_logits_ith(self.context, row), shape)
+            for slot, row in rows.items()
+        }
+
+    def forget(self, slot: int) -> None:
+        """Empty the memory of one answer."""
+        memory = self.api.llama_get_memory(self.context)
+        self.api.llama_memory_seq_rm(memory, slot, -1, -1)
+
+
+def list_answers(model: Model, done: set[tuple[str, str, float]]) -> Iterator[Answer]:
+    """Yield the answers that are still to be made: each prompt at one temperature first."""
+    prompts, n = list_prompts(), len(TEMPERATURES)
+    for number in range(n * len(prompts)):
+        index = number % len(prompts)
+        prompt, temperature = prompts[index], TEMPERATURES[(index + number // len(prompts)) % n]
+        if (prompt.mode, prompt.text, temperature) not in done:
+            yield Answer(prompt, temperature, number, model.tokenize(prompt))
+
+
+def generate_answers(model: Model, waiting: list[Answer], longest: int) -> Iterator[Answer]:
+    """Yield the answers as they end, up to N_PARALLEL of them made at once."""
+    running: dict[int, Answer] = {}
+    while waiting or running:
+        for slot in range(N_PARALLEL):
+            if slot not in running and waiting:
+                running[slot] = waiting.pop(0)
+        for slot, logits in model.decode(running).items():
+            answer = running[slot]
+            answer.take_logits(logits, model.ends, longest)
+            if answer.ended:
+                del running[slot]
+                model.forget(slot)
+                yield answer
+
+
+def main() -> None:
+    """Add answers to the data set."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("model", type=Path)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--answers", type=int, default=sys.maxsize)
+    parser.add_argument("--tokens", type=int, default=900)
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    target = args.folder / f"{args.model.stem}.jsonl"
+    target.touch()
+    rows: list[dict[str, Any]] = [json.loads(line) for line in target.open(encoding="utf-8")]
+    done = {(row["mode"], row["prompt"], row["temperature"]) for row in rows}
+    model = Model(args.model, args.tokens, args.threads)
+    waiting = list(list_answers(model, done))[: args.answers]
+    started, n = time.monotonic(), 0
+    with target.open("a", encoding="utf-8") as file:
+        for answer in generate_answers(model, waiting, args.tokens):
+            n += len(answer.tokens)
+            kind, mode, text = answer.prompt
+            row = {"model": args.model.stem, "kind": kind, "mode": mode, "prompt": text}
+            row |= {"temperature": answer.temperature, "ended": answer.ended}
+            row |= {"tokens": answer.tokens, "p": answer.p}
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            file.flush()
+    took = time.monotonic() - started
+    print(
+        f"{len(done)} answers before; {n:,} tokens more in {took:.0f} s ({n / took:.0f} tokens/s)"
+    )
+
+
+if __name__ == "__main__":
+    main()
