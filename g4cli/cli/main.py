@@ -175,7 +175,10 @@ def run(args: list[str]) -> int:
         silence_stdout()  # the reader closed the pipe, as in `g4 list | head`
         return 0
     except SystemExit as end:
-        # rich exits with 1 when the pipe is closed; completion has exit codes of its own.
+        # rich exits with 1 when the pipe is closed. To fish, completion says by its exit code
+        # whether there is anything but files.
+        if is_completing():
+            return end.code if isinstance(end.code, int) else 0
         return end.code if isinstance(end.code, int) and end.code != 1 else 0
     except OSError as err:
         output_error = as_output_error(err)

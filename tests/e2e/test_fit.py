@@ -92,7 +92,7 @@ def test_quiet_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["e2b", "--ctx", "131073"], 2, "at most 131,072"),
         (["e2b", "--ctx", "many"], 2, "not a number of tokens"),
-        (["e2b", "--kv-type", "q3_k"], 2, "unknown KV cache type"),
+        (["e2b", "--kv-type", "q3_k"], 2, "kv-type"),
         (["e2b", "--kv-type", "q8_0", "--no-flash-attn"], 2, "needs flash attention"),
         (["e2b:q99"], 2, "q99"),
         (["e9b"], 3, "no model is called"),
@@ -349,7 +349,7 @@ def test_a_layout_that_was_asked_for_is_kept(
     data = json.loads(capsys.readouterr().out)
     assert data["placement"] == "10 layers on the GPU: as requested"
     assert 4 * GIB < gpu_weights(data) < 6 * GIB  # 9 of 30 layers and the output matrix
-    assert run(["fit", "26b", "--ctx", "8k", "--cpu-moe", "30", "--json"]) == 0
+    assert run(["fit", "26b", "--ctx", "8k", "--n-cpu-moe", "30", "--json"]) == 0
     data = json.loads(capsys.readouterr().out)
     experts_left = sum(
         t["nbytes"] for t in data["terms"] if t["device"] == "CUDA0" and t["group"] == "weights"

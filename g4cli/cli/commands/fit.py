@@ -9,6 +9,8 @@ from g4cli.cli.options.common import JsonOpt, QuietOpt
 from g4cli.cli.output import make_output
 from g4cli.core.errors import DoesNotFit, UsageError
 
+_ALL_LAYERS = 999  # more than any model has
+
 
 def fit(
     model: o.FitModelArg = "",
@@ -24,7 +26,8 @@ def fit(
     image_tokens: o.ImageOpt = 1120,
     gpu: o.GpuOpt = "auto",
     gpu_layers: o.LayersOpt = "auto",
-    cpu_moe: o.MoeOpt = 0,
+    cpu_moe: o.MoeOpt = False,
+    n_cpu_moe: o.MoeLayersOpt = 0,
     draft: o.DraftOpt = "auto",
     memory: o.MemoryOpt = "",
     gpu_memory: o.GpuMemoryOpt = "",
@@ -73,7 +76,7 @@ def fit(
         image_tokens=image_tokens,
         gpu=gpu,
         n_gpu_layers=o.parse_layers(gpu_layers),
-        n_cpu_moe=cpu_moe,
+        n_cpu_moe=_ALL_LAYERS if cpu_moe else n_cpu_moe,
         draft=draft,
         memory_bytes=o.parse_memory(memory, "--memory 16GB") if memory else None,
         gpu_memory_bytes=tuple(

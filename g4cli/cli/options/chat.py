@@ -10,7 +10,7 @@ from typing import Annotated, Literal, TypeAlias
 import typer
 
 from g4cli.cli.completion import complete_conversation
-from g4cli.cli.options.common import check_threads
+from g4cli.cli.options.common import check_threads, parse_gpu_layers
 
 _PROMPT = "Prompt"
 _MEDIA = "Images and audio"
@@ -301,8 +301,9 @@ GpuLayersOpt: TypeAlias = Annotated[
     str,
     typer.Option(
         "--gpu-layers",
-        metavar="N",
+        metavar="N|auto|all",
         help="Layers to offload, counted from the last; auto: as many as fit.",
+        callback=parse_gpu_layers,
         rich_help_panel=_ENGINE,
     ),
 ]
@@ -347,8 +348,8 @@ DraftOpt: TypeAlias = Annotated[
     str,
     typer.Option(
         "--draft",
-        metavar="auto|off|lookup|FILE",
-        help="Speculative decoding: off, prompt lookup, or a draft model (auto: the one pulled).",
+        metavar="auto|off|lookup|network|FILE",
+        help="Speculative decoding: prompt lookup, or a draft model (network: the one pulled).",
         rich_help_panel=_ENGINE,
     ),
 ]

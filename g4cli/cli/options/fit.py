@@ -8,6 +8,8 @@ from typing import Annotated, Final, Literal, TypeAlias
 import typer
 
 from g4cli.cli.completion import complete_known
+from g4cli.cli.options.chat import KvType
+from g4cli.cli.options.common import parse_gpu_layers
 from g4cli.core.errors import UsageError
 from g4cli.core.units import GIB, parse_count, parse_size
 
@@ -38,11 +40,12 @@ CtxOpt: TypeAlias = Annotated[
     ),
 ]
 KvOpt: TypeAlias = Annotated[
-    str, typer.Option(metavar="TYPE", help="KV cache: f16, q8_0, q4_0.", rich_help_panel=_RUN_PANEL)
+    KvType, typer.Option("--kv-type", help="Type of the KV cache.", rich_help_panel=_RUN_PANEL)
 ]
 DraftOpt: TypeAlias = Annotated[
     str,
     typer.Option(
+        "--draft",
         metavar="auto|off|lookup|network|FILE",
         help="Speculative decoding: prompt lookup, or a draft model (network: the published one).",
         rich_help_panel=_RUN_PANEL,
@@ -63,11 +66,15 @@ ImageOpt: TypeAlias = Annotated[
 UbatchOpt: TypeAlias = Annotated[
     int,
     typer.Option(
-        metavar="N", help="Tokens computed at once (n_ubatch).", rich_help_panel=_DETAILS_PANEL
+        metavar="N",
+        help="Tokens computed at once (n_ubatch).",
+        min=1,
+        rich_help_panel=_DETAILS_PANEL,
     ),
 ]
 SequencesOpt: TypeAlias = Annotated[
-    int, typer.Option(metavar="N", help="Parallel sequences.", rich_help_panel=_DETAILS_PANEL)
+    int,
+    typer.Option(metavar="N", help="Parallel sequences.", min=1, rich_help_panel=_DETAILS_PANEL),
 ]
 FlashOpt: TypeAlias = Annotated[
     bool, typer.Option(help="Use flash attention.", rich_help_panel=_DETAILS_PANEL)
@@ -100,15 +107,25 @@ GpuOpt: TypeAlias = Annotated[
 LayersOpt: TypeAlias = Annotated[
     str,
     typer.Option(
-        metavar="N",
+        "--gpu-layers",
+        metavar="N|auto|all",
         help="Layers to offload, counted from the last; auto: as many as fit.",
+        callback=parse_gpu_layers,
         rich_help_panel=_WHERE_PANEL,
     ),
 ]
 MoeOpt: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--cpu-moe", help="Keep the experts of 26B on the CPU.", rich_help_panel=_WHERE_PANEL
+    ),
+]
+MoeLayersOpt: TypeAlias = Annotated[
     int,
     typer.Option(
+        "--n-cpu-moe",
         metavar="N",
+        min=0,
         help="Keep the experts of the first N layers on the CPU.",
         rich_help_panel=_WHERE_PANEL,
     ),
@@ -148,11 +165,8 @@ def parse_context(text: str) -> int | Literal["auto", "max"]:
 
 def parse_layers(text: str) -> int | Literal["auto"]:
     """Return the value of --gpu-layers: a number, or "auto". Raises UsageError."""
-    if text == "auto":
-        return "auto"
-    if not text.isdecimal():
-        raise UsageError(f"not a number of layers: {text!r}", hint="--gpu-layers auto")
-    return int(text)
+    found = parse_gpu_layers(text)
+    return "auto" if found == "auto" else int(found)
 
 
 def parse_memory(text: str, example: str) -> int:

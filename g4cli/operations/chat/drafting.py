@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from g4cli.core.errors import UsageError
+from g4cli.core.errors import NotFound, UsageError
 from g4cli.core.files import require_file
 from g4cli.core.gguf import read_header
 from g4cli.core.reporter import Reporter
@@ -29,8 +29,9 @@ def choose_draft(
     `build_refusal` returns why this build of llama.cpp cannot use a draft model, or "". "auto"
     takes the draft model that was pulled with the model, else prompt lookup where that is faster;
     at temperature 0 it drafts only where the answer stays the same. A method that is named is used
-    even where near ties may be decided differently. Raises FileMissing, or UsageError if the draft
-    model does not fit the model or the build.
+    even where near ties may be decided differently; "network" is the draft model that was pulled.
+    Raises FileMissing or NotFound, or UsageError if the draft model does not fit the model or the
+    build.
     """
     if option in ("off", "lookup"):
         return DraftChoice("lookup" if option == "lookup" else "off", "not asked for")
@@ -38,7 +39,14 @@ def choose_draft(
     exactness: Exactness = "not asked for"
     if is_auto:
         exactness = "impossible" if find_float_matrices(model.header) else "by comparison"
-    path = find_sidecar(model.path, "draft") if is_auto else require_file(Path(option).expanduser())
+    is_pulled = option in ("auto", "network")
+    path = (
+        find_sidecar(model.path, "draft") if is_pulled else require_file(Path(option).expanduser())
+    )
+    if path is None and option == "network":
+        raise NotFound(
+            f"no draft model was pulled with {model.path.name}", hint="g4 pull MODEL --draft"
+        )
     if path is None:
         nbytes = sum(tensor.nbytes for tensor in model.header.tensors.values())
         # Mixtures of experts read other weights for each token: the gain was never measured there.
