@@ -67,7 +67,7 @@ class Sequence:
         if self._can_go_on(common):
             return common
         checkpoint = self._find_checkpoint(prompt)
-        return len(checkpoint.tokens) if checkpoint else 0
+        return min(len(checkpoint.tokens), len(prompt) - 1) if checkpoint else 0
 
     def reuse_prefix(self, prompt: Tokens[int]) -> Reused:
         """Truncate the sequence to the longest usable common prefix with `prompt`."""
@@ -130,9 +130,9 @@ class Sequence:
     def add_checkpoint(self) -> None:
         """Make a checkpoint of the window at the end of a prompt."""
         self.mark_unsaved()
-        n_swa = self._context.model.n_swa
-        if not n_swa or len(self.tokens) < n_swa:
-            return  # the window still holds everything
+        if not self._context.model.n_swa:
+            return
+        # A prompt within the window needs one too: a long answer moves the window on.
         state = self._context.save_window(self._checkpoint_bytes, self.number)
         if state is None:
             return
@@ -154,7 +154,7 @@ class Sequence:
         """Return the newest checkpoint that is a prefix of `prompt`."""
         for checkpoint in reversed(self._checkpoints):
             n = len(checkpoint.tokens)
-            if n >= len(prompt) or tuple(prompt[:n]) != checkpoint.tokens:
+            if tuple(prompt[:n]) != checkpoint.tokens:
                 continue
             # The full-attention layers must still hold these positions.
             if tuple(self.tokens[:n]) == checkpoint.tokens:
@@ -162,11 +162,15 @@ class Sequence:
         return None
 
     def _restore_checkpoint(self, prompt: Tokens[int]) -> int:
-        """Restore the newest checkpoint that is a prefix of `prompt`; return its length, or 0."""
+        """Restore the newest checkpoint that is a prefix of `prompt`.
+
+        Return how many tokens of `prompt` are usable then; its last one is never among them.
+        """
         checkpoint = self._find_checkpoint(prompt)
         if checkpoint is None:
             return 0
         n = len(checkpoint.tokens)
         self._context.truncate(n, self.number)
         restored = self._context.restore_window(checkpoint.state, self.number)
-        return n if restored and self._context.can_branch(n, self.number) else 0
+        usable = min(n, len(prompt) - 1)
+        return usable if restored and self._context.can_branch(usable, self.number) else 0

@@ -196,6 +196,16 @@ class TestReuse:
         assert engine.evaluate(undone).reused == len(first)
         assert_same_as_fresh(engine, undone)
 
+    @pytest.mark.parametrize("n_words", [2, 60])  # within the window, and beyond it
+    def test_a_retry_after_a_long_answer_reads_its_last_token(
+        self, engine: LlamaEngine, n_words: int
+    ) -> None:
+        tokens = prompt(engine, Message("user", self.long_text(n_words)))
+        engine.evaluate(tokens)
+        engine.evaluate(tokens + [300 + i % 50 for i in range(500)])
+        assert engine.evaluate(tokens).reused == len(tokens) - 1
+        assert_same_as_fresh(engine, tokens)
+
     def test_without_the_check_the_answer_would_be_wrong(self, engine: LlamaEngine) -> None:
         """The hazard is real: the same rollback without `can_branch` gives other scores."""
         tokens = prompt(engine, Message("user", self.long_text(90)))
