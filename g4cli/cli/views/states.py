@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
 
 from g4cli.core.units import size_text
 
@@ -11,15 +12,18 @@ if TYPE_CHECKING:
     from g4cli.cli.output import Output
     from g4cli.operations.states import SavedStates
 
+_HOLDS: Final = MappingProxyType({"prompts": "prompts", "media": "images, sounds"})
+
 
 def draw_states(out: Output, saved: SavedStates) -> None:
-    """Print a row for each model and KV type, and the sum."""
+    """Print a row for each model with its options, and the sum."""
     if not saved.namespaces:
         out.say("no saved states")
         return
     rows = [
         (
             namespace.about.model,
+            _HOLDS[namespace.about.holds],
             namespace.about.kv_type,
             f"{namespace.n_states:,}",
             size_text(namespace.n_bytes),
@@ -27,5 +31,5 @@ def draw_states(out: Output, saved: SavedStates) -> None:
         )
         for namespace in saved.namespaces
     ]
-    out.table(["model", "kv", "states", "size", "last used"], rows, right=[2, 3])
+    out.table(["model", "holds", "kv", "states", "size", "last used"], rows, right=[3, 4])
     out.say(f"{size_text(saved.n_bytes)} in {saved.folder}")

@@ -87,7 +87,8 @@ class LlamaEngine:
         """
         from g4cli.runtime.engine.media import MediaEncoder
 
-        media = self.prompts.media = MediaEncoder(self.model, options, self.interrupt)
+        media = MediaEncoder(self.model, options, self.interrupt, self._states)
+        self.prompts.media = media
         if media.n_ubatch > self._options.n_ubatch:
             self._options = replace(self._options, n_ubatch=media.n_ubatch)
             self.close_context()

@@ -30,7 +30,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from g4cli.core.errors import BadMedia, Interrupted, RuntimeFailed, UsageError
 from g4cli.core.files import require_file
@@ -49,9 +49,14 @@ from g4cli.runtime.engine.media_split import (
 )
 from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.options import IMAGE_TOKENS, MediaOptions
+from g4cli.runtime.engine.saved_embeddings import SavedEmbeddings
 from g4cli.runtime.llama.background import Background
 from g4cli.runtime.llama.interrupt import Interrupt
 from g4cli.runtime.llama.library import LOG, engine_failure, load_llama, load_mtmd
+from g4cli.store.states.model_id import identify_model
+
+if TYPE_CHECKING:
+    from g4cli.runtime.engine.states import StateCache
 
 # Operations between two calls of the callback that may stop an encoder: each call stops its
 # threads.
@@ -70,9 +75,16 @@ class MediaEncoder:
     """
 
     def __init__(
-        self, model: Model, options: MediaOptions, interrupt: Interrupt | None = None
+        self,
+        model: Model,
+        options: MediaOptions,
+        interrupt: Interrupt | None = None,
+        states: StateCache | None = None,
     ) -> None:
-        """Load the encoder. Raises RuntimeFailed (for another model, damaged) or UsageError."""
+        """Load the encoder. `states`: where embeddings are saved beside states of prompts.
+
+        Raises RuntimeFailed (for another model, damaged) or UsageError.
+        """
         if options.image_tokens is not None and options.image_tokens not in IMAGE_TOKENS:
             raise UsageError(
                 f"the token budget of an image is one of {', '.join(map(str, IMAGE_TOKENS))}",
@@ -99,7 +111,9 @@ class MediaEncoder:
                 f"{options.mmproj} is not an encoder for {model.path.name}",
                 hint="g4 pull MODEL",
             )
-        self._identity = (*_file_key(options.mmproj), options.image_tokens)
+        encoder_id = identify_model(options.mmproj)
+        self._identity = (encoder_id, options.image_tokens)
+        self._saved = SavedEmbeddings(states, encoder_id, options) if states else None
         self.has_vision = bool(self._c.mtmd_support_vision(self._handle))
         self.has_audio = bool(self._c.mtmd_support_audio(self._handle))
         grid = read_image_grid(read_header(options.mmproj)) if self.has_vision else None
@@ -160,10 +174,11 @@ class MediaEncoder:
         None if no run begins with it.
         """
         run = self._runs.get(token)
-        if run is None:
-            return None
+        return None if run is None else (run.n_tokens, self._digest_run(run))
+
+    def _digest_run(self, run: Run) -> bytes:
         parts = (run.medium.digest, run.index, run.n_tokens, *self._identity)
-        return run.n_tokens, hashlib.blake2b(repr(parts).encode(), digest_size=16).digest()
+        return hashlib.blake2b(repr(parts).encode(), digest_size=16).digest()
 
     def find_run_start(self, tokens: Sequence[int], position: int) -> int:
         """Return where the run begins that `position` of `tokens` is inside of; else `position`."""
@@ -362,12 +377,25 @@ class MediaEncoder:
                 if run.medium.chunks is None:
                     self._read_chunks(run.medium)
             if run.embeddings is None:
-                embeddings = self.compute_embeddings(run)
+                embeddings = self._restore_embeddings(run)
+                if embeddings is None:
+                    embeddings = self.compute_embeddings(run)
+                    if self._saved:
+                        self._saved.write_later(self._digest_run(run), run.n_tokens, embeddings)
                 with self._lock:
                     run.embeddings = embeddings
                     if run.medium.key in self._known:
                         self._known[run.medium.key] = self._known.pop(run.medium.key)
                     self._drop_oldest()
+
+    def _restore_embeddings(self, run: Run) -> Any:
+        """Return the embeddings of a run as they were saved, or None."""
+        if self._saved is None:
+            return None
+        return self._saved.read(self._digest_run(run), run.n_tokens, self._count_values(run))
+
+    def _count_values(self, run: Run) -> int:
+        return int(run.n_tokens * load_llama().llama_model_n_embd_inp(self._model.handle))
 
     def compute_embeddings(self, run: Run) -> Any:
         """Return the embeddings of a run, a C array of floats. Raises Interrupted, RuntimeFailed.
@@ -381,8 +409,7 @@ class MediaEncoder:
             raise Interrupted("")  # a stopped encoder reports success
         if failed:
             raise engine_failure(f"{run.medium.path} cannot be encoded")
-        n_values = run.n_tokens * load_llama().llama_model_n_embd_inp(self._model.handle)
-        embeddings = (ctypes.c_float * n_values)()
+        embeddings = (ctypes.c_float * self._count_values(run))()
         # The library's own buffer is overwritten by the next medium.
         ctypes.memmove(
             embeddings, self._c.mtmd_get_output_embd(self._handle), ctypes.sizeof(embeddings)

@@ -120,7 +120,8 @@ class Scheduler:
         """
         from g4cli.runtime.engine.media import MediaEncoder
 
-        media = self.prompts.media = MediaEncoder(self.model, options, self._service.interrupt)
+        media = MediaEncoder(self.model, options, self._service.interrupt, self._states)
+        self.prompts.media = media
         if media.n_ubatch > self._options.n_ubatch:
             self._options = replace(self._options, n_ubatch=media.n_ubatch)
             self.context.close()

@@ -27,9 +27,10 @@ import os
 import sys
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from g4cli.runtime.engine.context import Context
@@ -62,11 +63,7 @@ if TYPE_CHECKING:
 
 _VERSION: Final = 1  # of what is saved: a change makes older states foreign
 LEAST_TOKENS: Final = 256
-"""States of fewer tokens are not saved, and prefixes that save less reading are not restored.
-
-When a state is taken, the cells that have left the window go: a retry of a short question further
-back is then read again, which takes a moment only as long as it is shorter than this.
-"""
+"""States of fewer tokens are not saved, and prefixes that save less reading are not restored."""
 
 _LEAST_NEW: Final = 32  # tokens that a state must have more than the one before it
 # Bytes a second that are cut, hashed, written, read and checked: docs/benchmarks.md.
@@ -108,7 +105,7 @@ class StateCache:
         """`loading` and `kv` are how the model was loaded, and the type of its KV cache."""
         self.options = options
         self._model = model
-        self._folder = StateFolder(options.folder, options.limit_bytes)
+        self.folder = StateFolder(options.folder, options.limit_bytes)
         self._about = About(options.name, str(model.path), kv)
         settings = sorted(
             f"{name}={value}"
@@ -116,15 +113,16 @@ class StateCache:
             if name.startswith(("LLAMA_", "GGML_"))
         )
         build = hashlib.sha256(library_fingerprint().encode()).hexdigest()
+        self.environment = (build, settings)  # what changes the numbers that llama.cpp computes
         self.namespace = make_namespace(
             [
-                *(_VERSION, options.model_id, kv, build, settings, model.n_swa),
+                *(_VERSION, options.model_id, kv, *self.environment, model.n_swa),
                 *(loading.n_gpu_layers, loading.device, loading.cpu_moe, loading.use_extra_bufts),
             ]
         )
         self.tokens_per_s = 0.0
         self._kept: OrderedDict[StateName, _Kept] = OrderedDict()
-        self._jobs: deque[_Job] = deque()
+        self._jobs: deque[Callable[[], None]] = deque()
         self._changed = threading.Condition()
         self._is_busy = True  # with cleaning
         self._system = model.tokenize("<|turn>system\n", control=True)
@@ -136,6 +134,11 @@ class StateCache:
             if len(tokens := model.tokenize(text, control=False)) == 1
         }
         threading.Thread(target=self._write_jobs, daemon=True).start()
+
+    @property
+    def model_path(self) -> Path:
+        """Return the file of the model."""
+        return self._model.path
 
     def attach(self, context: Context, prompts: PromptTokens, number: int) -> SequenceStates:
         """Return what saves and restores the states of a sequence."""
@@ -159,7 +162,7 @@ class StateCache:
         prefixes = {StateName(*item) for item in iter_prefix_digests(packed, lengths)}
         names = {name for name in kept if name in prefixes}
         if self.options.limit_bytes:
-            names |= set(self._folder.find_states(self.namespace, packed))
+            names |= set(self.folder.find_states(self.namespace, packed))
         return sorted(names, key=lambda name: -name.n_tokens)
 
     def read_state(self, name: StateName) -> tuple[memoryview, tuple[_Block, ...]] | None:
@@ -170,7 +173,7 @@ class StateCache:
                 self._kept.move_to_end(name)
                 return kept.state, kept.blocks
         try:
-            found = self._folder.read_state(self.namespace, name, allocate_state)
+            found = self.folder.read_state(self.namespace, name, allocate_state)
         except MemoryError as err:
             LOG.debug("a state of %d tokens is not restored: %s", name.n_tokens, err)
             return None
@@ -184,15 +187,15 @@ class StateCache:
         LOG.debug("llama.cpp does not take the state %s", name.file)
         with self._changed:
             self._kept.pop(name, None)
-        self._folder.remove_state(self.namespace, name)
+        self.folder.remove_state(self.namespace, name)
 
     @property
     def has_room(self) -> bool:
-        """Return whether another state may be submitted."""
+        """Return whether something else may be submitted."""
         return len(self._jobs) < _MOST_JOBS
 
-    def submit(self, job: _Job) -> None:
-        """Write a state in the background."""
+    def submit(self, job: Callable[[], None]) -> None:
+        """Carry out `job`, which writes something, in the background."""
         with self._changed:
             self._jobs.append(job)
             self._changed.notify_all()
@@ -226,7 +229,7 @@ class StateCache:
             with suppress(OSError):
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
         if self.options.limit_bytes:
-            self._folder.clean()
+            self.folder.clean()
         while True:
             with self._changed:
                 self._is_busy = False
@@ -235,11 +238,12 @@ class StateCache:
                 self._is_busy = True
                 job = self._jobs.popleft()
             try:
-                self._write_job(job)
+                job()
             except (UnknownLayoutError, MemoryError) as err:
-                LOG.debug("a state of %d tokens is not saved: %s", job.name.n_tokens, err)
+                LOG.debug("a state is not saved: %s", err)
 
-    def _write_job(self, job: _Job) -> None:
+    def write_state(self, job: _Job) -> None:
+        """Keep a state in memory and write it to the disk, as far as there is room."""
         state = make_portable(job.state, job.name.n_tokens)
         tables = find_tables(state, job.name.n_tokens)
         for name in job.superfluous:
@@ -249,7 +253,7 @@ class StateCache:
         if not self.options.limit_bytes:
             return
         known = [block.digest for block in job.blocks]
-        digests = self._folder.write_state(
+        digests = self.folder.write_state(
             self.namespace, self._about, job.name, state, tables, known
         )
         if digests is None:
@@ -257,7 +261,7 @@ class StateCache:
         for block, digest in zip(job.blocks, digests, strict=False):
             block.digest = digest
         for name in job.superfluous:
-            self._folder.remove_state(self.namespace, name)
+            self.folder.remove_state(self.namespace, name)
 
     def _keep(self, name: StateName, state: memoryview, blocks: tuple[_Block, ...]) -> None:
         if len(state) > self.options.ram_bytes:
@@ -361,7 +365,8 @@ class SequenceStates:
         n_blocks = n_tokens // BLOCK_TOKENS
         self._blocks += [_Block() for _ in range(n_blocks - len(self._blocks))]
         self._points.append(n_tokens)
-        cache.submit(_Job(name, state, tuple(self._blocks[:n_blocks]), tuple(superfluous)))
+        job = _Job(name, state, tuple(self._blocks[:n_blocks]), tuple(superfluous))
+        cache.submit(lambda: cache.write_state(job))
         return name
 
     def _put(self, state: memoryview, name: StateName, usable: int) -> bool:

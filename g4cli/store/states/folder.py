@@ -17,7 +17,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -61,11 +61,16 @@ class StateName:
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What a namespace is for, as `g4 list --states` shows it."""
+    """What a namespace is for, as `g4 list --states` shows it.
+
+    `holds` is "prompts", with the type of their KV cache, or "media": embeddings of images and
+    sounds.
+    """
 
     model: str
     file: str
     kv_type: str
+    holds: str = "prompts"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +88,8 @@ class Namespace:
         return {
             "model": self.about.model,
             "file": self.about.file,
-            "kv_type": self.about.kv_type,
+            "holds": self.about.holds,
+            "kv_type": self.about.kv_type or None,
             "states": self.n_states,
             "bytes": self.n_bytes,
             "used_at": int(self.used_at),
@@ -249,7 +255,7 @@ class StateFolder:
         if not (folder / _RECORD).is_file():
             write_record(
                 folder / _RECORD,
-                {"model": about.model, "file": about.file, "kv_type": about.kv_type},
+                asdict(about),
             )
         digests = []
         for index in range(tables.n_blocks):
@@ -331,4 +337,5 @@ def _read_about(folder: Path) -> About:
     data = read_record(folder / _RECORD)
     if not isinstance(data, dict):
         data = {}
-    return About(*(str(data.get(key, "")) for key in ("model", "file", "kv_type")))
+    model, file, kv_type = (str(data.get(key, "")) for key in ("model", "file", "kv_type"))
+    return About(model, file, kv_type, "media" if data.get("holds") == "media" else "prompts")

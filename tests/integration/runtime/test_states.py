@@ -23,7 +23,7 @@ from g4cli.runtime.engine.state_layout import (
     fit_to_context,
     make_portable,
 )
-from g4cli.runtime.engine.states import StateCache
+from g4cli.runtime.engine.states import LEAST_TOKENS, StateCache
 from g4cli.runtime.llama.interrupt import Interrupt
 from g4cli.store.states.rows import BLOCK_TOKENS, cut_block, cut_rest, join_state
 from tests.support.builders.tiny_file import build_tiny
@@ -252,6 +252,20 @@ def test_states_in_memory_need_no_disk(model: Model, tmp_path: Path) -> None:
             assert cache.finish(20)
         assert reused == [0, 0, N_PROMPT - 1]
         assert not (tmp_path / "none").exists()
+    finally:
+        engine.close_context()
+
+
+def test_a_retry_of_a_short_prompt_reads_its_last_token(model: Model, tmp_path: Path) -> None:
+    """Saving the state of the answer moves the window on, away from the end of the prompt."""
+    engine, cache = make_engine(model), make_cache(model, tmp_path)
+    engine.use_states(cache)
+    prompt = make_tokens(model, 16)
+    try:
+        run_prompt(engine, prompt)
+        answer_scores(engine, make_tokens(model, 2 * LEAST_TOKENS)[1:])
+        engine.end_turn()
+        assert run_prompt(engine, prompt)[0] == len(prompt) - 1
     finally:
         engine.close_context()
 
