@@ -1,7 +1,7 @@
 """Measure the prompt cache on disk: what it saves, what it costs, and whether it is exact.
 
-    python tests/bench/bench_states.py FILE [--tokens 8000] [--kv f16 q8_0] [--threads N]
-                                       [--llama-server PATH] [--answers 100] [--cold]
+    python tests/bench/bench_states.py FILE [--parts times bits] [--tokens 8000] [--kv f16 q8_0]
+                                       [--threads N] [--llama-server PATH] [--answers 20] [--cold]
     python tests/bench/bench_states.py FILE --kills 50
 
 FILE has preferably a real shape (-m tests.support.builders.real_shapes e2b q4_0 FILE --weights
@@ -9,7 +9,8 @@ random). Prints one JSON document. Everything runs in the worker process that `g
 "start" is a new one. Reading without the cache, a start with an empty prompt and a start with
 everything read already are measured in one run, one after the other; `--llama-server` measures its
 slot save and restore with the same prompt beside them. Bits are compared between the context that
-was left and one that was restored, in this process.
+was left and one that was restored, in this process. `--folder` keeps the states, for
+bench_state_costs.py.
 
 `--kills` kills writers with SIGKILL at random moments; after each, what can be restored must be
 what was written, and nothing that no state names may stay.
@@ -36,6 +37,8 @@ sys.path.insert(0, str(TESTS.parent))
 import numpy as np  # noqa: E402
 
 from g4cli.chat import PromptRead, TurnOptions  # noqa: E402
+from g4cli.core.gguf import read_header  # noqa: E402
+from g4cli.core.shape import shape_of  # noqa: E402
 from g4cli.runtime.engine.client import EngineClient  # noqa: E402
 from g4cli.runtime.engine.context import Context  # noqa: E402
 from g4cli.runtime.engine.drafting import DraftChoice  # noqa: E402
@@ -101,13 +104,7 @@ class Start:
 
 def measure_times(args: argparse.Namespace, kv_type: str, folder: Path) -> dict[str, Any]:
     """Read a prompt, and start again with it read already."""
-    with EngineClient() as client:
-        client.open(
-            Open(
-                args.file, ModelOptions(), ContextOptions(256), DraftChoice("off", "not asked for")
-            )
-        )
-        n_vocab = client.loaded.n_vocab
+    n_vocab = shape_of(read_header(args.file)).n_vocab
     prompt = make_prompt(args.tokens, n_vocab)
     states = StateOptions(folder, LIMIT, "bench", "bench")
     found: dict[str, Any] = {}
@@ -194,7 +191,7 @@ def measure_bits(args: argparse.Namespace, kv_type: str) -> dict[str, Any]:
 
 def measure_llama_server(args: argparse.Namespace, kv_type: str, folder: Path) -> dict[str, Any]:
     """Read the prompt with llama-server, save the slot, restore it in a new server, read again."""
-    n_vocab = 262_144
+    n_vocab = shape_of(read_header(args.file)).n_vocab
     prompt = list(make_prompt(args.tokens, n_vocab))
     command = [
         *(str(args.llama_server), "-m", str(args.file), "--port", "18473", "-c", str(args.ctx)),
@@ -312,6 +309,8 @@ def main() -> None:
     parser.add_argument("--answers", type=int, default=20)
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--bits-tokens", type=int, default=1500)
+    parser.add_argument("--parts", nargs="+", choices=["times", "bits"], default=["times", "bits"])
+    parser.add_argument("--folder", type=Path)
     parser.add_argument("--llama-server", type=Path)
     parser.add_argument("--cold", action="store_true")
     parser.add_argument("--kills", type=int, default=0)
@@ -322,14 +321,17 @@ def main() -> None:
         return
     result: dict[str, Any] = {"file": args.file.name, "tokens": args.tokens}
     for kv_type in args.kv:
-        with tempfile.TemporaryDirectory() as folder:
-            result[kv_type] = measure_times(args, kv_type, Path(folder))
-        result[kv_type]["bits"] = measure_bits(args, kv_type)
+        result[kv_type] = {}
+        if "times" in args.parts:
+            with tempfile.TemporaryDirectory() as folder:
+                result[kv_type] = measure_times(args, kv_type, args.folder or Path(folder))
+        if "bits" in args.parts:
+            result[kv_type]["bits"] = measure_bits(args, kv_type)
+        print(json.dumps(result, indent=1), file=sys.stderr, flush=True)
         if args.llama_server:
             with tempfile.TemporaryDirectory() as folder:
                 found = measure_llama_server(args, kv_type, Path(folder))
             result[kv_type]["llama_server"] = found
-        print(json.dumps(result, indent=1), file=sys.stderr, flush=True)
     print(json.dumps(result, indent=1))
 
 
