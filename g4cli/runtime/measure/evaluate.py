@@ -3,12 +3,19 @@
 Each conversation is evaluated in batches, with logits only for the positions that predict the
 scored answer. With two models, both evaluate the same batch before the next one, so that only one
 batch of logits per model is in memory.
+
+What a conversation has in common with the one before it is not evaluated again: a system prompt, a
+document, the earlier turns of the same conversation. Where the sliding window has moved past the
+place where they part, a checkpoint brings it back; these places are known beforehand
+(`plan_readings`). They are borders of batches, so that every batch is what it is without this.
+Nothing comes from the disk: a measurement must not depend on what was asked before.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -22,7 +29,7 @@ from g4cli.core.template_child import render_template
 from g4cli.prompt import Message, choose_renderer
 from g4cli.quant.scores import Score, score_predictions
 from g4cli.runtime.engine.context import Context
-from g4cli.runtime.engine.llama_engine import LlamaEngine, open_engine
+from g4cli.runtime.engine.llama_engine import CHECKPOINT_BYTES, LlamaEngine, open_engine
 from g4cli.runtime.engine.options import ContextOptions, ModelOptions
 from g4cli.runtime.llama.library import load_llama
 from g4cli.runtime.measure.document import Document, tokenize_conversation
@@ -34,6 +41,17 @@ _BATCH: Final = 64
 _ROWS: Final = 8
 _CTX_STEP: Final = 256
 _MAX_CTX: Final = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a document is evaluated: the first `begin` tokens are there, from the one before it.
+
+    `branches`: at how many tokens later documents begin for which this one is read.
+    """
+
+    begin: int
+    branches: frozenset[int]
 
 
 def evaluate_model(
@@ -81,7 +99,11 @@ def evaluate_model(
                 raise BadFile(f"{path} and {against} have different vocabularies")
         opening(None)
         counter = _TokenCounter(progress, len(engines) * sum(len(d.tokens) - 1 for d in documents))
-        scores = [_score_document(engines, document, counter) for document in documents]
+        readers = [_Reader(engine, counter) for engine in engines]
+        scores = [
+            _score_document(readers, document, reading)
+            for document, reading in zip(documents, plan_readings(documents), strict=True)
+        ]
     return Evaluation(
         n_documents=len(documents),
         n_exact=sum(score.n_best == score.n for score in scores),
@@ -128,11 +150,29 @@ def _sample_vocabulary(engine: LlamaEngine) -> tuple[int, int, bytes]:
     )
 
 
-def _score_document(
-    engines: Sequence[LlamaEngine], document: Document, counter: _TokenCounter
-) -> Score:
+def plan_readings(documents: Sequence[Document]) -> list[Reading]:
+    """Return how each document is evaluated after the one before it."""
+    begins = [0, *map(_count_shared, documents[:-1], documents[1:])]
+    readings: list[Reading] = []
+    branches: frozenset[int] = frozenset()
+    for begin, following in zip(begins[::-1], [0, *begins[:0:-1]], strict=True):
+        branches = frozenset(n for n in {*branches, following} if 0 < n <= following)
+        readings.append(Reading(begin, branches))
+    return readings[::-1]
+
+
+def _count_shared(document: Document, following: Document) -> int:
+    """Return how many tokens of `following` are there after `document`, whole batches of them."""
+    # The batches that predict its answer are evaluated in any case, for their logits.
+    most = min(len(document.tokens), following.first) - 1
+    pairs = zip(document.tokens[:most], following.tokens[:most], strict=True)
+    shared = next((n for n, (one, other) in enumerate(pairs) if one != other), most)
+    return shared // _BATCH * _BATCH
+
+
+def _score_document(readers: Sequence[_Reader], document: Document, reading: Reading) -> Score:
     total = Score()
-    streams = [_iter_logits(engine, document, counter) for engine in engines]
+    streams = [reader.iter_logits(document, reading) for reader in readers]
     for parts in zip(*streams, strict=True):
         position, logits = parts[0]
         base = parts[1][1] if len(parts) > 1 else None
@@ -145,33 +185,67 @@ def _score_document(
     return total
 
 
-def _iter_logits(
-    engine: LlamaEngine, document: Document, counter: _TokenCounter
-) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Yield (first position, logits) per batch, for the positions that predict the answer.
+class _Reader:
+    """Evaluates the documents one after the other with one of the models."""
 
-    `logits` has shape (positions, vocabulary) and is llama.cpp's own buffer, which the next batch
-    overwrites.
-    """
-    c: Any = load_llama()
-    context, tokens = engine.context, document.tokens[:-1]  # the last token predicts nothing
-    context.truncate(0)
-    batch = c.llama_batch_init(_BATCH, 0, 1)
-    try:
-        for start in range(0, len(tokens), _BATCH):
-            piece = tokens[start : start + _BATCH]
-            batch.n_tokens = len(piece)
-            for i, token in enumerate(piece):
-                batch.token[i], batch.pos[i] = token, start + i
-                batch.n_seq_id[i], batch.seq_id[i][0] = 1, 0
-                batch.logits[i] = start + i >= document.first - 1
-            if not context.decode_batch(batch):
-                raise Interrupted("")
-            counter.add_tokens(len(piece))
-            first = max(start, document.first - 1)
-            count = start + len(piece) - first
-            if count > 0:
-                pointer = c.llama_get_logits(context.handle)
-                yield first, np.ctypeslib.as_array(pointer, (count, engine.model.n_vocab))
-    finally:
-        c.llama_batch_free(batch)
+    def __init__(self, engine: LlamaEngine, counter: _TokenCounter) -> None:
+        self._engine, self._counter = engine, counter
+        self._windows: dict[int, bytes] = {}  # checkpoints at branches, by the tokens before them
+
+    def iter_logits(
+        self, document: Document, reading: Reading
+    ) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Yield (first position, logits) per batch, for the positions that predict the answer.
+
+        `logits` has shape (positions, vocabulary) and is llama.cpp's own buffer, which the next
+        batch overwrites.
+        """
+        c: Any = load_llama()
+        context, tokens = self._engine.context, document.tokens[:-1]  # the last predicts nothing
+        begin = self._return_to(reading.begin)
+        self._counter.add_tokens(begin)
+        batch = c.llama_batch_init(_BATCH, 0, 1)
+        try:
+            for start in range(begin, len(tokens), _BATCH):
+                if start in reading.branches and start not in self._windows:
+                    self._save_window(start)
+                piece = tokens[start : start + _BATCH]
+                batch.n_tokens = len(piece)
+                for i, token in enumerate(piece):
+                    batch.token[i], batch.pos[i] = token, start + i
+                    batch.n_seq_id[i], batch.seq_id[i][0] = 1, 0
+                    batch.logits[i] = start + i >= document.first - 1
+                if not context.decode_batch(batch):
+                    raise Interrupted("")
+                self._counter.add_tokens(len(piece))
+                first = max(start, document.first - 1)
+                count = start + len(piece) - first
+                if count > 0:
+                    pointer = c.llama_get_logits(context.handle)
+                    shape = (count, self._engine.model.n_vocab)
+                    yield first, np.ctypeslib.as_array(pointer, shape)
+        finally:
+            c.llama_batch_free(batch)
+
+    def _return_to(self, n_past: int) -> int:
+        """Make the context hold the first `n_past` tokens of the document before; return `n_past`.
+
+        0: they are not there any more, and the context is empty.
+        """
+        context = self._engine.context
+        self._windows = {n: window for n, window in self._windows.items() if n <= n_past}
+        in_window = context.can_branch(n_past)
+        context.truncate(n_past)
+        window = self._windows.get(n_past)
+        if not in_window and window is not None:
+            in_window = context.restore_window(window) and context.can_branch(n_past)
+        if not in_window:
+            n_past = 0
+            context.truncate(0)
+        return n_past
+
+    def _save_window(self, n_past: int) -> None:
+        room = CHECKPOINT_BYTES - sum(map(len, self._windows.values()))
+        window = self._engine.context.save_window(room)
+        if window is not None:
+            self._windows[n_past] = window

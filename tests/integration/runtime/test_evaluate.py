@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,10 @@ from g4cli.core.errors import BadFile
 from g4cli.prompt import Message
 from g4cli.quant.file import quantize_file
 from g4cli.quant.recipes import Recipe
-from g4cli.runtime.measure.evaluate import evaluate_model
+from g4cli.quant.scores import Score
+from g4cli.runtime.engine.context import Context
+from g4cli.runtime.measure.document import Document
+from g4cli.runtime.measure.evaluate import Reading, evaluate_model, plan_readings
 from tests.support.builders.tiny_file import TINY, build_tiny
 
 CHATS = [
@@ -144,3 +148,58 @@ def test_command(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "perplexity" in shown
     assert "in 1 answer\n" in shown
     assert run(["eval", str(tiny), "--text", str(tmp_path / "none")]) == 3
+
+
+def test_what_documents_share_is_planned_for_whole_batches() -> None:
+    """A document is left where the next one parts from it, and where one after that does."""
+
+    def document(*runs: tuple[int, int]) -> Document:
+        tokens = tuple(token for token, count in runs for _ in range(count))
+        return Document(tokens, len(tokens) - 10)
+
+    documents = [
+        document((1, 300)),
+        document((1, 200), (2, 200)),
+        document((1, 200), (2, 190), (3, 100)),
+        document((1, 100), (4, 50)),
+        document((5, 80)),
+    ]
+    assert plan_readings(documents) == [
+        Reading(0, frozenset({64, 192})),
+        Reading(192, frozenset({64, 384})),
+        Reading(384, frozenset({64})),
+        Reading(64, frozenset()),
+        Reading(0, frozenset()),
+    ]
+
+
+def test_what_documents_share_is_evaluated_once(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Long after the window has left it: the scores are those of each document alone."""
+    system = Message("system", " ".join(f"Rule {n} is short." for n in range(60)))
+    turns = [Message(m["role"], m["content"]) for chat in CHATS[:3] for m in chat]
+    talk = [(system, *turns[: n + 1]) for n in range(1, len(turns), 2)]
+    conversations = [*talk, (system, Message("user", "Hello!"), Message("assistant", "Hi."))]
+    decoded = 0
+    decode = Context.decode_batch
+
+    def count_and_decode(context: Context, batch: Any) -> bool:
+        nonlocal decoded
+        decoded += batch.n_tokens
+        return decode(context, batch)
+
+    monkeypatch.setattr(Context, "decode_batch", count_and_decode)
+    alone = [
+        evaluate_model(tiny, [conversation], use_extra_bufts=False).score
+        for conversation in conversations
+    ]
+    n_alone, decoded = decoded, 0
+    together = evaluate_model(tiny, conversations, use_extra_bufts=False).score
+    assert decoded < n_alone / 2
+    expected = sum(alone, Score())
+    assert together.n == expected.n
+    # Equal here; with a window that is not restored it is off by 1.2e-3.
+    assert together.perplexity == pytest.approx(expected.perplexity, rel=2e-4)
+    same = evaluate_model(tiny, conversations, against=tiny, use_extra_bufts=False).score
+    assert same.kl_mean < 1e-7
