@@ -30,7 +30,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from g4cli.core.errors import BadMedia, Interrupted, RuntimeFailed, UsageError
 from g4cli.core.files import require_file
@@ -49,14 +49,11 @@ from g4cli.runtime.engine.media_split import (
 )
 from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.options import IMAGE_TOKENS, MediaOptions
-from g4cli.runtime.engine.saved_embeddings import SavedEmbeddings
+from g4cli.runtime.engine.saved_embeddings import SavedEmbeddings, StateWriter
 from g4cli.runtime.llama.background import Background
 from g4cli.runtime.llama.interrupt import Interrupt
 from g4cli.runtime.llama.library import LOG, engine_failure, load_llama, load_mtmd
 from g4cli.store.states.model_id import identify_model
-
-if TYPE_CHECKING:
-    from g4cli.runtime.engine.states import StateCache
 
 # Operations between two calls of the callback that may stop an encoder: each call stops its
 # threads.
@@ -79,7 +76,7 @@ class MediaEncoder:
         model: Model,
         options: MediaOptions,
         interrupt: Interrupt | None = None,
-        states: StateCache | None = None,
+        states: StateWriter | None = None,
     ) -> None:
         """Load the encoder. `states`: where embeddings are saved beside states of prompts.
 

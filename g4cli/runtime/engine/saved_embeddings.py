@@ -9,31 +9,46 @@ it they are named by the content of the file that they are of, never by its path
 from __future__ import annotations
 
 import ctypes
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, Protocol
 
-from g4cli.runtime.engine.options import MediaOptions
+from g4cli.runtime.engine.options import MediaOptions, StateOptions
 from g4cli.store.states.files import DamagedStateError
-from g4cli.store.states.folder import About, StateName
+from g4cli.store.states.folder import About, StateFolder, StateName
 from g4cli.store.states.keys import make_namespace
 from g4cli.store.states.rows import Tables
 
-if TYPE_CHECKING:
-    from g4cli.runtime.engine.states import StateCache
-
 _VERSION: Final = 1  # of what is saved: a change makes older files foreign
+
+
+class StateWriter(Protocol):
+    """What embeddings need of the saved states of a model (`states.StateCache`)."""
+
+    @property
+    def options(self) -> StateOptions: ...
+    @property
+    def folder(self) -> StateFolder: ...
+    @property
+    def environment(self) -> tuple[str, list[str]]: ...
+    @property
+    def model_path(self) -> Path: ...
+    @property
+    def has_room(self) -> bool: ...
+    def submit(self, job: Callable[[], None], /) -> None: ...
 
 
 class SavedEmbeddings:
     """The embeddings on disk of one encoder and its options."""
 
-    def __init__(self, cache: StateCache, encoder_id: str, options: MediaOptions) -> None:
+    def __init__(self, states: StateWriter, encoder_id: str, options: MediaOptions) -> None:
         """`encoder_id` is the same for the same encoder file alone (`identify_model`)."""
-        self._cache = cache
-        self._about = About(cache.options.name, str(cache.model_path), "", "media")
+        self._states = states
+        self._about = About(states.options.name, str(states.model_path), "", "media")
         self.namespace = make_namespace(
             [
-                *("media", _VERSION, cache.options.model_id, encoder_id),
-                *(options.image_tokens, options.use_gpu, *cache.environment),
+                *("media", _VERSION, states.options.model_id, encoder_id),
+                *(options.image_tokens, options.use_gpu, *states.environment),
             ]
         )
 
@@ -42,7 +57,7 @@ class SavedEmbeddings:
 
         `digest` (16 bytes) says what the run shows.
         """
-        if not self._cache.options.limit_bytes:
+        if not self._states.options.limit_bytes:
             return None
         embeddings = (ctypes.c_float * n_values)()
 
@@ -52,18 +67,18 @@ class SavedEmbeddings:
             return memoryview(embeddings).cast("B")
 
         name = StateName(n_tokens, digest.hex())
-        found = self._cache.folder.read_state(self.namespace, name, allocate)
+        found = self._states.folder.read_state(self.namespace, name, allocate)
         return None if found is None else embeddings
 
     def write_later(self, digest: bytes, n_tokens: int, embeddings: Any) -> None:
         """Write the embeddings of a run in the background, unless much else waits for that."""
-        if not self._cache.options.limit_bytes or not self._cache.has_room:
+        if not self._states.options.limit_bytes or not self._states.has_room:
             return
         name = StateName(n_tokens, digest.hex())
         data = memoryview(embeddings).cast("B")
 
         def write() -> None:
-            folder = self._cache.folder
+            folder = self._states.folder
             folder.write_state(self.namespace, self._about, name, data, Tables(len(data)))
 
-        self._cache.submit(write)
+        self._states.submit(write)
