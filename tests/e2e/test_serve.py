@@ -5,11 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,35 +16,13 @@ import pytest
 from tests.support.builders.tiny_file import build_tiny
 from tests.support.run.command import g4
 from tests.support.run.server import wait_until
+from tests.support.run.server_process import start_server
 
 pytestmark = pytest.mark.slow
 ASK = {"messages": [{"role": "user", "content": "What is Q4_0?"}]}
 # An answer that goes on until the context is full.
 LONG: dict[str, Any] = {**ASK, "ignore_eos": True, "stream": True, "temperature": 2,
                         "g4": {"stop_on_loop": False}}  # fmt: skip
-
-
-@contextmanager
-def started(*args: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Yield the process of `g4 serve ARGS` and its address."""
-    program = "from g4cli.cli.start import main; main()"
-    command = [sys.executable, "-c", program, "serve", *args, "--port", "0", "--json"]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    assert process.stdout is not None
-    try:
-        lines = []
-        while not lines or lines[-1] != "}":
-            line = process.stdout.readline()
-            assert line, process.communicate()[1]
-            lines.append(line.rstrip("\n"))
-        url = json.loads("".join(lines))["url"]
-        wait_until(lambda: httpx.get(f"{url}/health").status_code == 200, 60)
-        yield process, url
-    finally:
-        process.kill()
-        process.communicate()
 
 
 @pytest.fixture
@@ -59,7 +33,7 @@ def model(tmp_path: Path) -> str:
 
 
 def test_ctrl_c_ends_the_server_and_its_model(model: str) -> None:
-    with started(model, "--log-format", "json") as (process, url):
+    with start_server(model, "--log-format", "json") as (process, url):
         answer = httpx.post(f"{url}/v1/chat/completions", json=ASK, timeout=60)
         assert answer.json()["choices"][0]["message"]["content"]
         children = psutil.Process(process.pid).children()
@@ -74,7 +48,7 @@ def test_ctrl_c_ends_the_server_and_its_model(model: str) -> None:
 
 
 def test_a_running_answer_gets_two_seconds(model: str) -> None:
-    with started(model, "--ctx", "2048") as (process, url):
+    with start_server(model, "--ctx", "2048") as (process, url):
         body = {**ASK, "stream": True}
         with httpx.stream("POST", f"{url}/v1/chat/completions", json=body, timeout=60) as answer:
             lines = answer.iter_lines()
@@ -86,7 +60,7 @@ def test_a_running_answer_gets_two_seconds(model: str) -> None:
 
 
 def test_a_second_ctrl_c_ends_a_running_answer_at_once(model: str) -> None:
-    with started(model, "--ctx", "2048") as (process, url):
+    with start_server(model, "--ctx", "2048") as (process, url):
         with httpx.stream("POST", f"{url}/v1/chat/completions", json=LONG, timeout=60) as answer:
             lines = answer.iter_lines()
             next(lines)
@@ -100,7 +74,7 @@ def test_a_second_ctrl_c_ends_a_running_answer_at_once(model: str) -> None:
 
 
 def test_a_server_that_is_killed_leaves_no_model_behind(model: str) -> None:
-    with started(model) as (process, url):
+    with start_server(model) as (process, url):
         httpx.post(f"{url}/v1/chat/completions", json={**ASK, "max_tokens": 1}, timeout=60)
         children = psutil.Process(process.pid).children()
         os.kill(process.pid, signal.SIGKILL)
@@ -138,7 +112,7 @@ def test_options_that_cannot_be_obeyed(
 
 
 def test_a_port_in_use_is_named(model: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with started(model) as (_, url):
+    with start_server(model) as (_, url):
         port = url.rpartition(":")[2]
         code, _, err = g4(capsys, "serve", model, "--port", port)
     assert code == 2

@@ -28,6 +28,7 @@ from g4cli.runtime.engine.messages import (
     Loaded,
     Open,
     RunTurn,
+    StatesFinished,
     Text,
     Tokenize,
     Tokens,
@@ -183,10 +184,15 @@ class EngineClient:
             else:
                 yield event
 
-    def finish_states(self, timeout_s: float) -> None:
-        """Wait until the states of prompts are written, at most that long. Ctrl-C ends it."""
-        if self._opened is not None and self._opened.states is not None and not self.has_ended:
-            self._worker.ask(FinishStates(timeout_s))
+    def finish_states(self, timeout_s: float) -> bool:
+        """Wait until the states of prompts are written, at most that long; return whether they are.
+
+        Ctrl-C ends it. Raises what the end of the worker raises.
+        """
+        if self._opened is None or self._opened.states is None or self.has_ended:
+            return True
+        finished: StatesFinished = self._worker.ask(FinishStates(timeout_s))
+        return finished.complete
 
     def close(self) -> None:
         """End the worker: its memory is free at once."""

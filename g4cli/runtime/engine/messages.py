@@ -6,7 +6,8 @@ Every request has a number, and every answer carries the number of its request. 
     front -> worker   Open, AttachMedia, Tokenize, Detokenize, FindLongestPiece, Encode,
                       CheckGrammar, RunTurn, FinishStates; Cancel (of a request)
     worker -> front   Hello (once, number 0), Opening, Progress, Loaded, Tokens, Text, LongestPiece,
-                      Encoded, the events of a turn as `g4cli.chat` has them, TurnDone
+                      Encoded, StatesFinished, the events of a turn as `g4cli.chat` has them,
+                      TurnDone
 """
 
 from __future__ import annotations
@@ -124,7 +125,7 @@ class RunTurn:
 
 @dataclass(frozen=True, slots=True)
 class FinishStates:
-    """Done when all states of prompts are written, or after `timeout_s` seconds."""
+    """Answer with StatesFinished when all states of prompts are written, or after `timeout_s`."""
 
     timeout_s: float
 
@@ -211,6 +212,13 @@ class Encoded:
 
 
 @dataclass(frozen=True, slots=True)
+class StatesFinished:
+    """Whether all states of prompts are written."""
+
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
 class TurnDone:
     """The answer with its figures; `n_past` tokens are in the context now."""
 
@@ -238,7 +246,7 @@ CODEC: Final = Codec(
     (
         *COMMON, Open, AttachMedia, Tokenize, Detokenize, FindLongestPiece, Encode, CheckGrammar,
         RunTurn, FinishStates, Hello, Opening, Loaded, Tokens, Text, LongestPiece, Encoded,
-        TurnDone,
+        TurnDone, StatesFinished,
         PromptRead, LoopNoticed, AnswerText, ThoughtText, ThoughtEnded, CallMade,
     )
 )  # fmt: skip

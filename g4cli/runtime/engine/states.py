@@ -26,6 +26,7 @@ import hashlib
 import os
 import sys
 import threading
+import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -70,6 +71,7 @@ _LEAST_NEW: Final = 32  # tokens that a state must have more than the one before
 _BYTES_PER_S: Final = 150e6
 _MEASURED_TOKENS: Final = 32
 _MOST_JOBS: Final = 4
+_POLL_S: Final = 0.05
 _KEPT_OLDER: Final = 3
 
 
@@ -200,10 +202,17 @@ class StateCache:
             self._jobs.append(job)
             self._changed.notify_all()
 
-    def finish(self, timeout_s: float) -> bool:
-        """Wait until all is written; return whether it is."""
+    def finish(self, timeout_s: float, is_stopped: Callable[[], bool] = lambda: False) -> bool:
+        """Wait until all is written, or `is_stopped()`; return whether it is."""
+        ends_at = time.monotonic() + timeout_s
+
+        def is_written() -> bool:
+            return not self._jobs and not self._is_busy
+
         with self._changed:
-            return self._changed.wait_for(lambda: not self._jobs and not self._is_busy, timeout_s)
+            while not is_written() and not is_stopped() and time.monotonic() < ends_at:
+                self._changed.wait(min(timeout_s, _POLL_S))
+            return is_written()
 
     def find_borders(self, prompt: Sequence[int]) -> list[int]:
         """Return where other prompts may branch off: how many tokens of `prompt` they share."""

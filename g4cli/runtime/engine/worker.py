@@ -33,6 +33,7 @@ from g4cli.runtime.engine.messages import (
     Open,
     Opening,
     RunTurn,
+    StatesFinished,
     Text,
     Tokenize,
     Tokens,
@@ -194,9 +195,10 @@ class EngineWorker:
         yield from ()
 
     def _finish_states(self, request: FinishStates) -> Iterator[Any]:
-        if self._states is not None:
-            self._states.finish(request.timeout_s)
-        yield from ()
+        interrupt = self._service.interrupt
+        yield StatesFinished(
+            self._states is None or self._states.finish(request.timeout_s, lambda: interrupt.is_set)
+        )
 
 
 def describe_build() -> Hello:
