@@ -67,8 +67,10 @@ LEAST_TOKENS: Final = 256
 """States of fewer tokens are not saved, and prefixes that save less reading are not restored."""
 
 _LEAST_NEW: Final = 32  # tokens that a state must have more than the one before it
-# Bytes a second that are cut, hashed, written, read and checked: docs/benchmarks.md.
-_BYTES_PER_S: Final = 150e6
+# Copying, writing and restoring a state takes so long, and so many bytes a second: measured with
+# E2B's shape (docs/benchmarks.md).
+_STATE_S: Final = 0.005
+_BYTES_PER_S: Final = 90e6
 _MEASURED_TOKENS: Final = 32
 _MOST_JOBS: Final = 4
 _POLL_S: Final = 0.05
@@ -154,7 +156,7 @@ class StateCache:
 
     def is_worthwhile(self, n_tokens: int, n_bytes: int) -> bool:
         """Return whether reading that many tokens takes longer than writing and loading a state."""
-        return n_tokens * _BYTES_PER_S > n_bytes * self.tokens_per_s
+        return n_tokens > (_STATE_S + n_bytes / _BYTES_PER_S) * self.tokens_per_s
 
     def find_states(self, packed: bytes) -> list[StateName]:
         """Return the states that are prefixes of the tokens in `packed`, the longest first."""
