@@ -118,6 +118,8 @@ def repair_as_page(text: str) -> str:
             # HTML has no prefixes: a colon is a part of the name, which XML would not open.
             if isinstance(element.tag, str):
                 element.tag = _escape_colon(element.tag)
+            else:  # HTML allows two dashes in a comment
+                element.text = ""
             attributes = {_escape_colon(key): value for key, value in element.attrib.items()}
             element.attrib.clear()
             element.attrib.update(attributes)

@@ -27,6 +27,8 @@ PACKAGES = (
     "llama_cpp",
     "llguidance",
     "jinja2",
+    "resvg_py",
+    "PIL",
     "markupsafe",
     "huggingface_hub",
     "quant",
