@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -369,8 +370,17 @@ def test_another_library_is_named(
 
 
 def test_without_a_model(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["fit"]) == 2
-    assert "--matrix" in capsys.readouterr().err
+    assert run(["fit", "--memory", "16GB"]) == 0
+    seen = capsys.readouterr()
+    for model in ("e2b:q4_0", "e4b:q4_0", "12b:q4_0", "26b", "31b"):
+        assert re.search(rf"^{model} ", seen.out, re.MULTILINE), model
+    assert re.search(r"^12b:q4_0 ←.*✓ fits$", seen.out, re.MULTILINE)
+    assert re.search(r"^31b .*✗ does not fit$", seen.out, re.MULTILINE)
+    assert "next: g4 pull 12b:q4_0" in seen.err
+    assert run(["fit", "--memory", "16GB", "--quiet"]) == 0
+    assert capsys.readouterr().out == "12b:q4_0\n"
+    assert run(["fit", "--memory", "1GB"]) == 4
+    assert run(["fit", "--verify"]) == 2
 
 
 def test_the_bar_shows_what_is_too_much(
