@@ -407,11 +407,14 @@ def parse_name(name: str) -> ModelRef:
         return ModelRef(model, model.default_type, False)
     wanted = type_name.strip().lower().replace("-", "_")
     if wanted not in model.types:
-        near = get_close_matches(wanted, model.types, n=1)
+        # A type that begins so is meant rather than one that looks so: q4 is q4_0, not q4_1.
+        likely = sorted(model.types, key=lambda t: (t != model.default_type, not t.endswith("_0")))
+        near = [t for t in likely if wanted and t.startswith(wanted)]
+        near = near or get_close_matches(wanted, model.types, n=1)
         raise UsageError(
             f"{model.name} has no type {type_name!r}"
             + (f"; did you mean {near[0]}?" if near else ""),
-            hint=f"one of: {' '.join(f'{model.name}:{t}' for t in model.types)}",
+            hint=f"g4 pull {model.name}:TYPE with one of: {' '.join(model.types)}",
         )
     return ModelRef(model, wanted, True)
 

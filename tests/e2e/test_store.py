@@ -124,7 +124,7 @@ def test_show_of_a_sidecar_and_of_an_unknown_network(
 BAD: list[tuple[str, list[str], int, str, str]] = [
     # what, arguments, exit code, words of the error, words of the hint
     ("wrong name", ["pull", "tinny"], 3, "did you mean tiny", "g4 pull tiny"),
-    ("wrong type", ["pull", "tiny:q9"], 2, "has no type 'q9'", "tiny:q4_0"),
+    ("wrong type", ["pull", "tiny:q9"], 2, "has no type 'q9'", "q4_0"),
     ("show of a wrong name", ["show", "tinny"], 3, "did you mean tiny", "g4 pull tiny"),
     ("not pulled", ["show", "tiny"], 3, "not on this disk yet", "g4 pull tiny"),
     ("missing file", ["show", "./absent.gguf"], 3, "no such file", "g4 list"),

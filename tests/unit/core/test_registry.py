@@ -189,7 +189,7 @@ def test_a_name_unlike_any_is_refused(text: str) -> None:
 def test_an_unknown_type_lists_those_that_exist() -> None:
     with pytest.raises(UsageError, match="e2b has no type 'q7_0'") as caught:
         parse_name("e2b:q7_0")
-    assert "e2b:q4_0 e2b:q8_0" in (caught.value.hint or "")
+    assert "one of: q4_0 q8_0" in (caught.value.hint or "")
     with pytest.raises(UsageError, match="did you mean sfp8"):
         parse_name("tiny:fp8")
     with pytest.raises(UsageError, match="''"):
@@ -224,3 +224,14 @@ def test_made_types_are_those_that_the_quantiser_knows() -> None:
     from g4cli.quant.recipes import TYPES
 
     assert set(MADE_TYPES) == set(TYPES)
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("tiny:q4", "q4_0"), ("e2b:q4", "q4_0"), ("e2b:q8", "q8_0"), ("e2b:q5", "q5_0"),
+     ("e2b:q4_k", "q4_k_m"), ("e2b:qq4_0", "q4_0")],
+)  # fmt: skip
+def test_a_type_that_was_cut_short_is_completed(typed: str, meant: str) -> None:
+    with pytest.raises(UsageError, match=f"did you mean {meant}") as caught:
+        parse_name(typed)
+    assert (caught.value.hint or "").count(f"{typed.split(':')[0]}:") == 1
