@@ -88,12 +88,6 @@ class Answer:
         self._retried: FoundLoop | None = None
 
     @property
-    def wants_probability(self) -> bool:
-        """Return whether the loop detector asks how probable the next token was."""
-        is_watched = self._options.stop_on_loop and self._loop is None
-        return is_watched and self._detector.wants_probability
-
-    @property
     def n_probs(self) -> int | None:
         """Return how many alternatives are told with each token; None if tokens are not told."""
         return self._options.n_probs
@@ -108,12 +102,10 @@ class Answer:
         sampled: SampledToken | None = None,
         *,
         has_room: bool = True,
-        probability: float | None = None,
     ) -> list[ReplyEvent | LoopNoticed]:
         """Return the events of the next token; `finish` is set if it is the last one.
 
         `sampled`: what is told of it with the events. `has_room`: whether the context can take it.
-        `probability`: the model's own for it, if the answer `wants_probability`.
         """
         if self._vocabulary.is_end(token):
             self.finish = "stop"
@@ -121,9 +113,7 @@ class Answer:
         self.tokens.append(token)
         events: list[ReplyEvent | LoopNoticed] = [*self._parse_token(token, sampled)]
         had_loop = self._loop is not None
-        if probability is None and sampled is not None:
-            probability = math.exp(sampled.logprob)
-        self._check_end(token, probability, has_room=has_room)
+        self._check_end(token, has_room=has_room)
         if self._loop is not None and not (had_loop or self.finish):
             events.append(LoopNoticed(self._loop))
         return events
@@ -219,10 +209,10 @@ class Answer:
                 self._calls.append(event.call)
         return events
 
-    def _check_end(self, token: int, probability: float | None, *, has_room: bool) -> None:
+    def _check_end(self, token: int, *, has_room: bool) -> None:
         """Set `finish` if the token just added is the last one."""
         if self._options.stop_on_loop and self._loop is None:
-            loop = self._detector.feed(token, probability)
+            loop = self._detector.feed(token)
             self._loop = self._describe_loop(loop) if loop is not None else None
         if self._stops.found or len(self._calls) >= (self._options.max_calls or math.inf):
             self.finish = "stop"

@@ -28,7 +28,6 @@ class Engine(Vocabulary, Protocol):
     def evaluate(self, tokens: Sequence[int], progress: Progress = no_progress) -> Evaluated: ...
     def sample(self) -> int: ...
     def read_probabilities(self, token: int, n_top: int) -> SampledToken: ...
-    def read_probability(self, token: int) -> float: ...
     def advance(self, token: int) -> bool: ...
     def continue_without(self, tokens: Sequence[int], banned: int) -> bool: ...
 
@@ -78,11 +77,7 @@ def _generate_answer(engine: Engine, answer: Answer) -> Iterator[TurnEvent]:
         if token is None:
             token = engine.sample()
         sampled = engine.read_probabilities(token, n) if (n := answer.n_probs) is not None else None
-        probability = None
-        if sampled is None and answer.wants_probability:
-            probability = engine.read_probability(token)
-        has_room = engine.n_past < engine.n_ctx
-        yield from answer.add_token(token, sampled, has_room=has_room, probability=probability)
+        yield from answer.add_token(token, sampled, has_room=engine.n_past < engine.n_ctx)
         if not answer.finish and not engine.advance(token):
             answer.finish = "interrupted"
     yield from answer.end()

@@ -42,7 +42,9 @@ answers cost little.
 itself is the reason. One that writes a table or a refrain hesitates wherever it could end or go on
 in another way. So with the probability that the model gave to each token, an exact cycle stops much
 earlier: after `CERTAIN_COVER` tokens in a row of which none had less than `CERTAIN`, and at least
-two copies. The probability is needed only while the stream repeats (`wants_probability`).
+two copies. The probability is needed only while the stream repeats (`wants_probability`). The
+answers of `g4 chat` and `g4 serve` are judged by their tokens alone, because the gain was not
+measured on loops of trained models yet.
 
 False alarms are avoided by the number of tokens that a loop must cover, not by the number of
 copies: tables, rulers and matrices of zeros repeat often but end.

@@ -197,12 +197,6 @@ class LlamaEngine:
 
         return read_probabilities(self.context, self.model, token, n_top)
 
-    def read_probability(self, token: int) -> float:
-        """Return how probable `token`, just sampled, was: 0 to 1."""
-        from g4cli.runtime.engine.probabilities import read_probability  # loads numpy: 70 ms
-
-        return read_probability(self.context, self.model, token)
-
     def advance(self, token: int) -> bool:
         """Evaluate `token`; return False if interrupted. Raises ContextFull."""
         self._save_turn()

@@ -3,30 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Final
 
 import numpy as np
 
 from g4cli.prompt.reply import SampledToken, TokenProbability
 from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.model import Model
-
-# Logits that are further below do not count: 262,144 * exp(-24) is 0.00001.
-_NEAR: Final = 24.0
-
-
-def read_probability(context: Context, model: Model, token: int) -> float:
-    """Return the probability of `token` at the context's `row`, 0 to 1, as `read_probabilities`.
-
-    In single precision and without the tokens that are less than exp(-24) as probable, which are
-    0.00001 together at most: 0.1 to 0.4 ms with the published vocabulary.
-    """
-    logits = np.ctypeslib.as_array(context.get_logits(), (model.n_vocab,))
-    logit = logits[token]
-    near = logits[logits > logit - _NEAR]
-    with np.errstate(over="ignore"):
-        total = float(np.exp(near - logit).sum())
-    return 1 / total if total > 0 else 0.0
 
 
 def read_probabilities(context: Context, model: Model, token: int, n_top: int) -> SampledToken:

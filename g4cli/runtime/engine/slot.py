@@ -99,15 +99,8 @@ class Turn:
             from g4cli.runtime.engine.probabilities import read_probabilities
 
             sampled = read_probabilities(context, self._model, token, answer.n_probs)
-        probability = None
-        if sampled is None and answer.wants_probability:
-            from g4cli.runtime.engine.probabilities import read_probability
-
-            probability = read_probability(context, self._model, token)
         has_room = len(self.sequence.tokens) < context.n_ctx
-        events: list[TurnEvent] = [
-            *answer.add_token(token, sampled, has_room=has_room, probability=probability)
-        ]
+        events: list[TurnEvent] = [*answer.add_token(token, sampled, has_room=has_room)]
         self.next_token = token
         return events
 

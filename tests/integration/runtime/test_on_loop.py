@@ -1,4 +1,4 @@
-"""Answers that repeat themselves, with llama.cpp: probabilities end them early, `retry` cuts back.
+"""Answers that repeat themselves, with llama.cpp: `retry` cuts them back.
 
 A copy of the bundled model whose output can only be `---` loops from its first token on.
 """
@@ -53,22 +53,6 @@ def ask(engine: LlamaEngine, options: TurnOptions) -> tuple[Reply, list[LoopNoti
     *events, last = run_turn(engine, prompt_of(engine), options, TextDecoder())
     assert isinstance(last, Finished)
     return last.reply, [event for event in events if isinstance(event, LoopNoticed)]
-
-
-def test_a_loop_of_a_certain_model_ends_before_250_tokens(dashes: LlamaEngine) -> None:
-    reply, _ = ask(dashes, OPTIONS)
-    assert reply.finish_reason == "loop"
-    assert reply.completion_tokens < 200
-
-
-def test_both_ways_to_read_a_probability_agree(tiny: LlamaEngine) -> None:
-    tiny.begin(GREEDY)
-    tiny.evaluate(prompt_of(tiny))
-    for _ in range(12):
-        token = tiny.sample()
-        logprob = tiny.read_probabilities(token, 0).logprob
-        assert tiny.read_probability(token) == pytest.approx(2.718281828459045**logprob, rel=1e-4)
-        tiny.advance(token)
 
 
 def test_a_second_loop_ends_a_retried_answer(dashes: LlamaEngine) -> None:

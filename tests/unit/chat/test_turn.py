@@ -39,7 +39,6 @@ class ScriptedEngine:
         self.given = 0
         self.advanced: list[int] = []
         self.interrupt_after = interrupt_after
-        self.probability, self.asked = 0.5, list[int]()
         self.continued: list[tuple[tuple[int, ...], int]] = []
 
     @property
@@ -67,10 +66,6 @@ class ScriptedEngine:
 
     def read_probabilities(self, token: int, n_top: int) -> SampledToken:
         return SampledToken(token, self.piece(token), -0.5 * n_top)
-
-    def read_probability(self, token: int) -> float:
-        self.asked.append(token)
-        return self.probability
 
     def piece(self, token: int) -> bytes:
         return self.pieces[token - 10] if token >= 10 else b"<channel|>"
@@ -175,20 +170,6 @@ class TestTurn:
         assert reply.loop is not None
         assert (reply.loop.period, reply.loop.onset) == (2, 2)
         assert sorted(reply.loop.unit.split()) == ["x", "y"]
-
-    def test_a_loop_of_certain_tokens_ends_earlier(self) -> None:
-        engine = LoopingEngine("a", "b", "x ", "y ")
-        engine.probability = 0.999
-        reply = reply_of(engine)
-        assert reply.finish_reason == "loop"
-        assert reply.completion_tokens < 160
-        assert len(engine.asked) < reply.completion_tokens, "only while it repeats"
-
-    def test_probabilities_are_not_read_for_a_text_that_is_new(self) -> None:
-        engine = ScriptedEngine(*map(str, range(300)))
-        engine.probability = 0.999
-        assert reply_of(engine).finish_reason == "stop"
-        assert not engine.asked
 
     def test_a_counting_loop_is_found_by_the_vocabularys_own_digits(self) -> None:
         class Counting(ScriptedEngine):
