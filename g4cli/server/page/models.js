@@ -153,7 +153,7 @@ export class ModelDialog {
     }
     const bar = make("progress", { max: 1, "aria-label": `Pull of ${pull.name}` });
     if (total) bar.value = done / total;
-    const text = pull.state === "waiting" ? "waits for another pull"
+    const text = pull.state === "waiting" ? "waiting"
       : total ? `${formatSize(done)} of ${formatSize(total)}` : pull.parts.at(-1)?.name || "looking it up";
     const stop = make("button", { class: "plain", type: "button", "aria-label": `Stop the pull of ${pull.name}`,
       click: () => void change("POST", "/pulls/stop", { name: pull.name }).catch((error) => this.showError(error)) },

@@ -46,14 +46,20 @@ def test_a_pull_from_a_hub_goes_on_when_the_page_is_closed(
 ) -> None:
     model = build_tiny()
     files = {"gemma-4-E2B_q4_0-it.gguf": model}
-    hub = FakeHub(repos={"google/gemma-4-E2B-it-qat-q4_0-gguf": FakeRepo(lfs=files)})
+    hub = FakeHub(
+        repos={
+            "google/gemma-4-E2B-it-qat-q4_0-gguf": FakeRepo(lfs=files),
+            "ggml-org/gemma-4-E2B-it-GGUF": FakeRepo(plain={"README.md": b"card"}),
+        }
+    )
     hub.rate = len(model) / 4
     with running(hub), run_server(ServeOptions(ctx="1024", threads=1)) as server:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         page.goto(server.url)
         page.get_by_role("button", name="Models").click()
         page.get_by_role("button", name="Pull e2b").click()
-        expect(page.locator(".pull").first).to_contain_text("of 3.7 MiB")
+        pulling = page.get_by_role("region", name="Gemma 4 E2B").locator(".pull")
+        expect(pulling).to_contain_text(" of 7.5 MiB")
         sent = hub.sent_bytes
         assert sent < len(model)
         page.goto("about:blank")
@@ -89,10 +95,10 @@ def test_a_model_that_answers_is_unloaded_after_that(
     ask(page, "Hi")
     expect(page.locator(".assistant .blocks")).to_have_text("x")
     page.get_by_role("button", name="Models").click()
-    here = page.get_by_role("region", name="scripted")
+    here = page.get_by_role("region", name="tiny", exact=True)
     here.get_by_role("button", name="unload").click()
     note = page.get_by_role("dialog").get_by_role("status")
-    expect(note).to_have_text("scripted answers now, and is unloaded after that.")
+    expect(note).to_have_text("tiny answers now, and is unloaded after that.")
     other = page.context.new_page()
     other.goto(page.url)
     other.get_by_label("Stop", exact=True).click()
@@ -100,7 +106,7 @@ def test_a_model_that_answers_is_unloaded_after_that(
     other.close()
     expect(here).to_contain_text("not loaded")
     expect(note).to_have_text("")
-    expect(page.locator("#announcer")).to_have_text("scripted: unloaded")
+    expect(page.locator("#announcer")).to_have_text("tiny: unloaded")
 
 
 def test_a_pull_goes_on_when_the_page_is_closed(
