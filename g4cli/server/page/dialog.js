@@ -86,7 +86,7 @@ export function askForKey() {
 /** Shows what the keyboard does. */
 export function showKeys() {
   const rows = [["Enter", "Send"], ["Shift+Enter", "New line"], ["Esc", "Stop the answer"],
-    ["↑ in an empty question", "Edit the last question"], ["Ctrl+Shift+O", "New conversation"],
+    ["↑", "Edit the last question, if the field is empty"], ["Ctrl+Shift+O", "New conversation"],
     ["Ctrl+K", "Search"], ["Ctrl+,", "Settings"], ["Ctrl+/", "This list"]];
   openDialog("Keyboard", make("dl", { class: "keys" }, ...rows.flatMap(([keys, text]) =>
     [make("dt", {}, make("kbd", {}, keys)), make("dd", {}, text)])));
