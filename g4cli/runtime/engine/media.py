@@ -24,7 +24,6 @@ read only its settings.
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -44,6 +43,7 @@ from g4cli.runtime.engine.media_split import (
     ImageLimits,
     Medium,
     Run,
+    decode_run,
     least_positions,
     split_file,
 )
@@ -171,11 +171,7 @@ class MediaEncoder:
         None if no run begins with it.
         """
         run = self._runs.get(token)
-        return None if run is None else (run.n_tokens, self._digest_run(run))
-
-    def _digest_run(self, run: Run) -> bytes:
-        parts = (run.medium.digest, run.index, run.n_tokens, *self._identity)
-        return hashlib.blake2b(repr(parts).encode(), digest_size=16).digest()
+        return None if run is None else (run.n_tokens, run.digest(self._identity))
 
     def find_run_start(self, tokens: Sequence[int], position: int) -> int:
         """Return where the run begins that `position` of `tokens` is inside of; else `position`."""
@@ -226,26 +222,11 @@ class MediaEncoder:
         with self._pin(run.medium):
             if run.embeddings is None and not self._background.run(lambda: self._encode_run(run)):
                 return False
-            result = self._decode_run(context, run, position, seq)
+            n_batch = max(context.n_batch, run.n_tokens) if self.n_ubatch else context.n_batch
+            result = decode_run(self._c, self._handle, context, run, (position, seq, n_batch))
         if result != 0 and not context.interrupt.is_set:
             raise engine_failure(f"llama.cpp failed to evaluate an image or sound (code {result})")
         return result == 0
-
-    def _decode_run(self, context: Context, run: Run, position: int, seq: int) -> int:
-        after = load_llama().llama_pos()
-        result: int = self._c.mtmd_helper_decode_image_chunk(
-            self._handle,
-            context.handle,
-            self._c.mtmd_input_chunks_get(run.medium.chunks, run.index),
-            run.embeddings,
-            position,
-            seq,
-            max(context.n_batch, run.n_tokens) if self.n_ubatch else context.n_batch,
-            ctypes.byref(after),
-            self._c.mtmd_helper_post_decode_callback(),
-            None,
-        )
-        return result
 
     @contextmanager
     def _pin(self, medium: Medium) -> Iterator[None]:
@@ -374,22 +355,18 @@ class MediaEncoder:
                 if run.medium.chunks is None:
                     self._read_chunks(run.medium)
             if run.embeddings is None:
-                embeddings = self._restore_embeddings(run)
+                digest, n_values = run.digest(self._identity), self._count_values(run)
+                saved = self._saved
+                embeddings = saved.read(digest, run.n_tokens, n_values) if saved else None
                 if embeddings is None:
                     embeddings = self.compute_embeddings(run)
-                    if self._saved:
-                        self._saved.write_later(self._digest_run(run), run.n_tokens, embeddings)
+                    if saved:
+                        saved.write_later(digest, run.n_tokens, embeddings)
                 with self._lock:
                     run.embeddings = embeddings
                     if run.medium.key in self._known:
                         self._known[run.medium.key] = self._known.pop(run.medium.key)
                     self._drop_oldest()
-
-    def _restore_embeddings(self, run: Run) -> Any:
-        """Return the embeddings of a run as they were saved, or None."""
-        if self._saved is None:
-            return None
-        return self._saved.read(self._digest_run(run), run.n_tokens, self._count_values(run))
 
     def _count_values(self, run: Run) -> int:
         return int(run.n_tokens * load_llama().llama_model_n_embd_inp(self._model.handle))

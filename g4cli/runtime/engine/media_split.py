@@ -1,4 +1,4 @@
-"""Split an image or a sound into the pieces that mtmd encodes one by one.
+"""Split an image or a sound into the pieces that mtmd encodes and evaluates one by one.
 
 The file is decoded and scaled, and the positions of each piece are counted; nothing is encoded yet.
 """
@@ -15,8 +15,9 @@ from g4cli.core.errors import BadMedia
 from g4cli.core.media_file import FORMATS, read_media
 from g4cli.estimate.media import ImageGrid
 from g4cli.prompt.messages import Media
+from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.options import IMAGE_TOKENS
-from g4cli.runtime.llama.library import LOG, engine_failure
+from g4cli.runtime.llama.library import LOG, engine_failure, load_llama
 
 # MTMD_INPUT_CHUNK_TYPE_TEXT and _IMAGE, tools/mtmd/mtmd.h
 TEXT_CHUNK: Final = 0
@@ -43,6 +44,11 @@ class Run:
     index: int
     embeddings: Any = None
     error: Exception | None = None
+
+    def digest(self, encoder: tuple[object, ...]) -> bytes:
+        """Return 16 bytes, the same for the same piece of the same content and `encoder` alone."""
+        parts = (self.medium.digest, self.index, self.n_tokens, *encoder)
+        return hashlib.blake2b(repr(parts).encode(), digest_size=16).digest()
 
 
 @dataclass(eq=False, slots=True)
@@ -74,6 +80,30 @@ class ImageLimits:
 
     most_positions: int
     grid: ImageGrid | None
+
+
+def decode_run(
+    library: Any, handle: Any, context: Context, run: Run, place: tuple[int, int, int]
+) -> int:
+    """Evaluate the embeddings of a run in a context; return mtmd's result, 0 if all went well.
+
+    `place`: position, sequence, and the most tokens of a batch.
+    """
+    position, seq, n_batch = place
+    after = load_llama().llama_pos()
+    result: int = library.mtmd_helper_decode_image_chunk(
+        handle,
+        context.handle,
+        library.mtmd_input_chunks_get(run.medium.chunks, run.index),
+        run.embeddings,
+        position,
+        seq,
+        n_batch,
+        ctypes.byref(after),
+        library.mtmd_helper_post_decode_callback(),
+        None,
+    )
+    return result
 
 
 def split_file(

@@ -31,7 +31,6 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from g4cli.runtime.engine.context import Context
@@ -108,7 +107,7 @@ class StateCache:
     def __init__(self, options: StateOptions, model: Model, loading: ModelOptions, kv: str) -> None:
         """`loading` and `kv` are how the model was loaded, and the type of its KV cache."""
         self.options = options
-        self._model = model
+        self._model, self.model_path = model, model.path
         self.folder = StateFolder(options.folder, options.limit_bytes)
         self._about = About(options.name, str(model.path), kv)
         settings = sorted(
@@ -138,11 +137,6 @@ class StateCache:
             if len(tokens := model.tokenize(text, control=False)) == 1
         }
         threading.Thread(target=self._write_jobs, daemon=True).start()
-
-    @property
-    def model_path(self) -> Path:
-        """Return the file of the model."""
-        return self._model.path
 
     def attach(self, context: Context, prompts: PromptTokens, number: int) -> SequenceStates:
         """Return what saves and restores the states of a sequence."""
@@ -207,14 +201,12 @@ class StateCache:
     def finish(self, timeout_s: float, is_stopped: Callable[[], bool] = lambda: False) -> bool:
         """Wait until all is written, or `is_stopped()`; return whether it is."""
         ends_at = time.monotonic() + timeout_s
-
-        def is_written() -> bool:
-            return not self._jobs and not self._is_busy
-
         with self._changed:
-            while not is_written() and not is_stopped() and time.monotonic() < ends_at:
+            while self._jobs or self._is_busy:
+                if is_stopped() or time.monotonic() >= ends_at:
+                    return False
                 self._changed.wait(min(timeout_s, _POLL_S))
-            return is_written()
+            return True
 
     def find_borders(self, prompt: Sequence[int]) -> list[int]:
         """Return where other prompts may branch off: how many tokens of `prompt` they share."""
