@@ -17,9 +17,8 @@ if TYPE_CHECKING:
 
 # fmt: off
 _Source: TypeAlias = Annotated[
-    str,
-    typer.Argument(help="GGUF file or pulled model to quantize, preferably BF16.", metavar="FILE",
-                        autocompletion=complete_pulled)]
+    str, typer.Argument(help="GGUF file or pulled model to quantize, preferably BF16.",
+                        metavar="FILE", autocompletion=complete_pulled)]
 _Target: TypeAlias = Annotated[
     Path | None, typer.Argument(help="GGUF file to write. Default: next to FILE.",
                                 metavar="OUT", show_default=False)]
