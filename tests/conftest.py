@@ -88,6 +88,21 @@ REQUIREMENTS["requires_tsc"] = Requirement(
     "node and typescript (npm install --prefix build/node typescript@5)",
     lambda: TSC.is_file() and shutil.which("node") is not None,
 )
+MCP_PACKAGES = NODE_MODULES / "@modelcontextprotocol"
+REQUIREMENTS["requires_mcp_servers"] = Requirement(
+    "node and the reference MCP servers (npm install --prefix build/node "
+    "@modelcontextprotocol/server-everything @modelcontextprotocol/server-filesystem "
+    "@modelcontextprotocol/server-memory)",
+    lambda: shutil.which("node") is not None and (MCP_PACKAGES / "server-memory").is_dir(),
+)
+# It needs a newer node than Debian's.
+NODE_22 = NODE_MODULES / "node" / "bin" / "node"
+MCP_CONFORMANCE = MCP_PACKAGES / "conformance" / "dist" / "index.js"
+REQUIREMENTS["requires_mcp_conformance"] = Requirement(
+    "MCP's conformance suite (npm install --prefix build/node @modelcontextprotocol/conformance "
+    "node@22)",
+    lambda: NODE_22.is_file() and MCP_CONFORMANCE.is_file(),
+)
 # Folders that run only when they are named on the command line.
 BY_NAME = ("oracle", "bench")
 LOOPBACK = ("127.0.0.1", "::1", "localhost", "")

@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TextIO
 
+from g4cli import __version__
 from g4cli.core.errors import RuntimeFailed, UsageError
 from g4cli.core.files import require_file
 from g4cli.core.visible import one_line
@@ -124,6 +125,7 @@ class McpServers:
     ) -> None:
         from mcp import ClientSession, StdioServerParameters
         from mcp.client.stdio import stdio_client
+        from mcp.types import Implementation
 
         if "command" in server:
             command = [str(server["command"]), *map(str, server.get("args") or ())]
@@ -140,12 +142,14 @@ class McpServers:
             )
             transport = stdio_client(parameters, errlog=self._log)
         else:
-            transport = _open_http(server)
+            transport = await _open_http(stack, server)
         streams = await stack.enter_async_context(transport)
-        session = await stack.enter_async_context(ClientSession(streams[0], streams[1]))
+        client = Implementation(name="g4", version=__version__)
+        session = await stack.enter_async_context(
+            ClientSession(streams[0], streams[1], client_info=client)
+        )
         await asyncio.wait_for(session.initialize(), START_S)
-        found = (await asyncio.wait_for(session.list_tools(), START_S)).tools
-        for item in found[:_MOST_TOOLS]:
+        for item in await asyncio.wait_for(_list_tools(session), START_S):
             declaration = declare_function(item.name, item.description or "", item.input_schema)
             self.tools.append(
                 Tool(declaration, f"MCP server {name}", partial(self._call, session, item.name))
@@ -174,12 +178,29 @@ class McpServers:
         return text
 
 
-def _open_http(server: Mapping[str, Any]) -> Any:
+async def _list_tools(session: Any) -> list[Any]:
+    """Return all tools of a server, page by page. Raises ValueError if there are too many."""
+    from mcp.types import PaginatedRequestParams
+
+    page = await session.list_tools()
+    found = list(page.tools)
+    for _ in range(_MOST_TOOLS):
+        if len(found) > _MOST_TOOLS or not page.next_cursor:
+            break
+        params = PaginatedRequestParams(cursor=page.next_cursor)
+        page = await session.list_tools(params=params)
+        found += page.tools
+    if len(found) > _MOST_TOOLS or page.next_cursor:
+        raise ValueError(f"it has more than {_MOST_TOOLS} tools")
+    return found
+
+
+async def _open_http(stack: AsyncExitStack, server: Mapping[str, Any]) -> Any:
     from mcp.client.streamable_http import streamable_http_client
     from mcp.shared._httpx_utils import create_mcp_http_client
 
     headers = {str(k): str(v) for k, v in dict(server.get("headers") or {}).items()}
-    client = create_mcp_http_client(headers=headers) if headers else None
+    client = await stack.enter_async_context(create_mcp_http_client(headers=headers))
     return streamable_http_client(str(server["url"]), http_client=client)
 
 
@@ -187,6 +208,8 @@ def _content_text(item: Any) -> str:
     """Return a part of a result as text; what is none is named with its size."""
     if item.type == "text":
         return str(item.text)
+    if item.type == "resource_link":
+        return f"{item.name}: {item.uri}"
     resource = getattr(item, "resource", item)
     if (text := getattr(resource, "text", None)) is not None:
         return str(text)

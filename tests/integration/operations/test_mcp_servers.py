@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -18,7 +19,9 @@ from g4cli.operations.tools import mcp_servers
 from g4cli.operations.tools.mcp_servers import McpServers, read_servers
 from g4cli.operations.tools.options import ToolOptions
 from g4cli.operations.tools.toolbox import Toolbox, open_toolbox
+from g4cli.prompt.answer_grammar import make_call_grammar
 from g4cli.prompt.messages import ToolCall
+from tests.conftest import MCP_CONFORMANCE, MCP_PACKAGES, NODE_22
 from tests.support.paths import TESTS
 
 SERVER = TESTS / "support" / "fakes" / "mcp_server.py"
@@ -108,3 +111,99 @@ def test_files_that_name_no_servers(tmp_path: Path, text: str) -> None:
         read_servers(path)
     with pytest.raises(FileMissing):
         read_servers(tmp_path / "none.json")
+
+
+def test_tools_are_listed_page_by_page(tmp_path: Path) -> None:
+    fake = str(TESTS / "support" / "fakes" / "paged_mcp_server.py")
+    servers = McpServers({"p": {"command": sys.executable, "args": [fake, "3"]}}, tmp_path / "log")
+    try:
+        assert [tool.name for tool in servers.tools] == [f"tool_{n}" for n in range(6)]
+        assert servers.tools[5].run({}) == "tool_5\nnotes: file:///notes.txt"
+    finally:
+        servers.close()
+    with pytest.raises(RuntimeFailed, match="it has more than 200 tools"):
+        McpServers({"p": {"command": sys.executable, "args": [fake, "101"]}}, tmp_path / "log")
+
+
+@pytest.fixture
+def http_server(tmp_path: Path) -> Iterator[str]:
+    """Return the URL of a server that speaks streamable HTTP."""
+    with subprocess.Popen([sys.executable, str(SERVER), str(tmp_path), "http"]) as process:
+        try:
+            end = time.monotonic() + 60
+            while not (tmp_path / "port").exists():
+                assert process.poll() is None
+                assert time.monotonic() < end
+                time.sleep(0.02)
+            yield f"http://127.0.0.1:{(tmp_path / 'port').read_text()}/mcp"
+        finally:
+            process.kill()
+
+
+def test_a_server_at_a_url(
+    http_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    servers = {"remote": {"url": http_server, "headers": {"X-Key": "open"}}}
+    config = tmp_path / "servers.json"
+    config.write_text(json.dumps({"mcpServers": servers}))
+    with open_toolbox(ToolOptions(mcp=config)) as toolbox:
+        assert toolbox.tools["add"].source == "MCP server remote"
+        assert run(toolbox, "add", a=1, b=2) == "3"
+        assert run(toolbox, "fail").startswith("error: ")
+        assert run(toolbox, "giant").startswith("error: ")  # the package takes 1 MiB at most
+        assert '<|"|>' not in run(toolbox, "evil")
+        monkeypatch.setattr(mcp_servers, "CALL_S", 0.5)
+        assert run(toolbox, "sleep", seconds=3.0).startswith("error: ")
+        monkeypatch.setattr(mcp_servers, "CALL_S", 20.0)
+        assert run(toolbox, "add", a=2, b=2) == "4"
+        monkeypatch.setattr(mcp_servers, "CALL_S", 2.0)
+        assert run(toolbox, "crash").startswith("error: ")
+        assert run(toolbox, "add", a=1, b=2).startswith("error: ")
+
+
+def test_a_url_that_answers_no_protocol(http_server: str, tmp_path: Path) -> None:
+    for server in ({"url": http_server}, {"url": f"{http_server}/none"}, {"url": "no url"}):
+        with pytest.raises(RuntimeFailed, match="the MCP server remote does not start: "):
+            McpServers({"remote": server}, tmp_path / "mcp.log")
+
+
+@pytest.mark.requires_mcp_servers
+def test_reference_servers(tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.txt").write_text("hello")
+    command = {name: {"command": "node", "args": [str(MCP_PACKAGES / f"server-{name}" / "dist" /
+               "index.js")]} for name in ("everything", "filesystem", "memory")}  # fmt: skip
+    command["filesystem"]["args"].append(str(tmp_path / "notes"))
+    command["memory"]["env"] = {"MEMORY_FILE_PATH": str(tmp_path / "memory.json")}
+    (tmp_path / "servers.json").write_text(json.dumps({"mcpServers": command}))
+    warnings: list[str] = []
+    with open_toolbox(ToolOptions(mcp=tmp_path / "servers.json"), warnings.append) as toolbox:
+        make_call_grammar(toolbox.declarations)  # all of their schemas can be written
+        assert run(toolbox, "echo", message="hi") == "Echo: hi"
+        assert "[image/png, " in run(toolbox, "get-tiny-image")
+        assert "resource" in run(toolbox, "get-resource-links")
+        assert "TOKEN" not in run(toolbox, "get-env")
+        assert run(toolbox, "read_text_file", path=str(tmp_path / "notes" / "a.txt")) == "hello"
+        assert run(toolbox, "read_text_file", path="/etc/passwd").startswith("error: ")
+        entity = {"name": "Bern", "entityType": "city", "observations": ["capital"]}
+        run(toolbox, "create_entities", entities=[entity])
+        assert "capital" in run(toolbox, "read_graph")
+    assert warnings == []
+    assert "Bern" in (tmp_path / "memory.json").read_text()
+
+
+@pytest.mark.requires_mcp_conformance
+@pytest.mark.parametrize("scenario", ["initialize", "tools_call", "sse-retry"])
+def test_conformance(scenario: str, tmp_path: Path) -> None:
+    """Not `elicitation`: g4 answers no questions of servers, and says so in the protocol."""
+    client = f"{sys.executable} {TESTS / 'support' / 'run' / 'mcp_client.py'}"
+    command = [str(NODE_22), str(MCP_CONFORMANCE), "client", "--command", client]
+    done = subprocess.run(
+        [*command, "--scenario", scenario],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "0 failed" in done.stdout + done.stderr

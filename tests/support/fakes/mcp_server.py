@@ -1,15 +1,18 @@
-"""An MCP server that misbehaves when it is told to: `python mcp_server.py [FOLDER]`.
+"""An MCP server that misbehaves when it is told to: `python mcp_server.py [FOLDER [http]]`.
 
 It writes the number of its process, and of a child that ignores the end of its pipes, to FOLDER.
+With `http` it speaks streamable HTTP to who shows its key, at the port that it writes to FOLDER.
 """
 
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from mcp.server import MCPServer
 
@@ -66,10 +69,35 @@ def garbage() -> str:
     return "after it"
 
 
+def serve_http(folder: Path) -> None:
+    """Serve at a free port of the loopback address."""
+    import uvicorn
+
+    app = server.streamable_http_app()
+
+    async def guarded(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and (b"x-key", b"open") not in scope["headers"]:
+            await send({"type": "http.response.start", "status": 401, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+        else:
+            await app(scope, receive, send)
+
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        part = folder / "port.part"
+        part.write_text(str(listening.getsockname()[1]))
+        part.rename(folder / "port")
+        uvicorn.Server(uvicorn.Config(guarded, log_level="error")).run(sockets=[listening])
+
+
 if __name__ == "__main__":
     sys.stderr.write("the server says hello\n")
-    if len(sys.argv) > 1:
-        folder = Path(sys.argv[1])
-        sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-        (folder / "pids").write_text(f"{os.getpid()} {sleeper.pid}")
-    server.run()
+    if sys.argv[2:] == ["http"]:
+        serve_http(Path(sys.argv[1]))
+    else:
+        if len(sys.argv) > 1:
+            folder = Path(sys.argv[1])
+            sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+            (folder / "pids").write_text(f"{os.getpid()} {sleeper.pid}")
+        server.run()
