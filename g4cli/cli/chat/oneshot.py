@@ -43,7 +43,8 @@ def answer_once(
     conversation = session.conversation
     conversation.ask(question, list_requested_media(session.request))
     recorder.save(conversation)
-    with _make_view(out, session, display) as view:
+    # Calls that g4 runs are shown with their results, on standard error.
+    with _make_view(out, session, display, shows_calls=toolbox is None) as view:
         if toolbox is None:
             reply = session.run_turn(recorder.watch(view, conversation))
         else:
@@ -80,13 +81,15 @@ def answer_once(
     return 0 if checked is None or checked.works else DoctorFailed.exit_code
 
 
-def _make_view(out: Output, session: ChatSession, display: ChatDisplay) -> _View:
+def _make_view(
+    out: Output, session: ChatSession, display: ChatDisplay, *, shows_calls: bool
+) -> _View:
     if display.stream_json:
         view = JsonLinesView()
         view.start(session.request.model, session.engine.n_ctx)
         return view
     streams = not display.only_code and display.output is None
-    return PlainView(out, display.thoughts, streams=streams)
+    return PlainView(out, display.thoughts, streams=streams, shows_calls=shows_calls)
 
 
 def _write_answer(

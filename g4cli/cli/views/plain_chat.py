@@ -20,9 +20,11 @@ THOUGHT_ENDS: Final = "... done thinking.\n\n"
 class PlainView:
     """Writes the answer to standard output as it is, and thoughts to standard error."""
 
-    def __init__(self, out: Output, thoughts: str, *, streams: bool = True) -> None:
-        """`streams`: whether the answer itself is written."""
-        self._out, self._streams = out, streams
+    def __init__(
+        self, out: Output, thoughts: str, *, streams: bool = True, shows_calls: bool = True
+    ) -> None:
+        """`streams`: whether the answer itself is written; `shows_calls`: calls of tools too."""
+        self._out, self._streams, self._shows_calls = out, streams, shows_calls
         self._show_thoughts = thoughts == "show" and out.is_human
         self._ends_line = True
         self._thought = ""
@@ -42,7 +44,7 @@ class PlainView:
         elif isinstance(event, AnswerText):
             self._out.stream(event.text)
             self._ends_line = event.text.endswith("\n")
-        elif isinstance(event, CallMade):
+        elif isinstance(event, CallMade) and self._shows_calls:
             self._out.stream(format_call(event) + "\n")
             self._ends_line = True
         elif isinstance(event, ThoughtText) and self._show_thoughts:
