@@ -27,9 +27,10 @@ class Engine(Vocabulary, Protocol):
     def interrupted(self) -> bool: ...
     def evaluate(self, tokens: Sequence[int], progress: Progress = no_progress) -> Evaluated: ...
     def sample(self) -> int: ...
+    def take_certain_tokens(self) -> Sequence[int]: ...
     def read_probabilities(self, token: int, n_top: int) -> SampledToken: ...
-    def advance(self, token: int) -> bool: ...
     def continue_without(self, tokens: Sequence[int], banned: int) -> bool: ...
+    def advance(self, token: int, *certain: int) -> bool: ...
 
 
 def run_turn(
@@ -77,7 +78,14 @@ def _generate_answer(engine: Engine, answer: Answer) -> Iterator[TurnEvent]:
         if token is None:
             token = engine.sample()
         sampled = engine.read_probabilities(token, n) if (n := answer.n_probs) is not None else None
-        yield from answer.add_token(token, sampled, has_room=engine.n_past < engine.n_ctx)
-        if not answer.finish and not engine.advance(token):
+        room = engine.n_ctx - engine.n_past
+        yield from answer.add_token(token, sampled, has_room=room > 0)
+        certain: list[int] = []
+        for follower in () if answer.finish else engine.take_certain_tokens():
+            certain.append(follower)
+            yield from answer.add_token(follower, has_room=room > len(certain))
+            if answer.finish:
+                break
+        if not answer.finish and not engine.advance(token, *certain):
             answer.finish = "interrupted"
     yield from answer.end()

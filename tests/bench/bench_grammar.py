@@ -9,8 +9,9 @@ schemas   answers of tiny to random schemas, with four kinds of sampling; each m
           tokens are counted apart
 masks     microseconds of processor time per mask over the published vocabulary, by schema
 speed     the same prompt answered freely, under a schema, and under the same schema by the grammar
-          sampler and the schema converter of llama.cpp, in turn; the best rounds count. FILE as in
-          bench_worker.py
+          sampler and the schema converter of llama.cpp, in turn; then under a schema of records,
+          with the tokens that are certain taken at once, and with the model asked for each. The
+          best rounds count. FILE as in bench_worker.py
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import random
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -262,6 +263,10 @@ class LlamaGrammarSampler:
     def accept_token(self, _token: int) -> None:
         """Nothing is forced here."""
 
+    def take_certain_tokens(self) -> tuple[int, ...]:
+        """Return no tokens."""
+        return ()
+
     def _sample(self, context: Any, *, constrained: bool) -> int:
         rows, c = self._rows, self._c
         rows["id"] = np.arange(self._n_vocab)
@@ -279,12 +284,30 @@ class LlamaGrammarSampler:
         self._sampler.close()
 
 
+RECORDS = {
+    "type": "array",
+    "minItems": 50,
+    "items": {
+        "type": "object",
+        "properties": {
+            "first_name": {"type": "string", "maxLength": 12},
+            "age": {"type": "integer", "minimum": 0, "maximum": 120},
+            "email_address": {"type": "string", "maxLength": 20},
+            "is_member": {"type": "boolean"},
+        },
+        "required": ["first_name", "age", "email_address", "is_member"],
+        "additionalProperties": False,
+    },
+}
+
+
 def run_speed(path: Path, tokens: int, rounds: int, threads: int) -> None:
     """Print tokens per second of each way."""
     schema = json.dumps({"type": "array", "items": {"type": "string"}, "minItems": 500})
     grammar = make_grammar(AnswerForm("json_schema", schema))
+    records = make_grammar(AnswerForm("json_schema", json.dumps(RECORDS)))
     sampling = Sampling(seed=1)
-    rates: dict[str, list[float]] = {"free": [], "schema": [], "llama.cpp": []}
+    rates: dict[str, list[float]] = defaultdict(list)
 
     def ways(engine: LlamaEngine) -> Iterator[tuple[str, Reply]]:
         yield "free", answer(engine, Sampling(seed=1, ignore_eos=True), None, tokens)
@@ -293,9 +316,15 @@ def run_speed(path: Path, tokens: int, rounds: int, threads: int) -> None:
             engine, "_sampler", LlamaGrammarSampler(engine.model, sampling, schema)
         )
         try:
-            yield "llama.cpp", answer(engine, sampling, None, tokens)
+            yield "schema by llama.cpp", answer(engine, sampling, None, tokens)
         finally:
             del engine.begin
+        yield "records", answer(engine, sampling, records, tokens)
+        engine.take_certain_tokens = lambda: ()  # type: ignore[method-assign]
+        try:
+            yield "records, asked for each token", answer(engine, sampling, records, tokens)
+        finally:
+            del engine.take_certain_tokens
 
     context = ContextOptions(n_ctx=1024, n_threads=threads)
     with open_engine(

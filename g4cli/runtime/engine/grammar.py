@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 # Tokens that a vocabulary marks as ordinary text, and that have a meaning to Gemma all the same.
 _MARK: Final = re.compile(rb"<\|[^<>]*>|<[^<>]*\|>")
 _PIECE_BYTES: Final = 1 << 12
+_CONTROL: Final = b"\xff"  # what llguidance puts before the number of a control token
+_MOST_CERTAIN: Final = 16  # tokens that are taken at once
+CERTAIN_WAIT_S: Final = 0.002  # most seconds to wait for them: a token takes longer
 
 
 def make_mask_process(model: Model) -> MaskProcess:
@@ -80,7 +83,8 @@ class GrammarSampler:
         self._candidates, self._most_candidates = CandidateArray(), MOST_CANDIDATES
         self._stream = masks.open_stream(grammar)
         self._n_vocab, self._keep_logits = model.n_vocab, keep_logits
-        self._is_stopped = is_stopped
+        self._model, self._is_stopped = model, is_stopped
+        self._had_few = self._has_ended = False
         self._ends = frozenset(model.end_tokens)
         self._scope = scope
         self._is_active = scope == "all"
@@ -113,6 +117,42 @@ class GrammarSampler:
         self._sampler.accept_token(token)
         self._record_token(token)
 
+    def take_certain_tokens(self) -> list[int]:
+        """Return the tokens that follow the last one in any case, and record them.
+
+        They are the tokens of the text that the grammar leaves no choice about, such as the name of
+        the next property, in the way in which the vocabulary writes it. The last one is left to the
+        model, since it may merge with what comes after it. Where the model had the choice among
+        many tokens, such text is rare, and nobody waits to hear of it. None are taken where the
+        logits of each token are asked for.
+        """
+        if not self._is_active or self._keep_logits or self._has_ended:
+            return []
+        wait_s = CERTAIN_WAIT_S if self._had_few else 0.0
+        tokens = self._write_canonically(self._stream.find_certain_bytes(wait_s))
+        for token in tokens:
+            self._sampler.accept_token(token)
+        if tokens:
+            self._stream.add_tokens(*tokens)
+        return tokens
+
+    def _write_canonically(self, data: bytes) -> list[int]:
+        """Return the tokens of a text without the last one, [] if they depend on what follows."""
+        data = data.partition(_CONTROL)[0]
+        try:
+            text = data.decode("utf-8")
+        except UnicodeDecodeError as err:  # it ends, or begins, within a character
+            text = data[: err.start].decode("utf-8")
+        if len(text) < 2:
+            return []
+        tokens = self._model.tokenize(text, control=False)[:-1][:_MOST_CERTAIN]
+        try:
+            written = b"".join(map(self._model.piece, tokens)).decode("utf-8")
+        except UnicodeDecodeError:
+            return []
+        is_canonical = self._model.tokenize(written, control=False) == tokens
+        return tokens if is_canonical and text.startswith(written) else []
+
     def _sample_allowed(self, context: Context) -> int:
         import numpy as np
 
@@ -120,8 +160,9 @@ class GrammarSampler:
         if self._may_think:
             allowed[self._thought_open] = True
         logits: NDArray[np.float32] = np.ctypeslib.as_array(context.get_logits(), (self._n_vocab,))
-        n_allowed = np.count_nonzero(allowed)
-        if 0 < n_allowed <= self._most_candidates:
+        n_allowed = int(np.count_nonzero(allowed))
+        self._had_few = n_allowed <= self._most_candidates
+        if n_allowed and self._had_few:
             ids = np.flatnonzero(allowed)
             token = self._sampler.sample_among(self._candidates, ids, logits)
         else:
@@ -142,15 +183,17 @@ class GrammarSampler:
         if self._may_think and not begins_thought:
             self._is_active = True
         self._may_think = False
-        if token in self._ends:
+        self._has_ended = token in self._ends
+        if self._has_ended:
             return
         if self._scope == "calls" and self._is_active and token == self._call_close:
             self._is_active = False
         elif self._is_active:
-            self._stream.add_token(token)
+            self._stream.add_tokens(token)
         elif self._scope == "calls" and token == self._call_open:
             self._is_active = True
             self._stream.reset()  # each call from its beginning
+            self._had_few = True
         elif self._scope == "after-thought" and token == self._thought_close:
             self._is_active = True
         elif self._scope == "after-thought" and token == self._call_open:
@@ -160,7 +203,7 @@ class GrammarSampler:
         """Let the answer begin with a call, which ends a thought too, if the grammar has calls."""
         if self._stream.take_mask(self._is_stopped)[self._call_open]:
             self._is_active = True
-            self._stream.add_token(self._call_open)
+            self._stream.add_tokens(self._call_open)
 
     def close(self) -> None:
         """Free the sampler chain and forget the grammar."""

@@ -197,17 +197,33 @@ class LlamaEngine:
 
         return read_probabilities(self.context, self.model, token, n_top)
 
-    def advance(self, token: int) -> bool:
-        """Evaluate `token`; return False if interrupted. Raises ContextFull."""
+    def take_certain_tokens(self) -> Tokens[int]:
+        """Return the tokens that follow the last one in any case, as the grammar has it.
+
+        They are recorded as part of the answer, and evaluated by `advance`.
+        """
+        if self._sampler is None or self._speculation:  # which counts the tokens of its rounds
+            return ()
+        return self._sampler.take_certain_tokens()
+
+    def advance(self, token: int, *certain: int) -> bool:
+        """Evaluate `token` and those that are certain to follow it; return False if interrupted.
+
+        Raises ContextFull.
+        """
         self._save_turn()
         if self._speculation:
             done = self._speculation.advance(token, self.n_past)
+        elif certain:
+            done = self.context.decode_tokens((token, *certain))
         else:
             done = self.context.decode_one(token)
         if done:
-            self._sequence.tokens.append(token)
+            self._sequence.tokens += (token, *certain)
             if self._sampler and token != self._sampled:  # forced: the sampler does not know it
                 self._sampler.accept_token(token)
+        elif certain:
+            self._sequence.truncate(self.n_past)
         return done
 
     def continue_without(self, tokens: Tokens[int], banned: int) -> bool:

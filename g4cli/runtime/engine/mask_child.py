@@ -31,8 +31,9 @@ from g4cli.runtime.engine.mask_frames import (
     GRAMMAR,
     HEADER,
     MASK,
-    TOKEN,
+    TOKENS,
     VOCABULARY,
+    mask_bytes,
     pack_vocabulary,
 )
 
@@ -42,6 +43,15 @@ _MOST_PLACES: Final = 300  # parts of a schema that are compiled to find the one
 _TOKEN_NAME: Final = re.compile(r"<[^<>\[\]\n]+>")
 _TOKEN_NUMBER: Final = re.compile(r"\d{1,9}(?=[^<>]*\]>)")
 _MOST_TOKENS: Final = 1 << 19  # of a vocabulary
+_MOST_CERTAIN_BYTES: Final = 256  # of what follows in any case; a constant may be long
+# Sets of tokens that are allowed as a whole where all of them are: white space, and texts up to so
+# many characters. llguidance has 10 and 30; within a string whose maxLength leaves 28 characters it
+# would look at each of the many tokens of 11 to 28.
+_SLICES: Final = (
+    r"[\x20\x0A\x0D\x09]+",
+    *(rf'[^"\\\x00-\x1F\x7F]{{1,{length}}}' for length in (5, 10, 12, 15, 20, 30)),
+    r'[^"\\\x00-\x1F\x7F]+',
+)
 # Messages that speak of options which g4 does not have.
 _WORDS: Final = {
     "oneOf constraints are not supported": "oneOf: a value may match two of its options; use anyOf"
@@ -80,8 +90,8 @@ class _Vocabulary:
 
 def build_tokenizer(data: bytes) -> Any:
     """Return llguidance's index of the vocabulary that `pack_vocabulary` packed."""
-    vocabulary = _Vocabulary(data)
-    return llguidance.LLTokenizer(vocabulary, eos_token=vocabulary.ends)  # type: ignore[arg-type]
+    vocabulary: Any = _Vocabulary(data)
+    return llguidance.LLTokenizer(vocabulary, eos_token=vocabulary.ends, slices=_SLICES)
 
 
 def compile_grammar(tokenizer: Any, grammar: str) -> Any:
@@ -178,8 +188,12 @@ def _send_frame(number: int, kind: bytes, payload: bytes) -> None:
         data = data[os.write(1, data) :]
 
 
-def _send_mask(number: int, matcher: Any) -> None:
-    mask = b"" if matcher.is_error() else matcher.compute_bitmask()
+def _send_mask(number: int, matcher: Any, n_bytes: int) -> None:
+    mask = b""
+    if not matcher.is_error():
+        mask = matcher.compute_bitmask()[:n_bytes]
+        # Of a copy: with control tokens in the grammar, the question would spoil the matcher.
+        mask += matcher.deep_copy().compute_ff_bytes()[:_MOST_CERTAIN_BYTES]
     if matcher.is_error():  # computing the mask may exceed a limit
         _send_frame(number, ERROR, matcher.get_error().encode("utf-8", "replace"))
     else:
@@ -189,6 +203,7 @@ def _send_mask(number: int, matcher: Any) -> None:
 def serve_masks() -> None:
     """Answer requests until the worker closes the pipe."""
     tokenizer: Any = None
+    n_bytes = 0
     matchers: dict[int, Any] = {}
     requests: queue.SimpleQueue[tuple[int, bytes, bytes] | None] = queue.SimpleQueue()
     threading.Thread(target=_read_requests, args=(requests,), daemon=True).start()
@@ -196,17 +211,18 @@ def serve_masks() -> None:
         number, kind, payload = request
         if kind == VOCABULARY:
             tokenizer = build_tokenizer(payload)
+            n_bytes = mask_bytes(tokenizer.vocab_size)
             continue
         if kind == DROP:
             matchers.pop(number, None)
             continue
         if kind == GRAMMAR:
             matchers[number] = compile_grammar(tokenizer, payload.decode("utf-8"))
-        elif kind == TOKEN:
-            matchers[number].consume_token(int.from_bytes(payload, "little"))
+        elif kind == TOKENS:
+            matchers[number].consume_tokens(list(array("I", payload)))
         else:
             matchers[number].reset()
-        _send_mask(number, matchers[number])
+        _send_mask(number, matchers[number], n_bytes)
 
 
 def main() -> None:

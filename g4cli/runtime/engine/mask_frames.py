@@ -1,9 +1,10 @@
 """What the worker and the process with the grammars say to each other.
 
 Both directions carry frames: 4 bytes length of the payload, 4 bytes number of the grammar, 1 byte
-kind (little-endian). Requests: VOCABULARY (once), GRAMMAR (llguidance's JSON), TOKEN (4 bytes: the
-grammar goes on with it), RESET (from its beginning), DROP. Each of GRAMMAR, TOKEN and RESET is
-answered by a MASK (one bit a token, lowest bit first), or by an ERROR (text).
+kind (little-endian). Requests: VOCABULARY (once), GRAMMAR (llguidance's JSON), TOKENS (4 bytes
+each: the grammar goes on with them), RESET (from its beginning), DROP. Each of GRAMMAR, TOKENS and
+RESET is answered by a MASK (one bit a token, lowest bit first, in whole 32-bit words, and then the
+bytes that follow in any case), or by an ERROR (text).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Final
 HEADER: Final = struct.Struct("<IIc")
 VOCABULARY: Final = b"V"
 GRAMMAR: Final = b"G"
-TOKEN: Final = b"T"
+TOKENS: Final = b"T"
 RESET: Final = b"R"
 DROP: Final = b"D"
 MASK: Final = b"M"
@@ -24,6 +25,11 @@ ERROR: Final = b"E"
 
 COUNTS: Final = struct.Struct("<III")
 """How a vocabulary begins: its tokens, the control tokens, and the tokens that end an answer."""
+
+
+def mask_bytes(n_vocab: int) -> int:
+    """Return the size of a mask."""
+    return (n_vocab + 31) // 32 * 4
 
 
 def pack_vocabulary(pieces: Sequence[bytes], special: Sequence[int], ends: Sequence[int]) -> bytes:

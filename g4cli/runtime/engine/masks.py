@@ -15,6 +15,7 @@ import select
 import subprocess
 import threading
 import time
+from array import array
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
@@ -29,8 +30,9 @@ from g4cli.runtime.engine.mask_frames import (
     GRAMMAR,
     HEADER,
     RESET,
-    TOKEN,
+    TOKENS,
     VOCABULARY,
+    mask_bytes,
 )
 
 if TYPE_CHECKING:
@@ -90,12 +92,20 @@ class MaskStream:
         while self._n_unread > 1:  # tokens that were forced: nobody asked what else there was
             self._masks.popleft()
             self._n_unread -= 1
-        bits = np.frombuffer(self._masks[0], np.uint8)
+        bits = np.frombuffer(self._masks[0], np.uint8, mask_bytes(self._process.n_vocab))
         return np.unpackbits(bits, count=self._process.n_vocab, bitorder="little").view(np.bool_)
 
-    def add_token(self, token: int) -> None:
-        """Tell that the answer goes on with `token`."""
-        self._process.send_frame(self.number, TOKEN, token.to_bytes(4, "little"))
+    def find_certain_bytes(self, wait_s: float) -> bytes:
+        """Return the bytes that follow in any case; b"" too if it takes longer to know them."""
+        if not self.is_ready:
+            self._process.read_replies(wait_s)
+        if not self.is_ready or self.error:
+            return b""
+        return self._masks[-1][mask_bytes(self._process.n_vocab) :]
+
+    def add_tokens(self, *tokens: int) -> None:
+        """Tell that the answer goes on with `tokens`."""
+        self._process.send_frame(self.number, TOKENS, array("I", tokens).tobytes())
         self._n_unread += 1
         self._has_begun = True
 

@@ -105,6 +105,10 @@ class Sampler:
         if CandidateFinder.can_find(self._n_vocab, self._n_best):
             self._candidates = CandidateFinder(self._n_vocab, self._n_best, self._biased)
 
+    def take_certain_tokens(self) -> list[int]:
+        """Return no tokens: without a grammar, nothing is certain."""
+        return []
+
     def accept_token(self, token: int) -> None:
         """Record a token of the answer that was not sampled."""
         self._c.llama_sampler_accept(self._chain, token)

@@ -55,6 +55,7 @@ _FILLER: Final = 0  # any token will do
 _WAIT_S: Final = 0.01  # for a grammar, while there is nothing else to do
 _ENCODER_WAIT_S: Final = 0.02  # between two looks for requests while all wait for the encoder
 _MEASURED_TOKENS: Final = 8  # batches with fewer tokens of prompts say nothing of their speed
+_LEAST_BATCH: Final = 64  # tokens, that has room for those that are certain to follow
 
 
 class PromptPacer:
@@ -279,7 +280,8 @@ class Scheduler:
         n_reading = sum(turn.is_reading for turn in turns)
         n_answering = len(turns) - n_reading
         room = self.pacer.count_tokens(others_answer=n_answering > 0)
-        room = min(room, self.context.n_batch - len(self._slots))
+        n_certain = sum(max(0, len(turn.next_tokens) - 1) for turn in turns)
+        room = min(room, self.context.n_batch - len(self._slots) - n_certain)
         n_prompt_tokens = 0
         for turn in turns:
             sequence, position = turn.sequence, len(turn.sequence.tokens)
@@ -297,8 +299,8 @@ class Scheduler:
                 n_prompt_tokens += count
                 with_logits = position + count == len(turn.prompt)
             else:
-                assert turn.next_token is not None
-                tokens, with_logits = (turn.next_token,), True
+                assert turn.next_tokens
+                tokens, with_logits = turn.next_tokens, True
             self._fill_gap(last, sequence.number)
             last = sequence.number
             row = self._batch.add_tokens(tokens, position, sequence.number, with_logits=with_logits)
@@ -320,7 +322,11 @@ class Scheduler:
 
     def _continue_answer(self, slot: Slot, turn: Turn) -> None:
         events: list[Any] = [turn.end_prompt(slot.sequence.number)] if turn.is_reading else []
-        events += turn.sample_token(self.context)
+        # Beside other answers, tokens that one of them has more than the others cost a reading of
+        # the weights of their own.
+        is_alone = sum(slot.turn is not None for slot in self._slots) == 1
+        has_room = self.context.n_batch >= _LEAST_BATCH
+        events += turn.sample_token(self.context, may_take_certain=is_alone and has_room)
         if turn.answer.finish:
             self._end_turn(slot, turn, events)
         else:

@@ -51,7 +51,7 @@ class Turn:
         self._started = time.perf_counter()
         self._answer_started: float | None = None
         self._reused = sequence.reuse_prefix(self.prompt).n_tokens
-        self.next_token: int | None = None
+        self.next_tokens: tuple[int, ...] = ()  # sampled, and certain to follow
         self.row: int | None = None  # of its logits in the batch that is evaluated
 
     @property
@@ -84,8 +84,11 @@ class Turn:
         seconds = self._answer_started - self._started
         return PromptRead(len(self.prompt), self._reused, seconds, slot)
 
-    def sample_token(self, context: Context) -> list[TurnEvent]:
-        """Sample the next token from the logits of `row`; return its events."""
+    def sample_token(self, context: Context, *, may_take_certain: bool) -> list[TurnEvent]:
+        """Sample the next token from the logits of `row`; return its events.
+
+        `may_take_certain`: whether the tokens that are certain to follow it may come along.
+        """
         assert self.row is not None
         context.select_row(self.row)
         answer = self.answer
@@ -99,9 +102,16 @@ class Turn:
             from g4cli.runtime.engine.probabilities import read_probabilities
 
             sampled = read_probabilities(context, self._model, token, answer.n_probs)
-        has_room = len(self.sequence.tokens) < context.n_ctx
-        events: list[TurnEvent] = [*answer.add_token(token, sampled, has_room=has_room)]
-        self.next_token = token
+        room = context.n_ctx - len(self.sequence.tokens)
+        events: list[TurnEvent] = [*answer.add_token(token, sampled, has_room=room > 0)]
+        self.next_tokens = (token,)
+        if may_take_certain and not answer.finish:
+            for follower in self._sampler.take_certain_tokens():
+                has_room = room > len(self.next_tokens)
+                events += answer.add_token(follower, has_room=has_room)
+                self.next_tokens += (follower,)
+                if answer.finish:
+                    break
         return events
 
     def end(self) -> list[TurnEvent | TurnDone]:

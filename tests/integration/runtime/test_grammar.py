@@ -17,6 +17,7 @@ from g4cli.core.errors import RuntimeFailed, UsageError
 from g4cli.prompt import Message, PromptStyle, render
 from g4cli.prompt.answer_grammar import AnswerForm, make_call_grammar, make_grammar
 from g4cli.prompt.tools import parse_call
+from g4cli.runtime.engine import grammar as grammar_module
 from g4cli.runtime.engine.llama_engine import LlamaEngine, open_engine
 from g4cli.runtime.engine.options import ContextOptions, GrammarScope, ModelOptions, Sampling
 from g4cli.runtime.engine.text_decoder import TextDecoder
@@ -123,6 +124,58 @@ def test_probabilities_are_those_without_the_grammar(engine: LlamaEngine) -> Non
     before = engine.context.copy_logits()
     engine.sample()
     assert engine.context.copy_logits() == before
+
+
+class AskedOneByOne:
+    """An engine whose model is asked for each token, those that are certain too."""
+
+    def __init__(self, engine: LlamaEngine) -> None:
+        self._engine = engine
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def take_certain_tokens(self) -> tuple[int, ...]:
+        return ()
+
+
+def test_text_that_is_certain_is_taken_in_batches(
+    engine: LlamaEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer is the same, and it takes fewer evaluations."""
+    names = ("measured_temperature", "größe_名前", "is_member")
+    properties = {name: {"enum": [True]} for name in names}
+    schema = {"type": "object", "properties": properties, "required": list(names),
+              "additionalProperties": False}  # fmt: skip
+    grammar = make_grammar(AnswerForm("json_schema", json.dumps(schema)))
+    monkeypatch.setattr(grammar_module, "CERTAIN_WAIT_S", 30.0)  # however busy the machine is
+    batches: list[int] = []
+
+    def count(tokens: Any) -> bool:
+        batches.append(len(tokens))
+        return decode(tokens)
+
+    decode = engine.context.decode_tokens
+    slow: Any = AskedOneByOne(engine)
+    expected = answer(slow, grammar, Sampling(temp=0))
+    monkeypatch.setattr(engine.context, "decode_tokens", count)
+    found = answer(engine, grammar, Sampling(temp=0))
+    assert json.loads(found.text) == json.loads(expected.text) == dict.fromkeys(names, True)
+    assert len([size for size in batches if 1 < size <= 17]) >= len(names)
+    again = answer(engine, grammar, Sampling(temp=0))
+    assert again.tokens == found.tokens
+    for limit in range(1, len(found.tokens)):
+        assert answer(engine, grammar, Sampling(temp=0), limit).tokens == found.tokens[:limit]
+
+
+def test_no_token_is_certain_where_probabilities_are_asked_for(engine: LlamaEngine) -> None:
+    tokens = engine.prompts.tokens_of(render([Message("user", "What is Q4_0?")], PromptStyle()))
+    for keep_logits in (False, True):
+        engine.begin(Sampling(temp=0), gbnf('root ::= "aber das ist ja gut"'),
+                     keep_logits=keep_logits)  # fmt: skip
+        engine.evaluate(tokens)
+        engine.sample()
+        assert bool(engine.take_certain_tokens()) is not keep_logits
 
 
 @pytest.mark.parametrize("grammar", ["", " ", "nonsense", 'other ::= "x"', "root ::= missing"])

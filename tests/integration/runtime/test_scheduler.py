@@ -433,7 +433,7 @@ class TestEnds:
         bench.run(until=lambda: bench.n_told(other) > 0)
         broken = bench.add(bench.prompt("Who are you?"), ENDLESS)
 
-        def fail(*_: Any) -> Any:
+        def fail(*_: Any, **__: Any) -> Any:
             raise ValueError("a bug")
 
         with monkeypatch.context() as patch:

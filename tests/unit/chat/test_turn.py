@@ -38,6 +38,7 @@ class ScriptedEngine:
         self.n_ctx, self.n_past = n_ctx, 0
         self.given = 0
         self.advanced: list[int] = []
+        self.certain: dict[int, int] = {}  # by token, how many follow it in any case
         self.interrupt_after = interrupt_after
         self.continued: list[tuple[tuple[int, ...], int]] = []
 
@@ -54,9 +55,14 @@ class ScriptedEngine:
         self.given += 1
         return 10 + self.given - 1 if self.given <= len(self.pieces) else END
 
-    def advance(self, token: int) -> bool:
-        self.advanced.append(token)
-        self.n_past += 1
+    def take_certain_tokens(self) -> Sequence[int]:
+        found = self.certain.get(10 + self.given - 1, 0)
+        self.given += found
+        return range(10 + self.given - found, 10 + self.given)
+
+    def advance(self, token: int, *certain: int) -> bool:
+        self.advanced += (token, *certain)
+        self.n_past += 1 + len(certain)
         return True
 
     def continue_without(self, tokens: Sequence[int], banned: int) -> bool:
@@ -142,6 +148,23 @@ class TestTurn:
         events = events_of(engine)
         assert ThoughtText("hm") in events
         assert CallMade(ToolCall("f", {})) in events
+
+    def test_tokens_that_are_certain_come_with_the_one_before_them(self) -> None:
+        engine = ScriptedEngine(*"abcdef")
+        engine.certain = {10: 2, 13: 1}
+        assert reply_of(engine).text == "abcdef"
+        assert engine.advanced == [10, 11, 12, 13, 14, 15]
+        for n_ctx, text in ((5, "abc"), (6, "abcd")):  # three of them are the prompt's
+            engine = ScriptedEngine(*"abcdef", n_ctx=n_ctx)
+            engine.certain = {10: 2, 13: 1}
+            reply = reply_of(engine)
+            assert (reply.text, reply.context_full) == (text, True)
+        engine = ScriptedEngine(*"abcdef")
+        engine.certain = {10: 4}
+        assert reply_of(engine, TurnOptions(max_tokens=3)).text == "abc"
+        engine.certain = {10: 4}
+        engine.given = 0
+        assert reply_of(engine, TurnOptions(stop=("c",))).text == "ab"
 
     def test_max_tokens(self) -> None:
         reply = reply_of(ScriptedEngine("a", "b", "c"), TurnOptions(max_tokens=2))
