@@ -77,6 +77,7 @@ class McpServers:
         self.log_path = log
         self.tools: list[Tool] = []
         self._servers = servers
+        self._opening = ""
         self._stop: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ready: concurrent.futures.Future[None] = concurrent.futures.Future()
@@ -98,27 +99,32 @@ class McpServers:
     def _run_loop(self) -> None:
         try:
             asyncio.run(self._serve())
-        except BaseException as err:
+        except BaseException as err:  # a task group may end what waits for a server
             if not self._ready.done():
-                self._ready.set_exception(err)
+                self._ready.set_exception(self._make_error(err))
 
     async def _serve(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         async with AsyncExitStack() as stack:
             for name, server in self._servers.items():
+                self._opening = name
                 try:
                     await self._open_server(stack, name, server)
                 except Exception as err:
-                    said = one_line(str(err) or type(err).__name__)[:300]
-                    failed = RuntimeFailed(
-                        f"the MCP server {name} does not start: {said}",
-                        hint=f"its messages are in {self.log_path}",
-                    )
                     # The package would wrap an exception that passes through its blocks.
-                    self._ready.set_exception(failed)
+                    self._ready.set_exception(self._make_error(err))
                     return
             self._ready.set_result(None)
             await self._stop.wait()
+
+    def _make_error(self, err: BaseException) -> RuntimeFailed:
+        while inner := getattr(err, "exceptions", None):  # of a group
+            err = inner[0]
+        said = one_line(str(err) or type(err).__name__)[:300]
+        return RuntimeFailed(
+            f"the MCP server {self._opening} does not start: {said}",
+            hint=f"its messages are in {self.log_path}",
+        )
 
     async def _open_server(
         self, stack: AsyncExitStack, name: str, server: Mapping[str, Any]
