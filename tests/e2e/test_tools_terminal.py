@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,9 @@ def paint(color: str) -> str:
         file.write(color + "\\n")
     return "\\x1b[31mpainted " + color
 
-def wait() -> str:
+def wait(seconds: int) -> str:
     open("waiting", "w").close()
-    time.sleep(600)
+    time.sleep(seconds)
 """
 
 
@@ -96,15 +97,15 @@ def test_each_call_is_asked_for_until_always(talk: Callable[..., Terminal], fold
 def test_ctrl_c_at_the_question_means_no_and_in_a_call_ends_it(
     talk: Callable[..., Terminal], folder: Path
 ) -> None:
-    waiting = {"call": "wait", "arguments": {}}
+    waiting = {"call": "wait", "arguments": {"seconds": 600}}
     with talk(call("red"), waiting, {"text": "As you like."}, args=("--yes", "wait")) as t:
         t.enter("Paint the house.")
         t.wait_for("run paint?")
         t.send("\x03")
         t.wait_for("paint: error: the user did not allow this call")
-        t.wait_for("wait {}")
+        t.wait_for('wait {"seconds": 600}')
         while not (folder / "waiting").exists():
-            pass
+            time.sleep(0.01)
         t.send("\x03")
         t.wait_for("wait: error: the user stopped this call")
         t.wait_for("As you like.")
