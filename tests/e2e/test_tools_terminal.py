@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,17 +16,11 @@ from tests.support.paths import ROOT
 from tests.support.run.terminal import Terminal
 
 FILE = """
-import time
-
 def paint(color: str) -> str:
     "Paints the house."
     with open("painted", "a") as file:
         file.write(color + "\\n")
     return "\\x1b[31mpainted " + color
-
-def wait(seconds: int) -> str:
-    open("waiting", "w").close()
-    time.sleep(seconds)
 """
 
 
@@ -92,25 +85,6 @@ def test_each_call_is_asked_for_until_always(talk: Callable[..., Terminal], fold
         t.wait_for(">>>", count=2)
         t.enter("/exit")
         assert t.wait_end() == 0
-
-
-def test_ctrl_c_at_the_question_means_no_and_in_a_call_ends_it(
-    talk: Callable[..., Terminal], folder: Path
-) -> None:
-    waiting = {"call": "wait", "arguments": {"seconds": 600}}
-    with talk(call("red"), waiting, {"text": "As you like."}, args=("--yes", "wait")) as t:
-        t.enter("Paint the house.")
-        t.wait_for("run paint?")
-        t.send("\x03")
-        t.wait_for("paint: error: the user did not allow this call")
-        t.wait_for('wait {"seconds": 600}')
-        while not (folder / "waiting").exists():
-            time.sleep(0.01)
-        t.send("\x03")
-        t.wait_for("wait: error: the user stopped this call")
-        t.wait_for("As you like.")
-        t.wait_for(">>>", count=2)
-        assert painted(folder) == []
 
 
 def test_a_loop_in_a_chat_costs_the_answer_alone(

@@ -56,9 +56,9 @@ def answer_with_consent(
 def _read_consent(name: str) -> Consent:
     """Return what the user answers; Ctrl-C and the end of input mean no."""
     while True:
-        sys.stderr.write(f"run {name}? [y]es, [N]o, [a]lways in this chat: ")
-        sys.stderr.flush()
         try:
+            sys.stderr.write(f"run {name}? [y]es, [N]o, [a]lways in this chat: ")
+            sys.stderr.flush()
             line = sys.stdin.readline()
         except KeyboardInterrupt:
             sys.stderr.write("\n")
