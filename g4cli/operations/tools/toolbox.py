@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -40,6 +42,15 @@ class Toolbox:
         tool = self.tools.get(call.name)
         if tool is None:
             return f"error: there is no tool {call.name}"
+        try:
+            with _interruptible():
+                return self._run_tool(tool, call, ask)
+        except KeyboardInterrupt:
+            return "error: the user stopped this call"
+
+    def _run_tool(
+        self, tool: Tool, call: ToolCall, ask: Callable[[ToolCall, Tool], Consent]
+    ) -> str:
         if call.name not in self.allowed:
             consent = ask(call, tool)
             if consent == "no":
@@ -48,12 +59,26 @@ class Toolbox:
                 self.allowed.add(call.name)
         try:
             return format_result(tool.run(call.arguments))
-        except KeyboardInterrupt:
-            return "error: the user stopped this call"
         except ToolFailed as err:
             return format_result(f"error: {err}")
         except (Exception, RecursionError) as err:
             return format_result(f"error: {type(err).__name__}: {err}")
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C raise KeyboardInterrupt inside the block: in a chat it stops the model alone."""
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    ):
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def answer_with_tools(
