@@ -81,7 +81,7 @@ def _generate_answer(engine: Engine, answer: Answer) -> Iterator[TurnEvent]:
         room = engine.n_ctx - engine.n_past
         yield from answer.add_token(token, sampled, has_room=room > 0)
         certain: list[int] = []
-        for follower in () if answer.finish else engine.take_certain_tokens():
+        for follower in _take_certain_tokens(engine, answer):
             certain.append(follower)
             yield from answer.add_token(follower, has_room=room > len(certain))
             if answer.finish:
@@ -89,3 +89,7 @@ def _generate_answer(engine: Engine, answer: Answer) -> Iterator[TurnEvent]:
         if not answer.finish and not engine.advance(token, *certain):
             answer.finish = "interrupted"
     yield from answer.end()
+
+
+def _take_certain_tokens(engine: Engine, answer: Answer) -> Sequence[int]:
+    return () if answer.finish else engine.take_certain_tokens()

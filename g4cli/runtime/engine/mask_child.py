@@ -91,7 +91,7 @@ class _Vocabulary:
 def build_tokenizer(data: bytes) -> Any:
     """Return llguidance's index of the vocabulary that `pack_vocabulary` packed."""
     vocabulary: Any = _Vocabulary(data)
-    return llguidance.LLTokenizer(vocabulary, eos_token=vocabulary.ends, slices=_SLICES)
+    return llguidance.LLTokenizer(vocabulary, eos_token=vocabulary.ends, slices=list(_SLICES))
 
 
 def compile_grammar(tokenizer: Any, grammar: str) -> Any:

@@ -105,14 +105,15 @@ class Turn:
         room = context.n_ctx - len(self.sequence.tokens)
         events: list[TurnEvent] = [*answer.add_token(token, sampled, has_room=room > 0)]
         self.next_tokens = (token,)
-        if may_take_certain and not answer.finish:
-            for follower in self._sampler.take_certain_tokens():
-                has_room = room > len(self.next_tokens)
-                events += answer.add_token(follower, has_room=has_room)
-                self.next_tokens += (follower,)
-                if answer.finish:
-                    break
+        for follower in self._take_certain_tokens() if may_take_certain else ():
+            events += answer.add_token(follower, has_room=room > len(self.next_tokens))
+            self.next_tokens += (follower,)
+            if answer.finish:
+                break
         return events
+
+    def _take_certain_tokens(self) -> list[int]:
+        return [] if self.answer.finish else self._sampler.take_certain_tokens()
 
     def end(self) -> list[TurnEvent | TurnDone]:
         """Free the sampler; return the last events. The answer's `finish` must be set."""
