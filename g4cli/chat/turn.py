@@ -81,14 +81,21 @@ def _generate_answer(engine: Engine, answer: Answer) -> Iterator[TurnEvent]:
         room = engine.n_ctx - engine.n_past
         yield from answer.add_token(token, sampled, has_room=room > 0)
         certain: list[int] = []
-        for follower in _take_certain_tokens(engine, answer):
-            certain.append(follower)
-            yield from answer.add_token(follower, has_room=room > len(certain))
-            if answer.finish:
-                break
+        yield from _add_certain_tokens(engine, answer, room, certain)
         if not answer.finish and not engine.advance(token, *certain):
             answer.finish = "interrupted"
     yield from answer.end()
+
+
+def _add_certain_tokens(
+    engine: Engine, answer: Answer, room: int, certain: list[int]
+) -> Iterator[TurnEvent]:
+    """Append what is sure to follow to `certain`; `room`: tokens that the context can still take."""
+    for follower in _take_certain_tokens(engine, answer):
+        certain.append(follower)
+        yield from answer.add_token(follower, has_room=room > len(certain))
+        if answer.finish:
+            return
 
 
 def _take_certain_tokens(engine: Engine, answer: Answer) -> Sequence[int]:
