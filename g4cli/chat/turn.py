@@ -90,7 +90,7 @@ def _generate_answer(engine: Engine, answer: Answer) -> Iterator[TurnEvent]:
 def _add_certain_tokens(
     engine: Engine, answer: Answer, room: int, certain: list[int]
 ) -> Iterator[TurnEvent]:
-    """Append what is sure to follow to `certain`; `room`: tokens that the context can still take."""
+    """Append what is sure to follow to `certain`; `room`: tokens that the context has left."""
     for follower in _take_certain_tokens(engine, answer):
         certain.append(follower)
         yield from answer.add_token(follower, has_room=room > len(certain))
