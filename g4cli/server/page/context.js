@@ -18,7 +18,7 @@ export class ContextField {
       "aria-describedby": "context-note", input: () => this.update() });
     this.button = make("button", { class: "secondary" }, "Load");
     this.note = make("p", { class: "note", id: "context-note", role: "status" });
-    this.element = make("form", { class: "field", submit: (/** @type {Event} */ event) => {
+    this.element = make("form", { class: "field", noValidate: true, submit: (/** @type {Event} */ event) => {
       event.preventDefault();
       void this.load();
     } }, make("label", { for: "context" }, "Context in tokens"),

@@ -120,6 +120,7 @@ def test_axe_finds_nothing_serious(
     check("models")
     page.keyboard.press("Escape")
     page.route("**/page/api/conversations**", lambda route: route.abort())
+    page.keyboard.press("Control+k")
     page.fill("#search", "")
     expect(page.locator("#notice")).to_be_visible()
     check("no server")
