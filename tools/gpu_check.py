@@ -35,8 +35,8 @@ from typing import Any, Final
 ROOT: Final = Path(__file__).resolve().parents[1]
 MOST_BYTES: Final = 64 * 1024**2
 # What llama.cpp's CMake needs for its libraries, llama-bench and CUDA; the rest stays behind.
-SOURCES: Final = ("CMakeLists.txt", "LICENSE", "cmake", "common", "ggml", "include", "src", "tools",
-                  "vendor", "licenses")  # fmt: skip
+SOURCES: Final = ("CMakeLists.txt", "LICENSE", "app", "cmake", "common", "ggml", "include", "src",
+                  "tools", "vendor", "licenses")  # fmt: skip
 OTHER_BACKENDS: Final = ("cann", "hexagon", "hip", "metal", "musa", "opencl", "openvino", "sycl",
                          "virtgpu", "vulkan", "webgpu", "zdnn", "zendnn")  # fmt: skip
 TEST_TOOLS: Final = ("pytest>=9,<10", "hypothesis>=6.150,<7", "gguf==0.19.0", "setuptools>=77")

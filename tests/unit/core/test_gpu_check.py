@@ -23,6 +23,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> gpu_check.Machin
     [
         ("llama_cpp/llama_cpp.py", True),
         ("vendor/llama.cpp/CMakeLists.txt", True),
+        ("vendor/llama.cpp/app/CMakeLists.txt", True),
         ("vendor/llama.cpp/ggml/src/ggml-cuda/mmq.cu", True),
         ("vendor/llama.cpp/ggml/src/ggml-cpu/ops.cpp", True),
         ("vendor/llama.cpp/ggml/src/ggml-vulkan/ggml-vulkan.cpp", False),
