@@ -17,6 +17,7 @@ from g4cli.prompt.answer_grammar import AnswerForm, make_grammar
 from g4cli.prompt.messages import Media, Message, Part
 from g4cli.prompt.render import PromptStyle, render
 from g4cli.prompt.reply import AnswerText
+from g4cli.runtime.engine import media
 from g4cli.runtime.engine import slot as slot_module
 from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.llama_engine import open_engine
@@ -259,9 +260,9 @@ class TestEncoder:
         def fail(*_: Any) -> Any:
             raise RuntimeFailed("the encoder failed")
 
-        for name in ("compute_embeddings", "_decode_run"):
+        for owner, name in ((MediaEncoder, "compute_embeddings"), (media, "decode_run")):
             with monkeypatch.context() as patch:
-                patch.setattr(MediaEncoder, name, fail)
+                patch.setattr(owner, name, fail)
                 broken = bench.add(prompt)
                 bench.run(until=lambda broken=broken: broken in bench.pipe.failed)  # type: ignore[misc]
             assert str(bench.pipe.failed[broken]) == "the encoder failed"
