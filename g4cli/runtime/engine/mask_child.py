@@ -19,7 +19,7 @@ import re
 import sys
 import threading
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import llguidance
@@ -90,7 +90,10 @@ class _Vocabulary:
 
 def build_tokenizer(data: bytes) -> Any:
     """Return llguidance's index of the vocabulary that `pack_vocabulary` packed."""
-    vocabulary: Any = _Vocabulary(data)
+    return _index_vocabulary(_Vocabulary(data))
+
+
+def _index_vocabulary(vocabulary: Any) -> Any:
     return llguidance.LLTokenizer(vocabulary, eos_token=vocabulary.ends, slices=list(_SLICES))
 
 
@@ -188,41 +191,90 @@ def _send_frame(number: int, kind: bytes, payload: bytes) -> None:
         data = data[os.write(1, data) :]
 
 
-def _send_mask(number: int, matcher: Any, n_bytes: int) -> None:
-    mask = b""
-    if not matcher.is_error():
-        mask = matcher.compute_bitmask()[:n_bytes]
-        # Of a copy: with control tokens in the grammar, the question would spoil the matcher.
-        mask += matcher.deep_copy().compute_ff_bytes()[:_MOST_CERTAIN_BYTES]
-    if matcher.is_error():  # computing the mask may exceed a limit
-        _send_frame(number, ERROR, matcher.get_error().encode("utf-8", "replace"))
+class _Stream:
+    """A grammar at a place of an answer, and the bytes that are known to follow there."""
+
+    def __init__(self, tokenizer: Any, grammar: str) -> None:
+        self._tokenizer, self._grammar = tokenizer, grammar
+        self.matcher = compile_grammar(tokenizer, grammar)
+        self._tokens: list[int] = []
+        self._certain = b""
+        self._looks_ahead = True
+        self._has_looked = False
+
+    def add_tokens(self, tokens: list[int], pieces: Sequence[bytes]) -> None:
+        """Go on behind `tokens`, whose bytes are `pieces`."""
+        self.matcher.consume_tokens(tokens)
+        self._tokens += tokens
+        data = b"".join(pieces)
+        self._certain = self._certain[len(data) :] if self._certain.startswith(data) else b""
+
+    def reset(self) -> None:
+        """Go back to the beginning of the grammar."""
+        self.matcher.reset()
+        self._tokens, self._certain = [], b""
+
+    def write_mask(self, n_bytes: int) -> bytes:
+        """Return the mask of the next token, and behind it the bytes that follow in any case.
+
+        Of many such bytes it is a part. llguidance looks up to 30,000 steps ahead, which takes
+        15 ms: it is asked again only behind what is known. What lies ahead may exceed its limits,
+        which the answer may never reach, and a copy shares them with the matcher. So the matcher is
+        then made anew, and not asked any more. With an error, the mask is of no use.
+        """
+        mask = self._compute_mask(n_bytes)
+        if self._looks_ahead and not self._certain and not self.matcher.is_error():
+            # Of a copy: with control tokens in the grammar, the question would spoil the matcher.
+            copy = self.matcher.deep_copy()
+            self._certain = copy.compute_ff_bytes()
+            self._has_looked = True
+            if copy.is_error():
+                self._looks_ahead, self._certain = False, b""
+        if self.matcher.is_error() and self._has_looked:
+            self._looks_ahead = self._has_looked = False
+            self._certain = b""
+            self.matcher = compile_grammar(self._tokenizer, self._grammar)
+            self.matcher.consume_tokens(self._tokens)
+            mask = self._compute_mask(n_bytes)
+        return mask + self._certain[:_MOST_CERTAIN_BYTES]
+
+    def _compute_mask(self, n_bytes: int) -> bytes:
+        mask: bytes = b"" if self.matcher.is_error() else self.matcher.compute_bitmask()
+        return mask[:n_bytes]
+
+
+def _send_mask(number: int, stream: _Stream, n_bytes: int) -> None:
+    mask = stream.write_mask(n_bytes)
+    if stream.matcher.is_error():
+        _send_frame(number, ERROR, stream.matcher.get_error().encode("utf-8", "replace"))
     else:
         _send_frame(number, MASK, mask)
 
 
 def serve_masks() -> None:
     """Answer requests until the worker closes the pipe."""
+    vocabulary: _Vocabulary | None = None
     tokenizer: Any = None
-    n_bytes = 0
-    matchers: dict[int, Any] = {}
+    streams: dict[int, _Stream] = {}
     requests: queue.SimpleQueue[tuple[int, bytes, bytes] | None] = queue.SimpleQueue()
     threading.Thread(target=_read_requests, args=(requests,), daemon=True).start()
     while (request := requests.get()) is not None:
         number, kind, payload = request
         if kind == VOCABULARY:
-            tokenizer = build_tokenizer(payload)
-            n_bytes = mask_bytes(tokenizer.vocab_size)
+            vocabulary = _Vocabulary(payload)
+            tokenizer = _index_vocabulary(vocabulary)
             continue
         if kind == DROP:
-            matchers.pop(number, None)
+            streams.pop(number, None)
             continue
         if kind == GRAMMAR:
-            matchers[number] = compile_grammar(tokenizer, payload.decode("utf-8"))
-        elif kind == TOKENS:
-            matchers[number].consume_tokens(list(array("I", payload)))
+            streams[number] = _Stream(tokenizer, payload.decode("utf-8"))
+        elif kind == TOKENS and vocabulary is not None:
+            tokens = list(array("I", payload))
+            streams[number].add_tokens(tokens, [vocabulary.tokens[token] for token in tokens])
         else:
-            matchers[number].reset()
-        _send_mask(number, matchers[number], n_bytes)
+            streams[number].reset()
+        _send_mask(number, streams[number], mask_bytes(tokenizer.vocab_size))
 
 
 def main() -> None:

@@ -168,6 +168,12 @@ def test_text_that_is_certain_is_taken_in_batches(
         assert answer(engine, grammar, Sampling(temp=0), limit).tokens == found.tokens[:limit]
 
 
+def test_limits_that_only_the_text_ahead_exceeds_end_no_answer(engine: LlamaEngine) -> None:
+    found = answer(engine, gbnf('root ::= "drip "{1000000}'), Sampling(temp=0), limit=400)
+    assert found.finish_reason == "length"
+    assert found.text == ("drip " * 400)[: len(found.text)]
+
+
 def test_no_token_is_certain_where_probabilities_are_asked_for(engine: LlamaEngine) -> None:
     tokens = engine.prompts.tokens_of(render([Message("user", "What is Q4_0?")], PromptStyle()))
     for keep_logits in (False, True):
