@@ -4,69 +4,46 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING
 
-import typer
-
-from g4cli.cli.completion import complete_pulled, complete_type
-from g4cli.cli.options.common import ForceOpt, JsonOpt, QuietOpt, check_threads
+from g4cli.cli.options.common import ForceOpt, JsonOpt, QuietOpt
+from g4cli.cli.options.quantize import (
+    ContainerOpt,
+    DryRunOpt,
+    EncoderOpt,
+    ImatrixOpt,
+    KeepPleOpt,
+    PureOpt,
+    ReportOpt,
+    RequantizeOpt,
+    SourceArg,
+    TargetArg,
+    TensorTypeOpt,
+    ThreadsOpt,
+    TypeOpt,
+)
 from g4cli.cli.output import Output, make_output
 
 if TYPE_CHECKING:
     from g4cli.quant.file import Quantized
 
-# fmt: off
-_Source: TypeAlias = Annotated[
-    str, typer.Argument(help="GGUF file or pulled model to quantize, preferably BF16.",
-                        metavar="FILE", autocompletion=complete_pulled)]
-_Target: TypeAlias = Annotated[
-    Path | None, typer.Argument(help="GGUF file to write. Default: next to FILE.",
-                                metavar="OUT", show_default=False)]
-_Type: TypeAlias = Annotated[
-    str, typer.Option("--type", "-t", metavar="TYPE", autocompletion=complete_type,
-                      help="q4_0, sfp8, bf16, q8_0, q6_k, q5_k_m, q4_k_m, ...")]
-_Pure: TypeAlias = Annotated[bool, typer.Option("--pure", help="Use one type for all matrices.")]
-_TensorType: TypeAlias = Annotated[
-    list[str] | None, typer.Option(metavar="PATTERN=TYPE",
-                                   help="Type of the tensors that match. Repeatable.")]
-_Imatrix: TypeAlias = Annotated[
-    str | None, typer.Option(metavar="FILE|auto", help="Importance matrix (GGUF or .dat); auto: "
-                                                       "make one, see g4 imatrix.")]
-_KeepPle: TypeAlias = Annotated[
-    str | None, typer.Option(help="Type of the per-layer embedding table.", metavar="TYPE")]
-_Container: TypeAlias = Annotated[
-    str | None, typer.Option(metavar="TYPE", help="How to store SFP8: archive (1 byte per weight), "
-                                                  "bf16 (exact) or q8_0.")]
-_Encoder: TypeAlias = Annotated[
-    str | None, typer.Option(metavar="NAME", help="SFP8 rounding: nearest or gemma.cpp.")]
-_Requantize: TypeAlias = Annotated[
-    bool, typer.Option("--allow-requantize", help="Quantize a file that is already quantized.")]
-_DryRun: TypeAlias = Annotated[
-    bool, typer.Option("--dry-run", help="Show the plan and sizes; write nothing.")]
-_Report: TypeAlias = Annotated[
-    bool, typer.Option("--report", help="Measure the quantization error of each tensor.")]
-_Threads: TypeAlias = Annotated[
-    int | None,
-    typer.Option(help="Number of threads. Default: all cores.", min=1, callback=check_threads)]
-# fmt: on
-
 
 def quantize(
-    source: _Source,
-    target: _Target = None,
+    source: SourceArg,
+    target: TargetArg = None,
     *,
-    type_name: _Type = "q4_0",
-    pure: _Pure = False,
-    tensor_type: _TensorType = None,
-    imatrix: _Imatrix = None,
-    keep_ple: _KeepPle = None,
-    container: _Container = None,
-    encoder: _Encoder = None,
-    allow_requantize: _Requantize = False,
-    dry_run: _DryRun = False,
-    report: _Report = False,
+    type_name: TypeOpt = "q4_0",
+    pure: PureOpt = False,
+    tensor_type: TensorTypeOpt = None,
+    imatrix: ImatrixOpt = None,
+    keep_ple: KeepPleOpt = None,
+    container: ContainerOpt = None,
+    encoder: EncoderOpt = None,
+    allow_requantize: RequantizeOpt = False,
+    dry_run: DryRunOpt = False,
+    report: ReportOpt = False,
     force: ForceOpt = False,
-    threads: _Threads = None,
+    threads: ThreadsOpt = None,
     json: JsonOpt = False,
     quiet: QuietOpt = False,
 ) -> None:
@@ -84,8 +61,6 @@ def quantize(
     """
     out = make_output(as_json=json, quiet=quiet)
     from g4cli.cli.views.quantize import draw_plan
-    from g4cli.operations.imatrix import read_importance
-    from g4cli.quant.file import check_target, default_target, quantize_file
     from g4cli.quant.options import recipe_from
     from g4cli.quant.plan import plan_file
     from g4cli.store.models import find_model_file
@@ -101,14 +76,21 @@ def quantize(
     )
     found = find_model_file(source)
     planned = plan_file(found.path, recipe, allow_requantize=allow_requantize)
-    if not dry_run:  # an importance matrix may take hours: what is wrong is said before
-        default = default_target(found.path, recipe.type)
-        target = target or (Path(default.name) if found.entry else default)
-        check_target(found.path, target, force=force)
-    importance = read_importance(imatrix, source, out, n_threads=threads or 0, make=not dry_run)
     if dry_run:
+        if imatrix is not None:
+            from g4cli.operations.imatrix import read_importance
+
+            read_importance(imatrix, source, out, make=False)
         out.result(planned.as_json(), lambda: draw_plan(out, planned), brief=str(planned.nbytes))
         return
+    from g4cli.operations.imatrix import read_importance
+    from g4cli.quant.file import check_target, default_target, quantize_file
+
+    if target is None:
+        default = default_target(found.path, recipe.type)
+        target = Path(default.name) if found.entry else default
+    check_target(found.path, target, force=force)  # making an importance matrix may take hours
+    importance = read_importance(imatrix, source, out, n_threads=threads or 0)
     job = partial(
         quantize_file,
         found.path,
