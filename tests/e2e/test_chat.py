@@ -256,7 +256,7 @@ class TestErrors:
             (["tiny.gguf", "-p", " "], 2, "the question is empty"),
             (["tiny.gguf", "--json"], 2, "the question is empty"),
             (["tiny.gguf", "-p", "x", "--ctx", "many"], 2, "not a number of tokens"),
-            (["tiny.gguf", "-p", "x", "--gpu-layers", "all"], 2, "not a number of layers"),
+            (["tiny.gguf", "-p", "x", "--gpu-layers", "many"], 2, "not a number of layers"),
             (["tiny.gguf", "-p", "x", "--device", "cuda7"], 2, "no device 'cuda7'"),
             (["tiny.gguf", "-p", "x", "--tools", "nowhere.json"], 3, "no such file"),
             (["tiny.gguf", "-p", "x", "--resume", "tiny.gguf"], 5, "not a chat saved by g4"),
@@ -341,6 +341,7 @@ def test_tool_calls_are_json(chat: Any, tiny: Path, tmp_path: Path) -> None:
 def test_why_an_answer_was_stopped(loop: FoundLoop, said: str) -> None:
     text = describe_loop(loop, "model.gguf")
     assert said in text
-    assert text.endswith("--no-loop-stop lets it continue")
+    assert "--on-loop retry continues it in another way" in text
+    assert text.endswith("--no-loop-stop lets it go on")
     early = describe_loop(replace(loop, onset=0), "model.gguf")
     assert early.endswith("g4 doctor model.gguf")
