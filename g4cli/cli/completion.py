@@ -89,7 +89,7 @@ def run_completion(
 ) -> int:
     """Answer a shell that asks for completions by `run`, and return its exit code.
 
-    What bash has split at colons and equals signs is joined before, and left out of the answers.
+    What bash has split at ":" and "=" is joined before, and left out of the answers.
     """
     if environment.get(_VARIABLE) != "complete_bash":
         return run()
@@ -109,7 +109,7 @@ def is_completing(environment: MutableMapping[str, str] = os.environ) -> bool:
 
 
 def repair_bash_words(environment: MutableMapping[str, str]) -> str:
-    """Join in COMP_WORDS what bash has split at colons; return what it will not replace."""
+    """Join in COMP_WORDS what bash has split; return what it will not replace."""
     words = environment.get("COMP_WORDS", "").split("\n")
     with suppress(ValueError):
         current = int(environment.get("COMP_CWORD", ""))
@@ -128,6 +128,8 @@ def _join_words(words: list[str], current: int) -> tuple[list[str], int]:
     for index, word in enumerate(words):
         is_mark = word and all(c in _SEPARATORS for c in word)
         follows_mark = index > 0 and words[index - 1] and words[index - 1][-1] in _SEPARATORS
+        # Bash lists the "@" of a preset apart, but replaces it with the rest of the word.
+        follows_mark = follows_mark or joined[-1:] == [PRESET_MARK]
         if joined and index > 1 and (is_mark or follows_mark):
             joined[-1] += word
         else:
