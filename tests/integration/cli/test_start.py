@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.builders.tiny_file import build_tiny
+
 # A library that meets Ctrl-C in the middle of its import, and one that hides it besides.
 PRESSES = """
 import os, signal
@@ -28,12 +30,13 @@ except BaseException:
 )
 def test_ctrl_c_during_the_imports(tmp_path: Path, module: str, text: str) -> None:
     (tmp_path / f"{module}.py").write_text(text)
+    (tmp_path / "tiny.gguf").write_bytes(build_tiny())
     start = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
         f"sys.path.insert(0, {str(tmp_path)!r}); from g4cli.cli.start import main; main()"
     )
     done = subprocess.run(
-        [sys.executable, "-c", start, "quantize", tmp_path / f"{module}.py", "x.gguf"],
+        [sys.executable, "-c", start, "quantize", tmp_path / "tiny.gguf", tmp_path / "x.gguf"],
         capture_output=True,
         text=True,
         check=False,

@@ -52,8 +52,8 @@ def test_report(tiny: Path) -> None:
     assert report.load_s > 0
     assert steps[-1][:2] == (6, 6)
     # More than the weights, less than a gigabyte: the unit is bytes.
-    assert report.size_bytes < report.peak_bytes < 1 << 30
-    assert read_peak_memory() >= report.peak_bytes
+    # The process is that of all tests before: only the lower bound is this model's.
+    assert report.size_bytes < report.peak_bytes <= read_peak_memory()
 
 
 def test_behind_a_depth(tiny: Path) -> None:

@@ -392,7 +392,7 @@ def test_a_call_that_the_model_chooses_to_make_is_valid_too(
     tokens: Any = read_header(path).keys["tokenizer.ggml.tokens"].data
     bias: Any = {str(tokens.tolist().index("<|tool_call>")): 100}
     n_calls = 0
-    for seed in range(4):
+    for seed in range(20):  # some answers are cut off before the call ends
         fields: Any = {"temperature": 3, "seed": seed, "max_tokens": 300, "logit_bias": bias}
         done = ask(openai, tools=[CITY, TIME], parallel_tool_calls=False, **fields)
         if done.choices[0].finish_reason == "tool_calls":
@@ -402,4 +402,6 @@ def test_a_call_that_the_model_chooses_to_make_is_valid_too(
                 check_call(call)
             else:
                 assert (call.function.name, call.function.arguments[0]) == ("get_time", "{")
+        if n_calls == 2:
+            break
     assert n_calls
