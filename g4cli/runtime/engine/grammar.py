@@ -31,7 +31,9 @@ _MARK: Final = re.compile(rb"<\|[^<>]*>|<[^<>]*\|>")
 _PIECE_BYTES: Final = 1 << 12
 _CONTROL: Final = b"\xff"  # what llguidance puts before the number of a control token
 _MOST_CERTAIN: Final = 16  # tokens that are taken at once
-CERTAIN_WAIT_S: Final = 0.002  # most seconds to wait for them: a token takes longer
+# Most seconds to wait for certain tokens. The process of the masks answers within a millisecond;
+# whether they are taken must not depend on chance, or a seed would not give the same answer again.
+CERTAIN_WAIT_S: Final = 0.25
 
 
 def make_mask_process(model: Model) -> MaskProcess:
@@ -123,13 +125,12 @@ class GrammarSampler:
         They are the tokens of the text that the grammar leaves no choice about, such as the name of
         the next property, in the way in which the vocabulary writes it. The last one is left to the
         model, since it may merge with what comes after it. Where the model had the choice among
-        many tokens, such text is rare, and nobody waits to hear of it. None are taken where the
-        logits of each token are asked for.
+        many tokens, such text is rare, and nobody asks for it. None are taken where the logits of
+        each token are asked for.
         """
-        if not self._is_active or self._keep_logits or self._has_ended:
+        if not self._is_active or self._keep_logits or self._has_ended or not self._had_few:
             return []
-        wait_s = CERTAIN_WAIT_S if self._had_few else 0.0
-        tokens = self._write_canonically(self._stream.find_certain_bytes(wait_s))
+        tokens = self._write_canonically(self._stream.find_certain_bytes(CERTAIN_WAIT_S))
         for token in tokens:
             self._sampler.accept_token(token)
         if tokens:
