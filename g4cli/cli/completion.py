@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, MutableMapping
 from contextlib import redirect_stdout, suppress
 
 from g4cli.core.config import PRESET_MARK, read_config
@@ -144,10 +144,4 @@ def _list_aliases() -> dict[str, str]:
 
 
 def _select(found: dict[str, str], incomplete: str) -> list[Completion]:
-    return list(_iter_matching(found, incomplete))
-
-
-def _iter_matching(found: dict[str, str], incomplete: str) -> Iterator[Completion]:
-    for word, text in found.items():
-        if word.startswith(incomplete):
-            yield word, text
+    return [(word, text) for word, text in found.items() if word.startswith(incomplete)]
