@@ -77,7 +77,7 @@ def make_importance_matrix(request: ImatrixRequest, reporter: Reporter) -> Imatr
         raise UsageError("--raw needs a text of your own", hint="--text FILE --raw")
     found = find_model_file(request.model)
     default = found.path.with_name(f"{found.path.stem}-imatrix.gguf")
-    out = request.out or (Path(default.name) if found.entry else default)
+    out = request.out or found.place_output(default)
     check_target(found.path, out, force=request.force)
     name = "" if request.text else _BUNDLED_NAME
     text = read_calibration_text(request.text or calibration_path(), raw=request.raw, name=name)

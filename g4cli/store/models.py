@@ -36,6 +36,13 @@ class FoundModel:
         known = self.entry is not None and self.path.stat().st_size == self.entry.nbytes
         return self.entry.sha256 or None if self.entry is not None and known else None
 
+    def place_output(self, default: Path) -> Path:
+        """Return where a file made from this one goes, if nobody says: `default`, next to it.
+
+        What is made from a model of the store goes into the current folder.
+        """
+        return Path(default.name) if self.entry else default
+
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:

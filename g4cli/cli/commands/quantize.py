@@ -86,9 +86,7 @@ def quantize(
     from g4cli.operations.imatrix import read_importance
     from g4cli.quant.file import check_target, default_target, quantize_file
 
-    if target is None:
-        default = default_target(found.path, recipe.type)
-        target = Path(default.name) if found.entry else default
+    target = target or found.place_output(default_target(found.path, recipe.type))
     check_target(found.path, target, force=force)  # making an importance matrix may take hours
     importance = read_importance(imatrix, source, out, n_threads=threads or 0)
     job = partial(
