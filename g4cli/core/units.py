@@ -10,6 +10,8 @@ from g4cli.core.errors import UsageError
 KIB: Final = 1024
 MIB: Final = 1024**2
 GIB: Final = 1024**3
+MORE_LAYERS: Final = 999
+"""More than any model has: "all layers" where a number is needed."""
 
 _UNITS: Final = (("TiB", 1024**4), ("GiB", GIB), ("MiB", MIB), ("KiB", KIB))
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?b)?\s*", re.IGNORECASE)
@@ -61,6 +63,18 @@ def parse_size(text: str) -> int:
     if not match:
         raise UsageError(f"not a size: {text!r}", hint="write it as 8G, 512M or a number of bytes")
     return int(float(match[1]) * _FACTOR[match[2].lower()])
+
+
+def parse_gpu_layers(text: str) -> str:
+    """Return the value of --gpu-layers: "auto" or a number; "all" is more than any model has.
+
+    Raises UsageError.
+    """
+    if text == "all":
+        return str(MORE_LAYERS)
+    if text != "auto" and not text.isdecimal():
+        raise UsageError(f"not a number of layers: {text!r}", hint="--gpu-layers auto")
+    return text
 
 
 def parse_count(text: str) -> int:

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from g4cli.core.errors import BadGGUF, UsageError
+from g4cli.core.errors import BadGGUF
 from g4cli.core.gguf import read_header
 from g4cli.core.gguf_header import Header
 from g4cli.core.paths import cache_dir
 from g4cli.core.reporter import Reporter
 from g4cli.core.sfp8 import SUFFIX
 from g4cli.core.shape import require_tokenizer, shape_of
+from g4cli.core.units import parse_gpu_layers
 from g4cli.runtime.engine.options import ALL_LAYERS, ModelOptions
 from g4cli.runtime.probes.kernels import probe_kernels
 from g4cli.store import find_model_path
@@ -83,10 +84,9 @@ def make_model_options(
     use_extra_bufts: bool,
 ) -> ModelOptions:
     """Return how to load a model. Raises UsageError unless `gpu_layers` is "auto" or a number."""
-    if gpu_layers != "auto" and not gpu_layers.isdecimal():
-        raise UsageError(f"not a number of layers: {gpu_layers!r}", hint="--gpu-layers auto")
+    n_layers = parse_gpu_layers(gpu_layers)
     return ModelOptions(
-        n_gpu_layers=ALL_LAYERS if gpu_layers == "auto" else int(gpu_layers),
+        n_gpu_layers=ALL_LAYERS if n_layers == "auto" else int(n_layers),
         device=device,
         mmap=mmap,
         lazy_ple=lazy_ple,

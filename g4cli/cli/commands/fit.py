@@ -8,8 +8,7 @@ import g4cli.cli.options.fit as o
 from g4cli.cli.options.common import JsonOpt, QuietOpt
 from g4cli.cli.output import make_output
 from g4cli.core.errors import DoesNotFit, UsageError
-
-_ALL_LAYERS = 999  # more than any model has
+from g4cli.core.units import MORE_LAYERS
 
 
 def fit(
@@ -76,7 +75,7 @@ def fit(
         image_tokens=image_tokens,
         gpu=gpu,
         n_gpu_layers=o.parse_layers(gpu_layers),
-        n_cpu_moe=_ALL_LAYERS if cpu_moe else n_cpu_moe,
+        n_cpu_moe=MORE_LAYERS if cpu_moe else n_cpu_moe,
         draft=draft,
         memory_bytes=o.parse_memory(memory, "--memory 16GB") if memory else None,
         gpu_memory_bytes=tuple(

@@ -10,7 +10,8 @@ from typing import Annotated, Literal, TypeAlias
 import typer
 
 from g4cli.cli.completion import complete_conversation
-from g4cli.cli.options.common import check_threads, parse_gpu_layers
+from g4cli.cli.options.common import check_threads
+from g4cli.core.units import parse_gpu_layers
 
 _PROMPT = "Prompt"
 _MEDIA = "Images and audio"

@@ -41,18 +41,6 @@ ModelArg: TypeAlias = Annotated[
 ]
 
 
-def parse_gpu_layers(text: str) -> str:
-    """Return the value of --gpu-layers: "auto" or a number; "all" is more than any model has.
-
-    Raises UsageError.
-    """
-    if text == "all":
-        return "999"
-    if text != "auto" and not text.isdecimal():
-        raise UsageError(f"not a number of layers: {text!r}", hint="--gpu-layers auto")
-    return text
-
-
 def check_threads(n_threads: int | None) -> int | None:
     """Return `n_threads` unless this machine has fewer logical cores. Raises UsageError.
 

@@ -9,9 +9,8 @@ import typer
 
 from g4cli.cli.completion import complete_known
 from g4cli.cli.options.chat import KvType
-from g4cli.cli.options.common import parse_gpu_layers
 from g4cli.core.errors import UsageError
-from g4cli.core.units import GIB, parse_count, parse_size
+from g4cli.core.units import GIB, parse_count, parse_gpu_layers, parse_size
 
 # The panels of `g4 fit --help`.
 _RUN_PANEL: Final = "What runs"
@@ -164,9 +163,8 @@ def parse_context(text: str) -> int | Literal["auto", "max"]:
 
 
 def parse_layers(text: str) -> int | Literal["auto"]:
-    """Return the value of --gpu-layers: a number, or "auto". Raises UsageError."""
-    found = parse_gpu_layers(text)
-    return "auto" if found == "auto" else int(found)
+    """Return the value of --gpu-layers, which its callback has checked: a number, or "auto"."""
+    return "auto" if text == "auto" else int(text)
 
 
 def parse_memory(text: str, example: str) -> int:
