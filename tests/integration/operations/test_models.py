@@ -9,6 +9,7 @@ import pytest
 from g4cli.core.errors import BadFile, FileMissing, UsageError
 from g4cli.core.gguf import read_header
 from g4cli.core.paths import cache_dir
+from g4cli.core.units import MORE_LAYERS
 from g4cli.operations.models import make_model_options, prepare_model
 from g4cli.quant.file import quantize_file
 from g4cli.quant.recipes import Recipe
@@ -51,7 +52,9 @@ def test_what_cannot_be_loaded_is_refused(tmp_path: Path) -> None:
         prepare_model(str(tmp_path / "text.gguf"), RecordingReporter())
 
 
-@pytest.mark.parametrize(("text", "n_layers"), [("auto", ALL_LAYERS), ("0", 0), ("12", 12)])
+@pytest.mark.parametrize(
+    ("text", "n_layers"), [("auto", ALL_LAYERS), ("0", 0), ("12", 12), ("all", MORE_LAYERS)]
+)
 def test_layers_to_offload(text: str, n_layers: int) -> None:
     options = make_model_options(
         gpu_layers=text,
@@ -64,7 +67,7 @@ def test_layers_to_offload(text: str, n_layers: int) -> None:
     assert options.n_gpu_layers == n_layers
 
 
-@pytest.mark.parametrize("text", ["all", "-1", "²"])
+@pytest.mark.parametrize("text", ["most", "-1", "²"])
 def test_layers_that_are_no_number(text: str) -> None:
     with pytest.raises(UsageError, match="not a number of layers"):
         make_model_options(
