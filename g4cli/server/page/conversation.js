@@ -11,12 +11,13 @@ import { announce, find } from "./dom.js";
 const ANNOUNCED = 2000; // characters of an answer that are read aloud
 const HIDDEN_FRAME_MS = 250;
 const RETRY_MS = [300, 1000, 2000, 4000];
+const DELETED = "This conversation was deleted in another window or by g4 chats.";
 
 /**
  * What the conversation needs of the page.
  *
  * @typedef {{thread: Thread, greeting: () => Node, settings: () => Record<string, any>,
- *   onChange: () => void, onAnswering: (isAnswering: boolean) => void,
+ *   onChange: () => void, onDeleted: () => void, onAnswering: (isAnswering: boolean) => void,
  *   onError: (error: unknown) => void}} Surroundings
  */
 
@@ -78,8 +79,9 @@ export class OpenConversation {
       found = await read(`/conversations/${id}`);
     } catch (error) {
       if (id !== this.id) return;
-      this.page.onError(error);
-      if (error instanceof RequestError && error.status === 404) await this.open(null);
+      const isGone = isMissing(error);
+      if (isGone) this.page.onDeleted();
+      this.page.onError(isGone ? new Error(DELETED) : error);
       return;
     }
     if (id !== this.id) return;
@@ -111,8 +113,19 @@ export class OpenConversation {
       history.replaceState(null, "", `#${this.id}`);
     }
     const body = { ...this.page.settings(), parent, text, media };
-    await change("POST", `/conversations/${this.id}/questions`, body);
+    try {
+      await change("POST", `/conversations/${this.id}/questions`, body);
+    } catch (error) {
+      if (!isMissing(error) || await this.isThere()) throw error;
+      this.page.onDeleted();
+      throw new Error(`${DELETED} Ask again to begin a new one.`);
+    }
     await this.noteChange();
+  }
+
+  /** Returns whether the server still has the open conversation. */
+  async isThere() {
+    return read(`/conversations/${this.id}`).then(() => true, (error) => !isMissing(error));
   }
 
   /**
@@ -205,7 +218,7 @@ export class OpenConversation {
         }
       } catch (error) {
         if (watching.signal.aborted) return;
-        if (error instanceof RequestError && error.status === 404) {
+        if (isMissing(error)) {
           await this.reload(); // it has ended meanwhile, or the server was started again
           this.page.onChange();
           return;
@@ -234,6 +247,11 @@ export class OpenConversation {
     this.watching?.abort();
     this.watching = null;
   }
+}
+
+/** @param {unknown} error */
+function isMissing(error) {
+  return error instanceof RequestError && error.status === 404;
 }
 
 /** Waits until the browser draws next; a page that is hidden is not drawn, and does not wait long. */

@@ -41,6 +41,7 @@ const conversation = new OpenConversation({
   greeting: () => drawGreeting(hasModel, showModels),
   settings: () => ({ ...settings.read(), model: modelChoice.value }),
   onChange: () => sidebar.mark(conversation.id),
+  onDeleted: () => open(null),
   onAnswering: (isAnswering) => composer.setAnswering(isAnswering),
   onError: showError,
 });

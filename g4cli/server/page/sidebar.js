@@ -14,6 +14,7 @@ export class Sidebar {
    * @param {(error: unknown) => void} onError
    */
   constructor(onOpen, onError) {
+    this.channel = new BroadcastChannel("g4"); // other tabs show what is changed here
     this.onOpen = onOpen;
     this.onError = onError;
     /** @type {number | null} */
@@ -99,7 +100,7 @@ export class Sidebar {
     const title = await askForText("Rename the conversation", "Title", item.title);
     if (title === null || title.trim() === "") return;
     await change("POST", `/conversations/${item.id}`, { title }).catch(this.onError);
-    if (item.id === this.current) this.onOpen(item.id);
+    this.channel.postMessage(item.id);
     await this.refresh();
   }
 
@@ -109,6 +110,7 @@ export class Sidebar {
     if (!await askToConfirm("Delete the conversation?", text, "Delete")) return;
     await change("DELETE", `/conversations/${item.id}`).catch(this.onError);
     if (item.id === this.current) this.onOpen(null);
+    this.channel.postMessage(item.id);
     await this.refresh();
   }
 

@@ -144,6 +144,35 @@ def test_rename_search_and_delete(page: Any, serve_script: ServeScript) -> None:
     expect(page.locator(".list .name")).to_have_text(["Which sound?"])
 
 
+def test_what_another_tab_deletes_is_said(page: Any, serve_script: ServeScript) -> None:
+    server = serve_script(lambda _: ["an answer"])
+    page.goto(server.url)
+    ask(page, "Delete me.")
+    expect(page.locator(".figures")).to_be_visible()
+    other = page.context.new_page()
+    other.goto(page.url)
+    expect(other.locator(".bubble")).to_have_text("Delete me.")
+    page.locator(".list li.open").hover()
+    page.get_by_label("Delete Delete me.").click()
+    page.get_by_role("button", name="Delete", exact=True).click()
+    expect(other.locator("#notice")).to_contain_text("This conversation was deleted")
+    expect(other.locator(".greeting")).to_be_visible()
+    ask(other, "A new one.")
+    expect(other.locator(".figures")).to_be_visible()
+    # Deleted by another program, which tells no tab.
+    token = page.request.get(f"{server.url}/page/api/start").json()["token"]
+    number = other.url.rpartition("#")[2]
+    deleted = page.request.delete(
+        f"{server.url}/page/api/conversations/{number}", headers={"X-G4-Token": token}
+    )
+    assert deleted.ok
+    ask(other, "Still there?")
+    expect(other.locator("#notice")).to_contain_text("Ask again to begin a new one.")
+    expect(other.locator("#question")).to_have_value("Still there?")
+    other.click("#send")
+    expect(other.locator(".bubble")).to_have_text("Still there?")
+
+
 def test_a_deleted_turn_leaves_its_other_versions(page: Any, serve_script: ServeScript) -> None:
     server = serve_script(lambda prompt: ["cats" if "cat" in prompt else "dogs"])
     page.goto(server.url)
