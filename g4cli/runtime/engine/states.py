@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from g4cli.runtime.engine.model import Model
 
 _VERSION: Final = 1  # of what is saved: a change makes older states foreign
-LEAST_TOKENS: Final = 256
+LEAST_TOKENS: Final = 64
 """States of fewer tokens are not saved, and prefixes that save less reading are not restored."""
 
 _LEAST_NEW: Final = 32  # tokens that a state must have more than the one before it

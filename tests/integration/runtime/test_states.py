@@ -256,6 +256,21 @@ def test_states_in_memory_need_no_disk(model: Model, tmp_path: Path) -> None:
         engine.close_context()
 
 
+@pytest.mark.parametrize(("n_tokens", "n_reused"), [(80, 79), (60, 0)])
+def test_a_system_prompt_of_a_few_lines_is_saved(
+    model: Model, tmp_path: Path, n_tokens: int, n_reused: int
+) -> None:
+    prompt = make_tokens(model, n_tokens)
+    for expected in (0, n_reused):
+        engine, cache = make_engine(model), make_cache(model, tmp_path)
+        engine.use_states(cache)
+        try:
+            assert run_prompt(engine, prompt)[0] == expected
+            assert cache.finish(20)
+        finally:
+            engine.close_context()
+
+
 def test_a_retry_of_a_short_prompt_reads_its_last_token(model: Model, tmp_path: Path) -> None:
     """Saving the state of the answer moves the window on, away from the end of the prompt."""
     engine, cache = make_engine(model), make_cache(model, tmp_path)
