@@ -52,7 +52,7 @@ def log_request(served: Served) -> None:
 
 
 def log_reply(model: str, reply: Reply) -> None:
-    """Log a finished answer; one that the loop detector ended is a warning."""
+    """Log a finished answer; one that repeats itself is a warning."""
     fields = {
         "model": model,
         "prompt_tokens": reply.prompt_tokens,
@@ -71,7 +71,8 @@ def log_reply(model: str, reply: Reply) -> None:
         LOG.info("%s", text, extra=extra)
     else:
         extra["fields"]["loop"] = {"kind": reply.loop.kind, "period": reply.loop.period}
-        LOG.warning("%s; stopped: it repeats itself (%s)", text, reply.loop.kind, extra=extra)
+        end = "stopped: it repeats" if reply.finish_reason == "loop" else "not stopped: it repeated"
+        LOG.warning("%s; %s itself (%s)", text, end, reply.loop.kind, extra=extra)
 
 
 class LogReporter:

@@ -12,6 +12,7 @@ from g4cli.cli.completion import complete_model_or_preset
 _ACCESS = "Access"
 _MODELS = "Models"
 _ENGINE = "Engine"
+_SAMPLING = "Sampling"
 
 LogFormat: TypeAlias = Literal["text", "json"]
 
@@ -102,6 +103,15 @@ MaxModelsOpt: TypeAlias = Annotated[
         min=0,
         help="Most models loaded at once; 0: as many as fit.",
         rich_help_panel=_MODELS,
+    ),
+]
+OnLoopOpt: TypeAlias = Annotated[
+    Literal["stop", "warn"],
+    typer.Option(
+        "--on-loop",
+        help="What to do when an answer repeats itself: stop it; warn: say so at its end and in "
+        "the log.",
+        rich_help_panel=_SAMPLING,
     ),
 ]
 ParallelOpt: TypeAlias = Annotated[

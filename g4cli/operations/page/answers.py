@@ -64,7 +64,7 @@ class PageAnswer:
 
     @property
     def loop(self) -> FoundLoop | None:
-        """The repetition that ended the answer."""
+        """The repetition that was found in the answer."""
         return self.reply.loop if self.reply else None
 
     @property

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
-from g4cli.chat import Finished, Reply, TurnEvent, TurnOptions
+from g4cli.chat import Finished, OnLoop, Reply, TurnEvent, TurnOptions
 from g4cli.core.errors import (
     BadField,
     BadMedia,
@@ -62,6 +62,7 @@ class ModelDefaults:
     sampling: Sampling
     max_tokens: int = 0
     stop_on_loop: bool = True
+    on_loop: OnLoop = "stop"
 
 
 class LoadedModel:
@@ -147,6 +148,7 @@ class LoadedModel:
         options = TurnOptions(
             max_tokens=request.max_tokens or self.defaults.max_tokens,
             stop_on_loop=request.stop_on_loop and self.defaults.stop_on_loop,
+            on_loop=self.defaults.on_loop,
             thought_tokens=request.thought_tokens or THOUGHT_TOKENS[request.thinking],
             stop=request.stop,
             n_probs=request.n_probs,

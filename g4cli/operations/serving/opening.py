@@ -96,7 +96,9 @@ class ModelOpener:
         if renderer.notice:
             self._reporter.warn(renderer.notice)
         sampling = replace(read_recommended_sampling(model.header), **self._options.sampling)
-        defaults = ModelDefaults(sampling, self._options.max_tokens, self._options.stop_on_loop)
+        defaults = ModelDefaults(
+            sampling, self._options.max_tokens, self._options.stop_on_loop, self._options.on_loop
+        )
         n_slots = request.context.n_parallel
         return LoadedModel(name, engine, renderer, defaults, n_slots=n_slots)
 

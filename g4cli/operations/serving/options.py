@@ -6,9 +6,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from g4cli.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from g4cli.chat import OnLoop
 
 _DURATION: Final = re.compile(r"(-?\d+(?:\.\d+)?)(ms|s|m|h|)")
 _UNIT_S: Final = {"ms": 1e-3, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
@@ -22,7 +25,8 @@ class ServeOptions:
     `models` as `g4 chat` takes them; none: all of the store. `aliases` are further names of the
     first. `ctx`, `gpu_layers`, `draft`, `state_cache` and `threads` as in ChatRequest; `ctx` is
     that of one request. `parallel` is how many requests a model computes at once; 0: as many as
-    fit, at most 4. `keep_alive_s` below 0: models stay loaded. `sampling` holds defaults by the
+    fit, at most 4. `on_loop` is "stop" or "warn": what was sent cannot be cut back.
+    `keep_alive_s` below 0: models stay loaded. `sampling` holds defaults by the
     names of the engine's Sampling.
     """
 
@@ -43,6 +47,7 @@ class ServeOptions:
     sampling: Mapping[str, Any] = field(default_factory=dict)
     max_tokens: int = 0
     stop_on_loop: bool = True
+    on_loop: OnLoop = "stop"
     keep_alive_s: float = 1800.0
     max_models: int = 0
     queue: int = 64

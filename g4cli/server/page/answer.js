@@ -186,7 +186,7 @@ function describeEnd(finish, figures, calls, model) {
     const hint = figures.error.hint ? make("code", {}, figures.error.hint) : null;
     notes.push(make("p", { class: "note bad" }, capitalize(figures.error.message) + ". ", hint));
   } else if (figures.loop) {
-    notes.push(describeLoop(figures.loop, model));
+    notes.push(describeLoop(figures.loop, model, finish === "loop"));
   } else if (finish === "interrupted") {
     notes.push(make("p", { class: "note" }, "Stopped."));
   } else if (finish === "partial") {
@@ -210,8 +210,9 @@ function describeEnd(finish, figures, calls, model) {
 /**
  * @param {import("./types.js").Loop} loop
  * @param {string} model
+ * @param {boolean} stopped
  */
-function describeLoop(loop, model) {
+function describeLoop(loop, model, stopped) {
   const command = loop.command || `g4 doctor ${model}`;
   const button = iconButton("copy", "Copy the command", () => void copyText(button, command));
   const what = loop.kind === "few-tokens" ? `the same ${count(loop.period, "token")}`
@@ -221,7 +222,7 @@ function describeLoop(loop, model) {
   const cause = loop.onset < loop.period + 16 ? "It repeats from the beginning: the file may be damaged. Examine it with "
     : "A sound model can drift into a loop. If it happens often, examine the file with ";
   return make("div", { class: "note bad" },
-    make("p", {}, `Stopped: the answer repeated ${what} (${count(loop.covered, "token")}, ` +
+    make("p", {}, `${stopped ? "Stopped: t" : "T"}he answer repeated ${what} (${count(loop.covered, "token")}, ` +
       `from token ${formatCount(loop.onset + 1)}).`),
     make("p", { class: "loop-unit" }, make("code", {}, loop.unit.trim() || JSON.stringify(loop.unit))),
     make("p", {}, cause, make("code", {}, command), button));
