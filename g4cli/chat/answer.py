@@ -92,6 +92,12 @@ class Answer:
         """Return how many alternatives are told with each token; None if tokens are not told."""
         return self._options.n_probs
 
+    @property
+    def wants_probability(self) -> bool:
+        """Return whether the loop detector can use the probability of the next token."""
+        looks = self._options.stop_on_loop and self._loop is None
+        return looks and self._detector.wants_probability
+
     def take_forced(self) -> int | None:
         """Return the next token if it is not to be sampled, and count it as given."""
         return self._forced.pop(0) if self._forced else None
@@ -102,10 +108,12 @@ class Answer:
         sampled: SampledToken | None = None,
         *,
         has_room: bool = True,
+        probability: float | None = None,
     ) -> list[ReplyEvent | LoopNoticed]:
         """Return the events of the next token; `finish` is set if it is the last one.
 
         `sampled`: what is told of it with the events. `has_room`: whether the context can take it.
+        `probability`: the model's own, before any sampler, for the loop detector; None: unknown.
         """
         if self._vocabulary.is_end(token):
             self.finish = "stop"
@@ -113,7 +121,7 @@ class Answer:
         self.tokens.append(token)
         events: list[ReplyEvent | LoopNoticed] = [*self._parse_token(token, sampled)]
         had_loop = self._loop is not None
-        self._check_end(token, has_room=has_room)
+        self._check_end(token, probability, has_room=has_room)
         if self._loop is not None and not (had_loop or self.finish):
             events.append(LoopNoticed(self._loop))
         return events
@@ -209,10 +217,10 @@ class Answer:
                 self._calls.append(event.call)
         return events
 
-    def _check_end(self, token: int, *, has_room: bool) -> None:
+    def _check_end(self, token: int, probability: float | None, *, has_room: bool) -> None:
         """Set `finish` if the token just added is the last one."""
         if self._options.stop_on_loop and self._loop is None:
-            loop = self._detector.feed(token)
+            loop = self._detector.feed(token, probability)
             self._loop = self._describe_loop(loop) if loop is not None else None
         if self._stops.found or len(self._calls) >= (self._options.max_calls or math.inf):
             self.finish = "stop"

@@ -55,6 +55,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import log
 from types import MappingProxyType
 from typing import Final, Literal, TypeAlias
 
@@ -79,12 +80,16 @@ GEMMA4_DIGITS: Final[Mapping[int, int]] = MappingProxyType(
     }
 )
 
-CERTAIN: Final = 0.99
-"""The probability from which on a token counts as certain."""
-CERTAIN_COVER: Final = 128
-"""Certain tokens in a row, all of them repeated, that stop an answer."""
-_CERTAIN_ROWS: Final = 320  # the same for rows of a grid
-_WATCHED_RUN: Final = 8  # repeated tokens from which on probabilities are wanted
+CERTAIN: Final = 0.9
+"""The geometric mean of probabilities from which on a repetition counts as certain."""
+CERTAIN_COVER: Final = 160
+"""Tokens that a certain cycle must cover to stop an answer."""
+_CERTAIN_COPIES: Final = 3
+_CERTAIN_ROWS: Final = 320  # tokens that a certain row of a grid must cover
+_CERTAIN_WINDOW: Final = 64  # tokens at the end of the run, or a period, whose mean is taken
+_CERTAIN_STRIDE: Final = 8
+_MAX_SURPRISE: Final = -log(CERTAIN)
+_WATCHED_RUN: Final = 24  # repeated tokens from which on probabilities are wanted
 
 _GRAM: Final = 4  # tokens that must recur before a period is proposed
 _LONG_GRAM: Final = 24
@@ -144,8 +149,8 @@ class LoopDetector:
         self._period = 0
         self._run = 0  # tokens that equal the one a period before them
         self._examine_at = 0  # the run at which it is examined
-        self._certain = 0  # certain tokens in a row at the end of the run
-        self._certain_at = CERTAIN_COVER  # how many of them are looked at
+        # Of the tokens of the run whose probabilities are known, up to the last one: -log p.
+        self._surprises: list[float] = []
         self._found: Loop | None = None
 
     @property
@@ -168,13 +173,12 @@ class LoopDetector:
         if self._period:
             if tokens[here - self._period] == token_id:
                 self._run += 1
-                if probability is not None and probability > CERTAIN:
-                    self._certain += 1
-                else:
-                    self._certain, self._certain_at = 0, CERTAIN_COVER
+                if probability is not None:
+                    self._surprises.append(-log(max(probability, 1e-9)))
+                elif self._surprises:
+                    self._surprises = []
             else:
-                self._period = self._certain = 0
-                self._certain_at = CERTAIN_COVER
+                self._period, self._surprises = 0, []
         tokens.append(token_id)
         position = here + self._dropped
         self._gram = gram = (self._gram << _ID_BITS | token_id) & _GRAM_MASK
@@ -195,8 +199,11 @@ class LoopDetector:
                 self._propose_long_lag(position)
             if self._run >= self._examine_at:
                 return self._examine_run()
-            if self._certain >= self._certain_at and self._is_certain_cycle():
-                return self._report("exact", WindowLoop(self._period, self._run + self._period))
+            n_known = len(self._surprises)
+            if n_known >= _CERTAIN_WINDOW and not n_known % _CERTAIN_STRIDE:
+                found = self._find_certain_cycle()
+                if found:
+                    return self._report("exact", found)
         if not here & _STRIDE_MASK:
             return self._examine_window()
         return None
@@ -227,15 +234,16 @@ class LoopDetector:
         self._examine_at = need - self._period
         return None
 
-    def _is_certain_cycle(self) -> bool:
-        """Return whether enough of the run is certain, else set when to look again."""
+    def _find_certain_cycle(self) -> WindowLoop | None:
+        """Return the exact cycle if it covers enough for one that the model is certain of."""
+        period = self._period
+        recent = self._surprises[-max(_CERTAIN_WINDOW, period) :]
+        if sum(recent) > _MAX_SURPRISE * len(recent) or self._run + period < CERTAIN_COVER:
+            return None
+        covered = self._run + self._count_missed() + period
         least = _CERTAIN_ROWS if self._is_grid() else CERTAIN_COVER
-        least = max(least, 2 * self._period)
-        if min(self._certain, self._run) >= least:
-            self._run += self._count_missed()
-            return True
-        self._certain_at = self._certain + 16
-        return False
+        enough = covered >= max(least, _CERTAIN_COPIES * period)
+        return WindowLoop(period, covered) if enough else None
 
     def _count_missed(self) -> int:
         """Return how many tokens before the run repeat as well.

@@ -1,13 +1,20 @@
 """Let a small model talk until it loops, and keep its answers as token ids and probabilities.
 
-    python tests/bench/real_loops.py MODEL.gguf FOLDER [--answers 48] [--tokens 900]
+    python tests/bench/real_loops.py MODEL.gguf FOLDER [--answers 48] [--minutes 40] [--tokens 900]
+    python tests/bench/real_loops.py MODEL.gguf FOLDER --read 37
 
 Each call adds answers to FOLDER/MODEL.jsonl until every prompt has one at each temperature; without
---answers it makes all that are missing. One line is one answer: model, kind, mode, prompt,
-temperature, ended ("end", "length", "stuck"), tokens, and p, the probability that the model itself
-gave to each chosen token (at temperature 1, before top-k and top-p). End tokens end an answer. An
-answer that brings no new 8-gram for 450 tokens is "stuck": more of it would tell nothing new.
-Sampling is g4's: top-k 64, top-p 0.95. The same llama.cpp on the same CPU makes the same answers.
+--answers it makes all that are missing. After --minutes no new one begins. One line is one answer:
+model, kind, mode, prompt, temperature, ended ("end", "length", "stuck"), tokens, and p, the
+probability that the model itself gave to each chosen token (at temperature 1, before top-k and
+top-p). End tokens end an answer. An answer that brings no new 8-gram for 450 tokens is "stuck":
+more of it would tell nothing new. Sampling is g4's: top-k 64, top-p 0.95. The same llama.cpp on the
+same CPU makes the same answers. An F32 file is the fastest.
+
+--read SEED writes FOLDER/MODEL-read.jsonl instead: the texts of bench_loops.py that repeat much and
+are no loops, of this seed, as if the model had written them, with the probabilities that it gives
+to their tokens (mode "read", ended "end"). Texts without an exact repetition of 64 tokens are left
+out: no rule that looks at probabilities while an answer repeats itself can stop them.
 """
 
 from __future__ import annotations
@@ -21,6 +28,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from loop_hard import hard_documents
+from loop_hard_more import more_hard_documents
 from numpy.typing import NDArray
 from real_loop_prompts import Prompt, list_prompts
 
@@ -31,6 +40,7 @@ TOP_K, TOP_P = 64, 0.95
 STUCK = 450
 N_PARALLEL = 48
 N_BATCH = 512
+READ_PER_KIND, READ_TOKENS = 3, 1000
 _CHAT = {
     "llama": (
         "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face"
@@ -139,6 +149,25 @@ class Model:
             for slot, row in rows.items()
         }
 
+    def read_text(self, tokens: list[int]) -> list[float]:
+        """Return the probability of each token after those before it; of the first one, 0."""
+        probabilities, batch = [0.0], self.batch
+        for start in range(0, len(tokens), N_BATCH):
+            piece = tokens[start : start + N_BATCH]
+            for i, token in enumerate(piece):
+                batch.token[i], batch.pos[i] = token, start + i
+                batch.n_seq_id[i], batch.seq_id[i][0], batch.logits[i] = 1, 0, True
+            batch.n_tokens = len(piece)
+            if self.api.llama_decode(self.context, batch):
+                raise SystemExit("llama_decode failed")
+            for i, following in enumerate(tokens[start + 1 : start + len(piece) + 1]):
+                row = self.api.llama_get_logits_ith(self.context, i)
+                logits = np.ctypeslib.as_array(row, (self.n_vocab,))
+                shares = np.exp(logits - logits.max(), dtype=np.float32)
+                probabilities.append(float(f"{shares[following] / shares.sum():.4g}"))
+        self.forget(0)
+        return probabilities
+
     def forget(self, slot: int) -> None:
         """Empty the memory of one answer."""
         memory = self.api.llama_get_memory(self.context)
@@ -155,10 +184,39 @@ def list_answers(model: Model, done: set[tuple[str, str, float]]) -> Iterator[An
             yield Answer(prompt, temperature, number, model.tokenize(prompt))
 
 
-def generate_answers(model: Model, waiting: list[Answer], longest: int) -> Iterator[Answer]:
-    """Yield the answers as they end, up to N_PARALLEL of them made at once."""
+def has_repetition(tokens: list[int], least: int = 64) -> bool:
+    """Return whether `least` tokens in a row equal those one period before, for any period."""
+    for period in range(1, min(256, len(tokens) // 2)):
+        run = 0
+        for a, b in zip(tokens, tokens[period:], strict=False):
+            run = run + 1 if a == b else 0
+            if run >= least:
+                return True
+    return False
+
+
+def read_hard_texts(model: Model, seed: int) -> Iterator[dict[str, Any]]:
+    """Yield a row for each text that repeats much and is no loop."""
+    texts = hard_documents(seed, READ_PER_KIND) + more_hard_documents(seed, READ_PER_KIND)
+    for kind, text in texts:
+        tokens = model.tokenize(Prompt(kind, "continue", text))[:READ_TOKENS]
+        if has_repetition(tokens):
+            row = {"kind": kind, "mode": "read", "prompt": "", "temperature": 1.0, "ended": "end"}
+            yield row | {"tokens": tokens, "p": model.read_text(tokens)}
+
+
+def generate_answers(
+    model: Model, waiting: list[Answer], longest: int, seconds: float
+) -> Iterator[Answer]:
+    """Yield the answers as they end, up to N_PARALLEL of them made at once.
+
+    After `seconds` no new one begins.
+    """
     running: dict[int, Answer] = {}
+    until = time.monotonic() + seconds
     while waiting or running:
+        if time.monotonic() > until:
+            waiting.clear()
         for slot in range(N_PARALLEL):
             if slot not in running and waiting:
                 running[slot] = waiting.pop(0)
@@ -177,9 +235,17 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--answers", type=int, default=sys.maxsize)
+    parser.add_argument("--minutes", type=float, default=float("inf"))
+    parser.add_argument("--read", type=int, metavar="SEED")
     parser.add_argument("--tokens", type=int, default=900)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
+    if args.read is not None:
+        model = Model(args.model, READ_TOKENS, args.threads)
+        with (args.folder / f"{args.model.stem}-read.jsonl").open("w", encoding="utf-8") as file:
+            for row in read_hard_texts(model, args.read):
+                file.write(json.dumps({"model": args.model.stem, **row}) + "\n")
+        return
     target = args.folder / f"{args.model.stem}.jsonl"
     target.touch()
     rows: list[dict[str, Any]] = [json.loads(line) for line in target.open(encoding="utf-8")]
@@ -188,7 +254,7 @@ def main() -> None:
     waiting = list(list_answers(model, done))[: args.answers]
     started, n = time.monotonic(), 0
     with target.open("a", encoding="utf-8") as file:
-        for answer in generate_answers(model, waiting, args.tokens):
+        for answer in generate_answers(model, waiting, args.tokens, 60 * args.minutes):
             n += len(answer.tokens)
             kind, mode, text = answer.prompt
             row = {"model": args.model.stem, "kind": kind, "mode": mode, "prompt": text}

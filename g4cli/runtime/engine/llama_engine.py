@@ -197,6 +197,14 @@ class LlamaEngine:
 
         return read_probabilities(self.context, self.model, token, n_top)
 
+    def read_probability(self, token: int) -> float | None:
+        """Return how probable `token`, just sampled, was; None where a grammar had its say."""
+        from g4cli.runtime.engine.probabilities import read_probability
+
+        if not isinstance(self._sampler, Sampler):
+            return None
+        return read_probability(self.context, self.model, token)
+
     def take_certain_tokens(self) -> Tokens[int]:
         """Return the tokens that follow the last one in any case, as the grammar has it.
 

@@ -11,6 +11,13 @@ from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.model import Model
 
 
+def read_probability(context: Context, model: Model, token: int) -> float:
+    """Return the probability of `token` at the context's `row`, 0 to 1, before any sampler."""
+    logits = np.ctypeslib.as_array(context.get_logits(), (model.n_vocab,))
+    shares = np.exp(logits - logits.max())
+    return float(shares[token] / shares.sum(dtype=np.float64))
+
+
 def read_probabilities(context: Context, model: Model, token: int, n_top: int) -> SampledToken:
     """Return `token` with its probability at the context's `row`, and the `n_top` best ones.
 

@@ -103,7 +103,10 @@ class Turn:
 
             sampled = read_probabilities(context, self._model, token, answer.n_probs)
         room = context.n_ctx - len(self.sequence.tokens)
-        events: list[TurnEvent] = [*answer.add_token(token, sampled, has_room=room > 0)]
+        found = answer.add_token(
+            token, sampled, has_room=room > 0, probability=self._read_probability(context, token)
+        )
+        events: list[TurnEvent] = [*found]
         self.next_tokens = (token,)
         for follower in self._take_certain_tokens() if may_take_certain else ():
             events += answer.add_token(follower, has_room=room > len(self.next_tokens))
@@ -111,6 +114,14 @@ class Turn:
             if answer.finish:
                 break
         return events
+
+    def _read_probability(self, context: Context, token: int) -> float | None:
+        """Return how probable `token` was, if the loop detector asks and no grammar had its say."""
+        if not (self.answer.wants_probability and isinstance(self._sampler, Sampler)):
+            return None
+        from g4cli.runtime.engine.probabilities import read_probability
+
+        return read_probability(context, self._model, token)
 
     def _take_certain_tokens(self) -> list[int]:
         return [] if self.answer.finish else self._sampler.take_certain_tokens()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,8 @@ class ScriptedEngine:
         self.certain: dict[int, int] = {}  # by token, how many follow it in any case
         self.interrupt_after = interrupt_after
         self.continued: list[tuple[tuple[int, ...], int]] = []
+        self.probability: float | None = None
+        self.asked: list[int] = []  # tokens whose probabilities were read
 
     @property
     def interrupted(self) -> bool:
@@ -72,6 +75,10 @@ class ScriptedEngine:
 
     def read_probabilities(self, token: int, n_top: int) -> SampledToken:
         return SampledToken(token, self.piece(token), -0.5 * n_top)
+
+    def read_probability(self, token: int) -> float | None:
+        self.asked.append(token)
+        return self.probability
 
     def piece(self, token: int) -> bytes:
         return self.pieces[token - 10] if token >= 10 else b"<channel|>"
@@ -193,6 +200,24 @@ class TestTurn:
         assert reply.loop is not None
         assert (reply.loop.period, reply.loop.onset) == (2, 2)
         assert sorted(reply.loop.unit.split()) == ["x", "y"]
+
+    def test_a_loop_that_the_model_is_certain_of_ends_earlier(self) -> None:
+        unsure, certain = (LoopingEngine("a", "b", "x ", "y ", n_ctx=9999) for _ in range(2))
+        unsure.probability, certain.probability = 0.5, 0.99
+        replies = [reply_of(unsure), reply_of(certain)]
+        assert [reply.finish_reason for reply in replies] == ["loop", "loop"]
+        assert replies[1].loop == replace(replies[0].loop, covered=replies[1].loop.covered)
+        assert 10 * replies[1].completion_tokens < 7 * replies[0].completion_tokens
+
+    def test_probabilities_are_read_only_while_the_answer_repeats_itself(self) -> None:
+        engine = ScriptedEngine(*map(str, range(200)), n_ctx=9999)
+        reply_of(engine)
+        assert not engine.asked
+        looping = LoopingEngine("a", "b", "x ", "y ", n_ctx=9999)
+        reply_of(looping, TurnOptions(stop_on_loop=False, max_tokens=300))
+        assert not looping.asked
+        reply_of(looping, TurnOptions(max_tokens=60))
+        assert 0 < len(looping.asked) < 60
 
     def test_a_counting_loop_is_found_by_the_vocabularys_own_digits(self) -> None:
         class Counting(ScriptedEngine):

@@ -71,23 +71,29 @@ def find_certain_loop(
     return None
 
 
-@pytest.mark.parametrize(("period", "most"), [(1, 150), (2, 150), (3, 150), (30, 200), (100, 320)])
+@pytest.mark.parametrize(("period", "most"), [(1, 170), (2, 170), (3, 170), (30, 180), (100, 320)])
 def test_a_cycle_of_certain_tokens_stops_earlier(period: int, most: int) -> None:
     unit = list(range(1000, 1000 + period))
-    found = find_certain_loop([(token, 0.999) for token in unit * 700])
+    found = find_certain_loop([(token, 0.95) for token in unit * 700])
     alone = find_loop(unit * 700)
     assert found is not None
     assert alone is not None
     assert found[1].onset == alone[1].onset == 0
     assert found[0] == found[1].covered <= most
-    assert 10 * found[0] <= 9 * alone[0]
+    assert most < alone[0]
 
 
-@pytest.mark.parametrize("low", [0.4, 0.98])
-def test_a_cycle_with_doubts_stops_as_by_its_tokens_alone(low: float) -> None:
-    """A refrain is repeated at other probabilities, a list hesitates where it could end."""
-    unit = list(range(1000, 1020))
-    stream = [(token, low if token == 1000 else 1.0) for token in unit * 50]
+def test_a_cycle_may_hesitate_at_single_tokens() -> None:
+    """Loops of trained models give the first token of a copy less than the others."""
+    stream = [(token, 0.5 if token == 1000 else 0.99) for token in [*range(1000, 1020)] * 50]
+    found = find_certain_loop(stream)
+    assert found is not None
+    assert found[0] <= 200
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.4, 0.85])
+def test_a_cycle_with_doubts_stops_as_by_its_tokens_alone(probability: float) -> None:
+    stream = [(token, probability) for token in [*range(1000, 1020)] * 50]
     assert find_certain_loop(stream) == find_loop(token for token, _ in stream)
 
 
@@ -104,9 +110,10 @@ def test_a_short_repetition_that_someone_asked_for_is_not_stopped() -> None:
     assert find_certain_loop([(token, 1.0) for token in tokens]) is None
 
 
-def test_doubts_between_copies_begin_the_count_anew() -> None:
-    stream = [(7, 1.0)] * 120 + [(7, 0.9)] + [(7, 1.0)] * 100
-    assert find_certain_loop(stream) is None
+def test_an_unknown_probability_begins_the_count_anew() -> None:
+    detector = LoopDetector()
+    loops = [detector.feed(7, 1.0 if n % 50 else None) for n in range(249)]
+    assert loops == [None] * 249
 
 
 def test_probabilities_are_wanted_only_while_the_stream_repeats() -> None:
@@ -114,7 +121,7 @@ def test_probabilities_are_wanted_only_while_the_stream_repeats() -> None:
     for token in make_prose(500):
         detector.feed(token)
         assert not detector.wants_probability
-    for token in [5, 6, 7] * 10:
+    for token in [5, 6, 7] * 12:
         detector.feed(token, 0.5)
     assert detector.wants_probability
 
