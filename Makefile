@@ -1,11 +1,11 @@
-# `make demo` shows what g4 does, `make test` runs every test, `make help` lists all targets.
+# `make demo` shows what g4 does, `make test` runs the default tests, `make help` lists all targets.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 # The exact version that pyproject.toml requires.
 LLAMA  := $(shell sed -n 's/^ *"\(llama-cpp-python==[0-9.]*\)",.*/\1/p' pyproject.toml)
 
-.PHONY: demo test unit setup check lint smoke tiny oracle bench picture clean help docs reference \
+.PHONY: demo test test-slow test-all unit setup check lint smoke tiny oracle bench picture clean help docs reference \
 	coverage build lock
 
 help:
@@ -16,9 +16,16 @@ demo: setup
 	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements-dev.txt openai
 	@$(BIN)/python tools/demo.py
 
-## make test    install into .venv, then all checks and tests
+## make test    install into .venv, then all checks and the default tests (2 minutes on 2 cores)
 test: check
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+## make test-slow  the tests that `make test` leaves out (10 minutes on 2 cores)
+test-slow: $(VENV)/.test-tools
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
+
+## make test-all   both
+test-all: test test-slow
 
 ## make setup   create .venv and install g4 (compiles llama.cpp once: 4 to 8 minutes on 2 cores)
 setup: $(VENV)/.installed
@@ -49,7 +56,7 @@ $(VENV)/.test-tools: $(VENV)/.installed
 
 ## make unit    the quick tests of single parts: no llama.cpp, no other process (20 s on 2 cores)
 unit: $(VENV)/.test-tools
-	$(BIN)/python -m pytest -n logical --dist loadfile -m "not slow" tests/unit
+	$(BIN)/python -m pytest -n logical --dist loadfile tests/unit
 
 ## make check   lint, types, and the wheel in an empty environment
 check: lint smoke
@@ -121,9 +128,9 @@ docs: $(VENV)/.docs-tools
 reference: $(VENV)/.installed
 	$(BIN)/python tools/make_reference.py
 
-## make coverage  run the tests with branch coverage and list the gaps
+## make coverage  run all tests with branch coverage and list the gaps
 coverage: $(VENV)/.test-tools
-	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report term-missing:skip-covered
+	$(BIN)/python -m pytest -n 2 --dist loadfile --slow --cov --cov-report term-missing:skip-covered
 
 ## make build   the source distribution and the wheel, in dist/
 build: $(VENV)/.test-tools

@@ -2,6 +2,10 @@
 
 A test that cannot run everywhere carries a marker of REQUIREMENTS. It is skipped where the
 requirement is not met. Any other skip fails the run, so that no test disappears unnoticed.
+
+The marker `slow` keeps a test out of the runs of whole folders, which take two minutes without
+them. `--slow` runs them too, `-m slow` runs them alone, and so does naming a test file.
+`@pytest.mark.slow_except("id", ...)` marks all parameter sets of a test but the named ones.
 """
 
 from __future__ import annotations
@@ -103,6 +107,10 @@ REQUIREMENTS["requires_mcp_conformance"] = Requirement(
     "node@22)",
     lambda: NODE_22.is_file() and MCP_CONFORMANCE.is_file(),
 )
+MARKERS = (
+    "slow: not in the default run; with --slow, with -m slow, or where its file is named",
+    "slow_except(*ids): slow, but for the parameter sets with these ids",
+)
 # Folders that run only when they are named on the command line.
 BY_NAME = ("oracle", "bench")
 LOOPBACK = ("127.0.0.1", "::1", "localhost", "")
@@ -193,10 +201,16 @@ def published_template() -> str:
     return PUBLISHED_TEMPLATE.read_text(encoding="utf-8")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that runs slow tests together with the others."""
+    parser.addoption("--slow", action="store_true", help="run tests that are marked slow too")
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the markers of REQUIREMENTS."""
-    for name, requirement in REQUIREMENTS.items():
-        config.addinivalue_line("markers", f"{name}: {requirement.description}")
+    """Declare the markers."""
+    required = [f"{name}: {requirement.description}" for name, requirement in REQUIREMENTS.items()]
+    for line in (*MARKERS, *required):
+        config.addinivalue_line("markers", line)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -217,9 +231,30 @@ def pytest_collection_finish() -> None:
         raise pytest.UsageError(f"a test file loads {', '.join(loaded)} when it is imported")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the unit tests first: they fail fastest, and prove that none of them loads llama.cpp."""
+@pytest.hookimpl(tryfirst=True)  # before pytest evaluates -m
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Order and choose the tests.
+
+    The unit tests run first: they fail fastest, and prove that none of them loads llama.cpp.
+    """
     items.sort(key=lambda item: TESTS / "unit" not in item.path.parents)
+    _mark_slow_parameters(items)
+    if not config.option.slow and not config.option.markexpr and _names_only_folders(config):
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if not item.get_closest_marker("slow")]
+
+
+def _mark_slow_parameters(items: list[pytest.Item]) -> None:
+    """Mark as slow what `slow_except` does not name."""
+    for item in items:
+        marker = item.get_closest_marker("slow_except")
+        if marker is not None and item.callspec.id not in marker.args:  # type: ignore[attr-defined]
+            item.add_marker("slow")
+
+
+def _names_only_folders(config: pytest.Config) -> bool:
+    return all(Path(arg.split("::")[0]).suffix != ".py" for arg in config.args)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -11,8 +11,6 @@ import pytest
 
 from tests.support.builders.tiny_file import build_tiny
 
-pytestmark = pytest.mark.slow
-
 HEAVY = {
     "numpy",
     "llama_cpp",
@@ -62,6 +60,7 @@ def test_the_probe_sees_a_heavy_module() -> None:
     assert "numpy" in loaded_by("--version", before="import numpy") & HEAVY
 
 
+@pytest.mark.slow
 def test_a_chat_loads_no_llama_cpp(tmp_path: Path) -> None:
     """llama.cpp runs in the worker process only."""
     path = tmp_path / "tiny.gguf"

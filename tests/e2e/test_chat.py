@@ -61,16 +61,19 @@ def test_the_answer_is_all_of_standard_output(chat: Any, tiny: Path) -> None:
     assert (code, out) == (0, ANSWER + "\n")
 
 
+@pytest.mark.slow
 def test_the_second_time_nothing_but_the_answer(chat: Any, tiny: Path) -> None:
     chat(tiny, "-p", "Hello", "-n", 1)
     assert chat(tiny, "-p", QUESTION, "--temp", 0) == (0, ANSWER + "\n", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("args", [[], ["-p", "-"]])
 def test_a_question_from_standard_input(chat: Any, tiny: Path, args: list[str]) -> None:
     assert chat(tiny, "--temp", 0, *args, stdin=QUESTION + "\n")[:2] == (0, ANSWER + "\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("piped", "asked"),
     [
@@ -144,6 +147,7 @@ def test_json(chat: Any, tiny: Path) -> None:
     assert all(value > 0 for value in data["timing"].values())
 
 
+@pytest.mark.slow
 def test_quiet_gives_the_answer_alone(chat: Any, tiny: Path) -> None:
     assert chat(tiny, "-p", QUESTION, "--temp", 0, "-q", "--stats") == (0, ANSWER + "\n", "")
 
@@ -155,6 +159,7 @@ def test_max_tokens(chat: Any, tiny: Path) -> None:
     assert data["usage"]["completion_tokens"] == 3
 
 
+@pytest.mark.slow
 def test_thinking_goes_to_standard_error(chat: Any, tiny: Path) -> None:
     code, out, err = chat(tiny, "-p", QUESTION, "--temp", 0, "--think", "on")
     assert (code, out) == (0, ANSWER + "\n")
@@ -165,6 +170,7 @@ def test_thinking_goes_to_standard_error(chat: Any, tiny: Path) -> None:
     assert err == ""
 
 
+@pytest.mark.slow
 def test_stats(chat: Any, tiny: Path) -> None:
     _, _, err = chat(tiny, "-p", QUESTION, "--temp", 0, "--stats", "--ctx", 512)
     assert "prompt 19 of 19 tokens at " in err
@@ -213,6 +219,7 @@ class TestLoops:
         assert "stopped: the answer repeats '---\\n' (" in err
         assert f"g4 doctor {looping}" in err
 
+    @pytest.mark.slow
     def test_json(self, chat: Any, looping: Path) -> None:
         code, out, _ = chat(looping, "-p", "Hello", "--temp", 0, "--json")
         data = json.loads(out)
@@ -225,11 +232,13 @@ class TestLoops:
         )
         assert data["loop"]["covered"] <= data["usage"]["completion_tokens"]
 
+    @pytest.mark.slow
     def test_it_may_go_on(self, chat: Any, looping: Path) -> None:
         code, _, err = chat(looping, "-p", "Hello", "--temp", 0, "--no-loop-stop", "-n", 900)
         assert (code, err) == (0, "")
 
 
+@pytest.mark.slow
 def test_an_sfp8_archive_is_expanded_once(chat: Any, tiny: Path, home: Path) -> None:
     archive = home / "archive.gguf"
     assert (
@@ -247,6 +256,7 @@ def test_an_sfp8_archive_is_expanded_once(chat: Any, tiny: Path, home: Path) -> 
 
 
 class TestErrors:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("args", "code", "said"),
         [
@@ -287,6 +297,7 @@ class TestErrors:
         assert code == 5
         assert "not a GGUF" in err
 
+    @pytest.mark.slow
     def test_a_truncated_file(self, chat: Any, tmp_path: Path) -> None:
         cut = tmp_path / "cut.gguf"
         cut.write_bytes(build_tiny()[:4_000_000])
@@ -295,6 +306,7 @@ class TestErrors:
         assert "truncated" in err
         assert f"g4 doctor {cut}" in err
 
+    @pytest.mark.slow
     @pytest.mark.requires_vocab
     def test_a_vocabulary_is_no_model(self, chat: Any, vocab_file: Path) -> None:
         code, _, err = chat(vocab_file, "-p", "x")
@@ -302,6 +314,7 @@ class TestErrors:
         assert "no weights" in err
 
 
+@pytest.mark.slow
 def test_tool_calls_are_json(chat: Any, tiny: Path, tmp_path: Path) -> None:
     tools = tmp_path / "tools.json"
     tools.write_text(

@@ -44,6 +44,7 @@ def grammar_for(tmp_path: Path, text: str) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_prompt_and_a_system_prompt_from_files(chat: Any, tmp_path: Path) -> None:
     (tmp_path / "q.txt").write_text(QUESTION)
     (tmp_path / "s.txt").write_text("Answer briefly.")
@@ -58,6 +59,7 @@ def test_a_prompt_and_a_system_prompt_from_files(chat: Any, tmp_path: Path) -> N
     assert (code, "no such file" in err, "hint: for a text" in err) == (3, True, True)
 
 
+@pytest.mark.slow
 def test_output_and_stop(chat: Any, tmp_path: Path) -> None:
     whole = chat("-p", QUESTION)[1]
     stop = whole.split()[3]
@@ -66,6 +68,7 @@ def test_output_and_stop(chat: Any, tmp_path: Path) -> None:
     assert (tmp_path / "a.txt").read_text().strip() == whole.partition(stop)[0].strip()
 
 
+@pytest.mark.slow
 def test_only_the_code(chat: Any, tmp_path: Path) -> None:
     answer = "Here:\n```sh\nls -l\n```\nDone."
     grammar = grammar_for(tmp_path, answer)
@@ -93,6 +96,7 @@ def test_json_lines_with_log_probabilities(chat: Any) -> None:
     assert [token["id"] for token in data["logprobs"]] == [token["id"] for token in tokens]
 
 
+@pytest.mark.slow
 def test_a_loop_is_an_event(chat: Any, tmp_path: Path) -> None:
     grammar = tmp_path / "endless.gbnf"
     grammar.write_text('root ::= "drip " root\n')
@@ -101,6 +105,7 @@ def test_a_loop_is_an_event(chat: Any, tmp_path: Path) -> None:
     assert (code, [row["type"] for row in rows[-2:]]) == (9, ["loop", "end"])
 
 
+@pytest.mark.slow
 def test_a_dialogue(chat: Any, home: Path) -> None:
     first = json.loads(chat("-p", "What is GGUF?", "--json")[1])
     second = json.loads(chat("-c", "-p", QUESTION, "--json")[1])
@@ -114,6 +119,7 @@ def test_a_dialogue(chat: Any, home: Path) -> None:
     assert "conversation" not in json.loads(chat("-p", "Hi", "--private", "--json")[1])
 
 
+@pytest.mark.slow
 def test_many_prompts_with_one_load(chat: Any, tmp_path: Path) -> None:
     prompts, output = tmp_path / "p.jsonl", tmp_path / "a.jsonl"
     rows = [{"id": "a", "prompt": QUESTION}, {"id": "b", "prompt": "What is GGUF?"}]
@@ -148,6 +154,7 @@ def test_options_that_contradict(chat: Any, args: list[str], message: str) -> No
     assert (code, out, message in err) == (2, "", True), err
 
 
+@pytest.mark.slow
 def test_an_output_of_something_else_is_refused(chat: Any, tmp_path: Path) -> None:
     prompts, output = tmp_path / "p.jsonl", tmp_path / "notes.txt"
     prompts.write_text(json.dumps({"prompt": "Hi"}))

@@ -108,6 +108,7 @@ def test_a_conversation(talk: Callable[..., Terminal], tmp_path: Path) -> None:
         assert t.wait_end() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("end", "code"), [(signal.SIGINT, 130), (signal.SIGHUP, 129), (signal.SIGTERM, 143)]
 )
@@ -130,6 +131,7 @@ def test_the_last_chat_is_kept_however_it_ends(
         assert t.wait_end() == 0
 
 
+@pytest.mark.slow
 def test_a_killed_chat_keeps_what_there_was_of_the_answer(
     talk: Callable[..., Terminal], home: Path, tmp_path: Path
 ) -> None:
@@ -149,6 +151,7 @@ def test_a_killed_chat_keeps_what_there_was_of_the_answer(
     assert stored.turns[1].settings["temp"] == 0
 
 
+@pytest.mark.slow
 def test_a_private_chat_leaves_nothing(talk: Callable[..., Terminal], home: Path) -> None:
     before = [stored.summary for stored in read_chats(home)]
     with talk("--private") as t:
@@ -161,6 +164,7 @@ def test_a_private_chat_leaves_nothing(talk: Callable[..., Terminal], home: Path
     assert not any(b"What is a secret" in path.read_bytes() for path in files)
 
 
+@pytest.mark.slow
 def test_a_chat_file_opens_files_elsewhere_only_if_allowed(
     talk: Callable[..., Terminal], tmp_path: Path
 ) -> None:
@@ -193,6 +197,7 @@ def read_chats(home: Path) -> list[StoredConversation]:
         return [store.load(summary.id) for summary in store.list_conversations()]
 
 
+@pytest.mark.slow
 def test_no_conversation_is_lost_to_another(talk: Callable[..., Terminal], home: Path) -> None:
     """/clear and /load begin another one; /edit takes nothing back until it is sent."""
     before = {stored.summary.id for stored in read_chats(home)}
@@ -215,6 +220,7 @@ def test_no_conversation_is_lost_to_another(talk: Callable[..., Terminal], home:
     assert asked == ["What is GGUF?", "What is Q4_0?"]
 
 
+@pytest.mark.slow
 def test_save_replaces_nothing_but_chats(talk: Callable[..., Terminal], tmp_path: Path) -> None:
     notes = tmp_path / "notes.md"
     notes.write_text("precious")
@@ -235,6 +241,7 @@ def test_save_replaces_nothing_but_chats(talk: Callable[..., Terminal], tmp_path
         assert t.wait_end() == 0
 
 
+@pytest.mark.slow
 def test_every_line_is_drawn_once(talk: Callable[..., Terminal]) -> None:
     """Streamed Markdown is redrawn in place: the scroll-back must not hold a line twice."""
     with talk() as t:
@@ -245,6 +252,7 @@ def test_every_line_is_drawn_once(talk: Callable[..., Terminal]) -> None:
         assert b"\x1b[2J" not in t.raw
 
 
+@pytest.mark.slow
 def test_an_answer_of_html_and_code_is_on_the_screen(
     talk: Callable[..., Terminal], tmp_path: Path
 ) -> None:
@@ -263,6 +271,7 @@ def test_an_answer_of_html_and_code_is_on_the_screen(
         assert t.wait_end() == 0
 
 
+@pytest.mark.slow
 def test_a_terminal_that_cannot_move_its_cursor(talk: Callable[..., Terminal]) -> None:
     with talk(term="dumb") as t:
         t.enter("What is GGUF?")
@@ -272,6 +281,7 @@ def test_a_terminal_that_cannot_move_its_cursor(talk: Callable[..., Terminal]) -
         assert t.wait_end() == 0
 
 
+@pytest.mark.slow
 def test_a_full_context_drops_old_turns_and_says_so(talk: Callable[..., Terminal]) -> None:
     with talk("--ctx", "256") as t:
         for number in range(1, 6):
@@ -284,6 +294,7 @@ def test_a_full_context_drops_old_turns_and_says_so(talk: Callable[..., Terminal
         assert t.wait_end() == 0
 
 
+@pytest.mark.slow
 def test_a_question_of_several_lines(talk: Callable[..., Terminal]) -> None:
     with talk() as t:
         t.enter('"""What is')
@@ -297,6 +308,7 @@ def test_a_question_of_several_lines(talk: Callable[..., Terminal]) -> None:
         assert t.wait_end() == 0
 
 
+@pytest.mark.slow
 def test_pictures(talk: Callable[..., Terminal], tmp_path: Path) -> None:
     """By command, by a path dropped on the prompt, and a file that is none."""
     image = write(tmp_path / "my picture.png", png(picture(480, 336)))
@@ -313,6 +325,7 @@ def test_pictures(talk: Callable[..., Terminal], tmp_path: Path) -> None:
         assert t.wait_end() == 0
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_a_sound_is_encoded(talk: Callable[..., Terminal], tmp_path: Path) -> None:
     long = write(
         tmp_path / "long.wav", wav(np.tile(sound(160_000), 60))
@@ -346,6 +359,7 @@ def test_dropped_files(tmp_path: Path, line: str, kind: str | None) -> None:
     assert found == ((kind, str(path)) if kind else None)
 
 
+@pytest.mark.slow
 def test_completion_and_history(talk: Callable[..., Terminal]) -> None:
     with talk() as t:
         t.send("/und\t")
@@ -366,6 +380,7 @@ def endless(tmp_path: Path) -> tuple[str, ...]:
     return ("--no-loop-stop", "--ctx", "100000", "--grammar", str(tmp_path / "endless.gbnf"))
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_the_answer_and_the_second_leaves(
     talk: Callable[..., Terminal], endless: tuple[str, ...]
 ) -> None:
@@ -381,6 +396,7 @@ def test_ctrl_c_stops_the_answer_and_the_second_leaves(
         assert t.wait_end() == 130
 
 
+@pytest.mark.slow
 def test_control_characters_do_not_reach_the_terminal(talk: Callable[..., Terminal]) -> None:
     """At temperature 3 the little network emits raw control bytes: they are shown as \\xNN."""
     with talk(
@@ -413,6 +429,7 @@ def crash_model_process(front: int) -> None:
     assert wait_until_gone(pid)
 
 
+@pytest.mark.slow
 @pytest.mark.requires_linux
 def test_a_crash_costs_one_answer(talk: Callable[..., Terminal], endless: tuple[str, ...]) -> None:
     """The model's process is killed in the middle of an answer, and between two questions."""
@@ -444,6 +461,7 @@ def test_a_crash_costs_one_answer(talk: Callable[..., Terminal], endless: tuple[
         assert t.wait_end() == 0
 
 
+@pytest.mark.slow
 def test_a_model_that_will_not_load_leaves_the_one_before(
     talk: Callable[..., Terminal], tmp_path: Path
 ) -> None:

@@ -20,6 +20,7 @@ MAIN = "from g4cli.cli.main import main; main()"
 N_PARALLEL = 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_an_interruption_waits_for_no_server_and_costs_no_answer(
     tmp_path: Path, number: signal.Signals

@@ -14,6 +14,7 @@ from tests.support.builders.checkpoints import TINY, copy_tiny, edit_json
 from tests.support.fakes.hub import FakeHub, FakeRepo, running
 
 
+@pytest.mark.slow
 def test_bf16_by_default_into_the_current_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -27,6 +28,7 @@ def test_bf16_by_default_into_the_current_folder(
     assert capsys.readouterr().out == "tiny-BF16.gguf\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["f32", "q8_0", "q4_0", "q4_k_m", "sfp8"])
 def test_json_of_every_kind_of_type(
     kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -56,6 +58,7 @@ def test_one_pass_equals_convert_then_quantize(tmp_path: Path) -> None:
     assert first == second
 
 
+@pytest.mark.slow
 def test_every_failure_has_its_code_and_leaves_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -105,6 +108,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
         yield state
 
 
+@pytest.mark.slow
 def test_a_repository_is_fetched_and_names_the_file(
     hub: FakeHub,
     tmp_path: Path,

@@ -49,6 +49,7 @@ def test_json_holds_the_promised_keys_first(capsys: pytest.CaptureFixture[str]) 
     assert data["total_bytes"] == sum(t["nbytes"] for t in data["terms"] if t["group"] != "disk")
 
 
+@pytest.mark.slow
 def test_the_human_screen(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -68,6 +69,7 @@ def test_the_human_screen(
         assert word in text
 
 
+@pytest.mark.slow
 def test_what_cannot_fit_leaves_with_4_and_still_answers(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -88,6 +90,7 @@ def test_quiet_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert out.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("args", "code", "words"),
     [
@@ -120,6 +123,7 @@ def test_a_file_that_is_no_gguf(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "not a GGUF" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.requires_vocab
 def test_a_vocabulary_has_nothing_to_estimate(
     vocab_file: Path, capsys: pytest.CaptureFixture[str]
@@ -128,6 +132,7 @@ def test_a_vocabulary_has_nothing_to_estimate(
     assert "hint:" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_registry_alone_loads_nothing_heavy() -> None:
     code = (
         "import sys; from g4cli.cli.main import run; run(['fit', 'e2b', '--json']);"
@@ -160,6 +165,7 @@ def test_verify_shows_llama_cpp_s_own_figures(
     assert "llama.cpp's own plan" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_verify_shows_the_drafter_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = real_shapes.build(tmp_path / "tiny.gguf", "tiny", shapes.TINY, "q4_0")
     draft = real_shapes.build_draft(tmp_path / "d.gguf", shapes.TINY, shapes.DRAFTS["tiny"], "q4_0")
@@ -171,11 +177,13 @@ def test_verify_shows_the_drafter_too(tmp_path: Path, capsys: pytest.CaptureFixt
     assert_verified(json.loads(capsys.readouterr().out)["verify"])
 
 
+@pytest.mark.slow
 def test_verify_needs_a_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["fit", "31b", "--verify"]) == 2
     assert "g4 pull 31b" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_types_are_ranked_and_the_trained_one_is_taken(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -203,6 +211,7 @@ def test_the_weights_are_those_of_the_published_file(
     assert abs(data["weights_bytes"] - (nbytes - 15_825_000)) < 20_000
 
 
+@pytest.mark.slow
 def test_matrix_lists_every_type_of_every_model(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -228,6 +237,7 @@ def test_matrix_lists_every_type_of_every_model(
         assert f"\n{kind} " in text
 
 
+@pytest.mark.slow
 def test_another_machine_is_described_in_words(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["fit", "12b", "--memory", "8GB", "--json"]) == 4
     data = json.loads(capsys.readouterr().out)
@@ -246,6 +256,7 @@ def test_another_machine_is_described_in_words(capsys: pytest.CaptureFixture[str
     assert "14.0 GiB of 16.0 GiB assumed free" in text
 
 
+@pytest.mark.slow
 def test_a_gpu_is_added_to_this_machine(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -275,6 +286,7 @@ def test_machines_and_drafters_that_make_no_sense(
     assert words in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("args", "words"),
     [
@@ -301,6 +313,7 @@ def test_what_fits_instead_is_a_command(
     assert bool(words) == bool(found)
 
 
+@pytest.mark.slow
 def test_a_drafting_network_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def terms(*args: str) -> dict[str, int]:
         assert run(["fit", *args, "--memory", "32GB", "--ctx", "4k", "--json"]) == 0
@@ -323,6 +336,7 @@ def test_a_drafting_network_is_counted(tmp_path: Path, capsys: pytest.CaptureFix
     assert "speculative decoding: draft model" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_gpu_gets_a_bar_and_the_layers_a_sentence(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -341,6 +355,7 @@ def gpu_weights(data: dict[str, Any]) -> int:
     return sum(t["nbytes"] for t in terms)
 
 
+@pytest.mark.slow
 def test_a_layout_that_was_asked_for_is_kept(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -395,6 +410,7 @@ def test_the_bar_shows_what_is_too_much(
     assert 0.5 < cells.count("!") / 56 < 0.6
 
 
+@pytest.mark.slow
 def test_a_pulled_model_is_answered_from_its_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["pull", "tiny:q8_0", "-q"]) == 0
     capsys.readouterr()

@@ -21,6 +21,7 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_it_loads_and_answers(capsys: pytest.CaptureFixture[str], odd: Path) -> None:
     code, out, err = g4(capsys, "chat", odd, "-p", "What is GGUF?", "--temp", "0", "-n", "3")
     assert (code, out) == (0, "GGUF is\n"), err

@@ -91,6 +91,7 @@ def test_pull_by_name_brings_the_model_and_its_projector(
     assert "removed e2b:q4_0, e2b:mmproj: " in g4(capsys, "remove", "e2b", "--yes")[1]
 
 
+@pytest.mark.slow
 def test_a_damaged_projector_is_mended_by_the_command_that_verify_names(
     capsys: pytest.CaptureFixture[str], hub: FakeHub
 ) -> None:
@@ -110,6 +111,7 @@ def test_a_damaged_projector_is_mended_by_the_command_that_verify_names(
     assert ok(capsys, "verify")["ok"] is True
 
 
+@pytest.mark.slow
 def test_pull_again_asks_whether_there_is_a_newer_one(
     capsys: pytest.CaptureFixture[str], hub: FakeHub
 ) -> None:
@@ -130,6 +132,7 @@ def test_pull_again_asks_whether_there_is_a_newer_one(
     assert list_models()[0].path.read_bytes() == newer
 
 
+@pytest.mark.slow
 def test_without_a_network_the_file_here_is_used(
     capsys: pytest.CaptureFixture[str], hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,6 +145,7 @@ def test_without_a_network_the_file_here_is_used(
     assert hub.requests
 
 
+@pytest.mark.slow
 def test_options_for_sidecars(capsys: pytest.CaptureFixture[str], hub: FakeHub) -> None:
     ok(capsys, "pull", "e2b:q8_0", "--no-mmproj", "--draft")
     assert held() == [("e2b:q8_0", "model"), ("e2b:vocab", "draft")]
@@ -170,6 +174,7 @@ def test_a_projector_may_come_from_another_repository(
     assert projector.source.startswith(f"hf:{GOOGLE}/")
 
 
+@pytest.mark.slow
 def test_a_type_that_nobody_publishes_is_made(
     capsys: pytest.CaptureFixture[str], hub: FakeHub
 ) -> None:
@@ -196,6 +201,7 @@ def checkpoint_repo() -> FakeRepo:
     )
 
 
+@pytest.mark.slow
 def test_a_base_model_is_made_from_googles_checkpoint(
     capsys: pytest.CaptureFixture[str], hub: FakeHub
 ) -> None:
@@ -206,6 +212,7 @@ def test_a_base_model_is_made_from_googles_checkpoint(
     assert read_header(done["path"]).architecture == "gemma4"
 
 
+@pytest.mark.slow
 def test_addresses_of_the_hub(capsys: pytest.CaptureFixture[str], hub: FakeHub) -> None:
     code, out, err = g4(capsys, "pull", f"hf:{GGML}")
     assert code == 0, err
@@ -225,6 +232,7 @@ def test_addresses_of_the_hub(capsys: pytest.CaptureFixture[str], hub: FakeHub) 
     assert hub.leaked_tokens == 0
 
 
+@pytest.mark.slow
 def test_a_checkpoint_by_address_is_converted(
     capsys: pytest.CaptureFixture[str], hub: FakeHub
 ) -> None:
@@ -235,6 +243,7 @@ def test_a_checkpoint_by_address_is_converted(
     assert out.startswith("hf:someone/tuned:q4_0  ")
 
 
+@pytest.mark.slow
 def test_a_split_file(capsys: pytest.CaptureFixture[str], hub: FakeHub) -> None:
     parts = {}
     for n in (1, 2):
@@ -251,6 +260,7 @@ def test_a_split_file(capsys: pytest.CaptureFixture[str], hub: FakeHub) -> None:
     assert held() == []
 
 
+@pytest.mark.slow
 def test_offline_finds_what_the_hubs_cache_has(
     capsys: pytest.CaptureFixture[str], hub: FakeHub
 ) -> None:
@@ -309,6 +319,7 @@ def test_fit_chooses_a_type_with_its_reason(
 # --- bad input ---
 
 
+@pytest.mark.slow
 def test_a_missing_repository(capsys: pytest.CaptureFixture[str], hub: FakeHub) -> None:
     hub.repos.clear()
     assert "there is no repository" in refused(capsys, 3, "pull", "e2b")
@@ -316,6 +327,7 @@ def test_a_missing_repository(capsys: pytest.CaptureFixture[str], hub: FakeHub) 
     assert not models_dir().exists()
 
 
+@pytest.mark.slow
 def test_a_gated_repository(
     capsys: pytest.CaptureFixture[str], hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -328,6 +340,7 @@ def test_a_gated_repository(
     assert hub.leaked_tokens == 0
 
 
+@pytest.mark.slow
 def test_a_type_that_left_the_repository(capsys: pytest.CaptureFixture[str], hub: FakeHub) -> None:
     del hub.repos[GGML].lfs["gemma-4-E2B-it-Q8_0.gguf"]
     assert "its types: bf16" in refused(capsys, 3, "pull", "e2b:q8_0")
@@ -394,6 +407,7 @@ def test_a_wrong_hash_says_both_and_what_to_do(
     assert any(name.endswith(".part") for name in os.listdir(models_dir() / "e2b"))
 
 
+@pytest.mark.slow
 def test_what_is_unfinished_is_listed_and_can_be_removed(
     capsys: pytest.CaptureFixture[str], hub: FakeHub
 ) -> None:
@@ -418,6 +432,7 @@ def test_addresses_that_are_none(capsys: pytest.CaptureFixture[str], text: str) 
 # --- when a model counts as present ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["cut", "zeros", "a changed byte"])
 def test_a_damaged_file_is_not_here(
     capsys: pytest.CaptureFixture[str], hub: FakeHub, damage: str
@@ -433,6 +448,7 @@ def test_a_damaged_file_is_not_here(
     assert hub.requests
 
 
+@pytest.mark.slow
 def test_a_file_that_was_only_touched_is_hashed_once(
     capsys: pytest.CaptureFixture[str], hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -449,6 +465,7 @@ def test_a_file_that_was_only_touched_is_hashed_once(
     assert (hashed, hub.sent_bytes) == ([path], sent)
 
 
+@pytest.mark.slow
 def test_a_tampered_text_of_a_checkpoint_is_fetched_again(
     capsys: pytest.CaptureFixture[str], hub: FakeHub
 ) -> None:
@@ -461,6 +478,7 @@ def test_a_tampered_text_of_a_checkpoint_is_fetched_again(
     assert config.read_bytes() == good
 
 
+@pytest.mark.slow
 def test_without_a_hash_in_the_listing_that_of_the_etag_counts(
     capsys: pytest.CaptureFixture[str], hub: FakeHub
 ) -> None:
@@ -481,6 +499,7 @@ def test_a_file_without_any_hash_is_refused(
     assert held() == []
 
 
+@pytest.mark.slow
 def test_addresses_as_everybody_types_them(
     capsys: pytest.CaptureFixture[str],
     hub: FakeHub,

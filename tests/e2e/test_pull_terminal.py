@@ -6,6 +6,8 @@ import random
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.builders.gguf import BF16, build_gguf, gemma4_keys
 from tests.support.fakes.hub import FakeHub, FakeRepo, running
 from tests.support.run.terminal import Terminal
@@ -13,6 +15,7 @@ from tests.support.run.terminal import Terminal
 REPO = "owner/repo-GGUF"
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_a_clean_screen_and_the_same_command_goes_on(tmp_path: Path) -> None:
     noise = random.Random(1).randbytes
     data = build_gguf(gemma4_keys(), [("token_embd.weight", BF16, (64, 16), noise(2048))])

@@ -36,6 +36,7 @@ def test_json_names_what_scripts_rely_on(source: Path, capsys: pytest.CaptureFix
     assert data["tensors_by_type"] == {"F32": 5, "Q4_0": 14, "Q8_0": 1}
 
 
+@pytest.mark.slow
 def test_result_in_words(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["quantize", str(source), str(source.with_name("out.gguf")), "--type", "q8_0"]) == 0
     assert "out.gguf  q8_0  " in capsys.readouterr().out
@@ -46,6 +47,7 @@ def test_result_in_words(source: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert capsys.readouterr().out == f"{source.with_name('out.gguf')}\n"
 
 
+@pytest.mark.slow
 def test_dry_run_writes_nothing(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = sorted(source.parent.iterdir())
     data = answer(capsys, str(source), "--type", "q4_0", "--dry-run")
@@ -62,6 +64,7 @@ def test_dry_run_writes_nothing(source: Path, capsys: pytest.CaptureFixture[str]
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("args", "code", "message"),
     [
@@ -100,6 +103,7 @@ def test_errors(
     assert {p.name: p.read_bytes() for p in source.parent.iterdir() if p.is_file()} == before
 
 
+@pytest.mark.slow
 def test_dry_run_is_quick_to_start(source: Path) -> None:
     """A plan needs no numpy and no library: neither may be loaded."""
     code = (
@@ -110,6 +114,7 @@ def test_dry_run_is_quick_to_start(source: Path) -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
 
 
+@pytest.mark.slow
 def test_report_and_show_diff_measure_the_same(
     source: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -127,6 +132,7 @@ def test_report_and_show_diff_measure_the_same(
     assert "have the same values" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_tables_fit_80_columns(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -148,6 +154,7 @@ def test_tables_fit_80_columns(
             assert name in shown, shown
 
 
+@pytest.mark.slow
 def test_importance_matrix_and_exceptions(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import numpy as np
 
@@ -168,6 +175,7 @@ def test_importance_matrix_and_exceptions(source: Path, capsys: pytest.CaptureFi
     assert "not an importance matrix" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_pulled_model_is_known_by_name(
     tmp_path: Path,
     own_home: Path,

@@ -20,6 +20,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "model.gguf"
 
 
+@pytest.mark.slow
 def test_a_chat_on_a_file(
     capsys: pytest.CaptureFixture[str], model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -29,6 +30,7 @@ def test_a_chat_on_a_file(
     assert out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [["show"], ["fit"], ["doctor", "--quick"]])
 def test_commands_that_only_read(
     capsys: pytest.CaptureFixture[str], model: Path, command: list[str]
@@ -36,6 +38,7 @@ def test_commands_that_only_read(
     assert ok(capsys, command[0], model, *command[1:])
 
 
+@pytest.mark.slow
 def test_nothing_is_on_this_disk_then(capsys: pytest.CaptureFixture[str], model: Path) -> None:
     assert model.is_file()
     assert ok(capsys, "list")["models"] == []

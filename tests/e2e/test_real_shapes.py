@@ -24,6 +24,7 @@ def test_the_header_says_the_shape_that_was_asked_for(model: str, tmp_path: Path
     assert path.stat().st_blocks * 512 < 1_000_000
 
 
+@pytest.mark.slow
 def test_the_synthetic_vocabulary_has_the_real_size_and_places() -> None:
     data, count = real_shapes.synthetic_vocabulary()
     assert count == 12

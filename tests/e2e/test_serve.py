@@ -18,7 +18,6 @@ from tests.support.run.command import g4
 from tests.support.run.server import wait_until
 from tests.support.run.server_process import start_server
 
-pytestmark = pytest.mark.slow
 ASK = {"messages": [{"role": "user", "content": "What is Q4_0?"}]}
 # An answer that goes on until the context is full.
 LONG: dict[str, Any] = {**ASK, "ignore_eos": True, "stream": True, "temperature": 2,
@@ -47,6 +46,7 @@ def test_ctrl_c_ends_the_server_and_its_model(model: str) -> None:
     assert "Q4_0" not in log, "no word of a prompt is logged"
 
 
+@pytest.mark.slow
 def test_a_running_answer_gets_two_seconds(model: str) -> None:
     with start_server(model, "--ctx", "2048") as (process, url):
         body = {**ASK, "stream": True}
@@ -59,6 +59,7 @@ def test_a_running_answer_gets_two_seconds(model: str) -> None:
         assert process.returncode == 0
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_ends_a_running_answer_at_once(model: str) -> None:
     with start_server(model, "--ctx", "2048") as (process, url):
         with httpx.stream("POST", f"{url}/v1/chat/completions", json=LONG, timeout=60) as answer:
@@ -73,6 +74,7 @@ def test_a_second_ctrl_c_ends_a_running_answer_at_once(model: str) -> None:
         assert process.returncode == 0
 
 
+@pytest.mark.slow
 def test_a_server_that_is_killed_leaves_no_model_behind(model: str) -> None:
     with start_server(model) as (process, url):
         httpx.post(f"{url}/v1/chat/completions", json={**ASK, "max_tokens": 1}, timeout=60)
@@ -91,6 +93,7 @@ def test_a_file_that_cannot_be_served_ends_the_start(
     assert "broken.gguf" in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("args", "what"),
     [
@@ -111,6 +114,7 @@ def test_options_that_cannot_be_obeyed(
     assert what in err
 
 
+@pytest.mark.slow
 def test_a_port_in_use_is_named(model: str, capsys: pytest.CaptureFixture[str]) -> None:
     with start_server(model) as (_, url):
         port = url.rpartition(":")[2]

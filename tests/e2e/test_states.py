@@ -47,6 +47,7 @@ def ask(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
     return call
 
 
+@pytest.mark.slow
 def test_the_same_document_with_another_question_reads_the_question(
     ask: Any, capsys: pytest.CaptureFixture[str], home: Path
 ) -> None:
@@ -66,6 +67,7 @@ def test_the_same_document_with_another_question_reads_the_question(
     assert ask("What does it say?")["usage"]["cached_tokens"] == 0
 
 
+@pytest.mark.slow
 def test_the_same_system_prompt_with_another_question_reads_the_question(ask: Any) -> None:
     options = ("--system", DOCUMENT)
     first = ask("Who are you?", *options, document="")["usage"]
@@ -84,6 +86,7 @@ def test_a_conversation_that_goes_on_reads_what_is_new(ask: Any) -> None:
     assert n_prompt - n_cached < 40
 
 
+@pytest.mark.slow
 def test_a_picture_is_saved_with_its_model(
     ask: Any, capsys: pytest.CaptureFixture[str], home: Path
 ) -> None:
@@ -125,6 +128,7 @@ def test_a_server_that_was_started_again_reads_what_is_new(
     assert usages[1]["prompt_tokens"] - cached[1] < 40
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("interrupt", [False, True])
 def test_leaving_says_what_it_waits_for(ask: Any, home: Path, interrupt: bool) -> None:
     """Somebody else writes a long state: it waits for its turn, and Ctrl-C leaves at once."""
@@ -161,6 +165,7 @@ def test_leaving_says_what_it_waits_for(ask: Any, home: Path, interrupt: bool) -
     assert (saved == 0) is interrupt
 
 
+@pytest.mark.slow
 def test_a_state_cache_that_is_off_writes_nothing(
     ask: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -172,6 +177,7 @@ def test_a_state_cache_that_is_off_writes_nothing(
     assert cache_dir().is_dir()
 
 
+@pytest.mark.slow
 def test_a_size_that_is_none_is_refused(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -25,6 +25,7 @@ def own(tmp_path: Path) -> Path:
     return write_gguf(tmp_path / "own.gguf", keys, [("token_embd.weight", BF16, (64, 16), None)])
 
 
+@pytest.mark.slow
 def test_pull_tiny_then_again(capsys: pytest.CaptureFixture[str]) -> None:
     first = ok(capsys, "pull", "tiny:q4_0")
     assert set(first) >= {"path", "type", "bytes", "seconds", "sha256"}
@@ -55,6 +56,7 @@ def test_pull_a_file_list_it_show_it_remove_it(
     assert own.exists()
 
 
+@pytest.mark.slow
 def test_show_as_json(capsys: pytest.CaptureFixture[str], own: Path) -> None:
     shown = ok(capsys, "show", own)
     assert shown["architecture"] == "gemma4"
@@ -77,6 +79,7 @@ def test_show_as_json(capsys: pytest.CaptureFixture[str], own: Path) -> None:
     assert len(ok(capsys, "show", own, "--full")["keys"]["long.words"]) == 65
 
 
+@pytest.mark.slow
 def test_show_for_people(capsys: pytest.CaptureFixture[str], own: Path) -> None:
     code, out, err = g4(capsys, "show", own)
     assert (code, err) == (0, "")
@@ -97,6 +100,7 @@ def test_show_for_people(capsys: pytest.CaptureFixture[str], own: Path) -> None:
     assert g4(capsys, "show", own, "-q") == (0, f"{own}\n", "")
 
 
+@pytest.mark.slow
 def test_show_of_the_bundled_model(capsys: pytest.CaptureFixture[str]) -> None:
     ok(capsys, "pull", "tiny")
     _, out, _ = g4(capsys, "show", "tiny")
@@ -104,6 +108,7 @@ def test_show_of_the_bundled_model(capsys: pytest.CaptureFixture[str]) -> None:
     assert "feed-forward  64 (5 layers), 128 (5)" in out
 
 
+@pytest.mark.slow
 def test_show_of_a_sidecar_and_of_an_unknown_network(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -150,6 +155,7 @@ BAD: list[tuple[str, list[str], int, str, str]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("args", "code", "words", "hint"), [b[1:] for b in BAD], ids=[b[0] for b in BAD]
 )
@@ -237,6 +243,7 @@ def test_a_store_that_cannot_be_made(
     assert "cannot be written: Not a directory" in err
 
 
+@pytest.mark.slow
 def test_remove_asks_first(capsys: pytest.CaptureFixture[str], own: Path) -> None:
     ok(capsys, "pull", own)
     code, _, err = g4(capsys, "remove", "own")
@@ -246,6 +253,7 @@ def test_remove_asks_first(capsys: pytest.CaptureFixture[str], own: Path) -> Non
     assert len(ok(capsys, "list")["models"]) == 1
 
 
+@pytest.mark.slow
 def test_verify_compares_with_what_was_pulled(
     capsys: pytest.CaptureFixture[str], own: Path
 ) -> None:
@@ -275,6 +283,7 @@ def test_verify_compares_with_what_was_pulled(
     assert "truncated" in json.loads(out)["files"][0]["detail"]
 
 
+@pytest.mark.slow
 def test_a_damaged_tiny_is_made_again(capsys: pytest.CaptureFixture[str]) -> None:
     path = Path(ok(capsys, "pull", "tiny:q4_0")["path"])
     good = path.read_bytes()
@@ -285,6 +294,7 @@ def test_a_damaged_tiny_is_made_again(capsys: pytest.CaptureFixture[str]) -> Non
     assert path.read_bytes() == good
 
 
+@pytest.mark.slow
 def test_verify_of_a_file_that_nobody_hashed(capsys: pytest.CaptureFixture[str], own: Path) -> None:
     path = Path(ok(capsys, "pull", own)["path"])
     path.with_name(path.name + ".json").unlink()
@@ -293,6 +303,7 @@ def test_verify_of_a_file_that_nobody_hashed(capsys: pytest.CaptureFixture[str],
     assert g4(capsys, "verify", "nobody")[0] == 3
 
 
+@pytest.mark.slow
 def test_as_a_real_process(tmp_path: Path) -> None:
     def process(*args: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-c", "from g4cli.cli.main import main; main()", *args]

@@ -34,6 +34,7 @@ def shell(command: str, **environment: str) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
+@pytest.mark.slow_except("list >&--0")
 @pytest.mark.parametrize(
     ("command", "code"),
     [
@@ -50,6 +51,7 @@ def test_closed(command: str, code: int) -> None:
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_a_narrow_encoding_shows_a_bar_of_ascii() -> None:
     code, out, err = shell(f"g4 {FIT}", **NARROW)
     assert code == 0
@@ -60,17 +62,20 @@ def test_a_narrow_encoding_shows_a_bar_of_ascii() -> None:
     assert {"#", "=", "."} <= set(bar) <= set("host #=%:.-!")
 
 
+@pytest.mark.slow
 def test_json_in_a_narrow_encoding_is_whole() -> None:
     code, out, _ = shell("g4 fit 31b --json --memory 64GB", **NARROW)
     assert code == 0
     assert json.loads(out)["model"] == "31b:q4_0"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [FIT, "--help"])
 def test_a_reader_that_leaves_is_no_failure(command: str) -> None:
     assert shell(f"g4 {command} | true; exit ${{PIPESTATUS[0]}}")[0] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.requires_linux
 @pytest.mark.parametrize("command", [FIT, f"{FIT} --json"])
 def test_a_full_disk_behind_the_output(command: str) -> None:
@@ -85,6 +90,7 @@ def test_other_failures_keep_their_traceback() -> None:
     assert as_output_error(OSError(errno.ENOSPC, "full", "model.gguf")) is None
 
 
+@pytest.mark.slow
 @pytest.mark.requires_linux
 def test_a_home_that_cannot_be_made() -> None:
     code, _, err = shell("g4 pull tiny", G4_HOME="/proc/nowhere")

@@ -45,6 +45,7 @@ def colors(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+@pytest.mark.slow
 def test_half_blocks_have_the_colors_of_the_drawing(tmp_path: Path) -> None:
     terminal = show(tmp_path)
     assert terminal.exit_code == 0
@@ -70,6 +71,7 @@ def test_kitty_gets_the_picture_itself(tmp_path: Path) -> None:
     assert "▀" not in terminal.text
 
 
+@pytest.mark.slow
 def test_a_text_without_a_drawing_exits_as_check_does(tmp_path: Path) -> None:
     terminal = show(tmp_path, text="no drawing here")
     assert terminal.exit_code == 8

@@ -87,6 +87,7 @@ def test_each_call_is_asked_for_until_always(talk: Callable[..., Terminal], fold
         assert t.wait_end() == 0
 
 
+@pytest.mark.slow
 def test_a_loop_in_a_chat_costs_the_answer_alone(
     talk: Callable[..., Terminal], folder: Path
 ) -> None:
@@ -100,6 +101,7 @@ def test_a_loop_in_a_chat_costs_the_answer_alone(
         t.wait_for("Sorry.")
 
 
+@pytest.mark.slow
 def test_in_a_script_only_named_tools_run(folder: Path) -> None:
     answers = (call("red"), {"text": "It is done."})
     for yes, said in (((), "nobody is there to allow it"), (("--yes", "paint"), "painted red")):

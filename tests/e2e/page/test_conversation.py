@@ -13,7 +13,7 @@ from g4cli.server.guard import GuardOptions
 from tests.support.fakes.scripted_engine import make_scripted_service
 from tests.support.run.server import RunningServer, run_service
 
-pytestmark = [pytest.mark.requires_chromium, pytest.mark.slow]
+pytestmark = pytest.mark.requires_chromium
 ServeScript = Callable[..., RunningServer]
 
 
@@ -45,6 +45,7 @@ def test_a_conversation_with_tiny(page: Any, server: RunningServer) -> None:
     expect(page.locator(".list .name")).to_have_text(["What is Q4_0?"])
 
 
+@pytest.mark.slow
 def test_an_edited_question_is_a_branch_and_both_stay(page: Any, serve_script: ServeScript) -> None:
     server = serve_script(lambda prompt: ["about ", "cats" if "cat" in prompt else "dogs"])
     page.goto(server.url)
@@ -61,6 +62,7 @@ def test_an_edited_question_is_a_branch_and_both_stay(page: Any, serve_script: S
     expect(page.locator(".user .bubble")).to_have_text("cat?")
 
 
+@pytest.mark.slow
 def test_a_stopped_answer_keeps_what_was_written(page: Any, serve_script: ServeScript) -> None:
     server = serve_script(count_slowly)
     page.goto(server.url)
@@ -73,6 +75,7 @@ def test_a_stopped_answer_keeps_what_was_written(page: Any, serve_script: ServeS
     expect(page.locator(".assistant .blocks")).to_contain_text("5 6 7")
 
 
+@pytest.mark.slow
 def test_a_reload_in_the_middle_of_an_answer(page: Any, serve_script: ServeScript) -> None:
     pieces: list[str | float] = [x for n in range(1, 41) for x in (f"{n} ", 0.05)]
     server = serve_script(lambda _: ["thought:Let me count.", 0.1, *pieces])
@@ -89,6 +92,7 @@ def test_a_reload_in_the_middle_of_an_answer(page: Any, serve_script: ServeScrip
     expect(page.locator(".thought-text")).to_have_text("Let me count.")
 
 
+@pytest.mark.slow
 def test_two_tabs_show_the_same_answer(page: Any, serve_script: ServeScript) -> None:
     server = serve_script(lambda _: [x for n in range(1, 31) for x in (f"{n} ", 0.05)])
     page.goto(server.url)
@@ -103,6 +107,7 @@ def test_two_tabs_show_the_same_answer(page: Any, serve_script: ServeScript) -> 
     expect(page.locator(".assistant")).to_have_count(2)
 
 
+@pytest.mark.slow
 def test_a_server_that_is_gone_and_comes_back(
     page: Any, serve_script: ServeScript, tiny_path: Any
 ) -> None:
@@ -121,6 +126,7 @@ def test_a_server_that_is_gone_and_comes_back(
     expect(page.locator(".assistant .blocks").last).to_have_text("here again")
 
 
+@pytest.mark.slow
 def test_rename_search_and_delete(page: Any, serve_script: ServeScript) -> None:
     server = serve_script(lambda prompt: ["purple" if "color" in prompt else "loud"])
     page.goto(server.url)
@@ -144,6 +150,7 @@ def test_rename_search_and_delete(page: Any, serve_script: ServeScript) -> None:
     expect(page.locator(".list .name")).to_have_text(["Which sound?"])
 
 
+@pytest.mark.slow
 def test_what_another_tab_deletes_is_said(page: Any, serve_script: ServeScript) -> None:
     server = serve_script(lambda _: ["an answer"])
     page.goto(server.url)
@@ -173,6 +180,7 @@ def test_what_another_tab_deletes_is_said(page: Any, serve_script: ServeScript) 
     expect(other.locator(".bubble")).to_have_text("Still there?")
 
 
+@pytest.mark.slow
 def test_a_deleted_turn_leaves_its_other_versions(page: Any, serve_script: ServeScript) -> None:
     server = serve_script(lambda prompt: ["cats" if "cat" in prompt else "dogs"])
     page.goto(server.url)
@@ -204,6 +212,7 @@ def test_a_deleted_turn_leaves_its_other_versions(page: Any, serve_script: Serve
     assert page.url == f"{server.url}/"
 
 
+@pytest.mark.slow
 def test_settings_reach_the_model_and_stay(page: Any, serve_script: ServeScript) -> None:
     server = serve_script(lambda prompt: ["a pirate" if "pirate" in prompt else "nobody"])
     page.goto(server.url)
@@ -221,6 +230,7 @@ def test_settings_reach_the_model_and_stay(page: Any, serve_script: ServeScript)
     expect(page.locator("#set-temp")).to_have_value("0.3")
 
 
+@pytest.mark.slow
 def test_the_key_of_the_server_is_asked_once(page: Any, serve_script: ServeScript) -> None:
     server = serve_script(lambda _: ["hello"], GuardOptions(keys=("secret",)))
     page.goto(server.url)

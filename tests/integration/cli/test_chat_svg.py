@@ -60,6 +60,7 @@ def converse(text: str) -> ChatController:
     return chat
 
 
+@pytest.mark.slow
 def test_the_repaired_drawing_of_an_answer_is_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

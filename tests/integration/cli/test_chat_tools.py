@@ -38,6 +38,7 @@ def args(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return ["chat", path, "-p", "Which color?", "--temp", "0", "-n", "80", "--tools", tools]
 
 
+@pytest.mark.slow
 def test_a_call_that_is_made_again_and_again_is_a_loop(
     args: list[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -48,11 +49,13 @@ def test_a_call_that_is_made_again_and_again_is_a_loop(
     assert "\x1b" not in captured.err + captured.out
 
 
+@pytest.mark.slow
 def test_nothing_runs_without_consent(args: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(args) == 9
     assert "color was not run: nobody is there to allow it (--yes color)" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_rounds(args: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*args, "--yes", "color", "--max-tool-rounds", "1"]) == 9
     assert "has called tools 1 times" in capsys.readouterr().err

@@ -92,6 +92,7 @@ def test_a_local_and_a_remote_model_answer_the_same_prompts(
     assert "| opens as it came |" in out
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_half_way_continues_where_it_was(
     prompts: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -114,6 +115,7 @@ def test_a_run_that_fails_half_way_continues_where_it_was(
     assert len(fake.bodies) == 5
 
 
+@pytest.mark.slow
 def test_an_error_costs_no_answer_that_is_under_way(
     prompts: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -158,6 +160,7 @@ def test_ctrl_c_keeps_the_answers_and_the_report(
     assert len(fake.bodies) == 4
 
 
+@pytest.mark.slow
 def test_a_model_that_does_not_fit_is_not_loaded(
     prompts: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,6 +181,7 @@ def test_a_model_that_does_not_fit_is_not_loaded(
     assert g4(capsys, "compare", "Hi", "-m", "nonsense", "-o", "other.html")[0] == 3
 
 
+@pytest.mark.slow
 def test_what_is_expected_can_change_without_asking_again(
     prompts: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -190,6 +194,7 @@ def test_what_is_expected_can_change_without_asking_again(
     assert len(fake.bodies) == 4
 
 
+@pytest.mark.slow
 def test_an_image_is_sent_to_a_server_and_belongs_to_the_answer(
     prompts: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -207,6 +212,7 @@ def test_an_image_is_sent_to_a_server_and_belongs_to_the_answer(
     assert len(fake.bodies) == 2, "another image is another question"
 
 
+@pytest.mark.slow
 def test_only_a_preference_that_survives_the_swap_counts(
     prompts: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -239,6 +245,7 @@ def test_only_a_preference_that_survives_the_swap_counts(
     assert "opinions of a model, not measurements" in Path("compare.html").read_text()
 
 
+@pytest.mark.slow
 def test_types_of_a_model_are_evaluated_and_drawn(
     prompts: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -261,6 +268,7 @@ def test_types_of_a_model_are_evaluated_and_drawn(
     assert ok_with_warning(capsys, *command)["models"][0]["quality"] == large
 
 
+@pytest.mark.slow
 def test_two_unclear_verdicts_are_a_tie(prompts: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with (
         run_endpoint(answer_by_prompt) as one,
@@ -279,6 +287,7 @@ def ok_with_warning(capsys: pytest.CaptureFixture[str], *command: str | Path) ->
     return json.loads(out)
 
 
+@pytest.mark.slow
 def test_a_file_that_is_not_a_report_is_refused_before_anything_is_asked(
     prompts: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -136,8 +136,14 @@ def check(text: str, *, is_answer: bool = False) -> None:
     assert "⚠" not in text
 
 
-@pytest.mark.parametrize("terminal", [False, True], ids=["pipe", "terminal"])
-@pytest.mark.parametrize("as_json", [False, True], ids=["text", "json"])
+@pytest.mark.parametrize(
+    "terminal",
+    [pytest.param(False, id="pipe", marks=pytest.mark.slow), pytest.param(True, id="terminal")],
+)
+@pytest.mark.parametrize(
+    "as_json",
+    [pytest.param(False, id="text"), pytest.param(True, id="json", marks=pytest.mark.slow)],
+)
 @pytest.mark.parametrize("command", COMMANDS)
 def test_no_command_lets_it_through(
     monkeypatch: pytest.MonkeyPatch,
@@ -171,6 +177,7 @@ def test_a_bug_report(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     check(report.read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["show-full", "show-diff", "doctor-cut", "chat"])
 def test_a_real_terminal(monkeypatch: pytest.MonkeyPatch, home: Path, command: str) -> None:
     monkeypatch.chdir(home)

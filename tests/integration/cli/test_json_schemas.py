@@ -38,6 +38,7 @@ def test_a_schema_is_a_schema_and_is_listed(path: Path) -> None:
     assert f"schemas/{path.name}" in (SCHEMAS.parent / "json.md").read_text()
 
 
+@pytest.mark.slow_except("fit-0", "fit-1", "list-0", "doctor-", "show-", "error-0", "error-1")
 @pytest.mark.parametrize(
     ("name", "arguments"), CASES, ids=lambda v: v if isinstance(v, str) else ""
 )
@@ -52,6 +53,7 @@ def test_output_is_what_the_schema_says(
     validate_output(json.loads(text), name)
 
 
+@pytest.mark.slow
 def test_what_serve_prints_once_it_listens_is_what_the_schema_says(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -44,6 +44,7 @@ def test_ctrl_c_during_the_imports(tmp_path: Path, module: str, text: str) -> No
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
+@pytest.mark.slow
 def test_an_ignored_interrupt_stays_ignored() -> None:
     code = (
         "import signal; from g4cli.cli.start import main\n"

@@ -33,6 +33,7 @@ def broken(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_check_names_faults_and_changes_nothing(
     broken: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -46,6 +47,7 @@ def test_check_names_faults_and_changes_nothing(
     assert "well-formed: no, 1 fault\n" in g4(capsys, "svg", "check", broken)[1]
 
 
+@pytest.mark.slow
 def test_check_of_a_good_drawing_leaves_with_0(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -57,6 +59,7 @@ def test_check_of_a_good_drawing_leaves_with_0(
         assert "no faults" in out
 
 
+@pytest.mark.slow
 def test_fix_writes_the_repaired_drawing(
     broken: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -70,6 +73,7 @@ def test_fix_writes_the_repaired_drawing(
     assert target.read_text() == REPAIRED
 
 
+@pytest.mark.slow
 def test_fix_filters_standard_input(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -79,6 +83,7 @@ def test_fix_filters_standard_input(
     assert "2 faults, all repaired" in err
 
 
+@pytest.mark.slow
 def test_fix_leaves_with_8_when_something_cannot_be_repaired(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -112,6 +117,7 @@ def test_a_text_without_a_drawing_leaves_with_8_and_writes_nothing(
     assert not target.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-16", "utf-8-sig"])
 def test_other_encodings_are_read(
     tmp_path: Path, encoding: str, capsys: pytest.CaptureFixture[str]
@@ -126,6 +132,7 @@ def test_other_encodings_are_read(
     assert "<title>é</title>" in target.read_text(encoding="utf-8-sig")
 
 
+@pytest.mark.slow
 def test_png_is_as_wide_as_asked(
     broken: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -137,6 +144,7 @@ def test_png_is_as_wide_as_asked(
     assert pixels.at(15, 5)[3] == 0
 
 
+@pytest.mark.slow
 def test_show_of_a_text_without_a_drawing_exits_as_check_and_fix_do(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -147,6 +155,7 @@ def test_show_of_a_text_without_a_drawing_exits_as_check_and_fix_do(
         assert "no drawing that can be repaired was found" in out + err
 
 
+@pytest.mark.slow
 def test_show_draws_nothing_without_a_terminal(
     broken: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -155,6 +164,7 @@ def test_show_draws_nothing_without_a_terminal(
     assert "g4 svg png" in err
 
 
+@pytest.mark.slow
 def test_a_hostile_name_or_value_moves_no_cursor(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -164,6 +174,7 @@ def test_a_hostile_name_or_value_moves_no_cursor(
     assert not {"\x9b", "\u202e"} & set(out + err)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("action", ["check", "fix", "png"])
 def test_json_is_what_the_schema_says(
     broken: Path, tmp_path: Path, action: str, capsys: pytest.CaptureFixture[str]

@@ -71,6 +71,7 @@ def test_a_folder_that_may_not_be_searched_is_a_usage_error(
     assert "cannot be read: Permission denied" in said(capsys)
 
 
+@pytest.mark.slow
 def test_folders_and_sockets_are_no_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -65,6 +65,7 @@ def hostile_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.mark.slow_except("g4cli.runtime.engine.worker", "g4cli.runtime.probes.template_child")
 @pytest.mark.parametrize("module", CHILDREN)
 def test_nothing_in_the_current_folder_is_imported(hostile_folder: Path, module: str) -> None:
     run_child(module, timeout_s=60)
@@ -78,6 +79,7 @@ def test_every_child_of_g4_is_among_those() -> None:
     assert started <= set(CHILDREN)
 
 
+@pytest.mark.slow
 def test_the_doctor_runs_nothing_of_the_folder_it_stands_in(hostile_folder: Path) -> None:
     # As the installed script `g4` starts: without the current folder on the import path.
     code = f"import sys; sys.path.append({str(ROOT)!r}); from g4cli.cli.start import main; main()"
@@ -180,6 +182,7 @@ def wait_for_limit(pid: int, name: str, value: str) -> str:
     raise AssertionError(f"{name} was never {value}")
 
 
+@pytest.mark.slow
 @pytest.mark.requires_linux
 def test_a_child_has_limits_though_nobody_names_them(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, Any] = {}
@@ -200,6 +203,7 @@ def test_a_child_has_limits_though_nobody_names_them(monkeypatch: pytest.MonkeyP
     assert seen["limit_bytes"] == 2 * 1024**3
 
 
+@pytest.mark.slow
 def test_pipes_and_the_lifeline_are_closed() -> None:
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(5):

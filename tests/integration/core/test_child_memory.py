@@ -63,6 +63,7 @@ def test_a_child_that_keeps_to_its_limits_is_heard_to_the_end() -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_child_that_takes_too_much_memory_is_ended() -> None:
     child = start_python("print('start', flush=True); b = bytearray(b'1') * (200 << 20); input()")
     seen = communicate(child, "", timeout_s=20, limit_bytes=100 * MIB, used=lambda _: 150 * MIB)
@@ -73,6 +74,7 @@ def test_a_child_that_takes_too_much_memory_is_ended() -> None:
     assert 100 * MIB < seen.peak_bytes < 400 * MIB
 
 
+@pytest.mark.slow
 def test_a_mapped_file_does_not_count(tmp_path: Path) -> None:
     path = tmp_path / "large"
     with path.open("wb") as file:
@@ -86,6 +88,7 @@ def test_a_mapped_file_does_not_count(tmp_path: Path) -> None:
     assert (seen.stdout, seen.over_limit) == ("0\n", False)
 
 
+@pytest.mark.slow
 def test_a_child_that_takes_too_long_is_ended() -> None:
     child = start_python("import time; print('start', flush=True); time.sleep(60)")
     seen = communicate(child, "", timeout_s=0.3, limit_bytes=1 << 40)
@@ -108,6 +111,7 @@ def test_this_process_has_memory_of_its_own() -> None:
     assert 5 * MIB < private_bytes(os.getpid()) < 4096 * MIB
 
 
+@pytest.mark.slow
 def test_a_file_that_asks_for_too_much_memory_is_a_finding(hostile: Path) -> None:
     result = greedy_probe(hostile, [("Hi", "<bos>Hi")], n_tokens=2, limit_bytes=100 * MIB)
     assert result.over_limit
@@ -120,6 +124,7 @@ def test_a_file_that_asks_for_too_much_memory_is_a_finding(hostile: Path) -> Non
     assert known.verdict == "runtime"
 
 
+@pytest.mark.slow
 @pytest.mark.requires_linux
 def test_the_kernel_refuses_what_the_parent_would_see_too_late(hostile: Path) -> None:
     request = {
@@ -141,6 +146,7 @@ def test_the_kernel_refuses_what_the_parent_would_see_too_late(hostile: Path) ->
     assert "failed to allocate" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_refusal_of_the_kernel_is_the_limit_too(
     monkeypatch: pytest.MonkeyPatch, hostile: Path
 ) -> None:

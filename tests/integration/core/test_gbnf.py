@@ -93,6 +93,7 @@ def _find_shipped(name: str) -> str:
     raise LookupError(name)
 
 
+@pytest.mark.slow_except(*GRAMMARS)
 @pytest.mark.parametrize("name", [*GRAMMARS, *SHIPPED])
 def test_both_allow_the_same_tokens(model: Model, tokenizer: Any, name: str) -> None:
     """At each step of two random answers.

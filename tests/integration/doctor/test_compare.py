@@ -40,6 +40,9 @@ def examine_with(
     return diagnose_file(path, depth=depth, only=("probe",))  # type: ignore[arg-type]
 
 
+@pytest.mark.slow_except(
+    "gpu-loops", "gpu-dies", "gpu-nan", "gpu-other-answer", "dies-with-flash", "repacked-differs"
+)
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda f: f.name)
 def test_each_fault_of_an_engine_gets_the_right_verdict(
     fault: EngineFault, tiny: Path, monkeypatch: pytest.MonkeyPatch
@@ -49,6 +52,7 @@ def test_each_fault_of_an_engine_gets_the_right_verdict(
     assert report.exit_code == (0 if report.verdict == "not-checked" else 8)
 
 
+@pytest.mark.slow
 def test_a_sound_engine_is_asked_once(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = Engine()
     report = examine_with(tiny, engine, monkeypatch)
@@ -96,6 +100,7 @@ def test_a_crash_in_one_configuration_alone_is_named(
     )
 
 
+@pytest.mark.slow
 def test_an_answer_in_the_format_of_the_files_template(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,6 +142,7 @@ def test_a_base_model_is_asked_in_plain_text(
     assert all("<|turn>" not in prompt for r in engine.requests for prompt in r["prompts"])
 
 
+@pytest.mark.slow
 def test_a_base_model_with_a_chat_template_is_no_damage(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,6 +207,7 @@ def test_plain_text_questions_are_the_answers_of_the_bundled_model() -> None:
     assert render_chat_questions("e2b")[0].text.endswith("<|turn>model\n")
 
 
+@pytest.mark.slow
 def test_the_formats_are_named_in_the_report(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     report = examine_with(tiny, Engine(EngineFault("all", always, "loop", ())), monkeypatch)
     found = {f.id: f.found for f in report.findings}

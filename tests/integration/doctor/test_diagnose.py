@@ -70,6 +70,7 @@ def test_a_truncated_copy_names_the_missing_bytes(folder: Path) -> None:
     assert str((folder / "truncate.gguf").stat().st_size) in report.fix
 
 
+@pytest.mark.slow
 def test_the_dashes_are_a_conversion_defect_with_five_proofs(dashes: Report) -> None:
     report = dashes
     assert (report.verdict, report.exit_code) == ("conversion-defect", 8)
@@ -130,6 +131,7 @@ def test_what_is_no_gguf_is_named_and_leaves_with_5(
     assert report.fix
 
 
+@pytest.mark.slow
 def test_the_command_prints_json_and_leaves_with_the_code(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -179,9 +181,15 @@ def good() -> bytes:
 # A few of each family in the default run; tests/bench/bench_doctor.py makes all of them, and lets
 # them talk.
 SLOW = ("q4_0", "q5_k", "q6_k", "shifted", "random", "zero-hole")
+ONE_OF_EACH_KIND = (
+    "dashes", "q8_0-random-page", "sfp8-name", "template-poison", "window-1024", "bos-1",
+    "truncate", "merges-missing", "tensors-renamed", "lfs-pointer", "array-huge", "key-twice",
+    "extent-overflow", "version-9",
+)  # fmt: skip
 SHOWN_BY_THE_FILE = [d for d in DAMAGES if not d.needs_run and not d.name.startswith(SLOW)]
 
 
+@pytest.mark.slow_except(*ONE_OF_EACH_KIND)
 @pytest.mark.parametrize("damage", SHOWN_BY_THE_FILE, ids=lambda d: d.name)
 def test_each_damage_gets_the_right_verdict(damage: Damage, good: bytes, tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
@@ -210,6 +218,7 @@ def hub(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
         yield state
 
 
+@pytest.mark.slow
 def test_a_file_on_the_hub_is_examined_by_its_header(
     hub: FakeHub, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -220,6 +229,7 @@ def test_a_file_on_the_hub_is_examined_by_its_header(
     assert sum(end - start for start, end in hub.ranges) <= 1 << 20
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("hub")
 def test_a_page_on_the_hub_is_no_gguf(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["doctor", f"hf:{REPO}/page.gguf", "--quick"]) == 5
@@ -231,6 +241,7 @@ def test_the_hub_needs_quick(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--quick" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_fix_writes_a_copy_and_judges_it(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -253,6 +264,7 @@ def test_fix_writes_a_copy_and_judges_it(
     assert report.read_text().startswith("# g4 doctor: tokenizer")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("record", ["sidecar", "cache"])
 def test_a_flipped_bit_shows_in_the_hash_on_record(
     record: str, folder: Path, tmp_path: Path
@@ -316,6 +328,7 @@ def test_a_random_network_is_no_damage_and_no_model_either(tmp_path: Path) -> No
     )
 
 
+@pytest.mark.slow
 def test_numbers_at_the_end_of_their_range_make_no_noise(good: bytes, tmp_path: Path) -> None:
     path = tmp_path / "m.gguf"
     path.write_bytes(changed("output_norm.weight", lambda v: v * 0 + np.float32(3e38))(good))
@@ -323,6 +336,7 @@ def test_numbers_at_the_end_of_their_range_make_no_noise(good: bytes, tmp_path: 
     assert judge_facts(gather_facts(path)).verdict == "file-damaged"
 
 
+@pytest.mark.slow
 def test_converted_encoders_and_fixtures_are_not_called_broken(tmp_path: Path) -> None:
     """Limits of clipped layers are infinite in some. With answers: tests/bench/bench_doctor.py."""
     judged = {path.stem: judge_facts(gather_facts(path)) for path in fixture_files(tmp_path)}
@@ -358,6 +372,7 @@ def test_a_single_check_costs_what_it_needs(folder: Path, monkeypatch: pytest.Mo
     assert (facts.stats, facts.probe, facts.tokenizer) == ((), None, None)
 
 
+@pytest.mark.slow
 def test_a_placeholder_without_weights_is_not_called_broken(good: bytes, tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     header = good[: good.index(next(iter(GGUF(good).tensors.values()))[2])]

@@ -52,6 +52,7 @@ def tiny_report(tmp_path: Path, *, depth: Any = "default", only: tuple[str, ...]
     return judge_facts(gather_facts(path, depth, only=only), only)
 
 
+@pytest.mark.slow
 def test_healthy_is_said_only_of_what_was_looked_at(tmp_path: Path) -> None:
     quick = tiny_report(tmp_path, depth="quick")
     assert (quick.verdict, quick.exit_code) == ("not-checked", 0)
@@ -64,6 +65,7 @@ def test_healthy_is_said_only_of_what_was_looked_at(tmp_path: Path) -> None:
     assert part.as_json()["kind"] == "text-model"
 
 
+@pytest.mark.slow
 def test_what_keeps_a_model_from_answering_is_part_of_the_verdict(tmp_path: Path) -> None:
     path = tmp_path / "tiny.gguf"
     path.write_bytes(build_tiny())

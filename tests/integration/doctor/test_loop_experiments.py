@@ -47,6 +47,7 @@ def ask(
     return diagnosis, seen
 
 
+@pytest.mark.slow_except("46-tools")
 @pytest.mark.parametrize(("token", "factor"), [(TOOL, "tools"), (THINK, "thinking")])
 def test_the_condition_of_a_loop_is_found(token: int, factor: str, tmp_path: Path) -> None:
     report = tmp_path / "loop.md"
@@ -74,6 +75,7 @@ def test_the_bundled_model_does_not_loop(tmp_path: Path) -> None:
     assert {result.outcome for result in seen} <= {"ended", "unended"}
 
 
+@pytest.mark.slow
 def test_what_the_budget_has_no_room_for_is_named(tmp_path: Path) -> None:
     diagnosis, seen = ask(tmp_path / "model.gguf", lambda data: data, budget_s=0.001)
     assert seen[0].was_run
@@ -81,6 +83,7 @@ def test_what_the_budget_has_no_room_for_is_named(tmp_path: Path) -> None:
     assert diagnosis.exit_code == 0
 
 
+@pytest.mark.slow
 def test_a_crash_costs_one_experiment(tmp_path: Path) -> None:
     """llama.cpp refuses a file without its norms: every experiment says so."""
     diagnosis, seen = ask(tmp_path / "model.gguf", KINDS["norm-missing"], budget_s=5.0)
@@ -99,6 +102,7 @@ def _without_tensors(_data: bytes) -> bytes:
     return build_gguf([], [])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the environment of a process in /proc")
 def test_a_switch_of_llama_cpp_reaches_the_worker() -> None:
     with EngineClient({"LLAMA_ATTN_ROT_DISABLE": "1"}) as client:

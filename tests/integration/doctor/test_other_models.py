@@ -26,6 +26,7 @@ def finding(report: Report, id_: str) -> Any:
     return next(f for f in report.findings if f.id == id_)
 
 
+@pytest.mark.slow
 def test_a_sound_model_is_healthy_and_named(tmp_path: Path) -> None:
     report = diagnose_llama(tmp_path)
     assert (report.verdict, report.exit_code, report.kind) == ("healthy", 0, "other-model")
@@ -41,6 +42,7 @@ def test_a_sound_model_is_healthy_and_named(tmp_path: Path) -> None:
     assert "g4 pull" not in "".join(f.fix for f in report.findings)
 
 
+@pytest.mark.slow
 def test_every_step_that_may_take_long_is_named(tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "m.gguf", llama_keys(), llama_tensors())
     steps: list[str] = []
@@ -51,6 +53,7 @@ def test_every_step_that_may_take_long_is_named(tmp_path: Path) -> None:
     assert any("questions" in step for step in named[4:])
 
 
+@pytest.mark.slow
 def test_a_model_that_this_llama_cpp_does_not_know_is_not_called_healthy(tmp_path: Path) -> None:
     report = diagnose_llama(tmp_path, architecture="zzzzz")
     assert (report.verdict, report.exit_code) == ("not-checked", 0)
@@ -86,6 +89,7 @@ BAD: tuple[tuple[str, dict[str, Any], str, str, str], ...] = (
 )  # fmt: skip
 
 
+@pytest.mark.slow_except("width", "layers", "tokens", "tensor", "layer", "template")
 @pytest.mark.parametrize(("changes", "verdict", "id_", "words"), [r[1:] for r in BAD],
                          ids=[r[0] for r in BAD])  # fmt: skip
 def test_what_is_wrong_by_the_file_itself_is_found(
@@ -111,6 +115,7 @@ def test_numbers_that_are_none_are_found(tmp_path: Path) -> None:
     assert finding(report, "weights.finite").status == "fail"
 
 
+@pytest.mark.slow
 def test_an_embedding_model_is_not_asked_questions(tmp_path: Path) -> None:
     keys = [*llama_keys(), ("llama.attention.causal", "bool", False)]
     report = diagnose_file(write_gguf(tmp_path / "m.gguf", keys, llama_tensors()))

@@ -31,6 +31,7 @@ def repair_bytes(folder: Path, data: bytes) -> tuple[Report, Repair, Path]:
     return report, repair_file(report, source, target), target
 
 
+@pytest.mark.slow_except("eos-107", "template-poison", "window-1024")
 @pytest.mark.parametrize(
     "kind",
     ["control-normal", "bytes-normal", "rope-base-1e4", "rope-base-swa-1e6", "epsilon-1e-5",
@@ -47,6 +48,7 @@ def test_what_metadata_can_mend_is_the_good_file_again(
     assert target.read_bytes() == good
 
 
+@pytest.mark.slow_except("template-missing")
 @pytest.mark.parametrize(
     "kind",
     ["window-missing", "head-width-missing", "ple-missing", "bos-missing", "rope-base-missing",
@@ -59,6 +61,7 @@ def test_what_was_missing_is_healthy_again(kind: str, good: bytes, tmp_path: Pat
     assert judge_facts(gather_facts(target)).exit_code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind", ["truncate", "zero-hole", "random-page", "v-missing", "merges-one"]
 )
@@ -68,12 +71,14 @@ def test_what_no_metadata_mends_is_left_alone(kind: str, good: bytes, tmp_path: 
     assert not target.exists()
 
 
+@pytest.mark.slow
 def test_the_missing_bytes_are_named_exactly(good: bytes, tmp_path: Path) -> None:
     cut = KINDS["truncate"](good)
     _, done, _ = repair_bytes(tmp_path, cut)
     assert done.ranges == ((len(cut), len(good) - 1),)
 
 
+@pytest.mark.slow
 def test_a_damaged_tensor_is_named_as_a_range(good: bytes, tmp_path: Path) -> None:
     broken = KINDS["zero-hole"](good)
     _, done, _ = repair_bytes(tmp_path, broken)
@@ -81,6 +86,7 @@ def test_a_damaged_tensor_is_named_as_a_range(good: bytes, tmp_path: Path) -> No
     assert broken[:first] + good[first : last + 1] + broken[last + 1 :] == good
 
 
+@pytest.mark.slow
 def test_the_copy_needs_another_name(good: bytes, tmp_path: Path) -> None:
     path = tmp_path / "x.gguf"
     path.write_bytes(KINDS["eos-107"](good))
@@ -88,6 +94,7 @@ def test_the_copy_needs_another_name(good: bytes, tmp_path: Path) -> None:
         repair_file(judge_facts(gather_facts(path)), path, path)
 
 
+@pytest.mark.slow
 def test_a_bug_report_holds_no_private_path(good: bytes, tmp_path: Path) -> None:
     report, _, _ = repair_bytes(tmp_path, KINDS["eos-107"](good))
     text = write_bug_report(report)
@@ -160,6 +167,7 @@ def test_text_of_a_file_is_no_markdown_in_a_report(text: str) -> None:
     assert codes[1].strip() == one_line(text).strip()
 
 
+@pytest.mark.slow
 def test_a_report_replaces_a_report_and_nothing_else(
     capsys: pytest.CaptureFixture[str], good: bytes, tmp_path: Path
 ) -> None:

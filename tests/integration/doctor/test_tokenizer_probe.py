@@ -30,6 +30,7 @@ def test_all_rows_belong_to_the_published_vocabulary_alone() -> None:
     assert ("Hello world", (9259, 1902)) in known_texts(262_144)
 
 
+@pytest.mark.slow
 @pytest.mark.requires_vocab
 @pytest.mark.parametrize(
     ("key", "change", "verdict", "said"),

@@ -175,6 +175,7 @@ MENDED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MENDED)
 def test_a_fault_is_mended_by_trying_again(hub: FakeHub, tmp_path: Path, name: str) -> None:
     hub.faults = [replace(MENDED[name])]
@@ -185,6 +186,7 @@ def test_a_fault_is_mended_by_trying_again(hub: FakeHub, tmp_path: Path, name: s
     assert hub.sent_bytes <= len(DATA) + 300_000
 
 
+@pytest.mark.slow
 def test_many_faults_with_progress_between_them_do_not_add_up(hub: FakeHub, tmp_path: Path) -> None:
     hub.faults = [Fault("reset", after=200_000) for _ in range(12)]
     assert fetch_path(tmp_path).path.read_bytes() == DATA
@@ -205,6 +207,7 @@ def test_an_expired_address_is_asked_for_again(hub: FakeHub, tmp_path: Path) -> 
     assert client.options.endpoint == hub.url
 
 
+@pytest.mark.slow
 def test_api_calls_are_tried_again_too(hub: FakeHub, tmp_path: Path) -> None:
     client = Hub()
     repository = client.read_repository(REPO)
@@ -236,6 +239,7 @@ def test_passing_faults_of_the_hub_itself_are_waited_for(
 # --- faults that stay -------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_when_nothing_helps_what_arrived_is_kept_and_used(hub: FakeHub, tmp_path: Path) -> None:
     hub.faults = [Fault("reset", after=500_000), *(Fault("status", 502) for _ in range(40))]
     with pytest.raises(NetworkError, match=r"502.* are kept") as caught:
@@ -261,6 +265,7 @@ def test_a_wrong_content_is_named_by_both_hashes_and_kept(hub: FakeHub, tmp_path
     assert any(name.endswith(".part") for name in list_store(tmp_path))
 
 
+@pytest.mark.slow
 def test_restart_throws_a_bad_partial_away(hub: FakeHub, tmp_path: Path) -> None:
     hub.faults = [Fault("garbage")]
     with pytest.raises(HashMismatch):
@@ -402,6 +407,7 @@ def test_a_damaged_cache_is_not_used(tmp_path: Path) -> None:
     assert fetch_path(tmp_path).origin == "hub"
 
 
+@pytest.mark.slow
 def test_a_second_one_waits_and_finds_the_file(hub: FakeHub, tmp_path: Path) -> None:
     hub.rate = 6_000_000
     client = Hub()
@@ -456,6 +462,7 @@ def kill_until_whole(hub: FakeHub, target: Path, kills: int, spread_s: float) ->
     return hits, hub.sent_bytes
 
 
+@pytest.mark.slow
 def test_kill_9_loses_at_most_a_mebibyte_each_time(hub: FakeHub, tmp_path: Path) -> None:
     data = random.Random(1).randbytes(12_000_000)
     hub.repos[REPO].lfs = {"m-Q4_0.gguf": data}
@@ -468,6 +475,7 @@ def test_kill_9_loses_at_most_a_mebibyte_each_time(hub: FakeHub, tmp_path: Path)
     assert list_store(tmp_path) == ["m.gguf"]
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_arrived(hub: FakeHub, tmp_path: Path) -> None:
     hub.rate = 3_000_000
     target = tmp_path / "store" / "m.gguf"
@@ -484,6 +492,7 @@ def test_ctrl_c_keeps_what_arrived(hub: FakeHub, tmp_path: Path) -> None:
     assert fetch_path(tmp_path.joinpath(), limits=FAST).origin == "hub"
 
 
+@pytest.mark.slow
 def test_an_older_partial_goes_when_the_new_file_is_whole(hub: FakeHub, tmp_path: Path) -> None:
     hub.faults = [Fault("reset", after=500_000), *(Fault("status", 502) for _ in range(40))]
     with pytest.raises(NetworkError):
@@ -500,6 +509,7 @@ def gguf_of(template: str, fill: int) -> bytes:
     return build_gguf(keys, tensors)
 
 
+@pytest.mark.slow
 def test_an_update_of_the_header_keeps_the_weights(
     hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -517,6 +527,7 @@ def test_an_update_of_the_header_keeps_the_weights(
     assert list_store(tmp_path) == ["m-Q4_0.gguf"]
 
 
+@pytest.mark.slow
 def test_an_update_of_weights_and_header_is_noticed_by_the_hash(
     hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

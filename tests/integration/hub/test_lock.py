@@ -33,6 +33,7 @@ def start_holder(target: Path) -> subprocess.Popen[bytes]:
     return holder
 
 
+@pytest.mark.slow
 def test_kill_9_frees_the_lock(tmp_path: Path) -> None:
     target = tmp_path / "m.gguf"
     waited: list[str] = []

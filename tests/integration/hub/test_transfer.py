@@ -56,6 +56,7 @@ def fetch_file_to(folder: Path, limits: Limits = LIMITS) -> bytes:
     ).path.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_slow_server_gets_more_connections_one_by_one(hub: FakeHub, tmp_path: Path) -> None:
     hub.rate = 10_000_000
     assert fetch_file_to(tmp_path, EAGER) == DATA
@@ -63,6 +64,7 @@ def test_a_slow_server_gets_more_connections_one_by_one(hub: FakeHub, tmp_path: 
     assert hub.sent_bytes == len(DATA)
 
 
+@pytest.mark.slow
 def test_a_fast_one_keeps_one_connection_larger_pieces_and_the_page_cache_out(
     hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,6 +98,7 @@ def _can_direct(folder: Path) -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_a_dead_connection_does_not_hold_the_others_up(hub: FakeHub, tmp_path: Path) -> None:
     hub.faults = [Fault("stall", after=10_000)]
     started = time.monotonic()

@@ -78,6 +78,7 @@ def run(toolbox: Toolbox, name: str, **arguments: Any) -> str:
     return toolbox.run_call(ToolCall(name, arguments), lambda *_: "yes")
 
 
+@pytest.mark.slow
 def test_results_and_failures(toolbox: Toolbox, home: Path) -> None:
     assert run(toolbox, "add", a=2) == "3"
     assert run(toolbox, "calls") == "1"
@@ -94,6 +95,7 @@ def test_results_and_failures(toolbox: Toolbox, home: Path) -> None:
     assert run(toolbox, "calls") == "0"
 
 
+@pytest.mark.slow
 def test_a_function_that_hangs_is_ended_with_what_it_started(
     toolbox: Toolbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,6 +107,7 @@ def test_a_function_that_hangs_is_ended_with_what_it_started(
     assert run(toolbox, "add", a=2) == "3"
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_call_and_not_the_chat(toolbox: Toolbox, tmp_path: Path) -> None:
     def press() -> None:
         while not (tmp_path / "pids").exists() or not (tmp_path / "pids").read_text():
@@ -118,6 +121,7 @@ def test_ctrl_c_ends_the_call_and_not_the_chat(toolbox: Toolbox, tmp_path: Path)
     assert run(toolbox, "add", a=2) == "3"
 
 
+@pytest.mark.slow
 def test_a_file_that_does_not_come_to_its_end(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = home / "mine.py"
     monkeypatch.setattr(functions, "START_S", 1.0)
@@ -129,6 +133,7 @@ def test_a_file_that_does_not_come_to_its_end(home: Path, monkeypatch: pytest.Mo
         pass
 
 
+@pytest.mark.slow
 def test_what_cannot_be_loaded(home: Path) -> None:
     wrong: list[tuple[ToolOptions, type[Exception], str]] = [
         (ToolOptions(tool=["math:sqrt"]), UsageError, "the parameter x has no name to call it by"),

@@ -54,6 +54,7 @@ def is_running(pid: int) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_results_and_failures(toolbox: Toolbox, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(toolbox, "add", a=1, b=2) == "3"
     assert run(toolbox, "add", a="one").startswith("error: ")
@@ -71,6 +72,7 @@ def test_results_and_failures(toolbox: Toolbox, monkeypatch: pytest.MonkeyPatch)
     assert run(toolbox, "add", a=1, b=2).startswith("error: ")
 
 
+@pytest.mark.slow
 def test_the_server_ends_with_the_chat_and_its_children_too(config: Path, tmp_path: Path) -> None:
     with open_toolbox(ToolOptions(mcp=config)):
         pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
@@ -81,6 +83,7 @@ def test_the_server_ends_with_the_chat_and_its_children_too(config: Path, tmp_pa
     assert not any(map(is_running, pids))
 
 
+@pytest.mark.slow
 def test_what_a_server_writes_to_standard_error_goes_to_the_log(
     config: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -113,6 +116,7 @@ def test_files_that_name_no_servers(tmp_path: Path, text: str) -> None:
         read_servers(tmp_path / "none.json")
 
 
+@pytest.mark.slow
 def test_tools_are_listed_page_by_page(tmp_path: Path) -> None:
     fake = str(TESTS / "support" / "fakes" / "paged_mcp_server.py")
     servers = McpServers({"p": {"command": sys.executable, "args": [fake, "3"]}}, tmp_path / "log")
@@ -140,6 +144,7 @@ def http_server(tmp_path: Path) -> Iterator[str]:
             process.kill()
 
 
+@pytest.mark.slow
 def test_a_server_at_a_url(
     http_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,6 +166,7 @@ def test_a_server_at_a_url(
         assert run(toolbox, "add", a=1, b=2).startswith("error: ")
 
 
+@pytest.mark.slow
 def test_a_url_that_answers_no_protocol(http_server: str, tmp_path: Path) -> None:
     for server in ({"url": http_server}, {"url": f"{http_server}/none"}, {"url": "no url"}):
         with pytest.raises(RuntimeFailed, match="the MCP server remote does not start: "):

@@ -18,6 +18,7 @@ from tests.support.builders.tiny_file import build_tiny
 from tests.support.fakes.reporter import RecordingReporter
 
 
+@pytest.mark.slow
 def test_a_model_is_ready_as_it_is(tmp_path: Path) -> None:
     reporter = RecordingReporter()
     path = tmp_path / "tiny.gguf"
@@ -28,6 +29,7 @@ def test_a_model_is_ready_as_it_is(tmp_path: Path) -> None:
     assert reporter.jobs == []
 
 
+@pytest.mark.slow
 def test_an_sfp8_archive_is_expanded_once(tmp_path: Path) -> None:
     source, archive = tmp_path / "tiny.gguf", tmp_path / "tiny-sfp8.gguf"
     source.write_bytes(build_tiny())

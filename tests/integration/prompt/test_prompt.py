@@ -33,6 +33,7 @@ QUESTION = [Message("user", " What is GGUF? \n")]
 HISTORY = [Message("user", "a"), Message("assistant", " b "), Message("user", "c")]
 
 
+@pytest.mark.slow
 def test_tinys_template_agrees_with_the_renderer() -> None:
     renderer = choose_renderer(TINY_TEMPLATE, render_template)
     assert renderer.notice == ""
@@ -51,6 +52,7 @@ def count_runs(cases: list[int]) -> RunTemplate:
     return run
 
 
+@pytest.mark.slow
 def test_tools_are_declared_without_the_template_if_it_agrees() -> None:
     runs: list[int] = []
     renderer = choose_renderer(TINY_TEMPLATE, count_runs(runs))
@@ -59,6 +61,7 @@ def test_tools_are_declared_without_the_template_if_it_agrees() -> None:
     assert len(runs) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("old", "new"),
     [
@@ -82,6 +85,7 @@ def test_tools_go_through_a_template_that_has_its_own_way_with_them(old: str, ne
     assert runs == [3]
 
 
+@pytest.mark.slow
 def test_a_strange_template_is_used_as_it_is_with_a_notice() -> None:
     template = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
     renderer = choose_renderer(template, render_template)
@@ -90,6 +94,7 @@ def test_a_strange_template_is_used_as_it_is_with_a_notice() -> None:
     assert "".join(part.text for part in parts) == "[user]a[assistant] b [user]c"
 
 
+@pytest.mark.slow
 @pytest.mark.requires_vocab
 def test_the_launch_template_is_named(vocab_file: Path) -> None:
     template = read_header(vocab_file).get("tokenizer.chat_template", str)

@@ -21,6 +21,7 @@ from tests.support.builders.tiny_file import build_tiny
 TEMPLATE = "{% for m in messages %}<|turn>{{ m.role }}:{{ m.content }}{% endfor %}"
 
 
+@pytest.mark.slow
 def test_the_launch_revision_is_a_warning_everywhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

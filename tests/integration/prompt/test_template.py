@@ -26,6 +26,7 @@ class TestLimits:
     traceback.
     """
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "template",
         [
@@ -41,6 +42,7 @@ class TestLimits:
         with pytest.raises(BadFile, match=r"memory"):
             render_template(template, [{}])
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "template",
         [
@@ -54,6 +56,7 @@ class TestLimits:
         with pytest.raises(BadFile, match=r"was stopped|memory"):
             render_template(template, [{}])
 
+    @pytest.mark.slow
     def test_the_error_names_the_file_and_what_to_type(self) -> None:
         with pytest.raises(BadFile) as caught:
             render_template("{% for", [{}], path=Path("m.gguf"))
@@ -61,6 +64,7 @@ class TestLimits:
         assert caught.value.hint == "g4 doctor m.gguf"
         assert caught.value.exit_code == 5
 
+    @pytest.mark.slow
     def test_this_process_does_not_load_jinja2(self) -> None:
         program = (
             "import sys; from g4cli.core.template_child import render_template;"
@@ -71,6 +75,7 @@ class TestLimits:
 
 
 class TestOutsideText:
+    @pytest.mark.slow
     def test_a_chosen_renderer_goes_through_a_real_child(self) -> None:
         renderer = choose_renderer(GEMMA.replace("bos_token", "'!' ~ bos_token"), render_template)
         parts = renderer([Message("user", ATTACK)], PromptStyle())

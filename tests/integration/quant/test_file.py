@@ -67,6 +67,7 @@ def references(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "name", "pure"), MATRIX)
 def test_every_type_equals_llama_cpp(
     references: Path, tmp_path: Path, kind: str, name: str, pure: bool
@@ -85,6 +86,7 @@ def test_the_table_of_types_names_the_same_numbers() -> None:
     assert {t.name: t.ftype for t in FILE_TYPES if t.name != "sfp8"} == FTYPES
 
 
+@pytest.mark.slow
 def test_small_blocks_change_nothing(
     references: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,6 +99,7 @@ def test_small_blocks_change_nothing(
     assert_equal_files(out, references / "moe-q4_k_m-False.gguf")
 
 
+@pytest.mark.slow
 def test_overrides_equal_llama_cpp(references: Path, tmp_path: Path) -> None:
     source, theirs = references / "e.gguf", tmp_path / "theirs.gguf"
     # Q6_K 14, Q5_K 13: ggml's numbers
@@ -110,6 +113,7 @@ def test_overrides_equal_llama_cpp(references: Path, tmp_path: Path) -> None:
     assert_equal_files(tmp_path / "out.gguf", theirs)
 
 
+@pytest.mark.slow
 def test_requantizing_equals_llama_cpp(references: Path, tmp_path: Path) -> None:
     source, theirs = references / "e-q8_0-False.gguf", tmp_path / "theirs.gguf"
     job = {"source": str(source), "target": str(theirs), "type": "q4_0", "allow_requantize": True}
@@ -349,6 +353,7 @@ def test_files_without_weights_are_refused(tmp_path: Path) -> None:
         quantize_file(integers, tmp_path / "o", recipe=Recipe("q4_0"))
 
 
+@pytest.mark.slow
 def test_half_and_single_precision_sources(tmp_path: Path) -> None:
     """Any source type gives what llama.cpp gives from it."""
     values = np.random.default_rng(3).normal(0, 0.02, 256 * 8).astype(np.float32)

@@ -87,6 +87,7 @@ def test_both_forms_give_the_same_weights(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "names"),
     [
@@ -122,6 +123,7 @@ def test_bytes_equal_llama_cpp_with_an_imatrix(
     assert "--imatrix" in str(read_header(out).keys["g4.recipe"].data)
 
 
+@pytest.mark.slow
 def test_the_first_down_projections_become_q4_1(tmp_path: Path) -> None:
     """Only with an imatrix: llama.cpp's guard for Q4_0 in the first eighth of the layers."""
     model = write_network(tmp_path / "net.gguf", n_layer=8)
@@ -160,6 +162,7 @@ def test_a_matrix_of_another_model_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "o.gguf").exists()
 
 
+@pytest.mark.slow
 def test_a_type_that_needs_weights_which_the_matrix_lacks(tmp_path: Path) -> None:
     """ggml would end the process."""
     model = write_network(tmp_path / "net.gguf", n_layer=1)

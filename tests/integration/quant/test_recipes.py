@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from g4cli.core.ggml import BY_ID, BY_NAME
 from g4cli.core.gguf_write import TensorSpec
 from g4cli.core.inventory import text_tensors
@@ -20,6 +22,7 @@ from tests.support.run.llama_types import ask
 LLAMA_TYPES = [t for t in TYPES if t != "sfp8"]
 
 
+@pytest.mark.slow
 def test_goldens_are_what_llama_cpp_answers() -> None:
     requests, ours = [], []
     for shape in ALL.values():
@@ -52,6 +55,7 @@ def test_recipes_need_no_numpy() -> None:
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
+@pytest.mark.slow
 def test_eight_experts_have_rules_of_their_own() -> None:
     """No published Gemma has 8; llama.cpp's rules for Mixtral would apply."""
     rows = [

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from g4cli.quant.file import quantize_file
 from g4cli.quant.recipes import Recipe
 from tests.support.builders.weights import write_network
@@ -19,6 +21,7 @@ sys.exit(0 if model is None else 9)
 """
 
 
+@pytest.mark.slow
 def test_llama_cpp_refuses_an_archive_by_name(tmp_path: Path) -> None:
     source = write_network(tmp_path / "net.gguf", n_layer=3, n_embd=128, n_ff=96, ple=32, sigma=0.4)
     quantize_file(source, tmp_path / "archive.gguf", recipe=Recipe("sfp8"))

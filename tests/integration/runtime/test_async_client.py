@@ -73,6 +73,7 @@ class TestTurns:
 
         run_with(tiny, use, n_parallel=n_parallel)
 
+    @pytest.mark.slow
     def test_other_requests_are_answered_during_a_turn(self, tiny: Path, n_parallel: int) -> None:
         async def use(engine: AsyncEngine, prompt: tuple[int, ...]) -> None:
             async with aclosing(engine.run_turn(RunTurn(prompt, ENDLESS, NO_END))) as events:
@@ -82,6 +83,7 @@ class TestTurns:
 
         run_with(tiny, use, n_parallel=n_parallel)
 
+    @pytest.mark.slow
     def test_a_closed_iterator_cancels_its_turn(self, tiny: Path, n_parallel: int) -> None:
         async def use(engine: AsyncEngine, prompt: tuple[int, ...]) -> None:
             for _ in range(3):
@@ -92,6 +94,7 @@ class TestTurns:
 
         run_with(tiny, use, n_parallel=n_parallel)
 
+    @pytest.mark.slow
     def test_a_full_queue_refuses(self, tiny: Path, n_parallel: int) -> None:
         async def use(engine: AsyncEngine, prompt: tuple[int, ...]) -> None:
             with ExitStack() as taken:
@@ -107,6 +110,7 @@ class TestTurns:
 
         run_with(tiny, use, n_queue=1, n_parallel=n_parallel)
 
+    @pytest.mark.slow
     def test_a_flood_of_long_texts_does_not_stop_answers(self, tiny: Path, n_parallel: int) -> None:
         text = "".join(chr(97 + i * i % 26) for i in range(1 << 20))
 
@@ -126,6 +130,7 @@ class TestTurns:
 
         run_with(tiny, use, n_parallel=n_parallel)
 
+    @pytest.mark.slow
     def test_a_reader_that_stops_is_cancelled_and_stalls_nobody(
         self, tiny: Path, n_parallel: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -169,6 +174,7 @@ class TestTurns:
 
 
 class TestOptions:
+    @pytest.mark.slow
     def test_probabilities(self, tiny: Path) -> None:
         async def use(engine: AsyncEngine, prompt: tuple[int, ...]) -> None:
             options = TurnOptions(max_tokens=8, n_probs=3)
@@ -186,6 +192,7 @@ class TestOptions:
 
         run_with(tiny, use)
 
+    @pytest.mark.slow
     def test_stop_strings_raw_answers_and_biases(self, tiny: Path) -> None:
         async def use(engine: AsyncEngine, prompt: tuple[int, ...]) -> None:
             async def ask(sampling: Sampling = GREEDY, **options: Any) -> Any:
@@ -207,6 +214,7 @@ class TestOptions:
 
         run_with(tiny, use)
 
+    @pytest.mark.slow
     def test_a_grammar_that_is_none_fails_its_request_alone(self, tiny: Path) -> None:
         async def use(engine: AsyncEngine, prompt: tuple[int, ...]) -> None:
             with pytest.raises(UsageError, match="grammar"):
@@ -216,6 +224,7 @@ class TestOptions:
         run_with(tiny, use)
 
 
+@pytest.mark.slow
 def test_a_file_that_ends_the_worker_is_blamed(tmp_path: Path) -> None:
     keys, tensors = tiny_parts()
     others = [tensor for tensor in tensors if tensor[0] != "rope_freqs.weight"]
@@ -230,6 +239,7 @@ def test_a_file_that_ends_the_worker_is_blamed(tmp_path: Path) -> None:
 
 
 class TestLongTexts:
+    @pytest.mark.slow
     def test_what_cannot_fit_is_refused_before_it_is_tokenized(
         self, tiny: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -255,6 +265,7 @@ class TestLongTexts:
 
         run_with(tiny, use)
 
+    @pytest.mark.slow
     def test_a_prompt_of_many_parts_is_sent_piece_by_piece(self, tiny: Path) -> None:
         parts = [Part("<|turn>" if n % 2 else f"{n}", control=n % 2 == 1) for n in range(600)]
 

@@ -168,6 +168,7 @@ def iq3(tmp_path_factory: pytest.TempPathFactory) -> FileFacts:
     return replace(facts, header=replace(facts.header, tensors=tensors))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("runtime", "status", "verdict"),
     [("13.2", "fail", "runtime"), ("13.3", "ok", "not-checked"), ("12.8", "ok", "not-checked"),

@@ -35,6 +35,7 @@ def test_mean_and_deviation_are_those_of_the_samples() -> None:
     assert SpeedResult("tg1", 1, (3.0,)).stddev == 0.0
 
 
+@pytest.mark.slow
 def test_report(tiny: Path) -> None:
     steps: list[tuple[int, int, str]] = []
     report = run_bench(
@@ -56,6 +57,7 @@ def test_report(tiny: Path) -> None:
     assert report.size_bytes < report.peak_bytes <= read_peak_memory()
 
 
+@pytest.mark.slow
 def test_behind_a_depth(tiny: Path) -> None:
     report = run_bench(
         tiny, ModelOptions(), BenchOptions(n_prompt=16, n_gen=4, n_depths=(0, 300), repetitions=2)
@@ -68,6 +70,7 @@ def test_behind_a_depth(tiny: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_what_lies_in_memory_is_put_back_whole(tiny: Path) -> None:
     model = Model(tiny)
     context = Context(model, ContextOptions(n_ctx=512, n_ubatch=64, n_batch=64), Interrupt())
@@ -110,6 +113,7 @@ def test_json(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     }
 
 
+@pytest.mark.slow
 def test_human_and_quiet(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["bench", str(tiny), "-p", "16", "-n", "0", "-r", "1"]) == 0
     out = capsys.readouterr().out

@@ -84,6 +84,7 @@ def drafts_and_logits(model_path: Path, draft_path: Path) -> Iterator[list[tuple
     model.close()
 
 
+@pytest.mark.slow
 def test_drafts_are_those_of_transformers(folder: Path) -> None:
     """The same weights in Gemma4AssistantForCausalLM (tests/oracle/record_draft.py); one case is
     long.
@@ -200,6 +201,7 @@ class TestCommand:
 
         return call
 
+    @pytest.mark.slow_except("draft.gguf")
     @pytest.mark.parametrize("how", ["off", "lookup", "draft.gguf"])
     def test_the_answer_is_the_same(self, chat: Any, folder: Path, how: str) -> None:
         code, out, _ = chat("q8.gguf", "--temp", 0, "--json", "--draft", "off")
@@ -217,6 +219,7 @@ class TestCommand:
             assert usage["draft_tokens"] % 3 == 0
             assert usage["accepted_draft_tokens"] <= usage["draft_tokens"]
 
+    @pytest.mark.slow
     def test_stats(self, chat: Any, folder: Path) -> None:
         _, _, err = chat("q8.gguf", "--temp", 0, "--stats", "--draft", folder / "draft.gguf")
         assert " · drafted " in err
@@ -224,6 +227,7 @@ class TestCommand:
         _, _, err = chat("tiny.gguf", "--temp", 0, "--stats", "--draft", "off")
         assert "drafted" not in err
 
+    @pytest.mark.slow
     def test_auto_changes_no_greedy_answer(
         self, chat: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -255,6 +259,7 @@ class TestCommand:
         assert choose_draft("auto", model, str, reporter).kind == kind
         assert choose_draft("lookup", model, str, reporter).kind == "lookup"
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("name", "code", "said"),
         [
@@ -268,6 +273,7 @@ class TestCommand:
         assert (found, out) == (code, "")
         assert said in err
 
+    @pytest.mark.slow
     def test_auto_takes_the_network_beside_the_model(self, chat: Any, folder: Path) -> None:
         beside = models_dir() / "mine"
         beside.mkdir(parents=True)

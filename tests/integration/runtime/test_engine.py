@@ -95,6 +95,7 @@ def assert_same_as_fresh(engine: LlamaEngine, tokens: list[int]) -> None:
     assert np.abs(found - expected).max() < 0.05 * np.abs(expected).max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", TOKENS, ids=lambda case: repr(case["text"])[:30])
 def test_tokens_of_text(model: Model, case: dict[str, object]) -> None:
     assert model.tokenize(str(case["text"]), control=True) == case["ids"]
@@ -169,6 +170,7 @@ class TestReuse:
         assert engine.evaluate(tokens).reused == len(tokens) - 1
         assert_same_as_fresh(engine, tokens)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("cut", [40, 120, 300])
     def test_an_edit_behind_the_window(self, engine: LlamaEngine, cut: int) -> None:
         tokens = prompt(engine, Message("user", self.long_text(90)))
@@ -180,6 +182,7 @@ class TestReuse:
         # The window has moved past these branch points: there is nothing to reuse.
         assert read.reused == 0
 
+    @pytest.mark.slow
     def test_an_edit_inside_the_window(self, engine: LlamaEngine) -> None:
         tokens = prompt(engine, Message("user", self.long_text(90)))
         engine.evaluate(tokens)
@@ -187,6 +190,7 @@ class TestReuse:
         assert engine.evaluate(edited).reused == len(tokens) - 10
         assert_same_as_fresh(engine, edited)
 
+    @pytest.mark.slow
     def test_an_undo_comes_back_from_a_checkpoint(self, engine: LlamaEngine) -> None:
         first = prompt(engine, Message("user", self.long_text(60)))
         engine.evaluate(first)
@@ -196,6 +200,7 @@ class TestReuse:
         assert engine.evaluate(undone).reused == len(first)
         assert_same_as_fresh(engine, undone)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("n_words", [2, 60])  # within the window, and beyond it
     def test_a_retry_after_a_long_answer_reads_its_last_token(
         self, engine: LlamaEngine, n_words: int
@@ -206,6 +211,7 @@ class TestReuse:
         assert engine.evaluate(tokens).reused == len(tokens) - 1
         assert_same_as_fresh(engine, tokens)
 
+    @pytest.mark.slow
     def test_without_the_check_the_answer_would_be_wrong(self, engine: LlamaEngine) -> None:
         """The hazard is real: the same rollback without `can_branch` gives other scores."""
         tokens = prompt(engine, Message("user", self.long_text(90)))
@@ -218,6 +224,7 @@ class TestReuse:
         expected = fresh_scores(engine.model, tokens[:cut] + tail)
         assert np.abs(wrong - expected).max() > 0.05 * np.abs(expected).max()
 
+    @pytest.mark.slow_except("64")
     @pytest.mark.parametrize("back", [1, 30, 63, 64, 65, 100, 127, 128, 129, 200])
     def test_every_rollback_that_is_allowed_is_right(self, engine: LlamaEngine, back: int) -> None:
         tokens = prompt(engine, Message("user", self.long_text(80)))
@@ -245,6 +252,7 @@ class TestLimits:
         assert small.n_past <= 256
         small.close_context()
 
+    @pytest.mark.slow
     def test_an_interrupted_prompt_goes_on_where_it_stopped(self, engine: LlamaEngine) -> None:
         tokens = [2] + [300 + i % 40 for i in range(500)]
 
@@ -329,6 +337,7 @@ class TestLoading:
         assert count_physical_cores() >= 1
 
 
+@pytest.mark.slow
 def test_suppressed_tokens_are_never_chosen(tmp_path: Path) -> None:
     """The file forbids the token that the network would choose: another one must come."""
     plain = tmp_path / "plain.gguf"

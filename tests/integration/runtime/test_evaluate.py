@@ -70,6 +70,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_equals_one_plain_decode(tiny: Path) -> None:
     found = evaluate_model(tiny, CONVERSATIONS, use_extra_bufts=False)
     logs: list[float] = []
@@ -86,6 +87,7 @@ def test_equals_one_plain_decode(tiny: Path) -> None:
     assert found.n_documents == 4
 
 
+@pytest.mark.slow
 def test_a_long_answer_is_scored_piece_by_piece(tiny: Path) -> None:
     """More tokens than one batch: every token once."""
     text = " ".join(["GGUF is a file format."] * 40)
@@ -103,6 +105,7 @@ def test_a_long_answer_is_scored_piece_by_piece(tiny: Path) -> None:
     assert seen[-1][0] == seen[-1][1]
 
 
+@pytest.mark.slow
 def test_against_itself_and_against_four_bits(tiny: Path, tmp_path: Path) -> None:
     same = evaluate_model(tiny, CONVERSATIONS[:2], against=tiny, use_extra_bufts=False).score
     assert same.kl_mean < 1e-7
@@ -113,6 +116,7 @@ def test_against_itself_and_against_four_bits(tiny: Path, tmp_path: Path) -> Non
     assert other.base_perplexity == pytest.approx(same.base_perplexity)
 
 
+@pytest.mark.slow
 def test_other_vocabularies_are_refused(tiny: Path, tmp_path: Path) -> None:
     changed = tmp_path / "other.gguf"
     changed.write_bytes(build_tiny().replace(b"<bos>", b"<boz>", 1))
@@ -173,6 +177,7 @@ def test_what_documents_share_is_planned_for_whole_batches() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_what_documents_share_is_evaluated_once(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

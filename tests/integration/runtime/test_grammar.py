@@ -97,6 +97,7 @@ FORMS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FORMS)
 @pytest.mark.parametrize("seed", range(3))
 def test_a_grammar_is_obeyed(engine: LlamaEngine, name: str, seed: int) -> None:
@@ -105,18 +106,21 @@ def test_a_grammar_is_obeyed(engine: LlamaEngine, name: str, seed: int) -> None:
     assert re.fullmatch(wanted, text)
 
 
+@pytest.mark.slow
 def test_a_grammar_that_allows_everything_changes_nothing(engine: LlamaEngine) -> None:
     greedy = Sampling(temp=0)
     free = answer(engine, None, greedy).text
     assert answer(engine, gbnf("root ::= [^\\x00]*"), greedy).text == free
 
 
+@pytest.mark.slow
 def test_the_best_allowed_token_is_taken(engine: LlamaEngine) -> None:
     """Greedy under a grammar is the most probable allowed token, not any."""
     text = answer(engine, gbnf('root ::= "Q8_0" | "GGUF is" [a-z ]*'), Sampling(temp=0)).text
     assert text.startswith(("Q8_0", "GGUF is"))
 
 
+@pytest.mark.slow
 def test_probabilities_are_those_without_the_grammar(engine: LlamaEngine) -> None:
     """The logits that clients are told are the model's own: the mask is taken off again."""
     tokens = engine.prompts.tokens_of(render([Message("user", "What is Q4_0?")], PromptStyle()))
@@ -140,6 +144,7 @@ class AskedOneByOne:
         return ()
 
 
+@pytest.mark.slow
 def test_text_that_is_certain_is_taken_in_batches(
     engine: LlamaEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,6 +180,7 @@ def test_limits_that_only_the_text_ahead_exceeds_end_no_answer(engine: LlamaEngi
     assert found.text == ("drip " * 400)[: len(found.text)]
 
 
+@pytest.mark.slow
 def test_no_token_is_certain_where_probabilities_are_asked_for(engine: LlamaEngine) -> None:
     tokens = engine.prompts.tokens_of(render([Message("user", "What is Q4_0?")], PromptStyle()))
     for keep_logits in (False, True):
@@ -197,12 +203,14 @@ def test_bad_grammars(grammar: str) -> None:
         gbnf(grammar)
 
 
+@pytest.mark.slow
 def test_a_token_that_the_model_lacks(engine: LlamaEngine) -> None:
     with pytest.raises(UsageError, match=r"cannot be used.*no such token"):
         answer(engine, gbnf("root ::= <no such token>"), Sampling())
     assert answer(engine, gbnf('root ::= "x"'), Sampling()).text == "x"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("schema", "said"),
     [
@@ -219,6 +227,7 @@ def test_schemas_that_only_llguidance_refuses(engine: LlamaEngine, schema: Any, 
         answer(engine, make_grammar(AnswerForm("json_schema", json.dumps(schema))), Sampling())
 
 
+@pytest.mark.slow
 def test_a_grammar_that_takes_too_long(
     engine: LlamaEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,6 +240,7 @@ def test_a_grammar_that_takes_too_long(
     assert answer(engine, gbnf('root ::= "x"'), Sampling()).text == "x"
 
 
+@pytest.mark.slow
 def test_the_process_is_started_again_after_it_ended(engine: LlamaEngine) -> None:
     assert answer(engine, gbnf('root ::= "x"'), Sampling()).text == "x"
     child = engine.masks._child
@@ -242,6 +252,7 @@ def test_the_process_is_started_again_after_it_ended(engine: LlamaEngine) -> Non
     assert answer(engine, gbnf('root ::= "z"'), Sampling()).text == "z"
 
 
+@pytest.mark.slow
 def test_a_thought_is_free_and_the_answer_is_bound(engine: LlamaEngine) -> None:
     grammar = gbnf('root ::= "yes"')
     found = answer(engine, grammar, Sampling(temp=0), scope="after-thought",
@@ -290,6 +301,7 @@ PARAMETERS: Any = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow_except("0")
 @pytest.mark.parametrize("parameters", PARAMETERS, ids=range(len(PARAMETERS)))
 def test_every_schema_of_a_tool_gives_a_grammar(engine: LlamaEngine, parameters: Any) -> None:
     tools: Any = [
@@ -315,6 +327,7 @@ def test_a_call_follows_the_schema_of_its_tool(engine: LlamaEngine, seed: int) -
     assert set(call.arguments["tags"]) <= {"a", "b"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 def test_every_call_is_bound_and_the_text_around_it_is_free(engine: LlamaEngine, seed: int) -> None:
     """The answer is made to begin with a call: what follows its mark must be one."""
@@ -337,12 +350,14 @@ def test_every_call_is_bound_and_the_text_around_it_is_free(engine: LlamaEngine,
         assert text.startswith("call:find{")
 
 
+@pytest.mark.slow
 def test_an_answer_may_be_a_call_or_obey_a_schema(engine: LlamaEngine) -> None:
     grammar = make_grammar(AnswerForm("json_schema", SCHEMA), [TOOL])
     found = answer(engine, grammar, Sampling(temp=0))
     assert found.tool_calls or json.loads(found.text)["kind"]
 
 
+@pytest.mark.slow
 def test_on_the_command_line(
     tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -364,6 +379,7 @@ def test_on_the_command_line(
     assert "the grammar cannot be used: " in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_loop_that_the_grammar_forces_is_not_the_files_fault(
     tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

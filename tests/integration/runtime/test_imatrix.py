@@ -61,6 +61,7 @@ def make_run(folder: Path, name: str = DENSE, **changes: Any) -> RunImatrix:
     return replace(base, **changes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", IMATRIX_NETWORKS)
 def test_the_file_of_llama_imatrix(name: str, folder: Path) -> None:
     report = make_imatrix(make_run(folder, name), Interrupt())
@@ -93,6 +94,7 @@ def interrupted_after(run: RunImatrix, n_chunks: int) -> None:
         make_imatrix(run, interrupt, progress=press)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_continues_and_gives_the_same_bytes(folder: Path) -> None:
     whole = make_run(folder, n_ctx=32, out=folder / "whole.gguf")
     n_seq = choose_batching(32).n_seq
@@ -109,6 +111,7 @@ def test_an_interrupted_run_continues_and_gives_the_same_bytes(folder: Path) -> 
     assert not parts.partial_file.exists()
 
 
+@pytest.mark.slow
 def test_what_another_run_left_is_not_used(folder: Path) -> None:
     run = make_run(folder, n_ctx=32, out=folder / "o.gguf", save_every_s=0.0)
     interrupted_after(run, 1)
@@ -117,6 +120,7 @@ def test_what_another_run_left_is_not_used(folder: Path) -> None:
     assert make_imatrix(run, Interrupt()).n_resumed == 0
 
 
+@pytest.mark.slow
 def test_a_model_whose_activations_are_not_finite(folder: Path) -> None:
     broken = folder / "broken.gguf"
     damage = changed("blk.1.attn_norm.weight", lambda values: values * np.float32(math.nan))
@@ -127,6 +131,7 @@ def test_a_model_whose_activations_are_not_finite(folder: Path) -> None:
     assert not run.out.exists()
 
 
+@pytest.mark.slow
 def test_texts_that_are_too_short_and_files_of_other_models(folder: Path) -> None:
     short = CalibrationText("short", raw="A text.")
     with pytest.raises(BadFile, match=r"short has \d+ tokens, and a chunk has 128"):
@@ -138,6 +143,7 @@ def test_texts_that_are_too_short_and_files_of_other_models(folder: Path) -> Non
         make_imatrix(make_run(folder, in_files=other), Interrupt())
 
 
+@pytest.mark.slow
 def test_the_command(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
 ) -> None:

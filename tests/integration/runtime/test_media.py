@@ -97,6 +97,7 @@ def test_a_file_is_encoded_once(engine: LlamaEngine, folder: Path) -> None:
     ) <= set(range(800))
 
 
+@pytest.mark.slow
 def test_results_that_take_too_much_are_dropped_oldest_first(folder: Path, tmp_path: Path) -> None:
     with open_engine(
         folder / "tiny.gguf",
@@ -121,6 +122,7 @@ def test_results_that_take_too_much_are_dropped_oldest_first(folder: Path, tmp_p
         assert [run.medium.chunks is not None for run in runs] == [True, False]
 
 
+@pytest.mark.slow
 def test_a_prompt_that_waits_is_answered_whatever_was_dropped(folder: Path, tmp_path: Path) -> None:
     """Its images are split and encoded once more, under the same numbers."""
     with open_engine(
@@ -178,6 +180,7 @@ def test_attaching_makes_the_context_anew(folder: Path) -> None:
         assert made.evaluate(prompt).complete
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", [False, True])
 def test_speculative_decoding_after_an_image(folder: Path, network: bool) -> None:
     """Attaching an encoder makes the context anew, and with it the drafter."""
@@ -363,6 +366,7 @@ class TestCommand:
         # 70 for the picture, 25 for a second of sound, the rest text.
         assert json.loads(out)["usage"]["prompt_tokens"] > 70 + 25
 
+    @pytest.mark.slow
     def test_interrupted_while_it_is_encoded(
         self, chat: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -377,17 +381,20 @@ class TestCommand:
         )
         assert (code, json.loads(out)["finish_reason"]) == (130, "interrupted")
 
+    @pytest.mark.slow
     def test_sound_alone(self, chat: Any, folder: Path) -> None:
         code, out, _ = chat(
             "-p", "What?", "--audio", folder / "s.wav", "--mmproj", MMPROJ, "--json"
         )
         assert (code, json.loads(out)["finish_reason"]) == (0, "length")
 
+    @pytest.mark.slow
     def test_an_encoder_beside_the_model_is_found(self, chat: Any, folder: Path) -> None:
         write(folder / "mmproj-tiny.gguf", MMPROJ.read_bytes())
         assert chat("-p", "What?", "--image", folder / "p.png")[0] == 0
         (folder / "mmproj-tiny.gguf").unlink()
 
+    @pytest.mark.slow
     def test_a_long_sound_is_heard_in_pieces_and_it_is_said(
         self, chat: Any, tmp_path: Path
     ) -> None:
@@ -396,6 +403,7 @@ class TestCommand:
         assert code == 0
         assert "long.wav is longer than 30 s: it is encoded in 2 pieces" in err
 
+    @pytest.mark.slow
     def test_errors(self, chat: Any, folder: Path) -> None:
         code, _, err = chat("-p", "x", "--image", folder / "p.png")
         assert (code, "--mmproj FILE" in err) == (2, True)

@@ -32,6 +32,7 @@ def tiny_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return real_shapes.build(path, "tiny", shapes.TINY, "q4_0", weights="random")
 
 
+@pytest.mark.slow
 def test_live_figures_equal_the_estimates(tiny_file: Path) -> None:
     tensors = tuple(read_header(tiny_file).tensors.values())
     repack = repacked_types(read_host().cpu_features)
@@ -58,6 +59,7 @@ def test_a_refused_context_is_an_answer_not_a_crash(tiny_file: Path) -> None:
     assert "error" in found
 
 
+@pytest.mark.slow
 def test_a_file_that_llama_cpp_refuses(tmp_path: Path) -> None:
     path = tmp_path / "no.gguf"
     path.write_bytes(b"GGUF" + bytes(100))

@@ -55,6 +55,7 @@ def ask(engine: LlamaEngine, options: TurnOptions) -> tuple[Reply, list[LoopNoti
     return last.reply, [event for event in events if isinstance(event, LoopNoticed)]
 
 
+@pytest.mark.slow
 def test_a_second_loop_ends_a_retried_answer(dashes: LlamaEngine) -> None:
     reply, notices = ask(dashes, replace(OPTIONS, on_loop="retry"))
     assert [notice.retried for notice in notices] == [True]

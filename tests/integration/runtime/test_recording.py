@@ -25,6 +25,7 @@ def read_samples(recording: Recording) -> np.ndarray:
     return np.fromfile(recording.pcm, "<i2") / 32767
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "rate"), [("wav", 16000), ("flac", 44100), ("mp3", 22050)])
 def test_formats_and_rates(tmp_path: Path, kind: str, rate: int) -> None:
     path = tmp_path / f"a.{kind}"
@@ -55,6 +56,7 @@ def test_a_window_is_a_wav_file(tmp_path: Path) -> None:
         assert file.readframes(8000) == recording.pcm.read_bytes()[32000:48000]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("data", "said"),
     [
@@ -69,6 +71,7 @@ def test_what_is_no_recording(tmp_path: Path, data: bytes, said: str) -> None:
         decode_recording(tmp_path / "a", tmp_path / "pcm", name="the recording")
 
 
+@pytest.mark.slow
 def test_a_recording_that_is_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_SECONDS", 2)
     soundfile.write(tmp_path / "a.wav", make_tone(3, 16000), 16000)
@@ -76,6 +79,7 @@ def test_a_recording_that_is_too_long(tmp_path: Path, monkeypatch: pytest.Monkey
         decode_recording(tmp_path / "a.wav", tmp_path / "pcm")
 
 
+@pytest.mark.slow
 def test_an_hour_takes_no_more_memory_than_a_minute(tmp_path: Path) -> None:
     minute = (make_tone(60, 16000) * 32767).astype("<i2").tobytes()
     peaks = []

@@ -58,6 +58,7 @@ def test_the_surroundings_show_what_lies_outside_of_the_frame() -> None:
     assert painted == set(range(5, 15))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "text"), list(good_drawings()))
 def test_the_middle_of_the_surroundings_is_the_drawing(name: str, text: str) -> None:
     drawing = repair_drawing(text)

@@ -84,6 +84,7 @@ def test_chains_that_may_choose_any_token_see_all(model: Any, sampling: Sampling
     sampler.close()
 
 
+@pytest.mark.slow
 def test_equal_or_broken_logits_are_left_to_llama_cpp(model: Any) -> None:
     sampler = Sampler(model, Sampling(seed=1))
     sampler.find_candidates_first()
@@ -94,6 +95,7 @@ def test_equal_or_broken_logits_are_left_to_llama_cpp(model: Any) -> None:
     sampler.close()
 
 
+@pytest.mark.slow_except("3-sampling0", "3-sampling3")
 @pytest.mark.parametrize(
     "sampling",
     [

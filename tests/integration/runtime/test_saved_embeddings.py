@@ -89,6 +89,7 @@ def image(tmp_path: Path) -> Media:
     return Media("image", write(tmp_path / "p.png", IMAGE))
 
 
+@pytest.mark.slow
 def test_a_picture_is_encoded_once(machine: Machine, image: Media) -> None:
     n_encoded, expected = machine.ask(image)
     assert n_encoded == 1
@@ -111,6 +112,7 @@ def test_a_picture_is_known_by_its_content(machine: Machine, image: Media, tmp_p
     assert scores != expected
 
 
+@pytest.mark.slow
 def test_another_budget_encoder_or_model_encodes_again(
     machine: Machine, image: Media, tmp_path: Path
 ) -> None:

@@ -163,6 +163,7 @@ class TestAnswers:
         afresh = bench.ask(longer)
         assert (afresh.reused_tokens, afresh.tokens) == (0, again.tokens)
 
+    @pytest.mark.slow
     def test_a_return_to_what_the_window_has_left_restores_a_checkpoint(self, bench: Bench) -> None:
         """An edit far back needs the checkpoint."""
         start = bench.long_prompt(bench.model.n_swa + 100)
@@ -175,6 +176,7 @@ class TestAnswers:
         bench.scheduler.forget_prompts()
         assert bench.ask(edit).tokens == edited.tokens
 
+    @pytest.mark.slow
     def test_an_image_among_others(self, model: Model, tmp_path: Path) -> None:
         bench = Bench(model, ContextOptions(2048, n_parallel=2))
         bench.scheduler.attach_media(MediaOptions(TESTS / "golden/tiny_mmproj.gguf"))
@@ -222,6 +224,7 @@ class TestEncoder:
         monkeypatch.setattr(MediaEncoder, "compute_embeddings", wait_and_encode)
         return go_on
 
+    @pytest.mark.slow
     def test_others_answer_meanwhile(
         self, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -272,6 +275,7 @@ class TestEncoder:
 
 
 class TestFairness:
+    @pytest.mark.slow
     def test_a_long_prompt_shares_batches_with_running_answers(self, bench: Bench) -> None:
         answering = [bench.add(bench.prompt("Who are you?"), ENDLESS) for _ in range(2)]
         bench.run(until=lambda: all(bench.n_told(n) for n in answering))
@@ -286,6 +290,7 @@ class TestFairness:
         bench.pipe.cancelled |= set(answering)
         bench.run()
 
+    @pytest.mark.slow
     def test_a_short_prompt_does_not_wait_for_a_long_one(self, bench: Bench) -> None:
         bench.scheduler.pacer.count_tokens = lambda **_: 64  # type: ignore[method-assign]
         long = bench.add(bench.long_prompt(1000))
@@ -295,6 +300,7 @@ class TestFairness:
         assert all(sum(batch.values()) <= 64 + 1 for batch in bench.batches)
         bench.run()
 
+    @pytest.mark.slow
     def test_answers_get_equal_shares_and_slots_go_to_the_first(self, bench: Bench) -> None:
         options = replace(NO_END, max_tokens=40)
         numbers = [bench.add(bench.prompt("Who are you?"), ENDLESS, options) for _ in range(9)]
@@ -320,6 +326,7 @@ class TestFairness:
 
 
 class TestFillers:
+    @pytest.mark.slow
     def test_idle_sequences_between_running_ones_are_filled_and_keep_their_tokens(
         self, bench: Bench
     ) -> None:
@@ -394,6 +401,7 @@ class TestEnds:
         bench.run()
         assert bench.reply(waiting).finish_reason == "stop"
 
+    @pytest.mark.slow
     def test_an_abort_leaves_the_sequences_usable(self, bench: Bench) -> None:
         prompt = bench.long_prompt(1500)
         number = bench.add(prompt)
@@ -409,6 +417,7 @@ class TestEnds:
         bench.scheduler.forget_prompts()
         assert bench.ask(prompt).tokens == again.tokens
 
+    @pytest.mark.slow
     def test_errors_of_one_turn_are_its_own(self, bench: Bench) -> None:
         other = bench.add(bench.prompt("What is GGUF?"))
         full = bench.add(tuple(range(200, 200 + 2048)))
@@ -467,6 +476,7 @@ class TestEnds:
         bench.run()
         assert all(bench.reply(number).text for number in numbers[N_PARALLEL:])
 
+    @pytest.mark.slow
     def test_an_answer_ends_where_its_share_of_the_context_does(self, model: Model) -> None:
         bench = Bench(model, ContextOptions(256, n_parallel=2))
         numbers = [bench.add(bench.prompt("Who are you?"), ENDLESS) for _ in range(2)]
@@ -479,6 +489,7 @@ class TestEnds:
 
 
 class TestSlots:
+    @pytest.mark.slow
     def test_a_conversation_comes_back_to_its_slot(self, bench: Bench) -> None:
         prompts = [bench.prompt(question) for question in QUESTIONS[:N_PARALLEL]]
         numbers = [bench.add(prompt) for prompt in prompts]

@@ -144,6 +144,7 @@ def drafters(folder: Path, truth: Sequence[int] = ()) -> dict[str, Make]:
 NAMES = ("lookup", "network", "oracle 0.6", "oracle 1.0")
 
 
+@pytest.mark.slow_except("oracle 1.0")
 @pytest.mark.parametrize("name", NAMES)
 def test_answers_are_those_of_plain_decoding(
     engine_of: Callable[..., LlamaEngine], folder: Path, name: str, runs_are_exact: bool
@@ -169,6 +170,7 @@ def test_answers_are_those_of_plain_decoding(
         assert n_kept > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "sampling"),
     [
@@ -248,6 +250,7 @@ class TestWhereScoresWouldDiffer:
             Context, "copy_logits", lambda self: real_logits(self) + bytes(runs.get(self, False))
         )
 
+    @pytest.mark.slow
     @pytest.mark.usefixtures("other_kernels_for_runs")
     def test_nothing_is_drafted_at_temperature_0(self, bf16: Model) -> None:
         plain, drafting = (LlamaEngine(bf16, OPTIONS, Interrupt()) for _ in range(2))
@@ -261,6 +264,7 @@ class TestWhereScoresWouldDiffer:
         plain.close_context()
         drafting.close_context()
 
+    @pytest.mark.slow
     def test_when_sampling_the_model_decides_all_the_same(self, bf16: Model) -> None:
         engine = LlamaEngine(bf16, OPTIONS, Interrupt())
         prompt = asked(engine, "What is Q4_0?")
@@ -293,6 +297,7 @@ def test_interrupted_in_the_middle_of_a_round(engine_of: Callable[..., LlamaEngi
     assert got == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampling", [GREEDY, Sampling(seed=5)], ids=["greedy", "sampled"])
 @pytest.mark.parametrize("length", [240, 241, 242, 243])
 def test_a_full_context(
@@ -338,6 +343,7 @@ def test_a_grammar(engine_of: Callable[..., LlamaEngine], runs_are_exact: bool) 
     assert drafting.drafted.n_accepted >= (1 if runs_are_exact else 0)
 
 
+@pytest.mark.slow
 def test_undo_edit_and_retry(engine_of: Callable[..., LlamaEngine], folder: Path) -> None:
     plain = engine_of()
     for name in ("lookup", "network"):

@@ -72,6 +72,7 @@ def answer_scores(engine: LlamaEngine, tokens: list[int]) -> list[bytes]:
     return found
 
 
+@pytest.mark.slow_except("100-f16", "100-q8_0", "700-f16")
 @pytest.mark.parametrize("kv_type", ["f16", "q8_0"])
 @pytest.mark.parametrize("n_tokens", [100, N_PROMPT, 1500])
 def test_a_state_gives_the_scores_of_the_context_that_it_was_taken_from(
@@ -93,6 +94,7 @@ def test_a_state_gives_the_scores_of_the_context_that_it_was_taken_from(
         came.close_context()
 
 
+@pytest.mark.slow
 def test_a_state_of_one_of_several_sequences_fits_every_other(model: Model) -> None:
     tokens = make_tokens(model, N_PROMPT)
     alone = Context(model, ContextOptions(1024, n_ubatch=64, n_batch=64), Interrupt())
@@ -115,6 +117,7 @@ def test_a_state_of_one_of_several_sequences_fits_every_other(model: Model) -> N
         several.close()
 
 
+@pytest.mark.slow
 def test_a_longer_state_begins_with_the_blocks_of_a_shorter_one(model: Model) -> None:
     tokens = make_tokens(model, 900)
     engine = make_engine(model)
@@ -163,6 +166,7 @@ def run_prompt(engine: LlamaEngine, prompt: list[int]) -> tuple[int, list[bytes]
     return read.reused, answer_scores(engine, [400, 401, 402])
 
 
+@pytest.mark.slow
 def test_a_new_process_reads_only_what_is_new(model: Model, tmp_path: Path) -> None:
     prompt = make_tokens(model, N_PROMPT)
     engine, again = make_engine(model), make_engine(model)
@@ -180,6 +184,7 @@ def test_a_new_process_reads_only_what_is_new(model: Model, tmp_path: Path) -> N
         again.close_context()
 
 
+@pytest.mark.slow
 def test_the_same_prompt_again_reads_its_last_token(model: Model, tmp_path: Path) -> None:
     prompt = make_tokens(model, N_PROMPT)
     for expected in (0, N_PROMPT - 1):
@@ -192,6 +197,7 @@ def test_the_same_prompt_again_reads_its_last_token(model: Model, tmp_path: Path
     assert len(list(tmp_path.glob("*/*.state"))) == 1
 
 
+@pytest.mark.slow
 def test_another_question_about_the_same_document_reads_the_question(
     model: Model, tmp_path: Path
 ) -> None:
@@ -218,6 +224,7 @@ def test_states_of_another_model_or_build_are_foreign(
     assert len(names) == 4
 
 
+@pytest.mark.slow
 def test_a_damaged_state_is_read_again_and_gives_the_same_answer(
     model: Model, tmp_path: Path
 ) -> None:
@@ -240,6 +247,7 @@ def test_a_damaged_state_is_read_again_and_gives_the_same_answer(
     again.close_context()
 
 
+@pytest.mark.slow
 def test_states_in_memory_need_no_disk(model: Model, tmp_path: Path) -> None:
     prompts = [make_tokens(model, N_PROMPT, seed) for seed in (5, 6)]
     engine = make_engine(model)
@@ -271,6 +279,7 @@ def test_a_system_prompt_of_a_few_lines_is_saved(
             engine.close_context()
 
 
+@pytest.mark.slow
 def test_a_retry_of_a_short_prompt_reads_its_last_token(model: Model, tmp_path: Path) -> None:
     """Saving the state of the answer moves the window on, away from the end of the prompt."""
     engine, cache = make_engine(model), make_cache(model, tmp_path)

@@ -19,6 +19,7 @@ def vocabulary(vocab_file: Path) -> Model:
     return Model(vocab_file, ModelOptions(vocab_only=True))
 
 
+@pytest.mark.slow
 @pytest.mark.requires_vocab
 def test_every_token_of_the_real_vocabulary_has_its_bytes(
     vocab_file: Path, vocabulary: Model

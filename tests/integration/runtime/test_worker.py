@@ -129,6 +129,7 @@ class TestAnswers:
         events.close()
         assert answer(shared).startswith("GGUF is")
 
+    @pytest.mark.slow
     def test_errors_keep_their_class(self, shared: EngineClient) -> None:
         with pytest.raises(UsageError, match="the grammar cannot be used"):
             shared.check_grammar(make_grammar(AnswerForm("regex", "(")))
@@ -137,6 +138,7 @@ class TestAnswers:
         with pytest.raises(UsageError, match="no encoder of images and sound"):
             shared.encode(Media("image", Path("x.png")))
 
+    @pytest.mark.slow
     def test_a_grammar(self, shared: EngineClient) -> None:
         grammar = make_grammar(AnswerForm("json_schema", '{"enum": ["yes"]}'))
         shared.check_grammar(grammar)
@@ -144,6 +146,7 @@ class TestAnswers:
         events = list(shared.run_turn(RunTurn(tokens, GREEDY, NO_END, grammar)))
         assert events[-1].reply.text == '"yes"'
 
+    @pytest.mark.slow
     def test_a_drafting_network(self, folder: Path) -> None:
         q8 = write(folder / "q8.gguf", build_tiny_q8())
         network = write(folder / "draft.gguf", build_tiny_draft())
@@ -155,6 +158,7 @@ class TestAnswers:
             assert engine.drafted is not None
             assert engine.drafted.n_drafted > 0
 
+    @pytest.mark.slow
     def test_images(self, folder: Path) -> None:
         with EngineClient() as engine:
             engine.open(opening(folder / "tiny.gguf"))
@@ -169,11 +173,13 @@ class TestAnswers:
 
 
 class TestBadFiles:
+    @pytest.mark.slow
     def test_a_file_that_llama_cpp_refuses(self, tmp_path: Path) -> None:
         bad = write(tmp_path / "bad.gguf", b"GGUF" + bytes(60))
         with EngineClient() as engine, pytest.raises(RuntimeFailed, match="cannot load"):
             engine.open(opening(bad))
 
+    @pytest.mark.slow
     def test_a_file_that_kills_llama_cpp(self, tmp_path: Path) -> None:
         """rope_freqs in another type than F32 fails an assertion in ggml, which aborts."""
         keys, tensors = tiny_parts()
@@ -187,6 +193,7 @@ class TestBadFiles:
             assert caught.value.hint == f"g4 doctor {fatal}"
             assert engine.has_ended
 
+    @pytest.mark.slow
     def test_an_encoder_that_kills_llama_cpp(self, own: EngineClient, tmp_path: Path) -> None:
         """A wrong shape: the audio tower's first product fails an assertion in ggml."""
         broken = write(tmp_path / "mmproj.gguf", swapped_shape(MMPROJ.read_bytes()))
@@ -199,6 +206,7 @@ class TestBadFiles:
         own.reopen()
         assert answer(own).startswith("GGUF is")
 
+    @pytest.mark.slow
     def test_memory_has_a_limit(self, folder: Path) -> None:
         """A context of 30 GiB where 1 GiB is allowed: an error, and nothing was taken."""
         greedy = opening(folder / "tiny.gguf", data_bytes=1 << 30)
@@ -219,6 +227,7 @@ class TestDeath:
         own.reopen()
         assert answer(own).startswith("GGUF is")
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("sent", [signal.SIGSEGV, signal.SIGABRT, signal.SIGTERM])
     def test_a_crash_names_its_signal_and_the_doctor(
         self, own: EngineClient, sent: signal.Signals, folder: Path
@@ -229,6 +238,7 @@ class TestDeath:
         assert caught.value.hint == f"g4 doctor {folder / 'tiny.gguf'}"
         assert caught.value.exit_code == 7
 
+    @pytest.mark.slow
     def test_an_encoder_is_attached_again(self, own: EngineClient, folder: Path) -> None:
         own.attach_media(MediaOptions(MMPROJ, image_tokens=70))
         os.kill(own.pid, signal.SIGKILL)
@@ -237,6 +247,7 @@ class TestDeath:
         own.reopen()
         assert own.encode(Media("image", folder / "p.png")).n_tokens > 60
 
+    @pytest.mark.slow
     def test_closing_gives_the_memory_back(self, folder: Path) -> None:
         with EngineClient() as engine:
             engine.open(opening(folder / "tiny.gguf"))
@@ -244,6 +255,7 @@ class TestDeath:
         assert wait_until_gone(pid)
 
 
+@pytest.mark.slow
 @pytest.mark.requires_linux
 def test_a_death_is_seen_although_another_process_holds_the_pipe() -> None:
     worker = process.Worker("tests.support.fakes.dying_worker", CODEC, end_s=0.1)
@@ -268,6 +280,7 @@ class TestCtrlC:
                 answer(own)
         assert answer(own).startswith("GGUF is")
 
+    @pytest.mark.slow
     def test_a_picture_is_not_waited_for(self, own: EngineClient, tmp_path: Path) -> None:
         long = write(tmp_path / "long.wav", wav(np.tile(sound(160_000), 60)))  # seconds of work
         own.attach_media(MediaOptions(MMPROJ))
@@ -277,6 +290,7 @@ class TestCtrlC:
                 own.encode(Media("audio", long))
         assert answer(own).startswith("GGUF is")
 
+    @pytest.mark.slow
     def test_a_worker_that_does_not_obey_is_killed_by_the_next_press(
         self, own: EngineClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -299,6 +313,7 @@ class TestCtrlC:
             with pytest.raises(Interrupted):
                 engine.open(opening(folder / "tiny.gguf"))
 
+    @pytest.mark.slow
     def test_loading_is_given_up_at_the_first_press(self, own: EngineClient, folder: Path) -> None:
         with own.ctrl_c.listening(), pytest.raises(Interrupted):
             own.open(opening(folder / "tiny.gguf"), progress=press_once())
@@ -343,6 +358,7 @@ time.sleep(600)
 """
 
 
+@pytest.mark.slow_except("answering")
 @pytest.mark.requires_linux
 @pytest.mark.parametrize("stage", ["starting", "waiting", "answering"])
 def test_no_worker_outlives_its_front(folder: Path, stage: str) -> None:

@@ -12,8 +12,6 @@ from anthropic import Anthropic, BadRequestError, NotFoundError
 
 from tests.support.run.server import RunningServer
 
-pytestmark = pytest.mark.slow
-
 ASK: Any = [{"role": "user", "content": "What is Q4_0?"}]
 TOOL: Any = {
     "name": "get_weather",
@@ -50,6 +48,7 @@ def test_an_answer_has_its_figures(anthropic: Anthropic) -> None:
     assert message.usage.input_tokens + message.usage.cache_read_input_tokens > 5
 
 
+@pytest.mark.slow
 def test_a_stream_is_the_same_answer(anthropic: Anthropic) -> None:
     whole = ask(anthropic)
     with anthropic.messages.stream(model="tiny", messages=ASK, max_tokens=12) as stream:
@@ -68,12 +67,14 @@ def test_stop_sequences(anthropic: Anthropic) -> None:
     assert message.content[0].text == "Q4_0"
 
 
+@pytest.mark.slow
 def test_the_begin_of_an_answer_is_continued(anthropic: Anthropic) -> None:
     first = ask(anthropic, max_tokens=4).content[0].text
     rest = ask(anthropic, messages=[*ASK, {"role": "assistant", "content": first}], max_tokens=8)
     assert first + rest.content[0].text == ask(anthropic).content[0].text
 
 
+@pytest.mark.slow
 def test_a_schema_is_kept_to(anthropic: Anthropic) -> None:
     schema = {"type": "object", "properties": {"a": {"enum": [7]}}, "required": ["a"]}
     form = {"type": "json_schema", "schema": {**schema, "additionalProperties": False}}
@@ -81,6 +82,7 @@ def test_a_schema_is_kept_to(anthropic: Anthropic) -> None:
     assert json.loads(message.content[0].text) == {"a": 7}  # white space is free
 
 
+@pytest.mark.slow
 def test_the_only_tool_must_be_called(anthropic: Anthropic) -> None:
     choice = {"type": "tool", "name": "get_weather", "disable_parallel_tool_use": True}
     message = ask(anthropic, tools=[TOOL], tool_choice=choice, max_tokens=64)
@@ -112,6 +114,7 @@ def test_tokens_are_counted_as_they_are_read(anthropic: Anthropic) -> None:
     assert count == usage.input_tokens + usage.cache_read_input_tokens
 
 
+@pytest.mark.slow
 def test_errors_have_the_form_of_anthropic(anthropic: Anthropic) -> None:
     with pytest.raises(NotFoundError) as missing:
         ask(anthropic, model="claude-opus")
@@ -132,6 +135,7 @@ def test_errors_have_the_form_of_anthropic(anthropic: Anthropic) -> None:
         ask(anthropic, messages=[{"role": "user", "content": "word " * 3000}])
 
 
+@pytest.mark.slow
 def test_a_body_that_is_no_json(server: RunningServer) -> None:
     answer = httpx.post(f"{server.url}/v1/messages", content=b"{", timeout=60)
     assert answer.status_code == 400

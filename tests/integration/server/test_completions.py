@@ -11,8 +11,6 @@ from openai import BadRequestError, OpenAI
 
 from tests.support.run.server import RunningServer
 
-pytestmark = pytest.mark.slow
-
 QUESTION = "What is Q4_0?"
 PROMPT = f"<bos><|turn>user\n{QUESTION}<turn|>\n<|turn>model\n"
 
@@ -32,6 +30,7 @@ def refusal(server: RunningServer, path: str, **body: Any) -> str:
     return message
 
 
+@pytest.mark.slow
 def test_text_and_tokens_are_the_same_prompt(openai: OpenAI, server: RunningServer) -> None:
     whole = openai.completions.create(model="tiny", prompt=PROMPT)
     (choice,) = whole.choices
@@ -77,6 +76,7 @@ def test_log_probabilities(openai: OpenAI) -> None:
     assert told.text_offset[0] == 0
 
 
+@pytest.mark.slow
 def test_what_cannot_be_obeyed_is_refused(openai: OpenAI) -> None:
     for fields, message in (
         ({"best_of": 3}, "best_of"),
@@ -91,6 +91,7 @@ def test_what_cannot_be_obeyed_is_refused(openai: OpenAI) -> None:
             openai.completions.create(**asked)
 
 
+@pytest.mark.slow
 def test_llama_servers_completion(server: RunningServer, openai: OpenAI) -> None:
     whole = post(server, "/completion", prompt=PROMPT, n_predict=16, return_tokens=True, n_probs=2)
     assert (
@@ -110,6 +111,7 @@ def test_llama_servers_completion(server: RunningServer, openai: OpenAI) -> None
     assert "mirostat" in refusal(server, "/completion", prompt=PROMPT, mirostat=2)
 
 
+@pytest.mark.slow
 def test_tokens_there_and_back(server: RunningServer) -> None:
     plain = post(server, "/tokenize", content="Zoë says <turn|>")["tokens"]
     assert post(server, "/detokenize", tokens=plain)["content"] == "Zoë says <turn|>"
@@ -121,6 +123,7 @@ def test_tokens_there_and_back(server: RunningServer) -> None:
     assert "outside of the 768" in refusal(server, "/detokenize", tokens=[10**8])
 
 
+@pytest.mark.slow
 def test_the_template_gives_the_prompt_of_a_chat(server: RunningServer, openai: OpenAI) -> None:
     messages: Any = [{"role": "system", "content": "Short."}, {"role": "user", "content": QUESTION}]
     prompt = post(server, "/apply-template", messages=messages)["prompt"]

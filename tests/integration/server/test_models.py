@@ -9,6 +9,7 @@ from openai import NotFoundError, OpenAI
 from tests.support.run.server import RunningServer
 
 
+@pytest.mark.slow
 def test_a_client_lists_models_and_asks_for_one(openai: OpenAI) -> None:
     (model,) = openai.models.list().data
     assert (model.id, model.owned_by) == ("tiny", "g4")
@@ -41,6 +42,7 @@ def test_health_and_unknown_paths(server: RunningServer) -> None:
     assert httpx.post(f"{server.url}/v1/models").status_code == 405
 
 
+@pytest.mark.slow
 def test_head_is_answered_as_get_without_its_body(server: RunningServer) -> None:
     for path in ("/", "/health", "/v1/models", "/api/version"):
         answer = httpx.head(server.url + path)

@@ -58,6 +58,7 @@ def client(server: RunningServer) -> Iterator[OpenAI]:
         yield client
 
 
+@pytest.mark.slow
 def test_a_killed_model_fails_its_answers_and_serves_the_next(
     server: RunningServer, client: OpenAI
 ) -> None:
@@ -75,6 +76,7 @@ def test_a_killed_model_fails_its_answers_and_serves_the_next(
     assert server.service.counters.answers >= 4
 
 
+@pytest.mark.slow
 def test_a_model_that_dies_before_the_first_token_is_status_500(
     server: RunningServer, client: OpenAI
 ) -> None:
@@ -99,6 +101,7 @@ def test_a_model_that_dies_before_the_first_token_is_status_500(
     assert len(failures) == 1
 
 
+@pytest.mark.slow
 def test_a_full_queue_answers_503_and_when_to_retry(server: RunningServer) -> None:
     ask(server)
     url = f"{server.openai_url}/chat/completions"
@@ -117,6 +120,7 @@ def test_a_full_queue_answers_503_and_when_to_retry(server: RunningServer) -> No
     assert ask(server).status_code == 200
 
 
+@pytest.mark.slow
 def test_a_client_that_goes_away_frees_its_slot(server: RunningServer) -> None:
     ask(server)
     url = f"{server.openai_url}/chat/completions"
@@ -134,6 +138,7 @@ def test_a_client_that_goes_away_frees_its_slot(server: RunningServer) -> None:
     assert ask(server).status_code == 200
 
 
+@pytest.mark.slow
 def test_an_idle_model_is_unloaded_and_loaded_again(files: list[Path]) -> None:
     with run_server(tiny_options(files[0], keep_alive_s=0.2)) as server:
         for _ in range(2):
@@ -143,6 +148,7 @@ def test_an_idle_model_is_unloaded_and_loaded_again(files: list[Path]) -> None:
         assert state == {"value": "unloaded"}
 
 
+@pytest.mark.slow
 def test_the_least_used_model_makes_room(files: list[Path]) -> None:
     both = [str(path) for path in files]
     with run_server(tiny_options(files[0], models=both, max_models=1, ctx="16384")) as server:
@@ -159,6 +165,7 @@ def test_the_least_used_model_makes_room(files: list[Path]) -> None:
             assert "no room" in busy.json()["error"]["message"]
 
 
+@pytest.mark.slow
 def test_many_first_requests_start_one_worker(server: RunningServer) -> None:
     answers: list[int] = []
     threads = [
@@ -178,6 +185,7 @@ def connect(server: RunningServer) -> socket.socket:
     return socket.create_connection(("127.0.0.1", port), timeout=10)
 
 
+@pytest.mark.slow
 def test_headers_that_come_letter_by_letter_are_cut_off(
     server: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,6 +198,7 @@ def test_headers_that_come_letter_by_letter_are_cut_off(
                 assert slow.recv(1000) == b""
 
 
+@pytest.mark.slow
 def test_a_client_that_reads_nothing_is_cut_off(
     files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,6 +217,7 @@ def test_a_client_that_reads_nothing_is_cut_off(
         assert model.n_users == 0
 
 
+@pytest.mark.slow
 def test_too_large_headers_are_refused(server: RunningServer) -> None:
     with connect(server) as client:
         client.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 100_000)
@@ -215,6 +225,7 @@ def test_too_large_headers_are_refused(server: RunningServer) -> None:
         assert answer.startswith(b"HTTP/1.1 4")
 
 
+@pytest.mark.slow
 def test_what_is_no_http_is_refused(server: RunningServer) -> None:
     for nonsense in (b"\x16\x03\x01\x02\x00" * 20, b"GET\r\n\r\n", b"POST / HTTP/9.9\r\n\r\n"):
         with connect(server) as client:

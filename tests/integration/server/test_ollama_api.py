@@ -13,8 +13,6 @@ import pytest
 
 from tests.support.run.server import RunningServer, wait_until
 
-pytestmark = pytest.mark.slow
-
 ASK: Any = [{"role": "user", "content": "What is Q4_0?"}]
 SHORT: Any = {"num_predict": 16}
 
@@ -37,6 +35,7 @@ def test_models_are_listed(client: ollama.Client, server: RunningServer) -> None
     assert [int(number) for number in version.split(".")] >= [0, 6, 4]
 
 
+@pytest.mark.slow
 def test_a_chat_whole_and_streamed(client: ollama.Client) -> None:
     whole = client.chat("tiny", ASK, options=SHORT)
     assert (whole.done, whole.message.role) == (True, "assistant")
@@ -51,6 +50,7 @@ def test_a_chat_whole_and_streamed(client: ollama.Client) -> None:
     assert running.size > 0
 
 
+@pytest.mark.slow
 def test_a_completion_whole_and_streamed(client: ollama.Client) -> None:
     whole = client.generate("tiny", "What is Q4_0?", options=SHORT)
     assert whole.response == client.chat("tiny", ASK, options=SHORT).message.content
@@ -60,6 +60,7 @@ def test_a_completion_whole_and_streamed(client: ollama.Client) -> None:
     assert raw.prompt_eval_count < whole.prompt_eval_count
 
 
+@pytest.mark.slow
 def test_options_stop_and_probabilities(client: ollama.Client) -> None:
     text = client.chat("tiny", ASK, options=SHORT).message.content
     stopped = client.chat("tiny", ASK, options={**SHORT, "stop": [text[4:7]]})
@@ -81,6 +82,7 @@ def test_formats(client: ollama.Client) -> None:
     assert json.loads(answer.message.content) == {"a": 7}
 
 
+@pytest.mark.slow
 def test_tools(client: ollama.Client) -> None:
     def get_weather(city: str) -> str:
         """Return the weather.
@@ -116,6 +118,7 @@ def test_a_model_is_loaded_and_unloaded(client: ollama.Client) -> None:
     assert client.ps().models
 
 
+@pytest.mark.slow
 def test_a_request_to_load_obeys_or_refuses_its_options(client: ollama.Client) -> None:
     assert client.generate("tiny", options={"num_ctx": 1024}).done_reason == "load"
     assert client.chat("tiny", [], think=False, stream=False).done_reason == "load"
@@ -127,6 +130,7 @@ def test_a_request_to_load_obeys_or_refuses_its_options(client: ollama.Client) -
         client.generate("tiny", system="Be brief.", keep_alive=0)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_obeyed_is_refused(client: ollama.Client) -> None:
     for options, message in (
         ({"num_gpu": 1}, "options.num_gpu: this field is unknown to g4"),

@@ -67,6 +67,7 @@ def test_an_answer_has_its_figures(openai: OpenAI) -> None:
     assert again.usage.prompt_tokens_details.cached_tokens == done.usage.prompt_tokens - 1
 
 
+@pytest.mark.slow
 def test_a_stream_says_the_same_as_a_whole_answer(openai: OpenAI) -> None:
     whole = ask(openai, max_tokens=20)
     options = {"include_usage": True}
@@ -91,6 +92,7 @@ def test_a_stream_without_usage_ends_with_its_finish_reason(server: RunningServe
     assert "usage" not in last
 
 
+@pytest.mark.slow
 def test_stop_strings_end_an_answer_and_are_not_part_of_it(openai: OpenAI) -> None:
     whole = ask(openai, max_tokens=20).choices[0].message.content
     stop = whole[8:12]
@@ -103,6 +105,7 @@ def test_stop_strings_end_an_answer_and_are_not_part_of_it(openai: OpenAI) -> No
         assert streamed == whole[: whole.index(stop)]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_answer(openai: OpenAI) -> None:
     fields: Any = {"temperature": 3, "top_p": 1.0, "extra_body": {"top_k": 0}, "max_tokens": 4}
 
@@ -116,6 +119,7 @@ def test_the_same_seed_gives_the_same_answer(openai: OpenAI) -> None:
     assert len({first for first, _ in pairs}) > 2
 
 
+@pytest.mark.slow
 def test_several_choices_share_a_prompt(openai: OpenAI) -> None:
     fields: Any = {
         "temperature": 3,
@@ -140,6 +144,7 @@ def test_several_choices_share_a_prompt(openai: OpenAI) -> None:
     assert len(set(streamed)) > 1
 
 
+@pytest.mark.slow
 def test_a_biased_token_appears_or_does_not(server: RunningServer, openai: OpenAI) -> None:
     done = ask(openai, max_tokens=1, logprobs=True)
     first = done.choices[0].logprobs.content[0].model_extra["id"]
@@ -149,6 +154,7 @@ def test_a_biased_token_appears_or_does_not(server: RunningServer, openai: OpenA
     assert refusal(server, logit_bias={"900000000": 1})[0] == "logit_bias"
 
 
+@pytest.mark.slow
 def test_log_probabilities(openai: OpenAI) -> None:
     done = ask(openai, max_tokens=6, logprobs=True, top_logprobs=3)
     content = done.choices[0].logprobs.content
@@ -160,6 +166,7 @@ def test_log_probabilities(openai: OpenAI) -> None:
     assert [t.token for t in streamed] == [t.token for t in content]
 
 
+@pytest.mark.slow
 def test_an_answer_is_json_where_that_is_asked_for(openai: OpenAI) -> None:
     form: Any = {"type": "json_object"}
     done = ask(openai, response_format=form, max_tokens=40, temperature=0.5, seed=1)
@@ -173,6 +180,7 @@ def test_an_answer_is_json_where_that_is_asked_for(openai: OpenAI) -> None:
     assert json.loads(done.choices[0].message.content) == {"n": 2}
 
 
+@pytest.mark.slow
 def test_an_assistants_turn_is_continued(openai: OpenAI) -> None:
     whole = ask(openai, max_tokens=10).choices[0].message.content
     begun = whole[: whole.index(" a")]  # between two tokens
@@ -181,6 +189,7 @@ def test_an_assistants_turn_is_continued(openai: OpenAI) -> None:
     assert whole.startswith(begun + rest)
 
 
+@pytest.mark.slow
 def test_a_system_text_may_come_in_several_messages(openai: OpenAI) -> None:
     one = [{"role": "system", "content": "A\n\nB"}, *ASK]
     two = [{"role": "developer", "content": "A"}, {"role": "system", "content": "B"}, *ASK]
@@ -188,6 +197,7 @@ def test_a_system_text_may_come_in_several_messages(openai: OpenAI) -> None:
     assert counts[0] == counts[1]
 
 
+@pytest.mark.slow
 def test_tools_and_their_results_are_part_of_the_prompt(openai: OpenAI) -> None:
     plain = ask(openai, max_tokens=1).usage.prompt_tokens
     with_tools = ask(openai, max_tokens=1, tools=[WEATHER]).usage.prompt_tokens
@@ -247,6 +257,7 @@ REFUSED: Any = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("fields", "name"), REFUSED, ids=[str(f)[:40] for f, _ in REFUSED])
 def test_what_cannot_be_obeyed_is_refused_by_name(
     server: RunningServer, fields: Any, name: str
@@ -256,6 +267,7 @@ def test_what_cannot_be_obeyed_is_refused_by_name(
     assert name in message
 
 
+@pytest.mark.slow
 def test_fields_that_change_nothing_are_accepted(openai: OpenAI) -> None:
     plain = ask(openai, max_tokens=5).choices[0].message.content
     fields: Any = {
@@ -272,6 +284,7 @@ def test_fields_that_change_nothing_are_accepted(openai: OpenAI) -> None:
     assert ask(openai, max_tokens=5, **fields).choices[0].message.content == plain
 
 
+@pytest.mark.slow
 def test_an_image_of_another_address_or_none_at_all_is_refused(server: RunningServer) -> None:
     png = "data:image/png;base64," + base64.b64encode(b"\x89PNG\r\n\x1a\n0000").decode()
     cases = [
@@ -289,6 +302,7 @@ def test_an_image_of_another_address_or_none_at_all_is_refused(server: RunningSe
         assert param is not None
 
 
+@pytest.mark.slow
 def test_a_body_that_is_no_json_or_too_deep_is_refused(server: RunningServer) -> None:
     url = f"{server.openai_url}/chat/completions"
     for content in (b"", b"{", b"[]", b"\xff\xfe", b"nonsense", b'"text"'):
@@ -343,6 +357,7 @@ def check_call(call: Any) -> None:
     jsonschema.validate(arguments, CITY["function"]["parameters"])
 
 
+@pytest.mark.slow_except("True-0")
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("thinking", [False, True])
 def test_a_tool_that_must_be_called_is_called_with_valid_arguments(
@@ -377,6 +392,7 @@ def test_a_tool_that_must_be_called_is_called_with_valid_arguments(
     check_call(call)
 
 
+@pytest.mark.slow
 def test_an_answer_may_be_json_after_a_thought(openai: OpenAI) -> None:
     schema = {"type": "object", "properties": {"n": {"enum": [1]}}, "required": ["n"],
               "additionalProperties": False}  # fmt: skip
@@ -385,6 +401,7 @@ def test_an_answer_may_be_json_after_a_thought(openai: OpenAI) -> None:
     assert json.loads(done.choices[0].message.content) == {"n": 1}
 
 
+@pytest.mark.slow
 def test_a_call_that_the_model_chooses_to_make_is_valid_too(
     server: RunningServer, openai: OpenAI
 ) -> None:

@@ -78,6 +78,7 @@ def read_events(client: httpx.Client, answer: int, after: str = "0.0", most: int
     return found
 
 
+@pytest.mark.slow
 def test_the_page_allows_nothing_foreign(server: RunningServer) -> None:
     answer = httpx.get(server.url)
     policy = answer.headers["content-security-policy"]
@@ -92,6 +93,7 @@ def test_the_page_allows_nothing_foreign(server: RunningServer) -> None:
     assert httpx.get(f"{server.url}/page/%2e%2e%2fapp.py").status_code == 404
 
 
+@pytest.mark.slow
 def test_the_page_is_small_and_loads_only_its_own_files(server: RunningServer) -> None:
     files = [path for path in PAGE.iterdir() if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= 150_000
@@ -106,6 +108,7 @@ def test_the_page_is_small_and_loads_only_its_own_files(server: RunningServer) -
             assert "innerHTML" not in text
 
 
+@pytest.mark.slow
 def test_changes_need_the_token_of_the_page(server: RunningServer, client: httpx.Client) -> None:
     path = f"{server.url}/page/api/conversations"
     for headers in ({}, {"x-g4-token": "wrong"}):
@@ -114,6 +117,7 @@ def test_changes_need_the_token_of_the_page(server: RunningServer, client: httpx
     assert client.post("/page/api/conversations", json={}).status_code == 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("origins", [(), ("https://friend.example",), ("*",)])
 def test_no_other_page_reads_conversations(tiny_path: Path, origins: tuple[str, ...]) -> None:
     service = make_scripted_service(tiny_path, lambda _: ["x"])
@@ -128,6 +132,7 @@ def test_no_other_page_reads_conversations(tiny_path: Path, origins: tuple[str, 
         assert httpx.get(f"{running.url}/page/api/start", headers=same).status_code == 200
 
 
+@pytest.mark.slow
 def test_a_key_protects_all_but_the_files(tiny_path: Path) -> None:
     service = make_scripted_service(tiny_path, lambda _: ["x"])
     with run_service(service, GuardOptions(keys=("secret",))) as running:
@@ -139,6 +144,7 @@ def test_a_key_protects_all_but_the_files(tiny_path: Path) -> None:
         assert httpx.get(f"{running.url}/page/api/start", headers=key).status_code == 200
 
 
+@pytest.mark.slow
 def test_an_answer_is_resumed_where_the_page_left_it(client: httpx.Client) -> None:
     _, answer = ask(client, "Count slowly")
     seen, _ = read_events(client, answer, most=3)[-1]
@@ -164,6 +170,7 @@ def test_an_answer_is_written_without_a_page(client: httpx.Client) -> None:
     assert turn["finish"] == "stop"
 
 
+@pytest.mark.slow
 def test_the_last_event_has_the_whole_answer(client: httpx.Client) -> None:
     _, answer = ask(client, "slowly")
     client.post(f"/page/api/answers/{answer}/stop", json={})
@@ -176,6 +183,7 @@ def test_the_last_event_has_the_whole_answer(client: httpx.Client) -> None:
     assert chat
 
 
+@pytest.mark.slow
 def test_unknown_things_are_not_found(client: httpx.Client) -> None:
     body = {"parent": None, "text": "x"}
     for path in ("conversations/99", "conversations/99/turns/1/media/0", "answers/5"):
@@ -190,6 +198,7 @@ def test_unknown_things_are_not_found(client: httpx.Client) -> None:
     assert client.post(path, json=body | {"media": media}).status_code == 404
 
 
+@pytest.mark.slow
 def test_a_private_page_keeps_nothing(tiny_path: Path) -> None:
     service = make_scripted_service(tiny_path, lambda _: ["x"])
     with (
@@ -204,6 +213,7 @@ def test_a_private_page_keeps_nothing(tiny_path: Path) -> None:
         assert not state_dir().exists()
 
 
+@pytest.mark.slow
 def test_a_deleted_turn_takes_what_follows_and_the_last_one_the_conversation(
     client: httpx.Client,
 ) -> None:
@@ -224,6 +234,7 @@ def test_a_deleted_turn_takes_what_follows_and_the_last_one_the_conversation(
     assert client.delete(f"{path}/turns/{other}").status_code == 404
 
 
+@pytest.mark.slow
 def test_the_context_of_a_model_is_changed_by_loading_it_again(
     tiny_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -253,6 +264,7 @@ def test_the_context_of_a_model_is_changed_by_loading_it_again(
         assert read() == (1024, 0)
 
 
+@pytest.mark.slow
 def test_the_context_of_a_model_that_answers_stays(tiny_path: Path) -> None:
     service = make_scripted_service(tiny_path, lambda _: ["x", 60.0])
     with run_service(service) as server, httpx.Client(base_url=server.url) as client:

@@ -9,8 +9,6 @@ import jsonschema
 import pytest
 from openai import BadRequestError, OpenAI
 
-pytestmark = pytest.mark.slow
-
 ASK = "What is Q4_0?"
 WEATHER: Any = {
     "type": "function",
@@ -31,6 +29,7 @@ def ask(openai: OpenAI, **fields: Any) -> Any:
     return openai.responses.create(**asked)
 
 
+@pytest.mark.slow
 def test_a_response_is_what_a_chat_says(openai: OpenAI) -> None:
     response = ask(openai, instructions="Be short.")
     messages: Any = [{"role": "system", "content": "Be short."}, {"role": "user", "content": ASK}]
@@ -61,6 +60,7 @@ def test_a_stream_says_the_same(openai: OpenAI) -> None:
     assert events[0].response.output == []
 
 
+@pytest.mark.slow
 def test_a_round_of_tools(openai: OpenAI) -> None:
     choice = {"type": "function", "name": "get_weather"}
     fields: Any = {"tools": [WEATHER], "max_output_tokens": 128, "parallel_tool_calls": False}
@@ -85,6 +85,7 @@ def test_an_answer_goes_back_as_it_came(openai: OpenAI) -> None:
     assert ask(openai, input=history).usage.input_tokens > first.usage.total_tokens
 
 
+@pytest.mark.slow
 def test_a_schema_is_kept(openai: OpenAI) -> None:
     schema = {"type": "object", "properties": {"a": {"enum": [7]}}, "required": ["a"]}
     form = {"type": "json_schema", "name": "x", "schema": {**schema, "additionalProperties": False}}

@@ -31,6 +31,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_server_that_starts_again_knows_its_prompts(model: Path) -> None:
     found = []
     for n_parallel in (2, 3):  # a state fits whatever the number of slots is
@@ -40,6 +41,7 @@ def test_a_server_that_starts_again_knows_its_prompts(model: Path) -> None:
     assert found[1] > 128
 
 
+@pytest.mark.slow
 def test_a_conversation_whose_slot_others_took_comes_back_from_memory(model: Path) -> None:
     options = tiny_options(model, parallel=2, state_cache="off")
     with run_server(options) as server:

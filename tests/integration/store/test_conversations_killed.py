@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from g4cli.prompt.messages import Message
 from g4cli.store.conversations import ConversationStore
 
@@ -45,6 +47,7 @@ def read_texts(path: Path) -> list[str]:
         ]
 
 
+@pytest.mark.slow
 def test_fifty_kills_lose_no_turn(tmp_path: Path) -> None:
     path, log = tmp_path / "c.db", tmp_path / "log"
     delays = random.Random(1)

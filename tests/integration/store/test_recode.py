@@ -32,6 +32,7 @@ def read_tensors(path: Path) -> list[tuple[str, str, bytes]]:
     return [(t.name, t.tensor_type.name, t.data.tobytes()) for t in GGUFReader(path).tensors]
 
 
+@pytest.mark.slow
 def test_every_variant_equals_convert_and_llama_quantize(
     folders: dict[str, Path], tmp_path: Path
 ) -> None:
