@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,9 @@ def test_lists_of_models() -> None:
     assert (tag.model, tag.size, tag.digest) == ("e2b:q4_0", 3_000_000_000, "ab" * 32)
     assert (tag.details.parameter_size, tag.details.quantization_level) == ("4.6B", "Q4_0")
     assert describe_offer(MODEL)["capabilities"] == ["completion", "tools", "thinking", "vision"]
-    for model in (MODEL, replace(MODEL, unload_at=1_750_000_300, memory_bytes=5)):
-        (row,) = ollama.ProcessResponse.model_validate({"models": [describe_loaded(model)]}).models
+    never = datetime(2318, 1, 1, tzinfo=timezone.utc).timestamp()
+    for unload_at, expires in ((0, never), (1_750_000_300, 1_750_000_300)):
+        loaded = describe_loaded(replace(MODEL, unload_at=unload_at, memory_bytes=5))
+        (row,) = ollama.ProcessResponse.model_validate({"models": [loaded]}).models
         assert row.context_length == 8192
-        assert row.expires_at.timestamp() == (model.unload_at or row.expires_at.timestamp())
+        assert row.expires_at.timestamp() == expires
