@@ -41,7 +41,7 @@ def recipe_from(
         if value is None:
             continue
         if row.name != "sfp8":
-            raise UsageError(f"{option} goes with --type sfp8 only", hint="--type sfp8")
+            raise UsageError(f"{option} can only be used with --type sfp8", hint="--type sfp8")
         if value not in known:
             raise UsageError(f"unknown {option[2:]} {value!r}", hint=f"{option} {'|'.join(known)}")
     overrides = [parse_override(text) for text in tensor_types]

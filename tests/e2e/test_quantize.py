@@ -76,7 +76,11 @@ def test_dry_run_writes_nothing(source: Path, capsys: pytest.CaptureFixture[str]
         (["net-bf16.gguf", "text.gguf"], 2, "exists"),
         (["net-bf16.gguf", "."], 2, "is a directory"),
         (["net-bf16.gguf", "--tensor-type", "zzz=q8_0"], 2, "no tensor has such a name"),
-        (["net-bf16.gguf", "--container", "bf16"], 2, "--container goes with --type sfp8 only"),
+        (
+            ["net-bf16.gguf", "--container", "bf16"],
+            2,
+            "--container can only be used with --type sfp8",
+        ),
         (["cut.gguf"], 5, "truncated"),
         (["nan.gguf"], 5, "blk.0.ffn_up.weight is NaN at row 0, column 0"),
     ],

@@ -65,7 +65,7 @@ def run_chat(
         toolbox = None
         if tool_options is not None:
             if batch is not None:
-                raise UsageError("--prompts runs no tools", hint="-p TEXT")
+                raise UsageError("--prompts cannot be used with tools", hint="-p TEXT")
             from g4cli.operations.tools.toolbox import open_toolbox
 
             toolbox = tools.enter_context(open_toolbox(tool_options, out.warn))

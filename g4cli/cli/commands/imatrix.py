@@ -80,7 +80,7 @@ def imatrix(
     if model is None:
         if text is not None or len(in_files) < 2:
             raise UsageError(
-                "which model? (without one, at least two --in-file are added up)",
+                "name a model, or two or more files with --in-file to add them up",
                 hint="g4 imatrix MODEL, or g4 imatrix --in-file A --in-file B -o OUT",
             )
         made = merge_importance_matrices(in_files, target, force=force)

@@ -49,7 +49,7 @@ def remove(
     if not model:
         from g4cli.core.errors import UsageError
 
-        raise UsageError("which model?", hint="g4 remove MODEL, or g4 remove --states")
+        raise UsageError("name the model to remove", hint="g4 remove MODEL, or g4 remove --states")
     from g4cli.core.units import size_text
     from g4cli.store.models import remove_entry, select_removable
 

@@ -51,9 +51,11 @@ def make_request(
     elif prompts:
         asked = read_prompts(prompts, limit=limit)
     elif text is None:
-        raise UsageError("nothing to ask", hint='g4 compare "What is GGUF?" -m e2b -m e4b')
+        raise UsageError(
+            "there is no prompt to ask", hint='g4 compare "What is GGUF?" -m e2b -m e4b'
+        )
     if not models:
-        raise UsageError("no model to ask", hint="-m e2b -m e4b")
+        raise UsageError("name a model to ask", hint="-m e2b -m e4b")
     specs = parse_models(models, settings)
     if text is not None:
         require_file(text.expanduser())

@@ -47,7 +47,8 @@ def find_machine(
         return Machine(host, list_memories(host, with_gpus=gpu != "off"), "this machine")
     if len(gpu_memory_bytes) > _MAX_GPUS:
         raise UsageError(
-            f"{len(gpu_memory_bytes)} GPUs; {_MAX_GPUS} at most", hint="--gpu-memory 24GB,24GB"
+            f"{len(gpu_memory_bytes)} GPUs were described; g4 plans for {_MAX_GPUS} at most",
+            hint="--gpu-memory 24GB,24GB",
         )
     parts = []
     if memory_bytes is not None:

@@ -173,8 +173,8 @@ def test_the_command(
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["--in-file", "a.gguf"], 2, "which model?"),
-        (["--text", "x"], 2, "which model?"),
+        (["--in-file", "a.gguf"], 2, "name a model"),
+        (["--text", "x"], 2, "name a model"),
         (["--in-file", "a", "--in-file", "b"], 2, "adding up files needs --out"),
         (["--in-file", "a", "--in-file", "b", "-o", "c"], 3, "no such file or directory: a"),
         (["MODEL", "--raw"], 2, "--raw needs a text of your own"),

@@ -175,14 +175,14 @@ def test_types_are_those_of_the_model_in_place_of_the_prompt(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"models": ["e2b"]}, "nothing to ask"),
-        ({"prompt": "Hi"}, "no model"),
+        ({"models": ["e2b"]}, "no prompt to ask"),
+        ({"prompt": "Hi"}, "name a model to ask"),
         ({"prompt": "Hi", "models": ["e2b"], "prompts": "facts"}, "exclude"),
         ({"prompt": "Hi", "models": ["e2b"], "judge": "26b"}, "two models"),
         ({"prompt": "e2b:q4_0", "types": "q8_0"}, "without a type"),
         ({"models": ["e2b"], "types": "q8_0"}, "types of one model"),
         ({"prompt": "   ", "models": ["e2b"]}, "empty"),
-        ({"prompt": "e2b", "types": "q8_0"}, "nothing to ask"),
+        ({"prompt": "e2b", "types": "q8_0"}, "no prompt to ask"),
     ],
 )
 def test_what_does_not_belong_together_is_refused(changes: dict[str, Any], words: str) -> None:

@@ -194,7 +194,7 @@ def test_an_archive_has_a_scale_per_tensor_and_one_byte_per_weight() -> None:
 
 
 def test_gemma_cpp_options_belong_to_sfp8() -> None:
-    with pytest.raises(UsageError, match="--container goes with"):
+    with pytest.raises(UsageError, match="--container can only be used"):
         recipe_from("q4_0", container="bf16")
     with pytest.raises(UsageError, match="unknown encoder"):
         recipe_from("sfp8", sfp8_encoder="best")
