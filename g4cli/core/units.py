@@ -15,6 +15,15 @@ MORE_LAYERS: Final = 999
 
 _UNITS: Final = (("TiB", 1024**4), ("GiB", GIB), ("MiB", MIB), ("KiB", KIB))
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?b)?\s*", re.IGNORECASE)
+_NUMBER: Final = r"(?:\d+\.?\d*|\.\d+)"
+_DURATION = re.compile(rf"([-+]?)(?=[\d.])((?:{_NUMBER}(?:ns|us|µs|ms|s|m|h))*{_NUMBER}?)")
+_DURATION_PART = re.compile(rf"({_NUMBER})(ns|us|µs|ms|s|m|h|)")
+_MAX_DURATION_CHARS: Final = 40
+_SECONDS: Final = {
+    "ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0,
+}  # fmt: skip
+LONGEST_S: Final = 100 * 365 * 86_400.0
+"""A hundred years, the longest duration: times that are much later are no dates in Python."""
 _FACTOR: Final = {"": 1, "k": KIB, "m": MIB, "g": GIB, "t": 1024**4}
 
 
@@ -49,12 +58,20 @@ def duration_text(seconds: float) -> str:
 
 
 def parse_duration(text: str) -> float:
-    """Return seconds from '90', '90s', '10m' or '1.5h'. Raises UsageError."""
-    match = re.fullmatch(r"(\d{1,6}(?:\.\d{1,3})?)\s*([smh]?)", text.strip().lower())
-    seconds = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]] if match else 0.0
-    if seconds <= 0:
-        raise UsageError(f"not a duration: {text!r}", hint="write it as 90s, 10m or 1h")
-    return seconds
+    """Return seconds from '90', '90s', '1h30m', '1.5 h' or '-1'; at most LONGEST_S.
+
+    A sign, then numbers with their units (ns, us, ms, s, m, h), which are added up; the last may
+    lack its unit and is in seconds then. Letters may be large, and blanks do not count. This is the
+    duration of Go (time.ParseDuration) and therefore of Ollama, and more. Raises UsageError.
+    """
+    plain = "".join(text.lower().split())
+    # Long texts are refused first: to look for the parts takes time in the square of the length.
+    match = _DURATION.fullmatch(plain) if len(plain) <= _MAX_DURATION_CHARS else None
+    if match is None:
+        raise UsageError(f"not a duration: {text!r:.60}", hint="write it as 90s, 10m or 1h30m")
+    parts = _DURATION_PART.findall(match[2])
+    seconds = min(sum(float(number) * _SECONDS[unit] for number, unit in parts), LONGEST_S)
+    return -seconds if match[1] == "-" else seconds
 
 
 def parse_size(text: str) -> int:

@@ -10,13 +10,14 @@ be cut without a word (`truncate`, `shift`, `num_keep`).
 
 from __future__ import annotations
 
-import re
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, JsonValue
 
-from g4cli.core.errors import BadField
+from g4cli.core.errors import BadField, UsageError
+from g4cli.core.units import LONGEST_S, parse_duration
 from g4cli.operations.serving.requests import Thinking, TurnRequest, continues_last
 from g4cli.prompt.messages import Media, Message, ToolCall
 from g4cli.server.declarations import declare_tools, encode_schema
@@ -31,10 +32,6 @@ from g4cli.server.limits import (
 from g4cli.server.media_data import SaveMedia
 from g4cli.server.wire_model import RequestBody, WireModel
 
-_UNITS_S: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_DURATION_CHARACTERS: Final = 64
-_LONGEST_S: Final = 100 * 365 * 86_400.0  # beyond it, the time when a model goes is no date
-_DURATION: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
 # Options of llama.cpp's context and of the sampler chain: what `Sampling` calls them.
 _SAMPLING: Final = {
     "temperature": "temp",
@@ -55,19 +52,13 @@ StopString: TypeAlias = Annotated[str, Field(min_length=1, max_length=MAX_STOP_C
 def read_duration(value: object) -> float:
     """Return a duration in seconds, below 0 for "for ever": a number of seconds, or Go's "1h30m".
 
-    Raises ValueError.
+    As in Go, a text has units and no blanks. Raises ValueError.
     """
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return min(float(value), _LONGEST_S)
-    # Long texts are refused first: to look for the parts takes time in the square of the length.
-    if isinstance(value, str) and len(value) <= _DURATION_CHARACTERS:
-        sign, text = (-1.0, value[1:]) if value.startswith("-") else (1.0, value)
-        pieces = _DURATION.findall(text)
-        if text == "0":
-            return 0.0
-        if pieces and "".join(number + unit for number, unit in pieces) == text:
-            seconds = sign * sum(float(number) * _UNITS_S[unit] for number, unit in pieces)
-            return min(seconds, _LONGEST_S)
+        return min(float(value), LONGEST_S)
+    if isinstance(value, str) and (value == "0" or value[-1:].isalpha()) and " " not in value:
+        with contextlib.suppress(UsageError):
+            return parse_duration(value)
     raise ValueError('a duration is a number of seconds or a text such as "5m"')
 
 

@@ -100,7 +100,7 @@ def test_a_file_that_cannot_be_served_ends_the_start(
         (["--host", "0.0.0.0"], "an API key is needed"),
         (["--host", "::"], "an API key is needed"),
         (["--parallel", "0"], "--parallel auto"),
-        (["--keep-alive", "soon"], "--keep-alive 30m"),
+        (["--keep-alive", "soon"], "not a duration: 'soon'"),
         (["--api-key", " "], "all of them are empty"),
         (["--api-key-file", "missing.txt"], "missing.txt"),
         (["--host", "256.1.1.1", "--no-auth"], "cannot listen"),

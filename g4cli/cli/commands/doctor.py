@@ -62,7 +62,7 @@ def doctor(
     if loop or prompt is not None:
         if quick or deep or only or fix:
             raise UsageError(
-                "--loop goes without --quick, --deep, --only and --fix",
+                "--loop cannot be used with --quick, --deep, --only or --fix",
                 hint="g4 doctor FILE --loop PROMPT",
             )
         _run_loop_experiments(out, file, prompt, loop, parse_duration(budget), report)
@@ -98,9 +98,11 @@ def _run_loop_experiments(
 ) -> None:
     if not loop or file is None:
         raise UsageError(
-            "--loop needs a file" if file is None else "one file; a prompt goes with --loop",
+            "--loop needs a file" if file is None else "a prompt is only used with --loop",
             hint="g4 doctor FILE --loop PROMPT",
         )
+    if budget_s <= 0:
+        raise UsageError("--budget must be longer than 0 seconds", hint="--budget 10m")
     from g4cli.cli.views.doctor_loop import draw_experiment, draw_loop_diagnosis
     from g4cli.operations.diagnose_loop import LoopRequest, diagnose_loop
 

@@ -69,9 +69,9 @@ def serve(
     """
     out = make_output(as_json=json, quiet=quiet)
     from g4cli.cli.views.serve import describe_loaded, show_start
-    from g4cli.core.units import parse_size
+    from g4cli.core.units import parse_duration, parse_size
     from g4cli.operations.serving.opening import make_service
-    from g4cli.operations.serving.options import ServeOptions, parse_keep_alive, parse_parallel
+    from g4cli.operations.serving.options import ServeOptions, parse_parallel
     from g4cli.server.guard import GuardOptions
     from g4cli.server.keys import is_loopback, read_keys, require_key
     from g4cli.server.logs import LogReporter, log_reply, start_log
@@ -100,7 +100,7 @@ def serve(
         max_tokens=max_tokens,
         stop_on_loop=not no_loop_stop,
         on_loop=on_loop,
-        keep_alive_s=parse_keep_alive(keep_alive),
+        keep_alive_s=parse_duration(keep_alive),
         max_models=max_models,
         queue=queue,
     )

@@ -35,7 +35,7 @@ LoopOpt: TypeAlias = Annotated[
 ]
 BudgetOpt: TypeAlias = Annotated[
     str,
-    typer.Option("--budget", help="How long the experiments of --loop may take: 90s, 10m, 1h."),
+    typer.Option("--budget", help="How long the experiments of --loop may take: 90s, 10m, 1h30m."),
 ]
 QuickOpt: TypeAlias = Annotated[bool, typer.Option("--quick", help="Read only the header.")]
 DeepOpt: TypeAlias = Annotated[

@@ -92,7 +92,7 @@ KeepAliveOpt: TypeAlias = Annotated[
     typer.Option(
         "--keep-alive",
         metavar="TIME",
-        help="Unload a model after so long without requests: 30m, 1h; -1: never.",
+        help="Unload a model after so long without requests: 30m, 1h30m; -1: never.",
         rich_help_panel=_MODELS,
     ),
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +12,6 @@ from g4cli.core.errors import UsageError
 if TYPE_CHECKING:
     from g4cli.chat import OnLoop
 
-_DURATION: Final = re.compile(r"(-?\d+(?:\.\d+)?)(ms|s|m|h|)")
-_UNIT_S: Final = {"ms": 1e-3, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
 MAX_PARALLEL: Final = 64
 
 
@@ -51,17 +48,6 @@ class ServeOptions:
     keep_alive_s: float = 1800.0
     max_models: int = 0
     queue: int = 64
-
-
-def parse_keep_alive(text: str) -> float:
-    """Return the seconds of "30m", "90s", "1h30m" or "300"; below 0 means for ever, as with Ollama.
-
-    Raises UsageError.
-    """
-    parts = _DURATION.findall(text)
-    if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise UsageError(f"not a time to keep a model: {text!r:.40}", hint="--keep-alive 30m")
-    return sum(float(number) * _UNIT_S[unit] for number, unit in parts)
 
 
 def parse_parallel(text: str) -> int:

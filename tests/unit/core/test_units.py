@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from g4cli.core.errors import UsageError
 from g4cli.core.units import (
+    LONGEST_S,
     duration_text,
     parse_count,
     parse_duration,
@@ -107,13 +108,17 @@ def test_what_is_no_count(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("90", 90.0), ("90s", 90.0), ("10m", 600.0), (" 1.5 h ", 5400.0), ("2M", 120.0)],
-)
+    [("90", 90.0), ("90s", 90.0), ("10m", 600.0), (" 1.5 h ", 5400.0), ("2M", 120.0), ("0", 0.0),
+     ("1h30m", 5400.0), ("1h30", 3630.0), ("250ms", 0.25), ("-1", -1.0), ("-1h30m", -5400.0),
+     ("+.5s", 0.5), ("3us", 3e-6), ("9" * 30 + "h", LONGEST_S)],
+)  # fmt: skip
 def test_durations_are_read(text: str, seconds: float) -> None:
     assert parse_duration(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "0", "-1s", "10 minutes", "1d", "1e3", "9" * 400])
+@pytest.mark.parametrize(
+    "text", ["", "-", "s", ".", "1-2", "10 minutes", "1d", "1e3", "1.2.3s", "9" * 400]
+)
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="not a duration"):
         parse_duration(text)

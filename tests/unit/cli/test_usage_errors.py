@@ -1,0 +1,29 @@
+"""Requests that are refused before anything is read: what is said, and what to type instead."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.run.command import g4
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "hint"),
+    [
+        ("remove", "name the model to remove", "g4 remove MODEL"),
+        ("doctor a.gguf Hello", "a prompt is only used with --loop", "g4 doctor FILE --loop"),
+        ("doctor --loop", "--loop needs a file", "g4 doctor FILE --loop"),
+        ("doctor a.gguf --loop --quick", "--loop cannot be used with --quick", "g4 doctor FILE"),
+        ("doctor a.gguf --loop --budget 0", "--budget must be longer than 0", "--budget 10m"),
+        ("doctor a.gguf --loop --budget=-5m", "--budget must be longer than 0", "--budget 10m"),
+        ("doctor a.gguf --loop --budget soon", "not a duration: 'soon'", "1h30m"),
+        ("serve tiny --keep-alive soon", "not a duration: 'soon'", "1h30m"),
+    ],
+)
+def test_a_request_that_makes_no_sense(
+    capsys: pytest.CaptureFixture[str], words: str, message: str, hint: str
+) -> None:
+    code, out, err = g4(capsys, *words.split())
+    assert (code, out) == (2, "")
+    assert f"error: {message}" in err
+    assert hint in err.partition("\nhint: ")[2]
