@@ -135,12 +135,3 @@ def decode_bf16(codes: NDArray[np.uint8], exponent: int = 0) -> NDArray[np.uint1
     words *= magnitude != 0
     words |= (codes & np.uint8(0x80)).astype(np.uint16) << np.uint16(8)
     return words
-
-
-def decode_table() -> NDArray[np.uint16]:
-    """Return the bfloat16 word of each of the 256 codes; the reserved one is NaN (0x7fc0)."""
-    codes = np.arange(256, dtype=np.uint8)
-    codes[RESERVED] = 0
-    words = decode_bf16(codes)
-    words[RESERVED] = 0x7FC0
-    return words

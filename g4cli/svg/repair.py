@@ -55,11 +55,6 @@ class Drawing:
     depth: int = 0
 
     @property
-    def is_changed(self) -> bool:
-        """Whether the repair changed anything, text around the drawing included."""
-        return any(finding.repaired for finding in self.findings)
-
-    @property
     def unrepaired(self) -> tuple[Finding, ...]:
         """The findings that the repair left, without those of style."""
         return tuple(f for f in self.findings if not f.repaired and f.kind != "style")

@@ -115,10 +115,6 @@ class StateFolder:
         ]
         return matching[::-1]
 
-    def has_state(self, namespace: str, name: StateName) -> bool:
-        """Return whether there is such a state."""
-        return (self.root / namespace / name.file).is_file()
-
     def read_state(
         self, namespace: str, name: StateName, allocate: Callable[[int], memoryview]
     ) -> tuple[StateHeader, memoryview] | None:

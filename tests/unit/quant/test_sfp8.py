@@ -51,7 +51,6 @@ def test_decode_equals_the_table() -> None:
     words = sfp8.decode_bf16(codes)
     assert words.tolist() == [WORDS[int(code)] for code in codes]
     assert widened(words).tolist() == [VALUES[int(code)] for code in codes]
-    assert sfp8.decode_table()[codes].tolist() == words.tolist()
 
 
 def test_every_value_encodes_to_its_code() -> None:

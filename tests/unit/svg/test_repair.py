@@ -51,7 +51,7 @@ def test_a_prefix_of_another_namespace_matters_only_where_it_is_used() -> None:
 def test_a_good_drawing_stays_as_it_is(name: str) -> None:
     drawing = repair_drawing(GOOD[name])
     assert drawing.text == GOOD[name]
-    assert not drawing.is_changed
+    assert not [finding for finding in drawing.findings if finding.repaired]
     assert not drawing.unrepaired
     assert drawing.is_whole
 
@@ -260,7 +260,7 @@ def test_a_frame_is_made_from_what_is_drawn(size: str, expected: str | None) -> 
     drawing = repair_drawing(f'<svg xmlns="http://www.w3.org/2000/svg" {size}>{shapes}</svg>')
     found = re.search(r'viewBox="([^"]*)"', drawing.text or "")
     if expected is None:
-        assert not drawing.is_changed
+        assert not [finding for finding in drawing.findings if finding.repaired]
     else:
         assert found is not None
         assert found[1] == expected
