@@ -97,13 +97,8 @@ def convert_checkpoint(
     config = read_config(read_json(where), str(where), ignore_keys, media=part == "mmproj")
     checkpoint = open_checkpoint(folder)
     chosen = make_part(part, config, folder)
-    table: dict[str, Wanted] = {}
-    for rows, n_layer in chosen.tables:
-        table |= expand_rows(rows, config, n_layer)
     plain = plain or checkpoint.plain_type()
-    claims, ignored = claim_tensors(
-        checkpoint.tensors, table, chosen.ignores, chosen.normalize_name, str(folder)
-    )
+    claims, ignored = _claim_tensors_of_part(checkpoint, chosen, config)
     jobs = {
         job.spec.name: job
         for job in _make_jobs(checkpoint, chosen, claims, plain, faults, coder.block_weights)
@@ -130,6 +125,18 @@ def convert_checkpoint(
         n_tensors=len(specs),
         types=MappingProxyType(_bytes_by_type(specs)),
         ignored=MappingProxyType(ignored),
+    )
+
+
+def _claim_tensors_of_part(
+    checkpoint: Checkpoint, part: Part, config: Config
+) -> tuple[list[Claim], dict[str, str]]:
+    """Return what `claim_tensors` does, for the tensors that `part` is made of."""
+    table: dict[str, Wanted] = {}
+    for rows, n_layer in part.tables:
+        table |= expand_rows(rows, config, n_layer)
+    return claim_tensors(
+        checkpoint.tensors, table, part.ignores, part.normalize_name, str(checkpoint.folder)
     )
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from g4cli.converters.checkpoint import read_json
-from g4cli.converters.model_card import read_card
+from g4cli.converters.model_card import Card, read_card
 from g4cli.core.errors import BadCheckpoint
 from g4cli.core.gguf_values import (
     Value,
@@ -74,10 +74,21 @@ def general_keys(
     if isinstance(origin, str) and origin and origin.count("/") <= 1:
         parts.append(parse_name(origin, total))
     parts.append(parse_name(model_name(folder), total))
+    size = size_label(total, shared, experts, n_expert) if total else None
+    keys.update(_description_keys(card, parts, size))
+    keys.update(_related_keys("base_model", card.base_models, total))
+    keys.update(_related_keys("dataset", card.datasets, total))
+    if card.tags is not None:
+        keys["general.tags"] = array_value(ValueType.STRING, card.tags)
+    if card.languages is not None:
+        keys["general.languages"] = array_value(ValueType.STRING, card.languages)
+    return keys
+
+
+def _description_keys(card: Card, parts: Sequence[NameParts], size: str | None) -> dict[str, Value]:
+    """Return the keys of name, author, license and sources: the card's, else those of the name."""
     own_name = card.find_text("name")
-    keys["general.name"] = string_value(
-        own_name or next((title_case(p.full) for p in parts if p.full), None) or "model"
-    )
+    name = own_name or next((title_case(p.full) for p in parts if p.full), None) or "model"
 
     def find_first(name: str) -> str | None:
         own = card.find_text(name)
@@ -87,20 +98,18 @@ def general_keys(
             else next((v for p in parts if (v := getattr(p, name)) is not None), None)
         )
 
-    size = find_first("size_label") or (
-        size_label(total, shared, experts, n_expert) if total else None
-    )
     organization = card.find_text("organization") or next(
         (title_case(p.organization) for p in parts if p.organization is not None), None
     )
     values = {
+        "name": name,
         "author": card.find_text("author"),
         "version": find_first("version"),
         "organization": organization,
         "finetune": find_first("finetune"),
         "basename": find_first("basename"),
         "description": card.find_text("description"),
-        "size_label": size,
+        "size_label": find_first("size_label") or size,
         "license": card.find_text("license"),
         "license.name": card.find_text("license_name"),
         "license.link": card.find_text("license_link"),
@@ -109,20 +118,11 @@ def general_keys(
         "source.uuid": card.find_text("source_uuid"),
         "source.repo_url": card.find_text("source_repo_url"),
     }
-    keys.update(
-        {
-            f"general.{name}": string_value(value)
-            for name, value in values.items()
-            if value is not None
-        }
-    )
-    keys.update(_related_keys("base_model", card.base_models, total))
-    keys.update(_related_keys("dataset", card.datasets, total))
-    if card.tags is not None:
-        keys["general.tags"] = array_value(ValueType.STRING, card.tags)
-    if card.languages is not None:
-        keys["general.languages"] = array_value(ValueType.STRING, card.languages)
-    return keys
+    return {
+        f"general.{name}": string_value(value)
+        for name, value in values.items()
+        if value is not None
+    }
 
 
 def model_name(folder: Path) -> str:

@@ -83,6 +83,27 @@ def plan_chat(
     than the model's. Raises UsageError, or with `require_fit` DoesNotFit instead of the warning.
     """
     subject, memories = make_subject(model.path, model.header), list_memories(host)
+    options = add_drafting(_make_options(request, model, subject, host), subject, draft)
+    if claimed := capped_context(model.header):
+        reporter.warn(
+            f"the file claims a context of {claimed:,} tokens; Gemma 4 has {MAX_CONTEXT:,}"
+        )
+    if n_parallel == 1:
+        return _plan_one(
+            request, model, subject, options, memories, reporter, require_fit=require_fit
+        )
+    return _plan_together(
+        request, model, subject, options, memories, reporter, n_parallel, require_fit=require_fit
+    )
+
+
+def _make_options(
+    request: ChatRequest, model: LoadableModel, subject: Subject, host: HostFacts
+) -> Options:
+    """Return the options of a run, with an encoder if the request has media or names it.
+
+    Otherwise the encoder is loaded for the first image or audio file, and does not count yet.
+    """
     options = make_run_options(
         host,
         subject,
@@ -91,29 +112,25 @@ def plan_chat(
         lazy_ple=request.lazy_ple,
         use_extra_bufts=model.use_extra_bufts,
     )
-    # The encoder is loaded for the first image or audio file: it counts if the request has one or
-    # names the encoder.
     mmproj = request.mmproj or (
         find_encoder(model.path) if request.image or request.audio else None
     )
-    if mmproj:
-        options = add_encoder(options, subject.shape, mmproj, request.image_tokens or IMAGE_TOKENS)
-    options = add_drafting(options, subject, draft)
-    if claimed := capped_context(model.header):
-        reporter.warn(
-            f"the file claims a context of {claimed:,} tokens; Gemma 4 has {MAX_CONTEXT:,}"
-        )
-    if n_parallel != 1:
-        return _plan_together(
-            request,
-            model,
-            subject,
-            options,
-            memories,
-            reporter,
-            n_parallel,
-            require_fit=require_fit,
-        )
+    if mmproj is None:
+        return options
+    return add_encoder(options, subject.shape, mmproj, request.image_tokens or IMAGE_TOKENS)
+
+
+def _plan_one(
+    request: ChatRequest,
+    model: LoadableModel,
+    subject: Subject,
+    options: Options,
+    memories: tuple[Memory, ...],
+    reporter: Reporter,
+    *,
+    require_fit: bool,
+) -> ChatPlan:
+    """Return the plan for one conversation; reports why this context and these layers."""
     n_ctx = _choose_context(request, subject, options, memories, reporter)
     # The estimate ends at the context that the model was trained for.
     options = replace(options, n_ctx=min(n_ctx, subject.shape.n_ctx_train))
