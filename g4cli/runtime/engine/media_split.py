@@ -34,8 +34,10 @@ _CHUNK_BYTES: Final = {"image": 3 * 48 * 48 * 4, "audio": 4 * 128 * 4}
 class Run:
     """A piece of an image or sound.
 
-    Its numbers in prompts are `first`, `first` - 1 and so on, `n_tokens` of them. `index` is its
-    place among the chunks of its file.
+    In a prompt, its positions are negative numbers in the place of token ids: `first`, `first` - 1
+    and so on, `n_tokens` of them, which no other run has (see media.py). `index` is its place among
+    the chunks of its file. `embeddings` are the encoder's result, None before; `error` is why there
+    is none.
     """
 
     first: int
