@@ -25,7 +25,7 @@ from g4cli.cli.help import name_value
 from g4cli.cli.main import app, register_commands
 from g4cli.core import errors
 from g4cli.core.paths import ENVIRONMENT
-from g4cli.doctor.lore import ENGINE_DATE, KNOWN_FAULTS
+from g4cli.doctor.known_faults import ENGINE_DATE, KNOWN_FAULTS
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 # Options of every command, which have no row in the tables.
@@ -183,7 +183,7 @@ def make_faults_page() -> str:
         "Faults of engines, converters and models that make a sound file answer nonsense, as their "
         "reports describe them. `g4 doctor FILE` warns of those that depend on tensor types; "
         "`g4 doctor FILE --loop` compares the conditions that it finds with this table. Generated "
-        "from `g4cli/doctor/lore.py`.",
+        "from `g4cli/doctor/known_faults.py`.",
         "",
         f"The llama.cpp that g4 requires is of {ENGINE_DATE}. No published report names the cause "
         "of the `---` loop of a 31B file of 2 April 2026.",

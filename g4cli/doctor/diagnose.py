@@ -52,7 +52,7 @@ from g4cli.doctor.checks.advice import OTHER_MODEL_ADVICE
 from g4cli.doctor.checks.machine import CHECKS as MACHINE_CHECKS
 from g4cli.doctor.facts.file_facts import JUDGED_KINDS, Depth, FileFacts
 from g4cli.doctor.facts.gather import gather_facts
-from g4cli.doctor.lore import find_type_faults
+from g4cli.doctor.known_faults import find_type_faults
 from g4cli.doctor.probe.any_model import (
     ask_own_tokenizer,
     own_plain_questions,

@@ -8,10 +8,10 @@ from typing import Final
 from g4cli.cli.output import Output
 from g4cli.core.quoting import shell_word
 from g4cli.core.units import duration_text
+from g4cli.doctor.known_faults import KnownFault
 from g4cli.doctor.loop.outcome import LoopResult
 from g4cli.doctor.loop.report import describe_fix, describe_result
 from g4cli.doctor.loop.settings import describe_settings
-from g4cli.doctor.lore import KnownFault
 from g4cli.operations.diagnose_loop import LoopDiagnosis
 
 _MARK: Final = {

@@ -12,7 +12,7 @@ from g4cli.doctor.checks.advice import (
     REINSTALL_ENGINE,
 )
 from g4cli.doctor.facts.machine import LIBRARIES, MachineFacts
-from g4cli.doctor.lore import KNOWN_FAULTS, find_release
+from g4cli.doctor.known_faults import KNOWN_FAULTS, find_release
 from g4cli.doctor.report import Check, Outcome, fail, ok, skipped, warn
 
 # The smallest published model needs about this much.

@@ -12,7 +12,7 @@ from g4cli.core.shape import Shape
 from g4cli.core.split_name import name_part, parse_split_name
 from g4cli.doctor.checks.advice import GET_PLAIN_GGUF, RECONVERT
 from g4cli.doctor.facts.file_facts import FileFacts
-from g4cli.doctor.lore import KnownFault, find_release, find_type_faults
+from g4cli.doctor.known_faults import KnownFault, find_release, find_type_faults
 from g4cli.doctor.report import Check, Outcome, fail, format_count, ok, skipped, warn
 
 _ENCODER_PREFIXES: Final = ("v.", "a.", "mm.")

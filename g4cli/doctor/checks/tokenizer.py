@@ -9,7 +9,7 @@ from g4cli.core.inventory import TOKEN_EMBD
 from g4cli.doctor.checks.advice import EXAMINE, GET_PLAIN_GGUF, RECONVERT, REPAIR
 from g4cli.doctor.facts.file_facts import FileFacts
 from g4cli.doctor.facts.vocabulary import hash_array, tiny_vocabulary_hashes
-from g4cli.doctor.lore import find_fault
+from g4cli.doctor.known_faults import find_fault
 from g4cli.doctor.probe.child import strip_function_names
 from g4cli.doctor.reference import (
     BYTE_TYPE,

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any, Final
 
+from g4cli.doctor.known_faults import KnownFault, find_fault, match_faults
 from g4cli.doctor.loop.outcome import LoopResult
 from g4cli.doctor.loop.settings import (
     DEFAULTS,
@@ -21,7 +22,6 @@ from g4cli.doctor.loop.settings import (
     describe_value,
     find_condition,
 )
-from g4cli.doctor.lore import KnownFault, find_fault, match_faults
 
 _MOST_CONDITIONS: Final = 4
 _MOST_CAUSES: Final = 3

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Final
 
 from g4cli.doctor.bug_report import HEADING, code_span, list_versions, remove_private_parts
+from g4cli.doctor.known_faults import ENGINE_DATE, KnownFault
 from g4cli.doctor.loop.conclusion import Conclusion
 from g4cli.doctor.loop.outcome import LoopResult
 from g4cli.doctor.loop.settings import describe_settings
-from g4cli.doctor.lore import ENGINE_DATE, KnownFault
 
 _UNIT: Final = 40
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
-from g4cli.doctor.lore import Condition
+from g4cli.doctor.known_faults import Condition
 
 CONTEXTS: Final = (200, 1200, 4000)
 """Tokens of text that stand before the question, beside none at all."""

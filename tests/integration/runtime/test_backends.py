@@ -16,7 +16,7 @@ from g4cli.doctor.diagnose import judge_facts
 from g4cli.doctor.diagnose_machine import judge_machine
 from g4cli.doctor.facts.file_facts import FileFacts
 from g4cli.doctor.facts.gather import gather_facts
-from g4cli.doctor.lore import find_release
+from g4cli.doctor.known_faults import find_release
 from g4cli.runtime.llama.backends import (
     Feature,
     find_cudart,

@@ -11,11 +11,11 @@ from typing import Any, get_args
 import pytest
 
 from g4cli.core.ggml import TYPES
-from g4cli.doctor import lore
+from g4cli.doctor import known_faults
 from g4cli.doctor.diagnose import judge_facts
 from g4cli.doctor.diagnose_machine import judge_machine
 from g4cli.doctor.facts.gather import gather_facts
-from g4cli.doctor.lore import (
+from g4cli.doctor.known_faults import (
     KNOWN_FAULTS,
     Condition,
     KnownFault,
@@ -60,7 +60,7 @@ def test_every_row_is_valid() -> None:
 
 
 def test_a_row_is_found_by_its_types(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lore, "KNOWN_FAULTS", (*KNOWN_FAULTS, FAULT))
+    monkeypatch.setattr(known_faults, "KNOWN_FAULTS", (*KNOWN_FAULTS, FAULT))
     assert find_type_faults({"BF16", "F32"}) == (FAULT,)
     assert len(find_type_faults({"BF16", "IQ3_S"})) == 2
     assert find_type_faults({"Q4_0"}) == ()
@@ -107,7 +107,7 @@ def test_a_fault_that_is_fixed_here_comes_after_one_that_is_not() -> None:
 def test_a_new_row_is_judged_like_the_others(
     backends: dict[str, Any], status: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lore, "KNOWN_FAULTS", (FAULT,))
+    monkeypatch.setattr(known_faults, "KNOWN_FAULTS", (FAULT,))
     path = tmp_path / "tiny.gguf"
     path.write_bytes(build_tiny())
     facts = replace(gather_facts(path, "quick"), backends=backends)
