@@ -144,3 +144,12 @@ def text_tensors(shape: Shape) -> tuple[TensorDims, ...]:
     for name, model_rule in _AFTER_LAYERS:
         add_tensor(name, model_rule(shape))
     return tuple(tensors)
+
+
+def unused_kv(shape: Shape) -> frozenset[str]:
+    """Return the K and V tensors of layers with shared KV, which files may leave out."""
+    return frozenset(
+        f"blk.{layer}.{suffix}.weight"
+        for layer in range(shape.n_layer_kv, shape.n_layer)
+        for suffix in ("attn_k", "attn_v", "attn_k_norm")
+    )

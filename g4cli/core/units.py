@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Final
 
@@ -39,6 +40,23 @@ def size_text(n_bytes: int | float) -> str:
                 else (f"{value:.1f} {unit}" if abs(value) < 99.95 else f"{value:.0f} {unit}")
             )
     return f"{n_bytes:.0f} B"
+
+
+def exact_size_text(n_bytes: int) -> str:
+    """Return a size as parse_size reads it back, in the largest unit that divides it: '8G'."""
+    for unit, factor in (("G", GIB), ("M", MIB), ("K", KIB)):
+        if n_bytes and n_bytes % factor == 0:
+            return f"{n_bytes // factor}{unit}"
+    return str(n_bytes)
+
+
+def measured_text(value: float, error: float) -> str:
+    """Return a measured value with its standard error, to three digits of the error.
+
+    (5.12341, 0.01234) -> '5.1234 ± 0.0123'.
+    """
+    digits = min(6, max(0, 2 - math.floor(math.log10(error)))) if error > 0 else 6
+    return f"{value:,.{digits}f} ± {error:,.{digits}f}"
 
 
 def rate_text(bytes_per_second: float) -> str:

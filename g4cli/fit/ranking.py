@@ -39,7 +39,7 @@ class TypeRow:
 class TypeRanking:
     """Types with a context of `n_ctx` tokens, the most precise first.
 
-    `best` is the type to take, "" if none fits; `reason` says why.
+    `best` is the type to take, "" if none fits; `reason` says why, or that none does.
     """
 
     n_ctx: int
@@ -85,7 +85,7 @@ def rank_types(
 def _choose_type(fitting: Sequence[str], n_ctx: int, trained_for: str) -> tuple[str, str]:
     """Return the type to choose and the reason; `fitting` starts with the most precise type."""
     if not fitting:
-        return "", f"no type fits with {n_ctx:,} tokens: choose a smaller model"
+        return "", f"none fits with {n_ctx:,} tokens"
     best, *others = fitting
     if trained_for in others:
         reason = (

@@ -32,6 +32,7 @@ def fit(
     gpu_memory: o.GpuMemoryOpt = "",
     verify: o.VerifyOpt = False,
     matrix: o.MatrixOpt = False,
+    measure: o.MeasureOpt = False,
     json: JsonOpt = False,
     quiet: QuietOpt = False,
 ) -> None:
@@ -39,7 +40,8 @@ def fit(
 
     Without MODEL: one line for each model with its best type, and the best of them. With MODEL:
     whether it fits, and what needs the memory, before anything is downloaded. Speeds are estimated
-    from the rate at which this machine reads weights, which is measured once.
+    from the rate at which this machine reads weights, which is measured once, and
+    again if the machine was busy then.
 
     Exits with 0 if it fits and with 4 if it does not; the memory it needs is listed in both cases.
     No model is loaded; only hf:OWNER/REPO uses the network, to read the header of the file.
@@ -53,10 +55,13 @@ def fit(
       g4 fit 12b --memory 16GB --gpu-memory 8GB
       g4 fit 31b --draft network
       g4 fit --matrix
+      g4 fit --measure   on an idle machine
     """
     out = make_output(as_json=json, quiet=quiet)
     if verify and not model:
         raise UsageError("--verify needs a MODEL", hint="g4 fit e2b --verify")
+    if measure and (model or matrix or memory or gpu_memory):
+        raise UsageError("--measure is for this machine and all models", hint="g4 fit --measure")
     from g4cli.cli.views.fit import draw_fit, draw_matrix, fit_to_json, summarize_fit
     from g4cli.operations.fit.answer import answer_fit, answer_matrix
     from g4cli.operations.fit.request import FitRequest
@@ -83,6 +88,7 @@ def fit(
             for text in (gpu_memory.split(",") if gpu_memory else ())
         ),
         verify=verify,
+        measure=measure,
     )
     if matrix:
         every = answer_matrix(request)

@@ -153,6 +153,10 @@ VerifyOpt: TypeAlias = Annotated[
 MatrixOpt: TypeAlias = Annotated[
     bool, typer.Option("--matrix", help="Show all models in all types in one table.")
 ]
+MeasureOpt: TypeAlias = Annotated[
+    bool,
+    typer.Option("--measure", help="Measure again how fast this machine reads weights."),
+]
 
 
 def parse_context(text: str) -> int | Literal["auto", "max"]:

@@ -20,7 +20,7 @@ BAR_CELLS: Final = 56  # the width of a device's bar
 # Group of terms -> glyph and style. Without colors the glyphs distinguish the groups.
 _LOOK_OF_GROUP: Final = MappingProxyType(
     {
-        "weights": ("█", "blue"),
+        "weights": ("█", "cyan"),
         "kv": ("▓", "green"),
         "compute": ("▒", "yellow"),
         "process": ("░", "magenta"),
@@ -93,6 +93,8 @@ def draw_fit(out: Output, answer: FitAnswer) -> None:
     out.line(f"{line[0].upper()}{line[1:]}.", style="green" if plan.verdict.fits else "red")
     if answer.alternative:
         out.line(f"Instead: {answer.alternative}")
+    elif not plan.verdict.fits:
+        out.line("No other type or model fits either: it takes more memory.")
     out.line(plan.context_reason)
     out.line(f"KV cache {kind}; {_describe_drafting(plan)}", style="dim")
     if subject.published:
@@ -247,7 +249,7 @@ def draw_matrix(out: Output, answer: MatrixAnswer) -> None:
     out.line(f"Memory: {free}.")
     out.line("✓  the context holds 32,768 tokens or more (tiny: 2,048, its maximum)")
     out.line("~  it holds fewer      ✗  it does not fit: the size of its weights in GiB")
-    out.line("Details of one: g4 fit MODEL:TYPE")
+    out.line(f"Details of one: g4 fit MODEL:TYPE{machine.options}")
 
 
 def _format_cell(row: Mapping[str, Any]) -> str:

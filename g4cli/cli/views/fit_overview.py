@@ -9,6 +9,7 @@ from g4cli.core.units import size_text
 if TYPE_CHECKING:
     from g4cli.cli.output import Output
     from g4cli.operations.fit.overview import ModelChoice, Overview
+    from g4cli.runtime.probes.read_rates import Measured
 
 _MARK = " ←"
 
@@ -43,7 +44,7 @@ def draw_overview(out: Output, overview: Overview) -> None:
     if overview.command:
         out.say(f"next: {overview.command}")
         if overview.best and not overview.best.is_here:
-            out.say(f"details: g4 fit {overview.best.label}")
+            out.say(f"details: g4 fit {overview.best.label}{overview.machine.options}")
 
 
 def format_speed(tokens_per_s: float | None) -> str:
@@ -61,6 +62,7 @@ def draw_speed_checks(out: Output, overview: Overview) -> None:
         return
     fastest = max(rate for (device, _), rate in overview.speeds.rates.items())
     text = f"Speeds are estimated from weights read at up to {fastest / 1e9:.1f} GB/s"
+    text += _describe_measured(overview.speeds.measured)
     checks = overview.speeds.checks[-3:]
     if not checks:
         out.line(f"{text}; to tell their error: g4 bench MODEL")
@@ -70,6 +72,15 @@ def draw_speed_checks(out: Output, overview: Overview) -> None:
         for c in checks
     )
     out.line(f"{text}. Compared with g4 bench here: {found}.")
+
+
+def _describe_measured(measured: Measured | None) -> str:
+    """Return when it was measured, and how to do so again if the machine was busy then."""
+    if measured is None:
+        return ""
+    day, _, rest = measured.at.partition("T")
+    busy = " on a busy machine" if measured.was_busy else ""
+    return f", measured on {day} at {rest[:5]}{busy} (again: g4 fit --measure)"
 
 
 def _describe_state(choice: ModelChoice) -> str:

@@ -7,8 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from g4cli.core.inventory import OUTPUT, text_tensors
-from g4cli.core.shape import Shape
+from g4cli.core.inventory import OUTPUT, text_tensors, unused_kv
 from g4cli.core.split_name import name_part, parse_split_name
 from g4cli.doctor.checks.advice import GET_PLAIN_GGUF, RECONVERT
 from g4cli.doctor.facts.file_facts import FileFacts
@@ -122,15 +121,6 @@ def _replaced_tensors(names: Iterable[str]) -> frozenset[str]:
             gone = ("attn_q", "attn_k", "attn_v") if "attn_qkv" in name else ("ffn_gate_up_exps",)
             replaced |= {f"{block}.{g}.weight" for g in gone}
     return frozenset(replaced)
-
-
-def unused_kv(shape: Shape) -> frozenset[str]:
-    """Return the K and V tensors of layers with shared KV, which files may leave out."""
-    return frozenset(
-        f"blk.{layer}.{suffix}.weight"
-        for layer in range(shape.n_layer_kv, shape.n_layer)
-        for suffix in ("attn_k", "attn_v", "attn_k_norm")
-    )
 
 
 def _first_names(names: list[str]) -> str:

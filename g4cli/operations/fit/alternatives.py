@@ -37,7 +37,7 @@ def find_alternative(
             return f"{n_ctx:,} tokens fit with {description}: {option} --ctx max"
     if ranking and ranking.best:
         name = f"{subject.model}:{ranking.best}"
-        return f"{name} fits with {ranking.n_ctx:,} tokens: g4 fit {name}"
+        return f"{name} fits with {ranking.n_ctx:,} tokens: g4 fit {name}{machine.options}"
     return _find_smaller_model(subject, machine)
 
 
@@ -53,6 +53,8 @@ def _list_savings(subject: Subject, options: Options) -> Iterator[tuple[str, str
 
 
 def _find_smaller_model(subject: Subject, machine: Machine) -> str:
+    """Return the most capable model that fits as it is, else one that fits with a saving, or ""."""
+    smaller = []
     for model in sorted(MODELS, key=lambda m: -m.n_params):
         other = describe_model(model.name)
         if model.is_bundled or other.weight_bytes >= subject.weight_bytes:
@@ -60,6 +62,16 @@ def _find_smaller_model(subject: Subject, machine: Machine) -> str:
         n_ctx = min(COMMON_CTX, model.shape.n_ctx_train)
         options = add_drafting(make_run_options(machine.host, other, n_ctx=n_ctx), other, "auto")
         trial = try_options(other.shape, other.tensors, options, machine.memories)
+        command = f"g4 fit {model.name}{machine.options}"
         if trial.verdict.fits:
-            return f"{other.name} fits with {n_ctx:,} tokens: g4 fit {model.name}"
+            return f"{other.name} fits with {n_ctx:,} tokens: {command}"
+        smaller.append((other, options, command))
+    for other, options, command in smaller:
+        for description, option, changed in _list_savings(other, options):
+            n_ctx = largest_context(other.shape, other.tensors, changed, machine.memories)
+            if n_ctx >= _MIN_CTX:
+                return (
+                    f"{other.name} fits with {n_ctx:,} tokens with {description}: "
+                    f"{command} {option} --ctx max"
+                )
     return ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,7 +17,10 @@ from g4cli.store.models import list_models
 
 @dataclass(frozen=True, slots=True)
 class AvailableModel:
-    """A published type of a model. `download_bytes` is what a pull loads, an estimate if unknown.
+    """A published type of a model.
+
+    `download_bytes` is what a pull loads, an estimate if unknown, or the size of the file that is
+    here.
 
     `fits`: with `n_ctx` tokens of context, on this machine, as it is now.
     """
@@ -47,19 +50,21 @@ def list_available(machine: Machine | None = None) -> tuple[AvailableModel, ...]
     Types that are larger and less precise than another of the same model are left out, but never
     the default one.
     """
-    here = {entry.label for entry in list_models() if entry.role == "model"}
+    here = {entry.label: entry.nbytes for entry in list_models() if entry.role == "model"}
     machine = machine or find_machine()
     models = sorted(MODELS, key=lambda model: model.n_params)
     return tuple(row for model in models for row in _list_types(model, machine, here))
 
 
-def _list_types(model: Model, machine: Machine, here: set[str]) -> Iterator[AvailableModel]:
+def _list_types(
+    model: Model, machine: Machine, here: Mapping[str, int]
+) -> Iterator[AvailableModel]:
     kinds = model.published_types or (model.default_type,)
     smallest = None
     rows = []
     for kind in sorted(kinds, key=MADE_TYPES.index):  # the most precise first
         subject = describe_model(f"{model.name}:{kind}")
-        nbytes = _find_download_bytes(model, subject)
+        nbytes = here.get(subject.name) or _find_download_bytes(model, subject)
         if smallest is not None and nbytes >= smallest and kind != model.default_type:
             continue
         smallest = nbytes if smallest is None else min(smallest, nbytes)

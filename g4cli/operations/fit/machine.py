@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from g4cli.core.errors import UsageError
-from g4cli.core.units import size_text
+from g4cli.core.units import exact_size_text, size_text
 from g4cli.estimate import HOST
 from g4cli.fit import Memory
 from g4cli.host import Gpu, GpuList, HostFacts, read_host, refresh_gpus
@@ -21,12 +21,14 @@ _MAX_GPUS: Final = 16
 class Machine:
     """Facts and devices of a machine.
 
-    `description` names it in sentences: "this machine", or "a machine with 8.00 GiB".
+    `description` names it in sentences: "this machine", or "a machine with 8.00 GiB". `options` are
+    those of `g4 fit` that describe it, with a space before them: " --memory 8G"; "" for this one.
     """
 
     host: HostFacts
     memories: tuple[Memory, ...]
     description: str
+    options: str = ""
 
 
 def find_machine(
@@ -50,20 +52,23 @@ def find_machine(
             f"{len(gpu_memory_bytes)} GPUs were described; g4 plans for {_MAX_GPUS} at most",
             hint="--gpu-memory 24GB,24GB",
         )
-    parts = []
+    parts, given = [], []
     if memory_bytes is not None:
         free = memory_bytes - memory_bytes // _SYSTEM_SHARE
         host = replace(host, total_bytes=memory_bytes, available_bytes=free, limited_by="memory")
         parts.append(size_text(memory_bytes))
+        given.append(f" --memory {exact_size_text(memory_bytes)}")
     gpus = tuple(
         Gpu(f"GPU{i}", "described by the user", size, size)
         for i, size in enumerate(gpu_memory_bytes)
     )
     host = replace(host, gpus=GpuList(gpus, "", 0.0))
+    if gpus:
+        given.append(f" --gpu-memory {','.join(exact_size_text(g.total_bytes) for g in gpus)}")
     parts += [f"a GPU of {size_text(g.total_bytes)}" for g in gpus]
     name = "this machine" if memory_bytes is None else "a machine"
     memories = tuple(
         replace(m, is_assumed=memory_bytes is not None or m.name != HOST)
         for m in list_memories(host, with_gpus=gpu != "off")
     )
-    return Machine(host, memories, f"{name} with {' and '.join(parts)}")
+    return Machine(host, memories, f"{name} with {' and '.join(parts)}", "".join(given))

@@ -20,7 +20,7 @@ from g4cli.operations.fit.machine import Machine, find_machine
 from g4cli.operations.fit.options import make_run_options
 from g4cli.operations.fit.ranking import RANKED, rank_model_types
 from g4cli.operations.fit.request import FitRequest
-from g4cli.operations.fit.speed import DecodeSpeeds, has_decode_rates, read_decode_speeds
+from g4cli.operations.fit.speed import DecodeSpeeds, needs_measuring, read_decode_speeds
 from g4cli.operations.fit.subject import describe_model
 from g4cli.store.models import list_models
 
@@ -80,6 +80,7 @@ class Overview:
             "best": self.best.label if self.best else None,
             "reason": self.reason,
             "command": self.command,
+            "speed_measured": asdict(self.speeds.measured) if self.speeds.measured else None,
             "speed_checks": [
                 {**asdict(check), "error": check.error} for check in self.speeds.checks
             ],
@@ -89,16 +90,17 @@ class Overview:
 def answer_overview(request: FitRequest, reporter: Reporter) -> Overview:
     """Return what to run on the machine of `request`. Raises UsageError.
 
-    The first call measures for some seconds how fast this machine reads weights.
+    The first call, and one that asks for it, measures for some seconds how fast this machine reads
+    weights.
     """
     machine = find_machine(request.gpu, request.memory_bytes, request.gpu_memory_bytes)
     is_this = request.memory_bytes is None and not request.gpu_memory_bytes
     gpus = tuple(m.name for m in machine.memories if m.name != HOST)
     speeds = DecodeSpeeds({})
     if is_this:
-        if not has_decode_rates(gpus):
-            reporter.say("measuring how fast this machine reads weights, once ...")
-        speeds = read_decode_speeds(gpus)
+        if request.measure or needs_measuring(gpus):
+            reporter.say("measuring how fast this machine reads weights ...")
+        speeds = read_decode_speeds(gpus, measure="all" if request.measure else "missing")
     choices = tuple(_choose(machine, speeds, request))
     best, reason = choose_best(choices)
     return Overview(machine, choices, best, reason, speeds)

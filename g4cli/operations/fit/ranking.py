@@ -36,7 +36,9 @@ def rank_model_types(
     model = find_model(subject.model)
     variants = []
     precise_first = sorted(kinds, key=MADE_TYPES.index)
-    for typed in _list_variants(model.name, precise_first):
+    for listed in _list_variants(model.name, precise_first):
+        # The file itself, where there is one, not the sizes that g4's recipe would give.
+        typed = subject if listed.name == subject.name else listed
         # A table that is small in one type stays in memory; a large one stays on the disk.
         lazy = options.lazy_ple or make_run_options(host, typed).lazy_ple
         typed_options = replace(options, lazy_ple=lazy, unlisted_weight_bytes=typed.unlisted_bytes)

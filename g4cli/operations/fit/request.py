@@ -17,6 +17,7 @@ class FitRequest:
     `draft` is "auto", "off", "lookup", "network" or the path of a draft model. `memory_bytes` and
     `gpu_memory_bytes` (one size for each GPU) describe another machine than this one. `gpu` "probe"
     asks llama.cpp for the GPUs of this machine, "auto" takes those that it saw last, "off" none.
+    `measure`: the rate at which this machine reads weights is measured again.
     """
 
     model: str
@@ -37,3 +38,4 @@ class FitRequest:
     memory_bytes: int | None = None
     gpu_memory_bytes: tuple[int, ...] = ()
     verify: bool = False
+    measure: bool = False

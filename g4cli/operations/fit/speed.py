@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from g4cli.core.ggml import ggml_type
 from g4cli.core.gguf import read_header
@@ -20,9 +20,12 @@ from g4cli.estimate import HOST, Options, Tensor
 from g4cli.estimate.decode import count_read_bytes
 from g4cli.host import engine_version, find_gpus
 from g4cli.runtime.probes.read_rates import (
+    Measured,
     MeasuredSpeed,
+    find_measured,
     find_read_rates,
     list_measured_speeds,
+    list_unmeasured,
     record_measured_speed,
 )
 from g4cli.store.models import find_model_file
@@ -52,10 +55,12 @@ class DecodeSpeeds:
     """The rates of this machine, by device and type in bytes per second, and the checks of them.
 
     Without rates (another machine is described, or llama.cpp is missing) no speed is estimated.
+    `measured` says when those of the CPU were measured, if that is known.
     """
 
     rates: Mapping[tuple[str, str], float]
     checks: tuple[SpeedCheck, ...] = ()
+    measured: Measured | None = None
 
     def estimate_tokens_per_s(
         self, shape: Shape, tensors: Sequence[Tensor], options: Options, gpus: Sequence[str] = ()
@@ -84,24 +89,25 @@ class DecodeSpeeds:
         return min(known)[2] if known else None
 
 
-def has_decode_rates(gpus: Sequence[str] = ()) -> bool:
-    """Return whether the rates of all devices are known, or cannot be: there is no llama.cpp."""
-    known = find_read_rates((CPU, *gpus), measure="never") if engine_version() else {}
-    return not engine_version() or {CPU, *gpus} <= {device for device, _ in known}
+def needs_measuring(gpus: Sequence[str] = ()) -> bool:
+    """Return whether read_decode_speeds would measure: never without llama.cpp."""
+    return bool(engine_version() and list_unmeasured((CPU, *gpus)))
 
 
-def read_decode_speeds(gpus: Sequence[str] = (), *, measure: bool = True) -> DecodeSpeeds:
-    """Return the rates of this machine; with `measure`, those that are not known are measured."""
+def read_decode_speeds(
+    gpus: Sequence[str] = (), *, measure: Literal["never", "missing", "all"] = "missing"
+) -> DecodeSpeeds:
+    """Return the rates of this machine; `measure` as in find_read_rates."""
     if not engine_version():
         return DecodeSpeeds({})
-    speeds = DecodeSpeeds(find_read_rates((CPU, *gpus), measure="missing" if measure else "never"))
+    speeds = DecodeSpeeds(find_read_rates((CPU, *gpus), measure=measure))
     checks = []
     for bench in list_measured_speeds():
         read = {split_key(key): n_bytes for key, n_bytes in bench.read_bytes.items()}
         estimated = speeds.rate_bytes(read)
         if estimated and bench.tokens_per_s > 0:
             checks.append(SpeedCheck(bench.model, bench.tokens_per_s, estimated))
-    return DecodeSpeeds(speeds.rates, tuple(checks))
+    return DecodeSpeeds(speeds.rates, tuple(checks), find_measured(CPU))
 
 
 def split_key(key: str) -> tuple[str, str]:

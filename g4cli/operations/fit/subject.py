@@ -13,7 +13,7 @@ from g4cli.core.gguf import read_header
 from g4cli.core.gguf_header import Header
 from g4cli.core.hub_address import as_address, parse_address
 from g4cli.core.hub_name import HUB_PREFIX, is_on_hub
-from g4cli.core.inventory import text_tensors
+from g4cli.core.inventory import text_tensors, unused_kv
 from g4cli.core.quoting import shell_command
 from g4cli.core.registry import Published, looks_like_name, parse_name
 from g4cli.core.shape import Shape, shape_of
@@ -148,10 +148,11 @@ def describe_model(name: str) -> Subject:
 @cache
 def list_typed_tensors(name: str, type_name: str) -> tuple[Tensor, ...]:
     """Return the tensors of the model `name` as `g4 quantize` types them; SFP8 in its BF16 form."""
-    shape = parse_name(name).model.shape
-    tensors: tuple[Tensor, ...] = choose_types(
-        text_tensors(shape), Recipe(type_name, container="bf16")
-    )
+    model = parse_name(name).model
+    # Published files hold K and V of layers that use another's; the bundled one leaves them out.
+    left_out = unused_kv(model.shape) if model.is_bundled else frozenset()
+    dims = [tensor for tensor in text_tensors(model.shape) if tensor.name not in left_out]
+    tensors: tuple[Tensor, ...] = choose_types(dims, Recipe(type_name, container="bf16"))
     return tensors
 
 

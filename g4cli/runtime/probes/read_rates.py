@@ -3,14 +3,17 @@
 The rate is that of ggml's product of a matrix and a vector, per type of weights: types that take
 much work to decode are read more slowly than memory allows. It is measured again when the CPU, the
 GPU or the installed llama.cpp changes. What `g4 bench` measures is kept beside it, to tell how far
-estimates are off. Other programs can only slow a measurement down: of two, the faster is kept.
+estimates are off. Other programs can only slow a measurement down: of two, the faster is kept, and
+what was measured while the machine was busy is measured again as soon as it is not.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -24,6 +27,8 @@ from g4cli.runtime.probes.kernels import RunChild, machine_key, probe_kernels
 MEASURED_TYPES: Final = ("Q4_0", "Q4_K", "Q6_K", "Q8_0", "BF16")
 
 _TIMEOUT_S: Final = 60
+# Of the processors, on average over the last minute: from here on others slow a measurement down.
+_BUSY_SHARE: Final = 0.5
 _MAX_BENCHES: Final = 20
 # Larger than the caches of large servers, and smaller than the free memory of small computers.
 _MATRIX_BYTES: Final = GIB
@@ -42,6 +47,14 @@ class MeasuredSpeed:
     read_bytes: Mapping[str, int]
 
 
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """When the rates of a device were measured (ISO 8601, to the minute), and on a busy machine?"""
+
+    at: str
+    was_busy: bool
+
+
 def find_read_rates(
     devices: Sequence[str],
     *,
@@ -50,19 +63,51 @@ def find_read_rates(
 ) -> dict[tuple[str, str], float]:
     """Return bytes per second by device ("CPU" or a GPU's name in ggml) and type.
 
-    `measure` says which devices are measured now. One that cannot be measured is left out. Raises
+    `measure` says which devices are measured now; "missing": also those that were measured while
+    the machine was busy, if it is not now. One that cannot be measured is left out. Raises
     EngineMissing.
     """
     key = _setup_key()
     record = _read_record(key)
     rates: dict[str, dict[str, float]] = record["rates"]
-    chosen = {"never": [], "all": devices, "missing": [d for d in devices if d not in rates]}
+    chosen = {"never": (), "all": devices, "missing": list_unmeasured(devices)}
     for name in chosen[measure]:
+        busy = is_busy()  # asked before: the measurement itself uses all processors
         before, now = rates.get(name, {}), _measure_device(name, run)
         rates[name] = {kind: max(rate, before.get(kind, 0.0)) for kind, rate in now.items()}
+        if now and (not busy or name not in record["measured"]):
+            moment = datetime.now().astimezone().isoformat(timespec="minutes")
+            record["measured"][name] = asdict(Measured(moment, busy))
     if chosen[measure]:
         write_record(_path(), {**record, "rates": rates})
     return {(name, kind): rate for name in devices for kind, rate in rates.get(name, {}).items()}
+
+
+def list_unmeasured(devices: Sequence[str]) -> list[str]:
+    """Return those of `devices` that find_read_rates would measure now."""
+    record, busy = _read_record(_setup_key()), is_busy()
+    return [
+        name
+        for name in devices
+        if name not in record["rates"]
+        or (not busy and bool(record["measured"].get(name, {}).get("was_busy")))
+    ]
+
+
+def find_measured(device: str) -> Measured | None:
+    """Return when the rates of `device` were measured, None if that is not known."""
+    try:
+        return Measured(**_read_record(_setup_key())["measured"][device])
+    except (KeyError, TypeError):
+        return None
+
+
+def is_busy() -> bool:
+    """Return whether other programs use so much of the processors that they slow a measurement."""
+    try:
+        return os.getloadavg()[0] > _BUSY_SHARE * (os.cpu_count() or 1)
+    except (OSError, AttributeError):  # not on every system
+        return False
 
 
 def list_measured_speeds() -> tuple[MeasuredSpeed, ...]:
@@ -100,17 +145,22 @@ def _path() -> Path:
 def _read_record(key: str) -> dict[str, Any]:
     """Return the record of this machine and library, or an empty one."""
     record = read_record(_path())
-    empty: dict[str, Any] = {"key": key, "rates": {}, "benches": []}
+    empty: dict[str, Any] = {"key": key, "rates": {}, "measured": {}, "benches": []}
     if not isinstance(record, dict) or record.get("key") != key:
         return empty
     rates, benches = record.get("rates"), record.get("benches")
+    measured = record.get("measured", {})
     is_sound = isinstance(rates, dict) and all(
         isinstance(rate, (int, float)) and rate > 0
         for kinds in rates.values()
         for rate in (kinds.values() if isinstance(kinds, dict) else ("",))
     )
     is_sound = is_sound and isinstance(benches, list) and all(isinstance(b, dict) for b in benches)
-    return {"key": key, "rates": rates, "benches": benches} if is_sound else empty
+    is_sound = is_sound and isinstance(measured, dict)
+    is_sound = is_sound and all(isinstance(device, dict) for device in measured.values())
+    if not is_sound:
+        return empty
+    return {"key": key, "rates": rates, "measured": measured, "benches": benches}
 
 
 def _setup_key() -> str:

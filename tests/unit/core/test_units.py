@@ -10,6 +10,8 @@ from g4cli.core.errors import UsageError
 from g4cli.core.units import (
     LONGEST_S,
     duration_text,
+    exact_size_text,
+    measured_text,
     parse_count,
     parse_duration,
     parse_size,
@@ -50,6 +52,26 @@ def test_a_size_is_right_to_half_a_percent(n: int) -> None:
     back = float(number) * {"B": 1, "KiB": KIB, "MiB": MIB, "GiB": GIB, "TiB": TIB}[unit]
     assert abs(back - n) <= n * 0.00501
     assert len(number.replace(".", "")) <= 4
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "expected"),
+    [
+        (5.12341, 0.01234, "5.1234 ± 0.0123"),
+        (12156.1834, 21123.567, "12,156 ± 21,124"),
+        (3661.4738, 505.4285, "3,661 ± 505"),
+        (9.5, 0.0, "9.500000 ± 0.000000"),
+    ],
+)
+def test_a_measured_value_has_the_digits_that_its_error_leaves(
+    value: float, error: float, expected: str
+) -> None:
+    assert measured_text(value, error) == expected
+
+
+@given(st.integers(1, 2**50))
+def test_an_exact_size_is_read_back(n: int) -> None:
+    assert parse_size(exact_size_text(n)) == n
 
 
 def test_rates() -> None:

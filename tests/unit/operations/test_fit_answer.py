@@ -18,8 +18,29 @@ def test_the_answer_is_a_value(capsys: pytest.CaptureFixture[str]) -> None:
     assert answer.plan.options.n_ctx == 8192
     assert answer.machine.description == "a machine with 8.00 GiB"
     assert answer.alternative.startswith("e4b:q4_0 fits with ")
+    assert answer.alternative.endswith(": g4 fit e4b --memory 8G"), "about the same machine"
     assert (reporter.messages, reporter.warnings) == ([], [])
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.slow
+def test_what_fits_instead_is_one_story() -> None:
+    """A smaller model is also looked for with what saves memory; one advice, not two."""
+    answer = answer_fit(FitRequest(model="e4b", memory_bytes=4 * GIB), RecordingReporter())
+    assert answer.alternative.startswith("e2b:q4_0 fits with ")
+    assert "g4 fit e2b --memory 4G --lazy-ple on --ctx max" in answer.alternative
+    small = answer_fit(FitRequest(model="e2b", memory_bytes=4 * GIB), RecordingReporter())
+    assert small.alternative.endswith("--lazy-ple on --ctx max")
+    assert small.ranking is not None
+    assert "smaller model" not in small.ranking.reason
+
+
+def test_one_type_has_one_size_in_all_tables() -> None:
+    answer = answer_fit(FitRequest(model="tiny", memory_bytes=8 * GIB), RecordingReporter())
+    assert answer.ranking is not None
+    row = next(row for row in answer.ranking.types if row.type == "bf16")
+    assert row.weights_bytes == answer.subject.weight_bytes
+    assert row.total_bytes == answer.plan.estimate.total_bytes
 
 
 def test_another_build_of_the_library_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from io import StringIO
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from g4cli.cli.output import Output
+from g4cli.cli.views.fit_overview import draw_speed_checks
 from g4cli.core.child_memory import ChildOutput
 from g4cli.core.paths import cache_dir
 from g4cli.core.registry import find_model
@@ -22,11 +27,15 @@ from g4cli.operations.fit.speed import DecodeSpeeds
 from g4cli.operations.fit.subject import describe_model
 from g4cli.runtime.probes.read_rates import (
     MEASURED_TYPES,
+    Measured,
     MeasuredSpeed,
+    find_measured,
     find_read_rates,
     list_measured_speeds,
+    list_unmeasured,
     record_measured_speed,
 )
+from g4cli.store.manifest import Entry
 from tests.support.fakes.reporter import RecordingReporter
 
 
@@ -51,6 +60,15 @@ def test_a_small_machine_can_run_none() -> None:
     found = overview(memory_bytes=GIB)
     assert (found.best, found.command) == (None, "")
     assert {c.type for c in found.choices} == {""}
+
+
+def test_a_file_that_is_here_has_its_own_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = Entry("tiny", "bf16", Path("tiny.gguf"), 7_900_000, "", "", "bundled")
+    monkeypatch.setattr("g4cli.operations.fit.available.list_models", lambda: [entry])
+    sizes = {row.name: row.download_bytes for row in list_available(find_machine())}
+    assert sizes["tiny:bf16"] == 7_900_000
+    # Estimated, without the K and V that its checkpoint leaves out: 7,823,656 bytes of weights.
+    assert describe_model("tiny").weight_bytes == 7_823_656
 
 
 def test_a_context_that_was_asked_for_is_the_one_that_counts() -> None:
@@ -155,6 +173,7 @@ def sound_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
         use_extra_bufts = True
 
     monkeypatch.setattr("g4cli.runtime.probes.read_rates.probe_kernels", lambda **_: Kernels)
+    monkeypatch.setattr("g4cli.runtime.probes.read_rates.is_busy", lambda: False)
 
 
 def test_rates_are_measured_once_and_remembered() -> None:
@@ -172,6 +191,36 @@ def test_of_two_measurements_the_faster_is_kept() -> None:
     find_read_rates(["CPU"], run=fake_run(5e9))
     assert find_read_rates(["CPU"], measure="all", run=fake_run(7e9))["CPU", "Q4_0"] == 7e9
     assert find_read_rates(["CPU"], measure="all", run=fake_run(2e9))["CPU", "Q4_0"] == 7e9
+
+
+def test_what_was_measured_on_a_busy_machine_is_measured_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slow, fast = fake_run(1e9), fake_run(7e9)
+    monkeypatch.setattr("g4cli.runtime.probes.read_rates.is_busy", lambda: True)
+    find_read_rates(["CPU"], run=slow)
+    find_read_rates(["CPU"], run=slow)
+    assert len(slow.calls) == 1, "not while it is still busy"
+    measured = find_measured("CPU")
+    assert measured is not None
+    assert measured.was_busy
+    monkeypatch.setattr("g4cli.runtime.probes.read_rates.is_busy", lambda: False)
+    assert list_unmeasured(["CPU"]) == ["CPU"]
+    assert find_read_rates(["CPU"], run=fast)["CPU", "Q4_0"] == 7e9
+    measured = find_measured("CPU")
+    assert measured is not None
+    assert not measured.was_busy
+    assert list_unmeasured(["CPU"]) == []
+
+
+def test_when_speeds_were_measured_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = StringIO()
+    monkeypatch.setattr("sys.stdout", out)
+    found = answer_overview(FitRequest(model="", memory_bytes=16 * GIB), RecordingReporter())
+    speeds = DecodeSpeeds({("CPU", "Q4_0"): 5e9}, measured=Measured("2026-11-28T09:05+00:00", True))
+    draw_speed_checks(Output("human"), replace(found, speeds=speeds))
+    shown = " ".join(out.getvalue().split())
+    assert "measured on 2026-11-28 at 09:05 on a busy machine (again: g4 fit --measure)" in shown
 
 
 def test_what_g4_bench_measured_is_kept_by_model() -> None:
