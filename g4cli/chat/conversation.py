@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,6 +112,11 @@ class Conversation:
             )
         except (KeyError, TypeError, ValueError, AttributeError) as err:
             raise BadFile(f"the saved chat is damaged: {err}") from err
+
+
+def is_saved_chat(text: str) -> bool:
+    """Return whether `text` begins as Conversation.to_text does, whole or not."""
+    return re.match(rf'\s*\{{\s*"format"\s*:\s*"{FORMAT}"', text) is not None
 
 
 @dataclass(frozen=True, slots=True)

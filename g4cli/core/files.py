@@ -7,18 +7,20 @@ import glob
 import os
 import shutil
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from g4cli.core.errors import FileMissing, NoSpace, UsageError
+from g4cli.core.errors import BadFile, FileMissing, NoSpace, UsageError
 from g4cli.core.other_files import checkpoint_folder_hint
 from g4cli.core.progress import Progress, no_progress
 from g4cli.core.quoting import shell_command, shell_word
 from g4cli.core.units import size_text
 
+STANDARD_INPUT: Final = "-"
 _COPY_BYTES: Final = 1 << 22
 # Temporary files are named like this by g4 alone, so those of killed writers can be removed.
 _MARK: Final = "g4-"
@@ -64,7 +66,10 @@ def require_file(path: Path) -> Path:
             hint=checkpoint_folder_hint(path) or shell_command("ls", path),
         )
     if not stat.S_ISREG(mode):
-        raise UsageError(f"{path} is a pipe or a device; a regular file is needed", hint="g4 list")
+        raise UsageError(
+            f"{path} is a pipe or a device; a regular file is needed",
+            hint="write it to a file first, and name that",
+        )
     return path
 
 
@@ -93,11 +98,44 @@ def open_file(path: Path | str, *, buffering: int = -1) -> BinaryIO:
         raise _unreadable_error(err, path) from err
 
 
+def read_input(path: Path, most_bytes: int) -> bytes:
+    """Return the content of a file or a pipe, such as a shell's <(...); "-" is standard input.
+
+    Raises FileMissing, UsageError, or BadFile if there are more than `most_bytes`.
+    """
+    if str(path) == STANDARD_INPUT:
+        data = sys.stdin.buffer.read(most_bytes + 1)
+    else:
+        if not is_pipe(path):
+            require_file(path)
+        with open_file(path) as file:
+            data = file.read(most_bytes + 1)
+    if len(data) > most_bytes:
+        raise BadFile(f"{path} is larger than {size_text(most_bytes)}")
+    return data
+
+
+def is_folder(path: Path) -> bool:
+    """Return whether `path` is a folder, as far as this user may know."""
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def is_pipe(path: Path) -> bool:
+    """Return whether `path` is a pipe."""
+    try:
+        return stat.S_ISFIFO(os.stat(path).st_mode)
+    except (OSError, ValueError):
+        return False
+
+
 def _find_hint(path: Path) -> str:
     """Return a command that lists what there is in place of a missing file."""
-    if path.suffix.lower() in ("", ".gguf"):
-        return "g4 list"
-    return shell_command("ls", path.parent)
+    # The nearest folder that is there: a missing one cannot be listed.
+    folder = next((parent for parent in path.parents if is_folder(parent)), Path())
+    return shell_command("ls", folder)
 
 
 def _unreadable_error(err: OSError, path: Path) -> UsageError:
@@ -143,7 +181,7 @@ def _temporary_for(path: Path, expected_bytes: int, mode: int | None) -> tuple[P
             if stat.S_ISDIR(kind):
                 raise UsageError(
                     f"{path} is a directory; a file name is needed",
-                    hint=f"add a name: {shell_word(path / 'model.gguf')}",
+                    hint=f"add a file name: {shell_word(path / 'NAME')}",
                 )
             # Renaming over /dev/null would replace it for everyone.
             if not stat.S_ISREG(kind):

@@ -387,9 +387,7 @@ def find_model(name: str) -> Model:
     near = get_close_matches(wanted, known_names(), n=3, cutoff=0.5)
     raise UnknownModel(
         f"no model is called {name!r}" + (f"; did you mean {' or '.join(near)}?" if near else ""),
-        hint="g4 pull "
-        + (near[0] if near else "tiny")
-        + f"  (known: {' '.join(m.name for m in MODELS)})",
+        hint="g4 list --available",
     )
 
 

@@ -8,11 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from g4cli.core.errors import BadFile, RuntimeFailed, UsageError
-from g4cli.core.files import atomic_file, is_there, open_file, require_file
+from g4cli.core.errors import RuntimeFailed, UsageError
+from g4cli.core.files import atomic_file, is_there, read_input
 from g4cli.core.png import decode_png
-from g4cli.core.quoting import shell_command
-from g4cli.core.units import size_text
 from g4cli.runtime.render.render import Rendering, RenderJob, refuse_rendering, render_jobs
 from g4cli.svg.grade import Proof, Stage, grade_drawing, is_blank, measure_frame
 from g4cli.svg.repair import TEXT_LIMIT, Drawing, find_parse_error, repair_drawing
@@ -93,14 +91,7 @@ def read_answer(path: Path) -> str:
     The encoding is given by its byte order mark, else by its XML declaration, else it is UTF-8.
     Raises FileMissing, UsageError, or BadFile if the file is too large.
     """
-    path = require_file(path.expanduser())
-    with open_file(path) as file:
-        data = file.read(4 * TEXT_LIMIT + 1)
-    if len(data) > 4 * TEXT_LIMIT:
-        raise BadFile(
-            f"{path}: larger than {size_text(4 * TEXT_LIMIT)}", hint=shell_command("ls", "-l", path)
-        )
-    return decode_answer(data)
+    return decode_answer(read_input(path.expanduser(), 4 * TEXT_LIMIT))
 
 
 def decode_answer(data: bytes) -> str:

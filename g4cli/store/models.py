@@ -321,9 +321,8 @@ def _require_existing(path: Path) -> Path:
         return require_file(path)
     except FileMissing as err:
         near = _find_similar(path)
-        if near:
-            raise FileMissing(path, hint=f"did you mean {shell_word(near[0])}?") from None
-        raise err
+        hint = f"did you mean {shell_word(near[0])}?" if near else "g4 list"
+        raise FileMissing(path, hint=hint) from err
 
 
 def _find_similar(path: Path) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from g4cli.core.errors import BadFile, G4Error
@@ -82,12 +83,23 @@ def is_intact(entry: Entry, *, progress: Progress = no_progress) -> bool:
     return True
 
 
-def make_repair_command(entry: Entry) -> str:
-    """Return the command that restores the file of `entry`."""
+def describe_repair(entry: Entry) -> str:
+    """Return how to restore the file of `entry`: the command, or why there is none."""
     if entry.source.startswith("file:"):
-        path = entry.source.removeprefix("file:").rsplit("@", 1)[0]
+        path = Path(entry.source.removeprefix("file:").rsplit("@", 1)[0])
         remove = shell_command("g4", "remove", entry.label, "--yes")
-        return f"{remove} && {shell_command('g4', 'pull', path)}"
+        try:
+            # A hard link has the same bytes under two names.
+            lost = "has changed with it" if path.samefile(entry.path) else ""
+        except OSError:
+            lost = "is gone"
+        if lost:
+            return f"it came from {path}, which {lost}; to remove it: {remove}"
+        return f"to restore it: {remove} && {shell_command('g4', 'pull', path)}"
+    return f"to restore it: {_make_pull_command(entry)}"
+
+
+def _make_pull_command(entry: Entry) -> str:
     if entry.role in ("mmproj", "draft"):
         # It is downloaded with its model if it is not in the store.
         labels = [e.label for e in list_entries(entry.name) if e.role == "model"]

@@ -128,12 +128,12 @@ def test_show_of_a_sidecar_and_of_an_unknown_network(
 
 BAD: list[tuple[str, list[str], int, str, str]] = [
     # what, arguments, exit code, words of the error, words of the hint
-    ("wrong name", ["pull", "tinny"], 3, "did you mean tiny", "g4 pull tiny"),
+    ("wrong name", ["pull", "tinny"], 3, "did you mean tiny", "g4 list --available"),
     ("wrong type", ["pull", "tiny:q9"], 2, "has no type 'q9'", "q4_0"),
-    ("show of a wrong name", ["show", "tinny"], 3, "did you mean tiny", "g4 pull tiny"),
+    ("show of a wrong name", ["show", "tinny"], 3, "did you mean tiny", "g4 list --available"),
     ("not pulled", ["show", "tiny"], 3, "not on this disk yet", "g4 pull tiny"),
     ("missing file", ["show", "./absent.gguf"], 3, "no such file", "g4 list"),
-    ("missing file to pull", ["pull", "./absent.gguf"], 3, "no such file", "g4 list"),
+    ("missing file to pull", ["pull", "./absent.gguf"], 3, "no such file", "ls ."),
     ("directory for a file", ["show", "./folder"], 2, "is a directory", "ls folder"),
     ("folder that is no checkpoint", ["pull", "./folder"], 2, "no config.json", "ls folder"),
     ("no gguf", ["show", "./text.gguf"], 5, "not a GGUF", "g4 list"),
@@ -196,7 +196,7 @@ def test_errors_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(err)["error"]["reference"] == "unknown-model"
     code, out, err = g4(capsys, "list", "--json", "--quiet")
     assert (code, out) == (2, "")
-    assert "exclude each other" in json.loads(err)["error"]["message"]
+    assert "cannot be used together" in json.loads(err)["error"]["message"]
 
 
 def test_a_full_disk_leaves_nothing(
@@ -270,7 +270,14 @@ def test_verify_compares_with_what_was_pulled(
     code, out, err = g4(capsys, "verify")
     assert code == 5
     assert "was recorded" in out
-    assert err == f"to restore it: g4 remove own:f32 --yes && g4 pull {own}\n"
+    linked = path.samefile(own)
+    remove = "g4 remove own:f32 --yes"
+    changed = f"it came from {own}, which has changed with it; to remove it: {remove}\n"
+    assert err == (changed if linked else f"to restore it: {remove} && g4 pull {own}\n")
+    os.rename(own, f"{own}.away")
+    _, _, err = g4(capsys, "verify")
+    assert err == f"it came from {own}, which is gone; to remove it: {remove}\n"
+    os.rename(f"{own}.away", own)
     assert g4(capsys, "verify", "tiny:q4_0", "-q") == (0, "", "")
     assert g4(capsys, "verify", "own", "-q") == (5, f"{path}\n", "")
     os.truncate(path, path.stat().st_size - 1)

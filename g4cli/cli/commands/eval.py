@@ -17,7 +17,10 @@ def eval_(
     text: Annotated[
         Path,
         typer.Option(
-            "--text", help="Conversations (.jsonl with messages) or plain text.", metavar="FILE"
+            "--text",
+            help="Conversations (.jsonl with messages, or a saved chat) or plain text; - reads "
+            "standard input.",
+            metavar="FILE",
         ),
     ],
     against: Annotated[
@@ -56,6 +59,7 @@ def eval_(
     Examples:
       g4 eval tiny-q4_0.gguf --text chats.jsonl --against tiny-bf16.gguf
       g4 eval e2b:q4_0 --text book.txt --limit 20 --json
+      g4 chats export last --json | g4 eval e2b:q4_0 --text -
     """
     out = make_output(as_json=json, quiet=quiet)
     from g4cli.cli.views.eval import draw_evaluation, evaluation_to_json

@@ -35,7 +35,7 @@ def verify(
     """
     out = make_output(as_json=json, quiet=quiet)
     from g4cli.store.models import list_models, select_entries
-    from g4cli.store.verify import make_repair_command, verify_entry
+    from g4cli.store.verify import describe_repair, verify_entry
 
     entries = select_entries(model) if model else list_models()
     done = []
@@ -53,7 +53,7 @@ def verify(
             [(v.entry.title, v.entry.path.name, v.status, v.detail) for v in done],
         )
         for verified in wrong:
-            out.say(f"to restore it: {make_repair_command(verified.entry)}")
+            out.say(describe_repair(verified.entry))
 
     data = {"ok": not wrong, "files": [v.as_json() for v in done]}
     out.result(data, render, brief=[str(v.entry.path) for v in wrong])

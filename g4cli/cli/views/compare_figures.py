@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from g4cli.core.units import duration_text, size_text
+from g4cli.core.units import duration_text, measured_text, size_text
 from g4cli.operations.compare.summary import SHARES
 
 Row = tuple[str, list[str]]
@@ -69,14 +68,11 @@ def list_quality_rows(document: Mapping[str, Any]) -> list[list[str]]:
     for name, model in zip(name_models(models), models, strict=True):
         quality = model["quality"]
         if quality:
-            error = quality["perplexity_error"]
-            # Three significant digits of the error.
-            digits = min(6, max(0, 2 - math.floor(math.log10(error)))) if error > 0 else 6
             rows.append(
                 [
                     name,
                     size_text(quality["bytes"]),
-                    f"{quality['perplexity']:.{digits}f} ± {error:.{digits}f}",
+                    measured_text(quality["perplexity"], quality["perplexity_error"]),
                     f"{quality['pp128_tps']:.1f}",
                     f"{quality['tg32_tps']:.1f}",
                     size_text(quality["peak_bytes"]),

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+
+from g4cli.core.units import measured_text
 
 if TYPE_CHECKING:
     from g4cli.cli.output import Output
     from g4cli.runtime.measure.reports import Evaluation
+
+_FEW_TOKENS: Final = 1000
 
 
 def evaluation_to_json(model: str, against: str | None, result: Evaluation) -> dict[str, Any]:
@@ -40,7 +44,9 @@ def draw_evaluation(out: Output, model: str, against: str | None, result: Evalua
     """Draw perplexity and exact answers and, if there is a base model, the divergence from it."""
     score = result.score
     out.line(f"{model}: {score.n:,} tokens in {_count_answers(result.n_documents)}")
-    out.line(f"  perplexity         {score.perplexity:.4f} ± {score.perplexity_error:.4f}")
+    out.line(f"  perplexity         {measured_text(score.perplexity, score.perplexity_error)}")
+    if score.n < _FEW_TOKENS:
+        out.line(f"  {score.n:,} tokens are too few to tell models apart: take a longer text")
     out.line(
         f"  exact answers      {result.n_exact:,} of {result.n_documents:,} (greedy, word for word)"
     )
@@ -48,7 +54,7 @@ def draw_evaluation(out: Output, model: str, against: str | None, result: Evalua
         cut = _count_answers(result.n_cut)
         out.line(f"  {cut} too long for the context: only the beginning was scored")
     if against:
-        out.line(f"against {against} (perplexity {score.base_perplexity:.4f}):")
+        out.line(f"against {against} (perplexity {score.base_perplexity:.4g}):")
         # Significant digits, not decimal places: Q8_0 gives about 1e-6 and Q2_K about 0.1.
         mean = f"{score.kl_mean:.3g} ± {score.kl_error:.2g}"
         out.line(f"  KL divergence      {mean} nats, at most {score.kl_largest:.3g}")

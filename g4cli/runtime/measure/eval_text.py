@@ -2,6 +2,7 @@
 
     .jsonl   one conversation per line: {"messages": [{"role", "content"[, "thought"]}]};
              every turn of the assistant is scored
+    .json    a chat that g4 saved (/save FILE, g4 chats export): the same
     else     plain text: passages between empty lines, each scored as the answer to one request
 
 Raw text without a chat template says nothing about an instruction-tuned Gemma: perplexities of 1245
@@ -11,15 +12,21 @@ to 6279 were reported for intact 31B files (ikawrakow/ik_llama.cpp#1572).
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from g4cli.chat import Conversation
+from g4cli.chat.conversation import is_saved_chat
 from g4cli.core.errors import BadFile
-from g4cli.core.files import require_file
+from g4cli.core.files import read_input
 from g4cli.prompt import Message
 
 REQUEST: Final = "Write a passage of text."
 _MAX_BYTES: Final = 64 * 1024**2
+# How a line of JSONL with a conversation begins.
+_MESSAGES: Final = re.compile(r'\s*\{[^\n]{0,200}"messages"\s*:')
 _ROLES: Final = ("system", "user", "assistant")
 # Passages are joined up to about this length: tokens of short ones have little context.
 _PASSAGE_CHARACTERS: Final = 2000
@@ -28,25 +35,29 @@ _PASSAGE_CHARACTERS: Final = 2000
 def read_conversations(path: Path) -> list[tuple[Message, ...]]:
     """Return the conversations in the file at `path`, each ending with an assistant's turn.
 
-    Raises FileMissing, or BadFile if the file is too large, empty, not UTF-8, or a line of a .jsonl
-    file is not a conversation.
+    "-" is standard input, whose text tells what it is. Raises FileMissing, or BadFile if the file
+    is too large, empty, not UTF-8, or a line of a .jsonl file is not a conversation.
     """
     text = read_text_file(path)
-    conversations = _read_jsonl(path, text) if path.suffix == ".jsonl" else split_passages(text)
+    if is_saved_chat(text):
+        chat = Conversation.from_text(text)
+        conversations = _list_answers(chat.messages())
+    elif path.suffix == ".jsonl" or _MESSAGES.match(text):
+        conversations = _read_jsonl(path, text)
+    else:
+        conversations = split_passages(text)
     if not conversations:
         raise BadFile(f"{path} holds no text to evaluate on", hint="--text FILE with paragraphs")
     return conversations
 
 
 def read_text_file(path: Path) -> str:
-    """Return the text in the file at `path`.
+    """Return the text in the file or pipe at `path`, or of standard input for "-".
 
     Raises FileMissing, or BadFile if it is too large or not UTF-8.
     """
-    if require_file(path).stat().st_size > _MAX_BYTES:
-        raise BadFile(f"{path} is larger than 64 MiB", hint="a few thousand words are enough")
     try:
-        return path.read_bytes().decode("utf-8")
+        return read_input(path, _MAX_BYTES).decode("utf-8")
     except UnicodeDecodeError as err:
         raise BadFile(f"{path} is not UTF-8 text (byte {err.start})") from err
 
@@ -77,11 +88,17 @@ def _read_jsonl(path: Path, text: str) -> list[tuple[Message, ...]]:
                 f'{path}, line {number}: no "messages" with "role" and "content"',
                 hint='{"messages": [{"role": "user", "content": "..."}, ...]}',
             )
-        # Every answer is scored once, with what came before it.
-        conversations += [
-            messages[: i + 1] for i, m in enumerate(messages) if m.role == "assistant" and i > 0
-        ]
+        conversations += _list_answers(messages)
     return conversations
+
+
+def _list_answers(messages: Sequence[Message]) -> list[tuple[Message, ...]]:
+    """Return each answer once, with what came before it."""
+    return [
+        tuple(messages[: i + 1])
+        for i, message in enumerate(messages)
+        if message.role == "assistant" and i > 0
+    ]
 
 
 def _parse_messages(data: Any) -> tuple[Message, ...] | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +83,17 @@ def test_fix_filters_standard_input(
     code, out, err = g4(capsys, "svg", "fix", "-")
     assert (code, out) == (0, REPAIRED)
     assert "2 faults, all repaired" in err
+
+
+def test_check_reads_a_pipe(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """As `g4 svg check <(command)` gives it."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=(REPAIRED,))
+    writer.start()
+    code, _, _ = g4(capsys, "svg", "check", pipe)
+    writer.join()
+    assert code == 0
 
 
 @pytest.mark.slow

@@ -186,7 +186,10 @@ def test_the_hint_for_a_missing_file_lists_what_there_is(tmp_path: Path) -> None
             with pytest.raises(FileMissing) as caught:
                 look(tmp_path / name)
             hints.append(caught.value.hint)
-    assert hints == ["g4 list"] * 4 + [f"ls {tmp_path}"] * 2
+    assert hints == [f"ls {tmp_path}"] * 6
+    with pytest.raises(FileMissing) as caught:
+        require_file(tmp_path / "no" / "such" / "model.gguf")
+    assert caught.value.hint == f"ls {tmp_path}", "the nearest folder that is there"
 
 
 def test_a_file_without_permission_is_a_usage_error(

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import threading
 from pathlib import Path
 
 import pytest
 
+from g4cli.chat import Conversation
 from g4cli.core.errors import BadFile, FileMissing
+from g4cli.prompt.messages import Message
 from g4cli.runtime.measure.eval_text import REQUEST, read_conversations
 
 
@@ -60,3 +65,28 @@ def test_bad_texts(tmp_path: Path, name: str, data: bytes, message: str) -> None
 def test_missing_text(tmp_path: Path) -> None:
     with pytest.raises(FileMissing):
         read_conversations(tmp_path / "nowhere.txt")
+
+
+def test_a_saved_chat_is_a_conversation(tmp_path: Path) -> None:
+    chat = Conversation("Be short.", [Message("user", "a"), Message("assistant", "b")])
+    path = tmp_path / "chat.json"
+    path.write_text(chat.to_text())
+    (messages,) = read_conversations(path)
+    assert [m.content for m in messages] == ["Be short.", "a", "b"]
+
+
+@pytest.mark.parametrize("text", ["One.\n", '{"messages": [{"role": "user", "content": "a"}, %s]}'])
+def test_standard_input_and_pipes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    """The text itself tells what it is: a pipe has no suffix."""
+    text = text.replace("%s", '{"role": "assistant", "content": "One."}')
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    piped = read_conversations(Path("-"))
+    assert [m[-1].content for m in piped] == ["One."]
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=(text,))
+    writer.start()
+    assert read_conversations(pipe) == piped
+    writer.join()

@@ -260,7 +260,7 @@ def test_a_path_that_exists_is_preferred_to_a_repository(
         ("e2b", NotFound, "e2b is not on this disk yet", "g4 pull e2b"),
         ("e2b:bf16", NotFound, "e2b:bf16 is not on this disk yet", "g4 pull e2b:bf16"),
         ("e2b:wrong", UsageError, "no type 'wrong'", "one of"),
-        ("tinny", UnknownModel, "did you mean tiny", "g4 pull tiny"),
+        ("tinny", UnknownModel, "did you mean tiny", "g4 list --available"),
         ("my-modle", UnknownModel, "did you mean my-model", "g4 list"),
         ("./absent.gguf", FileMissing, "no such file", "g4 list"),
         ("absent.gguf", FileMissing, "no such file", "g4 list"),
@@ -268,7 +268,7 @@ def test_a_path_that_exists_is_preferred_to_a_repository(
         ("google/gemma-4-E2B-it", NotFound, "not on this disk", "g4 pull hf:google/gemma-4-E2B-it"),
         ("https://example.com/a.gguf", UsageError, "not an address on the hub", "hf:OWNER/REPO"),
         ("", G4Error, ".", ""),
-        ("a\0b", G4Error, "no model", "g4 pull"),
+        ("a\0b", G4Error, "no model", "g4 list"),
     ],
 )
 def test_what_cannot_be_found(
