@@ -4,10 +4,36 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from rich.syntax import Syntax
+from pygments.token import Comment, Generic, Keyword, Name, Number, Operator, String
+from rich.style import Style
+from rich.syntax import ANSISyntaxTheme, Syntax
 from rich.text import Text
 
-_THEME: Final = "ansi_dark"
+# Blue is too dark on black, and bright colors are too pale on white: neither is used.
+_THEME: Final = ANSISyntaxTheme(
+    {
+        Comment: Style(dim=True),
+        Comment.Preproc: Style(color="cyan"),
+        Keyword: Style(color="magenta"),
+        Keyword.Type: Style(color="cyan"),
+        Operator.Word: Style(color="magenta"),
+        Name.Builtin: Style(color="cyan"),
+        Name.Function: Style(bold=True),
+        Name.Class: Style(bold=True),
+        Name.Exception: Style(color="cyan"),
+        Name.Decorator: Style(color="magenta", bold=True),
+        Name.Attribute: Style(color="cyan"),
+        Name.Tag: Style(color="magenta"),
+        String: Style(color="green"),
+        Number: Style(color="cyan"),
+        Generic.Deleted: Style(color="red"),
+        Generic.Inserted: Style(color="green"),
+        Generic.Heading: Style(bold=True),
+        Generic.Subheading: Style(bold=True),
+        Generic.Prompt: Style(bold=True),
+        Generic.Error: Style(color="red"),
+    }
+)
 # A lexer needs the lines before the current one, which may be inside a docstring or a comment. From
 # _ENOUGH lines on, those before the last line that begins outside of both are forgotten. If there
 # is no such line within _MOST lines, the rest of the code is shown without colors.
@@ -23,7 +49,6 @@ class Highlighter:
         self._lexer: Any = Syntax("", language).lexer if language else None
         if self._lexer is not None:
             self._lexer.tabsize = 0  # do not expand tabs
-        self._theme = Syntax.get_theme(_THEME)
         self._before: list[str] = []
 
     def highlight_line(self, text: str) -> Text:
@@ -39,7 +64,7 @@ class Highlighter:
             return Text(text)
         line = Text()
         for kind, part in parts:
-            line.append(part, self._theme.get_style_for_token(kind))
+            line.append(part, _THEME.get_style_for_token(kind))
         return line
 
     def _lex_lines(self) -> list[list[tuple[Any, str]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from itertools import pairwise
 
@@ -179,7 +180,9 @@ def test_what_is_no_markup_is_on_the_screen(text: str, columns: int) -> None:
 
 
 _WORD = st.text("abcXYZ019éß日本", min_size=1, max_size=12)
-_LOOSE = st.text("ab1 *_`~<>[]()!#|\\&;:-+.=\"'$^{}/é日", max_size=30)
+_LOOSE = st.text("ab1 *_`~<>[]()!#|\\&;:-+.=\"'$^{}/é日,?@%", max_size=30)
+# Characters that are markup nowhere. Others may be: those above are in SAMPLES.
+_NEVER_MARKUP = frozenset("$%&,/;?@^{}<")
 _WRAPPED = st.sampled_from(
     [
         "{}",
@@ -220,18 +223,20 @@ _TEXT = st.lists(st.one_of(st.just(""), st.builds(str.__add__, _START, _LINE), _
 @pytest.mark.slow
 @settings(max_examples=60)
 @given(lines=_TEXT, columns=st.sampled_from([9, 20, 40, 100]), step=st.integers(4, 40))
-def test_no_letter_digit_or_foreign_character_is_ever_lost(
-    lines: list[str], columns: int, step: int
-) -> None:
+def test_no_character_is_lost_that_is_no_markup(lines: list[str], columns: int, step: int) -> None:
     """For any Markdown, in any pieces; the words after a fence name its language."""
+
+    def is_text(c: str) -> bool:
+        return c.isalnum() or c in _NEVER_MARKUP
+
     screen = Screen(columns, 24)
     text = "\n".join(lines)
     screen.show(text, step)
     shown = content("".join(screen.lines))
     languages = "".join(line for line in lines if line.lstrip().startswith(("```", "~~~")))
-    wanted = Counter(c for c in text if c.isalnum()) - content(languages)
+    wanted = Counter(filter(is_text, text)) - content(languages)
     assert not wanted - shown
-    letters = Counter({c: n for c, n in shown.items() if c.isalnum()})
+    letters = Counter({c: n for c, n in shown.items() if is_text(c)})
     assert not letters - content(text), "nothing twice"
 
 
@@ -328,6 +333,34 @@ def test_code_is_written_as_it_is() -> None:
     assert f"{long}\n" in written
     assert "\tif\n" in written
     assert f"{'x' * 8} " not in written
+
+
+_ANSI = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
+
+
+@pytest.mark.slow
+@settings(max_examples=60)
+@given(
+    lines=st.lists(
+        st.text("aZ0 \t*_`~<>[]()!#|\\&;:-+.=\"'$^{}/é日,?@%", max_size=60).map(str.rstrip),
+        max_size=12,
+    ),
+    columns=st.sampled_from([9, 40, 100]),
+    step=st.integers(1, 40),
+    language=st.sampled_from(["", "python", "sh", "html", "nosuch"]),
+)
+def test_any_code_is_copied_as_it_was_written(
+    lines: list[str], columns: int, step: int, language: str
+) -> None:
+    """What reaches the terminal, colors aside, is the code: every blank and every newline."""
+    code = "\n".join(lines) + "\n"
+    screen = Screen(columns, 8, redraw=False)
+    screen.show(f"~~~~~~~{language}\n{code}~~~~~~~\n", 10_000)  # no line is drawn in part
+    assert code in _ANSI.sub("", "".join(screen.sent)).replace("\r", "")
+    redrawn = Screen(200, 8)
+    redrawn.show(f"~~~~~~~{language}\n{code.expandtabs()}~~~~~~~\n", step)
+    shown = [line.replace("日 ", "日") for line in redrawn.lines]
+    assert shown[: len(lines)] == [line.expandtabs().rstrip() for line in lines]
 
 
 def test_a_paragraph_longer_than_the_window_is_visible_while_it_streams() -> None:
