@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from g4cli.cli.chat.repl import find_dropped_file
+from g4cli.cli.chat.repl import is_command, split_dropped_files
 from g4cli.store.conversations import ConversationStore, StoredConversation
 from tests.support.builders.gguf import F16, build_gguf
 from tests.support.builders.media_files import picture, png, sound, wav, write
@@ -80,6 +80,7 @@ def test_a_conversation(talk: Callable[..., Terminal], tmp_path: Path) -> None:
 
         t.enter("/nonsense")
         t.wait_for("error: no such command: /nonsense")
+        t.wait_for("to ask it as a question: //nonsense")
         t.enter("/load /no/such/file")
         t.wait_for("error: no such file or directory: /no/such/file")
         t.enter("/system Be short.")
@@ -90,9 +91,11 @@ def test_a_conversation(talk: Callable[..., Terminal], tmp_path: Path) -> None:
         t.wait_for("thinking off")
 
         t.enter(f"/save {saved}")
-        t.wait_for("saved 2 turns")
+        t.wait_for("saved 1 question and its answer")
         t.enter("/clear")
         t.wait_for("conversation cleared")
+        t.enter("/stats")
+        t.wait_for("no answer yet")
         t.enter("/fit")
         t.wait_for("KV cache  1.75 MiB (2,048 tokens)")
         t.enter("/quit")
@@ -121,6 +124,8 @@ def test_the_last_chat_is_kept_however_it_ends(
         assert read_chats(home)[0].messages[1].content, "kept after the turn"
         if end == signal.SIGINT:
             t.send("\x03")
+            t.wait_for("to quit: Ctrl-C again, or Ctrl-D")
+            t.send("\x03")
         else:
             os.kill(t.pid, end)
         assert t.wait_end() == code
@@ -141,12 +146,13 @@ def test_a_killed_chat_keeps_what_there_was_of_the_answer(
         t.enter("What is rain?")
         for _ in range(200):
             stored = next(iter(read_chats(home)), None)  # None: it is the first chat in this store
-            if stored is not None and stored.turns[-1].finish_reason == "partial":
+            if stored is not None and stored.turns[-1].message.content.startswith("drip drip"):
                 break
             time.sleep(0.1)
         os.kill(t.pid, signal.SIGKILL)
     stored = read_chats(home)[0]
     assert [turn.message.role for turn in stored.turns] == ["user", "assistant"]
+    assert stored.turns[1].finish_reason == "partial"
     assert stored.turns[1].message.content.startswith("drip drip")
     assert stored.turns[1].settings["temp"] == 0
 
@@ -181,7 +187,7 @@ def test_a_chat_file_opens_files_elsewhere_only_if_allowed(
         t.enter(f"/load {saved}")
         t.wait_for("Open them? [y/N]")
         t.send("n\n")
-        t.wait_for("is not continued")
+        t.wait_for("was not opened")
         t.wait_for(PROMPT, count=2)
         t.enter(f"/load {saved}")
         t.wait_for("Open them? [y/N]", count=2)
@@ -277,6 +283,12 @@ def test_a_terminal_that_cannot_move_its_cursor(talk: Callable[..., Terminal]) -
         t.enter("What is GGUF?")
         t.wait_for("all the tensors of a model.")
         assert b"\x1b[?2026h" not in t.raw
+        t.send("half a line\x03")
+        t.wait_for("to quit: Ctrl-C again, or Ctrl-D")
+        t.enter('"""What is')
+        t.wait_for("... ")
+        t.enter('GGUF?"""')
+        t.wait_for("all the tensors of a model.", count=2)
         t.enter("/quit")
         assert t.wait_end() == 0
 
@@ -319,6 +331,8 @@ def test_pictures(talk: Callable[..., Terminal], tmp_path: Path) -> None:
         t.wait_for(PROMPT, count=3)
         t.enter(str(image).replace(" ", "\\ "))
         t.wait_for("tokens; now ask about it", count=2)
+        t.enter(f"what is it? '{image}'")
+        t.wait_for(PROMPT, count=5)
         t.enter("/audio /etc/hostname")
         t.wait_for("hint: audio formats: wav, mp3, flac")
         t.enter("/quit")
@@ -351,12 +365,41 @@ def test_ctrl_c_while_a_sound_is_encoded(talk: Callable[..., Terminal], tmp_path
         ("what is {}", None),
         ("/no/such.png", None),
         ("hi", None),
+        ("'{}' what is it?", "image"),
+        ('what is it? "{}"', "image"),
+        ("what's '{}' now?", None),
     ],
 )
 def test_dropped_files(tmp_path: Path, line: str, kind: str | None) -> None:
     path = write(tmp_path / "a b.png", b"x")
-    found = find_dropped_file(line.format(path))
-    assert found == ((kind, str(path)) if kind else None)
+    found, rest = split_dropped_files(line.format(path))
+    assert found == ([(kind, str(path))] if kind else [])
+    assert rest == ("what is it?" if "it?" in line else "" if kind else line.format(path))
+
+
+def test_dropped_files_with_backslashes(tmp_path: Path) -> None:
+    one = write(tmp_path / "it's (1).png", b"x")
+    other = write(tmp_path / "b.wav", b"x")
+    pasted = str(one).replace("'", "\\'").replace(" ", "\\ ").replace("(", "\\(")
+    found, rest = split_dropped_files(f"{pasted} {other} compare them")
+    assert (found, rest) == ([("image", str(one)), ("audio", str(other))], "compare them")
+
+
+@pytest.mark.parametrize(
+    ("line", "is_one"),
+    [
+        ("/help", True),
+        ("/nonsense", True),
+        ("/?", True),
+        ("/system Be short.", True),
+        ("/etc/passwd holds what?", False),
+        ("//help", False),
+        ("/* a comment */", False),
+        ("help", False),
+    ],
+)
+def test_commands_and_questions(line: str, is_one: bool) -> None:
+    assert is_command(line) is is_one
 
 
 @pytest.mark.slow
@@ -369,7 +412,15 @@ def test_completion_and_history(talk: Callable[..., Terminal]) -> None:
         t.send("\x1b[A")  # the line before
         t.wait_for("/undo", count=2)
         t.send("\x03")
-        t.enter("/quit")
+        t.send("/model ti\t")
+        t.wait_for("/model tiny")
+        t.send("\x03")
+        t.enter("/etc/passwd holds what?")
+        t.wait_for(PROMPT, count=5)
+        assert "no such command" not in t.text
+        t.send("\x03")
+        t.wait_for("to quit: Ctrl-C again, or Ctrl-D")
+        t.enter("exit")
         assert t.wait_end() == 0
 
 
@@ -392,6 +443,8 @@ def test_ctrl_c_stops_the_answer_and_the_second_leaves(
         t.wait_for(PROMPT, count=2)
         t.enter("/save /dev/null/x")
         t.wait_for("error:")
+        t.send("\x03")
+        t.wait_for("to quit: Ctrl-C again")
         t.send("\x03")
         assert t.wait_end() == 130
 

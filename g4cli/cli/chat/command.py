@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from g4cli.cli.chat.controller import ChatController
@@ -12,7 +12,8 @@ from g4cli.cli.chat.controller import ChatController
 class Command:
     """One slash command. `run` takes the controller and the rest of the line.
 
-    `usage` shows its argument in /help; `choices` and `takes_path` say what Tab completes after it.
+    `usage` shows its argument in /help. `choices`, `takes_path` and `complete` say what Tab
+    completes after it; `complete` returns words and what they are.
     """
 
     name: str
@@ -21,3 +22,4 @@ class Command:
     run: Callable[[ChatController, str], None]
     takes_path: bool = False
     choices: tuple[str, ...] = ()
+    complete: Callable[[str], Iterable[tuple[str, str]]] | None = None

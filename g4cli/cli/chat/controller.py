@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from g4cli.cli.views.chat import draw_turns, make_view
-from g4cli.cli.views.reply import describe_loop, format_stats
+from g4cli.cli.views.reply import describe_limit, describe_loop, format_stats
 from g4cli.core.errors import G4Error, UsageError
 from g4cli.core.files import require_file
 from g4cli.prompt.messages import Media, Message
@@ -56,9 +57,10 @@ class ChatController:
             media = [*edited.media, *media]
         self.ask(text, media)
 
-    def add_media(self, kind: Literal["image", "audio"], name: str) -> None:
+    def add_media(self, kind: Literal["image", "audio"], name: str, *, asks: bool = False) -> None:
         """Encode the file `name` and add it to the next question.
 
+        `asks`: the question follows at once, so that the user is not told to ask it.
         Raises FileMissing, BadMedia or UsageError (the model has no encoder).
         """
         if not name:
@@ -72,7 +74,8 @@ class ChatController:
         if encoded is None:
             self.out.say(f"stopped: {medium.path.name} was not added")
             return
-        self.out.say(f"{medium.path.name}: {encoded[0].n_tokens} tokens; now ask about it")
+        note = "" if asks else "; now ask about it"
+        self.out.say(f"{medium.path.name}: {encoded[0].n_tokens} tokens{note}")
         self.media.append(medium)
 
     def ask(self, text: str, media: Sequence[Media] = ()) -> None:
@@ -101,6 +104,8 @@ class ChatController:
             self.out.warn(
                 "the answer was truncated: the context is full (/clear, or a larger --ctx)"
             )
+        elif reply.finish_reason == "length":
+            self.out.warn(describe_limit(reply))
         if "<svg" in reply.text:
             from g4cli.cli.views.svg import summarize_check
 
@@ -122,12 +127,15 @@ class ChatController:
         for turn in reversed(self.session.conversation.turns):
             if turn.role == "assistant" and "<svg" in turn.content:
                 return check_drawing(turn.content, "the drawing")
-        raise UsageError("no answer holds a drawing", hint="ask the model to draw something as SVG")
+        raise UsageError(
+            "no answer contains a drawing", hint="ask the model to draw something as SVG"
+        )
 
     def switch_conversation(self, conversation: Conversation) -> None:
         """Save the current conversation and continue with another one."""
         self.save()
         self.session.conversation = conversation
+        self._last_reply = None
 
     def save(self) -> None:
         """Save the conversation for --continue and --resume."""
@@ -165,8 +173,8 @@ def _undo_on_error(session: ChatSession) -> Iterator[None]:
 
 
 def strip_quotes(text: str) -> str:
-    """Return a pasted path without quotation marks, or without backslashes before its spaces."""
+    """Return a pasted path without quotation marks, or without the backslashes of a shell."""
     text = text.strip()
     if len(text) >= 2 and text[0] == text[-1] and text[0] in "'\"":
         return text[1:-1]
-    return text.replace("\\ ", " ")
+    return re.sub(r"\\(\W)", r"\1", text)

@@ -1,13 +1,14 @@
 """The line editor of `g4 chat`, the only file that uses prompt_toolkit.
 
 Enter sends, Alt-Enter begins a new line, three quotation marks open and close a text of several
-lines. The history is kept between runs; Tab completes commands and paths.
+lines. The history is kept between runs; Tab completes commands, models and paths. A terminal that
+cannot move its cursor (TERM=dumb) edits the line itself.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -20,6 +21,7 @@ from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.shortcuts import CompleteStyle
 from prompt_toolkit.styles import Style
+from prompt_toolkit.utils import is_dumb_terminal
 
 from g4cli.core.files import make_folder
 
@@ -27,13 +29,20 @@ if TYPE_CHECKING:
     from g4cli.cli.chat.command import Command
 
 QUOTES: Final = '"""'
+PROMPT: Final = ">>> "
 _STYLE: Final = Style.from_dict({"prompt": "bold ansigreen", "placeholder": "ansibrightblack"})
 
 
 class LineEditor:
-    """Reads the user's questions from the terminal."""
+    """Reads the user's questions from the terminal; `notify` shows a notice to the user."""
 
-    def __init__(self, commands: Sequence[Command], history_file: Path | None) -> None:
+    def __init__(
+        self,
+        commands: Sequence[Command],
+        history_file: Path | None,
+        notify: Callable[[str], None],
+    ) -> None:
+        self._notify = notify
         self._session: PromptSession[str] = PromptSession(
             history=open_history(history_file),
             completer=_Completer(commands),
@@ -45,6 +54,7 @@ class LineEditor:
             complete_style=CompleteStyle.READLINE_LIKE,
             reserve_space_for_menu=0,
             enable_open_in_editor=True,
+            enable_suspend=True,
             tempfile_suffix=".md",
         )
 
@@ -52,16 +62,36 @@ class LineEditor:
         """Return what the user typed, or None at Ctrl-D.
 
         `default` is the text that the line begins with; `placeholder` is shown while it is empty.
-        Raises KeyboardInterrupt at Ctrl-C on an empty line.
+        The first Ctrl-C on an empty line says how to quit; the second raises KeyboardInterrupt.
         """
-        text: str | None = None
-        with suppress(EOFError):
-            text = self._session.prompt(
-                FormattedText([("class:prompt", ">>> ")]),
-                default=default,
-                placeholder=FormattedText([("class:placeholder", placeholder)]),
-            )
-        return None if text is None else strip_block_quotes(text)
+        was_interrupted = False
+        while True:
+            try:
+                if is_dumb_terminal():
+                    return strip_block_quotes(self._read_without_editing(default))
+                return strip_block_quotes(
+                    self._session.prompt(
+                        FormattedText([("class:prompt", PROMPT)]),
+                        default=default,
+                        placeholder=FormattedText([("class:placeholder", placeholder)]),
+                    )
+                )
+            except EOFError:
+                return None
+            except KeyboardInterrupt:
+                if was_interrupted:
+                    raise
+                was_interrupted, default = True, ""
+                self._notify("to quit: Ctrl-C again, or Ctrl-D")
+
+    def _read_without_editing(self, default: str) -> str:
+        """Return a line, or a block in triple quotation marks, as the terminal itself reads it."""
+        if default:
+            self._notify(f"the question was: {default}")
+        text = input(PROMPT)
+        while is_open_block(text):
+            text += "\n" + input("... ")
+        return text
 
 
 def strip_block_quotes(text: str) -> str:
@@ -108,8 +138,9 @@ def _bind_keys() -> KeyBindings:
     return keys
 
 
-def _continuation_prompt(width: int, _line: int, _wrapped: int) -> FormattedText:
-    return FormattedText([("class:prompt", "... ".rjust(width))])
+def _continuation_prompt(width: int, _line: int, n_wrapped: int) -> FormattedText:
+    """Return what begins a further row: of the same line if the window wrapped it, or a new one."""
+    return FormattedText([("class:prompt", (" " if n_wrapped else "... ").rjust(width))])
 
 
 def open_history(path: Path | None) -> History:
@@ -126,7 +157,7 @@ def open_history(path: Path | None) -> History:
 
 
 class _Completer(Completer):
-    """Completes commands at the start of a line, their choices, and the paths that they take."""
+    """Completes commands at the start of a line, and what they take: choices, models, paths."""
 
     def __init__(self, commands: Sequence[Command]) -> None:
         self._commands = {command.name: command for command in commands}
@@ -151,5 +182,8 @@ class _Completer(Completer):
         for choice in command.choices:
             if choice.startswith(rest):
                 yield Completion(choice, -len(rest))
+        if command.complete is not None:
+            for word, meaning in command.complete(rest):
+                yield Completion(word, -len(rest), display_meta=meaning)
         if command.takes_path:
             yield from self._paths.get_completions(Document(rest), complete_event)

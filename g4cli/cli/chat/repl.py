@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from g4cli.cli.chat.controller import ChatController, strip_quotes
 from g4cli.cli.chat.line_editor import LineEditor
@@ -25,10 +26,21 @@ if TYPE_CHECKING:
 
 
 _MAX_PATH_CHARS: Final = 4096
+# A word of a shell: in quotation marks, or with backslashes before what is no letter.
+_WORD: Final = r"""('[^']+'|"[^"]+"|(?:\\.|[^\s'"\\])+)"""
+_FIRST_WORD: Final = re.compile(rf"{_WORD}(?:\s+|$)")
+_LAST_WORD: Final = re.compile(rf"\s+{_WORD}$")
+# A path such as /etc/passwd is no command, and "//" begins a question with a slash.
+_COMMAND: Final = re.compile(r"/[\w?-]*(?:\s|$)")
+_ESCAPE: Final = "//"
+_LEAVING: Final = ("exit", "quit")
 _SUFFIXES: Final[Mapping[str, Literal["image", "audio"]]] = {
     ".jpg": "image", ".jpeg": "image", ".png": "image", ".bmp": "image", ".gif": "image",
     ".wav": "audio", ".mp3": "audio", ".flac": "audio",
 }  # fmt: skip
+
+DroppedFile: TypeAlias = tuple[Literal["image", "audio"], str]
+"""Kind and path of a file whose path was pasted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +94,10 @@ def _read_lines(controller: ChatController) -> None:
     controller.media.extend(list_requested_media(session.request))
     # A private chat leaves no trace, not even its questions.
     history = None if controller.display.private else state_dir() / "history"
-    editor = LineEditor(COMMANDS, history)
+    editor = LineEditor(COMMANDS, history, out.say)
     if controller.display.banner:
         out.say(
-            f"{engine.path.name}, {size_text(engine.loaded.size_bytes)}, "
+            f"{engine.path.name}, {size_text(session.header.file_size)}, "
             f"context {engine.n_ctx:,} tokens; /help"
         )
     if session.conversation.turns:
@@ -105,20 +117,53 @@ def _read_lines(controller: ChatController) -> None:
 
 
 def _run_line(controller: ChatController, line: str) -> None:
-    """Act on one line: add a dropped file, run a command, or ask a question."""
+    """Act on one line: leave, run a command, add dropped files, or ask a question."""
     # Only the question that is sent right after /edit replaces the old one.
     edited, controller.edited = controller.edited, None
-    dropped = find_dropped_file(line)
-    if dropped is not None:
-        controller.add_media(*dropped)
-    elif line.startswith("/"):
+    if line in _LEAVING:
+        controller.finished = True
+        return
+    if is_command(line):
         run_command(controller, line)
-    elif line:
-        controller.ask_with_media(line, edited=edited)
+        return
+    dropped, question = split_dropped_files(line)
+    for kind, path in dropped:
+        controller.add_media(kind, path, asks=bool(question))
+    if question.startswith(_ESCAPE):
+        question = question[1:]
+    if question:
+        controller.ask_with_media(question, edited=edited)
 
 
-def find_dropped_file(line: str) -> tuple[Literal["image", "audio"], str] | None:
-    """Return kind and path if `line` is the pasted path of an image or audio file, else None."""
-    path = Path(strip_quotes(line)).expanduser()
+def is_command(line: str) -> bool:
+    """Return whether `line` begins with a slash command, known or not, and not with a path."""
+    return _COMMAND.match(line) is not None
+
+
+def split_dropped_files(line: str) -> tuple[list[DroppedFile], str]:
+    """Return the image and audio files whose pasted paths begin or end `line`, and the text.
+
+    A path beside a text has to be absolute, as those are that terminals paste.
+    """
+    if len(line) > _MAX_PATH_CHARS:
+        return [], line
+    whole = _find_media_file(line)
+    if whole is not None:
+        return [whole], ""
+    first: list[DroppedFile] = []
+    last: list[DroppedFile] = []
+    while (word := _FIRST_WORD.match(line)) and (found := _find_media_file(word[1], beside=True)):
+        first.append(found)
+        line = line[word.end() :]
+    while (word := _LAST_WORD.search(line)) and (found := _find_media_file(word[1], beside=True)):
+        last.insert(0, found)
+        line = line[: word.start()]
+    return first + last, line
+
+
+def _find_media_file(text: str, *, beside: bool = False) -> DroppedFile | None:
+    path = Path(strip_quotes(text)).expanduser()
     kind = _SUFFIXES.get(path.suffix.lower())
-    return (kind, str(path)) if kind and len(line) < _MAX_PATH_CHARS and path.is_file() else None
+    if kind is None or (beside and not path.is_absolute()) or not path.is_file():
+        return None
+    return kind, str(path)

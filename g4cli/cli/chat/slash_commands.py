@@ -11,6 +11,7 @@ from g4cli.chat import Conversation
 from g4cli.cli.chat.command import Command
 from g4cli.cli.chat.controller import ChatController, strip_quotes
 from g4cli.cli.chat.resume import resume_chat
+from g4cli.cli.completion import complete_conversation, complete_pulled
 from g4cli.cli.views.saved_chats import draw_newest_chats, shorten_line
 from g4cli.core.errors import UsageError
 from g4cli.core.units import size_text
@@ -23,7 +24,8 @@ def _run_help(chat: ChatController, _rest: str) -> None:
     for command in COMMANDS:
         chat.out.line(f"  {('/' + command.name + ' ' + command.usage).ljust(26)}{command.help}")
     chat.out.line('  Alt-Enter or """           write several lines')
-    chat.out.line("  Ctrl-C                    stop an answer; on an empty line, quit")
+    chat.out.line("  Ctrl-C                    stop an answer, clear the line, or quit (twice)")
+    chat.out.line("  //TEXT                    ask a question that begins with /")
 
 
 def _run_clear(chat: ChatController, _rest: str) -> None:
@@ -84,14 +86,16 @@ def _run_audio(chat: ChatController, rest: str) -> None:
 def _run_save(chat: ChatController, rest: str) -> None:
     if not rest:
         raise UsageError("/save needs a file name", hint="/save chat.json")
-    path = Path(rest).expanduser()
+    path = Path(strip_quotes(rest)).expanduser()
     if not may_replace(path) and not chat.out.confirm(
         f"{path} is not a chat saved by g4. Replace it?"
     ):
         chat.out.say("not saved")
         return
     save_chat(chat.session.conversation, path)
-    chat.out.say(f"saved {len(chat.session.conversation.turns)} turns: {path}")
+    n = sum(turn.role == "user" for turn in chat.session.conversation.turns)
+    questions = "1 question and its answer" if n == 1 else f"{n:,} questions and their answers"
+    chat.out.say(f"saved {questions}: {path}")
 
 
 def _run_load(chat: ChatController, rest: str) -> None:
@@ -141,7 +145,8 @@ def _run_model(chat: ChatController, rest: str) -> None:
         chat.next_model = rest
         return
     path, loaded = chat.session.engine.path, chat.session.engine.loaded
-    chat.out.line(f"{path.name}: {loaded.description}, {size_text(loaded.size_bytes)}")
+    size = size_text(chat.session.header.file_size)
+    chat.out.line(f"{path.name}: {loaded.description}, {size}")
     chat.out.line(f"{path}")
 
 
@@ -163,13 +168,15 @@ COMMANDS: Final[tuple[Command, ...]] = (
     Command("image", "FILE", "add an image to the next question", _run_image, takes_path=True),
     Command("audio", "FILE", "add an audio file to the next question", _run_audio, takes_path=True),
     Command("save", "FILE", "save the conversation as JSON", _run_save, takes_path=True),
-    Command("load", "[ID|FILE]", "continue or list saved chats", _run_load, takes_path=True),
+    Command("load", "[ID|FILE]", "continue or list saved chats", _run_load, takes_path=True,
+            complete=complete_conversation),
     Command("svg", "[FILE]", "show the last drawing, or save it", _run_svg, takes_path=True),
     Command("stats", "[on|off]", "show speeds: of the last answer, or of each", _run_stats,
             choices=("on", "off")),
     Command("fit", "", "show the memory that this chat uses", _run_fit),
-    Command("model", "[MODEL]", "show or change the model", _run_model),
-    Command("quit", "", "end the conversation (also Ctrl-D)", _run_quit),
+    Command("model", "[MODEL]", "show or change the model", _run_model, takes_path=True,
+            complete=complete_pulled),
+    Command("quit", "", "end the conversation (also exit, quit, Ctrl-D)", _run_quit),
 )  # fmt: skip
 
 _BY_NAME: Final = {command.name: command for command in COMMANDS} | {
@@ -181,9 +188,12 @@ _BY_NAME: Final = {command.name: command for command in COMMANDS} | {
 
 def run_command(chat: ChatController, line: str) -> None:
     """Run the command in `line` ("/name rest"). Raises UsageError if there is no such command."""
-    name, _, rest = line[1:].partition(" ")
+    name, *rest = line[1:].split(None, 1) or [""]
     command = _BY_NAME.get(name)
     if command is None:
         near = get_close_matches(name, _BY_NAME, 1)
-        raise UsageError(f"no such command: /{name}", hint=f"/{near[0]}" if near else "/help")
-    command.run(chat, rest.strip())
+        fix = f"/{near[0]}" if near else "/help"
+        raise UsageError(
+            f"no such command: /{name}", hint=f"{fix}; to ask it as a question: /{line}"
+        )
+    command.run(chat, rest[0].strip() if rest else "")
