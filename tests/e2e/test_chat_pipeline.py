@@ -134,19 +134,45 @@ def test_many_prompts_with_one_load(chat: Any, tmp_path: Path) -> None:
     prompts.write_text(prompts.read_text() + json.dumps({"id": "c", "prompt": "Hello"}) + "\n")
     code, _, err = chat("--prompts", prompts, "--output", output)
     assert (code, "1 of 3 prompts are answered already" in err) == (0, True)
-    found = [line for line in output.read_text().splitlines() if line.endswith("}")]
+    found = output.read_text().splitlines()
     assert [json.loads(line)["id"] for line in found] == ["a", "b", "c"]
     assert json.loads(found[1])["text"] == answers["b"]["text"]
+
+
+def test_prompts_that_are_answered_at_once(chat: Any, tmp_path: Path) -> None:
+    """They stand in the order of the prompts; one was there before, another was cut off."""
+    prompts, output, alone = tmp_path / "p.jsonl", tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    # The answer to the first is the longest, so that it is complete after others.
+    asked = ("What is GGUF?", QUESTION, "Hello", "What is a token?", QUESTION + " ")
+    rows = [{"id": i, "prompt": text, "system": "Be brief."} for i, text in enumerate(asked)]
+    prompts.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, _, _ = chat("--prompts", prompts, "--output", alone, "--parallel", 1, "--logprobs", 1)
+    assert code == 2, "without --json"
+    code, _, _ = chat("--prompts", prompts, "--output", alone, "--parallel", 1)
+    assert code == 0
+    before = alone.read_text().splitlines()
+    output.write_text(f"{before[3]}\n{before[1][:30]}")
+    code, out, _ = chat("--prompts", prompts, "--output", output, "--parallel", 3, "--json")
+    assert (code, json.loads(out)["answered"]) == (0, 5)
+    lines = list(map(json.loads, output.read_text().splitlines()))
+    assert [row["id"] for row in lines] == ["0", "1", "2", "3", "4"]
+    # The network is sure of these two, whatever the last bits of what is computed together.
+    assert [row["text"] for row in lines[:2]] == [json.loads(line)["text"] for line in before[:2]]
+    assert output.stat().st_mode & 0o777 == 0o600
+    # Nothing is missing: no model is loaded.
+    code, _, err = chat("--prompts", prompts, "--output", output, "--ctx", "max")
+    assert (code, err.count("answered already"), "largest that fits" in err) == (0, 1, False)
 
 
 @pytest.mark.parametrize(
     ("args", "message"),
     [
+        (["-p", "x", "--parallel", "2"], "--parallel needs --prompts"),
         (["-p", "x", "--logprobs", "1"], "--logprobs needs --json or --stream-json"),
         (["-p", "x", "--stream-json", "-x"], "--stream-json cannot be used with"),
         (["--prompts", "p.jsonl"], "--prompts needs --output"),
-        (["--prompts", "p.jsonl", "-p", "x"], "--prompts and --prompt exclude each other"),
-        (["-c", "--resume", "1", "-p", "x"], "--continue and --resume exclude each other"),
+        (["--prompts", "p.jsonl", "-p", "x"], "--prompts and --prompt cannot be used together"),
+        (["-c", "--resume", "1", "-p", "x"], "--continue and --resume cannot be used together"),
     ],
 )
 def test_options_that_contradict(chat: Any, args: list[str], message: str) -> None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from g4cli.cli.views.plain_chat import PlainView
-from g4cli.cli.views.reply import reply_to_json, tokens_to_json
-from g4cli.core.errors import Interrupted
-from g4cli.operations.chat.batch import answer_prompts, list_open_prompts
+from g4cli.core.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,31 +12,100 @@ if TYPE_CHECKING:
 
     from g4cli.chat import Reply
     from g4cli.cli.output import Output
-    from g4cli.operations.chat.session import ChatSession
+    from g4cli.core.progress import Progress
+    from g4cli.operations.chat.request import ChatRequest
     from g4cli.operations.compare.prompts import Prompt
+    from g4cli.prompt.reply import SampledToken
+    from g4cli.runtime.engine.drafting import DraftStats
+
+_NO_DRAFTS: Final = ("auto", "off")
 
 
-def answer_batch(out: Output, session: ChatSession, prompts: Sequence[Prompt], output: Path) -> int:
-    """Append the answers that are missing to `output`; return the exit code of g4."""
+def answer_batch(
+    out: Output, request: ChatRequest, prompts: Sequence[Prompt], output: Path, n_parallel: int
+) -> int:
+    """Append the answers that are missing to `output`; return the exit code of g4.
+
+    `n_parallel` answers are computed at once; 0: as many as are worth it. No model is loaded if no
+    answer is missing. Raises what opening a model and answering raise.
+    """
+    if n_parallel > 1 and request.draft not in _NO_DRAFTS:
+        raise UsageError(f"--draft {request.draft} needs --parallel 1", hint="--parallel 1")
+    from g4cli.operations.chat.batch import choose_parallel, list_open_prompts, sort_answers
+
     missing = list_open_prompts(prompts, output)
-    n_done = len(prompts) - len(missing)
-    if n_done:
-        out.say(f"{n_done:,} of {len(prompts):,} prompts are answered already")
-    with out.progress("answers", unit="steps") as progress:
-        answered = 0
-
-        def describe(reply: Reply) -> dict[str, Any]:
-            nonlocal answered
-            answered += 1
-            progress(n_done + answered, len(prompts), "answers")
-            data = reply_to_json(reply, session.load_s, session.engine.drafted)
-            if session.request.n_probs is not None:
-                data["logprobs"] = tokens_to_json(session.sampled)
-            return data
-
-        n_new = answer_prompts(
-            session, missing, output, PlainView(out, "hide", streams=False), describe
-        )
-    data = {"prompts": len(prompts), "answered": n_done + n_new, "output": str(output)}
-    out.result(data, lambda: out.say(f"{n_done + n_new:,} of {len(prompts):,} answers: {output}"))
+    n_before = len(prompts) - len(missing)
+    if n_before:
+        out.say(f"{n_before:,} of {len(prompts):,} prompts are answered already")
+    n_new = 0
+    if missing:
+        n_parallel = min(n_parallel or choose_parallel(request), len(missing))
+        with out.progress("answers", unit="steps") as progress:
+            batch = _Batch(out, request, missing, output, n_before, progress)
+            batch.answer(n_parallel)
+        n_new = batch.n_new
+    if n_new == len(missing):
+        sort_answers(prompts, output)
+    n_done = n_before + n_new
+    data = {"prompts": len(prompts), "answered": n_done, "output": str(output)}
+    out.result(data, lambda: out.say(f"{n_done:,} of {len(prompts):,} answers: {output}"))
     return 0 if n_new == len(missing) else Interrupted.exit_code
+
+
+class _Batch:
+    """The prompts that have no answer yet; `n_new` have got one."""
+
+    def __init__(
+        self,
+        out: Output,
+        request: ChatRequest,
+        prompts: Sequence[Prompt],
+        output: Path,
+        n_before: int,
+        progress: Progress,
+    ) -> None:
+        self.n_new = 0
+        self._out, self._request, self._prompts, self._output = out, request, prompts, output
+        self._n_before, self._progress = n_before, progress
+
+    def answer(self, n_parallel: int) -> None:
+        """Answer them, `n_parallel` at once, until all are answered or Ctrl-C ends it."""
+        if n_parallel > 1:
+            from g4cli.operations.chat.parallel import answer_together
+
+            answer_together(self._request, self._prompts, n_parallel, self._out, self._keep)
+            return
+        # This module starts the worker process before it imports the rest: import it first.
+        from g4cli.operations.chat.opening import open_session
+
+        with open_session(self._request, self._out) as session:
+            from g4cli.cli.views.plain_chat import PlainView
+            from g4cli.operations.chat.batch import answer_prompts
+
+            view = PlainView(self._out, "hide", streams=False)
+            answer_prompts(
+                session,
+                self._prompts,
+                view,
+                lambda prompt, reply: self._keep(
+                    prompt, reply, session.sampled, session.load_s, session.engine.drafted
+                ),
+            )
+
+    def _keep(
+        self,
+        prompt: Prompt,
+        reply: Reply,
+        sampled: Sequence[SampledToken],
+        load_s: float,
+        drafted: DraftStats | None = None,
+    ) -> None:
+        from g4cli.cli.views.reply import reply_to_json, tokens_to_json
+        from g4cli.operations.chat.batch import append_answer
+
+        fields: dict[str, Any] = reply_to_json(reply, load_s, drafted)
+        if self._request.n_probs is not None:
+            fields["logprobs"] = tokens_to_json(sampled)
+        append_answer(self._output, prompt, fields)
+        self.n_new += 1
+        self._progress(self._n_before + self.n_new, self._n_before + len(self._prompts), "answers")

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from g4cli.chat.code_block import find_code_block
 from g4cli.cli.views.json_lines import JsonLinesView
 from g4cli.cli.views.plain_chat import PlainView
-from g4cli.cli.views.reply import describe_loop, format_stats, reply_to_json, tokens_to_json
+from g4cli.cli.views.reply import (
+    describe_limit,
+    describe_loop,
+    format_stats,
+    reply_to_json,
+    tokens_to_json,
+)
 from g4cli.core.errors import DoctorFailed, Interrupted, LoopStopped, NotFound
 from g4cli.core.files import atomic_file
 from g4cli.core.visible import json_text
@@ -57,7 +63,11 @@ def answer_once(
                 conversation.answer,
             )
     recorder.save(conversation, reply)
-    data = reply_to_json(reply, session.load_s, session.engine.drafted)
+    data: dict[str, Any] = {
+        "model": session.request.model,
+        "sampling": session.describe_settings(),
+        **reply_to_json(reply, session.load_s, session.engine.drafted),
+    }
     if session.request.n_probs is not None:
         data["logprobs"] = tokens_to_json(session.sampled)
     if conversation.stored_id is not None:
@@ -75,6 +85,8 @@ def answer_once(
     if reply.context_full:
         n_ctx = session.engine.n_ctx
         out.warn(f"the answer was truncated: the context of {n_ctx:,} tokens is full (--ctx)")
+    elif reply.finish_reason == "length":
+        out.warn(describe_limit(reply))
     if display.stats:
         out.say(format_stats(session, reply))
     sys.stdout.flush()

@@ -36,7 +36,7 @@ def resume_chat(out: Output, wanted: str) -> tuple[Conversation, str]:
         if wanted == LAST or find_chat(store, wanted) is not None:
             stored = load_stored_chat(store, wanted)
             for path in find_changed_media(stored):
-                out.warn(f"{path} is not the file that this conversation was about")
+                out.warn(f"{path} has changed since this conversation")
             return make_conversation(stored), stored.summary.model
     return _open_file(out, Path(wanted)), ""
 
@@ -53,5 +53,5 @@ def _open_file(out: Output, file: Path) -> Conversation:
         if not out.can_ask:
             raise UsageError(what, hint=shell_command("g4", "chat", "--resume", file))
         if not out.confirm(f"{what}. Open them?"):
-            raise UsageError(f"{file} is not continued: its files were not to be opened")
+            raise UsageError(f"{file} was not opened, since its files may not be opened")
     return conversation

@@ -14,8 +14,6 @@ from g4cli.operations.chat.saved import LIST
 from g4cli.store import find_model_path, find_newest_model
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from g4cli.cli.options.chat import ChatDisplay
     from g4cli.cli.output import Output
     from g4cli.operations.chat.recording import ChatRecorder
@@ -34,10 +32,12 @@ def run_chat(
     *,
     resume: str | None = None,
     prompts: Path | None = None,
+    n_parallel: int = 0,
     tool_options: ToolOptions | None = None,
 ) -> int:
     """Return the exit code of `g4 chat`; `prompt`, `resume` and `prompts` are options of that name.
 
+    `n_parallel` prompts are answered at once; 0: as many as are worth it.
     `tool_options`: the tools that are run when the model calls them, if there are any.
 
     An empty `request.model` stands for the model that was pulled last. If the model that /model
@@ -70,7 +70,11 @@ def run_chat(
 
             toolbox = tools.enter_context(open_toolbox(tool_options, out.warn))
             request = replace(request, declarations=toolbox.declarations)
-        return _run_sessions(out, request, question, display, batch, toolbox)
+        if batch is not None and display.output is not None:
+            from g4cli.cli.chat.batch import answer_batch
+
+            return answer_batch(out, request, batch, display.output, n_parallel)
+        return _run_sessions(out, request, question, display, toolbox)
 
 
 def _run_sessions(
@@ -78,10 +82,9 @@ def _run_sessions(
     request: ChatRequest,
     question: str | None,
     display: ChatDisplay,
-    batch: Sequence[Prompt] | None,
     toolbox: Toolbox | None,
 ) -> int:
-    """Answer the question or the batch, or hold conversations, with one model after the other."""
+    """Answer the question, or hold conversations, with one model after the other."""
     previous: ChatRequest | None = None
     while True:
         with ExitStack() as stack:
@@ -97,10 +100,6 @@ def _run_sessions(
                 out.say(f"going back to {previous.model}")
                 request, previous = previous, None
                 continue
-            if batch is not None and display.output is not None:
-                from g4cli.cli.chat.batch import answer_batch
-
-                return answer_batch(out, session, batch, display.output)
             recorder = _make_recorder(out, session, request, private=display.private)
             stack.callback(recorder.close)
             if display.stats:
@@ -144,7 +143,7 @@ def _read_batch(prompts: Path, prompt: str | None, display: ChatDisplay) -> tupl
     from g4cli.operations.compare.prompts import read_prompts
 
     if prompt is not None:
-        raise UsageError("--prompts and --prompt exclude each other")
+        raise UsageError("--prompts and --prompt cannot be used together")
     if display.output is None:
         raise UsageError("--prompts needs --output", hint="--output answers.jsonl")
     if display.only_code or display.stream_json or display.drawing is not None:

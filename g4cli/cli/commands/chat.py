@@ -18,6 +18,7 @@ def chat(
     model: ModelArg = "",
     prompt: o.PromptOpt = None,
     prompts: o.PromptsOpt = None,
+    parallel: o.ParallelOpt = "auto",
     image: o.ImageOpt = None,
     audio: o.AudioOpt = None,
     mmproj: o.MmprojOpt = None,
@@ -101,10 +102,11 @@ def chat(
     """
     out = make_output(as_json=json or stream_json, quiet=quiet)
     if continue_ and resume is not None:
-        raise UsageError("--continue and --resume exclude each other")
+        raise UsageError("--continue and --resume cannot be used together")
     from g4cli.cli.chat.question import read_at_file
     from g4cli.cli.chat.run import run_chat
     from g4cli.operations.chat.request import ChatRequest
+    from g4cli.operations.serving.options import parse_parallel
 
     tool_options = t.make_tool_options(
         tools=tools, tool=tool, mcp=mcp, builtin=builtin, yes=yes, max_tool_rounds=max_tool_rounds
@@ -126,7 +128,10 @@ def chat(
         output=output, only_code=extract, stream_json=stream_json, origins=read_origins(context),
     )  # fmt: skip
     resumed = "last" if continue_ else resume
+    n_parallel = parse_parallel(parallel)
+    if n_parallel and prompts is None:
+        raise UsageError("--parallel needs --prompts", hint="--prompts questions.jsonl")
     raise typer.Exit(
         run_chat(out, request, prompt, display, resume=resumed, prompts=prompts,
-                 tool_options=tool_options)
+                 n_parallel=n_parallel, tool_options=tool_options)
     )  # fmt: skip

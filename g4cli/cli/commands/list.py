@@ -42,7 +42,7 @@ def list_(
     """
     out = make_output(as_json=json, quiet=quiet)
     if states and available:
-        raise UsageError("--available and --states exclude each other")
+        raise UsageError("--available and --states cannot be used together")
     if states or available:
         (_list_states if states else _list_available)(out)
         return
@@ -66,7 +66,7 @@ def list_(
             _render_foreign(out, foreign)
 
     data = {
-        "models": [{**e.as_json(), "damage": describe_damage(e)} for e in entries],
+        "models": [{"ref": e.title, **e.as_json(), "damage": describe_damage(e)} for e in entries],
         "unfinished": [u.as_json() for u in unfinished],
         "elsewhere": [f.as_json() for f in foreign],
     }

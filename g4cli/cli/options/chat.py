@@ -114,6 +114,15 @@ PromptsOpt: TypeAlias = Annotated[
         rich_help_panel=_PROMPT,
     ),
 ]
+ParallelOpt: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--parallel",
+        metavar="N|auto",
+        help="With --prompts: answers computed at once; auto: as many as are faster.",
+        rich_help_panel=_PROMPT,
+    ),
+]
 PrivateOpt: TypeAlias = Annotated[
     bool,
     typer.Option(

@@ -52,7 +52,7 @@ class JsonLinesView:
         """Write the last lines, from the document of `g4 chat --json`."""
         if data["loop"] and data["finish_reason"] == "loop":
             _write_line({"type": "loop", **data["loop"]})
-        kept = ("finish_reason", "usage", "timing", "conversation")
+        kept = ("finish_reason", "usage", "timing", "sampling", "conversation")
         _write_line({"type": "end", **{name: data[name] for name in kept if name in data}})
 
     def show_waiting(self) -> None:

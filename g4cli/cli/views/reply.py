@@ -113,9 +113,14 @@ def describe_loop(loop: FoundLoop, path: object, *, forced: bool = False) -> str
     return f"{text}; --on-loop retry continues it in another way, --no-loop-stop lets it go on"
 
 
+def describe_limit(reply: Reply) -> str:
+    """Return that the limit of tokens ended an answer."""
+    return f"the answer was truncated after {_count_tokens(reply.completion_tokens)} (--max-tokens)"
+
+
 def _describe_repetition(loop: FoundLoop) -> str:
     unit = repr(loop.unit if len(loop.unit) <= _UNIT_CHARS else loop.unit[:_UNIT_CHARS] + "...")
-    extent = f"{loop.covered} tokens, from token {loop.onset + 1}"
+    extent = f"{_count_tokens(loop.covered)}, from token {loop.onset + 1:,}"
     if loop.kind in ("few-tokens", "few-phrases"):
         few = f"the same {loop.period} tokens" if loop.kind == "few-tokens" else "a few phrases"
         return f"the answer repeats {few}, such as {unit} ({extent})"
@@ -132,8 +137,8 @@ def format_stats(session: ChatSession, reply: Reply) -> str:
     n_new, n_prompt = reply.evaluated_tokens, reply.prompt_tokens
     parts = [
         f"load {duration_text(session.load_s)}",
-        f"prompt {n_new} of {n_prompt} tokens at {_format_rate(reply.prompt_tps)}",
-        f"answer {reply.completion_tokens} tokens at {_format_rate(reply.decode_tps)}",
+        f"prompt {n_new:,} of {_count_tokens(n_prompt)} at {_format_rate(reply.prompt_tps)}",
+        f"answer {_count_tokens(reply.completion_tokens)} at {_format_rate(reply.decode_tps)}",
         f"context {session.engine.n_past:,}/{session.engine.n_ctx:,}",
         *_describe_drafts(session.engine.drafted),
     ]
@@ -156,6 +161,10 @@ def _describe_drafts(drafted: DraftStats | None) -> list[str]:
             "differently"
         )
     return [text]
+
+
+def _count_tokens(n: int) -> str:
+    return "1 token" if n == 1 else f"{n:,} tokens"
 
 
 def _format_rate(tokens_per_s: float) -> str:

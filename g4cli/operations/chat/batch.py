@@ -1,8 +1,9 @@
 """Answer many prompts with one loaded model; a run that was interrupted continues where it was.
 
 Each answer is appended to the output as a line of JSON and flushed at once, so an interruption
-costs the answer under way and nothing else. A prompt is done if the output has a line with its id
-and the hash of what was asked.
+costs the answers under way and nothing else. A prompt is done if the output has a line with its id
+and the hash of what was asked. Answers that are computed together are complete in any order: when
+all are there, the lines are put into the order of the prompts.
 """
 
 from __future__ import annotations
@@ -15,15 +16,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 from g4cli.chat import Conversation
 from g4cli.core.errors import BadFile, UsageError
-from g4cli.core.files import open_file
-from g4cli.core.units import GIB, size_text
+from g4cli.core.files import atomic_file, open_file
+from g4cli.core.units import GIB, MIB, size_text
+from g4cli.store import find_model_path
 
 if TYPE_CHECKING:
     from g4cli.chat import Reply
+    from g4cli.operations.chat.request import ChatRequest
     from g4cli.operations.chat.session import ChatSession, View
     from g4cli.operations.compare.prompts import Prompt
 
 _MAX_BYTES: Final = 2 * GIB
+_AT_ONCE: Final = 4
+_LEAST_BYTES: Final = 512 * MIB
 
 
 def list_open_prompts(prompts: Sequence[Prompt], output: Path) -> list[Prompt]:
@@ -38,41 +43,78 @@ def list_open_prompts(prompts: Sequence[Prompt], output: Path) -> list[Prompt]:
 def answer_prompts(
     session: ChatSession,
     prompts: Sequence[Prompt],
-    output: Path,
     view: View,
-    describe: Callable[[Reply], Mapping[str, Any]],
-) -> int:
-    """Append the answers to `output` and return how many there are.
+    keep: Callable[[Prompt, Reply], None],
+) -> None:
+    """Answer `prompts`, each in a conversation of its own, one after the other.
 
-    An interruption ends the run before its answer is written. `describe` returns the fields of a
-    line. Raises UsageError if the file cannot be written, and what run_turn raises.
+    `keep` is given each answer. An interruption ends the run before its answer is kept. Raises what
+    run_turn raises.
     """
     system = session.conversation.system
-    for number, prompt in enumerate(prompts):
+    for prompt in prompts:
         session.conversation = Conversation(prompt.system or system)
         session.conversation.ask(prompt.text, prompt.media)
         reply = session.run_turn(view)
         if reply.finish_reason == "interrupted":
-            return number
-        _append_line(output, {"id": prompt.id, "sha256": prompt.digest, **describe(reply)})
-    return len(prompts)
+            return
+        keep(prompt, reply)
 
 
-def _read_done(output: Path) -> set[tuple[str, str]]:
+def choose_parallel(request: ChatRequest) -> int:
+    """Return how many answers are computed at once where the user did not say.
+
+    Several are faster where each token reads all weights from memory: a small model stays in the
+    cache of the processor, and its time is that of handing tokens around (docs/benchmarks.md).
+    Drafting works for one answer at a time.
+    """
+    if request.draft not in ("auto", "off"):
+        return 1
+    path = find_model_path(request.model)
+    return _AT_ONCE if path.stat().st_size >= _LEAST_BYTES else 1
+
+
+def append_answer(output: Path, prompt: Prompt, fields: Mapping[str, Any]) -> None:
+    """Append the answer to `prompt` to `output`. Raises UsageError if that cannot be written."""
+    _append_line(output, {"id": prompt.id, "sha256": prompt.digest, **fields})
+
+
+def sort_answers(prompts: Sequence[Prompt], output: Path) -> None:
+    """Put the answers in `output` into the order of `prompts`, after those to other prompts.
+
+    What an interruption cut off is removed: it has been answered again.
+    """
+    places = {(prompt.id, prompt.digest): place for place, prompt in enumerate(prompts)}
+    lines = _read_lines(output)
+    known = [(line, found) for line in lines if (found := _identify_line(line)) is not None]
+    ordered = [line for line, _ in sorted(known, key=lambda pair: places.get(pair[1], -1))]
+    if ordered != lines:
+        with atomic_file(output, mode=0o600) as file:
+            file.write(b"".join(line + b"\n" for line in ordered))
+
+
+def _identify_line(line: bytes) -> tuple[str, str] | None:
+    """Return id and hash of the prompt that a line answers; None if an interruption cut it off."""
+    try:
+        row = json.loads(line)
+        return str(row["id"]), str(row["sha256"])
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
+
+
+def _read_lines(output: Path) -> list[bytes]:
     if not output.exists():
-        return set()
+        return []
     with open_file(output) as file:
         if os.fstat(file.fileno()).st_size > _MAX_BYTES:
             raise BadFile(f"{output} is larger than {size_text(_MAX_BYTES)}")
-        lines = file.read(_MAX_BYTES).splitlines()
-    done = set()
-    for line in lines:
-        try:
-            row = json.loads(line)
-            done.add((str(row["id"]), str(row["sha256"])))
-        except (ValueError, LookupError, TypeError, RecursionError):
-            continue  # a line that an interruption cut off
-    if not done and any(line.strip() for line in lines):
+        return [line for line in file.read(_MAX_BYTES).split(b"\n") if line.strip()]
+
+
+def _read_done(output: Path) -> set[tuple[str, str]]:
+    lines = _read_lines(output)
+    done = {found for line in lines if (found := _identify_line(line)) is not None}
+    if lines and not done:
         raise BadFile(
             f"{output} does not hold answers of g4 chat --prompts", hint="--output other.jsonl"
         )

@@ -72,7 +72,7 @@ def read_form(request: ChatRequest) -> AnswerForm | None:
     }
     names = [name for name, value in given.items() if value]
     if len(names) > 1:
-        raise UsageError(f"{' and '.join(names)} exclude each other")
+        raise UsageError(f"{' and '.join(names)} cannot be used together")
     if request.json_schema_text:
         return AnswerForm("json_schema", request.json_schema_text)
     if request.json_schema:

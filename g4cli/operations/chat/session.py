@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from g4cli.chat import (
@@ -19,6 +21,7 @@ from g4cli.chat import (
 )
 from g4cli.core.errors import G4Error, Interrupted, UsageError
 from g4cli.core.files import require_file
+from g4cli.core.quoting import shell_word
 from g4cli.core.template_child import TEMPLATE_KEY, render_template
 from g4cli.operations.chat.inputs import ChatInputs
 from g4cli.operations.chat.request import ChatRequest
@@ -29,6 +32,7 @@ from g4cli.prompt.reply import AnswerText, SampledToken
 from g4cli.runtime.engine.messages import RunTurn
 from g4cli.runtime.engine.options import (
     AUDIO_CHUNK_S,
+    RANDOM_SEED,
     MediaOptions,
     Sampling,
     find_recommended,
@@ -88,6 +92,7 @@ class ChatSession:
         self.sampling: Sampling = replace(
             read_recommended_sampling(model.header), **request.sampling
         )
+        self._drawn = self.sampling  # with the seed of the last answer
         # The tokens of the last answer, if the request asks for their probabilities.
         self.sampled: list[SampledToken] = []
         # The names of the sampling parameters that the model file recommends.
@@ -107,10 +112,10 @@ class ChatSession:
         return self._inputs.has_form
 
     def describe_settings(self) -> dict[str, Any]:
-        """Return what the next answer depends on beside its prompt, to be stored with it."""
+        """Return what the last answer depended on beside its prompt; its seed even if not given."""
         names = ("temp", "top_p", "top_k", "min_p", "repeat_penalty", "seed")
         return {
-            **{name: getattr(self.sampling, name) for name in names},
+            **{name: getattr(self._drawn, name) for name in names},
             "think": self.think,
             "ctx": self.engine.n_ctx,
         }
@@ -136,20 +141,7 @@ class ChatSession:
         self._ensure_engine()
         if self.engine.has_media:
             return
-        path = self._model.path
-        mmproj = self.request.mmproj or find_encoder(path)
-        if mmproj is None:
-            raise UsageError(
-                f"no encoder for images and audio was found in the folder of {path.name}",
-                hint="--mmproj FILE",
-            )
-        self.engine.attach_media(
-            MediaOptions(
-                require_file(mmproj),
-                image_tokens=self.request.image_tokens,
-                n_threads=self.request.threads,
-            )
-        )
+        self.engine.attach_media(find_media_options(self.request, self._model.path))
 
     def encode_media(self, media: Sequence[Media], view: View) -> list[Encoded] | None:
         """Return the encoded `media`, in order, or None if Ctrl-C stopped it.
@@ -205,21 +197,9 @@ class ChatSession:
         )
         if n := fitted.dropped_turns:
             self._reporter.warn(f"the context is full: the prompt omits the oldest {n} turns")
-        options = TurnOptions(
-            max_tokens=self.request.max_tokens,
-            stop_on_loop=self.request.stop_on_loop,
-            on_loop=self._choose_on_loop(),
-            thought_tokens=THOUGHT_TOKENS[self.think],
-            stop=tuple(self.request.stop),
-            n_probs=self.request.n_probs,
-        )
         view.show_waiting()
-        scope = self._inputs.grammar_scope
-        if scope == "all" and self.think != "off":
-            scope = "after-thought"
-        request = RunTurn(
-            fitted.tokens, self.sampling, options, self._inputs.grammar, _CLOSE_THOUGHT, scope
-        )
+        self._drawn = draw_seed(self.sampling)
+        request = make_turn(self.request, self._inputs, self.think, self._drawn, fitted.tokens)
         reply = Reply.interrupted()
         self.sampled.clear()
         for event in self.engine.run_turn(request, view.show_reading):
@@ -227,16 +207,10 @@ class ChatSession:
             if isinstance(event, AnswerText):
                 self.sampled += event.tokens
             elif isinstance(event, LoopNoticed) and event.retried:
-                _cut_sampled(self.sampled, len(event.text.encode()))
+                cut_sampled(self.sampled, len(event.text.encode()))
             if isinstance(event, Finished):
                 reply = event.reply
         return reply
-
-    def _choose_on_loop(self) -> OnLoop:
-        """Return what becomes of a loop; where a grammar has to be kept, there is no other way."""
-        if self.request.on_loop == "retry" and self._inputs.grammar is not None:
-            return "stop"
-        return self.request.on_loop
 
     def _report_pieces(self, media: Sequence[Media], encoded: Sequence[Encoded]) -> None:
         """Report which audio files of the last question are too long to be encoded in one piece."""
@@ -249,7 +223,58 @@ class ChatSession:
                 )
 
 
-def _cut_sampled(sampled: list[SampledToken], n_bytes: int) -> None:
+def find_media_options(request: ChatRequest, path: Path) -> MediaOptions:
+    """Return how to load the encoder of images and audio for the model at `path`.
+
+    Raises UsageError if there is none, FileMissing.
+    """
+    mmproj = request.mmproj or find_encoder(path)
+    if mmproj is None:
+        raise UsageError(
+            f"no encoder for images and audio was found in the folder of {path.name}",
+            hint=f"g4 chat {shell_word(request.model)} --mmproj FILE",
+        )
+    return MediaOptions(
+        require_file(mmproj), image_tokens=request.image_tokens, n_threads=request.threads
+    )
+
+
+def make_turn(
+    request: ChatRequest,
+    inputs: ChatInputs,
+    think: str,
+    sampling: Sampling,
+    tokens: tuple[int, ...],
+) -> RunTurn:
+    """Return the turn that answers the prompt `tokens` as `request` says.
+
+    `think` is a key of THOUGHT_TOKENS.
+    """
+    on_loop: OnLoop = request.on_loop
+    if on_loop == "retry" and inputs.grammar is not None:
+        on_loop = "stop"  # where a grammar has to be kept, there may be no other way
+    options = TurnOptions(
+        max_tokens=request.max_tokens,
+        stop_on_loop=request.stop_on_loop,
+        on_loop=on_loop,
+        thought_tokens=THOUGHT_TOKENS[think],
+        stop=tuple(request.stop),
+        n_probs=request.n_probs,
+    )
+    scope = inputs.grammar_scope
+    if scope == "all" and think != "off":
+        scope = "after-thought"
+    return RunTurn(tokens, sampling, options, inputs.grammar, _CLOSE_THOUGHT, scope)
+
+
+def draw_seed(sampling: Sampling) -> Sampling:
+    """Return `sampling` with a seed, drawn if none was given: it is known afterwards."""
+    if sampling.seed != RANDOM_SEED:
+        return sampling
+    return replace(sampling, seed=secrets.randbelow(RANDOM_SEED))
+
+
+def cut_sampled(sampled: list[SampledToken], n_bytes: int) -> None:
     """Remove the tokens that are not part of the first `n_bytes` of the answer."""
     n = 0
     while n < len(sampled) and (n_bytes := n_bytes - len(sampled[n].piece)) >= 0:

@@ -34,9 +34,12 @@ class OneAnswer:
     def __init__(self, text: str) -> None:
         self._reply = replace(Reply.interrupted(), text=text, finish_reason="stop")
         self.conversation = Conversation()
-        self.request = SimpleNamespace(image=(), audio=(), n_probs=None)
+        self.request = SimpleNamespace(model="x", image=(), audio=(), n_probs=None)
         self.engine: Any = SimpleNamespace(drafted=None, has_ended=False, path=Path("x.gguf"))
         self.load_s, self.has_grammar = 0.0, False
+
+    def describe_settings(self) -> dict[str, Any]:
+        return {"temp": 1.0, "seed": 7}
 
     def run_turn(self, _view: object) -> Reply:
         self.conversation.answer(self._reply.message())
@@ -120,5 +123,5 @@ def test_a_conversation_without_a_drawing_says_nothing_of_one(
 ) -> None:
     chat = converse("Hello.")
     assert "svg" not in capsys.readouterr().err
-    with pytest.raises(UsageError, match="no answer holds a drawing"):
+    with pytest.raises(UsageError, match="no answer contains a drawing"):
         run_command(chat, "/svg")

@@ -50,7 +50,7 @@ def test_the_files_of_options_are_read(tmp_path: Path) -> None:
     assert read_inputs(ChatRequest(model="tiny", schema="a, b int")).has_form
     assert read_inputs(ChatRequest(model="tiny", regex="a|b")).has_form
     assert read_inputs(ChatRequest(model="tiny")).grammar is None
-    with pytest.raises(UsageError, match="exclude each other"):
+    with pytest.raises(UsageError, match="cannot be used together"):
         read_inputs(ChatRequest(model="tiny", grammar=grammar, json_schema=schema))
     assert read_inputs(ChatRequest(model="tiny", grammar=grammar, think="on")).has_form
 

@@ -1,0 +1,161 @@
+"""Answer several prompts at once with one loaded model, computed together as in `g4 serve`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from g4cli.chat import Conversation, LoopNoticed, Reply
+from g4cli.core.errors import RuntimeFailed
+from g4cli.core.reporter import Reporter
+from g4cli.core.template_child import TEMPLATE_KEY, render_template
+from g4cli.host import read_host
+from g4cli.operations.chat.inputs import ChatInputs, read_inputs
+from g4cli.operations.chat.plan import make_open_request, plan_chat, replace_gpus
+from g4cli.operations.chat.request import ChatRequest
+from g4cli.operations.chat.session import (
+    cut_sampled,
+    draw_seed,
+    find_media_options,
+    make_turn,
+)
+from g4cli.operations.models import LoadableModel, prepare_model
+from g4cli.prompt import PromptStyle, Renderer, choose_renderer
+from g4cli.prompt.reply import AnswerText, SampledToken
+from g4cli.runtime.engine.async_client import AsyncEngine
+from g4cli.runtime.engine.client import EngineClient
+from g4cli.runtime.engine.drafting import DraftChoice
+from g4cli.runtime.engine.messages import Open, TurnDone
+from g4cli.runtime.engine.options import Sampling, read_recommended_sampling
+
+if TYPE_CHECKING:
+    from g4cli.operations.compare.prompts import Prompt
+
+Keep: TypeAlias = "Callable[[Prompt, Reply, list[SampledToken], float], None]"
+"""Takes an answer: its prompt, the reply, its tokens, and the seconds that loading took."""
+
+_NO_DRAFT: Final = DraftChoice("off", "not asked for")
+
+
+class ParallelSession:
+    """A loaded model that answers prompts side by side. `load_s`: how long it took to load."""
+
+    def __init__(
+        self,
+        request: ChatRequest,
+        inputs: ChatInputs,
+        engine: AsyncEngine,
+        renderer: Renderer,
+        sampling: Sampling,
+        load_s: float,
+    ) -> None:
+        self.request, self.load_s = request, load_s
+        self.n_parallel = engine.request.context.n_parallel
+        self._inputs, self._engine, self._render = inputs, engine, renderer
+        self._sampling = sampling
+
+    async def answer(self, prompt: Prompt) -> tuple[Reply, list[SampledToken]]:
+        """Return the answer to `prompt`, and its tokens if the request wants probabilities.
+
+        Raises ContextFull, BadMedia, UsageError or RuntimeFailed.
+        """
+        request = self.request
+        conversation = Conversation(prompt.system or request.system)
+        conversation.ask(prompt.text, prompt.media)
+        style = PromptStyle(
+            think=request.think != "off",
+            tools=self._inputs.tools,
+            empty_thought=self._render.empty_thought,
+        )
+        parts = await asyncio.to_thread(self._render, conversation.messages(), style)
+        tokens = await self._engine.tokens_of(list(parts))
+        turn = make_turn(request, self._inputs, request.think, draw_seed(self._sampling), tokens)
+        sampled: list[SampledToken] = []
+        async for event in self._engine.run_turn(turn):
+            if isinstance(event, AnswerText):
+                sampled += event.tokens
+            elif isinstance(event, LoopNoticed) and event.retried:
+                cut_sampled(sampled, len(event.text.encode()))
+            elif isinstance(event, TurnDone):
+                return event.reply, sampled
+        raise RuntimeFailed("the model's process gave no answer")
+
+
+def answer_together(
+    request: ChatRequest,
+    prompts: Sequence[Prompt],
+    n_parallel: int,
+    reporter: Reporter,
+    keep: Keep,
+) -> bool:
+    """Answer all `prompts`, `n_parallel` at once; return False if Ctrl-C ended it before.
+
+    `keep` is given each answer as soon as it is complete. Raises what opening the model and
+    answering raise; answers that are complete by then are kept.
+    """
+    try:
+        asyncio.run(_answer_all(request, prompts, n_parallel, reporter, keep))
+    except KeyboardInterrupt:
+        return False
+    return True
+
+
+async def _answer_all(
+    request: ChatRequest,
+    prompts: Sequence[Prompt],
+    n_parallel: int,
+    reporter: Reporter,
+    keep: Keep,
+) -> None:
+    needs_encoder = any(prompt.media for prompt in prompts)
+    waiting = iter(prompts)
+    async with _open_session(request, n_parallel, reporter, needs_encoder=needs_encoder) as session:
+
+        async def answer_next() -> None:
+            for prompt in waiting:
+                reply, sampled = await session.answer(prompt)
+                keep(prompt, reply, sampled, session.load_s)
+
+        tasks = [asyncio.create_task(answer_next()) for _ in range(session.n_parallel)]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@asynccontextmanager
+async def _open_session(
+    request: ChatRequest, n_parallel: int, reporter: Reporter, *, needs_encoder: bool
+) -> AsyncIterator[ParallelSession]:
+    inputs = await asyncio.to_thread(read_inputs, request)
+    model = await asyncio.to_thread(
+        partial(prepare_model, request.model, reporter, expand=request.expand)
+    )
+    media = find_media_options(request, model.path) if needs_encoder else None
+    opening = await asyncio.to_thread(_plan, request, model, n_parallel, reporter)
+    template: str = model.header.get(TEMPLATE_KEY, str, "")
+    renderer = await asyncio.to_thread(
+        choose_renderer, template or None, partial(render_template, path=model.path)
+    )
+    if renderer.notice:
+        reporter.warn(renderer.notice)
+    sampling = replace(read_recommended_sampling(model.header), **request.sampling)
+    started = time.perf_counter()
+    async with await AsyncEngine.start(opening, media) as engine:
+        load_s = time.perf_counter() - started
+        yield ParallelSession(request, inputs, engine, renderer, sampling, load_s)
+
+
+def _plan(request: ChatRequest, model: LoadableModel, n_parallel: int, reporter: Reporter) -> Open:
+    """Return how to load the model. A worker is started to list the devices, and ended."""
+    with EngineClient() as engine:
+        host = replace_gpus(read_host(), engine.hello().devices)
+    plan = plan_chat(request, model, host, reporter, n_parallel=n_parallel)
+    return make_open_request(request, model, plan, _NO_DRAFT)
