@@ -172,9 +172,15 @@ class Output:
     def confirm(self, question: str) -> bool:
         """Return whether the user answers yes. Raises UsageError where there is no terminal."""
         if not self.can_ask:
-            raise UsageError(f"not a terminal, cannot ask: {question}", hint="add --yes")
+            raise UsageError(
+                f"standard input is not a terminal, so g4 cannot ask: {question}", hint="add --yes"
+            )
         self.console(stderr=True).print(_make_text([f"{question} [y/N] "]), end="")
-        return sys.stdin.readline().strip().lower() in ("y", "yes")
+        try:
+            return sys.stdin.readline().strip().lower() in ("y", "yes")
+        except KeyboardInterrupt:
+            self.console(stderr=True).print()  # what comes next begins a line
+            raise
 
     @contextmanager
     def progress(self, label: str, *, unit: ProgressUnit = "bytes") -> Iterator[Progress]:
@@ -263,7 +269,7 @@ class Output:
 def make_output(*, as_json: bool = False, quiet: bool = False) -> Output:
     """Return the output for a command's --json and --quiet. Raises UsageError if both are given."""
     if as_json and quiet:
-        raise UsageError("--json and --quiet exclude each other")
+        raise UsageError("--json and --quiet cannot be used together")
     return Output("json" if as_json else "quiet" if quiet else "human")
 
 

@@ -60,7 +60,7 @@ def read_config() -> Config:
         if not isinstance(target, str) or not target:
             raise BadFile(f"{path}: alias {name!r} is not the name of a model", hint=_HINT)
         if name.lower() in known_names():
-            raise BadFile(f"{path}: alias {name!r} is a model of its own", hint=_HINT)
+            raise BadFile(f"{path}: alias {name!r} is already the name of a model", hint=_HINT)
     presets = data.get("presets", {})
     for name, section in presets.items():
         _require_table(path, f"presets.{name}", section)

@@ -196,11 +196,11 @@ def expand_short_schema(text: str) -> str:
             continue
         if not words or len(words) > 2 or (len(words) == 2 and words[1] not in _SHORT_TYPES):
             raise UsageError(
-                f"--schema: {field.strip()!r} is no field",
+                f"--schema: {field.strip()!r} is not a field",
                 hint='--schema "name, age int, score float, member bool, bio: one sentence"',
             )
         if words[0] in properties:
-            raise UsageError(f"--schema: {words[0]!r} is there twice")
+            raise UsageError(f"--schema: {words[0]!r} appears twice")
         properties[words[0]] = {"type": _SHORT_TYPES[words[1]] if len(words) == 2 else "string"}
         if description.strip():
             properties[words[0]]["description"] = description.strip()

@@ -143,7 +143,7 @@ def diagnose_loop(
     header = read_header(path)
     if kind_of(header) not in ("text-model", "other-model") or not header.tensors:
         raise UsageError(
-            f"{path} is no language model: it cannot repeat itself",
+            f"{path} is not a language model",
             hint=f"g4 doctor {shell_word(path)}",
         )
     started = time.monotonic()
@@ -153,7 +153,7 @@ def diagnose_loop(
         for result, left in laboratory.run_experiments(reporter, results):
             on_result(result, left, laboratory.estimate_left(results, left))
     except (Interrupted, KeyboardInterrupt):
-        reporter.warn("stopped: what follows is what the experiments so far tell")
+        reporter.warn("stopped: this is what the experiments have shown so far")
     finally:
         laboratory.close()
     diagnosis = LoopDiagnosis(

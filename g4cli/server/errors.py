@@ -130,7 +130,7 @@ def _explain_invalid(errors: Sequence[Any], body: Any) -> Problem:
         return Problem(400, "a JSON body is needed", code="bad-json")
     if kind == "json_invalid":
         reason = first.get("ctx", {}).get("error", text)
-        return Problem(400, f"the body is no JSON: {reason}", code="bad-json")
+        return Problem(400, f"the body is not valid JSON: {reason}", code="bad-json")
     if kind == "extra_forbidden":
         text = "this field is unknown to g4"
     elif kind == "missing":

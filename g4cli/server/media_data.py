@@ -38,7 +38,7 @@ def store_base64(
     try:
         data = _decode_base64(text)
     except (binascii.Error, ValueError):
-        raise BadField(field, "this is no base64") from None
+        raise BadField(field, "not valid base64") from None
     try:
         return files.store(kind, data)
     except BadMedia as err:

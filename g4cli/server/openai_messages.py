@@ -160,7 +160,7 @@ def parse_arguments(text: str, field: str) -> Mapping[str, Any]:
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        raise BadField(field, "this is no JSON object")
+        raise BadField(field, "not a JSON object")
     return value
 
 
@@ -247,5 +247,5 @@ def _choose_n_probs(body: ChatBody) -> int | None:
 
 def _read_token(name: str) -> int:
     if not name.isdecimal() or len(name) > 9:
-        raise BadField(f"logit_bias.{name[:40]}", "this is no token id")
+        raise BadField(f"logit_bias.{name[:40]}", "not a token id")
     return int(name)

@@ -52,7 +52,7 @@ def compare(
     """
     out = make_output(as_json=json, quiet=quiet)
     if md and (json or quiet):
-        raise UsageError("--md excludes --json and --quiet")
+        raise UsageError("--md cannot be used with --json or --quiet")
     from g4cli.cli.views.compare import draw_comparison, require_report_target, write_report
     from g4cli.cli.views.compare_markdown import make_markdown
     from g4cli.operations.compare.document import make_document

@@ -58,7 +58,7 @@ def doctor(
     """
     out = make_output(as_json=json, quiet=quiet)
     if quick and deep:
-        raise UsageError("--quick and --deep exclude each other")
+        raise UsageError("--quick and --deep cannot be used together")
     if loop or prompt is not None:
         if quick or deep or only or fix:
             raise UsageError(

@@ -64,11 +64,14 @@ def remove(
     if not yes and not out.confirm(f"Remove {files} ({size_text(total)})?"):
         out.say("nothing was removed")
         raise typer.Exit(130)
+    # The bytes of a hard link stay where the other name is.
+    kept = sum(e.nbytes for e in entries if e.path.exists() and e.path.stat().st_nlink > 1)
     for item in gone:
         remove_entry(item)
     names = ", ".join(dict.fromkeys([e.title for e in entries] + [u.file for u in unfinished]))
-    data = {"removed": [item.as_json() for item in gone], "bytes": total}
-    out.result(data, lambda: out.line(f"removed {names}: {size_text(total)}"))
+    data = {"removed": [item.as_json() for item in gone], "bytes": total, "freed": total - kept}
+    note = f"; {size_text(kept)} stay on the disk, in the file that it came from" if kept else ""
+    out.result(data, lambda: out.line(f"removed {names}: {size_text(total - kept)} freed{note}"))
 
 
 def _remove_states(out: Output, model: str, *, yes: bool) -> None:

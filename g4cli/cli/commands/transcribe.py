@@ -34,8 +34,8 @@ def transcribe(
     """Write down what is said in recordings, as text or as subtitles.
 
     A recording is cut at its silences into windows of at most 30 seconds, whose
-    times the subtitles have. If the command is stopped, what is done is kept: the
-    same command goes on there.
+    times the subtitles have. If the command is stopped, what is done is kept: run
+    the same command again to resume.
 
     \b
     Examples:

@@ -52,5 +52,5 @@ def draw_bench(out: Output, report: BenchReport) -> None:
         )
         for test in report.tests
     ]
-    out.table(("model", "size", "threads", "test", "t/s"), rows, right=(1, 2, 4))
+    out.table(("model", "weights", "threads", "test", "t/s"), rows, right=(1, 2, 4))
     out.line(f"load {duration_text(report.load_s)}, peak memory {size_text(report.peak_bytes)}")

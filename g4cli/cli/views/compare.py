@@ -65,5 +65,5 @@ def draw_comparison(out: Output, document: Mapping[str, Any], report: Path) -> N
         if model["problem"]:
             out.line(f"{model['label']}: {model['problem']}")
     if not document["run"]["complete"]:
-        out.say("results are missing; the same command asks for them")
+        out.say("results are missing: run the same command again to get them")
     out.line(f"report: {report}")

@@ -64,7 +64,7 @@ def _draw_page(document: Mapping[str, Any], title: str) -> Iterator[str]:
     yield f"<h1>{_line(title)}</h1>\n"
     yield f'<p class="soft">g4 compare, {when}, {_line(run["machine"])}</p>'
     if not run["complete"]:
-        yield '<p class="note">Results are missing; the same command asks for them.</p>'
+        yield '<p class="note">Results are missing: run the same command again to get them.</p>'
     for model in document["models"]:
         if model["problem"]:
             yield f'<p class="note"><b>{_line(model["label"])}</b>: {_line(model["problem"])}</p>'

@@ -44,7 +44,9 @@ def make_request(
             )
         models, prompt = _list_types(prompt, types), ""
     if prompt and prompts:
-        raise UsageError("a prompt and --prompts exclude each other", hint=f"--prompts {prompts}")
+        raise UsageError(
+            "a prompt and --prompts cannot be used together", hint=f"--prompts {prompts}"
+        )
     asked: tuple[Prompt, ...] = ()
     if prompt:
         asked = (single_prompt(prompt),)

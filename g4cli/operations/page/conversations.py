@@ -127,7 +127,7 @@ class PageConversations:
         kind = media_kind_of(data)
         if kind not in ("image", "audio"):
             formats = f"{FORMATS['image']}; {FORMATS['audio']}"
-            raise BadField("file", f"this is no image or sound that g4 reads ({formats})")
+            raise BadField("file", f"not an image or sound that g4 reads ({formats})")
         found: Literal["image", "audio"] = "image" if kind == "image" else "audio"
         if self._private:
             media = await asyncio.to_thread(self._service.media.store, found, data)
@@ -142,7 +142,7 @@ class PageConversations:
             for path in (media_dir() / name, *kept):
                 if path.is_file():
                     return Media(kind, path)
-        raise NotFound("this image or sound is not here any more: attach it again")
+        raise NotFound("this image or sound is no longer here: attach it again")
 
     async def ask(
         self, conversation: int, message: Message, *, parent: int | None, settings: AnswerSettings

@@ -72,7 +72,7 @@ class Pulls:
         BadField or UnknownModel.
         """
         if not looks_like_name(name):
-            raise BadField("name", "this is no name of a model")
+            raise BadField("name", "not the name of a model")
         name = str(parse_name(name))
         job = self.jobs.get(name)
         if job is None or job.state not in ("waiting", "running"):

@@ -30,7 +30,8 @@ def make_builtin_tools(names: str) -> list[Tool]:
             tools += make_file_tools(Path(folder).expanduser())
         else:
             raise UsageError(
-                f"--builtin {item.strip()!r} is no tool of g4", hint="--builtin time,files:FOLDER"
+                f"--builtin {item.strip()!r} is not a tool of g4",
+                hint="--builtin time,files:FOLDER",
             )
     return tools
 

@@ -101,7 +101,7 @@ def run_transcription(
     try:
         asyncio.run(_transcribe_files(service, files, request, reporter, finish))
     except KeyboardInterrupt:
-        raise Interrupted("stopped; the same command goes on where it was") from None
+        raise Interrupted("stopped; run the same command again to resume") from None
 
 
 async def _transcribe_files(

@@ -40,5 +40,5 @@ def find_language(text: str, field: str) -> str:
         return ""
     known = LANGUAGES.get(word.lower())
     if known is None and not (len(word) <= 40 and _NAME.fullmatch(word)):
-        raise BadField(field, f"this is no language: {word!r:.40}; for example en, or English")
+        raise BadField(field, f"not a language: {word!r:.40}; for example en, or English")
     return known or word[0].upper() + word[1:]

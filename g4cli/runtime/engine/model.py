@@ -88,10 +88,14 @@ class Model:
 
     @property
     def description(self) -> str:
-        """Return architecture, size and type as llama-bench prints them: 'gemma4 E2B Q4_0'."""
+        """Return architecture, size and type as llama-bench prints them: 'gemma4 E2B Q4_0'.
+
+        For a size that llama.cpp has no name for ("?B"), the parameters are counted.
+        """
         buffer = ctypes.create_string_buffer(256)
         self._c.llama_model_desc(self.handle, buffer, len(buffer))
-        return buffer.value.decode("utf-8", "replace")
+        text = buffer.value.decode("utf-8", "replace")
+        return text.replace("?B", _format_count(self.n_params), 1)
 
     def is_end(self, token: int) -> bool:
         """Return whether `token` ends an answer (the file's EOS, EOT and EOM)."""
@@ -197,6 +201,10 @@ def _model_params(c: Any, options: ModelOptions) -> tuple[Any, Sequence[Any]]:
     if options.cpu_moe:
         referenced.append(keep_on_cpu(params, [_EXPERTS]))
     return params, referenced
+
+
+def _format_count(n_params: int) -> str:
+    return f"{n_params / 1e9:.2f}B" if n_params >= 1e9 else f"{n_params / 1e6:.2f}M"
 
 
 def _find_device(name: str) -> int:

@@ -49,7 +49,7 @@ def read_calibration_text(path: Path, *, raw: bool, name: str = "") -> Calibrati
     """
     text, name = read_text_file(path), name or str(path)
     if not text.strip():
-        raise BadFile(f"{path} holds no text", hint="--text FILE with some hundred kilobytes")
+        raise BadFile(f"{path} contains no text", hint="--text FILE with some hundred kilobytes")
     if raw:
         return CalibrationText(name, raw=text.removesuffix("\n"))
     if path.suffix == ".jsonl":

@@ -99,5 +99,5 @@ async def send_png(name: str) -> Response:
 def _find(name: str) -> CheckedDrawing:
     checked = _drawings.get(name)
     if checked is None:
-        raise NotFound("this drawing is not here any more: reload the page")
+        raise NotFound("this drawing is no longer here: reload the page")
     return checked

@@ -95,7 +95,7 @@ async def list_catalog(page: PageParam) -> dict[str, Any]:
 async def fit_known_model(name: str) -> dict[str, Any]:
     """Return how a model of the registry fits this machine, before it is pulled."""
     if not looks_like_name(name):
-        raise BadField("name", "this is no name of a model")
+        raise BadField("name", "not the name of a model")
     return await _describe_fit(str(parse_name(name)))
 
 

@@ -388,7 +388,7 @@ def test_on_the_command_line(
     assert run([*args, "--schema", "bits int, ok bool"]) == 0
     assert set(json.loads(capsys.readouterr().out)) == {"bits", "ok"}
     assert run([*args, "--json-schema", str(schema), "--grammar", str(schema)]) == 2
-    assert "--json-schema and --grammar exclude each other" in capsys.readouterr().err
+    assert "--json-schema and --grammar cannot be used together" in capsys.readouterr().err
     grammar = tmp_path / "bad.gbnf"
     grammar.write_text("root ::= foo")
     assert run([*args, "--grammar", str(grammar)]) == 2

@@ -291,7 +291,7 @@ def test_an_image_of_another_address_or_none_at_all_is_refused(server: RunningSe
         ("http://127.0.0.1/x.png", "no address is opened"),
         ("file:///etc/passwd", "no address is opened"),
         ("/etc/passwd", "no address is opened"),
-        ("data:image/png;base64,???", "no base64"),
+        ("data:image/png;base64,???", "not valid base64"),
         ("data:image/png;base64," + base64.b64encode(b"text").decode(), "not an image"),
         (png, "no encoder"),
     ]

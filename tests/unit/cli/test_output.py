@@ -199,7 +199,7 @@ def test_a_table_has_its_numbers_to_the_right(capsys: pytest.CaptureFixture[str]
 
 def test_nobody_there_to_ask() -> None:
     for out in (Output("json"), Output("quiet"), Output()):
-        with pytest.raises(UsageError, match="not a terminal, cannot ask: Sure") as caught:
+        with pytest.raises(UsageError, match="so g4 cannot ask: Sure") as caught:
             out.confirm("Sure?")
         assert caught.value.hint == "add --yes"
 
@@ -233,7 +233,7 @@ def test_both_modes_at_once() -> None:
         "json",
         "quiet",
     )
-    with pytest.raises(UsageError, match="exclude each other"):
+    with pytest.raises(UsageError, match="cannot be used together"):
         make_output(as_json=True, quiet=True)
 
 

@@ -108,7 +108,7 @@ def test_without_a_file_nothing_changes() -> None:
         ("[chat]\nmmap = 'no'", "mmap takes true or false", 2),
         ("[chat]\nthink = 'hard'", "config.toml [chat]: ", 2),
         ("[aliases]\nx = 1", "alias 'x' is not the name of a model", 5),
-        ("[aliases]\ne2b = 'tiny'", "alias 'e2b' is a model of its own", 5),
+        ("[aliases]\ne2b = 'tiny'", "alias 'e2b' is already the name of a model", 5),
         ("[presets.x]\ntmep = 1", "[presets.x] has no setting 'tmep'; did you mean temp?", 5),
         ("[presets.x]\ntemp = 'hot'", "preset x: ", 2),
         ("[presets]\nx = 1", "[presets.x] is not a section", 5),

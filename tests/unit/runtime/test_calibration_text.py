@@ -80,7 +80,7 @@ def test_lines_that_are_no_conversation(document: object, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("data", "message"),
-    [(b" \n", "holds no text"), (b"\xff", "not UTF-8"), (b"{", "line 1: not JSON")],
+    [(b" \n", "contains no text"), (b"\xff", "not UTF-8"), (b"{", "line 1: not JSON")],
 )
 def test_files_that_are_no_text(data: bytes, message: str, tmp_path: Path) -> None:
     path = tmp_path / "t.jsonl"

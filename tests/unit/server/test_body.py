@@ -41,10 +41,10 @@ def test_json_is_read_as_by_python(value: Any) -> None:
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        (b'{"messages": ', "the body is no JSON: Expecting value"),
+        (b'{"messages": ', "the body is not valid JSON: Expecting value"),
         (b'{"messages": "' + b"x" * (2 * LONG) + b"\n", "Invalid control character"),
         (b'{"messages": "' + b"x" * (2 * LONG), "Unterminated string"),
-        (b'{"model": "\xff"}', "the body is no JSON: it is not UTF-8"),
+        (b'{"model": "\xff"}', "the body is not valid JSON: it is not UTF-8"),
         (b"[" + b"1," * MAX_COMMAS + b"1,1]", "the body has 1,048,577 commas; at most 1,048,576"),
         (b'{"messages": []}', "messages: List should have at least 1 item"),
         (b'{"messages": [{"role": "user", "content": [1]}]}', "messages.0.content"),
@@ -106,6 +106,6 @@ def test_base64_is_decoded_in_pieces_and_checked_as_a_whole() -> None:
     text = base64.b64encode(data).decode()
     assert store_base64(files, "image", text, "f").path.read_bytes() == data
     for wrong in (text[:-5] + "*" + text[-4:], "iVBORw==" + text, text[:-1]):
-        with pytest.raises(BadField, match="no base64"):
+        with pytest.raises(BadField, match="not valid base64"):
             store_base64(files, "image", wrong, "f")
     files.close()

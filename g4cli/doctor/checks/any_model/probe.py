@@ -32,7 +32,7 @@ _LARGE_ENOUGH: Final = 1_000_000_000
 
 
 def check_answers(facts: FileFacts) -> Outcome:
-    """Say how many of three simple questions are answered rightly; a small model may be weak."""
+    """Say how many of three simple questions are answered correctly; a small model may be weak."""
     probe = facts.probe
     if probe is None or not probe.runs:
         return skipped("there are no answers")
@@ -41,7 +41,7 @@ def check_answers(facts: FileFacts) -> Outcome:
     n_right = round(mean_score(probe.runs, facts.expected) * len(probe.runs))
     first = probe.runs[0]
     text = (
-        f"{n_right} of {len(probe.runs)} simple questions answered rightly; to {first.prompt!r} "
+        f"{n_right} of {len(probe.runs)} simple questions answered correctly; to {first.prompt!r} "
         f"it answers {shorten_answer(first)!r}"
     )
     if n_right:

@@ -113,7 +113,7 @@ def test_references_that_lead_nowhere(reference: str) -> None:
 
 @pytest.mark.parametrize("names", ["", "shell", "files", "time:x", "time,"])
 def test_unknown_built_in_tools(names: str) -> None:
-    with pytest.raises(UsageError, match="is no tool of g4"):
+    with pytest.raises(UsageError, match="is not a tool of g4"):
         make_builtin_tools(names)
 
 
