@@ -403,7 +403,7 @@ def test_commands_and_questions(line: str, is_one: bool) -> None:
 
 
 @pytest.mark.slow
-def test_completion_and_history(talk: Callable[..., Terminal]) -> None:
+def test_completion_and_history(talk: Callable[..., Terminal], home: Path) -> None:
     with talk() as t:
         t.send("/und\t")
         t.wait_for("/undo")
@@ -412,8 +412,8 @@ def test_completion_and_history(talk: Callable[..., Terminal]) -> None:
         t.send("\x1b[A")  # the line before
         t.wait_for("/undo", count=2)
         t.send("\x03")
-        t.send("/model ti\t")
-        t.wait_for("/model tiny")
+        t.send(f"/model {home}/ti\t")
+        t.wait_for("tiny.gguf", count=2)
         t.send("\x03")
         t.enter("/etc/passwd holds what?")
         t.wait_for(PROMPT, count=5)

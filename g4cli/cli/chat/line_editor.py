@@ -45,7 +45,7 @@ class LineEditor:
         self._notify = notify
         self._session: PromptSession[str] = PromptSession(
             history=open_history(history_file),
-            completer=_Completer(commands),
+            completer=CommandCompleter(commands),
             complete_while_typing=False,
             key_bindings=_bind_keys(),
             multiline=True,
@@ -156,7 +156,7 @@ def open_history(path: Path | None) -> History:
     return InMemoryHistory()
 
 
-class _Completer(Completer):
+class CommandCompleter(Completer):
     """Completes commands at the start of a line, and what they take: choices, models, paths."""
 
     def __init__(self, commands: Sequence[Command]) -> None:

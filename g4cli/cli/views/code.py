@@ -4,35 +4,30 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from pygments.token import Comment, Generic, Keyword, Name, Number, Operator, String
 from rich.style import Style
-from rich.syntax import ANSISyntaxTheme, Syntax
+from rich.syntax import ANSI_DARK, ANSISyntaxTheme, Syntax
 from rich.text import Text
 
-# Blue is too dark on black, and bright colors are too pale on white: neither is used.
+# Blue is too dark on black; bright colors and yellow are too pale on white.
+_COLORS: Final = {
+    "blue": "magenta",
+    "bright_blue": "magenta",
+    "bright_cyan": "cyan",
+    "bright_green": "green",
+    "bright_magenta": "magenta",
+    "bright_red": "red",
+    "yellow": "green",
+}
+
+
+def _make_readable(style: Style) -> Style:
+    """Return `style` in a color that can be read on light and on dark backgrounds."""
+    name = style.color.name if style.color else ""
+    return style + Style(color=_COLORS[name]) if name in _COLORS else style
+
+
 _THEME: Final = ANSISyntaxTheme(
-    {
-        Comment: Style(dim=True),
-        Comment.Preproc: Style(color="cyan"),
-        Keyword: Style(color="magenta"),
-        Keyword.Type: Style(color="cyan"),
-        Operator.Word: Style(color="magenta"),
-        Name.Builtin: Style(color="cyan"),
-        Name.Function: Style(bold=True),
-        Name.Class: Style(bold=True),
-        Name.Exception: Style(color="cyan"),
-        Name.Decorator: Style(color="magenta", bold=True),
-        Name.Attribute: Style(color="cyan"),
-        Name.Tag: Style(color="magenta"),
-        String: Style(color="green"),
-        Number: Style(color="cyan"),
-        Generic.Deleted: Style(color="red"),
-        Generic.Inserted: Style(color="green"),
-        Generic.Heading: Style(bold=True),
-        Generic.Subheading: Style(bold=True),
-        Generic.Prompt: Style(bold=True),
-        Generic.Error: Style(color="red"),
-    }
+    {token: _make_readable(style) for token, style in ANSI_DARK.items()}
 )
 # A lexer needs the lines before the current one, which may be inside a docstring or a comment. From
 # _ENOUGH lines on, those before the last line that begins outside of both are forgotten. If there

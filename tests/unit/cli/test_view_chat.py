@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
+from rich.style import Style
 
 from g4cli.chat import PromptRead
 from g4cli.cli.output import Output
@@ -443,6 +444,18 @@ def test_a_line_of_code_is_highlighted_from_a_bounded_past() -> None:
         assert text.plain == f"def f{number}(): return {number}"
     assert len(highlighter._before) < 50
     assert len(text.spans) > 1
+
+
+def test_no_color_is_hard_to_read_on_light_or_dark() -> None:
+    lines = ["class A(B):", "    def f(self, n=0x1): # no", '        return not "a" if n else None']
+    highlighter = Highlighter("python")
+    spans = [span for line in lines for span in highlighter.highlight_line(line).spans]
+    styles = [
+        Style.parse(span.style) if isinstance(span.style, str) else span.style for span in spans
+    ]
+    colors = {style.color.name for style in styles if style.color} - {"bright_black"}  # blanks
+    assert colors >= {"magenta", "cyan", "green"}
+    assert not {name for name in colors if "bright" in name or name in ("blue", "yellow")}
 
 
 def test_code_of_no_known_language_is_plain() -> None:
