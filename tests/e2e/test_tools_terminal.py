@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,20 @@ import pytest
 
 from tests.support.builders.tiny_file import build_tiny
 from tests.support.paths import ROOT
-from tests.support.run.terminal import Terminal
+from tests.support.run.terminal import PATIENCE_S, Terminal
 
 FILE = """
+import time
+
 def paint(color: str) -> str:
     "Paints the house."
     with open("painted", "a") as file:
         file.write(color + "\\n")
     return "\\x1b[31mpainted " + color
+
+def wait(seconds: int) -> str:
+    open("waiting", "w").close()
+    time.sleep(seconds)
 """
 
 
@@ -50,7 +57,8 @@ def make_command(folder: Path, *answers: dict[str, Any]) -> list[str]:
 def talk(folder: Path) -> Callable[..., Terminal]:
     def start(*answers: dict[str, Any], args: tuple[str, ...] = ()) -> Terminal:
         env = {"G4_HOME": str(folder), "NO_COLOR": "1", "COLUMNS": "80"}
-        terminal = Terminal([*make_command(folder, *answers), *args], env)
+        command = [*make_command(folder, *answers), *args]
+        terminal = Terminal(command, env, keeps_output=True)
         terminal.wait_for("ask something, or /help")
         return terminal
 
@@ -67,6 +75,7 @@ def test_each_call_is_asked_for_until_always(talk: Callable[..., Terminal], fold
     with talk(*map(call, colors), {"text": "All is painted."}) as t:
         t.enter("Paint the house.")
         t.wait_for('paint {"color": "red"}  (house.py)')
+        assert "tool_call" not in t.text  # it is shown once
         t.wait_for("run paint? [y]es, [N]o, [a]lways in this chat:")
         assert painted(folder) == []
         t.enter("what?")
@@ -80,11 +89,34 @@ def test_each_call_is_asked_for_until_always(talk: Callable[..., Terminal], fold
         t.enter("a")
         t.wait_for("All is painted.")
         assert t.text.count("run paint?") == 4
+        assert t.text.count("(house.py)") == 4  # the last call too, which needed no consent
+        assert "tool_call" not in t.text
         assert painted(folder) == ["red", "blue", "white"]
         assert b"\x1b[31m" not in t.raw
         t.wait_for(">>>", count=2)
         t.enter("/exit")
         assert t.wait_end() == 0
+
+
+@pytest.mark.slow
+def test_ctrl_c_at_the_question_means_no_and_in_a_call_ends_it(
+    talk: Callable[..., Terminal], folder: Path
+) -> None:
+    waiting = {"call": "wait", "arguments": {"seconds": 600}}
+    with talk(call("red"), waiting, {"text": "As you like."}, args=("--yes", "wait")) as t:
+        t.enter("Paint the house.")
+        t.wait_for("run paint?")
+        t.send("\x03")
+        t.wait_for("paint: error: the user did not allow this call")
+        t.wait_for('wait {"seconds": 600}')
+        end = time.monotonic() + PATIENCE_S
+        while not (folder / "waiting").exists() and time.monotonic() < end:
+            time.sleep(0.01)
+        t.send("\x03")
+        t.wait_for("wait: error: the user stopped this call")
+        t.wait_for("As you like.")
+        t.wait_for(">>>", count=2)
+        assert painted(folder) == []
 
 
 @pytest.mark.slow

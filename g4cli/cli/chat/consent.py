@@ -35,11 +35,15 @@ def answer_with_consent(
     Raises what `operations.tools.toolbox.answer_with_tools` raises.
     """
 
-    def ask(call: ToolCall, tool: Tool) -> Consent:
+    def show_call(call: ToolCall) -> None:
         arguments = one_line(json.dumps(dict(call.arguments), ensure_ascii=False))
         if len(arguments) > _SHOWN_ARGUMENTS:
             arguments = f"{arguments[:_SHOWN_ARGUMENTS]} ... ({len(arguments):,} characters)"
-        out.say(f"{call.name} {arguments}  ({tool.source})")
+        tool = toolbox.tools.get(call.name)
+        source = "there is no such tool" if tool is None else tool.source
+        out.say(f"{one_line(call.name)} {arguments}  ({source})")
+
+    def ask(call: ToolCall, _tool: Tool) -> Consent:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             out.warn(f"{call.name} was not run: nobody is there to allow it (--yes {call.name})")
             return "no"
@@ -48,9 +52,11 @@ def answer_with_consent(
     def show_result(call: ToolCall, result: str) -> None:
         line = one_line(result)
         more = f" ... ({len(result):,} characters)" if len(line) > _SHOWN_RESULT else ""
-        out.say(f"{call.name}: {line[:_SHOWN_RESULT]}{more}")
+        out.say(f"{one_line(call.name)}: {line[:_SHOWN_RESULT]}{more}")
 
-    return answer_with_tools(answer, add_message, toolbox, ask=ask, show_result=show_result)
+    return answer_with_tools(
+        answer, add_message, toolbox, ask=ask, show_call=show_call, show_result=show_result
+    )
 
 
 def _read_consent(name: str) -> Consent:

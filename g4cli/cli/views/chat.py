@@ -114,12 +114,19 @@ class Region:
 
 
 class MarkdownView:
-    """Shows the events of one turn; use it as a context manager. `clock` counts seconds."""
+    """Shows the events of one turn; use it as a context manager."""
 
     def __init__(
-        self, out: Output, thoughts: str, clock: Callable[[], float] = time.perf_counter
+        self,
+        out: Output,
+        thoughts: str,
+        clock: Callable[[], float] = time.perf_counter,
+        *,
+        shows_calls: bool = True,
     ) -> None:
+        """`clock` counts seconds. `shows_calls`: whether calls of tools are part of the answer."""
         self._out, self._thoughts, self._clock = out, thoughts, clock
+        self._shows_calls = shows_calls
         self._console = out.console()
         self._region = Region(self._console)
         self._reader, self._cleaned = BlockReader(), AnswerCleaner()
@@ -156,9 +163,10 @@ class MarkdownView:
         elif isinstance(event, CallMade):
             self._end_thought()
             self._finish_text()
-            self._print_piece(CodeBegin("json", gap=True))
-            self._print_piece(CodeLine(escape_invisible(format_call(event))))
-            self._reader.feed("\n")  # a blank line before what follows
+            if self._shows_calls:
+                self._print_piece(CodeBegin("json", gap=True))
+                self._print_piece(CodeLine(escape_invisible(format_call(event))))
+                self._reader.feed("\n")  # a blank line before what follows
         elif isinstance(event, LoopNoticed):
             self._end_thought()
             self._finish_text()
@@ -251,10 +259,14 @@ class MarkdownView:
         self._thought_tokens = 0
 
 
-def make_view(out: Output, thoughts: str) -> MarkdownView | PlainView:
-    """Return a Markdown view, or a plain one for a terminal that cannot move its cursor."""
-    is_dumb = not out.is_terminal or out.console().is_dumb_terminal
-    return PlainView(out, thoughts) if is_dumb else MarkdownView(out, thoughts)
+def make_view(out: Output, thoughts: str, *, shows_calls: bool = True) -> MarkdownView | PlainView:
+    """Return a Markdown view, or a plain one for a terminal that cannot move its cursor.
+
+    `shows_calls`: whether calls of tools are part of the answer; g4 shows those that it runs.
+    """
+    if not out.is_terminal or out.console().is_dumb_terminal:
+        return PlainView(out, thoughts, shows_calls=shows_calls)
+    return MarkdownView(out, thoughts, shows_calls=shows_calls)
 
 
 def draw_turns(out: Output, turns: Sequence[Message]) -> None:

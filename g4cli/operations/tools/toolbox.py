@@ -87,11 +87,13 @@ def answer_with_tools(
     toolbox: Toolbox,
     *,
     ask: Callable[[ToolCall, Tool], Consent],
+    show_call: Callable[[ToolCall], None],
     show_result: Callable[[ToolCall, str], None],
 ) -> Reply:
     """Return the reply that calls no tool any more; the results before it become messages.
 
-    `answer` lets the model answer what there is of the conversation. Raises LoopStopped if it calls
+    `answer` lets the model answer what there is of the conversation. Each call is shown, then
+    consented to where it must be, and its result is shown. Raises LoopStopped if it calls
     tools for more rounds than it may, or makes the same call SAME_CALLS times.
     """
     calls: Counter[str] = Counter()
@@ -115,6 +117,7 @@ def answer_with_tools(
                     f"{SAME_CALLS} times",
                     hint="ask in another way",
                 )
+            show_call(call)
             result = toolbox.run_call(call, ask)
             show_result(call, result)
             add_message(Message("tool", result, name=call.name))

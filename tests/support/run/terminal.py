@@ -21,10 +21,20 @@ PATIENCE_S: Final = 300.0
 
 
 class Terminal:
-    """Runs `args` at 80 x 24 and keeps the screen. Use as a context manager."""
+    """Runs `args` at 80 x 24 and keeps the screen. Use as a context manager.
+
+    At Ctrl-C a terminal throws away what was written and not read yet, and with it, if the program
+    is quick, what it answers to Ctrl-C. With `keeps_output` it does not.
+    """
 
     def __init__(
-        self, args: Sequence[str], env: Mapping[str, str], *, columns: int = 80, rows: int = 24
+        self,
+        args: Sequence[str],
+        env: Mapping[str, str],
+        *,
+        columns: int = 80,
+        rows: int = 24,
+        keeps_output: bool = False,
     ) -> None:
         self.screen = pyte.HistoryScreen(columns, rows, history=2000, ratio=0.1)
         self._stream = pyte.ByteStream(self.screen)
@@ -34,6 +44,10 @@ class Terminal:
         if self.pid == 0:
             # Here, not in the parent: the program must not start before the window has its size.
             ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+            if keeps_output:
+                attributes = termios.tcgetattr(0)
+                attributes[3] |= termios.NOFLSH
+                termios.tcsetattr(0, termios.TCSANOW, attributes)
             os.execvpe(args[0], list(args), {**os.environ, "TERM": "xterm-256color", **env})
 
     def __enter__(self) -> Terminal:

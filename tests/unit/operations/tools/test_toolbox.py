@@ -49,6 +49,7 @@ class Model:
         self.messages: list[Message] = []
         self.asked: list[str] = []
         self.shown: list[str] = []
+        self.calls: list[ToolCall] = []
 
     def answer(self) -> Reply:
         found = next(self.replies)
@@ -67,6 +68,7 @@ class Model:
             self.messages.append,
             toolbox,
             ask=ask,
+            show_call=lambda call: self.calls.append(call),
             show_result=lambda _, result: self.shown.append(result),
         )
 
@@ -84,12 +86,13 @@ def test_consent_is_asked_for_each_call_until_always() -> None:
     model = Model(*(reply("", call) for call in calls), reply("done"))
     model.run(Toolbox(TOOLS), "yes", "no", "always")
     assert model.asked == ["echo"] * 3
+    assert model.calls == calls  # each is shown, those that need no consent too
     assert model.shown == [
         '{"n": 0}', "error: the user did not allow this call", '{"n": 2}', '{"n": 3}'
     ]  # fmt: skip
     named = Model(reply("", calls[0]), reply("done"))
     named.run(Toolbox(TOOLS, allowed={"echo"}))
-    assert named.asked == []
+    assert (named.asked, named.calls) == ([], calls[:1])
 
 
 def test_failures_are_results() -> None:
@@ -101,6 +104,7 @@ def test_failures_are_results() -> None:
         "error: ZeroDivisionError: division by zero",
         "error: there is no tool none",
     ]
+    assert model.calls == list(calls)
 
 
 def test_the_same_call_three_times_is_a_loop() -> None:
