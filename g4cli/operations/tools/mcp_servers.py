@@ -13,7 +13,7 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -35,6 +35,8 @@ _LAUNCH: Final = (
     "import os,signal,subprocess,sys;subprocess.call(sys.argv[1:]);os.killpg(0,signal.SIGKILL)"
 )
 _MOST_TOOLS: Final = 200
+_WANTS_LOGIN: Final = "it wants a login (HTTP 401), and g4 does not log in (OAuth)"
+_LOGIN_HINT: Final = '"headers": {"Authorization": "Bearer KEY"} beside its "url"'
 _HINT: Final = '{"mcpServers": {"NAME": {"command": "npx", "args": ["-y", "PACKAGE"]}}}'
 
 
@@ -78,6 +80,7 @@ class McpServers:
         self.tools: list[Tool] = []
         self._servers = servers
         self._opening = ""
+        self._want_login: set[str] = set()  # names of servers that answered 401
         self._stop: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ready: concurrent.futures.Future[None] = concurrent.futures.Future()
@@ -121,10 +124,10 @@ class McpServers:
         while inner := getattr(err, "exceptions", None):  # of a group
             err = inner[0]
         said = one_line(str(err) or type(err).__name__)[:300]
-        return RuntimeFailed(
-            f"the MCP server {self._opening} does not start: {said}",
-            hint=f"its messages are in {self.log_path}",
-        )
+        hint = f"its messages are in {self.log_path}"
+        if self._opening in self._want_login:
+            said, hint = _WANTS_LOGIN, _LOGIN_HINT
+        return RuntimeFailed(f"the MCP server {self._opening} does not start: {said}", hint=hint)
 
     async def _open_server(
         self, stack: AsyncExitStack, name: str, server: Mapping[str, Any]
@@ -148,7 +151,7 @@ class McpServers:
             )
             transport = stdio_client(parameters, errlog=self._log)
         else:
-            transport = await _open_http(stack, server)
+            transport = await _open_http(stack, server, partial(self._want_login.add, name))
         streams = await stack.enter_async_context(transport)
         client = Implementation(name="g4", version=__version__)
         session = await stack.enter_async_context(
@@ -158,10 +161,12 @@ class McpServers:
         for item in await asyncio.wait_for(_list_tools(session), START_S):
             declaration = declare_function(item.name, item.description or "", item.input_schema)
             self.tools.append(
-                Tool(declaration, f"MCP server {name}", partial(self._call, session, item.name))
+                Tool(
+                    declaration, f"MCP server {name}", partial(self._call, name, session, item.name)
+                )
             )
 
-    def _call(self, session: Any, name: str, arguments: Mapping[str, Any]) -> str:
+    def _call(self, server: str, session: Any, name: str, arguments: Mapping[str, Any]) -> str:
         """Return the result of a call as text. Raises ToolFailed."""
         calling: Coroutine[Any, Any, Any] = session.call_tool(
             name, dict(arguments), read_timeout_seconds=CALL_S
@@ -177,6 +182,7 @@ class McpServers:
             raise ToolFailed(f"it took more than {CALL_S:.0f} seconds") from None
         except Exception as err:
             said = one_line(str(err))[:500] or type(err).__name__
+            said = _WANTS_LOGIN if server in self._want_login else said
             raise ToolFailed(f"its server: {said}") from err
         text = "\n".join(_content_text(item) for item in result.content)
         if result.is_error:
@@ -201,12 +207,22 @@ async def _list_tools(session: Any) -> list[Any]:
     return found
 
 
-async def _open_http(stack: AsyncExitStack, server: Mapping[str, Any]) -> Any:
+async def _open_http(
+    stack: AsyncExitStack, server: Mapping[str, Any], note_login: Callable[[], None]
+) -> Any:
+    """Return the transport to a URL; `note_login` is called if the server wants a login."""
     from mcp.client.streamable_http import streamable_http_client
     from mcp.shared._httpx_utils import create_mcp_http_client
 
     headers = {str(k): str(v) for k, v in dict(server.get("headers") or {}).items()}
     client = await stack.enter_async_context(create_mcp_http_client(headers=headers))
+
+    async def look_at_status(response: Any) -> None:
+        # The package tells its caller of an error and not of which one.
+        if response.status_code == 401:
+            note_login()
+
+    client.event_hooks = {**client.event_hooks, "response": [look_at_status]}
     return streamable_http_client(str(server["url"]), http_client=client)
 
 

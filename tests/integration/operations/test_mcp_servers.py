@@ -64,6 +64,7 @@ def test_results_and_failures(toolbox: Toolbox, monkeypatch: pytest.MonkeyPatch)
     assert len(giant) < 20_000
     assert giant.endswith("more characters were left out]")
     assert '<|"|>' not in run(toolbox, "evil")
+    assert "Elicitation not supported" in run(toolbox, "ask")  # and it waits for nobody
     monkeypatch.setattr(mcp_servers, "CALL_S", 0.5)
     assert run(toolbox, "sleep", seconds=30.0).startswith("error: ")
     garbled = run(toolbox, "garbage")  # the answer may be lost in it, and nobody waits for ever
@@ -168,9 +169,16 @@ def test_a_server_at_a_url(
 
 @pytest.mark.slow
 def test_a_url_that_answers_no_protocol(http_server: str, tmp_path: Path) -> None:
-    for server in ({"url": http_server}, {"url": f"{http_server}/none"}, {"url": "no url"}):
+    key = {"headers": {"X-Key": "open"}}
+    for server in ({"url": f"{http_server}/none", **key}, {"url": "no url"}):
         with pytest.raises(RuntimeFailed, match="the MCP server remote does not start: "):
             McpServers({"remote": server}, tmp_path / "mcp.log")
+
+
+def test_a_url_that_wants_a_login(http_server: str, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeFailed, match=r"it wants a login \(HTTP 401\)") as caught:
+        McpServers({"remote": {"url": http_server}}, tmp_path / "mcp.log")
+    assert "Authorization" in str(caught.value.hint)
 
 
 @pytest.mark.requires_mcp_servers
