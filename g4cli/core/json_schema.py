@@ -8,6 +8,7 @@ checked here first: one that restricts values and cannot be enforced is refused 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final
@@ -33,6 +34,26 @@ _NOT_ENFORCED: Final = frozenset(
 FORMATS: Final = (
     "date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri",
 )  # fmt: skip
+# The longest text of a format, where a schema has no maxLength: a model that is lost would write
+# digits or labels for ever. Times have up to nine digits of a second; RFC 5321 4.5.3.1.3 (a path
+# without its brackets), RFC 1035 2.3.4 (a name without its lengths); 2,048 is custom.
+_FORMAT_LENGTHS: Final[Mapping[str, int]] = MappingProxyType(
+    {"date-time": 35, "time": 24, "duration": 64, "email": 254, "hostname": 253, "uri": 2048}
+)
+# llguidance's own expressions allow February 29 in any year, the year 0, and seconds of 60, which
+# readers of dates refuse.
+_YEAR: Final = "(?:000[1-9]|00[1-9][0-9]|0[1-9][0-9]{2}|[1-9][0-9]{3})"
+_LEAP_YEAR: Final = (
+    "(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:0[48]|[2468][048]|[13579][26])00)"
+)
+_DAY: Final = (
+    f"(?:{_YEAR}-(?:0[13-9]|1[0-2])-[0-9]{{2}}|{_YEAR}-02-(?:[01][0-9]|2[0-8])|{_LEAP_YEAR}-02-29)"
+)
+_FORMAT_PATTERNS: Final[Mapping[str, str]] = MappingProxyType(
+    {"date": f"^{_DAY}", "date-time": f"^{_DAY}.{{7}}[0-5]", "time": "^.{6}[0-5]"}
+)
+_MOST_BOUND: Final = 2**63 - 1024  # the largest double below 2**63
+_EXACT: Final = 2**53  # up to here, doubles are integers without gaps
 _TYPES: Final = ("null", "boolean", "integer", "number", "string", "array", "object")
 _DRAFTS: Final = (
     "https://json-schema.org/draft/2020-12/schema",
@@ -66,8 +87,12 @@ def parse_schema(text: str) -> dict[str, Any]:
         schema = {}
     if not isinstance(schema, dict):
         raise _schema_error("it is no object")
-    for place, part in _list_parts(schema):
+    parts = list(_list_parts(schema))
+    for place, part in parts:
         _check_keywords(part, place)
+    for place, part in parts:
+        _bound_format(part)
+        _round_bounds(part, place)
     draft = schema.get("$schema")
     if draft is not None and str(draft).rstrip("#") not in _DRAFTS:
         raise _schema_error(f"$schema is {str(draft)[:80]}, which g4 does not know")
@@ -150,6 +175,47 @@ def _check_keywords(schema: dict[str, Any], place: str) -> None:
     n_properties = len(schema.get("properties") or ())
     if n_properties > MAX_PROPERTIES:
         raise _schema_error(f"{n_properties:,} properties at {place}, at most {MAX_PROPERTIES:,}")
+
+
+def _bound_format(schema: dict[str, Any]) -> None:
+    """Add what bounds the texts of a format, and what makes its dates real, to a schema."""
+    name = str(schema.get("format"))
+    if name in _FORMAT_LENGTHS and "maxLength" not in schema:
+        least = schema.get("minLength")
+        least = least if isinstance(least, int) else 0
+        schema["maxLength"] = max(_FORMAT_LENGTHS[name], least)
+    if name in _FORMAT_PATTERNS:
+        if "pattern" in schema:
+            others = schema.get("allOf")
+            others = others if isinstance(others, list) else []
+            schema["allOf"] = [*others, {"pattern": _FORMAT_PATTERNS[name]}]
+        else:
+            schema["pattern"] = _FORMAT_PATTERNS[name]
+
+
+def _round_bounds(schema: dict[str, Any], place: str) -> None:
+    """Replace bounds of numbers that llguidance cannot keep by stricter ones that it can.
+
+    It reads them as doubles, where a large integer is not told apart from the one next to it, and
+    writes integers of 64 bits. Raises UsageError if no number is left.
+    """
+    for key, up in (("minimum", 1), ("exclusiveMinimum", 1), ("maximum", -1),
+                    ("exclusiveMaximum", -1)):  # fmt: skip
+        value = schema.get(key)
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            continue
+        if value * up > _MOST_BOUND:
+            raise _schema_error(
+                f"{key} {value!s:.30} at {place[-200:]} cannot be enforced: bounds end at "
+                f"{_MOST_BOUND:,}"
+            )
+        if value * up < -_MOST_BOUND:
+            schema[key] = -_MOST_BOUND * up
+        elif abs(value) > _EXACT:
+            inner = float(value)
+            if inner * up < value * up or key.startswith("exclusive"):
+                inner = math.nextafter(inner, up * math.inf)
+            schema[key] = int(inner)
 
 
 _BOUNDS: Final[Mapping[str, str]] = MappingProxyType(

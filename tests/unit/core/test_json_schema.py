@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -88,3 +89,58 @@ def test_the_short_form() -> None:
 def test_short_forms_that_make_no_sense(text: str) -> None:
     with pytest.raises(UsageError, match="--schema"):
         expand_short_schema(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "most"), [("email", 254), ("date-time", 35), ("uri", 2048), ("uuid", None)]
+)
+def test_texts_of_a_format_have_a_length(name: str, most: int | None) -> None:
+    def bound(**others: int) -> Any:
+        schema = {"items": {"format": name, **others}, "properties": {"format": {"const": name}}}
+        return parse_schema(json.dumps(schema))["items"].get("maxLength")
+
+    assert bound() == most
+    assert bound(maxLength=9) == 9
+    assert most is None or bound(minLength=9000) == 9000
+
+
+MOST = 2**63 - 1024
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "wanted"),
+    [
+        ("maximum", 2**64 - 1, MOST), ("maximum", 2**63 - 1, MOST), ("maximum", 1e300, MOST),
+        ("maximum", 10**400, MOST), ("minimum", -(2**63), -MOST), ("minimum", -1e300, -MOST),
+        ("minimum", 2**53 + 1, 2**53 + 2), ("maximum", 2**53 + 1, 2**53),
+        ("exclusiveMaximum", 2**53 + 2, 2**53), ("exclusiveMinimum", -(2**60), -(2**60) + 128),
+        ("minimum", 0.1, 0.1), ("maximum", 10**15, 10**15), ("minimum", True, True),
+    ],
+)  # fmt: skip
+def test_bounds_that_no_double_holds_become_stricter(key: str, value: Any, wanted: Any) -> None:
+    assert parse_schema(json.dumps({"items": {key: value}}))["items"][key] == wanted
+
+
+@pytest.mark.parametrize("schema", [{"minimum": 10**19}, {"maximum": -1e30}])
+def test_bounds_that_leave_no_number_are_refused(schema: Any) -> None:
+    with pytest.raises(UsageError, match="cannot be enforced: bounds end at 9,223,372,036"):
+        parse_schema(json.dumps(schema))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "is_real"),
+    [
+        ("date", "2024-02-29", True), ("date", "2023-02-29", False), ("date", "1900-02-29", False),
+        ("date", "2000-02-29", True), ("date", "2023-02-28", True), ("date", "2023-12-31", True),
+        ("date", "0000-01-01", False), ("date", "0001-01-01", True), ("date", "0004-02-29", True),
+        ("date-time", "2023-02-29T10:11:12Z", False), ("date-time", "2023-03-01T10:11:12Z", True),
+        ("date-time", "2023-03-01T10:11:60Z", False),
+        ("time", "10:11:59Z", True), ("time", "10:11:60Z", False),
+    ],
+)  # fmt: skip
+def test_dates_are_real(name: str, text: str, is_real: bool) -> None:
+    plain = parse_schema(json.dumps({"format": name}))
+    both = parse_schema(json.dumps({"format": name, "pattern": "1", "allOf": [{"minLength": 1}]}))
+    assert (re.search(plain["pattern"], text) is not None) is is_real
+    assert both["pattern"] == "1"
+    assert both["allOf"] == [{"minLength": 1}, {"pattern": plain["pattern"]}]
