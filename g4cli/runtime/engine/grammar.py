@@ -31,9 +31,6 @@ _MARK: Final = re.compile(rb"<\|[^<>]*>|<[^<>]*\|>")
 _PIECE_BYTES: Final = 1 << 12
 _CONTROL: Final = b"\xff"  # what llguidance puts before the number of a control token
 _MOST_CERTAIN: Final = 16  # tokens that are taken at once
-# Most seconds to wait for certain tokens. The process of the masks answers within a millisecond;
-# whether they are taken must not depend on chance, or a seed would not give the same answer again.
-CERTAIN_WAIT_S: Final = 0.25
 
 
 def make_mask_process(model: Model) -> MaskProcess:
@@ -86,7 +83,7 @@ class GrammarSampler:
         self._stream = masks.open_stream(grammar)
         self._n_vocab, self._keep_logits = model.n_vocab, keep_logits
         self._model, self._is_stopped = model, is_stopped
-        self._had_few = self._has_ended = False
+        self._had_few = self._has_ended = False  # few: tokens that the last one was chosen among
         self._ends = frozenset(model.end_tokens)
         self._scope = scope
         self._is_active = scope == "all"
@@ -111,6 +108,8 @@ class GrammarSampler:
             token = self._sample_allowed(context)
         else:
             token = self._sampler.sample_token(context)
+            if token in self._ends and self._scope == "after-thought":
+                token = self._thought_close  # an answer has to follow
         self._record_token(token)
         return token
 
@@ -124,18 +123,24 @@ class GrammarSampler:
 
         They are the tokens of the text that the grammar leaves no choice about, such as the name of
         the next property, in the way in which the vocabulary writes it. The last one is left to the
-        model, since it may merge with what comes after it. Where the model had the choice among
-        many tokens, such text is rare, and nobody asks for it. None are taken where the logits of
-        each token are asked for.
+        model, since it may merge with what comes after it.
+
+        To know them, the mask of the next token is waited for, which otherwise is computed while
+        the model evaluates this one. Where the model had the choice among many tokens, such text is
+        rare, and nobody asks for it. None are taken where the logits of each token are asked for.
         """
-        if not self._is_active or self._keep_logits or self._has_ended or not self._had_few:
+        if not self._is_active or self._has_ended or not self._looks_ahead:
             return []
-        tokens = self._write_canonically(self._stream.find_certain_bytes(CERTAIN_WAIT_S))
+        tokens = self._write_canonically(self._stream.find_certain_bytes(self._is_stopped))
         for token in tokens:
             self._sampler.accept_token(token)
         if tokens:
             self._stream.add_tokens(*tokens)
         return tokens
+
+    @property
+    def _looks_ahead(self) -> bool:
+        return self._had_few and not self._keep_logits
 
     def _write_canonically(self, data: bytes) -> list[int]:
         """Return the tokens of a text without the last one, [] if they depend on what follows."""
@@ -190,11 +195,10 @@ class GrammarSampler:
         if self._scope == "calls" and self._is_active and token == self._call_close:
             self._is_active = False
         elif self._is_active:
-            self._stream.add_tokens(token)
+            self._stream.add_tokens(token, ahead=self._looks_ahead)
         elif self._scope == "calls" and token == self._call_open:
-            self._is_active = True
+            self._is_active = self._had_few = True
             self._stream.reset()  # each call from its beginning
-            self._had_few = True
         elif self._scope == "after-thought" and token == self._thought_close:
             self._is_active = True
         elif self._scope == "after-thought" and token == self._call_open:
@@ -203,8 +207,8 @@ class GrammarSampler:
     def _end_thought_by_call(self) -> None:
         """Let the answer begin with a call, which ends a thought too, if the grammar has calls."""
         if self._stream.take_mask(self._is_stopped)[self._call_open]:
-            self._is_active = True
-            self._stream.add_tokens(self._call_open)
+            self._is_active = self._had_few = True
+            self._stream.add_tokens(self._call_open, ahead=self._looks_ahead)
 
     def close(self) -> None:
         """Free the sampler chain and forget the grammar."""

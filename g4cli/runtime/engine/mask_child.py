@@ -19,7 +19,7 @@ import re
 import sys
 import threading
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Final
 
 import llguidance
@@ -32,9 +32,17 @@ from g4cli.runtime.engine.mask_frames import (
     HEADER,
     MASK,
     TOKENS,
+    TOKENS_AHEAD,
     VOCABULARY,
     mask_bytes,
     pack_vocabulary,
+)
+from g4cli.runtime.engine.number_limit import (
+    DOUBLE_DIGITS,
+    MOST_DIGITS,
+    NumberScanner,
+    end_number,
+    pack_digit_tokens,
 )
 
 # Of lexers, up to 2 KiB each. The errors of llguidance would quote the schema by default.
@@ -44,6 +52,9 @@ _TOKEN_NAME: Final = re.compile(r"<[^<>\[\]\n]+>")
 _TOKEN_NUMBER: Final = re.compile(r"\d{1,9}(?=[^<>]*\]>)")
 _MOST_TOKENS: Final = 1 << 19  # of a vocabulary
 _MOST_CERTAIN_BYTES: Final = 256  # of what follows in any case; a constant may be long
+# Where a text is certain, the tokens that are allowed are its beginnings: not more than a token has
+# bytes. With more of them the question, for which the matcher is copied, is not worth asking.
+_MOST_BEGINNINGS: Final = 256
 # Sets of tokens that are allowed as a whole where all of them are: white space, and texts up to so
 # many characters. llguidance has 10 and 30; within a string whose maxLength leaves 28 characters it
 # would look at each of the many tokens of 11 to 28.
@@ -82,6 +93,7 @@ class _Vocabulary:
         for length in lengths:
             self.tokens.append(data[at : at + length])
             at += length
+        self.digit_tokens = pack_digit_tokens(self.tokens)
 
     def __call__(self, _text: bytes) -> list[int]:
         """Forced tokens are not asked for: g4 tokenizes with llama.cpp."""
@@ -194,18 +206,23 @@ def _send_frame(number: int, kind: bytes, payload: bytes) -> None:
 class _Stream:
     """A grammar at a place of an answer, and the bytes that are known to follow there."""
 
-    def __init__(self, tokenizer: Any, grammar: str) -> None:
-        self._tokenizer, self._grammar = tokenizer, grammar
+    def __init__(self, tokenizer: Any, vocabulary: _Vocabulary, grammar: str) -> None:
+        self._tokenizer, self._vocabulary, self._grammar = tokenizer, vocabulary, grammar
+        self._n_bytes = mask_bytes(tokenizer.vocab_size)
         self.matcher = compile_grammar(tokenizer, grammar)
         self._tokens: list[int] = []
+        self._number = _make_scanner(grammar)
         self._certain = b""
-        self._looks_ahead = True
-        self._has_looked = False
+        self._may_look, self._has_looked = True, False
 
-    def add_tokens(self, tokens: list[int], pieces: Sequence[bytes]) -> None:
-        """Go on behind `tokens`, whose bytes are `pieces`."""
+    def add_tokens(self, tokens: list[int]) -> None:
+        """Go on behind `tokens`."""
         self.matcher.consume_tokens(tokens)
         self._tokens += tokens
+        pieces = [self._vocabulary.tokens[token] for token in tokens]
+        if self._number is not None:
+            for piece in pieces:
+                self._number.add_token(piece)
         data = b"".join(pieces)
         self._certain = self._certain[len(data) :] if self._certain.startswith(data) else b""
 
@@ -213,38 +230,57 @@ class _Stream:
         """Go back to the beginning of the grammar."""
         self.matcher.reset()
         self._tokens, self._certain = [], b""
+        self._number = _make_scanner(self._grammar)
 
-    def write_mask(self, n_bytes: int) -> bytes:
-        """Return the mask of the next token, and behind it the bytes that follow in any case.
+    def write_mask(self, *, looks_ahead: bool) -> bytes:
+        """Return the mask of the next token, and behind it the bytes known to follow in any case.
 
-        Of many such bytes it is a part. llguidance looks up to 30,000 steps ahead, which takes
-        15 ms: it is asked again only behind what is known. What lies ahead may exceed its limits,
-        which the answer may never reach, and a copy shares them with the matcher. So the matcher is
-        then made anew, and not asked any more. With an error, the mask is of no use.
+        Of many such bytes it is a part. `looks_ahead`: whether to look for them. llguidance looks
+        up to 30,000 steps ahead, which takes 15 ms: it is asked again only behind what is known.
+        What lies ahead may exceed its limits, which the answer may never reach, and a copy shares
+        them with the matcher. So the matcher is then made anew, and not asked any more. With an
+        error, the mask is of no use.
         """
-        mask = self._compute_mask(n_bytes)
-        if self._looks_ahead and not self._certain and not self.matcher.is_error():
+        mask = self._compute_mask()
+        looks_ahead = looks_ahead and self._may_look and not self._certain
+        if looks_ahead and not self.matcher.is_error() and _has_few_tokens(mask):
             # Of a copy: with control tokens in the grammar, the question would spoil the matcher.
             copy = self.matcher.deep_copy()
             self._certain = copy.compute_ff_bytes()
             self._has_looked = True
             if copy.is_error():
-                self._looks_ahead, self._certain = False, b""
+                self._may_look, self._certain = False, b""
         if self.matcher.is_error() and self._has_looked:
-            self._looks_ahead = self._has_looked = False
+            self._may_look = self._has_looked = False
             self._certain = b""
             self.matcher = compile_grammar(self._tokenizer, self._grammar)
             self.matcher.consume_tokens(self._tokens)
-            mask = self._compute_mask(n_bytes)
+            mask = self._compute_mask()
         return mask + self._certain[:_MOST_CERTAIN_BYTES]
 
-    def _compute_mask(self, n_bytes: int) -> bytes:
-        mask: bytes = b"" if self.matcher.is_error() else self.matcher.compute_bitmask()
-        return mask[:n_bytes]
+    def _compute_mask(self) -> bytes:
+        if self.matcher.is_error():
+            return b""
+        mask: bytes = self.matcher.compute_bitmask()[: self._n_bytes]
+        if self._number is not None and self._number.is_full:
+            mask = end_number(mask, self._vocabulary.digit_tokens)
+        return mask
 
 
-def _send_mask(number: int, stream: _Stream, n_bytes: int) -> None:
-    mask = stream.write_mask(n_bytes)
+def _has_few_tokens(mask: bytes) -> bool:
+    return 0 < int.from_bytes(mask, "little").bit_count() <= _MOST_BEGINNINGS
+
+
+def _make_scanner(grammar: str) -> NumberScanner | None:
+    """Return what ends numbers, None if the answer is in a notation of the user's own."""
+    parts = json.loads(grammar)["grammars"]
+    if any(part.get("name") == "answer" and "lark_grammar" in part for part in parts):
+        return None
+    return NumberScanner(DOUBLE_DIGITS if "exclusiveM" in grammar else MOST_DIGITS)
+
+
+def _send_mask(number: int, stream: _Stream, *, looks_ahead: bool) -> None:
+    mask = stream.write_mask(looks_ahead=looks_ahead)
     if stream.matcher.is_error():
         _send_frame(number, ERROR, stream.matcher.get_error().encode("utf-8", "replace"))
     else:
@@ -267,14 +303,13 @@ def serve_masks() -> None:
         if kind == DROP:
             streams.pop(number, None)
             continue
-        if kind == GRAMMAR:
-            streams[number] = _Stream(tokenizer, payload.decode("utf-8"))
-        elif kind == TOKENS and vocabulary is not None:
-            tokens = list(array("I", payload))
-            streams[number].add_tokens(tokens, [vocabulary.tokens[token] for token in tokens])
+        if kind == GRAMMAR and vocabulary is not None:
+            streams[number] = _Stream(tokenizer, vocabulary, payload.decode("utf-8"))
+        elif kind in (TOKENS, TOKENS_AHEAD):
+            streams[number].add_tokens(list(array("I", payload)))
         else:
             streams[number].reset()
-        _send_mask(number, streams[number], mask_bytes(tokenizer.vocab_size))
+        _send_mask(number, streams[number], looks_ahead=kind != TOKENS)
 
 
 def main() -> None:

@@ -3,8 +3,9 @@
 Both directions carry frames: 4 bytes length of the payload, 4 bytes number of the grammar, 1 byte
 kind (little-endian). Requests: VOCABULARY (once), GRAMMAR (llguidance's JSON), TOKENS (4 bytes
 each: the grammar goes on with them), RESET (from its beginning), DROP. Each of GRAMMAR, TOKENS and
-RESET is answered by a MASK (one bit a token, lowest bit first, in whole 32-bit words, and then the
-bytes that follow in any case), or by an ERROR (text).
+RESET is answered by a MASK (one bit a token, lowest bit first, in whole 32-bit words), or by an
+ERROR (text). TOKENS_AHEAD is like TOKENS, and looks for the bytes that follow in any case, as
+GRAMMAR and RESET do: they come behind the mask.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ HEADER: Final = struct.Struct("<IIc")
 VOCABULARY: Final = b"V"
 GRAMMAR: Final = b"G"
 TOKENS: Final = b"T"
+TOKENS_AHEAD: Final = b"A"
 RESET: Final = b"R"
 DROP: Final = b"D"
 MASK: Final = b"M"

@@ -31,6 +31,7 @@ from g4cli.runtime.engine.mask_frames import (
     HEADER,
     RESET,
     TOKENS,
+    TOKENS_AHEAD,
     VOCABULARY,
     mask_bytes,
 )
@@ -57,8 +58,9 @@ _READ_BYTES: Final = 1 << 20
 class MaskStream:
     """The masks of one answer. Close it when done; all calls come from the thread that samples."""
 
-    def __init__(self, process: MaskProcess, number: int) -> None:
+    def __init__(self, process: MaskProcess, number: int, grammar: str) -> None:
         self.number = number
+        self._grammar = grammar
         self.error = ""
         self.is_fault_of_grammar = True
         self._process = process
@@ -80,13 +82,8 @@ class MaskStream:
         """
         import numpy as np
 
-        end = time.monotonic() + (_MASK_S if self._has_begun else _FIRST_S + CHECK_S)
-        while not self.is_ready:
-            self._process.read_replies(_POLL_S)
-            if is_stopped():
-                raise Interrupted("")
-            if time.monotonic() > end:
-                self._process.stop("it gave no answer")
+        if not self._await_replies(is_stopped):
+            raise Interrupted("")
         if self.error:
             raise self._make_error()
         while self._n_unread > 1:  # tokens that were forced: nobody asked what else there was
@@ -95,17 +92,34 @@ class MaskStream:
         bits = np.frombuffer(self._masks[0], np.uint8, mask_bytes(self._process.n_vocab))
         return np.unpackbits(bits, count=self._process.n_vocab, bitorder="little").view(np.bool_)
 
-    def find_certain_bytes(self, wait_s: float) -> bytes:
-        """Return the bytes that follow in any case; b"" too if it takes longer to know them."""
-        if not self.is_ready:
-            self._process.read_replies(wait_s)
-        if not self.is_ready or self.error:
+    def find_certain_bytes(self, is_stopped: Callable[[], bool] = bool) -> bytes:
+        """Return the bytes that follow in any case, if the last tokens were added `ahead`.
+
+        They come with the next mask, which is waited for: it is needed in any case, and so what is
+        found does not depend on speed. b"" if there is none; `take_mask` says why.
+        """
+        if not self._await_replies(is_stopped) or self.error:
             return b""
         return self._masks[-1][mask_bytes(self._process.n_vocab) :]
 
-    def add_tokens(self, *tokens: int) -> None:
-        """Tell that the answer goes on with `tokens`."""
-        self._process.send_frame(self.number, TOKENS, array("I", tokens).tobytes())
+    def _await_replies(self, is_stopped: Callable[[], bool]) -> bool:
+        """Wait for the masks that were asked for, or an error; return False if it was stopped."""
+        end = time.monotonic() + (_MASK_S if self._has_begun else _FIRST_S + CHECK_S)
+        while not self.is_ready:
+            self._process.read_replies(_POLL_S)
+            if is_stopped():
+                return False
+            if time.monotonic() > end:
+                self._process.stop("it gave no answer")
+        return True
+
+    def add_tokens(self, *tokens: int, ahead: bool = False) -> None:
+        """Tell that the answer goes on with `tokens`.
+
+        `ahead`: whether to look for bytes that follow them in any case.
+        """
+        kind = TOKENS_AHEAD if ahead else TOKENS
+        self._process.send_frame(self.number, kind, array("I", tokens).tobytes())
         self._n_unread += 1
         self._has_begun = True
 
@@ -128,9 +142,9 @@ class MaskStream:
             self._masks.append(payload)
 
     def _make_error(self) -> Exception:
-        said = one_line(self.error)[:400]
         if self.is_fault_of_grammar:
-            return UsageError(f"the grammar cannot be used: {said}")
+            return make_grammar_error(self._grammar, self.error)
+        said = one_line(self.error)[:400]
         return RuntimeFailed(f"the grammar cannot be applied any further: {said}")
 
 
@@ -154,7 +168,7 @@ class MaskProcess:
     def open_stream(self, grammar: str) -> MaskStream:
         """Return the masks of a grammar, which is compiled in the meantime."""
         self._number += 1
-        stream = self._streams[self._number] = MaskStream(self, self._number)
+        stream = self._streams[self._number] = MaskStream(self, self._number, grammar)
         threading.Thread(target=self._prepare, args=(stream, grammar), daemon=True).start()
         return stream
 
@@ -255,6 +269,13 @@ class MaskProcess:
         except Exception as err:
             stream.error = f"the system starts no process for it: {err}"
             stream.is_fault_of_grammar = False
+
+
+def make_grammar_error(grammar: str, fault: str) -> UsageError:
+    """Return the error for a grammar (llguidance's JSON) that cannot be used because of `fault`."""
+    is_schema = any("json_schema" in part for part in json.loads(grammar)["grammars"])
+    name = "JSON schema" if is_schema else "grammar"
+    return UsageError(f"the {name} cannot be used: {one_line(fault)[:400]}")
 
 
 def _write(child: Any, number: int, kind: bytes, payload: bytes) -> None:

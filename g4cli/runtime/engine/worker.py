@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from g4cli.core.child import ChildLimits, set_limits
 from g4cli.core.errors import G4Error, Interrupted, RuntimeFailed, UsageError, too_many_tokens
-from g4cli.core.visible import one_line
 from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.draft_model import explain_unsupported
 from g4cli.runtime.engine.llama_engine import LlamaEngine
+from g4cli.runtime.engine.masks import make_grammar_error
 from g4cli.runtime.engine.messages import (
     CODEC,
     AttachMedia,
@@ -191,7 +191,7 @@ class EngineWorker:
         masks = self._engine.masks
         threading.Thread(target=masks.start, daemon=True).start()
         if fault := masks.find_fault(request.grammar):
-            raise UsageError(f"the grammar cannot be used: {one_line(fault)[:400]}")
+            raise make_grammar_error(request.grammar, fault)
         yield from ()
 
     def _finish_states(self, request: FinishStates) -> Iterator[Any]:

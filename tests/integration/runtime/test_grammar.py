@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 import math
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,8 @@ from g4cli.core.errors import RuntimeFailed, UsageError
 from g4cli.prompt import Message, PromptStyle, render
 from g4cli.prompt.answer_grammar import AnswerForm, make_call_grammar, make_grammar
 from g4cli.prompt.tools import parse_call
-from g4cli.runtime.engine import grammar as grammar_module
 from g4cli.runtime.engine.llama_engine import LlamaEngine, open_engine
+from g4cli.runtime.engine.number_limit import MOST_DIGITS
 from g4cli.runtime.engine.options import (
     ContextOptions,
     GrammarScope,
@@ -152,6 +154,41 @@ class AskedOneByOne:
         return ()
 
 
+NUMBERS: Any = {
+    "number": {"type": "number"},
+    "integer": {"type": "integer", "minimum": 10},
+    "fraction": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
+    "multiple": {"type": "number", "multipleOf": 0.25},
+    "in an object": {"type": "object", "properties": {"1": {"type": "number"}},
+                     "required": ["1"], "additionalProperties": False},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("sampling", [Sampling(temp=0), Sampling(**HOT, seed=3)], ids=["0", "hot"])
+def test_numbers_end(engine: LlamaEngine, name: str, sampling: Sampling) -> None:
+    """A model that writes digits wherever it may, for ever, ends each number all the same."""
+    digits = [engine.model.tokenize(d, control=False)[0] for d in "123456789"]
+    biased = replace(sampling, logit_bias=tuple(TokenBias(token, 100.0) for token in digits))
+    grammar = make_grammar(AnswerForm("json_schema", json.dumps(NUMBERS[name])))
+    found = answer(engine, grammar, biased, 300)
+    assert found.finish_reason == "stop"
+    jsonschema.validate(json.loads(found.text), NUMBERS[name])
+    assert sum(map(str.isdigit, found.text)) <= MOST_DIGITS + 4
+    assert name != "number" or len(found.text) >= MOST_DIGITS
+
+
+def test_numbers_of_calls_end_and_those_of_other_grammars_do_not(engine: LlamaEngine) -> None:
+    one = engine.model.tokenize("1", control=False)[0]
+    ones = Sampling(temp=0, logit_bias=(TokenBias(one, 100.0),))
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    tool: Any = {"type": "function", "function": {"name": "f", "parameters": schema}}
+    call = answer(engine, make_grammar(None, [tool], several=False), ones, 300, max_calls=1)
+    assert call.tool_calls[0].arguments == {"n": int("1" * MOST_DIGITS)}
+    free = answer(engine, make_grammar(AnswerForm("regex", "[0-9]+")), ones, 100)
+    assert free.text == "1" * 100
+
+
 @pytest.mark.slow
 def test_text_that_is_certain_is_taken_in_batches(
     engine: LlamaEngine, monkeypatch: pytest.MonkeyPatch
@@ -162,7 +199,6 @@ def test_text_that_is_certain_is_taken_in_batches(
     schema = {"type": "object", "properties": properties, "required": list(names),
               "additionalProperties": False}  # fmt: skip
     grammar = make_grammar(AnswerForm("json_schema", json.dumps(schema)))
-    monkeypatch.setattr(grammar_module, "CERTAIN_WAIT_S", 30.0)  # however busy the machine is
     batches: list[int] = []
 
     def count(tokens: Any) -> bool:
@@ -196,13 +232,30 @@ def test_no_token_is_certain_where_probabilities_are_asked_for(engine: LlamaEngi
                      keep_logits=keep_logits)  # fmt: skip
         engine.evaluate(tokens)
         engine.sample()
-        found: Any = ()
-        for _ in range(500):  # until the process of the masks has answered
-            found = engine.take_certain_tokens()
-            if found or keep_logits:
-                break
-            time.sleep(0.01)
-        assert bool(found) is not keep_logits
+        assert bool(engine.take_certain_tokens()) is not keep_logits
+
+
+def test_what_is_certain_does_not_depend_on_the_speed_of_another_process(
+    engine: LlamaEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schema = json.dumps({"type": "object", "properties": {"temperature": {"type": "boolean"}},
+                         "required": ["temperature"], "additionalProperties": False})  # fmt: skip
+    grammar = make_grammar(AnswerForm("json_schema", schema))
+    found = answer(engine, grammar, Sampling(temp=0))
+    read = engine.masks.read_replies
+
+    def read_late(timeout_s: float) -> None:
+        if timeout_s:
+            time.sleep(0.3)
+            read(timeout_s)
+
+    monkeypatch.setattr(engine.masks, "read_replies", read_late)
+    batches: list[int] = []
+    decode = engine.context.decode_tokens
+    monkeypatch.setattr(engine.context, "decode_tokens",
+                        lambda tokens: batches.append(len(tokens)) or decode(tokens))  # fmt: skip
+    assert answer(engine, grammar, Sampling(temp=0)).tokens == found.tokens
+    assert any(1 < size <= 17 for size in batches)
 
 
 @pytest.mark.parametrize("grammar", ["", " ", "nonsense", 'other ::= "x"', "root ::= missing"])
@@ -271,6 +324,15 @@ def test_a_thought_is_free_and_the_answer_is_bound(engine: LlamaEngine) -> None:
     never = Sampling(temp=0, logit_bias=(TokenBias(thought, -math.inf),))
     without = answer(engine, grammar, never, scope="after-thought")
     assert (without.thought, without.text) == ("", "yes")
+
+
+def test_the_end_of_an_answer_within_a_thought_ends_the_thought(engine: LlamaEngine) -> None:
+    """Else there would be no answer, which obeys nothing."""
+    end = engine.model.end_tokens[0]
+    found = answer(engine, gbnf('root ::= "yes"'),
+                   Sampling(temp=0, logit_bias=(TokenBias(end, 100.0),)), scope="after-thought",
+                   forced="<|channel>thought\n", in_thought=True)  # fmt: skip
+    assert (found.thought, found.text, found.finish_reason) == ("", "yes", "stop")
 
 
 TOOL: Any = {
@@ -377,7 +439,10 @@ def test_an_answer_may_be_a_call_or_obey_a_schema(
 
 @pytest.mark.slow
 def test_on_the_command_line(
-    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     schema = tmp_path / "schema.json"
     schema.write_text(SCHEMA)
@@ -387,6 +452,15 @@ def test_on_the_command_line(
     assert set(json.loads(written[written.rindex("{") :])) == {"kind", "bits", "ok"}
     assert run([*args, "--schema", "bits int, ok bool"]) == 0
     assert set(json.loads(capsys.readouterr().out)) == {"bits", "ok"}
+    lark = tmp_path / "form.lark"
+    lark.write_text('start: "Q" /[0-9]{2}/')
+    assert run([*args, "--grammar", str(lark)]) == 0
+    assert re.fullmatch("Q[0-9]{2}\n", capsys.readouterr().out)
+    assert run([*args, "--regex", "yes|no"]) == 0
+    assert capsys.readouterr().out in ("yes\n", "no\n")
+    monkeypatch.setattr("sys.stdin", io.StringIO(SCHEMA))
+    assert run([*args, "--json-schema", "-"]) == 0
+    jsonschema.validate(json.loads(capsys.readouterr().out), json.loads(SCHEMA))
     assert run([*args, "--json-schema", str(schema), "--grammar", str(schema)]) == 2
     assert "--json-schema and --grammar cannot be used together" in capsys.readouterr().err
     grammar = tmp_path / "bad.gbnf"
@@ -395,6 +469,25 @@ def test_on_the_command_line(
     assert "has no rule 'foo' (line 1, column 10)" in capsys.readouterr().err
     assert run([*args, "--regex", "("]) == 2
     assert "the grammar cannot be used: " in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_an_answer_that_is_cut_off_within_its_form_is_no_success(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args: list[Any] = ["chat", str(tiny), "-p", "What?", "-n", "3"]
+    assert run([*args, "--schema", "name, age int"]) == 7
+    said = capsys.readouterr().err
+    assert "the answer was cut off after 3 tokens" in said
+    assert "(a larger --max-tokens lets it end)" in said
+    assert run([*args, "--schema", "name, age int", "--json"]) == 7
+    assert json.loads(capsys.readouterr().out)["finish_reason"] == "length"
+    assert run(args) == 0  # an answer without a form is one, however long
+    (tmp_path / "prompts.jsonl").write_text(json.dumps({"id": "a", "prompt": "What?"}))
+    batch = ["chat", str(tiny), "--prompts", str(tmp_path / "prompts.jsonl"), "-n", "3",
+             "--output", str(tmp_path / "out.jsonl"), "--regex", "[a-z]{400}"]  # fmt: skip
+    assert run(batch) == 0
+    assert "1 of 1 answers were cut off" in capsys.readouterr().err
 
 
 @pytest.mark.slow
